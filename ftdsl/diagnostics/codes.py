@@ -1,0 +1,69 @@
+"""Every code and its name, in one table. A code is never reused."""
+
+CODES = {
+    # FT00x-02x keys and values
+    "FT001": "unknown-key",
+    "FT002": "unknown-value",
+    "FT003": "out-of-range",
+    "FT006": "set-twice",
+    "FT007": "key-not-here",
+    "FT008": "unknown-function",
+    "FT009": "unknown-argument",
+    "FT010": "missing-argument",
+    "FT011": "missing-key",
+    "FT012": "not-in-this-engine",
+    "FT013": "derived-key",
+    "FT014": "has-a-word",
+    # FT03x syntax
+    "FT030": "unexpected-token",
+    "FT031": "unclosed-string",
+    "FT032": "stray-character",
+    "FT033": "unclosed-block",
+    "FT034": "colon-for-equals",
+    "FT035": "missing-value",
+    "FT036": "missing-binder",
+    "FT037": "two-items-on-a-line",
+    "FT038": "stray-brace",
+    # FT04x names, scopes, includes
+    "FT040": "unknown-name",
+    "FT041": "ambiguous-name",
+    "FT042": "name-cycle",
+    "FT043": "include-failed",
+    "FT044": "unknown-parameter",
+    "FT045": "parameter-not-set",
+    "FT046": "bad-name",
+    "FT047": "secret-in-env",
+    "FT048": "environment-missing",
+    "FT049": "lock-differs",
+    # FT06x units and types
+    "FT060": "wrong-type",
+    "FT061": "unknown-unit",
+    "FT062": "unit-missing",
+    "FT063": "bad-arithmetic",
+    # FT08x profiles, axes, search
+    "FT080": "unknown-profile",
+    "FT081": "sample-without-search",
+    "FT082": "shared-destination",
+    "FT083": "bad-axis",
+    "FT084": "search-not-run",
+    "FT085": "unknown-target",
+    # FT4xx distributed
+    "FT401": "batch-equation",
+    # FT5xx data
+    "FT501": "file-not-found",
+    "FT502": "wrong-data-for-stage",
+    # FT6xx stages and hand-offs
+    "FT600": "unknown-stage",
+    "FT601": "stage-cycle",
+    "FT602": "wrong-hand-off",
+    "FT603": "two-methods",
+    "FT604": "nothing-to-compile",
+    "FT605": "merge-needs-adapter",
+    "FT606": "template-differs",
+    "FT607": "stack-not-supported",
+    # choices made for the author
+    "FT700": "chosen-for-you",
+    # environment
+    "FT900": "engine-missing",
+    "FT901": "version-outside-pins",
+}

@@ -1,0 +1,63 @@
+"""What a diagnostic is: a fact about a place, with the help a person can act on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ftdsl.diagnostics.codes import CODES
+from ftdsl.source import Span
+
+
+class Severity(StrEnum):
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A second place that matters ("already set here")."""
+
+    span: Span
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Replace the text of `span` by `text`."""
+
+    span: Span
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """Edits that mend the cause. `safe`: the meaning cannot change in a way the author did not want."""
+
+    title: str
+    edits: tuple[Edit, ...]
+    safe: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One cause, one message.
+
+    `message` is a short fact in lower case; `label` stands under the span; `help` is a line a person can type.
+    `span` is None only for what has no place in a file (a missing recipe, a flag).
+    """
+
+    code: str
+    message: str
+    span: Span | None
+    severity: Severity = Severity.ERROR
+    label: str = ""
+    labels: tuple[Label, ...] = ()
+    help: str = ""
+    fix: Fix | None = None
+
+    @property
+    def name(self) -> str:
+        """The kebab-case name of the code."""
+        return CODES[self.code]

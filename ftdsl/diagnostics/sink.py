@@ -1,0 +1,58 @@
+"""Where phases put what they find. Phases never raise for a user's mistake: they add here and go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ftdsl.diagnostics.model import Diagnostic, Fix, Label, Severity
+from ftdsl.source import Span
+
+
+class Sink:
+    """Diagnostics in the order they were found; one place and message counts once."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str, int, str], Diagnostic] = {}
+
+    def add(self, diagnostic: Diagnostic) -> None:
+        span = diagnostic.span
+        place = (span.source.name, span.start) if span else ("", -1)
+        self._found.setdefault((diagnostic.code, *place, diagnostic.message), diagnostic)
+
+    def error(
+        self,
+        code: str,
+        message: str,
+        span: Span | None,
+        *,
+        label: str = "",
+        labels: tuple[Label, ...] = (),
+        help: str = "",
+        fix: Fix | None = None,
+    ) -> None:
+        self.add(Diagnostic(code, message, span, Severity.ERROR, label, labels, help, fix))
+
+    def warning(self, code: str, message: str, span: Span | None, *, label: str = "", help: str = "") -> None:
+        self.add(Diagnostic(code, message, span, Severity.WARNING, label, (), help))
+
+    def info(self, code: str, message: str, span: Span | None, *, label: str = "", help: str = "") -> None:
+        self.add(Diagnostic(code, message, span, Severity.INFO, label, (), help))
+
+    @property
+    def failed(self) -> bool:
+        """True as soon as there is an error."""
+        return any(found.severity is Severity.ERROR for found in self._found.values())
+
+    def __iter__(self) -> Iterator[Diagnostic]:
+        return iter(self._found.values())
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def ordered(self) -> list[Diagnostic]:
+        """By file (in the order first seen), then by place; placeless ones last."""
+        files: dict[str, int] = {}
+        for found in self:
+            if found.span:
+                files.setdefault(found.span.source.name, len(files))
+        return sorted(self, key=lambda d: (files[d.span.source.name], d.span.start) if d.span else (len(files), 0))

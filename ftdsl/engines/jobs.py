@@ -1,0 +1,81 @@
+"""What an engine makes of a planned stage: documents to write and one script to run. Targets and run read these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A file of a job. `path` is relative to the build folder (`20-sft/train.yaml`).
+
+    `header` lines stand at the top as comments where the format has them (not in JSON).
+    """
+
+    path: str
+    kind: Literal["yaml", "json"]
+    data: Any
+    header: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """Shell text that must not be quoted: `"$FT_PYTHON"`. Never made from a recipe's value."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command of a job's script, run with the run folder as working directory.
+
+    argv: words; a `str` is shell-quoted when rendered, a `Raw` is not.
+    shell: text of a `shell` stage, the user's own code; then argv is empty.
+    """
+
+    argv: tuple[str | Raw, ...] = ()
+    shell: str = ""
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A bound on a metric: `op` is `at_least`, `at_most` or `no_worse` (then `than` is the folder compared with)."""
+
+    metric: str
+    op: str
+    bound: float
+    than: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A stage, ready to run.
+
+    key: unique name (`sft`, `sft@seed=1`); folder: its folder in build and run folder (`20-sft`);
+    needs: keys of jobs that must have succeeded; inputs: files outside the run folder it reads (relative to the
+    recipe's folder), whose content is part of its cache key; runtime: modules of ftdsl.runtime it uses;
+    result: path (relative to the run folder) of what it makes, and `result_kind` what that is;
+    processes: planned world size; env values may be `Raw` references (secrets).
+    """
+
+    key: str
+    folder: str
+    kind: str
+    title: str
+    needs: tuple[str, ...]
+    documents: tuple[Document, ...]
+    commands: tuple[Command, ...]
+    env: Mapping[str, str | Raw] = field(default_factory=dict)
+    runtime: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    result: str = ""
+    result_kind: Literal["adapter", "model", "dataset", "metrics", "files"] = "files"
+    processes: int = 1
+    accelerators: int = 0
+    gates: tuple[Gate, ...] = ()
+    where: str = ""
+    header: tuple[str, ...] = ()
+    total_steps: int | None = None

@@ -1,0 +1,213 @@
+"""The syntax tree: what was written, with spans; no meaning yet.
+
+A tree is complete even when the text was wrong: what could not be read is a `Bad` item, and a missing value is a
+`Missing` expression. Nodes compare by identity; use `text` of their spans to compare what was written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+from ftdsl.source import Source, Span
+
+
+class Binder(StrEnum):
+    FIXED = "="
+    SWEPT = "in"
+    SAMPLED = "~"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Word:
+    """A name where it was written."""
+
+    text: str
+    span: Span
+
+
+# --- expressions
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Quantity:
+    """A number with the letters (or %) that follow it: `16k`, `3 epochs`, `5%`; `unit` is "" without any."""
+
+    number: str
+    unit: str
+    span: Span
+    unit_span: Span
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hole:
+    """`{path.to.name}` inside a string."""
+
+    path: tuple[Word, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Text:
+    """A string: its pieces in order, escapes already resolved; a raw string has no holes."""
+
+    parts: tuple[str | Hole, ...]
+    span: Span
+
+    @property
+    def plain(self) -> str | None:
+        """The text, if it has no holes."""
+        return (
+            "".join(p for p in self.parts if isinstance(p, str))
+            if not any(isinstance(p, Hole) for p in self.parts)
+            else None
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Constant:
+    """`true`, `false` or `null` (None)."""
+
+    value: bool | None
+    span: Span
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ref:
+    """A dotted name."""
+
+    path: tuple[Word, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Argument:
+    name: Word | None
+    value: Expression
+    span: Span
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    path: tuple[Word, ...]
+    arguments: tuple[Argument, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ListOf:
+    items: tuple[Expression, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Binary:
+    """`left op right`; op is one of `+ - * / ..`."""
+
+    op: str
+    left: Expression
+    right: Expression
+    span: Span
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Negative:
+    value: Expression
+    span: Span
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Missing:
+    """A value that is not there; already reported."""
+
+    span: Span
+
+
+Expression: TypeAlias = Quantity | Text | Constant | Ref | Call | ListOf | Binary | Negative | Missing
+
+
+# --- items
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Include:
+    path: Text
+    alias: Word | None
+    span: Span
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Let:
+    name: Word
+    binder: Binder
+    value: Expression
+    span: Span
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TypeName:
+    """A type as written after `:`; `list[int]` has one argument; `?` sets `optional`."""
+
+    name: Word
+    arguments: tuple[TypeName, ...]
+    optional: bool
+    span: Span
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Param:
+    name: Word
+    type: TypeName | None
+    default: Expression | None
+    span: Span
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bind:
+    """`key = value`; the key is a path of one or more words (a quoted key is one word)."""
+
+    key: tuple[Word, ...]
+    binder: Binder
+    value: Expression
+    span: Span
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """`kind label from parent, … { body }`. `header` spans from the kind to before the brace."""
+
+    kind: Word
+    label: Word | None
+    parents: tuple[Ref, ...]
+    body: tuple[Item, ...]
+    header: Span
+    span: Span
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bad:
+    """Text that could not be read; already reported."""
+
+    span: Span
+
+
+Item: TypeAlias = Include | Let | Param | Bind | Block | Bad
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comment:
+    text: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class File:
+    source: Source
+    items: tuple[Item, ...]
+    comments: tuple[Comment, ...]
+    doc: str = ""

@@ -1,0 +1,86 @@
+"""What a value is once names and units are resolved. Plain data: no spans, comparable, hashable, serialisable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from ftdsl.source import Span
+
+AmountUnit: TypeAlias = Literal["epochs", "steps", "tokens", "time", "share", "count", "rate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """A number whose unit decides its meaning: `3 epochs`, `600 steps`, `5%` (share: 0.05), `30min` (time: seconds)."""
+
+    number: float
+    unit: AmountUnit
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A member of a closed set or a call, with its options by name: `cosine`, `galore(rank = 128)`, `hf("a/b")`.
+
+    Positional arguments are stored under the names of the signature: `hf("a/b")` is `Term("hf", {"id": "a/b"})`.
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __hash__(self) -> int:
+        return hash((self.name, repr(self.options)))
+
+
+@dataclass(frozen=True, slots=True)
+class StageRef:
+    """A stage (or data stage) by name and, where given, a part of it: `raw.eval`, `merge.path`.
+
+    `run` is the variant (`name=muon`) once axes are expanded, else "".
+    """
+
+    stage: str
+    part: str = ""
+    run: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """`low .. high`, both ends included."""
+
+    low: Any
+    high: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """The value of an environment variable that is only ever emitted as a reference to it."""
+
+    variable: str
+
+
+OriginKind: TypeAlias = Literal[
+    "engine", "default", "from", "include", "file", "stage", "profile", "set", "param", "auto"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who set a value: its layer, `file:line` or flag, and for choices made by the compiler the reason."""
+
+    kind: OriginKind
+    where: str = ""
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.where or self.kind, self.reason and f"({self.reason})") if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A resolved value of a key: the data, where it was written, and who set it."""
+
+    data: Any
+    span: Span | None
+    origin: Origin

@@ -1,0 +1,79 @@
+"""The plan: every stage with nothing left to `auto`, its place in the graph, and why each choice was made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ftdsl.recipe.recipe import Recipe, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A value the plan filled in: dotted key, value as text, and the reason."""
+
+    key: str
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Processes of a stage: `gpu` is the catalog's name or "" for CPU; `nodes` is the largest number when elastic."""
+
+    processes_per_node: int = 1
+    nodes: int = 1
+    gpu: str = ""
+
+    @property
+    def size(self) -> int:
+        return self.processes_per_node * self.nodes
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Sequences: `total` = micro x accumulate x data_parallel."""
+
+    micro: int
+    accumulate: int
+    data_parallel: int
+
+    @property
+    def total(self) -> int:
+        return self.micro * self.accumulate * self.data_parallel
+
+    def __str__(self) -> str:
+        return (
+            f"{self.total} global = {self.micro} micro x {self.accumulate} accumulate "
+            f"x {self.data_parallel} data-parallel"
+        )
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """stage.settings has every choice filled in; folder is `20-sft`; method is `lora`, `full`, … or "" where none."""
+
+    stage: Stage
+    folder: str
+    world: World
+    batch: Batch | None = None
+    method: str = ""
+    strategy: str = ""
+    precision: str = ""
+    choices: tuple[Choice, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return self.stage.key
+
+
+@dataclass(frozen=True)
+class Plan:
+    recipe: Recipe
+    stages: tuple[PlannedStage, ...]
+
+    def stage(self, key: str) -> PlannedStage:
+        """The planned stage of that key. Raises: KeyError."""
+        for stage in self.stages:
+            if stage.key == key:
+                return stage
+        raise KeyError(key)

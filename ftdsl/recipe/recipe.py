@@ -1,0 +1,72 @@
+"""The typed recipe: stages with checked settings, in the order of their graph, and what each starts from and makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from ftdsl.language.values import Origin, StageRef, Term
+from ftdsl.source import Span
+
+Where: TypeAlias = Term | StageRef
+"""A model, adapter or data set: a call such as `hf(…)`, or the stage that makes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """A model as the recipe knows it: a base, and the adapters stacked on it, in order."""
+
+    base: Where
+    adapters: tuple[Where, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of one variant.
+
+    key: unique (`sft`, `sft@seed=1`); run: the variant (`seed=1`) or "";
+    settings: the pydantic model of its kind (`ftdsl.recipe.models`), with what is handed on, shared, set by profiles
+    and `--set` already in; origins and spans by dotted key (`optim.lr`);
+    parents: keys named by `from`; needs: keys of every stage that must have succeeded before (parents included);
+    start: what it begins with (None for data and shell); new_adapter: it puts a new adapter on top of `start`;
+    result: what it hands on (None for data, eval, shell).
+    """
+
+    key: str
+    name: str
+    run: str
+    kind: str
+    settings: Any
+    origins: Mapping[str, Origin]
+    spans: Mapping[str, Span]
+    span: Span
+    parents: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    start: Lineage | None = None
+    new_adapter: bool = False
+    result: Lineage | None = None
+    doc: str = ""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole recipe after resolution and checks. `folder` is where the recipe file lies; `stages` are in run order."""
+
+    name: str
+    engine: Term
+    seed: int
+    folder: Path
+    span: Span
+    stages: tuple[Stage, ...]
+    templates: Mapping[str, Any] = field(default_factory=dict)
+    search: Any = None
+    doc: str = ""
+
+    def stage(self, key: str) -> Stage:
+        """The stage of that key. Raises: KeyError."""
+        for stage in self.stages:
+            if stage.key == key:
+                return stage
+        raise KeyError(key)

@@ -1,0 +1,60 @@
+"""The only door of the core to files and environment: the core stays pure, and an editor can feed unsaved text."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ftdsl.diagnostics import Sink
+
+
+class Files:
+    """Reads from disk; `unsaved` (path -> text) wins, which is how an editor's buffers come in."""
+
+    def __init__(self, unsaved: Mapping[Path, str] | None = None) -> None:
+        self._unsaved = {path.resolve(): text for path, text in (unsaved or {}).items()}
+
+    def text(self, path: Path) -> str:
+        """The text of a file.
+
+        Raises: OSError when it cannot be read, UnicodeDecodeError when it is not UTF-8.
+        """
+        unsaved = self._unsaved.get(path.resolve())
+        return path.read_text(encoding="utf-8") if unsaved is None else unsaved
+
+    def content(self, path: Path) -> bytes:
+        """The bytes of a file. Raises: OSError."""
+        return path.read_bytes()
+
+    def size(self, path: Path) -> int:
+        """Size in bytes. Raises: OSError."""
+        return path.stat().st_size
+
+    def head(self, path: Path, size: int) -> bytes:
+        """The first `size` bytes. Raises: OSError."""
+        with path.open("rb") as handle:
+            return handle.read(size)
+
+    def exists(self, path: Path) -> bool:
+        return path.resolve() in self._unsaved or path.exists()
+
+    def is_file(self, path: Path) -> bool:
+        return path.resolve() in self._unsaved or path.is_file()
+
+    def is_dir(self, path: Path) -> bool:
+        return path.is_dir()
+
+    def glob(self, folder: Path, pattern: str) -> list[Path]:
+        """Matches of a glob pattern below `folder`, sorted."""
+        return sorted(folder.glob(pattern))
+
+
+@dataclass
+class Session:
+    """What one call of the compiler may see: files, environment, and the sink it reports to."""
+
+    files: Files = field(default_factory=Files)
+    env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    sink: Sink = field(default_factory=Sink)

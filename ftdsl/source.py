@@ -1,0 +1,59 @@
+"""Source text and spans: where in a file something stands. Imports nothing of ftdsl."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+
+
+@dataclass(frozen=True)
+class Source:
+    """One text with the name a person knows it by (a path as given, or `--set`)."""
+
+    name: str
+    text: str
+
+    @cached_property
+    def line_starts(self) -> tuple[int, ...]:
+        """Offsets at which the lines begin; the first is 0."""
+        return (0, *(at + 1 for at, char in enumerate(self.text) if char == "\n"))
+
+    def position(self, offset: int) -> tuple[int, int]:
+        """Line and column (both from 1) of an offset; one past the end is allowed."""
+        line = bisect_right(self.line_starts, offset)
+        return line, offset - self.line_starts[line - 1] + 1
+
+    def line(self, number: int) -> str:
+        """The text of a line (from 1), without its line break."""
+        start = self.line_starts[number - 1]
+        end = self.line_starts[number] if number < len(self.line_starts) else len(self.text)
+        return self.text[start:end].rstrip("\r\n")
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A half-open range of offsets in a source: `text[start:end]`."""
+
+    source: Source
+    start: int
+    end: int
+
+    @property
+    def text(self) -> str:
+        return self.source.text[self.start : self.end]
+
+    @property
+    def where(self) -> str:
+        """`file:line`, the way an origin is printed."""
+        return f"{self.source.name}:{self.source.position(self.start)[0]}"
+
+    def to(self, other: Span) -> Span:
+        """From the start of this to the end of the other."""
+        return Span(self.source, self.start, max(self.end, other.end))
