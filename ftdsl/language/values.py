@@ -84,3 +84,18 @@ class Value:
     data: Any
     span: Span | None
     origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """`{name}` in a script: the name as written and what it stands for."""
+
+    name: str
+    value: str | StageRef
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """The user's own shell code, with its slots still apart: a value never becomes part of the code."""
+
+    parts: tuple[str | Slot, ...]

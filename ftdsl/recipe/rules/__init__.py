@@ -1,0 +1,22 @@
+"""Checks over the typed recipe: one file a family, in the order of this table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ftdsl.recipe.recipe import Recipe
+from ftdsl.recipe.rules import data, engine, hardware
+from ftdsl.session import Session
+
+RULES: tuple[Callable[[Recipe, Session], None], ...] = (
+    hardware.no_hardware,
+    data.files_exist,
+    data.right_data_for_stage,
+    engine.passthrough,
+)
+
+
+def check(recipe: Recipe, session: Session) -> None:
+    """Run every rule; each adds what it finds to the session's sink."""
+    for rule in RULES:
+        rule(recipe, session)

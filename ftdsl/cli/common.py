@@ -1,0 +1,48 @@
+"""What the verbs share: the arguments of recipes, and how diagnostics are shown."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TextIO
+
+from ftdsl.diagnostics import Sink
+from ftdsl.language.resolve.resolve import Options
+
+
+def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--profile`, `--set`, `-p`: every verb that reads a recipe takes them."""
+    parser.add_argument("--profile", action="append", default=[], metavar="P", help="apply a profile (may be repeated)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="K=V", help="override a key: --set sft.optim.lr=1e-5"
+    )
+    parser.add_argument("-p", "--param", action="append", default=[], metavar="NAME=VALUE", help="set a `param`")
+
+
+def options_of(args: argparse.Namespace) -> Options:
+    return Options(tuple(args.profile), tuple(args.set), tuple(args.param))
+
+
+def color(stream: TextIO) -> bool:
+    """Colour for a terminal, unless NO_COLOR is set (https://no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def show(sink: Sink, stream: TextIO = sys.stderr) -> None:
+    """All diagnostics as text."""
+    from ftdsl.diagnostics.render_text import render
+
+    if len(sink):
+        print(render(sink.ordered(), color=color(stream)), file=stream)
+
+
+def recipe_path(text: str) -> Path:
+    """A recipe's path as given; a folder means the one recipe in it."""
+    path = Path(text)
+    if path.is_dir():
+        found = sorted(path.glob("*.ft"))
+        if len(found) == 1:
+            return found[0]
+    return path

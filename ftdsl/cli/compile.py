@@ -1,0 +1,55 @@
+"""`ftc compile FILE`: writes the artifacts that run the recipe, and says what it wrote. Executes nothing."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ftdsl.cli.common import add_recipe_arguments, options_of, recipe_path, show
+
+
+def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser("compile", help="write the artifacts that run a recipe", description=__doc__)
+    parser.add_argument("file", metavar="FILE")
+    add_recipe_arguments(parser)
+    parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="where to (default: build/<name>)")
+    parser.add_argument("--target", default="bash", choices=("bash",), help="what runs it")
+    parser.add_argument("--frozen", action="store_true", help="refuse to differ from the recipe's lock")
+    parser.add_argument("--json", action="store_true", help="what was written, as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit 0 when written, 1 with errors, 2 when there is nothing to compile."""
+    from ftdsl.pipeline import compile_recipe
+    from ftdsl.session import Session
+    from ftdsl.targets.write import write
+
+    session = Session()
+    path = recipe_path(args.file)
+    compiled = compile_recipe(path, options_of(args), session, frozen=args.frozen)
+    if compiled is None:
+        show(session.sink)
+        if session.sink.failed:
+            return 1
+        print(f"{args.file}: nothing to compile: no stages in it", file=sys.stderr)
+        return 2
+    folder = args.out or Path("build") / compiled.name
+    written = write(folder, compiled.files, compiled.folder, session)
+    show(session.sink)
+    if written is None:
+        return 1
+    _say(folder, compiled.files, args)
+    return 0
+
+
+def _say(folder: Path, files: dict[str, bytes], args: argparse.Namespace) -> None:
+    if args.json:
+        import json
+
+        print(json.dumps({"folder": folder.as_posix(), "files": sorted(files)}, indent=2))
+        return
+    for name in sorted(files):
+        print(f"{folder.as_posix()}/{name}")
+    print(f"next: bash {folder.as_posix()}/run.sh, or ftc run {args.file}", file=sys.stderr)

@@ -1,0 +1,78 @@
+"""`ftc fmt FILE…`: one style, no options; changes blanks only, and refuses a file it cannot read."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser("fmt", help="lay a recipe out in the one style", description=__doc__)
+    parser.add_argument("files", nargs="+", metavar="FILE", help="`-` reads stdin and writes stdout")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if something would change")
+    parser.add_argument("--diff", action="store_true", help="show what would change")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit 0; 1 when a file cannot be read, or with --check when one would change."""
+    results = [_one(name, args) for name in args.files]
+    return max(results)
+
+
+def _one(name: str, args: argparse.Namespace) -> int:
+    from ftdsl.cli.common import show
+    from ftdsl.diagnostics import Sink
+    from ftdsl.language.format import format_text
+    from ftdsl.language.parser import parse
+    from ftdsl.source import Source
+
+    before = sys.stdin.read() if name == "-" else _read(name)
+    if before is None:
+        return 1
+    after = format_text(Source(name, before))
+    if after is None:
+        sink = Sink()
+        parse(Source(name, before), sink)
+        show(sink)
+        print(f"{name}: not changed", file=sys.stderr)
+        return 1
+    if args.diff and after != before:
+        _diff(name, before, after)
+    if args.check or args.diff:
+        if after != before and not args.diff:
+            print(f"{name}: would change")
+        return int(after != before and args.check)
+    if name == "-":
+        sys.stdout.write(after)
+    elif after != before:
+        _write(Path(name), after)
+        print(f"{name}: changed", file=sys.stderr)
+    return 0
+
+
+def _read(name: str) -> str | None:
+    try:
+        with Path(name).open(encoding="utf-8", newline="") as handle:
+            return handle.read()
+    except UnicodeDecodeError:
+        print(f"error: {name} is not a UTF-8 text", file=sys.stderr)
+        return None
+
+
+def _write(path: Path, text: str) -> None:
+    """Beside, then renamed: a reader never sees half a file. Links are followed, the mode is kept."""
+    path = path.resolve()
+    beside = path.with_name(f".{path.name}.ftc")
+    with beside.open("w", encoding="utf-8", newline="") as handle:
+        handle.write(text)
+    beside.chmod(path.stat().st_mode)
+    beside.replace(path)
+
+
+def _diff(name: str, before: str, after: str) -> None:
+    import difflib
+
+    lines = difflib.unified_diff(before.splitlines(True), after.splitlines(True), name, f"{name} (formatted)")
+    sys.stdout.writelines(lines)

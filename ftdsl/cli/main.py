@@ -1,0 +1,68 @@
+"""`ftc VERB`: one parser, one file a verb. Data goes to stdout, chatter to stderr."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib import import_module
+
+from ftdsl import __version__
+
+VERBS = ("init", "check", "fmt", "compile", "run", "graph", "explain", "engine", "completion")
+"""In the order of `ftc --help`; each is a module of this package with `register(subparsers)` and `run(args) -> int`."""
+
+EPILOG = """\
+exit codes: 0 fine, 1 the recipe or run has errors, 2 wrong usage, 3 a gate refused, 130 interrupted
+start with: ftc init && ftc check recipe.ft && ftc run recipe.ft"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line (also read by the completion generator)."""
+    top = argparse.ArgumentParser(
+        prog="ftc",
+        description="Launch LLM fine-tuning from a recipe.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"ftc {__version__}")
+    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for verb in VERBS:
+        import_module(f"ftdsl.cli.{verb}").register(verbs)
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of `ftc`. Never lets a traceback out, unless FTC_TRACEBACK is set."""
+    args = parser().parse_args(argv)
+    sys.setrecursionlimit(20_000)  # long chains of names are evaluated by recursion
+    try:
+        status: int = args.run(args)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except RecursionError:
+        print("error: this recipe is nested too deeply to be read", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error.filename or 'a file'}: {(error.strerror or str(error)).lower()}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if os.environ.get("FTC_TRACEBACK"):
+            raise
+        _internal(error)
+        return 1
+
+
+def _internal(error: Exception) -> None:
+    print(f"error: ftc has a bug here: {type(error).__name__}: {error}", file=sys.stderr)
+    print("  = help: please report it with the recipe; FTC_TRACEBACK=1 shows where it happened", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""Did you mean: the known word nearest to one that is not known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+FAR = 99
+
+
+def closest(word: str, choices: Iterable[str]) -> str | None:
+    """The one choice that `word` most likely stands for; None when there is none, or when two are as near."""
+    ranked = _ranked(word, choices)
+    if not ranked or (len(ranked) > 1 and ranked[0][0] == ranked[1][0]):
+        return None
+    return ranked[0][1]
+
+
+def all_close(word: str, choices: Iterable[str], limit: int = 3) -> list[str]:
+    """At most `limit` choices that `word` may stand for, the nearest first."""
+    return [choice for _, choice in _ranked(word, choices)[:limit]]
+
+
+def distance(left: str, right: str) -> int:
+    """Edits (insert, delete, replace, swap two neighbours) that make one word of the other."""
+    before: list[int] = []
+    row = list(range(len(right) + 1))
+    for i, a in enumerate(left, 1):
+        before, last, row = row, before, [i]
+        for j, b in enumerate(right, 1):
+            best = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (a != b))
+            if i > 1 and j > 1 and a == right[j - 2] and b == left[i - 2]:
+                best = min(best, last[j - 2] + 1)
+            row.append(best)
+    return row[-1]
+
+
+def _ranked(word: str, choices: Iterable[str]) -> list[tuple[int, str]]:
+    """Close choices with their rank. Order of equals is that of the alphabet, so output never depends on a set's."""
+    near = ((_rank(word, choice), choice) for choice in set(choices) if choice != word)
+    return sorted((rank, choice) for rank, choice in near if rank < FAR)
+
+
+def _rank(word: str, choice: str) -> int:
+    """Spelling first; then the same parts in another order, or one word a part of the other."""
+    left, right = _folded(word), _folded(choice)
+    if abs(len(left) - len(right)) <= _allowed(left, right):
+        apart = distance(left, right)
+        if apart <= _allowed(left, right):
+            return apart
+    parts, others = left.split("_"), right.split("_")
+    if sorted(parts) == sorted(others):
+        return 3
+    return 10 if _is_part(parts, others) or _is_part(others, parts) else FAR
+
+
+def _folded(word: str) -> str:
+    return word.casefold().replace("-", "_")
+
+
+def _allowed(left: str, right: str) -> int:
+    """Edits that a word of this length may be away: short words soon look like any other."""
+    length = max(len(left), len(right))
+    if length <= 4:
+        return 1 if length > 1 else 0
+    return max(2, length // 5)
+
+
+def _is_part(parts: list[str], others: list[str]) -> bool:
+    """`rank` of `lora_rank`, `save_every` of `save_every_steps`; a part of two letters says too little."""
+    joined = "_".join(parts)
+    return len(joined) > 2 and len(parts) < len(others) and f"_{joined}_" in f"_{'_'.join(others)}_"

@@ -1,0 +1,141 @@
+"""One structured view of diagnostics. Every renderer reads this and nothing else, so that no two can disagree.
+
+Lines and columns count from 1, offsets from 0, all in characters; ends are exclusive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypedDict
+
+from ftdsl.diagnostics.model import Diagnostic, Edit, Fix, Label
+from ftdsl.source import Span
+
+
+class Place(TypedDict):
+    """Where something stands. `excerpt` is the text of its first line."""
+
+    file: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+    offset: int
+    end_offset: int
+    excerpt: str
+
+
+class LabelView(Place):
+    text: str
+
+
+class EditView(TypedDict):
+    """Replace the text from `offset` to `end_offset` by `text`."""
+
+    file: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+    offset: int
+    end_offset: int
+    text: str
+
+
+class FixView(TypedDict):
+    title: str
+    safe: bool
+    edits: list[EditView]
+
+
+class DiagnosticView(TypedDict):
+    """A diagnostic as JSON carries it. All of the place is null for what has no place in a file."""
+
+    code: str
+    name: str
+    severity: str
+    message: str
+    file: str | None
+    line: int | None
+    column: int | None
+    end_line: int | None
+    end_column: int | None
+    offset: int | None
+    end_offset: int | None
+    excerpt: str | None
+    label: str
+    labels: list[LabelView]
+    help: str
+    fix: FixView | None
+
+
+def view(diagnostics: Iterable[Diagnostic]) -> list[DiagnosticView]:
+    """The diagnostics in the order given."""
+    return [_diagnostic(found) for found in diagnostics]
+
+
+def count(views: Iterable[DiagnosticView]) -> dict[str, int]:
+    """How many there are of each severity; severities without any are there with 0."""
+    counts = {"error": 0, "warning": 0, "info": 0}
+    for found in views:
+        counts[found["severity"]] += 1
+    return counts
+
+
+def _diagnostic(found: Diagnostic) -> DiagnosticView:
+    at = _place(found.span) if found.span else None
+    return {
+        "code": found.code,
+        "name": found.name,
+        "severity": found.severity.value,
+        "message": found.message,
+        "file": at and at["file"],
+        "line": at and at["line"],
+        "column": at and at["column"],
+        "end_line": at and at["end_line"],
+        "end_column": at and at["end_column"],
+        "offset": at and at["offset"],
+        "end_offset": at and at["end_offset"],
+        "excerpt": at and at["excerpt"],
+        "label": found.label,
+        "labels": [_label(label) for label in found.labels],
+        "help": found.help,
+        "fix": _fix(found.fix) if found.fix else None,
+    }
+
+
+def _place(span: Span) -> Place:
+    line, column = span.source.position(span.start)
+    end_line, end_column = span.source.position(span.end)
+    return {
+        "file": span.source.name,
+        "line": line,
+        "column": column,
+        "end_line": end_line,
+        "end_column": end_column,
+        "offset": span.start,
+        "end_offset": span.end,
+        "excerpt": span.source.line(line),
+    }
+
+
+def _label(label: Label) -> LabelView:
+    return {**_place(label.span), "text": label.text}
+
+
+def _fix(fix: Fix) -> FixView:
+    return {"title": fix.title, "safe": fix.safe, "edits": [_edit(edit) for edit in fix.edits]}
+
+
+def _edit(edit: Edit) -> EditView:
+    place = _place(edit.span)
+    return {
+        "file": place["file"],
+        "line": place["line"],
+        "column": place["column"],
+        "end_line": place["end_line"],
+        "end_column": place["end_column"],
+        "offset": place["offset"],
+        "end_offset": place["end_offset"],
+        "text": edit.text,
+    }

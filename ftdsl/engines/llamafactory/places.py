@@ -1,0 +1,68 @@
+"""Where things lie, as the run folder sees them: results of stages, files of the recipe, models and adapters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from ftdsl.language.values import StageRef, Term
+from ftdsl.plan.plan import Plan
+from ftdsl.recipe.recipe import Where
+
+
+def seen_from_run(path: str) -> str:
+    """A path as the recipe writes it, seen from the run folder; URLs and absolute paths stay as they are."""
+    if "://" in path or path.startswith(("/", "~")):
+        return path
+    return str(PurePosixPath("inputs") / path)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Folders of a plan's stages and of its scratch models (by the options they were written with)."""
+
+    plan: Plan
+    scratch: dict[str, str]
+
+    def result(self, ref: StageRef) -> str:
+        """Where a stage puts what it makes; a data stage's parts are files of its folder."""
+        key = f"{ref.stage}@{ref.run}" if ref.run else ref.stage
+        planned = self.plan.stage(key)
+        to = getattr(planned.stage.settings, "to", None)
+        return seen_from_run(to) if to else f"{planned.folder}/result"
+
+    def folder(self, ref: StageRef) -> str:
+        return self.plan.stage(f"{ref.stage}@{ref.run}" if ref.run else ref.stage).folder
+
+    def rows(self, ref: StageRef) -> str:
+        """The file of a data stage's part."""
+        return f"{self.folder(ref)}/{ref.part or 'train'}.jsonl"
+
+    def model(self, where: Where) -> str:
+        """What goes into `model_name_or_path`."""
+        if isinstance(where, StageRef):
+            return self.result(where)
+        if where.name == "scratch":
+            return f"{self.scratch[scratch_id(where)]}/result"
+        return self._source(where)
+
+    def adapter(self, where: Where) -> str:
+        """One of `adapter_name_or_path`."""
+        if isinstance(where, StageRef):
+            return self.result(where)
+        inner = where.options.get("where", where)
+        return self.result(inner) if isinstance(inner, StageRef) else self._source(inner)
+
+    def _source(self, term: Term | str) -> str:
+        if isinstance(term, str):
+            return term
+        place: Any = term.options.get("id", term.options.get("path", term.name))
+        if isinstance(place, StageRef):
+            return self.result(place)
+        return seen_from_run(place) if term.name == "file" else str(place)
+
+
+def scratch_id(term: Term) -> str:
+    """Equal `scratch(…)` values are one model."""
+    return repr(sorted((key, str(value)) for key, value in term.options.items()))

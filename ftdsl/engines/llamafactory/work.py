@@ -1,0 +1,58 @@
+"""What the lowering of one stage works on: its settings by dotted key, where things lie, and a way to refuse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ftdsl.engines.llamafactory.places import Places
+from ftdsl.language.values import Term
+from ftdsl.plan.plan import Plan, PlannedStage
+from ftdsl.recipe.recipe import Stage
+from ftdsl.session import Session
+
+
+@dataclass(frozen=True)
+class Work:
+    """One planned stage on its way to parameters."""
+
+    planned: PlannedStage
+    plan: Plan
+    places: Places
+    session: Session
+
+    @property
+    def stage(self) -> Stage:
+        return self.planned.stage
+
+    @property
+    def folder(self) -> str:
+        return self.planned.folder
+
+    def get(self, key: str) -> Any:
+        """The setting at a dotted key, or None. Words that clash with Python's have an underscore in the models."""
+        here = self.stage.settings
+        for word in key.split("."):
+            if here is None:
+                return None
+            here = getattr(here, word, None) if hasattr(here, word) else getattr(here, f"{word}_", None)
+        return here
+
+    def name(self, key: str) -> str:
+        """The member at a key ("" when unset)."""
+        value = self.get(key)
+        return value.name if isinstance(value, Term) else str(value or "")
+
+    def option(self, key: str, option: str) -> Any:
+        value = self.get(key)
+        return value.options.get(option) if isinstance(value, Term) else None
+
+    def said(self, key: str) -> bool:
+        """Whether the recipe says it (not a default of the language or a choice of the plan)."""
+        origin = self.stage.origins.get(key)
+        return origin is not None and origin.kind not in ("auto", "default")
+
+    def refuse(self, key: str, why: str, help: str = "") -> None:
+        """What the engine cannot do is an error at the key, never dropped."""
+        span = self.stage.spans.get(key) or self.stage.spans.get(key.split(".")[0]) or self.stage.span
+        self.session.sink.error("FT012", why, span, help=help)

@@ -1,0 +1,151 @@
+"""Calls: functions of the closed set and members with options, their arguments checked like keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ftdsl import catalog
+from ftdsl.catalog.vocabulary import Function, Key, vocabulary
+from ftdsl.diagnostics import Edit, Fix, Label, Sink
+from ftdsl.diagnostics.suggest import closest
+from ftdsl.language import tree
+from ftdsl.language.resolve.raw import WRONG, Invoke
+from ftdsl.language.types import Type
+from ftdsl.language.values import Secret, StageRef, Term
+
+if TYPE_CHECKING:
+    from ftdsl.language.resolve.evaluate import Evaluator
+
+SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL")
+
+
+def function(ev: Evaluator, raw: Invoke, use: str, key: Key, sink: Sink) -> Any:
+    """A call where a value of type `use` is wanted, as a Term with options by name."""
+    functions = vocabulary().functions
+    fitting = [name for name, uses in functions.items() if use in uses]
+    span = raw.call.path[0].span.to(raw.call.path[-1].span)
+    if raw.name not in fitting:
+        return _unknown_function(raw.name, fitting, key, tree.Ref(raw.call.path, span), sink)
+    signature: Function = functions[raw.name][use]
+    if raw.name == "best":
+        return _best(ev, raw, signature, sink)
+    options = arguments(ev, raw, signature.options, signature.positional, sink)
+    return WRONG if options is WRONG else Term(raw.name, options)
+
+
+def _unknown_function(name: str, fitting: list[str], key: Key, at: tree.Ref, sink: Sink) -> Any:
+    guess = closest(name, fitting)
+    fix = Fix(f"write `{guess}`", (Edit(at.span, guess),)) if guess else None
+    label = f"did you mean `{guess}`?" if guess else ""
+    known = name in vocabulary().functions
+    text = f"`{name}()` does not give what `{key.name}` takes" if known else f"there is no function `{name}`"
+    help = f"here: {', '.join(f'{n}()' for n in fitting)}" if fitting else ""
+    sink.error("FT008", text, at.span, label=label, help=help, fix=fix)
+    return WRONG
+
+
+def arguments(
+    ev: Evaluator, raw: Invoke, options: Mapping[str, Key], positional: tuple[str, ...], sink: Sink
+) -> dict[str, Any] | Any:
+    """The arguments by name; each unknown, doubled or ill-typed one is reported. WRONG when any is."""
+    given: dict[str, Any] = {}
+    places: dict[str, tree.Argument] = {}
+    at = 0
+    for argument in raw.call.arguments:
+        name = argument.name.text if argument.name else (positional[at] if at < len(positional) else None)
+        at += argument.name is None
+        if name is None or name not in options:
+            _unknown_argument(raw, argument, name, options, sink)
+            given = WRONG
+            continue
+        if name in places:
+            first = Label(places[name].span, "first given here")
+            sink.error("FT006", f"`{name}` is given twice", argument.span, labels=(first,))
+            given = WRONG
+            continue
+        places[name] = argument
+        value = ev.typed(argument.value, options[name], replace(raw.place, own=None), sink)
+        if value is WRONG:
+            given = WRONG
+        elif given is not WRONG:
+            given[name] = value
+    for name in positional[:1]:
+        if name not in places and options[name].required and given is not WRONG:
+            sink.error("FT010", f"`{raw.name}()` needs `{name}`", raw.span)
+            return WRONG
+    return given
+
+
+def _unknown_argument(
+    raw: Invoke, argument: tree.Argument, name: str | None, options: Mapping[str, Key], sink: Sink
+) -> None:
+    known = f"it takes: {', '.join(options)}" if options else "it takes none"
+    if name is None or argument.name is None:
+        sink.error("FT009", f"`{raw.name}()` takes no argument here", argument.span, help=known)
+        return
+    guess = closest(name, options)
+    fix = Fix(f"write `{guess}`", (Edit(argument.name.span, guess),)) if guess else None
+    label = f"did you mean `{guess}`?" if guess else ""
+    text = f"`{raw.name}()` has no argument `{name}`"
+    sink.error("FT009", text, argument.name.span, label=label, help=known, fix=fix)
+
+
+def _best(ev: Evaluator, raw: Invoke, signature: Function, sink: Sink) -> Any:
+    """`best(final, lowest(eval_loss))` goes on with one variant: it refers to all, and is not swept itself."""
+    given = raw.call.arguments
+    node = given[0].value if given else None
+    if not isinstance(node, tree.Ref) or node.path[0].text not in ev.names.stages:
+        sink.error("FT010", "`best()` needs a stage", raw.span, help="write `best(final, lowest(eval_loss))`")
+        return WRONG
+    with ev.tracing():
+        options = arguments(ev, raw, signature.options, signature.positional, sink)
+    if options is WRONG:
+        return WRONG
+    refs = ev.best_of(node.path[0].text, node.span)
+    for ref in refs:
+        ev.trace.refs.setdefault(ref, node.span)
+    return Term("best", {**options, signature.positional[0]: tuple(refs)})
+
+
+def environment(ev: Evaluator, raw: Invoke, kind: Type, sink: Sink) -> Any:
+    """`env("NAME", default = …)` is read now and recorded in the lock; `secret("NAME")` is never read."""
+    signature = vocabulary().functions[raw.name]["value"]
+    options = arguments(ev, raw, signature.options, signature.positional, sink)
+    if options is WRONG:
+        return WRONG
+    if kind.name not in ("text", "path", "name", "any", "script"):
+        sink.error("FT060", f"`{raw.name}()` gives a text, which does not fit here", raw.span)
+        return WRONG
+    name = str(options[signature.positional[0]])
+    if raw.name == "secret":
+        return Secret(name)
+    if any(word in name.upper() for word in SECRET_WORDS):
+        text = f"`{name}` looks like a secret, and `env()` would write it down"
+        fix = Fix("use `secret()`", (Edit(raw.call.path[0].span, "secret"),))
+        sink.error("FT047", text, raw.span, help=f'write `secret("{name}")`', fix=fix)
+        return WRONG
+    value = ev.session.env.get(name, options.get("default"))
+    if value is None:
+        sink.error("FT048", f"the environment has no `{name}`", raw.span, help=f'write `env("{name}", default = "…")`')
+        return WRONG
+    ev.env_used[name] = str(value)
+    return str(value)
+
+
+def catalog_names(ev: Evaluator, key: Key) -> list[str]:
+    """Names a catalog knows for a key ("" when any will do); templates the recipe declares count too."""
+    if not key.catalog:
+        return []
+    return [*catalog.names(key.catalog), *(("auto", *ev.names.declared) if key.catalog == "templates" else ())]
+
+
+def catalog_term(ev: Evaluator, raw: Invoke, key: Key, sink: Sink) -> Any:
+    """A catalog's name with options: `h100(80GB)`."""
+    options = {"memory": Key(name="memory", type="bytes", above=0)}
+    given = arguments(ev, raw, options, ("memory",), sink)
+    return WRONG if given is WRONG else Term(raw.name, given)
+
+
+__all__ = ["StageRef", "arguments", "catalog_names", "catalog_term", "environment", "function"]

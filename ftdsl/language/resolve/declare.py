@@ -1,0 +1,196 @@
+"""What a recipe declares, sorted: stages, shared keys, templates, the search; and the edits of profiles and `--set`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from ftdsl.diagnostics import Label
+from ftdsl.diagnostics.suggest import closest
+from ftdsl.language import tree
+from ftdsl.language.parser import parse
+from ftdsl.language.resolve import words
+from ftdsl.language.resolve.layers import Entry, Flattener, Layer, check
+from ftdsl.language.resolve.load import Module
+from ftdsl.session import Session
+from ftdsl.source import Source
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True, eq=False)
+class Declared:
+    """A stage as written."""
+
+    name: str
+    kind: str
+    block: tree.Block
+    module: Module
+    entries: tuple[Entry, ...]
+
+
+@dataclass
+class Declarations:
+    stages: dict[str, Declared] = field(default_factory=dict)
+    shared: list[Layer] = field(default_factory=list)
+    templates: dict[str, tuple[tree.Block, tuple[Entry, ...]]] = field(default_factory=dict)
+    search: tuple[tree.Block, tuple[Entry, ...]] | None = None
+    doc: str = ""
+
+
+def declare(module: Module, session: Session) -> Declarations:
+    """Sort the items of a recipe and its plain includes; what is written in the recipe wins."""
+    found = Declarations(doc=module.file.doc)
+    for file in module.layers:
+        kind = "file" if file is module.file else "include"
+        items: list[tree.Item] = []
+        for item in file.items:
+            if not isinstance(item, tree.Block):
+                if isinstance(item, tree.Bind):
+                    items.append(item)
+            elif not _declaration(item, module, found, session):
+                items.append(item)
+        shared = check(Flattener(kind, module).entries(items), "file", session.sink)
+        found.shared.append(Layer("", tuple(shared)))
+    return found
+
+
+def _declaration(block: tree.Block, module: Module, found: Declarations, session: Session) -> bool:
+    """Take a block that declares something; False when it is a shared block."""
+    word = block.kind.text
+    if word == "profile":
+        return True
+    if word == "search":
+        found.search = (block, _checked(block, "search", module, session))
+        return True
+    if word == "template":
+        _template(block, module, found, session)
+        return True
+    if not words.is_stage_kind(word):
+        return _not_a_stage(block, session)
+    _stage(block, module, found, session)
+    return True
+
+
+def _checked(block: tree.Block, kind: str, module: Module, session: Session) -> tuple[Entry, ...]:
+    return tuple(check(Flattener("stage", module).entries(block.body), kind, session.sink))
+
+
+def _template(block: tree.Block, module: Module, found: Declarations, session: Session) -> None:
+    if block.label is None:
+        session.sink.error("FT046", "a template needs a name", block.kind.span, help="write `template house { … }`")
+        return
+    found.templates[block.label.text] = (block, _checked(block, "template", module, session))
+
+
+def _not_a_stage(block: tree.Block, session: Session) -> bool:
+    """A shared block has no name and no parent; a stage misspelled usually has one of them."""
+    from ftdsl.catalog.vocabulary import vocabulary
+
+    word = block.kind
+    if word.text in words.blocks("file") and not (block.label or block.parents):
+        return False
+    if word.text in words.blocks("file"):
+        session.sink.error("FT046", f"`{word.text}` is shared by all stages and has no name", block.header)
+        return True
+    guess = closest(word.text, [*vocabulary().stage_kinds, *words.blocks("file"), "profile", "search", "template"])
+    label = f"did you mean `{guess}`?" if guess else ""
+    if word.text in words.blocks("sft"):
+        text, help = f"`{word.text}` belongs in a stage", f"write `sft {{ {word.text} {{ … }} }}`"
+        session.sink.error("FT007", text, word.span, help=help)
+    else:
+        kinds = ", ".join(vocabulary().stage_kinds)
+        session.sink.error(
+            "FT600", f"there is no stage or block `{word.text}`", word.span, label=label, help=f"stages: {kinds}"
+        )
+    return True
+
+
+def _stage(block: tree.Block, module: Module, found: Declarations, session: Session) -> None:
+    label = block.label or block.kind
+    if not _NAME.fullmatch(label.text):
+        session.sink.error("FT046", f"`{label.text}` cannot name a stage", label.span, help="letters, digits and `_`")
+        return
+    before = found.stages.get(label.text)
+    if before and before.block.span.source is block.span.source:
+        first = Label(before.block.header, "first used here")
+        help = f"name it: write `{block.kind.text} other {{ … }}`"
+        session.sink.error("FT006", f"two stages are called `{label.text}`", label.span, labels=(first,), help=help)
+        return
+    entries = _checked(block, block.kind.text, module, session)
+    found.stages[label.text] = Declared(label.text, block.kind.text, block, module, entries)
+
+
+# --- edits
+
+
+def profile_layers(name: str, module: Module, found: Declarations, session: Session) -> list[Layer]:
+    """What a profile edits, its own parents' edits first. Unknown names are reported where they stand."""
+    chain: list[tree.Block] = []
+    todo = [name]
+    while todo:
+        block = module.profiles.get(todo.pop(0))
+        if block is None or block in chain:
+            continue
+        chain.insert(0, block)
+        for parent in block.parents:
+            if parent.span.text not in module.profiles:
+                _unknown_profile(parent.span.text, module, session, parent)
+            todo.append(parent.span.text)
+    return [
+        layer for block in chain for layer in _edits(block.body, "profile", f"profile {name}", module, found, session)
+    ]
+
+
+def _unknown_profile(name: str, module: Module, session: Session, at: tree.Ref | None) -> None:
+    guess = closest(name, module.profiles)
+    label = f"did you mean `{guess}`?" if guess else ""
+    known = f"profiles here: {', '.join(module.profiles)}" if module.profiles else "this recipe has no profiles"
+    session.sink.error("FT080", f"there is no profile `{name}`", at.span if at else None, label=label, help=known)
+
+
+def known_profile(name: str, module: Module, session: Session) -> bool:
+    if name not in module.profiles:
+        _unknown_profile(name, module, session, None)
+    return name in module.profiles
+
+
+def set_layers(texts: Sequence[str], module: Module, found: Declarations, session: Session) -> list[Layer]:
+    """`--set optim.lr=1e-5` (shared) and `--set sft.optim.lr=1e-5` (one stage)."""
+    layers: list[Layer] = []
+    for text in texts:
+        file = parse(Source(f"--set {text}", text), session.sink)
+        if file.items and not all(isinstance(item, tree.Bind) for item in file.items):
+            session.sink.error("FT036", f"`--set {text}` sets nothing", None, help="write --set optim.lr=1e-5")
+            continue
+        layers += _edits(file.items, "set", "--set", module, found, session)
+    return layers
+
+
+def _edits(
+    items: Sequence[tree.Item], kind: str, via: str, module: Module, found: Declarations, session: Session
+) -> list[Layer]:
+    layers: list[Layer] = []
+    flat = Flattener("profile" if kind == "profile" else "set", module, via)
+    for item in items:
+        word = (
+            item.key[0].text if isinstance(item, tree.Bind) else item.kind.text if isinstance(item, tree.Block) else ""
+        )
+        stage = found.stages.get(word)
+        if stage is None or (
+            isinstance(item, tree.Bind) and len(item.key) == 1 and item.binder is not tree.Binder.FIXED
+        ):
+            layers.append(Layer("", tuple(check(flat.entries([item]), "file", session.sink))))
+            continue
+        inside = item.body if isinstance(item, tree.Block) else [item]
+        entries = [*flat.entries(inside)]
+        if isinstance(item, tree.Bind):
+            entries = [_below(entry) for entry in entries if len(entry.path) > 1]
+        layers.append(Layer(word, tuple(check(entries, stage.kind, session.sink))))
+    return layers
+
+
+def _below(entry: Entry) -> Entry:
+    """The entry without the stage's name in front."""
+    return replace(entry, path=entry.path[1:])

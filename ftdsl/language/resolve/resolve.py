@@ -1,0 +1,435 @@
+"""Trees to values: layers are laid over each other, names looked up, axes expanded; every value keeps its origin."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import Any
+
+from ftdsl.catalog.vocabulary import BlockWords, Key
+from ftdsl.diagnostics.suggest import closest
+from ftdsl.language import tree
+from ftdsl.language.parser import parse
+from ftdsl.language.resolve import words
+from ftdsl.language.resolve.coerce import coerce
+from ftdsl.language.resolve.declare import (
+    Declarations,
+    Declared,
+    declare,
+    known_profile,
+    profile_layers,
+    set_layers,
+)
+from ftdsl.language.resolve.evaluate import Axis, Dimension, Evaluator, Trace
+from ftdsl.language.resolve.layers import Effective, Entry, Layer
+from ftdsl.language.resolve.load import Module, load
+from ftdsl.language.resolve.names import Names, Place, StageFound, View
+from ftdsl.language.resolve.raw import WRONG, Broken, Invoke
+from ftdsl.language.resolve.words import Path
+from ftdsl.language.types import parse_type
+from ftdsl.language.values import Origin, StageRef, Value
+from ftdsl.session import Session
+from ftdsl.source import Source, Span
+
+MAX_VARIANTS = 256
+"""Runs one stage may expand to; more is a search, not a sweep."""
+
+_RECIPE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line adds: profiles in order, `--set` and `-p` texts (`name=value`)."""
+
+    profiles: tuple[str, ...] = ()
+    sets: tuple[str, ...] = ()
+    params: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ResolvedStage:
+    """A stage of one variant: typed values by path, blocks that are there, and the stages it refers to."""
+
+    declared: Declared
+    run: str
+    values: Mapping[Path, Value]
+    blocks: Mapping[Path, Span]
+    taken_back: frozenset[Path]
+    parents: tuple[StageRef, ...]
+    refs: Mapping[StageRef, Span]
+    dimensions: Mapping[str, Dimension]
+
+    @property
+    def name(self) -> str:
+        return self.declared.name
+
+    @property
+    def key(self) -> str:
+        return f"{self.name}@{self.run}" if self.run else self.name
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """All of a recipe as values; stages stand in an order in which each comes after what it refers to."""
+
+    module: Module
+    name: str
+    file: Mapping[Path, Value]
+    stages: tuple[ResolvedStage, ...]
+    templates: Mapping[str, Mapping[Path, Value]]
+    search: Mapping[Path, Value] | None
+    env: Mapping[str, str]
+    doc: str = ""
+
+
+def resolve(path: FilePath, name: str, options: Options, session: Session) -> Resolved | None:
+    """The recipe at `path`, called `name` in messages. None only when it cannot be read at all."""
+    module = load(path, name, session)
+    return _Resolver(module, options, session).run() if module else None
+
+
+@dataclass
+class _Variant:
+    run: str
+    assignment: dict[int, int]
+    axes: dict[int, Axis]
+    stage: ResolvedStage | None = None
+
+
+@dataclass
+class _Resolver:
+    module: Module
+    options: Options
+    session: Session
+    found: Declarations = field(init=False)
+    ev: Evaluator = field(init=False)
+    edits: list[Layer] = field(default_factory=list)
+    swept_profiles: tuple[Axis, list[list[Layer]]] | None = None
+    done: dict[str, list[_Variant]] = field(default_factory=dict)
+    order: list[ResolvedStage] = field(default_factory=list)
+    stack: list[str] = field(default_factory=list)
+
+    def run(self) -> Resolved:
+        self.found = declare(self.module, self.session)
+        self._take_profiles()
+        shared = Effective("file")
+        for layer in (*self._named(), *self.found.shared, *(edit for edit in self.edits if not edit.target)):
+            shared.put(layer.entries, self.session.sink)
+        names = Names(
+            {n: s.kind for n, s in self.found.stages.items()}, View("", shared), self.found.search is not None
+        )
+        names.declared = tuple(self.found.templates)
+        self.ev = Evaluator(self.session, names, self._given())
+        self.ev.variants, self.ev.best_of = self._variants, self._best_of
+        self._check_declared()
+        for stage in self.found.stages:
+            self._expand(stage)
+        file = self._values(View("", shared), only=words.FILE_KEYS)
+        return Resolved(
+            self.module,
+            self._recipe_name(file),
+            file,
+            tuple(self.order),
+            {name: self._block("template", entries) for name, (_, entries) in self.found.templates.items()},
+            self._block("search", self.found.search[1]) if self.found.search else None,
+            self.ev.env_used,
+            self.found.doc,
+        )
+
+    # --- what stands around the stages
+
+    def _named(self) -> list[Layer]:
+        """The default of `name`: the file's stem."""
+        source = self.module.file.source
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", self.module.path.stem).lstrip("._-") or "recipe"
+        start = Span(source, 0, 0)
+        entry = Entry(("name",), start, tree.Binder.FIXED, tree.Text((stem,), start), Origin("default"), self.module)
+        return [Layer("", (entry,))]
+
+    def _recipe_name(self, file: Mapping[Path, Value]) -> str:
+        value = file.get(("name",))
+        if value is None:
+            return "recipe"
+        if not _RECIPE_NAME.fullmatch(str(value.data)):
+            text = f"`{value.data}` cannot name a recipe"
+            self.session.sink.error("FT046", text, value.span, help="letters, digits, `.`, `_` and `-`")
+            return "recipe"
+        return str(value.data)
+
+    def _take_profiles(self) -> None:
+        chosen: list[str] = []
+        for layer in self.found.shared:
+            for entry in layer.entries:
+                if entry.path == ("profile",) and entry.value is not None:
+                    chosen += self._profile_key(entry)
+        names = [*chosen, *(p for p in self.options.profiles if known_profile(p, self.module, self.session))]
+        layers = {name: profile_layers(name, self.module, self.found, self.session) for name in self.module.profiles}
+        for name in names:  # profiles not chosen were checked all the same
+            self.edits += layers[name]
+        self.edits += set_layers(self.options.sets, self.module, self.found, self.session)
+
+    def _profile_key(self, entry: Entry) -> list[str]:
+        """`profile = a` chooses; `profile in [a, b]` is an axis over what the profiles edit."""
+        value = entry.value
+        items = value.items if isinstance(value, tree.ListOf) else (value,) if value else ()
+        names = [item.span.text.strip("\"'") for item in items]
+        for name, item in zip(names, items, strict=True):
+            if name not in self.module.profiles:
+                guess = closest(name, self.module.profiles)
+                label = f"did you mean `{guess}`?" if guess else ""
+                self.session.sink.error("FT080", f"there is no profile `{name}`", item.span, label=label)
+                return []
+        if entry.binder is not tree.Binder.SWEPT:
+            return names
+        layers = [profile_layers(name, self.module, self.found, self.session) for name in names]
+        self.swept_profiles = (Axis(id(entry), "profile", tuple(names)), layers)
+        return []
+
+    def _given(self) -> dict[str, tuple[tree.Expression, Place]]:
+        """`-p name=value`; a bare word is taken as text where the parameter is one."""
+        given: dict[str, tuple[tree.Expression, Place]] = {}
+        for text in self.options.params:
+            name, equals, value = text.partition("=")
+            name = name.strip()
+            param = self.module.params.get(name)
+            if param is None or not equals:
+                guess = closest(name, self.module.params)
+                known = f"parameters here: {', '.join(self.module.params) or 'none'}"
+                label = f"did you mean `{guess}`?" if guess else ""
+                self.session.sink.error("FT044", f"there is no parameter `{name}`", None, label=label, help=known)
+                continue
+            given[name] = (_parsed(text, value, param, self.session), Place(self.module))
+        return given
+
+    def _check_declared(self) -> None:
+        """Lets and parameters are checked even where nothing uses them."""
+        sink = self.session.sink
+        for module in (self.module, *self.module.aliases.values()):
+            for let in module.lets.values():
+                with self.ev.tracing():
+                    raw = self.ev.let(let, Place(module), sink)
+                if isinstance(raw, Invoke) and let.binder is not tree.Binder.SAMPLED:
+                    _check_call(raw, self.session)
+            for param in module.params.values():
+                self._check_param(param, module)
+
+    def _check_param(self, param: tree.Param, module: Module) -> None:
+        if param.type is None or (param.default is None and param.name.text not in self.ev.given):
+            return
+        kind = _param_type(param.type, self.session)
+        expression, place = self.ev.given.get(param.name.text, (param.default, Place(module)))
+        if kind and expression is not None and not (isinstance(expression, tree.Constant) and param.type.optional):
+            with self.ev.tracing():
+                self.ev.typed(expression, Key(name=param.name.text, type=kind), place, self.session.sink)
+
+    def _block(self, kind: str, entries: Sequence[Entry]) -> dict[Path, Value]:
+        effective = Effective(kind)
+        effective.put(entries)
+        with self.ev.tracing():
+            return self._values(View(kind, effective))
+
+    # --- stages and their variants
+
+    def _variants(self, name: str, span: Span) -> list[tuple[str, Mapping[int, int], Mapping[int, Axis]]] | None:
+        if name in self.stack:
+            if name != self.stack[-1]:
+                chain = " -> ".join([*self.stack[self.stack.index(name) :], name])
+                self.session.sink.error("FT601", f"stages wait for each other: {chain}", span)
+            return None
+        return [(v.run, v.assignment, v.axes) for v in self._expand(name)]
+
+    def _best_of(self, name: str, span: Span) -> list[StageRef]:
+        variants = self._variants(name, span) or []
+        return [StageRef(name, "", run) for run, _, _ in variants]
+
+    def _expand(self, name: str) -> list[_Variant]:
+        """All variants of a stage; it is evaluated until no axis it depends on is left open."""
+        if name in self.done:
+            return self.done[name]
+        declared = self.found.stages[name]
+        kept = self.ev.assignment, self.ev._open
+        self.ev._open = []
+        self.stack.append(name)
+        todo: list[dict[int, int]] = [{}]
+        variants: list[_Variant] = []
+        while todo:
+            assignment = todo.pop(0)
+            stage, trace = self._evaluate(declared, assignment, "")
+            open_axes = [axis for axis in trace.axes.values() if axis.id not in assignment]
+            if open_axes:
+                first = open_axes[0]
+                todo = [{**assignment, first.id: at} for at in range(len(first.names))] + todo
+            else:
+                variants.append(self._close(declared, assignment, trace, stage))
+            if len(todo) + len(variants) > MAX_VARIANTS:
+                text = f"`{name}` would run more than {MAX_VARIANTS} times"
+                self.session.sink.error("FT083", text, declared.block.header, help="use `~` and a `search { }`")
+                break
+        self.stack.pop()
+        self.ev.assignment, self.ev._open = kept
+        self.done[name] = variants
+        self.order += [v.stage for v in variants if v.stage]
+        return variants
+
+    def _close(self, declared: Declared, assignment: dict[int, int], trace: Trace, stage: ResolvedStage) -> _Variant:
+        """With its variant named, the stage is evaluated once more, so that `{run}` is known."""
+        axes = {axis: trace.axes[axis] for axis in assignment if axis in trace.axes}
+        run = ",".join(f"{axis.label}={axis.names[assignment[id]]}" for id, axis in axes.items())
+        if run:
+            stage, _ = self._evaluate(declared, assignment, run)
+        return _Variant(run, {axis: assignment[axis] for axis in axes}, axes, stage)
+
+    def _evaluate(self, declared: Declared, assignment: dict[int, int], run: str) -> tuple[ResolvedStage, Trace]:
+        self.ev.assignment = assignment
+        with self.ev.tracing() as trace:
+            view = View(declared.name, self._effective(declared), run)
+            parents = self._parents(declared)
+            values = self._values(view)
+        blocks = {path: e.span for path, e in view.effective.entries.items() if e.value is None}
+        stage = ResolvedStage(
+            declared,
+            run,
+            values,
+            blocks,
+            frozenset(view.effective.taken_back),
+            parents,
+            {ref: span for ref, span in trace.refs.items() if ref.stage != declared.name},
+            trace.dimensions,
+        )
+        return stage, trace
+
+    def _effective(self, declared: Declared) -> Effective:
+        effective = Effective(declared.kind)
+        for layer in self.found.shared:
+            effective.put(layer.entries)
+        if copied := self._settings(declared):
+            effective.put(copied.entries)
+        effective.put(declared.entries, self.session.sink)
+        for edit in (*self._profile_axis(declared), *self.edits):
+            if edit.target in ("", declared.name):
+                effective.put(edit.entries)
+        return effective
+
+    def _profile_axis(self, declared: Declared) -> Sequence[Layer]:
+        if self.swept_profiles is None:
+            return ()
+        axis, layers = self.swept_profiles
+        self.ev.trace.axes[axis.id] = axis
+        return layers[self.ev.assignment.get(axis.id, 0)]
+
+    def _settings(self, declared: Declared) -> Declared | None:
+        """`settings = sft` copies what that stage says; `settings = search.best` what the searched stage says."""
+        for entry in declared.entries:
+            if entry.path == ("settings",) and isinstance(entry.value, tree.Ref):
+                name = entry.value.path[0].text
+                return self._searched() if name == "search" else self.found.stages.get(name)
+        return None
+
+    def _searched(self) -> Declared | None:
+        """The stage whose metric the search's goal names."""
+        entries = self.found.search[1] if self.found.search else ()
+        goal = next((e.value for e in entries if e.path == ("goal",)), None)
+        call = goal.items[0] if isinstance(goal, tree.ListOf) and goal.items else goal
+        argument = call.arguments[0].value if isinstance(call, tree.Call) and call.arguments else None
+        return self.found.stages.get(argument.path[0].text) if isinstance(argument, tree.Ref) else None
+
+    def _parents(self, declared: Declared) -> tuple[StageRef, ...]:
+        refs: list[StageRef] = []
+        for parent in declared.block.parents:
+            name = parent.path[0].text
+            if name == declared.name:
+                self.session.sink.error("FT601", f"`{name}` cannot start from itself", parent.span)
+                continue
+            if name not in self.found.stages:
+                guess = closest(name, self.found.stages)
+                label = f"did you mean `{guess}`?" if guess else ""
+                known = f"stages here: {', '.join(self.found.stages)}"
+                self.session.sink.error("FT600", f"there is no stage `{name}`", parent.span, label=label, help=known)
+                continue
+            refs.append(self.ev.stage(StageFound(name, ""), parent.span).ref)
+        return tuple(refs)
+
+    # --- values
+
+    def _values(self, view: View, only: Sequence[str] = ()) -> dict[Path, Value]:
+        values: dict[Path, Value] = {}
+        for path, entry in view.effective.entries.items():
+            if entry.value is None or (only and path[0] not in only):
+                continue
+            key = words.find(view.kind, path)
+            if not isinstance(key, Key):
+                continue
+            data = self._value(entry, key, Place(entry.module, view if view.name else None, path[:-1], path))
+            if data is not WRONG:
+                values[path] = Value(data, entry.value.span, entry.origin)
+        return values
+
+    def _value(self, entry: Entry, key: Key, place: Place) -> Any:
+        assert entry.value is not None
+        sink = self.session.sink
+        chosen: Any = entry.value
+        if entry.binder is tree.Binder.SWEPT:
+            chosen = self.ev.swept(entry.value, entry.path[-1], id(entry), place, sink)
+        elif entry.binder is tree.Binder.SAMPLED:
+            chosen = self.ev.sampled(entry.value, ".".join(entry.path), sink)
+        if chosen is None or isinstance(chosen, Broken | tree.Missing):
+            return WRONG
+        if isinstance(chosen, tree.Expression):
+            return self.ev.typed(chosen, key, place, sink)
+        return coerce(self.ev, chosen, parse_type(key.type), key, sink)
+
+
+def _parsed(text: str, value: str, param: tree.Param, session: Session) -> tree.Expression:
+    """The expression in `-p name=value`; for texts, what cannot be read as an expression is the text itself."""
+    from ftdsl.diagnostics import Sink
+
+    attempt = Sink()
+    file = parse(Source(f"-p {text}", text), attempt)
+    item = file.items[0] if file.items else None
+    whole = Span(file.source, len(text) - len(value), len(text))
+    texty = param.type is not None and param.type.name.text in ("text", "path")
+    if isinstance(item, tree.Bind) and not len(attempt) and len(file.items) == 1:
+        if not (texty and isinstance(item.value, tree.Ref)):
+            return item.value
+    elif not texty:
+        for problem in attempt:
+            session.sink.add(problem)
+        return tree.Missing(whole)
+    return tree.Text((value,), whole)
+
+
+_PARAM_TYPES = tuple(
+    "bool int number share rate count bytes time money text path name model data stage span steps every".split()
+)
+
+
+def _param_type(written: tree.TypeName, session: Session) -> str | None:
+    name = written.name.text
+    inner = [t for t in (_param_type(a, session) for a in written.arguments) if t]
+    if name == "list" and len(inner) == 1:
+        return f"list({inner[0]})"
+    if name in _PARAM_TYPES and not written.arguments:
+        return name
+    guess = closest(name, [*_PARAM_TYPES, "list"])
+    label = f"did you mean `{guess}`?" if guess else ""
+    help = f"types: {', '.join(_PARAM_TYPES)}, list[…]"
+    session.sink.error("FT060", f"there is no type `{name}`", written.name.span, label=label, help=help)
+    return None
+
+
+def _check_call(raw: Invoke, session: Session) -> None:
+    from ftdsl.catalog.vocabulary import vocabulary
+
+    known = vocabulary().functions
+    if raw.name in known or any(raw.name in (k.members or {}) for k in _all_keys()):
+        return
+    guess = closest(raw.name, known)
+    label = f"did you mean `{guess}`?" if guess else ""
+    session.sink.error("FT008", f"there is no function `{raw.name}`", raw.call.path[0].span, label=label)
+
+
+def _all_keys() -> list[Key]:
+    nested = [k for b in words.blocks("sft").values() if isinstance(b, BlockWords) for k in b.keys.values()]
+    return [*words.keys("file").values(), *nested]

@@ -1,0 +1,70 @@
+"""Which keys and blocks may stand where: the vocabulary, asked with a path (`optim.lr`) and a kind of stage."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from ftdsl.catalog.vocabulary import BlockWords, Key, vocabulary
+from ftdsl.diagnostics.suggest import closest
+
+Path = tuple[str, ...]
+
+FILE_KEYS = ("name", "engine", "seed")
+"""Keys of the file itself; everything else at file level is shared by the stages that can have it."""
+
+
+@cache
+def find(kind: str, path: Path) -> Key | BlockWords | None:
+    """What `path` is in a stage of `kind` ("file": shared or the file's own), or None where it has no meaning."""
+    if not path:
+        return None
+    here: Key | BlockWords | None = keys(kind).get(path[0]) or blocks(kind).get(path[0])
+    for word in path[1:]:
+        if not isinstance(here, BlockWords):
+            return None
+        if here.open:
+            return Key(name=word, type=here.open)
+        here = here.keys.get(word) or blocks(here.name).get(word)
+    return here
+
+
+@cache
+def keys(kind: str) -> dict[str, Key]:
+    """Keys of a stage kind; of "file": its own, and every key of every stage kind."""
+    words = vocabulary()
+    if kind != "file":
+        return dict(words.keys_of(kind)) if kind in words.stage_kinds else {}
+    shared = {name: key for stage in words.stage_kinds for name, key in words.keys_of(stage).items()}
+    return {**shared, **words.block("file").keys}
+
+
+@cache
+def blocks(context: str) -> dict[str, BlockWords]:
+    """Blocks that may stand in a context: a stage kind, "file", or a block (`launch` has `runtime_env`)."""
+    return {block.name: block for block in vocabulary().blocks_in(context)}
+
+
+@cache
+def methods() -> frozenset[str]:
+    """The blocks of which a stage has at most one: `lora`, `full`, …"""
+    return frozenset(name for name, block in blocks("sft").items() if block.method)
+
+
+def is_stage_kind(word: str) -> bool:
+    return word in vocabulary().stage_kinds
+
+
+def near(kind: str, word: str, within: BlockWords | None = None) -> str | None:
+    """The key or block of this place that `word` was probably meant to be."""
+    names = [*within.keys, *blocks(within.name)] if within else [*keys(kind), *blocks(kind)]
+    return closest(word, names)
+
+
+def homes(kind: str, word: str) -> list[str]:
+    """Blocks of `kind` that have a key of this name: `lr` is at home in `optim`."""
+    return [name for name, block in blocks(kind).items() if word in block.keys and not block.open]
+
+
+def kinds_with(word: str) -> list[str]:
+    """Stage kinds in which `word` is a key or block."""
+    return [kind for kind in vocabulary().stage_kinds if word in keys(kind) or word in blocks(kind)]

@@ -1,0 +1,76 @@
+"""Numbers and times the way every view prints them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+BARS = "▁▂▃▄▅▆▇█"
+ASCII_BARS = "_.-=+*#@"
+
+
+def duration(seconds: float) -> str:
+    """`0.4 s`, `48 s`, `2 min 05 s`, `1 h 04 min`."""
+    whole = round(seconds)
+    if seconds < 9.95:
+        return f"{seconds:.1f} s" if seconds >= 0.05 else "0 s"
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def clock(seconds: float) -> str:
+    """`0:48`, `12:05`, `1:04:10`: narrow, and as wide in the next second."""
+    whole = max(0, int(seconds))
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def number(value: float) -> str:
+    """Four significant digits: `4.213`, `0.01232`, `nan`."""
+    if math.isfinite(value) and value == int(value) and abs(value) < 1e7:
+        return f"{int(value):,}"
+    return f"{value:.4g}"
+
+
+def steady(value: float) -> str:
+    """A number that keeps its width while it changes, for a line that is drawn again and again."""
+    if not math.isfinite(value):
+        return str(value)
+    return f"{value:.3f}" if 0.001 <= abs(value) < 1000 or value == 0 else f"{value:.1e}"
+
+
+def rate(value: float) -> str:
+    """A learning rate: `2e-5`, `9.1e-5`, `0`."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+
+
+def sparkline(values: Sequence[float], width: int, bars: str = BARS) -> str:
+    """The shape of a curve in at most `width` characters; what is not a number is an `x`."""
+    means = [_mean(part) for part in _parts(values, width)]
+    real = [mean for mean in means if math.isfinite(mean)]
+    low, high = (min(real), max(real)) if real else (0.0, 0.0)
+    return "".join(_bar(mean, low, high, bars) for mean in means)
+
+
+def _parts(values: Sequence[float], width: int) -> list[Sequence[float]]:
+    many = min(width, len(values))
+    edges = [len(values) * at // many for at in range(many + 1)] if many else []
+    return [values[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _bar(value: float, low: float, high: float, bars: str) -> str:
+    if not math.isfinite(value):
+        return "x"
+    # A flat curve is a line in the middle: at the bottom it would read as "fell to the lowest".
+    share = (value - low) / (high - low) if high > low else 0.5
+    return bars[min(len(bars) - 1, int(share * len(bars)))]

@@ -1,0 +1,82 @@
+"""The way of the data, in order: resolve, build, plan, lower, render. Nothing else calls phases in a row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ftdsl.language.resolve.resolve import Options, Resolved, resolve
+from ftdsl.session import Session
+
+if TYPE_CHECKING:
+    from ftdsl.engines.jobs import Job
+    from ftdsl.plan.plan import Plan
+    from ftdsl.recipe.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Checked:
+    """How far a recipe came: what could not be reached for errors is None or empty."""
+
+    resolved: Resolved | None = None
+    recipe: Recipe | None = None
+    plan: Plan | None = None
+    jobs: tuple[Job, ...] = ()
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A recipe as artifacts: path in the build folder -> content."""
+
+    name: str
+    folder: Path
+    plan: Plan
+    jobs: tuple[Job, ...]
+    files: dict[str, bytes]
+    resolved: Resolved
+
+
+def check(path: Path, options: Options, session: Session) -> Checked:
+    """Every phase up to the jobs; each goes on as long as what it stands on is sound."""
+    from ftdsl.recipe.build import build
+
+    resolved = resolve(path, path.as_posix(), options, session)
+    if resolved is None:
+        return Checked()
+    recipe = build(resolved, path.parent, session)
+    if session.sink.failed or not recipe.stages:
+        return Checked(resolved, recipe)
+    from ftdsl.plan.choose import plan as choose
+
+    plan = choose(recipe, session)
+    if session.sink.failed:
+        return Checked(resolved, recipe, plan)
+    from ftdsl.engines import lower
+
+    return Checked(resolved, recipe, plan, lower(plan, session))
+
+
+def compile_recipe(path: Path, options: Options, session: Session, *, frozen: bool = False) -> Compiled | None:
+    """Artifacts in memory, or None with the reason in the sink. Nothing is executed, nothing is written."""
+    checked = check(path, options, session)
+    if session.sink.failed or checked.plan is None or checked.resolved is None or checked.recipe is None:
+        return None
+    if not checked.jobs:
+        return None
+    if any(stage.dimensions for stage in checked.resolved.stages):
+        _refuse_search(checked.resolved, session)
+        return None
+    from ftdsl.targets.bash import compile_files
+
+    files = compile_files(checked.plan, checked.jobs, options, session)
+    return Compiled(checked.recipe.name, checked.recipe.folder, checked.plan, checked.jobs, files, checked.resolved)
+
+
+def _refuse_search(resolved: Resolved, session: Session) -> None:
+    """A search needs trials run one by one, which no artifact can do yet."""
+    for stage in resolved.stages:
+        for dimension in stage.dimensions.values():
+            text = f"`{dimension.key}` is searched, and searches cannot be compiled or run yet"
+            help = f"fix it for one run: --set {stage.name}.{dimension.key}=…"
+            session.sink.error("FT084", text, dimension.span, help=help)

@@ -1,0 +1,118 @@
+"""The stage graph as a picture: Mermaid, DOT, or SVG laid out here (stages in columns by how deep they stand)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+
+from ftdsl.plan.plan import Plan
+
+WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 190, 54, 60, 22, 20
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A stage: what it is called, what it does, and the stages it waits for. `flows` are those whose result it uses."""
+
+    key: str
+    kind: str
+    detail: str
+    needs: tuple[str, ...]
+    flows: tuple[str, ...]
+
+
+def nodes(plan: Plan) -> list[Node]:
+    """The stages in run order."""
+    found = []
+    for planned in plan.stages:
+        stage = planned.stage
+        detail = " ".join(part for part in (stage.kind, planned.method) if part)
+        if planned.world.gpu:
+            detail += f" on {planned.world.size} x {planned.world.gpu}"
+        found.append(Node(stage.key, stage.kind, detail, stage.needs, stage.parents))
+    return found
+
+
+def mermaid(plan: Plan) -> str:
+    """A `graph LR` block; a solid arrow hands a model on, a dotted one only waits or reads."""
+    lines = ["graph LR"]
+    names = {node.key: f"s{at}" for at, node in enumerate(nodes(plan))}
+    for node in nodes(plan):
+        lines.append(f'  {names[node.key]}["{_quoted(node.key)}<br/>{_quoted(node.detail)}"]')
+    for node in nodes(plan):
+        for need in node.needs:
+            lines.append(f"  {names[need]} {'-->' if need in node.flows else '-.->'} {names[node.key]}")
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return escape(text).replace("\n", " ")
+
+
+def dot(plan: Plan) -> str:
+    """Graphviz' language."""
+    lines = ["digraph recipe {", "  rankdir=LR;", '  node [shape=box, style=rounded, fontname="sans-serif"];']
+    for node in nodes(plan):
+        lines.append(f'  "{_dotted(node.key)}" [label="{_dotted(node.key)}\\n{_dotted(node.detail)}"];')
+    for node in nodes(plan):
+        for need in node.needs:
+            style = "" if need in node.flows else " [style=dashed]"
+            lines.append(f'  "{_dotted(need)}" -> "{_dotted(node.key)}"{style};')
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def _dotted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def svg(plan: Plan) -> str:
+    """A picture that opens anywhere; it follows the reader's light or dark scheme."""
+    found = nodes(plan)
+    places = _places(found)
+    width = max((x for x, _ in places.values()), default=0) + WIDTH + MARGIN
+    height = max((y for _, y in places.values()), default=0) + HEIGHT + MARGIN
+    body = [_edge(places[need], places[node.key], need in node.flows) for node in found for need in node.needs]
+    body += [_box(node, places[node.key]) for node in found]
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">'
+    return "\n".join([head, _STYLE, *body, "</svg>"]) + "\n"
+
+
+_STYLE = """<style>
+  text { font: 13px sans-serif; fill: #222 } .d { font-size: 11px; fill: #666 }
+  rect { fill: #f6f8fa; stroke: #57606a } path { stroke: #57606a; fill: none }
+  @media (prefers-color-scheme: dark) { text { fill: #eee } .d { fill: #aaa } rect { fill: #22272e } }
+</style>"""
+
+
+def _places(found: list[Node]) -> dict[str, tuple[int, int]]:
+    """Upper left corners: a column for each depth, rows in run order."""
+    depth: dict[str, int] = {}
+    rows: dict[int, int] = {}
+    places: dict[str, tuple[int, int]] = {}
+    for node in found:
+        depth[node.key] = column = max((depth[need] + 1 for need in node.needs), default=0)
+        row = rows[column] = rows.get(column, -1) + 1
+        places[node.key] = (MARGIN + column * (WIDTH + GAP_X), MARGIN + row * (HEIGHT + GAP_Y))
+    return places
+
+
+def _box(node: Node, at: tuple[int, int]) -> str:
+    x, y = at
+    return (
+        f'<rect x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" rx="8"/>'
+        f'<text x="{x + 12}" y="{y + 22}">{escape(_cut(node.key, 24))}</text>'
+        f'<text class="d" x="{x + 12}" y="{y + 41}">{escape(_cut(node.detail, 30))}</text>'
+    )
+
+
+def _cut(text: str, size: int) -> str:
+    return text if len(text) <= size else text[: size - 1] + "…"
+
+
+def _edge(start: tuple[int, int], end: tuple[int, int], solid: bool) -> str:
+    x1, y1 = start[0] + WIDTH, start[1] + HEIGHT // 2
+    x2, y2 = end[0], end[1] + HEIGHT // 2
+    middle = (x1 + x2) // 2
+    dashed = "" if solid else ' stroke-dasharray="4 3"'
+    arrow = f"M{x2 - 7} {y2 - 4} L{x2} {y2} L{x2 - 7} {y2 + 4}"
+    return f'<path d="M{x1} {y1} C{middle} {y1} {middle} {y2} {x2} {y2} {arrow}"{dashed}/>'

@@ -1,0 +1,239 @@
+"""What each stage starts from and what it hands on: the types of stage results, and the hand-offs that are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ftdsl.diagnostics import Sink
+from ftdsl.language.resolve import words
+from ftdsl.language.resolve.resolve import ResolvedStage
+from ftdsl.language.resolve.words import Path
+from ftdsl.language.values import Origin, StageRef, Term, Value
+from ftdsl.recipe.recipe import Lineage
+from ftdsl.source import Span
+
+TRAINING = ("pretrain", "sft", "reward", "dpo", "kto", "ppo")
+SCORING = ("eval", "merge", "quantize")
+HANDED = ("template", "system", "tools", "thinking", "keep_thinking", "tokenizer", "media")
+"""What belongs to a model and goes wherever it goes; with an adapter `quantize` (how its base is loaded) goes too."""
+
+
+@dataclass(frozen=True)
+class Linked:
+    """A stage with its place in the lineage, and its values with what was handed on."""
+
+    stage: ResolvedStage
+    values: Mapping[Path, Value]
+    start: Lineage | None = None
+    new_adapter: bool = False
+    result: Lineage | None = None
+    needs: tuple[str, ...] = ()
+    method: str = ""
+
+
+@dataclass
+class Linker:
+    """Links stages one after the other, in an order in which each comes after what it refers to."""
+
+    sink: Sink
+    done: dict[str, Linked] = field(default_factory=dict)
+
+    def link(self, stage: ResolvedStage) -> Linked:
+        self._check_refs(stage)
+        start = self._start(stage)
+        values = dict(stage.values)
+        parent = self._giver(stage)
+        if parent and start:
+            self._hand_on(stage, parent, start, values)
+        method = next((m for m in sorted(words.methods()) if (m,) in stage.blocks), "")
+        needs = tuple(dict.fromkeys(_key(ref) for ref in (*stage.parents, *stage.refs)))
+        linked = Linked(
+            stage, values, start, self._stacks(method, start), self._result(stage, start, method), needs, method
+        )
+        self._check_method(linked)
+        self.done[stage.key] = linked
+        return linked
+
+    # --- where a stage starts
+
+    def _start(self, stage: ResolvedStage) -> Lineage | None:
+        kind = stage.declared.kind
+        model = stage.values.get(("model",))
+        if kind not in (*TRAINING, *SCORING):
+            return None
+        if model and stage.parents:
+            text = f"`{stage.name}` has a `model` and starts `from` a stage"
+            self.sink.error("FT602", text, model.span, help="keep one of them")
+        if model:
+            return self._lineage(model.data, model.span)
+        if not stage.parents:
+            if not any(value.origin.kind != "default" for value in stage.values.values()) and stage.refs:
+                return None
+            text = f"`{stage.name}` has no model to start from"
+            help = 'write `model = hf("org/name")`, or `from` a stage'
+            self.sink.error("FT011", text, stage.declared.block.header, help=help)
+            return None
+        return self._from_parents(stage)
+
+    def _from_parents(self, stage: ResolvedStage) -> Lineage | None:
+        spans = [parent.span for parent in stage.declared.block.parents]
+        lineages = [self._lineage(ref, span) for ref, span in zip(stage.parents, spans, strict=False)]
+        known = [lineage for lineage in lineages if lineage]
+        if len(known) < len(lineages) or not known:
+            return None
+        if len(known) > 1 and stage.declared.kind != "merge":
+            text = f"`{stage.name}` starts from several stages; only `merge` can"
+            self.sink.error("FT602", text, stage.declared.block.header)
+            return None
+        for lineage, span in zip(known[1:], spans[1:], strict=False):
+            if lineage.base != known[0].base:
+                text = "adapters of different bases cannot be merged into one"
+                self.sink.error("FT602", text, span, label=f"its base is {_said(lineage.base)}")
+                return None
+        return Lineage(known[0].base, tuple(adapter for lineage in known for adapter in lineage.adapters))
+
+    def _lineage(self, data: Any, span: Span | None) -> Lineage | None:
+        if isinstance(data, StageRef):
+            return self._of_stage(data, span)
+        if isinstance(data, Term) and data.name == "adapter":
+            return self._of_adapter(data, span)
+        if isinstance(data, Term) and data.name == "best":
+            refs: tuple[StageRef, ...] = data.options.get("stage", ())
+            first = self._of_stage(refs[0], span) if refs else None
+            return Lineage(data, first.adapters and (data,)) if first else None
+        return Lineage(data)
+
+    def _of_adapter(self, data: Term, span: Span | None) -> Lineage | None:
+        base = data.options.get("base")
+        if base is None:
+            self.sink.error(
+                "FT010", "`adapter()` needs the `base` it was trained on", span, help='write `base = hf("…")`'
+            )
+            return None
+        below = self._lineage(base, span)
+        return Lineage(below.base, (*below.adapters, data)) if below else None
+
+    def _of_stage(self, ref: StageRef, span: Span | None) -> Lineage | None:
+        linked = self.done.get(_key(ref))
+        if linked is None or ref.part:
+            return Lineage(ref) if ref.part else None
+        kind = linked.stage.declared.kind
+        if linked.result is None:
+            if kind not in TRAINING + SCORING or kind == "eval":
+                gives = {"data": "data", "eval": "metrics", "shell": "files"}.get(kind, "no model")
+                help = {"data": f"write `data = {ref.stage}`", "shell": f"write `model = file({ref.stage}.path)`"}.get(
+                    kind, f"start from what `{ref.stage}` scores, and write `after = {ref.stage}`"
+                )
+                self.sink.error("FT602", f"`{ref.stage}` makes {gives}, not a model", span, help=help)
+            return None
+        return linked.result
+
+    # --- what it hands on
+
+    def _giver(self, stage: ResolvedStage) -> Linked | None:
+        model = stage.values.get(("model",))
+        ref = stage.parents[0] if stage.parents else model.data if model else None
+        if isinstance(ref, Term) and ref.name == "adapter" and isinstance(ref.options.get("base"), StageRef):
+            ref = ref.options["base"]
+        return self.done.get(_key(ref)) if isinstance(ref, StageRef) and not ref.part else None
+
+    def _hand_on(self, stage: ResolvedStage, parent: Linked, start: Lineage, values: dict[Path, Value]) -> None:
+        """The parent's words about the model, weaker than anything the stage says itself."""
+        handed = (*HANDED, "quantize") if start.adapters else HANDED
+        for path, value in parent.values.items():
+            if path[0] not in handed or words.find(stage.declared.kind, path) is None:
+                continue
+            if path[:1] in stage.taken_back or path in stage.taken_back:
+                continue
+            if path not in values:
+                origin = Origin("from", parent.stage.key, str(value.origin))
+                values[path] = Value(value.data, value.span, origin)
+            elif path == ("template",) and values[path].data != value.data:
+                text = f"`{stage.name}` uses another template than `{parent.stage.name}`, which trained its model"
+                self.sink.error("FT606", text, values[path].span, label=f"there it is `{value.data}`")
+
+    def _stacks(self, method: str, start: Lineage | None) -> bool:
+        return bool(method in ("lora", "oft") and start and start.adapters)
+
+    def _result(self, stage: ResolvedStage, start: Lineage | None, method: str) -> Lineage | None:
+        kind = stage.declared.kind
+        this = StageRef(stage.name, "", stage.run)
+        if kind in ("merge", "quantize"):
+            return Lineage(this)
+        if kind not in TRAINING or start is None:
+            return None
+        if method in ("full", "freeze"):
+            return Lineage(this)
+        if method or not start.adapters:
+            return Lineage(start.base, (*start.adapters, this))
+        return Lineage(start.base, (*start.adapters[:-1], this))
+
+    # --- what is refused
+
+    def _check_method(self, linked: Linked) -> None:
+        stage, start = linked.stage, linked.start
+        if start is None:
+            return
+        kind = stage.declared.kind
+        if linked.method in ("full", "freeze") and start.adapters:
+            span = stage.blocks.get((linked.method,), stage.declared.block.header)
+            text = f"`{linked.method}` cannot train on top of an adapter"
+            self.sink.error("FT607", text, span, help="put a `merge` stage between")
+        if linked.method in ("full", "freeze") and ("quantize",) in stage.blocks:
+            span = stage.blocks[("quantize",)]
+            self.sink.error(
+                "FT602", f"`{linked.method}` cannot train a quantised base", span, help="use `lora { }`, or drop it"
+            )
+        if kind == "quantize" and start.adapters:
+            text = "only a whole model can be quantised, and this is an adapter"
+            self.sink.error("FT602", text, stage.declared.block.header, help="put a `merge` stage between")
+        self._check_reward_parent(linked)
+
+    def _check_reward_parent(self, linked: Linked) -> None:
+        for ref, node in zip(linked.stage.parents, linked.stage.declared.block.parents, strict=False):
+            parent = self.done.get(_key(ref))
+            if parent and parent.stage.declared.kind == "reward" and linked.stage.declared.kind in TRAINING:
+                text = f"`{ref.stage}` is a reward model: it scores answers and cannot be trained to give them"
+                self.sink.error("FT602", text, node.span, help=f"in a `ppo` stage write `reward = {ref.stage}`")
+
+    def _check_refs(self, stage: ResolvedStage) -> None:
+        """Data comes from data stages (and from splits they hold out); a reward from a reward stage."""
+        for path, value in stage.values.items():
+            if path[-1] in ("data", "source", "calibrate") or path[0] == "holdout":
+                for item in value.data if isinstance(value.data, list) else [value.data]:
+                    if isinstance(item, StageRef):
+                        self._check_data(item, value.span)
+            if path == ("reward",) and isinstance(value.data, StageRef):
+                other = self.done.get(_key(value.data))
+                if other and other.stage.declared.kind != "reward":
+                    self.sink.error("FT602", f"`{value.data.stage}` is not a `reward` stage", value.span)
+
+    def _check_data(self, ref: StageRef, span: Span | None) -> None:
+        other = self.done.get(_key(ref))
+        if other is None:
+            return
+        if other.stage.declared.kind != "data":
+            self.sink.error(
+                "FT602", f"`{ref.stage}` makes no data", span, help="data comes from a `data` stage or `file(…)`"
+            )
+            return
+        if ref.part not in ("", "train", "eval", "test"):
+            self.sink.error("FT040", f"data has no part `{ref.part}`", span, help="parts: train, eval, test")
+        elif ref.part in ("eval", "test") and ("holdout", ref.part) not in other.values:
+            text = f"`{ref.stage}` holds nothing out as `{ref.part}`"
+            help = f"write `holdout {{ {ref.part} = 5% }}` in `data {ref.stage}`"
+            self.sink.error("FT602", text, span, help=help)
+
+
+def _key(ref: Any) -> str:
+    if not isinstance(ref, StageRef):
+        return ""
+    return f"{ref.stage}@{ref.run}" if ref.run else ref.stage
+
+
+def _said(where: Any) -> str:
+    if isinstance(where, StageRef):
+        return f"the stage `{where.stage}`"
+    return f"`{where.options.get('id') or where.options.get('path') or where.name}`"
