@@ -24,6 +24,7 @@ CODES = {
     "FT036": "missing-binder",
     "FT037": "two-items-on-a-line",
     "FT038": "stray-brace",
+    "FT039": "bad-text",
     # FT04x names, scopes, includes
     "FT040": "unknown-name",
     "FT041": "ambiguous-name",

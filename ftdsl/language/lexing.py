@@ -1,0 +1,107 @@
+"""The Lark parser: its layout hook, and its tables, which are built with the package and only loaded here."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from lark import Lark, Token
+from lark import __version__ as lark_version
+
+HERE = Path(__file__).parent
+TABLE = HERE / "ft.lark.bin"
+"""Made by the build (or, in a checkout, by the first run): a pickle, so it is only ever read from this folder."""
+
+
+_CLOSES = {"LPAR": "RPAR", "LSQB": "RSQB"}
+
+
+class Layout:
+    """Drops newlines inside ( ) and [ ]; braces and unclosed strings end such nesting, since nothing legal has them there."""
+
+    always_accept = ("COMMENT", "STRAY", "UNCLOSED", "ERROR", "MISSING")
+
+    def process(self, stream: Iterator[Token]) -> Iterator[Token]:
+        inside: list[str] = []
+        for token in stream:
+            kind = token.type
+            if kind == "_NL":
+                if inside:
+                    continue
+            elif kind in _CLOSES:
+                inside.append(_CLOSES[kind])
+            elif kind in ("RPAR", "RSQB") and kind in inside:
+                while inside.pop() != kind:
+                    pass
+            elif kind in ("LBRACE", "RBRACE", "UNCLOSED"):
+                inside.clear()
+            yield token
+
+
+def grammar_text() -> str:
+    """The grammar: in the package when installed, at the top of the checkout otherwise."""
+    inside = HERE / "ft.lark"
+    return (inside if inside.exists() else HERE.parent.parent / "grammar" / "ft.lark").read_text(encoding="utf-8")
+
+
+def build() -> Lark:
+    """The parser from its grammar (about 30 ms)."""
+    return Lark(
+        grammar_text(),
+        parser="lalr",
+        lexer="basic",
+        postlex=Layout(),  # type: ignore[arg-type]
+        keep_all_tokens=True,
+        maybe_placeholders=False,
+    )
+
+
+def stamp() -> str:
+    """What a table depends on: the grammar, this file, and the version of Lark."""
+    text = grammar_text() + Path(__file__).read_text(encoding="utf-8") + lark_version
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def save(path: Path = TABLE) -> Lark:
+    """Write the table beside, then rename: a reader never sees half of one. Raises: OSError."""
+    lark = build()
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with beside.open("wb") as handle:
+        handle.write(stamp().encode())
+        lark.save(handle)
+    beside.replace(path)
+    return lark
+
+
+@cache
+def parser() -> Lark:
+    """The parser, from its table where that is current (2 ms), else rebuilt and, in a checkout, kept."""
+    try:
+        with TABLE.open("rb") as handle:
+            if handle.read(64).decode() == stamp():
+                return _load(handle)
+    except (OSError, UnicodeDecodeError, EOFError, pickle.UnpicklingError):
+        pass
+    try:
+        return save() if (HERE.parent.parent / "grammar").is_dir() else build()
+    except OSError:
+        return build()
+
+
+def _load(handle: Any) -> Lark:
+    lark: Lark = Lark.load(handle)
+    return lark
+
+
+def tokens(text: str) -> tuple[list[Token], list[Token]]:
+    """All tokens of a text, and its comments apart. Never fails: what means nothing is a STRAY token."""
+    found: list[Token] = []
+    comments: list[Token] = []
+    for token in parser().lex(text):
+        (comments if token.type == "COMMENT" else found).append(token)
+    return found, comments

@@ -1,0 +1,346 @@
+"""Feeding tokens to the LALR parser, and what to do when one does not fit: say it once, repair, go on.
+
+Repairs are tried in order: supply the one thing missing (a value, a binder, a line break, a brace), drop what cannot
+belong anywhere, else swallow the item. The parser's own stack is the only record of what is open.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Any
+
+from lark import Token
+from lark.exceptions import UnexpectedToken
+
+from ftdsl.diagnostics import Diagnostic, Edit, Fix, Label, Sink
+from ftdsl.language import lexing
+from ftdsl.source import Source, Span
+
+ENDS = ("_NL", "COMMA", "RBRACE", "$END")
+OPENERS = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
+SAID = {
+    "EQUAL": "`=`", "LBRACE": "`{`", "RBRACE": "`}`", "RPAR": "`)`", "RSQB": "`]`", "COMMA": "`,`", "NAME": "a name",
+    "STRING": "a text", "NUMBER": "a number", "COLON": "`:`", "DOT": "`.`", "FROM": "`from`", "IN": "`in`", "AS": "`as`",
+}  # fmt: skip
+
+
+class Driver:
+    """One run over the tokens of a source."""
+
+    def __init__(self, source: Source, tokens: list[Token], sink: Sink, *, headers_close: bool = False) -> None:
+        self.source = source
+        self.tokens = tokens
+        self.final = sink
+        self.sink = Sink()
+        self.headers_close = headers_close
+        self.at = 0
+        self.state: Any = lexing.parser().parse_interactive("")
+        self.dry = copy(self.state.parser_state.parse_conf)
+        self.dry.callbacks = {}  # a trial must not build trees: Lark's callbacks reuse their children's lists
+        self.braces: list[Token] = []
+        self.quiet_line = -1
+        self.unclosed = False
+
+    def run(self) -> Any:
+        """The root of Lark's tree. An unclosed block is looked for again with headers in column 1 closing blocks."""
+        while self.at < len(self.tokens):
+            self._next()
+        end = self._end_token()
+        root = self._finish(end)
+        if self.unclosed and not self.headers_close:
+            again = Driver(self.source, self.tokens, self.final, headers_close=True)
+            return again.run()
+        for found in self.sink:
+            self.final.add(found)
+        return root
+
+    # --- tokens
+
+    def _next(self) -> None:
+        token = self.tokens[self.at]
+        if self.headers_close and self.braces and self._is_header(token):
+            self._close_blocks(token)
+        if self._repaired_before(token):
+            return
+        self._feed(token)
+
+    def _feed(self, token: Token) -> None:
+        try:
+            self.state.feed_token(token)
+        except UnexpectedToken:
+            self._recover(token)
+            return
+        self._track(token)
+        self.at += 1
+
+    def _track(self, token: Token) -> None:
+        if token.type == "LBRACE":
+            self.braces.append(token)
+        elif token.type == "RBRACE" and self.braces:
+            self.braces.pop()
+
+    def _supply(self, kind: str, text: str = "") -> bool:
+        """Feed a token that is not in the text, right behind the last one; False when it would not fit."""
+        if not self._fits(kind):
+            return False
+        place = self._before().end
+        self.state.feed_token(_token(kind, text, place, place, self.source))
+        return True
+
+    def _fits(self, kind: str) -> bool:
+        """Whether the parser would take a token of this kind now (reductions included)."""
+        trial = self.state.copy(deepcopy_values=False)
+        trial.parser_state.parse_conf = self.dry
+        try:
+            trial.feed_token(Token(kind, ""))
+        except UnexpectedToken:
+            return False
+        return True
+
+    def _span(self, token: Token) -> Span:
+        return Span(self.source, token.start_pos or 0, token.end_pos or 0)
+
+    def _before(self) -> Span:
+        """The token before the current one, line breaks left out."""
+        at = self.at - 1
+        while at >= 0 and self.tokens[at].type == "_NL":
+            at -= 1
+        return self._span(self.tokens[at]) if at >= 0 else Span(self.source, 0, 0)
+
+    def _end_token(self) -> Token:
+        size = len(self.source.text)
+        return _token("$END", "", size, size, self.source)
+
+    def _peek(self, ahead: int) -> str:
+        return self.tokens[self.at + ahead].type if self.at + ahead < len(self.tokens) else "$END"
+
+    # --- what is seen before the parser sees it
+
+    def _repaired_before(self, token: Token) -> bool:
+        """Habits from other languages that a look at two tokens tells."""
+        if token.type == "UNCLOSED":
+            self._unclosed_text(token)
+            return True
+        if token.type == "COLON" and self._fits("EQUAL") and not self._fits("COLON"):
+            fix = Fix("write `=`", (Edit(self._span(token), " ="),))
+            self._report("FT034", "keys are set with `=`, not `:`", self._span(token), help="write `key = value`", fix=fix)
+            if self._peek(1) == "LBRACE":
+                self.at += 1
+                return True
+            self._supply("EQUAL", "=")
+            self.at += 1
+            return True
+        if token.type == "EQUAL" and self._peek(1) == "LBRACE" and self._fits("EQUAL") and self._fits("LBRACE"):
+            fix = Fix("drop the `=`", (Edit(self._span(token), ""),))
+            self._report("FT030", "a block takes no `=`", self._span(token), help="write `name { … }`", fix=fix)
+            self.at += 1
+            return True
+        return False
+
+    def _unclosed_text(self, token: Token) -> None:
+        span = self._span(token)
+        shown = Span(self.source, span.start, span.start + len(span.text.split("\n")[0].rstrip()))
+        self._report("FT031", "this text is never closed", shown, help="close it with the same quote")
+        if self._fits("STRING"):
+            self.state.feed_token(_token("STRING", "\0", span.start, span.end, self.source))
+        elif self._fits("_NL"):
+            self.state.feed_token(_token("_NL", "", span.start, span.end, self.source))
+        self.at += 1
+
+    # --- recovery
+
+    def _report(self, code: str, message: str, span: Span, **more: Any) -> None:
+        """One cause, one message: a line that was reported stays quiet."""
+        line = self.source.position(span.start)[0]
+        if line != self.quiet_line:
+            self.sink.add(Diagnostic(code, message, span, **more))
+        self.quiet_line = line
+
+    def _recover(self, token: Token) -> None:
+        for attempt in (self._stray, self._closing_brace, self._missing_value, self._missing_binder, self._two_items):
+            if attempt(token):
+                return
+        self._unexpected(token)
+        self._swallow()
+
+    def _stray(self, token: Token) -> bool:
+        if token.type not in ("STRAY", "COLON", "TILDE", "OPTIONAL", "SLASH"):
+            return False
+        span, text = self._span(token), str(token)
+        if token.type == "SLASH" and self._peek(1) in ("SLASH", "STAR") and not self._fits("SLASH"):
+            self._report("FT032", "comments start with `#`", span, help="write `# …`")
+            self._swallow()
+            return True
+        if token.type != "STRAY":
+            return False
+        if text == ";":
+            fix = Fix("drop it", (Edit(span, ""),))
+            help = "items end with the line; `,` separates items on one line"
+            self._report("FT032", "`;` has no meaning here", span, help=help, fix=fix)
+            if self._peek(1) not in ENDS:
+                self._supply("_NL")
+            self.at += 1
+            return True
+        help = "write `{name}` inside a text to use a value" if text in "$@" else ""
+        self._report("FT032", f"`{text}` has no meaning here", span, help=help)
+        self._swallow()
+        return True
+
+    def _closing_brace(self, token: Token) -> bool:
+        if token.type != "RBRACE" or self.braces:
+            return False
+        span = self._span(token)
+        if not self._fits("_NL") and not self._fits("$END") and not self._fits("NAME"):
+            return False
+        self._report("FT038", "this `}` closes nothing", span, fix=Fix("drop it", (Edit(span, ""),)))
+        self.at += 1
+        return True
+
+    def _missing_value(self, token: Token) -> bool:
+        """`lr = ,`: the value is missing, and a placeholder takes its place."""
+        if token.type not in ENDS or not self._fits("MISSING"):
+            return False
+        before = self._before()
+        self._report("FT035", f"a value is missing after `{before.text}`", before)
+        return self._supply("MISSING")
+
+    def _missing_binder(self, token: Token) -> bool:
+        if not self._fits("EQUAL") or self._fits("RPAR"):
+            return False
+        before = self._before()
+        if token.type in ("STRING", "NUMBER", "TRUE", "FALSE", "NULL", "LSQB", "MINUS"):
+            fix = Fix("put `=` between", (Edit(Span(self.source, before.end, before.end), " ="),))
+            self._report("FT036", "`=` is missing", self._span(token), help=f"write `{before.text} = …`", fix=fix)
+            return self._supply("EQUAL", "=")
+        if token.type in ENDS:
+            help = f"write `{before.text} = …` or `{before.text} {{ … }}`"
+            self._report("FT036", "expected `=` or a block", before, help=help)
+            self._swallow()
+            return True
+        return False
+
+    def _two_items(self, token: Token) -> bool:
+        """A value is complete and another item begins: a line break or comma is missing."""
+        starts = token.type in ("NAME", "LET", "PARAM", "INCLUDE") or (token.type == "STRING" and self._peek(1) == "EQUAL")
+        if not starts or not self._fits("_NL") or self._peek(1) not in ("EQUAL", "LBRACE", "DOT", "NAME", "IN", "TILDE"):
+            return False
+        before = self._before()
+        fix = Fix("put `,` between", (Edit(Span(self.source, before.end, before.end), ","),))
+        help = "start a new line, or put `,` between them"
+        self._report("FT037", "two items on one line", self._span(token), help=help, fix=fix)
+        return self._supply("_NL")
+
+    def _unexpected(self, token: Token) -> None:
+        wanted = [SAID[kind] for kind in SAID if self._fits(kind)]
+        text = "the file ends" if token.type == "$END" else "the line ends" if token.type == "_NL" else f"`{token}`"
+        span = self._span(token) if token.type not in ("_NL", "$END") else self._before()
+        verb = " too early" if token.type in ("_NL", "$END") else " is not expected here"
+        help = f"expected {_either(wanted)}" if 0 < len(wanted) <= 5 else ""
+        self._report("FT030", text + verb, span, help=help)
+
+    def _swallow(self) -> None:
+        """Pop to where an item may stand, put an ERROR item there, and skip to the end of what is broken."""
+        states = lexing.parser().parser.parser._parse_table.states
+        inner = self.state.parser_state
+        popped: list[Any] = []
+        while len(inner.state_stack) > 1 and "ERROR" not in states[inner.state_stack[-1]]:
+            inner.state_stack.pop()
+            popped.append(inner.value_stack.pop())
+        start = _first(popped) or self._span(self.tokens[self.at] if self.at < len(self.tokens) else self._end_token()).start
+        self._skip()
+        end = max(start, self._before().end)
+        if "ERROR" in states[inner.state_stack[-1]]:
+            self.state.feed_token(_token("ERROR", "", start, end, self.source))
+
+    def _skip(self) -> None:
+        """Past the rest of the item; brackets that open in it close in it."""
+        depth = 0
+        while self.at < len(self.tokens):
+            kind = self.tokens[self.at].type
+            if depth == 0 and kind in ("_NL", "COMMA", "RBRACE"):
+                return
+            if kind in OPENERS:
+                depth += 1
+            elif kind in OPENERS.values():
+                depth = max(0, depth - 1)
+            self.at += 1
+
+    # --- blocks that stay open
+
+    def _is_header(self, token: Token) -> bool:
+        if token.column != 1 or token.type not in ("NAME", "LET", "PARAM", "INCLUDE"):
+            return False
+        if token.type != "NAME":
+            return True
+        kinds = [self._peek(ahead) for ahead in range(1, 12)]
+        line = kinds[: kinds.index("_NL")] if "_NL" in kinds else kinds
+        return "LBRACE" in line and "EQUAL" not in line[: line.index("LBRACE")]
+
+    def _close_blocks(self, token: Token) -> None:
+        opened = self.braces[-1]
+        self._report("FT033", "this block is never closed", self._header_span(opened), labels=self._outer_labels())
+        while self.braces:
+            if not self._fits("RBRACE"):
+                self._swallow_to_close()
+            if not self._supply("RBRACE", "}"):
+                break
+            self.braces.pop()
+        self._supply("_NL")
+
+    def _swallow_to_close(self) -> None:
+        at = self.at
+        self._swallow()
+        self.at = at
+
+    def _header_span(self, brace: Token) -> Span:
+        """The block's word and its brace."""
+        at = next(at for at, token in enumerate(self.tokens) if token is brace)
+        first = at
+        while first > 0 and self.tokens[first - 1].line == brace.line and self.tokens[first - 1].type not in (*ENDS, "LBRACE"):
+            first -= 1
+        return self._span(self.tokens[first]).to(self._span(brace))
+
+    def _outer_labels(self) -> tuple[Label, ...]:
+        return tuple(Label(self._header_span(brace), "nor is this one") for brace in self.braces[-2::-1])
+
+    def _finish(self, end: Token) -> Any:
+        while True:
+            try:
+                return self.state.feed_eof(self.tokens[-1] if self.tokens else None)
+            except UnexpectedToken:
+                if self._fits("RBRACE") and self.braces:
+                    if not self.unclosed:
+                        opened = self.braces[-1]
+                        self.quiet_line = -1
+                        span, labels = self._header_span(opened), self._outer_labels()
+                        self._report("FT033", "this block is never closed", span, labels=labels)
+                    self.unclosed = True
+                    self._supply("RBRACE", "}")
+                    self.braces.pop()
+                    continue
+                if self._missing_value(end):
+                    continue
+                if not self._missing_binder(end):
+                    self._unexpected(end)
+                    self._swallow()
+
+
+def _token(kind: str, text: str, start: int, end: int, source: Source) -> Token:
+    line, column = source.position(start)
+    return Token(kind, text, start, line, column, line, column, end)
+
+
+def _first(popped: list[Any]) -> int | None:
+    """The offset at which the swallowed values begin."""
+    offsets = [offset for value in popped for offset in _offsets(value)]
+    return min(offsets, default=None)
+
+
+def _offsets(value: Any) -> list[int]:
+    if isinstance(value, Token):
+        return [value.start_pos or 0]
+    return [offset for child in getattr(value, "children", ()) for offset in _offsets(child)]
+
+
+def _either(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} or {parts[-1]}"
