@@ -98,6 +98,10 @@ class Vocabulary:
             self._blocks[name] = BlockWords(name, self._raw[name])
         return self._blocks[name]
 
+    def block_names(self) -> list[str]:
+        """All blocks, stages and groups of keys."""
+        return [name for name in self._raw if name != "function"]
+
     def keys_of(self, kind: str) -> Mapping[str, Key]:
         """Keys of a stage kind: of every training stage, of the kind itself, and those it borrows."""
         if kind in TRAINING:

@@ -13,6 +13,7 @@ from ftdsl.language.values import Amount, Origin, Range, Term
 from ftdsl.plan.batch import solve
 from ftdsl.plan.plan import Choice, Plan, PlannedStage, World
 from ftdsl.recipe.lineage import TRAINING
+from ftdsl.recipe.models import BLOCKS
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.session import Session
 
@@ -225,7 +226,7 @@ def _filled(stage: Stage, chooser: _Chooser) -> Stage:
 def _updated(model: Any, filled: dict[str, Any]) -> Any:
     own = {key: value for key, value in filled.items() if "." not in key}
     if own.get("lora") == "block":
-        own["lora"] = type(model).new_block("lora")
+        own["lora"] = BLOCKS["lora"]()
     for block in dict.fromkeys(key.partition(".")[0] for key in filled if "." in key):
         inner = {key.partition(".")[2]: value for key, value in filled.items() if key.startswith(f"{block}.")}
         base = own.get(block, getattr(model, block, None))

@@ -52,6 +52,9 @@ def _wrong(raw: Raw, kind: Type, key: Key, sink: Sink, help: str = "", fix: Fix 
     return WRONG
 
 
+_LITERALS = {True: "true", False: "false", None: "null"}
+
+
 def _shown(raw: Raw) -> str:
     match raw:
         case Lst():
@@ -65,9 +68,7 @@ def _shown(raw: Raw) -> str:
         case Str():
             return "a text"
         case Lit():
-            return f"`{ {True: 'true', False: 'false', None: 'null'}[raw.value] }`".replace("` ", "`").replace(
-                " `", "`"
-            )
+            return f"`{_LITERALS[raw.value]}`"
         case Num():
             return f"`{raw.written}`"
         case Bare():
@@ -177,6 +178,22 @@ _AMOUNTS: Mapping[str, tuple[str, ...]] = {
     "tokens": ("tokens",),
 }
 _SPECIAL = {"every": ("never", "best")}
+
+
+def _level(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
+    """A share or a number: `10%` of something, or `1e-6` itself (`part`: or `500` of them)."""
+    if isinstance(raw, Num) and raw.dimension == "share":
+        return Amount(raw.number, "share")
+    if isinstance(raw, Num) and raw.dimension in ("", "count"):
+        return Amount(raw.number, "count" if kind.name == "part" else "rate")
+    return _wrong(raw, kind, key, sink)
+
+
+def _metric(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
+    """The name of a metric (`eval_loss`), or that of a stage (`sft.eval_loss`)."""
+    if isinstance(raw, Stg):
+        return raw.ref
+    return raw.name if isinstance(raw, Bare) else _wrong(raw, kind, key, sink)
 
 
 def _text(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
@@ -344,6 +361,9 @@ _HANDLERS: Mapping[str, Handler] = {
     "bool": _bool,
     **dict.fromkeys(_DIMENSIONS, _number),
     **dict.fromkeys(_AMOUNTS, _amount),
+    "level": _level,
+    "part": _level,
+    "metric": _metric,
     "text": _text,
     "path": _text,
     "script": _text,
@@ -356,6 +376,7 @@ _HANDLERS: Mapping[str, Handler] = {
     "auto": _fixed,
     "none": _fixed,
     "all": _fixed,
+    "exact": _fixed,
 }
 
 

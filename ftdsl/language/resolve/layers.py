@@ -73,7 +73,7 @@ class Effective:
 
     def put(self, layer: Sequence[Entry], sink: Sink | None = None) -> None:
         """Lay a stronger layer over this one; entries that mean nothing in this kind of stage are passed over."""
-        own = [entry for entry in layer if words.find(self.kind, entry.path) is not None]
+        own = [e for e in layer if e.takes_back or words.fits(self.kind, e.path, block=e.value is None)]
         fresh = {e.path[0] for e in own if len(e.path) == 1 and e.path[0] in words.methods() and not e.takes_back}
         if fresh:
             self._drop_methods(keep=fresh)
@@ -137,6 +137,8 @@ def _problem(entry: Entry, kind: str) -> Diagnostic | None:
     if known is None:
         return _unknown(entry, kind)
     name = ".".join(entry.path)
+    if words.fits(kind, entry.path, block=entry.value is None):
+        return None
     if isinstance(known, BlockWords) and entry.value is not None and not entry.takes_back:
         return Diagnostic("FT060", f"`{name}` is a block", entry.span, help=f"write `{entry.path[-1]} {{ … }}`")
     if not isinstance(known, BlockWords) and entry.value is None and known.type != "any":

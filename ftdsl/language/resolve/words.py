@@ -13,12 +13,17 @@ FILE_KEYS = ("name", "engine", "seed")
 """Keys of the file itself; everything else at file level is shared by the stages that can have it."""
 
 
+DECLARATIONS = ("search", "template")
+"""Blocks at file level that are neither stages nor shared."""
+
+
 @cache
 def find(kind: str, path: Path) -> Key | BlockWords | None:
     """What `path` is in a stage of `kind` ("file": shared or the file's own), or None where it has no meaning."""
     if not path:
         return None
-    here: Key | BlockWords | None = keys(kind).get(path[0]) or blocks(kind).get(path[0])
+    key, block = keys(kind).get(path[0]), blocks(kind).get(path[0])
+    here: Key | BlockWords | None = (block or key) if len(path) > 1 else (key or block)
     for word in path[1:]:
         if not isinstance(here, BlockWords):
             return None
@@ -32,6 +37,8 @@ def find(kind: str, path: Path) -> Key | BlockWords | None:
 def keys(kind: str) -> dict[str, Key]:
     """Keys of a stage kind; of "file": its own, and every key of every stage kind."""
     words = vocabulary()
+    if kind in DECLARATIONS:
+        return dict(words.block(kind).keys)
     if kind != "file":
         return dict(words.keys_of(kind)) if kind in words.stage_kinds else {}
     shared = {name: key for stage in words.stage_kinds for name, key in words.keys_of(stage).items()}
@@ -48,6 +55,14 @@ def blocks(context: str) -> dict[str, BlockWords]:
 def methods() -> frozenset[str]:
     """The blocks of which a stage has at most one: `lora`, `full`, …"""
     return frozenset(name for name, block in blocks("sft").items() if block.method)
+
+
+def fits(kind: str, path: Path, *, block: bool) -> bool:
+    """Whether `path` may stand in a stage of `kind` as a block, or as a key; at file level a word may be either."""
+    if block and len(path) == 1 and path[0] in blocks(kind):
+        return True
+    known = find(kind, path)
+    return known is not None and (block is isinstance(known, BlockWords))
 
 
 def is_stage_kind(word: str) -> bool:
