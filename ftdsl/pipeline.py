@@ -69,7 +69,7 @@ def compile_recipe(path: Path, options: Options, session: Session, *, frozen: bo
         return None
     from ftdsl.targets.bash import compile_files
 
-    files = compile_files(checked.plan, checked.jobs, options, session)
+    files = compile_files(checked.plan, checked.jobs, session)
     return Compiled(checked.recipe.name, checked.recipe.folder, checked.plan, checked.jobs, files, checked.resolved)
 
 

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     folder = args.out or Path("build") / compiled.name
     written = write(folder, compiled.files, compiled.folder, session)
     show(session.sink)
-    if written is None:
+    if not written:
         return 1
     _say(folder, compiled.files, args)
     return 0

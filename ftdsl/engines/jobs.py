@@ -11,13 +11,15 @@ from typing import Any, Literal
 class Document:
     """A file of a job. `path` is relative to the build folder (`20-sft/train.yaml`).
 
-    `header` lines stand at the top as comments where the format has them (not in JSON).
+    `header` lines stand at the top as comments where the format has them (not in JSON); `titles`: a comment before
+    each key named there.
     """
 
     path: str
     kind: Literal["yaml", "json"]
     data: Any
     header: tuple[str, ...] = ()
+    titles: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ def build() -> Lark:
         grammar_text(),
         parser="lalr",
         lexer="basic",
-        postlex=Layout(),  # type: ignore[arg-type]
+        postlex=Layout(),
         keep_all_tokens=True,
         maybe_placeholders=False,
     )

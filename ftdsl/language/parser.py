@@ -23,7 +23,7 @@ def parse(source: Source, sink: Sink) -> tree.File:
 
 def _docs(source: Source, tokens: list[Token], comments: list[Token]) -> tuple[dict[int, str], str]:
     """`##` comments by the offset of the item that follows on the next line; the first, followed by a blank, is the file's."""
-    starts = {}
+    starts: dict[int | None, int] = {}
     for token in tokens:
         if token.type != "_NL":
             starts.setdefault(token.line, token.start_pos or 0)

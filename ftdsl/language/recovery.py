@@ -123,7 +123,9 @@ class Driver:
             return True
         if token.type == "COLON" and self._fits("EQUAL") and not self._fits("COLON"):
             fix = Fix("write `=`", (Edit(self._span(token), " ="),))
-            self._report("FT034", "keys are set with `=`, not `:`", self._span(token), help="write `key = value`", fix=fix)
+            self._report(
+                "FT034", "keys are set with `=`, not `:`", self._span(token), help="write `key = value`", fix=fix
+            )
             if self._peek(1) == "LBRACE":
                 self.at += 1
                 return True
@@ -221,8 +223,14 @@ class Driver:
 
     def _two_items(self, token: Token) -> bool:
         """A value is complete and another item begins: a line break or comma is missing."""
-        starts = token.type in ("NAME", "LET", "PARAM", "INCLUDE") or (token.type == "STRING" and self._peek(1) == "EQUAL")
-        if not starts or not self._fits("_NL") or self._peek(1) not in ("EQUAL", "LBRACE", "DOT", "NAME", "IN", "TILDE"):
+        starts = token.type in ("NAME", "LET", "PARAM", "INCLUDE") or (
+            token.type == "STRING" and self._peek(1) == "EQUAL"
+        )
+        if (
+            not starts
+            or not self._fits("_NL")
+            or self._peek(1) not in ("EQUAL", "LBRACE", "DOT", "NAME", "IN", "TILDE")
+        ):
             return False
         before = self._before()
         fix = Fix("put `,` between", (Edit(Span(self.source, before.end, before.end), ","),))
@@ -246,7 +254,10 @@ class Driver:
         while len(inner.state_stack) > 1 and "ERROR" not in states[inner.state_stack[-1]]:
             inner.state_stack.pop()
             popped.append(inner.value_stack.pop())
-        start = _first(popped) or self._span(self.tokens[self.at] if self.at < len(self.tokens) else self._end_token()).start
+        start = (
+            _first(popped)
+            or self._span(self.tokens[self.at] if self.at < len(self.tokens) else self._end_token()).start
+        )
         self._skip()
         end = max(start, self._before().end)
         if "ERROR" in states[inner.state_stack[-1]]:
@@ -296,7 +307,11 @@ class Driver:
         """The block's word and its brace."""
         at = next(at for at, token in enumerate(self.tokens) if token is brace)
         first = at
-        while first > 0 and self.tokens[first - 1].line == brace.line and self.tokens[first - 1].type not in (*ENDS, "LBRACE"):
+        while (
+            first > 0
+            and self.tokens[first - 1].line == brace.line
+            and self.tokens[first - 1].type not in (*ENDS, "LBRACE")
+        ):
             first -= 1
         return self._span(self.tokens[first]).to(self._span(brace))
 

@@ -25,7 +25,7 @@ def read(span: Span, sink: Sink, *, closed: bool = True) -> tree.Text:
     end = span.end - len(quotes) if closed else span.end
     raw = quotes[0] == "'"
     body = Span(span.source, start, max(start, end))
-    parts = [body.text] if raw else _parts(body, sink)
+    parts: list[str | tree.Hole] = [body.text] if raw else _parts(body, sink)
     if len(quotes) == 3:
         parts = _dedent(parts)
     return tree.Text(tuple(part for part in parts if part != ""), span)
@@ -70,7 +70,11 @@ def _escape(text: str, at: int, span: Span, sink: Sink) -> tuple[str, int]:
     follows = text[at + 1 : at + 2]
     if follows in _ESCAPES:
         return _ESCAPES[follows], 2
-    if follows == "u" and (code := re.match(r"\{?([0-9A-Fa-f]{1,6})\}?", text[at + 2 :])) and int(code[1], 16) < 0x110000:
+    if (
+        follows == "u"
+        and (code := re.match(r"\{?([0-9A-Fa-f]{1,6})\}?", text[at + 2 :]))
+        and int(code[1], 16) < 0x110000
+    ):
         number = int(code[1] if text[at + 2] == "{" else code[1][:4], 16)
         if not 0xD800 <= number < 0xE000:
             return chr(number), 2 + (len(code[0]) if text[at + 2] == "{" else min(4, len(code[1])))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 BARS = "▁▂▃▄▅▆▇█"
 ASCII_BARS = "_.-=+*#@"
@@ -61,7 +62,7 @@ def sparkline(values: Sequence[float], width: int, bars: str = BARS) -> str:
 def _parts(values: Sequence[float], width: int) -> list[Sequence[float]]:
     many = min(width, len(values))
     edges = [len(values) * at // many for at in range(many + 1)] if many else []
-    return [values[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [values[start:end] for start, end in pairwise(edges)]
 
 
 def _mean(values: Sequence[float]) -> float:

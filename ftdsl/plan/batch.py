@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from ftdsl.language.values import Term
 from ftdsl.plan.plan import Batch, World
 from ftdsl.recipe.recipe import Stage
 from ftdsl.session import Session
@@ -21,25 +20,34 @@ class Chooses(Protocol):
 def solve(stage: Stage, chooser: Chooses, world: World, session: Session) -> Batch:
     """Micro-batch and accumulation as the recipe wants them; what cannot be had is an error with the arithmetic."""
     parallel = _data_parallel(stage, world, session)
-    wanted = _global(stage, chooser)
+    wanted = _wanted(stage, chooser)
     micro, accumulate = _given(stage, "micro"), _given(stage, "accumulate")
     if micro is None:
         micro = _micro(wanted, accumulate, parallel)
-        chooser.set(
-            "batch.micro", micro, "1 until there is a memory model" if micro == 1 else "from the batch equation"
-        )
+        reason = "from the batch equation" if micro > 1 else "1 until there is a memory model"
+        chooser.set("batch.micro", micro, reason)
     if accumulate is None:
-        accumulate = max(1, wanted // (micro * parallel)) if wanted else 1
+        accumulate = max(1, round(wanted / (micro * parallel))) if wanted else 1
         chooser.set("batch.accumulate", accumulate, "from the batch equation" if wanted else "nothing asks for more")
     batch = Batch(micro, accumulate, parallel)
-    if wanted is not None and batch.total != wanted:
-        _refuse(stage, batch, wanted, session)
+    # `tokens` asks for about so many; only a number of sequences must come out exactly.
+    if _given(stage, "global") is not None and batch.total != wanted:
+        _refuse(stage, batch, _given(stage, "global") or 0, session)
     return batch
 
 
 def _given(stage: Stage, name: str) -> int | None:
-    value = getattr(stage.settings.batch, name)
+    value = stage.settings.get(f"batch.{name}")
     return value if isinstance(value, int) else None
+
+
+def _wanted(stage: Stage, chooser: Chooses) -> int | None:
+    """Sequences per optimizer step, if the recipe says."""
+    tokens = stage.settings.get("batch.tokens")
+    exact = _given(stage, "global")
+    if exact is None and isinstance(tokens, int | float):
+        return max(1, round(tokens / int(chooser.get("max_len"))))
+    return exact
 
 
 def _micro(wanted: int | None, accumulate: int | None, parallel: int) -> int:
@@ -49,36 +57,29 @@ def _micro(wanted: int | None, accumulate: int | None, parallel: int) -> int:
     return 1
 
 
-def _global(stage: Stage, chooser: Chooses) -> int | None:
-    batch = stage.settings.batch
-    if batch.tokens is not None and batch.global_ is None:
-        return max(1, int(batch.tokens) // int(chooser.get("max_len")))
-    return batch.global_ if isinstance(batch.global_, int) else None
-
-
 def _data_parallel(stage: Stage, world: World, session: Session) -> int:
     """Ranks that see different rows: processes / (tensor x pipeline x context)."""
-    parallel = stage.settings.parallel
+    get = stage.settings.get
     split = 1
     for name in ("tensor", "pipeline", "context"):
-        value = getattr(parallel, name)
+        value = get(f"parallel.{name}")
         split *= value if isinstance(value, int) else 1
     if world.size % split:
         span = stage.spans.get("parallel.tensor") or stage.spans.get("parallel", stage.span)
         text = f"{world.size} processes cannot be split into groups of {split} (tensor x pipeline x context)"
         session.sink.error("FT401", text, span)
         return 1
-    asked = parallel.data
-    if isinstance(asked, int) and not isinstance(asked, Term) and asked != world.size // split:
+    asked = get("parallel.data")
+    if isinstance(asked, int) and asked != world.size // split:
         text = f"`data = {asked}`, but {world.size} processes / {split} = {world.size // split}"
         session.sink.error("FT401", text, stage.spans.get("parallel.data", stage.span))
     return world.size // split
 
 
 def _refuse(stage: Stage, batch: Batch, wanted: int, session: Session) -> None:
-    span = stage.spans.get("batch.global") or stage.spans.get("batch.tokens") or stage.spans.get("batch", stage.span)
+    span = stage.spans.get("batch.global") or stage.spans.get("batch", stage.span)
     ways = batch.micro * batch.data_parallel
     near = [n for n in (wanted // ways * ways, (wanted // ways + 1) * ways) if n]
     label = f"{batch.micro} micro x {batch.accumulate} accumulate x {batch.data_parallel} data-parallel = {batch.total}"
-    help = f"write `global = {near[-1] if len(near) == 1 else ' or '.join(map(str, near))}`, or change `micro`"
+    help = f"write `global = {' or '.join(map(str, near))}`, or change `micro`"
     session.sink.error("FT401", f"a batch of {wanted} cannot be made up", span, label=label, help=help)

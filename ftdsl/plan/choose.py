@@ -5,16 +5,17 @@ Until there is a memory model the choices are simple: micro-batch 1, no offload,
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ftdsl import catalog
-from ftdsl.language.values import Amount, Origin, Range, Term
+from ftdsl.language.values import Amount, Origin, Range, StageRef, Term
 from ftdsl.plan.batch import solve
 from ftdsl.plan.plan import Choice, Plan, PlannedStage, World
 from ftdsl.recipe.lineage import TRAINING
-from ftdsl.recipe.models import BLOCKS
 from ftdsl.recipe.recipe import Recipe, Stage
+from ftdsl.recipe.settings import METHODS, Settings, shown
 from ftdsl.session import Session
 
 DEFAULT_MAX_LEN = 2048
@@ -24,8 +25,16 @@ LORA_RANK = 8
 
 
 def plan(recipe: Recipe, session: Session) -> Plan:
-    """Fill in every `auto`, solve the batch equation, number the folders."""
-    planned = [_stage(stage, at, recipe, session) for at, stage in enumerate(recipe.stages, 1)]
+    """Fill in every `auto`, solve the batch equation, number the folders; each choice is said as an info."""
+    planned = []
+    for at, stage in enumerate(recipe.stages, 1):
+        done = _stage(stage, at, recipe, session)
+        planned.append(done)
+        if done.choices:
+            told = [choice for choice in done.choices if choice.told]
+            text = "; ".join(f"{choice.key} = {choice.value} ({choice.reason})" for choice in told)
+            if text:
+                session.sink.info("FT700", f"chosen for `{stage.name}`: {text}", stage.span)
     return Plan(recipe, tuple(planned))
 
 
@@ -33,56 +42,51 @@ def plan(recipe: Recipe, session: Session) -> Plan:
 class _Chooser:
     """Collects choices for one stage: dotted key -> value, with the reason."""
 
-    settings: Any
+    settings: Settings
     choices: list[Choice] = field(default_factory=list)
     filled: dict[str, Any] = field(default_factory=dict)
+    blocks: set[str] = field(default_factory=set)
 
-    def set(self, key: str, value: Any, reason: str) -> None:
+    def set(self, key: str, value: Any, reason: str, *, told: bool = True) -> None:
+        """`told`: worth a person's eye; what merely repeats an engine's default is not."""
         self.filled[key] = value
-        self.choices.append(Choice(key, _shown(value), reason))
+        self.choices.append(Choice(key, shown(value), reason, told))
 
     def get(self, key: str) -> Any:
-        if key in self.filled:
-            return self.filled[key]
-        here = self.settings
-        for word in key.split("."):
-            here = getattr(here, word, None) if here is not None else None
-        return here
+        return self.filled[key] if key in self.filled else self.settings.get(key)
 
     def unset(self, key: str) -> bool:
         """Nothing was said, or `auto`."""
         value = self.get(key)
-        return value is None or (isinstance(value, Term) and value.name == "auto")
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, Term):
-        return value.name
-    if isinstance(value, Amount):
-        return f"{value.number:g} {value.unit}"
-    return "true" if value is True else "false" if value is False else str(value)
+        return value is None or value == "auto" or (isinstance(value, Term) and value.name == "auto")
 
 
 def world_of(stage: Stage) -> World:
     """Processes of a stage, from its `hardware` block; an elastic job is planned for its largest size."""
-    hardware = getattr(stage.settings, "hardware", None)
-    if hardware is None:
-        return World()
-    gpu = hardware.gpu.name if isinstance(hardware.gpu, Term) else (hardware.gpu or "none")
-    nodes = hardware.nodes.high if isinstance(hardware.nodes, Range) else (hardware.nodes or 1)
-    return World(hardware.count or 1, nodes, "" if gpu == "none" else gpu)
+    get = stage.settings.get
+    gpu = stage.settings.name("hardware.gpu") or "none"
+    nodes = get("hardware.nodes")
+    nodes = nodes.high if isinstance(nodes, Range) else nodes
+    return World(int(get("hardware.count") or 1), int(nodes or 1), "" if gpu == "none" else gpu)
+
+
+def folder_of(number: int, stage: Stage) -> str:
+    """`20-sft`, `20-sft.rank=8+lr=1e-4`. No comma, which separates paths for the engine; nothing a shell would read."""
+    run = re.sub(r"[^A-Za-z0-9._=+-]", "-", stage.run.replace(",", "+"))
+    return f"{number:02d}-{stage.name}" + (f".{run}" if run else "")
 
 
 def _stage(stage: Stage, at: int, recipe: Recipe, session: Session) -> PlannedStage:
-    folder = f"{at * 10:02d}-{stage.name}" + (f".{stage.run}" if stage.run else "")
-    world = world_of(stage)
-    if stage.kind not in TRAINING:
-        return _light(stage, folder, world, recipe)
+    folder = folder_of(at * 10, stage)
     chooser = _Chooser(stage.settings)
+    if stage.kind not in TRAINING:
+        world = _light(stage, chooser, recipe)
+        return PlannedStage(_filled(stage, chooser), folder, world, choices=tuple(chooser.choices))
+    world = world_of(stage)
     method = _method(stage, chooser)
     strategy = _strategy(chooser, world)
-    precision = _precision(stage, chooser, world)
-    _model_words(stage, chooser, recipe)
+    precision = _precision(chooser, world)
+    _template(stage, chooser)
     _learning_rate(stage, chooser, method)
     _small_words(chooser, world, recipe)
     batch = solve(stage, chooser, world, session)
@@ -90,43 +94,39 @@ def _stage(stage: Stage, at: int, recipe: Recipe, session: Session) -> PlannedSt
     return PlannedStage(done, folder, world, batch, method, strategy, precision, tuple(chooser.choices))
 
 
-def _light(stage: Stage, folder: str, world: World, recipe: Recipe) -> PlannedStage:
-    """Stages that do not train: one process unless the stage says otherwise."""
-    chooser = _Chooser(stage.settings)
+def _light(stage: Stage, chooser: _Chooser, recipe: Recipe) -> World:
+    """Stages that do not train: merging, data work and scripts are one process; an eval takes what it is given."""
     if stage.kind in ("eval", "merge", "quantize"):
-        if stage.kind != "eval" and not any(key.startswith("hardware.") for key in _own(stage)):
-            world = World()
-        _model_words(stage, chooser, recipe)
-    if stage.kind == "eval":
-        if chooser.unset("max_len"):
-            chooser.set("max_len", _inherited_len(stage, recipe), "that of the stage it scores")
-        if chooser.unset("batch"):
-            chooser.set("batch", 1, "1 until there is a memory model")
-    done = _filled(stage, chooser)
-    return PlannedStage(done, folder, world, choices=tuple(chooser.choices))
-
-
-def _own(stage: Stage) -> list[str]:
-    return [key for key, origin in stage.origins.items() if origin.kind in ("stage", "profile", "set")]
+        _template(stage, chooser)
+    if stage.kind != "eval":
+        return World(1, 1, world_of(stage).gpu if stage.kind == "quantize" else "")
+    if chooser.unset("max_len"):
+        chooser.set("max_len", _inherited_len(stage, recipe), "that of the stage it scores", told=False)
+    if chooser.unset("batch"):
+        chooser.set("batch", 1, "1 until there is a memory model")
+    world = world_of(stage)
+    _precision(chooser, world)
+    return world
 
 
 def _inherited_len(stage: Stage, recipe: Recipe) -> int:
-    for key in reversed([s.key for s in recipe.stages]):
-        other = recipe.stage(key)
-        if key in stage.needs and getattr(other.settings, "max_len", None):
-            return int(other.settings.max_len)
+    for other in reversed(recipe.stages):
+        if other.key in stage.needs and isinstance(length := other.settings.get("max_len"), int):
+            return length
     return DEFAULT_MAX_LEN
 
 
 def _method(stage: Stage, chooser: _Chooser) -> str:
-    for method in ("full", "freeze", "lora", "oft", "adapter", "prefix"):
-        if getattr(stage.settings, method, None) is not None:
+    for method in METHODS:
+        if stage.settings.has(method):
             if method == "lora":
                 _lora(chooser)
             return method
     if stage.start and stage.start.adapters:
-        return "lora"
-    chooser.set("lora", "block", "no method given: LoRA until there is a memory model")
+        return "lora"  # the last adapter is trained further
+    chooser.blocks.add("lora")
+    chooser.set("lora", Term("lora"), "no method given: LoRA until there is a memory model")
+    chooser.filled.pop("lora")
     _lora(chooser)
     return "lora"
 
@@ -137,39 +137,37 @@ def _lora(chooser: _Chooser) -> None:
     if chooser.unset("lora.alpha"):
         chooser.set("lora.alpha", 2 * chooser.get("lora.rank"), "2 * rank")
     if chooser.unset("lora.targets"):
-        chooser.set("lora.targets", ["all"], "every linear layer")
+        chooser.set("lora.targets", ["all"], "every linear layer", told=False)
 
 
 def _strategy(chooser: _Chooser, world: World) -> str:
     asked = chooser.get("parallel.strategy")
     if isinstance(asked, Term) and asked.name != "auto":
         return asked.name
-    name = "ddp" if world.size > 1 else "zero0"
-    why = f"{world.size} processes, and no ZeRO until there is a memory model" if world.size > 1 else "one process"
-    chooser.set("parallel.strategy", Term("ddp"), why)
-    return "ddp" if name == "ddp" else ""
+    several = world.size > 1
+    why = f"{world.size} processes, and no ZeRO until there is a memory model" if several else "one process"
+    chooser.set("parallel.strategy", Term("ddp"), why, told=several)
+    return "ddp" if several else ""
 
 
-def _precision(stage: Stage, chooser: _Chooser, world: World) -> str:
+def _precision(chooser: _Chooser, world: World) -> str:
     asked = chooser.get("precision")
     if isinstance(asked, Term) and asked.name != "auto":
         return asked.name
+    known = catalog.gpus().get(world.gpu)
     if not world.gpu:
         name, why = "fp32", "on CPU"
-    elif catalog.gpus()[world.gpu].bf16 if world.gpu in catalog.gpus() else True:
+    elif known is None or known.bf16:
         name, why = "bf16", f"{world.gpu} has bf16"
     else:
         name, why = "fp16", f"{world.gpu} has no bf16"
-    chooser.set("precision", Term(name), why)
+    chooser.set("precision", Term(name), why, told=bool(world.gpu))
     return name
 
 
-def _model_words(stage: Stage, chooser: _Chooser, recipe: Recipe) -> None:
+def _template(stage: Stage, chooser: _Chooser) -> None:
     """The chat template of the model's family, where the recipe is silent."""
-    template = chooser.get("template")
-    if template is not None and template != "auto" and not (isinstance(template, Term) and template.name == "auto"):
-        return
-    if stage.kind == "pretrain" or stage.start is None or not hasattr(stage.settings, "template"):
+    if not chooser.unset("template") or stage.kind == "pretrain" or stage.start is None:
         return
     name, why = _family(stage.start.base)
     chooser.set("template", name, why)
@@ -183,8 +181,9 @@ def _family(base: Any) -> tuple[str, str]:
             return found, f"the template of {like}"
         architecture = base.options.get("architecture")
         if architecture is not None:
-            known = {"qwen2": "qwen", "qwen3": "qwen3_nothink", "llama": "llama3"}
-            return known.get(str(architecture), "default"), f"the template of {architecture}"
+            name = architecture.name if isinstance(architecture, Term) else str(architecture)
+            known = {"qwen2": "qwen", "qwen3": "qwen3_nothink", "llama": "default"}
+            return known.get(name, "default"), f"it suits {name}"
     return "default", "the model's family is not known"
 
 
@@ -195,41 +194,38 @@ def _learning_rate(stage: Stage, chooser: _Chooser, method: str) -> None:
 
 
 def _small_words(chooser: _Chooser, world: World, recipe: Recipe) -> None:
+    """Words nobody needs to be told about: the engine's own defaults, written out."""
     if chooser.unset("max_len"):
         chooser.set("max_len", DEFAULT_MAX_LEN, "the engine's own default")
     if chooser.unset("seed"):
-        chooser.set("seed", recipe.seed, "the file's")
+        chooser.set("seed", recipe.seed, "the file's", told=False)
     if chooser.unset("memory.checkpointing"):
         name, why = ("full", "saves the most memory") if world.gpu else ("none", "on CPU")
-        chooser.set("memory.checkpointing", Term(name), why)
+        chooser.set("memory.checkpointing", Term(name), why, told=bool(world.gpu))
     if chooser.unset("save.every"):
-        chooser.set("save.every", Amount(500, "steps"), "the engine's own default")
-    if chooser.unset("loader.workers"):
-        chooser.set("loader.workers", 0, "the engine's own default")
-    if chooser.unset("loader.tokenize"):
-        chooser.set("loader.tokenize", 1, "the engine's own default")
-    if chooser.unset("parallel.offload"):
-        chooser.set("parallel.offload", None, "none until there is a memory model")
-        chooser.filled.pop("parallel.offload")
-    evaluates = chooser.get("evaluate.data")
-    if evaluates and chooser.unset("evaluate.every"):
-        chooser.set("evaluate.every", chooser.get("save.every"), "as save.every")
+        chooser.set("save.every", Amount(500, "steps"), "the engine's own default", told=False)
+    for key, value in (("loader.workers", 0), ("loader.tokenize", 1)):
+        if chooser.unset(key):
+            chooser.set(key, value, "the engine's own default", told=False)
+    if chooser.get("evaluate.data") is None and (held := _held_out(chooser.get("data"), recipe)):
+        chooser.set("evaluate.data", [held], f"`{held.stage}` holds it out")
+    if chooser.get("evaluate.data") and chooser.unset("evaluate.every"):
+        chooser.set("evaluate.every", chooser.get("save.every"), "as save.every", told=False)
+
+
+def _held_out(data: Any, recipe: Recipe) -> StageRef | None:
+    """The `eval` part of the one data stage a stage learns from, if it has one."""
+    if not isinstance(data, list | tuple) or len(data) != 1 or not isinstance(data[0], StageRef):
+        return None
+    source = data[0]
+    for stage in recipe.stages:
+        if (stage.name, stage.run) == (source.stage, source.run) and stage.settings.get("holdout.eval") is not None:
+            return StageRef(source.stage, "eval", source.run)
+    return None
 
 
 def _filled(stage: Stage, chooser: _Chooser) -> Stage:
     """The stage with the choices in its settings, each with its origin."""
-    settings = _updated(stage.settings, chooser.filled)
+    settings = stage.settings.with_values(chooser.filled, frozenset(chooser.blocks))
     reasons = {choice.key: Origin("auto", "", choice.reason) for choice in chooser.choices}
     return replace(stage, settings=settings, origins={**stage.origins, **reasons})
-
-
-def _updated(model: Any, filled: dict[str, Any]) -> Any:
-    own = {key: value for key, value in filled.items() if "." not in key}
-    if own.get("lora") == "block":
-        own["lora"] = BLOCKS["lora"]()
-    for block in dict.fromkeys(key.partition(".")[0] for key in filled if "." in key):
-        inner = {key.partition(".")[2]: value for key, value in filled.items() if key.startswith(f"{block}.")}
-        base = own.get(block, getattr(model, block, None))
-        if base is not None:
-            own[block] = _updated(base, inner)
-    return model.model_copy(update=own)

@@ -9,11 +9,12 @@ from ftdsl.recipe.recipe import Recipe, Stage
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A value the plan filled in: dotted key, value as text, and the reason."""
+    """A value the plan filled in: dotted key, value as text, the reason, and whether a person is told."""
 
     key: str
     value: str
     reason: str
+    told: bool = True
 
 
 @dataclass(frozen=True, slots=True)

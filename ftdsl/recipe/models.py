@@ -95,8 +95,6 @@ class Holdout(Block):
 class Full(Block):
     """The block `full`."""
 
-    pass
-
 
 class Freeze(Block):
     """The block `freeze`."""
@@ -305,30 +303,6 @@ class Generate(Block):
     repetition_penalty: Annotated[float, Field(gt=0)] | None = None
     length_penalty: float | None = None
     skip_special: bool | None = None
-
-
-class Template(Block):
-    """The block `template`."""
-
-    user: str | None = None
-    assistant: str | None = None
-    system: str | None = None
-    tool: str | None = None
-    prefix: str | None = None
-    stop: list[str] | None = None
-    default_system: str | None = None
-
-
-class Search(Block):
-    """The block `search`."""
-
-    sampler: _Term | None = None
-    pruner: _Term | None = None
-    goal: list[_Term] | None = None
-    trials: Annotated[int, Field(ge=1)] | None = None
-    parallel: Annotated[int, Field(ge=1)] | None = None
-    timeout: float | None = None
-    storage: str | None = None
 
 
 class Template(Block):
@@ -908,8 +882,6 @@ BLOCKS: dict[str, type[Block]] = {
     "track": Track,
     "guard": Guard,
     "generate": Generate,
-    "template": Template,
-    "search": Search,
     "template": Template,
     "search": Search,
 }

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from ftdsl.language.values import Origin, StageRef, Term
+from ftdsl.recipe.settings import Settings
 from ftdsl.source import Span
 
 Where: TypeAlias = Term | StageRef
@@ -27,8 +28,8 @@ class Stage:
     """A stage of one variant.
 
     key: unique (`sft`, `sft@seed=1`); run: the variant (`seed=1`) or "";
-    settings: the pydantic model of its kind (`ftdsl.recipe.models`), with what is handed on, shared, set by profiles
-    and `--set` already in; origins and spans by dotted key (`optim.lr`);
+    settings: what it says, with what is handed on, shared, set by profiles and `--set` already in;
+    origins and spans: by dotted key (`optim.lr`);
     parents: keys named by `from`; needs: keys of every stage that must have succeeded before (parents included);
     start: what it begins with (None for data and shell); new_adapter: it puts a new adapter on top of `start`;
     result: what it hands on (None for data, eval, shell).
@@ -38,7 +39,7 @@ class Stage:
     name: str
     run: str
     kind: str
-    settings: Any
+    settings: Settings
     origins: Mapping[str, Origin]
     spans: Mapping[str, Span]
     span: Span
@@ -60,9 +61,14 @@ class Recipe:
     folder: Path
     span: Span
     stages: tuple[Stage, ...]
-    templates: Mapping[str, Any] = field(default_factory=dict)
-    search: Any = None
+    templates: Mapping[str, Settings] = field(default_factory=dict)
+    search: Settings | None = None
     doc: str = ""
+
+    def where(self, place: Span | str) -> str:
+        """`file:line` seen from the recipe's folder, so that artifacts do not tell where the recipe was compiled."""
+        text = place if isinstance(place, str) else place.where
+        return text.removeprefix(f"{self.folder.as_posix()}/")
 
     def stage(self, key: str) -> Stage:
         """The stage of that key. Raises: KeyError."""

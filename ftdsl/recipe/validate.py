@@ -1,29 +1,38 @@
-"""Values into pydantic models, and pydantic's complaints in our words."""
+"""The last word before anything is compiled: every stage through the pydantic model of its kind.
+
+The resolver has judged units, members and bounds at the place where they stand, so nothing should be left to find here;
+a test holds the two to each other. What is found all the same is a user's error with a span, never a traceback.
+"""
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import ValidationError
 
-from ftdsl.recipe.models import Block
+from ftdsl.diagnostics import Sink
+from ftdsl.recipe.models import STAGES
+from ftdsl.recipe.recipe import Recipe, Stage
 
-Model = TypeVar("Model", bound=Block)
+
+def validate(recipe: Recipe, sink: Sink) -> None:
+    """Report what the models of the recipe's stages refuse."""
+    for stage in recipe.stages:
+        for key, message in problems(stage):
+            sink.error("FT003", message, stage.spans.get(key, stage.span))
 
 
-def problems(model: type[Model], data: dict[str, Any]) -> tuple[Model | None, list[tuple[str, str]]]:
-    """The model, or None with (dotted key, message) of each value that does not fit.
-
-    The resolver has judged units, members and bounds already; what is left here is what it cannot know.
-    """
+def problems(stage: Stage) -> list[tuple[str, str]]:
+    """(dotted key, message) of each value that does not fit."""
     try:
-        return model.model_validate(data), []
+        STAGES[stage.kind].model_validate(stage.settings.nested())
     except ValidationError as error:
-        found = {}
+        found: dict[str, str] = {}
         for one in error.errors(include_url=False, include_context=True, include_input=False):
             words = [str(part) for part in one["loc"] if isinstance(part, str) and part.isidentifier()]
-            found.setdefault(".".join(words[:3]), _said(words[-1] if words else "this", one))
-        return None, list(found.items())
+            found.setdefault(".".join(words[:2]), _said(words[-1] if words else "this", one))
+        return list(found.items())
+    return []
 
 
 _BOUNDS = {
@@ -39,6 +48,4 @@ def _said(key: str, error: Any) -> str:
     if kind in _BOUNDS:
         name, words = _BOUNDS[kind]
         return f"`{key}` is {words} {error['ctx'][name]}"
-    if kind == "extra_forbidden":
-        return f"`{key}` does not belong here"
-    return f"`{key}` does not take this value"
+    return f"`{key}` does not belong here" if kind == "extra_forbidden" else f"`{key}` does not take this value"

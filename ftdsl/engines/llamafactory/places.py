@@ -29,7 +29,7 @@ class Places:
         """Where a stage puts what it makes; a data stage's parts are files of its folder."""
         key = f"{ref.stage}@{ref.run}" if ref.run else ref.stage
         planned = self.plan.stage(key)
-        to = getattr(planned.stage.settings, "to", None)
+        to = planned.stage.settings.get("to")
         return seen_from_run(to) if to else f"{planned.folder}/result"
 
     def folder(self, ref: StageRef) -> str:

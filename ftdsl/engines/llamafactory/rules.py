@@ -39,7 +39,7 @@ def method(work: Work) -> Params:
         return {}
     params: Params = {"finetuning_type": name}
     if work.stage.new_adapter:
-        if work.planned.strategy == "zero3" or work.name("kernels") == "unsloth" or work.get("quantize"):
+        if work.planned.strategy == "zero3" or work.name("kernels") == "unsloth" or work.stage.settings.has("quantize"):
             why = "LLaMA-Factory cannot stack a new adapter with ZeRO-3, Unsloth or a quantised base"
             work.refuse("lora", why, "put a `merge` stage between")
         params["create_new_adapter"] = True
@@ -83,7 +83,7 @@ def packing(work: Work) -> Params:
 
 def upcast(work: Work) -> Params:
     parts = [part.name if isinstance(part, Term) else part for part in work.get("upcast") or ()]
-    if not work.said("upcast") and work.get("quantize"):
+    if not work.said("upcast") and work.stage.settings.has("quantize"):
         parts = ["norms"]
     names = {"norms": "upcast_layernorm", "logits": "upcast_lmhead_output"}
     return {names[part]: True for part in parts}
@@ -243,10 +243,15 @@ def _wsd(work: Work, options: dict[str, Any], floor: Any) -> Params:
 def _phases(work: Work, phases: list[Term]) -> Params:
     """`[warmup(), hold(), decay()]` is transformers' warmup_stable_decay when the rate starts at 0."""
     names = [phase.name for phase in phases]
-    lengths = [next((v for v in phase.options.values() if isinstance(v, Amount) and v.unit == "steps"), None) for phase in phases]
+    lengths = [
+        next((v for v in phase.options.values() if isinstance(v, Amount) and v.unit == "steps"), None)
+        for phase in phases
+    ]
     starts = phases[0].options.get("start") if names[:1] == ["warmup"] else None
     if names != ["warmup", "hold", "decay"] or any(length is None for length in lengths) or (starts and starts.number):
-        why = "only `[warmup(… steps), hold(… steps), decay(… steps)]`, from 0 on, can be compiled for LLaMA-Factory yet"
+        why = (
+            "only `[warmup(… steps), hold(… steps), decay(… steps)]`, from 0 on, can be compiled for LLaMA-Factory yet"
+        )
         work.refuse("optim.schedule", why)
         return {}
     warm, hold, decay = (int(length.number) for length in lengths if length)
@@ -331,7 +336,13 @@ def metrics(work: Work) -> Params:
     names = {_plain(metric) for metric in work.get("evaluate.metrics") or ()}
     if names & {"rouge", "bleu"} and work.planned.strategy == "zero3":
         work.refuse("evaluate.metrics", "rouge and bleu generate, which is not possible with zero3")
-    return {"compute_accuracy": True} if "accuracy" in names else {"predict_with_generate": True} if names - {"loss"} else {}
+    return (
+        {"compute_accuracy": True}
+        if "accuracy" in names
+        else {"predict_with_generate": True}
+        if names - {"loss"}
+        else {}
+    )
 
 
 def track_to(work: Work) -> Params:
@@ -341,7 +352,10 @@ def track_to(work: Work) -> Params:
     params: Params = {"report_to": names[0] if len(names) == 1 else names or "none"}
     swan = next((item for item in items if isinstance(item, Term) and item.name == "swanlab"), None)
     if swan:
-        params |= {"use_swanlab": True, **{f"swanlab_{k.replace('dir', 'logdir')}": _plain(v) for k, v in swan.options.items()}}
+        params |= {
+            "use_swanlab": True,
+            **{f"swanlab_{k.replace('dir', 'logdir')}": _plain(v) for k, v in swan.options.items()},
+        }
     if work.get("track.project") and work.said("track.project"):
         params["project"] = work.get("track.project")
     return params
@@ -371,7 +385,11 @@ def generation(work: Work) -> Params:
     temperature = greedy if temperature is None else temperature
     params: Params = {"do_sample": bool(temperature), "max_new_tokens": work.get("generate.max_new_tokens") or 1024}
     if temperature:
-        params |= {"temperature": float(temperature), "top_p": _or(work.get("generate.top_p"), 1.0), "top_k": work.get("generate.top_k") or 0}
+        params |= {
+            "temperature": float(temperature),
+            "top_p": _or(work.get("generate.top_p"), 1.0),
+            "top_k": work.get("generate.top_k") or 0,
+        }
     if beams := work.get("generate.beams"):
         params["num_beams"] = beams
     for key in ("repetition_penalty", "length_penalty"):
@@ -384,8 +402,30 @@ def _or(value: Any, default: Any) -> Any:
     return default if value is None else value
 
 
-TRAINING: tuple[Callable[[Work], Params], ...] = (
+def infer_model(work: Work) -> Params:
+    """Base and adapters for scoring and merging; a stack of adapters is merged in memory, in order."""
+    start = work.stage.start
+    params = model(work)
+    if start and len(start.adapters) > 1 and work.stage.settings.has("quantize") and work.stage.kind != "merge":
+        why = "LLaMA-Factory takes one adapter on a quantised base, and here are several"
+        work.refuse("model", why, "put a `merge` stage between")
+    return params | {"finetuning_type": "lora" if start and start.adapters else "full"}
+
+
+Rule = Callable[[Work], Params]
+
+TRAINING: tuple[Rule, ...] = (
     model, method, use_cpu, run_name, duration, packing, upcast, compile, trainable, resume, push, reference, layers,
-    oft_rank, special, token_init, betas, schedule, warmup, checkpointing, save_every, keep, best_by, eval_every, metrics,
-    track_to, log_every, guard,
+    oft_rank, special, token_init, betas, schedule, warmup, checkpointing, save_every, keep, best_by, eval_every,
+    metrics, track_to, log_every, guard,
 )  # fmt: skip
+SCORING: tuple[Rule, ...] = (infer_model, use_cpu, special)
+MERGING: tuple[Rule, ...] = (infer_model, special)
+
+_BY_OTHERS = {"dataset", "mix", "eval_data", "count", "strategy", "launcher", "rendezvous", "nodes", "eval_stage",
+              "export_device", "temperature", "beams", "track_project", "track_name", "model"}  # fmt: skip
+
+
+def names(rules: tuple[Rule, ...]) -> frozenset[str]:
+    """The rules of an overlay that these functions, and what they stand among, carry out."""
+    return frozenset(rule.__name__ for rule in rules) | _BY_OTHERS

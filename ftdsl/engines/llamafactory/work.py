@@ -26,22 +26,21 @@ class Work:
         return self.planned.stage
 
     @property
+    def where(self) -> str:
+        """`quickstart.ft:12`, seen from the recipe's folder."""
+        return self.plan.recipe.where(self.stage.span)
+
+    @property
     def folder(self) -> str:
         return self.planned.folder
 
     def get(self, key: str) -> Any:
-        """The setting at a dotted key, or None. Words that clash with Python's have an underscore in the models."""
-        here = self.stage.settings
-        for word in key.split("."):
-            if here is None:
-                return None
-            here = getattr(here, word, None) if hasattr(here, word) else getattr(here, f"{word}_", None)
-        return here
+        """The setting at a dotted key, its default, or None."""
+        return self.stage.settings.get(key)
 
     def name(self, key: str) -> str:
         """The member at a key ("" when unset)."""
-        value = self.get(key)
-        return value.name if isinstance(value, Term) else str(value or "")
+        return self.stage.settings.name(key)
 
     def option(self, key: str, option: str) -> Any:
         value = self.get(key)

@@ -141,7 +141,7 @@ _NEED_UNIT = ("bytes", "time", "money", "span", "steps", "epochs", "tokens", "ev
 
 def _number(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     if isinstance(raw, Str) and raw.plain is not None and raw.plain.replace(".", "", 1).isdigit():
-        fix = Fix("drop the quotes", (Edit(raw.span, raw.plain),))
+        fix = Fix("drop the quotes", (Edit(raw.span, raw.plain or ""),))
         return _wrong(raw, kind, key, sink, f"write `{raw.plain}` without quotes", fix)
     if not isinstance(raw, Num):
         return _wrong(raw, kind, key, sink)
@@ -234,7 +234,7 @@ def _member(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     if isinstance(raw, Choice):
         return raw.value
     if isinstance(raw, Str) and raw.plain in members:
-        fix = Fix("drop the quotes", (Edit(raw.span, raw.plain),))
+        fix = Fix("drop the quotes", (Edit(raw.span, raw.plain or ""),))
         return _wrong(raw, kind, key, sink, f"write `{raw.plain}` without quotes", fix)
     if isinstance(raw, Lit) and raw.value is not None and (word := "true" if raw.value else "false") in members:
         return Term(word)

@@ -13,6 +13,7 @@ from ftdsl.language.parser import parse
 from ftdsl.language.resolve import words
 from ftdsl.language.resolve.layers import Entry, Flattener, Layer, check
 from ftdsl.language.resolve.load import Module
+from ftdsl.language.values import OriginKind
 from ftdsl.session import Session
 from ftdsl.source import Source
 
@@ -43,7 +44,7 @@ def declare(module: Module, session: Session) -> Declarations:
     """Sort the items of a recipe and its plain includes; what is written in the recipe wins."""
     found = Declarations(doc=module.file.doc)
     for file in module.layers:
-        kind = "file" if file is module.file else "include"
+        kind: OriginKind = "file" if file is module.file else "include"
         items: list[tree.Item] = []
         for item in file.items:
             if not isinstance(item, tree.Block):

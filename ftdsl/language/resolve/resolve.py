@@ -400,9 +400,10 @@ def _parsed(text: str, value: str, param: tree.Param, session: Session) -> tree.
     return tree.Text((value,), whole)
 
 
-_PARAM_TYPES = tuple(
-    "bool int number share rate count bytes time money text path name model data stage span steps every".split()
-)
+_PARAM_TYPES = (
+    "bool", "int", "number", "share", "rate", "count", "bytes", "time", "money", "text", "path", "name", "model", "data",
+    "stage", "span", "steps", "every",
+)  # fmt: skip
 
 
 def _param_type(written: tree.TypeName, session: Session) -> str | None:

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ftdsl.language.values import StageRef, Term
+from ftdsl.recipe.lineage import TRAINING
 from ftdsl.recipe.recipe import Recipe, Stage
+from ftdsl.recipe.settings import Settings
+from ftdsl.recipe.shape import first_row, settings_of, shape_of
 from ftdsl.session import Session
 from ftdsl.source import Span
 
@@ -15,14 +18,9 @@ from ftdsl.source import Span
 def sources(stage: Stage) -> Iterator[tuple[str, Term | StageRef]]:
     """Every source a stage names, with the dotted key it stands at."""
     settings = stage.settings
-    for key in ("data", "source", "calibrate"):
-        for item in _items(getattr(settings, key, None)):
+    for key in ("data", "source", "calibrate", "evaluate.data", "holdout.eval", "holdout.test"):
+        for item in _items(settings.get(key)):
             yield key, item
-    for block, names in (("evaluate", ("data",)), ("holdout", ("eval", "test"))):
-        inner = getattr(settings, block, None)
-        for name in names:
-            for item in _items(getattr(inner, name, None)):
-                yield f"{block}.{name}", item
 
 
 def _items(value: Any) -> Iterator[Term | StageRef]:
@@ -65,13 +63,50 @@ def _inside(span: Span, written: str) -> Span:
     return Span(span.source, span.start + at, span.start + at + len(written)) if at >= 0 else span
 
 
-_TEXT_ONLY = ("pretrain",)
-_NEEDS_DATA = ("pretrain", "sft", "reward", "dpo", "kto", "ppo")
-
-
 def right_data_for_stage(recipe: Recipe, session: Session) -> None:
-    """A stage that learns needs data; mixtures have weights for all sources or for none."""
+    """A stage that learns needs data, and rows of the shape it learns from."""
     for stage in recipe.stages:
-        if stage.kind in _NEEDS_DATA and not stage.settings.data:
+        if stage.kind not in TRAINING:
+            continue
+        if not stage.settings.get("data"):
             text = f"`{stage.name}` has nothing to learn from"
             session.sink.error("FT011", text, stage.span, help='write `data = file("data.jsonl")`')
+        for key, item in sources(stage):
+            _check_shape(recipe, stage, key, item, session)
+
+
+def _check_shape(recipe: Recipe, stage: Stage, key: str, item: Term | StageRef, session: Session) -> None:
+    """The first row tells: pairs for dpo and reward, labels for kto, plain text for pretrain."""
+    span = stage.spans.get(key, stage.span)
+    settings, origin = _settings(recipe, item)
+    if settings is None or origin is None:
+        return
+    shape = shape_of(settings, first_row(origin, recipe.folder, session.files), stage.kind)
+    if stage.kind == "pretrain" and shape.format != "text" and shape.row is not None:
+        text = f"`{stage.name}` learns from plain text, and these rows are {shape.format}"
+        help = 'rows for it look like {"text": "…"}; to learn answers, use an `sft` stage'
+        session.sink.error("FT502", text, span, help=help)
+    elif stage.kind != "pretrain" and shape.format == "text" and shape.row is not None:
+        text = f"`{stage.name}` learns from questions and answers, and these rows are plain text"
+        session.sink.error("FT502", text, span, help="use a `pretrain` stage for text")
+    elif shape.missing and shape.row is not None:
+        wanted = ", ".join(f"`{column}`" for column in shape.missing)
+        label = f"they have {', '.join(f'`{name}`' for name in list(shape.row)[:8])}"
+        help = f'name the columns in a `data` stage: columns {{ {_part(shape.missing[0])} = "…" }}'
+        text = f"`{stage.name}` needs {wanted} in its rows"
+        session.sink.error("FT502", text, span, label=label, help=help)
+
+
+def _part(column: str) -> str:
+    return {"instruction": "prompt", "output": "response", "conversations": "messages"}.get(column, column)
+
+
+def _settings(recipe: Recipe, item: Term | StageRef) -> tuple[Settings | None, Term | StageRef | None]:
+    """What is known of a source: of a data stage its settings, with the first file it reads."""
+    if isinstance(item, Term):
+        return (settings_of(item), item) if "entry" not in item.options else (None, None)
+    for stage in recipe.stages:
+        if stage.name == item.stage and stage.run == item.run and stage.kind == "data":
+            source = next(_items(stage.settings.get("source")), None)
+            return stage.settings, source
+    return None, None

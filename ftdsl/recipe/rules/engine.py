@@ -12,7 +12,7 @@ from ftdsl.session import Session
 def passthrough(recipe: Recipe, session: Session) -> None:
     """Unknown parameters, parameters with a word of their own, and derived ones are refused."""
     for stage in recipe.stages:
-        for name in getattr(stage.settings, "llamafactory", None) or {}:
+        for name in stage.settings.inside("llamafactory"):
             _check(stage, name, session)
 
 

@@ -1,0 +1,200 @@
+"""What a stage reads: entries of `dataset_info.json`, and the parameters that name them.
+
+Columns and roles are always written in full: LLaMA-Factory forgets every default as soon as one is given
+(llamafactory/data/parser.py, DatasetAttr.join).
+"""
+
+from __future__ import annotations
+
+import json
+import os.path
+import re
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from ftdsl.engines.llamafactory.places import seen_from_run
+from ftdsl.engines.llamafactory.work import Work
+from ftdsl.language.values import Amount, StageRef, Term
+from ftdsl.recipe.settings import Settings
+from ftdsl.recipe.shape import PAIRS, Shape, first_row, settings_of, shape_of
+
+_PARTS = {"label": "kto_tag"}
+_TAGS = {"role": "role_tag", "content": "content_tag", "user": "user_tag", "assistant": "assistant_tag",
+         "tool": "observation_tag", "call": "function_tag", "system": "system_tag"}  # fmt: skip
+_OURS = ("limit", "revision", "dedupe", "drop", "tokens", "languages", "holdout.eval", "holdout.test")
+"""What only our data stage can do."""
+
+
+@dataclass
+class Datasets:
+    """Collects the data sets of one stage: names in order, entries for dataset_info.json, files the stage reads."""
+
+    work: Work
+    entries: dict[str, Any] = field(default_factory=dict)
+    inputs: list[str] = field(default_factory=list)
+
+    def names(self, key: str) -> tuple[list[str], list[float]]:
+        """The data sets at a key, with the weights of a mixture (empty without)."""
+        value = self.work.get(key)
+        names: list[str] = []
+        weights: list[float] = []
+        for item in value if isinstance(value, list | tuple) else [value]:
+            if not isinstance(item, Term | StageRef):
+                continue
+            settings = self._settings(item)
+            name, entry = self._entry(item, settings, key)
+            for _ in range(settings.get("repeat") or 1 if isinstance(item, Term) else 1):
+                unique = self._unique(name, entry)
+                self.entries[unique] = entry
+                names.append(unique)
+                if (weight := settings.get("weight")) is not None:
+                    weights.append(float(weight.number if isinstance(weight, Amount) else weight))
+        return names, weights
+
+    def _unique(self, name: str, entry: Any) -> str:
+        """The engine drops a name it has seen, so equal entries count again under another."""
+        number, unique = 1, name
+        while unique in self.entries:
+            number += 1
+            unique = f"{name}-{number}"
+        return unique
+
+    def _settings(self, item: Term | StageRef) -> Settings:
+        if isinstance(item, Term):
+            return settings_of(item)
+        return self.work.plan.stage(_key(item)).stage.settings
+
+    def _entry(self, item: Term | StageRef, settings: Settings, key: str) -> tuple[str, dict[str, Any]]:
+        if isinstance(item, StageRef):
+            name = f"{item.stage}.{item.part}" if item.part else item.stage
+            rows = passes_through(settings)
+            if rows is None:
+                entry = {"file_name": self._from_here(self.work.places.rows(item))}
+                return name, entry | self._shape(settings, item)
+            return name, self._source(rows, settings, key) | self._shape(settings, item)
+        for word in _OURS:
+            if settings.values.get(word) is not None:
+                why = f"LLaMA-Factory has no `{word}` for one data set"
+                self.work.refuse(key, why, "put the source into a `data` stage of its own")
+        if item.name == "file" and "entry" in item.options:
+            return self._existing(item, key)
+        return _name_of(item), self._source(item, settings, key) | self._shape(settings, item)
+
+    def _source(self, item: Term, settings: Settings, key: str) -> dict[str, Any]:
+        """Where the rows come from, in the words of dataset_info.json."""
+        options = item.options
+        if item.name == "file":
+            written = str(options["path"])
+            seen = seen_from_run(written)
+            if seen.startswith(("s3://", "gs://", "gcs://")):
+                entry: dict[str, Any] = {"cloud_file_name": seen}
+            else:
+                self.inputs.append(written)
+                entry = {"file_name": self._from_here(seen)}
+        else:
+            entry = {"hf_hub_url" if item.name == "hf" else "ms_hub_url": str(options["id"])}
+        for word, name in (("split", "split"), ("subset", "subset"), ("folder", "folder"), ("sample", "num_samples")):
+            if (value := settings.get(word)) is not None:
+                entry[name] = value
+        return entry
+
+    def _from_here(self, path: str) -> str:
+        """A path of the run folder, seen from the stage's folder, where dataset_info.json lies."""
+        if path.startswith("/") or "://" in path:
+            return path
+        return os.path.relpath(path, self.work.folder).replace(os.sep, "/")
+
+    def _existing(self, item: Term, key: str) -> tuple[str, dict[str, Any]]:
+        """An entry of a dataset_info.json the author has: copied, with its file seen from here."""
+        written, name = str(item.options["path"]), str(item.options["entry"])
+        path = self.work.plan.recipe.folder / written
+        try:
+            found = json.loads(self.work.session.files.text(path))[name]
+        except (OSError, ValueError, KeyError, TypeError):
+            self.work.refuse(key, f"`{written}` has no entry `{name}`")
+            return name, {}
+        entry = dict(found) if isinstance(found, dict) else {}
+        if isinstance(file := entry.get("file_name"), str):
+            beside = str(PurePosixPath(written).parent / file)
+            self.inputs.append(beside)
+            entry["file_name"] = self._from_here(seen_from_run(beside))
+        return name, entry
+
+    def _shape(self, settings: Settings, item: Term | StageRef) -> dict[str, Any]:
+        source = _first_source(settings) if isinstance(item, StageRef) else item
+        row = first_row(source, self.work.plan.recipe.folder, self.work.session.files) if source else None
+        return in_engine_words(shape_of(settings, row, self.work.stage.kind), self.work.stage.kind)
+
+
+def in_engine_words(shape: Shape, kind: str) -> dict[str, Any]:
+    """Format, ranking, columns and tags as dataset_info.json has them."""
+    entry: dict[str, Any] = {"formatting": "alpaca" if shape.format == "text" else shape.format}
+    if kind in PAIRS:
+        entry["ranking"] = True
+    entry["columns"] = {_PARTS.get(part, part): column for part, column in shape.columns.items()}
+    if shape.roles:
+        entry["tags"] = {_TAGS[role]: word for role, word in shape.roles.items()}
+    return entry
+
+
+def passes_through(settings: Settings) -> Term | None:
+    """The source of a data stage that has nothing to do: a hub's rows, which go to the engine as they are."""
+    source = _first_source(settings)
+    several = isinstance(settings.get("source"), list | tuple) and len(settings.get("source")) > 1
+    if not isinstance(source, Term) or several or source.name == "file":
+        return None
+    works = any(settings.values.get(word) is not None for word in _OURS)
+    return None if works or settings.name("dedupe") not in ("", "none") else source
+
+
+def _first_source(settings: Settings) -> Term | StageRef | None:
+    value = settings.get("source")
+    items = value if isinstance(value, list | tuple) else [value]
+    return next((item for item in items if isinstance(item, Term | StageRef)), None)
+
+
+def _key(ref: StageRef) -> str:
+    return f"{ref.stage}@{ref.run}" if ref.run else ref.stage
+
+
+def _name_of(item: Term) -> str:
+    """A readable name without the engine's separator."""
+    place = str(item.options.get("path") or item.options.get("id") or item.name)
+    stem = PurePosixPath(place).stem if item.name == "file" else place
+    return re.sub(r"[^\w.-]+", "_", stem).strip("_.") or "data"
+
+
+def training(work: Work, datasets: Datasets) -> dict[str, Any]:
+    """`dataset`, how several are mixed, and what is evaluated during training."""
+    names, weights = datasets.names("data")
+    params: dict[str, Any] = {"dataset": ",".join(names), "dataset_dir": work.folder}
+    params |= _mix(work, names, weights)
+    held = work.get("evaluate.data")
+    if isinstance(held, Amount):
+        params["val_size"] = held.number if held.unit == "share" else int(held.number)
+    elif isinstance(held, int | float) and not isinstance(held, bool):
+        params["val_size"] = held
+    elif held:
+        params["eval_dataset"] = ",".join(datasets.names("evaluate.data")[0])
+    return params
+
+
+_MIXES = {"first": "interleave_under", "all": "interleave_over", "once": "interleave_once"}
+
+
+def _mix(work: Work, names: list[str], weights: list[float]) -> dict[str, Any]:
+    mix = work.get("mix")
+    if weights and len(weights) != len(names):
+        work.refuse("data", "all sources of a mixture have a weight, or none has")
+        return {}
+    if not weights and (mix is None or mix.name == "concat"):
+        return {}
+    if mix is not None and mix.name == "concat":
+        work.refuse("mix", "weights need `interleave`; `concat` takes every row once", "write `mix = interleave(all)`")
+        return {}
+    until = mix.options.get("until") if mix else None
+    strategy = _MIXES[until.name if isinstance(until, Term) else str(until or "all")]
+    total = sum(weights)
+    shares = {"interleave_probs": ",".join(f"{weight / total:.6g}" for weight in weights)} if weights else {}
+    return {"mix_strategy": strategy, **shares}

@@ -1,0 +1,143 @@
+"""The overlay applied: words that map one to one onto parameters, and a refusal for every word nothing lowers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ftdsl import catalog
+from ftdsl.engines.llamafactory.work import Work
+from ftdsl.language.values import Amount, Secret, Term
+
+Params = dict[str, Any]
+Entry = Mapping[str, Any]
+
+OURS = {
+    "hardware.gpu", "hardware.count", "hardware.devices", "hardware.cpus", "hardware.memory", "hardware.link",
+    "hardware.network", "budget.time", "budget.memory", "budget.disk", "budget.cost", "launch.head", "launch.port",
+    "batch.global", "batch.tokens", "parallel.data", "parallel.strategy", "parallel.offload", "after", "settings",
+    "data", "mix", "evaluate.data", "guard.nan", "to", "metrics", "batch", "name", "engine", "seed", "model", "gate",
+    "max_len", "limit", "track.project", "track.name", "push",
+}  # fmt: skip
+"""Words that something other than a table or a rule of the same name lowers."""
+
+GROUPS = ("train", "dpo", "kto", "ppo", "data", "eval", "merge", "stage_quantize", "shell")
+_OPEN = ("llamafactory", "env", "gate")
+
+
+def entries(kind: str) -> Iterator[tuple[str, Entry]]:
+    """Dotted key and overlay entry of every word a stage kind may have, a kind's own before the common ones."""
+    tables = catalog.overlay("llamafactory")
+    own = "stage_quantize" if kind == "quantize" else kind
+    seen: set[str] = set()
+    for group in (own, "train"):
+        for name, entry in tables.get(group, {}).items():
+            if group in GROUPS and name not in seen:
+                seen.add(name)
+                yield name, entry
+    for block, table in tables.items():
+        if block not in GROUPS and not block.startswith("_") and block not in ("file", "template", "search"):
+            for name, entry in table.items():
+                yield f"{block}.{name}", entry
+
+
+def refuse_unlowered(work: Work, rules: frozenset[str]) -> None:
+    """What the recipe says and nothing lowers is an error, never dropped in silence."""
+    known = dict(entries(work.stage.kind))
+    for key, origin in work.stage.origins.items():
+        block = key.partition(".")[0]
+        if origin.kind in ("auto", "default") or key in OURS or block in _OPEN:
+            continue
+        entry = known.get(key)
+        if entry is not None and (entry.get("rule") in rules or ("rule" not in entry and _written(entry))):
+            continue
+        if work.get(key) in (None, [], False) or work.name(key) in ("auto", "none", "ignore", "never"):
+            continue
+        work.refuse(key, f"`{key}` cannot be compiled for LLaMA-Factory 0.9.5 yet")
+
+
+def _written(entry: Entry) -> bool:
+    return any("." not in to and to != "own" for to in entry["to"]) or any(to.startswith("env.") for to in entry["to"])
+
+
+def params(work: Work, kind: str, only: frozenset[str] | None = None) -> Params:
+    """Parameters of every word with a value that has no rule of its own."""
+    found: Params = {}
+    for key, entry in entries(kind):
+        if "rule" in entry or (only is not None and key not in only):
+            continue
+        value = work.get(key)
+        if value is not None:
+            found |= _apply(work, key, entry, value)
+    return found
+
+
+def environment(work: Work) -> dict[str, Any]:
+    """Environment variables that words stand for, and those of the `env { }` block."""
+    found: dict[str, Any] = {}
+    for key, entry in entries(work.stage.kind):
+        for to in entry["to"]:
+            if to.startswith("env.") and "rule" not in entry and work.said(key):
+                name, _, function = to.removeprefix("env.").partition(":")
+                found[name] = str(_converted(work.get(key), function or "csv"))
+    for name, value in work.stage.settings.inside("env").items():
+        found[name] = value if isinstance(value, Secret) else str(plain(value))
+    return found
+
+
+def _apply(work: Work, key: str, entry: Entry, value: Any) -> Params:
+    if isinstance(value, Term) and value.name in entry.get("members", ()):
+        return _member(work, key, entry, value)
+    if isinstance(value, Term) and value.options:
+        work.refuse(key, f"LLaMA-Factory takes no options for `{value.name}`")
+    name = value.name if isinstance(value, Term) else None
+    if name is not None and entry.get("map", {}).get(name) == "null":
+        return {}
+    if name is not None and "map" in entry:
+        value = entry["map"].get(name, name)
+    found = {}
+    for to in entry["to"]:
+        target, _, function = to.partition(":")
+        if "." not in target and target != "own":
+            found[target] = _converted(value, function)
+            break  # the others are told by `members`, or belong to another file
+    return found
+
+
+def _member(work: Work, key: str, entry: Entry, value: Term) -> Params:
+    found: Params = {}
+    for text in entry.get("set", {}).get(value.name, ()):
+        name, _, given = text.partition("=")
+        found[name] = json.loads(given) if given in ("true", "false") else given
+    known = entry.get("opts", {}).get(value.name, {})
+    for option, given in value.options.items():
+        if option not in known:
+            work.refuse(key, f"LLaMA-Factory has no `{option}` of `{value.name}`")
+        else:
+            found[known[option]] = _converted(given, "csv" if isinstance(given, list | tuple) else "")
+    return found
+
+
+def _converted(value: Any, function: str) -> Any:
+    value = plain(value)
+    if function == "csv":
+        return ",".join(map(str, value)) if isinstance(value, list) else value
+    if function == "not":
+        return not value
+    if function == "gb":
+        return max(1, round(value / 1e9))
+    if function == "seconds":
+        return int(value)
+    return value
+
+
+def plain(value: Any) -> Any:
+    """A value as YAML has it."""
+    if isinstance(value, Term):
+        return value.name
+    if isinstance(value, Amount):
+        return value.number if value.unit in ("share", "rate") else int(value.number)
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value

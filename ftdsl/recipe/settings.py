@@ -1,0 +1,86 @@
+"""The settings of a stage, read by dotted key: what the recipe says, else the language's default.
+
+Light on purpose: `ftc check` reads thousands of keys and must not pay for building pydantic models. The same values go
+through the models of `recipe.models` before anything is compiled (`recipe.validate`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ftdsl.catalog.vocabulary import vocabulary
+from ftdsl.language.values import Amount, Term
+from ftdsl.recipe.defaults import DEFAULTS
+
+METHODS = ("full", "freeze", "lora", "oft", "adapter", "prefix")
+_ON_DEMAND = (*METHODS, "quantize")
+"""Blocks whose absence means something: without them their keys have no value, not even a default."""
+
+
+@dataclass(eq=False)
+class Settings:
+    """`kind` is a stage kind or a block's name; `values` by dotted key; `blocks` are those that were written."""
+
+    kind: str
+    values: Mapping[str, Any]
+    blocks: frozenset[str] = frozenset()
+
+    def get(self, key: str) -> Any:
+        """The value of a key (`optim.lr`), its default, or None."""
+        if key in self.values:
+            return self.values[key]
+        block, dot, name = key.rpartition(".")
+        if not dot:
+            return DEFAULTS.get(self.kind, {}).get(key)
+        return DEFAULTS.get(block, {}).get(name) if self.has(block) else None
+
+    def has(self, block: str) -> bool:
+        """Whether a block counts: written, or one that every stage of the kind has."""
+        if block in self.blocks or any(key.startswith(f"{block}.") for key in self.values):
+            return True
+        return block not in _ON_DEMAND and self.may_have(block)
+
+    def may_have(self, block: str) -> bool:
+        """Whether stages of this kind can have the block at all."""
+        return self.kind in vocabulary().block(block).contexts
+
+    def inside(self, block: str) -> dict[str, Any]:
+        """What was written in a block, by the names there: for open blocks such as `llamafactory { }`."""
+        start = f"{block}."
+        return {key.removeprefix(start): value for key, value in self.values.items() if key.startswith(start)}
+
+    def name(self, key: str) -> str:
+        """The name of the member at a key; a text as it is; "" when unset."""
+        value = self.get(key)
+        return value.name if isinstance(value, Term) else str(value or "")
+
+    def with_values(self, values: Mapping[str, Any], blocks: frozenset[str] = frozenset()) -> Settings:
+        """A copy with these values on top."""
+        return Settings(self.kind, {**self.values, **values}, self.blocks | blocks)
+
+    def nested(self) -> dict[str, Any]:
+        """`{"optim": {"lr": 1e-4}}`; a block that was written but is empty becomes `{}`."""
+        tree: dict[str, Any] = {block: {} for block in self.blocks if "." not in block}
+        for key, value in self.values.items():
+            block, dot, name = key.partition(".")
+            if dot:
+                tree.setdefault(block, {})[name] = value
+            else:
+                tree[key] = value
+        return tree
+
+
+def shown(value: Any) -> str:
+    """A value as a person would write it."""
+    if isinstance(value, Term):
+        inner = ", ".join(f"{name} = {shown(option)}" for name, option in value.options.items())
+        return f"{value.name}({inner})" if inner else value.name
+    if isinstance(value, Amount):
+        if value.unit == "share":
+            return f"{value.number * 100:g}%"
+        return f"{value.number:g}" if value.unit in ("count", "rate") else f"{value.number:g} {value.unit}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(shown(item) for item in value)}]"
+    return "null" if value is None else "true" if value is True else "false" if value is False else str(value)

@@ -1,0 +1,129 @@
+"""The shape of a data source: its format, which column plays which part, and how a chat row names its speakers.
+
+What the recipe does not say is read off the first row of the file, where the file is at hand.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ftdsl.language.values import StageRef, Term
+from ftdsl.recipe.settings import Settings
+from ftdsl.session import Files
+
+PAIRS = ("dpo", "reward")
+
+_CHAT = {"messages": "conversations", "system": "system", "tools": "tools"}
+_MEDIA = {"images": "images", "videos": "videos", "audios": "audios"}
+_COLUMNS: Mapping[str, Mapping[str, str]] = {
+    "alpaca": {"prompt": "instruction", "query": "input", "response": "output", "history": "history",
+               "system": "system", "tools": "tools"},
+    "sharegpt": _CHAT,
+    "openai": {**_CHAT, "messages": "messages"},
+    "text": {"prompt": "text"},
+}  # fmt: skip
+_NEEDED = {"alpaca": "prompt", "sharegpt": "messages", "openai": "messages", "text": "prompt"}
+_ROLES: Mapping[str, Mapping[str, str]] = {
+    "sharegpt": {"role": "from", "content": "value", "user": "human", "assistant": "gpt", "tool": "observation",
+                 "call": "function_call", "system": "system"},
+    "openai": {"role": "role", "content": "content", "user": "user", "assistant": "assistant", "tool": "tool",
+               "call": "function_call", "system": "system"},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Shape:
+    """`format` is alpaca, sharegpt, openai or text; `columns`: part -> column; `roles` of chats, else empty.
+
+    `row` is the first row, or None when it could not be seen; `missing`: columns that a stage of the kind needs and the
+    row has not.
+    """
+
+    format: str
+    columns: Mapping[str, str]
+    roles: Mapping[str, str] = field(default_factory=dict)
+    row: Mapping[str, Any] | None = None
+    missing: tuple[str, ...] = ()
+
+
+def shape_of(settings: Settings, row: Mapping[str, Any] | None, kind: str) -> Shape:
+    """The shape of a source (`settings`: of a data stage, or a source's own options) for a stage of a kind."""
+    format = settings.name("format") or "auto"
+    if format == "auto":
+        format = _seen(row) if row is not None else "text" if kind == "pretrain" else "alpaca"
+    said = settings.inside("columns")
+    parts = {**_COLUMNS.get(format, _COLUMNS["alpaca"]), **_MEDIA, **_extra(kind)}
+    columns = {part: str(said.get(part, column)) for part, column in parts.items()}
+    needed = {_NEEDED.get(format, "prompt"), *_extra(kind)}
+    if kind == "sft" and format == "alpaca":
+        needed.add("response")
+    missing = tuple(columns[part] for part in sorted(needed) if row is not None and columns[part] not in row)
+    if kind in PAIRS or kind == "kto" or row is None:
+        wanted = {*needed, *said, *(() if kind in PAIRS else ("response", "query"))}
+    else:
+        wanted = {*needed, *said}
+    kept = {p: c for p, c in columns.items() if (p in wanted if row is None else c in row)}
+    roles = {**_ROLES[format], **{k: str(v) for k, v in settings.inside("roles").items()}} if format in _ROLES else {}
+    return Shape(format, kept, roles, row, missing)
+
+
+def _extra(kind: str) -> dict[str, str]:
+    if kind in PAIRS:
+        return {"chosen": "chosen", "rejected": "rejected"}
+    return {"label": "label"} if kind == "kto" else {}
+
+
+def _seen(row: Mapping[str, Any]) -> str:
+    for name, format in (("conversations", "sharegpt"), ("messages", "openai")):
+        if isinstance(row.get(name), list):
+            return format
+    return "text" if "text" in row and "instruction" not in row else "alpaca"
+
+
+def settings_of(item: Term) -> Settings:
+    """A source written straight into a stage: its options are the keys a `data` block would have."""
+    return Settings("data", dict(item.options))
+
+
+def local_path(item: Term | StageRef, folder: Path) -> Path | None:
+    """Where a `file(…)` source lies; None for hubs, other machines and results of stages."""
+    path = item.options.get("path") if isinstance(item, Term) and item.name == "file" else None
+    return folder / path if isinstance(path, str) and "://" not in path else None
+
+
+HEAD = 1 << 20
+"""Bytes of a file that are read to see its first row."""
+
+
+def first_row(item: Term | StageRef, folder: Path, files: Files) -> Mapping[str, Any] | None:
+    """The first row of a JSON or JSON Lines source, or None when it cannot be seen cheaply."""
+    path = local_path(item, folder)
+    if path is None:
+        return None
+    for place in files_of(path, folder, files)[:1]:
+        try:
+            return _first(files.head(place, HEAD).decode("utf-8", "ignore").lstrip("\ufeff \t\r\n"))
+        except (OSError, ValueError):
+            return None
+    return None
+
+
+def files_of(path: Path, folder: Path, files: Files) -> list[Path]:
+    """The files a path stands for: itself, those of a folder, those a glob matches."""
+    if any(char in str(path) for char in "*?["):
+        anchor = Path(path.anchor) if path.is_absolute() else Path()
+        return [p for p in files.glob(anchor, str(path.relative_to(anchor))) if files.is_file(p)]
+    if files.is_dir(path):
+        return [p for p in files.glob(path, "*") if files.is_file(p) and p.suffix in (".json", ".jsonl")]
+    return [path] if files.is_file(path) else []
+
+
+def _first(text: str) -> Mapping[str, Any] | None:
+    """Raises: ValueError when the text does not start with a JSON object, or an array of them."""
+    start = len(text) - len(text[1:].lstrip()) if text.startswith("[") else 0
+    row, _ = json.JSONDecoder().raw_decode(text, start)
+    return row if isinstance(row, dict) else None

@@ -1,0 +1,83 @@
+"""Jobs to files: one folder a job with its documents and `launch.sh`, and `run.sh` that runs them in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from ftdsl.engines.jobs import Command, Document, Job
+from ftdsl.plan.plan import Plan
+from ftdsl.session import Session
+from ftdsl.targets.manifest import manifest
+from ftdsl.targets.render import render, shell_word
+
+RUNTIME = Path(__file__).parent.parent / "runtime"
+WIDTH = 110
+
+
+def compile_files(plan: Plan, jobs: tuple[Job, ...], session: Session) -> dict[str, bytes]:
+    """Every artifact by its path in the build folder, the manifest last; the same bytes for the same recipe."""
+    texts: dict[str, str] = {}
+    for job in jobs:
+        for document in job.documents:
+            texts[document.path] = document_text(document)
+        texts[f"{job.folder}/launch.sh"] = launch_text(job)
+    for module in sorted({module for job in jobs for module in job.runtime}):
+        texts[f"runtime/{module}.py"] = (RUNTIME / f"{module}.py").read_text(encoding="utf-8")
+    texts["run.sh"] = _run_text(plan, jobs)
+    files = {path: texts[path].encode() for path in sorted(texts)}
+    files["manifest.json"] = manifest(plan, jobs, files, session)
+    return files
+
+
+def document_text(document: Document) -> str:
+    """A document in its format."""
+    if document.kind == "json":
+        return render("document.json.j2", data=document.data)
+    keys = list(document.data)
+    starts = [at for at, key in enumerate(keys) if at == 0 or key in document.titles]
+    groups = [
+        {"title": document.titles.get(keys[start], ""), "data": {key: document.data[key] for key in keys[start:end]}}
+        for start, end in pairwise([*starts, len(keys)])
+    ]
+    return render("llamafactory/config.yaml.j2", header=document.header, groups=groups)
+
+
+def launch_text(job: Job) -> str:
+    """The script of one job."""
+    title = f"{job.folder}: {job.title}" + (f" ({job.where})" if job.where else "")
+    commands = [{"text": _command(c), "comment": [c.comment] if c.comment else []} for c in job.commands]
+    env = [{"name": name, "value": value} for name, value in job.env.items()]
+    return render("bash/launch.sh.j2", title=title, header=job.header, env=env, commands=commands)
+
+
+def _command(command: Command) -> str:
+    """Words quoted, broken at flags where the line would grow too long."""
+    if not command.argv:
+        return command.shell
+    lines = [""]
+    for word in map(shell_word, command.argv):
+        fits = len(lines[-1]) + len(word) < WIDTH
+        if lines[-1] and not fits and word.startswith("-"):
+            lines.append("")
+        lines[-1] += f" {word}" if lines[-1] else word
+    return " \\\n  ".join(lines)
+
+
+def _run_text(plan: Plan, jobs: tuple[Job, ...]) -> str:
+    recipe = plan.recipe
+    rows: list[dict[str, Any]] = [{"folder": job.folder, "title": job.title} for job in jobs]
+    return render(
+        "bash/run.sh.j2",
+        name=recipe.name,
+        doc=list(_doc(plan)),
+        engine=recipe.engine.name,
+        default_run=f"runs/{recipe.name}/by-hand",
+        jobs=rows,
+    )
+
+
+def _doc(plan: Plan) -> Iterator[str]:
+    yield from plan.recipe.doc.splitlines()

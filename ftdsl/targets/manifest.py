@@ -1,0 +1,85 @@
+"""The manifest of a build: what went in, what came out, what was chosen, and who set every value."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from ftdsl import catalog
+from ftdsl.engines.jobs import Job
+from ftdsl.plan.plan import Plan, PlannedStage
+from ftdsl.recipe.settings import shown
+from ftdsl.recipe.shape import files_of
+from ftdsl.session import Session
+
+SCHEMA = 1
+NAME = "manifest.json"
+
+
+def manifest(plan: Plan, jobs: tuple[Job, ...], files: dict[str, bytes], session: Session) -> bytes:
+    """The manifest as JSON, without times, users, hosts or absolute paths."""
+    recipe = plan.recipe
+    document = {
+        "schema": SCHEMA,
+        "name": recipe.name,
+        "recipe": Path(recipe.span.source.name).name,
+        "engine": _engine(plan),
+        "inputs": {path: digest for job in jobs for path, digest in input_hashes(job, recipe.folder, session).items()},
+        "artifacts": {path: hashlib.sha256(content).hexdigest() for path, content in files.items()},
+        "jobs": [_job(job) for job in jobs],
+        "stages": [_stage(planned, plan) for planned in plan.stages],
+    }
+    return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _engine(plan: Plan) -> dict[str, str]:
+    version = plan.recipe.engine.options.get("version") or catalog.LLAMAFACTORY
+    return {"name": plan.recipe.engine.name, "version": str(version)}
+
+
+def input_hashes(job: Job, folder: Path, session: Session) -> dict[str, str]:
+    """SHA-256 of every file outside the run folder that a job reads; a file that is not here counts as absent."""
+    found: dict[str, str] = {}
+    for written in job.inputs:
+        files = files_of(folder / written, folder, session.files)
+        for path in files:
+            name = written if path == folder / written else f"{written}: {path.name}"
+            found[name] = _digest(path, session)
+        if not files:
+            found[written] = "absent"
+    return found
+
+
+def _digest(path: Path, session: Session) -> str:
+    try:
+        return hashlib.sha256(session.files.content(path)).hexdigest()
+    except OSError:
+        return "absent"
+
+
+def _job(job: Job) -> dict[str, Any]:
+    return {
+        "key": job.key,
+        "folder": job.folder,
+        "kind": job.kind,
+        "title": job.title,
+        "needs": list(job.needs),
+        "processes": job.processes,
+        "result": job.result,
+    }
+
+
+def _stage(planned: PlannedStage, plan: Plan) -> dict[str, Any]:
+    stage, seen = planned.stage, plan.recipe.where
+    origins = {
+        key: {"value": shown(stage.settings.get(key)), "origin": seen(str(origin))}
+        for key, origin in sorted(stage.origins.items())
+    }
+    return {
+        "key": stage.key,
+        "where": seen(stage.span),
+        "batch": str(planned.batch) if planned.batch else None,
+        "values": origins,
+    }
