@@ -1,0 +1,361 @@
+"""`data.py SPEC.json`: rows read, checked, split and written for the engine. Standard library only.
+
+The spec and what is written are described in docs/build-and-run.md. Rows keep their own keys. Which part a row goes to
+follows from its content and the seed alone: neither the order of files nor other rows matter, and equal rows never part.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+SHOWN = 20
+"""Errors printed before the rest is only counted."""
+
+
+class BadRowError(Exception):
+    """A row that does not fit its format."""
+
+
+class DroppedError(Exception):
+    """A row left out by a rule the recipe names."""
+
+
+class Report:
+    """Errors as they are found, counts for the end, progress for whoever watches."""
+
+    def __init__(self, folder: Path) -> None:
+        self.errors = 0
+        self.dropped: Counter[str] = Counter()
+        self.read: dict[str, int] = {}
+        self._metrics = (folder / "metrics.jsonl").open("a", encoding="utf-8")
+        self._told = 0.0
+
+    def error(self, where: str, text: str) -> None:
+        self.errors += 1
+        if self.errors <= SHOWN:
+            print(f"error: {where}: {text}", file=sys.stderr, flush=True)
+
+    def progress(self, done: int, total: int | None, what: str = "rows", *, now: bool = False) -> None:
+        if now or time.monotonic() - self._told > 0.5:
+            self._told = time.monotonic()
+            self.event({"event": "progress", "done": done, "total": total, "what": what})
+
+    def event(self, event: dict[str, Any]) -> None:
+        self._metrics.write(json.dumps(event) + "\n")
+        self._metrics.flush()
+
+
+# --- reading
+
+
+def files_of(path: str) -> list[str]:
+    """The files a path stands for, sorted: itself, those of a folder, those a glob matches."""
+    if os.path.isdir(path):
+        inside = (os.path.join(path, name) for name in os.listdir(path))
+        return sorted(name for name in inside if name.endswith((".json", ".jsonl")))
+    return [path] if os.path.isfile(path) else sorted(glob.glob(path, recursive=True))
+
+
+def rows_of(path: str, report: Report) -> Iterator[tuple[str, Any]]:
+    """(where, row) of each row of a file: JSON Lines, or an array of objects."""
+    with open(path, encoding="utf-8-sig") as handle:
+        head = handle.read(1)
+        while head.isspace():
+            head = handle.read(1)
+        handle.seek(0)
+        if head == "[":
+            yield from _array(path, handle.read(), report)
+            return
+        for number, line in enumerate(handle, 1):
+            if line.strip():
+                try:
+                    yield f"{path}:{number}", json.loads(line)
+                except ValueError as error:
+                    report.error(f"{path}:{number}", f"not JSON: {_reason(error)}")
+
+
+def _array(path: str, text: str, report: Report) -> Iterator[tuple[str, Any]]:
+    """Rows of an array, each with the line it starts on."""
+    decoder = json.JSONDecoder()
+    at, line = text.index("[") + 1, 1
+    line += text.count("\n", 0, at)
+    while True:
+        start = at
+        while at < len(text) and text[at] in " \t\r\n,":
+            at += 1
+        line += text.count("\n", start, at)
+        if at >= len(text) or text[at] == "]":
+            return
+        try:
+            row, end = decoder.raw_decode(text, at)
+        except ValueError as error:
+            report.error(f"{path}:{line}", f"not JSON: {_reason(error)}")
+            return
+        yield f"{path}:{line}", row
+        line += text.count("\n", at, end)
+        at = end
+
+
+def _reason(error: ValueError) -> str:
+    return str(error).split(":")[0].lower()
+
+
+# --- checking
+
+
+class Checker:
+    """Holds rows against the format of a spec."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self.family, _, base = spec["format"].rpartition("-")
+        self.base = base
+        self.columns: dict[str, str] = spec["columns"]
+        self.roles: dict[str, str] = spec.get("roles") or {}
+        self.drop = set(spec.get("drop") or ())
+
+    def check(self, row: Any) -> None:
+        """Raises: BadRowError, DroppedError."""
+        if not isinstance(row, dict):
+            raise BadRowError(f"a row is an object, not {_kind(row)}")
+        {"alpaca": self._alpaca, "text": self._text}.get(self.base, self._chat)(row)
+        if self.family == "preference":
+            self._answers(row)
+        elif self.family == "kto":
+            label = self._need(row, "label")
+            if not isinstance(label, bool):
+                raise BadRowError(f"`{self.columns['label']}` is true or false, not {_kind(label)}")
+
+    def _need(self, row: dict[str, Any], part: str) -> Any:
+        column = self.columns.get(part, part)
+        if column not in row:
+            raise BadRowError(f"no `{column}`; this row has {', '.join(f'`{key}`' for key in list(row)[:8]) or 'nothing'}")
+        return row[column]
+
+    def _text_of(self, row: dict[str, Any], part: str) -> str:
+        value = self._need(row, part)
+        if not isinstance(value, str):
+            raise BadRowError(f"`{self.columns[part]}` is text, not {_kind(value)}")
+        return value
+
+    def _text(self, row: dict[str, Any]) -> None:
+        if not self._text_of(row, "prompt").strip():
+            self._empty("prompt")
+
+    def _empty(self, part: str) -> None:
+        if "empty" in self.drop:
+            raise DroppedError("empty")
+        raise BadRowError(f"`{self.columns[part]}` is empty (drop = [empty] leaves such rows out)")
+
+    def _alpaca(self, row: dict[str, Any]) -> None:
+        if not self._text_of(row, "prompt").strip():
+            self._empty("prompt")
+        if self.family != "preference" and "response" in self.columns and not self._text_of(row, "response").strip():
+            self._empty("response")
+        for part in ("query", "system"):
+            value = row.get(self.columns.get(part, ""))
+            if value is not None and not isinstance(value, str):
+                raise BadRowError(f"`{self.columns[part]}` is text, not {_kind(value)}")
+        for turn in row.get(self.columns.get("history", "")) or ():
+            if not (isinstance(turn, list) and len(turn) == 2 and all(isinstance(text, str) for text in turn)):
+                raise BadRowError(f"`{self.columns['history']}` is a list of [question, answer]")
+
+    def _chat(self, row: dict[str, Any]) -> None:
+        turns = self._need(row, "messages")
+        if not isinstance(turns, list) or not turns:
+            raise BadRowError(f"`{self.columns['messages']}` is a list of turns, not {_kind(turns)}")
+        names = [self._turn(turn, at) for at, turn in enumerate(turns, 1)]
+        if names[0] == self.roles["system"]:
+            names = names[1:]
+        if self.base == "openai":  # the engine joins the answers of several tools into one turn
+            names = [n for at, n in enumerate(names) if n != self.roles["tool"] or names[at - 1 : at] != [n]]
+        asks, answers = (self.roles["user"], self.roles["tool"]), (self.roles["assistant"], self.roles["call"])
+        wrong = [name for at, name in enumerate(names) if name not in (answers if at % 2 else asks)]
+        if wrong or len(names) % 2 != (self.family == "preference"):
+            if "bad_roles" in self.drop:
+                raise DroppedError("bad_roles")
+            raise BadRowError(f"speakers do not take turns: {', '.join(names)}")
+
+    def _turn(self, turn: Any, at: int) -> str:
+        role, content = self.roles["role"], self.roles["content"]
+        if not isinstance(turn, dict):
+            raise BadRowError(f"turn {at} is an object, not {_kind(turn)}")
+        if role not in turn:
+            raise BadRowError(f"turn {at} has no `{role}`; it has {', '.join(f'`{key}`' for key in turn) or 'nothing'}")
+        if not isinstance(turn.get(content), str) and not turn.get("tool_calls"):
+            raise BadRowError(f"turn {at} has no text in `{content}`")
+        name = str(turn[role])
+        if turn.get("tool_calls"):
+            return self.roles["call"]
+        if name not in self.roles.values():
+            raise BadRowError(f"turn {at} is by `{name}`; known: {', '.join(list(self.roles.values())[2:])}")
+        return name
+
+    def _answers(self, row: dict[str, Any]) -> None:
+        for part in ("chosen", "rejected"):
+            value = self._need(row, part)
+            if self.base in ("sharegpt", "openai"):
+                self._turn(value, 1)
+            elif not isinstance(value, str):
+                raise BadRowError(f"`{self.columns[part]}` is text, not {_kind(value)}")
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "text", bool: "a truth value", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+# --- splitting
+
+
+def digest(row: Any, seed: int) -> int:
+    """A number from 0 to 2**64 - 1 that depends on content and seed alone."""
+    text = json.dumps(row, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return int.from_bytes(hashlib.blake2b(f"{seed}\n{text}".encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+
+
+def parts_of(digests: list[int], holdout: dict[str, Any]) -> list[str]:
+    """The part of each row: shares are cut off the range of digests, counts are its lowest ones."""
+    low, parts = 0.0, ["train"] * len(digests)
+    taken: set[int] = set()
+    for name in ("test", "eval"):
+        share = holdout.get(name, {}).get("share")
+        count = holdout.get(name, {}).get("count")
+        if share is not None:
+            high = low + share * 2**64
+            chosen = {value for value in digests if low <= value < high}
+            low = high
+        elif count is not None:
+            chosen = set()
+            left = int(count)
+            for value, many in sorted(Counter(d for d in digests if d not in taken).items()):
+                if left <= 0:
+                    break
+                chosen.add(value)
+                left -= many
+        else:
+            continue
+        chosen -= taken
+        taken |= chosen
+        parts = [name if value in chosen else part for value, part in zip(digests, parts, strict=True)]
+    return parts
+
+
+# --- the work
+
+
+def load(path: str, checker: Checker, report: Report) -> list[Any]:
+    """Rows of a path that are fine."""
+    found: list[Any] = []
+    files = files_of(path)
+    if not files:
+        report.error(path, "there is no such file")
+    for name in files:
+        before = len(found)
+        try:
+            for where, row in rows_of(name, report):
+                try:
+                    checker.check(row)
+                    found.append(row)
+                except BadRowError as error:
+                    report.error(where, str(error))
+                except DroppedError as error:
+                    report.dropped[str(error)] += 1
+                report.progress(len(found), None)
+        except (OSError, UnicodeDecodeError) as error:
+            report.error(name, f"cannot be read: {error}")
+        report.read[name] = len(found) - before
+    return found
+
+
+def gather(spec: dict[str, Any], checker: Checker, report: Report) -> list[Any]:
+    """Rows of all sources, limited, sampled and repeated as each says."""
+    rows: list[Any] = []
+    for source in spec["sources"]:
+        own = load(source["path"], checker, report)[: source.get("limit")]
+        wanted = source.get("sample")
+        if wanted is not None and own:
+            chooser = random.Random(spec["seed"])
+            own = [own[at] for at in sorted(chooser.sample(range(len(own)), min(wanted, len(own))))] + (
+                chooser.choices(own, k=wanted - len(own)) if wanted > len(own) else []
+            )
+        rows += own * source.get("repeat", 1)
+    return rows
+
+
+def unique(rows: list[Any], report: Report) -> list[Any]:
+    """Rows without exact repetitions, first ones kept."""
+    seen: set[int] = set()
+    kept = []
+    for row in rows:
+        value = digest(row, 0)
+        if value in seen:
+            report.dropped["duplicates"] += 1
+        else:
+            seen.add(value)
+            kept.append(row)
+    return kept
+
+
+def write(folder: Path, name: str, rows: list[Any]) -> None:
+    """JSON Lines, beside and then renamed."""
+    beside = folder / f".{name}"
+    with beside.open("w", encoding="utf-8") as handle:
+        handle.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    beside.replace(folder / name)
+
+
+def main(argv: list[str]) -> int:
+    """0 when written, 1 when rows do not fit."""
+    spec = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
+    folder = Path(spec["stage"])
+    folder.mkdir(parents=True, exist_ok=True)
+    report = Report(folder)
+    checker = Checker(spec)
+    rows = gather(spec, checker, report)
+    if spec.get("dedupe") == "exact":
+        rows = unique(rows, report)
+    holdout = spec.get("holdout") or {}
+    parts = parts_of([digest(row, holdout.get("seed", spec["seed"])) for row in rows], holdout)
+    splits = {"train": [row for row, part in zip(rows, parts, strict=True) if part == "train"]}
+    for name in ("eval", "test"):
+        if "paths" in holdout.get(name, {}):
+            splits[name] = [row for path in holdout[name]["paths"] for row in load(path, checker, report)]
+        elif name in holdout:
+            splits[name] = [row for row, part in zip(rows, parts, strict=True) if part == name]
+    for name, found in splits.items():
+        if not found and not report.errors:
+            report.error(spec["where"], f"no rows are left for `{name}` of {len(rows)}")
+    if report.errors:
+        more = report.errors - SHOWN
+        print(f"error: … and {more} more" if more > 0 else f"{report.errors} errors", file=sys.stderr)
+        return 1
+    for name, found in splits.items():
+        write(folder, f"{name}.jsonl", found)
+    _finish(folder, splits, report)
+    return 0
+
+
+def _finish(folder: Path, splits: dict[str, list[Any]], report: Report) -> None:
+    counts = {name: len(found) for name, found in splits.items()}
+    facts = {"read": report.read, "dropped": dict(report.dropped), "splits": counts}
+    (folder / "report.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    result = {"kind": "dataset", "path": str(folder), "metrics": counts, "samples": []}
+    (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    report.progress(sum(counts.values()), sum(counts.values()), now=True)
+    said = ", ".join(f"{count} {name}" for name, count in counts.items())
+    dropped = ", ".join(f"{count} {why}" for why, count in sorted(report.dropped.items()))
+    print(f"rows: {said}" + (f"; dropped: {dropped}" if dropped else ""))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

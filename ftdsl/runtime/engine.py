@@ -1,0 +1,260 @@
+"""`engine.py train|export CONFIG.yaml --stage FOLDER …`: LLaMA-Factory's own run_exp and export_model, watched.
+
+Adds what its command line lacks: metrics as strict JSON while it runs, a world size that must be the planned one, a
+stop (and a failure) when the loss is not a number, and a result.json. The same YAML works with `llamafactory-cli`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+WRONG_WORLD = 4
+SAMPLES = 20
+
+NAMES = {
+    "eval_loss": "loss", "eval_accuracy": "accuracy", "eval_perplexity": "perplexity", "predict_rouge-1": "rouge_1",
+    "predict_rouge-2": "rouge_2", "predict_rouge-l": "rouge_l", "predict_bleu-4": "bleu",
+}  # fmt: skip
+"""The engine's names of what it measured, and ours."""
+
+
+def strict(value: Any) -> Any:
+    """NaN and infinities as text: JSON has no words for them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    if isinstance(value, dict):
+        return {str(key): strict(inner) for key, inner in value.items()}
+    return [strict(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+class Log:
+    """metrics.jsonl of a stage; only the first rank writes."""
+
+    def __init__(self, stage: str) -> None:
+        self.path = Path(stage) / "metrics.jsonl"
+        self.first = os.environ.get("RANK", "0") == "0"
+
+    def event(self, **event: Any) -> None:
+        if self.first:
+            with self.path.open("a", encoding="utf-8") as handle:
+                handle.write(json.dumps(strict(event), allow_nan=False) + "\n")
+
+
+class Guard:
+    """What went wrong, kept for the exit status."""
+
+    def __init__(self) -> None:
+        self.message = ""
+        self.status = 0
+
+    def fail(self, status: int, message: str) -> None:
+        self.status, self.message = self.status or status, self.message or message
+
+
+def callback(args: argparse.Namespace, log: Log, guard: Guard) -> Any:
+    """A TrainerCallback that reports and guards."""
+    from transformers import TrainerCallback
+
+    class Watch(TrainerCallback):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.began = time.monotonic()
+            self.scored = 0
+            self.told = 0.0
+
+        def on_init_end(self, training: Any, state: Any, control: Any, **_: Any) -> None:
+            if training.world_size != args.world:
+                text = f"the engine runs {training.world_size} processes where {args.world} were planned"
+                guard.fail(WRONG_WORLD, text)
+                raise SystemExit(WRONG_WORLD)
+
+        def on_train_begin(self, training: Any, state: Any, control: Any, **_: Any) -> None:
+            self.began = time.monotonic()
+            world = training.world_size
+            log.event(event="start", stage=args.stage, total_steps=state.max_steps, world_size=world, time=time.time())
+
+        def on_log(self, training: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            logs = logs or {}
+            if "loss" in logs:
+                self._step(state, control, logs)
+            elif scores := {k: v for k, v in logs.items() if k.startswith("eval_") and isinstance(v, int | float)}:
+                log.event(event="eval", step=state.global_step, metrics={k.removeprefix("eval_"): v for k, v in scores.items()})
+
+        def _step(self, state: Any, control: Any, logs: dict[str, Any]) -> None:
+            elapsed = time.monotonic() - self.began
+            done = max(1, state.global_step)
+            log.event(
+                event="step", step=state.global_step, total_steps=state.max_steps, epoch=logs.get("epoch"),
+                loss=logs["loss"], lr=logs.get("learning_rate"), grad_norm=logs.get("grad_norm"),
+                elapsed=round(elapsed, 3), remaining=round(elapsed / done * (state.max_steps - done), 3),
+            )  # fmt: skip
+            bad = [name for name in ("loss", "grad_norm") if not math.isfinite(float(logs.get(name) or 0.0))]
+            if bad and args.nan != "ignore":
+                text = f"{bad[0]} is {float(logs[bad[0]])} at step {state.global_step}"
+                print(f"{'error' if args.nan == 'stop' else 'warning'}: {text}", file=sys.stderr, flush=True)
+                if args.nan == "stop":
+                    guard.fail(1, f"{text}: a lower `optim.lr`, or `optim.clip`, may help")
+                    control.should_training_stop = True
+
+        def on_prediction_step(self, training: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.scored += 1
+            if time.monotonic() - self.told > 0.5:
+                self.told = time.monotonic()
+                loader = kwargs.get("eval_dataloader")
+                log.event(event="progress", done=self.scored, total=len(loader) if loader else None, what="batches")
+
+    return Watch()
+
+
+def config_of(path: str) -> dict[str, Any]:
+    import yaml
+
+    found: dict[str, Any] = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    if not sys.stderr.isatty():
+        found.setdefault("disable_tqdm", True)  # a bar has no place in a log; metrics.jsonl tells the same
+    return found
+
+
+def scores_of(folder: str) -> dict[str, Any]:
+    """What the engine measured, from all_results.json."""
+    try:
+        found = json.loads((Path(folder) / "all_results.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def samples_of(folder: str) -> list[dict[str, str]]:
+    """The first generated answers."""
+    try:
+        lines = (Path(folder) / "generated_predictions.jsonl").read_text(encoding="utf-8").splitlines()[:SAMPLES]
+    except OSError:
+        return []
+    rows = [json.loads(line) for line in lines]
+    return [{name: str(row.get(name, "")) for name in ("prompt", "label", "predict")} for row in rows]
+
+
+def save_result(stage: str, result: dict[str, Any]) -> None:
+    """result.json, beside and then renamed."""
+    place = Path(stage) / "result.json"
+    beside = place.with_name(".result.json")
+    beside.write_text(json.dumps(strict(result), indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    beside.replace(place)
+
+
+def losses(stage: str) -> dict[str, Any]:
+    """First and last training loss of this stage, from its own log."""
+    found = []
+    for line in (Path(stage) / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+        event = json.loads(line)
+        if event["event"] == "start":
+            found.clear()
+        if event["event"] == "step":
+            found.append(event["loss"])
+    return {"first_loss": found[0], "last_loss": found[-1]} if found else {}
+
+
+def train(args: argparse.Namespace) -> int:
+    """Train or score. Status 4: another world size than planned; 1: the loss is not a number."""
+    log, guard = Log(args.stage), Guard()
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != args.world:
+        print(f"error: {launched} processes were started where {args.world} were planned", file=sys.stderr)
+        log.event(event="end", ok=False, message=f"{launched} processes were started where {args.world} were planned")
+        return WRONG_WORLD
+    config = config_of(args.config)
+    output = str(config["output_dir"])
+    from llamafactory.train.tuner import run_exp
+
+    try:
+        run_exp(dict(config), callbacks=[callback(args, log, guard)])
+    except SystemExit:
+        if not guard.status:
+            raise
+    if guard.status:
+        print(f"error: {guard.message}", file=sys.stderr, flush=True)
+        log.event(event="end", ok=False, message=guard.message)
+        return guard.status
+    if log.first:
+        _finish(args, output)
+    log.event(event="end", ok=True)
+    return 0
+
+
+def _finish(args: argparse.Namespace, output: str) -> None:
+    measured = scores_of(output)
+    if args.kind == "train":
+        metrics = {key: measured[key] for key in ("train_loss", "eval_loss") if key in measured}
+        save_result(args.stage, {"kind": args.result, "path": output, "metrics": {**losses(args.stage), **metrics}})
+        return
+    metrics = {ours: measured[theirs] for theirs, ours in NAMES.items() if theirs in measured}
+    earlier = _earlier(args.stage)
+    samples = samples_of(output) or earlier.get("samples", [])
+    metrics = {**earlier.get("metrics", {}), **metrics}
+    save_result(args.stage, {"kind": "metrics", "path": output, "metrics": metrics, "samples": samples})
+
+
+def _earlier(stage: str) -> dict[str, Any]:
+    """What another command of the same stage measured."""
+    try:
+        found = json.loads((Path(stage) / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def export(args: argparse.Namespace) -> int:
+    """Merge adapters into their base and save."""
+    log = Log(args.stage)
+    config = config_of(args.config)
+    config.pop("disable_tqdm", None)  # a word of training only
+    log.event(event="progress", done=0, total=2, what="loading")
+    from llamafactory.train.tuner import export_model
+
+    log.event(event="progress", done=1, total=2, what="merging")
+    export_model(config)
+    place = Path(str(config["export_dir"]))
+    weights = [*place.glob("*.safetensors"), *place.glob("*.bin")]
+    if not (place / "config.json").exists() or not weights:
+        print(f"error: the engine ended without writing a model to {place}", file=sys.stderr)
+        return 1
+    size = sum(path.stat().st_size for path in weights)
+    save_result(args.stage, {"kind": "model", "path": str(place), "metrics": {"bytes": size}})
+    log.event(event="progress", done=2, total=2, what="saved")
+    log.event(event="end", ok=True)
+    return 0
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", choices=("train", "export"))
+    parser.add_argument("config")
+    parser.add_argument("--stage", required=True)
+    parser.add_argument("--world", type=int, default=1)
+    parser.add_argument("--kind", choices=("train", "eval"), default="train")
+    parser.add_argument("--result", default="adapter")
+    parser.add_argument("--nan", choices=("ignore", "warn", "stop"), default="stop")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str]) -> int:
+    """The exit status of a stage."""
+    args = parse(argv)
+    Path(args.stage).mkdir(parents=True, exist_ok=True)
+    try:
+        import llamafactory  # noqa: F401
+    except ImportError as error:
+        print(f"error: {sys.executable} has no LLaMA-Factory ({error}); set FT_PYTHON", file=sys.stderr)
+        return 1
+    return train(args) if args.work == "train" else export(args)
+
+
+if __name__ == "__main__":
+    sys.path.pop(0)  # this folder: a module of ours must not stand in for one of the engine's
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,64 @@
+"""`gate.py SPEC.json`: holds the metrics of a stage against its gates; exit status 3 when one does not hold.
+
+The spec and result.json are described in docs/build-and-run.md.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+WORDS = {"at_least": "at least", "at_most": "at most", "no_worse": "no worse than"}
+LOWER_IS_BETTER = ("loss", "perplexity")
+
+
+def metrics_of(stage: str) -> dict[str, Any]:
+    """Metrics in a stage's result.json; empty when there is none."""
+    try:
+        found = json.loads((Path(stage) / "result.json").read_text(encoding="utf-8"))["metrics"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def number(value: Any) -> float:
+    """A metric as a number; what is missing or not a number is NaN, and no bound holds for NaN."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def holds(gate: dict[str, Any], metrics: dict[str, Any]) -> tuple[bool, str]:
+    """Whether one gate holds, and the comparison in words."""
+    name, bound = gate["metric"], float(gate["bound"])
+    value = number(metrics.get(name))
+    said = f"{name} = {value:g}" if not math.isnan(value) else f"{name} was not measured"
+    if gate["op"] == "at_least":
+        return value >= bound, f"{said}, wanted at least {bound:g}"
+    if gate["op"] == "at_most":
+        return value <= bound, f"{said}, wanted at most {bound:g}"
+    other = number(metrics_of(gate["than"]).get(name))
+    worst = other + bound if name.endswith(LOWER_IS_BETTER) else other - bound
+    fine = value <= worst if name.endswith(LOWER_IS_BETTER) else value >= worst
+    slack = f" give or take {bound:g}" if bound else ""
+    return fine, f"{said}, wanted no worse than {other:g} of {gate['than']}{slack}"
+
+
+def main(argv: list[str]) -> int:
+    """Print each comparison; 0 when all hold, 3 when one does not."""
+    spec = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
+    metrics = metrics_of(spec["stage"])
+    refused = 0
+    for gate in spec["gates"]:
+        fine, text = holds(gate, metrics)
+        print(f"gate ({spec['where']}): {text}: {'holds' if fine else 'REFUSED'}", flush=True)
+        refused += not fine
+    return 3 if refused else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
