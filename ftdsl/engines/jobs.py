@@ -60,7 +60,8 @@ class Job:
     needs: keys of jobs that must have succeeded; inputs: files outside the run folder it reads (relative to the
     recipe's folder), whose content is part of its cache key; runtime: modules of ftdsl.runtime it uses;
     result: path (relative to the run folder) of what it makes, and `result_kind` what that is;
-    processes: planned world size; env values may be `Raw` references (secrets).
+    processes: planned world size; packages: distributions the engine's environment must have; env values may be `Raw`
+    references (secrets).
     """
 
     key: str
@@ -80,4 +81,4 @@ class Job:
     gates: tuple[Gate, ...] = ()
     where: str = ""
     header: tuple[str, ...] = ()
-    total_steps: int | None = None
+    packages: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ class Chooses(Protocol):
 
     def get(self, key: str) -> Any: ...
 
-    def set(self, key: str, value: Any, reason: str) -> None: ...
+    def set(self, key: str, value: Any, reason: str, *, told: bool = True) -> None: ...
 
 
 def solve(stage: Stage, chooser: Chooses, world: World, session: Session) -> Batch:
@@ -28,7 +28,8 @@ def solve(stage: Stage, chooser: Chooses, world: World, session: Session) -> Bat
         chooser.set("batch.micro", micro, reason)
     if accumulate is None:
         accumulate = max(1, round(wanted / (micro * parallel))) if wanted else 1
-        chooser.set("batch.accumulate", accumulate, "from the batch equation" if wanted else "nothing asks for more")
+        reason = "from the batch equation" if wanted else "nothing asks for more"
+        chooser.set("batch.accumulate", accumulate, reason, told=accumulate > 1)
     batch = Batch(micro, accumulate, parallel)
     # `tokens` asks for about so many; only a number of sequences must come out exactly.
     if _given(stage, "global") is not None and batch.total != wanted:

@@ -138,7 +138,9 @@ class Checker:
     def _need(self, row: dict[str, Any], part: str) -> Any:
         column = self.columns.get(part, part)
         if column not in row:
-            raise BadRowError(f"no `{column}`; this row has {', '.join(f'`{key}`' for key in list(row)[:8]) or 'nothing'}")
+            raise BadRowError(
+                f"no `{column}`; this row has {', '.join(f'`{key}`' for key in list(row)[:8]) or 'nothing'}"
+            )
         return row[column]
 
     def _text_of(self, row: dict[str, Any], part: str) -> str:
@@ -220,7 +222,9 @@ def _kind(value: Any) -> str:
 def digest(row: Any, seed: int) -> int:
     """A number from 0 to 2**64 - 1 that depends on content and seed alone."""
     text = json.dumps(row, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return int.from_bytes(hashlib.blake2b(f"{seed}\n{text}".encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+    return int.from_bytes(
+        hashlib.blake2b(f"{seed}\n{text}".encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big"
+    )
 
 
 def parts_of(digests: list[int], holdout: dict[str, Any]) -> list[str]:

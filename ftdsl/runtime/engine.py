@@ -1,4 +1,4 @@
-"""`engine.py train|export CONFIG.yaml --stage FOLDER …`: LLaMA-Factory's own run_exp and export_model, watched.
+"""`engine.py train|export CONFIG.yaml… --stage FOLDER …`: LLaMA-Factory's own run_exp and export_model, watched.
 
 Adds what its command line lacks: metrics as strict JSON while it runs, a world size that must be the planned one, a
 stop (and a failure) when the loss is not a number, and a result.json. The same YAML works with `llamafactory-cli`.
@@ -84,7 +84,11 @@ def callback(args: argparse.Namespace, log: Log, guard: Guard) -> Any:
             if "loss" in logs:
                 self._step(state, control, logs)
             elif scores := {k: v for k, v in logs.items() if k.startswith("eval_") and isinstance(v, int | float)}:
-                log.event(event="eval", step=state.global_step, metrics={k.removeprefix("eval_"): v for k, v in scores.items()})
+                log.event(
+                    event="eval",
+                    step=state.global_step,
+                    metrics={k.removeprefix("eval_"): v for k, v in scores.items()},
+                )
 
         def _step(self, state: Any, control: Any, logs: dict[str, Any]) -> None:
             elapsed = time.monotonic() - self.began
@@ -104,7 +108,7 @@ def callback(args: argparse.Namespace, log: Log, guard: Guard) -> Any:
 
         def on_prediction_step(self, training: Any, state: Any, control: Any, **kwargs: Any) -> None:
             self.scored += 1
-            if time.monotonic() - self.told > 0.5:
+            if args.kind == "eval" and time.monotonic() - self.told > 0.5:
                 self.told = time.monotonic()
                 loader = kwargs.get("eval_dataloader")
                 log.event(event="progress", done=self.scored, total=len(loader) if loader else None, what="batches")
@@ -144,13 +148,15 @@ def save_result(stage: str, result: dict[str, Any]) -> None:
     """result.json, beside and then renamed."""
     place = Path(stage) / "result.json"
     beside = place.with_name(".result.json")
-    beside.write_text(json.dumps(strict(result), indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    beside.write_text(
+        json.dumps(strict(result), indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )
     beside.replace(place)
 
 
 def losses(stage: str) -> dict[str, Any]:
     """First and last training loss of this stage, from its own log."""
-    found = []
+    found: list[Any] = []
     for line in (Path(stage) / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
         event = json.loads(line)
         if event["event"] == "start":
@@ -161,28 +167,28 @@ def losses(stage: str) -> dict[str, Any]:
 
 
 def train(args: argparse.Namespace) -> int:
-    """Train or score. Status 4: another world size than planned; 1: the loss is not a number."""
+    """Train or score, one config after the other. Status 4: another world size than planned; 1: the loss is not a number."""
     log, guard = Log(args.stage), Guard()
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != args.world:
         print(f"error: {launched} processes were started where {args.world} were planned", file=sys.stderr)
         log.event(event="end", ok=False, message=f"{launched} processes were started where {args.world} were planned")
         return WRONG_WORLD
-    config = config_of(args.config)
-    output = str(config["output_dir"])
     from llamafactory.train.tuner import run_exp
 
-    try:
-        run_exp(dict(config), callbacks=[callback(args, log, guard)])
-    except SystemExit:
-        if not guard.status:
-            raise
-    if guard.status:
-        print(f"error: {guard.message}", file=sys.stderr, flush=True)
-        log.event(event="end", ok=False, message=guard.message)
-        return guard.status
-    if log.first:
-        _finish(args, output)
+    for path in args.configs:
+        config = config_of(path)
+        try:
+            run_exp(dict(config), callbacks=[callback(args, log, guard)])
+        except SystemExit:
+            if not guard.status:
+                raise
+        if guard.status:
+            print(f"error: {guard.message}", file=sys.stderr, flush=True)
+            log.event(event="end", ok=False, message=guard.message)
+            return guard.status
+        if log.first:
+            _finish(args, str(config["output_dir"]))
     log.event(event="end", ok=True)
     return 0
 
@@ -190,7 +196,7 @@ def train(args: argparse.Namespace) -> int:
 def _finish(args: argparse.Namespace, output: str) -> None:
     measured = scores_of(output)
     if args.kind == "train":
-        metrics = {key: measured[key] for key in ("train_loss", "eval_loss") if key in measured}
+        metrics: dict[str, Any] = {key: measured[key] for key in ("train_loss", "eval_loss") if key in measured}
         save_result(args.stage, {"kind": args.result, "path": output, "metrics": {**losses(args.stage), **metrics}})
         return
     metrics = {ours: measured[theirs] for theirs, ours in NAMES.items() if theirs in measured}
@@ -212,7 +218,7 @@ def _earlier(stage: str) -> dict[str, Any]:
 def export(args: argparse.Namespace) -> int:
     """Merge adapters into their base and save."""
     log = Log(args.stage)
-    config = config_of(args.config)
+    config = config_of(args.configs[0])
     config.pop("disable_tqdm", None)  # a word of training only
     log.event(event="progress", done=0, total=2, what="loading")
     from llamafactory.train.tuner import export_model
@@ -234,7 +240,7 @@ def export(args: argparse.Namespace) -> int:
 def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", choices=("train", "export"))
-    parser.add_argument("config")
+    parser.add_argument("configs", nargs="+", metavar="CONFIG.yaml")
     parser.add_argument("--stage", required=True)
     parser.add_argument("--world", type=int, default=1)
     parser.add_argument("--kind", choices=("train", "eval"), default="train")

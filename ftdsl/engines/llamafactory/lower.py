@@ -80,8 +80,8 @@ def _train(work: Work) -> Job:
     method = work.planned.method
     result = "model" if method in ("full", "freeze") else "adapter"
     flags = ("--kind", "train", "--result", result, "--nan", work.name("guard.nan") or "stop")
-    command = parallel.launch(work, documents[0].path, flags)
-    return _job(work, documents, [command], datasets.inputs, result, _title(work, f"{kind} {method}"))
+    commands = parallel.launch(work, [documents[0].path], flags)
+    return _job(work, documents, commands, datasets.inputs, result, _title(work, f"{kind} {method}"))
 
 
 def _result(work: Work) -> str:
@@ -117,21 +117,22 @@ def _score(work: Work) -> Job:
     common |= {"eval_dataset": ",".join(names), "dataset_dir": work.folder}
     common |= {"per_device_eval_batch_size": work.get("batch"), "report_to": "none"}
     documents = [_dataset_info(work, datasets)]
-    commands: list[Command] = []
+    configs: list[Document] = []
     if metrics & {"loss", "accuracy"} or not metrics:
         params = {**common, "do_eval": True, "output_dir": f"{work.folder}/loss"}
         if "accuracy" in metrics:
             params["compute_accuracy"] = True
-        _add(work, documents, commands, "eval", params)
+        configs.append(_yaml(work, "eval", params))
     if metrics & {"rouge", "bleu"}:
         params = {**common, "do_predict": True, "predict_with_generate": True, **rules.generation(work)}
         params["output_dir"] = f"{work.folder}/predict"
-        _add(work, documents, commands, "predict", params)
+        configs.append(_yaml(work, "predict", params))
+    documents += configs
+    commands = parallel.launch(work, [document.path for document in configs], ("--kind", "eval"))
     gates = tuple(_gates(work))
     if gates:
         commands.append(_gate_command(work, documents, gates))
-    job = _job(work, documents, commands, datasets.inputs, "metrics", _title(work, "eval"), gates)
-    return job
+    return _job(work, documents, commands, datasets.inputs, "metrics", _title(work, "eval"), gates)
 
 
 _EVAL_WORDS = frozenset(
@@ -146,12 +147,6 @@ def _stage_of_rows(datasets: Datasets) -> str:
     """Plain text is scored as in pretraining; answers as in sft."""
     columns = [entry.get("columns", {}) for entry in datasets.entries.values()]
     return "pt" if columns and all(set(c) == {"prompt"} for c in columns) else "sft"
-
-
-def _add(work: Work, documents: list[Document], commands: list[Command], name: str, params: dict[str, Any]) -> None:
-    document = _yaml(work, name, params)
-    documents.append(document)
-    commands.append(parallel.launch(work, document.path, ("--kind", "eval")))
 
 
 def _gates(work: Work) -> Iterator[Gate]:
@@ -242,9 +237,40 @@ def _job(
         processes=world.size,
         accelerators=world.size if world.gpu else 0,
         gates=gates,
+        packages=tuple(dict.fromkeys(name for document in documents for name in _packages(document))),
         where=work.where,
         header=batch,
     )
+
+
+_PACKAGES = {
+    "deepspeed": ("deepspeed",),
+    "predict_with_generate": ("jieba", "nltk", "rouge-chinese"),
+    "quantization_bit": ("bitsandbytes",),
+    "enable_liger_kernel": ("liger-kernel",),
+    "use_unsloth": ("unsloth",),
+    "use_galore": ("galore-torch",),
+    "use_apollo": ("apollo-torch",),
+    "use_badam": ("badam",),
+    "use_adam_mini": ("adam-mini",),
+    "use_swanlab": ("swanlab",),
+    "plot_loss": ("matplotlib",),
+}
+"""What the engine checks for at start (llamafactory/hparams/parser.py), by the parameter that asks for it."""
+
+
+def _packages(document: Document) -> Iterator[str]:
+    if document.kind != "yaml":
+        return
+    for name, packages in _PACKAGES.items():
+        if document.data.get(name):
+            yield from packages
+    if "bnb" in str(document.data.get("optim")) or "8bit" in str(document.data.get("optim")):
+        yield "bitsandbytes"
+    trackers = document.data.get("report_to")
+    for tracker in trackers if isinstance(trackers, list) else [trackers]:
+        if tracker in ("wandb", "tensorboard", "mlflow", "swanlab"):
+            yield tracker
 
 
 def _dataset_info(work: Work, datasets: Datasets) -> Document:

@@ -67,15 +67,15 @@ def distributed(work: Work) -> bool:
     return work.planned.world.size > 1 or work.planned.strategy in ZERO
 
 
-def launch(work: Work, config: str, flags: tuple[str, ...], comment: str = "") -> Command:
-    """The command that trains or scores: one Python, or torchrun around it.
+def launch(work: Work, configs: list[str], flags: tuple[str, ...]) -> list[Command]:
+    """The commands that train or score: one Python for all configs, or torchrun around each.
 
     `python -m torch.distributed.run` instead of `torchrun`: the latter is looked up on PATH, where another
     environment's may stand.
     """
-    engine = ("runtime/engine.py", "train", config, "--stage", work.folder, "--world", str(work.planned.world.size))
+    world = ("--stage", work.folder, "--world", str(work.planned.world.size))
     if not distributed(work):
-        return Command((PYTHON, *engine, *flags), comment=comment)
+        return [Command((PYTHON, "runtime/engine.py", "train", *configs, *world, *flags))]
     run: tuple[str | Raw, ...] = (PYTHON, "-m", "torch.distributed.run")
     run += ("--nnodes", "1", "--nproc_per_node", str(work.planned.world.processes_per_node))
     if work.said("launch.head") or work.said("launch.port"):
@@ -83,7 +83,7 @@ def launch(work: Work, config: str, flags: tuple[str, ...], comment: str = "") -
         run += ("--master_addr", str(head), "--master_port", str(work.get("launch.port")))
     else:
         run += ("--standalone",)  # finds a free port: stages may run side by side
-    return Command((*run, *engine, *flags), comment=comment)
+    return [Command((*run, "runtime/engine.py", "train", config, *world, *flags)) for config in configs]
 
 
 def environment(work: Work) -> dict[str, str | Raw]:

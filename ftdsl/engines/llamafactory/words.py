@@ -67,6 +67,8 @@ def params(work: Work, kind: str, only: frozenset[str] | None = None) -> Params:
     for key, entry in entries(kind):
         if "rule" in entry or (only is not None and key not in only):
             continue
+        if key.startswith("generate.") and not work.said(key):
+            continue  # means nothing while only losses are computed
         value = work.get(key)
         if value is not None:
             found |= _apply(work, key, entry, value)

@@ -1,0 +1,101 @@
+"""`ftc engine install|list|doctor`: engines are environments of their own; ftc itself stays light."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+NAMES = ("llamafactory",)
+
+
+def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser("engine", help="install and examine what trains", description=__doc__)
+    inner = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
+    install = inner.add_parser("install", help="build or complete an engine's environment")
+    install.add_argument("name", choices=NAMES)
+    install.add_argument("--cpu", action="store_true", help="torch without CUDA")
+    install.add_argument("--deepspeed", action="store_true", help="DeepSpeed too (ZeRO)")
+    install.add_argument("--python", type=Path, metavar="P", help="complete this Python's environment instead")
+    install.add_argument("--folder", type=Path, metavar="DIR", help="where to (default: .engines/NAME)")
+    install.add_argument("--user", action="store_true", help="where all projects of this user find it")
+    install.set_defaults(run=run_install)
+    listing = inner.add_parser("list", help="say which engines are here")
+    listing.add_argument("--json", action="store_true")
+    listing.set_defaults(run=run_list)
+    doctor = inner.add_parser("doctor", help="say what is wrong with an engine")
+    doctor.add_argument("name", nargs="?", choices=NAMES, default=NAMES[0])
+    doctor.add_argument("--engine-python", default="", metavar="P", help="examine this Python")
+    doctor.add_argument("--json", action="store_true")
+    doctor.set_defaults(run=run_doctor)
+
+
+def run_install(args: argparse.Namespace) -> int:
+    """Exit 0 with the environment ready, 1 when it cannot be made."""
+    from ftdsl.run.environments import folder_of, probe, user_folder
+    from ftdsl.run.install import InstallError, Wish, install
+
+    folder = args.folder or (user_folder(args.name, os.environ) if args.user else folder_of(args.name))
+    try:
+        python = install(
+            Wish(folder, args.python, args.cpu, args.deepspeed), lambda text: print(text, file=sys.stderr, flush=True)
+        )
+    except InstallError as error:
+        print(f"error: {args.name} could not be installed:\n{error}", file=sys.stderr)
+        return 1
+    found = probe(python, "")
+    if found is None or not found.has(args.name):
+        print(f"error: {python} still has no {args.name}", file=sys.stderr)
+        return 1
+    print(found.said(args.name))
+    print("next: ftc engine doctor", file=sys.stderr)
+    return 0
+
+
+def run_list(args: argparse.Namespace) -> int:
+    """Exit 0; 1 when there is none."""
+    import json
+
+    from ftdsl.run.environments import candidates, probe
+
+    rows = []
+    for name in NAMES:
+        for python, source in candidates(name, os.environ):
+            found = probe(python, source)
+            if found and found.has(name):
+                rows.append({"engine": name, "python": str(python), "found": source, "packages": dict(found.packages)})
+    if args.json:
+        print(json.dumps(rows, indent=2))
+    for row in rows if not args.json else ():
+        packages = row["packages"]
+        assert isinstance(packages, dict)
+        print(f"{row['engine']} {packages[str(row['engine'])]}  torch {packages.get('torch', '-')}  {row['python']}")
+    if not rows:
+        print("no engine here; type: ftc engine install llamafactory [--cpu]", file=sys.stderr)
+    return int(not rows)
+
+
+def run_doctor(args: argparse.Namespace) -> int:
+    """Exit 0 when the engine can train, 1 when something it needs is missing."""
+    import json
+
+    from ftdsl.run.doctor import examine
+    from ftdsl.run.environments import NoEngineError, find
+
+    try:
+        found = find(args.name, os.environ, flag=args.engine_python)
+    except NoEngineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    checks = examine(found)
+    if args.json:
+        print(json.dumps([check.__dict__ for check in checks], indent=2))
+        return int(any(check.needed and not check.fine for check in checks))
+    print(found.said(args.name))
+    for check in checks:
+        mark = "ok     " if check.fine else "MISSING" if check.needed else "absent "
+        print(f"  {mark}  {check.name}: {check.detail}")
+        if not check.fine and check.help:
+            print(f"           {check.help}")
+    return int(any(check.needed and not check.fine for check in checks))

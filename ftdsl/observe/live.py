@@ -1,0 +1,90 @@
+"""A run in a terminal: one line a stage, bars that move, losses as a curve."""
+
+from __future__ import annotations
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from ftdsl.observe import table, words
+from ftdsl.observe.progress import RunProgress, StageProgress, Status
+
+_MARKS = {
+    Status.DONE: ("✓", "green"), Status.CACHED: ("✓", "dim green"), Status.FAILED: ("✗", "bold red"),
+    Status.REFUSED: ("✗", "bold yellow"), Status.SKIPPED: ("-", "dim"), Status.STOPPED: ("■", "yellow"),
+    Status.WAITING: ("·", "dim"),
+}  # fmt: skip
+
+
+class LiveView:
+    """Redraws itself about ten times a second; notes stand above."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self._live = Live(console=self.console, auto_refresh=False, transient=False)
+        self._spinners: dict[str, Spinner] = {}
+
+    def note(self, text: str) -> None:
+        self.console.print(Text(text))
+
+    def begin(self, run: RunProgress, now: float) -> None:
+        self._live.start()
+        self.update(run, now)
+
+    def update(self, run: RunProgress, now: float) -> None:
+        self._live.update(self._drawn(run, now), refresh=True)
+
+    def end(self, run: RunProgress, now: float) -> None:
+        self.update(run, now)
+        self._live.stop()
+
+    def _drawn(self, run: RunProgress, now: float) -> RenderableType:
+        said = "  stopping: waiting for the stages to end (Ctrl-C again kills them)" if run.stopping else ""
+        head = Text.assemble(
+            (run.name, "bold"),
+            f"  {run.folder.as_posix()}  ",
+            (words.clock(now - run.started), "dim"),
+            (said, "yellow"),
+        )
+        grid = Table.grid(padding=(0, 2))
+        for stage in run.stages:
+            grid.add_row(self._mark(stage), stage.folder, *self._cells(stage, now))
+        return Group(head, grid)
+
+    def _mark(self, stage: StageProgress) -> RenderableType:
+        if stage.status is Status.RUNNING:
+            return self._spinners.setdefault(stage.key, Spinner("dots", style="cyan"))
+        mark, style = _MARKS[stage.status]
+        return Text(mark, style)
+
+    def _cells(self, stage: StageProgress, now: float) -> tuple[RenderableType, ...]:
+        if stage.status is Status.RUNNING:
+            return self._running(stage, now)
+        took = words.duration(stage.elapsed(now)) if stage.started and stage.ended else ""
+        if stage.status is Status.CACHED:
+            took = "done before"
+        result = table.result_words(stage)
+        style = "" if stage.status.ok else "dim" if stage.status in (Status.SKIPPED, Status.WAITING) else "yellow"
+        text = Text(result or (stage.job.title if stage.status is Status.WAITING else ""), style, overflow="ellipsis")
+        if len(stage.losses) > 1 and stage.status.ok:
+            text.append(f"  {words.sparkline([loss for _, loss in stage.losses], 16)}", "cyan")
+        return Text(took, "dim"), text
+
+    def _running(self, stage: StageProgress, now: float) -> tuple[RenderableType, ...]:
+        bar = ProgressBar(total=stage.total, completed=stage.step, width=20, pulse=stage.total is None)
+        text = Text(overflow="ellipsis")
+        if stage.total:
+            text.append(f"{stage.step}/{stage.total} {stage.what}  ")
+        if stage.loss is not None and stage.what == "steps":
+            text.append(f"loss {words.steady(stage.loss)} ")
+            text.append(words.sparkline([loss for _, loss in stage.losses], 16), "cyan")
+            text.append("  ")
+        left = stage.left(now)
+        if left is not None:
+            text.append(f"{words.clock(left)} left", "dim")
+        if not text.plain.strip():
+            text.append(stage.said[:80] or "starting", "dim")
+        return bar, text

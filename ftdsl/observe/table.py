@@ -1,0 +1,123 @@
+"""What stands at the end of a run: a table of stages, scores side by side, and some answers before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from unicodedata import east_asian_width
+
+from ftdsl.observe import words
+from ftdsl.observe.metrics import Result, Sample
+from ftdsl.observe.progress import RunProgress, StageProgress, Status
+
+MARKS = {
+    Status.DONE: "done", Status.CACHED: "done before", Status.FAILED: "FAILED", Status.REFUSED: "REFUSED",
+    Status.SKIPPED: "skipped", Status.STOPPED: "stopped", Status.WAITING: "waiting", Status.RUNNING: "running",
+}  # fmt: skip
+SAMPLES = 5
+
+
+def summary(run: RunProgress) -> list[str]:
+    """All lines of the end of a run."""
+    lines = [*_columns([("stage", "", "time", "result", "where"), *(_row(stage, run) for stage in run.stages)])]
+    scored = [stage for stage in run.stages if stage.result and stage.result.kind == "metrics"]
+    if scored:
+        lines += ["", *_scores(scored)]
+    if answered := [stage for stage in scored if stage.result and stage.result.samples]:
+        lines += ["", *_answers(answered)]
+    return lines
+
+
+def _row(stage: StageProgress, run: RunProgress) -> tuple[str, ...]:
+    spent = words.duration(stage.elapsed(stage.ended)) if stage.started and stage.ended else ""
+    where = f"{run.folder.as_posix()}/{stage.folder}" if stage.status is not Status.SKIPPED else ""
+    if stage.result and stage.status.ok and stage.result.path and stage.result.path != stage.folder:
+        where = _place(run.folder, stage.result.path)
+    if stage.status is Status.FAILED:
+        where = f"{run.folder.as_posix()}/{stage.folder}/log.txt"
+    return stage.key, MARKS[stage.status], spent, result_words(stage), where
+
+
+def _place(run: Path, path: str) -> str:
+    """A result's path, through the link to the recipe's folder where that is shorter to read."""
+    place = run / path
+    if path.startswith("inputs/"):
+        try:
+            return place.resolve().relative_to(Path.cwd()).as_posix()
+        except ValueError:
+            return place.resolve().as_posix()
+    return place.as_posix()
+
+
+def result_words(stage: StageProgress) -> str:
+    """What came out, in a few words."""
+    if not stage.status.ok:
+        return stage.message
+    result = stage.result
+    if result is None:
+        return ""
+    metrics = result.metrics
+    if result.kind == "dataset":
+        return ", ".join(f"{words.number(value)} {name}" for name, value in metrics.items())
+    if "first_loss" in metrics and "last_loss" in metrics:
+        return f"loss {words.number(metrics['first_loss'])} -> {words.number(metrics['last_loss'])}"
+    if result.kind == "metrics":
+        return ", ".join(f"{name} {words.number(value)}" for name, value in metrics.items())
+    if "parameters" in metrics:
+        return f"{words.number(metrics['parameters'])} parameters"
+    return f"{metrics['bytes'] / 1e6:,.1f} MB" if "bytes" in metrics else result.kind
+
+
+def _scores(stages: Sequence[StageProgress]) -> list[str]:
+    """Metrics down, stages across."""
+    tables: list[Mapping[str, float]] = [stage.result.metrics for stage in stages if stage.result]
+    names = list(dict.fromkeys(name for table in tables for name in table))
+    rows = [("metric", *(stage.key for stage in stages))]
+    for name in names:
+        rows.append((name, *(words.number(table[name]) if name in table else "-" for table in tables)))
+    return _columns(rows, right=True)
+
+
+def _answers(stages: Sequence[StageProgress]) -> Iterator[str]:
+    """The same questions to each model, as far as they were asked the same."""
+    tables = [{sample.prompt: sample for sample in _samples(stage.result)} for stage in stages]
+    prompts = [prompt for prompt in tables[-1] if all(prompt in table for table in tables)][:SAMPLES]
+    width = max(len("wanted"), *(len(stage.key) for stage in stages))
+    for prompt in prompts:
+        yield _short(_question(prompt))
+        yield f"  {'wanted':{width}}  {_short(tables[-1][prompt].label)}"
+        for stage, table in zip(stages, tables, strict=True):
+            yield f"  {stage.key:{width}}  {_short(table[prompt].predict)}"
+
+
+def _samples(result: Result | None) -> tuple[Sample, ...]:
+    return result.samples if result else ()
+
+
+def _question(prompt: str) -> str:
+    """The last thing asked, without the marks of the chat template."""
+    lines = [
+        line for line in prompt.replace("<|im_end|>", "").split("\n") if line.strip() and not line.startswith("<|")
+    ]
+    return lines[-1] if lines else prompt
+
+
+def _short(text: str, width: int = 100) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= width else flat[: width - 1] + "…"
+
+
+def _columns(rows: Sequence[Sequence[str]], *, right: bool = False) -> list[str]:
+    widths = [max(_width(row[at]) for row in rows) for at in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = []
+        for at, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            pad = " " * (width - _width(cell))
+            cells.append(pad + cell if right and at else cell + pad)
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def _width(text: str) -> int:
+    return sum(2 if east_asian_width(char) in "WF" else 1 for char in text)

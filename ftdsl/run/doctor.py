@@ -1,0 +1,74 @@
+"""Looks into an engine's environment the way a run would: imports, cards, compilers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from dataclasses import dataclass
+
+from ftdsl.run.environments import Environment
+
+_LOOK = """
+import json, sys
+found = {}
+try:
+    import torch
+    found["torch"] = torch.__version__
+    found["cards"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+except Exception as error:
+    found["torch_error"] = f"{type(error).__name__}: {error}"
+try:
+    import torchaudio
+    found["audio"] = "a stand-in" if "Stands in" in (torchaudio.__doc__ or "") else "real"
+except Exception as error:
+    found["audio_error"] = f"{type(error).__name__}: {error}"
+try:
+    import llamafactory.train.tuner
+    found["engine"] = True
+except Exception as error:
+    found["engine_error"] = f"{type(error).__name__}: {error}"
+print("\\n" + json.dumps(found))
+"""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at: `needed` for any training, else only for some recipes."""
+
+    name: str
+    fine: bool
+    detail: str
+    help: str = ""
+    needed: bool = False
+
+
+def examine(environment: Environment) -> list[Check]:
+    """What works in the environment and what does not. Imports torch in its own process, so takes seconds."""
+    try:
+        done = subprocess.run(
+            [str(environment.python), "-c", _LOOK], capture_output=True, text=True, timeout=300, check=False
+        )
+        found = json.loads(done.stdout.strip().splitlines()[-1])
+    except (OSError, ValueError, IndexError, subprocess.SubprocessError) as error:
+        return [Check("python", False, f"does not answer ({type(error).__name__})", needed=True)]
+    here = f"ftc engine install llamafactory --python {environment.python}"
+    packages = environment.packages
+    rouge = all(name in packages for name in ("jieba", "nltk", "rouge-chinese"))
+    cards = found.get("cards") or []
+    return [
+        Check("torch", "torch" in found, found.get("torch") or found.get("torch_error", ""), here, True),
+        Check("LLaMA-Factory", "engine" in found, _version(environment, found), here, True),
+        Check("cards", bool(cards), ", ".join(cards) or "none: trains on CPU"),
+        Check("torchaudio", found.get("audio") == "real", found.get("audio") or found.get("audio_error", "")),
+        Check("rouge and bleu", rouge, "jieba, nltk, rouge-chinese", here),
+        Check("DeepSpeed", "deepspeed" in packages, packages.get("deepspeed", "for ZeRO"), f"{here} --deepspeed"),
+        Check("g++", shutil.which("g++") is not None, shutil.which("g++") or "DeepSpeed builds small parts with it"),
+        Check(
+            "bitsandbytes", "bitsandbytes" in packages, packages.get("bitsandbytes", "for QLoRA and 8-bit optimizers")
+        ),
+    ]
+
+
+def _version(environment: Environment, found: dict[str, str]) -> str:
+    return found.get("engine_error") or environment.packages.get("llamafactory", "")

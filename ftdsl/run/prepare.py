@@ -1,0 +1,147 @@
+"""Before anything starts: which run folder, what is done already, and whether this machine can do the rest."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from ftdsl.engines.jobs import Job
+from ftdsl.observe.metrics import read_result
+from ftdsl.observe.progress import RunProgress, StageProgress, Status
+from ftdsl.pipeline import Compiled
+from ftdsl.run import store
+from ftdsl.run.environments import Environment
+from ftdsl.run.resources import Resources
+from ftdsl.run.store import JobState, Run
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the command line asks for: `only` these stages and what they need; `force` these again; a `fresh` folder."""
+
+    only: tuple[str, ...] = ()
+    force: tuple[str, ...] = ()
+    fresh: bool = False
+
+
+class UnknownStageError(Exception):
+    """A stage named on the command line that the recipe has not."""
+
+
+def selected(jobs: tuple[Job, ...], wanted: Wanted) -> tuple[Job, ...]:
+    """The jobs to carry out, with all they need. Raises: UnknownStageError."""
+    by_key = {job.key: job for job in jobs}
+    named = {
+        name: [k for k in by_key if k == name or k.partition("@")[0] == name] for name in (*wanted.only, *wanted.force)
+    }
+    for name, keys in named.items():
+        if not keys:
+            raise UnknownStageError(f"the recipe has no stage `{name}`; stages: {', '.join(by_key)}")
+    if not wanted.only:
+        return jobs
+    kept: set[str] = set()
+    todo = [key for name in wanted.only for key in named[name]]
+    while todo:
+        key = todo.pop()
+        if key not in kept:
+            kept.add(key)
+            todo += by_key[key].needs
+    return tuple(job for job in jobs if job.key in kept)
+
+
+def prepare(
+    compiled: Compiled, jobs: tuple[Job, ...], keys: dict[str, str], wanted: Wanted, home: Path
+) -> tuple[Run, RunProgress]:
+    """The run to go on with, or a new one, laid out on disk; stages that are done are marked so.
+
+    A run that was left unfinished is gone on with: its stages keep their checkpoints as long as nothing that reaches
+    them has changed.
+    """
+    earlier = store.runs_of(home)
+    newest = earlier[0] if earlier and not wanted.fresh else None
+    done = {} if wanted.fresh else _done(jobs, keys, wanted, earlier)
+    complete = newest is not None and all(done.get(job.key) == newest.folder for job in jobs)
+    run = newest if newest is not None and (complete or not newest.finished) else Run(store.new_folder(home, datetime.now()))
+    store.point_last(home, run.folder)
+    stages = [_stage(job, keys, done, run) for job in jobs]
+    fresh = {stage.folder for stage in stages if stage.status is Status.WAITING}
+    store.lay_out(run.folder, compiled.files, compiled.folder, fresh)
+    run.finished = all(stage.status.ok for stage in stages)
+    for stage in stages:
+        if stage.status is not Status.WAITING:
+            state = run.jobs.get(stage.key)
+            times = (state.started, state.ended) if state else (stage.started, stage.ended)
+            run.jobs[stage.key] = JobState("done", keys[stage.key], *times, cached_from=stage.cached_from)
+    run.save()
+    return run, RunProgress(compiled.name, run.id, run.folder, tuple(stages), time.time())
+
+
+def _done(jobs: tuple[Job, ...], keys: dict[str, str], wanted: Wanted, earlier: list[Run]) -> dict[str, Path]:
+    """Jobs that a run has done with the same key, and whose result is still there: the newest such run."""
+    found: dict[str, Path] = {}
+    again = {job.key for job in jobs if job.key in wanted.force or job.key.partition("@")[0] in wanted.force}
+    for job in jobs:
+        if job.key in again or any(need in again for need in job.needs):
+            again.add(job.key)
+            continue
+        for run in earlier:
+            state = run.jobs.get(job.key)
+            if state and state.status == "done" and state.key == keys[job.key] and _there(run.folder, job):
+                found[job.key] = run.folder
+                break
+    return found
+
+
+def _there(run: Path, job: Job) -> bool:
+    if job.kind == "shell":
+        return (run / job.folder).exists()
+    return store.result_there(run, job.result if job.result_kind != "metrics" else job.folder, job.folder)
+
+
+def _stage(job: Job, keys: dict[str, str], done: dict[str, Path], run: Run) -> StageProgress:
+    stage = StageProgress(job)
+    place = run.folder / job.folder
+    known = run.jobs.get(job.key)
+    source = done.get(job.key)
+    if source is None:
+        if place.is_symlink() or (known is None and place.exists()) or (known and known.key != keys[job.key]):
+            store.clear_stage(place)
+        elif known and known.status == "done":
+            store.clear_stage(place)  # forced: a checkpoint would make it go on instead of starting anew
+        return stage
+    if source != run.folder:
+        store.link_stage(run.folder, job.folder, source / job.folder)
+    stage.status = Status.CACHED
+    stage.result = read_result(place)
+    real = place.resolve().parent.name
+    stage.cached_from = real if real != run.id else ""
+    if known and source == run.folder:
+        stage.started, stage.ended = known.started, known.ended
+    return stage
+
+
+def obstacles(jobs: list[Job], environment: Environment, resources: Resources) -> list[str]:
+    """Why jobs cannot run here, each with what can be done about it."""
+    found = []
+    for job in jobs:
+        missing = [name for name in job.packages if name not in environment.packages]
+        if missing:
+            found.append(
+                f"`{job.key}` needs {', '.join(missing)}, and {environment.python} has none; {_way(missing, environment)}"
+            )
+        if job.accelerators > len(resources.cards):
+            here = f"{len(resources.cards)} here" if resources.cards else "there are none here"
+            found.append(
+                f"`{job.key}` needs {job.accelerators} GPU{'s' * (job.accelerators > 1)} and {here}; "
+                "run it where they are (ftc compile, then run.sh), or use a profile with `hardware { gpu = none }`"
+            )
+    return found
+
+
+def _way(missing: list[str], environment: Environment) -> str:
+    flag = " --deepspeed" if "deepspeed" in missing else ""
+    if flag or {"jieba", "nltk", "rouge-chinese"} & set(missing):
+        return f"type: ftc engine install llamafactory --python {environment.python}{flag}"
+    return f"type: {environment.python} -m pip install {' '.join(missing)}"

@@ -1,0 +1,138 @@
+"""Run folders: `runs/<name>/<id>/` with the build's files, one folder a stage, and state.json."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from ftdsl.targets.write import link_inputs, write_file
+
+SCHEMA = 1
+
+
+class BusyError(Exception):
+    """Another process runs this recipe."""
+
+
+@dataclass
+class JobState:
+    """What is known of a job of a run: `key` is what its content hashes to; times in seconds since the epoch."""
+
+    status: str
+    key: str
+    started: float | None = None
+    ended: float | None = None
+    message: str = ""
+    cached_from: str = ""
+
+
+@dataclass
+class Run:
+    """A run folder and its state."""
+
+    folder: Path
+    jobs: dict[str, JobState] = field(default_factory=dict)
+    finished: bool = False
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    def save(self) -> None:
+        """state.json, beside and then renamed."""
+        state = {
+            "schema": SCHEMA,
+            "finished": self.finished,
+            "jobs": {key: asdict(job) for key, job in self.jobs.items()},
+        }
+        write_file(self.folder / "state.json", (json.dumps(state, indent=1) + "\n").encode())
+
+
+def load(folder: Path) -> Run | None:
+    """A run as it was left; None when it cannot be read."""
+    try:
+        state = json.loads((folder / "state.json").read_bytes())
+        jobs = {key: JobState(**job) for key, job in state["jobs"].items()}
+        return Run(folder, jobs, bool(state["finished"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def runs_of(home: Path) -> list[Run]:
+    """Runs of a recipe, newest first."""
+    if not home.is_dir():
+        return []
+    folders = sorted((p for p in home.iterdir() if p.is_dir() and not p.is_symlink()), reverse=True)
+    return [run for folder in folders if (run := load(folder))]
+
+
+def new_folder(home: Path, now: datetime) -> Path:
+    """A folder named after the time: `20261124-104512`, with a number when that is taken."""
+    name = now.strftime("%Y%m%d-%H%M%S")
+    for suffix in ("", *(f"-{number}" for number in range(2, 1000))):
+        folder = home / f"{name}{suffix}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise FileExistsError(f"{home}/{name}")
+
+
+def lay_out(folder: Path, files: Mapping[str, bytes], recipe_folder: Path, stages: set[str]) -> None:
+    """The build's files for these stage folders (others are left as they are), and the link to the recipe's folder."""
+    for name, content in files.items():
+        first = name.partition("/")[0]
+        if "/" not in name or first == "runtime" or first in stages:
+            write_file(folder / name, content)
+    link_inputs(folder, recipe_folder)
+
+
+def clear_stage(folder: Path) -> None:
+    """Forget what a stage left. A link to another run's is only unlinked."""
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
+
+
+def link_stage(run: Path, name: str, other: Path) -> None:
+    """Use another run's stage folder."""
+    clear_stage(run / name)
+    (run / name).symlink_to(os.path.relpath(other.resolve(), run.resolve()))
+
+
+def point_last(home: Path, folder: Path) -> None:
+    """`last` -> the newest run."""
+    beside = home / f".last.{os.getpid()}"
+    beside.unlink(missing_ok=True)
+    beside.symlink_to(folder.name)
+    beside.replace(home / "last")
+
+
+@contextmanager
+def locked(home: Path) -> Iterator[None]:
+    """One `ftc run` of a recipe at a time. Raises: BusyError."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / ".lock").open("a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            handle.seek(0)
+            raise BusyError(f"process {handle.read().strip() or '?'} runs `{home.name}` already") from None
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield
+
+
+def result_there(run: Path, result: str, stage: str) -> bool:
+    """Whether what a done stage made is still there."""
+    return (run / result).exists() and (run / stage / "result.json").exists()
