@@ -27,14 +27,14 @@ class Checked:
 
 @dataclass(frozen=True)
 class Compiled:
-    """A recipe as artifacts: path in the build folder -> content."""
+    """A recipe as artifacts: path in the build folder -> content; `lock`: where it lies and what it says now."""
 
     name: str
     folder: Path
     plan: Plan
     jobs: tuple[Job, ...]
     files: dict[str, bytes]
-    resolved: Resolved
+    lock: tuple[Path, bytes]
 
 
 def check(path: Path, options: Options, session: Session) -> Checked:
@@ -59,6 +59,12 @@ def check(path: Path, options: Options, session: Session) -> Checked:
 
 def compile_recipe(path: Path, options: Options, session: Session, *, frozen: bool = False) -> Compiled | None:
     """Artifacts in memory, or None with the reason in the sink. Nothing is executed, nothing is written."""
+    from ftdsl.targets import lock
+
+    lock_path = lock.path_of(path)
+    locked = lock.read(lock_path, session)
+    if frozen and locked:
+        session.env = {**session.env, **locked.env}
     checked = check(path, options, session)
     if session.sink.failed or checked.plan is None or checked.resolved is None or checked.recipe is None:
         return None
@@ -67,10 +73,18 @@ def compile_recipe(path: Path, options: Options, session: Session, *, frozen: bo
     if any(stage.dimensions for stage in checked.resolved.stages):
         _refuse_search(checked.resolved, session)
         return None
+    from ftdsl.recipe.validate import validate
     from ftdsl.targets.bash import compile_files
 
+    validate(checked.recipe, session.sink)
+    made = lock.made(checked.plan, checked.jobs, checked.resolved.env, session)
+    if frozen:
+        lock.compare(made, locked, lock_path, checked.recipe.span, session)
+    if session.sink.failed:
+        return None
     files = compile_files(checked.plan, checked.jobs, session)
-    return Compiled(checked.recipe.name, checked.recipe.folder, checked.plan, checked.jobs, files, checked.resolved)
+    text = lock.text_of(made, locked, checked.recipe.folder, session)
+    return Compiled(checked.recipe.name, checked.recipe.folder, checked.plan, checked.jobs, files, (lock_path, text))
 
 
 def _refuse_search(resolved: Resolved, session: Session) -> None:

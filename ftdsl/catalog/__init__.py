@@ -61,6 +61,11 @@ def engine_schema(engine: str, version: str = LLAMAFACTORY) -> Mapping[str, Mapp
     return schema
 
 
+def transformers_of(version: str) -> str:
+    """The transformers that an engine's facts were read beside."""
+    return str(_load(f"llamafactory-{version}.json")["transformers"])
+
+
 def templates() -> list[str]:
     """Chat templates of LLaMA-Factory."""
     return list(_load(f"llamafactory-{LLAMAFACTORY}.json")["templates"])

@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     """Exit 0 when written, 1 with errors, 2 when there is nothing to compile."""
     from ftdsl.pipeline import compile_recipe
     from ftdsl.session import Session
-    from ftdsl.targets.write import write
+    from ftdsl.targets.write import write, write_file
 
     session = Session()
     path = recipe_path(args.file)
@@ -36,6 +36,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"{args.file}: nothing to compile: no stages in it", file=sys.stderr)
         return 2
     folder = args.out or Path("build") / compiled.name
+    if not args.frozen:
+        write_file(*compiled.lock)
     written = write(folder, compiled.files, compiled.folder, session)
     show(session.sink)
     if not written:

@@ -9,7 +9,7 @@ from importlib import import_module
 
 from ftdsl import __version__
 
-VERBS = ("check", "compile", "run", "graph", "engine", "completion")
+VERBS = ("init", "check", "fmt", "compile", "run", "graph", "engine", "completion")
 """In the order of `ftc --help`; each is a module of this package with `register(subparsers)` and `run(args) -> int`."""
 
 EPILOG = """\

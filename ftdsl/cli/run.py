@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from ftdsl.run.prepare import UnknownStageError
     from ftdsl.run.store import BusyError
     from ftdsl.session import Session
+    from ftdsl.targets.write import write_file
 
     session = Session()
     compiled = compile_recipe(recipe_path(args.file), options_of(args), session, frozen=args.frozen)
@@ -47,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
             print(f"{args.file}: nothing to run: no stages in it", file=sys.stderr)
             return 2
         return 1
+    if not args.frozen:
+        write_file(*compiled.lock)
     try:
         return _run(compiled, args, session)
     except (NoEngineError, UnknownStageError, BusyError) as error:

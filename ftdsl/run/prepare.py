@@ -63,7 +63,11 @@ def prepare(
     newest = earlier[0] if earlier and not wanted.fresh else None
     done = {} if wanted.fresh else _done(jobs, keys, wanted, earlier)
     complete = newest is not None and all(done.get(job.key) == newest.folder for job in jobs)
-    run = newest if newest is not None and (complete or not newest.finished) else Run(store.new_folder(home, datetime.now()))
+    run = (
+        newest
+        if newest is not None and (complete or not newest.finished)
+        else Run(store.new_folder(home, datetime.now()))
+    )
     store.point_last(home, run.folder)
     stages = [_stage(job, keys, done, run) for job in jobs]
     fresh = {stage.folder for stage in stages if stage.status is Status.WAITING}

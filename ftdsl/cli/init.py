@@ -1,0 +1,58 @@
+"""`ftc init`: writes a recipe that runs as it is, with its data."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent.parent
+
+TEMPLATES = {
+    "quickstart": "a small model from nothing, on CPU: pretrain, SFT, eval before and after, merge",
+    "qlora": "QLoRA of an 8B model on one card of 24 GB",
+    "align": "SFT, DPO, a gated eval and a merge on eight cards",
+    "sweep": "axes: the same stage for several rates and ranks",
+}
+_FILES = {"quickstart": "quickstart.ft", "qlora": "qlora_24gb.ft", "align": "align_8gpu.ft", "sweep": "sweep.ft"}
+
+
+def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    known = "\n".join(f"  {name:11} {about}" for name, about in TEMPLATES.items())
+    parser = verbs.add_parser(
+        "init",
+        help="write a recipe that runs as it is",
+        description=f"{__doc__}\n\ntemplates:\n{known}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(), metavar="DIR", help="where to (default: here)")
+    parser.add_argument("--from", dest="template", choices=tuple(TEMPLATES), default="quickstart", metavar="TEMPLATE")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit 0 when written, 1 when a file of that name is there already."""
+    import re
+
+    from ftdsl.targets.write import write_file
+
+    source = _examples()
+    recipe = source / _FILES[args.template]
+    text = recipe.read_text(encoding="utf-8")
+    names = [recipe.name, *re.findall(r'file\("(data/[^"]+)"', text)]
+    there = [name for name in dict.fromkeys(names) if (args.folder / name).exists()]
+    if there:
+        print(f"error: {args.folder / there[0]} is there already", file=sys.stderr)
+        return 1
+    for name in dict.fromkeys(names):
+        write_file(args.folder / name, (source / name).read_bytes())
+        print((args.folder / name).as_posix())
+    target = (args.folder / recipe.name).as_posix()
+    print(f"next: ftc check {target} && ftc run {target}", file=sys.stderr)
+    return 0
+
+
+def _examples() -> Path:
+    """In the package when installed, at the top of the checkout otherwise."""
+    inside = HERE / "examples"
+    return inside if inside.is_dir() else HERE.parent / "examples"

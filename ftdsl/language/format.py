@@ -1,0 +1,188 @@
+"""One style for recipes. Changes blanks only: tokens, comments and line breaks between items stay as they are.
+
+Two spaces a level; a space around binders and operators; binders and braces of neighbouring lines under each other; at
+most one empty line, none inside the edges of a block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lark import Token
+
+from ftdsl.diagnostics import Sink
+from ftdsl.language import lexing
+from ftdsl.language.parser import parse
+from ftdsl.source import Source
+
+INDENT = "  "
+_OPEN, _CLOSE = ("LBRACE", "LPAR", "LSQB"), ("RBRACE", "RPAR", "RSQB")
+_BINDERS = ("EQUAL", "IN", "TILDE")
+_OPERATORS = ("PLUS", "MINUS", "STAR", "SLASH", "EQUAL", "TILDE", "COMMA", "COLON", "IN", "__ANON_0", "DOTDOT")
+
+
+def format_text(source: Source) -> str | None:
+    """The text in the one style; None when the source has syntax errors, so that nothing is made worse."""
+    sink = Sink()
+    parse(source, sink)
+    if sink.failed:
+        return None
+    lines = _lines(source.text)
+    _align(lines)
+    text = _joined(lines)
+    if _essence(text) != _essence(source.text):
+        raise AssertionError("formatting would change more than blanks")
+    return text
+
+
+@dataclass
+class _Line:
+    """One line of the result: its depth, its text in two parts where a binder or brace may be put under another."""
+
+    depth: int
+    tokens: list[Token]
+    blank_before: bool = False
+    comment: str = ""
+    head: str = ""
+    tail: str = ""
+    ends_deeper: bool = False
+    in_list: bool = False
+    pad: int = 0
+
+    @property
+    def text(self) -> str:
+        code = f"{self.head}{' ' * self.pad}{self.tail}" if self.tail else self.head
+        parts = [code] if code else []
+        if self.comment:
+            parts.append(self.comment)
+        return INDENT * self.depth + " ".join(parts)
+
+
+def _lines(text: str) -> list[_Line]:
+    tokens, comments = lexing.tokens(text)
+    solid = [token for token in tokens if token.type != "_NL"]
+    rows: dict[int, tuple[list[Token], list[Token]]] = {}
+    for token in solid:
+        rows.setdefault(token.line or 0, ([], []))[0].append(token)
+    for comment in comments:
+        # Behind a text of several lines, a comment stands on the line where the text ends.
+        rows.setdefault(_row_of(comment, solid), ([], []))[1].append(comment)
+    lines: list[_Line] = []
+    stack: list[str] = []
+    last_end = 0
+    for number in sorted(rows):
+        own, remarks = rows[number]
+        leading = 0
+        while leading < len(own) and own[leading].type in _CLOSE:
+            leading += 1
+        depth = len(stack) - leading
+        in_list = bool(stack) and stack[-1] != "LBRACE"
+        for token in own:
+            if token.type in _OPEN:
+                stack.append(token.type)
+            elif token.type in _CLOSE and stack:
+                stack.pop()
+        line = _Line(max(0, depth), own, in_list=in_list)
+        line.ends_deeper = len(stack) > depth
+        line.blank_before = number > last_end + 1 and bool(lines)
+        line.comment = " ".join(str(remark).rstrip() for remark in remarks)
+        line.head, line.tail = _spaced(own, split=not in_list)
+        lines.append(line)
+        last_end = max([number, *(token.end_line or 0 for token in own)])
+    return lines
+
+
+def _row_of(comment: Token, solid: list[Token]) -> int:
+    for token in reversed(solid):
+        if (token.start_pos or 0) < (comment.start_pos or 0):
+            return (token.line or 0) if token.end_line == comment.line else comment.line or 0
+    return comment.line or 0
+
+
+def _spaced(tokens: list[Token], *, split: bool) -> tuple[str, str]:
+    """The code of a line, cut before its first binder or brace."""
+    head, tail, cut = "", "", False
+    depth = 0
+    for at, token in enumerate(tokens):
+        binds = token.type in _BINDERS or (token.type == "LBRACE" and at > 0)
+        if split and not cut and depth == 0 and binds and not _is_word(tokens, at):
+            cut = True
+            tail = str(token)
+            continue
+        depth += (token.type in ("LPAR", "LSQB")) - (token.type in ("RPAR", "RSQB"))
+        gap = " " if at and _gap(tokens, at) else ""
+        if cut:
+            tail += gap + str(token)
+        else:
+            head += gap + str(token)
+    return head, tail
+
+
+def _is_word(tokens: list[Token], at: int) -> bool:
+    """`in` behind a dot is a name."""
+    return tokens[at].type == "IN" and at > 0 and tokens[at - 1].type == "DOT"
+
+
+def _gap(tokens: list[Token], at: int) -> bool:
+    """Whether a space stands before a token."""
+    before, token = tokens[at - 1].type, tokens[at].type
+    if token in ("COMMA", "COLON", "OPTIONAL", "DOT", "RPAR", "RSQB") or before in ("DOT", "LPAR", "LSQB"):
+        return False
+    if before == "LBRACE" and token == "RBRACE":
+        return False
+    if token == "LPAR":
+        return before not in ("NAME", "FROM", "IN", "AS", "LET", "PARAM", "INCLUDE") or (
+            before == "IN" and not _is_word(tokens, at - 1)
+        )
+    if token == "LSQB":
+        return before != "NAME"
+    if before == "MINUS":
+        return at >= 2 and tokens[at - 2].type not in (*_OPERATORS, *_OPEN)
+    return True
+
+
+def _align(lines: list[_Line]) -> None:
+    """Binders and braces of neighbouring lines of one depth under each other; a line that opens ends its group."""
+    group: list[_Line] = []
+
+    def close() -> None:
+        width = max((len(line.head) for line in group), default=0)
+        for line in group:
+            line.pad = width - len(line.head) + 1
+        group.clear()
+
+    for line in lines:
+        opens_block = line.ends_deeper and line.tail.endswith("{")
+        if (
+            line.blank_before
+            or not line.tail
+            or line.in_list
+            or opens_block
+            or (group and line.depth != group[0].depth)
+        ):
+            close()
+        if opens_block or line.in_list:
+            line.pad = 1
+        elif line.tail:
+            group.append(line)
+            if line.ends_deeper:
+                close()
+    close()
+
+
+def _joined(lines: list[_Line]) -> str:
+    parts: list[str] = []
+    for at, line in enumerate(lines):
+        after_open = at > 0 and lines[at - 1].ends_deeper and lines[at - 1].text.endswith(("{", "(", "["))
+        closes = bool(line.tokens) and line.tokens[0].type in _CLOSE
+        if line.blank_before and not after_open and not closes:
+            parts.append("")
+        parts.append(line.text.rstrip())
+    return "\n".join(parts) + "\n" if parts else ""
+
+
+def _essence(text: str) -> tuple[list[tuple[str, str]], list[str]]:
+    """What formatting must keep: every token but line breaks, and every comment."""
+    tokens, comments = lexing.tokens(text)
+    solid = [(token.type, str(token)) for token in tokens if token.type != "_NL"]
+    return solid, [str(comment).rstrip() for comment in comments]
