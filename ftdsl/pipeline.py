@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftdsl.language.resolve.resolve import Options, Resolved, resolve
+from ftdsl.record import record
 from ftdsl.session import Session
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ftdsl.recipe.recipe import Recipe
 
 
-@dataclass(frozen=True)
+@record
 class Checked:
     """How far a recipe came: what could not be reached for errors is None or empty."""
 
@@ -25,7 +25,7 @@ class Checked:
     jobs: tuple[Job, ...] = ()
 
 
-@dataclass(frozen=True)
+@record
 class Compiled:
     """A recipe as artifacts: path in the build folder -> content; `lock`: where it lies and what it says now."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from ftdsl.diagnostics import Sink
+from ftdsl.record import mutable
 
 
 class Files:
@@ -51,7 +52,7 @@ class Files:
         return sorted(folder.glob(pattern))
 
 
-@dataclass
+@mutable
 class Session:
     """What one call of the compiler may see: files, environment, and the sink it reports to."""
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass
 from functools import cached_property
 
+from ftdsl.record import record
 
-@dataclass(frozen=True)
+
+@record
 class Source:
     """One text with the name a person knows it by (a path as given, or `--set`)."""
 
@@ -30,14 +31,8 @@ class Source:
         end = self.line_starts[number] if number < len(self.line_starts) else len(self.text)
         return self.text[start:end].rstrip("\r\n")
 
-    def __hash__(self) -> int:
-        return id(self)
 
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-
-@dataclass(frozen=True, slots=True)
+@record
 class Span:
     """A half-open range of offsets in a source: `text[start:end]`."""
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
+
+from ftdsl.record import record
 
 DATA = Path(__file__).parent / "data"
 
@@ -20,7 +21,7 @@ LLAMAFACTORY = "0.9.5"
 StandingKind: TypeAlias = Literal["word", "passthrough", "derived", "dead"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Gpu:
     """An accelerator: memory sizes in GiB, compute capability (0 where there is none), what it computes in."""
 
@@ -30,7 +31,7 @@ class Gpu:
     fp8: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Standing:
     """Where an engine's parameter stands: it has a `word`, is passthrough only, derived, or dead."""
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
+
+from ftdsl.record import record
 
 DATA = Path(__file__).parent / "data"
 
@@ -18,7 +20,7 @@ STAGE_KINDS = ("data", "pretrain", "sft", "reward", "dpo", "kto", "ppo", "eval",
 TRAINING = ("pretrain", "sft", "reward", "dpo", "kto", "ppo")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Key:
     """A key or argument: its type as written in the vocabulary, bounds in base units, members if it has any."""
 
@@ -36,7 +38,7 @@ class Key:
     required: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Member:
     """A member of a closed set, with its options; `positional` need no name."""
 
@@ -45,7 +47,7 @@ class Member:
     positional: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@record
 class BlockWords:
     """A block (or a group of keys): where it may stand, whether it is a method; `open` is the type of any key, or ""."""
 
@@ -74,7 +76,7 @@ class BlockWords:
         return {name: _key(name, raw) for name, raw in self.raw.items() if not name.startswith("_")}
 
 
-@dataclass(frozen=True)
+@record
 class Function:
     """A function for one use: `hf` for a model takes other arguments than `hf` for data."""
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from ftdsl.diagnostics.codes import CODES
+from ftdsl.record import record
 from ftdsl.source import Span
 
 
@@ -15,7 +15,7 @@ class Severity(StrEnum):
     INFO = "info"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Label:
     """A second place that matters ("already set here")."""
 
@@ -23,7 +23,7 @@ class Label:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Edit:
     """Replace the text of `span` by `text`."""
 
@@ -31,7 +31,7 @@ class Edit:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fix:
     """Edits that mend the cause. `safe`: the meaning cannot change in a way the author did not want."""
 
@@ -40,7 +40,7 @@ class Fix:
     safe: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Diagnostic:
     """One cause, one message.
 

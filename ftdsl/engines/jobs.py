@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
+from ftdsl.record import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class Document:
     """A file of a job. `path` is relative to the build folder (`20-sft/train.yaml`).
 
@@ -22,14 +24,14 @@ class Document:
     titles: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Raw:
     """Shell text that must not be quoted: `"$FT_PYTHON"`. Never made from a recipe's value."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Command:
     """One command of a job's script, run with the run folder as working directory.
 
@@ -42,7 +44,7 @@ class Command:
     comment: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Gate:
     """A bound on a metric: `op` is `at_least`, `at_most` or `no_worse` (then `than` is the folder compared with)."""
 
@@ -52,7 +54,7 @@ class Gate:
     than: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Job:
     """A stage, ready to run.
 

@@ -6,13 +6,12 @@ most one empty line, none inside the edges of a block.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from lark import Token
 
 from ftdsl.diagnostics import Sink
 from ftdsl.language import lexing
 from ftdsl.language.parser import parse
+from ftdsl.record import mutable
 from ftdsl.source import Source
 
 INDENT = "  "
@@ -35,7 +34,7 @@ def format_text(source: Source) -> str | None:
     return text
 
 
-@dataclass
+@mutable
 class _Line:
     """One line of the result: its depth, its text in two parts where a binder or brace may be put under another."""
 

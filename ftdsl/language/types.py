@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 
+from ftdsl.record import value
 
-@dataclass(frozen=True, slots=True)
+
+@value
 class Type:
     """`name` with at most one argument (`list(int)`), or a union of `options` (then `name` is "union")."""
 

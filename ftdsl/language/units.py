@@ -6,8 +6,9 @@ stays eight billion. A unit of two words (`500M tokens`) is a scale and a counte
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+from ftdsl.record import value
 
 Dimension: TypeAlias = Literal["", "share", "count", "bytes", "time", "epochs", "steps", "tokens", "money"]
 
@@ -39,7 +40,7 @@ _MONEY = ("USD", "EUR", "GBP", "CNY", "JPY")
 ALL_UNITS = ("%", *(s for s in SCALES if s), *_BYTES, *_TIMES, *_THINGS, *_MONEY)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Unit:
     """A factor to the base unit, and what is counted: bytes, seconds (`time`), a share of 1, …; "" is a bare number."""
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal, TypeAlias
 
+from ftdsl.record import record, value
 from ftdsl.source import Span
 
 AmountUnit: TypeAlias = Literal["epochs", "steps", "tokens", "time", "share", "count", "rate"]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Amount:
     """A number whose unit decides its meaning: `3 epochs`, `600 steps`, `5%` (share: 0.05), `30min` (time: seconds)."""
 
@@ -19,7 +20,7 @@ class Amount:
     unit: AmountUnit
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Term:
     """A member of a closed set or a call, with its options by name: `cosine`, `galore(rank = 128)`, `hf("a/b")`.
 
@@ -33,7 +34,7 @@ class Term:
         return hash((self.name, repr(self.options)))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StageRef:
     """A stage (or data stage) by name and, where given, a part of it: `raw.eval`, `merge.path`.
 
@@ -45,7 +46,7 @@ class StageRef:
     run: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Range:
     """`low .. high`, both ends included."""
 
@@ -53,7 +54,7 @@ class Range:
     high: Any
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Secret:
     """The value of an environment variable that is only ever emitted as a reference to it."""
 
@@ -65,7 +66,7 @@ OriginKind: TypeAlias = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Origin:
     """Who set a value: its layer, `file:line` or flag, and for choices made by the compiler the reason."""
 
@@ -77,7 +78,7 @@ class Origin:
         return " ".join(part for part in (self.where or self.kind, self.reason and f"({self.reason})") if part)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Value:
     """A resolved value of a key: the data, where it was written, and who set it."""
 
@@ -86,7 +87,7 @@ class Value:
     origin: Origin
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Slot:
     """`{name}` in a script: the name as written and what it stands for."""
 
@@ -94,7 +95,7 @@ class Slot:
     value: str | StageRef
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Script:
     """The user's own shell code, with its slots still apart: a value never becomes part of the code."""
 

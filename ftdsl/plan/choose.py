@@ -6,7 +6,7 @@ Until there is a memory model the choices are simple: micro-batch 1, no offload,
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from typing import Any
 
 from ftdsl import catalog
@@ -16,6 +16,7 @@ from ftdsl.plan.plan import Choice, Plan, PlannedStage, World
 from ftdsl.recipe.lineage import TRAINING
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.recipe.settings import METHODS, Settings, shown
+from ftdsl.record import changed, mutable
 from ftdsl.session import Session
 
 DEFAULT_MAX_LEN = 2048
@@ -38,7 +39,7 @@ def plan(recipe: Recipe, session: Session) -> Plan:
     return Plan(recipe, tuple(planned))
 
 
-@dataclass
+@mutable
 class _Chooser:
     """Collects choices for one stage: dotted key -> value, with the reason."""
 
@@ -228,4 +229,4 @@ def _filled(stage: Stage, chooser: _Chooser) -> Stage:
     """The stage with the choices in its settings, each with its origin."""
     settings = stage.settings.with_values(chooser.filled, frozenset(chooser.blocks))
     reasons = {choice.key: Origin("auto", "", choice.reason) for choice in chooser.choices}
-    return replace(stage, settings=settings, origins={**stage.origins, **reasons})
+    return changed(stage, settings=settings, origins={**stage.origins, **reasons})

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ftdsl.recipe.recipe import Recipe, Stage
+from ftdsl.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Choice:
     """A value the plan filled in: dotted key, value as text, the reason, and whether a person is told."""
 
@@ -17,7 +16,7 @@ class Choice:
     told: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class World:
     """Processes of a stage: `gpu` is the catalog's name or "" for CPU; `nodes` is the largest number when elastic."""
 
@@ -30,7 +29,7 @@ class World:
         return self.processes_per_node * self.nodes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Batch:
     """Sequences: `total` = micro x accumulate x data_parallel."""
 
@@ -49,7 +48,7 @@ class Batch:
         )
 
 
-@dataclass(frozen=True)
+@record
 class PlannedStage:
     """stage.settings has every choice filled in; folder is `20-sft`; method is `lora`, `full`, … or "" where none."""
 
@@ -67,7 +66,7 @@ class PlannedStage:
         return self.stage.key
 
 
-@dataclass(frozen=True)
+@record
 class Plan:
     recipe: Recipe
     stages: tuple[PlannedStage, ...]

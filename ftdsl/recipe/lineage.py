@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from ftdsl.diagnostics import Sink
@@ -12,6 +12,7 @@ from ftdsl.language.resolve.resolve import ResolvedStage
 from ftdsl.language.resolve.words import Path
 from ftdsl.language.values import Origin, StageRef, Term, Value
 from ftdsl.recipe.recipe import Lineage
+from ftdsl.record import mutable, record
 from ftdsl.source import Span
 
 TRAINING = ("pretrain", "sft", "reward", "dpo", "kto", "ppo")
@@ -20,7 +21,7 @@ HANDED = ("template", "system", "tools", "thinking", "keep_thinking", "tokenizer
 """What belongs to a model and goes wherever it goes; with an adapter `quantize` (how its base is loaded) goes too."""
 
 
-@dataclass(frozen=True)
+@record
 class Linked:
     """A stage with its place in the lineage, and its values with what was handed on."""
 
@@ -33,7 +34,7 @@ class Linked:
     method: str = ""
 
 
-@dataclass
+@mutable
 class Linker:
     """Links stages one after the other, in an order in which each comes after what it refers to."""
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TypeAlias
 
 from ftdsl.language.values import Origin, StageRef, Term
 from ftdsl.recipe.settings import Settings
+from ftdsl.record import record, value
 from ftdsl.source import Span
 
 Where: TypeAlias = Term | StageRef
 """A model, adapter or data set: a call such as `hf(…)`, or the stage that makes it."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Lineage:
     """A model as the recipe knows it: a base, and the adapters stacked on it, in order."""
 
@@ -23,7 +24,7 @@ class Lineage:
     adapters: tuple[Where, ...] = ()
 
 
-@dataclass(frozen=True)
+@record
 class Stage:
     """A stage of one variant.
 
@@ -51,7 +52,7 @@ class Stage:
     doc: str = ""
 
 
-@dataclass(frozen=True)
+@record
 class Recipe:
     """A whole recipe after resolution and checks. `folder` is where the recipe file lies; `stages` are in run order."""
 

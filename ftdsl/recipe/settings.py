@@ -7,19 +7,19 @@ through the models of `recipe.models` before anything is compiled (`recipe.valid
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ftdsl.catalog.vocabulary import vocabulary
 from ftdsl.language.values import Amount, Term
 from ftdsl.recipe.defaults import DEFAULTS
+from ftdsl.record import mutable
 
 METHODS = ("full", "freeze", "lora", "oft", "adapter", "prefix")
 _ON_DEMAND = (*METHODS, "quantize")
 """Blocks whose absence means something: without them their keys have no value, not even a default."""
 
 
-@dataclass(eq=False)
+@mutable
 class Settings:
     """`kind` is a stage kind or a block's name; `values` by dotted key; `blocks` are those that were written."""
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from ftdsl.language.values import StageRef, Term
 from ftdsl.recipe.settings import Settings
+from ftdsl.record import record
 from ftdsl.session import Files
 
 PAIRS = ("dpo", "reward")
@@ -35,7 +36,7 @@ _ROLES: Mapping[str, Mapping[str, str]] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@record
 class Shape:
     """`format` is alpaca, sharegpt, openai or text; `columns`: part -> column; `roles` of chats, else empty.
 

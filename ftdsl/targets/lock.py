@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from ftdsl import catalog
 from ftdsl.engines.jobs import Job
 from ftdsl.plan.plan import Plan
+from ftdsl.record import record
 from ftdsl.session import Session
 from ftdsl.source import Span
 from ftdsl.targets.manifest import input_hashes
@@ -22,7 +23,7 @@ from ftdsl.targets.manifest import input_hashes
 SCHEMA = 1
 
 
-@dataclass(frozen=True)
+@record
 class Lock:
     """`pins` by package; `inputs`: path as the recipe writes it -> SHA-256; `env`: variable -> value."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os.path
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -18,6 +18,7 @@ from ftdsl.engines.llamafactory.work import Work
 from ftdsl.language.values import Amount, StageRef, Term
 from ftdsl.recipe.settings import Settings
 from ftdsl.recipe.shape import PAIRS, Shape, first_row, settings_of, shape_of
+from ftdsl.record import mutable
 
 _PARTS = {"label": "kto_tag"}
 _TAGS = {"role": "role_tag", "content": "content_tag", "user": "user_tag", "assistant": "assistant_tag",
@@ -26,7 +27,7 @@ _OURS = ("limit", "revision", "dedupe", "drop", "tokens", "languages", "holdout.
 """What only our data stage can do."""
 
 
-@dataclass
+@mutable
 class Datasets:
     """Collects the data sets of one stage: names in order, entries for dataset_info.json, files the stage reads."""
 

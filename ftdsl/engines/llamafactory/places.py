@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 from ftdsl.language.values import StageRef, Term
 from ftdsl.plan.plan import Plan
 from ftdsl.recipe.recipe import Where
+from ftdsl.record import record
 
 
 def seen_from_run(path: str) -> str:
@@ -18,7 +18,7 @@ def seen_from_run(path: str) -> str:
     return str(PurePosixPath("inputs") / path)
 
 
-@dataclass(frozen=True)
+@record
 class Places:
     """Folders of a plan's stages and of its scratch models (by the options they were written with)."""
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from ftdsl.engines.llamafactory.places import Places
 from ftdsl.language.values import Term
 from ftdsl.plan.plan import Plan, PlannedStage
 from ftdsl.recipe.recipe import Stage
+from ftdsl.record import record
 from ftdsl.session import Session
 
 
-@dataclass(frozen=True)
+@record
 class Work:
     """One planned stage on its way to parameters."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ftdsl import catalog
@@ -14,6 +13,7 @@ from ftdsl.language import tree
 from ftdsl.language.resolve.raw import WRONG, Invoke
 from ftdsl.language.types import Type
 from ftdsl.language.values import Secret, StageRef, Term
+from ftdsl.record import changed
 
 if TYPE_CHECKING:
     from ftdsl.language.resolve.evaluate import Evaluator
@@ -66,7 +66,7 @@ def arguments(
             given = WRONG
             continue
         places[name] = argument
-        value = ev.typed(argument.value, options[name], replace(raw.place, own=None), sink)
+        value = ev.typed(argument.value, options[name], changed(raw.place, own=None), sink)
         if value is WRONG:
             given = WRONG
         elif given is not WRONG:

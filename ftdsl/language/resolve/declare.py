@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 
 from ftdsl.diagnostics import Label
 from ftdsl.diagnostics.suggest import closest
@@ -14,13 +14,14 @@ from ftdsl.language.resolve import words
 from ftdsl.language.resolve.layers import Entry, Flattener, Layer, check
 from ftdsl.language.resolve.load import Module
 from ftdsl.language.values import OriginKind
+from ftdsl.record import changed, mutable, record
 from ftdsl.session import Session
 from ftdsl.source import Source
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Declared:
     """A stage as written."""
 
@@ -31,7 +32,7 @@ class Declared:
     entries: tuple[Entry, ...]
 
 
-@dataclass
+@mutable
 class Declarations:
     stages: dict[str, Declared] = field(default_factory=dict)
     shared: list[Layer] = field(default_factory=list)
@@ -194,4 +195,4 @@ def _edits(
 
 def _below(entry: Entry) -> Entry:
     """The entry without the stage's name in front."""
-    return replace(entry, path=entry.path[1:])
+    return changed(entry, path=entry.path[1:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from typing import Any
 
 from ftdsl.catalog.vocabulary import Key
@@ -41,6 +41,7 @@ from ftdsl.language.resolve.raw import (
 )
 from ftdsl.language.types import parse_type
 from ftdsl.language.values import Script, Slot, StageRef, Term
+from ftdsl.record import changed, mutable, record
 from ftdsl.session import Session
 from ftdsl.source import Span
 
@@ -48,7 +49,7 @@ MAX_TEXT = 2**16
 """Characters an interpolated text may have; texts that double each other would never end otherwise."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Axis:
     """A swept value: `id` is unique, `label` is the key's last word, `names` how each of its values is called."""
 
@@ -57,7 +58,7 @@ class Axis:
     names: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Dimension:
     """A searched value: its dotted key and the distribution."""
 
@@ -66,7 +67,7 @@ class Dimension:
     span: Span
 
 
-@dataclass
+@mutable
 class Trace:
     """What an evaluation met: axes it depends on, stages it refers to, dimensions it would be searched along."""
 
@@ -117,7 +118,7 @@ class Evaluator:
         if isinstance(expression, tree.Ref):
             return self._typed_ref(expression, key, place, sink)
         if isinstance(expression, tree.ListOf) and (item := item_type(kind)):
-            return self._typed_list(expression, replace(key, type=str(item)), place, sink, flat=kind.name == "data")
+            return self._typed_list(expression, changed(key, type=str(item)), place, sink, flat=kind.name == "data")
         return coerce(self, self.natural(expression, place, sink), kind, key, sink)
 
     def _typed_list(self, node: tree.ListOf, key: Key, place: Place, sink: Sink, *, flat: bool) -> Any:
@@ -225,7 +226,7 @@ class Evaluator:
                 return self.stage(found, node.span)
             case BestFound():
                 return Choice(Term("search.best"), node.span)
-        return raw if isinstance(raw, Invoke) else replace(raw, span=node.span)
+        return raw if isinstance(raw, Invoke) else changed(raw, span=node.span)
 
     def _once(self, thing: object, node: tree.Ref, sink: Sink, work: Callable[[], Raw]) -> Raw:
         if any(thing is other for other in self._open):
@@ -374,7 +375,7 @@ class Evaluator:
             case Bare():
                 return (raw.name,)
             case Stg():
-                return (raw.ref if raw.ref.part else replace(raw.ref, part="path"),)
+                return (raw.ref if raw.ref.part else changed(raw.ref, part="path"),)
             case Invoke():
                 return self._call_as_text(raw)
         return None

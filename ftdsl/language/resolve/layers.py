@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 
 from ftdsl.catalog.vocabulary import BlockWords
 from ftdsl.diagnostics import Diagnostic, Edit, Fix, Label, Sink
@@ -12,10 +12,11 @@ from ftdsl.language.resolve import words
 from ftdsl.language.resolve.load import Module
 from ftdsl.language.resolve.words import Path
 from ftdsl.language.values import Origin, OriginKind
+from ftdsl.record import changed, mutable, record
 from ftdsl.source import Span
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record
 class Entry:
     """One key with its value, or (value None) a block that is there. `span` is the key's."""
 
@@ -32,7 +33,7 @@ class Entry:
         return isinstance(self.value, tree.Constant) and self.value.value is None and self.binder is tree.Binder.FIXED
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Layer:
     """Entries of one strength, for a stage (`target` its name) or shared (target "")."""
 
@@ -40,7 +41,7 @@ class Layer:
     entries: tuple[Entry, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Flattener:
     """Turns items into entries: who speaks, seen from which module."""
 
@@ -63,7 +64,7 @@ class Flattener:
         return Entry(path, span, binder, value, Origin(self.kind, where), self.module)
 
 
-@dataclass
+@mutable
 class Effective:
     """What counts for one stage: entries by path (blocks that are there included), and what was taken back."""
 
@@ -89,7 +90,7 @@ class Effective:
             return
         for depth in range(1, len(entry.path)):
             block = entry.path[:depth]
-            self.entries.setdefault(block, replace(entry, path=block, value=None, binder=tree.Binder.FIXED))
+            self.entries.setdefault(block, changed(entry, path=block, value=None, binder=tree.Binder.FIXED))
         self.taken_back.discard(entry.path)
         self.entries[entry.path] = entry
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from ftdsl.diagnostics import Label
 from ftdsl.language import tree
 from ftdsl.language.parser import parse
+from ftdsl.record import mutable
 from ftdsl.session import Session
 from ftdsl.source import Source
 
@@ -15,7 +16,7 @@ MAX_INCLUDE = 2**20
 """Bytes. An include is read by people; what is larger is a mistake (a data file, a device)."""
 
 
-@dataclass
+@mutable
 class Module:
     """One scope: a file with what it includes without `as`, weakest first.
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from ftdsl.language import tree
 from ftdsl.language.resolve.layers import Effective, Entry
 from ftdsl.language.resolve.load import Module
 from ftdsl.language.resolve.words import Path
+from ftdsl.record import mutable, record
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class View:
     """A stage while it is resolved: its name, what counts for it, and (last) the name of its variant."""
 
@@ -24,7 +24,7 @@ class View:
         return self.effective.kind
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record
 class Place:
     """Where an expression stands: its module, its stage if in one, its block, and its own key (which it cannot see)."""
 
@@ -34,7 +34,7 @@ class Place:
     own: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KeyFound:
     """A key of the stage or a shared key: evaluated where it was written."""
 
@@ -42,25 +42,25 @@ class KeyFound:
     view: View
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LetFound:
     let: tree.Let
     module: Module
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ParamFound:
     param: tree.Param
     module: Module
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StageFound:
     name: str
     part: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BestFound:
     """`search.best`."""
 
@@ -68,7 +68,7 @@ class BestFound:
 Found = KeyFound | LetFound | ParamFound | StageFound | BestFound
 
 
-@dataclass
+@mutable
 class Names:
     """Everything a recipe declares: stages by name with their kind, shared keys as a view of their own, templates."""
 

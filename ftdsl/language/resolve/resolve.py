@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -30,6 +30,7 @@ from ftdsl.language.resolve.raw import WRONG, Broken, Invoke
 from ftdsl.language.resolve.words import Path
 from ftdsl.language.types import parse_type
 from ftdsl.language.values import Origin, StageRef, Value
+from ftdsl.record import mutable, record
 from ftdsl.session import Session
 from ftdsl.source import Source, Span
 
@@ -39,7 +40,7 @@ MAX_VARIANTS = 256
 _RECIPE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Options:
     """What the command line adds: profiles in order, `--set` and `-p` texts (`name=value`)."""
 
@@ -48,7 +49,7 @@ class Options:
     params: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@record
 class ResolvedStage:
     """A stage of one variant: typed values by path, blocks that are there, and the stages it refers to."""
 
@@ -70,7 +71,7 @@ class ResolvedStage:
         return f"{self.name}@{self.run}" if self.run else self.name
 
 
-@dataclass(frozen=True)
+@record
 class Resolved:
     """All of a recipe as values; stages stand in an order in which each comes after what it refers to."""
 
@@ -90,7 +91,7 @@ def resolve(path: FilePath, name: str, options: Options, session: Session) -> Re
     return _Resolver(module, options, session).run() if module else None
 
 
-@dataclass
+@mutable
 class _Variant:
     run: str
     assignment: dict[int, int]
@@ -98,7 +99,7 @@ class _Variant:
     stage: ResolvedStage | None = None
 
 
-@dataclass
+@mutable
 class _Resolver:
     module: Module
     options: Options
