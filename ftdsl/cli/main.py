@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from importlib import import_module
@@ -35,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `ftc`. Never lets a traceback out, unless FTC_TRACEBACK is set."""
     args = parser().parse_args(argv)
+    gc.disable()  # short-lived, and trees hold no cycles worth a search; ftc run turns it on again
     sys.setrecursionlimit(20_000)  # long chains of names are evaluated by recursion
     try:
         status: int = args.run(args)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from pathlib import Path
@@ -65,6 +66,7 @@ def _run(compiled: Compiled, args: argparse.Namespace, session: Session) -> int:
     from ftdsl.run.keys import keys_of
     from ftdsl.run.resources import of_this_machine
 
+    gc.enable()
     engine = compiled.plan.recipe.engine
     environment = find(
         engine.name, os.environ, flag=args.engine_python, recipe=_python(engine.options.get("python"), compiled)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.record import record
 
@@ -73,7 +75,8 @@ class Plan:
 
     def stage(self, key: str) -> PlannedStage:
         """The planned stage of that key. Raises: KeyError."""
-        for stage in self.stages:
-            if stage.key == key:
-                return stage
-        raise KeyError(key)
+        return self._by_key[key]
+
+    @cached_property
+    def _by_key(self) -> dict[str, PlannedStage]:
+        return {stage.key: stage for stage in self.stages}

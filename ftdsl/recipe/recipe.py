@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
+from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
@@ -73,7 +74,8 @@ class Recipe:
 
     def stage(self, key: str) -> Stage:
         """The stage of that key. Raises: KeyError."""
-        for stage in self.stages:
-            if stage.key == key:
-                return stage
-        raise KeyError(key)
+        return self._by_key[key]
+
+    @cached_property
+    def _by_key(self) -> dict[str, Stage]:
+        return {stage.key: stage for stage in self.stages}

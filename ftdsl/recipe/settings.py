@@ -7,6 +7,7 @@ through the models of `recipe.models` before anything is compiled (`recipe.valid
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from ftdsl.catalog.vocabulary import vocabulary
@@ -38,9 +39,12 @@ class Settings:
 
     def has(self, block: str) -> bool:
         """Whether a block counts: written, or one that every stage of the kind has."""
-        if block in self.blocks or any(key.startswith(f"{block}.") for key in self.values):
-            return True
-        return block not in _ON_DEMAND and self.may_have(block)
+        return block in self._written or (block not in _ON_DEMAND and self.may_have(block))
+
+    @cached_property
+    def _written(self) -> frozenset[str]:
+        """Blocks that were opened, or have a key set."""
+        return self.blocks | {key.rpartition(".")[0] for key in self.values}
 
     def may_have(self, block: str) -> bool:
         """Whether stages of this kind can have the block at all."""

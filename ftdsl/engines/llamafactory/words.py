@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from ftdsl import catalog
@@ -26,8 +27,13 @@ GROUPS = ("train", "dpo", "kto", "ppo", "data", "eval", "merge", "stage_quantize
 _OPEN = ("llamafactory", "env", "gate")
 
 
-def entries(kind: str) -> Iterator[tuple[str, Entry]]:
+@cache
+def entries(kind: str) -> tuple[tuple[str, Entry], ...]:
     """Dotted key and overlay entry of every word a stage kind may have, a kind's own before the common ones."""
+    return tuple(_entries(kind))
+
+
+def _entries(kind: str) -> Iterator[tuple[str, Entry]]:
     tables = catalog.overlay("llamafactory")
     own = "stage_quantize" if kind == "quantize" else kind
     seen: set[str] = set()

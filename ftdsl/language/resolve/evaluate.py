@@ -136,14 +136,14 @@ class Evaluator:
                 data = coerce(self, self._found(candidate, node, Sink()), kind, key, Sink())
             if data is not WRONG:
                 fits.append((data, candidate, trace))
-        bare = Bare(node.path, node.span)
-        member = coerce(self, bare, kind, key, Sink()) if len(node.path) == 1 else WRONG
-        if member is not WRONG and not fits:
-            return member
         if fits:
             self._agree(node, fits, sink)
             self.trace.absorb(fits[0][2])
             return fits[0][0]
+        bare = Bare(node.path, node.span)
+        member = coerce(self, bare, kind, key, Sink()) if len(node.path) == 1 else WRONG
+        if member is not WRONG:
+            return member
         return coerce(self, self._found(found[0], node, sink) if found else bare, kind, key, sink)
 
     def _agree(self, node: tree.Ref, fits: list[tuple[Any, Found, Trace]], sink: Sink) -> None:
