@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from ftdsl.cli.common import add_recipe_arguments, color, options_of, recipe_path
-from ftdsl.diagnostics import Severity
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -24,6 +23,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def run(args: argparse.Namespace) -> int:
     """Exit 0 without errors (warnings and infos are none), 1 with."""
+    from ftdsl.diagnostics import Severity
     from ftdsl.pipeline import check
     from ftdsl.session import Session
 
@@ -45,10 +45,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _text(found: list, plans: list, args: argparse.Namespace) -> None:  # type: ignore[type-arg]
-    from ftdsl.diagnostics.render_text import render
+    from ftdsl.diagnostics import Severity
+    from ftdsl.diagnostics.render_text import render, summary
 
     if found:
         print(render(found, color=color(sys.stdout)))
+    if said := summary(found):
+        print(f"\n{said}")
     if any(one.severity is Severity.ERROR for one in found) or args.quiet:
         return
     for name, checked in plans:

@@ -6,10 +6,11 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from ftdsl.diagnostics import Sink
-from ftdsl.language.resolve.resolve import Options
+if TYPE_CHECKING:
+    from ftdsl.diagnostics import Sink
+    from ftdsl.language.resolve.resolve import Options
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +23,8 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def options_of(args: argparse.Namespace) -> Options:
+    from ftdsl.language.resolve.resolve import Options
+
     return Options(tuple(args.profile), tuple(args.set), tuple(args.param))
 
 

@@ -61,20 +61,22 @@ def run(args: argparse.Namespace) -> int:
 def _run(compiled: Compiled, args: argparse.Namespace, session: Session) -> int:
     from ftdsl.observe.progress import Status
     from ftdsl.run import prepare, store
-    from ftdsl.run.environments import find
+    from ftdsl.run.environments import find, this_python
     from ftdsl.run.execute import Executor
-    from ftdsl.run.keys import keys_of
+    from ftdsl.run.keys import keys_of, uses_engine
     from ftdsl.run.resources import of_this_machine
 
     gc.enable()
     engine = compiled.plan.recipe.engine
-    environment = find(
-        engine.name, os.environ, flag=args.engine_python, recipe=_python(engine.options.get("python"), compiled)
-    )
     view = _view(args)
-    view.note(f"engine: {environment.said(engine.name)}, found by {environment.source}")
     wanted = prepare.Wanted(tuple(args.only), tuple(args.force), args.fresh)
     jobs = prepare.selected(compiled.jobs, wanted)
+    if any(uses_engine(job) for job in jobs):
+        named = _python(engine.options.get("python"), compiled)
+        environment = find(engine.name, os.environ, flag=args.engine_python, recipe=named)
+        view.note(f"engine: {environment.said(engine.name)}, found by {environment.source}")
+    else:
+        environment = this_python()
     resources = of_this_machine(os.environ, args.jobs)
     home = Path("runs") / compiled.name
     with store.locked(home):

@@ -31,7 +31,7 @@ class Stage:
 
     key: unique (`sft`, `sft@seed=1`); run: the variant (`seed=1`) or "";
     settings: what it says, with what is handed on, shared, set by profiles and `--set` already in;
-    origins and spans: by dotted key (`optim.lr`);
+    origins, spans (of values) and keys (where the key stands): by dotted key (`optim.lr`);
     parents: keys named by `from`; needs: keys of every stage that must have succeeded before (parents included);
     start: what it begins with (None for data and shell); new_adapter: it puts a new adapter on top of `start`;
     result: what it hands on (None for data, eval, shell).
@@ -44,6 +44,7 @@ class Stage:
     settings: Settings
     origins: Mapping[str, Origin]
     spans: Mapping[str, Span]
+    keys: Mapping[str, Span]
     span: Span
     parents: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()

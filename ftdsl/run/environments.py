@@ -106,6 +106,11 @@ def find(engine: str, env: Mapping[str, str], *, flag: str = "", recipe: str = "
     raise NoEngineError(f"there is no engine `{engine}` here; type: ftc engine install {engine} [--cpu]")
 
 
+def this_python() -> Environment:
+    """For recipes without a stage that needs an engine."""
+    return Environment(Path(sys.executable), "the Python that runs ftc")
+
+
 def _runnable(python: Path) -> Path:
     """A folder means the environment in it. Links are kept: they are what makes a virtual environment one."""
     inside = python_in(python) if python.is_dir() else python

@@ -28,7 +28,7 @@ def keys_of(
             "files": own,
             "inputs": input_hashes(job, folder, session),
             "needs": {need: found[need] for need in job.needs},
-            "packages": {name: environment.packages.get(name) for name in COUNTS} if _uses_engine(job) else {},
+            "packages": {name: environment.packages.get(name) for name in COUNTS} if uses_engine(job) else {},
             # What a reference to the environment stands for is not looked at: secrets stay out of hashes.
             "env": sorted(name for name, value in job.env.items() if isinstance(value, Raw)),
         }
@@ -36,7 +36,8 @@ def keys_of(
     return found
 
 
-def _uses_engine(job: Job) -> bool:
+def uses_engine(job: Job) -> bool:
+    """Data work and scripts need none."""
     return "engine" in job.runtime or "scratch" in job.runtime
 
 

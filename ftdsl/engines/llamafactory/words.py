@@ -51,9 +51,10 @@ def _entries(kind: str) -> Iterator[tuple[str, Entry]]:
 def refuse_unlowered(work: Work, rules: frozenset[str]) -> None:
     """What the recipe says and nothing lowers is an error, never dropped in silence."""
     known = dict(entries(work.stage.kind))
+    refused = ("adapter", "prefix")  # methods LLaMA-Factory has not: one message for the block is enough
     for key, origin in work.stage.origins.items():
         block = key.partition(".")[0]
-        if origin.kind in ("auto", "default") or key in OURS or block in _OPEN:
+        if origin.kind in ("auto", "default") or key in OURS or block in (*_OPEN, *refused):
             continue
         entry = known.get(key)
         if entry is not None and (entry.get("rule") in rules or ("rule" not in entry and _written(entry))):

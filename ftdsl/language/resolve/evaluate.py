@@ -253,8 +253,7 @@ class Evaluator:
             expression, place = self.given[name]
             return self.natural(expression, place, sink)
         if found.param.default is None:
-            sink.error("FT045", f"parameter `{name}` has no value", found.param.span, help=f"give it: -p {name}=…")
-            return Broken(node.span)
+            return Broken(node.span)  # said once, where it is declared
         return self.natural(found.param.default, Place(found.module), sink)
 
     def stage(self, found: StageFound, span: Span) -> Stg:
@@ -340,14 +339,18 @@ class Evaluator:
             return (place.view.run if path == ("run",) else place.view.name,)
         ref = tree.Ref(hole.path, hole.span)
         said: list[tuple[str | StageRef, ...]] = []
+        broken = False
         for candidate in self.names.candidates(path, place):
             with self.tracing() as trace:
-                text = self._as_text(self._found(candidate, ref, Sink()))
+                raw = self._found(candidate, ref, Sink())
+                text = self._as_text(raw)
+            broken = broken or isinstance(raw, Broken)
             if text is not None:
                 said.append(text)
                 self.trace.absorb(trace)
         if not said:
-            self._unknown_hole(hole, sink)
+            if not broken:
+                self._unknown_hole(hole, sink)
             return None
         if any(other != said[0] for other in said[1:]):
             sink.error(

@@ -61,6 +61,7 @@ class ResolvedStage:
     parents: tuple[StageRef, ...]
     refs: Mapping[StageRef, Span]
     dimensions: Mapping[str, Dimension]
+    keys: Mapping[Path, Span]
 
     @property
     def name(self) -> str:
@@ -217,7 +218,13 @@ class _Resolver:
                 self._check_param(param, module)
 
     def _check_param(self, param: tree.Param, module: Module) -> None:
-        if param.type is None or (param.default is None and param.name.text not in self.ev.given):
+        name = param.name.text
+        if param.default is None and name not in self.ev.given:
+            if not (param.type and param.type.optional):
+                help = f"give it: -p {name}=…"
+                self.session.sink.error("FT045", f"parameter `{name}` has no value", param.name.span, help=help)
+            return
+        if param.type is None:
             return
         kind = _param_type(param.type, self.session)
         expression, place = self.ev.given.get(param.name.text, (param.default, Place(module)))
@@ -288,7 +295,8 @@ class _Resolver:
             view = View(declared.name, self._effective(declared), run)
             parents = self._parents(declared)
             values = self._values(view)
-        blocks = {path: e.span for path, e in view.effective.entries.items() if e.value is None}
+        keys = {path: e.span for path, e in view.effective.entries.items()}
+        blocks = {path: span for path, span in keys.items() if view.effective.entries[path].value is None}
         stage = ResolvedStage(
             declared,
             run,
@@ -298,6 +306,7 @@ class _Resolver:
             parents,
             {ref: span for ref, span in trace.refs.items() if ref.stage != declared.name},
             trace.dimensions,
+            keys,
         )
         return stage, trace
 

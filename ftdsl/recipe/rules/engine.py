@@ -18,7 +18,7 @@ def passthrough(recipe: Recipe, session: Session) -> None:
 
 def _check(stage: Stage, name: str, session: Session) -> None:
     key = f"llamafactory.{name}"
-    span = stage.spans.get(key, stage.span)
+    span = stage.keys.get(key, stage.span)
     standing = catalog.standing("llamafactory", name)
     if standing is None:
         known = catalog.engine_schema("llamafactory", "0.9.5")

@@ -1,0 +1,57 @@
+# Everything a person or CI needs, from a clean checkout. `make help` lists it.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+ENGINE := .engines/llamafactory
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test check fast golden generate bench clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+$(BIN)/ftc: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+$(ENGINE)/.ready: ftdsl/run/install.py | $(BIN)/ftc
+	$(BIN)/ftc engine install llamafactory --cpu
+	@touch $@
+
+$(ENGINE)/.tests: $(ENGINE)/.ready
+	$(BIN)/ftc engine install llamafactory --cpu --deepspeed
+	@touch $@
+
+quickstart: $(BIN)/ftc $(ENGINE)/.ready ## set up, and run examples/quickstart.ft on the real engine (CPU, about 4 minutes)
+	$(BIN)/ftc run examples/quickstart.ft
+
+test: check $(ENGINE)/.tests ## set up, and run every test, with the real engine (about 20 minutes)
+	$(BIN)/pytest -m "slow" -n 2
+	$(BIN)/pytest -m "real"
+
+check: $(BIN)/ftc fast ## format, lint, types, fast tests: before each commit
+
+fast: $(BIN)/ftc
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m ftdsl.catalog.generate --check
+	$(BIN)/python -m ftdsl.recipe.generate --check
+	$(BIN)/ftc fmt --check examples/*.ft tests/corpus/*.ft
+	$(BIN)/pytest -m "not real and not slow" -n 2
+
+golden: $(BIN)/ftc ## compile the examples anew into tests/golden, to be read and committed
+	$(BIN)/python -m tests.golden_update
+
+generate: $(BIN)/ftc ## data and models from vocabulary.toml and the overlay
+	$(BIN)/python -m ftdsl.catalog.generate
+	$(BIN)/python -m ftdsl.recipe.generate
+
+bench: $(BIN)/ftc ## cold start of every verb against a bare interpreter, and a 10,000-line recipe
+	$(BIN)/python benchmarks/cold_start.py
+	$(BIN)/python benchmarks/large_recipe.py
+
+clean: ## remove what was set up (not runs)
+	rm -rf $(VENV) .engines build

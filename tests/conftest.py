@@ -1,0 +1,82 @@
+"""What tests share: recipes written on the spot, checked in memory or by the real command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ftdsl.diagnostics import Diagnostic
+from ftdsl.language.resolve.resolve import Options
+from ftdsl.pipeline import Checked, check
+from ftdsl.session import Session
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.ft"))
+CORPUS = sorted((ROOT / "tests" / "corpus").glob("*.ft"))
+
+sys.setrecursionlimit(20_000)  # as ftc does
+
+
+@dataclass
+class Outcome:
+    """What a check found."""
+
+    checked: Checked
+    found: list[Diagnostic]
+
+    @property
+    def codes(self) -> list[str]:
+        return [one.code for one in self.found if one.severity.value != "info"]
+
+    def only(self, code: str) -> Diagnostic:
+        """The one error or warning there is."""
+        assert self.codes == [code], [(one.code, one.message) for one in self.found]
+        return next(one for one in self.found if one.code == code)
+
+
+@pytest.fixture
+def checked(tmp_path: Path) -> Callable[..., Outcome]:
+    """Check a recipe's text, with files beside it."""
+
+    def run(text: str, files: dict[str, str] | None = None, options: Options | None = None, **env: str) -> Outcome:
+        for name, content in {"recipe.ft": text, **(files or {})}.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(content, encoding="utf-8")
+        session = Session(env=env)
+        result = check(tmp_path / "recipe.ft", options or Options(), session)
+        return Outcome(result, session.sink.ordered())
+
+    return run
+
+
+def ftc(*arguments: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """The real command in a process of its own."""
+    command = [sys.executable, "-m", "ftdsl.cli.main", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, **env}, check=False)
+
+
+ALPACA = '{"instruction": "q", "input": "", "output": "a"}\n' * 4
+SMALL = """\
+hardware {{ gpu = none, count = 1 }}
+{file}
+sft {{
+  model    = hf("Qwen/Qwen3-0.6B")
+  data     = file("rows.jsonl")
+  duration = 1 epoch
+  {stage}
+}}
+"""
+
+
+def small(stage: str = "", file: str = "") -> str:
+    """A recipe of one stage that is fine, with something added."""
+    return SMALL.format(stage=stage, file=file)
+
+
+ROWS = {"rows.jsonl": ALPACA}

@@ -1,0 +1,140 @@
+"""The shape of the house: who imports whom, how big things are, what templates may do, what is generated."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, ftc
+
+PACKAGE = ROOT / "ftdsl"
+ORDER = ("record", "source", "catalog", "diagnostics", "session", "language", "recipe", "plan", "engines", "targets",
+         "pipeline", "observe", "run", "cli")  # fmt: skip
+"""A room may import itself and those before it. runtime stands alone."""
+MODULES = [path for path in PACKAGE.rglob("*.py") if path.name != "models.py"]
+
+
+def room(module: str) -> str:
+    return module.split(".")[1] if "." in module else "ftdsl"
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_one_way(path: Path) -> None:
+    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    for module in imports(path):
+        if not module.startswith("ftdsl."):
+            continue
+        other = room(module)
+        if own == "runtime":
+            pytest.fail(f"runtime code is copied beside a run and imports nothing of ftdsl: {module}")
+        assert ORDER.index(other) <= ORDER.index(own), f"{own} imports {other}, which comes after it"
+
+
+HEAVY = {"jinja2": {"targets/render.py"}, "rich": {"observe/live.py"}, "torch": set(), "pydantic": {
+    "recipe/models.py", "recipe/validate.py"}}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_heavy_packages_have_one_door(path: Path) -> None:
+    name = path.relative_to(PACKAGE).as_posix()
+    for package, doors in HEAVY.items():
+        if name not in doors and not name.startswith("runtime/"):
+            assert not any(module.split(".")[0] == package for module in imports(path)), f"{name} imports {package}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_sizes(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") <= 500
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < 80, node.name
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "templates").rglob("*.j2")), ids=lambda p: p.name)
+def test_templates_hold_no_logic(path: Path) -> None:
+    """Names, filters and loops over what is handed in: no conditions, no sums, no calls."""
+    text = path.read_text(encoding="utf-8")
+    for statement in re.findall(r"{%-?\s*(.*?)\s*-?%}", text):
+        assert re.fullmatch(r"for \w+ in [\w.]+|endfor", statement), statement
+    for expression in re.findall(r"{{\s*(.*?)\s*}}", text):
+        assert re.fullmatch(r"[\w.]+( \| (sh|yaml|json|comment))?", expression), expression
+
+
+@pytest.mark.parametrize("module", ["ftdsl.catalog.generate", "ftdsl.recipe.generate"])
+def test_generated_files_are_current(module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+COLD = """
+import sys
+from ftdsl.cli.main import main
+try: main(sys.argv[1:])
+except SystemExit: pass
+print("\\n" + " ".join(m for m in sys.modules if "." not in m))
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "banned"),
+    [
+        (["--version"], {"lark", "pydantic", "jinja2", "yaml", "rich", "torch", "shtab"}),
+        (["check", "examples/quickstart.ft"], {"pydantic", "jinja2", "yaml", "rich", "torch", "regex", "interegular"}),
+        (["fmt", "--check", "examples/quickstart.ft"], {"pydantic", "jinja2", "yaml", "rich", "torch"}),
+        (["compile", "examples/quickstart.ft", "-o", "{tmp}"], {"rich", "torch"}),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_cold_start_loads_nothing_it_need_not(arguments: list[str], banned: set[str], tmp_path: Path) -> None:
+    own = [text.format(tmp=tmp_path / "out") for text in arguments]
+    done = subprocess.run([sys.executable, "-c", COLD, *own], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "ftdsl" in loaded
+    assert not loaded & banned
+
+
+def test_nothing_names_this_machine() -> None:
+    for path in [*PACKAGE.rglob("*.py"), *(ROOT / "templates").rglob("*.j2"), *(ROOT / "docs").rglob("*.md")]:
+        assert "/work/" not in path.read_text(encoding="utf-8"), path
+
+
+def test_every_verb_has_help(tmp_path: Path) -> None:
+    from ftdsl.cli.main import VERBS
+
+    for verb in VERBS:
+        done = ftc(verb, "--help", cwd=tmp_path)
+        assert done.returncode == 0
+        assert "usage: ftc" in done.stdout
+
+
+def test_an_error_inside_ftc_is_a_sentence(tmp_path: Path) -> None:
+    """No traceback reaches a user, whatever breaks."""
+    code = (
+        "import ftdsl.pipeline, sys\n"
+        "def broken(*a, **k): raise RuntimeError('boom')\n"
+        "ftdsl.pipeline.check = broken\n"
+        "from ftdsl.cli.main import main\n"
+        "sys.exit(main(['check', 'x.ft']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "boom" in done.stderr

@@ -1,0 +1,122 @@
+"""What goes wrong and what is said: one cause, one message, at a tight place, with help where a machine can help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from ftdsl.language.resolve.resolve import Options
+from tests.conftest import ROWS, Outcome, small
+
+# added to a stage that is fine: code, the text the span marks, what is said beside it or as help
+CASES = [
+    ("lora { rnak = 64 }", "FT001", "rnak", "did you mean `rank`?"),
+    ("lroa { rank = 64 }", "FT001", "lroa", "lora"),
+    ("optim { schedule = cosin }", "FT002", "cosin", "did you mean `cosine`?"),
+    ("optim { lr: 2e-4 }", "FT034", ":", "key = value"),
+    ("optim { lr 2e-4 }", "FT036", None, "="),
+    ("optim { lr = }", "FT035", None, ""),
+    ("optim { lr = 2e-4, lr = 3e-4 }", "FT006", "lr", ""),
+    ("duration = 3", "FT006", "duration", ""),
+    ("max_len = 16kb", "FT061", "kb", ""),
+    ("lora { rank = 0 }", "FT003", "0", ""),
+    ("lora { dropout = 150% }", "FT003", "150%", ""),
+    ('lora { rank = "8" }', "FT060", '"8"', ""),
+    ("save { every = 100 }", "FT062", "100", "100 steps"),
+    ("optim { lr = 1e-4 + 3 steps }", "FT063", None, ""),
+    ("template = qwen33", "FT002", "qwen33", "qwen3"),
+    ("optim { schedule = cosine(cycle = 2) }", "FT009", "cycle", ""),
+    ("attention = flash2\n  full {}\n  lora {}", "FT603", None, ""),
+    ("batch { global = 10, micro = 4 }", "FT401", "10", "4 micro"),
+    ("optim { lr ~ log(1e-6 .. 1e-4) }", "FT081", None, "search"),
+    ("after = nowhere", "FT040", "nowhere", ""),
+    ("llamafactory { lora_rnk = 3 }", "FT001", "lora_rnk", "lora_rank"),
+    ("llamafactory { lora_rank = 3 }", "FT014", "lora_rank", "lora.rank"),
+    ("llamafactory { stage = sft }", "FT013", "stage", ""),
+    ("prefix { tokens = 8 }", "FT012", None, "lora"),
+    ("lora { experts = 4 }", "FT012", "4", ""),
+    ("parallel { strategy = fsdp2 }", "FT012", "fsdp2", ""),
+    ('system = "a {nowhere} b"', "FT040", None, ""),
+    ('system = "never closed', "FT031", None, ""),
+]
+
+
+@pytest.mark.parametrize(("text", "code", "marked", "said"), CASES, ids=[case[0][:40] for case in CASES])
+def test_one_cause_one_message(
+    text: str, code: str, marked: str | None, said: str, checked: Callable[..., Outcome]
+) -> None:
+    found = checked(small(text), ROWS).only(code)
+    assert found.span is not None
+    if marked is not None:
+        assert found.span.text == marked
+    assert said in f"{found.message} {found.label} {found.help} {[label.text for label in found.labels]}"
+    assert found.message[0].islower() or found.message[0] in "`0123456789L"
+    assert "invalid" not in found.message
+
+
+FILES = [
+    ('include "nope.ft"', "FT043"),
+    ("let a = b\nlet b = a", "FT042"),
+    ("param x: int", "FT045"),
+    ("name = 3", "FT060"),
+    ('name = "a b"', "FT046"),
+    ("frobnicate { }", "FT600"),
+    ("}", "FT038"),
+    ('env { HF_TOKEN = env("HF_TOKEN") }', "FT047"),
+    ('env { X = env("NOT_SET_ANYWHERE") }', "FT048"),
+    ("engine = axolotl", "FT012"),
+    ('engine = llamafactory("0.1.0")', "FT901"),
+]
+
+
+@pytest.mark.parametrize(("text", "code"), FILES, ids=[text[:40] for text, _ in FILES])
+def test_at_file_level(text: str, code: str, checked: Callable[..., Outcome]) -> None:
+    use = 'system = "{x}"' if "param" in text else ""
+    assert code in checked(small(use, text), ROWS).codes
+
+
+def test_all_errors_of_a_file_in_one_run(checked: Callable[..., Outcome]) -> None:
+    found = checked(small("lora { rnak = 1 }\n  optim { schedule = cosin, lr: 3 }\n  tempalte = qwen3"), ROWS)
+    assert found.codes == ["FT001", "FT002", "FT034", "FT001"]
+
+
+def test_an_unclosed_block_leaves_the_rest_readable(checked: Callable[..., Outcome]) -> None:
+    text = small("lora { rank = 8") + "\nmerge from sft { dtpe = bf16 }\n"
+    found = checked(text, ROWS)
+    assert "FT033" in found.codes
+    assert "FT001" in found.codes, "the block after it was still checked"
+
+
+def test_a_cycle_of_stages_is_named(checked: Callable[..., Outcome]) -> None:
+    found = checked(small("after = b") + "sft b from sft { lora {} }\n", ROWS)
+    assert "FT601" in found.codes
+    assert any("sft -> b -> sft" in one.message or "b -> sft -> b" in one.message for one in found.found)
+
+
+def test_profiles_and_sets_are_checked_against_the_recipe(checked: Callable[..., Outcome]) -> None:
+    assert checked(small(), ROWS, Options(profiles=("laptpo",))).codes == ["FT080"]
+    assert checked(small(), ROWS, Options(sets=("sft.lora.rnak=3",))).codes == ["FT001"]
+    assert checked(small(), ROWS, Options(params=("x=3",))).codes == ["FT044"]
+
+
+def test_set_wins_over_everything(checked: Callable[..., Outcome]) -> None:
+    text = small("lora { rank = 8 }") + "profile p { sft.lora.rank = 16 }\n"
+    for options, rank in ((Options(), 8), (Options(("p",)), 16), (Options(("p",), ("sft.lora.rank=32",)), 32)):
+        plan = checked(text, ROWS, options).checked.plan
+        assert plan is not None
+        assert plan.stage("sft").stage.settings.get("lora.rank") == rank
+
+
+def test_axes_expand_into_runs(checked: Callable[..., Outcome]) -> None:
+    text = small("lora { rank in [8, 16] }\n  optim { lr in [1e-5, 1e-4, 3e-4] }") + "merge from sft { }\n"
+    plan = checked(text, ROWS).checked.plan
+    assert plan is not None
+    assert len([stage for stage in plan.stages if stage.stage.kind == "sft"]) == 6
+    assert len([stage for stage in plan.stages if stage.stage.kind == "merge"]) == 6, "what follows is swept too"
+    assert len({stage.folder for stage in plan.stages}) == 12
+
+
+def test_a_shared_destination_is_refused(checked: Callable[..., Outcome]) -> None:
+    assert "FT082" in checked(small('seed in [1, 2]\n  to = "saves/x"'), ROWS).codes
+    assert checked(small('seed in [1, 2]\n  to = "saves/{run}"'), ROWS).codes == []
