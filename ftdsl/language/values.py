@@ -89,10 +89,10 @@ class Value:
 
 @record
 class Slot:
-    """`{name}` in a script: the name as written and what it stands for."""
+    """`{name}` in a script: the name as written and what it stands for, in pieces."""
 
     name: str
-    value: str | StageRef
+    value: tuple[str | StageRef, ...]
 
 
 @record

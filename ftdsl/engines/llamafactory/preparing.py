@@ -173,9 +173,12 @@ def lower_shell(work: Work) -> Job:
 
 
 def _slot(work: Work, slot: Slot) -> str:
-    value = slot.value
-    if not isinstance(value, StageRef):
-        return str(value)
+    return "".join(_piece(work, part) for part in slot.value)
+
+
+def _piece(work: Work, value: str | StageRef) -> str:
+    if isinstance(value, str):
+        return value
     if value.stage == work.stage.name:
         return f"{work.folder}/result"
     return work.places.result(value)

@@ -399,12 +399,15 @@ class Evaluator:
             if isinstance(part, str):
                 parts.append(part)
                 continue
-            said = self._hole(part, place, sink)
+            name = ".".join(word.text for word in part.path)
+            said: tuple[str | StageRef, ...] | None
+            if name == "stage.path" and place.view is not None:
+                said = (StageRef(place.view.name, "path", place.view.run),)
+            else:
+                said = self._hole(part, place, sink)
             if said is None:
                 return WRONG
-            name = ".".join(word.text for word in part.path)
-            whole = said[0] if len(said) == 1 else "".join(map(str, said))
-            parts.append(Slot(name, whole))
+            parts.append(Slot(name, said))
         return Script(tuple(parts))
 
 

@@ -1,0 +1,49 @@
+"""Every parameter of the engine has exactly one standing; every word and rule of the overlay leads somewhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from ftdsl import catalog
+from ftdsl.catalog.vocabulary import STAGE_KINDS, vocabulary
+from ftdsl.engines.llamafactory import rules, words
+
+SCHEMA = catalog.engine_schema("llamafactory", "0.9.5")
+
+
+def test_every_parameter_has_one_standing() -> None:
+    assert len(SCHEMA) > 300
+    for name in SCHEMA:
+        assert catalog.standing("llamafactory", name) is not None, name
+    overlay = catalog.overlay("llamafactory")
+    lists = [set(overlay[table]["keys"]) for table in ("_derived", "_dead", "_passthrough")]
+    assert not lists[0] & lists[1] | lists[0] & lists[2] | lists[1] & lists[2]
+    told = {
+        to.split(":")[0]
+        for table, entries in overlay.items()
+        if not table.startswith("_")
+        for entry in entries.values()
+        for to in entry["to"]
+        if "." not in to and to != "own"
+    }
+    unknown = told - set(SCHEMA) - {"run_name"}
+    assert unknown <= {"ray_num_workers", "master_addr", "master_port", "ray_init_kwargs", "media_dir"}, unknown
+    assert not told & (lists[2] | lists[1]), "a word and passthrough at once"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in STAGE_KINDS if kind not in ("data", "shell", "quantize")])
+def test_every_word_of_a_stage_is_in_the_overlay(kind: str) -> None:
+    known = dict(words.entries(kind))
+    for name in vocabulary().keys_of(kind):
+        assert name in known, name
+    for block in vocabulary().blocks_in(kind):
+        for key in block.keys:
+            assert f"{block.name}.{key}" in known or block.open, f"{block.name}.{key}"
+
+
+def test_rules_exist_or_are_refused() -> None:
+    named = {entry["rule"] for kind in STAGE_KINDS for _, entry in words.entries(kind) if "rule" in entry}
+    carried = rules.names((*rules.TRAINING, *rules.SCORING, *rules.MERGING))
+    assert named - carried == {"tokenize", "reward", "calibrate", "format", "logging_dir"}, (
+        "refused where they are said"
+    )

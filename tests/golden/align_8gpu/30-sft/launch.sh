@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# 30-sft: sft lora of Qwen/Qwen3-8B (align_8gpu.ft:34)
+# 64 global = 4 micro x 2 accumulate x 8 data-parallel
+# Works in the run folder. FT_PYTHON: the engine's Python.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export FT_PYTHON="${FT_PYTHON:-python3}"
+case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
+
+"$FT_PYTHON" -m torch.distributed.run --nnodes 1 --nproc_per_node 8 --standalone runtime/engine.py train 30-sft/train.yaml \
+  --stage 30-sft --world 8 --kind train --result adapter --nan stop

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# 40-dpo: dpo lora of Qwen/Qwen3-8B (align_8gpu.ft:45)
+# 64 global = 2 micro x 4 accumulate x 8 data-parallel
+# Works in the run folder. FT_PYTHON: the engine's Python.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export FT_PYTHON="${FT_PYTHON:-python3}"
+case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
+
+"$FT_PYTHON" -m torch.distributed.run --nnodes 1 --nproc_per_node 8 --standalone runtime/engine.py train 40-dpo/train.yaml \
+  --stage 40-dpo --world 8 --kind train --result adapter --nan stop

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# 50-exam: eval of Qwen/Qwen3-8B (align_8gpu.ft:56)
+# Works in the run folder. FT_PYTHON: the engine's Python.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export FT_PYTHON="${FT_PYTHON:-python3}"
+case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
+export CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES:-0}"
+
+"$FT_PYTHON" runtime/engine.py train 50-exam/eval.yaml 50-exam/predict.yaml --stage 50-exam --world 1 --kind eval
+
+# exit status 3: the gate refuses
+"$FT_PYTHON" runtime/gate.py 50-exam/gate.json

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# 60-merge: merge of Qwen/Qwen3-8B (align_8gpu.ft:66)
+# Works in the run folder. FT_PYTHON: the engine's Python.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export FT_PYTHON="${FT_PYTHON:-python3}"
+case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+
+"$FT_PYTHON" runtime/engine.py export 60-merge/export.yaml --stage 60-merge

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# 10-sft: sft lora of Qwen/Qwen3-14B (handbook_14b.ft:10)
+# 128 global = 4 micro x 8 accumulate x 4 data-parallel
+# Works in the run folder. FT_PYTHON: the engine's Python.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export FT_PYTHON="${FT_PYTHON:-python3}"
+case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
+
+"$FT_PYTHON" -m torch.distributed.run --nnodes 1 --nproc_per_node 4 --standalone runtime/engine.py train 10-sft/train.yaml \
+  --stage 10-sft --world 4 --kind train --result adapter --nan stop

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# 10-support: sharegpt rows (qlora_24gb.ft:9)
+# Works in the run folder. FT_PYTHON: the engine's Python.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export FT_PYTHON="${FT_PYTHON:-python3}"
+case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
+
+"$FT_PYTHON" runtime/data.py 10-support/data.json

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# 20-sft: sft lora of Qwen/Qwen3-8B (qlora_24gb.ft:15)
+# 16 global = 1 micro x 16 accumulate x 1 data-parallel
+# Works in the run folder. FT_PYTHON: the engine's Python.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export FT_PYTHON="${FT_PYTHON:-python3}"
+case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
+export CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES:-0}"
+
+"$FT_PYTHON" runtime/engine.py train 20-sft/train.yaml --stage 20-sft --world 1 --kind train --result adapter \
+  --nan stop

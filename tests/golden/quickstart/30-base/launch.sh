@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# 30-base: pretrain full of qwen3 (quickstart.ft:22)
+# 16 global = 16 micro x 1 accumulate x 1 data-parallel
+# Works in the run folder. FT_PYTHON: the engine's Python.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export FT_PYTHON="${FT_PYTHON:-python3}"
+case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+
+"$FT_PYTHON" runtime/engine.py train 30-base/train.yaml --stage 30-base --world 1 --kind train --result model \
+  --nan stop

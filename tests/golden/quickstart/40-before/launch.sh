@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# 40-before: eval from base (quickstart.ft:34)
+# Works in the run folder. FT_PYTHON: the engine's Python.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export FT_PYTHON="${FT_PYTHON:-python3}"
+case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+
+"$FT_PYTHON" runtime/engine.py train 40-before/eval.yaml 40-before/predict.yaml --stage 40-before --world 1 \
+  --kind eval

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# 50-sft: sft lora from base (quickstart.ft:42)
+# 16 global = 16 micro x 1 accumulate x 1 data-parallel
+# Works in the run folder. FT_PYTHON: the engine's Python.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export FT_PYTHON="${FT_PYTHON:-python3}"
+case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+
+"$FT_PYTHON" runtime/engine.py train 50-sft/train.yaml --stage 50-sft --world 1 --kind train --result adapter \
+  --nan stop

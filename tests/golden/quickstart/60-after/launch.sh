@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# 60-after: eval from base (quickstart.ft:54)
+# Works in the run folder. FT_PYTHON: the engine's Python.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export FT_PYTHON="${FT_PYTHON:-python3}"
+case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+
+"$FT_PYTHON" runtime/engine.py train 60-after/eval.yaml 60-after/predict.yaml --stage 60-after --world 1 \
+  --kind eval
+
+# exit status 3: the gate refuses
+"$FT_PYTHON" runtime/gate.py 60-after/gate.json

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# 70-merge: merge from base (quickstart.ft:63)
+# Works in the run folder. FT_PYTHON: the engine's Python.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export FT_PYTHON="${FT_PYTHON:-python3}"
+case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+
+"$FT_PYTHON" runtime/engine.py export 70-merge/export.yaml --stage 70-merge

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# quickstart: every stage in order, stopping at the first that fails.
+# A language model from nothing, on a laptop: read an atlas, learn to answer, and look at it before and after.
+#
+#   bash run.sh [RUN_FOLDER]      default: runs/quickstart/by-hand
+#
+# FT_PYTHON: the Python of llamafactory (default: python3). Stages that are done are not run again:
+# remove their folder, or name another run folder, to start anew.
+set -euo pipefail
+build="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)"
+run="${1:-runs/quickstart/by-hand}"
+export FT_PYTHON="${FT_PYTHON:-python3}"
+case "$FT_PYTHON" in */*) FT_PYTHON="$(cd "$(dirname "$FT_PYTHON")" && pwd)/$(basename "$FT_PYTHON")" ;; esac
+
+mkdir -p "$run"
+ln -sfn "$(cd "$build/inputs" && pwd -P)" "$run/inputs"
+cp -R "$build/runtime" "$run/"
+cd "$run"
+
+stage() { # FOLDER TITLE
+  if [ -e "$1/done" ]; then
+    echo "== $1: done before"
+    return
+  fi
+  echo "== $1: $2"
+  mkdir -p "$1"
+  cp -R "$build/$1/." "$1/"
+  local status=0
+  bash "$1/launch.sh" 2>&1 | tee "$1/log.txt" || status=$?
+  if [ "$status" -ne 0 ]; then
+    echo "== $1: failed with status $status; its log is $run/$1/log.txt" >&2
+    exit "$status"
+  fi
+  touch "$1/done"
+}
+
+stage 10-atlas 'text rows'
+stage 20-capitals 'alpaca rows'
+stage 25-scratch 'random qwen3 and its tokenizer'
+stage 30-base 'pretrain full of qwen3'
+stage 40-before 'eval from base'
+stage 50-sft 'sft lora from base'
+stage 60-after 'eval from base'
+stage 70-merge 'merge from base'
+echo "== all stages are done: $run"

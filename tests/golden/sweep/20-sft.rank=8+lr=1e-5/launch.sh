@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# 20-sft.rank=8+lr=1e-5: sft lora of Qwen/Qwen3-0.6B (sweep.ft:20)
+# 16 global = 4 micro x 4 accumulate x 1 data-parallel
+# Works in the run folder. FT_PYTHON: the engine's Python.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export FT_PYTHON="${FT_PYTHON:-python3}"
+case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
+export CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES:-0}"
+
+"$FT_PYTHON" runtime/engine.py train 20-sft.rank=8+lr=1e-5/train.yaml --stage 20-sft.rank=8+lr=1e-5 --world 1 \
+  --kind train --result adapter --nan stop

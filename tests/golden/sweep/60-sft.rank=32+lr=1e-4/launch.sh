@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# 60-sft.rank=32+lr=1e-4: sft lora of Qwen/Qwen3-0.6B (sweep.ft:20)
+# 16 global = 4 micro x 4 accumulate x 1 data-parallel
+# Works in the run folder. FT_PYTHON: the engine's Python.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export FT_PYTHON="${FT_PYTHON:-python3}"
+case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
+export CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES:-0}"
+
+"$FT_PYTHON" runtime/engine.py train 60-sft.rank=32+lr=1e-4/train.yaml --stage 60-sft.rank=32+lr=1e-4 --world 1 \
+  --kind train --result adapter --nan stop

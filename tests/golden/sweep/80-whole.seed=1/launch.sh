@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# 80-whole.seed=1: sft full of Qwen/Qwen3-0.6B (sweep.ft:32)
+# 16 global = 2 micro x 8 accumulate x 1 data-parallel
+# Works in the run folder. FT_PYTHON: the engine's Python.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export FT_PYTHON="${FT_PYTHON:-python3}"
+case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
+export CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES:-0}"
+
+"$FT_PYTHON" runtime/engine.py train 80-whole.seed=1/train.yaml --stage 80-whole.seed=1 --world 1 --kind train \
+  --result model --nan stop

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# qwen3-0.6b-sweep: every stage in order, stopping at the first that fails.
+# Which rate, which rank? Six runs of one stage, and three seeds of a full fine-tune beside them.
+#
+#   bash run.sh [RUN_FOLDER]      default: runs/qwen3-0.6b-sweep/by-hand
+#
+# FT_PYTHON: the Python of llamafactory (default: python3). Stages that are done are not run again:
+# remove their folder, or name another run folder, to start anew.
+set -euo pipefail
+build="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)"
+run="${1:-runs/qwen3-0.6b-sweep/by-hand}"
+export FT_PYTHON="${FT_PYTHON:-python3}"
+case "$FT_PYTHON" in */*) FT_PYTHON="$(cd "$(dirname "$FT_PYTHON")" && pwd)/$(basename "$FT_PYTHON")" ;; esac
+
+mkdir -p "$run"
+ln -sfn "$(cd "$build/inputs" && pwd -P)" "$run/inputs"
+cp -R "$build/runtime" "$run/"
+cd "$run"
+
+stage() { # FOLDER TITLE
+  if [ -e "$1/done" ]; then
+    echo "== $1: done before"
+    return
+  fi
+  echo "== $1: $2"
+  mkdir -p "$1"
+  cp -R "$build/$1/." "$1/"
+  local status=0
+  bash "$1/launch.sh" 2>&1 | tee "$1/log.txt" || status=$?
+  if [ "$status" -ne 0 ]; then
+    echo "== $1: failed with status $status; its log is $run/$1/log.txt" >&2
+    exit "$status"
+  fi
+  touch "$1/done"
+}
+
+stage 10-support 'sharegpt rows'
+stage 20-sft.rank=8+lr=1e-5 'sft lora of Qwen/Qwen3-0.6B'
+stage 30-sft.rank=8+lr=1e-4 'sft lora of Qwen/Qwen3-0.6B'
+stage 40-sft.rank=8+lr=3e-4 'sft lora of Qwen/Qwen3-0.6B'
+stage 50-sft.rank=32+lr=1e-5 'sft lora of Qwen/Qwen3-0.6B'
+stage 60-sft.rank=32+lr=1e-4 'sft lora of Qwen/Qwen3-0.6B'
+stage 70-sft.rank=32+lr=3e-4 'sft lora of Qwen/Qwen3-0.6B'
+stage 80-whole.seed=1 'sft full of Qwen/Qwen3-0.6B'
+stage 90-whole.seed=2 'sft full of Qwen/Qwen3-0.6B'
+stage 100-whole.seed=3 'sft full of Qwen/Qwen3-0.6B'
+echo "== all stages are done: $run"
