@@ -34,7 +34,9 @@ def test_a_value_never_becomes_code(place: str, tmp_path: Path) -> None:
     stage = PLACES[place].format(evil=QUOTED)
     model = QUOTED if place == "model" else '"org/model"'
     (tmp_path / "rows.jsonl").write_text(ALPACA, encoding="utf-8")
-    text = f'## {EVIL.splitlines()[0]}\n\n## {EVIL.splitlines()[0]}\nsft {{\n  model = hf({model})\n  data = file("rows.jsonl")\n{stage}\n}}\n'
+    doc = f"## {EVIL.splitlines()[0]}\n"
+    body = f'  model = hf({model})\n  data = file("rows.jsonl")\n{stage}\n'
+    text = f"{doc}\n{doc}sft {{\n{body}}}\n"
     (tmp_path / "r.ft").write_text(text, encoding="utf-8")
     done = ftc("compile", "r.ft", "-o", "build", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -203,7 +203,7 @@ def _text(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
         if kind.name == "path" and len(raw.parts) == 1 and isinstance(raw.parts[0], StageRef):
             return raw.parts[0]
         if kind.name == "script":
-            return Script(tuple(p if isinstance(p, str) else Slot(p.stage, p) for p in raw.parts))
+            return Script(tuple(p if isinstance(p, str) else Slot(p.stage, (p,)) for p in raw.parts))
         name = next(p.stage for p in raw.parts if isinstance(p, StageRef))
         sink.error("FT060", f"what `{name}` makes is known only when it has run", raw.span)
         return WRONG

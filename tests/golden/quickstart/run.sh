@@ -14,7 +14,7 @@ case "$FT_PYTHON" in */*) FT_PYTHON="$(cd "$(dirname "$FT_PYTHON")" && pwd)/$(ba
 
 mkdir -p "$run"
 ln -sfn "$(cd "$build/inputs" && pwd -P)" "$run/inputs"
-cp -R "$build/runtime" "$run/"
+if [ -d "$build/runtime" ]; then cp -R "$build/runtime" "$run/"; fi
 cd "$run"
 
 stage() { # FOLDER TITLE
