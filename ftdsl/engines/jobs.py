@@ -62,7 +62,8 @@ class Job:
     needs: keys of jobs that must have succeeded; inputs: files outside the run folder it reads (relative to the
     recipe's folder), whose content is part of its cache key; runtime: modules of ftdsl.runtime it uses;
     result: path (relative to the run folder) of what it makes, and `result_kind` what that is;
-    processes: planned world size; packages: distributions the engine's environment must have; env values may be `Raw`
+    processes: planned world size; outputs: what a script must leave, seen from the run folder;
+    packages: distributions the engine's environment must have; env values may be `Raw`
     references (secrets).
     """
 
@@ -84,3 +85,4 @@ class Job:
     where: str = ""
     header: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()

@@ -254,6 +254,9 @@ class Driver:
         while len(inner.state_stack) > 1 and "ERROR" not in states[inner.state_stack[-1]]:
             inner.state_stack.pop()
             popped.append(inner.value_stack.pop())
+        kinds = [value.type for value in popped if isinstance(value, Token)]
+        for _ in range(min(len(self.braces), kinds.count("LBRACE") - kinds.count("RBRACE"))):
+            self.braces.pop()
         start = (
             _first(popped)
             or self._span(self.tokens[self.at] if self.at < len(self.tokens) else self._end_token()).start
@@ -319,25 +322,28 @@ class Driver:
         return tuple(Label(self._header_span(brace), "nor is this one") for brace in self.braces[-2::-1])
 
     def _finish(self, end: Token) -> Any:
-        while True:
+        """The root, with open blocks closed; None (a tree without items) should repairs not lead to an end."""
+        for _ in range(len(self.tokens) + 8):
             try:
                 return self.state.feed_eof(self.tokens[-1] if self.tokens else None)
             except UnexpectedToken:
-                if self._fits("RBRACE") and self.braces:
-                    if not self.unclosed:
+                if self._fits("RBRACE"):  # the parser's stack tells what is open; `braces` only where it was opened
+                    if not self.unclosed and self.braces:
                         opened = self.braces[-1]
                         self.quiet_line = -1
                         span, labels = self._header_span(opened), self._outer_labels()
                         self._report("FT033", "this block is never closed", span, labels=labels)
-                    self.unclosed = True
+                    self.unclosed = bool(self.braces)
                     self._supply("RBRACE", "}")
-                    self.braces.pop()
+                    if self.braces:
+                        self.braces.pop()
                     continue
                 if self._missing_value(end):
                     continue
                 if not self._missing_binder(end):
                     self._unexpected(end)
                     self._swallow()
+        return None
 
 
 def _token(kind: str, text: str, start: int, end: int, source: Source) -> Token:

@@ -66,14 +66,19 @@ class Settings:
 
     def nested(self) -> dict[str, Any]:
         """`{"optim": {"lr": 1e-4}}`; a block that was written but is empty becomes `{}`."""
-        tree: dict[str, Any] = {block: {} for block in self.blocks if "." not in block}
+        tree: dict[str, Any] = {}
+        for block in self.blocks:
+            _inner(tree, block.split("."))
         for key, value in self.values.items():
-            block, dot, name = key.partition(".")
-            if dot:
-                tree.setdefault(block, {})[name] = value
-            else:
-                tree[key] = value
+            *blocks, name = key.split(".")
+            _inner(tree, blocks)[name] = value
         return tree
+
+
+def _inner(tree: dict[str, Any], blocks: list[str]) -> dict[str, Any]:
+    for block in blocks:
+        tree = tree.setdefault(block, {})
+    return tree
 
 
 def shown(value: Any) -> str:

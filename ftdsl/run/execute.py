@@ -133,8 +133,8 @@ class Executor:
     def _missing(self, job: Job, stage: StageProgress) -> str:
         """A stage that ended well must have left what it is for."""
         if job.kind == "shell":
-            wanted = job.result if job.result != f"{job.folder}/result" else ""
-            return f"it left no {job.result}" if wanted and not (self.run.folder / wanted).exists() else ""
+            lost = [path for path in job.outputs if not (self.run.folder / path).exists()]
+            return f"it left no {lost[0]}" if lost else ""
         return "" if stage.result else "it ended without a result"
 
     def _note(self, stage: StageProgress) -> None:

@@ -100,7 +100,7 @@ def _done(jobs: tuple[Job, ...], keys: dict[str, str], wanted: Wanted, earlier: 
 
 def _there(run: Path, job: Job) -> bool:
     if job.kind == "shell":
-        return (run / job.folder).exists()
+        return (run / job.folder).exists() and all((run / path).exists() for path in job.outputs)
     return store.result_there(run, job.result if job.result_kind != "metrics" else job.folder, job.folder)
 
 
@@ -116,7 +116,8 @@ def _stage(job: Job, keys: dict[str, str], done: dict[str, Path], run: Run) -> S
             store.clear_stage(place)  # forced: a checkpoint would make it go on instead of starting anew
         return stage
     if source != run.folder:
-        store.link_stage(run.folder, job.folder, source / job.folder)
+        for path in (job.folder, *(path for path in job.outputs if not Path(path).is_absolute())):
+            store.link(run.folder, path, source / path)
     stage.status = Status.CACHED
     stage.result = read_result(place)
     real = place.resolve().parent.name

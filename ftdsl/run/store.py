@@ -97,16 +97,20 @@ def lay_out(folder: Path, files: Mapping[str, bytes], recipe_folder: Path, stage
 
 def clear_stage(folder: Path) -> None:
     """Forget what a stage left. A link to another run's is only unlinked."""
-    if folder.is_symlink():
+    if folder.is_symlink() or folder.is_file():
         folder.unlink()
     elif folder.exists():
         shutil.rmtree(folder)
 
 
-def link_stage(run: Path, name: str, other: Path) -> None:
-    """Use another run's stage folder."""
-    clear_stage(run / name)
-    (run / name).symlink_to(os.path.relpath(other.resolve(), run.resolve()))
+def link(run: Path, name: str, other: Path) -> None:
+    """Use what another run has under this name; what is there through another link already stays."""
+    place = run / name
+    if place.exists() and place.resolve() == other.resolve():
+        return
+    clear_stage(place)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to(os.path.relpath(other.resolve(), place.parent.resolve()))
 
 
 def point_last(home: Path, folder: Path) -> None:

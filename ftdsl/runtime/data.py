@@ -73,7 +73,7 @@ def rows_of(path: str, report: Report) -> Iterator[tuple[str, Any]]:
         while head.isspace():
             head = handle.read(1)
         handle.seek(0)
-        if head == "[":
+        if head == "[" and not path.endswith(".jsonl"):
             yield from _array(path, handle.read(), report)
             return
         for number, line in enumerate(handle, 1):

@@ -29,6 +29,8 @@ class Places:
         """Where a stage puts what it makes; a data stage's parts are files of its folder."""
         key = f"{ref.stage}@{ref.run}" if ref.run else ref.stage
         planned = self.plan.stage(key)
+        if planned.stage.kind == "data":
+            return planned.folder
         to = planned.stage.settings.get("to")
         return seen_from_run(to) if to else f"{planned.folder}/result"
 

@@ -142,7 +142,10 @@ def exported(value: Any) -> str | Raw:
 
 
 def lower_shell(work: Work) -> Job:
-    """The user's own code. Names in it become variables, exported quoted: a value never becomes part of the code."""
+    """The user's own code. It works in the run folder, and its outputs are seen from there.
+
+    Names in it become variables, exported quoted: a value never becomes part of the code.
+    """
     script = work.get("run")
     env = _env(work)
     code = ""
@@ -167,7 +170,8 @@ def lower_shell(work: Work) -> Job:
         commands=(Command(shell=code, comment=f"the author's own code ({work.where})"),),
         env=env,
         inputs=tuple(_shell_inputs(work)),
-        result=seen_from_run(outputs[0]) if outputs else f"{work.folder}/result",
+        result=outputs[0] if outputs else f"{work.folder}/result",
+        outputs=tuple(outputs),
         where=work.where,
     )
 

@@ -13,6 +13,7 @@ from ftdsl.language import tree
 from ftdsl.language.resolve import arithmetic
 from ftdsl.language.resolve.coerce import coerce, item_type
 from ftdsl.language.resolve.layers import Entry
+from ftdsl.language.resolve.load import Module
 from ftdsl.language.resolve.names import (
     BestFound,
     Found,
@@ -98,6 +99,7 @@ class Evaluator:
         self.best_of: Callable[[str, Span], list[StageRef]] = lambda name, span: [StageRef(name)]
         self.env_used: dict[str, str] = {}
         self._open: list[object] = []
+        self._known: dict[int, Raw] = {}
 
     @contextmanager
     def tracing(self) -> Iterator[Trace]:
@@ -219,7 +221,7 @@ class Evaluator:
                 place = Place(found.entry.module, found.view, found.entry.path[:-1], found.entry.path)
                 raw = self._once(found.entry, node, sink, lambda: self.entry(found.entry, place, sink))
             case LetFound():
-                raw = self._once(found.let, node, sink, lambda: self.let(found.let, Place(found.module), sink))
+                raw = self._let(found, node, sink)
             case ParamFound():
                 raw = self._once(found.param, node, sink, lambda: self._param(found, node, sink))
             case StageFound():
@@ -227,6 +229,22 @@ class Evaluator:
             case BestFound():
                 return Choice(Term("search.best"), node.span)
         return raw if isinstance(raw, Invoke) else changed(raw, span=node.span)
+
+    def known_let(self, let: tree.Let, module: Module, sink: Sink) -> Raw:
+        """A `let` where it is declared."""
+        return self._let(LetFound(let, module), tree.Ref((let.name,), let.name.span), sink)
+
+    def _let(self, found: LetFound, node: tree.Ref, sink: Sink) -> Raw:
+        """A `let` is worked out once, unless an axis or a stage is behind it: chains of them stay linear."""
+        known = self._known.get(id(found.let))
+        if known is not None:
+            return known
+        with self.tracing() as trace:
+            raw = self._once(found.let, node, sink, lambda: self.let(found.let, Place(found.module), sink))
+        self.trace.absorb(trace)
+        if not isinstance(raw, Broken) and not (trace.axes or trace.refs or trace.dimensions):
+            self._known[id(found.let)] = raw
+        return raw
 
     def _once(self, thing: object, node: tree.Ref, sink: Sink, work: Callable[[], Raw]) -> Raw:
         if any(thing is other for other in self._open):

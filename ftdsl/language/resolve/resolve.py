@@ -211,7 +211,7 @@ class _Resolver:
         for module in (self.module, *self.module.aliases.values()):
             for let in module.lets.values():
                 with self.ev.tracing():
-                    raw = self.ev.let(let, Place(module), sink)
+                    raw = self.ev.known_let(let, module, sink)
                 if isinstance(raw, Invoke) and let.binder is not tree.Binder.SAMPLED:
                     _check_call(raw, self.session)
             for param in module.params.values():
