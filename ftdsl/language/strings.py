@@ -13,7 +13,7 @@ from ftdsl.diagnostics import Sink
 from ftdsl.language import tree
 from ftdsl.source import Span
 
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "'": "'", "\\": "\\", "0": "\0", "\n": ""}
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "'": "'", "\\": "\\", "\n": ""}
 _HOLE = re.compile(r"\{\s*([A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*)\s*\}")
 
 
@@ -28,6 +28,10 @@ def read(span: Span, sink: Sink, *, closed: bool = True) -> tree.Text:
     parts: list[str | tree.Hole] = [body.text] if raw else _parts(body, sink)
     if len(quotes) == 3:
         parts = _dedent(parts)
+    if "\0" in body.text:  # no path, shell or YAML could take it
+        at = body.start + body.text.index("\0")
+        sink.error("FT039", "a text cannot hold a null character", Span(span.source, at, at + 1), help="drop it")
+        parts = [part.replace("\0", "\ufffd") if isinstance(part, str) else part for part in parts]
     return tree.Text(tuple(part for part in parts if part != ""), span)
 
 
@@ -76,7 +80,7 @@ def _escape(text: str, at: int, span: Span, sink: Sink) -> tuple[str, int]:
         and int(code[1], 16) < 0x110000
     ):
         number = int(code[1] if text[at + 2] == "{" else code[1][:4], 16)
-        if not 0xD800 <= number < 0xE000:
+        if number and not 0xD800 <= number < 0xE000:
             return chr(number), 2 + (len(code[0]) if text[at + 2] == "{" else min(4, len(code[1])))
     sink.error("FT039", f"`\\{follows}` is no escape", span, help="write `\\\\` for a backslash, or '…' for a raw text")
     return follows, 1 + len(follows)

@@ -1,0 +1,25 @@
+"""The real engine: `ftc engine install llamafactory --cpu --deepspeed` puts it there (make test does)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ftdsl.run.environments import Environment, NoEngineError, find
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="session")
+def engine() -> Environment:
+    """The engine's environment. Its absence fails the tests: they are what shows that anything works."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    here = Path.cwd()
+    os.chdir(ROOT)
+    try:
+        return find("llamafactory", os.environ)
+    except NoEngineError as error:
+        pytest.fail(str(error))
+    finally:
+        os.chdir(here)

@@ -1,0 +1,189 @@
+"""Every kind of stage we lower, on the real engine with a model made on the spot; gates, guards and processes too."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftdsl.run.environments import Environment
+from tests.conftest import ROOT, ftc
+
+pytestmark = pytest.mark.real
+
+HEAD = """
+hardware { gpu = none, count = 1 }
+template = qwen3_nothink
+max_len  = 128
+duration = 4 steps
+batch { global = 4, micro = 4 }
+track { every = 1 steps }
+let tiny = scratch(architecture = qwen3, hidden = 32, layers = 1, heads = 2, vocab = 600)
+"""
+ALIGN = (
+    HEAD
+    + """
+data rows  { source = file("data/support.jsonl"), holdout { eval = 10% } }
+data pairs { source = file("data/prefs.jsonl"), columns { chosen = "chosen", rejected = "rejected" } }
+sft { model = tiny, data = rows, lora { rank = 4 }, optim { lr = 1e-3 } }
+reward judge from sft { data = pairs, lora { rank = 4 } }
+dpo from sft { data = pairs, lora { rank = 4 }, optim { lr = 1e-4 } }
+dpo more from dpo { data = pairs, optim { lr = 1e-4 } }
+eval exam from more { data = rows.eval, metrics = [loss, rouge], generate { max_new_tokens = 4 }, batch = 4,
+  gate { loss = at_most(20) } }
+merge from more { after = exam, to = "out/{name}" }
+"""
+)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    shutil.copytree(ROOT / "examples" / "data", tmp_path / "data")
+    return tmp_path
+
+
+def run(place: Path, text: str, engine: Environment, *arguments: str) -> dict[str, Any]:
+    (place / "r.ft").write_text(text, encoding="utf-8")
+    done = ftc("run", "r.ft", "--json", "--engine-python", str(engine.python), *arguments, cwd=place)
+    assert "Traceback" not in done.stderr, done.stderr
+    document: dict[str, Any] = json.loads(done.stdout) if done.stdout else {"stages": []}
+    logs = sorted((place / "runs").glob("r/last/*/log.txt"))
+    tails = "\n".join(f"== {log}\n{log.read_text(encoding='utf-8', errors='replace')[-1500:]}" for log in logs[-2:])
+    return document | {"code": done.returncode, "stderr": done.stderr, "tails": tails}
+
+
+def test_sft_reward_dpo_eval_merge(engine: Environment, place: Path) -> None:
+    document = run(place, ALIGN, engine)
+    assert document["code"] == 0, document["stderr"] + document["tails"]
+    folder = place / document["run"]
+    for stage in ("sft", "judge", "dpo", "more"):
+        lines = next(folder.glob(f"*-{stage}/metrics.jsonl")).read_text(encoding="utf-8").splitlines()
+        steps = [event for event in map(json.loads, lines) if event["event"] == "step"]
+        assert len(steps) == 4
+        assert all(isinstance(event["loss"], float) and event["grad_norm"] is not None for event in steps)
+    assert (place / "out" / "r" / "model.safetensors").exists()
+    exam = next(stage for stage in document["stages"] if stage["stage"] == "exam")
+    assert set(exam["metrics"]) == {"loss", "rouge_1", "rouge_2", "rouge_l", "bleu"}
+
+
+def test_kto_and_methods(engine: Environment, place: Path) -> None:
+    rows = [{"instruction": f"q{n}", "input": "", "output": f"a{n}", "label": n % 2 == 0} for n in range(24)]
+    (place / "kto.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    text = (
+        HEAD
+        + """
+data liked { source = file("kto.jsonl") }
+kto { model = tiny, data = liked, lora { rank = 4, variant = dora } }
+sft frozen { model = tiny, data = file("data/alpaca_zh_demo.json"), freeze { layers = last(1) } }
+sft wsd { model = tiny, data = file("data/alpaca_zh_demo.json"), full {}, packing = plain
+  optim { lr = 1e-3, schedule = [warmup(1 steps), hold(2 steps), decay(1 steps, to = 10%)] } }
+"""
+    )
+    document = run(place, text, engine)
+    assert document["code"] == 0, document["stderr"] + document["tails"]
+
+
+def test_a_gate_stops_what_depends_on_it(engine: Environment, place: Path) -> None:
+    text = (
+        HEAD
+        + """
+data rows { source = file("data/support.jsonl"), holdout { eval = 10% } }
+sft { model = tiny, data = rows, full {} }
+eval exam from sft { data = rows.eval, gate { loss = at_most(0.001) } }
+merge from sft { after = exam }
+"""
+    )
+    document = run(place, text, engine)
+    assert document["code"] == 3
+    statuses = {stage["stage"]: stage["status"] for stage in document["stages"]}
+    assert statuses["exam"] == "refused"
+    assert statuses["merge"] == "skipped"
+    exam = next(stage for stage in document["stages"] if stage["stage"] == "exam")
+    assert "wanted at most 0.001" in exam["message"]
+
+
+def test_a_loss_that_is_not_a_number_is_a_failure(engine: Environment, place: Path) -> None:
+    """The engine itself would log 0.0 and end well."""
+    text = (
+        HEAD.replace("4 steps", "40 steps")
+        + """
+sft { model = tiny, data = file("data/alpaca_zh_demo.json"), full {}, optim { lr = 1e30, clip = 0, warmup = 0 steps } }
+"""
+    )
+    document = run(place, text, engine)
+    assert document["code"] == 1, document["tails"]
+    sft = next(stage for stage in document["stages"] if stage["stage"] == "sft")
+    assert "is nan at step" in sft["message"] or "is inf at step" in sft["message"]
+    log = (place / document["run"] / "10-sft" / "metrics.jsonl").read_text(encoding="utf-8")
+    for line in log.splitlines():
+        json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+def test_two_processes_and_zero(engine: Environment, place: Path) -> None:
+    """torchrun with two ranks, plain and with DeepSpeed ZeRO-2; the losses agree."""
+    text = (
+        HEAD.replace("count = 1", "count = 2").replace("global = 4, micro = 4", "global = 4, micro = 2")
+        + """
+sft plain { model = tiny, data = file("data/alpaca_zh_demo.json"), full {}, optim { lr = 1e-3 } }
+sft zero { model = tiny, data = file("data/alpaca_zh_demo.json"), full {}, optim { lr = 1e-3 }, parallel { strategy = zero2 } }
+"""
+    )
+    document = run(place, text, engine)
+    assert document["code"] == 0, document["stderr"] + document["tails"]
+    found = {}
+    for stage in ("plain", "zero"):
+        lines = (
+            next((place / document["run"]).glob(f"*-{stage}/metrics.jsonl")).read_text(encoding="utf-8").splitlines()
+        )
+        events = [json.loads(line) for line in lines]
+        assert [event["world_size"] for event in events if event["event"] == "start"] == [2]
+        found[stage] = [event["loss"] for event in events if event["event"] == "step"]
+    assert found["plain"] == pytest.approx(found["zero"], rel=1e-2)
+
+
+def test_another_world_size_than_planned_fails_loudly(engine: Environment, place: Path) -> None:
+    """A launch script started as one process where two were planned, as a careless hand would."""
+    text = HEAD + 'sft { model = tiny, data = file("data/alpaca_zh_demo.json"), full {} }\n'
+    (place / "r.ft").write_text(text, encoding="utf-8")
+    assert ftc("compile", "r.ft", cwd=place).returncode == 0
+    env = {**os.environ, "FT_PYTHON": str(engine.python), "OMP_NUM_THREADS": "1"}
+    subprocess.run(["bash", "build/r/run.sh", "run"], cwd=place, env=env, capture_output=True, check=True)
+    command = [
+        str(engine.python),
+        "runtime/engine.py",
+        "train",
+        "10-sft/train.yaml",
+        "--stage",
+        "10-sft",
+        "--world",
+        "2",
+    ]
+    done = subprocess.run(command, cwd=place / "run", env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 4
+    assert "1 processes were started where 2 were planned" in done.stderr
+
+
+def test_the_yaml_works_with_the_engines_own_command(engine: Environment, place: Path) -> None:
+    text = HEAD + 'sft { model = tiny, data = file("data/alpaca_zh_demo.json"), full {} }\n'
+    document = run(place, text, engine)
+    assert document["code"] == 0, document["tails"]
+    folder = place / document["run"]
+    shutil.rmtree(folder / "10-sft" / "result")
+    cli = engine.python.with_name("llamafactory-cli")
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [str(cli), "train", "10-sft/train.yaml"], cwd=folder, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (folder / "10-sft" / "result" / "model.safetensors").exists()
+
+
+def test_doctor_finds_it_sound(engine: Environment, tmp_path: Path) -> None:
+    done = ftc("engine", "doctor", "--engine-python", str(engine.python), cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "ok       LLaMA-Factory" in done.stdout
