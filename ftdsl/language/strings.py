@@ -49,7 +49,7 @@ def _parts(body: Span, sink: Sink) -> list[str | tree.Hole]:
     while at < len(text):
         char = text[at]
         if char == "\\":
-            piece, size = _escape(text, at, Span(source, body.start + at, body.start + at + 2), sink)
+            piece, size = _escape(text, at, Span(source, body.start + at, min(body.end, body.start + at + 2)), sink)
             add(piece)
             at += size
         elif text.startswith("${", at):

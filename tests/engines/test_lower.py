@@ -46,6 +46,8 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("neftune = 5", {"neftune_noise_alpha": 5}),
     ("llamafactory { cache_dir = \"/tmp/x\" }", {"cache_dir": "/tmp/x"}),
     ("batch { global = 16, micro = 4 }", {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4}),
+    ("optim { clip = none }", {"max_grad_norm": 0}),
+    ("lora { init = pissa(iterations = exact) }", {"pissa_iter": -1}),
     ("seed = 7", {"seed": 7}),
     ("limit = 100", {"max_samples": 100}),
     ("loader { order = by_length, cache = false }",

@@ -112,7 +112,7 @@ def test_a_loss_that_is_not_a_number_is_a_failure(engine: Environment, place: Pa
     text = (
         HEAD.replace("4 steps", "40 steps")
         + """
-sft { model = tiny, data = file("data/alpaca_zh_demo.json"), full {}, optim { lr = 1e30, clip = 0, warmup = 0 steps } }
+sft { model = tiny, data = file("data/alpaca_zh_demo.json"), full {}, optim { name = sgd, lr = 1e30, clip = none } }
 """
     )
     document = run(place, text, engine)

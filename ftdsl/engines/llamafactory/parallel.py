@@ -54,13 +54,19 @@ def ds_config(work: Work) -> dict[str, Any] | None:
         "train_batch_size": batch.total,
         "train_micro_batch_size_per_gpu": batch.micro,
         "gradient_accumulation_steps": batch.accumulate,
-        "gradient_clipping": float(work.get("optim.clip") or 0.0),
+        "gradient_clipping": _clip(work),
         "zero_allow_untested_optimizer": True,
         "bf16": {"enabled": planned.precision in ("bf16", "pure_bf16", "fp8")},
         "fp16": {"enabled": planned.precision == "fp16"},
         "zero_optimization": zero,
     }
     return config
+
+
+def _clip(work: Work) -> float:
+    """0 for `none`, as DeepSpeed has it."""
+    value = work.get("optim.clip")
+    return float(value) if isinstance(value, int | float) else 0.0
 
 
 def distributed(work: Work) -> bool:

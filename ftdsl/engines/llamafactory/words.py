@@ -124,7 +124,8 @@ def _member(work: Work, key: str, entry: Entry, value: Term) -> Params:
         if option not in known:
             work.refuse(key, f"LLaMA-Factory has no `{option}` of `{value.name}`")
         else:
-            found[known[option]] = _converted(given, "csv" if isinstance(given, list | tuple) else "")
+            exact = isinstance(given, Term) and given.name == "exact"  # `pissa_iter: -1` is the exact decomposition
+            found[known[option]] = -1 if exact else _converted(given, "csv" if isinstance(given, list | tuple) else "")
     return found
 
 
