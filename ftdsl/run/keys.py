@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ftdsl.engines.jobs import Job, Raw
 from ftdsl.run.environments import Environment
@@ -19,21 +20,34 @@ COUNTS = ("llamafactory", "torch", "transformers", "datasets", "accelerate", "pe
 def keys_of(
     jobs: tuple[Job, ...], files: Mapping[str, bytes], folder: Path, environment: Environment, session: Session
 ) -> dict[str, str]:
-    """Key of every job: its documents and code, the files it reads, the packages, and the keys of what it needs."""
+    """Key of every job: its documents and code, the files it reads, the packages, and the keys of what it needs.
+
+    Comments and places in the recipe do not count: a line put in above a stage is no reason to train it again.
+    """
     found: dict[str, str] = {}
     for job in jobs:
-        own = {name: _digest(content) for name, content in files.items() if name.startswith(f"{job.folder}/")}
-        own |= {f"{name}.py": _digest(files[f"runtime/{name}.py"]) for name in job.runtime}
         facts = {
-            "files": own,
+            "documents": {document.path: _placeless(document.data) for document in job.documents},
+            "commands": [[*map(_said, command.argv), command.shell] for command in job.commands],
+            "code": {name: _digest(files[f"runtime/{name}.py"]) for name in job.runtime},
             "inputs": input_hashes(job, folder, session),
             "needs": {need: found[need] for need in job.needs},
             "packages": {name: environment.packages.get(name) for name in COUNTS} if uses_engine(job) else {},
             # What a reference to the environment stands for is not looked at: secrets stay out of hashes.
-            "env": sorted(name for name, value in job.env.items() if isinstance(value, Raw)),
+            "env": {name: _said(value) for name, value in sorted(job.env.items())},
         }
         found[job.key] = _digest(json.dumps(facts, sort_keys=True).encode())
     return found
+
+
+def _said(word: str | Raw) -> str:
+    return word.text if isinstance(word, Raw) else word
+
+
+def _placeless(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {str(key): _placeless(value) for key, value in data.items() if key != "where"}
+    return [_placeless(item) for item in data] if isinstance(data, list | tuple) else data
 
 
 def uses_engine(job: Job) -> bool:

@@ -66,6 +66,9 @@ def test_in_order_then_not_again_then_only_what_changed(place: Path) -> None:
     assert second["run"] == first["run"], "nothing to do: no new run"
     assert (place / "log.txt").read_text(encoding="utf-8") == "counted\n"
 
+    (place / "r.ft").write_text(f"# a remark\n\n{RECIPE}", encoding="utf-8")
+    assert set(statuses(run(place)).values()) == {"cached"}, "where a stage stands in the recipe does not matter"
+
     (place / "r.ft").write_text(RECIPE.replace("cat count.txt", "cat count.txt count.txt"), encoding="utf-8")
     third = run(place)
     assert statuses(third)["rows"] == "cached"

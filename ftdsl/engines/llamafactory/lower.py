@@ -89,6 +89,8 @@ def _result(work: Work) -> str:
 
 
 def _title(work: Work, what: str) -> str:
+    if work.stage.parents:
+        return f"{what} from {', '.join(work.stage.parents)}"
     start = work.stage.start
     base = start.base if start else None
     if isinstance(base, StageRef):

@@ -37,7 +37,7 @@ stage() { # FOLDER TITLE
 stage 10-support 'sharegpt rows'
 stage 20-prefs 'sharegpt rows'
 stage 30-sft 'sft lora of Qwen/Qwen3-8B'
-stage 40-dpo 'dpo lora of Qwen/Qwen3-8B'
-stage 50-exam 'eval of Qwen/Qwen3-8B'
-stage 60-merge 'merge of Qwen/Qwen3-8B'
+stage 40-dpo 'dpo lora from sft'
+stage 50-exam 'eval from dpo'
+stage 60-merge 'merge from dpo'
 echo "== all stages are done: $run"

@@ -40,6 +40,6 @@ stage 25-scratch 'random qwen3 and its tokenizer'
 stage 30-base 'pretrain full of qwen3'
 stage 40-before 'eval from base'
 stage 50-sft 'sft lora from base'
-stage 60-after 'eval from base'
-stage 70-merge 'merge from base'
+stage 60-after 'eval from sft'
+stage 70-merge 'merge from sft'
 echo "== all stages are done: $run"

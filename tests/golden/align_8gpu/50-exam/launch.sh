@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# 50-exam: eval of Qwen/Qwen3-8B (align_8gpu.ft:56)
+# 50-exam: eval from dpo (align_8gpu.ft:56)
 # Works in the run folder. FT_PYTHON: the engine's Python.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# 60-merge: merge of Qwen/Qwen3-8B (align_8gpu.ft:66)
+# 60-merge: merge from dpo (align_8gpu.ft:66)
 # Works in the run folder. FT_PYTHON: the engine's Python.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

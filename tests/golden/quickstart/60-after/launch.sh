@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# 60-after: eval from base (quickstart.ft:54)
+# 60-after: eval from sft (quickstart.ft:54)
 # Works in the run folder. FT_PYTHON: the engine's Python.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

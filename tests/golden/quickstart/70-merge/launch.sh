@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# 70-merge: merge from base (quickstart.ft:63)
+# 70-merge: merge from sft (quickstart.ft:63)
 # Works in the run folder. FT_PYTHON: the engine's Python.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
