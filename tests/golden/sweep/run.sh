@@ -15,6 +15,7 @@ case "$FT_PYTHON" in */*) FT_PYTHON="$(cd "$(dirname "$FT_PYTHON")" && pwd)/$(ba
 mkdir -p "$run"
 ln -sfn "$(cd "$build/inputs" && pwd -P)" "$run/inputs"
 if [ -d "$build/runtime" ]; then cp -R "$build/runtime" "$run/"; fi
+cp "$build/run.sh" "$build/manifest.json" "$run/"
 cd "$run"
 
 stage() { # FOLDER TITLE
