@@ -15,7 +15,7 @@ VERBS = ("init", "check", "fmt", "compile", "run", "graph", "engine", "completio
 
 EPILOG = """\
 exit codes: 0 fine, 1 the recipe or run has errors, 2 wrong usage, 3 a gate refused, 130 interrupted
-start with: ftc init && ftc check recipe.ft && ftc run recipe.ft"""
+start with: ftc init && ftc check quickstart.ft && ftc run quickstart.ft"""
 
 
 def parser() -> argparse.ArgumentParser:

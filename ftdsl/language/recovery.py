@@ -121,6 +121,8 @@ class Driver:
         if token.type == "UNCLOSED":
             self._unclosed_text(token)
             return True
+        if token.type == "RBRACE" and self._closing_brace(token):
+            return True  # before it is fed: the parser would close the file's own body for it, and lose its items
         if token.type == "COLON" and self._fits("EQUAL") and not self._fits("COLON"):
             fix = Fix("write `=`", (Edit(self._span(token), " ="),))
             self._report(
@@ -159,7 +161,7 @@ class Driver:
         self.quiet_line = line
 
     def _recover(self, token: Token) -> None:
-        for attempt in (self._stray, self._closing_brace, self._missing_value, self._missing_binder, self._two_items):
+        for attempt in (self._stray, self._missing_value, self._missing_binder, self._two_items):
             if attempt(token):
                 return
         self._unexpected(token)

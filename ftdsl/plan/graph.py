@@ -113,6 +113,12 @@ def _edge(start: tuple[int, int], end: tuple[int, int], solid: bool) -> str:
     x1, y1 = start[0] + WIDTH, start[1] + HEIGHT // 2
     x2, y2 = end[0], end[1] + HEIGHT // 2
     middle = (x1 + x2) // 2
+    if end[0] - start[0] > WIDTH + GAP_X and y1 == y2:  # past the boxes between, below them
+        x1, y1, x2 = x1 - WIDTH // 3, start[1] + HEIGHT, end[0] + WIDTH // 3
+        low = y1 + GAP_Y
+        dashed = "" if solid else ' stroke-dasharray="4 3"'
+        arrow = f"M{x2 - 4} {y1 + 7} L{x2} {y1} L{x2 + 4} {y1 + 7}"
+        return f'<path d="M{x1} {y1} C{x1} {low} {x2} {low} {x2} {y1} {arrow}"{dashed}/>'
     dashed = "" if solid else ' stroke-dasharray="4 3"'
     arrow = f"M{x2 - 7} {y2 - 4} L{x2} {y2} L{x2 - 7} {y2 + 4}"
     return f'<path d="M{x1} {y1} C{middle} {y1} {middle} {y2} {x2} {y2} {arrow}"{dashed}/>'

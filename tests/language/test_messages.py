@@ -120,3 +120,8 @@ def test_axes_expand_into_runs(checked: Callable[..., Outcome]) -> None:
 def test_a_shared_destination_is_refused(checked: Callable[..., Outcome]) -> None:
     assert "FT082" in checked(small('seed in [1, 2]\n  to = "saves/x"'), ROWS).codes
     assert checked(small('seed in [1, 2]\n  to = "saves/{run}"'), ROWS).codes == []
+
+
+def test_a_stray_brace_loses_nothing(checked: Callable[..., Outcome]) -> None:
+    found = checked(small("lora { rnak = 8 }") + "}\nmerge from sft { dtpe = bf16 }\n", ROWS)
+    assert found.codes == ["FT001", "FT038", "FT001"]

@@ -39,7 +39,7 @@ def load(path: Path, name: str, session: Session) -> Module | None:
     try:
         text = session.files.text(path)
     except (OSError, UnicodeDecodeError) as error:
-        session.sink.error("FT043", f"cannot read `{name}`: {_why(error)}", None)
+        session.sink.error("FT501", f"cannot read `{name}`: {_why(error)}", None)
         return None
     return _module(path, Source(name, text), session, ())
 
