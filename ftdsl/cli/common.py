@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from ftdsl.diagnostics import Sink
     from ftdsl.language.resolve.resolve import Options
+    from ftdsl.pipeline import Compiled
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,3 +50,14 @@ def recipe_path(text: str) -> Path:
         if len(found) == 1:
             return found[0]
     return path
+
+
+def keep_lock(compiled: Compiled) -> None:
+    """Bring the lock beside the recipe up to date; where that cannot be written, say so and go on."""
+    from ftdsl.targets.write import write_file
+
+    path, content = compiled.lock
+    try:
+        write_file(path, content)
+    except OSError as error:
+        print(f"note: {path} could not be written ({(error.strerror or str(error)).lower()})", file=sys.stderr)

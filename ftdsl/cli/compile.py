@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ftdsl.cli.common import add_recipe_arguments, options_of, recipe_path, show
+from ftdsl.cli.common import add_recipe_arguments, keep_lock, options_of, recipe_path, show
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     """Exit 0 when written, 1 with errors, 2 when there is nothing to compile."""
     from ftdsl.pipeline import compile_recipe
     from ftdsl.session import Session
-    from ftdsl.targets.write import write, write_file
+    from ftdsl.targets.write import write
 
     session = Session()
     path = recipe_path(args.file)
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         return 2
     folder = args.out or Path("build") / compiled.name
     if not args.frozen:
-        write_file(*compiled.lock)
+        keep_lock(compiled)
     written = write(folder, compiled.files, compiled.folder, session)
     show(session.sink)
     if not written:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ftdsl.cli.common import add_recipe_arguments, options_of, recipe_path, show
+from ftdsl.cli.common import add_recipe_arguments, keep_lock, options_of, recipe_path, show
 
 if TYPE_CHECKING:
     from ftdsl.observe.progress import RunProgress, View
@@ -39,7 +39,6 @@ def run(args: argparse.Namespace) -> int:
     from ftdsl.run.prepare import UnknownStageError
     from ftdsl.run.store import BusyError
     from ftdsl.session import Session
-    from ftdsl.targets.write import write_file
 
     session = Session()
     compiled = compile_recipe(recipe_path(args.file), options_of(args), session, frozen=args.frozen)
@@ -50,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
             return 2
         return 1
     if not args.frozen:
-        write_file(*compiled.lock)
+        keep_lock(compiled)
     try:
         return _run(compiled, args, session)
     except (NoEngineError, UnknownStageError, BusyError) as error:

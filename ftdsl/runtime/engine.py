@@ -1,4 +1,4 @@
-"""`engine.py train|export CONFIG.yaml… --stage FOLDER …`: LLaMA-Factory's own run_exp and export_model, watched.
+"""`engine.py fresh|train|export CONFIG.yaml… --stage FOLDER …`: LLaMA-Factory's own run_exp and export_model, watched.
 
 Adds what its command line lacks: metrics as strict JSON while it runs, a world size that must be the planned one, a
 stop (and a failure) when the loss is not a number, and a result.json. The same YAML works with `llamafactory-cli`.
@@ -237,9 +237,26 @@ def export(args: argparse.Namespace) -> int:
     return 0
 
 
+def fresh(args: argparse.Namespace) -> int:
+    """Before a stage trains: what lies at its destination is its own, with checkpoints to go on from, or is set aside.
+
+    The engine goes on from any checkpoint it finds in its output_dir, also from one that another recipe left there.
+    """
+    place, mark = Path(args.configs[0]), Path(args.stage) / "started"
+    own = mark.exists() and any(place.glob("checkpoint-*"))
+    if place.is_dir() and any(place.iterdir()) and not own:
+        number = 1
+        while (aside := place.with_name(f"{place.name}.before-{number}")).exists():
+            number += 1
+        place.rename(aside)
+        print(f"{place} held the result of another run; it is now {aside}")
+    mark.touch()
+    return 0
+
+
 def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("work", choices=("train", "export"))
+    parser.add_argument("work", choices=("train", "export", "fresh"))
     parser.add_argument("configs", nargs="+", metavar="CONFIG.yaml")
     parser.add_argument("--stage", required=True)
     parser.add_argument("--world", type=int, default=1)
@@ -253,6 +270,8 @@ def main(argv: list[str]) -> int:
     """The exit status of a stage."""
     args = parse(argv)
     Path(args.stage).mkdir(parents=True, exist_ok=True)
+    if args.work == "fresh":
+        return fresh(args)
     try:
         import llamafactory  # noqa: F401
     except ImportError as error:

@@ -80,7 +80,11 @@ def _train(work: Work) -> Job:
     method = work.planned.method
     result = "model" if method in ("full", "freeze") else "adapter"
     flags = ("--kind", "train", "--result", result, "--nan", work.name("guard.nan") or "stop")
-    commands = parallel.launch(work, [documents[0].path], flags)
+    first = Command(
+        (PYTHON, "runtime/engine.py", "fresh", _result(work), "--stage", work.folder),
+        comment="goes on from this stage's own checkpoints; what another run left there is set aside",
+    )
+    commands = [first, *parallel.launch(work, [documents[0].path], flags)]
     return _job(work, documents, commands, datasets.inputs, result, _title(work, f"{kind} {method}"))
 
 
