@@ -71,6 +71,17 @@ def test_a_word_becomes_its_parameters(text: str, wanted: dict[str, Any], checke
     assert {name: found.get(name) for name in wanted} == wanted
 
 
+def test_paths_are_seen_from_the_run_folder(checked: Callable[..., Outcome]) -> None:
+    text = small('to = "out/m"\n  resume = file("saves/checkpoint-500")') + 'merge from sft { to = "/srv/m" }\n'
+    jobs = lowered(checked(text, ROWS))
+    found = parameters(jobs["sft"])
+    assert found["output_dir"] == "inputs/out/m"
+    assert found["resume_from_checkpoint"] == "inputs/saves/checkpoint-500"
+    assert parameters(jobs["sft"], "dataset_info.json")["rows"]["file_name"] == "../inputs/rows.jsonl"
+    merged = parameters(jobs["merge"], "export.yaml")
+    assert (merged["adapter_name_or_path"], merged["export_dir"]) == ("inputs/out/m", "/srv/m")
+
+
 def test_what_a_cpu_needs_is_always_said(checked: Callable[..., Outcome]) -> None:
     found = parameters(lowered(checked(small(), ROWS))["sft"])
     assert found["use_cpu"] is True

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +190,43 @@ def test_doctor_finds_it_sound(engine: Environment, tmp_path: Path) -> None:
     done = ftc("engine", "doctor", "--engine-python", str(engine.python), cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     assert "ok       LLaMA-Factory" in done.stdout
+
+
+LONG = HEAD.replace("4 steps", "2000 steps").replace("every = 1 steps", "every = 5 steps")
+TRAIN = """
+sft { model = tiny, data = file("data/alpaca_zh_demo.json"), full {}, save { every = 20 steps, keep = 2 }{more} }
+"""
+
+
+def steps_of(folder: Path) -> list[int]:
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [event["step"] for event in map(json.loads, lines) if event["event"] == "step"]
+
+
+def test_an_interrupted_stage_goes_on_from_its_checkpoint(engine: Environment, place: Path) -> None:
+    (place / "r.ft").write_text(LONG + TRAIN.replace("{more}", ""), encoding="utf-8")
+    command = [sys.executable, "-m", "ftdsl.cli.main", "run", "r.ft", "--plain", "--engine-python", str(engine.python)]
+    process = subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    stage = place / "runs" / "r" / "last" / "10-sft"
+    deadline = time.monotonic() + 120
+    while not list(stage.glob("result/checkpoint-*/trainer_state.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    assert steps_of(stage)[-1] < 2000
+    (place / "r.ft").write_text(f"# a remark\n{LONG}{TRAIN.replace('{more}', '')}", encoding="utf-8")
+    done = ftc("run", "r.ft", "--plain", "--engine-python", str(engine.python), cwd=place)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert steps_of(stage)[0] > 20, "it went on"
+    assert steps_of(stage)[-1] == 2000
+
+
+def test_a_destination_of_another_run_is_set_aside(engine: Environment, place: Path) -> None:
+    """The engine would go on from whatever checkpoint lies there, and call it this recipe's result."""
+    text = HEAD.replace("4 steps", "20 steps") + TRAIN.replace("{more}", ', to = "out/m", seed = {seed}')
+    for seed in (1, 2):
+        document = run(place, text.replace("{seed}", str(seed)), engine)
+        assert document["code"] == 0, document["tails"]
+        assert steps_of(place / document["run"] / "10-sft")[0] == 1
+    assert (place / "out" / "m" / "model.safetensors").exists()
+    assert (place / "out" / "m.before-1" / "model.safetensors").exists()

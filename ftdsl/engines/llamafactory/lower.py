@@ -71,7 +71,7 @@ def _train(work: Work) -> Job:
         params |= rule(work)
     params |= words.params(work, kind)
     params |= training(work, datasets)
-    params |= {"output_dir": _result(work), "overwrite_output_dir": False, **params}
+    params = {"overwrite_output_dir": False, **params, "output_dir": _result(work)}
     documents = [_yaml(work, "train", params), _dataset_info(work, datasets)]
     if (config := parallel.ds_config(work)) is not None:
         params["deepspeed"] = f"{work.folder}/ds_config.json"
