@@ -15,11 +15,6 @@ def closest(word: str, choices: Iterable[str]) -> str | None:
     return ranked[0][1]
 
 
-def all_close(word: str, choices: Iterable[str], limit: int = 3) -> list[str]:
-    """At most `limit` choices that `word` may stand for, the nearest first."""
-    return [choice for _, choice in _ranked(word, choices)[:limit]]
-
-
 def distance(left: str, right: str) -> int:
     """Edits (insert, delete, replace, swap two neighbours) that make one word of the other."""
     before: list[int] = []

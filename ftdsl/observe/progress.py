@@ -177,15 +177,3 @@ class View(Protocol):
 
     def end(self, run: RunProgress, now: float) -> None:
         """Nothing runs any more. Called once, also after an interruption."""
-
-
-class Quiet:
-    """A view that says nothing."""
-
-    def note(self, text: str) -> None: ...
-
-    def begin(self, run: RunProgress, now: float) -> None: ...
-
-    def update(self, run: RunProgress, now: float) -> None: ...
-
-    def end(self, run: RunProgress, now: float) -> None: ...

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 BARS = "▁▂▃▄▅▆▇█"
-ASCII_BARS = "_.-=+*#@"
 
 
 def duration(seconds: float) -> str:

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from ftdsl import catalog
+from ftdsl.engines.llamafactory.places import seen_from_run
 from ftdsl.engines.llamafactory.work import Work
 from ftdsl.language.values import Amount, Secret, Term
 
@@ -22,6 +23,9 @@ OURS = {
     "max_len", "limit", "track.project", "track.name", "push",
 }  # fmt: skip
 """Words that something other than a table or a rule of the same name lowers."""
+
+_PATHS = ("weights", "experts", "dir")
+"""Options of members that name files (`ktransformers(weights = "…")`): seen from the recipe, as all paths are."""
 
 GROUPS = ("train", "dpo", "kto", "ppo", "data", "eval", "merge", "stage_quantize", "shell")
 _OPEN = ("llamafactory", "env", "gate")
@@ -125,7 +129,11 @@ def _member(work: Work, key: str, entry: Entry, value: Term) -> Params:
             work.refuse(key, f"LLaMA-Factory has no `{option}` of `{value.name}`")
         else:
             exact = isinstance(given, Term) and given.name == "exact"  # `pissa_iter: -1` is the exact decomposition
-            found[known[option]] = -1 if exact else _converted(given, "csv" if isinstance(given, list | tuple) else "")
+            path = isinstance(given, str) and option in _PATHS
+            plain_value = (
+                seen_from_run(given) if path else _converted(given, "csv" if isinstance(given, list | tuple) else "")
+            )
+            found[known[option]] = -1 if exact else plain_value
     return found
 
 
