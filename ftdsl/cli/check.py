@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
+from shlex import quote
 
 from ftdsl.cli.common import add_recipe_arguments, color, options_of, recipe_path
 
@@ -62,4 +62,4 @@ def _text(found: list, plans: list, args: argparse.Namespace) -> None:  # type: 
             if stage.batch:
                 print(f"  {stage.key}: {stage.batch}")
     if len(plans) == 1 and plans[0][1].plan:
-        print(f"next: ftc run {Path(args.files[0])}", file=sys.stderr)
+        print(f"next: ftc run {quote(args.files[0])}", file=sys.stderr)

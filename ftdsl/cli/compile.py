@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from shlex import quote
 
 from ftdsl.cli.common import add_recipe_arguments, keep_lock, options_of, recipe_path, show
 
@@ -54,4 +55,4 @@ def _say(folder: Path, files: dict[str, bytes], args: argparse.Namespace) -> Non
         return
     for name in sorted(files):
         print(f"{folder.as_posix()}/{name}")
-    print(f"next: bash {folder.as_posix()}/run.sh, or ftc run {args.file}", file=sys.stderr)
+    print(f"next: bash {quote(f'{folder.as_posix()}/run.sh')}, or ftc run {quote(args.file)}", file=sys.stderr)

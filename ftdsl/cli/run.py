@@ -7,6 +7,7 @@ import gc
 import os
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from ftdsl.cli.common import add_recipe_arguments, keep_lock, options_of, recipe_path, show
@@ -143,9 +144,9 @@ def _next(progress: RunProgress, status: int, args: argparse.Namespace) -> str:
     from ftdsl.observe.progress import Status
 
     if status == 130:
-        return f"stopped; what is done is kept. next: ftc run {args.file}"
+        return f"stopped; what is done is kept. next: ftc run {quote(args.file)}"
     if status == 1:
-        return f"next: mend it, then ftc run {args.file} goes on where it stopped"
+        return f"next: mend it, then ftc run {quote(args.file)} goes on where it stopped"
     if status == 3:
         stages = ", ".join(stage.key for stage in progress.having(Status.REFUSED))
         return f"a gate refused: {stages}. next: train on, or change the gate"

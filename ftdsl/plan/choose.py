@@ -31,11 +31,9 @@ def plan(recipe: Recipe, session: Session) -> Plan:
     for at, stage in enumerate(recipe.stages, 1):
         done = _stage(stage, at, recipe, session)
         planned.append(done)
-        if done.choices:
-            told = [choice for choice in done.choices if choice.told]
-            text = "; ".join(f"{choice.key} = {choice.value} ({choice.reason})" for choice in told)
-            if text:
-                session.sink.info("FT700", f"chosen for `{stage.name}`: {text}", stage.span)
+        told = [str(choice) for choice in done.choices if choice.told]
+        if told:
+            session.sink.info("FT700", f"for `{stage.name}`: {'; '.join(told)}", stage.span)
     return Plan(recipe, tuple(planned))
 
 
@@ -126,8 +124,7 @@ def _method(stage: Stage, chooser: _Chooser) -> str:
     if stage.start and stage.start.adapters:
         return "lora"  # the last adapter is trained further
     chooser.blocks.add("lora")
-    chooser.set("lora", Term("lora"), "no method given: LoRA until there is a memory model")
-    chooser.filled.pop("lora")
+    chooser.choices.append(Choice("lora", "{ }", "no method given: LoRA until there is a memory model"))
     _lora(chooser)
     return "lora"
 

@@ -17,6 +17,10 @@ class Choice:
     reason: str
     told: bool = True
 
+    def __str__(self) -> str:
+        setting = f"{self.key} {self.value}" if self.value == "{ }" else f"{self.key} = {self.value}"
+        return f"{setting} ({self.reason})"
+
 
 @record
 class World:
