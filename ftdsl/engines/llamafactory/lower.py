@@ -255,6 +255,7 @@ _PACKAGES = {
     "quantization_bit": ("bitsandbytes",),
     "enable_liger_kernel": ("liger-kernel",),
     "use_unsloth": ("unsloth",),
+    "mixture_of_depths": ("mixture-of-depth",),
     "use_galore": ("galore-torch",),
     "use_apollo": ("apollo-torch",),
     "use_badam": ("badam",),
