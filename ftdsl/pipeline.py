@@ -12,6 +12,7 @@ from ftdsl.session import Session
 if TYPE_CHECKING:
     from ftdsl.engines.jobs import Job
     from ftdsl.plan.plan import Plan
+    from ftdsl.plan.smoke import Replacement
     from ftdsl.recipe.recipe import Recipe
 
 
@@ -27,7 +28,10 @@ class Checked:
 
 @record
 class Compiled:
-    """A recipe as artifacts: path in the build folder -> content; `lock`: where it lies and what it says now."""
+    """A recipe as artifacts: path in the build folder -> content; `lock`: where it lies and what it says now.
+
+    `replaced`: what a smoke run replaced.
+    """
 
     name: str
     folder: Path
@@ -35,6 +39,7 @@ class Compiled:
     jobs: tuple[Job, ...]
     files: dict[str, bytes]
     lock: tuple[Path, bytes]
+    replaced: tuple[Replacement, ...] = ()
 
 
 def check(path: Path, options: Options, session: Session) -> Checked:
@@ -57,8 +62,13 @@ def check(path: Path, options: Options, session: Session) -> Checked:
     return Checked(resolved, recipe, plan, lower(plan, session))
 
 
-def compile_recipe(path: Path, options: Options, session: Session, *, frozen: bool = False) -> Compiled | None:
-    """Artifacts in memory, or None with the reason in the sink. Nothing is executed, nothing is written."""
+def compile_recipe(
+    path: Path, options: Options, session: Session, *, frozen: bool = False, smoke: bool = False
+) -> Compiled | None:
+    """Artifacts in memory, or None with the reason in the sink. Nothing is executed, nothing is written.
+
+    `smoke`: of the recipe in small; the real one must be sound all the same.
+    """
     from ftdsl.targets import lock
 
     lock_path = lock.path_of(path)
@@ -82,9 +92,29 @@ def compile_recipe(path: Path, options: Options, session: Session, *, frozen: bo
         lock.compare(made, locked, lock_path, checked.recipe.span, session)
     if session.sink.failed:
         return None
+    if smoke:
+        return _compile_small(checked.recipe, lock_path, session)
     files = compile_files(checked.plan, checked.jobs, session)
     text = lock.text_of(made, locked, checked.recipe.folder, session)
     return Compiled(checked.recipe.name, checked.recipe.folder, checked.plan, checked.jobs, files, (lock_path, text))
+
+
+def _compile_small(recipe: Recipe, lock: Path, session: Session) -> Compiled | None:
+    """The recipe in small, planned and lowered like any other."""
+    from ftdsl.engines import lower
+    from ftdsl.plan.choose import plan as choose
+    from ftdsl.plan.smoke import smoke
+    from ftdsl.targets.bash import compile_files
+
+    small, replaced = smoke(recipe)
+    session.sink.forget_infos()
+    plan = choose(small, session)
+    jobs = lower(plan, session)
+    session.sink.forget_infos()
+    if session.sink.failed:
+        return None
+    files = compile_files(plan, jobs, session)
+    return Compiled(recipe.name, recipe.folder, plan, jobs, files, (lock, b""), replaced)
 
 
 def _refuse_search(resolved: Resolved, session: Session) -> None:

@@ -24,6 +24,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     add_recipe_arguments(parser)
     parser.add_argument("--only", action="append", default=[], metavar="STAGE", help="this stage and what it needs")
     parser.add_argument("--force", action="append", default=[], metavar="STAGE", help="again, though it is done")
+    parser.add_argument("--smoke", action="store_true", help="try all stages here in small: toy models, few rows")
     parser.add_argument("--fresh", action="store_true", help="a new run folder in which nothing is done")
     parser.add_argument("--frozen", action="store_true", help="refuse to differ from the recipe's lock")
     parser.add_argument("--engine-python", default="", metavar="P", help="the engine's Python")
@@ -42,14 +43,15 @@ def run(args: argparse.Namespace) -> int:
     from ftdsl.session import Session
 
     session = Session()
-    compiled = compile_recipe(recipe_path(args.file), options_of(args), session, frozen=args.frozen)
+    path, options = recipe_path(args.file), options_of(args)
+    compiled = compile_recipe(path, options, session, frozen=args.frozen, smoke=args.smoke)
     show(session.sink)
     if compiled is None:
         if not session.sink.failed:
             print(f"{args.file}: nothing to run: no stages in it", file=sys.stderr)
             return 2
         return 1
-    if not args.frozen:
+    if not args.frozen and not args.smoke:
         keep_lock(compiled)
     try:
         return _run(compiled, args, session)
@@ -69,7 +71,7 @@ def _run(compiled: Compiled, args: argparse.Namespace, session: Session) -> int:
     gc.enable()
     engine = compiled.plan.recipe.engine
     view = _view(args)
-    wanted = prepare.Wanted(tuple(args.only), tuple(args.force), args.fresh)
+    wanted = prepare.Wanted(tuple(args.only), tuple(args.force), args.fresh or args.smoke)
     jobs = prepare.selected(compiled.jobs, wanted)
     if any(uses_engine(job) for job in jobs):
         named = _python(engine.options.get("python"), compiled)
@@ -78,7 +80,9 @@ def _run(compiled: Compiled, args: argparse.Namespace, session: Session) -> int:
     else:
         environment = this_python()
     resources = of_this_machine(os.environ, args.jobs)
-    home = Path("runs") / compiled.name
+    home = Path("runs") / (f"{compiled.name}.smoke" if args.smoke else compiled.name)  # never found by a real run
+    for one in compiled.replaced:
+        view.note(f"smoke: {one}")
     with store.locked(home):
         keys = keys_of(jobs, compiled.files, compiled.folder, environment, session)
         folder, progress = prepare.prepare(compiled, jobs, keys, wanted, home)

@@ -43,6 +43,10 @@ class Sink:
         """True as soon as there is an error."""
         return any(found.severity is Severity.ERROR for found in self._found.values())
 
+    def forget_infos(self) -> None:
+        """Drop what was said of choices, when they are made again."""
+        self._found = {at: found for at, found in self._found.items() if found.severity is not Severity.INFO}
+
     def __iter__(self) -> Iterator[Diagnostic]:
         return iter(self._found.values())
 

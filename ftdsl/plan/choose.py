@@ -167,11 +167,12 @@ def _template(stage: Stage, chooser: _Chooser) -> None:
     """The chat template of the model's family, where the recipe is silent."""
     if not chooser.unset("template") or stage.kind == "pretrain" or stage.start is None:
         return
-    name, why = _family(stage.start.base)
+    name, why = family(stage.start.base)
     chooser.set("template", name, why)
 
 
-def _family(base: Any) -> tuple[str, str]:
+def family(base: Any) -> tuple[str, str]:
+    """Template of a base model, and why."""
     if isinstance(base, Term):
         told = base.options.get("like") or base.options.get("id")
         like = told.options.get("id") if isinstance(told, Term) else told

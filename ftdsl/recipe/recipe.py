@@ -67,6 +67,7 @@ class Recipe:
     templates: Mapping[str, Settings] = field(default_factory=dict)
     search: Settings | None = None
     doc: str = ""
+    smoke: bool = False
 
     def where(self, place: Span | str) -> str:
         """`file:line` seen from the recipe's folder, so that artifacts do not tell where the recipe was compiled."""

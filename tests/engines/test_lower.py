@@ -177,7 +177,7 @@ def test_zero_writes_a_config_in_numbers(checked: Callable[..., Outcome]) -> Non
     text = text.replace("gpu = none, count = 1", "gpu = a100(80GB), count = 8")
     job = lowered(checked(text, ROWS))["sft"]
     config = parameters(job, "ds_config.json")
-    assert (config["train_batch_size"], config["train_micro_batch_size_per_gpu"]) == (64, 2)
+    assert (config["train_micro_batch_size_per_gpu"], config["gradient_accumulation_steps"]) == (2, 4)
     assert config["zero_optimization"]["offload_optimizer"]["device"] == "cpu"
     assert config["bf16"] == {"enabled": True}
     assert job.processes == 8

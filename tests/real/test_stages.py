@@ -128,18 +128,19 @@ sft { model = tiny, data = file("data/alpaca_zh_demo.json"), full {}, optim { na
 
 
 def test_two_processes_and_zero(engine: Environment, place: Path) -> None:
-    """torchrun with two ranks, plain and with DeepSpeed ZeRO-2; the losses agree."""
+    """torchrun with two ranks, plain and with DeepSpeed ZeRO-2 and ZeRO-3; the losses agree."""
     text = (
         HEAD.replace("count = 1", "count = 2").replace("global = 4, micro = 4", "global = 4, micro = 2")
         + """
 sft plain { model = tiny, data = file("data/alpaca_zh_demo.json"), full {}, optim { lr = 1e-3 } }
 sft zero { model = tiny, data = file("data/alpaca_zh_demo.json"), full {}, optim { lr = 1e-3 }, parallel { strategy = zero2 } }
+sft three { model = tiny, data = file("data/alpaca_zh_demo.json"), full {}, optim { lr = 1e-3 }, parallel { strategy = zero3 } }
 """
     )
     document = run(place, text, engine)
     assert document["code"] == 0, document["stderr"] + document["tails"]
     found = {}
-    for stage in ("plain", "zero"):
+    for stage in ("plain", "zero", "three"):
         lines = (
             next((place / document["run"]).glob(f"*-{stage}/metrics.jsonl")).read_text(encoding="utf-8").splitlines()
         )
@@ -147,6 +148,7 @@ sft zero { model = tiny, data = file("data/alpaca_zh_demo.json"), full {}, optim
         assert [event["world_size"] for event in events if event["event"] == "start"] == [2]
         found[stage] = [event["loss"] for event in events if event["event"] == "step"]
     assert found["plain"] == pytest.approx(found["zero"], rel=1e-2)
+    assert found["plain"] == pytest.approx(found["three"], rel=1e-2)
 
 
 def test_another_world_size_than_planned_fails_loudly(engine: Environment, place: Path) -> None:

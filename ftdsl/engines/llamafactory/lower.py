@@ -187,7 +187,9 @@ def _gate_command(work: Work, documents: list[Document], gates: tuple[Gate, ...]
         "gates": [{"metric": g.metric, "op": g.op, "bound": round(g.bound, 12), "than": g.than or None} for g in gates],
     }
     documents.append(Document(f"{work.folder}/gate.json", "json", spec))
-    return Command((PYTHON, "runtime/gate.py", f"{work.folder}/gate.json"), comment="exit status 3: the gate refuses")
+    report: tuple[str, ...] = ("--report",) if work.plan.recipe.smoke else ()
+    said = "of a smoke run: reported only" if report else "exit status 3: the gate refuses"
+    return Command((PYTHON, "runtime/gate.py", f"{work.folder}/gate.json", *report), comment=said)
 
 
 # --- merging

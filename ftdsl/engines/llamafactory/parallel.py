@@ -50,8 +50,9 @@ def ds_config(work: Work) -> dict[str, Any] | None:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": bool(planned.world.gpu)}
     if "params" in moved:
         zero["offload_param"] = {"device": "cpu", "pin_memory": bool(planned.world.gpu)}
+    # No `train_batch_size`: ZeRO-3 reads the file while the model is loaded, before DeepSpeed knows how many ranks there
+    # are, and would refuse the product. It follows from the two numbers below.
     config: dict[str, Any] = {
-        "train_batch_size": batch.total,
         "train_micro_batch_size_per_gpu": batch.micro,
         "gradient_accumulation_steps": batch.accumulate,
         "gradient_clipping": _clip(work),
