@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,15 +107,17 @@ def _compile_small(recipe: Recipe, lock: Path, session: Session) -> Compiled | N
     from ftdsl.plan.smoke import smoke
     from ftdsl.targets.bash import compile_files
 
-    small, replaced = smoke(recipe)
+    small = smoke(recipe, session.files)
     session.sink.forget_infos()
-    plan = choose(small, session)
+    plan = choose(small.recipe, session)
     jobs = lower(plan, session)
     session.sink.forget_infos()
     if session.sink.failed:
         return None
-    files = compile_files(plan, jobs, session)
-    return Compiled(recipe.name, recipe.folder, plan, jobs, files, (lock, b""), replaced)
+    told = {"replaced": [{"stage": r.stage, "where": r.where, "text": str(r)} for r in small.replaced]}
+    files = compile_files(plan, jobs, session) | small.files
+    files["smoke.json"] = (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode()
+    return Compiled(recipe.name, recipe.folder, plan, jobs, files, (lock, b""), small.replaced)
 
 
 def _refuse_search(resolved: Resolved, session: Session) -> None:

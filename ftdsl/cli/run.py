@@ -94,6 +94,8 @@ def _run(compiled: Compiled, args: argparse.Namespace, session: Session) -> int:
         executor = Executor(folder, jobs, keys, environment.python, resources, view, progress)
         if todo:
             executor.execute()
+    if args.smoke and not args.json:
+        print("smoke: toy models and a few steps; the numbers mean nothing, the paths do")
     return _end(progress, interrupted=bool(executor.asked_to_stop), nothing=not todo, args=args)
 
 
@@ -139,7 +141,8 @@ def _why(progress: RunProgress) -> None:
 
     for stage in progress.having(Status.FAILED):
         log = progress.folder / stage.folder / "log.txt"
-        print(f"\nerror: {stage.key}: {stage.message}; the end of {log.as_posix()}:", file=sys.stderr)
+        where = f" ({stage.job.where})" if stage.job.where else ""
+        print(f"\nerror: {stage.key}{where}: {stage.message}; the end of {log.as_posix()}:", file=sys.stderr)
         for line in last_words(log):
             print(f"  | {line}", file=sys.stderr)
 
@@ -154,9 +157,16 @@ def _next(progress: RunProgress, status: int, args: argparse.Namespace) -> str:
     if status == 3:
         stages = ", ".join(stage.key for stage in progress.having(Status.REFUSED))
         return f"a gate refused: {stages}. next: train on, or change the gate"
-    model = next((s for s in reversed(progress.stages) if s.result and s.result.kind == "model"), None)
+    if args.smoke:
+        return f"next: ftc run {quote(args.file)}, where its hardware is"
+    made = [
+        s for s in progress.stages if s.result and s.result.kind in ("model", "adapter") and s.job.kind != "scratch"
+    ]
+    model = made[-1] if made else None
     return (
-        f"next: the model lies in {(progress.folder / model.result.path).as_posix()}" if model and model.result else ""
+        f"next: what it made lies in {(progress.folder / model.result.path).as_posix()}"
+        if model and model.result
+        else ""
     )
 
 

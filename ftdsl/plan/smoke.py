@@ -9,11 +9,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from ftdsl.language.values import Amount, Secret, StageRef, Term
+from ftdsl.plan import generated
 from ftdsl.plan.choose import family
 from ftdsl.recipe.lineage import TRAINING
 from ftdsl.recipe.recipe import Lineage, Recipe, Stage, Where
+from ftdsl.recipe.rules.data import SOURCES
 from ftdsl.recipe.settings import Settings, shown
+from ftdsl.recipe.shape import files_of, local_path, settings_of, shape_of
 from ftdsl.record import changed, record
+from ftdsl.session import Files
 
 STEPS = 4
 ROWS = 64
@@ -42,8 +46,18 @@ class Replacement:
         return f"{self.stage}{place}: {self.key} {self.was} -> {self.now}: {self.why}"
 
 
-def smoke(recipe: Recipe) -> tuple[Recipe, tuple[Replacement, ...]]:
-    """The recipe in small, and everything that was replaced. Scripts of the author's never run."""
+@record
+class Small:
+    """The recipe in small, everything that was replaced, and files of made-up rows by their path in the run folder."""
+
+    recipe: Recipe
+    replaced: tuple[Replacement, ...]
+    files: dict[str, bytes]
+
+
+def smoke(recipe: Recipe, files: Files) -> Small:
+    """Scripts of the author's never run; data that is not on this machine becomes rows of the declared shape."""
+    made_up: dict[str, bytes] = {}
     scripts = {stage.key for stage in recipe.stages if stage.kind == "shell"}
     stages, made = [], []
     for stage in recipe.stages:
@@ -53,9 +67,10 @@ def smoke(recipe: Recipe) -> tuple[Recipe, tuple[Replacement, ...]]:
             )
             continue
         small = _Small(recipe, stage, scripts)
+        small.data(files, made_up)
         stages.append(small.made())
         made += small.replacements
-    return changed(recipe, stages=tuple(stages), smoke=True), tuple(made)
+    return Small(changed(recipe, stages=tuple(stages), smoke=True), tuple(made), made_up)
 
 
 class _Small:
@@ -125,6 +140,38 @@ class _Small:
         value = self.get(key)
         if not isinstance(value, int | float) or value > most:
             self.set(key, most, why)
+
+    # --- data
+
+    def data(self, files: Files, made_up: dict[str, bytes]) -> None:
+        """Sources that cannot be reached from here, each as a file of made-up rows."""
+        for key in SOURCES:
+            value = self.values.get(key)
+            if isinstance(value, list):
+                self.values[key] = [self._reached(key, item, files, made_up) for item in value]
+
+    def _reached(self, key: str, item: Any, files: Files, made_up: dict[str, bytes]) -> Any:
+        if not isinstance(item, Term):
+            return item
+        path = local_path(item, self.recipe.folder)
+        if path is not None and files_of(path, self.recipe.folder, files):
+            return item
+        settings = self.stage.settings if self.stage.kind == "data" else settings_of(item)
+        shape = shape_of(settings, None, self._reader())
+        name = f"smoke/rows-{len(made_up) + 1}.jsonl"
+        made_up[name] = generated.rows(shape)
+        place = str(item.options.get("id") or item.options.get("path") or item.name)
+        self._tell(key, place, f"{generated.COUNT} made-up {shape.format} rows", "it is not on this machine")
+        return Term("file", {"path": generated.SCHEME + name, "format": Term(shape.format)})
+
+    def _reader(self) -> str:
+        """The kind of stage that learns from these rows."""
+        for stage in self.recipe.stages:
+            items = stage.settings.get("data")
+            for item in items if isinstance(items, list) else []:
+                if isinstance(item, StageRef) and (item.stage, item.run) == (self.stage.name, self.stage.run):
+                    return stage.kind
+        return self.stage.kind if self.stage.kind != "data" else "sft"
 
     # --- models
 

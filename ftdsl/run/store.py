@@ -90,7 +90,7 @@ def lay_out(folder: Path, files: Mapping[str, bytes], recipe_folder: Path, stage
     """The build's files for these stage folders (others are left as they are), and the link to the recipe's folder."""
     for name, content in files.items():
         first = name.partition("/")[0]
-        if "/" not in name or first == "runtime" or first in stages:
+        if "/" not in name or first in ("runtime", "smoke") or first in stages:
             write_file(folder / name, content)
     link_inputs(folder, recipe_folder)
 

@@ -91,7 +91,8 @@ class Datasets:
             if seen.startswith(("s3://", "gs://", "gcs://")):
                 entry: dict[str, Any] = {"cloud_file_name": seen}
             else:
-                self.inputs.append(written)
+                if not written.startswith("run://"):
+                    self.inputs.append(written)
                 entry = {"file_name": self._from_here(seen)}
         else:
             entry = {"hf_hub_url" if item.name == "hf" else "ms_hub_url": str(options["id"])}

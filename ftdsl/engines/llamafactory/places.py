@@ -12,7 +12,12 @@ from ftdsl.record import record
 
 
 def seen_from_run(path: str) -> str:
-    """A path as the recipe writes it, seen from the run folder; URLs and absolute paths stay as they are."""
+    """A path as the recipe writes it, seen from the run folder.
+
+    URLs and absolute paths stay as they are; `run://x` is the run folder's own.
+    """
+    if path.startswith("run://"):
+        return path.removeprefix("run://")
     if "://" in path or path.startswith(("/", "~")):
         return path
     return str(PurePosixPath("inputs") / path)

@@ -89,9 +89,10 @@ def _sources(work: Work) -> tuple[list[dict[str, Any]], list[str]]:
         if isinstance(item, StageRef):
             path = f"{work.places.folder(item)}/{item.part or 'train'}.jsonl"
             options: Any = Term("stage")
-        elif isinstance(item, Term) and item.name == "file" and "://" not in str(item.options["path"]):
+        elif isinstance(item, Term) and item.name == "file" and "://" not in seen_from_run(str(item.options["path"])):
             path, options = seen_from_run(str(item.options["path"])), item
-            inputs.append(str(item.options["path"]))
+            if path.startswith(("inputs/", "/")):
+                inputs.append(str(item.options["path"]))
         elif item is not None:
             text = "only JSON and JSON Lines files can be prepared by a data stage yet"
             work.refuse("source", text, 'read the source in a stage itself: `data = hf("…")`')

@@ -95,7 +95,7 @@ def _job(plan: Plan, places: Places, term: Term, users: list[PlannedStage], sess
         documents=(document,),
         commands=(Command((PYTHON, "runtime/scratch.py", document.path)),),
         runtime=("scratch",),
-        inputs=tuple(dict.fromkeys(files)),
+        inputs=tuple(path for path in dict.fromkeys(files) if not path.startswith("run://")),
         result=f"{folder}/result",
         result_kind="model",
         where=plan.recipe.where(span),

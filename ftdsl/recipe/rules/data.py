@@ -14,11 +14,14 @@ from ftdsl.recipe.shape import first_row, settings_of, shape_of
 from ftdsl.session import Session
 from ftdsl.source import Span
 
+SOURCES = ("data", "source", "calibrate", "evaluate.data", "holdout.eval", "holdout.test")
+"""Keys whose values name data."""
+
 
 def sources(stage: Stage) -> Iterator[tuple[str, Term | StageRef]]:
     """Every source a stage names, with the dotted key it stands at."""
     settings = stage.settings
-    for key in ("data", "source", "calibrate", "evaluate.data", "holdout.eval", "holdout.test"):
+    for key in SOURCES:
         for item in _items(settings.get(key)):
             yield key, item
 

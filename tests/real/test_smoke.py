@@ -1,0 +1,90 @@
+"""Any recipe, in small, through all its stages on this machine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ftdsl.run.environments import Environment
+from tests.conftest import EXAMPLES, ROOT, ftc
+
+pytestmark = pytest.mark.real
+
+HUB = """
+hardware { gpu = a100(80GB), count = 2 }
+data tools { source = hf("acme/chats"), format = sharegpt }
+sft {
+  model = hf("meta-llama/Llama-3.1-8B-Instruct")
+  data  = [tools, hf("yahma/alpaca-cleaned")]
+  optim { name = galore(rank = 128) }
+}
+dpo from sft { data = hf("acme/pairs"), lora {}, parallel { strategy = zero2 } }
+shell publish from dpo { run = "touch pwned" }
+eval exam from dpo { data = file("rows.jsonl"), gate { loss = at_most(0.001) } }
+merge from dpo { after = [publish, exam], to = "out/m", push = hf("me/m") }
+"""
+
+
+@pytest.mark.parametrize("recipe", EXAMPLES, ids=lambda p: p.stem)
+def test_every_example_goes_through(recipe: Path, engine: Environment, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    name = f"examples/{recipe.name}"
+    done = ftc("run", name, "--smoke", "--json", "--engine-python", str(engine.python), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    document = json.loads(done.stdout)
+    assert {stage["status"] for stage in document["stages"]} == {"done"}
+    assert not list((tmp_path / "examples").glob("*.lock"))
+    assert not (tmp_path / "examples" / "out").exists()
+    told = json.loads((tmp_path / document["run"] / "smoke.json").read_text(encoding="utf-8"))["replaced"]
+    assert all(one["text"] in done.stderr for one in told)
+    assert any("duration" in one["text"] for one in told)
+
+
+def test_hubs_scripts_gates_and_destinations(engine: Environment, tmp_path: Path) -> None:
+    """What is out of reach is made up, scripts never run, gates report, nothing leaves the run's folder."""
+    (tmp_path / "rows.jsonl").write_text('{"instruction": "q", "input": "", "output": "a"}\n' * 8, encoding="utf-8")
+    (tmp_path / "r.ft").write_text(HUB, encoding="utf-8")
+    done = ftc("run", "r.ft", "--smoke", "--json", "--engine-python", str(engine.python), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    document = json.loads(done.stdout)
+    assert [stage["stage"] for stage in document["stages"]] == ["tools", "scratch()", "sft", "dpo", "exam", "merge"]
+    assert not list(tmp_path.rglob("pwned"))
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "runs" / "r").exists(), "a real run can never find these results"
+    log = next((tmp_path / document["run"]).glob("*-exam/log.txt")).read_text(encoding="utf-8")
+    assert "REFUSED" in log
+    for said in (
+        "32 made-up sharegpt rows",
+        "llama of 2 layers",
+        "galore(rank = 128) -> adamw_torch",
+        "shell -> left out",
+    ):
+        assert said in done.stderr
+
+
+def test_a_failure_names_the_recipes_line(engine: Environment, tmp_path: Path) -> None:
+    """A fault only a run can find: a chat template written for the engine that it cannot read."""
+    (tmp_path / "rows.jsonl").write_text('{"instruction": "q", "input": "", "output": "a"}\n' * 8, encoding="utf-8")
+    text = """
+hardware { gpu = none }
+sft {
+  model = hf("Qwen/Qwen3-0.6B")
+  data  = file("rows.jsonl")
+  llamafactory { lr_scheduler_kwargs_typo = 1 }
+}
+"""
+    (tmp_path / "r.ft").write_text(text, encoding="utf-8")
+    done = ftc("run", "r.ft", "--smoke", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "FT001" in done.stderr, "what a check finds needs no run"
+    broken = text.replace(
+        "llamafactory { lr_scheduler_kwargs_typo = 1 }", 'llamafactory { accelerator_config = "no.json" }'
+    )
+    (tmp_path / "r.ft").write_text(broken, encoding="utf-8")
+    done = ftc("run", "r.ft", "--smoke", "--engine-python", str(engine.python), cwd=tmp_path)
+    assert done.returncode == 1
+    assert "error: sft (r.ft:3): ended with status 1" in done.stderr
+    assert "no.json" in done.stderr
