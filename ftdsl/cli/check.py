@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib import import_module
+from pathlib import Path
 from shlex import quote
 
 from ftdsl.cli.common import add_recipe_arguments, color, options_of, recipe_path
@@ -13,7 +15,10 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser = verbs.add_parser("check", help="say all that is wrong with a recipe", description=__doc__)
     parser.add_argument("files", nargs="+", metavar="FILE")
     add_recipe_arguments(parser)
-    parser.add_argument("--output-format", choices=("text", "json"), default="text")
+    parser.add_argument("--output-format", choices=("text", "json", "github", "sarif"), default="text")
+    parser.add_argument("--fix", action="store_true", help="mend what can be mended safely")
+    parser.add_argument("--unsafe-fixes", action="store_true", help="with --fix or --diff: guesses too")
+    parser.add_argument("--diff", action="store_true", help="show what --fix would change, and change nothing")
     parser.add_argument(
         "--json", action="store_const", const="json", dest="output_format", help="same as --output-format json"
     )
@@ -27,6 +32,8 @@ def run(args: argparse.Namespace) -> int:
     from ftdsl.pipeline import check
     from ftdsl.session import Session
 
+    if args.fix or args.diff:
+        _mend(args)
     found = []
     plans = []
     for name in args.files:
@@ -35,13 +42,52 @@ def run(args: argparse.Namespace) -> int:
         found += session.sink.ordered()
     if args.quiet:
         found = [one for one in found if one.severity is not Severity.INFO]
-    if args.output_format == "json":
-        from ftdsl.diagnostics.render_json import render as render_json
-
-        print(render_json(found))
-    else:
+    if args.output_format == "text":
         _text(found, plans, args)
+    else:
+        renderer = import_module(f"ftdsl.diagnostics.render_{args.output_format}")
+        sys.stdout.write(renderer.render(found))
     return 1 if any(one.severity is Severity.ERROR for one in found) else 0
+
+
+ROUNDS = 10
+"""A fix may bring the next one to light; they end soon, or this ends them."""
+
+
+def _mend(args: argparse.Namespace) -> None:
+    """Apply fixes to each file, a few rounds, and write beside, then rename; or show the difference."""
+    for name in args.files:
+        path = recipe_path(name)
+        with path.open(encoding="utf-8", newline="") as handle:
+            before = handle.read()
+        after, count = _mended(path, before, args)
+        if args.diff:
+            import difflib
+
+            lines = difflib.unified_diff(before.splitlines(True), after.splitlines(True), name, f"{name} (fixed)")
+            sys.stdout.writelines(lines)
+        elif after != before:
+            from ftdsl.targets.write import write_file
+
+            write_file(path.resolve(), after.encode())
+            print(f"{name}: {count} fixed", file=sys.stderr)
+
+
+def _mended(path: Path, text: str, args: argparse.Namespace) -> tuple[str, int]:
+    from ftdsl.diagnostics.fixes import apply
+    from ftdsl.pipeline import check
+    from ftdsl.session import Files, Session
+    from ftdsl.source import Source
+
+    count = 0
+    for _ in range(ROUNDS):
+        session = Session(Files({path: text}))
+        check(path, options_of(args), session)
+        after, taken = apply(Source(path.as_posix(), text), session.sink.ordered(), unsafe=args.unsafe_fixes)
+        if not taken:
+            break
+        text, count = after, count + len(taken)
+    return text, count
 
 
 def _text(found: list, plans: list, args: argparse.Namespace) -> None:  # type: ignore[type-arg]

@@ -40,6 +40,11 @@ class Fix:
     safe: bool = True
 
 
+def guessed(span: Span, word: str | None) -> Fix | None:
+    """Put the word that was probably meant: not safe, since it is a guess."""
+    return Fix(f"write `{word}`", (Edit(span, word),), safe=False) if word else None
+
+
 @record
 class Diagnostic:
     """One cause, one message.

@@ -178,7 +178,8 @@ class Driver:
         if token.type != "STRAY":
             return False
         if text == ";":
-            fix = Fix("drop it", (Edit(span, ""),))
+            last = self._peek(1) in ENDS
+            fix = Fix("drop it" if last else "write `,`", (Edit(span, "" if last else ","),))
             help = "items end with the line; `,` separates items on one line"
             self._report("FT032", "`;` has no meaning here", span, help=help, fix=fix)
             if self._peek(1) not in ENDS:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftdsl import catalog
 from ftdsl.catalog.vocabulary import Function, Key, vocabulary
-from ftdsl.diagnostics import Edit, Fix, Label, Sink
+from ftdsl.diagnostics import Edit, Fix, Label, Sink, guessed
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.language import tree
 from ftdsl.language.resolve.raw import WRONG, Invoke
@@ -37,7 +37,7 @@ def function(ev: Evaluator, raw: Invoke, use: str, key: Key, sink: Sink) -> Any:
 
 def _unknown_function(name: str, fitting: list[str], key: Key, at: tree.Ref, sink: Sink) -> Any:
     guess = closest(name, fitting)
-    fix = Fix(f"write `{guess}`", (Edit(at.span, guess),)) if guess else None
+    fix = guessed(at.span, guess)
     label = f"did you mean `{guess}`?" if guess else ""
     known = name in vocabulary().functions
     text = f"`{name}()` does not give what `{key.name}` takes" if known else f"there is no function `{name}`"
@@ -86,7 +86,7 @@ def _unknown_argument(
         sink.error("FT009", f"`{raw.name}()` takes no argument here", argument.span, help=known)
         return
     guess = closest(name, options)
-    fix = Fix(f"write `{guess}`", (Edit(argument.name.span, guess),)) if guess else None
+    fix = guessed(argument.name.span, guess)
     label = f"did you mean `{guess}`?" if guess else ""
     text = f"`{raw.name}()` has no argument `{name}`"
     sink.error("FT009", text, argument.name.span, label=label, help=known, fix=fix)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ftdsl.catalog.vocabulary import Key, Member
-from ftdsl.diagnostics import Edit, Fix, Sink
+from ftdsl.diagnostics import Edit, Fix, Sink, guessed
 from ftdsl.language import tree
 from ftdsl.language.resolve import calls
 from ftdsl.language.resolve.raw import WRONG, Bare, Between, Broken, Choice, Invoke, Lit, Lst, Num, Raw, Stg, Str
@@ -81,7 +81,7 @@ def _unknown(raw: Bare | Invoke, names: list[str], key: Key, sink: Sink, what: s
 
     span = raw.span if isinstance(raw, Bare) else raw.call.path[0].span.to(raw.call.path[-1].span)
     guess = closest(raw.name, names)
-    fix = Fix(f"write `{guess}`", (Edit(span, guess),)) if guess else None
+    fix = guessed(span, guess)
     label = f"did you mean `{guess}`?" if guess else ""
     shown = ", ".join(names[:14]) + (", …" if len(names) > 14 else "")
     code, text = (
@@ -111,6 +111,9 @@ def _union(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
         for option, attempt in failed:
             if any(found.code in ("FT002", "FT040") for found in attempt):
                 return coerce(ev, raw, option, key, sink)
+    mendable = [found for _, attempt in failed for found in attempt if found.fix is not None and found.fix.safe]
+    if mendable:
+        return _wrong(raw, kind, key, sink, mendable[0].help, mendable[0].fix)
     return _wrong(raw, kind, key, sink)
 
 

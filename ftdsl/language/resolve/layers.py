@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import field
 
 from ftdsl.catalog.vocabulary import BlockWords
-from ftdsl.diagnostics import Diagnostic, Edit, Fix, Label, Sink
+from ftdsl.diagnostics import Diagnostic, Label, Sink, guessed
 from ftdsl.language import tree
 from ftdsl.language.resolve import words
 from ftdsl.language.resolve.load import Module
@@ -160,7 +160,7 @@ def _unknown(entry: Entry, kind: str) -> Diagnostic:
     guess = words.near(kind, word, block)
     if not outer and guess is None and (kinds := words.kinds_with(word)):
         return Diagnostic("FT007", f"`{word}` does not belong in {where}", span, help=f"it is for {_list(kinds)}")
-    fix = Fix(f"write `{guess}`", (Edit(span, guess),)) if guess else None
+    fix = guessed(span, guess)
     label = f"did you mean `{guess}`?" if guess else ""
     return Diagnostic("FT001", f"{where} has no key `{word}`", span, label=label, help=_keys_here(kind, block), fix=fix)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ftdsl import catalog
-from ftdsl.diagnostics import Edit, Fix
+from ftdsl.diagnostics import guessed
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.session import Session
@@ -24,7 +24,7 @@ def _check(stage: Stage, name: str, session: Session) -> None:
         known = catalog.engine_schema("llamafactory", "0.9.5")
         guess = closest(name, list(known))
         label = f"did you mean `{guess}`?" if guess else ""
-        fix = Fix(f"write `{guess}`", (Edit(span, guess),)) if guess else None
+        fix = guessed(span, guess)
         session.sink.error("FT001", f"LLaMA-Factory 0.9.5 has no parameter `{name}`", span, label=label, fix=fix)
     elif standing.kind == "word":
         text = f"`{name}` has a word here: `{standing.word}`"
