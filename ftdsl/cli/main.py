@@ -10,7 +10,7 @@ from importlib import import_module
 
 from ftdsl import __version__
 
-VERBS = ("init", "check", "fmt", "compile", "run", "graph", "engine", "completion")
+VERBS = ("init", "check", "fmt", "compile", "run", "graph", "explain", "engine", "completion")
 """In the order of `ftc --help`; each is a module of this package with `register(subparsers)` and `run(args) -> int`."""
 
 EPILOG = """\

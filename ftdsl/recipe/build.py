@@ -54,6 +54,7 @@ def _stage(linked: Linked) -> Stage:
         origins={".".join(path): value.origin for path, value in values.items()},
         spans=blocks | {".".join(path): value.span for path, value in values.items() if value.span},
         keys={".".join(path): span for path, span in stage.keys.items()},
+        spoken=[(".".join(e.path), e.value.span.text, e.origin) for e in stage.spoken if e.value is not None],
         span=stage.declared.block.header,
         parents=tuple(f"{r.stage}@{r.run}" if r.run else r.stage for r in stage.parents),
         needs=linked.needs,

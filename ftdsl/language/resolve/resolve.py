@@ -62,6 +62,7 @@ class ResolvedStage:
     refs: Mapping[StageRef, Span]
     dimensions: Mapping[str, Dimension]
     keys: Mapping[Path, Span]
+    spoken: Sequence[Entry]
 
     @property
     def name(self) -> str:
@@ -307,6 +308,7 @@ class _Resolver:
             {ref: span for ref, span in trace.refs.items() if ref.stage != declared.name},
             trace.dimensions,
             keys,
+            view.effective.spoken,
         )
         return stage, trace
 

@@ -1,0 +1,97 @@
+"""`ftc explain FILE STAGE.KEY`: a value, every layer that spoke about it, what it becomes, and the engine's own default."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from ftdsl.cli.common import add_recipe_arguments, options_of, recipe_path, show
+
+if TYPE_CHECKING:
+    from ftdsl.catalog.vocabulary import Key
+    from ftdsl.plan.plan import Plan
+    from ftdsl.recipe.recipe import Stage
+
+
+def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser("explain", help="say where a value comes from", description=__doc__)
+    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("key", metavar="STAGE.KEY", help="for example sft.optim.lr")
+    add_recipe_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit 0; 1 when the recipe has errors; 2 when there is no such stage or key."""
+    from ftdsl.pipeline import check
+    from ftdsl.session import Session
+
+    session = Session()
+    checked = check(recipe_path(args.file), options_of(args), session)
+    if checked.plan is None:
+        show(session.sink)
+        return 1
+    name, _, key = args.key.partition(".")
+    stages = [planned.stage for planned in checked.plan.stages if name in (planned.stage.name, planned.key)]
+    if not stages or not key:
+        known = ", ".join(dict.fromkeys(planned.stage.name for planned in checked.plan.stages))
+        print(f"error: no stage `{name}` with a key after it; stages: {known}", file=sys.stderr)
+        return 2
+    if _word(stages[0], key) is None:
+        return _unknown(stages[0], key)
+    for stage in stages:
+        print("\n".join(_lines(stage, key, checked.plan)))
+    return 0
+
+
+def _word(stage: Stage, key: str) -> Key | None:
+    """The word a key is; None for a block, and for what does not exist."""
+    from ftdsl.catalog.vocabulary import Key
+    from ftdsl.language.resolve import words
+
+    found = words.find(stage.kind, tuple(key.split(".")))
+    return found if isinstance(found, Key) else None
+
+
+def _unknown(stage: Stage, key: str) -> int:
+    from ftdsl.catalog.vocabulary import vocabulary
+    from ftdsl.diagnostics.suggest import closest
+
+    names = [*vocabulary().keys_of(stage.kind)]
+    names += [f"{block.name}.{word}" for block in vocabulary().blocks_in(stage.kind) for word in block.keys]
+    guess = closest(key, names) or next((name for name in names if name.endswith(f".{key}")), None)
+    hint = f"; did you mean `{stage.name}.{guess}`?" if guess else ""
+    print(f"error: a `{stage.kind}` stage has no key `{key}`{hint}", file=sys.stderr)
+    return 2
+
+
+def _lines(stage: Stage, key: str, plan: Plan) -> list[str]:
+    from ftdsl import catalog
+    from ftdsl.engines.llamafactory.words import entries
+    from ftdsl.language.types import parse_type, said
+    from ftdsl.recipe.settings import shown
+
+    word = _word(stage, key)
+    assert word is not None
+    value = stage.settings.get(key)
+    origin = stage.origins.get(key)
+    lines = [f"{stage.key}.{key} = {shown(value)}"]
+    layers = [(text, who) for dotted, text, who in stage.spoken if dotted == key]
+    if origin is not None and (not layers or origin.kind in ("from", "auto")):
+        layers.append((shown(value), origin))
+    for text, who in layers:
+        mark = "->" if (text, who) == layers[-1] else "  "
+        lines.append(f"  {mark} {plan.recipe.where(str(who))} [{who.kind}]: {text}")
+    if not layers:
+        lines.append("  -> the language's default" if value is not None else "  nobody set it")
+    about = word.doc.lstrip("* ")
+    lines += [f"  {about}"] if about else []
+    lines.append(f"  takes {said(parse_type(word.type))}")
+    entry = dict(entries(stage.kind)).get(key, {})
+    targets = [to.partition(":")[0] for to in entry.get("to", ()) if to != "own"]
+    known = [to for to in targets if "." not in to and catalog.standing("llamafactory", to)]
+    if known:
+        default = f"; LLaMA-Factory's own default: {entry['engine']}" if entry.get("engine") else ""
+        lines.append(f"  becomes {', '.join(known)}{default}")
+    return lines
