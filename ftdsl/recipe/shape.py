@@ -5,6 +5,8 @@ What the recipe does not say is read off the first row of the file, where the fi
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import field
@@ -17,6 +19,8 @@ from ftdsl.record import record
 from ftdsl.session import Files
 
 PAIRS = ("dpo", "reward")
+ENDINGS = (".json", ".jsonl", ".csv", ".parquet")
+"""Files of rows, where a folder is named."""
 
 _CHAT = {"messages": "conversations", "system": "system", "tools": "tools"}
 _MEDIA = {"images": "images", "videos": "videos", "audios": "audios"}
@@ -101,14 +105,17 @@ HEAD = 1 << 20
 
 
 def first_row(item: Term | StageRef, folder: Path, files: Files) -> Mapping[str, Any] | None:
-    """The first row of a JSON or JSON Lines source, or None when it cannot be seen cheaply."""
+    """The first row of a JSON, JSON Lines or CSV source, or None when it cannot be seen cheaply."""
     path = local_path(item, folder)
     if path is None:
         return None
     for place in files_of(path, folder, files)[:1]:
         try:
-            return _first(files.head(place, HEAD).decode("utf-8", "ignore").lstrip("\ufeff \t\r\n"))
-        except (OSError, ValueError):
+            text = files.head(place, HEAD).decode("utf-8", "ignore").lstrip("\ufeff \t\r\n")
+            if place.suffix == ".csv":
+                return next(csv.DictReader(io.StringIO(text)), None)
+            return _first(text) if place.suffix != ".parquet" else None
+        except (OSError, ValueError, csv.Error):
             return None
     return None
 
@@ -119,7 +126,7 @@ def files_of(path: Path, folder: Path, files: Files) -> list[Path]:
         anchor = Path(path.anchor) if path.is_absolute() else Path()
         return [p for p in files.glob(anchor, str(path.relative_to(anchor))) if files.is_file(p)]
     if files.is_dir(path):
-        return [p for p in files.glob(path, "*") if files.is_file(p) and p.suffix in (".json", ".jsonl")]
+        return [p for p in files.glob(path, "*") if files.is_file(p) and p.suffix in ENDINGS]
     return [path] if files.is_file(path) else []
 
 

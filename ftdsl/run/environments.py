@@ -16,7 +16,7 @@ LOCAL = Path(".engines")
 PROBED = (
     "llamafactory", "torch", "transformers", "datasets", "accelerate", "peft", "trl", "deepspeed", "bitsandbytes", "jieba",
     "nltk", "rouge-chinese", "liger-kernel", "unsloth", "matplotlib", "tensorboard", "wandb", "mlflow", "swanlab",
-    "torchaudio", "mixture-of-depth", "galore-torch", "apollo-torch", "badam", "adam-mini",
+    "torchaudio", "pyarrow", "mixture-of-depth", "galore-torch", "apollo-torch", "badam", "adam-mini",
 )  # fmt: skip
 
 _PROBE = """

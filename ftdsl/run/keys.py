@@ -52,7 +52,7 @@ def _placeless(data: Any) -> Any:
 
 def uses_engine(job: Job) -> bool:
     """Data work and scripts need none."""
-    return "engine" in job.runtime or "scratch" in job.runtime
+    return "engine" in job.runtime or "scratch" in job.runtime or bool(job.packages)
 
 
 def _digest(content: bytes) -> str:

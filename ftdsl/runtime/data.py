@@ -1,4 +1,5 @@
-"""`data.py SPEC.json`: rows read, checked, split and written for the engine. Standard library only.
+"""`data.py SPEC.json`: rows read, checked, split and written for the engine. Standard library, and
+pyarrow for Parquet.
 
 The spec and what is written are described in docs/build-and-run.md. Rows keep their own keys. Which part a row goes to
 follows from its content and the seed alone: neither the order of files nor other rows matter, and equal rows never part.
@@ -6,6 +7,7 @@ follows from its content and the seed alone: neither the order of files nor othe
 
 from __future__ import annotations
 
+import csv
 import glob
 import hashlib
 import json
@@ -18,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+ENDINGS = (".json", ".jsonl", ".csv", ".parquet")
 SHOWN = 20
 """Errors printed before the rest is only counted."""
 
@@ -62,12 +65,18 @@ def files_of(path: str) -> list[str]:
     """The files a path stands for, sorted: itself, those of a folder, those a glob matches."""
     if os.path.isdir(path):
         inside = (os.path.join(path, name) for name in os.listdir(path))
-        return sorted(name for name in inside if name.endswith((".json", ".jsonl")))
+        return sorted(name for name in inside if name.endswith(ENDINGS))
     return [path] if os.path.isfile(path) else sorted(glob.glob(path, recursive=True))
 
 
 def rows_of(path: str, report: Report) -> Iterator[tuple[str, Any]]:
-    """(where, row) of each row of a file: JSON Lines, or an array of objects."""
+    """(where, row) of each row of a file: JSON Lines, an array of objects, CSV with a header, or Parquet."""
+    if path.endswith(".csv"):
+        yield from _csv(path, report)
+        return
+    if path.endswith(".parquet"):
+        yield from _parquet(path)
+        return
     with open(path, encoding="utf-8-sig") as handle:
         head = handle.read(1)
         while head.isspace():
@@ -82,6 +91,31 @@ def rows_of(path: str, report: Report) -> Iterator[tuple[str, Any]]:
                     yield f"{path}:{number}", json.loads(line)
                 except ValueError as error:
                     report.error(f"{path}:{number}", f"not JSON: {_reason(error)}")
+
+
+def _csv(path: str, report: Report) -> Iterator[tuple[str, Any]]:
+    with open(path, encoding="utf-8-sig", newline="") as handle:
+        reader = csv.DictReader(handle, strict=True)
+        try:
+            for row in reader:
+                where = f"{path}:{reader.line_num}"
+                if None in row or None in row.values():
+                    report.error(where, "as many cells as the header has are wanted")
+                else:
+                    yield where, row
+        except csv.Error as error:
+            report.error(f"{path}:{reader.line_num}", f"not CSV: {error}")
+
+
+def _parquet(path: str) -> Iterator[tuple[str, Any]]:
+    """Rows in batches; pyarrow comes with the engine (datasets needs it)."""
+    import pyarrow.parquet
+
+    number = 0
+    for batch in pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=1024):
+        for row in batch.to_pylist():
+            number += 1
+            yield f"{path}: row {number}", row
 
 
 def _array(path: str, text: str, report: Report) -> Iterator[tuple[str, Any]]:
@@ -275,7 +309,9 @@ def load(path: str, checker: Checker, report: Report) -> list[Any]:
                 except DroppedError as error:
                     report.dropped[str(error)] += 1
                 report.progress(len(found), None)
-        except (OSError, UnicodeDecodeError) as error:
+        except ImportError:
+            report.error(name, "Parquet is read with pyarrow, which this Python has not; any engine's has")
+        except (OSError, ValueError) as error:
             report.error(name, f"cannot be read: {error}")
         report.read[name] = len(found) - before
     return found

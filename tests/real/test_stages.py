@@ -232,3 +232,26 @@ def test_a_destination_of_another_run_is_set_aside(engine: Environment, place: P
         assert steps_of(place / document["run"] / "10-sft")[0] == 1
     assert (place / "out" / "m" / "model.safetensors").exists()
     assert (place / "out" / "m.before-1" / "model.safetensors").exists()
+
+
+def test_parquet_and_csv_reach_the_engine(engine: Environment, place: Path) -> None:
+    """One source of each kind, mixed by a data stage, trained on."""
+    code = (
+        "import pyarrow as pa, pyarrow.parquet as pq\n"
+        "rows = {'instruction': [f'q{n}' for n in range(8)], 'input': [''] * 8, 'output': [f'a{n}' for n in range(8)]}\n"
+        "pq.write_table(pa.table(rows), 'rows.parquet')\n"
+    )
+    subprocess.run([str(engine.python), "-c", code], cwd=place, check=True)
+    lines = "".join(f"x{n},,y{n}\n" for n in range(8))
+    (place / "rows.csv").write_text("instruction,input,output\n" + lines, encoding="utf-8")
+    text = (
+        HEAD
+        + """
+data rows { source = [file("rows.csv"), file("rows.parquet")] }
+sft { model = tiny, data = rows, full {} }
+"""
+    )
+    document = run(place, text, engine)
+    assert document["code"] == 0, document["stderr"] + document["tails"]
+    rows = (place / document["run"] / "10-rows" / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 16

@@ -153,3 +153,24 @@ def test_no_file_is_an_error(tmp_path: Path) -> None:
     done = run(tmp_path, {}, sources=[source])
     assert done.returncode == 1
     assert "error: inputs/no.jsonl: there is no such file" in done.stderr
+
+
+def test_csv_is_read_by_its_header(tmp_path: Path) -> None:
+    text = 'instruction,input,output\nq1,,"a, 1"\n"q\n2",,a2\n'
+    done = run(tmp_path, {"a.csv": text})
+    assert done.returncode == 0, done.stderr
+    assert json.loads(split(tmp_path, "train")[0]) == {"instruction": "q1", "input": "", "output": "a, 1"}
+    assert json.loads(split(tmp_path, "train")[1])["instruction"] == "q\n2"
+
+
+def test_a_short_csv_row_is_named(tmp_path: Path) -> None:
+    done = run(tmp_path, {"a.csv": "instruction,input,output\nq1,,a1\nq2\n"})
+    assert done.returncode == 1
+    assert "error: a.csv:3: as many cells as the header has" in done.stderr
+
+
+def test_parquet_without_pyarrow_is_a_sentence(tmp_path: Path) -> None:
+    done = run(tmp_path, {"a.parquet": "PAR1"})
+    assert done.returncode == 1
+    assert "read with pyarrow" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -49,6 +49,7 @@ def lower_data(work: Work) -> Job:
         "holdout": _holdout(work, seed),
     }
     document = Document(f"{work.folder}/data.json", "json", spec)
+    parquet = any(path.endswith(".parquet") for path in inputs)
     return Job(
         key=work.stage.key,
         folder=work.folder,
@@ -62,6 +63,7 @@ def lower_data(work: Work) -> Job:
         inputs=tuple(dict.fromkeys(inputs)),
         result=work.folder,
         result_kind="dataset",
+        packages=("pyarrow",) if parquet else (),
         where=work.where,
     )
 
@@ -94,7 +96,7 @@ def _sources(work: Work) -> tuple[list[dict[str, Any]], list[str]]:
             if path.startswith(("inputs/", "/")):
                 inputs.append(str(item.options["path"]))
         elif item is not None:
-            text = "only JSON and JSON Lines files can be prepared by a data stage yet"
+            text = "only files (JSON, JSON Lines, CSV, Parquet) can be prepared by a data stage yet"
             work.refuse("source", text, 'read the source in a stage itself: `data = hf("…")`')
             continue
         else:
