@@ -10,13 +10,16 @@ from __future__ import annotations
 import csv
 import glob
 import hashlib
+import heapq
 import json
 import os
 import random
 import sys
 import time
+from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -261,97 +264,126 @@ def digest(row: Any, seed: int) -> int:
     )
 
 
-def parts_of(digests: list[int], holdout: dict[str, Any]) -> list[str]:
-    """The part of each row: shares are cut off the range of digests, counts are its lowest ones."""
-    low, parts = 0.0, ["train"] * len(digests)
-    taken: set[int] = set()
+PARTS = ("train", "eval", "test")
+
+
+def parts_of(digests: Sequence[int], holdout: dict[str, Any]) -> bytearray:
+    """The part of each row, as an index of PARTS: shares are cut off the range of digests, counts are its lowest ones."""
+    low, parts = 0, bytearray(len(digests))
     for name in ("test", "eval"):
-        share = holdout.get(name, {}).get("share")
-        count = holdout.get(name, {}).get("count")
+        share, count = (holdout.get(name, {}).get(kind) for kind in ("share", "count"))
         if share is not None:
-            high = low + share * 2**64
-            chosen = {value for value in digests if low <= value < high}
+            high = low + int(share * 2**64)
+            chosen = [at for at, value in enumerate(digests) if low <= value < high and not parts[at]]
             low = high
-        elif count is not None:
-            chosen = set()
-            left = int(count)
-            for value, many in sorted(Counter(d for d in digests if d not in taken).items()):
-                if left <= 0:
-                    break
-                chosen.add(value)
-                left -= many
+        elif count:
+            lowest = heapq.nsmallest(int(count), (value for at, value in enumerate(digests) if not parts[at]))
+            last = lowest[-1] if lowest else -1
+            chosen = [at for at, value in enumerate(digests) if value <= last and not parts[at]]
         else:
             continue
-        chosen -= taken
-        taken |= chosen
-        parts = [name if value in chosen else part for value, part in zip(digests, parts, strict=True)]
+        for at in chosen:
+            parts[at] = PARTS.index(name)
     return parts
 
 
-# --- the work
+# --- the work: rows are read twice and never held, so that files may be larger than memory
 
 
-def load(path: str, checker: Checker, report: Report) -> list[Any]:
-    """Rows of a path that are fine."""
-    found: list[Any] = []
-    files = files_of(path)
-    if not files:
-        report.error(path, "there is no such file")
-    for name in files:
-        before = len(found)
+class Survey:
+    """What the first reading found: of each file which of its rows are fine, and of each fine row a digest and how often
+    it is taken (8 + 2 bytes a row).
+    """
+
+    def __init__(self, checker: Checker, report: Report, seed: int) -> None:
+        self.checker, self.report, self.seed = checker, report, seed
+        self.files: list[tuple[str, bytearray]] = []
+        self.digests = array("Q")
+        self.copies = array("H")
+
+    def source(self, source: dict[str, Any], seed: int) -> None:
+        """Look through all files of a source; then limit, sample and repeat its rows."""
+        start, limit = len(self.digests), source.get("limit")
+        names = files_of(source["path"])
+        if not names:
+            self.report.error(source["path"], "there is no such file")
+        for name in names:
+            left = None if limit is None else limit - (len(self.digests) - start)
+            if left is None or left > 0:
+                self._file(name, left)
+        count, wanted, repeat = len(self.digests) - start, source.get("sample"), source.get("repeat") or 1
+        copies = array("H", [repeat]) * count
+        if wanted is not None and count:
+            chooser = random.Random(seed)
+            copies = array("H", bytes(2 * count))
+            for at in (
+                *chooser.sample(range(count), min(wanted, count)),
+                *chooser.choices(range(count), k=max(0, wanted - count)),
+            ):
+                copies[at] += repeat
+        self.copies.extend(copies)
+
+    def _file(self, name: str, left: int | None) -> None:
+        fine, before = bytearray(), len(self.digests)
         try:
-            for where, row in rows_of(name, report):
-                try:
-                    checker.check(row)
-                    found.append(row)
-                except BadRowError as error:
-                    report.error(where, str(error))
-                except DroppedError as error:
-                    report.dropped[str(error)] += 1
-                report.progress(len(found), None)
+            for where, row in rows_of(name, self.report):
+                if left is not None and len(self.digests) - before >= left:
+                    break
+                fine.append(self._fine(where, row))
+                self.report.progress(len(self.digests), None, "rows checked")
         except ImportError:
-            report.error(name, "Parquet is read with pyarrow, which this Python has not; any engine's has")
+            self.report.error(name, "Parquet is read with pyarrow, which this Python has not; any engine's has")
         except (OSError, ValueError) as error:
-            report.error(name, f"cannot be read: {error}")
-        report.read[name] = len(found) - before
-    return found
+            self.report.error(name, f"cannot be read: {error}")
+        self.report.read[name] = len(self.digests) - before
+        self.files.append((name, fine))
 
-
-def gather(spec: dict[str, Any], checker: Checker, report: Report) -> list[Any]:
-    """Rows of all sources, limited, sampled and repeated as each says."""
-    rows: list[Any] = []
-    for source in spec["sources"]:
-        own = load(source["path"], checker, report)[: source.get("limit")]
-        wanted = source.get("sample")
-        if wanted is not None and own:
-            chooser = random.Random(spec["seed"])
-            own = [own[at] for at in sorted(chooser.sample(range(len(own)), min(wanted, len(own))))] + (
-                chooser.choices(own, k=wanted - len(own)) if wanted > len(own) else []
-            )
-        rows += own * source.get("repeat", 1)
-    return rows
-
-
-def unique(rows: list[Any], report: Report) -> list[Any]:
-    """Rows without exact repetitions, first ones kept."""
-    seen: set[int] = set()
-    kept = []
-    for row in rows:
-        value = digest(row, 0)
-        if value in seen:
-            report.dropped["duplicates"] += 1
+    def _fine(self, where: str, row: Any) -> bool:
+        try:
+            self.checker.check(row)
+        except BadRowError as error:
+            self.report.error(where, str(error))
+        except DroppedError as error:
+            self.report.dropped[str(error)] += 1
         else:
+            self.digests.append(digest(row, self.seed))
+            return True
+        return False
+
+    def drop_repetitions(self) -> None:
+        """Keep the first of equal rows."""
+        seen: set[int] = set()
+        for at, value in enumerate(self.digests):
+            if value in seen:
+                self.copies[at] = 0
+                self.report.dropped["duplicates"] += 1
             seen.add(value)
-            kept.append(row)
-    return kept
+
+    def rows(self) -> Iterator[tuple[int, Any]]:
+        """The fine rows again, each with its number."""
+        number = 0
+        for name, fine in self.files:
+            for flag, (_, row) in zip(fine, rows_of(name, self.report), strict=False):
+                if flag:
+                    yield number, row
+                    number += 1
 
 
-def write(folder: Path, name: str, rows: list[Any]) -> None:
-    """JSON Lines, beside and then renamed."""
-    beside = folder / f".{name}"
-    with beside.open("w", encoding="utf-8") as handle:
-        handle.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    beside.replace(folder / name)
+def write(folder: Path, survey: Survey, parts: Sequence[int], names: Sequence[str]) -> dict[str, int]:
+    """JSON Lines of each part, beside and then renamed; how many rows each has."""
+    counts = dict.fromkeys(names, 0)
+    total = sum(survey.copies)
+    with ExitStack() as stack:
+        handles = {name: stack.enter_context((folder / f".{name}.jsonl").open("w", encoding="utf-8")) for name in names}
+        for number, row in survey.rows():
+            name, copies = PARTS[parts[number]], survey.copies[number]
+            if copies:
+                handles[name].write((json.dumps(row, ensure_ascii=False) + "\n") * copies)
+                counts[name] += copies
+                survey.report.progress(sum(counts.values()), total, "rows written")
+    for name in names:
+        (folder / f".{name}.jsonl").replace(folder / f"{name}.jsonl")
+    return counts
 
 
 def main(argv: list[str]) -> int:
@@ -359,34 +391,43 @@ def main(argv: list[str]) -> int:
     spec = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
     folder = Path(spec["stage"])
     folder.mkdir(parents=True, exist_ok=True)
-    report = Report(folder)
-    checker = Checker(spec)
-    rows = gather(spec, checker, report)
-    if spec.get("dedupe") == "exact":
-        rows = unique(rows, report)
+    report, checker = Report(folder), Checker(spec)
     holdout = spec.get("holdout") or {}
-    parts = parts_of([digest(row, holdout.get("seed", spec["seed"])) for row in rows], holdout)
-    splits = {"train": [row for row, part in zip(rows, parts, strict=True) if part == "train"]}
-    for name in ("eval", "test"):
-        if "paths" in holdout.get(name, {}):
-            splits[name] = [row for path in holdout[name]["paths"] for row in load(path, checker, report)]
-        elif name in holdout:
-            splits[name] = [row for row, part in zip(rows, parts, strict=True) if part == name]
-    for name, found in splits.items():
-        if not found and not report.errors:
-            report.error(spec["where"], f"no rows are left for `{name}` of {len(rows)}")
+    seed = holdout.get("seed", spec["seed"])
+    survey = Survey(checker, report, seed)
+    for source in spec["sources"]:
+        survey.source(source, spec["seed"])
+    if spec.get("dedupe") == "exact":
+        survey.drop_repetitions()
+    parts = parts_of(survey.digests, holdout)
+    held = {
+        name: _held(holdout[name]["paths"], checker, report, seed) for name in PARTS if "paths" in holdout.get(name, {})
+    }
+    names = ["train", *(name for name in PARTS[1:] if name in holdout and name not in held)]
+    kept = Counter(PARTS[part] for part, copies in zip(parts, survey.copies, strict=True) if copies)
+    for name in (*names, *held):
+        if not report.errors and not (len(held[name].digests) if name in held else kept[name]):
+            report.error(spec["where"], f"no rows are left for `{name}` of {len(survey.digests)}")
     if report.errors:
         more = report.errors - SHOWN
         print(f"error: … and {more} more" if more > 0 else f"{report.errors} errors", file=sys.stderr)
         return 1
-    for name, found in splits.items():
-        write(folder, f"{name}.jsonl", found)
-    _finish(folder, splits, report)
+    counts = write(folder, survey, parts, names)
+    for name, other in held.items():
+        counts |= write(folder, other, bytearray([PARTS.index(name)]) * len(other.digests), [name])
+    _finish(folder, counts, report)
     return 0
 
 
-def _finish(folder: Path, splits: dict[str, list[Any]], report: Report) -> None:
-    counts = {name: len(found) for name, found in splits.items()}
+def _held(paths: list[str], checker: Checker, report: Report, seed: int) -> Survey:
+    """Rows of a part that has files of its own."""
+    survey = Survey(checker, report, seed)
+    for path in paths:
+        survey.source({"path": path}, seed)
+    return survey
+
+
+def _finish(folder: Path, counts: dict[str, int], report: Report) -> None:
     facts = {"read": report.read, "dropped": dict(report.dropped), "splits": counts}
     (folder / "report.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     result = {"kind": "dataset", "path": str(folder), "metrics": counts, "samples": []}
