@@ -52,6 +52,7 @@ generate: $(BIN)/ftc ## data and models from vocabulary.toml and the overlay
 bench: $(BIN)/ftc ## cold start of every verb against a bare interpreter, and a 10,000-line recipe
 	$(BIN)/python benchmarks/cold_start.py
 	$(BIN)/python benchmarks/large_recipe.py
+	$(BIN)/python benchmarks/data_stage.py
 
 clean: ## remove what was set up (not runs)
 	rm -rf $(VENV) .engines build
