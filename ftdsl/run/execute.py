@@ -145,6 +145,7 @@ class Executor:
             stage.ended,
             stage.message,
             stage.cached_from,
+            stage.folder,
         )
         self.run.save()
 

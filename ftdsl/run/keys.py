@@ -22,9 +22,11 @@ def keys_of(
 ) -> dict[str, str]:
     """Key of every job: its documents and code, the files it reads, the packages, and the keys of what it needs.
 
-    Comments and places in the recipe do not count: a line put in above a stage is no reason to train it again.
+    Comments, places in the recipe and the numbers of folders do not count: a line or a stage put in above is no reason to
+    train again.
     """
     found: dict[str, str] = {}
+    folders = sorted(jobs, key=lambda job: -len(job.folder))
     for job in jobs:
         facts = {
             "documents": {document.path: _placeless(document.data) for document in job.documents},
@@ -36,7 +38,10 @@ def keys_of(
             # What a reference to the environment stands for is not looked at: secrets stay out of hashes.
             "env": {name: _said(value) for name, value in sorted(job.env.items())},
         }
-        found[job.key] = _digest(json.dumps(facts, sort_keys=True).encode())
+        text = json.dumps(facts, sort_keys=True)
+        for other in folders:
+            text = text.replace(other.folder, f"<{other.key}>")
+        found[job.key] = _digest(text.encode())
     return found
 
 

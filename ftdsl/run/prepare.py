@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def prepare(
     earlier = store.runs_of(home)
     newest = earlier[0] if earlier and not wanted.fresh else None
     done = {} if wanted.fresh else _done(jobs, keys, wanted, earlier)
-    complete = newest is not None and all(done.get(job.key) == newest.folder for job in jobs)
+    complete = newest is not None and all(done.get(job.key) == _Earlier(newest.folder, job.folder) for job in jobs)
     run = (
         newest
         if newest is not None and (complete or not newest.finished)
@@ -77,14 +77,15 @@ def prepare(
         if stage.status is not Status.WAITING:
             state = run.jobs.get(stage.key)
             times = (state.started, state.ended) if state else (stage.started, stage.ended)
-            run.jobs[stage.key] = JobState("done", keys[stage.key], *times, cached_from=stage.cached_from)
+            known = JobState("done", keys[stage.key], *times, cached_from=stage.cached_from, folder=stage.folder)
+            run.jobs[stage.key] = known
     run.save()
     return run, RunProgress(compiled.name, run.id, run.folder, tuple(stages), time.time())
 
 
-def _done(jobs: tuple[Job, ...], keys: dict[str, str], wanted: Wanted, earlier: list[Run]) -> dict[str, Path]:
+def _done(jobs: tuple[Job, ...], keys: dict[str, str], wanted: Wanted, earlier: list[Run]) -> dict[str, _Earlier]:
     """Jobs that a run has done with the same key, and whose result is still there: the newest such run."""
-    found: dict[str, Path] = {}
+    found: dict[str, _Earlier] = {}
     again = {job.key for job in jobs if job.key in wanted.force or job.key.partition("@")[0] in wanted.force}
     for job in jobs:
         if job.key in again or any(need in again for need in job.needs):
@@ -92,19 +93,35 @@ def _done(jobs: tuple[Job, ...], keys: dict[str, str], wanted: Wanted, earlier: 
             continue
         for run in earlier:
             state = run.jobs.get(job.key)
-            if state and state.status == "done" and state.key == keys[job.key] and _there(run.folder, job):
-                found[job.key] = run.folder
-                break
+            if state and state.status == "done" and state.key == keys[job.key]:
+                one = _Earlier(run.folder, state.folder or job.folder)
+                if _there(one, job):
+                    found[job.key] = one
+                    break
     return found
 
 
-def _there(run: Path, job: Job) -> bool:
+@dataclass(frozen=True)
+class _Earlier:
+    """Where a job was done: the run, and what its stage folder is called there (stages put in since move numbers)."""
+
+    run: Path
+    folder: str
+
+    def place(self, path: str, job: Job) -> str:
+        """A path of this run's, as it is called there."""
+        inside = path == job.folder or path.startswith(f"{job.folder}/")
+        return self.folder + path.removeprefix(job.folder) if inside else path
+
+
+def _there(one: _Earlier, job: Job) -> bool:
     if job.kind == "shell":
-        return (run / job.folder).exists() and all((run / path).exists() for path in job.outputs)
-    return store.result_there(run, job.result if job.result_kind != "metrics" else job.folder, job.folder)
+        return (one.run / one.folder).exists() and all((one.run / one.place(p, job)).exists() for p in job.outputs)
+    result = job.result if job.result_kind != "metrics" else job.folder
+    return store.result_there(one.run, one.place(result, job), one.folder)
 
 
-def _stage(job: Job, keys: dict[str, str], done: dict[str, Path], run: Run) -> StageProgress:
+def _stage(job: Job, keys: dict[str, str], done: dict[str, _Earlier], run: Run) -> StageProgress:
     stage = StageProgress(job)
     place = run.folder / job.folder
     known = run.jobs.get(job.key)
@@ -115,14 +132,16 @@ def _stage(job: Job, keys: dict[str, str], done: dict[str, Path], run: Run) -> S
         elif known and known.status == "done":
             store.clear_stage(place)  # forced: a checkpoint would make it go on instead of starting anew
         return stage
-    if source != run.folder:
+    if source != _Earlier(run.folder, job.folder):
         for path in (job.folder, *(path for path in job.outputs if not Path(path).is_absolute())):
-            store.link(run.folder, path, source / path)
+            store.link(run.folder, path, source.run / source.place(path, job))
     stage.status = Status.CACHED
     stage.result = read_result(place)
+    if stage.result and f"{stage.result.path}/".startswith(f"{source.folder}/"):
+        stage.result = replace(stage.result, path=job.folder + stage.result.path.removeprefix(source.folder))
     real = place.resolve().parent.name
     stage.cached_from = real if real != run.id else ""
-    if known and source == run.folder:
+    if known and source.run == run.folder:
         stage.started, stage.ended = known.started, known.ended
     return stage
 

@@ -23,7 +23,8 @@ class BusyError(Exception):
 
 @dataclass
 class JobState:
-    """What is known of a job of a run: `key` is what its content hashes to; times in seconds since the epoch."""
+    """What is known of a job of a run: `key` is what its content hashes to; times in seconds since the epoch;
+    `folder` is what its stage folder is called in this run."""
 
     status: str
     key: str
@@ -31,6 +32,7 @@ class JobState:
     ended: float | None = None
     message: str = ""
     cached_from: str = ""
+    folder: str = ""
 
 
 @dataclass

@@ -69,6 +69,12 @@ def test_in_order_then_not_again_then_only_what_changed(place: Path) -> None:
     (place / "r.ft").write_text(f"# a remark\n\n{RECIPE}", encoding="utf-8")
     assert set(statuses(run(place)).values()) == {"cached"}, "where a stage stands in the recipe does not matter"
 
+    (place / "r.ft").write_text('shell before { run = "true" }\n' + RECIPE, encoding="utf-8")
+    shifted = run(place)
+    assert statuses(shifted) == {"before": "done", "rows": "cached", "count": "cached", "last": "cached"}
+    assert (place / shifted["run"] / "20-rows" / "train.jsonl").exists(), "under its new number"
+    assert shifted["stages"][1]["path"].endswith("20-rows")
+
     (place / "r.ft").write_text(RECIPE.replace("cat count.txt", "cat count.txt count.txt"), encoding="utf-8")
     third = run(place)
     assert statuses(third)["rows"] == "cached"
