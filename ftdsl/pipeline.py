@@ -13,8 +13,8 @@ from ftdsl.session import Session
 if TYPE_CHECKING:
     from ftdsl.engines.jobs import Job
     from ftdsl.plan.plan import Plan
-    from ftdsl.plan.smoke import Replacement
     from ftdsl.recipe.recipe import Recipe
+    from ftdsl.targets.compiled import Compiled
 
 
 @record
@@ -25,22 +25,6 @@ class Checked:
     recipe: Recipe | None = None
     plan: Plan | None = None
     jobs: tuple[Job, ...] = ()
-
-
-@record
-class Compiled:
-    """A recipe as artifacts: path in the build folder -> content; `lock`: where it lies and what it says now.
-
-    `replaced`: what a smoke run replaced.
-    """
-
-    name: str
-    folder: Path
-    plan: Plan
-    jobs: tuple[Job, ...]
-    files: dict[str, bytes]
-    lock: tuple[Path, bytes]
-    replaced: tuple[Replacement, ...] = ()
 
 
 def check(path: Path, options: Options, session: Session) -> Checked:
@@ -86,6 +70,7 @@ def compile_recipe(
         return None
     from ftdsl.recipe.validate import validate
     from ftdsl.targets.bash import compile_files
+    from ftdsl.targets.compiled import Compiled
 
     validate(checked.recipe, session.sink)
     made = lock.made(checked.plan, checked.jobs, checked.resolved.env, session)
@@ -106,12 +91,12 @@ def _compile_small(recipe: Recipe, lock: Path, session: Session) -> Compiled | N
     from ftdsl.plan.choose import plan as choose
     from ftdsl.plan.smoke import smoke
     from ftdsl.targets.bash import compile_files
+    from ftdsl.targets.compiled import Compiled
 
     small = smoke(recipe, session.files)
-    session.sink.forget_infos()
     plan = choose(small.recipe, session)
     jobs = lower(plan, session)
-    session.sink.forget_infos()
+    session.sink.forget_infos()  # of choices made for the real recipe and again for the small one
     if session.sink.failed:
         return None
     told = {"replaced": [{"stage": r.stage, "where": r.where, "text": str(r)} for r in small.replaced]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import field
@@ -16,6 +17,8 @@ class Files:
 
     def __init__(self, unsaved: Mapping[Path, str] | None = None) -> None:
         self._unsaved = {path.resolve(): text for path, text in (unsaved or {}).items()}
+        self._digests: dict[Path, str] = {}
+        self._heads: dict[tuple[Path, int], bytes] = {}
 
     def text(self, path: Path) -> str:
         """The text of a file.
@@ -25,18 +28,19 @@ class Files:
         unsaved = self._unsaved.get(path.resolve())
         return path.read_text(encoding="utf-8") if unsaved is None else unsaved
 
-    def content(self, path: Path) -> bytes:
-        """The bytes of a file. Raises: OSError."""
-        return path.read_bytes()
-
-    def size(self, path: Path) -> int:
-        """Size in bytes. Raises: OSError."""
-        return path.stat().st_size
+    def sha256(self, path: Path) -> str:
+        """The digest of a file, read once and never held. Raises: OSError."""
+        if path not in self._digests:
+            with path.open("rb") as handle:
+                self._digests[path] = hashlib.file_digest(handle, "sha256").hexdigest()
+        return self._digests[path]
 
     def head(self, path: Path, size: int) -> bytes:
-        """The first `size` bytes. Raises: OSError."""
-        with path.open("rb") as handle:
-            return handle.read(size)
+        """The first `size` bytes, read once. Raises: OSError."""
+        if (path, size) not in self._heads:
+            with path.open("rb") as handle:
+                self._heads[path, size] = handle.read(size)
+        return self._heads[path, size]
 
     def exists(self, path: Path) -> bool:
         return path.resolve() in self._unsaved or path.exists()

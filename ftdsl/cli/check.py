@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from shlex import quote
 
-from ftdsl.cli.common import add_recipe_arguments, color, options_of, recipe_path
+from ftdsl.cli.common import add_recipe_arguments, color, options_of, print_diff, read_exactly, recipe_path, rewrite
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -58,18 +58,14 @@ def _mend(args: argparse.Namespace) -> None:
     """Apply fixes to each file, a few rounds, and write beside, then rename; or show the difference."""
     for name in args.files:
         path = recipe_path(name)
-        with path.open(encoding="utf-8", newline="") as handle:
-            before = handle.read()
+        before = read_exactly(path)
+        if before is None:
+            continue
         after, count = _mended(path, before, args)
         if args.diff:
-            import difflib
-
-            lines = difflib.unified_diff(before.splitlines(True), after.splitlines(True), name, f"{name} (fixed)")
-            sys.stdout.writelines(lines)
+            print_diff(name, before, after, "fixed")
         elif after != before:
-            from ftdsl.targets.write import write_file
-
-            write_file(path.resolve(), after.encode())
+            rewrite(path, after)
             print(f"{name}: {count} fixed", file=sys.stderr)
 
 

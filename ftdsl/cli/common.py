@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from ftdsl.diagnostics import Sink
     from ftdsl.language.resolve.resolve import Options
-    from ftdsl.pipeline import Compiled
+    from ftdsl.targets.compiled import Compiled
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,3 +61,32 @@ def keep_lock(compiled: Compiled) -> None:
         write_file(path, content)
     except OSError as error:
         print(f"note: {path} could not be written ({(error.strerror or str(error)).lower()})", file=sys.stderr)
+
+
+def read_exactly(path: Path) -> str | None:
+    """A text with its line ends as they are; None, and said, when it is not UTF-8. Raises: OSError."""
+    try:
+        with path.open(encoding="utf-8", newline="") as handle:
+            return handle.read()
+    except UnicodeDecodeError:
+        print(f"error: {path} is not a UTF-8 text", file=sys.stderr)
+        return None
+
+
+def rewrite(path: Path, text: str) -> None:
+    """Beside, then renamed: a reader never sees half a file. Links are followed, the mode is kept."""
+    path = path.resolve()
+    beside = path.with_name(f".{path.name}.ftc")
+    with beside.open("w", encoding="utf-8", newline="") as handle:
+        handle.write(text)
+    beside.chmod(path.stat().st_mode)
+    beside.replace(path)
+
+
+def print_diff(name: str, before: str, after: str, what: str) -> None:
+    """The difference between a recipe and what it would become."""
+    import difflib
+
+    sys.stdout.writelines(
+        difflib.unified_diff(before.splitlines(True), after.splitlines(True), name, f"{name} ({what})")
+    )

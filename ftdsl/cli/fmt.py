@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from ftdsl.cli.common import print_diff, read_exactly, rewrite, show
+
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser("fmt", help="lay a recipe out in the one style", description=__doc__)
@@ -22,13 +24,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _one(name: str, args: argparse.Namespace) -> int:
-    from ftdsl.cli.common import show
     from ftdsl.diagnostics import Sink
     from ftdsl.language.format import format_text
     from ftdsl.language.parser import parse
     from ftdsl.source import Source
 
-    before = sys.stdin.read() if name == "-" else _read(name)
+    before = sys.stdin.read() if name == "-" else read_exactly(Path(name))
     if before is None:
         return 1
     after = format_text(Source(name, before))
@@ -39,7 +40,7 @@ def _one(name: str, args: argparse.Namespace) -> int:
         print(f"{name}: not changed", file=sys.stderr)
         return 1
     if args.diff and after != before:
-        _diff(name, before, after)
+        print_diff(name, before, after, "formatted")
     if args.check or args.diff:
         if after != before and not args.diff:
             print(f"{name}: would change")
@@ -47,32 +48,6 @@ def _one(name: str, args: argparse.Namespace) -> int:
     if name == "-":
         sys.stdout.write(after)
     elif after != before:
-        _write(Path(name), after)
+        rewrite(Path(name), after)
         print(f"{name}: changed", file=sys.stderr)
     return 0
-
-
-def _read(name: str) -> str | None:
-    try:
-        with Path(name).open(encoding="utf-8", newline="") as handle:
-            return handle.read()
-    except UnicodeDecodeError:
-        print(f"error: {name} is not a UTF-8 text", file=sys.stderr)
-        return None
-
-
-def _write(path: Path, text: str) -> None:
-    """Beside, then renamed: a reader never sees half a file. Links are followed, the mode is kept."""
-    path = path.resolve()
-    beside = path.with_name(f".{path.name}.ftc")
-    with beside.open("w", encoding="utf-8", newline="") as handle:
-        handle.write(text)
-    beside.chmod(path.stat().st_mode)
-    beside.replace(path)
-
-
-def _diff(name: str, before: str, after: str) -> None:
-    import difflib
-
-    lines = difflib.unified_diff(before.splitlines(True), after.splitlines(True), name, f"{name} (formatted)")
-    sys.stdout.writelines(lines)

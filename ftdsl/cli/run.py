@@ -14,8 +14,8 @@ from ftdsl.cli.common import add_recipe_arguments, keep_lock, options_of, recipe
 
 if TYPE_CHECKING:
     from ftdsl.observe.progress import RunProgress, View
-    from ftdsl.pipeline import Compiled
     from ftdsl.session import Session
+    from ftdsl.targets.compiled import Compiled
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -12,8 +12,8 @@ from ftdsl.diagnostics.model import Diagnostic, Edit, Fix, Label
 from ftdsl.source import Span
 
 
-class Place(TypedDict):
-    """Where something stands. `excerpt` is the text of its first line."""
+class Where(TypedDict):
+    """A range of a file."""
 
     file: str
     line: int
@@ -22,6 +22,11 @@ class Place(TypedDict):
     end_column: int
     offset: int
     end_offset: int
+
+
+class Place(Where):
+    """Where something stands. `excerpt` is the text of its first line."""
+
     excerpt: str
 
 
@@ -29,16 +34,9 @@ class LabelView(Place):
     text: str
 
 
-class EditView(TypedDict):
+class EditView(Where):
     """Replace the text from `offset` to `end_offset` by `text`."""
 
-    file: str
-    line: int
-    column: int
-    end_line: int
-    end_column: int
-    offset: int
-    end_offset: int
     text: str
 
 
@@ -104,7 +102,7 @@ def _diagnostic(found: Diagnostic) -> DiagnosticView:
     }
 
 
-def _place(span: Span) -> Place:
+def _where(span: Span) -> Where:
     line, column = span.source.position(span.start)
     end_line, end_column = span.source.position(span.end)
     return {
@@ -115,8 +113,12 @@ def _place(span: Span) -> Place:
         "end_column": end_column,
         "offset": span.start,
         "end_offset": span.end,
-        "excerpt": span.source.line(line),
     }
+
+
+def _place(span: Span) -> Place:
+    where = _where(span)
+    return {**where, "excerpt": span.source.line(where["line"])}
 
 
 def _label(label: Label) -> LabelView:
@@ -128,14 +130,4 @@ def _fix(fix: Fix) -> FixView:
 
 
 def _edit(edit: Edit) -> EditView:
-    place = _place(edit.span)
-    return {
-        "file": place["file"],
-        "line": place["line"],
-        "column": place["column"],
-        "end_line": place["end_line"],
-        "end_column": place["end_column"],
-        "offset": place["offset"],
-        "end_offset": place["end_offset"],
-        "text": edit.text,
-    }
+    return {**_where(edit.span), "text": edit.text}

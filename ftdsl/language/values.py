@@ -45,6 +45,11 @@ class StageRef:
     part: str = ""
     run: str = ""
 
+    @property
+    def key(self) -> str:
+        """The key of the stage: `sft`, `sft@seed=1`."""
+        return f"{self.stage}@{self.run}" if self.run else self.stage
+
 
 @value
 class Range:

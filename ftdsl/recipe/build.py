@@ -56,7 +56,7 @@ def _stage(linked: Linked) -> Stage:
         keys={".".join(path): span for path, span in stage.keys.items()},
         spoken=[(".".join(e.path), e.value.span.text, e.origin) for e in stage.spoken if e.value is not None],
         span=stage.declared.block.header,
-        parents=tuple(f"{r.stage}@{r.run}" if r.run else r.stage for r in stage.parents),
+        parents=tuple(ref.key for ref in stage.parents),
         needs=linked.needs,
         start=linked.start,
         new_adapter=linked.new_adapter,

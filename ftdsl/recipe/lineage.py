@@ -229,9 +229,7 @@ class Linker:
 
 
 def _key(ref: Any) -> str:
-    if not isinstance(ref, StageRef):
-        return ""
-    return f"{ref.stage}@{ref.run}" if ref.run else ref.stage
+    return ref.key if isinstance(ref, StageRef) else ""
 
 
 def _said(where: Any) -> str:

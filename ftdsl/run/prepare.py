@@ -10,11 +10,11 @@ from pathlib import Path
 from ftdsl.engines.jobs import Job
 from ftdsl.observe.metrics import read_result
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
-from ftdsl.pipeline import Compiled
 from ftdsl.run import store
 from ftdsl.run.environments import Environment
 from ftdsl.run.resources import Resources
 from ftdsl.run.store import JobState, Run
+from ftdsl.targets.compiled import Compiled
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from ftdsl.plan.plan import Plan
 from ftdsl.record import record
 from ftdsl.session import Session
 from ftdsl.source import Span
-from ftdsl.targets.manifest import input_hashes
+from ftdsl.targets.manifest import all_inputs, engine_of
 
 SCHEMA = 1
 
@@ -49,11 +49,9 @@ def read(path: Path, session: Session) -> Lock | None:
 
 def made(plan: Plan, jobs: tuple[Job, ...], env: Mapping[str, str], session: Session) -> Lock:
     """What this compile stands on."""
-    engine = plan.recipe.engine
-    version = str(engine.options.get("version") or catalog.LLAMAFACTORY)
-    pins = {engine.name: version, "transformers": catalog.transformers_of(version)}
-    inputs = {path: digest for job in jobs for path, digest in input_hashes(job, plan.recipe.folder, session).items()}
-    return Lock(pins, inputs, dict(env))
+    engine = engine_of(plan)
+    pins = {engine["name"]: engine["version"], "transformers": catalog.transformers_of(engine["version"])}
+    return Lock(pins, all_inputs(plan, jobs, session), dict(env))
 
 
 def text_of(new: Lock, old: Lock | None, folder: Path, session: Session) -> bytes:

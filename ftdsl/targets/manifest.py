@@ -25,8 +25,8 @@ def manifest(plan: Plan, jobs: tuple[Job, ...], files: dict[str, bytes], session
         "schema": SCHEMA,
         "name": recipe.name,
         "recipe": Path(recipe.span.source.name).name,
-        "engine": _engine(plan),
-        "inputs": {path: digest for job in jobs for path, digest in input_hashes(job, recipe.folder, session).items()},
+        "engine": engine_of(plan),
+        "inputs": all_inputs(plan, jobs, session),
         "artifacts": {path: hashlib.sha256(content).hexdigest() for path, content in files.items()},
         "jobs": [_job(job) for job in jobs],
         "stages": [_stage(planned, plan) for planned in plan.stages],
@@ -34,9 +34,15 @@ def manifest(plan: Plan, jobs: tuple[Job, ...], files: dict[str, bytes], session
     return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def _engine(plan: Plan) -> dict[str, str]:
+def engine_of(plan: Plan) -> dict[str, str]:
+    """The engine's name, and the version the recipe pins or the newest whose facts are known."""
     version = plan.recipe.engine.options.get("version") or catalog.LLAMAFACTORY
     return {"name": plan.recipe.engine.name, "version": str(version)}
+
+
+def all_inputs(plan: Plan, jobs: tuple[Job, ...], session: Session) -> dict[str, str]:
+    """Every file outside the run folder that the jobs read, with its SHA-256."""
+    return {path: digest for job in jobs for path, digest in input_hashes(job, plan.recipe.folder, session).items()}
 
 
 def input_hashes(job: Job, folder: Path, session: Session) -> dict[str, str]:
@@ -54,7 +60,7 @@ def input_hashes(job: Job, folder: Path, session: Session) -> dict[str, str]:
 
 def _digest(path: Path, session: Session) -> str:
     try:
-        return hashlib.sha256(session.files.content(path)).hexdigest()
+        return session.files.sha256(path)
     except OSError:
         return "absent"
 

@@ -64,7 +64,7 @@ class Datasets:
     def _settings(self, item: Term | StageRef) -> Settings:
         if isinstance(item, Term):
             return settings_of(item)
-        return self.work.plan.stage(_key(item)).stage.settings
+        return self.work.plan.stage(item.key).stage.settings
 
     def _entry(self, item: Term | StageRef, settings: Settings, key: str) -> tuple[str, dict[str, Any]]:
         if isinstance(item, StageRef):
@@ -154,10 +154,6 @@ def _first_source(settings: Settings) -> Term | StageRef | None:
     value = settings.get("source")
     items = value if isinstance(value, list | tuple) else [value]
     return next((item for item in items if isinstance(item, Term | StageRef)), None)
-
-
-def _key(ref: StageRef) -> str:
-    return f"{ref.stage}@{ref.run}" if ref.run else ref.stage
 
 
 def _name_of(item: Term) -> str:

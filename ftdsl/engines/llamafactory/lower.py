@@ -72,10 +72,11 @@ def _train(work: Work) -> Job:
     params |= words.params(work, kind)
     params |= training(work, datasets)
     params = {"overwrite_output_dir": False, **params, "output_dir": _result(work)}
-    documents = [_yaml(work, "train", params), _dataset_info(work, datasets)]
-    if (config := parallel.ds_config(work)) is not None:
+    config = parallel.ds_config(work)
+    if config is not None:
         params["deepspeed"] = f"{work.folder}/ds_config.json"
-        documents[0] = _yaml(work, "train", params)
+    documents = [_yaml(work, "train", params), _dataset_info(work, datasets)]
+    if config is not None:
         documents.append(Document(f"{work.folder}/ds_config.json", "json", config))
     method = work.planned.method
     result = "model" if method in ("full", "freeze") else "adapter"
@@ -162,7 +163,7 @@ def _gates(work: Work) -> Iterator[Gate]:
         options = bound.options
         if bound.name == "no_worse":
             than = options.get("than")
-            other = work.plan.stage(f"{than.stage}@{than.run}" if than.run else than.stage) if than else None
+            other = work.plan.stage(than.key) if than else None
             if other is None or other.stage.kind != "eval":
                 work.refuse(f"gate.{metric}", "`no_worse` compares with an `eval` stage", "write `no_worse(NAME)`")
                 continue

@@ -32,15 +32,14 @@ class Places:
 
     def result(self, ref: StageRef) -> str:
         """Where a stage puts what it makes; a data stage's parts are files of its folder."""
-        key = f"{ref.stage}@{ref.run}" if ref.run else ref.stage
-        planned = self.plan.stage(key)
+        planned = self.plan.stage(ref.key)
         if planned.stage.kind == "data":
             return planned.folder
         to = planned.stage.settings.get("to")
         return seen_from_run(to) if to else f"{planned.folder}/result"
 
     def folder(self, ref: StageRef) -> str:
-        return self.plan.stage(f"{ref.stage}@{ref.run}" if ref.run else ref.stage).folder
+        return self.plan.stage(ref.key).folder
 
     def rows(self, ref: StageRef) -> str:
         """The file of a data stage's part."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from ftdsl.engines.llamafactory.words import plain
 from ftdsl.engines.llamafactory.work import Work
 from ftdsl.language.values import Amount, StageRef, Term
 
@@ -125,13 +126,9 @@ def push(work: Work) -> Params:
         return {}
     options = value.options
     names = {"id": "hub_model_id", "private": "hub_private_repo", "revision": "hub_revision", "when": "hub_strategy"}
-    given = {names[key]: _plain(option) for key, option in options.items() if key in names}
+    given = {names[key]: plain(option) for key, option in options.items() if key in names}
     when = given.get("hub_strategy")
     return {"push_to_hub": True, **given} | ({"hub_strategy": {"save": "every_save"}.get(when, when)} if when else {})
-
-
-def _plain(value: Any) -> Any:
-    return value.name if isinstance(value, Term) else value
 
 
 def reference(work: Work) -> Params:
@@ -141,7 +138,7 @@ def reference(work: Work) -> Params:
     value = work.get("reference")
     lineage = work.stage.start
     if isinstance(value, StageRef):
-        lineage = work.plan.stage(f"{value.stage}@{value.run}" if value.run else value.stage).stage.result
+        lineage = work.plan.stage(value.key).stage.result
     elif isinstance(value, Term):
         return {"ref_model": work.places.model(value)}
     elif not _needs_reference(work):
@@ -235,7 +232,7 @@ def _wsd(work: Work, options: dict[str, Any], floor: Any) -> Params:
         kwargs["min_lr_ratio"] = floor.number
     elif floor:
         kwargs["min_lr_ratio"] = floor.number / work.get("optim.lr")
-    if shape := _plain(options.get("shape")):
+    if shape := plain(options.get("shape")):
         kwargs["decay_type"] = shape
     return {"lr_scheduler_type": "warmup_stable_decay", **({"lr_scheduler_kwargs": kwargs} if kwargs else {})}
 
@@ -261,7 +258,7 @@ def _phases(work: Work, phases: list[Term]) -> Params:
         to = last["to"]
         kwargs["min_lr_ratio"] = to.number if to.unit == "share" else to.number / work.get("optim.lr")
     if last.get("shape") is not None:
-        kwargs["decay_type"] = _plain(last["shape"])
+        kwargs["decay_type"] = plain(last["shape"])
     return {"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": kwargs, "warmup_steps": warm}
 
 
@@ -333,7 +330,7 @@ def eval_every(work: Work) -> Params:
 
 
 def metrics(work: Work) -> Params:
-    names = {_plain(metric) for metric in work.get("evaluate.metrics") or ()}
+    names = {plain(metric) for metric in work.get("evaluate.metrics") or ()}
     if names & {"rouge", "bleu"} and work.planned.strategy == "zero3":
         work.refuse("evaluate.metrics", "rouge and bleu generate, which is not possible with zero3")
     return (
@@ -348,13 +345,13 @@ def metrics(work: Work) -> Params:
 def track_to(work: Work) -> Params:
     value = work.get("track.to")
     items = value if isinstance(value, list | tuple) else [value]
-    names = [_plain(item) for item in items if item is not None]
+    names = [plain(item) for item in items if item is not None]
     params: Params = {"report_to": names[0] if len(names) == 1 else names or "none"}
     swan = next((item for item in items if isinstance(item, Term) and item.name == "swanlab"), None)
     if swan:
         params |= {
             "use_swanlab": True,
-            **{f"swanlab_{k.replace('dir', 'logdir')}": _plain(v) for k, v in swan.options.items()},
+            **{f"swanlab_{k.replace('dir', 'logdir')}": plain(v) for k, v in swan.options.items()},
         }
     if work.get("track.project") and work.said("track.project"):
         params["project"] = work.get("track.project")

@@ -8,6 +8,7 @@ from ftdsl.engines.jobs import Command, Document, Job
 from ftdsl.engines.llamafactory.datasets import passes_through
 from ftdsl.engines.llamafactory.parallel import PYTHON
 from ftdsl.engines.llamafactory.places import Places, scratch_id, seen_from_run
+from ftdsl.engines.llamafactory.words import plain
 from ftdsl.engines.llamafactory.work import Work
 from ftdsl.language.values import StageRef, Term
 from ftdsl.plan.plan import Plan, PlannedStage
@@ -41,18 +42,14 @@ def _family(plan: Plan, users: list[PlannedStage]) -> list[PlannedStage]:
     for planned in plan.stages:
         start = planned.stage.start
         refs = (start.base, *start.adapters) if start else ()
-        if any(isinstance(ref, StageRef) and _key(ref) in keys for ref in refs):
+        if any(isinstance(ref, StageRef) and ref.key in keys for ref in refs):
             keys.add(planned.key)
     return [planned for planned in plan.stages if planned.key in keys]
 
 
-def _key(ref: StageRef) -> str:
-    return f"{ref.stage}@{ref.run}" if ref.run else ref.stage
-
-
 def _data_stages(plan: Plan, family: list[PlannedStage]) -> list[PlannedStage]:
     refs = [item for planned in family for _, item in sources(planned.stage) if isinstance(item, StageRef)]
-    keys = dict.fromkeys(_key(ref) for ref in refs)
+    keys = dict.fromkeys(ref.key for ref in refs)
     stages = [planned for planned in plan.stages if planned.key in keys and planned.stage.kind == "data"]
     return [planned for planned in stages if not passes_through(planned.stage.settings)]
 
@@ -76,7 +73,7 @@ def _job(plan: Plan, places: Places, term: Term, users: list[PlannedStage], sess
         for _, item in sources(planned.stage)
         if isinstance(item, Term) and item.name == "file" and "entry" not in item.options
     ]
-    options = {name: _plain(value) for name, value in term.options.items() if name != "like"}
+    options = {name: plain(value) for name, value in term.options.items() if name != "like"}
     spec: dict[str, Any] = {"stage": folder, **options, "like": _like(term, places)}
     spec.setdefault("seed", plan.recipe.seed)
     spec["texts"] = [f"{planned.folder}/train.jsonl" for planned in data] + [
@@ -110,10 +107,6 @@ def scratch_key(folder: str) -> str:
 def _like(term: Term, places: Places) -> str | None:
     like = term.options.get("like")
     return None if like is None else like if isinstance(like, str) else places.model(like)
-
-
-def _plain(value: Any) -> Any:
-    return value.name if isinstance(value, Term) else value
 
 
 def needed_by(work: Work) -> tuple[str, ...]:

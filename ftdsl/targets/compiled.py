@@ -1,0 +1,26 @@
+"""What a compile hands on: to whoever writes it, and to whoever carries it out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ftdsl.engines.jobs import Job
+from ftdsl.plan.plan import Plan
+from ftdsl.plan.smoke import Replacement
+from ftdsl.record import record
+
+
+@record
+class Compiled:
+    """A recipe as artifacts: path in the build folder -> content; `lock`: where it lies and what it says now.
+
+    `replaced`: what a smoke run replaced.
+    """
+
+    name: str
+    folder: Path
+    plan: Plan
+    jobs: tuple[Job, ...]
+    files: dict[str, bytes]
+    lock: tuple[Path, bytes]
+    replaced: tuple[Replacement, ...] = ()
