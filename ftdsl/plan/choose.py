@@ -216,11 +216,9 @@ def _held_out(data: Any, recipe: Recipe) -> StageRef | None:
     """The `eval` part of the one data stage a stage learns from, if it has one."""
     if not isinstance(data, list | tuple) or len(data) != 1 or not isinstance(data[0], StageRef):
         return None
-    source = data[0]
-    for stage in recipe.stages:
-        if (stage.name, stage.run) == (source.stage, source.run) and stage.settings.get("holdout.eval") is not None:
-            return StageRef(source.stage, "eval", source.run)
-    return None
+    stage = recipe.find(data[0].key)
+    held = stage is not None and stage.settings.get("holdout.eval") is not None
+    return StageRef(data[0].stage, "eval", data[0].run) if held else None
 
 
 def _filled(stage: Stage, chooser: _Chooser) -> Stage:

@@ -156,22 +156,15 @@ class _Small:
         path = local_path(item, self.recipe.folder)
         if path is not None and files_of(path, self.recipe.folder, files):
             return item
-        settings = self.stage.settings if self.stage.kind == "data" else settings_of(item)
-        shape = shape_of(settings, None, self._reader())
+        prepared = self.stage.kind == "data"
+        settings = self.stage.settings if prepared else settings_of(item)
+        kind = self.recipe.reader(self.stage) if prepared else self.stage.kind
+        shape = shape_of(settings, None, kind)
         name = f"smoke/rows-{len(made_up) + 1}.jsonl"
         made_up[name] = generated.rows(shape)
         place = str(item.options.get("id") or item.options.get("path") or item.name)
         self._tell(key, place, f"{generated.COUNT} made-up {shape.format} rows", "it is not on this machine")
         return Term("file", {"path": generated.SCHEME + name, "format": Term(shape.format)})
-
-    def _reader(self) -> str:
-        """The kind of stage that learns from these rows."""
-        for stage in self.recipe.stages:
-            items = stage.settings.get("data")
-            for item in items if isinstance(items, list) else []:
-                if isinstance(item, StageRef) and (item.stage, item.run) == (self.stage.name, self.stage.run):
-                    return stage.kind
-        return self.stage.kind if self.stage.kind != "data" else "sft"
 
     # --- models
 

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path as FilePath
 from typing import Any
 
-from ftdsl.catalog.vocabulary import STAGE_KINDS, BlockWords, Key, vocabulary
+from ftdsl.catalog.vocabulary import STAGE_KINDS, TRAINING, BlockWords, Key, vocabulary
 from ftdsl.diagnostics import Sink
 from ftdsl.language import tree
 from ftdsl.language.parser import parse
@@ -127,8 +127,10 @@ def _field(key: Key, defaults: _Defaults) -> str:
     return f"    {name}: {annotation} | None{default}"
 
 
-def _class(name: str, about: str, keys: dict[str, Key], blocks: list[BlockWords], defaults: _Defaults) -> str:
-    lines = [f"class {name}(Block):", f'    """{about}"""', *([""] if keys or blocks else [])]
+def _class(
+    name: str, about: str, keys: dict[str, Key], blocks: list[BlockWords], defaults: _Defaults, base: str = "Block"
+) -> str:
+    lines = [f"class {name}({base}):", f'    """{about}"""', *([""] if keys or blocks else [])]
     lines += [_field(key, defaults) for key in keys.values()]
     for block in blocks:
         if block.open:
@@ -156,10 +158,19 @@ def models() -> str:
         inner = list(words.blocks_in(name)) if name not in STAGE_KINDS else []
         classes.append(_class(_class_name(name), f"The block `{name}`.", dict(block.keys), inner, defaults))
         known.append(name)
+    shared = list(words.blocks_in("sft"))  # the same for every kind that trains
+    classes.append(
+        _class("TrainingStage", "What stages that train share.", dict(words.block("train").keys), shared, defaults)
+    )
     for kind in STAGE_KINDS:
         about = f"A `{kind}` stage."
-        blocks = list(words.blocks_in(kind))
-        classes.append(_class(f"{_class_name(kind)}Stage", about, dict(words.keys_of(kind)), blocks, defaults))
+        if kind in TRAINING:
+            own = dict(words.block(kind).keys) if kind in words.block_names() else {}
+            rest = [block for block in words.blocks_in(kind) if block not in shared]
+            classes.append(_class(f"{_class_name(kind)}Stage", about, own, rest, defaults, "TrainingStage"))
+        else:
+            keys, blocks = dict(words.keys_of(kind)), list(words.blocks_in(kind))
+            classes.append(_class(f"{_class_name(kind)}Stage", about, keys, blocks, defaults))
     blocks_table = ", ".join(f'"{name}": {_class_name(name)}' for name in known)
     stages_table = ", ".join(f'"{kind}": {_class_name(kind)}Stage' for kind in STAGE_KINDS)
     tables = (

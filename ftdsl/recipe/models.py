@@ -329,6 +329,71 @@ class Search(Block):
     storage: str | None = None
 
 
+class TrainingStage(Block):
+    """What stages that train share."""
+
+    model: _Term | _Ref | None = None
+    template: str | None = None
+    system: str | None = None
+    tools: _Term | None = None
+    thinking: bool | _Term | None = None
+    keep_thinking: bool | None = None
+    train_on: _Term | None = None
+    data: list[_Term | _Ref] | None = None
+    mix: _Term | None = None
+    limit: int | None = None
+    max_len: Annotated[int, Field(ge=1)] | None = None
+    packing: bool | _Term | None = None
+    tokenize: _Term | None = None
+    duration: _Amount | None = None
+    precision: _Term | None = None
+    tf32: bool | None = None
+    upcast: list[_Term] | None = None
+    attention: _Term | None = Term(name="auto", options={})
+    kernels: _Term | list[_Term] | None = None
+    compile: bool | _Term | None = None
+    rope: _Term | None = None
+    trainable: list[_Term] | None = None
+    loss: _Term | None = None
+    neftune: Annotated[float, Field(gt=0)] | None = None
+    label_smoothing: Annotated[float, Field(ge=0, le=0.5)] | None = None
+    aux_loss: float | None = None
+    seed: int | None = None
+    deterministic: bool | None = None
+    resume: _Term | _Term | _Ref | None = None
+    to: str | _Ref | None = None
+    push: _Term | None = None
+    after: list[_Term | _Ref] | None = None
+    settings: _Term | _Ref | None = None
+    callbacks: list[str] | None = None
+    hardware: Hardware = Field(default_factory=Hardware)
+    launch: Launch = Field(default_factory=Launch)
+    env: dict[str, Any] | None = None
+    full: Full | None = None
+    freeze: Freeze | None = None
+    lora: Lora | None = None
+    oft: Oft | None = None
+    adapter: Adapter | None = None
+    prefix: Prefix | None = None
+    quantize: Quantize | None = None
+    tokenizer: Tokenizer = Field(default_factory=Tokenizer)
+    media: Media = Field(default_factory=Media)
+    optim: Optim = Field(default_factory=Optim)
+    batch: Batch = Field(default_factory=Batch)
+    parallel: Parallel = Field(default_factory=Parallel)
+    memory: Memory = Field(default_factory=Memory)
+    loader: Loader = Field(default_factory=Loader)
+    save: Save = Field(default_factory=Save)
+    evaluate: Evaluate = Field(default_factory=Evaluate)
+    track: Track = Field(default_factory=Track)
+    guard: Guard = Field(default_factory=Guard)
+    generate: Generate = Field(default_factory=Generate)
+    llamafactory: dict[str, Any] | None = None
+    deepspeed: dict[str, Any] | None = None
+    accelerate: dict[str, Any] | None = None
+    megatron: dict[str, Any] | None = None
+
+
 class DataStage(Block):
     """A `data` stage."""
 
@@ -358,380 +423,45 @@ class DataStage(Block):
     holdout: Holdout = Field(default_factory=Holdout)
 
 
-class PretrainStage(Block):
+class PretrainStage(TrainingStage):
     """A `pretrain` stage."""
 
-    model: _Term | _Ref | None = None
-    template: str | None = None
-    system: str | None = None
-    tools: _Term | None = None
-    thinking: bool | _Term | None = None
-    keep_thinking: bool | None = None
-    train_on: _Term | None = None
-    data: list[_Term | _Ref] | None = None
-    mix: _Term | None = None
-    limit: int | None = None
-    max_len: Annotated[int, Field(ge=1)] | None = None
-    packing: bool | _Term | None = None
-    tokenize: _Term | None = None
-    duration: _Amount | None = None
-    precision: _Term | None = None
-    tf32: bool | None = None
-    upcast: list[_Term] | None = None
-    attention: _Term | None = Term(name="auto", options={})
-    kernels: _Term | list[_Term] | None = None
-    compile: bool | _Term | None = None
-    rope: _Term | None = None
-    trainable: list[_Term] | None = None
-    loss: _Term | None = None
-    neftune: Annotated[float, Field(gt=0)] | None = None
-    label_smoothing: Annotated[float, Field(ge=0, le=0.5)] | None = None
-    aux_loss: float | None = None
-    seed: int | None = None
-    deterministic: bool | None = None
-    resume: _Term | _Term | _Ref | None = None
-    to: str | _Ref | None = None
-    push: _Term | None = None
-    after: list[_Term | _Ref] | None = None
-    settings: _Term | _Ref | None = None
-    callbacks: list[str] | None = None
-    hardware: Hardware = Field(default_factory=Hardware)
-    launch: Launch = Field(default_factory=Launch)
-    env: dict[str, Any] | None = None
-    full: Full | None = None
-    freeze: Freeze | None = None
-    lora: Lora | None = None
-    oft: Oft | None = None
-    adapter: Adapter | None = None
-    prefix: Prefix | None = None
-    quantize: Quantize | None = None
-    tokenizer: Tokenizer = Field(default_factory=Tokenizer)
-    media: Media = Field(default_factory=Media)
-    optim: Optim = Field(default_factory=Optim)
-    batch: Batch = Field(default_factory=Batch)
-    parallel: Parallel = Field(default_factory=Parallel)
-    memory: Memory = Field(default_factory=Memory)
-    loader: Loader = Field(default_factory=Loader)
-    save: Save = Field(default_factory=Save)
-    evaluate: Evaluate = Field(default_factory=Evaluate)
-    track: Track = Field(default_factory=Track)
-    guard: Guard = Field(default_factory=Guard)
-    generate: Generate = Field(default_factory=Generate)
-    llamafactory: dict[str, Any] | None = None
-    deepspeed: dict[str, Any] | None = None
-    accelerate: dict[str, Any] | None = None
-    megatron: dict[str, Any] | None = None
 
-
-class SftStage(Block):
+class SftStage(TrainingStage):
     """A `sft` stage."""
 
-    model: _Term | _Ref | None = None
-    template: str | None = None
-    system: str | None = None
-    tools: _Term | None = None
-    thinking: bool | _Term | None = None
-    keep_thinking: bool | None = None
-    train_on: _Term | None = None
-    data: list[_Term | _Ref] | None = None
-    mix: _Term | None = None
-    limit: int | None = None
-    max_len: Annotated[int, Field(ge=1)] | None = None
-    packing: bool | _Term | None = None
-    tokenize: _Term | None = None
-    duration: _Amount | None = None
-    precision: _Term | None = None
-    tf32: bool | None = None
-    upcast: list[_Term] | None = None
-    attention: _Term | None = Term(name="auto", options={})
-    kernels: _Term | list[_Term] | None = None
-    compile: bool | _Term | None = None
-    rope: _Term | None = None
-    trainable: list[_Term] | None = None
-    loss: _Term | None = None
-    neftune: Annotated[float, Field(gt=0)] | None = None
-    label_smoothing: Annotated[float, Field(ge=0, le=0.5)] | None = None
-    aux_loss: float | None = None
-    seed: int | None = None
-    deterministic: bool | None = None
-    resume: _Term | _Term | _Ref | None = None
-    to: str | _Ref | None = None
-    push: _Term | None = None
-    after: list[_Term | _Ref] | None = None
-    settings: _Term | _Ref | None = None
-    callbacks: list[str] | None = None
-    hardware: Hardware = Field(default_factory=Hardware)
-    launch: Launch = Field(default_factory=Launch)
-    env: dict[str, Any] | None = None
-    full: Full | None = None
-    freeze: Freeze | None = None
-    lora: Lora | None = None
-    oft: Oft | None = None
-    adapter: Adapter | None = None
-    prefix: Prefix | None = None
-    quantize: Quantize | None = None
-    tokenizer: Tokenizer = Field(default_factory=Tokenizer)
-    media: Media = Field(default_factory=Media)
-    optim: Optim = Field(default_factory=Optim)
-    batch: Batch = Field(default_factory=Batch)
-    parallel: Parallel = Field(default_factory=Parallel)
-    memory: Memory = Field(default_factory=Memory)
-    loader: Loader = Field(default_factory=Loader)
-    save: Save = Field(default_factory=Save)
-    evaluate: Evaluate = Field(default_factory=Evaluate)
-    track: Track = Field(default_factory=Track)
-    guard: Guard = Field(default_factory=Guard)
-    generate: Generate = Field(default_factory=Generate)
-    llamafactory: dict[str, Any] | None = None
-    deepspeed: dict[str, Any] | None = None
-    accelerate: dict[str, Any] | None = None
-    megatron: dict[str, Any] | None = None
 
-
-class RewardStage(Block):
+class RewardStage(TrainingStage):
     """A `reward` stage."""
 
-    model: _Term | _Ref | None = None
-    template: str | None = None
-    system: str | None = None
-    tools: _Term | None = None
-    thinking: bool | _Term | None = None
-    keep_thinking: bool | None = None
-    train_on: _Term | None = None
-    data: list[_Term | _Ref] | None = None
-    mix: _Term | None = None
-    limit: int | None = None
-    max_len: Annotated[int, Field(ge=1)] | None = None
-    packing: bool | _Term | None = None
-    tokenize: _Term | None = None
-    duration: _Amount | None = None
-    precision: _Term | None = None
-    tf32: bool | None = None
-    upcast: list[_Term] | None = None
-    attention: _Term | None = Term(name="auto", options={})
-    kernels: _Term | list[_Term] | None = None
-    compile: bool | _Term | None = None
-    rope: _Term | None = None
-    trainable: list[_Term] | None = None
-    loss: _Term | None = None
-    neftune: Annotated[float, Field(gt=0)] | None = None
-    label_smoothing: Annotated[float, Field(ge=0, le=0.5)] | None = None
-    aux_loss: float | None = None
-    seed: int | None = None
-    deterministic: bool | None = None
-    resume: _Term | _Term | _Ref | None = None
-    to: str | _Ref | None = None
-    push: _Term | None = None
-    after: list[_Term | _Ref] | None = None
-    settings: _Term | _Ref | None = None
-    callbacks: list[str] | None = None
-    hardware: Hardware = Field(default_factory=Hardware)
-    launch: Launch = Field(default_factory=Launch)
-    env: dict[str, Any] | None = None
-    full: Full | None = None
-    freeze: Freeze | None = None
-    lora: Lora | None = None
-    oft: Oft | None = None
-    adapter: Adapter | None = None
-    prefix: Prefix | None = None
-    quantize: Quantize | None = None
-    tokenizer: Tokenizer = Field(default_factory=Tokenizer)
-    media: Media = Field(default_factory=Media)
-    optim: Optim = Field(default_factory=Optim)
-    batch: Batch = Field(default_factory=Batch)
-    parallel: Parallel = Field(default_factory=Parallel)
-    memory: Memory = Field(default_factory=Memory)
-    loader: Loader = Field(default_factory=Loader)
-    save: Save = Field(default_factory=Save)
-    evaluate: Evaluate = Field(default_factory=Evaluate)
-    track: Track = Field(default_factory=Track)
-    guard: Guard = Field(default_factory=Guard)
-    generate: Generate = Field(default_factory=Generate)
-    llamafactory: dict[str, Any] | None = None
-    deepspeed: dict[str, Any] | None = None
-    accelerate: dict[str, Any] | None = None
-    megatron: dict[str, Any] | None = None
 
-
-class DpoStage(Block):
+class DpoStage(TrainingStage):
     """A `dpo` stage."""
 
-    model: _Term | _Ref | None = None
-    template: str | None = None
-    system: str | None = None
-    tools: _Term | None = None
-    thinking: bool | _Term | None = None
-    keep_thinking: bool | None = None
-    train_on: _Term | None = None
-    data: list[_Term | _Ref] | None = None
-    mix: _Term | None = None
-    limit: int | None = None
-    max_len: Annotated[int, Field(ge=1)] | None = None
-    packing: bool | _Term | None = None
-    tokenize: _Term | None = None
-    duration: _Amount | None = None
-    precision: _Term | None = None
-    tf32: bool | None = None
-    upcast: list[_Term] | None = None
-    attention: _Term | None = Term(name="auto", options={})
-    kernels: _Term | list[_Term] | None = None
-    compile: bool | _Term | None = None
-    rope: _Term | None = None
-    trainable: list[_Term] | None = None
     loss: _Term | None = Term(name="sigmoid", options={})
-    neftune: Annotated[float, Field(gt=0)] | None = None
-    label_smoothing: Annotated[float, Field(ge=0, le=0.5)] | None = None
-    aux_loss: float | None = None
-    seed: int | None = None
-    deterministic: bool | None = None
-    resume: _Term | _Term | _Ref | None = None
-    to: str | _Ref | None = None
-    push: _Term | None = None
-    after: list[_Term | _Ref] | None = None
-    settings: _Term | _Ref | None = None
-    callbacks: list[str] | None = None
     beta: Annotated[float, Field(gt=0)] | None = 0.1
     sft_weight: Annotated[float, Field(ge=0)] | None = None
     bco_weight: Annotated[float, Field(ge=0)] | None = None
     ld_alpha: Annotated[float, Field(ge=0, le=1)] | None = None
+    label_smoothing: Annotated[float, Field(ge=0, le=0.5)] | None = None
     reference: _Term | _Ref | None = None
     reference_bits: int | None = None
-    hardware: Hardware = Field(default_factory=Hardware)
-    launch: Launch = Field(default_factory=Launch)
-    env: dict[str, Any] | None = None
-    full: Full | None = None
-    freeze: Freeze | None = None
-    lora: Lora | None = None
-    oft: Oft | None = None
-    adapter: Adapter | None = None
-    prefix: Prefix | None = None
-    quantize: Quantize | None = None
-    tokenizer: Tokenizer = Field(default_factory=Tokenizer)
-    media: Media = Field(default_factory=Media)
-    optim: Optim = Field(default_factory=Optim)
-    batch: Batch = Field(default_factory=Batch)
-    parallel: Parallel = Field(default_factory=Parallel)
-    memory: Memory = Field(default_factory=Memory)
-    loader: Loader = Field(default_factory=Loader)
-    save: Save = Field(default_factory=Save)
-    evaluate: Evaluate = Field(default_factory=Evaluate)
-    track: Track = Field(default_factory=Track)
-    guard: Guard = Field(default_factory=Guard)
-    generate: Generate = Field(default_factory=Generate)
-    llamafactory: dict[str, Any] | None = None
-    deepspeed: dict[str, Any] | None = None
-    accelerate: dict[str, Any] | None = None
-    megatron: dict[str, Any] | None = None
 
 
-class KtoStage(Block):
+class KtoStage(TrainingStage):
     """A `kto` stage."""
 
-    model: _Term | _Ref | None = None
-    template: str | None = None
-    system: str | None = None
-    tools: _Term | None = None
-    thinking: bool | _Term | None = None
-    keep_thinking: bool | None = None
-    train_on: _Term | None = None
-    data: list[_Term | _Ref] | None = None
-    mix: _Term | None = None
-    limit: int | None = None
-    max_len: Annotated[int, Field(ge=1)] | None = None
-    packing: bool | _Term | None = None
-    tokenize: _Term | None = None
-    duration: _Amount | None = None
-    precision: _Term | None = None
-    tf32: bool | None = None
-    upcast: list[_Term] | None = None
-    attention: _Term | None = Term(name="auto", options={})
-    kernels: _Term | list[_Term] | None = None
-    compile: bool | _Term | None = None
-    rope: _Term | None = None
-    trainable: list[_Term] | None = None
-    loss: _Term | None = None
-    neftune: Annotated[float, Field(gt=0)] | None = None
-    label_smoothing: Annotated[float, Field(ge=0, le=0.5)] | None = None
-    aux_loss: float | None = None
-    seed: int | None = None
-    deterministic: bool | None = None
-    resume: _Term | _Term | _Ref | None = None
-    to: str | _Ref | None = None
-    push: _Term | None = None
-    after: list[_Term | _Ref] | None = None
-    settings: _Term | _Ref | None = None
-    callbacks: list[str] | None = None
     beta: Annotated[float, Field(gt=0)] | None = 0.1
     sft_weight: Annotated[float, Field(ge=0)] | None = None
     chosen_weight: Annotated[float, Field(gt=0)] | None = None
     rejected_weight: Annotated[float, Field(gt=0)] | None = None
     reference: _Term | _Ref | None = None
     reference_bits: int | None = None
-    hardware: Hardware = Field(default_factory=Hardware)
-    launch: Launch = Field(default_factory=Launch)
-    env: dict[str, Any] | None = None
-    full: Full | None = None
-    freeze: Freeze | None = None
-    lora: Lora | None = None
-    oft: Oft | None = None
-    adapter: Adapter | None = None
-    prefix: Prefix | None = None
-    quantize: Quantize | None = None
-    tokenizer: Tokenizer = Field(default_factory=Tokenizer)
-    media: Media = Field(default_factory=Media)
-    optim: Optim = Field(default_factory=Optim)
-    batch: Batch = Field(default_factory=Batch)
-    parallel: Parallel = Field(default_factory=Parallel)
-    memory: Memory = Field(default_factory=Memory)
-    loader: Loader = Field(default_factory=Loader)
-    save: Save = Field(default_factory=Save)
-    evaluate: Evaluate = Field(default_factory=Evaluate)
-    track: Track = Field(default_factory=Track)
-    guard: Guard = Field(default_factory=Guard)
-    generate: Generate = Field(default_factory=Generate)
-    llamafactory: dict[str, Any] | None = None
-    deepspeed: dict[str, Any] | None = None
-    accelerate: dict[str, Any] | None = None
-    megatron: dict[str, Any] | None = None
 
 
-class PpoStage(Block):
+class PpoStage(TrainingStage):
     """A `ppo` stage."""
 
-    model: _Term | _Ref | None = None
-    template: str | None = None
-    system: str | None = None
-    tools: _Term | None = None
-    thinking: bool | _Term | None = None
-    keep_thinking: bool | None = None
-    train_on: _Term | None = None
-    data: list[_Term | _Ref] | None = None
-    mix: _Term | None = None
-    limit: int | None = None
-    max_len: Annotated[int, Field(ge=1)] | None = None
-    packing: bool | _Term | None = None
-    tokenize: _Term | None = None
-    duration: _Amount | None = None
-    precision: _Term | None = None
-    tf32: bool | None = None
-    upcast: list[_Term] | None = None
-    attention: _Term | None = Term(name="auto", options={})
-    kernels: _Term | list[_Term] | None = None
-    compile: bool | _Term | None = None
-    rope: _Term | None = None
-    trainable: list[_Term] | None = None
-    loss: _Term | None = None
-    neftune: Annotated[float, Field(gt=0)] | None = None
-    label_smoothing: Annotated[float, Field(ge=0, le=0.5)] | None = None
-    aux_loss: float | None = None
-    seed: int | None = None
-    deterministic: bool | None = None
-    resume: _Term | _Term | _Ref | None = None
-    to: str | _Ref | None = None
-    push: _Term | None = None
-    after: list[_Term | _Ref] | None = None
-    settings: _Term | _Ref | None = None
-    callbacks: list[str] | None = None
     reward: _Term | _Ref | _Term | None = None
     reward_bits: int | None = None
     inner_epochs: Annotated[int, Field(ge=1)] | None = None
@@ -741,32 +471,6 @@ class PpoStage(Block):
     whiten_rewards: bool | None = None
     reference: _Term | _Ref | None = None
     reference_bits: int | None = None
-    hardware: Hardware = Field(default_factory=Hardware)
-    launch: Launch = Field(default_factory=Launch)
-    env: dict[str, Any] | None = None
-    full: Full | None = None
-    freeze: Freeze | None = None
-    lora: Lora | None = None
-    oft: Oft | None = None
-    adapter: Adapter | None = None
-    prefix: Prefix | None = None
-    quantize: Quantize | None = None
-    tokenizer: Tokenizer = Field(default_factory=Tokenizer)
-    media: Media = Field(default_factory=Media)
-    optim: Optim = Field(default_factory=Optim)
-    batch: Batch = Field(default_factory=Batch)
-    parallel: Parallel = Field(default_factory=Parallel)
-    memory: Memory = Field(default_factory=Memory)
-    loader: Loader = Field(default_factory=Loader)
-    save: Save = Field(default_factory=Save)
-    evaluate: Evaluate = Field(default_factory=Evaluate)
-    track: Track = Field(default_factory=Track)
-    guard: Guard = Field(default_factory=Guard)
-    generate: Generate = Field(default_factory=Generate)
-    llamafactory: dict[str, Any] | None = None
-    deepspeed: dict[str, Any] | None = None
-    accelerate: dict[str, Any] | None = None
-    megatron: dict[str, Any] | None = None
 
 
 class EvalStage(Block):

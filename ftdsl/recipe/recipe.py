@@ -80,6 +80,18 @@ class Recipe:
         """The stage of that key. Raises: KeyError."""
         return self._by_key[key]
 
+    def find(self, key: str) -> Stage | None:
+        """The stage of that key, if there is one."""
+        return self._by_key.get(key)
+
+    def reader(self, data: Stage) -> str:
+        """The kind of the first stage that reads a data stage: pairs and labels follow from it. `sft` when none does."""
+        for stage in self.stages:
+            for item in (*stage.settings.items("data"), *stage.settings.items("evaluate.data")):
+                if isinstance(item, StageRef) and item.key == data.key:
+                    return stage.kind
+        return "sft"
+
     @cached_property
     def _by_key(self) -> dict[str, Stage]:
         return {stage.key: stage for stage in self.stages}

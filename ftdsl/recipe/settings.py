@@ -55,6 +55,11 @@ class Settings:
         start = f"{block}."
         return {key.removeprefix(start): value for key, value in self.values.items() if key.startswith(start)}
 
+    def items(self, key: str) -> list[Any]:
+        """The values at a key that takes one or several; empty when unset."""
+        value = self.get(key)
+        return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
+
     def name(self, key: str) -> str:
         """The name of the member at a key; a text as it is; "" when unset."""
         value = self.get(key)

@@ -37,10 +37,9 @@ class Datasets:
 
     def names(self, key: str) -> tuple[list[str], list[float]]:
         """The data sets at a key, with the weights of a mixture (empty without)."""
-        value = self.work.get(key)
         names: list[str] = []
         weights: list[float] = []
-        for item in value if isinstance(value, list | tuple) else [value]:
+        for item in self.work.stage.settings.items(key):
             if not isinstance(item, Term | StageRef):
                 continue
             settings = self._settings(item)
@@ -143,17 +142,14 @@ def in_engine_words(shape: Shape, kind: str) -> dict[str, Any]:
 def passes_through(settings: Settings) -> Term | None:
     """The source of a data stage that has nothing to do: a hub's rows, which go to the engine as they are."""
     source = _first_source(settings)
-    several = isinstance(settings.get("source"), list | tuple) and len(settings.get("source")) > 1
-    if not isinstance(source, Term) or several or source.name == "file":
+    if not isinstance(source, Term) or len(settings.items("source")) > 1 or source.name == "file":
         return None
     works = any(settings.values.get(word) is not None for word in _OURS)
     return None if works or settings.name("dedupe") not in ("", "none") else source
 
 
 def _first_source(settings: Settings) -> Term | StageRef | None:
-    value = settings.get("source")
-    items = value if isinstance(value, list | tuple) else [value]
-    return next((item for item in items if isinstance(item, Term | StageRef)), None)
+    return next((item for item in settings.items("source") if isinstance(item, Term | StageRef)), None)
 
 
 def _name_of(item: Term) -> str:

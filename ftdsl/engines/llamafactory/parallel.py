@@ -27,9 +27,7 @@ def check(work: Work) -> None:
 
 
 def offloads(work: Work) -> list[str]:
-    value = work.get("parallel.offload")
-    items = value if isinstance(value, list | tuple) else [value]
-    names = [getattr(item, "name", item) for item in items]
+    names = [getattr(item, "name", item) for item in work.stage.settings.items("parallel.offload")]
     return [str(name) for name in names if name not in (None, "none", "auto")]
 
 

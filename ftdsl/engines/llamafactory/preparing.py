@@ -30,8 +30,8 @@ def lower_data(work: Work) -> Job:
     for rule in drop:
         if rule not in ("bad_roles", "empty"):
             work.refuse("drop", f"`{rule}` cannot be worked off by a data stage yet")
-    row = first_row(_items(settings.get("source"))[0], work.plan.recipe.folder, work.session.files) if sources else None
-    kind = _reader(work)
+    row = first_row(settings.items("source")[0], work.plan.recipe.folder, work.session.files) if sources else None
+    kind = work.plan.recipe.reader(work.stage)
     shape = shape_of(settings, row, kind)
     family = "preference-" if kind in PAIRS else "kto-" if kind == "kto" else ""
     seed = settings.get("seed")
@@ -68,26 +68,14 @@ def lower_data(work: Work) -> Job:
     )
 
 
-def _items(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _reader(work: Work) -> str:
-    """The kind of the first stage that reads this data: pairs and labels follow from it."""
-    for planned in work.plan.stages:
-        for key in ("data", "evaluate.data"):
-            for item in _items(planned.stage.settings.get(key)):
-                if isinstance(item, StageRef) and (item.stage, item.run) == (work.stage.name, work.stage.run):
-                    return planned.stage.kind
-    return "sft"
-
-
 def _sources(work: Work) -> tuple[list[dict[str, Any]], list[str]]:
     found: list[dict[str, Any]] = []
     inputs: list[str] = []
     span = work.stage.spans.get("source", work.stage.span)
     settings = work.stage.settings
-    for item in _items(settings.get("source")):
+    if not settings.items("source"):
+        work.session.sink.error("FT011", f"`{work.stage.name}` has no source", work.stage.span)
+    for item in settings.items("source"):
         if isinstance(item, StageRef):
             path = f"{work.places.folder(item)}/{item.part or 'train'}.jsonl"
             options: Any = Term("stage")
@@ -95,12 +83,9 @@ def _sources(work: Work) -> tuple[list[dict[str, Any]], list[str]]:
             path, options = seen_from_run(str(item.options["path"])), item
             if path.startswith(("inputs/", "/")):
                 inputs.append(str(item.options["path"]))
-        elif item is not None:
+        else:
             text = "only files (JSON, JSON Lines, CSV, Parquet) can be prepared by a data stage yet"
             work.refuse("source", text, 'read the source in a stage itself: `data = hf("…")`')
-            continue
-        else:
-            work.session.sink.error("FT011", f"`{work.stage.name}` has no source", work.stage.span)
             continue
         own = settings_of(options)
         entry: dict[str, Any] = {"path": path, "where": work.plan.recipe.where(span)}
@@ -121,7 +106,7 @@ def _holdout(work: Work, seed: int) -> dict[str, Any]:
             found[part] = {"share": value} if value < 1 else {"count": int(value)}
         elif value is not None:
             paths = []
-            for item in _items(value):
+            for item in work.stage.settings.items(f"holdout.{part}"):
                 if isinstance(item, Term) and item.name == "file":
                     paths.append(seen_from_run(str(item.options["path"])))
                 else:
@@ -162,7 +147,7 @@ def lower_shell(work: Work) -> Job:
                 code += part
     else:
         work.session.sink.error("FT011", f"`{work.stage.name}` has nothing to run", work.stage.span)
-    outputs = [str(words.plain(item)) for item in _items(work.get("outputs")) if isinstance(item, str)]
+    outputs = [str(words.plain(item)) for item in work.stage.settings.items("outputs") if isinstance(item, str)]
     return Job(
         key=work.stage.key,
         folder=work.folder,
@@ -192,5 +177,5 @@ def _piece(work: Work, value: str | StageRef) -> str:
 
 
 def _shell_inputs(work: Work) -> list[str]:
-    items = _items(work.get("inputs"))
+    items = work.stage.settings.items("inputs")
     return [str(item.options["path"]) for item in items if isinstance(item, Term) and item.name == "file"]

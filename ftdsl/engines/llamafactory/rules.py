@@ -343,9 +343,8 @@ def metrics(work: Work) -> Params:
 
 
 def track_to(work: Work) -> Params:
-    value = work.get("track.to")
-    items = value if isinstance(value, list | tuple) else [value]
-    names = [plain(item) for item in items if item is not None]
+    items = work.stage.settings.items("track.to")
+    names = [plain(item) for item in items]
     params: Params = {"report_to": names[0] if len(names) == 1 else names or "none"}
     swan = next((item for item in items if isinstance(item, Term) and item.name == "swanlab"), None)
     if swan:

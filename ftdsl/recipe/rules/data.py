@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ftdsl.language.values import StageRef, Term
 from ftdsl.recipe.lineage import TRAINING
@@ -22,14 +21,13 @@ def sources(stage: Stage) -> Iterator[tuple[str, Term | StageRef]]:
     """Every source a stage names, with the dotted key it stands at."""
     settings = stage.settings
     for key in SOURCES:
-        for item in _items(settings.get(key)):
+        for item in _named(settings, key):
             yield key, item
 
 
-def _items(value: Any) -> Iterator[Term | StageRef]:
-    for item in value if isinstance(value, list | tuple) else [value]:
-        if isinstance(item, Term | StageRef):
-            yield item
+def _named(settings: Settings, key: str) -> Iterator[Term | StageRef]:
+    """What a key names, less shares and counts."""
+    return (item for item in settings.items(key) if isinstance(item, Term | StageRef))
 
 
 def files_exist(recipe: Recipe, session: Session) -> None:
@@ -108,8 +106,7 @@ def _settings(recipe: Recipe, item: Term | StageRef) -> tuple[Settings | None, T
     """What is known of a source: of a data stage its settings, with the first file it reads."""
     if isinstance(item, Term):
         return (settings_of(item), item) if "entry" not in item.options else (None, None)
-    for stage in recipe.stages:
-        if stage.name == item.stage and stage.run == item.run and stage.kind == "data":
-            source = next(_items(stage.settings.get("source")), None)
-            return stage.settings, source
-    return None, None
+    stage = recipe.find(item.key)
+    if stage is None or stage.kind != "data":
+        return None, None
+    return stage.settings, next(_named(stage.settings, "source"), None)
