@@ -66,7 +66,7 @@ class Linker:
             return None
         if model and stage.parents:
             text = f"`{stage.name}` has a `model` and starts `from` a stage"
-            self.sink.error("FT602", text, model.span, help="keep one of them")
+            self.sink.error("FT622", text, model.span, help="keep one of them")
         if model:
             return self._lineage(model.data, model.span)
         if not stage.parents:
@@ -86,12 +86,12 @@ class Linker:
             return None
         if len(known) > 1 and stage.declared.kind != "merge":
             text = f"`{stage.name}` starts from several stages; only `merge` can"
-            self.sink.error("FT602", text, stage.declared.block.header)
+            self.sink.error("FT622", text, stage.declared.block.header)
             return None
         for lineage, span in zip(known[1:], spans[1:], strict=False):
             if lineage.base != known[0].base:
                 text = "adapters of different bases cannot be merged into one"
-                self.sink.error("FT602", text, span, label=f"its base is {_said(lineage.base)}")
+                self.sink.error("FT622", text, span, label=f"its base is {_said(lineage.base)}")
                 return None
         return Lineage(known[0].base, tuple(adapter for lineage in known for adapter in lineage.adapters))
 
@@ -127,7 +127,7 @@ class Linker:
                 help = {"data": f"write `data = {ref.stage}`", "shell": f"write `model = file({ref.stage}.path)`"}.get(
                     kind, f"start from what `{ref.stage}` scores, and write `after = {ref.stage}`"
                 )
-                self.sink.error("FT602", f"`{ref.stage}` makes {gives}, not a model", span, help=help)
+                self.sink.error("FT622", f"`{ref.stage}` makes {gives}, not a model", span, help=help)
             return None
         return linked.result
 
@@ -153,7 +153,7 @@ class Linker:
                 values[path] = Value(value.data, value.span, origin)
             elif path == ("template",) and values[path].data != value.data:
                 text = f"`{stage.name}` uses another template than `{parent.stage.name}`, which trained its model"
-                self.sink.error("FT606", text, values[path].span, label=f"there it is `{value.data}`")
+                self.sink.error("FT504", text, values[path].span, label=f"there it is `{value.data}`")
 
     def _stacks(self, method: str, start: Lineage | None) -> bool:
         return bool(method in ("lora", "oft") and start and start.adapters)
@@ -181,15 +181,15 @@ class Linker:
         if linked.method in ("full", "freeze") and start.adapters:
             span = stage.blocks.get((linked.method,), stage.declared.block.header)
             text = f"`{linked.method}` cannot train on top of an adapter"
-            self.sink.error("FT607", text, span, help="put a `merge` stage between")
+            self.sink.error("FT627", text, span, help="put a `merge` stage between")
         if linked.method in ("full", "freeze") and ("quantize",) in stage.blocks:
             span = stage.blocks[("quantize",)]
             self.sink.error(
-                "FT602", f"`{linked.method}` cannot train a quantised base", span, help="use `lora { }`, or drop it"
+                "FT622", f"`{linked.method}` cannot train a quantised base", span, help="use `lora { }`, or drop it"
             )
         if kind == "quantize" and start.adapters:
             text = "only a whole model can be quantised, and this is an adapter"
-            self.sink.error("FT602", text, stage.declared.block.header, help="put a `merge` stage between")
+            self.sink.error("FT622", text, stage.declared.block.header, help="put a `merge` stage between")
         self._check_reward_parent(linked)
 
     def _check_reward_parent(self, linked: Linked) -> None:
@@ -197,7 +197,7 @@ class Linker:
             parent = self.done.get(_key(ref))
             if parent and parent.stage.declared.kind == "reward" and linked.stage.declared.kind in TRAINING:
                 text = f"`{ref.stage}` is a reward model: it scores answers and cannot be trained to give them"
-                self.sink.error("FT602", text, node.span, help=f"in a `ppo` stage write `reward = {ref.stage}`")
+                self.sink.error("FT622", text, node.span, help=f"in a `ppo` stage write `reward = {ref.stage}`")
 
     def _check_refs(self, stage: ResolvedStage) -> None:
         """Data comes from data stages (and from splits they hold out); a reward from a reward stage."""
@@ -209,7 +209,7 @@ class Linker:
             if path == ("reward",) and isinstance(value.data, StageRef):
                 other = self.done.get(_key(value.data))
                 if other and other.stage.declared.kind != "reward":
-                    self.sink.error("FT602", f"`{value.data.stage}` is not a `reward` stage", value.span)
+                    self.sink.error("FT622", f"`{value.data.stage}` is not a `reward` stage", value.span)
 
     def _check_data(self, ref: StageRef, span: Span | None) -> None:
         other = self.done.get(_key(ref))
@@ -217,7 +217,7 @@ class Linker:
             return
         if other.stage.declared.kind != "data":
             self.sink.error(
-                "FT602", f"`{ref.stage}` makes no data", span, help="data comes from a `data` stage or `file(…)`"
+                "FT622", f"`{ref.stage}` makes no data", span, help="data comes from a `data` stage or `file(…)`"
             )
             return
         if ref.part not in ("", "train", "eval", "test"):
@@ -225,7 +225,7 @@ class Linker:
         elif ref.part in ("eval", "test") and ("holdout", ref.part) not in other.values:
             text = f"`{ref.stage}` holds nothing out as `{ref.part}`"
             help = f"write `holdout {{ {ref.part} = 5% }}` in `data {ref.stage}`"
-            self.sink.error("FT602", text, span, help=help)
+            self.sink.error("FT622", text, span, help=help)
 
 
 def _key(ref: Any) -> str:

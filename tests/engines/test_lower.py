@@ -119,7 +119,7 @@ def test_an_adapter_trained_further_keeps_its_start_as_reference(checked: Callab
 @pytest.mark.parametrize(
     ("text", "code"),
     [
-        ("full {}", "FT607"),
+        ("full {}", "FT627"),
         ("lora {}\n  quantize { bits = 4 }", "FT012"),
         ("lora {}\n  parallel { strategy = zero3 }", "FT012"),
     ],

@@ -26,8 +26,8 @@ CASES = [
     ("save { every = 100 }", "FT062", "100", "100 steps"),
     ("optim { lr = 1e-4 + 3 steps }", "FT063", None, ""),
     ("template = qwen33", "FT002", "qwen33", "qwen3"),
-    ("optim { schedule = cosine(cycle = 2) }", "FT009", "cycle", ""),
-    ("attention = flash2\n  full {}\n  lora {}", "FT603", None, ""),
+    ("optim { schedule = cosine(cycle = 2) }", "FT016", "cycle", ""),
+    ("attention = flash2\n  full {}\n  lora {}", "FT623", None, ""),
     ("batch { global = 10, micro = 4 }", "FT401", "10", "4 micro"),
     ("optim { lr ~ log(1e-6 .. 1e-4) }", "FT081", None, "search"),
     ("after = nowhere", "FT040", "nowhere", ""),
@@ -61,7 +61,7 @@ FILES = [
     ("param x: int", "FT045"),
     ("name = 3", "FT060"),
     ('name = "a b"', "FT046"),
-    ("frobnicate { }", "FT600"),
+    ("frobnicate { }", "FT620"),
     ("}", "FT038"),
     ('env { HF_TOKEN = env("HF_TOKEN") }', "FT047"),
     ('env { X = env("NOT_SET_ANYWHERE") }', "FT048"),
@@ -90,7 +90,7 @@ def test_an_unclosed_block_leaves_the_rest_readable(checked: Callable[..., Outco
 
 def test_a_cycle_of_stages_is_named(checked: Callable[..., Outcome]) -> None:
     found = checked(small("after = b") + "sft b from sft { lora {} }\n", ROWS)
-    assert "FT601" in found.codes
+    assert "FT621" in found.codes
     assert any("sft -> b -> sft" in one.message or "b -> sft -> b" in one.message for one in found.found)
 
 

@@ -42,7 +42,7 @@ def _unknown_function(name: str, fitting: list[str], key: Key, at: tree.Ref, sin
     known = name in vocabulary().functions
     text = f"`{name}()` does not give what `{key.name}` takes" if known else f"there is no function `{name}`"
     help = f"here: {', '.join(f'{n}()' for n in fitting)}" if fitting else ""
-    sink.error("FT008", text, at.span, label=label, help=help, fix=fix)
+    sink.error("FT015", text, at.span, label=label, help=help, fix=fix)
     return WRONG
 
 
@@ -83,13 +83,13 @@ def _unknown_argument(
 ) -> None:
     known = f"it takes: {', '.join(options)}" if options else "it takes none"
     if name is None or argument.name is None:
-        sink.error("FT009", f"`{raw.name}()` takes no argument here", argument.span, help=known)
+        sink.error("FT016", f"`{raw.name}()` takes no argument here", argument.span, help=known)
         return
     guess = closest(name, options)
     fix = guessed(argument.name.span, guess)
     label = f"did you mean `{guess}`?" if guess else ""
     text = f"`{raw.name}()` has no argument `{name}`"
-    sink.error("FT009", text, argument.name.span, label=label, help=known, fix=fix)
+    sink.error("FT016", text, argument.name.span, label=label, help=known, fix=fix)
 
 
 def _best(ev: Evaluator, raw: Invoke, signature: Function, sink: Sink) -> Any:

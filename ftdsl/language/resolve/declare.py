@@ -100,11 +100,11 @@ def _not_a_stage(block: tree.Block, session: Session) -> bool:
     label = f"did you mean `{guess}`?" if guess else ""
     if word.text in words.blocks("sft"):
         text, help = f"`{word.text}` belongs in a stage", f"write `sft {{ {word.text} {{ … }} }}`"
-        session.sink.error("FT007", text, word.span, help=help)
+        session.sink.error("FT005", text, word.span, help=help)
     else:
         kinds = ", ".join(vocabulary().stage_kinds)
         session.sink.error(
-            "FT600", f"there is no stage or block `{word.text}`", word.span, label=label, help=f"stages: {kinds}"
+            "FT620", f"there is no stage or block `{word.text}`", word.span, label=label, help=f"stages: {kinds}"
         )
     return True
 

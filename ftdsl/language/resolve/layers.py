@@ -110,7 +110,7 @@ class Effective:
             return
         first, second = there[0], there[1]
         sink.error(
-            "FT603",
+            "FT623",
             f"`{second.path[0]}` beside `{first.path[0]}`: a stage trains with one method",
             second.span,
             labels=(Label(first.span, "the other method"),),
@@ -164,7 +164,7 @@ def _unknown(entry: Entry, kind: str) -> Diagnostic:
         return Diagnostic("FT001", f"{where} has no key `{word}`", span, help=f"write `{home} {{ {word} = … }}`")
     guess = words.near(kind, word, block)
     if not outer and guess is None and (kinds := words.kinds_with(word)):
-        return Diagnostic("FT007", f"`{word}` does not belong in {where}", span, help=f"it is for {_list(kinds)}")
+        return Diagnostic("FT005", f"`{word}` does not belong in {where}", span, help=f"it is for {_list(kinds)}")
     fix = guessed(span, guess)
     label = f"did you mean `{guess}`?" if guess else ""
     return Diagnostic("FT001", f"{where} has no key `{word}`", span, label=label, help=_keys_here(kind, block), fix=fix)

@@ -245,7 +245,7 @@ class _Resolver:
         if name in self.stack:
             if name != self.stack[-1]:
                 chain = " -> ".join([*self.stack[self.stack.index(name) :], name])
-                self.session.sink.error("FT601", f"stages wait for each other: {chain}", span)
+                self.session.sink.error("FT621", f"stages wait for each other: {chain}", span)
             return None
         return [(v.run, v.assignment, v.axes) for v in self._expand(name)]
 
@@ -352,13 +352,13 @@ class _Resolver:
         for parent in declared.block.parents:
             name = parent.path[0].text
             if name == declared.name:
-                self.session.sink.error("FT601", f"`{name}` cannot start from itself", parent.span)
+                self.session.sink.error("FT621", f"`{name}` cannot start from itself", parent.span)
                 continue
             if name not in self.found.stages:
                 guess = closest(name, self.found.stages)
                 label = f"did you mean `{guess}`?" if guess else ""
                 known = f"stages here: {', '.join(self.found.stages)}"
-                self.session.sink.error("FT600", f"there is no stage `{name}`", parent.span, label=label, help=known)
+                self.session.sink.error("FT620", f"there is no stage `{name}`", parent.span, label=label, help=known)
                 continue
             refs.append(self.ev.stage(StageFound(name, ""), parent.span).ref)
         return tuple(refs)
@@ -440,7 +440,7 @@ def _check_call(raw: Invoke, session: Session) -> None:
         return
     guess = closest(raw.name, known)
     label = f"did you mean `{guess}`?" if guess else ""
-    session.sink.error("FT008", f"there is no function `{raw.name}`", raw.call.path[0].span, label=label)
+    session.sink.error("FT015", f"there is no function `{raw.name}`", raw.call.path[0].span, label=label)
 
 
 def _all_keys() -> list[Key]:
