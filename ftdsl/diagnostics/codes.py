@@ -36,6 +36,7 @@ CODES = {
     "FT047": "secret-in-env",
     "FT048": "environment-missing",
     "FT049": "lock-differs",
+    "FT050": "unreadable-document",
     # FT06x units and types
     "FT060": "wrong-type",
     "FT061": "unknown-unit",

@@ -1,0 +1,133 @@
+"""YAML and JSON with places: every part's text is where its span says, and an edit touches nothing else."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+import yaml
+
+from ftdsl.diagnostics import Sink
+from ftdsl.language.yaml_tree import Node, read, removal
+from ftdsl.source import Source
+
+TRAIN = """\
+# how we train
+model_name_or_path: Qwen/Qwen3-8B   # base
+learning_rate: 1e-4
+report_to: [wandb, 'tensorboard']
+date: 2025-05-10
+lr_scheduler_kwargs:
+  num_cycles: 2   # twice
+  deep: {a: 1, "b": yes}
+
+text: |
+  two
+  lines
+
+last: null
+"""
+
+
+def tree(text: str) -> Node:
+    sink = Sink()
+    found = read(Source("x.yaml", text), sink)
+    assert found is not None, [one.message for one in sink]
+    return found
+
+
+def test_every_part_lies_where_its_span_says() -> None:
+    found = dict(tree(TRAIN).walk())
+    assert {".".join(map(str, path)): entry.value.span.text for path, entry in found.items()} == {
+        "model_name_or_path": "Qwen/Qwen3-8B",
+        "learning_rate": "1e-4",
+        "report_to": "[wandb, 'tensorboard']",
+        "date": "2025-05-10",
+        "lr_scheduler_kwargs": 'num_cycles: 2   # twice\n  deep: {a: 1, "b": yes}',
+        "lr_scheduler_kwargs.num_cycles": "2",
+        "lr_scheduler_kwargs.deep": '{a: 1, "b": yes}',
+        "lr_scheduler_kwargs.deep.a": "1",
+        "lr_scheduler_kwargs.deep.b": "yes",
+        "text": "|\n  two\n  lines",
+        "last": "null",
+    }
+    assert found["lr_scheduler_kwargs", "deep", "b"].name.text == '"b"'
+
+
+def test_values_are_those_the_engine_reads() -> None:
+    value = tree(TRAIN).value
+    assert value["learning_rate"] == 1e-4
+    assert value["date"] == "2025-05-10"
+    assert value["lr_scheduler_kwargs"] == {"num_cycles": 2, "deep": {"a": 1, "b": True}}
+    assert value["text"] == "two\nlines\n"
+    assert value["last"] is None
+
+
+def test_json_with_tabs() -> None:
+    text = json.dumps({"zero_optimization": {"stage": 2, "x": [1, 2.5]}}, indent="\t")
+    found = tree(text)
+    assert found.value == json.loads(text)
+    place = found.at("zero_optimization", "x", 1)
+    assert place is not None
+    assert place.span.text == "2.5"
+
+
+def test_aliases_and_merges() -> None:
+    found = tree("base: &b {x: 1, y: 2}\nown:\n  <<: *b\n  y: 3\nagain: *b\n")
+    assert found.value["own"] == {"x": 1, "y": 3}
+    entry = found.entry("again")
+    assert entry is not None
+    assert entry.span.text == "again", "an alias's value stands elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [1, 2", "expected ',' or ']', but got '<stream end>'"),
+        ("a: 1\n b: 2\n", "mapping values are not allowed here"),
+        ("a: \x07\n", "may not stand in YAML"),
+        ("", "there is nothing in it"),
+        ("? [a]\n: 1\n", "a key that is not a word"),
+        ("a: &a [*a]\n", "an alias stands inside what it names"),
+        ("a: !!python/object:os.system x\n", "could not determine a constructor"),
+    ],
+)
+def test_what_cannot_be_read_is_one_sentence(text: str, said: str) -> None:
+    sink = Sink()
+    assert read(Source("x.yaml", text), sink) is None
+    assert [one.code for one in sink] == ["FT050"]
+    assert said in next(iter(sink)).message
+
+
+def test_what_is_nested_too_deeply_is_one_sentence() -> None:
+    limit, sink = sys.getrecursionlimit(), Sink()
+    sys.setrecursionlimit(900)
+    try:
+        assert read(Source("x.yaml", "[" * 800 + "]" * 800), sink) is None
+    finally:
+        sys.setrecursionlimit(limit)
+    assert "nested too deeply" in next(iter(sink)).message
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "left"),
+    [
+        ("a: 1\nb: 2 # why\nc: 3\n", ("b",), "a: 1\nc: 3\n"),
+        ("a: 1\nb:\n  c: 2\n  d: 3\n# next\ne: 4\n", ("b",), "a: 1\n# next\ne: 4\n"),
+        ("a: 1\nb: 2", ("b",), "a: 1\n"),
+        ('{"a": 1, "b": 2, "c": 3}', ("b",), '{"a": 1, "c": 3}'),
+        ('{"a": 1, "b": 2}', ("b",), '{"a": 1}'),
+        ('{"a": {"b": 2}}', ("a", "b"), '{"a": {}}'),
+    ],
+)
+def test_taking_an_entry_out(text: str, path: tuple[str, ...], left: str) -> None:
+    root = tree(text)
+    parent = root.at(*path[:-1])
+    entry = parent.entry(path[-1]) if parent else None
+    assert parent
+    assert entry
+    edit = removal(parent, entry)
+    after = text[: edit.span.start] + edit.text + text[edit.span.end :]
+    assert after == left
+    assert yaml.safe_load(after) is not None
