@@ -9,10 +9,9 @@ from typing import Any
 
 from ftdsl import catalog
 from ftdsl.engines.llamafactory.places import seen_from_run
-from ftdsl.engines.llamafactory.work import Work
+from ftdsl.engines.llamafactory.work import Params, Work
 from ftdsl.language.values import Amount, Secret, Term
 
-Params = dict[str, Any]
 Entry = Mapping[str, Any]
 
 OURS = {

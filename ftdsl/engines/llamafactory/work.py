@@ -11,6 +11,9 @@ from ftdsl.recipe.recipe import Stage
 from ftdsl.record import record
 from ftdsl.session import Session
 
+Params = dict[str, Any]
+"""LLaMA-Factory's parameters by name."""
+
 
 @record
 class Work:

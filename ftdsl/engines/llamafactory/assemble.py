@@ -1,0 +1,139 @@
+"""Parameters, documents and commands of a stage put together: YAML in the engine's own groups, dataset_info.json, a job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ftdsl import catalog
+from ftdsl.engines.jobs import Command, Document, Gate, Job
+from ftdsl.engines.llamafactory import parallel, words
+from ftdsl.engines.llamafactory.datasets import Datasets
+from ftdsl.engines.llamafactory.preparing import exported
+from ftdsl.engines.llamafactory.scratch import needed_by
+from ftdsl.engines.llamafactory.work import Work
+from ftdsl.language.values import Secret, StageRef, Term
+
+ENGINE_VERSION = catalog.LLAMAFACTORY
+
+
+def job_of(
+    work: Work,
+    documents: list[Document],
+    commands: list[Command],
+    inputs: list[str],
+    result: Any,
+    title: str,
+    gates: tuple[Gate, ...] = (),
+) -> Job:
+    environment: Mapping[str, Any] = {**parallel.environment(work), **words.environment(work)}
+    runtime = ("engine", "gate") if gates else ("engine",)
+    world = work.planned.world
+    stage = work.stage
+    batch = (str(work.planned.batch),) if work.planned.batch else ()
+    return Job(
+        key=stage.key,
+        folder=work.folder,
+        kind=stage.kind,
+        title=title,
+        needs=needed_by(work),
+        documents=tuple(documents),
+        commands=tuple(commands),
+        env={name: exported(value) for name, value in environment.items()},
+        runtime=runtime,
+        inputs=tuple(dict.fromkeys(inputs)),
+        result=result_of(work),
+        result_kind=result,
+        processes=world.size,
+        accelerators=world.size if world.gpu else 0,
+        gates=gates,
+        packages=tuple(dict.fromkeys(name for document in documents for name in _packages(document))),
+        where=work.where,
+        header=batch,
+    )
+
+
+_PACKAGES = {
+    "deepspeed": ("deepspeed",),
+    "predict_with_generate": ("jieba", "nltk", "rouge-chinese"),
+    "quantization_bit": ("bitsandbytes",),
+    "enable_liger_kernel": ("liger-kernel",),
+    "use_unsloth": ("unsloth",),
+    "mixture_of_depths": ("mixture-of-depth",),
+    "use_galore": ("galore-torch",),
+    "use_apollo": ("apollo-torch",),
+    "use_badam": ("badam",),
+    "use_adam_mini": ("adam-mini",),
+    "use_swanlab": ("swanlab",),
+    "plot_loss": ("matplotlib",),
+}
+"""What the engine checks for at start (llamafactory/hparams/parser.py), by the parameter that asks for it."""
+
+
+def _packages(document: Document) -> Iterator[str]:
+    if document.kind != "yaml":
+        return
+    for name, packages in _PACKAGES.items():
+        if document.data.get(name):
+            yield from packages
+    if "bnb" in str(document.data.get("optim")) or "8bit" in str(document.data.get("optim")):
+        yield "bitsandbytes"
+    trackers = document.data.get("report_to")
+    for tracker in trackers if isinstance(trackers, list) else [trackers]:
+        if tracker in ("wandb", "tensorboard", "mlflow", "swanlab"):
+            yield tracker
+
+
+def dataset_info(work: Work, datasets: Datasets) -> Document:
+    return Document(f"{work.folder}/dataset_info.json", "json", dict(datasets.entries))
+
+
+_SECTIONS = {
+    "model_args": "model",
+    "finetuning_args": "method",
+    "data_args": "data",
+    "generating_args": "generation",
+    "training_args": "training",
+    "training_args_seq2seq": "training",
+}
+
+
+def yaml_of(work: Work, name: str, params: dict[str, Any]) -> Document:
+    """Parameters in the engine's own groups, each group under its title; passthrough as it stands, at the end."""
+    schema = catalog.engine_schema("llamafactory", ENGINE_VERSION)
+    rest = work.stage.settings.inside("llamafactory")
+    params = {key: value for key, value in params.items() if value is not None}
+    for key in [key for key, value in (params | rest).items() if isinstance(value, Secret)]:
+        work.refuse(key, f"a secret cannot be written into `{key}`", "put it into `env { }`")
+    groups: dict[str, dict[str, Any]] = {title: {} for title in dict.fromkeys(_SECTIONS.values())}
+    for key, value in params.items():
+        origin = str(schema.get(key, {}).get("origin", "")).rpartition("/")[2].removesuffix(".py")
+        groups[_SECTIONS.get(origin, "training")][key] = words.plain(value)
+    groups["passthrough"] = {key: words.plain(value) for key, value in rest.items()}
+    titles = {next(iter(group)): title for title, group in groups.items() if group}
+    flat = {key: value for group in groups.values() for key, value in group.items()}
+    return Document(f"{work.folder}/{name}.yaml", "yaml", flat, _header(work), titles)
+
+
+def _header(work: Work) -> tuple[str, ...]:
+    lines = [f"{work.stage.key} ({work.where})", *work.stage.doc.splitlines()]
+    if work.planned.batch:
+        lines.append(str(work.planned.batch))
+    return tuple(lines)
+
+
+def result_of(work: Work) -> str:
+    return work.places.result(StageRef(work.stage.name, "", work.stage.run))
+
+
+def title_of(work: Work, what: str) -> str:
+    if work.stage.parents:
+        return f"{what} from {', '.join(work.stage.parents)}"
+    start = work.stage.start
+    base = start.base if start else None
+    if isinstance(base, StageRef):
+        return f"{what} from {base.stage}"
+    options = base.options if isinstance(base, Term) else {}
+    place = options.get("id") or options.get("path") or options.get("architecture")
+    name = place.name if isinstance(place, Term) else place
+    return f"{what} of {name}" if name else what

@@ -1,0 +1,42 @@
+"""Stages that train: parameters of every word, the data sets, and the command that starts the processes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ftdsl.engines.jobs import Command, Document, Job
+from ftdsl.engines.llamafactory import parallel, rules, words
+from ftdsl.engines.llamafactory.assemble import dataset_info, job_of, result_of, title_of, yaml_of
+from ftdsl.engines.llamafactory.datasets import Datasets, training
+from ftdsl.engines.llamafactory.parallel import PYTHON
+from ftdsl.engines.llamafactory.work import Work
+
+STAGES = {"pretrain": "pt", "sft": "sft", "reward": "rm", "dpo": "dpo", "kto": "kto"}
+
+
+def train(work: Work) -> Job:
+    words.refuse_unlowered(work, rules.names(rules.TRAINING))
+    parallel.check(work)
+    kind = work.stage.kind
+    datasets = Datasets(work)
+    params: dict[str, Any] = {"stage": STAGES[kind], "do_train": True}
+    for rule in rules.TRAINING:
+        params |= rule(work)
+    params |= words.params(work, kind)
+    params |= training(work, datasets)
+    params = {"overwrite_output_dir": False, **params, "output_dir": result_of(work)}
+    config = parallel.ds_config(work)
+    if config is not None:
+        params["deepspeed"] = f"{work.folder}/ds_config.json"
+    documents = [yaml_of(work, "train", params), dataset_info(work, datasets)]
+    if config is not None:
+        documents.append(Document(f"{work.folder}/ds_config.json", "json", config))
+    method = work.planned.method
+    result = "model" if method in ("full", "freeze") else "adapter"
+    flags = ("--kind", "train", "--result", result, "--nan", work.name("guard.nan") or "stop")
+    first = Command(
+        (PYTHON, "runtime/engine.py", "fresh", result_of(work), "--stage", work.folder),
+        comment="goes on from this stage's own checkpoints; what another run left there is set aside",
+    )
+    commands = [first, *parallel.launch(work, [documents[0].path], flags)]
+    return job_of(work, documents, commands, datasets.inputs, result, title_of(work, f"{kind} {method}"))
