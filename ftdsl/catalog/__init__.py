@@ -23,12 +23,24 @@ StandingKind: TypeAlias = Literal["word", "passthrough", "derived", "dead"]
 
 @record
 class Gpu:
-    """An accelerator: memory sizes in GiB, compute capability (0 where there is none), what it computes in."""
+    """An accelerator: memory sizes in GiB, compute capability (0 where there is none), what it computes in and how fast.
+
+    `half`, `fp8_rate`, `fp32` in TFLOP/s, dense; `bandwidth` (one for each size of memory), `link` and `pcie` (one way) in
+    GB/s; `power` in W.
+    """
 
     memory: tuple[int, ...]
     capability: float
     bf16: bool
     fp8: bool
+    half: float
+    fp8_rate: float
+    fp32: float
+    bandwidth: tuple[float, ...]
+    link: float
+    pcie: float
+    power: float
+    source: str
 
 
 @record
@@ -47,8 +59,15 @@ def _load(name: str) -> Any:
 @cache
 def gpus() -> Mapping[str, Gpu]:
     """Accelerators by name."""
+    lists = ("memory", "bandwidth")
     raw = _load("gpus.json")
-    return {n: Gpu(tuple(g["memory"]), g["capability"], g["bf16"], g["fp8"]) for n, g in raw.items()}
+    return {name: Gpu(**entry | {key: tuple(entry[key]) for key in lists}) for name, entry in raw.items()}
+
+
+def models() -> Mapping[str, Mapping[str, Any]]:
+    """Architectures by name: sizes, the hub ids that share them, source."""
+    found: Mapping[str, Mapping[str, Any]] = _load("models.json")
+    return found
 
 
 def versions(engine: str) -> list[str]:

@@ -1,0 +1,87 @@
+"""How logits and cross-entropy are held, by implementation and version: the largest single term at long vocabularies."""
+
+from __future__ import annotations
+
+from ftdsl.estimate.setup import Setup
+from ftdsl.record import value
+
+
+@value
+class Held:
+    """Bytes a logit (token x vocabulary) while the loss is worked out; `chunks`: only this part of the tokens at once (0: by
+    Liger's rule); `tokenwise`: bytes a token and hidden unit beside (last norm, hidden states and their gradient)."""
+
+    logit: float
+    tokenwise: float = 6.0
+    chunks: int = 1
+
+
+HELD = {
+    # transformers before 4.45: logits in bf16 (2) and upcast (4), a shifted copy (4), log-softmax (4)
+    "hf_fp32": Held(14),
+    # later: no shifted copy; at the backward pass log-softmax, its gradient and the gradient of the loss (12)
+    "hf_fp32_new": Held(12),
+    # model code that does not upcast: logits, shifted copy, log-softmax, gradient, each 2
+    "hf_bf16": Held(8),
+    # logits and shifted copy (2 + 2), cross-entropy under autocast in fp32 (4 + 4)
+    "hf_autocast": Held(12),
+    # Triton cross-entropy writes the gradient into the logits: what the model's code had made before it stays
+    "fused_ce": Held(10, 4),
+    "fused_ce_new": Held(8, 4),
+    # Liger: the head is applied to a part of the tokens at a time, forward and backward at once
+    "flce": Held(10, 4, 0),
+    # litgpt, utils.chunked_cross_entropy (128 tokens a chunk): logits, then fp32 of a chunk
+    "litgpt_chunk": Held(8, 6),
+    # torchtune CEWithChunkedOutputLoss: eight chunks, logits of all in bf16 and fp32 of one
+    "tt_ce": Held(12, 6),
+    "tt_ce_compile": Held(8, 6),
+    "tt_chunk": Held(4 + 8 / 8, 6),
+    # torchtitan: logits.float() and cross-entropy; compiled it is one kernel
+    "titan_ce": Held(12, 6),
+    "titan_ce_compile": Held(8, 6),
+    # Megatron vocab-parallel cross-entropy: bf16 logits, fp32 copy worked on in place, gradient
+    "megatron_ce": Held(6, 6),
+}
+
+NOT_UPCAST = {"gpt_bigcode", "gpt_neox", "bloom", "falcon", "gpt2", "mpt", "opt"}
+"""Families whose transformers code hands bf16 logits to the loss (modeling_gpt_bigcode.py and kin, before 4.48)."""
+
+SINCE_4_45 = {"granite", "qwen3", "gemma3", "smollm3"}
+"""Families that older transformers do not know: their Triton cross-entropy never met the old upcast and shifted copy."""
+
+
+def loss_bytes(setup: Setup) -> float:
+    """Bytes of logits and all that the loss makes of them at the worst moment."""
+    held = HELD[setup.loss]
+    vocab = setup.architecture.vocab / setup.tensor
+    if held.chunks == 0:
+        return _fused_linear(setup, held)
+    return setup.tokens * vocab * _logit_bytes(setup, held)
+
+
+def _logit_bytes(setup: Setup, held: Held) -> float:
+    family = setup.architecture.family
+    if setup.loss == "fused_ce":
+        if family in NOT_UPCAST:
+            return 14.0 if setup.autocast else 6.0
+        return 8.0 if family in SINCE_4_45 else 10.0
+    if setup.loss == "hf_bf16" and setup.autocast and family in NOT_UPCAST:
+        # accelerate hands outputs on in fp32 (4) beside the bf16 logits (2), and cross-entropy runs in fp32 (12)
+        return 18.0
+    return held.logit
+
+
+def _fused_linear(setup: Setup, held: Held) -> float:
+    """Liger's fused_linear_cross_entropy: tokens in chunks so that a chunk's logits are about as large as the hidden states
+    (ops/fused_linear_cross_entropy.py), and the gradient of the head in its own dtype when it is trained."""
+    a = setup.architecture
+    ratio = -(-a.vocab // a.hidden)
+    wanted = -(-setup.tokens // ratio)
+    chunk = min(setup.tokens, 1 << max(0, wanted - 1).bit_length())
+    trained = not setup.adapts or setup.trains_embeddings
+    return chunk * a.vocab * held.logit + (a.embedding * 2.0 if trained else 0.0)
+
+
+def tokenwise_bytes(setup: Setup) -> float:
+    """The last hidden states, their norm and gradient."""
+    return HELD[setup.loss].tokenwise * setup.architecture.hidden * setup.tokens

@@ -1,0 +1,130 @@
+"""One training set-up: all that decides what it costs. The planner fills it from a plan, the benchmarks from a row."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from ftdsl import catalog
+from ftdsl.estimate.architecture import Architecture, NotModelledError
+from ftdsl.record import value
+
+BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0}
+
+METHODS = ("full", "lora", "adapter", "adapter_v2")
+QUANTS = ("none", "nf4", "nf4-dq", "int8", "gptq4", "gptq8", "fp8_compute")
+CHECKPOINTING = ("none", "full", "selective", "selective_op", "selective_layer", "selective_core_attn")
+STRATEGIES = ("single", "ddp", "zero1", "zero2", "zero3", "fsdp", "fsdp_grad_op", "hsdp", "gemini", "device_map")
+SHARDED = {"zero3", "fsdp", "hsdp", "gemini"}
+"""Strategies that keep only a part of the weights on each card."""
+KINDS = ("allocated_peak", "active_peak", "reserved_peak", "nvidia_smi", "capacity")
+
+
+@value
+class Setup:
+    """What is trained how on what. Everything has a default but the architecture; lengths in tokens, memory in GiB.
+
+    `trains_embeddings`: embedding and head are trained whole beside the adapter. `train_dtype`: of trained parameters;
+    `base_dtype`: of frozen and loaded ones. `master`: fp32 copies and states beside low-precision weights. `loss`: how
+    logits and cross-entropy are held (estimate.loss). `data`, `tensor`, `pipeline`, `context`, `expert`: the split of the
+    world; `shard`: how many of `data` share one copy (0: all; hybrid sharding: a node). `framework` as in
+    docs/planner.md, `version` of its model code where it matters.
+    """
+
+    architecture: Architecture
+    method: str = "full"
+    lora_rank: int = 0
+    lora_targets: tuple[str, ...] = ()
+    lora_dropout: bool = False
+    trains_embeddings: bool = False
+    quant: str = "none"
+    base_dtype: str = "bf16"
+    train_dtype: str = "fp32"
+    master: bool = False
+    autocast: bool = True
+    optimizer: str = "adamw"
+    opt_in_backward: bool = False
+    kbit_prepare: bool = False
+    seq_len: int = 2048
+    seq_kind: str = "exact"
+    micro_batch: int = 1
+    accumulate: int = 1
+    checkpointing: str = "full"
+    offload_activations: bool = False
+    attention: str = "flash"
+    loss: str = "hf_fp32_new"
+    norms: str = "eager"
+    compile: bool = False
+    strategy: str = "single"
+    offload: str = "none"
+    data: int = 1
+    tensor: int = 1
+    pipeline: int = 1
+    context: int = 1
+    expert: int = 1
+    shard: int = 0
+    card: str = "a100"
+    card_memory: float = 0.0
+    framework: str = "hf"
+    version: str = ""
+
+    @property
+    def world(self) -> int:
+        return self.data * self.tensor * self.pipeline * self.context
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one micro-batch on one card (a context-parallel rank holds its part of each sequence)."""
+        return self.micro_batch * self.seq_len // self.context
+
+    @property
+    def gpu(self) -> catalog.Gpu:
+        """The card's facts. Raises: NotModelledError for a card the catalogue does not have."""
+        found = catalog.gpus().get(self.card)
+        if found is None:
+            raise NotModelledError(f"no such card in the catalogue: {self.card}")
+        return found
+
+    @property
+    def capacity(self) -> float:
+        """Bytes on the card."""
+        return (self.card_memory or self.gpu.memory[-1]) * 2.0**30
+
+    @cached_property
+    def weight_shards(self) -> int:
+        """Over how many cards the data-parallel group spreads its weights; context-parallel ranks shard along."""
+        if self.strategy not in SHARDED:
+            return 1
+        group = self.data * self.context
+        if self.strategy == "hsdp":
+            return min(group, self.shard or 8)
+        return self.shard or group
+
+    @cached_property
+    def state_shards(self) -> int:
+        """Over how many cards optimizer states are spread."""
+        if self.strategy in ("zero1", "zero2", "fsdp_grad_op"):
+            return self.data * self.context
+        return self.weight_shards
+
+    @cached_property
+    def gradient_shards(self) -> int:
+        """Over how many cards gradients are spread."""
+        return self.state_shards if self.strategy != "zero1" else 1
+
+    @property
+    def fsdp(self) -> bool:
+        return self.strategy in ("fsdp", "fsdp_grad_op", "hsdp")
+
+    @property
+    def zero(self) -> bool:
+        return self.strategy.startswith("zero") or self.strategy == "gemini"
+
+    @property
+    def adapts(self) -> bool:
+        """Whether the base is frozen."""
+        return self.method != "full"
+
+    @property
+    def compute_bytes(self) -> float:
+        """Bytes of an activation: 16-bit unless everything is fp32 without autocast."""
+        return 4.0 if self.base_dtype == "fp32" and not self.autocast else 2.0

@@ -1,0 +1,35 @@
+"""Buffers that are whole on each card although weights are sharded: gathered units, buckets, staging space."""
+
+from __future__ import annotations
+
+from ftdsl.estimate.setup import Setup
+from ftdsl.estimate.weights import layer_weight_bytes
+
+ZERO3_LIVE = 1e9
+"""DeepSpeed's stage3_max_live_parameters and prefetch (zero/config.py): at most this many gathered parameters stay."""
+
+ZERO_BUCKET = 5e8
+"""DeepSpeed's reduce_bucket_size and allgather_bucket_size, in elements (zero/config.py)."""
+
+
+def gathered(setup: Setup) -> float:
+    """Bytes of weights gathered at once: FSDP's root unit (embedding and head) and two layers (the one at work and the one
+    fetched ahead), ZeRO-3's live parameters."""
+    a = setup.architecture
+    if setup.weight_shards == 1:
+        return 0.0
+    plain = 2.0 if setup.autocast or setup.base_dtype != "fp32" else 4.0
+    root = a.embedding * (1 if a.tied else 2) * plain / setup.tensor
+    layers = 2 * layer_weight_bytes(setup)
+    return root + layers if setup.fsdp else min(ZERO3_LIVE * plain, root + layers)
+
+
+def bucket(setup: Setup, trained: float) -> float:
+    """Bytes of communication buffers: DeepSpeed's buckets (two when it overlaps), DDP's copy of the gradients."""
+    if setup.data == 1 and not setup.zero:
+        return 0.0
+    if setup.zero:
+        return 2 * min(ZERO_BUCKET, trained) * 2.0
+    if setup.strategy == "ddp":
+        return min(trained, 25e6 / 4) * 4.0
+    return 0.0
