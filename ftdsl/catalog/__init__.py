@@ -70,6 +70,12 @@ def models() -> Mapping[str, Mapping[str, Any]]:
     return found
 
 
+def faults() -> Mapping[str, Mapping[str, Any]]:
+    """What engines say when a stage breaks: match, say, keys, help, code, in the order they are tried."""
+    found: Mapping[str, Mapping[str, Any]] = _load("faults.json")
+    return found
+
+
 def versions(engine: str) -> list[str]:
     """Versions of an engine whose parameters are known."""
     return sorted(path.stem.removeprefix(f"{engine}-") for path in DATA.glob(f"{engine}-[0-9]*.json"))

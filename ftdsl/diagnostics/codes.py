@@ -63,6 +63,13 @@ CODES = {
     "FT627": "stack-not-supported",
     # choices made for the author
     "FT700": "chosen-for-you",
+    # what a run finds
+    "FT950": "stage-failed",
+    "FT951": "nothing-to-learn",
+    "FT952": "template-and-tokenizer",
+    "FT953": "no-generation-prompt",
+    "FT954": "made-by-a-smoke-run",
+    "FT955": "package-missing",
     # environment
     "FT900": "engine-missing",
     "FT901": "version-outside-pins",

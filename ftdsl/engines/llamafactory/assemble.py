@@ -7,7 +7,7 @@ from typing import Any
 
 from ftdsl import catalog
 from ftdsl.engines.jobs import Command, Document, Gate, Job
-from ftdsl.engines.llamafactory import parallel, words
+from ftdsl.engines.llamafactory import parallel, watched, words
 from ftdsl.engines.llamafactory.datasets import Datasets
 from ftdsl.engines.llamafactory.preparing import exported
 from ftdsl.engines.llamafactory.scratch import needed_by
@@ -27,7 +27,7 @@ def job_of(
     gates: tuple[Gate, ...] = (),
 ) -> Job:
     environment: Mapping[str, Any] = {**parallel.environment(work), **words.environment(work)}
-    runtime = ("engine", "gate") if gates else ("engine",)
+    runtime = (*watched.MODULES, "gate") if gates else watched.MODULES
     world = work.planned.world
     stage = work.stage
     batch = (str(work.planned.batch),) if work.planned.batch else ()

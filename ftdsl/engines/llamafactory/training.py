@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ftdsl.engines.jobs import Command, Document, Job
-from ftdsl.engines.llamafactory import parallel, rules, words
+from ftdsl.engines.llamafactory import parallel, rules, watched, words
 from ftdsl.engines.llamafactory.assemble import dataset_info, job_of, result_of, title_of, yaml_of
 from ftdsl.engines.llamafactory.datasets import Datasets, training
 from ftdsl.engines.llamafactory.parallel import PYTHON
@@ -38,5 +38,5 @@ def train(work: Work) -> Job:
         (PYTHON, "runtime/engine.py", "fresh", result_of(work), "--stage", work.folder),
         comment="goes on from this stage's own checkpoints; what another run left there is set aside",
     )
-    commands = [first, *parallel.launch(work, [documents[0].path], flags)]
+    commands = [first, *watched.trainings(work, documents[0].path, flags)]
     return job_of(work, documents, commands, datasets.inputs, result, title_of(work, f"{kind} {method}"))
