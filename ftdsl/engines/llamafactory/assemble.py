@@ -14,8 +14,6 @@ from ftdsl.engines.llamafactory.scratch import needed_by
 from ftdsl.engines.llamafactory.work import Work
 from ftdsl.language.values import Secret, StageRef, Term
 
-ENGINE_VERSION = catalog.LLAMAFACTORY
-
 
 def job_of(
     work: Work,
@@ -93,22 +91,20 @@ _SECTIONS = {
     "finetuning_args": "method",
     "data_args": "data",
     "generating_args": "generation",
-    "training_args": "training",
-    "training_args_seq2seq": "training",
 }
 
 
 def yaml_of(work: Work, name: str, params: dict[str, Any]) -> Document:
     """Parameters in the engine's own groups, each group under its title; passthrough as it stands, at the end."""
-    schema = catalog.engine_schema("llamafactory", ENGINE_VERSION)
+    schema = catalog.engine_schema("llamafactory")
     rest = work.stage.settings.inside("llamafactory")
     params = {key: value for key, value in params.items() if value is not None}
     for key in [key for key, value in (params | rest).items() if isinstance(value, Secret)]:
         work.refuse(key, f"a secret cannot be written into `{key}`", "put it into `env { }`")
-    groups: dict[str, dict[str, Any]] = {title: {} for title in dict.fromkeys(_SECTIONS.values())}
+    groups: dict[str, dict[str, Any]] = {title: {} for title in (*dict.fromkeys(_SECTIONS.values()), "training")}
     for key, value in params.items():
-        origin = str(schema.get(key, {}).get("origin", "")).rpartition("/")[2].removesuffix(".py")
-        groups[_SECTIONS.get(origin, "training")][key] = words.plain(value)
+        section = str(schema.get(key, {}).get("section", ""))
+        groups[_SECTIONS.get(section, "training")][key] = words.plain(value)
     groups["passthrough"] = {key: words.plain(value) for key, value in rest.items()}
     titles = {next(iter(group)): title for title, group in groups.items() if group}
     flat = {key: value for group in groups.values() for key, value in group.items()}
