@@ -181,7 +181,7 @@ def standing(engine: str, parameter: str) -> Standing | None:
 
 __all__ = [
     "DATA", "Change", "Fact", "Gpu", "KeyHistory", "Known", "Pin", "Standing", "Table", "ValueChange", "about",
-    "beside_engine", "engine_schema", "faults", "gpus", "key_changes", "key_history", "names", "nearest", "newest", "numbers", "older",
-    "overlay", "packages", "pins", "replacement", "schema", "standing", "table", "template_for_model", "templates",
-    "value_changes", "versions",
+    "beside_engine", "engine_schema", "faults", "gpus", "key_changes", "key_history", "models", "names", "nearest",
+    "newest", "numbers", "older", "overlay", "packages", "pins", "replacement", "schema", "standing", "table",
+    "template_for_model", "templates", "value_changes", "versions",
 ]  # fmt: skip
