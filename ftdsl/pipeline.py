@@ -99,7 +99,7 @@ def _compile_small(recipe: Recipe, lock: Path, session: Session) -> Compiled | N
     session.sink.forget_infos()  # of choices made for the real recipe and again for the small one
     if session.sink.failed:
         return None
-    told = {"replaced": [{"stage": r.stage, "where": r.where, "text": str(r)} for r in small.replaced]}
+    told = {"replaced": [one.as_json() for one in small.replaced]}
     files = compile_files(plan, jobs, session) | small.files
     files["smoke.json"] = (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode()
     return Compiled(recipe.name, recipe.folder, plan, jobs, files, (lock, b""), small.replaced)

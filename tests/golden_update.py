@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shutil
 
-from tests.targets.test_golden import GOLDEN, VARIANTS, artifacts, place
+from tests.conftest import EXAMPLES
+from tests.targets.test_golden import GOLDEN, artifacts
 
 
 def main() -> None:
     """Write every artifact but copies of runtime modules, which are the same for all."""
     shutil.rmtree(GOLDEN, ignore_errors=True)
-    for recipe, profile in VARIANTS:
-        for name, content in artifacts(recipe, profile).items():
-            path = place(recipe, profile) / name
+    for recipe in EXAMPLES:
+        for name, content in artifacts(recipe).items():
+            path = GOLDEN / recipe.stem / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
 

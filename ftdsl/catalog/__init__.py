@@ -11,12 +11,26 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from ftdsl.catalog.changes import Change, ValueChange, key_changes, older, replacement, value_changes
+from ftdsl.catalog.history import (
+    Fact,
+    KeyHistory,
+    Known,
+    Pin,
+    Table,
+    about,
+    key_history,
+    nearest,
+    numbers,
+    packages,
+    pins,
+    schema,
+    table,
+    versions,
+)
 from ftdsl.record import record
 
 DATA = Path(__file__).parent / "data"
-
-LLAMAFACTORY = "0.9.5"
-"""The version whose facts count where a recipe names none."""
 
 StandingKind: TypeAlias = Literal["word", "passthrough", "derived", "dead"]
 
@@ -70,44 +84,60 @@ def models() -> Mapping[str, Mapping[str, Any]]:
     return found
 
 
-def versions(engine: str) -> list[str]:
-    """Versions of an engine whose parameters are known."""
-    return sorted(path.stem.removeprefix(f"{engine}-") for path in DATA.glob(f"{engine}-[0-9]*.json"))
+def faults() -> Mapping[str, Mapping[str, Any]]:
+    """What engines say when a stage breaks: match, say, keys, help, code, in the order they are tried."""
+    found: Mapping[str, Mapping[str, Any]] = _load("faults.json")
+    return found
 
 
-def engine_schema(engine: str, version: str = LLAMAFACTORY) -> Mapping[str, Mapping[str, Any]]:
-    """The parameters of an engine: type, default, choices, help. Raises: OSError for a version that is not known."""
-    schema: Mapping[str, Mapping[str, Any]] = _load(f"{engine}-{version}.json")["parameters"]
-    return schema
+@cache
+def engine_schema(engine: str, version: str = "", transformers: str = "") -> Mapping[str, Fact]:
+    """Every parameter an engine takes: its own, and those of the TrainingArguments beside it.
+
+    Without versions those of the newest engine that is known, and of the newest transformers that it admits.
+    Raises: OSError for an engine that is not known.
+    """
+    version = version or newest(engine)
+    beside = schema("transformers", transformers or beside_engine(engine, version, "transformers"))
+    return {**beside, **schema(engine, version)}
 
 
-def transformers_of(version: str) -> str:
-    """The transformers that an engine's facts were read beside."""
-    return str(_load(f"llamafactory-{version}.json")["transformers"])
+def newest(package: str) -> str:
+    """The newest version of a package that is known. Raises: OSError."""
+    return table(package).versions[-1]
 
 
-def templates() -> list[str]:
+def beside_engine(engine: str, version: str, package: str) -> str:
+    """The newest known version of a package that an engine's metadata and checks admit; "" when it names none."""
+    pin = pins(engine, version).get(package)
+    return pin.newest if pin else ""
+
+
+def templates(version: str = "") -> list[str]:
     """Chat templates of LLaMA-Factory."""
-    return list(_load(f"llamafactory-{LLAMAFACTORY}.json")["templates"])
+    return list(schema("llamafactory", version, "templates"))
 
 
-def template_for_model(model: str) -> str | None:
+def template_for_model(model: str, version: str = "") -> str | None:
     """The template of a hub id's family, from the engine's own list; sizes and dates that are not listed are guessed."""
-    families: Mapping[str, str] = _load(f"llamafactory-{LLAMAFACTORY}.json")["families"]
-    if model in families:
-        return families[model]
+    families: Mapping[str, Any] = schema("llamafactory", version, "models")
+    if families.get(model):
+        return str(families[model])
     stem = model.split("-")[0]
-    kin = {template for other, template in families.items() if other.split("-")[0] == stem}
+    kin = {str(template) for other, template in families.items() if template and other.split("-")[0] == stem}
     return kin.pop() if len(kin) == 1 else None
 
 
 def names(catalog: str) -> list[str]:
-    """All names of a catalog a key of the vocabulary refers to. Raises: KeyError."""
+    """All names of a catalog a key of the vocabulary refers to, of any version: which one has a name is the engine's to
+    say. Raises: KeyError."""
     if catalog == "gpus":
         return list(gpus())
-    if catalog == "templates":
-        return templates()
-    return list(_load(f"llamafactory-{LLAMAFACTORY}.json")[catalog])
+    package, kind, prefix = _NAMES[catalog]
+    return [name.removeprefix(prefix) for name in table(package, kind).names if name.startswith(prefix)]
+
+
+_NAMES = {"templates": ("llamafactory", "templates", ""), "optimizers": ("transformers", "enums", "OptimizerNames.")}
 
 
 @cache
@@ -120,15 +150,15 @@ def overlay(engine: str) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
 @cache
 def _standings(engine: str) -> Mapping[str, Standing]:
     found: dict[str, Standing] = {}
-    for table, entries in overlay(engine).items():
-        if table.startswith("_"):
-            kind: Any = table[1:]
+    for block, entries in overlay(engine).items():
+        if block.startswith("_"):
+            kind: Any = block[1:]
             found |= {name: Standing(kind) for name in entries["keys"]}
-    for table, entries in overlay(engine).items():
-        if table.startswith("_"):
+    for block, entries in overlay(engine).items():
+        if block.startswith("_"):
             continue
         for key, entry in entries.items():
-            word = key if table in _GROUPS else f"{table}.{key}"
+            word = key if block in _GROUPS else f"{block}.{key}"
             for name in _told(entry):
                 found.setdefault(name, Standing("word", word))
     return found
@@ -149,23 +179,9 @@ def standing(engine: str, parameter: str) -> Standing | None:
     return _standings(engine).get(parameter)
 
 
-HATCHES = {"deepspeed": "ds.", "accelerate": "acc.", "megatron": "mca."}
-"""Blocks handed on as they stand, and what the overlay calls their keys."""
-
-
-def hatch_sections(block: str) -> Mapping[str, list[str]]:
-    """Keys that DeepSpeed, accelerate or the mcore adapter reads, by dotted section; the top level is `""`."""
-    package = "mcore-adapter" if block == "megatron" else block
-    facts = _load(next(DATA.glob(f"{package}-[0-9]*.json")).name)
-    sections: Mapping[str, list[str]] = facts.get("sections") or {"": list(facts["parameters"])}
-    return sections
-
-
-def hatch_word(engine: str, block: str, key: str) -> str | None:
-    """The word of the language that decides a key of a hatch, so that the hatch may not: `zero_optimization.stage`."""
-    for table, entries in overlay(engine).items():
-        for name, entry in () if table.startswith("_") else entries.items():
-            told = [to.partition(":")[0] for to in entry["to"]]
-            if HATCHES[block] + key in told:
-                return name if table in _GROUPS else f"{table}.{name}"
-    return None
+__all__ = [
+    "DATA", "Change", "Fact", "Gpu", "KeyHistory", "Known", "Pin", "Standing", "Table", "ValueChange", "about",
+    "beside_engine", "engine_schema", "faults", "gpus", "key_changes", "key_history", "models", "names", "nearest",
+    "newest", "numbers", "older", "overlay", "packages", "pins", "replacement", "schema", "standing", "table",
+    "template_for_model", "templates", "value_changes", "versions",
+]  # fmt: skip

@@ -13,7 +13,9 @@ ENGINES = Path(__file__).parent.parent / "engines"
 PAIRS = (
     (DATA / "vocabulary.toml", DATA / "vocabulary.json"),
     (DATA / "gpus.toml", DATA / "gpus.json"),
+    (DATA / "changes.toml", DATA / "changes.json"),
     (DATA / "models.toml", DATA / "models.json"),
+    (DATA / "faults.toml", DATA / "faults.json"),
     (ENGINES / "llamafactory" / "overlay.toml", DATA / "llamafactory-overlay.json"),
 )
 """TOML is for people; JSON loads in a tenth of the time."""

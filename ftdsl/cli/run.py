@@ -6,21 +6,22 @@ import argparse
 import gc
 import os
 import sys
+import time
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from ftdsl.cli.common import add_recipe_arguments, keep_lock, options_of, recipe_path, show
 
 if TYPE_CHECKING:
-    from ftdsl.observe.progress import RunProgress, View
+    from ftdsl.cli.ending import Outcome
+    from ftdsl.observe.progress import View
     from ftdsl.session import Session
     from ftdsl.targets.compiled import Compiled
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser("run", help="carry a recipe out", description=__doc__)
-    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("files", metavar="FILE", nargs="+", help="a recipe (several with --smoke)")
     add_recipe_arguments(parser)
     parser.add_argument("--only", action="append", default=[], metavar="STAGE", help="this stage and what it needs")
     parser.add_argument("--force", action="append", default=[], metavar="STAGE", help="again, though it is done")
@@ -35,32 +36,56 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit 0; 1 when the recipe or a stage fails; 3 when a gate refuses; 130 when interrupted."""
+    """Exit 0; 1 when a recipe or a stage fails; 3 when a gate refuses; 130 when interrupted."""
+    from ftdsl.cli import ending
+
+    if len(args.files) > 1 and not args.smoke:
+        print("error: one recipe at a time; several go together with --smoke", file=sys.stderr)
+        return 2
+    outcomes: list[Outcome] = []
+    for file in args.files:
+        outcomes.append(_outcome(file, args))
+        if not args.json:
+            ending.tell(outcomes[-1], smoke=args.smoke)
+        if outcomes[-1].status == 130:
+            break
+    if args.json:
+        ending.print_json(outcomes, smoke=args.smoke)
+    elif len(args.files) > 1:
+        ending.tell_all(outcomes)
+    return ending.status_of(outcomes)
+
+
+def _outcome(file: str, args: argparse.Namespace) -> Outcome:
+    """One recipe, compiled and carried out as far as it goes."""
+    from ftdsl.cli.ending import Outcome
     from ftdsl.pipeline import compile_recipe
     from ftdsl.run.environments import NoEngineError
     from ftdsl.run.prepare import UnknownStageError
     from ftdsl.run.store import BusyError
     from ftdsl.session import Session
 
-    session = Session()
-    path, options = recipe_path(args.file), options_of(args)
+    session, outcome = Session(), Outcome(file, time.monotonic())
+    path, options = recipe_path(file), options_of(args)
     compiled = compile_recipe(path, options, session, frozen=args.frozen, smoke=args.smoke)
     show(session.sink)
+    outcome.found = list(session.sink.ordered())
     if compiled is None:
         if not session.sink.failed:
-            print(f"{args.file}: nothing to run: no stages in it", file=sys.stderr)
-            return 2
-        return 1
+            print(f"{file}: nothing to run: no stages in it", file=sys.stderr)
+        return outcome.ended(1 if session.sink.failed else 2)
+    outcome.compiled = compiled
     if not args.frozen and not args.smoke:
         keep_lock(compiled)
     try:
-        return _run(compiled, args, session)
+        return _carried_out(compiled, args, session, outcome)
     except (NoEngineError, UnknownStageError, BusyError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        outcome.said = str(error)
+        return outcome.ended(1)
 
 
-def _run(compiled: Compiled, args: argparse.Namespace, session: Session) -> int:
+def _carried_out(compiled: Compiled, args: argparse.Namespace, session: Session, outcome: Outcome) -> Outcome:
     from ftdsl.observe.progress import Status
     from ftdsl.run import prepare, store
     from ftdsl.run.environments import find, this_python
@@ -81,22 +106,23 @@ def _run(compiled: Compiled, args: argparse.Namespace, session: Session) -> int:
         environment = this_python()
     resources = of_this_machine(os.environ, args.jobs)
     home = Path("runs") / (f"{compiled.name}.smoke" if args.smoke else compiled.name)  # never found by a real run
-    for one in compiled.replaced:
-        view.note(f"smoke: {one}")
+    for text in compiled.replaced_lines():
+        view.note(text)
     with store.locked(home):
         keys = keys_of(jobs, compiled.files, compiled.folder, environment, session)
-        folder, progress = prepare.prepare(compiled, jobs, keys, wanted, home)
-        todo = [stage.job for stage in progress.stages if stage.status is Status.WAITING]
+        folder, outcome.progress = prepare.prepare(compiled, jobs, keys, wanted, home)
+        todo = [stage.job for stage in outcome.progress.stages if stage.status is Status.WAITING]
         if obstacles := prepare.obstacles(todo, environment, resources):
-            for text in obstacles:
-                print(f"error: {text}", file=sys.stderr)
-            return 1
-        executor = Executor(folder, jobs, keys, environment.python, resources, view, progress)
+            outcome.broke(obstacles)
+            return outcome.ended(1)
+        executor = Executor(folder, jobs, keys, environment.python, resources, view, outcome.progress)
         if todo:
             executor.execute()
-    if args.smoke and not args.json:
-        print("smoke: toy models and a few steps; the numbers mean nothing, the paths do")
-    return _end(progress, interrupted=bool(executor.asked_to_stop), nothing=not todo, args=args)
+    outcome.nothing = not todo
+    outcome.broke(list(executor.faults.items()))
+    outcome.warned(executor.warnings)
+    failed, refused = (outcome.progress.having(status) for status in (Status.FAILED, Status.REFUSED))
+    return outcome.ended(130 if executor.asked_to_stop else 1 if failed else 3 if refused else 0)
 
 
 def _python(named: object, compiled: Compiled) -> str:
@@ -112,84 +138,3 @@ def _view(args: argparse.Namespace) -> View:
     from ftdsl.observe.plain import Plain
 
     return Plain(sys.stderr)
-
-
-def _end(progress: RunProgress, *, interrupted: bool, nothing: bool, args: argparse.Namespace) -> int:
-    from ftdsl.observe.progress import Status
-    from ftdsl.observe.table import summary
-
-    failed, refused = progress.having(Status.FAILED), progress.having(Status.REFUSED)
-    status = 130 if interrupted else 1 if failed else 3 if refused else 0
-    if args.json:
-        _json(progress, status)
-        return status
-    if nothing:
-        print(
-            f"nothing to do: all {len(progress.stages)} stages are done in {progress.folder.as_posix()}",
-            file=sys.stderr,
-        )
-    print("\n".join(summary(progress)))
-    _why(progress)
-    print(_next(progress, status, args), file=sys.stderr)
-    return status
-
-
-def _why(progress: RunProgress) -> None:
-    """The last lines of what failed."""
-    from ftdsl.observe.progress import Status
-    from ftdsl.run.process import last_words
-
-    for stage in progress.having(Status.FAILED):
-        log = progress.folder / stage.folder / "log.txt"
-        where = f" ({stage.job.where})" if stage.job.where else ""
-        print(f"\nerror: {stage.key}{where}: {stage.message}; the end of {log.as_posix()}:", file=sys.stderr)
-        for line in last_words(log):
-            print(f"  | {line}", file=sys.stderr)
-
-
-def _next(progress: RunProgress, status: int, args: argparse.Namespace) -> str:
-    from ftdsl.observe.progress import Status
-
-    if status == 130:
-        return f"stopped; what is done is kept. next: ftc run {quote(args.file)}"
-    if status == 1:
-        return f"next: mend it, then ftc run {quote(args.file)} goes on where it stopped"
-    if status == 3:
-        stages = ", ".join(stage.key for stage in progress.having(Status.REFUSED))
-        return f"a gate refused: {stages}. next: train on, or change the gate"
-    if args.smoke:
-        return f"next: ftc run {quote(args.file)}, where its hardware is"
-    made = [
-        s for s in progress.stages if s.result and s.result.kind in ("model", "adapter") and s.job.kind != "scratch"
-    ]
-    model = made[-1] if made else None
-    return (
-        f"next: what it made lies in {(progress.folder / model.result.path).as_posix()}"
-        if model and model.result
-        else ""
-    )
-
-
-def _json(progress: RunProgress, status: int) -> None:
-    import json
-
-    stages = [
-        {
-            "stage": stage.key,
-            "status": stage.status.value,
-            "seconds": round(stage.elapsed(stage.ended), 3) if stage.started and stage.ended else None,
-            "message": stage.message,
-            "kind": stage.result.kind if stage.result else None,
-            "path": (progress.folder / stage.result.path).as_posix() if stage.result else None,
-            "metrics": dict(stage.result.metrics) if stage.result else {},
-        }
-        for stage in progress.stages
-    ]
-    document = {
-        "schema": 1,
-        "name": progress.name,
-        "run": progress.folder.as_posix(),
-        "status": status,
-        "stages": stages,
-    }
-    print(json.dumps(document, indent=2))

@@ -51,11 +51,6 @@ CODES = {
     "FT085": "unknown-target",
     # FT4xx distributed
     "FT401": "batch-equation",
-    "FT403": "world-equation",
-    "FT408": "offload-cannot",
-    "FT430": "shape-does-not-divide",
-    "FT431": "no-model-written",
-    "FT432": "elastic-checkpoints",
     # FT5xx data
     "FT501": "file-not-found",
     "FT502": "wrong-data-for-stage",
@@ -68,6 +63,13 @@ CODES = {
     "FT627": "stack-not-supported",
     # choices made for the author
     "FT700": "chosen-for-you",
+    # what a run finds
+    "FT950": "stage-failed",
+    "FT951": "nothing-to-learn",
+    "FT952": "template-and-tokenizer",
+    "FT953": "no-generation-prompt",
+    "FT954": "made-by-a-smoke-run",
+    "FT955": "package-missing",
     # environment
     "FT900": "engine-missing",
     "FT901": "version-outside-pins",

@@ -35,7 +35,8 @@ class Status(StrEnum):
 class StageProgress:
     """One stage. Times are seconds since the epoch; `message` says why it failed, was refused or skipped.
 
-    `said` is the last line of its log, shown while there is no step to show; `remaining` holds since `heard`.
+    `said` is the last line of its log, shown while there is no step to show; `remaining` holds since `heard`;
+    `notes` are sentences it wants to have said at the end.
     """
 
     job: Job
@@ -56,6 +57,7 @@ class StageProgress:
     said: str = ""
     result: Result | None = None
     cached_from: str = ""
+    notes: list[str] = field(default_factory=list)
 
     @property
     def key(self) -> str:
@@ -132,12 +134,16 @@ def _on_progress(stage: StageProgress, event: Mapping[str, Any]) -> None:
     stage.remaining = None
 
 
+def _on_note(stage: StageProgress, event: Mapping[str, Any]) -> None:
+    stage.notes.append(str(event.get("message") or ""))
+
+
 def _newer(event: Mapping[str, Any], name: str, old: float | None) -> float | None:
     found = number(event.get(name))
     return old if found is None else found
 
 
-_HANDLERS = {"start": _on_start, "step": _on_step, "eval": _on_eval, "progress": _on_progress}
+_HANDLERS = {"start": _on_start, "step": _on_step, "eval": _on_eval, "progress": _on_progress, "note": _on_note}
 
 
 @dataclass

@@ -17,9 +17,11 @@ MARKS = {
 SAMPLES = 5
 
 
-def summary(run: RunProgress) -> list[str]:
-    """All lines of the end of a run."""
-    lines = [*_columns([("stage", "", "time", "result", "where"), *(_row(stage, run) for stage in run.stages)])]
+def summary(run: RunProgress, *, smoke: bool = False) -> list[str]:
+    """All lines of the end of a run. Of a smoke run only what was tried: its numbers mean nothing."""
+    if smoke:
+        return columns([("stage", "", "time", "what was tried"), *(_tried(stage) for stage in run.stages)])
+    lines = columns([("stage", "", "time", "result", "where"), *(_row(stage, run) for stage in run.stages)])
     scored = [stage for stage in run.stages if stage.result and stage.result.kind == "metrics"]
     if scored:
         lines += ["", *_scores(scored)]
@@ -28,8 +30,18 @@ def summary(run: RunProgress) -> list[str]:
     return lines
 
 
+def _tried(stage: StageProgress) -> tuple[str, ...]:
+    steps = [f"{stage.step} steps"] if stage.status.ok and stage.what == "steps" else []
+    said = [words for words in (result_words(stage), *steps, *stage.notes) if words]
+    return stage.key, MARKS[stage.status], _spent(stage), ", ".join(said)
+
+
+def _spent(stage: StageProgress) -> str:
+    return words.duration(stage.elapsed(stage.ended)) if stage.started and stage.ended else ""
+
+
 def _row(stage: StageProgress, run: RunProgress) -> tuple[str, ...]:
-    spent = words.duration(stage.elapsed(stage.ended)) if stage.started and stage.ended else ""
+    spent = _spent(stage)
     where = f"{run.folder.as_posix()}/{stage.folder}" if stage.status is not Status.SKIPPED else ""
     if stage.result and stage.status.ok and stage.result.path and stage.result.path != stage.folder:
         where = _place(run.folder, stage.result.path)
@@ -75,7 +87,7 @@ def _scores(stages: Sequence[StageProgress]) -> list[str]:
     rows = [("metric", *(stage.key for stage in stages))]
     for name in names:
         rows.append((name, *(words.number(table[name]) if name in table else "-" for table in tables)))
-    return _columns(rows, right=True)
+    return columns(rows, right=True)
 
 
 def _answers(stages: Sequence[StageProgress]) -> Iterator[str]:
@@ -107,7 +119,8 @@ def _short(text: str, width: int = 100) -> str:
     return flat if len(flat) <= width else flat[: width - 1] + "…"
 
 
-def _columns(rows: Sequence[Sequence[str]], *, right: bool = False) -> list[str]:
+def columns(rows: Sequence[Sequence[str]], *, right: bool = False) -> list[str]:
+    """Rows as lines, the cells of a column one below the other."""
     widths = [max(_width(row[at]) for row in rows) for at in range(len(rows[0]))]
     lines = []
     for row in rows:

@@ -5,7 +5,7 @@ Every replacement is kept, with what stood there and why: a smoke run shows what
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ftdsl.language.values import Amount, Secret, StageRef, Term
@@ -43,7 +43,27 @@ class Replacement:
 
     def __str__(self) -> str:
         place = f" ({self.where})" if self.where else ""
-        return f"{self.stage}{place}: {self.key} {self.was} -> {self.now}: {self.why}"
+        return f"{self.stage}{place}: {self.change}"
+
+    @property
+    def change(self) -> str:
+        return f"{self.key} {self.was} -> {self.now}: {self.why}"
+
+    def as_json(self) -> dict[str, Any]:
+        """With the place apart, as a program wants it; both null for what nobody wrote."""
+        file, _, line = self.where.rpartition(":")
+        place = {"file": file or None, "line": int(line) if file else None}
+        return {"stage": self.stage, "key": self.key, "was": self.was, "now": self.now, "why": self.why, **place}
+
+
+def lines(replaced: Sequence[Replacement]) -> Iterator[str]:
+    """Every replacement in words; what several stages share is said once."""
+    stages: dict[tuple[str, str], list[str]] = {}
+    for one in replaced:
+        stages.setdefault((one.where, one.change), []).append(one.stage)
+    for (where, change), names in stages.items():
+        several = f"{names[0]} and {len(names) - 1} more" if len(names) > 3 else ", ".join(names)
+        yield f"smoke: {several}{f' ({where})' if where else ''}: {change}"
 
 
 @record

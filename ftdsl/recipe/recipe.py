@@ -58,7 +58,10 @@ class Stage:
 
 @record
 class Recipe:
-    """A whole recipe after resolution and checks. `folder` is where the recipe file lies; `stages` are in run order."""
+    """A whole recipe after resolution and checks. `folder` is where the recipe file lies; `stages` are in run order.
+
+    `smoke`: it is one in small; then `resumed` are the keys of stages that are interrupted and gone on with.
+    """
 
     name: str
     engine: Term
@@ -70,6 +73,7 @@ class Recipe:
     search: Settings | None = None
     doc: str = ""
     smoke: bool = False
+    resumed: frozenset[str] = frozenset()
 
     def where(self, place: Span | str) -> str:
         """`file:line` seen from the recipe's folder, so that artifacts do not tell where the recipe was compiled."""

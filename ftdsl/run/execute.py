@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ftdsl.engines.jobs import Job
 from ftdsl.observe.metrics import Tail, read_result
 from ftdsl.observe.progress import RunProgress, StageProgress, Status, View
+from ftdsl.run.faults import Fault, read, told
 from ftdsl.run.process import Process, last_words
 from ftdsl.run.resources import Resources
 from ftdsl.run.store import JobState, Run
@@ -26,11 +28,15 @@ class _Running:
     job: Job
     process: Process
     tail: Tail
+    end: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class Executor:
-    """Runs the jobs of one run folder that are not done; every change of state is on disk before the next."""
+    """Runs the jobs of one run folder that are not done; every change of state is on disk before the next.
+
+    `faults` and `warnings`: why stages broke, and what they warned of, by job key.
+    """
 
     run: Run
     jobs: tuple[Job, ...]
@@ -41,6 +47,8 @@ class Executor:
     progress: RunProgress
     running: dict[str, _Running] = field(default_factory=dict)
     asked_to_stop: int = 0
+    faults: dict[str, Fault] = field(default_factory=dict)
+    warnings: list[tuple[str, Fault]] = field(default_factory=list)
 
     def execute(self) -> None:
         """Until nothing runs and nothing can start."""
@@ -103,16 +111,18 @@ class Executor:
         stage = self._stage(one.job.key)
         for event in one.tail.read():
             stage.apply(event, time.time())
-            if event.get("event") == "end" and event.get("message"):
-                stage.message = str(event["message"])
+            if event["event"] == "end":
+                one.end = event
+            elif event["event"] == "warning" and event.get("message"):
+                self.warnings.append((stage.key, told(event)))
         words = last_words(one.process.log, 1)
         stage.said = words[0] if words else ""
         if status is not None:
             del self.running[one.job.key]
             self.resources.give_back(one.job)
-            self._end(one.job, stage, status)
+            self._end(one.job, stage, status, one.end)
 
-    def _end(self, job: Job, stage: StageProgress, status: int) -> None:
+    def _end(self, job: Job, stage: StageProgress, status: int, end: dict[str, Any]) -> None:
         folder = self.run.folder / job.folder
         stage.ended, stage.result = time.time(), read_result(folder)
         if self.asked_to_stop:
@@ -122,9 +132,11 @@ class Executor:
             stage.message = "; ".join(w.removeprefix("gate ") for w in last_words(folder / "log.txt") if "REFUSED" in w)
         elif status:
             stage.status = Status.FAILED
-            stage.message = stage.message or f"ended with status {status}"
+            self.faults[stage.key] = fault = read(end, folder / "log.txt", status)
+            stage.message = fault.message
         elif missing := self._missing(job, stage):
             stage.status, stage.message = Status.FAILED, missing
+            self.faults[stage.key] = Fault(missing, ("outputs", "to"))
         else:
             stage.status, stage.message = Status.DONE, ""
             (folder / "done").touch()

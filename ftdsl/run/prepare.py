@@ -12,6 +12,7 @@ from ftdsl.observe.metrics import read_result
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
 from ftdsl.run import store
 from ftdsl.run.environments import Environment
+from ftdsl.run.faults import Fault
 from ftdsl.run.resources import Resources
 from ftdsl.run.store import JobState, Run
 from ftdsl.targets.compiled import Compiled
@@ -146,26 +147,31 @@ def _stage(job: Job, keys: dict[str, str], done: dict[str, _Earlier], run: Run) 
     return stage
 
 
-def obstacles(jobs: list[Job], environment: Environment, resources: Resources) -> list[str]:
-    """Why jobs cannot run here, each with what can be done about it."""
+def obstacles(jobs: list[Job], environment: Environment, resources: Resources) -> list[tuple[str, Fault]]:
+    """Why jobs cannot run here, by job key, each with what can be done about it."""
     found = []
     for job in jobs:
         missing = [name for name in job.packages if name not in environment.packages]
         if missing:
-            found.append(
-                f"`{job.key}` needs {', '.join(missing)}, and {environment.python} has none; {_way(missing, environment)}"
-            )
-        if job.nodes > 1:
-            found.append(
-                f"`{job.key}` runs on {job.nodes} nodes; ftc compile, and then on each of them: {job.by_hand[0]}"
-            )
-        elif job.accelerators > len(resources.cards):
+            text = f"needs {', '.join(missing)}, and {environment.python} has none"
+            keys = tuple(key for name in missing for key in _ASKED_BY.get(name, ()))
+            found.append((job.key, Fault(text, keys, _way(missing, environment), "FT955")))
+        if job.accelerators > len(resources.cards):
             here = f"{len(resources.cards)} here" if resources.cards else "there are none here"
-            found.append(
-                f"`{job.key}` needs {job.accelerators} GPU{'s' * (job.accelerators > 1)} and {here}; "
-                "run it where they are (ftc compile, then run.sh), or use a profile with `hardware { gpu = none }`"
-            )
+            text = f"needs {job.accelerators} GPU{'s' * (job.accelerators > 1)} and {here}"
+            help = "run it where they are (ftc compile, then run.sh), or use a profile with `hardware { gpu = none }`"
+            found.append((job.key, Fault(text, ("hardware.gpu", "hardware"), help)))
     return found
+
+
+_ASKED_BY = {
+    "deepspeed": ("parallel.strategy",), "bitsandbytes": ("quantize", "optim.name"), "liger-kernel": ("kernels",),
+    "unsloth": ("kernels",), "galore-torch": ("optim.name",), "apollo-torch": ("optim.name",), "badam": ("optim.name",),
+    "adam-mini": ("optim.name",), "mixture-of-depth": ("llamafactory.mixture_of_depths",), "matplotlib": ("track.plot",),
+    "jieba": ("metrics", "evaluate.metrics"), "nltk": ("metrics", "evaluate.metrics"), "pyarrow": ("source",),
+    "wandb": ("track.to",), "tensorboard": ("track.to",), "mlflow": ("track.to",), "swanlab": ("track.to",),
+}  # fmt: skip
+"""The words of a recipe that ask for a package."""
 
 
 def _way(missing: list[str], environment: Environment) -> str:

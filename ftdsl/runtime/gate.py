@@ -58,6 +58,10 @@ def main(argv: list[str]) -> int:
         fine, text = holds(gate, metrics)
         print(f"gate ({spec['where']}): {text}: {'holds' if fine else 'REFUSED'}", flush=True)
         refused += not fine
+        if "--report" in argv[1:]:
+            note = {"event": "note", "message": f"gate {'holds' if fine else 'would refuse'}: {text}"}
+            with Path(spec["stage"], "metrics.jsonl").open("a", encoding="utf-8") as handle:
+                handle.write(json.dumps(note) + "\n")
     return 3 if refused and "--report" not in argv[1:] else 0
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ftdsl.engines.jobs import Job
 from ftdsl.plan.plan import Plan
-from ftdsl.plan.smoke import Replacement
+from ftdsl.plan.smoke import Replacement, lines
 from ftdsl.record import record
 
 
@@ -24,3 +24,7 @@ class Compiled:
     files: dict[str, bytes]
     lock: tuple[Path, bytes]
     replaced: tuple[Replacement, ...] = ()
+
+    def replaced_lines(self) -> list[str]:
+        """What was replaced, in words."""
+        return list(lines(self.replaced))

@@ -50,7 +50,10 @@ def read(path: Path, session: Session) -> Lock | None:
 def made(plan: Plan, jobs: tuple[Job, ...], env: Mapping[str, str], session: Session) -> Lock:
     """What this compile stands on."""
     engine = engine_of(plan)
-    pins = {engine["name"]: engine["version"], "transformers": catalog.transformers_of(engine["version"])}
+    pins = {
+        engine["name"]: engine["version"],
+        "transformers": catalog.beside_engine(engine["name"], engine["version"], "transformers"),
+    }
     return Lock(pins, all_inputs(plan, jobs, session), dict(env))
 
 

@@ -36,7 +36,7 @@ def manifest(plan: Plan, jobs: tuple[Job, ...], files: dict[str, bytes], session
 
 def engine_of(plan: Plan) -> dict[str, str]:
     """The engine's name, and the version the recipe pins or the newest whose facts are known."""
-    version = plan.recipe.engine.options.get("version") or catalog.LLAMAFACTORY
+    version = plan.recipe.engine.options.get("version") or catalog.newest(plan.recipe.engine.name)
     return {"name": plan.recipe.engine.name, "version": str(version)}
 
 

@@ -8,7 +8,7 @@ from ftdsl import catalog
 from ftdsl.catalog.vocabulary import STAGE_KINDS, vocabulary
 from ftdsl.engines.llamafactory import rules, words
 
-SCHEMA = catalog.engine_schema("llamafactory", "0.9.5")
+SCHEMA = catalog.engine_schema("llamafactory")
 
 
 def test_every_parameter_has_one_standing() -> None:

@@ -16,7 +16,7 @@ from ftdsl.pipeline import check
 from ftdsl.run.environments import Environment
 from ftdsl.session import Session
 from ftdsl.targets.bash import document_text
-from tests.conftest import EXAMPLES, ROOT
+from tests.conftest import EXAMPLES
 from tests.engines.test_lower import CASES
 
 pytestmark = pytest.mark.real
@@ -110,13 +110,3 @@ def test_every_word_we_lower(engine: Environment, tmp_path: Path) -> None:
         files.append(path)
     found = verdicts(files, engine, tmp_path)
     assert {CASES[int(Path(path).stem)][0]: text for path, text in found.items() if text} == {}
-
-
-def test_the_facts_are_those_of_the_installed_engine(engine: Environment) -> None:
-    from ftdsl.catalog import DATA
-    from ftdsl.engines.llamafactory.extract import extract, text_of
-
-    site = next(engine.python.parent.parent.glob("lib/python*/site-packages"))
-    facts = extract(site)
-    assert (DATA / f"llamafactory-{facts['version']}.json").read_text(encoding="utf-8") == text_of(facts)
-    assert ROOT.exists()

@@ -34,13 +34,14 @@ def test_every_example_goes_through(recipe: Path, engine: Environment, tmp_path:
     name = f"examples/{recipe.name}"
     done = ftc("run", name, "--smoke", "--json", "--engine-python", str(engine.python), cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
-    document = json.loads(done.stdout)
+    (document,) = json.loads(done.stdout)["recipes"]
     assert {stage["status"] for stage in document["stages"]} == {"done"}
     assert not list((tmp_path / "examples").glob("*.lock"))
     assert not (tmp_path / "examples" / "out").exists()
     told = json.loads((tmp_path / document["run"] / "smoke.json").read_text(encoding="utf-8"))["replaced"]
-    assert all(one["text"] in done.stderr for one in told)
-    assert any("duration" in one["text"] for one in told)
+    assert told == document["replaced"]
+    assert all(f"{one['key']} {one['was']} -> {one['now']}: {one['why']}" in done.stderr for one in told)
+    assert any(one["key"] == "duration" for one in told)
 
 
 def test_hubs_scripts_gates_and_destinations(engine: Environment, tmp_path: Path) -> None:
@@ -49,7 +50,7 @@ def test_hubs_scripts_gates_and_destinations(engine: Environment, tmp_path: Path
     (tmp_path / "r.ft").write_text(HUB, encoding="utf-8")
     done = ftc("run", "r.ft", "--smoke", "--json", "--engine-python", str(engine.python), cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
-    document = json.loads(done.stdout)
+    (document,) = json.loads(done.stdout)["recipes"]
     assert [stage["stage"] for stage in document["stages"]] == ["tools", "scratch()", "sft", "dpo", "exam", "merge"]
     assert not list(tmp_path.rglob("pwned"))
     assert not (tmp_path / "out").exists()
@@ -66,7 +67,7 @@ def test_hubs_scripts_gates_and_destinations(engine: Environment, tmp_path: Path
 
 
 def test_a_failure_names_the_recipes_line(engine: Environment, tmp_path: Path) -> None:
-    """A fault only a run can find: a chat template written for the engine that it cannot read."""
+    """A fault nobody foresaw: the engine's own words, at the value they quote."""
     (tmp_path / "rows.jsonl").write_text('{"instruction": "q", "input": "", "output": "a"}\n' * 8, encoding="utf-8")
     text = """
 hardware { gpu = none }
@@ -86,5 +87,5 @@ sft {
     (tmp_path / "r.ft").write_text(broken, encoding="utf-8")
     done = ftc("run", "r.ft", "--smoke", "--engine-python", str(engine.python), cwd=tmp_path)
     assert done.returncode == 1
-    assert "error: sft (r.ft:3): ended with status 1" in done.stderr
-    assert "no.json" in done.stderr
+    assert "error[FT950] stage-failed: `sft`: " in done.stderr
+    assert "--> r.ft:6:39" in done.stderr

@@ -7,14 +7,12 @@ from typing import Any
 
 from ftdsl import catalog
 from ftdsl.engines.jobs import Command, Document, Gate, Job
-from ftdsl.engines.llamafactory import parallel, words
+from ftdsl.engines.llamafactory import parallel, watched, words
 from ftdsl.engines.llamafactory.datasets import Datasets
 from ftdsl.engines.llamafactory.preparing import exported
 from ftdsl.engines.llamafactory.scratch import needed_by
 from ftdsl.engines.llamafactory.work import Work
 from ftdsl.language.values import Secret, StageRef, Term
-
-ENGINE_VERSION = catalog.LLAMAFACTORY
 
 
 def job_of(
@@ -27,10 +25,10 @@ def job_of(
     gates: tuple[Gate, ...] = (),
 ) -> Job:
     environment: Mapping[str, Any] = {**parallel.environment(work), **words.environment(work)}
-    used = " ".join(str(word) for command in commands for word in command.argv)
-    runtime = tuple(name for name in ("engine", "gate", "gather") if f"runtime/{name}.py" in used)
+    runtime = (*watched.MODULES, "gate") if gates else watched.MODULES
     world = work.planned.world
     stage = work.stage
+    batch = (str(work.planned.batch),) if work.planned.batch else ()
     return Job(
         key=stage.key,
         folder=work.folder,
@@ -45,13 +43,11 @@ def job_of(
         result=result_of(work),
         result_kind=result,
         processes=world.size,
-        nodes=world.nodes,
-        by_hand=parallel.by_hand(work),
         accelerators=world.size if world.gpu else 0,
         gates=gates,
         packages=tuple(dict.fromkeys(name for document in documents for name in _packages(document))),
         where=work.where,
-        header=parallel.equation(work),
+        header=batch,
     )
 
 
@@ -95,25 +91,20 @@ _SECTIONS = {
     "finetuning_args": "method",
     "data_args": "data",
     "generating_args": "generation",
-    "training_args": "training",
-    "training_args_seq2seq": "training",
 }
 
 
 def yaml_of(work: Work, name: str, params: dict[str, Any]) -> Document:
     """Parameters in the engine's own groups, each group under its title; passthrough as it stands, at the end."""
-    schema = catalog.engine_schema("llamafactory", ENGINE_VERSION)
+    schema = catalog.engine_schema("llamafactory")
     rest = work.stage.settings.inside("llamafactory")
     params = {key: value for key, value in params.items() if value is not None}
     for key in [key for key, value in (params | rest).items() if isinstance(value, Secret)]:
         work.refuse(key, f"a secret cannot be written into `{key}`", "put it into `env { }`")
-    groups: dict[str, dict[str, Any]] = {title: {} for title in dict.fromkeys(_SECTIONS.values())}
-    ours = catalog.hatch_sections("megatron")[""] if work.planned.strategy == "megatron" else ()
-    groups["megatron"] = {}
+    groups: dict[str, dict[str, Any]] = {title: {} for title in (*dict.fromkeys(_SECTIONS.values()), "training")}
     for key, value in params.items():
-        origin = str(schema.get(key, {}).get("origin", "")).rpartition("/")[2].removesuffix(".py")
-        title = "megatron" if key in ours else _SECTIONS.get(origin, "training")
-        groups[title][key] = words.plain(value)
+        section = str(schema.get(key, {}).get("section", ""))
+        groups[_SECTIONS.get(section, "training")][key] = words.plain(value)
     groups["passthrough"] = {key: words.plain(value) for key, value in rest.items()}
     titles = {next(iter(group)): title for title, group in groups.items() if group}
     flat = {key: value for group in groups.values() for key, value in group.items()}
@@ -122,7 +113,9 @@ def yaml_of(work: Work, name: str, params: dict[str, Any]) -> Document:
 
 def _header(work: Work) -> tuple[str, ...]:
     lines = [f"{work.stage.key} ({work.where})", *work.stage.doc.splitlines()]
-    return (*lines, *parallel.equation(work))
+    if work.planned.batch:
+        lines.append(str(work.planned.batch))
+    return tuple(lines)
 
 
 def result_of(work: Work) -> str:

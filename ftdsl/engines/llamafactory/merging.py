@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ftdsl.engines.jobs import Command, Job
-from ftdsl.engines.llamafactory import rules, words
+from ftdsl.engines.llamafactory import rules, watched, words
 from ftdsl.engines.llamafactory.assemble import job_of, result_of, title_of, yaml_of
 from ftdsl.engines.llamafactory.parallel import PYTHON
 from ftdsl.engines.llamafactory.work import Work
@@ -19,7 +19,9 @@ def merge(work: Work) -> Job:
     params |= words.params(work, "merge", only=_MERGE_WORDS)
     params |= {"export_dir": result_of(work), "export_device": "cpu"}
     document = yaml_of(work, "export", params)
-    command = Command((PYTHON, "runtime/engine.py", "export", document.path, "--stage", work.folder))
+    command = Command(
+        (PYTHON, "runtime/engine.py", "export", document.path, "--stage", work.folder, *watched.smoke(work))
+    )
     return job_of(work, [document], [command], [], "model", title_of(work, "merge"))
 
 

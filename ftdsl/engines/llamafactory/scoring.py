@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ftdsl.engines.jobs import Command, Document, Gate, Job
-from ftdsl.engines.llamafactory import parallel, rules, words
+from ftdsl.engines.llamafactory import parallel, rules, watched, words
 from ftdsl.engines.llamafactory.assemble import dataset_info, job_of, title_of, yaml_of
 from ftdsl.engines.llamafactory.datasets import Datasets
 from ftdsl.engines.llamafactory.parallel import PYTHON
@@ -29,8 +29,7 @@ def score(work: Work) -> Job:
     common |= words.params(work, "eval", only=_EVAL_WORDS)
     common |= {"eval_dataset": ",".join(names), "dataset_dir": work.folder}
     common |= {"per_device_eval_batch_size": work.get("batch"), "report_to": "none"}
-    common = parallel.with_params(work, common)
-    documents = [dataset_info(work, datasets), *parallel.documents(work)]
+    documents = [dataset_info(work, datasets)]
     configs: list[Document] = []
     if metrics & {"loss", "accuracy"} or not metrics:
         params = {**common, "do_eval": True, "output_dir": f"{work.folder}/loss"}
@@ -42,7 +41,7 @@ def score(work: Work) -> Job:
         params["output_dir"] = f"{work.folder}/predict"
         configs.append(yaml_of(work, "predict", params))
     documents += configs
-    commands = parallel.launch(work, [document.path for document in configs], ("--kind", "eval"))
+    commands = parallel.launch(work, [document.path for document in configs], ("--kind", "eval", *watched.smoke(work)))
     gates = tuple(_gates(work))
     if gates:
         commands.append(_gate_command(work, documents, gates))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ftdsl.recipe.recipe import Recipe
-from ftdsl.recipe.rules import data, engine, hardware, hatches
+from ftdsl.recipe.rules import data, engine, hardware
 from ftdsl.session import Session
 
 RULES: tuple[Callable[[Recipe, Session], None], ...] = (
@@ -13,7 +13,6 @@ RULES: tuple[Callable[[Recipe, Session], None], ...] = (
     data.files_exist,
     data.right_data_for_stage,
     engine.passthrough,
-    hatches.known_keys,
 )
 
 

@@ -21,7 +21,7 @@ def _check(stage: Stage, name: str, session: Session) -> None:
     span = stage.keys.get(key, stage.span)
     standing = catalog.standing("llamafactory", name)
     if standing is None:
-        known = catalog.engine_schema("llamafactory", "0.9.5")
+        known = catalog.engine_schema("llamafactory")
         guess = closest(name, list(known))
         label = f"did you mean `{guess}`?" if guess else ""
         fix = guessed(span, guess)

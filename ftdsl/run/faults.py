@@ -1,0 +1,123 @@
+"""Why a stage broke, in a sentence with the recipe's place: from what it said at its end, else from the end of its log.
+
+What engines say and what it means is data: catalog/data/faults.toml.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ftdsl import catalog
+from ftdsl.diagnostics import Diagnostic, Severity
+from ftdsl.plan.plan import Plan
+from ftdsl.recipe.recipe import Stage
+from ftdsl.record import record
+from ftdsl.run.process import last_words
+from ftdsl.source import Span
+
+CODE = "FT950"
+LINES = 400
+"""Lines at a log's end that are searched."""
+
+_LAST = re.compile(
+    r"^(?:\S+: )?(?P<type>[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Failure))(?:: (?P<text>.+))?$"
+)
+
+
+@record
+class Fault:
+    """A sentence, the words of the recipe it is about (the first that is said counts), and what to do.
+
+    `known` is False where the engine's own words had to do.
+    """
+
+    message: str
+    keys: tuple[str, ...] = ()
+    help: str = ""
+    code: str = CODE
+    known: bool = True
+
+
+def read(end: Mapping[str, Any], log: Path, status: int) -> Fault:
+    """What ended a stage. `end`: its last event (a message of our own, or an exception); `status`: of its script."""
+    if end.get("message"):
+        return told(end)
+    said = [str(text) for text in end.get("error") or ()]
+    lines = last_words(log, LINES)
+    for text in said or ["\n".join(lines)]:
+        if found := _known(text):
+            return found
+    return _own_words(said[0] if said else "", lines, status)
+
+
+def told(event: Mapping[str, Any]) -> Fault:
+    """What the runtime itself says of a fault, or warns of."""
+    keys = tuple(str(key) for key in event.get("keys") or ())
+    return Fault(str(event["message"]), keys, str(event.get("help") or ""), str(event.get("code") or CODE))
+
+
+def _known(text: str) -> Fault | None:
+    for entry in catalog.faults().values():
+        if match := re.search(entry["match"], text):
+            say, help = _filled(entry["say"], match), _filled(entry["help"], match)
+            return Fault(say, tuple(entry["keys"]), help, entry.get("code", CODE))
+    return None
+
+
+def _filled(text: str, match: re.Match[str]) -> str:
+    """`{name}` is what the group of that name matched; other braces stay."""
+    for name, value in match.groupdict(default="").items():
+        text = text.replace(f"{{{name}}}", value)
+    return text
+
+
+def _own_words(said: str, lines: Sequence[str], status: int) -> Fault:
+    """The engine's words, with the recipe's word for a parameter they name."""
+    text = re.sub(r" \[\S+\]$", "", said.partition("\n")[0]) or next(
+        (line for line in reversed(lines) if _LAST.match(line)), ""
+    )
+    if not text:
+        known = status > 128 or status < 0
+        why = f"it was ended by signal {abs(status) % 128}" if known else f"it ended with status {status}"
+        return Fault(f"{why}; the last it said was: {lines[-1].strip()}" if lines else why, known=False)
+    match = _LAST.match(text)
+    words = (match["text"] if match and match["text"] else text).strip()
+    keys = tuple(dict.fromkeys(_words(words)))
+    return Fault(f"the engine says: {words[:300]}", keys, known=False)
+
+
+def _words(text: str) -> Iterator[str]:
+    """The recipe's words for the engine's parameters that stand in backticks, or after dashes."""
+    for name in re.findall(r"`-{0,2}(\w+)`|--(\w+)", text):
+        standing = catalog.standing("llamafactory", name[0] or name[1])
+        if standing and standing.word:
+            yield standing.word
+
+
+def place(stage: Stage, keys: Sequence[str]) -> Span:
+    """The recipe's place of the first of these words that is said; else the stage's own."""
+    return next((span for key in keys if (span := stage.spans.get(key) or _inside(stage, key))), stage.span)
+
+
+def _inside(stage: Stage, block: str) -> Span | None:
+    return next((span for key, span in stage.spans.items() if key.startswith(f"{block}.")), None)
+
+
+def diagnostic(fault: Fault, key: str, plan: Plan, severity: Severity = Severity.ERROR) -> Diagnostic:
+    """A fault at its place in the recipe. `key`: of the job it happened in (jobs that no stage wrote belong to the first
+    stage with a model).
+    """
+    stages = [planned.stage for planned in plan.stages]
+    stage = next((one for one in stages if one.key == key), None)
+    stage = stage or next((one for one in stages if one.start), stages[0])
+    span = place(stage, fault.keys or _quoted(stage, fault.message))
+    return Diagnostic(fault.code, f"`{key}`: {fault.message}", span, severity, help=fault.help)
+
+
+def _quoted(stage: Stage, message: str) -> tuple[str, ...]:
+    """Words whose value stands in quotes in what the engine says: a path, a name."""
+    values = set(re.findall(r"['\"`]([^'\"`]+)['\"`]", message))
+    return tuple(key for key, value in stage.settings.values.items() if isinstance(value, str) and value in values)

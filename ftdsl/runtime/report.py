@@ -1,0 +1,115 @@
+"""What every stage of the engine leaves behind: events in metrics.jsonl, a result.json, and faults a person can mend.
+
+The shape of both files is in docs/build-and-run.md.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+class StageError(Exception):
+    """What a person must mend: a sentence, the recipe's `keys` it is about (the first one said counts), a line of help."""
+
+    def __init__(self, message: str, *keys: str, help: str = "", code: str = "", status: int = 1) -> None:
+        super().__init__(message)
+        self.message, self.keys, self.help, self.code, self.status = message, keys, help, code, status
+
+    def told(self) -> dict[str, Any]:
+        """As an event carries it."""
+        return {"message": self.message, "keys": list(self.keys), "help": self.help, "code": self.code}
+
+
+def strict(value: Any) -> Any:
+    """NaN and infinities as text: JSON has no words for them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    if isinstance(value, dict):
+        return {str(key): strict(inner) for key, inner in value.items()}
+    return [strict(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+class Log:
+    """metrics.jsonl of a stage; only the first rank writes."""
+
+    def __init__(self, stage: str) -> None:
+        self.path = Path(stage) / "metrics.jsonl"
+        self.first = os.environ.get("RANK", "0") == "0"
+
+    def event(self, **event: Any) -> None:
+        if self.first:
+            with self.path.open("a", encoding="utf-8") as handle:
+                handle.write(json.dumps(strict(event), allow_nan=False) + "\n")
+
+    def warn(self, fault: StageError) -> None:
+        """Said, and gone on."""
+        if self.first:
+            print(f"warning: {fault.message}", file=sys.stderr, flush=True)
+            self.event(event="warning", **fault.told())
+
+
+def carried_out(work: Callable[[Log], int], log: Log) -> int:
+    """The exit status of a stage's work. What ends it is an event: a fault as it is, else the exception's name and text.
+
+    The traceback goes to the log alone.
+    """
+    try:
+        status = work(log)
+    except StageError as fault:
+        print(f"error: {fault.message}" + (f"\n  = help: {fault.help}" if fault.help else ""), file=sys.stderr)
+        log.event(event="end", ok=False, **fault.told())
+        return fault.status
+    except Exception as error:
+        traceback.print_exc()
+        log.event(event="end", ok=False, error=_chain(error))
+        return 1
+    log.event(event="end", ok=status == 0)
+    return status
+
+
+def _chain(error: BaseException | None) -> list[str]:
+    """An exception's text, then those of what caused it: the engine often hides the real one behind its own."""
+    said: list[str] = []
+    while error is not None and len(said) < 5:
+        said.append(f"{type(error).__name__}: {error}"[:2000] + _innermost(error))
+        error = error.__cause__ or error.__context__
+    return said
+
+
+def _innermost(error: BaseException) -> str:
+    """` [llamafactory/data/converter.py]`: where it was raised tells rows that lack a column from a dictionary's slip."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" [{'/'.join(Path(frames[-1].filename).parts[-3:])}]" if frames else ""
+
+
+def save_result(stage: str, result: dict[str, Any], *, smoke: bool = False) -> None:
+    """result.json, beside and then renamed. What a smoke run made says so."""
+    place = Path(stage) / "result.json"
+    beside = place.with_name(".result.json")
+    marked = {**result, "smoke": True} if smoke else result
+    text = json.dumps(strict(marked), indent=2, ensure_ascii=False, allow_nan=False)
+    beside.write_text(text + "\n", encoding="utf-8")
+    beside.replace(place)
+
+
+def mark(folder: Path) -> None:
+    """A model or adapter of a smoke run says so itself, wherever somebody carries it."""
+    text = "Made by `ftc run --smoke`: a toy trained for a few steps, to try a recipe. It knows nothing.\n"
+    folder.joinpath(MARK).write_text(text, encoding="utf-8")
+
+
+MARK = "SMOKE_TEST.txt"
+"""The file in every model and adapter of a smoke run; ftdsl/recipe/rules knows it too."""
+
+
+def marked(place: str) -> bool:
+    """Whether a smoke run made what lies there (or, for a checkpoint, in the folder around it)."""
+    folder = Path(place)
+    return any((one / MARK).exists() for one in (folder, folder.parent))

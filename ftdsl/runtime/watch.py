@@ -1,0 +1,78 @@
+"""The eyes on a training run: a TrainerCallback that reports every step, and stops what must not go on."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from typing import Any
+
+from . import labels
+from .report import Log, StageError
+
+WRONG_WORLD = 4
+"""Exit status when another number of processes runs than was planned."""
+
+
+def callback(args: argparse.Namespace, log: Log, config: dict[str, Any]) -> Any:
+    """A TrainerCallback for one config. It raises `StageError`."""
+    from transformers import TrainerCallback
+
+    class Watch(TrainerCallback):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.began = time.monotonic()
+            self.scored = 0
+            self.told = 0.0
+
+        def on_init_end(self, training: Any, state: Any, control: Any, **_: Any) -> None:
+            if training.world_size != args.world:
+                text = f"the engine runs {training.world_size} processes where {args.world} were planned"
+                raise StageError(text, "hardware.count", status=WRONG_WORLD)
+
+        def on_train_begin(self, training: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.began = time.monotonic()
+            world = training.world_size
+            log.event(event="start", stage=args.stage, total_steps=state.max_steps, world_size=world, time=time.time())
+            if args.resumed and state.global_step != args.resumed:
+                text = f"it should go on at step {args.resumed} and starts at step {state.global_step}"
+                raise StageError(f"a checkpoint was saved and cannot be gone on with: {text}", "save.resumable", "save")
+            if args.resumed:
+                log.event(event="note", message=f"stopped at step {args.resumed} and resumed")
+            labels.look(kwargs.get("train_dataloader"), config, log)
+
+        def on_step_end(self, training: Any, state: Any, control: Any, **_: Any) -> None:
+            if args.until and state.global_step >= args.until:
+                control.should_save = control.should_training_stop = True
+
+        def on_log(self, training: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            logs = logs or {}
+            if "loss" in logs:
+                self._step(state, logs)
+            elif scores := {k: v for k, v in logs.items() if k.startswith("eval_") and isinstance(v, int | float)}:
+                found = {name.removeprefix("eval_"): value for name, value in scores.items()}
+                log.event(event="eval", step=state.global_step, metrics=found)
+
+        def _step(self, state: Any, logs: dict[str, Any]) -> None:
+            elapsed = time.monotonic() - self.began
+            done = max(1, state.global_step)
+            log.event(
+                event="step", step=state.global_step, total_steps=state.max_steps, epoch=logs.get("epoch"),
+                loss=logs["loss"], lr=logs.get("learning_rate"), grad_norm=logs.get("grad_norm"),
+                elapsed=round(elapsed, 3), remaining=round(elapsed / done * (state.max_steps - done), 3),
+            )  # fmt: skip
+            bad = [name for name in ("loss", "grad_norm") if not math.isfinite(float(logs.get(name) or 0.0))]
+            if bad and args.nan != "ignore":
+                text = f"{bad[0]} is {float(logs[bad[0]])} at step {state.global_step}"
+                if args.nan == "stop":
+                    raise StageError(text, "optim.lr", "optim", help="a lower `optim.lr`, or `optim.clip`, may help")
+                print(f"warning: {text}", file=sys.stderr, flush=True)
+
+        def on_prediction_step(self, training: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.scored += 1
+            if args.kind == "eval" and time.monotonic() - self.told > 0.5:
+                self.told = time.monotonic()
+                loader = kwargs.get("eval_dataloader")
+                log.event(event="progress", done=self.scored, total=len(loader) if loader else None, what="batches")
+
+    return Watch()

@@ -1,0 +1,110 @@
+"""What an engine says when it breaks, in the recipe's words and at its line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ftdsl import catalog
+from ftdsl.catalog.vocabulary import vocabulary
+from ftdsl.engines.llamafactory.watched import MODULES
+from ftdsl.run.faults import Fault, diagnostic, read
+from tests.conftest import ROOT, ROWS, Outcome, small
+
+SAID = {
+    "card_out_of_memory": "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB",
+    "memory": "RuntimeError: [enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory",
+    "killed": "  exitcode  : -9 (pid: 4711)",
+    "disk_full": "OSError: [Errno 28] No space left on device: 'out/model.safetensors'",
+    "port": "RuntimeError: The server socket has failed to listen … EADDRINUSE, message: address already in use",
+    "export_is_file": "FileExistsError: [Errno 17] File exists: 'inputs/out'",
+    "result_not_empty": "ValueError: Output directory already exists and is not empty. Please set `overwrite_output_dir`.",
+    "no_permission": "PermissionError: [Errno 13] Permission denied: '/srv/models'",
+    "package_by_name": "PackageNotFoundError: The 'galore_torch' distribution was not found and is required by this application.",
+    "package_by_module": "ModuleNotFoundError: No module named 'unsloth'",
+    "flash_attention": "ImportError: FlashAttention2 has been toggled on, but it cannot be used due to the following error",
+    "jit": "RuntimeError: Ninja is required to load C++ extensions (pip install ninja to get it)",
+    "no_valid_rows": "RuntimeError: Cannot find valid samples, check `data/README.md` for the data format.",
+    "too_few_rows": "RuntimeError: Cannot find sufficient samples, consider increasing dataset size.",
+    "wrong_stage_data": "ValueError: The dataset is not applicable in the current training stage.",
+    "no_column": "KeyError: 'instruction' [llamafactory/data/converter.py]",
+    "rows_differ": "DatasetGenerationError: An error occurred while generating the dataset",
+    "template": "ValueError: Template qwne does not exist.",
+    "tokens_outside": "IndexError: index out of range in self",
+    "targets": "ValueError: Target modules {'q_porj'} not found in the base model. Please check the target modules",
+    "layers": "ValueError: Module mlp2 is not found, please choose from mlp, self_attn",
+    "shape": "RuntimeError: Error(s) in loading state_dict: size mismatch for lm_head.weight: copying a param",
+    "not_found": "OSError: acme/none is not a local folder and is not a valid model identifier listed on …",
+    "gated": "OSError: You are trying to access a gated repo.",
+    "offline": "OSError: We couldn't connect to 'https://huggingface.co' to load the files",
+    "remote_code": "ValueError: The repository a/b contains custom code which must be executed to correctly load the model",
+    "architecture": "ValueError: … but Transformers does not recognize this architecture. This could be because of an issue",
+    "bf16": "ValueError: Your setup doesn't support bf16/gpu. You need to assign use_cpu",
+    "unscale": "ValueError: Attempting to unscale FP16 gradients.",
+    "nccl": "torch.distributed.DistBackendError: NCCL error in: ProcessGroupNCCL.cpp:1691",
+    "timeout": "RuntimeError: [Rank 0] Watchdog caught collective operation timeout: WorkNCCL",
+    "driver": "RuntimeError: The NVIDIA driver on your system is too old … CUDA driver version is insufficient",
+    "unknown_parameter": "ValueError: Some specified arguments are not used by the HfArgumentParser: ['lora_rnak']",
+}  # fmt: skip
+
+
+def test_every_known_fault_has_an_example() -> None:
+    assert set(SAID) == set(catalog.faults())
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_what_the_engine_says_is_understood(name: str, tmp_path: Path) -> None:
+    entry = catalog.faults()[name]
+    fault = read({"event": "end", "ok": False, "error": [SAID[name]]}, tmp_path / "none.txt", 1)
+    assert fault.known
+    assert fault.keys == tuple(entry["keys"]), f"{fault.message} came first"
+    assert not re.search(r"\{\w+\}", fault.message + fault.help), "every place is filled in"
+    assert fault.message[0] == fault.message[0].lower() or fault.message.startswith("DeepSpeed")
+
+
+def test_the_words_a_fault_is_about_are_words() -> None:
+    words = vocabulary()
+    known = {key for kind in words.stage_kinds for key in words.keys_of(kind)} | set(words.block_names())
+    known |= {f"{block}.{key}" for block in words.block_names() for key in words.block(block).keys} | {"llamafactory"}
+    asked = {key for entry in catalog.faults().values() for key in entry["keys"]} - {"engine"}
+    assert asked <= known, asked - known
+
+
+def test_a_log_is_enough(tmp_path: Path) -> None:
+    """A rank that was killed left no event."""
+    log = tmp_path / "log.txt"
+    log.write_text("step 1\nTraceback (most recent call last):\nOSError: [Errno 28] No space left on device\n")
+    assert read({}, log, 1).message == "the disk is full"
+    log.write_text(
+        "Traceback (most recent call last):\n  …\nValueError: `neat_packing` cannot be set as True except SFT.\n"
+    )
+    fault = read({}, log, 1)
+    assert (fault.known, fault.keys) == (False, ("packing",))
+    assert fault.message == "the engine says: `neat_packing` cannot be set as True except SFT."
+    log.write_text("")
+    assert read({}, log, -9).message == "it was ended by signal 9"
+
+
+def test_a_fault_stands_at_the_line_that_is_about_it(checked: Callable[..., Outcome]) -> None:
+    plan = checked(small("max_len = 32\n  optim { name = galore(rank = 8) }"), ROWS).checked.plan
+    assert plan is not None
+    places = [
+        diagnostic(Fault("x", keys), "sft", plan).span
+        for keys in (("max_len",), ("optim",), ("to", "optim.name"), ("to",))
+    ]
+    assert [place.text.partition("(")[0] for place in places if place] == ["32", "optim", "galore", "sft"]
+
+
+def test_runtime_modules_bring_what_they_import() -> None:
+    """A run folder holds copies: a module that is not named would be missing there."""
+    found, todo = {"__init__"}, {"engine"}
+    while todo:
+        name = todo.pop()
+        found.add(name)
+        text = (ROOT / "ftdsl" / "runtime" / f"{name}.py").read_text(encoding="utf-8")
+        named = re.findall(r"^from \.(\w+) import|^from \. import (.+)$", text, re.MULTILINE)
+        todo |= {part for one, several in named for part in [one, *several.split(", ")] if part} - found
+    assert found == set(MODULES)
