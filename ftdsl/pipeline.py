@@ -59,7 +59,7 @@ def compile_recipe(
     lock_path = lock.path_of(path)
     locked = lock.read(lock_path, session)
     if frozen and locked:
-        session.env = {**session.env, **locked.env}
+        session.env, session.pins = {**session.env, **locked.env}, locked.pins
     checked = check(path, options, session)
     if session.sink.failed or checked.plan is None or checked.resolved is None or checked.recipe is None:
         return None

@@ -58,8 +58,13 @@ class Files:
 
 @mutable
 class Session:
-    """What one call of the compiler may see: files, environment, and the sink it reports to."""
+    """What one call of the compiler may see: files, environment, and the sink it reports to.
+
+    pins: package -> version that counts whatever is installed (a lock's); engine_python: named on the command line.
+    """
 
     files: Files = field(default_factory=Files)
     env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     sink: Sink = field(default_factory=Sink)
+    pins: Mapping[str, str] = field(default_factory=dict)
+    engine_python: str = ""

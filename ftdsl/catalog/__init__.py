@@ -95,7 +95,7 @@ def engine_schema(engine: str, version: str = "", transformers: str = "") -> Map
     """Every parameter an engine takes: its own, and those of the TrainingArguments beside it.
 
     Without versions those of the newest engine that is known, and of the newest transformers that it admits.
-    Raises: OSError for an engine that is not known.
+    Raises: IndexError for an engine that is not known.
     """
     version = version or newest(engine)
     beside = schema("transformers", transformers or beside_engine(engine, version, "transformers"))
@@ -103,8 +103,8 @@ def engine_schema(engine: str, version: str = "", transformers: str = "") -> Map
 
 
 def newest(package: str) -> str:
-    """The newest version of a package that is known. Raises: OSError."""
-    return table(package).versions[-1]
+    """The newest version of a package that is known. Raises: IndexError."""
+    return versions(package)[-1]
 
 
 def beside_engine(engine: str, version: str, package: str) -> str:

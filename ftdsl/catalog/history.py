@@ -98,28 +98,31 @@ class Known:
 
 def packages() -> list[str]:
     """Packages whose history is known."""
-    return sorted(folder.name for folder in HISTORY.iterdir())
+    return sorted(_versions())
 
 
 @cache
 def table(package: str, name: str = "") -> Table:
     """A table of a package; without a name the one that holds its keys. Raises: OSError when there is none."""
     raw = json.loads((HISTORY / package / f"{name or MAIN.get(package, 'parameters')}.json").read_bytes())
-    return Table(package, tuple(raw["versions"]), raw["names"])
+    return Table(package, versions(package), raw["names"])
 
 
 def versions(package: str) -> tuple[str, ...]:
     """Versions of a package whose facts are known, oldest first; empty for one that is not known."""
-    try:
-        return table(package).versions
-    except OSError:
-        return ()
+    return tuple(_versions().get(package, ()))
+
+
+@cache
+def _versions() -> Mapping[str, list[str]]:
+    found: Mapping[str, list[str]] = json.loads((HISTORY / "versions.json").read_bytes())
+    return found
 
 
 def nearest(package: str, version: str) -> Known:
     """The known version to go by: itself, else the newest of the same minor release before or (failing that) after it,
-    else the newest before it, else the oldest there is. Raises: OSError for a package that is not known."""
-    known = table(package).versions
+    else the newest before it, else the oldest there is. Raises: IndexError for a package that is not known."""
+    known = versions(package)
     if version in known:
         return Known(version, exact=True)
     wanted = numbers(version)
@@ -133,10 +136,10 @@ def nearest(package: str, version: str) -> Known:
 def schema(package: str, version: str = "", name: str = "") -> Mapping[str, Fact]:
     """Key -> fact, in a version (the nearest known one stands in; the newest without one).
 
-    Raises: OSError for a package that is not known.
+    Raises: IndexError for a package that is not known, OSError for a table that it has not.
     """
-    found = table(package, name)
-    return found.at(nearest(package, version).version if version else found.versions[-1])
+    known = nearest(package, version).version if version else versions(package)[-1]
+    return table(package, name).at(known)
 
 
 def key_history(package: str, key: str, name: str = "") -> KeyHistory | None:

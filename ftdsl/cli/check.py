@@ -46,7 +46,8 @@ def run(args: argparse.Namespace) -> int:
         _text(found, plans, args)
     else:
         renderer = import_module(f"ftdsl.diagnostics.render_{args.output_format}")
-        sys.stdout.write(renderer.render(found))
+        held = {name: checked.recipe.versions.plain() for name, checked in plans if checked.recipe}
+        sys.stdout.write(renderer.render(found, *([held] if args.output_format == "json" else [])))
     return 1 if any(one.severity is Severity.ERROR for one in found) else 0
 
 
@@ -100,6 +101,8 @@ def _text(found: list, plans: list, args: argparse.Namespace) -> None:  # type: 
         stages = checked.plan.stages if checked.plan else ()
         said = f"{len(stages)} stage{'s' * (len(stages) != 1)}"
         print(f"{name}: fine, {said}" if stages else f"{name}: fine; nothing to run in it")
+        if checked.recipe and (told := checked.recipe.versions.told):
+            print(f"  checked for {told}")
         for stage in stages:
             if stage.batch:
                 print(f"  {stage.key}: {stage.batch}")

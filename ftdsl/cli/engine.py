@@ -33,7 +33,8 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def run_install(args: argparse.Namespace) -> int:
     """Exit 0 with the environment ready, 1 when it cannot be made."""
-    from ftdsl.run.environments import folder_of, probe, user_folder
+    from ftdsl.environments import folder_of, user_folder
+    from ftdsl.run.environments import probe
     from ftdsl.run.install import InstallError, Wish, install
 
     folder = args.folder or (user_folder(args.name, os.environ) if args.user else folder_of(args.name))
@@ -57,7 +58,8 @@ def run_list(args: argparse.Namespace) -> int:
     """Exit 0; 1 when there is none."""
     import json
 
-    from ftdsl.run.environments import candidates, probe
+    from ftdsl.environments import candidates
+    from ftdsl.run.environments import probe
 
     rows = []
     for name in NAMES:

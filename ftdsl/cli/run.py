@@ -65,7 +65,7 @@ def _outcome(file: str, args: argparse.Namespace) -> Outcome:
     from ftdsl.run.store import BusyError
     from ftdsl.session import Session
 
-    session, outcome = Session(), Outcome(file, time.monotonic())
+    session, outcome = Session(engine_python=args.engine_python), Outcome(file, time.monotonic())
     path, options = recipe_path(file), options_of(args)
     compiled = compile_recipe(path, options, session, frozen=args.frozen, smoke=args.smoke)
     show(session.sink)
@@ -87,6 +87,7 @@ def _outcome(file: str, args: argparse.Namespace) -> Outcome:
 
 def _carried_out(compiled: Compiled, args: argparse.Namespace, session: Session, outcome: Outcome) -> Outcome:
     from ftdsl.observe.progress import Status
+    from ftdsl.recipe.build import python_of
     from ftdsl.run import prepare, store
     from ftdsl.run.environments import find, this_python
     from ftdsl.run.execute import Executor
@@ -99,7 +100,7 @@ def _carried_out(compiled: Compiled, args: argparse.Namespace, session: Session,
     wanted = prepare.Wanted(tuple(args.only), tuple(args.force), args.fresh or args.smoke)
     jobs = prepare.selected(compiled.jobs, wanted)
     if any(uses_engine(job) for job in jobs):
-        named = _python(engine.options.get("python"), compiled)
+        named = python_of(engine, compiled.folder)
         environment = find(engine.name, os.environ, flag=args.engine_python, recipe=named)
         view.note(f"engine: {environment.said(engine.name)}, found by {environment.source}")
     else:
@@ -112,7 +113,7 @@ def _carried_out(compiled: Compiled, args: argparse.Namespace, session: Session,
         keys = keys_of(jobs, compiled.files, compiled.folder, environment, session)
         folder, outcome.progress = prepare.prepare(compiled, jobs, keys, wanted, home)
         todo = [stage.job for stage in outcome.progress.stages if stage.status is Status.WAITING]
-        if obstacles := prepare.obstacles(todo, environment, resources):
+        if obstacles := prepare.obstacles(todo, environment, resources, compiled.plan.recipe.versions):
             outcome.broke(obstacles)
             return outcome.ended(1)
         executor = Executor(folder, jobs, keys, environment.python, resources, view, outcome.progress)
@@ -123,11 +124,6 @@ def _carried_out(compiled: Compiled, args: argparse.Namespace, session: Session,
     outcome.warned(executor.warnings)
     failed, refused = (outcome.progress.having(status) for status in (Status.FAILED, Status.REFUSED))
     return outcome.ended(130 if executor.asked_to_stop else 1 if failed else 3 if refused else 0)
-
-
-def _python(named: object, compiled: Compiled) -> str:
-    """The recipe's own `python`, seen from the recipe's folder."""
-    return str(compiled.folder / str(named)) if named else ""
 
 
 def _view(args: argparse.Namespace) -> View:

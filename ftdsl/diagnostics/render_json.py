@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from ftdsl.diagnostics.model import Diagnostic
 from ftdsl.diagnostics.view import count, view
@@ -11,8 +12,11 @@ from ftdsl.diagnostics.view import count, view
 SCHEMA = 1
 
 
-def render(diagnostics: Iterable[Diagnostic]) -> str:
-    """One JSON document; a member is added to it without a new `schema`, never taken away or changed."""
+def render(diagnostics: Iterable[Diagnostic], versions: Mapping[str, Any] | None = None) -> str:
+    """One JSON document; a member is added to it without a new `schema`, never taken away or changed.
+
+    versions: file -> package -> the version that it was held to, and why that one.
+    """
     views = view(diagnostics)
     counts = count(views)
     document = {
@@ -21,5 +25,6 @@ def render(diagnostics: Iterable[Diagnostic]) -> str:
         "warnings": counts["warning"],
         "infos": counts["info"],
         "diagnostics": views,
+        "versions": dict(versions or {}),
     }
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

@@ -10,6 +10,7 @@ from dataclasses import field
 from typing import Any
 
 from ftdsl import catalog
+from ftdsl.environments import Versions
 from ftdsl.language.values import Amount, Origin, Range, StageRef, Term
 from ftdsl.plan.batch import solve
 from ftdsl.plan.plan import Choice, Plan, PlannedStage, World
@@ -85,7 +86,7 @@ def _stage(stage: Stage, at: int, recipe: Recipe, session: Session) -> PlannedSt
     method = _method(stage, chooser)
     strategy = _strategy(chooser, world)
     precision = _precision(chooser, world)
-    _template(stage, chooser)
+    _template(stage, chooser, recipe.versions)
     _learning_rate(stage, chooser, method)
     _small_words(chooser, world, recipe)
     batch = solve(stage, chooser, world, session)
@@ -96,7 +97,7 @@ def _stage(stage: Stage, at: int, recipe: Recipe, session: Session) -> PlannedSt
 def _light(stage: Stage, chooser: _Chooser, recipe: Recipe) -> World:
     """Stages that do not train: merging, data work and scripts are one process; an eval takes what it is given."""
     if stage.kind in ("eval", "merge", "quantize"):
-        _template(stage, chooser)
+        _template(stage, chooser, recipe.versions)
     if stage.kind != "eval":
         return World(1, 1, world_of(stage).gpu if stage.kind == "quantize" else "")
     if chooser.unset("max_len"):
@@ -163,20 +164,20 @@ def _precision(chooser: _Chooser, world: World) -> str:
     return name
 
 
-def _template(stage: Stage, chooser: _Chooser) -> None:
+def _template(stage: Stage, chooser: _Chooser, versions: Versions) -> None:
     """The chat template of the model's family, where the recipe is silent."""
     if not chooser.unset("template") or stage.kind == "pretrain" or stage.start is None:
         return
-    name, why = family(stage.start.base)
+    name, why = family(stage.start.base, versions)
     chooser.set("template", name, why)
 
 
-def family(base: Any) -> tuple[str, str]:
-    """Template of a base model, and why."""
+def family(base: Any, versions: Versions) -> tuple[str, str]:
+    """Template of a base model in a version of the engine, and why."""
     if isinstance(base, Term):
         told = base.options.get("like") or base.options.get("id")
         like = told.options.get("id") if isinstance(told, Term) else told
-        if isinstance(like, str) and (found := catalog.template_for_model(like)):
+        if isinstance(like, str) and (found := catalog.template_for_model(like, versions.facts())):
             return found, f"the template of {like}"
         architecture = base.options.get("architecture")
         if architecture is not None:

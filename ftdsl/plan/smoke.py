@@ -215,7 +215,7 @@ class _Small:
             now = f"{architecture} of {LAYERS} layers, its tokenizer trained on the recipe's data"
             self._tell("model", place, now, "toy size")
             if self.get("template") in (None, "auto") and self.stage.kind != "pretrain":
-                self.set("template", family(base)[0], "", told=False)
+                self.set("template", family(base, self.recipe.versions)[0], "", told=False)
         options = {"architecture": architecture, "hidden": HIDDEN, "layers": LAYERS, "heads": HEADS, "vocab": VOCAB}
         return Term("scratch", options)
 

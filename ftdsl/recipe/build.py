@@ -7,6 +7,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from ftdsl.diagnostics import Label, Sink
+from ftdsl.environments import in_force
 from ftdsl.language.resolve.resolve import Resolved, ResolvedStage
 from ftdsl.language.resolve.words import Path
 from ftdsl.language.values import StageRef, Term, Value
@@ -26,9 +27,11 @@ def build(resolved: Resolved, folder: FilePath, session: Session) -> Recipe:
     linker = Linker(session.sink)
     stages = tuple(_stage(linker.link(stage)) for stage in resolved.stages)
     engine, seed = resolved.file.get(("engine",)), resolved.file.get(("seed",))
+    term = engine.data if engine else DEFAULT_ENGINE
     recipe = Recipe(
         resolved.name,
-        engine.data if engine else DEFAULT_ENGINE,
+        term,
+        in_force(term.name, session, version=str(term.options.get("version") or ""), python=python_of(term, folder)),
         seed.data if seed else DEFAULT_SEED,
         folder,
         Span(resolved.module.file.source, 0, 0),
@@ -40,6 +43,12 @@ def build(resolved: Resolved, folder: FilePath, session: Session) -> Recipe:
     _check_destinations(resolved, session.sink)
     rules.check(recipe, session)
     return recipe
+
+
+def python_of(engine: Term, folder: FilePath) -> str:
+    """The Python an engine names, seen from the recipe's folder; "" when it names none."""
+    named = engine.options.get("python")
+    return str(folder / str(named)) if named else ""
 
 
 def _stage(linked: Linked) -> Stage:

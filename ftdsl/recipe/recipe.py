@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
+from ftdsl.environments import Versions
 from ftdsl.language.values import Origin, StageRef, Term
 from ftdsl.recipe.settings import Settings
 from ftdsl.record import record, value
@@ -59,12 +60,14 @@ class Stage:
 @record
 class Recipe:
     """A whole recipe after resolution and checks. `folder` is where the recipe file lies; `stages` are in run order.
+    `versions` are those of the engine, and of what stands beside it, that it is held to.
 
     `smoke`: it is one in small; then `resumed` are the keys of stages that are interrupted and gone on with.
     """
 
     name: str
     engine: Term
+    versions: Versions
     seed: int
     folder: Path
     span: Span

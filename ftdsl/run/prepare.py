@@ -8,11 +8,13 @@ from datetime import datetime
 from pathlib import Path
 
 from ftdsl.engines.jobs import Job
+from ftdsl.environments import Versions
 from ftdsl.observe.metrics import read_result
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
 from ftdsl.run import store
 from ftdsl.run.environments import Environment
 from ftdsl.run.faults import Fault
+from ftdsl.run.keys import uses_engine
 from ftdsl.run.resources import Resources
 from ftdsl.run.store import JobState, Run
 from ftdsl.targets.compiled import Compiled
@@ -147,10 +149,15 @@ def _stage(job: Job, keys: dict[str, str], done: dict[str, _Earlier], run: Run) 
     return stage
 
 
-def obstacles(jobs: list[Job], environment: Environment, resources: Resources) -> list[tuple[str, Fault]]:
+def obstacles(
+    jobs: list[Job], environment: Environment, resources: Resources, versions: Versions
+) -> list[tuple[str, Fault]]:
     """Why jobs cannot run here, by job key, each with what can be done about it."""
     found = []
     for job in jobs:
+        if uses_engine(job) and (wrong := _other_version(environment, versions)):
+            found.append((job.key, wrong))
+            continue
         missing = [name for name in job.packages if name not in environment.packages]
         if missing:
             text = f"needs {', '.join(missing)}, and {environment.python} has none"
@@ -162,6 +169,17 @@ def obstacles(jobs: list[Job], environment: Environment, resources: Resources) -
             help = "run it where they are (ftc compile, then run.sh), or use a profile with `hardware { gpu = none }`"
             found.append((job.key, Fault(text, ("hardware.gpu", "hardware"), help)))
     return found
+
+
+def _other_version(environment: Environment, versions: Versions) -> Fault | None:
+    """What was compiled for one version is not run by another."""
+    for package, held in versions.packages.items():
+        here = environment.packages.get(package)
+        if here not in (None, held.version) and (package == versions.engine or held.source == "the lock"):
+            text = f"is compiled for {package} {held.version} ({held.source}), and {environment.python} has {here}"
+            help = f"name another environment, or type: {environment.python} -m pip install {package}=={held.version}"
+            return Fault(text, ("engine",), help, "FT901")
+    return None
 
 
 _ASKED_BY = {

@@ -12,7 +12,6 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
-from ftdsl import catalog
 from ftdsl.engines.jobs import Job
 from ftdsl.plan.plan import Plan
 from ftdsl.record import record
@@ -50,10 +49,7 @@ def read(path: Path, session: Session) -> Lock | None:
 def made(plan: Plan, jobs: tuple[Job, ...], env: Mapping[str, str], session: Session) -> Lock:
     """What this compile stands on."""
     engine = engine_of(plan)
-    pins = {
-        engine["name"]: engine["version"],
-        "transformers": catalog.beside_engine(engine["name"], engine["version"], "transformers"),
-    }
+    pins = {engine["name"]: engine["version"], "transformers": plan.recipe.versions.of("transformers")}
     return Lock(pins, all_inputs(plan, jobs, session), dict(env))
 
 

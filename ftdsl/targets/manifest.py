@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ftdsl import catalog
 from ftdsl.engines.jobs import Job
 from ftdsl.plan.plan import Plan, PlannedStage
 from ftdsl.recipe.settings import shown
@@ -35,9 +34,8 @@ def manifest(plan: Plan, jobs: tuple[Job, ...], files: dict[str, bytes], session
 
 
 def engine_of(plan: Plan) -> dict[str, str]:
-    """The engine's name, and the version the recipe pins or the newest whose facts are known."""
-    version = plan.recipe.engine.options.get("version") or catalog.newest(plan.recipe.engine.name)
-    return {"name": plan.recipe.engine.name, "version": str(version)}
+    """The engine's name, and the version the recipe is held to."""
+    return {"name": plan.recipe.engine.name, "version": plan.recipe.versions.of()}
 
 
 def all_inputs(plan: Plan, jobs: tuple[Job, ...], session: Session) -> dict[str, str]:

@@ -8,6 +8,7 @@ environment's site-packages and says what differs from what is committed (exit 1
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 import tomllib
@@ -51,7 +52,7 @@ def write(name: str, versions: list[str], cache: Path) -> list[Path]:
     written = []
     for table in dict.fromkeys(table for _, tables in found for table in tables):
         each = [(version, tables.get(table, {})) for version, tables in found]
-        head = {"package": name, "table": table, "versions": versions}
+        head = {"package": name, "table": table}
         written.append(_put(HISTORY / name / f"{table}.json", timelines.text_of(head, timelines.fold(each))))
         if (help := timelines.helps(each)) and name in HELPED:
             written.append(_put(HISTORY / name / f"{table}.help.json", timelines.text_of({"package": name}, help)))
@@ -112,6 +113,7 @@ def main(argv: list[str]) -> int:
         for name in names:
             for path in write(name, known_versions()[name], args.cache or Path(place)):
                 print(f"wrote {path.relative_to(HISTORY.parent)} ({path.stat().st_size // 1024} KiB)")
+    _put(HISTORY / "versions.json", json.dumps(known_versions()).replace("], ", "],\n") + "\n")
     return 0
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ftdsl import catalog
 from ftdsl.engines.jobs import Command, Document, Gate, Job
 from ftdsl.engines.llamafactory import parallel, watched, words
 from ftdsl.engines.llamafactory.datasets import Datasets
 from ftdsl.engines.llamafactory.preparing import exported
 from ftdsl.engines.llamafactory.scratch import needed_by
+from ftdsl.engines.llamafactory.versions import fitted
 from ftdsl.engines.llamafactory.work import Work
 from ftdsl.language.values import Secret, StageRef, Term
 
@@ -96,15 +96,15 @@ _SECTIONS = {
 
 def yaml_of(work: Work, name: str, params: dict[str, Any]) -> Document:
     """Parameters in the engine's own groups, each group under its title; passthrough as it stands, at the end."""
-    schema = catalog.engine_schema("llamafactory")
+    schema = work.versions.schema
     rest = work.stage.settings.inside("llamafactory")
-    params = {key: value for key, value in params.items() if value is not None}
+    params = fitted(work, {key: words.plain(value) for key, value in params.items() if value is not None})
     for key in [key for key, value in (params | rest).items() if isinstance(value, Secret)]:
         work.refuse(key, f"a secret cannot be written into `{key}`", "put it into `env { }`")
     groups: dict[str, dict[str, Any]] = {title: {} for title in (*dict.fromkeys(_SECTIONS.values()), "training")}
     for key, value in params.items():
         section = str(schema.get(key, {}).get("section", ""))
-        groups[_SECTIONS.get(section, "training")][key] = words.plain(value)
+        groups[_SECTIONS.get(section, "training")][key] = value
     groups["passthrough"] = {key: words.plain(value) for key, value in rest.items()}
     titles = {next(iter(group)): title for title, group in groups.items() if group}
     flat = {key: value for group in groups.values() for key, value in group.items()}

@@ -35,11 +35,15 @@ def lower(plan: Plan, session: Session) -> tuple[Job, ...]:
 
 
 def _check_engine(plan: Plan, session: Session) -> None:
-    version = plan.recipe.engine.options.get("version")
-    if version is not None and version not in catalog.versions("llamafactory"):
-        known = ", ".join(catalog.versions("llamafactory"))
-        text = f"the parameters of LLaMA-Factory {version} are not known"
-        session.sink.error("FT901", text, plan.recipe.span, help=f"known: {known}")
+    """A version that is not known is checked as the nearest; one older than all that are known cannot be."""
+    held = plan.recipe.versions.packages["llamafactory"]
+    known = catalog.versions("llamafactory")
+    if catalog.numbers(held.version) < catalog.numbers(known[0]):
+        text = f"the parameters of LLaMA-Factory {held.version} ({held.source}) are not known"
+        session.sink.error("FT901", text, plan.recipe.span, help=f"known: {', '.join(known)}")
+    elif not held.exact:
+        text = f"LLaMA-Factory {held.version} ({held.source}) is not known: it is taken for {held.facts}"
+        session.sink.warning("FT901", text, plan.recipe.span)
 
 
 def _lower_stage(work: Work) -> Job | None:

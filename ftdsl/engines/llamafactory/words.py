@@ -64,7 +64,7 @@ def refuse_unlowered(work: Work, rules: frozenset[str]) -> None:
             continue
         if work.get(key) in (None, [], False) or work.name(key) in ("auto", "none", "ignore", "never"):
             continue
-        work.refuse(key, f"`{key}` cannot be compiled for LLaMA-Factory 0.9.5 yet")
+        work.refuse(key, f"`{key}` cannot be compiled for LLaMA-Factory {work.versions.of()} yet")
 
 
 def _written(entry: Entry) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ftdsl.engines.llamafactory.places import Places
+from ftdsl.environments import Versions
 from ftdsl.language.values import Term
 from ftdsl.plan.plan import Plan, PlannedStage
 from ftdsl.recipe.recipe import Stage
@@ -36,6 +37,11 @@ class Work:
     @property
     def folder(self) -> str:
         return self.planned.folder
+
+    @property
+    def versions(self) -> Versions:
+        """Of the engine and what stands beside it: what is compiled for."""
+        return self.plan.recipe.versions
 
     def get(self, key: str) -> Any:
         """The setting at a dotted key, its default, or None."""

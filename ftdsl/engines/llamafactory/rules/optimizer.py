@@ -46,7 +46,7 @@ def schedule(work: Work) -> Params:
     if floor:
         work.refuse("optim.min_lr", f"`{name}` has no floor in transformers", "use `schedule = cosine` or `wsd`")
     if name == "greedy":
-        work.refuse("optim.schedule", "LLaMA-Factory 0.9.5 has no `greedy` schedule")
+        work.refuse("optim.schedule", f"LLaMA-Factory {work.versions.of()} has no `greedy` schedule")
     kwargs = {_SCHEDULE_OPTIONS.get(key, key): option for key, option in options.items()}
     return {"lr_scheduler_type": name, **({"lr_scheduler_kwargs": kwargs} if kwargs else {})}
 
