@@ -90,6 +90,12 @@ def faults() -> Mapping[str, Mapping[str, Any]]:
     return found
 
 
+def misnamed() -> Mapping[str, Mapping[str, Any]]:
+    """Parameters that people write and the engine has not -> what each should be (data/misnamed.toml tells the fields)."""
+    found: Mapping[str, Mapping[str, Any]] = _load("misnamed.json")
+    return found
+
+
 @cache
 def engine_schema(engine: str, version: str = "", transformers: str = "") -> Mapping[str, Fact]:
     """Every parameter an engine takes: its own, and those of the TrainingArguments beside it.

@@ -16,6 +16,7 @@ PAIRS = (
     (DATA / "changes.toml", DATA / "changes.json"),
     (DATA / "models.toml", DATA / "models.json"),
     (DATA / "faults.toml", DATA / "faults.json"),
+    (DATA / "misnamed.toml", DATA / "misnamed.json"),
     (ENGINES / "llamafactory" / "overlay.toml", DATA / "llamafactory-overlay.json"),
 )
 """TOML is for people; JSON loads in a tenth of the time."""

@@ -10,8 +10,10 @@ from importlib import import_module
 
 from ftdsl import __version__
 
-VERBS = ("init", "check", "fmt", "compile", "run", "graph", "explain", "engine", "completion")
+VERBS = ("init", "import", "check", "fmt", "compile", "run", "graph", "explain", "engine", "completion")
 """In the order of `ftc --help`; each is a module of this package with `register(subparsers)` and `run(args) -> int`."""
+MODULES = {"import": "imports"}
+"""Where the module cannot be called like the verb."""
 
 EPILOG = """\
 exit codes: 0 fine, 1 the recipe or run has errors, 2 wrong usage, 3 a gate refused, 130 interrupted
@@ -29,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"ftc {__version__}")
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb in VERBS:
-        import_module(f"ftdsl.cli.{verb}").register(verbs)
+        import_module(f"ftdsl.cli.{MODULES.get(verb, verb)}").register(verbs)
     return top
 
 

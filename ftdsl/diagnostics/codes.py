@@ -37,6 +37,7 @@ CODES = {
     "FT048": "environment-missing",
     "FT049": "lock-differs",
     "FT050": "unreadable-document",
+    "FT051": "not-a-known-file",
     # FT06x units and types
     "FT060": "wrong-type",
     "FT061": "unknown-unit",

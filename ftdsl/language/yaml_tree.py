@@ -109,6 +109,12 @@ def read(source: Source, sink: Sink) -> Node | None:
         return None
 
 
+def scalar(text: str) -> Any:
+    """A text as the value it is in YAML (`1e-4` a number, `true` a switch); the text itself where it is no YAML."""
+    node = read(Source("", text), Sink()) if text.strip() else None
+    return text if node is None else node.value
+
+
 def removal(parent: Node, entry: Entry) -> Edit:
     """The edit that takes an entry out: whole lines in block style, with its comma in flow style."""
     source, text = entry.name.source, entry.name.source.text

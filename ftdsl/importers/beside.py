@@ -1,0 +1,72 @@
+"""What lies beside a file: the folder the engine would be started in, the data sets it names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ftdsl.language.values import Term
+from ftdsl.lint.config import Dataset, Setting
+from ftdsl.recipe.shape import first_row
+from ftdsl.session import Files
+
+INFO = "dataset_info.json"
+
+
+def root_of(path: Path, found: Mapping[str, Setting], files: Files) -> Path:
+    """The engine sees paths from where it is started: here, or the nearest folder above the file that fits them."""
+    here = Path()
+    wanted = [str(found[name].value) for name in ("deepspeed",) if name in found and isinstance(found[name].value, str)]
+    folder = found["dataset_dir"].value if "dataset_dir" in found else "data"
+    if isinstance(folder, str) and ":" not in folder:
+        wanted.append(f"{folder}/{INFO}")
+    for place in (here, path.parent, *list(path.parent.parents)[:6]):
+        if any(files.is_file(place / name) for name in wanted):
+            return place
+    return here
+
+
+def datasets(found: Mapping[str, Setting], root: Path, files: Files) -> tuple[Dataset, ...]:
+    """Every data set named, with what is known of it."""
+    return tuple(_datasets(found, root, files))
+
+
+def _datasets(found: Mapping[str, Setting], root: Path, files: Files) -> Iterator[Dataset]:
+    folder = found["dataset_dir"].value if "dataset_dir" in found else "data"
+    if not isinstance(folder, str) or folder == "ONLINE" or folder.startswith("REMOTE:"):
+        return
+    info = read_json(root / folder / INFO, files)
+    for key, part in (("dataset", "train"), ("eval_dataset", "eval")):
+        setting = found.get(key)
+        if setting is None or not isinstance(setting.value, str | list):
+            continue
+        names = setting.value if isinstance(setting.value, list) else setting.value.split(",")
+        for name in map(str.strip, map(str, names)):
+            yield _dataset(name, part, info, root / folder, setting, files)
+
+
+def read_json(path: Path, files: Files) -> Mapping[str, Any] | None:
+    """An object, or None when there is none to be read."""
+    try:
+        found = json.loads(files.text(path))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _dataset(
+    name: str, part: Any, info: Mapping[str, Any] | None, folder: Path, setting: Setting, files: Files
+) -> Dataset:
+    if info is None:
+        return Dataset(name, part, setting=setting)
+    entry = info.get(name)
+    if not isinstance(entry, dict):
+        return Dataset(name, part, known=tuple(info), setting=setting)
+    file = entry.get("file_name")
+    if not isinstance(file, str):
+        return Dataset(name, part, entry, tuple(info), setting=setting)
+    row = first_row(Term("file", {"path": file}), folder, files)
+    there = files.exists(folder / file)
+    return Dataset(name, part, entry, tuple(info), str(folder / file), there, tuple(row or ()), setting=setting)

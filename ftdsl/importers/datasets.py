@@ -1,0 +1,147 @@
+"""Data sets read backwards: entries of dataset_info.json become `file(…)` and `hf(…)` where these say the same.
+
+Where an entry says more (columns or roles that the rows do not show), it is named as it stands:
+`file("data/dataset_info.json", entry = "identity")`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from ftdsl.engines.llamafactory.datasets import in_engine_words
+from ftdsl.importers.beside import INFO, read_json
+from ftdsl.importers.said import Said
+from ftdsl.language.values import Amount, Term
+from ftdsl.recipe.shape import first_row, settings_of, shape_of
+
+COLUMNS = ("prompt", "query", "response", "history", "messages", "system", "tools", "images", "videos", "audios", "chosen",
+           "rejected", "kto_tag")  # fmt: skip
+_COLUMN_DEFAULTS = {"prompt": "instruction", "query": "input", "response": "output", "messages": "conversations"}
+_TAG_DEFAULTS = {"role_tag": "from", "content_tag": "value", "user_tag": "human", "assistant_tag": "gpt",
+                 "observation_tag": "observation", "function_tag": "function_call", "system_tag": "system"}  # fmt: skip
+_PLACES = ("file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
+
+
+def dataset(said: Said) -> None:
+    """What is trained on, and for an `eval` stage what is answered."""
+    key = "eval_dataset" if said.kind == "eval" and said.given("eval_dataset") else "dataset"
+    said.used.update(("dataset", "dataset_dir", "interleave_probs", "mix_strategy", "media_dir"))
+    if key == "eval_dataset":
+        said.used.add("eval_dataset")
+    names = said.config.items(key)
+    if not names:
+        return
+    sources = [source(said, name) for name in names]
+    _weigh(said, sources)
+    said.say("data", sources)
+
+
+def eval_data(said: Said) -> None:
+    """A set of its own, or a share of the training data."""
+    if not said.training:
+        return
+    size = said.raw("val_size")
+    if names := said.config.items("eval_dataset"):
+        said.used.add("eval_dataset")
+        said.say("evaluate.data", [source(said, name) for name in names])
+    elif size:
+        said.say("evaluate.data", Amount(size, "share" if size < 1 else "count"))
+
+
+def calibrate(said: Said) -> None:
+    """Rows for quantisation: a file or a hub's data set."""
+    where, count = said.raw("export_quantization_dataset"), said.raw("export_quantization_nsamples")
+    if where and said.kind == "quantize":
+        options = {"sample": count} if count is not None else {}
+        file = PurePosixPath(where).suffix or said.places.files.exists(said.places.root / where)
+        value = (
+            Term("file", {"path": said.places.seen(where), **options}) if file else Term("hf", {"id": where, **options})
+        )
+        said.say("calibrate", [value])
+
+
+_MIXES = {"interleave_under": "first", "interleave_over": "all", "interleave_once": "once"}
+
+
+def _weigh(said: Said, sources: list[Term]) -> None:
+    strategy, shares = str(said.take("mix_strategy")), said.config.items("interleave_probs")
+    if strategy in _MIXES:
+        said.say("mix", Term("interleave", {"until": Term(_MIXES[strategy])}))
+    if shares and strategy == "concat":
+        said.note("interleave_probs", "has no effect without `mix_strategy: interleave_under` or `interleave_over`")
+    elif len(shares) == len(sources):
+        for at, share in enumerate(shares):
+            options = {**sources[at].options, "weight": Amount(float(share), "share")}
+            sources[at] = Term(sources[at].name, options)
+
+
+def source(said: Said, name: str) -> Term:
+    """One data set by its name in dataset_info.json."""
+    folder = said.config.value("dataset_dir")
+    folder = str(folder) if isinstance(folder, str) else "data"
+    if folder == "ONLINE":
+        return Term("hf", {"id": name})
+    if folder.startswith("REMOTE:"):
+        return Term("hf", {"id": folder.removeprefix("REMOTE:"), "entry": [name]})
+    info = f"{folder.rstrip('/')}/{INFO}"
+    as_it_stands = Term("file", {"path": said.places.seen(info), "entry": name})
+    entry = (read_json(said.places.root / info, said.places.files) or {}).get(name)
+    if not isinstance(entry, dict):
+        return as_it_stands
+    plain = _plain(said, entry, folder)
+    return plain if plain is not None and _same(said, plain, entry) else as_it_stands
+
+
+def _plain(said: Said, entry: Mapping[str, Any], folder: str) -> Term | None:
+    """The source in our words, as far as place, split and sampling go."""
+    options = {"split": entry.get("split"), "subset": entry.get("subset"), "folder": entry.get("folder"),
+               "sample": entry.get("num_samples")}  # fmt: skip
+    given = {name: value for name, value in options.items() if value is not None}
+    if "hf_hub_url" in entry:
+        return Term("hf", {"id": str(entry["hf_hub_url"]), **given})
+    if "cloud_file_name" in entry:
+        return Term("file", {"path": str(entry["cloud_file_name"]), **given})
+    if isinstance(entry.get("file_name"), str):
+        return Term("file", {"path": said.places.seen(f"{folder.rstrip('/')}/{entry['file_name']}"), **given})
+    return None
+
+
+def _same(said: Said, term: Term, entry: Mapping[str, Any]) -> bool:
+    """Whether our own reading of the source says what the entry says."""
+    if any(other in entry for other in _PLACES if other != _place_key(term)) and "hf_hub_url" not in entry:
+        return False
+    row = first_row(term, said.places.folder, said.places.files)
+    if row is None:
+        return False
+    ours = in_engine_words(shape_of(settings_of(term), row, said.kind), said.kind)
+    return effective(ours, row) == effective(entry, row)
+
+
+def _place_key(term: Term) -> str:
+    return "hf_hub_url" if term.name == "hf" else "file_name"
+
+
+def effective(entry: Mapping[str, Any], row: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What the engine makes of an entry (llamafactory/data/parser.py, DatasetAttr.join): columns that the rows have not
+    read as nothing, so they count as not named; roles count for chats only."""
+    columns = entry.get("columns", _COLUMN_DEFAULTS)
+    kept = {part: columns.get(part) for part in COLUMNS if columns.get(part) is not None}
+    chat = entry.get("formatting", "alpaca") != "alpaca"
+    kept = {
+        part: name
+        for part, name in kept.items()
+        if part not in (("prompt", "query", "response") if chat else ("messages",))
+    }
+    if row is not None:
+        kept = {part: name for part, name in kept.items() if name in row}
+    tags = entry.get("tags", _TAG_DEFAULTS) if chat else {}
+    return {
+        "formatting": entry.get("formatting", "alpaca"),
+        "ranking": bool(entry.get("ranking")),
+        "columns": kept,
+        "tags": {name: value for name, value in tags.items() if value},
+        **{name: entry.get(name) for name in ("subset", "folder", "num_samples")},
+        "split": entry.get("split", "train"),
+    }

@@ -1,0 +1,138 @@
+"""YAML and JSON files as `Config`s and `Document`s, every value with its place; files they name are read too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ftdsl.importers import recognise
+from ftdsl.language import yaml_tree
+from ftdsl.language.yaml_tree import Node
+from ftdsl.lint.config import Config, Document, Form, Kind, Launch, Setting
+from ftdsl.record import record
+from ftdsl.session import Session
+from ftdsl.source import Source, Span
+
+
+@record
+class Read:
+    """A file that was read: its text, its tree, and what it turned out to be."""
+
+    path: Path
+    source: Source
+    node: Node
+    kind: recognise.Kind
+
+    @property
+    def form(self) -> Form:
+        return "json" if self.source.text.lstrip().startswith("{") else "yaml"
+
+
+def read(path: Path, name: str, session: Session) -> Read | None:
+    """A YAML or JSON file; None with the reason in the sink when it is none. Raises: OSError."""
+    return read_text(path, Source(name, session.files.text(path)), session)
+
+
+def read_text(path: Path, source: Source, session: Session) -> Read | None:
+    node = yaml_tree.read(source, session.sink)
+    if node is None:
+        return None
+    return Read(path, source, node, recognise.document(node.value))
+
+
+def settings(node: Node) -> dict[str, Setting]:
+    """Top-level keys as settings; of a key said twice the last counts, as for the engine."""
+    return {
+        entry.key: Setting(entry.key, entry.value.value, entry.key, entry.value.span, entry.name)
+        for entry in node.entries
+    }
+
+
+def config(file: Read, root: Path, session: Session, *, launch: Launch | None = None) -> Config:
+    """A LLaMA-Factory file as one invocation, with the DeepSpeed file it names."""
+    found = settings(file.node)
+    return made(found, file.form, file.path.name, file.node.span, root, session, launch=launch)
+
+
+def made(
+    found: dict[str, Setting],
+    form: Form,
+    title: str,
+    span: Span,
+    root: Path,
+    session: Session,
+    *,
+    kind: Kind | None = None,
+    launch: Launch | None = None,
+    accelerate: Document | None = None,
+) -> Config:
+    """A Config of settings, however they were given."""
+    from ftdsl.importers.beside import datasets
+
+    return Config(
+        found,
+        span,
+        title=title,
+        kind=kind or kind_of(found),
+        form=form,
+        deepspeed=_deepspeed(found.get("deepspeed"), root, session),
+        accelerate=accelerate,
+        launch=launch,
+        datasets=datasets(found, root, session.files),
+    )
+
+
+def kind_of(found: dict[str, Setting]) -> Kind:
+    """Which entry point of the engine such a file is for."""
+    if "export_dir" in found:
+        return "export"
+    training = ("stage", "do_train", "do_predict", "do_eval", "output_dir", "dataset", "learning_rate")
+    return "train" if any(name in found for name in training) else "chat"
+
+
+def _deepspeed(setting: Setting | None, root: Path, session: Session) -> Document | None:
+    if setting is None:
+        return None
+    if isinstance(setting.value, dict):
+        return Document("deepspeed", setting.value, {}, setting.span)
+    if not isinstance(setting.value, str):
+        return None
+    path = root / setting.value
+    try:
+        return document(path, setting.value, session)
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def deepspeed_of(accelerate: Document, root: Path, session: Session) -> Document | None:
+    """The DeepSpeed set-up of an accelerate file: a file it names, or a stage it gives."""
+    inner = accelerate.get("deepspeed_config", {}) or {}
+    if file := accelerate.get("deepspeed_config_file") or inner.get("deepspeed_config_file"):
+        where = accelerate.at("deepspeed_config.deepspeed_config_file")
+        return _deepspeed(Setting("deepspeed", file, "deepspeed_config_file", where.span, where.key), root, session)
+    stage = accelerate.get("zero_stage", inner.get("zero_stage"))
+    if stage is None:
+        return None
+    zero = {"stage": stage} | {
+        f"offload_{part}": {"device": device}
+        for part, key in (("optimizer", "offload_optimizer_device"), ("param", "offload_param_device"))
+        if (device := inner.get(key, "none")) != "none"
+    }
+    return Document(accelerate.title, {"zero_optimization": zero}, {}, accelerate.span)
+
+
+def document(path: Path, title: str, session: Session) -> Document | None:
+    """A DeepSpeed or accelerate file. Raises: OSError, UnicodeDecodeError."""
+    file = read(path, title, session)
+    return None if file is None else document_of(file, title)
+
+
+def document_of(file: Read, title: str) -> Document:
+    leaves = {
+        ".".join(map(str, place)): Setting(
+            ".".join(map(str, place)), entry.value.value, str(place[-1]), entry.value.span, entry.name
+        )
+        for place, entry in file.node.walk()
+    }
+    data: Any = file.node.value
+    return Document(title, data if isinstance(data, dict) else {}, leaves, file.node.span)

@@ -1,0 +1,157 @@
+"""Files to a recipe: read, said, written, compiled again, compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ftdsl import catalog
+from ftdsl.diagnostics import Diagnostic
+from ftdsl.engines.jobs import Job
+from ftdsl.importers import stages as staging
+from ftdsl.importers.places import Places
+from ftdsl.importers.said import Note, Said
+from ftdsl.importers.verify import Difference, compare
+from ftdsl.importers.write import SHARED, Text, recipe
+from ftdsl.language.resolve.resolve import Options
+from ftdsl.language.values import StageRef, Term
+from ftdsl.lint.config import Config
+from ftdsl.pipeline import check
+from ftdsl.record import changed, mutable, record
+from ftdsl.session import Files, Session
+
+
+@record
+class Start:
+    """One invocation to import: its parameters, the name its stage should have, where the engine would be started."""
+
+    config: Config
+    name: str
+    root: Path
+
+
+@mutable
+class Stage:
+    """A stage of the import: the invocation it comes from and what it says."""
+
+    start: Start
+    config: Config
+    kind: str
+    name: str
+    said: Said
+
+
+@record
+class Imported:
+    """A recipe's text, what was not carried, how it differs when compiled again, and what `ftc check` says of it."""
+
+    text: str
+    notes: tuple[Note, ...]
+    differences: Mapping[str, Sequence[Difference]]
+    found: Sequence[Diagnostic]
+
+
+def import_all(starts: Sequence[Start], name: str, target: Path, head: Sequence[str], session: Session) -> Imported:
+    """`target`: where the recipe will lie (its folder decides how paths are written)."""
+    stages = _stages(starts, target, session.files, {})
+    text = _written(stages, name, head)
+    jobs = _jobs(stages, text, target, session)
+    defaults = _defaults(stages, jobs)
+    if any(defaults.values()):  # where ours differ from the engine's, the engine's are written out
+        stages = _stages(starts, target, session.files, defaults)
+        text = _written(stages, name, head)
+        jobs = _jobs(stages, text, target, session)
+    differences = {stage.name: _compare(stage, jobs[stage.name]) for stage in stages if stage.name in jobs}
+    notes = tuple(note for stage in stages for note in stage.said.notes)
+    return Imported(text, notes, differences, _found(text, target, session))
+
+
+def _stages(
+    starts: Sequence[Start], target: Path, files: Files, defaults: Mapping[str, Mapping[str, Any]]
+) -> list[Stage]:
+    """Every invocation in order; each may start from what those before it make."""
+    found: list[Stage] = []
+    results: dict[str, StageRef] = {}
+    for start in starts:
+        kinds = staging.kinds(start.config)
+        if not kinds:
+            said = staging.shared(start.config, Places(start.root, target.parent, files))
+            found.append(Stage(start, start.config, SHARED, "", said))
+        for kind in kinds:
+            stem = start.name if len(starts) > 1 else ""
+            name = staging.name_of(stem or kind, kind, {stage.name for stage in found})
+            config = staging.forced(start.config, defaults.get(name, {}))
+            said = staging.say(config, kind, Places(start.root, target.parent, files), results)
+            found.append(Stage(start, config, kind, name, said))
+            place = start.config.value("export_dir" if kind in ("merge", "quantize") else "output_dir")
+            if isinstance(place, str) and kind != "eval":
+                results = {**results, place.removeprefix("./").rstrip("/"): StageRef(name)}
+    return found
+
+
+def _written(stages: Sequence[Stage], name: str, head: Sequence[str]) -> str:
+    holes = {name: kind for stage in stages for name, kind in stage.said.holes.items()}
+    texts = [
+        Text(stage.kind, stage.name, stage.said.parents, dict(stage.said.values), stage.said.blocks, stage.said.remarks,
+             stage.said.passed, stage.said.notes)
+        for stage in stages
+    ]  # fmt: skip
+    return recipe(head, name, texts, holes)
+
+
+def _jobs(stages: Sequence[Stage], text: str, target: Path, session: Session) -> dict[str, Job]:
+    """The recipe compiled; what it asks for, and data that is not here, is stood in for."""
+    holes = dict.fromkeys(f'{name}=hf("org/{name}")' for stage in stages for name in stage.said.holes)
+    own = Session(files=Files({target: text, **_absent(stages, target)}), env=session.env)
+    checked = check(target, Options(params=tuple(holes)), own)
+    return {job.key: job for job in checked.jobs}
+
+
+def _absent(stages: Sequence[Stage], target: Path) -> dict[Path, str]:
+    """Files of data that are named and not there, as empty as can be."""
+    entries: dict[Path, dict[str, Any]] = {}
+    for stage in stages:
+        for value in stage.said.values.values():
+            for item in value if isinstance(value, list) else ():
+                path = item.options.get("path") if isinstance(item, Term) and item.name == "file" else None
+                if isinstance(path, str) and not (place := target.parent / path).exists():
+                    name = item.options.get("entry")
+                    entries.setdefault(place, {}).update({name: {"file_name": f"{name}.json"}} if name else {})
+    return {place: json.dumps(known) if known else "" for place, known in entries.items()}
+
+
+def _found(text: str, target: Path, session: Session) -> Sequence[Diagnostic]:
+    own = Session(files=Files({target: text}), env=session.env)
+    check(target, Options(), own)
+    return own.sink.ordered()
+
+
+def _defaults(stages: Sequence[Stage], jobs: Mapping[str, Job]) -> dict[str, dict[str, Any]]:
+    """Parameters the files are silent about and the compiled recipe gives otherwise than the engine."""
+    found: dict[str, dict[str, Any]] = {}
+    for stage in stages:
+        job = jobs.get(stage.name)
+        if job is None:
+            continue
+        schema = catalog.engine_schema("llamafactory")
+        silent = [
+            d.name
+            for d in _compare(stage, job)
+            if not d.why and d.name in schema and d.name not in stage.config.settings
+        ]
+        found[stage.name] = {name: stage.said.default(name) for name in silent}
+    return found
+
+
+def _compare(stage: Stage, job: Job) -> list[Difference]:
+    excused = dict(stage.said.reasons)
+    for name, setting in stage.config.settings.items():
+        for note in stage.said.notes:
+            if note.word == setting.word:
+                excused[name] = note.text
+    return compare(stage.said.config, stage.kind, job, stage.said.places, excused)
+
+
+__all__ = ["Imported", "Start", "changed", "import_all"]

@@ -1,0 +1,71 @@
+"""Parameters the engine has not: what was probably meant, and what it should be.
+
+The names are data (catalog/data/misnamed.toml): flags of other tools, of older versions, and the usual slips.
+"""
+
+from __future__ import annotations
+
+from ftdsl import catalog
+from ftdsl.diagnostics.suggest import closest
+from ftdsl.importers.said import Said
+from ftdsl.language.values import Term
+from ftdsl.lint.config import Config, Setting
+from ftdsl.record import changed
+
+
+def renamed(config: Config) -> Config:
+    """Parameters under a wrong name, put under the right one where that is not given too."""
+    found = dict(config.settings)
+    for name, setting in config.settings.items():
+        other = catalog.misnamed().get(name)
+        if other is None or "parameter" not in other or catalog.standing(config.engine, name):
+            continue
+        target = other["parameter"]
+        value = other.get("value", setting.value)
+        if target not in found:
+            found[target] = Setting(target, value, setting.word, setting.span, setting.key)
+    return changed(config, settings=found)
+
+
+def words_first(said: Said) -> None:
+    """Names that only a word of the recipe can stand for (`--deepspeed_stage 3`)."""
+    for name in said.config.settings:
+        other = catalog.misnamed().get(name, {})
+        if "word" in other and catalog.standing("llamafactory", name) is None:
+            said.say(other["word"], Term(_told(said, name)))
+
+
+def _told(said: Said, name: str) -> str:
+    text: str = catalog.misnamed()[name]["value"]
+    return text.replace("{value}", str(said.raw(name)))
+
+
+def name_them(said: Said) -> None:
+    """A note on each name the engine has not."""
+    for name in said.config.settings:
+        if catalog.standing("llamafactory", name) is None and (name not in said.used or name in catalog.misnamed()):
+            _name(said, name)
+
+
+def _name(said: Said, name: str) -> None:
+    flag = "--" if said.config.form == "command" else ""
+    other = catalog.misnamed().get(name)
+    strategy = said.values.get("parallel.strategy")
+    if isinstance(strategy, Term) and strategy.name == "megatron" and other is None:
+        said.used.add(name)
+        said.values[f"megatron.{name}"] = said.raw(name)
+    elif other is None:
+        guess = closest(name, list(catalog.engine_schema("llamafactory")))
+        hint = f"; `{flag}{guess}` is the nearest" if guess else ""
+        said.note(name, f"LLaMA-Factory has no such parameter{hint}")
+    elif "word" in other:
+        said.reasons["deepspeed"] = f"`{name}` stands for it"
+        said.note(name, f"{other['why']}; taken as `{other['word']} = {_told(said, name)}`", carried=True)
+    elif "parameter" in other:
+        target = other["parameter"]
+        value = f" {other['value']}" if "value" in other else ""
+        taken = said.config.settings[target].word == (said.setting(name) or said.config.at(name)).word
+        what = "taken as" if taken else "dropped beside"
+        said.note(name, f"{other['why']}; {what} `{flag}{target}{value}`", carried=taken)
+    else:
+        said.note(name, other["why"])

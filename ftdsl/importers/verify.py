@@ -1,0 +1,204 @@
+"""An imported recipe compiled again, held against what was imported: empty, or each difference with its reason."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ftdsl import catalog
+from ftdsl.engines.jobs import Job
+from ftdsl.importers.beside import INFO, read_json
+from ftdsl.importers.datasets import effective
+from ftdsl.importers.places import Places
+from ftdsl.importers.said import is_secret
+from ftdsl.lint.config import Config, Setting
+from ftdsl.record import record, value
+
+
+@value
+class Difference:
+    """A parameter that the compiled recipe gives otherwise. `why` explains it; "" is a difference nobody wanted."""
+
+    name: str
+    theirs: Any
+    ours: Any
+    why: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}: {_short(self.theirs)} -> {_short(self.ours)}" + (f" ({self.why})" if self.why else "")
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) < 80 else text[:77] + "..."
+
+
+@record
+class Side:
+    """Parameters with the engine's defaults filled in, and how its paths and data are read."""
+
+    params: Mapping[str, Any]
+    path: Callable[[str], str]
+    info: Callable[[str], Mapping[str, Any]]
+    deepspeed: Mapping[str, Any] | None
+
+
+OURS = {
+    "run_name": "a run is named by its recipe and stage",
+    "logging_nan_inf_filter": "a recipe never hides NaN",
+    "overwrite_output_dir": "a stage goes on from its own checkpoints; what another run left is set aside",
+    "use_cpu": "always said where there is no card",
+}
+"""What a recipe does on purpose."""
+
+_PATHS = ("model_name_or_path", "adapter_name_or_path", "output_dir", "export_dir", "resume_from_checkpoint", "ref_model",
+          "ref_model_adapters", "reward_model", "new_special_tokens_config", "tokenized_path", "kt_weight_path",
+          "export_quantization_dataset", "logging_dir")  # fmt: skip
+_SETS = ("lora_target", "oft_target", "additional_target", "freeze_trainable_modules", "freeze_extra_modules", "galore_target",
+         "apollo_target", "report_to")  # fmt: skip
+_DATA = ("dataset", "eval_dataset")
+_FOLDED = (
+    "dataset_dir",
+    "warmup_ratio",
+    "warmup_steps",
+    "deepspeed",
+    "do_train",
+    "do_eval",
+    "do_predict",
+    "media_dir",
+    "create_new_adapter",
+)
+
+
+def compare(config: Config, kind: str, job: Job, places: Places, excused: Mapping[str, str]) -> list[Difference]:
+    """The differences for one stage. `excused`: parameters whose loss the import has told of, with the reason."""
+    theirs = normal(_their_side(config, places))
+    ours = normal(_our_side(job, kind))
+    return list(_differences(theirs, ours, excused, config, kind))
+
+
+def _differences(
+    theirs: Mapping[str, Any], ours: Mapping[str, Any], excused: Mapping[str, str], config: Config, kind: str
+) -> Iterator[Difference]:
+    for name in sorted({**theirs, **ours}):
+        if theirs.get(name) == ours.get(name):
+            continue
+        why = excused.get(name) or OURS.get(name, "") or _idle(name, config, kind)
+        yield Difference(name, theirs.get(name), ours.get(name), why)
+
+
+def _idle(name: str, config: Config, kind: str) -> str:
+    """Parameters that mean nothing in this stage, whatever they are."""
+    training = kind not in ("eval", "merge", "quantize")
+    if name == "finetuning_type" and not training and not config.has("adapter_name_or_path"):
+        return "there is no adapter"
+    if name == "output_dir" and kind == "eval":
+        return "results of an `eval` lie in its folder of the run"
+    standing = catalog.standing("llamafactory", name)
+    word = standing.word if standing else ""
+    if not training and word.split(".")[0] in ("optim", "save", "track", "batch", "launch", "lora", "memory", "duration",
+                                               "resume", "evaluate", "to", "metrics", "data", "loader", "name"):  # fmt: skip
+        return f"means nothing in `{kind}`"
+    return ""
+
+
+def _their_side(config: Config, places: Places) -> Side:
+    params = {name: setting.value for name, setting in config.settings.items()}
+    folder = str(config.value("dataset_dir") or "data")
+    known = read_json(places.root / folder / INFO, places.files) or {}
+
+    def info(name: str) -> Mapping[str, Any]:
+        entry = dict(known.get(name) or ({} if known else {"file_name": f"{name}.json"}))
+        if isinstance(entry.get("file_name"), str):
+            entry["file_name"] = places.seen(f"{folder.rstrip('/')}/{entry['file_name']}")
+        return entry
+
+    def path(text: str) -> str:
+        return places.seen(text) if "/" in text else text
+
+    return Side(params, path, info, config.deepspeed.data if config.deepspeed else None)
+
+
+def _our_side(job: Job, kind: str) -> Side:
+    documents = {PurePosixPath(document.path).name: document.data for document in job.documents}
+    params: dict[str, Any] = {}
+    for document in job.documents:
+        if document.kind == "yaml" and "accelerate" not in document.path:
+            params = {**params, **document.data}
+    entries = documents.get(INFO, {})
+
+    def info(name: str) -> Mapping[str, Any]:
+        entry = dict(entries.get(name, {}))
+        if isinstance(entry.get("file_name"), str):
+            entry["file_name"] = posixpath.normpath(entry["file_name"].removeprefix("../").removeprefix("inputs/"))
+        return entry
+
+    return Side(params, lambda text: text.removeprefix("inputs/"), info, documents.get("ds_config.json"))
+
+
+# --- one form for both
+
+
+def normal(side: Side) -> dict[str, Any]:
+    """Every parameter as the engine will see it, in one spelling."""
+    params = {name: value for name, value in side.params.items() if value is not None}
+    filled = Config({name: Setting(name, value, name) for name, value in params.items()}, None)
+    names = {*catalog.engine_schema("llamafactory"), *params} - catalog.misnamed().keys()
+    found = {name: _one(name, filled.value(name), side) for name in names if name not in _FOLDED}
+    found |= {"warmup": _warmup(filled), "deepspeed": _zero(side)}
+    found |= {name: [_entry(side, one) for one in filled.items(name)] for name in _DATA}
+    found["preprocessing_num_workers"] = float(filled.value("preprocessing_num_workers") or 1)
+    if not filled.value("lora_alpha"):
+        found["lora_alpha"] = 2 * filled.value("lora_rank")
+    if filled.value("eval_strategy") == "steps" and not filled.value("eval_steps"):
+        found["eval_steps"] = filled.value("logging_steps")
+    if filled.on("do_train") and str(filled.value("eval_strategy")) == "no":
+        found |= {"eval_steps": None, "per_device_eval_batch_size": None}
+    if (filled.number("max_steps") or 0) > 0:
+        found["num_train_epochs"] = None
+    return {name: value for name, value in found.items() if value not in (None, [], "", False)}
+
+
+def _one(name: str, given: Any, side: Side) -> Any:
+    if is_secret(name):
+        return "a secret" if given else None
+    if name in _SETS:
+        items = given if isinstance(given, list) else str(given).split(",")
+        return sorted(str(item).strip() for item in items if item not in ("none", None))
+    if name in _PATHS and isinstance(given, str):
+        return ",".join(str(PurePosixPath(side.path(part.strip()))) for part in given.split(","))
+    if name == "optim" and given == "default_optim":
+        return "adamw_torch_fused"
+    if name == "include_num_input_tokens_seen":
+        return str(given).lower() not in ("no", "false")
+    if isinstance(given, bool) or given is None:
+        return given
+    if isinstance(given, int | float):
+        return float(given)
+    return given
+
+
+def _warmup(config: Config) -> Any:
+    ratio = config.number("warmup_ratio")
+    return config.number("warmup_steps") if ratio is None else ratio
+
+
+def _entry(side: Side, name: str) -> Any:
+    entry = side.info(name)
+    keys = ("file_name", "hf_hub_url", "ms_hub_url", "cloud_file_name")
+    return next((entry[key] for key in keys if key in entry), name)
+
+
+def _zero(side: Side) -> Any:
+    """What a DeepSpeed file decides: stage, offload, tensor parallelism."""
+    if side.deepspeed is None:
+        return None
+    zero = side.deepspeed.get("zero_optimization", {})
+    moved = tuple(str((zero.get(key) or {}).get("device", "none")) for key in ("offload_optimizer", "offload_param"))
+    tensor = (side.deepspeed.get("tensor_parallel") or {}).get("autotp_size", 1)
+    return (zero.get("stage", 0), *moved, tensor)
+
+
+__all__ = ["Difference", "Path", "compare", "effective", "normal"]

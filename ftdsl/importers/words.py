@@ -1,0 +1,229 @@
+"""The overlay read backwards: parameters that stand one to one for a word, a member, or a member's option.
+
+The only table is the engine's overlay (engines/llamafactory/overlay.toml); what it lowers by a rule is read backwards in
+`rules`. A parameter without a word goes into the passthrough block; one that would have no effect is noted and left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ftdsl import catalog
+from ftdsl.catalog.vocabulary import Key, vocabulary
+from ftdsl.engines.llamafactory.words import entries
+from ftdsl.importers.said import Said, is_secret
+from ftdsl.language.resolve.words import find
+from ftdsl.language.types import parse_type
+from ftdsl.language.values import Amount, Term
+from ftdsl.recipe.settings import METHODS
+
+Entry = Mapping[str, Any]
+
+
+def tables(said: Said) -> None:
+    """Every word of the stage's kind that no rule lowers."""
+    for key, entry in entries(said.kind):
+        if "rule" not in entry and said.may_have(key) and _counts(said, key):
+            _entry(said, key, entry)
+
+
+def _counts(said: Said, key: str) -> bool:
+    """A method's words count under that method only, and those of `quantize` when something is quantised."""
+    block = key.partition(".")[0]
+    return block not in (*METHODS, "quantize") or block in said.blocks
+
+
+def _entry(said: Said, key: str, entry: Entry) -> None:
+    if "members" in entry and _member(said, key, entry):
+        return
+    for to in entry["to"]:
+        name, _, function = to.partition(":")
+        if "." in name or name == "own" or name in _switches(entry):
+            continue
+        if said.given(name) and name not in said.used:
+            _plain(said, key, entry, name, function)
+        break  # the others are told by `members`, or belong to another file
+
+
+def _switches(entry: Entry) -> frozenset[str]:
+    """Parameters that members set: they never hold a word's value themselves, unless the overlay maps values too."""
+    told = {text.partition("=")[0] for texts in entry.get("set", {}).values() for text in texts}
+    return frozenset() if "map" in entry else frozenset(told)
+
+
+def _plain(said: Said, key: str, entry: Entry, name: str, function: str) -> None:
+    value = said.raw(name)
+    word = find(said.kind, tuple(key.split(".")))
+    assert isinstance(word, Key)
+    for member, told in entry.get("map", {}).items():
+        if told == value or (told == "null" and value is None):
+            said.say(key, Term(member))
+            return
+    if value is None:
+        return  # `null` is what the engine has anyway
+    try:
+        said.say(key, typed(back(value, function), word))
+    except (TypeError, ValueError):
+        said.note(name, f"`{value}` is not something `{key}` can be")
+
+
+def back(value: Any, function: str) -> Any:
+    """The inverse of the overlay's `key:fn`."""
+    if function == "csv":
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    if function == "not":
+        return not value
+    return value * 10**9 if function == "gb" else value
+
+
+_SWITCHES = {"true": True, "yes": True, "all": True, "non_padding": True, "false": False, "no": False}
+
+
+def typed(value: Any, word: Key) -> Any:
+    """A plain value as the language holds one at this word. Raises: ValueError, TypeError where it cannot be one."""
+    kind = parse_type(word.type)
+    names = {kind.name, *(option.name for option in kind.options)}
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, str) and "bool" in names and (switch := _SWITCHES.get(value.lower())) is not None:
+        return switch
+    if isinstance(value, str) and ("member" in names or (kind.item and kind.item.name == "member")):
+        return Term(value)
+    if (
+        isinstance(value, str)
+        and names & {"int", "number", "count", "rate", "share", "bytes", "time"}
+        and "none" not in names
+    ):
+        return float(value)
+    if names & {"steps"}:
+        return Amount(value, "steps")
+    if names & {"level", "part"}:
+        return Amount(value, "rate")
+    return value
+
+
+# --- members
+
+
+def _member(said: Said, key: str, entry: Entry) -> bool:
+    """The member whose parameters are all set; False when the word has to be read otherwise."""
+    sets = {member: dict(_pairs(entry, member)) for member in entry["members"]}
+    matching = [member for member in sets if _matches(said, entry, sets, member)]
+    if matching:
+        member = max(matching, key=lambda one: len(sets[one]))  # nf4 sets more than int8 does
+        said.used.update(sets[member])
+        for name in sets[member]:
+            if not said.given(name):
+                said.reasons[name] = f"`{member}` needs it"
+        said.say(key, Term(member, _options(said, key, entry, member)))
+        _idle(said, entry, member)
+        return True
+    switches = {name for pairs in sets.values() for name in pairs}
+    plain = next((member for member, pairs in sets.items() if not pairs), None)
+    mapped = entry["to"][0].partition(":")[0] if "map" in entry else ""
+    if plain and any(said.given(name) for name in switches - {mapped}) and not (mapped and said.given(mapped)):
+        said.say(key, Term(plain))
+    said.used.update(name for name in switches - {mapped} if said.given(name))
+    _idle(said, entry, "")
+    return not mapped
+
+
+def _matches(said: Said, entry: Entry, sets: Mapping[str, Mapping[str, Any]], member: str) -> bool:
+    """All that the member sets is set, or the switch that only this member turns on (`fp8`, with or without `bf16`)."""
+    pairs = {name: value for name, value in sets[member].items() if _asks(entry, name)}
+    others = [other for name, other in sets.items() if name != member]
+    own = {name: value for name, value in pairs.items() if value is True and not any(name in other for other in others)}
+    return bool(pairs) and (
+        all(_is(said, name, value) for name, value in pairs.items())
+        or (bool(own) and all(_is(said, name, value) for name, value in own.items()))
+    )
+
+
+def _asks(entry: Entry, name: str) -> bool:
+    """Whether a parameter tells the member: `optim`, which GaLore needs set, does not tell GaLore."""
+    return not ("map" in entry and name == entry["to"][0].partition(":")[0])
+
+
+def _pairs(entry: Entry, member: str) -> Iterator[tuple[str, Any]]:
+    for text in entry.get("set", {}).get(member, ()):
+        name, _, given = text.partition("=")
+        yield name, json.loads(given) if given in ("true", "false") else given
+
+
+def _is(said: Said, name: str, wanted: Any) -> bool:
+    return said.config.on(name) if wanted is True else said.config.value(name) == wanted
+
+
+def _options(said: Said, key: str, entry: Entry, member: str) -> dict[str, Any]:
+    word = find(said.kind, tuple(key.split(".")))
+    assert isinstance(word, Key)
+    known = word.members[member].options if word.members and member in word.members else {}
+    found: dict[str, Any] = {}
+    for option, name in entry.get("opts", {}).get(member, {}).items():
+        if not said.given(name) or said.raw(name) is None:
+            continue
+        value = said.raw(name)
+        if name == "optim" and value == dict(_pairs(entry, member)).get("optim"):
+            continue
+        text = known[option].type if option in known else "any"
+        if "exact" in text and value == -1:
+            value = Term("exact")
+        elif isinstance(value, str) and "," in value and text == "any":
+            value = back(value, "csv")
+        found[option] = said.places.seen(value) if text == "path" else value
+    return found
+
+
+def _idle(said: Said, entry: Entry, chosen: str) -> None:
+    """Options of members that were not chosen do nothing."""
+    live = set(entry.get("opts", {}).get(chosen, {}).values())
+    for member, options in entry.get("opts", {}).items():
+        for name in options.values():
+            if member != chosen and name not in live and name not in said.used and said.given(name) and name != "optim":
+                if said.raw(name) == said.default(name):
+                    continue  # says what counts anyway
+                switch = " or ".join(n for n, v in _pairs(entry, member) if v is True) or f"`{member}`"
+                said.note(name, f"has no effect without `{switch}`")
+
+
+# --- what is left
+
+
+def rest(said: Said) -> None:
+    """Parameters no word took: passed through where the recipe allows it, else named with the reason."""
+    for name, setting in said.config.settings.items():
+        if name in said.used:
+            continue
+        standing = catalog.standing("llamafactory", name)
+        if standing is None:
+            continue  # named by `unknown`
+        if is_secret(name):
+            said.note(name, "a secret belongs into the environment, never into a file: `env { NAME = secret(…) }`")
+        elif setting.value is None or setting.value == said.default(name):
+            said.used.add(name)  # what the engine does anyway
+        elif standing.kind == "passthrough":
+            said.used.add(name)
+            said.passed[name] = setting.value
+        elif standing.kind == "dead":
+            said.note(name, "has no effect in LLaMA-Factory 0.9.5")
+        elif standing.kind == "derived":
+            said.note(name, "is worked out from the recipe")
+        else:
+            said.note(name, _why_not(said, standing.word))
+
+
+def _why_not(said: Said, word: str) -> str:
+    block = word.partition(".")[0]
+    if block in METHODS and block not in said.blocks:
+        return f"has no effect here: it belongs to `{block}`, and the method is another"
+    if block == "quantize" and block not in said.blocks:
+        return "has no effect without `quantization_bit`"
+    if not said.may_have(word) and word in {
+        key for kind in vocabulary().stage_kinds for key in vocabulary().keys_of(kind)
+    }:
+        return f"has no effect in a `{said.kind}` stage"
+    if block in {found.name for found in vocabulary().blocks_in("sft")} and not said.may_have(word):
+        return f"has no effect in a `{said.kind}` stage"
+    return f"`{word}` cannot say this value"
