@@ -1,11 +1,15 @@
 """Parameters the engine has not: what was probably meant, and what it should be.
 
-The names are data (catalog/data/misnamed.toml): flags of other tools, of older versions, and the usual slips.
+The names are data: flags of other tools and the usual slips (catalog/data/misnamed.toml), and what versions before had
+(catalog/data/changes.toml).
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from ftdsl import catalog
+from ftdsl.catalog.changes import Change, replacement
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.importers.said import Said
 from ftdsl.language.values import Term
@@ -17,14 +21,35 @@ def renamed(config: Config) -> Config:
     """Parameters under a wrong name, put under the right one where that is not given too."""
     found = dict(config.settings)
     for name, setting in config.settings.items():
-        other = catalog.misnamed().get(name)
-        if other is None or "parameter" not in other or catalog.standing(config.engine, name):
+        if catalog.standing(config.engine, name):
             continue
-        target = other["parameter"]
-        value = other.get("value", setting.value)
-        if target not in found:
-            found[target] = Setting(target, value, setting.word, setting.span, setting.key)
+        for target, value in meant(name, setting.value).items():
+            if target not in found:
+                found[target] = Setting(target, value, setting.word, setting.span, setting.key)
     return changed(config, settings=found)
+
+
+def meant(name: str, value: Any) -> dict[str, Any]:
+    """What a wrong name with a value should have been, as far as that is parameters."""
+    other = catalog.misnamed().get(name)
+    if other is not None:
+        return {other["parameter"]: other.get("value", value)} if "parameter" in other else {}
+    change = _change(name)
+    return (change.becomes(value) or {}) if change else {}
+
+
+def _change(name: str) -> Change | None:
+    return replacement("transformers", name) or replacement("llamafactory", name)
+
+
+def _old(said: Said, name: str, change: Change) -> None:
+    """A parameter that versions before had."""
+    instead = change.becomes(said.raw(name))
+    told = ", ".join(f"`{target}: {value}`" for target, value in (instead or {}).items())
+    if told:
+        said.note(name, f"gone ({change.why}); taken as {told}", carried=True)
+    else:
+        said.note(name, f"gone: {change.drop or change.hand or change.why}")
 
 
 def words_first(said: Said) -> None:
@@ -54,6 +79,8 @@ def _name(said: Said, name: str) -> None:
     if isinstance(strategy, Term) and strategy.name == "megatron" and other is None:
         said.used.add(name)
         said.values[f"megatron.{name}"] = said.raw(name)
+    elif other is None and (change := _change(name)) is not None:
+        _old(said, name, change)
     elif other is None:
         guess = closest(name, list(catalog.engine_schema("llamafactory")))
         hint = f"; `{flag}{guess}` is the nearest" if guess else ""

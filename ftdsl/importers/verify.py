@@ -59,6 +59,8 @@ _PATHS = ("model_name_or_path", "adapter_name_or_path", "output_dir", "export_di
 _SETS = ("lora_target", "oft_target", "additional_target", "freeze_trainable_modules", "freeze_extra_modules", "galore_target",
          "apollo_target", "report_to")  # fmt: skip
 _DATA = ("dataset", "eval_dataset")
+FUSED = "adamw_torch_fused"
+"""transformers' default since torch 2.8 (training_args.py)."""
 _FOLDED = (
     "dataset_dir",
     "warmup_ratio",
@@ -150,6 +152,7 @@ def normal(side: Side) -> dict[str, Any]:
     found |= {"warmup": _warmup(filled), "deepspeed": _zero(side)}
     found |= {name: [_entry(side, one) for one in filled.items(name)] for name in _DATA}
     found["preprocessing_num_workers"] = float(filled.value("preprocessing_num_workers") or 1)
+    found["optim"] = params.get("optim", FUSED)
     if not filled.value("lora_alpha"):
         found["lora_alpha"] = 2 * filled.value("lora_rank")
     if filled.value("eval_strategy") == "steps" and not filled.value("eval_steps"):
@@ -169,8 +172,6 @@ def _one(name: str, given: Any, side: Side) -> Any:
         return sorted(str(item).strip() for item in items if item not in ("none", None))
     if name in _PATHS and isinstance(given, str):
         return ",".join(str(PurePosixPath(side.path(part.strip()))) for part in given.split(","))
-    if name == "optim" and given == "default_optim":
-        return "adamw_torch_fused"
     if name == "include_num_input_tokens_seen":
         return str(given).lower() not in ("no", "false")
     if isinstance(given, bool) or given is None:

@@ -135,7 +135,7 @@ def _matches(said: Said, entry: Entry, sets: Mapping[str, Mapping[str, Any]], me
     pairs = {name: value for name, value in sets[member].items() if _asks(entry, name)}
     others = [other for name, other in sets.items() if name != member]
     own = {name: value for name, value in pairs.items() if value is True and not any(name in other for other in others)}
-    return bool(pairs) and (
+    return any(said.given(name) for name in pairs) and (
         all(_is(said, name, value) for name, value in pairs.items())
         or (bool(own) and all(_is(said, name, value) for name, value in own.items()))
     )
