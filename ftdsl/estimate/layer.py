@@ -1,91 +1,149 @@
 """Activations of one layer: what autograd saves of it, and what its backward pass needs beside.
 
-All figures are bytes a token on one card, for 16-bit activations (`compute_bytes` scales fp32 runs), counted tensor by tensor
-from transformers' Llama code (modeling_llama.py) with torch's autograd rules; docs/planner.md has the list.
+All figures are bytes a token on one card for 16-bit activations (`memory` scales fp32 runs), counted tensor by tensor from
+transformers' Llama code (modeling_llama.py) and litgpt's (model.py, lora.py) with torch's rules of what autograd saves.
 """
 
 from __future__ import annotations
 
+from ftdsl.estimate.constants import BNB_SAVED_INPUT
 from ftdsl.estimate.setup import Setup
 
 OWN_ROPE = {"mistral", "mixtral"}
 """Families for which queries, keys and values before rotation stay beside the rotated ones (fms rows of Mistral-7B against
-Llama-3-8B, same sizes: 3 h a token, which is 2 (q + 2 kv))."""
+Llama-3-8B, which has the same sizes: 3 h a token less, and 2 (q + 2 kv) is 3 h)."""
+
+SHARED = {"k": "q", "v": "q", "up": "gate"}
+"""Linear maps that read the same tensor as another."""
 
 
 def saved(setup: Setup) -> float:
-    """What stays of a layer between forward and backward without checkpointing, its input left out."""
-    return _norms(setup) + _attention(setup) + _mlp(setup) + lora_inputs(setup)
+    """What stays of a layer between its forward and its backward pass, the residual stream at its input left out."""
+    return _norms(setup) + _attention(setup) + _mlp(setup) + lora_inputs(setup) + _frozen_inputs(setup)
 
 
-def _wide(setup: Setup) -> int:
-    """What sequence parallelism leaves of the parts outside matmuls (Megatron splits them by tensor parallelism too)."""
-    return setup.tensor
+def upcasts_norms(setup: Setup) -> bool:
+    """RMSNorm written in torch operations works on an fp32 copy of its input; LayerNorm and fused kernels do not."""
+    return setup.norms == "eager" and setup.architecture.norm == "rms" and not setup.compile
 
 
 def _norms(setup: Setup) -> float:
-    """Each norm: its fp32 input when written in eager torch (HF's RMSNorm upcasts), else the 16-bit input; and the output
-    where a trained linear map reads it."""
+    """What the norms keep: an fp32 copy of each input, else the 16-bit residual stream between attention and MLP; and
+    where weights are trained the normalised value, which Llama casts back and Gemma and litgpt do not, and the outputs that
+    linear maps read."""
     a = setup.architecture
-    eager = setup.norms == "eager" and a.norm == "rms" and not setup.compile
-    count = a.norms
-    inputs = 4 * count if eager else 2 * (count - 1)
-    outputs = 2 * min(2, count) if not setup.adapts else 0
-    return (inputs + outputs) * a.hidden / _wide(setup)
+    if upcasts_norms(setup):
+        scaled = 0 if setup.adapts else 4 if setup.framework == "litgpt" or a.family.startswith("gemma") else 2
+        inputs = (4 + scaled) * a.norms
+    else:
+        inputs = 0 if a.parallel else 2 * (a.norms - 1)
+    outputs = 0 if setup.adapts else 2 * (1 if a.parallel and a.norms == 1 else 2)
+    return (inputs + outputs) * a.hidden / _sequence_split(setup) + _head_norms(setup)
+
+
+def _head_norms(setup: Setup) -> float:
+    """The norms of queries and keys (Qwen3): the same for their widths."""
+    a = setup.architecture
+    width = (4 if setup.adapts else 6) if upcasts_norms(setup) else 2
+    return width * (a.q + a.kv) / setup.tensor if a.qk_norm else 0.0
+
+
+def _sequence_split(setup: Setup) -> int:
+    """Sequence parallelism, which Megatron and torchtitan use with tensor parallelism, splits norms and residuals too."""
+    return setup.tensor if setup.framework in ("megatron", "torchtitan") else 1
 
 
 def _attention(setup: Setup) -> float:
-    """Rotated queries and keys, values, the attention's output, its log-sum; whole score matrices when eager."""
+    """Queries, keys, values as attention reads them, its output, its log-sums; whole score matrices when eager."""
     a = setup.architecture
-    widths = 2 * (a.q + 2 * a.kv) + 2 * a.q + 4 * a.heads
-    if a.family in OWN_ROPE:
+    widths: float = 2 * (a.q + 2 * a.kv) + 2 * a.q + 4 * a.heads
+    if setup.framework == "litgpt":
+        # model.py: with grouped queries keys and values are expanded to all heads; without, `v` is a view that keeps the
+        # whole qkv tensor beside the rotated queries and keys
+        widths = 2 * (3 if a.kv < a.q else 5) * a.q + 2 * a.q + 4 * a.heads
+    if a.family in OWN_ROPE and setup.framework == "hf":
         widths += 2 * (a.q + 2 * a.kv)
-    if setup.attention == "eager":
-        # scores in 16 bit, softmax in fp32, its 16-bit copy: 2 + 4 + 2 for each pair of tokens
-        widths += 8 * a.heads * setup.seq_len
+    if setup.attention == "eager" or (a.family == "gemma2" and setup.attention != "flash"):
+        # softmax in fp32 and its 16-bit copy for each pair of tokens; Gemma 2 caps scores by a tanh before (2 more), and
+        # cannot use sdpa; keys and values are repeated for all heads
+        widths += (8 if a.family == "gemma2" else 6) * a.heads * setup.seq_len / setup.context + 4 * (a.q - a.kv)
     return widths / setup.tensor
 
 
 def _mlp(setup: Setup) -> float:
-    """Gate, up and silu(gate), or up and its activation; the product where the last map is trained. A token of a mixture
-    meets `experts_used` of them."""
+    """Gate, up and silu(gate), or the input of the activation; what the last map reads where that is trained (Liger's and
+    compiled kernels work silu(gate) out again). A token of a mixture meets `experts_used` MLPs."""
     a = setup.architecture
-    parts = 6 if a.gated else 4
+    parts = 6 if a.gated else 2
     if not setup.adapts:
-        parts += 2 if a.gated else 0
-    if setup.norms == "fused" and a.gated and setup.framework != "hf":
+        parts += 2
+    if a.gated and setup.compile:
         parts -= 2
     return parts * a.ffn * max(1, a.experts_used) / setup.tensor
 
 
+def _readers(setup: Setup, name: str) -> int:
+    """How many of a kind of map a token meets."""
+    return max(1, setup.architecture.experts_used) if name in ("gate", "up", "down") else 1
+
+
 def lora_inputs(setup: Setup) -> float:
-    """The input of each adapter, saved for the gradient of A. Adapters in fp32 upcast it, each for itself (peft,
-    lora/layer.py: _cast_input_dtype); 16-bit ones share one tensor, unless dropout makes a copy and a mask for each."""
+    """The input of each adapter, kept for the gradient of A. Adapters in fp32 upcast it, each for itself (peft,
+    lora/layer.py: _cast_input_dtype); 16-bit ones share it, unless dropout makes a copy and a mask for each (one for the
+    fused qkv of litgpt)."""
     if setup.method != "lora":
         return 0.0
     a = setup.architecture
-    wide = 4 if setup.train_dtype == "fp32" else 2
-    targets = {name: inner for name, (inner, _) in a.linears.items() if name in setup.lora_targets}
-    if wide == 2 and not setup.lora_dropout:
-        shared = {name: inner for name, inner in targets.items() if name not in ("k", "v", "up")}
-        return sum(2.0 * inner for name, inner in shared.items() if name != "o")
-    extra = 1 if setup.lora_dropout else 0
-    used = max(1, a.experts_used)
-    return sum(
-        (wide + extra) * inner * (used if name in ("gate", "up", "down") else 1) for name, inner in targets.items()
-    )
+    wide = setup.train_dtype == "fp32"
+    own_copy = wide or setup.lora_dropout
+    # autocast casts the fp32 copy down again, and only that is kept; dropout's mask has a byte an element
+    width = (4 if wide and not setup.autocast else 2) + (1 if setup.lora_dropout else 0)
+    seen: set[str] = set()
+    total = 0.0
+    for name, (inner, _) in a.linears.items():
+        if name not in setup.lora_targets:
+            continue
+        fused = setup.framework == "litgpt" and name in ("k", "v")
+        source = SHARED.get(name, name) if fused or not own_copy else name
+        # the attention's own output is kept by attention already, when nothing copies it
+        if source in seen or (source == "o" and not own_copy):
+            continue
+        seen.add(source)
+        total += width * inner * _readers(setup, name)
+    if setup.framework == "litgpt" and 0 < len(qkv := {"q", "k", "v"} & set(setup.lora_targets)) < 3:
+        # lora.py, zero_pad: the adapted part of qkv is scattered into place, and that keeps it
+        total += 2 * sum(a.linears[name][1] for name in qkv)
+    return total / setup.tensor
+
+
+def _frozen_inputs(setup: Setup) -> float:
+    """What bitsandbytes keeps of the inputs of frozen 4-bit maps: nothing since 0.42 (autograd/_functions.py: MatMul4Bit),
+    the input of each before, which is what litgpt is pinned to."""
+    if setup.framework != "litgpt" or not setup.quant.startswith("nf4"):
+        return 0.0
+    a = setup.architecture
+    mlp = a.hidden * (0 if a.parallel and a.norms == 1 else 1) + a.ffn
+    return BNB_SAVED_INPUT * (a.hidden + a.q + mlp)
 
 
 def transient(setup: Setup) -> float:
-    """What the backward pass of one layer needs beside what is saved: gradients of the MLP's inner tensors and two of the
-    residual stream (fms, full fine-tuning of Mistral-7B and Llama-3-8B: 4 f + 4 h)."""
+    """What the backward pass of one layer needs beside what is kept, at its worst (in the MLP, whose last input is freed by
+    then): gradients of the MLP's inner tensors and of the residual stream. From fms at batches of 8 to 32: full
+    fine-tuning of Mistral-7B leaves 6 f + 4 h, LoRA 6 f + 6 h, QLoRA 6 f + 4 h."""
     a = setup.architecture
-    return (4 * a.ffn * max(1, a.experts_used) + 4 * a.hidden) / setup.tensor
+    inner = (6 if setup.adapts else 4) if a.gated else (4 if setup.adapts else 2)
+    # experts work one after another, each on its part of the tokens
+    share = a.experts_used / a.experts if a.experts else 1.0
+    return (inner * a.ffn * share + 5 * a.hidden) / setup.tensor
 
 
 def boundary(setup: Setup) -> float:
-    """The input of a layer, which checkpointing keeps: the residual stream, in fp32 after kbit preparation (peft casts the
-    norms and embeddings, so that the stream is fp32; not for GPTQ, and FSDP casts back)."""
-    doubled = setup.kbit_prepare and setup.quant != "none" and not setup.quant.startswith("gptq") and not setup.fsdp
-    split = setup.tensor if setup.framework in ("megatron", "torchtitan") else 1
-    return (4 if doubled else 2) * setup.architecture.hidden / split
+    """The residual stream at the input of a layer, which checkpointing keeps: fp32 after kbit preparation (peft casts norms
+    and embeddings, and the stream follows; not for GPTQ, and FSDP casts back)."""
+    doubled = setup.kbit_prepare and setup.quant.startswith("nf4") and not setup.fsdp
+    return (4 if doubled else 2) * setup.architecture.hidden / _sequence_split(setup)
+
+
+def without_checkpointing(setup: Setup) -> float:
+    """All that stays of a layer without checkpointing: norms that copy their input keep no 16-bit one."""
+    return saved(setup) + (0.0 if upcasts_norms(setup) else boundary(setup))

@@ -8,7 +8,7 @@ step:      the optimizer's step: all gradients and its temporaries
 
 from __future__ import annotations
 
-from ftdsl.estimate import layer, loss, sharding, weights
+from ftdsl.estimate import layer, loss, reserve, sharding, weights
 from ftdsl.estimate.setup import Setup
 from ftdsl.record import record
 
@@ -29,10 +29,10 @@ class Phase:
 
 @record
 class Memory:
-    """Bytes on the fullest card. `phases` in order; `low` and `high`: the interval of the peak."""
+    """Bytes on the fullest card; phases in the order of a step."""
 
+    setup: Setup
     phases: tuple[Phase, ...]
-    notes: tuple[str, ...] = ()
 
     @property
     def peak(self) -> Phase:
@@ -44,6 +44,29 @@ class Memory:
         """Bytes that tensors take at the peak (torch's max_memory_allocated)."""
         return self.peak.total
 
+    @property
+    def static(self) -> float:
+        """Bytes that stay from step to step."""
+        return self.peak.terms["weights"] + self.peak.terms["optimizer"]
+
+    @property
+    def reserved(self) -> float:
+        """Bytes the caching allocator holds (torch's max_memory_reserved)."""
+        return reserve.reserved(self.setup, self.static, self.allocated - self.static)
+
+    @property
+    def nvidia_smi(self) -> float:
+        """Bytes nvidia-smi shows."""
+        return reserve.nvidia_smi(self.setup, self.static, self.allocated - self.static)
+
+    def of(self, kind: str) -> float:
+        """The estimate of a kind of figure, in bytes: allocated_peak, active_peak, reserved_peak, nvidia_smi, capacity."""
+        if kind.startswith("reserved"):
+            return self.reserved
+        if kind.startswith("nvidia_smi"):
+            return self.nvidia_smi
+        return self.reserved if kind.startswith("capacity") else self.allocated
+
 
 def memory(setup: Setup) -> Memory:
     """Peak memory of the fullest card. Raises: NotModelledError."""
@@ -53,47 +76,42 @@ def memory(setup: Setup) -> Memory:
 
 
 def _stage(setup: Setup, first: bool, last: bool) -> Memory:
+    """The phases of one pipeline stage: with the embedding when first, with the head when last."""
     part = weights.share(setup, first, last)
+    gradients = {"gradients": _gradients(setup, part)}
     static = _static(setup, part)
-    tokens = setup.tokens
-    checkpoints = _kept_activations(setup, part.layers, first)
-    held_grads = {"gradients": _gradients(setup, part)} if setup.accumulate > 1 or setup.strategy == "ddp" else {}
-    one = _one_layer(setup, part.layers) * tokens
-    gathered = {
-        "gathered weights": sharding.gathered(setup),
-        "buffers": sharding.bucket(setup, weights.trainable(setup, part)),
-    }
-    double = _second_copy(setup, part.layers)
-    phases = (
-        Phase(
-            "forward",
-            static
-            | held_grads
-            | gathered
-            | {
-                "checkpoints": checkpoints,
-                "logits": loss.loss_bytes(setup) if last else 0.0,
-                "hidden states": loss.tokenwise_bytes(setup),
-            },
-        ),
-        Phase("last", static | held_grads | gathered | {"checkpoints": checkpoints, "one layer": one}),
-        Phase(
-            "first",
-            static
-            | gathered
-            | {
-                "gradients": _gradients(setup, part),
-                "checkpoints": checkpoints / max(1, part.layers) + double,
-                "one layer": one,
-            },
-        ),
-        Phase(
-            "step",
-            static
-            | {"gradients": _gradients(setup, part), "step": weights.step_bytes(setup, part) / setup.state_shards},
+    running = static | _gathered(setup, part)
+    if setup.accumulate > 1 or setup.strategy == "ddp":
+        held = running | gradients
+    else:
+        held = running
+    kept = {"checkpoints": _kept_activations(setup, part.layers, first)}
+    one = {"one layer": _one_layer(setup) * setup.tokens}
+    at_end = {"checkpoints": max(kept["checkpoints"] / part.layers, _second_copy(setup, part.layers))}
+    return Memory(
+        setup,
+        (
+            Phase("forward", _forward(setup, held, last) | kept),
+            Phase("last", held | kept | one),
+            Phase("first", running | gradients | at_end | one),
+            Phase("step", static | gradients | {"step": weights.step_bytes(setup, part)}),
         ),
     )
-    return Memory(phases)
+
+
+def _forward(setup: Setup, held: dict[str, float], last: bool) -> dict[str, float]:
+    gathered = {"gathered weights": held["gathered weights"] - sharding.resharded(setup)}
+    if not last:
+        return held | gathered
+    logits = loss.loss_bytes(setup) + weights.dequantised_head(setup)
+    return held | gathered | {"logits": logits, "hidden states": loss.tokenwise_bytes(setup)}
+
+
+def _gathered(setup: Setup, part: weights.Share) -> dict[str, float]:
+    return {
+        "gathered weights": sharding.gathered(setup, weights.weight_bytes(setup, part)),
+        "buffers": sharding.bucket(setup, weights.trainable(setup, part)),
+    }
 
 
 def _static(setup: Setup, part: weights.Share) -> dict[str, float]:
@@ -109,22 +127,22 @@ def _gradients(setup: Setup, part: weights.Share) -> float:
 
 def _second_copy(setup: Setup, layers: int) -> float:
     """FSDP1 with frozen weights: gradients of all layers' inputs are alive at the end of the backward pass."""
-    if not (setup.fsdp and setup.adapts and setup.checkpointing != "none"):
+    if not (setup.fsdp and setup.adapts and setup.checkpointing != "none") or setup.framework == "litgpt":
         return 0.0
-    return 2 * layers * layer.boundary(setup) * setup.tokens
+    return 2 * (layers - 1) * layer.boundary(setup) * setup.tokens
 
 
 def _kept_activations(setup: Setup, layers: int, first: bool) -> float:
     """Bytes kept from forward to backward: a layer's input each, or everything."""
     in_flight = setup.pipeline if first else 1
     bound = 0.0 if setup.offload_activations else layer.boundary(setup)
-    whole = layer.saved(setup)
-    per = {"full": bound, "none": bound + whole, "selective_layer": bound + whole / 2}.get(
+    whole = layer.without_checkpointing(setup)
+    per = {"full": bound, "none": whole, "selective_layer": (bound + whole) / 2}.get(
         setup.checkpointing, bound + whole * 0.5
     )
     return per * layers * setup.tokens * in_flight * (setup.compute_bytes / 2)
 
 
-def _one_layer(setup: Setup, layers: int) -> float:
+def _one_layer(setup: Setup) -> float:
     again = layer.saved(setup) if setup.checkpointing != "none" else 0.0
     return (again + layer.transient(setup)) * (setup.compute_bytes / 2)

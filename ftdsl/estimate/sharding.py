@@ -12,16 +12,28 @@ ZERO_BUCKET = 5e8
 """DeepSpeed's reduce_bucket_size and allgather_bucket_size, in elements (zero/config.py)."""
 
 
-def gathered(setup: Setup) -> float:
+def gathered(setup: Setup, whole: float) -> float:
     """Bytes of weights gathered at once: FSDP's root unit (embedding and head) and two layers (the one at work and the one
-    fetched ahead), ZeRO-3's live parameters."""
+    fetched ahead), ZeRO-3's live parameters. `whole`: all weights of the stage."""
     a = setup.architecture
-    if setup.weight_shards == 1:
+    if setup.weight_shards == 1 and setup.strategy != "zero3":
         return 0.0
+    if setup.fsdp and setup.framework == "litgpt" and setup.adapts:
+        # each block is one flat parameter, trained as a whole because an adapter is in it: torch before 2.1 gathers all and
+        # reshards none before the end of the backward pass (litgpt's tables of 2023: 1.5 W on two cards, and four layers)
+        return whole + 4 * layer_weight_bytes(setup)
     plain = 2.0 if setup.autocast or setup.base_dtype != "fp32" else 4.0
     root = a.embedding * (1 if a.tied else 2) * plain / setup.tensor
     layers = 2 * layer_weight_bytes(setup)
-    return root + layers if setup.fsdp else min(ZERO3_LIVE * plain, root + layers)
+    if setup.fsdp:
+        return root + layers
+    # the head is one parameter, gathered whole whatever the limit
+    return min(ZERO3_LIVE * plain + a.embedding * plain, whole * plain / 2)
+
+
+def resharded(setup: Setup) -> float:
+    """Bytes of those that are gone by the end of the forward pass: FSDP's layers, whose root unit stays."""
+    return 2 * layer_weight_bytes(setup) if setup.fsdp and setup.weight_shards > 1 else 0.0
 
 
 def bucket(setup: Setup, trained: float) -> float:

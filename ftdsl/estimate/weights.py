@@ -18,6 +18,9 @@ with an fp32 scale for 256 when doubly quantised; GPTQ an fp16 scale and a zero 
 EIGHT_BIT_STATES = 2 + 2 * 4 / 256
 """adamw8bit: two moments of one byte, an fp32 scale for each block of 256 (bitsandbytes, functional.quantize_blockwise)."""
 
+ZERO3_SUB_GROUP = 1e9
+"""Elements that ZeRO-3 steps at a time (DeepSpeed, zero/config.py: sub_group_size)."""
+
 ADAPTER_PROMPT = 10
 """LLaMA-Adapter's prompt length and the layers it leaves out (arXiv:2303.16199, and litgpt's adapter.py: 10 and 2)."""
 
@@ -114,6 +117,11 @@ def quantises_head(setup: Setup) -> bool:
     return setup.framework == "litgpt" and setup.quant != "none"
 
 
+def dequantised_head(setup: Setup) -> float:
+    """Bytes of a quantised head as it is applied: a 16-bit copy of all of it."""
+    return 2.0 * setup.architecture.embedding if quantises_head(setup) else 0.0
+
+
 def _kept(setup: Setup) -> float:
     """Bytes of a weight that is not quantised: `prepare_model_for_kbit_training` casts those to fp32 (peft, utils/other.py),
     though not for GPTQ, and FSDP casts them back when it wraps."""
@@ -140,17 +148,17 @@ def state_bytes(setup: Setup, part: Share) -> float:
 
 
 def step_bytes(setup: Setup, part: Share) -> float:
-    """What the step itself needs, unsharded: torch's default `foreach` AdamW makes one temporary as large as the parameters
-    (the root of the second moment); fused and 8-bit kernels, SGD and steps inside backward do not."""
-    if (
-        setup.opt_in_backward
-        or setup.offload != "none"
-        or setup.optimizer in ("sgd", "adamw_fused")
-        or "8bit" in setup.optimizer
-    ):
+    """What the step itself needs on one card. Torch's default `foreach` AdamW makes one temporary as large as the trained
+    weights (the root of the second moment); fused and 8-bit kernels, SGD and steps inside backward make none. DeepSpeed
+    makes the fp32 gradients of its part (zero/stage_1_and_2.py: step), ZeRO-3 of a sub-group of 1e9."""
+    mine = trainable(setup, part) / setup.state_shards
+    if setup.opt_in_backward or setup.offload != "none":
         return 0.0
-    wide = 4.0 if setup.master else BYTES[setup.train_dtype]
-    return trainable(setup, part) * wide
+    if setup.zero:
+        return 4.0 * (min(mine, ZERO3_SUB_GROUP) if setup.weight_shards > 1 or setup.strategy == "zero3" else mine)
+    if setup.optimizer in ("sgd", "adamw_fused") or "8bit" in setup.optimizer:
+        return 0.0
+    return mine * (4.0 if setup.master else BYTES[setup.train_dtype])
 
 
 def layer_weight_bytes(setup: Setup, gathered: bool = True) -> float:
