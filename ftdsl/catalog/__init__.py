@@ -39,8 +39,8 @@ StandingKind: TypeAlias = Literal["word", "passthrough", "derived", "dead"]
 class Gpu:
     """An accelerator: memory sizes in GiB, compute capability (0 where there is none), what it computes in and how fast.
 
-    `half`, `fp8_rate`, `fp32` in TFLOP/s, dense; `bandwidth` (one for each size of memory), `link` and `pcie` (one way) in
-    GB/s; `power` in W.
+    `half`, `fp8_rate`, `fp32` in TFLOP/s, dense; `bandwidth` (one for each size of memory), `link`, `pcie` and `network`
+    (one way) in GB/s; `power` in W; `reach`: the part of `half` that large matrix products reach.
     """
 
     memory: tuple[int, ...]
@@ -53,7 +53,9 @@ class Gpu:
     bandwidth: tuple[float, ...]
     link: float
     pcie: float
+    network: float
     power: float
+    reach: float
     source: str
 
 

@@ -6,7 +6,7 @@ transformers' Llama code (modeling_llama.py) and litgpt's (model.py, lora.py) wi
 
 from __future__ import annotations
 
-from ftdsl.estimate.constants import BNB_SAVED_INPUT
+from ftdsl.estimate import constants
 from ftdsl.estimate.setup import Setup
 
 OWN_ROPE = {"mistral", "mixtral"}
@@ -27,18 +27,25 @@ def upcasts_norms(setup: Setup) -> bool:
     return setup.norms == "eager" and setup.architecture.norm == "rms" and not setup.compile
 
 
+def wide_residual(setup: Setup) -> bool:
+    """Whether the residual stream is fp32: fp32 weights under autocast (FSDP and DeepSpeed cast to 16 bit instead)."""
+    return setup.base_dtype == "fp32" and setup.autocast and not setup.fsdp and not setup.zero
+
+
 def _norms(setup: Setup) -> float:
-    """What the norms keep: an fp32 copy of each input, else the 16-bit residual stream between attention and MLP; and
-    where weights are trained the normalised value, which Llama casts back and Gemma and litgpt do not, and the outputs that
-    linear maps read."""
+    """What the norms keep: an fp32 copy of each input, else the residual stream between attention and MLP; and where
+    weights are trained the normalised value, which Llama casts back and Gemma and litgpt do not, and the outputs that linear
+    maps read (under autocast from fp32 each map casts its own)."""
     a = setup.architecture
+    wide = wide_residual(setup)
     if upcasts_norms(setup):
-        scaled = 0 if setup.adapts else 4 if setup.framework == "litgpt" or a.family.startswith("gemma") else 2
-        inputs = (4 + scaled) * a.norms
+        fp32 = wide or setup.framework == "litgpt" or a.family.startswith("gemma")
+        inputs = (4 + (0 if setup.adapts else 4 if fp32 else 2)) * a.norms
     else:
-        inputs = 0 if a.parallel else 2 * (a.norms - 1)
-    outputs = 0 if setup.adapts else 2 * (1 if a.parallel and a.norms == 1 else 2)
-    return (inputs + outputs) * a.hidden / _sequence_split(setup) + _head_norms(setup)
+        inputs = (4 if wide else 2) * (0 if a.parallel else a.norms - 1)
+    readers = (len(a.linears) - 2 if wide else 1 if a.parallel and a.norms == 1 else 2) if not setup.adapts else 0
+    masks = 2 if setup.framework == "megatron" else 0
+    return (inputs + 2 * readers + masks) * a.hidden / _sequence_split(setup) + _head_norms(setup)
 
 
 def _head_norms(setup: Setup) -> float:
@@ -63,11 +70,22 @@ def _attention(setup: Setup) -> float:
         widths = 2 * (3 if a.kv < a.q else 5) * a.q + 2 * a.q + 4 * a.heads
     if a.family in OWN_ROPE and setup.framework == "hf":
         widths += 2 * (a.q + 2 * a.kv)
-    if setup.attention == "eager" or (a.family == "gemma2" and setup.attention != "flash"):
-        # softmax in fp32 and its 16-bit copy for each pair of tokens; Gemma 2 caps scores by a tanh before (2 more), and
-        # cannot use sdpa; keys and values are repeated for all heads
-        widths += (8 if a.family == "gemma2" else 6) * a.heads * setup.seq_len / setup.context + 4 * (a.q - a.kv)
-    return widths / setup.tensor
+    if setup.attention == "sdpa" and setup.framework == "hf":
+        # transformers repeats keys and values for all heads where a mask is given, and did so always before 4.48
+        widths += 4 * (a.q - a.kv)
+    return (widths + _scores(setup)) / setup.tensor
+
+
+def _scores(setup: Setup) -> float:
+    """Score matrices of eager attention, bytes a token: softmax in fp32 and its 16-bit copy for each pair; Gemma 2 caps
+    scores by a tanh before (2 more) and cannot use sdpa; Megatron keeps softmax, dropout's mask and its output in 16 bit
+    (arXiv:2205.05198, 4: 5 a s). Keys and values are repeated for all heads."""
+    a = setup.architecture
+    capped = a.family == "gemma2" and setup.attention != "flash"
+    if not capped and setup.attention != "eager":
+        return 0.0
+    pair = 5 if setup.framework == "megatron" else 8 if a.family == "gemma2" else 6
+    return pair * a.heads * setup.seq_len / setup.context + 4 * (a.q - a.kv)
 
 
 def _mlp(setup: Setup) -> float:
@@ -123,7 +141,7 @@ def _frozen_inputs(setup: Setup) -> float:
         return 0.0
     a = setup.architecture
     mlp = a.hidden * (0 if a.parallel and a.norms == 1 else 1) + a.ffn
-    return BNB_SAVED_INPUT * (a.hidden + a.q + mlp)
+    return constants.FITTED.bnb_input * (a.hidden + a.q + mlp)
 
 
 def transient(setup: Setup) -> float:
@@ -138,12 +156,35 @@ def transient(setup: Setup) -> float:
 
 
 def boundary(setup: Setup) -> float:
-    """The residual stream at the input of a layer, which checkpointing keeps: fp32 after kbit preparation (peft casts norms
-    and embeddings, and the stream follows; not for GPTQ, and FSDP casts back)."""
+    """The residual stream at the input of a layer, which checkpointing keeps: fp32 where the stream is, and after kbit
+    preparation (peft casts norms and embeddings, and the stream follows; not for GPTQ, and FSDP casts back)."""
     doubled = setup.kbit_prepare and setup.quant.startswith("nf4") and not setup.fsdp
-    return (4 if doubled else 2) * setup.architecture.hidden / _sequence_split(setup)
+    return (4 if doubled or wide_residual(setup) else 2) * setup.architecture.hidden / _sequence_split(setup)
 
 
 def without_checkpointing(setup: Setup) -> float:
     """All that stays of a layer without checkpointing: norms that copy their input keep no 16-bit one."""
     return saved(setup) + (0.0 if upcasts_norms(setup) else boundary(setup))
+
+
+def kept(setup: Setup) -> float:
+    """What stays of a layer from forward to backward under its kind of checkpointing; a layer's average where only some are
+    checkpointed."""
+    whole, bound = without_checkpointing(setup), boundary(setup)
+    if setup.offload_activations:
+        bound = 0.0
+    if setup.checkpointing in ("none", "full"):
+        return whole if setup.checkpointing == "none" else bound
+    if setup.checkpointing == "selective_layer":
+        return (bound + whole) / 2
+    if setup.checkpointing == "selective_core_attn" or setup.framework == "megatron":
+        return whole - _scores(setup) / setup.tensor
+    return bound + _saved_products(setup)
+
+
+def _saved_products(setup: Setup) -> float:
+    """Selective checkpointing by operation (torchtitan, activation_checkpoint.py): the attention's output and every second
+    matrix product are kept."""
+    a = setup.architecture
+    outputs = sum(outer * _readers(setup, name) for name, (_, outer) in a.linears.items())
+    return (2 * a.q + 4 * a.heads + outputs) / setup.tensor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ftdsl.estimate import constants
 from ftdsl.estimate.setup import Setup
 from ftdsl.record import value
 
@@ -30,18 +31,21 @@ HELD = {
     "fused_ce_new": Held(8, 4),
     # Liger: the head is applied to a part of the tokens at a time, forward and backward at once
     "flce": Held(10, 4, 0),
-    # litgpt, utils.chunked_cross_entropy: chunks of logits, their log-softmax, gradients (8.5 in its tables of 2023, 10.4 in
-    # its config_hub of 2024)
-    "litgpt_chunk": Held(9.3, 6),
-    # torchtune CEWithChunkedOutputLoss: eight chunks, logits of all in bf16 and fp32 of one
-    "tt_ce": Held(12, 6),
-    "tt_ce_compile": Held(8, 6),
-    "tt_chunk": Held(4 + 8 / 8, 6),
-    # torchtitan: logits.float() and cross-entropy; compiled it is one kernel
-    "titan_ce": Held(12, 6),
-    "titan_ce_compile": Held(8, 6),
-    # Megatron vocab-parallel cross-entropy: bf16 logits, fp32 copy worked on in place, gradient
-    "megatron_ce": Held(6, 6),
+    # litgpt, utils.chunked_cross_entropy: chunks of logits, their log-softmax, gradients (constants.litgpt_logit)
+    "litgpt_chunk": Held(8, 6),
+    # torchtune (transformer.py: output(h).float()): at the backward pass log-softmax and two gradients, each fp32; compiled,
+    # fp32 logits and their gradient
+    "tt_ce": Held(12),
+    "tt_ce_compile": Held(8),
+    # torchtune CEWithChunkedOutputLoss, eight chunks: logits, fp32 log-softmax of all, a chunk's fp32 copy; compiled, logits,
+    # their gradient and a chunk's copy (`_logit_bytes`)
+    "tt_chunk": Held(6.5),
+    # torchtitan (components/loss.py: pred.float()), logits dropped before the backward pass; compiled, 16-bit logits and
+    # their gradient
+    "titan_ce": Held(12),
+    "titan_ce_compile": Held(4.5),
+    # Megatron's vocab-parallel cross-entropy: 16-bit logits, an fp32 copy that becomes softmax and gradient in place
+    "megatron_ce": Held(8),
 }
 
 NOT_UPCAST = {"gpt_bigcode", "gpt_neox", "bloom", "falcon", "gpt2", "mpt", "opt"}
@@ -69,7 +73,9 @@ def _logit_bytes(setup: Setup, held: Held) -> float:
     if setup.loss == "hf_bf16" and setup.autocast and family in NOT_UPCAST:
         # accelerate hands outputs on in fp32 (4) beside the bf16 logits (2), and cross-entropy runs in fp32 (12)
         return 18.0
-    return held.logit
+    if setup.loss == "tt_chunk" and setup.compile:
+        return 4.5
+    return constants.FITTED.litgpt_logit if setup.loss == "litgpt_chunk" else held.logit
 
 
 def _fused_linear(setup: Setup, held: Held) -> float:

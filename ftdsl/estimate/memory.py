@@ -81,19 +81,17 @@ def _stage(setup: Setup, first: bool, last: bool) -> Memory:
     gradients = {"gradients": _gradients(setup, part)}
     static = _static(setup, part)
     running = static | _gathered(setup, part)
-    if setup.accumulate > 1 or setup.strategy == "ddp":
-        held = running | gradients
-    else:
-        held = running
+    held = running | gradients if setup.accumulate > 1 or setup.strategy == "ddp" else running
     kept = {"checkpoints": _kept_activations(setup, part.layers, first)}
     one = {"one layer": _one_layer(setup) * setup.tokens}
+    whole = {"whole gradients": sharding.whole_gradients(setup) if last or setup.fsdp else 0.0}
     at_end = {"checkpoints": max(kept["checkpoints"] / part.layers, _second_copy(setup, part.layers))}
     return Memory(
         setup,
         (
             Phase("forward", _forward(setup, held, last) | kept),
-            Phase("last", held | kept | one),
-            Phase("first", running | gradients | at_end | one),
+            Phase("last", held | kept | one | whole),
+            Phase("first", running | gradients | at_end | one | (whole if setup.fsdp else {})),
             Phase("step", static | gradients | {"step": weights.step_bytes(setup, part)}),
         ),
     )
@@ -115,34 +113,35 @@ def _gathered(setup: Setup, part: weights.Share) -> dict[str, float]:
 
 
 def _static(setup: Setup, part: weights.Share) -> dict[str, float]:
+    """Weights and optimizer states that stay on the card, and what autocast's cache copies."""
+    stays = 0.0 if setup.offload == "params" else weights.weight_bytes(setup, part) / setup.weight_shards
     return {
-        "weights": weights.weight_bytes(setup, part) / setup.weight_shards,
+        "weights": stays + weights.autocast_copies(setup, part),
         "optimizer": weights.state_bytes(setup, part) / setup.state_shards,
     }
 
 
 def _gradients(setup: Setup, part: weights.Share) -> float:
+    """Bytes of all gradients on the card; offloaded ones leave it bucket by bucket."""
+    if setup.offload != "none":
+        return 0.0
     return weights.gradient_bytes(setup, part) / setup.gradient_shards
 
 
 def _second_copy(setup: Setup, layers: int) -> float:
     """FSDP1 with frozen weights: gradients of all layers' inputs are alive at the end of the backward pass."""
-    if not (setup.fsdp and setup.adapts and setup.checkpointing != "none") or setup.framework == "litgpt":
+    second = setup.fsdp and not setup.fsdp2 and setup.adapts and setup.checkpointing != "none"
+    if not second or setup.framework == "litgpt":
         return 0.0
     return 2 * (layers - 1) * layer.boundary(setup) * setup.tokens
 
 
 def _kept_activations(setup: Setup, layers: int, first: bool) -> float:
-    """Bytes kept from forward to backward: a layer's input each, or everything."""
-    in_flight = setup.pipeline if first else 1
-    bound = 0.0 if setup.offload_activations else layer.boundary(setup)
-    whole = layer.without_checkpointing(setup)
-    per = {"full": bound, "none": whole, "selective_layer": (bound + whole) / 2}.get(
-        setup.checkpointing, bound + whole * 0.5
-    )
-    return per * layers * setup.tokens * in_flight * (setup.compute_bytes / 2)
+    """Bytes kept from forward to backward; the first stage of a pipeline holds as many micro-batches as it has stages."""
+    in_flight = min(setup.pipeline, setup.accumulate) if first else 1
+    return layer.kept(setup) * layers * setup.tokens * in_flight * (setup.compute_bytes / 2)
 
 
 def _one_layer(setup: Setup) -> float:
-    again = layer.saved(setup) if setup.checkpointing != "none" else 0.0
+    again = 0.0 if setup.checkpointing == "none" else layer.saved(setup)
     return (again + layer.transient(setup)) * (setup.compute_bytes / 2)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from ftdsl.estimate.constants import CONTEXT, FRAGMENTED_DYNAMIC, FRAGMENTED_STATIC, FRAGMENTED_VARIABLE
+from ftdsl.estimate import constants
 from ftdsl.estimate.setup import Setup
 
 GIB = 2.0**30
 
 
+def _varies(setup: Setup) -> bool:
+    return setup.seq_kind.startswith("variable")
+
+
 def reserved(setup: Setup, static: float, dynamic: float) -> float:
     """Bytes that torch's caching allocator has taken from the card at most."""
-    factor = FRAGMENTED_VARIABLE if setup.seq_kind.startswith("variable") else FRAGMENTED_DYNAMIC
-    return min(static * FRAGMENTED_STATIC + dynamic * factor, setup.capacity)
+    fitted = constants.FITTED
+    factor = fitted.fragmented_variable if _varies(setup) else fitted.reserved_dynamic
+    return min(static * fitted.reserved_static + dynamic * factor, setup.capacity)
 
 
 def nvidia_smi(setup: Setup, static: float, dynamic: float) -> float:
-    """Bytes that nvidia-smi shows for the card: what is reserved, and what the allocator does not count."""
-    return min(reserved(setup, static, dynamic) + CONTEXT * GIB, setup.capacity)
+    """Bytes that nvidia-smi shows for the card: what was reserved, and what the allocator does not count."""
+    fitted = constants.FITTED
+    factor = fitted.fragmented_variable if _varies(setup) else fitted.fragmented_dynamic
+    return min(static * fitted.fragmented_static + dynamic * factor + fitted.context * GIB, setup.capacity)

@@ -26,7 +26,9 @@ class Setup:
     `trains_embeddings`: embedding and head are trained whole beside the adapter. `train_dtype`: of trained parameters;
     `base_dtype`: of frozen and loaded ones. `master`: fp32 copies and states beside low-precision weights. `loss`: how
     logits and cross-entropy are held (estimate.loss). `data`, `tensor`, `pipeline`, `context`, `expert`: the split of the
-    world; `shard`: how many of `data` share one copy (0: all; hybrid sharding: a node). `framework` as in
+    world; `shard`: how many of `data` share one copy (0: all; hybrid sharding: a node); `node`:
+    cards of a machine. `power`: W the
+    card is held to (0: its own); `pcie_only`: its links are PCIe. `framework` as in
     docs/planner.md, `version` of its model code where it matters.
     """
 
@@ -62,8 +64,11 @@ class Setup:
     context: int = 1
     expert: int = 1
     shard: int = 0
+    node: int = 8
     card: str = "a100"
     card_memory: float = 0.0
+    power: float = 0.0
+    pcie_only: bool = False
     framework: str = "hf"
     version: str = ""
 
@@ -85,6 +90,14 @@ class Setup:
         return found
 
     @property
+    def bandwidth(self) -> float:
+        """Bytes a second of the card's memory."""
+        gpu = self.gpu
+        wanted = self.card_memory or gpu.memory[-1]
+        nearest = min(range(len(gpu.memory)), key=lambda i: abs(gpu.memory[i] - wanted))
+        return gpu.bandwidth[nearest] * 1e9
+
+    @property
     def capacity(self) -> float:
         """Bytes on the card."""
         return (self.card_memory or self.gpu.memory[-1]) * 2.0**30
@@ -96,7 +109,7 @@ class Setup:
             return 1
         group = self.data * self.context
         if self.strategy == "hsdp":
-            return min(group, self.shard or 8)
+            return min(group, self.shard or self.node)
         return self.shard or group
 
     @cached_property
@@ -114,6 +127,11 @@ class Setup:
     @property
     def fsdp(self) -> bool:
         return self.strategy in ("fsdp", "fsdp_grad_op", "hsdp")
+
+    @property
+    def fsdp2(self) -> bool:
+        """Whether weights are sharded one by one (torch's fully_shard) instead of as flat parameters."""
+        return self.fsdp and self.framework in ("torchtitan", "torchtune", "automodel")
 
     @property
     def zero(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ftdsl.estimate.setup import Setup
+from ftdsl.estimate.setup import BYTES, Setup
 from ftdsl.estimate.weights import layer_weight_bytes
 
 ZERO3_LIVE = 1e9
@@ -45,3 +45,15 @@ def bucket(setup: Setup, trained: float) -> float:
     if setup.strategy == "ddp":
         return min(trained, 25e6 / 4) * 4.0
     return 0.0
+
+
+def whole_gradients(setup: Setup) -> float:
+    """Bytes of gradients that are whole for a while: the head's, which comes first; under FSDP the root unit's until the
+    end, and with fp32 reduction a layer's in both widths."""
+    if setup.adapts and not setup.trains_embeddings:
+        return 0.0
+    a = setup.architecture
+    wide = 2.0 if setup.fsdp else BYTES[setup.train_dtype]
+    head = 0.0 if setup.opt_in_backward else a.embedding * wide / setup.tensor
+    reduced = 6.0 * a.layer_params / setup.tensor if setup.fsdp2 else 0.0
+    return head + reduced

@@ -122,6 +122,12 @@ def dequantised_head(setup: Setup) -> float:
     return 2.0 * setup.architecture.embedding if quantises_head(setup) else 0.0
 
 
+def autocast_copies(setup: Setup, part: Share) -> float:
+    """Bytes of the 16-bit copies that autocast keeps of fp32 weights until the forward pass is over, and autograd after it."""
+    cast = setup.autocast and setup.base_dtype == "fp32" and not setup.fsdp and not setup.zero
+    return 2.0 * part.linear if cast else 0.0
+
+
 def _kept(setup: Setup) -> float:
     """Bytes of a weight that is not quantised: `prepare_model_for_kbit_training` casts those to fp32 (peft, utils/other.py),
     though not for GPTQ, and FSDP casts them back when it wraps."""
@@ -131,7 +137,8 @@ def _kept(setup: Setup) -> float:
 
 def gradient_bytes(setup: Setup, part: Share) -> float:
     """Bytes of gradients of a part, unsharded: in the dtype of the trained weights; Megatron sums in fp32."""
-    if setup.opt_in_backward:
+    if setup.opt_in_backward or setup.strategy == "gemini":
+        # Gemini (ColossalAI) puts gradients where the weights were
         return 0.0
     main = 4.0 if setup.framework == "megatron" else BYTES[setup.train_dtype]
     return trainable(setup, part) * main

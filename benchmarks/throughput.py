@@ -1,0 +1,113 @@
+"""`python -m benchmarks.throughput CSV [--json] [--groups] [--rows]`: estimated against published tokens a second and card."""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+
+from benchmarks.crossing import crossed
+from benchmarks.rows import Row, setup
+from benchmarks.scoring import HEAD, Scored, arguments, dump, line, report, score, summary, tables, unread
+from ftdsl.estimate.time import time
+from ftdsl.record import record
+
+CONSTANTS = ("width", "rows", "flash1", "backward", "launch", "gptq", "nf4", "link", "network", "overlap", "zero3",
+             "loss_traffic", "step")  # fmt: skip
+
+FLAT = 0.4
+"""The share of its peak rate that every run would reach by the simplest rule."""
+
+
+def estimate(row: Row, kind: str) -> float:
+    """Tokens a second and card."""
+    return time(setup(row)).tokens_per_gpu
+
+
+def error(row: Row) -> float:
+    """The error of a row as a fraction, 1 where it cannot be read."""
+    try:
+        return abs(estimate(row, "") / row.number("tok_s_gpu") - 1)
+    except Exception:
+        return 1.0
+
+
+def flat(row: Row) -> float:
+    """The rule of thumb: 40 % of the card's peak rate, six FLOP a weight and token (four where weights are frozen)."""
+    one = setup(row)
+    a = one.architecture
+    weights = a.layers * a.active_layer_linear + a.embedding
+    return FLAT * one.gpu.half * 1e12 / ((6 if not one.adapts else 4) * weights + 6 * a.layers * a.q * one.seq_len)
+
+
+@record
+class Group:
+    """Rows of the same model, card and number of cards: what choosing by the estimate would have cost."""
+
+    name: str
+    rows: list[Scored]
+
+    @property
+    def kept(self) -> float:
+        """The published throughput of the row we would choose, as a part of the best published there."""
+        chosen = max(self.rows, key=lambda one: one.estimated or 0.0)
+        return chosen.measured / max(one.measured for one in self.rows)
+
+    @property
+    def agreement(self) -> float:
+        """Kendall's rank correlation of estimates and measurements."""
+        pairs = [(a, b) for i, a in enumerate(self.rows) for b in self.rows[:i]]
+        signs = [_sign(a.measured - b.measured) * _sign((a.estimated or 0) - (b.estimated or 0)) for a, b in pairs]
+        return sum(signs) / len(signs)
+
+
+def _sign(number: float) -> int:
+    return (number > 0) - (number < 0)
+
+
+def groups(scored: list[Scored]) -> list[Group]:
+    """All groups of at least two rows, by model, card and count (memory of the card included)."""
+    found: defaultdict[tuple[str, ...], list[Scored]] = defaultdict(list)
+    for one in scored:
+        c = one.row.cells
+        found[one.row.source, c["model"], c["gpu"], c["world"]].append(one)
+    return [Group(" ".join(key), rows) for key, rows in sorted(found.items()) if len(rows) > 1]
+
+
+def told(found: list[Group], every: bool) -> str:
+    """The groups as text: how many keep 95 % of the best, and the others (or all)."""
+    good = [group for group in found if group.kept >= 0.95]
+    mean = sum(group.agreement for group in found) / len(found)
+    lines = [f"{len(good)} of {len(found)} groups keep 95 % of the best published; mean rank correlation {mean:.2f}"]
+    for group in found:
+        if every or group.kept < 0.95:
+            lines.append(
+                f"  {group.name:<44} {len(group.rows):>3} rows  kept {group.kept:.3f}  rank {group.agreement:+.2f}"
+            )
+    return "\n".join(lines)
+
+
+def main(argv: list[str]) -> int:
+    rows, options = arguments(argv, "python -m benchmarks.throughput CSV [--json] [--groups] [--rows]")
+    scored = score(rows, "eval_tput", "tok_s_gpu", "tput_unit", estimate)
+    if "--json" in options:
+        print(dump(report(scored)))
+        return 0
+    print(tables(report(scored)))
+    if problems := unread(scored):
+        print(f"\nnot read (100 % each)\n{problems}")
+    read = [one for one in scored if one.estimated is not None]
+    simple = [abs(flat(one.row) / one.measured - 1) for one in read]
+    print(f"\nthe rule of thumb, {FLAT:.0%} of the peak\n{HEAD}\n{line('flat', summary(simple))}")
+    if found := groups(read):
+        print(f"\nthe same model, card and count: {told(found, '--groups' in options)}")
+    print(f"\nwithout the source itself: its errors when all constants of time are fitted to the other sources\n{HEAD}")
+    for source, errors in crossed([one.row for one in scored], CONSTANTS, error).items():
+        print(line(source, summary(errors)))
+    if "--rows" in options:
+        for one in sorted(scored, key=lambda one: -one.error):
+            print(f"  {one.row.id:<20} {one.measured:>9.1f} {one.estimated or 0:>9.1f} {100 * one.error:>7.1f} %")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,166 @@
+"""Seconds of one layer on one card: matrix products, attention, elementwise work, unpacking of weights, kernel launches."""
+
+from __future__ import annotations
+
+import math
+
+from ftdsl.estimate import constants
+from ftdsl.estimate.layer import upcasts_norms
+from ftdsl.estimate.setup import Setup
+
+REACHED_BANDWIDTH = 0.85
+"""The part of a memory's data-sheet bandwidth that streaming kernels reach (BabelStream on A100 and H100: 0.85 to 0.93)."""
+
+FLASH2 = {8.0: 0.5, 9.0: 0.38}
+"""FlashAttention 2, causal, forward and backward together, of `half` (arXiv:2307.08691, figures 5 and 6: A100 160 TFLOP/s
+backward to 190 forward; H100 370 at most). Other cards: as A100."""
+
+RECOMPUTED = {"none": 0.0, "full": 1.0, "selective": 0.5, "selective_op": 0.5, "selective_layer": 0.5}
+"""The part of the forward pass that checkpointing runs again; core attention alone needs no matrix product of the layer."""
+
+FUSED_TRAFFIC = 0.5
+"""What torch.compile leaves of elementwise traffic and launches: chains of two to three operations become one kernel."""
+
+
+def passes(setup: Setup) -> float:
+    """Matrix products a weight, in forward passes: forward, again, by input, and by weight where it is trained."""
+    return 2 + RECOMPUTED.get(setup.checkpointing, 0.0) + (0 if setup.adapts else 1)
+
+
+def peak(setup: Setup) -> float:
+    """FLOP/s of the card for large products in the dtype that is computed in."""
+    gpu = setup.gpu
+    # clocks fall with about the cube root of power, and work done with clocks
+    held = min(1.0, setup.power / gpu.power) ** POWER if setup.power else 1.0
+    if setup.quant == "fp8_compute" and gpu.fp8_rate:
+        return gpu.fp8_rate * 1e12 * gpu.reach * FP8_PART * held
+    if setup.compute_bytes == 4:
+        return gpu.fp32 * 1e12 * 0.9 * held
+    return gpu.half * 1e12 * gpu.reach * held
+
+
+POWER = 0.5
+"""Work done against power at full load: between the third of pure frequency scaling and one of leakage (no row of ours)."""
+
+
+FP8_PART = 0.75
+"""Casting and scaling around fp8 products take a quarter of the gain (torchao's float8 notes; no row of ours)."""
+
+
+def _reached(setup: Setup, tokens: float) -> float:
+    """FLOP/s for products of this model's width and so many rows: small ones leave parts of the card idle."""
+    fitted = constants.FITTED
+    narrow = fitted.width * math.sqrt(setup.tensor) / setup.architecture.hidden
+    return peak(setup) / (1 + narrow + fitted.rows / max(1.0, tokens))
+
+
+def matmul(setup: Setup) -> float:
+    """Seconds of a layer's linear maps. A mixture's experts each see their part of the tokens."""
+    a = setup.architecture
+    rows = setup.tokens * (a.experts_used / a.experts if a.experts else 1.0)
+    return 2 * a.active_layer_linear * setup.tokens * passes(setup) / setup.tensor / _reached(setup, rows)
+
+
+def head(setup: Setup) -> float:
+    """Seconds of the head, which no checkpointing runs again."""
+    trained = not setup.adapts or setup.trains_embeddings
+    work = 2 * setup.architecture.embedding * setup.tokens * (3 if trained else 2) / setup.tensor
+    return work / _reached(setup, setup.tokens)
+
+
+def attention(setup: Setup) -> float:
+    """Seconds of scores and their products, causal: half of all pairs; backward 2.5 times forward. Eager attention works all
+    pairs and moves them through memory."""
+    a = setup.architecture
+    again = 1.0 if setup.checkpointing in ("full", "selective_core_attn") else RECOMPUTED.get(setup.checkpointing, 0.0)
+    times = 1 + again + 2.5
+    work = 2.0 * setup.seq_len * a.q * setup.tokens / setup.tensor
+    if setup.attention == "eager":
+        moved = 24.0 * a.heads * setup.seq_len * setup.tokens / setup.tensor
+        return 2 * work * times / peak(setup) + moved * times / _bandwidth(setup)
+    reach = FLASH2.get(setup.gpu.capability, FLASH2[8.0]) * setup.gpu.half * 1e12
+    if setup.framework == "composer":
+        reach *= constants.FITTED.flash1
+    return work * times / reach
+
+
+def _bandwidth(setup: Setup) -> float:
+    return setup.bandwidth * REACHED_BANDWIDTH
+
+
+def stream(setup: Setup, moved: float) -> float:
+    """Seconds to move bytes through the card's memory."""
+    return moved / _bandwidth(setup)
+
+
+def elementwise(setup: Setup) -> float:
+    """Seconds of norms, rotations, activations, residuals and adapters."""
+    again = RECOMPUTED.get(setup.checkpointing, 0.0)
+    moved = traffic(setup) * setup.tokens * (1 + again + constants.FITTED.backward)
+    return stream(setup, moved * (FUSED_TRAFFIC if setup.compile else 1.0))
+
+
+def traffic(setup: Setup) -> float:
+    """Bytes a token that a layer's forward pass reads and writes outside matrix products, counted kernel by kernel."""
+    a = setup.architecture
+    wide = setup.kbit_prepare and setup.quant.startswith("nf4") and not setup.fsdp
+    residual = 2 * (12 if wide else 6) * a.hidden
+    gates = (10 if a.gated else 4) * a.ffn * max(1, a.experts_used)
+    scatter = 12 * a.hidden * a.experts_used
+    casts = sum(6 * (inner + outer) for inner, outer in a.linears.values()) if wide else 0
+    attention = 4 * (a.q + 2 * a.kv) + 4 * a.q
+    return (
+        _norm_traffic(setup, wide) + residual + attention + gates + scatter + casts + _lora_traffic(setup)
+    ) / setup.tensor
+
+
+def _norm_traffic(setup: Setup, wide: bool) -> float:
+    """RMSNorm in torch operations is seven kernels, some in fp32 (34 bytes an element); one kernel reads and writes once.
+    Rotating queries and keys is five kernels, or one."""
+    a = setup.architecture
+    eager = setup.norms == "eager" and a.norm == "rms"
+    norm = (40 if wide else 34) if eager else (8 if wide else 4)
+    rotation = 0 if a.norm == "layer-no-bias" else (20 if eager else 6)
+    return norm * a.norms * a.hidden + rotation * (a.q + a.kv)
+
+
+def _lora_traffic(setup: Setup) -> float:
+    """Adapters: casts, both thin products (they only read and write), scaling, adding."""
+    if setup.method != "lora":
+        return 0.0
+    wide = setup.train_dtype == "fp32"
+    per_in, per_out = (14, 12) if wide and setup.autocast else (10, 24) if wide else (2, 12)
+    if setup.lora_dropout:
+        per_in += 5
+    used = {name: sizes for name, sizes in setup.architecture.linears.items() if name in setup.lora_targets}
+    return sum(per_in * inner + per_out * outer for inner, outer in used.values())
+
+
+def unpacking(setup: Setup) -> float:
+    """Seconds to unpack a layer's quantised weights, once a pass."""
+    fitted = constants.FITTED
+    slow = setup.quant.startswith("gptq") and setup.kbit_prepare
+    per = 0.0 if setup.quant in ("none", "fp8_compute") else fitted.gptq if slow else fitted.nf4
+    times = 2 + RECOMPUTED.get(setup.checkpointing, 0.0)
+    return stream(setup, setup.architecture.layer_linear * per * times)
+
+
+def launching(setup: Setup) -> float:
+    """Seconds of CPU to start a layer's kernels from Python, forward, again and backward."""
+    again = RECOMPUTED.get(setup.checkpointing, 0.0)
+    count = _kernels(setup) * (2.5 + again) * (FUSED_TRAFFIC if setup.compile else 1.0)
+    hooks = constants.FITTED.zero3 if setup.strategy == "zero3" else 0.0
+    return count * constants.FITTED.launch + hooks
+
+
+def _kernels(setup: Setup) -> float:
+    """Kernels of a layer's forward pass."""
+    a = setup.architecture
+    eager = upcasts_norms(setup)
+    count = a.norms * (7 if eager else 1) + (12 if eager else 2) + 16
+    count += 7 * a.experts if a.experts else 5
+    if setup.method == "lora":
+        count += len(setup.lora_targets) * (7 if setup.train_dtype == "fp32" or setup.lora_dropout else 5)
+    if setup.quant != "none":
+        count += 7 * (6 if setup.quant.startswith("gptq") and setup.kbit_prepare else 2)
+    return count

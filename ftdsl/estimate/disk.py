@@ -1,0 +1,19 @@
+"""Bytes a checkpoint takes on disk: weights, and what resuming needs."""
+
+from __future__ import annotations
+
+from ftdsl.estimate import weights
+from ftdsl.estimate.setup import BYTES, Setup
+from ftdsl.record import changed
+
+
+def checkpoint(setup: Setup, resumable: bool = True) -> float:
+    """Bytes of one checkpoint of all processes together: the trained weights (all of them, or the adapter), and with
+    `resumable` the optimizer's states and master copies."""
+    whole = changed(setup, tensor=1, pipeline=1, expert=1)
+    part = weights.share(whole)
+    trained = weights.trainable(whole, part)
+    saved = trained * (BYTES[setup.train_dtype] if setup.adapts or not setup.master else 2.0)
+    # paged and offloaded states are saved like others
+    in_memory = changed(whole, offload="none", optimizer=setup.optimizer.removeprefix("paged_"))
+    return saved + (weights.state_bytes(in_memory, part) if resumable else 0.0)
