@@ -167,7 +167,7 @@ def _standings(engine: str) -> Mapping[str, Standing]:
             continue
         for key, entry in entries.items():
             word = key if block in _GROUPS else f"{block}.{key}"
-            for name in _told(entry):
+            for name in told(entry):
                 found.setdefault(name, Standing("word", word))
     return found
 
@@ -175,7 +175,7 @@ def _standings(engine: str) -> Mapping[str, Standing]:
 _GROUPS = ("file", "train", "dpo", "kto", "ppo", "data", "eval", "merge", "stage_quantize", "shell")
 
 
-def _told(entry: Mapping[str, Any]) -> list[str]:
+def told(entry: Mapping[str, Any]) -> list[str]:
     """Every parameter an overlay entry writes."""
     names = [to.split(":")[0] for to in entry["to"] if "." not in to]
     names += [text.split("=")[0] for texts in entry.get("set", {}).values() for text in texts]

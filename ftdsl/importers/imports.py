@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ftdsl import catalog
 from ftdsl.diagnostics import Diagnostic
 from ftdsl.engines.jobs import Job
+from ftdsl.engines.llamafactory.words import entries
 from ftdsl.importers import stages as staging
 from ftdsl.importers.places import Places
 from ftdsl.importers.said import Note, Said
@@ -18,7 +19,7 @@ from ftdsl.importers.write import SHARED, Text, recipe
 from ftdsl.language.resolve.resolve import Options
 from ftdsl.language.values import StageRef, Term
 from ftdsl.lint.config import Config
-from ftdsl.pipeline import check
+from ftdsl.pipeline import Checked, check
 from ftdsl.record import changed, mutable, record
 from ftdsl.session import Files, Session
 
@@ -45,27 +46,35 @@ class Stage:
 
 @record
 class Imported:
-    """A recipe's text, what was not carried, how it differs when compiled again, and what `ftc check` says of it."""
+    """A recipe's text, what was not carried, how it differs when compiled again, and what `ftc check` says of it.
+
+    checked: the recipe compiled, with what is missing stood in for; places: (stage, dotted key) -> `file:line` of the
+    parameter it comes from.
+    """
 
     text: str
     notes: tuple[Note, ...]
     differences: Mapping[str, Sequence[Difference]]
     found: Sequence[Diagnostic]
+    checked: Checked
+    places: Mapping[tuple[str, str], str]
 
 
 def import_all(starts: Sequence[Start], name: str, target: Path, head: Sequence[str], session: Session) -> Imported:
     """`target`: where the recipe will lie (its folder decides how paths are written)."""
     stages = _stages(starts, target, session.files, {})
     text = _written(stages, name, head)
-    jobs = _jobs(stages, text, target, session)
-    defaults = _defaults(stages, jobs)
+    checked = _compiled(stages, text, target, session)
+    defaults = _defaults(stages, _by_key(checked))
     if any(defaults.values()):  # where ours differ from the engine's, the engine's are written out
         stages = _stages(starts, target, session.files, defaults)
         text = _written(stages, name, head)
-        jobs = _jobs(stages, text, target, session)
+        checked = _compiled(stages, text, target, session)
+    jobs = _by_key(checked)
     differences = {stage.name: _compare(stage, jobs[stage.name]) for stage in stages if stage.name in jobs}
     notes = tuple(note for stage in stages for note in stage.said.notes)
-    return Imported(text, notes, differences, _found(text, target, session))
+    found = _found(text, target, session)
+    return Imported(text, notes, differences, found, checked, dict(_places(stages)))
 
 
 def _stages(
@@ -101,12 +110,27 @@ def _written(stages: Sequence[Stage], name: str, head: Sequence[str]) -> str:
     return recipe(head, name, texts, holes)
 
 
-def _jobs(stages: Sequence[Stage], text: str, target: Path, session: Session) -> dict[str, Job]:
+def _by_key(checked: Checked) -> dict[str, Job]:
+    return {job.key: job for job in checked.jobs}
+
+
+def _places(stages: Sequence[Stage]) -> Iterator[tuple[tuple[str, str], str]]:
+    """Where each word comes from: the first parameter of its overlay entry that the file gives."""
+    for stage in stages:
+        given = stage.said.config.settings
+        if (method := given.get("finetuning_type")) is not None and method.span is not None:
+            yield (stage.name, str(method.value)), method.span.where
+        for key, entry in entries(stage.kind) if stage.kind != SHARED else ():
+            spans = (given[name].span for name in catalog.told(entry) if name in given)
+            if key in stage.said.values and (span := next(filter(None, spans), None)) is not None:
+                yield (stage.name, key), span.where
+
+
+def _compiled(stages: Sequence[Stage], text: str, target: Path, session: Session) -> Checked:
     """The recipe compiled; what it asks for, and data that is not here, is stood in for."""
     holes = dict.fromkeys(f'{name}=hf("org/{name}")' for stage in stages for name in stage.said.holes)
     own = Session(files=Files({target: text, **_absent(stages, target)}), env=session.env)
-    checked = check(target, Options(params=tuple(holes)), own)
-    return {job.key: job for job in checked.jobs}
+    return check(target, Options(params=tuple(holes)), own)
 
 
 def _absent(stages: Sequence[Stage], target: Path) -> dict[Path, str]:

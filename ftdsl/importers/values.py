@@ -69,6 +69,8 @@ def _signature(value: Term, key: Key) -> tuple[Mapping[str, Key], tuple[str, ...
     if key.members and value.name in key.members:
         member = key.members[value.name]
         return member.options, member.positional
+    if key.catalog == "gpus":
+        return {"memory": Key("memory", "bytes")}, ("memory",)
     uses = vocabulary().functions.get(value.name, {})
     kinds = [name for name in _names(parse_type(key.type)) if name in uses]
     use = uses.get(kinds[0]) if kinds else next(iter(uses.values()), None)
