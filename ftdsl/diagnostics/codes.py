@@ -74,4 +74,7 @@ CODES = {
     # environment
     "FT900": "engine-missing",
     "FT901": "version-outside-pins",
+    "FT910": "upgraded",
+    "FT911": "left-to-you",
+    "FT912": "default-changed",
 }

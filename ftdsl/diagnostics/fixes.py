@@ -31,4 +31,6 @@ def apply(source: Source, found: Iterable[Diagnostic], *, unsafe: bool) -> tuple
 
 
 def _touch(left: Edit, right: Edit) -> bool:
-    return left.span.start <= right.span.end and right.span.start <= left.span.end
+    """Whether they change the same text, or put something in at one place."""
+    one, other = left.span, right.span
+    return one.start == other.start or (one.start < other.end and other.start < one.end)
