@@ -10,7 +10,20 @@ from importlib import import_module
 
 from ftdsl import __version__
 
-VERBS = ("init", "import", "check", "fmt", "compile", "run", "graph", "explain", "diff", "upgrade", "engine", "completion")
+VERBS = (
+    "init",
+    "import",
+    "check",
+    "fmt",
+    "compile",
+    "run",
+    "graph",
+    "explain",
+    "diff",
+    "upgrade",
+    "engine",
+    "completion",
+)
 """In the order of `ftc --help`; each is a module of this package with `register(subparsers)` and `run(args) -> int`."""
 MODULES = {"import": "imports"}
 """Where the module cannot be called like the verb."""
