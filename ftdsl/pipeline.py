@@ -65,7 +65,7 @@ def compile_recipe(
         return None
     if not checked.jobs:
         return None
-    if any(stage.dimensions for stage in checked.resolved.stages):
+    if any(stage.dimensions for stage in checked.resolved.stages) and not smoke:
         _refuse_search(checked.resolved, session)
         return None
     from ftdsl.recipe.validate import validate
@@ -79,30 +79,34 @@ def compile_recipe(
     if session.sink.failed:
         return None
     if smoke:
-        return _compile_small(checked.recipe, lock_path, session)
+        return _compile_small(checked, lock_path, session)
     files = compile_files(checked.plan, checked.jobs, session)
     text = lock.text_of(made, locked, checked.recipe.folder, session)
     return Compiled(checked.recipe.name, checked.recipe.folder, checked.plan, checked.jobs, files, (lock_path, text))
 
 
-def _compile_small(recipe: Recipe, lock: Path, session: Session) -> Compiled | None:
+def _compile_small(checked: Checked, lock: Path, session: Session) -> Compiled | None:
     """The recipe in small, planned and lowered like any other."""
     from ftdsl.engines import lower
     from ftdsl.plan.choose import plan as choose
-    from ftdsl.plan.smoke import smoke
+    from ftdsl.plan.smoke import searched, smoke
     from ftdsl.targets.bash import compile_files
     from ftdsl.targets.compiled import Compiled
 
+    assert checked.recipe is not None and checked.resolved is not None
+    recipe = checked.recipe
     small = smoke(recipe, session.files)
+    spans = {stage.key: [(one.key, one.span) for one in stage.dimensions.values()] for stage in checked.resolved.stages}
+    replaced = (*small.replaced, *searched(recipe, spans))
     plan = choose(small.recipe, session)
     jobs = lower(plan, session)
     session.sink.forget_infos()  # of choices made for the real recipe and again for the small one
     if session.sink.failed:
         return None
-    told = {"replaced": [one.as_json() for one in small.replaced]}
+    told = {"replaced": [one.as_json() for one in replaced]}
     files = compile_files(plan, jobs, session) | small.files
     files["smoke.json"] = (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode()
-    return Compiled(recipe.name, recipe.folder, plan, jobs, files, (lock, b""), small.replaced)
+    return Compiled(recipe.name, recipe.folder, plan, jobs, files, (lock, b""), replaced)
 
 
 def _refuse_search(resolved: Resolved, session: Session) -> None:

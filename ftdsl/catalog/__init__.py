@@ -86,6 +86,13 @@ def models() -> Mapping[str, Mapping[str, Any]]:
     return found
 
 
+def smoke() -> Mapping[str, Mapping[str, Any]]:
+    """What a smoke run does with each word (keep, drop, members, coded, passthrough), and which architecture stands in for
+    which model (families, text_sides)."""
+    found: Mapping[str, Mapping[str, Any]] = _load("smoke.json")
+    return found
+
+
 def faults() -> Mapping[str, Mapping[str, Any]]:
     """What engines say when a stage breaks: match, say, keys, help, code, in the order they are tried."""
     found: Mapping[str, Mapping[str, Any]] = _load("faults.json")
@@ -190,6 +197,6 @@ def standing(engine: str, parameter: str) -> Standing | None:
 __all__ = [
     "DATA", "Change", "Fact", "Gpu", "KeyHistory", "Known", "Pin", "Standing", "Table", "ValueChange", "about",
     "beside_engine", "engine_schema", "faults", "gpus", "key_changes", "key_history", "models", "names", "nearest",
-    "newest", "numbers", "older", "overlay", "packages", "pins", "replacement", "schema", "standing", "table",
+    "newest", "numbers", "older", "overlay", "packages", "pins", "replacement", "schema", "smoke", "standing", "table",
     "template_for_model", "templates", "value_changes", "versions",
 ]  # fmt: skip

@@ -17,6 +17,7 @@ PAIRS = (
     (DATA / "models.toml", DATA / "models.json"),
     (DATA / "faults.toml", DATA / "faults.json"),
     (DATA / "misnamed.toml", DATA / "misnamed.json"),
+    (DATA / "smoke.toml", DATA / "smoke.json"),
     (ENGINES / "llamafactory" / "overlay.toml", DATA / "llamafactory-overlay.json"),
 )
 """TOML is for people; JSON loads in a tenth of the time."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from random import Random
 from typing import Any
 
 from ftdsl.recipe.shape import Shape
@@ -11,17 +12,26 @@ COUNT = 32
 SCHEME = "run://"
 """Paths of this scheme are seen from the run folder itself."""
 
-_WORDS = ("river", "stone", "lamp", "garden", "window", "letter", "winter", "bridge")
+_WORDS = (
+    "river stone lamp garden window letter winter bridge copper violin harbour meadow candle falcon ladder marble "
+    "thunder pepper island carpet saddle lantern orchard pencil glacier basket tunnel feather anchor velvet compass walnut"
+).split()
+_TOOL = {
+    "name": "look_up", "description": "Looks a word up.",
+    "parameters": {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]},
+}  # fmt: skip
 
 
 def rows(shape: Shape) -> bytes:
-    """JSON Lines: questions and answers in the columns and by the speakers of the shape."""
-    return "".join(json.dumps(_row(shape, at), ensure_ascii=False) + "\n" for at in range(COUNT)).encode()
+    """JSON Lines: questions and answers in the columns and by the speakers of the shape; no two nearly the same."""
+    random = Random(0)
+    return "".join(json.dumps(_row(shape, at, random), ensure_ascii=False) + "\n" for at in range(COUNT)).encode()
 
 
-def _row(shape: Shape, at: int) -> dict[str, Any]:
-    word = _WORDS[at % len(_WORDS)]
-    question, answer, worse = f"Say the word {word}, number {at}.", f"The word is {word}.", f"I do not know {at}."
+def _row(shape: Shape, at: int, random: Random) -> dict[str, Any]:
+    word = random.choice(_WORDS)
+    question = f"What comes to mind at {word}, {' '.join(random.sample(_WORDS, 8))}?"
+    answer, worse = f"At {word}: {' '.join(random.sample(_WORDS, 8))}.", f"Nothing at {at}."
     texts: dict[str, Any] = {
         "prompt": f"{question} {answer}" if shape.format == "text" else question,
         "query": "",
@@ -30,16 +40,23 @@ def _row(shape: Shape, at: int) -> dict[str, Any]:
         "rejected": worse,
         "label": at % 2 == 0,
         "history": [],
-        "system": "",
-        "tools": "",
+        "system": "Answer in one sentence.",
+        "tools": json.dumps([_TOOL]),
         "messages": [],
     }
     if shape.roles:
-        pairs = "chosen" in shape.columns
-        turns = [("user", question)] if pairs else [("user", question), ("assistant", answer)]
-        texts["messages"] = [_turn(shape, who, text) for who, text in turns]
+        texts["messages"] = [_turn(shape, who, text) for who, text in _talk(shape, word, question, answer)]
         texts["chosen"], texts["rejected"] = _turn(shape, "assistant", answer), _turn(shape, "assistant", worse)
     return {column: texts[part] for part, column in shape.columns.items() if part in texts}
+
+
+def _talk(shape: Shape, word: str, question: str, answer: str) -> list[tuple[str, str]]:
+    """A question and its answer; with tools a call of one between them; of pairs the question alone."""
+    if "chosen" in shape.columns:
+        return [("user", question)]
+    call = json.dumps({"name": "look_up", "arguments": {"word": word}})
+    called = [("call", call), ("tool", json.dumps({"meaning": word}))] if "tools" in shape.columns else []
+    return [("user", question), *called, ("assistant", answer)]
 
 
 def _turn(shape: Shape, who: str, text: str) -> dict[str, str]:

@@ -17,7 +17,7 @@ from ftdsl.observe.progress import RunProgress, StageProgress, Status, View
 from ftdsl.run.faults import Fault, read, told
 from ftdsl.run.process import Process, last_words
 from ftdsl.run.resources import Resources
-from ftdsl.run.store import JobState, Run
+from ftdsl.run.store import JobState, Run, mark_smoke
 
 TICK = 0.1
 GATE_REFUSED = 3
@@ -140,6 +140,8 @@ class Executor:
         else:
             stage.status, stage.message = Status.DONE, ""
             (folder / "done").touch()
+        if self.run.smoke:
+            mark_smoke(folder)
         self._note(stage)
 
     def _missing(self, job: Job, stage: StageProgress) -> str:

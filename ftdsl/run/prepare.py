@@ -62,14 +62,15 @@ def prepare(
     A run that was left unfinished is gone on with: its stages keep their checkpoints as long as nothing that reaches
     them has changed.
     """
-    earlier = store.runs_of(home)
+    smoke = compiled.plan.recipe.smoke
+    earlier = [run for run in store.runs_of(home) if run.smoke == smoke]
     newest = earlier[0] if earlier and not wanted.fresh else None
     done = {} if wanted.fresh else _done(jobs, keys, wanted, earlier)
     complete = newest is not None and all(done.get(job.key) == _Earlier(newest.folder, job.folder) for job in jobs)
     run = (
         newest
         if newest is not None and (complete or not newest.finished)
-        else Run(store.new_folder(home, datetime.now()))
+        else Run(store.new_folder(home, datetime.now()), smoke=smoke)
     )
     store.point_last(home, run.folder)
     stages = [_stage(job, keys, done, run) for job in jobs]

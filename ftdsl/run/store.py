@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from ftdsl.recipe.rules.smoke import MARK
 from ftdsl.targets.write import link_inputs, write_file
 
 SCHEMA = 1
@@ -37,11 +38,12 @@ class JobState:
 
 @dataclass
 class Run:
-    """A run folder and its state."""
+    """A run folder and its state. `smoke`: nothing in it is a result."""
 
     folder: Path
     jobs: dict[str, JobState] = field(default_factory=dict)
     finished: bool = False
+    smoke: bool = False
 
     @property
     def id(self) -> str:
@@ -52,6 +54,7 @@ class Run:
         state = {
             "schema": SCHEMA,
             "finished": self.finished,
+            **({"smoke": True} if self.smoke else {}),
             "jobs": {key: asdict(job) for key, job in self.jobs.items()},
         }
         write_file(self.folder / "state.json", (json.dumps(state, indent=1) + "\n").encode())
@@ -62,7 +65,7 @@ def load(folder: Path) -> Run | None:
     try:
         state = json.loads((folder / "state.json").read_bytes())
         jobs = {key: JobState(**job) for key, job in state["jobs"].items()}
-        return Run(folder, jobs, bool(state["finished"]))
+        return Run(folder, jobs, bool(state["finished"]), bool(state.get("smoke")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -73,6 +76,16 @@ def runs_of(home: Path) -> list[Run]:
         return []
     folders = sorted((p for p in home.iterdir() if p.is_dir() and not p.is_symlink()), reverse=True)
     return [run for folder in folders if (run := load(folder))]
+
+
+def mark_smoke(folder: Path) -> None:
+    """A stage of a smoke run says so, in its folder and in its result.json, wherever somebody carries them."""
+    write_file(folder / MARK, b"Made by `ftc run --smoke`: toy models, few rows, a few steps, to try a recipe.\n")
+    try:
+        result = json.loads((folder / "result.json").read_bytes())
+        write_file(folder / "result.json", (json.dumps({**result, "smoke": True}, indent=2) + "\n").encode())
+    except (OSError, ValueError, TypeError):
+        return
 
 
 def new_folder(home: Path, now: datetime) -> Path:

@@ -85,10 +85,17 @@ def train(args: argparse.Namespace, log: Log) -> int:
     for path in args.configs:
         config = config_of(path)
         _refuse(config, args, log)
-        run_exp(dict(config), callbacks=[watch.callback(args, log, config)])
+        for until, resumed in _parts(args):
+            run_exp(dict(config), callbacks=[watch.callback(args, log, config, until, resumed)])
         if log.first:
             _finish(args, str(config["output_dir"]))
     return 0
+
+
+def _parts(args: argparse.Namespace) -> list[tuple[int, int]]:
+    """Steps to stop at and to go on from, of each training that is needed; 0 for neither."""
+    at = args.resume_at
+    return [(at, 0), (0, at)] if at else [(args.until, args.resumed)]
 
 
 _STARTS = ("model_name_or_path", "adapter_name_or_path", "ref_model", "ref_model_adapters", "reward_model",
@@ -204,6 +211,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--smoke", action="store_true", help="of a smoke run: what looks wrong ends it, results are marked"
     )
+    parser.add_argument("--resume-at", type=int, default=0, metavar="STEP", help="both of these, one after the other")
     parser.add_argument("--until", type=int, default=0, metavar="STEP", help="save there and stop, as if interrupted")
     parser.add_argument("--resumed", type=int, default=0, metavar="STEP", help="the step that it must go on from")
     return parser.parse_args(argv)

@@ -110,6 +110,11 @@ MARK = "SMOKE_TEST.txt"
 
 
 def marked(place: str) -> bool:
-    """Whether a smoke run made what lies there (or, for a checkpoint, in the folder around it)."""
+    """Whether a smoke run made what lies there: by a mark in its folder or above, or by its own config.json."""
     folder = Path(place)
-    return any((one / MARK).exists() for one in (folder, folder.parent))
+    if any((one / MARK).exists() for one in (folder, *list(folder.parents)[:3])):
+        return True
+    try:
+        return bool(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("ftdsl_smoke"))
+    except (OSError, ValueError, AttributeError):
+        return False

@@ -15,8 +15,8 @@ WRONG_WORLD = 4
 """Exit status when another number of processes runs than was planned."""
 
 
-def callback(args: argparse.Namespace, log: Log, config: dict[str, Any]) -> Any:
-    """A TrainerCallback for one config. It raises `StageError`."""
+def callback(args: argparse.Namespace, log: Log, config: dict[str, Any], until: int = 0, resumed: int = 0) -> Any:
+    """A TrainerCallback for one config, to stop at the step `until`, or to go on from `resumed`. It raises `StageError`."""
     from transformers import TrainerCallback
 
     class Watch(TrainerCallback):  # type: ignore[misc]
@@ -34,15 +34,15 @@ def callback(args: argparse.Namespace, log: Log, config: dict[str, Any]) -> Any:
             self.began = time.monotonic()
             world = training.world_size
             log.event(event="start", stage=args.stage, total_steps=state.max_steps, world_size=world, time=time.time())
-            if args.resumed and state.global_step != args.resumed:
-                text = f"it should go on at step {args.resumed} and starts at step {state.global_step}"
+            if resumed and state.global_step != resumed:
+                text = f"it should go on at step {resumed} and starts at step {state.global_step}"
                 raise StageError(f"a checkpoint was saved and cannot be gone on with: {text}", "save.resumable", "save")
-            if args.resumed:
-                log.event(event="note", message=f"stopped at step {args.resumed} and resumed")
+            if resumed:
+                log.event(event="note", message=f"stopped at step {resumed} and resumed")
             labels.look(kwargs.get("train_dataloader"), config, log)
 
         def on_step_end(self, training: Any, state: Any, control: Any, **_: Any) -> None:
-            if args.until and state.global_step >= args.until:
+            if until and state.global_step >= until:
                 control.should_save = control.should_training_stop = True
 
         def on_log(self, training: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:

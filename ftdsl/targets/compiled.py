@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ftdsl.engines.jobs import Job
 from ftdsl.plan.plan import Plan
-from ftdsl.plan.smoke import Replacement, lines
+from ftdsl.plan.replaced import Replacement, lines
 from ftdsl.record import record
 
 

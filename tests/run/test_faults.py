@@ -10,7 +10,7 @@ import pytest
 
 from ftdsl import catalog
 from ftdsl.catalog.vocabulary import vocabulary
-from ftdsl.engines.llamafactory.watched import MODULES
+from ftdsl.engines.llamafactory import scratch, watched
 from ftdsl.run.faults import Fault, diagnostic, read
 from tests.conftest import ROOT, ROWS, Outcome, small
 
@@ -98,13 +98,14 @@ def test_a_fault_stands_at_the_line_that_is_about_it(checked: Callable[..., Outc
     assert [place.text.partition("(")[0] for place in places if place] == ["32", "optim", "galore", "sft"]
 
 
-def test_runtime_modules_bring_what_they_import() -> None:
+@pytest.mark.parametrize(("entry", "modules"), [("engine", watched.MODULES), ("scratch", scratch.MODULES)])
+def test_runtime_modules_bring_what_they_import(entry: str, modules: tuple[str, ...]) -> None:
     """A run folder holds copies: a module that is not named would be missing there."""
-    found, todo = {"__init__"}, {"engine"}
+    found, todo = {"__init__"}, {entry}
     while todo:
         name = todo.pop()
         found.add(name)
         text = (ROOT / "ftdsl" / "runtime" / f"{name}.py").read_text(encoding="utf-8")
-        named = re.findall(r"^from \.(\w+) import|^from \. import (.+)$", text, re.MULTILINE)
+        named = re.findall(r"^ *from \.(\w+) import|^ *from \. import (.+)$", text, re.MULTILINE)
         todo |= {part for one, several in named for part in [one, *several.split(", ")] if part} - found
-    assert found == set(MODULES)
+    assert found == set(modules)

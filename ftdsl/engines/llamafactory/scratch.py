@@ -73,14 +73,18 @@ def _job(plan: Plan, places: Places, term: Term, users: list[PlannedStage], sess
         for _, item in sources(planned.stage)
         if isinstance(item, Term) and item.name == "file" and "entry" not in item.options
     ]
-    options = {name: plain(value) for name, value in term.options.items() if name != "like"}
+    options = {name: plain(value) for name, value in term.options.items() if name not in ("like", "place")}
     spec: dict[str, Any] = {"stage": folder, **options, "like": _like(term, places)}
+    if place := term.options.get("place"):
+        spec["place"] = seen_from_run(str(place))
+    if plan.recipe.smoke:
+        spec["smoke"] = True
     spec.setdefault("seed", plan.recipe.seed)
     spec["texts"] = [f"{planned.folder}/train.jsonl" for planned in data] + [
         seen_from_run(path) for path in dict.fromkeys(files)
     ]
     span = users[0].stage.spans.get("model", users[0].stage.span)
-    if not spec["texts"] and spec["like"] is None:
+    if not spec["texts"] and spec["like"] is None and not spec.get("toy"):
         session.sink.error("FT012", "the tokenizer of a scratch model is trained on files, and there are none", span)
     document = Document(f"{folder}/scratch.json", "json", spec)
     return Job(
@@ -91,12 +95,16 @@ def _job(plan: Plan, places: Places, term: Term, users: list[PlannedStage], sess
         needs=tuple(planned.key for planned in data),
         documents=(document,),
         commands=(Command((PYTHON, "runtime/scratch.py", document.path)),),
-        runtime=("scratch",),
+        runtime=MODULES,
         inputs=tuple(path for path in dict.fromkeys(files) if not path.startswith("run://")),
         result=f"{folder}/result",
         result_kind="model",
         where=plan.recipe.where(span),
     )
+
+
+MODULES = ("__init__", "chat", "report", "scratch", "toy")
+"""`runtime/scratch.py` and what it imports."""
 
 
 def scratch_key(folder: str) -> str:

@@ -17,11 +17,15 @@ def smoke(work: Work) -> tuple[str, ...]:
 
 
 def trainings(work: Work, config: str, flags: tuple[str, ...]) -> list[Command]:
-    """The commands that train. In a smoke run one of each kind is interrupted half way and gone on with."""
+    """The commands that train. In a smoke run one of each kind is interrupted half way and gone on with: several processes
+    are started anew for it, as the state of their groups outlives a training; a single one is not, to save time.
+    """
     flags = (*flags, *smoke(work))
     if work.stage.key not in work.plan.recipe.resumed:
         return parallel.launch(work, [config], flags)
     half = str(int(work.get("duration").number) // 2)
+    if not parallel.distributed(work):
+        return parallel.launch(work, [config], (*flags, "--resume-at", half))
     first = parallel.launch(work, [config], (*flags, "--until", half))
     again = parallel.launch(work, [config], (*flags, "--resumed", half))
     said = ("stopped half way, as if interrupted", "goes on from the checkpoint")

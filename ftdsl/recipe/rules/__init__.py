@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ftdsl.recipe.recipe import Recipe
-from ftdsl.recipe.rules import data, engine, hardware
+from ftdsl.recipe.rules import data, engine, hardware, smoke
 from ftdsl.session import Session
 
 RULES: tuple[Callable[[Recipe, Session], None], ...] = (
@@ -13,6 +13,7 @@ RULES: tuple[Callable[[Recipe, Session], None], ...] = (
     data.files_exist,
     data.right_data_for_stage,
     engine.passthrough,
+    smoke.made_by_smoke,
 )
 
 
