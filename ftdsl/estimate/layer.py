@@ -27,6 +27,15 @@ def upcasts_norms(setup: Setup) -> bool:
     return setup.norms == "eager" and setup.architecture.norm == "rms" and not setup.compile
 
 
+FP32_NORMALISED = {"litgpt", "torchtune", "torchtitan"}
+"""Frameworks whose RMSNorm scales in fp32 before it casts back (litgpt, model.py; torchtune, rms_norm.py; torch's composite
+rms_norm before 2.9), so that trained weights keep a second fp32 tensor."""
+
+REPEATED_KV = {"torchtune", "torchtitan"}
+"""Frameworks that expand grouped keys and values to all heads before attention, as litgpt does (torchtune, attention.py;
+torchtitan, model.py: repeat_kv)."""
+
+
 def wide_residual(setup: Setup) -> bool:
     """Whether the residual stream is fp32: fp32 weights under autocast (FSDP and DeepSpeed cast to 16 bit instead)."""
     return setup.base_dtype == "fp32" and setup.autocast and not setup.fsdp and not setup.zero
@@ -39,11 +48,14 @@ def _norms(setup: Setup) -> float:
     a = setup.architecture
     wide = wide_residual(setup)
     if upcasts_norms(setup):
-        fp32 = wide or setup.framework == "litgpt" or a.family.startswith("gemma")
+        fp32 = wide or setup.framework in FP32_NORMALISED or a.family.startswith("gemma")
         inputs = (4 + (0 if setup.adapts else 4 if fp32 else 2)) * a.norms
     else:
         inputs = (4 if wide else 2) * (0 if a.parallel else a.norms - 1)
-    readers = (len(a.linears) - 2 if wide else 1 if a.parallel and a.norms == 1 else 2) if not setup.adapts else 0
+    readers = len(a.linears) - 2 if wide else 1 if a.parallel and a.norms == 1 else 2
+    if setup.adapts or setup.compile:
+        # frozen maps keep no input, and compiled backward passes normalise again instead
+        readers = 0
     masks = 2 if setup.framework == "megatron" else 0
     return (inputs + 2 * readers + masks) * a.hidden / _sequence_split(setup) + _head_norms(setup)
 
@@ -70,7 +82,7 @@ def _attention(setup: Setup) -> float:
         widths = 2 * (3 if a.kv < a.q else 5) * a.q + 2 * a.q + 4 * a.heads
     if a.family in OWN_ROPE and setup.framework == "hf":
         widths += 2 * (a.q + 2 * a.kv)
-    if setup.attention == "sdpa" and setup.framework == "hf":
+    if setup.framework in REPEATED_KV or (setup.attention == "sdpa" and setup.framework == "hf"):
         # transformers repeats keys and values for all heads where a mask is given, and did so always before 4.48
         widths += 4 * (a.q - a.kv)
     return (widths + _scores(setup)) / setup.tensor
@@ -89,15 +101,18 @@ def _scores(setup: Setup) -> float:
 
 
 def _mlp(setup: Setup) -> float:
-    """Gate, up and silu(gate), or the input of the activation; what the last map reads where that is trained (Liger's and
-    compiled kernels work silu(gate) out again). A token of a mixture meets `experts_used` MLPs."""
+    """Gate, up and silu(gate), or the input of the activation; what the last map reads where that is trained. Liger's kernel
+    works silu(gate) out again, compiled code all that is elementwise. A token of a mixture meets `experts_used` MLPs."""
     a = setup.architecture
-    parts = 6 if a.gated else 2
-    if not setup.adapts:
-        parts += 2
-    if a.gated and setup.compile:
-        parts -= 2
+    parts = (
+        (4 if a.gated else 2) if setup.compile else (6 if a.gated else 2) + (0 if setup.adapts else 2) - _again(setup)
+    )
     return parts * a.ffn * max(1, a.experts_used) / setup.tensor
+
+
+def _again(setup: Setup) -> int:
+    """Bytes of silu(gate) that Liger does not keep: its fused MLP comes with its fused loss and norms."""
+    return 2 if setup.architecture.gated and setup.loss == "flce" and setup.norms == "fused" else 0
 
 
 def _readers(setup: Setup, name: str) -> int:
@@ -149,7 +164,7 @@ def transient(setup: Setup) -> float:
     then): gradients of the MLP's inner tensors and of the residual stream. From fms at batches of 8 to 32: full
     fine-tuning of Mistral-7B leaves 6 f + 4 h, LoRA 6 f + 6 h, QLoRA 6 f + 4 h."""
     a = setup.architecture
-    inner = (6 if setup.adapts else 4) if a.gated else (4 if setup.adapts else 2)
+    inner = ((6 if setup.adapts else 4) if a.gated else (4 if setup.adapts else 2)) + _again(setup)
     # experts work one after another, each on its part of the tokens
     share = a.experts_used / a.experts if a.experts else 1.0
     return (inner * a.ffn * share + 5 * a.hidden) / setup.tensor

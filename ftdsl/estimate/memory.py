@@ -9,6 +9,7 @@ step:      the optimizer's step: all gradients and its temporaries
 from __future__ import annotations
 
 from ftdsl.estimate import layer, loss, reserve, sharding, weights
+from ftdsl.estimate.interval import interval
 from ftdsl.estimate.setup import Setup
 from ftdsl.record import record
 
@@ -59,6 +60,10 @@ class Memory:
         """Bytes nvidia-smi shows."""
         return reserve.nvidia_smi(self.setup, self.static, self.allocated - self.static)
 
+    def interval(self, kind: str = "allocated_peak") -> tuple[float, float]:
+        """Least and most of a kind of figure, in bytes, that nine of ten runs should show."""
+        return interval(self.setup, kind, self.of(kind))
+
     def of(self, kind: str) -> float:
         """The estimate of a kind of figure, in bytes: allocated_peak, active_peak, reserved_peak, nvidia_smi, capacity."""
         if kind.startswith("reserved"):
@@ -81,7 +86,9 @@ def _stage(setup: Setup, first: bool, last: bool) -> Memory:
     gradients = {"gradients": _gradients(setup, part)}
     static = _static(setup, part)
     running = static | _gathered(setup, part)
-    held = running | gradients if setup.accumulate > 1 or setup.strategy == "ddp" else running
+    # litgpt under FSDP is measured on its longest sample, which comes first, when no gradients have been summed up
+    summed = (setup.accumulate > 1 or setup.strategy == "ddp") and not (setup.framework == "litgpt" and setup.fsdp)
+    held = running | gradients if summed else running
     kept = {"checkpoints": _kept_activations(setup, part.layers, first)}
     one = {"one layer": _one_layer(setup) * setup.tokens}
     whole = {"whole gradients": sharding.whole_gradients(setup) if last or setup.fsdp else 0.0}
@@ -125,6 +132,10 @@ def _gradients(setup: Setup, part: weights.Share) -> float:
     """Bytes of all gradients on the card; offloaded ones leave it bucket by bucket."""
     if setup.offload != "none":
         return 0.0
+    if setup.framework == "litgpt" and setup.fsdp and setup.adapts:
+        # a block is one flat parameter that has a gradient as a whole because of its adapter, and no_backward_sync sums it up
+        # unsharded
+        return weights.weight_bytes(setup, part) / (1 if setup.accumulate > 1 else setup.gradient_shards)
     return weights.gradient_bytes(setup, part) / setup.gradient_shards
 
 

@@ -18,10 +18,6 @@ def gathered(setup: Setup, whole: float) -> float:
     a = setup.architecture
     if setup.weight_shards == 1 and setup.strategy != "zero3":
         return 0.0
-    if setup.fsdp and setup.framework == "litgpt" and setup.adapts:
-        # each block is one flat parameter, trained as a whole because an adapter is in it: torch before 2.1 gathers all and
-        # reshards none before the end of the backward pass (litgpt's tables of 2023: 1.5 W on two cards, and four layers)
-        return whole + 4 * layer_weight_bytes(setup)
     plain = 2.0 if setup.autocast or setup.base_dtype != "fp32" else 4.0
     root = a.embedding * (1 if a.tied else 2) * plain / setup.tensor
     layers = 2 * layer_weight_bytes(setup)
@@ -37,14 +33,13 @@ def resharded(setup: Setup) -> float:
 
 
 def bucket(setup: Setup, trained: float) -> float:
-    """Bytes of communication buffers: DeepSpeed's buckets (two when it overlaps), DDP's copy of the gradients."""
+    """Bytes of communication buffers: DeepSpeed's buckets (two when it overlaps), DDP's, which are as
+    large as all gradients (torch's reducer, without gradient_as_bucket_view)."""
     if setup.data == 1 and not setup.zero:
         return 0.0
     if setup.zero:
         return 2 * min(ZERO_BUCKET, trained) * 2.0
-    if setup.strategy == "ddp":
-        return min(trained, 25e6 / 4) * 4.0
-    return 0.0
+    return trained * BYTES[setup.train_dtype] if setup.strategy == "ddp" else 0.0
 
 
 def whole_gradients(setup: Setup) -> float:

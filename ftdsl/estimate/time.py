@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ftdsl.estimate import comms, compute, constants, layer, loss, weights
+from ftdsl.estimate.interval import interval
 from ftdsl.estimate.setup import BYTES, Setup
 from ftdsl.record import record
 
@@ -25,6 +26,11 @@ class Time:
         """Tokens a second and card."""
         s = self.setup
         return s.micro_batch * s.seq_len * s.accumulate * s.data / s.world / self.step
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Least and most seconds of a step that nine of ten runs should show."""
+        return interval(self.setup, "step", self.step)
 
     def total(self, tokens: float) -> float:
         """Seconds for so many tokens, all cards together, without saving and evaluating."""

@@ -95,6 +95,7 @@ def test_a_higher_stage_of_zero_keeps_no_more(one: Setup) -> None:
 @CALM
 @given(setups())
 def test_checkpointing_keeps_less_and_takes_longer(one: Setup) -> None:
+    one = changed(one, strategy="single")  # under FSDP1 frozen weights hold the checkpoints twice
     without, with_it = changed(one, checkpointing="none"), changed(one, checkpointing="full")
     assert memory(with_it).allocated <= memory(without).allocated * 1.001
     assert time(with_it).step >= time(without).step
