@@ -33,11 +33,14 @@ def _loss(rows: list[Row], values: dict[str, float], error: Error) -> float:
         return sum(min(1.0, math.log1p(error(row))) for row in rows) / len(rows)
 
 
-def crossed(rows: list[Row], names: tuple[str, ...], error: Error) -> dict[str, list[float]]:
-    """The errors of each source under constants fitted to the others."""
+def crossed(
+    rows: list[Row], names: tuple[str, ...], error: Error, beside: list[Row] | None = None
+) -> dict[str, list[float]]:
+    """The errors of each source under constants fitted to the others. `beside`: rows to fit to and not to score. A constant
+    that the other sources say nothing of stays as it is."""
     found = {}
     for source in sorted({row.source for row in rows}):
-        others = [row for row in rows if row.source != source]
+        others = [row for row in [*rows, *(beside or [])] if row.source != source]
         if not others:
             continue
         with constants.refitted(**refit(others, names, error)):

@@ -11,7 +11,7 @@ from benchmarks.scoring import HEAD, Scored, arguments, dump, line, report, scor
 from ftdsl.estimate.time import time
 from ftdsl.record import record
 
-CONSTANTS = ("width", "rows", "flash1", "backward", "launch", "gptq", "nf4", "link", "network", "overlap", "zero3",
+CONSTANTS = ("width", "rows", "flash1", "backward", "launch", "gptq", "nf4", "link", "network", "overlap", "zero3", "fsdp_unit",
              "loss_traffic", "step")  # fmt: skip
 
 FLAT = 0.4

@@ -149,8 +149,18 @@ def launching(setup: Setup) -> float:
     """Seconds of CPU to start a layer's kernels from Python, forward, again and backward."""
     again = RECOMPUTED.get(setup.checkpointing, 0.0)
     count = _kernels(setup) * (2.5 + again) * (FUSED_TRAFFIC if setup.compile else 1.0)
-    hooks = constants.FITTED.zero3 if setup.strategy == "zero3" else 0.0
-    return count * constants.FITTED.launch + hooks
+    return count * constants.FITTED.launch + _hooks(setup) * (2 + again)
+
+
+def _hooks(setup: Setup) -> float:
+    """Seconds of CPU for a layer's hooks of sharding in one pass."""
+    fitted = constants.FITTED
+    if setup.strategy == "zero3":
+        return fitted.zero3 / 3
+    if not setup.fsdp or setup.data == 1:
+        return 0.0
+    alone = 2 * len(setup.lora_targets) if setup.method == "lora" and setup.framework == "hf" else 0
+    return fitted.fsdp_unit * (1 + alone)
 
 
 def _kernels(setup: Setup) -> float:

@@ -37,7 +37,7 @@ def bucket(setup: Setup, trained: float) -> float:
     large as all gradients (torch's reducer, without gradient_as_bucket_view)."""
     if setup.data == 1 and not setup.zero:
         return 0.0
-    if setup.zero:
+    if setup.zero and setup.framework != "megatron":
         return 2 * min(ZERO_BUCKET, trained) * 2.0
     return trained * BYTES[setup.train_dtype] if setup.strategy == "ddp" else 0.0
 
