@@ -28,22 +28,19 @@ class Checked:
 
 
 def check(path: Path, options: Options, session: Session) -> Checked:
-    """Every phase up to the jobs; each goes on as long as what it stands on is sound."""
+    """Every phase up to the jobs. An error stops no other stage, nor what does not stand on it (docs/adr/0011)."""
     from ftdsl.recipe.build import build
 
     resolved = resolve(path, path.as_posix(), options, session)
     if resolved is None:
         return Checked()
     recipe = build(resolved, path.parent, session)
-    if session.sink.failed or not recipe.stages:
+    if not recipe.stages:
         return Checked(resolved, recipe)
+    from ftdsl.engines import lower
     from ftdsl.plan.choose import plan as choose
 
     plan = choose(recipe, session)
-    if session.sink.failed:
-        return Checked(resolved, recipe, plan)
-    from ftdsl.engines import lower
-
     return Checked(resolved, recipe, plan, lower(plan, session))
 
 

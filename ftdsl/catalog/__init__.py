@@ -155,6 +155,12 @@ def names(catalog: str) -> list[str]:
 _NAMES = {"templates": ("llamafactory", "templates", ""), "optimizers": ("transformers", "enums", "OptimizerNames.")}
 
 
+def facts(table: str) -> Mapping[str, Any]:
+    """What engines accept beyond their schemas: a table of facts.toml. Raises: KeyError."""
+    found: Mapping[str, Any] = _load("facts.json")[table]
+    return found
+
+
 @cache
 def overlay(engine: str) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
     """How an engine is told each word: table -> key -> entry."""

@@ -18,6 +18,7 @@ PAIRS = (
     (DATA / "faults.toml", DATA / "faults.json"),
     (DATA / "misnamed.toml", DATA / "misnamed.json"),
     (DATA / "smoke.toml", DATA / "smoke.json"),
+    (DATA / "facts.toml", DATA / "facts.json"),
     (ENGINES / "llamafactory" / "overlay.toml", DATA / "llamafactory-overlay.json"),
 )
 """TOML is for people; JSON loads in a tenth of the time."""

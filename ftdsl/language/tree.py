@@ -199,6 +199,15 @@ class Bad:
 Item: TypeAlias = Include | Let | Param | Bind | Block | Bad
 
 
+def has_bad(items: tuple[Item, ...]) -> bool:
+    """Whether something there could not be read; stages have their own answer, so only shared blocks are looked into."""
+    return any(
+        isinstance(item, Bad)
+        or (isinstance(item, Block) and not item.label and not item.parents and has_bad(item.body))
+        for item in items
+    )
+
+
 @record
 class Comment:
     text: str

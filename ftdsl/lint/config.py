@@ -119,16 +119,14 @@ class Dataset:
 
 @record
 class Ancestry:
-    """Where the model of this invocation comes from, when a recipe says: stages by name, with the facts rules need.
+    """Where the model of this invocation comes from, when a recipe says.
 
-    adapters: how many it starts with; base: hub id or path of the bottom; made_by: the kind of the stage before
-    (`sft`), "" at the start; method: how that stage trained (`lora`, `oft`, …).
+    base: hub id or path of the bottom; adapters: how many it starts with; scratch: it begins with random weights.
     """
 
     base: str = ""
     adapters: int = 0
-    made_by: str = ""
-    method: str = ""
+    scratch: bool = False
 
 
 @record
@@ -141,7 +139,10 @@ class Config:
     deepspeed, accelerate: documents given with it, None without; launch: None when nothing is known;
     gpu: the accelerator's catalogue name, "" for CPU, None when not known; gpus: how many, 0 when not known;
     versions: package -> version that will run it (empty: not known);
-    unknown: parameters whose value an earlier error has taken: rules that ask for one stay silent.
+    unknown: parameters whose value an earlier error has taken: rules that ask for one stay silent;
+    output: what lies in `output_dir` (a checkpoint of an earlier run, a finished model), "" when not looked;
+    installed: distributions of the environment that will run it, None when that is not known;
+    adapter_bases: path of an adapter that is at hand -> the base its adapter_config.json names.
     """
 
     settings: Mapping[str, Setting]
@@ -158,6 +159,9 @@ class Config:
     datasets: Sequence[Dataset] = ()
     ancestry: Ancestry | None = None
     unknown: frozenset[str] = frozenset()
+    output: Literal["", "nothing", "checkpoint", "model"] = ""
+    installed: frozenset[str] | None = None
+    adapter_bases: Mapping[str, str] = field(default_factory=dict)
 
     def has(self, name: str) -> bool:
         """Whether anybody set it: the author, the language or the planner. `null` counts as not set."""
@@ -175,7 +179,14 @@ class Config:
         found = self.settings.get(name)
         if found is not None and found.value is not None:
             return found.value
-        return _plain(catalog.engine_schema(self.engine).get(name, {}).get("default"))
+        return self.schema.get(name, {}).get("default")
+
+    @property
+    def schema(self) -> Mapping[str, catalog.Fact]:
+        """The parameters of the engine, in the versions that will run it."""
+        return catalog.engine_schema(
+            self.engine, self.versions.get(self.engine, ""), self.versions.get("transformers", "")
+        )
 
     def on(self, name: str) -> bool:
         """Whether a switch is on, in any spelling YAML or a command line has for true."""
@@ -249,8 +260,7 @@ class Config:
 
     def version(self, package: str) -> tuple[int, ...]:
         """A package's version as numbers, (5, 6, 0); empty when it is not known."""
-        parts = self.versions.get(package, "").split("+")[0].split(".")
-        return tuple(int(part) for part in parts if part.isdigit())
+        return catalog.numbers(self.versions.get(package, ""))
 
     def _ask(self, name: str) -> None:
         if name in self.unknown:
@@ -259,13 +269,3 @@ class Config:
 
 class UnknownError(Exception):
     """A rule asked for a value that an earlier error has taken: it cannot judge, and says nothing."""
-
-
-def _plain(default: Any) -> Any:
-    """A default as a configuration would have it: schemas keep the source text of what is not a literal."""
-    if isinstance(default, str) and " * " in default:
-        left, _, right = default.partition(" * ")
-        return int(left) * int(right) if left.isdigit() and right.isdigit() else default
-    if isinstance(default, str) and default[:1].isupper() and "." in default:
-        return default.rpartition(".")[2].lower()  # QuantizationMethod.BNB -> bnb
-    return default

@@ -27,13 +27,18 @@ LORA_RANK = 8
 
 
 def plan(recipe: Recipe, session: Session) -> Plan:
-    """Fill in every `auto`, solve the batch equation, number the folders; each choice is said as an info."""
+    """Fill in every `auto`, solve the batch equation, number the folders; each choice is said as an info.
+
+    A stage that an earlier error has taken something from is planned without a word: it would be judged by halves.
+    """
     planned = []
+    failed = session.sink.failed
     for at, stage in enumerate(recipe.stages, 1):
-        done = _stage(stage, at, recipe, session)
+        whole = stage.sound and not stage.unknown
+        done = _stage(stage, at, recipe, session if whole else Session(session.files, session.env))
         planned.append(done)
         told = [str(choice) for choice in done.choices if choice.told]
-        if told:
+        if told and not failed:
             session.sink.info("FT700", f"for `{stage.name}`: {'; '.join(told)}", stage.span)
     return Plan(recipe, tuple(planned))
 

@@ -71,6 +71,8 @@ def _stage(linked: Linked) -> Stage:
         new_adapter=linked.new_adapter,
         result=linked.result,
         doc=stage.declared.block.doc,
+        unknown=frozenset(".".join(path) for path in stage.unknown),
+        sound=stage.readable and linked.sound,
     )
 
 

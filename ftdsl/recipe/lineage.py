@@ -33,6 +33,11 @@ class Linked:
     needs: tuple[str, ...] = ()
     method: str = ""
 
+    @property
+    def sound(self) -> bool:
+        """Whether it is known what it starts from, where it has to start from something."""
+        return self.start is not None or self.stage.declared.kind not in (*TRAINING, *SCORING)
+
 
 @mutable
 class Linker:
@@ -70,6 +75,8 @@ class Linker:
         if model:
             return self._lineage(model.data, model.span)
         if not stage.parents:
+            if ("model",) in stage.unknown:
+                return None
             if not any(value.origin.kind != "default" for value in stage.values.values()) and stage.refs:
                 return None
             text = f"`{stage.name}` has no model to start from"
@@ -178,15 +185,6 @@ class Linker:
         if start is None:
             return
         kind = stage.declared.kind
-        if linked.method in ("full", "freeze") and start.adapters:
-            span = stage.blocks.get((linked.method,), stage.declared.block.header)
-            text = f"`{linked.method}` cannot train on top of an adapter"
-            self.sink.error("FT627", text, span, help="put a `merge` stage between")
-        if linked.method in ("full", "freeze") and ("quantize",) in stage.blocks:
-            span = stage.blocks[("quantize",)]
-            self.sink.error(
-                "FT622", f"`{linked.method}` cannot train a quantised base", span, help="use `lora { }`, or drop it"
-            )
         if kind == "quantize" and start.adapters:
             text = "only a whole model can be quantised, and this is an adapter"
             self.sink.error("FT622", text, stage.declared.block.header, help="put a `merge` stage between")

@@ -36,7 +36,8 @@ class Stage:
     spoken: (dotted key, value as written, who) of every layer that set a key, weakest first;
     parents: keys named by `from`; needs: keys of every stage that must have succeeded before (parents included);
     start: what it begins with (None for data and shell); new_adapter: it puts a new adapter on top of `start`;
-    result: what it hands on (None for data, eval, shell).
+    result: what it hands on (None for data, eval, shell);
+    unknown: dotted keys whose value an error has taken; sound: what it starts from and says could be read at all.
     """
 
     key: str
@@ -55,6 +56,8 @@ class Stage:
     new_adapter: bool = False
     result: Lineage | None = None
     doc: str = ""
+    unknown: frozenset[str] = frozenset()
+    sound: bool = True
 
 
 @record

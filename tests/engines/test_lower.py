@@ -18,7 +18,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("lora { variant = dora, rslora = true, lr_ratio = 16 }", {"use_dora": True, "use_rslora": True, "loraplus_lr_ratio": 16}),
     ("quantize { bits = 4, scheme = nf4, double = true }",
      {"quantization_bit": 4, "quantization_method": "bnb", "quantization_type": "nf4", "double_quantization": True}),
-    ("optim { name = galore(rank = 128, targets = [mlp], every = 200) }",
+    ("full {}\n  optim { name = galore(rank = 128, targets = [mlp], every = 200) }",
      {"use_galore": True, "galore_rank": 128, "galore_target": "mlp", "galore_update_interval": 200, "optim": "adamw_torch"}),
     ("optim { name = adamw_8bit }", {"optim": "adamw_bnb_8bit"}),
     ("optim { schedule = cosine, min_lr = 10% }",
@@ -41,7 +41,8 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("save { resumable = false }", {"save_only_model": True}),
     ("evaluate { data = 5%, every = 50 steps }", {"val_size": 0.05, "eval_strategy": "steps", "eval_steps": 50}),
     ("memory { checkpointing = none }", {"disable_gradient_checkpointing": True}),
-    ("guard { patience = 3 }", {"early_stopping_steps": 3}),
+    ("guard { patience = 3 }\n  evaluate { data = file(\"rows.jsonl\") }\n  save { best_by = eval_loss }",
+     {"early_stopping_steps": 3}),
     ("track { to = [tensorboard, wandb] }", {"report_to": ["tensorboard", "wandb"]}),
     ("neftune = 5", {"neftune_noise_alpha": 5}),
     ("llamafactory { cache_dir = \"/tmp/x\" }", {"cache_dir": "/tmp/x"}),
@@ -119,9 +120,9 @@ def test_an_adapter_trained_further_keeps_its_start_as_reference(checked: Callab
 @pytest.mark.parametrize(
     ("text", "code"),
     [
-        ("full {}", "FT627"),
-        ("lora {}\n  quantize { bits = 4 }", "FT012"),
-        ("lora {}\n  parallel { strategy = zero3 }", "FT012"),
+        ("full {}", "FT315"),
+        ("lora {}\n  quantize { bits = 4 }", "FT207"),
+        ("lora {}\n  parallel { strategy = zero3 }", "FT602"),
     ],
 )
 def test_hand_offs_the_engine_cannot_do(text: str, code: str, checked: Callable[..., Outcome]) -> None:

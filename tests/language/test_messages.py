@@ -77,7 +77,7 @@ def test_at_file_level(text: str, code: str, checked: Callable[..., Outcome]) ->
 
 
 def test_all_errors_of_a_file_in_one_run(checked: Callable[..., Outcome]) -> None:
-    found = checked(small("lora { rnak = 1 }\n  optim { schedule = cosin, lr: 3 }\n  tempalte = qwen3"), ROWS)
+    found = checked(small("lora { rnak = 1 }\n  optim { schedule = cosin, lr: 3e-4 }\n  tempalte = qwen3"), ROWS)
     assert found.codes == ["FT001", "FT002", "FT034", "FT001"]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from ftdsl.engines.jobs import Command, Document, Gate, Job
 from ftdsl.engines.llamafactory import parallel, watched, words
 from ftdsl.engines.llamafactory.datasets import Datasets
+from ftdsl.engines.llamafactory.linting import lint
 from ftdsl.engines.llamafactory.preparing import exported
 from ftdsl.engines.llamafactory.scratch import needed_by
 from ftdsl.engines.llamafactory.versions import fitted
@@ -24,6 +25,7 @@ def job_of(
     title: str,
     gates: tuple[Gate, ...] = (),
 ) -> Job:
+    lint(work, documents)
     environment: Mapping[str, Any] = {**parallel.environment(work), **words.environment(work)}
     runtime = (*watched.MODULES, "gate") if gates else watched.MODULES
     world = work.planned.world

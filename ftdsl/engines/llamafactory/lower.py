@@ -28,6 +28,8 @@ def lower(plan: Plan, session: Session) -> tuple[Job, ...]:
     places = Places(plan, scratch_folders(plan))
     jobs = lower_scratch(plan, places, session)
     for planned in plan.stages:
+        if not planned.stage.sound:
+            continue
         job = _lower_stage(Work(planned, plan, places, session))
         if job is not None:
             jobs.append(job)

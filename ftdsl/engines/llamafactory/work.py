@@ -61,6 +61,9 @@ class Work:
         return origin is not None and origin.kind not in ("auto", "default")
 
     def refuse(self, key: str, why: str, help: str = "") -> None:
-        """What the engine cannot do is an error at the key, never dropped."""
+        """What the engine cannot do is an error at the key, never dropped; beside a key with an error it is not judged."""
+        block = key.rpartition(".")[0]
+        if any(name == key or (block and name.startswith(f"{block}.")) for name in self.stage.unknown):
+            return
         span = self.stage.spans.get(key) or self.stage.spans.get(key.split(".")[0]) or self.stage.span
         self.session.sink.error("FT012", why, span, help=help)

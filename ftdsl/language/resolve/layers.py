@@ -118,17 +118,23 @@ class Effective:
 
 
 def check(entries: Iterable[Entry], kind: str, sink: Sink) -> list[Entry]:
-    """Report unknown keys, misplaced values and keys set twice; return the entries that can be used."""
+    """Report unknown keys, misplaced values and keys set twice; return the entries that can be used.
+
+    A key that was probably meant is there without a value, so that what stands on it is not judged either.
+    """
     seen: dict[Path, Entry] = {}
     good: list[Entry] = []
-    unknown: set[Path] = set()
+    meant: dict[Path, Path | None] = {}
     for entry in entries:
-        if any(entry.path[: len(bad)] == bad for bad in unknown):
-            continue
-        problem = _problem(entry, kind)
+        outer = next((bad for bad in meant if entry.path[: len(bad)] == bad), None)
+        problem = None if outer else _problem(entry, kind)
         if problem:
             sink.add(problem)
-            unknown.add(entry.path)
+            meant[entry.path] = _meant(entry, kind)
+        if outer or problem:
+            guess = meant[outer or entry.path]
+            if guess and (stand_in := _stand_in(entry, guess + entry.path[len(outer or entry.path) :], kind)):
+                good.append(stand_in)
         elif first := seen.get(entry.path):
             here = Label(first.span, "first set here")
             sink.error("FT006", f"`{'.'.join(entry.path)}` is set twice", entry.span, labels=(here,))
@@ -150,6 +156,28 @@ def _problem(entry: Entry, kind: str) -> Diagnostic | None:
     if not isinstance(known, BlockWords) and entry.value is None and known.type != "any":
         return Diagnostic("FT060", f"`{name}` is a key, not a block", entry.span, help=f"write `{entry.path[-1]} = …`")
     return None
+
+
+def _meant(entry: Entry, kind: str) -> Path | None:
+    """The path that a wrong one most likely stands for."""
+    if words.find(kind, entry.path) is not None:
+        return entry.path
+    depth = next(d for d in range(1, len(entry.path) + 1) if words.find(kind, entry.path[:d]) is None)
+    word, outer = entry.path[depth - 1], entry.path[: depth - 1]
+    if not outer and (homes := words.homes(kind, word)):
+        return (homes[0], word)
+    within = words.find(kind, outer)
+    guess = words.near(kind, word, within if isinstance(within, BlockWords) else None)
+    return (*outer, guess) if guess else None
+
+
+def _stand_in(entry: Entry, path: Path, kind: str) -> Entry | None:
+    """The entry of a path without its value; None where the path is nothing either."""
+    known = words.find(kind, path)
+    if known is None:
+        return None
+    value = None if isinstance(known, BlockWords) else tree.Missing(entry.span)
+    return changed(entry, path=path, value=value, binder=tree.Binder.FIXED)
 
 
 def _unknown(entry: Entry, kind: str) -> Diagnostic:

@@ -51,7 +51,10 @@ class Options:
 
 @record
 class ResolvedStage:
-    """A stage of one variant: typed values by path, blocks that are there, and the stages it refers to."""
+    """A stage of one variant: typed values by path, blocks that are there, and the stages it refers to.
+
+    unknown: keys that were said, and whose value an error has taken; readable: False when a part of it could not be read.
+    """
 
     declared: Declared
     run: str
@@ -63,6 +66,8 @@ class ResolvedStage:
     dimensions: Mapping[str, Dimension]
     keys: Mapping[Path, Span]
     spoken: Sequence[Entry]
+    unknown: frozenset[Path] = frozenset()
+    readable: bool = True
 
     @property
     def name(self) -> str:
@@ -309,6 +314,8 @@ class _Resolver:
             trace.dimensions,
             keys,
             view.effective.spoken,
+            frozenset(path for path in keys if path not in blocks and path not in values),
+            not tree.has_bad(self.module.file.items) and not tree.has_bad(declared.block.body),
         )
         return stage, trace
 

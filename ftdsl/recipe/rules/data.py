@@ -69,7 +69,7 @@ def right_data_for_stage(recipe: Recipe, session: Session) -> None:
     for stage in recipe.stages:
         if stage.kind not in TRAINING:
             continue
-        if not stage.settings.get("data"):
+        if not stage.settings.get("data") and "data" not in stage.unknown:
             text = f"`{stage.name}` has nothing to learn from"
             session.sink.error("FT011", text, stage.span, help='write `data = file("data.jsonl")`')
         for key, item in sources(stage):

@@ -14,9 +14,6 @@ def method(work: Work) -> Params:
         return {}
     params: Params = {"finetuning_type": name}
     if work.stage.new_adapter:
-        if work.planned.strategy == "zero3" or work.name("kernels") == "unsloth" or work.stage.settings.has("quantize"):
-            why = "LLaMA-Factory cannot stack a new adapter with ZeRO-3, Unsloth or a quantised base"
-            work.refuse("lora", why, "put a `merge` stage between")
         params["create_new_adapter"] = True
     return params
 

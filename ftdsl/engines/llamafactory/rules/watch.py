@@ -87,7 +87,9 @@ def track_to(work: Work) -> Params:
 
 def log_every(work: Work) -> Params:
     value = work.get("track.every")
-    return {"logging_steps": value.number if value.unit == "share" else int(value.number)} if value else {}
+    if not isinstance(value, Amount):  # a share of the run is a plain number here
+        return {"logging_steps": value} if value else {}
+    return {"logging_steps": value.number if value.unit == "share" else int(value.number)}
 
 
 def guard(work: Work) -> Params:

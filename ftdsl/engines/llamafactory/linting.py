@@ -1,0 +1,129 @@
+"""Lowered parameters as rules see them: each with the word of the recipe it came from, and that word's place.
+
+The way back from parameter to word is the overlay read backwards: of the words that may write a parameter, the first that
+the recipe says. What no word wrote has no place of its own, and messages about it go to the stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from ftdsl.engines.jobs import Document
+from ftdsl.engines.llamafactory import words
+from ftdsl.engines.llamafactory.parallel import distributed
+from ftdsl.engines.llamafactory.work import Work
+from ftdsl.language.values import StageRef
+from ftdsl.lint import config as view
+from ftdsl.lint.check import check
+from ftdsl.lint.config import Config, Setting
+from ftdsl.recipe.recipe import Lineage
+from ftdsl.recipe.settings import METHODS
+
+_OF_THE_METHOD = ("finetuning_type", "create_new_adapter")
+"""Parameters that a method block decides."""
+
+
+def lint(work: Work, documents: list[Document]) -> None:
+    """Run the rules over every configuration of a job. A smoke run is not what the author wrote, and is left alone."""
+    if work.plan.recipe.smoke:
+        return
+    deepspeed = next((document for document in documents if document.path.endswith("/ds_config.json")), None)
+    for document in documents:
+        if document.kind == "yaml":
+            check(config_of(work, document.data, deepspeed), work.session.sink)
+
+
+def config_of(work: Work, params: Mapping[str, Any], deepspeed: Document | None) -> Config:
+    """One configuration of a planned stage."""
+    world, start = work.planned.world, work.stage.start
+    seen = not any(name.startswith("hardware.") for name in work.stage.unknown)
+    place = work.stage.span
+    ours = view.Document("ds_config.json", deepspeed.data, span=place, ours=True) if deepspeed else None
+    return Config(
+        settings={name: _setting(work, name, value) for name, value in params.items()},
+        span=place,
+        title=work.stage.key,
+        kind="export" if "export_dir" in params else "train",
+        form="recipe",
+        deepspeed=ours,
+        launch=view.Launch(world.nodes, world.processes_per_node, "torchrun" if distributed(work) else "python")
+        if seen
+        else None,
+        gpu=world.gpu if seen else None,
+        versions=_versions(work),
+        ancestry=_ancestry(start),
+        unknown=frozenset(_unknown(work)),
+    )
+
+
+def _unknown(work: Work) -> Iterator[str]:
+    """Parameters that an error in the recipe has taken: those its key writes, and those worked out from it."""
+    unknown = work.stage.unknown
+    yield from (p for p, written in _words(work.stage.kind).items() if any(key in unknown for key, _ in written))
+    if any(name.startswith("batch.") for name in unknown):
+        yield from ("per_device_train_batch_size", "gradient_accumulation_steps")
+    if "data" in unknown:
+        yield from ("eval_dataset", "val_size")
+    if sum(name in METHODS for name in work.stage.spans) > 1:
+        yield "finetuning_type"
+
+
+def _versions(work: Work) -> dict[str, str]:
+    """Versions that count. Of DeepSpeed only one that is there: the bound in LLaMA-Factory's metadata is held by nobody."""
+    return {
+        name: one.version
+        for name, one in work.versions.packages.items()
+        if name != "deepspeed" or not one.source.startswith("the newest")
+    }
+
+
+def _ancestry(start: Lineage | None) -> view.Ancestry | None:
+    if start is None:
+        return None
+    base = start.base
+    if isinstance(base, StageRef):
+        return view.Ancestry(base.stage, len(start.adapters))
+    place = base.options.get("id") or base.options.get("path") or base.name
+    return view.Ancestry(str(place), len(start.adapters), base.name == "scratch")
+
+
+def _setting(work: Work, name: str, value: Any) -> Setting:
+    stage = work.stage
+    if (own := f"llamafactory.{name}") in stage.origins:
+        return Setting(name, value, name, stage.spans.get(own), stage.keys.get(own))
+    if name in _OF_THE_METHOD and (method := work.planned.method) in stage.spans:
+        return Setting(name, value, method, stage.spans[method])
+    if name == "stage":
+        return Setting(name, value, stage.kind, stage.span)
+    for key, word in _words(stage.kind).get(name, ()):
+        origin = stage.origins.get(key)
+        if origin is None or origin.kind in ("auto", "default"):
+            continue
+        handed = origin.kind == "from"  # an edit there would change the stage it comes from as well
+        return Setting(name, value, word, stage.spans.get(key, stage.span), None if handed else stage.keys.get(key))
+    return Setting(name, value, next((word for _, word in _words(stage.kind).get(name, ())), name), said=False)
+
+
+@cache
+def _words(kind: str) -> Mapping[str, list[tuple[str, str]]]:
+    """Parameter -> the words that may write it: dotted key, and what a person calls it (`optim.lr`, `galore(rank)`)."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for key, entry in words.entries(kind):
+        for parameter, word in _written(key, entry):
+            found.setdefault(parameter, []).append((key, word))
+    return found
+
+
+def _written(key: str, entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for member, options in entry.get("opts", {}).items():
+        for option, parameter in options.items():
+            yield parameter, f"{member}({option})"
+    for to in entry["to"]:
+        parameter = to.partition(":")[0]
+        if "." not in parameter and parameter != "own":
+            yield parameter, key
+    for texts in entry.get("set", {}).values():
+        for text in texts:
+            yield text.partition("=")[0], key

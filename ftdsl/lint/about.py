@@ -1,0 +1,47 @@
+"""What a rule says of itself: its docstring, by heading. Read by `ftc explain`, the docs and the tests."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import field
+
+from ftdsl.record import record
+
+HEADINGS = ("What it does", "Why it matters", "Example", "Use instead", "Applies to", "Source")
+FILES = ("Example", "Use instead")
+_HEADING = re.compile(rf"^({'|'.join(HEADINGS)}):[ \n]", re.MULTILINE)
+_FILE = re.compile(r"^# file: (\S+)\n", re.MULTILINE)
+
+
+@record
+class Example:
+    """One configuration: files by name, and what is said of where it runs (`gpus` -> `2`, `transformers` -> `4.57.1`)."""
+
+    files: Mapping[str, str]
+    given: Mapping[str, str] = field(default_factory=dict)
+
+
+def sections(rule: Callable[..., object]) -> dict[str, str]:
+    """Heading -> text. Raises: ValueError when headings are missing, doubled or out of order."""
+    parts = _HEADING.split(inspect.getdoc(rule) or "")
+    if tuple(parts[1::2]) != HEADINGS:
+        raise ValueError(f"{rule.__name__}: headings are {parts[1::2]}, not {list(HEADINGS)}")
+    found = {name: inspect.cleandoc(text) for name, text in zip(parts[1::2], parts[2::2], strict=True)}
+    return {name: text if name in FILES else " ".join(text.split()) for name, text in found.items()}
+
+
+def examples(text: str) -> list[Example]:
+    """The configurations of an example: `---` parts them, `# with: gpus=2` says where it runs, `# file: x` starts a file."""
+    return [_example(part.strip("\n") + "\n") for part in re.split(r"^---$\n?", text, flags=re.MULTILINE)]
+
+
+def _example(text: str) -> Example:
+    given: dict[str, str] = {}
+    if found := re.match(r"# with: (.+)\n", text):
+        given = dict(item.strip().split("=", 1) for item in found.group(1).replace("==", "=").split(","))
+        text = text[found.end() :]
+    first, *rest = _FILE.split(text)
+    files = {"train.yaml": first} if first.strip() else {}
+    return Example({**files, **dict(zip(rest[::2], rest[1::2], strict=True))}, given)

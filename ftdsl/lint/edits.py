@@ -1,0 +1,72 @@
+"""Fixes at settings, in whatever the author writes: recipe, YAML or JSON. None where no edit can be made safely."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ftdsl.diagnostics import Edit, Fix
+from ftdsl.lint.config import Config, Setting
+from ftdsl.source import Span
+
+
+def put(setting: Setting, text: str, *, safe: bool = True) -> Fix | None:
+    """Another value, as the author's file writes it."""
+    if setting.span is None or setting.key is None:
+        return None
+    return Fix(f"write `{text}`", (Edit(setting.span, text),), safe)
+
+
+def rename(setting: Setting, name: str, value: Any = None, *, safe: bool = True) -> Fix | None:
+    """Another key, and another value where one is given. For files of parameters; a recipe has its own words."""
+    key = setting.key
+    if key is None or setting.span is None or key.text.strip("\"'") != setting.name.rpartition(".")[2]:
+        return None
+    edits = [Edit(key, json.dumps(name) if key.text.startswith('"') else name)]
+    if value is not None:
+        edits.append(Edit(setting.span, written(value)))
+    return Fix(f"write `{name}`", tuple(edits), safe)
+
+
+def drop(setting: Setting, *, safe: bool = True) -> Fix | None:
+    """The key and its value taken out, with the line they stood on when nothing else does."""
+    if setting.key is None or setting.span is None or setting.key.source is not setting.span.source:
+        return None
+    span = whole(setting.key.to(setting.span))
+    return Fix(f"drop `{setting.word}`", (Edit(span, ""),), safe)
+
+
+def add(config: Config, beside: Setting, name: str, value: Any, *, safe: bool = True) -> Fix | None:
+    """Another parameter on a line of its own before one that is there. Not for recipes, where words have blocks."""
+    key = beside.key
+    if key is None or config.form != "yaml" or "." in beside.name:
+        return None
+    text = f"{name}: {written(value)}\n{_indent(key)}"
+    return Fix(f"add `{name}: {written(value)}`", (Edit(Span(key.source, key.start, key.start), text),), safe)
+
+
+def written(value: Any) -> str:
+    """A scalar as YAML and JSON both read it."""
+    return value if isinstance(value, str) and value.isidentifier() else json.dumps(value)
+
+
+def whole(span: Span) -> Span:
+    """The span with what parts it from its neighbours: its line, or one comma."""
+    text, start, end = span.source.text, span.start, span.end
+    line = text.rfind("\n", 0, start) + 1
+    stop = text.find("\n", end)
+    stop = len(text) if stop < 0 else stop
+    before, after = text[line:start], text[end:stop]
+    if not before.strip() and (after.strip() in ("", ",") or after.strip().startswith("#")):
+        return Span(span.source, line, min(stop + 1, len(text)))
+    if after.lstrip().startswith(","):
+        gone = len(after) - len(after.lstrip().removeprefix(",").lstrip())
+        return Span(span.source, start, end + gone)
+    if before.rstrip().endswith(","):
+        return Span(span.source, line + len(before.rstrip()) - 1, end)
+    return span
+
+
+def _indent(key: Span) -> str:
+    line = key.source.text.rfind("\n", 0, key.start) + 1
+    return key.source.text[line : key.start] if not key.source.text[line : key.start].strip() else ""

@@ -1,0 +1,65 @@
+"""What is installed, and which file the engine can read at all."""
+
+from __future__ import annotations
+
+from ftdsl import catalog
+from ftdsl.lint.config import Config
+from ftdsl.lint.rule import Found, error, rule
+
+
+@rule("FT902")
+def json_is_not_read(config: Config) -> Found:
+    """What it does: finds a configuration in JSON.
+    Why it matters: `llamafactory-cli train x.json` hands the path to a parser that wants text, and stops with a
+        TypeError.
+    Example:
+        # with: form=json
+        {"learning_rate": 1e-4}
+    Use instead:
+        learning_rate: 1e-4
+    Applies to: LLaMA-Factory
+    Source: llamafactory/hparams/parser.py:97, `json.load(Path(…))` (0.9.5, run)
+    """
+    if config.form == "json" and config.settings:
+        at = config.first("stage", "model_name_or_path")
+        yield error(
+            at,
+            "LLaMA-Factory 0.9.5 cannot read configurations in JSON",
+            help="save it as YAML: JSON is YAML already, so a new ending will do",
+        )
+
+
+@rule("FT903")
+def needs_a_package(config: Config) -> Found:
+    """What it does: looks for the packages that a parameter needs, where the environment that will run it is known.
+    Why it matters: LLaMA-Factory looks for most of them after it loaded torch; `plot_loss` and generated
+        answers need some that nothing else does.
+    Example:
+        # with: installed=llamafactory
+        finetuning_type: full
+        learning_rate: 1e-5
+        optim: adamw_torch
+        use_galore: true
+        pure_bf16: true
+        ---
+        # with: installed=llamafactory
+        plot_loss: true
+    Use instead:
+        # with: installed=llamafactory
+        learning_rate: 1e-4
+    Applies to: LLaMA-Factory
+    Source: llamafactory/hparams/parser.py:252-309, _check_extra_dependencies (0.9.5)
+    """
+    if config.installed is None:
+        return
+    for name, packages in catalog.facts("packages").items():
+        if not config.has(name) or config.value(name) in (False, "false"):
+            continue
+        missing = [package for package in packages if package not in config.installed]
+        if missing:
+            at = config.at(name)
+            yield error(
+                at,
+                f"`{at.word}` needs {' and '.join(missing)}, which is not installed",
+                help=f"pip install {' '.join(missing)}",
+            )

@@ -1,0 +1,202 @@
+"""What a stage starts from, compares with, and hands on."""
+
+from __future__ import annotations
+
+from ftdsl.lint.config import Config
+from ftdsl.lint.edits import add, drop
+from ftdsl.lint.rule import Found, error, rule, warning
+
+
+@rule("FT601")
+def reference_is_the_base(config: Config) -> Found:
+    """What it does: finds preference training that goes on with an adapter and names no reference.
+    Why it matters: with LoRA the reference is the model with its adapter switched off. Going on with the SFT
+        adapter, that is the bare base, not the SFT model: the KL term pulls away from what SFT taught.
+    Example:
+        stage: dpo
+        learning_rate: 5e-6
+        adapter_name_or_path: saves/sft
+    Use instead:
+        stage: dpo
+        learning_rate: 5e-6
+        adapter_name_or_path: saves/sft
+        create_new_adapter: true
+    Applies to: LLaMA-Factory
+    Source: llamafactory/train/trainer_utils.py:116-148, create_ref_model (0.9.5); LLaMA-Factory#8974
+    """
+    refers = config.stage == "kto" or (config.stage == "dpo" and config.value("pref_loss") not in ("orpo", "simpo"))
+    continued = config.has("adapter_name_or_path") and not config.on("create_new_adapter")
+    if (
+        config.trains
+        and refers
+        and continued
+        and config.value("finetuning_type") == "lora"
+        and not config.has("ref_model")
+    ):
+        at = config.at("adapter_name_or_path")
+        yield warning(
+            at,
+            "the reference is the base without this adapter",
+            help="write `create_new_adapter: true`, or name a `ref_model`",
+            fix=add(config, at, "create_new_adapter", True, safe=False),
+        )
+
+
+@rule("FT605")
+def adapter_of_another_base(config: Config) -> Found:
+    """What it does: holds the base that an adapter names in its adapter_config.json against the model.
+    Why it matters: shapes often fit between models of a family, and the adapter is put onto weights it was
+        never trained on, without a word.
+    Example:
+        # with: adapter=saves/sft:Qwen/Qwen3-8B-Base
+        adapter_name_or_path: saves/sft
+        model_name_or_path: Qwen/Qwen3-8B
+    Use instead:
+        # with: adapter=saves/sft:Qwen/Qwen3-8B
+        adapter_name_or_path: saves/sft
+        model_name_or_path: Qwen/Qwen3-8B
+    Applies to: PEFT
+    Source: peft/peft_model.py, from_pretrained (0.18.1): the base is not compared
+    """
+    model = str(config.value("model_name_or_path")).rstrip("/")
+    for path in config.items("adapter_name_or_path"):
+        base = config.adapter_bases.get(path, "").rstrip("/")
+        if base and base != model and base.rpartition("/")[2] != model.rpartition("/")[2]:
+            at, other = config.at("adapter_name_or_path"), config.at("model_name_or_path")
+            yield error(
+                at, f"`{path}` was trained on {base}", also=((other, "and here is another"),), help=f"start from {base}"
+            )
+
+
+@rule("FT606")
+def preference_words_do_not_fit(config: Config) -> Found:
+    """What it does: finds what preference and PPO training cannot be told: label smoothing of another loss than
+        sigmoid, PPO without a reward model, a LoRA reward without LoRA, a tracker PPO does not know, evaluation
+        in PPO.
+    Why it matters: all of them stop the run, some after the model was loaded.
+    Example:
+        stage: dpo
+        learning_rate: 5e-6
+        pref_loss: ipo
+        dpo_label_smoothing: 0.1
+        ---
+        stage: ppo
+        ---
+        stage: ppo
+        finetuning_type: full
+        learning_rate: 1e-6
+        reward_model: saves/rm
+        ---
+        stage: ppo
+        reward_model: saves/rm
+        report_to: mlflow
+        ---
+        stage: ppo
+        do_train: false
+        reward_model: saves/rm
+        ---
+        stage: ppo
+        reward_model: reward.example.org
+        reward_model_type: api
+    Use instead:
+        stage: ppo
+        reward_model: saves/rm
+    Applies to: LLaMA-Factory
+    Source: llamafactory/hparams/finetuning_args.py:576-587, parser.py:435-452, train/trainer_utils.py:153 (0.9.5)
+    """
+    if config.kind != "train":
+        return
+    if (
+        config.stage == "dpo"
+        and config.value("pref_loss") != "sigmoid"
+        and (config.number("dpo_label_smoothing") or 0) > 1e-6
+    ):
+        at = config.at("dpo_label_smoothing")
+        yield error(
+            at,
+            f"`{at.word}` is for the sigmoid loss, and this is {config.value('pref_loss')}",
+            help="drop it",
+            fix=drop(at),
+        )
+    if config.stage == "ppo":
+        yield from _ppo(config)
+
+
+def _ppo(config: Config) -> Found:
+    at = config.first("stage")
+    method, kind = config.value("finetuning_type"), config.value("reward_model_type")
+    reward = config.value("reward_model")
+    if reward is None:
+        yield error(at, "PPO needs a reward model", help="write `reward_model: saves/rm`")
+    elif kind == "lora" and method != "lora":
+        yield error(
+            config.first("reward_model_type", "reward_model"),
+            f"a LoRA reward model needs LoRA training, and this is {method}",
+            help="write `reward_model_type: full`",
+        )
+    elif kind == "api" and not str(reward).startswith("http"):
+        yield error(
+            config.at("reward_model"), "a reward server is called by its full address", help=f"write `http://{reward}`"
+        )
+    if not config.on("do_train"):
+        yield error(config.first("do_train", "stage"), "PPO only trains", help="score with `stage: sft`")
+    trackers = [name for name in config.items("report_to") if name not in ("wandb", "tensorboard", "trackio", "none")]
+    if trackers:
+        yield error(
+            config.at("report_to"), f"PPO does not log to {trackers[0]}", help="it takes wandb, tensorboard or trackio"
+        )
+    if config.has("eval_dataset") or (config.number("val_size") or 0) > 1e-6:
+        yield error(
+            config.first("eval_dataset", "val_size"),
+            "PPO takes no rows to evaluate on",
+            help="drop it, and score in a stage of its own",
+        )
+
+
+@rule("FT615")
+def ppo_needs_old_trl(config: Config) -> Found:
+    """What it does: says which TRL LLaMA-Factory's PPO runs with.
+    Why it matters: its trainer asserts trl 0.8.6 to 0.9.6 when it is imported, while everything else of
+        LLaMA-Factory 0.9.5 wants 0.18 or newer: PPO needs an environment of its own.
+    Example:
+        stage: ppo
+        reward_model: saves/rm
+    Use instead:
+        # with: trl=0.9.6
+        stage: ppo
+        reward_model: saves/rm
+    Applies to: LLaMA-Factory with trl > 0.9.6
+    Source: llamafactory/train/ppo/trainer.py:91 (0.9.5)
+    """
+    version = config.version("trl")
+    if config.trains and config.stage == "ppo" and version > (0, 9, 6):
+        at = config.first("stage")
+        yield error(
+            at,
+            f"PPO does not run with trl {config.versions['trl']}",
+            help="install trl 0.9.6 beside it, and set DISABLE_VERSION_CHECK=1",
+        )
+
+
+@rule("FT618")
+def reward_at_evaluation(config: Config) -> Found:
+    """What it does: wants a reference where DPO only measures.
+    Why it matters: rewards are differences to a reference; without one the model is compared with itself, and
+        they are all 0.
+    Example:
+        stage: dpo
+        do_train: false
+        do_eval: true
+        eval_dataset: pairs
+    Use instead:
+        stage: dpo
+        do_train: false
+        do_eval: true
+        eval_dataset: pairs
+        ref_model: Qwen/Qwen3-8B
+    Applies to: LLaMA-Factory
+    Source: llamafactory/hparams/parser.py:482 (0.9.5) warns; train/dpo/workflow.py
+    """
+    if config.kind == "train" and config.stage == "dpo" and not config.on("do_train") and not config.has("ref_model"):
+        at = config.first("stage")
+        yield warning(at, "rewards are measured against a reference, and there is none", help="name a `ref_model`")

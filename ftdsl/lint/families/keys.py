@@ -1,0 +1,190 @@
+"""Keys: those the engine does not have, and those that have no effect where they stand."""
+
+from __future__ import annotations
+
+from ftdsl import catalog
+from ftdsl.diagnostics import Fix
+from ftdsl.diagnostics.suggest import closest
+from ftdsl.lint.config import Config, Setting
+from ftdsl.lint.edits import drop, rename
+from ftdsl.lint.rule import Found, error, rule, warning
+
+GONE = {
+    "evaluation_strategy",
+    "group_by_length",
+    "no_cuda",
+    "save_safetensors",
+    "per_gpu_train_batch_size",
+    "fp16_backend",
+}
+"""Known to have existed once: FT116 and FT118 say what became of them."""
+
+
+@rule("FT001")
+def unknown_key(config: Config) -> Found:
+    """What it does: finds parameters that the engine does not have.
+    Why it matters: LLaMA-Factory 0.9.5 loads torch for 4.7 s before it refuses one, with a traceback and no line.
+    Example:
+        lora_rnak: 64
+    Use instead:
+        lora_rank: 64
+    Applies to: LLaMA-Factory
+    Source: llamafactory/hparams/parser.py (HfArgumentParser.parse_dict); LLaMA-Factory#6456
+    """
+    known = config.schema
+    for name, setting in config.settings.items() if config.form != "recipe" else ():
+        if name in known or name in GONE:
+            continue
+        guess = closest(name, list(known))
+        label = f"did you mean `{guess}`?" if guess else ""
+        yield error(
+            setting,
+            f"LLaMA-Factory has no `{name}`",
+            label=label,
+            fix=rename(setting, guess, safe=False) if guess else None,
+        )
+
+
+@rule("FT008")
+def checkpointing_of_another_tool(config: Config) -> Found:
+    """What it does: finds transformers' `gradient_checkpointing`, which LLaMA-Factory overrides.
+    Why it matters: LLaMA-Factory checkpoints unless `disable_gradient_checkpointing` says otherwise; `false`
+        here changes nothing, and memory and speed are not what you think.
+    Example:
+        gradient_checkpointing: false
+    Use instead:
+        disable_gradient_checkpointing: true
+    Applies to: LLaMA-Factory
+    Source: llamafactory/model/model_utils/checkpointing.py, prepare_model_for_training (0.9.5)
+    """
+    name = "gradient_checkpointing"
+    if config.said(name):
+        setting = config.at(name)
+        fix = drop(setting) if config.on(name) else rename(setting, "disable_gradient_checkpointing", True)
+        help = (
+            "write `disable_gradient_checkpointing: true`"
+            if not config.on(name)
+            else "drop it: checkpointing is on by itself"
+        )
+        yield error(setting, f"`{setting.word}` has no effect in LLaMA-Factory", help=help, fix=fix)
+
+
+@rule("FT009")
+def unknown_deepspeed_key(config: Config) -> Found:
+    """What it does: finds top-level keys that DeepSpeed does not read.
+    Why it matters: DeepSpeed checks keys inside `zero_optimization` but not beside it: `zero_optimisation`
+        switches ZeRO off without a word.
+    Example:
+        deepspeed: ds_config.json
+        # file: ds_config.json
+        {"train_micro_batch_size_per_gpu": "auto", "zero_optimisation": {"stage": 2}}
+    Use instead:
+        deepspeed: ds_config.json
+        # file: ds_config.json
+        {"train_micro_batch_size_per_gpu": "auto", "zero_optimization": {"stage": 2}}
+    Applies to: DeepSpeed
+    Source: deepspeed/runtime/config.py 0.19.8: `zero_optimization` forbids extra keys, the top level does not
+    """
+    document = config.deepspeed
+    if document is None or document.ours:
+        return
+    known = catalog.schema("deepspeed", config.versions.get("deepspeed", ""))
+    tables = {name.rpartition(".")[0] for name in known}
+    for path, setting in document.settings.items():
+        table, _, name = path.rpartition(".")
+        if path in known or table not in tables or name.startswith(("_", "//")) or table in _FREE:
+            continue
+        beside = [other.rpartition(".")[2] for other in known if other.rpartition(".")[0] == table]
+        guess = closest(name, beside)
+        label = f"did you mean `{guess}`?" if guess else "it is ignored"
+        where = f"`{table}` of DeepSpeed" if table else "DeepSpeed"
+        yield error(setting, f"{where} has no `{name}`", label=label, fix=rename(setting, guess) if guess else None)
+
+
+_FREE = ("optimizer", "optimizer.params", "scheduler", "scheduler.params", "model_info", "compression_training")
+"""Tables whose keys are those of the class they name."""
+
+
+@rule("FT116")
+def renamed_eval_strategy(config: Config) -> Found:
+    """What it does: finds `evaluation_strategy`, which is called `eval_strategy` now.
+    Why it matters: deprecated in transformers 4.41 and gone since 4.46; the run stops while it reads the file.
+    Example:
+        evaluation_strategy: steps
+        eval_steps: 100
+        val_size: 0.1
+    Use instead:
+        eval_strategy: steps
+        eval_steps: 100
+        val_size: 0.1
+    Applies to: transformers >= 4.46
+    Source: transformers#30190; absent in training_args.py 5.6.0
+    """
+    if (setting := config.settings.get("evaluation_strategy")) is not None:
+        yield error(setting, "`evaluation_strategy` is called `eval_strategy`", fix=rename(setting, "eval_strategy"))
+
+
+@rule("FT118")
+def removed_key(config: Config) -> Found:
+    """What it does: finds parameters that transformers 5 took away, and says what took their place.
+    Why it matters: the run stops while it reads the file.
+    Example:
+        group_by_length: true
+    Use instead:
+        train_sampling_strategy: group_by_length
+    Applies to: transformers >= 5.0
+    Source: fields of training_args.py 5.6.0 against 4.57.1
+    """
+    for name in sorted(GONE - {"evaluation_strategy"}):
+        setting = config.settings.get(name)
+        if setting is None or name in config.schema or config.form == "recipe":
+            continue
+        yield error(
+            setting, f"`{name}` is gone from transformers 5", help=_INSTEAD[name][0], fix=_instead(config, setting)
+        )
+
+
+_INSTEAD = {
+    "group_by_length": (
+        "write `train_sampling_strategy: group_by_length`",
+        "train_sampling_strategy",
+        "group_by_length",
+    ),
+    "no_cuda": ("write `use_cpu: true`", "use_cpu", True),
+    "save_safetensors": ("drop it: safetensors is what is written", "", None),
+    "per_gpu_train_batch_size": ("write `per_device_train_batch_size`", "per_device_train_batch_size", None),
+    "fp16_backend": ("drop it: there is one backend left", "", None),
+}
+
+
+def _instead(config: Config, setting: Setting) -> Fix | None:
+    _, name, value = _INSTEAD[setting.name]
+    if not name or (value is not None and setting.value in (False, "false", None)):
+        return drop(setting)
+    return rename(setting, name, value)
+
+
+@rule("FT117")
+def overwrite_output(config: Config) -> Found:
+    """What it does: points out that `overwrite_output_dir: true` starts from scratch, whatever lies in `output_dir`.
+    Why it matters: transformers 5.0 removed the parameter; LLaMA-Factory kept its own: with `true` an
+        interrupted run does not go on from its last checkpoint, it begins again.
+    Example:
+        overwrite_output_dir: true
+        resume_from_checkpoint: saves/x/checkpoint-500
+    Use instead:
+        overwrite_output_dir: false
+        resume_from_checkpoint: saves/x/checkpoint-500
+    Applies to: LLaMA-Factory with transformers >= 5.0
+    Source: transformers#41323; llamafactory/hparams/training_args.py, hparams/parser.py 0.9.5
+    """
+    if (
+        config.said("overwrite_output_dir")
+        and config.on("overwrite_output_dir")
+        and config.said("resume_from_checkpoint")
+    ):
+        setting = config.at("overwrite_output_dir")
+        other = config.word("resume_from_checkpoint")
+        yield warning(
+            setting, f"`{setting.word}` and `{other}` ask for opposite things; the checkpoint wins", fix=drop(setting)
+        )

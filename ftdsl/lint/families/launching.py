@@ -1,0 +1,147 @@
+"""How processes start, how many, and how long they wait for each other."""
+
+from __future__ import annotations
+
+from ftdsl.lint.config import Config
+from ftdsl.lint.rule import Found, error, info, rule, warning
+
+
+@rule("FT405")
+def deepspeed_alone(config: Config) -> Found:
+    """What it does: finds DeepSpeed without a distributed launch.
+    Why it matters: LLaMA-Factory refuses it, even on one card: `FORCE_TORCHRUN=1` or torchrun has to start it.
+        A YAML alone does not say how it is started, and gets a note.
+    Example:
+        # with: gpus=1, launcher=python
+        deepspeed: ds_config.json
+        ---
+        deepspeed: ds_config.json
+    Use instead:
+        # with: gpus=1, launcher=torchrun
+        deepspeed: ds_config.json
+    Applies to: LLaMA-Factory
+    Source: llamafactory/hparams/parser.py:466-470 (0.9.5)
+    """
+    if not config.has("deepspeed") or config.kind != "train" or config.form == "recipe":
+        return
+    at = config.at("deepspeed")
+    launch = config.launch
+    if launch is None or not launch.launcher:
+        if config.accelerate is None and (launch is None or launch.env.get("FORCE_TORCHRUN") not in ("1", "true")):
+            yield info(
+                at,
+                "DeepSpeed has to be started distributed, even on one card",
+                help="start it with `FORCE_TORCHRUN=1 llamafactory-cli train …`",
+            )
+    elif launch.launcher == "python" and launch.env.get("FORCE_TORCHRUN") not in ("1", "true"):
+        yield error(
+            at,
+            "DeepSpeed has to be started distributed, even on one card",
+            help="put `FORCE_TORCHRUN=1` before the command",
+        )
+
+
+@rule("FT419")
+def hangs_unseen(config: Config) -> Found:
+    """What it does: finds a `ddp_timeout` of more than a day.
+    Why it matters: LLaMA-Factory's examples ship 180000000 seconds (5.7 years), so that slow tokenising does
+        not end a run; a rank that died is not noticed either, and the others wait and cost.
+    Example:
+        ddp_timeout: 180000000
+    Use instead:
+        ddp_timeout: 7200
+    Applies to: PyTorch
+    Source: LLaMA-Factory#2424; its examples ship 180000000
+    """
+    seconds = config.number("ddp_timeout")
+    if config.said("ddp_timeout") and seconds and seconds > 86400:
+        at = config.at("ddp_timeout")
+        years = seconds / 31557600
+        said = f"{years:.1f} years" if years >= 1 else f"{seconds / 86400:.0f} days"
+        yield info(
+            at,
+            f"ranks wait {said} for one that died",
+            help="write 7200, and tokenise ahead (`tokenized_path`) when that takes longer",
+        )
+
+
+@rule("FT420")
+def nodes_without_a_head(config: Config) -> Found:
+    """What it does: finds several nodes without an address to meet at, or with `RANK` where LLaMA-Factory reads
+        `NODE_RANK`.
+    Why it matters: every node then waits for the others at 127.0.0.1, or all call themselves node 0.
+    Example:
+        # with: nodes=2, gpus=8, launcher=llamafactory-cli, NNODES=2
+        learning_rate: 1e-4
+        ---
+        # with: nodes=2, gpus=8, launcher=llamafactory-cli, NNODES=2, MASTER_ADDR=10.0.0.1, RANK=1
+        learning_rate: 1e-4
+    Use instead:
+        # with: nodes=2, gpus=8, launcher=llamafactory-cli, NNODES=2, MASTER_ADDR=10.0.0.1, NODE_RANK=1
+        learning_rate: 1e-4
+    Applies to: LLaMA-Factory
+    Source: llamafactory/launcher.py:62-66 (0.9.5); LLaMA-Factory#5450
+    """
+    launch = config.launch
+    if launch is None or launch.nodes < 2 or config.form == "recipe" or launch.launcher != "llamafactory-cli":
+        return
+    at = config.first("model_name_or_path")
+    if launch.env.get("MASTER_ADDR", "127.0.0.1") in ("127.0.0.1", "localhost"):
+        yield error(
+            at,
+            f"{launch.nodes} nodes have nowhere to meet",
+            help="set `MASTER_ADDR` to the first node's address, on every node",
+        )
+    if "RANK" in launch.env and "NODE_RANK" not in launch.env:
+        yield error(at, "LLaMA-Factory reads `NODE_RANK`, not `RANK`", help="write `NODE_RANK` for `RANK`")
+
+
+@rule("FT424")
+def zero3_corrupts(config: Config) -> Found:
+    """What it does: finds ZeRO-3 over several ranks with a DeepSpeed older than 0.19.8.
+    Why it matters: with 0.18.4, which LLaMA-Factory names as its newest, weights were silently corrupted in 8
+        of 20 runs; 0.19.8 had none.
+    Example:
+        # with: gpus=2, launcher=torchrun, deepspeed=0.18.4
+        deepspeed: ds_config.json
+        # file: ds_config.json
+        {"train_micro_batch_size_per_gpu": "auto", "zero_optimization": {"stage": 3}}
+    Use instead:
+        # with: gpus=2, launcher=torchrun, deepspeed=0.19.8
+        deepspeed: ds_config.json
+        # file: ds_config.json
+        {"train_micro_batch_size_per_gpu": "auto", "zero_optimization": {"stage": 3}}
+    Applies to: DeepSpeed < 0.19.8
+    Source: run here: 0.18.4, two ranks, 8 of 20; the upper bound in LLaMA-Factory's metadata is not enforced by 0.9.5
+    """
+    version = config.version("deepspeed")
+    several = config.launch is None or config.launch.world != 1
+    if config.zero == 3 and version and version < (0, 19, 8) and several:
+        at = config.first("deepspeed")
+        yield error(
+            at,
+            f"DeepSpeed {config.versions['deepspeed']} can corrupt weights with ZeRO-3",
+            help="install deepspeed 0.19.8 or newer",
+        )
+
+
+@rule("FT425")
+def megatron_drops_trackers(config: Config) -> Found:
+    """What it does: finds wandb under LLaMA-Factory's Megatron path.
+    Why it matters: that path takes wandb out of `report_to` without a word; nothing is tracked.
+    Example:
+        # with: USE_MCA=1, gpus=8
+        report_to: wandb
+    Use instead:
+        # with: USE_MCA=1, gpus=8
+        report_to: tensorboard
+    Applies to: LLaMA-Factory with mcore_adapter
+    Source: llamafactory/train/mca (0.9.5, read)
+    """
+    if (
+        config.launch is not None
+        and config.launch.env.get("USE_MCA") in ("1", "true")
+        and "wandb" in config.items("report_to")
+    ):
+        at = config.at("report_to")
+        yield warning(at, "LLaMA-Factory drops wandb on its Megatron path", help="write `report_to: tensorboard`")

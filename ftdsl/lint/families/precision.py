@@ -1,0 +1,312 @@
+"""What is computed in, and with which attention."""
+
+from __future__ import annotations
+
+from ftdsl import catalog
+from ftdsl.lint.config import Config
+from ftdsl.lint.edits import add, drop, put
+from ftdsl.lint.rule import Found, error, rule, warning
+
+
+def model_of(config: Config) -> str:
+    """The model's name in small letters, whoever hosts it."""
+    return str(config.value("model_name_or_path") or "").lower()
+
+
+@rule("FT201")
+def two_precisions(config: Config) -> Found:
+    """What it does: finds more than one precision asked for.
+    Why it matters: transformers stops on `fp16` with `bf16`; `pure_bf16` with `fp16` is accepted, and scales
+        gradients that need none.
+    Example:
+        fp16: true
+        bf16: true
+        ---
+        bf16: false
+        fp16: true
+        pure_bf16: true
+    Use instead:
+        bf16: true
+    Applies to: transformers, LLaMA-Factory
+    Source: transformers/training_args.py:1741 (5.6.0); LLaMA-Factory 0.9.5 accepts the second
+    """
+    if not config.on("fp16"):
+        return
+    for name in ("bf16", "pure_bf16"):
+        if config.on(name):
+            at, other = config.at("fp16"), config.at(name)
+            fix = drop(at) if config.form != "recipe" else None
+            yield error(
+                at,
+                f"`{at.word}` and `{other.word}` are both on",
+                also=((other, "and here"),),
+                help="keep one of them",
+                fix=fix,
+            )
+
+
+@rule("FT209")
+def fp8_half_on(config: Config) -> Found:
+    """What it does: finds the FP8 all-gather switched on without FP8.
+    Why it matters: LLaMA-Factory says that it switches FP8 on, sets it on the wrong object, and trains without.
+    Example:
+        fp8_enable_fsdp_float8_all_gather: true
+    Use instead:
+        fp8: true
+        fp8_enable_fsdp_float8_all_gather: true
+    Applies to: LLaMA-Factory
+    Source: llamafactory/hparams/parser.py:453: `model_args.fp8 = True`, while `training_args.fp8` is read
+        (0.9.5, run)
+    """
+    name = "fp8_enable_fsdp_float8_all_gather"
+    if config.on(name) and not config.on("fp8"):
+        at = config.at(name)
+        yield error(
+            at,
+            "LLaMA-Factory says that this switches FP8 on, and it does not",
+            help="write `fp8: true` as well",
+            fix=add(config, at, "fp8", True),
+        )
+
+
+@rule("FT210")
+def fp8_gather_needs_fsdp2(config: Config) -> Found:
+    """What it does: finds the FP8 all-gather where FSDP 2 does not run.
+    Why it matters: there is nothing to gather in 8 bits; the switch does nothing.
+    Example:
+        fp8: true
+        fp8_enable_fsdp_float8_all_gather: true
+        # file: accelerate.yaml
+        distributed_type: FSDP
+        fsdp_config: {fsdp_version: 1}
+    Use instead:
+        fp8: true
+        fp8_enable_fsdp_float8_all_gather: true
+        # file: accelerate.yaml
+        distributed_type: FSDP
+        fsdp_config: {fsdp_version: 2}
+    Applies to: LLaMA-Factory, torchao
+    Source: llamafactory/train/fp8_utils.py (0.9.5); torchao float8, FSDP2 only
+    """
+    at = config.at("fp8_enable_fsdp_float8_all_gather")
+    if config.on(at.name) and config.on("fp8") and (config.fsdp == 1 or config.deepspeed is not None):
+        yield error(at, f"`{at.word}` works with FSDP 2 only", help="write `fsdp_version: 2`, or drop it", fix=drop(at))
+
+
+@rule("FT211")
+def card_too_old(config: Config) -> Found:
+    """What it does: holds precision and attention against the card: bf16, TF32 and FlashAttention 2 came with
+        compute capability 8.0, FP8 with 8.9.
+    Why it matters: transformers stops on bf16 and TF32; FlashAttention fails in its first step.
+    Example:
+        # with: gpu=v100, gpus=1
+        bf16: true
+        ---
+        # with: gpu=v100, gpus=1
+        bf16: false
+        fp16: true
+        flash_attn: fa2
+        ---
+        # with: gpu=a100, gpus=1
+        fp8: true
+    Use instead:
+        # with: gpu=v100, gpus=1
+        bf16: false
+        fp16: true
+        flash_attn: sdpa
+    Applies to: all
+    Source: LLaMA-Factory#3508; flash-attention#762; transformers/training_args.py:1733 (5.6.0); makers' data sheets
+    """
+    known = catalog.gpus().get(config.gpu or "")
+    if known is None or not config.gpu:
+        return
+    for name in ("bf16", "pure_bf16"):
+        if config.on(name) and not known.bf16:
+            at = config.at(name)
+            yield error(
+                at,
+                f"{config.gpu} does not compute in bf16",
+                help="write `precision = fp16`" if config.form == "recipe" else "write `fp16: true`",
+            )
+    if 0 < known.capability < 8:
+        if config.on("tf32"):
+            yield error(config.at("tf32"), f"{config.gpu} has no TF32", help="drop it", fix=drop(config.at("tf32")))
+        if config.value("flash_attn") == "fa2":
+            at = config.at("flash_attn")
+            yield error(
+                at,
+                f"FlashAttention 2 does not run on {config.gpu}",
+                label=f"compute capability {known.capability:g}, and it needs 8.0",
+                help="use sdpa",
+                fix=put(at, "sdpa"),
+            )
+    if config.on("fp8") and not known.fp8:
+        yield error(config.at("fp8"), f"{config.gpu} does not compute in FP8", help="use bf16")
+
+
+@rule("FT212")
+def pure_bf16_not_here(config: Config) -> Found:
+    """What it does: finds `pure_bf16` with ZeRO-3.
+    Why it matters: LLaMA-Factory stops when its arguments are read.
+    Example:
+        pure_bf16: true
+        deepspeed: ds_config.json
+        # file: ds_config.json
+        {"train_micro_batch_size_per_gpu": "auto", "zero_optimization": {"stage": 3}}
+    Use instead:
+        bf16: true
+        deepspeed: ds_config.json
+        # file: ds_config.json
+        {"train_micro_batch_size_per_gpu": "auto", "zero_optimization": {"stage": 3}}
+    Applies to: LLaMA-Factory
+    Source: llamafactory/hparams/parser.py:505 (0.9.5)
+    """
+    if config.on("pure_bf16") and config.zero == 3:
+        yield error(
+            config.at("pure_bf16"),
+            "weights cannot be bf16 alone with ZeRO-3",
+            help="use bf16, which keeps a master copy, or ZeRO-2",
+        )
+
+
+@rule("FT213")
+def full_precision_by_silence(config: Config) -> Found:
+    """What it does: points at training without mixed precision on a card, and at quantised training without
+        fp32 norms.
+    Why it matters: without `bf16` or `fp16` everything is computed in fp32: twice the memory, a fraction of the
+        speed. Norms of a quantised model are unstable in half precision; LLaMA-Factory recommends
+        `upcast_layernorm`.
+    Example:
+        bf16: false
+        ---
+        quantization_bit: 4
+        upcast_layernorm: false
+    Use instead:
+        bf16: true
+        ---
+        quantization_bit: 4
+        upcast_layernorm: true
+    Applies to: LLaMA-Factory
+    Source: llamafactory/hparams/parser.py:466-470 (0.9.5) warns
+    """
+    if not config.trains or config.gpu == "" or config.on("use_cpu"):
+        return
+    if not (config.on("bf16") or config.on("fp16") or config.on("pure_bf16") or config.on("fp8")):
+        at = config.first("bf16", "fp16", "output_dir")
+        if (
+            not config.said("precision")
+            and config.form != "recipe"
+            and config.deepspeed is None
+            and config.accelerate is None
+        ):
+            yield warning(
+                at,
+                "no mixed precision: everything is computed in fp32",
+                help="write `bf16: true`",
+                fix=add(config, config.first("output_dir"), "bf16", True)
+                if not config.has("bf16")
+                else put(at, "true"),
+            )
+    if config.has("quantization_bit") and not config.on("upcast_layernorm") and config.form != "recipe":
+        at = config.at("quantization_bit")
+        yield warning(
+            at,
+            "norms of a quantised model are best kept in fp32",
+            help="write `upcast_layernorm: true`",
+            fix=add(config, at, "upcast_layernorm", True) if not config.has("upcast_layernorm") else None,
+        )
+
+
+@rule("FT215")
+def attention_of_another_model(config: Config) -> Found:
+    """What it does: finds SDPA with models whose attention it cannot compute: Gemma 2 caps its logits, Youtu-VL
+        is switched to eager.
+    Why it matters: the model still runs, and its scores are those of another function.
+    Example:
+        model_name_or_path: google/gemma-2-9b-it
+        template: gemma2
+        flash_attn: sdpa
+    Use instead:
+        model_name_or_path: google/gemma-2-9b-it
+        template: gemma2
+        flash_attn: fa2
+    Applies to: LLaMA-Factory, transformers
+    Source: llamafactory/model/model_utils/attention.py:46-63 (0.9.5)
+    """
+    if config.value("flash_attn") != "sdpa":
+        return
+    at, name = config.at("flash_attn"), model_of(config)
+    if "gemma-2-" in name:
+        yield warning(at, "Gemma 2 caps its attention logits, and sdpa does not", help="use FlashAttention 2, or eager")
+    elif "youtu-vl" in name:
+        yield warning(
+            at,
+            "Youtu-VL does not run with sdpa; LLaMA-Factory switches to eager",
+            help="write `flash_attn: disabled`",
+            fix=put(at, "disabled"),
+        )
+
+
+@rule("FT220")
+def attention_of_one_model(config: Config) -> Found:
+    """What it does: finds `flash_attn: fa3`, which LLaMA-Factory knows for gpt-oss only.
+    Why it matters: the engine takes it while it reads the file, and stops when it sets the model up.
+    Example:
+        flash_attn: fa3
+    Use instead:
+        flash_attn: fa2
+    Applies to: LLaMA-Factory
+    Source: llamafactory/model/model_utils/attention.py:36-44, 86 (0.9.5, run)
+    """
+    if config.value("flash_attn") == "fa3" and "gpt-oss" not in model_of(config) and "/" in model_of(config):
+        at = config.at("flash_attn")
+        yield error(
+            at,
+            "LLaMA-Factory uses FlashAttention 3 for gpt-oss only",
+            help="use FlashAttention 2",
+            fix=put(at, "flash2" if config.form == "recipe" else "fa2"),
+        )
+
+
+@rule("FT217")
+def slow_convolution(config: Config) -> Found:
+    """What it does: finds torch 2.9 with a model whose vision tower is a 3D convolution.
+    Why it matters: that convolution is very slow in 2.9; LLaMA-Factory stops after it loaded the model.
+    Example:
+        # with: torch=2.9.1
+        model_name_or_path: Qwen/Qwen2.5-VL-7B-Instruct
+        template: qwen2_vl
+    Use instead:
+        # with: torch=2.10.0
+        model_name_or_path: Qwen/Qwen2.5-VL-7B-Instruct
+        template: qwen2_vl
+    Applies to: LLaMA-Factory with torch 2.9
+    Source: llamafactory/model/loader.py:200 (0.9.5)
+    """
+    version = config.version("torch")
+    if (2, 9) <= version < (2, 10) and config.value("template") in catalog.facts("templates")["conv3d"]:
+        yield error(
+            config.at("model_name_or_path"),
+            "LLaMA-Factory refuses this model with torch 2.9",
+            label="its vision tower is a 3D convolution",
+            help="install torch 2.10, or 2.8",
+        )
+
+
+@rule("FT221")
+def attention_without_prompt(config: Config) -> Found:
+    """What it does: finds `shift_attn` with PPO.
+    Why it matters: LLaMA-Factory stops when its arguments are read.
+    Example:
+        stage: ppo
+        reward_model: saves/rm
+        shift_attn: true
+    Use instead:
+        stage: ppo
+        reward_model: saves/rm
+    Applies to: LLaMA-Factory
+    Source: llamafactory/hparams/parser.py:440 (0.9.5)
+    """
+    if config.stage == "ppo" and config.on("shift_attn") and config.kind == "train":
+        at = config.at("shift_attn")
+        yield error(at, "PPO does not work with shifted sparse attention", help="drop it", fix=drop(at))

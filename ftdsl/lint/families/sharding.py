@@ -1,0 +1,278 @@
+"""FSDP and accelerate: their configuration, alone and beside DeepSpeed."""
+
+from __future__ import annotations
+
+from ftdsl.lint.config import Config
+from ftdsl.lint.edits import drop, put
+from ftdsl.lint.rule import Found, error, rule, warning
+
+DS_FIELDS = ("gradient_accumulation_steps", "gradient_clipping", "zero_stage", "offload_optimizer_device", "offload_param_device",
+             "offload_param_nvme_path", "offload_optimizer_nvme_path", "zero3_save_16bit_model", "mixed_precision")  # fmt: skip
+"""Fields that accelerate refuses beside `deepspeed_config_file` (utils/dataclasses.py, _deepspeed_config_checks)."""
+
+
+def option(name: str) -> str:
+    return f"fsdp_config.fsdp_{name}"
+
+
+@rule("FT404")
+def sharded_twice(config: Config) -> Found:
+    """What it does: finds DeepSpeed and FSDP both asked for.
+    Why it matters: each splits the model in its own way; one of them is set up over the other, and the run
+        breaks when it first saves or gathers.
+    Example:
+        deepspeed: ds_config.json
+        fsdp: full_shard auto_wrap
+        ---
+        deepspeed: ds_config.json
+        # file: accelerate.yaml
+        distributed_type: FSDP
+        fsdp_config: {fsdp_version: 2}
+    Use instead:
+        deepspeed: ds_config.json
+    Applies to: transformers, accelerate
+    Source: axolotl validation.py:1228; transformers/training_args.py __post_init__ (5.6.0)
+    """
+    if not config.has("deepspeed"):
+        return
+    at = config.at("deepspeed")
+    if config.value("fsdp"):
+        other = config.at("fsdp")
+        yield error(at, "DeepSpeed and FSDP are both asked for", also=((other, "and here"),), help="keep one of them")
+    elif config.accelerate is not None and config.accelerate.get("distributed_type") == "FSDP":
+        other = config.accelerate.at("distributed_type")
+        yield error(
+            at,
+            "DeepSpeed and FSDP are both asked for",
+            also=((other, "and here"),),
+            help="drop `deepspeed`, or launch with torchrun",
+        )
+
+
+@rule("FT407")
+def deepspeed_in_two_places(config: Config) -> Found:
+    """What it does: finds DeepSpeed fields of accelerate beside a DeepSpeed file.
+    Why it matters: accelerate stops: with a file those fields would be ignored.
+    Example:
+        # file: accelerate.yaml
+        distributed_type: DEEPSPEED
+        deepspeed_config: {deepspeed_config_file: ds_config.json, zero_stage: 2}
+    Use instead:
+        # file: accelerate.yaml
+        distributed_type: DEEPSPEED
+        deepspeed_config: {deepspeed_config_file: ds_config.json}
+    Applies to: accelerate
+    Source: accelerate/utils/dataclasses.py, _deepspeed_config_checks (1.11.0); accelerate#3203
+    """
+    document = config.accelerate
+    if document is None or not document.get("deepspeed_config.deepspeed_config_file"):
+        return
+    for name in DS_FIELDS:
+        path = name if name == "mixed_precision" else f"deepspeed_config.{name}"
+        if document.get(path) is not None:
+            at = document.at(path)
+            yield error(
+                at,
+                f"`{name}` stands beside a DeepSpeed file, which accelerate refuses",
+                help="say it in that file",
+                fix=drop(at, safe=False),
+            )
+
+
+@rule("FT410")
+def fsdp1_is_going(config: Config) -> Found:
+    """What it does: points at FSDP 1.
+    Why it matters: transformers takes FSDP 2 by default from 5.10 on, and FSDP 1 is to go; it is also the one
+        that flattens layers, which LoRA and quantised weights do not bear.
+    Example:
+        # file: accelerate.yaml
+        distributed_type: FSDP
+        fsdp_config: {fsdp_version: 1}
+    Use instead:
+        # file: accelerate.yaml
+        distributed_type: FSDP
+        fsdp_config: {fsdp_version: 2}
+    Applies to: accelerate, transformers
+    Source: transformers#45640; axolotl validation.py:1041
+    """
+    document = config.accelerate
+    if config.fsdp == 1 and document is not None and document.get("distributed_type") == "FSDP":
+        at = document.at(option("version"))
+        yield warning(at if at.said else document.at("fsdp_config"), "FSDP 1 is on its way out", help="write `fsdp_version: 2`",
+                      fix=put(at, "2", safe=False) if at.said else None)  # fmt: skip
+
+
+@rule("FT411")
+def words_of_the_other_fsdp(config: Config) -> Found:
+    """What it does: finds options of FSDP 1 under FSDP 2, and the other way round.
+    Why it matters: accelerate stops on some of them and drops others with a line in the log.
+    Example:
+        # file: accelerate.yaml
+        distributed_type: FSDP
+        fsdp_config: {fsdp_version: 2, fsdp_reshard_after_forward: FULL_SHARD}
+        ---
+        # file: accelerate.yaml
+        distributed_type: FSDP
+        fsdp_config: {fsdp_version: 2, fsdp_state_dict_type: LOCAL_STATE_DICT}
+        ---
+        # file: accelerate.yaml
+        distributed_type: FSDP
+        fsdp_config: {fsdp_version: 2, fsdp_use_orig_params: true}
+        ---
+        # file: accelerate.yaml
+        distributed_type: FSDP
+        fsdp_config: {fsdp_version: 1, fsdp_reshard_after_forward: true}
+    Use instead:
+        # file: accelerate.yaml
+        distributed_type: FSDP
+        fsdp_config: {fsdp_version: 2, fsdp_reshard_after_forward: true, fsdp_state_dict_type: FULL_STATE_DICT}
+    Applies to: accelerate
+    Source: accelerate/utils/dataclasses.py:1822-2011 (1.11.0)
+    """
+    document = config.accelerate
+    if document is None or config.fsdp is None:
+        return
+    shard = document.get(option("reshard_after_forward"))
+    at = document.at(option("reshard_after_forward"))
+    if config.fsdp == 2:
+        if isinstance(shard, str) and shard.lower() not in ("true", "false"):
+            yield error(at, "FSDP 2 reshards or does not: true or false", help="write `true`", fix=put(at, "true"))
+        if document.get(option("state_dict_type")) == "LOCAL_STATE_DICT":
+            at = document.at(option("state_dict_type"))
+            yield error(
+                at,
+                "FSDP 2 has no local state dict",
+                help="write `SHARDED_STATE_DICT` or `FULL_STATE_DICT`",
+                fix=put(at, "SHARDED_STATE_DICT"),
+            )
+        if document.get(option("forward_prefetch")):
+            at = document.at(option("forward_prefetch"))
+            yield error(at, "FSDP 2 does not prefetch forward", help="drop it", fix=drop(at))
+        for name in ("use_orig_params", "sync_module_states", "backward_prefetch"):
+            if document.get(option(name)) not in (None, "NO_PREFETCH"):
+                at = document.at(option(name))
+                yield warning(at, f"FSDP 2 ignores `fsdp_{name}`", help="drop it", fix=drop(at))
+    elif isinstance(shard, bool):
+        yield error(at, "FSDP 1 takes the name of a strategy here", help="write `FULL_SHARD`, or `fsdp_version: 2`")
+
+
+@rule("FT421")
+def checkpointed_twice(config: Config) -> Found:
+    """What it does: finds FSDP's activation checkpointing beside LLaMA-Factory's own.
+    Why it matters: every layer is computed three times instead of two.
+    Example:
+        # file: accelerate.yaml
+        distributed_type: FSDP
+        fsdp_config: {fsdp_version: 2, fsdp_activation_checkpointing: true}
+    Use instead:
+        disable_gradient_checkpointing: true
+        # file: accelerate.yaml
+        distributed_type: FSDP
+        fsdp_config: {fsdp_version: 2, fsdp_activation_checkpointing: true}
+    Applies to: transformers, accelerate
+    Source: transformers/training_args.py:2728 (5.6.0); llamafactory/model/model_utils/checkpointing.py (0.9.5)
+    """
+    document = config.accelerate
+    if document is None or not config.fsdp or config.kind != "train" or not config.settings:
+        return
+    if document.get(option("activation_checkpointing")) is True and not config.on("disable_gradient_checkpointing"):
+        at = document.at(option("activation_checkpointing"))
+        yield warning(
+            at,
+            "activations are checkpointed twice: here and by LLaMA-Factory",
+            help="drop it, or write `disable_gradient_checkpointing: true`",
+            fix=drop(at),
+        )
+
+
+@rule("FT423")
+def loaded_once_not_sent(config: Config) -> Found:
+    """What it does: finds models loaded on one rank and not sent to the others.
+    Why it matters: with FSDP 1 the other ranks train on empty weights, or accelerate overrules you with a line
+        in the log.
+    Example:
+        # file: accelerate.yaml
+        distributed_type: FSDP
+        fsdp_config: {fsdp_version: 1, fsdp_cpu_ram_efficient_loading: true, fsdp_sync_module_states: false}
+    Use instead:
+        # file: accelerate.yaml
+        distributed_type: FSDP
+        fsdp_config: {fsdp_version: 1, fsdp_cpu_ram_efficient_loading: true, fsdp_sync_module_states: true}
+    Applies to: accelerate
+    Source: accelerate/utils/dataclasses.py:1916 (1.11.0)
+    """
+    document = config.accelerate
+    if document is None or config.fsdp != 1 or document.get(option("cpu_ram_efficient_loading")) is not True:
+        return
+    if document.get(option("sync_module_states")) is False:
+        at = document.at(option("sync_module_states"))
+        yield error(
+            at, "weights are loaded on one rank and not sent to the others", help="write `true`", fix=put(at, "true")
+        )
+
+
+@rule("FT422")
+def copies_without_shards(config: Config) -> Found:
+    """What it does: finds tensor or context parallelism over plain copies of the model.
+    Why it matters: accelerate refuses it: copies have to be sharded (`dp_shard`) to be combined with either.
+    Example:
+        # file: accelerate.yaml
+        parallelism_config: {parallelism_config_dp_replicate_size: 2, parallelism_config_tp_size: 2}
+    Use instead:
+        # file: accelerate.yaml
+        parallelism_config: {parallelism_config_dp_shard_size: 2, parallelism_config_tp_size: 2}
+    Applies to: accelerate
+    Source: accelerate/parallelism_config.py:273 (1.11.0)
+    """
+    document = config.accelerate
+    if document is None:
+        return
+    sizes = {
+        name: document.get(f"parallelism_config.parallelism_config_{name}_size", 1)
+        for name in ("dp_replicate", "dp_shard", "tp", "cp")
+    }
+    if not all(isinstance(size, int) for size in sizes.values()):
+        return
+    if sizes["dp_replicate"] > 1 and sizes["dp_shard"] <= 1 and (sizes["tp"] > 1 or sizes["cp"] > 1):
+        at = document.at("parallelism_config.parallelism_config_dp_replicate_size")
+        yield error(
+            at,
+            "plain copies of the model cannot be split further",
+            help="write `parallelism_config_dp_shard_size` instead",
+        )
+
+
+@rule("FT403")
+def ranks_do_not_divide(config: Config) -> Found:
+    """What it does: holds the sizes of accelerate's parallelism against the number of ranks.
+    Why it matters: every rank must have one place; accelerate stops when the groups are made.
+    Example:
+        # with: gpus=8
+        # file: accelerate.yaml
+        num_processes: 8
+        parallelism_config: {parallelism_config_dp_shard_size: 3, parallelism_config_tp_size: 2}
+    Use instead:
+        # with: gpus=8
+        # file: accelerate.yaml
+        num_processes: 8
+        parallelism_config: {parallelism_config_dp_shard_size: 4, parallelism_config_tp_size: 2}
+    Applies to: accelerate
+    Source: accelerate/parallelism_config.py, _validate_accelerator (1.11.0)
+    """
+    document = config.accelerate
+    table = document.get("parallelism_config") if document else None
+    world = document.get("num_processes") if document else None
+    if document is None or not isinstance(table, dict) or not isinstance(world, int):
+        return
+    sizes = {
+        name.removeprefix("parallelism_config_").removesuffix("_size"): size
+        for name, size in table.items()
+        if name.endswith("_size")
+    }
+    product = 1
+    for size in sizes.values():
+        product *= size if isinstance(size, int) else 1
+    if product != world:
+        said = " x ".join(f"{size} {name}" for name, size in sizes.items())
+        at = document.at("parallelism_config")
+        yield error(at, f"{said} = {product}, and there are {world} ranks", help=f"make the sizes multiply to {world}")

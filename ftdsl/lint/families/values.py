@@ -1,0 +1,333 @@
+"""Values: their type, their set, their bounds. What is refused here no later rule looks at."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ftdsl import catalog
+from ftdsl.diagnostics.suggest import closest
+from ftdsl.lint.config import Config, Setting
+from ftdsl.lint.edits import drop, put
+from ftdsl.lint.rule import Found, error, rule, warning
+
+
+@rule("FT060")
+def wrong_type(config: Config) -> Found:
+    """What it does: holds the type of each value against the parameter's own.
+    Why it matters: nothing checks types when LLaMA-Factory reads a YAML; a text where a number belongs fails
+        much later, or compares as false for the whole run.
+    Example:
+        lora_rank: eight
+        ---
+        packing: maybe
+    Use instead:
+        lora_rank: 8
+        ---
+        packing: true
+    Applies to: LLaMA-Factory
+    Source: transformers/hf_argparser.py, parse_dict: fields are set as they come (5.6.0)
+    """
+    for name, setting, entry in _known(config):
+        wanted = str(entry.get("type", ""))
+        said = _misfit(setting.value, wanted)
+        if said and not (name == "warmup_steps" and _number(setting.value)):  # shares of it are FT103's
+            yield error(setting, f"`{setting.word}` takes {said}", label=f"this is {_kind(setting.value)}")
+
+
+def _known(config: Config) -> Iterator[tuple[str, Setting, Mapping[str, Any]]]:
+    """Settings whose parameter the engine has, with its entry in the schema."""
+    schema = config.schema
+    for name, setting in config.settings.items():
+        if setting.value is not None and name in schema and name not in config.unknown:
+            yield name, setting, schema[name]
+
+
+def _misfit(value: Any, wanted: str) -> str:
+    """What the parameter takes, when the value is nothing of the kind; else "". Only plain types are judged."""
+    kinds = {part.strip() for part in wanted.replace("Optional[", "").rstrip("]").split("|")} - {"None"}
+    if kinds == {"bool"}:
+        return "" if str(value).lower() in ("true", "false", "yes", "no", "on", "off", "0", "1") else "true or false"
+    if kinds <= {"int", "float"} and kinds:
+        if isinstance(value, bool) or not _number(value):
+            return "a number"
+        return "a whole number" if kinds == {"int"} and float(value) != int(float(value)) else ""
+    if kinds == {"str"} and isinstance(value, dict):
+        return "a text"
+    return ""
+
+
+def _number(value: Any) -> bool:
+    try:
+        return float(value) not in (float("inf"), float("-inf")) and float(value) == float(value)
+    except (TypeError, ValueError):
+        return False
+
+
+def _kind(value: Any) -> str:
+    names = {bool: "true or false", str: "a text", dict: "a table", list: "a list", int: "a number", float: "a number"}
+    return names.get(type(value), "something else")
+
+
+@rule("FT002")
+def unknown_value(config: Config) -> Found:
+    """What it does: finds values that are not in the set a parameter takes.
+    Why it matters: LLaMA-Factory 0.9.5 takes `stage: stf` or `template: qwne3` without a word while it reads
+        the file, loads the model, and fails minutes later; some are never noticed.
+    Example:
+        stage: stf
+        ---
+        template: qwne3
+        ---
+        flash_attn: flash2
+        ---
+        lr_scheduler_type: cosin
+        ---
+        optim: adam_torch
+    Use instead:
+        stage: sft
+        ---
+        template: qwen3
+        ---
+        flash_attn: fa2
+        ---
+        lr_scheduler_type: cosine
+        ---
+        optim: adamw_torch
+    Applies to: LLaMA-Factory, transformers
+    Source: llamafactory/hparams/*.py, extras/constants.py, data/template.py 0.9.5;
+        transformers/trainer_utils.py 5.6.0
+    """
+    for name, setting, entry in _known(config):
+        members = _members(config, name, entry)
+        values = setting.value if isinstance(setting.value, list) else [setting.value]
+        for value in values:
+            if not members or str(value) in members or isinstance(value, bool | int | float):
+                continue
+            guess = closest(str(value), members)
+            label = f"did you mean `{guess}`?" if guess else ""
+            some = ", ".join(members[:8]) + (", …" if len(members) > 8 else "")
+            fix = put(setting, guess, safe=False) if guess and not isinstance(setting.value, list) else None
+            yield error(setting, f"`{setting.word}` has no `{value}`", label=label, help=f"it takes {some}", fix=fix)
+
+
+def _members(config: Config, name: str, entry: Mapping[str, Any]) -> list[str]:
+    """What a parameter takes: an engine's own list, the schema's choices, or the members of its enum."""
+    version = config.versions.get(config.engine, "")
+    if name == "template":
+        return catalog.templates(version)
+    known: Mapping[str, list[str]] = catalog.facts("values")
+    choices = [str(one) for one in entry.get("choices", ())]
+    if name in known or choices:
+        some = [one for one in known.get(name, ()) if one in choices or not choices]
+        return some or choices or known[name]
+    enum = str(entry.get("type", "")).partition(" ")[0]
+    enums = (
+        catalog.schema("transformers", config.versions.get("transformers", ""), "enums") if enum[:1].isupper() else ()
+    )
+    return [one.partition(".")[2] for one in enums if one.startswith(f"{enum}.")]
+
+
+@rule("FT003")
+def out_of_range(config: Config) -> Found:
+    """What it does: finds numbers outside of what a parameter can mean.
+    Why it matters: LLaMA-Factory 0.9.5 accepts `lora_rank: -8`, `cutoff_len: 0` and `num_train_epochs: -1`; the
+        run breaks after the model is loaded, or trains nothing.
+    Example:
+        lora_rank: -8
+        ---
+        cutoff_len: 0
+        ---
+        lora_dropout: 1.5
+        ---
+        val_size: -0.1
+        ---
+        val_size: 1.5
+    Use instead:
+        lora_rank: 8
+        ---
+        cutoff_len: 4096
+        ---
+        lora_dropout: 0.05
+        ---
+        val_size: 0.1
+        ---
+        val_size: 500
+    Applies to: LLaMA-Factory
+    Source: run on 0.9.5: all are accepted when the file is read
+    """
+    bounds: Mapping[str, list[Any]] = catalog.facts("bounds")
+    for name, setting, _ in _known(config):
+        number = config.number(name)
+        if name not in bounds or number is None:
+            continue
+        low, high, *more = bounds[name]
+        if number < low or number > high or (more and number == low):
+            yield error(setting, f"`{setting.word}` cannot be {setting.text}", label=_between(low, high, bool(more)))
+        elif name == "val_size" and number > 1 and number != int(number):
+            yield error(
+                setting, f"`{setting.word}` cannot be {setting.text}", label="a share below 1, or a number of rows"
+            )
+
+
+def _between(low: float, high: float, open_below: bool) -> str:
+    if high >= 1000 or high == 65536:
+        return f"more than {low:g}" if open_below else f"at least {low:g}"
+    top = "below 1" if 0.99 < high < 1 else "below 0.5" if 0.49 < high < 0.5 else f"at most {high:g}"
+    return f"{'more than' if open_below else 'at least'} {low:g} and {top}"
+
+
+RATES = {"full": 1e-4, "freeze": 1e-4, "lora": 5e-3, "oft": 5e-3}
+PREFERENCE_RATES = {"full": 5e-6, "freeze": 5e-6, "lora": 1e-4, "oft": 1e-4}
+
+
+@rule("FT004")
+def implausible_rate(config: Config) -> Found:
+    """What it does: finds learning rates far above what anybody trains with: over 5e-3 with LoRA, over 1e-4
+        with all weights, lower for preference stages (5e-6 full, 1e-4 LoRA). A rule of thumb.
+    Why it matters: LLaMA-Factory 0.9.5 accepts `learning_rate: 1e4`; the loss becomes NaN in the first steps,
+        and NaN is logged as 0.
+    Example:
+        learning_rate: 1e4
+        ---
+        stage: dpo
+        finetuning_type: full
+        learning_rate: 1e-4
+    Use instead:
+        learning_rate: 1e-4
+        ---
+        stage: dpo
+        finetuning_type: full
+        learning_rate: 5e-7
+    Applies to: all
+    Source: rule of thumb; 1e4 is accepted by LLaMA-Factory 0.9.5 (run)
+    """
+    rate = config.number("learning_rate")
+    if not config.trains or rate is None:
+        return
+    limits = PREFERENCE_RATES if config.stage in ("dpo", "kto") else RATES
+    method = str(config.value("finetuning_type"))
+    limit = limits.get(method, 5e-3)
+    fresh = config.on("train_from_scratch") or (config.ancestry is not None and config.ancestry.scratch)
+    if fresh or rate <= limit:
+        return
+    setting = config.at("learning_rate")
+    what = f"{config.stage} with {method}" if config.stage in ("dpo", "kto") else method
+    yield warning(
+        setting,
+        f"a rate of {setting.text} is far above what {what} is trained with",
+        help=f"rates up to {limit:g} are usual",
+    )
+
+
+@rule("FT005")
+def key_not_here(config: Config) -> Found:
+    """What it does: finds parameters that belong to another kind of stage: `pref_beta` in SFT, training
+        parameters in an export.
+    Why it matters: a training stage ignores them without a word, so what you set has no effect; an export stops
+        on them.
+    Example:
+        pref_beta: 0.1
+        ---
+        export_dir: out
+        learning_rate: 1e-4
+    Use instead:
+        stage: dpo
+        finetuning_type: lora
+        learning_rate: 5e-6
+        pref_beta: 0.1
+        ---
+        export_dir: out
+    Applies to: LLaMA-Factory
+    Source: LLaMA-Factory#5633; llamafactory/hparams/parser.py, get_infer_args (0.9.5)
+    """
+    stages: Mapping[str, list[str]] = catalog.facts("stages")
+    for name, setting, entry in _known(config):
+        if not setting.said:
+            continue
+        if config.kind == "train" and config.stage not in stages.get(name, [config.stage]):
+            kinds = " and ".join(stages[name])
+            text = f"`{setting.word}` belongs to {kinds}, and has no effect in {config.stage}"
+            yield error(
+                setting, text, help=f"drop it, or write `stage: {stages[name][0]}`", fix=drop(setting, safe=False)
+            )
+        elif config.kind == "export" and str(entry.get("section")) in _TRAINING and setting.word == name:
+            text = f"`{setting.word}` belongs to training, and an export stops on it"
+            yield error(setting, text, help="drop it", fix=drop(setting))
+
+
+_TRAINING = ("TrainingArguments", "Seq2SeqTrainingArguments", "training_args")
+_ODD = re.compile(r"[-+]?(0[0-7_]+|[0-9][0-9_]*(:[0-5]?[0-9])+)")
+
+
+@rule("FT007")
+def yaml_reads_it_otherwise(config: Config) -> Found:
+    """What it does: finds scalars that YAML 1.1 does not read as they look: `010` is 8, `1:30` is 90, `no` is false.
+    Why it matters: LLaMA-Factory reads its files with OmegaConf, which follows YAML 1.1; the value that reaches
+        the engine is not the one in the file.
+    Example:
+        save_steps: 0500
+        ---
+        seed: 1:30
+        ---
+        report_to: no
+    Use instead:
+        save_steps: 500
+        ---
+        seed: 90
+        ---
+        report_to: none
+    Applies to: LLaMA-Factory
+    Source: run on OmegaConf 2.3: `010` gives 8, `1:30` gives 90, `no` gives False
+    """
+    if config.form != "yaml":
+        return
+    for _, setting, entry in _known(config):
+        text = setting.text
+        if isinstance(setting.value, int) and not isinstance(setting.value, bool) and _ODD.fullmatch(text):
+            meant = text if ":" in text else text.lstrip("0") or "0"
+            value = str(setting.value) if ":" in text else meant
+            help = f"write `{value}`" if ":" in text else f"write `{meant}` if that is meant"
+            fix = put(setting, value, safe=":" in text)
+            yield warning(setting, f"YAML reads `{text}` as {setting.value}", help=help, fix=fix)
+        elif isinstance(setting.value, bool) and "bool" not in str(entry.get("type")):
+            quoted = {"no": "none"}.get(text, text) if setting.name == "report_to" else f'"{text}"'
+            yield warning(
+                setting,
+                f"YAML reads `{text}` as {str(setting.value).lower()}",
+                help=f"write `{quoted}`",
+                fix=put(setting, quoted),
+            )
+
+
+@rule("FT011")
+def missing_key(config: Config) -> Found:
+    """What it does: says what no run can do without: a model, somewhere to put the result, something to learn from.
+    Why it matters: the engine says so after it has loaded torch, a traceback deep.
+    Example:
+        model_name_or_path: null
+        ---
+        dataset: null
+        ---
+        export_size: 5
+    Use instead:
+        model_name_or_path: Qwen/Qwen3-8B
+        ---
+        dataset: support
+        ---
+        export_dir: out
+    Applies to: LLaMA-Factory
+    Source: llamafactory/hparams/model_args.py:208, parser.py:478, train/tuner.py:156 (0.9.5)
+    """
+    if not config.has("model_name_or_path"):
+        yield error(config.at("model_name_or_path"), "there is no model", help="write `model_name_or_path: org/name`")
+    if config.trains and not config.has("dataset") and config.form != "recipe":
+        yield error(
+            config.first("do_train"),
+            "there is nothing to train on",
+            help="write `dataset: name`, or take `do_train` out",
+        )
+    if config.kind == "export" and not config.has("export_dir"):
+        at = config.first("export_size", "export_quantization_bit", "model_name_or_path")
+        yield error(at, "an export has to say where to", help="write `export_dir: out`")
