@@ -10,14 +10,16 @@ from benchmarks.anchors import ANCHORS
 from benchmarks.crossing import crossed
 from benchmarks.rows import Row, setup
 from benchmarks.scoring import HEAD, Scored, arguments, dump, line, report, score, summary, tables, unread
-from ftdsl.estimate.fit import fit
+from ftdsl.estimate.fit import fit, smallest_card
 from ftdsl.estimate.memory import GIB, memory
 
 CONSTANTS = ("context", "fragmented_static", "fragmented_dynamic", "bnb_input", "litgpt_logit")
 
 
 def estimate(row: Row, kind: str) -> float:
-    """GiB of the kind of figure a row publishes."""
+    """GiB of the kind of figure a row publishes; of a capacity, the smallest card that would do."""
+    if kind == "capacity":
+        return smallest_card(setup(row))
     return memory(setup(row)).of(kind) / GIB
 
 

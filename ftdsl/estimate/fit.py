@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ftdsl import catalog
 from ftdsl.estimate.memory import GIB, Memory, Phase, memory
 from ftdsl.estimate.setup import Setup
 from ftdsl.record import record
@@ -40,6 +41,18 @@ def fit(setup: Setup) -> Fit:
     """Raises: NotModelledError."""
     found = memory(setup)
     return Fit(found, max(_needed(setup, phase) for phase in found.phases) + CONTEXT, setup.capacity * USABLE)
+
+
+def smallest_card(setup: Setup) -> float:
+    """GiB of the smallest card (of the sizes that are sold) on which the set-up fits: what "fits on 24 GB" states. More than
+    the largest: what is needed."""
+    found = fit(setup)
+    sizes = sorted({size for gpu in catalog.gpus().values() for size in gpu.memory if size in COMMON})
+    return next((float(size) for size in sizes if found.needed <= size * USABLE * GIB), found.needed / GIB)
+
+
+COMMON = {8, 10, 11, 12, 16, 24, 32, 40, 48, 80, 96, 141, 192}
+"""Sizes that people state: those of more than one card, or of one that everybody knows."""
 
 
 def _needed(setup: Setup, phase: Phase) -> float:

@@ -124,9 +124,12 @@ def lora_inputs(setup: Setup) -> float:
     """The input of each adapter, kept for the gradient of A. Adapters in fp32 upcast it, each for itself (peft,
     lora/layer.py: _cast_input_dtype); 16-bit ones share it, unless dropout makes a copy and a mask for each (one for the
     fused qkv of litgpt)."""
+    a = setup.architecture
+    if setup.method == "adapter_v2":
+        # every map's output is scaled by a trained vector (litgpt, adapter_v2.py), which keeps it
+        return sum(2.0 * outer * _readers(setup, name) for name, (_, outer) in a.linears.items()) / setup.tensor
     if setup.method != "lora":
         return 0.0
-    a = setup.architecture
     wide = setup.train_dtype == "fp32"
     own_copy = wide or setup.lora_dropout
     # autocast casts the fp32 copy down again, and only that is kept; dropout's mask has a byte an element

@@ -66,11 +66,8 @@ class Memory:
 
     def of(self, kind: str) -> float:
         """The estimate of a kind of figure, in bytes: allocated_peak, active_peak, reserved_peak, nvidia_smi, capacity."""
-        if kind.startswith("reserved"):
-            return self.reserved
-        if kind.startswith("nvidia_smi"):
-            return self.nvidia_smi
-        return self.reserved if kind.startswith("capacity") else self.allocated
+        known = {"reserved_peak": self.reserved, "capacity": self.reserved, "nvidia_smi": self.nvidia_smi}
+        return known.get(kind, self.allocated)
 
 
 def memory(setup: Setup) -> Memory:
