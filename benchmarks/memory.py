@@ -13,7 +13,7 @@ from benchmarks.scoring import HEAD, Scored, arguments, dump, line, report, scor
 from ftdsl.estimate.fit import fit, smallest_card
 from ftdsl.estimate.memory import GIB, memory
 
-CONSTANTS = ("context", "fragmented_static", "fragmented_dynamic", "bnb_input", "litgpt_logit")
+CONSTANTS = ("context", "collectives", "fragmented_static", "fragmented_dynamic", "bnb_input", "litgpt_logit")
 
 
 def estimate(row: Row, kind: str) -> float:

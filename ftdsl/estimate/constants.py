@@ -14,15 +14,19 @@ from ftdsl.record import changed, value
 class Fitted:
     """Memory figures by least relative error, time figures by least mean |log error|; cross-validation refits them."""
 
-    context: float = 2.0
-    """GiB of a process that torch's allocator does not count: CUDA context, cuBLAS and NCCL workspaces. From the 236 fms rows
-    that publish both figures and the 81 of Qwen (which alone gives 2.0; fms alone, with its collectives, 3.6)."""
+    context: float = 2.05
+    """GiB that nvidia-smi shows of a process and torch's allocator does not count: CUDA context, cuBLAS workspaces, what was
+    held before. With the next three from the 236 fms rows that publish both figures and the 81 of Qwen, equal weight to each
+    (fms alone: 3.2, 0.7, 1.01, 1.15; Qwen alone: 1.95, nothing, 1.14, 1.08)."""
 
-    fragmented_static: float = 1.05
-    """What nvidia-smi shows for a byte of weights and states (fms alone 1.00, Qwen alone 1.14)."""
+    collectives: float = 1.5
+    """GiB more where processes talk: NCCL's buffers."""
 
-    fragmented_dynamic: float = 1.17
-    """The same for a byte that comes and goes, at fixed lengths (fms alone 1.16, Qwen alone 1.08)."""
+    fragmented_static: float = 1.10
+    """What nvidia-smi shows for a byte of weights and states."""
+
+    fragmented_dynamic: float = 1.14
+    """The same for a byte that comes and goes, at fixed lengths."""
 
     reserved_static: float = 1.02
     reserved_dynamic: float = 1.10

@@ -23,4 +23,5 @@ def nvidia_smi(setup: Setup, static: float, dynamic: float) -> float:
     """Bytes that nvidia-smi shows for the card: what was reserved, and what the allocator does not count."""
     fitted = constants.FITTED
     factor = fitted.fragmented_variable if _varies(setup) else fitted.fragmented_dynamic
-    return min(static * fitted.fragmented_static + dynamic * factor + fitted.context * GIB, setup.capacity)
+    outside = fitted.context + (fitted.collectives if setup.world > 1 else 0.0)
+    return min(static * fitted.fragmented_static + dynamic * factor + outside * GIB, setup.capacity)

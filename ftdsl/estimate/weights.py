@@ -130,8 +130,10 @@ def autocast_copies(setup: Setup, part: Share) -> float:
 
 def _kept(setup: Setup) -> float:
     """Bytes of a weight that is not quantised: `prepare_model_for_kbit_training` casts those to fp32 (peft, utils/other.py),
-    though not for GPTQ, and FSDP casts them back when it wraps."""
-    casts = setup.kbit_prepare and not setup.quant.startswith("gptq") and not setup.fsdp
+    though not for GPTQ, and FSDP casts them back when it wraps. In bf16 the trainers cast embedding and head back as well
+    (trl, trainer/utils.py: peft_module_casting_to_bf16; QLoRA's own script): fms rows with and without preparation differ by
+    the residual stream alone."""
+    casts = setup.kbit_prepare and not setup.quant.startswith("gptq") and not setup.fsdp and setup.base_dtype != "bf16"
     return 4.0 if casts else BYTES[setup.base_dtype]
 
 
