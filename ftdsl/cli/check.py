@@ -7,8 +7,13 @@ import sys
 from importlib import import_module
 from pathlib import Path
 from shlex import quote
+from typing import TYPE_CHECKING
 
 from ftdsl.cli.common import add_recipe_arguments, color, options_of, print_diff, read_exactly, recipe_path, rewrite
+
+if TYPE_CHECKING:
+    from ftdsl.pipeline import Checked
+    from ftdsl.session import Session
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -38,7 +43,9 @@ def run(args: argparse.Namespace) -> int:
     plans = []
     for name in args.files:
         session = Session()
-        plans.append((name, check(recipe_path(name), options_of(args), session)))
+        checked = check(recipe_path(name), options_of(args), session)
+        _rows_cut(checked, session)
+        plans.append((name, checked))
         found += session.sink.ordered()
     if args.quiet:
         found = [one for one in found if one.severity is not Severity.INFO]
@@ -49,6 +56,16 @@ def run(args: argparse.Namespace) -> int:
         held = {name: checked.recipe.versions.plain() for name, checked in plans if checked.recipe}
         sys.stdout.write(renderer.render(found, *([held] if args.output_format == "json" else [])))
     return 1 if any(one.severity is Severity.ERROR for one in found) else 0
+
+
+def _rows_cut(checked: Checked, session: Session) -> None:
+    """What an earlier run knows of the lengths of the rows."""
+    home = Path("runs") / checked.recipe.name if checked.recipe else Path("runs")
+    if checked.plan and home.is_dir():
+        from ftdsl.run.lengths import known
+
+        for one in known(checked.plan, checked.jobs, home):
+            session.sink.add(one)
 
 
 ROUNDS = 10

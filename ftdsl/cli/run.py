@@ -7,6 +7,7 @@ import gc
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,9 @@ from ftdsl.cli.common import add_recipe_arguments, keep_lock, options_of, recipe
 
 if TYPE_CHECKING:
     from ftdsl.cli.ending import Outcome
-    from ftdsl.observe.progress import View
+    from ftdsl.engines.jobs import Job
+    from ftdsl.observe.progress import StageProgress, View
+    from ftdsl.run.environments import Environment
     from ftdsl.session import Session
     from ftdsl.targets.compiled import Compiled
 
@@ -87,11 +90,10 @@ def _outcome(file: str, args: argparse.Namespace) -> Outcome:
 
 def _carried_out(compiled: Compiled, args: argparse.Namespace, session: Session, outcome: Outcome) -> Outcome:
     from ftdsl.observe.progress import Status
-    from ftdsl.recipe.build import python_of
     from ftdsl.run import prepare, store
-    from ftdsl.run.environments import find, this_python
     from ftdsl.run.execute import Executor
-    from ftdsl.run.keys import keys_of, uses_engine
+    from ftdsl.run.faults import warned
+    from ftdsl.run.keys import keys_of
     from ftdsl.run.resources import of_this_machine
 
     gc.enable()
@@ -99,12 +101,9 @@ def _carried_out(compiled: Compiled, args: argparse.Namespace, session: Session,
     view = _view(args)
     wanted = prepare.Wanted(tuple(args.only), tuple(args.force), args.fresh or args.smoke)
     jobs = prepare.selected(compiled.jobs, wanted)
-    if any(uses_engine(job) for job in jobs):
-        named = python_of(engine, compiled.folder)
-        environment = find(engine.name, os.environ, flag=args.engine_python, recipe=named)
+    environment = _environment(jobs, compiled, args)
+    if environment.has(engine.name):
         view.note(f"engine: {environment.said(engine.name)}, found by {environment.source}")
-    else:
-        environment = this_python()
     resources = of_this_machine(os.environ, args.jobs)
     home = Path("runs") / (f"{compiled.name}.smoke" if args.smoke else compiled.name)  # never found by a real run
     for text in compiled.replaced_lines():
@@ -117,6 +116,10 @@ def _carried_out(compiled: Compiled, args: argparse.Namespace, session: Session,
             outcome.broke(obstacles)
             return outcome.ended(1)
         executor = Executor(folder, jobs, keys, environment.python, resources, view, outcome.progress)
+        executor.when_done = partial(_prepared, outcome=outcome, view=view)
+        for stage in outcome.progress.having(Status.CACHED):
+            _prepared(stage, outcome, view)
+            outcome.warned((stage.key, fault) for fault in warned(folder.folder / stage.folder / "metrics.jsonl"))
         if todo:
             executor.execute()
     outcome.nothing = not todo
@@ -124,6 +127,41 @@ def _carried_out(compiled: Compiled, args: argparse.Namespace, session: Session,
     outcome.warned(executor.warnings)
     failed, refused = (outcome.progress.having(status) for status in (Status.FAILED, Status.REFUSED))
     return outcome.ended(130 if executor.asked_to_stop else 1 if failed else 3 if refused else 0)
+
+
+def _prepared(stage: StageProgress, outcome: Outcome, view: View) -> None:
+    """Of a data stage that is done: where its card lies, and which stages would cut its rows."""
+    from ftdsl.run.lengths import cut, read_report
+
+    if stage.job.kind != "data" or outcome.progress is None or outcome.compiled is None:
+        return
+    folder = outcome.progress.folder / stage.folder
+    if (folder / "card.html").exists():
+        view.note(f"{stage.folder}: data card {(folder / 'card.html').as_posix()}")
+    plan = outcome.compiled.plan
+    found = [] if plan.recipe.smoke else list(cut(plan, stage.key, read_report(folder) or {}))
+    for one in found:
+        view.note(f"warning: {one.message} ({one.span.where if one.span else ''})")
+    outcome.problems += found
+
+
+def _environment(jobs: tuple[Job, ...], compiled: Compiled, args: argparse.Namespace) -> Environment:
+    """The engine's Python; where only data is prepared this one will do, and scripts need none. Raises: NoEngineError."""
+    from ftdsl.recipe.build import python_of
+    from ftdsl.run.environments import NoEngineError, find, this_python
+    from ftdsl.run.keys import uses_engine
+
+    engine = compiled.plan.recipe.engine
+    needed = any(uses_engine(job) for job in jobs)
+    if not needed and not any(job.packages for job in jobs):
+        return this_python()
+    try:
+        named = python_of(engine, compiled.folder)
+        return find(engine.name, os.environ, flag=args.engine_python, recipe=named)
+    except NoEngineError:
+        if needed:
+            raise
+        return this_python()
 
 
 def _view(args: argparse.Namespace) -> View:

@@ -150,6 +150,8 @@ CODES = {
     "FT506": "packed-unasked",
     "FT507": "masking-not-here",
     "FT508": "weights-do-not-fit",
+    "FT510": "trained-on-what-is-evaluated",
+    "FT511": "rows-do-not-fit",
     "FT512": "pixels-upside-down",
     "FT513": "trains-after-tokenising",
     "FT514": "counted-once",
@@ -158,6 +160,7 @@ CODES = {
     "FT517": "template-guessed",
     "FT518": "file-types-differ",
     "FT519": "thinking-template",
+    "FT520": "estimated-from-rows",
     # FT6xx stages and hand-offs
     "FT601": "reference-is-the-base",
     "FT602": "new-adapter-ignored",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from ftdsl.language.values import StageRef, Term
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.record import record
 
@@ -80,6 +81,24 @@ class Plan:
     def stage(self, key: str) -> PlannedStage:
         """The planned stage of that key. Raises: KeyError."""
         return self._by_key[key]
+
+    def origin(self, stage: Stage) -> Term | str | None:
+        """The model a stage's lineage begins with; the name of the script whose files it is; None without a model."""
+        base: Term | StageRef | None = stage.start.base if stage.start else None
+        while isinstance(base, StageRef):
+            lineage = self.stage(base.key).stage.start
+            if lineage is None:
+                return base.stage
+            base = lineage.base
+        return base
+
+    def readers(self, data: Stage) -> list[Stage]:
+        """The stages that read a data stage."""
+        return [
+            planned.stage
+            for planned in self.stages
+            if any(isinstance(item, StageRef) and item.key == data.key for item in planned.stage.settings.items("data"))
+        ]
 
     @cached_property
     def _by_key(self) -> dict[str, PlannedStage]:

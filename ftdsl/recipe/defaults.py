@@ -27,7 +27,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "plot": False,
         "tokens": True,
     },
-    "guard": {"nan": Term(name="stop", options={})},
+    "guard": {"nan": Term(name="stop", options={}), "leak": Term(name="warn", options={})},
     "generate": {"max_new_tokens": 1024},
     "data": {
         "format": Term(name="auto", options={}),

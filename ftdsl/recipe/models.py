@@ -287,6 +287,7 @@ class Guard(Block):
     nan: _Term | None = Term(name="stop", options={})
     spike: _Term | None = None
     grad_norm: _Term | None = None
+    leak: _Term | None = Term(name="warn", options={})
     patience: Annotated[int, Field(ge=1)] | None = None
     retries: Annotated[int, Field(ge=0)] | None = None
     cut_lr: Annotated[float, Field(gt=0, lt=1)] | None = None

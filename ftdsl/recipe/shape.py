@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
@@ -19,8 +20,10 @@ from ftdsl.record import record
 from ftdsl.session import Files
 
 PAIRS = ("dpo", "reward")
-ENDINGS = (".json", ".jsonl", ".csv", ".parquet")
-"""Files of rows, where a folder is named."""
+_KINDS = (".json", ".jsonl", ".csv", ".parquet")
+_PACKED = (".gz", ".bz2", ".xz", ".zst")
+ENDINGS = (*_KINDS, *(f"{kind}{packed}" for kind in _KINDS for packed in _PACKED))
+"""Files of rows, where a folder is named; as ftdsl/runtime/data/reading.py has it."""
 
 _CHAT = {"messages": "conversations", "system": "system", "tools": "tools"}
 _MEDIA = {"images": "images", "videos": "videos", "audios": "audios"}
@@ -111,11 +114,14 @@ def first_row(item: Term | StageRef, folder: Path, files: Files) -> Mapping[str,
         return None
     for place in files_of(path, folder, files)[:1]:
         try:
-            text = files.head(place, HEAD).decode("utf-8", "ignore").lstrip("\ufeff \t\r\n")
-            if place.suffix == ".csv":
+            head, name = files.head(place, HEAD), place.name
+            if name.endswith(".gz"):
+                head, name = zlib.decompressobj(wbits=31).decompress(head, HEAD), place.stem
+            text = head.decode("utf-8", "ignore").lstrip("\ufeff \t\r\n")
+            if name.endswith(".csv"):
                 return next(csv.DictReader(io.StringIO(text)), None)
-            return _first(text) if place.suffix != ".parquet" else None
-        except (OSError, ValueError, csv.Error):
+            return _first(text) if name.endswith((".json", ".jsonl")) else None
+        except (OSError, ValueError, csv.Error, zlib.error):
             return None
     return None
 
@@ -126,7 +132,7 @@ def files_of(path: Path, folder: Path, files: Files) -> list[Path]:
         anchor = Path(path.anchor) if path.is_absolute() else Path()
         return [p for p in files.glob(anchor, str(path.relative_to(anchor))) if files.is_file(p)]
     if files.is_dir(path):
-        return [p for p in files.glob(path, "*") if files.is_file(p) and p.suffix in ENDINGS]
+        return [p for p in files.glob(path, "*") if files.is_file(p) and p.name.endswith(ENDINGS)]
     return [path] if files.is_file(path) else []
 
 

@@ -14,7 +14,8 @@ from ftdsl.environments import NAMED, candidates, runnable
 PROBED = (
     "llamafactory", "torch", "transformers", "datasets", "accelerate", "peft", "trl", "deepspeed", "bitsandbytes", "jieba",
     "nltk", "rouge-chinese", "liger-kernel", "unsloth", "matplotlib", "tensorboard", "wandb", "mlflow", "swanlab",
-    "torchaudio", "pyarrow", "mixture-of-depth", "galore-torch", "apollo-torch", "badam", "adam-mini",
+    "torchaudio", "pyarrow", "orjson", "numpy", "xxhash", "rensa", "py3langid", "mixture-of-depth", "galore-torch",
+    "apollo-torch", "badam", "adam-mini",
 )  # fmt: skip
 
 _PROBE = """
@@ -78,4 +79,5 @@ def find(engine: str, env: Mapping[str, str], *, flag: str = "", recipe: str = "
 
 def this_python() -> Environment:
     """For recipes without a stage that needs an engine."""
-    return Environment(Path(sys.executable), "the Python that runs ftc")
+    source = "the Python that runs ftc"
+    return probe(Path(sys.executable), source) or Environment(Path(sys.executable), source)

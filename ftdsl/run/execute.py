@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +35,8 @@ class _Running:
 class Executor:
     """Runs the jobs of one run folder that are not done; every change of state is on disk before the next.
 
-    `faults` and `warnings`: why stages broke, and what they warned of, by job key.
+    `faults` and `warnings`: why stages broke, and what they warned of, by job key. `when_done` hears of each stage that
+    ends well.
     """
 
     run: Run
@@ -49,6 +50,7 @@ class Executor:
     asked_to_stop: int = 0
     faults: dict[str, Fault] = field(default_factory=dict)
     warnings: list[tuple[str, Fault]] = field(default_factory=list)
+    when_done: Callable[[StageProgress], None] = lambda stage: None
 
     def execute(self) -> None:
         """Until nothing runs and nothing can start."""
@@ -115,6 +117,7 @@ class Executor:
                 one.end = event
             elif event["event"] == "warning" and event.get("message"):
                 self.warnings.append((stage.key, told(event)))
+                self.view.note(f"warning: {stage.key}: {event['message']}")
         words = last_words(one.process.log, 1)
         stage.said = words[0] if words else ""
         if status is not None:
@@ -140,6 +143,7 @@ class Executor:
         else:
             stage.status, stage.message = Status.DONE, ""
             (folder / "done").touch()
+            self.when_done(stage)
         if self.run.smoke:
             mark_smoke(folder)
         self._note(stage)

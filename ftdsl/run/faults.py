@@ -12,6 +12,7 @@ from typing import Any
 
 from ftdsl import catalog
 from ftdsl.diagnostics import Diagnostic, Severity
+from ftdsl.observe.metrics import Tail
 from ftdsl.plan.plan import Plan
 from ftdsl.recipe.recipe import Stage
 from ftdsl.record import record
@@ -57,6 +58,11 @@ def told(event: Mapping[str, Any]) -> Fault:
     """What the runtime itself says of a fault, or warns of."""
     keys = tuple(str(key) for key in event.get("keys") or ())
     return Fault(str(event["message"]), keys, str(event.get("help") or ""), str(event.get("code") or CODE))
+
+
+def warned(metrics: Path) -> Iterator[Fault]:
+    """What a stage that is done warned of while it ran."""
+    return (told(event) for event in Tail(metrics).read() if event["event"] == "warning" and event.get("message"))
 
 
 def _known(text: str) -> Fault | None:

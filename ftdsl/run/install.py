@@ -20,6 +20,7 @@ LLAMAFACTORY = "llamafactory==0.9.5"
 BESIDE = (
     "transformers==5.6.0", "datasets==4.0.0", "accelerate==1.11.0", "peft==0.18.1", "trl==0.24.0", "omegaconf",
     "sentencepiece", "protobuf", "matplotlib", "jieba", "nltk", "rouge_chinese",
+    "orjson>=3.10", "xxhash>=3.5", "rensa>=0.5", "py3langid>=0.4",  # the data stage (docs/adr)
 )  # fmt: skip
 ON_GPU = ("torchvision", "torchaudio", "bitsandbytes")
 DEEPSPEED = ("deepspeed>=0.19.8", "ninja")

@@ -29,12 +29,12 @@ def keys_of(
     folders = sorted(jobs, key=lambda job: -len(job.folder))
     for job in jobs:
         facts = {
-            "documents": {document.path: _placeless(document.data) for document in job.documents},
+            "documents": {document.path: placeless(document.data) for document in job.documents},
             "commands": [[*map(_said, command.argv), command.shell] for command in job.commands],
-            "code": {name: _digest(files[f"runtime/{name}.py"]) for name in job.runtime},
+            "code": {name: _code(name, files) for name in job.runtime},
             "inputs": input_hashes(job, folder, session),
             "needs": {need: found[need] for need in job.needs},
-            "packages": {name: environment.packages.get(name) for name in COUNTS} if uses_engine(job) else {},
+            "packages": {name: environment.packages.get(name) for name in _counted(job)},
             # What a reference to the environment stands for is not looked at: secrets stay out of hashes.
             "env": {name: _said(value) for name, value in sorted(job.env.items())},
         }
@@ -49,15 +49,29 @@ def _said(word: str | Raw) -> str:
     return word.text if isinstance(word, Raw) else word
 
 
-def _placeless(data: Any) -> Any:
+def placeless(data: Any) -> Any:
+    """A document without places in the recipe."""
     if isinstance(data, dict):
-        return {str(key): _placeless(value) for key, value in data.items() if key != "where"}
-    return [_placeless(item) for item in data] if isinstance(data, list | tuple) else data
+        return {str(key): placeless(value) for key, value in data.items() if key != "where"}
+    return [placeless(item) for item in data] if isinstance(data, list | tuple) else data
 
 
 def uses_engine(job: Job) -> bool:
-    """Data work and scripts need none."""
-    return "engine" in job.runtime or "scratch" in job.runtime or bool(job.packages)
+    """Scripts need none, and data work only a Python with some packages."""
+    return "engine" in job.runtime or "scratch" in job.runtime
+
+
+def _counted(job: Job) -> tuple[str, ...]:
+    """Packages whose versions may change what comes out."""
+    return COUNTS if uses_engine(job) else job.packages
+
+
+def _code(name: str, files: Mapping[str, bytes]) -> str:
+    """Of a module, or of all files of a package."""
+    own = {
+        path: content for path, content in files.items() if path.startswith((f"runtime/{name}.py", f"runtime/{name}/"))
+    }
+    return _digest(b"".join(path.encode() + b"\0" + own[path] for path in sorted(own)))
 
 
 def _digest(content: bytes) -> str:

@@ -25,11 +25,20 @@ def compile_files(plan: Plan, jobs: tuple[Job, ...], session: Session) -> dict[s
             texts[document.path] = document_text(document)
         texts[f"{job.folder}/launch.sh"] = launch_text(job)
     for module in sorted({module for job in jobs for module in job.runtime}):
-        texts[f"runtime/{module}.py"] = (RUNTIME / f"{module}.py").read_text(encoding="utf-8")
+        texts |= _runtime(module)
     texts["run.sh"] = _run_text(plan, jobs)
     files = {path: texts[path].encode() for path in sorted(texts)}
     files["manifest.json"] = manifest(plan, jobs, files, session)
     return files
+
+
+def _runtime(module: str) -> dict[str, str]:
+    """A module that runs beside a run, as a file or, run as `-m runtime.NAME`, as a package with all that is in it."""
+    folder = RUNTIME / module
+    if not folder.is_dir():
+        return {f"runtime/{module}.py": (RUNTIME / f"{module}.py").read_text(encoding="utf-8")}
+    found = [RUNTIME / "__init__.py", *(path for path in folder.iterdir() if path.suffix in (".py", ".j2"))]
+    return {f"runtime/{path.relative_to(RUNTIME).as_posix()}": path.read_text(encoding="utf-8") for path in found}
 
 
 def document_text(document: Document) -> str:

@@ -19,7 +19,16 @@ from ftdsl.session import Files, Session
 from ftdsl.targets.bash import document_text
 from tests.conftest import CORPUS, EXAMPLES
 
-NAMED_ANEW = ("run_name", "dataset", "dataset_dir", "eval_dataset", "deepspeed", "output_dir", "overwrite_output_dir")
+NAMED_ANEW = (
+    "media_dir",
+    "run_name",
+    "dataset",
+    "dataset_dir",
+    "eval_dataset",
+    "deepspeed",
+    "output_dir",
+    "overwrite_output_dir",
+)
 """Named after the recipe and its folders; data sets are compared by what they are."""
 
 

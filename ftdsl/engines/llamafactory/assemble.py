@@ -9,8 +9,8 @@ from ftdsl.engines.jobs import Command, Document, Gate, Job
 from ftdsl.engines.llamafactory import parallel, watched, words
 from ftdsl.engines.llamafactory.datasets import Datasets
 from ftdsl.engines.llamafactory.linting import lint
-from ftdsl.engines.llamafactory.preparing import exported
 from ftdsl.engines.llamafactory.scratch import needed_by
+from ftdsl.engines.llamafactory.scripting import exported
 from ftdsl.engines.llamafactory.versions import fitted
 from ftdsl.engines.llamafactory.work import Work
 from ftdsl.language.values import Secret, StageRef, Term
@@ -28,6 +28,8 @@ def job_of(
     lint(work, documents)
     environment: Mapping[str, Any] = {**parallel.environment(work), **words.environment(work)}
     runtime = (*watched.MODULES, "gate") if gates else watched.MODULES
+    if any(document.path.endswith("/leaks.json") for document in documents):
+        runtime = (*runtime, "data")
     world = work.planned.world
     stage = work.stage
     batch = (str(work.planned.batch),) if work.planned.batch else ()

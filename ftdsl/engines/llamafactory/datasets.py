@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os.path
+import posixpath
 import re
 from dataclasses import field
 from pathlib import PurePosixPath
@@ -29,11 +30,14 @@ _OURS = ("limit", "revision", "dedupe", "drop", "tokens", "languages", "holdout.
 
 @mutable
 class Datasets:
-    """Collects the data sets of one stage: names in order, entries for dataset_info.json, files the stage reads."""
+    """Collects the data sets of one stage: names in order, entries for dataset_info.json, files the stage reads, folders
+    that pictures and sound are seen from.
+    """
 
     work: Work
     entries: dict[str, Any] = field(default_factory=dict)
     inputs: list[str] = field(default_factory=list)
+    media: set[str] = field(default_factory=set)
 
     def names(self, key: str) -> tuple[list[str], list[float]]:
         """The data sets at a key, with the weights of a mixture (empty without)."""
@@ -71,15 +75,15 @@ class Datasets:
             rows = passes_through(settings)
             if rows is None:
                 entry = {"file_name": self._from_here(self.work.places.rows(item))}
-                return name, entry | self._shape(settings, item)
-            return name, self._source(rows, settings, key) | self._shape(settings, item)
+                return name, entry | self._shape(item)
+            return name, self._source(rows, settings, key) | self._shape(item)
         for word in _OURS:
             if settings.values.get(word) is not None:
                 why = f"LLaMA-Factory has no `{word}` for one data set"
                 self.work.refuse(key, why, "put the source into a `data` stage of its own")
         if item.name == "file" and "entry" in item.options:
             return self._existing(item, key)
-        return _name_of(item), self._source(item, settings, key) | self._shape(settings, item)
+        return _name_of(item), self._source(item, settings, key) | self._shape(item)
 
     def _source(self, item: Term, settings: Settings, key: str) -> dict[str, Any]:
         """Where the rows come from, in the words of dataset_info.json."""
@@ -122,10 +126,27 @@ class Datasets:
             entry["file_name"] = self._from_here(seen_from_run(beside))
         return name, entry
 
-    def _shape(self, settings: Settings, item: Term | StageRef) -> dict[str, Any]:
+    def shape(self, item: Term | StageRef) -> Shape:
+        """What the rows of a data set look like to the stage."""
+        settings = self._settings(item)
         source = _first_source(settings) if isinstance(item, StageRef) else item
         row = first_row(source, self.work.plan.recipe.folder, self.work.session.files) if source else None
-        return in_engine_words(shape_of(settings, row, self.work.stage.kind), self.work.stage.kind)
+        return shape_of(settings, row, self.work.stage.kind)
+
+    def _shape(self, item: Term | StageRef) -> dict[str, Any]:
+        shape = self.shape(item)
+        if {"images", "videos", "audios"} & set(shape.columns) and (folder := self._media(item)):
+            self.media |= {folder}
+        return in_engine_words(shape, self.work.stage.kind)
+
+    def _media(self, item: Term | StageRef) -> str | None:
+        """The folder that pictures and sound are seen from: said, or that of files; a hub's rows bring their own."""
+        settings = self._settings(item)
+        source = _first_source(settings) if isinstance(item, StageRef) else item
+        if said := settings.get("media"):
+            return seen_from_run(str(said))
+        written = str(source.options["path"]) if isinstance(source, Term) and source.name == "file" else ""
+        return beside(written) if written and "://" not in written else None
 
 
 def in_engine_words(shape: Shape, kind: str) -> dict[str, Any]:
@@ -164,6 +185,7 @@ def training(work: Work, datasets: Datasets) -> dict[str, Any]:
     names, weights = datasets.names("data")
     params: dict[str, Any] = {"dataset": ",".join(names), "dataset_dir": work.folder}
     params |= _mix(work, names, weights)
+    params |= media(work, datasets)
     held = work.get("evaluate.data")
     if isinstance(held, Amount):
         params["val_size"] = held.number if held.unit == "share" else int(held.number)
@@ -172,6 +194,19 @@ def training(work: Work, datasets: Datasets) -> dict[str, Any]:
     elif held:
         params["eval_dataset"] = ",".join(datasets.names("evaluate.data")[0])
     return params
+
+
+def media(work: Work, datasets: Datasets) -> dict[str, Any]:
+    """`media_dir`, of which the engine has one for all data sets; without it paths count from dataset_info.json."""
+    if len(datasets.media) > 1:
+        folders = ", ".join(sorted(datasets.media))
+        work.refuse("data", f"LLaMA-Factory knows one folder of pictures and sound, and these are several: {folders}")
+    return {"media_dir": min(datasets.media)} if datasets.media else {}
+
+
+def beside(written: str) -> str:
+    """The folder of a file of the recipe's, seen from the run folder."""
+    return posixpath.dirname(seen_from_run(written)) or "."
 
 
 _MIXES = {"first": "interleave_under", "all": "interleave_over", "once": "interleave_once"}

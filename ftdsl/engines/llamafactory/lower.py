@@ -9,9 +9,10 @@ from ftdsl.engines.jobs import Job
 from ftdsl.engines.llamafactory.datasets import passes_through
 from ftdsl.engines.llamafactory.merging import merge
 from ftdsl.engines.llamafactory.places import Places
-from ftdsl.engines.llamafactory.preparing import lower_data, lower_shell
+from ftdsl.engines.llamafactory.preparing import lower_data
 from ftdsl.engines.llamafactory.scoring import score
 from ftdsl.engines.llamafactory.scratch import lower_scratch, scratch_folders
+from ftdsl.engines.llamafactory.scripting import lower_shell
 from ftdsl.engines.llamafactory.training import STAGES, train
 from ftdsl.engines.llamafactory.work import Work
 from ftdsl.plan.plan import Plan

@@ -1,55 +1,43 @@
-"""Stages that need no engine: data work, and the user's own scripts."""
+"""Data stages: rows read, checked, cleaned, mixed, split and written engine-ready by `runtime/data/`."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
 from typing import Any
 
-from ftdsl.engines.jobs import Command, Document, Job, Raw
+from ftdsl.engines.jobs import Command, Document, Job
 from ftdsl.engines.llamafactory import words
+from ftdsl.engines.llamafactory.datasets import beside
 from ftdsl.engines.llamafactory.parallel import PYTHON
 from ftdsl.engines.llamafactory.places import seen_from_run
 from ftdsl.engines.llamafactory.scratch import needed_by
+from ftdsl.engines.llamafactory.scripting import env_of
 from ftdsl.engines.llamafactory.work import Work
-from ftdsl.language.values import Amount, Script, Secret, Slot, StageRef, Term
-from ftdsl.recipe.shape import PAIRS, first_row, settings_of, shape_of
+from ftdsl.language.values import Amount, Range, StageRef, Term
+from ftdsl.recipe.shape import PAIRS, Shape, first_row, settings_of, shape_of
 
-_LATER = ("tokens", "languages", "weight", "mix", "entry", "split", "subset", "folder", "revision", "media")
+Spec = dict[str, Any]
+_OPTIONS = ("path", "id", "limit", "sample", "repeat", "weight", "split", "subset", "folder", "revision", "format")
+"""What a source of a data stage may say for itself."""
+_HUB = ("split", "subset", "folder", "revision")
+ALIKE = 0.85
+"""The share that counts where `dedupe = near` says none."""
 
 
 def lower_data(work: Work) -> Job:
-    """Rows read, checked, split and written engine-ready by `runtime/data.py`."""
-    settings = work.stage.settings
-    for key in _LATER:
-        if work.said(key):
-            work.refuse(key, f"`{key}` cannot be worked off by a data stage yet")
-    sources, inputs = _sources(work)
-    if settings.name("dedupe") == "near":
-        work.refuse("dedupe", "near-duplicates cannot be found yet", "write `dedupe = exact`")
-    drop = [words.plain(rule) for rule in settings.get("drop") or ()]
-    for rule in drop:
-        if rule not in ("bad_roles", "empty"):
-            work.refuse("drop", f"`{rule}` cannot be worked off by a data stage yet")
-    row = first_row(settings.items("source")[0], work.plan.recipe.folder, work.session.files) if sources else None
-    kind = work.plan.recipe.reader(work.stage)
-    shape = shape_of(settings, row, kind)
-    family = "preference-" if kind in PAIRS else "kto-" if kind == "kto" else ""
-    seed = settings.get("seed")
-    seed = work.plan.recipe.seed if seed is None else seed
-    spec: dict[str, Any] = {
-        "stage": work.folder,
-        "where": work.where,
-        "format": family + shape.format,
-        "sources": sources,
-        "columns": dict(shape.columns),
-        "roles": dict(shape.roles),
-        "drop": drop,
-        "dedupe": settings.name("dedupe") or "none",
-        "seed": seed,
-        "holdout": _holdout(work, seed),
-    }
+    """One document, one command."""
+    inputs: list[str] = []
+    sources = [source for item in _items(work, "source") if (source := _source(work, "source", item, inputs))]
+    shape, kind = _shape(work)
+    spec: Spec = {"stage": work.folder, "where": work.where}
+    spec |= _format(shape, kind)
+    spec |= {"sources": sources, **_cleaning(work, made_up=_made_up(sources))}
+    spec |= {"mix": _mix(work, sources), "seed": _seed(work, "seed", work.plan.recipe.seed)}
+    spec["holdout"] = _holdout(work, spec["seed"], inputs)
+    if media := _media(work, shape, inputs):
+        spec["media"] = media
+    spec["tokenizer"] = _tokenizer(work, inputs)
     document = Document(f"{work.folder}/data.json", "json", spec)
-    parquet = any(path.endswith(".parquet") for path in inputs)
     return Job(
         key=work.stage.key,
         folder=work.folder,
@@ -57,47 +45,178 @@ def lower_data(work: Work) -> Job:
         title=f"{shape.format} rows",
         needs=needed_by(work),
         documents=(document,),
-        commands=(Command((PYTHON, "runtime/data.py", document.path)),),
-        env=_env(work),
+        commands=(Command((PYTHON, "-m", "runtime.data", document.path)),),
+        env=env_of(work),
         runtime=("data",),
         inputs=tuple(dict.fromkeys(inputs)),
         result=work.folder,
         result_kind="dataset",
-        packages=("pyarrow",) if parquet else (),
+        packages=tuple(_packages(spec)),
         where=work.where,
     )
 
 
-def _sources(work: Work) -> tuple[list[dict[str, Any]], list[str]]:
-    found: list[dict[str, Any]] = []
-    inputs: list[str] = []
-    span = work.stage.spans.get("source", work.stage.span)
-    settings = work.stage.settings
-    if not settings.items("source"):
+def _packages(spec: Spec) -> Iterator[str]:
+    yield from ("orjson", "numpy", "xxhash")
+    sources = [
+        *spec["sources"],
+        *(s for part in spec["holdout"].values() if isinstance(part, dict) for s in part.get("sources", ())),
+    ]
+    if any("hub" in source for source in sources):
+        yield "datasets"
+    if any(source.get("path", "").endswith((".parquet", ".zst")) for source in sources):
+        yield "pyarrow"
+    if spec["dedupe"] == "near":
+        yield "rensa"
+    if spec.get("languages"):
+        yield "py3langid"
+
+
+# --- where rows come from
+
+
+def _items(work: Work, key: str) -> list[Term | StageRef]:
+    items = [item for item in work.stage.settings.items(key) if isinstance(item, Term | StageRef)]
+    if key == "source" and not items:
         work.session.sink.error("FT011", f"`{work.stage.name}` has no source", work.stage.span)
-    for item in settings.items("source"):
-        if isinstance(item, StageRef):
-            path = f"{work.places.folder(item)}/{item.part or 'train'}.jsonl"
-            options: Any = Term("stage")
-        elif isinstance(item, Term) and item.name == "file" and "://" not in seen_from_run(str(item.options["path"])):
-            path, options = seen_from_run(str(item.options["path"])), item
-            if path.startswith(("inputs/", "/")):
-                inputs.append(str(item.options["path"]))
-        else:
-            text = "only files (JSON, JSON Lines, CSV, Parquet) can be prepared by a data stage yet"
-            work.refuse("source", text, 'read the source in a stage itself: `data = hf("…")`')
-            continue
-        own = settings_of(options)
-        entry: dict[str, Any] = {"path": path, "where": work.plan.recipe.where(span)}
-        for word, default in (("limit", None), ("sample", None), ("repeat", 1)):
-            value = own.get(word)
-            entry[word] = settings.get(word) or default if value is None else value
-        found.append(entry)
-    return found, inputs
+    return items
 
 
-def _holdout(work: Work, seed: int) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _source(work: Work, key: str, item: Term | StageRef, inputs: list[str]) -> Spec | None:
+    """A source in the spec's words; None, and said, when it cannot be read."""
+    span = work.stage.spans.get(key, work.stage.span)
+    place = _place(work, key, item, inputs)
+    if place is None:
+        return None
+    entry: Spec = {**place, "where": work.plan.recipe.where(span)}
+    own = settings_of(item) if isinstance(item, Term) else None
+    for word in ("limit", "sample", "repeat", "weight"):
+        value = own.get(word) if own else None
+        value = work.get(word) if value is None and key == "source" else value
+        if value is not None:
+            entry[word] = words.plain(value) if word != "weight" else float(getattr(value, "number", value))
+    return entry
+
+
+def _place(work: Work, key: str, item: Term | StageRef, inputs: list[str]) -> Spec | None:
+    if isinstance(item, StageRef):
+        return {"path": work.places.rows(item)}
+    for word in item.options:
+        if word not in _OPTIONS:
+            help = f"write `{word}` as a key of the data stage, or give the source a data stage of its own"
+            work.refuse(key, f"`{word}` is for all sources of a data stage, not for one", help)
+    if item.name == "hf":
+        said = {word: item.options.get(word, work.get(word)) for word in _HUB}
+        return {"hub": "hf", "id": str(item.options["id"]), **{word: value for word, value in said.items() if value}}
+    if item.name != "file":
+        help = 'download it and write `file("…")`, or let the engine read it: name it in the stage that trains'
+        work.refuse(key, f"a data stage cannot read from `{item.name}` yet", help)
+        return None
+    written = str(item.options["path"])
+    seen = seen_from_run(written)
+    if "://" in seen:
+        help = "copy it here first (`aws s3 cp`), or let the engine read it: name it in the stage that trains"
+        work.refuse(key, f"a data stage reads files, and `{written}` is an address", help)
+        return None
+    if not written.startswith("run://"):
+        inputs.append(written)
+    return {"path": seen}
+
+
+def _made_up(sources: list[Spec]) -> bool:
+    """Whether all rows are a smoke run's own."""
+    return bool(sources) and all(source.get("path", "").startswith("smoke/") for source in sources)
+
+
+# --- what rows look like
+
+
+def _shape(work: Work) -> tuple[Shape, str]:
+    """The shape of the rows, and the kind of stage that reads them."""
+    kind = work.plan.recipe.reader(work.stage)
+    items = _items(work, "source") if work.stage.settings.items("source") else []
+    settings, row = work.stage.settings, None
+    formats = {work.name("format"), *(settings_of(item).name("format") for item in items if isinstance(item, Term))}
+    said = formats - {"", "auto"}
+    if len(said) > 1:
+        help = "give each format a data stage of its own; the stage that trains takes several"
+        work.refuse("source", f"the sources are of several formats: {', '.join(sorted(said))}", help)
+    if items:
+        row = first_row(items[0], work.plan.recipe.folder, work.session.files)
+    if said and work.name("format") in ("", "auto"):
+        settings = settings.with_values({"format": Term(min(said))})
+    return shape_of(settings, row, kind), kind
+
+
+def _format(shape: Shape, kind: str) -> Spec:
+    family = "preference-" if kind in PAIRS else "kto-" if kind == "kto" else ""
+    return {"format": family + shape.format, "columns": dict(shape.columns), "roles": dict(shape.roles)}
+
+
+def _media(work: Work, shape: Shape, inputs: list[str]) -> str | None:
+    """The folder that pictures and sound are seen from: said, or that of the data."""
+    if not {"images", "videos", "audios"} & set(shape.columns):
+        return None
+    said = work.get("media")
+    return seen_from_run(str(said)) if said else beside(inputs[0]) if inputs else None
+
+
+# --- what is done with them
+
+
+def _cleaning(work: Work, *, made_up: bool) -> Spec:
+    """Rules that leave rows out. Rows a smoke run made up are too much alike, and too short, to be held to them."""
+    drop = [words.plain(rule) for rule in work.get("drop") or ()]
+    longest = _longest(work) if "too_long" in drop else None
+    dedupe = work.name("dedupe") or "none"
+    if made_up:
+        return {"drop": ["bad_roles"], "dedupe": "none"}
+    found: Spec = {"drop": [rule for rule in drop if rule != "too_long"], "dedupe": dedupe}
+    if dedupe == "near":
+        share = work.option("dedupe", "share")
+        found["near"] = ALIKE if share is None else float(getattr(share, "number", share))
+        if not 0.3 <= found["near"] <= 1:
+            work.refuse("dedupe", "rows less than 30% alike are not alike", "write `dedupe = near(85%)`")
+    if isinstance(tokens := work.get("tokens"), Range):
+        found["tokens"] = [words.plain(tokens.low), words.plain(tokens.high)]
+    if longest:
+        found["longest"] = longest
+    if languages := work.get("languages"):
+        found["languages"] = [words.plain(language) for language in languages]
+    return found
+
+
+def _longest(work: Work) -> int | None:
+    """`max_len` of the stage that reads the rows."""
+    lengths = [
+        length for reader in work.plan.readers(work.stage) if isinstance(length := reader.settings.get("max_len"), int)
+    ]
+    if not lengths:
+        work.refuse("drop", "no stage says how long is too long", "write `tokens = 1 .. 4Ki`")
+    return min(lengths, default=None)
+
+
+def _mix(work: Work, sources: list[Spec]) -> str:
+    mix = work.get("mix")
+    weights = [source for source in sources if "weight" in source]
+    if weights and len(weights) != len(sources):
+        work.refuse("source", "all sources of a mixture have a weight, or none has")
+    if mix is None or mix.name == "concat":
+        if weights and mix is not None:
+            help = "write `mix = interleave(all)`"
+            work.refuse("mix", "weights need `interleave`; `concat` takes every row once", help)
+        return "all" if weights else "concat"
+    until = mix.options.get("until")
+    return until.name if isinstance(until, Term) else str(until or "all")
+
+
+def _seed(work: Work, key: str, default: int) -> int:
+    said = work.get(key)
+    return default if said is None else int(said)
+
+
+def _holdout(work: Work, seed: int, inputs: list[str]) -> Spec:
+    found: Spec = {}
     for part in ("eval", "test"):
         value = work.get(f"holdout.{part}")
         if isinstance(value, Amount):
@@ -105,77 +224,30 @@ def _holdout(work: Work, seed: int) -> dict[str, Any]:
         elif isinstance(value, int | float) and not isinstance(value, bool):
             found[part] = {"share": value} if value < 1 else {"count": int(value)}
         elif value is not None:
-            paths = []
-            for item in work.stage.settings.items(f"holdout.{part}"):
-                if isinstance(item, Term) and item.name == "file":
-                    paths.append(seen_from_run(str(item.options["path"])))
-                else:
-                    work.refuse(f"holdout.{part}", "only files can be held out yet")
-            found[part] = {"paths": paths}
+            key = f"holdout.{part}"
+            named = [source for item in _items(work, key) if (source := _source(work, key, item, inputs))]
+            found[part] = {"sources": named}
     if found:
-        own = work.get("holdout.seed")
-        found["seed"] = seed if own is None else own
+        found["seed"] = _seed(work, "holdout.seed", seed)
     return found
 
 
-def _env(work: Work) -> dict[str, str | Raw]:
-    return {name: exported(value) for name, value in words.environment(work).items()}
+# --- whose tokens count
 
 
-def exported(value: Any) -> str | Raw:
-    """A value for the environment; a secret only ever as a reference to the variable that holds it."""
-    if isinstance(value, Secret):
-        return Raw(f'"${{{value.variable}:?{value.variable} is not set}}"')
-    return value if isinstance(value, Raw) else str(value)
-
-
-def lower_shell(work: Work) -> Job:
-    """The user's own code. It works in the run folder, and its outputs are seen from there.
-
-    Names in it become variables, exported quoted: a value never becomes part of the code.
-    """
-    script = work.get("run")
-    env = _env(work)
-    code = ""
-    if isinstance(script, Script):
-        for part in script.parts:
-            if isinstance(part, Slot):
-                name = "FT_" + re.sub(r"\W", "_", part.name).upper()
-                env[name] = _slot(work, part)
-                code += f"${{{name}}}"
-            else:
-                code += part
-    else:
-        work.session.sink.error("FT011", f"`{work.stage.name}` has nothing to run", work.stage.span)
-    outputs = [str(words.plain(item)) for item in work.stage.settings.items("outputs") if isinstance(item, str)]
-    return Job(
-        key=work.stage.key,
-        folder=work.folder,
-        kind="shell",
-        title="shell",
-        needs=needed_by(work),
-        documents=(),
-        commands=(Command(shell=code, comment=f"the author's own code ({work.where})"),),
-        env=env,
-        inputs=tuple(_shell_inputs(work)),
-        result=outputs[0] if outputs else f"{work.folder}/result",
-        outputs=tuple(outputs),
-        where=work.where,
-    )
-
-
-def _slot(work: Work, slot: Slot) -> str:
-    return "".join(_piece(work, part) for part in slot.value)
-
-
-def _piece(work: Work, value: str | StageRef) -> str:
-    if isinstance(value, str):
-        return value
-    if value.stage == work.stage.name:
-        return f"{work.folder}/result"
-    return work.places.result(value)
-
-
-def _shell_inputs(work: Work) -> list[str]:
-    items = work.stage.settings.items("inputs")
-    return [str(item.options["path"]) for item in items if isinstance(item, Term) and item.name == "file"]
+def _tokenizer(work: Work, inputs: list[str]) -> Spec | None:
+    """The tokenizer of the model that reads the rows first, by where it can be found."""
+    reader = next((reader for reader in work.plan.readers(work.stage) if reader.start), None)
+    base = work.plan.origin(reader) if reader else None
+    if base is None or isinstance(base, str):
+        return {"made_by": base} if base else None
+    if base.name == "scratch":
+        return {"made_by": "scratch()"}
+    if base.name == "file":
+        written = str(base.options["path"])
+        inputs.append(f"{written}/tokenizer.json")
+        return {"path": seen_from_run(written)}
+    if base.name != "hf":
+        return None
+    revision = base.options.get("revision")
+    return {"hub": str(base.options["id"]), **({"revision": str(revision)} if revision else {})}

@@ -8,7 +8,8 @@ from typing import Any
 from ftdsl.engines.jobs import Command, Document, Gate, Job
 from ftdsl.engines.llamafactory import parallel, rules, watched, words
 from ftdsl.engines.llamafactory.assemble import dataset_info, job_of, title_of, yaml_of
-from ftdsl.engines.llamafactory.datasets import Datasets
+from ftdsl.engines.llamafactory.datasets import Datasets, media
+from ftdsl.engines.llamafactory.leaks import leak_check
 from ftdsl.engines.llamafactory.parallel import PYTHON
 from ftdsl.engines.llamafactory.rules.generate import generation
 from ftdsl.engines.llamafactory.work import Work
@@ -27,6 +28,7 @@ def score(work: Work) -> Job:
     for rule in rules.SCORING:
         common |= rule(work)
     common |= words.params(work, "eval", only=_EVAL_WORDS)
+    common |= media(work, datasets)
     common |= {"eval_dataset": ",".join(names), "dataset_dir": work.folder}
     common |= {"per_device_eval_batch_size": work.get("batch"), "report_to": "none"}
     documents = [dataset_info(work, datasets)]
@@ -42,6 +44,9 @@ def score(work: Work) -> Job:
         configs.append(yaml_of(work, "predict", params))
     documents += configs
     commands = parallel.launch(work, [document.path for document in configs], ("--kind", "eval", *watched.smoke(work)))
+    if leaks := leak_check(work):
+        documents.append(leaks[0])
+        commands.insert(0, leaks[1])
     gates = tuple(_gates(work))
     if gates:
         commands.append(_gate_command(work, documents, gates))

@@ -8,6 +8,7 @@ from ftdsl.engines.jobs import Command, Document, Job
 from ftdsl.engines.llamafactory import parallel, rules, watched, words
 from ftdsl.engines.llamafactory.assemble import dataset_info, job_of, result_of, title_of, yaml_of
 from ftdsl.engines.llamafactory.datasets import Datasets, training
+from ftdsl.engines.llamafactory.leaks import leak_check
 from ftdsl.engines.llamafactory.parallel import PYTHON
 from ftdsl.engines.llamafactory.work import Work
 
@@ -39,4 +40,7 @@ def train(work: Work) -> Job:
         comment="goes on from this stage's own checkpoints; what another run left there is set aside",
     )
     commands = [first, *watched.trainings(work, documents[0].path, flags)]
+    if leaks := leak_check(work):
+        documents.append(leaks[0])
+        commands.insert(0, leaks[1])
     return job_of(work, documents, commands, datasets.inputs, result, title_of(work, f"{kind} {method}"))

@@ -18,8 +18,8 @@ OURS = {
     "hardware.gpu", "hardware.count", "hardware.devices", "hardware.cpus", "hardware.memory", "hardware.link",
     "hardware.network", "budget.time", "budget.memory", "budget.disk", "budget.cost", "launch.head", "launch.port",
     "batch.global", "batch.tokens", "parallel.data", "parallel.strategy", "parallel.offload", "after", "settings",
-    "data", "mix", "evaluate.data", "guard.nan", "to", "metrics", "batch", "name", "engine", "seed", "model", "gate",
-    "max_len", "limit", "track.project", "track.name", "push",
+    "data", "mix", "evaluate.data", "guard.nan", "guard.leak", "to", "metrics", "batch", "name", "engine", "seed", "model",
+    "gate", "max_len", "limit", "track.project", "track.name", "push",
 }  # fmt: skip
 """Words that something other than a table or a rule of the same name lowers."""
 

@@ -6,4 +6,4 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export FT_PYTHON="${FT_PYTHON:-python3}"
 case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
 
-"$FT_PYTHON" runtime/data.py 20-prefs/data.json
+"$FT_PYTHON" -m runtime.data 20-prefs/data.json

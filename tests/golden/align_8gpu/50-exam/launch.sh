@@ -7,6 +7,9 @@ export FT_PYTHON="${FT_PYTHON:-python3}"
 case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
 export CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES:-0}"
 
+# is what it is evaluated with trained on?
+"$FT_PYTHON" -m runtime.data leaks 50-exam/leaks.json
+
 "$FT_PYTHON" runtime/engine.py train 50-exam/eval.yaml 50-exam/predict.yaml --stage 50-exam --world 1 --kind eval
 
 # exit status 3: the gate refuses

@@ -7,6 +7,9 @@ export FT_PYTHON="${FT_PYTHON:-python3}"
 case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 
+# is what it is evaluated with trained on?
+"$FT_PYTHON" -m runtime.data leaks 60-after/leaks.json
+
 "$FT_PYTHON" runtime/engine.py train 60-after/eval.yaml 60-after/predict.yaml --stage 60-after --world 1 \
   --kind eval
 

@@ -1,0 +1,48 @@
+"""`python -m runtime.data SPEC.json`, in the run folder. 0 when written, 1 when rows do not fit or cannot be read."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+NEEDS = {"orjson": "orjson", "numpy": "numpy", "xxhash": "xxhash"}
+NEAR, LANGUAGES = {"rensa": "rensa"}, {"py3langid": "py3langid"}
+
+
+def main(argv: list[str]) -> int:
+    """The data stage of a spec, or `leaks` and a spec of it."""
+    program, path = argv if len(argv) > 1 else ("", argv[0])
+    spec = json.loads(Path(path).read_text(encoding="utf-8"))
+    if missing := _missing(spec):
+        print(f"error: {spec['where']}: this Python has no {missing}, which the data stage needs; type: "
+              f"{sys.executable} -m pip install {missing}", file=sys.stderr)  # fmt: skip
+        return 1
+    try:
+        if program == "leaks":
+            from .leaks import compare
+
+            return compare(spec)
+        from .preparing import prepare
+
+        return prepare(spec)
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        print(f"error: {spec['where']}: {error.filename or spec['stage']}: {reason}", file=sys.stderr)
+        return 1
+
+
+def _missing(spec: dict[str, Any]) -> str:
+    from importlib.util import find_spec
+
+    wanted = NEEDS | (NEAR if spec.get("dedupe") == "near" else {}) | (LANGUAGES if spec.get("languages") else {})
+    return " ".join(name for name, module in wanted.items() if find_spec(module) is None)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    sys.exit(main(sys.argv[1:]))

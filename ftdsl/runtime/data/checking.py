@@ -1,0 +1,202 @@
+"""Holds rows against their format: what LLaMA-Factory would stumble over, or pass over in silence, is said here.
+
+What it does with each format: llamafactory/data/converter.py, data/formatter.py, data/mm_plugin.py (0.9.5).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from .texts import Texts
+
+Row = dict[str, Any]
+MARKS = {"images": "<image>", "videos": "<video>", "audios": "<audio>"}
+"""What stands in a text for each file (llamafactory/extras/constants.py)."""
+
+
+class BadRowError(Exception):
+    """A row that does not fit its format: `kind` counts alike ones together."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+class DroppedError(Exception):
+    """A row left out by a rule the recipe names."""
+
+
+class Checker:
+    """Holds rows against the format of a spec."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self.family, _, self.base = spec["format"].rpartition("-")
+        self.columns: dict[str, str] = spec["columns"]
+        self.roles: dict[str, str] = spec.get("roles") or {}
+        self.drop = set(spec.get("drop") or ())
+        self.texts = Texts(spec)
+        wanted = ("prompt",) if self.family == "preference" else ("prompt", "response")
+        self._filled = [(part, self.columns[part]) for part in wanted if part in self.columns]
+        self._maybe = [self.columns[part] for part in ("query", "system") if part in self.columns]
+        self._history = self.columns.get("history", "")
+        self._media = [part for part in MARKS if part in self.columns]
+        self._folder = spec.get("media") or ""
+        self._there: dict[str, bool] = {}
+        self._base = {"alpaca": self._alpaca, "text": self._text}.get(self.base, self._chat)
+
+    def check(self, row: Any) -> tuple[list[str], list[str]]:
+        """The texts of a row that fits: (asked, answered). Raises: BadRowError, DroppedError."""
+        if not isinstance(row, dict):
+            raise BadRowError("shape", f"a row is an object, not {kind_of(row)}")
+        self._base(row)
+        if self.family == "preference":
+            self._answers(row)
+        elif self.family == "kto" and not isinstance(label := self._need(row, "label"), bool):
+            raise BadRowError("type", f"`{self.columns['label']}` is true or false, not {kind_of(label)}")
+        if "tools" in self.columns and row.get(self.columns["tools"]):
+            self._tools(row[self.columns["tools"]])
+        asked, answered = self.texts.of(row)
+        if "no_text" in self.drop and not any(text.strip() for text in (*asked, *answered)):
+            raise DroppedError("no_text")
+        if self._media:
+            self._files(row, (*asked, *answered))
+        return asked, answered
+
+    def _need(self, row: Row, part: str) -> Any:
+        column = self.columns.get(part, part)
+        if column not in row:
+            has = ", ".join(f"`{key}`" for key in list(row)[:8]) or "nothing"
+            raise BadRowError("missing", f"no `{column}`; this row has {has}")
+        return row[column]
+
+    def _text_of(self, row: Row, part: str) -> str:
+        value = self._need(row, part)
+        if not isinstance(value, str):
+            if value is None and self.drop & {"no_text", "empty"}:
+                raise DroppedError("empty" if "empty" in self.drop else "no_text")
+            raise BadRowError("type", f"`{self.columns[part]}` is text, not {kind_of(value)}")
+        return value
+
+    def _empty(self, part: str) -> None:
+        if "empty" in self.drop:
+            raise DroppedError("empty")
+        if "no_text" not in self.drop:
+            text = f"`{self.columns[part]}` is empty (drop = [empty] leaves such rows out)"
+            raise BadRowError("empty", text)
+
+    def _text(self, row: Row) -> None:
+        if not self._text_of(row, "prompt").strip():
+            self._empty("prompt")
+
+    def _alpaca(self, row: Row) -> None:
+        for part, column in self._filled:
+            if (
+                not (isinstance(value := row.get(column), str) and value.strip())
+                and not self._text_of(row, part).strip()
+            ):
+                self._empty(part)
+        for column in self._maybe:
+            if (value := row.get(column)) is not None and not isinstance(value, str):
+                raise BadRowError("type", f"`{column}` is text, not {kind_of(value)}")
+        for turn in row.get(self._history) or ():
+            if not (isinstance(turn, list) and len(turn) == 2 and all(isinstance(text, str) for text in turn)):
+                raise BadRowError("type", f"`{self.columns['history']}` is a list of [question, answer]")
+
+    # --- chats
+
+    def _chat(self, row: Row) -> None:
+        turns = self._need(row, "messages")
+        if not isinstance(turns, list) or not turns:
+            raise BadRowError("type", f"`{self.columns['messages']}` is a list of turns, not {kind_of(turns)}")
+        names = [self._turn(turn, at) for at, turn in enumerate(turns, 1)]
+        if names[0] == self.roles["system"]:
+            names = names[1:]
+        if self.base == "openai":  # the engine joins the answers of several tools into one turn
+            names = [n for at, n in enumerate(names) if n != self.roles["tool"] or names[at - 1 : at] != [n]]
+        asks, answers = (self.roles["user"], self.roles["tool"]), (self.roles["assistant"], self.roles["call"])
+        wrong = any(name not in (answers if at % 2 else asks) for at, name in enumerate(names))
+        if wrong or len(names) % 2 != (self.family == "preference"):
+            if "bad_roles" in self.drop:
+                raise DroppedError("bad_roles")
+            raise BadRowError("roles", f"speakers do not take turns: {', '.join(names)}")
+
+    def _turn(self, turn: Any, at: int) -> str:
+        """The role a turn plays."""
+        role, content = self.roles["role"], self.roles["content"]
+        if not isinstance(turn, dict):
+            raise BadRowError("type", f"turn {at} is an object, not {kind_of(turn)}")
+        if role not in turn:
+            has = ", ".join(f"`{key}`" for key in turn) or "nothing"
+            raise BadRowError("missing", f"turn {at} has no `{role}`; it has {has}")
+        if calls := turn.get("tool_calls"):
+            self._calls([one.get("function") if isinstance(one, dict) else one for one in calls], at)
+            return self.roles["call"]
+        if not isinstance(text := turn.get(content), str):
+            raise BadRowError("type", f"turn {at} has no text in `{content}`")
+        name = str(turn[role])
+        if name not in list(self.roles.values())[2:]:
+            known = ", ".join(list(self.roles.values())[2:])
+            raise BadRowError("roles", f"turn {at} is by `{name}`; known: {known}")
+        if name == self.roles["call"]:
+            self._calls(_parsed(text), at)
+        return name
+
+    def _calls(self, calls: Any, at: int) -> None:
+        """The engine wants each call's name and arguments, and ends the training where they are not there."""
+        for call in calls if isinstance(calls, list) else [calls]:
+            if not (isinstance(call, dict) and "name" in call and "arguments" in call):
+                text = f'turn {at} calls a tool, and is not JSON like {{"name": "…", "arguments": {{…}}}}'
+                raise BadRowError("tools", text)
+
+    def _tools(self, tools: Any) -> None:
+        found = _parsed(tools) if isinstance(tools, str) else None
+        if not isinstance(found, list):
+            text = f"`{self.columns['tools']}` is text that holds a JSON list of tools"
+            raise BadRowError("tools", text if isinstance(tools, str) else f"{text}, not {kind_of(tools)}")
+
+    def _answers(self, row: Row) -> None:
+        for part in ("chosen", "rejected"):
+            value = self._need(row, part)
+            if self.base in ("sharegpt", "openai"):
+                self._turn(value, 1)
+            elif not isinstance(value, str):
+                raise BadRowError("type", f"`{self.columns[part]}` is text, not {kind_of(value)}")
+
+    # --- pictures and sound
+
+    def _files(self, row: Row, texts: Iterable[str]) -> None:
+        for part in self._media:
+            found = row.get(self.columns[part]) or []
+            names = found if isinstance(found, list) else [found]
+            marks = sum(text.count(MARKS[part]) for text in texts)
+            if len(names) != marks:
+                text = f"{len(names)} in `{self.columns[part]}`, and {marks} {MARKS[part]} in the text"
+                raise BadRowError("media", text)
+            for name in names:
+                self._file(name, part)
+
+    def _file(self, name: Any, part: str) -> None:
+        frames = name if isinstance(name, list) else [name]
+        for frame in frames:
+            if not isinstance(frame, str):
+                raise BadRowError("type", f"`{self.columns[part]}` is a list of paths, not {kind_of(frame)}")
+            if frame not in self._there:
+                self._there[frame] = os.path.isfile(os.path.join(self._folder, frame)) or os.path.isfile(frame)
+            if not self._there[frame]:
+                raise BadRowError("media", f"there is no file `{frame}` in {self._folder or 'the run folder'}")
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return None
+
+
+def kind_of(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "text", bool: "a truth value", type(None): "null"}
+    return names.get(type(value), "a number")

@@ -1,0 +1,244 @@
+"""Files of each format as blocks of JSON lines. Files are streamed, compressed ones too; none is held whole."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator
+from typing import IO, Any, cast
+
+import orjson
+
+from .reading import BLOCK, Block, CannotReadError, unpacked
+
+BOM = b"\xef\xbb\xbf"
+LONGEST = 256 << 20
+"""Bytes of one row: more is taken for a file that is not what its name says."""
+BATCH = 1024
+"""Rows of a block that is made row by row."""
+
+
+def opened(name: str) -> tuple[IO[bytes], IO[bytes]]:
+    """A file's content, unpacked, and the file as it lies on disk (for how far it is read). Raises: CannotReadError."""
+    raw = open(name, "rb")  # noqa: SIM115 (closed by whoever reads)
+    ending = name.removeprefix(unpacked(name))
+    if ending == ".gz":
+        import gzip
+
+        return cast(IO[bytes], gzip.GzipFile(fileobj=raw)), raw
+    if ending == ".bz2":
+        import bz2
+
+        return cast(IO[bytes], bz2.BZ2File(raw)), raw
+    if ending == ".xz":
+        import lzma
+
+        return cast(IO[bytes], lzma.LZMAFile(raw)), raw
+    if ending == ".zst":
+        pyarrow = _pyarrow("Zstandard")
+        return cast(IO[bytes], pyarrow.CompressedInputStream(pyarrow.PythonFile(raw, mode="r"), "zstd")), raw
+    return raw, raw
+
+
+def _pyarrow(what: str) -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise CannotReadError(
+            f"{what} is read with pyarrow, which this Python has not; every LLaMA-Factory environment has it"
+        ) from None
+    return pyarrow
+
+
+def lines(name: str) -> Iterator[Block]:
+    """JSON Lines: blocks end where a line ends."""
+    content, raw = opened(name)
+    with raw, content:
+        first, rest = 1, b""
+        while chunk := content.read(BLOCK):
+            whole, end, tail = (rest + chunk).rpartition(b"\n")
+            if not end:
+                rest = tail
+                _not_too_long(rest, first)
+                continue
+            yield Block(whole.removeprefix(BOM) if first == 1 else whole, first, read=raw.tell())
+            first += whole.count(b"\n") + 1
+            rest = tail
+        if rest:
+            yield Block(rest.removeprefix(BOM) if first == 1 else rest, first, read=raw.tell())
+
+
+def _not_too_long(rest: bytes, line: int) -> None:
+    if len(rest) > LONGEST:
+        raise CannotReadError(f"line {line} is longer than {LONGEST >> 20} MiB: this is not JSON Lines")
+
+
+class _Rows:
+    """Rows gathered into blocks."""
+
+    def __init__(self, raw: IO[bytes] | None = None) -> None:
+        self.rows: list[bytes] = []
+        self.numbers: list[int] = []
+        self.errors: list[tuple[int, str]] = []
+        self.bytes = 0
+        self._raw = raw
+
+    def add(self, number: int, row: bytes) -> None:
+        self.rows.append(row)
+        self.numbers.append(number)
+        self.bytes += len(row)
+
+    @property
+    def full(self) -> bool:
+        return self.bytes >= BLOCK or len(self.rows) >= 16 * BATCH
+
+    def block(self, read: int | None = None) -> Block:
+        at = read if read is not None else self._raw.tell() if self._raw else 0
+        made = Block(b"\n".join(self.rows), numbers=self.numbers, read=at, errors=tuple(self.errors))
+        self.rows, self.numbers, self.errors, self.bytes = [], [], [], 0
+        return made
+
+
+def csv_rows(name: str) -> Iterator[Block]:
+    """CSV with a header; a row's place is the line it ends on."""
+    content, raw = opened(name)
+    csv.field_size_limit(sys.maxsize)
+    with raw, io.TextIOWrapper(content, "utf-8-sig", errors="surrogateescape", newline="") as text:
+        reader = csv.DictReader(text, strict=True)
+        rows = _Rows(raw)
+        while True:
+            try:
+                row = next(reader, None)
+                if row is None:
+                    break
+                if None in row or None in row.values():
+                    rows.errors.append((reader.line_num, "as many cells as the header has are wanted"))
+                else:
+                    rows.add(reader.line_num, orjson.dumps(row))
+            except csv.Error as error:
+                rows.errors.append((reader.line_num + 1, f"not CSV: {error}"))
+            except TypeError:
+                rows.errors.append((reader.line_num, "not UTF-8"))
+            if rows.full:
+                yield rows.block()
+        yield rows.block()
+
+
+def parquet_rows(name: str) -> Iterator[Block]:
+    """Rows of a Parquet file, by batches."""
+    pyarrow = _pyarrow("Parquet")
+    try:
+        with pyarrow.parquet.ParquetFile(name) as file:
+            size, count = _size(name), max(1, file.metadata.num_rows)
+            number = 0
+            for batch in file.iter_batches(batch_size=BATCH):
+                block = table_block(batch.to_pylist(), number)
+                number += batch.num_rows
+                block.read = size * number // count
+                yield block
+    except pyarrow.ArrowException as error:
+        raise CannotReadError(f"this is no Parquet file that can be read ({str(error).splitlines()[0]})") from None
+
+
+def _size(name: str) -> int:
+    import os
+
+    return os.path.getsize(name)
+
+
+def table_block(rows: list[dict[str, Any]], before: int) -> Block:
+    """Rows of an Arrow table as a block; `before` rows came before."""
+    made = _Rows()
+    for number, row in enumerate(rows, before + 1):
+        try:
+            made.add(number, orjson.dumps(row))
+        except TypeError as error:
+            made.errors.append((number, f"a column is no text, number or list: {error}"))
+    return made.block()
+
+
+def json_rows(name: str) -> Iterator[Block]:
+    """A `.json` file: an array of rows, rows one after the other, or JSON Lines."""
+    content, raw = opened(name)
+    with content:
+        head = content.read(BLOCK).removeprefix(BOM).lstrip()
+    raw.close()
+    if not head.startswith(b"[") and _is_row(head.partition(b"\n")[0]):
+        yield from lines(name)
+    else:
+        yield from _values(name)
+
+
+def _is_row(line: bytes) -> bool:
+    try:
+        orjson.loads(line)
+    except ValueError:
+        return False
+    return True
+
+
+def _values(name: str) -> Iterator[Block]:
+    """Rows of an array, or one after the other, each with the line it starts on."""
+    content, raw = opened(name)
+    with raw, io.TextIOWrapper(content, "utf-8-sig", errors="surrogateescape", newline="") as text:
+        window, rows = _Window(text), _Rows(raw)
+        while True:
+            try:
+                if (found := window.value()) is None:
+                    break
+                rows.add(*found)
+            except (ValueError, RecursionError) as error:
+                rows.errors.append((window.line, f"not JSON: {str(error).split(':')[0].lower()}"))
+                break  # where the next row starts cannot be known
+            if rows.full:
+                yield rows.block()
+        yield rows.block()
+
+
+class _Window:
+    """The part of a text that is looked at: grows until a value is whole, and forgets what is behind."""
+
+    def __init__(self, text: IO[str]) -> None:
+        self._text, self._buffer, self._at, self.line = text, "", 0, 1
+        self._decoder = json.JSONDecoder(strict=False)  # control characters are found, and said, by whoever parses rows
+        self._whole = False
+
+    def value(self) -> tuple[int, bytes] | None:
+        """(line, JSON on one line) of the next value; None at the end. Raises: ValueError."""
+        if not self._skip():
+            return None
+        while True:
+            try:
+                _, end = self._decoder.raw_decode(self._buffer, self._at)
+            except json.JSONDecodeError as error:
+                cut = error.msg.startswith("Unterminated") or error.pos >= len(self._buffer) - 16
+                if not cut or len(self._buffer) - self._at > LONGEST or not self._more():
+                    raise
+                continue
+            if end == len(self._buffer) and self._more():
+                continue  # a number may go on
+            found, line = self._buffer[self._at : end], self.line
+            self.line += found.count("\n")
+            self._at = end
+            return line, found.replace("\n", " ").encode("utf-8", "surrogateescape")
+
+    def _skip(self) -> bool:
+        """Past blanks, commas and brackets between values; False at the end."""
+        while True:
+            while self._at < len(self._buffer):
+                char = self._buffer[self._at]
+                if char not in " \t\r\n,[]":
+                    return True
+                self.line += char == "\n"
+                self._at += 1
+            if not self._more():
+                return False
+
+    def _more(self) -> bool:
+        """Read on: as much again as there is, so that a long row is not tried too often."""
+        chunk = self._text.read(max(1 << 20, len(self._buffer) - self._at))
+        self._buffer, self._at = self._buffer[self._at :] + chunk, 0
+        return bool(chunk)

@@ -1,0 +1,56 @@
+"""Data sets of the Hugging Face hub, through `datasets`: from the hub when it answers, else from its cache here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from .formats import BATCH, table_block
+from .reading import Block, CannotReadError, File
+
+
+def data_set(source: dict[str, Any]) -> File:
+    """A data set as a file of rows. Raises: CannotReadError."""
+    name = _name(source)
+    rows = _loaded(source, name)
+
+    def blocks() -> Iterator[Block]:
+        table = rows.with_format("arrow")
+        for start in range(0, rows.num_rows, BATCH):
+            block = table_block(table[start : start + BATCH].to_pylist(), start)
+            block.read = min(start + BATCH, rows.num_rows)
+            yield block
+
+    return File(name, rows.num_rows, blocks, "row")
+
+
+def _name(source: dict[str, Any]) -> str:
+    said = [str(source[key]) for key in ("subset", "folder", "split") if source.get(key)]
+    revision = f"@{source['revision']}" if source.get("revision") else ""
+    return f"hf:{source['id']}{revision}" + (f" ({', '.join(said)})" if said else "")
+
+
+def _loaded(source: dict[str, Any], name: str) -> Any:
+    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "10")
+    try:
+        import datasets
+    except ImportError:
+        raise CannotReadError(
+            f"{name} is read with the package `datasets`, which this Python has not; every LLaMA-Factory environment has it"
+        ) from None
+    datasets.disable_progress_bars()
+    try:
+        return datasets.load_dataset(
+            source["id"],
+            name=source.get("subset"),
+            data_dir=source.get("folder"),
+            revision=source.get("revision"),
+            split=source.get("split") or "train",
+        )
+    except Exception as error:
+        # `datasets` raises a dozen kinds, and what they say is for people already.
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise CannotReadError(
+            f"the data set can be had neither from the hub nor from the cache on this machine: {why}"
+        ) from None

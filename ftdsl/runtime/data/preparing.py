@@ -1,0 +1,117 @@
+"""The stage itself: survey, choose, write, report."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from . import card, facts, lengths
+from .choosing import PARTS, Choice, choose
+from .reading import CannotReadError
+from .surveying import Survey
+from .table import Table
+from .telling import Teller
+from .tokens import at_hand
+from .writing import Part, Writer
+
+
+def prepare(spec: dict[str, Any]) -> int:
+    """0 when all is written; 1 with the errors on stderr, and nothing half-written. Raises: OSError."""
+    folder = spec["stage"]
+    os.makedirs(folder, exist_ok=True)
+    spec = spec | {"sources": [*spec["sources"], *_held(spec)]}
+    with Teller(folder) as teller, Table(folder) as table:
+        try:
+            survey = Survey(spec, table, teller)
+            survey.read()
+            choice = None if teller.errors else choose(spec, table, survey.spans)
+            if choice is not None:
+                names = _names(spec)
+                _enough(spec, names, choice, table, teller)
+            if choice is None or teller.errors:
+                teller.end_of_errors()
+                teller.failed("source", help=_help(teller))
+                return 1
+            _warn(spec, survey, choice)
+            _write(spec, survey, choice, names)
+        except CannotReadError as error:
+            teller.error(spec["where"], str(error), "files")
+            teller.failed("source")
+            return 1
+    return 0
+
+
+def _help(teller: Teller) -> str:
+    """What can be typed for the kind of error there is most of."""
+    kind = teller.kinds.most_common(1)[0][0]
+    return {
+        "missing": 'name the columns the rows have: columns { prompt = "…", response = "…" }',
+        "roles": 'name the speakers the rows have: roles { user = "…" }, or write drop = [bad_roles]',
+        "empty": "drop = [empty] leaves such rows out",
+    }.get(kind, "")
+
+
+def _held(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    """Parts that have files of their own, as sources of those parts."""
+    holdout = spec.get("holdout") or {}
+    return [
+        source | {"part": name, "where": spec["where"]}
+        for name in PARTS
+        for source in holdout.get(name, {}).get("sources", ())
+    ]
+
+
+def _names(spec: dict[str, Any]) -> list[str]:
+    return ["train", *(name for name in PARTS[1:] if name in (spec.get("holdout") or {}))]
+
+
+def _enough(spec: dict[str, Any], names: list[str], choice: Choice, table: Table, teller: Teller) -> None:
+    for name in names:
+        if not len(choice.kept(PARTS.index(name))):
+            teller.error(spec["where"], f"no rows are left for `{name}` of {table.rows}")
+
+
+def _warn(spec: dict[str, Any], survey: Survey, choice: Choice) -> None:
+    teller, where = survey.teller, spec["where"]
+    if (spec.get("tokens") or spec.get("longest")) and (why := at_hand(spec.get("tokenizer"))[1]):
+        teller.warning(where, f"lengths are judged by bytes, 4 a token: {why}", "tokens", "drop")
+    if choice.shared:
+        text = f"{choice.shared} rows of `train` are in the held-out files too; `dedupe = exact` leaves them out"
+        teller.warning(where, text, "holdout.eval", "holdout.test", code="FT510")
+    if survey.untold:
+        teller.warning(
+            where, f"{survey.untold} rows do not tell their language for sure (short, or code); they stay", "languages"
+        )
+
+
+def _write(spec: dict[str, Any], survey: Survey, choice: Choice, names: list[str]) -> None:
+    folder, teller, table = spec["stage"], survey.teller, survey.table
+    writer = Writer(spec, table, survey.spans, choice, teller)
+    shown = facts.to_show(table, choice, spec["seed"])
+    counted = lengths.to_count(spec, table, choice)
+    writer.wanted = counted | set(shown)
+    parts: dict[str, Part] = writer.write(names)
+    teller.progress(0, None, "lengths", now=True)
+    if not writer.dropped:
+        os.remove(os.path.join(folder, "dropped.jsonl"))
+    found = facts.facts(spec, survey, choice, writer, parts, shown, counted)
+    _put(folder, "report.json", facts.text(found))
+    _put(folder, "card.html", card.html(found))
+    counts = {name: part.rows for name, part in parts.items()}
+    result = {"kind": "dataset", "path": folder, "metrics": counts, "samples": []}
+    _put(folder, "result.json", json.dumps(result, indent=1) + "\n")
+    total = sum(counts.values())
+    teller.progress(total, total, "rows", now=True)
+    said = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    dropped = ", ".join(f"{count:,} {why}" for why, count in found["dropped"].items())
+    print(f"rows: {said}" + (f"; dropped: {dropped}" if dropped else ""))
+    print(f"card: {folder}/card.html")
+
+
+def _put(folder: str, name: str, text: str) -> None:
+    """Beside, then renamed."""
+    beside = os.path.join(folder, f".{name}")
+    with open(beside, "w", encoding="utf-8", errors="replace") as file:
+        file.write(text)
+    os.replace(beside, os.path.join(folder, name))

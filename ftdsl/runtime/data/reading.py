@@ -1,0 +1,92 @@
+"""Sources to blocks: a path, folder, glob or hub data set becomes files, and a file becomes blocks of JSON lines."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+BLOCK = 4 << 20
+"""Bytes of rows that are handed on together: large enough to make hand-overs cheap, small enough for many processes."""
+PACKED = (".gz", ".bz2", ".xz", ".zst")
+ENDINGS = (".jsonl", ".json", ".csv", ".parquet")
+
+
+class CannotReadError(Exception):
+    """A source that cannot be read: the message is a sentence."""
+
+
+@dataclass
+class Block:
+    """Rows as JSON, one a line. `numbers` are their places in the file (None: `first` and on, a line each); `read` is how
+    many bytes of the file are read so far; `errors` are places that are no rows, with the reason.
+    """
+
+    lines: bytes
+    first: int = 1
+    numbers: list[int] | None = None
+    read: int = 0
+    errors: tuple[tuple[int, str], ...] = ()
+
+    def places(self) -> Iterator[tuple[int, bytes]]:
+        """(place, line) of every line that is not blank."""
+        lines = self.lines.split(b"\n")
+        for place, line in zip(self.numbers or range(self.first, self.first + len(lines)), lines, strict=False):
+            if line and not line.isspace():
+                yield place, line
+
+
+@dataclass
+class File:
+    """A file of a source, or a hub's data set. `by` says how places in it are counted: `line` or `row`."""
+
+    name: str
+    size: int
+    blocks: Callable[[], Iterator[Block]]
+    by: str = "line"
+
+    def where(self, place: int) -> str:
+        """`inputs/data/a.jsonl:17`, `a.parquet: row 17`."""
+        return f"{self.name}:{place}" if self.by == "line" else f"{self.name}: row {place}"
+
+
+def files_of(source: dict[str, Any]) -> list[File]:
+    """The files of a source, sorted by name. Raises: CannotReadError when there are none."""
+    if "hub" in source:
+        from .hubs import data_set
+
+        return [data_set(source)]
+    path = source["path"]
+    names = _named(path)
+    if not names:
+        raise CannotReadError(
+            "there is no such file" if not os.path.isdir(path) else "no file in it is of a known kind"
+        )
+    return [_file(name) for name in names]
+
+
+def _named(path: str) -> list[str]:
+    """Itself, those of a folder, those a glob matches."""
+    if os.path.isdir(path):
+        inside = (os.path.join(path, name) for name in os.listdir(path))
+        return sorted(name for name in inside if unpacked(name).endswith(ENDINGS) and os.path.isfile(name))
+    found = [path] if os.path.isfile(path) else glob.glob(path, recursive=True)
+    return sorted(name for name in found if os.path.isfile(name))
+
+
+def unpacked(name: str) -> str:
+    """A file's name without the ending of its compression."""
+    stem, ending = os.path.splitext(name)
+    return stem if ending in PACKED else name
+
+
+def _file(name: str) -> File:
+    from . import formats
+
+    kind = unpacked(name).rpartition(".")[2]
+    blocks = {"csv": formats.csv_rows, "parquet": formats.parquet_rows, "json": formats.json_rows}.get(
+        kind, formats.lines
+    )
+    return File(name, os.path.getsize(name), lambda: blocks(name), "row" if kind == "parquet" else "line")

@@ -1,0 +1,184 @@
+"""A block of rows to what is known of each: done in processes of their own, since this is where the time goes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import orjson
+from orjson import OPT_SORT_KEYS as SORTED
+from orjson import dumps
+from xxhash import xxh3_64_intdigest
+
+from .checking import BadRowError, Checker, DroppedError
+from .reading import Block
+
+REASONS = (
+    "", "bad_roles", "empty", "no_text", "too_long", "tokens", "languages", "duplicates", "near_duplicates", "held_out",
+)  # fmt: skip
+"""Why a row is left out, by the number kept of it; 0 is none."""
+SHOWN = 20
+"""Errors of a block that are kept in words."""
+Array = np.ndarray[Any, Any]
+
+
+@dataclass
+class Found:
+    """What is known of the rows of a block, in their order: one element of each array a row.
+
+    `bands` and `signs` (of near-duplicates) and `tokens` are empty where nobody asked for them. `errors` are the first
+    ones, `kinds` counts all.
+    """
+
+    place: Array
+    why: Array
+    digest: Array
+    chars: Array
+    tokens: Array
+    bands: Array
+    signs: Array
+    errors: list[tuple[int, str]] = field(default_factory=list)
+    kinds: Counter[str] = field(default_factory=Counter)
+    untold: int = 0
+    """Rows too short to tell their language, which stay."""
+
+
+class Scanner:
+    """Made once a process."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self.checker = Checker(spec)
+        self.tokens = self.languages = self.near = None
+        if spec.get("tokens") or spec.get("longest"):
+            from .tokens import Counting
+
+            self.tokens = Counting(spec)
+        if spec.get("languages"):
+            from .languages import Languages
+
+            self.languages = Languages(spec["languages"])
+        if spec.get("dedupe") == "near":
+            from .near import Sketcher
+
+            self.near = Sketcher(spec["near"])
+
+    def scan(self, block: Block) -> Found:
+        """Every row of a block: parsed, checked, hashed, measured."""
+        places: list[int] = []
+        whys: list[int] = []
+        digests: list[int] = []
+        chars: list[int] = []
+        texts: list[str] = []
+        measured = bool(self.tokens or self.languages or self.near)
+        errors = [(place, BadRowError("csv", text)) for place, text in block.errors]
+        for place, line in block.places():
+            why = digest = 0
+            asked: list[str] = []
+            answered: list[str] = []
+            try:
+                row = parsed(line)
+                asked, answered = self.checker.check(row)
+                digest = xxh3_64_intdigest(dumps(row, option=SORTED))
+            except BadRowError as error:
+                errors.append((place, error))
+                continue
+            except DroppedError as error:
+                why = REASONS.index(str(error))
+            places.append(place)
+            whys.append(why)
+            digests.append(digest)
+            chars.append(sum(map(len, asked)) + sum(map(len, answered)))
+            if measured:
+                texts.append("\n".join((*asked, *answered)))
+        empty = np.zeros(0, np.uint32)
+        found = Found(
+            np.array(places, np.uint64),
+            np.array(whys, np.uint8),
+            np.array(digests, np.uint64),
+            np.array(chars, np.uint32),
+            *(empty, empty, empty),
+            [(place, str(error)) for place, error in errors[:SHOWN]],
+            Counter(error.kind for _, error in errors),
+        )
+        self._measure(texts, found)
+        return found
+
+    def _measure(self, texts: list[str], found: Found) -> None:
+        """What costs more, where it is asked for."""
+        if self.tokens:
+            found.tokens = self.tokens.count(texts)
+            self.tokens.judge(found.tokens, found.why)
+        if self.languages:
+            found.untold = self.languages.judge(texts, found.why)
+        if self.near:
+            found.bands, found.signs = self.near.sketch(texts)
+
+
+# --- JSON, strictly
+
+_SPACED = re.compile(rb'"\s+:')
+_NUMBER = re.compile(rb"\d{16}|[eE][+-]?\d{3}")
+_BIGGEST = 2**63 - 1
+
+
+def parsed(line: bytes) -> Any:
+    """A row. Raises: BadRowError for what is no JSON, and for what JSON allows and the next reader would lose."""
+    try:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise BadRowError("json", _reason(line, error)) from None
+    if _suspect(line, row):
+        _strict(line)
+    return row
+
+
+def _reason(line: bytes, error: orjson.JSONDecodeError) -> str:
+    if b"\0" in line:
+        return "not JSON: there is a NUL byte in it"
+    try:
+        line.decode()
+    except UnicodeDecodeError as bad:
+        return f"not UTF-8: byte {line[bad.start]:#04x} at {bad.start + 1}"
+    return f"not JSON: {error.msg.split(': line')[0]} at {error.pos + 1}"
+
+
+def _suspect(line: bytes, row: Any) -> bool:
+    """Whether the slow look is needed: a key more in the text than in the row, or a number that may be too large.
+
+    Cheap, and wrong only towards looking: every key of the row stands as `":` in the text unless there are blanks.
+    """
+    if not isinstance(row, dict):
+        return False
+    flat = set(map(type, row.values())) == {str}
+    if flat and line.count(b'"') == 4 * len(row):
+        return False
+    keys = line.count(b'":')
+    if keys != (len(row) if flat else orjson.dumps(row).count(b'":')) or _SPACED.search(line):
+        return True
+    return not flat and _NUMBER.search(line) is not None
+
+
+def _strict(line: bytes) -> None:
+    """The slow look. Raises: BadRowError."""
+
+    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        row = dict(found)
+        if len(row) < len(found):
+            twice = Counter(key for key, _ in found).most_common(1)[0][0]
+            raise BadRowError("json", f"the key `{twice}` stands twice")
+        for key, value in found:
+            for number in value if isinstance(value, list) else [value]:
+                if isinstance(number, int) and abs(number) > _BIGGEST:
+                    raise BadRowError("json", f"the number in `{key}` does not fit 64 bits")
+        return row
+
+    try:
+        json.loads(line, object_pairs_hook=pairs)
+    except ValueError as error:  # Python refuses numbers of more than 4300 digits
+        raise BadRowError("json", f"not JSON: {str(error).split(':')[0].lower()}") from None
+    except RecursionError:
+        raise BadRowError("json", "not JSON: nested too deep") from None

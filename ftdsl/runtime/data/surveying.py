@@ -1,0 +1,177 @@
+"""The first reading: every block of every source through the scanners, in processes, into the table."""
+
+from __future__ import annotations
+
+import lzma
+import os
+import signal
+import zlib
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .reading import BLOCK, Block, CannotReadError, File, files_of
+from .scanning import SHOWN, Found, Scanner
+from .table import COLUMNS, Table
+from .telling import Teller
+
+MOST = 8
+"""Processes: more only wait for the disk, and each takes some 80 MB."""
+BROKEN = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
+"""What reading a damaged file raises."""
+
+
+@dataclass
+class Span:
+    """The rows of a file in the table: from `start` up to `end`."""
+
+    source: int
+    file: File
+    start: int = 0
+    end: int = 0
+
+
+class Survey:
+    """Fills the table. `spans` are the files in the order of their rows; `untold`: rows whose language cannot be told."""
+
+    def __init__(self, spec: dict[str, Any], table: Table, teller: Teller) -> None:
+        self.sources: list[dict[str, Any]] = spec["sources"]
+        self.table, self.teller, self.untold = table, teller, 0
+        self.spans: list[Span] = []
+        self._spec = spec
+        self._left: list[int | None] = [source.get("limit") for source in self.sources]
+        for at, source in enumerate(self.sources):
+            try:
+                self.spans += [Span(at, file) for file in files_of(source)]
+            except (CannotReadError, OSError) as error:
+                self.teller.error(source.get("path") or source.get("id", ""), str(error), "files")
+        self._size = sum(span.file.size for span in self.spans)
+
+    def read(self) -> None:
+        """Every row of every source, or the first `limit`."""
+        started: set[int] = set()
+        with _Scans(self._spec, self._size) as scans:
+            for number, block, found in scans.through(self._blocks()):
+                span = self.spans[number]
+                if number not in started:
+                    started.add(number)
+                    span.start = span.end = self.table.rows
+                self._take(span, block, found)
+                before = sum(other.file.size for other in self.spans[:number])
+                self.teller.progress((before + block.read) / 1e6, self._size / 1e6, "MB read")
+        at = 0
+        for span in self.spans:  # files without a block
+            span.start, span.end = max(at, span.start), max(at, span.end)
+            at = span.end
+
+    def _blocks(self) -> Iterator[tuple[int, Block]]:
+        for number, span in enumerate(self.spans):
+            try:
+                for block in span.file.blocks():
+                    if self._left[span.source] == 0:
+                        break
+                    yield number, block
+            except CannotReadError as error:
+                self.teller.error(span.file.name, str(error), "files")
+            except BROKEN as error:
+                self.teller.error(span.file.name, f"cannot be read: {error or 'it ends too soon'}", "files")
+
+    def _take(self, span: Span, block: Block, found: Found) -> None:
+        left = self._left[span.source]
+        if left is not None:
+            if left == 0:
+                return
+            taken = int((found.why == 0).sum())
+            if taken >= left:
+                found = _first(found, left)
+                taken = left
+            self._left[span.source] = left - taken
+        for place, text in found.errors:
+            self.teller.error(span.file.where(place), text, "")
+        self.teller.kinds.pop("", None)
+        shown = len(found.errors)
+        self.teller.errors += sum(found.kinds.values()) - shown
+        self.teller.kinds.update(found.kinds)
+        self.untold += found.untold
+        self.table.add(found)
+        span.end = self.table.rows
+
+
+def _first(found: Found, count: int) -> Found:
+    """Up to the row that makes the limit full; errors behind it are nobody's business."""
+    end = int(np.flatnonzero(found.why == 0)[count - 1]) + 1
+    last = int(found.place[end - 1])
+    errors = [one for one in found.errors if one[0] < last]
+    if len(found.errors) < SHOWN:
+        found.kinds.clear()
+        found.kinds["rows"] += len(errors)
+    cut = {name: getattr(found, name)[:end] for name in (*COLUMNS, "bands")}
+    return replace(found, **cut, errors=errors, kinds=+found.kinds)
+
+
+class _Scans:
+    """Blocks through scanners, results in the order of the blocks; few wait at a time. Small work is done right here."""
+
+    def __init__(self, spec: dict[str, Any], size: int) -> None:
+        self._spec = spec
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._many = min(cores, MOST, size // (2 * BLOCK))
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> _Scans:
+        if self._many > 1:
+            self._pool = ProcessPoolExecutor(self._many, initializer=_begin, initargs=(self._spec,))
+            self._pool.submit(int).result()  # all are started now, before anything else starts a thread
+        else:
+            _begin(self._spec)
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
+
+    def through(self, blocks: Iterator[tuple[int, Block]]) -> Iterator[tuple[int, Block, Found]]:
+        """Raises: CannotReadError when a process is killed."""
+        if self._pool is None:
+            for number, block in blocks:
+                yield number, block, _scan(block)
+            return
+        waiting: deque[tuple[int, Block, Future[Found]]] = deque()
+        try:
+            for number, block in blocks:
+                waiting.append((number, block, self._pool.submit(_scan, block)))
+                if len(waiting) > self._many + 1:
+                    yield _done(*waiting.popleft())
+            while waiting:
+                yield _done(*waiting.popleft())
+        except BrokenProcessPool:
+            raise CannotReadError("a process that reads was killed; was memory short?") from None
+
+
+def _done(number: int, block: Block, future: Future[Found]) -> tuple[int, Block, Found]:
+    found = future.result()
+    block.lines = b""
+    return number, block, found
+
+
+_scanner: list[Scanner] = []
+
+
+def _begin(spec: dict[str, Any]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN if os.getppid() and _child() else signal.default_int_handler)
+    _scanner[:] = [Scanner(spec)]
+
+
+def _child() -> bool:
+    from multiprocessing import parent_process
+
+    return parent_process() is not None
+
+
+def _scan(block: Block) -> Found:
+    return _scanner[0].scan(block)
