@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import shutil
 
-from tests.conftest import EXAMPLES
-from tests.targets.test_golden import GOLDEN, artifacts
+from tests.targets.test_golden import GOLDEN, VARIANTS, artifacts, place
 
 
 def main() -> None:
     """Write every artifact but copies of runtime modules, which are the same for all."""
     shutil.rmtree(GOLDEN, ignore_errors=True)
-    for recipe in EXAMPLES:
-        for name, content in artifacts(recipe).items():
-            path = GOLDEN / recipe.stem / name
+    for recipe, profile in VARIANTS:
+        for name, content in artifacts(recipe, profile).items():
+            path = place(recipe, profile) / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
 

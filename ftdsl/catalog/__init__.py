@@ -200,9 +200,45 @@ def standing(engine: str, parameter: str) -> Standing | None:
     return _standings(engine).get(parameter)
 
 
+HATCHES = {"deepspeed": "ds.", "accelerate": "acc.", "megatron": "mca."}
+"""Blocks handed on as they stand, and what the overlay calls their keys."""
+
+
+def hatch_word(engine: str, block: str, key: str) -> str | None:
+    """The word of the language that decides a key of a hatch, so that the hatch may not: `zero_optimization.stage`."""
+    for group, entries in overlay(engine).items():
+        for name, entry in () if group.startswith("_") else entries.items():
+            told = [to.partition(":")[0] for to in entry["to"]]
+            if HATCHES[block] + key in told:
+                return name if group in _GROUPS else f"{group}.{name}"
+    return None
+
+
+def hatch_keys(block: str, version: str = "") -> Mapping[str, Fact]:
+    """Keys that DeepSpeed, accelerate or the mcore adapter reads, by dotted path, in a version (the newest without one)."""
+    if block == "deepspeed":
+        return schema("deepspeed", version)
+    if block == "megatron":
+        names: Mapping[str, Fact] = _load("mcore-adapter.json")["names"]
+        return names
+    flags = schema("accelerate", version, "launch")
+    inside = {f"{section}.{flag}": fact for section, start in _SECTIONS.items() for flag, fact in flags.items()
+              if flag.startswith(start)}  # fmt: skip
+    return {**schema("accelerate", version), **inside}
+
+
+_SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "fsdp_config": ("fsdp_",),
+    "parallelism_config": ("parallelism_config_",),
+    "deepspeed_config": ("zero", "offload", "gradient", "deepspeed"),
+}
+"""Sections of accelerate's file, and how the flags begin that they stand for: it takes any key there without a word."""
+
+
 __all__ = [
-    "DATA", "Change", "Fact", "Gpu", "KeyHistory", "Known", "Pin", "Standing", "Table", "ValueChange", "about",
-    "beside_engine", "engine_schema", "faults", "gpus", "key_changes", "key_history", "models", "names", "nearest",
+    "DATA", "HATCHES", "Change", "Fact", "Gpu", "KeyHistory", "Known", "Pin", "Standing", "Table", "ValueChange", 
+    "about", "beside_engine", "engine_schema", "faults", "gpus", "hatch_keys", "hatch_word", "key_changes", "key_history",
+    "models", "names", "nearest",
     "newest", "numbers", "older", "overlay", "packages", "pins", "replacement", "schema", "smoke", "standing", "table",
     "template_for_model", "templates", "value_changes", "versions",
 ]  # fmt: skip

@@ -141,6 +141,8 @@ CODES = {
     "FT425": "megatron-drops-trackers",
     "FT426": "batch-in-no-file",
     "FT427": "weights-left-in-pieces",
+    "FT430": "shape-does-not-divide",
+    "FT432": "elastic-checkpoints",
     # FT5xx data and templates
     "FT501": "file-not-found",
     "FT502": "wrong-data-for-stage",

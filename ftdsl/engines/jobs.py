@@ -14,14 +14,16 @@ class Document:
     """A file of a job. `path` is relative to the build folder (`20-sft/train.yaml`).
 
     `header` lines stand at the top as comments where the format has them (not in JSON); `titles`: a comment before
-    each key named there.
+    each key named there; `data` of a text is its lines; `why`: what decides a line, by dotted path: a key of the recipe
+    or a sentence.
     """
 
     path: str
-    kind: Literal["yaml", "json"]
+    kind: Literal["yaml", "json", "text"]
     data: Any
     header: tuple[str, ...] = ()
     titles: Mapping[str, str] = field(default_factory=dict)
+    why: Mapping[str, str] = field(default_factory=dict)
 
 
 @record
@@ -62,7 +64,8 @@ class Job:
     needs: keys of jobs that must have succeeded; inputs: files outside the run folder it reads (relative to the
     recipe's folder), whose content is part of its cache key; runtime: modules of ftdsl.runtime it uses;
     result: path (relative to the run folder) of what it makes, and `result_kind` what that is;
-    processes: planned world size; outputs: what a script must leave, seen from the run folder;
+    processes: planned world size, over `nodes`, of which each is started as `by_hand` says;
+    outputs: what a script must leave, seen from the run folder;
     packages: distributions the engine's environment must have; env values may be `Raw`
     references (secrets).
     """
@@ -80,6 +83,8 @@ class Job:
     result: str = ""
     result_kind: Literal["adapter", "model", "dataset", "metrics", "files"] = "files"
     processes: int = 1
+    nodes: int = 1
+    by_hand: tuple[str, ...] = ()
     accelerators: int = 0
     gates: tuple[Gate, ...] = ()
     where: str = ""

@@ -70,6 +70,9 @@ def launcher(said: Said) -> None:
     kind = launch.launcher if launch else ""
     if said.given("ray_num_workers") or said.env("USE_RAY") in _ON:
         kind = "ray"
+        asked = said.raw("ray_init_kwargs")
+        for name, value in (asked.get("runtime_env") or {}).items() if isinstance(asked, Mapping) else ():
+            said.say(f"launch.runtime_env.{name}", value)
     sharded = said.values.get("parallel.strategy")
     natural = {"", "python", "torchrun"} | (
         {"accelerate"} if isinstance(sharded, Term) and "fsdp" in sharded.name else set()
@@ -169,7 +172,7 @@ def fsdp(said: Said, document: Document) -> None:
     inner = document.get("fsdp_config", {}) or {}
     said.say("parallel.strategy", Term("fsdp2" if str(inner.get("fsdp_version", 1)) == "2" else "fsdp1"))
     if inner.get("fsdp_offload_params") is True:
-        said.say("parallel.offload", [Term("params")])
+        said.say("parallel.offload", [Term("optimizer"), Term("params")])
     if inner.get("fsdp_activation_checkpointing") is True:
         said.say("memory.checkpointing", Term("full"))
 
@@ -193,4 +196,4 @@ def _own_fsdp(said: Said) -> None:
     version = options.get("version", 1) if isinstance(options, Mapping) else 1
     said.say("parallel.strategy", Term("fsdp2" if version == 2 else "fsdp1"))
     if "offload" in words:
-        said.say("parallel.offload", [Term("params")])
+        said.say("parallel.offload", [Term("optimizer"), Term("params")])

@@ -19,7 +19,7 @@ class Chooses(Protocol):
 
 def solve(stage: Stage, chooser: Chooses, world: World, session: Session) -> Batch:
     """Micro-batch and accumulation as the recipe wants them; what cannot be had is an error with the arithmetic."""
-    parallel = _data_parallel(stage, world, session)
+    parallel = world.data or 1
     wanted = _wanted(stage, chooser)
     micro, accumulate = _given(stage, "micro"), _given(stage, "accumulate")
     if micro is None:
@@ -33,7 +33,7 @@ def solve(stage: Stage, chooser: Chooses, world: World, session: Session) -> Bat
     batch = Batch(micro, accumulate, parallel)
     # `tokens` asks for about so many; only a number of sequences must come out exactly.
     if _given(stage, "global") is not None and batch.total != wanted:
-        _refuse(stage, batch, _given(stage, "global") or 0, session)
+        _refuse(stage, batch, _given(stage, "global") or 0, world, session)
     return batch
 
 
@@ -58,29 +58,11 @@ def _micro(wanted: int | None, accumulate: int | None, parallel: int) -> int:
     return 1
 
 
-def _data_parallel(stage: Stage, world: World, session: Session) -> int:
-    """Ranks that see different rows: processes / (tensor x pipeline x context)."""
-    get = stage.settings.get
-    split = 1
-    for name in ("tensor", "pipeline", "context"):
-        value = get(f"parallel.{name}")
-        split *= value if isinstance(value, int) else 1
-    if world.size % split:
-        span = stage.spans.get("parallel.tensor") or stage.spans.get("parallel", stage.span)
-        text = f"{world.size} processes cannot be split into groups of {split} (tensor x pipeline x context)"
-        session.sink.error("FT401", text, span)
-        return 1
-    asked = get("parallel.data")
-    if isinstance(asked, int) and asked != world.size // split:
-        text = f"`data = {asked}`, but {world.size} processes / {split} = {world.size // split}"
-        session.sink.error("FT401", text, stage.spans.get("parallel.data", stage.span))
-    return world.size // split
-
-
-def _refuse(stage: Stage, batch: Batch, wanted: int, session: Session) -> None:
+def _refuse(stage: Stage, batch: Batch, wanted: int, world: World, session: Session) -> None:
     span = stage.spans.get("batch.global") or stage.spans.get("batch", stage.span)
     ways = batch.micro * batch.data_parallel
     near = [n for n in (wanted // ways * ways, (wanted // ways + 1) * ways) if n]
     label = f"{batch.micro} micro x {batch.accumulate} accumulate x {batch.data_parallel} data-parallel = {batch.total}"
+    label += f"; {world}" if world.split > 1 else ""
     help = f"write `global = {' or '.join(map(str, near))}`, or change `micro`"
     session.sink.error("FT401", f"a batch of {wanted} cannot be made up", span, label=label, help=help)

@@ -11,9 +11,10 @@ from typing import Any
 
 from ftdsl import catalog
 from ftdsl.environments import Versions
-from ftdsl.language.values import Amount, Origin, Range, StageRef, Term
+from ftdsl.language.values import Amount, Origin, StageRef, Term
 from ftdsl.plan.batch import solve
 from ftdsl.plan.plan import Choice, Plan, PlannedStage, World
+from ftdsl.plan.world import check_world, world_of
 from ftdsl.recipe.lineage import TRAINING
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.recipe.settings import METHODS, Settings, shown
@@ -66,15 +67,6 @@ class _Chooser:
         return value is None or value == "auto" or (isinstance(value, Term) and value.name == "auto")
 
 
-def world_of(stage: Stage) -> World:
-    """Processes of a stage, from its `hardware` block; an elastic job is planned for its largest size."""
-    get = stage.settings.get
-    gpu = stage.settings.name("hardware.gpu") or "none"
-    nodes = get("hardware.nodes")
-    nodes = nodes.high if isinstance(nodes, Range) else nodes
-    return World(int(get("hardware.count") or 1), int(nodes or 1), "" if gpu == "none" else gpu)
-
-
 def folder_of(number: int, stage: Stage) -> str:
     """`20-sft`, `20-sft.rank=8+lr=1e-4`. No comma, which separates paths for the engine; nothing a shell would read."""
     run = re.sub(r"[^A-Za-z0-9._=+-]", "-", stage.run.replace(",", "+"))
@@ -88,6 +80,7 @@ def _stage(stage: Stage, at: int, recipe: Recipe, session: Session) -> PlannedSt
         world = _light(stage, chooser, recipe)
         return PlannedStage(_filled(stage, chooser), folder, world, choices=tuple(chooser.choices))
     world = world_of(stage)
+    check_world(stage, world, session)
     method = _method(stage, chooser)
     strategy = _strategy(chooser, world)
     precision = _precision(chooser, world)

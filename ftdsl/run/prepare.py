@@ -164,7 +164,11 @@ def obstacles(
             text = f"needs {', '.join(missing)}, and {environment.python} has none"
             keys = tuple(key for name in missing for key in _ASKED_BY.get(name, ()))
             found.append((job.key, Fault(text, keys, _way(missing, environment), "FT955")))
-        if job.accelerators > len(resources.cards):
+        if job.nodes > 1:
+            text = f"runs on {job.nodes} nodes, and this is one"
+            help = f"ftc compile, and then on each of them: {job.by_hand[0]}"
+            found.append((job.key, Fault(text, ("hardware.nodes", "hardware"), help)))
+        elif job.accelerators > len(resources.cards):
             here = f"{len(resources.cards)} here" if resources.cards else "there are none here"
             text = f"needs {job.accelerators} GPU{'s' * (job.accelerators > 1)} and {here}"
             help = "run it where they are (ftc compile, then run.sh), or use a profile with `hardware { gpu = none }`"

@@ -77,7 +77,7 @@ def losses(stage: str) -> dict[str, Any]:
 def train(args: argparse.Namespace, log: Log) -> int:
     """Train or score, one config after the other. Raises: StageError."""
     launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if launched != args.world:
+    if not watch.planned(launched, args) and not watch.by_ray():
         text = f"{launched} processes were started where {args.world} were planned"
         raise StageError(text, "hardware.count", status=watch.WRONG_WORLD)
     from llamafactory.train.tuner import run_exp
@@ -115,11 +115,19 @@ def _refuse(config: dict[str, Any], args: argparse.Namespace, log: Log) -> None:
         log.warn(fault)
 
 
+def weights_of(folder: Path) -> list[Path]:
+    return [path for path in (*folder.glob("*.safetensors"), *folder.glob("*.bin")) if path.stem != "training_args"]
+
+
 def _finish(args: argparse.Namespace, output: str) -> None:
+    """Write result.json. Raises: StageError when the engine ended well and left no weights."""
     measured = scores_of(output)
     if args.kind == "train":
+        if args.result != "shards" and not weights_of(Path(output)):  # shards are gathered by the next command
+            raise StageError(f"the engine ended without writing a model to {output}", "parallel.strategy", "parallel")
         metrics: dict[str, Any] = {key: measured[key] for key in ("train_loss", "eval_loss") if key in measured}
-        result = {"kind": args.result, "path": output, "metrics": {**losses(args.stage), **metrics}}
+        kind = "model" if args.result == "shards" else args.result
+        result = {"kind": kind, "path": output, "metrics": {**losses(args.stage), **metrics}}
         save_result(args.stage, result, smoke=args.smoke)
         if args.smoke:
             mark(Path(output))
@@ -152,7 +160,7 @@ def export(args: argparse.Namespace, log: Log) -> int:
     log.event(event="progress", done=1, total=2, what="merging")
     export_model(config)
     place = Path(str(config["export_dir"]))
-    weights = [*place.glob("*.safetensors"), *place.glob("*.bin")]
+    weights = weights_of(place)
     if not (place / "config.json").exists() or not weights:
         raise StageError(f"the engine ended without writing a model to {place}", "to")
     if args.smoke:
@@ -187,6 +195,8 @@ def fresh(args: argparse.Namespace) -> int:
 
     The engine goes on from any checkpoint it finds in its output_dir, also from one that another recipe left there.
     """
+    if os.environ.get("NODE_RANK", "0") != "0":
+        return 0  # the first node's business: all see one folder
     place, mark = Path(args.configs[0]), Path(args.stage) / "started"
     own = mark.exists() and any(place.glob("checkpoint-*"))
     if place.is_dir() and any(place.iterdir()) and not own:
@@ -205,6 +215,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("configs", nargs="+", metavar="CONFIG.yaml")
     parser.add_argument("--stage", required=True)
     parser.add_argument("--world", type=int, default=1)
+    parser.add_argument("--at-least", type=int, default=0, metavar="RANKS", help="the fewest of an elastic job")
     parser.add_argument("--kind", choices=("train", "eval"), default="train")
     parser.add_argument("--result", default="adapter")
     parser.add_argument("--nan", choices=("ignore", "warn", "stop"), default="stop")

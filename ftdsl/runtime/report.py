@@ -37,11 +37,14 @@ def strict(value: Any) -> Any:
 
 
 class Log:
-    """metrics.jsonl of a stage; only the first rank writes."""
+    """metrics.jsonl of a stage; only the first rank writes (asked anew each time: Ray's workers get a copy of this)."""
 
     def __init__(self, stage: str) -> None:
-        self.path = Path(stage) / "metrics.jsonl"
-        self.first = os.environ.get("RANK", "0") == "0"
+        self.path = (Path(stage) / "metrics.jsonl").absolute()
+
+    @property
+    def first(self) -> bool:
+        return os.environ.get("RANK", "0") == "0"
 
     def event(self, **event: Any) -> None:
         if self.first:

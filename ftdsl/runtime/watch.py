@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 import time
 from typing import Any
@@ -13,6 +14,17 @@ from .report import Log, StageError
 
 WRONG_WORLD = 4
 """Exit status when another number of processes runs than was planned."""
+
+
+def by_ray() -> bool:
+    """Whether LLaMA-Factory starts the ranks itself, as Ray's workers."""
+    return os.environ.get("USE_RAY", "").lower() in ("1", "true", "y")
+
+
+def planned(size: int, args: argparse.Namespace) -> bool:
+    """Whether so many ranks were planned; an elastic job may have fewer, down to `--at-least`."""
+    least: int = args.at_least or args.world
+    return least <= size <= int(args.world)
 
 
 def callback(args: argparse.Namespace, log: Log, config: dict[str, Any], until: int = 0, resumed: int = 0) -> Any:
@@ -26,7 +38,7 @@ def callback(args: argparse.Namespace, log: Log, config: dict[str, Any], until: 
             self.told = 0.0
 
         def on_init_end(self, training: Any, state: Any, control: Any, **_: Any) -> None:
-            if training.world_size != args.world:
+            if not planned(training.world_size, args):
                 text = f"the engine runs {training.world_size} processes where {args.world} were planned"
                 raise StageError(text, "hardware.count", status=WRONG_WORLD)
 

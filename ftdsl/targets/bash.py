@@ -45,6 +45,8 @@ def document_text(document: Document) -> str:
     """A document in its format."""
     if document.kind == "json":
         return render("document.json.j2", data=document.data)
+    if document.kind == "text":
+        return "".join(f"{line}\n" for line in document.data)
     keys = list(document.data)
     starts = [at for at, key in enumerate(keys) if at == 0 or key in document.titles]
     groups = [
@@ -59,7 +61,14 @@ def launch_text(job: Job) -> str:
     title = f"{job.folder}: {job.title}" + (f" ({job.where})" if job.where else "")
     commands = [{"text": _command(c), "comment": [c.comment] if c.comment else []} for c in job.commands]
     env = [{"name": name, "value": value} for name, value in job.env.items()]
-    return render("bash/launch.sh.j2", title=title, header=job.header, env=env, commands=commands)
+    return render("bash/launch.sh.j2", title=title, header=(*job.header, *_started(job)), env=env, commands=commands)
+
+
+def _started(job: Job) -> Iterator[str]:
+    """How the script is started by hand where there are several nodes."""
+    if job.nodes > 1:
+        yield f"Started on each of {job.nodes} nodes:"
+        yield from (f"  {line}" for line in job.by_hand)
 
 
 def _command(command: Command) -> str:
@@ -77,14 +86,17 @@ def _command(command: Command) -> str:
 
 def _run_text(plan: Plan, jobs: tuple[Job, ...]) -> str:
     recipe = plan.recipe
-    rows: list[dict[str, Any]] = [{"folder": job.folder, "title": job.title} for job in jobs]
+    rows: list[dict[str, Any]] = [{"folder": job.folder, "title": job.title, "nodes": str(job.nodes)} for job in jobs]
+    most = max(jobs, key=lambda job: job.nodes)
     return render(
-        "bash/run.sh.j2",
+        "bash/run-nodes.sh.j2" if most.nodes > 1 else "bash/run.sh.j2",
         name=recipe.name,
         doc=list(_doc(plan)),
         engine=recipe.engine.name,
         default_run=f"runs/{recipe.name}/by-hand",
         jobs=rows,
+        nodes=most.nodes,
+        by_hand=most.by_hand,
     )
 
 

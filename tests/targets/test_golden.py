@@ -19,19 +19,30 @@ from tests.conftest import EXAMPLES, ROOT, ftc
 GOLDEN = ROOT / "tests" / "golden"
 
 
-def artifacts(recipe: Path) -> dict[str, bytes]:
+VARIANTS = [(path, "") for path in EXAMPLES] + [
+    (ROOT / "examples" / "handbook_14b.ft", profile) for profile in ("accelerate", "deepspeed", "three_d")
+]
+"""Recipes, and profiles of them."""
+
+
+def place(recipe: Path, profile: str) -> Path:
+    return GOLDEN / (f"{recipe.stem}.{profile}" if profile else recipe.stem)
+
+
+def artifacts(recipe: Path, profile: str = "") -> dict[str, bytes]:
     """What a recipe compiles to, without copies of runtime modules and the manifest, which lists their hashes."""
     session = Session()
-    compiled = compile_recipe(recipe, Options(), session)
+    options = Options(profiles=(profile,)) if profile else Options()
+    compiled = compile_recipe(recipe, options, session)
     assert compiled is not None, [one.message for one in session.sink]
     return {n: c for n, c in compiled.files.items() if not n.startswith("runtime/") and n != "manifest.json"}
 
 
-@pytest.mark.parametrize("recipe", EXAMPLES, ids=lambda p: p.stem)
-def test_artifacts_are_the_committed_ones(recipe: Path) -> None:
+@pytest.mark.parametrize(("recipe", "profile"), VARIANTS, ids=lambda part: getattr(part, "stem", part))
+def test_artifacts_are_the_committed_ones(recipe: Path, profile: str) -> None:
     """After a meant change: make golden, and read the difference."""
-    found = {name: content.decode() for name, content in artifacts(recipe).items()}
-    folder = GOLDEN / recipe.stem
+    found = {name: content.decode() for name, content in artifacts(recipe, profile).items()}
+    folder = place(recipe, profile)
     wanted = {p.relative_to(folder).as_posix(): p.read_text(encoding="utf-8") for p in folder.rglob("*") if p.is_file()}
     assert found == wanted
 
@@ -109,10 +120,10 @@ def test_frozen_refuses_to_differ(tmp_path: Path) -> None:
 def test_scripts_are_sound(tmp_path: Path) -> None:
     """bash -n and shellcheck over every script of every example."""
     scripts = []
-    for recipe in EXAMPLES:
-        for name, content in artifacts(recipe).items():
+    for recipe, profile in VARIANTS:
+        for name, content in artifacts(recipe, profile).items():
             if name.endswith(".sh"):
-                path = tmp_path / recipe.stem / name
+                path = tmp_path / place(recipe, profile).name / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
                 scripts.append(str(path))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from ftdsl import catalog
 from ftdsl.engines.jobs import Command, Document, Gate, Job
 from ftdsl.engines.llamafactory import parallel, watched, words
 from ftdsl.engines.llamafactory.datasets import Datasets
@@ -27,12 +28,13 @@ def job_of(
 ) -> Job:
     lint(work, documents)
     environment: Mapping[str, Any] = {**parallel.environment(work), **words.environment(work)}
-    runtime = (*watched.MODULES, "gate") if gates else watched.MODULES
+    used = " ".join(str(word) for command in commands for word in command.argv)
+    others = tuple(name for name in ("gate", "gather") if f"runtime/{name}.py" in used)
+    runtime = (*watched.MODULES, *others)
     if any(document.path.endswith("/leaks.json") for document in documents):
         runtime = (*runtime, "data")
     world = work.planned.world
     stage = work.stage
-    batch = (str(work.planned.batch),) if work.planned.batch else ()
     return Job(
         key=stage.key,
         folder=work.folder,
@@ -47,11 +49,13 @@ def job_of(
         result=result_of(work),
         result_kind=result,
         processes=world.size,
+        nodes=world.nodes,
+        by_hand=parallel.by_hand(work),
         accelerators=world.size if world.gpu else 0,
         gates=gates,
         packages=tuple(dict.fromkeys(name for document in documents for name in _packages(document))),
         where=work.where,
-        header=batch,
+        header=parallel.equation(work),
     )
 
 
@@ -102,13 +106,19 @@ def yaml_of(work: Work, name: str, params: dict[str, Any]) -> Document:
     """Parameters in the engine's own groups, each group under its title; passthrough as it stands, at the end."""
     schema = work.versions.schema
     rest = work.stage.settings.inside("llamafactory")
-    params = fitted(work, {key: words.plain(value) for key, value in params.items() if value is not None})
+    params = {key: words.plain(value) for key, value in params.items() if value is not None}
+    adapters: Collection[str] = ()
+    if work.planned.strategy == "megatron":  # what the adapter reads, and what its own block says, be it known or not
+        adapters = {*catalog.hatch_keys("megatron"), *work.stage.settings.inside("megatron")}
+    others = {key: value for key, value in params.items() if key in adapters}
+    params = fitted(work, {key: value for key, value in params.items() if key not in adapters})
     for key in [key for key, value in (params | rest).items() if isinstance(value, Secret)]:
         work.refuse(key, f"a secret cannot be written into `{key}`", "put it into `env { }`")
     groups: dict[str, dict[str, Any]] = {title: {} for title in (*dict.fromkeys(_SECTIONS.values()), "training")}
     for key, value in params.items():
         section = str(schema.get(key, {}).get("section", ""))
         groups[_SECTIONS.get(section, "training")][key] = value
+    groups["megatron"] = others
     groups["passthrough"] = {key: words.plain(value) for key, value in rest.items()}
     titles = {next(iter(group)): title for title, group in groups.items() if group}
     flat = {key: value for group in groups.values() for key, value in group.items()}
@@ -117,9 +127,7 @@ def yaml_of(work: Work, name: str, params: dict[str, Any]) -> Document:
 
 def _header(work: Work) -> tuple[str, ...]:
     lines = [f"{work.stage.key} ({work.where})", *work.stage.doc.splitlines()]
-    if work.planned.batch:
-        lines.append(str(work.planned.batch))
-    return tuple(lines)
+    return (*lines, *parallel.equation(work))
 
 
 def result_of(work: Work) -> str:

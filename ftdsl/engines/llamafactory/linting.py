@@ -12,7 +12,9 @@ from typing import Any
 
 from ftdsl.engines.jobs import Document
 from ftdsl.engines.llamafactory import words
-from ftdsl.engines.llamafactory.parallel import distributed
+from ftdsl.engines.llamafactory.parallel.accelerate import NAME as ACCELERATE
+from ftdsl.engines.llamafactory.parallel.common import distributed, launcher
+from ftdsl.engines.llamafactory.parallel.deepspeed import NAME as DEEPSPEED
 from ftdsl.engines.llamafactory.work import Work
 from ftdsl.language.values import StageRef
 from ftdsl.lint import config as view
@@ -29,26 +31,32 @@ def lint(work: Work, documents: list[Document]) -> None:
     """Run the rules over every configuration of a job. A smoke run is not what the author wrote, and is left alone."""
     if work.plan.recipe.smoke:
         return
-    deepspeed = next((document for document in documents if document.path.endswith("/ds_config.json")), None)
+    beside = {name: _beside(work, documents, name) for name in (DEEPSPEED, ACCELERATE)}
     for document in documents:
-        if document.kind == "yaml":
-            check(config_of(work, document.data, deepspeed), work.session.sink)
+        if document.kind == "yaml" and not document.path.endswith(f"/{ACCELERATE}"):
+            check(config_of(work, document.data, beside), work.session.sink)
 
 
-def config_of(work: Work, params: Mapping[str, Any], deepspeed: Document | None) -> Config:
+def _beside(work: Work, documents: list[Document], name: str) -> view.Document | None:
+    """A file that the lowering put beside the parameters."""
+    found = next((document for document in documents if document.path.endswith(f"/{name}")), None)
+    return view.Document(name, found.data, span=work.stage.span, ours=True) if found else None
+
+
+def config_of(work: Work, params: Mapping[str, Any], beside: Mapping[str, view.Document | None]) -> Config:
     """One configuration of a planned stage."""
     world, start = work.planned.world, work.stage.start
     seen = not any(name.startswith("hardware.") for name in work.stage.unknown)
     place = work.stage.span
-    ours = view.Document("ds_config.json", deepspeed.data, span=place, ours=True) if deepspeed else None
     return Config(
         settings={name: _setting(work, name, value) for name, value in params.items()},
         span=place,
         title=work.stage.key,
         kind="export" if "export_dir" in params else "train",
         form="recipe",
-        deepspeed=ours,
-        launch=view.Launch(world.nodes, world.processes_per_node, "torchrun" if distributed(work) else "python")
+        deepspeed=beside[DEEPSPEED],
+        accelerate=beside[ACCELERATE],
+        launch=view.Launch(world.nodes, world.processes_per_node, launcher(work) if distributed(work) else "python")
         if seen
         else None,
         gpu=world.gpu if seen else None,

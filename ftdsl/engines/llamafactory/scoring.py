@@ -31,7 +31,8 @@ def score(work: Work) -> Job:
     common |= media(work, datasets)
     common |= {"eval_dataset": ",".join(names), "dataset_dir": work.folder}
     common |= {"per_device_eval_batch_size": work.get("batch"), "report_to": "none"}
-    documents = [dataset_info(work, datasets)]
+    common = parallel.with_params(work, common)
+    documents = [dataset_info(work, datasets), *parallel.documents(work)]
     configs: list[Document] = []
     if metrics & {"loss", "accuracy"} or not metrics:
         params = {**common, "do_eval": True, "output_dir": f"{work.folder}/loss"}

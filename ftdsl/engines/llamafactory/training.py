@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ftdsl.engines.jobs import Command, Document, Job
+from ftdsl.engines.jobs import Command, Job
 from ftdsl.engines.llamafactory import parallel, rules, watched, words
 from ftdsl.engines.llamafactory.assemble import dataset_info, job_of, result_of, title_of, yaml_of
 from ftdsl.engines.llamafactory.datasets import Datasets, training
@@ -26,20 +26,18 @@ def train(work: Work) -> Job:
     params |= words.params(work, kind)
     params |= training(work, datasets)
     params = {"overwrite_output_dir": False, **params, "output_dir": result_of(work)}
-    config = parallel.ds_config(work)
-    if config is not None:
-        params["deepspeed"] = f"{work.folder}/ds_config.json"
-    documents = [yaml_of(work, "train", params), dataset_info(work, datasets)]
-    if config is not None:
-        documents.append(Document(f"{work.folder}/ds_config.json", "json", config))
+    params = parallel.with_params(work, params)
+    documents = [yaml_of(work, "train", params), dataset_info(work, datasets), *parallel.documents(work)]
     method = work.planned.method
     result = "model" if method in ("full", "freeze") else "adapter"
-    flags = ("--kind", "train", "--result", result, "--nan", work.name("guard.nan") or "stop")
+    left = "shards" if parallel.gather(work, "") else result
+    flags = ("--kind", "train", "--result", left, "--nan", work.name("guard.nan") or "stop")
     first = Command(
         (PYTHON, "runtime/engine.py", "fresh", result_of(work), "--stage", work.folder),
         comment="goes on from this stage's own checkpoints; what another run left there is set aside",
     )
-    commands = [first, *watched.trainings(work, documents[0].path, flags)]
+    train = documents[0].path
+    commands = [first, *watched.trainings(work, train, flags), *parallel.gather(work, train)]
     if leaks := leak_check(work):
         documents.append(leaks[0])
         commands.insert(0, leaks[1])

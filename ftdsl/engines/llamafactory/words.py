@@ -17,9 +17,10 @@ Entry = Mapping[str, Any]
 OURS = {
     "hardware.gpu", "hardware.count", "hardware.devices", "hardware.cpus", "hardware.memory", "hardware.link",
     "hardware.network", "budget.time", "budget.memory", "budget.disk", "budget.cost", "launch.head", "launch.port",
-    "batch.global", "batch.tokens", "parallel.data", "parallel.strategy", "parallel.offload", "after", "settings",
-    "data", "mix", "evaluate.data", "guard.nan", "guard.leak", "to", "metrics", "batch", "name", "engine", "seed", "model",
-    "gate", "max_len", "limit", "track.project", "track.name", "push",
+    "launch.retries", "parallel.data", "parallel.strategy", "parallel.offload", "parallel.replicate", "parallel.tensor",
+    "parallel.pipeline", "parallel.context", "parallel.expert", "parallel.sequence", "batch.global", "batch.tokens",
+    "after", "settings", "data", "mix", "evaluate.data", "guard.nan", "guard.leak", "to", "metrics", "batch", "name",
+    "engine", "seed", "model", "gate", "max_len", "limit", "track.project", "track.name", "push",
 }  # fmt: skip
 """Words that something other than a table or a rule of the same name lowers."""
 
@@ -27,7 +28,7 @@ _PATHS = ("weights", "experts", "dir")
 """Options of members that name files (`ktransformers(weights = "…")`): seen from the recipe, as all paths are."""
 
 GROUPS = ("train", "dpo", "kto", "ppo", "data", "eval", "merge", "stage_quantize", "shell")
-_OPEN = ("llamafactory", "env", "gate")
+_OPEN = ("llamafactory", "env", "gate", "launch.runtime_env", *catalog.HATCHES)
 
 
 @cache
@@ -56,8 +57,9 @@ def refuse_unlowered(work: Work, rules: frozenset[str]) -> None:
     known = dict(entries(work.stage.kind))
     refused = ("adapter", "prefix")  # methods LLaMA-Factory has not: one message for the block is enough
     for key, origin in work.stage.origins.items():
-        block = key.partition(".")[0]
-        if origin.kind in ("auto", "default") or key in OURS or block in (*_OPEN, *refused):
+        if origin.kind in ("auto", "default") or key in OURS:
+            continue
+        if key.startswith(tuple(f"{block}." for block in (*_OPEN, *refused))):
             continue
         entry = known.get(key)
         if entry is not None and (entry.get("rule") in rules or ("rule" not in entry and _written(entry))):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ftdsl.recipe.recipe import Recipe
-from ftdsl.recipe.rules import data, engine, hardware, smoke
+from ftdsl.recipe.rules import data, engine, hardware, hatches, smoke
 from ftdsl.session import Session
 
 RULES: tuple[Callable[[Recipe, Session], None], ...] = (
@@ -14,6 +14,7 @@ RULES: tuple[Callable[[Recipe, Session], None], ...] = (
     data.right_data_for_stage,
     engine.passthrough,
     smoke.made_by_smoke,
+    hatches.known_keys,
 )
 
 

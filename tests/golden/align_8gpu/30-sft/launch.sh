@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # 30-sft: sft lora of Qwen/Qwen3-8B (align_8gpu.ft:34)
 # 64 global = 4 micro x 2 accumulate x 8 data-parallel
+# 8 processes = 8 data-parallel
 # Works in the run folder. FT_PYTHON: the engine's Python.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # 40-dpo: dpo lora from sft (align_8gpu.ft:45)
 # 64 global = 2 micro x 4 accumulate x 8 data-parallel
+# 8 processes = 8 data-parallel
 # Works in the run folder. FT_PYTHON: the engine's Python.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

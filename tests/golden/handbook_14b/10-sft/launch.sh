@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # 10-sft: sft lora of Qwen/Qwen3-14B (handbook_14b.ft:10)
 # 128 global = 4 micro x 8 accumulate x 4 data-parallel
+# 4 processes = 4 data-parallel
 # Works in the run folder. FT_PYTHON: the engine's Python.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

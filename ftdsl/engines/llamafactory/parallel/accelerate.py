@@ -1,0 +1,112 @@
+"""`accelerate.yaml`: the file `accelerate launch` reads, for DDP, DeepSpeed and FSDP 1 and 2.
+
+On CPU too the type is MULTI_GPU or DEEPSPEED and `use_cpu` is false: with `use_cpu` (or MULTI_CPU) accelerate starts one
+process, and drops DeepSpeed and FSDP without a word. The engine's own `use_cpu` keeps the ranks on the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ftdsl.engines.jobs import Document
+from ftdsl.engines.llamafactory.parallel import deepspeed
+from ftdsl.engines.llamafactory.parallel.common import (
+    distributed,
+    equation,
+    fsdp_version,
+    launcher,
+    offloads,
+    zero_stage,
+)
+from ftdsl.engines.llamafactory.parallel.rows import Row, document, with_hatch
+from ftdsl.engines.llamafactory.work import Work
+from ftdsl.record import changed
+
+NAME = "accelerate.yaml"
+MIXED = {"bf16": "bf16", "fp16": "fp16", "fp8": "bf16"}
+STATE = "fsdp_config.fsdp_state_dict_type"
+SHARDED = "SHARDED_STATE_DICT"
+
+
+def accelerate_config(work: Work) -> Document | None:
+    """The configuration for `accelerate launch`; None with another launcher."""
+    if launcher(work) != "accelerate" or not distributed(work):
+        return None
+    rows = [*_machines(work), *_kind(work), *_fsdp(work)]
+    written = work.stage.settings.inside("accelerate")
+    header = (f"{work.stage.key} ({work.where})", *equation(work))
+    made = document(f"{work.folder}/{NAME}", "yaml", with_hatch(rows, "accelerate", written), header)
+    sharding = next((key for key in made.data if key in ("fsdp_config", "deepspeed_config")), "")
+    return changed(made, titles={"compute_environment": "processes", sharding: "sharding"})
+
+
+def shards(work: Work) -> bool:
+    """Whether the engine leaves shards that must be made one model."""
+    state = work.stage.settings.inside("accelerate").get(STATE)
+    return fsdp_version(work) is not None and str(getattr(state, "name", state)) == SHARDED
+
+
+def _machines(work: Work) -> Iterator[Row]:
+    world = work.planned.world
+    npu = "ascend" in world.gpu
+    kind = "DEEPSPEED" if zero_stage(work) is not None else "FSDP" if fsdp_version(work) else "MULTI_GPU"
+    yield Row("compute_environment", "LOCAL_MACHINE", "not a SageMaker job")
+    yield Row("distributed_type", "MULTI_NPU" if npu and kind == "MULTI_GPU" else kind, "parallel.strategy")
+    yield Row("num_machines", world.nodes, "hardware.nodes")
+    yield Row("num_processes", world.size, "hardware.count")
+    yield Row("machine_rank", 0, "each node says its own on the command line")
+    if world.nodes > 1:
+        yield Row("rdzv_backend", "static", "the number of nodes is fixed")
+        yield Row("same_network", True, "nodes reach each other by MASTER_ADDR and MASTER_PORT")
+    else:
+        yield Row("main_process_port", 0, "a free one: stages may run side by side")
+    yield Row("main_training_function", "main", "accelerate's default")
+    if kind != "DEEPSPEED":  # whose own file says it; accelerate refuses it in both
+        yield Row("mixed_precision", MIXED.get(work.planned.precision, "no"), "precision")
+    yield Row("use_cpu", False, "true starts one process; where there is no card, the engine's YAML says use_cpu")
+
+
+def _kind(work: Work) -> Iterator[Row]:
+    stage = zero_stage(work)
+    if stage is None:
+        return
+    yield Row("deepspeed_config.deepspeed_config_file", f"{work.folder}/{deepspeed.NAME}", "parallel.strategy")
+    if stage == 3:
+        yield Row("deepspeed_config.zero3_init_flag", True, "the model is sharded while it is loaded")
+    if work.planned.world.nodes > 1:
+        yield Row(
+            "deepspeed_config.deepspeed_multinode_launcher", "standard", "each node is started by itself, without ssh"
+        )
+
+
+def _fsdp(work: Work) -> Iterator[Row]:
+    version = fsdp_version(work)
+    if version is None:
+        return
+    full = bool(offloads(work))
+    replicas = work.get("parallel.replicate")
+    yield Row("fsdp_config.fsdp_version", version, "parallel.strategy")
+    yield Row(
+        "fsdp_config.fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP", "one unit a layer, as the model names them"
+    )
+    yield Row("fsdp_config.fsdp_offload_params", full, "parallel.offload")
+    yield Row("fsdp_config.fsdp_cpu_ram_efficient_loading", True, "only the first rank reads the weights")
+    yield Row(
+        "fsdp_config.fsdp_activation_checkpointing",
+        False,
+        "the engine's own checkpointing does it (memory.checkpointing)",
+    )
+    yield Row(STATE, "FULL_STATE_DICT", "one model file, gathered on the first rank")
+    if version == 1:
+        sharding = "HYBRID_SHARD" if isinstance(replicas, int) and replicas > 1 else "FULL_SHARD"
+        yield Row("fsdp_config.fsdp_sharding_strategy", sharding, "parallel.replicate")
+        yield Row("fsdp_config.fsdp_backward_prefetch", "BACKWARD_PRE", "the next layer travels while this one works")
+        yield Row("fsdp_config.fsdp_forward_prefetch", False, "accelerate's default")
+        yield Row("fsdp_config.fsdp_sync_module_states", True, "the other ranks get the weights from the first")
+        yield Row("fsdp_config.fsdp_use_orig_params", True, "frozen and trained weights side by side")
+        return
+    yield Row("fsdp_config.fsdp_reshard_after_forward", True, "as ZeRO-3: a layer is whole only while it works")
+    if isinstance(replicas, int) and replicas > 1:
+        place = "parallelism_config.parallelism_config"
+        yield Row(f"{place}_dp_replicate_size", replicas, "parallel.replicate")
+        yield Row(f"{place}_dp_shard_size", work.planned.world.data // replicas, "parallel.replicate")

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# 10-sft: sft lora of Qwen/Qwen3-14B (handbook_14b.ft:10)
+# 128 global = 4 micro x 8 accumulate x 4 data-parallel
+# 4 processes = 4 data-parallel
+# Works in the run folder. FT_PYTHON: the engine's Python.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export FT_PYTHON="${FT_PYTHON:-python3}"
+case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
+
+# goes on from this stage's own checkpoints; what another run left there is set aside
+"$FT_PYTHON" runtime/engine.py fresh 10-sft/result --stage 10-sft
+
+"$FT_PYTHON" -m accelerate.commands.launch --config_file 10-sft/accelerate.yaml runtime/engine.py train 10-sft/train.yaml \
+  --stage 10-sft --world 4 --kind train --result adapter --nan stop

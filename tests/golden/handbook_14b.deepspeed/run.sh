@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# qwen3-14b-lora: every stage in order, stopping at the first that fails.
+# The handbook's 14B configuration, as it was meant: LoRA on four cards, ZeRO-3.
+#
+#   bash run.sh [RUN_FOLDER]      default: runs/qwen3-14b-lora/by-hand
+#
+# FT_PYTHON: the Python of llamafactory (default: python3). Stages that are done are not run again:
+# remove their folder, or name another run folder, to start anew.
+set -euo pipefail
+build="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)"
+run="${1:-runs/qwen3-14b-lora/by-hand}"
+export FT_PYTHON="${FT_PYTHON:-python3}"
+case "$FT_PYTHON" in */*) FT_PYTHON="$(cd "$(dirname "$FT_PYTHON")" && pwd)/$(basename "$FT_PYTHON")" ;; esac
+
+mkdir -p "$run"
+ln -sfn "$(cd "$build/inputs" && pwd -P)" "$run/inputs"
+if [ -d "$build/runtime" ]; then cp -R "$build/runtime" "$run/"; fi
+cp "$build/run.sh" "$build/manifest.json" "$run/"
+cd "$run"
+
+stage() { # FOLDER TITLE
+  if [ -e "$1/done" ]; then
+    echo "== $1: done before"
+    return
+  fi
+  echo "== $1: $2"
+  mkdir -p "$1"
+  cp -R "$build/$1/." "$1/"
+  local status=0
+  bash "$1/launch.sh" 2>&1 | tee "$1/log.txt" || status=$?
+  if [ "$status" -ne 0 ]; then
+    echo "== $1: failed with status $status; its log is $run/$1/log.txt" >&2
+    exit "$status"
+  fi
+  touch "$1/done"
+}
+
+stage 10-sft 'sft lora of Qwen/Qwen3-14B'
+echo "== all stages are done: $run"

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# 10-sft: sft full of Qwen/Qwen3-14B (handbook_14b.ft:10)
+# 128 global = 4 micro x 16 accumulate x 2 data-parallel
+# 2 nodes x 8 processes = 16 = 2 data-parallel x 4 tensor x 2 pipeline
+# Started on each of 2 nodes:
+#   NODE_RANK=0 MASTER_ADDR=ADDRESS_OF_THE_FIRST bash run.sh RUN_FOLDER   # the first node
+#   NODE_RANK=1 MASTER_ADDR=ADDRESS_OF_THE_FIRST bash run.sh RUN_FOLDER   # the second
+# Works in the run folder. FT_PYTHON: the engine's Python.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export FT_PYTHON="${FT_PYTHON:-python3}"
+case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
+export NODE_RANK="${NODE_RANK:?0 on the first node, 1 on the next, and so on}"
+export MASTER_ADDR="${MASTER_ADDR:?address of the first node}"
+export MASTER_PORT="${MASTER_PORT:-29500}"
+export USE_MCA=1
+export CUDA_DEVICE_MAX_CONNECTIONS=1
+
+# goes on from this stage's own checkpoints; what another run left there is set aside
+"$FT_PYTHON" runtime/engine.py fresh 10-sft/result --stage 10-sft
+
+"$FT_PYTHON" -m torch.distributed.run --nnodes 2 --nproc_per_node 8 --node_rank "$NODE_RANK" --master_addr "$MASTER_ADDR" \
+  --master_port "$MASTER_PORT" runtime/engine.py train 10-sft/train.yaml --stage 10-sft --world 16 --kind train \
+  --result model --nan stop
