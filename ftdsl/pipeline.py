@@ -37,11 +37,15 @@ def check(path: Path, options: Options, session: Session) -> Checked:
     recipe = build(resolved, path.parent, session)
     if not recipe.stages:
         return Checked(resolved, recipe)
+    from ftdsl.diagnostics import allow
     from ftdsl.engines import lower
+    from ftdsl.lint.check import judged
     from ftdsl.plan.choose import plan as choose
 
     plan = choose(recipe, session)
-    return Checked(resolved, recipe, plan, lower(plan, session))
+    jobs = lower(plan, session)
+    allow.apply(session.sink, [resolved.module.file.source], judged, complete=not (options.profiles or options.sets))
+    return Checked(resolved, recipe, plan, jobs)
 
 
 def compile_recipe(

@@ -18,6 +18,9 @@ CODES = {
     "FT014": "has-a-word",
     "FT015": "unknown-function",
     "FT016": "unknown-argument",
+    "FT017": "allowed-for-nothing",
+    "FT018": "allowed-without-reason",
+    "FT019": "cannot-be-allowed",
     # FT03x syntax
     "FT030": "unexpected-token",
     "FT031": "unclosed-string",

@@ -19,6 +19,10 @@ class Sink:
         place = (span.source.name, span.start) if span else ("", -1)
         self._found.setdefault((diagnostic.code, *place, diagnostic.message), diagnostic)
 
+    def drop(self, diagnostic: Diagnostic) -> None:
+        """Take one out again."""
+        self._found = {at: found for at, found in self._found.items() if found is not diagnostic}
+
     def error(
         self,
         code: str,

@@ -41,6 +41,15 @@ def load() -> dict[str, Check]:
     return RULES
 
 
+FIRM = ("FT001", "FT002", "FT003", "FT005", "FT011", "FT060", "FT401", "FT501", "FT502")
+"""Rules whose errors are no predictions: what is not there cannot be run, whatever anybody thinks of it."""
+
+
+def judged() -> frozenset[str]:
+    """Rules whose errors an author may overrule, with a reason (`# ftc: allow`)."""
+    return frozenset(load()) - frozenset(FIRM)
+
+
 def check(config: Config, sink: Sink) -> None:
     """Add what the rules find. A value that one rule refused is not shown to the next: one cause, one message."""
     for code, rule in load().items():
