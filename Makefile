@@ -39,6 +39,7 @@ fast: $(BIN)/ftc
 	$(BIN)/mypy
 	$(BIN)/python -m ftdsl.catalog.generate --check
 	$(BIN)/python -m ftdsl.recipe.generate --check
+	$(BIN)/python -m ftdsl.lint.generate --check
 	$(BIN)/ftc fmt --check examples/*.ft tests/corpus/*.ft
 	$(BIN)/pytest -m "not real and not slow" -n 2
 
@@ -48,6 +49,7 @@ golden: $(BIN)/ftc ## compile the examples anew into tests/golden, to be read an
 generate: $(BIN)/ftc ## data and models from vocabulary.toml and the overlay
 	$(BIN)/python -m ftdsl.catalog.generate
 	$(BIN)/python -m ftdsl.recipe.generate
+	$(BIN)/python -m ftdsl.lint.generate
 
 bench: $(BIN)/ftc ## cold start of every verb against a bare interpreter, and a 10,000-line recipe
 	$(BIN)/python benchmarks/cold_start.py

@@ -1,4 +1,6 @@
-"""`ftc explain FILE STAGE.KEY`: a value, every layer that spoke about it, what it becomes, and the engine's own default."""
+"""`ftc explain FILE STAGE.KEY`: a value, every layer that spoke about it, what it becomes, and the engine's own default.
+
+`ftc explain FT412` (or `implausible-rate`): what a rule is about, with an example and what to use instead."""
 
 from __future__ import annotations
 
@@ -16,20 +18,25 @@ if TYPE_CHECKING:
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser("explain", help="say where a value comes from", description=__doc__)
-    parser.add_argument("file", metavar="FILE")
-    parser.add_argument("key", metavar="STAGE.KEY", help="for example sft.optim.lr")
+    parser.add_argument("file", metavar="FILE|CODE", help="a recipe, or the code or name of a rule")
+    parser.add_argument("key", metavar="STAGE.KEY", nargs="?", default="", help="for example sft.optim.lr")
+    parser.add_argument("--json", action="store_true", help="of a rule: as JSON")
     add_recipe_arguments(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit 0; 1 when the recipe has errors; 2 when there is no such stage or key."""
+    """Exit 0; 1 when the recipe has errors; 2 when there is no such stage, key or rule."""
+    if not args.key:
+        from ftdsl.cli.explain_rule import explain_rule
+
+        return explain_rule(args.file, json_too=args.json)
     from ftdsl.pipeline import check
     from ftdsl.session import Session
 
     session = Session()
     checked = check(recipe_path(args.file), options_of(args), session)
-    if checked.plan is None:
+    if session.sink.failed or checked.plan is None:
         show(session.sink)
         return 1
     name, _, key = args.key.partition(".")

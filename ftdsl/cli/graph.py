@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
 
     session = Session()
     checked = check(recipe_path(args.file), options_of(args), session)
-    if checked.plan is None:
+    if session.sink.failed or checked.plan is None:
         show(session.sink)
         return 1 if session.sink.failed else 2
     if args.format == "json":

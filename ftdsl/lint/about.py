@@ -6,7 +6,10 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import field
+from typing import Any
 
+from ftdsl.diagnostics.codes import CODES
+from ftdsl.diagnostics.meanings import meanings
 from ftdsl.record import record
 
 HEADINGS = ("What it does", "Why it matters", "Example", "Use instead", "Applies to", "Source")
@@ -29,7 +32,12 @@ def sections(rule: Callable[..., object]) -> dict[str, str]:
     if tuple(parts[1::2]) != HEADINGS:
         raise ValueError(f"{rule.__name__}: headings are {parts[1::2]}, not {list(HEADINGS)}")
     found = {name: inspect.cleandoc(text) for name, text in zip(parts[1::2], parts[2::2], strict=True)}
-    return {name: text if name in FILES else " ".join(text.split()) for name, text in found.items()}
+    return {name: text if name in FILES else _sentence(text) for name, text in found.items()}
+
+
+def _sentence(text: str) -> str:
+    joined = " ".join(text.split())
+    return joined[:1].upper() + joined[1:]
 
 
 def examples(text: str) -> list[Example]:
@@ -45,3 +53,35 @@ def _example(text: str) -> Example:
     first, *rest = _FILE.split(text)
     files = {"train.yaml": first} if first.strip() else {}
     return Example({**files, **dict(zip(rest[::2], rest[1::2], strict=True))}, given)
+
+
+def severities(rule: Callable[..., object]) -> tuple[str, ...]:
+    """What a rule may say, gravest first: read off the functions it and its private helpers call."""
+    names: set[str] = set()
+    todo, seen = [rule], set()
+    while todo:
+        one = todo.pop()
+        code = getattr(one, "__code__", None)
+        if code is None or one in seen:
+            continue
+        seen.add(one)
+        names |= set(code.co_names)
+        todo += [one.__globals__[name] for name in code.co_names if name.startswith("_") and name in one.__globals__]
+    return tuple(name for name in ("error", "warning", "info") if name in names)
+
+
+def told_of(code: str) -> dict[str, Any]:
+    """All that is known of a code: code, name, severities, and text by heading. One that the language and a rule share has
+    both."""
+    from ftdsl.lint.check import load
+
+    rule, meaning = load().get(code), meanings().get(code, {})
+    said: dict[str, str] = {}
+    if rule is not None:
+        said = ({"In a recipe": meaning["what"]} if meaning else {}) | sections(rule)
+    elif meaning:
+        said = {"What it does": meaning["what"]}
+        if "instead" in meaning:
+            said |= {"Example": meaning.get("stage") or meaning["file"], "Use instead": meaning["instead"]}
+    kinds = severities(rule) if rule is not None else ("error",)
+    return {"code": code, "name": CODES[code], "severities": list(kinds), "about": said}

@@ -76,7 +76,7 @@ def test_templates_hold_no_logic(path: Path) -> None:
         assert re.fullmatch(r"[\w.]+( \| (sh|yaml|json|comment))?", expression), expression
 
 
-@pytest.mark.parametrize("module", ["ftdsl.catalog.generate", "ftdsl.recipe.generate"])
+@pytest.mark.parametrize("module", ["ftdsl.catalog.generate", "ftdsl.recipe.generate", "ftdsl.lint.generate"])
 def test_generated_files_are_current(module: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", module, "--check"], cwd=ROOT, capture_output=True, text=True, check=False
