@@ -106,8 +106,9 @@ def _compile_small(checked: Checked, lock: Path, session: Session) -> Compiled |
         return None
     told = {"replaced": [one.as_json() for one in replaced]}
     files = compile_files(plan, jobs, session) | small.files
+    wanted = {job.key: job.packages for job in checked.jobs}
     files["smoke.json"] = (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode()
-    return Compiled(recipe.name, recipe.folder, plan, jobs, files, (lock, b""), replaced)
+    return Compiled(recipe.name, recipe.folder, plan, jobs, files, (lock, b""), replaced, wanted)
 
 
 def _refuse_search(resolved: Resolved, session: Session) -> None:

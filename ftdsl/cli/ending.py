@@ -153,6 +153,14 @@ def print_json(outcomes: Sequence[Outcome], *, smoke: bool) -> None:
     print(json.dumps({"schema": 1, **(whole if smoke else recipes[0])}, indent=2, ensure_ascii=False))
 
 
+def print_github(outcomes: Sequence[Outcome]) -> None:
+    """Errors and warnings as workflow commands: GitHub shows them at the recipe's lines."""
+    from ftdsl.diagnostics.render_github import render as commands
+
+    said = [one for outcome in outcomes for one in (*outcome.found, *outcome.problems)]
+    print(commands(one for one in said if one.severity is not Severity.INFO), end="")
+
+
 def _document(outcome: Outcome, *, smoke: bool) -> dict[str, Any]:
     progress, compiled = outcome.progress, outcome.compiled
     found: dict[str, Any] = {
@@ -181,4 +189,5 @@ def _stage(stage: StageProgress, run: RunProgress) -> dict[str, Any]:
         "kind": stage.result.kind if stage.result else None,
         "path": (run.folder / stage.result.path).as_posix() if stage.result else None,
         "metrics": dict(stage.result.metrics) if stage.result else {},
+        "notes": stage.notes,
     }

@@ -34,7 +34,10 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument("--engine-python", default="", metavar="P", help="the engine's Python")
     parser.add_argument("-j", "--jobs", type=int, metavar="N", help="stages side by side at most")
     parser.add_argument("--plain", action="store_true", help="lines instead of a live view")
-    parser.add_argument("--json", action="store_true", help="the end of the run as JSON")
+    parser.add_argument(
+        "--output-format", choices=("text", "json", "github"), default="text", help="of what is said at the end"
+    )
+    parser.add_argument("--json", action="store_const", const="json", dest="output_format", help="--output-format json")
     parser.set_defaults(run=run)
 
 
@@ -48,14 +51,16 @@ def run(args: argparse.Namespace) -> int:
     outcomes: list[Outcome] = []
     for file in args.files:
         outcomes.append(_outcome(file, args))
-        if not args.json:
+        if args.output_format != "json":
             ending.tell(outcomes[-1], smoke=args.smoke)
         if outcomes[-1].status == 130:
             break
-    if args.json:
+    if args.output_format == "json":
         ending.print_json(outcomes, smoke=args.smoke)
     elif len(args.files) > 1:
         ending.tell_all(outcomes)
+    if args.output_format == "github":
+        ending.print_github(outcomes)
     return ending.status_of(outcomes)
 
 
@@ -124,7 +129,7 @@ def _carried_out(compiled: Compiled, args: argparse.Namespace, session: Session,
             executor.execute()
     outcome.nothing = not todo
     outcome.broke(list(executor.faults.items()))
-    outcome.warned(executor.warnings)
+    outcome.warned([*executor.warnings, *prepare.lacking(compiled, environment)])
     failed, refused = (outcome.progress.having(status) for status in (Status.FAILED, Status.REFUSED))
     return outcome.ended(130 if executor.asked_to_stop else 1 if failed else 3 if refused else 0)
 

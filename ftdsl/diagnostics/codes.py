@@ -207,4 +207,5 @@ CODES = {
     "FT953": "no-generation-prompt",
     "FT954": "made-by-a-smoke-run",
     "FT955": "package-missing",
+    "FT956": "destination-is-a-file",
 }

@@ -43,11 +43,17 @@ class Fault:
 
 
 def read(end: Mapping[str, Any], log: Path, status: int) -> Fault:
-    """What ended a stage. `end`: its last event (a message of our own, or an exception); `status`: of its script."""
+    """What ended a stage. `end`: its last event (a message of our own, or an exception); `status`: of its script.
+
+    A data stage writes its errors as lines, each with its file and row.
+    """
     if end.get("message"):
         return told(end)
     said = [str(text) for text in end.get("error") or ()]
     lines = last_words(log, LINES)
+    if own := [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]:
+        more = f" (and {len(own) - 1} more, in the log)" if len(own) > 1 else ""
+        return Fault(own[0] + more, ("source", "holdout", "data"), f"see {log.as_posix()}")
     for text in said or ["\n".join(lines)]:
         if found := _known(text):
             return found

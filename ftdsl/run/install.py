@@ -19,10 +19,10 @@ CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 LLAMAFACTORY = "llamafactory==0.9.5"
 BESIDE = (
     "transformers==5.6.0", "datasets==4.0.0", "accelerate==1.11.0", "peft==0.18.1", "trl==0.24.0", "omegaconf",
-    "sentencepiece", "protobuf", "matplotlib", "jieba", "nltk", "rouge_chinese",
+    "sentencepiece", "protobuf", "matplotlib", "jieba", "nltk", "rouge_chinese", "bitsandbytes",
     "orjson>=3.10", "xxhash>=3.5", "rensa>=0.5", "py3langid>=0.4",  # the data stage (docs/adr)
 )  # fmt: skip
-ON_GPU = ("torchvision", "torchaudio", "bitsandbytes")
+ON_GPU = ("torchvision", "torchaudio")
 DEEPSPEED = ("deepspeed>=0.19.8", "ninja")
 """0.18.4 corrupts weights in silence under ZeRO-3 (docs/engines.md)."""
 

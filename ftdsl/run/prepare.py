@@ -176,6 +176,19 @@ def obstacles(
     return found
 
 
+def lacking(compiled: Compiled, environment: Environment) -> list[tuple[str, Fault]]:
+    """What the real run of a recipe needs and this environment has not, where a smoke run does without."""
+    small = {job.key: set(job.packages) for job in compiled.jobs}
+    found = []
+    for key, packages in compiled.wanted.items():
+        missing = [name for name in packages if name not in environment.packages and name not in small.get(key, ())]
+        if missing:
+            text = f"where it will train it needs {', '.join(missing)}, and {environment.python} has none"
+            keys = tuple(key for name in missing for key in _ASKED_BY.get(name, ()))
+            found.append((key, Fault(text, keys, f"there: pip install {' '.join(missing)}", "FT955")))
+    return found
+
+
 def _other_version(environment: Environment, versions: Versions) -> Fault | None:
     """What was compiled for one version is not run by another."""
     for package, held in versions.packages.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import field
 from pathlib import Path
 
 from ftdsl.engines.jobs import Job
@@ -14,7 +16,7 @@ from ftdsl.record import record
 class Compiled:
     """A recipe as artifacts: path in the build folder -> content; `lock`: where it lies and what it says now.
 
-    `replaced`: what a smoke run replaced.
+    `replaced`: what a smoke run replaced; `wanted`: packages that the real jobs need, by job key.
     """
 
     name: str
@@ -24,6 +26,7 @@ class Compiled:
     files: dict[str, bytes]
     lock: tuple[Path, bytes]
     replaced: tuple[Replacement, ...] = ()
+    wanted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def replaced_lines(self) -> list[str]:
         """What was replaced, in words."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ftdsl.recipe.recipe import Recipe
-from ftdsl.recipe.rules import data, engine, hardware, hatches, smoke
+from ftdsl.recipe.rules import data, engine, hardware, hatches, places, smoke
 from ftdsl.session import Session
 
 RULES: tuple[Callable[[Recipe, Session], None], ...] = (
@@ -15,6 +15,7 @@ RULES: tuple[Callable[[Recipe, Session], None], ...] = (
     engine.passthrough,
     smoke.made_by_smoke,
     hatches.known_keys,
+    places.destination_is_a_folder,
 )
 
 
