@@ -54,9 +54,20 @@ def _resumed(stages: list[Stage]) -> dict[str, None]:
     for stage in stages:
         get = stage.settings.get
         saves = get("save.resumable") is not False and stage.settings.name("save.every") != "never"
-        if stage.kind in TRAINING and stage.kind != "ppo" and saves and stage.settings.name("resume") != "never":
+        if (
+            stage.kind in TRAINING
+            and stage.kind not in _NOT_RESUMED
+            and saves
+            and stage.settings.name("resume") != "never"
+        ):
             found.setdefault(stage.name, stage.key)
     return dict.fromkeys(found.values())
+
+
+_NOT_RESUMED = ("ppo", "reward")
+"""LLaMA-Factory 0.9.5 cannot go on with them: transformers does not see the adapter inside its model with a value head, and
+looks for whole weights in the checkpoint (run; transformers/trainer.py, _load_from_checkpoint).
+"""
 
 
 class _Stage:
