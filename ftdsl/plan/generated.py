@@ -22,9 +22,11 @@ _TOOL = {
 }  # fmt: skip
 
 
-def rows(shape: Shape) -> bytes:
-    """JSON Lines: questions and answers in the columns and by the speakers of the shape; no two nearly the same."""
-    random = Random(0)
+def rows(shape: Shape, number: int = 0) -> bytes:
+    """JSON Lines: questions and answers in the columns and by the speakers of the shape; no two nearly the same, and none in
+    files of different numbers.
+    """
+    random = Random(number)
     return "".join(json.dumps(_row(shape, at, random), ensure_ascii=False) + "\n" for at in range(COUNT)).encode()
 
 

@@ -81,7 +81,9 @@ class Reached:
         shape = shape_of(Settings("data", plain), None, kind)
         place = str(item.options.get("id") or item.options.get("path") or item.name)
         small.tell(key, place, f"{generated.COUNT} made-up {shape.format} rows", why)
-        return self._file(item, generated.rows(shape), {"format": Term(shape.format)} | self._said(item, plain))
+        return self._file(
+            item, generated.rows(shape, len(self.made_up)), {"format": Term(shape.format)} | self._said(item, plain)
+        )
 
     def _said(self, item: Term, settings: dict[str, Any]) -> dict[str, Any]:
         """Columns and roles of an entry, which a source of its own cannot name otherwise."""

@@ -266,6 +266,14 @@ def test_made_up_rows_have_the_declared_shape(format: str, kind: str) -> None:
         assert json.loads(rows[0]["api"])[0]["name"] == "look_up"
 
 
+def test_made_up_files_share_no_row(checked: Callable[..., Outcome]) -> None:
+    """Or a check for leaks between training and evaluation would find them."""
+    made, _ = in_small(checked(small('evaluate { data = hf("a/held") }').replace('file("rows.jsonl")', 'hf("a/b")')))
+    first, second = (set(content.splitlines()) for content in made.files.values())
+    assert len(first) == len(second) == generated.COUNT
+    assert not first & second
+
+
 def test_pictures_are_left_out_and_said(checked: Callable[..., Outcome]) -> None:
     row = {
         "messages": [{"role": "user", "content": "<image>What?"}, {"role": "assistant", "content": "A."}],
