@@ -87,6 +87,10 @@ class Smaller:
                     self.drop(key, facts["drop"][name])
                 elif name in facts["members"]:
                     self._member(key, facts["members"][name])
+        if (name := self.settings().name("template")) in facts["seeing"]["templates"]:
+            self.tell(
+                "template", name, f"{name} without its part for pictures and sound", "the toy has no eyes and ears"
+            )
         for key in facts["passthrough"]["drop"]:
             self.drop(f"llamafactory.{key}", facts["passthrough"]["why"])
 

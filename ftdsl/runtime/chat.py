@@ -33,6 +33,17 @@ def faults(config: dict[str, Any]) -> list[StageError]:
     return [fault for fault in found if fault]
 
 
+def blind(config: dict[str, Any]) -> None:
+    """For a toy, which has only the side that writes: the template's part for pictures and sound is taken out, since the
+    engine asks for a processor even where no row has any (llamafactory/data/mm_plugin.py, _validate_input).
+    """
+    from llamafactory.data.mm_plugin import get_mm_plugin
+    from llamafactory.data.template import TEMPLATES
+
+    if template := TEMPLATES.get(str(config.get("template"))):
+        template.mm_plugin = get_mm_plugin(name="base")
+
+
 def _tokenizer(config: dict[str, Any]) -> Any:
     """The tokenizer as it lies there, before the engine mends it; None when it cannot be read alone."""
     from transformers import AutoTokenizer

@@ -85,6 +85,8 @@ def train(args: argparse.Namespace, log: Log) -> int:
     for path in args.configs:
         config = config_of(path)
         _refuse(config, args, log)
+        if args.smoke:
+            chat.blind(config)
         for until, resumed in _parts(args):
             run_exp(dict(config), callbacks=[watch.callback(args, log, config, until, resumed)])
         if log.first:
