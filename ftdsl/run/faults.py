@@ -88,7 +88,7 @@ def _filled(text: str, match: re.Match[str]) -> str:
 
 def _own_words(said: str, lines: Sequence[str], status: int) -> Fault:
     """The engine's words, with the recipe's word for a parameter they name."""
-    text = re.sub(r" \[\S+\]$", "", said.partition("\n")[0]) or next(
+    text = re.sub(r" \[[^\]]+\]$", "", said.partition("\n")[0]) or next(
         (line for line in reversed(lines) if _LAST.match(line)), ""
     )
     if not text:

@@ -87,9 +87,12 @@ def _chain(error: BaseException | None) -> list[str]:
 
 
 def _innermost(error: BaseException) -> str:
-    """` [llamafactory/data/converter.py]`: where it was raised tells rows that lack a column from a dictionary's slip."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return f" [{'/'.join(Path(frames[-1].filename).parts[-3:])}]" if frames else ""
+    """` [llamafactory/data/converter.py datasets/formatting/formatting.py]`: the last files it came through, which tell rows
+    that lack a column from a dictionary's slip.
+    """
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    files = dict.fromkeys("/".join(Path(frame.filename).parts[-3:]) for frame in frames)
+    return f" [{' '.join(files)}]" if files else ""
 
 
 def save_result(stage: str, result: dict[str, Any], *, smoke: bool = False) -> None:

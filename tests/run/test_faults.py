@@ -30,7 +30,7 @@ SAID = {
     "no_valid_rows": "RuntimeError: Cannot find valid samples, check `data/README.md` for the data format.",
     "too_few_rows": "RuntimeError: Cannot find sufficient samples, consider increasing dataset size.",
     "wrong_stage_data": "ValueError: The dataset is not applicable in the current training stage.",
-    "no_column": "KeyError: 'instruction' [llamafactory/data/converter.py]",
+    "no_column": "KeyError: 'instruction' [llamafactory/data/converter.py datasets/formatting/formatting.py]",
     "rows_differ": "DatasetGenerationError: An error occurred while generating the dataset",
     "template": "ValueError: Template qwne does not exist.",
     "tokens_outside": "IndexError: index out of range in self",
