@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ftdsl.cli.common import add_recipe_arguments, color, options_of, print_diff, read_exactly, recipe_path, rewrite
+from ftdsl.record import record
 
 if TYPE_CHECKING:
+    from ftdsl.diagnostics import Diagnostic
     from ftdsl.pipeline import Checked
     from ftdsl.session import Session
 
@@ -33,39 +36,61 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def run(args: argparse.Namespace) -> int:
     """Exit 0 without errors (warnings and infos are none), 1 with."""
+    from functools import partial
+
+    from ftdsl.cli.many import each
     from ftdsl.diagnostics import Severity
-    from ftdsl.pipeline import check
-    from ftdsl.session import Session
 
     if args.fix or args.diff:
         _mend(args)
-    found = []
-    plans = []
-    for name in args.files:
-        session = Session()
-        checked = check(recipe_path(name), options_of(args), session)
-        _rows_cut(checked, session)
-        plans.append((name, checked))
-        found += session.sink.ordered()
+    outcomes = each(partial(_one, args), args.files)
+    found = [one for outcome in outcomes for one in outcome.found]
     if args.quiet:
         found = [one for one in found if one.severity is not Severity.INFO]
     if args.output_format == "text":
-        _text(found, plans, args)
+        _text(found, outcomes, args)
     else:
         renderer = import_module(f"ftdsl.diagnostics.render_{args.output_format}")
-        held = {name: checked.recipe.versions.plain() for name, checked in plans if checked.recipe}
+        held = {outcome.name: outcome.held for outcome in outcomes if outcome.held is not None}
         sys.stdout.write(renderer.render(found, *([held] if args.output_format == "json" else [])))
     return 1 if any(one.severity is Severity.ERROR for one in found) else 0
 
 
-def _rows_cut(checked: Checked, session: Session) -> None:
-    """What an earlier run knows of the lengths of the rows."""
-    home = Path("runs") / checked.recipe.name if checked.recipe else Path("runs")
-    if checked.plan and home.is_dir():
-        from ftdsl.run.lengths import known
+@record
+class Outcome:
+    """What the check of one file gives: what was found, and (`lines`) what is said when nothing is wrong.
 
-        for one in known(checked.plan, checked.jobs, home):
-            session.sink.add(one)
+    held: the versions it was held to, as JSON has them, None without a recipe; runnable: there is something to run.
+    """
+
+    name: str
+    found: list[Diagnostic]
+    lines: tuple[str, ...]
+    held: dict[str, Any] | None
+    runnable: bool
+
+
+def _one(args: argparse.Namespace, name: str) -> Outcome:
+    """The check of one file, here or in a worker."""
+    from ftdsl.pipeline import check
+    from ftdsl.session import Session
+
+    session = Session()
+    checked = check(recipe_path(name), options_of(args), session)
+    _rows_cut(checked, session)
+    held = checked.recipe.versions.plain() if checked.recipe else None
+    return Outcome(name, session.sink.ordered(), tuple(_fine(name, checked)), held, bool(checked.plan))
+
+
+def _fine(name: str, checked: Checked) -> Iterator[str]:
+    stages = checked.plan.stages if checked.plan else ()
+    said = f"{len(stages)} stage{'s' * (len(stages) != 1)}"
+    yield f"{name}: fine, {said}" if stages else f"{name}: fine; nothing to run in it"
+    if checked.recipe and (told := checked.recipe.versions.told):
+        yield f"  checked for {told}"
+    for stage in stages:
+        if stage.batch:
+            yield f"  {stage.key}: {stage.batch}"
 
 
 ROUNDS = 10
@@ -104,7 +129,7 @@ def _mended(path: Path, text: str, args: argparse.Namespace) -> tuple[str, int]:
     return text, count
 
 
-def _text(found: list, plans: list, args: argparse.Namespace) -> None:  # type: ignore[type-arg]
+def _text(found: list[Diagnostic], outcomes: list[Outcome], args: argparse.Namespace) -> None:
     from ftdsl.diagnostics import Severity
     from ftdsl.diagnostics.render_text import render, summary
 
@@ -114,14 +139,7 @@ def _text(found: list, plans: list, args: argparse.Namespace) -> None:  # type: 
         print(f"\n{said}")
     if any(one.severity is Severity.ERROR for one in found) or args.quiet:
         return
-    for name, checked in plans:
-        stages = checked.plan.stages if checked.plan else ()
-        said = f"{len(stages)} stage{'s' * (len(stages) != 1)}"
-        print(f"{name}: fine, {said}" if stages else f"{name}: fine; nothing to run in it")
-        if checked.recipe and (told := checked.recipe.versions.told):
-            print(f"  checked for {told}")
-        for stage in stages:
-            if stage.batch:
-                print(f"  {stage.key}: {stage.batch}")
-    if len(plans) == 1 and plans[0][1].plan:
+    for outcome in outcomes:
+        print("\n".join(outcome.lines))
+    if len(outcomes) == 1 and outcomes[0].runnable:
         print(f"next: ftc run {quote(args.files[0])}", file=sys.stderr)

@@ -39,7 +39,11 @@ def test_there_are_a_hundred() -> None:
 @pytest.mark.parametrize("text", CONFIGS, ids=[block.strip().split("\n")[0][:40] for block in CONFIGS])
 def test_a_wrong_configuration_is_flagged_at_its_line(text: str) -> None:
     code, line = wanted(text)
-    found = [(one.code, one.span.source.position(one.span.start)[0]) for one in lint(Example({"train.yaml": text})) if one.span]
+    found = [
+        (one.code, one.span.source.position(one.span.start)[0])
+        for one in lint(Example({"train.yaml": text}))
+        if one.span
+    ]
     assert (code, line) in found
 
 
