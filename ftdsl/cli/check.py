@@ -93,6 +93,16 @@ def _fine(name: str, checked: Checked) -> Iterator[str]:
             yield f"  {stage.key}: {stage.batch}"
 
 
+def _rows_cut(checked: Checked, session: Session) -> None:
+    """What an earlier run knows of the lengths of the rows."""
+    home = Path("runs") / checked.recipe.name if checked.recipe else Path("runs")
+    if checked.plan and home.is_dir():
+        from ftdsl.run.lengths import known
+
+        for one in known(checked.plan, checked.jobs, home):
+            session.sink.add(one)
+
+
 ROUNDS = 10
 """A fix may bring the next one to light; they end soon, or this ends them."""
 
