@@ -144,6 +144,7 @@ CODES = {
     "FT425": "megatron-drops-trackers",
     "FT426": "batch-in-no-file",
     "FT427": "weights-left-in-pieces",
+    "FT428": "no-zero-section",
     "FT430": "shape-does-not-divide",
     "FT432": "elastic-checkpoints",
     # FT5xx data and templates

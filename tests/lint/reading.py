@@ -26,7 +26,7 @@ VERSIONS = {"llamafactory": "0.9.5", "transformers": "5.6.0", "peft": "0.18.1", 
 def kind_of(said: Mapping[str, Any]) -> Any:
     if any(name.startswith("export_") for name in said):
         return "export"
-    return "chat" if said.get("infer_backend") else "train"
+    return "chat" if said.get("infer_backend") and not said.get("do_train") else "train"
 
 
 def settings(node: Node | None) -> dict[str, Setting]:

@@ -307,6 +307,10 @@ def other_kernels_cannot(config: Config) -> Found:
         stage: ppo
         reward_model: saves/rm
         use_unsloth: true
+        ---
+        stage: ppo
+        reward_model: saves/rm
+        use_kt: true
     Use instead:
         use_unsloth: true
     Applies to: LLaMA-Factory
@@ -345,6 +349,11 @@ def other_kernels_cannot_be_split(config: Config) -> Found:
     Why it matters: LLaMA-Factory stops when its arguments are read.
     Example:
         use_unsloth: true
+        deepspeed: ds_config.json
+        # file: ds_config.json
+        {"train_micro_batch_size_per_gpu": "auto", "zero_optimization": {"stage": 3}}
+        ---
+        use_kt: true
         deepspeed: ds_config.json
         # file: ds_config.json
         {"train_micro_batch_size_per_gpu": "auto", "zero_optimization": {"stage": 3}}

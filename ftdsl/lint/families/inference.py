@@ -23,6 +23,9 @@ def backend_cannot(config: Config) -> Found:
         ---
         infer_backend: vllm
         adapter_name_or_path: saves/a,saves/b
+        ---
+        infer_backend: vllm
+        stage: rm
     Use instead:
         infer_backend: vllm
         adapter_name_or_path: saves/a

@@ -72,8 +72,8 @@ def checkpointing_of_another_tool(config: Config) -> Found:
 @rule("FT009")
 def unknown_deepspeed_key(config: Config) -> Found:
     """What it does: finds top-level keys that DeepSpeed does not read.
-    Why it matters: DeepSpeed checks keys inside `zero_optimization` but not beside it: `zero_optimisation`
-        switches ZeRO off without a word.
+    Why it matters: DeepSpeed checks keys inside `zero_optimization` but not beside it: what is misspelt there is
+        ignored without a word, and inside it stops the run when the engine is made.
     Example:
         deepspeed: ds_config.json
         # file: ds_config.json

@@ -63,6 +63,20 @@ def optimiser_not_with_that(config: Config) -> Found:
         # with: gpus=8, launcher=torchrun
         finetuning_type: full
         learning_rate: 1e-5
+        optim: adamw_torch
+        use_galore: true
+        galore_layerwise: true
+        ---
+        # with: gpus=8, launcher=torchrun
+        finetuning_type: full
+        learning_rate: 1e-5
+        optim: adamw_torch
+        use_apollo: true
+        apollo_layerwise: true
+        ---
+        # with: gpus=8, launcher=torchrun
+        finetuning_type: full
+        learning_rate: 1e-5
         use_badam: true
     Use instead:
         finetuning_type: full

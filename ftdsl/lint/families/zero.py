@@ -348,3 +348,30 @@ def weights_left_in_pieces(config: Config) -> Found:
             help="write true",
             fix=put(at, "true"),
         )
+
+
+@rule("FT428")
+def no_zero_section(config: Config) -> Found:
+    """What it does: wants `zero_optimization` in the DeepSpeed file.
+    Why it matters: accelerate stops without it, even where ZeRO is not wanted; `{"stage": 0}` says that.
+    Example:
+        deepspeed: ds_config.json
+        # file: ds_config.json
+        {"train_micro_batch_size_per_gpu": "auto", "bf16": {"enabled": "auto"}}
+    Use instead:
+        deepspeed: ds_config.json
+        # file: ds_config.json
+        {"train_micro_batch_size_per_gpu": "auto", "zero_optimization": {"stage": 0}}
+    Applies to: accelerate
+    Source: accelerate/utils/dataclasses.py, DeepSpeedPlugin.__post_init__ (1.11.0, run)
+    """
+    document = own(config)
+    if document is not None and document.data and "zero_optimization" not in document.data:
+        near = [name for name in document.data if "zero" in name]
+        at = document.at(next(iter(document.data)))
+        if not near:
+            yield error(
+                at,
+                "the DeepSpeed file says nothing of ZeRO",
+                help='write `"zero_optimization": {"stage": 0}`, or a higher stage',
+            )
