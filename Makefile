@@ -55,6 +55,7 @@ bench: $(BIN)/ftc ## cold start of every verb against a bare interpreter, and a 
 	$(BIN)/python benchmarks/cold_start.py
 	$(BIN)/python benchmarks/large_recipe.py
 	$(BIN)/python benchmarks/data_stage.py
+	$(BIN)/python benchmarks/typo.py
 
 clean: ## remove what was set up (not runs)
 	rm -rf $(VENV) .engines build

@@ -1,4 +1,4 @@
-"""`ftc check FILE…`: all diagnostics of recipes, without loading an engine."""
+"""`ftc check FILE…`: all diagnostics of recipes, and of the files LLaMA-Factory, DeepSpeed and accelerate read."""
 
 from __future__ import annotations
 
@@ -72,14 +72,30 @@ class Outcome:
 
 def _one(args: argparse.Namespace, name: str) -> Outcome:
     """The check of one file, here or in a worker."""
-    from ftdsl.pipeline import check
     from ftdsl.session import Session
 
     session = Session()
-    checked = check(recipe_path(name), options_of(args), session)
+    checked = _check(recipe_path(name), args, session)
+    if isinstance(checked, str):
+        return Outcome(name, session.sink.ordered(), (f"{name}: fine, {checked}",), None, False)
     _rows_cut(checked, session)
     held = checked.recipe.versions.plain() if checked.recipe else None
     return Outcome(name, session.sink.ordered(), tuple(_fine(name, checked)), held, bool(checked.plan))
+
+
+OTHERS = (".yaml", ".yml", ".json", ".sh")
+"""Endings of files that are no recipes."""
+
+
+def _check(path: Path, args: argparse.Namespace, session: Session) -> Checked | str:
+    """How far a recipe came; of another file, what it is."""
+    if path.suffix in OTHERS:
+        from ftdsl.importers.checking import check as check_other
+
+        return check_other(path, session)
+    from ftdsl.pipeline import check
+
+    return check(path, options_of(args), session)
 
 
 def _fine(name: str, checked: Checked) -> Iterator[str]:
@@ -124,14 +140,13 @@ def _mend(args: argparse.Namespace) -> None:
 
 def _mended(path: Path, text: str, args: argparse.Namespace) -> tuple[str, int]:
     from ftdsl.diagnostics.fixes import apply
-    from ftdsl.pipeline import check
     from ftdsl.session import Files, Session
     from ftdsl.source import Source
 
     count = 0
     for _ in range(ROUNDS):
         session = Session(Files({path: text}))
-        check(path, options_of(args), session)
+        _check(path, args, session)
         after, taken = apply(Source(path.as_posix(), text), session.sink.ordered(), unsafe=args.unsafe_fixes)
         if not taken:
             break

@@ -16,8 +16,6 @@ from ftdsl.record import changed, mutable
 from ftdsl.session import Session
 from ftdsl.source import Source, Span
 
-V1 = "this is a file of LLaMA-Factory's v1 trainer, which is being rewritten and takes other keys; recipes are for v0"
-
 
 @mutable
 class Found:
@@ -59,10 +57,11 @@ def _document(path: Path, source: Source, found: Found, session: Session) -> Non
     elif file.kind == "accelerate":
         found.accelerate = documents.document_of(file, path.name)
     elif file.kind == "llamafactory-v1":
-        session.sink.error("FT051", V1, start)
-    elif file.kind == "dataset_info":
-        help = "import the file that trains on them: it finds this one beside"
-        session.sink.error("FT051", "this describes data sets, and starts nothing", start, help=help)
+        session.sink.error("FT051", recognise.V1, start)
+    elif file.kind in ("dataset_info", "tokens"):
+        what = "data sets" if file.kind == "dataset_info" else "special tokens"
+        help = "import the file that names it"
+        session.sink.error("FT051", f"this describes {what}, and starts nothing", start, help=help)
     else:
         help = "known are LLaMA-Factory YAML and JSON, DeepSpeed and accelerate files, commands and shell scripts"
         session.sink.error("FT051", "this is no configuration that is known here", start, help=help)

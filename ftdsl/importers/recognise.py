@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 from ftdsl import catalog
 
 Kind: TypeAlias = Literal[
-    "llamafactory", "llamafactory-v1", "deepspeed", "accelerate", "dataset_info", "command", "unknown"
+    "llamafactory", "llamafactory-v1", "deepspeed", "accelerate", "dataset_info", "tokens", "command", "unknown"
 ]
 
 _DEEPSPEED = ("zero_optimization", "train_batch_size", "train_micro_batch_size_per_gpu", "gradient_clipping", "bf16", "fp16",
@@ -18,6 +18,9 @@ _ACCELERATE = ("compute_environment", "distributed_type", "fsdp_config", "deepsp
 _V1 = ("train_dataset", "dist_config", "kernel_config", "peft_config", "quant_config", "sample_backend", "model_class",
        "micro_batch_size", "init_config")  # fmt: skip
 _PLACES = ("file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
+
+
+V1 = "this is a file of LLaMA-Factory's v1 trainer, which is being rewritten and takes other keys; recipes are for v0"
 
 
 def document(data: Any) -> Kind:
@@ -33,6 +36,8 @@ def document(data: Any) -> Kind:
         "llamafactory": v0 + 2 * ("model_name_or_path" in keys) + ("stage" in keys),
     }
     best = max(scores, key=lambda kind: scores[kind])
+    if not scores[best] and all(isinstance(value, str) for value in data.values()) and all("<" in key for key in keys):
+        return "tokens"
     if not scores[best]:
         entries = [value for value in data.values() if isinstance(value, Mapping)]
         return "dataset_info" if entries and all(keys & set(_PLACES) for keys in map(set, entries)) else "unknown"

@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from ftdsl.importers.checking import check
 from ftdsl.importers.files import find
 from ftdsl.importers.imports import Imported, import_all
 from ftdsl.importers.verify import OURS
@@ -14,18 +15,21 @@ from ftdsl.session import Session
 from tests.conftest import ROOT
 from tests.real.sources import configurations, llamafactory
 
+DEFENDED = ("FT001", "FT009", "FT051", "FT102", "FT210", "FT213", "FT309", "FT410", "FT501")
+"""Codes that LLaMA-Factory's own examples raise, each defended in docs/import.md."""
 PAGE = ROOT / "docs" / "import.md"
 START, END = "<!-- table: python -m tests.real.import_table -->", "<!-- end of table -->"
 
 
 @dataclass
 class Row:
-    """One example: what it is, what it became, what differs, what is wrong with it."""
+    """One example: what it is, what it became, what differs; `checked`: codes of what `ftc check` says of the file."""
 
     path: Path
     kind: str
     made: Imported | None
     said: list[str]
+    checked: list[str]
 
     @property
     def unexplained(self) -> list[str]:
@@ -53,14 +57,17 @@ def rows() -> list[Row]:
 
 
 def row(path: Path) -> Row:
+    checking = Session()
+    check(path, checking)
+    codes = sorted({one.code for one in checking.sink if one.severity.value != "info"})
     session = Session()
     found = find([(path, path.read_text(encoding="utf-8"))], session)
     said = [one.message for one in session.sink]
     if not found.starts:
-        return Row(path, "v1" if any("v1" in text for text in said) else "none", None, said)
+        return Row(path, "v1" if any("v1" in text for text in said) else "none", None, said, codes)
     kind = "accelerate" if found.accelerate else "deepspeed" if found.deepspeed else found.starts[0].config.kind
     made = import_all(found.starts, path.stem, Path("recipe.ft"), [], session)
-    return Row(path, kind, made, [f"{note.word}: {note.text}" for note in made.notes])
+    return Row(path, kind, made, [f"{note.word}: {note.text}" for note in made.notes], codes)
 
 
 def text_of(one: Row) -> str:
@@ -77,11 +84,13 @@ def text_of(one: Row) -> str:
 
 
 def table(found: list[Row]) -> str:
-    lines = ["| example | comes back |", "|---|---|"]
+    lines = ["| example | comes back | `ftc check` |", "|---|---|---|"]
     old = [one for one in found if one.kind != "v1"]
-    lines += [f"| {one.path.relative_to('examples').as_posix()} | {text_of(one)} |" for one in old]
+    lines += [
+        f"| {one.path.relative_to('examples').as_posix()} | {text_of(one)} | {' '.join(one.checked)} |" for one in old
+    ]
     new = [one for one in found if one.kind == "v1"]
-    lines += [f"| v1/… ({len(new)} files) | {' / '.join(dict.fromkeys(map(text_of, new)))} |"]
+    lines += [f"| v1/… ({len(new)} files) | {' / '.join(dict.fromkeys(map(text_of, new)))} | FT051 |"]
     return "\n".join(lines)
 
 

@@ -41,5 +41,12 @@ def test_v1_files_get_one_sentence(rows: list[import_table.Row]) -> None:
         assert "v1" in row.said[0]
 
 
+def test_no_finding_that_is_not_defended(rows: list[import_table.Row]) -> None:
+    assert {code for row in rows for code in row.checked} <= set(import_table.DEFENDED)
+    page = import_table.PAGE.read_text(encoding="utf-8")
+    for code in import_table.DEFENDED:
+        assert f"**{code}**" in page, code
+
+
 def test_the_table_of_the_docs_is_current(rows: list[import_table.Row]) -> None:
     assert import_table.PAGE.read_text(encoding="utf-8") == import_table.page(rows)

@@ -8,6 +8,7 @@ from ftdsl.diagnostics.suggest import closest
 from ftdsl.lint.config import Config, Setting
 from ftdsl.lint.edits import drop, rename
 from ftdsl.lint.rule import Found, error, rule, warning
+from ftdsl.record import changed
 
 GONE = {
     "evaluation_strategy",
@@ -35,10 +36,10 @@ def unknown_key(config: Config) -> Found:
     for name, setting in config.settings.items() if config.form != "recipe" else ():
         if name in known or name in GONE:
             continue
-        guess = closest(name, list(known))
+        guess = catalog.misnamed().get(name, {}).get("parameter") or closest(name, list(known))
         label = f"did you mean `{guess}`?" if guess else ""
         yield error(
-            setting,
+            _the_key(setting),
             f"LLaMA-Factory has no `{name}`",
             label=label,
             fix=rename(setting, guess, safe=False) if guess else None,
@@ -88,8 +89,9 @@ def unknown_deepspeed_key(config: Config) -> Found:
     document = config.deepspeed
     if document is None or document.ours:
         return
-    known = catalog.schema("deepspeed", config.versions.get("deepspeed", ""))
-    tables = {name.rpartition(".")[0] for name in known}
+    facts = catalog.schema("deepspeed", config.versions.get("deepspeed", ""))
+    tables = {name.rpartition(".")[0] for name in facts}
+    known = {*facts, *(f"{_table(name)}{fact['alias']}" for name, fact in facts.items() if fact.get("alias"))}
     for path, setting in document.settings.items():
         table, _, name = path.rpartition(".")
         if path in known or table not in tables or name.startswith(("_", "//")) or table in _FREE:
@@ -98,7 +100,20 @@ def unknown_deepspeed_key(config: Config) -> Found:
         guess = closest(name, beside)
         label = f"did you mean `{guess}`?" if guess else "it is ignored"
         where = f"`{table}` of DeepSpeed" if table else "DeepSpeed"
-        yield error(setting, f"{where} has no `{name}`", label=label, fix=rename(setting, guess) if guess else None)
+        yield error(
+            _the_key(setting), f"{where} has no `{name}`", label=label, fix=rename(setting, guess) if guess else None
+        )
+
+
+def _table(path: str) -> str:
+    """`zero_optimization.` of `zero_optimization.stage`; "" at the top."""
+    table, dot, _ = path.rpartition(".")
+    return table + dot
+
+
+def _the_key(setting: Setting) -> Setting:
+    """What is wrong is the key, not its value."""
+    return changed(setting, span=setting.key)
 
 
 _FREE = ("optimizer", "optimizer.params", "scheduler", "scheduler.params", "model_info", "compression_training")

@@ -1,0 +1,112 @@
+"""`ftc check` of files people have: the same rules as for recipes, at the places in those files.
+
+What a file names is read too (DeepSpeed and accelerate files, dataset_info.json), and checked with it. Nothing runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ftdsl.diagnostics import Diagnostic, Fix, Label, Sink
+from ftdsl.environments import Versions, in_force
+from ftdsl.importers import documents, recognise
+from ftdsl.importers.beside import root_of
+from ftdsl.importers.documents import Read
+from ftdsl.language.yaml_tree import Node, removal
+from ftdsl.lint.check import check as lint
+from ftdsl.lint.config import Config
+from ftdsl.record import changed
+from ftdsl.session import Session
+from ftdsl.source import Source, Span
+
+UNKNOWN = "this is no configuration that is known here"
+KNOWN = "known are LLaMA-Factory YAML and JSON, DeepSpeed and accelerate files, shell scripts, recipes (.ft)"
+
+ASIDE = {"dataset_info": "a list of data sets", "tokens": "special tokens and what they mean"}
+"""Files that another one names."""
+
+
+def check(path: Path, session: Session) -> str:
+    """Everything that is wrong with a file and with those it names; gives what the file is, in words. Raises: OSError."""
+    try:
+        source = Source(path.as_posix(), session.files.text(path))
+    except UnicodeDecodeError:
+        session.sink.error("FT050", "this is not a UTF-8 text", Span(Source(path.as_posix(), ""), 0, 0))
+        return "a file"
+    if path.suffix == ".sh":
+        return _script(path, source, session)
+    file = documents.read_text(path, source, session)
+    if file is None:
+        return "a file"
+    _said_twice(file.node, session.sink)
+    whole = Span(source, file.node.span.start, min(file.node.span.end, file.node.span.start + 1))
+    if file.kind == "llamafactory":
+        root = root_of(path, documents.settings(file.node), session.files)
+        _lint(documents.config(file, root, session), session)
+        return "a LLaMA-Factory configuration"
+    if file.kind in ("deepspeed", "accelerate"):
+        return _alone(file, session)
+    if file.kind == "llamafactory-v1":
+        session.sink.error("FT051", recognise.V1, whole)
+    elif file.kind in ASIDE:
+        session.sink.info("FT051", "this is checked with the file that names it", whole)
+        return ASIDE[file.kind]
+    else:
+        session.sink.error("FT051", UNKNOWN, whole, help=KNOWN)
+    return "a file"
+
+
+def _script(path: Path, source: Source, session: Session) -> str:
+    from ftdsl.importers import commands, shell
+
+    script = shell.read(source)
+    for simple in script.commands:
+        made = commands.config(simple, Path(), session, script.notes)
+        if made is not None:
+            _lint(made[0], session)
+    return "a script"
+
+
+def _alone(file: Read, session: Session) -> str:
+    """A DeepSpeed or accelerate file by itself: what rules say of it, and nothing of parameters nobody has given."""
+    document = documents.document_of(file, file.path.name)
+    config = Config({}, None, title=file.path.name, form=file.form)
+    inner = changed(session, sink=Sink())
+    if file.kind == "deepspeed":
+        _lint(changed(config, deepspeed=document), inner)
+    else:
+        beside = documents.deepspeed_of(document, file.path.parent, session)
+        _lint(changed(config, accelerate=document, deepspeed=beside), inner)
+    for one in inner.sink:
+        if one.span is not None and _of_documents(one, file):
+            session.sink.add(one)
+    return "a DeepSpeed configuration" if file.kind == "deepspeed" else "an accelerate configuration"
+
+
+def _of_documents(one: Diagnostic, file: Read) -> bool:
+    return one.span is not None and one.span.source.name in (file.source.name, file.path.name)
+
+
+def _lint(config: Config, session: Session) -> None:
+    lint(changed(config, versions=versions(session)), session.sink)
+
+
+def versions(session: Session) -> dict[str, str]:
+    """The packages a file is held to: those installed here, else the newest that are known."""
+    found: Versions = in_force("llamafactory", session)
+    return {name: one.facts or one.version for name, one in found.packages.items()}
+
+
+def _said_twice(node: Node, sink: Sink) -> None:
+    """The engine refuses a key said twice (omegaconf/_utils.py, get_yaml_loader); other readers take the last."""
+    seen: dict[str, Span] = {}
+    for entry in node.entries:
+        if entry.key in seen and entry.key != "<<":
+            first = next(one for one in node.entries if one.key == entry.key)
+            fix = Fix("drop the first", (removal(node, first),), safe=False)
+            labels = (Label(seen[entry.key], "first set here"),)
+            sink.error("FT006", f"`{entry.key}` is set twice", entry.name, labels=labels, fix=fix)
+        seen.setdefault(entry.key, entry.name)
+        _said_twice(entry.value, sink)
+    for item in node.items:
+        _said_twice(item, sink)
