@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ftdsl import catalog
 from ftdsl.diagnostics import Diagnostic, Fix, Label, Sink
 from ftdsl.environments import Versions, in_force
 from ftdsl.importers import documents, recognise
@@ -42,7 +43,7 @@ def check(path: Path, session: Session) -> str:
     whole = Span(source, file.node.span.start, min(file.node.span.end, file.node.span.start + 1))
     if file.kind == "llamafactory":
         root = root_of(path, documents.settings(file.node), session.files)
-        _lint(documents.config(file, root, session), session)
+        _lint(_without_megatron(documents.config(file, root, session), session), session)
         return "a LLaMA-Factory configuration"
     if file.kind in ("deepspeed", "accelerate"):
         return _alone(file, session)
@@ -54,6 +55,18 @@ def check(path: Path, session: Session) -> str:
     else:
         session.sink.error("FT051", UNKNOWN, whole, help=KNOWN)
     return "a file"
+
+
+def _without_megatron(config: Config, session: Session) -> Config:
+    """Arguments of the mcore adapter, which `USE_MCA=1` lets stand among the engine's own: taken out, and said."""
+    own, theirs = catalog.engine_schema("llamafactory"), catalog.hatch_keys("megatron")
+    found = [setting for name, setting in config.settings.items() if name in theirs and name not in own]
+    if not found:
+        return config
+    text = f"`{found[0].name}` is Megatron's: start it with USE_MCA=1"
+    session.sink.info("FT405", text, found[0].key, help="USE_MCA=1 llamafactory-cli train FILE")
+    left = {setting.name for setting in found}
+    return changed(config, settings={name: one for name, one in config.settings.items() if name not in left})
 
 
 def _script(path: Path, source: Source, session: Session) -> str:

@@ -33,7 +33,7 @@ def dataset(said: Said) -> None:
     names = said.config.items(key)
     if not names:
         return
-    sources = [source(said, name) for name in names]
+    sources = _together([source(said, name) for name in names])
     _weigh(said, sources)
     said.say("data", sources)
 
@@ -45,7 +45,7 @@ def eval_data(said: Said) -> None:
     size = said.raw("val_size")
     if names := said.config.items("eval_dataset"):
         said.used.add("eval_dataset")
-        said.say("evaluate.data", [source(said, name) for name in names])
+        said.say("evaluate.data", _together([source(said, name) for name in names]))
     elif size:
         said.say("evaluate.data", Amount(size, "share" if size < 1 else "count"))
 
@@ -92,6 +92,14 @@ def source(said: Said, name: str) -> Term:
         return as_it_stands
     plain = _plain(said, entry, folder)
     return plain if plain is not None and _same(said, plain, entry) else as_it_stands
+
+
+def _together(sources: list[Term]) -> list[Term]:
+    """Entries of one hub's dataset_info.json as one source."""
+    entries = [entry for one in sources if one.name == "hf" for entry in one.options.get("entry", ())]
+    if len(entries) < 2 or len({one.options.get("id") for one in sources}) > 1:
+        return sources
+    return [Term("hf", {"id": sources[0].options["id"], "entry": entries})]
 
 
 def _plain(said: Said, entry: Mapping[str, Any], folder: str) -> Term | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,9 @@ def import_all(starts: Sequence[Start], name: str, target: Path, head: Sequence[
     stages = _stages(starts, target, session.files, {})
     text = _written(stages, name, head)
     checked = _compiled(stages, text, target, session)
-    defaults = _defaults(stages, _by_key(checked))
-    if any(defaults.values()):  # where ours differ from the engine's, the engine's are written out
-        stages = _stages(starts, target, session.files, defaults)
+    more = _more(stages, _by_key(checked))
+    if any(one.defaults or one.carried for one in more.values()):
+        stages = _stages(starts, target, session.files, more)
         text = _written(stages, name, head)
         checked = _compiled(stages, text, target, session)
     jobs = _by_key(checked)
@@ -77,9 +78,7 @@ def import_all(starts: Sequence[Start], name: str, target: Path, head: Sequence[
     return Imported(text, notes, differences, found, checked, dict(_places(stages)))
 
 
-def _stages(
-    starts: Sequence[Start], target: Path, files: Files, defaults: Mapping[str, Mapping[str, Any]]
-) -> list[Stage]:
+def _stages(starts: Sequence[Start], target: Path, files: Files, more: Mapping[str, More]) -> list[Stage]:
     """Every invocation in order; each may start from what those before it make."""
     found: list[Stage] = []
     results: dict[str, StageRef] = {}
@@ -91,8 +90,10 @@ def _stages(
         for kind in kinds:
             stem = start.name if len(starts) > 1 else ""
             name = staging.name_of(stem or kind, kind, {stage.name for stage in found})
-            config = staging.forced(start.config, defaults.get(name, {}))
+            needed = more.get(name, More())
+            config = staging.forced(start.config, needed.defaults)
             said = staging.say(config, kind, Places(start.root, target.parent, files), results)
+            said.values |= needed.carried
             found.append(Stage(start, config, kind, name, said))
             place = start.config.value("export_dir" if kind in ("merge", "quantize") else "output_dir")
             if isinstance(place, str) and kind != "eval":
@@ -152,20 +153,27 @@ def _found(text: str, target: Path, session: Session) -> Sequence[Diagnostic]:
     return own.sink.ordered()
 
 
-def _defaults(stages: Sequence[Stage], jobs: Mapping[str, Job]) -> dict[str, dict[str, Any]]:
-    """Parameters the files are silent about and the compiled recipe gives otherwise than the engine."""
-    found: dict[str, dict[str, Any]] = {}
+@record
+class More:
+    """What only compiling shows to be needed: parameters the file is silent about, whose default in the engine is not
+    what the recipe would give; keys of DeepSpeed and accelerate files for the tool's own block (`deepspeed.aio.…`)."""
+
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    carried: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _more(stages: Sequence[Stage], jobs: Mapping[str, Job]) -> dict[str, More]:
+    schema = catalog.engine_schema("llamafactory")
+    found: dict[str, More] = {}
     for stage in stages:
-        job = jobs.get(stage.name)
-        if job is None:
+        if (job := jobs.get(stage.name)) is None:
             continue
-        schema = catalog.engine_schema("llamafactory")
-        silent = [
-            d.name
-            for d in _compare(stage, job)
-            if not d.why and d.name in schema and d.name not in stage.config.settings
-        ]
-        found[stage.name] = {name: stage.said.default(name) for name in silent}
+        missed = [one for one in _compare(stage, job) if not one.why]
+        silent = [one.name for one in missed if one.name in schema and one.name not in stage.config.settings]
+        found[stage.name] = More(
+            {name: stage.said.default(name) for name in silent},
+            {".".join(one.carry): one.theirs for one in missed if all(one.carry)},
+        )
     return found
 
 

@@ -18,6 +18,11 @@ _ON = ("1", "true", "True")
 
 def hardware(said: Said) -> None:
     """Cards and nodes as the launcher has them; a file alone does not say, so one card is assumed and said."""
+    if said.kind == "merge":
+        return  # done on the CPU
+    if said.kind == "quantize" and said.config.value("export_device") == "cpu":
+        said.say("hardware.gpu", Term("none"))
+        return
     processes, nodes = _processes(said), _nodes(said)
     devices = said.env("CUDA_VISIBLE_DEVICES") or said.env("ASCEND_RT_VISIBLE_DEVICES")
     cards = [int(card) for card in devices.split(",") if card.strip().isdigit()]
@@ -145,8 +150,8 @@ def _megatron(said: Said) -> bool:
             said.say(f"parallel.{word}", value)
     if said.given("sequence_parallel"):
         said.say("parallel.sequence", said.raw("sequence_parallel"))
-    if said.raw("recompute_granularity") == "full":
-        said.say("memory.checkpointing", Term("full"))
+    granularity = said.raw("recompute_granularity")  # silent: the adapter recomputes nothing
+    said.say("memory.checkpointing", Term(granularity if granularity in ("full", "selective") else "none"))
     return True
 
 
@@ -180,6 +185,7 @@ def fsdp(said: Said, document: Document) -> None:
 def _no_fsdp(said: Said) -> None:
     """DeepSpeed and FSDP at once: no tool can do that."""
     text = "DeepSpeed and FSDP exclude each other: DeepSpeed was kept"
+    said.reasons["fsdp"] = text
     for name in ("fsdp", "fsdp_config"):
         if said.raw(name):
             said.note(name, text)

@@ -371,5 +371,5 @@ def push(said: Said) -> None:
 
 
 def export_device(said: Said) -> None:
-    if said.raw("export_device") == "auto":
+    if said.raw("export_device") == "auto" and said.kind == "merge":
         said.note("export_device", "`auto` cannot be said: merging is done on the CPU")

@@ -76,7 +76,7 @@ def _name(said: Said, name: str) -> None:
     flag = "--" if said.config.form == "command" else ""
     other = catalog.misnamed().get(name)
     strategy = said.values.get("parallel.strategy")
-    if isinstance(strategy, Term) and strategy.name == "megatron" and other is None:
+    if isinstance(strategy, Term) and strategy.name == "megatron" and name in catalog.hatch_keys("megatron"):
         said.used.add(name)
         said.values[f"megatron.{name}"] = said.raw(name)
     elif other is None and (change := _change(name)) is not None:

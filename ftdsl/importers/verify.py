@@ -9,6 +9,7 @@ from typing import Any
 
 from ftdsl import catalog
 from ftdsl.engines.jobs import Job
+from ftdsl.importers import sharding
 from ftdsl.importers.beside import INFO, read_json
 from ftdsl.importers.datasets import effective
 from ftdsl.importers.places import Places
@@ -19,12 +20,14 @@ from ftdsl.record import record, value
 
 @value
 class Difference:
-    """A parameter that the compiled recipe gives otherwise. `why` explains it; "" is a difference nobody wanted."""
+    """A parameter that the compiled recipe gives otherwise. `why` explains it; "" is a difference nobody wanted.
+    `carry`: the block and key that can say it after all."""
 
     name: str
     theirs: Any
     ours: Any
     why: str = ""
+    carry: tuple[str, str] = ("", "")
 
     def __str__(self) -> str:
         return f"{self.name}: {_short(self.theirs)} -> {_short(self.ours)}" + (f" ({self.why})" if self.why else "")
@@ -37,18 +40,21 @@ def _short(value: Any) -> str:
 
 @record
 class Side:
-    """Parameters with the engine's defaults filled in, and how its paths and data are read."""
+    """Parameters with the engine's defaults filled in, how its paths and data are read, and who shards."""
 
     params: Mapping[str, Any]
     path: Callable[[str], str]
+    model: Callable[[str], str]
     info: Callable[[str], Mapping[str, Any]]
-    deepspeed: Mapping[str, Any] | None
+    deepspeed: bool
+    fsdp: int | None
 
 
 OURS = {
     "run_name": "a run is named by its recipe and stage",
     "logging_nan_inf_filter": "a recipe never hides NaN",
     "overwrite_output_dir": "a stage goes on from its own checkpoints; what another run left is set aside",
+    "save_hf_model": "what a stage makes can be loaded by the next one, and by others",
     "use_cpu": "always said where there is no card",
 }
 """What a recipe does on purpose."""
@@ -56,6 +62,9 @@ OURS = {
 _PATHS = ("model_name_or_path", "adapter_name_or_path", "output_dir", "export_dir", "resume_from_checkpoint", "ref_model",
           "ref_model_adapters", "reward_model", "new_special_tokens_config", "tokenized_path", "kt_weight_path",
           "export_quantization_dataset", "logging_dir")  # fmt: skip
+_HUBS = ("model_name_or_path", "adapter_name_or_path", "ref_model", "ref_model_adapters", "reward_model",
+         "export_quantization_dataset")  # fmt: skip
+"""Of these, those that may be names of a hub."""
 _SETS = ("lora_target", "oft_target", "additional_target", "freeze_trainable_modules", "freeze_extra_modules", "galore_target",
          "apollo_target", "report_to")  # fmt: skip
 _DATA = ("dataset", "eval_dataset")
@@ -69,6 +78,7 @@ _FOLDED = (
     "do_train",
     "do_eval",
     "do_predict",
+    "fsdp_config",
     "media_dir",
     "create_new_adapter",
 )
@@ -77,8 +87,20 @@ _FOLDED = (
 def compare(config: Config, kind: str, job: Job, places: Places, excused: Mapping[str, str]) -> list[Difference]:
     """The differences for one stage. `excused`: parameters whose loss the import has told of, with the reason."""
     theirs = normal(_their_side(config, places))
-    ours = normal(_our_side(job, kind))
-    return list(_differences(theirs, ours, excused, config, kind))
+    ours = normal(_our_side(job))
+    return [*_differences(theirs, ours, excused, config, kind), *_files(config, job)]
+
+
+def _files(config: Config, job: Job) -> Iterator[Difference]:
+    """DeepSpeed and accelerate files against the compiled ones."""
+    for block, document in (("deepspeed", config.deepspeed), ("accelerate", config.accelerate)):
+        name = sharding.FILES[block]
+        ours = next((one for one in job.documents if PurePosixPath(one.path).name == name), None)
+        if document is None or ours is None or document.title == "accelerate launch":
+            continue
+        for leaf in sharding.leaves(block, document.data, ours):
+            carry = (block, leaf.path) if leaf.carry else ("", "")
+            yield Difference(f"{block}.{leaf.path}", leaf.theirs, leaf.ours, leaf.why, carry)
 
 
 def _differences(
@@ -112,18 +134,20 @@ def _their_side(config: Config, places: Places) -> Side:
     known = read_json(places.root / folder / INFO, places.files) or {}
 
     def info(name: str) -> Mapping[str, Any]:
+        if folder.startswith("REMOTE:"):
+            return {"hf_hub_url": f"{folder}/{name}"}
         entry = dict(known.get(name) or ({} if known else {"file_name": f"{name}.json"}))
         if isinstance(entry.get("file_name"), str):
             entry["file_name"] = places.seen(f"{folder.rstrip('/')}/{entry['file_name']}")
         return entry
 
-    def path(text: str) -> str:
-        return places.seen(text) if "/" in text else text
+    def model(text: str) -> str:
+        return places.seen(text) if places.local(text) else text
 
-    return Side(params, path, info, config.deepspeed.data if config.deepspeed else None)
+    return Side(params, places.seen, model, info, config.deepspeed is not None, config.fsdp)
 
 
-def _our_side(job: Job, kind: str) -> Side:
+def _our_side(job: Job) -> Side:
     documents = {PurePosixPath(document.path).name: document.data for document in job.documents}
     params: dict[str, Any] = {}
     for document in job.documents:
@@ -131,13 +155,24 @@ def _our_side(job: Job, kind: str) -> Side:
             params = {**params, **document.data}
     entries = documents.get(INFO, {})
 
+    folder = str(params.get("dataset_dir", ""))
+
     def info(name: str) -> Mapping[str, Any]:
+        if folder.startswith("REMOTE:"):
+            return {"hf_hub_url": f"{folder}/{name}"}
         entry = dict(entries.get(name, {}))
         if isinstance(entry.get("file_name"), str):
             entry["file_name"] = posixpath.normpath(entry["file_name"].removeprefix("../").removeprefix("inputs/"))
         return entry
 
-    return Side(params, lambda text: text.removeprefix("inputs/"), info, documents.get("ds_config.json"))
+    accelerate = documents.get(sharding.FILES["accelerate"], {}).get("fsdp_config", {})
+    version = 2 if str(accelerate.get("fsdp_version")) == "2" else 1 if accelerate else None
+    return Side(params, _own, _own, info, sharding.FILES["deepspeed"] in documents, version)
+
+
+def _own(path: str) -> str:
+    """Without the run folder's name for the recipe's folder."""
+    return path.removeprefix("inputs/")
 
 
 # --- one form for both
@@ -149,8 +184,9 @@ def normal(side: Side) -> dict[str, Any]:
     filled = Config({name: Setting(name, value, name) for name, value in params.items()}, None)
     names = {*catalog.engine_schema("llamafactory"), *params} - catalog.misnamed().keys()
     found = {name: _one(name, filled.value(name), side) for name in names if name not in _FOLDED}
-    found |= {"warmup": _warmup(filled), "deepspeed": _zero(side)}
+    found |= {"warmup": _warmup(filled), "deepspeed": side.deepspeed, "fsdp": side.fsdp}
     found |= {name: [_entry(side, one) for one in filled.items(name)] for name in _DATA}
+    found |= {name: None for name, size in found.items() if name.endswith("_parallel_size") and size == 1}
     found["preprocessing_num_workers"] = float(filled.value("preprocessing_num_workers") or 1)
     found["optim"] = params.get("optim", FUSED)
     if not filled.value("lora_alpha"):
@@ -171,7 +207,8 @@ def _one(name: str, given: Any, side: Side) -> Any:
         items = given if isinstance(given, list) else str(given).split(",")
         return sorted(str(item).strip() for item in items if item not in ("none", None))
     if name in _PATHS and isinstance(given, str):
-        return ",".join(str(PurePosixPath(side.path(part.strip()))) for part in given.split(","))
+        path = side.path if name not in _HUBS else side.model
+        return ",".join(str(PurePosixPath(path(part.strip()))) for part in given.split(","))
     if name == "include_num_input_tokens_seen":
         return str(given).lower() not in ("no", "false")
     if isinstance(given, bool) or given is None:
@@ -190,16 +227,6 @@ def _entry(side: Side, name: str) -> Any:
     entry = side.info(name)
     keys = ("file_name", "hf_hub_url", "ms_hub_url", "cloud_file_name")
     return next((entry[key] for key in keys if key in entry), name)
-
-
-def _zero(side: Side) -> Any:
-    """What a DeepSpeed file decides: stage, offload, tensor parallelism."""
-    if side.deepspeed is None:
-        return None
-    zero = side.deepspeed.get("zero_optimization", {})
-    moved = tuple(str((zero.get(key) or {}).get("device", "none")) for key in ("offload_optimizer", "offload_param"))
-    tensor = (side.deepspeed.get("tensor_parallel") or {}).get("autotp_size", 1)
-    return (zero.get("stage", 0), *moved, tensor)
 
 
 __all__ = ["Difference", "Path", "compare", "effective", "normal"]

@@ -82,7 +82,8 @@ def test_there_are_enough() -> None:
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_what_we_compile_imports_to_the_same(job: Job, tmp_path: Path) -> None:
+def test_what_we_compile_imports_to_the_same(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     files = {document.path: put(tmp_path, document) for document in job.documents}
     path = next(path for path in files.values() if path.name == "train.yaml")
     given = [path, *(path for path in files.values() if path.name == "accelerate.yaml")]

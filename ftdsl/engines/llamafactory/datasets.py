@@ -38,6 +38,15 @@ class Datasets:
     entries: dict[str, Any] = field(default_factory=dict)
     inputs: list[str] = field(default_factory=list)
     media: set[str] = field(default_factory=set)
+    remote: set[str] = field(default_factory=set)
+
+    @property
+    def folder(self) -> str:
+        """`dataset_dir`: the stage's folder, or a hub's repository that has a dataset_info.json of its own."""
+        if self.remote and (self.entries or len(self.remote) > 1):
+            why = "LLaMA-Factory takes all data sets of a stage from one dataset_info.json"
+            self.work.refuse("data", why, "name `entry`s of one repository only, or its data sets by their own ids")
+        return f"REMOTE:{min(self.remote)}" if self.remote else self.work.folder
 
     def names(self, key: str) -> tuple[list[str], list[float]]:
         """The data sets at a key, with the weights of a mixture (empty without)."""
@@ -47,6 +56,10 @@ class Datasets:
             if not isinstance(item, Term | StageRef):
                 continue
             settings = self._settings(item)
+            if isinstance(item, Term) and item.name == "hf" and "entry" in item.options:
+                self.remote.add(str(item.options["id"]))
+                names += map(str, item.options["entry"])
+                continue
             name, entry = self._entry(item, settings, key)
             for _ in range(settings.get("repeat") or 1 if isinstance(item, Term) else 1):
                 unique = self._unique(name, entry)
@@ -183,7 +196,7 @@ def _name_of(item: Term) -> str:
 def training(work: Work, datasets: Datasets) -> dict[str, Any]:
     """`dataset`, how several are mixed, and what is evaluated during training."""
     names, weights = datasets.names("data")
-    params: dict[str, Any] = {"dataset": ",".join(names), "dataset_dir": work.folder}
+    params: dict[str, Any] = {"dataset": ",".join(names)}
     params |= _mix(work, names, weights)
     params |= media(work, datasets)
     held = work.get("evaluate.data")
@@ -193,7 +206,7 @@ def training(work: Work, datasets: Datasets) -> dict[str, Any]:
         params["val_size"] = held
     elif held:
         params["eval_dataset"] = ",".join(datasets.names("evaluate.data")[0])
-    return params
+    return params | {"dataset_dir": datasets.folder}
 
 
 def media(work: Work, datasets: Datasets) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def score(work: Work) -> Job:
         common |= rule(work)
     common |= words.params(work, "eval", only=_EVAL_WORDS)
     common |= media(work, datasets)
-    common |= {"eval_dataset": ",".join(names), "dataset_dir": work.folder}
+    common |= {"eval_dataset": ",".join(names), "dataset_dir": datasets.folder}
     common |= {"per_device_eval_batch_size": work.get("batch"), "report_to": "none"}
     common = parallel.with_params(work, common)
     documents = [dataset_info(work, datasets), *parallel.documents(work)]

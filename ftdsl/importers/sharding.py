@@ -1,0 +1,103 @@
+"""DeepSpeed and accelerate files, key by key: equal, said by a word, carried in the tool's own block, or told.
+
+`auto` is whatever Hugging Face fills in, which is what a recipe writes in numbers: equal. A key that is not given has the
+tool's default (the catalogue knows it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from ftdsl import catalog
+from ftdsl.engines.jobs import Document
+from ftdsl.record import record
+
+FILES = {"deepspeed": "ds_config.json", "accelerate": "accelerate.yaml"}
+"""What the compiled recipe calls each block's file."""
+
+_DERIVED = {
+    "train_batch_size": "follows from `batch`", "machine_rank": "each node says its own when it is started",
+    "main_process_port": "a free one is found", "same_network": "nodes reach each other by address and port",
+    "rdzv_backend": "follows from `hardware.nodes`", "deepspeed_config": "follows from `parallel.strategy`",
+}  # fmt: skip
+_EMPTY: tuple[Any, ...] = (None, False, "no", "none", "", "LOCAL_MACHINE", [])
+
+
+@record
+class Leaf:
+    """A key of such a file that the compiled recipe has otherwise. `carry`: the tool's own block can say it."""
+
+    block: str
+    path: str
+    theirs: Any
+    ours: Any
+    why: str = ""
+    carry: bool = False
+
+
+def leaves(block: str, theirs: Mapping[str, Any], ours: Document) -> Iterator[Leaf]:
+    """Every key in which a file and the compiled one differ."""
+    given = dict(_flat(theirs, block))
+    made = dict(_flat(ours.data, block))
+    why = {_known(block).get(path, path): reason for path, reason in getattr(ours, "why", {}).items()}
+    for path in dict.fromkeys([*given, *made]):
+        if given.get(path) == "auto" or path.startswith("_"):
+            continue
+        left, right = _value(block, path, given), _value(block, path, made)
+        if left != right:
+            yield _leaf(block, path, given, left, right, why)
+
+
+def _leaf(block: str, path: str, given: Mapping[str, Any], left: Any, right: Any, why: Mapping[str, str]) -> Leaf:
+    if (
+        told := next((text for key, text in _DERIVED.items() if path == key or path.startswith(f"{key}.")), None)
+    ) is not None:
+        return Leaf(block, path, left, right, told)
+    if path not in given:
+        reason = why.get(path, "")
+        return Leaf(block, path, left, right, f"follows from `{reason}`" if "." in reason else reason or "written out")
+    if not _is_known(block, path):
+        return Leaf(block, path, left, right, f"{block} has no such key")
+    word = catalog.hatch_word("llamafactory", block, path)
+    return Leaf(block, path, given[path], right, f"`{word}` says it" if word else "", carry=word is None)
+
+
+def _flat(data: Mapping[str, Any], block: str, start: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in data.items():
+        path = f"{start}{key}"
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, block, f"{path}.")
+        else:
+            yield _known(block).get(path, path), value
+
+
+@cache
+def _known(block: str) -> Mapping[str, str]:
+    """Other names of keys -> the one name."""
+    return {
+        ".".join([*path.split(".")[:-1], fact["alias"]]): path
+        for path, fact in catalog.hatch_keys(block).items()
+        if fact.get("alias")
+    }
+
+
+def _is_known(block: str, path: str) -> bool:
+    """Whether the tool reads the key; in sections whose keys are the author's, whatever stands there."""
+    keys = catalog.hatch_keys(block)
+    section = path.rpartition(".")[0]
+    return path in keys or (section in keys and not any(key.startswith(f"{section}.") for key in keys))
+
+
+def _value(block: str, path: str, values: Mapping[str, Any]) -> Any:
+    found = values[path] if path in values else catalog.hatch_keys(block).get(path, {}).get("default")
+    if isinstance(found, str):
+        found = {"true": True, "false": False, "no": False}.get(found.lower(), found)
+    if isinstance(found, str) and found.isdigit():
+        found = int(found)
+    if isinstance(found, bool):
+        return found or None
+    if isinstance(found, int | float):
+        return float(found)
+    return None if found in _EMPTY else str(found)
