@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ALPACA, ftc
+from tests.conftest import ftc
 
 FINE = """\
 stage: sft
@@ -34,14 +34,6 @@ DEEPSPEED = """\
 ACCELERATE = (
     "compute_environment: LOCAL_MACHINE\ndistributed_type: FSDP\nnum_processes: 2\nfsdp_config:\n  fsdp_version: 2\n"
 )
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/rows.json").write_text(ALPACA, encoding="utf-8")
-    (tmp_path / "data/dataset_info.json").write_text('{"rows": {"file_name": "rows.json"}}', encoding="utf-8")
-    return tmp_path
 
 
 def found(place: Path, text: str, name: str = "train.yaml", **files: str) -> list[tuple[str, str]]:

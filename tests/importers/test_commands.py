@@ -14,7 +14,7 @@ from ftdsl.pipeline import check
 from ftdsl.plan.plan import PlannedStage
 from ftdsl.session import Session
 from ftdsl.source import Source
-from tests.conftest import ALPACA, ftc
+from tests.conftest import ftc
 
 FLAGS = (
     "--stage sft --do_train --model_name_or_path Qwen/Qwen3-8B --dataset rows --template qwen3 --output_dir out --bf16"
@@ -38,14 +38,12 @@ FSDP = "distributed_type: FSDP\nnum_machines: 2\nnum_processes: 16\nmain_process
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/rows.json").write_text(ALPACA, encoding="utf-8")
-    (tmp_path / "data/dataset_info.json").write_text('{"rows": {"file_name": "rows.json"}}', encoding="utf-8")
+def place(place: Path) -> Path:
+    """With configurations of each kind beside the data."""
     for name, text in (("sft.yaml", YAML), ("export.yaml", EXPORT), ("fsdp.yaml", FSDP)):
-        (tmp_path / name).write_text(text, encoding="utf-8")
-    (tmp_path / "ds.json").write_text('{"zero_optimization": {"stage": 3}}', encoding="utf-8")
-    return tmp_path
+        (place / name).write_text(text, encoding="utf-8")
+    (place / "ds.json").write_text('{"zero_optimization": {"stage": 3}}', encoding="utf-8")
+    return place
 
 
 def imported(place: Path, script: str, *arguments: str) -> dict[str, Any]:
@@ -144,7 +142,7 @@ def test_flags_that_no_tool_has_are_named_with_their_line(place: Path) -> None:
     assert "param base: model" in found["recipe"]
     done = ftc("check", "recipe.ft", "-p", 'base=hf("Qwen/Qwen3-14B")', "-p", 'rows=file("data/rows.json")', cwd=place)
     assert "strategy = zero3" in found["recipe"]
-    assert done.returncode == 0 or "`accelerate` cannot be compiled yet" in done.stdout
+    assert done.returncode == 0, done.stdout
 
 
 def test_nothing_is_executed_and_secrets_stay_where_they_are(place: Path) -> None:

@@ -6,9 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.conftest import ALPACA, ftc
+from tests.conftest import ftc
 
 RECIPE = """\
 name = "a"
@@ -39,14 +37,6 @@ bf16: true
 per_device_train_batch_size: 2
 gradient_accumulation_steps: 4
 """
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/rows.json").write_text(ALPACA, encoding="utf-8")
-    (tmp_path / "data/dataset_info.json").write_text('{"rows": {"file_name": "rows.json"}}', encoding="utf-8")
-    return tmp_path
 
 
 def put(place: Path, name: str, text: str) -> str:
