@@ -21,6 +21,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "files", nargs="+", metavar="FILE", help="files, in the order they run; - reads a command or YAML"
     )
     parser.add_argument("-o", "--output", metavar="RECIPE.ft", help="where to write it (default: stdout)")
+    parser.add_argument("--force", action="store_true", help="write over a recipe that is there")
     parser.add_argument("--verify", action="store_true", help="compile it again and print every difference")
     parser.add_argument("--json", action="store_true", help="recipe, notes and differences as JSON on stdout")
     parser.set_defaults(run=run)
@@ -32,6 +33,9 @@ def run(args: argparse.Namespace) -> int:
     from ftdsl.importers.imports import import_all
     from ftdsl.session import Session
 
+    if args.output and Path(args.output).exists() and not args.force:
+        print(f"error: {args.output} exists; --force writes over it", file=sys.stderr)
+        return 1
     files = [(Path("stdin" if name == "-" else name), _text(name)) for name in args.files]
     if any(text is None for _, text in files):
         return 1

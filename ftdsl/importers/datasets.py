@@ -52,7 +52,7 @@ def eval_data(said: Said) -> None:
 
 def calibrate(said: Said) -> None:
     """Rows for quantisation: a file or a hub's data set."""
-    where, count = said.raw("export_quantization_dataset"), said.raw("export_quantization_nsamples")
+    where, count = str(said.raw("export_quantization_dataset") or ""), said.raw("export_quantization_nsamples")
     if where and said.kind == "quantize":
         options = {"sample": count} if count is not None else {}
         file = PurePosixPath(where).suffix or said.places.files.exists(said.places.root / where)

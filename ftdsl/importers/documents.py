@@ -106,7 +106,8 @@ def _deepspeed(setting: Setting | None, root: Path, session: Session) -> Documen
 
 def deepspeed_of(accelerate: Document, root: Path, session: Session) -> Document | None:
     """The DeepSpeed set-up of an accelerate file: a file it names, or a stage it gives."""
-    inner = accelerate.get("deepspeed_config", {}) or {}
+    inner = accelerate.get("deepspeed_config")
+    inner = inner if isinstance(inner, dict) else {}
     if file := accelerate.get("deepspeed_config_file") or inner.get("deepspeed_config_file"):
         where = accelerate.at("deepspeed_config.deepspeed_config_file")
         return _deepspeed(Setting("deepspeed", file, "deepspeed_config_file", where.span, where.key), root, session)

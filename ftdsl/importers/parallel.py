@@ -56,8 +56,7 @@ def _processes(said: Said) -> int:
     if launch and launch.processes:
         return launch.processes
     total = _accelerate(said).get("num_processes")
-    machines = _accelerate(said).get("num_machines") or 1
-    return int(total) // int(machines) if isinstance(total, int) else 0
+    return total // _machines(said) if isinstance(total, int) else 0
 
 
 def _nodes(said: Said) -> Any:
@@ -66,7 +65,12 @@ def _nodes(said: Said) -> Any:
         return Range(int(low), int(high))
     if said.config.launch and said.config.launch.nodes > 1:
         return said.config.launch.nodes
-    return int(_accelerate(said).get("num_machines") or 1)
+    return _machines(said)
+
+
+def _machines(said: Said) -> int:
+    found = _accelerate(said).get("num_machines")
+    return max(1, found) if isinstance(found, int) else 1
 
 
 def launcher(said: Said) -> None:
@@ -116,6 +120,12 @@ def strategy(said: Said) -> None:
         fsdp(said, config.accelerate)
     elif said.raw("fsdp"):
         _own_fsdp(said)
+
+
+def table(document: Document, name: str) -> Mapping[str, Any]:
+    """A table of a file; empty where something else stands there."""
+    found = document.get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
 def alone(said: Said) -> None:
@@ -174,7 +184,7 @@ def _deepspeed(said: Said, document: Document | None) -> None:
 
 def fsdp(said: Said, document: Document) -> None:
     """accelerate's `fsdp_config` (version, offload, hybrid sharding)."""
-    inner = document.get("fsdp_config", {}) or {}
+    inner = table(document, "fsdp_config")
     said.say("parallel.strategy", Term("fsdp2" if str(inner.get("fsdp_version", 1)) == "2" else "fsdp1"))
     if inner.get("fsdp_offload_params") is True:
         said.say("parallel.offload", [Term("optimizer"), Term("params")])

@@ -289,8 +289,8 @@ def track_name(said: Said) -> None:
 
 
 def log_every(said: Said) -> None:
-    if said.given("logging_steps") and said.training:
-        steps = said.raw("logging_steps")
+    steps = said.raw("logging_steps")
+    if steps is not None and said.training:
         said.say("track.every", Amount(steps, "share" if steps < 1 else "steps"))
 
 

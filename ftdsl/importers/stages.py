@@ -50,7 +50,11 @@ def kinds(config: Config) -> tuple[str, ...]:
 
 def say(config: Config, kind: str, places: Places, results: Mapping[str, StageRef]) -> Said:
     """Everything one stage says."""
-    said = Said(unknown.renamed(config), kind, places, results)
+    config, wrong = unknown.fitting(unknown.renamed(config))
+    said = Said(config, kind, places, results)
+    for setting in wrong:
+        text = f"`{setting.text}` is not something it can be"
+        said.notes.append(Note(setting.word, text, setting.key or setting.span))
     _method(said)
     unknown.words_first(said)
     _precision(said)
@@ -67,7 +71,8 @@ def say(config: Config, kind: str, places: Places, results: Mapping[str, StageRe
 
 def shared(config: Config, places: Places) -> Said:
     """Words of an invocation that is no stage (a chat), or of DeepSpeed and accelerate files alone."""
-    said = Said(unknown.renamed(config), "eval" if config.settings else "sft", places, {})
+    config, _ = unknown.fitting(unknown.renamed(config))
+    said = Said(config, "eval" if config.settings else "sft", places, {})
     if config.settings:
         models.model(said)
         words.tables(said)

@@ -6,6 +6,8 @@ The names are data: flags of other tools and the usual slips (catalog/data/misna
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Any
 
 from ftdsl import catalog
@@ -27,6 +29,39 @@ def renamed(config: Config) -> Config:
             if target not in found:
                 found[target] = Setting(target, value, setting.word, setting.span, setting.key)
     return changed(config, settings=found)
+
+
+def fitting(config: Config) -> tuple[Config, list[Setting]]:
+    """Parameters with values of their type (`"1e-4"` becomes a number), and those whose values no parameter of that type
+    can have."""
+    schema = catalog.engine_schema(config.engine)
+    found: dict[str, Setting] = {}
+    wrong: list[Setting] = []
+    for name, setting in config.settings.items():
+        try:
+            value = _typed(setting.value, str(schema[name]["type"])) if name in schema else setting.value
+        except (TypeError, ValueError):
+            wrong.append(setting)
+        else:
+            found[name] = setting if value is setting.value else changed(setting, value=value)
+    return changed(config, settings=found), wrong
+
+
+def _typed(value: Any, kind: str) -> Any:
+    """Raises: TypeError, ValueError."""
+    words = set(re.findall(r"[A-Za-z]+", kind)) - {"None"}
+    if value is None or (isinstance(value, dict) and "dict" in words):
+        return value
+    if words <= {"int", "float", "bool"}:
+        if isinstance(value, bool) or (isinstance(value, str) and value.lower() in ("true", "false", "yes", "no")):
+            return value
+        number = float(value)
+        if not math.isfinite(number):
+            raise ValueError(value)
+        return number if isinstance(value, str) else value
+    if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, dict | list) for item in value)):
+        raise TypeError(kind)
+    return value
 
 
 def meant(name: str, value: Any) -> dict[str, Any]:

@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 
+from ftdsl.importers.checking import check
+from ftdsl.importers.files import find
+from ftdsl.importers.imports import import_all
+from ftdsl.session import Session
 from tests.conftest import ftc
 
 FINE = """\
@@ -108,3 +112,33 @@ def test_fixes_change_the_file_and_nothing_else_in_it(place: Path) -> None:
     (place / "train.yaml").write_text(text, encoding="utf-8")
     assert ftc("check", "--fix", "--unsafe-fixes", "train.yaml", cwd=place).returncode == 0
     assert (place / "train.yaml").read_text(encoding="utf-8") == text.replace("lora_rnak", "lora_rank")
+
+
+NASTY = (
+    "null",
+    "[]",
+    "{}",
+    "-1",
+    "1e400",
+    "''",
+    "[1, [2]]",
+    "{a: 1}",
+    "0",
+    '"1e-4"',
+    "no",
+    "2023-01-01",
+    "1:30",
+    "!!set {a}",
+)
+
+
+@pytest.mark.parametrize("value", NASTY)
+def test_no_value_breaks_the_check_or_the_import(value: str, place: Path) -> None:
+    """Every line of a file with a value of another type: messages, never a traceback."""
+    for line in FINE.splitlines():
+        (place / "train.yaml").write_text(FINE.replace(line, f"{line.partition(':')[0]}: {value}"), encoding="utf-8")
+        session = Session()
+        check(place / "train.yaml", session)
+        started = find([(place / "train.yaml", (place / "train.yaml").read_text(encoding="utf-8"))], Session())
+        if started.starts:
+            import_all(started.starts, "x", place / "x.ft", [], Session())

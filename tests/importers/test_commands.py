@@ -48,7 +48,7 @@ def place(place: Path) -> Path:
 
 def imported(place: Path, script: str, *arguments: str) -> dict[str, Any]:
     (place / "run.sh").write_text(script, encoding="utf-8")
-    done = ftc("import", "run.sh", "-o", "recipe.ft", "--json", *arguments, cwd=place)
+    done = ftc("import", "run.sh", "-o", "recipe.ft", "--force", "--json", *arguments, cwd=place)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     assert ftc("fmt", "--check", "recipe.ft", cwd=place).returncode == 0
@@ -154,6 +154,13 @@ def test_nothing_is_executed_and_secrets_stay_where_they_are(place: Path) -> Non
     assert "s3cret" not in json.dumps(found)
     assert 'WANDB_API_KEY = secret("WANDB_API_KEY")' in found["recipe"]
     assert any("only a shell could tell" in note["text"] for note in found["notes"])
+
+
+def test_a_recipe_that_is_there_is_not_lost(place: Path) -> None:
+    (place / "mine.ft").write_text("# mine\n", encoding="utf-8")
+    done = ftc("import", "sft.yaml", "-o", "mine.ft", cwd=place)
+    assert (done.returncode, "--force" in done.stderr) == (1, True)
+    assert (place / "mine.ft").read_text(encoding="utf-8") == "# mine\n"
 
 
 @pytest.mark.parametrize(
