@@ -160,20 +160,27 @@ def _options(said: Said, key: str, entry: Entry, member: str) -> dict[str, Any]:
     word = find(said.kind, tuple(key.split(".")))
     assert isinstance(word, Key)
     known = word.members[member].options if word.members and member in word.members else {}
+    usual = dict(_pairs(entry, member))
     found: dict[str, Any] = {}
     for option, name in entry.get("opts", {}).get(member, {}).items():
-        if not said.given(name) or said.raw(name) is None:
+        if not said.given(name) or said.raw(name) is None or (name in usual and said.raw(name) == usual[name]):
             continue
-        value = said.raw(name)
-        if name == "optim" and value == dict(_pairs(entry, member)).get("optim"):
-            continue
-        text = known[option].type if option in known else "any"
-        if "exact" in text and value == -1:
-            value = Term("exact")
-        elif isinstance(value, str) and "," in value and text == "any":
-            value = back(value, "csv")
-        found[option] = said.places.seen(value) if text == "path" else value
+        told = entry.get("values", {}).get(member, {})
+        found[option] = _option(said, said.raw(name), known.get(option, Key(option, "any")), told)
     return found
+
+
+def _option(said: Said, value: Any, word: Key, told: Mapping[str, Any]) -> Any:
+    """A parameter's value as the option of a member: one of the option's own members, a list, a path, or as it is."""
+    if (name := next((name for name, theirs in told.items() if theirs == value), None)) is not None:
+        return Term(name)
+    if "exact" in word.type and value == -1:
+        return Term("exact")
+    if isinstance(value, str) and ("list" in word.type or (word.type == "any" and "," in value)):
+        return back(value, "csv")
+    if word.type == "path":
+        return said.places.seen(str(value))
+    return typed(value, word) if word.type != "any" else value
 
 
 def _idle(said: Said, entry: Entry, chosen: str) -> None:
