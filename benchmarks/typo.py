@@ -47,8 +47,9 @@ get_train_args(yaml.safe_load(open(sys.argv[1], encoding="utf-8")))
 
 def once(command: list[str], folder: Path) -> tuple[float, float, str]:
     """Seconds, peak memory in MB, and what was said."""
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     start = time.perf_counter()
-    child = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    child = subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     said = child.stdout.read() if child.stdout else ""
     _, _, usage = os.wait4(child.pid, 0)
     child.returncode = 0
