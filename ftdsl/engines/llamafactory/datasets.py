@@ -196,7 +196,7 @@ def _name_of(item: Term) -> str:
 def training(work: Work, datasets: Datasets) -> dict[str, Any]:
     """`dataset`, how several are mixed, and what is evaluated during training."""
     names, weights = datasets.names("data")
-    params: dict[str, Any] = {"dataset": ",".join(names)}
+    params: dict[str, Any] = {"dataset": ",".join(names), "dataset_dir": work.folder}
     params |= _mix(work, names, weights)
     params |= media(work, datasets)
     held = work.get("evaluate.data")
@@ -206,7 +206,8 @@ def training(work: Work, datasets: Datasets) -> dict[str, Any]:
         params["val_size"] = held
     elif held:
         params["eval_dataset"] = ",".join(datasets.names("evaluate.data")[0])
-    return params | {"dataset_dir": datasets.folder}
+    params["dataset_dir"] = datasets.folder
+    return params
 
 
 def media(work: Work, datasets: Datasets) -> dict[str, Any]:
