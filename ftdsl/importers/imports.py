@@ -72,9 +72,11 @@ def import_all(starts: Sequence[Start], name: str, target: Path, head: Sequence[
         text = _written(stages, name, head)
         checked = _compiled(stages, text, target, session)
     jobs = _by_key(checked)
+    found = _found(text, target, session)
+    for stage in stages:
+        stage.said.reasons |= _refused(stage, found)
     differences = {stage.name: _compare(stage, jobs[stage.name]) for stage in stages if stage.name in jobs}
     notes = tuple(note for stage in stages for note in stage.said.notes)
-    found = _found(text, target, session)
     return Imported(text, notes, differences, found, checked, dict(_places(stages)))
 
 
@@ -175,6 +177,13 @@ def _more(stages: Sequence[Stage], jobs: Mapping[str, Job]) -> dict[str, More]:
             {".".join(one.carry): one.theirs for one in missed if all(one.carry)},
         )
     return found
+
+
+def _refused(stage: Stage, found: Sequence[Diagnostic]) -> dict[str, str]:
+    """Parameters whose word `ftc check` refuses in the recipe: the message is the reason they differ."""
+    words = {one.message.split("`")[1]: one.message for one in found if one.code == "FT012" and "`" in one.message}
+    told = [(catalog.told(entry), words[key]) for key, entry in entries(stage.kind) if key in words]
+    return {name: text for names, text in told for name in names}
 
 
 def _compare(stage: Stage, job: Job) -> list[Difference]:
