@@ -82,6 +82,7 @@ def train(args: argparse.Namespace, log: Log) -> int:
         raise StageError(text, "hardware.count", status=watch.WRONG_WORLD)
     from llamafactory.train.tuner import run_exp
 
+    _restorable()
     for path in args.configs:
         config = config_of(path)
         _refuse(config, args, log)
@@ -98,6 +99,17 @@ def _parts(args: argparse.Namespace) -> list[tuple[int, int]]:
     """Steps to stop at and to go on from, of each training that is needed; 0 for neither."""
     at = args.resume_at
     return [(at, 0), (0, at)] if at else [(args.until, args.resumed)]
+
+
+def _restorable() -> None:
+    """Several processes on a CPU save their optimizer as lying on `cpu:0`, which torch 2.13 does not know when it is loaded
+    again: a checkpoint could not be gone on with.
+    """
+    import torch
+
+    torch.serialization.register_package(
+        30, lambda storage: None, lambda storage, place: storage if place.startswith("cpu:") else None
+    )
 
 
 _STARTS = ("model_name_or_path", "adapter_name_or_path", "ref_model", "ref_model_adapters", "reward_model",
