@@ -103,7 +103,8 @@ def unknown_value(config: Config) -> Found:
         members = _members(config, name, entry)
         values = setting.value if isinstance(setting.value, list) else [setting.value]
         for value in values:
-            if not members or str(value) in members or isinstance(value, bool | int | float):
+            own = name == "template" and config.form == "recipe"  # may be one of the recipe's; the language has looked
+            if own or not members or str(value) in members or isinstance(value, bool | int | float):
                 continue
             guess = closest(str(value), members)
             label = f"did you mean `{guess}`?" if guess else ""
