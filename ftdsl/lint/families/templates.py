@@ -37,7 +37,8 @@ def template_of_another_family(config: Config) -> Found:
         or given in ("default", "empty", "alpaca", "fewshot")
     ):
         return
-    if family(str(given)) == family(wanted):
+    own = given not in catalog.templates(config.versions.get(config.engine, ""))  # the recipe's own, or FT002's
+    if own or family(str(given)) == family(wanted):
         return
     at = config.at("template")
     yield warning(
