@@ -8,13 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from ftdsl import catalog
-from ftdsl.diagnostics import Diagnostic, Fix, Label, Sink
+from ftdsl.diagnostics import Diagnostic, Fix, Label, Sink, allow
 from ftdsl.environments import Versions, in_force
 from ftdsl.importers import documents, recognise
 from ftdsl.importers.beside import root_of
 from ftdsl.importers.documents import Read
 from ftdsl.language.yaml_tree import Node, removal
 from ftdsl.lint.check import check as lint
+from ftdsl.lint.check import judged
 from ftdsl.lint.config import Config
 from ftdsl.record import changed
 from ftdsl.session import Session
@@ -34,6 +35,12 @@ def check(path: Path, session: Session) -> str:
     except UnicodeDecodeError:
         session.sink.error("FT050", "this is not a UTF-8 text", Span(Source(path.as_posix(), ""), 0, 0))
         return "a file"
+    said = _judged(path, source, session)
+    allow.apply(session.sink, [source], judged)
+    return said
+
+
+def _judged(path: Path, source: Source, session: Session) -> str:
     if path.suffix == ".sh":
         return _script(path, source, session)
     file = documents.read_text(path, source, session)

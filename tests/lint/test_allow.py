@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from ftdsl.diagnostics.fixes import apply
 from ftdsl.lint.check import FIRM, judged
-from tests.conftest import ROWS, Outcome, small
+from tests.conftest import ROWS, Outcome, ftc, small
 
 RATE = "optim { lr = 2e-1 }"
 
@@ -75,3 +77,25 @@ def test_errors_of_the_language_stay(checked: Callable[..., Outcome]) -> None:
     found = codes(checked(small('lora { rnak = 3 } # ftc: allow FT001 "no"'), ROWS))
     assert sorted(found) == ["FT001", "FT019"]
     assert "FT001" in FIRM
+
+
+YAML = """\
+stage: sft
+do_train: true
+model_name_or_path: Qwen/Qwen3-8B
+template: qwen3
+dataset: support
+output_dir: saves/x
+bf16: true
+learning_rate: 2.0e-1  # ftc: allow FT004 "the edge"
+report_to: none
+seed: 7  # ftc: allow FT119 "old"
+"""
+
+
+def test_in_a_yaml(tmp_path: Path) -> None:
+    (tmp_path / "train.yaml").write_text(YAML, encoding="utf-8")
+    done = ftc("check", "--json", "train.yaml", cwd=tmp_path)
+    found = [(one["code"], one["line"]) for one in json.loads(done.stdout)["diagnostics"]]
+    assert ("FT017", 10) in found
+    assert not any(code == "FT004" for code, _ in found)
