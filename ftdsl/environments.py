@@ -69,12 +69,21 @@ def runnable(python: Path) -> Path:
 
 def installed(python: Path, files: Files) -> dict[str, str]:
     """Versions by distribution name of what an environment holds; empty for a Python that is not in one."""
-    prefix = runnable(python).parent.parent
+    prefix = _on_path(runnable(python)).parent.parent
     for pattern in _SITES:
         for site in files.glob(prefix, pattern):
             if found := dict(_distributions(files.glob(site, "*.dist-info"))):
                 return found
     return {}
+
+
+def _on_path(python: Path) -> Path:
+    """A bare name is looked up as a shell would."""
+    if os.sep in str(python):
+        return python
+    from shutil import which
+
+    return Path(which(str(python)) or python)
 
 
 def _distributions(folders: list[Path]) -> Iterator[tuple[str, str]]:

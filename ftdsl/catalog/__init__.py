@@ -9,9 +9,8 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from ftdsl.catalog.changes import Change, ValueChange, key_changes, older, replacement, value_changes
 from ftdsl.catalog.history import (
     Fact,
     KeyHistory,
@@ -19,6 +18,7 @@ from ftdsl.catalog.history import (
     Pin,
     Table,
     about,
+    admits,
     key_history,
     nearest,
     numbers,
@@ -29,6 +29,9 @@ from ftdsl.catalog.history import (
     versions,
 )
 from ftdsl.record import record
+
+if TYPE_CHECKING:
+    from ftdsl.catalog.changes import Change, ValueChange, key_changes, older, replacement, value_changes
 
 DATA = Path(__file__).parent / "data"
 
@@ -57,6 +60,22 @@ class Gpu:
     power: float
     reach: float
     source: str
+
+
+@record
+class Modules:
+    """Names of an architecture's linear modules: of the language model, `experts` that are fused into parameters of three
+    dimensions (an adapter for linear modules does not reach them), of what sees or hears, and of the head.
+
+    What a configuration decides is all there: a name may be missing in one model. `text`: the language model is one of
+    another type, which the configuration names.
+    """
+
+    linear: tuple[str, ...] = ()
+    experts: tuple[str, ...] = ()
+    vision: tuple[str, ...] = ()
+    head: tuple[str, ...] = ()
+    text: bool = False
 
 
 @record
@@ -141,6 +160,26 @@ def template_for_model(model: str, version: str = "") -> str | None:
     stem = model.split("-")[0]
     kin = {str(template) for other, template in families.items() if template and other.split("-")[0] == stem}
     return kin.pop() if len(kin) == 1 else None
+
+
+def modules(model_type: str, version: str = "") -> Modules | None:
+    """The modules of an architecture (`qwen3_moe`) in a version of transformers; None when nothing is known of it.
+
+    Known from 4.55 on. Source: transformers' modeling sources (ftdsl/catalog/extract/architectures.py).
+    """
+    fact = schema("transformers", version, "architectures").get(model_type)
+    if fact is None:
+        return None
+    linear, experts, vision, head = (tuple(fact.get(kind, ())) for kind in ("linear", "experts", "vision", "head"))
+    return Modules(linear, experts, vision, head, "text" in fact)
+
+
+def default_targets(model_type: str, version: str = "") -> list[str]:
+    """What a version of PEFT puts LoRA on where nothing is said; [] when it knows no answer and asks for one.
+
+    Source: peft/utils/constants.py, TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.
+    """
+    return list(schema("peft", version, "targets").get(model_type, ()))
 
 
 def names(catalog: str) -> list[str]:
@@ -235,10 +274,18 @@ _SECTIONS: Mapping[str, tuple[str, ...]] = {
 """Sections of accelerate's file, and how the flags begin that they stand for: it takes any key there without a word."""
 
 
+def __getattr__(name: str) -> Any:
+    """What became of keys is asked for where something is wrong or old: a check that is fine does not load it."""
+    if name in ("Change", "ValueChange", "key_changes", "older", "replacement", "value_changes"):
+        from ftdsl.catalog import changes
+
+        return getattr(changes, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = [
-    "DATA", "HATCHES", "Change", "Fact", "Gpu", "KeyHistory", "Known", "Pin", "Standing", "Table", "ValueChange", 
-    "about", "beside_engine", "engine_schema", "faults", "gpus", "hatch_keys", "hatch_word", "key_changes", "key_history",
-    "models", "names", "nearest",
-    "newest", "numbers", "older", "overlay", "packages", "pins", "replacement", "schema", "smoke", "standing", "table",
-    "template_for_model", "templates", "value_changes", "versions",
+    "Change", "Fact", "KeyHistory", "Known", "Pin", "Table", "ValueChange", "about", "admits", "key_changes",
+    "key_history", "nearest", "numbers", "older", "packages", "pins", "replacement", "schema", "table", "value_changes",
+    "versions",
 ]  # fmt: skip
+"""What other modules of the catalogue hold; what is defined here is open anyway."""

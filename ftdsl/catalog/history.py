@@ -166,6 +166,29 @@ def pins(engine: str, version: str) -> Mapping[str, Pin]:
     return {name: Pin(**fact) for name, fact in schema(engine, version, "pins").items()}
 
 
+def admits(wanted: str, version: str) -> bool:
+    """Whether a requirement as pins have it (`>=4.55.0,<=5.6.0,!=4.57.0,!=4.46.*`) admits a version.
+
+    Of a pre-release or local build the release counts. Importing `packaging` for it would cost a check 12 ms; a test
+    holds this to what `packaging` says of every pin and every version that is known.
+    """
+    return all(_meets(part.strip(), numbers(version)) for part in wanted.split(",") if part.strip())
+
+
+def _meets(part: str, version: tuple[int, ...]) -> bool:
+    operator = part[: len(part) - len(part.lstrip("<>=!~"))]
+    text = part[len(operator) :].strip()
+    wanted = numbers(text.removesuffix(".*"))
+    if text.endswith(".*"):
+        return (version[: len(wanted)] == wanted) is (operator == "==")
+    if operator == "~=":
+        return version >= wanted and version[: len(wanted) - 1] == wanted[:-1]
+    length = max(len(wanted), len(version))
+    left, right = (one + (0,) * (length - len(one)) for one in (version, wanted))
+    return {"==": left == right, "!=": left != right, "<=": left <= right, ">=": left >= right, "<": left < right,
+            ">": left > right}[operator]  # fmt: skip
+
+
 def about(package: str, key: str, name: str = "") -> str:
     """The package's own help text of a key, of the newest version that has one; "" when there is none."""
     path = HISTORY / package / f"{name or MAIN.get(package, 'parameters')}.help.json"

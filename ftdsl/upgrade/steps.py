@@ -137,7 +137,7 @@ def _unknown(key: str, goal: Goal) -> Step:
         if not history.until:
             return Step(key, None, f"it exists since {package} {history.since}")
         return Step(key, None, f"it is gone since {package} {history.until}")
-    return Step(key, None, "no version that is known has it")
+    return Step(key, None, f"no version of {' or '.join(goal.packages)} that is known has it")
 
 
 def _without_clash(step: Step, values: Mapping[str, Any], goal: Goal) -> Step:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from ftdsl import catalog
 
@@ -66,6 +67,22 @@ def test_metadata_and_run_time_check_are_both_kept() -> None:
     assert catalog.pins("llamafactory", "0.9.5")["badam"].file == "llamafactory/hparams/parser.py"
 
 
+def test_requirements_are_read_as_packaging_reads_them() -> None:
+    pairs = 0
+    for engine_version in catalog.versions("llamafactory"):
+        for package, pin in catalog.pins("llamafactory", engine_version).items():
+            if not catalog.versions(package):
+                continue
+            for wanted in filter(None, (pin.metadata, pin.check)):
+                for version in (*catalog.versions(package), "4.57.0", "0.18.0"):
+                    assert catalog.admits(wanted, version) == SpecifierSet(wanted).contains(version), (wanted, version)
+                    pairs += 1
+    assert pairs > 500
+    assert catalog.admits("~=1.4.2", "1.4.9+cpu")
+    assert not catalog.admits("~=1.4.2", "1.5.0")
+    assert catalog.admits("==4.46.*", "4.46.1.dev0")
+
+
 def test_an_engine_takes_its_own_parameters_and_the_trainer_s() -> None:
     now, then = catalog.engine_schema("llamafactory"), catalog.engine_schema("llamafactory", "0.9.0")
     assert {"lora_rank", "learning_rate"} <= now.keys() & then.keys()
@@ -95,6 +112,19 @@ def test_every_key_that_went_is_explained(package: str) -> None:
         assert history is not None
         if history.until:
             assert catalog.replacement(package, name) is not None, name
+
+
+def test_modules_of_architectures() -> None:
+    dense, sparse = catalog.modules("qwen3"), catalog.modules("qwen3_moe", "5.6.0")
+    assert dense is not None and sparse is not None
+    assert dense.linear == ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
+    assert (dense.experts, sparse.experts) == ((), ("down_proj", "gate_up_proj"))
+    before = catalog.modules("qwen3_moe", "4.57.1")
+    assert before is not None and before.experts == (), "transformers 5 fused them"
+    seeing = catalog.modules("qwen2_5_vl")
+    assert seeing is not None and "qkv" in seeing.vision and "qkv" not in seeing.linear
+    assert catalog.modules("nobody") is None
+    assert catalog.default_targets("qwen3") and catalog.default_targets("gpt2") == ["c_attn"]
 
 
 def test_all_packages_have_a_history() -> None:

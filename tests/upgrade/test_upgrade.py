@@ -67,7 +67,7 @@ def test_keys_and_values_in_place(old: str, new: str) -> None:
         ("logging_dir: x", "`logging_dir` is left: set TENSORBOARD_LOGGING_DIR"),
         ("warmup_ratio: 0.1\nwarmup_steps: 50", "`warmup_steps` is said too, and otherwise"),
         ("fp16_backend: apex", "apex is gone"),
-        ("lora_rnak: 8", "no version that is known has it"),
+        ("lora_rnak: 8", "no version of llamafactory or transformers that is known has it"),
         ("warmup_ratio: lots", "nothing says `lots` any more"),
     ],
 )
