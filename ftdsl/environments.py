@@ -144,6 +144,14 @@ class Versions:
         ]
         return ", ".join(said)
 
+    def refused(self) -> Iterator[tuple[str, InForce, str]]:
+        """(package, version, requirement) of what is there and the engine's own check at start does not take. What only
+        its metadata excludes runs: pip would have said so."""
+        for package, one in self.packages.items():
+            pin = catalog.pins(self.engine, self.facts()).get(package)
+            if pin and pin.check and not pin.file and not catalog.admits(pin.check, one.version):
+                yield package, one, pin.check
+
     def plain(self) -> dict[str, dict[str, Any]]:
         """For JSON: package -> version, source, and the version it is checked as when that is another."""
         return {

@@ -116,6 +116,17 @@ def test_a_version_that_is_not_known_is_said(version: str, severity: str, checke
     assert found == [severity] * bool(severity)
 
 
+@pytest.mark.parametrize(("transformers", "found"), [("5.15.1", ["transformers"]), ("5.6.0", []), ("4.57.0", [])])
+def test_what_the_engine_refuses_at_start_is_said(
+    transformers: str, found: list[str], tmp_path: Path, checked: Callable[..., Outcome]
+) -> None:
+    packages = {"llamafactory": "0.9.5", "transformers": transformers, "accelerate": "1.15.0", "deepspeed": "0.19.8"}
+    python = str(environment(tmp_path / "e", **packages))
+    said = [one for one in checked(small(), ROWS, FTC_ENGINE_PYTHON=python).found if one.code == "FT901"]
+    assert [one.message.split()[3] for one in said] == found
+    assert [one.help for one in said] == ["install transformers>=4.55.0,<=5.6.0"] * len(found)
+
+
 def test_the_lock_and_json_name_the_versions(tmp_path: Path) -> None:
     (tmp_path / "r.ft").write_text(old("0.9.3", ""), encoding="utf-8")
     (tmp_path / "rows.jsonl").write_text(ROWS["rows.jsonl"], encoding="utf-8")

@@ -38,7 +38,8 @@ def lower(plan: Plan, session: Session) -> tuple[Job, ...]:
 
 
 def _check_engine(plan: Plan, session: Session) -> None:
-    """A version that is not known is checked as the nearest; one older than all that are known cannot be."""
+    """A version that is not known is checked as the nearest; one older than all that are known cannot be. What stands
+    beside it and is refused at start is a warning: the run may be elsewhere."""
     held = plan.recipe.versions.packages["llamafactory"]
     known = catalog.versions("llamafactory")
     if catalog.numbers(held.version) < catalog.numbers(known[0]):
@@ -47,6 +48,9 @@ def _check_engine(plan: Plan, session: Session) -> None:
     elif not held.exact:
         text = f"LLaMA-Factory {held.version} ({held.source}) is not known: it is taken for {held.facts}"
         session.sink.warning("FT901", text, plan.recipe.span)
+    for package, one, wanted in plan.recipe.versions.refused():
+        text = f"LLaMA-Factory {held.version} refuses {package} {one.version} ({one.source}) when it starts"
+        session.sink.warning("FT901", text, plan.recipe.span, help=f"install {package}{wanted}")
 
 
 def _lower_stage(work: Work) -> Job | None:
