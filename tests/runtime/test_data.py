@@ -151,6 +151,14 @@ def test_tools_calls_and_system_prompts_of_chats(tmp_path: Path) -> None:
     assert run(tmp_path, {"a.jsonl": lines([row])}, **shape).rows() == [row]
 
 
+def test_a_column_that_only_later_rows_have_is_said(tmp_path: Path) -> None:
+    rows = [*numbered(2), {"instruction": "q", "output": "a", "system": "Be kind."}]
+    done = run(tmp_path, {"a.jsonl": lines(rows)})
+    assert "1 rows have `system`, which nothing reads" in done.stderr
+    told = run(tmp_path, {"a.jsonl": lines(rows)}, columns=ALPACA | {"system": "system"})
+    assert "which nothing reads" not in told.stderr
+
+
 def test_what_is_dropped_can_be_looked_at(tmp_path: Path) -> None:
     rows = [*numbered(3), {"instruction": " ", "output": "a"}, *numbered(2)]
     done = run(tmp_path, {"a.jsonl": lines(rows)}, dedupe="exact", drop=["empty"])

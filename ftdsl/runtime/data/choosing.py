@@ -71,7 +71,7 @@ def mixed(digest: Array, seed: int) -> Array:
 
 # --- copies
 
-BATCH = 4 << 20
+BATCH = 2 << 20
 """Rows that are sorted at a time."""
 TWINS = 10_000
 """Copies whose other is remembered, for the report."""
@@ -130,25 +130,43 @@ def _sample(rows: Array, source: dict[str, Any], digest: Array, seed: int, copie
     times, rest = divmod(int(wanted), len(rows))
     copies[rows] = times * repeat
     # Another seed than that of parts, or a sample would be all eval.
-    order = np.lexsort((rows, mixed(digest[rows], seed ^ 0x5A17)))
-    copies[rows[order[:rest]]] += repeat
+    copies[lowest(digest, rows, rest, seed ^ 0x5A17)] += repeat
+
+
+def lowest(digest: Array, rows: Array, count: int, seed: int, *, ties: bool = False) -> Array:
+    """The rows whose digests, shuffled by a seed, are the lowest; with `ties` all that equal the last one too."""
+    best, found = np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    if count <= 0:
+        return found
+    for start in range(0, len(rows), BATCH):
+        some = rows[start : start + BATCH]
+        best, found = np.r_[best, mixed(digest[some], seed)], np.r_[found, some]
+        if len(best) > count:
+            last = np.partition(best, count - 1)[count - 1]
+            keep = best <= last
+            best, found = best[keep], found[keep]
+    return found if ties else found[np.lexsort((found, best))[:count]]
 
 
 def _split(digest: Array, holdout: dict[str, Any], choice: Choice) -> None:
     """Shares are cut off the range of digests, counts are its lowest ones; equal rows never part."""
-    free = np.flatnonzero((choice.copies > 0) & (choice.part == 0))
-    value, low = mixed(digest[free], holdout.get("seed", 0)), 0
+    seed, low = holdout.get("seed", 0), 0
     for name in ("test", "eval"):
         share, count = (holdout.get(name, {}).get(kind) for kind in ("share", "count"))
         if share is not None:
             high = min(low + int(share * 2**64), 2**64 - 1)
-            chosen = (value >= np.uint64(low)) & (value < np.uint64(high))
+            chosen = _between(digest, choice.kept(0), seed, low, high)
             low = high
-        elif count and len(value):
-            last = np.partition(value, min(int(count), len(value)) - 1)[min(int(count), len(value)) - 1]
-            chosen = value <= last
         else:
-            continue
-        choice.part[free[chosen]] = PARTS.index(name)
-        choice.copies[free[chosen]] = 1  # counting rows twice is for training
-        free, value = free[~chosen], value[~chosen]
+            chosen = lowest(digest, choice.kept(0), int(count or 0), seed, ties=True)
+        choice.part[chosen] = PARTS.index(name)
+        choice.copies[chosen] = 1  # counting rows twice is for training
+
+
+def _between(digest: Array, rows: Array, seed: int, low: int, high: int) -> Array:
+    found = []
+    for start in range(0, len(rows), BATCH):
+        some = rows[start : start + BATCH]
+        value = mixed(digest[some], seed)
+        found.append(some[(value >= np.uint64(low)) & (value < np.uint64(high))])
+    return np.concatenate(found) if found else rows

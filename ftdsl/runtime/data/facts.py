@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from . import lengths
-from .choosing import PARTS, Choice, mixed
+from .choosing import PARTS, Choice, lowest
 from .scanning import REASONS
 from .surveying import Span, Survey
 from .table import Table
@@ -20,6 +20,7 @@ from .writing import KEPT_OUT, Part, Writer
 SCHEMA = 1
 SHOWN = 4
 """Rows of a part that the card shows."""
+BATCH = 1 << 20
 LONG = 4000
 """Characters of a shown row's text; longer ones are cut, and marked."""
 
@@ -30,9 +31,7 @@ def to_show(table: Table, choice: Choice, seed: int) -> dict[int, str]:
     for number, name in enumerate(PARTS):
         rows = choice.kept(number)
         if len(rows):
-            value = mixed(table.column("digest")[rows], seed ^ 0x5B0)
-            few = min(SHOWN, len(rows))
-            found |= dict.fromkeys(rows[np.argpartition(value, few - 1)[:few]].tolist(), name)
+            found |= dict.fromkeys(lowest(table.column("digest"), rows, SHOWN, seed ^ 0x5B0).tolist(), name)
     return found
 
 
@@ -130,14 +129,17 @@ def _source(spec: dict[str, Any], number: int, spans: list[Span], table: Table, 
 def _part(name: str, part: Part, table: Table, choice: Choice) -> dict[str, Any]:
     """`content` is the same for the same rows in any order: the sum of their digests."""
     rows = choice.kept(PARTS.index(name))
-    with np.errstate(over="ignore"):
-        total = (table.column("digest")[rows] * choice.copies[rows]).sum(dtype=np.uint64)
+    total = 0
+    for start in range(0, len(rows), BATCH):
+        some = rows[start : start + BATCH]
+        with np.errstate(over="ignore"):
+            total += int((table.column("digest")[some] * choice.copies[some]).sum(dtype=np.uint64))
     return {
         "file": f"{name}.jsonl",
         "rows": part.rows,
         "bytes": part.size,
         "sha256": part.sha256.hexdigest(),
-        "content": f"{int(total):016x}",
+        "content": f"{total % 2**64:016x}",
     }
 
 

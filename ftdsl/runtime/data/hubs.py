@@ -41,7 +41,7 @@ def _loaded(source: dict[str, Any], name: str) -> Any:
         ) from None
     datasets.disable_progress_bars()
     try:
-        return datasets.load_dataset(
+        rows = datasets.load_dataset(
             source["id"],
             name=source.get("subset"),
             data_dir=source.get("folder"),
@@ -54,3 +54,24 @@ def _loaded(source: dict[str, Any], name: str) -> Any:
         raise CannotReadError(
             f"the data set can be had neither from the hub nor from the cache on this machine: {why}"
         ) from None
+    _pinned(source, os.path.basename(os.path.dirname(rows.cache_files[0]["filename"])) if rows.cache_files else "")
+    return rows
+
+
+def _pinned(source: dict[str, Any], commit: str) -> None:
+    """Hold what was loaded against `revision`: where the hub is out of reach, `datasets` takes what its cache has.
+
+    Raises: CannotReadError.
+    """
+    revision = source.get("revision")
+    if not revision or commit.startswith(revision):
+        return
+    from huggingface_hub import HfApi
+
+    try:
+        wanted = HfApi().dataset_info(source["id"], revision=revision, timeout=10).sha
+    except Exception:  # any of a dozen kinds: the hub does not answer
+        wanted = None
+    if wanted != commit:
+        text = f"the hub does not answer, and the cache on this machine has another revision ({commit[:12]}) than `{revision}`"
+        raise CannotReadError(text if wanted is None else f"`{revision}` is {wanted}, and what was loaded is {commit}")

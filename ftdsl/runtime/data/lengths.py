@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from .choosing import Choice, mixed
+from .choosing import Choice, lowest
 from .table import Table
 from .texts import Texts
 from .tokens import Counting, at_hand, name_of
@@ -36,10 +36,7 @@ def to_count(spec: dict[str, Any], table: Table, choice: Choice) -> set[int]:
     rows = np.flatnonzero(choice.copies > 0)
     each = max(1.0, float(table.column("chars")[rows[: 1 << 20]].mean()))
     most = max(1000, min(SAMPLE, int(SAMPLE_CHARS / each)))
-    if len(rows) > most:
-        value = mixed(table.column("digest")[rows], spec["seed"] ^ 0x70C)
-        rows = rows[np.argpartition(value, most)[:most]]
-    return set(rows.tolist())
+    return set(lowest(table.column("digest"), rows, most, spec["seed"] ^ 0x70C).tolist())
 
 
 def measured(spec: dict[str, Any], table: Table, choice: Choice, seen: dict[int, bytes]) -> dict[str, Any]:

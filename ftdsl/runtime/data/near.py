@@ -8,6 +8,7 @@ Datasets, 3.4); whether they are alike is then estimated from the whole sketch. 
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterator
 from typing import Any
 
@@ -66,19 +67,19 @@ def alike(a: Array, b: Array) -> Array:
     return np.asarray(((a == b).mean(axis=1) - 1 / 256) / (1 - 1 / 256))
 
 
-def groups(rows: Array, digest: Array, bands: list[Array], signs: Array, share: float) -> tuple[Array, Array]:
-    """Rows alike, directly or through others: (row, the row of its group with the lowest digest), that one left out."""
-    found = _Joined()
+def groups(rows: Array, rank: Array, bands: list[Array], signs: Array, share: float) -> tuple[Array, Array]:
+    """Rows alike, directly or through others: (row, the row of its group with the lowest rank), that one left out."""
+    parent = array("q", np.arange(len(signs), dtype=np.int64).tobytes())
     for band in bands:
-        for left, right in _pairs(rows, digest, band):
+        for left, right in _pairs(rows, rank, band):
             for start in range(0, len(left), PAIRS):
                 a, b = left[start : start + PAIRS], right[start : start + PAIRS]
                 same = alike(signs[a], signs[b]) >= share
-                found.join(a[same], b[same])
-    return found.leaders(digest)
+                _join(parent, a[same], b[same])
+    return _leaders(np.frombuffer(parent, np.int64), rank)
 
 
-def _pairs(rows: Array, digest: Array, band: Array) -> Iterator[tuple[Array, Array]]:
+def _pairs(rows: Array, rank: Array, band: Array) -> Iterator[tuple[Array, Array]]:
     """Rows that share a band: each with the next few of its group, and with the first. A part of the hashes at a time,
     so that memory stays bounded.
     """
@@ -88,7 +89,7 @@ def _pairs(rows: Array, digest: Array, band: Array) -> Iterator[tuple[Array, Arr
         if not len(mine):
             continue
         key = band[mine]
-        order = np.lexsort((digest[mine], key))
+        order = np.lexsort((rank[mine], key))
         mine, key = mine[order], key[order]
         for step in range(1, NEIGHBOURS + 1):
             same = key[step:] == key[:-step]
@@ -100,33 +101,28 @@ def _pairs(rows: Array, digest: Array, band: Array) -> Iterator[tuple[Array, Arr
         yield mine[far], mine[first[far]]
 
 
-class _Joined:
-    """Groups that grow: union-find over the rows that are alike any other."""
+def _join(parent: array[int], left: Array, right: Array) -> None:
+    """Groups that grow: union-find, paths halved on the way up."""
+    for a, b in zip(left.tolist(), right.tolist(), strict=True):
+        one, other = _root(parent, a), _root(parent, b)
+        if one != other:
+            parent[max(one, other)] = min(one, other)
 
-    def __init__(self) -> None:
-        self._parent: dict[int, int] = {}
 
-    def join(self, left: Array, right: Array) -> None:
-        for a, b in zip(left.tolist(), right.tolist(), strict=True):
-            one, other = self._root(a), self._root(b)
-            if one != other:
-                self._parent[max(one, other)] = min(one, other)
+def _root(parent: array[int], row: int) -> int:
+    while parent[row] != row:
+        parent[row] = parent[parent[row]]
+        row = parent[row]
+    return row
 
-    def _root(self, row: int) -> int:
-        parent = self._parent
-        parent.setdefault(row, row)
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]
-            row = parent[row]
-        return row
 
-    def leaders(self, digest: Array) -> tuple[Array, Array]:
-        if not self._parent:
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        rows = np.fromiter(self._parent, np.int64, len(self._parent))
-        roots = np.array([self._root(row) for row in rows.tolist()], np.int64)
-        order = np.lexsort((rows, digest[rows], roots))
-        rows, roots = rows[order], roots[order]
-        starts = np.r_[True, roots[1:] != roots[:-1]]
-        leader = rows[np.maximum.accumulate(np.where(starts, np.arange(len(rows)), 0))]
-        return rows[~starts], leader[~starts]
+def _leaders(parent: Array, rank: Array) -> tuple[Array, Array]:
+    root = parent
+    while not np.array_equal(higher := root[root], root):
+        root = higher
+    inner = np.flatnonzero(root != np.arange(len(root)))
+    rows = np.union1d(inner, root[inner])
+    rows = rows[np.lexsort((rows, rank[rows], root[rows]))]
+    starts = np.r_[True, root[rows][1:] != root[rows][:-1]][: len(rows)]
+    leader = rows[np.maximum.accumulate(np.where(starts, np.arange(len(rows)), 0))]
+    return rows[~starts], leader[~starts]

@@ -15,6 +15,10 @@ from .telling import Teller
 from .tokens import at_hand
 from .writing import Part, Writer
 
+PARTS_OF_ROWS = {"system": "system", "tools": "tools", "history": "history", "images": "images", "videos": "videos",
+                 "audios": "audios"}  # fmt: skip
+"""Columns that mean something to the engine by their usual names."""
+
 
 def prepare(spec: dict[str, Any]) -> int:
     """0 when all is written; 1 with the errors on stderr, and nothing half-written. Raises: OSError."""
@@ -76,6 +80,13 @@ def _warn(spec: dict[str, Any], survey: Survey, choice: Choice) -> None:
     teller, where = survey.teller, spec["where"]
     if (spec.get("tokens") or spec.get("longest")) and (why := at_hand(spec.get("tokenizer"))[1]):
         teller.warning(where, f"lengths are judged by bytes, 4 a token: {why}", "tokens", "drop")
+    for column, part in PARTS_OF_ROWS.items():
+        if (rows := survey.columns[column]) and column not in spec["columns"].values():
+            text = (
+                f"{rows} rows have `{column}`, which nothing reads: the first row, by which columns are told, has none"
+            )
+            help = f'write columns {{ {part} = "{column}" }}'
+            teller.warning(where, text, "columns", "source", help=help)
     if choice.shared:
         text = f"{choice.shared} rows of `train` are in the held-out files too; `dedupe = exact` leaves them out"
         teller.warning(where, text, "holdout.eval", "holdout.test", code="FT510")

@@ -43,6 +43,8 @@ class Found:
     signs: Array
     errors: list[tuple[int, str]] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
+    keys: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    """How many rows have these columns."""
     untold: int = 0
     """Rows too short to tell their language, which stay."""
 
@@ -73,6 +75,7 @@ class Scanner:
         digests: list[int] = []
         chars: list[int] = []
         texts: list[str] = []
+        keys: Counter[tuple[str, ...]] = Counter()
         measured = bool(self.tokens or self.languages or self.near)
         errors = [(place, BadRowError("csv", text)) for place, text in block.errors]
         for place, line in block.places():
@@ -82,6 +85,7 @@ class Scanner:
             try:
                 row = parsed(line)
                 asked, answered = self.checker.check(row)
+                keys[tuple(row)] += 1
                 digest = xxh3_64_intdigest(dumps(row, option=SORTED))
             except BadRowError as error:
                 errors.append((place, error))
@@ -103,6 +107,7 @@ class Scanner:
             *(empty, empty, empty),
             [(place, str(error)) for place, error in errors[:SHOWN]],
             Counter(error.kind for _, error in errors),
+            keys,
         )
         self._measure(texts, found)
         return found

@@ -6,7 +6,7 @@ import lzma
 import os
 import signal
 import zlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -37,12 +37,15 @@ class Span:
 
 
 class Survey:
-    """Fills the table. `spans` are the files in the order of their rows; `untold`: rows whose language cannot be told."""
+    """Fills the table. `spans` are the files in the order of their rows; `untold`: rows whose language cannot be told;
+    `columns`: how many rows have each.
+    """
 
     def __init__(self, spec: dict[str, Any], table: Table, teller: Teller) -> None:
         self.sources: list[dict[str, Any]] = spec["sources"]
         self.table, self.teller, self.untold = table, teller, 0
         self.spans: list[Span] = []
+        self.columns: Counter[str] = Counter()
         self._spec = spec
         self._left: list[int | None] = [source.get("limit") for source in self.sources]
         for at, source in enumerate(self.sources):
@@ -98,6 +101,8 @@ class Survey:
         self.teller.errors += sum(found.kinds.values()) - shown
         self.teller.kinds.update(found.kinds)
         self.untold += found.untold
+        for names, rows in found.keys.items():
+            self.columns.update(dict.fromkeys(names, rows))
         self.table.add(found)
         span.end = self.table.rows
 
