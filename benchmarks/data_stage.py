@@ -37,14 +37,15 @@ def make(path: Path, megabytes: int) -> None:
     """Rows of about 400 bytes, one in a hundred twice."""
     rng = random.Random(0)
     words = [f"word{n}" for n in range(500)]
+    halves = [" ".join(rng.choices(words, k=12)) for _ in range(4096)]
     with path.open("w", encoding="utf-8") as handle:
         number, written = 0, 0
         while written < megabytes * 1_000_000:
             rows = []
             for _ in range(1000):
                 number += rng.random() > 0.01
-                text = " ".join(rng.choices(words, k=24))
-                rows.append(json.dumps({"instruction": f"{number} {text}", "input": "", "output": text}))
+                text = f"{rng.choice(halves)} {rng.choice(halves)}"
+                rows.append(f'{{"instruction": "{number} {text}", "input": "", "output": "{text}"}}')
             rows += rows[:10]
             written += handle.write("\n".join(rows) + "\n")
 
