@@ -42,6 +42,15 @@ class Files:
                 self._heads[path, size] = handle.read(size)
         return self._heads[path, size]
 
+    def lines(self, path: Path) -> int:
+        """How many lines of a file hold anything, read once and never held. Raises: OSError."""
+        with path.open("rb") as handle:
+            return sum(1 for line in handle if not line.isspace())
+
+    def size(self, path: Path) -> int:
+        """Bytes of a file. Raises: OSError."""
+        return path.stat().st_size
+
     def exists(self, path: Path) -> bool:
         return path.resolve() in self._unsaved or path.exists()
 

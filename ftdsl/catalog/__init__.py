@@ -99,6 +99,12 @@ def gpus() -> Mapping[str, Gpu]:
     return {name: Gpu(**entry | {key: tuple(entry[key]) for key in lists}) for name, entry in raw.items()}
 
 
+def prices() -> Mapping[str, float]:
+    """USD an hour for one card by name, list prices (data/prices.toml tells whose)."""
+    found: Mapping[str, float] = _load("prices.json")
+    return found
+
+
 def models() -> Mapping[str, Mapping[str, Any]]:
     """Architectures by name: sizes, the hub ids that share them, source."""
     found: Mapping[str, Mapping[str, Any]] = _load("models.json")

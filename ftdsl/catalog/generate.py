@@ -15,6 +15,7 @@ PAIRS = (
     (DATA / "gpus.toml", DATA / "gpus.json"),
     (DATA / "changes.toml", DATA / "changes.json"),
     (DATA / "models.toml", DATA / "models.json"),
+    (DATA / "prices.toml", DATA / "prices.json"),
     (DATA / "faults.toml", DATA / "faults.json"),
     (DATA / "misnamed.toml", DATA / "misnamed.json"),
     (DATA / "smoke.toml", DATA / "smoke.json"),

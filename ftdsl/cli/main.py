@@ -15,6 +15,7 @@ VERBS = (
     "import",
     "check",
     "fmt",
+    "plan",
     "compile",
     "run",
     "graph",

@@ -187,6 +187,7 @@ CODES = {
     "FT623": "two-methods",
     # FT7xx memory, disk, choices made for the author
     "FT700": "chosen-for-you",
+    "FT701": "does-not-fit",
     "FT702": "evaluation-piles-up",
     # FT8xx recovery
     "FT801": "nan-never-logged",
@@ -202,6 +203,7 @@ CODES = {
     "FT910": "upgraded",
     "FT911": "left-to-you",
     "FT912": "default-changed",
+    # what a run finds
     "FT950": "stage-failed",
     "FT951": "nothing-to-learn",
     "FT952": "template-and-tokenizer",

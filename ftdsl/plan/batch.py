@@ -21,10 +21,10 @@ def solve(stage: Stage, chooser: Chooses, world: World, session: Session) -> Bat
     """Micro-batch and accumulation as the recipe wants them; what cannot be had is an error with the arithmetic."""
     parallel = world.data or 1
     wanted = _wanted(stage, chooser)
-    micro, accumulate = _given(stage, "micro"), _given(stage, "accumulate")
+    micro, accumulate = _number(chooser.get("batch.micro")), _given(stage, "accumulate")
     if micro is None:
         micro = _micro(wanted, accumulate, parallel)
-        reason = "from the batch equation" if micro > 1 else "1 until there is a memory model"
+        reason = "from the batch equation" if micro > 1 else "nothing asks for more"
         chooser.set("batch.micro", micro, reason)
     if accumulate is None:
         accumulate = max(1, round(wanted / (micro * parallel))) if wanted else 1
@@ -38,7 +38,10 @@ def solve(stage: Stage, chooser: Chooses, world: World, session: Session) -> Bat
 
 
 def _given(stage: Stage, name: str) -> int | None:
-    value = stage.settings.get(f"batch.{name}")
+    return _number(stage.settings.get(f"batch.{name}"))
+
+
+def _number(value: Any) -> int | None:
     return value if isinstance(value, int) else None
 
 

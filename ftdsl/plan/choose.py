@@ -1,30 +1,31 @@
 """Recipe to plan: what is `auto` gets a documented value, with its reason.
 
-Until there is a memory model the choices are simple: micro-batch 1, no offload, no ZeRO, LoRA.
+What decides memory and speed is searched (fitting, laying); the rest are common starts and the engine's own defaults.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import field
 from typing import Any
 
 from ftdsl import catalog
 from ftdsl.environments import Versions
 from ftdsl.language.values import Amount, Origin, StageRef, Term
+from ftdsl.plan import laying, machine
 from ftdsl.plan.batch import solve
-from ftdsl.plan.plan import Choice, Plan, PlannedStage, World
+from ftdsl.plan.chooser import Chooser
+from ftdsl.plan.fitting import Fitter
+from ftdsl.plan.plan import Plan, PlannedStage, World
 from ftdsl.plan.world import check_world, world_of
 from ftdsl.recipe.lineage import TRAINING
 from ftdsl.recipe.recipe import Recipe, Stage
-from ftdsl.recipe.settings import METHODS, Settings, shown
-from ftdsl.record import changed, mutable
+from ftdsl.record import changed
 from ftdsl.session import Session
+from ftdsl.source import Span
 
 DEFAULT_MAX_LEN = 2048
 LEARNING_RATES = {"lora": 1e-4, "oft": 1e-4, "full": 1e-5, "freeze": 1e-5}
 PREFERENCE_RATES = {"lora": 5e-6, "oft": 5e-6, "full": 5e-7, "freeze": 5e-7}
-LORA_RANK = 8
 
 
 def plan(recipe: Recipe, session: Session) -> Plan:
@@ -32,6 +33,7 @@ def plan(recipe: Recipe, session: Session) -> Plan:
 
     A stage that an earlier error has taken something from is planned without a word: it would be judged by halves.
     """
+    recipe, read = _on_this_machine(recipe, session)
     planned = []
     failed = session.sink.failed
     for at, stage in enumerate(recipe.stages, 1):
@@ -41,30 +43,28 @@ def plan(recipe: Recipe, session: Session) -> Plan:
         told = [str(choice) for choice in done.choices if choice.told]
         if told and not failed:
             session.sink.info("FT700", f"for `{stage.name}`: {'; '.join(told)}", stage.span)
-    return Plan(recipe, tuple(planned))
+    return Plan(recipe, tuple(planned), read)
 
 
-@mutable
-class _Chooser:
-    """Collects choices for one stage: dotted key -> value, with the reason."""
+def _on_this_machine(recipe: Recipe, session: Session) -> tuple[Recipe, dict[str, str]]:
+    """The recipe with every `gpu = auto` named, and what was read for it, which the lock keeps."""
+    if not any(stage.settings.name("hardware.gpu") == "auto" for stage in recipe.stages):
+        return recipe, {}
+    found = machine.cards(session)
+    if found is None:
+        session.sink.info("FT700", "`gpu = auto`: no card here, so one that is not known is planned for", _auto(recipe))
+        return recipe, {}
+    stages = tuple(
+        machine.named(stage, found) if stage.settings.name("hardware.gpu") == "auto" else stage
+        for stage in recipe.stages
+    )
+    session.sink.info("FT700", f"`gpu = auto`: this machine has {found}", _auto(recipe))
+    return changed(recipe, stages=stages), {machine.VARIABLE: str(found)}
 
-    settings: Settings
-    choices: list[Choice] = field(default_factory=list)
-    filled: dict[str, Any] = field(default_factory=dict)
-    blocks: set[str] = field(default_factory=set)
 
-    def set(self, key: str, value: Any, reason: str, *, told: bool = True) -> None:
-        """`told`: worth a person's eye; what merely repeats an engine's default is not."""
-        self.filled[key] = value
-        self.choices.append(Choice(key, shown(value), reason, told))
-
-    def get(self, key: str) -> Any:
-        return self.filled[key] if key in self.filled else self.settings.get(key)
-
-    def unset(self, key: str) -> bool:
-        """Nothing was said, or `auto`."""
-        value = self.get(key)
-        return value is None or value == "auto" or (isinstance(value, Term) and value.name == "auto")
+def _auto(recipe: Recipe) -> Span:
+    stage = next(stage for stage in recipe.stages if stage.settings.name("hardware.gpu") == "auto")
+    return stage.spans.get("hardware.gpu", stage.span)
 
 
 def folder_of(number: int, stage: Stage) -> str:
@@ -75,24 +75,26 @@ def folder_of(number: int, stage: Stage) -> str:
 
 def _stage(stage: Stage, at: int, recipe: Recipe, session: Session) -> PlannedStage:
     folder = folder_of(at * 10, stage)
-    chooser = _Chooser(stage.settings)
+    chooser = Chooser(stage.settings)
     if stage.kind not in TRAINING:
         world = _light(stage, chooser, recipe)
         return PlannedStage(_filled(stage, chooser), folder, world, choices=tuple(chooser.choices))
     world = world_of(stage)
     check_world(stage, world, session)
-    method = _method(stage, chooser)
-    strategy = _strategy(chooser, world)
+    _small_words(chooser, recipe)
     precision = _precision(chooser, world)
+    fitter = Fitter(_filled(stage, chooser), world, recipe, precision, recipe.budget.get("memory", 0.0))
+    method, strategy = laying.lay_out(stage, chooser, fitter)
     _template(stage, chooser, recipe.versions)
     _learning_rate(stage, chooser, method)
-    _small_words(chooser, world, recipe)
     batch = solve(stage, chooser, world, session)
     done = _filled(stage, chooser)
-    return PlannedStage(done, folder, world, batch, method, strategy, precision, tuple(chooser.choices))
+    planned = PlannedStage(done, folder, world, batch, method, strategy, precision, tuple(chooser.choices))
+    laying.check_fit(planned, fitter, session)
+    return planned
 
 
-def _light(stage: Stage, chooser: _Chooser, recipe: Recipe) -> World:
+def _light(stage: Stage, chooser: Chooser, recipe: Recipe) -> World:
     """Stages that do not train: merging, data work and scripts are one process; an eval takes what it is given."""
     if stage.kind in ("eval", "merge", "quantize"):
         _template(stage, chooser, recipe.versions)
@@ -114,40 +116,7 @@ def _inherited_len(stage: Stage, recipe: Recipe) -> int:
     return DEFAULT_MAX_LEN
 
 
-def _method(stage: Stage, chooser: _Chooser) -> str:
-    for method in METHODS:
-        if stage.settings.has(method):
-            if method == "lora":
-                _lora(chooser)
-            return method
-    if stage.start and stage.start.adapters:
-        return "lora"  # the last adapter is trained further
-    chooser.blocks.add("lora")
-    chooser.choices.append(Choice("lora", "{ }", "no method given: LoRA until there is a memory model"))
-    _lora(chooser)
-    return "lora"
-
-
-def _lora(chooser: _Chooser) -> None:
-    if chooser.unset("lora.rank"):
-        chooser.set("lora.rank", LORA_RANK, "a common start")
-    if chooser.unset("lora.alpha"):
-        chooser.set("lora.alpha", 2 * chooser.get("lora.rank"), "2 * rank")
-    if chooser.unset("lora.targets"):
-        chooser.set("lora.targets", ["all"], "every linear layer", told=False)
-
-
-def _strategy(chooser: _Chooser, world: World) -> str:
-    asked = chooser.get("parallel.strategy")
-    if isinstance(asked, Term) and asked.name != "auto":
-        return asked.name
-    several = world.size > 1
-    why = f"{world.size} processes, and no ZeRO until there is a memory model" if several else "one process"
-    chooser.set("parallel.strategy", Term("ddp"), why, told=several)
-    return "ddp" if several else ""
-
-
-def _precision(chooser: _Chooser, world: World) -> str:
+def _precision(chooser: Chooser, world: World) -> str:
     asked = chooser.get("precision")
     if isinstance(asked, Term) and asked.name != "auto":
         return asked.name
@@ -162,7 +131,7 @@ def _precision(chooser: _Chooser, world: World) -> str:
     return name
 
 
-def _template(stage: Stage, chooser: _Chooser, versions: Versions) -> None:
+def _template(stage: Stage, chooser: Chooser, versions: Versions) -> None:
     """The chat template of the model's family, where the recipe is silent."""
     if not chooser.unset("template") or stage.kind == "pretrain" or stage.start is None:
         return
@@ -185,21 +154,18 @@ def family(base: Any, versions: Versions) -> tuple[str, str]:
     return "default", "the model's family is not known"
 
 
-def _learning_rate(stage: Stage, chooser: _Chooser, method: str) -> None:
+def _learning_rate(stage: Stage, chooser: Chooser, method: str) -> None:
     if chooser.unset("optim.lr"):
         rates = PREFERENCE_RATES if stage.kind in ("dpo", "kto") else LEARNING_RATES
         chooser.set("optim.lr", rates.get(method, 1e-4), f"a common rate for {stage.kind} with {method}")
 
 
-def _small_words(chooser: _Chooser, world: World, recipe: Recipe) -> None:
+def _small_words(chooser: Chooser, recipe: Recipe) -> None:
     """Words nobody needs to be told about: the engine's own defaults, written out."""
     if chooser.unset("max_len"):
         chooser.set("max_len", DEFAULT_MAX_LEN, "the engine's own default")
     if chooser.unset("seed"):
         chooser.set("seed", recipe.seed, "the file's", told=False)
-    if chooser.unset("memory.checkpointing"):
-        name, why = ("full", "saves the most memory") if world.gpu else ("none", "on CPU")
-        chooser.set("memory.checkpointing", Term(name), why, told=bool(world.gpu))
     if chooser.unset("save.every"):
         chooser.set("save.every", Amount(500, "steps"), "the engine's own default", told=False)
     for key, value in (("loader.workers", 0), ("loader.tokenize", 1)):
@@ -220,7 +186,7 @@ def _held_out(data: Any, recipe: Recipe) -> StageRef | None:
     return StageRef(data[0].stage, "eval", data[0].run) if held else None
 
 
-def _filled(stage: Stage, chooser: _Chooser) -> Stage:
+def _filled(stage: Stage, chooser: Chooser) -> Stage:
     """The stage with the choices in its settings, each with its origin."""
     settings = stage.settings.with_values(chooser.filled, frozenset(chooser.blocks))
     reasons = {choice.key: Origin("auto", "", choice.reason) for choice in chooser.choices}

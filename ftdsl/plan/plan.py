@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import field
 from functools import cached_property
 
 from ftdsl.language.values import StageRef, Term
@@ -116,8 +118,11 @@ class PlannedStage:
 
 @record
 class Plan:
+    """`read`: what was read of this machine to make it (variable -> text), which the lock keeps."""
+
     recipe: Recipe
     stages: tuple[PlannedStage, ...]
+    read: Mapping[str, str] = field(default_factory=dict)
 
     def stage(self, key: str) -> PlannedStage:
         """The planned stage of that key. Raises: KeyError."""

@@ -38,6 +38,7 @@ def build(resolved: Resolved, folder: FilePath, session: Session) -> Recipe:
         stages,
         {name: Settings("template", _dotted(values)) for name, values in resolved.templates.items()},
         Settings("search", _dotted(resolved.search)) if resolved.search is not None else None,
+        {path[1]: value.data for path, value in resolved.file.items() if len(path) == 2 and path[0] == "budget"},
         resolved.doc,
     )
     _check_destinations(resolved, session.sink)

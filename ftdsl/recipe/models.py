@@ -32,6 +32,7 @@ class Hardware(Block):
     memory: int | None = None
     link: _Term | None = None
     network: str | None = None
+    price: Annotated[float, Field(ge=0)] | None = None
 
 
 class Budget(Block):

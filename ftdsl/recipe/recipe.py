@@ -77,6 +77,7 @@ class Recipe:
     stages: tuple[Stage, ...]
     templates: Mapping[str, Settings] = field(default_factory=dict)
     search: Settings | None = None
+    budget: Mapping[str, float] = field(default_factory=dict)
     doc: str = ""
     smoke: bool = False
     resumed: frozenset[str] = frozenset()

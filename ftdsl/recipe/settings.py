@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from ftdsl.catalog.vocabulary import vocabulary
-from ftdsl.language.values import Amount, Term
+from ftdsl.language.values import Amount, StageRef, Term
 from ftdsl.recipe.defaults import DEFAULTS
 from ftdsl.record import mutable
 
@@ -95,6 +95,8 @@ def shown(value: Any) -> str:
         if value.unit == "share":
             return f"{value.number * 100:g}%"
         return f"{value.number:g}" if value.unit in ("count", "rate") else f"{value.number:g} {value.unit}"
+    if isinstance(value, StageRef):
+        return f"{value.stage}.{value.part}" if value.part else value.stage
     if isinstance(value, list | tuple):
         return f"[{', '.join(shown(item) for item in value)}]"
     return "null" if value is None else "true" if value is True else "false" if value is False else str(value)

@@ -1,7 +1,8 @@
 """`<recipe>.lock`, checked in beside the recipe: what a compile stood on besides the recipe itself.
 
-Engine and package pins, hashes of the files it reads, values of `env()`. A compile keeps it up to date; with `--frozen`
-it must be as it is, and `env()` is read from it, so that the same recipe and lock give the same bytes anywhere.
+Engine and package pins, hashes of the files it reads, values of `env()`, the cards that `gpu = auto` found. A compile keeps
+it up to date; with `--frozen` it must be as it is, and what is said of the environment is read from it, so that the same
+recipe and lock give the same bytes anywhere.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def made(plan: Plan, jobs: tuple[Job, ...], env: Mapping[str, str], session: Ses
     """What this compile stands on."""
     engine = engine_of(plan)
     pins = {engine["name"]: engine["version"], "transformers": plan.recipe.versions.of("transformers")}
-    return Lock(pins, all_inputs(plan, jobs, session), dict(env))
+    return Lock(pins, all_inputs(plan, jobs, session), {**env, **plan.read})
 
 
 def text_of(new: Lock, old: Lock | None, folder: Path, session: Session) -> bytes:

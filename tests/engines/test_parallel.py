@@ -282,7 +282,7 @@ def test_limits_of_the_megatron_path(stage: str, code: str, said: str, checked: 
 SILENT = [
     ("parallel { strategy = fsdp2 }", {"gpu": "none"}, "FT012", "plain copies and say nothing"),
     ("precision = fp16", {"gpu": "none"}, "FT012", "fp16 is not done on CPU"),
-    ("parallel { strategy = zero1, tensor = 2 }", {}, "FT012", "AutoTP, which fails with `lora`"),
+    ("lora {}\n  parallel { strategy = zero1, tensor = 2 }", {}, "FT012", "AutoTP, which fails with `lora`"),
     ("full {}\n  parallel { strategy = zero1, tensor = 2 }\n"
      "  deepspeed { zero_optimization { gather_16bit_weights_on_model_save = false } }",
      {}, "FT427", "no model would be written"),
@@ -300,7 +300,8 @@ SILENT = [
     ("parallel { strategy = fsdp2 }\n  launch { with = torchrun }", {}, "FT012", "`torchrun` cannot start `fsdp2`"),
     ("launch { with = accelerate }", {"nodes": "1 .. 2"}, "FT012", "cannot be elastic"),
     ("parallel { strategy = zero2 }", {"nodes": "1 .. 2"}, "FT432", "one number of ranks"),
-    ("deepspeed { steps_per_print = 1 }", {}, "FT012", "nothing reads a configuration of DeepSpeed"),
+    ("parallel { strategy = ddp }\n  deepspeed { steps_per_print = 1 }", {}, "FT012",
+     "nothing reads a configuration of DeepSpeed"),
     ("launch { runtime_env { pip = [\"a\"] } }", {}, "FT012", "is Ray's"),
     ("parallel { strategy = zero3, context = 2 }", {}, "FT012", "needs Megatron"),
 ]  # fmt: skip

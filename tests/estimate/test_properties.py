@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ftdsl import catalog
-from ftdsl.estimate import constants
+from ftdsl.estimate import constants, layer
 from ftdsl.estimate.architecture import known
 from ftdsl.estimate.disk import checkpoint
 from ftdsl.estimate.fit import fit
@@ -97,7 +97,8 @@ def test_a_higher_stage_of_zero_keeps_no_more(one: Setup) -> None:
 def test_checkpointing_keeps_less_and_takes_longer(one: Setup) -> None:
     one = changed(one, strategy="single")  # under FSDP1 frozen weights hold the checkpoints twice
     without, with_it = changed(one, checkpointing="none"), changed(one, checkpointing="full")
-    assert memory(with_it).allocated <= memory(without).allocated * 1.001
+    again = layer.boundary(one) * one.tokens  # the input of the layer that is computed again
+    assert memory(with_it).allocated <= memory(without).allocated * 1.001 + again
     assert time(with_it).step >= time(without).step
 
 

@@ -16,11 +16,11 @@ Entry = Mapping[str, Any]
 
 OURS = {
     "hardware.gpu", "hardware.count", "hardware.devices", "hardware.cpus", "hardware.memory", "hardware.link",
-    "hardware.network", "budget.time", "budget.memory", "budget.disk", "budget.cost", "launch.head", "launch.port",
-    "launch.retries", "parallel.data", "parallel.strategy", "parallel.offload", "parallel.replicate", "parallel.tensor",
-    "parallel.pipeline", "parallel.context", "parallel.expert", "parallel.sequence", "batch.global", "batch.tokens",
-    "after", "settings", "data", "mix", "evaluate.data", "guard.nan", "guard.leak", "to", "metrics", "batch", "name",
-    "engine", "seed", "model", "gate", "max_len", "limit", "track.project", "track.name", "push",
+    "hardware.network", "hardware.price", "budget.time", "budget.memory", "budget.disk", "budget.cost", "launch.head",
+    "launch.port", "launch.retries", "parallel.data", "parallel.strategy", "parallel.offload", "parallel.replicate",
+    "parallel.tensor", "parallel.pipeline", "parallel.context", "parallel.expert", "parallel.sequence", "batch.global",
+    "batch.tokens", "after", "settings", "data", "mix", "evaluate.data", "guard.nan", "guard.leak", "to", "metrics",
+    "batch", "name", "engine", "seed", "model", "gate", "max_len", "limit", "track.project", "track.name", "push",
 }  # fmt: skip
 """Words that something other than a table or a rule of the same name lowers."""
 

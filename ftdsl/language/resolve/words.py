@@ -9,8 +9,8 @@ from ftdsl.diagnostics.suggest import closest
 
 Path = tuple[str, ...]
 
-FILE_KEYS = ("name", "engine", "seed")
-"""Keys of the file itself; everything else at file level is shared by the stages that can have it."""
+FILE_KEYS = ("name", "engine", "seed", "budget")
+"""Keys and blocks of the file itself; everything else at file level is shared by the stages that can have it."""
 
 
 DECLARATIONS = ("search", "template")

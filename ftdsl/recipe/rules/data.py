@@ -21,12 +21,12 @@ def sources(stage: Stage) -> Iterator[tuple[str, Term | StageRef]]:
     """Every source a stage names, with the dotted key it stands at."""
     settings = stage.settings
     for key in SOURCES:
-        for item in _named(settings, key):
+        for item in named(settings, key):
             yield key, item
 
 
-def _named(settings: Settings, key: str) -> Iterator[Term | StageRef]:
-    """What a key names, less shares and counts."""
+def named(settings: Settings, key: str) -> Iterator[Term | StageRef]:
+    """The sources a key names, less shares and counts."""
     return (item for item in settings.items(key) if isinstance(item, Term | StageRef))
 
 
@@ -109,4 +109,4 @@ def _settings(recipe: Recipe, item: Term | StageRef) -> tuple[Settings | None, T
     stage = recipe.find(item.key)
     if stage is None or stage.kind != "data":
         return None, None
-    return stage.settings, next(_named(stage.settings, "source"), None)
+    return stage.settings, next(named(stage.settings, "source"), None)

@@ -1,0 +1,86 @@
+"""`hardware { gpu = auto }`: the cards of this machine, read off the driver's files without starting a program."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ftdsl import catalog
+from ftdsl.language.values import Origin, Term
+from ftdsl.recipe.recipe import Stage
+from ftdsl.record import changed, value
+from ftdsl.session import Session
+
+VARIABLE = "FTC_GPU"
+"""What is found is written to the lock under this name, as `8 x h100(80GB)` or `none`; set, it says what counts instead."""
+
+DRIVER = Path("/proc/driver/nvidia/gpus")
+"""One folder a card, with `Model: NVIDIA H100 80GB HBM3` in its file `information` (NVIDIA driver README, chapter on /proc)."""
+
+_TEXT = re.compile(r"(\d+) x ([a-z0-9]+)\((\d+)GB\)")
+
+
+@value
+class Cards:
+    """So many cards of a kind; `name` is the catalogue's, "none" without any; memory in GB."""
+
+    name: str = "none"
+    count: int = 1
+    memory: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.count} x {self.name}({self.memory}GB)" if self.name != "none" else "none"
+
+    @property
+    def term(self) -> Term:
+        return Term(self.name, {"memory": self.memory * 10**9} if self.memory else {})
+
+
+def cards(session: Session) -> Cards | None:
+    """What the variable says, else what the driver shows: the commonest kind that the catalogue knows; None without any, as
+    the recipe may be meant for another machine.
+    """
+    if said := session.env.get(VARIABLE):
+        found = _TEXT.fullmatch(said.strip())
+        return Cards(found[2], int(found[1]), int(found[3])) if found and found[2] in catalog.gpus() else Cards()
+    models = [known for model in _models(session) if (known := card_of(model))]
+    if not models:
+        return None
+    name, memory = max(set(models), key=models.count)
+    return Cards(name, models.count((name, memory)), memory)
+
+
+def _models(session: Session) -> list[str]:
+    found = []
+    for path in session.files.glob(DRIVER, "*/information") if session.files.is_dir(DRIVER) else []:
+        try:
+            match = re.search(r"^Model:\s*(.+)$", session.files.text(path), re.MULTILINE)
+        except (OSError, UnicodeDecodeError):
+            continue
+        found += [match[1].strip()] if match else []
+    return found
+
+
+def card_of(model: str) -> tuple[str, int] | None:
+    """The catalogue's name and memory in GB of a card as its driver calls it: `NVIDIA A100-SXM4-80GB`."""
+    squashed = re.sub(r"[^a-z0-9]", "", model.lower())
+    names = [name for name in catalog.gpus() if name in squashed]
+    if not names:
+        return None
+    name = max(names, key=len)
+    sizes = catalog.gpus()[name].memory
+    said = re.search(r"(\d+)\s*GB", model)
+    memory = int(said[1]) if said else sizes[0] if len(sizes) == 1 else sizes[-1]
+    return name, memory
+
+
+def named(stage: Stage, found: Cards) -> Stage:
+    """The stage with its `gpu = auto` replaced by what was found, and all of the cards where no number is said."""
+    filled = {"hardware.gpu": found.term}
+    if "hardware.count" not in stage.settings.values:
+        filled["hardware.count"] = found.count  # type: ignore[assignment]
+    reason = Origin(
+        "auto", "", f"this machine has {found}" if found.name != "none" else "no card was found on this machine"
+    )
+    origins = {**stage.origins, **dict.fromkeys(filled, reason)}
+    return changed(stage, settings=stage.settings.with_values(filled), origins=origins)

@@ -1,0 +1,139 @@
+"""What `auto` becomes on a card: methods by the handbook's matrix, the fastest layout that fits, ways out when none does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Outcome, ftc
+
+RECIPE = """\
+hardware {{ gpu = {gpu}, count = {count} }}
+{file}
+sft {{
+  model    = hf("{model}")
+  data     = file("rows.jsonl")
+  duration = 100 steps
+  max_len  = {length}
+  {stage}
+}}
+"""
+ROWS = {"rows.jsonl": '{"instruction": "q", "input": "", "output": "a"}\n' * 100}
+Check = Callable[..., Outcome]
+
+
+def recipe(
+    gpu: str = "h100(80GB)",
+    count: int = 1,
+    model: str = "Qwen/Qwen3-8B",
+    length: int = 2048,
+    stage: str = "",
+    file: str = "",
+) -> str:
+    return RECIPE.format(gpu=gpu, count=count, model=model, length=length, stage=stage, file=file)
+
+
+def choices(outcome: Outcome) -> dict[str, str]:
+    assert outcome.checked.plan is not None
+    return {choice.key: choice.value for choice in outcome.checked.plan.stages[0].choices}
+
+
+@pytest.mark.parametrize(
+    ("gpu", "model", "method", "bits"),
+    [
+        ("h100(80GB)", "Qwen/Qwen3-0.6B", "full", None),
+        ("h100(80GB)", "Qwen/Qwen3-8B", "lora", None),
+        ("rtx4090", "Qwen/Qwen3-14B", "lora", "4"),
+    ],
+)
+def test_the_handbooks_matrix(checked: Check, gpu: str, model: str, method: str, bits: str | None) -> None:
+    """Full when the card has more than twice what it needs, LoRA when it fits, QLoRA on consumer cards."""
+    found = choices(checked(recipe(gpu, model=model, stage="batch { global = 16 }"), ROWS))
+    assert method in found and found.get("quantize.bits") == bits
+
+
+def test_what_the_recipe_fixes_is_kept(checked: Check) -> None:
+    stage = "full { }\n parallel { strategy = zero3 }\n memory { checkpointing = full }\n batch { micro = 1, accumulate = 2 }"
+    found = choices(checked(recipe(count=8, stage=stage), ROWS))
+    assert not {"parallel.strategy", "memory.checkpointing", "batch.micro", "batch.accumulate"} & found.keys()
+
+
+def test_adapters_are_sharded_only_where_they_must_be(checked: Check) -> None:
+    small = choices(checked(recipe(count=8, stage="lora { }\n batch { global = 64 }"), ROWS))
+    large = choices(checked(recipe(count=8, model="Qwen/Qwen2.5-72B", stage="lora { }\n batch { global = 64 }"), ROWS))
+    assert small["parallel.strategy"] == "ddp" and large["parallel.strategy"] == "zero3"
+
+
+def test_offload_only_where_nothing_fits_without(checked: Check) -> None:
+    roomy = choices(checked(recipe(count=8, stage="full { }\n batch { global = 64 }"), ROWS))
+    tight = choices(checked(recipe("a100(40GB)", 2, stage="full { }\n batch { global = 64 }"), ROWS))
+    assert "parallel.offload" not in roomy and "optimizer" in tight["parallel.offload"]
+
+
+def test_main_memory_counts(checked: Check) -> None:
+    """Two cards of 40 GB hold an 8B model in full only with its optimizer in main memory, which must be there."""
+    stage = "full { }\n batch { global = 64 }\n hardware.memory = 16GB"
+    assert "FT701" in checked(recipe("a100(40GB)", 2, stage=stage), ROWS).codes
+
+
+def test_an_unknown_model_is_not_guessed(checked: Check) -> None:
+    outcome = checked(recipe(model="somebody/his-own", stage="template = default"), ROWS)
+    assert "FT701" not in outcome.codes
+    assert outcome.checked.plan is not None
+    assert "not in the catalogue" in next(c for c in outcome.checked.plan.stages[0].choices if c.key == "lora").reason
+
+
+def test_what_does_not_fit_is_an_error_with_a_way_out(checked: Check) -> None:
+    found = checked(recipe("rtx4090", stage="full { }\n batch { micro = 8, accumulate = 4 }"), ROWS).only("FT701")
+    assert found.span is not None and found.span.text == "8"
+    assert "batch.micro" in found.help and "checkpoints" in found.label
+
+
+def test_the_budget_is_the_limit(checked: Check) -> None:
+    stage = "lora { rank = 8 }\n memory { checkpointing = none }\n batch { micro = 1, accumulate = 16 }"
+    assert checked(recipe(stage=stage), ROWS).codes == []
+    found = checked(recipe(stage=stage, file="budget { memory = 20GB }"), ROWS).only("FT701")
+    assert "the budget (18.6 GiB)" in found.message
+
+
+def written(folder: Path, text: str) -> Path:
+    for name, content in {"recipe.ft": text, **ROWS}.items():
+        (folder / name).write_text(content, encoding="utf-8")
+    return folder / "recipe.ft"
+
+
+def test_each_way_out_fits_and_can_be_applied(tmp_path: Path) -> None:
+    text = recipe("rtx4090", stage="full { }\n  batch { micro = 8, accumulate = 4 }")
+    path = written(tmp_path, text)
+    asked = ftc("plan", "recipe.ft", "--json", cwd=tmp_path)
+    ways = json.loads(asked.stdout)["stages"][0]["forecast"]["ways_out"]
+    assert asked.returncode == 1 and len(ways) == 3
+    for number in range(1, len(ways) + 1):
+        path.write_text(text, encoding="utf-8")
+        assert ftc("plan", "recipe.ft", "--apply", str(number), cwd=tmp_path).returncode == 0
+        done = ftc("plan", "recipe.ft", "--json", cwd=tmp_path)
+        document = json.loads(done.stdout)["stages"][0]
+        assert done.returncode == 0, (ways[number - 1], done.stdout)
+        assert document["batch"].startswith("32 global"), "the same batch as before"
+        assert document["forecast"]["needed_bytes"] == ways[number - 1]["needed_bytes"]
+
+
+def test_the_plan_for_people(tmp_path: Path) -> None:
+    written(
+        tmp_path,
+        recipe(stage="lora { rank = 8 }\n  duration = 3 epochs\n  batch { global = 16 }").replace(
+            "  duration = 100 steps\n", ""
+        ),
+    )
+    shown = ftc("plan", "recipe.ft", cwd=tmp_path).stdout
+    assert "21 steps" in shown, "100 rows in batches of 16 are 7 steps, three times"
+    assert "16 global = " in shown and "weights" in shown and "USD" in shown and "a step" in shown
+
+
+def test_a_recipe_for_cpu_is_not_estimated(tmp_path: Path) -> None:
+    written(tmp_path, recipe("none", stage="template = default"))
+    shown = ftc("plan", "recipe.ft", cwd=tmp_path)
+    assert shown.returncode == 0 and "there is no card" in shown.stdout
