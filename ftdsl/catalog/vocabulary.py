@@ -22,7 +22,10 @@ TRAINING = ("pretrain", "sft", "reward", "dpo", "kto", "ppo")
 
 @record
 class Key:
-    """A key or argument: its type as written in the vocabulary, bounds in base units, members if it has any."""
+    """A key or argument: its type as written in the vocabulary, bounds in base units, members if it has any.
+
+    instead: members that people know from elsewhere and that are none here, with what to write.
+    """
 
     name: str
     type: str
@@ -36,6 +39,7 @@ class Key:
     auto: str = ""
     doc: str = ""
     required: bool = False
+    instead: Mapping[str, str] = field(default_factory=dict)
 
 
 @record

@@ -101,6 +101,7 @@ CODES = {
     "FT219": "device-map-while-training",
     "FT220": "attention-of-one-model",
     "FT221": "attention-without-prompt",
+    "FT225": "no-effect-here",
     # FT3xx adapters and optimisers
     "FT301": "only-with-lora",
     "FT302": "dora-on-other-quantisation",

@@ -81,7 +81,7 @@ def _stage(stage: Stage, at: int, recipe: Recipe, session: Session) -> PlannedSt
         return PlannedStage(_filled(stage, chooser), folder, world, choices=tuple(chooser.choices))
     world = world_of(stage)
     check_world(stage, world, session)
-    _small_words(chooser, recipe)
+    _small_words(stage, chooser, recipe)
     precision = _precision(chooser, world)
     fitter = Fitter(_filled(stage, chooser), world, recipe, precision, recipe.budget.get("memory", 0.0))
     method, strategy = laying.lay_out(stage, chooser, fitter)
@@ -156,11 +156,11 @@ def family(base: Any, versions: Versions) -> tuple[str, str]:
 
 def _learning_rate(stage: Stage, chooser: Chooser, method: str) -> None:
     if chooser.unset("optim.lr"):
-        rates = PREFERENCE_RATES if stage.kind in ("dpo", "kto") else LEARNING_RATES
+        rates = PREFERENCE_RATES if stage.kind in ("dpo", "kto", "ppo") else LEARNING_RATES
         chooser.set("optim.lr", rates.get(method, 1e-4), f"a common rate for {stage.kind} with {method}")
 
 
-def _small_words(chooser: Chooser, recipe: Recipe) -> None:
+def _small_words(stage: Stage, chooser: Chooser, recipe: Recipe) -> None:
     """Words nobody needs to be told about: the engine's own defaults, written out."""
     if chooser.unset("max_len"):
         chooser.set("max_len", DEFAULT_MAX_LEN, "the engine's own default")
@@ -168,13 +168,22 @@ def _small_words(chooser: Chooser, recipe: Recipe) -> None:
         chooser.set("seed", recipe.seed, "the file's", told=False)
     if chooser.unset("save.every"):
         chooser.set("save.every", Amount(500, "steps"), "the engine's own default", told=False)
+    if chooser.unset("loader.workers") and chooser.get("loader.streaming"):
+        chooser.set("loader.workers", 1, "a streamed file is cut into as many parts", told=False)
     for key, value in (("loader.workers", 0), ("loader.tokenize", 1)):
         if chooser.unset(key):
             chooser.set(key, value, "the engine's own default", told=False)
-    if chooser.get("evaluate.data") is None and (held := _held_out(chooser.get("data"), recipe)):
+    if (
+        stage.kind != "ppo"
+        and chooser.get("evaluate.data") is None
+        and (held := _held_out(chooser.get("data"), recipe))
+    ):
         chooser.set("evaluate.data", [held], f"`{held.stage}` holds it out")
     if chooser.get("evaluate.data") and chooser.unset("evaluate.every"):
-        chooser.set("evaluate.every", chooser.get("save.every"), "as save.every", told=False)
+        every, why = chooser.get("save.every"), "as save.every"
+        if getattr(every, "unit", "") == "time":
+            every, why = Amount(500, "steps"), "the engine's own default"
+        chooser.set("evaluate.every", every, why, told=False)
 
 
 def _held_out(data: Any, recipe: Recipe) -> StageRef | None:

@@ -108,10 +108,24 @@ class Linker:
         if isinstance(data, Term) and data.name == "adapter":
             return self._of_adapter(data, span)
         if isinstance(data, Term) and data.name == "best":
-            refs: tuple[StageRef, ...] = data.options.get("stage", ())
-            first = self._of_stage(refs[0], span) if refs else None
-            return Lineage(data, first.adapters and (data,)) if first else None
+            return self._of_best(data, span)
         return Lineage(data)
+
+    def _of_best(self, data: Term, span: Span | None) -> Lineage | None:
+        """One of several runs, chosen when they are done: they must differ in what they learned only."""
+        refs: tuple[StageRef, ...] = data.options.get("stage", ())
+        found = [self._of_stage(ref, span) for ref in refs]
+        known = [lineage for lineage in found if lineage]
+        if not known or len(known) < len(found):
+            return None
+        first = known[0]
+        if not first.adapters:
+            return Lineage(data)
+        if any((one.base, one.adapters[:-1]) != (first.base, first.adapters[:-1]) for one in known):
+            text = f"the runs of `{refs[0].stage}` start from different models, and the best one's is not known before"
+            self.sink.error("FT602", text, span, help="merge each into its base, and take the best of the merged")
+            return None
+        return Lineage(first.base, (*first.adapters[:-1], data))
 
     def _of_adapter(self, data: Term, span: Span | None) -> Lineage | None:
         base = data.options.get("base")

@@ -352,6 +352,8 @@ class TrainingStage(Block):
     tf32: bool | None = None
     upcast: list[_Term] | None = None
     attention: _Term | None = Term(name="auto", options={})
+    attention_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    hidden_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     kernels: _Term | list[_Term] | None = None
     compile: bool | _Term | None = None
     rope: _Term | None = None

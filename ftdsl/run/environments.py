@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -14,8 +15,8 @@ from ftdsl.environments import NAMED, candidates, runnable
 PROBED = (
     "llamafactory", "torch", "transformers", "datasets", "accelerate", "peft", "trl", "deepspeed", "bitsandbytes", "jieba",
     "nltk", "rouge-chinese", "liger-kernel", "unsloth", "matplotlib", "tensorboard", "wandb", "mlflow", "swanlab",
-    "torchaudio", "pyarrow", "orjson", "numpy", "xxhash", "rensa", "py3langid", "mixture-of-depth", "galore-torch",
-    "apollo-torch", "badam", "adam-mini",
+    "torchaudio", "pyarrow", "orjson", "numpy", "xxhash", "rensa", "py3langid", "mixture-of-depth", "optimum",
+    "gptqmodel", "eetq", "galore-torch", "apollo-torch", "badam", "adam-mini",
 )  # fmt: skip
 
 _PROBE = """
@@ -40,10 +41,23 @@ class Environment:
     def has(self, engine: str) -> bool:
         return engine in self.packages
 
+    def lacks(self, requirement: str) -> bool:
+        """Whether a package is missing or of another version: `peft`, `trl<=0.9.6`, `deepspeed>=0.19.8`."""
+        name, relation, bound = re.split(r"([<>]=|$)", requirement, maxsplit=1)
+        here = self.packages.get(name)
+        if here is None or not relation:
+            return here is None
+        return _numbers(here) > _numbers(bound) if relation == "<=" else _numbers(here) < _numbers(bound)
+
     def said(self, engine: str) -> str:
         """`LLaMA-Factory 0.9.5 in .engines/llamafactory (torch 2.13.0)`."""
         torch = self.packages.get("torch")
         return f"{engine} {self.packages.get(engine, '?')} in {self.python}" + (f" (torch {torch})" if torch else "")
+
+
+def _numbers(version: str) -> list[int]:
+    """`0.19.8+cpu` as numbers to compare."""
+    return [int(number) for number in re.findall(r"\d+", version.partition("+")[0])]
 
 
 class NoEngineError(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -159,9 +160,9 @@ def obstacles(
         if uses_engine(job) and (wrong := _other_version(environment, versions)):
             found.append((job.key, wrong))
             continue
-        missing = [name for name in job.packages if name not in environment.packages]
+        missing = [name for name in job.packages if environment.lacks(name)]
         if missing:
-            text = f"needs {', '.join(missing)}, and {environment.python} has none"
+            text = f"needs {', '.join(missing)}, which {environment.python} has not"
             keys = tuple(key for name in missing for key in _ASKED_BY.get(name, ()))
             found.append((job.key, Fault(text, keys, _way(missing, environment), "FT955")))
         if job.nodes > 1:
@@ -205,6 +206,7 @@ _ASKED_BY = {
     "unsloth": ("kernels",), "galore-torch": ("optim.name",), "apollo-torch": ("optim.name",), "badam": ("optim.name",),
     "adam-mini": ("optim.name",), "mixture-of-depth": ("llamafactory.mixture_of_depths",), "matplotlib": ("track.plot",),
     "jieba": ("metrics", "evaluate.metrics"), "nltk": ("metrics", "evaluate.metrics"), "pyarrow": ("source",),
+    "eetq": ("quantize.scheme",), "optimum": ("scheme",), "gptqmodel": ("scheme",), "trl<=0.9.6": ("reward",),
     "wandb": ("track.to",), "tensorboard": ("track.to",), "mlflow": ("track.to",), "swanlab": ("track.to",),
 }  # fmt: skip
 """The words of a recipe that ask for a package."""
@@ -214,4 +216,4 @@ def _way(missing: list[str], environment: Environment) -> str:
     flag = " --deepspeed" if "deepspeed" in missing else ""
     if flag or {"jieba", "nltk", "rouge-chinese"} & set(missing):
         return f"type: ftc engine install llamafactory --python {environment.python}{flag}"
-    return f"type: {environment.python} -m pip install {' '.join(missing)}"
+    return f"type: {environment.python} -m pip install {' '.join(map(shlex.quote, missing))}"

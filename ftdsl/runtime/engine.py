@@ -1,4 +1,4 @@
-"""`engine.py fresh|train|export CONFIG.yaml… --stage FOLDER …`: LLaMA-Factory's own run_exp and export_model, watched.
+"""`engine.py fresh|train|export|tokens CONFIG.yaml… --stage FOLDER …`: LLaMA-Factory's own run_exp and export_model, watched.
 
 Adds what its command line lacks: metrics as strict JSON while it runs, a world size that must be the planned one, a
 stop (and a failure) when the loss is not a number or there is nothing to learn, and a result.json. The same YAML works
@@ -83,13 +83,14 @@ def train(args: argparse.Namespace, log: Log) -> int:
     from llamafactory.train.tuner import run_exp
 
     _restorable()
+    added = extensions(args)
     for path in args.configs:
         config = config_of(path)
         _refuse(config, args, log)
         if args.smoke:
             chat.blind(config)
         for until, resumed in _parts(args):
-            run_exp(dict(config), callbacks=[watch.callback(args, log, config, until, resumed)])
+            run_exp(dict(config), callbacks=[watch.callback(args, log, config, until, resumed), *added])
         if log.first:
             _finish(args, str(config["output_dir"]))
     return 0
@@ -133,6 +134,25 @@ def weights_of(folder: Path) -> list[Path]:
     return [path for path in (*folder.glob("*.safetensors"), *folder.glob("*.bin")) if path.stem != "training_args"]
 
 
+def extensions(args: argparse.Namespace) -> list[Any]:
+    """What the recipe adds to the engine: callbacks, after a template of its own is made known."""
+    if not args.extend:
+        return []
+    from . import extend
+
+    return extend.callbacks(extend.read(args.extend))
+
+
+def tokenise(args: argparse.Namespace, log: Log) -> int:
+    """Token ids saved ahead of training."""
+    from . import tokens
+
+    log.event(event="progress", done=0, total=1, what="tokenising")
+    extensions(args)
+    save_result(args.stage, tokens.make(config_of(args.configs[0])), smoke=args.smoke)
+    return 0
+
+
 def _finish(args: argparse.Namespace, output: str) -> None:
     """Write result.json. Raises: StageError when the engine ended well and left no weights."""
     measured = scores_of(output)
@@ -171,7 +191,12 @@ def export(args: argparse.Namespace, log: Log) -> int:
     log.event(event="progress", done=0, total=2, what="loading")
     from llamafactory.train.tuner import export_model
 
+    extensions(args)
     log.event(event="progress", done=1, total=2, what="merging")
+    if args.private:
+        from huggingface_hub import create_repo
+
+        create_repo(config["export_hub_model_id"], private=True, exist_ok=True)
     export_model(config)
     place = Path(str(config["export_dir"]))
     weights = weights_of(place)
@@ -225,13 +250,15 @@ def fresh(args: argparse.Namespace) -> int:
 
 def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("work", choices=("train", "export", "fresh"))
+    parser.add_argument("work", choices=("train", "export", "tokens", "fresh"))
     parser.add_argument("configs", nargs="+", metavar="CONFIG.yaml")
     parser.add_argument("--stage", required=True)
     parser.add_argument("--world", type=int, default=1)
     parser.add_argument("--at-least", type=int, default=0, metavar="RANKS", help="the fewest of an elastic job")
     parser.add_argument("--kind", choices=("train", "eval"), default="train")
     parser.add_argument("--result", default="adapter")
+    parser.add_argument("--private", action="store_true", help="an upload goes to a private repository")
+    parser.add_argument("--extend", default="", metavar="SPEC.json")
     parser.add_argument("--nan", choices=("ignore", "warn", "stop"), default="stop")
     parser.add_argument(
         "--smoke", action="store_true", help="of a smoke run: what looks wrong ends it, results are marked"
@@ -253,7 +280,7 @@ def main(argv: list[str]) -> int:
     except ImportError as error:
         print(f"error: {sys.executable} has no LLaMA-Factory ({error}); set FT_PYTHON", file=sys.stderr)
         return 1
-    work = train if args.work == "train" else export
+    work = {"train": train, "export": export, "tokens": tokenise}[args.work]
     return carried_out(lambda log: work(args, log), Log(args.stage))
 
 

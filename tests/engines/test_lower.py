@@ -10,6 +10,7 @@ import pytest
 from ftdsl.engines.jobs import Job
 from tests.conftest import ALPACA, ROWS, Outcome, small
 
+GPU = "hardware { gpu = h100(80GB) }\n  "
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("lora { rank = 64, alpha = 128, dropout = 10%, targets = [q_proj, v_proj] }",
      {"finetuning_type": "lora", "lora_rank": 64, "lora_alpha": 128, "lora_dropout": 0.1, "lora_target": "q_proj,v_proj"}),
@@ -30,9 +31,9 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("optim { warmup = 100 steps }", {"warmup_steps": 100}),
     ("optim { warmup = 5% }", {"warmup_steps": 0.05}),
     ("packing = neat", {"packing": True, "neat_packing": True}),
-    ("attention = flash2", {"flash_attn": "fa2"}),
+    (f"{GPU}attention = flash2", {"flash_attn": "fa2"}),
     ("attention = eager", {"flash_attn": "disabled"}),
-    ("kernels = liger", {"enable_liger_kernel": True}),
+    (f"{GPU}kernels = liger", {"enable_liger_kernel": True}),
     ("train_on = last_response", {"mask_history": True}),
     ("thinking = false", {"enable_thinking": False}),
     ("loss = eaft(alpha = 2.0)", {"use_eaft_loss": True, "eaft_alpha": 2.0}),

@@ -90,7 +90,7 @@ def test_what_we_compile_imports_to_the_same(job: Job, tmp_path: Path, monkeypat
     session = Session()
     found = find([(one, one.read_text(encoding="utf-8")) for one in given], session)
     made = import_all(found.starts, "again", tmp_path / "again.ft", [], session)
-    again = next(iter(import_jobs(made.text, tmp_path)))
+    again = next(job for job in import_jobs(made.text, tmp_path) if job.kind != "tokens")
     assert [note.text for note in made.notes if not note.carried] == []
     assert [str(one) for stage in made.differences.values() for one in stage if not one.why] == []
     assert plain(train_yaml(again)) == plain(train_yaml(job))
@@ -109,6 +109,6 @@ def plain(params: dict[str, Any]) -> dict[str, Any]:
     """Paths as the first recipe has them, and without what is named anew."""
 
     def one(value: Any) -> Any:
-        return value.replace("inputs/inputs/", "inputs/") if isinstance(value, str) else value
+        return value.replace("inputs/", "") if isinstance(value, str) else value
 
     return {name: one(value) for name, value in sorted(params.items()) if name not in NAMED_ANEW and value is not None}

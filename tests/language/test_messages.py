@@ -27,7 +27,7 @@ CASES = [
     ("optim { lr = 1e-4 + 3 steps }", "FT063", None, ""),
     ("template = qwen33", "FT002", "qwen33", "qwen3"),
     ("optim { schedule = cosine(cycle = 2) }", "FT016", "cycle", ""),
-    ("attention = flash2\n  full {}\n  lora {}", "FT623", None, ""),
+    ("attention = eager\n  full {}\n  lora {}", "FT623", None, ""),
     ("batch { global = 10, micro = 4 }", "FT401", "10", "4 micro"),
     ("optim { lr ~ log(1e-6 .. 1e-4) }", "FT081", None, "search"),
     ("after = nowhere", "FT040", "nowhere", ""),

@@ -29,7 +29,7 @@ def job_of(
     lint(work, documents)
     environment: Mapping[str, Any] = {**parallel.environment(work), **words.environment(work)}
     used = " ".join(str(word) for command in commands for word in command.argv)
-    others = tuple(name for name in ("gate", "gather") if f"runtime/{name}.py" in used)
+    others = tuple(name for name in ("calibrate", "gate", "gather") if f"runtime/{name}.py" in used)
     runtime = (*watched.MODULES, *others)
     if any(document.path.endswith("/leaks.json") for document in documents):
         runtime = (*runtime, "data")
@@ -40,7 +40,7 @@ def job_of(
         folder=work.folder,
         kind=stage.kind,
         title=title,
-        needs=needed_by(work),
+        needs=(*needed_by(work), *_shared(work, documents)),
         documents=tuple(documents),
         commands=tuple(commands),
         env={name: exported(value) for name, value in environment.items()},
@@ -59,10 +59,15 @@ def job_of(
     )
 
 
+def _shared(work: Work, documents: list[Document]) -> list[str]:
+    """Keys of the shared jobs whose results a stage's documents name."""
+    named = [document.data.get("tokenized_path") for document in documents if document.kind == "yaml"]
+    return [job.key for job in work.places.shared.values() if job.result in named]
+
+
 _PACKAGES = {
     "deepspeed": ("deepspeed",),
     "predict_with_generate": ("jieba", "nltk", "rouge-chinese"),
-    "quantization_bit": ("bitsandbytes",),
     "enable_liger_kernel": ("liger-kernel",),
     "use_unsloth": ("unsloth",),
     "mixture_of_depths": ("mixture-of-depth",),
@@ -72,8 +77,10 @@ _PACKAGES = {
     "use_adam_mini": ("adam-mini",),
     "use_swanlab": ("swanlab",),
     "plot_loss": ("matplotlib",),
+    "export_quantization_bit": ("optimum", "gptqmodel"),
+    "reward_model": ("trl<=0.9.6",),
 }
-"""What the engine checks for at start (llamafactory/hparams/parser.py), by the parameter that asks for it."""
+"""What the engine checks for at start (llamafactory/hparams/parser.py) or on the way, by the parameter that asks for it."""
 
 
 def _packages(document: Document) -> Iterator[str]:
@@ -82,6 +89,8 @@ def _packages(document: Document) -> Iterator[str]:
     for name, packages in _PACKAGES.items():
         if document.data.get(name):
             yield from packages
+    if document.data.get("quantization_bit"):
+        yield {"hqq": "hqq", "eetq": "eetq"}.get(document.data["quantization_method"], "bitsandbytes")
     if "bnb" in str(document.data.get("optim")) or "8bit" in str(document.data.get("optim")):
         yield "bitsandbytes"
     trackers = document.data.get("report_to")

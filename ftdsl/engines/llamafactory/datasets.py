@@ -24,6 +24,9 @@ from ftdsl.record import mutable
 _PARTS = {"label": "kto_tag"}
 _TAGS = {"role": "role_tag", "content": "content_tag", "user": "user_tag", "assistant": "assistant_tag",
          "tool": "observation_tag", "call": "function_tag", "system": "system_tag"}  # fmt: skip
+CLOUDS = ("s3://", "gs://", "gcs://")
+"""Places the engine reads itself (llamafactory/data/data_utils.py, read_cloud_json)."""
+
 _OURS = ("limit", "revision", "dedupe", "drop", "tokens", "languages", "holdout.eval", "holdout.test")
 """What only our data stage can do."""
 
@@ -104,7 +107,7 @@ class Datasets:
         if item.name == "file":
             written = str(options["path"])
             seen = seen_from_run(written)
-            if seen.startswith(("s3://", "gs://", "gcs://")):
+            if seen.startswith(CLOUDS):
                 entry: dict[str, Any] = {"cloud_file_name": seen}
             else:
                 if not written.startswith("run://"):
@@ -174,9 +177,11 @@ def in_engine_words(shape: Shape, kind: str) -> dict[str, Any]:
 
 
 def passes_through(settings: Settings) -> Term | None:
-    """The source of a data stage that has nothing to do: a hub's rows, which go to the engine as they are."""
+    """The source of a data stage that has nothing to do: rows of a hub or a cloud, which go to the engine as they are."""
     source = _first_source(settings)
-    if not isinstance(source, Term) or len(settings.items("source")) > 1 or source.name == "file":
+    if not isinstance(source, Term) or len(settings.items("source")) > 1:
+        return None
+    if source.name == "file" and not str(source.options["path"]).startswith(CLOUDS):
         return None
     works = any(settings.values.get(word) is not None for word in _OURS)
     return None if works or settings.name("dedupe") not in ("", "none") else source

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 
 from ftdsl import catalog
 from ftdsl.engines.jobs import Job
+from ftdsl.engines.llamafactory.best import best_folders, lower_best
 from ftdsl.engines.llamafactory.datasets import passes_through
-from ftdsl.engines.llamafactory.merging import merge
+from ftdsl.engines.llamafactory.merging import merge, quantise
 from ftdsl.engines.llamafactory.places import Places
 from ftdsl.engines.llamafactory.preparing import lower_data
 from ftdsl.engines.llamafactory.scoring import score
@@ -19,22 +20,22 @@ from ftdsl.plan.plan import Plan
 from ftdsl.session import Session
 
 KINDS: dict[str, Callable[[Work], Job]] = {
-    "data": lower_data, "shell": lower_shell, "eval": score, "merge": merge, **dict.fromkeys(STAGES, train)
+    "data": lower_data, "shell": lower_shell, "eval": score, "merge": merge, "quantize": quantise, **dict.fromkeys(STAGES, train)
 }  # fmt: skip
 
 
 def lower(plan: Plan, session: Session) -> tuple[Job, ...]:
     """All jobs in an order in which each comes after those it needs."""
     _check_engine(plan, session)
-    places = Places(plan, scratch_folders(plan))
-    jobs = lower_scratch(plan, places, session)
+    places = Places(plan, scratch_folders(plan), best_folders(plan))
+    jobs = [*lower_scratch(plan, places, session), *lower_best(plan, places, session)]
     for planned in plan.stages:
         if not planned.stage.sound:
             continue
         job = _lower_stage(Work(planned, plan, places, session))
         if job is not None:
             jobs.append(job)
-    return tuple(_ordered(jobs))
+    return tuple(_ordered([*jobs, *places.shared.values()]))
 
 
 def _check_engine(plan: Plan, session: Session) -> None:

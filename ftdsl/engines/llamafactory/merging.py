@@ -1,30 +1,65 @@
-"""Stages that write a model anew: adapters merged into their base."""
+"""Stages that write a model anew: adapters merged into their base, another dtype, fewer bits."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from ftdsl.engines.jobs import Command, Job
-from ftdsl.engines.llamafactory import rules, watched, words
+from ftdsl.engines.jobs import Command, Document, Job
+from ftdsl.engines.llamafactory import limits, rules, watched, words
 from ftdsl.engines.llamafactory.assemble import job_of, result_of, title_of, yaml_of
+from ftdsl.engines.llamafactory.calibrating import calibration
+from ftdsl.engines.llamafactory.extending import extension, own_files
+from ftdsl.engines.llamafactory.extending import flags as flags_of
 from ftdsl.engines.llamafactory.parallel import PYTHON
-from ftdsl.engines.llamafactory.work import Work
+from ftdsl.engines.llamafactory.work import Params, Work
+from ftdsl.language.values import StageRef
 
 
 def merge(work: Work) -> Job:
+    """`export_model` (llamafactory/train/tuner.py); of a reward model the value head is copied too."""
     words.refuse_unlowered(work, rules.names(rules.MERGING))
-    params: dict[str, Any] = {}
+    limits.check(work, limits.MERGING)
+    if work.said("quantize.bits") or work.said("quantize.scheme"):
+        help = "write a `quantize` stage after it"
+        work.refuse("quantize", "adapters are merged into whole weights, not into quantised ones", help)
+    return _export(work, {"stage": "rm"} if _scores(work) else {}, [], [], "merge")
+
+
+def quantise(work: Work) -> Job:
+    """GPTQ by `export_model` (llamafactory/model/model_utils/quantization.py)."""
+    words.refuse_unlowered(work, rules.names(rules.QUANTISING))
+    params, documents, commands, inputs = calibration(work)
+    if work.get("bits") not in (2, 3, 4, 8):
+        work.refuse("bits", f"GPTQ has 2, 3, 4 or 8 bits, not {work.get('bits')}", "write `bits = 4`")
+    return _export(work, params, documents, commands, f"{work.get('bits')}-bit GPTQ", inputs)
+
+
+def _export(
+    work: Work,
+    params: Params,
+    documents: list[Document],
+    before: list[Command],
+    what: str,
+    inputs: list[str] | None = None,
+) -> Job:
     for rule in rules.MERGING:
         params |= rule(work)
-    params |= words.params(work, "merge", only=_MERGE_WORDS)
-    params |= {"export_dir": result_of(work), "export_device": "cpu"}
-    document = yaml_of(work, "export", params)
-    command = Command(
-        (PYTHON, "runtime/engine.py", "export", document.path, "--stage", work.folder, *watched.smoke(work))
-    )
-    return job_of(work, [document], [command], [], "model", title_of(work, "merge"))
+    params |= words.params(work, work.stage.kind, only=_WORDS)
+    params |= {"export_dir": result_of(work), "export_device": "auto" if work.planned.world.gpu else "cpu"}
+    config, added = yaml_of(work, "export", params), extension(work, training=False)
+    private = ("--private",) if work.option("push", "private") else ()
+    flags = (*flags_of(added), *private, *watched.smoke(work))
+    argv = (PYTHON, "runtime/engine.py", "export", config.path, "--stage", work.folder, *flags)
+    documents = [config, *documents, *([added] if added else [])]
+    commands = [*before, Command(argv)]
+    return job_of(work, documents, commands, [*(inputs or ()), *own_files(work)], "model", title_of(work, what))
 
 
-_MERGE_WORDS = frozenset(
-    "template system tools thinking keep_thinking dtype shards legacy tokenizer.add tokenizer.resize".split()
+def _scores(work: Work) -> bool:
+    """Whether what is merged is a reward model."""
+    start = work.stage.start
+    last = (start.adapters[-1] if start.adapters else start.base) if start else None
+    return isinstance(last, StageRef) and work.plan.stage(last.key).stage.kind == "reward"
+
+
+_WORDS = frozenset(
+    "template system tools thinking keep_thinking dtype shards legacy bits max_len tokenizer.add tokenizer.resize".split()
 )

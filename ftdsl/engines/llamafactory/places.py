@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from pathlib import PurePosixPath
 from typing import Any
 
+from ftdsl.engines.jobs import Job
 from ftdsl.language.values import StageRef, Term
 from ftdsl.plan.plan import Plan
 from ftdsl.recipe.recipe import Where
@@ -25,10 +27,15 @@ def seen_from_run(path: str) -> str:
 
 @record
 class Places:
-    """Folders of a plan's stages and of its scratch models (by the options they were written with)."""
+    """Folders of a plan's stages, of its scratch models and choices of the best (by the options they were written with).
+
+    shared: jobs that several stages need, by what they make; filled while stages are lowered.
+    """
 
     plan: Plan
     scratch: dict[str, str]
+    best: dict[str, str] = field(default_factory=dict)
+    shared: dict[str, Job] = field(default_factory=dict)
 
     def result(self, ref: StageRef) -> str:
         """Where a stage puts what it makes; a data stage's parts are files of its folder."""
@@ -50,13 +57,17 @@ class Places:
         if isinstance(where, StageRef):
             return self.result(where)
         if where.name == "scratch":
-            return f"{self.scratch[scratch_id(where)]}/result"
+            return f"{self.scratch[written_id(where)]}/result"
+        if where.name == "best":
+            return f"{self.best[written_id(where)]}/result"
         return self._source(where)
 
     def adapter(self, where: Where) -> str:
         """One of `adapter_name_or_path`."""
         if isinstance(where, StageRef):
             return self.result(where)
+        if where.name == "best":
+            return f"{self.best[written_id(where)]}/result"
         inner = where.options.get("where", where)
         return self.result(inner) if isinstance(inner, StageRef) else self._source(inner)
 
@@ -69,6 +80,6 @@ class Places:
         return seen_from_run(place) if term.name == "file" else str(place)
 
 
-def scratch_id(term: Term) -> str:
-    """Equal `scratch(…)` values are one model."""
+def written_id(term: Term) -> str:
+    """Equal `scratch(…)` or `best(…)` values are one model."""
     return repr(sorted((key, str(value)) for key, value in term.options.items()))

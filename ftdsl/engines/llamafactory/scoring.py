@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from ftdsl.engines.jobs import Command, Document, Gate, Job
-from ftdsl.engines.llamafactory import parallel, rules, watched, words
+from ftdsl.engines.llamafactory import limits, parallel, rules, watched, words
 from ftdsl.engines.llamafactory.assemble import dataset_info, job_of, title_of, yaml_of
 from ftdsl.engines.llamafactory.datasets import Datasets, media
+from ftdsl.engines.llamafactory.extending import extension, flags, own_files
 from ftdsl.engines.llamafactory.leaks import leak_check
 from ftdsl.engines.llamafactory.parallel import PYTHON
 from ftdsl.engines.llamafactory.rules.generate import generation
@@ -18,6 +19,7 @@ from ftdsl.language.values import Term
 
 def score(work: Work) -> Job:
     words.refuse_unlowered(work, rules.names(rules.SCORING))
+    limits.check(work, limits.SCORING)
     parallel.check(work)
     metrics = {words.plain(metric) for metric in work.get("metrics") or ()}
     datasets = Datasets(work)
@@ -44,19 +46,23 @@ def score(work: Work) -> Job:
         params["output_dir"] = f"{work.folder}/predict"
         configs.append(yaml_of(work, "predict", params))
     documents += configs
-    commands = parallel.launch(work, [document.path for document in configs], ("--kind", "eval", *watched.smoke(work)))
+    added = extension(work, training=False)
+    documents += [added] if added else []
+    told = ("--kind", "eval", *flags(added), *watched.smoke(work))
+    commands = parallel.launch(work, [document.path for document in configs], told)
     if leaks := leak_check(work):
         documents.append(leaks[0])
         commands.insert(0, leaks[1])
     gates = tuple(_gates(work))
     if gates:
         commands.append(_gate_command(work, documents, gates))
-    return job_of(work, documents, commands, datasets.inputs, "metrics", title_of(work, "eval"), gates)
+    inputs = [*datasets.inputs, *own_files(work)]
+    return job_of(work, documents, commands, inputs, "metrics", title_of(work, "eval"), gates)
 
 
 _EVAL_WORDS = frozenset(
-    "template system tools thinking keep_thinking precision attention seed limit max_len quantize.bits quantize.scheme "
-    "quantize.double tokenizer.add tokenizer.resize tokenizer.split_special media.image_max_pixels media.image_min_pixels "
+    "template system tools thinking keep_thinking precision attention seed limit max_len "
+    "tokenizer.add tokenizer.resize tokenizer.split_special media.image_max_pixels media.image_min_pixels "
     "media.video_max_pixels media.video_min_pixels media.video_fps media.video_max_frames media.audio_rate "
     "media.audio_in_video media.pan_and_scan media.crop_to_patches loader.workers loader.tokenize".split()
 )

@@ -7,7 +7,7 @@ from typing import Any
 from ftdsl.engines.jobs import Command, Document, Job
 from ftdsl.engines.llamafactory.datasets import passes_through
 from ftdsl.engines.llamafactory.parallel import PYTHON
-from ftdsl.engines.llamafactory.places import Places, scratch_id, seen_from_run
+from ftdsl.engines.llamafactory.places import Places, seen_from_run, written_id
 from ftdsl.engines.llamafactory.words import plain
 from ftdsl.engines.llamafactory.work import Work
 from ftdsl.language.values import StageRef, Term
@@ -22,7 +22,7 @@ def _terms(plan: Plan) -> dict[str, tuple[Term, list[PlannedStage]]]:
     for planned in plan.stages:
         base = planned.stage.start.base if planned.stage.start else None
         if isinstance(base, Term) and base.name == "scratch":
-            found.setdefault(scratch_id(base), (base, []))[1].append(planned)
+            found.setdefault(written_id(base), (base, []))[1].append(planned)
     return found
 
 
@@ -64,7 +64,7 @@ def lower_scratch(plan: Plan, places: Places, session: Session) -> list[Job]:
 
 
 def _job(plan: Plan, places: Places, term: Term, users: list[PlannedStage], session: Session) -> Job:
-    folder = places.scratch[scratch_id(term)]
+    folder = places.scratch[written_id(term)]
     family = _family(plan, users)
     data = _data_stages(plan, family)
     files = [
@@ -88,7 +88,7 @@ def _job(plan: Plan, places: Places, term: Term, users: list[PlannedStage], sess
         session.sink.error("FT012", "the tokenizer of a scratch model is trained on files, and there are none", span)
     document = Document(f"{folder}/scratch.json", "json", spec)
     return Job(
-        key=scratch_key(folder),
+        key=job_key(folder),
         folder=folder,
         kind="scratch",
         title=f"random {spec.get('architecture') or 'model'} and its tokenizer",
@@ -107,7 +107,7 @@ MODULES = ("__init__", "chat", "report", "scratch", "toy")
 """`runtime/scratch.py` and what it imports."""
 
 
-def scratch_key(folder: str) -> str:
+def job_key(folder: str) -> str:
     """A stage may be called `scratch`, so the key has what no stage name can have."""
     return folder.partition("-")[2] + "()"
 
@@ -118,7 +118,8 @@ def _like(term: Term, places: Places) -> str | None:
 
 
 def needed_by(work: Work) -> tuple[str, ...]:
-    """Keys of the jobs a stage waits for: its stages, less data that goes to the engine as it is, and scratch models."""
+    """Keys of the jobs a stage waits for: its stages, less data that goes to the engine as it is, and
+    the models made for it."""
     needs = []
     for key in work.stage.needs:
         other = work.plan.stage(key).stage
@@ -126,5 +127,8 @@ def needed_by(work: Work) -> tuple[str, ...]:
             needs.append(key)
     base = work.stage.start.base if work.stage.start else None
     if isinstance(base, Term) and base.name == "scratch":
-        needs.append(scratch_key(work.places.scratch[scratch_id(base)]))
+        needs.append(job_key(work.places.scratch[written_id(base)]))
+    for where in (base, *(work.stage.start.adapters if work.stage.start else ())):
+        if isinstance(where, Term) and where.name == "best":
+            needs.append(job_key(work.places.best[written_id(where)]))
     return tuple(dict.fromkeys(needs))

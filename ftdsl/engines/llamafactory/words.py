@@ -21,11 +21,31 @@ OURS = {
     "parallel.tensor", "parallel.pipeline", "parallel.context", "parallel.expert", "parallel.sequence", "batch.global",
     "batch.tokens", "after", "settings", "data", "mix", "evaluate.data", "guard.nan", "guard.leak", "to", "metrics",
     "batch", "name", "engine", "seed", "model", "gate", "max_len", "limit", "track.project", "track.name", "push",
+    "attention_dropout", "hidden_dropout", "callbacks",
 }  # fmt: skip
 """Words that something other than a table or a rule of the same name lowers."""
 
 _PATHS = ("weights", "experts", "dir")
 """Options of members that name files (`ktransformers(weights = "…")`): seen from the recipe, as all paths are."""
+
+_LISTED = ("optim.name",)
+"""Words whose other members go to the engine by the name the recipe writes."""
+
+_INSTEAD = {
+    "tasks": ("LLaMA-Factory 0.9.5 runs no benchmarks", "run lm-eval in a `shell` stage, on `{merge.path}`"),
+    "shots": ("LLaMA-Factory 0.9.5 runs no benchmarks", "drop it"),
+    "backend": ("LLaMA-Factory scores with transformers only", "drop it"),
+    "against": (
+        "scores are not reported as differences yet",
+        "score the other model in an `eval` stage, and write `gate { loss = no_worse(NAME) }`",
+    ),
+    "weights": ("adapters cannot be weighted: LLaMA-Factory merges one after the other", "drop it"),
+    "lora.experts": ("LLaMA-Factory has no mixture of adapters", "drop it; a larger `rank` is the nearest thing"),
+    "lora.rank_budget": ("LLaMA-Factory has no adaptive rank", "drop it"),
+    "batch.ramp": ("the batch of LLaMA-Factory cannot grow on the way", "write `batch { global = … }`"),
+    "tokenizer.pad": ("LLaMA-Factory takes the padding token of the template", "drop it"),
+}
+"""Words the engine has nothing for: why, and what to write instead."""
 
 GROUPS = ("train", "dpo", "kto", "ppo", "data", "eval", "merge", "stage_quantize", "shell")
 _OPEN = ("llamafactory", "env", "gate", "launch.runtime_env", *catalog.HATCHES)
@@ -62,11 +82,19 @@ def refuse_unlowered(work: Work, rules: frozenset[str]) -> None:
         if key.startswith(tuple(f"{block}." for block in (*_OPEN, *refused))):
             continue
         entry = known.get(key)
-        if entry is not None and (entry.get("rule") in rules or ("rule" not in entry and _written(entry))):
+        rule = _rule(entry) if entry is not None else None
+        if entry is not None and (rule in rules if rule else _written(entry)):
             continue
         if work.get(key) in (None, [], False) or work.name(key) in ("auto", "none", "ignore", "never"):
             continue
-        work.refuse(key, f"`{key}` cannot be compiled for LLaMA-Factory {work.versions.of()} yet")
+        why, help = _INSTEAD.get(key, (f"`{key}` cannot be compiled for LLaMA-Factory {work.versions.of()} yet", ""))
+        work.refuse(key, why, help)
+
+
+def _rule(entry: Entry) -> str | None:
+    """The function that lowers a word, if it is not the table."""
+    found: str | None = entry.get("rule") or entry.get("by")
+    return found
 
 
 def _written(entry: Entry) -> bool:
@@ -77,7 +105,7 @@ def params(work: Work, kind: str, only: frozenset[str] | None = None) -> Params:
     """Parameters of every word with a value that has no rule of its own."""
     found: Params = {}
     for key, entry in entries(kind):
-        if "rule" in entry or (only is not None and key not in only):
+        if _rule(entry) or (only is not None and key not in only):
             continue
         if key.startswith("generate.") and not work.said(key):
             continue  # means nothing while only losses are computed
@@ -92,7 +120,7 @@ def environment(work: Work) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, entry in entries(work.stage.kind):
         for to in entry["to"]:
-            if to.startswith("env.") and "rule" not in entry and work.said(key):
+            if to.startswith("env.") and not _rule(entry) and work.said(key):
                 name, _, function = to.removeprefix("env.").partition(":")
                 found[name] = str(_converted(work.get(key), function or "csv"))
     for name, value in work.stage.settings.inside("env").items():
@@ -106,6 +134,10 @@ def _apply(work: Work, key: str, entry: Entry, value: Any) -> Params:
     if isinstance(value, Term) and value.options:
         work.refuse(key, f"LLaMA-Factory takes no options for `{value.name}`")
     name = value.name if isinstance(value, Term) else None
+    if name is not None and not _knows(entry, key, name):
+        known = dict.fromkeys((*entry.get("members", ()), *entry.get("map", ())))
+        work.refuse(key, f"LLaMA-Factory {work.versions.of()} has no `{name}`", f"one of: {', '.join(known)}")
+        return {}
     if name is not None and entry.get("map", {}).get(name) == "null":
         return {}
     if name is not None and "map" in entry:
@@ -119,6 +151,12 @@ def _apply(work: Work, key: str, entry: Entry, value: Any) -> Params:
     return found
 
 
+def _knows(entry: Entry, key: str, name: str) -> bool:
+    """Whether the engine has the member: it is listed, or the list is open (optimizers, templates)."""
+    listed = (*entry.get("members", ()), *entry.get("map", ()))
+    return not listed or name in listed or key in _LISTED
+
+
 def _member(work: Work, key: str, entry: Entry, value: Term) -> Params:
     found: Params = {}
     for text in entry.get("set", {}).get(value.name, ()):
@@ -129,19 +167,25 @@ def _member(work: Work, key: str, entry: Entry, value: Term) -> Params:
         if option not in known:
             work.refuse(key, f"LLaMA-Factory has no `{option}` of `{value.name}`")
         else:
-            exact = isinstance(given, Term) and given.name == "exact"  # `pissa_iter: -1` is the exact decomposition
-            path = isinstance(given, str) and option in _PATHS
-            plain_value = (
-                seen_from_run(given) if path else _converted(given, "csv" if isinstance(given, list | tuple) else "")
-            )
-            found[known[option]] = -1 if exact else plain_value
+            found[known[option]] = _option(entry.get("values", {}).get(value.name, {}), option, given)
     return found
+
+
+def _option(values: Mapping[str, Any], option: str, given: Any) -> Any:
+    """An option's value as the engine has it; `values` are the engine's names where they differ."""
+    if isinstance(given, str) and option in _PATHS:
+        return seen_from_run(given)
+    if isinstance(given, Term):
+        return values.get(given.name, given.name)
+    return _converted(given, "csv" if isinstance(given, list | tuple) else "")
 
 
 def _converted(value: Any, function: str) -> Any:
     value = plain(value)
     if function == "csv":
         return ",".join(map(str, value)) if isinstance(value, list) else value
+    if function == "path":
+        return seen_from_run(value)
     if function == "not":
         return not value
     if function == "gb":

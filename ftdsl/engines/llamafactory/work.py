@@ -11,6 +11,7 @@ from ftdsl.plan.plan import Plan, PlannedStage
 from ftdsl.recipe.recipe import Stage
 from ftdsl.record import record
 from ftdsl.session import Session
+from ftdsl.source import Span
 
 Params = dict[str, Any]
 """LLaMA-Factory's parameters by name."""
@@ -51,6 +52,10 @@ class Work:
         """The member at a key ("" when unset)."""
         return self.stage.settings.name(key)
 
+    def names(self, key: str) -> list[str]:
+        """The members at a key that takes one or several."""
+        return [item.name if isinstance(item, Term) else str(item) for item in self.stage.settings.items(key)]
+
     def option(self, key: str, option: str) -> Any:
         value = self.get(key)
         return value.options.get(option) if isinstance(value, Term) else None
@@ -65,5 +70,12 @@ class Work:
         block = key.rpartition(".")[0]
         if any(name == key or (block and name.startswith(f"{block}.")) for name in self.stage.unknown):
             return
-        span = self.stage.spans.get(key) or self.stage.spans.get(key.split(".")[0]) or self.stage.span
-        self.session.sink.error("FT012", why, span, help=help)
+        self.session.sink.error("FT012", why, self._span(key), help=help)
+
+    def warn(self, key: str, why: str, help: str = "") -> None:
+        """What is written and has no effect is said."""
+        self.session.sink.warning("FT225", why, self._span(key), help=help)
+
+    def _span(self, key: str) -> Span:
+        spans = self.stage.spans
+        return spans.get(key) or spans.get(key.split(".")[0]) or self.stage.span

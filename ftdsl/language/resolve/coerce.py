@@ -87,7 +87,10 @@ def _unknown(raw: Bare | Invoke, names: list[str], key: Key, sink: Sink, what: s
     code, text = (
         ("FT002", f"`{key.name}` has no member `{raw.name}`") if not what else ("FT040", f"{what} `{raw.name}`")
     )
-    sink.error(code, text, span, label=label, help=f"one of: {shown}" if names else "", fix=fix)
+    if instead := key.instead.get(raw.name):
+        sink.error(code, text, span, help=instead)
+    else:
+        sink.error(code, text, span, label=label, help=f"one of: {shown}" if names else "", fix=fix)
     return WRONG
 
 

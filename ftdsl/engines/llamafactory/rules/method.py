@@ -10,7 +10,8 @@ def method(work: Work) -> Params:
     """`finetuning_type`, and whether a new adapter goes on top."""
     name = work.planned.method or "lora"
     if name in ("adapter", "prefix"):
-        work.refuse(name, f"LLaMA-Factory has no `{name}`", "use `lora { }`")
+        what = {"adapter": "bottleneck adapters", "prefix": "trainable prefixes"}[name]
+        work.refuse(name, f"LLaMA-Factory has no {what}", "write `lora { }`, which it has in their place")
         return {}
     params: Params = {"finetuning_type": name}
     if work.stage.new_adapter:
@@ -48,8 +49,25 @@ def trainable(work: Work) -> Params:
 
 
 def upcast(work: Work) -> Params:
+    """Norms and logits (llamafactory/model/model_utils/checkpointing.py); `softmax` needs no parameter: transformers has it
+    in fp32 in every attention (eager says so, sdpa and flash kernels accumulate in it).
+    """
     parts = [part.name if isinstance(part, Term) else part for part in work.get("upcast") or ()]
     if not work.said("upcast") and work.stage.settings.has("quantize"):
         parts = ["norms"]
     names = {"norms": "upcast_layernorm", "logits": "upcast_lmhead_output"}
-    return {names[part]: True for part in parts}
+    return {names[part]: True for part in parts if part in names}
+
+
+def quantisation(work: Work) -> Params:
+    """How the base is loaded (llamafactory/model/model_utils/quantization.py); the library follows from the format."""
+    if not work.stage.settings.has("quantize"):
+        return {}
+    scheme, bits = work.name("quantize.scheme"), work.get("quantize.bits")
+    if scheme in ("int8", "eetq") and not work.said("quantize.bits"):
+        bits = 8
+    method = scheme if scheme in ("hqq", "eetq") else "bnb"
+    params: Params = {"quantization_bit": bits, "quantization_method": method}
+    if method == "bnb" and bits == 4:
+        params |= {"quantization_type": scheme or "nf4", "double_quantization": bool(work.get("quantize.double"))}
+    return params

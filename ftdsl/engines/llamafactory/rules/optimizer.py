@@ -31,66 +31,93 @@ def betas(work: Work) -> Params:
 
 
 def schedule(work: Work) -> Params:
-    """The curve of the rate; three phases that the engine's own trapezoid can draw are drawn with it."""
+    """The curve of the rate (transformers/optimization.py). Phases that its trapezoid cannot draw are drawn by our runtime,
+    which takes the place of a constant rate.
+    """
     value = work.get("optim.schedule")
     if isinstance(value, list | tuple):
-        return _phases(work, list(value))
+        if work.said("optim.warmup") and work.get("optim.warmup").number:
+            work.refuse("optim.warmup", "the phases of `schedule` say how the rate warms up", "drop it")
+        return _trapezoid(work) if drawn_by_engine(work) else {"lr_scheduler_type": "constant"}
     name = value.name if isinstance(value, Term) else "cosine"
     options = dict(value.options) if isinstance(value, Term) else {}
-    floor = work.get("optim.min_lr")
     if name == "wsd":
-        return _wsd(work, options, floor)
-    if name == "cosine" and floor:
-        key = "min_lr_rate" if floor.unit == "share" else "min_lr"
-        return {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {key: floor.number}}
-    if floor:
-        work.refuse("optim.min_lr", f"`{name}` has no floor in transformers", "use `schedule = cosine` or `wsd`")
+        return _wsd(work, options)
     if name == "greedy":
-        work.refuse("optim.schedule", f"LLaMA-Factory {work.versions.of()} has no `greedy` schedule")
+        work.refuse(
+            "optim.schedule",
+            f"LLaMA-Factory {work.versions.of()} has no `greedy` schedule",
+            "write `reduce_lr_on_plateau`",
+        )
     kwargs = {_SCHEDULE_OPTIONS.get(key, key): option for key, option in options.items()}
+    name, floor = _floored(work, name)
+    kwargs |= floor
     return {"lr_scheduler_type": name, **({"lr_scheduler_kwargs": kwargs} if kwargs else {})}
 
 
 _SCHEDULE_OPTIONS = {"cycles": "num_cycles", "power": "power"}
 
 
-def _wsd(work: Work, options: dict[str, Any], floor: Any) -> Params:
+def _floored(work: Work, name: str) -> tuple[str, Params]:
+    """The schedule with a floor: cosine has one of its own, and a linear way down is a polynomial of power 1."""
+    floor = work.get("optim.min_lr")
+    if not floor or not floor.number:
+        return name, {}
+    if name == "cosine":
+        return "cosine_with_min_lr", {"min_lr_rate" if floor.unit == "share" else "min_lr": floor.number}
+    if name in ("linear", "polynomial"):
+        lowest = floor.number * work.get("optim.lr") if floor.unit == "share" else floor.number
+        return "polynomial", {"lr_end": float(f"{lowest:.12g}"), **({"power": 1.0} if name == "linear" else {})}
+    work.refuse("optim.min_lr", f"`{name}` has no floor in transformers", "use `schedule = cosine`, `linear` or `wsd`")
+    return name, {}
+
+
+def _wsd(work: Work, options: dict[str, Any]) -> Params:
     kwargs: Params = {}
     for key, name in (("stable", "num_stable_steps"), ("decay", "num_decay_steps")):
         if isinstance(options.get(key), Amount):
             kwargs[name] = int(options[key].number)
-    if floor and floor.unit == "share":
-        kwargs["min_lr_ratio"] = floor.number
-    elif floor:
-        kwargs["min_lr_ratio"] = floor.number / work.get("optim.lr")
+    if floor := work.get("optim.min_lr"):
+        kwargs["min_lr_ratio"] = _share_of_peak(work, floor)
     if shape := plain(options.get("shape")):
         kwargs["decay_type"] = shape
     return {"lr_scheduler_type": "warmup_stable_decay", **({"lr_scheduler_kwargs": kwargs} if kwargs else {})}
 
 
-def _phases(work: Work, phases: list[Term]) -> Params:
-    """`[warmup(), hold(), decay()]` is transformers' warmup_stable_decay when the rate starts at 0."""
-    names = [phase.name for phase in phases]
-    lengths = [
-        next((v for v in phase.options.values() if isinstance(v, Amount) and v.unit == "steps"), None)
-        for phase in phases
-    ]
-    starts = phases[0].options.get("start") if names[:1] == ["warmup"] else None
-    if names != ["warmup", "hold", "decay"] or any(length is None for length in lengths) or (starts and starts.number):
-        why = (
-            "only `[warmup(… steps), hold(… steps), decay(… steps)]`, from 0 on, can be compiled for LLaMA-Factory yet"
-        )
-        work.refuse("optim.schedule", why)
-        return {}
-    warm, hold, decay = (int(length.number) for length in lengths if length)
-    kwargs: Params = {"num_stable_steps": hold, "num_decay_steps": decay}
-    last = phases[2].options
-    if isinstance(last.get("to"), Amount):
-        to = last["to"]
-        kwargs["min_lr_ratio"] = to.number if to.unit == "share" else to.number / work.get("optim.lr")
-    if last.get("shape") is not None:
-        kwargs["decay_type"] = plain(last["shape"])
-    return {"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": kwargs, "warmup_steps": warm}
+def _share_of_peak(work: Work, level: Amount) -> float:
+    """A rate, or a share of the peak, as a share."""
+    return float(level.number if level.unit == "share" else level.number / work.get("optim.lr"))
+
+
+def phases(work: Work) -> list[Params]:
+    """The phases of `schedule = [warmup(…), hold(…), decay(…)]` as the runtime reads them; levels are shares of the peak."""
+    found = []
+    for phase in work.get("optim.schedule"):
+        length = phase.options["length"]
+        entry: Params = {"kind": phase.name, length.unit: plain(length)}
+        entry |= {name: _share_of_peak(work, phase.options[name]) for name in ("start", "to") if name in phase.options}
+        if phase.name == "decay":
+            entry["shape"] = plain(phase.options.get("shape")) or "cosine"
+        found.append(entry)
+    return found
+
+
+def drawn_by_engine(work: Work) -> bool:
+    """Whether transformers can draw the rate: a named schedule, or a rise from 0, a plateau and a way down, in steps."""
+    if not isinstance(work.get("optim.schedule"), list | tuple):
+        return True
+    drawn = phases(work)
+    in_order = [phase["kind"] for phase in drawn] == ["warmup", "hold", "decay"]
+    return in_order and all("steps" in phase for phase in drawn) and not drawn[0].get("start")
+
+
+def _trapezoid(work: Work) -> Params:
+    warm, hold, decay = phases(work)
+    kwargs: Params = {"num_stable_steps": hold["steps"], "num_decay_steps": decay["steps"]}
+    if "to" in decay:
+        kwargs["min_lr_ratio"] = decay["to"]
+    kwargs["decay_type"] = decay["shape"]
+    return {"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": kwargs, "warmup_steps": warm["steps"]}
 
 
 def warmup(work: Work) -> Params:

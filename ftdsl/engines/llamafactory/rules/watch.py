@@ -22,8 +22,13 @@ def save_every(work: Work) -> Params:
     value = work.get("save.every")
     if value is None:
         return {}
-    if isinstance(value, Amount) and (value.unit == "time" or (value.unit == "epochs" and value.number != 1)):
-        work.refuse("save.every", "LLaMA-Factory saves every so many steps, or every epoch")
+    if isinstance(value, Amount) and value.unit == "time":  # our runtime looks at the clock
+        if work.get("save.best_by") is not None:
+            why = "the best checkpoint is chosen where the engine scores one, which it does every so many steps"
+            work.refuse("save.every", why, "write `every = 500 steps`")
+        return {"save_strategy": "no"}
+    if isinstance(value, Amount) and value.unit == "epochs" and value.number != 1:
+        work.refuse("save.every", "LLaMA-Factory saves every epoch, or every so many steps", "write `every = 1 epoch`")
         return {}
     strategy, steps = _strategy(value)
     return {"save_strategy": strategy, **({"save_steps": steps} if steps is not None else {})}

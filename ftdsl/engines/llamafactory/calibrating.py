@@ -1,0 +1,76 @@
+"""What a quantisation is calibrated with: a file with a `text` column of long rows, which is all the engine reads.
+
+Plain text goes to it as it is; chats and answers are first written out by `runtime/calibrate.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ftdsl.engines.jobs import Command, Document
+from ftdsl.engines.llamafactory.parallel import PYTHON
+from ftdsl.engines.llamafactory.places import seen_from_run
+from ftdsl.engines.llamafactory.work import Params, Work
+from ftdsl.language.values import StageRef, Term
+from ftdsl.recipe.settings import Settings
+from ftdsl.recipe.shape import first_row, settings_of, shape_of
+
+ROWS = 128
+READ = (".json", ".jsonl", ".csv", ".parquet", ".txt")
+"""Files the engine reads itself (llamafactory/extras/constants.py, FILEEXT2TYPE)."""
+
+Prepared = tuple[Params, list[Document], list[Command], list[str]]
+"""Parameters, documents, commands that come first, and files of the recipe that are read."""
+
+
+def calibration(work: Work) -> Prepared:
+    """The rows of `calibrate`; without any the engine cannot quantise."""
+    items = work.stage.settings.items("calibrate")
+    if len(items) != 1:
+        help = 'write `calibrate = file("texts.jsonl", sample = 128)`'
+        work.refuse("calibrate", f"`{work.stage.name}` is calibrated with one source of rows", help)
+        return {}, [], [], []
+    item = items[0]
+    params: Params = {"export_quantization_nsamples": ROWS}
+    if isinstance(item, StageRef):
+        return _written_out(work, item, params)
+    if count := item.options.get("sample"):
+        params["export_quantization_nsamples"] = count
+    return _as_it_is(work, item, params)
+
+
+def _as_it_is(work: Work, item: Term, params: Params) -> Prepared:
+    settings = settings_of(item)
+    shape = shape_of(settings, first_row(item, work.plan.recipe.folder, work.session.files), "pretrain")
+    if shape.format != "text" or shape.columns.get("prompt") != "text":
+        why = "calibration reads a column called `text`"
+        work.refuse("calibrate", why, "read these rows in a `data` stage, and name that: it is written out as text")
+    if item.name == "hf":
+        return {**params, "export_quantization_dataset": str(item.options["id"])}, [], [], []
+    path = str(item.options.get("path", ""))
+    if not path.endswith(READ):
+        work.refuse("calibrate", f"rows for calibration are read from {', '.join(READ)}", "name one such file")
+    return {**params, "export_quantization_dataset": seen_from_run(path)}, [], [], [path]
+
+
+def _written_out(work: Work, ref: StageRef, params: Params) -> Prepared:
+    source = work.plan.stage(ref.key).stage
+    shape = shape_of(source.settings, _row(work, source.settings), work.plan.recipe.reader(source))
+    spec = {
+        "stage": work.folder,
+        "rows": work.places.rows(ref),
+        "columns": dict(shape.columns),
+        "roles": dict(shape.roles),
+        "characters": 8 * int(work.get("max_len") or 1024),
+    }
+    document = Document(f"{work.folder}/calibrate.json", "json", spec)
+    command = Command(
+        (PYTHON, "runtime/calibrate.py", document.path), comment="rows as long texts, which is what it reads"
+    )
+    return {**params, "export_quantization_dataset": f"{work.folder}/calibrate.jsonl"}, [document], [command], []
+
+
+def _row(work: Work, settings: Settings) -> Mapping[str, Any] | None:
+    source = next(iter(settings.items("source")), None)
+    return first_row(source, work.plan.recipe.folder, work.session.files) if source is not None else None

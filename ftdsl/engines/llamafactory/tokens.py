@@ -1,0 +1,83 @@
+"""`tokenize = ahead`: a job on the CPU that saves token ids before a stage trains, once for all stages that would make the same.
+
+The engine trains on when it has saved them (llamafactory/data/loader.py, get_dataset), so the job calls its parts itself.
+"""
+
+from __future__ import annotations
+
+import json
+
+from ftdsl import catalog
+from ftdsl.engines.jobs import Command, Document, Job, Raw
+from ftdsl.engines.llamafactory import watched
+from ftdsl.engines.llamafactory.datasets import Datasets
+from ftdsl.engines.llamafactory.extending import extension, flags, own_files
+from ftdsl.engines.llamafactory.parallel import PYTHON
+from ftdsl.engines.llamafactory.places import seen_from_run
+from ftdsl.engines.llamafactory.scratch import job_key, needed_by
+from ftdsl.engines.llamafactory.scripting import exported
+from ftdsl.engines.llamafactory.words import environment
+from ftdsl.engines.llamafactory.work import Params, Work
+
+_MODEL = (
+    "stage", "do_train", "model_name_or_path", "model_revision", "trust_remote_code", "use_cpu", "seed", "full_determinism",
+    "predict_with_generate", "add_tokens", "add_special_tokens", "new_special_tokens_config", "split_special_tokens",
+    "image_max_pixels", "image_min_pixels", "video_max_pixels", "video_min_pixels", "video_fps", "video_maxlen",
+    "audio_sampling_rate", "use_audio_in_video", "image_do_pan_and_scan", "crop_to_patches",
+)  # fmt: skip
+"""What besides the data's own parameters decides which ids come out."""
+
+
+def ahead(work: Work, params: Params, datasets: Datasets) -> Params:
+    """`tokenized_path` for a stage that asks for it; the job that fills it is kept among those that stages share."""
+    if work.name("tokenize") != "ahead":
+        return {}
+    if work.get("loader.streaming"):
+        work.refuse("tokenize", "a stream cannot be tokenised ahead", "drop it, or `streaming`")
+    params = {name: value for name, value in params.items() if name in _MODEL or _of_the_data(name)}
+    params.pop("dataset_dir", None)  # the stage's own folder
+    chosen = work.option("tokenize", "path")
+    same = json.dumps([params, datasets.entries, chosen], sort_keys=True, default=str)
+    shared = work.places.shared
+    if same not in shared:
+        shared[same] = _job(work, params, datasets, seen_from_run(str(chosen)) if chosen else "")
+    return {"tokenized_path": shared[same].result}
+
+
+def _job(work: Work, params: Params, datasets: Datasets, place: str) -> Job:
+    name = f"{work.stage.name}-tokens"
+    taken = sum(job.folder.partition("-")[2].startswith(name) for job in work.places.shared.values())
+    folder = f"{int(work.folder.partition('-')[0]) - 3:02d}-{name}" + (f"-{taken + 1}" if taken else "")
+    result = place or f"{folder}/result"
+    added = extension(work, folder, training=False)
+    config = {**params, "use_cpu": True, "report_to": "none", "dataset_dir": folder, "output_dir": folder}
+    document = Document(f"{folder}/tokens.yaml", "yaml", {**config, "tokenized_path": result}, (work.where,))
+    entries = Document(f"{folder}/dataset_info.json", "json", dict(datasets.entries))
+    argv: tuple[str | Raw, ...] = (
+        PYTHON,
+        "runtime/engine.py",
+        "tokens",
+        document.path,
+        "--stage",
+        folder,
+        *flags(added),
+    )
+    return Job(
+        key=job_key(folder),
+        folder=folder,
+        kind="tokens",
+        title=f"token ids for {work.stage.name}",
+        needs=needed_by(work),
+        documents=(document, entries, *((added,) if added else ())),
+        commands=(Command(argv, comment="saved once, for every stage that would make the same"),),
+        env={name: exported(value) for name, value in environment(work).items()},
+        runtime=watched.MODULES,
+        inputs=tuple(dict.fromkeys([*datasets.inputs, *own_files(work)])),
+        result=result,
+        result_kind="dataset",
+        where=work.where,
+    )
+
+
+def _of_the_data(name: str) -> bool:
+    return catalog.engine_schema("llamafactory").get(name, {}).get("section") == "data_args"

@@ -1,0 +1,59 @@
+"""`calibrate.py SPEC.json`: rows of a data stage written out as long texts, for the engine's quantisation.
+
+spec: `rows` (a JSON Lines file), `columns` and `roles` as in dataset_info.json, `characters` that a text has at least. Gives
+`calibrate.jsonl` in the stage's folder, `{"text": …}` a line. Short rows are of no use to the engine, so rows are joined.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+PARTS = ("system", "prompt", "query", "response")
+
+
+def text_of(row: dict[str, Any], columns: dict[str, str], roles: dict[str, str]) -> str:
+    """The words of a row, turn by turn, without the marks of a chat format."""
+    turns = row.get(columns.get("messages", "")) or []
+    said = [str(turn.get(roles.get("content", "content")) or "") for turn in turns if isinstance(turn, dict)]
+    found = [str(row.get(columns[part]) or "") for part in PARTS if part in columns]
+    return "\n".join(part for part in (*found, *said) if part)
+
+
+def long_texts(texts: Iterable[str], least: int) -> Iterator[str]:
+    """Texts joined until each has `least` characters; what is left over at the end is given too."""
+    parts: list[str] = []
+    size = 0
+    for text in texts:
+        parts.append(text)
+        size += len(text)
+        if size >= least:
+            yield "\n\n".join(parts)
+            parts, size = [], 0
+    if parts:
+        yield "\n\n".join(parts)
+
+
+def main(argv: list[str]) -> int:
+    """The exit status: 1 when there is nothing to calibrate with."""
+    spec = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
+    place = Path(spec["stage"]) / "calibrate.jsonl"
+    beside = place.with_name(".calibrate.jsonl")
+    count = 0
+    with Path(spec["rows"]).open(encoding="utf-8") as lines, beside.open("w", encoding="utf-8") as out:
+        rows = (json.loads(line) for line in lines if line.strip())
+        texts = (text_of(row, spec["columns"], spec["roles"]) for row in rows)
+        for text in long_texts(filter(None, texts), spec["characters"]):
+            out.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
+            count += 1
+    beside.replace(place)
+    if not count:
+        print(f"error: {spec['rows']} has no text to calibrate with", file=sys.stderr)
+    return int(not count)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
