@@ -171,7 +171,7 @@ class Fitter:
         bits = int(settings.get("quantize.bits") or 4) if settings.has("quantize") else 0
         method = next((name for name in METHODS if settings.has(name)), "")
         if method or bits or (self.stage.start and self.stage.start.adapters):
-            return Fitted(ranked(method or "lora", bits))
+            return Fitted(ranked(method or "lora", bits), "a quantised base is trained by adapters" if bits else "")
         full = ranked("full", 0)
         least = _least(full)
         if least and least.need * 2 <= least.limit:

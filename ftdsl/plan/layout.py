@@ -85,6 +85,8 @@ def setup_of(stage: Stage, world: World, layout: Layout, architecture: Architect
         raise NotModelledError(f"`{layout.method}` is not modelled")
     if name("optim.name") not in _OPTIMIZERS:
         raise NotModelledError(f"the memory of the optimizer `{name('optim.name')}` is not modelled")
+    if layout.bits not in (0, 4, 8):
+        raise NotModelledError(f"a base in {layout.bits} bits is not modelled")
     half = "fp16" if layout.precision == "fp16" else "bf16"
     pure, plain = layout.precision == "pure_bf16", layout.precision == "fp32"
     zero = layout.strategy in ZERO

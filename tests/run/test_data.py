@@ -108,7 +108,7 @@ def test_a_bad_row_is_said_at_the_recipes_line(place: Path) -> None:
 
 
 REFUSED = [
-    ('source = file("s3://b/a.jsonl")', "a data stage reads files, and `s3://b/a.jsonl` is an address"),
+    ('source = file("s3://b/a.jsonl"), dedupe = exact', "a data stage reads files, and `s3://b/a.jsonl` is an address"),
     ('source = modelscope("a/b"), dedupe = exact', "a data stage cannot read from `modelscope` yet"),
     ('source = file("a.jsonl", media = "pictures")', "`media` is for all sources of a data stage, not for one"),
     (

@@ -1,0 +1,152 @@
+"""What LLaMA-Factory 0.9.5 cannot do together and no rule of ftdsl.lint says, as it shows in the recipe's words only.
+
+The engine finds these late: after its imports, after loading the model, or never. Each names where it says no. What can be read
+off its parameters is a rule there, so that it is said of a YAML too, and only once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ftdsl.engines.llamafactory.work import Work
+from ftdsl.language.values import StageRef, Term
+from ftdsl.recipe.settings import Settings
+
+Limit = Callable[[Work], None]
+
+TOKENS = ("tokenizer.add", "tokenizer.special", "tokenizer.resize")
+
+
+def pissa(work: Work) -> None:
+    """peft/tuners/lora/layer.py, pissa_init: a PiSSA adapter fits the base less its own start, which is drawn anew, and with
+    `iterations` differently, each time the adapter is loaded.
+    """
+    start = work.stage.start
+    for where in start.adapters if start else ():
+        if isinstance(where, StageRef) and _unconverted(work.plan.stage(where.key).stage.settings):
+            why = f"`{where.stage}` makes a PiSSA adapter, which fits the base it was split from only"
+            help = f"in `{where.stage}` write `init = pissa(convert = true)`"
+            key = "model" if "model" in work.stage.spans else "from"
+            work.refuse(key, why, help)
+
+
+def _unconverted(settings: Settings) -> bool:
+    init = settings.get("lora.init") if settings.has("lora") else None
+    return isinstance(init, Term) and init.name == "pissa" and init.options.get("convert") is not True
+
+
+def bits(work: Work) -> None:
+    """llamafactory/model/model_utils/quantization.py, configure_quantization: the bits a scheme can have."""
+    given, scheme = work.get("quantize.bits"), work.name("quantize.scheme")
+    if scheme in ("nf4", "fp4") and given != 4:
+        work.refuse("quantize.bits", f"`{scheme}` has 4 bits", "write `bits = 4`, or `scheme = int8` with `bits = 8`")
+    elif scheme in ("int8", "eetq") and given != 8 and work.said("quantize.bits"):
+        work.refuse("quantize.bits", f"`{scheme}` has 8 bits", "write `bits = 8`")
+
+
+def scheme(work: Work) -> None:
+    """HQQ: transformers/quantizers/auto.py of 5.x has none ("not available yet"). EETQ: quantizer_eetq.py wants CUDA."""
+    name = work.name("quantize.scheme")
+    if name == "hqq":
+        why = "transformers 5 cannot load a model in HQQ, and LLaMA-Factory 0.9.5 stands on it"
+        work.refuse("quantize.scheme", why, "write `scheme = nf4`")
+    if name == "eetq" and not work.planned.world.gpu:
+        work.refuse("quantize.scheme", "EETQ needs a GPU", "write `scheme = int8`")
+
+
+def quantised_base(work: Work) -> None:
+    """llamafactory/hparams/parser.py, _verify_model_args; DoRA: model/adapter.py compares with "bnb", and transformers 5
+    calls the same thing "bitsandbytes", so that this base is refused too.
+    """
+    if not work.stage.settings.has("quantize"):
+        return
+    if work.name("lora.variant") == "dora" and work.name("quantize.scheme") not in ("eetq", "hqq"):
+        why = "LLaMA-Factory 0.9.5 on transformers 5 refuses DoRA on a quantised base"
+        work.refuse("lora.variant", why, "write `variant = plain`, or drop `quantize`")
+    for key in TOKENS:
+        if work.get(key):
+            help = "add the tokens in a stage before, on a base that is not quantised"
+            work.refuse(key, "the embeddings of a quantised base cannot be resized", help)
+
+
+def losses(work: Work) -> None:
+    """ASFT: train/trainer_utils.py, create_ref_model makes no copy under LoRA. DPO: hparams/finetuning_args.py."""
+    if work.name("loss") == "asft" and work.planned.method == "lora":
+        work.refuse("loss", "ASFT needs a copy of the model, and LLaMA-Factory makes none for LoRA", "write `full {}`")
+    if work.stage.kind == "dpo" and work.name("loss") in ("orpo", "simpo") and work.said("reference"):
+        work.refuse("reference", f"`{work.name('loss')}` compares with no reference", "drop it")
+
+
+def workers(work: Work) -> None:
+    """data/loader.py splits a streamed file into as many shards as there are workers."""
+    if work.get("loader.streaming") and work.said("loader.workers") and not work.get("loader.workers"):
+        why = "a streamed file is cut into as many parts as there are workers, and there are none"
+        work.refuse("loader.workers", why, "write `workers = 1`")
+
+
+def measured(work: Work) -> None:
+    """llamafactory/train/sft/workflow.py: answers are scored, or tokens."""
+    names = set(work.names("evaluate.metrics"))
+    if names & {"rouge", "bleu"} and "accuracy" in names:
+        work.refuse("evaluate.metrics", "accuracy cannot be measured together with rouge and bleu", "choose one")
+
+
+def described_tokens(work: Work) -> None:
+    """llamafactory/hparams/model_args.py falls back to noise when there are no descriptions."""
+    if work.name("tokenizer.init") == "described" and not hasattr(work.get("tokenizer.special"), "options"):
+        why = "there are no descriptions to start the new tokens from"
+        work.refuse("tokenizer.init", why, 'write `special = file("tokens.yaml")`: token: what it means')
+
+
+def no_effect_on_cpu(work: Work) -> None:
+    """flash2: model/model_utils/attention.py warns and goes on. (fp16, which is dropped without a word: parallel.check.)"""
+    if not work.planned.world.gpu and work.name("attention") == "flash2":
+        help = "write `attention = sdpa`"
+        work.warn("attention", "`flash2` has no effect on CPU: the model's own attention is used", help)
+
+
+def needs_a_card(work: Work) -> None:
+    """pure_bf16: hparams/parser.py. Kernels: their packages are CUDA's. Offload: checkpointing.py moves to "cuda"."""
+    if work.planned.world.gpu:
+        return
+    precision = work.name("precision")
+    if precision in ("pure_bf16", "fp8"):
+        work.refuse("precision", f"`{precision}` needs a GPU", "write `precision = bf16`")
+    for kernel in work.names("kernels"):
+        if kernel != "none":
+            work.refuse("kernels", f"`{kernel}` needs a GPU", "drop it")
+    if work.get("memory.offload_activations"):
+        why = "activations are in main memory already: this stage has no GPU"
+        work.refuse("memory.offload_activations", why, "drop it")
+
+
+def fused_loss(work: Work) -> None:
+    """`cce` is Axolotl's."""
+    if "cce" in work.names("kernels"):
+        work.refuse("kernels", "LLaMA-Factory has no `cce`", "write `kernels = liger`, whose loss is fused too")
+
+
+def recomputation(work: Work) -> None:
+    """model/model_utils/checkpointing.py: activations are offloaded by the checkpoint function, or not at all."""
+    if not work.get("memory.offload_activations") or not work.planned.world.gpu:
+        return
+    if work.name("memory.checkpointing") == "none":
+        why = "only the activations that recomputation keeps can be offloaded"
+        work.refuse("memory.offload_activations", why, "write `checkpointing = full`")
+    if work.option("memory.checkpointing", "reentrant") is False:
+        why = "offloading brings a checkpoint function of its own, and `reentrant` would be ignored"
+        work.refuse("memory.checkpointing", why, "drop `reentrant`")
+
+
+_LOADING: tuple[Limit, ...] = (pissa, bits, scheme, quantised_base, no_effect_on_cpu)
+TRAINING: tuple[Limit, ...] = (
+    *_LOADING, losses, workers, measured, described_tokens, needs_a_card, fused_loss, recomputation,
+)  # fmt: skip
+SCORING: tuple[Limit, ...] = _LOADING
+MERGING: tuple[Limit, ...] = (pissa,)
+
+
+def check(work: Work, limits: tuple[Limit, ...]) -> None:
+    """Every limit in order; each adds to the session's sink."""
+    for limit in limits:
+        limit(work)

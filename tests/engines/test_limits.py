@@ -1,0 +1,59 @@
+"""What no rule over parameters can see, said at the word: one cause, one message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.conftest import ALPACA, Outcome
+
+RECIPE = """\
+hardware {{ gpu = {gpu}, count = 1 }}
+{kind} {{
+  model    = hf("Qwen/Qwen3-8B")
+  template = qwen3
+  data     = file("rows.jsonl")
+  duration = 100 steps
+  {stage}
+}}
+"""
+PAIRS = '{"instruction": "q", "input": "", "chosen": "a", "rejected": "b"}\n' * 4
+CASES = [
+    ("sft", "a100(80GB)", "quantize { bits = 8, scheme = nf4 }", "`nf4` has 4 bits"),
+    ("sft", "a100(80GB)", "quantize { bits = 4, scheme = hqq }", "transformers 5 cannot load a model in HQQ"),
+    ("sft", "none", "quantize { bits = 8, scheme = eetq }", "EETQ needs a GPU"),
+    ("sft", "a100(80GB)", "lora { variant = dora }\n  quantize { bits = 4 }", "refuses DoRA on a quantised base"),
+    ("sft", "a100(80GB)", 'tokenizer { add = ["x"] }\n  quantize { bits = 4 }', "cannot be resized"),
+    ("sft", "a100(80GB)", "loss = asft\n  lora {}", "ASFT needs a copy of the model"),
+    ("dpo", "a100(80GB)", 'loss = simpo\n  reference = hf("Qwen/Qwen3-8B")', "compares with no reference"),
+    (
+        "sft",
+        "a100(80GB)",
+        "evaluate { data = 10%, every = 50 steps, metrics = [rouge, accuracy] }",
+        "together with rouge",
+    ),
+    ("sft", "none", "precision = pure_bf16", "`pure_bf16` needs a GPU"),
+    ("sft", "none", "kernels = liger", "`liger` needs a GPU"),
+    ("sft", "none", "memory { offload_activations = true }", "in main memory already"),
+    ("sft", "none", "attention = flash2", "has no effect on CPU"),
+    ("sft", "a100(80GB)", "kernels = cce", "has no `cce`"),
+    ("sft", "a100(80GB)", "memory { checkpointing = none, offload_activations = true }", "that recomputation keeps"),
+]
+
+
+@pytest.mark.parametrize(("kind", "gpu", "stage", "said"), CASES, ids=[said for *_, said in CASES])
+def test_what_cannot_go_together(kind: str, gpu: str, stage: str, said: str, checked: Callable[..., Outcome]) -> None:
+    rows = {"rows.jsonl": PAIRS if kind == "dpo" else ALPACA}
+    outcome = checked(RECIPE.format(kind=kind, gpu=gpu, stage=stage), rows)
+    found = [one for one in outcome.found if one.severity.value != "info"]
+    assert len(found) == 1 and said in found[0].message, [(one.code, one.message) for one in found]
+    assert found[0].help
+
+
+def test_a_pissa_adapter_must_be_converted_to_be_handed_on(checked: Callable[..., Outcome]) -> None:
+    first = RECIPE.format(kind="sft", gpu="a100(80GB)", stage="lora { init = pissa }")
+    outcome = checked(first + "merge from sft { }\n", {"rows.jsonl": ALPACA})
+    assert "fits the base it was split from only" in outcome.only("FT012").message
+    fine = first.replace("init = pissa", "init = pissa(convert = true)")
+    assert checked(fine + "merge from sft { }\n", {"rows.jsonl": ALPACA}).codes == []
