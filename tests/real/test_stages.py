@@ -115,7 +115,8 @@ def test_a_loss_that_is_not_a_number_is_a_failure(engine: Environment, place: Pa
     text = (
         HEAD.replace("4 steps", "40 steps")
         + """
-sft { model = tiny, data = file("data/alpaca_zh_demo.json"), full {}, optim { name = sgd, lr = 1e30, clip = none } }
+sft { model = tiny, data = file("data/alpaca_zh_demo.json"), full {},
+  optim { name = sgd, lr = 1e8, weight_decay = 1000, clip = none } }
 """
     )
     document = run(place, text, engine)

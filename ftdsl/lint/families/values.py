@@ -165,14 +165,18 @@ def out_of_range(config: Config) -> Found:
             continue
         low, high, *more = bounds[name]
         if number < low or number > high or (more and number == low):
-            yield error(setting, f"`{setting.word}` cannot be {setting.text}", label=_between(low, high, bool(more)))
+            yield error(
+                setting, f"`{setting.word}` cannot be {setting.text}", label=_between(low, high, number, bool(more))
+            )
         elif name == "val_size" and number > 1 and number != int(number):
             yield error(
                 setting, f"`{setting.word}` cannot be {setting.text}", label="a share below 1, or a number of rows"
             )
 
 
-def _between(low: float, high: float, open_below: bool) -> str:
+def _between(low: float, high: float, number: float, open_below: bool) -> str:
+    if number > high >= 1000:
+        return f"at most {high:g}"
     if high >= 1000 or high == 65536:
         return f"more than {low:g}" if open_below else f"at least {low:g}"
     top = "below 1" if 0.99 < high < 1 else "below 0.5" if 0.49 < high < 0.5 else f"at most {high:g}"
