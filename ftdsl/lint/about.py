@@ -37,7 +37,8 @@ def sections(rule: Callable[..., object]) -> dict[str, str]:
 
 def _sentence(text: str) -> str:
     joined = " ".join(text.split())
-    return joined[:1].upper() + joined[1:]
+    path = "/" in joined.partition(" ")[0]
+    return joined if path else joined[:1].upper() + joined[1:]
 
 
 def examples(text: str) -> list[Example]:
