@@ -99,4 +99,6 @@ def shown(value: Any) -> str:
         return f"{value.stage}.{value.part}" if value.part else value.stage
     if isinstance(value, list | tuple):
         return f"[{', '.join(shown(item) for item in value)}]"
+    if isinstance(value, float):
+        return f"{value:g}".replace("e-0", "e-").replace("e+0", "e+")  # 1e-4, as everybody writes it
     return "null" if value is None else "true" if value is True else "false" if value is False else str(value)
