@@ -69,7 +69,8 @@ class Files:
 class Session:
     """What one call of the compiler may see: files, environment, and the sink it reports to.
 
-    pins: package -> version that counts whatever is installed (a lock's); engine_python: named on the command line.
+    pins: package -> version that counts whatever is installed (a lock's); engine_python: named on the command line;
+    elsewhere: the data lies on another machine, so that what is missing here is not said.
     """
 
     files: Files = field(default_factory=Files)
@@ -77,3 +78,4 @@ class Session:
     sink: Sink = field(default_factory=Sink)
     pins: Mapping[str, str] = field(default_factory=dict)
     engine_python: str = ""
+    elsewhere: bool = False

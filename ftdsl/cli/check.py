@@ -10,7 +10,16 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from ftdsl.cli.common import add_recipe_arguments, color, options_of, print_diff, read_exactly, recipe_path, rewrite
+from ftdsl.cli.common import (
+    add_no_data,
+    add_recipe_arguments,
+    color,
+    options_of,
+    print_diff,
+    read_exactly,
+    recipe_path,
+    rewrite,
+)
 from ftdsl.record import record
 
 if TYPE_CHECKING:
@@ -23,6 +32,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser = verbs.add_parser("check", help="say all that is wrong with a recipe", description=__doc__)
     parser.add_argument("files", nargs="+", metavar="FILE")
     add_recipe_arguments(parser)
+    add_no_data(parser)
     parser.add_argument("--output-format", choices=("text", "json", "github", "sarif"), default="text")
     parser.add_argument("--fix", action="store_true", help="mend what can be mended safely")
     parser.add_argument("--unsafe-fixes", action="store_true", help="with --fix or --diff: guesses too")
@@ -74,7 +84,7 @@ def _one(args: argparse.Namespace, name: str) -> Outcome:
     """The check of one file, here or in a worker."""
     from ftdsl.session import Session
 
-    session = Session()
+    session = Session(elsewhere=args.no_data)
     checked = _check(recipe_path(name), args, session)
     if isinstance(checked, str):
         return Outcome(name, session.sink.ordered(), (f"{name}: fine, {checked}",), None, False)
@@ -145,7 +155,7 @@ def _mended(path: Path, text: str, args: argparse.Namespace) -> tuple[str, int]:
 
     count = 0
     for _ in range(ROUNDS):
-        session = Session(Files({path: text}))
+        session = Session(Files({path: text}), elsewhere=args.no_data)
         _check(path, args, session)
         after, taken = apply(Source(path.as_posix(), text), session.sink.ordered(), unsafe=args.unsafe_fixes)
         if not taken:

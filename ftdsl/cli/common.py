@@ -23,6 +23,11 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-p", "--param", action="append", default=[], metavar="NAME=VALUE", help="set a `param`")
 
 
+def add_no_data(parser: argparse.ArgumentParser) -> None:
+    """`--no-data`, for CI and for compiling on another machine than the one that trains."""
+    parser.add_argument("--no-data", action="store_true", help="its files lie on another machine: none is missed here")
+
+
 def options_of(args: argparse.Namespace) -> Options:
     from ftdsl.language.resolve.resolve import Options
 

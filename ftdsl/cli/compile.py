@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 from shlex import quote
 
-from ftdsl.cli.common import add_recipe_arguments, keep_lock, options_of, recipe_path, show
+from ftdsl.cli.common import add_no_data, add_recipe_arguments, keep_lock, options_of, recipe_path, show
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser("compile", help="write the artifacts that run a recipe", description=__doc__)
     parser.add_argument("file", metavar="FILE")
     add_recipe_arguments(parser)
+    add_no_data(parser)
     parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="where to (default: build/<name>)")
     parser.add_argument("--target", default="bash", choices=("bash",), help="what runs it")
     parser.add_argument("--frozen", action="store_true", help="refuse to differ from the recipe's lock")
@@ -27,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     from ftdsl.session import Session
     from ftdsl.targets.write import write
 
-    session = Session()
+    session = Session(elsewhere=args.no_data)
     path = recipe_path(args.file)
     compiled = compile_recipe(path, options_of(args), session, frozen=args.frozen)
     if compiled is None:

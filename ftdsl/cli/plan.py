@@ -10,6 +10,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from ftdsl.cli.common import (
+    add_no_data,
     add_recipe_arguments,
     color,
     options_of,
@@ -29,6 +30,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser = verbs.add_parser("plan", help="say what would run, and what it takes", description=__doc__)
     parser.add_argument("file", metavar="FILE")
     add_recipe_arguments(parser)
+    add_no_data(parser)
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.add_argument("--apply", type=int, metavar="N", help="write way out N into the recipe")
     parser.add_argument("--stage", metavar="S", help="with --apply: of this stage (else the first that does not fit)")
@@ -43,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     from ftdsl.plan.forecast import forecasts
     from ftdsl.session import Session
 
-    session = Session()
+    session = Session(elsewhere=args.no_data)
     path = recipe_path(args.file)
     checked = check(path, options_of(args), session)
     if checked.plan is None or any(d.severity is Severity.ERROR and d.code != "FT701" for d in session.sink):

@@ -10,7 +10,9 @@ from typing import Any
 
 @cache
 def meanings() -> Mapping[str, Mapping[str, Any]]:
-    """Code -> what, and where there is one an example (`stage` or `file`) and what to write `instead`."""
+    """Code -> what, and where there is one an example (`stage` or `file`) and what to write `instead`; of what only a run
+    finds `why` it matters, and `help`.
+    """
     import tomllib
 
     return tomllib.loads((Path(__file__).parent / "meanings.toml").read_text(encoding="utf-8"))

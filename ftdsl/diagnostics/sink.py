@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ftdsl.diagnostics.model import Diagnostic, Fix, Label, Severity
+from ftdsl.record import changed
 from ftdsl.source import Span
 
 
@@ -50,6 +51,15 @@ class Sink:
     def forget_infos(self) -> None:
         """Drop what was said of choices, when they are made again."""
         self._found = {at: found for at, found in self._found.items() if found.severity is not Severity.INFO}
+
+    def soften(self, code: str) -> None:
+        """Errors of this code become warnings: what they are about is not done."""
+        self._found = {
+            at: changed(found, severity=Severity.WARNING)
+            if (found.code, found.severity) == (code, Severity.ERROR)
+            else found
+            for at, found in self._found.items()
+        }
 
     def __iter__(self) -> Iterator[Diagnostic]:
         return iter(self._found.values())

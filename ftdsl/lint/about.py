@@ -71,6 +71,9 @@ def severities(rule: Callable[..., object]) -> tuple[str, ...]:
     return tuple(name for name in ("error", "warning", "info") if name in names)
 
 
+_OF_RUNS = {"why": "Why it matters", "help": "What to do"}
+
+
 def told_of(code: str) -> dict[str, Any]:
     """All that is known of a code: code, name, severities, and text by heading. One that the language and a rule share has
     both."""
@@ -84,5 +87,6 @@ def told_of(code: str) -> dict[str, Any]:
         said = {"What it does": meaning["what"]}
         if "instead" in meaning:
             said |= {"Example": meaning.get("stage") or meaning["file"], "Use instead": meaning["instead"]}
-    kinds = severities(rule) if rule is not None else ("error",)
+        said |= {heading: meaning[word] for word, heading in _OF_RUNS.items() if word in meaning}
+    kinds = severities(rule) if rule is not None else meaning.get("severities", ("error",))
     return {"code": code, "name": CODES[code], "severities": list(kinds), "about": said}

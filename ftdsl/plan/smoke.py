@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ftdsl import catalog
 from ftdsl.language.values import Secret, StageRef, Term
 from ftdsl.plan import toys
 from ftdsl.plan.choose import family
@@ -33,19 +34,31 @@ class Small:
 def smoke(recipe: Recipe, files: Files) -> Small:
     """Scripts of the author's never run; data that is not on this machine becomes rows of the declared shape."""
     rows = Reached(recipe, files)
-    scripts = {stage.key for stage in recipe.stages if stage.kind == "shell"}
+    reasons = {stage.key: why for stage in recipe.stages if (why := _left_out(stage, recipe))}
+    skipped = {stage.key: stage for stage in recipe.stages if stage.key in reasons}
     stages: list[Stage] = []
     told: list[Replacement] = []
     for stage in recipe.stages:
-        if stage.key in scripts:
-            where = recipe.where(stage.span)
-            told.append(Replacement(stage.key, "stage", "shell", "left out", "scripts never run", where))
+        if stage.key in skipped:
+            where, why = recipe.where(stage.span), reasons[stage.key]
+            told.append(Replacement(stage.key, "stage", stage.kind, "left out", why, where))
             continue
-        small = _Stage(recipe, stage, scripts, files)
+        small = _Stage(recipe, stage, skipped, files)
         stages.append(small.made(rows))
         told += small.smaller.replacements
     resumed = frozenset(_resumed(stages))
     return Small(changed(recipe, stages=tuple(stages), smoke=True, resumed=resumed), tuple(told), rows.made_up)
+
+
+def _left_out(stage: Stage, recipe: Recipe) -> str:
+    """Why a stage cannot run here at all; "" where it can."""
+    if stage.kind == "shell":
+        return "scripts never run"
+    limit = catalog.smoke()["newest"].get(stage.kind)
+    there = recipe.versions.of(limit["package"]) if limit else ""
+    if not limit or catalog.numbers(there) <= catalog.numbers(limit["version"]):
+        return ""
+    return f"{limit['why']}, and {limit['package']} {there} is here"
 
 
 def _resumed(stages: list[Stage]) -> dict[str, None]:
@@ -73,8 +86,8 @@ looks for whole weights in the checkpoint (run; transformers/trainer.py, _load_f
 class _Stage:
     """One stage on its way down: its settings (Smaller), its data (Reached), the models it starts from (toys)."""
 
-    def __init__(self, recipe: Recipe, stage: Stage, scripts: set[str], files: Files) -> None:
-        self.recipe, self.stage, self.files, self.scripts = recipe, stage, files, scripts
+    def __init__(self, recipe: Recipe, stage: Stage, skipped: dict[str, Stage], files: Files) -> None:
+        self.recipe, self.stage, self.files, self.skipped = recipe, stage, files, skipped
         self.smaller = Smaller(recipe, stage)
 
     def made(self, rows: Reached) -> Stage:
@@ -91,7 +104,7 @@ class _Stage:
         for key in [key for key, value in small.values.items() if isinstance(value, Secret)]:
             small.drop(key, "no secrets in a smoke run")
         settings = Settings(kind, small.values, frozenset(small.blocks))
-        needs = tuple(need for need in stage.needs if need not in self.scripts)
+        needs = tuple(need for need in stage.needs if need not in self.skipped)
         stacked = stage.new_adapter and bool(start and start.adapters)
         return changed(
             stage, kind=kind, settings=settings, start=start, result=result, needs=needs, new_adapter=stacked
@@ -109,11 +122,20 @@ class _Stage:
     def _lineage(self, lineage: Lineage | None, *, told: bool = False) -> Lineage | None:
         if lineage is None:
             return None
+        lineage = self._without_skipped(lineage)
         base = self._toy(lineage.base, told)
         adapters = tuple(one for one in lineage.adapters if isinstance(one, StageRef))
         if told and len(adapters) < len(lineage.adapters):
             self.smaller.tell("model", "an adapter from elsewhere", "left out", "it belongs to the real base")
         return Lineage(base, adapters)
+
+    def _without_skipped(self, lineage: Lineage) -> Lineage:
+        """What a stage that is left out would have made is what that stage starts from."""
+        for stage in reversed(self.skipped.values()):
+            made, start = stage.result, stage.start
+            if made and start and lineage.base == made.base and _begins(lineage.adapters, made.adapters):
+                lineage = Lineage(start.base, start.adapters + lineage.adapters[len(made.adapters) :])
+        return lineage
 
     def _toy(self, base: Where, told: bool) -> Where:
         """The same architecture at toy size; results of stages, and models that are small already, stay what they are."""
@@ -129,10 +151,10 @@ class _Stage:
 
     def _made_here(self, base: Where) -> bool:
         if isinstance(base, StageRef):
-            return base.key not in self.scripts
+            return base.key not in self.skipped
         inner = base.options.get("path")
         if isinstance(inner, StageRef):
-            return inner.key not in self.scripts
+            return inner.key not in self.skipped
         return base.name == "scratch" and base.options.get("like") is None
 
     def _others(self, start: Lineage) -> None:
@@ -144,6 +166,10 @@ class _Stage:
             self.smaller.tell("reward", toys.name_of(reward), "the toy it starts from", "toy size")
         if isinstance(self.smaller.values.get("resume"), Term) and self.smaller.settings().name("resume") == "file":
             self.smaller.drop("resume", "that checkpoint is of the real model")
+
+
+def _begins(adapters: tuple[Where, ...], first: tuple[Where, ...]) -> bool:
+    return adapters[: len(first)] == first
 
 
 def searched(recipe: Recipe, dimensions: dict[str, list[tuple[str, Any]]]) -> list[Replacement]:

@@ -62,6 +62,8 @@ def config(model_type: str, place: str | None, tokens: dict[str, int | None], vo
     sizes = {name: size for name, size in SIZES.items() if _takes(plain, name) or given.get(name) is not None}
     if "qk_rope_head_dim" in sizes:
         sizes["head_dim"] = sizes["qk_rope_head_dim"]  # the turned part of latent attention
+    if "kv_lora_rank" in sizes:
+        sizes["num_key_value_heads"] = HEADS  # latent attention unpacks keys for every head
     lists = {name: given.get(name) or getattr(plain, name, None) for name in EACH_LAYER if _takes(plain, name)}
     kinds = {name: _kinds(each) for name, each in lists.items() if isinstance(each, list)}
     words = {"vocab_size": vocab} | (

@@ -10,7 +10,7 @@ import pytest
 
 from ftdsl.diagnostics.codes import CODES
 from ftdsl.diagnostics.meanings import meanings
-from ftdsl.lint.about import severities
+from ftdsl.lint.about import severities, told_of
 from ftdsl.lint.check import load
 from tests.conftest import ROWS, Outcome, ftc, small
 
@@ -29,6 +29,12 @@ def test_the_example_of_a_code_raises_it(code: str, checked: Callable[..., Outco
     said = dict(meanings()[code])
     assert code in outcome(said, "", checked)
     assert code not in outcome(said, "instead", checked)
+
+
+@pytest.mark.parametrize("code", [code for code in CODES if code in ("FT510", "FT511", "FT520") or code >= "FT950"])
+def test_what_only_a_run_finds_is_explained(code: str) -> None:
+    told = told_of(code)["about"]
+    assert {"What it does", "What to do"} <= set(told)
 
 
 def test_names_are_unique() -> None:

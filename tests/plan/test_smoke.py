@@ -312,3 +312,42 @@ def test_searches_are_tried_once(checked: Callable[..., Outcome], tmp_path: Path
     compiled = compile_recipe(tmp_path / "recipe.ft", Options(), Session(), smoke=True)
     assert compiled is not None
     assert any(one.key == "optim.lr" and one.now == "auto" for one in compiled.replaced)
+
+
+def compiled_small(folder: Path, text: str) -> tuple[Session, Any]:
+    from ftdsl.language.resolve.resolve import Options
+    from ftdsl.pipeline import compile_recipe
+
+    (folder / "recipe.ft").write_text(text, encoding="utf-8")
+    session = Session(env={})
+    return session, compile_recipe(folder / "recipe.ft", Options(), session, smoke=True)
+
+
+def test_data_that_is_not_here_is_made_up_and_said_once(tmp_path: Path) -> None:
+    """CI has the recipes and not their data."""
+    text = small().replace("rows.jsonl", "elsewhere/rows.jsonl")
+    session, compiled = compiled_small(tmp_path, text)
+    assert compiled is not None
+    assert [one.code for one in session.sink] == []
+    told = next(one for one in compiled.replaced if one.key == "data")
+    assert told.change == "data elsewhere/rows.jsonl -> 32 made-up alpaca rows: it is not on this machine"
+
+
+PPO = """
+sft    { model = hf("meta-llama/Llama-3.1-8B-Instruct"), data = file("a.json"), lora {} }
+reward rm from sft { data = file("pairs.json") }
+ppo from sft { reward = rm, data = file("a.json") }
+merge from ppo { to = "out" }
+"""
+
+
+def test_a_stage_that_these_packages_cannot_run_is_left_out(tmp_path: Path) -> None:
+    """What stands on it stands on what it would have started from."""
+    session, compiled = compiled_small(tmp_path, PPO)
+    assert compiled is not None
+    assert [(one.code, one.severity.value) for one in session.sink] == [("FT615", "warning")]
+    assert any(one.change.startswith("stage ppo -> left out: PPO needs trl 0.9.6") for one in compiled.replaced)
+    merge = next(job for job in compiled.jobs if job.kind == "merge")
+    assert not [job for job in compiled.jobs if job.kind == "ppo"]
+    assert {"rm", "sft"} <= {job.key for job in compiled.jobs}
+    assert "sft/result" in str([document.data for document in merge.documents])

@@ -36,6 +36,7 @@ def test_every_example_goes_through(recipe: Path, engine: Environment, tmp_path:
     assert done.returncode == 0, done.stderr[-3000:]
     (document,) = json.loads(done.stdout)["recipes"]
     assert {stage["status"] for stage in document["stages"]} == {"done"}
+    assert "FT510" not in [one["code"] for one in document["problems"]], "what is evaluated was trained on"
     assert not list((tmp_path / "examples").glob("*.lock"))
     assert not (tmp_path / "examples" / "out").exists()
     told = json.loads((tmp_path / document["run"] / "smoke.json").read_text(encoding="utf-8"))["replaced"]

@@ -23,9 +23,10 @@ from runtime import toy
 from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 said = {}
 ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-rows = torch.randint(3, 500, (2, 12))
+rows, seen = torch.randint(3, 500, (2, 12)), torch.ones(2, 12, dtype=torch.long)
+seen[0, 8:] = 0  # rows of different lengths, as a batch has them: attention goes other ways than without
 def step(model, optimizer=None):
-    model(input_ids=rows, attention_mask=torch.ones_like(rows), labels=rows).loss.backward()
+    model(input_ids=rows, attention_mask=seen, labels=rows).loss.backward()
     if optimizer:
         optimizer.step()
 for name in json.loads(sys.argv[2]):

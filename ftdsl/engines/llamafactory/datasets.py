@@ -132,6 +132,8 @@ class Datasets:
         path = self.work.plan.recipe.folder / written
         try:
             found = json.loads(self.work.session.files.text(path))[name]
+        except FileNotFoundError:  # said already: FT501
+            found = None
         except (OSError, ValueError, KeyError, TypeError):
             self.work.refuse(key, f"`{written}` has no entry `{name}`")
             return name, {}
