@@ -80,8 +80,9 @@ def _outcome(file: str, args: argparse.Namespace) -> Outcome:
     outcome.found = list(session.sink.ordered())
     if compiled is None:
         if not session.sink.failed:
-            print(f"{file}: nothing to run: no stages in it", file=sys.stderr)
-        return outcome.ended(1 if session.sink.failed else 2)
+            outcome.said = "nothing to run: no stages in it"
+            print(f"{file}: {outcome.said}", file=sys.stderr)
+        return outcome.ended(1 if session.sink.failed else 0 if args.smoke else 2)
     outcome.compiled = compiled
     if not args.frozen and not args.smoke:
         keep_lock(compiled)

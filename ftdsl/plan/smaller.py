@@ -15,6 +15,7 @@ from ftdsl.recipe.settings import Settings, shown
 STEPS = 4
 ROWS = 64
 MAX_LEN = 1024
+PACKED = 64
 NEW_TOKENS = 8
 HELD_OUT = 4
 PROCESSES = 2
@@ -139,7 +140,10 @@ class Smaller:
 
     def _training(self) -> None:
         self.set("duration", Amount(STEPS, "steps"), "a few steps")
-        self.cut("max_len", MAX_LEN, "short rows")
+        if self.stage.kind == "pretrain":
+            self.cut("max_len", PACKED, "few rows: texts are strung together and cut to this length")
+        else:
+            self.cut("max_len", MAX_LEN, "short rows")
         self.cut("limit", ROWS, "few rows")
         self.set("batch.micro", 2, "small batches")
         self._saving()

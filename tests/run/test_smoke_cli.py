@@ -44,6 +44,23 @@ def test_several_recipes_go_one_after_the_other(place: Path) -> None:
     assert ftc("run", "good.ft", "bad.ft", cwd=place).returncode == 2, "real runs are started one by one"
 
 
+def test_a_file_of_profiles_alone_is_passed_over(place: Path) -> None:
+    """A pull request changes includes too, and CI names all that it changes."""
+    (place / "common.ft").write_text("profile big { max_len = 8Ki }\n", encoding="utf-8")
+    done = ftc("run", "common.ft", "good.ft", "--smoke", cwd=place)
+    assert done.returncode == 0
+    assert re.search(r"ok +common\.ft .*nothing to run", done.stdout)
+    assert ftc("run", "common.ft", cwd=place).returncode == 2
+
+
+def test_a_check_without_the_data(place: Path) -> None:
+    (place / "rows.jsonl").unlink()
+    assert ftc("check", "good.ft", cwd=place).returncode == 1
+    done = ftc("check", "--no-data", "good.ft", cwd=place)
+    assert done.returncode == 0
+    assert "FT501" not in done.stdout
+
+
 def test_the_document_of_a_smoke_run(place: Path) -> None:
     done = ftc("run", "good.ft", "bad.ft", "broken.ft", "--smoke", "--json", cwd=place)
     assert done.returncode == 1
