@@ -108,10 +108,14 @@ class InForce:
 
 @record
 class Versions:
-    """The versions of an engine and of what stands beside it that a recipe or file is held to."""
+    """The versions of an engine and of what stands beside it that a recipe or file is held to.
+
+    installed: every distribution beside that engine where it is installed, None when none of that version is.
+    """
 
     engine: str
     packages: Mapping[str, InForce] = field(default_factory=dict)
+    installed: frozenset[str] | None = None
 
     def of(self, package: str = "") -> str:
         """The version of a package (of the engine without one); "" when it is not known."""
@@ -151,6 +155,15 @@ class Versions:
             pin = catalog.pins(self.engine, self.facts()).get(package)
             if pin and pin.check and not pin.file and not catalog.admits(pin.check, one.version):
                 yield package, one, pin.check
+
+    def outside(self) -> Iterator[tuple[str, InForce, str]]:
+        """(package, version, requirement) of what is there and only the engine's metadata does not take: it runs. DeepSpeed's
+        bound is left out: what matters of it has a rule of its own (FT424)."""
+        refused = {package for package, _, _ in self.refused()}
+        for package, one in self.packages.items():
+            pin = catalog.pins(self.engine, self.facts()).get(package)
+            if pin and package not in (*refused, "deepspeed") and not catalog.admits(pin.metadata, one.version):
+                yield package, one, pin.metadata
 
     def plain(self) -> dict[str, dict[str, Any]]:
         """For JSON: package -> version, source, and the version it is checked as when that is another."""
@@ -192,7 +205,8 @@ def in_force(engine: str, session: Session, *, version: str = "", python: str = 
                 found[package] = _known(package, here[package], place)
         elif chosen and (best := catalog.beside_engine(engine, chosen.facts, package)):
             found[package] = _known(package, best, f"the newest that {engine} {chosen.facts} admits")
-    return Versions(engine, found)
+    there = bool(chosen) and here.get(engine) == found[engine].version
+    return Versions(engine, found, frozenset(here) if there else None)
 
 
 def _known(package: str, version: str, source: str) -> InForce:

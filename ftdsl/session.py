@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Mapping
@@ -25,6 +26,8 @@ class Files:
 
         Raises: OSError when it cannot be read, UnicodeDecodeError when it is not UTF-8.
         """
+        if "\0" in str(path):  # which no file system has, and Python raises something else for
+            raise FileNotFoundError(errno.ENOENT, "no such file or directory", str(path))
         unsaved = self._unsaved.get(path.resolve())
         return path.read_text(encoding="utf-8") if unsaved is None else unsaved
 
@@ -52,10 +55,13 @@ class Files:
         return path.stat().st_size
 
     def exists(self, path: Path) -> bool:
-        return path.resolve() in self._unsaved or path.exists()
+        return path.exists() or self._is_unsaved(path)
 
     def is_file(self, path: Path) -> bool:
-        return path.resolve() in self._unsaved or path.is_file()
+        return path.is_file() or self._is_unsaved(path)
+
+    def _is_unsaved(self, path: Path) -> bool:
+        return bool(self._unsaved) and "\0" not in str(path) and path.resolve() in self._unsaved
 
     def is_dir(self, path: Path) -> bool:
         return path.is_dir()

@@ -27,6 +27,10 @@ if os.environ.get("CI"):
 sys.setrecursionlimit(20_000)  # as ftc does
 
 
+NOWHERE = {"FTC_ENGINE_PYTHON": "nowhere/bin/python"}
+"""No engine: versions are those a clean checkout has, and nothing is missing in it."""
+
+
 @dataclass
 class Outcome:
     """What a check found."""
@@ -52,7 +56,7 @@ def checked(tmp_path: Path) -> Callable[..., Outcome]:
         for name, content in {"recipe.ft": text, **(files or {})}.items():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text(content, encoding="utf-8")
-        session = Session(env=env)
+        session = Session(env={**NOWHERE, **env})
         result = check(tmp_path / "recipe.ft", options or Options(), session)
         return Outcome(result, session.sink.ordered())
 

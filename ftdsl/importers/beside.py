@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ftdsl.language.values import Term
+from ftdsl.lint import facts
 from ftdsl.lint.config import Dataset, Setting
 from ftdsl.recipe.shape import first_row
 from ftdsl.session import Files
@@ -26,6 +27,22 @@ def root_of(path: Path, found: Mapping[str, Setting], files: Files) -> Path:
         if any(files.is_file(place / name) for name in wanted):
             return place
     return here
+
+
+def around(found: Mapping[str, Setting], root: Path, files: Files) -> dict[str, Any]:
+    """What lies where the model, its adapters and the output are named, as fields of a Config."""
+    model, output = _text(found, "model_name_or_path"), _text(found, "output_dir")
+    adapters = [name.strip() for name in _text(found, "adapter_name_or_path").split(",") if name.strip()]
+    return {
+        "output": facts.lies_in(root / output, files) if output else "",
+        "adapter_bases": facts.adapter_bases([(name, root / name) for name in adapters], files),
+        "architecture": facts.architecture(model, root / model, files) if model else "",
+    }
+
+
+def _text(found: Mapping[str, Setting], name: str) -> str:
+    value = found[name].value if name in found else None
+    return value if isinstance(value, str) else ",".join(map(str, value)) if isinstance(value, list) else ""
 
 
 def datasets(found: Mapping[str, Setting], root: Path, files: Files) -> tuple[Dataset, ...]:

@@ -17,6 +17,7 @@ from ftdsl.language.yaml_tree import Node, removal
 from ftdsl.lint.check import check as lint
 from ftdsl.lint.check import judged
 from ftdsl.lint.config import Config
+from ftdsl.lint.versions import check_versions
 from ftdsl.record import changed
 from ftdsl.session import Session
 from ftdsl.source import Source, Span
@@ -108,12 +109,18 @@ def _of_documents(one: Diagnostic, file: Read) -> bool:
 
 
 def _lint(config: Config, session: Session) -> None:
-    lint(changed(config, versions=versions(session)), session.sink)
+    found = in_force("llamafactory", session)
+    if config.settings and config.span:
+        check_versions(found, Span(config.span.source, 0, 0), session.sink)
+    lint(changed(config, versions=held_to(found), installed=found.installed), session.sink)
 
 
 def versions(session: Session) -> dict[str, str]:
     """The packages a file is held to: those installed here, else the newest that are known."""
-    found: Versions = in_force("llamafactory", session)
+    return held_to(in_force("llamafactory", session))
+
+
+def held_to(found: Versions) -> dict[str, str]:
     return {name: one.facts or one.version for name, one in found.packages.items()}
 
 

@@ -67,7 +67,7 @@ def made(
     accelerate: Document | None = None,
 ) -> Config:
     """A Config of settings, however they were given."""
-    from ftdsl.importers.beside import datasets
+    from ftdsl.importers.beside import around, datasets
 
     return Config(
         found,
@@ -79,6 +79,7 @@ def made(
         accelerate=accelerate,
         launch=launch,
         datasets=datasets(found, root, session.files),
+        **around(found, root, session.files),
     )
 
 

@@ -17,6 +17,7 @@ from ftdsl.source import Span
 
 Form: TypeAlias = Literal["recipe", "yaml", "json", "command"]
 Kind: TypeAlias = Literal["train", "export", "chat"]
+Output: TypeAlias = Literal["", "nothing", "checkpoint", "model"]
 
 
 @record
@@ -140,9 +141,11 @@ class Config:
     gpu: the accelerator's catalogue name, "" for CPU, None when not known; gpus: how many, 0 when not known;
     versions: package -> version that will run it (empty: not known);
     unknown: parameters whose value an earlier error has taken: rules that ask for one stay silent;
-    output: what lies in `output_dir` (a checkpoint of an earlier run, a finished model), "" when not looked;
+    output: what lies in `output_dir` (a checkpoint of an earlier run, a finished model), "" when not looked: what a recipe
+    trains goes into a run folder of its own, where nothing of others is;
     installed: distributions of the environment that will run it, None when that is not known;
-    adapter_bases: path of an adapter that is at hand -> the base its adapter_config.json names.
+    adapter_bases: path of an adapter that is at hand -> the base its adapter_config.json names;
+    architecture: transformers' model_type of the model, "" when not known.
     """
 
     settings: Mapping[str, Setting]
@@ -159,9 +162,10 @@ class Config:
     datasets: Sequence[Dataset] = ()
     ancestry: Ancestry | None = None
     unknown: frozenset[str] = frozenset()
-    output: Literal["", "nothing", "checkpoint", "model"] = ""
+    output: Output = ""
     installed: frozenset[str] | None = None
     adapter_bases: Mapping[str, str] = field(default_factory=dict)
+    architecture: str = ""
 
     def has(self, name: str) -> bool:
         """Whether anybody set it: the author, the language or the planner. `null` counts as not set."""

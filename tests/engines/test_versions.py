@@ -53,7 +53,7 @@ def test_a_lock_holds_whatever_is_installed(tmp_path: Path) -> None:
 
 def test_the_recipe_s_python_is_seen_from_its_folder(tmp_path: Path, checked: Callable[..., Outcome]) -> None:
     environment(tmp_path / "lf", llamafactory="0.9.4", transformers="4.57.1")
-    outcome = checked(small(file='engine = llamafactory(python = "lf/bin/python")'), ROWS)
+    outcome = checked(small(file='engine = llamafactory(python = "lf/bin/python")'), ROWS, FTC_ENGINE_PYTHON="")
     assert outcome.checked.recipe
     assert outcome.checked.recipe.versions.of() == "0.9.4"
 

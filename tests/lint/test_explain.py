@@ -37,6 +37,11 @@ def test_what_only_a_run_finds_is_explained(code: str) -> None:
     assert {"What it does", "What to do"} <= set(told)
 
 
+def test_every_code_is_explained() -> None:
+    assert CODES.keys() - load().keys() - meanings().keys() == set()
+    assert meanings().keys() <= CODES.keys()
+
+
 def test_names_are_unique() -> None:
     assert len(set(CODES.values())) == len(CODES)
 

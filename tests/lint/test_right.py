@@ -11,7 +11,7 @@ from ftdsl.language.resolve.resolve import Options
 from ftdsl.lint.check import FIRM, load
 from ftdsl.pipeline import check
 from ftdsl.session import Session
-from tests.conftest import CORPUS, EXAMPLES, ROOT
+from tests.conftest import CORPUS, EXAMPLES, NOWHERE, ROOT
 
 DEFENDED = set(re.findall(r"`([\w.]+\.ft)` (FT\d+)", (ROOT / "docs" / "warnings.md").read_text(encoding="utf-8")))
 
@@ -19,7 +19,7 @@ DEFENDED = set(re.findall(r"`([\w.]+\.ft)` (FT\d+)", (ROOT / "docs" / "warnings.
 @pytest.mark.parametrize("path", [*EXAMPLES, *CORPUS], ids=lambda path: path.stem)
 def test_what_is_right_is_left_alone(path: Path) -> None:
     """Data that is not here and what cannot be compiled yet are no matter of rules."""
-    session = Session(env={"MODEL": "x", "HF_HOME": "/tmp"})
+    session = Session(env={**NOWHERE, "MODEL": "x", "HF_HOME": "/tmp"})
     check(path, Options(), session)
     rules = load().keys() - set(FIRM)
     found = {one.code for one in session.sink if one.code in rules and one.severity.value != "info"}

@@ -6,8 +6,10 @@ the recipe says. What no word wrote has no place of its own, and messages about 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from ftdsl.engines.jobs import Document
@@ -16,12 +18,14 @@ from ftdsl.engines.llamafactory.parallel.accelerate import NAME as ACCELERATE
 from ftdsl.engines.llamafactory.parallel.common import distributed, launcher
 from ftdsl.engines.llamafactory.parallel.deepspeed import NAME as DEEPSPEED
 from ftdsl.engines.llamafactory.work import Work
-from ftdsl.language.values import StageRef
+from ftdsl.language.values import StageRef, Term
 from ftdsl.lint import config as view
+from ftdsl.lint import facts
 from ftdsl.lint.check import check
 from ftdsl.lint.config import Config, Setting
-from ftdsl.recipe.recipe import Lineage
+from ftdsl.recipe.recipe import Lineage, Where
 from ftdsl.recipe.settings import METHODS
+from ftdsl.source import Span
 
 _OF_THE_METHOD = ("finetuning_type", "create_new_adapter")
 """Parameters that a method block decides."""
@@ -63,7 +67,38 @@ def config_of(work: Work, params: Mapping[str, Any], beside: Mapping[str, view.D
         versions=_versions(work),
         ancestry=_ancestry(start),
         unknown=frozenset(_unknown(work)),
+        installed=work.versions.installed,
+        adapter_bases=_adapter_bases(work),
+        architecture=_architecture(work),
     )
+
+
+def _adapter_bases(work: Work) -> Mapping[str, str]:
+    """Of adapters that lie in files, by the place the parameters name."""
+    start = work.stage.start
+    folders = [
+        (work.places.adapter(one), folder)
+        for one in (start.adapters if start else ())
+        if (folder := _folder(work, one))
+    ]
+    return facts.adapter_bases(folders, work.session.files)
+
+
+def _architecture(work: Work) -> str:
+    """Of the model at the bottom: through the stages before it."""
+    base = work.plan.origin(work.stage)
+    if not isinstance(base, Term):
+        return ""
+    like = base.options.get("like")
+    said = like.options.get("id") if isinstance(like, Term) else like or base.options.get("id") or ""
+    return facts.architecture(str(said), _folder(work, base), work.session.files)
+
+
+def _folder(work: Work, where: Where) -> Path | None:
+    """The folder of a `file(…)` here; None for stages and hubs."""
+    inner = where.options.get("where", where) if isinstance(where, Term) else where
+    path = inner.options.get("path") if isinstance(inner, Term) and inner.name == "file" else None
+    return work.plan.recipe.folder / path if isinstance(path, str) and "://" not in path else None
 
 
 def _unknown(work: Work) -> Iterator[str]:
@@ -110,8 +145,23 @@ def _setting(work: Work, name: str, value: Any) -> Setting:
         if origin is None or origin.kind in ("auto", "default"):
             continue
         handed = origin.kind == "from"  # an edit there would change the stage it comes from as well
-        return Setting(name, value, word, stage.spans.get(key, stage.span), None if handed else stage.keys.get(key))
+        span = stage.spans.get(key, stage.span)
+        place = None if handed else stage.keys.get(key)
+        option, given = _option(word, span)
+        return Setting(name, value, word, given or span, (option or place) if place else None)
     return Setting(name, value, next((word for _, word in _words(stage.kind).get(name, ())), name), said=False)
+
+
+def _option(word: str, call: Span) -> tuple[Span | None, Span | None]:
+    """Where an option of a member (`galore(rank)`) is given by name in the call: its name and its value."""
+    member, _, option = word.partition("(")
+    if not option or not call.text.startswith(f"{member}("):
+        return None, None
+    found = re.search(rf"\b({option[:-1]})\s*=\s*([^\s,()\[\]][^,()\[\]\n]*?)\s*[,)\n]", call.text)
+    if found is None:
+        return None, None
+    name, value = (Span(call.source, call.start + found.start(at), call.start + found.end(at)) for at in (1, 2))
+    return name, value
 
 
 @cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from ftdsl import catalog
 from ftdsl.engines.jobs import Job
 from ftdsl.engines.llamafactory.best import best_folders, lower_best
 from ftdsl.engines.llamafactory.datasets import passes_through
@@ -16,6 +15,7 @@ from ftdsl.engines.llamafactory.scratch import lower_scratch, scratch_folders
 from ftdsl.engines.llamafactory.scripting import lower_shell
 from ftdsl.engines.llamafactory.training import STAGES, train
 from ftdsl.engines.llamafactory.work import Work
+from ftdsl.lint.versions import check_versions
 from ftdsl.plan.plan import Plan
 from ftdsl.session import Session
 
@@ -26,7 +26,7 @@ KINDS: dict[str, Callable[[Work], Job]] = {
 
 def lower(plan: Plan, session: Session) -> tuple[Job, ...]:
     """All jobs in an order in which each comes after those it needs."""
-    _check_engine(plan, session)
+    check_versions(plan.recipe.versions, plan.recipe.span, session.sink)
     places = Places(plan, scratch_folders(plan), best_folders(plan))
     jobs = [*lower_scratch(plan, places, session), *lower_best(plan, places, session)]
     for planned in plan.stages:
@@ -36,22 +36,6 @@ def lower(plan: Plan, session: Session) -> tuple[Job, ...]:
         if job is not None:
             jobs.append(job)
     return tuple(_ordered([*jobs, *places.shared.values()]))
-
-
-def _check_engine(plan: Plan, session: Session) -> None:
-    """A version that is not known is checked as the nearest; one older than all that are known cannot be. What stands
-    beside it and is refused at start is a warning: the run may be elsewhere."""
-    held = plan.recipe.versions.packages["llamafactory"]
-    known = catalog.versions("llamafactory")
-    if catalog.numbers(held.version) < catalog.numbers(known[0]):
-        text = f"the parameters of LLaMA-Factory {held.version} ({held.source}) are not known"
-        session.sink.error("FT901", text, plan.recipe.span, help=f"known: {', '.join(known)}")
-    elif not held.exact:
-        text = f"LLaMA-Factory {held.version} ({held.source}) is not known: it is taken for {held.facts}"
-        session.sink.warning("FT901", text, plan.recipe.span)
-    for package, one, wanted in plan.recipe.versions.refused():
-        text = f"LLaMA-Factory {held.version} refuses {package} {one.version} ({one.source}) when it starts"
-        session.sink.warning("FT901", text, plan.recipe.span, help=f"install {package}{wanted}")
 
 
 def _lower_stage(work: Work) -> Job | None:

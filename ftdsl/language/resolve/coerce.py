@@ -98,6 +98,11 @@ def _unknown(raw: Bare | Invoke, names: list[str], key: Key, sink: Sink, what: s
 
 
 def _union(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
+    names = {option.name for option in kind.options}
+    if isinstance(raw, Num) and not raw.dimension and raw.number >= 1 and "share" in names and names & {*_NEED_UNIT}:
+        text = f"`{key.name}` needs a unit: {said(kind)}"  # all of it, or one of them?
+        sink.error("FT062", text, raw.span, help=f"write `{raw.written} steps`, or a share such as `100%`")
+        return WRONG
     failed: list[tuple[Type, Sink]] = []
     for option in kind.options:
         attempt = Sink()
@@ -203,17 +208,18 @@ def _metric(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
 
 
 def _text(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
+    reads = kind.name == "path" and key.name != "to"  # where a result is put is no result
     if isinstance(raw, Str):
         if raw.plain is not None:
             return raw.plain
-        if kind.name == "path" and len(raw.parts) == 1 and isinstance(raw.parts[0], StageRef):
+        if reads and len(raw.parts) == 1 and isinstance(raw.parts[0], StageRef):
             return raw.parts[0]
         if kind.name == "script":
             return Script(tuple(p if isinstance(p, str) else Slot(p.stage, (p,)) for p in raw.parts))
         name = next(p.stage for p in raw.parts if isinstance(p, StageRef))
         sink.error("FT060", f"what `{name}` makes is known only when it has run", raw.span)
         return WRONG
-    if isinstance(raw, Stg) and kind.name == "path":
+    if isinstance(raw, Stg) and reads:
         return raw.ref
     if isinstance(raw, Bare):
         fix = Fix("put it in quotes", (Edit(raw.span, f'"{raw.name}"'),))

@@ -82,8 +82,8 @@ class Trace:
         self.dimensions |= other.dimensions
 
 
-StageVariants = Callable[[str, Span], "list[tuple[str, Mapping[int, int], Mapping[int, Axis]]] | None"]
-"""For a stage's name: (run, assignment, axes) of each variant; None while the stage itself is being resolved."""
+StageVariants = Callable[[str, Span, Sink], "list[tuple[str, Mapping[int, int], Mapping[int, Axis]]] | None"]
+"""For a stage's name: (run, assignment, axes) of each variant; None, said in the sink, while the stage itself is resolved."""
 
 
 class Evaluator:
@@ -95,7 +95,7 @@ class Evaluator:
         self.given = given
         self.assignment: Mapping[int, int] = {}
         self.trace = Trace()
-        self.variants: StageVariants = lambda name, span: [("", {}, {})]
+        self.variants: StageVariants = lambda name, span, sink: [("", {}, {})]
         self.best_of: Callable[[str, Span], list[StageRef]] = lambda name, span: [StageRef(name)]
         self.env_used: dict[str, str] = {}
         self._open: list[object] = []
@@ -225,7 +225,7 @@ class Evaluator:
             case ParamFound():
                 raw = self._once(found.param, node, sink, lambda: self._param(found, node, sink))
             case StageFound():
-                return self.stage(found, node.span)
+                return self.stage(found, node.span, sink)
             case BestFound():
                 return Choice(Term("search.best"), node.span)
         return raw if isinstance(raw, Invoke) else changed(raw, span=node.span)
@@ -274,12 +274,11 @@ class Evaluator:
             return Broken(node.span)  # said once, where it is declared
         return self.natural(found.param.default, Place(found.module), sink)
 
-    def stage(self, found: StageFound, span: Span) -> Stg:
+    def stage(self, found: StageFound, span: Span, sink: Sink) -> Stg | Broken:
         """A stage in the variant that the assignment stands at; what refers to it is swept along with it."""
-        variants = self.variants(found.name, span)
+        variants = self.variants(found.name, span, sink)
         if not variants:
-            ref = StageRef(found.name, found.part)
-            return Stg(ref, span)
+            return Broken(span)
         run = variants[0][0]
         for name, assignment, axes in variants:
             self.trace.axes |= axes

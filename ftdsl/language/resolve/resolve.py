@@ -9,6 +9,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from ftdsl.catalog.vocabulary import BlockWords, Key
+from ftdsl.diagnostics import Sink
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.language import tree
 from ftdsl.language.parser import parse
@@ -26,7 +27,7 @@ from ftdsl.language.resolve.evaluate import Axis, Dimension, Evaluator, Trace
 from ftdsl.language.resolve.layers import Effective, Entry, Layer
 from ftdsl.language.resolve.load import Module, load
 from ftdsl.language.resolve.names import Names, Place, StageFound, View
-from ftdsl.language.resolve.raw import WRONG, Broken, Invoke
+from ftdsl.language.resolve.raw import WRONG, Broken, Invoke, Stg
 from ftdsl.language.resolve.words import Path
 from ftdsl.language.types import parse_type
 from ftdsl.language.values import Origin, StageRef, Value
@@ -246,16 +247,20 @@ class _Resolver:
 
     # --- stages and their variants
 
-    def _variants(self, name: str, span: Span) -> list[tuple[str, Mapping[int, int], Mapping[int, Axis]]] | None:
+    def _variants(
+        self, name: str, span: Span, sink: Sink
+    ) -> list[tuple[str, Mapping[int, int], Mapping[int, Axis]]] | None:
+        """None, with the reason in the sink, for a stage that is being resolved: it waits for this one."""
         if name in self.stack:
-            if name != self.stack[-1]:
-                chain = " -> ".join([*self.stack[self.stack.index(name) :], name])
-                self.session.sink.error("FT621", f"stages wait for each other: {chain}", span)
+            chain = " -> ".join([*self.stack[self.stack.index(name) :], name])
+            own = name == self.stack[-1]
+            text = f"`{name}` cannot use what it makes itself" if own else f"stages wait for each other: {chain}"
+            sink.error("FT621", text, span)
             return None
         return [(v.run, v.assignment, v.axes) for v in self._expand(name)]
 
     def _best_of(self, name: str, span: Span) -> list[StageRef]:
-        variants = self._variants(name, span) or []
+        variants = self._variants(name, span, self.session.sink) or []
         return [StageRef(name, "", run) for run, _, _ in variants]
 
     def _expand(self, name: str) -> list[_Variant]:
@@ -367,7 +372,8 @@ class _Resolver:
                 known = f"stages here: {', '.join(self.found.stages)}"
                 self.session.sink.error("FT620", f"there is no stage `{name}`", parent.span, label=label, help=known)
                 continue
-            refs.append(self.ev.stage(StageFound(name, ""), parent.span).ref)
+            found = self.ev.stage(StageFound(name, ""), parent.span, self.session.sink)
+            refs += [found.ref] if isinstance(found, Stg) else []
         return tuple(refs)
 
     # --- values

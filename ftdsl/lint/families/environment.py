@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ftdsl import catalog
 from ftdsl.lint.config import Config
-from ftdsl.lint.rule import Found, error, rule
+from ftdsl.lint.rule import Found, error, rule, warning
 
 
 @rule("FT902")
@@ -33,7 +33,7 @@ def json_is_not_read(config: Config) -> Found:
 def needs_a_package(config: Config) -> Found:
     """What it does: looks for the packages that a parameter needs, where the environment that will run it is known.
     Why it matters: LLaMA-Factory looks for most of them after it loaded torch; `plot_loss` and generated
-        answers need some that nothing else does.
+        answers need some that nothing else does. A warning, since the run may be elsewhere; `ftc run` asks again.
     Example:
         # with: installed=llamafactory
         finetuning_type: full
@@ -58,8 +58,8 @@ def needs_a_package(config: Config) -> Found:
         missing = [package for package in packages if package not in config.installed]
         if missing:
             at = config.at(name)
-            yield error(
+            yield warning(
                 at,
-                f"`{at.word}` needs {' and '.join(missing)}, which is not installed",
+                f"`{at.word}` needs {' and '.join(missing)}, which the engine's environment here has not",
                 help=f"pip install {' '.join(missing)}",
             )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+from ftdsl import catalog
 from ftdsl.lint.config import Config
 from ftdsl.lint.edits import add, drop
 from ftdsl.lint.rule import Found, error, rule, warning
@@ -58,14 +61,26 @@ def adapter_of_another_base(config: Config) -> Found:
     Applies to: PEFT
     Source: peft/peft_model.py, from_pretrained (0.18.1): the base is not compared
     """
-    model = str(config.value("model_name_or_path")).rstrip("/")
+    model = str(config.value("model_name_or_path"))
+    listed = catalog.schema("llamafactory", "", "models") if config.adapter_bases else {}
     for path in config.items("adapter_name_or_path"):
-        base = config.adapter_bases.get(path, "").rstrip("/")
-        if base and base != model and base.rpartition("/")[2] != model.rpartition("/")[2]:
-            at, other = config.at("adapter_name_or_path"), config.at("model_name_or_path")
-            yield error(
-                at, f"`{path}` was trained on {base}", also=((other, "and here is another"),), help=f"start from {base}"
-            )
+        base = config.adapter_bases.get(path, "")
+        if not base or _bare(base) == _bare(model):
+            continue
+        at, text = config.at("adapter_name_or_path"), f"`{path}` was trained on {base}"
+        if base in listed and model in listed:
+            other = config.at("model_name_or_path")
+            yield error(at, text, also=((other, "and here is another"),), help=f"start from {base}")
+        else:
+            yield warning(at, text, label=f"and this starts from {model}", help="make sure that it is the same model")
+
+
+_PACKED = re.compile(r"(-unsloth)?-(bnb-4bit|gptq|awq|aqlm|int[48]|4bit|8bit).*$")
+
+
+def _bare(model: str) -> str:
+    """The model whoever hosts it, and however its weights are packed."""
+    return _PACKED.sub("", model.rstrip("/").rpartition("/")[2].lower())
 
 
 @rule("FT606")

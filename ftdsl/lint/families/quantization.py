@@ -183,11 +183,10 @@ def quantised_already(config: Config) -> Found:
     Source: llamafactory/model/model_utils/quantization.py:92 (0.9.5) warns
     """
     if config.has("quantization_bit") and PTQ.search(model_of(config)):
-        at, other = config.at("quantization_bit"), config.at("model_name_or_path")
-        yield error(
+        at = config.at("quantization_bit")
+        yield warning(
             at,
-            f"`{at.word}` has no effect: the checkpoint is quantised already",
-            also=((other, "by its name"),),
+            f"`{at.word}` has no effect: by its name, the checkpoint is quantised already",
             help="drop it",
             fix=drop(at, safe=False) if config.form != "recipe" else None,
         )

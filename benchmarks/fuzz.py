@@ -1,0 +1,275 @@
+"""Wrong input by the thousand: recipes, YAML, JSON and scripts, mutated, through every verb that reads and executes nothing.
+
+    python -m benchmarks.fuzz [--recipes 3000] [--files 3000] [--seed 1] [--keep FOLDER]
+
+Whatever comes, a verb ends with 0, 1 or 2 and in less than `LIMIT` seconds. Prints each traceback once, with the input that
+brought it about in `--keep`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import io
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ftdsl import catalog
+from ftdsl.catalog.vocabulary import vocabulary
+from ftdsl.cli.main import main as ftc
+
+ROOT = Path(__file__).parent.parent
+LIMIT = 20
+
+ODD = (
+    "0", "-1", "1", "3", "1e400", "nan", "-0.0", "0.5", "3%", "-5%", "300%", "1 epoch", "0 steps", "1/0", "10 GiB", "5 h",
+    "true", "null", "auto", "none", "all", '""', '"x"', '"é\\n"', "[]", "[[]]", "[1, x]", "{}", "hf()", 'hf("a/b", 3)', "file()",
+    'file("x.jsonl")', "base", "sft", "sft.eval", "env(X)", "lowest(loss)", "at_least(1)", "galore(rank = 0)", "pissa()",
+    "9" * 40, "1 .. 2", "2 .. 1", "cosine", "zero3", "fsdp2", "x ++ y", "lora.rank * 2", "999999999999 steps",
+)  # fmt: skip
+ODD_YAML = (
+    "0", "-1", "1e400", ".nan", ".inf", "0.5", "'1e-4'", "true", "no", "null", "~", "''", "[]", "{}", "[1, {a: b}]",
+    "{a: [1]}", "2024-01-01", "0o17", "1:30", "9" * 40, "x", "lora", "full", "dpo", "a,b,,c", "&a 3", "*a", "!!python/object x",
+    "|\n  text", "'unclosed", "\"\\x\"", "auto", "all", "ds.json", "é",
+)  # fmt: skip
+
+
+def main() -> int:
+    """Exit 1 when anything crashed or hung."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--recipes", type=int, default=3000)
+    parser.add_argument("--files", type=int, default=3000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--keep", type=Path, default=Path("fuzz-crashes"))
+    args = parser.parse_args()
+    crashes: dict[str, int] = {}
+    keep = args.keep.absolute()
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(ROOT / "examples", folder, dirs_exist_ok=True)
+        shutil.copytree(ROOT / "tests" / "corpus", folder, dirs_exist_ok=True)
+        os.chdir(folder)
+        os.environ["FTC_TRACEBACK"] = "1"
+        for count, case in ((args.recipes, recipe), (args.files, document)):
+            for number in range(count):
+                case(random.Random(f"{args.seed} {number}"), crashes, keep)
+                if number % 500 == 499:
+                    print(f"{case.__name__} {number + 1}: {len(crashes)} kinds of crash", flush=True)
+    for said, times in crashes.items():
+        print(f"--- {times} times\n{said}")
+    return int(bool(crashes))
+
+
+def recipe(dice: random.Random, crashes: dict[str, int], keep: Path) -> None:
+    """A mutated recipe through the verbs that read one."""
+    seeds = recipes()
+    text = dice.choice(seeds)
+    for _ in range(dice.choice((1, 1, 2, 4))):
+        text = dice.choice(RECIPE)(text, dice)
+    Path("fuzzed.ft").write_text(text, encoding="utf-8")
+    Path("other.ft").write_text(dice.choice(seeds), encoding="utf-8")
+    verbs = [["check", "fuzzed.ft"], ["plan", "fuzzed.ft"], ["fmt", "--diff", "fuzzed.ft"]]
+    more = [["check", "--diff", "--unsafe-fixes", "fuzzed.ft"], ["diff", "fuzzed.ft", "other.ft"], ["graph", "fuzzed.ft"],
+            ["upgrade", "fuzzed.ft", "--to", "transformers==5.15", "--diff"], ["explain", "fuzzed.ft", "sft.optim.lr"],
+            ["plan", "fuzzed.ft", "--apply", "1", "--diff"], ["check", "--output-format", "sarif", "fuzzed.ft"]]  # fmt: skip
+    for verb in (*verbs, dice.choice(more)):
+        attempt(verb, "fuzzed.ft", crashes, keep)
+
+
+def document(dice: random.Random, crashes: dict[str, int], keep: Path) -> None:
+    """A mutated YAML, JSON or script through the verbs that read one."""
+    name, text = dice.choice(documents())
+    mutations = SCRIPT if name.endswith(".sh") else YAML
+    for _ in range(dice.choice((1, 1, 2, 4))):
+        text = dice.choice(mutations)(text, dice)
+    name = f"fuzzed{Path(name).suffix}"
+    Path(name).write_text(text, encoding="utf-8")
+    verbs = [["check", name], ["import", name]]
+    more = [["check", "--diff", "--unsafe-fixes", name], ["diff", name, "quickstart.ft"], ["import", name, "--verify"],
+            ["upgrade", name, "--to", "transformers==5.15", "--diff"], ["upgrade", name, "--to", "llamafactory==0.9.0", "--diff"],
+            ["diff", name, "other.yaml"]]  # fmt: skip
+    Path("other.yaml").write_text(dice.choice([t for n, t in documents() if n.endswith(".yaml")]), encoding="utf-8")
+    for verb in (*verbs, dice.choice(more)):
+        attempt(verb, name, crashes, keep)
+
+
+def attempt(verb: list[str], name: str, crashes: dict[str, int], keep: Path) -> None:
+    """Run one verb in this process; a traceback or a hang is kept."""
+    signal.signal(signal.SIGALRM, _late)
+    signal.alarm(LIMIT)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            status = ftc(verb)
+        if status not in (0, 1, 2):
+            raise AssertionError(f"exit {status}")
+    except SystemExit:
+        pass
+    except Exception as error:
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if "ftdsl" in f.filename]
+        where = " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in frames[:-4:-1])
+        said = f"{type(error).__name__}: {str(error)[:200]}\n  at {where}"
+        key = f"{type(error).__name__} at {where}"
+        if not any(key in other for other in crashes):
+            keep.mkdir(parents=True, exist_ok=True)
+            stem = hashlib.sha256(key.encode()).hexdigest()[:8]
+            shutil.copy(name, keep / f"{stem}{Path(name).suffix}")
+            crashes[f"{said}\n  {key}\n  ftc {' '.join(verb)}  ({stem})"] = 1
+        else:
+            known = next(other for other in crashes if key in other)
+            crashes[known] += 1
+    finally:
+        signal.alarm(0)
+
+
+def _late(*_: object) -> None:
+    raise TimeoutError(f"more than {LIMIT} s")
+
+
+# --- where they start
+
+
+def recipes() -> list[str]:
+    """Recipes that are fine."""
+    if not _RECIPES:
+        _RECIPES.extend(path.read_text(encoding="utf-8") for path in sorted(Path().glob("[!fo]*.ft")))
+    return _RECIPES
+
+
+_RECIPES: list[str] = []
+_DOCUMENTS: list[tuple[str, str]] = []
+
+
+def documents() -> list[tuple[str, str]]:
+    """Configurations, DeepSpeed and accelerate files, and commands made of them."""
+    if not _DOCUMENTS:
+        golden = ROOT / "tests" / "golden"
+        for path in sorted([*golden.rglob("*.yaml"), *golden.rglob("ds_config.json"), *golden.rglob("*.sh")]):
+            text = path.read_text(encoding="utf-8")
+            _DOCUMENTS.append((path.name, text))
+            if path.name.endswith("train.yaml"):
+                _DOCUMENTS.append(("train.sh", _command(text)))
+    return _DOCUMENTS
+
+
+def _command(text: str) -> str:
+    pairs = re.findall(r"^(\w+): (.*)$", text, flags=re.MULTILINE)
+    return "torchrun --nproc_per_node 2 src/train.py \\\n" + " \\\n".join(
+        f"    --{name} {value}" for name, value in pairs
+    )
+
+
+# --- what is done to them
+
+Mutation = Callable[[str, random.Random], str]
+
+
+def _line(text: str, dice: random.Random) -> tuple[list[str], int]:
+    lines = text.split("\n")
+    return lines, dice.randrange(len(lines))
+
+
+def drop_line(text: str, dice: random.Random) -> str:
+    lines, at = _line(text, dice)
+    return "\n".join(lines[:at] + lines[at + 1 :])
+
+
+def double_line(text: str, dice: random.Random) -> str:
+    lines, at = _line(text, dice)
+    return "\n".join(lines[: at + 1] + lines[at:])
+
+
+def move_line(text: str, dice: random.Random) -> str:
+    lines, at = _line(text, dice)
+    line = lines.pop(at)
+    lines.insert(dice.randrange(len(lines) + 1), line)
+    return "\n".join(lines)
+
+
+def stray(text: str, dice: random.Random) -> str:
+    at = dice.randrange(len(text) + 1)
+    return text[:at] + dice.choice("{}()[]\"'=,.#:%\\\n\t \0é-@$&*!|>~0") + text[at + dice.randrange(2) :]
+
+
+def odd_value(text: str, dice: random.Random) -> str:
+    """One value of a recipe, another."""
+    found = list(re.finditer(r"= *([^,{}\n#]+)", text))
+    if not found:
+        return text
+    one = dice.choice(found)
+    return f"{text[: one.start(1)]}{dice.choice(ODD)} {text[one.end(1) :]}"
+
+
+def odd_number(text: str, dice: random.Random) -> str:
+    found = list(re.finditer(r"\b\d[\d._e-]*", text))
+    if not found:
+        return text
+    one = dice.choice(found)
+    return text[: one.start()] + dice.choice(("0", "-1", "1e30", "0.5", "7", "10007", "3e-9")) + text[one.end() :]
+
+
+def any_key(text: str, dice: random.Random) -> str:
+    """A key of the language, in any block, with any value."""
+    found = [match.end() for match in re.finditer(r"\{", text)]
+    if not found:
+        return text
+    at = dice.choice(found)
+    kind = dice.choice(("sft", "dpo", "kto", "ppo", "data", "eval", "merge", "quantize", "pretrain", "reward"))
+    words = vocabulary()
+    keys = list(words.keys_of(kind))
+    keys += [f"{block.name}.{word}" for block in words.blocks_in(kind) for word in block.keys]
+    members = [name for entry in catalog._load("vocabulary.json").get("types", {}).values() for name in _names(entry)]
+    value = dice.choice([*ODD, *members])
+    return f"{text[:at]} {dice.choice(keys)} = {value}\n {text[at:]}"
+
+
+def _names(entry: object) -> Iterator[str]:
+    if isinstance(entry, dict):
+        for name, inner in entry.items():
+            yield str(name)
+            yield from _names(inner)
+    elif isinstance(entry, list):
+        yield from (str(one) for one in entry if isinstance(one, str))
+
+
+def odd_yaml(text: str, dice: random.Random) -> str:
+    found = list(re.finditer(r": *([^\n,]*)", text))
+    if not found:
+        return text
+    one = dice.choice(found)
+    return f"{text[: one.start(1)]}{dice.choice(ODD_YAML)}{text[one.end(1) :]}"
+
+
+def any_parameter(text: str, dice: random.Random) -> str:
+    """A parameter of the engine, or of DeepSpeed, with any value."""
+    names = sorted({**catalog.engine_schema("llamafactory"), **catalog.hatch_keys("deepspeed")})
+    value = dice.choice(ODD_YAML)
+    if text.lstrip().startswith("{"):
+        return text.replace("{", "{" + f"{json.dumps(dice.choice(names))}: {json.dumps(value)},", 1)
+    return f"{text.rstrip()}\n{dice.choice(names)}: {value}\n"
+
+
+def any_flag(text: str, dice: random.Random) -> str:
+    names = sorted(catalog.engine_schema("llamafactory"))
+    odd = dice.choice(
+        ("", "0", "-1", "''", '"$X"', "$(date)", "`x`", "a b", '{"a": 1}', "1e400", "\\", "|", ">", "&&", "<<E")
+    )
+    at = dice.choice([match.end() for match in re.finditer(r"\\\n", text)] or [len(text)])
+    return f"{text[:at]} --{dice.choice(names)} {odd} \\\n{text[at:]}"
+
+
+ANY: tuple[Mutation, ...] = (drop_line, double_line, move_line, stray, odd_number)
+RECIPE: tuple[Mutation, ...] = (*ANY, odd_value, odd_value, odd_value, any_key, any_key, any_key)
+YAML: tuple[Mutation, ...] = (*ANY, odd_yaml, odd_yaml, odd_yaml, any_parameter, any_parameter)
+SCRIPT: tuple[Mutation, ...] = (*ANY, any_flag, any_flag, any_flag)
+
+if __name__ == "__main__":
+    sys.exit(main())
