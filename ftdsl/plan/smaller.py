@@ -22,6 +22,7 @@ PROCESSES = 2
 RANK = 8
 BLOCK = 16
 
+_UNUSED = "llamafactory.ddp_find_unused_parameters"
 _GROUPS = {"quantize": "stage_quantize"}
 
 
@@ -225,6 +226,8 @@ class Smaller:
         strategy = self.get("parallel.strategy")
         if isinstance(strategy, Term) and strategy.name == "ddp" and not split:
             self.set("parallel.strategy", Term("auto"), "one process")
+        elif _name(strategy) == "ddp" != self.stage.settings.name("parallel.strategy"):
+            self.set(_UNUSED, True, "what sharded weights never ask for: some may take no part in the loss")
         self._offload()
 
     def _offload(self) -> None:

@@ -45,6 +45,7 @@ SAID = {
     "bf16": "ValueError: Your setup doesn't support bf16/gpu. You need to assign use_cpu",
     "unscale": "ValueError: Attempting to unscale FP16 gradients.",
     "nccl": "torch.distributed.DistBackendError: NCCL error in: ProcessGroupNCCL.cpp:1691",
+    "unused_weights": "RuntimeError: Expected to have finished reduction in the prior iteration before starting a new one.",
     "timeout": "RuntimeError: [Rank 0] Watchdog caught collective operation timeout: WorkNCCL",
     "driver": "RuntimeError: The NVIDIA driver on your system is too old … CUDA driver version is insufficient",
     "unknown_parameter": "ValueError: Some specified arguments are not used by the HfArgumentParser: ['lora_rnak']",

@@ -16,6 +16,9 @@ from ftdsl.source import Span
 SOURCES = ("data", "source", "calibrate", "evaluate.data", "holdout.eval", "holdout.test")
 """Keys whose values name data."""
 
+BESIDE = ("tokenizer.special",)
+"""Keys whose values may name files that belong to the recipe itself."""
+
 
 def sources(stage: Stage) -> Iterator[tuple[str, Term | StageRef]]:
     """Every source a stage names, with the dotted key it stands at."""
@@ -31,9 +34,11 @@ def named(settings: Settings, key: str) -> Iterator[Term | StageRef]:
 
 
 def files_exist(recipe: Recipe, session: Session) -> None:
-    """A data file that is named must be there; one with an absolute path may lie on another machine (`elsewhere`: all may)."""
-    for stage in recipe.stages if not session.elsewhere else ():
-        for key, item in sources(stage):
+    """A file that is named must be there; one with an absolute path may lie on another machine (`elsewhere`: all data may)."""
+    for stage in recipe.stages:
+        data = () if session.elsewhere else sources(stage)
+        beside = ((key, item) for key in BESIDE for item in named(stage.settings, key))
+        for key, item in (*data, *beside):
             if isinstance(item, Term) and item.name == "file":
                 _check_file(recipe, item, stage.spans.get(key, stage.span), session)
 
