@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ftdsl import catalog
-from ftdsl.engines.jobs import Job
+from ftdsl.engines.jobs import Job, Raw
 from ftdsl.targets.bash import launch_text
 from tests.conftest import ROWS, Outcome, small
 
@@ -42,12 +42,14 @@ Check = Callable[..., Outcome]
 
 COMMANDS = [
     ("", {}, "-m torch.distributed.run --nnodes 1 --nproc_per_node 8 --standalone runtime/engine.py"),
-    ("launch { retries = 2 }", {}, "--standalone --max-restarts 2 runtime/engine.py"),
+    ("launch { retries = 2 }", {},
+     'runtime/again.py 2 --stage 10-sft -- "$FT_PYTHON" -m torch.distributed.run --nnodes 1 --nproc_per_node 8 --standalone'),
+    ("launch { with = deepspeed, retries = 1 }", {}, 'runtime/again.py 1 --stage 10-sft -- "$FT_PYTHON" -m deepspeed'),
     ("launch { with = accelerate }", {}, "-m accelerate.commands.launch --config_file 10-sft/accelerate.yaml runtime/engine.py"),
     ("launch { with = accelerate, retries = 1 }", {"nodes": "2"},
      '--machine_rank "$NODE_RANK" --main_process_ip "$MASTER_ADDR" --main_process_port "$MASTER_PORT" --max_restarts 1'),
     ("launch { with = deepspeed }\n  parallel { strategy = zero2 }", {},
-     "-m deepspeed.launcher.runner --no_local_rank --hostfile /dev/null --num_gpus 8 --master_port 29500"),
+     '-m deepspeed.launcher.runner --no_local_rank --hostfile /dev/null --num_gpus 8 --master_port "$MASTER_PORT"'),
     ("launch { with = deepspeed }\n  parallel { strategy = zero2 }", {"nodes": "2"},
      '--hostfile 10-sft/hostfile --no_ssh --node_rank "$NODE_RANK" --num_gpus 8 --master_addr "$MASTER_ADDR"'),
     ("", {"nodes": "2"}, '--nnodes 2 --nproc_per_node 8 --node_rank "$NODE_RANK" --master_addr "$MASTER_ADDR"'),
@@ -69,6 +71,14 @@ def test_nodes_are_started_by_hand_as_the_header_says(checked: Check) -> None:
     assert "export FT_HEAD='10.0.0.1; rm -rf /'" in text, "a recipe's value is quoted"
     assert 'export MASTER_ADDR="${MASTER_ADDR:-$FT_HEAD}"' in text
     assert (job.nodes, job.processes) == (2, 16)
+
+
+@pytest.mark.parametrize(("port", "text"), [("", "socket"), (", port = 4242", '"${MASTER_PORT:-4242}"')])
+def test_stages_side_by_side_meet_on_no_port(checked: Check, port: str, text: str) -> None:
+    """DeepSpeed's launcher looks for no free one itself."""
+    found = job_of(checked(recipe(f"launch {{ with = deepspeed{port} }}"), ROWS)).env["MASTER_PORT"]
+    assert isinstance(found, Raw)
+    assert text in found.text
 
 
 def test_a_host_that_comes_back_may_join_again(checked: Check) -> None:

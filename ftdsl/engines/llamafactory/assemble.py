@@ -29,7 +29,7 @@ def job_of(
     lint(work, documents)
     environment: Mapping[str, Any] = {**parallel.environment(work), **words.environment(work)}
     used = " ".join(str(word) for command in commands for word in command.argv)
-    others = tuple(name for name in ("calibrate", "gate", "gather") if f"runtime/{name}.py" in used)
+    others = tuple(name for name in ("again", "calibrate", "gate", "gather") if f"runtime/{name}.py" in used)
     runtime = (*watched.MODULES, *others)
     if any(document.path.endswith("/leaks.json") for document in documents):
         runtime = (*runtime, "data")

@@ -38,7 +38,7 @@ def _launcher(work: Work) -> None:
         text = "checkpoints of ZeRO are of one number of ranks: when a node stays away, training cannot go on from them"
         span = work.stage.spans.get("hardware.nodes", work.stage.span)
         work.session.sink.warning("FT432", text, span, help="use `strategy = ddp`, whose checkpoints fit any number")
-    if work.get("launch.retries") and name in ("deepspeed", "ray"):
+    if work.get("launch.retries") and (name == "ray" or (name == "deepspeed" and world.nodes > 1)):
         work.refuse("launch.retries", f"`{name}` starts no process again", "write `with = torchrun`, or `accelerate`")
     if name == "ray" and not world.gpu:
         work.refuse("launch.with", "`ray` workers of LLaMA-Factory take cards", "write `hardware { gpu = … }`")

@@ -15,9 +15,14 @@ from ftdsl.engines.llamafactory.work import Work
 
 Words = tuple[str | Raw, ...]
 
-ENGINE = "runtime/engine.py"
+ENGINE, AGAIN = "runtime/engine.py", "runtime/again.py"
 NODE_RANK = Raw('"$NODE_RANK"')
 MASTER_ADDR, MASTER_PORT = Raw('"$MASTER_ADDR"'), Raw('"$MASTER_PORT"')
+FREE_PORT = Raw(
+    '"${MASTER_PORT:-$("$FT_PYTHON" -c \'import socket; s = socket.create_server(("", 0)); print(s.getsockname()[1])\')}"'
+)
+"""A port nobody listens on: DeepSpeed's launcher finds none by itself, and two stages side by side would meet on 29500."""
+
 HOSTS = "hostfile"
 ELASTIC = "last_call_timeout=3,keep_alive_interval=1,keep_alive_max_attempt=3,read_timeout=20"
 """A lost node is noticed in seconds, a new one waited for as long (measured with hosts in namespaces)."""
@@ -32,24 +37,40 @@ def launch(work: Work, configs: list[str], flags: tuple[str, ...]) -> list[Comma
     if not distributed(work) or launcher(work) == "ray":
         return [Command((PYTHON, ENGINE, "train", *configs, *stage, *flags))]
     start = {"torchrun": _torchrun, "accelerate": _accelerate, "deepspeed": _deepspeed}[launcher(work)](work)
-    return [Command((PYTHON, *start, ENGINE, "train", config, *stage, *flags)) for config in configs]
+    again = _again(work)
+    return [Command((PYTHON, *again, *start, ENGINE, "train", config, *stage, *flags)) for config in configs]
+
+
+def retries(work: Work) -> int:
+    return int(work.get("launch.retries") or 0)
+
+
+def agreed(work: Work) -> bool:
+    """Whether several nodes must agree on a restart; then the launchers do it, by a rendezvous."""
+    return work.planned.world.elastic or (work.planned.world.nodes > 1 and retries(work) > 0)
+
+
+def _again(work: Work) -> Words:
+    """On one node the whole launcher is started again: torchrun's own restarts hang with gloo, DeepSpeed has none."""
+    if not retries(work) or agreed(work):
+        return ()
+    return (AGAIN, str(retries(work)), "--stage", work.folder, "--", PYTHON)
 
 
 def _torchrun(work: Work) -> Words:
-    world, retries = work.planned.world, int(work.get("launch.retries") or 0)
+    world = work.planned.world
     each: Words = ("--nproc_per_node", str(world.processes_per_node))
-    restarts: Words = ("--max-restarts", str(retries)) if retries else ()
     run: Words = ("-m", "torch.distributed.run")
     if world.nodes == 1 and not world.elastic:
-        return (*run, "--nnodes", "1", *each, *_meet_here(work), *restarts)
-    if not retries and not world.elastic:
+        return (*run, "--nnodes", "1", *each, *_meet_here(work))
+    if not agreed(work):
         where: Words = ("--node_rank", NODE_RANK, "--master_addr", MASTER_ADDR, "--master_port", MASTER_PORT)
         return (*run, "--nnodes", str(world.nodes), *each, *where)
     # Nodes that may leave and come back meet by a rendezvous, which also gives them their ranks.
     nodes = f"{world.least_nodes}:{world.nodes}" if world.elastic else str(world.nodes)
     meet: Words = ("--rdzv_backend", "c10d", "--rdzv_id", f"{work.plan.recipe.name}-{work.folder}")
     meet += ("--rdzv_endpoint", Raw('"$MASTER_ADDR:$MASTER_PORT"'), "--rdzv_conf", ELASTIC)
-    return (*run, "--nnodes", nodes, *each, *meet, *restarts)
+    return (*run, "--nnodes", nodes, *each, *meet, *(("--max-restarts", str(retries(work))) if retries(work) else ()))
 
 
 def _meet_here(work: Work) -> Words:
@@ -63,8 +84,7 @@ def _accelerate(work: Work) -> Words:
     run: Words = ("-m", "accelerate.commands.launch", "--config_file", f"{work.folder}/{accelerate.NAME}")
     if work.planned.world.nodes > 1:
         run += ("--machine_rank", NODE_RANK, "--main_process_ip", MASTER_ADDR, "--main_process_port", MASTER_PORT)
-    retries = int(work.get("launch.retries") or 0)
-    return (*run, "--max_restarts", str(retries)) if retries else run
+    return (*run, "--max_restarts", str(retries(work))) if retries(work) and agreed(work) else run
 
 
 def _deepspeed(work: Work) -> Words:
@@ -74,7 +94,7 @@ def _deepspeed(work: Work) -> Words:
         hosts: Words = ("--hostfile", f"{work.folder}/{HOSTS}", "--no_ssh", "--node_rank", NODE_RANK)
         return (*run, *hosts, *_cards(work), "--master_addr", MASTER_ADDR, "--master_port", MASTER_PORT)
     # Without a file it would look at /job/hostfile, and take a cluster's for this job's.
-    return (*run, "--hostfile", "/dev/null", *_cards(work), "--master_port", str(work.get("launch.port") or 29500))
+    return (*run, "--hostfile", "/dev/null", *_cards(work), "--master_port", MASTER_PORT)
 
 
 def _cards(work: Work) -> Words:
@@ -120,8 +140,10 @@ def _devices(work: Work) -> dict[str, str | Raw]:
 
 
 def _meeting(work: Work) -> dict[str, str | Raw]:
-    if work.planned.world.nodes == 1 or launcher(work) == "ray":
+    if launcher(work) == "ray":
         return {}
+    if work.planned.world.nodes == 1:
+        return {"MASTER_PORT": _own_port(work)} if launcher(work) == "deepspeed" and distributed(work) else {}
     found: dict[str, str | Raw] = {"NODE_RANK": Raw('"${NODE_RANK:?0 on the first node, 1 on the next, and so on}"')}
     head = work.get("launch.head")
     if head:
@@ -129,6 +151,11 @@ def _meeting(work: Work) -> dict[str, str | Raw]:
     found["MASTER_ADDR"] = Raw('"${MASTER_ADDR:-$FT_HEAD}"' if head else '"${MASTER_ADDR:?address of the first node}"')
     found["MASTER_PORT"] = Raw(f'"${{MASTER_PORT:-{int(work.get("launch.port") or 29500)}}}"')
     return found
+
+
+def _own_port(work: Work) -> Raw:
+    port = work.get("launch.port") if work.said("launch.port") else None
+    return Raw(f'"${{MASTER_PORT:-{int(port)}}}"') if port else FREE_PORT
 
 
 def _switches(work: Work) -> dict[str, str | Raw]:
@@ -139,7 +166,7 @@ def _switches(work: Work) -> dict[str, str | Raw]:
             found["CUDA_DEVICE_MAX_CONNECTIONS"] = "1"  # mcore: or its communication waits behind its own kernels
     if launcher(work) == "ray":
         found |= {"USE_RAY": "1", "RAY_USAGE_STATS_ENABLED": "0"}
-    if work.planned.world.elastic or (work.planned.world.nodes > 1 and work.get("launch.retries")):
+    if agreed(work):
         # torch 2.13: a host that comes back cannot join again as long as the store is shared (0 of 3; 2 of 2 with this).
         found["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     return found
