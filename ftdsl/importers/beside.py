@@ -32,10 +32,13 @@ def root_of(path: Path, found: Mapping[str, Setting], files: Files) -> Path:
 def around(found: Mapping[str, Setting], root: Path, files: Files) -> dict[str, Any]:
     """What lies where the model, its adapters and the output are named, as fields of a Config."""
     model, output = _text(found, "model_name_or_path"), _text(found, "output_dir")
-    adapters = [name.strip() for name in _text(found, "adapter_name_or_path").split(",") if name.strip()]
+    adapters = [
+        (name.strip(), root / name.strip()) for name in _text(found, "adapter_name_or_path").split(",") if name.strip()
+    ]
     return {
         "output": facts.lies_in(root / output, files) if output else "",
-        "adapter_bases": facts.adapter_bases([(name, root / name) for name in adapters], files),
+        "adapter_bases": facts.adapter_bases(adapters, files),
+        "adapters_below": facts.adapters_below(adapters, files),
         "architecture": facts.architecture(model, root / model, files) if model else "",
     }
 

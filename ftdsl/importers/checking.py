@@ -5,6 +5,7 @@ What a file names is read too (DeepSpeed and accelerate files, dataset_info.json
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ftdsl import catalog
@@ -14,6 +15,7 @@ from ftdsl.importers import documents, recognise
 from ftdsl.importers.beside import root_of
 from ftdsl.importers.documents import Read
 from ftdsl.language.yaml_tree import Node, removal
+from ftdsl.lint import facts
 from ftdsl.lint.check import check as lint
 from ftdsl.lint.check import judged
 from ftdsl.lint.config import Config
@@ -81,10 +83,14 @@ def _script(path: Path, source: Source, session: Session) -> str:
     from ftdsl.importers import commands, shell
 
     script = shell.read(source)
+    below: dict[str, Sequence[str]] = {}
     for simple in script.commands:
         made = commands.config(simple, Path(), session, script.notes)
         if made is not None:
-            _lint(made[0], session)
+            config = made[0]
+            _lint(changed(config, adapters_below={**config.adapters_below, **below}), session)
+            if under := facts.below({name: one.value for name, one in config.settings.items()}):
+                below[str(config.value("output_dir"))] = under
     return "a script"
 
 

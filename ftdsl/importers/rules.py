@@ -131,13 +131,23 @@ _SCHEDULE_OPTIONS = {"num_cycles": "cycles", "power": "power"}
 _WSD = {"num_stable_steps": "stable", "num_decay_steps": "decay"}
 
 
+def _table(value: Any) -> dict[str, Any]:
+    """A table, also as the JSON text a command line has; {} for what is none (FT060 says so)."""
+    try:
+        found = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return {}
+    return dict(found) if isinstance(found, dict) else {}
+
+
 def schedule(said: Said) -> None:
     """The curve, with what transformers takes as keyword arguments."""
     if not said.given("lr_scheduler_type", "lr_scheduler_kwargs") or not said.training:
         return
     name = str(said.take("lr_scheduler_type"))
-    kwargs = said.raw("lr_scheduler_kwargs") or {}
-    kwargs = dict(json.loads(kwargs)) if isinstance(kwargs, str) else dict(kwargs)
+    kwargs = _table(said.config.value("lr_scheduler_kwargs"))
+    if kwargs:
+        said.used.add("lr_scheduler_kwargs")
     if name == "cosine_with_min_lr":
         name = "cosine"
         if (rate := kwargs.pop("min_lr_rate", None)) is not None:

@@ -145,6 +145,7 @@ class Config:
     trains goes into a run folder of its own, where nothing of others is;
     installed: distributions of the environment that will run it, None when that is not known;
     adapter_bases: path of an adapter that is at hand -> the base its adapter_config.json names;
+    adapters_below: path of an adapter -> those that it was trained on top of, where that is told beside it;
     architecture: transformers' model_type of the model, "" when not known.
     """
 
@@ -165,6 +166,7 @@ class Config:
     output: Output = ""
     installed: frozenset[str] | None = None
     adapter_bases: Mapping[str, str] = field(default_factory=dict)
+    adapters_below: Mapping[str, Sequence[str]] = field(default_factory=dict)
     architecture: str = ""
 
     def has(self, name: str) -> bool:

@@ -8,9 +8,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ftdsl import catalog
+from ftdsl.diagnostics import Sink
 from ftdsl.estimate.architecture import known
 from ftdsl.lint.config import Output
 from ftdsl.session import Files
+from ftdsl.source import Source
 
 _CHECKPOINT = re.compile(r"checkpoint-\d+")
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin", "model.safetensors.index.json", "model.safetensors",
@@ -35,13 +38,45 @@ def adapter_bases(adapters: Iterable[tuple[str, Path]], files: Files) -> Mapping
     return {name: base for name, base in told.items() if isinstance(base, str) and base}
 
 
+def adapters_below(adapters: Iterable[tuple[str, Path]], files: Files) -> Mapping[str, tuple[str, ...]]:
+    """Name -> the adapters that it was trained on top of, as the parameters it was trained with tell where they lie beside
+    it: LlamaBoard's training_args.yaml, or the train.yaml of a run of ftc."""
+    told = {name: below(_trained_with(folder, files)) for name, folder in adapters}
+    return {name: found for name, found in told.items() if found}
+
+
+def below(params: Mapping[str, Any]) -> tuple[str, ...]:
+    """The adapters under a new one (llamafactory/model/adapter.py:163-186, 0.9.5); () when the first one goes on."""
+    under = params.get("adapter_name_or_path") if params.get("create_new_adapter") in (True, "true", "True") else None
+    names = under if isinstance(under, list) else str(under or "").split(",")
+    return tuple(str(name).strip() for name in names if str(name).strip())
+
+
+def _trained_with(folder: Path, files: Files) -> Mapping[str, Any]:
+    from ftdsl.language.yaml_tree import read  # only where an adapter is named
+
+    for place in (folder / "training_args.yaml", folder.parent / "train.yaml"):
+        try:
+            node = read(Source(place.as_posix(), files.text(place)), Sink())
+        except (OSError, UnicodeDecodeError):
+            continue
+        if node is not None and isinstance(node.value, dict):
+            return node.value
+    return {}
+
+
 def architecture(model: str, folder: Path | None, files: Files) -> str:
     """transformers' model_type of a model: what its config.json says, else the catalogue's; "" when neither knows it."""
     said = _object(folder / "config.json", files).get("model_type") if folder is not None else None
     if isinstance(said, str):
         return said
     found = known(model)
-    return found.family if found else ""
+    return found.family if found else _by_name(model.rpartition("/")[2])
+
+
+def _by_name(name: str) -> str:
+    patterns = catalog.facts("architectures")["patterns"]
+    return next((kind for pattern, kind in patterns if re.match(rf"(Meta-)?({pattern})", name, re.IGNORECASE)), "")
 
 
 def _object(path: Path, files: Files) -> Mapping[str, Any]:

@@ -127,12 +127,18 @@ class Fitter:
         get = self.stage.settings.get
         if isinstance(micro := get("batch.micro"), int):
             return (micro,)
-        if not self.wanted:
+        if not self.wanted or self._one_pack():
             return (1,)
         share = self.wanted / max(1, self.world.data)
         if isinstance(accumulate := get("batch.accumulate"), int):
             return (max(1, round(share / accumulate)),)
         return [micro for micro in MICRO if share % micro == 0] or (1,)
+
+    def _one_pack(self) -> bool:
+        """FlashAttention 2 takes one neat pack at a time (llamafactory/data/collator.py:528, 0.9.5)."""
+        settings = self.stage.settings
+        neat = settings.get("packing") is True or settings.name("packing") == "neat"
+        return neat and settings.name("attention") == "flash2"
 
     def _allowed(self, layout: Layout) -> bool:
         """What LLaMA-Factory cannot do is not chosen: ZeRO-3 under a stacked adapter or 8-bit base, or in pure bf16

@@ -87,3 +87,32 @@ def test_versions_that_the_engine_was_not_made_for(tmp_path: Path, found: Callab
         (site / f"{name}.dist-info").mkdir(parents=True)
     assert ("FT901", "") in found("", FTC_ENGINE_PYTHON=str(tmp_path / "e/bin/python"))
     assert found("") == []
+
+
+STACKED = """
+llamafactory-cli train --stage dpo --do_train true --model_name_or_path Qwen/Qwen3-8B --template qwen3 --dataset pairs \\
+  --adapter_name_or_path saves/sft --create_new_adapter true --output_dir saves/dpo --learning_rate 5e-6 --bf16 true
+llamafactory-cli export --model_name_or_path Qwen/Qwen3-8B --template qwen3 --adapter_name_or_path {adapters} --export_dir out
+"""
+
+
+@pytest.mark.parametrize(("adapters", "said"), [("saves/dpo", ["saves/dpo"]), ("saves/sft,saves/dpo", [])])
+def test_an_adapter_without_the_one_below_it(
+    adapters: str, said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("run.sh").write_text(STACKED.format(adapters=adapters), encoding="utf-8")
+    session = Session(env={"FTC_ENGINE_PYTHON": "nowhere/bin/python"})
+    check(Path("run.sh"), session)
+    assert [one.span.text for one in session.sink.ordered() if one.code == "FT603" and one.span] == said
+
+
+def test_what_llamaboard_keeps_tells_of_the_adapter_below(found: Callable[..., list[tuple[str, str]]]) -> None:
+    adapter(Path("saves/dpo"), "Qwen/Qwen3-8B")
+    kept = "create_new_adapter: true\nadapter_name_or_path: saves/sft\n"
+    Path("saves/dpo/training_args.yaml").write_text(kept, encoding="utf-8")
+    assert ("FT603", "saves/dpo") in found("adapter_name_or_path: saves/dpo\n")
+
+
+def test_an_architecture_is_known_by_name_or_by_its_config(found: Callable[..., list[tuple[str, str]]]) -> None:
+    assert ("FT305", "c_attn,q_proj") in found("lora_target: c_attn,q_proj\n")

@@ -79,6 +79,12 @@ def test_main_memory_counts(checked: Check) -> None:
     assert "FT701" in checked(recipe("a100(40GB)", 2, stage=stage), ROWS).codes
 
 
+def test_neat_packs_go_one_at_a_time_through_flash_attention(checked: Check) -> None:
+    stage = "packing = neat\n attention = flash2\n lora { }\n batch { global = 16 }"
+    outcome = checked(recipe(model="Qwen/Qwen3-0.6B", length=256, stage=stage), ROWS)
+    assert choices(outcome)["batch.micro"] == "1" and "FT509" not in outcome.codes
+
+
 def test_an_unknown_model_is_not_guessed(checked: Check) -> None:
     outcome = checked(recipe(model="somebody/his-own", stage="template = default"), ROWS)
     assert "FT701" not in outcome.codes

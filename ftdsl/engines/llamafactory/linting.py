@@ -49,7 +49,7 @@ def _beside(work: Work, documents: list[Document], name: str) -> view.Document |
 
 def config_of(work: Work, params: Mapping[str, Any], beside: Mapping[str, view.Document | None]) -> Config:
     """One configuration of a planned stage."""
-    world, start = work.planned.world, work.stage.start
+    world, start, adapters = work.planned.world, work.stage.start, _adapters(work)
     seen = not any(name.startswith("hardware.") for name in work.stage.unknown)
     place = work.stage.span
     return Config(
@@ -68,20 +68,20 @@ def config_of(work: Work, params: Mapping[str, Any], beside: Mapping[str, view.D
         ancestry=_ancestry(start),
         unknown=frozenset(_unknown(work)),
         installed=work.versions.installed,
-        adapter_bases=_adapter_bases(work),
+        adapter_bases=facts.adapter_bases(adapters, work.session.files),
+        adapters_below=facts.adapters_below(adapters, work.session.files),
         architecture=_architecture(work),
     )
 
 
-def _adapter_bases(work: Work) -> Mapping[str, str]:
-    """Of adapters that lie in files, by the place the parameters name."""
+def _adapters(work: Work) -> list[tuple[str, Path]]:
+    """Adapters that lie in files: the place the parameters name, and the folder."""
     start = work.stage.start
-    folders = [
+    return [
         (work.places.adapter(one), folder)
         for one in (start.adapters if start else ())
         if (folder := _folder(work, one))
     ]
-    return facts.adapter_bases(folders, work.session.files)
 
 
 def _architecture(work: Work) -> str:

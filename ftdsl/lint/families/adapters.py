@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from ftdsl import catalog
-from ftdsl.diagnostics.suggest import closest
 from ftdsl.lint.config import Config
-from ftdsl.lint.edits import drop, put
+from ftdsl.lint.edits import drop
 from ftdsl.lint.families.precision import model_of
 from ftdsl.lint.families.quantization import PTQ, sharded
 from ftdsl.lint.rule import Found, error, rule, warning
@@ -135,30 +133,6 @@ def pissa_not_here(config: Config) -> Found:
             "PiSSA cannot take whole matrices apart with ZeRO-3",
             help="use ZeRO-2, or run scripts/pissa_init.py first",
         )
-
-
-@rule("FT305")
-def unknown_module(config: Config) -> Found:
-    """What it does: looks for names of layers that are nearly those of known architectures.
-    Why it matters: `lora_target: q_porj` is taken when the file is read; the run stops after the model is
-        loaded. And where other names match, those alone are trained, without a word.
-    Example:
-        lora_target: q_porj,v_proj
-        ---
-        additional_target: embed_token
-    Use instead:
-        lora_target: q_proj,v_proj
-    Applies to: LLaMA-Factory, PEFT
-    Source: LLaMA-Factory#1785, #181; accepted by 0.9.5 (run); layer names of transformers' modeling files
-    """
-    known = list(catalog.facts("modules")["names"])
-    for name in ("lora_target", "oft_target", "additional_target", "galore_target", "apollo_target"):
-        for module in config.items(name) if config.said(name) else ():
-            guess = closest(module, known) if module not in known else None
-            if guess and "." not in module and abs(len(guess) - len(module)) <= 1:
-                at = config.at(name)
-                fix = put(at, at.text.replace(module, guess), safe=False) if at.span else None
-                yield error(at, f"no known model has a layer `{module}`", label=f"did you mean `{guess}`?", fix=fix)
 
 
 @rule("FT312")

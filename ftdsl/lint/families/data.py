@@ -7,7 +7,6 @@ from pathlib import PurePosixPath
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.lint.config import Config, Dataset
 from ftdsl.lint.edits import drop, put
-from ftdsl.lint.families.templates import template_fact
 from ftdsl.lint.rule import Found, error, info, rule, warning
 
 
@@ -208,84 +207,6 @@ def rows_are_cut(config: Config) -> Found:
                 help=f"write {near}, or drop long rows",
                 fix=put(at, str(near), safe=False) if config.form != "recipe" else None,
             )
-
-
-@rule("FT506")
-def packed_unasked(config: Config) -> Found:
-    """What it does: says that pretraining packs rows together unless told otherwise.
-    Why it matters: `pt` packs by default, every other stage does not: the same file gives other batches when
-        only `stage` changes.
-    Example:
-        stage: pt
-        template: null
-    Use instead:
-        stage: pt
-        packing: true
-    Applies to: LLaMA-Factory
-    Source: llamafactory/hparams/parser.py, end of get_train_args (0.9.5); LLaMA-Factory#7985
-    """
-    if config.kind == "train" and config.stage == "pt" and not config.has("packing") and config.form != "recipe":
-        yield info(
-            config.at("stage"),
-            "pretraining packs rows together unless told otherwise",
-            help="write `packing: true`, or `false`",
-        )
-
-
-@rule("FT507")
-def masking_not_here(config: Config) -> Found:
-    """What it does: finds packing and masking where they do not work: outside SFT, two masks at once, or the
-        prompt trained with a template that has no end of text.
-    Why it matters: the run stops when its arguments or its template are read.
-    Example:
-        stage: dpo
-        learning_rate: 5e-6
-        neat_packing: true
-        ---
-        stage: kto
-        learning_rate: 5e-6
-        mask_history: true
-        ---
-        mask_history: true
-        train_on_prompt: true
-        ---
-        template: glm4
-        model_name_or_path: zai-org/GLM-4-9B-0414
-        train_on_prompt: true
-    Use instead:
-        neat_packing: true
-        mask_history: true
-    Applies to: LLaMA-Factory
-    Source: llamafactory/hparams/parser.py:422-426, data_args.py:183, data/template.py:643 (0.9.5)
-    """
-    outside = config.kind == "train" and config.stage != "sft"
-    for name, what in (
-        ("neat_packing", "packed neatly"),
-        ("train_on_prompt", "trained on prompts"),
-        ("mask_history", "masked"),
-    ):
-        if outside and config.on(name):
-            at = config.at(name)
-            yield error(
-                at, f"rows of a {config.stage} stage cannot be {what}", help="drop it; it is for sft", fix=drop(at)
-            )
-    if outside or not config.on("train_on_prompt"):
-        return
-    at = config.at("train_on_prompt")
-    if config.on("mask_history"):
-        other = config.at("mask_history")
-        yield error(
-            other,
-            f"`{other.word}` and `{at.word}` ask for opposite things",
-            also=((at, "and here"),),
-            help="keep one of them",
-        )
-    elif template_fact(config, "efficient_eos"):
-        yield error(
-            at,
-            f"`{at.word}` does not work with the template `{config.value('template')}`",
-            help="train on responses only",
-        )
 
 
 @rule("FT508")

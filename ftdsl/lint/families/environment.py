@@ -29,6 +29,31 @@ def json_is_not_read(config: Config) -> Found:
         )
 
 
+@rule("FT218")
+def torch_too_old(config: Config) -> Found:
+    """What it does: finds FSDP 2 with a torch from before 2.6.
+    Why it matters: accelerate stops when the process group is there, on every rank.
+    Example:
+        # with: torch=2.5.1
+        bf16: true
+        # file: accelerate.yaml
+        {distributed_type: FSDP, num_processes: 2, fsdp_config: {fsdp_version: 2, fsdp_reshard_after_forward: true}}
+    Use instead:
+        # with: torch=2.6.0
+        bf16: true
+        # file: accelerate.yaml
+        {distributed_type: FSDP, num_processes: 2, fsdp_config: {fsdp_version: 2, fsdp_reshard_after_forward: true}}
+    Applies to: accelerate
+    Source: accelerate/utils/dataclasses.py:1778, FSDP2_PYTORCH_VERSION (1.11.0)
+    """
+    if config.fsdp == 2 and () < config.version("torch") < (2, 6):
+        beside = config.accelerate
+        at = beside.at("fsdp_config.fsdp_version") if beside is not None else config.at("fsdp_config")
+        yield error(
+            at, f"FSDP 2 needs torch 2.6, and here is {config.versions['torch']}", help="install it, or use FSDP 1"
+        )
+
+
 @rule("FT903")
 def needs_a_package(config: Config) -> Found:
     """What it does: looks for the packages that a parameter needs, where the environment that will run it is known.

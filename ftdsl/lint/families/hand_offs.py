@@ -6,7 +6,7 @@ import re
 
 from ftdsl import catalog
 from ftdsl.lint.config import Config
-from ftdsl.lint.edits import add, drop
+from ftdsl.lint.edits import add, drop, put
 from ftdsl.lint.rule import Found, error, rule, warning
 
 
@@ -81,6 +81,37 @@ _PACKED = re.compile(r"(-unsloth)?-(bnb-4bit|gptq|awq|aqlm|int[48]|4bit|8bit).*$
 def _bare(model: str) -> str:
     """The model whoever hosts it, and however its weights are packed."""
     return _PACKED.sub("", model.rstrip("/").rpartition("/")[2].lower())
+
+
+@rule("FT603")
+def adapter_below_left_out(config: Config) -> Found:
+    """What it does: finds an adapter that was trained on top of another one which is not given with it.
+    Why it matters: with `create_new_adapter` the first adapter is melted into the base in memory only: merged
+        or served without it, the result has learnt its preferences and forgotten what it was taught. What an adapter was trained
+        on is told by an earlier command of the same script, by LlamaBoard's training_args.yaml or a run of ftc.
+    Example:
+        # with: below=saves/dpo:saves/sft
+        adapter_name_or_path: saves/dpo
+        export_dir: models/aligned
+    Use instead:
+        # with: below=saves/dpo:saves/sft
+        adapter_name_or_path: saves/sft,saves/dpo
+        export_dir: models/aligned
+    Applies to: LLaMA-Factory
+    Source: llamafactory/model/adapter.py:163-186 (0.9.5); LLaMA-Factory#2588
+    """
+    given = config.items("adapter_name_or_path")
+    at = config.at("adapter_name_or_path")
+    for place, name in enumerate(given):
+        missing = [one for one in config.adapters_below.get(name, ()) if one not in given[:place]]
+        if missing:
+            whole = ",".join([*[one for one in given if one not in missing and one != name], *missing, name])
+            yield error(
+                at,
+                f"`{name}` was trained on top of `{missing[0]}`, which is left out",
+                help=f"write `{whole}`",
+                fix=put(at, whole) if config.form == "yaml" and isinstance(at.value, str) else None,
+            )
 
 
 @rule("FT606")

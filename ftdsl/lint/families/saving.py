@@ -122,6 +122,29 @@ def output_in_use(config: Config) -> Found:
         )
 
 
+@rule("FT804")
+def resuming_needs_torch(config: Config) -> Found:
+    """What it does: finds a run that goes on from a checkpoint with a torch from before 2.6.
+    Why it matters: transformers refuses to read the optimizer's and the scheduler's state with it
+        (CVE-2025-32434): the run stops when the model is loaded.
+    Example:
+        # with: torch=2.5.1
+        resume_from_checkpoint: saves/x/checkpoint-500
+    Use instead:
+        # with: torch=2.6.0
+        resume_from_checkpoint: saves/x/checkpoint-500
+    Applies to: transformers from 4.52
+    Source: transformers/utils/import_utils.py, check_torch_load_is_safe, called in trainer.py (4.52.4; not in 4.51.3)
+    """
+    torch, transformers = config.version("torch"), config.version("transformers")
+    if config.trains and config.has("resume_from_checkpoint") and () < torch < (2, 6) and transformers >= (4, 52):
+        yield error(
+            config.at("resume_from_checkpoint"),
+            f"transformers {config.versions['transformers']} does not resume with torch {config.versions['torch']}",
+            help="install torch 2.6 or newer",
+        )
+
+
 @rule("FT805")
 def best_of_what(config: Config) -> Found:
     """What it does: wants a metric where `save_strategy` is `best`.

@@ -66,6 +66,8 @@ def _number(value: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
+    if isinstance(value, float) and not _number(value):
+        return "endless" if value == value else "no number"
     names = {bool: "true or false", str: "a text", dict: "a table", list: "a list", int: "a number", float: "a number"}
     return names.get(type(value), "something else")
 

@@ -1,0 +1,162 @@
+"""Names of layers, held against the architecture where it is known: what an adapter reaches, and what it does not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ftdsl import catalog
+from ftdsl.catalog import Modules
+from ftdsl.diagnostics.suggest import closest
+from ftdsl.lint.config import Config
+from ftdsl.lint.edits import put
+from ftdsl.lint.rule import Finding, Found, error, info, rule, warning
+
+TARGETS = ("lora_target", "oft_target")
+FUSED = frozenset(("gate_up_proj", "down_proj", "up_proj"))
+OF_EXPERTS = FUSED | {"gate_proj", "w1", "w2", "w3"}
+
+
+def modules_of(config: Config) -> Modules | None:
+    """Of the model, in the transformers that will load it; None when it is not known which they are."""
+    return (
+        catalog.modules(config.architecture, config.versions.get("transformers", "")) if config.architecture else None
+    )
+
+
+@rule("FT305")
+def unknown_module(config: Config) -> Found:
+    """What it does: looks for layers that the model's architecture does not have; where it is not known, for names that
+        are nearly those of known ones.
+    Why it matters: `lora_target: q_porj` is taken when the file is read; the run stops after the model is
+        loaded. And where one other name fits, that alone is trained, without a word.
+    Example:
+        lora_target: q_porj,v_proj
+        ---
+        # with: architecture=qwen3
+        lora_target: q_proj,c_attn
+        ---
+        # with: architecture=qwen3
+        lora_target: query_key_value
+        ---
+        additional_target: embed_token
+    Use instead:
+        # with: architecture=qwen3
+        lora_target: q_proj,v_proj
+    Applies to: LLaMA-Factory, PEFT
+    Source: LLaMA-Factory#1785, #181; accepted by 0.9.5 (run); layer names of transformers' modeling files
+    """
+    for name in ("additional_target", "galore_target", "apollo_target"):
+        yield from _nearly(config, name)
+    modules = modules_of(config)
+    for name in TARGETS:
+        yield from _nearly(config, name) if modules is None or modules.text else _not_there(config, name, modules)
+
+
+def _nearly(config: Config, name: str) -> Iterator[Finding]:
+    known = list(catalog.facts("modules")["names"])
+    for module in config.items(name) if config.said(name) else ():
+        guess = closest(module, known) if module not in known else None
+        if guess and "." not in module and abs(len(guess) - len(module)) <= 1:
+            at = config.at(name)
+            fix = put(at, at.text.replace(module, guess), safe=False) if at.span else None
+            yield error(at, f"no known model has a layer `{module}`", label=f"did you mean `{guess}`?", fix=fix)
+
+
+def _not_there(config: Config, name: str, modules: Modules) -> Iterator[Finding]:
+    """PEFT stops when no name fits, and passes over single ones (peft 0.18.1, tuners/tuners_utils.py; run)."""
+    wanted = [module for module in config.items(name) if config.said(name) and re.fullmatch(r"[\w.]+", module)]
+    known = {*modules.linear, *modules.vision, *modules.head, *modules.experts, *OF_EXPERTS, "all"}
+    missing = [one for one in wanted if (last := one.rpartition(".")[2]) not in known and "embed" not in last]
+    at = config.at(name)
+    for module in missing:
+        guess = closest(module, known)
+        label = f"did you mean `{guess}`?" if guess else ""
+        fix = put(at, at.text.replace(module, guess), safe=False) if guess and at.span else None
+        text, help = f"{config.architecture} has no layer `{module}`", f"it has {', '.join(modules.linear)}"
+        if guess or missing == wanted:
+            yield error(at, text, label=label, help=help, fix=fix)
+        else:
+            yield warning(at, f"{text}, and PEFT passes over it", help=help)
+
+
+@rule("FT313")
+def experts_not_reached(config: Config) -> Found:
+    """What it does: finds LoRA on a mixture of experts whose experts are one tensor a layer.
+    Why it matters: from transformers 5 on they are no linear modules, and LLaMA-Factory's LoRA has no words for
+        anything else: nine tenths of the weights get no adapter. Their names are passed over without a word as long as one
+        other name fits. With `all` it is an info: all linear layers is what was asked for.
+    Example:
+        # with: architecture=qwen3_moe
+        lora_target: q_proj,v_proj,gate_proj,up_proj,down_proj
+        ---
+        # with: architecture=qwen3_moe
+        lora_target: all
+    Use instead:
+        # with: architecture=qwen3_moe
+        lora_target: q_proj,k_proj,v_proj,o_proj
+        ---
+        # with: architecture=qwen3_moe, transformers=4.57.1
+        lora_target: all
+    Applies to: LLaMA-Factory and PEFT with transformers 5
+    Source: run with transformers 5.6.0 and peft 0.18.1: of these targets only q_proj and v_proj are adapted
+    """
+    modules = modules_of(config)
+    fused = modules is not None and bool(FUSED & set(modules.experts))
+    if not fused or config.on("use_kt") or not config.trains:
+        return
+    for name in TARGETS if config.value("finetuning_type") in ("lora", "oft") else ():
+        at, wanted = config.at(name), config.items(name)
+        named = [one for one in wanted if one.rpartition(".")[2] in OF_EXPERTS]
+        if config.said(name) and named:
+            yield warning(
+                at,
+                f"an adapter does not reach the experts of {config.architecture}: `{named[0]}` is none of its linear layers",
+                help="drop the names of experts, or train with transformers 4.57, where they are linear layers",
+            )
+        elif config.value("finetuning_type") == name.partition("_")[0] and wanted == ["all"]:
+            yield info(at, f"the experts of {config.architecture} get no adapter: they are no linear layers")
+
+
+@rule("FT414")
+def experts_wait_for_each_other(config: Config) -> Found:
+    """What it does: finds a mixture of experts under ZeRO-3 that LLaMA-Factory does not keep whole.
+    Why it matters: each rank gathers the experts its own tokens went to; where ranks choose others they wait for
+        each other for ever. LLaMA-Factory marks the blocks of the models it knows. From transformers 5 on experts are one tensor
+        a layer, and it does not come to that.
+    Example:
+        # with: architecture=dots1, transformers=4.57.1, gpus=8, launcher=torchrun
+        deepspeed: ds_config.json
+        # file: ds_config.json
+        {"train_micro_batch_size_per_gpu": "auto", "zero_optimization": {"stage": 3}}
+    Use instead:
+        # with: architecture=qwen3_moe, transformers=4.57.1, gpus=8, launcher=torchrun
+        deepspeed: ds_config.json
+        # file: ds_config.json
+        {"train_micro_batch_size_per_gpu": "auto", "zero_optimization": {"stage": 3}}
+        ---
+        # with: architecture=dots1, gpus=8, launcher=torchrun
+        deepspeed: ds_config.json
+        # file: ds_config.json
+        {"train_micro_batch_size_per_gpu": "auto", "zero_optimization": {"stage": 3}}
+    Applies to: LLaMA-Factory with DeepSpeed and transformers before 5
+    Source: llamafactory/model/model_utils/moe.py:42-152 (0.9.5); LLaMA-Factory#1998, #9222
+    """
+    modules, kind = modules_of(config), config.architecture
+    if config.zero != 3 or modules is None or FUSED & set(modules.experts) or not _of_experts(kind):
+        return
+    since = catalog.facts("leaf").get(kind, "")
+    if since and catalog.numbers(since) <= (config.version("llamafactory") or (99,)):
+        return
+    yield warning(
+        config.first("deepspeed", "model_name_or_path"),
+        f"ranks may wait for each other for ever: LLaMA-Factory does not keep the experts of {kind} whole under ZeRO-3",
+        help=f"use LLaMA-Factory {since}"
+        if since
+        else "use ZeRO-2, or transformers 5, where experts are one tensor a layer",
+    )
+
+
+def _of_experts(kind: str) -> bool:
+    newest = catalog.modules(kind)
+    return kind.endswith("_moe") or (newest is not None and bool(FUSED & set(newest.experts)))
