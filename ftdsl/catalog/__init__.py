@@ -6,6 +6,7 @@ Imports nothing of ftdsl; any room may ask.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -158,14 +159,44 @@ def templates(version: str = "") -> list[str]:
     return list(schema("llamafactory", version, "templates"))
 
 
+def listed(model: str, version: str = "") -> bool:
+    """Whether LLaMA-Factory's own list of models has this hub id."""
+    return model in schema("llamafactory", version, "models")
+
+
+@cache
 def template_for_model(model: str, version: str = "") -> str | None:
-    """The template of a hub id's family, from the engine's own list; sizes and dates that are not listed are guessed."""
+    """The template of a model's family, from LLaMA-Factory's own list; the model is a hub id or a folder.
+
+    An id that is not listed counts by its name: copies by others, in other precisions, under an organisation's new name
+    (`meta-llama/Llama-3.1-8B` was `Meta-Llama-3.1-8B`); then sizes that are not listed; then an organisation's family of one template.
+    """
     families: Mapping[str, Any] = schema("llamafactory", version, "models")
     if families.get(model):
         return str(families[model])
-    stem = model.split("-")[0]
-    kin = {str(template) for other, template in families.items() if template and other.split("-")[0] == stem}
-    return kin.pop() if len(kin) == 1 else None
+    for alike in (_model_name, _without_size, _organisation_and_family):
+        wanted = alike(model)
+        kin = {str(template) for other, template in families.items() if template and alike(other) == wanted}
+        if len(kin) == 1:
+            return kin.pop()
+    return None
+
+
+def _model_name(model: str) -> str:
+    name = model.rstrip("/").rpartition("/")[2].lower().removeprefix("meta-")
+    return _PRECISIONS.sub("", name)
+
+
+_PRECISIONS = re.compile(r"(?:-unsloth)?(?:-(?:bnb-4bit|awq|gptq|fp8|int4|int8|bf16|gguf|hf))+$")
+_SIZE = re.compile(r"-(?:[ae]?\d+(?:\.\d+)?[bm]|\d+x\d+b)(?=-|$)")
+
+
+def _without_size(model: str) -> str:
+    return _SIZE.sub("", _model_name(model))
+
+
+def _organisation_and_family(model: str) -> str:
+    return model.partition("-")[0]
 
 
 def modules(model_type: str, version: str = "") -> Modules | None:

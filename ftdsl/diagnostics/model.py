@@ -49,7 +49,8 @@ def guessed(span: Span, word: str | None) -> Fix | None:
 class Diagnostic:
     """One cause, one message.
 
-    `message` is a short fact in lower case; `label` stands under the span; `help` is a line a person can type.
+    `message` is a short fact in lower case; `label` stands under the span; `help` is a line a person can type; `notes` are
+    the items of a fact that is a list.
     `span` is None only for what has no place in a file (a missing recipe, a flag).
     """
 
@@ -61,6 +62,7 @@ class Diagnostic:
     labels: tuple[Label, ...] = ()
     help: str = ""
     fix: Fix | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

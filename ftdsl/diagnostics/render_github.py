@@ -20,7 +20,9 @@ def _command(found: DiagnosticView) -> str:
     given = [f"{name}={_escaped(str(value), ',:')}" for name, value in place.items() if value is not None]
     given.append(f"title={_escaped(found['code'] + ' ' + found['name'], ',:')}")
     said = "\n".join(
-        text for text in (found["message"], found["label"], found["help"] and f"help: {found['help']}") if text
+        text
+        for text in (found["message"], found["label"], *found["notes"], found["help"] and f"help: {found['help']}")
+        if text
     )
     return f"::{_LEVELS[found['severity']]} {','.join(given)}::{_escaped(said)}"
 

@@ -27,7 +27,7 @@ def render(diagnostics: Iterable[Diagnostic]) -> str:
 
 
 def _result(found: DiagnosticView) -> dict[str, Any]:
-    text = found["message"] + (f" ({found['help']})" if found["help"] else "")
+    text = "; ".join((found["message"], *found["notes"])) + (f" ({found['help']})" if found["help"] else "")
     result: dict[str, Any] = {"ruleId": found["code"], "level": _LEVELS[found["severity"]], "message": {"text": text}}
     if found["file"] is not None:
         region = {

@@ -49,6 +49,7 @@ def _one(found: DiagnosticView, paint: _Paint) -> str:
             lines += _frame(place["file"], excerpts, gutter, severity, paint)
     elif found["label"]:
         lines.append(f"  {paint('frame', '=')} {_clean(found['label'])}")
+    lines += [f"{' ' * gutter}   {_clean(note)}" for note in found["notes"]]
     if found["help"]:
         lines.append(f"{' ' * gutter} {paint('frame', '=')} {paint('bold', 'help')}: {_clean(found['help'])}")
     return "\n".join(lines)

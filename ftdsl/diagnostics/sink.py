@@ -18,7 +18,8 @@ class Sink:
     def add(self, diagnostic: Diagnostic) -> None:
         span = diagnostic.span
         place = (span.source.name, span.start) if span else ("", -1)
-        self._found.setdefault((diagnostic.code, *place, diagnostic.message), diagnostic)
+        said = "; ".join((diagnostic.message, *diagnostic.notes))
+        self._found.setdefault((diagnostic.code, *place, said), diagnostic)
 
     def drop(self, diagnostic: Diagnostic) -> None:
         """Take one out again."""
@@ -40,8 +41,10 @@ class Sink:
     def warning(self, code: str, message: str, span: Span | None, *, label: str = "", help: str = "") -> None:
         self.add(Diagnostic(code, message, span, Severity.WARNING, label, (), help))
 
-    def info(self, code: str, message: str, span: Span | None, *, label: str = "", help: str = "") -> None:
-        self.add(Diagnostic(code, message, span, Severity.INFO, label, (), help))
+    def info(
+        self, code: str, message: str, span: Span | None, *, label: str = "", help: str = "", notes: tuple[str, ...] = ()
+    ) -> None:
+        self.add(Diagnostic(code, message, span, Severity.INFO, label, (), help, notes=notes))
 
     @property
     def failed(self) -> bool:

@@ -64,6 +64,7 @@ class DiagnosticView(TypedDict):
     label: str
     labels: list[LabelView]
     help: str
+    notes: list[str]
     fix: FixView | None
 
 
@@ -98,6 +99,7 @@ def _diagnostic(found: Diagnostic) -> DiagnosticView:
         "label": found.label,
         "labels": [_label(label) for label in found.labels],
         "help": found.help,
+        "notes": list(found.notes),
         "fix": _fix(found.fix) if found.fix else None,
     }
 

@@ -40,9 +40,9 @@ def plan(recipe: Recipe, session: Session) -> Plan:
         whole = stage.sound and not stage.unknown
         done = _stage(stage, at, recipe, session if whole else Session(session.files, session.env))
         planned.append(done)
-        told = [str(choice) for choice in done.choices if choice.told]
+        told = tuple(str(choice) for choice in done.choices if choice.told)
         if told and not failed:
-            session.sink.info("FT700", f"for `{stage.name}`: {'; '.join(told)}", stage.span)
+            session.sink.info("FT700", f"what `{stage.name}` leaves open", stage.span, notes=told)
     return Plan(recipe, tuple(planned), read)
 
 
@@ -76,8 +76,10 @@ def folder_of(number: int, stage: Stage) -> str:
 def _stage(stage: Stage, at: int, recipe: Recipe, session: Session) -> PlannedStage:
     folder = folder_of(at * 10, stage)
     chooser = Chooser(stage.settings)
+    if size := machine.size_left_open(stage):
+        chooser.set("hardware.gpu", *size)
     if stage.kind not in TRAINING:
-        world = _light(stage, chooser, recipe)
+        world = _light(stage, chooser, recipe, session)
         return PlannedStage(_filled(stage, chooser), folder, world, choices=tuple(chooser.choices))
     world = world_of(stage)
     check_world(stage, world, session)
@@ -85,7 +87,7 @@ def _stage(stage: Stage, at: int, recipe: Recipe, session: Session) -> PlannedSt
     precision = _precision(chooser, world)
     fitter = Fitter(_filled(stage, chooser), world, recipe, precision, recipe.budget.get("memory", 0.0))
     method, strategy = laying.lay_out(stage, chooser, fitter)
-    _template(stage, chooser, recipe.versions)
+    _template(stage, chooser, recipe.versions, session)
     _learning_rate(stage, chooser, method)
     batch = solve(stage, chooser, world, session)
     done = _filled(stage, chooser)
@@ -94,10 +96,10 @@ def _stage(stage: Stage, at: int, recipe: Recipe, session: Session) -> PlannedSt
     return planned
 
 
-def _light(stage: Stage, chooser: Chooser, recipe: Recipe) -> World:
+def _light(stage: Stage, chooser: Chooser, recipe: Recipe, session: Session) -> World:
     """Stages that do not train: merging, data work and scripts are one process; an eval takes what it is given."""
     if stage.kind in ("eval", "merge", "quantize"):
-        _template(stage, chooser, recipe.versions)
+        _template(stage, chooser, recipe.versions, session)
     if stage.kind != "eval":
         return World(1, 1, world_of(stage).gpu if stage.kind == "quantize" else "")
     if chooser.unset("max_len"):
@@ -131,18 +133,25 @@ def _precision(chooser: Chooser, world: World) -> str:
     return name
 
 
-def _template(stage: Stage, chooser: Chooser, versions: Versions) -> None:
+def _template(stage: Stage, chooser: Chooser, versions: Versions, session: Session) -> None:
     """The chat template of the model's family, where the recipe is silent."""
     if not chooser.unset("template") or stage.kind == "pretrain" or stage.start is None:
         return
     name, why = family(stage.start.base, versions)
+    if why == UNKNOWN_FAMILY:
+        at = stage.spans.get("model", stage.span)
+        help = "write `template = …`, the one the model was taught with"
+        session.sink.warning("FT517", f"no template is known for this model: `{name}` is taken", at, help=help)
     chooser.set("template", name, why)
+
+
+UNKNOWN_FAMILY = "the model's family is not known"
 
 
 def family(base: Any, versions: Versions) -> tuple[str, str]:
     """Template of a base model in a version of the engine, and why."""
     if isinstance(base, Term):
-        told = base.options.get("like") or base.options.get("id")
+        told = base.options.get("like") or base.options.get("id") or base.options.get("path")
         like = told.options.get("id") if isinstance(told, Term) else told
         if isinstance(like, str) and (found := catalog.template_for_model(like, versions.facts())):
             return found, f"the template of {like}"
@@ -151,7 +160,7 @@ def family(base: Any, versions: Versions) -> tuple[str, str]:
             name = architecture.name if isinstance(architecture, Term) else str(architecture)
             known = {"qwen2": "qwen", "qwen3": "qwen3_nothink", "llama": "default"}
             return known.get(name, "default"), f"it suits {name}"
-    return "default", "the model's family is not known"
+    return "default", UNKNOWN_FAMILY
 
 
 def _learning_rate(stage: Stage, chooser: Chooser, method: str) -> None:

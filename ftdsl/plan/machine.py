@@ -70,8 +70,18 @@ def card_of(model: str) -> tuple[str, int] | None:
     name = max(names, key=len)
     sizes = catalog.gpus()[name].memory
     said = re.search(r"(\d+)\s*GB", model)
-    memory = int(said[1]) if said else sizes[0] if len(sizes) == 1 else sizes[-1]
-    return name, memory
+    return name, int(said[1]) if said else sizes[0]
+
+
+def size_left_open(stage: Stage) -> tuple[Term, str] | None:
+    """A card made in several sizes and named without one is the smallest, so that the plan holds on the others: and why."""
+    gpu = stage.settings.get("hardware.gpu")
+    known = catalog.gpus().get(getattr(gpu, "name", ""))
+    if known is None or len(known.memory) == 1 or "memory" in gpu.options:
+        return None
+    smallest, *larger = known.memory
+    others = " or ".join(f"`{gpu.name}({size}GB)`" for size in larger)
+    return Cards(gpu.name, 1, smallest).term, f"the smallest there is, unless you write {others}"
 
 
 def named(stage: Stage, found: Cards) -> Stage:

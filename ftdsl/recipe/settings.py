@@ -86,10 +86,21 @@ def _inner(tree: dict[str, Any], blocks: list[str]) -> dict[str, Any]:
     return tree
 
 
+_UNNAMED = frozenset({"id", "path", "memory", "version", "n", "url", "value", "share", "where"})
+"""Options that people write without their name: `hf("org/model")`, `a100(80GB)`, `last(2)`."""
+
+
+def _option(name: str, value: Any) -> str:
+    if name == "memory" and isinstance(value, int | float):
+        return f"{value / 1e9:g}GB"
+    text = f'"{value}"' if isinstance(value, str) else shown(value)
+    return text if name in _UNNAMED else f"{name} = {text}"
+
+
 def shown(value: Any) -> str:
     """A value as a person would write it."""
     if isinstance(value, Term):
-        inner = ", ".join(f"{name} = {shown(option)}" for name, option in value.options.items())
+        inner = ", ".join(_option(name, option) for name, option in value.options.items())
         return f"{value.name}({inner})" if inner else value.name
     if isinstance(value, Amount):
         if value.unit == "share":

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ftdsl.plan.machine import Cards, card_of, cards
 from ftdsl.session import Files, Session
-from tests.conftest import ftc
+from tests.conftest import Outcome, ftc
 
 RECIPE = """\
 hardware { gpu = auto }
@@ -70,3 +71,9 @@ def test_what_was_found_is_in_the_lock_and_frozen(tmp_path: Path) -> None:
         "as the lock says, on a machine without cards"
     )
     assert next(tmp_path.glob("build/recipe/*-sft/launch.sh")).read_text() == launch
+
+
+def test_a_card_named_without_its_size_is_the_smallest(checked: Callable[..., Outcome]) -> None:
+    rows = {"rows.jsonl": '{"instruction": "q", "output": "a"}\n'}
+    (found,) = checked(RECIPE.replace("gpu = auto", "gpu = a100"), rows).found
+    assert "hardware.gpu = a100(40GB) (the smallest there is, unless you write `a100(80GB)`)" in found.notes
