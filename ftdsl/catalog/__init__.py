@@ -169,7 +169,7 @@ def template_for_model(model: str, version: str = "") -> str | None:
     """The template of a model's family, from LLaMA-Factory's own list; the model is a hub id or a folder.
 
     An id that is not listed counts by its name: copies by others, in other precisions, under an organisation's new name
-    (`meta-llama/Llama-3.1-8B` was `Meta-Llama-3.1-8B`); then sizes that are not listed; then an organisation's family of one template.
+    (`meta-llama/Llama-3.1-8B` was `Meta-Llama-3.1-8B`); then other sizes; then an organisation's family of one template.
     """
     families: Mapping[str, Any] = schema("llamafactory", version, "models")
     if families.get(model):

@@ -42,7 +42,14 @@ class Sink:
         self.add(Diagnostic(code, message, span, Severity.WARNING, label, (), help))
 
     def info(
-        self, code: str, message: str, span: Span | None, *, label: str = "", help: str = "", notes: tuple[str, ...] = ()
+        self,
+        code: str,
+        message: str,
+        span: Span | None,
+        *,
+        label: str = "",
+        help: str = "",
+        notes: tuple[str, ...] = (),
     ) -> None:
         self.add(Diagnostic(code, message, span, Severity.INFO, label, (), help, notes=notes))
 

@@ -75,8 +75,8 @@ class Linker:
         if model:
             return self._lineage(model.data, model.span)
         if not stage.parents:
-            if ("model",) in stage.unknown:
-                return None
+            if ("model",) in stage.unknown or stage.declared.block.parents:
+                return None  # said where it is written
             if not any(value.origin.kind != "default" for value in stage.values.values()) and stage.refs:
                 return None
             text = f"`{stage.name}` has no model to start from"

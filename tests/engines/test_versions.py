@@ -59,7 +59,8 @@ def test_the_recipe_s_python_is_seen_from_its_folder(tmp_path: Path, checked: Ca
 
 
 def old(version: str, stage: str) -> str:
-    return small(stage, file=f'engine = llamafactory("{version}")')
+    """A recipe of a model that all the versions know."""
+    return small(stage, file=f'engine = llamafactory("{version}")').replace("Qwen3-0.6B", "Qwen2.5-0.5B")
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,8 @@ CASES = [
     ("save { every = 100 }", "FT062", "100", "100 steps"),
     ("track { every = 1 }", "FT062", "1", "1 steps"),
     ("full {}\n  optim { name = galore(scale = 2, rank = 0) }", "FT003", "0", ""),
+    ("optim { warmup = 0.03 }", "FT062", "0.03", "3%"),
+    ('evaluate { data = "rows.jsonl" }', "FT060", '"rows.jsonl"', 'file("rows.jsonl")'),
     ("optim { lr = 1e-4 + 3 steps }", "FT063", None, ""),
     ("after = sft", "FT621", "sft", ""),
     ("to = sft", "FT621", "sft", ""),

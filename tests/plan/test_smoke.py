@@ -295,7 +295,8 @@ def test_a_large_file_is_read_as_far_as_its_first_rows(checked: Callable[..., Ou
 def test_what_a_smoke_run_made_is_refused(checked: Callable[..., Outcome]) -> None:
     for model in ('file("runs/x.smoke/1/10-sft/result")', 'adapter(file("copied"), base = hf("a/b"))', 'file("bare")'):
         files = {**ROWS, "copied/SMOKE_TEST.txt": "x", "bare/config.json": '{"ftdsl_smoke": true}'}
-        found = checked(small().replace('hf("Qwen/Qwen3-0.6B")', model), files).only("FT954")
+        text = small("template = qwen3").replace('hf("Qwen/Qwen3-0.6B")', model)
+        found = checked(text, files).only("FT954")
         assert found.span is not None and found.span.where.endswith("recipe.ft:4")
     data = small().replace('"rows.jsonl"', '"runs/x.smoke/1/10-d/train.jsonl"')
     assert "FT954" in checked(data).codes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -175,6 +176,8 @@ def _amount(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     if isinstance(raw, Bare) and raw.name in _SPECIAL.get(kind.name, ()):
         return Term(raw.name)
     if isinstance(raw, Num) and not raw.dimension:
+        if "share" in units and 0 < raw.number < 1:
+            return _wrong(raw, kind, key, sink, f"write `{raw.number * 100:g}%`")
         example = {"span": "epochs", "every": "steps", "warmup": "steps"}.get(kind.name, units[0])
         return _wrong(raw, kind, key, sink, f"write `{raw.written} {example}`")
     return _wrong(raw, kind, key, sink)
@@ -273,7 +276,18 @@ def _by_use(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
         return calls.function(ev, raw, kind.name, key, sink)
     if isinstance(raw, Bare) and kind.name in ("model", "stage"):
         return _unknown(raw, list(ev.names.stages), key, sink, "there is no stage or value")
+    if isinstance(raw, Str) and raw.plain and kind.name in ("model", "data"):
+        return _place_in_quotes(raw, raw.plain, kind, key, sink)
     return _wrong(raw, kind, key, sink)
+
+
+def _place_in_quotes(raw: Str, text: str, kind: Type, key: Key, sink: Sink) -> Any:
+    """A hub id is `organisation/name`, at most one slash and no file's ending; anything else is a path."""
+    is_id = re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", text) and not text.endswith(
+        (".json", ".jsonl", ".csv", ".parquet")
+    )
+    meant = f'{"hf" if is_id else "file"}("{text}")'
+    return _wrong(raw, kind, key, sink, f"write `{meant}`", Fix(f"write `{meant}`", (Edit(raw.span, meant),)))
 
 
 def _data(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
@@ -284,7 +298,8 @@ def _data(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     if isinstance(raw, Stg):
         return [raw.ref]
     if isinstance(raw, Bare):
-        return _unknown(raw, list(ev.names.stages), key, sink, "there is no data called")
+        known = [name for name, kind in ev.names.stages.items() if kind == "data"]
+        return _unknown(raw, known, key, sink, "there is no data called")
     data = _by_use(ev, raw, kind, key, sink)
     return WRONG if data is WRONG else [data]
 

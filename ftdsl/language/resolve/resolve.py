@@ -9,7 +9,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from ftdsl.catalog.vocabulary import BlockWords, Key
-from ftdsl.diagnostics import Sink
+from ftdsl.diagnostics import Sink, guessed
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.language import tree
 from ftdsl.language.parser import parse
@@ -370,7 +370,9 @@ class _Resolver:
                 guess = closest(name, self.found.stages)
                 label = f"did you mean `{guess}`?" if guess else ""
                 known = f"stages here: {', '.join(self.found.stages)}"
-                self.session.sink.error("FT620", f"there is no stage `{name}`", parent.span, label=label, help=known)
+                fix = guessed(parent.span, guess)
+                text = f"there is no stage `{name}`"
+                self.session.sink.error("FT620", text, parent.span, label=label, help=known, fix=fix)
                 continue
             found = self.ev.stage(StageFound(name, ""), parent.span, self.session.sink)
             refs += [found.ref] if isinstance(found, Stg) else []
