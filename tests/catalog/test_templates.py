@@ -16,7 +16,7 @@ from ftdsl import catalog
         ("/models/Qwen2.5-7B-Instruct-AWQ", "qwen"),
         ("Qwen/Qwen3-4B-Instruct-2507", "qwen3_nothink"),
         ("me/llama-like", None),
-        ("microsoft/phi-5", None),  # a family of several templates
+        ("google/gemma-9-5b", None),  # a family of several templates
     ],
 )
 def test_the_template_of_a_model_by_its_name(model: str, template: str | None) -> None:
