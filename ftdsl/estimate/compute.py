@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ftdsl.estimate import constants
-from ftdsl.estimate.layer import upcasts_norms
+from ftdsl.estimate import constants, layer, trained
 from ftdsl.estimate.setup import Setup
 
 REACHED_BANDWIDTH = 0.85
@@ -24,7 +23,19 @@ FUSED_TRAFFIC = 0.5
 
 def passes(setup: Setup) -> float:
     """Matrix products a weight, in forward passes: forward, again, by input, and by weight where it is trained."""
-    return 2 + RECOMPUTED.get(setup.checkpointing, 0.0) + (0 if setup.adapts else 1)
+    return 1 + _crossed(setup) * (1 + RECOMPUTED.get(setup.checkpointing, 0.0)) + _whole(setup)
+
+
+def _crossed(setup: Setup) -> float:
+    """The part of the layers that the backward pass goes through."""
+    return trained.crossed(setup) / setup.architecture.layers
+
+
+def _whole(setup: Setup) -> float:
+    """The part of the layers whose own weights are trained."""
+    if setup.method == "freeze":
+        return min(1.0, setup.trained_layers / setup.architecture.layers)
+    return 0.0 if setup.adapts else 1.0
 
 
 def peak(setup: Setup) -> float:
@@ -73,7 +84,7 @@ def attention(setup: Setup) -> float:
     pairs and moves them through memory."""
     a = setup.architecture
     again = 1.0 if setup.checkpointing in ("full", "selective_core_attn") else RECOMPUTED.get(setup.checkpointing, 0.0)
-    times = 1 + again + 2.5
+    times = 1 + _crossed(setup) * (again + 2.5)
     work = 2.0 * setup.seq_len * a.q * setup.tokens / setup.tensor
     if setup.attention == "eager":
         moved = 24.0 * a.heads * setup.seq_len * setup.tokens / setup.tensor
@@ -96,7 +107,7 @@ def stream(setup: Setup, moved: float) -> float:
 def elementwise(setup: Setup) -> float:
     """Seconds of norms, rotations, activations, residuals and adapters."""
     again = RECOMPUTED.get(setup.checkpointing, 0.0)
-    moved = traffic(setup) * setup.tokens * (1 + again + constants.FITTED.backward)
+    moved = traffic(setup) * setup.tokens * (1 + _crossed(setup) * (again + constants.FITTED.backward))
     return stream(setup, moved * (FUSED_TRAFFIC if setup.compile else 1.0))
 
 
@@ -126,6 +137,11 @@ def _norm_traffic(setup: Setup, wide: bool) -> float:
 
 def _lora_traffic(setup: Setup) -> float:
     """Adapters: casts, both thin products (they only read and write), scaling, adding."""
+    if setup.method == "oft":
+        # turned in fp32 and cast back (peft, oft/layer.py)
+        return sum(
+            20.0 * inner for name, (inner, _) in setup.architecture.linears.items() if name in setup.lora_targets
+        )
     if setup.method != "lora":
         return 0.0
     wide = setup.train_dtype == "fp32"
@@ -142,13 +158,21 @@ def unpacking(setup: Setup) -> float:
     slow = setup.quant.startswith("gptq") and setup.kbit_prepare
     per = 0.0 if setup.quant in ("none", "fp8_compute") else fitted.gptq if slow else fitted.nf4
     times = 2 + RECOMPUTED.get(setup.checkpointing, 0.0)
-    return stream(setup, setup.architecture.layer_linear * per * times)
+    return stream(setup, setup.architecture.layer_linear * per * times + _dora_traffic(setup) * (times - 1))
+
+
+def _dora_traffic(setup: Setup) -> float:
+    """Bytes that a layer's magnitudes move in a forward pass: adapter, weight and their sum as full matrices, and the norm."""
+    maps = setup.architecture.linears
+    return (
+        sum(24.0 * maps[name][0] * maps[name][1] for name in maps if name in setup.lora_targets) if setup.dora else 0.0
+    )
 
 
 def launching(setup: Setup) -> float:
     """Seconds of CPU to start a layer's kernels from Python, forward, again and backward."""
     again = RECOMPUTED.get(setup.checkpointing, 0.0)
-    count = _kernels(setup) * (2.5 + again) * (FUSED_TRAFFIC if setup.compile else 1.0)
+    count = _kernels(setup) * (1 + _crossed(setup) * (1.5 + again)) * (FUSED_TRAFFIC if setup.compile else 1.0)
     return count * constants.FITTED.launch + _hooks(setup) * (2 + again)
 
 
@@ -166,7 +190,7 @@ def _hooks(setup: Setup) -> float:
 def _kernels(setup: Setup) -> float:
     """Kernels of a layer's forward pass."""
     a = setup.architecture
-    eager = upcasts_norms(setup)
+    eager = layer.upcasts_norms(setup)
     count = a.norms * (7 if eager else 1) + (12 if eager else 2) + 16
     count += 7 * a.experts if a.experts else 5
     if setup.method == "lora":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ftdsl.estimate import weights
+from ftdsl.estimate import states, weights
 from ftdsl.estimate.setup import BYTES, Setup
 from ftdsl.record import changed
 
@@ -16,4 +16,4 @@ def checkpoint(setup: Setup, resumable: bool = True) -> float:
     saved = trained * (BYTES[setup.train_dtype] if setup.adapts or not setup.master else 2.0)
     # paged and offloaded states are saved like others
     in_memory = changed(whole, offload="none", optimizer=setup.optimizer.removeprefix("paged_"))
-    return saved + (weights.state_bytes(in_memory, part) if resumable else 0.0)
+    return saved + (states.state_bytes(in_memory, part) if resumable else 0.0)

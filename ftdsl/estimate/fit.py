@@ -55,9 +55,13 @@ COMMON = {8, 10, 11, 12, 16, 24, 32, 40, 48, 80, 96, 141, 192}
 """Sizes that people state: those of more than one card, or of one that everybody knows."""
 
 
+STAYS = ("weights", "optimizer", "frozen models", "gathered weights", "buffers")
+"""Terms that come once and stay, so that no blocks are lost between them."""
+
+
 def _needed(setup: Setup, phase: Phase) -> float:
     kind = "sharded" if setup.fsdp else "single" if setup.adapts else "trained"
-    stays = sum(phase.terms.get(name, 0.0) for name in ("weights", "optimizer", "gathered weights", "buffers"))
+    stays = sum(phase.terms.get(name, 0.0) for name in STAYS)
     # the step allocates in the order of the parameters, after all else is freed
     factor = 1.0 if phase.name == "step" else SCATTER[kind]
     return stays + (phase.total - stays) * factor

@@ -21,6 +21,7 @@ UNSEEN = 2.0
 
 SEEN_CARDS = {"a100", "h100", "a10g", "l40s"}
 SEEN_FRAMEWORKS = {"hf", "litgpt", "composer"}
+SEEN_OPTIMIZERS = {"adamw", "adamw_fused", "decoupled_adamw", "paged_adamw", "adamw8bit", "paged_adamw8bit", "sgd"}
 SEEN_STRATEGIES = {"single", "zero2", "zero3", "fsdp", "fsdp_grad_op"}
 
 
@@ -36,6 +37,11 @@ def weak(setup: Setup, timed: bool = False) -> tuple[str, ...]:
         "offloading": setup.offload != "none" or setup.offload_activations,
         "selective checkpointing": setup.checkpointing.startswith("selective"),
         "compiled layers": setup.compile,
+        "PPO's rollouts": setup.objective == "ppo",
+        "a reference beside the model": setup.objective in ("dpo", "kto"),
+        f"training by `{setup.method}`": setup.method in ("freeze", "oft"),
+        "DoRA": setup.dora,
+        f"the optimizer {setup.optimizer}": setup.optimizer not in SEEN_OPTIMIZERS,
         "varying lengths": setup.seq_kind.startswith("variable"),
         f"{setup.strategy} sharding": setup.strategy not in SEEN_STRATEGIES,
         f"{setup.framework}'s model code": setup.framework not in SEEN_FRAMEWORKS,

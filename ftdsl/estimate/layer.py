@@ -7,7 +7,7 @@ transformers' Llama code (modeling_llama.py) and litgpt's (model.py, lora.py) wi
 from __future__ import annotations
 
 from ftdsl.estimate import constants
-from ftdsl.estimate.setup import Setup
+from ftdsl.estimate.setup import BYTES, Setup
 
 OWN_ROPE = {"mistral", "mixtral"}
 """Families for which queries, keys and values before rotation stay beside the rotated ones (fms rows of Mistral-7B against
@@ -128,10 +128,11 @@ def lora_inputs(setup: Setup) -> float:
     if setup.method == "adapter_v2":
         # every map's output is scaled by a trained vector (litgpt, adapter_v2.py), which keeps it
         return sum(2.0 * outer * _readers(setup, name) for name, (_, outer) in a.linears.items()) / setup.tensor
-    if setup.method != "lora":
+    if setup.method not in ("lora", "oft"):
         return 0.0
     wide = setup.train_dtype == "fp32"
-    own_copy = wide or setup.lora_dropout
+    # OFT turns the input for each map by itself, and keeps what it turned (peft, oft/layer.py)
+    own_copy = wide or setup.lora_dropout or setup.method == "oft"
     # autocast casts the fp32 copy down again, and only that is kept; dropout's mask has a byte an element
     width = (4 if wide and not setup.autocast else 2) + (1 if setup.lora_dropout else 0)
     seen: set[str] = set()
@@ -149,7 +150,26 @@ def lora_inputs(setup: Setup) -> float:
     if setup.framework == "litgpt" and 0 < len(qkv := {"q", "k", "v"} & set(setup.lora_targets)) < 3:
         # lora.py, zero_pad: the adapted part of qkv is scattered into place, and that keeps it
         total += 2 * sum(a.linears[name][1] for name in qkv)
+    if setup.dora:
+        # the magnitude's gradient keeps what the base gave and what the adapter did (peft, lora/dora.py: forward)
+        total += sum(4 * a.linears[name][1] * _readers(setup, name) for name in a.linears if name in setup.lora_targets)
     return total / setup.tensor
+
+
+def dora_bytes(setup: Setup) -> float:
+    """What DoRA makes of the largest adapted map in each pass, whatever the tokens: the identity of its inputs, the adapter
+    as a full matrix, the (unpacked) weight, their sum, in fp32 where the adapter is (peft, lora/dora.py: forward)."""
+    if not setup.dora:
+        return 0.0
+    wide = BYTES[setup.train_dtype]
+    sizes = [setup.architecture.linears[name] for name in setup.architecture.linears if name in setup.lora_targets]
+    return max((wide * inner * inner + (4 + 2 * wide) * inner * outer for inner, outer in sizes), default=0.0)
+
+
+def mask_bytes(setup: Setup) -> float:
+    """Bytes of a 16-bit mask for each pair of tokens (llamafactory, data/collator.py: prepare_4d_attention_mask), which
+    variable-length kernels do without."""
+    return 2.0 * setup.micro_batch * setup.seq_len**2 if setup.mask and setup.attention != "flash" else 0.0
 
 
 def _frozen_inputs(setup: Setup) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ftdsl.estimate import constants
 from ftdsl.estimate.setup import Setup
-from ftdsl.record import value
+from ftdsl.record import changed, value
 
 
 @value
@@ -51,6 +51,17 @@ HELD = {
 NOT_UPCAST = {"gpt_bigcode", "gpt_neox", "bloom", "falcon", "gpt2", "mpt", "opt"}
 """Families whose transformers code hands bf16 logits to the loss (modeling_gpt_bigcode.py and kin, before 4.48)."""
 
+PREFERENCE = {"preference": 12.0, "dpo": 16.0, "kto": 20.0, "reward": 6.0, "ppo": 16.0}
+"""Bytes a logit where logits become log-probabilities of whole rows, which no fused loss does. DPO: fp32 logits and
+log-softmax of the policy, then those of the reference beside (llamafactory, train/dpo/trainer.py: concatenated_forward keeps
+the logits); without a reference three fp32 tensors of the backward pass. KTO: the same with a third pass for the KL term
+(train/kto/trainer.py). Reward: logits and their fp32 copy, which nothing reads (trl, models/modeling_value_head.py). PPO: fp32
+logits, log-softmax, and two for the entropy (trl, core.py: entropy_from_logits). The first three were counted by
+running these functions under a dispatch mode that adds up what is alive: 11.8, 15.9 and 19.9 with 63 of 64 tokens."""
+
+EVALUATED = 10.0
+"""Bytes a logit in an evaluation: in 16 bits, in fp32, and log-softmax; no gradient."""
+
 SINCE_4_45 = {"granite", "qwen3", "gemma3", "smollm3"}
 """Families that older transformers do not know: their Triton cross-entropy never met the old upcast and shifted copy."""
 
@@ -59,6 +70,8 @@ def loss_bytes(setup: Setup) -> float:
     """Bytes of logits and all that the loss makes of them at the worst moment."""
     held = HELD[setup.loss]
     vocab = setup.architecture.vocab / setup.tensor
+    if setup.objective in PREFERENCE:
+        return setup.tokens * vocab * PREFERENCE[setup.objective]
     if held.chunks == 0:
         return _fused_linear(setup, held)
     return setup.tokens * vocab * _logit_bytes(setup, held)
@@ -87,6 +100,14 @@ def _fused_linear(setup: Setup, held: Held) -> float:
     chunk = min(setup.tokens, 1 << max(0, wanted - 1).bit_length())
     trained = not setup.adapts or setup.trains_embeddings
     return chunk * a.vocab * held.logit + (a.embedding * 2.0 if trained else 0.0)
+
+
+def eval_bytes(setup: Setup) -> float:
+    """Bytes of the logits of an evaluation, which the fused losses do without as in training."""
+    if HELD[setup.loss].chunks == 0 and setup.objective not in PREFERENCE:
+        return _fused_linear(changed(setup, micro_batch=setup.eval_batch), HELD[setup.loss])
+    per = 6.0 if setup.objective == "reward" else EVALUATED
+    return setup.eval_batch * setup.seq_len * setup.architecture.vocab / setup.tensor * per
 
 
 def tokenwise_bytes(setup: Setup) -> float:

@@ -4,14 +4,15 @@ forward:   end of the forward pass: checkpoints of all layers, logits and what t
 last:      backward of the last layer: all checkpoints and one layer recomputed
 first:     backward of the first layer: all gradients and one layer
 step:      the optimizer's step: all gradients and its temporaries
+evaluation: logits of an evaluation beside weights and states, where there is one
 """
 
 from __future__ import annotations
 
-from ftdsl.estimate import layer, loss, reserve, sharding, weights
+from ftdsl.estimate import layer, loss, reserve, sharding, states, trained, weights
 from ftdsl.estimate.interval import interval
 from ftdsl.estimate.setup import Setup
-from ftdsl.record import record
+from ftdsl.record import changed, record
 
 GIB = 2.0**30
 
@@ -82,23 +83,32 @@ def _stage(setup: Setup, first: bool, last: bool) -> Memory:
     part = weights.share(setup, first, last)
     gradients = {"gradients": _gradients(setup, part)}
     static = _static(setup, part)
+    if setup.references:
+        static["frozen models"] = weights.reference_bytes(setup) / setup.weight_shards / setup.tensor / setup.pipeline
     running = static | _gathered(setup, part)
+    if mask := layer.mask_bytes(setup):
+        running["mask"] = mask
     # litgpt under FSDP is measured on its longest sample, which comes first, when no gradients have been summed up
     summed = (setup.accumulate > 1 or setup.strategy == "ddp") and not (setup.framework == "litgpt" and setup.fsdp)
     held = running | gradients if summed else running
     kept = {"checkpoints": _kept_activations(setup, part.layers, first)}
-    one = {"one layer": _one_layer(setup) * setup.tokens}
+    one = {"one layer": _one_layer(setup)}
     whole = {"whole gradients": sharding.whole_gradients(setup) if last or setup.fsdp else 0.0}
     at_end = {"checkpoints": max(kept["checkpoints"] / part.layers, _second_copy(setup, part.layers))}
-    return Memory(
-        setup,
-        (
-            Phase("forward", _forward(setup, held, last) | kept),
-            Phase("last", held | kept | one | whole),
-            Phase("first", running | gradients | at_end | one | (whole if setup.fsdp else {})),
-            Phase("step", static | gradients | {"step": weights.step_bytes(setup, part)}),
-        ),
-    )
+    phases = {
+        "forward": _forward(setup, held, last) | kept,
+        "last": held | kept | one | whole,
+        "first": running | gradients | at_end | one | (whole if setup.fsdp else {}),
+        "step": static | gradients | {"step": states.step_bytes(setup, part)},
+    }
+    if setup.eval_batch and last:
+        phases["evaluation"] = running | _evaluation(setup)
+    copies = weights.autocast_copies(setup, part)
+    return Memory(setup, tuple(Phase(name, _with(terms, copies.get(name, 0.0))) for name, terms in phases.items()))
+
+
+def _with(terms: dict[str, float], copies: float) -> dict[str, float]:
+    return terms | {"autocast copies": copies} if copies else terms
 
 
 def _forward(setup: Setup, held: dict[str, float], last: bool) -> dict[str, float]:
@@ -117,11 +127,11 @@ def _gathered(setup: Setup, part: weights.Share) -> dict[str, float]:
 
 
 def _static(setup: Setup, part: weights.Share) -> dict[str, float]:
-    """Weights and optimizer states that stay on the card, and what autocast's cache copies."""
+    """Weights and optimizer states that stay on the card."""
     stays = 0.0 if setup.offload == "params" else weights.weight_bytes(setup, part) / setup.weight_shards
     return {
-        "weights": stays + weights.autocast_copies(setup, part),
-        "optimizer": weights.state_bytes(setup, part) / setup.state_shards,
+        "weights": stays,
+        "optimizer": states.state_bytes(setup, part) / setup.state_shards,
     }
 
 
@@ -147,9 +157,42 @@ def _second_copy(setup: Setup, layers: int) -> float:
 def _kept_activations(setup: Setup, layers: int, first: bool) -> float:
     """Bytes kept from forward to backward; the first stage of a pipeline holds as many micro-batches as it has stages."""
     in_flight = min(setup.pipeline, setup.accumulate) if first else 1
-    return layer.kept(setup) * layers * setup.tokens * in_flight * (setup.compute_bytes / 2)
+    per = layer.kept(setup) * layers
+    if setup.method == "freeze":
+        own = min(setup.trained_layers, layers)
+        per = layer.kept(_whole(setup)) * own + layer.kept(setup) * (min(trained.crossed(setup), layers) - own)
+    return per * setup.tokens * in_flight * (setup.compute_bytes / 2)
+
+
+def _whole(setup: Setup) -> Setup:
+    """The set-up as a layer that is trained sees it."""
+    return changed(setup, method="full") if setup.method == "freeze" else setup
 
 
 def _one_layer(setup: Setup) -> float:
-    again = 0.0 if setup.checkpointing == "none" else layer.saved(setup)
-    return (again + layer.transient(setup)) * (setup.compute_bytes / 2)
+    """Bytes of one layer at work: by token, and what does not depend on tokens."""
+    one = _whole(setup)
+    again = 0.0 if setup.checkpointing == "none" else layer.saved(one)
+    by_token = (again + layer.transient(one)) * (setup.compute_bytes / 2) * setup.tokens
+    return by_token + layer.dora_bytes(setup)
+
+
+def _evaluation(setup: Setup) -> dict[str, float]:
+    """Terms of an evaluation on the last stage; where it writes, keys and values of all tokens stay, and only the last token
+    of a prompt has logits (transformers, generation/utils.py: logits_to_keep)."""
+    found = {"logits": loss.eval_bytes(setup), "one layer": _eval_layer(setup)}
+    if not setup.generated:
+        return found
+    a = setup.architecture
+    rows = setup.eval_batch
+    tokens = rows * (setup.seq_len + setup.generated)
+    cache = 2 * setup.compute_bytes * a.kv * -(-a.layers // setup.pipeline) * tokens / setup.tensor
+    return found | {"logits": rows * a.vocab * loss.EVALUATED / setup.tensor, "keys and values": cache}
+
+
+def _eval_layer(setup: Setup) -> float:
+    """Bytes of a layer in an evaluation, where nothing is kept: the two inner tensors of the MLP, its input and the residual
+    stream, each 16 bits."""
+    a = setup.architecture
+    width = (3 if a.gated else 2) * a.ffn * max(1, a.experts_used) + 2 * a.hidden
+    return setup.compute_bytes * width * setup.eval_batch * setup.seq_len / setup.tensor

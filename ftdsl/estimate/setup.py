@@ -10,12 +10,14 @@ from ftdsl.record import value
 
 BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0}
 
-METHODS = ("full", "lora", "adapter", "adapter_v2")
+METHODS = ("full", "freeze", "lora", "oft", "adapter", "adapter_v2")
 QUANTS = ("none", "nf4", "nf4-dq", "int8", "gptq4", "gptq8", "fp8_compute")
 CHECKPOINTING = ("none", "full", "selective", "selective_op", "selective_layer", "selective_core_attn")
 STRATEGIES = ("single", "ddp", "zero1", "zero2", "zero3", "fsdp", "fsdp_grad_op", "hsdp", "gemini", "device_map")
 SHARDED = {"zero3", "fsdp", "hsdp", "gemini"}
 """Strategies that keep only a part of the weights on each card."""
+OBJECTIVES = ("sft", "preference", "dpo", "kto", "reward", "ppo")
+"""What is learnt: `sft` stands for every loss over the next token, `preference` for those without a reference (ORPO, SimPO)."""
 KINDS = ("allocated_peak", "active_peak", "reserved_peak", "nvidia_smi", "capacity")
 
 
@@ -28,13 +30,16 @@ ALPACA_LONGEST = 1024
 class Setup:
     """What is trained how on what. Everything has a default but the architecture; lengths in tokens, memory in GiB.
 
-    `trains_embeddings`: embedding and head are trained whole beside the adapter. `train_dtype`: of trained parameters;
-    `base_dtype`: of frozen and loaded ones. `master`: fp32 copies and states beside low-precision weights. `loss`: how
-    logits and cross-entropy are held (estimate.loss). `data`, `tensor`, `pipeline`, `context`, `expert`: the split of the
-    world; `shard`: how many of `data` share one copy (0: all; hybrid sharding: a node); `node`:
-    cards of a machine. `power`: W the
-    card is held to (0: its own); `pcie_only`: its links are PCIe. `framework` as in
-    docs/planner.md, `version` of its model code where it matters.
+    `trains_embeddings`: embedding and head are trained whole beside the adapter. `dora`: LoRA with magnitudes; `oft_block`: size
+    of OFT's blocks; `trained_layers`: of `freeze`, the last ones unless `trained_first`. `train_dtype`: of trained parameters;
+    `base_dtype`: of frozen and loaded ones. `master`: fp32 copies and states beside low-precision weights. `optimizer_rank`: of
+    GaLore's and APOLLO's subspace. `references`: frozen models beside, in `reference_quant`. `eval_batch`: sequences of one
+    evaluation on one card (0: none), `generated`: tokens written for each. `mask`: attention is handed a mask for each pair of
+    tokens (packed rows that are blind to each other). `loss`: how logits and cross-entropy are held (estimate.loss).
+
+    `data`, `tensor`, `pipeline`, `context`, `expert`: the split of the world; `shard`: how many of `data` share one copy (0: all;
+    hybrid sharding: a node); `node`: cards of a machine. `power`: W the card is held to (0: its own); `pcie_only`: its links are
+    PCIe. `framework` as in docs/planner.md, `version` of its model code where it matters.
     """
 
     architecture: Architecture
@@ -42,6 +47,10 @@ class Setup:
     lora_rank: int = 0
     lora_targets: tuple[str, ...] = ()
     lora_dropout: bool = False
+    dora: bool = False
+    oft_block: int = 32
+    trained_layers: int = 0
+    trained_first: bool = False
     trains_embeddings: bool = False
     quant: str = "none"
     base_dtype: str = "bf16"
@@ -49,7 +58,14 @@ class Setup:
     master: bool = False
     autocast: bool = True
     optimizer: str = "adamw"
+    optimizer_rank: int = 0
     opt_in_backward: bool = False
+    objective: str = "sft"
+    references: int = 0
+    reference_quant: str = "none"
+    eval_batch: int = 0
+    generated: int = 0
+    mask: bool = False
     kbit_prepare: bool = False
     seq_len: int = 2048
     seq_kind: str = "exact"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from ftdsl.estimate import comms, compute, constants, layer, loss, weights
+from ftdsl.estimate import comms, compute, constants, layer, loss, states, weights
 from ftdsl.estimate.interval import interval
 from ftdsl.estimate.setup import BYTES, Setup
-from ftdsl.record import record
+from ftdsl.record import changed, record
 
 HIDDEN_LAUNCHES = 4.0
 """How sharply the slower of card and CPU decides a layer's time: the power of their mean (4: 19 % more where both are equal)."""
@@ -48,6 +48,7 @@ def time(setup: Setup) -> Time:
         "launching": compute.launching(setup) * layers,
         "head and loss": compute.head(setup)
         + compute.stream(setup, loss.loss_bytes(setup) * constants.FITTED.loss_traffic),
+        "forwards": _forwards(setup, compute.matmul(setup) * layers),
         "gathering": comms.gathering(setup) * layers,
         "splitting": comms.splitting(setup) * layers,
         "offloading": _offloading(setup) * layers,
@@ -70,11 +71,22 @@ def _micro(terms: dict[str, float]) -> float:
     """Seconds of one micro-batch: the card and the CPU that feeds it go side by side, and gathers and offloading hide behind
     both, up to a part."""
     card = sum(terms[name] for name in ("matmul", "attention", "elementwise", "unpacking"))
+    card += terms["forwards"]
     work = math.pow(card**HIDDEN_LAUNCHES + terms["launching"] ** HIDDEN_LAUNCHES, 1 / HIDDEN_LAUNCHES)
     overlap = constants.FITTED.overlap
     hidden = terms["gathering"] + terms["offloading"]
     exposed = max(0.0, hidden - overlap * work) + (1 - overlap) * 0.5 * min(hidden, work)
     return work + exposed + terms["splitting"] + terms["head and loss"]
+
+
+FORWARDS = {"dpo": 1, "kto": 3, "ppo": 1}
+"""Forward passes beside the policy's own: the reference's; KTO's KL term is a pass of both (llamafactory, train/kto/trainer.py).
+PPO's rollouts are not among them."""
+
+
+def _forwards(setup: Setup, products: float) -> float:
+    """Seconds of passes without gradient, at the rate of the policy's matrix products."""
+    return FORWARDS.get(setup.objective, 0) * products / compute.passes(setup)
 
 
 def _offloading(setup: Setup) -> float:
@@ -92,7 +104,8 @@ def _optimizer(setup: Setup) -> float:
     part = weights.share(setup)
     mine = weights.trainable(setup, part) / setup.state_shards / setup.pipeline
     wide = BYTES[setup.train_dtype]
-    states = weights.EIGHT_BIT_STATES if "8bit" in setup.optimizer else 2 * (4.0 if setup.master else wide)
-    moved = mine * (3 * wide + 2 * states + (8.0 if setup.master else 0.0))
+    held = states.state_bytes(changed(setup, offload="none", optimizer=setup.optimizer.removeprefix("paged_")), part)
+    held *= mine / max(1.0, weights.trainable(setup, part))
+    moved = mine * 3 * wide + 2 * held
     sweeps = 1.0 if setup.optimizer == "adamw_fused" or setup.zero else 1.5
     return compute.stream(setup, moved * sweeps)

@@ -1,7 +1,8 @@
-"""What stays on a card from step to step: weights, gradients, optimizer states, and what one step needs beside them."""
+"""What stays on a card from step to step: weights and gradients."""
 
 from __future__ import annotations
 
+from ftdsl.estimate import trained
 from ftdsl.estimate.setup import BYTES, Setup
 from ftdsl.record import value
 
@@ -14,15 +15,6 @@ QUANT_BYTES = {
 }
 """Bytes of a quantised weight with its scales: nf4 has an fp32 scale for 64 (QLoRA, arXiv:2305.14314, 3), itself in 8 bits
 with an fp32 scale for 256 when doubly quantised; GPTQ an fp16 scale and a zero for each group of 128 (AutoGPTQ's default)."""
-
-EIGHT_BIT_STATES = 2 + 2 * 4 / 256
-"""adamw8bit: two moments of one byte, an fp32 scale for each block of 256 (bitsandbytes, functional.quantize_blockwise)."""
-
-ZERO3_SUB_GROUP = 1e9
-"""Elements that ZeRO-3 steps at a time (DeepSpeed, zero/config.py: sub_group_size)."""
-
-ADAPTER_PROMPT = 10
-"""LLaMA-Adapter's prompt length and the layers it leaves out (arXiv:2303.16199, and litgpt's adapter.py: 10 and 2)."""
 
 
 @value
@@ -59,41 +51,15 @@ def _unties(setup: Setup) -> bool:
     return setup.framework == "litgpt"
 
 
-def lora_params(setup: Setup, layers: int | None = None) -> float:
-    """Elements of the adapters on one card. PEFT splits nothing by tensor parallelism but what it hangs on."""
-    a = setup.architecture
-    count = a.layers if layers is None else layers
-    if setup.method == "lora":
-        return setup.lora_rank * (count * _widths(setup) + _head_width(setup))
-    if setup.method == "adapter":
-        return max(0, count - 2) * (ADAPTER_PROMPT * a.hidden + a.heads)
-    if setup.method == "adapter_v2":
-        scales = sum(inner + outer for inner, outer in a.linears.values())
-        return max(0, count - 2) * (ADAPTER_PROMPT * a.hidden + a.heads) + count * (scales + a.norms * a.norm_params)
-    return 0.0
-
-
-def _widths(setup: Setup) -> int:
-    """Inputs and outputs of the adapted maps of a layer; all experts of an adapted MLP have adapters."""
-    a = setup.architecture
-    found = 0
-    for name, (inner, outer) in a.linears.items():
-        if name in setup.lora_targets:
-            found += (inner + outer) * (max(1, a.experts) if name in ("gate", "up", "down") else 1)
-    return found
-
-
-def _head_width(setup: Setup) -> int:
-    a = setup.architecture
-    return a.hidden + a.vocab if "head" in setup.lora_targets else 0
-
-
 def trainable(setup: Setup, part: Share) -> float:
-    """Trained elements of a part."""
-    if not setup.adapts:
+    """Trained elements of a part. Of `freeze` the whole layers, in the stage that holds them all."""
+    if setup.method == "full":
         return part.total
     whole = part.embedding + part.head if setup.trains_embeddings else 0.0
-    return lora_params(setup, part.layers) + whole
+    if setup.method == "freeze":
+        layers = min(setup.trained_layers, part.layers)
+        return layers * (part.linear + part.rest) / part.layers + whole
+    return trained.adapter(setup, part.layers) + whole
 
 
 def weight_bytes(setup: Setup, part: Share) -> float:
@@ -101,6 +67,9 @@ def weight_bytes(setup: Setup, part: Share) -> float:
     base = BYTES[setup.base_dtype]
     if not setup.adapts:
         return part.total * base
+    if setup.method == "freeze":
+        # trained layers are cast where they are (llamafactory, model/adapter.py: _setup_freeze_tuning)
+        return (part.total - trainable(setup, part)) * base + trained_copies(setup, part)
     linear = part.linear * QUANT_BYTES.get(setup.quant, base)
     head = part.head * (QUANT_BYTES.get(setup.quant, base) if quantises_head(setup) else _kept(setup))
     copies = trained_copies(setup, part)
@@ -122,10 +91,22 @@ def dequantised_head(setup: Setup) -> float:
     return 2.0 * setup.architecture.embedding if quantises_head(setup) else 0.0
 
 
-def autocast_copies(setup: Setup, part: Share) -> float:
-    """Bytes of the 16-bit copies that autocast keeps of fp32 weights until the forward pass is over, and autograd after it."""
-    cast = setup.autocast and setup.base_dtype == "fp32" and not setup.fsdp and not setup.zero
-    return 2.0 * part.linear if cast else 0.0
+def autocast_copies(setup: Setup, part: Share) -> dict[str, float]:
+    """Bytes of the 16-bit copies that autocast makes of fp32 weights, by phase. Its cache holds those of trained weights until
+    the forward pass is over (torch, autocast_mode.cpp: cached_cast), autograd those it needs until a layer's backward pass is;
+    where layers are checkpointed, each makes its own again and drops it. By the step all are gone. Watched on a small Llama
+    under torch 2.8, trained and frozen, without checkpointing and with both kinds of it."""
+    if not (setup.autocast and setup.base_dtype == "fp32") or setup.fsdp or setup.zero:
+        return dict.fromkeys(("forward", "last", "first", "step"), 0.0)
+    linear, head = 2.0 * part.linear, 2.0 * (part.head or part.embedding)
+    layer = linear / part.layers
+    kept = setup.checkpointing == "none"
+    return {
+        "forward": head + (linear if kept or not setup.adapts else 0.0),
+        "last": linear if kept else layer,
+        "first": layer,
+        "step": 0.0,
+    }
 
 
 def _kept(setup: Setup) -> float:
@@ -142,32 +123,21 @@ def gradient_bytes(setup: Setup, part: Share) -> float:
     if setup.opt_in_backward or setup.strategy == "gemini":
         # Gemini (ColossalAI) puts gradients where the weights were
         return 0.0
+    if setup.optimizer == "badam":
+        # of the block at work alone, cast to fp32 one by one (arXiv:2404.02827, 3)
+        return 4.0 * (part.linear + part.rest) / part.layers
     main = 4.0 if setup.framework == "megatron" else BYTES[setup.train_dtype]
     return trainable(setup, part) * main
 
 
-def state_bytes(setup: Setup, part: Share) -> float:
-    """Bytes of optimizer states and master copies, unsharded, as torch's allocator sees them."""
-    name = setup.optimizer
-    if name.startswith("paged") or setup.offload in ("optim", "params"):
+def reference_bytes(setup: Setup) -> float:
+    """Bytes of the frozen models beside the one that is trained, before sharding: a reference, a reward model. Adapters need no
+    copy, since the model without its adapter is the reference (llamafactory, train/trainer_utils.py: create_ref_model)."""
+    if not setup.references:
         return 0.0
-    wide = 4.0 if setup.master else BYTES[setup.train_dtype]
-    states = {"sgd": 0.0}.get(name, EIGHT_BIT_STATES if "8bit" in name else 2 * wide)
-    return trainable(setup, part) * (states + (4.0 if setup.master else 0.0))
-
-
-def step_bytes(setup: Setup, part: Share) -> float:
-    """What the step itself needs on one card. Torch's default `foreach` AdamW makes one temporary as large as the trained
-    weights (the root of the second moment); fused and 8-bit kernels, SGD and steps inside backward make none. DeepSpeed
-    makes the fp32 gradients of its part (zero/stage_1_and_2.py: step), ZeRO-3 of a sub-group of 1e9."""
-    mine = trainable(setup, part) / setup.state_shards
-    if setup.opt_in_backward or setup.offload != "none":
-        return 0.0
-    if setup.zero:
-        return 4.0 * (min(mine, ZERO3_SUB_GROUP) if setup.weight_shards > 1 or setup.strategy == "zero3" else mine)
-    if setup.optimizer in ("sgd", "adamw_fused") or "8bit" in setup.optimizer:
-        return 0.0
-    return mine * (4.0 if setup.master else BYTES[setup.train_dtype])
+    a = setup.architecture
+    linear = a.layers * a.layer_linear
+    return setup.references * (linear * QUANT_BYTES.get(setup.reference_quant, 2.0) + 2.0 * (a.params - linear))
 
 
 def layer_weight_bytes(setup: Setup, gathered: bool = True) -> float:

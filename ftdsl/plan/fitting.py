@@ -17,7 +17,7 @@ from ftdsl.estimate.memory import GIB
 from ftdsl.estimate.setup import Setup
 from ftdsl.estimate.time import time
 from ftdsl.language.values import Term
-from ftdsl.plan.layout import Layout, architecture_of, setup_of
+from ftdsl.plan.layout import ZERO, Layout, architecture_of, setup_of, writes
 from ftdsl.plan.plan import PlannedStage, World
 from ftdsl.plan.search import MICRO, Cost, Free, Ranking, search
 from ftdsl.recipe.recipe import Recipe, Stage
@@ -140,18 +140,30 @@ class Fitter:
         neat = settings.get("packing") is True or settings.name("packing") == "neat"
         return neat and settings.name("attention") == "flash2"
 
-    def _allowed(self, layout: Layout) -> bool:
-        """What LLaMA-Factory cannot do is not chosen: ZeRO-3 under a stacked adapter or 8-bit base, or in pure bf16
-        (hparams/parser.py, model/model_utils/quantization.py); one process needs DeepSpeed only to offload.
+    def possible(self, layout: Layout) -> bool:
+        """What LLaMA-Factory cannot do is not chosen: ZeRO-3 under a stacked adapter, an 8-bit base, pure bf16 or metrics of
+        texts; GaLore and APOLLO under DeepSpeed, BAdam on several processes without ZeRO-3 (hparams/parser.py,
+        model/model_utils/quantization.py).
         """
-        if layout.strategy in ("zero3", "fsdp1", "fsdp2") and (self.stage.new_adapter or layout.bits == 8):
+        settings, optimizer = self.stage.settings, self.stage.settings.name("optim.name")
+        whole = layout.strategy in ("zero3", "fsdp1", "fsdp2")
+        if whole and (self.stage.new_adapter or layout.bits == 8):
             return False
-        if layout.strategy == "zero3" and layout.precision == "pure_bf16":
+        if layout.strategy == "zero3" and (layout.precision == "pure_bf16" or writes(self.stage)):
             return False
-        if layout.offload != "none" and self.stage.settings.name("optim.name") not in _OFFLOADED_ADAM:
+        if layout.offload != "none" and optimizer not in _OFFLOADED_ADAM:
             return False
+        if optimizer in ("galore", "apollo"):
+            return layout.method != "lora" and layout.strategy not in ZERO
+        if optimizer == "badam" and self.world.size > 1:
+            return layout.strategy == "zero3"
+        return not settings.has("quantize") or layout.method in ("lora", "oft")
+
+    def _allowed(self, layout: Layout) -> bool:
+        """What is possible; and one process needs DeepSpeed only to offload."""
         open_ended = self.stage.settings.name("parallel.strategy") in ("", "auto")
-        return not (open_ended and self.world.size == 1 and layout.strategy and layout.offload == "none")
+        plain = open_ended and self.world.size == 1 and layout.strategy and layout.offload == "none"
+        return not plain and self.possible(layout)
 
     def _ranked(self, free: Free, architecture: Architecture) -> Ranking:
         """Adapters are small enough for plain data parallelism: DeepSpeed, which would train them in 16 bits, only where

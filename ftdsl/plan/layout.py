@@ -80,42 +80,28 @@ def _scratch(options: Mapping[str, Any]) -> Architecture:
 def setup_of(stage: Stage, world: World, layout: Layout, architecture: Architecture) -> Setup:
     """The set-up an estimate is made of. Raises: NotModelledError for what there is no physics for."""
     get, name = stage.settings.get, stage.settings.name
-    adapts = layout.method == "lora"
-    if layout.method not in ("full", "lora"):
-        raise NotModelledError(f"`{layout.method}` is not modelled")
-    if name("optim.name") not in _OPTIMIZERS:
-        raise NotModelledError(f"the memory of the optimizer `{name('optim.name')}` is not modelled")
     if layout.bits not in (0, 4, 8):
         raise NotModelledError(f"a base in {layout.bits} bits is not modelled")
-    half = "fp16" if layout.precision == "fp16" else "bf16"
-    pure, plain = layout.precision == "pure_bf16", layout.precision == "fp32"
-    zero = layout.strategy in ZERO
-    if adapts:
-        base, trained = ("fp32" if plain else half), ("bf16" if pure else "fp32")
-    else:
-        base = trained = "bf16" if pure else "fp32"
-    master = zero and not plain and not (adapts and layout.bits)
-    if master:
-        base = trained = half
-    kernels = {str(getattr(item, "name", item)) for item in stage.settings.items("kernels")}
-    liger = "liger" in kernels
-    rank = get("lora.rank")
+    liger = "liger" in {str(getattr(item, "name", item)) for item in stage.settings.items("kernels")}
+    length = int(get("max_len") or 2048)
     return Setup(
         architecture,
-        method="lora" if adapts else "full",
-        lora_rank=int(rank) if adapts and isinstance(rank, int) else 0,
-        lora_targets=_targets(stage) if adapts else (),
-        lora_dropout=bool(adapts and getattr(get("lora.dropout"), "number", 0)),
+        **_method(stage, layout),
+        **_precision(stage, layout),
+        **_optimizer(stage),
+        **_objective(stage, layout),
         quant={0: "none", 4: "nf4-dq" if get("quantize.double") is not False else "nf4", 8: "int8"}[layout.bits],
-        base_dtype=base,
-        train_dtype=trained,
-        master=master,
-        autocast=not pure and not plain,
-        optimizer=_OPTIMIZERS[name("optim.name")],
-        seq_len=int(get("max_len") or 2048),
+        seq_len=length,
         micro_batch=layout.micro * (2 if stage.kind in PAIRS else 1),
+        eval_batch=_evaluated(stage, layout),
+        generated=NEW_TOKENS if writes(stage) else 0,
         checkpointing=layout.checkpointing,
-        attention="eager" if name("attention") == "eager" else "flash",
+        attention="eager"
+        if name("attention") == "eager"
+        else "flash"
+        if name("attention").startswith("flash")
+        else "sdpa",
+        mask=get("packing") is True or getattr(get("packing"), "name", "") == "neat",
         loss="flce" if liger else "hf_fp32_new",
         norms="fused" if liger else "eager",
         strategy=_strategy(layout.strategy),
@@ -130,10 +116,120 @@ def setup_of(stage: Stage, world: World, layout: Layout, architecture: Architect
     )
 
 
+def _method(stage: Stage, layout: Layout) -> dict[str, Any]:
+    """What is trained: all weights, some layers, adapters."""
+    get, name = stage.settings.get, stage.settings.name
+    if layout.method == "freeze":
+        layers = get("freeze.layers")
+        count = layers.options.get("n") if isinstance(layers, Term) else None
+        return {
+            "method": "freeze",
+            "trained_layers": count if isinstance(count, int) else UNFROZEN,
+            "trained_first": isinstance(layers, Term) and layers.name != "last",
+            "trains_embeddings": _embeds(stage, "freeze.extra"),
+        }
+    if layout.method == "oft":
+        block = get("oft.block")
+        return {
+            "method": "oft",
+            "oft_block": block if isinstance(block, int) else OFT_BLOCK,
+            "lora_targets": _targets(stage, "oft"),
+            "trains_embeddings": _embeds(stage, "oft.modules_to_save"),
+        }
+    if layout.method == "full":
+        return {}
+    if layout.method != "lora" or name("lora.variant") == "vera":
+        raise NotModelledError(
+            f"`{name('lora.variant') if layout.method == 'lora' else layout.method}` is not modelled"
+        )
+    rank = get("lora.rank")
+    return {"method": "lora", "lora_rank": rank if isinstance(rank, int) else 0, "lora_targets": _targets(stage, "lora"),
+            "lora_dropout": bool(getattr(get("lora.dropout"), "number", 0)), "dora": name("lora.variant") == "dora",
+            "trains_embeddings": _embeds(stage, "lora.modules_to_save")}  # fmt: skip
+
+
+UNFROZEN, OFT_BLOCK = 2, 32
+"""LLaMA-Factory's own: the layers that `freeze` trains, the size of OFT's blocks (hparams/finetuning_args.py)."""
+
+
+def _embeds(stage: Stage, key: str) -> bool:
+    """Whether embedding or head are trained whole; both are counted then."""
+    named = {str(getattr(item, "name", item)) for item in stage.settings.items(key)}
+    return bool(named & {"embed_tokens", "lm_head", "wte", "embed_out", "word_embeddings"})
+
+
+def _precision(stage: Stage, layout: Layout) -> dict[str, Any]:
+    half = "fp16" if layout.precision == "fp16" else "bf16"
+    pure, plain = layout.precision == "pure_bf16", layout.precision == "fp32"
+    adapts = layout.method != "full"
+    if adapts:
+        base, trained = ("fp32" if plain else half), ("bf16" if pure else "fp32")
+    else:
+        base = trained = half if stage.settings.name("optim.name") == "badam" else "bf16" if pure else "fp32"
+    master = layout.strategy in ZERO and not plain and not (adapts and layout.bits)
+    if master:
+        base = trained = half
+    return {"base_dtype": base, "train_dtype": trained, "master": master, "autocast": not pure and not plain}
+
+
+def _optimizer(stage: Stage) -> dict[str, Any]:
+    asked, get = stage.settings.name("optim.name"), stage.settings.get
+    if asked not in _OPTIMIZERS:
+        raise NotModelledError(f"the memory of the optimizer `{asked}` is not modelled")
+    options = found.options if isinstance(found := get("optim.name"), Term) else {}
+    if asked == "badam" and str(getattr(options.get("mode"), "name", options.get("mode"))) == "ratio":
+        raise NotModelledError("the memory of BAdam by ratio is not modelled")
+    rank = options.get("rank")
+    return {"optimizer": _OPTIMIZERS[asked], "opt_in_backward": bool(options.get("layerwise")) or "lomo" in asked,
+            "optimizer_rank": rank if isinstance(rank, int) else SUBSPACE}  # fmt: skip
+
+
+SUBSPACE = 16
+"""LLaMA-Factory's rank of GaLore's and APOLLO's subspace (hparams/finetuning_args.py)."""
+
+
+def _objective(stage: Stage, layout: Layout) -> dict[str, Any]:
+    """The loss, and the frozen models beside: LLaMA-Factory loads a copy as reference unless an adapter can be switched off
+    (train/trainer_utils.py: create_ref_model), and PPO's reward model (create_reward_model)."""
+    get, name = stage.settings.get, stage.settings.name
+    if stage.kind == "dpo" and name("loss") in ("orpo", "simpo"):
+        return {"objective": "preference"}
+    if stage.kind not in ("dpo", "kto", "ppo", "reward"):
+        return {}
+    copies = 0 if stage.kind == "reward" or (layout.method == "lora" and get("reference") is None) else 1
+    rewarded = stage.kind == "ppo" and layout.method != "lora"
+    bits = get("reference_bits")
+    return {"objective": stage.kind, "references": copies + rewarded,
+            "reference_quant": {4: "nf4-dq", 8: "int8"}.get(bits, "none") if isinstance(bits, int) else "none"}  # fmt: skip
+
+
+NEW_TOKENS = 1024
+"""Tokens that LLaMA-Factory writes at most (hparams/generating_args.py)."""
+
+
+def writes(stage: Stage) -> bool:
+    """Whether tokens are generated in a stage: for a metric of texts, or to learn from."""
+    metrics = {str(getattr(item, "name", item)) for item in stage.settings.items("evaluate.metrics")}
+    return stage.kind == "ppo" or bool(metrics & {"rouge", "bleu"})
+
+
+def _evaluated(stage: Stage, layout: Layout) -> int:
+    """Sequences of one evaluation on one card."""
+    if stage.kind == "ppo":
+        return layout.micro
+    if not stage.settings.get("evaluate.data"):
+        return 0
+    batch = stage.settings.get("evaluate.batch")
+    return (batch if isinstance(batch, int) else layout.micro) * (2 if stage.kind in PAIRS else 1)
+
+
 _OPTIMIZERS = {
     "": "adamw_fused", "adamw": "adamw_fused", "adamw_torch_fused": "adamw_fused", "adamw_torch": "adamw",
-    "adamw_8bit": "adamw8bit", "adamw_bnb_8bit": "adamw8bit", "paged_adamw_32bit": "paged_adamw", "sgd": "sgd",
-    "paged_adamw_8bit": "paged_adamw8bit",
+    "adamw_8bit": "adamw8bit", "adamw_bnb_8bit": "adamw8bit", "adamw_torch_8bit": "adamw8bit", "adamw_torch_4bit": "adamw4bit",
+    "paged_adamw_32bit": "paged_adamw", "paged_adamw_8bit": "paged_adamw8bit", "paged_lion_32bit": "paged_lion",
+    "paged_lion_8bit": "paged_lion8bit", "lion_32bit": "lion", "lion_8bit": "lion8bit", "sgd": "sgd", "adagrad": "adagrad",
+    "rmsprop": "rmsprop", "adafactor": "adafactor", "lomo": "lomo", "adalomo": "lomo", "galore": "galore", "apollo": "apollo",
+    "badam": "badam", "muon": "muon", "adam_mini": "adam_mini",
 }  # fmt: skip
 
 
@@ -148,9 +244,9 @@ _MAPS = {"q_proj": "q", "k_proj": "k", "v_proj": "v", "o_proj": "o", "gate_proj"
          "down_proj": "down"}  # fmt: skip
 
 
-def _targets(stage: Stage) -> tuple[str, ...]:
+def _targets(stage: Stage, block: str) -> tuple[str, ...]:
     """The adapted maps by the estimate's names; names it does not know count as nothing."""
-    asked = [str(getattr(item, "name", item)) for item in stage.settings.items("lora.targets")] or ["all"]
+    asked = [str(getattr(item, "name", item)) for item in stage.settings.items(f"{block}.targets")] or ["all"]
     return tuple(_MAPS.values()) if "all" in asked else tuple(_MAPS[item] for item in asked if item in _MAPS)
 
 

@@ -43,8 +43,11 @@ def ways_out(fitter: Fitter, layout: Layout) -> list[Way]:
     """At most three ways that fit, those that keep the results as they are before those that change them."""
     kept: list[tuple[int, Way]] = []
     for rank, one in _tries(fitter.stage, layout, fitter.world.size):
+        there = changed(fitter, stage=one.stage)
+        if not there.possible(one.layout):
+            continue
         try:
-            cost = changed(fitter, stage=one.stage).cost(one.layout)
+            cost = there.cost(one.layout)
         except NotModelledError:
             continue
         if cost.fits:
