@@ -9,7 +9,7 @@ from collections.abc import Callable
 from benchmarks.anchors import ANCHORS
 from benchmarks.crossing import crossed
 from benchmarks.rows import Row, setup
-from benchmarks.scoring import HEAD, Scored, arguments, dump, line, report, score, summary, tables, unread
+from benchmarks.scoring import HEAD, Scored, arguments, assumed, dump, line, report, score, summary, tables, unread
 from ftdsl.estimate.fit import fit, smallest_card
 from ftdsl.estimate.memory import GIB, memory
 
@@ -92,6 +92,8 @@ def main(argv: list[str]) -> int:
     print(tables(report(scored)))
     if problems := unread(scored):
         print(f"\nnot read (100 % each)\n{problems}")
+    if silent := assumed(scored):
+        print(f"\ntaken where rows say nothing\n{silent}")
     print(f"\nothers on the rows they can answer, and ours there\n{HEAD}")
     for name, rule in ANCHORS.items():
         theirs, ours = beside(scored, rule)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 from pathlib import Path
 from typing import Any
 
 from ftdsl import catalog
 from ftdsl.estimate.architecture import known
-from ftdsl.estimate.setup import Setup
+from ftdsl.estimate.loss import HELD
+from ftdsl.estimate.setup import BYTES, CHECKPOINTING, QUANTS, STRATEGIES, Setup
+from ftdsl.estimate.setup import METHODS as SETUP_METHODS
 from ftdsl.record import record
 
 
@@ -22,8 +25,11 @@ class Row:
     cells: dict[str, str]
 
     def number(self, key: str) -> float:
-        """A cell as a number, 0 where it is empty."""
-        return float(self.cells.get(key) or 0)
+        """A cell as a number, 0 where it is empty. Raises: ValueError for what is none, or less."""
+        found = float(self.cells.get(key) or 0)
+        if not math.isfinite(found) or found < 0:
+            raise ValueError(f"{key} is {self.cells[key]}")
+        return found
 
 
 def read(path: Path) -> list[Row]:
@@ -59,15 +65,56 @@ def card(text: str) -> tuple[str, float, bool]:
     plain = re.sub(r"[^a-z0-9]", "", re.sub(r"[-\s]\d+ ?gi?b?\b", "", plain))
     watts = re.search(r"(\d+) ?w\b", note)
     longest = sorted(catalog.gpus(), key=len, reverse=True)
-    forms = (plain, f"rtx{plain}", plain.removeprefix("nvidia").removeprefix("geforce"))
+    bare = plain.removeprefix("nvidia").removeprefix("geforce")
+    forms = (bare, f"rtx{bare}", bare.removeprefix("rtx"), f"ascend{bare}")
     name = next((one for form in forms for one in longest if form.startswith(one)), plain)
     return name, float(watts[1]) if watts else 0.0, "pcie" in note or "pcie" in text.lower()
 
 
+WORDS: dict[str, tuple[str, ...]] = {
+    "method": (*SETUP_METHODS, "qlora", "lora+emb"),
+    "quant": QUANTS,
+    "base_dtype": tuple(BYTES),
+    "train_dtype": tuple(BYTES),
+    "optimizer": ("adamw", "adamw_fused", "adamw8bit", "paged_adamw", "paged_adamw8bit", "decoupled_adamw", "sgd"),
+    "grad_ckpt": CHECKPOINTING,
+    "attn_impl": ("flash", "sdpa", "eager"),
+    "loss_impl": tuple(HELD),
+    "norm_impl": ("eager", "fused"),
+    "strategy": STRATEGIES,
+    "offload": ("none", "optim", "params"),
+    "framework": ("hf", "composer", "litgpt", "torchtune", "torchtitan", "fsdp_qlora", "megatron", "xtuner", "colossal",
+                  "automodel", "fms-fsdp"),
+}  # fmt: skip
+"""Words the format has in a column, which the estimator knows; another is an error and never taken for something like it."""
+
+SILENT = {"method": "full", "quant": "none", "base_dtype": "bf16", "train_dtype": "bf16", "optimizer": "adamw",
+          "grad_ckpt": "full", "attn_impl": "flash", "loss_impl": "hf_fp32_new", "norm_impl": "eager", "strategy": "single",
+          "offload": "none", "framework": "hf", "micro_batch": "1", "grad_accum": "1", "world": "1"}  # fmt: skip
+"""What is taken for a cell that is empty or only `?`: the benchmarks say of how many rows."""
+
+
+def word(cells: dict[str, str], key: str) -> str:
+    """A cell without `?` (inferred) and, of a strategy, what it is combined with. Raises: ValueError for a word that the format
+    does not have."""
+    said = cells.get(key, "").strip().rstrip("?")
+    said = said.split("+")[0] if key == "strategy" else said
+    if said and said not in WORDS[key]:
+        raise ValueError(f"{key} is {said}, which has no estimate")
+    return said or SILENT[key]
+
+
+def taken(row: Row) -> dict[str, str]:
+    """Of the cells a row leaves open, what was taken instead."""
+    return {key: value for key, value in SILENT.items() if not row.cells.get(key, "").strip().rstrip("?")}
+
+
 def setup(row: Row) -> Setup:
-    """The set-up of a row. Raises: ValueError (NotModelledError too), KeyError for what has no meaning."""
+    """The set-up of a row. Raises: ValueError (NotModelledError too) for what has no meaning, or is missing."""
     c, n = row.cells, row.number
     name, watts, pcie = card(c["gpu"])
+    if not n("seq_len"):
+        raise ValueError("it does not say how long its sequences are")
     return Setup(
         **_model(c),
         **_precision(c),
@@ -75,11 +122,23 @@ def setup(row: Row) -> Setup:
         **_layout(row),
         card=name,
         card_memory=n("gpu_mem_gb"),
-        power=watts,
+        power=watts or (PCIE_A100 if pcie and name == "a100" else 0.0),
         pcie_only=pcie,
-        framework=c["framework"],
+        framework=word(c, "framework"),
         lora_dropout=c["framework"] == "litgpt",
+        fused_adapters=_fused_adapters(c),
     )
+
+
+PCIE_A100 = 300.0
+"""W of an A100 that is a PCIe card (its data sheet), of 400 that the module has."""
+
+
+def _fused_adapters(c: dict[str, str]) -> bool:
+    """Whether adapters run in kernels of their own (foak's, Unsloth's), which come with fused norms, of RMS, for quantised
+    bases. The format has no column for it."""
+    model = known(c["model"])
+    return c["norm_impl"] == "fused" and c["quant"] not in ("", "none") and model is not None and model.norm == "rms"
 
 
 def _model(c: dict[str, str]) -> dict[str, Any]:
@@ -88,7 +147,7 @@ def _model(c: dict[str, str]) -> dict[str, Any]:
         raise ValueError(f"no such model: {c['model']}")
     return {
         "architecture": architecture,
-        "method": METHODS.get(c["method"], c["method"]),
+        "method": METHODS.get(word(c, "method"), word(c, "method")),
         "lora_rank": int(float(c["lora_r"] or 0)),
         "lora_targets": targets(c["lora_targets"]),
         "trains_embeddings": c["method"] == "lora+emb",
@@ -98,16 +157,16 @@ def _model(c: dict[str, str]) -> dict[str, Any]:
 
 def _precision(c: dict[str, str]) -> dict[str, Any]:
     return {
-        "quant": c["quant"] or "none",
-        "base_dtype": c["base_dtype"] or "bf16",
-        "train_dtype": c["train_dtype"] or "bf16",
+        "quant": word(c, "quant"),
+        "base_dtype": word(c, "base_dtype"),
+        "train_dtype": word(c, "train_dtype"),
         "master": c["master"] == "1",
         "autocast": c["autocast"] == "1",
-        "optimizer": c["optimizer"].rstrip("?") or "adamw",
+        "optimizer": word(c, "optimizer"),
         "opt_in_backward": c["opt_in_bwd"] == "1",
-        "attention": c["attn_impl"].rstrip("?") or "flash",
-        "loss": c["loss_impl"].rstrip("?") or "hf_fp32_new",
-        "norms": c["norm_impl"].rstrip("?") or "eager",
+        "attention": word(c, "attn_impl"),
+        "loss": word(c, "loss_impl"),
+        "norms": word(c, "norm_impl"),
         "compile": c["compile"] == "1",
     }
 
@@ -119,7 +178,7 @@ def _batch(row: Row) -> dict[str, Any]:
         "seq_kind": c["seq_kind"],
         "micro_batch": int(n("micro_batch")) or 1,
         "accumulate": int(n("grad_accum")) or 1,
-        "checkpointing": c["grad_ckpt"].strip("?") or "full",
+        "checkpointing": word(c, "grad_ckpt"),
         "offload_activations": c["act_offload"] == "1",
     }
 
@@ -127,14 +186,16 @@ def _batch(row: Row) -> dict[str, Any]:
 def _layout(row: Row) -> dict[str, Any]:
     """The split of the world. `device_map` puts layers on cards one after another: a pipeline of one micro-batch."""
     c, n = row.cells, row.number
-    strategy = c["strategy"].split("+")[0]
+    strategy = word(c, "strategy")
     split = {"tensor": int(n("tp")) or 1, "pipeline": int(n("pp")) or 1, "context": int(n("cp")) or 1}
     world = int(n("world")) or 1
     if strategy == "device_map":
         return split | {"strategy": strategy, "pipeline": world, "offload": c["offload"] or "none"}
     others = split["tensor"] * split["pipeline"] * split["context"]
+    if world % others:
+        raise ValueError(f"{world} processes do not divide into tp x pp x cp of {others}")
     return split | {
         "strategy": strategy,
-        "offload": c["offload"] or "none",
+        "offload": word(c, "offload"),
         "data": int(n("dp")) or max(1, world // others),
     }

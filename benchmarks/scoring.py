@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rows import Row, read
+from benchmarks.rows import Row, read, taken
 from ftdsl.record import record
 
 UNREADABLE = 1.0
@@ -64,22 +64,12 @@ def score(rows: list[Row], flag: str, target: str, kind: str, estimate: Callable
             continue
         what = row.cells.get(kind, "").rstrip("?")
         try:
-            measured = float(row.cells[target])
+            if not (measured := row.number(target)):
+                raise ValueError(f"{target} is {row.cells.get(target) or 'empty'}")
             found.append(Scored(row, what, measured, estimate(row, what)))
         except Exception as problem:
-            found.append(
-                Scored(row, what, row.number(target) if measured_is_number(row, target) else 0.0, None, str(problem))
-            )
+            found.append(Scored(row, what, 0.0, None, str(problem) or type(problem).__name__))
     return found
-
-
-def measured_is_number(row: Row, target: str) -> bool:
-    """Whether a cell holds a number."""
-    try:
-        row.number(target)
-    except ValueError:
-        return False
-    return True
 
 
 def line(name: str, scores: dict[str, float]) -> str:
@@ -96,6 +86,14 @@ def tables(scores: dict[str, Any]) -> str:
     for name in ("by_source", "by_kind"):
         lines += ["", name.replace("_", " "), *(line(key, one) for key, one in scores[name].items())]
     return "\n".join(lines)
+
+
+def assumed(scored: list[Scored]) -> str:
+    """What was taken for cells that rows leave open, and in how many."""
+    counted = Counter(
+        (key, value) for one in scored if one.estimated is not None for key, value in taken(one.row).items()
+    )
+    return "\n".join(f"  {key} = {value}: {count} rows" for (key, value), count in counted.most_common())
 
 
 def unread(scored: list[Scored]) -> str:

@@ -10,15 +10,24 @@ HOST_BANDWIDTH = 100e9
 it for an optimizer that reads and writes)."""
 
 
-def collective(setup: Setup, held: float, cards: int) -> float:
+PROTOCOL = 0.82
+"""What NCCL's protocol leaves of a link's line rate for large messages with nothing else going on: 370 of 450 GB/s (one of its
+developers in NVIDIA/nccl-tests, issue 212)."""
+
+HALFWAY = 32e6
+"""Bytes at which half of that is reached; 256 MB are said there to be too few to reach it (no row of ours)."""
+
+
+def collective(setup: Setup, held: float, cards: int, alone: bool = False) -> float:
     """Seconds for each card to receive (or reduce) `held` bytes spread over so many cards: within a machine over its links,
-    between machines over the network, the slower of the two."""
+    between machines over the network, the slower of the two. `alone`: nothing computes beside it."""
     if cards <= 1:
         return 0.0
     gpu, fitted = setup.gpu, constants.FITTED
     inside = min(cards, setup.node)
     link = gpu.pcie if setup.pcie_only else gpu.link
-    local = held * (inside - 1) / inside / (link * 1e9 * fitted.link)
+    reach = PROTOCOL * held / (held + HALFWAY) if alone else fitted.link
+    local = held * (inside - 1) / inside / (link * 1e9 * reach)
     machines = cards / inside
     if machines <= 1:
         return local
@@ -58,7 +67,7 @@ def splitting(setup: Setup) -> float:
     times = 3.0 if setup.checkpointing == "full" else 2.0
     total = 0.0
     if setup.tensor > 1:
-        total += 2 * times * 2 * collective(setup, 2.0 * a.hidden * setup.tokens, setup.tensor)
+        total += 2 * times * 2 * collective(setup, 2.0 * a.hidden * setup.tokens, setup.tensor, alone=True)
     if setup.context > 1:
         total += times * collective(setup, 4.0 * a.kv * setup.tokens * setup.context, setup.context)
     return total

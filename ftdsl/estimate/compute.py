@@ -144,8 +144,10 @@ def _lora_traffic(setup: Setup) -> float:
         )
     if setup.method != "lora":
         return 0.0
-    wide = setup.train_dtype == "fp32"
-    per_in, per_out = (14, 12) if wide and setup.autocast else (10, 24) if wide else (2, 12)
+    wide = setup.wide_adapters
+    per_in, per_out = (
+        (2, 6) if setup.fused_adapters else (14, 12) if wide and setup.autocast else (10, 24) if wide else (2, 12)
+    )
     if setup.lora_dropout:
         per_in += 5
     used = {name: sizes for name, sizes in setup.architecture.linears.items() if name in setup.lora_targets}
@@ -156,7 +158,8 @@ def unpacking(setup: Setup) -> float:
     """Seconds to unpack a layer's quantised weights, once a pass."""
     fitted = constants.FITTED
     slow = setup.quant.startswith("gptq") and setup.kbit_prepare
-    per = 0.0 if setup.quant in ("none", "fp8_compute") else fitted.gptq if slow else fitted.nf4
+    fast = fitted.gptq_triton if setup.quant.startswith("gptq") else fitted.nf4
+    per = 0.0 if setup.quant in ("none", "fp8_compute") else fitted.gptq if slow else fast
     times = 2 + RECOMPUTED.get(setup.checkpointing, 0.0)
     return stream(setup, setup.architecture.layer_linear * per * times + _dora_traffic(setup) * (times - 1))
 
@@ -194,7 +197,8 @@ def _kernels(setup: Setup) -> float:
     count = a.norms * (7 if eager else 1) + (12 if eager else 2) + 16
     count += 7 * a.experts if a.experts else 5
     if setup.method == "lora":
-        count += len(setup.lora_targets) * (7 if setup.train_dtype == "fp32" or setup.lora_dropout else 5)
+        each = 3 if setup.fused_adapters else 7 if setup.wide_adapters or setup.lora_dropout else 5
+        count += len(setup.lora_targets) * each
     if setup.quant != "none":
         count += 7 * (6 if setup.quant.startswith("gptq") and setup.kbit_prepare else 2)
     return count

@@ -44,34 +44,37 @@ class Fitted:
     litgpt_logit: float = 9.3
     """Bytes a logit of litgpt's chunked cross-entropy: 8.5 in its tables of 2023, 10.4 in its config_hub of 2024."""
 
-    width: float = 155.0
+    width: float = 200.0
     """Hidden size at which a matrix product reaches half of what large ones do (llm-foundry, MPT-125m to 70b)."""
 
-    rows: float = 395.0
+    rows: float = 515.0
     """Tokens at which it does (Qwen's lengths from 256 to 8192 at batch 1)."""
 
-    flash1: float = 0.58
+    flash1: float = 0.61
     """FlashAttention 1 against 2, by which llm-foundry's long sequences ran (2k to 64k tokens)."""
 
-    backward: float = 2.0
+    backward: float = 2.4
     """Memory traffic of an elementwise operation's backward pass against its forward pass (all throughput rows)."""
 
-    launch: float = 15.5e-6
+    launch: float = 16e-6
     """Seconds of CPU for one kernel started from Python (Qwen at 256 tokens, fms at two sequences)."""
 
     gptq: float = 16.2
     """Bytes moved for each weight that AutoGPTQ's torch code unpacks, each time (Qwen, QLoRA over GPTQ, 1.8B to 72B)."""
 
-    nf4: float = 6.7
-    """The same for bitsandbytes' and Triton kernels (fms QLoRA)."""
+    nf4: float = 8.3
+    """The same for bitsandbytes' 4-bit kernels (fms QLoRA, adapters in kernels of their own or not)."""
 
-    link: float = 0.42
+    gptq_triton: float = 10.5
+    """The same for GPTQ's Triton kernels (fms QLoRA over GPTQ)."""
+
+    link: float = 0.46
     """The part of a data sheet's link that collectives of a layer's size reach (fms on two and four cards, llm-foundry)."""
 
-    network: float = 0.33
+    network: float = 0.47
     """The same for the network between machines (llm-foundry on 16 to 512 cards)."""
 
-    overlap: float = 0.64
+    overlap: float = 0.61
     """The part of computing behind which collectives hide (the same rows)."""
 
     zero3: float = 0.008
@@ -81,10 +84,10 @@ class Fitted:
     """Seconds of CPU for one unit of FSDP in one pass. peft wraps the two maps of every adapter as units of their own
     (utils/other.py: fsdp_auto_wrap_policy), which is what slows small batches (fms, LoRA and QLoRA on two and four cards)."""
 
-    loss_traffic: float = 1.6
+    loss_traffic: float = 1.1
     """Times that each byte the loss holds crosses the memory's bus (fms, logits against fused)."""
 
-    step: float = 0.08
+    step: float = 0.07
     """Seconds of a step that no term explains: data, logging, synchronising (fms, Qwen)."""
 
 

@@ -30,6 +30,7 @@ ALPACA_LONGEST = 1024
 class Setup:
     """What is trained how on what. Everything has a default but the architecture; lengths in tokens, memory in GiB.
 
+    `fused_adapters`: base and adapter in one kernel (foak's, Unsloth's), which casts the thin maps and not what they read.
     `trains_embeddings`: embedding and head are trained whole beside the adapter. `dora`: LoRA with magnitudes; `oft_block`: size
     of OFT's blocks; `trained_layers`: of `freeze`, the last ones unless `trained_first`. `train_dtype`: of trained parameters;
     `base_dtype`: of frozen and loaded ones. `master`: fp32 copies and states beside low-precision weights. `optimizer_rank`: of
@@ -47,6 +48,7 @@ class Setup:
     lora_rank: int = 0
     lora_targets: tuple[str, ...] = ()
     lora_dropout: bool = False
+    fused_adapters: bool = False
     dora: bool = False
     oft_block: int = 32
     trained_layers: int = 0
@@ -158,6 +160,12 @@ class Setup:
     @property
     def zero(self) -> bool:
         return self.strategy.startswith("zero") or self.strategy == "gemini"
+
+    @property
+    def wide_adapters(self) -> bool:
+        """Whether adapters compute in fp32: DeepSpeed casts all of a 16-bit model (runtime/engine.py:
+        _configure_distributed_model), adapters too."""
+        return self.train_dtype == "fp32" and not (self.zero and self.base_dtype != "fp32")
 
     @property
     def adapts(self) -> bool:

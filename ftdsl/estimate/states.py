@@ -74,6 +74,9 @@ def step_bytes(setup: Setup, part: Share) -> float:
     mine = trainable(setup, part) / setup.state_shards
     if setup.opt_in_backward or setup.offload != "none":
         return 0.0
+    if setup.framework == "megatron":
+        # its gradients are fp32 already, and it steps with a fused kernel (core/optimizer/distrib_optimizer.py)
+        return 0.0
     if setup.zero:
         return 4.0 * (min(mine, ZERO3_SUB_GROUP) if setup.weight_shards > 1 or setup.strategy == "zero3" else mine)
     if setup.optimizer in ("adamw", "decoupled_adamw"):

@@ -19,7 +19,7 @@ from ftdsl.estimate.time import time
 from ftdsl.language.values import Term
 from ftdsl.plan.layout import ZERO, Layout, architecture_of, setup_of, writes
 from ftdsl.plan.plan import PlannedStage, World
-from ftdsl.plan.search import MICRO, Cost, Free, Ranking, search
+from ftdsl.plan.search import LARGEST, Cost, Free, Ranking, search
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.recipe.settings import METHODS
 from ftdsl.record import changed, record
@@ -132,7 +132,7 @@ class Fitter:
         share = self.wanted / max(1, self.world.data)
         if isinstance(accumulate := get("batch.accumulate"), int):
             return (max(1, round(share / accumulate)),)
-        return [micro for micro in MICRO if share % micro == 0] or (1,)
+        return [micro for micro in range(1, LARGEST + 1) if share % micro == 0] or (1,)
 
     def _one_pack(self) -> bool:
         """FlashAttention 2 takes one neat pack at a time (llamafactory/data/collator.py:528, 0.9.5)."""

@@ -11,6 +11,7 @@ from ftdsl.estimate.memory import GIB
 from ftdsl.language.values import Term
 from ftdsl.plan.chooser import Chooser
 from ftdsl.plan.fitting import ROOM, Fitted, Fitter, layout_of
+from ftdsl.plan.layout import LORA_RANK
 from ftdsl.plan.plan import Choice, PlannedStage
 from ftdsl.plan.search import Cost
 from ftdsl.plan.ways_out import ways_out
@@ -18,8 +19,6 @@ from ftdsl.recipe.recipe import Stage
 from ftdsl.recipe.settings import METHODS
 from ftdsl.session import Session
 from ftdsl.source import Span
-
-LORA_RANK = 8
 
 
 def lay_out(stage: Stage, chooser: Chooser, fitter: Fitter) -> tuple[str, str]:

@@ -82,7 +82,7 @@ def setup_of(stage: Stage, world: World, layout: Layout, architecture: Architect
     get, name = stage.settings.get, stage.settings.name
     if layout.bits not in (0, 4, 8):
         raise NotModelledError(f"a base in {layout.bits} bits is not modelled")
-    liger = "liger" in {str(getattr(item, "name", item)) for item in stage.settings.items("kernels")}
+    kernels = {str(getattr(item, "name", item)) for item in stage.settings.items("kernels")}
     length = int(get("max_len") or 2048)
     return Setup(
         architecture,
@@ -102,8 +102,9 @@ def setup_of(stage: Stage, world: World, layout: Layout, architecture: Architect
         if name("attention").startswith("flash")
         else "sdpa",
         mask=get("packing") is True or getattr(get("packing"), "name", "") == "neat",
-        loss="flce" if liger else "hf_fp32_new",
-        norms="fused" if liger else "eager",
+        loss="flce" if "liger" in kernels else "fused_ce_new" if "unsloth" in kernels else "hf_fp32_new",
+        norms="fused" if kernels & {"liger", "unsloth"} else "eager",
+        fused_adapters="unsloth" in kernels,
         strategy=_strategy(layout.strategy),
         offload={"optimizer": "optim"}.get(layout.offload, layout.offload),
         data=world.data,
@@ -143,10 +144,13 @@ def _method(stage: Stage, layout: Layout) -> dict[str, Any]:
             f"`{name('lora.variant') if layout.method == 'lora' else layout.method}` is not modelled"
         )
     rank = get("lora.rank")
-    return {"method": "lora", "lora_rank": rank if isinstance(rank, int) else 0, "lora_targets": _targets(stage, "lora"),
+    return {"method": "lora", "lora_rank": rank if isinstance(rank, int) else LORA_RANK, "lora_targets": _targets(stage, "lora"),
             "lora_dropout": bool(getattr(get("lora.dropout"), "number", 0)), "dora": name("lora.variant") == "dora",
             "trains_embeddings": _embeds(stage, "lora.modules_to_save")}  # fmt: skip
 
+
+LORA_RANK = 8
+"""What is taken where a recipe says nothing of it: a common start, and LLaMA-Factory's own."""
 
 UNFROZEN, OFT_BLOCK = 2, 32
 """LLaMA-Factory's own: the layers that `freeze` trains, the size of OFT's blocks (hparams/finetuning_args.py)."""

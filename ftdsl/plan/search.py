@@ -14,7 +14,8 @@ from ftdsl.estimate.memory import Memory
 from ftdsl.plan.layout import Layout
 from ftdsl.record import changed, record
 
-MICRO = (1, 2, 4, 8, 16, 32, 64)
+LARGEST = 128
+"""Sequences of one card at once beyond which nothing gets faster; those up to it that divide a card's share are tried."""
 EQUAL = 1.02
 """Layouts this close in time count as equal: the simpler one wins, as it has less that can break."""
 

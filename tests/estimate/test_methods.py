@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ftdsl.estimate import states, trained, weights
+from ftdsl.estimate import comms, layer, states, trained, weights
 from ftdsl.estimate.architecture import Architecture, known
 from ftdsl.estimate.fit import fit
 from ftdsl.estimate.interval import weak
@@ -135,3 +135,43 @@ def test_a_mask_of_packed_rows_grows_with_the_square() -> None:
 @pytest.mark.parametrize("more", [{"objective": "ppo"}, {"dora": True}, {"optimizer": "galore"}, {"method": "oft"}])
 def test_what_no_row_was_measured_of_is_named(more: dict[str, object]) -> None:
     assert weak(changed(LORA, **more)) and not weak(LORA)
+
+
+@pytest.mark.parametrize("tensor", [1, 2, 8])
+@pytest.mark.parametrize(("attention", "scores"), [("flash", 0.0), ("eager", 5.0)])
+def test_megatrons_layer_keeps_what_its_paper_says(tensor: int, attention: str, scores: float) -> None:
+    """arXiv:2205.05198, table 2: s b h (34 + 5 a s / h) / t bytes with sequence parallelism, 34 / t with selective
+    recomputation."""
+    gpt = known("GPT3-175B")
+    one = Setup(gpt, framework="megatron", strategy="zero1", norms="fused", loss="megatron_ce", checkpointing="none",
+                autocast=False, master=True, train_dtype="bf16", tensor=tensor, attention=attention, seq_len=2048)  # fmt: skip
+    published = (34 + scores * gpt.heads * 2048 / gpt.hidden) / tensor
+    assert layer.kept(one) / gpt.hidden == pytest.approx(published, rel=0.001)
+    assert layer.kept(changed(one, checkpointing="selective_core_attn")) / gpt.hidden == pytest.approx(
+        34 / tensor, rel=0.001
+    )
+
+
+def test_megatrons_states_are_six_bytes_and_twelve_shared() -> None:
+    """The distributed optimizer: 16-bit weights and fp32 gradients whole, the rest over the data-parallel ranks."""
+    one = Setup(known("GPT3-5B"), framework="megatron", strategy="zero1", master=True, train_dtype="bf16", autocast=False,
+                data=8, optimizer="adamw_fused", loss="megatron_ce")  # fmt: skip
+    assert memory(one).phases[-1].total == pytest.approx((6 + 12 / 8) * one.architecture.params)
+
+
+def test_adapters_in_one_kernel_with_the_base_save_time() -> None:
+    """fms: QLoRA with foak's kernels is faster than LoRA without, though it unpacks its weights."""
+    qlora = changed(LORA, quant="nf4-dq", norms="fused", loss="flce", seq_len=4096, micro_batch=8)
+    plain = changed(qlora, quant="none")
+    assert time(changed(qlora, fused_adapters=True)).step < time(plain).step < time(qlora).step
+
+
+def test_deepspeed_computes_adapters_in_16_bits() -> None:
+    assert not changed(LORA, strategy="zero2", data=8).wide_adapters
+    assert LORA.wide_adapters and changed(LORA, strategy="ddp", data=8).wide_adapters
+
+
+def test_messages_that_nothing_hides_reach_more_of_a_link_the_larger_they_are() -> None:
+    one = Setup(LLAMA, tensor=8, card="h100")
+    rates = [size / comms.collective(one, size, 8, alone=True) for size in (1e6, 32e6, 1e9)]
+    assert rates == sorted(rates) and rates[-1] < 8 / 7 * 450e9 * comms.PROTOCOL

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from time import perf_counter
 
 import pytest
 
@@ -143,3 +144,50 @@ def test_a_recipe_for_cpu_is_not_estimated(tmp_path: Path) -> None:
     written(tmp_path, recipe("none", stage="template = default"))
     shown = ftc("plan", "recipe.ft", cwd=tmp_path)
     assert shown.returncode == 0 and "there is no card" in shown.stdout
+
+
+def test_a_rank_left_open_is_planned_with_what_it_becomes(checked: Check) -> None:
+    """A 70B model on two cards of 80 GB: LoRA fits them by a hair without its adapters, and not with them."""
+    outcome = checked(recipe("a100(80GB)", 2, "meta-llama/Llama-2-70b-hf", 4096, "batch { global = 4 }"), ROWS)
+    assert outcome.codes == [] and choices(outcome)["quantize.bits"] == "4"
+
+
+def test_micro_batches_are_what_divides_the_batch(checked: Check) -> None:
+    """A batch of 24 a card can be 12 at once, not only a power of two."""
+    stage = "full { }\n  batch { global = 24 }\n  memory { checkpointing = none }"
+    assert choices(checked(recipe("h100(80GB)", 1, "Qwen/Qwen3-0.6B", 1024, stage), ROWS))["batch.micro"] in (
+        "3",
+        "6",
+        "12",
+        "24",
+    )
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "count", "strategies"),
+    [("galore(rank = 128)", 8, ("ddp",)), ("apollo(rank = 128)", 8, ("ddp",)), ("badam", 8, ("zero3",))],
+)
+def test_no_layout_is_chosen_that_the_optimizer_cannot_do(
+    checked: Check, optimizer: str, count: int, strategies: tuple[str, ...]
+) -> None:
+    """GaLore and APOLLO refuse DeepSpeed, BAdam on several cards wants ZeRO-3 (LLaMA-Factory, hparams/parser.py)."""
+    stage = f"full {{ }}\n  optim {{ name = {optimizer} }}\n  batch {{ global = 64 }}"
+    found = choices(checked(recipe(count=count, model="Qwen/Qwen3-1.7B", stage=stage), ROWS))
+    assert found["parallel.strategy"] in strategies
+
+
+def test_the_largest_lattice_is_walked_in_well_under_a_second(checked: Check) -> None:
+    """512 cards and 405 billion weights, everything left open."""
+    text = recipe("h100(80GB)", 8, "meta-llama/Llama-3.1-405B", 8192, "batch { global = 30720 }")
+    text = text.replace("count = 8", "count = 8, nodes = 64")
+    checked(text, ROWS)  # what is read once is read
+    before = perf_counter()
+    outcome = checked(text, ROWS)
+    assert perf_counter() - before < 1.0
+    assert choices(outcome)["parallel.strategy"] == "zero3"
+
+
+@pytest.mark.parametrize("stage", ["freeze { layers = last(4) }", "oft { }", "lora { variant = dora }"])
+def test_every_method_has_a_forecast(checked: Check, stage: str) -> None:
+    outcome = checked(recipe(stage=f"{stage}\n  batch {{ global = 16 }}"), ROWS)
+    assert outcome.codes == [] and "batch.micro" in choices(outcome)
