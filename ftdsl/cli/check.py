@@ -17,7 +17,7 @@ from ftdsl.cli.common import (
     options_of,
     print_diff,
     read_exactly,
-    recipe_path,
+    recipes_in,
     rewrite,
 )
 from ftdsl.record import record
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser("check", help="say all that is wrong with a recipe", description=__doc__)
-    parser.add_argument("files", nargs="+", metavar="FILE")
+    help = "recipes, YAML, JSON, scripts; a folder: the recipes below it (default: here); `-`: a recipe from stdin"
+    parser.add_argument("files", nargs="*", metavar="FILE", default=["."], help=help)
     add_recipe_arguments(parser)
     add_no_data(parser)
     parser.add_argument("--output-format", choices=("text", "json", "github", "sarif"), default="text")
@@ -51,6 +52,10 @@ def run(args: argparse.Namespace) -> int:
     from ftdsl.cli.many import each
     from ftdsl.diagnostics import Severity
 
+    if "-" in args.files and (args.fix or args.diff):
+        print("error: what comes from stdin is not mended here: name a file", file=sys.stderr)
+        return 2
+    args.files = recipes_in(args.files)
     if args.fix or args.diff:
         _mend(args)
     outcomes = each(partial(_one, args), args.files)
@@ -82,16 +87,24 @@ class Outcome:
 
 def _one(args: argparse.Namespace, name: str) -> Outcome:
     """The check of one file, here or in a worker."""
-    from ftdsl.session import Session
+    from ftdsl.session import Files, Session
 
-    session = Session(elsewhere=args.no_data)
-    checked = _check(recipe_path(name), args, session)
+    if Path(name).is_dir():
+        session = Session()
+        session.sink.error("FT501", f"there is no recipe below `{name}`", None, help="recipes end in `.ft`")
+        return Outcome(name, session.sink.ordered(), (), None, False)
+    path = Path(STDIN if name == "-" else name)
+    session = Session(Files({path: sys.stdin.read()} if name == "-" else None), elsewhere=args.no_data)
+    checked = _check(path, args, session)
     if isinstance(checked, str):
         return Outcome(name, session.sink.ordered(), (f"{name}: fine, {checked}",), None, False)
     _rows_cut(checked, session)
     held = checked.recipe.versions.plain() if checked.recipe else None
     return Outcome(name, session.sink.ordered(), tuple(_fine(name, checked)), held, bool(checked.plan))
 
+
+STDIN = "stdin.ft"
+"""What a recipe from stdin is called; its paths are seen from here."""
 
 OTHERS = (".yaml", ".yml", ".json", ".sh")
 """Endings of files that are no recipes."""
@@ -136,7 +149,9 @@ ROUNDS = 10
 def _mend(args: argparse.Namespace) -> None:
     """Apply fixes to each file, a few rounds, and write beside, then rename; or show the difference."""
     for name in args.files:
-        path = recipe_path(name)
+        path = Path(name)
+        if path.is_dir():
+            continue
         before = read_exactly(path)
         if before is None:
             continue
@@ -176,5 +191,5 @@ def _text(found: list[Diagnostic], outcomes: list[Outcome], args: argparse.Names
         return
     for outcome in outcomes:
         print("\n".join(outcome.lines))
-    if len(outcomes) == 1 and outcomes[0].runnable:
+    if len(outcomes) == 1 and outcomes[0].runnable and args.files != ["-"]:
         print(f"next: ftc run {quote(args.files[0])}", file=sys.stderr)

@@ -57,6 +57,26 @@ def recipe_path(text: str) -> Path:
     return path
 
 
+PASSED_OVER = ("build", "runs", "node_modules")
+"""Folders that hold what was made, not what was written."""
+
+
+def recipes_in(names: list[str]) -> list[str]:
+    """The files named, and for each folder the recipes below it, sorted; hidden folders and those of results are passed over.
+
+    A folder without any stays, so that it is said.
+    """
+    return [found for name in names for found in (_below(Path(name)) if Path(name).is_dir() else (name,))]
+
+
+def _below(folder: Path) -> list[str]:
+    found = []
+    for home, folders, files in os.walk(folder):
+        folders[:] = sorted(one for one in folders if not one.startswith(".") and one not in PASSED_OVER)
+        found += [(Path(home) / one).as_posix() for one in sorted(files) if one.endswith(".ft")]
+    return found or [folder.as_posix()]
+
+
 def keep_lock(compiled: Compiled) -> None:
     """Bring the lock beside the recipe up to date; where that cannot be written, say so and go on."""
     from ftdsl.targets.write import write_file

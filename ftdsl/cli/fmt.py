@@ -6,12 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from ftdsl.cli.common import print_diff, read_exactly, rewrite, show
+from ftdsl.cli.common import print_diff, read_exactly, recipes_in, rewrite, show
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser("fmt", help="lay a recipe out in the one style", description=__doc__)
-    parser.add_argument("files", nargs="+", metavar="FILE", help="`-` reads stdin and writes stdout")
+    help = "a folder: the recipes below it (default: here); `-` reads stdin and writes stdout"
+    parser.add_argument("files", nargs="*", metavar="FILE", default=["."], help=help)
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if something would change")
     parser.add_argument("--diff", action="store_true", help="show what would change")
     parser.set_defaults(run=run)
@@ -19,8 +20,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def run(args: argparse.Namespace) -> int:
     """Exit 0; 1 when a file cannot be read, or with --check when one would change."""
-    results = [_one(name, args) for name in args.files]
-    return max(results)
+    return max(_one(name, args) for name in recipes_in(args.files))
 
 
 def _one(name: str, args: argparse.Namespace) -> int:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import re
 import sys
 from importlib import import_module
+from typing import NoReturn
 
 from ftdsl import __version__
 
@@ -34,9 +36,22 @@ exit codes: 0 fine, 1 the recipe or run has errors, 2 wrong usage, 3 a gate refu
 start with: ftc init && ftc check quickstart.ft && ftc run quickstart.ft"""
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what a word that is not known was probably meant to be."""
+
+    def error(self, message: str) -> NoReturn:
+        found = re.match(r"argument (.+): invalid choice: '(.*)' \(choose from (.+)\)", message)
+        if found:
+            from ftdsl.diagnostics.suggest import closest
+
+            guess = closest(found[2], re.findall(r"'([^']+)'", found[3]))
+            message = f"{found[1]}: there is no `{found[2]}`" + (f"; did you mean `{guess}`?" if guess else "")
+        super().error(message)
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line (also read by the completion generator)."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="ftc",
         description="Launch LLM fine-tuning from a recipe.",
         epilog=EPILOG,

@@ -47,7 +47,7 @@ def load(path: Path, name: str, session: Session) -> Module | None:
 def _why(error: OSError | UnicodeDecodeError) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "it is not a UTF-8 text"
-    return {FileNotFoundError: "there is no such file", IsADirectoryError: "it is a folder"}.get(
+    return {FileNotFoundError: "there is no such file", IsADirectoryError: "it is a folder, not one recipe"}.get(
         type(error), (error.strerror or str(error)).lower()
     )
 

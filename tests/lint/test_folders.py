@@ -1,0 +1,51 @@
+"""`ftc check` and `ftc fmt` of folders and of stdin, and words that are nearly verbs."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+from pathlib import Path
+
+import pytest
+
+from ftdsl.cli.main import main
+from tests.conftest import ROWS, small
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two recipes, one of them in a folder, and two that were made and not written."""
+    for name in ("b.ft", "a/one.ft", "build/made.ft", ".hidden/old.ft"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("lroa { }\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("asked", "seen"), [([], ["a/one.ft", "b.ft"]), (["a"], ["a/one.ft"]), (["b.ft"], ["b.ft"])])
+def test_a_folder_stands_for_the_recipes_below_it(
+    asked: list[str], seen: list[str], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", "--json", *asked]) == 1
+    assert sorted({one["file"] for one in json.loads(capsys.readouterr().out)["diagnostics"]}) == seen
+
+
+def test_a_folder_without_recipes_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "empty").mkdir()
+    assert main(["check", "empty"]) == 1
+    assert "there is no recipe below `empty`" in capsys.readouterr().out
+
+
+def test_a_recipe_from_stdin(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "rows.jsonl").write_text(ROWS["rows.jsonl"])
+    for stage, status in (("lora { rank = 8 }", 0), ("lora { rnak = 8 }", 1)):
+        monkeypatch.setattr("sys.stdin", StringIO(small(stage)))
+        assert main(["check", "-"]) == status
+    assert "stdin.ft:" in capsys.readouterr().out
+
+
+def test_a_word_that_is_nearly_a_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["chek"])
+    assert left.value.code == 2
+    assert "there is no `chek`; did you mean `check`?" in capsys.readouterr().err
