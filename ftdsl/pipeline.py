@@ -55,13 +55,14 @@ def compile_recipe(
 
     `smoke`: of the recipe in small; the real one must be sound all the same.
     """
+    from ftdsl.plan import measured
     from ftdsl.targets import lock
 
     session.elsewhere |= smoke  # made-up rows stand in for data that is not here
     lock_path = lock.path_of(path)
     locked = lock.read(lock_path, session)
     if frozen and locked:
-        session.env, session.pins = {**session.env, **locked.env}, locked.pins
+        session.env, session.pins = {**session.env, measured.VARIABLE: "none", **locked.env}, locked.pins
     checked = check(path, options, session)
     if smoke:
         session.sink.soften("FT615")  # the stage is left out, and the rest is tried

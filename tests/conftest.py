@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 from hypothesis import settings
@@ -21,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.ft"))
 CORPUS = sorted((ROOT / "tests" / "corpus").glob("*.ft"))
 
+os.environ["XDG_STATE_HOME"] = mkdtemp(prefix="ftc-state-")  # what runs measured before is no part of a test
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")  # a submission is judged by what it changed, not by a new throw of the dice

@@ -1,4 +1,4 @@
-"""`ftc plan FILE`: what would run: layout, batch equation, memory of a card, time, disk, money; ways out when it does not fit."""
+"""`ftc plan FILE`: what would run and why, and what it takes: layout, memory, time, disk, money; ways out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 from shlex import quote
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 from ftdsl.cli.common import (
@@ -22,16 +23,29 @@ from ftdsl.cli.common import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
+    from ftdsl.observe.forecast import Sight
+    from ftdsl.pipeline import Checked
     from ftdsl.plan.forecast import Forecast
     from ftdsl.plan.plan import Plan
+    from ftdsl.session import Session
+
+WOULD_RUN = 4
+"""Exit status with --exit-code where `ftc run` would have something to do."""
+
+TOLD_BY_THE_PLAN = ("FT701", "FT703")
+"""Errors with which there still is a plan: it is what shows why, and the ways out."""
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser("plan", help="say what would run, and what it takes", description=__doc__)
-    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("files", metavar="FILE", nargs="+")
     add_recipe_arguments(parser)
     add_no_data(parser)
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    parser.add_argument(
+        "--exit-code", action="store_true", help=f"exit {WOULD_RUN} when something would run, 0 when nothing"
+    )
+    parser.add_argument("--engine-python", default="", metavar="P", help="the engine's Python, as for ftc run")
     parser.add_argument("--apply", type=int, metavar="N", help="write way out N into the recipe")
     parser.add_argument("--stage", metavar="S", help="with --apply: of this stage (else the first that does not fit)")
     parser.add_argument("--diff", action="store_true", help="with --apply: show the change, and change nothing")
@@ -39,76 +53,98 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit 0 when all that can be estimated fits; 1 when something does not, or the recipe has errors; 2 for wrong usage."""
+    """Exit 0 when all that can be estimated fits; 1 when something does not, is over the budget, or the recipe has errors; 2
+    for wrong usage; with --exit-code 4 when something would run.
+    """
+    if args.apply is not None and len(args.files) > 1:
+        print("error: --apply changes one recipe at a time", file=sys.stderr)
+        return 2
+    statuses, documents = [], []
+    for file in args.files:
+        status, document = _plan(file, args)
+        statuses.append(status)
+        documents.append(document)
+    if args.json and args.apply is None:
+        one = len(documents) == 1
+        print(json.dumps(documents[0] if one else {"recipes": documents}, indent=1, ensure_ascii=False))
+    return next((status for status in (1, 2, WOULD_RUN) if status in statuses), 0)
+
+
+def _plan(file: str, args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
+    """Exit status of one recipe, and its plan as data; shown as text unless that is asked for."""
     from ftdsl.diagnostics import Severity
+    from ftdsl.diagnostics.view import view
+    from ftdsl.observe.forecast import lines
+    from ftdsl.observe.plan_document import document
     from ftdsl.pipeline import check
-    from ftdsl.plan.forecast import forecasts
     from ftdsl.session import Session
 
-    session = Session(elsewhere=args.no_data)
-    path = recipe_path(args.file)
+    session = Session(elsewhere=args.no_data, engine_python=args.engine_python)
+    path = recipe_path(file)
     checked = check(path, options_of(args), session)
-    if checked.plan is None or any(d.severity is Severity.ERROR and d.code != "FT701" for d in session.sink):
+    errors = [one for one in session.sink.ordered() if one.severity is Severity.ERROR]
+    if checked.plan is None or any(one.code not in TOLD_BY_THE_PLAN for one in errors):
         show(session.sink)
-        return 1
-    found = forecasts(checked.plan, session.files)
+        if not errors:
+            print(f"{file}: nothing to plan: no stages in it", file=sys.stderr)
+        return (1 if errors else 2), {"file": file, "problems": view(errors)}
+    sight = _sight(checked, session)
     if args.apply is not None:
-        return _apply(args, path, checked.plan, found)
-    if args.json:
-        print(json.dumps({"name": checked.plan.recipe.name, "stages": _document(checked.plan, found)}, indent=1))
-    else:
-        from ftdsl.observe.forecast import lines
-
-        print("\n".join(lines(checked.plan, found, color=color(sys.stdout))))
-    tight = [one for one in found.values() if one.cost is not None and not one.cost.fits]
+        return _apply(args, path, checked.plan, dict(sight.forecasts)), {}
+    tight = [one for one in sight.forecasts.values() if one.cost is not None and not one.cost.fits]
     if not args.json:
-        print(f"next: ftc plan {quote(args.file)} --apply 1" if tight and tight[0].ways else
-              f"next: ftc run {quote(args.file)}", file=sys.stderr)  # fmt: skip
-    return 1 if tight else 0
+        if len(args.files) > 1:
+            print(f"{'' if file == args.files[0] else chr(10)}{file}\n")
+        width = get_terminal_size((100, 24)).columns
+        print("\n".join(lines(sight, width=width, color=color(sys.stdout))), flush=True)
+        _hints(file, sight, tight, session)
+    would = any(one.runs for one in sight.standings.values())
+    status = 1 if tight or errors else WOULD_RUN if would and args.exit_code else 0
+    known = {"name": checked.plan.recipe.name, "file": file, "would_run": would, "stages": document(sight)}
+    return status, known | {"problems": view(errors)}
 
 
-def _document(plan: Plan, found: dict[str, Forecast]) -> list[dict[str, Any]]:
-    """The plan as data: bytes, seconds, USD."""
-    return [
-        {
-            "stage": one.key,
-            "kind": one.stage.kind,
-            "where": plan.recipe.where(one.stage.span),
-            "processes": one.world.size,
-            "card": one.world.gpu or None,
-            "batch": str(one.batch) if one.batch else None,
-            "choices": [{"key": c.key, "value": c.value, "reason": c.reason} for c in one.choices],
-            "forecast": _forecast(found[one.key]) if one.key in found else None,
-        }
-        for one in plan.stages
-    ]
+def _hints(file: str, sight: Sight, tight: list[Forecast], session: Session) -> None:
+    """What is over the budget, at its line; and what to type next."""
+    from ftdsl.diagnostics import Sink
+
+    over = [one for one in session.sink.ordered() if one.code == "FT703"]
+    if over:
+        told = Sink()
+        for one in over:
+            told.add(one)
+        show(told)
+    if tight and tight[0].ways:
+        print(f"next: ftc plan {quote(file)} --apply 1 (--diff shows it first)", file=sys.stderr)
+    elif not tight and not over and any(one.runs for one in sight.standings.values()):
+        print(f"next: ftc run {quote(file)}", file=sys.stderr)
 
 
-def _forecast(one: Forecast) -> dict[str, Any]:
-    if one.cost is None:
-        return {"unknown": one.unknown, "steps": one.steps or None}
-    cost, peak = one.cost, one.cost.memory.peak
-    return {
-        "fits": cost.fits,
-        "needed_bytes": round(cost.need),
-        "limit_bytes": round(cost.limit),
-        "peak": {"phase": peak.name, "allocated_bytes": round(peak.total), "terms": _rounded(peak.terms)},
-        "phases": {phase.name: round(phase.total) for phase in cost.memory.phases},
-        "reserved_bytes": round(cost.memory.reserved),
-        "nvidia_smi_bytes": round(cost.memory.nvidia_smi),
-        "step_seconds": round(cost.seconds, 4),
-        "tokens_per_second_and_card": round(cost.tokens, 1),
-        "steps": one.steps or None,
-        "seconds": round(one.seconds, 1) or None,
-        "disk_bytes": round(one.disk),
-        "usd": round(one.money, 2) or None,
-        "ways_out": [{"edits": dict(way.edits), "gives_up": way.gives_up, "needed_bytes": round(way.cost.need),
-                      "step_seconds": round(way.cost.seconds, 4)} for way in one.ways],
-    }  # fmt: skip
+def _sight(checked: Checked, session: Session) -> Sight:
+    """Everything that is shown. Reads runs and measurements, and starts nothing."""
+    from ftdsl.observe.forecast import Sight
+    from ftdsl.plan.forecast import forecasts
+    from ftdsl.plan.others import light
+    from ftdsl.run.measured import compared
+    from ftdsl.run.standing import standings
 
-
-def _rounded(terms: dict[str, float]) -> dict[str, int]:
-    return {name: round(size) for name, size in terms.items() if size >= 1}
+    plan = checked.plan
+    assert plan is not None
+    found = forecasts(plan, session)
+    standing = standings(plan, checked.jobs, Path("runs") / plan.recipe.name, session)
+    planned = {one.key for one in plan.stages}
+    measured = {}
+    for key, one in found.items():
+        if key in standing and (folder := standing[key].folder):
+            measured[key] = compared(plan.stage(key), plan, Path(folder), one.here)
+    return Sight(
+        plan,
+        found,
+        {one.key: light(one, plan, session.files) for one in plan.stages if one.key not in found},
+        standing,
+        {key: one for key, one in measured.items() if one is not None},
+        {job.key: job.title for job in checked.jobs if job.key not in planned},
+    )
 
 
 def _apply(args: argparse.Namespace, path: Path, plan: Plan, found: dict[str, Forecast]) -> int:
@@ -130,10 +166,10 @@ def _apply(args: argparse.Namespace, path: Path, plan: Plan, found: dict[str, Fo
     if after is None:
         return 1
     if args.diff:
-        print_diff(args.file, before, after, f"way out {args.apply}")
+        print_diff(args.files[0], before, after, f"way out {args.apply}")
         return 0
     rewrite(path, after)
-    print(f"{args.file}: {ways[args.apply - 1]}", file=sys.stderr)
+    print(f"{args.files[0]}: {ways[args.apply - 1]}", file=sys.stderr)
     return 0
 
 

@@ -115,14 +115,14 @@ def _carried_out(compiled: Compiled, args: argparse.Namespace, session: Session,
     for text in compiled.replaced_lines():
         view.note(text)
     with store.locked(home):
-        keys = keys_of(jobs, compiled.files, compiled.folder, environment, session)
+        keys = keys_of(jobs, compiled.files, compiled.folder, environment.packages, session)
         folder, outcome.progress = prepare.prepare(compiled, jobs, keys, wanted, home)
         todo = [stage.job for stage in outcome.progress.stages if stage.status is Status.WAITING]
         if obstacles := prepare.obstacles(todo, environment, resources, compiled.plan.recipe.versions):
             outcome.broke(obstacles)
             return outcome.ended(1)
         executor = Executor(folder, jobs, keys, environment.python, resources, view, outcome.progress)
-        executor.when_done = partial(_prepared, outcome=outcome, view=view)
+        executor.when_done = partial(_ended, outcome=outcome, view=view, session=session)
         for stage in outcome.progress.having(Status.CACHED):
             _prepared(stage, outcome, view)
             outcome.warned((stage.key, fault) for fault in warned(folder.folder / stage.folder / "metrics.jsonl"))
@@ -133,6 +133,22 @@ def _carried_out(compiled: Compiled, args: argparse.Namespace, session: Session,
     outcome.warned([*executor.warnings, *prepare.lacking(compiled, environment)])
     failed, refused = (outcome.progress.having(status) for status in (Status.FAILED, Status.REFUSED))
     return outcome.ended(130 if executor.asked_to_stop else 1 if failed else 3 if refused else 0)
+
+
+def _ended(stage: StageProgress, outcome: Outcome, view: View, session: Session) -> None:
+    """A stage that has ended well: what it measured is kept for later plans."""
+    from ftdsl.run import measured
+
+    _prepared(stage, outcome, view)
+    assert outcome.progress is not None and outcome.compiled is not None
+    plan = outcome.compiled.plan
+    try:
+        kept = measured.keep(stage.key, plan, outcome.progress.folder / stage.folder, session)
+    except OSError as error:
+        view.note(f"note: what {stage.folder} measured could not be kept ({(error.strerror or str(error)).lower()})")
+        return
+    if kept:
+        view.note(f"{stage.folder}: {kept}")
 
 
 def _prepared(stage: StageProgress, outcome: Outcome, view: View) -> None:

@@ -195,6 +195,7 @@ CODES = {
     "FT700": "chosen-for-you",
     "FT701": "does-not-fit",
     "FT702": "evaluation-piles-up",
+    "FT703": "over-budget",
     # FT8xx recovery
     "FT801": "nan-never-logged",
     "FT802": "nothing-to-resume-from",

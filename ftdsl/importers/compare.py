@@ -22,7 +22,6 @@ from ftdsl.pipeline import Checked, check
 from ftdsl.plan.plan import PlannedStage
 from ftdsl.recipe.settings import METHODS
 from ftdsl.record import record, value
-from ftdsl.run.environments import Environment
 from ftdsl.run.keys import keys_of
 from ftdsl.session import Session
 
@@ -95,8 +94,7 @@ def read(path: Path, text: str, options: Options, name: str, session: Session) -
         checked = imported.checked
     if session.sink.failed or checked.plan is None or checked.recipe is None:
         return None
-    nothing = Environment(Path(), "")
-    keys = keys_of(checked.jobs, defaultdict(bytes), checked.recipe.folder, nothing, session)
+    keys = keys_of(checked.jobs, defaultdict(bytes), checked.recipe.folder, {}, session)
     return Side(path.as_posix(), checked, keys, imported)
 
 

@@ -21,6 +21,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
+def gib(size: float) -> str:
+    """Memory, which is counted in powers of two: `512 MiB`, `15.2 GiB`."""
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:.0f} MiB"
+
+
 def clock(seconds: float) -> str:
     """`0:48`, `12:05`, `1:04:10`: narrow, and as wide in the next second."""
     whole = max(0, int(seconds))

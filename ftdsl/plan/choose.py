@@ -6,12 +6,13 @@ What decides memory and speed is searched (fitting, laying); the rest are common
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from ftdsl import catalog
 from ftdsl.environments import Versions
 from ftdsl.language.values import Amount, Origin, StageRef, Term
-from ftdsl.plan import laying, machine
+from ftdsl.plan import budget, laying, machine, measured
 from ftdsl.plan.batch import solve
 from ftdsl.plan.chooser import Chooser
 from ftdsl.plan.fitting import Fitter
@@ -34,16 +35,37 @@ def plan(recipe: Recipe, session: Session) -> Plan:
     A stage that an earlier error has taken something from is planned without a word: it would be judged by halves.
     """
     recipe, read = _on_this_machine(recipe, session)
+    known = _known(recipe, session)
     planned = []
     failed = session.sink.failed
     for at, stage in enumerate(recipe.stages, 1):
-        whole = stage.sound and not stage.unknown
-        done = _stage(stage, at, recipe, session if whole else Session(session.files, session.env))
+        sound = stage.sound and not stage.unknown
+        done = _stage(stage, at, recipe, session if sound else Session(session.files, session.env), known)
         planned.append(done)
         told = tuple(str(choice) for choice in done.choices if choice.told)
         if told and not failed:
             session.sink.info("FT700", f"what `{stage.name}` leaves open", stage.span, notes=told)
-    return Plan(recipe, tuple(planned), read)
+    decided = {stage.world.gpu for stage in planned if any(c.key in measured.DECIDES for c in stage.choices)}
+    read |= {
+        measured.variable_of(card): str(known[card]) if known[card].runs else "" for card in decided & known.keys()
+    }
+    whole = Plan(recipe, tuple(planned), read)
+    if not session.sink.failed:
+        budget.check(whole, session)
+    return whole
+
+
+def _known(recipe: Recipe, session: Session) -> dict[str, measured.Factors]:
+    """By card that the recipe trains on, what runs have measured of it."""
+    found: dict[str, measured.Factors] = {}
+    for stage in recipe.stages:
+        card = world_of(stage).gpu if stage.kind in TRAINING else ""
+        if card and card not in found:
+            found[card] = measured.here(session, recipe, card).factors
+            if found[card].runs and not session.sink.failed:
+                text = f"estimates for {card} are corrected by measurements: {found[card]}"
+                session.sink.info("FT700", text, stage.spans.get("hardware.gpu", stage.span))
+    return found
 
 
 def _on_this_machine(recipe: Recipe, session: Session) -> tuple[Recipe, dict[str, str]]:
@@ -73,7 +95,9 @@ def folder_of(number: int, stage: Stage) -> str:
     return f"{number:02d}-{stage.name}" + (f".{run}" if run else "")
 
 
-def _stage(stage: Stage, at: int, recipe: Recipe, session: Session) -> PlannedStage:
+def _stage(
+    stage: Stage, at: int, recipe: Recipe, session: Session, known: Mapping[str, measured.Factors]
+) -> PlannedStage:
     folder = folder_of(at * 10, stage)
     chooser = Chooser(stage.settings)
     if size := machine.size_left_open(stage):
@@ -85,7 +109,8 @@ def _stage(stage: Stage, at: int, recipe: Recipe, session: Session) -> PlannedSt
     check_world(stage, world, session)
     _small_words(stage, chooser, recipe)
     precision = _precision(chooser, world)
-    fitter = Fitter(_filled(stage, chooser), world, recipe, precision, recipe.budget.get("memory", 0.0))
+    here = measured.Here(known.get(world.gpu, measured.Factors()))
+    fitter = Fitter(_filled(stage, chooser), world, recipe, precision, recipe.budget.get("memory", 0.0), here)
     method, strategy = laying.lay_out(stage, chooser, fitter)
     _template(stage, chooser, recipe.versions, session)
     _learning_rate(stage, chooser, method)

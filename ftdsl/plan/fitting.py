@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import field
 
-from ftdsl.estimate import weights
+from ftdsl.estimate import cpu, weights
 from ftdsl.estimate.architecture import Architecture, NotModelledError
 from ftdsl.estimate.fit import fit
 from ftdsl.estimate.interval import weak
@@ -18,6 +18,7 @@ from ftdsl.estimate.setup import Setup
 from ftdsl.estimate.time import time
 from ftdsl.language.values import Term
 from ftdsl.plan.layout import ZERO, Layout, architecture_of, setup_of, writes
+from ftdsl.plan.measured import Here
 from ftdsl.plan.plan import PlannedStage, World
 from ftdsl.plan.search import LARGEST, Cost, Free, Ranking, search
 from ftdsl.recipe.recipe import Recipe, Stage
@@ -51,13 +52,16 @@ class Fitted:
 
 @record
 class Fitter:
-    """One stage, its processes, its precision, and the bytes of a card that may be planned for (0: 95 % of it)."""
+    """One stage, its processes, its precision, the bytes of a card that may be planned for (0: 95 % of it), and what is known of
+    the machine.
+    """
 
     stage: Stage
     world: World
     recipe: Recipe
     precision: str
     budget: float = 0.0
+    here: Here = field(default_factory=Here)
 
     def fitted(self) -> Fitted:
         """Never raises: what is not modelled is said in `unknown`."""
@@ -71,18 +75,36 @@ class Fitter:
 
     def cost(self, layout: Layout, architecture: Architecture | None = None) -> Cost:
         """What a layout costs, for the same global batch whatever the micro-batch. Raises: NotModelledError."""
-        if not self.world.data:
-            raise NotModelledError("the processes do not divide")  # which is an error of its own
-        setup = setup_of(self.stage, self.world, layout, architecture or architecture_of(self.stage, self.recipe))
-        ranks = layout.micro * self.world.data
-        setup = changed(setup, accumulate=max(1, round((self.wanted or ranks) / ranks)))
+        setup = self.setup(layout, architecture)
+        if not self.world.gpu:
+            return self._on_cpu(setup, layout)
         found, spent = fit(setup), time(setup)
         care = UNTRIED if any(name.endswith(_UNTRIED) for name in weak(setup)) else 1.0
         limit = self.budget or found.usable * ROOM
         host = host_bytes(setup) * self.world.processes_per_node / self.world.size
         there = self.stage.settings.get("hardware.memory")
         there = float(getattr(there, "number", there) or 0.0)
-        return Cost(layout, found.memory, found.needed, limit, spent.step, spent.tokens_per_gpu, host, there, care)
+        need, step = found.needed * self.here.factors.memory, spent.step * self.here.factors.time
+        tokens = spent.tokens_per_gpu / self.here.factors.time
+        return Cost(layout, found.memory, need, limit, step, tokens, host, there, care)
+
+    def setup(self, layout: Layout, architecture: Architecture | None = None) -> Setup:
+        """The set-up of a layout, for the same global batch whatever the micro-batch. Raises: NotModelledError."""
+        if not self.world.data:
+            raise NotModelledError("the processes do not divide")  # which is an error of its own
+        setup = setup_of(self.stage, self.world, layout, architecture or architecture_of(self.stage, self.recipe))
+        ranks = layout.micro * self.world.data
+        return changed(setup, accumulate=max(1, round((self.wanted or ranks) / ranks)))
+
+    def _on_cpu(self, setup: Setup, layout: Layout) -> Cost:
+        """Of a process on this machine, whose main memory the processes share."""
+        if setup.compute_bytes != 4 or setup.strategy not in ("single", "ddp"):
+            raise NotModelledError("on a CPU only fp32 on one process or several equal ones is modelled")
+        here = self.here
+        spent = cpu.spent(setup, here.threads, here.processor)
+        need = spent.resident_interval[1]
+        tokens = setup.micro_batch * setup.seq_len * setup.accumulate / spent.step
+        return Cost(layout, spent.memory, need, here.memory / self.world.processes_per_node or need, spent.step, tokens)
 
     # --- what is open
 
@@ -240,3 +262,8 @@ def layout_of(planned: PlannedStage) -> Layout:
     moved = "params" if "params" in offload else "optimizer" if "optimizer" in offload else "none"
     micro = planned.batch.micro if planned.batch else 1
     return Layout(planned.method, bits, planned.precision, planned.strategy, moved, name, micro)
+
+
+def setup_as_planned(planned: PlannedStage, recipe: Recipe) -> Setup:
+    """The set-up a planned stage has. Raises: NotModelledError."""
+    return Fitter(planned.stage, planned.world, recipe, planned.precision).setup(layout_of(planned))

@@ -74,7 +74,8 @@ def _scratch(options: Mapping[str, Any]) -> Architecture:
     architecture = options.get("architecture")
     family = architecture.name if isinstance(architecture, Term) else str(architecture or "llama")
     vocab, layers = int(options.get("vocab", 2048)), int(options.get("layers", 2))
-    return Architecture(hidden, layers, heads, heads, 4 * hidden, vocab, name="scratch", family=family)
+    normed = family == "qwen3"
+    return Architecture(hidden, layers, heads, heads, 4 * hidden, vocab, name="scratch", family=family, qk_norm=normed)
 
 
 def setup_of(stage: Stage, world: World, layout: Layout, architecture: Architecture) -> Setup:

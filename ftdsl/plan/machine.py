@@ -94,3 +94,27 @@ def named(stage: Stage, found: Cards) -> Stage:
     )
     origins = {**stage.origins, **dict.fromkeys(filled, reason)}
     return changed(stage, settings=stage.settings.with_values(filled), origins=origins)
+
+
+CPUINFO, MEMINFO, CGROUP = Path("/proc/cpuinfo"), Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
+
+
+def processor(session: Session) -> str:
+    """`AMD EPYC 9654`: the processor as Linux names it; `this processor` elsewhere."""
+    try:
+        found = re.search(rb"^model name\s*:\s*(.+)$", session.files.head(CPUINFO, 4096), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1].decode("utf-8", "replace").strip() if found else "this processor"
+
+
+def main_memory(session: Session) -> float:
+    """Bytes of main memory that processes here may have: the machine's, or what its container is held to; 0: not known."""
+    sizes = []
+    for path, pattern, unit in ((MEMINFO, rb"MemTotal:\s*(\d+) kB", 1024), (CGROUP, rb"(\d+)\s*$", 1)):
+        try:
+            found = re.match(pattern, session.files.head(path, 64))
+        except OSError:
+            continue
+        sizes += [float(found[1]) * unit] if found else []
+    return min(sizes, default=0.0)

@@ -40,6 +40,9 @@ def build(resolved: Resolved, folder: FilePath, session: Session) -> Recipe:
         Settings("search", _dotted(resolved.search)) if resolved.search is not None else None,
         {path[1]: value.data for path, value in resolved.file.items() if len(path) == 2 and path[0] == "budget"},
         resolved.doc,
+        budget_spans={
+            path[1]: value.span for path, value in resolved.file.items() if path[0] == "budget" and value.span
+        },
     )
     _check_destinations(resolved, session.sink)
     rules.check(recipe, session)

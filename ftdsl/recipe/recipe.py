@@ -81,6 +81,7 @@ class Recipe:
     doc: str = ""
     smoke: bool = False
     resumed: frozenset[str] = frozenset()
+    budget_spans: Mapping[str, Span] = field(default_factory=dict)
 
     def where(self, place: Span | str) -> str:
         """`file:line` seen from the recipe's folder, so that artifacts do not tell where the recipe was compiled."""

@@ -15,6 +15,7 @@ from ftdsl.engines.jobs import Job
 from ftdsl.observe.metrics import Tail, read_result
 from ftdsl.observe.progress import RunProgress, StageProgress, Status, View
 from ftdsl.run.faults import Fault, read, told
+from ftdsl.run.keys import Keys
 from ftdsl.run.process import Process, last_words
 from ftdsl.run.resources import Resources
 from ftdsl.run.store import JobState, Run, mark_smoke
@@ -41,7 +42,7 @@ class Executor:
 
     run: Run
     jobs: tuple[Job, ...]
-    keys: dict[str, str]
+    keys: Keys
     python: Path
     resources: Resources
     view: View
@@ -164,6 +165,7 @@ class Executor:
             stage.message,
             stage.cached_from,
             stage.folder,
+            self.keys.facts[stage.key],
         )
         self.run.save()
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from ftdsl.engines.jobs import Job, Raw
-from ftdsl.run.environments import Environment
 from ftdsl.session import Session
 from ftdsl.targets.manifest import input_hashes
 
@@ -17,32 +16,55 @@ COUNTS = ("llamafactory", "torch", "transformers", "datasets", "accelerate", "pe
 """Packages whose versions are part of the key of a job that uses the engine."""
 
 
+class Keys(dict[str, str]):
+    """The key of every job; `facts`: what it was made of, by job and kind, as digests and versions that can be compared."""
+
+    def __init__(self) -> None:
+        self.facts: dict[str, dict[str, dict[str, str]]] = {}
+
+
 def keys_of(
-    jobs: tuple[Job, ...], files: Mapping[str, bytes], folder: Path, environment: Environment, session: Session
-) -> dict[str, str]:
+    jobs: tuple[Job, ...], files: Mapping[str, bytes], folder: Path, packages: Mapping[str, str], session: Session
+) -> Keys:
     """Key of every job: its documents and code, the files it reads, the packages, and the keys of what it needs.
 
     Comments, places in the recipe and the numbers of folders do not count: a line or a stage put in above is no reason to
     train again.
     """
-    found: dict[str, str] = {}
+    found = Keys()
     folders = sorted(jobs, key=lambda job: -len(job.folder))
     for job in jobs:
-        facts = {
+        facts: dict[str, Any] = {
             "documents": {document.path: placeless(document.data) for document in job.documents},
             "commands": [[*map(_said, command.argv), command.shell] for command in job.commands],
             "code": {name: _code(name, files) for name in job.runtime},
             "inputs": input_hashes(job, folder, session),
             "needs": {need: found[need] for need in job.needs},
-            "packages": {name: environment.packages.get(name) for name in _counted(job)},
+            "packages": {name: packages.get(name) for name in _counted(job)},
             # What a reference to the environment stands for is not looked at: secrets stay out of hashes.
             "env": {name: _said(value) for name, value in sorted(job.env.items())},
         }
-        text = json.dumps(facts, sort_keys=True)
-        for other in folders:
-            text = text.replace(other.folder, f"<{other.key}>")
+        text = _unnumbered(json.dumps(facts, sort_keys=True), folders)
         found[job.key] = _digest(text.encode())
+        found.facts[job.key] = {
+            "settings": {name.rpartition("/")[2]: _short(data, folders) for name, data in facts["documents"].items()}
+            | {"commands": _short([facts["commands"], facts["env"]], folders)},
+            "code": {name: digest[:16] for name, digest in facts["code"].items()},
+            "inputs": {name: digest[:16] for name, digest in facts["inputs"].items()},
+            "needs": {need: key[:16] for need, key in facts["needs"].items()},
+            "packages": {name: version or "" for name, version in facts["packages"].items()},
+        }
     return found
+
+
+def _unnumbered(text: str, folders: list[Job]) -> str:
+    for other in folders:
+        text = text.replace(other.folder, f"<{other.key}>")
+    return text
+
+
+def _short(data: Any, folders: list[Job]) -> str:
+    return _digest(_unnumbered(json.dumps(data, sort_keys=True), folders).encode())[:16]
 
 
 def _said(word: str | Raw) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from ftdsl.observe.progress import RunProgress, StageProgress, Status
 from ftdsl.run import store
 from ftdsl.run.environments import Environment
 from ftdsl.run.faults import Fault
-from ftdsl.run.keys import uses_engine
+from ftdsl.run.keys import Keys, uses_engine
 from ftdsl.run.resources import Resources
 from ftdsl.run.store import JobState, Run
 from ftdsl.targets.compiled import Compiled
@@ -56,7 +57,7 @@ def selected(jobs: tuple[Job, ...], wanted: Wanted) -> tuple[Job, ...]:
 
 
 def prepare(
-    compiled: Compiled, jobs: tuple[Job, ...], keys: dict[str, str], wanted: Wanted, home: Path
+    compiled: Compiled, jobs: tuple[Job, ...], keys: Keys, wanted: Wanted, home: Path
 ) -> tuple[Run, RunProgress]:
     """The run to go on with, or a new one, laid out on disk; stages that are done are marked so.
 
@@ -66,8 +67,8 @@ def prepare(
     smoke = compiled.plan.recipe.smoke
     earlier = [run for run in store.runs_of(home) if run.smoke == smoke]
     newest = earlier[0] if earlier and not wanted.fresh else None
-    done = {} if wanted.fresh else _done(jobs, keys, wanted, earlier)
-    complete = newest is not None and all(done.get(job.key) == _Earlier(newest.folder, job.folder) for job in jobs)
+    done = {} if wanted.fresh else done_before(jobs, keys, wanted, earlier)
+    complete = newest is not None and all(done.get(job.key) == Earlier(newest.folder, job.folder) for job in jobs)
     run = (
         newest
         if newest is not None and (complete or not newest.finished)
@@ -82,15 +83,18 @@ def prepare(
         if stage.status is not Status.WAITING:
             state = run.jobs.get(stage.key)
             times = (state.started, state.ended) if state else (stage.started, stage.ended)
-            known = JobState("done", keys[stage.key], *times, cached_from=stage.cached_from, folder=stage.folder)
+            facts = keys.facts[stage.key]
+            known = JobState("done", keys[stage.key], *times, "", stage.cached_from, stage.folder, facts)
             run.jobs[stage.key] = known
     run.save()
     return run, RunProgress(compiled.name, run.id, run.folder, tuple(stages), time.time())
 
 
-def _done(jobs: tuple[Job, ...], keys: dict[str, str], wanted: Wanted, earlier: list[Run]) -> dict[str, _Earlier]:
+def done_before(
+    jobs: tuple[Job, ...], keys: Mapping[str, str], wanted: Wanted, earlier: list[Run]
+) -> dict[str, Earlier]:
     """Jobs that a run has done with the same key, and whose result is still there: the newest such run."""
-    found: dict[str, _Earlier] = {}
+    found: dict[str, Earlier] = {}
     again = {job.key for job in jobs if job.key in wanted.force or job.key.partition("@")[0] in wanted.force}
     for job in jobs:
         if job.key in again or any(need in again for need in job.needs):
@@ -99,7 +103,7 @@ def _done(jobs: tuple[Job, ...], keys: dict[str, str], wanted: Wanted, earlier: 
         for run in earlier:
             state = run.jobs.get(job.key)
             if state and state.status == "done" and state.key == keys[job.key]:
-                one = _Earlier(run.folder, state.folder or job.folder)
+                one = Earlier(run.folder, state.folder or job.folder)
                 if _there(one, job):
                     found[job.key] = one
                     break
@@ -107,7 +111,7 @@ def _done(jobs: tuple[Job, ...], keys: dict[str, str], wanted: Wanted, earlier: 
 
 
 @dataclass(frozen=True)
-class _Earlier:
+class Earlier:
     """Where a job was done: the run, and what its stage folder is called there (stages put in since move numbers)."""
 
     run: Path
@@ -119,14 +123,14 @@ class _Earlier:
         return self.folder + path.removeprefix(job.folder) if inside else path
 
 
-def _there(one: _Earlier, job: Job) -> bool:
+def _there(one: Earlier, job: Job) -> bool:
     if job.kind == "shell":
         return (one.run / one.folder).exists() and all((one.run / one.place(p, job)).exists() for p in job.outputs)
     result = job.result if job.result_kind != "metrics" else job.folder
     return store.result_there(one.run, one.place(result, job), one.folder)
 
 
-def _stage(job: Job, keys: dict[str, str], done: dict[str, _Earlier], run: Run) -> StageProgress:
+def _stage(job: Job, keys: dict[str, str], done: dict[str, Earlier], run: Run) -> StageProgress:
     stage = StageProgress(job)
     place = run.folder / job.folder
     known = run.jobs.get(job.key)
@@ -137,7 +141,7 @@ def _stage(job: Job, keys: dict[str, str], done: dict[str, _Earlier], run: Run) 
         elif known and known.status == "done":
             store.clear_stage(place)  # forced: a checkpoint would make it go on instead of starting anew
         return stage
-    if source != _Earlier(run.folder, job.folder):
+    if source != Earlier(run.folder, job.folder):
         for path in (job.folder, *(path for path in job.outputs if not Path(path).is_absolute())):
             store.link(run.folder, path, source.run / source.place(path, job))
     stage.status = Status.CACHED

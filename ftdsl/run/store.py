@@ -24,8 +24,8 @@ class BusyError(Exception):
 
 @dataclass
 class JobState:
-    """What is known of a job of a run: `key` is what its content hashes to; times in seconds since the epoch;
-    `folder` is what its stage folder is called in this run."""
+    """What is known of a job of a run: `key` is what its content hashes to, and `facts` what that was made of; times in seconds
+    since the epoch; `folder` is what its stage folder is called in this run."""
 
     status: str
     key: str
@@ -34,6 +34,7 @@ class JobState:
     message: str = ""
     cached_from: str = ""
     folder: str = ""
+    facts: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 @dataclass

@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from . import labels
+from .measure import Meter
 from .report import Log, StageError
 
 WRONG_WORLD = 4
@@ -36,6 +37,7 @@ def callback(args: argparse.Namespace, log: Log, config: dict[str, Any], until: 
             self.began = time.monotonic()
             self.scored = 0
             self.told = 0.0
+            self.meter = Meter()
 
         def on_init_end(self, training: Any, state: Any, control: Any, **_: Any) -> None:
             if not planned(training.world_size, args):
@@ -52,10 +54,22 @@ def callback(args: argparse.Namespace, log: Log, config: dict[str, Any], until: 
             if resumed:
                 log.event(event="note", message=f"stopped at step {resumed} and resumed")
             labels.look(kwargs.get("train_dataloader"), config, log)
+            self.meter.begin(kwargs.get("model"))
 
         def on_step_end(self, training: Any, state: Any, control: Any, **_: Any) -> None:
+            self.meter.step()
             if until and state.global_step >= until:
                 control.should_save = control.should_training_stop = True
+
+        def on_evaluate(self, training: Any, state: Any, control: Any, **_: Any) -> None:
+            self.meter.again()
+
+        def on_save(self, training: Any, state: Any, control: Any, **_: Any) -> None:
+            self.meter.again()
+
+        def on_train_end(self, training: Any, state: Any, control: Any, **_: Any) -> None:
+            if not args.smoke and log.first and (seen := self.meter.event()):
+                log.event(**seen)
 
         def on_log(self, training: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             logs = logs or {}

@@ -24,12 +24,17 @@ def compile_files(plan: Plan, jobs: tuple[Job, ...], session: Session) -> dict[s
         for document in job.documents:
             texts[document.path] = document_text(document)
         texts[f"{job.folder}/launch.sh"] = launch_text(job)
-    for module in sorted({module for job in jobs for module in job.runtime}):
-        texts |= _runtime(module)
     texts["run.sh"] = _run_text(plan, jobs)
-    files = {path: texts[path].encode() for path in sorted(texts)}
+    files = {path: texts[path].encode() for path in texts} | runtime_files(jobs)
+    files = {path: files[path] for path in sorted(files)}
     files["manifest.json"] = manifest(plan, jobs, files, session)
     return files
+
+
+def runtime_files(jobs: tuple[Job, ...]) -> dict[str, bytes]:
+    """Copies of the runtime modules that the jobs use."""
+    modules = sorted({module for job in jobs for module in job.runtime})
+    return {path: text.encode() for module in modules for path, text in _runtime(module).items()}
 
 
 def _runtime(module: str) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """`<recipe>.lock`, checked in beside the recipe: what a compile stood on besides the recipe itself.
 
-Engine and package pins, hashes of the files it reads, values of `env()`, the cards that `gpu = auto` found. A compile keeps
-it up to date; with `--frozen` it must be as it is, and what is said of the environment is read from it, so that the same
-recipe and lock give the same bytes anywhere.
+Engine and package pins, hashes of the files it reads, values of `env()`, the cards that `gpu = auto` found, and
+what measured runs say of a card where that decided an `auto`. A compile keeps it up to date; with `--frozen` it must be as it
+is, and what is said of the environment is read from it, so that the same recipe and lock give the same bytes anywhere.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ftdsl.engines.jobs import Job
+from ftdsl.plan.measured import VARIABLE as MEASURED
 from ftdsl.plan.plan import Plan
 from ftdsl.record import record
 from ftdsl.session import Session
@@ -58,11 +59,12 @@ def text_of(new: Lock, old: Lock | None, folder: Path, session: Session) -> byte
     """The lock's text: what this compile stands on, and what another (of another profile) stood on and is still there."""
     before = old.inputs if old else {}
     kept = {path: digest for path, digest in before.items() if session.files.exists(folder / path.partition(":")[0])}
+    env = {**(old.env if old else {}), **new.env}
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "pins": dict(sorted(new.pins.items())),
         "inputs": dict(sorted({**kept, **new.inputs}.items())),
-        "env": dict(sorted({**(old.env if old else {}), **new.env}.items())),
+        "env": {name: text for name, text in sorted(env.items()) if text or not name.startswith(MEASURED)},
     }
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
@@ -76,7 +78,7 @@ def compare(new: Lock, old: Lock | None, path: Path, span: Span, session: Sessio
     for what in ("pins", "inputs", "env"):
         locked: Mapping[str, str] = getattr(old, what)
         for name, value in getattr(new, what).items():
-            if locked.get(name) != value:
+            if locked.get(name, "" if name.startswith(MEASURED) else None) != value:
                 said = "is not in the lock" if name not in locked else f"differs from the lock ({_short(locked[name])})"
                 help = "if that is meant, compile without --frozen and check the new lock in"
                 session.sink.error("FT049", f"`{name}` ({_short(value)}) {said}", span, help=help)

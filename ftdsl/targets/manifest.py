@@ -76,14 +76,18 @@ def _job(job: Job) -> dict[str, Any]:
 
 
 def _stage(planned: PlannedStage, plan: Plan) -> dict[str, Any]:
-    stage, seen = planned.stage, plan.recipe.where
-    origins = {
-        key: {"value": shown(stage.settings.get(key)), "origin": seen(str(origin))}
-        for key, origin in sorted(stage.origins.items())
-    }
     return {
-        "key": stage.key,
-        "where": seen(stage.span),
+        "key": planned.key,
+        "where": plan.recipe.where(planned.stage.span),
         "batch": str(planned.batch) if planned.batch else None,
-        "values": origins,
+        "values": values_of(planned, plan),
+    }
+
+
+def values_of(planned: PlannedStage, plan: Plan) -> dict[str, dict[str, Any]]:
+    """Every value of a stage, as a recipe writes it, and who set it."""
+    stage = planned.stage
+    return {
+        key: {"value": shown(stage.settings.get(key)), "origin": plan.recipe.where(str(origin))}
+        for key, origin in sorted(stage.origins.items())
     }

@@ -140,10 +140,10 @@ def test_the_plan_for_people(tmp_path: Path) -> None:
     assert "16 global = " in shown and "weights" in shown and "USD" in shown and "a step" in shown
 
 
-def test_a_recipe_for_cpu_is_not_estimated(tmp_path: Path) -> None:
-    written(tmp_path, recipe("none", stage="template = default"))
+def test_a_model_too_large_for_this_machine(tmp_path: Path) -> None:
+    written(tmp_path, recipe("none", model="Qwen/Qwen2.5-72B", stage="template = default\n full { }"))
     shown = ftc("plan", "recipe.ft", cwd=tmp_path)
-    assert shown.returncode == 0 and "there is no card" in shown.stdout
+    assert shown.returncode == 1 and "too little main memory" in shown.stdout
 
 
 def test_a_rank_left_open_is_planned_with_what_it_becomes(checked: Check) -> None:

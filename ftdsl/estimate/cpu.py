@@ -1,0 +1,146 @@
+"""A training process on a CPU: peak of main memory and seconds of a step.
+
+Memory is what the process holds at most (resident, as Linux counts it): the interpreter with torch and the engine, then weights,
+gradients, states and activations as on a card, in fp32; what comes and goes is counted with what malloc keeps of it. Time is
+arithmetic at the rate of the cores, and bytes at the rate of memory, one after the other.
+
+Four constants belong to the machine and the engine's version. Here they are what is believed of any machine; runs correct them
+(`calibrated`), which is how a machine gets to be known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ftdsl.estimate import compute, constants, loss, memory, weights
+from ftdsl.estimate.calibration import Believed, Seen, corrected, left
+from ftdsl.estimate.memory import Memory, Phase
+from ftdsl.estimate.setup import Setup
+from ftdsl.record import changed, record, value
+
+BASE = Believed(0.62 * 2**30, 0.15)
+"""Bytes of the process before the model: Python, torch for CPU, transformers, datasets and LLaMA-Factory imported (0.9.5)."""
+
+KEPT = Believed(1.15, 0.15)
+"""Bytes that stay with the process for each that comes and goes: glibc gives back only what lies at the end of its heap."""
+
+RATE = Believed(45e9, 0.7)
+"""FLOP/s that one core reaches in fp32 products: half of the peak of AVX2 at 3 GHz (two 8-wide FMA a cycle)."""
+
+STREAM = Believed(8e9, 0.7)
+"""Bytes a second that one core reads or writes: what STREAM finds on servers of the last ten years, 5 to 15 GB/s."""
+
+MEMORY_NOISE, TIME_NOISE = 0.04, 0.1
+"""How far a run may be off what the right constants say: memory hardly, time by what else the machine does."""
+
+MORE_THREADS = 0.9
+"""What a further thread gives of the first one's rate, as a power: torch splits products well, small ones less."""
+
+
+@value
+class Processor:
+    """The constants of a machine and an engine, and how many runs they were corrected by."""
+
+    base: float = BASE.value
+    kept: float = KEPT.value
+    rate: float = RATE.value
+    stream: float = STREAM.value
+    runs: int = 0
+
+
+@value
+class Run:
+    """A measured run: its set-up with the rows of its largest micro-batch and of its usual one, threads, bytes the process held
+    at most, seconds of a step.
+    """
+
+    setup: Setup
+    usual: Setup
+    threads: int
+    resident: float
+    step: float
+
+
+@record
+class Spent:
+    """What a set-up takes of a processor, and least and most of nine of ten runs (bytes; seconds)."""
+
+    memory: Memory
+    step: float
+    resident_interval: tuple[float, float]
+    step_interval: tuple[float, float]
+
+    @property
+    def resident(self) -> float:
+        """Bytes that the process holds at most."""
+        return self.memory.allocated
+
+
+def spent(setup: Setup, threads: int, processor: Processor) -> Spent:
+    """Raises: NotModelledError."""
+    plain = memory.memory(setup)
+    phases = tuple(Phase(phase.name, _held(phase, processor)) for phase in plain.phases)
+    whole = Memory(setup, phases)
+    work = _work(setup, threads)
+    step = work[0] / processor.rate + work[1] / processor.stream
+    return Spent(
+        whole,
+        step,
+        _around(whole.allocated, left(KEPT.spread, processor.runs, MEMORY_NOISE)),
+        _around(step, left(RATE.spread, processor.runs, TIME_NOISE)),
+    )
+
+
+def calibrated(runs: Sequence[Run]) -> Processor:
+    """The processor that explains these runs best."""
+    memories = [_memory_seen(run) for run in runs]
+    base, kept = corrected((BASE, KEPT), memories, MEMORY_NOISE)
+    slowness = (Believed(1 / RATE.value, RATE.spread), Believed(1 / STREAM.value, STREAM.spread))
+    times = [Seen(_work(run.usual, run.threads), run.step) for run in runs]
+    per_flop, per_byte = corrected(slowness, times, TIME_NOISE)
+    return Processor(base, kept, 1 / per_flop, 1 / per_byte, len(runs))
+
+
+def _memory_seen(run: Run) -> Seen:
+    """What stays counts as it is, what comes and goes with what malloc keeps."""
+    peak = max(memory.memory(run.setup).phases, key=lambda phase: sum(_held(phase, Processor()).values()))
+    stays = _stays(peak)
+    return Seen((1.0, peak.total - stays), run.resident, stays)
+
+
+_STAY = ("weights", "optimizer")
+
+
+def _stays(phase: Phase) -> float:
+    return sum(phase.terms.get(name, 0.0) for name in _STAY)
+
+
+def _held(phase: Phase, processor: Processor) -> dict[str, float]:
+    """The terms of a phase as the process holds them."""
+    held = {name: size * (1 if name in _STAY else processor.kept) for name, size in phase.terms.items()}
+    return {"engine": processor.base} | held
+
+
+def _around(middle: float, spread: float) -> tuple[float, float]:
+    factor = 1 + 1.645 * spread
+    return middle / factor, middle * factor
+
+
+def _work(setup: Setup, threads: int) -> tuple[float, float]:
+    """FLOPs of a step and bytes it moves, of one thread."""
+    one = changed(setup, attention="flash")
+    a, tokens = one.architecture, one.tokens
+    again = compute.RECOMPUTED.get(one.checkpointing, 0.0)
+    passes = compute.passes(one)
+    products = 2 * a.active_layer_linear * tokens * passes * a.layers
+    head = 2 * a.embedding * tokens * (2 if one.adapts else 3)
+    # sdpa on a CPU works all pairs, also those a causal mask hides
+    pairs = 4.0 * one.seq_len * a.q * tokens * (1 + again + 2.5) * a.layers
+    wide = one.compute_bytes / 2
+    moved = compute.traffic(one) * wide * tokens * (1 + again + constants.FITTED.backward) * a.layers
+    moved += loss.loss_bytes(one) * constants.FITTED.loss_traffic
+    trained = weights.trainable(one, weights.share(one))
+    sweeps = trained * 4 * (3 + 4) * (1.0 if one.optimizer == "adamw_fused" else 1.5)
+    more = max(1, threads) ** MORE_THREADS
+    count = one.accumulate
+    return (products + head + pairs) * count / more, (moved * count + sweeps) / more

@@ -1,0 +1,87 @@
+"""`budget { time, disk, cost }`: limits of the whole recipe. What is over one is an error at its line, with ways to keep it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from ftdsl import catalog
+from ftdsl.estimate.architecture import NotModelledError
+from ftdsl.plan.fitting import Fitter, layout_of
+from ftdsl.plan.forecast import Forecast, forecasts
+from ftdsl.plan.plan import Plan
+from ftdsl.record import changed
+from ftdsl.session import Session
+
+LIMITS = ("time", "disk", "cost")
+LEAST_STEPS = 10
+"""A run of fewer steps than these is no way to keep a budget."""
+
+
+def check(plan: Plan, session: Session) -> None:
+    """Each limit that the recipe sets and its training passes. What cannot be estimated counts as nothing."""
+    limits = {name: plan.recipe.budget[name] for name in LIMITS if name in plan.recipe.budget}
+    if not limits:
+        return
+    found = forecasts(plan, session)
+    for name, limit in limits.items():
+        taken = {key: _TAKEN[name](one) for key, one in found.items()}
+        total = sum(taken.values())
+        if total <= limit:
+            continue
+        text = f"training would take about {_said(name, total)}, more than the budget ({_said(name, limit)})"
+        worst = max(taken, key=lambda key: taken[key])
+        label = ", ".join(f"{key} {_said(name, size)}" for key, size in taken.items() if size >= total / 100)
+        ways = _ways(name, limit, total, found, worst, plan)
+        help = "; or ".join(ways) or "fewer steps or rows, or a larger budget"
+        session.sink.error("FT703", text, plan.recipe.budget_spans.get(name, plan.recipe.span), label=label, help=help)
+
+
+_TAKEN: Mapping[str, Callable[[Forecast], float]] = {
+    "time": lambda one: one.seconds, "disk": lambda one: one.disk, "cost": lambda one: one.money,
+}  # fmt: skip
+
+
+def _ways(name: str, limit: float, total: float, found: Mapping[str, Forecast], worst: str, plan: Plan) -> list[str]:
+    """What would keep it, as it is written in the stage that takes most."""
+    one, stage = found[worst], plan.stage(worst).stage
+    left = limit - (total - _TAKEN[name](one))
+    if name == "disk":
+        fits = one.checkpoint <= left < one.disk
+        return [f"`save {{ keep = {int(left // one.checkpoint)} }}` in `{stage.name}`"] if fits else []
+    ways = [_other_card(name, left, one, plan)] if one.cards else []
+    steps = int(one.steps * left / _TAKEN[name](one))
+    if steps >= LEAST_STEPS:
+        ways.append(f"`duration = {steps} steps` in `{stage.name}`")
+    return [way for way in ways if way]
+
+
+def _other_card(name: str, left: float, one: Forecast, plan: Plan) -> str:
+    """The cheapest card, or the quickest, on which the same layout fits and the limit is kept."""
+    planned = plan.stage(one.key)
+    kept = []
+    for card, price in catalog.prices().items():
+        if card == planned.world.gpu:
+            continue
+        settings = {key: value for key, value in planned.stage.settings.values.items() if key != "hardware.gpu"}
+        stage = changed(planned.stage, settings=changed(planned.stage.settings, values=settings))
+        fitter = Fitter(stage, changed(planned.world, gpu=card), plan.recipe, planned.precision)
+        try:
+            cost = fitter.cost(layout_of(planned))
+        except NotModelledError:
+            continue
+        other = changed(one, cost=cost, price=price)
+        if cost.fits and 0 < _TAKEN[name](other) <= left:
+            kept.append((_TAKEN[name](other), card))
+    if not kept:
+        return ""
+    taken, card = min(kept)
+    return f"`gpu = {card}` would take about {_said(name, taken)}"
+
+
+def _said(name: str, amount: float) -> str:
+    if name == "cost":
+        return f"{amount:,.2f} USD"
+    if name == "disk":
+        return f"{amount / 1e9:,.1f} GB"
+    hours, minutes = divmod(round(amount / 60), 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min" if minutes else f"{amount:.0f} s"

@@ -1,0 +1,106 @@
+"""Measurements kept: a line for each stage that has trained, in the user's state folder (`ftdsl.plan.measured` reads it)."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ftdsl.estimate.architecture import NotModelledError
+from ftdsl.estimate.setup import Setup
+from ftdsl.observe.metrics import Tail, number
+from ftdsl.observe.standing import Compared
+from ftdsl.observe.words import gib
+from ftdsl.plan.fitting import setup_as_planned
+from ftdsl.plan.measured import KINDS, Here, device_of, expected, file_name, folder_of, setup_as_json
+from ftdsl.plan.plan import Plan, PlannedStage
+from ftdsl.record import changed
+from ftdsl.session import Session
+from ftdsl.targets.write import write_file
+
+MOST = 200
+"""Lines that are kept: machines change, and so do the files a plan reads each time."""
+
+
+def seen_in(stage: Path) -> dict[str, Any]:
+    """What a stage measured, from its metrics.jsonl; nothing when it did not train, or not to its end."""
+    found = [event for event in Tail(stage / "metrics.jsonl").read() if event["event"] == "measured"]
+    whole = found and all((number(found[-1].get(name)) or 0) > 0 for name in ("step_seconds", "rss_bytes", "longest"))
+    return found[-1] if whole else {}
+
+
+def memory_of(seen: Mapping[str, Any]) -> float:
+    """Bytes: of the card what torch's allocator gave out at most, else of the process."""
+    return float(seen.get("allocated_bytes") or seen["rss_bytes"])
+
+
+def step_of(seen: Mapping[str, Any]) -> float:
+    """Seconds of a step; on a CPU those in which it computed, as others share the machine."""
+    wall = float(seen["step_seconds"])
+    return min(wall, number(seen.get("busy_seconds")) or wall)
+
+
+def at_its_lengths(planned: PlannedStage, plan: Plan, seen: Mapping[str, Any]) -> tuple[Setup, Setup]:
+    """The set-up of a stage with the rows that came: for memory the largest micro-batch, for time the usual one.
+    Raises: NotModelledError.
+    """
+    setup = setup_as_planned(planned, plan.recipe)
+    rows = setup.micro_batch
+    longest = changed(setup, seq_len=max(1, round(int(seen["longest"]) / rows)))
+    usual = float(seen.get("tokens") or 0) / (rows * setup.accumulate)
+    return longest, changed(setup, seq_len=max(1, round(usual))) if usual else longest
+
+
+def compared(planned: PlannedStage, plan: Plan, stage: Path, known: Here) -> Compared | None:
+    """What a stage measured beside what the plan has for rows as long as those that came. None where one of them is not there."""
+    seen = seen_in(stage)
+    if not seen:
+        return None
+    try:
+        longest, usual = at_its_lengths(planned, plan, seen)
+        memory, step = expected(longest, usual, known)
+    except NotModelledError:
+        return None
+    limit = int(planned.stage.settings.get("max_len") or 0)
+    return Compared(memory_of(seen), memory, step_of(seen), step, float(seen["step_seconds"]), longest.seq_len, limit)
+
+
+def keep(key: str, plan: Plan, stage: Path, session: Session) -> str:
+    """Add what a stage measured, if it trained and its set-up can be estimated: what was kept, in words. Raises: OSError."""
+    planned = next((one for one in plan.stages if one.key == key), None)
+    folder, seen = folder_of(session.env), seen_in(stage)
+    if planned is None or folder is None or not seen or plan.recipe.smoke or planned.stage.kind not in KINDS:
+        return ""
+    try:
+        setup, usual = at_its_lengths(planned, plan, seen)
+    except NotModelledError:
+        return ""
+    row = {
+        "kind": planned.stage.kind,
+        "device": device_of(seen, session),
+        "threads": seen.get("threads"),
+        "recipe": plan.recipe.name,
+        "stage": planned.key,
+        "memory_bytes": memory_of(seen),
+        "step_seconds": step_of(seen),
+        "steps": seen.get("steps"),
+        "usual_len": usual.seq_len,
+        "setup": setup_as_json(setup),
+    }
+    versions = plan.recipe.versions
+    _add(folder / file_name(versions.engine, versions.of()), json.dumps(row, ensure_ascii=False))
+    return f"measured {gib(memory_of(seen))} and {step_of(seen):.3g} s a step, kept for later plans"
+
+
+def _add(path: Path, line: str) -> None:
+    """Beside, then renamed; one process at a time, so that none forgets what another has added."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (path.parent / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            before = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        except FileNotFoundError:
+            before = []
+        write_file(path, "".join(f"{one}\n" for one in [*before, line][-MOST:]).encode())

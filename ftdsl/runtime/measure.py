@@ -1,0 +1,104 @@
+"""What training took: seconds of a step, peak memory, how long its rows were. One event, once training has ended.
+
+Seconds count from the end of one step, or of the saving and scoring after it, to the end of the next. The engine's process is
+measured as it is seen from outside: what Linux says it held at most, and on a card what torch's allocator says.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import statistics
+import sys
+import time
+from typing import Any
+
+WARM_UP = 2
+"""Steps at the start that are not counted where there are others: kernels are chosen, memory is fetched."""
+
+
+class Meter:
+    """Watches the training of one process. `event` gives what was seen, or nothing where no step was."""
+
+    def __init__(self) -> None:
+        self.since = 0.0
+        self.loaded = 0
+        self.computed = 0.0
+        self.spent: list[float] = []
+        self.busy: list[float] = []
+        self.tokens: list[int] = []
+        self.longest = self.rows = self.width = 0
+        self._seen = 0
+        self._hook: Any = None
+
+    def begin(self, model: Any) -> None:
+        """Training starts: what is held now is the model and all that was imported."""
+        self.loaded = peak_rss()
+        if hasattr(model, "register_forward_pre_hook"):
+            self._hook = model.register_forward_pre_hook(self._look, with_kwargs=True)
+        self.again()
+
+    def again(self) -> None:
+        """The clock starts: saving or scoring is over."""
+        self.since, self.computed = time.monotonic(), time.process_time()
+
+    def step(self) -> None:
+        """A step has ended."""
+        self.spent.append(time.monotonic() - self.since)
+        self.busy.append(time.process_time() - self.computed)
+        self.tokens.append(self._seen)
+        self._seen = 0
+        self.again()
+
+    def _look(self, module: Any, _args: Any, kwargs: Any) -> None:
+        shape = [int(size) for size in getattr(kwargs.get("input_ids"), "shape", ())]
+        if module.training and len(shape) == 2:
+            rows, width = shape
+            self._seen += rows * width
+            if rows * width > self.longest:
+                self.longest, self.rows, self.width = rows * width, rows, width
+
+    def event(self) -> dict[str, Any]:
+        """Bytes, seconds, tokens with their padding; `longest`: of the largest micro-batch, `width` of its rows."""
+        if self._hook is not None:
+            self._hook.remove()
+        at = WARM_UP if len(self.spent) > 2 * WARM_UP else 0
+        if not self.spent:
+            return {}
+        found = {
+            "steps": len(self.spent),
+            "step_seconds": round(statistics.median(self.spent[at:]), 5),
+            "tokens": statistics.median(self.tokens[at:]),
+            "longest": self.longest, "width": self.width,
+            "loaded_bytes": self.loaded, "rss_bytes": peak_rss(),
+        }  # fmt: skip
+        return {"event": "measured", **found, **_device(statistics.median(self.busy[at:]))}
+
+
+def peak_rss() -> int:
+    """Bytes of main memory that this process has held at most. Linux's own figure is of this program alone; getrusage(2), KiB
+    on Linux and bytes on macOS, also counts what started it.
+    """
+    try:
+        with open("/proc/self/status", encoding="ascii") as handle:
+            return next(int(line.split()[1]) * 1024 for line in handle if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        pass
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _device(busy: float) -> dict[str, Any]:
+    """What trained: the card by its driver's name with what its allocator held, or the CPU's threads and the seconds of a step
+    in which they computed, which other work on the machine does not lengthen.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        at = int(os.environ.get("LOCAL_RANK", "0"))
+        return {
+            "device": torch.cuda.get_device_name(at),
+            "allocated_bytes": torch.cuda.max_memory_allocated(at),
+            "reserved_bytes": torch.cuda.max_memory_reserved(at),
+        }
+    threads = torch.get_num_threads()
+    return {"device": "cpu", "threads": threads, "busy_seconds": round(busy / threads, 5)}
