@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ftdsl.estimate import compute, constants, loss, memory, weights
+from ftdsl.estimate import compute, constants, loss, memory, trained, weights
 from ftdsl.estimate.calibration import Believed, Seen, corrected, left
 from ftdsl.estimate.memory import Memory, Phase
 from ftdsl.estimate.setup import Setup
@@ -108,7 +108,7 @@ def _memory_seen(run: Run) -> Seen:
     return Seen((1.0, peak.total - stays), run.resident, stays)
 
 
-_STAY = ("weights", "optimizer")
+_STAY = ("weights", "optimizer", "frozen models")
 
 
 def _stays(phase: Phase) -> float:
@@ -131,16 +131,16 @@ def _work(setup: Setup, threads: int) -> tuple[float, float]:
     one = changed(setup, attention="flash")
     a, tokens = one.architecture, one.tokens
     again = compute.RECOMPUTED.get(one.checkpointing, 0.0)
-    passes = compute.passes(one)
-    products = 2 * a.active_layer_linear * tokens * passes * a.layers
+    back = trained.crossed(one) / a.layers
+    products = 2 * a.active_layer_linear * tokens * compute.passes(one) * a.layers
     head = 2 * a.embedding * tokens * (2 if one.adapts else 3)
     # sdpa on a CPU works all pairs, also those a causal mask hides
-    pairs = 4.0 * one.seq_len * a.q * tokens * (1 + again + 2.5) * a.layers
+    pairs = 4.0 * one.seq_len * a.q * tokens * (1 + back * (again + 2.5)) * a.layers
     wide = one.compute_bytes / 2
-    moved = compute.traffic(one) * wide * tokens * (1 + again + constants.FITTED.backward) * a.layers
+    moved = compute.traffic(one) * wide * tokens * (1 + back * (again + constants.FITTED.backward)) * a.layers
     moved += loss.loss_bytes(one) * constants.FITTED.loss_traffic
-    trained = weights.trainable(one, weights.share(one))
-    sweeps = trained * 4 * (3 + 4) * (1.0 if one.optimizer == "adamw_fused" else 1.5)
+    learnt = weights.trainable(one, weights.share(one))
+    sweeps = learnt * 4 * (3 + 4) * (1.0 if one.optimizer == "adamw_fused" else 1.5)
     more = max(1, threads) ** MORE_THREADS
     count = one.accumulate
     return (products + head + pairs) * count / more, (moved * count + sweeps) / more
