@@ -1,4 +1,4 @@
-"""Cross-validation by source: the fitted constants found anew without a source, and that source scored by them."""
+"""Cross-validation: the fitted constants found anew without a source or a family of models, which is then scored by them."""
 
 from __future__ import annotations
 
@@ -33,16 +33,29 @@ def _loss(rows: list[Row], values: dict[str, float], error: Error) -> float:
         return sum(min(1.0, math.log1p(error(row))) for row in rows) / len(rows)
 
 
+def by_source(row: Row) -> str:
+    return row.source
+
+
+def by_family(row: Row) -> str:
+    """The family of a row's model: code and sizes of one make (`Llama`, `Qwen`, `MPT`)."""
+    return row.cells["model"].split("-")[0].rstrip("0123456789.")
+
+
 def crossed(
-    rows: list[Row], names: tuple[str, ...], error: Error, beside: list[Row] | None = None
+    rows: list[Row],
+    names: tuple[str, ...],
+    error: Error,
+    beside: list[Row] | None = None,
+    part: Callable[[Row], str] = by_source,
 ) -> dict[str, list[float]]:
-    """The errors of each source under constants fitted to the others. `beside`: rows to fit to and not to score. A constant
-    that the other sources say nothing of stays as it is."""
+    """The errors of each source (or other part) under constants fitted to the others. `beside`: rows to fit to and not to
+    score. A constant that the other parts say nothing of stays as it is."""
     found = {}
-    for source in sorted({row.source for row in rows}):
-        others = [row for row in [*rows, *(beside or [])] if row.source != source]
+    for left_out in sorted({part(row) for row in rows}):
+        others = [row for row in [*rows, *(beside or [])] if part(row) != left_out]
         if not others:
             continue
         with constants.refitted(**refit(others, names, error)):
-            found[source] = [error(row) for row in rows if row.source == source]
+            found[left_out] = [error(row) for row in rows if part(row) == left_out]
     return found

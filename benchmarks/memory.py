@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from benchmarks.anchors import ANCHORS
 from benchmarks.crossing import crossed
-from benchmarks.rows import Row, setup
+from benchmarks.rows import Row
 from benchmarks.scoring import HEAD, Scored, arguments, assumed, dump, line, report, score, summary, tables, unread
 from ftdsl.estimate.fit import fit, smallest_card
 from ftdsl.estimate.memory import GIB, memory
@@ -19,8 +19,8 @@ CONSTANTS = ("context", "collectives", "fragmented_static", "fragmented_dynamic"
 def estimate(row: Row, kind: str) -> float:
     """GiB of the kind of figure a row publishes; of a capacity, the smallest card that would do."""
     if kind == "capacity":
-        return smallest_card(setup(row))
-    return memory(setup(row)).of(kind) / GIB
+        return smallest_card(row.setup)
+    return memory(row.setup).of(kind) / GIB
 
 
 def error(row: Row) -> float:
@@ -46,7 +46,7 @@ def beside(scored: list[Scored], rule: Callable[..., float | None]) -> tuple[lis
     """Errors of an anchor and ours on the rows the anchor can answer."""
     theirs, ours = [], []
     for one in scored:
-        if one.estimated is None or (answer := rule(setup(one.row))) is None:
+        if one.estimated is None or (answer := rule(one.row.setup)) is None:
             continue
         theirs.append(abs(answer / GIB / one.measured - 1))
         ours.append(one.error)
@@ -75,7 +75,7 @@ def _wrongly(row: Row) -> str:
     """What is wrong with our verdict on a row, or nothing."""
     failed = row.cells["outcome"] == "oom"
     try:
-        found = fit(setup(row))
+        found = fit(row.setup)
     except Exception as problem:
         return f"  {row.id}: {problem}"
     if found.fits != failed:

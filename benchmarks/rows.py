@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,11 @@ class Row:
         if not math.isfinite(found) or found < 0:
             raise ValueError(f"{key} is {self.cells[key]}")
         return found
+
+    @cached_property
+    def setup(self) -> Setup:
+        """The set-up of the row, read once: fitting asks thousands of times. Raises: as `setup`."""
+        return setup(self)
 
 
 def read(path: Path) -> list[Row]:

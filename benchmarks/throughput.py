@@ -6,7 +6,7 @@ import sys
 from collections import defaultdict
 
 from benchmarks.crossing import crossed
-from benchmarks.rows import Row, setup
+from benchmarks.rows import Row
 from benchmarks.scoring import HEAD, Scored, arguments, assumed, dump, line, report, score, summary, tables, unread
 from ftdsl.estimate.time import time
 from ftdsl.record import record
@@ -20,7 +20,7 @@ FLAT = 0.4
 
 def estimate(row: Row, kind: str) -> float:
     """Tokens a second and card."""
-    return time(setup(row)).tokens_per_gpu
+    return time(row.setup).tokens_per_gpu
 
 
 def error(row: Row) -> float:
@@ -33,7 +33,7 @@ def error(row: Row) -> float:
 
 def flat(row: Row) -> float:
     """The rule of thumb: 40 % of the card's peak rate, six FLOP a weight and token (four where weights are frozen)."""
-    one = setup(row)
+    one = row.setup
     a = one.architecture
     weights = a.layers * a.active_layer_linear + a.embedding
     return FLAT * one.gpu.half * 1e12 / ((6 if not one.adapts else 4) * weights + 6 * a.layers * a.q * one.seq_len)

@@ -14,6 +14,4 @@ def checkpoint(setup: Setup, resumable: bool = True) -> float:
     part = weights.share(whole)
     trained = weights.trainable(whole, part)
     saved = trained * (BYTES[setup.train_dtype] if setup.adapts or not setup.master else 2.0)
-    # paged and offloaded states are saved like others
-    in_memory = changed(whole, offload="none", optimizer=setup.optimizer.removeprefix("paged_"))
-    return saved + (states.state_bytes(in_memory, part) if resumable else 0.0)
+    return saved + (states.held(whole, part) if resumable else 0.0)

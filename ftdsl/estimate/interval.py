@@ -13,8 +13,8 @@ SPREAD = {
     "step": 0.20,
 }
 """Half-widths, as parts of the estimate. With the constants fitted without the rows' own source, nine of ten published rows lie
-within 4 % (allocated; 95 of 100 within 11 %, and one family of sources has most rows), 14 % (nvidia-smi), 17 % (step time; 95 of
-100 within 24 %). Reserved has four rows, within 8 %; its width is a guess."""
+within 4 % (allocated; 95 of 100 within 11 %, and one family of sources has most rows), 10 % (nvidia-smi; 95 within 13 %), 14 %
+(step time; 95 within 24 %). Reserved has four rows, within 8 %; its width is a guess."""
 
 UNSEEN = 2.0
 """How much wider where no published row of ours has the feature."""

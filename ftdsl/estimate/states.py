@@ -29,9 +29,13 @@ M weights in D blocks, where gradients are the other four)."""
 def state_bytes(setup: Setup, part: Share) -> float:
     """Bytes of optimizer states and master copies, unsharded, as torch's allocator sees them: paged and offloaded ones are not
     its own."""
-    name = setup.optimizer
-    if name.startswith("paged") or setup.offload in ("optim", "params"):
-        return 0.0
+    elsewhere = setup.optimizer.startswith("paged") or setup.offload in ("optim", "params")
+    return 0.0 if elsewhere else held(setup, part)
+
+
+def held(setup: Setup, part: Share) -> float:
+    """Bytes of states and master copies, unsharded, wherever they lie."""
+    name = setup.optimizer.removeprefix("paged_")
     if name == "badam":
         return BLOCK_STATES * block(setup)
     wide = 4.0 if setup.master else BYTES[setup.train_dtype]

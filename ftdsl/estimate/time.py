@@ -7,7 +7,7 @@ import math
 from ftdsl.estimate import comms, compute, constants, layer, loss, states, weights
 from ftdsl.estimate.interval import interval
 from ftdsl.estimate.setup import BYTES, Setup
-from ftdsl.record import changed, record
+from ftdsl.record import record
 
 HIDDEN_LAUNCHES = 4.0
 """How sharply the slower of card and CPU decides a layer's time: the power of their mean (4: 19 % more where both are equal)."""
@@ -104,8 +104,7 @@ def _optimizer(setup: Setup) -> float:
     part = weights.share(setup)
     mine = weights.trainable(setup, part) / setup.state_shards / setup.pipeline
     wide = BYTES[setup.train_dtype]
-    held = states.state_bytes(changed(setup, offload="none", optimizer=setup.optimizer.removeprefix("paged_")), part)
-    held *= mine / max(1.0, weights.trainable(setup, part))
+    held = states.held(setup, part) * mine / max(1.0, weights.trainable(setup, part))
     moved = mine * 3 * wide + 2 * held
     sweeps = 1.0 if setup.optimizer == "adamw_fused" or setup.zero else 1.5
     return compute.stream(setup, moved * sweeps)
