@@ -44,10 +44,12 @@ class Gpu:
     """An accelerator: memory sizes in GiB, compute capability (0 where there is none), what it computes in and how fast.
 
     `half`, `fp8_rate`, `fp32` in TFLOP/s, dense; `bandwidth` (one for each size of memory), `link`, `pcie` and `network`
-    (one way) in GB/s; `power` in W; `reach`: the part of `half` that large matrix products reach.
+    (one way) in GB/s; `power` in W; `reach`: the part of `half` that large matrix products reach. `inline_ecc`: a sixteenth of
+    the memory keeps error correction.
     """
 
     memory: tuple[int, ...]
+    inline_ecc: bool
     capability: float
     bf16: bool
     fp8: bool

@@ -20,6 +20,8 @@ OBJECTIVES = ("sft", "preference", "dpo", "kto", "reward", "ppo")
 """What is learnt: `sft` stands for every loss over the next token, `preference` for those without a reference (ORPO, SimPO)."""
 KINDS = ("allocated_peak", "active_peak", "reserved_peak", "nvidia_smi", "capacity")
 
+INLINE_ECC = 1 / 16
+"""The part of its memory that a card with `inline_ecc` keeps for error correction (48 GiB of an L40S: 45)."""
 
 ALPACA_LONGEST = 1024
 """Tokens of the longest samples of Alpaca, whatever the cutoff: 1044 with Phi's tokenizer, 1304 with Llama's over all 52,000
@@ -123,8 +125,9 @@ class Setup:
 
     @property
     def capacity(self) -> float:
-        """Bytes on the card."""
-        return (self.card_memory or self.gpu.memory[-1]) * 2.0**30
+        """Bytes on the card, without those that keep error correction."""
+        kept = INLINE_ECC if self.gpu.inline_ecc else 0.0
+        return (self.card_memory or self.gpu.memory[-1]) * 2.0**30 * (1 - kept)
 
     @cached_property
     def weight_shards(self) -> int:

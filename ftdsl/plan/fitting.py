@@ -135,7 +135,7 @@ class Fitter:
         return ("ddp", "zero2", "zero3") if self.world.size > 1 else ("", "zero2", "zero3")
 
     def _offloads(self) -> Sequence[str]:
-        asked = [str(getattr(item, "name", item)) for item in self.stage.settings.items("parallel.offload")]
+        asked = offloaded(self.stage)
         if not asked or "auto" in asked:
             return ("none", "optimizer", "params")
         return ("params",) if "params" in asked else ("optimizer",) if "optimizer" in asked else ("none",)
@@ -182,10 +182,14 @@ class Fitter:
         return not settings.has("quantize") or layout.method in ("lora", "oft")
 
     def _allowed(self, layout: Layout) -> bool:
-        """What is possible; and one process needs DeepSpeed only to offload."""
-        open_ended = self.stage.settings.name("parallel.strategy") in ("", "auto")
+        """What is possible; one process needs DeepSpeed only to offload; and packed 4-bit weights are not moved off the card by
+        ZeRO-3 unasked, which nobody shows at work (DeepSpeed#4410, transformers#24395).
+        """
+        settings = self.stage.settings
+        open_ended = settings.name("parallel.strategy") in ("", "auto")
         plain = open_ended and self.world.size == 1 and layout.strategy and layout.offload == "none"
-        return not plain and self.possible(layout)
+        moved = layout.bits and layout.strategy == "zero3" and layout.offload == "params"
+        return not plain and not (moved and "params" not in offloaded(self.stage)) and self.possible(layout)
 
     def _ranked(self, free: Free, architecture: Architecture) -> Ranking:
         """Adapters are small enough for plain data parallelism: DeepSpeed, which would train them in 16 bits, only where
@@ -223,15 +227,21 @@ class Fitter:
             return Fitted(lora, "full fine-tuning would take more than half of the card")
         quantised = ranked("lora", 4)
         if quantised.best:
-            need = min((cost.need for cost in lora.costs if cost.layout.offload == "none"), default=0.0)
-            return Fitted(quantised, f"a 16-bit base would take {_gib(need)}")
-        return Fitted(lora, "nothing fits")
+            return Fitted(quantised, f"a 16-bit base would take {_gib(_on_card(lora))}")
+        return Fitted(
+            lora, f"even a 4-bit base would take {_gib(_on_card(quantised))}" if lora.best else "nothing fits"
+        )
 
 
 def _least(ranking: Ranking) -> Cost | None:
     """The layout that fits in the least memory of the card, nothing offloaded."""
     fitting = [cost for cost in ranking.costs if cost.fits and cost.layout.offload == "none"]
     return min(fitting, key=lambda cost: cost.need, default=None)
+
+
+def _on_card(ranking: Ranking) -> float:
+    """Bytes of the card that the least of the layouts needs which offload nothing."""
+    return min((cost.need for cost in ranking.costs if cost.layout.offload == "none"), default=0.0)
 
 
 OFFLOADED = {"optim": 16.0, "params": 18.0}
@@ -248,6 +258,11 @@ def host_bytes(setup: Setup) -> float:
     return weights.trainable(setup, part) * OFFLOADED[setup.offload] + frozen
 
 
+def offloaded(stage: Stage) -> list[str]:
+    """What the recipe moves to main memory, by name."""
+    return [str(getattr(item, "name", item)) for item in stage.settings.items("parallel.offload")]
+
+
 def _gib(size: float) -> str:
     return f"{size / GIB:.1f} GiB"
 
@@ -256,7 +271,7 @@ def layout_of(planned: PlannedStage) -> Layout:
     """The layout a planned stage has, read back from its settings."""
     settings = planned.stage.settings
     bits = int(settings.get("quantize.bits") or 4) if settings.has("quantize") else 0
-    offload = [str(getattr(item, "name", item)) for item in settings.items("parallel.offload")]
+    offload = offloaded(planned.stage)
     again = settings.get("memory.checkpointing")
     name = again.name if isinstance(again, Term) else "full" if again else "none"
     moved = "params" if "params" in offload else "optimizer" if "optimizer" in offload else "none"

@@ -9,6 +9,7 @@ from time import perf_counter
 
 import pytest
 
+from ftdsl.plan.fitting import Fitter, layout_of
 from tests.conftest import Outcome, ftc
 
 RECIPE = """\
@@ -72,6 +73,23 @@ def test_offload_only_where_nothing_fits_without(checked: Check) -> None:
     roomy = choices(checked(recipe(count=8, stage="full { }\n batch { global = 64 }"), ROWS))
     tight = choices(checked(recipe("a100(40GB)", 2, stage="full { }\n batch { global = 64 }"), ROWS))
     assert "parallel.offload" not in roomy and "optimizer" in tight["parallel.offload"]
+
+
+def test_packed_weights_stay_on_the_card(checked: Check) -> None:
+    """32B in 4 bits is a little too much for 24 GB: 16-bit weights can be moved by ZeRO-3, packed ones are not."""
+    found = choices(checked(recipe("rtx4090", model="Qwen/Qwen3-32B", stage="batch { global = 16 }"), ROWS))
+    assert "quantize.bits" not in found and "params" in found["parallel.offload"]
+
+
+def test_error_correction_takes_its_part(checked: Check) -> None:
+    """An L4 and an RTX 4090 have 24 GB; CUDA offers 22.2 GiB of the one and 23.65 of the other."""
+    limits = {}
+    for gpu in ("l4", "rtx4090"):
+        plan = checked(recipe(gpu, model="Qwen/Qwen3-0.6B", stage="lora { }\n batch { micro = 1 }"), ROWS).checked.plan
+        assert plan is not None
+        one = plan.stages[0]
+        limits[gpu] = Fitter(one.stage, one.world, plan.recipe, "bf16").cost(layout_of(one)).limit
+    assert limits["l4"] == pytest.approx(limits["rtx4090"] * 15 / 16)
 
 
 def test_main_memory_counts(checked: Check) -> None:
