@@ -126,7 +126,8 @@ class Setup:
     @property
     def capacity(self) -> float:
         """Bytes on the card, without those that keep error correction."""
-        kept = INLINE_ECC if self.gpu.inline_ecc else 0.0
+        known = catalog.gpus().get(self.card)  # a card nobody knows still has the memory that is said
+        kept = INLINE_ECC if known and known.inline_ecc else 0.0
         return (self.card_memory or self.gpu.memory[-1]) * 2.0**30 * (1 - kept)
 
     @cached_property
