@@ -246,6 +246,12 @@ def overlay(engine: str) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
     return tables
 
 
+def reasons(engine: str) -> Mapping[str, Mapping[str, str]]:
+    """Why lines stand that no word decides: of each `file`, `parameter`, launch `word` and `variable`."""
+    tables: Mapping[str, Mapping[str, str]] = _load(f"{engine}-reasons.json")
+    return tables
+
+
 @cache
 def _standings(engine: str) -> Mapping[str, Standing]:
     found: dict[str, Standing] = {}

@@ -21,6 +21,7 @@ PAIRS = (
     (DATA / "smoke.toml", DATA / "smoke.json"),
     (DATA / "facts.toml", DATA / "facts.json"),
     (ENGINES / "llamafactory" / "overlay.toml", DATA / "llamafactory-overlay.json"),
+    (ENGINES / "llamafactory" / "reasons.toml", DATA / "llamafactory-reasons.json"),
 )
 """TOML is for people; JSON loads in a tenth of the time."""
 

@@ -1,6 +1,8 @@
-"""`ftc explain FILE STAGE.KEY`: a value, every layer that spoke about it, what it becomes, and the engine's own default.
+"""`ftc explain FILE [STAGE]`: everything a stage compiles to, line by line, each with what decides it.
 
-`ftc explain FT412` (or `implausible-rate`): what a rule is about, with an example and what to use instead."""
+`ftc explain FILE STAGE/ds_config.json`: one of its files. `ftc explain FILE STAGE.KEY`: a value, every layer that spoke about
+it, what it becomes, and the engine's own default. `ftc explain FT412` (or `implausible-rate`): what a rule is about, with an
+example and what to use instead."""
 
 from __future__ import annotations
 
@@ -19,15 +21,17 @@ if TYPE_CHECKING:
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser("explain", help="say where a value comes from", description=__doc__)
     parser.add_argument("file", metavar="FILE|CODE", help="a recipe, or the code or name of a rule")
-    parser.add_argument("key", metavar="STAGE.KEY", nargs="?", default="", help="for example sft.optim.lr")
-    parser.add_argument("--json", action="store_true", help="of a rule: as JSON")
+    parser.add_argument(
+        "key", metavar="STAGE[.KEY|/FILE]", nargs="?", default="", help="sft, sft.optim.lr, sft/train.yaml"
+    )
+    parser.add_argument("--json", action="store_true", help="of a rule, or of files: as JSON")
     add_recipe_arguments(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit 0; 1 when the recipe has errors; 2 when there is no such stage, key or rule."""
-    if not args.key:
+    """Exit 0; 1 when the recipe has errors; 2 when there is no such stage, file, key or rule."""
+    if not args.key and not recipe_path(args.file).exists():
         from ftdsl.cli.explain_rule import explain_rule
 
         return explain_rule(args.file, json_too=args.json)
@@ -39,6 +43,10 @@ def run(args: argparse.Namespace) -> int:
     if session.sink.failed or checked.plan is None:
         show(session.sink)
         return 1
+    if "/" in args.key or "." not in args.key:
+        from ftdsl.cli.explain_files import explain_files
+
+        return explain_files(checked, args.key, json_too=args.json)
     name, _, key = args.key.partition(".")
     stages = [planned.stage for planned in checked.plan.stages if name in (planned.stage.name, planned.key)]
     if not stages or not key:

@@ -1,4 +1,4 @@
-"""What trains. One folder an engine: `lower(plan, session)` turns planned stages into jobs."""
+"""What trains. One folder an engine: `lower(plan, session)` turns planned stages into jobs, `reasons(plan, job)` says why."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ftdsl.engines.jobs import Job
+    from ftdsl.engines.jobs import Job, Reasons
     from ftdsl.plan.plan import Plan
     from ftdsl.session import Session
 
@@ -24,3 +24,11 @@ def lower(plan: Plan, session: Session) -> tuple[Job, ...]:
         return ()
     jobs: tuple[Job, ...] = import_module(module).lower(plan, session)
     return jobs
+
+
+def reasons(plan: Plan, job: Job) -> Reasons:
+    """Why each line of a job stands as it does."""
+    planned = next((one for one in plan.stages if one.key == job.key), None)
+    package = ENGINES[plan.recipe.engine.name].rpartition(".")[0]
+    found: Reasons = import_module(f"{package}.reasons").reasons(planned, job)
+    return found

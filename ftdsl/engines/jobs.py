@@ -27,6 +27,20 @@ class Document:
 
 
 @record
+class Reasons:
+    """Why a job's lines stand as they do, each a dotted key of the recipe or a sentence.
+
+    lines: by document and dotted path in it; about: what a file is for; words: by program (`torch.distributed.run`,
+    `runtime/engine.py train`) and flag of the launch script; variables: by name.
+    """
+
+    lines: Mapping[str, Mapping[str, str]]
+    about: Mapping[str, str]
+    words: Mapping[str, str]
+    variables: Mapping[str, str]
+
+
+@record
 class Raw:
     """Shell text that must not be quoted: `"$FT_PYTHON"`. Never made from a recipe's value."""
 

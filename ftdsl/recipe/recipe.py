@@ -86,7 +86,8 @@ class Recipe:
     def where(self, place: Span | str) -> str:
         """`file:line` seen from the recipe's folder, so that artifacts do not tell where the recipe was compiled."""
         text = place if isinstance(place, str) else place.where
-        return text.removeprefix(f"{self.folder.as_posix()}/")
+        folder = f"{self.folder.as_posix()}/"
+        return text.removeprefix(folder).replace(f"({folder}", "(")  # `profile p (folder/recipe.ft:3)`
 
     def stage(self, key: str) -> Stage:
         """The stage of that key. Raises: KeyError."""

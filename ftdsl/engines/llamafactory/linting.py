@@ -104,7 +104,7 @@ def _folder(work: Work, where: Where) -> Path | None:
 def _unknown(work: Work) -> Iterator[str]:
     """Parameters that an error in the recipe has taken: those its key writes, and those worked out from it."""
     unknown = work.stage.unknown
-    yield from (p for p, written in _words(work.stage.kind).items() if any(key in unknown for key, _ in written))
+    yield from (p for p, written in written_by(work.stage.kind).items() if any(key in unknown for key, _ in written))
     if any(name.startswith("batch.") for name in unknown):
         yield from ("per_device_train_batch_size", "gradient_accumulation_steps")
     if "data" in unknown:
@@ -140,7 +140,7 @@ def _setting(work: Work, name: str, value: Any) -> Setting:
         return Setting(name, value, method, stage.spans[method])
     if name == "stage":
         return Setting(name, value, stage.kind, stage.span)
-    for key, word in _words(stage.kind).get(name, ()):
+    for key, word in written_by(stage.kind).get(name, ()):
         origin = stage.origins.get(key)
         if origin is None or origin.kind in ("auto", "default"):
             continue
@@ -149,7 +149,7 @@ def _setting(work: Work, name: str, value: Any) -> Setting:
         place = None if handed else stage.keys.get(key)
         option, given = _option(word, span)
         return Setting(name, value, word, given or span, (option or place) if place else None)
-    return Setting(name, value, next((word for _, word in _words(stage.kind).get(name, ())), name), said=False)
+    return Setting(name, value, next((word for _, word in written_by(stage.kind).get(name, ())), name), said=False)
 
 
 def _option(word: str, call: Span) -> tuple[Span | None, Span | None]:
@@ -165,7 +165,7 @@ def _option(word: str, call: Span) -> tuple[Span | None, Span | None]:
 
 
 @cache
-def _words(kind: str) -> Mapping[str, list[tuple[str, str]]]:
+def written_by(kind: str) -> Mapping[str, list[tuple[str, str]]]:
     """Parameter -> the words that may write it: dotted key, and what a person calls it (`optim.lr`, `galore(rank)`)."""
     found: dict[str, list[tuple[str, str]]] = {}
     for key, entry in words.entries(kind):

@@ -1,0 +1,105 @@
+"""What `ftc explain FILE [STAGE]` says: everything a stage compiles to, line by line, as text or JSON."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from ftdsl.cli.common import color
+from ftdsl.engines import reasons
+from ftdsl.engines.jobs import Job
+from ftdsl.pipeline import Checked
+from ftdsl.plan.plan import Plan
+from ftdsl.targets.explained import Because, File, Line, files
+
+LEFT = 58
+"""Columns for what stands in the file; a longer line has its reason below it."""
+
+
+def explain_files(checked: Checked, asked: str, *, json_too: bool) -> int:
+    """Print the files of a stage, one file (`sft/ds_config.json`), or all. Exit 2 when there is no such thing."""
+    assert checked.plan is not None
+    plan = checked.plan
+    found = [(job, wanted) for job in checked.jobs if (wanted := list(_asked(plan, job, asked)))]
+    if not found:
+        names = ", ".join(dict.fromkeys(job.key for job in checked.jobs))
+        print(f"error: there is no stage or file `{asked}`; stages: {names}", file=sys.stderr)
+        return 2
+    if json_too:
+        stages = [_as_json(job, wanted) for job, wanted in found]
+        print(json.dumps({"name": plan.recipe.name, "stages": stages}, indent=1, ensure_ascii=False))
+    else:
+        print("\n".join(line for job, wanted in found for line in _stage(plan, job, wanted)).strip("\n"))
+    return 0
+
+
+def _asked(plan: Plan, job: Job, asked: str) -> Iterator[File]:
+    stage, _, name = asked.partition("/")
+    if asked and stage not in (job.key, job.folder, job.key.partition("@")[0]):
+        return
+    for file in files(plan, job, reasons(plan, job)):
+        if not name or file.path == f"{job.folder}/{name}":
+            yield file
+
+
+def _as_json(job: Job, wanted: list[File]) -> dict[str, Any]:
+    lines = [
+        {
+            "path": file.path,
+            "about": file.about,
+            "lines": [
+                {"line": line.text.strip(), "path": line.path, **line.because.parts()}
+                for line in file.lines
+                if line.because is not None
+            ],
+        }
+        for file in wanted
+    ]
+    return {"stage": job.key, "folder": job.folder, "where": job.where, "equations": list(job.header), "files": lines}
+
+
+def _stage(plan: Plan, job: Job, wanted: list[File]) -> Iterator[str]:
+    bold, dim, end = ("\x1b[1m", "\x1b[2m", "\x1b[0m") if color(sys.stdout) else ("", "", "")
+    recipe = job.where.rpartition(":")[0]
+    width = min(max(shutil.get_terminal_size((140, 40)).columns, 90), 160)
+    yield f"{bold}{job.key}{end}  {job.title}  ({job.where})"
+    yield from (f"  {line}" for line in job.header)
+    for file in wanted:
+        yield ""
+        yield f"{bold}{file.path}{end}" + (f"  {file.about}" if file.about else "")
+        for line in file.lines:
+            yield from _line(line, recipe, width, dim, end)
+    yield ""
+
+
+def _line(line: Line, recipe: str, width: int, dim: str, end: str) -> Iterator[str]:
+    """What stands in the file on the left, why on the right."""
+    if line.because is None or not (why := said(line.because, recipe)):
+        yield f"  {dim if line.because is None else ''}{line.text}{end if line.because is None else ''}"
+        return
+    reason = textwrap.wrap(why, width - LEFT - 2, break_on_hyphens=False, break_long_words=False)
+    if len(line.text) > LEFT - 2:
+        yield f"  {line.text}"
+    else:
+        yield f"  {line.text:<{LEFT}}{dim}{reason.pop(0)}{end}"
+    yield from (f"  {'':<{LEFT}}{dim}{rest}{end}" for rest in reason)
+
+
+def said(because: Because, recipe: str) -> str:
+    """`lora.alpha = 2 * rank, line 19`; of a choice and a default also why."""
+    if not because.key:
+        return because.why
+    if not because.value:
+        return f"{because.key} is not said: {because.why}" if because.why else f"{because.key} is not said"
+    equals = because.value if because.value.startswith("{ ") else f"= {because.value}"
+    text = f"{because.key} {equals}"
+    if because.layer == "default":
+        return f"{text}, the default" + (f": {because.why}" if because.why else "")
+    if because.layer == "auto":
+        return f"{text}, chosen" + (f": {because.why}" if because.why else "")
+    where = because.where.replace(f"{recipe}:", "line ")
+    return f"{text}, {where}"
