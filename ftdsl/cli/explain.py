@@ -7,8 +7,10 @@ example and what to use instead."""
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from ftdsl.cli.common import add_recipe_arguments, options_of, recipe_path, show
 
@@ -24,14 +26,14 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument(
         "key", metavar="STAGE[.KEY|/FILE]", nargs="?", default="", help="sft, sft.optim.lr, sft/train.yaml"
     )
-    parser.add_argument("--json", action="store_true", help="of a rule, or of files: as JSON")
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     add_recipe_arguments(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Exit 0; 1 when the recipe has errors; 2 when there is no such stage, file, key or rule."""
-    if not args.key and not recipe_path(args.file).exists():
+    if not args.key and not args.file.endswith(".ft") and not recipe_path(args.file).exists():
         from ftdsl.cli.explain_rule import explain_rule
 
         return explain_rule(args.file, json_too=args.json)
@@ -55,8 +57,11 @@ def run(args: argparse.Namespace) -> int:
         return 2
     if _word(stages[0], key) is None:
         return _unknown(stages[0], key)
-    for stage in stages:
-        print("\n".join(_lines(stage, key, checked.plan)))
+    told = [_told(stage, key, checked.plan) for stage in stages]
+    if args.json:
+        print(json.dumps(told[0] if len(told) == 1 else told, indent=2, ensure_ascii=False))
+    else:
+        print("\n".join(line for one in told for line in _lines(one)))
     return 0
 
 
@@ -81,7 +86,8 @@ def _unknown(stage: Stage, key: str) -> int:
     return 2
 
 
-def _lines(stage: Stage, key: str, plan: Plan) -> list[str]:
+def _told(stage: Stage, key: str, plan: Plan) -> dict[str, Any]:
+    """A value as data: what it is, who spoke about it (the last counts), what it is about, what it becomes."""
     from ftdsl import catalog
     from ftdsl.engines.llamafactory.words import entries
     from ftdsl.language.types import parse_type, said
@@ -91,22 +97,32 @@ def _lines(stage: Stage, key: str, plan: Plan) -> list[str]:
     assert word is not None
     value = stage.settings.get(key)
     origin = stage.origins.get(key)
-    lines = [f"{stage.key}.{key} = {shown(value)}"]
     layers = [(text, who) for dotted, text, who in stage.spoken if dotted == key]
     if origin is not None and (not layers or origin.kind in ("from", "auto")):
         layers.append((shown(value), origin))
-    for text, who in layers:
-        mark = "->" if (text, who) == layers[-1] else "  "
-        lines.append(f"  {mark} {plan.recipe.where(str(who))} [{who.kind}]: {text}")
-    if not layers:
-        lines.append("  -> the language's default" if value is not None else "  nobody set it")
-    about = word.doc.lstrip("* ")
-    lines += [f"  {about}"] if about else []
-    lines.append(f"  takes {said(parse_type(word.type))}")
     entry = dict(entries(stage.kind)).get(key, {})
     targets = [to.partition(":")[0] for to in entry.get("to", ()) if to != "own"]
-    known = [to for to in targets if "." not in to and catalog.standing("llamafactory", to)]
-    if known:
-        default = f"; LLaMA-Factory's own default: {entry['engine']}" if entry.get("engine") else ""
-        lines.append(f"  becomes {', '.join(known)}{default}")
-    return lines
+    return {
+        "key": f"{stage.key}.{key}",
+        "value": shown(value) if value is not None else None,
+        "layers": [{"text": text, "where": plan.recipe.where(str(who)), "layer": who.kind} for text, who in layers],
+        "about": word.doc.lstrip("* "),
+        "takes": said(parse_type(word.type)),
+        "becomes": [to for to in targets if "." not in to and catalog.standing("llamafactory", to)],
+        "engine_default": entry.get("engine"),
+    }
+
+
+def _lines(told: dict[str, Any]) -> Iterator[str]:
+    yield f"{told['key']} = {'null' if told['value'] is None else told['value']}"
+    for layer in told["layers"]:
+        mark = "->" if layer is told["layers"][-1] else "  "
+        yield f"  {mark} {layer['where']} [{layer['layer']}]: {layer['text']}"
+    if not told["layers"]:
+        yield "  nobody set it" if told["value"] is None else "  -> the language's default"
+    if told["about"]:
+        yield f"  {told['about']}"
+    yield f"  takes {told['takes']}"
+    if told["becomes"]:
+        own = f"; LLaMA-Factory's own default: {told['engine_default']}" if told["engine_default"] else ""
+        yield f"  becomes {', '.join(told['becomes'])}{own}"

@@ -98,7 +98,7 @@ def said(because: Because, recipe: str) -> str:
     equals = because.value if because.value.startswith("{ ") else f"= {because.value}"
     text = f"{because.key} {equals}"
     if because.layer == "default":
-        return f"{text}, the default" + (f": {because.why}" if because.why else "")
+        return f"{text}, the default" + (f"; {because.why}" if because.why else "")
     if because.layer == "auto":
         return f"{text}, chosen" + (f": {because.why}" if because.why else "")
     where = because.where.replace(f"{recipe}:", "line ")

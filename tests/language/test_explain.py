@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from tests.conftest import ALPACA, ftc
@@ -40,6 +41,13 @@ def test_shared_blocks_choices_and_defaults(tmp_path: Path) -> None:
     assert "-> r.ft:2 [file]: linear" in explain(tmp_path, "sft.optim.schedule")[1]
     assert "from the batch equation" in explain(tmp_path, "sft.batch.accumulate")[1]
     assert "the language's default" in explain(tmp_path, "sft.save.keep")[1]
+
+
+def test_as_json(tmp_path: Path) -> None:
+    told = json.loads(explain(tmp_path, "sft.lora.rank", "--json", "--profile", "small")[1])
+    assert (told["value"], told["becomes"], told["engine_default"]) == ("16", ["lora_rank"], "8")
+    assert [layer["layer"] for layer in told["layers"]] == ["stage", "profile"]
+    assert told["layers"][1]["where"] == "profile small (r.ft:9)"
 
 
 def test_what_does_not_exist(tmp_path: Path) -> None:
