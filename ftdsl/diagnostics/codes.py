@@ -97,6 +97,7 @@ CODES = {
     "FT213": "full-precision-by-silence",
     "FT214": "generation-not-here",
     "FT215": "attention-of-another-model",
+    "FT216": "fp16-on-cpu",
     "FT217": "slow-convolution",
     "FT218": "torch-too-old",
     "FT219": "device-map-while-training",
@@ -151,6 +152,7 @@ CODES = {
     "FT428": "no-zero-section",
     "FT430": "shape-does-not-divide",
     "FT432": "elastic-checkpoints",
+    "FT433": "megatron-trains-all",
     # FT5xx data and templates
     "FT501": "file-not-found",
     "FT502": "wrong-data-for-stage",

@@ -125,6 +125,27 @@ def zero3_corrupts(config: Config) -> Found:
         )
 
 
+@rule("FT433")
+def megatron_trains_all(config: Config) -> Found:
+    """What it does: finds LoRA, OFT or freezing under LLaMA-Factory's Megatron path.
+    Why it matters: that path reads `finetuning_type` nowhere: every weight is trained, and no adapter is made.
+    Example:
+        # with: USE_MCA=1, gpus=8
+        finetuning_type: lora
+    Use instead:
+        # with: USE_MCA=1, gpus=8
+        finetuning_type: full
+    Applies to: LLaMA-Factory with mcore_adapter
+    Source: llamafactory/train/mca/workflow.py (0.9.5, read)
+    """
+    megatron = config.launch is not None and config.launch.env.get("USE_MCA") in ("1", "true")
+    method = config.value("finetuning_type")
+    if megatron and config.trains and method != "full":
+        at = config.at("finetuning_type")
+        text = f"LLaMA-Factory's Megatron path trains every weight; it would take `{method}` and not do it"
+        yield error(at, text, help="write `finetuning_type: full`, or train with DeepSpeed")
+
+
 @rule("FT425")
 def megatron_drops_trackers(config: Config) -> Found:
     """What it does: finds wandb under LLaMA-Factory's Megatron path.

@@ -169,6 +169,26 @@ def pure_bf16_not_here(config: Config) -> Found:
         )
 
 
+@rule("FT216")
+def fp16_on_cpu(config: Config) -> Found:
+    """What it does: finds `fp16` in a run that is on a CPU.
+    Why it matters: accelerate drops it there without a word, and everything is computed in fp32.
+    Example:
+        use_cpu: true
+        fp16: true
+        bf16: false
+    Use instead:
+        use_cpu: true
+        bf16: true
+    Applies to: accelerate
+    Source: accelerate/accelerator.py:563-569 (1.11.0): autocast is left out where the device is a CPU
+    """
+    if config.on("fp16") and config.on("use_cpu"):
+        at = config.at("fp16")
+        said = f"{at.word} = bf16" if at.word == "precision" else "bf16: true"
+        yield error(at, "fp16 is not done on a CPU: the engine would train in fp32", help=f"write `{said}`, or drop it")
+
+
 @rule("FT213")
 def full_precision_by_silence(config: Config) -> Found:
     """What it does: points at training without mixed precision on a card, and at quantised training without

@@ -322,19 +322,31 @@ def batch_in_no_file(config: Config) -> Found:
 
 @rule("FT427")
 def weights_left_in_pieces(config: Config) -> Found:
-    """What it does: finds ZeRO-3 that does not gather the weights when it saves.
-    Why it matters: checkpoints then hold pieces that only `zero_to_fp32.py` puts together; what is loaded from
-        them is empty.
+    """What it does: finds ZeRO-3 and tensor parallelism (AutoTP) that do not gather the weights when they save.
+    Why it matters: checkpoints of ZeRO-3 then hold pieces that only `zero_to_fp32.py` puts together; AutoTP writes no
+        model at all, and the run ends well.
     Example:
         deepspeed: ds_config.json
         # file: ds_config.json
         {"train_micro_batch_size_per_gpu": "auto",
          "zero_optimization": {"stage": 3, "stage3_gather_16bit_weights_on_model_save": false}}
+        ---
+        finetuning_type: full
+        deepspeed: ds_config.json
+        # file: ds_config.json
+        {"train_micro_batch_size_per_gpu": "auto", "tensor_parallel": {"autotp_size": 2},
+         "zero_optimization": {"stage": 1}}
     Use instead:
         deepspeed: ds_config.json
         # file: ds_config.json
         {"train_micro_batch_size_per_gpu": "auto",
          "zero_optimization": {"stage": 3, "stage3_gather_16bit_weights_on_model_save": true}}
+        ---
+        finetuning_type: full
+        deepspeed: ds_config.json
+        # file: ds_config.json
+        {"train_micro_batch_size_per_gpu": "auto", "tensor_parallel": {"autotp_size": 2},
+         "zero_optimization": {"stage": 1, "gather_16bit_weights_on_model_save": true}}
     Applies to: DeepSpeed, transformers
     Source: transformers/trainer.py, save_model (5.6.0); deepspeed/runtime/zero/config.py
     """
@@ -347,6 +359,15 @@ def weights_left_in_pieces(config: Config) -> Found:
             "what is saved stays in pieces, which nothing but zero_to_fp32.py reads",
             help="write true",
             fix=put(at, "true"),
+        )
+    size = document.get("tensor_parallel.autotp_size") if document is not None else 0
+    gather = "zero_optimization.gather_16bit_weights_on_model_save"
+    if document is not None and isinstance(size, int) and size > 1 and document.get(gather) is not True:
+        at = document.at("tensor_parallel.autotp_size")
+        yield error(
+            at,
+            "tensors are split and not gathered when they are saved: no model would be written",
+            help='write `"gather_16bit_weights_on_model_save": true` into `zero_optimization`',
         )
 
 

@@ -20,7 +20,7 @@ ADAMS = ("", "auto", "adamw", "adamw_torch", "adamw_torch_fused")
 def check(work: Work) -> None:
     """Errors for what this recipe asks of several processes and cannot get."""
     _launcher(work)
-    _precision(work)
+    _on_cpu(work)
     _splits(work)
     _offload(work)
     _saving(work)
@@ -54,10 +54,7 @@ def _launcher(work: Work) -> None:
         work.refuse("megatron", "without Megatron nothing reads its arguments", "write `strategy = megatron`")
 
 
-def _precision(work: Work) -> None:
-    if work.planned.precision == "fp16" and not work.planned.world.gpu:
-        text = "fp16 is not done on CPU: the engine would train in fp32 and say nothing"
-        work.refuse("precision", text, "write `precision = fp32`, or `bf16`")
+def _on_cpu(work: Work) -> None:
     if fsdp_version(work) and not work.planned.world.gpu:
         text = "on CPU FSDP is not done: accelerate would run plain copies and say nothing"
         work.refuse("parallel.strategy", text, "write `strategy = zero3`")
