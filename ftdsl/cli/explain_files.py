@@ -17,7 +17,10 @@ from ftdsl.plan.plan import Plan
 from ftdsl.targets.explained import Because, File, Line, files
 
 LEFT = 58
-"""Columns for what stands in the file; a longer line has its reason below it."""
+"""Columns for what stands in the file, fewer in a narrow terminal; a longer line has its reason below it."""
+
+WIDE = 160
+"""Columns of what goes into a pipe, and at most."""
 
 
 def explain_files(checked: Checked, asked: str, *, json_too: bool) -> int:
@@ -65,7 +68,7 @@ def _as_json(job: Job, wanted: list[File]) -> dict[str, Any]:
 def _stage(plan: Plan, job: Job, wanted: list[File]) -> Iterator[str]:
     bold, dim, end = ("\x1b[1m", "\x1b[2m", "\x1b[0m") if color(sys.stdout) else ("", "", "")
     recipe = job.where.rpartition(":")[0]
-    width = min(max(shutil.get_terminal_size((140, 40)).columns, 90), 160)
+    width = min(max(shutil.get_terminal_size().columns, 80), WIDE) if sys.stdout.isatty() else WIDE
     yield f"{bold}{job.key}{end}  {job.title}  ({job.where})"
     yield from (f"  {line}" for line in job.header)
     for file in wanted:
@@ -81,12 +84,13 @@ def _line(line: Line, recipe: str, width: int, dim: str, end: str) -> Iterator[s
     if line.because is None or not (why := said(line.because, recipe)):
         yield f"  {dim if line.because is None else ''}{line.text}{end if line.because is None else ''}"
         return
-    reason = textwrap.wrap(why, width - LEFT - 2, break_on_hyphens=False, break_long_words=False)
-    if len(line.text) > LEFT - 2:
+    left = LEFT if width >= 120 else 40
+    reason = textwrap.wrap(why, width - left - 2, break_on_hyphens=False, break_long_words=False)
+    if len(line.text) > left - 2:
         yield f"  {line.text}"
     else:
-        yield f"  {line.text:<{LEFT}}{dim}{reason.pop(0)}{end}"
-    yield from (f"  {'':<{LEFT}}{dim}{rest}{end}" for rest in reason)
+        yield f"  {line.text:<{left}}{dim}{reason.pop(0)}{end}"
+    yield from (f"  {'':<{left}}{dim}{rest}{end}" for rest in reason)
 
 
 def said(because: Because, recipe: str) -> str:
