@@ -7,6 +7,7 @@ import gc
 import os
 import re
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
@@ -37,7 +38,10 @@ start with: ftc init && ftc check quickstart.ft && ftc run quickstart.ft"""
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what a word that is not known was probably meant to be."""
+    """Says what a word that is not known was probably meant to be.
+
+    Every argument makes a formatter, and one without a width has shutil ask for it, which brings its archivers along.
+    """
 
     def error(self, message: str) -> NoReturn:
         found = re.match(r"argument (.+): invalid choice: '(.*)' \(choose from (.+)\)", message)
@@ -48,9 +52,16 @@ class Parser(argparse.ArgumentParser):
             message = f"{found[1]}: there is no `{found[2]}`" + (f"; did you mean `{guess}`?" if guess else "")
         super().error(message)
 
+    def _get_formatter(self) -> argparse.HelpFormatter:
+        try:
+            width = int(os.environ.get("COLUMNS") or os.get_terminal_size().columns)
+        except (ValueError, OSError):
+            width = 80
+        return self.formatter_class(prog=self.prog, width=width - 2)  # type: ignore[call-arg]
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line (also read by the completion generator)."""
+
+def parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
+    """The command line of some verbs; of all of them for `ftc --help` and the completion generator."""
     top = Parser(
         prog="ftc",
         description="Launch LLM fine-tuning from a recipe.",
@@ -58,15 +69,16 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"ftc {__version__}")
-    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for verb in VERBS:
-        import_module(f"ftdsl.cli.{MODULES.get(verb, verb)}").register(verbs)
+    place = top.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for verb in verbs:
+        import_module(f"ftdsl.cli.{MODULES.get(verb, verb)}").register(place)
     return top
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `ftc`. Never lets a traceback out, unless FTC_TRACEBACK is set."""
-    args = parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    args = parser(given[:1] if given and given[0] in VERBS else VERBS).parse_args(given)
     gc.disable()  # short-lived, and trees hold no cycles worth a search; ftc run turns it on again
     sys.setrecursionlimit(20_000)  # long chains of names are evaluated by recursion
     try:

@@ -128,7 +128,7 @@ CODES = {
     "FT402": "two-files-disagree",
     "FT403": "ranks-do-not-divide",
     "FT404": "sharded-twice",
-    "FT405": "deepspeed-alone",
+    "FT405": "needs-another-launch",
     "FT406": "deepspeed-precision",
     "FT407": "deepspeed-in-two-places",
     "FT408": "offload-not-here",

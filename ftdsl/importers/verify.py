@@ -116,6 +116,8 @@ def _differences(
 def _idle(name: str, config: Config, kind: str) -> str:
     """Parameters that mean nothing in this stage, whatever they are."""
     training = kind not in ("eval", "merge", "quantize")
+    if name == "template" and config.value(name) not in catalog.names("templates"):
+        return "no version of LLaMA-Factory that is known has this template"
     if name == "finetuning_type" and not training and not config.has("adapter_name_or_path"):
         return "there is no adapter"
     if name == "output_dir" and kind == "eval":

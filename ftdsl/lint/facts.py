@@ -75,8 +75,10 @@ def architecture(model: str, folder: Path | None, files: Files) -> str:
 
 
 def _by_name(name: str) -> str:
-    patterns = catalog.facts("architectures")["patterns"]
-    return next((kind for pattern, kind in patterns if re.match(rf"(Meta-)?({pattern})", name, re.IGNORECASE)), "")
+    for start, patterns in catalog.facts("architectures").items():
+        if name.startswith(start):
+            return next((kind for pattern, kind in patterns if re.match(pattern, name[len(start) :])), "")
+    return ""
 
 
 def _object(path: Path, files: Files) -> Mapping[str, Any]:

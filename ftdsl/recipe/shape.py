@@ -5,7 +5,6 @@ What the recipe does not say is read off the first row of the file, where the fi
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import zlib
@@ -119,11 +118,20 @@ def first_row(item: Term | StageRef, folder: Path, files: Files) -> Mapping[str,
                 head, name = zlib.decompressobj(wbits=31).decompress(head, HEAD), place.stem
             text = head.decode("utf-8", "ignore").lstrip("\ufeff \t\r\n")
             if name.endswith(".csv"):
-                return next(csv.DictReader(io.StringIO(text)), None)
+                return _first_of_csv(text)
             return _first(text) if name.endswith((".json", ".jsonl")) else None
-        except (OSError, ValueError, csv.Error, zlib.error):
+        except (OSError, ValueError, zlib.error):
             return None
     return None
+
+
+def _first_of_csv(text: str) -> Mapping[str, Any] | None:
+    import csv  # few data sets need it
+
+    try:
+        return next(csv.DictReader(io.StringIO(text)), None)
+    except csv.Error:
+        return None
 
 
 def files_of(path: Path, folder: Path, files: Files) -> list[Path]:

@@ -36,12 +36,13 @@ def unknown_key(config: Config) -> Found:
     for name, setting in config.settings.items() if config.form != "recipe" else ():
         if name in known or name in GONE:
             continue
-        guess = catalog.misnamed().get(name, {}).get("parameter") or closest(name, list(known))
-        label = f"did you mean `{guess}`?" if guess else ""
+        named = catalog.misnamed().get(name, {})
+        guess = named.get("parameter") if named else closest(name, list(known))
         yield error(
             _the_key(setting),
-            f"LLaMA-Factory has no `{name}`",
-            label=label,
+            f"LLaMA-Factory {config.versions.get('llamafactory', '')} has no `{name}`".replace("  ", " "),
+            label=f"did you mean `{guess}`?" if guess else "",
+            help=str(named.get("why", "")),
             fix=rename(setting, guess, safe=False) if guess else None,
         )
 

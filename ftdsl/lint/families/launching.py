@@ -7,7 +7,7 @@ from ftdsl.lint.rule import Found, error, info, rule, warning
 
 
 @rule("FT405")
-def deepspeed_alone(config: Config) -> Found:
+def needs_another_launch(config: Config) -> Found:
     """What it does: finds DeepSpeed without a distributed launch.
     Why it matters: LLaMA-Factory refuses it, even on one card: `FORCE_TORCHRUN=1` or torchrun has to start it.
         A YAML alone does not say how it is started, and gets a note.
@@ -45,16 +45,23 @@ def deepspeed_alone(config: Config) -> Found:
 def hangs_unseen(config: Config) -> Found:
     """What it does: finds a `ddp_timeout` of more than a day.
     Why it matters: LLaMA-Factory's examples ship 180000000 seconds (5.7 years), so that slow tokenising does
-        not end a run; a rank that died is not noticed either, and the others wait and cost.
+        not end a run; a rank that died is not noticed either, and the others wait and cost. Said only where there
+        are others, as far as is known.
     Example:
+        # with: gpus=8, launcher=torchrun
         ddp_timeout: 180000000
     Use instead:
+        # with: gpus=8, launcher=torchrun
         ddp_timeout: 7200
+        ---
+        ddp_timeout: 180000000
     Applies to: PyTorch
     Source: LLaMA-Factory#2424; its examples ship 180000000
     """
     seconds = config.number("ddp_timeout")
-    if config.said("ddp_timeout") and seconds and seconds > 86400:
+    several = config.launch is not None and config.launch.world > 1
+    sharded = config.deepspeed is not None or config.accelerate is not None
+    if config.said("ddp_timeout") and seconds and seconds > 86400 and (several or sharded):
         at = config.at("ddp_timeout")
         years = seconds / 31557600
         said = f"{years:.1f} years" if years >= 1 else f"{seconds / 86400:.0f} days"
