@@ -70,8 +70,11 @@ class Linker:
         if kind not in (*TRAINING, *SCORING):
             return None
         if model and stage.parents:
+            own = model.origin.kind != "file"
             text = f"`{stage.name}` has a `model` and starts `from` a stage"
-            self.sink.error("FT622", text, model.span, help="keep one of them")
+            label = "" if own else "here it is the model of every stage"
+            help = "keep one of them" if own else "write it in the stages that start from it"
+            self.sink.error("FT622", text, model.span, label=label, help=help)
         if model:
             return self._lineage(model.data, model.span)
         if not stage.parents:

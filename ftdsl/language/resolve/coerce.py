@@ -361,7 +361,9 @@ def _bounded(data: Any, key: Key, raw: Raw, sink: Sink) -> Any:
             continue
         if bound := _broken_bound(number, key):
             written = raw.written if isinstance(raw, Num) else str(number)
-            sink.error("FT003", f"`{key.name}` is {bound}, not `{written}`", raw.span)
+            share = "share" in key.type and number > 1 and not _broken_bound(number / 100, key)
+            help = f"write `{written}%`" if share and "%" not in written else ""
+            sink.error("FT003", f"`{key.name}` is {bound}, not `{written}`", raw.span, help=help)
             return WRONG
     return data
 

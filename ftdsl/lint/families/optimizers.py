@@ -237,6 +237,7 @@ def mixed_precision_over_projection(config: Config) -> Found:
         if (
             config.trains
             and config.on(name)
+            and config.value("finetuning_type") != "lora"  # FT308 says that it does not go at all
             and not config.on("pure_bf16")
             and (config.on("bf16") or config.on("fp16"))
         ):

@@ -136,7 +136,7 @@ def card_too_old(config: Config) -> Found:
             yield error(
                 at,
                 f"FlashAttention 2 does not run on {config.gpu}",
-                label=f"compute capability {known.capability:g}, and it needs 8.0",
+                label=f"compute capability {known.capability:.1f}, and it needs 8.0",
                 help="use sdpa",
                 fix=put(at, "sdpa"),
             )

@@ -224,8 +224,14 @@ def implausible_rate(config: Config) -> Found:
     yield warning(
         setting,
         f"a rate of {setting.text} is far above what {what} is trained with",
-        help=f"rates up to {limit:g} are usual",
+        help=f"rates up to {_rate(limit)} are usual",
     )
+
+
+def _rate(number: float) -> str:
+    """As people write it: 1e-4."""
+    mantissa, _, exponent = f"{number:.0e}".partition("e")
+    return f"{mantissa}e{int(exponent)}"
 
 
 @rule("FT005")

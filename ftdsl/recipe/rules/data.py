@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from ftdsl.diagnostics import Edit, Fix
+from ftdsl.diagnostics.suggest import closest
 from ftdsl.language.values import StageRef, Term
 from ftdsl.recipe.lineage import TRAINING
 from ftdsl.recipe.recipe import Recipe, Stage
@@ -59,8 +61,19 @@ def _check_file(recipe: Recipe, item: Term, span: Span, session: Session) -> Non
     if Path(written).is_absolute():
         session.sink.warning("FT501", f"`{written}` is not on this machine", span)
     else:
-        help = "paths are seen from the recipe's folder"
-        session.sink.error("FT501", f"there is no file `{written}`", _inside(span, written), help=help)
+        near = closest(path.name, [one.name for one in session.files.glob(path.parent, "*")])
+        guess = str(Path(written).with_name(near)) if near else ""
+        place = _inside(span, written)
+        session.sink.error(
+            "FT501",
+            f"there is no file `{written}`",
+            place,
+            label=f"did you mean `{guess}`?" if guess else "",
+            help="paths are seen from the recipe's folder",
+            fix=Fix(f"write `{guess}`", (Edit(place, place.text.replace(written, guess)),), safe=False)
+            if guess
+            else None,
+        )
 
 
 def _inside(span: Span, written: str) -> Span:
