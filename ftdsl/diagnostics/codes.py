@@ -121,8 +121,10 @@ CODES = {
     "FT316": "special-tokens-said-twice",
     "FT317": "descriptions-missing",
     "FT318": "expanded-blocks-with-full",
+    "FT319": "blocks-do-not-divide",
     "FT320": "other-kernels-cannot",
     "FT321": "several-adapters-split",
+    "FT322": "no-mixture-of-depths",
     # FT4xx distributed
     "FT401": "batch-equation",
     "FT402": "two-files-disagree",
@@ -174,6 +176,7 @@ CODES = {
     "FT518": "file-types-differ",
     "FT519": "thinking-template",
     "FT520": "estimated-from-rows",
+    "FT522": "rows-of-no-format",
     # FT6xx stages and hand-offs
     "FT601": "reference-is-the-base",
     "FT602": "new-adapter-ignored",

@@ -40,6 +40,7 @@ def around(found: Mapping[str, Setting], root: Path, files: Files) -> dict[str, 
         "adapter_bases": facts.adapter_bases(adapters, files),
         "adapters_below": facts.adapters_below(adapters, files),
         "architecture": facts.architecture(model, root / model, files) if model else "",
+        "layers": facts.layers(model, root / model, files) if model else 0,
     }
 
 

@@ -146,7 +146,7 @@ class Config:
     installed: distributions of the environment that will run it, None when that is not known;
     adapter_bases: path of an adapter that is at hand -> the base its adapter_config.json names;
     adapters_below: path of an adapter -> those that it was trained on top of, where that is told beside it;
-    architecture: transformers' model_type of the model, "" when not known.
+    architecture: transformers' model_type of the model, "" when not known; layers: how many it has, 0 when not known.
     """
 
     settings: Mapping[str, Setting]
@@ -168,6 +168,7 @@ class Config:
     adapter_bases: Mapping[str, str] = field(default_factory=dict)
     adapters_below: Mapping[str, Sequence[str]] = field(default_factory=dict)
     architecture: str = ""
+    layers: int = 0
 
     def has(self, name: str) -> bool:
         """Whether anybody set it: the author, the language or the planner. `null` counts as not set."""

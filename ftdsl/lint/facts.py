@@ -74,6 +74,13 @@ def architecture(model: str, folder: Path | None, files: Files) -> str:
     return found.family if found else _by_name(model.rpartition("/")[2])
 
 
+def layers(model: str, folder: Path | None, files: Files) -> int:
+    """How many blocks a model has, by its config.json or the catalogue; 0 when neither knows it."""
+    said = _object(folder / "config.json", files).get("num_hidden_layers") if folder is not None else None
+    found = known(model)
+    return said if isinstance(said, int) else found.layers if found else 0
+
+
 def _by_name(name: str) -> str:
     for start, patterns in catalog.facts("architectures").items():
         if name.startswith(start):

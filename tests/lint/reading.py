@@ -79,6 +79,7 @@ def config_of(example: Example) -> Config:
         installed=frozenset(given["installed"].split()) if "installed" in given else None,
         output=given.get("output", ""),  # type: ignore[arg-type]
         architecture=given.get("architecture", ""),
+        layers=int(given.get("layers", 0)),
         adapters_below={k: tuple(v.split(",")) for k, v in [given["below"].split(":")]} if "below" in given else {},
         adapter_bases=dict([given["adapter"].split(":")]) if "adapter" in given else {},
     )

@@ -50,6 +50,7 @@ def _beside(work: Work, documents: list[Document], name: str) -> view.Document |
 def config_of(work: Work, params: Mapping[str, Any], beside: Mapping[str, view.Document | None]) -> Config:
     """One configuration of a planned stage."""
     world, start, adapters = work.planned.world, work.stage.start, _adapters(work)
+    model = _model(work)
     seen = not any(name.startswith("hardware.") for name in work.stage.unknown)
     place = work.stage.span
     return Config(
@@ -70,7 +71,8 @@ def config_of(work: Work, params: Mapping[str, Any], beside: Mapping[str, view.D
         installed=work.versions.installed,
         adapter_bases=facts.adapter_bases(adapters, work.session.files),
         adapters_below=facts.adapters_below(adapters, work.session.files),
-        architecture=_architecture(work),
+        architecture=facts.architecture(*model, work.session.files),
+        layers=facts.layers(*model, work.session.files),
     )
 
 
@@ -84,14 +86,14 @@ def _adapters(work: Work) -> list[tuple[str, Path]]:
     ]
 
 
-def _architecture(work: Work) -> str:
-    """Of the model at the bottom: through the stages before it."""
+def _model(work: Work) -> tuple[str, Path | None]:
+    """The model at the bottom, through the stages before: its name, and the folder it lies in."""
     base = work.plan.origin(work.stage)
     if not isinstance(base, Term):
-        return ""
+        return "", None
     like = base.options.get("like")
     said = like.options.get("id") if isinstance(like, Term) else like or base.options.get("id") or ""
-    return facts.architecture(str(said), _folder(work, base), work.session.files)
+    return str(said), _folder(work, base)
 
 
 def _folder(work: Work, where: Where) -> Path | None:

@@ -378,3 +378,27 @@ def file_types_differ(config: Config) -> Found:
                 f"`{one.name}` is a `{ending}` file, which LLaMA-Factory does not read",
                 help="convert it to JSON Lines",
             )
+
+
+@rule("FT522")
+def rows_of_no_format(config: Config) -> Found:
+    """What it does: finds a `formatting` in dataset_info.json that is none.
+    Why it matters: LLaMA-Factory looks for its converter when the rows are loaded.
+    Example:
+        dataset: support
+        # file: dataset_info.json
+        {"support": {"file_name": "support.json", "formatting": "chatml"}}
+    Use instead:
+        dataset: support
+        # file: dataset_info.json
+        {"support": {"file_name": "support.json", "formatting": "openai"}}
+    Applies to: LLaMA-Factory
+    Source: llamafactory/data/converter.py:369-388 (0.9.5)
+    """
+    for one, entry in entries(config):
+        said = entry.get("formatting", "alpaca")
+        if said not in ("alpaca", "sharegpt", "openai"):
+            at = one.setting or config.at("dataset")
+            yield error(
+                at, f"`{one.name}` is in no format: `{said}`", help="write alpaca, sharegpt or openai in its entry"
+            )

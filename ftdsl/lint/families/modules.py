@@ -160,3 +160,56 @@ def experts_wait_for_each_other(config: Config) -> Found:
 def _of_experts(kind: str) -> bool:
     newest = catalog.modules(kind)
     return kind.endswith("_moe") or (newest is not None and bool(FUSED & set(newest.experts)))
+
+
+@rule("FT319")
+def blocks_do_not_divide(config: Config) -> Found:
+    """What it does: finds expanded blocks (LLaMA Pro) that do not come at even distances.
+    Why it matters: every n-th block is trained, and LLaMA-Factory stops when the model is loaded and n is no
+        whole number.
+    Example:
+        # with: layers=36
+        finetuning_type: freeze
+        learning_rate: 1e-5
+        use_llama_pro: true
+        freeze_trainable_layers: 8
+    Use instead:
+        # with: layers=36
+        finetuning_type: freeze
+        learning_rate: 1e-5
+        use_llama_pro: true
+        freeze_trainable_layers: 6
+    Applies to: LLaMA-Factory
+    Source: llamafactory/model/adapter.py:80, model/model_utils/misc.py:61 (0.9.5)
+    """
+    many = config.number("freeze_trainable_layers")
+    if config.trains and config.on("use_llama_pro") and config.layers and many and config.layers % abs(many):
+        at = config.first("freeze_trainable_layers", "use_llama_pro")
+        near = [one for one in range(1, config.layers + 1) if config.layers % one == 0 and one >= abs(many) / 2][:3]
+        help = f"write {', '.join(map(str, near[:-1]))} or {near[-1]}" if len(near) > 1 else f"write {near[0]}"
+        yield error(at, f"{config.layers} layers cannot be parted by {abs(many):g}", help=help)
+
+
+@rule("FT322")
+def no_mixture_of_depths(config: Config) -> Found:
+    """What it does: finds `mixture_of_depths` on an architecture that LLaMA-Factory cannot convert.
+    Why it matters: it stops when the model is loaded.
+    Example:
+        # with: architecture=qwen3
+        finetuning_type: full
+        learning_rate: 1e-5
+        mixture_of_depths: convert
+    Use instead:
+        # with: architecture=llama
+        model_name_or_path: meta-llama/Meta-Llama-3-8B-Instruct
+        template: llama3
+        finetuning_type: full
+        learning_rate: 1e-5
+        mixture_of_depths: convert
+    Applies to: LLaMA-Factory
+    Source: llamafactory/model/model_utils/mod.py:36, extras/constants.py, MOD_SUPPORTED_MODELS (0.9.5)
+    """
+    known = catalog.facts("depths")["supported"]
+    if config.value("mixture_of_depths") == "convert" and config.architecture and config.architecture not in known:
+        text = f"{config.architecture} cannot become a mixture of depths"
+        yield error(config.at("mixture_of_depths"), text, help=f"it works with {', '.join(known)}")

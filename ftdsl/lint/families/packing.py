@@ -88,13 +88,17 @@ def masking_not_here(config: Config) -> Found:
 
 @rule("FT509")
 def packed_one_at_a_time(config: Config) -> Found:
-    """What it does: finds neat packing with FlashAttention 2 and more than one pack at a time.
+    """What it does: finds neat packing with FlashAttention 2 and more than one pack at a time, or with Gemma 4.
     Why it matters: LLaMA-Factory 0.9.5 cuts the padding out of the one pack there is; with two the first step
-        stops at an assertion, when everything is loaded.
+        stops at an assertion, when everything is loaded. Gemma 4 is refused.
     Example:
         neat_packing: true
         flash_attn: fa2
         per_device_train_batch_size: 4
+        ---
+        # with: architecture=gemma4
+        neat_packing: true
+        flash_attn: fa2
     Use instead:
         neat_packing: true
         flash_attn: fa2
@@ -105,11 +109,15 @@ def packed_one_at_a_time(config: Config) -> Found:
         flash_attn: sdpa
         per_device_train_batch_size: 4
     Applies to: LLaMA-Factory from 0.9.5
-    Source: llamafactory/data/collator.py:528 (0.9.5): "bsz should be 1 for neat packing"
+    Source: llamafactory/data/collator.py:493, 528 (0.9.5): "bsz should be 1 for neat packing"
     """
     at, many = config.at("per_device_train_batch_size"), config.number("per_device_train_batch_size") or 1
     asked = config.trains and config.on("neat_packing") and config.value("flash_attn") == "fa2"
-    if asked and many > 1 and (config.version("llamafactory") or (99,)) >= (0, 9, 5):
+    if not asked or (0, 9, 5) > config.version("llamafactory") > ():
+        return
+    if config.architecture == "gemma4":
+        yield error(config.at("neat_packing"), "Gemma 4 takes no neat packs with FlashAttention 2", help="use sdpa")
+    elif many > 1:
         packed = config.at("neat_packing")
         less = (
             "write `micro = 1`"
