@@ -110,7 +110,9 @@ def _stage(
     _small_words(stage, chooser, recipe)
     precision = _precision(chooser, world)
     here = measured.Here(known.get(world.gpu, measured.Factors()))
-    fitter = Fitter(_filled(stage, chooser), world, recipe, precision, recipe.budget.get("memory", 0.0), here)
+    fitter = Fitter(
+        _filled(stage, chooser), world, recipe, precision, recipe.budget.get("memory", 0.0), here, session.files
+    )
     method, strategy = laying.lay_out(stage, chooser, fitter)
     _template(stage, chooser, recipe.versions, session)
     _learning_rate(stage, chooser, method)

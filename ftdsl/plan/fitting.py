@@ -24,6 +24,7 @@ from ftdsl.plan.search import LARGEST, Cost, Free, Ranking, search
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.recipe.settings import METHODS
 from ftdsl.record import changed, record
+from ftdsl.session import Files
 
 ROOM = 0.95
 """The part of what a card offers that is planned for, unless `budget.memory` says otherwise."""
@@ -31,7 +32,8 @@ ROOM = 0.95
 UNTRIED = 1.1
 """Room that is left besides where the estimate was held to no measurement, so that nothing is chosen on a guess."""
 
-_UNTRIED = ("parallelism", "experts", "fp8", "compiled layers")
+_UNTRIED = ("parallelism", "experts", "fp8", "compiled layers", "rollouts", "beside the model", "DoRA", "training by",
+            "the optimizer")  # fmt: skip
 
 _OFFLOADED_ADAM = ("", "adamw", "adamw_torch", "adamw_torch_fused")
 """Optimizers that DeepSpeed's CPU Adam stands in for without another meaning (FT408)."""
@@ -52,8 +54,8 @@ class Fitted:
 
 @record
 class Fitter:
-    """One stage, its processes, its precision, the bytes of a card that may be planned for (0: 95 % of it), and what is known of
-    the machine.
+    """One stage, its processes, its precision, the bytes of a card that may be planned for (0: 95 % of it), what is known of the
+    machine, and the files beside the recipe (None: the disk's), where a model's config.json may lie.
     """
 
     stage: Stage
@@ -62,13 +64,14 @@ class Fitter:
     precision: str
     budget: float = 0.0
     here: Here = field(default_factory=Here)
+    files: Files | None = None
 
     def fitted(self) -> Fitted:
         """Never raises: what is not modelled is said in `unknown`."""
         if not self.world.gpu:
             return Fitted(unknown="there is no card")
         try:
-            architecture = architecture_of(self.stage, self.recipe)
+            architecture = architecture_of(self.stage, self.recipe, self.files)
             return self._fitted(architecture)
         except NotModelledError as error:
             return Fitted(unknown=str(error))
@@ -79,7 +82,7 @@ class Fitter:
         if not self.world.gpu:
             return self._on_cpu(setup, layout)
         found, spent = fit(setup), time(setup)
-        care = UNTRIED if any(name.endswith(_UNTRIED) for name in weak(setup)) else 1.0
+        care = UNTRIED if any(part in name for name in weak(setup) for part in _UNTRIED) else 1.0
         limit = self.budget or found.usable * ROOM
         host = host_bytes(setup) * self.world.processes_per_node / self.world.size
         there = self.stage.settings.get("hardware.memory")
@@ -92,7 +95,9 @@ class Fitter:
         """The set-up of a layout, for the same global batch whatever the micro-batch. Raises: NotModelledError."""
         if not self.world.data:
             raise NotModelledError("the processes do not divide")  # which is an error of its own
-        setup = setup_of(self.stage, self.world, layout, architecture or architecture_of(self.stage, self.recipe))
+        setup = setup_of(
+            self.stage, self.world, layout, architecture or architecture_of(self.stage, self.recipe, self.files)
+        )
         ranks = layout.micro * self.world.data
         return changed(setup, accumulate=max(1, round((self.wanted or ranks) / ranks)))
 

@@ -68,7 +68,7 @@ def forecast(planned: PlannedStage, recipe: Recipe, session: Session, known: Her
     """Never raises: what is not modelled is said."""
     stage, world = planned.stage, planned.world
     steps, why = steps_of(planned, recipe, session.files)
-    fitter = Fitter(stage, world, recipe, planned.precision, recipe.budget.get("memory", 0.0), known)
+    fitter = Fitter(stage, world, recipe, planned.precision, recipe.budget.get("memory", 0.0), known, session.files)
     layout = layout_of(planned)
     try:
         cost = fitter.cost(layout)

@@ -6,16 +6,20 @@ fp32 unless `pure_bf16` or ZeRO-3; a frozen base is in the dtype of compute; Dee
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ftdsl.estimate.architecture import Architecture, NotModelledError, known
+from ftdsl.estimate.config import from_config
 from ftdsl.estimate.setup import Setup
 from ftdsl.language.values import StageRef, Term
 from ftdsl.plan.plan import World
 from ftdsl.recipe.recipe import Lineage, Recipe, Stage
-from ftdsl.recipe.shape import PAIRS
+from ftdsl.recipe.shape import PAIRS, local_path
 from ftdsl.record import value
+from ftdsl.session import Files
 
 ZERO = ("zero0", "zero1", "zero2", "zero3")
 FSDP = ("fsdp1", "fsdp2")
@@ -38,8 +42,9 @@ class Layout:
     micro: int
 
 
-def architecture_of(stage: Stage, recipe: Recipe) -> Architecture:
-    """Sizes of the model a stage starts from, through the stages before it. Raises: NotModelledError."""
+def architecture_of(stage: Stage, recipe: Recipe, files: Files | None = None) -> Architecture:
+    """Sizes of the model a stage starts from, through the stages before it: the catalogue's, or those of the config.json in its
+    folder. `files`: what stands for the disk where it is not read itself. Raises: NotModelledError."""
     start = stage.start
     if start is None:
         raise NotModelledError("the stage has no model")
@@ -51,10 +56,30 @@ def architecture_of(stage: Stage, recipe: Recipe) -> Architecture:
     for place in (like.options.get("id") if isinstance(like, Term) else like, options.get("id")):
         if isinstance(place, str) and (found := known(place)):
             return found
+    if isinstance(base, Term) and (folder := local_path(base, recipe.folder)):
+        return _of_folder(folder, str(options["path"]), files or Files())
     name = options.get("id") or options.get("path") or "this model"
     raise NotModelledError(
         f'the sizes of {name} are not in the catalogue; `like = "org/name"` names a model of its sizes'
     )
+
+
+def _of_folder(folder: Path, name: str, files: Files) -> Architecture:
+    """Raises: NotModelledError, with why."""
+    try:
+        config = json.loads(files.text(folder / "config.json"))
+    except (OSError, ValueError):
+        raise NotModelledError(
+            f'{name} has no config.json here; `like = "org/name"` names a model of its sizes'
+        ) from None
+    if not isinstance(config, dict):
+        raise NotModelledError(f"the config.json of {name} is no object")
+    try:
+        return from_config(config, name)
+    except NotModelledError:
+        raise
+    except (TypeError, ValueError, ZeroDivisionError):
+        raise NotModelledError(f"the config.json of {name} has sizes that are no numbers") from None
 
 
 def _bottom(lineage: Lineage, recipe: Recipe) -> Any:

@@ -45,7 +45,7 @@ def light(planned: PlannedStage, plan: Plan, files: Files, base: float = cpu.BAS
     if kind == "data":
         return _data(planned, plan, files)
     try:
-        architecture = architecture_of(planned.stage, plan.recipe)
+        architecture = architecture_of(planned.stage, plan.recipe, files)
     except NotModelledError as error:
         return Light(planned.key, rows=_rows(planned, plan, files), unknown=str(error))
     if kind == "eval":

@@ -209,3 +209,29 @@ def test_the_largest_lattice_is_walked_in_well_under_a_second(checked: Check) ->
 def test_every_method_has_a_forecast(checked: Check, stage: str) -> None:
     outcome = checked(recipe(stage=f"{stage}\n  batch {{ global = 16 }}"), ROWS)
     assert outcome.codes == [] and "batch.micro" in choices(outcome)
+
+
+QWEN = {"model_type": "qwen3", "hidden_size": 4096, "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8,
+        "head_dim": 128, "intermediate_size": 12288, "vocab_size": 151936}  # fmt: skip
+
+
+def in_folder(config: object) -> tuple[str, dict[str, str]]:
+    """A recipe that starts from a folder, and its files."""
+    text = recipe(stage="template = default\n  batch { global = 16 }").replace('hf("Qwen/Qwen3-8B")', 'file("base")')
+    return text, {**ROWS, "base/config.json": json.dumps(config), "base/tokenizer.json": "{}"}
+
+
+def test_a_models_own_config_is_read(checked: Check) -> None:
+    named = choices(checked(recipe(stage="template = default\n  batch { global = 16 }"), ROWS))
+    assert choices(checked(*in_folder(QWEN))) == named
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [({**QWEN, "vision_config": {"depth": 3}}, "reads images"), ({**QWEN, "n_shared_experts": 2}, "shared experts"),
+     ({"model_type": "qwen3"}, "no hidden_size"), ([], "no object"), ({**QWEN, "num_attention_heads": "many"}, "no numbers")],
+)  # fmt: skip
+def test_a_config_that_is_not_modelled_says_why(checked: Check, config: object, why: str) -> None:
+    outcome = checked(*in_folder(config))
+    assert outcome.checked.plan is not None
+    assert why in next(c for c in outcome.checked.plan.stages[0].choices if c.key == "lora").reason
