@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from shlex import quote
 from shutil import get_terminal_size
@@ -97,11 +98,18 @@ def _plan(file: str, args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
             print(f"{'' if file == args.files[0] else chr(10)}{file}\n")
         width = get_terminal_size((100, 24)).columns
         print("\n".join(lines(sight, width=width, color=color(sys.stdout))), flush=True)
-        _hints(file, sight, tight, session)
+        _hints(" ".join((quote(file), *_asked(args))), sight, tight, session)
     would = any(one.runs for one in sight.standings.values())
     status = 1 if tight or errors else WOULD_RUN if would and args.exit_code else 0
     known = {"name": checked.plan.recipe.name, "file": file, "would_run": would, "stages": document(sight)}
     return status, known | {"problems": view(errors)}
+
+
+def _asked(args: argparse.Namespace) -> Iterator[str]:
+    """The options by which this is the recipe that is meant, as they are typed."""
+    for flag, values in (("--profile", args.profile), ("--set", args.set), ("-p", args.param)):
+        for value in values:
+            yield f"{flag} {quote(value)}"
 
 
 def _hints(file: str, sight: Sight, tight: list[Forecast], session: Session) -> None:
@@ -115,9 +123,9 @@ def _hints(file: str, sight: Sight, tight: list[Forecast], session: Session) -> 
             told.add(one)
         show(told)
     if tight and tight[0].ways:
-        print(f"next: ftc plan {quote(file)} --apply 1 (--diff shows it first)", file=sys.stderr)
+        print(f"next: ftc plan {file} --apply 1 (with --diff it is only shown)", file=sys.stderr)
     elif not tight and not over and any(one.runs for one in sight.standings.values()):
-        print(f"next: ftc run {quote(file)}", file=sys.stderr)
+        print(f"next: ftc run {file}", file=sys.stderr)
 
 
 def _sight(checked: Checked, session: Session) -> Sight:

@@ -98,8 +98,10 @@ def _words(stage: PlannedStage) -> str:
     if not world.gpu:
         cards = "on CPU" if world.size == 1 else f"{world.size} processes on CPU"
     kind = stage.stage.kind if stage.stage.kind != stage.stage.name else ""
+    settings = stage.stage.settings
+    bits = f" on {settings.get('quantize.bits') or 4} bits" if stage.method and settings.has("quantize") else ""
     return ", ".join(
-        word for word in (kind, stage.method, stage.strategy, stage.precision, cards * bool(stage.batch)) if word
+        word for word in (kind, stage.method + bits, stage.strategy, stage.precision, cards * bool(stage.batch)) if word
     )
 
 
@@ -183,14 +185,15 @@ def _memory(one: Forecast, pen: Pen) -> Iterator[str]:
     cells = beside if beside >= NARROW else max(10, pen.width - INDENT - 1)
     scale = cells / max(cost.limit, cost.need)
     terms = sorted(((n, s) for n, s in cost.memory.peak.terms.items() if s > 0), key=lambda term: -term[1])
-    bar, used = "", 0.0
+    bar, used = [], 0.0
     for at, (_, size) in enumerate(terms):
         part = round((used + size) * scale) - round(used * scale)
         used += size
-        bar += pen.paint(_shade(at) * part, COLORS[at % len(COLORS)])
-    slack = max(0, round(cost.need * scale) - round(used * scale))
-    rest = max(0, round(cost.limit * scale) - round(used * scale) - slack)
-    whole = f"  {'memory':{INDENT - 2}}{bar}{'·' * slack}{' ' * rest}|"
+        bar += [pen.paint(_shade(at), COLORS[at % len(COLORS)])] * part
+    bar += ["·"] * max(0, round(cost.need * scale) - len(bar))
+    bar += [" "] * max(0, round(cost.limit * scale) - len(bar))
+    bar.insert(round(cost.limit * scale), "|")  # where the card ends
+    whole = f"  {'memory':{INDENT - 2}}{''.join(bar)}"
     yield from [f"{whole}  {verdict}"] if beside >= NARROW else [whole, " " * INDENT + verdict]
     yield from _legend(terms, max(0.0, cost.need - used), scale, pen)
     where = _PHASES.get(cost.memory.peak.name, cost.memory.peak.name)
