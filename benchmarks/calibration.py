@@ -2,9 +2,9 @@
 
 python -m benchmarks.calibration [FOLDER]    (an engine must be installed; about 6 minutes on an idle core)
 
-Models are made from nothing and trained on made-up words, six steps each, through `ftc run`, which measures them; FOLDER keeps all
-that is made, so that another call only reads. Printed: peak of the process and seconds of a step as measured; as estimated before
-any run; as estimated with the measurements of the five others.
+Models are made from nothing and trained on made-up words, six steps each, through `ftc run`, which measures them; FOLDER keeps
+all that is made, so that another call only reads. Printed: peak of the process and seconds of a step as measured; as estimated
+before any run; as estimated with the measurements of the five others.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from ftdsl.cli.common import (
     print_diff,
     read_exactly,
     recipe_path,
+    recipes_in,
     rewrite,
     show,
 )  # fmt: skip
@@ -39,7 +40,7 @@ TOLD_BY_THE_PLAN = ("FT701", "FT703")
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser("plan", help="say what would run, and what it takes", description=__doc__)
-    parser.add_argument("files", metavar="FILE", nargs="+")
+    parser.add_argument("files", metavar="FILE", nargs="+", help="recipes, or folders of them")
     add_recipe_arguments(parser)
     add_no_data(parser)
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
@@ -57,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     """Exit 0 when all that can be estimated fits; 1 when something does not, is over the budget, or the recipe has errors; 2
     for wrong usage; with --exit-code 4 when something would run.
     """
+    args.files = recipes_in(args.files)
     if args.apply is not None and len(args.files) > 1:
         print("error: --apply changes one recipe at a time", file=sys.stderr)
         return 2
@@ -88,7 +90,7 @@ def _plan(file: str, args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         show(session.sink)
         if not errors:
             print(f"{file}: nothing to plan: no stages in it", file=sys.stderr)
-        return (1 if errors else 2), {"file": file, "problems": view(errors)}
+        return (1 if errors else 2 if len(args.files) == 1 else 0), {"file": file, "problems": view(errors)}
     sight = _sight(checked, session)
     if args.apply is not None:
         return _apply(args, path, checked.plan, dict(sight.forecasts)), {}
