@@ -135,7 +135,9 @@ def _compared(one: Compared) -> str:
 def _light(one: Light, pen: Pen) -> Iterator[str]:
     said = [f"{number(one.rows)} row{'s' * (one.rows != 1)}"] if one.rows is not None else []
     if one.memory:
-        said.append(f"about {gib(one.memory)} of {'the card' if one.card else 'main memory'}")
+        place = "the card" if one.card else "main memory"
+        most = f"up to {gib(one.memory)} of {place} for rows of {one.length} tokens"
+        said.append(most if one.length else f"about {gib(one.memory)} of {place}")
     if one.disk:
         said.append(f"writes about {_bytes(one.disk)}")
     if one.unknown:

@@ -28,7 +28,8 @@ def check(plan: Plan, session: Session) -> None:
         total = sum(taken.values())
         if total <= limit:
             continue
-        text = f"training would take about {_said(name, total)}, more than the budget ({_said(name, limit)})"
+        verb = "write" if name == "disk" else "take"
+        text = f"training would {verb} about {_said(name, total)}, more than the budget ({_said(name, limit)})"
         worst = max(taken, key=lambda key: taken[key])
         label = ", ".join(f"{key} {_said(name, size)}" for key, size in taken.items() if size >= total / 100)
         ways = _ways(name, limit, total, found, worst, plan)
@@ -46,8 +47,12 @@ def _ways(name: str, limit: float, total: float, found: Mapping[str, Forecast], 
     one, stage = found[worst], plan.stage(worst).stage
     left = limit - (total - _TAKEN[name](one))
     if name == "disk":
-        fits = one.checkpoint <= left < one.disk
-        return [f"`save {{ keep = {int(left // one.checkpoint)} }}` in `{stage.name}`"] if fits else []
+        kept = round(one.disk / one.checkpoint)
+        ways = [f"`save {{ keep = {int(left // one.checkpoint)} }}` in `{stage.name}`"] * (one.checkpoint <= left)
+        if one.bare < one.checkpoint and one.bare <= left:
+            fewer = "" if kept * one.bare <= left else f"keep = {int(left // one.bare)}, "
+            ways.append(f"`save {{ {fewer}resumable = false }}` in `{stage.name}`")
+        return ways
     ways = [_other_card(name, left, one, plan)] if one.cards else []
     steps = int(one.steps * left / _TAKEN[name](one))
     if steps >= LEAST_STEPS:

@@ -25,8 +25,9 @@ LISTED = "list price"
 @record
 class Forecast:
     """Of one training stage. cost: None when `unknown` says why; steps: optimizer steps, 0 when not known (and
-    `steps_unknown` says why); seconds: of all steps; disk: bytes of all checkpoints kept; price: USD an hour and card, and
-    whose; ways: what to change when it does not fit; here: what is known of the machine.
+    `steps_unknown` says why); seconds: of all steps; disk: bytes of all checkpoints kept; bare: of a checkpoint that cannot
+    be gone on from; price: USD an hour and card, and whose; ways: what to change when it does not fit; here: what is known
+    of the machine.
     """
 
     key: str
@@ -36,6 +37,7 @@ class Forecast:
     steps_unknown: str = ""
     disk: float = 0.0
     checkpoint: float = 0.0
+    bare: float = 0.0
     cards: int = 0
     price: float = 0.0
     priced_by: str = ""
@@ -72,13 +74,13 @@ def forecast(planned: PlannedStage, recipe: Recipe, session: Session, known: Her
     layout = layout_of(planned)
     try:
         cost = fitter.cost(layout)
-        saved = disk.checkpoint(fitter.setup(layout), _resumable(stage))
+        saved, bare = (disk.checkpoint(fitter.setup(layout), whole) for whole in (_resumable(stage), False))
         ways = () if cost.fits or not world.gpu else tuple(ways_out(fitter, layout))
     except NotModelledError as error:
         return Forecast(planned.key, unknown=str(error), steps=steps, steps_unknown=why)
     price, whose = price_of(stage)
     return Forecast(
-        planned.key, cost, "", steps, why, saved * _kept(stage, steps), saved, world.size if world.gpu else 0, price, whose,
+        planned.key, cost, "", steps, why, saved * _kept(stage, steps), saved, bare, world.size if world.gpu else 0, price, whose,
         ways, known,
     )  # fmt: skip
 

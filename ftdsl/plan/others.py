@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ftdsl.estimate import cpu, weights
+from ftdsl.estimate import cpu, loss, weights
 from ftdsl.estimate.architecture import Architecture, NotModelledError
 from ftdsl.estimate.setup import BYTES
 from ftdsl.language.values import Term
@@ -12,9 +12,6 @@ from ftdsl.plan.rows import rows_of, size_of
 from ftdsl.recipe.rules.data import named
 from ftdsl.record import record
 from ftdsl.session import Files
-
-LOGIT = 6.0
-"""Bytes of a logit when a batch is scored: 16 bits, and the fp32 copy that the loss is made of."""
 
 GROUPED = 0.52
 """Bytes of a weight in 4-bit GPTQ, with scales (docs/planner.md); each bit more or less is an eighth."""
@@ -26,7 +23,7 @@ CONTEXT = 0.5 * 2**30
 @record
 class Light:
     """memory: bytes, of a card where `card`, else of main memory; disk: bytes it writes; rows: of the data (None: not known);
-    unknown: why there is nothing to say.
+    length: tokens of the longest row there may be, which an evaluation's memory is for; unknown: why there is nothing to say.
     """
 
     key: str
@@ -34,6 +31,7 @@ class Light:
     card: bool = False
     disk: float = 0.0
     rows: int | None = None
+    length: int = 0
     unknown: str = ""
 
 
@@ -77,11 +75,13 @@ def _eval(planned: PlannedStage, plan: Plan, a: Architecture, files: Files, base
     rows, length = _whole(get("batch"), 1), _whole(get("max_len"), 2048)
     per = weights.QUANT_BYTES["nf4"] if settings.has("quantize") and _whole(get("quantize.bits"), 4) == 4 else number
     held = a.layers * a.layer_linear * per + (a.params - a.layers * a.layer_linear) * number
-    logits = rows * length * a.vocab * LOGIT * number / 2
+    asked = {str(getattr(item, "name", item)) for item in settings.items("metrics")} or {"loss"}
+    scored = length if asked & {"loss", "accuracy"} else 1  # a prompt that is only answered has those of its last token
+    logits = rows * scored * a.vocab * loss.EVALUATED
     new = _whole(get("generate.max_new_tokens"), 0)
     cache = 2.0 * a.layers * a.kv * number * rows * (length + new) if new else 0.0
     memory = held + max(logits, cache) + (CONTEXT if planned.world.gpu else base)
-    return Light(planned.key, memory, bool(planned.world.gpu), 0.0, _rows(planned, plan, files))
+    return Light(planned.key, memory, bool(planned.world.gpu), 0.0, _rows(planned, plan, files), length)
 
 
 def _export(planned: PlannedStage, plan: Plan, a: Architecture, base: float) -> Light:
