@@ -23,6 +23,8 @@ from ftdsl.targets.manifest import NAME, values_of
 def standings(plan: Plan, jobs: tuple[Job, ...], home: Path, session: Session) -> dict[str, Standing]:
     """Of every job, by key. `home`: where the runs of this recipe lie."""
     runs = [run for run in store.runs_of(home) if not run.smoke]
+    if not runs:  # nothing to compare with: no data is read to find out
+        return {job.key: Standing(job.key, NEW) for job in jobs}
     keys = keys_of(jobs, runtime_files(jobs), plan.recipe.folder, _packages(plan, jobs, runs, session), session)
     done = done_before(jobs, keys, Wanted(), runs)
     found: dict[str, Standing] = {}
