@@ -22,7 +22,7 @@ if (
     __package__ = Path(__file__).resolve().parent.name
     __import__(__package__)
 
-from . import chat, watch
+from . import builds, chat, watch
 from .report import Log, StageError, carried_out, mark, marked, save_result
 
 SAMPLES = 20
@@ -78,7 +78,8 @@ def train(args: argparse.Namespace, log: Log) -> int:
     """Train or score, one config after the other. Raises: StageError."""
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if not watch.planned(launched, args) and not watch.by_ray():
-        text = f"{launched} processes were started where {args.world} were planned"
+        were = "was" if launched == 1 else "were"
+        text = f"{watch.processes(launched)} {were} started where {args.world} were planned"
         raise StageError(text, "hardware.count", status=watch.WRONG_WORLD)
     from llamafactory.train.tuner import run_exp
 
@@ -234,6 +235,8 @@ def fresh(args: argparse.Namespace) -> int:
 
     The engine goes on from any checkpoint it finds in its output_dir, also from one that another recipe left there.
     """
+    for lock in builds.unlock():
+        print(f"{lock} was left by a build that was broken off; it is gone")
     if os.environ.get("NODE_RANK", "0") != "0":
         return 0  # the first node's business: all see one folder
     place, mark = Path(args.configs[0]), Path(args.stage) / "started"

@@ -28,6 +28,35 @@ def planned(size: int, args: argparse.Namespace) -> bool:
     return least <= size <= int(args.world)
 
 
+def processes(size: int) -> str:
+    return "1 process" if size == 1 else f"{size} processes"
+
+
+def as_asked(training: Any, config: dict[str, Any]) -> None:
+    """Where the engine would compute otherwise than the config says, and say nothing. Raises: StageError.
+
+    A process that sees no card trains on the CPU; there fp16 is dropped; what `accelerate launch` says of precision counts
+    where the YAML is silent. (DeepSpeed's own file is held against the YAML by transformers.)
+    """
+    from accelerate.state import AcceleratorState, is_initialized
+
+    if training.device.type == "cpu" and not config.get("use_cpu"):
+        text = "no card can be seen here, and the stage was planned on one: the engine would train on the CPU"
+        raise StageError(
+            text, "hardware.gpu", "hardware", help="write `hardware { gpu = none }`, or run it where the card is"
+        )
+    if training.device.type == "cpu" and config.get("fp16"):
+        text = "fp16 is not done on a CPU: the engine would train in fp32"
+        raise StageError(text, "precision", help="write `precision = fp32`, or `bf16`")
+    if not is_initialized() or config.get("deepspeed") or config.get("fp8"):
+        return
+    wanted = next((name for name in ("fp16", "bf16") if config.get(name)), "no")
+    found = AcceleratorState().mixed_precision
+    if found != wanted:
+        text = f"accelerate was told to compute in {found} where the config says {wanted}"
+        raise StageError(text, "precision", "accelerate")
+
+
 def callback(args: argparse.Namespace, log: Log, config: dict[str, Any], until: int = 0, resumed: int = 0) -> Any:
     """A TrainerCallback for one config, to stop at the step `until`, or to go on from `resumed`. It raises `StageError`."""
     from transformers import TrainerCallback
@@ -41,8 +70,9 @@ def callback(args: argparse.Namespace, log: Log, config: dict[str, Any], until: 
 
         def on_init_end(self, training: Any, state: Any, control: Any, **_: Any) -> None:
             if not planned(training.world_size, args):
-                text = f"the engine runs {training.world_size} processes where {args.world} were planned"
+                text = f"the engine runs {processes(training.world_size)} where {args.world} were planned"
                 raise StageError(text, "hardware.count", status=WRONG_WORLD)
+            as_asked(training, config)
 
         def on_train_begin(self, training: Any, state: Any, control: Any, **kwargs: Any) -> None:
             self.began = time.monotonic()
