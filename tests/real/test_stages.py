@@ -128,52 +128,6 @@ sft { model = tiny, data = file("data/alpaca_zh_demo.json"), full {},
         json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
 
-def test_two_processes_and_zero(engine: Environment, place: Path) -> None:
-    """torchrun with two ranks, plain and with DeepSpeed ZeRO-2 and ZeRO-3; the losses agree."""
-    text = (
-        HEAD.replace("count = 1", "count = 2").replace("global = 4, micro = 4", "global = 4, micro = 2")
-        + """
-sft plain { model = tiny, data = file("data/alpaca_zh_demo.json"), full {}, optim { lr = 1e-3 } }
-sft zero { model = tiny, data = file("data/alpaca_zh_demo.json"), full {}, optim { lr = 1e-3 }, parallel { strategy = zero2 } }
-sft three { model = tiny, data = file("data/alpaca_zh_demo.json"), full {}, optim { lr = 1e-3 }, parallel { strategy = zero3 } }
-"""
-    )
-    document = run(place, text, engine)
-    assert document["code"] == 0, document["stderr"] + document["tails"]
-    found = {}
-    for stage in ("plain", "zero", "three"):
-        lines = (
-            next((place / document["run"]).glob(f"*-{stage}/metrics.jsonl")).read_text(encoding="utf-8").splitlines()
-        )
-        events = [json.loads(line) for line in lines]
-        assert [event["world_size"] for event in events if event["event"] == "start"] == [2]
-        found[stage] = [event["loss"] for event in events if event["event"] == "step"]
-    assert found["plain"] == pytest.approx(found["zero"], rel=1e-2)
-    assert found["plain"] == pytest.approx(found["three"], rel=1e-2)
-
-
-def test_another_world_size_than_planned_fails_loudly(engine: Environment, place: Path) -> None:
-    """A launch script started as one process where two were planned, as a careless hand would."""
-    text = HEAD + 'sft { model = tiny, data = file("data/alpaca_zh_demo.json"), full {} }\n'
-    (place / "r.ft").write_text(text, encoding="utf-8")
-    assert ftc("compile", "r.ft", cwd=place).returncode == 0
-    env = {**os.environ, "FT_PYTHON": str(engine.python), "OMP_NUM_THREADS": "1"}
-    subprocess.run(["bash", "build/r/run.sh", "run"], cwd=place, env=env, capture_output=True, check=True)
-    command = [
-        str(engine.python),
-        "runtime/engine.py",
-        "train",
-        "10-sft/train.yaml",
-        "--stage",
-        "10-sft",
-        "--world",
-        "2",
-    ]
-    done = subprocess.run(command, cwd=place / "run", env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 4
-    assert "1 processes were started where 2 were planned" in done.stderr
-
-
 def test_the_yaml_works_with_the_engines_own_command(engine: Environment, place: Path) -> None:
     text = HEAD + 'sft { model = tiny, data = file("data/alpaca_zh_demo.json"), full {} }\n'
     document = run(place, text, engine)

@@ -1,0 +1,56 @@
+"""Test-only callbacks, named in a recipe's `callbacks`: what accelerate does elsewhere, brought about on this CPU.
+
+Importing this changes accelerate before the engine starts it (runtime/extend.py imports callbacks first).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import DistributedType
+from transformers import TrainerCallback
+
+
+class Sharded(TrainerCallback):
+    """FSDP 2 without a card: accelerate makes plain copies there, whatever its file says.
+
+    Each rank leaves `rank-N.json`: parameters it holds, and parameters there are.
+    """
+
+    def __init__(self) -> None:
+        made = AcceleratorState.__init__
+
+        def init(state: Any, *args: Any, **kwargs: Any) -> None:
+            made(state, *args, **kwargs)
+            if plugin := kwargs.get("fsdp_plugin"):
+                state.distributed_type, state.fsdp_plugin = DistributedType.FSDP, plugin
+                PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+
+        AcceleratorState.__init__ = init
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        parameters = list(model.parameters())
+        own = sum(getattr(one, "to_local", lambda one=one: one)().numel() for one in parameters)
+        counts = {"own": own, "all": sum(one.numel() for one in parameters)}
+        Path(f"rank-{args.process_index}.json").write_text(json.dumps(counts), encoding="utf-8")
+
+
+class Alone(TrainerCallback):
+    """accelerate 1.13 and later on a CPU, where `use_cpu` is missing: each rank trains by itself (state.py, _prepare_backend)."""
+
+    def __init__(self) -> None:
+        PartialState._prepare_backend = lambda *_, **__: (None, DistributedType.NO)
+
+
+class Dies(TrainerCallback):
+    """The second rank dies at the third step, the first time."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        mark = Path("died")
+        if args.process_index == 1 and state.global_step == 3 and not mark.exists():
+            mark.touch()
+            os._exit(9)
