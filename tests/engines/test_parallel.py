@@ -197,7 +197,7 @@ def test_key_lists_have_what_matters() -> None:
 
 
 def test_accelerate_starts_ranks_on_cpu_too(checked: Check) -> None:
-    """With use_cpu, or MULTI_CPU, it would start one process."""
+    """With MULTI_CPU it would start one process, with use_cpu drop DeepSpeed and FSDP."""
     job = job_of(checked(recipe("launch { with = accelerate }", gpu="none", count=2), ROWS))
     found = data(job, "accelerate.yaml")
     assert (found["distributed_type"], found["num_processes"], found["use_cpu"]) == ("MULTI_GPU", 2, False)

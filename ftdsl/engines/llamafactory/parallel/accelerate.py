@@ -1,7 +1,7 @@
 """`accelerate.yaml`: the file `accelerate launch` reads, for DDP, DeepSpeed and FSDP 1 and 2.
 
-On CPU too the type is MULTI_GPU or DEEPSPEED and `use_cpu` is false: with `use_cpu` (or MULTI_CPU) accelerate starts one
-process, and drops DeepSpeed and FSDP without a word. The engine's own `use_cpu` keeps the ranks on the CPU.
+On CPU too the type is MULTI_GPU or DEEPSPEED and `use_cpu` is false: with MULTI_CPU accelerate starts one process, and with
+`use_cpu` it drops DeepSpeed and FSDP without a word. The engine's own `use_cpu` keeps the ranks on the CPU.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _machines(work: Work) -> Iterator[Row]:
     yield Row("main_training_function", "main", "accelerate's default")
     if kind != "DEEPSPEED":  # whose own file says it; accelerate refuses it in both
         yield Row("mixed_precision", MIXED.get(work.planned.precision, "no"), "precision")
-    yield Row("use_cpu", False, "true starts one process; where there is no card, the engine's YAML says use_cpu")
+    yield Row("use_cpu", False, "true drops DeepSpeed and FSDP; where there is no card, the engine's YAML says use_cpu")
 
 
 def _kind(work: Work) -> Iterator[Row]:
