@@ -74,7 +74,7 @@ ONE = "1 process was started where 2 were planned"
 WRONG = [
     ("torchrun", "launch.sh", "--nproc_per_node 2", "--nproc_per_node 1", ONE),
     ("deepspeed", "launch.sh", "--num_gpus 2", "--num_gpus 1", ONE),
-    ("accelerate", "accelerate.yaml", "use_cpu: false", "use_cpu: true", ONE),  # all it takes to get one
+    ("accelerate", "accelerate.yaml", "MULTI_GPU", "MULTI_CPU", ONE),  # as one would write it on a CPU
     ("alone", "train.yaml", "use_cpu: true", "", "the engine runs 1 process where 2 were planned"),
     ("tensor", "ds_config.json", '"gather_16bit_weights_on_model_save": true', '"elastic_checkpoint": false',
      "the engine ended without writing a model"),
