@@ -1,9 +1,13 @@
-"""`python -m tests.real.import_table`: writes the table of docs/import.md from LLaMA-Factory's own examples."""
+"""`python -m tests.real.import_table`: writes the table of docs/import.md from LLaMA-Factory's own examples.
+
+With a folder it prints the table of another checkout of LLaMA-Factory, scripts and DeepSpeed files too, and counts.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,12 +50,12 @@ class Row:
         return [one.message for one in self.made.found if one.severity.value == "error"] if self.made else []
 
 
-def rows() -> list[Row]:
+def rows(root: Path | None = None, endings: tuple[str, ...] = (".yaml",)) -> list[Row]:
     """Every example, imported where its own files can be seen."""
     here = Path.cwd()
-    os.chdir(llamafactory())
+    os.chdir(root or llamafactory())
     try:
-        return [row(path) for path in configurations()]
+        return [row(path) for path in configurations(Path(), endings)]
     finally:
         os.chdir(here)
 
@@ -101,4 +105,8 @@ def page(found: list[Row]) -> str:
 
 if __name__ == "__main__":
     sys.setrecursionlimit(20_000)
-    PAGE.write_text(page(rows()), encoding="utf-8")
+    if sys.argv[1:]:
+        other = rows(Path(sys.argv[1]), (".yaml", ".json", ".sh"))
+        print(table(other), Counter(one.kind for one in other))
+    else:
+        PAGE.write_text(page(rows()), encoding="utf-8")

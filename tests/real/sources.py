@@ -26,7 +26,6 @@ def llamafactory() -> Path:
     return folder
 
 
-def configurations() -> list[Path]:
-    """Every YAML of the examples, v1 ones too, seen from the folder above."""
-    root = llamafactory()
-    return sorted(path.relative_to(root) for path in (root / "examples").rglob("*.yaml"))
+def configurations(root: Path, endings: tuple[str, ...] = (".yaml",)) -> list[Path]:
+    """Every file of the examples, v1 ones too, seen from the folder above."""
+    return sorted(path.relative_to(root) for path in (root / "examples").rglob("*") if path.suffix in endings)
