@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ftdsl.diagnostics import Edit, Fix
+from ftdsl.diagnostics import Edit, Fix, Sink
 from ftdsl.lint.config import Config, Setting
 from ftdsl.source import Span
 
@@ -43,6 +43,21 @@ def add(config: Config, beside: Setting, name: str, value: Any, *, safe: bool = 
         return None
     text = f"{name}: {written(value)}\n{_indent(key)}"
     return Fix(f"add `{name}: {written(value)}`", (Edit(Span(key.source, key.start, key.start), text),), safe)
+
+
+def say(config: Config, key: str, text: str, *, safe: bool = False) -> Fix | None:
+    """A word of the recipe in the stage's own block: set where it stands, added where it does not."""
+    if config.form != "recipe" or config.span is None:
+        return None
+    from ftdsl.language import tree  # only where something is wrong
+    from ftdsl.language.edit import setting
+    from ftdsl.language.parser import parse
+
+    start = config.span.start
+    blocks = [one for one in parse(config.span.source, Sink()).items if isinstance(one, tree.Block)]
+    block = next((one for one in blocks if one.span.start <= start < one.span.end), None)
+    edits = setting(block, key.split("."), text) if block is not None else ()
+    return Fix(f"write `{key} = {text}`", tuple(edits), safe) if edits else None
 
 
 def written(value: Any) -> str:

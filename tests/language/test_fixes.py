@@ -24,6 +24,24 @@ def place(folder: Path, text: str = BROKEN) -> Path:
     return folder
 
 
+def test_what_is_missing_is_added_where_it_belongs(tmp_path: Path) -> None:
+    text = """\
+hardware { gpu = none }
+sft {
+  model    = hf("Qwen/Qwen3-0.6B")
+  data     = file("rows.jsonl")
+  duration = 1 epoch
+  lora { rank = 8 }
+  optim { lr = 1e-4, schedule = reduce_lr_on_plateau }
+  guard { patience = 4 }
+}
+"""
+    folder = place(tmp_path, text)
+    assert ftc("check", "--fix", "r.ft", cwd=folder).returncode == 1  # which rows, is a guess
+    assert ftc("check", "--fix", "--unsafe-fixes", "r.ft", cwd=folder).returncode == 0
+    assert "  evaluate.data = 5%\n" in (tmp_path / "r.ft").read_text(encoding="utf-8")
+
+
 def test_fix_mends_what_is_safe(tmp_path: Path) -> None:
     done = ftc("check", "--fix", "r.ft", cwd=place(tmp_path))
     text = (tmp_path / "r.ft").read_text(encoding="utf-8")

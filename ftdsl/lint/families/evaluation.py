@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ftdsl.lint.config import Config
-from ftdsl.lint.edits import add, drop, put
+from ftdsl.lint.edits import add, drop, put, say
 from ftdsl.lint.rule import Found, error, info, rule, warning
 
 
@@ -14,6 +14,10 @@ def evaluates(config: Config) -> bool:
 
 def has_eval_rows(config: Config) -> bool:
     return config.has("eval_dataset") or (config.number("val_size") or 0) > 1e-6
+
+
+EVALUATE = "evaluate.data = 5%"
+"""What a recipe says to hold rows out."""
 
 
 @rule("FT105")
@@ -103,7 +107,10 @@ def stopping_needs_a_metric(config: Config) -> Found:
     at = config.at("early_stopping_steps")
     if config.value("eval_strategy") in ("no", None):
         yield error(
-            at, f"`{at.word}` waits for evaluations, and there are none", help=f"set `{config.word('eval_strategy')}`"
+            at,
+            f"`{at.word}` waits for evaluations, and there are none",
+            help=f"write `{EVALUATE}`" if config.form == "recipe" else "set `eval_strategy`",
+            fix=say(config, *EVALUATE.split(" = ")),
         )
     elif not config.on("load_best_model_at_end") and not config.has("metric_for_best_model"):
         word = config.word("metric_for_best_model")
@@ -111,7 +118,7 @@ def stopping_needs_a_metric(config: Config) -> Found:
             at,
             f"`{at.word}` does not know what to watch",
             help=f"set `{word}`, for example to `loss`",
-            fix=add(config, at, "metric_for_best_model", "loss"),
+            fix=add(config, at, "metric_for_best_model", "loss") or say(config, word, "loss"),
         )
 
 
@@ -135,8 +142,13 @@ def evaluation_without_rows(config: Config) -> Found:
     asked = evaluates(config) or config.on("do_predict") or config.on("predict_with_generate")
     if config.kind == "train" and asked and not has_eval_rows(config) and not config.has("tokenized_path"):
         at = config.first("eval_strategy", "do_eval", "do_predict", "predict_with_generate")
-        help = f"set `{config.word('eval_dataset')}`" + ("" if config.form == "recipe" else ", or `val_size: 0.1`")
-        yield error(at, f"`{at.word}` asks for an evaluation, and there are no rows for one", help=help)
+        help = f"write `{EVALUATE}`" if config.form == "recipe" else "set `eval_dataset`, or `val_size: 0.1`"
+        yield error(
+            at,
+            f"`{at.word}` asks for an evaluation, and there are no rows for one",
+            help=help,
+            fix=say(config, *EVALUATE.split(" = ")),
+        )
 
 
 @rule("FT112")

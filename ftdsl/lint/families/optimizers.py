@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ftdsl.lint.config import Config
-from ftdsl.lint.edits import add, put
+from ftdsl.lint.edits import add, put, say
 from ftdsl.lint.rule import Found, error, rule, warning
 
 OWN = {
@@ -243,5 +243,8 @@ def mixed_precision_over_projection(config: Config) -> Found:
         ):
             word = "precision = pure_bf16" if config.form == "recipe" else "pure_bf16: true"
             yield warning(
-                config.at(name), f"a master copy in fp32 eats the memory that {OWN[name]} saves", help=f"write `{word}`"
+                config.at(name),
+                f"a master copy in fp32 eats the memory that {OWN[name]} saves",
+                help=f"write `{word}`",
+                fix=say(config, "precision", "pure_bf16"),
             )

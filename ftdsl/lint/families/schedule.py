@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ftdsl.lint.config import Config
-from ftdsl.lint.edits import drop, put, rename
+from ftdsl.lint.edits import drop, put, rename, say
+from ftdsl.lint.families.evaluation import EVALUATE
 from ftdsl.lint.rule import Found, error, rule, warning
 
 
@@ -223,7 +224,8 @@ def schedule_needs_evaluation(config: Config) -> Found:
         yield error(
             at,
             f"`{name}` follows an evaluation, and there is none",
-            help="write `eval_strategy: steps`, or another schedule",
+            help=f"write `{EVALUATE if config.form == 'recipe' else 'eval_strategy: steps'}`, or another schedule",
+            fix=say(config, *EVALUATE.split(" = ")),
         )
 
 
