@@ -2,8 +2,8 @@
 
     python -m benchmarks.fuzz [--recipes 3000] [--files 3000] [--seed 1] [--keep FOLDER]
 
-Whatever comes, a verb ends with 0, 1 or 2 and in less than `LIMIT` seconds. Prints each traceback once, with the input that
-brought it about in `--keep`.
+Whatever comes, a verb ends with 0, 1 or 2 and in less than `LIMIT` seconds, and what it says stands inside the file. Prints
+each traceback once, with the input that brought it about in `--keep`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from ftdsl import catalog
 from ftdsl.catalog.vocabulary import vocabulary
@@ -77,7 +78,7 @@ def recipe(dice: random.Random, crashes: dict[str, int], keep: Path) -> None:
         text = dice.choice(RECIPE)(text, dice)
     Path("fuzzed.ft").write_text(text, encoding="utf-8")
     Path("other.ft").write_text(dice.choice(seeds), encoding="utf-8")
-    verbs = [["check", "fuzzed.ft"], ["plan", "fuzzed.ft"], ["fmt", "--diff", "fuzzed.ft"]]
+    verbs = [["check", "fuzzed.ft", "--output-format", "json"], ["plan", "fuzzed.ft"], ["fmt", "--diff", "fuzzed.ft"]]
     more = [["check", "--diff", "--unsafe-fixes", "fuzzed.ft"], ["diff", "fuzzed.ft", "other.ft"], ["graph", "fuzzed.ft"],
             ["upgrade", "fuzzed.ft", "--to", "transformers==5.15", "--diff"], ["explain", "fuzzed.ft", "sft.optim.lr"],
             ["plan", "fuzzed.ft", "--apply", "1", "--diff"], ["check", "--output-format", "sarif", "fuzzed.ft"]]  # fmt: skip
@@ -93,7 +94,7 @@ def document(dice: random.Random, crashes: dict[str, int], keep: Path) -> None:
         text = dice.choice(mutations)(text, dice)
     name = f"fuzzed{Path(name).suffix}"
     Path(name).write_text(text, encoding="utf-8")
-    verbs = [["check", name], ["import", name]]
+    verbs = [["check", name, "--output-format", "json"], ["import", name]]
     more = [["check", "--diff", "--unsafe-fixes", name], ["diff", name, "quickstart.ft"], ["import", name, "--verify"],
             ["upgrade", name, "--to", "transformers==5.15", "--diff"], ["upgrade", name, "--to", "llamafactory==0.9.0", "--diff"],
             ["diff", name, "other.yaml"]]  # fmt: skip
@@ -107,10 +108,12 @@ def attempt(verb: list[str], name: str, crashes: dict[str, int], keep: Path) -> 
     signal.signal(signal.SIGALRM, _late)
     signal.alarm(LIMIT)
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()):
             status = ftc(verb)
         if status not in (0, 1, 2):
             raise AssertionError(f"exit {status}")
+        if "json" in verb:
+            _inside(json.loads(out.getvalue()), name)
     except SystemExit:
         pass
     except Exception as error:
@@ -128,6 +131,16 @@ def attempt(verb: list[str], name: str, crashes: dict[str, int], keep: Path) -> 
             crashes[known] += 1
     finally:
         signal.alarm(0)
+
+
+def _inside(found: dict[str, Any], name: str) -> None:
+    """Every place that is said lies in the file, from its start to its end."""
+    size = len(Path(name).read_text(encoding="utf-8"))
+    for one in found["diagnostics"]:
+        places = [one, *(edit for edit in (one.get("fix") or {}).get("edits", ()))]
+        for place in places:
+            if place.get("file") == name and not 0 <= place["offset"] <= place["end_offset"] <= size:
+                raise AssertionError(f"{one['code']} at {place['offset']}..{place['end_offset']} of {size}")
 
 
 def _late(*_: object) -> None:

@@ -131,7 +131,7 @@ def environment(work: Work) -> dict[str, Any]:
 def _apply(work: Work, key: str, entry: Entry, value: Any) -> Params:
     if isinstance(value, Term) and value.name in entry.get("members", ()):
         return _member(work, key, entry, value)
-    if isinstance(value, Term) and value.options:
+    if isinstance(value, Term) and value.options and _written(entry):  # else the word itself was refused
         work.refuse(key, f"LLaMA-Factory takes no options for `{value.name}`")
     name = value.name if isinstance(value, Term) else None
     if name is not None and not _knows(entry, key, name):

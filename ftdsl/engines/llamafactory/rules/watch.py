@@ -99,10 +99,9 @@ def log_every(work: Work) -> Params:
 
 def guard(work: Work) -> Params:
     """NaN is never logged as 0: the engine's filter is always off."""
-    for key in ("nan", "spike", "grad_norm"):
-        action = work.get(f"guard.{key}")
-        if isinstance(action, Term) and action.name in ("rollback", "skip") and work.said(f"guard.{key}"):
-            work.refuse(f"guard.{key}", f"`{action.name}` cannot be compiled yet", "use `stop` or `warn`")
+    action = work.get("guard.nan")
+    if isinstance(action, Term) and action.name in ("rollback", "skip") and work.said("guard.nan"):
+        work.refuse("guard.nan", f"`{action.name}` cannot be compiled yet", "use `stop` or `warn`")
     params: Params = {"logging_nan_inf_filter": False}
     if work.get("guard.patience"):
         params["early_stopping_steps"] = work.get("guard.patience")
