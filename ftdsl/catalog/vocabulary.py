@@ -99,6 +99,9 @@ class Vocabulary:
         self._raw = raw
         self._blocks: dict[str, BlockWords] = {}
 
+    def __contains__(self, block: str) -> bool:
+        return block in self._raw
+
     def block(self, name: str) -> BlockWords:
         if name not in self._blocks:
             self._blocks[name] = BlockWords(name, self._raw[name])

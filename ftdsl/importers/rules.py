@@ -114,7 +114,7 @@ def special(said: Said) -> None:
 
 def token_init(said: Said) -> None:
     if said.given("init_special_tokens"):
-        how = said.raw("init_special_tokens")
+        how = str(said.raw("init_special_tokens"))
         noise = {"desc_init_w_noise": {"noise": True}}.get(how, {})
         said.say("tokenizer.init", Term("noise") if how == "noise_init" else Term("described", noise))
 

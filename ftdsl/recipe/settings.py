@@ -47,8 +47,9 @@ class Settings:
         return self.blocks | {key.rpartition(".")[0] for key in self.values}
 
     def may_have(self, block: str) -> bool:
-        """Whether stages of this kind can have the block at all."""
-        return self.kind in vocabulary().block(block).contexts
+        """Whether stages of this kind can have the block at all; a table that is a value (`launch.runtime_env`) is none."""
+        words = vocabulary()
+        return block in words and self.kind in words.block(block).contexts
 
     def inside(self, block: str) -> dict[str, Any]:
         """What was written in a block, by the names there: for open blocks such as `llamafactory { }`."""

@@ -89,3 +89,10 @@ def test_a_yaml_against_a_yaml_and_the_recipe_made_of_it(place: Path) -> None:
 def test_a_side_that_cannot_be_read(place: Path) -> None:
     put(place, "a.ft", "sft {")
     assert ftc("diff", "a.ft", "a.ft", cwd=place).returncode == 2
+
+
+def test_a_table_that_is_a_value_is_compared(place: Path) -> None:
+    text = RECIPE.format(count=1, rank=8, lr="1e-4")
+    put(place, "a.ft", text)
+    put(place, "b.ft", f'{text}launch {{ with = ray, runtime_env {{ pip = ["emoji"] }} }}\n')
+    assert "runtime_env" in json.dumps(compared(place, "a.ft", "b.ft", 1))
