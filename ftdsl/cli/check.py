@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     if args.fix or args.diff:
         _mend(args)
     outcomes = each(partial(_one, args), args.files)
-    found = [one for outcome in outcomes for one in outcome.found]
+    found = _once([one for outcome in outcomes for one in outcome.found])
     if args.quiet:
         found = [one for one in found if one.severity is not Severity.INFO]
     if args.output_format == "text":
@@ -83,6 +83,14 @@ class Outcome:
     lines: tuple[str, ...]
     held: dict[str, Any] | None
     runnable: bool
+
+
+def _once(found: list[Diagnostic]) -> list[Diagnostic]:
+    """A file that another one names is read with it, and again when it is given itself."""
+    said: dict[object, Diagnostic] = {}
+    for one in found:
+        said.setdefault((one.code, one.message, one.span and (one.span.source.name, one.span.start)), one)
+    return list(said.values())
 
 
 def _one(args: argparse.Namespace, name: str) -> Outcome:
