@@ -1,15 +1,17 @@
-"""`ftc run --smoke` on every recipe of tests/corpus and every example: a table of what went through, and how long it took.
+"""`ftc run --smoke` on every recipe of tests/corpus and every example: what went through, and how long it took.
 
     python benchmarks/smoke_corpus.py [PART-OF-A-NAME …]
 
 Data that the recipes name is not there, so a smoke run makes rows up. Recipes that a check refuses are told apart from
-those that broke while they ran. Needs the engine; takes about 20 minutes on two cores.
+those that broke while they ran. The table in docs/smoke.md is kept by this: rows of the recipes that ran are written anew.
+Needs the engine; all of it takes about 40 minutes on two cores.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs/smoke.md"
+HEAD = "| recipe | ends | exit | seconds | stages | replaced | says |"
 FOLDERS = ("tests/corpus", "examples")
 INCLUDED = ("common", "profiles")
 ROOMIER = {
@@ -47,11 +51,16 @@ def smoke(recipe: Path, folder: Path) -> dict[str, Any]:
 
 
 def why(found: dict[str, Any]) -> str:
-    """The errors of a recipe, or how much of it was replaced."""
-    errors = [f"{one['code']} {one['message']}" for one in found["problems"] if one["severity"] == "error"]
+    """The errors of a recipe, or what its gates and stages said beside their numbers."""
+    errors = [
+        f"{one['code']} at line {one['line']}: {one['message']}"
+        for one in found["problems"]
+        if one["severity"] == "error"
+    ]
     if found["status"]:
         return "; ".join(dict.fromkeys(errors)) or str(found.get("message", ""))
-    return f"{len(found['replaced'])} replaced"
+    notes = (note for stage in found["stages"] for note in stage["notes"])
+    return re.sub(r"\|", "/", "; ".join(dict.fromkeys(notes)))
 
 
 def verdict(found: dict[str, Any]) -> str:
@@ -67,6 +76,22 @@ def recipes(wanted: list[str]) -> Iterator[Path]:
                 yield path
 
 
+def row(recipe: Path, found: dict[str, Any]) -> str:
+    """A line of the table."""
+    name = f"`{recipe.parent.name}/{recipe.stem}`" + (f" [{ROOMIER[recipe.stem]}]" if recipe.stem in ROOMIER else "")
+    counts = f"{found['seconds']:.0f} | {len(found['stages'])} | {len(found.get('replaced', ()))}"
+    return f"| {name} | {verdict(found)} | {found['status']} | {counts} | {why(found)} |"
+
+
+def keep(new: str) -> None:
+    """A row into the page, in place of the one the recipe had."""
+    prose, _, table = PAGE.read_text(encoding="utf-8").partition(HEAD)
+    old = [line for line in table.splitlines() if line.startswith("| `")]
+    rows = {line.split("`")[1]: line for line in (*old, new)}
+    body = "\n".join(rows[name] for name in sorted(rows))
+    PAGE.write_text(f"{prose}{HEAD}\n|---|---|---|---|---|---|---|\n{body}\n", encoding="utf-8")
+
+
 def main(wanted: list[str]) -> int:
     """Exit 1 when a recipe broke while it ran."""
     counts = {"ok": 0, "refused": 0, "FAILED": 0}
@@ -78,8 +103,8 @@ def main(wanted: list[str]) -> int:
             place = Path(made) / recipe.parent.relative_to(ROOT)
             found = smoke(recipe, place)
             counts[verdict(found)] += 1
-            row = f"{verdict(found):8} {found['seconds']:5.0f} s  {len(found['stages']):2} stages  {recipe.stem:24} {why(found)}"
-            print(row, flush=True)
+            print(row(recipe, found), flush=True)
+            keep(row(recipe, found))
             if found["status"] == 0:
                 shutil.rmtree(place / "runs", ignore_errors=True)
     print(", ".join(f"{count} {name}" for name, count in counts.items()))
