@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -60,7 +59,7 @@ def why(found: dict[str, Any]) -> str:
     if found["status"]:
         return "; ".join(dict.fromkeys(errors)) or str(found.get("message", ""))
     notes = (note for stage in found["stages"] for note in stage["notes"])
-    return re.sub(r"\|", "/", "; ".join(dict.fromkeys(notes)))
+    return "; ".join(dict.fromkeys(notes))
 
 
 def verdict(found: dict[str, Any]) -> str:
@@ -80,7 +79,7 @@ def row(recipe: Path, found: dict[str, Any]) -> str:
     """A line of the table."""
     name = f"`{recipe.parent.name}/{recipe.stem}`" + (f" [{ROOMIER[recipe.stem]}]" if recipe.stem in ROOMIER else "")
     counts = f"{found['seconds']:.0f} | {len(found['stages'])} | {len(found.get('replaced', ()))}"
-    return f"| {name} | {verdict(found)} | {found['status']} | {counts} | {why(found)} |"
+    return f"| {name} | {verdict(found)} | {found['status']} | {counts} | {why(found).replace('|', '/')} |"
 
 
 def keep(new: str) -> None:

@@ -16,6 +16,7 @@ from ftdsl.diagnostics.render_text import render
 from ftdsl.diagnostics.view import view
 from ftdsl.observe import table, words
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
+from ftdsl.record import changed
 from ftdsl.run import faults
 from ftdsl.run.process import last_words
 
@@ -55,8 +56,15 @@ class Outcome:
             self._add(key, fault, Severity.WARNING)
 
     def _add(self, key: str, fault: faults.Fault, severity: Severity) -> None:
-        if self.compiled is not None:
-            self.problems.append(faults.diagnostic(fault, key, self.compiled.plan, severity))
+        if self.compiled is None:
+            return
+        found = faults.diagnostic(fault, key, self.compiled.plan, severity)
+        for at, one in enumerate(self.problems):
+            keys, _, said = one.message.partition(": ")
+            if (one.code, one.span, said) == (found.code, found.span, fault.message):  # several stages, one cause
+                self.problems[at] = changed(one, message=f"{keys}, `{key}`: {said}")
+                return
+        self.problems.append(found)
 
 
 def status_of(outcomes: Sequence[Outcome]) -> int:
@@ -87,12 +95,15 @@ def tell(outcome: Outcome, *, smoke: bool) -> None:
 
 
 def _logs(outcome: Outcome, progress: RunProgress) -> Iterator[str]:
-    """Where the engine's own story stands; its last lines where nobody knows what it means."""
+    """Where the engine's own story stands; its last lines where nobody knows what it means; rows that do not fit."""
     for stage in progress.having(Status.FAILED):
         log = progress.folder / stage.folder / "log.txt"
         if stage.key in outcome.unknown:
             yield f"\nthe end of {log.as_posix()}:"
             yield from (f"  | {line}" for line in last_words(log))
+        elif stage.job.kind == "data" and (errors := faults.listed(log)):
+            yield f"\n{stage.key}: rows that do not fit (also in {log.as_posix()}):"
+            yield from (f"  {line}" for line in errors)
 
 
 def _smoke_line(outcome: Outcome, progress: RunProgress) -> str:

@@ -176,6 +176,7 @@ CODES = {
     "FT518": "file-types-differ",
     "FT519": "thinking-template",
     "FT520": "estimated-from-rows",
+    "FT521": "system-prompt-added",
     "FT522": "rows-of-no-format",
     # FT6xx stages and hand-offs
     "FT601": "reference-is-the-base",

@@ -23,7 +23,7 @@ class Plain:
         print(text, file=self.out, flush=True)
 
     def begin(self, run: RunProgress, now: float) -> None:
-        self.note(f"run {run.folder.as_posix()}: {len(run.stages)} stages")
+        self.note(f"run {run.folder.as_posix()}: {len(run.stages)} stage{'s' * (len(run.stages) != 1)}")
         self.update(run, now)
 
     def update(self, run: RunProgress, now: float) -> None:

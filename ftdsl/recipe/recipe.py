@@ -99,11 +99,15 @@ class Recipe:
 
     def reader(self, data: Stage) -> str:
         """The kind of the first stage that reads a data stage: pairs and labels follow from it. `sft` when none does."""
+        return self.read_by(data) or "sft"
+
+    def read_by(self, data: Stage) -> str:
+        """The kind of the first stage that reads a data stage; "" when none does."""
         for stage in self.stages:
             for item in (*stage.settings.items("data"), *stage.settings.items("evaluate.data")):
                 if isinstance(item, StageRef) and item.key == data.key:
                     return stage.kind
-        return "sft"
+        return ""
 
     @cached_property
     def _by_key(self) -> dict[str, Stage]:

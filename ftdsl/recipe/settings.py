@@ -106,7 +106,8 @@ def shown(value: Any) -> str:
     if isinstance(value, Amount):
         if value.unit == "share":
             return f"{value.number * 100:g}%"
-        return f"{value.number:g}" if value.unit in ("count", "rate") else f"{value.number:g} {value.unit}"
+        unit = value.unit.removesuffix("s") if value.number == 1 and len(value.unit) > 1 else value.unit
+        return f"{value.number:g}" if value.unit in ("count", "rate") else f"{value.number:g} {unit}"
     if isinstance(value, StageRef):
         return f"{value.stage}.{value.part}" if value.part else value.stage
     if isinstance(value, list | tuple):
@@ -114,3 +115,9 @@ def shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}".replace("e-0", "e-").replace("e+0", "e+")  # 1e-4, as everybody writes it
     return "null" if value is None else "true" if value is True else "false" if value is False else str(value)
+
+
+def _option(name: str, value: Any) -> str:
+    """Of a card's memory as it is sold: `80GB`."""
+    said = f"{value / 1e9:g}GB" if name == "memory" and isinstance(value, int | float) else shown(value)
+    return said if name == "memory" else f"{name} = {said}"

@@ -73,7 +73,7 @@ def shape_of(settings: Settings, row: Mapping[str, Any] | None, kind: str) -> Sh
         wanted = {*needed, *said, *(() if kind in PAIRS else ("response", "query"))}
     else:
         wanted = {*needed, *said}
-    kept = {p: c for p, c in columns.items() if (p in wanted if row is None else c in row)}
+    kept = {p: c for p, c in columns.items() if (p in wanted if row is None else c in row or p in said)}
     roles = {**_ROLES[format], **{k: str(v) for k, v in settings.inside("roles").items()}} if format in _ROLES else {}
     return Shape(format, kept, roles, row, missing)
 
@@ -107,7 +107,7 @@ HEAD = 1 << 20
 
 
 def first_row(item: Term | StageRef, folder: Path, files: Files) -> Mapping[str, Any] | None:
-    """The first row of a JSON, JSON Lines or CSV source, or None when it cannot be seen cheaply."""
+    """The first row of a JSON, JSON Lines, CSV or text source, or None when it cannot be seen cheaply."""
     path = local_path(item, folder)
     if path is None:
         return None
@@ -119,8 +119,10 @@ def first_row(item: Term | StageRef, folder: Path, files: Files) -> Mapping[str,
             text = head.decode("utf-8", "ignore").lstrip("\ufeff \t\r\n")
             if name.endswith(".csv"):
                 return _first_of_csv(text)
+            if name.endswith(".txt"):
+                return {"text": text.partition("\n")[0]} if text else None
             return _first(text) if name.endswith((".json", ".jsonl")) else None
-        except (OSError, ValueError, zlib.error):
+        except (OSError, ValueError, zlib.error, RecursionError):
             return None
     return None
 

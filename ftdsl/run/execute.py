@@ -117,8 +117,8 @@ class Executor:
             if event["event"] == "end":
                 one.end = event
             elif event["event"] == "warning" and event.get("message"):
-                self.warnings.append((stage.key, told(event)))
-                self.view.note(f"warning: {stage.key}: {event['message']}")
+                self.warnings.append((stage.key, fault := told(event, self.run.folder)))
+                self.view.note(f"warning: {stage.key}: {fault.message}")
         words = last_words(one.process.log, 1)
         stage.said = words[0] if words else ""
         if status is not None:

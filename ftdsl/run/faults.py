@@ -5,6 +5,7 @@ What engines say and what it means is data: catalog/data/faults.toml.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -48,7 +49,7 @@ def read(end: Mapping[str, Any], log: Path, status: int) -> Fault:
     A data stage writes its errors as lines, each with its file and row.
     """
     if end.get("message"):
-        return told(end)
+        return told(end, log.parent.parent)
     said = [str(text) for text in end.get("error") or ()]
     lines = last_words(log, LINES)
     if own := [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]:
@@ -60,15 +61,29 @@ def read(end: Mapping[str, Any], log: Path, status: int) -> Fault:
     return _own_words(said[0] if said else "", lines, status)
 
 
-def told(event: Mapping[str, Any]) -> Fault:
-    """What the runtime itself says of a fault, or warns of."""
+def told(event: Mapping[str, Any], run: Path) -> Fault:
+    """What the runtime itself says of a fault, or warns of, in a run folder."""
     keys = tuple(str(key) for key in event.get("keys") or ())
-    return Fault(str(event["message"]), keys, str(event.get("help") or ""), str(event.get("code") or CODE))
+    message = from_here(str(event["message"]), run)
+    return Fault(message, keys, str(event.get("help") or ""), str(event.get("code") or CODE))
+
+
+def from_here(text: str, run: Path) -> str:
+    """Files that a run sees through its link to the recipe's folder, as they are typed where `ftc` was called."""
+    folder = os.path.relpath(os.path.realpath(run / "inputs")).replace(os.sep, "/")
+    return re.sub(r"(?<![\w./-])inputs/", "" if folder == "." else f"{folder}/", text)
+
+
+def listed(log: Path) -> list[str]:
+    """The errors a data stage printed, each with its file and row, and how many there are; none where one says it all."""
+    own = [line.removeprefix("error: ") for line in last_words(log, LINES) if line.startswith("error: ")]
+    return [from_here(line, log.parent.parent) for line in own] if len(own) > 2 else []
 
 
 def warned(metrics: Path) -> Iterator[Fault]:
     """What a stage that is done warned of while it ran."""
-    return (told(event) for event in Tail(metrics).read() if event["event"] == "warning" and event.get("message"))
+    run = metrics.parent.parent
+    return (told(event, run) for event in Tail(metrics).read() if event["event"] == "warning" and event.get("message"))
 
 
 def _known(text: str) -> Fault | None:

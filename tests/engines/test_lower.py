@@ -166,6 +166,18 @@ sft { model = hf("Qwen/Qwen3-0.6B"), data = d }
     assert len(entry["tags"]) == 7
 
 
+@pytest.mark.parametrize(("more", "formatting"), [("", "sharegpt"), (', "tools": "[]"', "openai")])
+def test_the_engine_adds_no_system_prompt_to_openai_rows(
+    more: str, formatting: str, checked: Callable[..., Outcome]
+) -> None:
+    """Its own `openai` converter does; it is needed where rows call tools."""
+    turns = '[{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]'
+    job = lowered(checked(small(), {"rows.jsonl": f'{{"messages": {turns}{more}}}\n'}))["sft"]
+    entry = parameters(job, "dataset_info.json")["rows"]
+    assert entry["formatting"] == formatting
+    assert entry["tags"]["user_tag"] == "user"
+
+
 def test_mixtures(checked: Callable[..., Outcome]) -> None:
     text = small().replace('file("rows.jsonl")', '[file("rows.jsonl", weight = 30%), file("more.jsonl", weight = 70%)]')
     found = parameters(lowered(checked(text, ROWS | {"more.jsonl": ALPACA}))["sft"])

@@ -102,7 +102,7 @@ def test_a_bad_row_is_said_at_the_recipes_line(place: Path) -> None:
     (place / "a.jsonl").write_text(lines(numbered(3)) + '{"instruction": "q"}\n', encoding="utf-8")
     done = ftc("run", "r.ft", cwd=place)
     assert done.returncode == 1
-    assert "inputs/a.jsonl:4: no `output`; this row has `instruction`" in done.stderr
+    assert "`mixed`: a.jsonl:4: no `output`; this row has `instruction`" in done.stderr
     assert "r.ft:3" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -133,3 +133,11 @@ def test_what_a_data_stage_cannot_do_is_refused_in_the_recipe(block: str, said: 
     done = ftc("check", "r.ft", cwd=place)
     assert done.returncode == 1
     assert said in done.stdout
+
+
+def test_rows_that_nobody_reads_and_no_column_explains_are_said(place: Path) -> None:
+    (place / "r.ft").write_text('data odd { source = file("odd.jsonl") }\n', encoding="utf-8")
+    (place / "odd.jsonl").write_text(lines([{"question": "q", "reply": "a"}]), encoding="utf-8")
+    said = ftc("check", "r.ft", cwd=place).stdout
+    assert "warning[FT502]" in said
+    assert "they have `question`, `reply`" in said

@@ -107,7 +107,7 @@ def test_a_bad_row_fails_the_stage_with_file_and_line(place: Path) -> None:
     (place / "rows.jsonl").write_text(ROWS + '{"instruction": "q"}\n', encoding="utf-8")
     done = ftc("run", "r.ft", cwd=place)
     assert done.returncode == 1
-    assert "inputs/rows.jsonl:41: no `output`" in done.stderr
+    assert "rows.jsonl:41: no `output`" in done.stderr
 
 
 @pytest.mark.parametrize("times", [1, 2])

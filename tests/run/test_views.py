@@ -71,7 +71,7 @@ def test_plain_lines_say_what_changes() -> None:
     one.status, one.ended, one.message = Status.FAILED, 113.0, "it broke"
     view.end(run, 113.0)
     assert out.getvalue().splitlines() == [
-        "run runs/r/1: 1 stages",
+        "run runs/r/1: 1 stage",
         "10-a: sft lora",
         "10-a: 5/10 steps, loss 1.500, lr 1e-4, 0:04 left",
         "10-a: FAILED: it broke",

@@ -130,7 +130,14 @@ def test_dedupe_limit_sample_repeat(tmp_path: Path) -> None:
 def test_nothing_left_is_an_error(tmp_path: Path) -> None:
     done = run(tmp_path, {"a.jsonl": ""})
     assert done.returncode == 1
-    assert "no rows are left" in done.stderr
+    assert "error: a.jsonl: there are no rows in it" in done.stderr
+    done = run(tmp_path, {"a.jsonl": lines(numbered(1))}, holdout={"eval": {"share": 0.5}, "seed": 42})
+    assert "error: r.ft:1: no row is left for `eval`: 1 were read, 1 in `train`" in done.stderr
+
+
+def test_a_named_column_that_no_row_has_is_an_error(tmp_path: Path) -> None:
+    done = run(tmp_path, {"a.jsonl": lines(numbered(9))}, columns={"prompt": "instruction", "system": "sytem"})
+    assert "error: r.ft:1: no row has a column `sytem`" in done.stderr
 
 
 def test_no_file_is_an_error(tmp_path: Path) -> None:

@@ -121,10 +121,11 @@ BROKEN = [
     (b'{"instruction": "q", "instruction": "r", "output": "a"}\n', "the key `instruction` stands twice"),
     (b'{"instruction" : "q", "instruction": "r", "output": "a"}\n', "the key `instruction` stands twice"),
     (b'{"instruction": "q", "output": {"a": 1, "a": 2}}\n', "the key `a` stands twice"),
-    (b'{"instruction": "q", "output": "a", "n": NaN}\n', "not JSON: "),
+    (b'{"instruction": "q", "output": "a", "n": NaN}\n', "not JSON: NaN is no number there; write null"),
     (b'{"instruction": "\\ud800", "output": "a"}\n', "not JSON: "),
     (b'{"instruction": "q", "output": "a"\n', "not JSON: "),
     (b"[" * 100_000 + b"\n", "not JSON: "),
+    (b'{"instruction": "q", "output": ' + b"[" * 300 + b"]" * 300 + b"}\n", "nested deeper than 254 levels"),
     (b'"text"\n', "a row is an object, not text"),
 ]
 
@@ -148,9 +149,12 @@ def test_text_that_only_looks_broken_goes_through(tmp_path: Path) -> None:
 
 
 FILES = [
-    ("a.csv", b"instruction,input,output\nq1,,a1\nq2\n", "a.csv:3: as many cells as the header has"),
+    ("a.csv", b"instruction,input,output\nq1,,a1\nq2\n", "a.csv:3: 1 cell, and the header has 3"),
     ("a.csv", b"instruction,input,output\nq1,,\xff\n", "a.csv:2: not UTF-8"),
     ("a.csv", b'instruction,input,output\nq1,,"a"b\n', "a.csv:2: not CSV"),
+    ("a.csv", b"instruction;input;output\nq;;a\n", "a.csv: its cells are separated by semicolons; commas are read"),
+    ("a.csv", b"instruction,output,output\nq,a,b\n", "a.csv: the column `output` stands twice in its header"),
+    ("a.jsonl", GOOD.decode().encode("utf-16"), "a.jsonl: this is UTF-16; save it as UTF-8"),
     ("a.json", b'[{"instruction": "q", "output": "a"},\n {"instruction": }]', "a.json:2: not JSON: expecting value"),
     ("a.json", b'[{"instruction": "q", "output": "a"},\n {"instruction": "q"', "a.json:2: not JSON"),
     ("a.parquet", b"PAR1 and more that is none", "a.parquet: this is no Parquet file that can be read"),
@@ -159,6 +163,11 @@ FILES = [
     ("a.jsonl.xz", b"not packed", "a.jsonl.xz: cannot be read: "),
     ("a.jsonl.zst", b"not packed", "a.jsonl.zst: cannot be read: "),
 ]
+
+
+def test_lines_of_text_are_rows(tmp_path: Path) -> None:
+    done = run(tmp_path, {"a.txt": "one\r\n\n  two\n"}, format="text", columns={"prompt": "text"})
+    assert done.rows() == [{"text": "one"}, {"text": "  two"}]
 
 
 @pytest.mark.parametrize(("name", "content", "said"), FILES, ids=[f"{name}: {said[-20:]}" for name, _, said in FILES])

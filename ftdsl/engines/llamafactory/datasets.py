@@ -169,13 +169,25 @@ class Datasets:
 
 def in_engine_words(shape: Shape, kind: str) -> dict[str, Any]:
     """Format, ranking, columns and tags as dataset_info.json has them."""
-    entry: dict[str, Any] = {"formatting": "alpaca" if shape.format == "text" else shape.format}
+    entry: dict[str, Any] = {"formatting": _formatting(shape)}
     if kind in PAIRS:
         entry["ranking"] = True
     entry["columns"] = {_PARTS.get(part, part): column for part, column in shape.columns.items()}
     if shape.roles:
         entry["tags"] = {_TAGS[role]: word for role, word in shape.roles.items()}
     return entry
+
+
+def _formatting(shape: Shape) -> str:
+    """The engine's converter for `openai` writes "detailed thinking off" into the system prompt of every row without tools
+    (llamafactory/data/converter.py:343, 0.9.5). Its converter for `sharegpt`, told the roles, reads the same rows and
+    leaves them be; only calls of tools, which it does not know, need the other.
+    """
+    if shape.format == "openai":
+        turns = (shape.row or {}).get(shape.columns["messages"]) or ()
+        calls = any(isinstance(turn, dict) and turn.get("tool_calls") for turn in turns)
+        return "openai" if calls or "tools" in shape.columns else "sharegpt"
+    return "alpaca" if shape.format == "text" else shape.format
 
 
 def passes_through(settings: Settings) -> Term | None:

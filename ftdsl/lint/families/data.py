@@ -175,6 +175,38 @@ def columns_forget_the_rest(config: Config) -> Found:
                 yield warning(at, text, help="name every tag: defaults are gone as soon as one is named")
 
 
+@rule("FT521")
+def system_prompt_added(config: Config) -> Found:
+    """What it does: finds data sets with `"formatting": "openai"`.
+    Why it matters: the engine writes "detailed thinking off" into the system prompt of each of their rows that has no
+        tools, in place of the template's own; the model is then never asked the way it was trained.
+    Example:
+        dataset: chats
+        # file: dataset_info.json
+        {"chats": {"file_name": "chats.json", "formatting": "openai", "columns": {"messages": "messages"}}}
+    Use instead:
+        dataset: chats
+        # file: dataset_info.json
+        {"chats": {
+            "file_name": "chats.json",
+            "formatting": "sharegpt",
+            "columns": {"messages": "messages"},
+            "tags": {
+                "role_tag": "role",
+                "content_tag": "content",
+                "user_tag": "user",
+                "assistant_tag": "assistant",
+                "system_tag": "system"}}}
+    Applies to: LLaMA-Factory
+    Source: llamafactory/data/converter.py, OpenAIDatasetConverter (0.9.5)
+    """
+    for one, entry in entries(config):
+        if entry.get("formatting") == "openai":
+            text = f'`{one.name}` is read as `openai`: rows without tools get the system prompt "detailed thinking off"'
+            help = 'write `"formatting": "sharegpt"` with `role_tag`, `content_tag`, `user_tag`, `assistant_tag`, `system_tag`'
+            yield warning(one.setting or config.at("dataset"), text, help=help)
+
+
 @rule("FT505")
 def rows_are_cut(config: Config) -> Found:
     """What it does: holds the measured length of rows against `cutoff_len`.

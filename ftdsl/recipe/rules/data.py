@@ -85,6 +85,8 @@ def _inside(span: Span, written: str) -> Span:
 def right_data_for_stage(recipe: Recipe, session: Session) -> None:
     """A stage that learns needs data, and rows of the shape it learns from."""
     for stage in recipe.stages:
+        if stage.kind == "data":
+            _check_unread(recipe, stage, session)
         if stage.kind not in TRAINING:
             continue
         if not stage.settings.get("data") and "data" not in stage.unknown:
@@ -114,6 +116,21 @@ def _check_shape(recipe: Recipe, stage: Stage, key: str, item: Term | StageRef, 
         help = f'name the columns in a `data` stage: columns {{ {_part(shape.missing[0])} = "…" }}'
         text = f"`{stage.name}` needs {wanted} in its rows"
         session.sink.error("FT502", text, span, label=label, help=help)
+
+
+def _check_unread(recipe: Recipe, stage: Stage, session: Session) -> None:
+    """Rows that no stage reads are held against no format where their columns tell none."""
+    settings = stage.settings
+    origin = next(named(settings, "source"), None)
+    if recipe.read_by(stage) or origin is None or settings.inside("columns"):
+        return
+    row = first_row(origin, recipe.folder, session.files)
+    shape = shape_of(settings, row, "sft")
+    if row is not None and shape.format == "alpaca" and len(shape.missing) > 1:
+        label = f"they have {', '.join(f'`{name}`' for name in list(row)[:8])}"
+        text = f"no stage reads the rows of `{stage.name}`, and their columns do not tell what they are"
+        help = 'name them: columns { prompt = "…", response = "…" }'
+        session.sink.warning("FT502", text, stage.spans.get("source", stage.span), label=label, help=help)
 
 
 def _part(column: str) -> str:

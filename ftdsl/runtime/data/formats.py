@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -24,6 +25,8 @@ def opened(name: str) -> tuple[IO[bytes], IO[bytes]]:
     """A file's content, unpacked, and the file as it lies on disk (for how far it is read). Raises: CannotReadError."""
     raw = open(name, "rb")  # noqa: SIM115 (closed by whoever reads)
     ending = name.removeprefix(unpacked(name))
+    if not ending:
+        _not_utf16(raw)
     if ending == ".gz":
         import gzip
 
@@ -40,6 +43,15 @@ def opened(name: str) -> tuple[IO[bytes], IO[bytes]]:
         pyarrow = _pyarrow("Zstandard")
         return cast(IO[bytes], pyarrow.CompressedInputStream(pyarrow.PythonFile(raw, mode="r"), "zstd")), raw
     return raw, raw
+
+
+def _not_utf16(raw: IO[bytes]) -> None:
+    """Raises: CannotReadError for what Windows calls Unicode: every line of it would be an error of its own."""
+    head = raw.read(2)
+    raw.seek(0)
+    if head in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        raw.close()
+        raise CannotReadError("this is UTF-16; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
 
 
 def _pyarrow(what: str) -> Any:
@@ -76,6 +88,18 @@ def _not_too_long(rest: bytes, line: int) -> None:
         raise CannotReadError(f"line {line} is longer than {LONGEST >> 20} MiB: this is not JSON Lines")
 
 
+def text_rows(name: str) -> Iterator[Block]:
+    """Plain text: a line is a row, `{"text": …}`, as LLaMA-Factory reads it."""
+    for block in lines(name):
+        rows = _Rows()
+        for place, line in block.places():
+            try:
+                rows.add(place, orjson.dumps({"text": line.decode().rstrip("\r")}))
+            except UnicodeDecodeError:
+                rows.errors.append((place, "not UTF-8"))
+        yield rows.block(block.read)
+
+
 class _Rows:
     """Rows gathered into blocks."""
 
@@ -108,6 +132,7 @@ def csv_rows(name: str) -> Iterator[Block]:
     csv.field_size_limit(sys.maxsize)
     with raw, io.TextIOWrapper(content, "utf-8-sig", errors="surrogateescape", newline="") as text:
         reader = csv.DictReader(text, strict=True)
+        _header(reader)
         rows = _Rows(raw)
         while True:
             try:
@@ -115,7 +140,7 @@ def csv_rows(name: str) -> Iterator[Block]:
                 if row is None:
                     break
                 if None in row or None in row.values():
-                    rows.errors.append((reader.line_num, "as many cells as the header has are wanted"))
+                    rows.errors.append((reader.line_num, _cells(row)))
                 else:
                     rows.add(reader.line_num, orjson.dumps(row))
             except csv.Error as error:
@@ -125,6 +150,27 @@ def csv_rows(name: str) -> Iterator[Block]:
             if rows.full:
                 yield rows.block()
         yield rows.block()
+
+
+def _header(reader: csv.DictReader[str]) -> None:
+    """Raises: CannotReadError where a name stands twice, or something else than commas between the cells."""
+    try:
+        names = reader.fieldnames or ()
+    except csv.Error:  # said again, with its line, by whoever reads the rows
+        return
+    other = next((mark for mark in ";\t|" if len(names) == 1 and mark in names[0]), "")
+    if other:
+        mark = {"\t": "tabs", ";": "semicolons"}.get(other, f"`{other}`")
+        raise CannotReadError(f"its cells are separated by {mark}; commas are read")
+    if twice := next((name for name in names if list(names).count(name) > 1), None):
+        raise CannotReadError(f"the column `{twice}` stands twice in its header")
+
+
+def _cells(row: dict[str | None, Any]) -> str:
+    """What is wrong with a row that is longer or shorter than the header."""
+    wanted = len([name for name in row if name is not None])
+    found = sum(value is not None for name, value in row.items() if name is not None) + len(row.get(None) or ())
+    return f"{found} cell{'s' * (found != 1)}, and the header has {wanted}"
 
 
 def parquet_rows(name: str) -> Iterator[Block]:

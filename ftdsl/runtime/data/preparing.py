@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from typing import Any
 
 from . import card, facts, lengths
 from .choosing import PARTS, Choice, choose
 from .reading import CannotReadError
+from .scanning import REASONS
 from .surveying import Survey
 from .table import Table
 from .telling import Teller
@@ -32,16 +34,16 @@ def prepare(spec: dict[str, Any]) -> int:
             choice = None if teller.errors else choose(spec, table, survey.spans)
             if choice is not None:
                 names = _names(spec)
-                _enough(spec, names, choice, table, teller)
+                _enough(spec, names, choice, survey)
             if choice is None or teller.errors:
                 teller.end_of_errors()
-                teller.failed("source", help=_help(teller))
+                teller.failed("source", help=_help(teller), where=spec["where"])
                 return 1
             _warn(spec, survey, choice)
             _write(spec, survey, choice, names)
         except CannotReadError as error:
             teller.error(spec["where"], str(error), "files")
-            teller.failed("source")
+            teller.failed("source", where=spec["where"])
             return 1
     return 0
 
@@ -52,7 +54,11 @@ def _help(teller: Teller) -> str:
     return {
         "missing": 'name the columns the rows have: columns { prompt = "…", response = "…" }',
         "roles": 'name the speakers the rows have: roles { user = "…" }, or write drop = [bad_roles]',
+        "tools": 'write tools as text: json.dumps(row["tools"])',
         "empty": "drop = [empty] leaves such rows out",
+        "held out": "which part a row goes to follows from its content: with so few rows name a file, holdout { eval = file(…) }",
+        "parts": "keep out less, or read more rows",
+        "dropped": "keep more: drop, dedupe, tokens and languages say what goes",
     }.get(kind, "")
 
 
@@ -70,10 +76,25 @@ def _names(spec: dict[str, Any]) -> list[str]:
     return ["train", *(name for name in PARTS[1:] if name in (spec.get("holdout") or {}))]
 
 
-def _enough(spec: dict[str, Any], names: list[str], choice: Choice, table: Table, teller: Teller) -> None:
+def _enough(spec: dict[str, Any], names: list[str], choice: Choice, survey: Survey) -> None:
+    """Every part needs a row: where one has none, what became of them is said."""
+    table, teller = survey.table, survey.teller
+    for part in ("system", "tools", "history"):
+        if table.rows and (column := spec["columns"].get(part)) and not survey.columns[column]:
+            teller.error(spec["where"], f"no row has a column `{column}`", "missing")
+    if not table.rows:
+        where = ", ".join(dict.fromkeys(span.file.name for span in survey.spans))
+        teller.error(
+            where, "there are no rows in it" if len(survey.spans) == 1 else "there are no rows in them", "files"
+        )
+        return
+    why = Counter(REASONS[number] for number in table.column("why").tolist() if number)
+    went = [f"{count:,} are dropped ({reason})" for reason, count in why.most_common()]
+    went += [f"{len(kept):,} in `{name}`" for name in names if len(kept := choice.kept(PARTS.index(name)))]
     for name in names:
         if not len(choice.kept(PARTS.index(name))):
-            teller.error(spec["where"], f"no rows are left for `{name}` of {table.rows}")
+            said = f"no row is left for `{name}`: {table.rows:,} were read, {', '.join(went)}"
+            teller.error(spec["where"], said, "dropped" if why else "parts" if name == "train" else "held out")
 
 
 def _warn(spec: dict[str, Any], survey: Survey, choice: Choice) -> None:

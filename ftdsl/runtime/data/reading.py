@@ -86,7 +86,8 @@ def _file(name: str) -> File:
     from . import formats
 
     kind = unpacked(name).rpartition(".")[2]
-    blocks = {"csv": formats.csv_rows, "parquet": formats.parquet_rows, "json": formats.json_rows}.get(
-        kind, formats.lines
-    )
+    kinds = {
+        "csv": formats.csv_rows, "parquet": formats.parquet_rows, "json": formats.json_rows, "txt": formats.text_rows,
+    }  # fmt: skip
+    blocks = kinds.get(kind, formats.lines)
     return File(name, os.path.getsize(name), lambda: blocks(name), "row" if kind == "parquet" else "line")

@@ -77,7 +77,7 @@ class Scanner:
         texts: list[str] = []
         keys: Counter[tuple[str, ...]] = Counter()
         measured = bool(self.tokens or self.languages or self.near)
-        errors = [(place, BadRowError("csv", text)) for place, text in block.errors]
+        errors = [(place, BadRowError("unreadable", text)) for place, text in block.errors]
         for place, line in block.places():
             why = digest = 0
             asked: list[str] = []
@@ -89,6 +89,9 @@ class Scanner:
                 digest = xxh3_64_intdigest(dumps(row, option=SORTED))
             except BadRowError as error:
                 errors.append((place, error))
+                continue
+            except orjson.JSONEncodeError:  # it reads what is deeper than it writes
+                errors.append((place, BadRowError("json", "nested deeper than 254 levels")))
                 continue
             except DroppedError as error:
                 why = REASONS.index(str(error))
@@ -128,6 +131,8 @@ class Scanner:
 _SPACED = re.compile(rb'"\s+:')
 _NUMBER = re.compile(rb"\d{16}|[eE][+-]?\d{3}")
 _BIGGEST = 2**63 - 1
+_NOT_JSON = re.compile(rb"NaN|-?Infinity")
+"""What Python's own `json` writes, and no other reader takes."""
 
 
 def parsed(line: bytes) -> Any:
@@ -148,6 +153,8 @@ def _reason(line: bytes, error: orjson.JSONDecodeError) -> str:
         line.decode()
     except UnicodeDecodeError as bad:
         return f"not UTF-8: byte {line[bad.start]:#04x} at {bad.start + 1}"
+    if (found := _NOT_JSON.match(line, error.pos)) is not None:
+        return f"not JSON: {found[0].decode()} is no number there; write null"
     return f"not JSON: {error.msg.split(': line')[0]} at {error.pos + 1}"
 
 

@@ -56,10 +56,10 @@ class Teller:
         print(f"warning: {where}: {text}", file=sys.stderr, flush=True)
         self._event({"event": "warning", "message": text, "keys": keys, "code": code, "help": help})
 
-    def failed(self, *keys: str, help: str = "") -> None:
-        """The last event of a stage that could not do its work: its first error, and how many there are."""
+    def failed(self, *keys: str, help: str = "", where: str = "") -> None:
+        """The last event of a stage that could not do its work: its first error (less its own place), how many there are."""
         more = f" (and {self.errors - 1:,} more)" if self.errors > 1 else ""
-        message = f"{self._first}{more}"
+        message = self._first.removeprefix(f"{where}: ") + more
         self._event({"event": "end", "ok": False, "message": message, "keys": keys, "help": help, "code": "FT511"})
 
     def progress(self, done: float, total: float | None, what: str, *, now: bool = False) -> None:
