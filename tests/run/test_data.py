@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -141,3 +143,19 @@ def test_rows_that_nobody_reads_and_no_column_explains_are_said(place: Path) -> 
     said = ftc("check", "r.ft", cwd=place).stdout
     assert "warning[FT502]" in said
     assert "they have `question`, `reply`" in said
+
+
+def test_a_stage_that_is_stopped_leaves_nothing_half_written(place: Path) -> None:
+    (place / "a.jsonl").write_text(lines(numbered(400_000)), encoding="utf-8")
+    (place / "r.ft").write_text('data d { source = file("a.jsonl"), holdout { eval = 5% } }\n', encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ftdsl.cli.main", "run", "r.ft"], cwd=place, stderr=subprocess.DEVNULL
+    )
+    stage, deadline = place / "runs" / "r" / "last" / "10-d", time.monotonic() + 60
+    while not any(stage.glob(".rows/digest")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    left = {path.name for path in stage.iterdir()}
+    assert left == {"data.json", "launch.sh", "log.txt", "metrics.jsonl"}
+    assert (stage / "log.txt").read_text(encoding="utf-8") == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ NEAR, LANGUAGES = {"rensa": "rensa"}, {"py3langid": "py3langid"}
 
 def main(argv: list[str]) -> int:
     """The data stage of a spec, or `leaks` and a spec of it."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     program, path = argv if len(argv) > 1 else ("", argv[0])
     spec = json.loads(Path(path).read_text(encoding="utf-8"))
     if missing := _missing(spec):

@@ -168,7 +168,9 @@ _scanner: list[Scanner] = []
 
 
 def _begin(spec: dict[str, Any]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN if os.getppid() and _child() else signal.default_int_handler)
+    if _child():  # to stop is the parent's to handle: a child that dies while it hands over leaves it waiting for ever
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _scanner[:] = [Scanner(spec)]
 
 

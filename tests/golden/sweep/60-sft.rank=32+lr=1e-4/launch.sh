@@ -3,6 +3,7 @@
 # 16 global = 4 micro x 4 accumulate x 1 data-parallel
 # Works in the run folder. FT_PYTHON: the engine's Python.
 set -euo pipefail
+trap 'exit 143' TERM # asked to stop: what runs is waited for, and may still save
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export FT_PYTHON="${FT_PYTHON:-python3}"
 case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
