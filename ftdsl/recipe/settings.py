@@ -115,9 +115,3 @@ def shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}".replace("e-0", "e-").replace("e+0", "e+")  # 1e-4, as everybody writes it
     return "null" if value is None else "true" if value is True else "false" if value is False else str(value)
-
-
-def _option(name: str, value: Any) -> str:
-    """Of a card's memory as it is sold: `80GB`."""
-    said = f"{value / 1e9:g}GB" if name == "memory" and isinstance(value, int | float) else shown(value)
-    return said if name == "memory" else f"{name} = {said}"
