@@ -117,6 +117,7 @@ REFUSED = [
         'source = [file("a.jsonl", format = alpaca), file("b.jsonl.gz", format = sharegpt)]',
         "the sources are of several formats",
     ),
+    ('source = [file("a.jsonl"), file("chats.jsonl")]', "the sources are of several formats: alpaca, openai"),
     (
         'source = [file("a.jsonl", weight = 3), file("b.jsonl.gz")]',
         "all sources of a mixture have a weight, or none has",
@@ -131,6 +132,8 @@ REFUSED = [
 
 @pytest.mark.parametrize(("block", "said"), REFUSED, ids=[said for _, said in REFUSED])
 def test_what_a_data_stage_cannot_do_is_refused_in_the_recipe(block: str, said: str, place: Path) -> None:
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    (place / "chats.jsonl").write_text(lines([{"messages": turns}]), encoding="utf-8")
     (place / "r.ft").write_text(f"data mixed {{ {block} }}\n", encoding="utf-8")
     done = ftc("check", "r.ft", cwd=place)
     assert done.returncode == 1

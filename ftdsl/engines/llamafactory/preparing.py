@@ -136,16 +136,24 @@ def _shape(work: Work) -> tuple[Shape, str]:
     kind = work.plan.recipe.reader(work.stage)
     items = _items(work, "source") if work.stage.settings.items("source") else []
     settings, row = work.stage.settings, None
-    formats = {work.name("format"), *(settings_of(item).name("format") for item in items if isinstance(item, Term))}
-    said = formats - {"", "auto"}
-    if len(said) > 1:
-        help = "give each format a data stage of its own; the stage that trains takes several"
-        work.refuse("source", f"the sources are of several formats: {', '.join(sorted(said))}", help)
+    formats = [_format_of(work, item) for item in items]
+    if len(found := {format for format in formats if format}) > 1:
+        help = "give each format a data stage of its own; the stage that trains takes several: data = [a, b]"
+        work.refuse("source", f"the sources are of several formats: {', '.join(sorted(found))}", help)
     if items:
         row = first_row(items[0], work.plan.recipe.folder, work.session.files)
-    if said and work.name("format") in ("", "auto"):
-        settings = settings.with_values({"format": Term(min(said))})
+    if found and work.name("format") in ("", "auto"):
+        settings = settings.with_values({"format": Term(min(found))})
     return shape_of(settings, row, kind), kind
+
+
+def _format_of(work: Work, item: Term | StageRef) -> str:
+    """The format that a source says, that its stage says, or that its first row shows; "" of what cannot be seen."""
+    own = settings_of(item).name("format") if isinstance(item, Term) else ""
+    if (said := own or work.name("format")) not in ("", "auto"):
+        return said
+    row = first_row(item, work.plan.recipe.folder, work.session.files)
+    return shape_of(work.stage.settings, row, "sft").format if row is not None else ""
 
 
 def _format(shape: Shape, kind: str) -> Spec:
