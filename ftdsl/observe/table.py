@@ -15,6 +15,8 @@ MARKS = {
     Status.SKIPPED: "skipped", Status.STOPPED: "stopped", Status.WAITING: "waiting", Status.RUNNING: "running",
 }  # fmt: skip
 SAMPLES = 5
+FAILED = 60
+"""Characters of a failure that stand in the table."""
 
 
 def summary(run: RunProgress, *, smoke: bool = False) -> list[str]:
@@ -32,7 +34,7 @@ def summary(run: RunProgress, *, smoke: bool = False) -> list[str]:
 
 def _tried(stage: StageProgress) -> tuple[str, ...]:
     steps = [f"{stage.step} steps"] if stage.status.ok and stage.what == "steps" else []
-    said = [words for words in (result_words(stage), *steps, *stage.notes) if words]
+    said = [words for words in (_in_a_cell(stage), *steps, *stage.notes) if words]
     return stage.key, MARKS[stage.status], _spent(stage), ", ".join(said)
 
 
@@ -47,7 +49,13 @@ def _row(stage: StageProgress, run: RunProgress) -> tuple[str, ...]:
         where = _place(run.folder, stage.result.path)
     if stage.status is Status.FAILED:
         where = f"{run.folder.as_posix()}/{stage.folder}/log.txt"
-    return stage.key, MARKS[stage.status], spent, result_words(stage), where
+    return stage.key, MARKS[stage.status], spent, _in_a_cell(stage), where
+
+
+def _in_a_cell(stage: StageProgress) -> str:
+    """Why a stage failed is said whole below the table."""
+    said = result_words(stage)
+    return _short(said, FAILED) if stage.status is Status.FAILED else said
 
 
 def _place(run: Path, path: str) -> str:
