@@ -423,7 +423,7 @@ def rows_of_no_format(config: Config) -> Found:
     Use instead:
         dataset: support
         # file: dataset_info.json
-        {"support": {"file_name": "support.json", "formatting": "openai"}}
+        {"support": {"file_name": "support.json", "formatting": "sharegpt"}}
     Applies to: LLaMA-Factory
     Source: llamafactory/data/converter.py:369-388 (0.9.5)
     """
