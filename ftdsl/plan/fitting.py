@@ -72,7 +72,8 @@ class Fitter:
             return Fitted(unknown="there is no card")
         try:
             architecture = architecture_of(self.stage, self.recipe, self.files)
-            return self._fitted(architecture)
+            found = self._fitted(architecture)
+            return found if found.best or self.evaluated <= 1 else self.evaluating_less._fitted(architecture)
         except NotModelledError as error:
             return Fitted(unknown=str(error))
 
@@ -110,6 +111,18 @@ class Fitter:
         need = spent.resident_interval[1]
         tokens = setup.micro_batch * setup.seq_len * setup.accumulate / spent.step
         return Cost(layout, spent.memory, need, here.memory / self.world.processes_per_node or need, spent.step, tokens)
+
+    @property
+    def evaluated(self) -> int:
+        """Sequences of one evaluation on one card, where the recipe says so; 0 where it does not evaluate or leaves it open."""
+        batch = self.stage.settings.get("evaluate.batch") if self.stage.settings.get("evaluate.data") else 0
+        return batch if isinstance(batch, int) else 0
+
+    @property
+    def evaluating_less(self) -> Fitter:
+        """The same with evaluations of one sequence: what an evaluation needs too much is no reason for another layout."""
+        settings = self.stage.settings.with_values({"evaluate.batch": 1})
+        return changed(self, stage=changed(self.stage, settings=settings))
 
     # --- what is open
 

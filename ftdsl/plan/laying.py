@@ -131,7 +131,7 @@ def check_fit(planned: PlannedStage, fitter: Fitter, session: Session) -> None:
         f"{ways[0]}; `ftc plan` shows {len(ways)} ways" if len(ways) > 1 else str(ways[0]) if ways else "a larger card"
     )
     severity = Severity.ERROR if over else Severity.WARNING
-    session.sink.add(Diagnostic("FT701", text, _place(stage), severity, label, (), help))
+    session.sink.add(Diagnostic("FT701", text, _place(stage, cost), severity, label, (), help))
 
 
 def cost_of(planned: PlannedStage, fitter: Fitter) -> Cost | None:
@@ -147,7 +147,9 @@ def cost_of(planned: PlannedStage, fitter: Fitter) -> Cost | None:
 _BLAMED: Sequence[str] = ("batch.micro", "max_len", "parallel.strategy", "full", "lora", "model")
 
 
-def _place(stage: Stage) -> Span:
+def _place(stage: Stage, cost: Cost) -> Span:
+    if cost.memory.peak.name == "evaluation" and "evaluate.batch" in stage.spans:
+        return stage.spans["evaluate.batch"]
     return next((stage.spans[key] for key in _BLAMED if key in stage.spans), stage.span)
 
 

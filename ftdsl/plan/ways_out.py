@@ -42,6 +42,9 @@ class _Try:
 def ways_out(fitter: Fitter, layout: Layout) -> list[Way]:
     """At most three ways that fit, those that keep the results as they are before those that change them."""
     kept: list[tuple[int, Way]] = []
+    evaluated = fitter.evaluated
+    if evaluated > 1 and (cost := fitter.evaluating_less.cost(layout)).fits:
+        kept.append((SAME, Way((("evaluate.batch", "1"),), "evaluates in more steps", cost)))
     for rank, one in _tries(fitter.stage, layout, fitter.world.size):
         there = changed(fitter, stage=one.stage)
         if not there.possible(one.layout):

@@ -235,3 +235,17 @@ def test_a_config_that_is_not_modelled_says_why(checked: Check, config: object, 
     outcome = checked(*in_folder(config))
     assert outcome.checked.plan is not None
     assert why in next(c for c in outcome.checked.plan.stages[0].choices if c.key == "lora").reason
+
+
+def test_an_evaluation_too_large_is_said_and_changes_no_layout(checked: Check, tmp_path: Path) -> None:
+    """Sixteen rows of logits at once are no reason to shard or offload what is trained."""
+    stage = 'lora { }\n  batch { micro = 1, accumulate = 8 }\n  evaluate { data = [file("rows.jsonl")], batch = 16 }'
+    text = recipe(stage=stage, length=4096)
+    plain = choices(checked(text.replace("batch = 16", "batch = 1"), ROWS))
+    outcome = checked(text, ROWS)
+    found = outcome.only("FT701")
+    assert found.span is not None and found.span.text == "16" and "evaluate.batch = 1" in found.help
+    assert choices(outcome) == plain
+    path = written(tmp_path, text)
+    assert ftc("plan", path.name, "--apply", "1", cwd=tmp_path).returncode == 0
+    assert "batch = 1 " in path.read_text(encoding="utf-8").replace("batch = 1\n", "batch = 1 ")
