@@ -114,7 +114,7 @@ def _body(key: str, sight: Sight, pen: Pen) -> Iterator[str]:
     standing = sight.standings.get(key)
     if key in sight.forecasts and standing and not standing.runs:
         if key in sight.compared:
-            yield from pen.said("measured", _compared(sight.compared[key]))
+            yield from pen.said("took", _compared(sight.compared[key]))
     elif key in sight.forecasts:
         yield from _stage(sight.plan.stage(key), sight.forecasts[key], pen)
     elif key in sight.lights and not (standing and not standing.runs):
@@ -123,13 +123,17 @@ def _body(key: str, sight: Sight, pen: Pen) -> Iterator[str]:
 
 def _compared(one: Compared) -> str:
     """Of rows shorter than they may be, the plan is for those that came."""
-    memory, step = one.memory / one.planned_memory - 1, one.step / one.planned_step - 1
     rows = f", for rows of {one.length} tokens as they came" if one.limit and one.length < one.limit * 0.95 else ""
     busy = f"; {one.wall:.3g} s with what else the machine did" if one.wall > 1.25 * one.step else ""
     return (
-        f"{gib(one.memory)} and {one.step:.3g} s a step; planned {gib(one.planned_memory)} ({memory:+.0%}) and "
-        f"{one.planned_step:.3g} s ({step:+.0%}){rows}{busy}"
+        f"{gib(one.memory)} and {one.step:.3g} s a step, measured; planned {gib(one.planned_memory)} "
+        f"({_off(one.memory, one.planned_memory)}) and {one.planned_step:.3g} s ({_off(one.step, one.planned_step)}){rows}{busy}"
     )
+
+
+def _off(found: float, planned: float) -> str:
+    """`+5%`: so much more than planned."""
+    return f"{round(100 * (found / planned - 1)):+d}%"
 
 
 def _light(one: Light, pen: Pen) -> Iterator[str]:

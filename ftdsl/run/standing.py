@@ -122,7 +122,10 @@ def _settings(job: Job, run: Run, plan: Plan) -> Iterator[str]:
     if planned is None:
         return
     now = values_of(planned, plan)
-    for key in dict.fromkeys((*now, *was)):
+    # what the author wrote first, then what followed from it
+    for key in sorted(
+        dict.fromkeys((*now, *was)), key=lambda key: str(now.get(key, {}).get("origin")).startswith("auto")
+    ):
         new = str(now[key]["value"]) if key in now else None
         if was.get(key) != new:
             place = f" ({now[key]['origin']})" if key in now else ""

@@ -60,7 +60,7 @@ def test_a_run_measures_itself_and_corrects_plans(engine: Environment, plan: Pla
 
     code, shown = plan("--exit-code")
     assert code == 0 and "plan: nothing to do" in shown
-    found = re.search(r"measured\s+(\S+) GiB and (\S+) s a step; planned (\S+) GiB \(([+-]\d+)%\)", shown)
+    found = re.search(r"took\s+(\S+) GiB and (\S+) s a step, measured; planned (\S+) GiB \(([+-]\d+)%\)", shown)
     assert found, shown
     assert 0.4 < float(found[1]) < 2 and abs(int(found[4])) < 20, "torch and the engine take most of it, and are known"
     assert "calibrated from 1 run on this machine" in shown
