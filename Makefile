@@ -43,7 +43,7 @@ fast: $(BIN)/ftc
 	$(BIN)/ftc fmt --check examples/*.ft tests/corpus/*.ft
 	$(BIN)/pytest -m "not real and not slow" -n 2
 
-golden: $(BIN)/ftc ## compile the examples anew into tests/golden, to be read and committed
+golden: $(BIN)/ftc ## compile the examples anew into tests/golden, plans shown in docs too; to be read and committed
 	$(BIN)/python -m tests.golden_update
 
 generate: $(BIN)/ftc ## data and models from vocabulary.toml and the overlay

@@ -1,9 +1,11 @@
-"""`python -m tests.golden_update`: compile the examples anew into tests/golden, to be read and committed."""
+"""`python -m tests.golden_update`: compile the examples anew into tests/golden, and write plans that documents show; to be
+read and committed."""
 
 from __future__ import annotations
 
 import shutil
 
+from tests.plan.test_docs import rewrite
 from tests.targets.test_golden import GOLDEN, VARIANTS, artifacts, place
 
 
@@ -15,6 +17,7 @@ def main() -> None:
             path = place(recipe, profile) / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
+    rewrite()
 
 
 if __name__ == "__main__":

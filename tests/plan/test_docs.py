@@ -1,4 +1,4 @@
-"""What documents show of `ftc plan` is what it prints."""
+"""What documents show of `ftc plan` is what it prints; `make golden` writes it anew."""
 
 from __future__ import annotations
 
@@ -6,26 +6,41 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from tests.conftest import ROOT, ftc
 
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+BLOCK = re.compile(r"^(```(?:console)?\n\$ ftc (plan .*)\n)((?s:.*?))^```$", re.MULTILINE)
 SHOWN = [
-    pytest.param(block[1], block[2], id=f"{path.name}: {block[1]}")
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-    for block in re.finditer(
-        r"^```(?:console)?\n\$ ftc (plan .*)\n((?s:.*?))^```$", path.read_text(encoding="utf-8"), re.MULTILINE
-    )
+    pytest.param(block[2], block[3], id=f"{path.name}: {block[2]}")
+    for path in PAGES
+    for block in BLOCK.finditer(path.read_text(encoding="utf-8"))
 ]
 
 
+def printed(command: str) -> str:
+    """Standard output, then standard error, as a terminal of 100 columns shows them, where nothing has run."""
+    with TemporaryDirectory() as place:
+        shutil.copytree(ROOT / "examples", Path(place) / "examples")
+        done = ftc(*shlex.split(command), cwd=Path(place), COLUMNS="100")
+        return done.stdout + done.stderr
+
+
+def rewrite() -> None:
+    """Every page with what is printed now."""
+    for path in PAGES:
+        before = path.read_text(encoding="utf-8")
+        after = BLOCK.sub(lambda block: f"{block[1]}{printed(block[2])}```", before)
+        if after != before:
+            path.write_text(after, encoding="utf-8")
+
+
 @pytest.mark.parametrize(("command", "shown"), SHOWN)
-def test_what_documents_show_is_what_is_printed(command: str, shown: str, tmp_path: Path) -> None:
-    """Standard output, then standard error, as a terminal of 100 columns shows them."""
-    shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    done = ftc(*shlex.split(command), cwd=tmp_path, COLUMNS="100")
-    assert done.stdout + done.stderr == shown
+def test_what_documents_show_is_what_is_printed(command: str, shown: str) -> None:
+    assert printed(command) == shown
 
 
 def test_documents_show_plans() -> None:
