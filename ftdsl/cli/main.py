@@ -33,7 +33,7 @@ MODULES = {"import": "imports"}
 """Where the module cannot be called like the verb."""
 
 EPILOG = """\
-exit codes: 0 fine, 1 the recipe or run has errors, 2 wrong usage, 3 a gate refused, 130 interrupted
+exit codes: 0 fine, 1 the recipe or run has errors, 2 wrong usage, 3 a gate refused, 4 would change (plan), 130 interrupted
 start with: ftc init && ftc check quickstart.ft && ftc run quickstart.ft"""
 
 
