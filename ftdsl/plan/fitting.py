@@ -181,15 +181,16 @@ class Fitter:
         return neat and settings.name("attention") == "flash2"
 
     def possible(self, layout: Layout) -> bool:
-        """What LLaMA-Factory cannot do is not chosen: ZeRO-3 under a stacked adapter, an 8-bit base, pure bf16 or metrics of
-        texts; GaLore and APOLLO under DeepSpeed, BAdam on several processes without ZeRO-3 (hparams/parser.py,
-        model/model_utils/quantization.py).
+        """What LLaMA-Factory cannot do is not chosen: ZeRO-3 under a stacked adapter, an 8-bit base, pure bf16, metrics of
+        texts, Unsloth or KTransformers; GaLore and APOLLO under DeepSpeed, BAdam on several processes without ZeRO-3
+        (hparams/parser.py, model/model_utils/quantization.py).
         """
         settings, optimizer = self.stage.settings, self.stage.settings.name("optim.name")
         whole = layout.strategy in ("zero3", "fsdp1", "fsdp2")
         if whole and (self.stage.new_adapter or layout.bits == 8):
             return False
-        if layout.strategy == "zero3" and (layout.precision == "pure_bf16" or writes(self.stage)):
+        own_layers = {"unsloth", "ktransformers"}.intersection(settings.names("kernels"))
+        if layout.strategy == "zero3" and (layout.precision == "pure_bf16" or own_layers or writes(self.stage)):
             return False
         if layout.offload != "none" and optimizer not in _OFFLOADED_ADAM:
             return False
@@ -278,7 +279,7 @@ def host_bytes(setup: Setup) -> float:
 
 def offloaded(stage: Stage) -> list[str]:
     """What the recipe moves to main memory, by name."""
-    return [str(getattr(item, "name", item)) for item in stage.settings.items("parallel.offload")]
+    return stage.settings.names("parallel.offload")
 
 
 def _gib(size: float) -> str:

@@ -78,7 +78,7 @@ def _strategy(chooser: Chooser, fitter: Fitter, fitted: Fitted, best: Cost | Non
 
 
 def _offload(chooser: Chooser, best: Cost | None) -> None:
-    items = [str(getattr(item, "name", item)) for item in chooser.settings.items("parallel.offload")]
+    items = chooser.settings.names("parallel.offload")
     if best is None or best.layout.offload == "none" or (items and "auto" not in items):
         return
     moved = ["optimizer"] + ["params"] * (best.layout.offload == "params")

@@ -108,7 +108,7 @@ def setup_of(stage: Stage, world: World, layout: Layout, architecture: Architect
     get, name = stage.settings.get, stage.settings.name
     if layout.bits not in (0, 4, 8):
         raise NotModelledError(f"a base in {layout.bits} bits is not modelled")
-    kernels = {str(getattr(item, "name", item)) for item in stage.settings.items("kernels")}
+    kernels = set(stage.settings.names("kernels"))
     length = int(get("max_len") or 2048)
     return Setup(
         architecture,
@@ -184,7 +184,7 @@ UNFROZEN, OFT_BLOCK = 2, 32
 
 def _embeds(stage: Stage, key: str) -> bool:
     """Whether embedding or head are trained whole; both are counted then."""
-    named = {str(getattr(item, "name", item)) for item in stage.settings.items(key)}
+    named = set(stage.settings.names(key))
     return bool(named & {"embed_tokens", "lm_head", "wte", "embed_out", "word_embeddings"})
 
 
@@ -239,7 +239,7 @@ NEW_TOKENS = 1024
 
 def writes(stage: Stage) -> bool:
     """Whether tokens are generated in a stage: for a metric of texts, or to learn from."""
-    metrics = {str(getattr(item, "name", item)) for item in stage.settings.items("evaluate.metrics")}
+    metrics = set(stage.settings.names("evaluate.metrics"))
     return stage.kind == "ppo" or bool(metrics & {"rouge", "bleu"})
 
 
@@ -276,7 +276,7 @@ _MAPS = {"q_proj": "q", "k_proj": "k", "v_proj": "v", "o_proj": "o", "gate_proj"
 
 def _targets(stage: Stage, block: str) -> tuple[str, ...]:
     """The adapted maps by the estimate's names; names it does not know count as nothing."""
-    asked = [str(getattr(item, "name", item)) for item in stage.settings.items(f"{block}.targets")] or ["all"]
+    asked = stage.settings.names(f"{block}.targets") or ["all"]
     return tuple(_MAPS.values()) if "all" in asked else tuple(_MAPS[item] for item in asked if item in _MAPS)
 
 

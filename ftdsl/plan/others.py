@@ -75,7 +75,7 @@ def _eval(planned: PlannedStage, plan: Plan, a: Architecture, files: Files, base
     rows, length = _whole(get("batch"), 1), _whole(get("max_len"), 2048)
     per = weights.QUANT_BYTES["nf4"] if settings.has("quantize") and _whole(get("quantize.bits"), 4) == 4 else number
     held = a.layers * a.layer_linear * per + (a.params - a.layers * a.layer_linear) * number
-    asked = {str(getattr(item, "name", item)) for item in settings.items("metrics")} or {"loss"}
+    asked = set(settings.names("metrics")) or {"loss"}
     scored = length if asked & {"loss", "accuracy"} else 1  # a prompt that is only answered has those of its last token
     logits = rows * scored * a.vocab * loss.EVALUATED
     new = _whole(get("generate.max_new_tokens"), 0)

@@ -66,6 +66,10 @@ class Settings:
         value = self.get(key)
         return value.name if isinstance(value, Term) else str(value or "")
 
+    def names(self, key: str) -> list[str]:
+        """The names of the members at a key that takes one or several."""
+        return [str(getattr(item, "name", item)) for item in self.items(key)]
+
     def with_values(self, values: Mapping[str, Any], blocks: frozenset[str] = frozenset()) -> Settings:
         """A copy with these values on top."""
         return Settings(self.kind, {**self.values, **values}, self.blocks | blocks)

@@ -81,6 +81,13 @@ def test_packed_weights_stay_on_the_card(checked: Check) -> None:
     assert "quantize.bits" not in found and "params" in found["parallel.offload"]
 
 
+def test_what_a_rule_refuses_is_not_chosen(checked: Check) -> None:
+    """Unsloth does not work with ZeRO-3 (FT416), so that the ways out are others."""
+    stage = "lora { }\n kernels = unsloth\n batch { micro = 16, accumulate = 2 }"
+    outcome = checked(recipe("rtx4090", stage=stage), ROWS)
+    assert "zero3" not in str(choices(outcome)) and "FT416" not in outcome.codes
+
+
 def test_error_correction_takes_its_part(checked: Check) -> None:
     """An L4 and an RTX 4090 have 24 GB; CUDA offers 22.2 GiB of the one and 23.65 of the other."""
     limits = {}
