@@ -46,10 +46,11 @@ fast: $(BIN)/ftc
 golden: $(BIN)/ftc ## compile the examples anew into tests/golden, plans shown in docs too; to be read and committed
 	$(BIN)/python -m tests.golden_update
 
-generate: $(BIN)/ftc ## data and models from vocabulary.toml and the overlay
+generate: $(BIN)/ftc ## data, models and pages from vocabulary.toml, the overlay and what the compiler says
 	$(BIN)/python -m ftdsl.catalog.generate
 	$(BIN)/python -m ftdsl.recipe.generate
 	$(BIN)/python -m ftdsl.lint.generate
+	$(BIN)/python -m tests.pages
 
 bench: $(BIN)/ftc ## cold start of every verb against a bare interpreter, and a 10,000-line recipe
 	$(BIN)/python benchmarks/cold_start.py

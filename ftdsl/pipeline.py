@@ -71,7 +71,7 @@ def compile_recipe(
     if not checked.jobs:
         return None
     if any(stage.dimensions for stage in checked.resolved.stages) and not smoke:
-        _refuse_search(checked.resolved, session)
+        tell_search(checked.resolved, session, error=True)
         return None
     from ftdsl.recipe.validate import validate
     from ftdsl.targets.bash import compile_files
@@ -115,10 +115,11 @@ def _compile_small(checked: Checked, lock: Path, session: Session) -> Compiled |
     return Compiled(recipe.name, recipe.folder, plan, jobs, files, (lock, b""), replaced, wanted)
 
 
-def _refuse_search(resolved: Resolved, session: Session) -> None:
-    """A search needs trials run one by one, which no artifact can do yet."""
+def tell_search(resolved: Resolved, session: Session, *, error: bool) -> None:
+    """A search needs trials run one by one, which no artifact can do yet: an error where artifacts are asked for."""
+    say = session.sink.error if error else session.sink.info
     for stage in resolved.stages:
         for dimension in stage.dimensions.values():
             text = f"`{dimension.key}` is searched, and searches cannot be compiled or run yet"
             help = f"fix it for one run: --set {stage.name}.{dimension.key}=…"
-            session.sink.error("FT084", text, dimension.span, help=help)
+            say("FT084", text, dimension.span, help=help)

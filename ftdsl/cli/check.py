@@ -106,6 +106,10 @@ def _one(args: argparse.Namespace, name: str) -> Outcome:
     checked = _check(path, args, session)
     if isinstance(checked, str):
         return Outcome(name, session.sink.ordered(), (f"{name}: fine, {checked}",), None, False)
+    if checked.resolved is not None:
+        from ftdsl.pipeline import tell_search
+
+        tell_search(checked.resolved, session, error=False)  # right, and not run yet
     _rows_cut(checked, session)
     held = checked.recipe.versions.plain() if checked.recipe else None
     return Outcome(name, session.sink.ordered(), tuple(_fine(name, checked)), held, bool(checked.plan))

@@ -103,6 +103,7 @@ CODES = {
     "FT219": "device-map-while-training",
     "FT220": "attention-of-one-model",
     "FT221": "attention-without-prompt",
+    "FT222": "losses-add-up",
     "FT225": "no-effect-here",
     # FT3xx adapters and optimisers
     "FT301": "only-with-lora",
@@ -125,6 +126,7 @@ CODES = {
     "FT320": "other-kernels-cannot",
     "FT321": "several-adapters-split",
     "FT322": "no-mixture-of-depths",
+    "FT324": "targets-of-lora-count",
     # FT4xx distributed
     "FT401": "batch-equation",
     "FT402": "two-files-disagree",
@@ -189,6 +191,8 @@ CODES = {
     "FT609": "predictions-not-kept",
     "FT610": "evaluation-command-is-gone",
     "FT611": "backend-cannot",
+    "FT612": "another-loss-is-trained",
+    "FT613": "asft-is-not-scored",
     "FT615": "ppo-needs-old-trl",
     "FT617": "calibration-runs-dry",
     "FT618": "reward-at-evaluation",

@@ -101,6 +101,18 @@ def oft_rank(said: Said) -> None:
             said.used.add("oft_block_size")  # 0 beside a rank, and lowered as 0 again
 
 
+def oft_targets(said: Said) -> None:
+    """The modules of OFT are those of `lora_target` (llamafactory/model/adapter.py); `oft_target` is read by nothing."""
+    if "oft" not in said.blocks:
+        return
+    read = said.config.items("lora_target")
+    if said.given("oft_target") and said.config.items("oft_target") != read:
+        said.note("oft_target", "the engine does not read it: the modules of OFT are those of `lora_target`")
+    said.used.update(("lora_target", "oft_target"))
+    if said.given("lora_target"):
+        said.say("oft.targets", read)
+
+
 # --- tokens
 
 

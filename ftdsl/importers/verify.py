@@ -55,6 +55,7 @@ OURS = {
     "logging_nan_inf_filter": "a recipe never hides NaN",
     "overwrite_output_dir": "a stage goes on from its own checkpoints; what another run left is set aside",
     "save_hf_model": "what a stage makes can be loaded by the next one, and by others",
+    "oft_target": "nothing reads it: the modules of OFT are those of `lora_target`",
     "use_cpu": "always said where there is no card",
 }
 """What a recipe does on purpose."""

@@ -27,6 +27,8 @@ FAMILIES = (
     "sharding",
     "launching",
     "templates",
+    "targets",
+    "losses",
     "hand_offs",
     "inference",
     "environment",

@@ -37,6 +37,11 @@ CASES = [
     ("sft", "none", "kernels = liger", "`liger` needs a GPU"),
     ("sft", "none", "memory { offload_activations = true }", "in main memory already"),
     ("sft", "none", "attention = flash2", "has no effect on CPU"),
+    ("sft", "a100(80GB)", "hidden_dropout = 10%", "no dropout between their layers"),
+    ("sft", "a100(80GB)", "guard { nan = rollback, retries = 2, cut_lr = 50% }", "cannot be rolled back yet"),
+    ("sft", "a100(80GB)", "guard { spike = stop(factor = 2) }", "not looked for yet"),
+    ("sft", "a100(80GB)", "guard { grad_norm = skip(5.0) }", "not judged by their gradients yet"),
+    ("sft", "a100(80GB)", "guard { cut_lr = 50% }", "is about rolling back"),
     ("sft", "a100(80GB)", "kernels = cce", "has no `cce`"),
     ("sft", "a100(80GB)", "memory { checkpointing = none, offload_activations = true }", "that recomputation keeps"),
 ]

@@ -196,3 +196,13 @@ def test_zero_writes_a_config_in_numbers(checked: Callable[..., Outcome]) -> Non
     assert config["bf16"] == {"enabled": True}
     assert job.processes == 8
     assert "deepspeed" in job.packages
+
+
+def test_the_targets_of_oft_stand_where_the_engine_looks(checked: Callable[..., Outcome]) -> None:
+    found = parameters(lowered(checked(small("oft { targets = [q_proj, v_proj] }"), ROWS))["sft"])
+    assert found["lora_target"] == found["oft_target"] == "q_proj,v_proj"
+
+
+def test_a_script_may_name_its_own_result(checked: Callable[..., Outcome]) -> None:
+    text = small(file='shell expand { run = "make.sh {expand.path}" }')
+    assert lowered(checked(text, ROWS))["expand"].env["FT_EXPAND_PATH"].endswith("-expand/result")

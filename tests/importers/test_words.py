@@ -57,7 +57,7 @@ LEFT = {
     "train_from_scratch": "a note says to write scratch()", "export_device": "merging is done on the CPU",
     "logging_nan_inf_filter": "a recipe never hides NaN", "reward_model_adapters": "follows from the reward model",
     "ray_init_kwargs": "runtime_env is not read back yet", "media_dir": "belongs to a data set",
-    "create_new_adapter": "follows from where a stage starts",
+    "create_new_adapter": "follows from where a stage starts", "oft_target": "the engine reads `lora_target` in its place",
 }  # fmt: skip
 """Parameters with a word whose import says something else, each with the reason."""
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ftdsl import catalog
+from ftdsl.engines.llamafactory.linting import bottom
 from ftdsl.engines.llamafactory.work import Work
 from ftdsl.language.values import StageRef, Term
+from ftdsl.lint import facts
 from ftdsl.recipe.settings import Settings
 
 Limit = Callable[[Work], None]
@@ -105,6 +108,17 @@ def no_effect_on_cpu(work: Work) -> None:
         work.warn("attention", "`flash2` has no effect on CPU: the model's own attention is used", help)
 
 
+def dropout(work: Work) -> None:
+    """runtime/extend.py finds no such place when the model is loaded; architectures from transformers' modeling sources."""
+    kind = facts.architecture(*bottom(work), work.session.files)
+    if not work.get("hidden_dropout") or catalog.modules(kind) is None or kind in catalog.facts("dropout")["hidden"]:
+        return
+    why = f"models of the `{kind}` architecture have no dropout between their layers"
+    lora = work.planned.method == "lora"
+    help = "write `lora { dropout = 10% }`" if lora else "drop it; `attention_dropout` is what they have"
+    work.refuse("hidden_dropout", why, help)
+
+
 def needs_a_card(work: Work) -> None:
     """pure_bf16: hparams/parser.py. Kernels: their packages are CUDA's. Offload: checkpointing.py moves to "cuda"."""
     if work.planned.world.gpu:
@@ -140,7 +154,7 @@ def recomputation(work: Work) -> None:
 
 _LOADING: tuple[Limit, ...] = (pissa, bits, scheme, quantised_base, no_effect_on_cpu)
 TRAINING: tuple[Limit, ...] = (
-    *_LOADING, losses, workers, measured, described_tokens, needs_a_card, fused_loss, recomputation,
+    *_LOADING, losses, dropout, workers, measured, described_tokens, needs_a_card, fused_loss, recomputation,
 )  # fmt: skip
 SCORING: tuple[Limit, ...] = _LOADING
 MERGING: tuple[Limit, ...] = (pissa,)

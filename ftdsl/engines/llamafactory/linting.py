@@ -50,7 +50,7 @@ def _beside(work: Work, documents: list[Document], name: str) -> view.Document |
 def config_of(work: Work, params: Mapping[str, Any], beside: Mapping[str, view.Document | None]) -> Config:
     """One configuration of a planned stage."""
     world, start, adapters = work.planned.world, work.stage.start, _adapters(work)
-    model = _model(work)
+    model = bottom(work)
     seen = not any(name.startswith("hardware.") for name in work.stage.unknown)
     place = work.stage.span
     return Config(
@@ -86,7 +86,7 @@ def _adapters(work: Work) -> list[tuple[str, Path]]:
     ]
 
 
-def _model(work: Work) -> tuple[str, Path | None]:
+def bottom(work: Work) -> tuple[str, Path | None]:
     """The model at the bottom, through the stages before: its name, and the folder it lies in."""
     base = work.plan.origin(work.stage)
     if not isinstance(base, Term):

@@ -418,7 +418,10 @@ class Evaluator:
                 continue
             name = ".".join(word.text for word in part.path)
             said: tuple[str | StageRef, ...] | None
-            if name == "stage.path" and place.view is not None:
+            if place.view is not None and name in (
+                "stage.path",
+                f"{place.view.name}.path",
+            ):  # where its own result goes
                 said = (StageRef(place.view.name, "path", place.view.run),)
             else:
                 said = self._hole(part, place, sink)

@@ -8,7 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ftdsl.engines.llamafactory.rules.compute import checkpointing, compile, kernels, use_cpu
-from ftdsl.engines.llamafactory.rules.method import layers, method, oft_rank, quantisation, trainable, upcast
+from ftdsl.engines.llamafactory.rules.method import (
+    layers,
+    method,
+    oft_rank,
+    oft_targets,
+    quantisation,
+    trainable,
+    upcast,
+)
 from ftdsl.engines.llamafactory.rules.optimizer import betas, duration, schedule, warmup
 from ftdsl.engines.llamafactory.rules.rows import packing, special, token_init
 from ftdsl.engines.llamafactory.rules.start import (
@@ -37,8 +45,8 @@ Rule = Callable[[Work], Params]
 
 TRAINING: tuple[Rule, ...] = (
     model, method, quantisation, use_cpu, kernels, run_name, duration, packing, upcast, compile, trainable, resume, push,
-    reference, reward, layers, oft_rank, special, token_init, betas, schedule, warmup, checkpointing, save_every, keep, best_by,
-    eval_every, metrics, track_to, log_every, guard,
+    reference, reward, layers, oft_rank, oft_targets, special, token_init, betas, schedule, warmup, checkpointing, save_every,
+    keep, best_by, eval_every, metrics, track_to, log_every, guard,
 )  # fmt: skip
 SCORING: tuple[Rule, ...] = (infer_model, quantisation, use_cpu, special)
 MERGING: tuple[Rule, ...] = (infer_model, special, token_init, push)

@@ -36,6 +36,14 @@ def oft_rank(work: Work) -> Params:
     return {"oft_rank": rank, "oft_block_size": 0} if rank else {}
 
 
+def oft_targets(work: Work) -> Params:
+    """LoRA's too: llamafactory/model/adapter.py looks there for the modules of an OFT adapter, and not at OFT's own."""
+    if not work.said("oft.targets"):
+        return {}
+    names = ",".join(map(str, work.get("oft.targets")))
+    return {"oft_target": names, "lora_target": names}
+
+
 def trainable(work: Work) -> Params:
     if not work.said("trainable"):
         return {}

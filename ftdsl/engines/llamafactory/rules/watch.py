@@ -99,10 +99,34 @@ def log_every(work: Work) -> Params:
 
 def guard(work: Work) -> Params:
     """NaN is never logged as 0: the engine's filter is always off."""
-    action = work.get("guard.nan")
-    if isinstance(action, Term) and action.name in ("rollback", "skip") and work.said("guard.nan"):
-        work.refuse("guard.nan", f"`{action.name}` cannot be compiled yet", "use `stop` or `warn`")
+    _refuse_guards(work)
     params: Params = {"logging_nan_inf_filter": False}
     if work.get("guard.patience"):
         params["early_stopping_steps"] = work.get("guard.patience")
     return params
+
+
+_CLIP = "write `optim { clip = 1.0 }`, which scales large gradients down"
+_UNWATCHED = {
+    "spike": ("leaps of the loss are not looked for yet", "drop it; `nan = stop` is there"),
+    "grad_norm": ("steps are not judged by their gradients yet", _CLIP),
+}
+
+
+def _refuse_guards(work: Work) -> None:
+    """One message for each cause: what is about rolling back says nothing of its own beside a rollback."""
+    rolled = False
+    for key in ("nan", "spike", "grad_norm"):
+        action = work.name(f"guard.{key}")
+        if not work.said(f"guard.{key}") or action == "ignore":
+            continue
+        if action == "rollback":
+            rolled = True
+            why, help = "a training cannot be rolled back yet", "write `nan = stop`: checkpoints stay, for `resume`"
+            work.refuse(f"guard.{key}", why, help)
+        elif key in _UNWATCHED:
+            work.refuse(f"guard.{key}", *_UNWATCHED[key])
+    for key in ("retries", "cut_lr"):
+        if work.said(f"guard.{key}") and not rolled:
+            why = f"`{key}` is about rolling back, which cannot be done yet"
+            work.refuse(f"guard.{key}", why, "drop it")
