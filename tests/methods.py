@@ -230,13 +230,13 @@ QUANTISED = [
         "base in fewer bits",
         (
             f"{FOUR} }}",
-            lambda s: _lora(s) is not None and s.quantised == [["nf4", True]] and s.kinds["Linear4bit"] == LINEAR,
+            lambda s: ends(s, "lora_A") and s.quantised == [["nf4", True]],
         ),
         (f"{FOUR}, scheme = nf4, double = false }}", lambda s: s.quantised == [["nf4", False]]),
         (f"{FOUR}, scheme = fp4 }}", lambda s: s.quantised == [["fp4", True]]),
         (
             "lora { rank = 4 }, quantize { bits = 8 }",
-            lambda s: s.kinds["Linear8bitLt"] == LINEAR and s.types["int8"] == LINEAR,
+            lambda s: s.types["int8"] == LINEAR,
         ),
         ("oft { block = 8 }, quantize { bits = 4 }", lambda s: s.quantised == [["nf4", True]] and ends(s, "oft_R")),
         (
