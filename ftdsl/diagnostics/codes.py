@@ -127,6 +127,7 @@ CODES = {
     "FT321": "several-adapters-split",
     "FT322": "no-mixture-of-depths",
     "FT324": "targets-of-lora-count",
+    "FT325": "matrices-in-flat-pieces",
     # FT4xx distributed
     "FT401": "batch-equation",
     "FT402": "two-files-disagree",

@@ -23,12 +23,38 @@ def distributed(config: Config) -> bool | None:
     return None if config.launch is None or not config.launch.world else config.launch.world > 1
 
 
+@rule("FT325")
+def matrices_in_flat_pieces(config: Config) -> Found:
+    """What it does: finds Muon and Adam-mini with ZeRO.
+    Why it matters: they work on whole matrices, and ZeRO gives an optimiser flat pieces of its own: the first step
+        ends the run ("'use_muon'", "too many indices for tensor of dimension 1").
+    Example:
+        finetuning_type: full
+        learning_rate: 1e-5
+        use_muon: true
+        deepspeed: ds_config.json
+        # file: ds_config.json
+        {"train_micro_batch_size_per_gpu": "auto", "zero_optimization": {"stage": 2}}
+    Use instead:
+        finetuning_type: full
+        learning_rate: 1e-5
+        use_muon: true
+    Applies to: LLaMA-Factory with DeepSpeed
+    Source: llamafactory/third_party/muon/muon.py (0.9.5); deepspeed 0.19.8, ZeRO-2, run
+    """
+    for name in ("use_muon", "use_adam_mini"):
+        if config.on(name) and config.zero:
+            text = f"ZeRO-{config.zero} cuts matrices into flat pieces, and {OWN[name]} works on whole ones"
+            yield error(config.at(name), text, help="use DDP, or a plain optimiser")
+
+
 @rule("FT308")
 def optimiser_not_with_that(config: Config) -> Found:
-    """What it does: finds GaLore, APOLLO and BAdam where they cannot work: with LoRA, with each other, with
-        DeepSpeed, layer by layer over several ranks or with gradient accumulation.
-    Why it matters: they project the gradients of all weights; most of these stop the run when its arguments are
-        read, accumulation only when the optimiser is made.
+    """What it does: finds GaLore, APOLLO and BAdam where they cannot work: with LoRA or OFT, with each other,
+        with DeepSpeed, layer by layer over several ranks or with gradient accumulation.
+    Why it matters: they work on the gradients of all weights; most of these stop the run when its arguments are
+        read, accumulation when the optimiser is made. BAdam under OFT runs: it trains the weights below the adapter,
+        and only the adapter is saved.
     Example:
         use_galore: true
         optim: adamw_torch
@@ -38,6 +64,9 @@ def optimiser_not_with_that(config: Config) -> Found:
         optim: adamw_torch
         use_galore: true
         use_apollo: true
+        ---
+        finetuning_type: oft
+        use_badam: true
         ---
         finetuning_type: full
         learning_rate: 1e-5
@@ -91,10 +120,10 @@ def optimiser_not_with_that(config: Config) -> Found:
     if not mine:
         return
     at, who = config.at(mine[0]), OWN[mine[0]]
-    if config.value("finetuning_type") == "lora":
-        yield error(
-            at, f"{who} trains all weights, and this is LoRA", help="use full or freeze training, or a plain optimiser"
-        )
+    method = config.value("finetuning_type")
+    if method in ("lora", "oft"):
+        text = f"{who} trains all weights, and this is {'LoRA' if method == 'lora' else 'OFT'}"
+        yield error(at, text, help="use full or freeze training, or a plain optimiser")
     if len(mine) > 1:
         other = config.at(mine[1])
         yield error(other, f"{who} and {OWN[mine[1]]} are both on", also=((at, "and here"),), help="keep one of them")
