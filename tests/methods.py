@@ -128,9 +128,9 @@ def rates(*shares: float) -> Shows:
     )
 
 
-def four(seen: Seen, kind: str) -> bool:
-    """Whether weights are held in 4 bits of this kind."""
-    return {name for name, _ in seen.quantised} == {kind}
+def four(seen: Seen, kind: str, double: bool = True) -> bool:
+    """Whether weights are held in 4 bits of this kind, their constants quantised too or not."""
+    return seen.quantised == [[kind, double]]
 
 
 def ends(seen: Seen, *names: str) -> bool:
@@ -237,7 +237,7 @@ QUANTISED = [
             f"{FOUR} }}",
             lambda s: ends(s, "lora_A") and four(s, "nf4"),
         ),
-        (f"{FOUR}, scheme = nf4, double = false }}", lambda s: four(s, "nf4") and s.quantised == [["nf4", False]]),
+        (f"{FOUR}, scheme = nf4, double = false }}", lambda s: four(s, "nf4", double=False)),
         (f"{FOUR}, scheme = fp4 }}", lambda s: four(s, "fp4")),
         (
             "lora { rank = 4 }, quantize { bits = 8 }",

@@ -19,6 +19,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("lora { variant = dora, rslora = true, lr_ratio = 16 }", {"use_dora": True, "use_rslora": True, "loraplus_lr_ratio": 16}),
     ("quantize { bits = 4, scheme = nf4, double = true }",
      {"quantization_bit": 4, "quantization_method": "bnb", "quantization_type": "nf4", "double_quantization": True}),
+    ("quantize { bits = 4 }", {"quantization_type": "nf4", "double_quantization": True}),
     ("full {}\n  optim { name = galore(rank = 128, targets = [mlp], every = 200) }",
      {"use_galore": True, "galore_rank": 128, "galore_target": "mlp", "galore_update_interval": 200, "optim": "adamw_torch"}),
     ("optim { name = adamw_8bit }", {"optim": "adamw_bnb_8bit"}),

@@ -77,5 +77,8 @@ def quantisation(work: Work) -> Params:
     method = scheme if scheme in ("hqq", "eetq") else "bnb"
     params: Params = {"quantization_bit": bits, "quantization_method": method}
     if method == "bnb" and bits == 4:
-        params |= {"quantization_type": scheme or "nf4", "double_quantization": bool(work.get("quantize.double"))}
+        params |= {
+            "quantization_type": scheme or "nf4",
+            "double_quantization": work.get("quantize.double") is not False,
+        }
     return params
