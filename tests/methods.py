@@ -246,7 +246,9 @@ QUANTISED = [
         ("oft { block = 8 }, quantize { bits = 4 }", lambda s: four(s, "nf4") and ends(s, "oft_R")),
         (
             f"{FOUR} }}, precision = bf16, upcast = [norms, logits]",
-            lambda s: s.products == "bfloat16" and s.logits == "float32" and four(s, "nf4"),
+            lambda s: (
+                s.types.get("bfloat16") == LINEAR and s.logits == "float32" and four(s, "nf4")
+            ),  # packed weights only
         ),
     ),
     *carded(

@@ -87,6 +87,7 @@ def test_what_is_not_run_is_taken_by_the_engines_parser(engine: Environment, tmp
             if not found and "count" not in pages.ACROSS[across] and "parallel" not in pages.DOWN[down]:
                 cases[f"{down} with {across}"] = pages.parameters(checked.jobs[-1])
     assert len(cases) > 60
-    given = [(name, "train", {**data, "use_cpu": True, "tf32": None}) for name, data in cases.items()]
+    model = {"model_type": "qwen3", "quantised": False}
+    given = [(name, "train", {**data, "use_cpu": True, "tf32": None}, model) for name, data in cases.items()]
     said = verdicts(given, engine, tmp_path, rank=False)
-    assert {name: text for name, text in said.items() if text} == {}
+    assert {name: arguments for name, (arguments, _) in said.items() if arguments} == {}
