@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 ENGINE := .engines/llamafactory
+# of recipes that ask for them; whoever trains with one installs it
+OPTIMIZERS := galore-torch==1.0 apollo-torch==1.0.3 badam==1.4 adam-mini==1.1.1
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
@@ -20,8 +22,9 @@ $(ENGINE)/.ready: ftdsl/run/install.py | $(BIN)/ftc
 	$(BIN)/ftc engine install llamafactory --cpu
 	@touch $@
 
-$(ENGINE)/.tests: $(ENGINE)/.ready
+$(ENGINE)/.tests: Makefile $(ENGINE)/.ready
 	$(BIN)/ftc engine install llamafactory --cpu --deepspeed
+	$(ENGINE)/bin/python -m pip install -q --disable-pip-version-check $(OPTIMIZERS)
 	@touch $@
 
 quickstart: $(BIN)/ftc $(ENGINE)/.ready ## set up, and run examples/quickstart.ft on the real engine (CPU, about 4 minutes)

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.real
 PROGRAM = (Path(__file__).parent / "agreeing.py").read_text(encoding="utf-8")
 
 CASES: dict[str, Example] = {}
-for code, rule in load().items():
+for code, rule in sorted(load().items()):
     for heading, mark in (("Example", "example"), ("Use instead", "instead")):
         for at, example in enumerate(examples(sections(rule)[heading])):
             CASES[f"{code} {mark} {at}"] = example
@@ -180,7 +180,7 @@ def table(theirs: dict[str, Verdict]) -> str:
         "|---|---|---|---|---|---|",
     ]
     total = [0] * 5
-    for code in load():
+    for code in sorted(load()):
         row = _row([name for name in theirs if name.startswith(f"{code} ")], theirs)
         total = [one + other for one, other in zip(total, row, strict=True)]
         lines.append(f"| {code} {CODES[code]} | {' | '.join(map(str, row))} |")
