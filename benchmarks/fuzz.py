@@ -21,7 +21,7 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -212,21 +212,22 @@ def stray(text: str, dice: random.Random) -> str:
     return text[:at] + dice.choice("{}()[]\"'=,.#:%\\\n\t \0é-@$&*!|>~0") + text[at + dice.randrange(2) :]
 
 
-def odd_value(text: str, dice: random.Random) -> str:
-    """One value of a recipe, another."""
-    found = list(re.finditer(r"= *([^,{}\n#]+)", text))
+def swapped(pattern: str, values: Sequence[str], text: str, dice: random.Random) -> str:
+    """One of the places that the pattern's group finds, with another value."""
+    found = list(re.finditer(pattern, text))
     if not found:
         return text
     one = dice.choice(found)
-    return f"{text[: one.start(1)]}{dice.choice(ODD)} {text[one.end(1) :]}"
+    return f"{text[: one.start(1)]}{dice.choice(values)}{text[one.end(1) :]}"
+
+
+def odd_value(text: str, dice: random.Random) -> str:
+    """One value of a recipe, another."""
+    return swapped(r"= *([^,{}\n#]+)", [f"{value} " for value in ODD], text, dice)
 
 
 def odd_number(text: str, dice: random.Random) -> str:
-    found = list(re.finditer(r"\b\d[\d._e-]*", text))
-    if not found:
-        return text
-    one = dice.choice(found)
-    return text[: one.start()] + dice.choice(("0", "-1", "1e30", "0.5", "7", "10007", "3e-9")) + text[one.end() :]
+    return swapped(r"\b(\d[\d._e-]*)", ("0", "-1", "1e30", "0.5", "7", "10007", "3e-9"), text, dice)
 
 
 def any_key(text: str, dice: random.Random) -> str:
@@ -254,11 +255,7 @@ def _names(entry: object) -> Iterator[str]:
 
 
 def odd_yaml(text: str, dice: random.Random) -> str:
-    found = list(re.finditer(r": *([^\n,]*)", text))
-    if not found:
-        return text
-    one = dice.choice(found)
-    return f"{text[: one.start(1)]}{dice.choice(ODD_YAML)}{text[one.end(1) :]}"
+    return swapped(r": *([^\n,]*)", ODD_YAML, text, dice)
 
 
 def any_parameter(text: str, dice: random.Random) -> str:

@@ -89,7 +89,7 @@ def _once(found: list[Diagnostic]) -> list[Diagnostic]:
     """A file that another one names is read with it, and again when it is given itself."""
     said: dict[object, Diagnostic] = {}
     for one in found:
-        said.setdefault((one.code, one.message, one.span and (one.span.source.name, one.span.start)), one)
+        said.setdefault(one.identity, one)
     return list(said.values())
 
 

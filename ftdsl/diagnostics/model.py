@@ -65,6 +65,12 @@ class Diagnostic:
     notes: tuple[str, ...] = ()
 
     @property
+    def identity(self) -> tuple[object, ...]:
+        """What makes it another than one of the same code: its place, and all it says."""
+        place = (self.span.source.name, self.span.start) if self.span else None
+        return (self.code, place, self.message, self.notes)
+
+    @property
     def name(self) -> str:
         """The kebab-case name of the code."""
         return CODES[self.code]

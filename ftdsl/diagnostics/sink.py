@@ -13,13 +13,10 @@ class Sink:
     """Diagnostics in the order they were found; one place and message counts once."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str, str, int, str], Diagnostic] = {}
+        self._found: dict[tuple[object, ...], Diagnostic] = {}
 
     def add(self, diagnostic: Diagnostic) -> None:
-        span = diagnostic.span
-        place = (span.source.name, span.start) if span else ("", -1)
-        said = "; ".join((diagnostic.message, *diagnostic.notes))
-        self._found.setdefault((diagnostic.code, *place, said), diagnostic)
+        self._found.setdefault(diagnostic.identity, diagnostic)
 
     def drop(self, diagnostic: Diagnostic) -> None:
         """Take one out again."""

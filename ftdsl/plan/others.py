@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ftdsl.estimate import cpu, loss, weights
 from ftdsl.estimate.architecture import Architecture, NotModelledError
+from ftdsl.estimate.fit import CONTEXT
 from ftdsl.estimate.setup import BYTES
 from ftdsl.language.values import Term
 from ftdsl.plan.layout import architecture_of
@@ -15,9 +16,6 @@ from ftdsl.session import Files
 
 GROUPED = 0.52
 """Bytes of a weight in 4-bit GPTQ, with scales (docs/planner.md); each bit more or less is an eighth."""
-
-CONTEXT = 0.5 * 2**30
-"""Bytes of a card that CUDA takes at least (estimate/fit.py)."""
 
 
 @record

@@ -49,3 +49,14 @@ def test_a_word_that_is_nearly_a_verb(capsys: pytest.CaptureFixture[str]) -> Non
         main(["chek"])
     assert left.value.code == 2
     assert "there is no `chek`; did you mean `check`?" in capsys.readouterr().err
+
+
+def test_each_run_of_a_sweep_is_told_its_own_choices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = small("lora { rank in [8, 512] }").replace("gpu = none", "gpu = h100(80GB)")
+    (tmp_path / "r.ft").write_text(text)
+    (tmp_path / "rows.jsonl").write_text(ROWS["rows.jsonl"])
+    assert main(["check", "--json", str(tmp_path / "r.ft")]) == 0
+    notes = [one["notes"] for one in json.loads(capsys.readouterr().out)["diagnostics"] if one["code"] == "FT700"]
+    assert [f"lora.alpha = {alpha} (2 * rank)" in told for alpha, told in zip((16, 1024), notes, strict=True)] == [
+        True
+    ] * 2

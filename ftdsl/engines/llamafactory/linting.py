@@ -25,6 +25,7 @@ from ftdsl.lint.check import check
 from ftdsl.lint.config import Config, Setting
 from ftdsl.recipe.recipe import Lineage, Where
 from ftdsl.recipe.settings import METHODS
+from ftdsl.recipe.shape import local_path
 from ftdsl.source import Span
 
 _OF_THE_METHOD = ("finetuning_type", "create_new_adapter")
@@ -99,8 +100,7 @@ def bottom(work: Work) -> tuple[str, Path | None]:
 def _folder(work: Work, where: Where) -> Path | None:
     """The folder of a `file(…)` here; None for stages and hubs."""
     inner = where.options.get("where", where) if isinstance(where, Term) else where
-    path = inner.options.get("path") if isinstance(inner, Term) and inner.name == "file" else None
-    return work.plan.recipe.folder / path if isinstance(path, str) and "://" not in path else None
+    return local_path(inner, work.plan.recipe.folder)
 
 
 def _unknown(work: Work) -> Iterator[str]:
