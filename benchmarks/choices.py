@@ -22,7 +22,7 @@ from ftdsl.pipeline import check
 from ftdsl.plan.fitting import Fitter, layout_of
 from ftdsl.plan.layout import Layout
 from ftdsl.plan.search import Cost
-from ftdsl.record import record
+from ftdsl.record import frozen
 from ftdsl.session import Session
 
 RECIPE = """\
@@ -40,7 +40,7 @@ sft {{
 ENOUGH = 0.95
 
 
-@record
+@frozen
 class Choice:
     """What was chosen for a group: `cost` of the layout, the group's best row, and the row that has the layout, if any."""
 

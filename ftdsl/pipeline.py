@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftdsl.language.resolve.resolve import Options, Resolved, resolve
-from ftdsl.record import record
+from ftdsl.record import frozen
 from ftdsl.session import Session
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ftdsl.targets.compiled import Compiled
 
 
-@record
+@frozen
 class Checked:
     """How far a recipe came: what could not be reached for errors is None or empty."""
 

@@ -29,7 +29,7 @@ from ftdsl.catalog.history import (
     table,
     versions,
 )
-from ftdsl.record import record
+from ftdsl.record import frozen
 
 if TYPE_CHECKING:
     from ftdsl.catalog.changes import Change, ValueChange, key_changes, older, replacement, value_changes
@@ -39,7 +39,7 @@ DATA = Path(__file__).parent / "data"
 StandingKind: TypeAlias = Literal["word", "passthrough", "derived", "dead"]
 
 
-@record
+@frozen
 class Gpu:
     """An accelerator: memory sizes in GiB, compute capability (0 where there is none), what it computes in and how fast.
 
@@ -65,7 +65,7 @@ class Gpu:
     source: str
 
 
-@record
+@frozen
 class Modules:
     """Names of an architecture's linear modules: of the language model, `experts` that are fused into parameters of three
     dimensions (an adapter for linear modules does not reach them), of what sees or hears, and of the head.
@@ -81,7 +81,7 @@ class Modules:
     text: bool = False
 
 
-@record
+@frozen
 class Standing:
     """Where an engine's parameter stands: it has a `word`, is passthrough only, derived, or dead."""
 

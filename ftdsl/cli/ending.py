@@ -16,7 +16,7 @@ from ftdsl.diagnostics.render_text import render
 from ftdsl.diagnostics.view import view
 from ftdsl.observe import table, words
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
-from ftdsl.record import changed
+from ftdsl.record import replace
 from ftdsl.run import faults
 from ftdsl.run.process import last_words
 
@@ -62,7 +62,7 @@ class Outcome:
         for at, one in enumerate(self.problems):
             keys, _, said = one.message.partition(": ")
             if (one.code, one.span, said) == (found.code, found.span, fault.message):  # several stages, one cause
-                self.problems[at] = changed(one, message=f"{keys}, `{key}`: {said}")
+                self.problems[at] = replace(one, message=f"{keys}, `{key}`: {said}")
                 return
         self.problems.append(found)
 

@@ -21,11 +21,11 @@ from ftdsl.language.resolve.resolve import Options
 from ftdsl.language.values import StageRef, Term
 from ftdsl.lint.config import Config
 from ftdsl.pipeline import Checked, check
-from ftdsl.record import changed, mutable, record
+from ftdsl.record import frozen, mutable
 from ftdsl.session import Files, Session
 
 
-@record
+@frozen
 class Start:
     """One invocation to import: its parameters, the name its stage should have, where the engine would be started."""
 
@@ -45,7 +45,7 @@ class Stage:
     said: Said
 
 
-@record
+@frozen
 class Imported:
     """A recipe's text, what was not carried, how it differs when compiled again, and what `ftc check` says of it.
 
@@ -155,7 +155,7 @@ def _found(text: str, target: Path, session: Session) -> Sequence[Diagnostic]:
     return own.sink.ordered()
 
 
-@record
+@frozen
 class More:
     """What only compiling shows to be needed: parameters the file is silent about, whose default in the engine is not
     what the recipe would give; keys of DeepSpeed and accelerate files for the tool's own block (`deepspeed.aio.…`)."""
@@ -195,4 +195,4 @@ def _compare(stage: Stage, job: Job) -> list[Difference]:
     return compare(stage.said.config, stage.kind, job, stage.said.places, excused)
 
 
-__all__ = ["Imported", "Start", "changed", "import_all"]
+__all__ = ["Imported", "Start", "import_all"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from ftdsl import catalog
 from ftdsl.language.values import Term
-from ftdsl.record import record
+from ftdsl.record import frozen
 from ftdsl.session import Files
 
 LOCAL = (
@@ -29,7 +29,7 @@ LOCAL = (
 """First parts of a path that no organisation of a hub is called."""
 
 
-@record
+@frozen
 class Places:
     """`root`: the folder the engine is started in; `folder`: where the recipe will lie."""
 

@@ -15,10 +15,10 @@ from ftdsl.importers.datasets import effective
 from ftdsl.importers.places import Places
 from ftdsl.importers.said import is_secret
 from ftdsl.lint.config import Config, Setting
-from ftdsl.record import record, value
+from ftdsl.record import frozen
 
 
-@value
+@frozen(eq=True)
 class Difference:
     """A parameter that the compiled recipe gives otherwise. `why` explains it; "" is a difference nobody wanted.
     `carry`: the block and key that can say it after all."""
@@ -38,7 +38,7 @@ def _short(value: Any) -> str:
     return text if len(text) < 80 else text[:77] + "..."
 
 
-@record
+@frozen
 class Side:
     """Parameters with the engine's defaults filled in, how its paths and data are read, and who shards."""
 

@@ -20,7 +20,7 @@ from ftdsl.plan.plan import Plan, PlannedStage, World
 from ftdsl.plan.world import check_world, world_of
 from ftdsl.recipe.lineage import TRAINING
 from ftdsl.recipe.recipe import Recipe, Stage
-from ftdsl.record import changed
+from ftdsl.record import replace
 from ftdsl.session import Session
 from ftdsl.source import Span
 
@@ -81,7 +81,7 @@ def _on_this_machine(recipe: Recipe, session: Session) -> tuple[Recipe, dict[str
         for stage in recipe.stages
     )
     session.sink.info("FT700", f"`gpu = auto`: this machine has {found}", _auto(recipe))
-    return changed(recipe, stages=stages), {machine.VARIABLE: str(found)}
+    return replace(recipe, stages=stages), {machine.VARIABLE: str(found)}
 
 
 def _auto(recipe: Recipe) -> Span:
@@ -235,4 +235,4 @@ def _filled(stage: Stage, chooser: Chooser) -> Stage:
     """The stage with the choices in its settings, each with its origin."""
     settings = stage.settings.with_values(chooser.filled, frozenset(chooser.blocks))
     reasons = {choice.key: Origin("auto", "", choice.reason) for choice in chooser.choices}
-    return changed(stage, settings=settings, origins={**stage.origins, **reasons})
+    return replace(stage, settings=settings, origins={**stage.origins, **reasons})

@@ -23,7 +23,7 @@ from ftdsl.plan.plan import PlannedStage, World
 from ftdsl.plan.search import LARGEST, Cost, Free, Ranking, search
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.recipe.settings import METHODS
-from ftdsl.record import changed, record
+from ftdsl.record import frozen, replace
 from ftdsl.session import Files
 
 ROOM = 0.95
@@ -39,7 +39,7 @@ _OFFLOADED_ADAM = ("", "adamw", "adamw_torch", "adamw_torch_fused")
 """Optimizers that DeepSpeed's CPU Adam stands in for without another meaning (FT408)."""
 
 
-@record
+@frozen
 class Fitted:
     """The ranking of a stage's layouts. `why`: why that method; `unknown`: why nothing could be estimated, else ""."""
 
@@ -52,7 +52,7 @@ class Fitted:
         return self.ranking.best
 
 
-@record
+@frozen
 class Fitter:
     """One stage, its processes, its precision, the bytes of a card that may be planned for (0: 95 % of it), what is known of the
     machine, and the files beside the recipe (None: the disk's), where a model's config.json may lie.
@@ -100,7 +100,7 @@ class Fitter:
             self.stage, self.world, layout, architecture or architecture_of(self.stage, self.recipe, self.files)
         )
         ranks = layout.micro * self.world.data
-        return changed(setup, accumulate=max(1, round((self.wanted or ranks) / ranks)))
+        return replace(setup, accumulate=max(1, round((self.wanted or ranks) / ranks)))
 
     def _on_cpu(self, setup: Setup, layout: Layout) -> Cost:
         """Of a process on this machine, whose main memory the processes share."""
@@ -122,7 +122,7 @@ class Fitter:
     def evaluating_less(self) -> Fitter:
         """The same with evaluations of one sequence: what an evaluation needs too much is no reason for another layout."""
         settings = self.stage.settings.with_values({"evaluate.batch": 1})
-        return changed(self, stage=changed(self.stage, settings=settings))
+        return replace(self, stage=replace(self.stage, settings=settings))
 
     # --- what is open
 
@@ -219,9 +219,9 @@ class Fitter:
             return self.cost(layout, architecture)
 
         if free.methods[0][0] == "lora" and len(free.strategies) > 1:
-            plain = search(changed(free, strategies=free.strategies[:1]), cost)
+            plain = search(replace(free, strategies=free.strategies[:1]), cost)
             if plain.best:
-                return Ranking((*plain.costs, *search(changed(free, strategies=free.strategies[1:]), cost).costs))
+                return Ranking((*plain.costs, *search(replace(free, strategies=free.strategies[1:]), cost).costs))
         return search(free, cost)
 
     # --- the method
@@ -272,7 +272,7 @@ def host_bytes(setup: Setup) -> float:
     """Bytes of main memory that offloading takes, all machines together."""
     if setup.offload == "none":
         return 0.0
-    part = weights.share(changed(setup, tensor=1, pipeline=1, expert=1))
+    part = weights.share(replace(setup, tensor=1, pipeline=1, expert=1))
     frozen = part.total * 2.0 if setup.offload == "params" and setup.adapts else 0.0
     return weights.trainable(setup, part) * OFFLOADED[setup.offload] + frozen
 

@@ -15,14 +15,14 @@ from ftdsl.plan.rows import steps_of
 from ftdsl.plan.search import Cost
 from ftdsl.plan.ways_out import Way, ways_out
 from ftdsl.recipe.recipe import Recipe, Stage
-from ftdsl.record import record
+from ftdsl.record import frozen
 from ftdsl.session import Session
 
 LISTED = "list price"
 """Where a price of the catalogue comes from, in words."""
 
 
-@record
+@frozen
 class Forecast:
     """Of one training stage. cost: None when `unknown` says why; steps: optimizer steps, 0 when not known (and
     `steps_unknown` says why); seconds: of all steps; disk: bytes of all checkpoints kept; bare: of a checkpoint that cannot

@@ -18,14 +18,14 @@ from ftdsl.language.values import StageRef, Term
 from ftdsl.plan.plan import World
 from ftdsl.recipe.recipe import Lineage, Recipe, Stage
 from ftdsl.recipe.shape import PAIRS, local_path
-from ftdsl.record import value
+from ftdsl.record import frozen
 from ftdsl.session import Files
 
 ZERO = ("zero0", "zero1", "zero2", "zero3")
 FSDP = ("fsdp1", "fsdp2")
 
 
-@value
+@frozen(eq=True)
 class Layout:
     """The choices that decide memory and speed, in the recipe's own words.
 

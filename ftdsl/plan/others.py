@@ -11,14 +11,14 @@ from ftdsl.plan.layout import architecture_of
 from ftdsl.plan.plan import Plan, PlannedStage
 from ftdsl.plan.rows import rows_of, size_of
 from ftdsl.recipe.rules.data import named
-from ftdsl.record import record
+from ftdsl.record import frozen
 from ftdsl.session import Files
 
 GROUPED = 0.52
 """Bytes of a weight in 4-bit GPTQ, with scales (docs/planner.md); each bit more or less is an eighth."""
 
 
-@record
+@frozen
 class Light:
     """memory: bytes, of a card where `card`, else of main memory; disk: bytes it writes; rows: of the data (None: not known);
     length: tokens of the longest row there may be, which an evaluation's memory is for; unknown: why there is nothing to say.

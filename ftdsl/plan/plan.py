@@ -8,10 +8,10 @@ from functools import cached_property
 
 from ftdsl.language.values import StageRef, Term
 from ftdsl.recipe.recipe import Recipe, Stage
-from ftdsl.record import record
+from ftdsl.record import frozen
 
 
-@record
+@frozen
 class Choice:
     """A value the plan filled in: dotted key, value as text, the reason, and whether a person is told."""
 
@@ -29,7 +29,7 @@ SPLITS = ("tensor", "pipeline", "context")
 """Ways in which the ranks that see the same rows are divided."""
 
 
-@record
+@frozen
 class World:
     """Processes of a stage and how they divide: size = data x tensor x pipeline x context.
 
@@ -79,7 +79,7 @@ class World:
         return f"{self.nodes_text} = {self.size} = {factors}" if self.nodes > 1 else f"{self.nodes_text} = {factors}"
 
 
-@record
+@frozen
 class Batch:
     """Sequences: `total` = micro x accumulate x data_parallel."""
 
@@ -98,7 +98,7 @@ class Batch:
         )
 
 
-@record
+@frozen
 class PlannedStage:
     """stage.settings has every choice filled in; folder is `20-sft`; method is `lora`, `full`, … or "" where none."""
 
@@ -116,7 +116,7 @@ class PlannedStage:
         return self.stage.key
 
 
-@record
+@frozen
 class Plan:
     """`read`: what was read of this machine to make it (variable -> text), which the lock keeps."""
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ftdsl.record import record
+from ftdsl.record import frozen
 
 
-@record
+@frozen
 class Replacement:
     """What stood there and what stands there now. `where`: the recipe's line; of what nobody wrote, the stage's."""
 

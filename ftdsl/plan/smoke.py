@@ -18,11 +18,11 @@ from ftdsl.recipe.lineage import TRAINING
 from ftdsl.recipe.recipe import Lineage, Recipe, Stage, Where
 from ftdsl.recipe.rules.data import SOURCES
 from ftdsl.recipe.settings import Settings
-from ftdsl.record import changed, record
+from ftdsl.record import frozen, replace
 from ftdsl.session import Files
 
 
-@record
+@frozen
 class Small:
     """The recipe in small, everything that was replaced, and files of made-up rows by their path in the run folder."""
 
@@ -47,7 +47,7 @@ def smoke(recipe: Recipe, files: Files) -> Small:
         stages.append(small.made(rows))
         told += small.smaller.replacements
     resumed = frozenset(_resumed(stages))
-    return Small(changed(recipe, stages=tuple(stages), smoke=True, resumed=resumed), tuple(told), rows.made_up)
+    return Small(replace(recipe, stages=tuple(stages), smoke=True, resumed=resumed), tuple(told), rows.made_up)
 
 
 def _left_out(stage: Stage, recipe: Recipe) -> str:
@@ -106,7 +106,7 @@ class _Stage:
         settings = Settings(kind, small.values, frozenset(small.blocks))
         needs = tuple(need for need in stage.needs if need not in self.skipped)
         stacked = stage.new_adapter and bool(start and start.adapters)
-        return changed(
+        return replace(
             stage, kind=kind, settings=settings, start=start, result=result, needs=needs, new_adapter=stacked
         )
 

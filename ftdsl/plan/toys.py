@@ -11,7 +11,7 @@ from typing import Any
 from ftdsl import catalog
 from ftdsl.language.values import StageRef, Term
 from ftdsl.recipe.recipe import Recipe, Where
-from ftdsl.record import record
+from ftdsl.record import frozen
 from ftdsl.session import Files
 
 HIDDEN, LAYERS, VOCAB = 64, 2, 2048
@@ -21,7 +21,7 @@ PLAIN = "llama"
 _PACKED = re.compile(r"gptq|awq|aqlm|bnb-?4bit|int[48]\b|[48]bit|fp8|mxfp4", re.IGNORECASE)
 
 
-@record
+@frozen
 class Toy:
     """`term` is what the stage starts from now; `now` says it in words."""
 

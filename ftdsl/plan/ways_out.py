@@ -9,14 +9,14 @@ from ftdsl.plan.fitting import Fitter
 from ftdsl.plan.layout import Layout
 from ftdsl.plan.search import Cost
 from ftdsl.recipe.recipe import Stage
-from ftdsl.record import changed, record
+from ftdsl.record import frozen, replace
 
 WAYS = 3
 SHORTEST = 512
 """Tokens below which nobody wants rows cut."""
 
 
-@record
+@frozen
 class Way:
     """Edits that make a stage fit: dotted keys of the stage with their new values as written (`parallel.strategy` ->
     `zero3`; a value of "" opens the block), what they give up, and what the stage costs then.
@@ -31,7 +31,7 @@ class Way:
         return f"{said}: {self.gives_up}"
 
 
-@record
+@frozen
 class _Try:
     edits: tuple[tuple[str, str], ...]
     gives_up: str
@@ -46,7 +46,7 @@ def ways_out(fitter: Fitter, layout: Layout) -> list[Way]:
     if evaluated > 1 and (cost := fitter.evaluating_less.cost(layout)).fits:
         kept.append((SAME, Way((("evaluate.batch", "1"),), "evaluates in more steps", cost)))
     for rank, one in _tries(fitter.stage, layout, fitter.world.size):
-        there = changed(fitter, stage=one.stage)
+        there = replace(fitter, stage=one.stage)
         if not there.possible(one.layout):
             continue
         try:
@@ -98,18 +98,18 @@ _Edits = tuple[tuple[str, str], ...]
 def _slower(layout: Layout, world: int, accumulate: int) -> Iterator[tuple[_Edits, str, Layout]]:
     """The same gradients, at the cost of time. `accumulate`: what the recipe says of it, 0 for nothing."""
     if layout.checkpointing == "none":
-        yield (("memory.checkpointing", "full"),), "layers are computed again", changed(layout, checkpointing="full")
+        yield (("memory.checkpointing", "full"),), "layers are computed again", replace(layout, checkpointing="full")
     micro = layout.micro
     while micro > 1:
         micro //= 2
         edits: _Edits = (("batch.micro", str(micro)),)
         if accumulate:  # the same batch: what is said of accumulation grows as micro-batches shrink
             edits = (*edits, ("batch.accumulate", str(accumulate * layout.micro // micro)))
-        yield edits, "smaller micro-batches", changed(layout, micro=micro)
+        yield edits, "smaller micro-batches", replace(layout, micro=micro)
     if world > 1:
         for name in ("zero2", "zero3"):
             if layout.strategy in ("ddp", "zero0", "zero1", "zero2") and name > layout.strategy:
-                yield (("parallel.strategy", name),), "more traffic between cards", changed(layout, strategy=name)
+                yield (("parallel.strategy", name),), "more traffic between cards", replace(layout, strategy=name)
     for moved in ("optimizer", "params"):
         strategy = "zero3" if moved == "params" or layout.strategy == "zero3" else "zero2"
         if layout.offload == "none" and layout.strategy in ("", "ddp", "zero0", "zero1", "zero2", "zero3"):
@@ -117,7 +117,7 @@ def _slower(layout: Layout, world: int, accumulate: int) -> Iterator[tuple[_Edit
             edits = (("parallel.offload", value),)
             if strategy != layout.strategy:
                 edits = (("parallel.strategy", strategy), *edits)
-            yield edits, "waits for main memory", changed(layout, strategy=strategy, offload=moved)
+            yield edits, "waits for main memory", replace(layout, strategy=strategy, offload=moved)
 
 
 def _lighter(stage: Stage, layout: Layout) -> Iterator[tuple[_Edits, str, Layout, Stage]]:
@@ -126,15 +126,15 @@ def _lighter(stage: Stage, layout: Layout) -> Iterator[tuple[_Edits, str, Layout
         other = _with(stage, {"optim.name": "adamw_8bit"})
         yield (("optim.name", "adamw_8bit"),), "optimizer states in 8 bits", layout, other
     if layout.method == "lora" and not layout.bits:
-        yield (("quantize", ""),), "the base in 4 bits (QLoRA)", changed(layout, bits=4), stage
+        yield (("quantize", ""),), "the base in 4 bits (QLoRA)", replace(layout, bits=4), stage
 
 
 def _others(stage: Stage, layout: Layout) -> Iterator[tuple[_Edits, str, Layout, Stage]]:
     """Another training: shorter rows, adapters instead of all weights."""
     if layout.method == "full":
-        found = changed(layout, method="lora")
+        found = replace(layout, method="lora")
         yield (("full", "null"), ("lora", "")), "adapters instead of all weights", found, stage
-        quantised = changed(found, bits=4)
+        quantised = replace(found, bits=4)
         yield (("full", "null"), ("lora", ""), ("quantize", "")), "adapters on a base in 4 bits", quantised, stage
     length = stage.settings.get("max_len")
     while isinstance(length, int) and (length := length // 2) >= SHORTEST:
@@ -148,4 +148,4 @@ def _said(stage: Stage, key: str) -> int:
 
 
 def _with(stage: Stage, values: dict[str, object]) -> Stage:
-    return changed(stage, settings=stage.settings.with_values(values))
+    return replace(stage, settings=stage.settings.with_values(values))

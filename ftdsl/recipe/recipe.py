@@ -11,14 +11,14 @@ from typing import TypeAlias
 from ftdsl.environments import Versions
 from ftdsl.language.values import Origin, StageRef, Term
 from ftdsl.recipe.settings import Settings
-from ftdsl.record import record, value
+from ftdsl.record import frozen
 from ftdsl.source import Span
 
 Where: TypeAlias = Term | StageRef
 """A model, adapter or data set: a call such as `hf(…)`, or the stage that makes it."""
 
 
-@value
+@frozen(eq=True)
 class Lineage:
     """A model as the recipe knows it: a base, and the adapters stacked on it, in order."""
 
@@ -26,7 +26,7 @@ class Lineage:
     adapters: tuple[Where, ...] = ()
 
 
-@record
+@frozen
 class Stage:
     """A stage of one variant.
 
@@ -60,7 +60,7 @@ class Stage:
     sound: bool = True
 
 
-@record
+@frozen
 class Recipe:
     """A whole recipe after resolution and checks. `folder` is where the recipe file lies; `stages` are in run order.
     `versions` are those of the engine, and of what stands beside it, that it is held to.

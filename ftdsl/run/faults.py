@@ -16,7 +16,7 @@ from ftdsl.diagnostics import Diagnostic, Severity
 from ftdsl.observe.metrics import Tail
 from ftdsl.plan.plan import Plan
 from ftdsl.recipe.recipe import Stage
-from ftdsl.record import record
+from ftdsl.record import frozen
 from ftdsl.run.process import last_words
 from ftdsl.source import Span
 
@@ -29,7 +29,7 @@ _LAST = re.compile(
 )
 
 
-@record
+@frozen
 class Fault:
     """A sentence, the words of the recipe it is about (the first that is said counts), and what to do.
 

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from ftdsl import catalog
 from ftdsl.catalog.history import MAIN
-from ftdsl.record import record
+from ftdsl.record import frozen
 
 ENGINE = "llamafactory"
 
@@ -33,7 +33,7 @@ def versions_of(given: Sequence[str]) -> dict[str, str]:
     return found
 
 
-@record
+@frozen
 class Goal:
     """`to` and `before`: package -> version; `before` as far as it is known."""
 

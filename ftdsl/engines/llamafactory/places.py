@@ -10,7 +10,7 @@ from ftdsl.engines.jobs import Job
 from ftdsl.language.values import StageRef, Term
 from ftdsl.plan.plan import Plan
 from ftdsl.recipe.recipe import Where
-from ftdsl.record import record
+from ftdsl.record import frozen
 
 
 def seen_from_run(path: str) -> str:
@@ -25,7 +25,7 @@ def seen_from_run(path: str) -> str:
     return str(PurePosixPath("inputs") / path)
 
 
-@record
+@frozen
 class Places:
     """Folders of a plan's stages, of its scratch models and choices of the best (by the options they were written with).
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ftdsl.engines.jobs import Command
 from ftdsl.engines.llamafactory import parallel
 from ftdsl.engines.llamafactory.work import Work
-from ftdsl.record import changed
+from ftdsl.record import replace
 
 MODULES = ("__init__", "builds", "chat", "engine", "extend", "labels", "measure", "report", "tokens", "watch")
 """`runtime/engine.py` and what it imports."""
@@ -29,4 +29,4 @@ def trainings(work: Work, config: str, flags: tuple[str, ...]) -> list[Command]:
     first = parallel.launch(work, [config], (*flags, "--until", half))
     again = parallel.launch(work, [config], (*flags, "--resumed", half))
     said = ("stopped half way, as if interrupted", "goes on from the checkpoint")
-    return [changed(command, comment=text) for command, text in zip([*first, *again], said, strict=True)]
+    return [replace(command, comment=text) for command, text in zip([*first, *again], said, strict=True)]

@@ -9,7 +9,7 @@ from ftdsl.environments import Versions
 from ftdsl.language.values import Term
 from ftdsl.plan.plan import Plan, PlannedStage
 from ftdsl.recipe.recipe import Stage
-from ftdsl.record import record
+from ftdsl.record import frozen
 from ftdsl.session import Session
 from ftdsl.source import Span
 
@@ -17,7 +17,7 @@ Params = dict[str, Any]
 """LLaMA-Factory's parameters by name."""
 
 
-@record
+@frozen
 class Work:
     """One planned stage on its way to parameters."""
 

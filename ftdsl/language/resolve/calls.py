@@ -13,7 +13,7 @@ from ftdsl.language import tree
 from ftdsl.language.resolve.raw import WRONG, Invoke
 from ftdsl.language.types import Type
 from ftdsl.language.values import Secret, StageRef, Term
-from ftdsl.record import changed
+from ftdsl.record import replace
 
 if TYPE_CHECKING:
     from ftdsl.language.resolve.evaluate import Evaluator
@@ -66,7 +66,7 @@ def arguments(
             given = WRONG
             continue
         places[name] = argument
-        value = ev.typed(argument.value, options[name], changed(raw.place, own=None), sink)
+        value = ev.typed(argument.value, options[name], replace(raw.place, own=None), sink)
         if value is WRONG:
             given = WRONG
         elif given is not WRONG:

@@ -20,7 +20,7 @@ from ftdsl.engines.llamafactory.parallel.common import (
 )
 from ftdsl.engines.llamafactory.parallel.rows import Row, document, with_hatch
 from ftdsl.engines.llamafactory.work import Work
-from ftdsl.record import changed
+from ftdsl.record import replace
 
 NAME = "accelerate.yaml"
 MIXED = {"bf16": "bf16", "fp16": "fp16", "fp8": "bf16"}
@@ -37,7 +37,7 @@ def accelerate_config(work: Work) -> Document | None:
     header = (f"{work.stage.key} ({work.where})", *equation(work))
     made = document(f"{work.folder}/{NAME}", "yaml", with_hatch(rows, "accelerate", written), header)
     sharding = next((key for key in made.data if key in ("fsdp_config", "deepspeed_config")), "")
-    return changed(made, titles={"compute_environment": "processes", sharding: "sharding"})
+    return replace(made, titles={"compute_environment": "processes", sharding: "sharding"})
 
 
 def shards(work: Work) -> bool:

@@ -7,10 +7,10 @@ from typing import Any
 
 from ftdsl.engines.jobs import Document
 from ftdsl.engines.llamafactory.words import plain
-from ftdsl.record import record
+from ftdsl.record import frozen
 
 
-@record
+@frozen
 class Row:
     """`why` is the dotted key of the recipe that decides the value (`parallel.strategy`), or a sentence."""
 
