@@ -129,7 +129,7 @@ class Versions:
 
     @property
     def schema(self) -> Mapping[str, catalog.Fact]:
-        """Every parameter these versions take. Raises: IndexError for an engine that is not known."""
+        """Every parameter these versions take."""
         return catalog.engine_schema(self.engine, self.facts(), self.facts("transformers"))
 
     def history(self, key: str) -> catalog.KeyHistory | None:

@@ -146,6 +146,8 @@ def key_history(package: str, key: str, name: str = "") -> KeyHistory | None:
     """Since when, until when and how a key exists; None when no known version ever had it."""
     from ftdsl.catalog.changes import replacement
 
+    if not versions(package):
+        return None
     found = table(package, name)
     changes = found.names.get(key)
     if changes is None:
@@ -163,7 +165,7 @@ def key_history(package: str, key: str, name: str = "") -> KeyHistory | None:
 @cache
 def pins(engine: str, version: str) -> Mapping[str, Pin]:
     """What a version of an engine asks of other packages, by distribution name."""
-    return {name: Pin(**fact) for name, fact in schema(engine, version, "pins").items()}
+    return {name: Pin(**fact) for name, fact in schema(engine, version, "pins").items()} if versions(engine) else {}
 
 
 def admits(wanted: str, version: str) -> bool:

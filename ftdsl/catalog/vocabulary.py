@@ -20,6 +20,10 @@ STAGE_KINDS = ("data", "pretrain", "sft", "reward", "dpo", "kto", "ppo", "eval",
 TRAINING = ("pretrain", "sft", "reward", "dpo", "kto", "ppo")
 
 
+ANY_NAME = "*"
+"""The member whose options all names of a key's catalogue take: `h100(80GB)`, `llamafactory("0.9.5")`."""
+
+
 @frozen
 class Key:
     """A key or argument: its type as written in the vocabulary, bounds in base units, members if it has any.

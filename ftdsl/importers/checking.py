@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ftdsl import catalog
 from ftdsl.diagnostics import Diagnostic, Fix, Label, Sink, allow
+from ftdsl.engines.llamafactory.abilities import TITLE
 from ftdsl.environments import Versions, in_force
 from ftdsl.importers import documents, recognise
 from ftdsl.importers.beside import root_of
@@ -97,7 +98,7 @@ def _script(path: Path, source: Source, session: Session) -> str:
 def _alone(file: Read, session: Session) -> str:
     """A DeepSpeed or accelerate file by itself: what rules say of it, and nothing of parameters nobody has given."""
     document = documents.document_of(file, file.path.name)
-    config = Config({}, None, title=file.path.name, form=file.form)
+    config = Config({}, None, "llamafactory", title=file.path.name, form=file.form)
     inner = replace(session, sink=Sink())
     if file.kind == "deepspeed":
         _lint(replace(config, deepspeed=document), inner)
@@ -117,7 +118,7 @@ def _of_documents(one: Diagnostic, file: Read) -> bool:
 def _lint(config: Config, session: Session) -> None:
     found = in_force("llamafactory", session)
     if config.settings and config.span:
-        check_versions(found, Span(config.span.source, 0, 0), session.sink)
+        check_versions(found, TITLE, Span(config.span.source, 0, 0), session.sink)
     lint(replace(config, versions=held_to(found), installed=found.installed), session.sink)
 
 

@@ -72,6 +72,7 @@ def made(
     return Config(
         found,
         span,
+        "llamafactory",
         title=title,
         kind=kind or kind_of(found),
         form=form,

@@ -38,7 +38,7 @@ def find(files: Sequence[tuple[Path, str]], session: Session) -> Found:
             _script(path, source, found, session)
     if not found.starts and (found.deepspeed or found.accelerate):
         document = found.accelerate or found.deepspeed
-        config = Config({}, document.span if document else None, kind="chat")
+        config = Config({}, document.span if document else None, "llamafactory", kind="chat")
         found.starts.append(Start(config, "", Path()))
     found.starts = [_joined(start, found, session) for start in found.starts]
     return found

@@ -11,7 +11,7 @@ from typing import Any
 from ftdsl import catalog
 from ftdsl.diagnostics import Diagnostic
 from ftdsl.engines.jobs import Job
-from ftdsl.engines.llamafactory.words import entries
+from ftdsl.engines.shared.overlay import entries
 from ftdsl.importers import stages as staging
 from ftdsl.importers.places import Places
 from ftdsl.importers.said import Note, Said
@@ -123,7 +123,7 @@ def _places(stages: Sequence[Stage]) -> Iterator[tuple[tuple[str, str], str]]:
         given = stage.said.config.settings
         if (method := given.get("finetuning_type")) is not None and method.span is not None:
             yield (stage.name, str(method.value)), method.span.where
-        for key, entry in entries(stage.kind) if stage.kind != SHARED else ():
+        for key, entry in entries("llamafactory", stage.kind) if stage.kind != SHARED else ():
             spans = (given[name].span for name in catalog.told(entry) if name in given)
             if key in stage.said.values and (span := next(filter(None, spans), None)) is not None:
                 yield (stage.name, key), span.where
@@ -182,7 +182,7 @@ def _more(stages: Sequence[Stage], jobs: Mapping[str, Job]) -> dict[str, More]:
 def _refused(stage: Stage, found: Sequence[Diagnostic]) -> dict[str, str]:
     """Parameters whose word `ftc check` refuses in the recipe: the message is the reason they differ."""
     words = {one.message.split("`")[1]: one.message for one in found if one.code == "FT012" and "`" in one.message}
-    told = [(catalog.told(entry), words[key]) for key, entry in entries(stage.kind) if key in words]
+    told = [(catalog.told(entry), words[key]) for key, entry in entries("llamafactory", stage.kind) if key in words]
     return {name: text for names, text in told for name in names}
 
 

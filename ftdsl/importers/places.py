@@ -56,4 +56,4 @@ class Places:
         """Hub names are `organisation/name`; a folder may look the same, so what is there counts, then what is known."""
         if text.startswith(("/", ".", "~", "$")) or text.count("/") != 1 or self.files.exists(self.root / text):
             return True
-        return text.partition("/")[0] in LOCAL and not catalog.listed(text)
+        return text.partition("/")[0] in LOCAL and not catalog.listed("llamafactory", text)

@@ -117,4 +117,4 @@ class Said:
 
     def default(self, name: str) -> Any:
         """The engine's own default of a parameter."""
-        return Config({}, None).value(name) if name in catalog.engine_schema("llamafactory") else None
+        return Config({}, None, "llamafactory").value(name) if name in catalog.engine_schema("llamafactory") else None

@@ -184,7 +184,7 @@ def _own(path: str) -> str:
 def normal(side: Side) -> dict[str, Any]:
     """Every parameter as the engine will see it, in one spelling."""
     params = {name: value for name, value in side.params.items() if value is not None}
-    filled = Config({name: Setting(name, value, name) for name, value in params.items()}, None)
+    filled = Config({name: Setting(name, value, name) for name, value in params.items()}, None, "llamafactory")
     names = {*catalog.engine_schema("llamafactory"), *params} - catalog.misnamed().keys()
     found = {name: _one(name, filled.value(name), side) for name in names if name not in _FOLDED}
     found |= {"warmup": _warmup(filled), "deepspeed": side.deepspeed, "fsdp": side.fsdp}

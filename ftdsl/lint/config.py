@@ -151,10 +151,10 @@ class Config:
 
     settings: Mapping[str, Setting]
     span: Span | None
+    engine: str
     title: str = ""
     kind: Kind = "train"
     form: Form = "yaml"
-    engine: str = "llamafactory"
     deepspeed: Document | None = None
     accelerate: Document | None = None
     launch: Launch | None = None

@@ -14,8 +14,8 @@ from ftdsl.record import frozen
 
 if TYPE_CHECKING:
     from ftdsl.plan.forecast import Forecast
-    from ftdsl.plan.others import Light
     from ftdsl.plan.plan import Plan, PlannedStage
+    from ftdsl.plan.untrained import Light
 
 GIB = 2.0**30
 WIDTH = 48

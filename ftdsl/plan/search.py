@@ -11,7 +11,7 @@ from dataclasses import field
 from itertools import product
 
 from ftdsl.estimate.memory import Memory
-from ftdsl.plan.layout import Layout
+from ftdsl.plan.engine import Layout
 from ftdsl.record import frozen, replace
 
 LARGEST = 128

@@ -61,16 +61,25 @@ class Stage:
 
 
 @frozen
+class EngineChoice:
+    """An engine as a recipe names it (`llamafactory("0.9.5")`), and the versions that count."""
+
+    term: Term
+    versions: Versions
+
+
+@frozen
 class Recipe:
     """A whole recipe after resolution and checks. `folder` is where the recipe file lies; `stages` are in run order.
-    `versions` are those of the engine, and of what stands beside it, that it is held to.
+    engine: the file's; `engines`: of every engine that a stage names, how it is named and the versions that count of it and
+    of what it runs beside.
 
     `smoke`: it is one in small; then `resumed` are the keys of stages that are interrupted and gone on with.
     """
 
     name: str
     engine: Term
-    versions: Versions
+    engines: Mapping[str, EngineChoice]
     seed: int
     folder: Path
     span: Span
@@ -82,6 +91,19 @@ class Recipe:
     smoke: bool = False
     resumed: frozenset[str] = frozenset()
     budget_spans: Mapping[str, Span] = field(default_factory=dict)
+
+    @property
+    def versions(self) -> Versions:
+        """Of the file's engine."""
+        return self.engines[self.engine.name].versions
+
+    def engine_of(self, stage: Stage) -> str:
+        """The name of the engine that a stage asks for, else the file's."""
+        return stage.settings.name("engine") or self.engine.name
+
+    def versions_of(self, stage: Stage) -> Versions:
+        """The versions that count for a stage."""
+        return self.engines[self.engine_of(stage)].versions
 
     def where(self, place: Span | str) -> str:
         """`file:line` seen from the recipe's folder, so that artifacts do not tell where the recipe was compiled."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ftdsl.engines.jobs import Job
 from ftdsl.plan.plan import Plan
-from ftdsl.plan.replaced import Replacement, lines
 from ftdsl.record import frozen
+from ftdsl.smoke.replaced import Replacement, lines
 
 
 @frozen

@@ -8,9 +8,10 @@ from functools import cached_property
 
 from ftdsl import catalog
 from ftdsl.catalog.history import MAIN
+from ftdsl.engines.llamafactory.abilities import NAME
 from ftdsl.record import frozen
 
-ENGINE = "llamafactory"
+ENGINE = NAME
 
 
 class GoalError(Exception):

@@ -89,7 +89,7 @@ def _document(source: Source, to: Mapping[str, str], before: Mapping[str, str], 
     if root is None:
         return []
     kind = recognise.document(root.value)
-    if kind not in ("llamafactory", "deepspeed"):
+    if kind not in (ENGINE, "deepspeed"):
         text = f"this is no file that can be upgraded ({kind})"
         sink.error("FT050", text, Span(source, 0, 0), help="recipes, LLaMA-Factory YAML and DeepSpeed JSON can")
         return []

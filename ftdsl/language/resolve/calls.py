@@ -141,11 +141,4 @@ def catalog_names(ev: Evaluator, key: Key) -> list[str]:
     return [*catalog.names(key.catalog), *(("auto", *ev.names.declared) if key.catalog == "templates" else ())]
 
 
-def catalog_term(ev: Evaluator, raw: Invoke, key: Key, sink: Sink) -> Any:
-    """A catalog's name with options: `h100(80GB)`."""
-    options = {"memory": Key(name="memory", type="bytes", above=0)}
-    given = arguments(ev, raw, options, ("memory",), sink)
-    return WRONG if given is WRONG else Term(raw.name, given)
-
-
-__all__ = ["StageRef", "arguments", "catalog_names", "catalog_term", "environment", "function"]
+__all__ = ["StageRef", "arguments", "catalog_names", "environment", "function"]
