@@ -22,7 +22,7 @@ if (
     __package__ = Path(__file__).resolve().parent.name
     __import__(__package__)
 
-from . import builds, chat, watch
+from . import chat, stale_locks, watch
 from .report import Log, StageError, carried_out, mark, marked, save_result
 
 SAMPLES = 20
@@ -235,7 +235,7 @@ def fresh(args: argparse.Namespace) -> int:
 
     The engine goes on from any checkpoint it finds in its output_dir, also from one that another recipe left there.
     """
-    for lock in builds.unlock():
+    for lock in stale_locks.unlock():
         print(f"{lock} was left by a build that was broken off; it is gone")
     if os.environ.get("NODE_RANK", "0") != "0":
         return 0  # the first node's business: all see one folder

@@ -43,8 +43,8 @@ Check = Callable[..., Outcome]
 COMMANDS = [
     ("", {}, "-m torch.distributed.run --nnodes 1 --nproc_per_node 8 --standalone runtime/engine.py"),
     ("launch { retries = 2 }", {},
-     'runtime/again.py 2 --stage 10-sft -- "$FT_PYTHON" -m torch.distributed.run --nnodes 1 --nproc_per_node 8 --standalone'),
-    ("launch { with = deepspeed, retries = 1 }", {}, 'runtime/again.py 1 --stage 10-sft -- "$FT_PYTHON" -m deepspeed'),
+     'runtime/retry.py 2 --stage 10-sft -- "$FT_PYTHON" -m torch.distributed.run --nnodes 1 --nproc_per_node 8 --standalone'),
+    ("launch { with = deepspeed, retries = 1 }", {}, 'runtime/retry.py 1 --stage 10-sft -- "$FT_PYTHON" -m deepspeed'),
     ("launch { with = accelerate }", {}, "-m accelerate.commands.launch --config_file 10-sft/accelerate.yaml runtime/engine.py"),
     ("launch { with = accelerate, retries = 1 }", {"nodes": "2"},
      '--machine_rank "$NODE_RANK" --main_process_ip "$MASTER_ADDR" --main_process_port "$MASTER_PORT" --max_restarts 1'),
@@ -238,8 +238,8 @@ SHARDED = 'accelerate { fsdp_config { fsdp_state_dict_type = "SHARDED_STATE_DICT
 
 def test_shards_become_a_model(checked: Check) -> None:
     job = job_of(checked(recipe(FULL + SHARDED), ROWS))
-    assert "runtime/gather.py 10-sft/train.yaml --stage 10-sft" in launch_text(job)
-    assert "gather" in job.runtime
+    assert "runtime/merge_shards.py 10-sft/train.yaml --stage 10-sft" in launch_text(job)
+    assert "merge_shards" in job.runtime
 
 
 # --- Megatron

@@ -151,7 +151,7 @@ def read(call: Found) -> Found:
     """One call, in its own run folder and environment."""
     os.chdir(call["cwd"])
     words: list[str] = call["argv"]
-    if words[0] == "runtime/again.py":  # which starts what stands after `--`, by a Python that is named again
+    if words[0] == "runtime/retry.py":  # which starts what stands after `--`, by a Python that is named again
         words = words[words.index("--") + 2 :]
     meeting = ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
     for name in meeting:

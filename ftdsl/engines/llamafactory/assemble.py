@@ -7,7 +7,7 @@ from typing import Any
 
 from ftdsl import catalog
 from ftdsl.engines.jobs import Command, Document, Gate, Job
-from ftdsl.engines.llamafactory import parallel, watched, words
+from ftdsl.engines.llamafactory import parallel, runtime_modules, words
 from ftdsl.engines.llamafactory.datasets import Datasets
 from ftdsl.engines.llamafactory.linting import lint
 from ftdsl.engines.llamafactory.scratch import needed_by
@@ -29,8 +29,8 @@ def job_of(
     lint(work, documents)
     environment: Mapping[str, Any] = {**parallel.environment(work), **words.environment(work)}
     used = " ".join(str(word) for command in commands for word in command.argv)
-    others = tuple(name for name in ("again", "calibrate", "gate", "gather") if f"runtime/{name}.py" in used)
-    runtime = (*watched.MODULES, *others)
+    others = tuple(name for name in ("calibrate", "gate", "merge_shards", "retry") if f"runtime/{name}.py" in used)
+    runtime = (*runtime_modules.MODULES, *others)
     if any(document.path.endswith("/leaks.json") for document in documents):
         runtime = (*runtime, "data")
     world = work.planned.world

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ftdsl.engines.jobs import Command, Document, Job
-from ftdsl.engines.llamafactory import limits, rules, watched, words
+from ftdsl.engines.llamafactory import limits, rules, runtime_modules, words
 from ftdsl.engines.llamafactory.assemble import job_of, result_of, title_of, yaml_of
 from ftdsl.engines.llamafactory.calibrating import calibration
 from ftdsl.engines.llamafactory.extending import extension, own_files
@@ -46,7 +46,7 @@ def _export(
     params |= {"export_dir": result_of(work), "export_device": "auto" if work.planned.world.gpu else "cpu"}
     config, added = yaml_of(work, "export", params), extension(work, training=False)
     private = ("--private",) if work.option("push", "private") else ()
-    flags = (*flags_of(added), *private, *watched.smoke(work))
+    flags = (*flags_of(added), *private, *runtime_modules.smoke(work))
     argv = (PYTHON, "runtime/engine.py", "export", config.path, "--stage", work.folder, *flags)
     documents = [config, *documents, *([added] if added else [])]
     commands = [*before, Command(argv)]

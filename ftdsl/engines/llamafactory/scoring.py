@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ftdsl.engines.jobs import Command, Document, Gate, Job
-from ftdsl.engines.llamafactory import limits, parallel, rules, watched, words
+from ftdsl.engines.llamafactory import limits, parallel, rules, runtime_modules, words
 from ftdsl.engines.llamafactory.assemble import dataset_info, job_of, title_of, yaml_of
 from ftdsl.engines.llamafactory.datasets import Datasets, media
 from ftdsl.engines.llamafactory.extending import extension, flags, own_files
@@ -48,7 +48,7 @@ def score(work: Work) -> Job:
     documents += configs
     added = extension(work, training=False)
     documents += [added] if added else []
-    told = ("--kind", "eval", *flags(added), *watched.smoke(work))
+    told = ("--kind", "eval", *flags(added), *runtime_modules.smoke(work))
     commands = parallel.launch(work, [document.path for document in configs], told)
     if leaks := leak_check(work):
         documents.append(leaks[0])

@@ -9,7 +9,7 @@ import json
 
 from ftdsl import catalog
 from ftdsl.engines.jobs import Command, Document, Job, Raw
-from ftdsl.engines.llamafactory import watched
+from ftdsl.engines.llamafactory import runtime_modules
 from ftdsl.engines.llamafactory.datasets import Datasets
 from ftdsl.engines.llamafactory.extending import extension, flags, own_files
 from ftdsl.engines.llamafactory.parallel import PYTHON
@@ -71,7 +71,7 @@ def _job(work: Work, params: Params, datasets: Datasets, place: str) -> Job:
         documents=(document, entries, *((added,) if added else ())),
         commands=(Command(argv, comment="saved once, for every stage that would make the same"),),
         env={name: exported(value) for name, value in environment(work).items()},
-        runtime=watched.MODULES,
+        runtime=runtime_modules.MODULES,
         inputs=tuple(dict.fromkeys([*datasets.inputs, *own_files(work)])),
         result=result,
         result_kind="dataset",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ftdsl.engines.jobs import Command, Job
-from ftdsl.engines.llamafactory import limits, parallel, rules, watched, words
+from ftdsl.engines.llamafactory import limits, parallel, rules, runtime_modules, words
 from ftdsl.engines.llamafactory.assemble import dataset_info, job_of, result_of, title_of, yaml_of
 from ftdsl.engines.llamafactory.datasets import Datasets, training
 from ftdsl.engines.llamafactory.extending import extension, own_files
@@ -45,7 +45,7 @@ def train(work: Work) -> Job:
         comment="goes on from this stage's own checkpoints; what another run left there is set aside",
     )
     train = documents[0].path
-    commands = [first, *watched.trainings(work, train, flags), *parallel.gather(work, train)]
+    commands = [first, *runtime_modules.trainings(work, train, flags), *parallel.gather(work, train)]
     if leaks := leak_check(work):
         documents.append(leaks[0])
         commands.insert(0, leaks[1])

@@ -15,7 +15,7 @@ from ftdsl.engines.llamafactory.work import Work
 
 Words = tuple[str | Raw, ...]
 
-ENGINE, AGAIN = "runtime/engine.py", "runtime/again.py"
+ENGINE, RETRY = "runtime/engine.py", "runtime/retry.py"
 NODE_RANK = Raw('"$NODE_RANK"')
 MASTER_ADDR, MASTER_PORT = Raw('"$MASTER_ADDR"'), Raw('"$MASTER_PORT"')
 FREE_PORT = Raw(
@@ -54,7 +54,7 @@ def _again(work: Work) -> Words:
     """On one node the whole launcher is started again: torchrun's own restarts hang with gloo, DeepSpeed has none."""
     if not retries(work) or agreed(work):
         return ()
-    return (AGAIN, str(retries(work)), "--stage", work.folder, "--", PYTHON)
+    return (RETRY, str(retries(work)), "--stage", work.folder, "--", PYTHON)
 
 
 def _torchrun(work: Work) -> Words:

@@ -16,7 +16,7 @@ COUNTS = ("llamafactory", "torch", "transformers", "datasets", "accelerate", "pe
 """Packages whose versions are part of the key of a job that uses the engine."""
 
 
-class Keys(dict[str, str]):
+class CacheKeys(dict[str, str]):
     """The key of every job; `facts`: what it was made of, by job and kind, as digests and versions that can be compared."""
 
     def __init__(self) -> None:
@@ -25,13 +25,13 @@ class Keys(dict[str, str]):
 
 def keys_of(
     jobs: tuple[Job, ...], files: Mapping[str, bytes], folder: Path, packages: Mapping[str, str], session: Session
-) -> Keys:
+) -> CacheKeys:
     """Key of every job: its documents and code, the files it reads, the packages, and the keys of what it needs.
 
     Comments, places in the recipe and the numbers of folders do not count: a line or a stage put in above is no reason to
     train again.
     """
-    found = Keys()
+    found = CacheKeys()
     folders = sorted(jobs, key=lambda job: -len(job.folder))
     for job in jobs:
         facts: dict[str, Any] = {

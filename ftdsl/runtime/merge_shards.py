@@ -1,4 +1,4 @@
-"""`gather.py TRAIN.yaml --stage FOLDER`: the shards of the last FSDP checkpoint made one model, with its configuration.
+"""`merge_shards.py TRAIN.yaml --stage FOLDER`: the shards of the last FSDP checkpoint made one model, with its configuration.
 
 Under SHARDED_STATE_DICT the engine ends well and writes no model. Standard library, accelerate and transformers.
 """

@@ -1,4 +1,4 @@
-"""`again.py TIMES --stage FOLDER -- COMMAND…`: a launcher started anew when it broke, the stage going on from its checkpoint.
+"""`retry.py TIMES --stage FOLDER -- COMMAND…`: a launcher started anew when it broke, the stage going on from its checkpoint.
 
 Not after what a person must mend (the last event in metrics.jsonl says so), nor when this was asked to stop: the same would
 come of it. Standard library.

@@ -7,7 +7,7 @@ from ftdsl.engines.llamafactory import parallel
 from ftdsl.engines.llamafactory.work import Work
 from ftdsl.record import changed
 
-MODULES = ("__init__", "builds", "chat", "engine", "extend", "labels", "measure", "report", "tokens", "watch")
+MODULES = ("__init__", "chat", "engine", "extend", "labels", "measure", "report", "stale_locks", "tokens", "watch")
 """`runtime/engine.py` and what it imports."""
 
 

@@ -14,7 +14,7 @@ SHOWN = 20
 """Errors printed before the rest is only counted."""
 
 
-class Teller:
+class Reporter:
     """Prints for people, and writes metrics.jsonl for programs."""
 
     def __init__(self, folder: str) -> None:
@@ -24,7 +24,7 @@ class Teller:
         self._metrics = open(os.path.join(folder, "metrics.jsonl"), "a", encoding="utf-8")  # noqa: SIM115
         self._told, self._first = 0.0, ""
 
-    def __enter__(self) -> Teller:
+    def __enter__(self) -> Reporter:
         return self
 
     def __exit__(
