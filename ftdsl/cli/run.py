@@ -170,11 +170,10 @@ def _prepared(stage: StageProgress, outcome: Outcome, view: View) -> None:
 def _environment(jobs: tuple[Job, ...], compiled: Compiled, args: argparse.Namespace) -> Environment:
     """The engine's Python; where only data is prepared this one will do, and scripts need none. Raises: NoEngineError."""
     from ftdsl.recipe.build import python_of
-    from ftdsl.run.cache_keys import uses_engine
     from ftdsl.run.environments import NoEngineError, find, this_python
 
     engine = compiled.plan.recipe.engine
-    needed = any(uses_engine(job) for job in jobs)
+    needed = any(job.environment for job in jobs)
     if not needed and not any(job.packages for job in jobs):
         return this_python()
     try:

@@ -12,8 +12,8 @@ from ftdsl.engines.jobs import Job, Raw
 from ftdsl.session import Session
 from ftdsl.targets.manifest import input_hashes
 
-COUNTS = ("llamafactory", "torch", "transformers", "datasets", "accelerate", "peft", "trl", "deepspeed", "bitsandbytes")
-"""Packages whose versions are part of the key of a job that uses the engine."""
+COUNTED = ("torch", "transformers", "datasets", "accelerate", "peft", "trl", "deepspeed", "bitsandbytes")
+"""Packages whose versions, besides the engine's own, are part of the key of a job that runs in an engine's environment."""
 
 
 class CacheKeys(dict[str, str]):
@@ -78,14 +78,9 @@ def placeless(data: Any) -> Any:
     return [placeless(item) for item in data] if isinstance(data, list | tuple) else data
 
 
-def uses_engine(job: Job) -> bool:
-    """Scripts need none, and data work only a Python with some packages."""
-    return "engine" in job.runtime or "scratch" in job.runtime
-
-
 def _counted(job: Job) -> tuple[str, ...]:
     """Packages whose versions may change what comes out."""
-    return COUNTS if uses_engine(job) else job.packages
+    return (job.environment, *COUNTED) if job.environment else job.packages
 
 
 def _code(name: str, files: Mapping[str, bytes]) -> str:

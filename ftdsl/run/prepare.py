@@ -14,7 +14,7 @@ from ftdsl.environments import Versions
 from ftdsl.observe.metrics import read_result
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
 from ftdsl.run import store
-from ftdsl.run.cache_keys import CacheKeys, uses_engine
+from ftdsl.run.cache_keys import CacheKeys
 from ftdsl.run.environments import Environment
 from ftdsl.run.faults import Fault
 from ftdsl.run.resources import Resources
@@ -161,7 +161,7 @@ def obstacles(
     """Why jobs cannot run here, by job key, each with what can be done about it."""
     found = []
     for job in jobs:
-        if uses_engine(job) and (wrong := _other_version(environment, versions)):
+        if job.environment and (wrong := _other_version(environment, versions)):
             found.append((job.key, wrong))
             continue
         missing = [name for name in job.packages if environment.lacks(name)]

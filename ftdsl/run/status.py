@@ -12,7 +12,7 @@ from ftdsl.observe.status import BROKEN, CHANGED, DONE, NEW, StageStatus
 from ftdsl.plan.plan import Plan
 from ftdsl.recipe.build import python_of
 from ftdsl.run import store
-from ftdsl.run.cache_keys import CacheKeys, keys_of, uses_engine
+from ftdsl.run.cache_keys import CacheKeys, keys_of
 from ftdsl.run.prepare import Wanted, done_before
 from ftdsl.run.store import JobState, Run
 from ftdsl.session import Session
@@ -47,7 +47,7 @@ def _packages(plan: Plan, jobs: tuple[Job, ...], runs: list[Run], session: Sessi
         last = installed(python, session.files)
         if engine.name in last:
             return last
-    if any(uses_engine(job) for job in jobs):
+    if any(job.environment for job in jobs):
         states = [state for run in reversed(runs) for state in run.jobs.values()]
         return {name: version for state in states for name, version in state.facts.get("packages", {}).items()}
     return last

@@ -53,6 +53,7 @@ def job_of(
         by_hand=parallel.by_hand(work),
         accelerators=world.size if world.gpu else 0,
         gates=gates,
+        environment=work.plan.recipe.engine.name,
         packages=tuple(dict.fromkeys(name for document in documents for name in _packages(document))),
         where=work.where,
         header=parallel.equation(work),

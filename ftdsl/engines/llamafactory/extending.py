@@ -25,11 +25,6 @@ def extension(work: Work, folder: str = "", *, training: bool) -> Document | Non
     return Document(f"{folder or work.folder}/extend.json", "json", spec) if spec else None
 
 
-def flags(extension: Document | None) -> tuple[str, ...]:
-    """How `runtime/engine.py` is told."""
-    return ("--extend", extension.path) if extension else ()
-
-
 def own_files(work: Work) -> list[str]:
     """Files of the recipe's folder that a stage reads besides data: callbacks, and tokens with their descriptions."""
     files = [str(plain(item)).partition(":")[0].replace(".", "/") + ".py" for item in work.get("callbacks") or ()]

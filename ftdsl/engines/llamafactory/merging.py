@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ftdsl.engines.jobs import Command, Document, Job
 from ftdsl.engines.llamafactory import limits, rules, runtime_modules, words
 from ftdsl.engines.llamafactory.assemble import job_of, result_of, title_of, yaml_of
 from ftdsl.engines.llamafactory.calibrating import calibration
 from ftdsl.engines.llamafactory.extending import extension, own_files
-from ftdsl.engines.llamafactory.extending import flags as flags_of
-from ftdsl.engines.llamafactory.parallel import PYTHON
+from ftdsl.engines.llamafactory.parallel import ENGINE, PYTHON
 from ftdsl.engines.llamafactory.work import Params, Work
 from ftdsl.language.values import StageRef
 
@@ -45,10 +46,10 @@ def _export(
     params |= words.params(work, work.stage.kind, only=_WORDS)
     params |= {"export_dir": result_of(work), "export_device": "auto" if work.planned.world.gpu else "cpu"}
     config, added = yaml_of(work, "export", params), extension(work, training=False)
-    private = ("--private",) if work.option("push", "private") else ()
-    flags = (*flags_of(added), *private, *runtime_modules.smoke(work))
-    argv = (PYTHON, "runtime/engine.py", "export", config.path, "--stage", work.folder, *flags)
-    documents = [config, *documents, *([added] if added else [])]
+    private: dict[str, Any] = {"private": True} if work.option("push", "private") else {}
+    spec = runtime_modules.spec(work, "export", [{"config": config.path}], added, **private)
+    argv = (PYTHON, ENGINE, "export", spec.path)
+    documents = [config, *documents, *([added] if added else []), spec]
     commands = [*before, Command(argv)]
     return job_of(work, documents, commands, [*(inputs or ()), *own_files(work)], "model", title_of(work, what))
 

@@ -47,7 +47,7 @@ def lower_data(work: Work) -> Job:
         documents=(document,),
         commands=(Command((PYTHON, "-m", "runtime.data", document.path)),),
         env=env_of(work),
-        runtime=("data",),
+        runtime=("data", "events"),
         inputs=tuple(dict.fromkeys(inputs)),
         result=work.folder,
         result_kind="dataset",

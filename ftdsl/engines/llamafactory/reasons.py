@@ -31,6 +31,8 @@ def _lines(planned: PlannedStage | None, job: Job, document: Document) -> Iterat
     elif document.kind == "yaml" and planned is not None:
         for name in document.data:
             yield name, parameter(planned, name)
+    elif document.path.endswith("/stage.json"):
+        yield from ((name, catalog.reasons("llamafactory")["stage"].get(name, "")) for name in document.data)
     elif document.path.endswith("/dataset_info.json"):
         told = catalog.reasons("llamafactory")["rows"]
         for name, entry in document.data.items():

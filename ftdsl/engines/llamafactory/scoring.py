@@ -9,7 +9,7 @@ from ftdsl.engines.jobs import Command, Document, Gate, Job
 from ftdsl.engines.llamafactory import limits, parallel, rules, runtime_modules, words
 from ftdsl.engines.llamafactory.assemble import dataset_info, job_of, title_of, yaml_of
 from ftdsl.engines.llamafactory.datasets import Datasets, media
-from ftdsl.engines.llamafactory.extending import extension, flags, own_files
+from ftdsl.engines.llamafactory.extending import extension, own_files
 from ftdsl.engines.llamafactory.leaks import leak_check
 from ftdsl.engines.llamafactory.parallel import PYTHON
 from ftdsl.engines.llamafactory.rules.generate import generation
@@ -48,8 +48,9 @@ def score(work: Work) -> Job:
     documents += configs
     added = extension(work, training=False)
     documents += [added] if added else []
-    told = ("--kind", "eval", *flags(added), *runtime_modules.smoke(work))
-    commands = parallel.launch(work, [document.path for document in configs], told)
+    parts = [{"config": document.path} for document in configs]
+    documents.append(runtime_modules.spec(work, "eval", parts, added))
+    commands = parallel.launch(work, len(parts))
     if leaks := leak_check(work):
         documents.append(leaks[0])
         commands.insert(0, leaks[1])

@@ -99,11 +99,12 @@ def _job(plan: Plan, places: Places, term: Term, users: list[PlannedStage], sess
         inputs=tuple(path for path in dict.fromkeys(files) if not path.startswith("run://")),
         result=f"{folder}/result",
         result_kind="model",
+        environment=plan.recipe.engine.name,
         where=plan.recipe.where(span),
     )
 
 
-MODULES = ("__init__", "chat", "report", "scratch", "toy")
+MODULES = ("__init__", "chat", "events", "report", "scratch", "toy")
 """`runtime/scratch.py` and what it imports."""
 
 

@@ -11,8 +11,8 @@ from ftdsl import catalog
 from ftdsl.engines.jobs import Command, Document, Job, Raw
 from ftdsl.engines.llamafactory import runtime_modules
 from ftdsl.engines.llamafactory.datasets import Datasets
-from ftdsl.engines.llamafactory.extending import extension, flags, own_files
-from ftdsl.engines.llamafactory.parallel import PYTHON
+from ftdsl.engines.llamafactory.extending import extension, own_files
+from ftdsl.engines.llamafactory.parallel import ENGINE, PYTHON
 from ftdsl.engines.llamafactory.places import seen_from_run
 from ftdsl.engines.llamafactory.scratch import job_key, needed_by
 from ftdsl.engines.llamafactory.scripting import exported
@@ -53,28 +53,22 @@ def _job(work: Work, params: Params, datasets: Datasets, place: str) -> Job:
     config = {**params, "use_cpu": True, "report_to": "none", "dataset_dir": folder, "output_dir": folder}
     document = Document(f"{folder}/tokens.yaml", "yaml", {**config, "tokenized_path": result}, (work.where,))
     entries = Document(f"{folder}/dataset_info.json", "json", dict(datasets.entries))
-    argv: tuple[str | Raw, ...] = (
-        PYTHON,
-        "runtime/engine.py",
-        "tokens",
-        document.path,
-        "--stage",
-        folder,
-        *flags(added),
-    )
+    spec = runtime_modules.spec(work, "tokens", [{"config": document.path}], added, folder=folder)
+    argv: tuple[str | Raw, ...] = (PYTHON, ENGINE, "tokens", spec.path)
     return Job(
         key=job_key(folder),
         folder=folder,
         kind="tokens",
         title=f"token ids for {work.stage.name}",
         needs=needed_by(work),
-        documents=(document, entries, *((added,) if added else ())),
+        documents=(document, entries, *((added,) if added else ()), spec),
         commands=(Command(argv, comment="saved once, for every stage that would make the same"),),
         env={name: exported(value) for name, value in environment(work).items()},
         runtime=runtime_modules.MODULES,
         inputs=tuple(dict.fromkeys([*datasets.inputs, *own_files(work)])),
         result=result,
         result_kind="dataset",
+        environment=work.plan.recipe.engine.name,
         where=work.where,
     )
 

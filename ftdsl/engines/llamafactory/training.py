@@ -9,9 +9,8 @@ from ftdsl.engines.llamafactory import limits, parallel, rules, runtime_modules,
 from ftdsl.engines.llamafactory.assemble import dataset_info, job_of, result_of, title_of, yaml_of
 from ftdsl.engines.llamafactory.datasets import Datasets, training
 from ftdsl.engines.llamafactory.extending import extension, own_files
-from ftdsl.engines.llamafactory.extending import flags as flags_of
 from ftdsl.engines.llamafactory.leaks import leak_check
-from ftdsl.engines.llamafactory.parallel import PYTHON
+from ftdsl.engines.llamafactory.parallel import ENGINE, PYTHON
 from ftdsl.engines.llamafactory.tokens import ahead
 from ftdsl.engines.llamafactory.work import Work
 
@@ -39,13 +38,15 @@ def train(work: Work) -> Job:
     added = extension(work, training=True)
     if added is not None:
         documents.append(added)
-    flags = ("--kind", "train", "--result", left, "--nan", work.name("guard.nan") or "stop", *flags_of(added))
+    output, nan = result_of(work), work.name("guard.nan") or "stop"
+    train = documents[0].path
+    parts, launched = runtime_modules.trainings(work, train)
+    documents.append(runtime_modules.spec(work, "train", parts, added, output=output, result=left, nan=nan))
     first = Command(
-        (PYTHON, "runtime/engine.py", "fresh", result_of(work), "--stage", work.folder),
+        (PYTHON, ENGINE, "fresh", documents[-1].path),
         comment="goes on from this stage's own checkpoints; what another run left there is set aside",
     )
-    train = documents[0].path
-    commands = [first, *runtime_modules.trainings(work, train, flags), *parallel.gather(work, train)]
+    commands = [first, *launched, *parallel.gather(work, train)]
     if leaks := leak_check(work):
         documents.append(leaks[0])
         commands.insert(0, leaks[1])

@@ -11,10 +11,11 @@ from ftdsl.engines.jobs import Command, Document
 from ftdsl.engines.llamafactory.parallel import accelerate, deepspeed, megatron
 from ftdsl.engines.llamafactory.parallel.check import check
 from ftdsl.engines.llamafactory.parallel.common import PYTHON, distributed, equation
-from ftdsl.engines.llamafactory.parallel.launch import by_hand, environment, hosts, launch, ray_params
+from ftdsl.engines.llamafactory.parallel.launch import ENGINE, by_hand, environment, hosts, launch, ray_params
 from ftdsl.engines.llamafactory.work import Work
 
 __all__ = [
+    "ENGINE",
     "PYTHON",
     "by_hand",
     "check",

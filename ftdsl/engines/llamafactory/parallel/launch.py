@@ -15,7 +15,7 @@ from ftdsl.engines.llamafactory.work import Work
 
 Words = tuple[str | Raw, ...]
 
-ENGINE, RETRY = "runtime/engine.py", "runtime/retry.py"
+ENGINE, RETRY = "runtime/llamafactory.py", "runtime/retry.py"
 NODE_RANK = Raw('"$NODE_RANK"')
 MASTER_ADDR, MASTER_PORT = Raw('"$MASTER_ADDR"'), Raw('"$MASTER_PORT"')
 FREE_PORT = Raw(
@@ -28,17 +28,16 @@ ELASTIC = "last_call_timeout=3,keep_alive_interval=1,keep_alive_max_attempt=3,re
 """A lost node is noticed in seconds, a new one waited for as long (measured with hosts in namespaces)."""
 
 
-def launch(work: Work, configs: list[str], flags: tuple[str, ...]) -> list[Command]:
-    """The commands that train or score: one Python for all configs, or a launcher around each."""
-    world = work.planned.world
-    stage: Words = ("--stage", work.folder, "--world", str(world.size))
-    if world.elastic:
-        stage += ("--at-least", str(world.processes_per_node * world.least_nodes))
+def launch(work: Work, parts: int) -> list[Command]:
+    """The commands that train or score: one Python for all parts of the stage, or a launcher around each."""
+    run: Words = (ENGINE, "train", f"{work.folder}/stage.json")
     if not distributed(work) or launcher(work) == "ray":
-        return [Command((PYTHON, ENGINE, "train", *configs, *stage, *flags))]
+        return [Command((PYTHON, *run))]
     start = {"torchrun": _torchrun, "accelerate": _accelerate, "deepspeed": _deepspeed}[launcher(work)](work)
-    again = _again(work)
-    return [Command((PYTHON, *again, *start, ENGINE, "train", config, *stage, *flags)) for config in configs]
+    retry = _retry(work)
+    if parts == 1:
+        return [Command((PYTHON, *retry, *start, *run))]
+    return [Command((PYTHON, *retry, *start, *run, "--part", str(part))) for part in range(1, parts + 1)]
 
 
 def retries(work: Work) -> int:
@@ -50,7 +49,7 @@ def agreed(work: Work) -> bool:
     return work.planned.world.elastic or (work.planned.world.nodes > 1 and retries(work) > 0)
 
 
-def _again(work: Work) -> Words:
+def _retry(work: Work) -> Words:
     """On one node the whole launcher is started again: torchrun's own restarts hang with gloo, DeepSpeed has none."""
     if not retries(work) or agreed(work):
         return ()
