@@ -225,6 +225,7 @@ class Reasons(_Strict):
     file: dict[str, str]
     parameter: dict[str, str]
     rows: dict[str, str]
+    stage: dict[str, str]
     word: dict[str, str]
     variable: dict[str, str]
 

@@ -14,8 +14,9 @@ from ftdsl.cli.common import color
 from ftdsl.diagnostics import Diagnostic, Severity
 from ftdsl.diagnostics.render_text import render
 from ftdsl.diagnostics.view import view
-from ftdsl.observe import table, words
+from ftdsl.observe import table
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
+from ftdsl.observe.text import duration
 from ftdsl.record import replace
 from ftdsl.run import faults
 from ftdsl.run.process import last_words
@@ -109,7 +110,7 @@ def _logs(outcome: Outcome, progress: RunProgress) -> Iterator[str]:
 def _smoke_line(outcome: Outcome, progress: RunProgress) -> str:
     replaced = len(outcome.compiled.replaced) if outcome.compiled else 0
     verdict = "goes through" if outcome.status == 0 else "does not go through"
-    spent, record = words.duration(outcome.seconds), (progress.folder / "smoke.json").as_posix()
+    spent, record = duration(outcome.seconds), (progress.folder / "smoke.json").as_posix()
     return (
         f"smoke: {outcome.file} {verdict}: {len(progress.stages)} stages in {spent}, {replaced} things replaced "
         f"({record}); toy models and a few steps: the numbers mean nothing, the paths do"
@@ -150,7 +151,7 @@ def _line(outcome: Outcome) -> tuple[str, ...]:
     where = f" ({first.span.where})" if first and first.span else ""
     why = f"{first.message}{where}" if first else outcome.said
     stages = f"{len(outcome.progress.stages)} stages" if outcome.progress else ""
-    return f"  {mark}", outcome.file, words.duration(outcome.seconds), stages, why
+    return f"  {mark}", outcome.file, duration(outcome.seconds), stages, why
 
 
 # --- for a program

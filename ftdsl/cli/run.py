@@ -97,9 +97,9 @@ def _outcome(file: str, args: argparse.Namespace) -> Outcome:
 def _carried_out(compiled: Compiled, args: argparse.Namespace, session: Session, outcome: Outcome) -> Outcome:
     from ftdsl.observe.progress import Status
     from ftdsl.run import prepare, store
+    from ftdsl.run.cache_keys import keys_of
     from ftdsl.run.execute import Executor
     from ftdsl.run.faults import warned
-    from ftdsl.run.keys import keys_of
     from ftdsl.run.resources import of_this_machine
 
     gc.enable()
@@ -171,10 +171,9 @@ def _environment(jobs: tuple[Job, ...], compiled: Compiled, args: argparse.Names
     """The engine's Python; where only data is prepared this one will do, and scripts need none. Raises: NoEngineError."""
     from ftdsl.recipe.build import python_of
     from ftdsl.run.environments import NoEngineError, find, this_python
-    from ftdsl.run.keys import uses_engine
 
     engine = compiled.plan.recipe.engine
-    needed = any(uses_engine(job) for job in jobs)
+    needed = any(job.environment for job in jobs)
     if not needed and not any(job.packages for job in jobs):
         return this_python()
     try:

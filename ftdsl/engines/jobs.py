@@ -31,7 +31,7 @@ class Reasons:
     """Why a job's lines stand as they do, each a dotted key of the recipe or a sentence.
 
     lines: by document and dotted path in it; about: what a file is for; words: by program (`torch.distributed.run`,
-    `runtime/engine.py train`) and flag of the launch script; variables: by name.
+    `runtime/llamafactory.py train`) and flag of the launch script; variables: by name.
     """
 
     lines: Mapping[str, Mapping[str, str]]
@@ -80,7 +80,8 @@ class Job:
     result: path (relative to the run folder) of what it makes, and `result_kind` what that is;
     processes: planned world size, over `nodes`, of which each is started as `by_hand` says;
     outputs: what a script must leave, seen from the run folder;
-    packages: distributions the engine's environment must have; env values may be `Raw`
+    environment: the name of the environment it runs in (an engine's), "" for any Python;
+    packages: distributions that environment must have; env values may be `Raw`
     references (secrets).
     """
 
@@ -103,5 +104,6 @@ class Job:
     gates: tuple[Gate, ...] = ()
     where: str = ""
     header: tuple[str, ...] = ()
+    environment: str = ""
     packages: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()

@@ -11,11 +11,6 @@ from ftdsl import catalog
 from ftdsl.catalog.vocabulary import vocabulary
 from ftdsl.engines.engine import Engine
 
-BUILT_IN = {"llamafactory": "ftdsl.engines.llamafactory.engine"}
-"""Name -> the module that holds `ENGINE`."""
-
-GROUP = catalog.ENGINE_ENTRY_POINTS
-
 _loaded: dict[str, Engine] = {}
 
 
@@ -28,8 +23,8 @@ def register(engine: Engine) -> None:
 def get(name: str) -> Engine | None:
     """The engine of that name; None where there is none."""
     if name not in _loaded:
-        if name in BUILT_IN:
-            _loaded[name] = import_module(BUILT_IN[name]).ENGINE
+        if name in catalog.built_in_engines():
+            _loaded[name] = import_module(f"ftdsl.engines.{name}.engine").ENGINE
         elif point := catalog.engine_entry_points().get(name):
             register(point.load())
     return _loaded.get(name)

@@ -22,7 +22,7 @@ from ftdsl.pipeline import Checked, check
 from ftdsl.plan.plan import PlannedStage
 from ftdsl.recipe.settings import METHODS
 from ftdsl.record import frozen
-from ftdsl.run.keys import keys_of
+from ftdsl.run.cache_keys import keys_of
 from ftdsl.session import Session
 
 GROUPS = ("effective batch", "learning rate", "schedule", "data", "model", "method", "hardware", "")

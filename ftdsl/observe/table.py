@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from unicodedata import east_asian_width
 
-from ftdsl.observe import words
 from ftdsl.observe.metrics import Result, Sample
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
+from ftdsl.observe.text import duration, number
 
 MARKS = {
     Status.DONE: "done", Status.CACHED: "done before", Status.FAILED: "FAILED", Status.REFUSED: "REFUSED",
@@ -39,7 +39,7 @@ def _tried(stage: StageProgress) -> tuple[str, ...]:
 
 
 def _spent(stage: StageProgress) -> str:
-    return words.duration(stage.elapsed(stage.ended)) if stage.started and stage.ended else ""
+    return duration(stage.elapsed(stage.ended)) if stage.started and stage.ended else ""
 
 
 def _row(stage: StageProgress, run: RunProgress) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ def _row(stage: StageProgress, run: RunProgress) -> tuple[str, ...]:
 
 def _in_a_cell(stage: StageProgress) -> str:
     """Why a stage failed is said whole below the table."""
-    said = result_words(stage)
+    said = result_text(stage)
     return _short(said, FAILED) if stage.status is Status.FAILED else said
 
 
@@ -69,7 +69,7 @@ def _place(run: Path, path: str) -> str:
     return place.as_posix()
 
 
-def result_words(stage: StageProgress) -> str:
+def result_text(stage: StageProgress) -> str:
     """What came out, in a few words."""
     if not stage.status.ok:
         return stage.message
@@ -78,13 +78,13 @@ def result_words(stage: StageProgress) -> str:
         return ""
     metrics = result.metrics
     if result.kind == "dataset":
-        return ", ".join(f"{words.number(value)} {name}" for name, value in metrics.items())
+        return ", ".join(f"{number(value)} {name}" for name, value in metrics.items())
     if "first_loss" in metrics and "last_loss" in metrics:
-        return f"loss {words.number(metrics['first_loss'])} -> {words.number(metrics['last_loss'])}"
+        return f"loss {number(metrics['first_loss'])} -> {number(metrics['last_loss'])}"
     if result.kind == "metrics":
-        return ", ".join(f"{name} {words.number(value)}" for name, value in metrics.items())
+        return ", ".join(f"{name} {number(value)}" for name, value in metrics.items())
     if "parameters" in metrics:
-        return f"{words.number(metrics['parameters'])} parameters"
+        return f"{number(metrics['parameters'])} parameters"
     return f"{metrics['bytes'] / 1e6:,.1f} MB" if "bytes" in metrics else result.kind
 
 
@@ -94,7 +94,7 @@ def _scores(stages: Sequence[StageProgress]) -> list[str]:
     names = list(dict.fromkeys(name for table in tables for name in table))
     rows = [("metric", *(stage.key for stage in stages))]
     for name in names:
-        rows.append((name, *(words.number(table[name]) if name in table else "-" for table in tables)))
+        rows.append((name, *(number(table[name]) if name in table else "-" for table in tables)))
     return columns(rows, right=True)
 
 

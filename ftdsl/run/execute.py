@@ -14,8 +14,8 @@ from typing import Any
 from ftdsl.engines.jobs import Job
 from ftdsl.observe.metrics import Tail, read_result
 from ftdsl.observe.progress import RunProgress, StageProgress, Status, View
+from ftdsl.run.cache_keys import CacheKeys
 from ftdsl.run.faults import Fault, read, told
-from ftdsl.run.keys import Keys
 from ftdsl.run.process import Process, last_words
 from ftdsl.run.resources import Resources
 from ftdsl.run.store import JobState, Run, mark_smoke
@@ -42,7 +42,7 @@ class Executor:
 
     run: Run
     jobs: tuple[Job, ...]
-    keys: Keys
+    keys: CacheKeys
     python: Path
     resources: Resources
     view: View

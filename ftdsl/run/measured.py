@@ -11,8 +11,8 @@ from typing import Any
 from ftdsl.estimate.architecture import NotModelledError
 from ftdsl.estimate.setup import Setup
 from ftdsl.observe.metrics import Tail, number
-from ftdsl.observe.standing import Compared
-from ftdsl.observe.words import gib
+from ftdsl.observe.status import Compared
+from ftdsl.observe.text import gib
 from ftdsl.plan.layout_search import setup_as_planned
 from ftdsl.plan.measured import KINDS, Here, device_of, expected, file_name, folder_of, setup_as_json
 from ftdsl.plan.plan import Plan, PlannedStage

@@ -14,9 +14,9 @@ from ftdsl.environments import Versions
 from ftdsl.observe.metrics import read_result
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
 from ftdsl.run import store
+from ftdsl.run.cache_keys import CacheKeys
 from ftdsl.run.environments import Environment
 from ftdsl.run.faults import Fault
-from ftdsl.run.keys import Keys, uses_engine
 from ftdsl.run.resources import Resources
 from ftdsl.run.store import JobState, Run
 from ftdsl.targets.compiled import Compiled
@@ -57,7 +57,7 @@ def selected(jobs: tuple[Job, ...], wanted: Wanted) -> tuple[Job, ...]:
 
 
 def prepare(
-    compiled: Compiled, jobs: tuple[Job, ...], keys: Keys, wanted: Wanted, home: Path
+    compiled: Compiled, jobs: tuple[Job, ...], keys: CacheKeys, wanted: Wanted, home: Path
 ) -> tuple[Run, RunProgress]:
     """The run to go on with, or a new one, laid out on disk; stages that are done are marked so.
 
@@ -161,7 +161,7 @@ def obstacles(
     """Why jobs cannot run here, by job key, each with what can be done about it."""
     found = []
     for job in jobs:
-        if uses_engine(job) and (wrong := _other_version(environment, versions)):
+        if job.environment and (wrong := _other_version(environment, versions)):
             found.append((job.key, wrong))
             continue
         missing = [name for name in job.packages if environment.lacks(name)]

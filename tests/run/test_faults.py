@@ -100,7 +100,9 @@ def test_a_fault_stands_at_the_line_that_is_about_it(checked: Callable[..., Outc
     assert [place.text.partition("(")[0] for place in places if place] == ["32", "optim", "galore", "sft"]
 
 
-@pytest.mark.parametrize(("entry", "modules"), [("engine", runtime_modules.MODULES), ("scratch", scratch.MODULES)])
+@pytest.mark.parametrize(
+    ("entry", "modules"), [("llamafactory", runtime_modules.MODULES), ("scratch", scratch.MODULES)]
+)
 def test_runtime_modules_bring_what_they_import(entry: str, modules: tuple[str, ...]) -> None:
     """A run folder holds copies: a module that is not named would be missing there."""
     found, todo = {"__init__"}, {entry}

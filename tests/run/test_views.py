@@ -14,7 +14,7 @@ from ftdsl.observe.metrics import Result, Sample, Tail
 from ftdsl.observe.plain import Plain
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
 from ftdsl.observe.table import summary
-from ftdsl.observe.words import clock, duration, number, sparkline
+from ftdsl.observe.text import clock, duration, number, sparkline
 
 
 def stage(key: str, status: Status, **more: object) -> StageProgress:

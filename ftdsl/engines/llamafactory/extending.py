@@ -25,11 +25,6 @@ def extension(context: StageContext, folder: str = "", *, training: bool) -> Doc
     return Document(f"{folder or context.folder}/extend.json", "json", spec) if spec else None
 
 
-def flags(extension: Document | None) -> tuple[str, ...]:
-    """How `runtime/engine.py` is told."""
-    return ("--extend", extension.path) if extension else ()
-
-
 def own_files(context: StageContext) -> list[str]:
     """Files of the recipe's folder that a stage reads besides data: callbacks, and tokens with their descriptions."""
     files = [str(plain(item)).partition(":")[0].replace(".", "/") + ".py" for item in context.get("callbacks") or ()]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ftdsl.engines.jobs import Command, Document, Job
 from ftdsl.engines.llamafactory import limits, lowerings, runtime_modules
 from ftdsl.engines.llamafactory.calibrating import calibration
 from ftdsl.engines.llamafactory.documents import job_of, yaml_of
 from ftdsl.engines.llamafactory.extending import extension, own_files
-from ftdsl.engines.llamafactory.extending import flags as flags_of
 from ftdsl.engines.shared import overlay
 from ftdsl.engines.shared.assemble import result_of, title_of
 from ftdsl.engines.shared.parallel import PYTHON
@@ -47,10 +48,10 @@ def _export(
     params |= overlay.params(context, context.stage.kind, only=_WORDS)
     params |= {"export_dir": result_of(context), "export_device": "auto" if context.planned.world.gpu else "cpu"}
     config, added = yaml_of(context, "export", params), extension(context, training=False)
-    private = ("--private",) if context.option("push", "private") else ()
-    flags = (*flags_of(added), *private, *runtime_modules.smoke(context))
-    argv = (PYTHON, "runtime/engine.py", "export", config.path, "--stage", context.folder, *flags)
-    documents = [config, *documents, *([added] if added else [])]
+    private: dict[str, Any] = {"private": True} if context.option("push", "private") else {}
+    spec = runtime_modules.spec(context, "export", [{"config": config.path}], added, **private)
+    argv = (PYTHON, runtime_modules.PROGRAM, "export", spec.path)
+    documents = [config, *documents, *([added] if added else []), spec]
     commands = [*before, Command(argv)]
     return job_of(
         context, documents, commands, [*(inputs or ()), *own_files(context)], "model", title_of(context, what)

@@ -8,7 +8,7 @@ from ftdsl.engines.jobs import Document, Job
 from ftdsl.engines.llamafactory import limits, lowerings, runtime_modules, sharding
 from ftdsl.engines.llamafactory.datasets import Datasets, media
 from ftdsl.engines.llamafactory.documents import dataset_info, job_of, yaml_of
-from ftdsl.engines.llamafactory.extending import extension, flags, own_files
+from ftdsl.engines.llamafactory.extending import extension, own_files
 from ftdsl.engines.llamafactory.lowerings.generate import generation
 from ftdsl.engines.llamafactory.runtime_modules import TRAIN
 from ftdsl.engines.shared import overlay, parallel
@@ -49,8 +49,9 @@ def score(context: StageContext) -> Job:
     documents += configs
     added = extension(context, training=False)
     documents += [added] if added else []
-    told = ("--kind", "eval", *flags(added), *runtime_modules.smoke(context))
-    commands = parallel.launch(context, TRAIN, [document.path for document in configs], told)
+    parts = [{"config": document.path} for document in configs]
+    documents.append(runtime_modules.spec(context, "eval", parts, added))
+    commands = parallel.launch(context, TRAIN, len(parts))
     if leaks := leak_check(context):
         documents.append(leaks[0])
         commands.insert(0, leaks[1])

@@ -11,7 +11,7 @@ from ftdsl import catalog
 from ftdsl.engines.jobs import Command, Document, Job, Raw
 from ftdsl.engines.llamafactory import runtime_modules
 from ftdsl.engines.llamafactory.datasets import Datasets
-from ftdsl.engines.llamafactory.extending import extension, flags, own_files
+from ftdsl.engines.llamafactory.extending import extension, own_files
 from ftdsl.engines.shared.overlay import environment
 from ftdsl.engines.shared.parallel import PYTHON
 from ftdsl.engines.shared.run_paths import seen_from_run
@@ -53,28 +53,22 @@ def _job(context: StageContext, params: Params, datasets: Datasets, place: str) 
     config = {**params, "use_cpu": True, "report_to": "none", "dataset_dir": folder, "output_dir": folder}
     document = Document(f"{folder}/tokens.yaml", "yaml", {**config, "tokenized_path": result}, (context.where,))
     entries = Document(f"{folder}/dataset_info.json", "json", dict(datasets.entries))
-    argv: tuple[str | Raw, ...] = (
-        PYTHON,
-        "runtime/engine.py",
-        "tokens",
-        document.path,
-        "--stage",
-        folder,
-        *flags(added),
-    )
+    spec = runtime_modules.spec(context, "tokens", [{"config": document.path}], added, folder=folder)
+    argv: tuple[str | Raw, ...] = (PYTHON, runtime_modules.PROGRAM, "tokens", spec.path)
     return Job(
         key=job_key(folder),
         folder=folder,
         kind="tokens",
         title=f"token ids for {context.stage.name}",
         needs=needed_by(context),
-        documents=(document, entries, *((added,) if added else ())),
+        documents=(document, entries, *((added,) if added else ()), spec),
         commands=(Command(argv, comment="saved once, for every stage that would make the same"),),
         env={name: exported(value) for name, value in environment(context).items()},
         runtime=runtime_modules.MODULES,
         inputs=tuple(dict.fromkeys([*datasets.inputs, *own_files(context)])),
         result=result,
         result_kind="dataset",
+        environment=context.engine.name,
         where=context.where,
     )
 

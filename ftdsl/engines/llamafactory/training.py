@@ -9,7 +9,6 @@ from ftdsl.engines.llamafactory import limits, lowerings, runtime_modules, shard
 from ftdsl.engines.llamafactory.datasets import Datasets, training
 from ftdsl.engines.llamafactory.documents import dataset_info, job_of, yaml_of
 from ftdsl.engines.llamafactory.extending import extension, own_files
-from ftdsl.engines.llamafactory.extending import flags as flags_of
 from ftdsl.engines.llamafactory.tokens import ahead
 from ftdsl.engines.shared import overlay, parallel
 from ftdsl.engines.shared.assemble import result_of, title_of
@@ -41,13 +40,15 @@ def train(context: StageContext) -> Job:
     added = extension(context, training=True)
     if added is not None:
         documents.append(added)
-    flags = ("--kind", "train", "--result", left, "--nan", context.name("guard.nan") or "stop", *flags_of(added))
+    output, nan = result_of(context), context.name("guard.nan") or "stop"
+    train = documents[0].path
+    parts, launched = runtime_modules.trainings(context, train)
+    documents.append(runtime_modules.spec(context, "train", parts, added, output=output, result=left, nan=nan))
     first = Command(
-        (PYTHON, "runtime/engine.py", "fresh", result_of(context), "--stage", context.folder),
+        (PYTHON, runtime_modules.PROGRAM, "fresh", documents[-1].path),
         comment="goes on from this stage's own checkpoints; what another run left there is set aside",
     )
-    train = documents[0].path
-    commands = [first, *runtime_modules.trainings(context, train, flags), *parallel.gather(context, train)]
+    commands = [first, *launched, *parallel.gather(context, train)]
     if leaks := leak_check(context):
         documents.append(leaks[0])
         commands.insert(0, leaks[1])

@@ -32,7 +32,7 @@ def job_of(
     lint(context, documents)
     environment: Mapping[str, Any] = {**parallel.environment(context), **overlay.environment(context)}
     used = " ".join(str(word) for command in commands for word in command.argv)
-    others = tuple(name for name in ("again", "calibrate", "gate", "gather") if f"runtime/{name}.py" in used)
+    others = tuple(name for name in ("calibrate", "gate", "merge_shards", "retry") if f"runtime/{name}.py" in used)
     runtime = (*runtime, *others)
     if any(document.path.endswith("/leaks.json") for document in documents):
         runtime = (*runtime, "data")
@@ -56,6 +56,7 @@ def job_of(
         by_hand=parallel.by_hand(context),
         accelerators=world.size if world.gpu else 0,
         gates=gates,
+        environment=context.engine.name,
         packages=tuple(dict.fromkeys(packages)),
         where=context.where,
         header=parallel.equation(context),

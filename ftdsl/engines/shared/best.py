@@ -14,7 +14,7 @@ from ftdsl.session import Session
 
 DEFAULT = Term("lowest", {"metric": "eval_loss"})
 METRICS = ("eval_loss", "train_loss", "first_loss", "last_loss")
-"""What the result of a training stage holds (runtime/engine.py)."""
+"""What the result of a training stage holds (runtime/llamafactory.py)."""
 
 
 def _choices(plan: Plan) -> dict[str, tuple[Term, PlannedStage]]:
@@ -69,7 +69,7 @@ def _job(plan: Plan, paths: RunPaths, term: Term, user: PlannedStage, session: S
         needs=tuple(ref.key for ref in _runs(term)),
         documents=(document,),
         commands=(Command((PYTHON, "runtime/best.py", document.path)),),
-        runtime=("best",),
+        runtime=("__init__", "best", "events"),
         result=f"{folder}/result",
         result_kind="adapter" if term in (user.stage.start.adapters if user.stage.start else ()) else "model",
         where=plan.recipe.where(span),

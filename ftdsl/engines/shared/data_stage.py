@@ -47,7 +47,7 @@ def lower_data(context: StageContext) -> Job:
         documents=(document,),
         commands=(Command((PYTHON, "-m", "runtime.data", document.path)),),
         env=env_of(context),
-        runtime=("data",),
+        runtime=("data", "events"),
         inputs=tuple(dict.fromkeys(inputs)),
         result=context.folder,
         result_kind="dataset",

@@ -29,6 +29,8 @@ def _lines(engine: str, planned: PlannedStage | None, job: Job, document: Docume
     elif document.kind == "yaml" and planned is not None:
         for name in document.data:
             yield name, parameter(planned, name)
+    elif document.path.endswith("/stage.json"):
+        yield from ((name, catalog.reasons(engine)["stage"].get(name, "")) for name in document.data)
     elif document.path.endswith("/dataset_info.json"):
         told = catalog.reasons(engine)["rows"]
         for name, entry in document.data.items():

@@ -99,11 +99,12 @@ def _job(plan: Plan, paths: RunPaths, term: Term, users: list[PlannedStage], ses
         inputs=tuple(path for path in dict.fromkeys(files) if not path.startswith("run://")),
         result=f"{folder}/result",
         result_kind="model",
+        environment=users[0].engine.name,
         where=plan.recipe.where(span),
     )
 
 
-MODULES = ("__init__", "chat", "report", "scratch", "toy")
+MODULES = ("__init__", "chat", "events", "report", "scratch", "toy")
 """`runtime/scratch.py` and what it imports."""
 
 

@@ -46,5 +46,5 @@ def gather(context: StageContext, config: str) -> list[Command]:
     """The step that makes one model of shards, where the engine leaves only those."""
     if not accelerate.shards(context):
         return []
-    words = (PYTHON, "runtime/gather.py", config, "--stage", context.folder)
+    words = (PYTHON, "runtime/merge_shards.py", config, "--stage", context.folder)
     return [Command(words, comment="the last checkpoint's shards become one model: the engine writes none itself")]

@@ -13,7 +13,7 @@ from ftdsl.engines.shared.stage_context import StageContext
 
 Words = tuple[str | Raw, ...]
 
-AGAIN = "runtime/again.py"
+RETRY = "runtime/retry.py"
 NODE_RANK = Raw('"$NODE_RANK"')
 MASTER_ADDR, MASTER_PORT = Raw('"$MASTER_ADDR"'), Raw('"$MASTER_PORT"')
 FREE_PORT = Raw(
@@ -26,19 +26,19 @@ ELASTIC = "last_call_timeout=3,keep_alive_interval=1,keep_alive_max_attempt=3,re
 """A lost node is noticed in seconds, a new one waited for as long (measured with hosts in namespaces)."""
 
 
-def launch(context: StageContext, program: Words, configs: list[str], flags: tuple[str, ...]) -> list[Command]:
-    """The commands that train or score: one Python for all configs, or a launcher around each. program: the script that runs
-    the engine, and its verb; a path as the run folder sees it.
+def launch(context: StageContext, program: Words, parts: int) -> list[Command]:
+    """The commands that train or score: one Python for all parts of the stage, or a launcher around each.
+
+    program: the script that runs the engine, and its verb; it is given the stage's stage.json.
     """
-    world = context.planned.world
-    stage: Words = ("--stage", context.folder, "--world", str(world.size))
-    if world.elastic:
-        stage += ("--at-least", str(world.processes_per_node * world.least_nodes))
+    run: Words = (*program, f"{context.folder}/stage.json")
     if not distributed(context) or launcher(context) == "ray":
-        return [Command((PYTHON, *program, *configs, *stage, *flags))]
+        return [Command((PYTHON, *run))]
     start = {"torchrun": _torchrun, "accelerate": _accelerate, "deepspeed": _deepspeed}[launcher(context)](context)
-    again = _again(context)
-    return [Command((PYTHON, *again, *start, *program, config, *stage, *flags)) for config in configs]
+    retry = _retry(context)
+    if parts == 1:
+        return [Command((PYTHON, *retry, *start, *run))]
+    return [Command((PYTHON, *retry, *start, *run, "--part", str(part))) for part in range(1, parts + 1)]
 
 
 def retries(context: StageContext) -> int:
@@ -50,11 +50,11 @@ def agreed(context: StageContext) -> bool:
     return context.planned.world.elastic or (context.planned.world.nodes > 1 and retries(context) > 0)
 
 
-def _again(context: StageContext) -> Words:
+def _retry(context: StageContext) -> Words:
     """On one node the whole launcher is started again: torchrun's own restarts hang with gloo, DeepSpeed has none."""
     if not retries(context) or agreed(context):
         return ()
-    return (AGAIN, str(retries(context)), "--stage", context.folder, "--", PYTHON)
+    return (RETRY, str(retries(context)), "--stage", context.folder, "--", PYTHON)
 
 
 def _torchrun(context: StageContext) -> Words:

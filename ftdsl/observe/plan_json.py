@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ftdsl.observe.forecast import Sight
-from ftdsl.observe.standing import Compared, Standing
+from ftdsl.observe.plan_text import Sight
+from ftdsl.observe.status import Compared, StageStatus
 
 if TYPE_CHECKING:
     from ftdsl.plan.forecast import Forecast
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 def document(sight: Sight) -> list[dict[str, Any]]:
     """Every stage in the order it runs, models made from nothing (`kind`: scratch) among them."""
     recipe = sight.plan.recipe
-    made = [{"stage": key, "kind": "scratch", **_standing(sight.standings.get(key))} for key in sight.extra]
+    made = [{"stage": key, "kind": "scratch", **_status(sight.statuses.get(key))} for key in sight.extra]
     return made + [
         {
             "stage": one.key,
             "kind": one.stage.kind,
             "where": recipe.where(one.stage.span),
-            **_standing(sight.standings.get(one.key)),
+            **_status(sight.statuses.get(one.key)),
             "processes": one.world.size,
             "card": one.world.gpu or None,
             "batch": str(one.batch) if one.batch else None,
@@ -34,7 +34,7 @@ def document(sight: Sight) -> list[dict[str, Any]]:
     ]
 
 
-def _standing(one: Standing | None) -> dict[str, Any]:
+def _status(one: StageStatus | None) -> dict[str, Any]:
     return {"state": one.state, "run": one.run or None, "why": list(one.why)} if one else {"state": None}
 
 

@@ -8,8 +8,8 @@ from dataclasses import field
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from ftdsl.observe.standing import BROKEN, CHANGED, DONE, MARKS, NEW, Compared, Standing
-from ftdsl.observe.words import duration, gib, number
+from ftdsl.observe.status import BROKEN, CHANGED, DONE, MARKS, NEW, Compared, StageStatus
+from ftdsl.observe.text import duration, gib, number
 from ftdsl.record import frozen
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Sight:
     plan: Plan
     forecasts: Mapping[str, Forecast]
     lights: Mapping[str, Light] = field(default_factory=dict)
-    standings: Mapping[str, Standing] = field(default_factory=dict)
+    statuses: Mapping[str, StageStatus] = field(default_factory=dict)
     compared: Mapping[str, Compared] = field(default_factory=dict)
     extra: Mapping[str, str] = field(default_factory=dict)
 
@@ -67,7 +67,7 @@ def lines(sight: Sight, *, width: int = 100, color: bool = False) -> Iterator[st
     before: dict[tuple[str, ...], str] = {}
     tall = False
     for at, key in enumerate((*sight.extra, *(stage.key for stage in sight.plan.stages))):
-        found = [*_why(sight.standings.get(key), pen), *_body(key, sight, pen)]
+        found = [*_why(sight.statuses.get(key), pen), *_body(key, sight, pen)]
         if len(found) > 3 and (first := before.setdefault(tuple(found), key)) != key:
             found = [f"  all as {first}"]
         if at and (tall or len(found) > 1):
@@ -81,15 +81,15 @@ def lines(sight: Sight, *, width: int = 100, color: bool = False) -> Iterator[st
 
 
 def _head(key: str, sight: Sight, pen: Pen) -> str:
-    standing = sight.standings.get(key)
+    status = sight.statuses.get(key)
     planned = next((one for one in sight.plan.stages if one.key == key), None)
     said = _words(planned) if planned else sight.extra[key]
     name = pen.paint(key, "1")
-    if standing is None:
+    if status is None:
         return f"{name}  {said}".rstrip()
-    state = f"done in {standing.run}" if standing.state == DONE else standing.state
-    head = f"{pen.paint(MARKS[standing.state], STATES[standing.state])} {name}  {said}".rstrip()
-    return f"{head}: {pen.paint(state, STATES[standing.state])}"
+    state = f"done in {status.run}" if status.state == DONE else status.state
+    head = f"{pen.paint(MARKS[status.state], STATES[status.state])} {name}  {said}".rstrip()
+    return f"{head}: {pen.paint(state, STATES[status.state])}"
 
 
 def _words(stage: PlannedStage) -> str:
@@ -105,19 +105,19 @@ def _words(stage: PlannedStage) -> str:
     )
 
 
-def _why(standing: Standing | None, pen: Pen) -> Iterator[str]:
-    for at, reason in enumerate(standing.why if standing else ()):
+def _why(status: StageStatus | None, pen: Pen) -> Iterator[str]:
+    for at, reason in enumerate(status.why if status else ()):
         yield from pen.said("because" if not at else "", reason)
 
 
 def _body(key: str, sight: Sight, pen: Pen) -> Iterator[str]:
-    standing = sight.standings.get(key)
-    if key in sight.forecasts and standing and not standing.runs:
+    status = sight.statuses.get(key)
+    if key in sight.forecasts and status and not status.runs:
         if key in sight.compared:
             yield from pen.said("took", _compared(sight.compared[key]))
     elif key in sight.forecasts:
         yield from _stage(sight.plan.stage(key), sight.forecasts[key], pen)
-    elif key in sight.lights and not (standing and not standing.runs):
+    elif key in sight.lights and not (status and not status.runs):
         yield from _light(sight.lights[key], pen)
 
 
@@ -241,11 +241,11 @@ _PHASES = {"forward": "end of the forward pass", "last": "backward pass of the l
 
 def _end(sight: Sight) -> Iterator[str]:
     """What would run, what it takes together, and what the estimates stand on."""
-    counted = Counter(standing.state for standing in sight.standings.values())
+    counted = Counter(status.state for status in sight.statuses.values())
     parts = [f"{counted[state]} {state}" for state in (NEW, CHANGED, BROKEN, DONE) if counted[state]]
-    todo = [one for key, one in sight.forecasts.items() if key not in sight.standings or sight.standings[key].runs]
+    todo = [one for key, one in sight.forecasts.items() if key not in sight.statuses or sight.statuses[key].runs]
     seconds, money = sum(one.seconds for one in todo), sum(one.money for one in todo)
-    if parts and not any(standing.runs for standing in sight.standings.values()):
+    if parts and not any(status.runs for status in sight.statuses.values()):
         yield f"plan: nothing to do: {counted[DONE]} done"
     elif parts:
         yield f"plan: {', '.join(parts)}"

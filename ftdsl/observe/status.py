@@ -26,7 +26,7 @@ class Compared:
 
 
 @frozen
-class Standing:
+class StageStatus:
     """Of one job: `state`; the run that says so ("" when there is none) and the stage's folder in it; why, a reason a line."""
 
     key: str

@@ -1,4 +1,4 @@
-"""`gather.py TRAIN.yaml --stage FOLDER`: the shards of the last FSDP checkpoint made one model, with its configuration.
+"""`merge_shards.py TRAIN.yaml --stage FOLDER`: the shards of the last FSDP checkpoint made one model, with its configuration.
 
 Under SHARDED_STATE_DICT the engine ends well and writes no model. Standard library, accelerate and transformers.
 """
@@ -6,20 +6,26 @@ Under SHARDED_STATE_DICT the engine ends well and writes no model. Standard libr
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
 
+if (
+    not __package__
+):  # run by path: its folder becomes the package `runtime`, and stands in for none of the engine's modules
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    __package__ = Path(__file__).resolve().parent.name
+    __import__(__package__)
 
-def last_shards(output: Path) -> Path:
-    """The shards of the newest checkpoint. Raises: SystemExit when there are none."""
+from . import events
+
+
+def last_shards(output: Path) -> Path | None:
+    """The shards of the newest checkpoint; None when there are none."""
     found = sorted(
         output.glob("checkpoint-*/pytorch_model_fsdp_0"), key=lambda path: int(path.parent.name.split("-")[1])
     )
-    if not found:
-        raise SystemExit(f"error: no checkpoint in {output} has shards to gather")
-    return found[-1]
+    return found[-1] if found else None
 
 
 def main(argv: list[str]) -> int:
@@ -37,20 +43,19 @@ def main(argv: list[str]) -> int:
     settings = yaml.safe_load(Path(args.config).read_text(encoding="utf-8"))
     output = Path(settings["output_dir"])
     shards = last_shards(output)
+    if shards is None:
+        return events.fail(args.stage, f"no checkpoint in {output} has shards to gather", "save", "parallel")
     print(f"gathering {shards}", flush=True)
     merge_fsdp_weights(str(shards), str(output), safe_serialization=True)
     start, code = settings["model_name_or_path"], bool(settings.get("trust_remote_code"))
     for kind in (AutoConfig, AutoTokenizer):
         kind.from_pretrained(start, trust_remote_code=code).save_pretrained(output)
     if not list(output.glob("*.safetensors")):
-        print(f"error: no model was written to {output}", file=sys.stderr)
-        return 1
-    result = Path(args.stage) / "result.json"
-    document = json.loads(result.read_text(encoding="utf-8")) | {"kind": "model", "path": str(output)}
-    result.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        return events.fail(args.stage, f"no model was written to {output}", "parallel.strategy", "parallel")
+    result = events.read_result(args.stage) or {}
+    events.save_result(args.stage, {**result, "kind": "model", "path": str(output)})
     return 0
 
 
 if __name__ == "__main__":
-    sys.path.pop(0)  # this folder: a module of ours must not stand in for one of the engine's
     sys.exit(main(sys.argv[1:]))

@@ -8,14 +8,14 @@ import sys
 import time
 from pathlib import Path
 
-import ftdsl.runtime.again as again
+import ftdsl.runtime.retry as retry
 
 COUNT = 'import pathlib, sys; p = pathlib.Path("starts"); n = int(p.read_text()) + 1 if p.exists() else 1; p.write_text(str(n)); '
 
 
 def run(place: Path, times: int, then: str) -> tuple[int, int]:
     """Exit status, and how often the command was started."""
-    command = [sys.executable, again.__file__, str(times), "--stage", "s", "--", sys.executable, "-c", COUNT + then]
+    command = [sys.executable, retry.__file__, str(times), "--stage", "s", "--", sys.executable, "-c", COUNT + then]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     return done.returncode, int((place / "starts").read_text())
@@ -42,7 +42,7 @@ def test_what_a_person_must_mend_is_not_tried_again(tmp_path: Path) -> None:
 
 def test_asked_to_stop_it_stops(tmp_path: Path) -> None:
     wait = COUNT + "import time; time.sleep(60)"
-    command = [sys.executable, again.__file__, "3", "--stage", "s", "--", sys.executable, "-c", wait]
+    command = [sys.executable, retry.__file__, "3", "--stage", "s", "--", sys.executable, "-c", wait]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 20
     while not (tmp_path / "starts").exists() and time.monotonic() < deadline:

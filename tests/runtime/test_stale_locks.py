@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ftdsl.runtime.builds import YOUNG, unlock
+from ftdsl.runtime.stale_locks import YOUNG, unlock
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from ftdsl.engines.jobs import Job, Raw
 from ftdsl.session import Session
 from ftdsl.targets.manifest import input_hashes
 
-COUNTS = ("llamafactory", "torch", "transformers", "datasets", "accelerate", "peft", "trl", "deepspeed", "bitsandbytes")
-"""Packages whose versions are part of the key of a job that uses the engine."""
+COUNTED = ("torch", "transformers", "datasets", "accelerate", "peft", "trl", "deepspeed", "bitsandbytes")
+"""Packages whose versions, besides the engine's own, are part of the key of a job that runs in an engine's environment."""
 
 
-class Keys(dict[str, str]):
+class CacheKeys(dict[str, str]):
     """The key of every job; `facts`: what it was made of, by job and kind, as digests and versions that can be compared."""
 
     def __init__(self) -> None:
@@ -25,13 +25,13 @@ class Keys(dict[str, str]):
 
 def keys_of(
     jobs: tuple[Job, ...], files: Mapping[str, bytes], folder: Path, packages: Mapping[str, str], session: Session
-) -> Keys:
+) -> CacheKeys:
     """Key of every job: its documents and code, the files it reads, the packages, and the keys of what it needs.
 
     Comments, places in the recipe and the numbers of folders do not count: a line or a stage put in above is no reason to
     train again.
     """
-    found = Keys()
+    found = CacheKeys()
     folders = sorted(jobs, key=lambda job: -len(job.folder))
     for job in jobs:
         facts: dict[str, Any] = {
@@ -78,14 +78,9 @@ def placeless(data: Any) -> Any:
     return [placeless(item) for item in data] if isinstance(data, list | tuple) else data
 
 
-def uses_engine(job: Job) -> bool:
-    """Scripts need none, and data work only a Python with some packages."""
-    return "engine" in job.runtime or "scratch" in job.runtime
-
-
 def _counted(job: Job) -> tuple[str, ...]:
     """Packages whose versions may change what comes out."""
-    return COUNTS if uses_engine(job) else job.packages
+    return (job.environment, *COUNTED) if job.environment else job.packages
 
 
 def _code(name: str, files: Mapping[str, bytes]) -> str:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from ftdsl.engines.jobs import Job
 from ftdsl.environments import candidates, installed
-from ftdsl.observe.standing import BROKEN, CHANGED, DONE, NEW, Standing
+from ftdsl.observe.status import BROKEN, CHANGED, DONE, NEW, StageStatus
 from ftdsl.plan.plan import Plan
 from ftdsl.recipe.build import python_of
 from ftdsl.run import store
-from ftdsl.run.keys import Keys, keys_of, uses_engine
+from ftdsl.run.cache_keys import CacheKeys, keys_of
 from ftdsl.run.prepare import Wanted, done_before
 from ftdsl.run.store import JobState, Run
 from ftdsl.session import Session
@@ -20,17 +20,17 @@ from ftdsl.targets.bash import runtime_files
 from ftdsl.targets.manifest import NAME, values_of
 
 
-def standings(plan: Plan, jobs: tuple[Job, ...], home: Path, session: Session) -> dict[str, Standing]:
+def stage_statuses(plan: Plan, jobs: tuple[Job, ...], home: Path, session: Session) -> dict[str, StageStatus]:
     """Of every job, by key. `home`: where the runs of this recipe lie."""
     runs = [run for run in store.runs_of(home) if not run.smoke]
     if not runs:  # nothing to compare with: no data is read to find out
-        return {job.key: Standing(job.key, NEW) for job in jobs}
+        return {job.key: StageStatus(job.key, NEW) for job in jobs}
     keys = keys_of(jobs, runtime_files(jobs), plan.recipe.folder, _packages(plan, jobs, runs, session), session)
     done = done_before(jobs, keys, Wanted(), runs)
-    found: dict[str, Standing] = {}
+    found: dict[str, StageStatus] = {}
     for job in jobs:
         if place := done.get(job.key):
-            found[job.key] = Standing(job.key, DONE, place.run.name, (place.run / place.folder).as_posix())
+            found[job.key] = StageStatus(job.key, DONE, place.run.name, (place.run / place.folder).as_posix())
         else:
             found[job.key] = _undone(job, keys, runs, plan, found)
     return found
@@ -47,24 +47,24 @@ def _packages(plan: Plan, jobs: tuple[Job, ...], runs: list[Run], session: Sessi
         last = installed(python, session.files)
         if engine.name in last:
             return last
-    if any(uses_engine(job) for job in jobs):
+    if any(job.environment for job in jobs):
         states = [state for run in reversed(runs) for state in run.jobs.values()]
         return {name: version for state in states for name, version in state.facts.get("packages", {}).items()}
     return last
 
 
-def _undone(job: Job, keys: Keys, runs: list[Run], plan: Plan, before: Mapping[str, Standing]) -> Standing:
+def _undone(job: Job, keys: CacheKeys, runs: list[Run], plan: Plan, before: Mapping[str, StageStatus]) -> StageStatus:
     """Why there is no result that can be used."""
     run = next((run for run in runs if job.key in run.jobs), None)
     if run is None:
-        return Standing(job.key, NEW)
+        return StageStatus(job.key, NEW)
     state = run.jobs[job.key]
     if state.key == keys[job.key]:
         if state.status == "done":
-            return Standing(job.key, CHANGED, run.id, "", ("its result is not there any more",))
-        return Standing(job.key, BROKEN, run.id, "", (_ended(state),))
+            return StageStatus(job.key, CHANGED, run.id, "", ("its result is not there any more",))
+        return StageStatus(job.key, BROKEN, run.id, "", (_ended(state),))
     why = tuple(_changes(job, state, keys.facts[job.key], run, plan, before))
-    return Standing(job.key, CHANGED, run.id, "", why or ("what it stands on is another",))
+    return StageStatus(job.key, CHANGED, run.id, "", why or ("what it stands on is another",))
 
 
 def _ended(state: JobState) -> str:
@@ -79,7 +79,7 @@ def _changes(
     facts: Mapping[str, Mapping[str, str]],
     run: Run,
     plan: Plan,
-    before: Mapping[str, Standing],
+    before: Mapping[str, StageStatus],
 ) -> Iterator[str]:
     """What differs from the last time, what the author did first."""
     old = state.facts

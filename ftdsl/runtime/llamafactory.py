@@ -1,8 +1,8 @@
-"""`engine.py fresh|train|export|tokens CONFIG.yaml… --stage FOLDER …`: LLaMA-Factory's own run_exp and export_model, watched.
+"""`llamafactory.py fresh|train|export|tokens STAGE.json [--part N]`: LLaMA-Factory's own run_exp and export_model, watched.
 
 Adds what its command line lacks: metrics as strict JSON while it runs, a world size that must be the planned one, a
 stop (and a failure) when the loss is not a number or there is nothing to learn, and a result.json. The same YAML works
-with `llamafactory-cli`.
+with `llamafactory-cli`. What is expected of the stage is `stage.py`'s.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ if (
     __package__ = Path(__file__).resolve().parent.name
     __import__(__package__)
 
-from . import builds, chat, watch
+from . import chat, events, stale_locks, watch
 from .report import Log, StageError, carried_out, mark, marked, save_result
+from .stage import Part, Stage, read
 
 SAMPLES = 20
 
@@ -62,45 +63,22 @@ def samples_of(folder: str) -> list[dict[str, str]]:
     return [{name: str(row.get(name, "")) for name in ("prompt", "label", "predict")} for row in rows]
 
 
-def losses(stage: str) -> dict[str, Any]:
-    """First and last training loss of this stage, from its own log."""
-    found: list[Any] = []
-    for line in (Path(stage) / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-        event = json.loads(line)
-        if event["event"] == "start":
-            found.clear()
-        if event["event"] == "step":
-            found.append(event["loss"])
-    return {"first_loss": found[0], "last_loss": found[-1]} if found else {}
-
-
-def train(args: argparse.Namespace, log: Log) -> int:
-    """Train or score, one config after the other. Raises: StageError."""
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if not watch.planned(launched, args) and not watch.by_ray():
-        were = "was" if launched == 1 else "were"
-        text = f"{watch.processes(launched)} {were} started where {args.world} were planned"
-        raise StageError(text, "hardware.count", status=watch.WRONG_WORLD)
+def train(stage: Stage, parts: tuple[Part, ...], log: Log) -> int:
+    """Train or score, one part after the other. Raises: StageError."""
+    watch.judge_launch(stage)
     from llamafactory.train.tuner import run_exp
 
     _restorable()
-    added = extensions(args)
-    for path in args.configs:
-        config = config_of(path)
-        _refuse(config, args, log)
-        if args.smoke:
+    added = extensions(stage)
+    for part in parts:
+        config = config_of(part.config)
+        _refuse(config, stage, log)
+        if stage.smoke:
             chat.blind(config)
-        for until, resumed in _parts(args):
-            run_exp(dict(config), callbacks=[watch.callback(args, log, config, until, resumed), *added])
-        if log.first:
-            _finish(args, str(config["output_dir"]))
+        run_exp(dict(config), callbacks=[watch.callback(stage, part, log, config), *added])
+        if log.first and not part.until:
+            _finish(stage, str(config["output_dir"]))
     return 0
-
-
-def _parts(args: argparse.Namespace) -> list[tuple[int, int]]:
-    """Steps to stop at and to go on from, of each training that is needed; 0 for neither."""
-    at = args.resume_at
-    return [(at, 0), (0, at)] if at else [(args.until, args.resumed)]
 
 
 def _restorable() -> None:
@@ -118,15 +96,15 @@ _STARTS = ("model_name_or_path", "adapter_name_or_path", "ref_model", "ref_model
            "resume_from_checkpoint")  # fmt: skip
 
 
-def _refuse(config: dict[str, Any], args: argparse.Namespace, log: Log) -> None:
+def _refuse(config: dict[str, Any], stage: Stage, log: Log) -> None:
     """What the engine would take without a word: a toy as a base, a template the tokenizer cannot read. Raises: StageError."""
     for key in _STARTS:
         for place in str(config.get(key) or "").split(","):
-            if place and not args.smoke and marked(place):
+            if place and not stage.smoke and marked(place):
                 text = f"{place} was made by a smoke run: a toy trained for a few steps"
                 raise StageError(text, "model", "reference", "resume", help="name the real model", code="FT954")
-    for fault in chat.faults(config) if args.kind == "train" else ():
-        if args.smoke:
+    for fault in chat.faults(config) if stage.kind == "train" else ():
+        if stage.smoke:
             raise fault
         log.warn(fault)
 
@@ -135,66 +113,64 @@ def weights_of(folder: Path) -> list[Path]:
     return [path for path in (*folder.glob("*.safetensors"), *folder.glob("*.bin")) if path.stem != "training_args"]
 
 
-def extensions(args: argparse.Namespace) -> list[Any]:
+def extensions(stage: Stage) -> list[Any]:
     """What the recipe adds to the engine: callbacks, after a template of its own is made known."""
-    if not args.extend:
+    if not stage.extend:
         return []
     from . import extend
 
-    return extend.callbacks(extend.read(args.extend))
+    return extend.callbacks(extend.read(stage.extend))
 
 
-def tokenise(args: argparse.Namespace, log: Log) -> int:
+def tokenise(stage: Stage, parts: tuple[Part, ...], log: Log) -> int:
     """Token ids saved ahead of training."""
     from . import tokens
 
-    log.event(event="progress", done=0, total=1, what="tokenising")
-    extensions(args)
-    save_result(args.stage, tokens.make(config_of(args.configs[0])), smoke=args.smoke)
+    log.event("progress", done=0, total=1, what="tokenising")
+    extensions(stage)
+    save_result(stage.stage, tokens.make(config_of(parts[0].config)), smoke=stage.smoke)
     return 0
 
 
-def _finish(args: argparse.Namespace, output: str) -> None:
+def _finish(stage: Stage, output: str) -> None:
     """Write result.json. Raises: StageError when the engine ended well and left no weights."""
     measured = scores_of(output)
-    if args.kind == "train":
-        if args.result != "shards" and not weights_of(Path(output)):  # shards are gathered by the next command
+    if stage.kind == "train":
+        if stage.result != "shards" and not weights_of(Path(output)):  # the next command makes a model of shards
             raise StageError(f"the engine ended without writing a model to {output}", "parallel.strategy", "parallel")
         metrics: dict[str, Any] = {key: measured[key] for key in ("train_loss", "eval_loss") if key in measured}
-        kind = "model" if args.result == "shards" else args.result
-        result = {"kind": kind, "path": output, "metrics": {**losses(args.stage), **metrics}}
-        save_result(args.stage, result, smoke=args.smoke)
-        if args.smoke:
+        kind = "model" if stage.result == "shards" else stage.result
+        result = {"kind": kind, "path": output, "metrics": {**losses_of(stage.stage), **metrics}}
+        save_result(stage.stage, result, smoke=stage.smoke)
+        if stage.smoke:
             mark(Path(output))
         return
     metrics = {ours: measured[theirs] for theirs, ours in NAMES.items() if theirs in measured}
-    earlier = _earlier(args.stage)
+    earlier = events.read_result(stage.stage) or {}  # of another part of this stage
     samples = samples_of(output) or earlier.get("samples", [])
     metrics = {**earlier.get("metrics", {}), **metrics}
-    result = {"kind": "metrics", "path": output, "metrics": metrics, "samples": samples}
-    save_result(args.stage, result, smoke=args.smoke)
+    scores: dict[str, Any] = {"kind": "metrics", "path": output, "metrics": metrics, "samples": samples}
+    save_result(stage.stage, scores, smoke=stage.smoke)
 
 
-def _earlier(stage: str) -> dict[str, Any]:
-    """What another command of the same stage measured."""
-    try:
-        found = json.loads((Path(stage) / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+def losses_of(stage: str) -> dict[str, Any]:
+    """First and last training loss of this stage, from its own events; where it was resumed, those before too."""
+    losses = [event["loss"] for event in events.read(Path(stage) / events.METRICS)
+              if event["event"] == "step" and "loss" in event]  # fmt: skip
+    return {"first_loss": losses[0], "last_loss": losses[-1]} if losses else {}
 
 
-def export(args: argparse.Namespace, log: Log) -> int:
+def export(stage: Stage, parts: tuple[Part, ...], log: Log) -> int:
     """Merge adapters into their base and save. Raises: StageError."""
-    config = config_of(args.configs[0])
+    config = config_of(parts[0].config)
     config.pop("disable_tqdm", None)  # a word of training only
-    _refuse(config, args, log)
-    log.event(event="progress", done=0, total=2, what="loading")
+    _refuse(config, stage, log)
+    log.event("progress", done=0, total=2, what="loading")
     from llamafactory.train.tuner import export_model
 
-    extensions(args)
-    log.event(event="progress", done=1, total=2, what="merging")
-    if args.private:
+    extensions(stage)
+    log.event("progress", done=1, total=2, what="merging")
+    if stage.private:
         from huggingface_hub import create_repo
 
         create_repo(config["export_hub_model_id"], private=True, exist_ok=True)
@@ -203,13 +179,13 @@ def export(args: argparse.Namespace, log: Log) -> int:
     weights = weights_of(place)
     if not (place / "config.json").exists() or not weights:
         raise StageError(f"the engine ended without writing a model to {place}", "to")
-    if args.smoke:
+    if stage.smoke:
         _reload(place)
-        log.event(event="note", message="loaded again")
+        log.event("note", message="loaded again")
         mark(place)
     size = sum(path.stat().st_size for path in weights)
-    save_result(args.stage, {"kind": "model", "path": str(place), "metrics": {"bytes": size}}, smoke=args.smoke)
-    log.event(event="progress", done=2, total=2, what="saved")
+    save_result(stage.stage, {"kind": "model", "path": str(place), "metrics": {"bytes": size}}, smoke=stage.smoke)
+    log.event("progress", done=2, total=2, what="saved")
     return 0
 
 
@@ -230,16 +206,16 @@ def _reload(place: Path) -> None:
     print(f"loaded again from {place}: {scores.shape[-1]:,} scores for each token")
 
 
-def fresh(args: argparse.Namespace) -> int:
+def fresh(stage: Stage) -> int:
     """Before a stage trains: what lies at its destination is its own, with checkpoints to go on from, or is set aside.
 
     The engine goes on from any checkpoint it finds in its output_dir, also from one that another recipe left there.
     """
-    for lock in builds.unlock():
+    for lock in stale_locks.unlock():
         print(f"{lock} was left by a build that was broken off; it is gone")
     if os.environ.get("NODE_RANK", "0") != "0":
         return 0  # the first node's business: all see one folder
-    place, mark = Path(args.configs[0]), Path(args.stage) / "started"
+    place, mark = Path(stage.output), Path(stage.stage) / "started"
     own = mark.exists() and any(place.glob("checkpoint-*"))
     if place.is_dir() and any(place.iterdir()) and not own:
         number = 1
@@ -254,37 +230,26 @@ def fresh(args: argparse.Namespace) -> int:
 def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", choices=("train", "export", "tokens", "fresh"))
-    parser.add_argument("configs", nargs="+", metavar="CONFIG.yaml")
-    parser.add_argument("--stage", required=True)
-    parser.add_argument("--world", type=int, default=1)
-    parser.add_argument("--at-least", type=int, default=0, metavar="RANKS", help="the fewest of an elastic job")
-    parser.add_argument("--kind", choices=("train", "eval"), default="train")
-    parser.add_argument("--result", default="adapter")
-    parser.add_argument("--private", action="store_true", help="an upload goes to a private repository")
-    parser.add_argument("--extend", default="", metavar="SPEC.json")
-    parser.add_argument("--nan", choices=("ignore", "warn", "stop"), default="stop")
-    parser.add_argument(
-        "--smoke", action="store_true", help="of a smoke run: what looks wrong ends it, results are marked"
-    )
-    parser.add_argument("--resume-at", type=int, default=0, metavar="STEP", help="both of these, one after the other")
-    parser.add_argument("--until", type=int, default=0, metavar="STEP", help="save there and stop, as if interrupted")
-    parser.add_argument("--resumed", type=int, default=0, metavar="STEP", help="the step that it must go on from")
+    parser.add_argument("stage", metavar="STAGE.json")
+    parser.add_argument("--part", type=int, metavar="N", help="this part alone, from 1: each is started by itself")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str]) -> int:
     """The exit status of a stage."""
     args = parse(argv)
-    Path(args.stage).mkdir(parents=True, exist_ok=True)
+    stage = read(args.stage)
+    Path(stage.stage).mkdir(parents=True, exist_ok=True)
     if args.work == "fresh":
-        return fresh(args)
+        return fresh(stage)
+    parts = stage.parts if args.part is None else stage.parts[args.part - 1 : args.part]
     try:
         import llamafactory  # noqa: F401
     except ImportError as error:
         print(f"error: {sys.executable} has no LLaMA-Factory ({error}); set FT_PYTHON", file=sys.stderr)
         return 1
     work = {"train": train, "export": export, "tokens": tokenise}[args.work]
-    return carried_out(lambda log: work(args, log), Log(args.stage))
+    return carried_out(lambda log: work(stage, parts, log), Log(stage.stage))
 
 
 def leave(status: int) -> None:

@@ -1,4 +1,4 @@
-"""`again.py TIMES --stage FOLDER -- COMMAND…`: a launcher started anew when it broke, the stage going on from its checkpoint.
+"""`retry.py TIMES --stage FOLDER -- COMMAND…`: a launcher started anew when it broke, the stage going on from its checkpoint.
 
 Not after what a person must mend (the last event in metrics.jsonl says so), nor when this was asked to stop: the same would
 come of it. Standard library.
@@ -7,7 +7,6 @@ come of it. Standard library.
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import subprocess
 import sys
@@ -15,18 +14,23 @@ import time
 from pathlib import Path
 from types import FrameType
 
+if (
+    not __package__
+):  # run by path: its folder becomes the package `runtime`, and stands in for none of the engine's modules
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    __package__ = Path(__file__).resolve().parent.name
+    __import__(__package__)
+
+from . import events
+
 PAUSE = 1.0
 """Seconds before a new start: ports of the dead one are given back by then."""
 
 
 def hopeless(stage: str) -> bool:
     """Whether the stage ended for a reason that it would meet again."""
-    try:
-        last = (Path(stage) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1]
-        event = json.loads(last)
-    except (OSError, IndexError, ValueError):
-        return False
-    return bool(event.get("event") == "end" and event.get("message"))
+    found = events.read(Path(stage) / events.METRICS)
+    return bool(found and found[-1]["event"] == "end" and found[-1].get("message"))
 
 
 def main(argv: list[str]) -> int:
