@@ -43,12 +43,12 @@ class LiveView:
         self._live.stop()
 
     def _drawn(self, run: RunProgress, now: float) -> RenderableType:
-        said = "  stopping: waiting for the stages to end (Ctrl-C again kills them)" if run.stopping else ""
+        stopping = "  stopping: waiting for the stages to end (Ctrl-C again kills them)" if run.stopping else ""
         head = Text.assemble(
             (run.name, "bold"),
             f"  {run.folder.as_posix()}  ",
             (clock(now - run.started), "dim"),
-            (said, "yellow"),
+            (stopping, "yellow"),
         )
         grid = Table.grid(padding=(0, 2))
         for stage in run.stages:
@@ -69,7 +69,7 @@ class LiveView:
             took = "done before"
         result = table.result_text(stage)
         style = "" if stage.status.ok else "dim" if stage.status in (Status.SKIPPED, Status.WAITING) else "yellow"
-        text = Text(result or (stage.job.title if stage.status is Status.WAITING else ""), style, overflow="ellipsis")
+        text = Text(result or (stage.title if stage.status is Status.WAITING else ""), style, overflow="ellipsis")
         if len(stage.losses) > 1 and stage.status.ok:
             text.append(f"  {sparkline([loss for _, loss in stage.losses], 16)}", "cyan")
         return Text(took, "dim"), text
@@ -87,5 +87,5 @@ class LiveView:
         if left is not None:
             text.append(f"{clock(left)} left", "dim")
         if not text.plain.strip():
-            text.append(stage.said[:80] or "starting", "dim")
+            text.append(stage.log_line[:80] or "starting", "dim")
         return bar, text

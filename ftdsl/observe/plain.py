@@ -18,7 +18,7 @@ class Plain:
     def __init__(self, out: TextIO) -> None:
         self.out = out
         self._seen: dict[str, Status] = {}
-        self._told: dict[str, float] = {}
+        self._shown: dict[str, float] = {}
 
     def note(self, text: str) -> None:
         print(text, file=self.out, flush=True)
@@ -31,11 +31,11 @@ class Plain:
         for stage in run.stages:
             if self._seen.get(stage.key) is not stage.status:
                 self._seen[stage.key] = stage.status
-                self._told[stage.key] = now
+                self._shown[stage.key] = now
                 if stage.status is not Status.WAITING:
                     self.note(f"{stage.folder}: {_changed(stage, now)}")
-            elif stage.status is Status.RUNNING and now - self._told[stage.key] >= EVERY:
-                self._told[stage.key] = now
+            elif stage.status is Status.RUNNING and now - self._shown[stage.key] >= EVERY:
+                self._shown[stage.key] = now
                 self.note(f"{stage.folder}: {progress_text(stage, now)}")
 
     def end(self, run: RunProgress, now: float) -> None:
@@ -44,13 +44,13 @@ class Plain:
 
 def _changed(stage: StageProgress, now: float) -> str:
     if stage.status is Status.RUNNING:
-        return stage.job.title
-    said = table.MARKS[stage.status]
+        return stage.title
+    text = table.MARKS[stage.status]
     if stage.status is Status.CACHED and stage.cached_from:
-        said += f" (in {stage.cached_from})"
+        text += f" (in {stage.cached_from})"
     took = f" in {duration(stage.elapsed(now))}" if stage.status is Status.DONE else ""
     result = table.result_text(stage)
-    return f"{said}{took}" + (f": {result}" if result else "")
+    return f"{text}{took}" + (f": {result}" if result else "")
 
 
 def progress_text(stage: StageProgress, now: float) -> str:
@@ -65,4 +65,4 @@ def progress_text(stage: StageProgress, now: float) -> str:
     left = stage.left(now)
     if left is not None:
         parts.append(f"{clock(left)} left")
-    return ", ".join(parts) or stage.said[:100] or "starting"
+    return ", ".join(parts) or stage.log_line[:100] or "starting"

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from io import StringIO
 from pathlib import Path
-from unicodedata import east_asian_width
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from ftdsl.observe.metrics import Result, Sample
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
@@ -128,17 +133,13 @@ def _short(text: str, width: int = 100) -> str:
 
 
 def columns(rows: Sequence[Sequence[str]], *, right: bool = False) -> list[str]:
-    """Rows as lines, the cells of a column one below the other."""
-    widths = [max(_width(row[at]) for row in rows) for at in range(len(rows[0]))]
-    lines = []
+    """Rows as lines, the cells of a column one below the other, as wide as a terminal shows them; nothing is wrapped."""
+    grid = Table.grid(padding=(0, 2))
+    for at in range(len(rows[0])):
+        grid.add_column(justify="right" if right and at else "left", no_wrap=True)
     for row in rows:
-        cells = []
-        for at, (cell, width) in enumerate(zip(row, widths, strict=True)):
-            pad = " " * (width - _width(cell))
-            cells.append(pad + cell if right and at else cell + pad)
-        lines.append("  ".join(cells).rstrip())
-    return lines
-
-
-def _width(text: str) -> int:
-    return sum(2 if east_asian_width(char) in "WF" else 1 for char in text)
+        grid.add_row(*(Text(cell.replace("\n", " ")) for cell in row))
+    console = Console(file=StringIO(), width=sum(max(map(cell_len, column)) + 2 for column in zip(*rows, strict=True)))
+    with console.capture() as capture:
+        console.print(grid)
+    return [line.rstrip() for line in capture.get().splitlines()]

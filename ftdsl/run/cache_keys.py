@@ -24,12 +24,16 @@ class CacheKeys(dict[str, str]):
 
 
 def keys_of(
-    jobs: tuple[Job, ...], files: Mapping[str, bytes], folder: Path, packages: Mapping[str, str], session: Session
+    jobs: tuple[Job, ...],
+    files: Mapping[str, bytes],
+    folder: Path,
+    packages: Mapping[str, Mapping[str, str]],
+    session: Session,
 ) -> CacheKeys:
     """Key of every job: its documents and code, the files it reads, the packages, and the keys of what it needs.
 
-    Comments, places in the recipe and the numbers of folders do not count: a line or a stage put in above is no reason to
-    train again.
+    packages: versions by environment and name. Comments, places in the recipe and the numbers of folders do not count: a
+    line or a stage put in above is no reason to train again.
     """
     found = CacheKeys()
     folders = sorted(jobs, key=lambda job: -len(job.folder))
@@ -40,7 +44,7 @@ def keys_of(
             "code": {name: _code(name, files) for name in job.runtime},
             "inputs": input_hashes(job, folder, session),
             "needs": {need: found[need] for need in job.needs},
-            "packages": {name: packages.get(name) for name in _counted(job)},
+            "packages": {name: packages.get(job.environment, {}).get(name) for name in _counted(job)},
             # What a reference to the environment stands for is not looked at: secrets stay out of hashes.
             "env": {name: _said(value) for name, value in sorted(job.env.items())},
         }

@@ -13,7 +13,7 @@ from ftdsl.plan.plan import Plan
 from ftdsl.recipe.build import python_of
 from ftdsl.run import store
 from ftdsl.run.cache_keys import CacheKeys, keys_of
-from ftdsl.run.prepare import Wanted, done_before
+from ftdsl.run.prepare import Wishes, done_before
 from ftdsl.run.store import JobState, Run
 from ftdsl.session import Session
 from ftdsl.targets.bash import runtime_files
@@ -25,8 +25,9 @@ def stage_statuses(plan: Plan, jobs: tuple[Job, ...], home: Path, session: Sessi
     runs = [run for run in store.runs_of(home) if not run.smoke]
     if not runs:  # nothing to compare with: no data is read to find out
         return {job.key: StageStatus(job.key, NEW) for job in jobs}
-    keys = keys_of(jobs, runtime_files(jobs), plan.recipe.folder, _packages(plan, jobs, runs, session), session)
-    done = done_before(jobs, keys, Wanted(), runs)
+    packages = dict.fromkeys((plan.recipe.engine.name, ""), _packages(plan, jobs, runs, session))
+    keys = keys_of(jobs, runtime_files(jobs), plan.recipe.folder, packages, session)
+    done = done_before(jobs, keys, Wishes(), runs)
     found: dict[str, StageStatus] = {}
     for job in jobs:
         if place := done.get(job.key):
@@ -60,7 +61,7 @@ def _undone(job: Job, keys: CacheKeys, runs: list[Run], plan: Plan, before: Mapp
         return StageStatus(job.key, NEW)
     state = run.jobs[job.key]
     if state.key == keys[job.key]:
-        if state.status == "done":
+        if state.done:
             return StageStatus(job.key, CHANGED, run.id, "", ("its result is not there any more",))
         return StageStatus(job.key, BROKEN, run.id, "", (_ended(state),))
     why = tuple(_changes(job, state, keys.facts[job.key], run, plan, before))

@@ -16,7 +16,8 @@ from ftdsl.runtime import events
 SAMPLE: dict[str, dict[str, Any]] = {
     "attempt": {},
     "start": {"stage": "10-a", "step": 0, "total_steps": 3, "world_size": 1},
-    "step": {"step": 1, "total_steps": 3, "epoch": 0.5, "loss": 1.5, "lr": 1e-4, "grad_norm": 2.0, "elapsed": 1.0, "remaining": 2.0},
+    "step": {"step": 1, "total_steps": 3, "epoch": 0.5, "loss": 1.5, "lr": 1e-4, "grad_norm": 2.0,
+             "elapsed": 1.0, "remaining": 2.0},
     "eval": {"step": 1, "metrics": {"loss": 1.0}},
     "progress": {"done": 1.5, "total": 3.0, "what": "MB read"},
     "measured": {"steps": 3, "step_seconds": 0.1, "rss_bytes": 5},
