@@ -39,10 +39,11 @@ def color(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def show(sink: Sink, stream: TextIO = sys.stderr) -> None:
-    """All diagnostics as text."""
+def show(sink: Sink, stream: TextIO | None = None) -> None:
+    """All diagnostics as text; on stderr without a stream."""
     from ftdsl.diagnostics.render_text import render
 
+    stream = stream or sys.stderr
     if len(sink):
         print(render(sink.ordered(), color=color(stream)), file=stream)
 

@@ -57,7 +57,8 @@ CODES = {
     "FT082": "shared-destination",
     "FT083": "bad-axis",
     "FT084": "search-not-run",
-    "FT085": "unknown-target",
+    "FT085": "not-a-build-folder",
+    "FT086": "unknown-target",
     # FT1xx schedule, steps, evaluation, saving
     "FT101": "warmup-said-twice",
     "FT102": "warmup-ratio-is-going",

@@ -16,7 +16,7 @@ from ftdsl.run.cache_keys import CacheKeys, keys_of
 from ftdsl.run.prepare import Wishes, done_before
 from ftdsl.run.store import JobState, Run
 from ftdsl.session import Session
-from ftdsl.targets.bash import runtime_files
+from ftdsl.targets.artifacts import runtime_files
 from ftdsl.targets.manifest import NAME, values_of
 
 

@@ -9,10 +9,6 @@ from ftdsl.language.values import Term
 def method(context: StageContext) -> Params:
     """`finetuning_type`, and whether a new adapter goes on top."""
     name = context.planned.method or "lora"
-    if name in ("adapter", "prefix"):
-        what = {"adapter": "bottleneck adapters", "prefix": "trainable prefixes"}[name]
-        context.refuse(name, f"LLaMA-Factory has no {what}", "write `lora { }`, which it has in their place")
-        return {}
     params: Params = {"finetuning_type": name}
     if context.stage.new_adapter:
         params["create_new_adapter"] = True
