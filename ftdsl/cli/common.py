@@ -90,9 +90,10 @@ def keep_lock(compiled: Compiled) -> None:
 
 def read_exactly(path: Path) -> str | None:
     """A text with its line ends as they are; None, and said, when it is not UTF-8. Raises: OSError."""
+    from ftdsl.session import read_bytes
+
     try:
-        with path.open(encoding="utf-8", newline="") as handle:
-            return handle.read()
+        return read_bytes(path).decode("utf-8")
     except UnicodeDecodeError:
         print(f"error: {path} is not a UTF-8 text", file=sys.stderr)
         return None

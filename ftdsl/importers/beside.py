@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -71,7 +70,7 @@ def _datasets(found: Mapping[str, Setting], root: Path, files: Files) -> Iterato
 def read_json(path: Path, files: Files) -> Mapping[str, Any] | None:
     """An object, or None when there is none to be read."""
     try:
-        found = json.loads(files.text(path))
+        found = files.json(path)
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ftdsl.session import LARGE, open_regular, read_json
+
 
 class Tail:
     """The whole lines of a file that grows. A half line waits for its end; a file cut short is read again."""
@@ -27,7 +29,7 @@ class Tail:
 
     def _new_bytes(self) -> bytes:
         try:
-            with self.path.open("rb") as handle:
+            with open_regular(self.path) as handle:
                 if handle.seek(0, 2) < self._at:
                     self._at = 0
                 handle.seek(self._at)
@@ -83,7 +85,7 @@ class Result:
 def read_result(folder: Path) -> Result | None:
     """The result a stage left in its folder; None when there is none, or it cannot be read."""
     try:
-        data = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        data = read_json(folder / "result.json", LARGE)
     except (OSError, ValueError):
         return None
     if not isinstance(data, dict):

@@ -6,7 +6,6 @@ fp32 unless `pure_bf16` or ZeRO-3; a frozen base is in the dtype of compute; Dee
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -67,7 +66,7 @@ def architecture_of(stage: Stage, recipe: Recipe, files: Files | None = None) ->
 def _of_folder(folder: Path, name: str, files: Files) -> Architecture:
     """Raises: NotModelledError, with why."""
     try:
-        config = json.loads(files.text(folder / "config.json"))
+        config = files.json(folder / "config.json")
     except (OSError, ValueError):
         raise NotModelledError(
             f'{name} has no config.json here; `like = "org/name"` names a model of its sizes'

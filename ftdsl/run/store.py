@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ftdsl.recipe.rules.smoke import MARK
+from ftdsl.session import LARGE, read_json
 from ftdsl.targets.write import link_inputs, write_file
 
 SCHEMA = 1
@@ -64,7 +65,7 @@ class Run:
 def load(folder: Path) -> Run | None:
     """A run as it was left; None when it cannot be read."""
     try:
-        state = json.loads((folder / "state.json").read_bytes())
+        state = read_json(folder / "state.json", LARGE)
         jobs = {key: JobState(**job) for key, job in state["jobs"].items()}
         return Run(folder, jobs, bool(state["finished"]), bool(state.get("smoke")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -83,7 +84,7 @@ def mark_smoke(folder: Path) -> None:
     """A stage of a smoke run says so, in its folder and in its result.json, wherever somebody carries them."""
     write_file(folder / MARK, b"Made by `ftc run --smoke`: toy models, few rows, a few steps, to try a recipe.\n")
     try:
-        result = json.loads((folder / "result.json").read_bytes())
+        result = read_json(folder / "result.json", LARGE)
         write_file(folder / "result.json", (json.dumps({**result, "smoke": True}, indent=2) + "\n").encode())
     except (OSError, ValueError, TypeError):
         return
