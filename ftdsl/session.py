@@ -14,10 +14,13 @@ import stat
 from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from ftdsl.diagnostics import Sink
 from ftdsl.record import mutable
+
+if TYPE_CHECKING:
+    from io import BufferedReader
 
 LIMIT = 16 << 20
 """Bytes of a text that is read whole: configurations, recipes, lists of data. What is larger is none of these."""
@@ -35,7 +38,7 @@ class TooLargeError(OSError):
     """A file that is larger than what is asked for can be."""
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """A regular file, opened to be read. Raises: OSError, NotRegularError for anything else."""
     try:
         _regular(path.stat().st_mode, path)  # before it is opened: opening alone does something to some devices

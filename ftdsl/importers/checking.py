@@ -82,7 +82,7 @@ def _without_megatron(config: Config, session: Session) -> Config:
 def _script(path: Path, source: Source, session: Session) -> str:
     from ftdsl.importers import commands, shell
 
-    script = shell.read(source)
+    script = shell.read(source, session.sink)
     below: dict[str, Sequence[str]] = {}
     for simple in script.commands:
         made = commands.config(simple, Path(), session, script.notes)

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ftdsl import catalog
+from ftdsl.credentials import is_secret_name
 from ftdsl.importers import documents
 from ftdsl.importers.said import Note
 from ftdsl.importers.shell import Simple, Word
@@ -200,7 +201,7 @@ def _script(started: Started, words: list[Word], action: Kind) -> Started:
 
 def _launch(started: Started) -> Launch:
     flags = {name: word.text for name, word in started.flags.items()}
-    env = {name: word.text for name, word in started.env.items() if word.known}
+    env = {name: word.text for name, word in started.env.items() if word.known or is_secret_name(name)}
     for name, variable in _VARIABLES.items():
         if name in flags:
             env[variable] = flags[name]
