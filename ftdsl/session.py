@@ -66,13 +66,25 @@ def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
         large = os.fstat(handle.fileno()).st_size > limit
         content = b"" if large else handle.read(limit + 1)
         if large or len(content) > limit:
-            raise TooLargeError(errno.EFBIG, f"it is larger than {limit >> 20} MiB", str(path))
+            raise TooLargeError(errno.EFBIG, f"it is larger than {limit >> 20} megabytes", str(path))
     return content
 
 
 def read_json(path: Path, limit: int = LIMIT) -> Any:
     """The value a JSON file holds. Raises: OSError; ValueError when it is none, or nested too deeply."""
     return _json(read_bytes(path, limit))
+
+
+def reason(error: OSError | UnicodeDecodeError) -> str:
+    """Why a file cannot be read, in words."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not a UTF-8 text"
+    return "there is no such file" if is_absent(error) else (error.strerror or str(error)).lower()
+
+
+def is_absent(error: Exception) -> bool:
+    """Whether nothing lies at a path, or nothing can: that is no fault of the file's."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
 def _json(content: bytes | str) -> Any:
@@ -100,6 +112,14 @@ class Files:
         if unsaved is not None:
             return unsaved
         return read_bytes(path, limit).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+
+    def trouble(self, path: Path) -> str:
+        """Why a text that lies at a path cannot be read; "" when it can, or when nothing lies there."""
+        try:
+            self.text(path)
+        except (OSError, UnicodeDecodeError) as error:
+            return "" if is_absent(error) else reason(error)
+        return ""
 
     def json(self, path: Path, limit: int = LIMIT) -> Any:
         """The value a JSON file holds. Raises: OSError; ValueError when it is none, or nested too deeply."""

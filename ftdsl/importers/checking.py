@@ -21,7 +21,7 @@ from ftdsl.lint.check import judged
 from ftdsl.lint.config import Config
 from ftdsl.lint.versions import check_versions
 from ftdsl.record import changed
-from ftdsl.session import Session
+from ftdsl.session import Session, reason
 from ftdsl.source import Source, Span
 
 UNKNOWN = "this is no configuration that is known here"
@@ -32,11 +32,14 @@ ASIDE = {"dataset_info": "a list of data sets", "tokens": "special tokens and wh
 
 
 def check(path: Path, session: Session) -> str:
-    """Everything that is wrong with a file and with those it names; gives what the file is, in words. Raises: OSError."""
+    """Everything that is wrong with a file and with those it names; gives what the file is, in words."""
     try:
         source = Source(path.as_posix(), session.files.text(path))
     except UnicodeDecodeError:
         session.sink.error("FT050", "this is not a UTF-8 text", Span(Source(path.as_posix(), ""), 0, 0))
+        return "a file"
+    except OSError as error:
+        session.sink.error("FT501", f"cannot read `{path.as_posix()}`: {reason(error)}", None)
         return "a file"
     said = _judged(path, source, session)
     allow.apply(session.sink, [source], judged)

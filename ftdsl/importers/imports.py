@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
@@ -67,7 +68,7 @@ def import_all(starts: Sequence[Start], name: str, target: Path, head: Sequence[
 
     Raises: ReadBackError when the recipe would read otherwise than it was meant.
     """
-    name = name.encode("utf-8", "replace").decode()  # a file's name may be no text
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("._-") or "recipe"  # as of a recipe that says none
     secrets = frozenset(value for start in starts for value in staging.secrets_of(start.config))
     stages = _stages(starts, target, session.files, {})
     text = _written(stages, name, head, secrets)

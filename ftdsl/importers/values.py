@@ -99,6 +99,11 @@ def _signature(value: Term, key: Key) -> tuple[Mapping[str, Key], tuple[str, ...
 # --- numbers
 
 
+def whole(text: str) -> int | None:
+    """A text of digits as a number; None for anything else, and for what counts nothing any more."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 15 else None
+
+
 def _amount(value: Amount) -> str:
     """Raises: UnwritableError."""
     number = value.number

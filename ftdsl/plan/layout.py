@@ -68,9 +68,9 @@ def _of_folder(folder: Path, name: str, files: Files) -> Architecture:
     try:
         config = files.json(folder / "config.json")
     except (OSError, ValueError):
-        raise NotModelledError(
-            f'{name} has no config.json here; `like = "org/name"` names a model of its sizes'
-        ) from None
+        why = files.trouble(folder / "config.json")
+        said = f"the config.json of {name} cannot be read: {why}" if why else f"{name} has no config.json here"
+        raise NotModelledError(f'{said}; `like = "org/name"` names a model of its sizes') from None
     if not isinstance(config, dict):
         raise NotModelledError(f"the config.json of {name} is no object")
     try:
