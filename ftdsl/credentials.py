@@ -53,8 +53,8 @@ _PLAIN = frozenset(("", "0", "1", "true", "false", "yes", "no", "on", "off", "no
 
 _SHAPES: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("a private key", ("PRIVATE KEY",), r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----"),
-    ("a URL with a password", ("://",), r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/@:'\"<>{}$]*:[^\s/@'\"<>{}$]+@[^\s/@]"),
-    ("a URL with a token", ("://",), r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9_~.-]{16,}@[^\s/@]"),
+    ("a URL with a password", ("://",), r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/@:'\"<>{}$]*:[^\s/@'\"<>{}$]+@(?=[^\s/@])"),
+    ("a URL with a token", ("://",), r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9_~.-]{16,}@(?=[^\s/@])"),
     ("a webhook", ("://",), r"https?://(?:hooks\.slack\.com/(?:services|workflows)/|(?:\w+\.)?discord(?:app)?\.com/api/webhooks/"
      r"|open\.(?:feishu\.cn|larksuite\.com)/open-apis/bot/|oapi\.dingtalk\.com/robot/send|qyapi\.weixin\.qq\.com/cgi-bin/webhook/"
      r"|[\w.-]+\.webhook\.office\.com/|hooks\.zapier\.com/hooks/|api\.telegram\.org/bot)[^\s'\"]{6,}"),
@@ -144,14 +144,15 @@ def _is_random(value: str) -> bool:
     return entropy >= (3.0 if re.fullmatch(r"[0-9a-fA-F]+", value) else 3.7)
 
 
-def masked(text: str, values: Iterable[str] = ()) -> str:
-    """A text with every credential in it replaced by as many `*`: known `values`, known shapes, what a secret's name is given."""
+def masked(text: str, values: Iterable[str] = (), *, names: bool = True) -> str:
+    """A text with every credential in it replaced by as many `*`: known `values`, known shapes, and (`names`) what is given
+    to a secret's name."""
     for value in sorted(filter(None, values), key=len, reverse=True):
         if len(value) >= 4:
             text = text.replace(value, "*" * len(value))
     for _, pattern in _fitting(text):
         text = pattern.sub(lambda match: "*" * len(match[0]), text)
-    for named in (_ASSIGNED, _FLAG):
+    for named in (_ASSIGNED, _FLAG) if names else ():
         text = _compiled(named).sub(_assigned, text)
     return text
 

@@ -10,6 +10,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from ftdsl.credentials import masked
+from ftdsl.session import open_regular
+
 GRACE = 20.0
 """Seconds between the question and the order to stop: enough to save a checkpoint's last file."""
 
@@ -57,12 +60,12 @@ def _signal(group: int, number: signal.Signals) -> None:
 
 
 def last_words(log: Path, count: int = 12) -> list[str]:
-    """The last lines of a log that say something; a line drawn over itself counts as its last state."""
+    """The last lines of a log that say something, secrets in them as stars; a line drawn over itself counts as its last state."""
     try:
-        with log.open("rb") as handle:
+        with open_regular(log) as handle:
             handle.seek(max(0, log.stat().st_size - 65536))
             text = handle.read().decode("utf-8", "replace")
     except OSError:
         return []
     lines = [line.rstrip("\r").rpartition("\r")[2].rstrip() for line in text.split("\n")]
-    return [line for line in lines if line.strip()][-count:]
+    return [masked(line) for line in [line for line in lines if line.strip()][-count:]]
