@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ftdsl.diagnostics import Diagnostic
     from ftdsl.pipeline import Checked
     from ftdsl.session import Session
+    from ftdsl.source import Source
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -182,19 +183,44 @@ def _mend(args: argparse.Namespace) -> None:
 
 
 def _mended(path: Path, text: str, args: argparse.Namespace) -> tuple[str, int]:
+    """The text with its fixes, and how many; none that would make an error where there was none."""
     from ftdsl.diagnostics.fixes import apply
-    from ftdsl.session import Files, Session
     from ftdsl.source import Source
 
-    count = 0
+    count, found = 0, _diagnosed(path, text, args)
     for _ in range(ROUNDS):
-        session = Session(Files({path: text}), elsewhere=args.no_data)
-        _check(path, args, session)
-        after, taken = apply(Source(path.as_posix(), text), session.sink.ordered(), unsafe=args.unsafe_fixes)
+        source = Source(path.as_posix(), text)
+        after, taken = apply(source, found, unsafe=args.unsafe_fixes)
+        again = _diagnosed(path, after, args) if taken else found
+        if _failed(again) and not _failed(found):
+            found = [one for one in found if _harmless(path, source, one, args)]
+            after, taken = apply(source, found, unsafe=args.unsafe_fixes)
+            again = _diagnosed(path, after, args) if taken else found
+            taken = [] if _failed(again) else taken
         if not taken:
             break
-        text, count = after, count + len(taken)
+        text, count, found = after, count + len(taken), again
     return text, count
+
+
+def _harmless(path: Path, source: Source, one: Diagnostic, args: argparse.Namespace) -> bool:
+    """Whether a fix, alone, leaves the file without errors."""
+    from ftdsl.diagnostics.fixes import apply
+
+    after, taken = apply(source, [one], unsafe=args.unsafe_fixes)
+    return not taken or not _failed(_diagnosed(path, after, args))
+
+
+def _diagnosed(path: Path, text: str, args: argparse.Namespace) -> list[Diagnostic]:
+    from ftdsl.session import Files, Session
+
+    session = Session(Files({path: text}), elsewhere=args.no_data)
+    _check(path, args, session)
+    return session.sink.ordered()
+
+
+def _failed(found: list[Diagnostic]) -> bool:
+    return any(one.severity.value == "error" for one in found)
 
 
 def _text(found: list[Diagnostic], outcomes: list[Outcome], args: argparse.Namespace) -> None:
