@@ -46,6 +46,7 @@ CODES = {
     # FT05x documents of other formats
     "FT050": "unreadable-document",
     "FT051": "not-a-known-file",
+    "FT058": "secret-written-out",
     # FT06x units and types
     "FT060": "wrong-type",
     "FT061": "unknown-unit",

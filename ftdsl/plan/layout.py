@@ -5,7 +5,6 @@ How an engine holds a model and which loss it computes are the engine's to say (
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,11 +45,11 @@ def architecture_of(stage: Stage, recipe: Recipe, files: Files | None = None) ->
 def _of_folder(folder: Path, name: str, files: Files) -> Architecture:
     """Raises: NotModelledError, with why."""
     try:
-        config = json.loads(files.text(folder / "config.json"))
+        config = files.json(folder / "config.json")
     except (OSError, ValueError):
-        raise NotModelledError(
-            f'{name} has no config.json here; `like = "org/name"` names a model of its sizes'
-        ) from None
+        why = files.trouble(folder / "config.json")
+        said = f"the config.json of {name} cannot be read: {why}" if why else f"{name} has no config.json here"
+        raise NotModelledError(f'{said}; `like = "org/name"` names a model of its sizes') from None
     if not isinstance(config, dict):
         raise NotModelledError(f"the config.json of {name} is no object")
     try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftdsl import catalog
 from ftdsl.catalog.vocabulary import Function, Key, vocabulary
+from ftdsl.credentials import is_secret_name, shape_of
 from ftdsl.diagnostics import Edit, Fix, Label, Sink, guessed
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.language import tree
@@ -17,8 +18,6 @@ from ftdsl.record import replace
 
 if TYPE_CHECKING:
     from ftdsl.language.resolve.evaluate import Evaluator
-
-SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL")
 
 
 def function(ev: Evaluator, raw: Invoke, use: str, key: Key, sink: Sink) -> Any:
@@ -121,12 +120,12 @@ def environment(ev: Evaluator, raw: Invoke, kind: Type, sink: Sink) -> Any:
     name = str(options[signature.positional[0]])
     if raw.name == "secret":
         return Secret(name)
-    if any(word in name.upper() for word in SECRET_WORDS):
-        text = f"`{name}` looks like a secret, and `env()` would write it down"
+    value = ev.session.env.get(name, options.get("default"))
+    if why := "looks like a secret" if is_secret_name(name) else (shape := shape_of(value)) and f"holds {shape}":
+        text = f"`{name}` {why}, and `env()` would write it down"
         fix = Fix("use `secret()`", (Edit(raw.call.path[0].span, "secret"),))
         sink.error("FT047", text, raw.span, help=f'write `secret("{name}")`', fix=fix)
         return WRONG
-    value = ev.session.env.get(name, options.get("default"))
     if value is None:
         sink.error("FT048", f"the environment has no `{name}`", raw.span, help=f'write `env("{name}", default = "…")`')
         return WRONG
