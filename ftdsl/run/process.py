@@ -10,6 +10,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from ftdsl.storage import open_to_append
+
 GRACE = 20.0
 """Seconds between the question and the order to stop: enough to save a checkpoint's last file."""
 
@@ -19,7 +21,7 @@ class Process:
 
     def __init__(self, run: Path, stage: str, env: Mapping[str, str]) -> None:
         self.log = run / stage / "log.txt"
-        self._handle = self.log.open("ab")
+        self._handle = os.fdopen(open_to_append(self.log), "ab")
         # A group of its own: Ctrl-C in the terminal reaches ftc alone, which then stops its children in order.
         self._process = subprocess.Popen(
             ["bash", f"{stage}/launch.sh"],

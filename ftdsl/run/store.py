@@ -13,7 +13,8 @@ from datetime import datetime
 from pathlib import Path
 
 from ftdsl.recipe.rules.smoke import MARK
-from ftdsl.targets.write import link_inputs, write_file
+from ftdsl.storage import open_to_append, write_file, write_files, write_link
+from ftdsl.targets.write import link_inputs
 
 SCHEMA = 1
 
@@ -104,10 +105,9 @@ def new_folder(home: Path, now: datetime) -> Path:
 
 def lay_out(folder: Path, files: Mapping[str, bytes], recipe_folder: Path, stages: set[str]) -> None:
     """The build's files for these stage folders (others are left as they are), and the link to the recipe's folder."""
-    for name, content in files.items():
-        first = name.partition("/")[0]
-        if "/" not in name or first in ("runtime", "smoke") or first in stages:
-            write_file(folder / name, content)
+    first = {name: name.partition("/")[0] for name in files}
+    wanted = [name for name in files if "/" not in name or first[name] in ("runtime", "smoke", *stages)]
+    write_files(folder, {name: files[name] for name in wanted})
     link_inputs(folder, recipe_folder)
 
 
@@ -131,22 +131,19 @@ def link(run: Path, name: str, other: Path) -> None:
 
 def point_last(home: Path, folder: Path) -> None:
     """`last` -> the newest run."""
-    beside = home / f".last.{os.getpid()}"
-    beside.unlink(missing_ok=True)
-    beside.symlink_to(folder.name)
-    beside.replace(home / "last")
+    write_link(home, "last", folder.name)
 
 
 @contextmanager
 def locked(home: Path) -> Iterator[None]:
     """One `ftc run` of a recipe at a time. Raises: BusyError."""
     home.mkdir(parents=True, exist_ok=True)
-    with (home / ".lock").open("a+") as handle:
+    with os.fdopen(open_to_append(home / ".lock"), "a") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            handle.seek(0)
-            raise BusyError(f"process {handle.read().strip() or '?'} runs `{home.name}` already") from None
+            holder = (home / ".lock").read_text(encoding="utf-8", errors="replace").strip()
+            raise BusyError(f"process {holder or '?'} runs `{home.name}` already") from None
         handle.truncate(0)
         handle.write(str(os.getpid()))
         handle.flush()

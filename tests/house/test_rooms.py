@@ -13,8 +13,8 @@ import pytest
 from tests.conftest import ROOT, ftc
 
 PACKAGE = ROOT / "ftdsl"
-ORDER = ("record", "source", "catalog", "estimate", "diagnostics", "session", "environments", "language", "recipe", "plan",
-         "lint", "engines", "targets", "observe", "run", "pipeline", "importers", "upgrade", "cli")  # fmt: skip
+ORDER = ("record", "source", "storage", "catalog", "estimate", "diagnostics", "session", "environments", "language", "recipe",
+         "plan", "lint", "engines", "targets", "observe", "run", "pipeline", "importers", "upgrade", "cli")  # fmt: skip
 """A room may import itself and those before it. runtime stands alone."""
 MODULES = [path for path in PACKAGE.rglob("*.py") if path.name != "models.py"]
 
