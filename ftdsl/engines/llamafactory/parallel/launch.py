@@ -135,7 +135,7 @@ def _devices(work: Work) -> dict[str, str | Raw]:
     if devices and not (launcher(work) == "deepspeed" and distributed(work)):
         return {variable: ",".join(map(str, devices))}
     if not distributed(work):  # the engine refuses one process that sees several cards
-        return {variable: Raw(f'"${{{variable}:-0}}"')}
+        return {variable: Raw.variable(variable, default=0)}
     return {}
 
 
@@ -149,13 +149,13 @@ def _meeting(work: Work) -> dict[str, str | Raw]:
     if head:
         found["FT_HEAD"] = str(head)
     found["MASTER_ADDR"] = Raw('"${MASTER_ADDR:-$FT_HEAD}"' if head else '"${MASTER_ADDR:?address of the first node}"')
-    found["MASTER_PORT"] = Raw(f'"${{MASTER_PORT:-{int(work.get("launch.port") or 29500)}}}"')
+    found["MASTER_PORT"] = Raw.variable("MASTER_PORT", default=int(work.get("launch.port") or 29500))
     return found
 
 
 def _own_port(work: Work) -> Raw:
     port = work.get("launch.port") if work.said("launch.port") else None
-    return Raw(f'"${{MASTER_PORT:-{int(port)}}}"') if port else FREE_PORT
+    return Raw.variable("MASTER_PORT", default=int(port)) if port else FREE_PORT
 
 
 def _switches(work: Work) -> dict[str, str | Raw]:
