@@ -64,4 +64,5 @@ def _owned(folder: Path) -> set[str]:
         listed = json.loads(read_file(folder / NAME))["artifacts"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return set()
-    return {*filter(is_inside, listed), NAME} if isinstance(listed, dict) else set()
+    names = listed if isinstance(listed, dict | list) else ()
+    return {*(name for name in names if isinstance(name, str) and is_inside(name)), NAME}

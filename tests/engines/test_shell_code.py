@@ -76,7 +76,7 @@ CONTEXTS: dict[str, tuple[str, list[str]]] = {
     "a redirection": ("rec {x} > /dev/null 2>&1", ["{x}"]),
     "a here-string": ('IFS= read -r -d "" a <<< {x} || true; rec "$a"', ["{x}\n"]),
     "a here-document": ('IFS= read -r -d "" a <<EOF || true\n{x}.\nEOF\nrec "$a" {x}', ["{x}.\n", "{x}"]),
-    "quotes in a here-document": ("IFS= read -r -d '' a <<EOF || true\nit's \"{x}\"\nEOF\nrec \"$a\" {x}", ['it\'s "{x}"\n', "{x}"]),
+    "quotes in a document": ("IFS= read -r -d '' a <<EOF || true\nit's \"{x}\"\nEOF\nrec \"$a\"", ['it\'s "{x}"\n']),
     "a backslash in a here-document": ('IFS= read -r -d "" a <<EOF || true\n\\{x}.\nEOF\nrec "$a"', ["\\{x}.\n"]),
     "an indented here-document": ('\tIFS= read -r -d "" a <<-EOF || true\n\t\t{x}.\n\tEOF\nrec "$a"', ["{x}.\n"]),
     "two here-documents": (

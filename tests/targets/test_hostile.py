@@ -82,8 +82,8 @@ def test_a_shell_stage_runs_only_its_own_text(tmp_path: Path) -> None:
 
 
 NAMES = [
-    "HOME}$(touch pwned)${HOME", "A;touch pwned", "A\ntouch pwned\n", "A B", "A-B", "1A", "", "$(touch pwned)", "A`touch pwned`", "ü",
-    "A=1", "A?$(touch pwned)", "A:-x", "A\u0000",
+    "HOME}$(touch pwned)${HOME", "A;touch pwned", "A\ntouch pwned\n", "A B", "A-B", "1A", "", "$(touch pwned)",
+    "A`touch pwned`", "ü", "A=1", "A?$(touch pwned)", "A:-x", "A\u0000",
 ]  # fmt: skip
 
 
