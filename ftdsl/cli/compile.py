@@ -38,9 +38,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"{args.file}: nothing to compile: no stages in it", file=sys.stderr)
         return 2
     folder = args.out or Path("build") / compiled.name
+    root = args.out or Path()  # a folder that is named is its user's word, links in it and all
     if not args.frozen:
         keep_lock(compiled)
-    written = write(folder, compiled.files, compiled.folder, session)
+    written = write(folder, compiled.files, compiled.folder, session, root)
     show(session.sink)
     if not written:
         return 1

@@ -52,6 +52,7 @@ CODES = {
     "FT061": "unknown-unit",
     "FT062": "unit-missing",
     "FT063": "bad-arithmetic",
+    "FT064": "value-would-be-code",
     # FT08x profiles, axes, search
     "FT080": "unknown-profile",
     "FT081": "sample-without-search",
