@@ -97,7 +97,7 @@ def _told(stage: Stage, key: str, plan: Plan) -> dict[str, Any]:
     assert word is not None
     value = stage.settings.get(key)
     origin = stage.origins.get(key)
-    layers = [(text, who) for dotted, text, who in stage.spoken if dotted == key]
+    layers = [(text, who) for dotted, text, who in stage.layers if dotted == key]
     if origin is not None and (not layers or origin.kind in ("from", "auto")):
         layers.append((shown(value), origin))
     engine = plan.stage(stage.key).engine
@@ -109,7 +109,7 @@ def _told(stage: Stage, key: str, plan: Plan) -> dict[str, Any]:
         "layers": [{"text": text, "where": plan.recipe.where(str(who)), "layer": who.kind} for text, who in layers],
         "about": word.doc.lstrip("* "),
         "takes": said(parse_type(word.type)),
-        "becomes": [to for to in targets if "." not in to and catalog.standing(engine.name, to)],
+        "becomes": [to for to in targets if "." not in to and catalog.parameter_status(engine.name, to)],
         "engine": engine.title,
         "engine_default": entry.get("engine"),
     }

@@ -60,9 +60,9 @@ FP8_PART = 0.75
 
 def _reached(setup: Setup, tokens: float) -> float:
     """FLOP/s for products of this model's width and so many rows: small ones leave parts of the card idle."""
-    fitted = constants.FITTED
-    narrow = fitted.width * math.sqrt(setup.tensor) / setup.architecture.hidden
-    return peak(setup) / (1 + narrow + fitted.rows / max(1.0, tokens))
+    searched = constants.FITTED
+    narrow = searched.width * math.sqrt(setup.tensor) / setup.architecture.hidden
+    return peak(setup) / (1 + narrow + searched.rows / max(1.0, tokens))
 
 
 def matmul(setup: Setup) -> float:
@@ -156,10 +156,10 @@ def _lora_traffic(setup: Setup) -> float:
 
 def unpacking(setup: Setup) -> float:
     """Seconds to unpack a layer's quantised weights, once a pass."""
-    fitted = constants.FITTED
+    searched = constants.FITTED
     slow = setup.quant.startswith("gptq") and setup.kbit_prepare
-    fast = fitted.gptq_triton if setup.quant.startswith("gptq") else fitted.nf4
-    per = 0.0 if setup.quant in ("none", "fp8_compute") else fitted.gptq if slow else fast
+    fast = searched.gptq_triton if setup.quant.startswith("gptq") else searched.nf4
+    per = 0.0 if setup.quant in ("none", "fp8_compute") else searched.gptq if slow else fast
     times = 2 + RECOMPUTED.get(setup.checkpointing, 0.0)
     return stream(setup, setup.architecture.layer_linear * per * times + _dora_traffic(setup) * (times - 1))
 
@@ -181,13 +181,13 @@ def launching(setup: Setup) -> float:
 
 def _hooks(setup: Setup) -> float:
     """Seconds of CPU for a layer's hooks of sharding in one pass."""
-    fitted = constants.FITTED
+    searched = constants.FITTED
     if setup.strategy == "zero3":
-        return fitted.zero3 / 3
+        return searched.zero3 / 3
     if not setup.fsdp or setup.data == 1:
         return 0.0
     alone = 2 * len(setup.lora_targets) if setup.method == "lora" and setup.framework == "hf" else 0
-    return fitted.fsdp_unit * (1 + alone)
+    return searched.fsdp_unit * (1 + alone)
 
 
 def _kernels(setup: Setup) -> float:

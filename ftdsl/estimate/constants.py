@@ -11,7 +11,7 @@ from ftdsl.record import frozen, replace
 
 
 @frozen(eq=True)
-class Fitted:
+class SearchResult:
     """Memory figures by least relative error, time figures by least mean |log error|; cross-validation refits them."""
 
     context: float = 2.05
@@ -91,7 +91,7 @@ class Fitted:
     """Seconds of a step that no term explains: data, logging, synchronising (fms, Qwen)."""
 
 
-FITTED = Fitted()
+FITTED = SearchResult()
 
 
 @contextmanager

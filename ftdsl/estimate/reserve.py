@@ -14,14 +14,14 @@ def _varies(setup: Setup) -> bool:
 
 def reserved(setup: Setup, static: float, dynamic: float) -> float:
     """Bytes that torch's caching allocator has taken from the card at most."""
-    fitted = constants.FITTED
-    factor = fitted.fragmented_variable if _varies(setup) else fitted.reserved_dynamic
-    return min(static * fitted.reserved_static + dynamic * factor, setup.capacity)
+    searched = constants.FITTED
+    factor = searched.fragmented_variable if _varies(setup) else searched.reserved_dynamic
+    return min(static * searched.reserved_static + dynamic * factor, setup.capacity)
 
 
 def nvidia_smi(setup: Setup, static: float, dynamic: float) -> float:
     """Bytes that nvidia-smi shows for the card: what was reserved, and what the allocator does not count."""
-    fitted = constants.FITTED
-    factor = fitted.fragmented_variable if _varies(setup) else fitted.fragmented_dynamic
-    outside = fitted.context + (fitted.collectives if setup.world > 1 else 0.0)
-    return min(static * fitted.fragmented_static + dynamic * factor + outside * GIB, setup.capacity)
+    searched = constants.FITTED
+    factor = searched.fragmented_variable if _varies(setup) else searched.fragmented_dynamic
+    outside = searched.context + (searched.collectives if setup.world > 1 else 0.0)
+    return min(static * searched.fragmented_static + dynamic * factor + outside * GIB, setup.capacity)

@@ -39,7 +39,7 @@ _UNTRIED = ("parallelism", "experts", "fp8", "compiled layers", "rollouts", "bes
 
 
 @frozen
-class Fitted:
+class SearchResult:
     """The ranking of a stage's layouts. `why`: why that method; `unknown`: why nothing could be estimated, else ""."""
 
     ranking: Ranking = field(default_factory=lambda: Ranking(()))
@@ -52,7 +52,7 @@ class Fitted:
 
 
 @frozen
-class Fitter:
+class LayoutSearch:
     """One stage, its processes, its precision, its engine, the bytes of a card that may be planned for (0: 95 % of it), what is
     known of the machine, and the files beside the recipe (None: the disk's), where a model's config.json may lie.
     """
@@ -66,16 +66,16 @@ class Fitter:
     here: Here = field(default_factory=Here)
     files: Files | None = None
 
-    def fitted(self) -> Fitted:
+    def searched(self) -> SearchResult:
         """Never raises: what is not modelled is said in `unknown`."""
         if not self.world.gpu:
-            return Fitted(unknown="there is no card")
+            return SearchResult(unknown="there is no card")
         try:
             architecture = architecture_of(self.stage, self.recipe, self.files)
             found = self._fitted(architecture)
             return found if found.best or self.evaluated <= 1 else self.evaluating_less._fitted(architecture)
         except NotModelledError as error:
-            return Fitted(unknown=str(error))
+            return SearchResult(unknown=str(error))
 
     def cost(self, layout: Layout, architecture: Architecture | None = None) -> Cost:
         """What a layout costs, for the same global batch whatever the micro-batch. Raises: NotModelledError."""
@@ -118,7 +118,7 @@ class Fitter:
         return batch if isinstance(batch, int) else 0
 
     @property
-    def evaluating_less(self) -> Fitter:
+    def evaluating_less(self) -> LayoutSearch:
         """The same with evaluations of one sequence: what an evaluation needs too much is no reason for another layout."""
         settings = self.stage.settings.with_values({"evaluate.batch": 1})
         return replace(self, stage=replace(self.stage, settings=settings))
@@ -200,7 +200,7 @@ class Fitter:
 
     # --- the method
 
-    def _fitted(self, architecture: Architecture) -> Fitted:
+    def _fitted(self, architecture: Architecture) -> SearchResult:
         def ranked(method: str, bits: int) -> Ranking:
             return self._ranked(self.free([(method, bits)]), architecture)
 
@@ -208,20 +208,22 @@ class Fitter:
         bits = int(settings.get("quantize.bits") or 4) if settings.has("quantize") else 0
         method = next((name for name in METHODS if settings.has(name)), "")
         if method or bits or (self.stage.start and self.stage.start.adapters):
-            return Fitted(ranked(method or "lora", bits), "a quantised base is trained by adapters" if bits else "")
+            return SearchResult(
+                ranked(method or "lora", bits), "a quantised base is trained by adapters" if bits else ""
+            )
         full = ranked("full", 0)
         least = _least(full)
         if least and least.need * 2 <= least.limit:
-            return Fitted(
+            return SearchResult(
                 full, f"full fine-tuning takes as little as {_gib(least.need)}, less than half of {_gib(least.limit)}"
             )
         lora = ranked("lora", 0)
         if _least(lora):
-            return Fitted(lora, "full fine-tuning would take more than half of the card")
+            return SearchResult(lora, "full fine-tuning would take more than half of the card")
         quantised = ranked("lora", 4)
         if quantised.best:
-            return Fitted(quantised, f"a 16-bit base would take {_gib(_on_card(lora))}")
-        return Fitted(
+            return SearchResult(quantised, f"a 16-bit base would take {_gib(_on_card(lora))}")
+        return SearchResult(
             lora, f"even a 4-bit base would take {_gib(_on_card(quantised))}" if lora.best else "nothing fits"
         )
 
@@ -274,4 +276,6 @@ def layout_of(planned: PlannedStage) -> Layout:
 
 def setup_as_planned(planned: PlannedStage, recipe: Recipe) -> Setup:
     """The set-up a planned stage has. Raises: NotModelledError."""
-    return Fitter(planned.stage, planned.world, recipe, planned.precision, planned.engine).setup(layout_of(planned))
+    return LayoutSearch(planned.stage, planned.world, recipe, planned.precision, planned.engine).setup(
+        layout_of(planned)
+    )
