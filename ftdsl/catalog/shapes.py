@@ -34,6 +34,7 @@ class Key(_Strict):
     auto: str = ""
     doc: str = ""
     required: bool = False
+    example: str = ""
     instead: dict[str, str] = Field(default_factory=dict)
 
 
