@@ -5,49 +5,65 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Mapping
+import stat
+from collections.abc import Callable, Mapping
 from dataclasses import field
+from io import BufferedReader
 from pathlib import Path
 
 from ftdsl.diagnostics import Sink
 from ftdsl.record import mutable
 
+MAX_TEXT = 2**24
+"""Bytes of a text that is read whole (16 MiB): what is larger is data, or no file at all."""
+
+STREAMS = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
+"""What a shell hands over instead of a file (`ftc check <(…)`): read although it is none, because a person named it."""
+
 
 class Files:
-    """Reads from disk; `unsaved` (path -> text) wins, which is how an editor's buffers come in."""
+    """Reads from disk; `unsaved` (path -> text) wins, which is how an editor's buffers come in.
+
+    Only regular files are read, and no more of them than the caller expects: a device or a pipe never ends.
+    """
 
     def __init__(self, unsaved: Mapping[Path, str] | None = None) -> None:
-        self._unsaved = {path.resolve(): text for path, text in (unsaved or {}).items()}
+        self._unsaved = {os.path.realpath(path): text for path, text in (unsaved or {}).items()}
         self._digests: dict[Path, str] = {}
         self._heads: dict[tuple[Path, int], bytes] = {}
 
-    def text(self, path: Path) -> str:
-        """The text of a file.
+    def text(self, path: Path, limit: int = MAX_TEXT) -> str:
+        """The text of a file of at most `limit` bytes.
 
-        Raises: OSError when it cannot be read, UnicodeDecodeError when it is not UTF-8.
+        Raises: OSError when it cannot be read (EFBIG when it is larger), UnicodeDecodeError when it is not UTF-8.
         """
         if "\0" in str(path):  # which no file system has, and Python raises something else for
             raise FileNotFoundError(errno.ENOENT, "no such file or directory", str(path))
-        unsaved = self._unsaved.get(path.resolve())
-        return path.read_text(encoding="utf-8") if unsaved is None else unsaved
+        if self._is_unsaved(path):
+            return self._unsaved[os.path.realpath(path)]
+        with self._open(path) as handle:
+            content = handle.read(limit + 1)
+        if len(content) > limit:
+            raise OSError(errno.EFBIG, f"it is larger than {limit / 2**20:g} MiB", str(path))
+        return content.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
 
     def sha256(self, path: Path) -> str:
         """The digest of a file, read once and never held. Raises: OSError."""
         if path not in self._digests:
-            with path.open("rb") as handle:
+            with self._open(path) as handle:
                 self._digests[path] = hashlib.file_digest(handle, "sha256").hexdigest()
         return self._digests[path]
 
     def head(self, path: Path, size: int) -> bytes:
         """The first `size` bytes, read once. Raises: OSError."""
         if (path, size) not in self._heads:
-            with path.open("rb") as handle:
+            with self._open(path) as handle:
                 self._heads[path, size] = handle.read(size)
         return self._heads[path, size]
 
     def lines(self, path: Path) -> int:
         """How many lines of a file hold anything, read once and never held. Raises: OSError."""
-        with path.open("rb") as handle:
+        with self._open(path) as handle:
             return sum(1 for line in handle if not line.isspace())
 
     def size(self, path: Path) -> int:
@@ -55,20 +71,41 @@ class Files:
         return path.stat().st_size
 
     def exists(self, path: Path) -> bool:
-        return path.exists() or self._is_unsaved(path)
+        return _holds(path, os.path.exists) or self._is_unsaved(path)
 
     def is_file(self, path: Path) -> bool:
-        return path.is_file() or self._is_unsaved(path)
-
-    def _is_unsaved(self, path: Path) -> bool:
-        return bool(self._unsaved) and "\0" not in str(path) and path.resolve() in self._unsaved
+        return _holds(path, os.path.isfile) or self._is_unsaved(path)
 
     def is_dir(self, path: Path) -> bool:
-        return path.is_dir()
+        return _holds(path, os.path.isdir)
 
     def glob(self, folder: Path, pattern: str) -> list[Path]:
-        """Matches of a glob pattern below `folder`, sorted."""
-        return sorted(folder.glob(pattern))
+        """Matches of a glob pattern below `folder`, sorted; none of a pattern that no path can match."""
+        try:
+            return sorted(folder.glob(pattern))
+        except (OSError, ValueError, NotImplementedError, IndexError):
+            return []
+
+    def _open(self, path: Path) -> BufferedReader:
+        """Raises: OSError, also for what is no regular file."""
+        streamed = str(path).startswith(STREAMS)
+        mode = path.stat().st_mode  # looked at first: a pipe blocks when it is opened
+        if not (streamed or stat.S_ISREG(mode)):
+            if stat.S_ISDIR(mode):
+                raise IsADirectoryError(errno.EISDIR, "it is a folder, not a file", str(path))
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        return path.open("rb")
+
+    def _is_unsaved(self, path: Path) -> bool:
+        return bool(self._unsaved) and "\0" not in str(path) and os.path.realpath(path) in self._unsaved
+
+
+def _holds(path: Path, test: Callable[[Path], bool]) -> bool:
+    """False too for what cannot be a path: too long, a null character, a circle of links."""
+    try:
+        return test(path)
+    except (OSError, ValueError):
+        return False
 
 
 @mutable

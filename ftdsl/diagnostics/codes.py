@@ -51,6 +51,7 @@ CODES = {
     "FT061": "unknown-unit",
     "FT062": "unit-missing",
     "FT063": "bad-arithmetic",
+    "FT064": "nested-too-deeply",
     # FT08x profiles, axes, search
     "FT080": "unknown-profile",
     "FT081": "sample-without-search",

@@ -25,9 +25,11 @@ class Where(TypedDict):
 
 
 class Place(Where):
-    """Where something stands. `excerpt` is the text of its first line."""
+    """Where something stands. `excerpt` is the text of its first line; of a long line the part around the place, which
+    begins at `excerpt_column`."""
 
     excerpt: str
+    excerpt_column: int
 
 
 class LabelView(Place):
@@ -61,6 +63,7 @@ class DiagnosticView(TypedDict):
     offset: int | None
     end_offset: int | None
     excerpt: str | None
+    excerpt_column: int | None
     label: str
     labels: list[LabelView]
     help: str
@@ -96,6 +99,7 @@ def _diagnostic(found: Diagnostic) -> DiagnosticView:
         "offset": at and at["offset"],
         "end_offset": at and at["end_offset"],
         "excerpt": at and at["excerpt"],
+        "excerpt_column": at and at["excerpt_column"],
         "label": found.label,
         "labels": [_label(label) for label in found.labels],
         "help": found.help,
@@ -118,9 +122,22 @@ def _where(span: Span) -> Where:
     }
 
 
+EXCERPT = 160
+"""Characters of a line that are shown: a message of a file on one line must not hold the file."""
+
+BEFORE = 60
+"""Characters before the place, where a line is longer."""
+
+
 def _place(span: Span) -> Place:
     where = _where(span)
-    return {**where, "excerpt": span.source.line(where["line"])}
+    source = span.source
+    start, end = source.line_range(where["line"])
+    if end - start > EXCERPT:
+        first = max(start, min(span.start - BEFORE, end - EXCERPT))
+        text = source.text[first : min(end, first + EXCERPT)]
+        return {**where, "excerpt": text, "excerpt_column": first - start + 1}
+    return {**where, "excerpt": source.text[start:end], "excerpt_column": 1}
 
 
 def _label(label: Label) -> LabelView:

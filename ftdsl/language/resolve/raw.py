@@ -56,8 +56,11 @@ class Lit:
 
 @record
 class Lst:
+    """`size`: its items, those of lists in it counted."""
+
     items: tuple[Raw, ...]
     span: Span
+    size: int
 
 
 @record
