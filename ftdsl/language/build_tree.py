@@ -182,7 +182,7 @@ class Builder:
 
 def too_deep(span: Span, sink: Sink) -> None:
     """Say that what stands here is not read."""
-    sink.error("FT064", "this is nested too deeply to be read", span, help="take it apart: `let` gives a part a name")
+    sink.error("FT065", "this is nested too deeply to be read", span, help="take it apart: `let` gives a part a name")
 
 
 def _binder(node: Node) -> tree.Binder:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import cache
 
-from ftdsl.record import value
+from ftdsl.record import frozen
 
 
-@value
+@frozen(eq=True)
 class Type:
     """`name` with at most one argument (`list(int)`), or a union of `options` (then `name` is "union")."""
 
@@ -63,6 +63,7 @@ _SAID = {
     "text": "a text in quotes",
     "path": "a path in quotes",
     "script": "a text in quotes",
+    "variable": 'a text in quotes, or `secret("NAME")`',
     "name": "a name",
     "member": "one of its members",
     "model": 'a model such as `hf("org/name")`, or a stage',

@@ -29,7 +29,7 @@ from ftdsl.language.resolve.raw import WRONG, Bare, Between, Broken, Choice, Inv
 from ftdsl.language.resolve.trace import Axis, Dimension, Trace
 from ftdsl.language.types import Type, parse_type
 from ftdsl.language.values import StageRef, Term
-from ftdsl.record import changed
+from ftdsl.record import replace
 from ftdsl.session import Session
 from ftdsl.source import Span
 
@@ -89,7 +89,7 @@ class Evaluator:
         self._depth += 1
         try:
             if self._depth > MAX_DEPTH:
-                sink.error("FT064", "this is nested too deeply to be worked out", span, help="take it apart")
+                sink.error("FT065", "this is nested too deeply to be worked out", span, help="take it apart")
             yield self._depth <= MAX_DEPTH
         finally:
             self._depth -= 1
@@ -105,12 +105,12 @@ class Evaluator:
 
     def _typed(self, expression: tree.Expression, key: Key, place: Place, sink: Sink) -> Any:
         kind = parse_type(key.type)
-        if kind.name == "script" and isinstance(expression, tree.Text):
-            return texts.script(self, expression, place, sink)
+        if kind.name == "script" and (written := texts.where_written(self, expression, place, sink)):
+            return texts.script(self, *written, sink)
         if isinstance(expression, tree.Ref):
             return self._typed_ref(expression, key, place, sink)
         if isinstance(expression, tree.ListOf) and (item := item_type(kind)):
-            return self._typed_list(expression, changed(key, type=str(item)), place, sink, flat=kind.name == "data")
+            return self._typed_list(expression, replace(key, type=str(item)), place, sink, flat=kind.name == "data")
         return coerce(self, self.natural(expression, place, sink), kind, key, sink)
 
     def _typed_list(self, node: tree.ListOf, key: Key, place: Place, sink: Sink, *, flat: bool) -> Any:
@@ -269,7 +269,7 @@ class Evaluator:
             self._by_itself(node, sink, None)
             return Broken(node.span)
         self.trace.absorb(memo.trace)
-        raw: Raw = memo.data if isinstance(memo.data, Invoke) else changed(memo.data, span=node.span)
+        raw: Raw = memo.data if isinstance(memo.data, Invoke) else replace(memo.data, span=node.span)
         return raw
 
     def _by_itself(self, node: tree.Ref, sink: Sink, data: Any) -> Any:

@@ -12,10 +12,10 @@ from typing import Any
 
 from ftdsl.diagnostics import Diagnostic, Sink
 from ftdsl.language.resolve.trace import Trace
-from ftdsl.record import mutable, record
+from ftdsl.record import frozen, mutable
 
 
-@record
+@frozen
 class Memo:
     """A result with what it depends on; `owner` keeps what the key names alive, so that ids stay unique."""
 

@@ -9,14 +9,17 @@ from ftdsl.diagnostics import Sink
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.language import tree
 from ftdsl.language.resolve.coerce import coerce
-from ftdsl.language.resolve.names import Found, Place, StageFound
+from ftdsl.language.resolve.names import Found, KeyFound, LetFound, ParamFound, Place, StageFound
 from ftdsl.language.resolve.raw import WRONG, Bare, Broken, Invoke, Lit, Num, Raw, Stg, Str
 from ftdsl.language.types import parse_type
 from ftdsl.language.values import Script, Slot, StageRef, Term
-from ftdsl.record import changed
+from ftdsl.record import replace
 
 if TYPE_CHECKING:
     from ftdsl.language.resolve.evaluate import Evaluator
+
+MAX_NAMES = 100
+"""Names that may stand for each other until one of them is a script."""
 
 MAX_TEXT = 2**16
 """Characters an interpolated text may have; texts that double each other would never end otherwise."""
@@ -54,6 +57,8 @@ def _hole(ev: Evaluator, hole: tree.Hole, place: Place, sink: Sink) -> Written |
     for candidate in ev.names.candidates(path, place):
         with ev.tracing() as trace:
             raw = ev.look_up(candidate, ref, sink if isinstance(candidate, StageFound) else Sink())
+            if isinstance(raw, Invoke) and raw.name in ("env", "secret"):
+                return _variable(ev, raw, hole, sink)
             written = _as_text(ev, candidate, raw, ref)
         if written is not None:
             meanings.append(written)
@@ -88,10 +93,21 @@ def _as_text(ev: Evaluator, found: Found, raw: Raw, node: tree.Ref) -> Written |
         case Bare():
             return (raw.name,)
         case Stg():
-            return (raw.ref if raw.ref.part else changed(raw.ref, part="path"),)
+            return (raw.ref if raw.ref.part else replace(raw.ref, part="path"),)
         case Invoke():
             return ev.as_text(found, raw, node)
     return None
+
+
+def _variable(ev: Evaluator, raw: Invoke, hole: tree.Hole, sink: Sink) -> tuple[str, ...] | None:
+    """`env()` is what the variable holds; a secret would be written down with the text."""
+    if raw.name == "secret":
+        text = f"`{hole.span.text}` is a secret, and would be written into the text"
+        help = "give it to the environment, and let the shell read it: env { NAME = secret(…) }, and `${NAME}`"
+        sink.error("FT060", text, hole.span, help=help)
+        return None
+    value = coerce(ev, raw, parse_type("text"), Key(name="env", type="text"), sink)
+    return None if value is WRONG else (value,)
 
 
 def call_as_text(ev: Evaluator, raw: Invoke) -> Written | None:
@@ -103,6 +119,30 @@ def call_as_text(ev: Evaluator, raw: Invoke) -> Written | None:
             place = term.options.get("id") or term.options.get("path")
             return (place if isinstance(place, StageRef) else str(place),) if place else None
     return (raw.name,)
+
+
+def where_written(
+    ev: Evaluator, node: tree.Expression | Raw, place: Place, sink: Sink, seen: int = 0
+) -> tuple[tree.Text, Place] | None:
+    """The text that a script is, where it is written: names in it stay apart also behind the names of others."""
+    if isinstance(node, tree.Text):
+        return node, place
+    if not isinstance(node, tree.Ref) or seen > MAX_NAMES:
+        return None
+    found = next(iter(ev.names.candidates(tuple(word.text for word in node.path), place)), None)
+    value: tree.Expression | Raw | None = None
+    if isinstance(found, LetFound):
+        value, place = found.let.value, Place(found.module)
+        if found.let.binder is tree.Binder.SWEPT:
+            value = ev.swept(value, found.let.name.text, id(found.let), place, sink)
+    elif isinstance(found, KeyFound) and (written := found.entry.value) is not None:
+        entry = found.entry
+        value, place = written, Place(entry.module, found.view, entry.path[:-1], entry.path)
+        if entry.binder is tree.Binder.SWEPT:
+            value = ev.swept(written, entry.path[-1], id(entry), place, sink)
+    elif isinstance(found, ParamFound):
+        value, place = ev.given.get(found.param.name.text, (found.param.default, Place(found.module)))
+    return None if value is None else where_written(ev, value, place, sink, seen + 1)
 
 
 def script(ev: Evaluator, node: tree.Text, place: Place, sink: Sink) -> Any:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import field
 
 from ftdsl.language.values import StageRef, Term
-from ftdsl.record import mutable, record
+from ftdsl.record import frozen, mutable
 from ftdsl.source import Span
 
 
-@record
+@frozen
 class Axis:
     """A swept value: `id` is unique, `label` is the key's last word, `names` how each of its values is called."""
 
@@ -18,7 +18,7 @@ class Axis:
     names: tuple[str, ...]
 
 
-@record
+@frozen
 class Dimension:
     """A searched value: its dotted key and the distribution."""
 
