@@ -35,6 +35,9 @@ class Key(_Strict):
     doc: str = ""
     required: bool = False
     instead: dict[str, str] = Field(default_factory=dict)
+    share_above: float | None = None
+    share_below: float | None = None
+    length: int | None = None
 
 
 class Block(_Strict):

@@ -11,7 +11,7 @@ from ftdsl.diagnostics import Diagnostic, Label, Sink
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.language import tree
 from ftdsl.language.resolve import arithmetic, texts
-from ftdsl.language.resolve.coerce import coerce, item_type
+from ftdsl.language.resolve.coerce import coerce, item_type, of_length
 from ftdsl.language.resolve.layers import Entry
 from ftdsl.language.resolve.load import Module
 from ftdsl.language.resolve.memo import Memo, Memos
@@ -110,7 +110,8 @@ class Evaluator:
         if isinstance(expression, tree.Ref):
             return self._typed_ref(expression, key, place, sink)
         if isinstance(expression, tree.ListOf) and (item := item_type(kind)):
-            return self._typed_list(expression, replace(key, type=str(item)), place, sink, flat=kind.name == "data")
+            items = self._typed_list(expression, replace(key, type=str(item)), place, sink, flat=kind.name == "data")
+            return WRONG if items is WRONG else of_length(items, key, expression.span, sink)
         return coerce(self, self.natural(expression, place, sink), kind, key, sink)
 
     def _typed_list(self, node: tree.ListOf, key: Key, place: Place, sink: Sink, *, flat: bool) -> Any:

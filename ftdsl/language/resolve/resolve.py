@@ -407,7 +407,11 @@ class _Resolver:
             key = words.find(view.kind, path)
             if not isinstance(key, Key):
                 continue
-            data = self._value(entry, key, Place(entry.module, view if view.name else None, path[:-1], path))
+            with self.ev.tracing() as trace:
+                data = self._value(entry, key, Place(entry.module, view if view.name else None, path[:-1], path))
+            if data is WRONG:
+                trace.refs = {}  # what is wrong waits for nothing
+            self.ev.trace.absorb(trace)
             if data is not WRONG:
                 values[path] = Value(data, entry.value.span, entry.origin)
             elif not isinstance(entry.value, tree.Missing):
