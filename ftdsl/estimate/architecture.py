@@ -20,7 +20,7 @@ class Architecture:
 
     `family` is transformers' model_type. `bias`: none, qkv or all. `norm`: rms, layer or layer-no-bias; `norms` of them a
     layer. `parallel`: attention and MLP read the same input. `extra`: parameters outside the pattern. `params`, where
-    published, is trusted over the count.
+    published, is trusted over the count. `uncertainty`: how far sizes that are guessed may be off, as a part.
     """
 
     hidden: int
@@ -44,6 +44,7 @@ class Architecture:
     experts_used: int = 0
     extra: int = 0
     window: int = 0
+    uncertainty: float = 0.0
 
     @property
     def q(self) -> int:
