@@ -90,7 +90,7 @@ def attention(setup: Setup) -> float:
         moved = 24.0 * a.heads * setup.seq_len * setup.tokens / setup.tensor
         return 2 * work * times / peak(setup) + moved * times / _bandwidth(setup)
     reach = FLASH2.get(setup.gpu.capability, FLASH2[8.0]) * setup.gpu.half * 1e12
-    if setup.framework == "composer":
+    if setup.traits.kernels == "flash1":
         reach *= constants.FITTED.flash1
     return work * times / reach
 
@@ -186,7 +186,7 @@ def _hooks(setup: Setup) -> float:
         return fitted.zero3 / 3
     if not setup.fsdp or setup.data == 1:
         return 0.0
-    alone = 2 * len(setup.lora_targets) if setup.method == "lora" and setup.framework == "hf" else 0
+    alone = 2 * len(setup.lora_targets) if setup.method == "lora" and setup.traits.fsdp_wraps_adapters else 0
     return fitted.fsdp_unit * (1 + alone)
 
 

@@ -88,6 +88,8 @@ def _logit_bytes(setup: Setup, held: Held) -> float:
         return 18.0
     if setup.loss == "tt_chunk" and setup.compile:
         return 4.5
+    if setup.traits.logit_bytes:
+        return setup.traits.logit_bytes
     return constants.FITTED.litgpt_logit if setup.loss == "litgpt_chunk" else held.logit
 
 

@@ -89,7 +89,7 @@ def _stage(setup: Setup, first: bool, last: bool) -> Memory:
     if mask := layer.mask_bytes(setup):
         running["mask"] = mask
     # litgpt under FSDP is measured on its longest sample, which comes first, when no gradients have been summed up
-    summed = (setup.accumulate > 1 or setup.strategy == "ddp") and not (setup.framework == "litgpt" and setup.fsdp)
+    summed = (setup.accumulate > 1 or setup.strategy == "ddp") and not (setup.traits.longest_first and setup.fsdp)
     held = running | gradients if summed else running
     kept = {"checkpoints": _kept_activations(setup, part.layers, first)}
     one = {"one layer": _one_layer(setup)}
@@ -139,7 +139,7 @@ def _gradients(setup: Setup, part: weights.Share) -> float:
     """Bytes of all gradients on the card; offloaded ones leave it bucket by bucket."""
     if setup.offload != "none":
         return 0.0
-    if setup.framework == "litgpt" and setup.fsdp and setup.adapts:
+    if setup.traits.unsharded_sums and setup.fsdp and setup.adapts:
         # a block is one flat parameter that has a gradient as a whole because of its adapter, and no_backward_sync sums it up
         # unsharded
         return weights.weight_bytes(setup, part) / (1 if setup.accumulate > 1 else setup.gradient_shards)
@@ -149,7 +149,7 @@ def _gradients(setup: Setup, part: weights.Share) -> float:
 def _second_copy(setup: Setup, layers: int) -> float:
     """FSDP1 with frozen weights: gradients of all layers' inputs are alive at the end of the backward pass."""
     second = setup.fsdp and not setup.fsdp2 and setup.adapts and setup.checkpointing != "none"
-    if not second or setup.framework == "litgpt":
+    if not second or setup.traits.unsharded_sums:
         return 0.0
     return 2 * (layers - 1) * layer.boundary(setup) * setup.tokens
 
