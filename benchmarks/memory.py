@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -13,7 +14,8 @@ from benchmarks.scoring import HEAD, Scored, arguments, assumed, dump, line, rep
 from ftdsl.estimate.fit import fit, smallest_card
 from ftdsl.estimate.memory import GIB, memory
 
-CONSTANTS = ("context", "collectives", "fragmented_static", "fragmented_dynamic", "bnb_input", "litgpt_logit")
+CONSTANTS = ("context", "collectives", "fragmented_static", "fragmented_dynamic", "reserved_static", "reserved_dynamic", "bnb_input",
+             "litgpt_logit")  # fmt: skip
 
 
 def estimate(row: Row, kind: str) -> float:
@@ -27,6 +29,14 @@ def error(row: Row) -> float:
     """The error of a row as a fraction, 1 where it cannot be read."""
     try:
         return abs(estimate(row, row.cells["mem_kind"].rstrip("?")) / row.number("mem_gib") - 1)
+    except Exception:
+        return 1.0
+
+
+def log_error(row: Row) -> float:
+    """|log error| of a row: half as much and twice as much are equally wrong."""
+    try:
+        return abs(math.log(estimate(row, row.cells["mem_kind"].rstrip("?")) / row.number("mem_gib")))
     except Exception:
         return 1.0
 

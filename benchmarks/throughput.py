@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import defaultdict
 
@@ -11,7 +12,7 @@ from benchmarks.scoring import HEAD, Scored, arguments, assumed, dump, line, rep
 from ftdsl.estimate.time import time
 from ftdsl.record import record
 
-CONSTANTS = ("width", "rows", "flash1", "backward", "launch", "gptq", "gptq_triton", "nf4", "link", "network", "overlap",
+CONSTANTS = ("width", "ridge", "waves", "flash1", "backward", "launch", "gptq", "gptq_triton", "nf4", "link", "network", "overlap",
              "zero3", "fsdp_unit", "loss_traffic", "step")  # fmt: skip
 
 FLAT = 0.4
@@ -27,6 +28,14 @@ def error(row: Row) -> float:
     """The error of a row as a fraction, 1 where it cannot be read."""
     try:
         return abs(estimate(row, "") / row.number("tok_s_gpu") - 1)
+    except Exception:
+        return 1.0
+
+
+def log_error(row: Row) -> float:
+    """|log error| of a row: half as much and twice as much are equally wrong."""
+    try:
+        return abs(math.log(estimate(row, "") / row.number("tok_s_gpu")))
     except Exception:
         return 1.0
 

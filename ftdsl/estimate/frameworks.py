@@ -36,7 +36,8 @@ class Traits:
     keep their input.
 
     Time: `host`: seconds of CPU for a kernel against transformers' modules; `kernels`: of attention, `flash1`, `flash2`,
-    `cudnn`; `variable_length`: attention runs over documents, not over the pack.
+    `cudnn`; `variable_length`: attention runs over documents, not over the pack; `overlaps_tensor`: exchanges of tensor parallelism
+    overlap with its products.
     """
 
     checkpointing: str = ""
@@ -67,6 +68,7 @@ class Traits:
     host: float = 0.8
     kernels: str = "flash2"
     variable_length: bool = False
+    overlaps_tensor: bool = False
     known: bool = False
 
 
@@ -106,6 +108,7 @@ _MEGATRON = Traits(
     # layers of Transformer Engine: few, large kernels; its attention runs cuDNN's kernels on Hopper
     host=0.5,
     kernels="cudnn",
+    overlaps_tensor=True,
     known=True,
 )
 
