@@ -14,8 +14,7 @@ from benchmarks.scoring import HEAD, Scored, arguments, assumed, dump, line, rep
 from ftdsl.estimate.fit import fit, smallest_card
 from ftdsl.estimate.memory import GIB, memory
 
-CONSTANTS = ("context", "collectives", "fragmented_static", "fragmented_dynamic", "reserved_static", "reserved_dynamic", "bnb_input",
-             "litgpt_logit")  # fmt: skip
+CONSTANTS = ("context", "collectives", "reserved_static", "reserved_dynamic", "reserved_streams", "bnb_input", "litgpt_logit")
 
 
 def estimate(row: Row, kind: str) -> float:

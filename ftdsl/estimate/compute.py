@@ -30,12 +30,15 @@ COMPILED_KERNELS = 0.5
 TILES = 128 * 128 * 256
 """Elements of the outputs that a card works on at once: some 128 multiprocessors, each with a tile of 128 by 256."""
 
-CACHED = 1 / 3
-"""Time of a byte from the last cache against one from memory (Chips and Cheese on A100, H100, Ada: 2.5 to 5 times as fast)."""
+CACHED = 0.25
+"""Time of a byte from the last cache against one from memory (microbenchmarks of A100, H100 and Ada: 2.5 to 5 times as fast)."""
 
-NEWER_HOSTS = 0.65
+AUTOCAST = 1.2
+"""Autocast looks at the dtype of each operation's inputs, and casts some: what that adds to its start."""
+
+NEWER_HOSTS = 0.6
 """Time of a kernel's start on hosts of cards since 2022 against those of an A100: single threads of Zen 4 and Sapphire Rapids
-against Zen 2 and Ice Lake (SPECspeed: 1.4 to 1.7)."""
+against Zen 2 and Ice Lake (SPECspeed: 1.4 to 1.8)."""
 
 
 def passes(setup: Setup) -> float:
@@ -61,7 +64,6 @@ def peak(setup: Setup) -> float:
     # clocks fall with about the cube root of power, and work done with clocks
     held = min(1.0, setup.power / gpu.power) ** POWER if setup.power else 1.0
     if setup.quant == "fp8_compute" and gpu.fp8_rate:
-        # products in fp8 reach about as much more as the peak is higher, less what casting takes
         return gpu.fp8_rate * 1e12 * gpu.reach * FP8_PART * held
     if setup.compute_bytes == 4:
         return gpu.fp32 * 1e12 * 0.9 * held
@@ -72,9 +74,9 @@ POWER = 0.5
 """Work done against power at full load: between the third of pure frequency scaling and one of leakage (no row of ours)."""
 
 
-FP8_PART = 0.8
-"""What is left of fp8's rate: its best products reach 0.88 as much of their peak as those in 16 bit (1402.6 of 1979 TFLOP/s on an
-H100 against 794.5 of 989, stas00/ml-engineering), and casts take a tenth."""
+FP8_PART = 0.88
+"""How much of their peak products in fp8 reach against those in 16 bit: 1402.6 of 1979 TFLOP/s on an H100 against 794.5 of 989
+(stas00/ml-engineering). Casts are counted as traffic."""
 
 
 def _reached(setup: Setup, tokens: float, outputs: float) -> float:
@@ -172,6 +174,9 @@ def traffic(setup: Setup) -> float:
     scatter = 12 * a.hidden * a.experts_used
     casts = sum(6 * (inner + outer) for inner, outer in a.linears.values()) if wide else 0
     attention = 4 * (a.q + 2 * a.kv) + 4 * a.q
+    if setup.quant == "fp8_compute":
+        # each map's input is read in 16 bit, and written in 8 twice, once transposed for the gradient of the weight
+        casts += sum(4 * inner for inner, _ in a.linears.values())
     return (
         _norm_traffic(setup, wide) + residual + attention + gates + scatter + casts + _lora_traffic(setup)
     ) / setup.tensor
@@ -228,6 +233,7 @@ def launching(setup: Setup) -> float:
     """Seconds of CPU to start a layer's kernels from Python, forward, again and backward."""
     again = RECOMPUTED.get(setup.selective, 0.0)
     count = _kernels(setup) * (1 + _crossed(setup) * (1.5 + again)) * (COMPILED_KERNELS if setup.compile else 1.0)
+    count *= AUTOCAST if setup.autocast and not setup.compile else 1.0
     return (count * constants.FITTED.launch * setup.traits.host + _hooks(setup) * (2 + again)) * host_speed(setup)
 
 
