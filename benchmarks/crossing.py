@@ -14,7 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.rows import Row, read
-from ftdsl.estimate import constants
+from benchmarks.scoring import Scored
+from ftdsl.estimate import constants, interval
 
 Error = Callable[[Row], float]
 
@@ -84,6 +85,29 @@ def crossed(
         with constants.refitted(**refit(others, names, error)):
             found[left_out] = [(value or error)(row) for row in rows if part(row) == left_out]
     return found
+
+
+def left_out(
+    rows: list[Row], names: tuple[str, ...], error: Error, score: Callable[[list[Row]], list[Scored]], beside: list[Row]
+) -> dict[str, list[Scored]]:
+    """Each source scored as one that nobody has seen: constants fitted to the others, and intervals as if no row had the
+    frameworks and cards that only this source has. The structure of the estimator stays as it is."""
+    found = {}
+    for source in sorted({row.source for row in rows}):
+        own = [row for row in rows if row.source == source]
+        others = [row for row in [*rows, *beside] if row.source != source]
+        if not others:
+            continue
+        values = refit(others, names, error)
+        with constants.refitted(**values), interval.without(*_only(own, others)):
+            found[source] = score(own)
+    return found
+
+
+def _only(own: list[Row], others: list[Row]) -> tuple[set[str], set[str]]:
+    """Frameworks and cards that no other row has."""
+    frameworks = {row.setup.framework for row in own} - {row.setup.framework for row in others}
+    return frameworks, {row.setup.card for row in own} - {row.setup.card for row in others}
 
 
 def main(argv: list[str]) -> int:

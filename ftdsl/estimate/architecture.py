@@ -45,6 +45,8 @@ class Architecture:
     extra: int = 0
     window: int = 0
     uncertainty: float = 0.0
+    special: bool = False
+    tower: int = 0
 
     @property
     def q(self) -> int:

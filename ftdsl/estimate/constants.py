@@ -34,11 +34,11 @@ class Fitted:
     reserved_variable: float = 1.6
     """Times as much where lengths change from batch to batch (fms-orca: 64 unpacked runs, 1.5 to 2.7 in all)."""
 
-    bnb_input: float = 2.939
+    bnb_input: float = 3.9
     """Bytes that litgpt's 4-bit maps keep for each input element: QLoRA against LoRA of the same model and batch in litgpt's
     config_hub (11 pairs: 3.8 to 4.4). bitsandbytes 0.41's MatMul4Bit accounts for 2, and litgpt's tables of 2023 show 2."""
 
-    litgpt_logit: float = 8.762
+    litgpt_logit: float = 9.371
     """Bytes a logit of litgpt's chunked cross-entropy: 8.5 in its tables of 2023, 10.4 in its config_hub of 2024."""
 
     width: float = 284.8
@@ -99,8 +99,8 @@ PRIORS = {
     "reserved_dynamic": (1.12, 0.1),
     "reserved_streams": (1.1, 0.1),
     "reserved_variable": (1.5, 0.2),
-    "bnb_input": (2.0, 1.0),
-    "litgpt_logit": (8.0, 0.3),
+    "bnb_input": (3.0, 1.0),
+    "litgpt_logit": (8.5, 0.3),
     "width": (200.0, 0.5),
     "ridge": (1.0, 0.5),
     "waves": (0.5, 0.4),

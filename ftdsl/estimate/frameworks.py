@@ -178,7 +178,6 @@ FRAMEWORKS: Mapping[str, Traits] = {
         attention="flash",
         own_rotary=False,
         repeats_kv="never",
-        variable_length=True,
     ),
     # examples/language/llama: --grad_checkpoint is asked for; apex norms, HybridAdam, flash attention
     "colossal": changed(

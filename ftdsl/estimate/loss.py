@@ -114,4 +114,7 @@ def eval_bytes(setup: Setup) -> float:
 
 def tokenwise_bytes(setup: Setup) -> float:
     """The last hidden states, their norm and gradient."""
-    return HELD[setup.loss].tokenwise * setup.architecture.hidden * setup.tokens
+    whole = HELD[setup.loss].tokenwise
+    split = setup.tensor if setup.traits.sequence_parallel else 1
+    # the head reads all tokens' hidden states, norms and gradients are split
+    return (2.0 + (whole - 2.0) / split) * setup.architecture.hidden * setup.tokens

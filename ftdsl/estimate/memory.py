@@ -156,12 +156,19 @@ def _second_copy(setup: Setup, layers: int) -> float:
 
 def _kept_activations(setup: Setup, layers: int, first: bool) -> float:
     """Bytes kept from forward to backward; the first stage of a pipeline holds as many micro-batches as it has stages."""
-    in_flight = min(setup.pipeline, setup.accumulate) if first else 1
+    in_flight = _in_flight(setup) if first else 1
     per = layer.kept(setup) * layers
     if setup.method == "freeze":
         own = min(setup.trained_layers, layers)
         per = layer.kept(_whole(setup)) * own + layer.kept(setup) * (min(trained.crossed(setup), layers) - own)
     return per * setup.tokens * in_flight * (setup.compute_bytes / 2)
+
+
+def _in_flight(setup: Setup) -> float:
+    """Micro-batches whose activations the first stage of a pipeline holds: as many as stages, and where stages interleave a part
+    of one for each more (arXiv:2205.05198, 4.2.3: 1 + (p - 1) / (p v) times as much)."""
+    more = 1 + (setup.pipeline - 1) / (setup.pipeline * setup.virtual) if setup.virtual > 1 else 1.0
+    return min(setup.pipeline * more, setup.accumulate)
 
 
 def _whole(setup: Setup) -> Setup:
