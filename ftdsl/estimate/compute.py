@@ -116,7 +116,7 @@ def attention(setup: Setup) -> float:
     a = setup.architecture
     again = ATTENTION_AGAIN.get(setup.selective, 0.0)
     times = 1 + _crossed(setup) * (again + 2.5)
-    work = 2.0 * setup.seq_len * a.q * setup.tokens / setup.tensor
+    work = 2.0 * a.span(setup.seq_len) * a.q * setup.tokens / setup.tensor
     if setup.attention == "eager":
         moved = 24.0 * a.heads * setup.seq_len * setup.tokens / setup.tensor
         return 2 * work * times / peak(setup) + moved * times / _bandwidth(setup)
@@ -170,7 +170,7 @@ def traffic(setup: Setup) -> float:
     a = setup.architecture
     wide = setup.kbit_prepare and setup.quant.startswith("nf4") and not setup.fsdp
     residual = 2 * (12 if wide else 6) * a.hidden
-    gates = ((6 if _fused(setup) else 10) if a.gated else 4) * a.ffn * max(1, a.experts_used)
+    gates = ((6 if _fused(setup) else 10) if a.gated else 4) * a.active_ffn
     scatter = 12 * a.hidden * a.experts_used
     casts = sum(6 * (inner + outer) for inner, outer in a.linears.values()) if wide else 0
     attention = 4 * (a.q + 2 * a.kv) + 4 * a.q

@@ -105,7 +105,7 @@ def _mlp(setup: Setup) -> float:
     parts = (
         (4 if a.gated else 2) if setup.compile else (6 if a.gated else 2) + (0 if setup.adapts else 2) - _again(setup)
     )
-    return parts * a.ffn * max(1, a.experts_used) / setup.tensor
+    return parts * a.active_ffn / setup.tensor
 
 
 def _again(setup: Setup) -> int:
@@ -188,7 +188,8 @@ def transient(setup: Setup) -> float:
     inner = ((6 if setup.adapts else 4) if a.gated else (4 if setup.adapts else 2)) + _again(setup)
     # experts work one after another, each on its part of the tokens
     share = a.experts_used / a.experts if a.experts else 1.0
-    return (inner * a.ffn * share + 5 * a.hidden) / setup.tensor
+    width = max(a.expert_ffn * share, a.shared_ffn) if a.experts else a.ffn
+    return (inner * width + 5 * a.hidden) / setup.tensor
 
 
 def boundary(setup: Setup) -> float:

@@ -201,5 +201,5 @@ def _eval_layer(setup: Setup) -> float:
     """Bytes of a layer in an evaluation, where nothing is kept: the two inner tensors of the MLP, its input and the residual
     stream, each 16 bits."""
     a = setup.architecture
-    width = (3 if a.gated else 2) * a.ffn * max(1, a.experts_used) + 2 * a.hidden
+    width = (3 if a.gated else 2) * a.active_ffn + 2 * a.hidden
     return setup.compute_bytes * width * setup.eval_batch * setup.seq_len / setup.tensor

@@ -37,8 +37,7 @@ def share(setup: Setup, first: bool = True, last: bool = True) -> Share:
     """The elements of a pipeline stage on one card before data-parallel sharding."""
     a, tensor = setup.architecture, setup.tensor
     layers = -(-a.layers // setup.pipeline)
-    experts = a.expert_params * max(1, a.experts) / setup.expert
-    linear = layers * (a.attention_params + experts) / tensor
+    linear = layers * (a.attention_params + a.dense_params + a.routed_params / setup.expert) / tensor
     rest = layers * (a.layer_params - a.layer_linear)
     embedding = a.embedding / tensor if first or (last and a.tied) else 0.0
     head = a.embedding / tensor if last and not (a.tied and not _unties(setup)) else 0.0
@@ -145,5 +144,5 @@ def layer_weight_bytes(setup: Setup, gathered: bool = True) -> float:
     a = setup.architecture
     plain = setup.compute_bytes
     per = QUANT_BYTES.get(setup.quant, plain) if setup.adapts else plain
-    linear = a.attention_params + a.expert_params * max(1, a.experts) / setup.expert
+    linear = a.attention_params + a.dense_params + a.routed_params / setup.expert
     return (linear * per + (a.layer_params - a.layer_linear) * plain) / setup.tensor
