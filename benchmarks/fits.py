@@ -14,13 +14,13 @@ from typing import Any
 
 from benchmarks.rows import Row, read
 from ftdsl.estimate.fit import Fit, fit
-from ftdsl.record import record
+from ftdsl.record import frozen
 
 MOST_REFUSED, MOST_SAFE = 0.01, 0.02
 """What the project holds itself to: of runs that ran, of runs that failed."""
 
 
-@record
+@frozen
 class Verdict:
     """What is said of one row; `problem` where it cannot be read, which refuses nothing and calls nothing safe."""
 

@@ -16,10 +16,10 @@ from ftdsl.estimate.frameworks import traits_of
 from ftdsl.estimate.loss import HELD
 from ftdsl.estimate.setup import BYTES, CHECKPOINTING, QUANTS, STRATEGIES, Setup
 from ftdsl.estimate.setup import METHODS as SETUP_METHODS
-from ftdsl.record import changed, record
+from ftdsl.record import frozen, replace
 
 
-@record
+@frozen
 class Row:
     """One measurement: what was published, and its settings."""
 
@@ -162,7 +162,7 @@ def setup(row: Row) -> Setup:
 
 def _least(found: Setup) -> Setup:
     """With the fastest kind of checkpointing that fits."""
-    tried = [changed(found, checkpointing=kind) for kind in LEAST]
+    tried = [replace(found, checkpointing=kind) for kind in LEAST]
     return next((one for one in tried if fit(one).fits), tried[-1])
 
 

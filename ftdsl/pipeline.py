@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftdsl.language.resolve.resolve import Options, Resolved, resolve
-from ftdsl.record import record
+from ftdsl.record import frozen
 from ftdsl.session import Session
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ftdsl.targets.compiled import Compiled
 
 
-@record
+@frozen
 class Checked:
     """How far a recipe came: what could not be reached for errors is None or empty."""
 
@@ -38,11 +38,11 @@ def check(path: Path, options: Options, session: Session) -> Checked:
     if not recipe.stages:
         return Checked(resolved, recipe)
     from ftdsl.diagnostics import allow
-    from ftdsl.engines import lower
+    from ftdsl.engines.lower import engine_of, lower
     from ftdsl.lint.check import judged
     from ftdsl.plan.choose import plan as choose
 
-    plan = choose(recipe, session)
+    plan = choose(recipe, session, engine_of(recipe, session))
     jobs = lower(plan, session)
     allow.apply(session.sink, [resolved.module.file.source], judged, complete=not (options.profiles or options.sets))
     return Checked(resolved, recipe, plan, jobs)
@@ -92,18 +92,19 @@ def compile_recipe(
 
 def _compile_small(checked: Checked, lock: Path, session: Session) -> Compiled | None:
     """The recipe in small, planned and lowered like any other."""
-    from ftdsl.engines import lower
+    from ftdsl.engines.lower import engine_of, lower
     from ftdsl.plan.choose import plan as choose
-    from ftdsl.plan.smoke import searched, smoke
+    from ftdsl.smoke.recipe import searched, smoke
     from ftdsl.targets.bash import compile_files
     from ftdsl.targets.compiled import Compiled
 
     assert checked.recipe is not None and checked.resolved is not None
     recipe = checked.recipe
-    small = smoke(recipe, session.files)
+    engines = engine_of(recipe, session)
+    small = smoke(recipe, session.files, engines)
     spans = {stage.key: [(one.key, one.span) for one in stage.dimensions.values()] for stage in checked.resolved.stages}
     replaced = (*small.replaced, *searched(recipe, spans))
-    plan = choose(small.recipe, session)
+    plan = choose(small.recipe, session, engines)
     jobs = lower(plan, session)
     session.sink.forget_infos()  # of choices made for the real recipe and again for the small one
     if session.sink.failed:

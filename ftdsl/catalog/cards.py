@@ -9,7 +9,7 @@ import re
 from functools import cache
 
 from ftdsl import catalog
-from ftdsl.record import value
+from ftdsl.record import frozen
 
 _NOTE = re.compile(r"[(\[](.*?)[)\]]")
 _MEMORY = re.compile(r"(?<![a-z0-9])(\d+)\s*g(?:i?b)?(?![a-z0-9])")
@@ -18,7 +18,7 @@ _MAKERS = re.compile(r"nvidia|geforce|tesla|quadro|amd|instinct|radeon|intel|hua
 _FORMS = re.compile(r"sxm\d?|smx\d?|oam|hbm\d+e?|nvlink|\bgpus?\b")
 
 
-@value
+@frozen(eq=True)
 class Card:
     """A card as it was written: `name` of the catalogue ("" where it is none of its cards), memory in GB (0: not said), the
     power it is held to in W (0: not said), whether its links are PCIe, and what was written without notes and memory."""

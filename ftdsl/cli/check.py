@@ -20,7 +20,7 @@ from ftdsl.cli.common import (
     recipes_in,
     rewrite,
 )
-from ftdsl.record import record
+from ftdsl.record import frozen
 
 if TYPE_CHECKING:
     from ftdsl.diagnostics import Diagnostic
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if any(one.severity is Severity.ERROR for one in found) else 0
 
 
-@record
+@frozen
 class Outcome:
     """What the check of one file gives: what was found, and (`lines`) what is said when nothing is wrong.
 

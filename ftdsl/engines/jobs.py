@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any, Literal
 
-from ftdsl.record import record
+from ftdsl.record import frozen
 
 
-@record
+@frozen
 class Document:
     """A file of a job. `path` is relative to the build folder (`20-sft/train.yaml`).
 
@@ -26,12 +26,12 @@ class Document:
     why: Mapping[str, str] = field(default_factory=dict)
 
 
-@record
+@frozen
 class Reasons:
     """Why a job's lines stand as they do, each a dotted key of the recipe or a sentence.
 
     lines: by document and dotted path in it; about: what a file is for; words: by program (`torch.distributed.run`,
-    `runtime/engine.py train`) and flag of the launch script; variables: by name.
+    `runtime/llamafactory.py train`) and flag of the launch script; variables: by name.
     """
 
     lines: Mapping[str, Mapping[str, str]]
@@ -40,14 +40,14 @@ class Reasons:
     variables: Mapping[str, str]
 
 
-@record
+@frozen
 class Raw:
     """Shell text that must not be quoted: `"$FT_PYTHON"`. Never made from a recipe's value."""
 
     text: str
 
 
-@record
+@frozen
 class Command:
     """One command of a job's script, run with the run folder as working directory.
 
@@ -60,7 +60,7 @@ class Command:
     comment: str = ""
 
 
-@record
+@frozen
 class Gate:
     """A bound on a metric: `op` is `at_least`, `at_most` or `no_worse` (then `than` is the folder compared with)."""
 
@@ -70,7 +70,7 @@ class Gate:
     than: str = ""
 
 
-@record
+@frozen
 class Job:
     """A stage, ready to run.
 
@@ -80,7 +80,8 @@ class Job:
     result: path (relative to the run folder) of what it makes, and `result_kind` what that is;
     processes: planned world size, over `nodes`, of which each is started as `by_hand` says;
     outputs: what a script must leave, seen from the run folder;
-    packages: distributions the engine's environment must have; env values may be `Raw`
+    environment: the name of the environment it runs in (an engine's), "" for any Python;
+    packages: distributions that environment must have; env values may be `Raw`
     references (secrets).
     """
 
@@ -103,5 +104,6 @@ class Job:
     gates: tuple[Gate, ...] = ()
     where: str = ""
     header: tuple[str, ...] = ()
+    environment: str = ""
     packages: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()

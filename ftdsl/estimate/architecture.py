@@ -7,14 +7,14 @@ from functools import cache, cached_property
 from typing import Any
 
 from ftdsl import catalog
-from ftdsl.record import changed, value
+from ftdsl.record import frozen, replace
 
 
 class NotModelledError(ValueError):
     """What the estimator has no physics for: the message says what and why. It refuses instead of guessing."""
 
 
-@value
+@frozen(eq=True)
 class Architecture:
     """A decoder-only transformer; sizes in elements.
 
@@ -194,4 +194,4 @@ def trusting(counted: Architecture, params: int) -> Architecture:
     """With the published number of parameters: what the count lacks (norms, biases, modules of one family alone) is put outside
     the layers. 0: nothing is published."""
     missing = params - counted.params if params else 0
-    return changed(counted, extra=counted.extra + missing) if missing else counted
+    return replace(counted, extra=counted.extra + missing) if missing else counted

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ftdsl.estimate.architecture import Architecture, NotModelledError
-from ftdsl.record import changed
+from ftdsl.record import replace
 
 ENCODERS = {"bert", "roberta", "t5", "mt5", "bart", "whisper", "clip"}
 
@@ -170,11 +170,11 @@ def _latent(plain: Architecture, config: Mapping[str, Any]) -> Architecture:
     if not (low_kv := int(config.get("kv_lora_rank") or 0)):
         width, groups, low_o = heads * plain.head_dim, int(config.get("o_groups") or 8), int(config["o_lora_rank"])
         weights = h * low_q + low_q * width + h * plain.head_dim + width * low_o + groups * low_o * h
-        return changed(plain, kv_heads=1, attention_weights=weights)
+        return replace(plain, kv_heads=1, attention_weights=weights)
     nope, value = int(config.get("qk_nope_head_dim") or 128), int(config.get("v_head_dim") or 128)
     query = h * low_q + low_q * heads * (nope + rope) if low_q else h * heads * (nope + rope)
     weights = query + h * (low_kv + rope) + low_kv * heads * (nope + value) + heads * value * h
-    return changed(plain, kv_heads=heads, head_dim=nope + rope, attention_weights=weights)
+    return replace(plain, kv_heads=heads, head_dim=nope + rope, attention_weights=weights)
 
 
 def _gated_delta(plain: Architecture, config: Mapping[str, Any]) -> Architecture:
@@ -192,7 +192,7 @@ def _gated_delta(plain: Architecture, config: Mapping[str, Any]) -> Architecture
     delta = h * (2 * keys + 2 * values) + 2 * h * value_heads + values * h
     full = h * 2 * plain.q + 2 * h * plain.kv + plain.q * h
     average = (linear * delta + (layers - linear) * full) // layers
-    return changed(plain, linear_layers=linear, attention_weights=average)
+    return replace(plain, linear_layers=linear, attention_weights=average)
 
 
 def _state_space(plain: Architecture, config: Mapping[str, Any]) -> Architecture:
@@ -212,7 +212,7 @@ def _state_space(plain: Architecture, config: Mapping[str, Any]) -> Architecture
     weights = (mamba * mixing + attention * (2 * h * plain.q + 2 * h * plain.kv)) // layers
     # where every layer is one kind of thing, MLPs are as many as letters for them
     mlps = pattern.count("-") or layers
-    return changed(
+    return replace(
         plain, linear_layers=min(mamba, layers - 1), attention_weights=weights, ffn=plain.ffn * mlps // layers
     )
 
@@ -225,7 +225,7 @@ def _two_heads(plain: Architecture, config: Mapping[str, Any], wide: int) -> Arc
     far = plain.layers - plain.windowed
     near = 2 * h * plain.q + 2 * h * plain.kv
     average = (plain.windowed * near + far * (2 * h * heads * wide + shared * h * keys * wide)) // plain.layers
-    return changed(plain, attention_weights=average)
+    return replace(plain, attention_weights=average)
 
 
 # --- experts and towers
@@ -247,7 +247,7 @@ def _mixture(plain: Architecture, config: Mapping[str, Any]) -> Architecture:
     ffn = plain.ffn
     if plain.family.startswith("llama4"):
         shared, ffn = plain.ffn, int(config.get("intermediate_size_mlp") or plain.ffn)
-    return changed(
+    return replace(
         plain,
         experts=int(count),
         experts_used=int(used),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ftdsl import catalog
 from ftdsl.estimate.memory import GIB, Memory, Phase, memory
 from ftdsl.estimate.setup import Setup
-from ftdsl.record import changed, record
+from ftdsl.record import frozen, replace
 
 USABLE = 0.985
 """The part of a card's memory that CUDA offers (an A100 of 80 GiB says 79.15, an RTX 4090 of 24 says 23.65)."""
@@ -32,7 +32,7 @@ COUNTING_ERROR = 0.03
 """How far the count of parameters and their bytes may be off where all sizes are known (rounding of groups and paddings)."""
 
 
-@record
+@frozen
 class Fit:
     """Whether a set-up fits: bytes that must be free, `low` to `high` with `needed` likely, against the `usable` ones of the
     card's `capacity`. `certain`: bytes of them that no length of a row changes."""
@@ -101,7 +101,7 @@ def longest_that_fits(setup: Setup, step: int = 100) -> int:
     low, high = 0, setup.seq_len // step
     while low < high:
         middle = (low + high + 1) // 2
-        if fit(changed(setup, seq_len=middle * step)).fits:
+        if fit(replace(setup, seq_len=middle * step)).fits:
             low = middle
         else:
             high = middle - 1

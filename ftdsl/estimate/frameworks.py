@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ftdsl.record import changed, value
+from ftdsl.record import frozen, replace
 
 
-@value
+@frozen(eq=True)
 class Traits:
     """Defaults are those of `UNKNOWN`: what most code of the last years does.
 
@@ -116,7 +116,7 @@ FRAMEWORKS: Mapping[str, Traits] = {
     "hf": HF,
     # scripts/train: MPT's loss is flash-attn's fused cross-entropy, whose gradient replaces the logits, on logits that nothing
     # upcasts (models/mpt/modeling_mpt.py: fused_crossentropy); FlashAttention 1 in 2023
-    "composer": changed(
+    "composer": replace(
         HF,
         repeats_kv="never",
         own_rotary=False,
@@ -127,7 +127,7 @@ FRAMEWORKS: Mapping[str, Traits] = {
     ),
     # litgpt: model.py (lm_head without tying, keys expanded, qkv in one tensor), lora.py, finetune scripts that put the longest
     # sample first and sum gradients under no_backward_sync
-    "litgpt": changed(
+    "litgpt": replace(
         HF,
         loss="litgpt_chunk",
         repeats_kv="always",
@@ -167,11 +167,11 @@ FRAMEWORKS: Mapping[str, Traits] = {
         known=True,
     ),
     # train.py: transformers' Llama with SDPA, checkpointing by default, wrapped by its own policy (units for adapters too)
-    "fsdp_qlora": changed(HF, checkpointing="full", loss="hf_fp32", own_rotary=False),
+    "fsdp_qlora": replace(HF, checkpointing="full", loss="hf_fp32", own_rotary=False),
     "megatron": _MEGATRON,
     "nemo": _MEGATRON,
     # xtuner/configs: gradient checkpointing on, model/modules/dispatch: Triton norms and rotary, varlen attention
-    "xtuner": changed(
+    "xtuner": replace(
         HF,
         checkpointing="full",
         norms="fused",
@@ -180,7 +180,7 @@ FRAMEWORKS: Mapping[str, Traits] = {
         repeats_kv="never",
     ),
     # examples/language/llama: --grad_checkpoint is asked for; apex norms, HybridAdam, flash attention
-    "colossal": changed(
+    "colossal": replace(
         HF,
         norms="fused",
         attention="flash",
@@ -192,7 +192,7 @@ FRAMEWORKS: Mapping[str, Traits] = {
         fsdp_wraps_adapters=False,
     ),
     # NeMo Automodel: transformers' models under FSDP2, kernels of Liger or Transformer Engine
-    "automodel": changed(
+    "automodel": replace(
         UNKNOWN,
         checkpointing="none",
         attention="sdpa",
@@ -215,7 +215,7 @@ FRAMEWORKS: Mapping[str, Traits] = {
     "llamafactory": HF,
     "axolotl": HF,
     "trl": HF,
-    "unsloth": changed(
+    "unsloth": replace(
         HF,
         checkpointing="full",
         loss="fused_ce_new",

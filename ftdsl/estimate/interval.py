@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ftdsl.estimate.setup import Setup
-from ftdsl.record import changed, value
+from ftdsl.record import frozen, replace
 
 NINE_OF_TEN = 1.645
 """Standard deviations to each side that hold nine of ten."""
@@ -34,7 +34,7 @@ UPWARD = {"step": 1.25}
 MEMORY_UPWARD = 1.15
 
 
-@value
+@frozen(eq=True)
 class Seen:
     """What published rows of ours have: words of set-ups, for memory and for time."""
 
@@ -56,7 +56,7 @@ def without(frameworks: set[str], cards: set[str]) -> Iterator[None]:
     """As if no row had these while the block runs: for intervals of a source that is left out."""
     global SEEN
     before = SEEN
-    SEEN = changed(
+    SEEN = replace(
         before,
         frameworks=before.frameworks - frameworks,
         timed_frameworks=before.timed_frameworks - frameworks,

@@ -7,7 +7,7 @@ from functools import cached_property
 from ftdsl import catalog
 from ftdsl.estimate.architecture import Architecture, NotModelledError
 from ftdsl.estimate.frameworks import Traits, traits_of
-from ftdsl.record import value
+from ftdsl.record import frozen
 
 BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0}
 
@@ -34,7 +34,7 @@ LONGEST_OF_LIMIT = 0.93
 the limit was set with room (no row decides it)."""
 
 
-@value
+@frozen(eq=True)
 class Setup:
     """What is trained how on what. Everything has a default but the architecture; lengths in tokens, memory in GiB.
 

@@ -21,8 +21,8 @@ from ftdsl.language.values import Term
 from ftdsl.pipeline import Checked, check
 from ftdsl.plan.plan import PlannedStage
 from ftdsl.recipe.settings import METHODS
-from ftdsl.record import record, value
-from ftdsl.run.keys import keys_of
+from ftdsl.record import frozen
+from ftdsl.run.cache_keys import keys_of
 from ftdsl.session import Session
 
 GROUPS = ("effective batch", "learning rate", "schedule", "data", "model", "method", "hardware", "")
@@ -36,7 +36,7 @@ _NOT_SAID = ("after", "batch.micro", "batch.accumulate", "batch.global", "batch.
 """Told by the batch equation, by the graph, or under the name the plan gives them."""
 
 
-@record
+@frozen
 class Side:
     """One of the two: what it is called, its plan, and the key of every job (what its result depends on)."""
 
@@ -51,7 +51,7 @@ class Side:
         return {planned.key: planned for planned in plan.stages} if plan else {}
 
 
-@value
+@frozen(eq=True)
 class Change:
     """A key that differs: both values as a person writes them, "" where it is not said; where each comes from."""
 
@@ -64,7 +64,7 @@ class Change:
     where_after: str
 
 
-@record
+@frozen
 class Comparison:
     """What differs; stages that only one side has; stages whose result of one side is no use to the other."""
 

@@ -9,12 +9,12 @@ from ftdsl.importers import recognise
 from ftdsl.language import yaml_tree
 from ftdsl.language.yaml_tree import Node
 from ftdsl.lint.config import Config, Document, Form, Kind, Launch, Setting
-from ftdsl.record import record
+from ftdsl.record import frozen
 from ftdsl.session import Session
 from ftdsl.source import Source, Span
 
 
-@record
+@frozen
 class Read:
     """A file that was read: its text, its tree, and what it turned out to be."""
 
@@ -72,6 +72,7 @@ def made(
     return Config(
         found,
         span,
+        "llamafactory",
         title=title,
         kind=kind or kind_of(found),
         form=form,

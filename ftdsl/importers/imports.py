@@ -11,7 +11,7 @@ from typing import Any
 from ftdsl import catalog
 from ftdsl.diagnostics import Diagnostic
 from ftdsl.engines.jobs import Job
-from ftdsl.engines.llamafactory.words import entries
+from ftdsl.engines.shared.overlay import entries
 from ftdsl.importers import stages as staging
 from ftdsl.importers.places import Places
 from ftdsl.importers.said import Note, Said
@@ -21,11 +21,11 @@ from ftdsl.language.resolve.resolve import Options
 from ftdsl.language.values import StageRef, Term
 from ftdsl.lint.config import Config
 from ftdsl.pipeline import Checked, check
-from ftdsl.record import changed, mutable, record
+from ftdsl.record import frozen, mutable
 from ftdsl.session import Files, Session
 
 
-@record
+@frozen
 class Start:
     """One invocation to import: its parameters, the name its stage should have, where the engine would be started."""
 
@@ -45,7 +45,7 @@ class Stage:
     said: Said
 
 
-@record
+@frozen
 class Imported:
     """A recipe's text, what was not carried, how it differs when compiled again, and what `ftc check` says of it.
 
@@ -123,7 +123,7 @@ def _places(stages: Sequence[Stage]) -> Iterator[tuple[tuple[str, str], str]]:
         given = stage.said.config.settings
         if (method := given.get("finetuning_type")) is not None and method.span is not None:
             yield (stage.name, str(method.value)), method.span.where
-        for key, entry in entries(stage.kind) if stage.kind != SHARED else ():
+        for key, entry in entries("llamafactory", stage.kind) if stage.kind != SHARED else ():
             spans = (given[name].span for name in catalog.told(entry) if name in given)
             if key in stage.said.values and (span := next(filter(None, spans), None)) is not None:
                 yield (stage.name, key), span.where
@@ -155,7 +155,7 @@ def _found(text: str, target: Path, session: Session) -> Sequence[Diagnostic]:
     return own.sink.ordered()
 
 
-@record
+@frozen
 class More:
     """What only compiling shows to be needed: parameters the file is silent about, whose default in the engine is not
     what the recipe would give; keys of DeepSpeed and accelerate files for the tool's own block (`deepspeed.aio.…`)."""
@@ -182,7 +182,7 @@ def _more(stages: Sequence[Stage], jobs: Mapping[str, Job]) -> dict[str, More]:
 def _refused(stage: Stage, found: Sequence[Diagnostic]) -> dict[str, str]:
     """Parameters whose word `ftc check` refuses in the recipe: the message is the reason they differ."""
     words = {one.message.split("`")[1]: one.message for one in found if one.code == "FT012" and "`" in one.message}
-    told = [(catalog.told(entry), words[key]) for key, entry in entries(stage.kind) if key in words]
+    told = [(catalog.told(entry), words[key]) for key, entry in entries("llamafactory", stage.kind) if key in words]
     return {name: text for names, text in told for name in names}
 
 
@@ -195,4 +195,4 @@ def _compare(stage: Stage, job: Job) -> list[Difference]:
     return compare(stage.said.config, stage.kind, job, stage.said.places, excused)
 
 
-__all__ = ["Imported", "Start", "changed", "import_all"]
+__all__ = ["Imported", "Start", "import_all"]

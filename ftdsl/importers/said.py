@@ -11,11 +11,11 @@ from ftdsl.catalog.vocabulary import TRAINING, vocabulary
 from ftdsl.importers.places import Places
 from ftdsl.language.values import StageRef
 from ftdsl.lint.config import Config, Setting
-from ftdsl.record import mutable, record
+from ftdsl.record import frozen, mutable
 from ftdsl.source import Span
 
 
-@record
+@frozen
 class Note:
     """Something a person should know: `word` as it stands in the file, why it was not carried (or how it was)."""
 
@@ -117,4 +117,4 @@ class Said:
 
     def default(self, name: str) -> Any:
         """The engine's own default of a parameter."""
-        return Config({}, None).value(name) if name in catalog.engine_schema("llamafactory") else None
+        return Config({}, None, "llamafactory").value(name) if name in catalog.engine_schema("llamafactory") else None

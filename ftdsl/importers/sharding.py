@@ -12,7 +12,7 @@ from typing import Any
 
 from ftdsl import catalog
 from ftdsl.engines.jobs import Document
-from ftdsl.record import record
+from ftdsl.record import frozen
 
 FILES = {"deepspeed": "ds_config.json", "accelerate": "accelerate.yaml"}
 """What the compiled recipe calls each block's file."""
@@ -25,7 +25,7 @@ _DERIVED = {
 _EMPTY: tuple[Any, ...] = (None, False, "no", "none", "", "LOCAL_MACHINE", [])
 
 
-@record
+@frozen
 class Leaf:
     """A key of such a file that the compiled recipe has otherwise. `carry`: the tool's own block can say it."""
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import field
 
 from ftdsl.importers.said import Note
-from ftdsl.record import mutable, record
+from ftdsl.record import frozen, mutable
 from ftdsl.source import Source, Span
 
 _NAME = re.compile(r"[A-Za-z_]\w*")
@@ -24,7 +24,7 @@ _COMPOUND = ("if", "then", "else", "elif", "fi", "for", "while", "until", "do", 
              "{", "}", "(", ")", "[[")  # fmt: skip
 
 
-@record
+@frozen
 class Word:
     """One word, quotes gone and variables put in. `known` is False where part of it only a shell could tell."""
 
@@ -33,7 +33,7 @@ class Word:
     known: bool = True
 
 
-@record
+@frozen
 class Simple:
     """One command: its words, and the environment it is started with (exported before, or put before it)."""
 
@@ -84,7 +84,7 @@ def _export(words: list[Word], variables: dict[str, Word], exported: dict[str, W
             exported[name] = variables[name]
 
 
-@record
+@frozen
 class _Raw:
     """A word before expansion: pieces of text, each with whether `$` means something in it."""
 

@@ -13,7 +13,7 @@ from ftdsl.importers.said import Note, Said, is_secret
 from ftdsl.language.resolve.words import find
 from ftdsl.language.values import Secret, StageRef, Term
 from ftdsl.lint.config import Config, Setting
-from ftdsl.record import changed
+from ftdsl.record import replace
 
 STAGES = {"pt": "pretrain", "sft": "sft", "rm": "reward", "dpo": "dpo", "kto": "kto", "ppo": "ppo"}
 
@@ -167,4 +167,4 @@ def name_of(text: str, kind: str, taken: Set[str]) -> str:
 def forced(config: Config, defaults: Mapping[str, Any]) -> Config:
     """The same invocation with these of the engine's defaults said aloud."""
     extra = {name: Setting(name, value, name, None, None, said=False) for name, value in defaults.items()}
-    return changed(config, settings={**extra, **config.settings})
+    return replace(config, settings={**extra, **config.settings})

@@ -15,10 +15,10 @@ from ftdsl.importers.datasets import effective
 from ftdsl.importers.places import Places
 from ftdsl.importers.said import is_secret
 from ftdsl.lint.config import Config, Setting
-from ftdsl.record import record, value
+from ftdsl.record import frozen
 
 
-@value
+@frozen(eq=True)
 class Difference:
     """A parameter that the compiled recipe gives otherwise. `why` explains it; "" is a difference nobody wanted.
     `carry`: the block and key that can say it after all."""
@@ -38,7 +38,7 @@ def _short(value: Any) -> str:
     return text if len(text) < 80 else text[:77] + "..."
 
 
-@record
+@frozen
 class Side:
     """Parameters with the engine's defaults filled in, how its paths and data are read, and who shards."""
 
@@ -184,7 +184,7 @@ def _own(path: str) -> str:
 def normal(side: Side) -> dict[str, Any]:
     """Every parameter as the engine will see it, in one spelling."""
     params = {name: value for name, value in side.params.items() if value is not None}
-    filled = Config({name: Setting(name, value, name) for name, value in params.items()}, None)
+    filled = Config({name: Setting(name, value, name) for name, value in params.items()}, None, "llamafactory")
     names = {*catalog.engine_schema("llamafactory"), *params} - catalog.misnamed().keys()
     found = {name: _one(name, filled.value(name), side) for name in names if name not in _FOLDED}
     found |= {"warmup": _warmup(filled), "deepspeed": side.deepspeed, "fsdp": side.fsdp}

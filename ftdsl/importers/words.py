@@ -12,7 +12,7 @@ from typing import Any
 
 from ftdsl import catalog
 from ftdsl.catalog.vocabulary import Key, vocabulary
-from ftdsl.engines.llamafactory.words import entries
+from ftdsl.engines.shared.overlay import entries
 from ftdsl.importers.said import Said, is_secret
 from ftdsl.language.resolve.words import find
 from ftdsl.language.types import parse_type
@@ -24,7 +24,7 @@ Entry = Mapping[str, Any]
 
 def tables(said: Said) -> None:
     """Every word of the stage's kind that no rule lowers."""
-    for key, entry in entries(said.kind):
+    for key, entry in entries("llamafactory", said.kind):
         if "rule" not in entry and said.may_have(key) and _counts(said, key):
             _entry(said, key, entry)
 

@@ -17,14 +17,14 @@ import yaml
 
 from ftdsl.diagnostics import Sink
 from ftdsl.diagnostics.model import Edit
-from ftdsl.record import record
+from ftdsl.record import frozen
 from ftdsl.source import Source, Span
 
 Kind: TypeAlias = Literal["map", "list", "scalar"]
 KeyPath: TypeAlias = tuple[str | int, ...]
 
 
-@record
+@frozen
 class Node:
     """A part of a document. `span` is its own text; `plain` a scalar without quotes; `value` of a scalar is its value.
 
@@ -79,7 +79,7 @@ class Node:
             yield from item.walk((*path, place))
 
 
-@record
+@frozen
 class Entry:
     """`key: value`, with the key's own place."""
 

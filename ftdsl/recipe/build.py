@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path as FilePath
 from typing import Any
 
+from ftdsl.catalog.vocabulary import vocabulary
 from ftdsl.diagnostics import Label, Sink
 from ftdsl.environments import in_force
 from ftdsl.language.resolve.resolve import Resolved, ResolvedStage
@@ -13,12 +14,11 @@ from ftdsl.language.resolve.words import Path
 from ftdsl.language.values import StageRef, Term, Value
 from ftdsl.recipe import rules
 from ftdsl.recipe.lineage import Linked, Linker
-from ftdsl.recipe.recipe import Recipe, Stage
+from ftdsl.recipe.recipe import EngineChoice, Recipe, Stage
 from ftdsl.recipe.settings import Settings
 from ftdsl.session import Session
 from ftdsl.source import Span
 
-DEFAULT_ENGINE = Term("llamafactory")
 DEFAULT_SEED = 42
 
 
@@ -27,11 +27,11 @@ def build(resolved: Resolved, folder: FilePath, session: Session) -> Recipe:
     linker = Linker(session.sink)
     stages = tuple(_stage(linker.link(stage)) for stage in resolved.stages)
     engine, seed = resolved.file.get(("engine",)), resolved.file.get(("seed",))
-    term = engine.data if engine else DEFAULT_ENGINE
+    term = engine.data if engine else Term(vocabulary().block("file").keys["engine"].auto)
     recipe = Recipe(
         resolved.name,
         term,
-        in_force(term.name, session, version=str(term.options.get("version") or ""), python=python_of(term, folder)),
+        _engines(term, stages, folder, session),
         seed.data if seed else DEFAULT_SEED,
         folder,
         Span(resolved.module.file.source, 0, 0),
@@ -47,6 +47,23 @@ def build(resolved: Resolved, folder: FilePath, session: Session) -> Recipe:
     _check_destinations(resolved, session.sink)
     rules.check(recipe, session)
     return recipe
+
+
+def _engines(file: Term, stages: tuple[Stage, ...], folder: FilePath, session: Session) -> dict[str, EngineChoice]:
+    """The engines of the file and of its stages. One recipe takes an engine in one version: there is one environment of each."""
+    engines: dict[str, EngineChoice] = {}
+    own = [(stage, term) for stage in stages if isinstance(term := stage.settings.get("engine"), Term)]
+    for stage, term in [(None, file), *own]:
+        earlier = engines.get(term.name)
+        if earlier is None:
+            version = str(term.options.get("version") or "")
+            versions = in_force(term.name, session, version=version, python=python_of(term, folder))
+            engines[term.name] = EngineChoice(term, versions)
+        elif stage is not None and term.options and term.options != earlier.term.options:
+            text = f"`{term.name}` is named with other options before"
+            help = "name its version and Python once: `engine = …` at the top of the file"
+            session.sink.error("FT006", text, stage.spans.get("engine", stage.span), help=help)
+    return engines
 
 
 def python_of(engine: Term, folder: FilePath) -> str:

@@ -17,7 +17,7 @@ from ftdsl.language.values import StageRef, Term
 from ftdsl.plan.plan import Plan
 from ftdsl.recipe.lineage import TRAINING
 from ftdsl.recipe.recipe import Stage
-from ftdsl.run.keys import placeless
+from ftdsl.run.cache_keys import placeless
 
 FEW = 0.005
 """Below this share of rows nobody is told."""

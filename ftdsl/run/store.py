@@ -1,21 +1,24 @@
-"""Run folders: `runs/<name>/<id>/` with the build's files, one folder a stage, and state.json."""
+"""Run folders: `runs/<name>/<id>/` with the build's files, one folder a stage, and events.jsonl."""
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+from filelock import FileLock, Timeout
+
+from ftdsl.observe.progress import Status
 from ftdsl.recipe.rules.smoke import MARK
+from ftdsl.run.events import EventLog
+from ftdsl.run.events import read as read_events
+from ftdsl.runtime.events import RESULT, Event, made, read_result, save_result
 from ftdsl.targets.write import link_inputs, write_file
-
-SCHEMA = 1
 
 
 class BusyError(Exception):
@@ -25,10 +28,11 @@ class BusyError(Exception):
 @dataclass
 class JobState:
     """What is known of a job of a run: `key` is what its content hashes to, and `facts` what that was made of; times in seconds
-    since the epoch; `folder` is what its stage folder is called in this run."""
+    since the epoch; `folder` is what its stage folder is called in this run.
+    """
 
-    status: str
-    key: str
+    status: str = ""
+    key: str = ""
     started: float | None = None
     ended: float | None = None
     message: str = ""
@@ -36,39 +40,65 @@ class JobState:
     folder: str = ""
     facts: dict[str, dict[str, str]] = field(default_factory=dict)
 
+    @property
+    def done(self) -> bool:
+        """Its result was made, here or by an earlier run."""
+        return self.status in (Status.DONE, Status.CACHED)
+
 
 @dataclass
 class Run:
-    """A run folder and its state. `smoke`: nothing in it is a result."""
+    """A run folder and what its events say. `current`: keys of the jobs of its last start; `smoke`: nothing in it is a result."""
 
     folder: Path
     jobs: dict[str, JobState] = field(default_factory=dict)
-    finished: bool = False
+    current: tuple[str, ...] = ()
     smoke: bool = False
 
     @property
     def id(self) -> str:
         return self.folder.name
 
-    def save(self) -> None:
-        """state.json, beside and then renamed."""
-        state = {
-            "schema": SCHEMA,
-            "finished": self.finished,
-            **({"smoke": True} if self.smoke else {}),
-            "jobs": {key: asdict(job) for key, job in self.jobs.items()},
-        }
-        write_file(self.folder / "state.json", (json.dumps(state, indent=1) + "\n").encode())
+    @property
+    def finished(self) -> bool:
+        """Whether all it was started for is done."""
+        return bool(self.current) and all(key in self.jobs and self.jobs[key].done for key in self.current)
+
+    def apply(self, event: Mapping[str, Any]) -> None:
+        """Take in an event of its events.jsonl."""
+        if event["event"] == "run":
+            stages = event.get("stages")
+            described = stages if isinstance(stages, list) else []
+            self.current = tuple(str(stage["key"]) for stage in described)
+            self.smoke = event.get("smoke", False)
+        elif event["event"] == "stage":
+            state = self.jobs.setdefault(event["stage"], JobState())
+            for name in ("status", "key", "started", "ended", "message", "cached_from", "folder", "facts"):
+                if name in event:
+                    setattr(state, name, event[name])
+
+    def write(self, *several: Event) -> None:
+        """Events to disk, and taken in. Raises: OSError."""
+        EventLog(self.folder).append(*several)
+        for event in several:
+            self.apply(event)
+
+    def record(self, kind: str, /, **fields: Any) -> Event:
+        """One event of now, written; the event. Raises: OSError."""
+        event = made(kind, **fields)
+        self.write(event)
+        return event
 
 
 def load(folder: Path) -> Run | None:
-    """A run as it was left; None when it cannot be read."""
+    """A run as it was left; None for a folder without events."""
+    run, found = Run(folder), read_events(folder)
     try:
-        state = json.loads((folder / "state.json").read_bytes())
-        jobs = {key: JobState(**job) for key, job in state["jobs"].items()}
-        return Run(folder, jobs, bool(state["finished"]), bool(state.get("smoke")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        for event in found:
+            run.apply(event)
+    except (KeyError, TypeError):  # lines that are events in shape alone
         return None
+    return run if found else None
 
 
 def runs_of(home: Path) -> list[Run]:
@@ -80,13 +110,11 @@ def runs_of(home: Path) -> list[Run]:
 
 
 def mark_smoke(folder: Path) -> None:
-    """A stage of a smoke run says so, in its folder and in its result.json, wherever somebody carries them."""
+    """A stage of a smoke run is marked, in its folder and in its result.json, wherever somebody carries them."""
     write_file(folder / MARK, b"Made by `ftc run --smoke`: toy models, few rows, a few steps, to try a recipe.\n")
-    try:
-        result = json.loads((folder / "result.json").read_bytes())
-        write_file(folder / "result.json", (json.dumps({**result, "smoke": True}, indent=2) + "\n").encode())
-    except (OSError, ValueError, TypeError):
-        return
+    result = read_result(folder)
+    if result is not None and not result.get("smoke"):
+        save_result(folder, {**result, "smoke": True})
 
 
 def new_folder(home: Path, now: datetime) -> Path:
@@ -141,18 +169,22 @@ def point_last(home: Path, folder: Path) -> None:
 def locked(home: Path) -> Iterator[None]:
     """One `ftc run` of a recipe at a time. Raises: BusyError."""
     home.mkdir(parents=True, exist_ok=True)
-    with (home / ".lock").open("a+") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            handle.seek(0)
-            raise BusyError(f"process {handle.read().strip() or '?'} runs `{home.name}` already") from None
-        handle.truncate(0)
-        handle.write(str(os.getpid()))
-        handle.flush()
-        yield
+    lock, holder = FileLock(home / ".lock", timeout=0), home / ".pid"
+    try:
+        with lock:
+            write_file(holder, f"{os.getpid()}\n".encode())
+            yield
+    except Timeout:
+        raise BusyError(f"process {_number(holder)} runs `{home.name}` already") from None
+
+
+def _number(holder: Path) -> str:
+    try:
+        return holder.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return "?"
 
 
 def result_there(run: Path, result: str, stage: str) -> bool:
     """Whether what a done stage made is still there."""
-    return (run / result).exists() and (run / stage / "result.json").exists()
+    return (run / result).exists() and (run / stage / RESULT).exists()

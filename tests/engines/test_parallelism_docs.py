@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from ftdsl.diagnostics.codes import CODES
-from ftdsl.engines.llamafactory.parallel.check import STARTS
+from ftdsl.engines.shared.parallel.check import STARTS
 from ftdsl.targets.bash import launch_text
 from tests.conftest import ROOT, ROWS, Outcome
 from tests.engines.test_parallel import job_of, recipe

@@ -9,7 +9,7 @@ import pytest
 
 from ftdsl import catalog
 from ftdsl.catalog.vocabulary import STAGE_KINDS
-from ftdsl.engines.llamafactory import words
+from ftdsl.engines.shared import overlay
 from ftdsl.importers import stages
 from ftdsl.importers.places import Places
 from ftdsl.importers.said import Said
@@ -83,7 +83,7 @@ def said(name: str, tmp_path: Path) -> tuple[Said, Any]:
     params = {**({} if "export_dir" in extra or name in ("export_dir",) else BASE), **extra}
     params = {"model_name_or_path": "Qwen/Qwen3-8B", **params, name: sample(name)}
     settings = {key: Setting(key, value, key) for key, value in params.items() if value is not None}
-    config = Config(settings, None, kind="export" if "export_dir" in settings else "train")
+    config = Config(settings, None, "llamafactory", kind="export" if "export_dir" in settings else "train")
     kinds = stages.kinds(config)
     return stages.say(config, kinds[-1], Places(tmp_path, tmp_path, Files()), {}), params[name]
 
@@ -100,7 +100,9 @@ def test_every_parameter_with_a_word_imports(name: str, tmp_path: Path) -> None:
 
 
 def test_every_rule_of_the_overlay_has_an_inverse() -> None:
-    named = {entry["rule"] for kind in STAGE_KINDS for _, entry in words.entries(kind) if "rule" in entry}
+    named = {
+        entry["rule"] for kind in STAGE_KINDS for _, entry in overlay.entries("llamafactory", kind) if "rule" in entry
+    }
     named |= {
         entry["rule"]
         for table in ("hardware", "launch")

@@ -160,5 +160,5 @@ def test_a_stage_that_is_stopped_leaves_nothing_half_written(place: Path) -> Non
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == 130
     left = {path.name for path in stage.iterdir()}
-    assert left == {"data.json", "launch.sh", "log.txt", "metrics.jsonl"}
+    assert left == {".exit", ".lock", "data.json", "launch.sh", "log.txt", "metrics.jsonl"}
     assert (stage / "log.txt").read_text(encoding="utf-8") == ""

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ftdsl.run.store import load
 from tests.conftest import ftc
 
 ROWS = "".join(json.dumps({"instruction": f"q{n}", "output": f"a{n}"}) + "\n" for n in range(40))
@@ -129,12 +130,11 @@ def test_ctrl_c_stops_cleanly(times: int, place: Path) -> None:
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert "stopped" in out
-    state = json.loads((place / "runs" / "r" / "last" / "state.json").read_text(encoding="utf-8"))
-    assert state["jobs"]["rows"]["status"] == "done"
-    assert state["jobs"]["count"]["status"] == "stopped"
-    assert not state["finished"]
-    left = subprocess.run(["pgrep", "-f", "^sleep 0.1$"], capture_output=True, text=True, check=False)
-    homes = [Path(f"/proc/{pid}/cwd") for pid in left.stdout.split()]
+    left = load(place / "runs" / "r" / "last")
+    assert left and not left.finished
+    assert (left.jobs["rows"].status, left.jobs["count"].status) == ("done", "stopped")
+    alive = subprocess.run(["pgrep", "-f", "^sleep 0.1$"], capture_output=True, text=True, check=False)
+    homes = [Path(f"/proc/{pid}/cwd") for pid in alive.stdout.split()]
     assert not any(str(place) in str(home.readlink()) for home in homes if home.exists()), "a child outlived ftc"
     (place / "r.ft").write_text(RECIPE, encoding="utf-8")
     assert statuses(run(place)) == {"rows": "cached", "count": "done", "last": "done"}

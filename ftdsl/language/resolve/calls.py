@@ -13,7 +13,7 @@ from ftdsl.language import tree
 from ftdsl.language.resolve.raw import WRONG, Invoke
 from ftdsl.language.types import Type
 from ftdsl.language.values import Secret, StageRef, Term
-from ftdsl.record import changed
+from ftdsl.record import replace
 
 if TYPE_CHECKING:
     from ftdsl.language.resolve.evaluate import Evaluator
@@ -66,7 +66,7 @@ def arguments(
             given = WRONG
             continue
         places[name] = argument
-        value = ev.typed(argument.value, options[name], changed(raw.place, own=None), sink)
+        value = ev.typed(argument.value, options[name], replace(raw.place, own=None), sink)
         if value is WRONG:
             given = WRONG
         elif given is not WRONG:
@@ -141,11 +141,4 @@ def catalog_names(ev: Evaluator, key: Key) -> list[str]:
     return [*catalog.names(key.catalog), *(("auto", *ev.names.declared) if key.catalog == "templates" else ())]
 
 
-def catalog_term(ev: Evaluator, raw: Invoke, key: Key, sink: Sink) -> Any:
-    """A catalog's name with options: `h100(80GB)`."""
-    options = {"memory": Key(name="memory", type="bytes", above=0)}
-    given = arguments(ev, raw, options, ("memory",), sink)
-    return WRONG if given is WRONG else Term(raw.name, given)
-
-
-__all__ = ["StageRef", "arguments", "catalog_names", "catalog_term", "environment", "function"]
+__all__ = ["StageRef", "arguments", "catalog_names", "environment", "function"]

@@ -119,7 +119,7 @@ def _members(config: Config, name: str, entry: Mapping[str, Any]) -> list[str]:
     """What a parameter takes: an engine's own list, the schema's choices, or the members of its enum."""
     version = config.versions.get(config.engine, "")
     if name == "template":
-        return catalog.templates(version)
+        return catalog.templates(config.engine, version)
     known: Mapping[str, list[str]] = catalog.facts("values")
     choices = [str(one) for one in entry.get("choices", ())]
     if name in known or choices:

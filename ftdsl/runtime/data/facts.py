@@ -70,7 +70,7 @@ def facts(
         "samples": [
             _sample(row, name, writer) for row, name in sorted(shown.items(), key=lambda one: PARTS.index(one[1]))
         ],
-        "warnings": survey.teller.warnings,
+        "warnings": survey.reporter.warnings,
     }
 
 

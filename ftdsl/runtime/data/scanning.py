@@ -64,7 +64,7 @@ class Scanner:
 
             self.languages = Languages(spec["languages"])
         if spec.get("dedupe") == "near":
-            from .near import Sketcher
+            from .near_duplicates import Sketcher
 
             self.near = Sketcher(spec["near"])
 
