@@ -121,7 +121,9 @@ def main(argv: list[str]) -> int:
     fitted = refit(scored, memory.CONSTANTS, memory.log_error)
     fitted |= refit([row for row in rates if row.cells["eval_tput"] == "1"], throughput.CONSTANTS, throughput.log_error)
     for name, value in fitted.items():
-        print(f"  {name:<20} {value:.4g}   expected {constants.PRIORS[name][0]:.4g}   in use {getattr(constants.FITTED, name):.4g}")
+        print(
+            f"  {name:<20} {value:.4g}   expected {constants.PRIORS[name][0]:.4g}   in use {getattr(constants.FITTED, name):.4g}"
+        )
     return 0
 
 

@@ -121,8 +121,12 @@ def main(argv: list[str]) -> int:
         return 0
     ran, failed = total["ran"], total["failed"]
     print(table(verdicts))
-    print(f"\n{ran['refused']} of {ran['rows']} runs that ran are refused ({ran['wrong']:.1%}; at most {MOST_REFUSED:.0%})")
-    print(f"{failed['safe']} of {failed['rows']} runs that failed are called safe ({failed['wrong']:.1%}; at most {MOST_SAFE:.0%})")
+    print(
+        f"\n{ran['refused']} of {ran['rows']} runs that ran are refused ({ran['wrong']:.1%}; at most {MOST_REFUSED:.0%})"
+    )
+    print(
+        f"{failed['safe']} of {failed['rows']} runs that failed are called safe ({failed['wrong']:.1%}; at most {MOST_SAFE:.0%})"
+    )
     if unread := [one for one in verdicts if one.fit is None]:
         print("\nnot read\n" + "\n".join(f"  {one}" for one in unread))
     shown = verdicts if "--rows" in argv else [one for one in verdicts if one.wrong]

@@ -29,7 +29,15 @@ from ftdsl.estimate.fit import fit, smallest_card
 from ftdsl.estimate.interval import interval as interval_of
 from ftdsl.estimate.memory import GIB, memory
 
-CONSTANTS = ("context", "collectives", "reserved_static", "reserved_dynamic", "reserved_streams", "bnb_input", "litgpt_logit")
+CONSTANTS = (
+    "context",
+    "collectives",
+    "reserved_static",
+    "reserved_dynamic",
+    "reserved_streams",
+    "bnb_input",
+    "litgpt_logit",
+)
 
 
 def estimate(row: Row, kind: str) -> float:

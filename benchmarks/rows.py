@@ -10,10 +10,10 @@ from typing import Any
 
 from ftdsl import catalog
 from ftdsl.catalog.cards import card_named
-from ftdsl.estimate.architecture import known
 from ftdsl.estimate.fit import fit
 from ftdsl.estimate.frameworks import traits_of
 from ftdsl.estimate.loss import HELD
+from ftdsl.estimate.naming import by_name, guessed
 from ftdsl.estimate.setup import BYTES, CHECKPOINTING, QUANTS, STRATEGIES, Setup
 from ftdsl.estimate.setup import METHODS as SETUP_METHODS
 from ftdsl.record import frozen, replace
@@ -126,7 +126,17 @@ def taken(row: Row) -> dict[str, str]:
     return {key: default_of(row.cells, key) or "what fits" for key in keys if is_open(row.cells.get(key, ""))}
 
 
-KIN = {8: "rtx4060ti", 12: "rtx3060", 16: "a4000", 24: "rtx3090", 32: "v100", 48: "a6000", 80: "a100", 96: "h20", 141: "h200"}
+KIN = {
+    8: "rtx4060ti",
+    12: "rtx3060",
+    16: "a4000",
+    24: "rtx3090",
+    32: "v100",
+    48: "a6000",
+    80: "a100",
+    96: "h20",
+    141: "h200",
+}
 """By memory in GB, a usual card: what a card that the catalogue does not have is taken for, with a wide interval."""
 
 
@@ -166,7 +176,17 @@ def _least(found: Setup) -> Setup:
     return next((one for one in tried if fit(one).fits), tried[-1])
 
 
-WEIGHTY = ("grad_ckpt", "loss_impl", "optimizer", "strategy", "master", "base_dtype", "train_dtype", "seq_len", "framework")
+WEIGHTY = (
+    "grad_ckpt",
+    "loss_impl",
+    "optimizer",
+    "strategy",
+    "master",
+    "base_dtype",
+    "train_dtype",
+    "seq_len",
+    "framework",
+)
 """Columns that decide much of the memory or time: what is inferred or open there widens the interval."""
 
 
@@ -178,12 +198,12 @@ def _inferred(c: dict[str, str]) -> tuple[str, ...]:
 def _fused_adapters(c: dict[str, str]) -> bool:
     """Whether adapters run in kernels of their own (foak's, Unsloth's), which come with fused norms, of RMS, for quantised
     bases. The format has no column for it."""
-    model = known(c["model"])
+    model = by_name(c["model"])
     return c["norm_impl"] == "fused" and c["quant"] not in ("", "none") and model is not None and model.norm == "rms"
 
 
 def _model(c: dict[str, str]) -> dict[str, Any]:
-    architecture = known(c["model"])
+    architecture = by_name(c["model"]) or guessed(c["model"])
     if architecture is None:
         raise ValueError(f"no such model: {c['model']}")
     return {

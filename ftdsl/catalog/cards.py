@@ -14,7 +14,9 @@ from ftdsl.record import frozen
 _NOTE = re.compile(r"[(\[](.*?)[)\]]")
 _MEMORY = re.compile(r"(?<![a-z0-9])(\d+)\s*g(?:i?b)?(?![a-z0-9])")
 _WATTS = re.compile(r"(\d+)\s*w\b")
-_MAKERS = re.compile(r"nvidia|geforce|tesla|quadro|amd|instinct|radeon|intel|huawei|graphics|corporation|laptop gpu|super\s*chip")
+_MAKERS = re.compile(
+    r"nvidia|geforce|tesla|quadro|amd|instinct|radeon|intel|huawei|graphics|corporation|laptop gpu|super\s*chip"
+)
 _FORMS = re.compile(r"sxm\d?|smx\d?|oam|hbm\d+e?|nvlink|\bgpus?\b")
 
 

@@ -26,6 +26,7 @@ VERBS = (
     "diff",
     "upgrade",
     "engine",
+    "models",
     "completion",
 )
 """In the order of `ftc --help`; each is a module of this package with `register(subparsers)` and `run(args) -> int`."""

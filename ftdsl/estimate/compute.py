@@ -100,7 +100,9 @@ def matmul(setup: Setup) -> float:
     """Seconds of a layer's linear maps. A mixture's experts each see their part of the tokens."""
     a = setup.architecture
     rows = setup.tokens * (a.experts_used / a.experts if a.experts else 1.0)
-    return 2 * a.active_layer_linear * setup.tokens * passes(setup) / setup.tensor / _reached(setup, rows, _outputs(setup))
+    return (
+        2 * a.active_layer_linear * setup.tokens * passes(setup) / setup.tensor / _reached(setup, rows, _outputs(setup))
+    )
 
 
 def head(setup: Setup) -> float:
@@ -203,7 +205,13 @@ def _lora_traffic(setup: Setup) -> float:
         return 0.0
     wide = setup.wide_adapters
     per_in, per_out = (
-        (2, 6) if setup.fused_adapters or setup.compile else (14, 12) if wide and setup.autocast else (10, 24) if wide else (2, 12)
+        (2, 6)
+        if setup.fused_adapters or setup.compile
+        else (14, 12)
+        if wide and setup.autocast
+        else (10, 24)
+        if wide
+        else (2, 12)
     )
     if setup.lora_dropout:
         per_in += 5

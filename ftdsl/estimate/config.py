@@ -184,7 +184,9 @@ def _gated_delta(plain: Architecture, config: Mapping[str, Any]) -> Architecture
     kinds = config.get("layer_types")
     interval = int(config.get("full_attention_interval") or 4)
     linear = (
-        sum(str(kind).startswith("linear") for kind in kinds) if isinstance(kinds, list) else layers - layers // interval
+        sum(str(kind).startswith("linear") for kind in kinds)
+        if isinstance(kinds, list)
+        else layers - layers // interval
     )
     keys = int(config.get("linear_num_key_heads") or 16) * int(config.get("linear_key_head_dim") or 128)
     value_heads = int(config.get("linear_num_value_heads") or 32)
@@ -205,8 +207,10 @@ def _state_space(plain: Architecture, config: Mapping[str, Any]) -> Architecture
     attention = pattern.count("*") or sum("attention" in str(kind) for kind in kinds) or layers - mamba
     heads = int(config.get("mamba_num_heads") or config.get("mamba_n_heads") or 0)
     inner = heads * int(config.get("mamba_head_dim") or config.get("mamba_d_head") or 64) or 2 * h
-    states = 2 * int(config.get("n_groups") or config.get("mamba_n_groups") or 1) * int(
-        config.get("ssm_state_size") or config.get("mamba_d_state") or 128
+    states = (
+        2
+        * int(config.get("n_groups") or config.get("mamba_n_groups") or 1)
+        * int(config.get("ssm_state_size") or config.get("mamba_d_state") or 128)
     )
     mixing = h * (2 * inner + states + (heads or inner // 64)) + inner * h
     weights = (mamba * mixing + attention * (2 * h * plain.q + 2 * h * plain.kv)) // layers
@@ -237,7 +241,13 @@ def _mixture(plain: Architecture, config: Mapping[str, Any]) -> Architecture:
     count = next((config[key] for key in keys if config.get(key)), 0)
     if not count or (config.get("enable_moe_block") is False):
         return plain
-    used = config.get("num_experts_per_tok") or config.get("top_k_experts") or config.get("moe_topk") or config.get("moe_k") or 2
+    used = (
+        config.get("num_experts_per_tok")
+        or config.get("top_k_experts")
+        or config.get("moe_topk")
+        or config.get("moe_k")
+        or 2
+    )
     expert = int(config.get("moe_intermediate_size") or config.get("expert_ffn_hidden_size") or plain.ffn)
     shared = config.get("shared_expert_intermediate_size") or config.get("moe_shared_expert_intermediate_size")
     shared = int(shared or int(config.get("n_shared_experts") or config.get("num_shared_experts") or 0) * expert)
@@ -262,7 +272,9 @@ def tower_params(config: Mapping[str, Any], hidden: int) -> int:
     """Parameters of an encoder of pictures or sound and of what hands its features on, about: four maps of attention, two or
     three of an MLP, and a projector of the decoder's width."""
     width = config.get("hidden_size") or config.get("embed_dim") or config.get("d_model") or config.get("width")
-    depth = config.get("num_hidden_layers") or config.get("depth") or config.get("encoder_layers") or config.get("layers")
+    depth = (
+        config.get("num_hidden_layers") or config.get("depth") or config.get("encoder_layers") or config.get("layers")
+    )
     if not width or not depth:
         return 0
     inner = config.get("intermediate_size") or config.get("encoder_ffn_dim") or 4 * int(width)

@@ -114,7 +114,7 @@ def _reading(setup: Setup, timed: bool) -> dict[str, float]:
     applies = {
         f"{setup.framework}'s model code": (0.1 if setup.traits.known else 0.17, setup.framework not in seen),
         "varying lengths": (0.1 if timed else 0.2, varies),
-        "rows shorter than the limit": (0.05, setup.seq_kind == "trunc_max"),
+        "rows shorter than the limit": (0.05, setup.seq_kind in ("trunc_max", "limit")),
     }
     inferred = {f"inferred: {name}": INFERRED.get(name, 0.05) for name in setup.unknown}
     return {name: deviation for name, (deviation, is_so) in applies.items() if is_so} | inferred

@@ -27,7 +27,6 @@ def upcasts_norms(setup: Setup) -> bool:
     return setup.norms == "eager" and setup.architecture.norm == "rms" and not setup.compile
 
 
-
 def wide_residual(setup: Setup) -> bool:
     """Whether the residual stream is fp32: fp32 weights under autocast (FSDP and DeepSpeed cast to 16 bit instead)."""
     return setup.base_dtype == "fp32" and setup.autocast and not setup.fsdp and not setup.zero

@@ -24,7 +24,7 @@ def _left_behind(setup: Setup) -> float:
         factor *= fitted.reserved_streams
     if setup.seq_kind.startswith("variable"):
         factor *= fitted.reserved_variable
-    elif setup.seq_kind == "trunc_max":
+    elif setup.seq_kind in ("trunc_max", "limit"):
         # the longest batches set the blocks, and shorter ones fit into them
         factor *= fitted.reserved_variable**0.1
     return factor

@@ -65,7 +65,11 @@ def time(setup: Setup) -> Time:
     body = micro * turns
     exposed = max(0.0, terms["reducing"] - constants.FITTED.overlap * micro * 0.6)
     moved = comms.host(setup, setup.accumulate * 2.0)
-    return Time(setup, body + exposed + moved + terms["optimizer"] + constants.FITTED.step * compute.host_speed(setup), terms | {"host": moved})
+    return Time(
+        setup,
+        body + exposed + moved + terms["optimizer"] + constants.FITTED.step * compute.host_speed(setup),
+        terms | {"host": moved},
+    )
 
 
 def _micro(setup: Setup, terms: dict[str, float]) -> float:

@@ -17,6 +17,7 @@ from ftdsl.plan.batch import solve
 from ftdsl.plan.chooser import Chooser
 from ftdsl.plan.engine import UNKNOWN_FAMILY, Abilities, EngineOf
 from ftdsl.plan.layout_search import Fitter
+from ftdsl.plan.model_sizes import hub_folder
 from ftdsl.plan.plan import Plan, PlannedStage
 from ftdsl.plan.world import World, check_world, world_of
 from ftdsl.recipe.lineage import TRAINING
@@ -112,7 +113,7 @@ def _stage(
     check_world(stage, world, session)
     _engine_defaults(stage, chooser, recipe, engine.defaults(stage))
     precision = _precision(chooser, world)
-    here = measured.Here(known.get(world.gpu, measured.Factors()))
+    here = measured.Here(known.get(world.gpu, measured.Factors()), hub=hub_folder(session.env))
     budget_bytes = recipe.budget.get("memory", 0.0)
     fitter = Fitter(_filled(stage, chooser), world, recipe, precision, engine, budget_bytes, here, session.files)
     method, strategy = choose_layout.lay_out(stage, chooser, fitter)

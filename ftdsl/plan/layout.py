@@ -5,60 +5,40 @@ How an engine holds a model and which loss it computes are the engine's to say (
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ftdsl.estimate.architecture import Architecture, NotModelledError, known
-from ftdsl.estimate.config import from_config
+from ftdsl.estimate.architecture import Architecture, NotModelledError
 from ftdsl.estimate.setup import Setup
 from ftdsl.language.values import StageRef, Term
 from ftdsl.plan.engine import FSDP, Abilities, Layout
+from ftdsl.plan.model_sizes import sizes_in_folder, sizes_of
 from ftdsl.plan.world import World
 from ftdsl.recipe.recipe import Lineage, Recipe, Stage
 from ftdsl.recipe.shape import PAIRS, local_path
 from ftdsl.session import Files
 
 
-def architecture_of(stage: Stage, recipe: Recipe, files: Files | None = None) -> Architecture:
-    """Sizes of the model a stage starts from, through the stages before it: the catalogue's, or those of the config.json in its
-    folder. `files`: what stands for the disk where it is not read itself. Raises: NotModelledError."""
-    start = stage.start
+def architecture_of(stage: Stage, recipe: Recipe, files: Files | None = None, hub: Path | None = None) -> Architecture:
+    """Sizes of the model a stage starts from, through the stages before it. `files`: what stands for the disk where it is not read
+    itself; `hub`: the folder of the hub's cache. Raises: NotModelledError."""
+    start, files = stage.start, files or Files()
     if start is None:
         raise NotModelledError("the stage has no model")
     base = _bottom(start, recipe)
     options = base.options if isinstance(base, Term) else {}
-    if isinstance(base, Term) and base.name == "scratch" and options.get("like") is None:
-        return _scratch(options)
     like = options.get("like")
-    for place in (like.options.get("id") if isinstance(like, Term) else like, options.get("id")):
-        if isinstance(place, str) and (found := known(place)):
-            return found
+    if isinstance(base, Term) and base.name == "scratch" and like is None:
+        return _scratch(options)
+    if isinstance(like, Term) or isinstance(like, str):
+        name = like.options.get("id") if isinstance(like, Term) else like
+        return sizes_of(str(name), recipe.folder, files, hub)
     if isinstance(base, Term) and (folder := local_path(base, recipe.folder)):
-        return _of_folder(folder, str(options["path"]), files or Files())
-    name = options.get("id") or options.get("path") or "this model"
-    raise NotModelledError(
-        f'the sizes of {name} are not in the catalogue; `like = "org/name"` names a model of its sizes'
-    )
-
-
-def _of_folder(folder: Path, name: str, files: Files) -> Architecture:
-    """Raises: NotModelledError, with why."""
-    try:
-        config = json.loads(files.text(folder / "config.json"))
-    except (OSError, ValueError):
-        raise NotModelledError(
-            f'{name} has no config.json here; `like = "org/name"` names a model of its sizes'
-        ) from None
-    if not isinstance(config, dict):
-        raise NotModelledError(f"the config.json of {name} is no object")
-    try:
-        return from_config(config, name)
-    except NotModelledError:
-        raise
-    except (TypeError, ValueError, ZeroDivisionError):
-        raise NotModelledError(f"the config.json of {name} has sizes that are no numbers") from None
+        return sizes_in_folder(folder, str(options["path"]), files)
+    if name := options.get("id") or options.get("path"):
+        return sizes_of(str(name), recipe.folder, files, hub)
+    raise NotModelledError('the model has no name; `like = "org/name"` names a model of its sizes')
 
 
 def _bottom(lineage: Lineage, recipe: Recipe) -> Any:
@@ -89,6 +69,7 @@ def setup_of(stage: Stage, world: World, layout: Layout, architecture: Architect
         raise NotModelledError(f"a base in {layout.bits} bits is not modelled")
     kernels = set(stage.settings.names("kernels"))
     length = int(get("max_len") or 2048)
+    mask = get("packing") is True or getattr(get("packing"), "name", "") == "neat"
     return Setup(
         architecture,
         **_method(stage, layout),
@@ -96,6 +77,7 @@ def setup_of(stage: Stage, world: World, layout: Layout, architecture: Architect
         **engine.setup(stage, layout),
         quant={0: "none", 4: "nf4-dq" if get("quantize.double") is not False else "nf4", 8: "int8"}[layout.bits],
         seq_len=length,
+        seq_kind="exact" if mask else "limit",
         micro_batch=layout.micro * (2 if stage.kind in PAIRS else 1),
         eval_batch=_evaluated(stage, layout),
         checkpointing=layout.checkpointing,
@@ -104,7 +86,7 @@ def setup_of(stage: Stage, world: World, layout: Layout, architecture: Architect
         else "flash"
         if name("attention").startswith("flash")
         else "sdpa",
-        mask=get("packing") is True or getattr(get("packing"), "name", "") == "neat",
+        mask=mask,
         loss="flce" if "liger" in kernels else "fused_ce_new" if "unsloth" in kernels else "hf_fp32_new",
         norms="fused" if kernels & {"liger", "unsloth"} else "eager",
         fused_adapters="unsloth" in kernels,

@@ -71,7 +71,7 @@ class Fitter:
         if not self.world.gpu:
             return Fitted(unknown="there is no card")
         try:
-            architecture = architecture_of(self.stage, self.recipe, self.files)
+            architecture = self._architecture()
             found = self._fitted(architecture)
             return found if found.best or self.evaluated <= 1 else self.evaluating_less._fitted(architecture)
         except NotModelledError as error:
@@ -96,10 +96,14 @@ class Fitter:
         """The set-up of a layout, for the same global batch whatever the micro-batch. Raises: NotModelledError."""
         if not self.world.data:
             raise NotModelledError("the processes do not divide")  # which is an error of its own
-        sizes = architecture or architecture_of(self.stage, self.recipe, self.files)
+        sizes = architecture or self._architecture()
         setup = setup_of(self.stage, self.world, layout, sizes, self.engine)
         ranks = layout.micro * self.world.data
         return replace(setup, accumulate=max(1, round((self.wanted or ranks) / ranks)))
+
+    def _architecture(self) -> Architecture:
+        """Raises: NotModelledError."""
+        return architecture_of(self.stage, self.recipe, self.files, self.here.hub)
 
     def _on_cpu(self, setup: Setup, layout: Layout) -> Cost:
         """Of a process on this machine, whose main memory the processes share."""

@@ -20,6 +20,7 @@ from ftdsl.estimate.memory import memory
 from ftdsl.estimate.setup import Setup
 from ftdsl.estimate.time import time
 from ftdsl.plan.machine import card_of, main_memory, processor
+from ftdsl.plan.model_sizes import hub_folder
 from ftdsl.recipe.recipe import Recipe
 from ftdsl.recipe.settings import METHODS
 from ftdsl.record import frozen, replace
@@ -59,13 +60,14 @@ _FACTORS = re.compile(r"memory x(\d+\.\d+), time x(\d+\.\d+): (\d+) runs?")
 @frozen
 class Here:
     """What is known of where a stage trains: a card's factors; of this machine its processor, the threads of a process, and
-    bytes of main memory (0: not known).
+    bytes of main memory (0: not known); the folder of the hub's cache.
     """
 
     factors: Factors = Factors()
     processor: cpu.Processor = cpu.Processor()
     threads: int = 1
     memory: float = 0.0
+    hub: Path | None = None
 
     @property
     def runs(self) -> int:
@@ -155,9 +157,9 @@ def here(session: Session, recipe: Recipe, card: str) -> Here:
     """Of a card, or of this machine's processor."""
     engine, version = recipe.versions.engine, recipe.versions.of()
     if card:
-        return Here(card_factors(session, engine, version, card))
+        return Here(card_factors(session, engine, version, card), hub=hub_folder(session.env))
     found = processor_of(session, engine, version)
-    return Here(Factors(), found, threads_of(session.env), main_memory(session))
+    return Here(Factors(), found, threads_of(session.env), main_memory(session), hub_folder(session.env))
 
 
 def expected(longest: Setup, usual: Setup, known: Here) -> tuple[float, float]:
