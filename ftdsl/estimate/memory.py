@@ -131,8 +131,16 @@ def _static(setup: Setup, part: weights.Share) -> dict[str, float]:
     stays = 0.0 if setup.offload == "params" else weights.weight_bytes(setup, part) / setup.weight_shards
     return {
         "weights": stays,
-        "optimizer": states.state_bytes(setup, part) / setup.state_shards,
+        "optimizer": states.state_bytes(*_unsplit(setup, part)) / setup.state_shards,
     }
+
+
+def _unsplit(setup: Setup, part: weights.Share) -> tuple[Setup, weights.Share]:
+    """The part as states are spread: those of experts over the ranks that share them, so that experts times ranks is all ranks."""
+    if setup.expert == 1 or setup.state_shards == 1:
+        return setup, part
+    whole = replace(setup, expert=1)
+    return whole, weights.share(whole, part.embedding > 0, part.head > 0)
 
 
 def _gradients(setup: Setup, part: weights.Share) -> float:

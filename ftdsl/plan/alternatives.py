@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ftdsl.estimate.architecture import NotModelledError
-from ftdsl.plan.engine import Layout
+from ftdsl.language.values import Term
+from ftdsl.plan.engine import FSDP, ZERO, Layout
 from ftdsl.plan.layout_search import Fitter
 from ftdsl.plan.search import Cost
 from ftdsl.recipe.recipe import Stage
@@ -45,7 +46,7 @@ def ways_out(fitter: Fitter, layout: Layout) -> list[Way]:
     evaluated = fitter.evaluated
     if evaluated > 1 and (cost := fitter.evaluating_less.cost(layout)).fits:
         kept.append((SAME, Way((("evaluate.batch", "1"),), "evaluates in more steps", cost)))
-    for rank, one in _tries(fitter.stage, layout, fitter.world.size):
+    for rank, one in (*_fused(fitter, layout), *_tries(fitter.stage, layout, fitter.world.size)):
         there = replace(fitter, stage=one.stage)
         if not fitter.engine.possible(one.stage, one.layout, fitter.world):
             continue
@@ -71,6 +72,21 @@ def _distinct(kept: list[tuple[int, Way]]) -> Iterator[tuple[int, Way]]:
 
 SAME, CLOSE, OTHER = range(3)
 """The same training only slower; nearly the same; another training."""
+
+
+def _fused(fitter: Fitter, layout: Layout) -> Iterator[tuple[int, _Try]]:
+    """A loss that holds no logits: the same training, and as fast."""
+    try:
+        family = fitter.architecture().family
+    except NotModelledError:
+        return
+    name = fitter.engine.fused_loss(fitter.stage, family)
+    if not name:
+        return
+    stage, edits, text = _with(fitter.stage, {"kernels": Term(name)}), (("kernels", name),), "the loss holds no logits"
+    yield SAME, _Try(edits, text, layout, stage)
+    for rank, one in _tries(stage, layout, fitter.world.size):
+        yield rank, _Try((*edits, *one.edits), f"{text}; {one.gives_up}", one.layout, one.stage)
 
 
 def _tries(stage: Stage, layout: Layout, world: int) -> Iterator[tuple[int, _Try]]:
@@ -110,14 +126,28 @@ def _slower(layout: Layout, world: int, accumulate: int) -> Iterator[tuple[_Edit
         for name in ("zero2", "zero3"):
             if layout.strategy in ("ddp", "zero0", "zero1", "zero2") and name > layout.strategy:
                 yield (("parallel.strategy", name),), "more traffic between cards", replace(layout, strategy=name)
-    for moved in ("optimizer", "params"):
+    yield from _offloaded(layout, world)
+
+
+def _offloaded(layout: Layout, world: int) -> Iterator[tuple[_Edits, str, Layout]]:
+    """States, or states and weights, in main memory. A 4-bit base goes there whole under FSDP too (LLaMA-Factory's example of a
+    70B model on two cards of 24 GB: examples/extras/fsdp_qlora)."""
+    moves = {"none": ("optimizer", "params"), "optimizer": ("params",)}.get(layout.offload, ())
+    if layout.strategy not in ("", "ddp", *ZERO, *FSDP):
+        return
+    for moved in moves:
         strategy = "zero3" if moved == "params" or layout.strategy == "zero3" else "zero2"
-        if layout.offload == "none" and layout.strategy in ("", "ddp", "zero0", "zero1", "zero2", "zero3"):
+        strategies = [layout.strategy] if layout.strategy in FSDP else [strategy]
+        if moved == "params" and layout.bits and world > 1 and layout.strategy not in FSDP:
+            strategies.append("fsdp1")
+        if layout.strategy in FSDP and moved == "optimizer":
+            continue
+        for name in strategies:
             value = "[optimizer]" if moved == "optimizer" else "[optimizer, params]"
-            edits = (("parallel.offload", value),)
-            if strategy != layout.strategy:
-                edits = (("parallel.strategy", strategy), *edits)
-            yield edits, "waits for main memory", replace(layout, strategy=strategy, offload=moved)
+            edits: _Edits = (("parallel.offload", value),)
+            if name != layout.strategy:
+                edits = (("parallel.strategy", name), *edits)
+            yield edits, "waits for main memory", replace(layout, strategy=name, offload=moved)
 
 
 def _lighter(stage: Stage, layout: Layout) -> Iterator[tuple[_Edits, str, Layout, Stage]]:

@@ -7,17 +7,20 @@ from collections.abc import Sequence
 from ftdsl.diagnostics import Severity
 from ftdsl.diagnostics.model import Diagnostic
 from ftdsl.estimate.architecture import NotModelledError
+from ftdsl.estimate.fit import longest_that_fits
 from ftdsl.estimate.memory import GIB
 from ftdsl.language.values import Term
 from ftdsl.plan.alternatives import ways_out
 from ftdsl.plan.chooser import Chooser
+from ftdsl.plan.count_rows import longest_row
 from ftdsl.plan.layout import LORA_RANK
-from ftdsl.plan.layout_search import ROOM, Fitted, Fitter, layout_of
+from ftdsl.plan.layout_search import Fitted, Fitter, layout_of
 from ftdsl.plan.plan import Choice, PlannedStage
 from ftdsl.plan.search import Cost
 from ftdsl.recipe.recipe import Stage
 from ftdsl.recipe.settings import METHODS
-from ftdsl.session import Session
+from ftdsl.record import replace
+from ftdsl.session import Files, Session
 from ftdsl.source import Span
 
 
@@ -27,6 +30,8 @@ def lay_out(stage: Stage, chooser: Chooser, fitter: Fitter) -> tuple[str, str]:
     best = fitted.best or fitted.ranking.nearest
     method = _method(stage, chooser, fitted, best)
     strategy = _strategy(chooser, fitter, fitted, best)
+    if fitted.kernels:
+        chooser.set("kernels", Term(fitted.kernels), "nothing fits that holds all logits at once")
     _offload(chooser, best)
     _checkpointing(chooser, fitter, fitted, best)
     if best and fitter.wanted and chooser.unset("batch.micro") and chooser.unset("batch.accumulate"):
@@ -115,23 +120,48 @@ def _won(fitted: Fitted, best: Cost, choice: str) -> str:
 
 
 def check_fit(planned: PlannedStage, fitter: Fitter, session: Session) -> None:
-    """What does not fit is an error with ways out; what is near the edge a warning."""
+    """What certainly does not fit is an error with ways out; what probably does not is a warning, with the band."""
+    fitter = replace(fitter, stage=planned.stage)
     cost = cost_of(planned, fitter)
-    if cost is None or cost.fits:
+    if cost is None or cost.fits or _fits_its_rows(planned, fitter, cost):
         return
     stage = planned.stage
-    over = fitter.budget > 0 or cost.need * ROOM > cost.limit
-    what = "the budget" if fitter.budget else f"what a {fitter.world.gpu} offers" if over else f"{ROOM:.0%} of the card"
-    limit = cost.limit if fitter.budget or not over else cost.limit / ROOM
-    text = f"`{stage.name}` needs about {_gib(cost.need)} on each card, more than {what} ({_gib(limit)})"
     terms = sorted(cost.memory.peak.terms.items(), key=lambda term: -term[1])[:3]
     label = ", ".join(f"{name} {_gib(size)}" for name, size in terms)
+    severity = Severity.ERROR if cost.refused else Severity.WARNING
+    text = _fit_text(stage, cost, fitter)
+    session.sink.add(Diagnostic("FT701", text, _place(stage, cost), severity, label, (), _fit_help(fitter, cost)))
+
+
+def _fit_text(stage: Stage, cost: Cost, fitter: Fitter) -> str:
+    if cost.crowds_host:
+        return f"`{stage.name}` offloads {_gib(cost.host)} to main memory, and a machine has {_gib(cost.host_limit)}"
+    bound = f"the budget is {_gib(cost.bound)}" if fitter.budget else f"a {fitter.world.gpu} has {_gib(cost.bound)}"
+    if cost.certain > cost.bound:
+        return f"`{stage.name}` needs at least {_gib(cost.certain)} on each card whatever its rows are; {bound}"
+    length = int(stage.settings.get("max_len") or 0)
+    return f"`{stage.name}` needs {cost.low / GIB:.1f} to {_gib(cost.high)} on each card at {length:,} tokens; {bound}"
+
+
+def _fit_help(fitter: Fitter, cost: Cost) -> str:
+    """How long rows may be, and the ways out."""
     ways = ways_out(fitter, cost.layout)
-    help = (
-        f"{ways[0]}; `ftc plan` shows {len(ways)} ways" if len(ways) > 1 else str(ways[0]) if ways else "a larger card"
-    )
-    severity = Severity.ERROR if over else Severity.WARNING
-    session.sink.add(Diagnostic("FT701", text, _place(stage, cost), severity, label, (), help))
+    parts = [str(ways[0])] if ways else ["a larger card"]
+    if not fitter.budget and not cost.crowds_host and cost.certain <= cost.bound:
+        shorter = longest_that_fits(fitter.setup(cost.layout))
+        parts += [f"rows of up to {shorter:,} tokens are likely to fit"] if shorter else []
+    parts += [f"`ftc plan` shows {len(ways)} ways"] if len(ways) > 1 else []
+    return "; ".join(parts)
+
+
+def _fits_its_rows(planned: PlannedStage, fitter: Fitter, cost: Cost) -> bool:
+    """Whether it fits with the longest rows of the data at hand, which may be far shorter than the limit."""
+    limit = planned.stage.settings.get("max_len")
+    longest = longest_row(planned.stage, fitter.recipe, fitter.files or Files())
+    if not longest or not isinstance(limit, int) or longest >= limit or planned.stage.settings.get("packing"):
+        return False
+    shorter = replace(fitter, stage=replace(planned.stage, settings=planned.stage.settings.with_values({"max_len": longest})))
+    return shorter.cost(cost.layout).fits
 
 
 def cost_of(planned: PlannedStage, fitter: Fitter) -> Cost | None:

@@ -70,11 +70,13 @@ def setup_of(stage: Stage, world: World, layout: Layout, architecture: Architect
     kernels = set(stage.settings.names("kernels"))
     length = int(get("max_len") or 2048)
     mask = get("packing") is True or getattr(get("packing"), "name", "") == "neat"
+    megatron = layout.strategy == "megatron"
+    settings = {**_method(stage, layout), **_optimizer(stage), **engine.setup(stage, layout)}
+    if megatron:
+        settings |= MEGATRON
     return Setup(
         architecture,
-        **_method(stage, layout),
-        **_optimizer(stage),
-        **engine.setup(stage, layout),
+        **settings,
         quant={0: "none", 4: "nf4-dq" if get("quantize.double") is not False else "nf4", 8: "int8"}[layout.bits],
         seq_len=length,
         seq_kind="exact" if mask else "limit",
@@ -87,8 +89,8 @@ def setup_of(stage: Stage, world: World, layout: Layout, architecture: Architect
         if name("attention").startswith("flash")
         else "sdpa",
         mask=mask,
-        loss="flce" if "liger" in kernels else "fused_ce_new" if "unsloth" in kernels else "hf_fp32_new",
-        norms="fused" if kernels & {"liger", "unsloth"} else "eager",
+        loss="megatron_ce" if megatron else "flce" if "liger" in kernels else "fused_ce_new" if "unsloth" in kernels else "hf_fp32_new",
+        norms="fused" if megatron or kernels & {"liger", "unsloth"} else "eager",
         fused_adapters="unsloth" in kernels,
         strategy=_strategy(layout.strategy),
         offload={"optimizer": "optim"}.get(layout.offload, layout.offload),
@@ -98,8 +100,13 @@ def setup_of(stage: Stage, world: World, layout: Layout, architecture: Architect
         context=world.context,
         card=world.gpu,
         card_memory=card_memory(stage),
-        framework="megatron" if layout.strategy == "megatron" else "hf",
+        expert=int(get("parallel.expert") or 1) if architecture.experts else 1,
+        framework="megatron" if megatron else "hf",
     )
+
+
+MEGATRON: dict[str, Any] = {"base_dtype": "bf16", "train_dtype": "bf16", "master": True, "autocast": False, "opt_in_backward": False}
+"""How Megatron holds a model: 16-bit weights, fp32 gradients and copies, states spread over data-parallel ranks."""
 
 
 def _method(stage: Stage, layout: Layout) -> dict[str, Any]:
@@ -187,7 +194,7 @@ def _strategy(name: str) -> str:
     """The estimate's word: DeepSpeed's stage 0 is data parallel, both FSDPs shard alike."""
     if name in FSDP:
         return "fsdp"
-    return {"": "single", "zero0": "ddp", "megatron": "ddp"}.get(name, name)
+    return {"": "single", "zero0": "ddp", "megatron": "zero1"}.get(name, name)
 
 
 _MAPS = {"q_proj": "q", "k_proj": "k", "v_proj": "v", "o_proj": "o", "gate_proj": "gate", "up_proj": "up",
