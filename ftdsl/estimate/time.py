@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ftdsl.estimate import comms, compute, constants, layer, loss, states, weights
+from ftdsl.estimate.memory import memory
 from ftdsl.estimate.interval import interval
 from ftdsl.estimate.setup import BYTES, Setup
 from ftdsl.record import frozen
@@ -117,4 +118,12 @@ def _optimizer(setup: Setup) -> float:
     held = states.held(setup, part) * mine / max(1.0, weights.trainable(setup, part))
     moved = mine * 3 * wide + 2 * held
     sweeps = 1.0 if setup.optimizer == "adamw_fused" or setup.zero else 1.5
-    return compute.stream(setup, moved * sweeps)
+    return compute.stream(setup, moved * sweeps) + _paging(setup, held)
+
+
+def _paging(setup: Setup, held: float) -> float:
+    """Seconds for paged states that the card has no room for: they come over for the step and go back."""
+    if not setup.optimizer.startswith("paged"):
+        return 0.0
+    room = setup.capacity - memory(setup).allocated
+    return 2 * max(0.0, held - max(0.0, room)) / (setup.gpu.pcie * 1e9 * 0.8)

@@ -45,7 +45,7 @@ def ways_out(fitter: Fitter, layout: Layout) -> list[Way]:
     kept: list[tuple[int, Way]] = []
     evaluated = fitter.evaluated
     if evaluated > 1 and (cost := fitter.evaluating_less.cost(layout)).fits:
-        kept.append((SAME, Way((("evaluate.batch", "1"),), "evaluates in more steps", cost)))
+        kept.append((FREE, Way((("evaluate.batch", "1"),), "evaluates in more steps", cost)))
     for rank, one in (*_fused(fitter, layout), *_tries(fitter.stage, layout, fitter.world.size)):
         there = replace(fitter, stage=one.stage)
         if not fitter.engine.possible(one.stage, one.layout, fitter.world):
@@ -70,8 +70,8 @@ def _distinct(kept: list[tuple[int, Way]]) -> Iterator[tuple[int, Way]]:
             yield rank, way
 
 
-SAME, CLOSE, OTHER = range(3)
-"""The same training only slower; nearly the same; another training."""
+FREE, SAME, CLOSE, OTHER = range(4)
+"""Training itself untouched; the same training only slower; nearly the same; another training."""
 
 
 def _fused(fitter: Fitter, layout: Layout) -> Iterator[tuple[int, _Try]]:
