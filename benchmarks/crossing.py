@@ -1,8 +1,8 @@
 """Fitting and cross-validation: constants found anew without a source or a family of models, which is then scored by them.
 
-The objective is the mean over sources of their mean |log error|, so that a source with many rows does not decide, with a price for
-moving a constant off what physics expects of it (`constants.PRIORS`). `python -m benchmarks.crossing MEMORY.csv THROUGHPUT.csv`
-prints the values that fit all rows best.
+The objective is the mean over sources of their mean |log error|, so that a source with many rows does not decide, with a price
+for moving a constant off what physics expects of it (`constants.PRIORS`). `python -m benchmarks.crossing MEMORY.csv
+THROUGHPUT.csv` prints the values that fit all rows best.
 """
 
 from __future__ import annotations

@@ -52,7 +52,8 @@ class Verdict:
         )
         outcome = "failed, called safe" if self.failed else "ran, refused"
         certain = self.fit.certain / 2**30
-        return f"{self.row.id}: {outcome}; {low:.1f} to {high:.1f} GiB, likely {needed:.1f}, certain {certain:.1f}, of {capacity:.0f}"
+        band = f"{low:.1f} to {high:.1f} GiB, likely {needed:.1f}, certain {certain:.1f}, of {capacity:.0f}"
+        return f"{self.row.id}: {outcome}; {band}"
 
 
 def judge(row: Row) -> Verdict:

@@ -26,8 +26,8 @@ from benchmarks.scoring import (
 from ftdsl.estimate.time import time
 from ftdsl.record import frozen
 
-CONSTANTS = ("width", "ridge", "waves", "flash1", "backward", "launch", "gptq", "gptq_triton", "nf4", "link", "network", "overlap",
-             "zero3", "fsdp_unit", "loss_traffic", "step")  # fmt: skip
+CONSTANTS = ("width", "ridge", "waves", "flash1", "backward", "launch", "gptq", "gptq_triton", "nf4", "link", "network",
+             "overlap", "zero3", "fsdp_unit", "loss_traffic", "step")  # fmt: skip
 
 FLAT = 0.4
 """The share of its peak rate that every run would reach by the simplest rule."""

@@ -1,4 +1,5 @@
-"""`ftc models add NAME`: ask the hub how large a model is, and keep the answer in the project; `ftc models show NAME`: what is known."""
+"""`ftc models add NAME`: ask the hub how large a model is, and keep the answer in the project; `ftc models show NAME`: what is
+known."""
 
 from __future__ import annotations
 

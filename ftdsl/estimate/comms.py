@@ -19,8 +19,8 @@ HALFWAY = 32e6
 
 
 THROUGH_HOST = 0.2
-"""What is left of PCIe between cards that cannot read each other's memory: every byte is written to the host's and read from there,
-on boards that give two cards eight lanes each."""
+"""What is left of PCIe between cards that cannot read each other's memory: every byte is written to the host's and read from
+there, on boards that give two cards eight lanes each."""
 
 
 def collective(setup: Setup, held: float, cards: int, alone: bool = False) -> float:

@@ -14,9 +14,9 @@ ATTENTION = {
     "flash2": {8: 0.5, 9: 0.38},
     "cudnn": {8: 0.5, 9: 0.55},
 }
-"""Causal attention, forward and backward together, of `half` by kernels and generation of cards. FlashAttention 2: arXiv:2307.08691,
-figures 5 and 6 (A100 160 TFLOP/s backward to 190 forward; H100 370 at most). cuDNN on Hopper: arXiv:2407.08608, figures 5 and 6
-(600 forward, 500 backward). Other generations: as the nearest before."""
+"""Causal attention, forward and backward together, of `half` by kernels and generation of cards. FlashAttention 2:
+arXiv:2307.08691, figures 5 and 6 (A100 160 TFLOP/s backward to 190 forward; H100 370 at most). cuDNN on Hopper: arXiv:2407.08608,
+figures 5 and 6 (600 forward, 500 backward). Other generations: as the nearest before."""
 
 RECOMPUTED = {"none": 0.0, "full": 1.0, "selective_op": 0.5, "selective_layer": 0.5, "selective_core_attn": 0.0}
 """The part of the forward pass that checkpointing runs again; core attention alone needs no matrix product of the layer."""

@@ -1,8 +1,8 @@
-"""A config.json of Hugging Face as an `Architecture`: plain decoders, mixtures of experts, latent and linear attention, windows, and
-the text side of models that see or hear. What has no physics here is refused, with the reason.
+"""A config.json of Hugging Face as an `Architecture`: plain decoders, mixtures of experts, latent and linear attention, windows,
+and the text side of models that see or hear. What has no physics here is refused, with the reason.
 
-Sources: transformers, models/*/configuration_*.py (what is left out of a config.json) and modeling_*.py (what families are that no
-config says).
+Sources: transformers, models/*/configuration_*.py (what is left out of a config.json) and modeling_*.py (what families are that
+no config says).
 """
 
 from __future__ import annotations
@@ -178,8 +178,8 @@ def _latent(plain: Architecture, config: Mapping[str, Any]) -> Architecture:
 
 
 def _gated_delta(plain: Architecture, config: Mapping[str, Any]) -> Architecture:
-    """Gated delta networks in three of four layers (transformers, modeling_qwen3_next.py: in_proj_qkvz, in_proj_ba, out_proj), and
-    attention whose queries have a gate."""
+    """Gated delta networks in three of four layers (transformers, modeling_qwen3_next.py: in_proj_qkvz, in_proj_ba, out_proj),
+    and attention whose queries have a gate."""
     h, layers = plain.hidden, plain.layers
     kinds = config.get("layer_types")
     interval = int(config.get("full_attention_interval") or 4)

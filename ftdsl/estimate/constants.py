@@ -119,9 +119,9 @@ PRIORS = {
     "step": (0.015, 0.5),
 }
 """What physics or the code lets one expect of each constant before any row, and how far off that may be, as a factor: what a fit
-pays for moving it. Context: 0.4 to 1.5 GiB of CUDA and cuBLAS; collectives: NCCL's channels; 4-bit maps keep a 16-bit input; a chunked
-cross-entropy makes 8 bytes a logit; a backward pass reads what forward read and wrote, and writes; links reach half of their rate with
-messages of a layer's size; Python starts a kernel in 8 to 20 us."""
+pays for moving it. Context: 0.4 to 1.5 GiB of CUDA and cuBLAS; collectives: NCCL's channels; 4-bit maps keep a 16-bit input; a
+chunked cross-entropy makes 8 bytes a logit; a backward pass reads what forward read and wrote, and writes; links reach half of
+their rate with messages of a layer's size; Python starts a kernel in 8 to 20 us."""
 
 FITTED = Fitted()
 

@@ -36,8 +36,8 @@ class Traits:
     keep their input.
 
     Time: `host`: seconds of CPU for a kernel against transformers' modules; `kernels`: of attention, `flash1`, `flash2`,
-    `cudnn`; `variable_length`: attention runs over documents, not over the pack; `overlaps_tensor`: exchanges of tensor parallelism
-    overlap with its products.
+    `cudnn`; `variable_length`: attention runs over documents, not over the pack; `overlaps_tensor`: exchanges of tensor
+    parallelism overlap with its products.
     """
 
     checkpointing: str = ""

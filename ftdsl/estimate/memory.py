@@ -136,7 +136,8 @@ def _static(setup: Setup, part: weights.Share) -> dict[str, float]:
 
 
 def _unsplit(setup: Setup, part: weights.Share) -> tuple[Setup, weights.Share]:
-    """The part as states are spread: those of experts over the ranks that share them, so that experts times ranks is all ranks."""
+    """The part as states are spread: those of experts over the ranks that share them, so that experts times ranks is all
+    ranks."""
     if setup.expert == 1 or setup.state_shards == 1:
         return setup, part
     whole = replace(setup, expert=1)

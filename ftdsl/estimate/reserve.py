@@ -1,8 +1,8 @@
 """From bytes in use to what the allocator holds and what nvidia-smi shows. Neither is memory that a run needs.
 
 Reserved: weights and states lie in blocks of their own; what comes and goes leaves blocks behind that the next phase cannot use,
-more where FSDP allocates on streams of its own, and more where lengths change from batch to batch. nvidia-smi shows that, the CUDA
-context, and NCCL's buffers.
+more where FSDP allocates on streams of its own, and more where lengths change from batch to batch. nvidia-smi shows that, the
+CUDA context, and NCCL's buffers.
 """
 
 from __future__ import annotations

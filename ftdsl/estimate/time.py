@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from ftdsl.estimate import comms, compute, constants, layer, loss, states, weights
-from ftdsl.estimate.memory import memory
 from ftdsl.estimate.interval import interval
+from ftdsl.estimate.memory import memory
 from ftdsl.estimate.setup import BYTES, Setup
 from ftdsl.record import frozen
 

@@ -160,7 +160,9 @@ def _fits_its_rows(planned: PlannedStage, fitter: Fitter, cost: Cost) -> bool:
     longest = longest_row(planned.stage, fitter.recipe, fitter.files or Files())
     if not longest or not isinstance(limit, int) or longest >= limit or planned.stage.settings.get("packing"):
         return False
-    shorter = replace(fitter, stage=replace(planned.stage, settings=planned.stage.settings.with_values({"max_len": longest})))
+    shorter = replace(
+        fitter, stage=replace(planned.stage, settings=planned.stage.settings.with_values({"max_len": longest}))
+    )
     return shorter.cost(cost.layout).fits
 
 

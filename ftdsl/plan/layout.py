@@ -21,8 +21,8 @@ from ftdsl.session import Files
 
 
 def architecture_of(stage: Stage, recipe: Recipe, files: Files | None = None, hub: Path | None = None) -> Architecture:
-    """Sizes of the model a stage starts from, through the stages before it. `files`: what stands for the disk where it is not read
-    itself; `hub`: the folder of the hub's cache. Raises: NotModelledError."""
+    """Sizes of the model a stage starts from, through the stages before it. `files`: what stands for the disk where it is not
+    read itself; `hub`: the folder of the hub's cache. Raises: NotModelledError."""
     start, files = stage.start, files or Files()
     if start is None:
         raise NotModelledError("the stage has no model")
@@ -31,7 +31,7 @@ def architecture_of(stage: Stage, recipe: Recipe, files: Files | None = None, hu
     like = options.get("like")
     if isinstance(base, Term) and base.name == "scratch" and like is None:
         return _scratch(options)
-    if isinstance(like, Term) or isinstance(like, str):
+    if isinstance(like, Term | str):
         name = like.options.get("id") if isinstance(like, Term) else like
         return sizes_of(str(name), recipe.folder, files, hub)
     if isinstance(base, Term) and (folder := local_path(base, recipe.folder)):
@@ -89,7 +89,13 @@ def setup_of(stage: Stage, world: World, layout: Layout, architecture: Architect
         if name("attention").startswith("flash")
         else "sdpa",
         mask=mask,
-        loss="megatron_ce" if megatron else "flce" if "liger" in kernels else "fused_ce_new" if "unsloth" in kernels else "hf_fp32_new",
+        loss="megatron_ce"
+        if megatron
+        else "flce"
+        if "liger" in kernels
+        else "fused_ce_new"
+        if "unsloth" in kernels
+        else "hf_fp32_new",
         norms="fused" if megatron or kernels & {"liger", "unsloth"} else "eager",
         fused_adapters="unsloth" in kernels,
         strategy=_strategy(layout.strategy),
@@ -105,7 +111,13 @@ def setup_of(stage: Stage, world: World, layout: Layout, architecture: Architect
     )
 
 
-MEGATRON: dict[str, Any] = {"base_dtype": "bf16", "train_dtype": "bf16", "master": True, "autocast": False, "opt_in_backward": False}
+MEGATRON: dict[str, Any] = {
+    "base_dtype": "bf16",
+    "train_dtype": "bf16",
+    "master": True,
+    "autocast": False,
+    "opt_in_backward": False,
+}
 """How Megatron holds a model: 16-bit weights, fp32 gradients and copies, states spread over data-parallel ranks."""
 
 

@@ -44,8 +44,8 @@ _UNTRIED = ("parallelism", "experts", "fp8", "compiled layers", "rollouts", "bes
 
 @frozen
 class Fitted:
-    """The ranking of a stage's layouts. `why`: why that method; `unknown`: why nothing could be estimated, else ""; `kernels`: the
-    fused loss that all of them have, which the recipe does not ask for."""
+    """The ranking of a stage's layouts. `why`: why that method; `unknown`: why nothing could be estimated, else ""; `kernels`:
+    the fused loss that all of them have, which the recipe does not ask for."""
 
     ranking: Ranking = field(default_factory=lambda: Ranking(()))
     why: str = ""
@@ -60,8 +60,8 @@ class Fitted:
 @frozen
 class Fitter:
     """One stage, its processes, its precision, its engine, the bytes of a card that may be planned for (0: 95 % of it), what is
-    known of the machine, and the files beside the recipe (None: the disk's), where a model's config.json may lie. careful: room is
-    left besides what is needed.
+    known of the machine, and the files beside the recipe (None: the disk's), where a model's config.json may lie. careful: room
+    is left besides what is needed.
     """
 
     stage: Stage
@@ -94,7 +94,13 @@ class Fitter:
         if not self.world.gpu:
             return self._on_cpu(setup, layout)
         found, spent = fit(setup), time(setup)
-        care = 1.0 if not self.careful else UNTRIED if any(part in name for name in weak(setup) for part in _UNTRIED) else CARE
+        care = (
+            1.0
+            if not self.careful
+            else UNTRIED
+            if any(part in name for name in weak(setup) for part in _UNTRIED)
+            else CARE
+        )
         limit = self.budget or found.usable * ROOM
         host = host_bytes(setup) * self.world.processes_per_node / self.world.size
         there = self.stage.settings.get("hardware.memory")

@@ -1,6 +1,7 @@
 """Sizes of a model by its name or folder: the catalogue, the project's own file, a config.json here, and last the name itself.
 
-`ftc models add NAME` asks the hub once and keeps the answer, with its revision, beside the recipe; nothing here touches a network.
+`ftc models add NAME` asks the hub once and keeps the answer, with its revision, beside the recipe; nothing here touches a
+network.
 """
 
 from __future__ import annotations

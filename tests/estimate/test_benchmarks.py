@@ -189,7 +189,9 @@ def test_no_set_up_is_faster_or_slower_than_a_card_can_be(framework: str, world:
     row = Row("x", "own", dict.fromkeys(HEADER, "") | FULL | cells)
     one = row.setup
     a = one.architecture
-    flop = (6 if method == "full" else 4) * (a.layers * a.active_layer_linear + a.embedding) + 6 * a.layers * a.q * one.seq_len
+    flop = (6 if method == "full" else 4) * (
+        a.layers * a.active_layer_linear + a.embedding
+    ) + 6 * a.layers * a.q * one.seq_len
     assert 0.1 < rate(row, "") * flop / (one.gpu.half * 1e12) < 0.85
 
 

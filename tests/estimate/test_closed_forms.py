@@ -51,7 +51,13 @@ def test_interleaved_stages(stages: int, virtual: int) -> None:
 
 @pytest.mark.parametrize(
     ("optimizer", "bytes_a_weight"),
-    [("adamw8bit", 2 + 2 * 4 / 256), ("sgd", 0.0), ("paged_adamw", 0.0), ("paged_adamw8bit", 0.0), ("adamw_fused", 4.0)],
+    [
+        ("adamw8bit", 2 + 2 * 4 / 256),
+        ("sgd", 0.0),
+        ("paged_adamw", 0.0),
+        ("paged_adamw8bit", 0.0),
+        ("adamw_fused", 4.0),
+    ],
 )
 def test_states_of_optimizers(optimizer: str, bytes_a_weight: float) -> None:
     """bf16 weights: two moments of 2 bytes, or of one with an fp32 scale for 256; paged ones are not the allocator's."""
@@ -65,7 +71,10 @@ def test_states_of_optimizers(optimizer: str, bytes_a_weight: float) -> None:
 def test_eight_bit_bases(quant: str, bytes_a_weight: float) -> None:
     """LLM.int8(): a scale for each row (arXiv:2208.07339); GPTQ: a 16-bit scale and a zero for each group of 128."""
     one = Setup(MISTRAL, method="lora", lora_rank=8, lora_targets=("q",), quant=quant)
-    whole, bare = weights.weight_bytes(one, weights.share(one)), weights.weight_bytes(replace(one, quant="none"), weights.share(one))
+    whole, bare = (
+        weights.weight_bytes(one, weights.share(one)),
+        weights.weight_bytes(replace(one, quant="none"), weights.share(one)),
+    )
     linear = MISTRAL.layers * MISTRAL.layer_linear
     assert bare - whole == pytest.approx((2 - bytes_a_weight) * linear)
 
@@ -110,14 +119,18 @@ def test_hybrid_sharding_shards_within_a_machine() -> None:
 
 
 def test_gemini_keeps_no_gradients_and_offloaded_states_are_off_the_card() -> None:
-    one = Setup(LLAMA8, base_dtype="bf16", train_dtype="bf16", master=True, strategy="gemini", data=8, framework="colossal")
+    one = Setup(
+        LLAMA8, base_dtype="bf16", train_dtype="bf16", master=True, strategy="gemini", data=8, framework="colossal"
+    )
     assert weights.gradient_bytes(one, weights.share(one)) == 0
     moved = replace(one, strategy="zero2", offload="optim")
     assert memory(moved).phases[-1].terms["optimizer"] == 0 and memory(moved).phases[-1].terms["gradients"] == 0
 
 
 def test_a_device_map_works_on_one_card_at_a_time() -> None:
-    one = Setup(LLAMA8, method="lora", lora_rank=8, lora_targets=("q", "v"), strategy="device_map", pipeline=4, accumulate=2)
+    one = Setup(
+        LLAMA8, method="lora", lora_rank=8, lora_targets=("q", "v"), strategy="device_map", pipeline=4, accumulate=2
+    )
     alone = replace(one, strategy="single", pipeline=1)
     assert time(one).step == pytest.approx(time(alone).step, rel=0.15)
 

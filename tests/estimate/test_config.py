@@ -28,7 +28,7 @@ FAMILIES = (
 PLAIN = [
     name
     for name, model in catalog.models().items()
-    if model["family"] in FAMILIES 
+    if model["family"] in FAMILIES
     and name not in ("Falcon-40B", "Falcon-180B", "PowerLM-3B", "Llama-3.3-Nemotron-Super-49B")
     and not (model.get("tower") or model.get("moe_ffn"))
 ]
@@ -61,8 +61,8 @@ def test_a_config_gives_the_published_total(name: str) -> None:
 MLA = {"kv_lora_rank": 512, "q_lora_rank": 1536, "qk_rope_head_dim": 64, "qk_nope_head_dim": 128, "v_head_dim": 128}
 PUBLISHED = {
     # config.json of the hub's ids -> billions of parameters that their cards state
-    "deepseek-ai/DeepSeek-V3": ({"model_type": "deepseek_v3", "hidden_size": 7168, "num_hidden_layers": 61, "num_attention_heads": 128,
-        "num_key_value_heads": 128, "intermediate_size": 18432, "moe_intermediate_size": 2048, "n_routed_experts": 256,
+    "deepseek-ai/DeepSeek-V3": ({"model_type": "deepseek_v3", "hidden_size": 7168, "num_hidden_layers": 61, "num_attention_heads":
+        128, "num_key_value_heads": 128, "intermediate_size": 18432, "moe_intermediate_size": 2048, "n_routed_experts": 256,
         "num_experts_per_tok": 8, "n_shared_experts": 1, "first_k_dense_replace": 3, "vocab_size": 129280,
         "tie_word_embeddings": False, **MLA}, 671.0, 37.0),
     "Qwen/Qwen3-Next-80B-A3B-Instruct": ({"model_type": "qwen3_next", "hidden_size": 2048, "num_hidden_layers": 48,
@@ -127,7 +127,12 @@ def test_names_of_the_hub(name: str, billions: float) -> None:
 
 @pytest.mark.parametrize(
     ("name", "billions"),
-    [("somebody/my-13B-chat", 13.0), ("somebody/mix-8x22B", 140.0), ("somebody/flash-120B-A12B", 120.0), ("zai-org/GLM-5.2", 744.0)],
+    [
+        ("somebody/my-13B-chat", 13.0),
+        ("somebody/mix-8x22B", 140.0),
+        ("somebody/flash-120B-A12B", 120.0),
+        ("zai-org/GLM-5.2", 744.0),
+    ],
 )
 def test_the_last_resort_is_the_name_and_wide(name: str, billions: float) -> None:
     model = guessed(name)

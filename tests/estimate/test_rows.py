@@ -83,8 +83,8 @@ def test_an_unknown_card_is_taken_for_a_usual_one_and_said_to_be_unknown() -> No
     assert setup(strange).unknown == ("card",)
 
 
-@pytest.mark.parametrize(("framework", "checkpointing"), [("megatron", "none"), ("torchtune", "full"), ("torchtitan", "selective_op"),
-    ("hf", "none"), ("jax", "none")])  # fmt: skip
+@pytest.mark.parametrize(("framework", "checkpointing"), [("megatron", "none"), ("torchtune", "full"), ("torchtitan",
+    "selective_op"), ("hf", "none"), ("jax", "none")])  # fmt: skip
 def test_an_open_cell_is_what_the_framework_does_when_nobody_says(framework: str, checkpointing: str) -> None:
     assert setup(row(framework=framework, grad_ckpt="?", micro_batch="1")).checkpointing == checkpointing
 

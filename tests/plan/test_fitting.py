@@ -161,12 +161,14 @@ def test_the_longest_rows_count_where_the_data_are_at_hand(checked: Check) -> No
 
 
 def test_a_doubt_can_be_allowed(checked: Check) -> None:
-    stage = "lora { }\n memory { checkpointing = none }\n batch { micro = 8, accumulate = 4 }\n allow FT701 \"it ran\""
+    stage = 'lora { }\n memory { checkpointing = none }\n batch { micro = 8, accumulate = 4 }\n allow FT701 "it ran"'
     assert "FT701" not in checked(recipe("rtx4090", stage=stage), LONG_ROWS).codes
 
 
 def test_the_budget_is_the_limit(checked: Check) -> None:
-    stage = "lora { rank = 8 }\n kernels = none\n memory { checkpointing = none }\n batch { micro = 1, accumulate = 16 }"
+    stage = (
+        "lora { rank = 8 }\n kernels = none\n memory { checkpointing = none }\n batch { micro = 1, accumulate = 16 }"
+    )
     assert checked(recipe(stage=stage), ROWS).codes == []
     found = checked(recipe(stage=stage, file="budget { memory = 20GB }"), LONG_ROWS).only("FT701")
     assert "the budget is 18.6 GiB" in found.message and found.severity is Severity.WARNING
