@@ -27,6 +27,7 @@ VERBS = (
     "upgrade",
     "engine",
     "models",
+    "measurements",
     "completion",
 )
 """In the order of `ftc --help`; each is a module of this package with `register(subparsers)` and `run(args) -> int`."""

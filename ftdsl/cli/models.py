@@ -71,6 +71,7 @@ def _add(name: str, project: Path) -> int:
     from ftdsl.estimate.architecture import NotModelledError
     from ftdsl.plan.model_sizes import PROJECT_FILE, project_models, read_config
     from ftdsl.session import Files, Session
+    from ftdsl.targets.write import write_file
 
     name, _, revision = name.partition("@")
     try:
@@ -81,7 +82,7 @@ def _add(name: str, project: Path) -> int:
         return 1
     models = project_models(project, Files()) | {name: {"revision": commit, "config": config}}
     text = json.dumps(dict(sorted(models.items())), indent=2, ensure_ascii=False) + "\n"
-    write(project / PROJECT_FILE, text)
+    write_file(project / PROJECT_FILE, text.encode())
     print(f"{name}: {described(sizes)}; kept in {project / PROJECT_FILE}")
     return 0
 
@@ -106,14 +107,3 @@ def fetch(name: str, revision: str, env: object) -> tuple[dict[str, object], str
         raise ValueError("its config.json is no object")
     return config, commit
 
-
-def write(path: Path, text: str) -> None:
-    """Beside, synced, renamed."""
-    import os
-
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)

@@ -78,7 +78,7 @@ class Here:
 @frozen
 class Measured:
     """A line of the file: what ran, where, and what it took (bytes, seconds); its set-up with rows as long as those of the
-    largest micro-batch, which memory is of, and as those of the usual one, which time is of.
+    largest micro-batch, which memory is of, and as those of the usual one, which time is of. failed: it ran out of memory.
     """
 
     kind: str
@@ -88,6 +88,7 @@ class Measured:
     usual: Setup
     memory: float
     step: float
+    failed: bool = False
 
 
 def folder_of(env: Mapping[str, str]) -> Path | None:
@@ -110,10 +111,11 @@ def read(session: Session, engine: str, version: str) -> list[Measured]:
         text = session.files.text(folder / file_name(engine, version))
     except (OSError, UnicodeDecodeError):
         return []
-    return [found for line in text.splitlines() if (found := _line(line))]
+    return [found for line in text.splitlines() if (found := parse_line(line)) and not found.failed]
 
 
-def _line(text: str) -> Measured | None:
+def parse_line(text: str) -> Measured | None:
+    """A line of the file; None for one that cannot be read."""
     try:
         row = json.loads(text)
         setup = setup_from(row["setup"])
@@ -122,7 +124,8 @@ def _line(text: str) -> Measured | None:
             return None
         usual = replace(setup, seq_len=int(row.get("usual_len") or setup.seq_len))
         threads = int(row.get("threads") or 1)
-        return Measured(str(row["kind"]), str(row["device"]), threads, setup, usual, *map(float, numbers))
+        failed = row.get("outcome") == "oom"
+        return Measured(str(row["kind"]), str(row["device"]), threads, setup, usual, *map(float, numbers), failed)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 

@@ -50,9 +50,9 @@ def at_its_lengths(planned: PlannedStage, plan: Plan, seen: Mapping[str, Any]) -
     """
     setup = setup_as_planned(planned, plan.recipe)
     rows = setup.micro_batch
-    longest = replace(setup, seq_len=max(1, round(int(seen["longest"]) / rows)))
+    longest = replace(setup, seq_len=max(1, round(int(seen["longest"]) / rows)), seq_kind="exact")
     usual = float(seen.get("tokens") or 0) / (rows * setup.accumulate)
-    return longest, replace(setup, seq_len=max(1, round(usual))) if usual else longest
+    return longest, replace(longest, seq_len=max(1, round(usual))) if usual else longest
 
 
 def compared(planned: PlannedStage, plan: Plan, stage: Path, known: Here) -> Compared | None:
