@@ -236,7 +236,7 @@ def names(catalog: str) -> list[str]:
     if catalog == "gpus":
         return list(gpus())
     if catalog == "engines":
-        return list(dict.fromkeys([*built_in_engines(), *_registered, *engine_entry_points()]))
+        return list(dict.fromkeys([*known_engines(), *engine_entry_points()]))
     if catalog == "templates":
         return list(dict.fromkeys(name for engine in built_in_engines() for name in table(engine, "templates").names))
     package, kind, prefix = _NAMES[catalog]
@@ -268,9 +268,20 @@ def engine_entry_points() -> Mapping[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=ENGINE_ENTRY_POINTS)}
 
 
+def known_engines() -> tuple[str, ...]:
+    """Engines that are built in or were registered: those whose tables can be read here."""
+    return tuple(dict.fromkeys([*built_in_engines(), *_registered]))
+
+
 def register_engine(name: str, overlay: Mapping[str, Mapping[str, Any]]) -> None:
     """Make the tables of an engine from elsewhere known, as if they were part of this package."""
     _registered[name] = overlay
+    _standings.cache_clear()
+
+
+def forget_engine(name: str) -> None:
+    """Take back what `register_engine` did."""
+    _registered.pop(name, None)
     _standings.cache_clear()
 
 
@@ -325,6 +336,12 @@ def told(entry: Mapping[str, Any]) -> list[str]:
 def standing(engine: str, parameter: str) -> Standing | None:
     """Where a parameter stands, or None when the engine has none of that name."""
     return _standings(engine).get(parameter)
+
+
+def keys_of_parameter(parameter: str) -> list[str]:
+    """Keys of the language that decide a parameter of any engine."""
+    found = [standing(engine, parameter) for engine in known_engines()]
+    return list(dict.fromkeys(status.word for status in found if status and status.word))
 
 
 HATCHES = {"deepspeed": "ds.", "accelerate": "acc.", "megatron": "mca."}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from pathlib import Path
@@ -39,10 +40,11 @@ def color(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def show(sink: Sink, stream: TextIO = sys.stderr) -> None:
-    """All diagnostics as text."""
+def show(sink: Sink, stream: TextIO | None = None) -> None:
+    """All diagnostics as text; on stderr without a stream."""
     from ftdsl.diagnostics.render_text import render
 
+    stream = stream or sys.stderr
     if len(sink):
         print(render(sink.ordered(), color=color(stream)), file=stream)
 
@@ -79,7 +81,7 @@ def _below(folder: Path) -> list[str]:
 
 def keep_lock(compiled: Compiled) -> None:
     """Bring the lock beside the recipe up to date; where that cannot be written, say so and go on."""
-    from ftdsl.targets.write import write_file
+    from ftdsl.storage import write_file
 
     path, content = compiled.lock
     try:
@@ -90,22 +92,78 @@ def keep_lock(compiled: Compiled) -> None:
 
 def read_exactly(path: Path) -> str | None:
     """A text with its line ends as they are; None, and said, when it is not UTF-8. Raises: OSError."""
+    from ftdsl.session import read_bytes
+
     try:
-        with path.open(encoding="utf-8", newline="") as handle:
-            return handle.read()
+        return read_bytes(path).decode("utf-8")
     except UnicodeDecodeError:
         print(f"error: {path} is not a UTF-8 text", file=sys.stderr)
         return None
 
 
-def rewrite(path: Path, text: str) -> None:
-    """Beside, then renamed: a reader never sees half a file. Links are followed, the mode is kept."""
-    path = path.resolve()
-    beside = path.with_name(f".{path.name}.ftc")
-    with beside.open("w", encoding="utf-8", newline="") as handle:
-        handle.write(text)
-    beside.chmod(path.stat().st_mode)
-    beside.replace(path)
+def stdin_text() -> str:
+    """What stdin holds. Raises: TooLargeError, UnicodeDecodeError."""
+    from ftdsl.session import LIMIT, TooLargeError
+
+    content = sys.stdin.buffer.read(LIMIT + 1)
+    if len(content) > LIMIT:
+        raise TooLargeError(errno.EFBIG, f"it is larger than {LIMIT >> 20} megabytes", "stdin")
+    return content.decode("utf-8").replace("\r\n", "\n")
+
+
+def read_stdin() -> str | None:
+    """What stdin holds; None, and said, when it is not UTF-8. Raises: TooLargeError."""
+    try:
+        return stdin_text()
+    except UnicodeDecodeError:
+        print("error: stdin is not a UTF-8 text", file=sys.stderr)
+        return None
+
+
+def print_json(data: object) -> None:
+    """A JSON document on stdout. Whatever is in it: what JSON has no word for (`inf`, a date, bytes) becomes a text."""
+    import json
+
+    print(json.dumps(_plain(data), indent=2, ensure_ascii=False))
+
+
+def _plain(data: object) -> object:
+    import math
+
+    if isinstance(data, dict):
+        return {str(name): _plain(value) for name, value in data.items()}
+    if isinstance(data, list | tuple | set | frozenset):
+        return [_plain(item) for item in data]
+    if isinstance(data, float) and not math.isfinite(data):
+        return str(data)
+    return data if data is None or isinstance(data, bool | int | float | str) else str(data)
+
+
+def rewrite(path: Path, text: str) -> bool:
+    """Write a text of the user's anew. A link is followed within its project; False, and a message, when it leads elsewhere.
+
+    Raises: OSError.
+    """
+    from ftdsl.storage import write_file
+
+    if not path.is_symlink():
+        write_file(path, text.encode())
+        return True
+    project = _project(path)
+    target = Path(os.path.realpath(path))
+    inside = target.relative_to(project).parts if target.is_relative_to(project) else (".",)
+    if target.suffix != path.suffix or any(part.startswith(".") for part in inside):
+        print(f"error: {path} is a link to {target}, outside of its project: not changed", file=sys.stderr)
+        print(f"  = help: name the file itself: {target}", file=sys.stderr)
+        return False
+    write_file(target, text.encode(), root=project)
+    return True
+
+
+def _project(path: Path) -> Path:
+    """The folder whose repository a file belongs to, links resolved; without one, the file's own folder."""
+    folder = Path(os.path.realpath(path.parent))
+    return next((above for above in (folder, *folder.parents) if (above / ".git").exists()), folder)
 
 
 def print_diff(name: str, before: str, after: str, what: str) -> None:

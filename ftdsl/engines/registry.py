@@ -20,6 +20,12 @@ def register(engine: Engine) -> None:
     catalog.register_engine(engine.name, engine.overlay)
 
 
+def forget(name: str) -> None:
+    """Take back what `register` did."""
+    _loaded.pop(name, None)
+    catalog.forget_engine(name)
+
+
 def get(name: str) -> Engine | None:
     """The engine of that name; None where there is none."""
     if name not in _loaded:

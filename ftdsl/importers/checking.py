@@ -22,7 +22,7 @@ from ftdsl.lint.check import judged
 from ftdsl.lint.config import Config
 from ftdsl.lint.versions import check_versions
 from ftdsl.record import replace
-from ftdsl.session import Session
+from ftdsl.session import Session, reason
 from ftdsl.source import Source, Span
 
 UNKNOWN = "this is no configuration that is known here"
@@ -33,11 +33,14 @@ ASIDE = {"dataset_info": "a list of data sets", "tokens": "special tokens and wh
 
 
 def check(path: Path, session: Session) -> str:
-    """Everything that is wrong with a file and with those it names; gives what the file is, in words. Raises: OSError."""
+    """Everything that is wrong with a file and with those it names; gives what the file is, in words."""
     try:
         source = Source(path.as_posix(), session.files.text(path))
     except UnicodeDecodeError:
         session.sink.error("FT050", "this is not a UTF-8 text", Span(Source(path.as_posix(), ""), 0, 0))
+        return "a file"
+    except OSError as error:
+        session.sink.error("FT501", f"cannot read `{path.as_posix()}`: {reason(error)}", None)
         return "a file"
     said = _judged(path, source, session)
     allow.apply(session.sink, [source], judged)
@@ -83,7 +86,7 @@ def _without_megatron(config: Config, session: Session) -> Config:
 def _script(path: Path, source: Source, session: Session) -> str:
     from ftdsl.importers import commands, shell
 
-    script = shell.read(source)
+    script = shell.read(source, session.sink)
     below: dict[str, Sequence[str]] = {}
     for simple in script.commands:
         made = commands.config(simple, Path(), session, script.notes)

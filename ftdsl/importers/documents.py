@@ -10,7 +10,7 @@ from ftdsl.language import yaml_tree
 from ftdsl.language.yaml_tree import Node
 from ftdsl.lint.config import Config, Document, Form, Kind, Launch, Setting
 from ftdsl.record import frozen
-from ftdsl.session import Session
+from ftdsl.session import Session, is_absent, reason
 from ftdsl.source import Source, Span
 
 
@@ -67,8 +67,9 @@ def made(
     accelerate: Document | None = None,
 ) -> Config:
     """A Config of settings, however they were given."""
-    from ftdsl.importers.beside import around, datasets
+    from ftdsl.importers.beside import around, datasets, tell_unreadable
 
+    tell_unreadable(found, root, session)
     return Config(
         found,
         span,
@@ -102,7 +103,9 @@ def _deepspeed(setting: Setting | None, root: Path, session: Session) -> Documen
     path = root / setting.value
     try:
         return document(path, setting.value, session)
-    except (OSError, UnicodeDecodeError):
+    except (OSError, UnicodeDecodeError) as error:
+        if not is_absent(error):
+            session.sink.error("FT050", f"`{setting.value}` cannot be read: {reason(error)}", setting.span)
         return None
 
 

@@ -68,7 +68,7 @@ def _document(path: Path, source: Source, found: Found, session: Session) -> Non
 
 
 def _script(path: Path, source: Source, found: Found, session: Session) -> None:
-    script = shell.read(source)
+    script = shell.read(source, session.sink)
     found.notes += script.notes
     seen: list[tuple[Any, ...]] = []
     count = 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ class Imported:
     """A recipe's text, what was not carried, how it differs when compiled again, and what `ftc check` says of it.
 
     checked: the recipe compiled, with what is missing stood in for; places: (stage, dotted key) -> `file:line` of the
-    parameter it comes from.
+    parameter it comes from; secrets: values that were left out, and must not be shown.
     """
 
     text: str
@@ -59,31 +60,38 @@ class Imported:
     found: Sequence[Diagnostic]
     checked: Checked
     places: Mapping[tuple[str, str], str]
+    secrets: frozenset[str]
 
 
 def import_all(starts: Sequence[Start], name: str, target: Path, head: Sequence[str], session: Session) -> Imported:
-    """`target`: where the recipe will lie (its folder decides how paths are written)."""
+    """`target`: where the recipe will lie (its folder decides how paths are written).
+
+    Raises: ReadBackError when the recipe would read otherwise than it was meant.
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("._-") or "recipe"  # as of a recipe that says none
+    secrets = frozenset(value for start in starts for value in staging.secrets_of(start.config))
     stages = _stages(starts, target, session.files, {})
-    text = _written(stages, name, head)
+    text = _written(stages, name, head, secrets)
     checked = _compiled(stages, text, target, session)
     more = _more(stages, _by_key(checked))
     if any(one.defaults or one.carried for one in more.values()):
         stages = _stages(starts, target, session.files, more)
-        text = _written(stages, name, head)
+        text = _written(stages, name, head, secrets)
         checked = _compiled(stages, text, target, session)
     jobs = _by_key(checked)
     found = _found(text, target, session)
     for stage in stages:
         stage.said.reasons |= _refused(stage, found)
     differences = {stage.name: _compare(stage, jobs[stage.name]) for stage in stages if stage.name in jobs}
-    notes = tuple(note for stage in stages for note in stage.said.notes)
-    return Imported(text, notes, differences, found, checked, dict(_places(stages)))
+    notes = tuple(note.without(secrets) for stage in stages for note in stage.said.notes)
+    return Imported(text, notes, differences, found, checked, dict(_places(stages)), secrets)
 
 
 def _stages(starts: Sequence[Start], target: Path, files: Files, more: Mapping[str, More]) -> list[Stage]:
     """Every invocation in order; each may start from what those before it make."""
     found: list[Stage] = []
     results: dict[str, StageRef] = {}
+    spoken = frozenset(word for start in starts for word in _spoken(start.config))
     for start in starts:
         kinds = staging.kinds(start.config)
         if not kinds:
@@ -91,11 +99,10 @@ def _stages(starts: Sequence[Start], target: Path, files: Files, more: Mapping[s
             found.append(Stage(start, start.config, SHARED, "", said))
         for kind in kinds:
             stem = start.name if len(starts) > 1 else ""
-            name = staging.name_of(stem or kind, kind, {stage.name for stage in found})
+            name = staging.name_of(stem or kind, kind, {stage.name for stage in found}, spoken)
             needed = more.get(name, More())
             config = staging.forced(start.config, needed.defaults)
-            said = staging.say(config, kind, Places(start.root, target.parent, files), results)
-            said.values |= needed.carried
+            said = staging.say(config, kind, Places(start.root, target.parent, files), results, needed.carried)
             found.append(Stage(start, config, kind, name, said))
             place = start.config.value("export_dir" if kind in ("merge", "quantize") else "output_dir")
             if isinstance(place, str) and kind != "eval":
@@ -103,11 +110,18 @@ def _stages(starts: Sequence[Start], target: Path, files: Files, more: Mapping[s
     return found
 
 
-def _written(stages: Sequence[Stage], name: str, head: Sequence[str]) -> str:
+def _spoken(config: Config) -> Iterator[str]:
+    """Words that values say: a stage of such a name would be meant by them (`schedule = cosine`)."""
+    for setting in config.settings.values():
+        items = setting.value if isinstance(setting.value, list) else str(setting.value).split(",")
+        yield from (str(item).strip() for item in items)
+
+
+def _written(stages: Sequence[Stage], name: str, head: Sequence[str], secrets: Iterable[str]) -> str:
     holes = {name: kind for stage in stages for name, kind in stage.said.holes.items()}
     texts = [
         Text(stage.kind, stage.name, stage.said.parents, dict(stage.said.values), stage.said.blocks, stage.said.remarks,
-             stage.said.passed, stage.said.notes)
+             stage.said.passed, [note.without(secrets) for note in stage.said.notes])
         for stage in stages
     ]  # fmt: skip
     return recipe(head, name, texts, holes)

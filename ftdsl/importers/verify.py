@@ -8,12 +8,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ftdsl import catalog
+from ftdsl.credentials import secret_in
 from ftdsl.engines.jobs import Job
 from ftdsl.importers import sharding
 from ftdsl.importers.beside import INFO, read_json
 from ftdsl.importers.datasets import effective
 from ftdsl.importers.places import Places
-from ftdsl.importers.said import is_secret
 from ftdsl.lint.config import Config, Setting
 from ftdsl.record import frozen
 
@@ -69,6 +69,7 @@ _HUBS = ("model_name_or_path", "adapter_name_or_path", "ref_model", "ref_model_a
 _SETS = ("lora_target", "oft_target", "additional_target", "freeze_trainable_modules", "freeze_extra_modules", "galore_target",
          "apollo_target", "report_to")  # fmt: skip
 _DATA = ("dataset", "eval_dataset")
+_SECRET = "a secret is not copied"
 FUSED = "adamw_torch_fused"
 """transformers' default since torch 2.8 (training_args.py)."""
 _FOLDED = (
@@ -100,8 +101,10 @@ def _files(config: Config, job: Job) -> Iterator[Difference]:
         if document is None or ours is None or document.title == "accelerate launch":
             continue
         for leaf in sharding.leaves(block, document.data, ours):
-            carry = (block, leaf.path) if leaf.carry else ("", "")
-            yield Difference(f"{block}.{leaf.path}", leaf.theirs, leaf.ours, leaf.why, carry)
+            why = secret_in(leaf.path.rpartition(".")[2], leaf.theirs)
+            carry = (block, leaf.path) if leaf.carry and not why else ("", "")
+            theirs = "a secret" if why else leaf.theirs
+            yield Difference(f"{block}.{leaf.path}", theirs, leaf.ours, leaf.why or (why and _SECRET), carry)
 
 
 def _differences(
@@ -204,8 +207,8 @@ def normal(side: Side) -> dict[str, Any]:
 
 
 def _one(name: str, given: Any, side: Side) -> Any:
-    if is_secret(name):
-        return "a secret" if given else None
+    if secret_in(name, given):
+        return "a secret"
     if name in _SETS:
         items = given if isinstance(given, list) else str(given).split(",")
         return sorted(str(item).strip() for item in items if item not in ("none", None))

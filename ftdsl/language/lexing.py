@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import io
 import pickle
 from collections.abc import Iterator
 from functools import cache
@@ -69,12 +69,12 @@ def stamp() -> str:
 
 def save(path: Path = TABLE) -> Lark:
     """Write the table beside, then rename: a reader never sees half of one. Raises: OSError."""
+    from ftdsl.storage import write_file  # hardly ever needed
+
     lark = build()
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("wb") as handle:
-        handle.write(stamp().encode())
-        lark.save(handle)
-    beside.replace(path)
+    table = io.BytesIO()
+    lark.save(table)
+    write_file(path, stamp().encode() + table.getvalue())
     return lark
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
@@ -81,8 +80,8 @@ def _rows(path: Path, files: Files) -> int | None:
             return files.lines(path)
         if path.suffix == ".csv":
             return max(0, files.lines(path) - 1)
-        if path.suffix == ".json" and files.size(path) <= ARRAY:
-            rows = json.loads(files.text(path))
+        if path.suffix == ".json":
+            rows = files.json(path, ARRAY)
             return len(rows) if isinstance(rows, list) else None
     except (OSError, ValueError):
         return None

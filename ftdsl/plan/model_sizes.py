@@ -6,7 +6,6 @@ network.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,9 @@ from ftdsl.session import Files
 
 PROJECT_FILE = "ftc.models.json"
 """Beside a recipe: `{"org/name": {"revision": "…", "config": {…}}}`, as `ftc models add` writes it."""
+
+
+LIKE = '`like = "org/name"` names a model of its sizes'
 
 
 def hub_folder(env: Mapping[str, str]) -> Path | None:
@@ -46,13 +48,13 @@ def sizes_of(name: str, project: Path, files: Files, hub: Path | None = None) ->
 def sizes_in_folder(folder: Path, name: str, files: Files) -> Architecture:
     """Of the config.json in a folder; of the folder's name where there is none. Raises: NotModelledError, with why."""
     try:
-        config = json.loads(files.text(folder / "config.json"))
+        config = files.json(folder / "config.json")
     except (OSError, ValueError):
+        if why := files.trouble(folder / "config.json"):
+            raise NotModelledError(f"the config.json of {name} cannot be read: {why}; {LIKE}") from None
         if found := by_name(folder.name) or guessed(folder.name):
             return found
-        raise NotModelledError(
-            f'{name} has no config.json here; `like = "org/name"` names a model of its sizes'
-        ) from None
+        raise NotModelledError(f"{name} has no config.json here; {LIKE}") from None
     return read_config(config, name)
 
 
@@ -71,7 +73,7 @@ def read_config(config: Any, name: str) -> Architecture:
 def project_models(project: Path, files: Files) -> dict[str, dict[str, Any]]:
     """What the project's file holds; nothing where there is none, or none that can be read."""
     try:
-        models = json.loads(files.text(project / PROJECT_FILE))
+        models = files.json(project / PROJECT_FILE)
     except (OSError, ValueError):
         return {}
     return (
@@ -93,7 +95,7 @@ def _cached(name: str, hub: Path | None, files: Files) -> Any:
     found += files.glob(snapshots, "*/config.json") if files.is_dir(snapshots) else []
     for path in found:
         try:
-            return json.loads(files.text(path))
+            return files.json(path)
         except (OSError, ValueError):
             continue
     return None

@@ -9,11 +9,13 @@ from typing import Any
 from ftdsl.catalog.vocabulary import vocabulary
 from ftdsl.diagnostics import Label, Sink
 from ftdsl.environments import in_force
+from ftdsl.language.resolve.layers import Entry
 from ftdsl.language.resolve.resolve import Resolved, ResolvedStage
 from ftdsl.language.resolve.words import Path
-from ftdsl.language.values import StageRef, Term, Value
+from ftdsl.language.values import Secret, StageRef, Term, Value
 from ftdsl.recipe import rules
 from ftdsl.recipe.lineage import Linked, Linker
+from ftdsl.recipe.literal_secrets import kept_out
 from ftdsl.recipe.recipe import EngineChoice, Recipe, Stage
 from ftdsl.recipe.settings import Settings
 from ftdsl.session import Session
@@ -25,7 +27,7 @@ DEFAULT_SEED = 42
 def build(resolved: Resolved, folder: FilePath, session: Session) -> Recipe:
     """The recipe as far as it could be understood; what is wrong is in the session's sink."""
     linker = Linker(session.sink)
-    stages = tuple(_stage(linker.link(stage)) for stage in resolved.stages)
+    stages = tuple(_stage(linker.link(stage), session.sink) for stage in resolved.stages)
     engine, seed = resolved.file.get(("engine",)), resolved.file.get(("seed",))
     term = engine.data if engine else Term(vocabulary().block("file").keys["engine"].auto)
     recipe = Recipe(
@@ -72,8 +74,8 @@ def python_of(engine: Term, folder: FilePath) -> str:
     return str(folder / str(named)) if named else ""
 
 
-def _stage(linked: Linked) -> Stage:
-    stage, values = linked.stage, linked.values
+def _stage(linked: Linked, sink: Sink) -> Stage:
+    stage, values = linked.stage, kept_out(linked.values, sink)
     blocks = {".".join(path): span for path, span in stage.blocks.items()}
     return Stage(
         key=stage.key,
@@ -84,7 +86,7 @@ def _stage(linked: Linked) -> Stage:
         origins={".".join(path): value.origin for path, value in values.items()},
         spans=blocks | {".".join(path): value.span for path, value in values.items() if value.span},
         keys={".".join(path): span for path, span in stage.keys.items()},
-        spoken=[(".".join(e.path), e.value.span.text, e.origin) for e in stage.spoken if e.value is not None],
+        spoken=[(".".join(e.path), _spoken(e, values), e.origin) for e in stage.spoken if e.value is not None],
         span=stage.declared.block.header,
         parents=tuple(ref.key for ref in stage.parents),
         needs=linked.needs,
@@ -95,6 +97,14 @@ def _stage(linked: Linked) -> Stage:
         unknown=frozenset(".".join(path) for path in stage.unknown),
         sound=stage.readable and linked.sound,
     )
+
+
+def _spoken(entry: Entry, values: Mapping[Path, Value]) -> str:
+    """A value as it is written; never a secret's."""
+    value = values.get(entry.path)
+    if value is not None and isinstance(value.data, Secret):
+        return f'secret("{value.data.variable}")'
+    return entry.value.span.text if entry.value is not None else ""
 
 
 def _dotted(values: Mapping[Path, Value]) -> dict[str, Any]:

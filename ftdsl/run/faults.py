@@ -118,9 +118,7 @@ def _own_words(error: str, lines: Sequence[str], status: int) -> Fault:
 def _words(text: str) -> Iterator[str]:
     """The recipe's words for the engine's parameters that stand in backticks, or after dashes."""
     for name in re.findall(r"`-{0,2}(\w+)`|--(\w+)", text):
-        status = catalog.standing("llamafactory", name[0] or name[1])
-        if status and status.word:
-            yield status.word
+        yield from catalog.keys_of_parameter(name[0] or name[1])
 
 
 def place(stage: Stage, keys: Sequence[str]) -> Span:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ftdsl.environments import python_in
+from ftdsl.storage import write_file
 
 TORCH = "torch==2.13.0"
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
@@ -96,8 +97,7 @@ def _stub(python: Path, say: Callable[[str], None]) -> None:
         check=True,
     )
     place = Path(where.stdout.strip()) / "torchaudio"
-    place.mkdir(exist_ok=True)
-    (place / "__init__.py").write_text(STUB, encoding="utf-8")
+    write_file(place / "__init__.py", STUB.encode(), root=place.parent)
     say("torchaudio has no build beside this torch: put a stand-in there (text training does not use it)")
 
 

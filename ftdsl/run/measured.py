@@ -19,7 +19,7 @@ from ftdsl.plan.plan import Plan, PlannedStage
 from ftdsl.record import replace
 from ftdsl.runtime import events
 from ftdsl.session import Session
-from ftdsl.targets.write import write_file
+from ftdsl.storage import write_file
 
 MOST = 200
 """Lines that are kept: machines change, and so do the files a plan reads each time."""

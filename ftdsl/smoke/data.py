@@ -63,7 +63,7 @@ class Reached:
 
     def _entry(self, item: Term) -> dict[str, Any]:
         try:
-            found = json.loads(self.files.text(self.recipe.folder / str(item.options["path"])))[item.options["entry"]]
+            found = self.files.json(self.recipe.folder / str(item.options["path"]))[item.options["entry"]]
         except (OSError, ValueError, KeyError, TypeError):
             return {}
         return found if isinstance(found, dict) else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -60,7 +59,7 @@ def _local(base: Where, recipe: Recipe, files: Files) -> tuple[str, dict[str, An
     if not isinstance(path, str) or "://" in path:
         return "", {}
     try:
-        found = json.loads(files.text(Path(recipe.folder / path) / "config.json"))
+        found = files.json(Path(recipe.folder / path) / "config.json")
     except (OSError, ValueError):
         return "", {}
     return (path, found) if isinstance(found, dict) else ("", {})

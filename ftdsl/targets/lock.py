@@ -40,7 +40,7 @@ def path_of(recipe: Path) -> Path:
 def read(path: Path, session: Session) -> Lock | None:
     """The lock as it stands; None when there is none. What cannot be read counts as different from everything."""
     try:
-        found = json.loads(session.files.text(path))
+        found = session.files.json(path)
         return Lock(found["pins"], found["inputs"], found["env"])
     except FileNotFoundError:
         return None

@@ -86,7 +86,7 @@ def _recipe(source: Source, to: Mapping[str, str], before: Mapping[str, str], si
 
 def _document(source: Source, to: Mapping[str, str], before: Mapping[str, str], sink: Sink) -> list[Diagnostic]:
     root = read(source, sink)
-    if root is None:
+    if root is None or sink.failed:
         return []
     kind = recognise.document(root.value)
     if kind not in (ENGINE, "deepspeed"):

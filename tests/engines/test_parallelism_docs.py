@@ -9,7 +9,7 @@ import pytest
 
 from ftdsl.diagnostics.codes import CODES
 from ftdsl.engines.shared.parallel.check import STARTS
-from ftdsl.targets.bash import launch_text
+from ftdsl.targets.artifacts import launch_text
 from tests.conftest import ROOT, ROWS, Outcome
 from tests.engines.test_parallel import job_of, recipe
 

@@ -16,7 +16,7 @@ from ftdsl.language.resolve.resolve import Options
 from ftdsl.pipeline import check
 from ftdsl.recipe.rules.data import sources
 from ftdsl.session import Files, Session
-from ftdsl.targets.bash import document_text
+from ftdsl.targets.artifacts import document_text
 from tests.conftest import CORPUS, EXAMPLES
 
 NAMED_ANEW = (

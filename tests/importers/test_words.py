@@ -14,6 +14,7 @@ from ftdsl.importers import stages
 from ftdsl.importers.places import Places
 from ftdsl.importers.said import Said
 from ftdsl.importers.values import written
+from ftdsl.importers.write import key_at
 from ftdsl.lint.config import Config, Setting
 from ftdsl.session import Files
 
@@ -96,7 +97,7 @@ def test_every_parameter_with_a_word_imports(name: str, tmp_path: Path) -> None:
     assert name not in found.passed
     assert bool(notes) <= (name in LEFT), notes[0].text if notes else ""
     for key, value in found.values.items():
-        assert written(value), key
+        assert written(value, key_at(found.kind, key)), key
 
 
 def test_every_rule_of_the_overlay_has_an_inverse() -> None:

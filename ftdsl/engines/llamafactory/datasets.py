@@ -6,7 +6,6 @@ Columns and roles are always written in full: LLaMA-Factory forgets every defaul
 
 from __future__ import annotations
 
-import json
 import os.path
 from dataclasses import field
 from pathlib import PurePosixPath
@@ -129,7 +128,7 @@ class Datasets:
         written, name = str(item.options["path"]), str(item.options["entry"])
         path = self.context.plan.recipe.folder / written
         try:
-            found = json.loads(self.context.session.files.text(path))[name]
+            found = self.context.session.files.json(path)[name]
         except FileNotFoundError:  # said already: FT501
             found = None
         except (OSError, ValueError, KeyError, TypeError):

@@ -64,7 +64,7 @@ def _packages(document: Document) -> Iterator[str]:
         if document.data.get(name):
             yield from packages
     if document.data.get("quantization_bit"):
-        yield {"hqq": "hqq", "eetq": "eetq"}.get(document.data["quantization_method"], "bitsandbytes")
+        yield {"hqq": "hqq", "eetq": "eetq"}.get(str(document.data.get("quantization_method")), "bitsandbytes")
     if "bnb" in str(document.data.get("optim")) or "8bit" in str(document.data.get("optim")):
         yield "bitsandbytes"
     trackers = document.data.get("report_to")

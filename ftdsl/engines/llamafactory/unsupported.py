@@ -8,7 +8,11 @@ LOWERED = frozenset(
 )
 """Dotted keys that something other than the overlay, or a lowering of the same name, carries out."""
 
+_OTHER_METHOD = "write `lora { }`, which it has in their place"
+
 UNSUPPORTED = {
+    "adapter": ("LLaMA-Factory has no bottleneck adapters", _OTHER_METHOD),
+    "prefix": ("LLaMA-Factory has no trainable prefixes", _OTHER_METHOD),
     "tasks": ("LLaMA-Factory 0.9.5 runs no benchmarks", "run lm-eval in a `shell` stage, on `{merge.path}`"),
     "shots": ("LLaMA-Factory 0.9.5 runs no benchmarks", "drop it"),
     "backend": ("LLaMA-Factory scores with transformers only", "drop it"),
@@ -22,4 +26,4 @@ UNSUPPORTED = {
     "batch.ramp": ("the batch of LLaMA-Factory cannot grow on the way", "write `batch { global = … }`"),
     "tokenizer.pad": ("LLaMA-Factory takes the padding token of the template", "drop it"),
 }
-"""Dotted key -> why the engine has nothing for it, and what to write instead."""
+"""Dotted key, or method -> why the engine has nothing for it, and what to write instead."""

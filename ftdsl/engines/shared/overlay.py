@@ -60,10 +60,12 @@ def refuse_unlowered(context: StageContext, rules: frozenset[str]) -> None:
     known = dict(entries(context.engine.name, context.stage.kind))
     engine = context.engine
     lacking = tuple(name for name in METHODS if name not in engine.methods)  # one message for the block is enough
+    if (method := context.planned.method) in lacking:
+        context.refuse(method, *engine.unsupported.get(method, (f"{engine.title} has no `{method}`", "")))
     for key, origin in context.stage.origins.items():
         if origin.kind in ("auto", "default") or key in PLANNED or key in engine.lowered:
             continue
-        if key.startswith(tuple(f"{block}." for block in (engine.name, *_OPEN, *lacking))):
+        if key.startswith(tuple(f"{block}." for block in (*catalog.known_engines(), *_OPEN, *lacking))):
             continue
         entry = known.get(key)
         rule = _rule(entry) if entry is not None else None

@@ -31,11 +31,22 @@ def check(recipe: Recipe, session: Session) -> None:
             continue
         for name in stage.settings.inside(engine.name):
             _check_parameter(stage, name, engine, versions, session)
+        for name in catalog.known_engines():
+            if name != engine.name and stage.settings.inside(name):
+                _refuse_other(stage, name, engine, session)
         strategy = stage.settings.get("parallel.strategy")
-        other = isinstance(strategy, Term) and strategy.options.get("bridge")  # an adapter whose keys are not known
+        bridged = isinstance(strategy, Term) and strategy.options.get("bridge")  # an adapter whose keys are not known
         for block in TITLES:
-            for path in () if other and block == "megatron" else stage.settings.inside(block):
+            for path in () if bridged and block == "megatron" else stage.settings.inside(block):
                 _check_key(stage, block, path, engine, versions, session)
+
+
+def _refuse_other(stage: Stage, block: str, engine: Engine, session: Session) -> None:
+    """A block of parameters for an engine that this stage does not run on."""
+    other = registry.get(block)
+    title = other.title if other else block
+    text = f"`{block} {{ }}` is for {title}, and `{stage.name}` runs on {engine.title}"
+    session.sink.error("FT012", text, stage.spans.get(block, stage.span), help="drop it, or choose that engine")
 
 
 def _check_parameter(stage: Stage, name: str, engine: Engine, versions: Versions, session: Session) -> None:

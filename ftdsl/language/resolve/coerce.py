@@ -13,7 +13,7 @@ from ftdsl.language.resolve import calls
 from ftdsl.language.resolve.raw import WRONG, Bare, Between, Broken, Choice, Invoke, Lit, Lst, Num, Raw, Stg, Str
 from ftdsl.language.types import Type, parse_type, said
 from ftdsl.language.units import exact
-from ftdsl.language.values import Amount, AmountUnit, Range, Script, Slot, StageRef, Term
+from ftdsl.language.values import Amount, AmountUnit, Range, StageRef, Term
 from ftdsl.source import Span
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def coerce(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     if kind.options:
         return _union(ev, raw, kind, key, sink)
     if isinstance(raw, Invoke) and raw.name in ("env", "secret"):
-        return calls.environment(ev, raw, kind, sink)
+        return calls.environment(ev, raw, kind, key, sink)
     data = _HANDLERS.get(kind.name, _by_use)(ev, raw, kind, key, sink)
     return WRONG if data is WRONG else _bounded(data, key, raw, sink)
 
@@ -212,13 +212,13 @@ def _metric(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
 
 def _text(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     reads = kind.name == "path" and key.name != "to"  # where a result is put is no result
+    if kind.name == "script":  # one that is written is read as it is: here a value would be part of the code
+        return _wrong(raw, kind, key, sink, 'write the script itself: `run = "…"`')
     if isinstance(raw, Str):
         if raw.plain is not None:
             return raw.plain
         if reads and len(raw.parts) == 1 and isinstance(raw.parts[0], StageRef):
             return raw.parts[0]
-        if kind.name == "script":
-            return Script(tuple(p if isinstance(p, str) else Slot(p.stage, (p,)) for p in raw.parts))
         name = next(p.stage for p in raw.parts if isinstance(p, StageRef))
         sink.error("FT060", f"what `{name}` makes is known only when it has run", raw.span)
         return WRONG
@@ -397,6 +397,7 @@ _HANDLERS: Mapping[str, Handler] = {
     "text": _text,
     "path": _text,
     "script": _text,
+    "variable": _text,
     "name": _name,
     "member": _member,
     "data": _data,

@@ -46,6 +46,9 @@ from ftdsl.record import frozen, mutable, replace
 from ftdsl.session import Session
 from ftdsl.source import Span
 
+MAX_NAMES = 100
+"""Names that may stand for each other until one of them is a script."""
+
 MAX_TEXT = 2**16
 """Characters an interpolated text may have; texts that double each other would never end otherwise."""
 
@@ -115,8 +118,8 @@ class Evaluator:
     def typed(self, expression: tree.Expression, key: Key, place: Place, sink: Sink) -> Any:
         """The value as plain data of the key's type, or WRONG with the reason in the sink."""
         kind = parse_type(key.type)
-        if kind.name == "script" and isinstance(expression, tree.Text):
-            return self._script(expression, place, sink)
+        if kind.name == "script" and (written := self._written(expression, place, sink)):
+            return self._script(*written, sink)
         if isinstance(expression, tree.Ref):
             return self._typed_ref(expression, key, place, sink)
         if isinstance(expression, tree.ListOf) and (item := item_type(kind)):
@@ -360,6 +363,8 @@ class Evaluator:
         for candidate in self.names.candidates(path, place):
             with self.tracing() as trace:
                 raw = self._found(candidate, ref, Sink())
+                if isinstance(raw, Invoke) and raw.name in ("env", "secret"):
+                    return self._variable_as_text(raw, hole, sink)
                 text = self._as_text(raw)
             broken = broken or isinstance(raw, Broken)
             if text is not None:
@@ -400,6 +405,16 @@ class Evaluator:
                 return self._call_as_text(raw)
         return None
 
+    def _variable_as_text(self, raw: Invoke, hole: tree.Hole, sink: Sink) -> tuple[str, ...] | None:
+        """`env()` is what the variable holds; a secret would be written down with the text."""
+        if raw.name == "secret":
+            text = f"`{hole.span.text}` is a secret, and would be written into the text"
+            help = "give it to the environment, and let the shell read it: env { NAME = secret(…) }, and `${NAME}`"
+            sink.error("FT060", text, hole.span, help=help)
+            return None
+        value = coerce(self, raw, parse_type("text"), Key(name="env", type="text"), sink)
+        return None if value is WRONG else (value,)
+
     def _call_as_text(self, raw: Invoke) -> tuple[str | StageRef, ...] | None:
         """A model or data set in a string is its id or path; a member is its name."""
         for use in ("model", "data"):
@@ -409,6 +424,29 @@ class Evaluator:
                 place = term.options.get("id") or term.options.get("path")
                 return (place if isinstance(place, StageRef) else str(place),) if place else None
         return (raw.name,)
+
+    def _written(
+        self, node: tree.Expression | Raw, place: Place, sink: Sink, seen: int = 0
+    ) -> tuple[tree.Text, Place] | None:
+        """The text that a script is, where it is written: names in it stay apart also behind the names of others."""
+        if isinstance(node, tree.Text):
+            return node, place
+        if not isinstance(node, tree.Ref) or seen > MAX_NAMES:
+            return None
+        found = next(iter(self.names.candidates(tuple(word.text for word in node.path), place)), None)
+        value: tree.Expression | Raw | None = None
+        if isinstance(found, LetFound):
+            value, place = found.let.value, Place(found.module)
+            if found.let.binder is tree.Binder.SWEPT:
+                value = self.swept(value, found.let.name.text, id(found.let), place, sink)
+        elif isinstance(found, KeyFound) and (written := found.entry.value) is not None:
+            entry = found.entry
+            value, place = written, Place(entry.module, found.view, entry.path[:-1], entry.path)
+            if entry.binder is tree.Binder.SWEPT:
+                value = self.swept(written, entry.path[-1], id(entry), place, sink)
+        elif isinstance(found, ParamFound):
+            value, place = self.given.get(found.param.name.text, (found.param.default, Place(found.module)))
+        return None if value is None else self._written(value, place, sink, seen + 1)
 
     def _script(self, node: tree.Text, place: Place, sink: Sink) -> Any:
         parts: list[str | Slot] = []

@@ -11,7 +11,7 @@ from ftdsl.language import tree
 from ftdsl.language.resolve import words
 from ftdsl.language.resolve.load import Module
 from ftdsl.language.resolve.words import Path
-from ftdsl.language.values import Origin, OriginKind
+from ftdsl.language.values import VARIABLE, Origin, OriginKind
 from ftdsl.record import frozen, mutable, replace
 from ftdsl.source import Span
 
@@ -149,6 +149,9 @@ def _problem(entry: Entry, kind: str) -> Diagnostic | None:
     if known is None:
         return _unknown(entry, kind)
     name = ".".join(entry.path)
+    if entry.path[-2:-1] == ("env",) and not VARIABLE.fullmatch(entry.path[-1]):
+        text = f"`{entry.path[-1]}` is no name of an environment variable"
+        return Diagnostic("FT046", text, entry.span, help="letters, digits and `_`, no digit first")
     if words.fits(kind, entry.path, block=entry.value is None):
         return None
     if isinstance(known, BlockWords) and entry.value is not None and not entry.takes_back:

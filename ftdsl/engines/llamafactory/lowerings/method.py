@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ftdsl.engines.llamafactory.unsupported import UNSUPPORTED
 from ftdsl.engines.shared.stage_context import Params, StageContext
 from ftdsl.language.values import Term
 
@@ -9,10 +10,8 @@ from ftdsl.language.values import Term
 def method(context: StageContext) -> Params:
     """`finetuning_type`, and whether a new adapter goes on top."""
     name = context.planned.method or "lora"
-    if name in ("adapter", "prefix"):
-        what = {"adapter": "bottleneck adapters", "prefix": "trainable prefixes"}[name]
-        context.refuse(name, f"LLaMA-Factory has no {what}", "write `lora { }`, which it has in their place")
-        return {}
+    if name in UNSUPPORTED:
+        return {}  # refused already
     params: Params = {"finetuning_type": name}
     if context.stage.new_adapter:
         params["create_new_adapter"] = True
