@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     if args.csv is None:
         print(text, end="")
     else:
-        from ftdsl.targets.write import write_file
+        from ftdsl.storage import write_file
 
         try:
             write_file(args.csv, text.encode())

@@ -71,7 +71,7 @@ def _add(name: str, project: Path) -> int:
     from ftdsl.estimate.architecture import NotModelledError
     from ftdsl.plan.model_sizes import PROJECT_FILE, project_models, read_config
     from ftdsl.session import Files, Session
-    from ftdsl.targets.write import write_file
+    from ftdsl.storage import write_file
 
     name, _, revision = name.partition("@")
     try:
@@ -106,4 +106,3 @@ def fetch(name: str, revision: str, env: object) -> tuple[dict[str, object], str
     if not isinstance(config, dict):
         raise ValueError("its config.json is no object")
     return config, commit
-

@@ -1,4 +1,4 @@
-"""Measurements of this machine's own runs as rows of the format that the estimator is held to (docs/planner.md, "Own measurements")."""
+"""Measurements of this machine's own runs as rows of the format that the estimator is held to."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from ftdsl.plan.measured import Measured, folder_of, parse_line
 from ftdsl.session import Session
 
 HEADER = (
-    "id", "source", "source_ref", "split", "quality", "eval_mem", "eval_tput", "outcome", "model", "params_b", "method", "lora_r",
-    "lora_targets", "quant", "base_dtype", "train_dtype", "master", "autocast", "optimizer", "opt_in_bwd", "kbit_prepare", "seq_len",
-    "seq_kind", "micro_batch", "grad_accum", "grad_ckpt", "act_offload", "attn_impl", "loss_impl", "norm_impl", "compile", "strategy",
-    "offload", "world", "dp", "tp", "pp", "cp", "vp", "gpu", "gpu_mem_gb", "mem_reported", "mem_unit", "mem_gib", "mem_kind",
-    "tput_reported", "tput_unit", "tok_s_gpu", "step_s", "mfu", "framework", "notes",
+    "id", "source", "source_ref", "split", "quality", "eval_mem", "eval_tput", "outcome", "model", "params_b", "method",
+    "lora_r", "lora_targets", "quant", "base_dtype", "train_dtype", "master", "autocast", "optimizer", "opt_in_bwd",
+    "kbit_prepare", "seq_len", "seq_kind", "micro_batch", "grad_accum", "grad_ckpt", "act_offload", "attn_impl",
+    "loss_impl", "norm_impl", "compile", "strategy", "offload", "world", "dp", "tp", "pp", "cp", "vp", "gpu",
+    "gpu_mem_gb", "mem_reported", "mem_unit", "mem_gib", "mem_kind", "tput_reported", "tput_unit", "tok_s_gpu", "step_s",
+    "mfu", "framework", "notes",
 )  # fmt: skip
 """Columns of a published measurement, in their order."""
 
@@ -71,8 +72,9 @@ def _row(run: Measured, name: str, engine: str, recipe: str) -> dict[str, str]:
     }
     if not run.failed:
         cells |= {
-            "mem_reported": f"{run.memory:.0f}", "mem_unit": "B", "mem_gib": f"{run.memory / GIB:.4f}", "mem_kind": "allocated_peak",
-            "tput_reported": f"{tokens:.1f}", "tput_unit": "tok/s/gpu", "tok_s_gpu": f"{tokens:.1f}", "step_s": f"{run.step:.6g}",
+            "mem_reported": f"{run.memory:.0f}", "mem_unit": "B", "mem_gib": f"{run.memory / GIB:.4f}",
+            "mem_kind": "allocated_peak", "tput_reported": f"{tokens:.1f}", "tput_unit": "tok/s/gpu",
+            "tok_s_gpu": f"{tokens:.1f}", "step_s": f"{run.step:.6g}",
         }  # fmt: skip
     return {key: str(value) for key, value in (cells | _settings(setup)).items()}
 

@@ -16,6 +16,7 @@ from typing import Any
 from ftdsl.estimate import cpu
 from ftdsl.estimate.architecture import Architecture, NotModelledError
 from ftdsl.estimate.calibration import Believed, Seen, corrected
+from ftdsl.estimate.fit import fit
 from ftdsl.estimate.memory import memory
 from ftdsl.estimate.setup import Setup
 from ftdsl.estimate.time import time
@@ -103,7 +104,12 @@ def file_name(engine: str, version: str) -> str:
 
 
 def read(session: Session, engine: str, version: str) -> list[Measured]:
-    """All that was measured with this version of the engine, the oldest first."""
+    """All that was measured with this version of the engine of runs that ended well, the oldest first."""
+    return [run for run in read_all(session, engine, version) if not run.failed]
+
+
+def read_all(session: Session, engine: str, version: str) -> list[Measured]:
+    """Those that ran out of memory too."""
     folder = folder_of(session.env)
     if folder is None or session.env.get(VARIABLE) == "none":
         return []
@@ -111,7 +117,7 @@ def read(session: Session, engine: str, version: str) -> list[Measured]:
         text = session.files.text(folder / file_name(engine, version))
     except (OSError, UnicodeDecodeError):
         return []
-    return [found for line in text.splitlines() if (found := parse_line(line)) and not found.failed]
+    return [found for line in text.splitlines() if (found := parse_line(line))]
 
 
 def parse_line(text: str) -> Measured | None:
@@ -125,7 +131,8 @@ def parse_line(text: str) -> Measured | None:
         usual = replace(setup, seq_len=int(row.get("usual_len") or setup.seq_len))
         threads = int(row.get("threads") or 1)
         failed = row.get("outcome") == "oom"
-        return Measured(str(row["kind"]), str(row["device"]), threads, setup, usual, *map(float, numbers), failed)
+        memory_bytes, step = map(float, numbers)
+        return Measured(str(row["kind"]), str(row["device"]), threads, setup, usual, memory_bytes, step, failed)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -181,7 +188,7 @@ def card_factors(session: Session, engine: str, version: str, card: str) -> Fact
     if said := session.env.get(variable_of(card)):
         found = _FACTORS.fullmatch(said.strip())
         return Factors(float(found[1]), float(found[2]), int(found[3])) if found else Factors()
-    return _factors(one for one in read(session, engine, version) if one.device == card and one.kind in KINDS)
+    return _factors(one for one in read_all(session, engine, version) if one.device == card and one.kind in KINDS)
 
 
 def variable_of(card: str) -> str:
@@ -192,14 +199,20 @@ def _factors(rows: Iterable[Measured]) -> Factors:
     memories, times = [], []
     for one in rows:
         try:
-            memories.append(Seen((memory(one.setup).allocated,), one.memory))
-            times.append(Seen((time(one.usual).step,), one.step))
+            if one.failed:
+                # it needed more than the card has: what the estimate lacks of that is all that is known
+                needed = fit(one.setup).needed
+                memories += [Seen((needed,), one.memory)] if needed < one.memory else []
+                continue
+            peak, step = memory(one.setup).allocated, time(one.usual).step
         except NotModelledError:
             continue
+        memories.append(Seen((peak,), one.memory))
+        times.append(Seen((step,), one.step))
     # rounded: what the lock says is what counted
-    (more,) = corrected((CARD_MEMORY,), memories[: len(times)], CARD_NOISE[0])
+    (more,) = corrected((CARD_MEMORY,), memories, CARD_NOISE[0])
     (longer,) = corrected((CARD_TIME,), times, CARD_NOISE[1])
-    return Factors(round(more, 3), round(longer, 3), len(times))
+    return Factors(round(more, 3), round(longer, 3), max(len(times), len(memories)))
 
 
 # --- this machine's processor

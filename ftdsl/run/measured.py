@@ -92,11 +92,11 @@ def keep(key: str, plan: Plan, stage: Path, session: Session) -> str:
         "setup": setup_as_json(setup),
     }
     versions = plan.recipe.versions
-    _add(folder / file_name(versions.engine, versions.of()), json.dumps(row, ensure_ascii=False))
+    add_line(folder / file_name(versions.engine, versions.of()), json.dumps(row, ensure_ascii=False))
     return f"measured {gib(memory_of(seen))} and {step_of(seen):.3g} s a step, kept for later plans"
 
 
-def _add(path: Path, line: str) -> None:
+def add_line(path: Path, line: str) -> None:
     """Beside, then renamed; one process at a time, so that none forgets what another has added."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.parent / ".lock"):
