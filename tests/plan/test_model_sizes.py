@@ -16,7 +16,8 @@ from ftdsl.session import Files
 from tests.conftest import ftc
 
 CONFIG = {"model_type": "qwen3", "hidden_size": 4096, "num_hidden_layers": 36, "num_attention_heads": 32,
-          "num_key_value_heads": 8, "head_dim": 128, "intermediate_size": 12288, "vocab_size": 151936, "tie_word_embeddings": False}  # fmt: skip
+          "num_key_value_heads": 8, "head_dim": 128, "intermediate_size": 12288, "vocab_size": 151936,
+          "tie_word_embeddings": False}  # fmt: skip
 PARAMS = 8_190_735_360
 
 
