@@ -7,6 +7,7 @@ card as a whole. All else is a band, and the band decides between `safe` and `do
 from __future__ import annotations
 
 from ftdsl import catalog
+from ftdsl.estimate.interval import SEEN
 from ftdsl.estimate.memory import GIB, Memory, Phase, memory
 from ftdsl.estimate.setup import Setup
 from ftdsl.record import frozen, replace
@@ -30,6 +31,10 @@ CERTAIN_TERMS = ("weights", "optimizer", "gradients", "frozen models")
 
 COUNTING_ERROR = 0.03
 """How far the count of parameters and their bytes may be off where all sizes are known (rounding of groups and paddings)."""
+
+OTHER_CODE, INFERRED = 0.1, 0.04
+"""The same where no row has the framework's code, which may hold or spread something otherwise; for each setting that is
+inferred."""
 
 
 @frozen
@@ -92,7 +97,9 @@ def fit(setup: Setup) -> Fit:
 def certain_bytes(estimate: Memory) -> float:
     """Bytes that lie on the card at the optimizer's step whatever the rows are, less what counting may be off by."""
     step = next(phase for phase in estimate.phases if phase.name == "step")
-    spread = COUNTING_ERROR + estimate.setup.architecture.uncertainty
+    setup = estimate.setup
+    spread = COUNTING_ERROR + setup.architecture.uncertainty + INFERRED * len(setup.unknown)
+    spread += 0.0 if setup.framework in SEEN.frameworks else OTHER_CODE
     return sum(step.terms.get(name, 0.0) for name in CERTAIN_TERMS) * (1 - spread)
 
 
