@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,9 @@ from ftdsl.diagnostics import Diagnostic
 from ftdsl.language.resolve.resolve import Options
 from ftdsl.pipeline import Checked, check
 from ftdsl.session import Session
+from tests.command import ftc, ftc_process
+
+__all__ = ["ftc", "ftc_process"]  # most tests want them beside the recipes below
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.ft"))
@@ -63,12 +65,6 @@ def checked(tmp_path: Path) -> Callable[..., Outcome]:
         return Outcome(result, session.sink.ordered())
 
     return run
-
-
-def ftc(*arguments: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    """The real command in a process of its own."""
-    command = [sys.executable, "-m", "ftdsl.cli.main", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, **env}, check=False)
 
 
 ALPACA = '{"instruction": "q", "input": "", "output": "a"}\n' * 4
