@@ -79,7 +79,13 @@ def ftc_process(
     """The real command in a process of its own."""
     command = [sys.executable, "-m", "ftdsl.cli.main", *arguments]
     done = subprocess.run(
-        command, cwd=cwd, capture_output=True, input=_bytes(stdin), env={**os.environ, **env}, check=False, timeout=timeout
+        command,
+        cwd=cwd,
+        capture_output=True,
+        input=_bytes(stdin),
+        env={**os.environ, **env},
+        check=False,
+        timeout=timeout,
     )
     return Ended(command, done.returncode, done.stdout, done.stderr)
 
@@ -176,7 +182,7 @@ class _Streams:
         self._objects = (sys.stdin, sys.stdout, sys.stderr)
         for stream in self._objects[1:]:
             stream.flush()
-        self._files = [tempfile.TemporaryFile() for _ in range(3)]
+        self._files = [tempfile.TemporaryFile() for _ in range(3)]  # noqa: SIM115 (closed on the way out)
         self._files[0].write(self._input)
         self._files[0].seek(0)
         self._saved = [os.dup(number) for number in range(3)]
