@@ -196,7 +196,8 @@ class _Streams:
     def __exit__(self, *error: object) -> None:
         try:
             for stream in (sys.stdout, sys.stderr):
-                stream.flush()
+                if not stream.closed:
+                    stream.flush()
         finally:
             sys.stdin, sys.stdout, sys.stderr = self._objects
             for number, saved in enumerate(self._saved):

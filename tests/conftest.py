@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,14 @@ def checked(tmp_path: Path) -> Callable[..., Outcome]:
         return Outcome(result, session.sink.ordered())
 
     return run
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = 120) -> None:
+    """Waits for something that another process does; a machine that does much else may take its time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"{what}: not within {seconds:.0f} s"
+        time.sleep(0.02)
 
 
 ALPACA = '{"instruction": "q", "input": "", "output": "a"}\n' * 4
