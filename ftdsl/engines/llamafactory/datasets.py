@@ -18,7 +18,7 @@ from ftdsl.engines.llamafactory.places import seen_from_run
 from ftdsl.engines.llamafactory.work import Work
 from ftdsl.language.values import Amount, StageRef, Term
 from ftdsl.recipe.settings import Settings
-from ftdsl.recipe.shape import PAIRS, Shape, first_row, settings_of, shape_of
+from ftdsl.recipe.shape import PAIRS, Shape, first_row, only_source, settings_of, shape_of, with_own_options
 from ftdsl.record import mutable
 
 _PARTS = {"label": "kto_tag"}
@@ -29,6 +29,9 @@ CLOUDS = ("s3://", "gs://", "gcs://")
 
 _OURS = ("limit", "revision", "dedupe", "drop", "tokens", "languages", "holdout.eval", "holdout.test")
 """What only our data stage can do."""
+
+_DESCRIBED = {"split": "split", "subset": "subset", "folder": "folder", "sample": "num_samples", "format": ""}
+"""Options of a source that stand in dataset_info.json, by their name there; `format` is told with the columns."""
 
 
 @mutable
@@ -51,26 +54,55 @@ class Datasets:
             self.work.refuse("data", why, "name `entry`s of one repository only, or its data sets by their own ids")
         return f"REMOTE:{min(self.remote)}" if self.remote else self.work.folder
 
-    def names(self, key: str) -> tuple[list[str], list[float]]:
-        """The data sets at a key, with the weights of a mixture (empty without)."""
+    def names(self, key: str, *, mixed: bool = True) -> tuple[list[str], list[float]]:
+        """The data sets at a key, with the weights of a mixture (empty without). `mixed`: they can be one."""
         names: list[str] = []
         weights: list[float] = []
         for item in self.work.stage.settings.items(key):
             if not isinstance(item, Term | StageRef):
                 continue
-            settings = self._settings(item)
-            if isinstance(item, Term) and item.name == "hf" and "entry" in item.options:
-                self.remote.add(str(item.options["id"]))
-                names += map(str, item.options["entry"])
-                continue
-            name, entry = self._entry(item, settings, key)
-            for _ in range(settings.get("repeat") or 1 if isinstance(item, Term) else 1):
-                unique = self._unique(name, entry)
-                self.entries[unique] = entry
-                names.append(unique)
-                if (weight := settings.get("weight")) is not None:
-                    weights.append(float(weight.number if isinstance(weight, Amount) else weight))
+            settings, rows = self._settings(item), self._rows(item)
+            if isinstance(item, Term) and not mixed and settings.get("weight") is not None:
+                self._refuse(item, "weight", key, "rows that are only scored are not mixed", "drop `weight`")
+            if rows is not None and rows.name == "hf" and settings.get("entry") is not None:
+                found = self._remote(item, rows, settings, key)
+            else:
+                name, entry = self._entry(item, rows, settings, key)
+                found = []
+                for _ in range(settings.get("repeat") or 1 if rows is not None else 1):
+                    found.append(self._unique(name, entry))
+                    self.entries[found[-1]] = entry
+            names += found
+            if (weight := settings.get("weight")) is not None:
+                weights += [float(weight.number if isinstance(weight, Amount) else weight)] * len(found)
         return names, weights
+
+    def _remote(self, item: Term | StageRef, rows: Term, settings: Settings, key: str) -> list[str]:
+        """Data sets that a repository's own dataset_info.json describes: it says all there is to say of them."""
+        self.remote.add(str(rows.options["id"]))
+        entries = list(map(str, settings.items("entry")))
+        said = [word for word in (*_OURS, *_DESCRIBED, "repeat", "media") if settings.values.get(word) is not None]
+        said += [block for block in ("columns", "roles") if settings.inside(block)]
+        if settings.get("weight") is not None and len(entries) > 1:
+            said.append("weight")
+        for word in said:
+            why = f"`entry` names what the repository's own dataset_info.json describes, and `{word}` is not read beside it"
+            self._refuse(item, word, key, why, "drop one of them")
+        return entries
+
+    def _refuse(self, item: Term | StageRef, word: str, key: str, why: str, help: str = "") -> None:
+        """At the word: in the stage, or in the data stage whose rows go to the engine as they are."""
+        if isinstance(item, Term):
+            self.work.refuse(key, why, help)
+            return
+        stage = self.work.plan.stage(item.key).stage
+        self.work.session.sink.error(
+            "FT012", why, stage.spans.get(word) or stage.spans.get("source") or stage.span, help=help
+        )
+
+    def _rows(self, item: Term | StageRef) -> Term | None:
+        """The source that the engine itself reads; None where a data stage writes the rows."""
+        return item if isinstance(item, Term) else passes_through(self.work.plan.stage(item.key).stage.settings)
 
     def _unique(self, name: str, entry: Any) -> str:
         """The engine drops a name it has seen, so equal entries count again under another."""
@@ -83,12 +115,13 @@ class Datasets:
     def _settings(self, item: Term | StageRef) -> Settings:
         if isinstance(item, Term):
             return settings_of(item)
-        return self.work.plan.stage(item.key).stage.settings
+        return with_own_options(self.work.plan.stage(item.key).stage.settings)
 
-    def _entry(self, item: Term | StageRef, settings: Settings, key: str) -> tuple[str, dict[str, Any]]:
+    def _entry(
+        self, item: Term | StageRef, rows: Term | None, settings: Settings, key: str
+    ) -> tuple[str, dict[str, Any]]:
         if isinstance(item, StageRef):
             name = f"{item.stage}.{item.part}" if item.part else item.stage
-            rows = passes_through(settings)
             if rows is None:
                 entry = {"file_name": self._from_here(self.work.places.rows(item))}
                 return name, entry | self._shape(item)
@@ -98,7 +131,7 @@ class Datasets:
                 why = f"LLaMA-Factory has no `{word}` for one data set"
                 self.work.refuse(key, why, "put the source into a `data` stage of its own")
         if item.name == "file" and "entry" in item.options:
-            return self._existing(item, key)
+            return self._existing(item, settings, key)
         return _name_of(item), self._source(item, settings, key) | self._shape(item)
 
     def _source(self, item: Term, settings: Settings, key: str) -> dict[str, Any]:
@@ -115,10 +148,11 @@ class Datasets:
                 entry = {"file_name": self._from_here(seen)}
         else:
             entry = {"hf_hub_url" if item.name == "hf" else "ms_hub_url": str(options["id"])}
-        for word, name in (("split", "split"), ("subset", "subset"), ("folder", "folder"), ("sample", "num_samples")):
-            if (value := settings.get(word)) is not None:
-                entry[name] = value
-        return entry
+        if settings.get("entry") is not None:  # of a hub's own dataset_info.json, or of one that is a file
+            self.work.refuse(
+                key, f"`{item.name}()` has no `entry`: it is for `hf()`, and for a dataset_info.json", "drop it"
+            )
+        return entry | _described(settings)
 
     def _from_here(self, path: str) -> str:
         """A path of the run folder, seen from the stage's folder, where dataset_info.json lies."""
@@ -126,7 +160,7 @@ class Datasets:
             return path
         return os.path.relpath(path, self.work.folder).replace(os.sep, "/")
 
-    def _existing(self, item: Term, key: str) -> tuple[str, dict[str, Any]]:
+    def _existing(self, item: Term, settings: Settings, key: str) -> tuple[str, dict[str, Any]]:
         """An entry of a dataset_info.json the author has: copied, with its file seen from here."""
         written, name = str(item.options["path"]), str(item.options["entry"])
         path = self.work.plan.recipe.folder / written
@@ -142,7 +176,13 @@ class Datasets:
             beside = str(PurePosixPath(written).parent / file)
             self.inputs.append(beside)
             entry["file_name"] = self._from_here(seen_from_run(beside))
-        return name, entry
+        if "format" in item.options:
+            self.work.refuse(
+                key, f"`{name}` says what its rows look like, and `format` is not read beside it", "drop it"
+            )
+        if said := settings.get("media"):
+            self.media |= {seen_from_run(str(said))}
+        return name, entry | _described(settings)
 
     def shape(self, item: Term | StageRef) -> Shape:
         """What the rows of a data set look like to the stage."""
@@ -153,7 +193,8 @@ class Datasets:
 
     def _shape(self, item: Term | StageRef) -> dict[str, Any]:
         shape = self.shape(item)
-        if {"images", "videos", "audios"} & set(shape.columns) and (folder := self._media(item)):
+        seeing = bool({"images", "videos", "audios"} & set(shape.columns)) or self._settings(item).get("media")
+        if seeing and (folder := self._media(item)):
             self.media |= {folder}
         return in_engine_words(shape, self.work.stage.kind)
 
@@ -190,15 +231,26 @@ def _formatting(shape: Shape) -> str:
     return "alpaca" if shape.format == "text" else shape.format
 
 
+def _described(settings: Settings) -> dict[str, Any]:
+    """Options of a source, as dataset_info.json has them."""
+    return {name: value for word, name in _DESCRIBED.items() if name and (value := settings.get(word)) is not None}
+
+
+def works(settings: Settings) -> list[str]:
+    """What a data stage with one source is asked to do that only it can, by the words that ask for it."""
+    settings = with_own_options(settings)
+    asked = [word for word in _OURS if settings.values.get(word) is not None]
+    return [word for word in asked if word != "dedupe"] + ["dedupe"] * (settings.name("dedupe") not in ("", "none"))
+
+
 def passes_through(settings: Settings) -> Term | None:
     """The source of a data stage that has nothing to do: rows of a hub or a cloud, which go to the engine as they are."""
-    source = _first_source(settings)
-    if not isinstance(source, Term) or len(settings.items("source")) > 1:
+    source = only_source(settings)
+    if source is None:
         return None
     if source.name == "file" and not str(source.options["path"]).startswith(CLOUDS):
         return None
-    works = any(settings.values.get(word) is not None for word in _OURS)
-    return None if works or settings.name("dedupe") not in ("", "none") else source
+    return None if works(settings) else source
 
 
 def _first_source(settings: Settings) -> Term | StageRef | None:
@@ -217,14 +269,14 @@ def training(work: Work, datasets: Datasets) -> dict[str, Any]:
     names, weights = datasets.names("data")
     params: dict[str, Any] = {"dataset": ",".join(names), "dataset_dir": work.folder}
     params |= _mix(work, names, weights)
-    params |= media(work, datasets)
     held = work.get("evaluate.data")
     if isinstance(held, Amount):
         params["val_size"] = held.number if held.unit == "share" else int(held.number)
     elif isinstance(held, int | float) and not isinstance(held, bool):
         params["val_size"] = held
     elif held:
-        params["eval_dataset"] = ",".join(datasets.names("evaluate.data")[0])
+        params["eval_dataset"] = ",".join(datasets.names("evaluate.data", mixed=False)[0])
+    params |= media(work, datasets)
     params["dataset_dir"] = datasets.folder
     return params
 

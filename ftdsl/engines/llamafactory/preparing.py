@@ -7,7 +7,7 @@ from typing import Any
 
 from ftdsl.engines.jobs import Command, Document, Job
 from ftdsl.engines.llamafactory import words
-from ftdsl.engines.llamafactory.datasets import beside
+from ftdsl.engines.llamafactory.datasets import beside, works
 from ftdsl.engines.llamafactory.parallel import PYTHON
 from ftdsl.engines.llamafactory.places import seen_from_run
 from ftdsl.engines.llamafactory.scratch import needed_by
@@ -27,6 +27,7 @@ ALIKE = 0.85
 def lower_data(work: Work) -> Job:
     """One document, one command."""
     inputs: list[str] = []
+    _check_keys(work)
     sources = [source for item in _items(work, "source") if (source := _source(work, "source", item, inputs))]
     shape, kind = _shape(work)
     spec: Spec = {"stage": work.folder, "where": work.where}
@@ -98,25 +99,55 @@ def _source(work: Work, key: str, item: Term | StageRef, inputs: list[str]) -> S
     return entry
 
 
+def _check_keys(work: Work) -> None:
+    """Keys of the block that none of its sources can use."""
+    sources = _items(work, "source") if work.stage.settings.items("source") else []
+    hub = any(isinstance(item, Term) and item.name != "file" for item in sources)
+    for word in _HUB:
+        if not hub and work.get(word) is not None and work.said(word) and not _is_shared(work, word):
+            work.refuse(word, f"`{word}` is for data sets of a hub, and there is none here", "drop it")
+    if work.get("entry") is not None:
+        help = "name it in the stage that trains, without a `data` stage"
+        work.refuse("entry", "a data stage reads rows, and `entry` names a description of them", help)
+
+
+def _is_shared(work: Work, key: str) -> bool:
+    """Whether a key stands at file level, for all stages that can use it."""
+    return work.stage.origins[key].kind in ("file", "include")
+
+
+def _why_at_all(work: Work) -> str:
+    """` with `limit``: why the engine does not read the rows itself."""
+    asked = works(work.stage.settings)
+    return f" with `{asked[0]}`" if asked else ""
+
+
 def _place(work: Work, key: str, item: Term | StageRef, inputs: list[str]) -> Spec | None:
     if isinstance(item, StageRef):
         return {"path": work.places.rows(item)}
     for word in item.options:
-        if word not in _OPTIONS:
+        if word not in _OPTIONS and word != "entry":
             help = f"write `{word}` as a key of the data stage, or give the source a data stage of its own"
             work.refuse(key, f"`{word}` is for all sources of a data stage, not for one", help)
+        if word in _HUB and item.name == "file":
+            work.refuse(key, f"`{word}` is for data sets of a hub, and this is a file", "drop it")
+        if word == "weight" and key != "source":
+            work.refuse(key, "rows that are held out are not mixed", "drop `weight`")
+    if "entry" in item.options:
+        help = "name it in the stage that trains, without a `data` stage"
+        work.refuse(key, f"a data stage{_why_at_all(work)} reads rows, and `entry` names a description of them", help)
     if item.name == "hf":
         said = {word: item.options.get(word, work.get(word)) for word in _HUB}
         return {"hub": "hf", "id": str(item.options["id"]), **{word: value for word, value in said.items() if value}}
     if item.name != "file":
         help = 'download it and write `file("…")`, or let the engine read it: name it in the stage that trains'
-        work.refuse(key, f"a data stage cannot read from `{item.name}` yet", help)
+        work.refuse(key, f"a data stage{_why_at_all(work)} cannot read from `{item.name}` yet", help)
         return None
     written = str(item.options["path"])
     seen = seen_from_run(written)
     if "://" in seen:
         help = "copy it here first (`aws s3 cp`), or let the engine read it: name it in the stage that trains"
-        work.refuse(key, f"a data stage reads files, and `{written}` is an address", help)
+        work.refuse(key, f"a data stage{_why_at_all(work)} reads files, and `{written}` is an address", help)
         return None
     if not written.startswith("run://"):
         inputs.append(written)
@@ -137,6 +168,11 @@ def _shape(work: Work) -> tuple[Shape, str]:
     items = _items(work, "source") if work.stage.settings.items("source") else []
     settings, row = work.stage.settings, None
     formats = [_format_of(work, item) for item in items]
+    for part in ("holdout.eval", "holdout.test"):
+        for item in work.stage.settings.items(part):
+            own = settings_of(item).name("format") if isinstance(item, Term) else ""
+            if own not in ("", "auto", *formats):
+                work.refuse(part, f"rows that are held out have the format of the others, not `{own}`", "drop `format`")
     if len(found := {format for format in formats if format}) > 1:
         help = "give each format a data stage of its own; the stage that trains takes several: data = [a, b]"
         work.refuse("source", f"the sources are of several formats: {', '.join(sorted(found))}", help)
@@ -163,9 +199,13 @@ def _format(shape: Shape, kind: str) -> Spec:
 
 def _media(work: Work, shape: Shape, inputs: list[str]) -> str | None:
     """The folder that pictures and sound are seen from: said, or that of the data."""
-    if not {"images", "videos", "audios"} & set(shape.columns):
-        return None
     said = work.get("media")
+    if not {"images", "videos", "audios"} & set(shape.columns):
+        if said and not _is_shared(work, "media"):
+            help = 'name the column: columns { images = "images" }'
+            why = "`media` is for pictures, videos and sound, and no column of these rows is known to hold any"
+            work.refuse("media", why, help)
+        return None
     return seen_from_run(str(said)) if said else beside(inputs[0]) if inputs else None
 
 

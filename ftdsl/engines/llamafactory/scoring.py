@@ -23,7 +23,7 @@ def score(work: Work) -> Job:
     parallel.check(work)
     metrics = {words.plain(metric) for metric in work.get("metrics") or ()}
     datasets = Datasets(work)
-    names, _ = datasets.names("data")
+    names, _ = datasets.names("data", mixed=False)
     if not names:
         work.refuse("data", f"`{work.stage.name}` has no rows to answer", "write `data = NAME.eval`")
     common: dict[str, Any] = {"stage": _stage_of_rows(datasets)}
