@@ -117,9 +117,9 @@ def _is_shared(work: Work, key: str) -> bool:
 
 
 def _why_at_all(work: Work) -> str:
-    """` with `limit``: why the engine does not read the rows itself."""
+    """Why the engine does not read the rows itself."""
     asked = works(work.stage.settings)
-    return f" with `{asked[0]}`" if asked else ""
+    return f" (`{asked[0]}` asks for a data stage)" if asked else ""
 
 
 def _place(work: Work, key: str, item: Term | StageRef, inputs: list[str]) -> Spec | None:
@@ -135,19 +135,19 @@ def _place(work: Work, key: str, item: Term | StageRef, inputs: list[str]) -> Sp
             work.refuse(key, "rows that are held out are not mixed", "drop `weight`")
     if "entry" in item.options:
         help = "name it in the stage that trains, without a `data` stage"
-        work.refuse(key, f"a data stage{_why_at_all(work)} reads rows, and `entry` names a description of them", help)
+        work.refuse(key, f"a data stage reads rows, and `entry` names a description of them{_why_at_all(work)}", help)
     if item.name == "hf":
         said = {word: item.options.get(word, work.get(word)) for word in _HUB}
         return {"hub": "hf", "id": str(item.options["id"]), **{word: value for word, value in said.items() if value}}
     if item.name != "file":
         help = 'download it and write `file("…")`, or let the engine read it: name it in the stage that trains'
-        work.refuse(key, f"a data stage{_why_at_all(work)} cannot read from `{item.name}` yet", help)
+        work.refuse(key, f"a data stage cannot read from `{item.name}` yet{_why_at_all(work)}", help)
         return None
     written = str(item.options["path"])
     seen = seen_from_run(written)
     if "://" in seen:
         help = "copy it here first (`aws s3 cp`), or let the engine read it: name it in the stage that trains"
-        work.refuse(key, f"a data stage{_why_at_all(work)} reads files, and `{written}` is an address", help)
+        work.refuse(key, f"a data stage reads files, and `{written}` is an address{_why_at_all(work)}", help)
         return None
     if not written.startswith("run://"):
         inputs.append(written)
