@@ -179,7 +179,7 @@ def _environment(jobs: tuple[Job, ...], compiled: Compiled, args: argparse.Names
         return this_python()
     try:
         named = python_of(engine, compiled.folder)
-        return find(engine.name, os.environ, flag=args.engine_python, recipe=named)
+        return find(engine.name, os.environ, flag=args.engine_python, recipe=named, folder=compiled.folder)
     except NoEngineError:
         if needed:
             raise
