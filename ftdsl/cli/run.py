@@ -84,7 +84,7 @@ def _outcome(file: str, args: argparse.Namespace, stop: Stop) -> Outcome:
     from ftdsl.pipeline import compile_recipe
     from ftdsl.run.environments import NoEngineError
     from ftdsl.run.outcome import Outcome
-    from ftdsl.run.prepare import UnknownStageError
+    from ftdsl.run.prepare import StillRunningError, UnknownStageError
     from ftdsl.run.store import BusyError
     from ftdsl.session import Session
 
@@ -103,7 +103,7 @@ def _outcome(file: str, args: argparse.Namespace, stop: Stop) -> Outcome:
         keep_lock(compiled)
     try:
         found = _carry_out(compiled, args, session, stop)
-    except (NoEngineError, UnknownStageError, BusyError) as error:
+    except (NoEngineError, UnknownStageError, BusyError, StillRunningError) as error:
         print(f"error: {error}", file=sys.stderr)
         outcome.message = str(error)
         return outcome.ended(1)

@@ -45,8 +45,8 @@ def carry_out(
     environments: by name, as `environments_of` finds them; session: through which files are read (a new one); stop: by which
     the host stops it; launcher: what starts stages (this machine); home: where its run folders lie (`home_of`).
 
-    Raises: UnknownStageError for a wish, BusyError while another process runs this recipe, OSError when the run folder
-    cannot be written.
+    Raises: UnknownStageError for a wish, BusyError while another process runs this recipe, StillRunningError while a stage
+    lives that another left, OSError when the run folder cannot be written.
     """
     gc.enable()
     session, stop, launcher = session or Session(), stop or Stop(), launcher or LocalLauncher()
@@ -62,10 +62,12 @@ def carry_out(
     with store.locked(home):
         packages = {name: found.packages for name, found in environments.items()}
         keys = keys_of(jobs, compiled.files, compiled.folder, packages, session)
+        running = prepare.joinable(jobs, keys, wishes, home, launcher)
         run, outcome.progress = prepare.prepare(compiled, jobs, keys, wishes, home)
         waiting = {stage.key for stage in outcome.progress.having(Status.WAITING)}
         todo = [job for job in jobs if job.key in waiting]
-        if obstacles := prepare.obstacles(todo, environments, resources, compiled.plan.recipe.versions):
+        new = [job for job in todo if job not in running]
+        if obstacles := prepare.obstacles(new, environments, resources, compiled.plan.recipe.versions):
             outcome.add_faults(obstacles)
             return outcome.ended(1)
         executor = Executor(
@@ -75,6 +77,9 @@ def carry_out(
         for stage in outcome.progress.having(Status.CACHED):
             _prepared(stage, outcome, view)
             outcome.add_warnings((stage.key, fault) for fault in warnings_of(run.folder / stage.folder))
+        for job in running:
+            view.note(f"{job.folder}: runs already, started by an earlier ftc; joined")
+            executor.join(job)
         if todo:
             executor.execute()
     outcome.nothing_to_do = not todo

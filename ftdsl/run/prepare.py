@@ -17,6 +17,7 @@ from ftdsl.run import store
 from ftdsl.run.cache_keys import CacheKeys
 from ftdsl.run.environments import Environment
 from ftdsl.run.faults import Fault
+from ftdsl.run.launchers.launcher import Launcher, Task
 from ftdsl.run.resources import Resources
 from ftdsl.run.store import Run
 from ftdsl.runtime.events import Event, made
@@ -33,6 +34,10 @@ class Wishes:
     force: tuple[str, ...] = ()
     fresh: bool = False
     side_by_side: int | None = None
+
+
+class StillRunningError(Exception):
+    """A stage of an earlier start lives, and what is asked for is something else: nothing may be started beside it."""
 
 
 class UnknownStageError(Exception):
@@ -91,6 +96,35 @@ def prepare(
         job = next(job for job in jobs if job.key == event["stage"])
         progress.stage(job.key).result = _result(run.folder / job.folder, done[job.key], job)
     return run, progress
+
+
+def joinable(jobs: tuple[Job, ...], keys: CacheKeys, wishes: Wishes, home: Path, launcher: Launcher) -> list[Job]:
+    """Jobs of the newest run that an earlier `ftc` has started and left: those that still run, and those that ended well
+    meanwhile. Raises: StillRunningError when one runs that is not what would be started now.
+    """
+    found = []
+    for at, run in enumerate(store.runs_of(home)):
+        for key, state in run.jobs.items():
+            handle = launcher.find(Task(run.folder, state.folder, {})) if state.status == Status.RUNNING else None
+            status = launcher.poll(handle) if handle else 1
+            if handle is None or status:
+                continue
+            job = next((job for job in jobs if job.key == key), None)
+            same = at == 0 and not wishes.fresh and job is not None and keys[key] == state.key
+            if (
+                same
+                and job is not None
+                and job.folder == state.folder
+                and (status is None or state.handle == handle.id)
+            ):
+                found.append(job)
+            elif status is None:
+                pid = (handle.facts or {}).get("pid", handle.id)
+                where = f"process {pid}, in {(run.folder / state.folder).as_posix()}"
+                raise StillRunningError(
+                    f"`{key}` still runs ({where}), and is not what would run now; wait for it, or type: kill {pid}"
+                )
+    return found
 
 
 def done_before(

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from ftdsl.engines.jobs import Job
 from ftdsl.environments import candidates, installed
-from ftdsl.observe.status import BROKEN, CHANGED, DONE, NEW, StageStatus
+from ftdsl.observe.progress import Status
+from ftdsl.observe.status import BROKEN, CHANGED, DONE, NEW, RUNNING, StageStatus
 from ftdsl.plan.plan import Plan
 from ftdsl.recipe.build import python_of
 from ftdsl.run import store
 from ftdsl.run.cache_keys import CacheKeys, keys_of
+from ftdsl.run.launchers.local import living
 from ftdsl.run.prepare import Wishes, done_before
 from ftdsl.run.store import JobState, Run
 from ftdsl.session import Session
@@ -60,6 +62,9 @@ def _undone(job: Job, keys: CacheKeys, runs: list[Run], plan: Plan, before: Mapp
     if run is None:
         return StageStatus(job.key, NEW)
     state = run.jobs[job.key]
+    if state.status == Status.RUNNING and (pid := living(run.folder / state.folder)):
+        changed = () if state.key == keys[job.key] else ("as it was before the recipe changed",)
+        return StageStatus(job.key, RUNNING, run.id, "", (f"process {pid}", *changed))
     if state.key == keys[job.key]:
         if state.done:
             return StageStatus(job.key, CHANGED, run.id, "", ("its result is not there any more",))

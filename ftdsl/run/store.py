@@ -28,7 +28,8 @@ class BusyError(Exception):
 @dataclass
 class JobState:
     """What is known of a job of a run: `key` is what its content hashes to, and `facts` what that was made of; times in seconds
-    since the epoch; `folder` is what its stage folder is called in this run.
+    since the epoch; `folder` is what its stage folder is called in this run; `handle`: its launcher's id of its last start, on
+    these `cards`.
     """
 
     status: str = ""
@@ -39,6 +40,8 @@ class JobState:
     cached_from: str = ""
     folder: str = ""
     facts: dict[str, dict[str, str]] = field(default_factory=dict)
+    handle: str = ""
+    cards: list[str] = field(default_factory=list)
 
     @property
     def done(self) -> bool:
@@ -73,7 +76,18 @@ class Run:
             self.smoke = event.get("smoke", False)
         elif event["event"] == "stage":
             state = self.jobs.setdefault(event["stage"], JobState())
-            for name in ("status", "key", "started", "ended", "message", "cached_from", "folder", "facts"):
+            for name in (
+                "status",
+                "key",
+                "started",
+                "ended",
+                "message",
+                "cached_from",
+                "folder",
+                "facts",
+                "handle",
+                "cards",
+            ):
                 if name in event:
                     setattr(state, name, event[name])
 
@@ -105,7 +119,9 @@ def runs_of(home: Path) -> list[Run]:
     """Runs of a recipe, newest first."""
     if not home.is_dir():
         return []
+    last = (home / "last").resolve().name  # whatever the clock said when it was made
     folders = sorted((p for p in home.iterdir() if p.is_dir() and not p.is_symlink()), reverse=True)
+    folders.sort(key=lambda folder: folder.name != last)
     return [run for folder in folders if (run := load(folder))]
 
 
