@@ -14,10 +14,10 @@ from ftdsl.estimate.architecture import known
 from ftdsl.estimate.loss import HELD
 from ftdsl.estimate.setup import BYTES, CHECKPOINTING, QUANTS, STRATEGIES, Setup
 from ftdsl.estimate.setup import METHODS as SETUP_METHODS
-from ftdsl.record import record
+from ftdsl.record import frozen
 
 
-@record
+@frozen
 class Row:
     """One measurement: what was published, and its settings."""
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.rows import Row, read, taken
-from ftdsl.record import record
+from ftdsl.record import frozen
 
 UNREADABLE = 1.0
 """The error of a row that cannot be read: 100 %."""
 
 
-@record
+@frozen
 class Scored:
     """One row: what was measured and estimated, and the error as a fraction; `why` when there is no estimate."""
 

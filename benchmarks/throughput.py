@@ -9,7 +9,7 @@ from benchmarks.crossing import crossed
 from benchmarks.rows import Row
 from benchmarks.scoring import HEAD, Scored, arguments, assumed, dump, line, report, score, summary, tables, unread
 from ftdsl.estimate.time import time
-from ftdsl.record import record
+from ftdsl.record import frozen
 
 CONSTANTS = ("width", "rows", "flash1", "backward", "launch", "gptq", "gptq_triton", "nf4", "link", "network", "overlap",
              "zero3", "fsdp_unit", "loss_traffic", "step")  # fmt: skip
@@ -39,7 +39,7 @@ def flat(row: Row) -> float:
     return FLAT * one.gpu.half * 1e12 / ((6 if not one.adapts else 4) * weights + 6 * a.layers * a.q * one.seq_len)
 
 
-@record
+@frozen
 class Group:
     """Rows of the same model, card and number of cards: what choosing by the estimate would have cost."""
 

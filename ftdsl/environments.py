@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ftdsl import catalog
-from ftdsl.record import record, value
+from ftdsl.record import frozen
 from ftdsl.session import Files, Session
 
 LOCAL = Path(".engines")
@@ -92,7 +92,7 @@ def _distributions(folders: list[Path]) -> Iterator[tuple[str, str]]:
         yield re.sub(r"[-_.]+", "-", name).lower(), version
 
 
-@value
+@frozen(eq=True)
 class InForce:
     """A version that counts, and why: `source` is a noun phrase. `facts`: the known version whose facts stand in for it
     ("" for a package whose facts are not kept)."""
@@ -106,7 +106,7 @@ class InForce:
         return self.facts in ("", self.version)
 
 
-@record
+@frozen
 class Versions:
     """The versions of an engine and of what stands beside it that a recipe or file is held to.
 
@@ -129,7 +129,7 @@ class Versions:
 
     @property
     def schema(self) -> Mapping[str, catalog.Fact]:
-        """Every parameter these versions take. Raises: IndexError for an engine that is not known."""
+        """Every parameter these versions take."""
         return catalog.engine_schema(self.engine, self.facts(), self.facts("transformers"))
 
     def history(self, key: str) -> catalog.KeyHistory | None:

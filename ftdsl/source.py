@@ -5,10 +5,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from functools import cached_property
 
-from ftdsl.record import record
+from ftdsl.record import frozen
 
 
-@record
+@frozen
 class Source:
     """One text with the name a person knows it by (a path as given, or `--set`)."""
 
@@ -32,7 +32,7 @@ class Source:
         return self.text[start:end].rstrip("\r\n")
 
 
-@record
+@frozen
 class Span:
     """A half-open range of offsets in a source: `text[start:end]`."""
 

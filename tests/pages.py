@@ -11,7 +11,7 @@ from typing import Any
 
 from ftdsl.diagnostics import Diagnostic
 from ftdsl.engines.jobs import Job
-from ftdsl.engines.llamafactory.linting import written_by
+from ftdsl.engines.shared.lint_view import written_by
 from ftdsl.language.resolve.resolve import Options
 from ftdsl.pipeline import Checked, check
 from ftdsl.plan.plan import PlannedStage
@@ -80,7 +80,9 @@ def becomes(row: methods.Row, planned: PlannedStage, job: Job) -> str:
     passed = ("model", "data") if row.group == "method" else ("model", "data", "lora.rank")
     parts = [f"`finetuning_type: {planned.method}`"] if row.group == "method" else []
     for name, value in parameters(job).items():
-        keys = [key for key, _ in written_by(planned.stage.kind).get(name, ()) if key not in passed]
+        keys = [
+            key for key, _ in written_by(planned.engine.name, planned.stage.kind).get(name, ()) if key not in passed
+        ]
         if any(key in origins and origins[key].kind == "stage" for key in keys):
             parts.append(f"`{name}: {value}`")
     added = next((document.data for document in job.documents if document.path.endswith("extend.json")), {})

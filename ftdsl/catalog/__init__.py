@@ -29,9 +29,11 @@ from ftdsl.catalog.history import (
     table,
     versions,
 )
-from ftdsl.record import record
+from ftdsl.record import frozen
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from ftdsl.catalog.changes import Change, ValueChange, key_changes, older, replacement, value_changes
 
 DATA = Path(__file__).parent / "data"
@@ -39,7 +41,7 @@ DATA = Path(__file__).parent / "data"
 StandingKind: TypeAlias = Literal["word", "passthrough", "derived", "dead"]
 
 
-@record
+@frozen
 class Gpu:
     """An accelerator: memory sizes in GiB, compute capability (0 where there is none), what it computes in and how fast.
 
@@ -65,7 +67,7 @@ class Gpu:
     source: str
 
 
-@record
+@frozen
 class Modules:
     """Names of an architecture's linear modules: of the language model, `experts` that are fused into parameters of three
     dimensions (an adapter for linear modules does not reach them), of what sees or hears, and of the head.
@@ -81,7 +83,7 @@ class Modules:
     text: bool = False
 
 
-@record
+@frozen
 class Standing:
     """Where an engine's parameter stands: it has a `word`, is passthrough only, derived, or dead."""
 
@@ -137,9 +139,11 @@ def misnamed() -> Mapping[str, Mapping[str, Any]]:
 def engine_schema(engine: str, version: str = "", transformers: str = "") -> Mapping[str, Fact]:
     """Every parameter an engine takes: its own, and those of the TrainingArguments beside it.
 
-    Without versions those of the newest engine that is known, and of the newest transformers that it admits.
-    Raises: IndexError for an engine that is not known.
+    Without versions those of the newest engine that is known, and of the newest transformers that it admits. {} for an engine
+    whose parameters are not kept by version.
     """
+    if not versions(engine):
+        return {}
     version = version or newest(engine)
     beside = schema("transformers", transformers or beside_engine(engine, version, "transformers"))
     return {**beside, **schema(engine, version)}
@@ -156,24 +160,24 @@ def beside_engine(engine: str, version: str, package: str) -> str:
     return pin.newest if pin else ""
 
 
-def templates(version: str = "") -> list[str]:
-    """Chat templates of LLaMA-Factory."""
-    return list(schema("llamafactory", version, "templates"))
+def templates(engine: str, version: str = "") -> list[str]:
+    """Chat templates that an engine brings; [] where it has no list of its own."""
+    return list(schema(engine, version, "templates")) if versions(engine) else []
 
 
-def listed(model: str, version: str = "") -> bool:
-    """Whether LLaMA-Factory's own list of models has this hub id."""
-    return model in schema("llamafactory", version, "models")
+def listed(engine: str, model: str, version: str = "") -> bool:
+    """Whether an engine's own list of models has this hub id."""
+    return model in schema(engine, version, "models")
 
 
 @cache
-def template_for_model(model: str, version: str = "") -> str | None:
-    """The template of a model's family, from LLaMA-Factory's own list; the model is a hub id or a folder.
+def template_for_model(engine: str, model: str, version: str = "") -> str | None:
+    """The template of a model's family, from an engine's own list; the model is a hub id or a folder.
 
     An id that is not listed counts by its name: copies by others, in other precisions, under an organisation's new name
     (`meta-llama/Llama-3.1-8B` was `Meta-Llama-3.1-8B`); then other sizes; then an organisation's family of one template.
     """
-    families: Mapping[str, Any] = schema("llamafactory", version, "models")
+    families: Mapping[str, Any] = schema(engine, version, "models")
     if families.get(model):
         return str(families[model])
     for alike in (_model_name, _without_size, _organisation_and_family):
@@ -226,11 +230,54 @@ def names(catalog: str) -> list[str]:
     say. Raises: KeyError."""
     if catalog == "gpus":
         return list(gpus())
+    if catalog == "engines":
+        return list(dict.fromkeys([*known_engines(), *engine_entry_points()]))
+    if catalog == "templates":
+        return list(dict.fromkeys(name for engine in built_in_engines() for name in table(engine, "templates").names))
     package, kind, prefix = _NAMES[catalog]
     return [name.removeprefix(prefix) for name in table(package, kind).names if name.startswith(prefix)]
 
 
-_NAMES = {"templates": ("llamafactory", "templates", ""), "optimizers": ("transformers", "enums", "OptimizerNames.")}
+_NAMES = {"optimizers": ("transformers", "enums", "OptimizerNames.")}
+
+ENGINE_ENTRY_POINTS = "ftdsl.engines"
+"""The group of entry points by which another package brings an engine (`ftdsl.engines.registry`)."""
+
+_registered: dict[str, Mapping[str, Mapping[str, Any]]] = {}
+
+
+@cache
+def built_in_engines() -> tuple[str, ...]:
+    """Engines whose overlay is part of this package."""
+    return tuple(sorted(path.name.removesuffix(_OVERLAY) for path in DATA.glob(f"*{_OVERLAY}")))
+
+
+_OVERLAY = "-overlay.json"
+
+
+@cache
+def engine_entry_points() -> Mapping[str, EntryPoint]:
+    """Engines that installed packages bring, by name. Looks through all installed packages: asked for last."""
+    from importlib.metadata import entry_points
+
+    return {point.name: point for point in entry_points(group=ENGINE_ENTRY_POINTS)}
+
+
+def known_engines() -> tuple[str, ...]:
+    """Engines that are built in or were registered: those whose tables can be read here."""
+    return tuple(dict.fromkeys([*built_in_engines(), *_registered]))
+
+
+def register_engine(name: str, overlay: Mapping[str, Mapping[str, Any]]) -> None:
+    """Make the tables of an engine from elsewhere known, as if they were part of this package."""
+    _registered[name] = overlay
+    _standings.cache_clear()
+
+
+def forget_engine(name: str) -> None:
+    """Take back what `register_engine` did."""
+    _registered.pop(name, None)
+    _standings.cache_clear()
 
 
 def facts(table: str) -> Mapping[str, Any]:
@@ -239,16 +286,18 @@ def facts(table: str) -> Mapping[str, Any]:
     return found
 
 
-@cache
 def overlay(engine: str) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
-    """How an engine is told each word: table -> key -> entry."""
-    tables: Mapping[str, Mapping[str, Mapping[str, Any]]] = _load(f"{engine}-overlay.json")
+    """How an engine is given each key: table -> key -> entry. Raises: FileNotFoundError for an engine that is not known."""
+    tables: Mapping[str, Mapping[str, Mapping[str, Any]]] = _registered.get(engine) or _load(f"{engine}{_OVERLAY}")
     return tables
 
 
 def reasons(engine: str) -> Mapping[str, Mapping[str, str]]:
-    """Why lines stand that no word decides: of each `file`, `parameter`, launch `word` and `variable`."""
-    tables: Mapping[str, Mapping[str, str]] = _load(f"{engine}-reasons.json")
+    """Why a line is there that no key decides: of each `file`, `parameter`, launch `word` and `variable`."""
+    name = (
+        engine if engine not in _registered else built_in_engines()[0]
+    )  # what the shared rooms write has the same reasons
+    tables: Mapping[str, Mapping[str, str]] = _load(f"{name}-reasons.json")
     return tables
 
 
@@ -282,6 +331,12 @@ def told(entry: Mapping[str, Any]) -> list[str]:
 def standing(engine: str, parameter: str) -> Standing | None:
     """Where a parameter stands, or None when the engine has none of that name."""
     return _standings(engine).get(parameter)
+
+
+def keys_of_parameter(parameter: str) -> list[str]:
+    """Keys of the language that decide a parameter of any engine."""
+    found = [standing(engine, parameter) for engine in known_engines()]
+    return list(dict.fromkeys(status.word for status in found if status and status.word))
 
 
 HATCHES = {"deepspeed": "ds.", "accelerate": "acc.", "megatron": "mca."}

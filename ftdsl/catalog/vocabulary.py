@@ -12,7 +12,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from ftdsl.record import record
+from ftdsl.record import frozen
 
 DATA = Path(__file__).parent / "data"
 
@@ -20,7 +20,11 @@ STAGE_KINDS = ("data", "pretrain", "sft", "reward", "dpo", "kto", "ppo", "eval",
 TRAINING = ("pretrain", "sft", "reward", "dpo", "kto", "ppo")
 
 
-@record
+ANY_NAME = "*"
+"""The member whose options all names of a key's catalogue take: `h100(80GB)`, `llamafactory("0.9.5")`."""
+
+
+@frozen
 class Key:
     """A key or argument: its type as written in the vocabulary, bounds in base units, members if it has any.
 
@@ -42,7 +46,7 @@ class Key:
     instead: Mapping[str, str] = field(default_factory=dict)
 
 
-@record
+@frozen
 class Member:
     """A member of a closed set, with its options; `positional` need no name."""
 
@@ -51,7 +55,7 @@ class Member:
     positional: tuple[str, ...] = ()
 
 
-@record
+@frozen
 class BlockWords:
     """A block (or a group of keys): where it may stand, whether it is a method; `open` is the type of any key, or ""."""
 
@@ -80,7 +84,7 @@ class BlockWords:
         return {name: _key(name, raw) for name, raw in self.raw.items() if not name.startswith("_")}
 
 
-@record
+@frozen
 class Function:
     """A function for one use: `hf` for a model takes other arguments than `hf` for data."""
 

@@ -19,13 +19,15 @@ from ftdsl.cli.common import (
     read_exactly,
     recipes_in,
     rewrite,
+    stdin_text,
 )
-from ftdsl.record import record
+from ftdsl.record import frozen
 
 if TYPE_CHECKING:
     from ftdsl.diagnostics import Diagnostic
     from ftdsl.pipeline import Checked
     from ftdsl.session import Session
+    from ftdsl.source import Source
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -71,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if any(one.severity is Severity.ERROR for one in found) else 0
 
 
-@record
+@frozen
 class Outcome:
     """What the check of one file gives: what was found, and (`lines`) what is said when nothing is wrong.
 
@@ -95,14 +97,19 @@ def _once(found: list[Diagnostic]) -> list[Diagnostic]:
 
 def _one(args: argparse.Namespace, name: str) -> Outcome:
     """The check of one file, here or in a worker."""
-    from ftdsl.session import Files, Session
+    from ftdsl.session import Files, Session, reason
 
     if Path(name).is_dir():
         session = Session()
         session.sink.error("FT501", f"there is no recipe below `{name}`", None, help="recipes end in `.ft`")
         return Outcome(name, session.sink.ordered(), (), None, False)
     path = Path(STDIN if name == "-" else name)
-    session = Session(Files({path: sys.stdin.read()} if name == "-" else None), elsewhere=args.no_data)
+    session = Session(elsewhere=args.no_data)
+    try:
+        session.files = Files({path: stdin_text()} if name == "-" else None)
+    except (OSError, UnicodeDecodeError) as error:
+        session.sink.error("FT501", f"cannot read stdin: {reason(error)}", None)
+        return Outcome(name, session.sink.ordered(), (), None, False)
     checked = _check(path, args, session)
     if isinstance(checked, str):
         return Outcome(name, session.sink.ordered(), (f"{name}: fine, {checked}",), None, False)
@@ -176,19 +183,44 @@ def _mend(args: argparse.Namespace) -> None:
 
 
 def _mended(path: Path, text: str, args: argparse.Namespace) -> tuple[str, int]:
+    """The text with its fixes, and how many; none that would make an error where there was none."""
     from ftdsl.diagnostics.fixes import apply
-    from ftdsl.session import Files, Session
     from ftdsl.source import Source
 
-    count = 0
+    count, found = 0, _diagnosed(path, text, args)
     for _ in range(ROUNDS):
-        session = Session(Files({path: text}), elsewhere=args.no_data)
-        _check(path, args, session)
-        after, taken = apply(Source(path.as_posix(), text), session.sink.ordered(), unsafe=args.unsafe_fixes)
+        source = Source(path.as_posix(), text)
+        after, taken = apply(source, found, unsafe=args.unsafe_fixes)
+        again = _diagnosed(path, after, args) if taken else found
+        if _failed(again) and not _failed(found):
+            found = [one for one in found if _harmless(path, source, one, args)]
+            after, taken = apply(source, found, unsafe=args.unsafe_fixes)
+            again = _diagnosed(path, after, args) if taken else found
+            taken = [] if _failed(again) else taken
         if not taken:
             break
-        text, count = after, count + len(taken)
+        text, count, found = after, count + len(taken), again
     return text, count
+
+
+def _harmless(path: Path, source: Source, one: Diagnostic, args: argparse.Namespace) -> bool:
+    """Whether a fix, alone, leaves the file without errors."""
+    from ftdsl.diagnostics.fixes import apply
+
+    after, taken = apply(source, [one], unsafe=args.unsafe_fixes)
+    return not taken or not _failed(_diagnosed(path, after, args))
+
+
+def _diagnosed(path: Path, text: str, args: argparse.Namespace) -> list[Diagnostic]:
+    from ftdsl.session import Files, Session
+
+    session = Session(Files({path: text}), elsewhere=args.no_data)
+    _check(path, args, session)
+    return session.sink.ordered()
+
+
+def _failed(found: list[Diagnostic]) -> bool:
+    return any(one.severity.value == "error" for one in found)
 
 
 def _text(found: list[Diagnostic], outcomes: list[Outcome], args: argparse.Namespace) -> None:

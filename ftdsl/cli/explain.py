@@ -89,7 +89,7 @@ def _unknown(stage: Stage, key: str) -> int:
 def _told(stage: Stage, key: str, plan: Plan) -> dict[str, Any]:
     """A value as data: what it is, who spoke about it (the last counts), what it is about, what it becomes."""
     from ftdsl import catalog
-    from ftdsl.engines.llamafactory.words import entries
+    from ftdsl.engines.shared.overlay import entries
     from ftdsl.language.types import parse_type, said
     from ftdsl.recipe.settings import shown
 
@@ -100,7 +100,8 @@ def _told(stage: Stage, key: str, plan: Plan) -> dict[str, Any]:
     layers = [(text, who) for dotted, text, who in stage.spoken if dotted == key]
     if origin is not None and (not layers or origin.kind in ("from", "auto")):
         layers.append((shown(value), origin))
-    entry = dict(entries(stage.kind)).get(key, {})
+    engine = plan.stage(stage.key).engine
+    entry = dict(entries(engine.name, stage.kind)).get(key, {})
     targets = [to.partition(":")[0] for to in entry.get("to", ()) if to != "own"]
     return {
         "key": f"{stage.key}.{key}",
@@ -108,7 +109,8 @@ def _told(stage: Stage, key: str, plan: Plan) -> dict[str, Any]:
         "layers": [{"text": text, "where": plan.recipe.where(str(who)), "layer": who.kind} for text, who in layers],
         "about": word.doc.lstrip("* "),
         "takes": said(parse_type(word.type)),
-        "becomes": [to for to in targets if "." not in to and catalog.standing("llamafactory", to)],
+        "becomes": [to for to in targets if "." not in to and catalog.standing(engine.name, to)],
+        "engine": engine.title,
         "engine_default": entry.get("engine"),
     }
 
@@ -124,5 +126,5 @@ def _lines(told: dict[str, Any]) -> Iterator[str]:
         yield f"  {told['about']}"
     yield f"  takes {told['takes']}"
     if told["becomes"]:
-        own = f"; LLaMA-Factory's own default: {told['engine_default']}" if told["engine_default"] else ""
+        own = f"; {told['engine']}'s own default: {told['engine_default']}" if told["engine_default"] else ""
         yield f"  becomes {', '.join(told['becomes'])}{own}"

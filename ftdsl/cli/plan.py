@@ -134,7 +134,7 @@ def _sight(checked: Checked, session: Session) -> Sight:
     """Everything that is shown. Reads runs and measurements, and starts nothing."""
     from ftdsl.observe.plan_text import Sight
     from ftdsl.plan.forecast import forecasts
-    from ftdsl.plan.others import light
+    from ftdsl.plan.untrained import light
     from ftdsl.run.measured import compared
     from ftdsl.run.status import stage_statuses
 

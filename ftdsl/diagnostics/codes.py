@@ -46,6 +46,7 @@ CODES = {
     # FT05x documents of other formats
     "FT050": "unreadable-document",
     "FT051": "not-a-known-file",
+    "FT058": "secret-written-out",
     # FT06x units and types
     "FT060": "wrong-type",
     "FT061": "unknown-unit",
@@ -57,7 +58,8 @@ CODES = {
     "FT082": "shared-destination",
     "FT083": "bad-axis",
     "FT084": "search-not-run",
-    "FT085": "unknown-target",
+    "FT085": "not-a-build-folder",
+    "FT086": "unknown-target",
     # FT1xx schedule, steps, evaluation, saving
     "FT101": "warmup-said-twice",
     "FT102": "warmup-ratio-is-going",

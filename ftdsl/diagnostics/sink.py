@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ftdsl.diagnostics.model import Diagnostic, Fix, Label, Severity
-from ftdsl.record import changed
+from ftdsl.record import replace
 from ftdsl.source import Span
 
 
@@ -62,7 +62,7 @@ class Sink:
     def soften(self, code: str) -> None:
         """Errors of this code become warnings: what they are about is not done."""
         self._found = {
-            at: changed(found, severity=Severity.WARNING)
+            at: replace(found, severity=Severity.WARNING)
             if (found.code, found.severity) == (code, Severity.ERROR)
             else found
             for at, found in self._found.items()

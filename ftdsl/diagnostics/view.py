@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypedDict
 
+from ftdsl.credentials import masked
 from ftdsl.diagnostics.model import Diagnostic, Edit, Fix, Label
 from ftdsl.source import Span
 
@@ -25,7 +26,7 @@ class Where(TypedDict):
 
 
 class Place(Where):
-    """Where something stands. `excerpt` is the text of its first line."""
+    """Where something stands. `excerpt` is the text of its first line, secrets in it as stars: it may end in a log."""
 
     excerpt: str
 
@@ -87,7 +88,7 @@ def _diagnostic(found: Diagnostic) -> DiagnosticView:
         "code": found.code,
         "name": found.name,
         "severity": found.severity.value,
-        "message": found.message,
+        "message": masked(found.message, names=False),
         "file": at and at["file"],
         "line": at and at["line"],
         "column": at and at["column"],
@@ -96,10 +97,10 @@ def _diagnostic(found: Diagnostic) -> DiagnosticView:
         "offset": at and at["offset"],
         "end_offset": at and at["end_offset"],
         "excerpt": at and at["excerpt"],
-        "label": found.label,
+        "label": masked(found.label, names=False),
         "labels": [_label(label) for label in found.labels],
-        "help": found.help,
-        "notes": list(found.notes),
+        "help": masked(found.help, names=False),
+        "notes": [masked(note, names=False) for note in found.notes],
         "fix": _fix(found.fix) if found.fix else None,
     }
 
@@ -120,7 +121,7 @@ def _where(span: Span) -> Where:
 
 def _place(span: Span) -> Place:
     where = _where(span)
-    return {**where, "excerpt": span.source.line(where["line"])}
+    return {**where, "excerpt": masked(span.source.line(where["line"]))}
 
 
 def _label(label: Label) -> LabelView:

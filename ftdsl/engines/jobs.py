@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any, Literal
 
-from ftdsl.record import record
+from ftdsl.record import frozen
 
 
-@record
+@frozen
 class Document:
     """A file of a job. `path` is relative to the build folder (`20-sft/train.yaml`).
 
@@ -26,7 +26,7 @@ class Document:
     why: Mapping[str, str] = field(default_factory=dict)
 
 
-@record
+@frozen
 class Reasons:
     """Why a job's lines stand as they do, each a dotted key of the recipe or a sentence.
 
@@ -40,14 +40,14 @@ class Reasons:
     variables: Mapping[str, str]
 
 
-@record
+@frozen
 class Raw:
     """Shell text that must not be quoted: `"$FT_PYTHON"`. Never made from a recipe's value."""
 
     text: str
 
 
-@record
+@frozen
 class Command:
     """One command of a job's script, run with the run folder as working directory.
 
@@ -60,7 +60,7 @@ class Command:
     comment: str = ""
 
 
-@record
+@frozen
 class Gate:
     """A bound on a metric: `op` is `at_least`, `at_most` or `no_worse` (then `than` is the folder compared with)."""
 
@@ -70,7 +70,7 @@ class Gate:
     than: str = ""
 
 
-@record
+@frozen
 class Job:
     """A stage, ready to run.
 

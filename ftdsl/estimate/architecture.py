@@ -7,14 +7,14 @@ from functools import cache, cached_property
 from typing import Any
 
 from ftdsl import catalog
-from ftdsl.record import value
+from ftdsl.record import frozen
 
 
 class NotModelledError(ValueError):
     """What the estimator has no physics for: the message says what and why. It refuses instead of guessing."""
 
 
-@value
+@frozen(eq=True)
 class Architecture:
     """A decoder-only transformer; sizes in elements.
 

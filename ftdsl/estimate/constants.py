@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ftdsl.record import changed, value
+from ftdsl.record import frozen, replace
 
 
-@value
+@frozen(eq=True)
 class Fitted:
     """Memory figures by least relative error, time figures by least mean |log error|; cross-validation refits them."""
 
@@ -99,7 +99,7 @@ def refitted(**values: Any) -> Iterator[None]:
     """Other values while the block runs: for cross-validation."""
     global FITTED
     before = FITTED
-    FITTED = changed(before, **values)
+    FITTED = replace(before, **values)
     try:
         yield
     finally:

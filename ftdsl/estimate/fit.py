@@ -5,7 +5,7 @@ from __future__ import annotations
 from ftdsl import catalog
 from ftdsl.estimate.memory import GIB, Memory, Phase, memory
 from ftdsl.estimate.setup import Setup
-from ftdsl.record import record
+from ftdsl.record import frozen
 
 USABLE = 0.985
 """The part of a card's memory that CUDA offers (an A100 of 80 GiB says 79.15, an RTX 4090 of 24 says 23.65)."""
@@ -19,7 +19,7 @@ gradients of all weights lie between activations, and when FSDP gathers and free
 at 0.8 to 1 of an A100: Llama-2-70B in QLoRA at 0.83 under FSDP failed, Mistral-7B in QLoRA at 0.87 on one card ran."""
 
 
-@record
+@frozen
 class Fit:
     """Whether a set-up fits, and the bytes that must be free against those the card has."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ftdsl.estimate import constants
 from ftdsl.estimate.setup import Setup
-from ftdsl.record import changed, value
+from ftdsl.record import frozen, replace
 
 
-@value
+@frozen(eq=True)
 class Held:
     """Bytes a logit (token x vocabulary) while the loss is worked out; `chunks`: only this part of the tokens at once (0: by
     Liger's rule); `tokenwise`: bytes a token and hidden unit beside (last norm, hidden states and their gradient)."""
@@ -105,7 +105,7 @@ def _fused_linear(setup: Setup, held: Held) -> float:
 def eval_bytes(setup: Setup) -> float:
     """Bytes of the logits of an evaluation, which the fused losses do without as in training."""
     if HELD[setup.loss].chunks == 0 and setup.objective not in PREFERENCE:
-        return _fused_linear(changed(setup, micro_batch=setup.eval_batch), HELD[setup.loss])
+        return _fused_linear(replace(setup, micro_batch=setup.eval_batch), HELD[setup.loss])
     per = 6.0 if setup.objective == "reward" else EVALUATED
     return setup.eval_batch * setup.seq_len * setup.architecture.vocab / setup.tensor * per
 

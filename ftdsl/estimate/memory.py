@@ -12,12 +12,12 @@ from __future__ import annotations
 from ftdsl.estimate import layer, loss, reserve, sharding, states, trained, weights
 from ftdsl.estimate.interval import interval
 from ftdsl.estimate.setup import Setup
-from ftdsl.record import changed, record
+from ftdsl.record import frozen, replace
 
 GIB = 2.0**30
 
 
-@record
+@frozen
 class Phase:
     """Bytes by term at one moment of a step."""
 
@@ -29,7 +29,7 @@ class Phase:
         return sum(self.terms.values())
 
 
-@record
+@frozen
 class Memory:
     """Bytes on the fullest card; phases in the order of a step."""
 
@@ -166,7 +166,7 @@ def _kept_activations(setup: Setup, layers: int, first: bool) -> float:
 
 def _whole(setup: Setup) -> Setup:
     """The set-up as a layer that is trained sees it."""
-    return changed(setup, method="full") if setup.method == "freeze" else setup
+    return replace(setup, method="full") if setup.method == "freeze" else setup
 
 
 def _one_layer(setup: Setup) -> float:

@@ -6,7 +6,7 @@ from functools import cached_property
 
 from ftdsl import catalog
 from ftdsl.estimate.architecture import Architecture, NotModelledError
-from ftdsl.record import value
+from ftdsl.record import frozen
 
 BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0}
 
@@ -28,7 +28,7 @@ ALPACA_LONGEST = 1024
 (litgpt's tables), fewer in the part that a measurement runs over."""
 
 
-@value
+@frozen(eq=True)
 class Setup:
     """What is trained how on what. Everything has a default but the architecture; lengths in tokens, memory in GiB.
 

@@ -7,13 +7,13 @@ import math
 from ftdsl.estimate import comms, compute, constants, layer, loss, states, weights
 from ftdsl.estimate.interval import interval
 from ftdsl.estimate.setup import BYTES, Setup
-from ftdsl.record import record
+from ftdsl.record import frozen
 
 HIDDEN_LAUNCHES = 4.0
 """How sharply the slower of card and CPU decides a layer's time: the power of their mean (4: 19 % more where both are equal)."""
 
 
-@record
+@frozen
 class Time:
     """Seconds of one optimizer step, and the terms it is made of (terms may hide behind each other)."""
 

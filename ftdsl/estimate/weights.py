@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ftdsl.estimate import trained
 from ftdsl.estimate.setup import BYTES, Setup
-from ftdsl.record import value
+from ftdsl.record import frozen
 
 QUANT_BYTES = {
     "nf4": 0.5 + 4 / 64,
@@ -17,7 +17,7 @@ QUANT_BYTES = {
 with an fp32 scale for 256 when doubly quantised; GPTQ an fp16 scale and a zero for each group of 128 (AutoGPTQ's default)."""
 
 
-@value
+@frozen(eq=True)
 class Share:
     """The part of a model on one card: layers of a pipeline stage, split by tensor (and expert) parallelism, in elements."""
 

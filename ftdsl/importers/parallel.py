@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ftdsl.importers.said import Note, Said
+from ftdsl.importers.values import whole
 from ftdsl.language.values import Range, Term
 from ftdsl.lint.config import Document
 
@@ -25,7 +26,7 @@ def hardware(said: Said) -> None:
         return
     processes, nodes = _processes(said), _nodes(said)
     devices = said.env("CUDA_VISIBLE_DEVICES") or said.env("ASCEND_RT_VISIBLE_DEVICES")
-    cards = [int(card) for card in devices.split(",") if card.strip().isdigit()]
+    cards = [number for card in devices.split(",") if (number := whole(card.strip())) is not None]
     if said.on("use_cpu") or devices == "-1" or _accelerate(said).get("use_cpu") is True:
         said.say("hardware.gpu", Term("none"))
     else:
@@ -40,7 +41,16 @@ def hardware(said: Said) -> None:
 
 def _at_least(said: Said) -> int:
     """Megatron splits a model over so many cards; experts are spread over its data-parallel ranks."""
-    return math.prod(int(said.config.number(name) or 1) for name in MEGATRON)
+    return math.prod(_count(said.config.number(name), 1) for name in MEGATRON)
+
+
+def _count(value: Any, other: int) -> int:
+    """A number of processes or machines; `other` for what cannot be one."""
+    return int(value) if isinstance(value, int | float) and 1 <= value < _MANY else other
+
+
+_MANY = 10**6
+"""More than anybody has."""
 
 
 def _accelerate(said: Said) -> Mapping[str, Any]:
@@ -50,27 +60,25 @@ def _accelerate(said: Said) -> Mapping[str, Any]:
 def _processes(said: Said) -> int:
     """Processes of one node, 0 when nothing says."""
     workers = said.raw("ray_num_workers")
-    if workers:
-        return int(workers)
+    if number := _count(workers, 0):
+        return number
     launch = said.config.launch
     if launch and launch.processes:
         return launch.processes
-    total = _accelerate(said).get("num_processes")
-    return total // _machines(said) if isinstance(total, int) else 0
+    return _count(_accelerate(said).get("num_processes"), 0) // _machines(said)
 
 
 def _nodes(said: Said) -> Any:
     low, high = said.env("MIN_NNODES"), said.env("MAX_NNODES")
-    if low.isdigit() and high.isdigit():
-        return Range(int(low), int(high))
+    if (least := whole(low)) is not None and (most := whole(high)) is not None:
+        return Range(least, most)
     if said.config.launch and said.config.launch.nodes > 1:
         return said.config.launch.nodes
     return _machines(said)
 
 
 def _machines(said: Said) -> int:
-    found = _accelerate(said).get("num_machines")
-    return max(1, found) if isinstance(found, int) else 1
+    return _count(_accelerate(said).get("num_machines"), 1)
 
 
 def launcher(said: Said) -> None:
@@ -97,11 +105,11 @@ def rendezvous(said: Said) -> None:
     port = said.env("MASTER_PORT") or given.get("main_process_port") or said.raw("master_port")
     if head:
         said.say("launch.head", str(head))
-    if port and str(port).isdigit():
-        said.say("launch.port", int(port))
+    if port and (number := whole(str(port))) is not None:
+        said.say("launch.port", number)
     retries = said.env("MAX_RESTARTS")
-    if retries.isdigit() and retries != "0":
-        said.say("launch.retries", int(retries))
+    if times := whole(retries):
+        said.say("launch.retries", times)
 
 
 def strategy(said: Said) -> None:

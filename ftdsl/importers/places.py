@@ -9,7 +9,7 @@ from typing import Any
 
 from ftdsl import catalog
 from ftdsl.language.values import Term
-from ftdsl.record import record
+from ftdsl.record import frozen
 from ftdsl.session import Files
 
 LOCAL = (
@@ -29,7 +29,7 @@ LOCAL = (
 """First parts of a path that no organisation of a hub is called."""
 
 
-@record
+@frozen
 class Places:
     """`root`: the folder the engine is started in; `folder`: where the recipe will lie."""
 
@@ -56,4 +56,4 @@ class Places:
         """Hub names are `organisation/name`; a folder may look the same, so what is there counts, then what is known."""
         if text.startswith(("/", ".", "~", "$")) or text.count("/") != 1 or self.files.exists(self.root / text):
             return True
-        return text.partition("/")[0] in LOCAL and not catalog.listed(text)
+        return text.partition("/")[0] in LOCAL and not catalog.listed("llamafactory", text)

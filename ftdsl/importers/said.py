@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 from typing import Any
 
 from ftdsl import catalog
 from ftdsl.catalog.vocabulary import TRAINING, vocabulary
+from ftdsl.credentials import masked
 from ftdsl.importers.places import Places
 from ftdsl.language.values import StageRef
 from ftdsl.lint.config import Config, Setting
-from ftdsl.record import mutable, record
+from ftdsl.record import frozen, mutable, replace
 from ftdsl.source import Span
 
 
-@record
+@frozen
 class Note:
     """Something a person should know: `word` as it stands in the file, why it was not carried (or how it was)."""
 
@@ -28,11 +29,9 @@ class Note:
     def where(self) -> str:
         return self.span.where if self.span else ""
 
-
-def is_secret(name: str) -> bool:
-    """Whether a variable or parameter smells of a secret; a count of tokens is none."""
-    parts = name.upper().split("_")
-    return bool(parts) and (parts[-1] in ("TOKEN", "SECRET", "PASSWORD", "PASSWD") or name.upper().endswith("API_KEY"))
+    def without(self, secrets: Iterable[str]) -> Note:
+        """The same without these values, and without what has the shape of a credential."""
+        return replace(self, word=masked(self.word, secrets), text=masked(self.text, secrets))
 
 
 @mutable
@@ -117,4 +116,4 @@ class Said:
 
     def default(self, name: str) -> Any:
         """The engine's own default of a parameter."""
-        return Config({}, None).value(name) if name in catalog.engine_schema("llamafactory") else None
+        return Config({}, None, "llamafactory").value(name) if name in catalog.engine_schema("llamafactory") else None

@@ -12,7 +12,8 @@ from typing import Any
 
 from ftdsl import catalog
 from ftdsl.engines.jobs import Document
-from ftdsl.record import record
+from ftdsl.importers.values import whole
+from ftdsl.record import frozen
 
 FILES = {"deepspeed": "ds_config.json", "accelerate": "accelerate.yaml"}
 """What the compiled recipe calls each block's file."""
@@ -25,7 +26,7 @@ _DERIVED = {
 _EMPTY: tuple[Any, ...] = (None, False, "no", "none", "", "LOCAL_MACHINE", [])
 
 
-@record
+@frozen
 class Leaf:
     """A key of such a file that the compiled recipe has otherwise. `carry`: the tool's own block can say it."""
 
@@ -94,8 +95,8 @@ def _value(block: str, path: str, values: Mapping[str, Any]) -> Any:
     found = values[path] if path in values else catalog.hatch_keys(block).get(path, {}).get("default")
     if isinstance(found, str):
         found = {"true": True, "false": False, "no": False}.get(found.lower(), found)
-    if isinstance(found, str) and found.isdigit():
-        found = int(found)
+    if isinstance(found, str) and (number := whole(found)) is not None:
+        found = number
     if isinstance(found, bool):
         return found or None
     if isinstance(found, int | float):

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from itertools import chain, count
 from typing import Any
 
+from ftdsl import catalog
+from ftdsl.credentials import secret_in
+from ftdsl.engines.shared.overlay import entries
 from ftdsl.importers import datasets, models, parallel, rules, unknown, words
 from ftdsl.importers.places import Places
-from ftdsl.importers.said import Note, Said, is_secret
+from ftdsl.importers.said import Note, Said
+from ftdsl.importers.values import meaning
+from ftdsl.importers.write import SHARED, why_not
 from ftdsl.language.resolve.words import find
 from ftdsl.language.values import Secret, StageRef, Term
 from ftdsl.lint.config import Config, Setting
-from ftdsl.record import changed
+from ftdsl.recipe import settings
+from ftdsl.record import replace
 
 STAGES = {"pt": "pretrain", "sft": "sft", "rm": "reward", "dpo": "dpo", "kto": "kto", "ppo": "ppo"}
 
@@ -49,8 +55,10 @@ def kinds(config: Config) -> tuple[str, ...]:
     return (STAGES.get(config.stage, "sft"), *scores)
 
 
-def say(config: Config, kind: str, places: Places, results: Mapping[str, StageRef]) -> Said:
-    """Everything one stage says."""
+def say(
+    config: Config, kind: str, places: Places, results: Mapping[str, StageRef], carried: Mapping[str, Any] | None = None
+) -> Said:
+    """Everything one stage says. `carried`: keys of the tools' own blocks to say besides (`deepspeed.aio.…`)."""
     config, wrong = unknown.fitting(unknown.renamed(config))
     said = Said(config, kind, places, results)
     for setting in wrong:
@@ -65,6 +73,8 @@ def say(config: Config, kind: str, places: Places, results: Mapping[str, StageRe
     _environment(said)
     unknown.name_them(said)
     words.rest(said)
+    said.values |= carried or {}
+    _writable(said, kind)
     _holes(said)
     _silent(said)
     return said
@@ -85,7 +95,67 @@ def shared(config: Config, places: Places) -> Said:
     else:
         _precision(said)
         parallel.alone(said)
+    _writable(said, SHARED)
     return said
+
+
+def _writable(said: Said, kind: str) -> None:
+    """Secrets, and values that no recipe can say, are noted and left out; of a list, the items."""
+    for key, value in list(said.values.items()):
+        if why := _secret(key.rpartition(".")[2], value):
+            said.note(_parameter(said, key), f"{why}: its value is not copied")
+            del said.values[key]
+            continue
+        if not why_not(kind, key, value):
+            continue
+        reasons = {at: why_not(kind, key, item) for at, item in enumerate(value)} if isinstance(value, list) else {}
+        wrong = [value[at] for at, why in reasons.items() if why] or [value]
+        for item in wrong:
+            text = f"`{_short(item)}` is not something `{key}` can be: {why_not(kind, key, item)}"
+            said.note(_parameter(said, key), text)
+        kept = [value[at] for at, why in reasons.items() if not why]
+        said.values[key] = kept
+        if not kept:
+            del said.values[key]
+    for name, value in list(said.passed.items()):
+        if why := _secret(name, value):
+            del said.passed[name]
+            said.note(name, f"{why}: its value is not copied")
+        elif why := why_not(kind, f"llamafactory.{name}", value):
+            del said.passed[name]
+            said.note(name, f"`{_short(value)}` cannot be written: {why}")
+
+
+def _secret(name: str, value: Any) -> str:
+    """Why a value, or a part of it, must not be written down; "" when it may be."""
+    if isinstance(value, Term):  # names of options are ours: `id` says nothing
+        return next(filter(None, (_secret("", inner) for inner in value.options.values())), "")
+    if isinstance(value, Mapping):
+        return next(filter(None, (_secret(str(key), inner) for key, inner in value.items())), "")
+    if isinstance(value, list | tuple):
+        return next(filter(None, (_secret(name, item) for item in value)), "")
+    return secret_in(name, value) if isinstance(value, str) else ""
+
+
+def secrets_of(config: Config) -> Iterator[str]:
+    """The secret values an invocation holds, so that nothing that is said of it repeats them."""
+    given = [(name, setting.value) for name, setting in config.settings.items()]
+    given += list(config.launch.env.items()) if config.launch else []
+    for document in filter(None, (config.deepspeed, config.accelerate)):
+        given += [(path.rpartition(".")[2], setting.value) for path, setting in document.settings.items()]
+    for name, value in given:
+        yield from (str(item) for item in (value if isinstance(value, list) else [value]) if secret_in(name, item))
+
+
+def _parameter(said: Said, key: str) -> str:
+    """The parameter a key comes from, as far as the overlay tells; else the key's own name."""
+    told = next((catalog.told(entry) for known, entry in entries("llamafactory", said.kind) if known == key), ())
+    return next((name for name in told if said.given(name)), key.partition(".")[2] or key)
+
+
+def _short(value: Any) -> str:
+    text = settings.shown(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _method(said: Said) -> None:
@@ -140,14 +210,18 @@ def _holes(said: Said) -> None:
 
 def _environment(said: Said) -> None:
     for name, value in (said.config.launch.env if said.config.launch else {}).items():
-        if is_secret(name):
+        why = secret_in(name, value)
+        if not _VARIABLE.fullmatch(name):
+            said.notes.append(Note(name, "is no name of a variable"))
+        elif why:
             said.say(f"env.{name}", Secret(name))
-            text = "is a secret: its value is not copied, set the variable where the recipe runs"
+            text = f"{why}: its value is not copied, set the variable where the recipe runs"
             said.notes.append(Note(name, text, carried=True))
         elif name not in LAUNCHER:
             said.say(f"env.{name}", value)
 
 
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 LAUNCHER = frozenset(
     "FORCE_TORCHRUN NNODES NODE_RANK NPROC_PER_NODE MASTER_ADDR MASTER_PORT MIN_NNODES MAX_NNODES MAX_RESTARTS RDZV_ID USE_RAY "
     "USE_MCA USE_MEGATRON_BRIDGE CUDA_VISIBLE_DEVICES ASCEND_RT_VISIBLE_DEVICES WANDB_PROJECT WANDB_TAGS RANK WORLD_SIZE "
@@ -156,15 +230,17 @@ LAUNCHER = frozenset(
 """Variables that a recipe has words for, or sets itself."""
 
 
-def name_of(text: str, kind: str, taken: Set[str]) -> str:
-    """A stage's name from a file's (letters, digits and `_`), or from its kind; never one that is taken."""
-    name = re.sub(r"\W+", "_", text).strip("_") or kind
+def name_of(text: str, kind: str, taken: Set[str], spoken: Set[str] = frozenset()) -> str:
+    """A stage's name from a file's (letters, digits and `_`), or from its kind; never one that is taken, nor a word that a
+    value could say (`spoken`, members, keys): it would be taken for the stage."""
+    name = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_") or kind
     name = name if name[0].isalpha() else f"{kind}_{name}"
     numbered = (f"{name}_{number}" for number in count(2))
-    return next(one for one in chain((name, kind, f"{name}_{kind}"), numbered) if one not in taken)
+    names = chain((name, kind, f"{name}_{kind}"), numbered)
+    return next(one for one in names if one not in taken and (one == kind or not (one in spoken or one in meaning())))
 
 
 def forced(config: Config, defaults: Mapping[str, Any]) -> Config:
     """The same invocation with these of the engine's defaults said aloud."""
     extra = {name: Setting(name, value, name, None, None, said=False) for name, value in defaults.items()}
-    return changed(config, settings={**extra, **config.settings})
+    return replace(config, settings={**extra, **config.settings})

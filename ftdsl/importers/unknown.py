@@ -16,7 +16,7 @@ from ftdsl.diagnostics.suggest import closest
 from ftdsl.importers.said import Said
 from ftdsl.language.values import Term
 from ftdsl.lint.config import Config, Setting
-from ftdsl.record import changed
+from ftdsl.record import replace
 
 
 def renamed(config: Config) -> Config:
@@ -28,7 +28,7 @@ def renamed(config: Config) -> Config:
         for target, value in meant(name, setting.value).items():
             if target not in found:
                 found[target] = Setting(target, value, setting.word, setting.span, setting.key)
-    return changed(config, settings=found)
+    return replace(config, settings=found)
 
 
 def fitting(config: Config) -> tuple[Config, list[Setting]]:
@@ -43,8 +43,8 @@ def fitting(config: Config) -> tuple[Config, list[Setting]]:
         except (TypeError, ValueError):
             wrong.append(setting)
         else:
-            found[name] = setting if value is setting.value else changed(setting, value=value)
-    return changed(config, settings=found), wrong
+            found[name] = setting if value is setting.value else replace(setting, value=value)
+    return replace(config, settings=found), wrong
 
 
 def _typed(value: Any, kind: str) -> Any:
@@ -126,7 +126,8 @@ def _name(said: Said, name: str) -> None:
     elif "parameter" in other:
         target = other["parameter"]
         value = f" {other['value']}" if "value" in other else ""
-        taken = said.config.settings[target].word == (said.setting(name) or said.config.at(name)).word
+        put = said.setting(target)  # None where its value was no value of that parameter
+        taken = put is not None and put.word == (said.setting(name) or said.config.at(name)).word
         what = "taken as" if taken else "dropped beside"
         said.note(name, f"{other['why']}; {what} `{flag}{target}{value}`", carried=taken)
     else:

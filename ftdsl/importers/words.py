@@ -12,8 +12,9 @@ from typing import Any
 
 from ftdsl import catalog
 from ftdsl.catalog.vocabulary import Key, vocabulary
-from ftdsl.engines.llamafactory.words import entries
-from ftdsl.importers.said import Said, is_secret
+from ftdsl.credentials import secret_in
+from ftdsl.engines.shared.overlay import entries
+from ftdsl.importers.said import Said
 from ftdsl.language.resolve.words import find
 from ftdsl.language.types import parse_type
 from ftdsl.language.values import Amount, Term
@@ -24,7 +25,7 @@ Entry = Mapping[str, Any]
 
 def tables(said: Said) -> None:
     """Every word of the stage's kind that no rule lowers."""
-    for key, entry in entries(said.kind):
+    for key, entry in entries("llamafactory", said.kind):
         if "rule" not in entry and said.may_have(key) and _counts(said, key):
             _entry(said, key, entry)
 
@@ -206,8 +207,8 @@ def rest(said: Said) -> None:
         standing = catalog.standing("llamafactory", name)
         if standing is None:
             continue  # named by `unknown`
-        if is_secret(name):
-            said.note(name, "a secret belongs into the environment, never into a file: `env { NAME = secret(…) }`")
+        if why := secret_in(name, setting.value):
+            said.note(name, f"{why}: it belongs into the environment, never into a file: `env {{ NAME = secret(…) }}`")
         elif setting.value is None or setting.value == said.default(name):
             said.used.add(name)  # what the engine does anyway
         elif standing.kind == "passthrough":

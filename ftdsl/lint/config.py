@@ -12,7 +12,7 @@ from dataclasses import field
 from typing import Any, Literal, TypeAlias
 
 from ftdsl import catalog
-from ftdsl.record import record
+from ftdsl.record import frozen
 from ftdsl.source import Span
 
 Form: TypeAlias = Literal["recipe", "yaml", "json", "command"]
@@ -20,7 +20,7 @@ Kind: TypeAlias = Literal["train", "export", "chat"]
 Output: TypeAlias = Literal["", "nothing", "checkpoint", "model"]
 
 
-@record
+@frozen
 class Setting:
     """One parameter that somebody set.
 
@@ -44,7 +44,7 @@ class Setting:
         return self.span.text if self.span else str(self.value)
 
 
-@record
+@frozen
 class Document:
     """A nested file beside the parameters: a DeepSpeed or an accelerate configuration.
 
@@ -78,7 +78,7 @@ class Document:
         return Setting(path, None, path, place, place, said=False)
 
 
-@record
+@frozen
 class Launch:
     """How the engine's processes start, as far as that is known.
 
@@ -97,7 +97,7 @@ class Launch:
         return self.nodes * self.processes
 
 
-@record
+@frozen
 class Dataset:
     """What is known of one data set.
 
@@ -118,7 +118,7 @@ class Dataset:
     setting: Setting | None = None
 
 
-@record
+@frozen
 class Ancestry:
     """Where the model of this invocation comes from, when a recipe says.
 
@@ -130,7 +130,7 @@ class Ancestry:
     scratch: bool = False
 
 
-@record
+@frozen
 class Config:
     """One invocation of an engine.
 
@@ -151,10 +151,10 @@ class Config:
 
     settings: Mapping[str, Setting]
     span: Span | None
+    engine: str
     title: str = ""
     kind: Kind = "train"
     form: Form = "yaml"
-    engine: str = "llamafactory"
     deepspeed: Document | None = None
     accelerate: Document | None = None
     launch: Launch | None = None

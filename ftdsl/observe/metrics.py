@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ftdsl.runtime import events
+from ftdsl.session import open_regular
 
 PIECE = 4 << 20
 """Bytes read at once."""
@@ -50,7 +51,7 @@ class Tail:
 
     def _new_bytes(self) -> bytes:
         try:
-            with self.path.open("rb") as handle:
+            with open_regular(self.path) as handle:
                 if handle.seek(0, 2) < self._at:
                     self._at = 0
                 handle.seek(self._at)
@@ -80,6 +81,8 @@ class Result:
 
 def read_result(folder: Path) -> Result | None:
     """The result a stage left in its folder; None when there is none, or it cannot be read."""
+    if not (folder / events.RESULT).is_file():  # nor a pipe or device somebody put there
+        return None
     found = events.read_result(folder)
     if found is None:
         return None

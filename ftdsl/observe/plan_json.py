@@ -9,7 +9,7 @@ from ftdsl.observe.status import Compared, StageStatus
 
 if TYPE_CHECKING:
     from ftdsl.plan.forecast import Forecast
-    from ftdsl.plan.others import Light
+    from ftdsl.plan.untrained import Light
 
 
 def document(sight: Sight) -> list[dict[str, Any]]:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from ftdsl.observe.status import BROKEN, CHANGED, DONE, MARKS, NEW, RUNNING, Compared, StageStatus
 from ftdsl.observe.text import duration, gib, number
-from ftdsl.record import record
+from ftdsl.record import frozen
 
 if TYPE_CHECKING:
     from ftdsl.plan.forecast import Forecast
-    from ftdsl.plan.others import Light
     from ftdsl.plan.plan import Plan, PlannedStage
+    from ftdsl.plan.untrained import Light
 
 GIB = 2.0**30
 WIDTH = 48
@@ -30,7 +30,7 @@ COLORS = ("34", "36", "32", "33", "35", "31", "94", "96")
 STATES = {DONE: "2", CHANGED: "33", NEW: "32", BROKEN: "31", RUNNING: "36"}
 
 
-@record
+@frozen
 class Sight:
     """All that is shown of a plan, by stage: forecasts of those that train, what others take, how each stands, and what was
     measured. `extra`: jobs without a stage of their own (models made from nothing), title by key.
@@ -44,7 +44,7 @@ class Sight:
     extra: Mapping[str, str] = field(default_factory=dict)
 
 
-@record
+@frozen
 class Pen:
     """How wide a line may be, and whether there is colour."""
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ftdsl.record import record
+from ftdsl.record import frozen
 
 DONE, CHANGED, NEW, BROKEN, RUNNING = "done", "changed", "new", "unfinished", "running"
 MARKS = {DONE: "=", CHANGED: "~", NEW: "+", BROKEN: "!", RUNNING: ">"}
 
 
-@record
+@frozen
 class Compared:
     """Bytes and seconds of a step, measured and as the plan has them for rows as long as those that came.
 
@@ -25,7 +25,7 @@ class Compared:
     limit: int = 0
 
 
-@record
+@frozen
 class StageStatus:
     """Of one job: `state`; the run that says so ("" when there is none) and the stage's folder in it; why, a reason a line."""
 

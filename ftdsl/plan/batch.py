@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from ftdsl.plan.plan import Batch, World
+from ftdsl.plan.plan import Batch
+from ftdsl.plan.world import World
 from ftdsl.recipe.recipe import Stage
 from ftdsl.session import Session
 

@@ -1,12 +1,10 @@
 """What `auto` may decide about a training stage, and what a stage laid out so costs: the bridge to ftdsl.estimate.
 
-How LLaMA-Factory holds a model is known here in one place (llamafactory/model/adapter.py, `init_adapter`): trained weights are
-fp32 unless `pure_bf16` or ZeRO-3; a frozen base is in the dtype of compute; DeepSpeed keeps 16-bit weights with fp32 copies.
+How an engine holds a model and which loss it computes are the engine's to say (`Abilities.setup`).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,31 +13,11 @@ from ftdsl.estimate.architecture import Architecture, NotModelledError, known
 from ftdsl.estimate.config import from_config
 from ftdsl.estimate.setup import Setup
 from ftdsl.language.values import StageRef, Term
-from ftdsl.plan.plan import World
+from ftdsl.plan.engine import FSDP, Abilities, Layout
+from ftdsl.plan.world import World
 from ftdsl.recipe.recipe import Lineage, Recipe, Stage
 from ftdsl.recipe.shape import PAIRS, local_path
-from ftdsl.record import value
 from ftdsl.session import Files
-
-ZERO = ("zero0", "zero1", "zero2", "zero3")
-FSDP = ("fsdp1", "fsdp2")
-
-
-@value
-class Layout:
-    """The choices that decide memory and speed, in the recipe's own words.
-
-    bits: how the base is loaded (4, 8; 0: not quantised); strategy: "" for one process; offload: none, optimizer, params
-    (which takes the optimizer along); checkpointing: none or full; micro: sequences of one card at once.
-    """
-
-    method: str
-    bits: int
-    precision: str
-    strategy: str
-    offload: str
-    checkpointing: str
-    micro: int
 
 
 def architecture_of(stage: Stage, recipe: Recipe, files: Files | None = None) -> Architecture:
@@ -67,11 +45,11 @@ def architecture_of(stage: Stage, recipe: Recipe, files: Files | None = None) ->
 def _of_folder(folder: Path, name: str, files: Files) -> Architecture:
     """Raises: NotModelledError, with why."""
     try:
-        config = json.loads(files.text(folder / "config.json"))
+        config = files.json(folder / "config.json")
     except (OSError, ValueError):
-        raise NotModelledError(
-            f'{name} has no config.json here; `like = "org/name"` names a model of its sizes'
-        ) from None
+        why = files.trouble(folder / "config.json")
+        said = f"the config.json of {name} cannot be read: {why}" if why else f"{name} has no config.json here"
+        raise NotModelledError(f'{said}; `like = "org/name"` names a model of its sizes') from None
     if not isinstance(config, dict):
         raise NotModelledError(f"the config.json of {name} is no object")
     try:
@@ -103,7 +81,7 @@ def _scratch(options: Mapping[str, Any]) -> Architecture:
     return Architecture(hidden, layers, heads, heads, 4 * hidden, vocab, name="scratch", family=family, qk_norm=normed)
 
 
-def setup_of(stage: Stage, world: World, layout: Layout, architecture: Architecture) -> Setup:
+def setup_of(stage: Stage, world: World, layout: Layout, architecture: Architecture, engine: Abilities) -> Setup:
     """The set-up an estimate is made of. Raises: NotModelledError for what there is no physics for."""
     get, name = stage.settings.get, stage.settings.name
     if layout.bits not in (0, 4, 8):
@@ -113,14 +91,12 @@ def setup_of(stage: Stage, world: World, layout: Layout, architecture: Architect
     return Setup(
         architecture,
         **_method(stage, layout),
-        **_precision(stage, layout),
         **_optimizer(stage),
-        **_objective(stage, layout),
+        **engine.setup(stage, layout),
         quant={0: "none", 4: "nf4-dq" if get("quantize.double") is not False else "nf4", 8: "int8"}[layout.bits],
         seq_len=length,
         micro_batch=layout.micro * (2 if stage.kind in PAIRS else 1),
         eval_batch=_evaluated(stage, layout),
-        generated=NEW_TOKENS if writes(stage) else 0,
         checkpointing=layout.checkpointing,
         attention="eager"
         if name("attention") == "eager"
@@ -188,20 +164,6 @@ def _embeds(stage: Stage, key: str) -> bool:
     return bool(named & {"embed_tokens", "lm_head", "wte", "embed_out", "word_embeddings"})
 
 
-def _precision(stage: Stage, layout: Layout) -> dict[str, Any]:
-    half = "fp16" if layout.precision == "fp16" else "bf16"
-    pure, plain = layout.precision == "pure_bf16", layout.precision == "fp32"
-    adapts = layout.method != "full"
-    if adapts:
-        base, trained = ("fp32" if plain else half), ("bf16" if pure else "fp32")
-    else:
-        base = trained = half if stage.settings.name("optim.name") == "badam" else "bf16" if pure else "fp32"
-    master = layout.strategy in ZERO and not plain and not (adapts and layout.bits)
-    if master:
-        base = trained = half
-    return {"base_dtype": base, "train_dtype": trained, "master": master, "autocast": not pure and not plain}
-
-
 def _optimizer(stage: Stage) -> dict[str, Any]:
     asked, get = stage.settings.name("optim.name"), stage.settings.get
     if asked not in _OPTIMIZERS:
@@ -216,31 +178,6 @@ def _optimizer(stage: Stage) -> dict[str, Any]:
 
 SUBSPACE = 16
 """LLaMA-Factory's rank of GaLore's and APOLLO's subspace (hparams/finetuning_args.py)."""
-
-
-def _objective(stage: Stage, layout: Layout) -> dict[str, Any]:
-    """The loss, and the frozen models beside: LLaMA-Factory loads a copy as reference unless an adapter can be switched off
-    (train/trainer_utils.py: create_ref_model), and PPO's reward model (create_reward_model)."""
-    get, name = stage.settings.get, stage.settings.name
-    if stage.kind == "dpo" and name("loss") in ("orpo", "simpo"):
-        return {"objective": "preference"}
-    if stage.kind not in ("dpo", "kto", "ppo", "reward"):
-        return {}
-    copies = 0 if stage.kind == "reward" or (layout.method == "lora" and get("reference") is None) else 1
-    rewarded = stage.kind == "ppo" and layout.method != "lora"
-    bits = get("reference_bits")
-    return {"objective": stage.kind, "references": copies + rewarded,
-            "reference_quant": {4: "nf4-dq", 8: "int8"}.get(bits, "none") if isinstance(bits, int) else "none"}  # fmt: skip
-
-
-NEW_TOKENS = 1024
-"""Tokens that LLaMA-Factory writes at most (hparams/generating_args.py)."""
-
-
-def writes(stage: Stage) -> bool:
-    """Whether tokens are generated in a stage: for a metric of texts, or to learn from."""
-    metrics = set(stage.settings.names("evaluate.metrics"))
-    return stage.kind == "ppo" or bool(metrics & {"rouge", "bleu"})
 
 
 def _evaluated(stage: Stage, layout: Layout) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ftdsl import catalog
 from ftdsl.language.values import Origin, Term
 from ftdsl.recipe.recipe import Stage
-from ftdsl.record import changed, value
+from ftdsl.record import frozen, replace
 from ftdsl.session import Session
 
 VARIABLE = "FTC_GPU"
@@ -20,7 +20,7 @@ DRIVER = Path("/proc/driver/nvidia/gpus")
 _TEXT = re.compile(r"(\d+) x ([a-z0-9]+)\((\d+)GB\)")
 
 
-@value
+@frozen(eq=True)
 class Cards:
     """So many cards of a kind; `name` is the catalogue's, "none" without any; memory in GB."""
 
@@ -93,7 +93,7 @@ def named(stage: Stage, found: Cards) -> Stage:
         "auto", "", f"this machine has {found}" if found.name != "none" else "no card was found on this machine"
     )
     origins = {**stage.origins, **dict.fromkeys(filled, reason)}
-    return changed(stage, settings=stage.settings.with_values(filled), origins=origins)
+    return replace(stage, settings=stage.settings.with_values(filled), origins=origins)
 
 
 CPUINFO, MEMINFO, CGROUP = Path("/proc/cpuinfo"), Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")

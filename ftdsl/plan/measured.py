@@ -22,7 +22,7 @@ from ftdsl.estimate.time import time
 from ftdsl.plan.machine import card_of, main_memory, processor
 from ftdsl.recipe.recipe import Recipe
 from ftdsl.recipe.settings import METHODS
-from ftdsl.record import changed, record, value
+from ftdsl.record import frozen, replace
 from ftdsl.session import Session
 
 VARIABLE = "FTC_MEASURED"
@@ -41,7 +41,7 @@ CARD_MEMORY, CARD_TIME = Believed(1.0, 0.06), Believed(1.0, 0.2)
 CARD_NOISE = 0.04, 0.1
 
 
-@value
+@frozen(eq=True)
 class Factors:
     """What `runs` measured runs say of a card's estimates: factors of memory and step time."""
 
@@ -56,7 +56,7 @@ class Factors:
 _FACTORS = re.compile(r"memory x(\d+\.\d+), time x(\d+\.\d+): (\d+) runs?")
 
 
-@record
+@frozen
 class Here:
     """What is known of where a stage trains: a card's factors; of this machine its processor, the threads of a process, and
     bytes of main memory (0: not known).
@@ -73,7 +73,7 @@ class Here:
         return self.factors.runs or self.processor.runs
 
 
-@record
+@frozen
 class Measured:
     """A line of the file: what ran, where, and what it took (bytes, seconds); its set-up with rows as long as those of the
     largest micro-batch, which memory is of, and as those of the usual one, which time is of.
@@ -118,7 +118,7 @@ def _line(text: str) -> Measured | None:
         numbers = (row["memory_bytes"], row["step_seconds"])
         if not all(isinstance(n, int | float) and math.isfinite(n) and n > 0 for n in numbers):
             return None
-        usual = changed(setup, seq_len=int(row.get("usual_len") or setup.seq_len))
+        usual = replace(setup, seq_len=int(row.get("usual_len") or setup.seq_len))
         threads = int(row.get("threads") or 1)
         return Measured(str(row["kind"]), str(row["device"]), threads, setup, usual, *map(float, numbers))
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -11,8 +11,8 @@ from dataclasses import field
 from itertools import product
 
 from ftdsl.estimate.memory import Memory
-from ftdsl.plan.layout import Layout
-from ftdsl.record import changed, record
+from ftdsl.plan.engine import Layout
+from ftdsl.record import frozen, replace
 
 LARGEST = 128
 """Sequences of one card at once beyond which nothing gets faster; those up to it that divide a card's share are tried."""
@@ -23,7 +23,7 @@ _SIMPLE = {"strategy": ("", "ddp", "zero1", "zero2", "zero3", "fsdp2", "fsdp1", 
            "offload": ("none", "optimizer", "params"), "checkpointing": ("none", "full")}  # fmt: skip
 
 
-@record
+@frozen
 class Cost:
     """What a layout costs. need: bytes of the card it must be given, the upper end of the estimate; limit: bytes there are;
     seconds: of one optimizer step; tokens: a second, on one card; host: bytes of main memory on each machine for what is
@@ -50,7 +50,7 @@ class Cost:
         return self.fits and self.need * self.care <= self.limit
 
 
-@record
+@frozen
 class Free:
     """What is left open: for each choice its options, in the order tried; a choice the recipe makes has one."""
 
@@ -81,7 +81,7 @@ def _makes_sense(layout: Layout) -> bool:
     return True
 
 
-@record
+@frozen
 class Ranking:
     """All layouts that were looked at: those that fit, the best first, then the others, the nearest to fitting first."""
 
@@ -104,7 +104,7 @@ def search(free: Free, cost: Callable[[Layout], Cost]) -> Ranking:
     """
     tried: list[Cost] = []
     for offload in free.offloads:
-        ranking = _search(changed(free, offloads=(offload,)), cost)
+        ranking = _search(replace(free, offloads=(offload,)), cost)
         if ranking.best:
             return Ranking((*ranking.costs, *tried))
         tried += ranking.costs
@@ -116,7 +116,7 @@ def _search(free: Free, cost: Callable[[Layout], Cost]) -> Ranking:
     others: list[Cost] = []
     for layout in free.layouts():
         for micro in free.micro:
-            found = cost(changed(layout, micro=micro))
+            found = cost(replace(layout, micro=micro))
             if not found.chosen:
                 if micro == free.micro[0]:
                     others.append(found)

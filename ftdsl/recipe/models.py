@@ -370,6 +370,7 @@ class TrainingStage(Block):
     after: list[_Term | _Ref] | None = None
     settings: _Term | _Ref | None = None
     callbacks: list[str] | None = None
+    engine: _Term | None = None
     hardware: Hardware = Field(default_factory=Hardware)
     launch: Launch = Field(default_factory=Launch)
     env: dict[str, Any] | None = None
@@ -490,6 +491,7 @@ class EvalStage(Block):
     attention: _Term | None = Term(name="auto", options={})
     seed: int | None = None
     after: list[_Term | _Ref] | None = None
+    engine: _Term | None = None
     data: list[_Term | _Ref] | None = None
     tasks: list[str] | None = None
     shots: Annotated[int, Field(ge=0)] | None = None
@@ -518,6 +520,7 @@ class MergeStage(Block):
     model: _Term | _Ref | None = None
     template: str | None = None
     after: list[_Term | _Ref] | None = None
+    engine: _Term | None = None
     dtype: _Term | None = Term(name="auto", options={})
     shards: int | None = 5000000000
     legacy: bool | None = None
@@ -538,6 +541,7 @@ class QuantizeStage(Block):
     model: _Term | _Ref | None = None
     template: str | None = None
     after: list[_Term | _Ref] | None = None
+    engine: _Term | None = None
     dtype: _Term | None = Term(name="auto", options={})
     shards: int | None = 5000000000
     to: str | _Ref | None = None

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+from ftdsl.engines import registry
 from ftdsl.engines.jobs import Job
 from ftdsl.observe.progress import StageProgress, Status, View
 from ftdsl.recipe.build import python_of
@@ -105,8 +106,10 @@ def environments_of(
     engine = compiled.plan.recipe.engine
     found: dict[str, Environment] = {}
     for name in dict.fromkeys(job.environment for job in jobs):
-        own = name == engine.name
-        if name:
+        own, known = name == engine.name, registry.get(name)
+        if known is not None and not known.package:
+            found[name] = this_python()
+        elif name:
             named = python_of(engine, compiled.folder) if own else ""
             found[name] = find(name, env, flag=python if own else "", recipe=named)
     if engine.name in found:

@@ -15,7 +15,7 @@ from ftdsl import catalog
 from ftdsl.diagnostics import Diagnostic, Severity
 from ftdsl.plan.plan import Plan
 from ftdsl.recipe.recipe import Stage
-from ftdsl.record import record
+from ftdsl.record import frozen
 from ftdsl.run.launchers.log import last_lines
 from ftdsl.runtime import events
 from ftdsl.source import Span
@@ -29,7 +29,7 @@ _LAST = re.compile(
 )
 
 
-@record
+@frozen
 class Fault:
     """A sentence, the words of the recipe it is about (the first that is said counts), and what to do.
 
@@ -118,9 +118,7 @@ def _own_words(error: str, lines: Sequence[str], status: int) -> Fault:
 def _words(text: str) -> Iterator[str]:
     """The recipe's words for the engine's parameters that stand in backticks, or after dashes."""
     for name in re.findall(r"`-{0,2}(\w+)`|--(\w+)", text):
-        status = catalog.standing("llamafactory", name[0] or name[1])
-        if status and status.word:
-            yield status.word
+        yield from catalog.keys_of_parameter(name[0] or name[1])
 
 
 def place(stage: Stage, keys: Sequence[str]) -> Span:

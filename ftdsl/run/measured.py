@@ -13,10 +13,10 @@ from ftdsl.estimate.architecture import NotModelledError
 from ftdsl.estimate.setup import Setup
 from ftdsl.observe.status import Compared
 from ftdsl.observe.text import gib
-from ftdsl.plan.fitting import setup_as_planned
+from ftdsl.plan.layout_search import setup_as_planned
 from ftdsl.plan.measured import KINDS, Here, device_of, expected, file_name, folder_of, setup_as_json
 from ftdsl.plan.plan import Plan, PlannedStage
-from ftdsl.record import changed
+from ftdsl.record import replace
 from ftdsl.runtime import events
 from ftdsl.session import Session
 from ftdsl.targets.write import write_file
@@ -50,9 +50,9 @@ def at_its_lengths(planned: PlannedStage, plan: Plan, seen: Mapping[str, Any]) -
     """
     setup = setup_as_planned(planned, plan.recipe)
     rows = setup.micro_batch
-    longest = changed(setup, seq_len=max(1, round(int(seen["longest"]) / rows)))
+    longest = replace(setup, seq_len=max(1, round(int(seen["longest"]) / rows)))
     usual = float(seen.get("tokens") or 0) / (rows * setup.accumulate)
-    return longest, changed(setup, seq_len=max(1, round(usual))) if usual else longest
+    return longest, replace(setup, seq_len=max(1, round(usual))) if usual else longest
 
 
 def compared(planned: PlannedStage, plan: Plan, stage: Path, known: Here) -> Compared | None:

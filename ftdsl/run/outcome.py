@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ftdsl.diagnostics import Diagnostic, Severity
 from ftdsl.observe.progress import RunProgress
-from ftdsl.record import changed
+from ftdsl.record import replace
 from ftdsl.run import faults
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Outcome:
                 new.span,
                 fault.message,
             ):  # several stages, one cause
-                self.problems[at] = changed(problem, message=f"{keys}, `{key}`: {message}")
+                self.problems[at] = replace(problem, message=f"{keys}, `{key}`: {message}")
                 return
         self.problems.append(new)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -17,8 +16,8 @@ from ftdsl.run.cache_keys import CacheKeys, keys_of
 from ftdsl.run.launchers.local import living
 from ftdsl.run.prepare import Wishes, done_before
 from ftdsl.run.store import JobState, Run
-from ftdsl.session import Session
-from ftdsl.targets.bash import runtime_files
+from ftdsl.session import LARGE, Session, read_json
+from ftdsl.targets.artifacts import runtime_files
 from ftdsl.targets.manifest import NAME, values_of
 
 
@@ -120,7 +119,7 @@ def _settings(job: Job, run: Run, plan: Plan) -> Iterator[str]:
     """`optim.lr 1e-4 -> 5e-5 (recipe.ft:12)`, by the manifests of then and now."""
     planned = next((one for one in plan.stages if one.key == job.key), None)
     try:
-        stages = json.loads((run.folder / NAME).read_bytes())["stages"]
+        stages = read_json(run.folder / NAME, LARGE)["stages"]
         then = next(stage["values"] for stage in stages if stage["key"] == job.key)
         was = {key: str(value["value"]) for key, value in then.items()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration):

@@ -10,7 +10,7 @@ import pytest
 
 from ftdsl import catalog
 from ftdsl.engines.jobs import Job, Raw
-from ftdsl.targets.bash import launch_text
+from ftdsl.targets.artifacts import launch_text
 from tests.conftest import ROWS, Outcome, small
 
 CARDS = "hardware {{ gpu = {gpu}, count = {count}, nodes = {nodes} }}"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ftdsl.diagnostics import Sink
 from ftdsl.importers import shell
 from ftdsl.language.resolve.resolve import Options
 from ftdsl.pipeline import check
@@ -175,7 +176,7 @@ def test_a_recipe_that_is_there_is_not_lost(place: Path) -> None:
     ],
 )
 def test_words_of_a_shell(text: str, words: list[list[str]]) -> None:
-    assert [[word.text for word in one.words] for one in shell.read(Source("x.sh", text)).commands] == words
+    assert [[word.text for word in one.words] for one in shell.read(Source("x.sh", text), Sink()).commands] == words
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from ftdsl.language.resolve.resolve import Options
 from ftdsl.pipeline import check
 from ftdsl.recipe.rules.data import sources
 from ftdsl.session import Files, Session
-from ftdsl.targets.bash import document_text
+from ftdsl.targets.artifacts import document_text
 from tests.conftest import CORPUS, EXAMPLES
 
 NAMED_ANEW = (
@@ -57,7 +57,7 @@ def training() -> list[Any]:
             documents = [document.data for document in job.documents if document.path.endswith("/train.yaml")]
             if documents and documents[0].get("template") in (
                 None,
-                *catalog.templates(),
+                *catalog.templates("llamafactory"),
             ):  # not one of the recipe's own
                 found.append(pytest.param(job, id=f"{path.stem}-{job.key}"))
     return found

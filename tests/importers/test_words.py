@@ -9,11 +9,12 @@ import pytest
 
 from ftdsl import catalog
 from ftdsl.catalog.vocabulary import STAGE_KINDS
-from ftdsl.engines.llamafactory import words
+from ftdsl.engines.shared import overlay
 from ftdsl.importers import stages
 from ftdsl.importers.places import Places
 from ftdsl.importers.said import Said
 from ftdsl.importers.values import written
+from ftdsl.importers.write import key_at
 from ftdsl.lint.config import Config, Setting
 from ftdsl.session import Files
 
@@ -83,7 +84,7 @@ def said(name: str, tmp_path: Path) -> tuple[Said, Any]:
     params = {**({} if "export_dir" in extra or name in ("export_dir",) else BASE), **extra}
     params = {"model_name_or_path": "Qwen/Qwen3-8B", **params, name: sample(name)}
     settings = {key: Setting(key, value, key) for key, value in params.items() if value is not None}
-    config = Config(settings, None, kind="export" if "export_dir" in settings else "train")
+    config = Config(settings, None, "llamafactory", kind="export" if "export_dir" in settings else "train")
     kinds = stages.kinds(config)
     return stages.say(config, kinds[-1], Places(tmp_path, tmp_path, Files()), {}), params[name]
 
@@ -96,11 +97,13 @@ def test_every_parameter_with_a_word_imports(name: str, tmp_path: Path) -> None:
     assert name not in found.passed
     assert bool(notes) <= (name in LEFT), notes[0].text if notes else ""
     for key, value in found.values.items():
-        assert written(value), key
+        assert written(value, key_at(found.kind, key)), key
 
 
 def test_every_rule_of_the_overlay_has_an_inverse() -> None:
-    named = {entry["rule"] for kind in STAGE_KINDS for _, entry in words.entries(kind) if "rule" in entry}
+    named = {
+        entry["rule"] for kind in STAGE_KINDS for _, entry in overlay.entries("llamafactory", kind) if "rule" in entry
+    }
     named |= {
         entry["rule"]
         for table in ("hardware", "launch")

@@ -10,7 +10,8 @@ import pytest
 
 from ftdsl import catalog
 from ftdsl.catalog.vocabulary import vocabulary
-from ftdsl.engines.llamafactory import runtime_modules, scratch
+from ftdsl.engines.llamafactory import runtime_modules
+from ftdsl.engines.shared import scratch
 from ftdsl.run.faults import Fault, diagnostic, read
 from tests.conftest import ROOT, ROWS, Outcome, small
 

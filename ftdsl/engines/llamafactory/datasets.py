@@ -6,29 +6,31 @@ Columns and roles are always written in full: LLaMA-Factory forgets every defaul
 
 from __future__ import annotations
 
-import json
 import os.path
-import posixpath
-import re
 from dataclasses import field
 from pathlib import PurePosixPath
 from typing import Any
 
-from ftdsl.engines.llamafactory.places import seen_from_run
-from ftdsl.engines.llamafactory.work import Work
+from ftdsl.engines.shared.run_paths import seen_from_run
+from ftdsl.engines.shared.sources import (
+    CLOUDS,
+    OURS,
+    beside,
+    first_source,
+    name_of,
+    passes_through,
+    settings_in,
+    shape_in,
+)
+from ftdsl.engines.shared.stage_context import StageContext
 from ftdsl.language.values import Amount, StageRef, Term
 from ftdsl.recipe.settings import Settings
-from ftdsl.recipe.shape import PAIRS, Shape, first_row, settings_of, shape_of
+from ftdsl.recipe.shape import PAIRS, Shape
 from ftdsl.record import mutable
 
 _PARTS = {"label": "kto_tag"}
 _TAGS = {"role": "role_tag", "content": "content_tag", "user": "user_tag", "assistant": "assistant_tag",
          "tool": "observation_tag", "call": "function_tag", "system": "system_tag"}  # fmt: skip
-CLOUDS = ("s3://", "gs://", "gcs://")
-"""Places the engine reads itself (llamafactory/data/data_utils.py, read_cloud_json)."""
-
-_OURS = ("limit", "revision", "dedupe", "drop", "tokens", "languages", "holdout.eval", "holdout.test")
-"""What only our data stage can do."""
 
 
 @mutable
@@ -37,7 +39,7 @@ class Datasets:
     that pictures and sound are seen from.
     """
 
-    work: Work
+    context: StageContext
     entries: dict[str, Any] = field(default_factory=dict)
     inputs: list[str] = field(default_factory=list)
     media: set[str] = field(default_factory=set)
@@ -48,17 +50,17 @@ class Datasets:
         """`dataset_dir`: the stage's folder, or a hub's repository that has a dataset_info.json of its own."""
         if self.remote and (self.entries or len(self.remote) > 1):
             why = "LLaMA-Factory takes all data sets of a stage from one dataset_info.json"
-            self.work.refuse("data", why, "name `entry`s of one repository only, or its data sets by their own ids")
-        return f"REMOTE:{min(self.remote)}" if self.remote else self.work.folder
+            self.context.refuse("data", why, "name `entry`s of one repository only, or its data sets by their own ids")
+        return f"REMOTE:{min(self.remote)}" if self.remote else self.context.folder
 
     def names(self, key: str) -> tuple[list[str], list[float]]:
         """The data sets at a key, with the weights of a mixture (empty without)."""
         names: list[str] = []
         weights: list[float] = []
-        for item in self.work.stage.settings.items(key):
+        for item in self.context.stage.settings.items(key):
             if not isinstance(item, Term | StageRef):
                 continue
-            settings = self._settings(item)
+            settings = settings_in(self.context.plan, item)
             if isinstance(item, Term) and item.name == "hf" and "entry" in item.options:
                 self.remote.add(str(item.options["id"]))
                 names += map(str, item.options["entry"])
@@ -80,26 +82,21 @@ class Datasets:
             unique = f"{name}-{number}"
         return unique
 
-    def _settings(self, item: Term | StageRef) -> Settings:
-        if isinstance(item, Term):
-            return settings_of(item)
-        return self.work.plan.stage(item.key).stage.settings
-
     def _entry(self, item: Term | StageRef, settings: Settings, key: str) -> tuple[str, dict[str, Any]]:
         if isinstance(item, StageRef):
             name = f"{item.stage}.{item.part}" if item.part else item.stage
             rows = passes_through(settings)
             if rows is None:
-                entry = {"file_name": self._from_here(self.work.places.rows(item))}
+                entry = {"file_name": self._from_here(self.context.paths.rows(item))}
                 return name, entry | self._shape(item)
             return name, self._source(rows, settings, key) | self._shape(item)
-        for word in _OURS:
+        for word in OURS:
             if settings.values.get(word) is not None:
                 why = f"LLaMA-Factory has no `{word}` for one data set"
-                self.work.refuse(key, why, "put the source into a `data` stage of its own")
+                self.context.refuse(key, why, "put the source into a `data` stage of its own")
         if item.name == "file" and "entry" in item.options:
             return self._existing(item, key)
-        return _name_of(item), self._source(item, settings, key) | self._shape(item)
+        return name_of(item), self._source(item, settings, key) | self._shape(item)
 
     def _source(self, item: Term, settings: Settings, key: str) -> dict[str, Any]:
         """Where the rows come from, in the words of dataset_info.json."""
@@ -124,18 +121,18 @@ class Datasets:
         """A path of the run folder, seen from the stage's folder, where dataset_info.json lies."""
         if path.startswith("/") or "://" in path:
             return path
-        return os.path.relpath(path, self.work.folder).replace(os.sep, "/")
+        return os.path.relpath(path, self.context.folder).replace(os.sep, "/")
 
     def _existing(self, item: Term, key: str) -> tuple[str, dict[str, Any]]:
         """An entry of a dataset_info.json the author has: copied, with its file seen from here."""
         written, name = str(item.options["path"]), str(item.options["entry"])
-        path = self.work.plan.recipe.folder / written
+        path = self.context.plan.recipe.folder / written
         try:
-            found = json.loads(self.work.session.files.text(path))[name]
+            found = self.context.session.files.json(path)[name]
         except FileNotFoundError:  # said already: FT501
             found = None
         except (OSError, ValueError, KeyError, TypeError):
-            self.work.refuse(key, f"`{written}` has no entry `{name}`")
+            self.context.refuse(key, f"`{written}` has no entry `{name}`")
             return name, {}
         entry = dict(found) if isinstance(found, dict) else {}
         if isinstance(file := entry.get("file_name"), str):
@@ -144,23 +141,16 @@ class Datasets:
             entry["file_name"] = self._from_here(seen_from_run(beside))
         return name, entry
 
-    def shape(self, item: Term | StageRef) -> Shape:
-        """What the rows of a data set look like to the stage."""
-        settings = self._settings(item)
-        source = _first_source(settings) if isinstance(item, StageRef) else item
-        row = first_row(source, self.work.plan.recipe.folder, self.work.session.files) if source else None
-        return shape_of(settings, row, self.work.stage.kind)
-
     def _shape(self, item: Term | StageRef) -> dict[str, Any]:
-        shape = self.shape(item)
+        shape = shape_in(self.context.plan, item, self.context.stage.kind, self.context.session)
         if {"images", "videos", "audios"} & set(shape.columns) and (folder := self._media(item)):
             self.media |= {folder}
-        return in_engine_words(shape, self.work.stage.kind)
+        return in_engine_words(shape, self.context.stage.kind)
 
     def _media(self, item: Term | StageRef) -> str | None:
         """The folder that pictures and sound are seen from: said, or that of files; a hub's rows bring their own."""
-        settings = self._settings(item)
-        source = _first_source(settings) if isinstance(item, StageRef) else item
+        settings = settings_in(self.context.plan, item)
+        source = first_source(settings) if isinstance(item, StageRef) else item
         if said := settings.get("media"):
             return seen_from_run(str(said))
         written = str(source.options["path"]) if isinstance(source, Term) and source.name == "file" else ""
@@ -190,35 +180,13 @@ def _formatting(shape: Shape) -> str:
     return "alpaca" if shape.format == "text" else shape.format
 
 
-def passes_through(settings: Settings) -> Term | None:
-    """The source of a data stage that has nothing to do: rows of a hub or a cloud, which go to the engine as they are."""
-    source = _first_source(settings)
-    if not isinstance(source, Term) or len(settings.items("source")) > 1:
-        return None
-    if source.name == "file" and not str(source.options["path"]).startswith(CLOUDS):
-        return None
-    works = any(settings.values.get(word) is not None for word in _OURS)
-    return None if works or settings.name("dedupe") not in ("", "none") else source
-
-
-def _first_source(settings: Settings) -> Term | StageRef | None:
-    return next((item for item in settings.items("source") if isinstance(item, Term | StageRef)), None)
-
-
-def _name_of(item: Term) -> str:
-    """A readable name without the engine's separator."""
-    place = str(item.options.get("path") or item.options.get("id") or item.name)
-    stem = PurePosixPath(place).stem if item.name == "file" else place
-    return re.sub(r"[^\w.-]+", "_", stem).strip("_.") or "data"
-
-
-def training(work: Work, datasets: Datasets) -> dict[str, Any]:
+def training(context: StageContext, datasets: Datasets) -> dict[str, Any]:
     """`dataset`, how several are mixed, and what is evaluated during training."""
     names, weights = datasets.names("data")
-    params: dict[str, Any] = {"dataset": ",".join(names), "dataset_dir": work.folder}
-    params |= _mix(work, names, weights)
-    params |= media(work, datasets)
-    held = work.get("evaluate.data")
+    params: dict[str, Any] = {"dataset": ",".join(names), "dataset_dir": context.folder}
+    params |= _mix(context, names, weights)
+    params |= media(context, datasets)
+    held = context.get("evaluate.data")
     if isinstance(held, Amount):
         params["val_size"] = held.number if held.unit == "share" else int(held.number)
     elif isinstance(held, int | float) and not isinstance(held, bool):
@@ -229,31 +197,30 @@ def training(work: Work, datasets: Datasets) -> dict[str, Any]:
     return params
 
 
-def media(work: Work, datasets: Datasets) -> dict[str, Any]:
+def media(context: StageContext, datasets: Datasets) -> dict[str, Any]:
     """`media_dir`, of which the engine has one for all data sets; without it paths count from dataset_info.json."""
     if len(datasets.media) > 1:
         folders = ", ".join(sorted(datasets.media))
-        work.refuse("data", f"LLaMA-Factory knows one folder of pictures and sound, and these are several: {folders}")
+        context.refuse(
+            "data", f"LLaMA-Factory knows one folder of pictures and sound, and these are several: {folders}"
+        )
     return {"media_dir": min(datasets.media)} if datasets.media else {}
-
-
-def beside(written: str) -> str:
-    """The folder of a file of the recipe's, seen from the run folder."""
-    return posixpath.dirname(seen_from_run(written)) or "."
 
 
 _MIXES = {"first": "interleave_under", "all": "interleave_over", "once": "interleave_once"}
 
 
-def _mix(work: Work, names: list[str], weights: list[float]) -> dict[str, Any]:
-    mix = work.get("mix")
+def _mix(context: StageContext, names: list[str], weights: list[float]) -> dict[str, Any]:
+    mix = context.get("mix")
     if weights and len(weights) != len(names):
-        work.refuse("data", "all sources of a mixture have a weight, or none has")
+        context.refuse("data", "all sources of a mixture have a weight, or none has")
         return {}
     if not weights and (mix is None or mix.name == "concat"):
         return {}
     if mix is not None and mix.name == "concat":
-        work.refuse("mix", "weights need `interleave`; `concat` takes every row once", "write `mix = interleave(all)`")
+        context.refuse(
+            "mix", "weights need `interleave`; `concat` takes every row once", "write `mix = interleave(all)`"
+        )
         return {}
     until = mix.options.get("until") if mix else None
     strategy = _MIXES[until.name if isinstance(until, Term) else str(until or "all")]

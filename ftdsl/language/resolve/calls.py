@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from ftdsl import catalog
 from ftdsl.catalog.vocabulary import Function, Key, vocabulary
+from ftdsl.credentials import is_secret_name, shape_of
 from ftdsl.diagnostics import Edit, Fix, Label, Sink, guessed
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.language import tree
 from ftdsl.language.resolve.raw import WRONG, Invoke
 from ftdsl.language.types import Type
 from ftdsl.language.values import Secret, StageRef, Term
-from ftdsl.record import changed
+from ftdsl.record import replace
 
 if TYPE_CHECKING:
     from ftdsl.language.resolve.evaluate import Evaluator
-
-SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL")
 
 
 def function(ev: Evaluator, raw: Invoke, use: str, key: Key, sink: Sink) -> Any:
@@ -66,7 +65,7 @@ def arguments(
             given = WRONG
             continue
         places[name] = argument
-        value = ev.typed(argument.value, options[name], changed(raw.place, own=None), sink)
+        value = ev.typed(argument.value, options[name], replace(raw.place, own=None), sink)
         if value is WRONG:
             given = WRONG
         elif given is not WRONG:
@@ -121,12 +120,12 @@ def environment(ev: Evaluator, raw: Invoke, kind: Type, sink: Sink) -> Any:
     name = str(options[signature.positional[0]])
     if raw.name == "secret":
         return Secret(name)
-    if any(word in name.upper() for word in SECRET_WORDS):
-        text = f"`{name}` looks like a secret, and `env()` would write it down"
+    value = ev.session.env.get(name, options.get("default"))
+    if why := "looks like a secret" if is_secret_name(name) else (shape := shape_of(value)) and f"holds {shape}":
+        text = f"`{name}` {why}, and `env()` would write it down"
         fix = Fix("use `secret()`", (Edit(raw.call.path[0].span, "secret"),))
         sink.error("FT047", text, raw.span, help=f'write `secret("{name}")`', fix=fix)
         return WRONG
-    value = ev.session.env.get(name, options.get("default"))
     if value is None:
         sink.error("FT048", f"the environment has no `{name}`", raw.span, help=f'write `env("{name}", default = "…")`')
         return WRONG
@@ -141,11 +140,4 @@ def catalog_names(ev: Evaluator, key: Key) -> list[str]:
     return [*catalog.names(key.catalog), *(("auto", *ev.names.declared) if key.catalog == "templates" else ())]
 
 
-def catalog_term(ev: Evaluator, raw: Invoke, key: Key, sink: Sink) -> Any:
-    """A catalog's name with options: `h100(80GB)`."""
-    options = {"memory": Key(name="memory", type="bytes", above=0)}
-    given = arguments(ev, raw, options, ("memory",), sink)
-    return WRONG if given is WRONG else Term(raw.name, given)
-
-
-__all__ = ["StageRef", "arguments", "catalog_names", "catalog_term", "environment", "function"]
+__all__ = ["StageRef", "arguments", "catalog_names", "environment", "function"]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ftdsl.catalog.vocabulary import Key, Member
+from ftdsl.catalog.vocabulary import ANY_NAME, Key, Member
 from ftdsl.diagnostics import Edit, Fix, Sink, guessed
 from ftdsl.language import tree
 from ftdsl.language.resolve import calls
@@ -255,13 +255,14 @@ def _member(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
         return Term(word)
     if not isinstance(raw, Bare | Invoke):
         return _wrong(raw, kind, key, sink)
-    if raw.name not in members and key.catalog and raw.name in calls.catalog_names(ev, key):
-        return Term(raw.name) if isinstance(raw, Bare) else calls.catalog_term(ev, raw, key, sink)
-    if raw.name not in members:
-        return _unknown(raw, [*members, *calls.catalog_names(ev, key)], key, sink)
+    member = members.get(raw.name) if raw.name != ANY_NAME else None
+    if member is None:
+        names = calls.catalog_names(ev, key)
+        member = members.get(ANY_NAME, Member(raw.name)) if raw.name in names else None
+        if member is None:
+            return _unknown(raw, [*(name for name in members if name != ANY_NAME), *names], key, sink)
     if isinstance(raw, Bare):
         return Term(raw.name)
-    member = members[raw.name]
     options = calls.arguments(ev, raw, member.options, member.positional, sink)
     return WRONG if options is WRONG else Term(raw.name, options)
 

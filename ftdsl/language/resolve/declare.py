@@ -14,14 +14,14 @@ from ftdsl.language.resolve import words
 from ftdsl.language.resolve.layers import Entry, Flattener, Layer, check
 from ftdsl.language.resolve.load import Module
 from ftdsl.language.values import OriginKind
-from ftdsl.record import changed, mutable, record
+from ftdsl.record import frozen, mutable, replace
 from ftdsl.session import Session
 from ftdsl.source import Source
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
-@record
+@frozen
 class Declared:
     """A stage as written."""
 
@@ -195,4 +195,4 @@ def _edits(
 
 def _below(entry: Entry) -> Entry:
     """The entry without the stage's name in front."""
-    return changed(entry, path=entry.path[1:])
+    return replace(entry, path=entry.path[1:])

@@ -42,7 +42,7 @@ from ftdsl.language.resolve.raw import (
 )
 from ftdsl.language.types import parse_type
 from ftdsl.language.values import Script, Slot, StageRef, Term
-from ftdsl.record import changed, mutable, record
+from ftdsl.record import frozen, mutable, replace
 from ftdsl.session import Session
 from ftdsl.source import Span
 
@@ -50,7 +50,7 @@ MAX_TEXT = 2**16
 """Characters an interpolated text may have; texts that double each other would never end otherwise."""
 
 
-@record
+@frozen
 class Axis:
     """A swept value: `id` is unique, `label` is the key's last word, `names` how each of its values is called."""
 
@@ -59,7 +59,7 @@ class Axis:
     names: tuple[str, ...]
 
 
-@record
+@frozen
 class Dimension:
     """A searched value: its dotted key and the distribution."""
 
@@ -120,7 +120,7 @@ class Evaluator:
         if isinstance(expression, tree.Ref):
             return self._typed_ref(expression, key, place, sink)
         if isinstance(expression, tree.ListOf) and (item := item_type(kind)):
-            return self._typed_list(expression, changed(key, type=str(item)), place, sink, flat=kind.name == "data")
+            return self._typed_list(expression, replace(key, type=str(item)), place, sink, flat=kind.name == "data")
         return coerce(self, self.natural(expression, place, sink), kind, key, sink)
 
     def _typed_list(self, node: tree.ListOf, key: Key, place: Place, sink: Sink, *, flat: bool) -> Any:
@@ -228,7 +228,7 @@ class Evaluator:
                 return self.stage(found, node.span, sink)
             case BestFound():
                 return Choice(Term("search.best"), node.span)
-        return raw if isinstance(raw, Invoke) else changed(raw, span=node.span)
+        return raw if isinstance(raw, Invoke) else replace(raw, span=node.span)
 
     def known_let(self, let: tree.Let, module: Module, sink: Sink) -> Raw:
         """A `let` where it is declared."""
@@ -395,7 +395,7 @@ class Evaluator:
             case Bare():
                 return (raw.name,)
             case Stg():
-                return (raw.ref if raw.ref.part else changed(raw.ref, part="path"),)
+                return (raw.ref if raw.ref.part else replace(raw.ref, part="path"),)
             case Invoke():
                 return self._call_as_text(raw)
         return None

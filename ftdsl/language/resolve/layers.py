@@ -12,11 +12,11 @@ from ftdsl.language.resolve import words
 from ftdsl.language.resolve.load import Module
 from ftdsl.language.resolve.words import Path
 from ftdsl.language.values import Origin, OriginKind
-from ftdsl.record import changed, mutable, record
+from ftdsl.record import frozen, mutable, replace
 from ftdsl.source import Span
 
 
-@record
+@frozen
 class Entry:
     """One key with its value, or (value None) a block that is there. `span` is the key's."""
 
@@ -33,7 +33,7 @@ class Entry:
         return isinstance(self.value, tree.Constant) and self.value.value is None and self.binder is tree.Binder.FIXED
 
 
-@record
+@frozen
 class Layer:
     """Entries of one strength, for a stage (`target` its name) or shared (target "")."""
 
@@ -41,7 +41,7 @@ class Layer:
     entries: tuple[Entry, ...]
 
 
-@record
+@frozen
 class Flattener:
     """Turns items into entries: who speaks, seen from which module."""
 
@@ -95,7 +95,7 @@ class Effective:
             return
         for depth in range(1, len(entry.path)):
             block = entry.path[:depth]
-            self.entries.setdefault(block, changed(entry, path=block, value=None, binder=tree.Binder.FIXED))
+            self.entries.setdefault(block, replace(entry, path=block, value=None, binder=tree.Binder.FIXED))
         self.taken_back.discard(entry.path)
         self.entries[entry.path] = entry
 
@@ -177,7 +177,7 @@ def _stand_in(entry: Entry, path: Path, kind: str) -> Entry | None:
     if known is None:
         return None
     value = None if isinstance(known, BlockWords) else tree.Missing(entry.span)
-    return changed(entry, path=path, value=value, binder=tree.Binder.FIXED)
+    return replace(entry, path=path, value=value, binder=tree.Binder.FIXED)
 
 
 def _unknown(entry: Entry, kind: str) -> Diagnostic:

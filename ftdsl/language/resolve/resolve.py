@@ -31,7 +31,7 @@ from ftdsl.language.resolve.raw import WRONG, Broken, Invoke, Stg
 from ftdsl.language.resolve.words import Path
 from ftdsl.language.types import parse_type
 from ftdsl.language.values import Origin, StageRef, Value
-from ftdsl.record import mutable, record
+from ftdsl.record import frozen, mutable
 from ftdsl.session import Session
 from ftdsl.source import Source, Span
 
@@ -41,7 +41,7 @@ MAX_VARIANTS = 256
 _RECIPE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-@record
+@frozen
 class Options:
     """What the command line adds: profiles in order, `--set` and `-p` texts (`name=value`)."""
 
@@ -50,7 +50,7 @@ class Options:
     params: tuple[str, ...] = ()
 
 
-@record
+@frozen
 class ResolvedStage:
     """A stage of one variant: typed values by path, blocks that are there, and the stages it refers to.
 
@@ -79,7 +79,7 @@ class ResolvedStage:
         return f"{self.name}@{self.run}" if self.run else self.name
 
 
-@record
+@frozen
 class Resolved:
     """All of a recipe as values; stages stand in an order in which each comes after what it refers to."""
 

@@ -8,7 +8,7 @@ from ftdsl.diagnostics.suggest import closest
 from ftdsl.lint.config import Config, Setting
 from ftdsl.lint.edits import drop, rename
 from ftdsl.lint.rule import Found, error, rule, warning
-from ftdsl.record import changed
+from ftdsl.record import replace
 
 GONE = {
     "evaluation_strategy",
@@ -114,7 +114,7 @@ def _table(path: str) -> str:
 
 def _the_key(setting: Setting) -> Setting:
     """What is wrong is the key, not its value."""
-    return changed(setting, span=setting.key)
+    return replace(setting, span=setting.key)
 
 
 _FREE = ("optimizer", "optimizer.params", "scheduler", "scheduler.params", "model_info", "compression_training")

@@ -32,7 +32,8 @@ def wrong_type(config: Config) -> Found:
     for name, setting, entry in _known(config):
         wanted = str(entry.get("type", ""))
         said = _misfit(setting.value, wanted)
-        if said and not (name == "warmup_steps" and _number(setting.value)):  # shares of it are FT103's
+        share = name == "warmup_steps" and _number(setting.value) and not isinstance(setting.value, bool)
+        if said and not share:  # shares of it are FT103's
             yield error(setting, f"`{setting.word}` takes {said}", label=f"this is {_kind(setting.value)}")
 
 
@@ -119,7 +120,7 @@ def _members(config: Config, name: str, entry: Mapping[str, Any]) -> list[str]:
     """What a parameter takes: an engine's own list, the schema's choices, or the members of its enum."""
     version = config.versions.get(config.engine, "")
     if name == "template":
-        return catalog.templates(version)
+        return catalog.templates(config.engine, version)
     known: Mapping[str, list[str]] = catalog.facts("values")
     choices = [str(one) for one in entry.get("choices", ())]
     if name in known or choices:
@@ -306,12 +307,11 @@ def yaml_reads_it_otherwise(config: Config) -> Found:
             yield warning(setting, f"YAML reads `{text}` as {setting.value}", help=help, fix=fix)
         elif isinstance(setting.value, bool) and "bool" not in str(entry.get("type")):
             quoted = {"no": "none"}.get(text, text) if setting.name == "report_to" else f'"{text}"'
-            yield warning(
-                setting,
-                f"YAML reads `{text}` as {str(setting.value).lower()}",
-                help=f"write `{quoted}`",
-                fix=put(setting, quoted),
-            )
+            members = _members(config, setting.name, entry)
+            taken = not members or quoted.strip('"') in members  # in quotes it would only be wrong in another way
+            help = f"write `{quoted}`" if taken else f"it takes {', '.join(members[:8])}"
+            text = f"YAML reads `{text}` as {str(setting.value).lower()}"
+            yield warning(setting, text, help=help, fix=put(setting, quoted) if taken else None)
 
 
 @rule("FT011")

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ftdsl.recipe.recipe import Recipe
-from ftdsl.recipe.rules import data, engine, hardware, hatches, places, smoke
+from ftdsl.recipe.rules import data, hardware, places, smoke
 from ftdsl.session import Session
 
 RULES: tuple[Callable[[Recipe, Session], None], ...] = (
     hardware.no_hardware,
     data.files_exist,
     data.right_data_for_stage,
-    engine.passthrough,
     smoke.made_by_smoke,
-    hatches.known_keys,
     places.destination_is_a_folder,
 )
 

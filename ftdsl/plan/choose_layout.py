@@ -1,0 +1,157 @@
+"""A stage laid out: the best layout found becomes words of the recipe, each with why; what does not fit is said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ftdsl.diagnostics import Severity
+from ftdsl.diagnostics.model import Diagnostic
+from ftdsl.estimate.architecture import NotModelledError
+from ftdsl.estimate.memory import GIB
+from ftdsl.language.values import Term
+from ftdsl.plan.alternatives import ways_out
+from ftdsl.plan.chooser import Chooser
+from ftdsl.plan.layout import LORA_RANK
+from ftdsl.plan.layout_search import ROOM, Fitted, Fitter, layout_of
+from ftdsl.plan.plan import Choice, PlannedStage
+from ftdsl.plan.search import Cost
+from ftdsl.recipe.recipe import Stage
+from ftdsl.recipe.settings import METHODS
+from ftdsl.session import Session
+from ftdsl.source import Span
+
+
+def lay_out(stage: Stage, chooser: Chooser, fitter: Fitter) -> tuple[str, str]:
+    """Fill in what decides memory and speed; method and strategy ("" for one process)."""
+    fitted = fitter.fitted()
+    best = fitted.best or fitted.ranking.nearest
+    method = _method(stage, chooser, fitted, best)
+    strategy = _strategy(chooser, fitter, fitted, best)
+    _offload(chooser, best)
+    _checkpointing(chooser, fitter, fitted, best)
+    if best and fitter.wanted and chooser.unset("batch.micro") and chooser.unset("batch.accumulate"):
+        chooser.set("batch.micro", best.layout.micro, _won(fitted, best, "micro"))
+    return method, strategy
+
+
+def _method(stage: Stage, chooser: Chooser, fitted: Fitted, best: Cost | None) -> str:
+    for method in METHODS:
+        if stage.settings.has(method):
+            if method == "lora":
+                _lora(chooser)
+            return method
+    if stage.start and stage.start.adapters:
+        return "lora"  # the last adapter is trained further
+    method = best.layout.method if best else "lora"
+    chooser.blocks.add(method)
+    chooser.choices.append(
+        Choice(method, "{ }", fitted.why or f"no method given, and no memory to go by: {fitted.unknown}")
+    )
+    if method == "lora":
+        _lora(chooser)
+    if best and best.layout.bits and not stage.settings.has("quantize"):
+        chooser.blocks.add("quantize")
+        chooser.set("quantize.bits", best.layout.bits, fitted.why)
+    return method
+
+
+def _lora(chooser: Chooser) -> None:
+    if chooser.unset("lora.rank"):
+        chooser.set("lora.rank", LORA_RANK, "a common start")
+    if chooser.unset("lora.alpha"):
+        chooser.set("lora.alpha", 2 * chooser.get("lora.rank"), "2 * rank")
+    if chooser.unset("lora.targets"):
+        chooser.set("lora.targets", ["all"], "every linear layer", told=False)
+
+
+def _strategy(chooser: Chooser, fitter: Fitter, fitted: Fitted, best: Cost | None) -> str:
+    asked = chooser.get("parallel.strategy")
+    if isinstance(asked, Term) and asked.name != "auto":
+        return asked.name
+    several = fitter.world.size > 1
+    if best and best.layout.strategy:
+        chooser.set("parallel.strategy", Term(best.layout.strategy), _won(fitted, best, "strategy"))
+        return best.layout.strategy
+    why = f"{fitter.world.size} processes, and no memory to go by: {fitted.unknown}" if several else "one process"
+    chooser.set("parallel.strategy", Term("ddp"), why, told=several)
+    return "ddp" if several else ""
+
+
+def _offload(chooser: Chooser, best: Cost | None) -> None:
+    items = chooser.settings.names("parallel.offload")
+    if best is None or best.layout.offload == "none" or (items and "auto" not in items):
+        return
+    moved = ["optimizer"] + ["params"] * (best.layout.offload == "params")
+    chooser.set("parallel.offload", [Term(name) for name in moved], "nothing fits without")
+
+
+def _checkpointing(chooser: Chooser, fitter: Fitter, fitted: Fitted, best: Cost | None) -> None:
+    if not chooser.unset("memory.checkpointing"):
+        return
+    if best:
+        name, why = best.layout.checkpointing, _won(fitted, best, "checkpointing")
+    else:
+        name, why = ("full", "saves the most memory") if fitter.world.gpu else ("none", "on CPU")
+    chooser.set("memory.checkpointing", Term(name), why, told=bool(fitter.world.gpu))
+
+
+def _won(fitted: Fitted, best: Cost, choice: str) -> str:
+    """Why this option: what the best layout with another one costs."""
+    mine = getattr(best.layout, choice)
+    other = next((cost for cost in fitted.ranking.costs if getattr(cost.layout, choice) != mine), None)
+    if not best.fits:
+        return "comes nearest to fitting"
+    if other is None:
+        return f"fits in {_gib(best.need)}"
+    name = (
+        f"{choice} {getattr(other.layout, choice)}"
+        if choice == "micro"
+        else getattr(other.layout, choice) or "one process"
+    )
+    if not other.fits:
+        return f"`{name}` would need {_gib(other.need)} of {_gib(other.limit)}"
+    slower = other.seconds / best.seconds - 1
+    return f"`{name}` is no faster" if slower < 0.02 else f"`{name}` would take {slower:.0%} longer"
+
+
+def check_fit(planned: PlannedStage, fitter: Fitter, session: Session) -> None:
+    """What does not fit is an error with ways out; what is near the edge a warning."""
+    cost = cost_of(planned, fitter)
+    if cost is None or cost.fits:
+        return
+    stage = planned.stage
+    over = fitter.budget > 0 or cost.need * ROOM > cost.limit
+    what = "the budget" if fitter.budget else f"what a {fitter.world.gpu} offers" if over else f"{ROOM:.0%} of the card"
+    limit = cost.limit if fitter.budget or not over else cost.limit / ROOM
+    text = f"`{stage.name}` needs about {_gib(cost.need)} on each card, more than {what} ({_gib(limit)})"
+    terms = sorted(cost.memory.peak.terms.items(), key=lambda term: -term[1])[:3]
+    label = ", ".join(f"{name} {_gib(size)}" for name, size in terms)
+    ways = ways_out(fitter, cost.layout)
+    help = (
+        f"{ways[0]}; `ftc plan` shows {len(ways)} ways" if len(ways) > 1 else str(ways[0]) if ways else "a larger card"
+    )
+    severity = Severity.ERROR if over else Severity.WARNING
+    session.sink.add(Diagnostic("FT701", text, _place(stage, cost), severity, label, (), help))
+
+
+def cost_of(planned: PlannedStage, fitter: Fitter) -> Cost | None:
+    """What a planned stage costs as it stands; None where there is no card, or no model of it."""
+    if not fitter.world.gpu or planned.batch is None:
+        return None
+    try:
+        return fitter.cost(layout_of(planned))
+    except NotModelledError:
+        return None
+
+
+_BLAMED: Sequence[str] = ("batch.micro", "max_len", "parallel.strategy", "full", "lora", "model")
+
+
+def _place(stage: Stage, cost: Cost) -> Span:
+    if cost.memory.peak.name == "evaluation" and "evaluate.batch" in stage.spans:
+        return stage.spans["evaluate.batch"]
+    return next((stage.spans[key] for key in _BLAMED if key in stage.spans), stage.span)
+
+
+def _gib(size: float) -> str:
+    return f"{size / GIB:.1f} GiB"

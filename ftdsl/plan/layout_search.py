@@ -1,0 +1,277 @@
+"""Layouts for a training stage: what the recipe leaves to `auto` is searched, what it fixes is respected.
+
+Method first, by the handbook's matrix, since methods are not each other's equals: full fine-tuning when the cards have more
+than twice what it needs, LoRA when it fits, QLoRA when only that does. Within a method the fastest layout that fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import field
+
+from ftdsl.estimate import cpu, weights
+from ftdsl.estimate.architecture import Architecture, NotModelledError
+from ftdsl.estimate.fit import fit
+from ftdsl.estimate.interval import weak
+from ftdsl.estimate.memory import GIB
+from ftdsl.estimate.setup import Setup
+from ftdsl.estimate.time import time
+from ftdsl.language.values import Term
+from ftdsl.plan.engine import Abilities, Layout
+from ftdsl.plan.layout import architecture_of, setup_of
+from ftdsl.plan.measured import Here
+from ftdsl.plan.plan import PlannedStage
+from ftdsl.plan.search import LARGEST, Cost, Free, Ranking, search
+from ftdsl.plan.world import World
+from ftdsl.recipe.recipe import Recipe, Stage
+from ftdsl.recipe.settings import METHODS
+from ftdsl.record import frozen, replace
+from ftdsl.session import Files
+
+ROOM = 0.95
+"""The part of what a card offers that is planned for, unless `budget.memory` says otherwise."""
+
+UNTRIED = 1.1
+"""Room that is left besides where the estimate was held to no measurement, so that nothing is chosen on a guess."""
+
+_UNTRIED = ("parallelism", "experts", "fp8", "compiled layers", "rollouts", "beside the model", "DoRA", "training by",
+            "the optimizer")  # fmt: skip
+
+
+@frozen
+class Fitted:
+    """The ranking of a stage's layouts. `why`: why that method; `unknown`: why nothing could be estimated, else ""."""
+
+    ranking: Ranking = field(default_factory=lambda: Ranking(()))
+    why: str = ""
+    unknown: str = ""
+
+    @property
+    def best(self) -> Cost | None:
+        return self.ranking.best
+
+
+@frozen
+class Fitter:
+    """One stage, its processes, its precision, its engine, the bytes of a card that may be planned for (0: 95 % of it), what is
+    known of the machine, and the files beside the recipe (None: the disk's), where a model's config.json may lie.
+    """
+
+    stage: Stage
+    world: World
+    recipe: Recipe
+    precision: str
+    engine: Abilities
+    budget: float = 0.0
+    here: Here = field(default_factory=Here)
+    files: Files | None = None
+
+    def fitted(self) -> Fitted:
+        """Never raises: what is not modelled is said in `unknown`."""
+        if not self.world.gpu:
+            return Fitted(unknown="there is no card")
+        try:
+            architecture = architecture_of(self.stage, self.recipe, self.files)
+            found = self._fitted(architecture)
+            return found if found.best or self.evaluated <= 1 else self.evaluating_less._fitted(architecture)
+        except NotModelledError as error:
+            return Fitted(unknown=str(error))
+
+    def cost(self, layout: Layout, architecture: Architecture | None = None) -> Cost:
+        """What a layout costs, for the same global batch whatever the micro-batch. Raises: NotModelledError."""
+        setup = self.setup(layout, architecture)
+        if not self.world.gpu:
+            return self._on_cpu(setup, layout)
+        found, spent = fit(setup), time(setup)
+        care = UNTRIED if any(part in name for name in weak(setup) for part in _UNTRIED) else 1.0
+        limit = self.budget or found.usable * ROOM
+        host = host_bytes(setup) * self.world.processes_per_node / self.world.size
+        there = self.stage.settings.get("hardware.memory")
+        there = float(getattr(there, "number", there) or 0.0)
+        need, step = found.needed * self.here.factors.memory, spent.step * self.here.factors.time
+        tokens = spent.tokens_per_gpu / self.here.factors.time
+        return Cost(layout, found.memory, need, limit, step, tokens, host, there, care)
+
+    def setup(self, layout: Layout, architecture: Architecture | None = None) -> Setup:
+        """The set-up of a layout, for the same global batch whatever the micro-batch. Raises: NotModelledError."""
+        if not self.world.data:
+            raise NotModelledError("the processes do not divide")  # which is an error of its own
+        sizes = architecture or architecture_of(self.stage, self.recipe, self.files)
+        setup = setup_of(self.stage, self.world, layout, sizes, self.engine)
+        ranks = layout.micro * self.world.data
+        return replace(setup, accumulate=max(1, round((self.wanted or ranks) / ranks)))
+
+    def _on_cpu(self, setup: Setup, layout: Layout) -> Cost:
+        """Of a process on this machine, whose main memory the processes share."""
+        if setup.compute_bytes != 4 or setup.strategy not in ("single", "ddp"):
+            raise NotModelledError("on a CPU only fp32 on one process or several equal ones is modelled")
+        here = self.here
+        spent = cpu.spent(setup, here.threads, here.processor)
+        need = spent.resident_interval[1]
+        tokens = setup.micro_batch * setup.seq_len * setup.accumulate / spent.step
+        return Cost(layout, spent.memory, need, here.memory / self.world.processes_per_node or need, spent.step, tokens)
+
+    @property
+    def evaluated(self) -> int:
+        """Sequences of one evaluation on one card, where the recipe says so; 0 where it does not evaluate or leaves it open."""
+        batch = self.stage.settings.get("evaluate.batch") if self.stage.settings.get("evaluate.data") else 0
+        return batch if isinstance(batch, int) else 0
+
+    @property
+    def evaluating_less(self) -> Fitter:
+        """The same with evaluations of one sequence: what an evaluation needs too much is no reason for another layout."""
+        settings = self.stage.settings.with_values({"evaluate.batch": 1})
+        return replace(self, stage=replace(self.stage, settings=settings))
+
+    # --- what is open
+
+    @property
+    def wanted(self) -> int:
+        """Sequences of one optimizer step, 0 when the recipe does not say."""
+        get = self.stage.settings.get
+        if isinstance(rows := get("batch.global"), int):
+            return rows
+        if isinstance(tokens := get("batch.tokens"), int | float):
+            return max(1, round(tokens / int(get("max_len") or 2048)))
+        micro, accumulate = get("batch.micro"), get("batch.accumulate")
+        both = isinstance(micro, int) and isinstance(accumulate, int)
+        return micro * accumulate * self.world.data if both else 0
+
+    def free(self, methods: Sequence[tuple[str, int]]) -> Free:
+        return Free(
+            methods, (self.precision,), self._strategies(), self._offloads(), self._checkpointing(),
+            self._micro(), self._allowed,
+        )  # fmt: skip
+
+    def _strategies(self) -> Sequence[str]:
+        asked = self.stage.settings.name("parallel.strategy")
+        if asked not in ("", "auto"):
+            return (asked,)
+        if self.world.elastic:
+            return ("ddp",)  # checkpoints of ZeRO are of one number of ranks (FT432)
+        return ("ddp", "zero2", "zero3") if self.world.size > 1 else ("", "zero2", "zero3")
+
+    def _offloads(self) -> Sequence[str]:
+        asked = offloaded(self.stage)
+        if not asked or "auto" in asked:
+            return ("none", "optimizer", "params")
+        return ("params",) if "params" in asked else ("optimizer",) if "optimizer" in asked else ("none",)
+
+    def _checkpointing(self) -> Sequence[str]:
+        asked = self.stage.settings.get("memory.checkpointing")
+        name = {True: "full", False: "none"}.get(asked) if isinstance(asked, bool) else getattr(asked, "name", "auto")
+        return ("none", "full") if name == "auto" else (str(name),)
+
+    def _micro(self) -> Sequence[int]:
+        get = self.stage.settings.get
+        if isinstance(micro := get("batch.micro"), int):
+            return (micro,)
+        if not self.wanted or self.engine.one_sequence(self.stage):
+            return (1,)
+        share = self.wanted / max(1, self.world.data)
+        if isinstance(accumulate := get("batch.accumulate"), int):
+            return (max(1, round(share / accumulate)),)
+        return [micro for micro in range(1, LARGEST + 1) if share % micro == 0] or (1,)
+
+    def _allowed(self, layout: Layout) -> bool:
+        """What is possible; one process needs DeepSpeed only to offload; and packed 4-bit weights are not moved off the card by
+        ZeRO-3 unasked, which nobody shows at work (DeepSpeed#4410, transformers#24395).
+        """
+        settings = self.stage.settings
+        open_ended = settings.name("parallel.strategy") in ("", "auto")
+        plain = open_ended and self.world.size == 1 and layout.strategy and layout.offload == "none"
+        moved = layout.bits and layout.strategy == "zero3" and layout.offload == "params"
+        unasked = moved and "params" not in offloaded(self.stage)
+        return not plain and not unasked and self.engine.possible(self.stage, layout, self.world)
+
+    def _ranked(self, free: Free, architecture: Architecture) -> Ranking:
+        """Adapters are small enough for plain data parallelism: DeepSpeed, which would train them in 16 bits, only where
+        the base must be sharded.
+        """
+
+        def cost(layout: Layout) -> Cost:
+            return self.cost(layout, architecture)
+
+        if free.methods[0][0] == "lora" and len(free.strategies) > 1:
+            plain = search(replace(free, strategies=free.strategies[:1]), cost)
+            if plain.best:
+                return Ranking((*plain.costs, *search(replace(free, strategies=free.strategies[1:]), cost).costs))
+        return search(free, cost)
+
+    # --- the method
+
+    def _fitted(self, architecture: Architecture) -> Fitted:
+        def ranked(method: str, bits: int) -> Ranking:
+            return self._ranked(self.free([(method, bits)]), architecture)
+
+        settings = self.stage.settings
+        bits = int(settings.get("quantize.bits") or 4) if settings.has("quantize") else 0
+        method = next((name for name in METHODS if settings.has(name)), "")
+        if method or bits or (self.stage.start and self.stage.start.adapters):
+            return Fitted(ranked(method or "lora", bits), "a quantised base is trained by adapters" if bits else "")
+        full = ranked("full", 0)
+        least = _least(full)
+        if least and least.need * 2 <= least.limit:
+            return Fitted(
+                full, f"full fine-tuning takes as little as {_gib(least.need)}, less than half of {_gib(least.limit)}"
+            )
+        lora = ranked("lora", 0)
+        if _least(lora):
+            return Fitted(lora, "full fine-tuning would take more than half of the card")
+        quantised = ranked("lora", 4)
+        if quantised.best:
+            return Fitted(quantised, f"a 16-bit base would take {_gib(_on_card(lora))}")
+        return Fitted(
+            lora, f"even a 4-bit base would take {_gib(_on_card(quantised))}" if lora.best else "nothing fits"
+        )
+
+
+def _least(ranking: Ranking) -> Cost | None:
+    """The layout that fits in the least memory of the card, nothing offloaded."""
+    fitting = [cost for cost in ranking.costs if cost.fits and cost.layout.offload == "none"]
+    return min(fitting, key=lambda cost: cost.need, default=None)
+
+
+def _on_card(ranking: Ranking) -> float:
+    """Bytes of the card that the least of the layouts needs which offload nothing."""
+    return min((cost.need for cost in ranking.costs if cost.layout.offload == "none"), default=0.0)
+
+
+OFFLOADED = {"optim": 16.0, "params": 18.0}
+"""Bytes of main memory a trained parameter: DeepSpeedCPUAdam's fp32 copy, two moments and fp32 gradients; the 16-bit weights
+too when parameters go along (deepspeed/runtime/zero/stage_1_and_2.py, stage3.py; https://arxiv.org/abs/2101.06840)."""
+
+
+def host_bytes(setup: Setup) -> float:
+    """Bytes of main memory that offloading takes, all machines together."""
+    if setup.offload == "none":
+        return 0.0
+    part = weights.share(replace(setup, tensor=1, pipeline=1, expert=1))
+    frozen = part.total * 2.0 if setup.offload == "params" and setup.adapts else 0.0
+    return weights.trainable(setup, part) * OFFLOADED[setup.offload] + frozen
+
+
+def offloaded(stage: Stage) -> list[str]:
+    """What the recipe moves to main memory, by name."""
+    return stage.settings.names("parallel.offload")
+
+
+def _gib(size: float) -> str:
+    return f"{size / GIB:.1f} GiB"
+
+
+def layout_of(planned: PlannedStage) -> Layout:
+    """The layout a planned stage has, read back from its settings."""
+    settings = planned.stage.settings
+    bits = int(settings.get("quantize.bits") or 4) if settings.has("quantize") else 0
+    offload = offloaded(planned.stage)
+    again = settings.get("memory.checkpointing")
+    name = again.name if isinstance(again, Term) else "full" if again else "none"
+    moved = "params" if "params" in offload else "optimizer" if "optimizer" in offload else "none"
+    micro = planned.batch.micro if planned.batch else 1
+    return Layout(planned.method, bits, planned.precision, planned.strategy, moved, name, micro)
+
+
+def setup_as_planned(planned: PlannedStage, recipe: Recipe) -> Setup:
+    """The set-up a planned stage has. Raises: NotModelledError."""
+    return Fitter(planned.stage, planned.world, recipe, planned.precision, planned.engine).setup(layout_of(planned))
