@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from ftdsl.engines.jobs import Job
 from ftdsl.observe.progress import StageProgress, Status, View
 from ftdsl.recipe.build import python_of
 from ftdsl.run import measured, prepare, store
-from ftdsl.run.cache_keys import keys_of
+from ftdsl.run.cache_keys import CacheKeys
 from ftdsl.run.environments import Environment, NoEngineError, find, this_python
 from ftdsl.run.execute import Executor
 from ftdsl.run.faults import warnings_of
+from ftdsl.run.fingerprint import kept_digests
 from ftdsl.run.launchers.launcher import Launcher
 from ftdsl.run.launchers.local import LocalLauncher
 from ftdsl.run.lengths import cut, read_report
@@ -54,7 +56,7 @@ def carry_out(
     outcome = Outcome(compiled=compiled)
     smoke = compiled.plan.recipe.smoke
     if smoke:
-        wishes = Wishes(wishes.only, wishes.force, True, wishes.side_by_side)
+        wishes = replace(wishes, fresh=True)
     jobs = prepare.selected(compiled.jobs, wishes)
     resources = of_this_machine(session.env, wishes.side_by_side)
     for text in compiled.replaced_lines():
@@ -62,9 +64,9 @@ def carry_out(
     home = home or home_of(compiled)
     with store.locked(home):
         packages = {name: found.packages for name, found in environments.items()}
-        keys = keys_of(jobs, compiled.files, compiled.folder, packages, session)
+        keys = CacheKeys(jobs, compiled.folder, packages, kept_digests())
         running = prepare.joinable(jobs, keys, wishes, home, launcher)
-        run, outcome.progress = prepare.prepare(compiled, jobs, keys, wishes, home)
+        run, outcome.progress = prepare.prepare(compiled, jobs, keys, wishes, home, view.note)
         waiting = {stage.key for stage in outcome.progress.having(Status.WAITING)}
         todo = [job for job in jobs if job.key in waiting]
         new = [job for job in todo if job not in running]

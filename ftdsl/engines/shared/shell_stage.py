@@ -53,10 +53,15 @@ def lower_shell(context: StageContext) -> Job:
         commands=(Command(shell=code, comment=f"the author's own code ({context.where})"),),
         env=env,
         inputs=tuple(_shell_inputs(context)),
+        reads=tuple(dict.fromkeys(_SCRIPT.findall(code))),
         result=outputs[0] if outputs else f"{context.folder}/result",
         outputs=tuple(outputs),
         where=context.where,
     )
+
+
+_SCRIPT = re.compile(r"(?<![\w./>-])inputs/([^\s'\"`;|&<>$(){}*?]+\.(?:py|sh|pl|R|jl|js|rb))(?![\w./])")
+"""A script of the recipe's that the author's code names."""
 
 
 def _slot(context: StageContext, slot: Slot) -> str:
