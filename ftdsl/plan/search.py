@@ -26,11 +26,11 @@ _SIMPLE = {"strategy": ("", "ddp", "zero1", "zero2", "zero3", "fsdp2", "fsdp1", 
 
 @frozen
 class Cost:
-    """What a layout costs. need: bytes of the card it must be given, the upper end of the estimate; limit: bytes there are; seconds:
-    of one optimizer step; tokens: a second, on one card; host: bytes of main memory on each machine for what is offloaded;
-    host_limit: bytes there are (0: not known); care: how much more room a layout must leave to be chosen. low and high: bytes
-    of the card that nine of ten runs need; certain: what no row changes; least: what nearly all runs need; bound: what there
-    can be of it at most (0: not known); seq_kind: of the estimate's set-up.
+    """What a layout costs. need: bytes of the card it must be given, the upper end of the estimate; limit: bytes there are;
+    seconds: of one optimizer step; tokens: a second, on one card; host: bytes of main memory on each machine for what is
+    offloaded; host_limit: bytes there are (0: not known); care: how much more room a layout must leave to be chosen. low and
+    high: bytes of the card that nine of ten runs need; certain: what no row changes; least: what nearly all runs need; bound:
+    what there can be of it at most (0: not known); seq_kind: of the estimate's set-up.
     """
 
     layout: Layout
