@@ -118,9 +118,11 @@ def main(argv: list[str]) -> int:
     peaks, rates = read(Path(argv[0])), read(Path(argv[1]))
     scored = [row for row in peaks if row.cells["eval_mem"] == "1"]
     scored += memory.second_figures(scored)
-    fitted = refit(scored, memory.CONSTANTS, memory.log_error)
-    fitted |= refit([row for row in rates if row.cells["eval_tput"] == "1"], throughput.CONSTANTS, throughput.log_error)
-    for name, value in fitted.items():
+    searched = refit(scored, memory.CONSTANTS, memory.log_error)
+    searched |= refit(
+        [row for row in rates if row.cells["eval_tput"] == "1"], throughput.CONSTANTS, throughput.log_error
+    )
+    for name, value in searched.items():
         print(
             f"  {name:<20} {value:.4g}   expected {constants.PRIORS[name][0]:.4g}   in use {getattr(constants.FITTED, name):.4g}"
         )

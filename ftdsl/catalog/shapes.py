@@ -34,7 +34,11 @@ class Key(_Strict):
     auto: str = ""
     doc: str = ""
     required: bool = False
+    example: str = ""
     instead: dict[str, str] = Field(default_factory=dict)
+    share_above: float | None = None
+    share_below: float | None = None
+    length: int | None = None
 
 
 class Block(_Strict):

@@ -28,18 +28,18 @@ def collective(setup: Setup, held: float, cards: int, alone: bool = False) -> fl
     between machines over the network, the slower of the two. `alone`: nothing computes beside it."""
     if cards <= 1:
         return 0.0
-    gpu, fitted = setup.gpu, constants.FITTED
+    gpu, searched = setup.gpu, constants.FITTED
     inside = min(cards, setup.node)
     link = gpu.pcie if setup.pcie_only and gpu.link > 2 * gpu.pcie else gpu.link
     if not gpu.peer:
         link = gpu.pcie * THROUGH_HOST
-    reach = PROTOCOL * held / (held + HALFWAY) if alone else fitted.link
+    reach = PROTOCOL * held / (held + HALFWAY) if alone else searched.link
     local = held * (inside - 1) / inside / (link * 1e9 * reach)
     machines = cards / inside
     if machines <= 1:
         return local
     # every machine receives all parts of the others once, through all its adapters
-    return max(local, held * (machines - 1) / machines / (inside * gpu.network * 1e9 * fitted.network))
+    return max(local, held * (machines - 1) / machines / (inside * gpu.network * 1e9 * searched.network))
 
 
 def gathering(setup: Setup) -> float:

@@ -85,12 +85,12 @@ FP8_PART = 0.88
 def _reached(setup: Setup, tokens: float, outputs: float) -> float:
     """FLOP/s for products of this model's width, so many rows and outputs: narrow ones lose time at their ends, few rows leave
     the weights' way from memory in sight, few tiles leave multiprocessors idle."""
-    fitted = constants.FITTED
-    narrow = fitted.width * math.sqrt(setup.tensor) / setup.architecture.hidden
+    searched = constants.FITTED
+    narrow = searched.width * math.sqrt(setup.tensor) / setup.architecture.hidden
     rows = max(1.0, tokens)
     ridge = peak(setup) / _bandwidth(setup)
     last_wave = TILES * setup.tensor / (rows * outputs)
-    return peak(setup) / (1 + narrow + fitted.ridge * ridge / rows + fitted.waves * last_wave)
+    return peak(setup) / (1 + narrow + searched.ridge * ridge / rows + searched.waves * last_wave)
 
 
 def _outputs(setup: Setup) -> float:
@@ -224,10 +224,10 @@ def _lora_traffic(setup: Setup) -> float:
 
 def unpacking(setup: Setup) -> float:
     """Seconds to unpack a layer's quantised weights, once a pass."""
-    fitted = constants.FITTED
+    searched = constants.FITTED
     slow = setup.quant.startswith("gptq") and setup.kbit_prepare
-    fast = fitted.gptq_triton if setup.quant.startswith("gptq") else fitted.nf4
-    per = 0.0 if setup.quant in ("none", "fp8_compute") else fitted.gptq if slow else fast
+    fast = searched.gptq_triton if setup.quant.startswith("gptq") else searched.nf4
+    per = 0.0 if setup.quant in ("none", "fp8_compute") else searched.gptq if slow else fast
     times = 2 + RECOMPUTED.get(setup.selective, 0.0)
     return stream(setup, setup.architecture.layer_linear * per * times + _dora_traffic(setup) * (times - 1))
 
@@ -255,13 +255,13 @@ def host_speed(setup: Setup) -> float:
 
 def _hooks(setup: Setup) -> float:
     """Seconds of CPU for a layer's hooks of sharding in one pass."""
-    fitted = constants.FITTED
+    searched = constants.FITTED
     if setup.strategy == "zero3":
-        return fitted.zero3 / 3
+        return searched.zero3 / 3
     if not setup.fsdp or setup.data == 1:
         return 0.0
     alone = 2 * len(setup.lora_targets) if setup.method == "lora" and setup.traits.fsdp_wraps_adapters else 0
-    return fitted.fsdp_unit * (1 + alone)
+    return searched.fsdp_unit * (1 + alone)
 
 
 def _kernels(setup: Setup) -> float:

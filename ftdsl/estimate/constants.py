@@ -11,7 +11,7 @@ from ftdsl.record import frozen, replace
 
 
 @frozen(eq=True)
-class Fitted:
+class SearchResult:
     """Memory figures by least relative error, time figures by least mean |log error|; cross-validation refits them."""
 
     context: float = 1.77
@@ -123,7 +123,7 @@ pays for moving it. Context: 0.4 to 1.5 GiB of CUDA and cuBLAS; collectives: NCC
 chunked cross-entropy makes 8 bytes a logit; a backward pass reads what forward read and wrote, and writes; links reach half of
 their rate with messages of a layer's size; Python starts a kernel in 8 to 20 us."""
 
-FITTED = Fitted()
+FITTED = SearchResult()
 
 
 @contextmanager

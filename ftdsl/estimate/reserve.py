@@ -18,15 +18,15 @@ USABLE = 0.985
 
 def _left_behind(setup: Setup) -> float:
     """Bytes held for each byte that comes and goes."""
-    fitted = constants.FITTED
-    factor = fitted.reserved_dynamic
+    searched = constants.FITTED
+    factor = searched.reserved_dynamic
     if setup.fsdp and setup.weight_shards > 1:
-        factor *= fitted.reserved_streams
+        factor *= searched.reserved_streams
     if setup.seq_kind.startswith("variable"):
-        factor *= fitted.reserved_variable
+        factor *= searched.reserved_variable
     elif setup.seq_kind in ("trunc_max", "limit"):
         # the longest batches set the blocks, and shorter ones fit into them
-        factor *= fitted.reserved_variable**0.1
+        factor *= searched.reserved_variable**0.1
     return factor
 
 
@@ -38,6 +38,6 @@ def reserved(setup: Setup, static: float, dynamic: float) -> float:
 
 def nvidia_smi(setup: Setup, static: float, dynamic: float) -> float:
     """Bytes that nvidia-smi shows for the card: what was reserved, and what the allocator does not count."""
-    fitted = constants.FITTED
-    outside = fitted.context + (fitted.collectives if setup.world > 1 else 0.0)
+    searched = constants.FITTED
+    outside = searched.context + (searched.collectives if setup.world > 1 else 0.0)
     return min(reserved(setup, static, dynamic) + outside * GIB, max(static + dynamic, setup.capacity))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ftdsl.estimate.architecture import NotModelledError
 from ftdsl.language.values import Term
 from ftdsl.plan.engine import FSDP, ZERO, Layout
-from ftdsl.plan.layout_search import Fitter
+from ftdsl.plan.layout_search import LayoutSearch
 from ftdsl.plan.search import Cost
 from ftdsl.recipe.recipe import Stage
 from ftdsl.record import frozen, replace
@@ -18,7 +18,7 @@ SHORTEST = 512
 
 
 @frozen
-class Way:
+class Alternative:
     """Edits that make a stage fit: dotted keys of the stage with their new values as written (`parallel.strategy` ->
     `zero3`; a value of "" opens the block), what they give up, and what the stage costs then.
     """
@@ -40,27 +40,27 @@ class _Try:
     stage: Stage
 
 
-def ways_out(fitter: Fitter, layout: Layout) -> list[Way]:
+def alternatives(layouts: LayoutSearch, layout: Layout) -> list[Alternative]:
     """At most three ways that fit, those that keep the results as they are before those that change them."""
-    kept: list[tuple[int, Way]] = []
-    evaluated = fitter.evaluated
-    if evaluated > 1 and (cost := fitter.evaluating_less.cost(layout)).fits:
-        kept.append((FREE, Way((("evaluate.batch", "1"),), "evaluates in more steps", cost)))
-    for rank, one in (*_fused(fitter, layout), *_tries(fitter.stage, layout, fitter.world.size)):
-        there = replace(fitter, stage=one.stage)
-        if not fitter.engine.possible(one.stage, one.layout, fitter.world):
+    kept: list[tuple[int, Alternative]] = []
+    evaluated = layouts.evaluated
+    if evaluated > 1 and (cost := layouts.evaluating_less.cost(layout)).fits:
+        kept.append((FREE, Alternative((("evaluate.batch", "1"),), "evaluates in more steps", cost)))
+    for rank, one in (*_fused(layouts, layout), *_tries(layouts.stage, layout, layouts.world.size)):
+        there = replace(layouts, stage=one.stage)
+        if not layouts.engine.possible(one.stage, one.layout, layouts.world):
             continue
         try:
             cost = there.cost(one.layout)
         except NotModelledError:
             continue
         if cost.fits:
-            kept.append((rank, Way(one.edits, one.gives_up, cost)))
+            kept.append((rank, Alternative(one.edits, one.gives_up, cost)))
     kept.sort(key=lambda item: (item[0], len(item[1].edits), -item[1].cost.tokens))
     return [way for _, way in _distinct(kept)][:WAYS]
 
 
-def _distinct(kept: list[tuple[int, Way]]) -> Iterator[tuple[int, Way]]:
+def _distinct(kept: list[tuple[int, Alternative]]) -> Iterator[tuple[int, Alternative]]:
     """A way that another already contains says nothing new."""
     seen: list[set[tuple[str, str]]] = []
     for rank, way in kept:
@@ -74,18 +74,18 @@ FREE, SAME, CLOSE, OTHER = range(4)
 """Training itself untouched; the same training only slower; nearly the same; another training."""
 
 
-def _fused(fitter: Fitter, layout: Layout) -> Iterator[tuple[int, _Try]]:
+def _fused(layouts: LayoutSearch, layout: Layout) -> Iterator[tuple[int, _Try]]:
     """A loss that holds no logits: the same training, and as fast."""
     try:
-        family = fitter.architecture().family
+        family = layouts.architecture().family
     except NotModelledError:
         return
-    name = fitter.engine.fused_loss(fitter.stage, family)
+    name = layouts.engine.fused_loss(layouts.stage, family)
     if not name:
         return
-    stage, edits, text = _with(fitter.stage, {"kernels": Term(name)}), (("kernels", name),), "the loss holds no logits"
+    stage, edits, text = _with(layouts.stage, {"kernels": Term(name)}), (("kernels", name),), "the loss holds no logits"
     yield SAME, _Try(edits, text, layout, stage)
-    for rank, one in _tries(stage, layout, fitter.world.size):
+    for rank, one in _tries(stage, layout, layouts.world.size):
         yield rank, _Try((*edits, *one.edits), f"{text}; {one.gives_up}", one.layout, one.stage)
 
 

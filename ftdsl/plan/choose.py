@@ -16,7 +16,7 @@ from ftdsl.plan import budget, choose_layout, machine, measured
 from ftdsl.plan.batch import solve
 from ftdsl.plan.chooser import Chooser
 from ftdsl.plan.engine import UNKNOWN_FAMILY, Abilities, EngineOf
-from ftdsl.plan.layout_search import Fitter
+from ftdsl.plan.layout_search import LayoutSearch
 from ftdsl.plan.model_sizes import hub_folder
 from ftdsl.plan.plan import Plan, PlannedStage
 from ftdsl.plan.world import World, check_world, world_of
@@ -117,14 +117,14 @@ def _stage(
     precision = _precision(chooser, world)
     here = measured.Here(known.get(world.gpu, measured.Factors()), hub=hub_folder(session.env))
     budget_bytes = recipe.budget.get("memory", 0.0)
-    fitter = Fitter(_filled(stage, chooser), world, recipe, precision, engine, budget_bytes, here, session.files)
-    method, strategy = choose_layout.lay_out(stage, chooser, fitter)
+    layouts = LayoutSearch(_filled(stage, chooser), world, recipe, precision, engine, budget_bytes, here, session.files)
+    method, strategy = choose_layout.lay_out(stage, chooser, layouts)
     _template(stage, chooser, engine, recipe.versions_of(stage), session)
     _learning_rate(stage, chooser, method)
     batch = solve(stage, chooser, world, session)
     done = _filled(stage, chooser)
     planned = PlannedStage(done, folder, world, engine, batch, method, strategy, precision, tuple(chooser.choices))
-    choose_layout.check_fit(planned, fitter, session)
+    choose_layout.check_fit(planned, layouts, session)
     return planned
 
 

@@ -43,7 +43,7 @@ _UNTRIED = ("parallelism", "experts", "fp8", "compiled layers", "rollouts", "bes
 
 
 @frozen
-class Fitted:
+class SearchResult:
     """The ranking of a stage's layouts. `why`: why that method; `unknown`: why nothing could be estimated, else ""; `kernels`:
     the fused loss that all of them have, which the recipe does not ask for."""
 
@@ -58,7 +58,7 @@ class Fitted:
 
 
 @frozen
-class Fitter:
+class LayoutSearch:
     """One stage, its processes, its precision, its engine, the bytes of a card that may be planned for (0: 95 % of it), what is
     known of the machine, and the files beside the recipe (None: the disk's), where a model's config.json may lie. careful: room
     is left besides what is needed.
@@ -74,10 +74,10 @@ class Fitter:
     files: Files | None = None
     careful: bool = True
 
-    def fitted(self) -> Fitted:
+    def searched(self) -> SearchResult:
         """Never raises: what is not modelled is said in `unknown`."""
         if not self.world.gpu:
-            return Fitted(unknown="there is no card")
+            return SearchResult(unknown="there is no card")
         try:
             architecture = self.architecture()
             found = self._fitted(architecture)
@@ -86,7 +86,7 @@ class Fitter:
             less = self.evaluating_less._fitted(architecture)
             return less if not found.best or not less.kernels else found
         except NotModelledError as error:
-            return Fitted(unknown=str(error))
+            return SearchResult(unknown=str(error))
 
     def cost(self, layout: Layout, architecture: Architecture | None = None) -> Cost:
         """What a layout costs, for the same global batch whatever the micro-batch. Raises: NotModelledError."""
@@ -144,7 +144,7 @@ class Fitter:
         return batch if isinstance(batch, int) else 0
 
     @property
-    def evaluating_less(self) -> Fitter:
+    def evaluating_less(self) -> LayoutSearch:
         """The same with evaluations of one sequence: what an evaluation needs too much is no reason for another layout."""
         settings = self.stage.settings.with_values({"evaluate.batch": 1})
         return replace(self, stage=replace(self.stage, settings=settings))
@@ -226,7 +226,7 @@ class Fitter:
 
     # --- the method
 
-    def _fitted(self, architecture: Architecture) -> Fitted:
+    def _fitted(self, architecture: Architecture) -> SearchResult:
         settings = self.stage.settings
         bits = int(settings.get("quantize.bits") or 4) if settings.has("quantize") else 0
         method = next((name for name in METHODS if settings.has(name)), "")
@@ -236,7 +236,7 @@ class Fitter:
         full = self._ranked(self._kept_on_card([("full", 0)]), architecture)
         least = _least(full)
         if least and least.need * 2 <= least.limit:
-            return Fitted(
+            return SearchResult(
                 full, f"full fine-tuning takes as little as {_gib(least.need)}, less than half of {_gib(least.limit)}"
             )
         whole = self._ranked(self._kept_on_card([("lora", 0)]), architecture)
@@ -250,7 +250,7 @@ class Fitter:
 
     def _first_that_fits(
         self, methods: Sequence[tuple[str, int]], architecture: Architecture, why: Callable[[Cost | None], str]
-    ) -> Fitted:
+    ) -> SearchResult:
         """The first of the methods for which something fits: as the recipe has it, then with a fused loss, then offloaded."""
         open_ended = self._offloads()
         kept = [name for name in open_ended if name == "none"]
@@ -262,20 +262,20 @@ class Fitter:
         attempts += self._attempts(small_first, moved, architecture)
         attempts += tight._attempts(small_first, moved, architecture)
         tried: list[Cost] = []
-        for fitter, free, kernels in attempts:
-            ranking = fitter._ranked(free, architecture)
+        for layouts, free, kernels in attempts:
+            ranking = layouts._ranked(free, architecture)
             if ranking.best:
-                return Fitted(Ranking((*ranking.costs, *tried)), why(ranking.best), kernels=kernels)
+                return SearchResult(Ranking((*ranking.costs, *tried)), why(ranking.best), kernels=kernels)
             # what comes nearest is shown as the recipe has it
-            tried += ranking.costs if fitter.careful and not kernels else []
-        return Fitted(Ranking(sorted(tried, key=_nearness)), why(None))
+            tried += ranking.costs if layouts.careful and not kernels else []
+        return SearchResult(Ranking(sorted(tried, key=_nearness)), why(None))
 
     def _attempts(
         self, methods: Sequence[tuple[str, int]], offloads: Sequence[str], architecture: Architecture
-    ) -> list[tuple[Fitter, Free, str]]:
+    ) -> list[tuple[LayoutSearch, Free, str]]:
         """What is searched, in this order: each method as the recipe has it, and with a fused loss."""
         fused, kernels = self._with_fused_loss(architecture)
-        found: list[tuple[Fitter, Free, str]] = []
+        found: list[tuple[LayoutSearch, Free, str]] = []
         for method in methods if offloads else ():
             free = replace(self.free([method]), offloads=offloads)
             if method[1] and "params" in offloads and self.world.size > 1 and len(free.strategies) > 1:
@@ -288,7 +288,7 @@ class Fitter:
         free = self.free(methods)
         return replace(free, offloads=["none"]) if "none" in free.offloads else free
 
-    def _with_fused_loss(self, architecture: Architecture) -> tuple[Fitter | None, str]:
+    def _with_fused_loss(self, architecture: Architecture) -> tuple[LayoutSearch | None, str]:
         """The same with a loss that holds no logits, where the recipe leaves kernels open and the engine has one."""
         name = self.engine.fused_loss(self.stage, architecture.family)
         if not name or self.stage.settings.names("kernels"):
@@ -354,4 +354,6 @@ def layout_of(planned: PlannedStage) -> Layout:
 
 def setup_as_planned(planned: PlannedStage, recipe: Recipe) -> Setup:
     """The set-up a planned stage has. Raises: NotModelledError."""
-    return Fitter(planned.stage, planned.world, recipe, planned.precision, planned.engine).setup(layout_of(planned))
+    return LayoutSearch(planned.stage, planned.world, recipe, planned.precision, planned.engine).setup(
+        layout_of(planned)
+    )

@@ -9,8 +9,8 @@ from contextlib import suppress
 
 from ftdsl import catalog
 from ftdsl.estimate.architecture import NotModelledError
-from ftdsl.plan.alternatives import ways_out
-from ftdsl.plan.layout_search import Fitter, layout_of
+from ftdsl.plan.alternatives import alternatives
+from ftdsl.plan.layout_search import LayoutSearch, layout_of
 from ftdsl.plan.measured import KINDS, Factors, Here, file_name, folder_of, setup_as_json
 from ftdsl.plan.plan import Plan, PlannedStage
 from ftdsl.record import replace
@@ -35,22 +35,24 @@ def explained(faults: Iterable[tuple[str, Fault]], plan: Plan, session: Session)
 
 
 def _with_ways(fault: Fault, planned: PlannedStage, plan: Plan, session: Session) -> Fault:
-    fitter = Fitter(planned.stage, planned.world, plan.recipe, planned.precision, planned.engine, files=session.files)
+    layouts = LayoutSearch(
+        planned.stage, planned.world, plan.recipe, planned.precision, planned.engine, files=session.files
+    )
     layout = layout_of(planned)
     try:
-        cost = fitter.cost(layout)
+        cost = layouts.cost(layout)
         factor = max(1.0, BEYOND * cost.bound / cost.need) if cost.bound else 1.0
-        ways = ways_out(replace(fitter, here=Here(Factors(factor))), layout)
+        ways = alternatives(replace(layouts, here=Here(Factors(factor))), layout)
     except NotModelledError:
         return fault
     with suppress(OSError):  # a measurement that is lost costs no run
-        _keep(planned, plan, fitter, cost.bound, session)
+        _keep(planned, plan, layouts, cost.bound, session)
     if not ways:
         return fault
     return replace(fault, help="; or ".join(str(way) for way in ways))
 
 
-def _keep(planned: PlannedStage, plan: Plan, fitter: Fitter, bound: float, session: Session) -> None:
+def _keep(planned: PlannedStage, plan: Plan, layouts: LayoutSearch, bound: float, session: Session) -> None:
     """A line beside those of runs that ended well: at least this much was needed. Raises: OSError."""
     folder = folder_of(session.env)
     if folder is None or planned.stage.kind not in KINDS or planned.world.gpu not in catalog.gpus() or not bound:
@@ -63,7 +65,7 @@ def _keep(planned: PlannedStage, plan: Plan, fitter: Fitter, bound: float, sessi
         "outcome": "oom",
         "memory_bytes": bound,
         "step_seconds": 1.0,
-        "setup": setup_as_json(fitter.setup(layout_of(planned))),
+        "setup": setup_as_json(layouts.setup(layout_of(planned))),
     }
     versions = plan.recipe.versions
     add_line(folder / file_name(versions.engine, versions.of()), json.dumps(row, ensure_ascii=False))

@@ -10,7 +10,7 @@ from time import perf_counter
 import pytest
 
 from ftdsl.diagnostics import Severity
-from ftdsl.plan.layout_search import Fitter, layout_of
+from ftdsl.plan.layout_search import LayoutSearch, layout_of
 from tests.conftest import Outcome, ftc
 
 RECIPE = """\
@@ -111,7 +111,7 @@ def test_error_correction_takes_its_part(checked: Check) -> None:
         plan = checked(recipe(gpu, model="Qwen/Qwen3-0.6B", stage="lora { }\n batch { micro = 1 }"), ROWS).checked.plan
         assert plan is not None
         one = plan.stages[0]
-        limits[gpu] = Fitter(one.stage, one.world, plan.recipe, "bf16", one.engine).cost(layout_of(one)).limit
+        limits[gpu] = LayoutSearch(one.stage, one.world, plan.recipe, "bf16", one.engine).cost(layout_of(one)).limit
     assert limits["l4"] == pytest.approx(limits["rtx4090"] * 15 / 16)
 
 

@@ -7,12 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ftc
+from tests.conftest import ftc, until
 from tests.runtime.stage import lines, numbered
 
 RECIPE = """
@@ -154,9 +153,8 @@ def test_a_stage_that_is_stopped_leaves_nothing_half_written(place: Path) -> Non
     process = subprocess.Popen(
         [sys.executable, "-m", "ftdsl.cli.main", "run", "r.ft"], cwd=place, stderr=subprocess.DEVNULL
     )
-    stage, deadline = place / "runs" / "r" / "last" / "10-d", time.monotonic() + 60
-    while not any(stage.glob(".rows/digest")) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    stage = place / "runs" / "r" / "last" / "10-d"
+    until((stage / ".rows" / "digest").exists, "rows are read")
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == 130
     left = {path.name for path in stage.iterdir()}

@@ -68,13 +68,13 @@ class Flattener:
 class Effective:
     """What counts for one stage: entries by path (blocks that are there included), and what was taken back.
 
-    `spoken`: every entry that was laid here, weakest first, also those that no longer count.
+    `layers`: every entry that was laid here, weakest first, also those that no longer count.
     """
 
     kind: str
     entries: dict[Path, Entry] = field(default_factory=dict)
     taken_back: set[Path] = field(default_factory=set)
-    spoken: list[Entry] = field(default_factory=list)
+    layers: list[Entry] = field(default_factory=list)
 
     def put(self, layer: Sequence[Entry], sink: Sink | None = None) -> None:
         """Lay a stronger layer over this one; entries that mean nothing in this kind of stage are passed over."""
@@ -87,7 +87,7 @@ class Effective:
         self._one_method(own, fresh, sink)
 
     def _put(self, entry: Entry) -> None:
-        self.spoken.append(entry)
+        self.layers.append(entry)
         if entry.takes_back:
             for path in [p for p in self.entries if p[: len(entry.path)] == entry.path]:
                 del self.entries[path]

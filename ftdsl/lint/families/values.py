@@ -258,7 +258,7 @@ def key_not_here(config: Config) -> Found:
     """
     stages: Mapping[str, list[str]] = catalog.facts("stages")
     for name, setting, entry in _known(config):
-        if not setting.said:
+        if not setting.is_explicit:
             continue
         if config.kind == "train" and config.stage not in stages.get(name, [config.stage]):
             kinds = " and ".join(stages[name])

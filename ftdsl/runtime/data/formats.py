@@ -12,7 +12,7 @@ from typing import IO, Any, cast
 
 import orjson
 
-from .reading import BLOCK, Block, CannotReadError, unpacked
+from .blocks import BLOCK, Block, CannotReadError, unpacked
 
 BOM = b"\xef\xbb\xbf"
 LONGEST = 256 << 20

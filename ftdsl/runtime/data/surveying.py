@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from .reading import BLOCK, Block, CannotReadError, File, files_of
+from .blocks import BLOCK, Block, CannotReadError, File
+from .reading import files_of
 from .reporter import Reporter
 from .scanning import SHOWN, Found, Scanner
 from .table import COLUMNS, Table

@@ -14,10 +14,10 @@ import numpy as np
 import orjson
 
 from . import mixing
+from .blocks import CannotReadError
+from .checking import REASONS
 from .choosing import PARTS, Choice
-from .reading import CannotReadError
 from .reporter import Reporter
-from .scanning import REASONS
 from .surveying import BROKEN, Span
 from .table import Table
 
