@@ -46,8 +46,9 @@ class Gpu:
     """An accelerator: memory sizes in GiB, compute capability (0 where there is none), what it computes in and how fast.
 
     `half`, `fp8_rate`, `fp32` in TFLOP/s, dense; `bandwidth` (one for each size of memory), `link`, `pcie` and `network`
-    (one way) in GB/s; `power` in W; `reach`: the part of `half` that large matrix products reach. `inline_ecc`: a sixteenth of
-    the memory keeps error correction.
+    (one way) in GB/s; `power` in W; `reach`: the part of `half` that large matrix products reach for long, `measured`: TFLOP/s
+    of the best product that somebody published. `inline_ecc`: a sixteenth of the memory keeps error correction. `cache`: MB of
+    the last cache before memory. `peer`: cards of a machine read each other's memory. `aliases`: other names.
     """
 
     memory: tuple[int, ...]
@@ -65,6 +66,10 @@ class Gpu:
     power: float
     reach: float
     source: str
+    measured: float = 0.0
+    cache: float = 0.0
+    peer: bool = True
+    aliases: tuple[str, ...] = ()
 
 
 @frozen
@@ -99,7 +104,7 @@ def _load(name: str) -> Any:
 @cache
 def gpus() -> Mapping[str, Gpu]:
     """Accelerators by name."""
-    lists = ("memory", "bandwidth")
+    lists = ("memory", "bandwidth", "aliases")
     raw = _load("gpus.json")
     return {name: Gpu(**entry | {key: tuple(entry[key]) for key in lists}) for name, entry in raw.items()}
 

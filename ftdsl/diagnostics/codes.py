@@ -53,6 +53,7 @@ CODES = {
     "FT062": "unit-missing",
     "FT063": "bad-arithmetic",
     "FT064": "value-would-be-code",
+    "FT065": "nested-too-deeply",
     # FT08x profiles, axes, search
     "FT080": "unknown-profile",
     "FT081": "sample-without-search",

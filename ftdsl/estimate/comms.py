@@ -18,6 +18,11 @@ HALFWAY = 32e6
 """Bytes at which half of that is reached; 256 MB are said there to be too few to reach it (no row of ours)."""
 
 
+THROUGH_HOST = 0.2
+"""What is left of PCIe between cards that cannot read each other's memory: every byte is written to the host's and read from
+there, on boards that give two cards eight lanes each."""
+
+
 def collective(setup: Setup, held: float, cards: int, alone: bool = False) -> float:
     """Seconds for each card to receive (or reduce) `held` bytes spread over so many cards: within a machine over its links,
     between machines over the network, the slower of the two. `alone`: nothing computes beside it."""
@@ -25,7 +30,9 @@ def collective(setup: Setup, held: float, cards: int, alone: bool = False) -> fl
         return 0.0
     gpu, searched = setup.gpu, constants.FITTED
     inside = min(cards, setup.node)
-    link = gpu.pcie if setup.pcie_only else gpu.link
+    link = gpu.pcie if setup.pcie_only and gpu.link > 2 * gpu.pcie else gpu.link
+    if not gpu.peer:
+        link = gpu.pcie * THROUGH_HOST
     reach = PROTOCOL * held / (held + HALFWAY) if alone else searched.link
     local = held * (inside - 1) / inside / (link * 1e9 * reach)
     machines = cards / inside

@@ -7,17 +7,20 @@ from collections.abc import Sequence
 from ftdsl.diagnostics import Severity
 from ftdsl.diagnostics.model import Diagnostic
 from ftdsl.estimate.architecture import NotModelledError
+from ftdsl.estimate.fit import longest_that_fits
 from ftdsl.estimate.memory import GIB
 from ftdsl.language.values import Term
 from ftdsl.plan.alternatives import alternatives
 from ftdsl.plan.chooser import Chooser
+from ftdsl.plan.count_rows import longest_row
 from ftdsl.plan.layout import LORA_RANK
-from ftdsl.plan.layout_search import ROOM, LayoutSearch, SearchResult, layout_of
+from ftdsl.plan.layout_search import LayoutSearch, SearchResult, layout_of
 from ftdsl.plan.plan import Choice, PlannedStage
 from ftdsl.plan.search import Cost
 from ftdsl.recipe.recipe import Stage
 from ftdsl.recipe.settings import METHODS
-from ftdsl.session import Session
+from ftdsl.record import replace
+from ftdsl.session import Files, Session
 from ftdsl.source import Span
 
 
@@ -27,6 +30,8 @@ def lay_out(stage: Stage, chooser: Chooser, layouts: LayoutSearch) -> tuple[str,
     best = searched.best or searched.ranking.nearest
     method = _method(stage, chooser, searched, best)
     strategy = _strategy(chooser, layouts, searched, best)
+    if searched.kernels:
+        chooser.set("kernels", Term(searched.kernels), "nothing fits that holds all logits at once")
     _offload(chooser, best)
     _checkpointing(chooser, layouts, searched, best)
     if best and layouts.wanted and chooser.unset("batch.micro") and chooser.unset("batch.accumulate"):
@@ -115,25 +120,50 @@ def _won(searched: SearchResult, best: Cost, choice: str) -> str:
 
 
 def check_fit(planned: PlannedStage, layouts: LayoutSearch, session: Session) -> None:
-    """What does not fit is an error with ways out; what is near the edge a warning."""
+    """What certainly does not fit is an error with ways out; what probably does not is a warning, with the band."""
+    layouts = replace(layouts, stage=planned.stage)
     cost = cost_of(planned, layouts)
-    if cost is None or cost.fits:
+    if cost is None or cost.fits or _fits_its_rows(planned, layouts, cost):
         return
     stage = planned.stage
-    over = layouts.budget > 0 or cost.need * ROOM > cost.limit
-    what = (
-        "the budget" if layouts.budget else f"what a {layouts.world.gpu} offers" if over else f"{ROOM:.0%} of the card"
-    )
-    limit = cost.limit if layouts.budget or not over else cost.limit / ROOM
-    text = f"`{stage.name}` needs about {_gib(cost.need)} on each card, more than {what} ({_gib(limit)})"
     terms = sorted(cost.memory.peak.terms.items(), key=lambda term: -term[1])[:3]
     label = ", ".join(f"{name} {_gib(size)}" for name, size in terms)
+    severity = Severity.ERROR if cost.refused else Severity.WARNING
+    text = _fit_text(stage, cost, layouts)
+    session.sink.add(Diagnostic("FT701", text, _place(stage, cost), severity, label, (), _fit_help(layouts, cost)))
+
+
+def _fit_text(stage: Stage, cost: Cost, layouts: LayoutSearch) -> str:
+    if cost.crowds_host:
+        return f"`{stage.name}` offloads {_gib(cost.host)} to main memory, and a machine has {_gib(cost.host_limit)}"
+    bound = f"the budget is {_gib(cost.bound)}" if layouts.budget else f"a {layouts.world.gpu} has {_gib(cost.bound)}"
+    if cost.certain > cost.bound:
+        return f"`{stage.name}` needs at least {_gib(cost.certain)} on each card whatever its rows are; {bound}"
+    length = int(stage.settings.get("max_len") or 0)
+    return f"`{stage.name}` needs {cost.low / GIB:.1f} to {_gib(cost.high)} on each card at {length:,} tokens; {bound}"
+
+
+def _fit_help(layouts: LayoutSearch, cost: Cost) -> str:
+    """How long rows may be, and the ways out."""
     ways = alternatives(layouts, cost.layout)
-    help = (
-        f"{ways[0]}; `ftc plan` shows {len(ways)} ways" if len(ways) > 1 else str(ways[0]) if ways else "a larger card"
+    parts = [str(ways[0])] if ways else ["a larger card"]
+    if not layouts.budget and not cost.crowds_host and cost.certain <= cost.bound:
+        shorter = longest_that_fits(layouts.setup(cost.layout))
+        parts += [f"rows of up to {shorter:,} tokens are likely to fit"] if shorter else []
+    parts += [f"`ftc plan` shows {len(ways)} ways"] if len(ways) > 1 else []
+    return "; ".join(parts)
+
+
+def _fits_its_rows(planned: PlannedStage, layouts: LayoutSearch, cost: Cost) -> bool:
+    """Whether it fits with the longest rows of the data at hand, which may be far shorter than the limit."""
+    limit = planned.stage.settings.get("max_len")
+    longest = longest_row(planned.stage, layouts.recipe, layouts.files or Files())
+    if not longest or not isinstance(limit, int) or longest >= limit or planned.stage.settings.get("packing"):
+        return False
+    shorter = replace(
+        layouts, stage=replace(planned.stage, settings=planned.stage.settings.with_values({"max_len": longest}))
     )
-    severity = Severity.ERROR if over else Severity.WARNING
-    session.sink.add(Diagnostic("FT701", text, _place(stage, cost), severity, label, (), help))
+    return shorter.cost(cost.layout).fits
 
 
 def cost_of(planned: PlannedStage, layouts: LayoutSearch) -> Cost | None:

@@ -125,11 +125,17 @@ class Recipe:
 
     def read_by(self, data: Stage) -> str:
         """The kind of the first stage that reads a data stage; "" when none does."""
+        return self._readers.get(data.key, "")
+
+    @cached_property
+    def _readers(self) -> dict[str, str]:
+        """Key of a data stage -> kind of the first stage that reads it."""
+        readers: dict[str, str] = {}
         for stage in self.stages:
             for item in (*stage.settings.items("data"), *stage.settings.items("evaluate.data")):
-                if isinstance(item, StageRef) and item.key == data.key:
-                    return stage.kind
-        return ""
+                if isinstance(item, StageRef):
+                    readers.setdefault(item.key, stage.kind)
+        return readers
 
     @cached_property
     def _by_key(self) -> dict[str, Stage]:

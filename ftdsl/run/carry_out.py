@@ -14,7 +14,7 @@ from ftdsl.engines import registry
 from ftdsl.engines.jobs import Job
 from ftdsl.observe.progress import StageProgress, Status, View
 from ftdsl.recipe.build import python_of
-from ftdsl.run import measured, prepare, store
+from ftdsl.run import measured, out_of_memory, prepare, store
 from ftdsl.run.cache_keys import keys_of
 from ftdsl.run.environments import Environment, NoEngineError, find, this_python
 from ftdsl.run.execute import Executor
@@ -79,7 +79,7 @@ def carry_out(
         if todo:
             executor.execute()
     outcome.nothing_to_do = not todo
-    outcome.add_faults(executor.faults.items())
+    outcome.add_faults(out_of_memory.explained(executor.faults.items(), compiled.plan, session))
     outcome.add_warnings([*executor.warnings, *prepare.lacking(compiled, environments)])
     failed, refused = (outcome.progress.having(status) for status in (Status.FAILED, Status.REFUSED))
     return outcome.ended(INTERRUPTED if stop.asked else 1 if failed else 3 if refused else 0)

@@ -112,8 +112,8 @@ def test_a_set_up_survives_its_way_through_json(place: Path) -> None:
 @pytest.mark.parametrize(
     ("budget", "said", "way"),
     [
-        ("budget { time = 1h }", "more than the budget (1 h 00 min)", "duration = "),
-        ("budget { cost = 5 USD }", "more than the budget (5.00 USD)", "duration = "),
+        ("budget { time = 20min }", "more than the budget (20 min)", "duration = "),
+        ("budget { cost = 1 USD }", "more than the budget (1.00 USD)", "duration = "),
         ("budget { disk = 300MB }", "more than the budget (0.3 GB)", "save { keep = 1 }"),
     ],
 )

@@ -174,7 +174,7 @@ def _formatting(shape: Shape) -> str:
     leaves them be; only calls of tools, which it does not know, need the other.
     """
     if shape.format == "openai":
-        turns = (shape.row or {}).get(shape.columns["messages"]) or ()
+        turns = (shape.row or {}).get(shape.columns.get("messages", "")) or ()
         calls = any(isinstance(turn, dict) and turn.get("tool_calls") for turn in turns)
         return "openai" if calls or "tools" in shape.columns else "sharegpt"
     return "alpaca" if shape.format == "text" else shape.format

@@ -31,7 +31,20 @@ def function(ev: Evaluator, raw: Invoke, use: str, key: Key, sink: Sink) -> Any:
     if raw.name == "best":
         return _best(ev, raw, signature, sink)
     options = arguments(ev, raw, signature.options, signature.positional, sink)
-    return WRONG if options is WRONG else Term(raw.name, options)
+    return WRONG if options is WRONG else _bounded(ev, Term(raw.name, options), raw, sink)
+
+
+MAX_CALLS = 256
+"""Calls in a call, those of names counted each time: models over models, which double each other by their names."""
+
+
+def _bounded(ev: Evaluator, term: Term, raw: Invoke, sink: Sink) -> Any:
+    size = 1 + sum(ev.sizes[id(option)][1] for option in term.options.values() if id(option) in ev.sizes)
+    if size > MAX_CALLS:
+        sink.error("FT065", f"`{raw.name}()` is nested too deeply to be worked out", raw.span, help="merge on the way")
+        return WRONG
+    ev.sizes[id(term)] = (term, size)
+    return term
 
 
 def _unknown_function(name: str, fitting: list[str], key: Key, at: tree.Ref, sink: Sink) -> Any:

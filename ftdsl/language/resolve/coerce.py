@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ftdsl.catalog.vocabulary import ANY_NAME, Key, Member
+from ftdsl.catalog.vocabulary import ANY_NAME, Key, Member, vocabulary
 from ftdsl.diagnostics import Edit, Fix, Sink, guessed
 from ftdsl.language import tree
 from ftdsl.language.resolve import calls
@@ -29,7 +29,7 @@ def coerce(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     if isinstance(raw, Invoke) and raw.name in ("env", "secret"):
         return calls.environment(ev, raw, kind, key, sink)
     data = _HANDLERS.get(kind.name, _by_use)(ev, raw, kind, key, sink)
-    return WRONG if data is WRONG else _bounded(data, key, raw, sink)
+    return WRONG if data is WRONG else _bounded(data, kind, key, raw, sink)
 
 
 def item_type(kind: Type) -> Type | None:
@@ -116,6 +116,11 @@ def _union(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     for option, attempt in failed:
         if any(found.code not in ("FT060", "FT062", "FT002", "FT040") for found in attempt):
             return coerce(ev, raw, option, key, sink)
+    if isinstance(raw, Invoke):
+        uses = vocabulary().functions.get(raw.name, {})
+        for option, _ in failed:
+            if option.name in uses:
+                return coerce(ev, raw, option, key, sink)
     if isinstance(raw, Bare | Invoke):
         for option, attempt in failed:
             if any(found.code in ("FT002", "FT040") for found in attempt):
@@ -314,7 +319,7 @@ def _list(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
             items.append(one.name)
         else:
             items.append(coerce(ev, one, item, key, sink))
-    return WRONG if any(one is WRONG for one in items) else items
+    return WRONG if any(one is WRONG for one in items) else of_length(items, key, raw.span, sink)
 
 
 def _range(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
@@ -354,22 +359,64 @@ def _fixed(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
 # --- bounds
 
 
-def _bounded(data: Any, key: Key, raw: Raw, sink: Sink) -> Any:
-    values = data if isinstance(data, list) else [data]
-    numbers = [v.number if isinstance(v, Amount) else v for v in values]
-    for number in numbers:
+_LARGEST: Mapping[str, float] = {
+    "int": 2**32 - 1,
+    "count": 10**15,
+    "bytes": 10**18,
+    "time": 10**9,
+    "money": 10**12,
+    "number": 10**30,
+    **dict.fromkeys(("span", "steps", "epochs", "tokens", "every", "warmup", "part"), 10**15),
+}
+"""What nobody can mean, and no engine's integers hold; in base units."""
+
+
+def _bounded(data: Any, kind: Type, key: Key, raw: Raw, sink: Sink) -> Any:
+    for value in data if isinstance(data, list) else [data]:
+        number = value.number if isinstance(value, Amount) else value
         if isinstance(number, bool) or not isinstance(number, int | float):
             continue
-        if bound := _broken_bound(number, key):
+        share = kind.name == "share" or (isinstance(value, Amount) and value.unit == "share")
+        if bound := _broken_bound(number, kind, key, share=share):
             written = raw.written if isinstance(raw, Num) else str(number)
-            share = "share" in key.type and number > 1 and not _broken_bound(number / 100, key)
-            help = f"write `{written}%`" if share and "%" not in written else ""
+            meant = "share" in key.type and number > 1 and not _broken_bound(number / 100, kind, key, share=True)
+            help = f"write `{written}%`" if meant and "%" not in written else ""
             sink.error("FT003", f"`{key.name}` is {bound}, not `{written}`", raw.span, help=help)
             return WRONG
     return data
 
 
-def _broken_bound(number: float, key: Key) -> str:
+def of_length(items: list[Any], key: Key, span: Span, sink: Sink) -> Any:
+    """The items, where a list has as many as the key takes."""
+    if key.length is not None and len(items) != key.length:
+        sink.error("FT003", f"`{key.name}` takes {key.length} values, not {len(items)}", span)
+        return WRONG
+    return items
+
+
+def _broken_bound(number: float, kind: Type, key: Key, *, share: bool) -> str:
+    if share:
+        for limit, broken, words in (
+            (key.share_above, number <= (key.share_above or 0), "more than"),
+            (key.share_below, number >= (key.share_below or 1), "less than"),
+            (0, number < 0, "at least"),
+            (1, number > 1, "at most"),
+        ):
+            if limit is not None and broken and not _stricter(key, limit):
+                return f"{words} {exact(limit * 100)}%"
+    if outside := _outside(number, key):
+        return outside
+    largest = _LARGEST.get(kind.name, 10**30)
+    return f"at most {largest:.10g}".replace("+", "") if number > largest else ""
+
+
+def _stricter(key: Key, limit: float) -> bool:
+    """Whether the key's own bound says more than that of all shares."""
+    own = (key.min, key.above) if limit == 0 else (key.max, key.below)
+    return any(bound is not None for bound in own)
+
+
+def _outside(number: float, key: Key) -> str:
     if key.min is not None and number < key.min:
         return f"at least {_said(key.min, key)}"
     if key.above is not None and number <= key.above:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 
 from ftdsl.diagnostics import Label
@@ -127,22 +128,27 @@ def _stage(block: tree.Block, module: Module, found: Declarations, session: Sess
 # --- edits
 
 
-def profile_layers(name: str, module: Module, found: Declarations, session: Session) -> list[Layer]:
-    """What a profile edits, its own parents' edits first. Unknown names are reported where they stand."""
-    chain: list[tree.Block] = []
-    todo = [name]
-    while todo:
-        block = module.profiles.get(todo.pop(0))
-        if block is None or block in chain:
-            continue
-        chain.insert(0, block)
+def profile_edits(module: Module, found: Declarations, session: Session) -> dict[int, list[Layer]]:
+    """What each profile edits itself, by the id of its block; all are checked, also those that nobody chose."""
+    edits: dict[int, list[Layer]] = {}
+    for name, block in module.profiles.items():
         for parent in block.parents:
-            if parent.span.text not in module.profiles:
+            if module.profile(parent.span.text) is None:
                 _unknown_profile(parent.span.text, module, session, parent)
-            todo.append(parent.span.text)
-    return [
-        layer for block in chain for layer in _edits(block.body, "profile", f"profile {name}", module, found, session)
-    ]
+        edits[id(block)] = _edits(block.body, "profile", f"profile {name}", module, found, session)
+    return edits
+
+
+def profile_layers(name: str, module: Module, edits: Mapping[int, list[Layer]]) -> list[Layer]:
+    """What a profile edits, its own parents' edits first."""
+    chain: dict[int, None] = {}
+    todo = deque([name])
+    while todo:
+        block = module.profile(todo.popleft())
+        if block is not None and id(block) not in chain:
+            chain[id(block)] = None
+            todo += [parent.span.text for parent in block.parents]
+    return [layer for block in reversed(chain) for layer in edits.get(block, ())]
 
 
 def _unknown_profile(name: str, module: Module, session: Session, at: tree.Ref | None) -> None:
@@ -153,9 +159,11 @@ def _unknown_profile(name: str, module: Module, session: Session, at: tree.Ref |
 
 
 def known_profile(name: str, module: Module, session: Session) -> bool:
-    if name not in module.profiles:
+    """Whether there is a profile of that name (`laptop`, or `site.laptop` of an include); if not, it is reported."""
+    known = module.profile(name) is not None
+    if not known:
         _unknown_profile(name, module, session, None)
-    return name in module.profiles
+    return known
 
 
 def set_layers(texts: Sequence[str], module: Module, found: Declarations, session: Session) -> list[Layer]:

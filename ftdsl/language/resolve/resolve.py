@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
+from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -20,14 +21,16 @@ from ftdsl.language.resolve.declare import (
     Declared,
     declare,
     known_profile,
+    profile_edits,
     profile_layers,
     set_layers,
 )
-from ftdsl.language.resolve.evaluate import Axis, Dimension, Evaluator, Trace
+from ftdsl.language.resolve.evaluate import Evaluator
 from ftdsl.language.resolve.layers import Effective, Entry, Layer
 from ftdsl.language.resolve.load import Module, load
 from ftdsl.language.resolve.names import Names, Place, StageFound, View
 from ftdsl.language.resolve.raw import WRONG, Broken, Invoke, Stg
+from ftdsl.language.resolve.trace import Axis, Dimension, Trace
 from ftdsl.language.resolve.words import Path
 from ftdsl.language.types import parse_type
 from ftdsl.language.values import Origin, StageRef, Value
@@ -119,6 +122,7 @@ class _Resolver:
     done: dict[str, list[_Variant]] = field(default_factory=dict)
     order: list[ResolvedStage] = field(default_factory=list)
     stack: list[str] = field(default_factory=list)
+    lost: list[Entry] = field(default_factory=list)
 
     def run(self) -> Resolved:
         self.found = declare(self.module, self.session)
@@ -136,6 +140,7 @@ class _Resolver:
         for stage in self.found.stages:
             self._expand(stage)
         file = self._values(View("", shared), only=words.FILE_KEYS)
+        self._tell_causes()
         return Resolved(
             self.module,
             self._recipe_name(file),
@@ -146,6 +151,16 @@ class _Resolver:
             self.ev.env_used,
             self.found.doc,
         )
+
+    def _tell_causes(self) -> None:
+        """What made names wrong; and no value is lost in silence, should its cause have been passed over."""
+        sink = self.session.sink
+        for cause in self.ev.causes:
+            sink.add(cause)
+        if not sink.failed:
+            for entry in self.lost:
+                span = entry.value.span if entry.value else entry.span
+                sink.error("FT040", f"`{'.'.join(entry.path)}` cannot be worked out", span)
 
     # --- what stands around the stages
 
@@ -167,6 +182,10 @@ class _Resolver:
             return "recipe"
         return str(value.data)
 
+    @cached_property
+    def profile_edits(self) -> Mapping[int, list[Layer]]:
+        return profile_edits(self.module, self.found, self.session)
+
     def _take_profiles(self) -> None:
         chosen: list[str] = []
         for layer in self.found.shared:
@@ -174,9 +193,9 @@ class _Resolver:
                 if entry.path == ("profile",) and entry.value is not None:
                     chosen += self._profile_key(entry)
         names = [*chosen, *(p for p in self.options.profiles if known_profile(p, self.module, self.session))]
-        layers = {name: profile_layers(name, self.module, self.found, self.session) for name in self.module.profiles}
-        for name in names:  # profiles not chosen were checked all the same
-            self.edits += layers[name]
+        edits = self.profile_edits
+        for name in names:
+            self.edits += profile_layers(name, self.module, edits)
         self.edits += set_layers(self.options.sets, self.module, self.found, self.session)
 
     def _profile_key(self, entry: Entry) -> list[str]:
@@ -185,14 +204,14 @@ class _Resolver:
         items = value.items if isinstance(value, tree.ListOf) else (value,) if value else ()
         names = [item.span.text.strip("\"'") for item in items]
         for name, item in zip(names, items, strict=True):
-            if name not in self.module.profiles:
+            if self.module.profile(name) is None:
                 guess = closest(name, self.module.profiles)
                 label = f"did you mean `{guess}`?" if guess else ""
                 self.session.sink.error("FT080", f"there is no profile `{name}`", item.span, label=label)
                 return []
         if entry.binder is not tree.Binder.SWEPT:
             return names
-        layers = [profile_layers(name, self.module, self.found, self.session) for name in names]
+        layers = [profile_layers(name, self.module, self.profile_edits) for name in names]
         self.swept_profiles = (Axis(id(entry), "profile", tuple(names)), layers)
         return []
 
@@ -215,7 +234,7 @@ class _Resolver:
     def _check_declared(self) -> None:
         """Lets and parameters are checked even where nothing uses them."""
         sink = self.session.sink
-        for module in (self.module, *self.module.aliases.values()):
+        for module in self.module.everywhere():
             for let in module.lets.values():
                 with self.ev.tracing():
                     raw = self.ev.known_let(let, module, sink)
@@ -268,8 +287,6 @@ class _Resolver:
         if name in self.done:
             return self.done[name]
         declared = self.found.stages[name]
-        kept = self.ev.assignment, self.ev._open
-        self.ev._open = []
         self.stack.append(name)
         todo: list[dict[int, int]] = [{}]
         variants: list[_Variant] = []
@@ -287,7 +304,6 @@ class _Resolver:
                 self.session.sink.error("FT083", text, declared.block.header, help="use `~` and a `search { }`")
                 break
         self.stack.pop()
-        self.ev.assignment, self.ev._open = kept
         self.done[name] = variants
         self.order += [v.stage for v in variants if v.stage]
         return variants
@@ -301,8 +317,7 @@ class _Resolver:
         return _Variant(run, {axis: assignment[axis] for axis in axes}, axes, stage)
 
     def _evaluate(self, declared: Declared, assignment: dict[int, int], run: str) -> tuple[ResolvedStage, Trace]:
-        self.ev.assignment = assignment
-        with self.ev.tracing() as trace:
+        with self.ev.under(assignment) as trace:
             view = View(declared.name, self._effective(declared), run)
             parents = self._parents(declared)
             values = self._values(view)
@@ -320,9 +335,13 @@ class _Resolver:
             keys,
             view.effective.layers,
             frozenset(path for path in keys if path not in blocks and path not in values),
-            not tree.has_bad(self.module.file.items) and not tree.has_bad(declared.block.body),
+            self._file_readable and not tree.has_bad(declared.block.body),
         )
         return stage, trace
+
+    @cached_property
+    def _file_readable(self) -> bool:
+        return not tree.has_bad(self.module.file.items)
 
     def _effective(self, declared: Declared) -> Effective:
         effective = Effective(declared.kind)
@@ -388,9 +407,15 @@ class _Resolver:
             key = words.find(view.kind, path)
             if not isinstance(key, Key):
                 continue
-            data = self._value(entry, key, Place(entry.module, view if view.name else None, path[:-1], path))
+            with self.ev.tracing() as trace:
+                data = self._value(entry, key, Place(entry.module, view if view.name else None, path[:-1], path))
+            if data is WRONG:
+                trace.refs = {}  # what is wrong waits for nothing
+            self.ev.trace.absorb(trace)
             if data is not WRONG:
                 values[path] = Value(data, entry.value.span, entry.origin)
+            elif not isinstance(entry.value, tree.Missing):
+                self.lost.append(entry)
         return values
 
     def _value(self, entry: Entry, key: Key, place: Place) -> Any:
