@@ -13,6 +13,7 @@ from typing import Any
 from ftdsl.engines.llamafactory.datasets import in_engine_words
 from ftdsl.importers.beside import INFO, read_json
 from ftdsl.importers.draft import StageDraft
+from ftdsl.importers.values import number
 from ftdsl.language.values import Amount, Term
 from ftdsl.recipe.shape import first_row, settings_of, shape_of
 
@@ -74,9 +75,12 @@ def _weigh(draft: StageDraft, sources: list[Term]) -> None:
     if shares and strategy == "concat":
         draft.note("interleave_probs", "has no effect without `mix_strategy: interleave_under` or `interleave_over`")
     elif len(shares) == len(sources):
-        for at, share in enumerate(shares):
-            options = {**sources[at].options, "weight": Amount(float(share), "share")}
-            sources[at] = Term(sources[at].name, options)
+        weights = [number(share) for share in shares]
+        if None in weights:
+            draft.note("interleave_probs", "has a share that is no number")
+            return
+        for at, weight in enumerate(weights):
+            sources[at] = Term(sources[at].name, {**sources[at].options, "weight": Amount(weight or 0.0, "share")})
 
 
 def source(draft: StageDraft, name: str) -> Term:

@@ -30,8 +30,13 @@ class Note:
         return self.span.where if self.span else ""
 
     def without(self, secrets: Iterable[str]) -> Note:
-        """The same without these values, and without what has the shape of a credential."""
-        return replace(self, word=masked(self.word, secrets), text=masked(self.text, secrets))
+        """The same without these values, without what has the shape of a credential, and no longer than a person reads."""
+        word, text = masked(self.word, secrets), masked(self.text, secrets)
+        return replace(self, word=_short(word, 80), text=_short(text, 400))
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 @mutable

@@ -15,6 +15,7 @@ from ftdsl.catalog.vocabulary import Key, vocabulary
 from ftdsl.credentials import secret_in
 from ftdsl.engines.shared.overlay import entries
 from ftdsl.importers.draft import StageDraft
+from ftdsl.importers.values import number
 from ftdsl.language.resolve.words import find
 from ftdsl.language.types import parse_type
 from ftdsl.language.values import Amount, Term
@@ -71,12 +72,17 @@ def _plain(draft: StageDraft, key: str, entry: Entry, name: str, function: str) 
 
 
 def back(value: Any, function: str) -> Any:
-    """The inverse of the overlay's `key:fn`."""
+    """The inverse of the overlay's `key:fn`. Raises: ValueError."""
     if function == "csv":
         return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
     if function == "not":
         return not value
-    return value * 10**9 if function == "gb" else value
+    if function != "gb":
+        return value
+    size = number(value)
+    if size is None:
+        raise ValueError(value)
+    return size * 10**9
 
 
 _SWITCHES = {"true": True, "yes": True, "all": True, "non_padding": True, "false": False, "no": False}

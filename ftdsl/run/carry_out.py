@@ -106,13 +106,13 @@ def environments_of(
             found[name] = this_python()
         elif name:
             named = python_of(engine, compiled.folder) if own else ""
-            found[name] = find(name, env, flag=python if own else "", recipe=named)
+            found[name] = find(name, env, flag=python if own else "", recipe=named, folder=compiled.folder)
     if engine.name in found:
         return {**found, "": found[engine.name]}
     if any(job.packages for job in jobs):
         try:
             named = python_of(engine, compiled.folder)
-            return {**found, "": find(engine.name, env, flag=python, recipe=named)}
+            return {**found, "": find(engine.name, env, flag=python, recipe=named, folder=compiled.folder)}
         except NoEngineError:
             pass
     return {**found, "": this_python()}
