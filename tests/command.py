@@ -32,7 +32,6 @@ OF_THE_PACKAGE = frozenset(
         "catalog.gpus",
         "catalog.engine_schema",
         "catalog.template_for_model",
-        "catalog.passthrough_schema",
         "catalog.built_in_engines",
         "catalog.engine_entry_points",
         "catalog.changes._all",
