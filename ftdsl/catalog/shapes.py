@@ -38,6 +38,8 @@ class Key(_Strict):
     share_above: float | None = None
     share_below: float | None = None
     length: int | None = None
+    powers: bool = False
+    empty: bool = False
 
 
 class Block(_Strict):

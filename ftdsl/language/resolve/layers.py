@@ -18,7 +18,10 @@ from ftdsl.source import Span
 
 @frozen
 class Entry:
-    """One key with its value, or (value None) a block that is there. `span` is the key's."""
+    """One key with its value, or (value None) a block that is there. `span` is the key's.
+
+    guessed: nobody wrote this key; it is what a wrong one probably meant, so that nothing is said of what it lacks.
+    """
 
     path: Path
     span: Span
@@ -26,6 +29,7 @@ class Entry:
     value: tree.Expression | None
     origin: Origin
     module: Module
+    guessed: bool = False
 
     @property
     def takes_back(self) -> bool:
@@ -79,7 +83,11 @@ class Effective:
     def put(self, layer: Sequence[Entry], sink: Sink | None = None) -> None:
         """Lay a stronger layer over this one; entries that mean nothing in this kind of stage are passed over."""
         own = [e for e in layer if e.takes_back or words.fits(self.kind, e.path, block=e.value is None)]
-        fresh = {e.path[0] for e in own if len(e.path) == 1 and e.path[0] in words.methods() and not e.takes_back}
+        fresh = {
+            e.path[0]
+            for e in own
+            if len(e.path) == 1 and e.path[0] in words.methods() and not (e.takes_back or e.guessed)
+        }
         if fresh:
             self._drop_methods(keep=fresh)
         for entry in own:
@@ -87,6 +95,9 @@ class Effective:
         self._one_method(own, fresh, sink)
 
     def _put(self, entry: Entry) -> None:
+        there = entry.value is None and entry.path in self.entries
+        if entry.guessed and (there or self._other_method(entry.path[0])):
+            return  # what is written counts, and a guess is no second method
         self.spoken.append(entry)
         if entry.takes_back:
             for path in [p for p in self.entries if p[: len(entry.path)] == entry.path]:
@@ -98,6 +109,9 @@ class Effective:
             self.entries.setdefault(block, replace(entry, path=block, value=None, binder=tree.Binder.FIXED))
         self.taken_back.discard(entry.path)
         self.entries[entry.path] = entry
+
+    def _other_method(self, word: str) -> bool:
+        return word in words.methods() and any(path[0] in words.methods() - {word} for path in self.entries)
 
     def _drop_methods(self, keep: set[str]) -> None:
         gone = words.methods() - keep
@@ -141,7 +155,7 @@ def check(entries: Iterable[Entry], kind: str, sink: Sink) -> list[Entry]:
         else:
             seen[entry.path] = entry
             good.append(entry)
-    return good
+    return [entry for entry in good if not (entry.guessed and entry.path in seen)]
 
 
 def _problem(entry: Entry, kind: str) -> Diagnostic | None:
@@ -180,7 +194,7 @@ def _stand_in(entry: Entry, path: Path, kind: str) -> Entry | None:
     if known is None:
         return None
     value = None if isinstance(known, BlockWords) else tree.Missing(entry.span)
-    return replace(entry, path=path, value=value, binder=tree.Binder.FIXED)
+    return replace(entry, path=path, value=value, binder=tree.Binder.FIXED, guessed=True)
 
 
 def _unknown(entry: Entry, kind: str) -> Diagnostic:
