@@ -55,8 +55,11 @@ def _frozen_in_half(context: StageContext) -> bool:
     """
     planned = context.planned
     asked = context.said("precision") and planned.precision == "fp32"
-    return asked and planned.method != "full" and planned.strategy not in ("zero3", "megatron") and not context.get(
-        "quantize.bits"
+    return (
+        asked
+        and planned.method != "full"
+        and planned.strategy not in ("zero3", "megatron")
+        and not context.get("quantize.bits")
     )
 
 

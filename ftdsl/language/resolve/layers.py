@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import field
 
 from ftdsl.catalog.vocabulary import BlockWords
-from ftdsl.diagnostics import Diagnostic, Label, Sink, guessed
+from ftdsl.diagnostics import Diagnostic, Edit, Fix, Label, Sink, guessed
 from ftdsl.language import tree
-from ftdsl.language.resolve import words
+from ftdsl.language.resolve import foreign, words
 from ftdsl.language.resolve.load import Module
 from ftdsl.language.resolve.words import Path
 from ftdsl.language.values import VARIABLE, Origin, OriginKind
@@ -183,6 +183,8 @@ def _meant(entry: Entry, kind: str) -> Path | None:
     word, outer = entry.path[depth - 1], entry.path[: depth - 1]
     if not outer and (homes := words.homes(kind, word)):
         return (homes[0], word)
+    if found := foreign.known(kind, word, entry.value):
+        return found.path or None
     within = words.find(kind, outer)
     guess = words.near(kind, word, within if isinstance(within, BlockWords) else None)
     return (*outer, guess) if guess else None
@@ -206,13 +208,27 @@ def _unknown(entry: Entry, kind: str) -> Diagnostic:
     span = _word_span(entry.span, depth, len(entry.path))
     if not outer and (homes := words.homes(kind, word)):
         home = homes[0]
-        return Diagnostic("FT001", f"{where} has no key `{word}`", span, help=f"write `{home} {{ {word} = … }}`")
+        moved = Fix(f"write `{home}.{word}`", (Edit(span, f"{home}.{word}"),), safe=len(homes) == 1)
+        help = f"write `{home} {{ {word} = … }}`"
+        return Diagnostic("FT001", f"{where} has no key `{word}`", span, help=help, fix=moved if entry.value else None)
+    if found := foreign.known(kind, word, entry.value):
+        return _foreign(entry, found, where, word, span, outer)
     guess = words.near(kind, word, block)
     if not outer and guess is None and (kinds := words.kinds_with(word)):
         return Diagnostic("FT005", f"`{word}` does not belong in {where}", span, help=f"it is for {_list(kinds)}")
     fix = guessed(span, guess)
     label = f"did you mean `{guess}`?" if guess else ""
     return Diagnostic("FT001", f"{where} has no key `{word}`", span, label=label, help=_keys_here(kind, block), fix=fix)
+
+
+def _foreign(entry: Entry, found: foreign.Known, where: str, word: str, span: Span, outer: Path) -> Diagnostic:
+    """A key of another tool, with the line that says the same here."""
+    key = ".".join(found.path)
+    help = f"write `{found.line or f'{key} = …'}`" if key or found.line else f"`{word}`: {found.why}"
+    whole = span.to(entry.value.span) if entry.value is not None else span
+    simple = entry.path == (*outer, word) and entry.binder is tree.Binder.FIXED
+    fix = foreign.mended(found, outer, whole) if simple else None
+    return Diagnostic("FT001", f"{where} has no key `{word}`", span, label=found.why, help=help, fix=fix)
 
 
 def _word_span(span: Span, depth: int, total: int) -> Span:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ftdsl import catalog
+from ftdsl.catalog import foreign
 from ftdsl.diagnostics import Fix
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.lint.config import Config, Setting
@@ -36,14 +37,15 @@ def unknown_key(config: Config) -> Found:
     for name, setting in config.settings.items() if config.form != "recipe" else ():
         if name in known or name in GONE:
             continue
-        named = catalog.misnamed().get(name, {})
-        guess = named.get("parameter") if named else closest(name, list(known))
+        named = foreign.meant(name)
+        guess = named.parameter if named else closest(name, list(known))
+        sure = named is not None and named.change is not None and named.change.how == "rename"
         yield error(
             _the_key(setting),
             f"LLaMA-Factory {config.versions.get('llamafactory', '')} has no `{name}`".replace("  ", " "),
-            label=f"did you mean `{guess}`?" if guess else "",
-            help=str(named.get("why", "")),
-            fix=rename(setting, guess, safe=False) if guess else None,
+            label=(f"it is called `{guess}` now" if sure else f"did you mean `{guess}`?") if guess else "",
+            help=named.why if named else "",
+            fix=rename(setting, guess, named.value if named else None, safe=False) if guess else None,
         )
 
 

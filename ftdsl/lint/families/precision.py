@@ -194,7 +194,8 @@ def full_precision_by_silence(config: Config) -> Found:
     """What it does: points at training without mixed precision on a card, and at quantised training without
         fp32 norms.
     Why it matters: without `bf16` or `fp16` what is trained is kept and computed in fp32: more memory, a fraction
-        of the speed. Frozen weights stay in the type of the checkpoint, so that under LoRA neither is what it says. Norms of a quantised model are unstable in half precision; LLaMA-Factory recommends
+        of the speed. Frozen weights stay in the type of the checkpoint, so that under LoRA neither is what it says.
+        Norms of a quantised model are unstable in half precision; LLaMA-Factory recommends
         `upcast_layernorm`.
     Example:
         bf16: false

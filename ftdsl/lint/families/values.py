@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ftdsl import catalog
+from ftdsl.catalog import foreign
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.lint.config import Config, Setting
 from ftdsl.lint.edits import drop, put
@@ -109,7 +110,7 @@ def unknown_value(config: Config) -> Found:
             own = name == "template" and config.form == "recipe"  # may be one of the recipe's; the language has looked
             if own or not members or str(value) in members or isinstance(value, bool | int | float):
                 continue
-            guess = closest(str(value), members)
+            guess = foreign.value_of(name, str(value)) or closest(str(value), members)
             label = f"did you mean `{guess}`?" if guess else ""
             some = ", ".join(members[:8]) + (", …" if len(members) > 8 else "")
             fix = put(setting, guess, safe=False) if guess and not isinstance(setting.value, list) else None
