@@ -64,7 +64,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(("instead", "line", "ours"), CASES, ids=[line for _, line, _ in CASES])
-def test_a_foreign_key_is_said_in_our_words(instead: str, line: str, ours: str, checked: Callable[..., Outcome]) -> None:
+def test_a_foreign_key_is_said_in_our_words(
+    instead: str, line: str, ours: str, checked: Callable[..., Outcome]
+) -> None:
     text = small().replace(instead, line) if instead else small(line)
     found = checked(text, ROWS).only("FT001" if not line.startswith("optim =") else "FT060")
     if line.startswith("optim ="):

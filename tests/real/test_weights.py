@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ftdsl.run.environments import Environment
-from tests.conftest import ROOT, ftc
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.real
 
@@ -50,7 +50,9 @@ print(json.dumps([before, types()]))
 @pytest.mark.parametrize("method", ["lora", "freeze"])
 def test_frozen_weights_are_lifted_by_our_runtime(method: str, engine: Environment, tmp_path: Path) -> None:
     python = (ROOT / engine.python) if not engine.python.is_absolute() else engine.python
-    done = subprocess.run([python, "-c", PROBE, ROOT / "ftdsl", method], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [python, "-c", PROBE, ROOT / "ftdsl", method], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     before, after = json.loads(done.stdout.splitlines()[-1])
     assert before == ["torch.bfloat16", "torch.float32"], "the engine casts what is trained, whatever infer_dtype says"

@@ -64,7 +64,8 @@ def checkpointing_of_another_tool(config: Config) -> Found:
     name = "gradient_checkpointing"
     if config.said(name):
         setting = config.at(name)
-        fix = drop(setting) if config.on(name) else rename(setting, "disable_gradient_checkpointing", True)
+        on = config.on(name)
+        fix = drop(setting, safe=True) if on else rename(setting, "disable_gradient_checkpointing", True, safe=False)
         help = (
             "write `disable_gradient_checkpointing: true`"
             if not config.on(name)
@@ -178,7 +179,7 @@ _INSTEAD = {
 def _instead(config: Config, setting: Setting) -> Fix | None:
     _, name, value = _INSTEAD[setting.name]
     if not name or (value is not None and setting.value in (False, "false", None)):
-        return drop(setting)
+        return drop(setting, safe=True)
     return rename(setting, name, value)
 
 
@@ -204,5 +205,7 @@ def overwrite_output(config: Config) -> Found:
         setting = config.at("overwrite_output_dir")
         other = config.word("resume_from_checkpoint")
         yield warning(
-            setting, f"`{setting.word}` and `{other}` ask for opposite things; the checkpoint wins", fix=drop(setting)
+            setting,
+            f"`{setting.word}` and `{other}` ask for opposite things; the checkpoint wins",
+            fix=drop(setting, safe=True),
         )

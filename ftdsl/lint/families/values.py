@@ -269,7 +269,7 @@ def key_not_here(config: Config) -> Found:
             )
         elif config.kind == "export" and str(entry.get("section")) in _TRAINING and setting.word == name:
             text = f"`{setting.word}` belongs to training, and an export stops on it"
-            yield error(setting, text, help="drop it", fix=drop(setting))
+            yield error(setting, text, help="drop it", fix=drop(setting, safe=True))
 
 
 _TRAINING = ("TrainingArguments", "Seq2SeqTrainingArguments", "training_args")
@@ -312,7 +312,7 @@ def yaml_reads_it_otherwise(config: Config) -> Found:
             taken = not members or quoted.strip('"') in members  # in quotes it would only be wrong in another way
             help = f"write `{quoted}`" if taken else f"it takes {', '.join(members[:8])}"
             text = f"YAML reads `{text}` as {str(setting.value).lower()}"
-            yield warning(setting, text, help=help, fix=put(setting, quoted) if taken else None)
+            yield warning(setting, text, help=help, fix=put(setting, quoted, safe=True) if taken else None)
 
 
 @rule("FT011")
