@@ -19,15 +19,16 @@ $(BIN)/ftc: pyproject.toml
 	@touch $@
 
 $(ENGINE)/.ready: ftdsl/run/install.py | $(BIN)/ftc
-	$(BIN)/ftc engine install llamafactory --cpu
+	$(BIN)/ftc engine install llamafactory --cpu --trust
 	@touch $@
 
 $(ENGINE)/.tests: Makefile $(ENGINE)/.ready
-	$(BIN)/ftc engine install llamafactory --cpu --deepspeed
+	$(BIN)/ftc engine install llamafactory --cpu --deepspeed --trust
 	$(ENGINE)/bin/python -m pip install -q --disable-pip-version-check $(OPTIMIZERS)
 	@touch $@
 
 quickstart: $(BIN)/ftc $(ENGINE)/.ready ## set up, and run examples/quickstart.ft on the real engine (CPU, about 4 minutes)
+	$(BIN)/ftc engine trust $(ENGINE)
 	$(BIN)/ftc run examples/quickstart.ft
 
 test: check $(ENGINE)/.tests ## set up, and run every test, with the real engine (about 20 minutes)

@@ -34,6 +34,11 @@ _SITES = (
 )
 
 
+def may_be_brought(source: str) -> bool:
+    """Whether whoever wrote the repository, and not who calls ftc, may be behind a Python."""
+    return source == NAMED[2] or Path(source).is_relative_to(LOCAL)
+
+
 def folder_of(engine: str) -> Path:
     """Where `ftc engine install` puts an engine."""
     return LOCAL / engine

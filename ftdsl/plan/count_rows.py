@@ -10,6 +10,7 @@ from ftdsl.plan.plan import PlannedStage
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.recipe.rules.data import named
 from ftdsl.recipe.shape import files_of, local_path
+from ftdsl.record import replace
 from ftdsl.session import Files
 
 ARRAY = 64 << 20
@@ -45,7 +46,13 @@ def rows_of(item: Term | StageRef, recipe: Recipe, files: Files) -> int | None:
     stage = recipe.find(item.key)
     if stage is None or stage.kind != "data":
         return None
-    counted = [rows_of(source, recipe, files) for source in named(stage.settings, "source")]
+    shared = {word: stage.settings.get(word) for word in ("limit", "sample", "repeat")}
+    counted = [
+        rows_of(
+            replace(source, options={**shared, **source.options}) if isinstance(source, Term) else source, recipe, files
+        )
+        for source in named(stage.settings, "source")
+    ]
     if not counted or any(count is None for count in counted):
         return None
     total = sum(count or 0 for count in counted)

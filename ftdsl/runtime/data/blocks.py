@@ -15,17 +15,22 @@ class CannotReadError(Exception):
     """A source that cannot be read: the message is a sentence."""
 
 
+def on_line(line: int, row: int) -> int:
+    """The place of a row that shares its line with others: both numbers, in one."""
+    return row << 32 | line
+
+
 @dataclass
 class Block:
     """Rows as JSON, one a line. `numbers` are their places in the file (None: `first` and on, a line each); `read` is how
-    many bytes of the file are read so far; `errors` are places that are no rows, with the reason.
+    many bytes of the file are read so far; `errors` are what is no row: how many rows of the block come before, its place, why.
     """
 
     lines: bytes
     first: int = 1
     numbers: list[int] | None = None
     read: int = 0
-    errors: tuple[tuple[int, str], ...] = ()
+    errors: tuple[tuple[int, int, str], ...] = ()
 
     def places(self) -> Iterator[tuple[int, bytes]]:
         """(place, line) of every line that is not blank."""
@@ -45,8 +50,17 @@ class File:
     by: str = "line"
 
     def where(self, place: int) -> str:
-        """`inputs/data/a.jsonl:17`, `a.parquet: row 17`."""
-        return f"{self.name}:{place}" if self.by == "line" else f"{self.name}: row {place}"
+        """`inputs/data/a.jsonl:17`, `a.json:1: row 17`, `a.parquet: row 17`."""
+        found = self.numbers(place)
+        line = f":{found['line']}" if "line" in found else ""
+        return f"{self.name}{line}" + (f": row {found['row']}" if "row" in found else "")
+
+    def numbers(self, place: int) -> dict[str, int]:
+        """The line of a place, its row, or both."""
+        line, row = place & 0xFFFFFFFF, place >> 32
+        if self.by == "row":
+            return {"row": place}
+        return {"line": line, "row": row} if row else {"line": line}
 
 
 def unpacked(name: str) -> str:
