@@ -34,7 +34,7 @@ def known(kind: str, word: str, value: tree.Expression | None) -> Known | None:
     line = _line(meant, text) if value is not None else ""
     if line and not _sound(kind, line):
         line = ""
-    if (standing := foreign.standing(meant.parameter)) is not None and standing.kind != "word" and not line:
+    if (standing := foreign.parameter_status(meant.parameter)) is not None and standing.kind != "word" and not line:
         return _wordless(meant.parameter, standing.kind, text)
     key = line.partition(" = ")[0] if line else meant.word or foreign.word_of(meant.parameter)
     path = tuple(key.split(".")) if key else ()
