@@ -9,7 +9,7 @@ from typing import Any
 from ftdsl.catalog.vocabulary import Key, vocabulary
 from ftdsl.importers.said import Note
 from ftdsl.importers.values import ANY, quoted, written
-from ftdsl.language.format import format_text
+from ftdsl.language.format import FormatError, format_text
 from ftdsl.language.resolve.words import find
 from ftdsl.recipe.settings import METHODS
 from ftdsl.record import mutable
@@ -65,7 +65,10 @@ def recipe(head: Sequence[str], name: str, stages: Sequence[Text], holes: Mappin
     for stage in stages:
         lines += ["", *_stage(stage)]
     text = "\n".join(lines).strip() + "\n"
-    return format_text(Source("recipe.ft", text)) or text
+    try:
+        return format_text(Source("recipe.ft", text)) or text
+    except FormatError:  # as it was written is no worse a recipe
+        return text
 
 
 def _shared(stages: Sequence[Text], block: str) -> list[str]:

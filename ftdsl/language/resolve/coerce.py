@@ -286,7 +286,7 @@ def _place_in_quotes(raw: Str, text: str, kind: Type, key: Key, sink: Sink) -> A
     is_id = re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", text) and not text.endswith(
         (".json", ".jsonl", ".csv", ".parquet")
     )
-    meant = f'{"hf" if is_id else "file"}("{text}")'
+    meant = f"{'hf' if is_id else 'file'}({raw.span.text})"  # as it is written, escapes and all
     return _wrong(raw, kind, key, sink, f"write `{meant}`", Fix(f"write `{meant}`", (Edit(raw.span, meant),)))
 
 
