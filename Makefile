@@ -44,6 +44,7 @@ fast: $(BIN)/ftc
 	$(BIN)/python -m ftdsl.catalog.generate --check
 	$(BIN)/python -m ftdsl.recipe.generate --check
 	$(BIN)/python -m ftdsl.lint.generate --check
+	$(BIN)/python -m ftdsl.engines.reference_page --check
 	$(BIN)/ftc fmt --check examples/*.ft tests/corpus/*.ft
 	$(BIN)/pytest -m "not real and not slow" -n 2
 
@@ -54,6 +55,7 @@ generate: $(BIN)/ftc ## data, models and pages from vocabulary.toml, the overlay
 	$(BIN)/python -m ftdsl.catalog.generate
 	$(BIN)/python -m ftdsl.recipe.generate
 	$(BIN)/python -m ftdsl.lint.generate
+	$(BIN)/python -m ftdsl.engines.reference_page
 	$(BIN)/python -m tests.pages
 
 bench: $(BIN)/ftc ## cold start of every verb against a bare interpreter, and a 10,000-line recipe

@@ -19,10 +19,10 @@ from benchmarks.throughput import Group, estimate, groups
 from ftdsl import catalog
 from ftdsl.language.resolve.resolve import Options
 from ftdsl.pipeline import check
-from ftdsl.plan.fitting import Fitter, layout_of
-from ftdsl.plan.layout import Layout
+from ftdsl.plan.engine import Layout
+from ftdsl.plan.layout_search import LayoutSearch, layout_of
 from ftdsl.plan.search import Cost
-from ftdsl.record import record
+from ftdsl.record import frozen
 from ftdsl.session import Session
 
 RECIPE = """\
@@ -40,7 +40,7 @@ sft {{
 ENOUGH = 0.95
 
 
-@record
+@frozen
 class Choice:
     """What was chosen for a group: `cost` of the layout, the group's best row, and the row that has the layout, if any."""
 
@@ -70,7 +70,9 @@ def chosen(group: Group, folder: Path) -> Choice:
     if plan is None:
         raise ValueError("; ".join(one.message for one in session.sink.ordered() if one.severity.value == "error"))
     planned = plan.stages[0]
-    cost = Fitter(planned.stage, planned.world, plan.recipe, planned.precision).cost(layout_of(planned))
+    cost = LayoutSearch(planned.stage, planned.world, plan.recipe, planned.precision, planned.engine).cost(
+        layout_of(planned)
+    )
     same = [one for one in group.rows if _same(one.row, cost.layout, best.row)]
     return Choice(group, cost, best, max(same, key=lambda one: one.measured) if same else None)
 

@@ -6,7 +6,6 @@ SHARE (0 to 1) is how far the last training stage is shown: what was written unt
 from __future__ import annotations
 
 import io
-import json
 import re
 import sys
 from pathlib import Path
@@ -14,31 +13,24 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from ftdsl.engines.jobs import Job
 from ftdsl.observe.live import LiveView
 from ftdsl.observe.metrics import read_result
-from ftdsl.observe.progress import RunProgress, StageProgress, Status
+from ftdsl.observe.progress import RunProgress, StageProgress, Status, fold
 from ftdsl.observe.table import summary
+from ftdsl.runtime import events
 
 
 def stages_of(run: Path) -> list[StageProgress]:
     """The stages as the run left them."""
-    state = json.loads((run / "state.json").read_text(encoding="utf-8"))["jobs"]
-    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
-    found = []
-    for job in manifest["jobs"]:
-        known = state[job["key"]]
-        stage = StageProgress(Job(job["key"], job["folder"], job["kind"], job["title"], (), (), ()), Status.DONE)
-        stage.started, stage.ended = known["started"], known["ended"]
-        stage.result = read_result(run / job["folder"])
-        found.append(stage)
-    return found
+    stages = fold(events.read(run / "events.jsonl"), run).stages
+    for stage in stages:
+        stage.result = read_result(run / stage.folder)
+    return list(stages)
 
 
 def play(stage: StageProgress, run: Path, share: float) -> None:
     """Take in what the stage had written when `share` of its steps were done."""
-    lines = (run / stage.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    for event in map(json.loads, lines):
+    for event in events.read(run / stage.folder / events.METRICS):
         if event["event"] == "step" and event["step"] > share * event["total_steps"]:
             return
         stage.apply(event, (stage.started or 0) + event.get("elapsed", 0))
@@ -54,7 +46,7 @@ def main(run: Path, share: float) -> None:
     for stage in stages:
         if stage.result and "first_loss" in stage.result.metrics:
             play(stage, run, share if stage is stages[at] else 1.0)
-    now = stages[at].heard or begin
+    now = stages[at].last_event or begin
     for stage in stages[at:]:
         stage.status = Status.RUNNING if stage is stages[at] else Status.WAITING
     times = [(stage.started, stage.ended) for stage in stages]

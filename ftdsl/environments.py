@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ftdsl import catalog
-from ftdsl.record import record, value
+from ftdsl.record import frozen
 from ftdsl.session import Files, Session
 
 LOCAL = Path(".engines")
@@ -97,8 +97,8 @@ def _distributions(folders: list[Path]) -> Iterator[tuple[str, str]]:
         yield re.sub(r"[-_.]+", "-", name).lower(), version
 
 
-@value
-class InForce:
+@frozen(eq=True)
+class ResolvedVersion:
     """A version that counts, and why: `source` is a noun phrase. `facts`: the known version whose facts stand in for it
     ("" for a package whose facts are not kept)."""
 
@@ -111,7 +111,7 @@ class InForce:
         return self.facts in ("", self.version)
 
 
-@record
+@frozen
 class Versions:
     """The versions of an engine and of what stands beside it that a recipe or file is held to.
 
@@ -119,7 +119,7 @@ class Versions:
     """
 
     engine: str
-    packages: Mapping[str, InForce] = field(default_factory=dict)
+    packages: Mapping[str, ResolvedVersion] = field(default_factory=dict)
     installed: frozenset[str] | None = None
 
     def of(self, package: str = "") -> str:
@@ -134,7 +134,7 @@ class Versions:
 
     @property
     def schema(self) -> Mapping[str, catalog.Fact]:
-        """Every parameter these versions take. Raises: IndexError for an engine that is not known."""
+        """Every parameter these versions take."""
         return catalog.engine_schema(self.engine, self.facts(), self.facts("transformers"))
 
     def history(self, key: str) -> catalog.KeyHistory | None:
@@ -153,7 +153,7 @@ class Versions:
         ]
         return ", ".join(said)
 
-    def refused(self) -> Iterator[tuple[str, InForce, str]]:
+    def refused(self) -> Iterator[tuple[str, ResolvedVersion, str]]:
         """(package, version, requirement) of what is there and the engine's own check at start does not take. What only
         its metadata excludes runs: pip would have said so."""
         for package, one in self.packages.items():
@@ -161,7 +161,7 @@ class Versions:
             if pin and pin.check and not pin.file and not catalog.admits(pin.check, one.version):
                 yield package, one, pin.check
 
-    def outside(self) -> Iterator[tuple[str, InForce, str]]:
+    def outside(self) -> Iterator[tuple[str, ResolvedVersion, str]]:
         """(package, version, requirement) of what is there and only the engine's metadata does not take: it runs. DeepSpeed's
         bound is left out: what matters of it has a rule of its own (FT424)."""
         refused = {package for package, _, _ in self.refused()}
@@ -185,10 +185,10 @@ def usual_versions(engine: str) -> dict[str, str]:
     return dict.fromkeys((engine,), "".join(newest)) | {"transformers": beside}
 
 
-def in_force(engine: str, session: Session, *, version: str = "", python: str = "") -> Versions:
+def resolve_versions(engine: str, session: Session, *, version: str = "", python: str = "") -> Versions:
     """Which versions count: what is pinned (`version`, or the session's lock), else what is installed where a run would
     look (`python`: named by the recipe), else the newest that the engine's own pins admit."""
-    found: dict[str, InForce] = {}
+    found: dict[str, ResolvedVersion] = {}
     held = dict(session.pins)
     if version:
         found[engine] = _known(engine, version, "the recipe")
@@ -214,9 +214,9 @@ def in_force(engine: str, session: Session, *, version: str = "", python: str = 
     return Versions(engine, found, frozenset(here) if there else None)
 
 
-def _known(package: str, version: str, source: str) -> InForce:
+def _known(package: str, version: str, source: str) -> ResolvedVersion:
     facts = catalog.nearest(package, version).version if catalog.versions(package) else ""
-    return InForce(version, source, facts)
+    return ResolvedVersion(version, source, facts)
 
 
 def _environment(engine: str, session: Session, python: str) -> tuple[dict[str, str], str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftdsl.language.resolve.resolve import Options, Resolved, resolve
-from ftdsl.record import record
+from ftdsl.record import frozen
 from ftdsl.session import Session
 
 if TYPE_CHECKING:
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from ftdsl.plan.plan import Plan
     from ftdsl.recipe.recipe import Recipe
     from ftdsl.targets.compiled import Compiled
+    from ftdsl.targets.target import Target
 
 
-@record
+@frozen
 class Checked:
     """How far a recipe came: what could not be reached for errors is None or empty."""
 
@@ -38,22 +39,28 @@ def check(path: Path, options: Options, session: Session) -> Checked:
     if not recipe.stages:
         return Checked(resolved, recipe)
     from ftdsl.diagnostics import allow
-    from ftdsl.engines import lower
+    from ftdsl.engines.lower import engine_of, lower
     from ftdsl.lint.check import judged
     from ftdsl.plan.choose import plan as choose
+    from ftdsl.recipe.literal_secrets import CODE
 
-    plan = choose(recipe, session)
+    plan = choose(recipe, session, engine_of(recipe, session))
     jobs = lower(plan, session)
-    allow.apply(session.sink, [resolved.module.file.source], judged, complete=not (options.profiles or options.sets))
+    allow.apply(
+        session.sink,
+        [resolved.module.file.source],
+        lambda: judged() | {CODE},
+        complete=not (options.profiles or options.sets),
+    )
     return Checked(resolved, recipe, plan, jobs)
 
 
 def compile_recipe(
-    path: Path, options: Options, session: Session, *, frozen: bool = False, smoke: bool = False
+    path: Path, options: Options, session: Session, *, frozen: bool = False, smoke: bool = False, target: str = ""
 ) -> Compiled | None:
     """Artifacts in memory, or None with the reason in the sink. Nothing is executed, nothing is written.
 
-    `smoke`: of the recipe in small; the real one must be sound all the same.
+    smoke: of the recipe in small; the real one must be sound all the same. target: what starts the jobs (bash without one).
     """
     from ftdsl.plan import measured
     from ftdsl.targets import lock
@@ -74,7 +81,7 @@ def compile_recipe(
         tell_search(checked.resolved, session, error=True)
         return None
     from ftdsl.recipe.validate import validate
-    from ftdsl.targets.bash import compile_files
+    from ftdsl.targets.artifacts import compile_files
     from ftdsl.targets.compiled import Compiled
 
     validate(checked.recipe, session.sink)
@@ -83,33 +90,50 @@ def compile_recipe(
         lock.compare(made, locked, lock_path, checked.recipe.span, session)
     if session.sink.failed:
         return None
+    goal = _target(target, checked.plan, checked.jobs, session)
+    if goal is None:
+        return None
     if smoke:
-        return _compile_small(checked, lock_path, session)
-    files = compile_files(checked.plan, checked.jobs, session)
+        return _compile_small(checked, lock_path, session, goal)
+    files = compile_files(checked.plan, checked.jobs, session, goal)
     text = lock.text_of(made, locked, checked.recipe.folder, session)
     return Compiled(checked.recipe.name, checked.recipe.folder, checked.plan, checked.jobs, files, (lock_path, text))
 
 
-def _compile_small(checked: Checked, lock: Path, session: Session) -> Compiled | None:
+def _target(name: str, plan: Plan, jobs: tuple[Job, ...], session: Session) -> Target | None:
+    """The target of that name, if it can run the jobs; else None, with the reason in the sink."""
+    from ftdsl.targets import registry
+
+    target = registry.get(name or registry.DEFAULT)
+    if target is None:
+        help = f"targets: {', '.join(registry.names())}"
+        session.sink.error("FT086", f"there is no target `{name}`", plan.recipe.span, help=help)
+        return None
+    target.check(plan, jobs, session)
+    return None if session.sink.failed else target
+
+
+def _compile_small(checked: Checked, lock: Path, session: Session, target: Target) -> Compiled | None:
     """The recipe in small, planned and lowered like any other."""
-    from ftdsl.engines import lower
+    from ftdsl.engines.lower import engine_of, lower
     from ftdsl.plan.choose import plan as choose
-    from ftdsl.plan.smoke import searched, smoke
-    from ftdsl.targets.bash import compile_files
+    from ftdsl.smoke.recipe import searched, smoke
+    from ftdsl.targets.artifacts import compile_files
     from ftdsl.targets.compiled import Compiled
 
     assert checked.recipe is not None and checked.resolved is not None
     recipe = checked.recipe
-    small = smoke(recipe, session.files)
+    engines = engine_of(recipe, session)
+    small = smoke(recipe, session.files, engines)
     spans = {stage.key: [(one.key, one.span) for one in stage.dimensions.values()] for stage in checked.resolved.stages}
     replaced = (*small.replaced, *searched(recipe, spans))
-    plan = choose(small.recipe, session)
+    plan = choose(small.recipe, session, engines)
     jobs = lower(plan, session)
     session.sink.forget_infos()  # of choices made for the real recipe and again for the small one
     if session.sink.failed:
         return None
     told = {"replaced": [one.as_json() for one in replaced]}
-    files = compile_files(plan, jobs, session) | small.files
+    files = compile_files(plan, jobs, session, target) | small.files
     wanted = {job.key: job.packages for job in checked.jobs}
     files["smoke.json"] = (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode()
     return Compiled(recipe.name, recipe.folder, plan, jobs, files, (lock, b""), replaced, wanted)

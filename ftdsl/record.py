@@ -1,38 +1,56 @@
 """Plain records: classes of named fields that cost nothing to define. Imports nothing of ftdsl.
 
 `dataclasses` writes and compiles source for every class: 0.15 ms for `__init__` alone, 0.5 ms frozen with slots. A cold
-`ftc check` defines a hundred of them and has 120 ms for everything (docs/adr/0003). These share one `__init__`; type
-checkers see them as data classes, and it is they who hold the fields, since nothing is checked here while a recipe runs.
+`ftc check` defines a hundred of them and has 120 ms for everything (docs/adr/0003). These share one `__init__`, and are
+as strict: an argument that is no field, a surplus, repeated or missing one is a TypeError, and so is an assignment to a frozen
+field. Type checkers see them as data classes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import MISSING, Field, field
 from inspect import get_annotations
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, ClassVar, NoReturn, TypeVar, dataclass_transform, overload
 
 T = TypeVar("T")
 
 
+@overload
+def frozen(cls: type[T], /) -> type[T]: ...
+
+
+@overload
+def frozen(*, eq: bool) -> Callable[[type[T]], type[T]]: ...
+
+
 @dataclass_transform(frozen_default=True, eq_default=False, field_specifiers=(field,))
-def record(cls: type[T]) -> type[T]:
-    """Compares by identity; is not to be changed."""
-    return _with_init(cls)
+def frozen(cls: type[T] | None = None, /, *, eq: bool = False) -> type[T] | Callable[[type[T]], type[T]]:
+    """Fields cannot be assigned. Compares by identity; with `eq=True` by type and content, and then it hashes so too."""
+
+    def made(cls: type[T]) -> type[T]:
+        _with_init(cls)
+        cls.__setattr__ = cls.__delattr__ = _refuse_change  # type: ignore[method-assign]
+        return _comparing(cls) if eq else cls
+
+    return made(cls) if cls is not None else made
 
 
 @dataclass_transform(eq_default=False, field_specifiers=(field,))
 def mutable(cls: type[T]) -> type[T]:
-    """Compares by identity; may change."""
+    """Fields may be assigned. Compares by identity."""
     return _with_init(cls)
 
 
-@dataclass_transform(frozen_default=True, eq_default=True, field_specifiers=(field,))
-def value(cls: type[T]) -> type[T]:
-    """Compares, hashes and prints by what it holds; is not to be changed."""
-    names = _with_init(cls).__match_args__  # type: ignore[attr-defined]
+def replace(instance: T, **values: Any) -> T:
+    """A copy with other values. Raises: TypeError for a name that is no field."""
+    names: tuple[str, ...] = type(instance).__match_args__  # type: ignore[attr-defined]
+    return type(instance)(**{name: getattr(instance, name) for name in names} | values)
 
+
+def _comparing(cls: type[T]) -> type[T]:
     def content(self: Any) -> tuple[Any, ...]:
-        return tuple(getattr(self, name) for name in names)
+        return tuple(getattr(self, name) for name in self.__match_args__)
 
     def equal(self: Any, other: object) -> bool:
         return type(self) is type(other) and content(self) == content(other)
@@ -40,27 +58,28 @@ def value(cls: type[T]) -> type[T]:
     def hashed(self: Any) -> int:
         return hash(content(self))
 
-    def printed(self: Any) -> str:
-        return f"{cls.__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
-
     own_hash = cls.__dict__.get("__hash__")
     cls.__eq__ = equal  # type: ignore[method-assign]
     cls.__hash__ = own_hash or hashed  # type: ignore[method-assign]
-    cls.__repr__ = printed  # type: ignore[method-assign]
     return cls
 
 
-def changed(one: T, **values: Any) -> T:
-    """A copy with other values."""
-    names: tuple[str, ...] = type(one).__match_args__  # type: ignore[attr-defined]
-    return type(one)(**{name: getattr(one, name) for name in names} | values)
+def _shown(self: Any) -> str:
+    fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__match_args__)
+    return f"{type(self).__name__}({fields})"
+
+
+def _refuse_change(self: Any, name: str, *_value: Any) -> NoReturn:
+    raise TypeError(f"{type(self).__name__} is frozen: `{name}` cannot be changed")
 
 
 def _with_init(cls: type[T]) -> type[T]:
     own = get_annotations(cls)
+    own = {name: kind for name, kind in own.items() if not str(kind).startswith("ClassVar") and kind is not ClassVar}
     fields = {name: cls.__dict__[name] for name in own if isinstance(cls.__dict__.get(name), Field)}
     names = tuple(name for name in own if name not in fields or fields[name].init)
-    factories = {name: one.default_factory for name, one in fields.items() if one.default_factory is not MISSING}
+    known = frozenset(names)
+    factories = {name: made.default_factory for name, made in fields.items() if made.default_factory is not MISSING}
     needed = frozenset(name for name in names if name not in factories and (name in fields or name not in cls.__dict__))
     for name in fields:
         delattr(cls, name)
@@ -69,6 +88,8 @@ def _with_init(cls: type[T]) -> type[T]:
         attributes = self.__dict__
         attributes.update(zip(names, args, strict=False))
         attributes.update(given)
+        if len(attributes) != len(args) + len(given) or not given.keys() <= known:
+            raise TypeError(_misused(cls, names, args, given))
         if len(attributes) < len(names):
             for name, factory in factories.items():
                 if name not in attributes:
@@ -78,4 +99,14 @@ def _with_init(cls: type[T]) -> type[T]:
 
     cls.__init__ = init  # type: ignore[method-assign]
     cls.__match_args__ = names  # type: ignore[misc, attr-defined]
+    if "__repr__" not in cls.__dict__:
+        cls.__repr__ = _shown  # type: ignore[method-assign]
     return cls
+
+
+def _misused(cls: type, names: tuple[str, ...], args: tuple[Any, ...], given: dict[str, Any]) -> str:
+    if len(args) > len(names):
+        return f"{cls.__name__} takes {len(names)} values, not {len(args)}"
+    if unknown := sorted(given.keys() - set(names)):
+        return f"{cls.__name__} has no field {', '.join(unknown)}"
+    return f"{cls.__name__} was given {', '.join(sorted(given.keys() & set(names[: len(args)])))} twice"

@@ -1,74 +1,188 @@
-"""The only door of the core to files and environment: the core stays pure, and an editor can feed unsaved text."""
+"""The only door of the core to files and environment: the core stays pure, and an editor can feed unsaved text.
+
+Everything that is read comes through `read_bytes` or `open_regular`: regular files only, never more than a limit. A pipe
+would wait for ever and a device never end, and a path to one may come from a file that somebody else wrote.
+"""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ftdsl.diagnostics import Sink
 from ftdsl.record import mutable
+
+if TYPE_CHECKING:
+    from io import BufferedReader
+
+LIMIT = 16 << 20
+"""Bytes of a text that is read whole: configurations, recipes, lists of data. What is larger is none of these."""
+
+
+LARGE = 256 << 20
+"""Bytes of a file that ftc itself writes: the state of runs with thousands of stages, reports on data."""
+
+
+class NotRegularError(OSError):
+    """A pipe, a socket, a device: not opened."""
+
+
+class TooLargeError(OSError):
+    """A file that is larger than what is asked for can be."""
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """A regular file, opened to be read. Raises: OSError, NotRegularError for anything else."""
+    try:
+        _regular(path.stat().st_mode, path)  # before it is opened: opening alone does something to some devices
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    except ValueError:  # a null character, half a surrogate pair: no file system has such a name
+        raise FileNotFoundError(errno.ENOENT, "no such file or directory", str(path)) from None
+    try:
+        _regular(os.fstat(descriptor).st_mode, path)  # again: it may have become something else
+    except OSError:
+        os.close(descriptor)
+        raise
+    return os.fdopen(descriptor, "rb")
+
+
+def _regular(mode: int, path: Path) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+    if not stat.S_ISREG(mode):
+        raise NotRegularError(errno.EINVAL, "it is not a regular file", str(path))
+
+
+def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
+    """The content of a regular file. Raises: OSError, TooLargeError for more than `limit` bytes."""
+    with open_regular(path) as handle:
+        large = os.fstat(handle.fileno()).st_size > limit
+        content = b"" if large else handle.read(limit + 1)
+        if large or len(content) > limit:
+            raise TooLargeError(errno.EFBIG, f"it is larger than {limit >> 20} megabytes", str(path))
+    return content
+
+
+def read_json(path: Path, limit: int = LIMIT) -> Any:
+    """The value a JSON file holds. Raises: OSError; ValueError when it is none, or nested too deeply."""
+    return _json(read_bytes(path, limit))
+
+
+def reason(error: OSError | UnicodeDecodeError) -> str:
+    """Why a file cannot be read, in words."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not a UTF-8 text"
+    return "there is no such file" if is_absent(error) else (error.strerror or str(error)).lower()
+
+
+def is_absent(error: Exception) -> bool:
+    """Whether nothing lies at a path, or nothing can: that is no fault of the file's."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+
+
+def _json(content: bytes | str) -> Any:
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("it is nested too deeply to be read") from None
 
 
 class Files:
     """Reads from disk; `unsaved` (path -> text) wins, which is how an editor's buffers come in."""
 
     def __init__(self, unsaved: Mapping[Path, str] | None = None) -> None:
-        self._unsaved = {path.resolve(): text for path, text in (unsaved or {}).items()}
+        self._unsaved = {resolved(path): text for path, text in (unsaved or {}).items()}
         self._digests: dict[Path, str] = {}
         self._heads: dict[tuple[Path, int], bytes] = {}
 
-    def text(self, path: Path) -> str:
-        """The text of a file.
+    def text(self, path: Path, limit: int = LIMIT) -> str:
+        """The text of a file, its line ends as `\\n`.
 
-        Raises: OSError when it cannot be read, UnicodeDecodeError when it is not UTF-8.
+        Raises: OSError when it cannot be read (also: is no regular file, is larger than `limit` bytes),
+        UnicodeDecodeError when it is not UTF-8.
         """
-        if "\0" in str(path):  # which no file system has, and Python raises something else for
-            raise FileNotFoundError(errno.ENOENT, "no such file or directory", str(path))
-        unsaved = self._unsaved.get(path.resolve())
-        return path.read_text(encoding="utf-8") if unsaved is None else unsaved
+        unsaved = self._unsaved.get(resolved(path)) if self._unsaved else None
+        if unsaved is not None:
+            return unsaved
+        return read_bytes(path, limit).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+
+    def trouble(self, path: Path) -> str:
+        """Why a text that lies at a path cannot be read; "" when it can, or when nothing lies there."""
+        try:
+            self.text(path)
+        except (OSError, UnicodeDecodeError) as error:
+            return "" if is_absent(error) else reason(error)
+        return ""
+
+    def json(self, path: Path, limit: int = LIMIT) -> Any:
+        """The value a JSON file holds. Raises: OSError; ValueError when it is none, or nested too deeply."""
+        return _json(self.text(path, limit))
 
     def sha256(self, path: Path) -> str:
         """The digest of a file, read once and never held. Raises: OSError."""
         if path not in self._digests:
-            with path.open("rb") as handle:
+            with open_regular(path) as handle:
                 self._digests[path] = hashlib.file_digest(handle, "sha256").hexdigest()
         return self._digests[path]
 
     def head(self, path: Path, size: int) -> bytes:
         """The first `size` bytes, read once. Raises: OSError."""
         if (path, size) not in self._heads:
-            with path.open("rb") as handle:
+            with open_regular(path) as handle:
                 self._heads[path, size] = handle.read(size)
         return self._heads[path, size]
 
     def lines(self, path: Path) -> int:
         """How many lines of a file hold anything, read once and never held. Raises: OSError."""
-        with path.open("rb") as handle:
+        with open_regular(path) as handle:
             return sum(1 for line in handle if not line.isspace())
 
     def size(self, path: Path) -> int:
         """Bytes of a file. Raises: OSError."""
-        return path.stat().st_size
+        with open_regular(path) as handle:
+            return os.fstat(handle.fileno()).st_size
 
     def exists(self, path: Path) -> bool:
-        return path.exists() or self._is_unsaved(path)
+        return _mode(path) != 0 or self._is_unsaved(path)
 
     def is_file(self, path: Path) -> bool:
-        return path.is_file() or self._is_unsaved(path)
+        return stat.S_ISREG(_mode(path)) or self._is_unsaved(path)
 
     def _is_unsaved(self, path: Path) -> bool:
-        return bool(self._unsaved) and "\0" not in str(path) and path.resolve() in self._unsaved
+        return bool(self._unsaved) and resolved(path) in self._unsaved
 
     def is_dir(self, path: Path) -> bool:
-        return path.is_dir()
+        return stat.S_ISDIR(_mode(path))
 
     def glob(self, folder: Path, pattern: str) -> list[Path]:
-        """Matches of a glob pattern below `folder`, sorted."""
-        return sorted(folder.glob(pattern))
+        """Matches of a glob pattern below `folder`, sorted; none of a pattern that cannot be one."""
+        try:
+            return sorted(folder.glob(pattern))
+        except (OSError, ValueError, NotImplementedError, RuntimeError):
+            return []
+
+
+def _mode(path: Path) -> int:
+    """The kind of what a path leads to; 0 when it leads nowhere that can be seen (a loop, a name that is too long)."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):
+        return 0
+
+
+def resolved(path: Path) -> Path:
+    """A path without links and dots; one that leads nowhere (a loop, a null character) as it is."""
+    try:
+        return path.resolve()
+    except (OSError, ValueError, RuntimeError):
+        return path.absolute()
 
 
 @mutable

@@ -11,7 +11,7 @@ from typing import Any
 
 from ftdsl.diagnostics import Diagnostic
 from ftdsl.engines.jobs import Job
-from ftdsl.engines.llamafactory.linting import written_by
+from ftdsl.engines.shared.lint_view import written_by
 from ftdsl.language.resolve.resolve import Options
 from ftdsl.pipeline import Checked, check
 from ftdsl.plan.plan import PlannedStage
@@ -80,7 +80,9 @@ def becomes(row: methods.Row, planned: PlannedStage, job: Job) -> str:
     passed = ("model", "data") if row.group == "method" else ("model", "data", "lora.rank")
     parts = [f"`finetuning_type: {planned.method}`"] if row.group == "method" else []
     for name, value in parameters(job).items():
-        keys = [key for key, _ in written_by(planned.stage.kind).get(name, ()) if key not in passed]
+        keys = [
+            key for key, _ in written_by(planned.engine.name, planned.stage.kind).get(name, ()) if key not in passed
+        ]
         if any(key in origins and origins[key].kind == "stage" for key in keys):
             parts.append(f"`{name}: {value}`")
     added = next((document.data for document in job.documents if document.path.endswith("extend.json")), {})
@@ -347,17 +349,20 @@ CARDS = ("rtx3090", "rtx4090", "a100(40GB)", "h100(80GB)")
 
 
 def method_of(model: str, card: str) -> str:
-    """What the planner takes when a recipe leaves the method open."""
+    """What the planner takes when a recipe leaves the method open: with the strategy, what is offloaded and which kernels."""
     checked, _ = judged(
         f'hardware {{ gpu = {card} }}\nsft {{ model = hf("{model}"), data = file("rows.jsonl"), duration = 1 epoch }}\n'
     )
     assert checked.plan is not None
     planned = checked.plan.stages[0]
-    return (
-        f"{planned.method}, {planned.stage.settings.get('quantize.bits')} bits"
-        if planned.stage.settings.has("quantize")
-        else planned.method
+    settings = planned.stage.settings
+    parts = [planned.method]
+    parts += [f"{settings.get('quantize.bits')} bits"] if settings.has("quantize") else []
+    parts += [planned.strategy] if planned.strategy else []
+    parts += (
+        [" and ".join(settings.names("parallel.offload")) + " offloaded"] if settings.names("parallel.offload") else []
     )
+    return ", ".join(parts + [name for name in settings.names("kernels") if name != "none"])
 
 
 def chosen() -> str:

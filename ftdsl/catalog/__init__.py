@@ -29,23 +29,26 @@ from ftdsl.catalog.history import (
     table,
     versions,
 )
-from ftdsl.record import record
+from ftdsl.record import frozen
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from ftdsl.catalog.changes import Change, ValueChange, key_changes, older, replacement, value_changes
 
 DATA = Path(__file__).parent / "data"
 
-StandingKind: TypeAlias = Literal["word", "passthrough", "derived", "dead"]
+ParameterStatusKind: TypeAlias = Literal["word", "passthrough", "derived", "dead"]
 
 
-@record
+@frozen
 class Gpu:
     """An accelerator: memory sizes in GiB, compute capability (0 where there is none), what it computes in and how fast.
 
     `half`, `fp8_rate`, `fp32` in TFLOP/s, dense; `bandwidth` (one for each size of memory), `link`, `pcie` and `network`
-    (one way) in GB/s; `power` in W; `reach`: the part of `half` that large matrix products reach. `inline_ecc`: a sixteenth of
-    the memory keeps error correction.
+    (one way) in GB/s; `power` in W; `reach`: the part of `half` that large matrix products reach for long, `measured`: TFLOP/s
+    of the best product that somebody published. `inline_ecc`: a sixteenth of the memory keeps error correction. `cache`: MB of
+    the last cache before memory. `peer`: cards of a machine read each other's memory. `aliases`: other names.
     """
 
     memory: tuple[int, ...]
@@ -63,9 +66,13 @@ class Gpu:
     power: float
     reach: float
     source: str
+    measured: float = 0.0
+    cache: float = 0.0
+    peer: bool = True
+    aliases: tuple[str, ...] = ()
 
 
-@record
+@frozen
 class Modules:
     """Names of an architecture's linear modules: of the language model, `experts` that are fused into parameters of three
     dimensions (an adapter for linear modules does not reach them), of what sees or hears, and of the head.
@@ -81,11 +88,11 @@ class Modules:
     text: bool = False
 
 
-@record
-class Standing:
+@frozen
+class ParameterStatus:
     """Where an engine's parameter stands: it has a `word`, is passthrough only, derived, or dead."""
 
-    kind: StandingKind
+    kind: ParameterStatusKind
     word: str = ""
 
 
@@ -97,7 +104,7 @@ def _load(name: str) -> Any:
 @cache
 def gpus() -> Mapping[str, Gpu]:
     """Accelerators by name."""
-    lists = ("memory", "bandwidth")
+    lists = ("memory", "bandwidth", "aliases")
     raw = _load("gpus.json")
     return {name: Gpu(**entry | {key: tuple(entry[key]) for key in lists}) for name, entry in raw.items()}
 
@@ -133,13 +140,22 @@ def misnamed() -> Mapping[str, Mapping[str, Any]]:
     return found
 
 
+def written() -> Mapping[str, Mapping[str, Any]]:
+    """`write`: parameter -> how a recipe writes it; `values`: parameter -> value known elsewhere -> the engine's
+    (data/written.toml)."""
+    found: Mapping[str, Mapping[str, Any]] = _load("written.json")
+    return found
+
+
 @cache
 def engine_schema(engine: str, version: str = "", transformers: str = "") -> Mapping[str, Fact]:
     """Every parameter an engine takes: its own, and those of the TrainingArguments beside it.
 
-    Without versions those of the newest engine that is known, and of the newest transformers that it admits.
-    Raises: IndexError for an engine that is not known.
+    Without versions those of the newest engine that is known, and of the newest transformers that it admits. {} for an engine
+    whose parameters are not kept by version.
     """
+    if not versions(engine):
+        return {}
     version = version or newest(engine)
     beside = schema("transformers", transformers or beside_engine(engine, version, "transformers"))
     return {**beside, **schema(engine, version)}
@@ -156,24 +172,24 @@ def beside_engine(engine: str, version: str, package: str) -> str:
     return pin.newest if pin else ""
 
 
-def templates(version: str = "") -> list[str]:
-    """Chat templates of LLaMA-Factory."""
-    return list(schema("llamafactory", version, "templates"))
+def templates(engine: str, version: str = "") -> list[str]:
+    """Chat templates that an engine brings; [] where it has no list of its own."""
+    return list(schema(engine, version, "templates")) if versions(engine) else []
 
 
-def listed(model: str, version: str = "") -> bool:
-    """Whether LLaMA-Factory's own list of models has this hub id."""
-    return model in schema("llamafactory", version, "models")
+def listed(engine: str, model: str, version: str = "") -> bool:
+    """Whether an engine's own list of models has this hub id."""
+    return model in schema(engine, version, "models")
 
 
 @cache
-def template_for_model(model: str, version: str = "") -> str | None:
-    """The template of a model's family, from LLaMA-Factory's own list; the model is a hub id or a folder.
+def template_for_model(engine: str, model: str, version: str = "") -> str | None:
+    """The template of a model's family, from an engine's own list; the model is a hub id or a folder.
 
     An id that is not listed counts by its name: copies by others, in other precisions, under an organisation's new name
     (`meta-llama/Llama-3.1-8B` was `Meta-Llama-3.1-8B`); then other sizes; then an organisation's family of one template.
     """
-    families: Mapping[str, Any] = schema("llamafactory", version, "models")
+    families: Mapping[str, Any] = schema(engine, version, "models")
     if families.get(model):
         return str(families[model])
     for alike in (_model_name, _without_size, _organisation_and_family):
@@ -226,11 +242,54 @@ def names(catalog: str) -> list[str]:
     say. Raises: KeyError."""
     if catalog == "gpus":
         return list(gpus())
+    if catalog == "engines":
+        return list(dict.fromkeys([*known_engines(), *engine_entry_points()]))
+    if catalog == "templates":
+        return list(dict.fromkeys(name for engine in built_in_engines() for name in table(engine, "templates").names))
     package, kind, prefix = _NAMES[catalog]
     return [name.removeprefix(prefix) for name in table(package, kind).names if name.startswith(prefix)]
 
 
-_NAMES = {"templates": ("llamafactory", "templates", ""), "optimizers": ("transformers", "enums", "OptimizerNames.")}
+_NAMES = {"optimizers": ("transformers", "enums", "OptimizerNames.")}
+
+ENGINE_ENTRY_POINTS = "ftdsl.engines"
+"""The group of entry points by which another package brings an engine (`ftdsl.engines.registry`)."""
+
+_registered: dict[str, Mapping[str, Mapping[str, Any]]] = {}
+
+
+@cache
+def built_in_engines() -> tuple[str, ...]:
+    """Engines whose overlay is part of this package."""
+    return tuple(sorted(path.name.removesuffix(_OVERLAY) for path in DATA.glob(f"*{_OVERLAY}")))
+
+
+_OVERLAY = "-overlay.json"
+
+
+@cache
+def engine_entry_points() -> Mapping[str, EntryPoint]:
+    """Engines that installed packages bring, by name. Looks through all installed packages: asked for last."""
+    from importlib.metadata import entry_points
+
+    return {point.name: point for point in entry_points(group=ENGINE_ENTRY_POINTS)}
+
+
+def known_engines() -> tuple[str, ...]:
+    """Engines that are built in or were registered: those whose tables can be read here."""
+    return tuple(dict.fromkeys([*built_in_engines(), *_registered]))
+
+
+def register_engine(name: str, overlay: Mapping[str, Mapping[str, Any]]) -> None:
+    """Make the tables of an engine from elsewhere known, as if they were part of this package."""
+    _registered[name] = overlay
+    _parameter_statuses.cache_clear()
+
+
+def forget_engine(name: str) -> None:
+    """Take back what `register_engine` did."""
+    _registered.pop(name, None)
+    _parameter_statuses.cache_clear()
 
 
 def facts(table: str) -> Mapping[str, Any]:
@@ -239,33 +298,35 @@ def facts(table: str) -> Mapping[str, Any]:
     return found
 
 
-@cache
 def overlay(engine: str) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
-    """How an engine is told each word: table -> key -> entry."""
-    tables: Mapping[str, Mapping[str, Mapping[str, Any]]] = _load(f"{engine}-overlay.json")
+    """How an engine is given each key: table -> key -> entry. Raises: FileNotFoundError for an engine that is not known."""
+    tables: Mapping[str, Mapping[str, Mapping[str, Any]]] = _registered.get(engine) or _load(f"{engine}{_OVERLAY}")
     return tables
 
 
 def reasons(engine: str) -> Mapping[str, Mapping[str, str]]:
-    """Why lines stand that no word decides: of each `file`, `parameter`, launch `word` and `variable`."""
-    tables: Mapping[str, Mapping[str, str]] = _load(f"{engine}-reasons.json")
+    """Why a line is there that no key decides: of each `file`, `parameter`, launch `word` and `variable`."""
+    name = (
+        engine if engine not in _registered else built_in_engines()[0]
+    )  # what the shared rooms write has the same reasons
+    tables: Mapping[str, Mapping[str, str]] = _load(f"{name}-reasons.json")
     return tables
 
 
 @cache
-def _standings(engine: str) -> Mapping[str, Standing]:
-    found: dict[str, Standing] = {}
+def _parameter_statuses(engine: str) -> Mapping[str, ParameterStatus]:
+    found: dict[str, ParameterStatus] = {}
     for block, entries in overlay(engine).items():
         if block.startswith("_"):
             kind: Any = block[1:]
-            found |= {name: Standing(kind) for name in entries["keys"]}
+            found |= {name: ParameterStatus(kind) for name in entries["keys"]}
     for block, entries in overlay(engine).items():
         if block.startswith("_"):
             continue
         for key, entry in entries.items():
             word = key if block in _GROUPS else f"{block}.{key}"
             for name in told(entry):
-                found.setdefault(name, Standing("word", word))
+                found.setdefault(name, ParameterStatus("word", word))
     return found
 
 
@@ -279,26 +340,32 @@ def told(entry: Mapping[str, Any]) -> list[str]:
     return names + [name for options in entry.get("opts", {}).values() for name in options.values()]
 
 
-def standing(engine: str, parameter: str) -> Standing | None:
+def parameter_status(engine: str, parameter: str) -> ParameterStatus | None:
     """Where a parameter stands, or None when the engine has none of that name."""
-    return _standings(engine).get(parameter)
+    return _parameter_statuses(engine).get(parameter)
 
 
-HATCHES = {"deepspeed": "ds.", "accelerate": "acc.", "megatron": "mca."}
+def keys_of_parameter(parameter: str) -> list[str]:
+    """Keys of the language that decide a parameter of any engine."""
+    found = [parameter_status(engine, parameter) for engine in known_engines()]
+    return list(dict.fromkeys(status.word for status in found if status and status.word))
+
+
+PASSTHROUGH = {"deepspeed": "ds.", "accelerate": "acc.", "megatron": "mca."}
 """Blocks handed on as they stand, and what the overlay calls their keys."""
 
 
-def hatch_word(engine: str, block: str, key: str) -> str | None:
+def passthrough_key(engine: str, block: str, key: str) -> str | None:
     """The word of the language that decides a key of a hatch, so that the hatch may not: `zero_optimization.stage`."""
     for group, entries in overlay(engine).items():
         for name, entry in () if group.startswith("_") else entries.items():
             told = [to.partition(":")[0] for to in entry["to"]]
-            if HATCHES[block] + key in told:
+            if PASSTHROUGH[block] + key in told:
                 return name if group in _GROUPS else f"{group}.{name}"
     return None
 
 
-def hatch_keys(block: str, version: str = "") -> Mapping[str, Fact]:
+def passthrough_schema(block: str, version: str = "") -> Mapping[str, Fact]:
     """Keys that DeepSpeed, accelerate or the mcore adapter reads, by dotted path, in a version (the newest without one)."""
     if block == "deepspeed":
         return schema("deepspeed", version)

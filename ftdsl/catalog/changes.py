@@ -9,14 +9,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from ftdsl.record import record
+from ftdsl.record import frozen
 
 DATA = Path(__file__).parent / "data"
 
 How: TypeAlias = Literal["rename", "share", "pixels"]
 
 
-@record
+@frozen
 class Change:
     """What takes the place of a key. `new` is one key with the same value (or one made of it, see `how`); `values` says
     what each value becomes; `drop` and `hand` are sentences: nothing takes its place, or only a person can tell."""
@@ -67,7 +67,7 @@ class Change:
         return frozenset(name for said in self.values.values() for name in said) | ({self.new} if self.new else set())
 
 
-@record
+@frozen
 class ValueChange:
     """What takes the place of a value of a key; `table`: where the values of each version are kept."""
 

@@ -1,28 +1,33 @@
-"""`python -m ftdsl.catalog.generate [--check]`: vocabulary.toml -> vocabulary.json, overlay.toml -> overlay.json."""
+"""`python -m ftdsl.catalog.generate [--check]`: every table of facts is held to its shape (shapes.py) and becomes JSON."""
 
 from __future__ import annotations
 
 import json
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+
+from ftdsl.catalog.shapes import problems
 
 DATA = Path(__file__).parent / "data"
 ENGINES = Path(__file__).parent.parent / "engines"
 
-PAIRS = (
-    (DATA / "vocabulary.toml", DATA / "vocabulary.json"),
-    (DATA / "gpus.toml", DATA / "gpus.json"),
-    (DATA / "changes.toml", DATA / "changes.json"),
-    (DATA / "models.toml", DATA / "models.json"),
-    (DATA / "prices.toml", DATA / "prices.json"),
-    (DATA / "faults.toml", DATA / "faults.json"),
-    (DATA / "misnamed.toml", DATA / "misnamed.json"),
-    (DATA / "smoke.toml", DATA / "smoke.json"),
-    (DATA / "facts.toml", DATA / "facts.json"),
-    (ENGINES / "llamafactory" / "overlay.toml", DATA / "llamafactory-overlay.json"),
-    (ENGINES / "llamafactory" / "reasons.toml", DATA / "llamafactory-reasons.json"),
-)
+TABLES = ("vocabulary", "gpus", "changes", "models", "prices", "faults", "misnamed", "written", "smoke", "facts")
+ENGINE_TABLES = ("overlay", "reasons")
+
+
+def _pairs() -> Iterator[tuple[Path, Path]]:
+    """TOML and the JSON made of it; an engine's tables lie in its folder."""
+    for name in TABLES:
+        yield DATA / f"{name}.toml", DATA / f"{name}.json"
+    for folder in sorted(ENGINES.iterdir()):
+        for name in ENGINE_TABLES:
+            if (folder / f"{name}.toml").exists():
+                yield folder / f"{name}.toml", DATA / f"{folder.name}-{name}.json"
+
+
+PAIRS = tuple(_pairs())
 """TOML is for people; JSON loads in a tenth of the time."""
 
 
@@ -34,7 +39,13 @@ def generated(source: Path) -> str:
 
 
 def main(check: bool) -> int:
-    """Write what is out of date, or (check) only say so: exit 1."""
+    """Write what is out of date, or (check) only say so: exit 1. A table that breaks its shape is never written: exit 1."""
+    wrong = [
+        text for source, _ in PAIRS for text in problems(source, tomllib.loads(source.read_text(encoding="utf-8")))
+    ]
+    if wrong:
+        print("\n".join(wrong))
+        return 1
     stale = [
         target
         for source, target in PAIRS

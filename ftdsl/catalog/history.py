@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ftdsl.record import record
+from ftdsl.record import frozen
 
 HISTORY = Path(__file__).parent / "data" / "history"
 
@@ -26,7 +26,7 @@ MAIN = {"deepspeed": "config", "accelerate": "config"}
 """The table that holds a package's keys, where it is not `parameters`."""
 
 
-@record
+@frozen
 class Table:
     """One kind of facts of one package: `names` maps a name to version -> fact from then on, None when it is gone."""
 
@@ -50,7 +50,7 @@ class Table:
         return found
 
 
-@record
+@frozen
 class KeyHistory:
     """A key through the versions that are known.
 
@@ -76,7 +76,7 @@ class KeyHistory:
         return found
 
 
-@record
+@frozen
 class Pin:
     """What an engine asks of another package: `metadata` (pip holds it), `check` (held while it runs; `file`: only when
     that part of the engine is used). They may disagree. `newest`: the newest known version that both admit, or ""."""
@@ -88,7 +88,7 @@ class Pin:
     newest: str = ""
 
 
-@record
+@frozen
 class Known:
     """The version whose facts stand in for one that was asked for; `exact` when it is that one."""
 
@@ -146,6 +146,8 @@ def key_history(package: str, key: str, name: str = "") -> KeyHistory | None:
     """Since when, until when and how a key exists; None when no known version ever had it."""
     from ftdsl.catalog.changes import replacement
 
+    if not versions(package):
+        return None
     found = table(package, name)
     changes = found.names.get(key)
     if changes is None:
@@ -163,7 +165,7 @@ def key_history(package: str, key: str, name: str = "") -> KeyHistory | None:
 @cache
 def pins(engine: str, version: str) -> Mapping[str, Pin]:
     """What a version of an engine asks of other packages, by distribution name."""
-    return {name: Pin(**fact) for name, fact in schema(engine, version, "pins").items()}
+    return {name: Pin(**fact) for name, fact in schema(engine, version, "pins").items()} if versions(engine) else {}
 
 
 def admits(wanted: str, version: str) -> bool:

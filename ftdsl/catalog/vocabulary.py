@@ -12,7 +12,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from ftdsl.record import record
+from ftdsl.record import frozen
 
 DATA = Path(__file__).parent / "data"
 
@@ -20,10 +20,17 @@ STAGE_KINDS = ("data", "pretrain", "sft", "reward", "dpo", "kto", "ppo", "eval",
 TRAINING = ("pretrain", "sft", "reward", "dpo", "kto", "ppo")
 
 
-@record
+ANY_NAME = "*"
+"""The member whose options all names of a key's catalogue take: `h100(80GB)`, `llamafactory("0.9.5")`."""
+
+
+@frozen
 class Key:
     """A key or argument: its type as written in the vocabulary, bounds in base units, members if it has any.
 
+    share_above, share_below: excluded bounds of a share, where it may be none or all; every share is of 0% to 100%.
+    length: how many items the list has; empty: a text without letters means something;
+    powers: it counts tokens, mostly in powers of two.
     instead: members that people know from elsewhere and that are none here, with what to write.
     """
 
@@ -33,16 +40,22 @@ class Key:
     above: float | None = None
     max: float | None = None
     below: float | None = None
+    share_above: float | None = None
+    share_below: float | None = None
+    length: int | None = None
+    powers: bool = False
+    empty: bool = False
     members: Mapping[str, Member] | None = None
     catalog: str = ""
     default: str = ""
     auto: str = ""
     doc: str = ""
     required: bool = False
+    example: str = ""
     instead: Mapping[str, str] = field(default_factory=dict)
 
 
-@record
+@frozen
 class Member:
     """A member of a closed set, with its options; `positional` need no name."""
 
@@ -51,7 +64,7 @@ class Member:
     positional: tuple[str, ...] = ()
 
 
-@record
+@frozen
 class BlockWords:
     """A block (or a group of keys): where it may stand, whether it is a method; `open` is the type of any key, or ""."""
 
@@ -80,7 +93,7 @@ class BlockWords:
         return {name: _key(name, raw) for name, raw in self.raw.items() if not name.startswith("_")}
 
 
-@record
+@frozen
 class Function:
     """A function for one use: `hf` for a model takes other arguments than `hf` for data."""
 

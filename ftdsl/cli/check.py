@@ -20,8 +20,9 @@ from ftdsl.cli.common import (
     read_exactly,
     recipes_in,
     rewrite,
+    stdin_text,
 )
-from ftdsl.record import record
+from ftdsl.record import frozen
 
 if TYPE_CHECKING:
     from ftdsl.diagnostics import Diagnostic
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if not written or any(one.severity is Severity.ERROR for one in found) else 0
 
 
-@record
+@frozen
 class Outcome:
     """What the check of one file gives: what was found, and (`lines`) what is said when nothing is wrong.
 
@@ -93,14 +94,19 @@ def _once(found: list[Diagnostic]) -> list[Diagnostic]:
 
 def _one(args: argparse.Namespace, name: str) -> Outcome:
     """The check of one file, here or in a worker."""
-    from ftdsl.session import Files, Session
+    from ftdsl.session import Files, Session, reason
 
     if Path(name).is_dir():
         session = Session()
         session.sink.error("FT501", f"there is no recipe below `{name}`", None, help="recipes end in `.ft`")
         return Outcome(name, session.sink.ordered(), (), None, False)
     path = Path(STDIN if name == "-" else name)
-    session = Session(Files({path: sys.stdin.read()} if name == "-" else None), elsewhere=args.no_data)
+    session = Session(elsewhere=args.no_data)
+    try:
+        session.files = Files({path: stdin_text()} if name == "-" else None)
+    except (OSError, UnicodeDecodeError) as error:
+        session.sink.error("FT501", f"cannot read stdin: {reason(error)}", None)
+        return Outcome(name, session.sink.ordered(), (), None, False)
     checked = _check(path, args, session)
     if isinstance(checked, str):
         return Outcome(name, session.sink.ordered(), (f"{name}: fine, {checked}",), None, False)

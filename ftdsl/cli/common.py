@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from pathlib import Path
@@ -39,10 +40,11 @@ def color(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def show(sink: Sink, stream: TextIO = sys.stderr) -> None:
-    """All diagnostics as text."""
+def show(sink: Sink, stream: TextIO | None = None) -> None:
+    """All diagnostics as text; on stderr without a stream."""
     from ftdsl.diagnostics.render_text import render
 
+    stream = stream or sys.stderr
     if len(sink):
         print(render(sink.ordered(), color=color(stream)), file=stream)
 
@@ -90,12 +92,51 @@ def keep_lock(compiled: Compiled) -> None:
 
 def read_exactly(path: Path) -> str | None:
     """A text with its line ends as they are; None, and said, when it is not UTF-8. Raises: OSError."""
+    from ftdsl.session import read_bytes
+
     try:
-        with path.open(encoding="utf-8", newline="") as handle:
-            return handle.read()
+        return read_bytes(path).decode("utf-8")
     except UnicodeDecodeError:
         print(f"error: {path} is not a UTF-8 text", file=sys.stderr)
         return None
+
+
+def stdin_text() -> str:
+    """What stdin holds. Raises: TooLargeError, UnicodeDecodeError."""
+    from ftdsl.session import LIMIT, TooLargeError
+
+    content = sys.stdin.buffer.read(LIMIT + 1)
+    if len(content) > LIMIT:
+        raise TooLargeError(errno.EFBIG, f"it is larger than {LIMIT >> 20} megabytes", "stdin")
+    return content.decode("utf-8").replace("\r\n", "\n")
+
+
+def read_stdin() -> str | None:
+    """What stdin holds; None, and said, when it is not UTF-8. Raises: TooLargeError."""
+    try:
+        return stdin_text()
+    except UnicodeDecodeError:
+        print("error: stdin is not a UTF-8 text", file=sys.stderr)
+        return None
+
+
+def print_json(data: object) -> None:
+    """A JSON document on stdout. Whatever is in it: what JSON has no word for (`inf`, a date, bytes) becomes a text."""
+    import json
+
+    print(json.dumps(_plain(data), indent=2, ensure_ascii=False))
+
+
+def _plain(data: object) -> object:
+    import math
+
+    if isinstance(data, dict):
+        return {str(name): _plain(value) for name, value in data.items()}
+    if isinstance(data, list | tuple | set | frozenset):
+        return [_plain(item) for item in data]
+    if isinstance(data, float) and not math.isfinite(data):
+        return str(data)
+    return data if data is None or isinstance(data, bool | int | float | str) else str(data)
 
 
 def rewrite(path: Path, before: str, text: str) -> bool:

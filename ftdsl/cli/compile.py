@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from shlex import quote
+from shlex import join, quote
 
 from ftdsl.cli.common import add_no_data, add_recipe_arguments, keep_lock, options_of, recipe_path, show
 
@@ -16,7 +16,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     add_recipe_arguments(parser)
     add_no_data(parser)
     parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="where to (default: build/<name>)")
-    parser.add_argument("--target", default="bash", choices=("bash",), help="what runs it")
+    parser.add_argument("--target", default="", metavar="T", help="what starts it (default: bash)")
     parser.add_argument("--frozen", action="store_true", help="refuse to differ from the recipe's lock")
     parser.add_argument("--json", action="store_true", help="what was written, as JSON")
     parser.set_defaults(run=run)
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
 
     session = Session(elsewhere=args.no_data)
     path = recipe_path(args.file)
-    compiled = compile_recipe(path, options_of(args), session, frozen=args.frozen)
+    compiled = compile_recipe(path, options_of(args), session, frozen=args.frozen, target=args.target)
     if compiled is None:
         show(session.sink)
         if session.sink.failed:
@@ -50,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _say(folder: Path, files: dict[str, bytes], args: argparse.Namespace) -> None:
+    from ftdsl.targets import registry
+
     if args.json:
         import json
 
@@ -57,4 +59,6 @@ def _say(folder: Path, files: dict[str, bytes], args: argparse.Namespace) -> Non
         return
     for name in sorted(files):
         print(f"{folder.as_posix()}/{name}")
-    print(f"next: bash {quote(f'{folder.as_posix()}/run.sh')}, or ftc run {quote(args.file)}", file=sys.stderr)
+    target = registry.get(args.target or registry.DEFAULT)
+    assert target is not None, "it was compiled for"
+    print(f"next: {join(target.next_step(folder.as_posix()))}, or ftc run {quote(args.file)}", file=sys.stderr)

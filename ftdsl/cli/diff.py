@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from ftdsl.cli.common import read_exactly, recipe_path, show
+from ftdsl.cli.common import print_json, read_exactly, recipe_path, show
 
 if TYPE_CHECKING:
     from ftdsl.importers.compare import Change, Comparison, Side
@@ -58,8 +58,6 @@ def _side(given: str, default: str) -> Side | None:
 
 
 def _json(found: Comparison) -> None:
-    import json
-
     changes = [
         {"stage": c.stage, "group": c.group or "other", "key": c.key, "before": c.before, "after": c.after,
          "where_before": c.where_before, "where_after": c.where_after}
@@ -67,7 +65,7 @@ def _json(found: Comparison) -> None:
     ]  # fmt: skip
     data = {"equal": found.equal, "changes": changes, "only_before": found.only_before, "only_after": found.only_after,
             "run_again": found.again}  # fmt: skip
-    print(json.dumps(data, indent=2, ensure_ascii=False))
+    print_json(data)
 
 
 def _lines(found: Comparison, args: argparse.Namespace) -> list[str]:

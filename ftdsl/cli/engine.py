@@ -7,14 +7,12 @@ import os
 import sys
 from pathlib import Path
 
-NAMES = ("llamafactory",)
-
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser("engine", help="install and examine what trains", description=__doc__)
     inner = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
     install = inner.add_parser("install", help="build or complete an engine's environment")
-    install.add_argument("name", choices=NAMES)
+    install.add_argument("name", help="llamafactory, …")
     install.add_argument("--cpu", action="store_true", help="torch without CUDA")
     install.add_argument("--deepspeed", action="store_true", help="DeepSpeed too (ZeRO)")
     install.add_argument("--python", type=Path, metavar="P", help="complete this Python's environment instead")
@@ -29,7 +27,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     listing.add_argument("--json", action="store_true")
     listing.set_defaults(run=run_list)
     doctor = inner.add_parser("doctor", help="say what is wrong with an engine")
-    doctor.add_argument("name", nargs="?", choices=NAMES, default=NAMES[0])
+    doctor.add_argument("name", nargs="?", default="", help="the default engine without one")
     doctor.add_argument("--engine-python", default="", metavar="P", help="examine this Python")
     doctor.add_argument("--json", action="store_true")
     doctor.set_defaults(run=run_doctor)
@@ -42,6 +40,8 @@ def run_install(args: argparse.Namespace) -> int:
     from ftdsl.run.install import InstallError, Wish, install
     from ftdsl.run.trust import trust
 
+    if not _known(args.name):
+        return 2
     folder = args.folder or (user_folder(args.name, os.environ) if args.user else folder_of(args.name))
     there = args.python is None and python_in(folder).exists() and not args.trust
     if there and (why := not_started(python_in(folder), str(folder), os.environ)):
@@ -72,12 +72,26 @@ def run_install(args: argparse.Namespace) -> int:
     return 0
 
 
+def _known(name: str) -> bool:
+    """Whether there is an engine of that name; says so where there is none."""
+    from ftdsl.diagnostics.suggest import closest
+    from ftdsl.engines import registry
+
+    if registry.get(name) is not None:
+        return True
+    guess = closest(name, registry.names())
+    hint = f"did you mean `{guess}`?" if guess else f"engines: {', '.join(registry.names())}"
+    print(f"error: there is no engine `{name}`; {hint}", file=sys.stderr)
+    return False
+
+
 def run_trust(args: argparse.Namespace) -> int:
     """Exit 0 when it is kept that a Python may be started, 1 when it cannot be. Starts nothing."""
+    from ftdsl.engines import registry
     from ftdsl.environments import folder_of
     from ftdsl.run.trust import python_of, trust
 
-    path = args.path or folder_of(NAMES[0])
+    path = args.path or folder_of(registry.default().name)
     try:
         record = trust(python_of(path), os.environ)
     except OSError as error:
@@ -91,12 +105,13 @@ def run_list(args: argparse.Namespace) -> int:
     """Exit 0; 1 when there is none."""
     import json
 
+    from ftdsl.engines import registry
     from ftdsl.environments import candidates, installed
     from ftdsl.run.environments import not_started, probe, trusting
     from ftdsl.session import Files
 
     rows = []
-    for name in NAMES:
+    for name in registry.names():
         for python, source in candidates(name, os.environ):
             why = not_started(python, source, os.environ)
             found = None if why else probe(python, source)
@@ -115,7 +130,7 @@ def run_list(args: argparse.Namespace) -> int:
         if note:
             print(f"  not started: {note}")
     if not rows:
-        print("no engine here; type: ftc engine install llamafactory [--cpu]", file=sys.stderr)
+        print(f"no engine here; type: ftc engine install {registry.default().name} [--cpu]", file=sys.stderr)
     return int(not rows)
 
 
@@ -123,9 +138,13 @@ def run_doctor(args: argparse.Namespace) -> int:
     """Exit 0 when the engine can train, 1 when something it needs is missing."""
     import json
 
+    from ftdsl.engines import registry
     from ftdsl.run.doctor import examine
     from ftdsl.run.environments import NoEngineError, find
 
+    args.name = args.name or registry.default().name
+    if not _known(args.name):
+        return 2
     try:
         found = find(args.name, os.environ, flag=args.engine_python)
     except NoEngineError as error:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from ftdsl.cli.common import color
-from ftdsl.engines import reasons
 from ftdsl.engines.jobs import Job
+from ftdsl.engines.lower import reasons
 from ftdsl.pipeline import Checked
 from ftdsl.plan.plan import Plan
 from ftdsl.targets.explained import Because, File, Line, files

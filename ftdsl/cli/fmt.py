@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ftdsl.cli.common import print_diff, read_exactly, recipes_in, rewrite, show
+from ftdsl.cli.common import print_diff, read_exactly, read_stdin, recipes_in, rewrite, show
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -29,7 +29,7 @@ def _one(name: str, args: argparse.Namespace) -> int:
     from ftdsl.language.parser import parse
     from ftdsl.source import Source
 
-    before = sys.stdin.read() if name == "-" else read_exactly(Path(name))
+    before = read_stdin() if name == "-" else read_exactly(Path(name))
     if before is None:
         return 1
     try:

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ftdsl.cli.common import read_exactly, show
+from ftdsl.cli.common import print_json, read_exactly, read_stdin, show
+from ftdsl.credentials import masked
 
 if TYPE_CHECKING:
+    from ftdsl.importers.draft import Note
     from ftdsl.importers.imports import Imported
-    from ftdsl.importers.said import Note
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     name = target.stem if args.output else files[0][0].stem
     head = [f"from {', '.join(path.name for path, _ in files)}, by ftc import"]
     made = import_all(found.starts, name, target, head, session)
-    notes = sorted([*found.notes, *made.notes], key=_place)
+    notes = sorted([*(note.without(made.secrets) for note in found.notes), *made.notes], key=_place)
     _write(made, notes, args)
     _report(made, notes, args)
     wrong = [one for differences in made.differences.values() for one in differences if not one.why]
@@ -61,16 +62,14 @@ def _place(note: Note) -> tuple[str, int]:
 
 
 def _text(name: str) -> str | None:
-    return sys.stdin.read() if name == "-" else read_exactly(Path(name))
+    return read_stdin() if name == "-" else read_exactly(Path(name))
 
 
 def _write(made: Imported, notes: Sequence[Note], args: argparse.Namespace) -> None:
     from ftdsl.storage import write_file
 
     if args.json:
-        import json
-
-        print(json.dumps(_data(made, notes), indent=2, ensure_ascii=False))
+        print_json(_data(made, notes))
     elif not args.output:
         sys.stdout.write(made.text)
     if args.output:
@@ -86,7 +85,7 @@ def _data(made: Imported, notes: Sequence[Note]) -> dict[str, object]:
             for stage, differences in made.differences.items()
         },
         "problems": [
-            {"code": one.code, "severity": one.severity.value, "message": one.message}
+            {"code": one.code, "severity": one.severity.value, "message": masked(one.message, made.secrets)}
             for one in made.found
             if one.severity.value != "info"
         ],
@@ -109,7 +108,7 @@ def _report(made: Imported, notes: Sequence[Note], args: argparse.Namespace) -> 
         _differences(made)
     problems = [one for one in made.found if one.severity.value == "error"]
     for one in problems:
-        print(f"still wrong: {one.message}", file=out)
+        print(f"still wrong: {masked(one.message, made.secrets)}", file=out)
     target = args.output or "recipe.ft"
     print(f"next: ftc {'run' if args.output and not problems else 'check'} {target}", file=out)
 

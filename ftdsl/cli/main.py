@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 from typing import NoReturn
 
 from ftdsl import __version__
@@ -26,6 +27,8 @@ VERBS = (
     "diff",
     "upgrade",
     "engine",
+    "models",
+    "measurements",
     "completion",
 )
 """In the order of `ftc --help`; each is a module of this package with `register(subparsers)` and `run(args) -> int`."""
@@ -78,6 +81,9 @@ def parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `ftc`. Never lets a traceback out, unless FTC_TRACEBACK is set."""
     given = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a file's name may be no text, and a terminal may not know every letter
+            stream.reconfigure(errors="backslashreplace")
     args = parser(given[:1] if given and given[0] in VERBS else VERBS).parse_args(given)
     gc.disable()  # short-lived, and trees hold no cycles worth a search; ftc run turns it on again
     sys.setrecursionlimit(20_000)  # long chains of names are evaluated by recursion

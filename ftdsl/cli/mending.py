@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ftdsl.diagnostics import Diagnostic, Fix, Severity
 from ftdsl.diagnostics.fixes import apply
-from ftdsl.record import record
+from ftdsl.record import frozen
 from ftdsl.source import Source
 
 ROUNDS = 10
@@ -19,7 +19,7 @@ SYNTAX = ("FT03", "FT050", "FT051")
 Examine = Callable[[Path, str], list[Diagnostic]]
 
 
-@record
+@frozen
 class Mended:
     """`count` fixes are in the text; `refused`: where others are, and what they would do."""
 

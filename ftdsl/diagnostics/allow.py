@@ -58,6 +58,15 @@ def apply(
             sink.add(said)
 
 
+def covers(span: Span, code: str) -> bool:
+    """Whether a comment of the author's, with a reason, says that this is no such thing."""
+    source = span.source
+    if MARK not in source.text:
+        return False
+    line = source.position(span.start)[0]
+    return any(code in one.codes and one.reason and one.first <= line <= one.last for one in _allows(source))
+
+
 def _taken(allows: list[_Allow], one: Diagnostic, judged: Container[str]) -> bool:
     """Every comment that covers it counts as needed."""
     return sum(_takes(allow, one, judged) for allow in allows) > 0

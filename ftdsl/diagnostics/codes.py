@@ -46,19 +46,26 @@ CODES = {
     # FT05x documents of other formats
     "FT050": "unreadable-document",
     "FT051": "not-a-known-file",
+    "FT058": "secret-written-out",
     # FT06x units and types
     "FT060": "wrong-type",
     "FT061": "unknown-unit",
     "FT062": "unit-missing",
     "FT063": "bad-arithmetic",
     "FT064": "value-would-be-code",
+    "FT065": "nested-too-deeply",
+    "FT066": "quotes-missing",
+    "FT067": "thousands-for-tokens",
+    "FT068": "score-not-measured",
+    "FT069": "more-than-there-is",
     # FT08x profiles, axes, search
     "FT080": "unknown-profile",
     "FT081": "sample-without-search",
     "FT082": "shared-destination",
     "FT083": "bad-axis",
     "FT084": "search-not-run",
-    "FT085": "unknown-target",
+    "FT085": "not-a-build-folder",
+    "FT086": "unknown-target",
     # FT1xx schedule, steps, evaluation, saving
     "FT101": "warmup-said-twice",
     "FT102": "warmup-ratio-is-going",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from ftdsl.diagnostics.codes import CODES
-from ftdsl.record import record
+from ftdsl.record import frozen
 from ftdsl.source import Span
 
 
@@ -15,7 +15,7 @@ class Severity(StrEnum):
     INFO = "info"
 
 
-@record
+@frozen
 class Label:
     """A second place that matters ("already set here")."""
 
@@ -23,7 +23,7 @@ class Label:
     text: str
 
 
-@record
+@frozen
 class Edit:
     """Replace the text of `span` by `text`."""
 
@@ -31,7 +31,7 @@ class Edit:
     text: str
 
 
-@record
+@frozen
 class Fix:
     """Edits that mend the cause. `safe`: the meaning cannot change in a way the author did not want."""
 
@@ -45,7 +45,7 @@ def guessed(span: Span, word: str | None) -> Fix | None:
     return Fix(f"write `{word}`", (Edit(span, word),), safe=False) if word else None
 
 
-@record
+@frozen
 class Diagnostic:
     """One cause, one message.
 

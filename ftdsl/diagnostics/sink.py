@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ftdsl.diagnostics.model import Diagnostic, Fix, Label, Severity
-from ftdsl.record import changed
+from ftdsl.record import replace
 from ftdsl.source import Span
+
+LONGEST = 600
+"""Characters of a sentence: what it quotes of a source may be of any length."""
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 class Sink:
@@ -16,6 +23,9 @@ class Sink:
         self._found: dict[tuple[object, ...], Diagnostic] = {}
 
     def add(self, diagnostic: Diagnostic) -> None:
+        if max(len(diagnostic.message), len(diagnostic.label), len(diagnostic.help)) > LONGEST:
+            short = {name: _clipped(getattr(diagnostic, name)) for name in ("message", "label", "help")}
+            diagnostic = replace(diagnostic, **short)
         self._found.setdefault(diagnostic.identity, diagnostic)
 
     def drop(self, diagnostic: Diagnostic) -> None:
@@ -62,7 +72,7 @@ class Sink:
     def soften(self, code: str) -> None:
         """Errors of this code become warnings: what they are about is not done."""
         self._found = {
-            at: changed(found, severity=Severity.WARNING)
+            at: replace(found, severity=Severity.WARNING)
             if (found.code, found.severity) == (code, Severity.ERROR)
             else found
             for at, found in self._found.items()

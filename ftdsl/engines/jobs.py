@@ -8,16 +8,16 @@ from dataclasses import field
 from typing import Any, Literal
 
 from ftdsl.language.values import VARIABLE
-from ftdsl.record import record
+from ftdsl.record import frozen
 
 
-@record
+@frozen
 class Document:
     """A file of a job. `path` is relative to the build folder (`20-sft/train.yaml`).
 
     `header` lines stand at the top as comments where the format has them (not in JSON); `titles`: a comment before
     each key named there; `data` of a text is its lines; `why`: what decides a line, by dotted path: a key of the recipe
-    or a sentence.
+    or a sentence; `bookkeeping`: top keys that change nothing of what is made.
     """
 
     path: str
@@ -26,14 +26,15 @@ class Document:
     header: tuple[str, ...] = ()
     titles: Mapping[str, str] = field(default_factory=dict)
     why: Mapping[str, str] = field(default_factory=dict)
+    bookkeeping: tuple[str, ...] = ()
 
 
-@record
+@frozen
 class Reasons:
     """Why a job's lines stand as they do, each a dotted key of the recipe or a sentence.
 
     lines: by document and dotted path in it; about: what a file is for; words: by program (`torch.distributed.run`,
-    `runtime/engine.py train`) and flag of the launch script; variables: by name.
+    `runtime/llamafactory.py train`) and flag of the launch script; variables: by name.
     """
 
     lines: Mapping[str, Mapping[str, str]]
@@ -42,7 +43,7 @@ class Reasons:
     variables: Mapping[str, str]
 
 
-@record
+@frozen
 class Raw:
     """Shell text that must not be quoted: `"$FT_PYTHON"`. Never made from a recipe's value.
 
@@ -71,7 +72,7 @@ def is_variable(name: str) -> bool:
     return VARIABLE.fullmatch(name) is not None
 
 
-@record
+@frozen
 class Command:
     """One command of a job's script, run with the run folder as working directory.
 
@@ -84,7 +85,7 @@ class Command:
     comment: str = ""
 
 
-@record
+@frozen
 class Gate:
     """A bound on a metric: `op` is `at_least`, `at_most` or `no_worse` (then `than` is the folder compared with)."""
 
@@ -94,17 +95,19 @@ class Gate:
     than: str = ""
 
 
-@record
+@frozen
 class Job:
     """A stage, ready to run.
 
     key: unique name (`sft`, `sft@seed=1`); folder: its folder in build and run folder (`20-sft`);
     needs: keys of jobs that must have succeeded; inputs: files outside the run folder it reads (relative to the
-    recipe's folder), whose content is part of its cache key; runtime: modules of ftdsl.runtime it uses;
+    recipe's folder), whose content is part of its cache key; reads: other files and folders of the recipe it reads (models,
+    adapters, checkpoints, scripts), of which the same is true; runtime: modules of ftdsl.runtime it uses;
     result: path (relative to the run folder) of what it makes, and `result_kind` what that is;
     processes: planned world size, over `nodes`, of which each is started as `by_hand` says;
     outputs: what a script must leave, seen from the run folder;
-    packages: distributions the engine's environment must have; env values may be `Raw`
+    environment: the name of the environment it runs in (an engine's), "" for any Python;
+    packages: distributions that environment must have; env values may be `Raw`
     references (secrets).
     """
 
@@ -118,6 +121,7 @@ class Job:
     env: Mapping[str, str | Raw] = field(default_factory=dict)
     runtime: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
     result: str = ""
     result_kind: Literal["adapter", "model", "dataset", "metrics", "files"] = "files"
     processes: int = 1
@@ -127,5 +131,6 @@ class Job:
     gates: tuple[Gate, ...] = ()
     where: str = ""
     header: tuple[str, ...] = ()
+    environment: str = ""
     packages: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()

@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ftdsl.record import value
+from ftdsl.record import frozen
 
 SWEEPS = 200
 OUTLIER = 2.0
 """Deviations beyond which a measurement pulls no harder."""
 
 
-@value
+@frozen(eq=True)
 class Believed:
     """A constant: its likely value, and how far off it may be, as a factor."""
 
@@ -25,7 +25,7 @@ class Believed:
     spread: float
 
 
-@value
+@frozen(eq=True)
 class Seen:
     """A measurement: `fixed` plus each constant times its amount should come to `found`."""
 

@@ -17,7 +17,7 @@ from ftdsl.estimate.calibration import Believed, Seen, corrected, left
 from ftdsl.estimate.layer import upcasts_norms
 from ftdsl.estimate.memory import Memory, Phase
 from ftdsl.estimate.setup import Setup
-from ftdsl.record import changed, record, value
+from ftdsl.record import frozen, replace
 
 BASE = Believed(0.62 * 2**30, 0.15)
 """Bytes of the process before the model: Python, torch for CPU, transformers, datasets and LLaMA-Factory imported (0.9.5)."""
@@ -38,7 +38,7 @@ MORE_THREADS = 0.9
 """What a further thread gives of the first one's rate, as a power: torch splits products well, small ones less."""
 
 
-@value
+@frozen(eq=True)
 class Processor:
     """The constants of a machine and an engine, and how many runs they were corrected by."""
 
@@ -49,7 +49,7 @@ class Processor:
     runs: int = 0
 
 
-@value
+@frozen(eq=True)
 class Run:
     """A measured run: its set-up with the rows of its largest micro-batch and of its usual one, threads, bytes the process held
     at most, seconds of a step.
@@ -62,7 +62,7 @@ class Run:
     step: float
 
 
-@record
+@frozen
 class Spent:
     """What a set-up takes of a processor, and least and most of nine of ten runs (bytes; seconds)."""
 
@@ -134,14 +134,14 @@ compare: four kernels of 28 bytes, as both casts and what they copy fall away.""
 
 def _traffic(setup: Setup) -> float:
     """Bytes a token that a layer's forward pass moves in fp32, where adapters and norms have nothing to cast."""
-    plain = changed(setup, train_dtype="bf16")
+    plain = replace(setup, train_dtype="bf16")
     casts = NORM_CASTS * setup.architecture.norms * setup.architecture.hidden if upcasts_norms(setup) else 0.0
     return 2 * (compute.traffic(plain) - casts)
 
 
 def _work(setup: Setup, threads: int) -> tuple[float, float]:
     """FLOPs of a step and bytes it moves, of one thread."""
-    one = changed(setup, attention="flash")
+    one = replace(setup, attention="flash")
     a, tokens = one.architecture, one.tokens
     again = compute.RECOMPUTED.get(one.checkpointing, 0.0)
     back = trained.crossed(one) / a.layers

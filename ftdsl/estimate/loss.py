@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ftdsl.estimate import constants
 from ftdsl.estimate.setup import Setup
-from ftdsl.record import changed, value
+from ftdsl.record import frozen, replace
 
 
-@value
+@frozen(eq=True)
 class Held:
     """Bytes a logit (token x vocabulary) while the loss is worked out; `chunks`: only this part of the tokens at once (0: by
     Liger's rule); `tokenwise`: bytes a token and hidden unit beside (last norm, hidden states and their gradient)."""
@@ -88,6 +88,8 @@ def _logit_bytes(setup: Setup, held: Held) -> float:
         return 18.0
     if setup.loss == "tt_chunk" and setup.compile:
         return 4.5
+    if setup.traits.logit_bytes:
+        return setup.traits.logit_bytes
     return constants.FITTED.litgpt_logit if setup.loss == "litgpt_chunk" else held.logit
 
 
@@ -105,11 +107,14 @@ def _fused_linear(setup: Setup, held: Held) -> float:
 def eval_bytes(setup: Setup) -> float:
     """Bytes of the logits of an evaluation, which the fused losses do without as in training."""
     if HELD[setup.loss].chunks == 0 and setup.objective not in PREFERENCE:
-        return _fused_linear(changed(setup, micro_batch=setup.eval_batch), HELD[setup.loss])
+        return _fused_linear(replace(setup, micro_batch=setup.eval_batch), HELD[setup.loss])
     per = 6.0 if setup.objective == "reward" else EVALUATED
     return setup.eval_batch * setup.seq_len * setup.architecture.vocab / setup.tensor * per
 
 
 def tokenwise_bytes(setup: Setup) -> float:
     """The last hidden states, their norm and gradient."""
-    return HELD[setup.loss].tokenwise * setup.architecture.hidden * setup.tokens
+    whole = HELD[setup.loss].tokenwise
+    split = setup.tensor if setup.traits.sequence_parallel else 1
+    # the head reads all tokens' hidden states, norms and gradients are split
+    return (2.0 + (whole - 2.0) / split) * setup.architecture.hidden * setup.tokens

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from ftdsl.language.values import Term
 from ftdsl.lint import facts
 from ftdsl.lint.config import Dataset, Setting
 from ftdsl.recipe.shape import first_row
-from ftdsl.session import Files
+from ftdsl.session import Files, Session
 
 INFO = "dataset_info.json"
 
@@ -44,6 +43,23 @@ def around(found: Mapping[str, Setting], root: Path, files: Files) -> dict[str, 
     }
 
 
+def tell_unreadable(found: Mapping[str, Setting], root: Path, session: Session) -> None:
+    """Files that parameters lead to, that are there, and are no texts: a pipe, a device, something huge. They are FT050."""
+    folder = found["dataset_dir"].value if "dataset_dir" in found else "data"
+    named: list[tuple[str, Path]] = []
+    if isinstance(folder, str) and ":" not in folder:
+        named.append(("dataset_dir" if "dataset_dir" in found else "dataset", root / folder / INFO))
+    if model := _text(found, "model_name_or_path"):
+        named.append(("model_name_or_path", root / model / "config.json"))
+    for adapter in filter(None, map(str.strip, _text(found, "adapter_name_or_path").split(","))):
+        place = root / adapter
+        files = (place / "adapter_config.json", place / "training_args.yaml", place.parent / "train.yaml")
+        named += [("adapter_name_or_path", file) for file in files]
+    for name, path in named:
+        if name in found and (trouble := session.files.trouble(path)):
+            session.sink.error("FT050", f"`{path.as_posix()}` cannot be read: {trouble}", found[name].span)
+
+
 def _text(found: Mapping[str, Setting], name: str) -> str:
     value = found[name].value if name in found else None
     return value if isinstance(value, str) else ",".join(map(str, value)) if isinstance(value, list) else ""
@@ -71,7 +87,7 @@ def _datasets(found: Mapping[str, Setting], root: Path, files: Files) -> Iterato
 def read_json(path: Path, files: Files) -> Mapping[str, Any] | None:
     """An object, or None when there is none to be read."""
     try:
-        found = json.loads(files.text(path))
+        found = files.json(path)
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
@@ -89,5 +105,5 @@ def _dataset(
     if not isinstance(file, str):
         return Dataset(name, part, entry, tuple(info), setting=setting)
     row = first_row(Term("file", {"path": file}), folder, files)
-    there = files.exists(folder / file)
+    there = files.is_file(folder / file) or files.is_dir(folder / file)
     return Dataset(name, part, entry, tuple(info), str(folder / file), there, tuple(row or ()), setting=setting)

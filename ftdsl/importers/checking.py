@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ftdsl import catalog
 from ftdsl.diagnostics import Diagnostic, Fix, Label, Sink, allow
-from ftdsl.environments import Versions, in_force
+from ftdsl.engines.llamafactory.abilities import TITLE
+from ftdsl.environments import Versions, resolve_versions
 from ftdsl.importers import documents, recognise
 from ftdsl.importers.beside import root_of
 from ftdsl.importers.documents import Read
@@ -20,8 +21,8 @@ from ftdsl.lint.check import check as lint
 from ftdsl.lint.check import judged
 from ftdsl.lint.config import Config
 from ftdsl.lint.versions import check_versions
-from ftdsl.record import changed
-from ftdsl.session import Session
+from ftdsl.record import replace
+from ftdsl.session import Session, reason
 from ftdsl.source import Source, Span
 
 UNKNOWN = "this is no configuration that is known here"
@@ -32,15 +33,18 @@ ASIDE = {"dataset_info": "a list of data sets", "tokens": "special tokens and wh
 
 
 def check(path: Path, session: Session) -> str:
-    """Everything that is wrong with a file and with those it names; gives what the file is, in words. Raises: OSError."""
+    """Everything that is wrong with a file and with those it names; gives what the file is, in words."""
     try:
         source = Source(path.as_posix(), session.files.text(path))
     except UnicodeDecodeError:
         session.sink.error("FT050", "this is not a UTF-8 text", Span(Source(path.as_posix(), ""), 0, 0))
         return "a file"
-    said = _judged(path, source, session)
+    except OSError as error:
+        session.sink.error("FT501", f"cannot read `{path.as_posix()}`: {reason(error)}", None)
+        return "a file"
+    draft = _judged(path, source, session)
     allow.apply(session.sink, [source], judged)
-    return said
+    return draft
 
 
 def _judged(path: Path, source: Source, session: Session) -> str:
@@ -69,26 +73,26 @@ def _judged(path: Path, source: Source, session: Session) -> str:
 
 def _without_megatron(config: Config, session: Session) -> Config:
     """Arguments of the mcore adapter, which `USE_MCA=1` lets stand among the engine's own: taken out, and said."""
-    own, theirs = catalog.engine_schema("llamafactory"), catalog.hatch_keys("megatron")
+    own, theirs = catalog.engine_schema("llamafactory"), catalog.passthrough_schema("megatron")
     found = [setting for name, setting in config.settings.items() if name in theirs and name not in own]
     if not found:
         return config
     text = f"`{found[0].name}` is Megatron's: start it with USE_MCA=1"
     session.sink.info("FT405", text, found[0].key, help="USE_MCA=1 llamafactory-cli train FILE")
     left = {setting.name for setting in found}
-    return changed(config, settings={name: one for name, one in config.settings.items() if name not in left})
+    return replace(config, settings={name: one for name, one in config.settings.items() if name not in left})
 
 
 def _script(path: Path, source: Source, session: Session) -> str:
     from ftdsl.importers import commands, shell
 
-    script = shell.read(source)
+    script = shell.read(source, session.sink)
     below: dict[str, Sequence[str]] = {}
     for simple in script.commands:
         made = commands.config(simple, Path(), session, script.notes)
         if made is not None:
             config = made[0]
-            _lint(changed(config, adapters_below={**config.adapters_below, **below}), session)
+            _lint(replace(config, adapters_below={**config.adapters_below, **below}), session)
             if under := facts.below({name: one.value for name, one in config.settings.items()}):
                 below[str(config.value("output_dir"))] = under
     return "a script"
@@ -97,13 +101,13 @@ def _script(path: Path, source: Source, session: Session) -> str:
 def _alone(file: Read, session: Session) -> str:
     """A DeepSpeed or accelerate file by itself: what rules say of it, and nothing of parameters nobody has given."""
     document = documents.document_of(file, file.path.name)
-    config = Config({}, None, title=file.path.name, form=file.form)
-    inner = changed(session, sink=Sink())
+    config = Config({}, None, "llamafactory", title=file.path.name, form=file.form)
+    inner = replace(session, sink=Sink())
     if file.kind == "deepspeed":
-        _lint(changed(config, deepspeed=document), inner)
+        _lint(replace(config, deepspeed=document), inner)
     else:
         beside = documents.deepspeed_of(document, file.path.parent, session)
-        _lint(changed(config, accelerate=document, deepspeed=beside), inner)
+        _lint(replace(config, accelerate=document, deepspeed=beside), inner)
     for one in inner.sink:
         if one.span is not None and _of_documents(one, file):
             session.sink.add(one)
@@ -115,15 +119,15 @@ def _of_documents(one: Diagnostic, file: Read) -> bool:
 
 
 def _lint(config: Config, session: Session) -> None:
-    found = in_force("llamafactory", session)
+    found = resolve_versions("llamafactory", session)
     if config.settings and config.span:
-        check_versions(found, Span(config.span.source, 0, 0), session.sink)
-    lint(changed(config, versions=held_to(found), installed=found.installed), session.sink)
+        check_versions(found, TITLE, Span(config.span.source, 0, 0), session.sink)
+    lint(replace(config, versions=held_to(found), installed=found.installed), session.sink)
 
 
 def versions(session: Session) -> dict[str, str]:
     """The packages a file is held to: those installed here, else the newest that are known."""
-    return held_to(in_force("llamafactory", session))
+    return held_to(resolve_versions("llamafactory", session))
 
 
 def held_to(found: Versions) -> dict[str, str]:

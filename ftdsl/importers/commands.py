@@ -12,13 +12,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ftdsl import catalog
+from ftdsl.credentials import is_secret_name
 from ftdsl.importers import documents
-from ftdsl.importers.said import Note
+from ftdsl.importers.draft import Note
 from ftdsl.importers.shell import Simple, Word
+from ftdsl.importers.values import whole
 from ftdsl.language.yaml_tree import scalar
 from ftdsl.lint.config import Config, Document, Form, Kind, Launch, Setting
 from ftdsl.record import mutable
-from ftdsl.session import Session
+from ftdsl.session import Session, is_absent, reason
 
 CLI = ("llamafactory-cli", "lmf")
 SCRIPTS = ("train.py", "train_bash.py", "launcher.py", "cli.py", "export_model.py", "train_web.py")
@@ -200,7 +202,7 @@ def _script(started: Started, words: list[Word], action: Kind) -> Started:
 
 def _launch(started: Started) -> Launch:
     flags = {name: word.text for name, word in started.flags.items()}
-    env = {name: word.text for name, word in started.env.items() if word.known}
+    env = {name: word.text for name, word in started.env.items() if word.known or is_secret_name(name)}
     for name, variable in _VARIABLES.items():
         if name in flags:
             env[variable] = flags[name]
@@ -208,7 +210,7 @@ def _launch(started: Started) -> Launch:
     if ":" in nodes:
         env["MIN_NNODES"], _, env["MAX_NNODES"] = nodes.partition(":")
         nodes = env["MAX_NNODES"]
-    count = int(nodes) if nodes.isdigit() else 1
+    count = whole(nodes) or 1
     if devices := flags.get("include", "").rpartition(":")[2]:  # deepspeed --include localhost:0,1
         env.setdefault("CUDA_VISIBLE_DEVICES", devices)
     elif "gpu_ids" in flags and flags["gpu_ids"] != "all":
@@ -223,10 +225,9 @@ _VARIABLES = {"master_addr": "MASTER_ADDR", "master_port": "MASTER_PORT", "main_
 
 def _processes(flags: Mapping[str, str], env: Mapping[str, str], nodes: int) -> int:
     own = flags.get("nproc_per_node") or flags.get("num_gpus") or env.get("NPROC_PER_NODE") or ""
-    if own.isdigit():
-        return int(own)
-    total = flags.get("num_processes", "")
-    return int(total) // nodes if total.isdigit() else 0
+    if (found := whole(own)) is not None:
+        return found
+    return (whole(flags.get("num_processes", "")) or 0) // nodes
 
 
 def _accelerate(started: Started, root: Path, session: Session, notes: list[Note]) -> Document | None:
@@ -236,8 +237,8 @@ def _accelerate(started: Started, root: Path, session: Session, notes: list[Note
     if (file := started.flags.get("config_file")) is not None:
         try:
             return documents.document(root / file.text, file.text, session)
-        except (OSError, UnicodeDecodeError):
-            notes.append(Note(f"--config_file {file.text}", "is not there to be read", file.span))
+        except (OSError, UnicodeDecodeError) as error:
+            _unread(f"--config_file {file.text}", file, error, session, notes)
             return None
     flags = {name: scalar(word.text) for name, word in started.flags.items()}
     data: dict[str, Any] = {name: value for name, value in flags.items() if not name.startswith(("fsdp_", "use_"))}
@@ -256,9 +257,17 @@ def _accelerate(started: Started, root: Path, session: Session, notes: list[Note
 def _file(word: Word, root: Path, session: Session, notes: list[Note]) -> documents.Read | None:
     try:
         return documents.read(root / word.text, word.text, session)
-    except (OSError, UnicodeDecodeError):
-        notes.append(Note(word.text, "is not there to be read", word.span))
+    except (OSError, UnicodeDecodeError) as error:
+        _unread(word.text, word, error, session, notes)
         return None
+
+
+def _unread(name: str, word: Word, error: OSError | UnicodeDecodeError, session: Session, notes: list[Note]) -> None:
+    """A file that is not here may be elsewhere; one that is here and no text is an error."""
+    if is_absent(error):
+        notes.append(Note(name, "is not there to be read", word.span))
+    else:
+        session.sink.error("FT050", f"`{word.text}` cannot be read: {reason(error)}", word.span)
 
 
 def _overrides(words: Sequence[Word]) -> Iterator[tuple[str, Setting]]:

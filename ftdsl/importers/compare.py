@@ -6,7 +6,6 @@ first: batch, rate, schedule, data, method; then what would have to run again.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,17 @@ from typing import Any
 from ftdsl.catalog.vocabulary import TRAINING
 from ftdsl.importers.files import find
 from ftdsl.importers.imports import Imported, import_all
-from ftdsl.importers.values import ANY, written
+from ftdsl.importers.values import written
+from ftdsl.importers.write import key_at
+from ftdsl.language.printing import UnwritableError
 from ftdsl.language.resolve.resolve import Options
-from ftdsl.language.resolve.words import find as find_word
 from ftdsl.language.values import Term
 from ftdsl.pipeline import Checked, check
 from ftdsl.plan.plan import PlannedStage
-from ftdsl.recipe.settings import METHODS
-from ftdsl.record import record, value
-from ftdsl.run.keys import keys_of
+from ftdsl.recipe.settings import METHODS, shown
+from ftdsl.record import frozen
+from ftdsl.run.cache_keys import CacheKeys
+from ftdsl.run.fingerprint import kept_digests
 from ftdsl.session import Session
 
 GROUPS = ("effective batch", "learning rate", "schedule", "data", "model", "method", "hardware", "")
@@ -36,7 +37,7 @@ _NOT_SAID = ("after", "batch.micro", "batch.accumulate", "batch.global", "batch.
 """Told by the batch equation, by the graph, or under the name the plan gives them."""
 
 
-@record
+@frozen
 class Side:
     """One of the two: what it is called, its plan, and the key of every job (what its result depends on)."""
 
@@ -51,7 +52,7 @@ class Side:
         return {planned.key: planned for planned in plan.stages} if plan else {}
 
 
-@value
+@frozen(eq=True)
 class Change:
     """A key that differs: both values as a person writes them, "" where it is not said; where each comes from."""
 
@@ -64,7 +65,7 @@ class Change:
     where_after: str
 
 
-@record
+@frozen
 class Comparison:
     """What differs; stages that only one side has; stages whose result of one side is no use to the other."""
 
@@ -94,7 +95,7 @@ def read(path: Path, text: str, options: Options, name: str, session: Session) -
         checked = imported.checked
     if session.sink.failed or checked.plan is None or checked.recipe is None:
         return None
-    keys = keys_of(checked.jobs, defaultdict(bytes), checked.recipe.folder, {}, session)
+    keys = CacheKeys(checked.jobs, checked.recipe.folder, {}, kept_digests())
     return Side(path.as_posix(), checked, keys, imported)
 
 
@@ -182,8 +183,10 @@ def _resolved(side: Side, given: Any) -> Any:
 def _text(planned: PlannedStage, key: str, given: Any) -> str:
     if given is None:
         return ""
-    word = find_word(planned.stage.kind, tuple(key.split(".")))
-    return written(given, word if hasattr(word, "type") else ANY)  # type: ignore[arg-type]
+    try:
+        return written(given, key_at(planned.stage.kind, key))
+    except UnwritableError:
+        return shown(given)
 
 
 def _short(side: Side, where: str) -> str:

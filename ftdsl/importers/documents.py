@@ -9,12 +9,12 @@ from ftdsl.importers import recognise
 from ftdsl.language import yaml_tree
 from ftdsl.language.yaml_tree import Node
 from ftdsl.lint.config import Config, Document, Form, Kind, Launch, Setting
-from ftdsl.record import record
-from ftdsl.session import Session
+from ftdsl.record import frozen
+from ftdsl.session import Session, is_absent, reason
 from ftdsl.source import Source, Span
 
 
-@record
+@frozen
 class Read:
     """A file that was read: its text, its tree, and what it turned out to be."""
 
@@ -67,11 +67,13 @@ def made(
     accelerate: Document | None = None,
 ) -> Config:
     """A Config of settings, however they were given."""
-    from ftdsl.importers.beside import around, datasets
+    from ftdsl.importers.beside import around, datasets, tell_unreadable
 
+    tell_unreadable(found, root, session)
     return Config(
         found,
         span,
+        "llamafactory",
         title=title,
         kind=kind or kind_of(found),
         form=form,
@@ -101,7 +103,9 @@ def _deepspeed(setting: Setting | None, root: Path, session: Session) -> Documen
     path = root / setting.value
     try:
         return document(path, setting.value, session)
-    except (OSError, UnicodeDecodeError):
+    except (OSError, UnicodeDecodeError) as error:
+        if not is_absent(error):
+            session.sink.error("FT050", f"`{setting.value}` cannot be read: {reason(error)}", setting.span)
         return None
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from ftdsl.importers import commands, documents, recognise, shell
 from ftdsl.importers.beside import root_of
+from ftdsl.importers.draft import Note
 from ftdsl.importers.imports import Start
-from ftdsl.importers.said import Note
 from ftdsl.lint.config import Config, Document, Setting
-from ftdsl.record import changed, mutable
+from ftdsl.record import mutable, replace
 from ftdsl.session import Session
 from ftdsl.source import Source, Span
 
@@ -38,7 +38,7 @@ def find(files: Sequence[tuple[Path, str]], session: Session) -> Found:
             _script(path, source, found, session)
     if not found.starts and (found.deepspeed or found.accelerate):
         document = found.accelerate or found.deepspeed
-        config = Config({}, document.span if document else None, kind="chat")
+        config = Config({}, document.span if document else None, "llamafactory", kind="chat")
         found.starts.append(Start(config, "", Path()))
     found.starts = [_joined(start, found, session) for start in found.starts]
     return found
@@ -68,7 +68,7 @@ def _document(path: Path, source: Source, found: Found, session: Session) -> Non
 
 
 def _script(path: Path, source: Source, found: Found, session: Session) -> None:
-    script = shell.read(source)
+    script = shell.read(source, session.sink)
     found.notes += script.notes
     seen: list[tuple[Any, ...]] = []
     count = 0
@@ -103,9 +103,9 @@ def _joined(start: Start, found: Found, session: Session) -> Start:
     """DeepSpeed and accelerate files given beside an invocation that names none are its own; accelerate's may name one."""
     config = start.config
     if config.deepspeed is None and found.deepspeed is not None:
-        config = changed(config, deepspeed=found.deepspeed)
+        config = replace(config, deepspeed=found.deepspeed)
     if config.accelerate is None and found.accelerate is not None:
-        config = changed(config, accelerate=found.accelerate)
+        config = replace(config, accelerate=found.accelerate)
     if config.deepspeed is None and config.accelerate is not None:
-        config = changed(config, deepspeed=documents.deepspeed_of(config.accelerate, start.root, session))
-    return start if config is start.config else changed(start, config=config)
+        config = replace(config, deepspeed=documents.deepspeed_of(config.accelerate, start.root, session))
+    return start if config is start.config else replace(start, config=config)

@@ -12,7 +12,8 @@ from typing import Any
 
 from ftdsl import catalog
 from ftdsl.engines.jobs import Document
-from ftdsl.record import record
+from ftdsl.importers.values import whole
+from ftdsl.record import frozen
 
 FILES = {"deepspeed": "ds_config.json", "accelerate": "accelerate.yaml"}
 """What the compiled recipe calls each block's file."""
@@ -25,7 +26,7 @@ _DERIVED = {
 _EMPTY: tuple[Any, ...] = (None, False, "no", "none", "", "LOCAL_MACHINE", [])
 
 
-@record
+@frozen
 class Leaf:
     """A key of such a file that the compiled recipe has otherwise. `carry`: the tool's own block can say it."""
 
@@ -60,7 +61,7 @@ def _leaf(block: str, path: str, given: Mapping[str, Any], left: Any, right: Any
         return Leaf(block, path, left, right, f"follows from `{reason}`" if "." in reason else reason or "written out")
     if not _is_known(block, path):
         return Leaf(block, path, left, right, f"{block} has no such key")
-    word = catalog.hatch_word("llamafactory", block, path)
+    word = catalog.passthrough_key("llamafactory", block, path)
     return Leaf(block, path, given[path], right, f"`{word}` says it" if word else "", carry=word is None)
 
 
@@ -78,24 +79,24 @@ def _known(block: str) -> Mapping[str, str]:
     """Other names of keys -> the one name."""
     return {
         ".".join([*path.split(".")[:-1], fact["alias"]]): path
-        for path, fact in catalog.hatch_keys(block).items()
+        for path, fact in catalog.passthrough_schema(block).items()
         if fact.get("alias")
     }
 
 
 def _is_known(block: str, path: str) -> bool:
     """Whether the tool reads the key; in sections whose keys are the author's, whatever stands there."""
-    keys = catalog.hatch_keys(block)
+    keys = catalog.passthrough_schema(block)
     section = path.rpartition(".")[0]
     return path in keys or (section in keys and not any(key.startswith(f"{section}.") for key in keys))
 
 
 def _value(block: str, path: str, values: Mapping[str, Any]) -> Any:
-    found = values[path] if path in values else catalog.hatch_keys(block).get(path, {}).get("default")
+    found = values[path] if path in values else catalog.passthrough_schema(block).get(path, {}).get("default")
     if isinstance(found, str):
         found = {"true": True, "false": False, "no": False}.get(found.lower(), found)
-    if isinstance(found, str) and found.isdigit():
-        found = int(found)
+    if isinstance(found, str) and (number := whole(found)) is not None:
+        found = number
     if isinstance(found, bool):
         return found or None
     if isinstance(found, int | float):

@@ -10,21 +10,30 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import field
 
-from ftdsl.importers.said import Note
-from ftdsl.record import mutable, record
+from ftdsl.diagnostics import Sink
+from ftdsl.importers.draft import Note
+from ftdsl.record import frozen, mutable
 from ftdsl.source import Source, Span
 
-_NAME = re.compile(r"[A-Za-z_]\w*")
-_ASSIGN = re.compile(r"([A-Za-z_]\w*)=")
-_EXPAND = re.compile(r"\$(?:\{([A-Za-z_]\w*)(?::?-([^}]*))?\}|([A-Za-z_]\w*))")
+_ASSIGN = re.compile(r"([A-Za-z_]\w*)=", re.ASCII)
+_EXPAND = re.compile(r"\$(?:\{([A-Za-z_]\w*)(?::?-([^}\n]*))?\}|([A-Za-z_]\w*))", re.ASCII)
 _RUNS = re.compile(r"`|\$[0-9@*#?{(]")
 _REDIRECTION = re.compile(r"\d*[<>]+&?[ \t]*[^\s;|&]*")
+_PIECE = re.compile(r"""\$\{[^}\n]*\}|\$[A-Za-z_]\w*|\$|[^ \t\r\n;|&<>'"\\$`]+""")
+"""Only a blank, a tab and a line break part words: a non-breaking space, pasted from a web page, is a letter like any other."""
 _END = (";", "&", "|", "\n")
 _COMPOUND = ("if", "then", "else", "elif", "fi", "for", "while", "until", "do", "done", "case", "esac", "function", "select",
              "{", "}", "(", ")", "[[")  # fmt: skip
 
 
-@record
+MAX_WORD = 128 << 10
+"""Characters of a word; the most that Linux takes as one argument."""
+
+MAX_SCRIPT = 1 << 20
+"""Characters of a script that is read."""
+
+
+@frozen
 class Word:
     """One word, quotes gone and variables put in. `known` is False where part of it only a shell could tell."""
 
@@ -33,7 +42,7 @@ class Word:
     known: bool = True
 
 
-@record
+@frozen
 class Simple:
     """One command: its words, and the environment it is started with (exported before, or put before it)."""
 
@@ -49,8 +58,11 @@ class Script:
     notes: list[Note] = field(default_factory=list)
 
 
-def read(source: Source) -> Script:
-    """Every simple command of a script."""
+def read(source: Source, sink: Sink) -> Script:
+    """Every simple command of a script; nothing, and FT050 in the sink, of one that is too large."""
+    if len(source.text) > MAX_SCRIPT:
+        sink.error("FT050", f"it is larger than {MAX_SCRIPT >> 20} MiB, which no script is", Span(source, 0, 0))
+        return Script()
     script, variables, exported = Script(), dict[str, Word](), dict[str, Word]()
     for raw in _Lexer(source, script.notes).commands():
         words = [_expanded(word, variables, script.notes) for word in raw]
@@ -84,7 +96,7 @@ def _export(words: list[Word], variables: dict[str, Word], exported: dict[str, W
             exported[name] = variables[name]
 
 
-@record
+@frozen
 class _Raw:
     """A word before expansion: pieces of text, each with whether `$` means something in it."""
 
@@ -97,14 +109,15 @@ class _Raw:
 
 
 def _expanded(raw: _Raw, variables: Mapping[str, Word], notes: list[Note]) -> Word:
-    known = True
+    known, room = True, MAX_WORD
 
     def put(match: re.Match[str]) -> str:
-        nonlocal known
+        nonlocal known, room
         name = match[1] or match[3]
         if name in variables:
+            room -= len(variables[name].text)
             known = known and variables[name].known
-            return variables[name].text
+            return variables[name].text if room >= 0 else ""
         if match[2] is not None:
             return match[2].strip("\"'")
         known = False
@@ -112,6 +125,9 @@ def _expanded(raw: _Raw, variables: Mapping[str, Word], notes: list[Note]) -> Wo
         return match[0]
 
     text = "".join(_EXPAND.sub(put, piece) if live else piece for piece, live in raw.pieces)
+    if room < 0 or len(text) > MAX_WORD:  # variables of variables of variables
+        notes.append(Note(raw.span.text[:40], "is longer than a shell hands on", raw.span))
+        return Word(raw.text[:MAX_WORD], raw.span, False)
     if any(live and _RUNS.search(_EXPAND.sub("", piece)) for piece, live in raw.pieces):
         known = False
         notes.append(Note(raw.span.text[:40], "only a shell could tell what this is", raw.span))
@@ -176,14 +192,13 @@ class _Lexer:
         if char in "'\"":
             return self._quoted(char)
         if char == "\\":
-            self.at += 2
-            return self.text[self.at - 1 : self.at], False
+            start, self.at = self.at + 1, min(len(self.text), self.at + 2)
+            return self.text[start : self.at], False
         if self.text.startswith("$(", self.at) or char == "`":
             return self._substitution(), True
-        match = re.compile(r"\$\{[^}]*\}|\$\w+|\$|[^\s;|&<>'\"\\$`]+").match(self.text, self.at)
-        assert match is not None
-        self.at = match.end()
-        return match[0], True
+        match = _PIECE.match(self.text, self.at)
+        self.at = match.end() if match else self.at + 1
+        return match[0] if match else char, True
 
     def _quoted(self, quote: str) -> tuple[str, bool]:
         start = self.at

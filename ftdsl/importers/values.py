@@ -1,42 +1,60 @@
-"""Values as a person would write them in a recipe: units instead of bare numbers, quotes where the type wants them."""
+"""Values as a person would write them in a recipe: units instead of bare numbers, quotes where the type wants them.
+
+Given: typed values. Gives: expressions of the language's tree, never text put together: what a value holds stays a value.
+"""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
-from ftdsl.catalog.vocabulary import Key, vocabulary
+from ftdsl import catalog
+from ftdsl.catalog.vocabulary import STAGE_KINDS, Key, vocabulary
+from ftdsl.language import tree
+from ftdsl.language.printing import NOWHERE, UnwritableError, call, constant, printed, quantity, ref, text
 from ftdsl.language.types import Type, parse_type
 from ftdsl.language.values import Amount, Range, Secret, StageRef, Term
 
 ANY = Key(name="", type="any")
-_BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_RESERVED = ("let", "param", "include", "from", "in", "as", "true", "false", "null")
+_TEXTS = frozenset(("text", "path", "script", "name", "any"))
+"""Types that take a text in quotes."""
+_QUOTED = frozenset(("text", "path", "script", "data", "model"))
+"""Types that take it in quotes only."""
 
 
 def written(value: Any, key: Key = ANY) -> str:
-    """The text of a value at a key. Lists of one item are written without brackets where the type allows both."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
+    """The text of a value at a key. Raises: UnwritableError."""
+    return printed(expression(value, key))
+
+
+def expression(value: Any, key: Key = ANY) -> tree.Expression:
+    """A value at a key. Lists of one item are written without brackets where the type allows both.
+
+    Raises: UnwritableError for what the language has no way to say, with the reason.
+    """
+    if value is None or isinstance(value, bool):
+        return constant(value)
     if isinstance(value, Amount):
-        return _amount(value)
+        return quantity(_amount(value))
     if isinstance(value, Term):
         return _call(value, key)
     if isinstance(value, Secret):
-        return f"secret({quoted(value.variable)})"
+        return call("secret", [text(value.variable)], {})
     if isinstance(value, StageRef):
-        return f"{value.stage}.{value.part}" if value.part else value.stage
+        return ref(value.stage, value.part) if value.part else ref(value.stage)
     if isinstance(value, Range):
-        return f"{written(value.low, key)} .. {written(value.high, key)}"
+        return tree.Binary("..", expression(value.low, key), expression(value.high, key), NOWHERE)
     if isinstance(value, list | tuple):
         return _list(list(value), key)
     kinds = frozenset(_names(parse_type(key.type)))
-    return _number(value, key, kinds) if isinstance(value, int | float) else _text(str(value), kinds)
+    if isinstance(value, int | float):
+        return _number(value, key, kinds)
+    if isinstance(value, str):
+        return _text(value, key, kinds)
+    raise UnwritableError("the language has no tables" if isinstance(value, Mapping) else "it is no value of a recipe")
 
 
 def _names(kind: Type) -> Iterator[str]:
@@ -46,22 +64,23 @@ def _names(kind: Type) -> Iterator[str]:
         yield from _names(inner)
 
 
-def _list(items: list[Any], key: Key) -> str:
+def _list(items: list[Any], key: Key) -> tree.Expression:
     kinds = parse_type(key.type)
     single = any(kind.name in ("list", "data") for kind in (kinds, *kinds.options))
     if len(items) == 1 and single:
-        return written(items[0], key)
-    return f"[{', '.join(written(item, key) for item in items)}]"
+        return expression(items[0], key)
+    return tree.ListOf(tuple(expression(item, key) for item in items), NOWHERE)
 
 
-def _call(value: Term, key: Key) -> str:
+def _call(value: Term, key: Key) -> tree.Expression:
+    """Raises: UnwritableError for a member that is no name, or one that would be taken for something else here."""
     options, positional = _signature(value, key)
     given = {name: option for name, option in value.options.items() if option is not None}
-    parts = [written(given.pop(name), options.get(name, ANY)) for name in positional if name in given][
-        : len(positional)
-    ]
-    parts += [f"{name} = {written(option, options.get(name, ANY))}" for name, option in given.items()]
-    return f"{value.name}({', '.join(parts)})" if parts else value.name
+    unnamed = [expression(given.pop(name), options.get(name, ANY)) for name in positional if name in given]
+    named = {name: expression(option, options.get(name, ANY)) for name, option in given.items()}
+    if not unnamed and not named:
+        _free(value.name, key)
+    return call(value.name, unnamed, named)
 
 
 def _signature(value: Term, key: Key) -> tuple[Mapping[str, Key], tuple[str, ...]]:
@@ -80,8 +99,25 @@ def _signature(value: Term, key: Key) -> tuple[Mapping[str, Key], tuple[str, ...
 # --- numbers
 
 
+def number(value: Any) -> float | None:
+    """A value as a finite number, written as one or as text; None for anything else."""
+    try:
+        found = None if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if found is not None and math.isfinite(found) else None
+
+
+def whole(text: str) -> int | None:
+    """A text of digits as a number; None for anything else, and for what counts nothing any more."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 15 else None
+
+
 def _amount(value: Amount) -> str:
+    """Raises: UnwritableError."""
     number = value.number
+    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+        raise UnwritableError("it is no number")
     match value.unit:
         case "share":
             return f"{plain(number * 100)}%"
@@ -98,13 +134,13 @@ def _amount(value: Amount) -> str:
     return _rate(number)
 
 
-def _number(value: float, key: Key, kinds: frozenset[str]) -> str:
+def _number(value: float, key: Key, kinds: frozenset[str]) -> tree.Expression:
+    if not math.isfinite(value):
+        raise UnwritableError("it is no number")
     if key.name.endswith("_pixels") and value > 0 and math.isqrt(int(value)) ** 2 == value:
-        return f"{math.isqrt(int(value))} * {math.isqrt(int(value))}"
-    for kind, write in _BY_TYPE.items():
-        if kind in kinds:
-            return write(value)
-    return plain(value)
+        return quantity(f"{math.isqrt(int(value))} * {math.isqrt(int(value))}")
+    write = next((write for kind, write in _BY_TYPE.items() if kind in kinds), plain)
+    return quantity(write(value))
 
 
 def plain(number: float) -> str:
@@ -162,17 +198,44 @@ _BY_TYPE = {"bytes": _bytes, "time": _time, "rate": _rate, "count": _count, "sha
 # --- texts
 
 
-def _text(text: str, kinds: frozenset[str]) -> str:
-    bare = _BARE.fullmatch(text) and text not in _RESERVED and not kinds & {"text", "path", "script", "data", "model"}
-    return text if bare else quoted(text)
+def _text(content: str, key: Key, kinds: frozenset[str]) -> tree.Expression:
+    """Bare where the key takes names, in quotes where it takes texts. Raises: UnwritableError where it is neither."""
+    if not kinds & _QUOTED:
+        try:
+            _free(content, key)
+            return ref(content)
+        except UnwritableError:
+            if not kinds & _TEXTS:
+                raise
+    return text(content)
 
 
-def quoted(text: str) -> str:
-    """A string that reads back as `text`: raw where braces or backslashes would need escapes."""
-    awkward = re.search(r"[\\{}\"]", text.replace("${", "")) or "${" in text
-    if awkward and "'" not in text and "\n" not in text:
-        return f"'{text}'"
-    escaped = (
-        text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
+def _free(name: str, key: Key) -> None:
+    """A bare name means what is in scope before it means a member: one that this key does not know must not be captured.
+
+    Raises: UnwritableError.
+    """
+    if name in _in_scope() and name not in (key.members or ()) and name not in _catalog(key):
+        raise UnwritableError(f"`{name}` means something else in a recipe")
+
+
+@cache
+def _in_scope() -> frozenset[str]:
+    """Keys, blocks and kinds of stages, and what an import asks for."""
+    words = vocabulary()
+    blocks = words.block_names()
+    return frozenset(
+        ["base", "rows", *STAGE_KINDS, *blocks, *(key for name in blocks for key in words.block(name).keys)]
     )
-    return '"' + re.sub(r"[{}]", lambda brace: brace[0] * 2, escaped) + '"'
+
+
+@cache
+def meaning() -> frozenset[str]:
+    """Words that mean something where a value is wanted: names of keys, blocks and members."""
+    words = vocabulary()
+    keys = (key for name in words.block_names() for key in words.block(name).keys.values())
+    return (_in_scope() - frozenset(STAGE_KINDS)) | {member for key in keys for member in key.members or ()}
+
+
+def _catalog(key: Key) -> list[str]:
+    return catalog.names(key.catalog) if key.catalog else []

@@ -8,17 +8,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ftdsl import catalog
+from ftdsl.credentials import secret_in
 from ftdsl.engines.jobs import Job
 from ftdsl.importers import sharding
 from ftdsl.importers.beside import INFO, read_json
 from ftdsl.importers.datasets import effective
-from ftdsl.importers.places import Places
-from ftdsl.importers.said import is_secret
+from ftdsl.importers.recipe_paths import Places
 from ftdsl.lint.config import Config, Setting
-from ftdsl.record import record, value
+from ftdsl.record import frozen
 
 
-@value
+@frozen(eq=True)
 class Difference:
     """A parameter that the compiled recipe gives otherwise. `why` explains it; "" is a difference nobody wanted.
     `carry`: the block and key that can say it after all."""
@@ -38,7 +38,7 @@ def _short(value: Any) -> str:
     return text if len(text) < 80 else text[:77] + "..."
 
 
-@record
+@frozen
 class Side:
     """Parameters with the engine's defaults filled in, how its paths and data are read, and who shards."""
 
@@ -57,6 +57,7 @@ OURS = {
     "save_hf_model": "what a stage makes can be loaded by the next one, and by others",
     "oft_target": "nothing reads it: the modules of OFT are those of `lora_target`",
     "use_cpu": "always said where there is no card",
+    "preprocessing_num_workers": "processes that tokenise: eight where there is a card, unless `loader.tokenize` says how many",
 }
 """What a recipe does on purpose."""
 
@@ -69,6 +70,7 @@ _HUBS = ("model_name_or_path", "adapter_name_or_path", "ref_model", "ref_model_a
 _SETS = ("lora_target", "oft_target", "additional_target", "freeze_trainable_modules", "freeze_extra_modules", "galore_target",
          "apollo_target", "report_to")  # fmt: skip
 _DATA = ("dataset", "eval_dataset")
+_SECRET = "a secret is not copied"
 FUSED = "adamw_torch_fused"
 """transformers' default since torch 2.8 (training_args.py)."""
 _FOLDED = (
@@ -100,8 +102,10 @@ def _files(config: Config, job: Job) -> Iterator[Difference]:
         if document is None or ours is None or document.title == "accelerate launch":
             continue
         for leaf in sharding.leaves(block, document.data, ours):
-            carry = (block, leaf.path) if leaf.carry else ("", "")
-            yield Difference(f"{block}.{leaf.path}", leaf.theirs, leaf.ours, leaf.why, carry)
+            why = secret_in(leaf.path.rpartition(".")[2], leaf.theirs)
+            carry = (block, leaf.path) if leaf.carry and not why else ("", "")
+            theirs = "a secret" if why else leaf.theirs
+            yield Difference(f"{block}.{leaf.path}", theirs, leaf.ours, leaf.why or (why and _SECRET), carry)
 
 
 def _differences(
@@ -123,8 +127,8 @@ def _idle(name: str, config: Config, kind: str) -> str:
         return "there is no adapter"
     if name == "output_dir" and kind == "eval":
         return "results of an `eval` lie in its folder of the run"
-    standing = catalog.standing("llamafactory", name)
-    word = standing.word if standing else ""
+    parameter_status = catalog.parameter_status("llamafactory", name)
+    word = parameter_status.word if parameter_status else ""
     if not training and word.split(".")[0] in ("optim", "save", "track", "batch", "launch", "lora", "memory", "duration",
                                                "resume", "evaluate", "to", "metrics", "data", "loader", "name"):  # fmt: skip
         return f"means nothing in `{kind}`"
@@ -184,7 +188,7 @@ def _own(path: str) -> str:
 def normal(side: Side) -> dict[str, Any]:
     """Every parameter as the engine will see it, in one spelling."""
     params = {name: value for name, value in side.params.items() if value is not None}
-    filled = Config({name: Setting(name, value, name) for name, value in params.items()}, None)
+    filled = Config({name: Setting(name, value, name) for name, value in params.items()}, None, "llamafactory")
     names = {*catalog.engine_schema("llamafactory"), *params} - catalog.misnamed().keys()
     found = {name: _one(name, filled.value(name), side) for name in names if name not in _FOLDED}
     found |= {"warmup": _warmup(filled), "deepspeed": side.deepspeed, "fsdp": side.fsdp}
@@ -204,8 +208,8 @@ def normal(side: Side) -> dict[str, Any]:
 
 
 def _one(name: str, given: Any, side: Side) -> Any:
-    if is_secret(name):
-        return "a secret" if given else None
+    if secret_in(name, given):
+        return "a secret"
     if name in _SETS:
         items = given if isinstance(given, list) else str(given).split(",")
         return sorted(str(item).strip() for item in items if item not in ("none", None))

@@ -1,21 +1,21 @@
-"""The text of a recipe: keys in the order people read them, short blocks on one line, remarks behind what they are about."""
+"""The tree of a recipe: keys in the order people read them, short blocks on one line, remarks behind what they are about."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field
 from textwrap import wrap
 from typing import Any
 
 from ftdsl.catalog.vocabulary import Key, vocabulary
-from ftdsl.importers.said import Note
-from ftdsl.importers.values import ANY, quoted, written
-from ftdsl.language.format import FormatError, format_text
+from ftdsl.importers.draft import Note
+from ftdsl.importers.values import ANY, expression
+from ftdsl.language import tree
+from ftdsl.language.printing import WIDTH, Margin, UnwritableError, bind, block, param, recipe_text, ref, text
 from ftdsl.language.resolve.words import find
 from ftdsl.recipe.settings import METHODS
-from ftdsl.record import mutable
-from ftdsl.source import Source
+from ftdsl.record import mutable, replace
 
-WIDTH = 108
 _FIRST = (
     "model",
     "reward",
@@ -49,71 +49,90 @@ class Text:
     remarks: Mapping[str, str]
     passed: Mapping[str, Any]
     notes: Sequence[Note] = ()
-    doc: str = ""
+
+
+@mutable
+class _Page:
+    """Items so far, and the comments about them."""
+
+    items: list[tree.Item] = field(default_factory=list)
+    margins: dict[tree.Item, Margin] = field(default_factory=dict)
+    head: list[str] = field(default_factory=list)
+
+    def put(self, item: tree.Item, **margin: Any) -> None:
+        self.items.append(item)
+        self.about(item, **margin)
+
+    def about(self, item: tree.Item, **margin: Any) -> None:
+        self.margins[item] = replace(self.margins.get(item, Margin()), **margin)
 
 
 def recipe(head: Sequence[str], name: str, stages: Sequence[Text], holes: Mapping[str, str]) -> str:
-    """The whole text, formatted. `head`: lines of comment at the top; `holes`: parameters to ask for, with their type."""
-    lines = [f"# {line}".rstrip() for line in head]
-    lines += ["", f"name = {quoted(name)}", "engine = llamafactory", ""]
-    lines += [
-        f"param {hole}: {kind} # nothing named one: write it here, or -p {hole}=…" for hole, kind in holes.items()
-    ]
-    lines.append("")
-    for block in _SHARED:
-        lines += _shared(stages, block)
+    """The whole text, formatted. `head`: lines of comment at the top; `holes`: parameters to ask for, with their type.
+
+    Raises: UnwritableError for a value that cannot be said, ReadBackError when the text reads otherwise than was meant.
+    """
+    page = _Page(head=list(head))
+    page.put(bind(["name"], text(name)))
+    page.put(bind(["engine"], ref("llamafactory")))
+    for at, (hole, kind) in enumerate(holes.items()):
+        page.put(param(hole, kind), apart=not at, behind=f"nothing named one: write it here, or -p {hole}=…")
+    for shared in _SHARED:
+        _put_shared(page, stages, shared)
     for stage in stages:
-        lines += ["", *_stage(stage)]
-    text = "\n".join(lines).strip() + "\n"
-    try:
-        return format_text(Source("recipe.ft", text)) or text
-    except FormatError:  # as it was written is no worse a recipe
-        return text
+        _put_stage(page, stage)
+    return recipe_text(page.items, page.margins, page.head)
 
 
-def _shared(stages: Sequence[Text], block: str) -> list[str]:
+def _put_shared(page: _Page, stages: Sequence[Text], name: str) -> None:
     """A block at file level, when all stages that have it say the same; it is taken out of them."""
-    owners = [stage for stage in stages if any(key.startswith(f"{block}.") for key in stage.values)]
-    said = [{k: v for k, v in stage.values.items() if k.startswith(f"{block}.")} for stage in owners]
-    if not said or any(one != said[0] for one in said):
-        return []
-    lines = _block(block, said[0], owners[0].remarks, owners[0].kind)
-    for stage in owners:
-        stage.values = {k: v for k, v in stage.values.items() if k not in said[0]}
-    return [*lines, ""]
-
-
-def _stage(stage: Text) -> Iterator[str]:
-    """A stage in braces; what belongs to no stage stands at file level, as every stage's default."""
-    if stage.kind == SHARED:
-        yield from (line.removeprefix("  ") for line in _body(stage))
+    owners = [stage for stage in stages if any(key.startswith(f"{name}.") for key in stage.values)]
+    draft = [{k: v for k, v in stage.values.items() if k.startswith(f"{name}.")} for stage in owners]
+    if not draft or any(one != draft[0] for one in draft):
         return
-    parts = [stage.kind, *([stage.name] if stage.name != stage.kind else [])]
-    parts += [f"from {', '.join(stage.parents)}"] if stage.parents else []
-    yield from (f"## {line}" for line in wrap(stage.doc, WIDTH))
-    yield f"{' '.join(parts)} {{"
-    yield from _body(stage)
-    yield "}"
+    page.put(_block(page, name, draft[0], owners[0].remarks, owners[0].kind), apart=True)
+    for stage in owners:
+        stage.values = {k: v for k, v in stage.values.items() if k not in draft[0]}
 
 
-def _body(stage: Text) -> Iterator[str]:
-    for note in stage.notes:
+def _put_stage(page: _Page, stage: Text) -> None:
+    """A stage in braces; what belongs to no stage stands at file level, as every stage's default."""
+    notes = tuple(_not_carried(stage.notes))
+    body = _body(page, stage)
+    if stage.kind != SHARED:
+        name = stage.name if stage.name != stage.kind else ""
+        page.put(block(stage.kind, body, name, stage.parents), apart=True, inside=notes)
+        return
+    for at, item in enumerate(body):
+        page.put(item, **({"above": notes, "apart": True} if not at else {}))
+    if not body:
+        page.head += notes
+
+
+def _not_carried(notes: Sequence[Note]) -> Iterator[str]:
+    for note in notes:
         if not note.carried:
             line = f" (line {note.span.source.position(note.span.start)[0]})" if note.span else ""
-            yield from (f"  # {row}" for row in wrap(f"not carried: {note.word}{line}: {note.text}", WIDTH))
+            yield from wrap(f"not carried: {note.word}{line}: {note.text}", WIDTH)
+
+
+def _body(page: _Page, stage: Text) -> list[tree.Item]:
+    items: list[tree.Item] = []
     for key in _keys(stage):
-        yield f"  {_item(key, stage.values[key], stage.remarks, stage.kind)}"
-    blocks = dict.fromkeys(key.partition(".")[0] for key in stage.values if "." in key)
-    names = [*_BLOCKS, *(block for block in blocks if block not in _BLOCKS)]
-    yield ""
-    for block in names:
-        inner = {key: value for key, value in stage.values.items() if key.startswith(f"{block}.")}
-        if inner or block in stage.blocks:
-            yield from (f"  {line}" for line in _block(block, inner, stage.remarks, stage.kind))
+        items.append(_bind(page, key, stage.values[key], stage.remarks, stage.kind))
+    opened = dict.fromkeys(key.partition(".")[0] for key in stage.values if "." in key)
+    blocks: list[tree.Item] = []
+    for name in [*_BLOCKS, *(one for one in opened if one not in _BLOCKS)]:
+        inner = {key: value for key, value in stage.values.items() if key.startswith(f"{name}.")}
+        if inner or name in stage.blocks:
+            blocks.append(_block(page, name, inner, stage.remarks, stage.kind))
+    if blocks:
+        page.about(blocks[0], apart=True)
     if stage.passed:
-        yield ""
         inner = {f"llamafactory.{name}": value for name, value in stage.passed.items()}
-        yield from (f"  {line}" for line in _block("llamafactory", inner, stage.remarks, stage.kind))
+        blocks.append(_block(page, "llamafactory", inner, stage.remarks, stage.kind))
+        page.about(blocks[-1], apart=True)
+    return [*items, *blocks]
 
 
 def _keys(stage: Text) -> list[str]:
@@ -125,27 +144,29 @@ def _keys(stage: Text) -> list[str]:
     return sorted(own, key=lambda key: order.get(key, 500))
 
 
-def _block(block: str, values: Mapping[str, Any], remarks: Mapping[str, str], kind: str) -> list[str]:
-    known = list(vocabulary().block(block).keys)
-    keys = sorted(values, key=lambda key: known.index(name) if (name := key.partition(".")[2]) in known else 99)
-    items = [f"{key.partition('.')[2]} = {written(values[key], _word(kind, key))}" for key in keys]
-    said = [remarks[key] for key in keys if key in remarks]
-    line = f"{block} {{ {', '.join(items)} }}" if items else f"{block} {{}}"
-    if len(said) < 2 and len(line) <= WIDTH:
-        return [f"{line} # {said[0]}" if said else line]
-    body = [f"  {_item(key, values[key], remarks, kind, key.partition('.')[2])}" for key in keys]
-    return [f"{block} {{", *body, "}"]
+def _block(page: _Page, name: str, values: Mapping[str, Any], remarks: Mapping[str, str], kind: str) -> tree.Block:
+    known = list(vocabulary().block(name).keys)
+    keys = sorted(values, key=lambda key: known.index(own) if (own := key.partition(".")[2]) in known else 99)
+    return block(name, [_bind(page, key, values[key], remarks, kind, key.partition(".")[2]) for key in keys])
 
 
-def _item(key: str, value: Any, remarks: Mapping[str, str], kind: str, name: str = "") -> str:
-    remark = f" # {remarks[key]}" if key in remarks else ""
-    text = f"{name or key} = {written(value, _word(kind, key))}"
-    if len(text) > WIDTH and isinstance(value, list | tuple) and len(value) > 1:
-        inner = ",\n".join(f"    {written(item, _word(kind, key))}" for item in value)
-        text = f"{name or key} = [\n{inner},\n  ]"
-    return text + remark
+def _bind(page: _Page, key: str, value: Any, remarks: Mapping[str, str], kind: str, name: str = "") -> tree.Bind:
+    item = bind((name or key).split("."), expression(value, key_at(kind, key)))
+    if key in remarks:
+        page.about(item, behind=remarks[key])
+    return item
 
 
-def _word(kind: str, key: str) -> Key:
-    found = find(kind, tuple(key.split(".")))
-    return found if isinstance(found, Key) else ANY
+def key_at(kind: str, key: str) -> Key:
+    """What the vocabulary says of a key in a stage of a kind; any value where it says nothing."""
+    known = find(kind, tuple(key.split(".")))
+    return known if isinstance(known, Key) else ANY
+
+
+def why_not(kind: str, key: str, value: Any) -> str:
+    """Why a key cannot have a value in a recipe; "" when it can."""
+    try:
+        bind(key.split("."), expression(value, key_at(kind, key)))
+    except UnwritableError as error:
+        return str(error)
+    return ""

@@ -98,6 +98,29 @@ def _load(handle: Any) -> Lark:
     return lark
 
 
+MAX_NESTING = 100
+"""Braces, brackets and signs inside each other: what reads a tree goes down it by recursion."""
+
+_DEEPER = {"LBRACE": 1, "LSQB": 1, "LPAR": 1, "RBRACE": -1, "RSQB": -1, "RPAR": -1}
+
+
+def shallow(tokens: list[Token]) -> tuple[list[Token], Token | None]:
+    """The tokens without those that are nested too deeply, and the first of these, None when there is none."""
+    kept: list[Token] = []
+    depth = signs = 0
+    first: Token | None = None
+    for token in tokens:
+        change = _DEEPER.get(token.type, 0)
+        signs = signs + 1 if token.type == "MINUS" else 0
+        here = depth + 1 if change > 0 else depth
+        if max(here, signs) <= MAX_NESTING:
+            kept.append(token)
+        elif first is None:
+            first = token
+        depth = max(0, depth + change)
+    return kept, first
+
+
 def tokens(text: str) -> tuple[list[Token], list[Token]]:
     """All tokens of a text, and its comments apart. Never fails: what means nothing is a STRAY token."""
     found: list[Token] = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TypeAlias
 
-from ftdsl.record import record
+from ftdsl.record import frozen
 from ftdsl.source import Source, Span
 
 
@@ -19,7 +19,7 @@ class Binder(StrEnum):
     SAMPLED = "~"
 
 
-@record
+@frozen
 class Word:
     """A name where it was written."""
 
@@ -30,7 +30,7 @@ class Word:
 # --- expressions
 
 
-@record
+@frozen
 class Quantity:
     """A number with the letters (or %) that follow it: `16k`, `3 epochs`, `5%`; `unit` is "" without any."""
 
@@ -40,7 +40,7 @@ class Quantity:
     unit_span: Span
 
 
-@record
+@frozen
 class Hole:
     """`{path.to.name}` inside a string."""
 
@@ -48,7 +48,7 @@ class Hole:
     span: Span
 
 
-@record
+@frozen
 class Text:
     """A string: its pieces in order, escapes already resolved; a raw string has no holes."""
 
@@ -65,7 +65,7 @@ class Text:
         )
 
 
-@record
+@frozen
 class Constant:
     """`true`, `false` or `null` (None)."""
 
@@ -73,7 +73,7 @@ class Constant:
     span: Span
 
 
-@record
+@frozen
 class Ref:
     """A dotted name."""
 
@@ -81,27 +81,27 @@ class Ref:
     span: Span
 
 
-@record
+@frozen
 class Argument:
     name: Word | None
     value: Expression
     span: Span
 
 
-@record
+@frozen
 class Call:
     path: tuple[Word, ...]
     arguments: tuple[Argument, ...]
     span: Span
 
 
-@record
+@frozen
 class ListOf:
     items: tuple[Expression, ...]
     span: Span
 
 
-@record
+@frozen
 class Binary:
     """`left op right`; op is one of `+ - * / ..`."""
 
@@ -111,13 +111,13 @@ class Binary:
     span: Span
 
 
-@record
+@frozen
 class Negative:
     value: Expression
     span: Span
 
 
-@record
+@frozen
 class Missing:
     """A value that is not there; already reported."""
 
@@ -130,14 +130,14 @@ Expression: TypeAlias = Quantity | Text | Constant | Ref | Call | ListOf | Binar
 # --- items
 
 
-@record
+@frozen
 class Include:
     path: Text
     alias: Word | None
     span: Span
 
 
-@record
+@frozen
 class Let:
     name: Word
     binder: Binder
@@ -146,7 +146,7 @@ class Let:
     doc: str = ""
 
 
-@record
+@frozen
 class TypeName:
     """A type as written after `:`; `list[int]` has one argument; `?` sets `optional`."""
 
@@ -156,7 +156,7 @@ class TypeName:
     span: Span
 
 
-@record
+@frozen
 class Param:
     name: Word
     type: TypeName | None
@@ -165,7 +165,7 @@ class Param:
     doc: str = ""
 
 
-@record
+@frozen
 class Bind:
     """`key = value`; the key is a path of one or more words (a quoted key is one word)."""
 
@@ -176,7 +176,7 @@ class Bind:
     doc: str = ""
 
 
-@record
+@frozen
 class Block:
     """`kind label from parent, … { body }`. `header` spans from the kind to before the brace."""
 
@@ -189,7 +189,7 @@ class Block:
     doc: str = ""
 
 
-@record
+@frozen
 class Bad:
     """Text that could not be read; already reported."""
 
@@ -208,13 +208,13 @@ def has_bad(items: tuple[Item, ...]) -> bool:
     )
 
 
-@record
+@frozen
 class Comment:
     text: str
     span: Span
 
 
-@record
+@frozen
 class File:
     source: Source
     items: tuple[Item, ...]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import cache
 
-from ftdsl.record import value
+from ftdsl.record import frozen
 
 
-@value
+@frozen(eq=True)
 class Type:
     """`name` with at most one argument (`list(int)`), or a union of `options` (then `name` is "union")."""
 

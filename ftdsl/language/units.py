@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from ftdsl.record import value
+from ftdsl.record import frozen
 
 Dimension: TypeAlias = Literal["", "share", "count", "bytes", "time", "epochs", "steps", "tokens", "money"]
 
@@ -40,7 +40,7 @@ _MONEY = ("USD", "EUR", "GBP", "CNY", "JPY")
 ALL_UNITS = ("%", *(s for s in SCALES if s), *_BYTES, *_TIMES, *_THINGS, *_MONEY)
 
 
-@value
+@frozen(eq=True)
 class Unit:
     """A factor to the base unit, and what is counted: bytes, seconds (`time`), a share of 1, …; "" is a bare number."""
 

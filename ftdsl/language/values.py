@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any, Literal, TypeAlias
 
-from ftdsl.record import record, value
+from ftdsl.record import frozen
 from ftdsl.source import Span
 
 AmountUnit: TypeAlias = Literal["epochs", "steps", "tokens", "time", "share", "count", "rate"]
 
 
-@value
+@frozen(eq=True)
 class Amount:
     """A number whose unit decides its meaning: `3 epochs`, `600 steps`, `5%` (share: 0.05), `30min` (time: seconds)."""
 
@@ -21,7 +21,7 @@ class Amount:
     unit: AmountUnit
 
 
-@value
+@frozen(eq=True)
 class Term:
     """A member of a closed set or a call, with its options by name: `cosine`, `galore(rank = 128)`, `hf("a/b")`.
 
@@ -35,7 +35,7 @@ class Term:
         return hash((self.name, repr(self.options)))
 
 
-@value
+@frozen(eq=True)
 class StageRef:
     """A stage (or data stage) by name and, where given, a part of it: `raw.eval`, `merge.path`.
 
@@ -52,7 +52,7 @@ class StageRef:
         return f"{self.stage}@{self.run}" if self.run else self.stage
 
 
-@value
+@frozen(eq=True)
 class Range:
     """`low .. high`, both ends included."""
 
@@ -64,7 +64,7 @@ VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 """Names of environment variables that every shell takes."""
 
 
-@value
+@frozen(eq=True)
 class Secret:
     """The value of an environment variable that is only ever emitted as a reference to it."""
 
@@ -76,7 +76,7 @@ OriginKind: TypeAlias = Literal[
 ]
 
 
-@record
+@frozen
 class Origin:
     """Who set a value: its layer, `file:line` or flag, and for choices made by the compiler the reason."""
 
@@ -88,7 +88,7 @@ class Origin:
         return " ".join(part for part in (self.where or self.kind, self.reason and f"({self.reason})") if part)
 
 
-@record
+@frozen
 class Value:
     """A resolved value of a key: the data, where it was written, and who set it."""
 
@@ -97,7 +97,7 @@ class Value:
     origin: Origin
 
 
-@value
+@frozen(eq=True)
 class Slot:
     """`{name}` in a script: the name as written and what it stands for, in pieces."""
 
@@ -105,7 +105,7 @@ class Slot:
     value: tuple[str | StageRef, ...]
 
 
-@value
+@frozen(eq=True)
 class Script:
     """The user's own shell code, with its slots still apart: a value never becomes part of the code."""
 

@@ -3,6 +3,10 @@
 Given a `Source`; gives a tree of `Node` whose spans are offsets in that source, so that an edit touches nothing else.
 Scalars are read as OmegaConf (and so LLaMA-Factory) reads them: YAML 1.1, with `1e-4` a number and dates as text
 (omegaconf/_utils.py, get_yaml_loader). JSON is YAML, tabs and all. Needs PyYAML, so import it where it is used.
+
+This is the one place where YAML becomes values, and what comes out is null, true or false, a number that is a float too, a
+text that can be encoded, a list or a map of these: other tags, and texts no tag can read, are errors at their place. What a
+hostile file could make endless (size, depth, aliases of aliases) has a limit.
 """
 
 from __future__ import annotations
@@ -17,14 +21,23 @@ import yaml
 
 from ftdsl.diagnostics import Sink
 from ftdsl.diagnostics.model import Edit
-from ftdsl.record import record
+from ftdsl.record import frozen
 from ftdsl.source import Source, Span
 
 Kind: TypeAlias = Literal["map", "list", "scalar"]
 KeyPath: TypeAlias = tuple[str | int, ...]
 
+MAX_SIZE = 1 << 20
+"""Characters. PyYAML reads about 150,000 a second, and no configuration is as large."""
 
-@record
+MAX_DEPTH = 100
+"""Levels of lists and maps in each other."""
+
+MAX_VALUES = 30_000
+"""Scalars, lists and maps, aliases counted as what they stand for: nine levels of nine are 400 bytes, and 400 million."""
+
+
+@frozen
 class Node:
     """A part of a document. `span` is its own text; `plain` a scalar without quotes; `value` of a scalar is its value.
 
@@ -79,7 +92,7 @@ class Node:
             yield from item.walk((*path, place))
 
 
-@record
+@frozen
 class Entry:
     """`key: value`, with the key's own place."""
 
@@ -95,24 +108,30 @@ class Entry:
 
 
 def read(source: Source, sink: Sink) -> Node | None:
-    """The tree of the one document of a source; None, with FT050 in the sink, when there is none to be read."""
-    text = source.text.replace("\t", " ") if source.text.lstrip().startswith(("{", "[")) else source.text
+    """The tree of the one document of a source; None, with FT050 in the sink, when there is none to be read.
+
+    A value that its tag cannot read (`!!int x`) is FT050 as well, and counts as null: the rest can still be judged.
+    """
+    json = source.text.lstrip().startswith(("{", "["))
     try:
-        raw = _compose(text)
+        if len(source.text) > MAX_SIZE:
+            raise yaml.YAMLError(f"it is larger than {MAX_SIZE >> 20} MiB, which no configuration is")
+        raw = _compose(source.text.replace("\t", " ") if json else source.text)
         if raw is None:
             sink.error("FT050", "there is nothing in it", Span(source, 0, 0))
             return None
-        return _Tree(source).node(raw)
+        return _Tree(source, sink, json=json).node(raw)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        message, at = _said(error, len(source.text))
+        message, at = _problem(error, len(source.text))
         sink.error("FT050", message, Span(source, at, min(at + 1, len(source.text))))
         return None
 
 
 def scalar(text: str) -> Any:
     """A text as the value it is in YAML (`1e-4` a number, `true` a switch); the text itself where it is no YAML."""
-    node = read(Source("", text), Sink()) if text.strip() else None
-    return text if node is None else node.value
+    sink = Sink()
+    node = read(Source("", text), sink) if text.strip() else None
+    return text if node is None or sink.failed else node.value
 
 
 def removal(parent: Node, entry: Entry) -> Edit:
@@ -132,8 +151,25 @@ def removal(parent: Node, entry: Entry) -> Edit:
     return Edit(Span(source, start, entry.span.end), "")
 
 
+_TOO_MANY = f"there are more than {MAX_VALUES:,} values up to here, aliases written out"
+
+
 class _Loader(yaml.SafeLoader):
-    """PyYAML's, with the two changes OmegaConf makes."""
+    """PyYAML's, with the two changes OmegaConf makes, no deeper than `MAX_DEPTH`, and with no more than `MAX_VALUES`."""
+
+    depth = 0
+    count = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.depth += 1
+        self.count += 1
+        if self.depth > MAX_DEPTH or self.count > 2 * MAX_VALUES:  # keys are nodes, too
+            event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+            problem = _TOO_MANY if self.depth <= MAX_DEPTH else "this is nested too deeply to be read"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -159,7 +195,7 @@ def _compose(text: str) -> yaml.Node | None:
         loader.dispose()
 
 
-def _said(error: Exception, length: int) -> tuple[str, int]:
+def _problem(error: Exception, length: int) -> tuple[str, int]:
     """A short fact and the offset it is about."""
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
@@ -171,14 +207,22 @@ def _said(error: Exception, length: int) -> tuple[str, int]:
     return str(error) or "this cannot be read", 0
 
 
+_TAG = "tag:yaml.org,2002:"
+_SCALARS = frozenset(f"{_TAG}{name}" for name in ("null", "bool", "int", "float", "str"))
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 class _Tree:
     """PyYAML's nodes to ours."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, sink: Sink, *, json: bool) -> None:
         self.source = source
+        self.sink = sink
+        self.json = json
         self.loader = _Loader("")
         self.known: dict[int, Node] = {}
         self.open: set[int] = set()
+        self.sizes: dict[int, int] = {}
 
     def node(self, raw: yaml.Node) -> Node:
         if id(raw) not in self.known:
@@ -191,19 +235,62 @@ class _Tree:
 
     def _made(self, raw: yaml.Node) -> Node:
         if isinstance(raw, yaml.ScalarNode):
-            value = self.loader.construct_object(raw)
-            return Node("scalar", self._span(raw), value, plain=not raw.style)
+            self.sizes[id(raw)] = 1
+            return Node("scalar", self._span(raw), self._scalar(raw), plain=not raw.style)
         if isinstance(raw, yaml.SequenceNode):
+            self._tag(raw, "seq")
             items = tuple(self.node(item) for item in raw.value)
+            self._size(raw, raw.value)
             return Node("list", self._span(raw), flow=bool(raw.flow_style), items=items)
         assert isinstance(raw, yaml.MappingNode)
+        self._tag(raw, "map")
         entries = tuple(self._entry(key, value) for key, value in raw.value)
+        self._size(raw, [value for _, value in raw.value])
         return Node("map", self._span(raw), flow=bool(raw.flow_style), entries=entries)
+
+    def _size(self, raw: yaml.Node, inner: list[yaml.Node]) -> None:
+        """How many values there are with aliases written out. Raises: YAMLError for too many."""
+        size = 1 + sum(self.sizes[id(one)] for one in inner)
+        if size > MAX_VALUES:
+            raise yaml.MarkedYAMLError(problem=_TOO_MANY, problem_mark=raw.start_mark)
+        self.sizes[id(raw)] = size
+
+    def _tag(self, raw: yaml.Node, name: str) -> None:
+        if raw.tag != f"{_TAG}{name}":
+            self._refuse(raw, f"a configuration cannot hold {_shown(raw.tag)}")
+
+    def _scalar(self, raw: yaml.ScalarNode) -> Any:
+        """The value of a scalar; None, and FT050, when its tag cannot read it."""
+        if raw.tag not in _SCALARS:
+            self._refuse(raw, f"a configuration cannot hold {_shown(raw.tag)}")
+            return None
+        try:
+            value = self.loader.construct_object(raw)
+            if isinstance(value, int):
+                float(value)  # whoever computes with it must be able to
+        except (yaml.YAMLError, LookupError, ValueError, AttributeError, OverflowError, TypeError):
+            self._refuse(raw, f"this cannot be read as {_shown(raw.tag)}")
+            return None
+        return self._text(raw, value) if isinstance(value, str) else value
+
+    def _text(self, raw: yaml.Node, text: str) -> str | None:
+        """JSON escapes characters beyond 16 bits in two halves; a half alone is no character, and YAML joins none."""
+        if not _SURROGATE.search(text):
+            return text
+        joined = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if self.json else text
+        halves = _SURROGATE.search(joined) or joined.count("\ufffd") > text.count("\ufffd")
+        if halves:
+            self._refuse(raw, "this text holds half a character")
+        return None if halves else joined
+
+    def _refuse(self, raw: yaml.Node, problem: str) -> None:
+        self.sink.error("FT050", problem, self._span(raw))
 
     def _entry(self, key: yaml.Node, value: yaml.Node) -> Entry:
         if not isinstance(key, yaml.ScalarNode):
             raise yaml.MarkedYAMLError(problem="a key that is not a word", problem_mark=key.start_mark)
-        return Entry(key.value, self._span(key), self.node(value), alias=value.start_mark.index < key.start_mark.index)
+        name = self._text(key, key.value) or ""
+        return Entry(name, self._span(key), self.node(value), alias=value.start_mark.index < key.start_mark.index)
 
     def _span(self, raw: yaml.Node) -> Span:
         """Block collections and block text end, for PyYAML, where the next thing begins; here with their last word."""
@@ -216,3 +303,9 @@ class _Tree:
         while end > start and text[end - 1] in " \t\r\n":
             end -= 1
         return Span(self.source, start, end)
+
+
+def _shown(tag: str) -> str:
+    """A tag as people write it."""
+    written = f"!!{tag.removeprefix(_TAG)}" if tag.startswith(_TAG) else tag
+    return f"`{written[:40]}`"

@@ -10,7 +10,7 @@ from typing import Any
 
 from ftdsl.diagnostics.codes import CODES
 from ftdsl.diagnostics.meanings import meanings
-from ftdsl.record import record
+from ftdsl.record import frozen
 
 HEADINGS = ("What it does", "Why it matters", "Example", "Use instead", "Applies to", "Source")
 FILES = ("Example", "Use instead")
@@ -18,7 +18,7 @@ _HEADING = re.compile(rf"^({'|'.join(HEADINGS)}):[ \n]", re.MULTILINE)
 _FILE = re.compile(r"^# file: (\S+)\n", re.MULTILINE)
 
 
-@record
+@frozen
 class Example:
     """One configuration: files by name, and what is said of where it runs (`gpus` -> `2`, `transformers` -> `4.57.1`)."""
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from ftdsl.diagnostics import Diagnostic, Sink
 from ftdsl.lint.config import Config, UnknownError
 from ftdsl.lint.rule import RULES, Check, Finding
-from ftdsl.record import changed
+from ftdsl.record import replace
 from ftdsl.source import Span
 
 FAMILIES = (
@@ -64,7 +64,7 @@ def check(config: Config, sink: Sink) -> None:
         for one in found:
             sink.add(_diagnostic(code, one, config.span))
         if code in REFUSING and found:
-            config = changed(config, unknown=config.unknown | {one.at.name for one in found})
+            config = replace(config, unknown=config.unknown | {one.at.name for one in found})
 
 
 def _diagnostic(code: str, found: Finding, whole: Span | None) -> Diagnostic:

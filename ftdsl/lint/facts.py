@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -90,7 +89,7 @@ def _by_name(name: str) -> str:
 
 def _object(path: Path, files: Files) -> Mapping[str, Any]:
     try:
-        found = json.loads(files.text(path))
+        found = files.json(path)
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -7,10 +7,10 @@ from typing import TypeAlias
 
 from ftdsl.diagnostics import Fix, Label, Severity
 from ftdsl.lint.config import Config, Setting
-from ftdsl.record import record
+from ftdsl.record import frozen
 
 
-@record
+@frozen
 class Finding:
     """What a rule found: at a setting, in the author's words. The code is the rule's."""
 

@@ -9,8 +9,9 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from ftdsl.observe import table, words
+from ftdsl.observe import table
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
+from ftdsl.observe.text import clock, duration, sparkline, steady
 
 _MARKS = {
     Status.DONE: ("✓", "green"), Status.CACHED: ("✓", "dim green"), Status.FAILED: ("✗", "bold red"),
@@ -42,12 +43,12 @@ class LiveView:
         self._live.stop()
 
     def _drawn(self, run: RunProgress, now: float) -> RenderableType:
-        said = "  stopping: waiting for the stages to end (Ctrl-C again kills them)" if run.stopping else ""
+        stopping = "  stopping: waiting for the stages to end (Ctrl-C again kills them)" if run.stopping else ""
         head = Text.assemble(
             (run.name, "bold"),
             f"  {run.folder.as_posix()}  ",
-            (words.clock(now - run.started), "dim"),
-            (said, "yellow"),
+            (clock(now - run.started), "dim"),
+            (stopping, "yellow"),
         )
         grid = Table.grid(padding=(0, 2))
         for stage in run.stages:
@@ -63,14 +64,14 @@ class LiveView:
     def _cells(self, stage: StageProgress, now: float) -> tuple[RenderableType, ...]:
         if stage.status is Status.RUNNING:
             return self._running(stage, now)
-        took = words.duration(stage.elapsed(now)) if stage.started and stage.ended else ""
+        took = duration(stage.elapsed(now)) if stage.started and stage.ended else ""
         if stage.status is Status.CACHED:
             took = "done before"
-        result = table.result_words(stage)
+        result = table.result_text(stage)
         style = "" if stage.status.ok else "dim" if stage.status in (Status.SKIPPED, Status.WAITING) else "yellow"
-        text = Text(result or (stage.job.title if stage.status is Status.WAITING else ""), style, overflow="ellipsis")
+        text = Text(result or (stage.title if stage.status is Status.WAITING else ""), style, overflow="ellipsis")
         if len(stage.losses) > 1 and stage.status.ok:
-            text.append(f"  {words.sparkline([loss for _, loss in stage.losses], 16)}", "cyan")
+            text.append(f"  {sparkline([loss for _, loss in stage.losses], 16)}", "cyan")
         return Text(took, "dim"), text
 
     def _running(self, stage: StageProgress, now: float) -> tuple[RenderableType, ...]:
@@ -79,12 +80,12 @@ class LiveView:
         if stage.total:
             text.append(f"{stage.step}/{stage.total} {stage.what}  ")
         if stage.loss is not None and stage.what == "steps":
-            text.append(f"loss {words.steady(stage.loss)} ")
-            text.append(words.sparkline([loss for _, loss in stage.losses], 16), "cyan")
+            text.append(f"loss {steady(stage.loss)} ")
+            text.append(sparkline([loss for _, loss in stage.losses], 16), "cyan")
             text.append("  ")
         left = stage.left(now)
         if left is not None:
-            text.append(f"{words.clock(left)} left", "dim")
+            text.append(f"{clock(left)} left", "dim")
         if not text.plain.strip():
-            text.append(stage.said[:80] or "starting", "dim")
+            text.append(stage.log_line[:80] or "starting", "dim")
         return bar, text

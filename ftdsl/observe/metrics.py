@@ -1,64 +1,63 @@
 """Reads what a stage leaves in its folder: `metrics.jsonl` while it grows, `result.json` when it is there.
 
-The shape of both files is in docs/build-and-run.md.
+The shapes of both are `ftdsl.runtime.events`'s.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ftdsl.runtime import events
+from ftdsl.session import open_regular
+
+PIECE = 4 << 20
+"""Bytes read at once."""
+
 
 class Tail:
-    """The whole lines of a file that grows. A half line waits for its end; a file cut short is read again."""
+    """The whole lines of a file that grows. A half line waits for its end; a file cut short is read again.
 
-    def __init__(self, path: Path) -> None:
+    `malformed`: sentences about fields that were dropped, each kind once; whoever shows them empties it.
+    """
+
+    def __init__(self, path: Path, start: int = 0) -> None:
         self.path = path
-        self._at = 0
+        self.malformed: list[str] = []
+        self._at = start
+        self._reported: set[str] = set()
 
     def read(self) -> list[dict[str, Any]]:
         """The events written since the last call; lines that are no events are passed over."""
-        whole, end, _ = self._new_bytes().rpartition(b"\n")
-        self._at += len(whole) + len(end)
-        return [event for line in whole.split(b"\n") if (event := parse(line)) is not None]
+        found: list[dict[str, Any]] = []
+        while piece := self._new_bytes():
+            whole, end, rest = piece.rpartition(b"\n")
+            if not end and len(rest) < PIECE:
+                break  # a line that waits for its end
+            self._at += len(whole) + 1 if end else len(rest)  # a longer one is no event
+            found += self._events(whole)
+        return found
+
+    def _events(self, whole: bytes) -> list[dict[str, Any]]:
+        malformed: list[str] = []
+        found = [event for line in whole.split(b"\n") if (event := events.parse(line, malformed)) is not None]
+        for text in malformed:
+            if (kind := text.partition(" is ")[0]) not in self._reported:
+                self._reported.add(kind)
+                self.malformed.append(text)
+        return found
 
     def _new_bytes(self) -> bytes:
         try:
-            with self.path.open("rb") as handle:
+            with open_regular(self.path) as handle:
                 if handle.seek(0, 2) < self._at:
                     self._at = 0
                 handle.seek(self._at)
-                return handle.read()
+                return handle.read(PIECE)
         except OSError:
             return b""
-
-
-def parse(line: bytes) -> dict[str, Any] | None:
-    """The event on a line, or None. A stage killed while it writes can leave anything here."""
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
-
-
-def number(value: object) -> float | None:
-    """A number of an event: `"nan"` and `"inf"` are written as strings, since JSON has no words for them."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        return float(value)
-    except ValueError:
-        return None
-
-
-def count(value: object) -> int | None:
-    """A whole number of an event, or None."""
-    found = number(value)
-    return int(found) if found is not None and abs(found) < 1e18 else None
 
 
 @dataclass(frozen=True)
@@ -82,22 +81,11 @@ class Result:
 
 def read_result(folder: Path) -> Result | None:
     """The result a stage left in its folder; None when there is none, or it cannot be read."""
-    try:
-        data = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    if not (folder / events.RESULT).is_file():  # nor a pipe or device somebody put there
         return None
-    if not isinstance(data, dict):
+    found = events.read_result(folder)
+    if found is None:
         return None
-    return Result(str(data.get("kind", "files")), str(data.get("path", "")), _metrics(data), _samples(data))
-
-
-def _metrics(data: dict[str, Any]) -> dict[str, float]:
-    found = data.get("metrics")
-    pairs = found.items() if isinstance(found, dict) else ()
-    return {str(name): value for name, raw in pairs if (value := number(raw)) is not None}
-
-
-def _samples(data: dict[str, Any]) -> tuple[Sample, ...]:
-    found = data.get("samples")
-    rows = [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
-    return tuple(Sample(*(str(row.get(name, "")) for name in ("prompt", "label", "predict"))) for row in rows)
+    names = ("prompt", "label", "predict")
+    samples = tuple(Sample(*(str(row.get(name, "")) for name in names)) for row in found["samples"])
+    return Result(found["kind"], found["path"], found["metrics"], samples)

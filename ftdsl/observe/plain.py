@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from ftdsl.observe import table, words
+from ftdsl.observe import table
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
+from ftdsl.observe.text import clock, duration, rate, steady
 
 EVERY = 10.0
 """Seconds between two lines about a stage that goes on."""
@@ -17,7 +18,7 @@ class Plain:
     def __init__(self, out: TextIO) -> None:
         self.out = out
         self._seen: dict[str, Status] = {}
-        self._told: dict[str, float] = {}
+        self._shown: dict[str, float] = {}
 
     def note(self, text: str) -> None:
         print(text, file=self.out, flush=True)
@@ -30,12 +31,12 @@ class Plain:
         for stage in run.stages:
             if self._seen.get(stage.key) is not stage.status:
                 self._seen[stage.key] = stage.status
-                self._told[stage.key] = now
+                self._shown[stage.key] = now
                 if stage.status is not Status.WAITING:
                     self.note(f"{stage.folder}: {_changed(stage, now)}")
-            elif stage.status is Status.RUNNING and now - self._told[stage.key] >= EVERY:
-                self._told[stage.key] = now
-                self.note(f"{stage.folder}: {progress_words(stage, now)}")
+            elif stage.status is Status.RUNNING and now - self._shown[stage.key] >= EVERY:
+                self._shown[stage.key] = now
+                self.note(f"{stage.folder}: {progress_text(stage, now)}")
 
     def end(self, run: RunProgress, now: float) -> None:
         self.update(run, now)
@@ -43,25 +44,25 @@ class Plain:
 
 def _changed(stage: StageProgress, now: float) -> str:
     if stage.status is Status.RUNNING:
-        return stage.job.title
-    said = table.MARKS[stage.status]
+        return stage.title
+    text = table.MARKS[stage.status]
     if stage.status is Status.CACHED and stage.cached_from:
-        said += f" (in {stage.cached_from})"
-    took = f" in {words.duration(stage.elapsed(now))}" if stage.status is Status.DONE else ""
-    result = table.result_words(stage)
-    return f"{said}{took}" + (f": {result}" if result else "")
+        text += f" (in {stage.cached_from})"
+    took = f" in {duration(stage.elapsed(now))}" if stage.status is Status.DONE else ""
+    result = table.result_text(stage)
+    return f"{text}{took}" + (f": {result}" if result else "")
 
 
-def progress_words(stage: StageProgress, now: float) -> str:
+def progress_text(stage: StageProgress, now: float) -> str:
     """`120/300 steps, loss 1.234, lr 2e-3, 0:12 left`."""
     parts = []
     if stage.what:
         parts.append(f"{stage.step}{f'/{stage.total}' if stage.total else ''} {stage.what}")
     if stage.loss is not None and stage.what == "steps":
-        parts.append(f"loss {words.steady(stage.loss)}")
+        parts.append(f"loss {steady(stage.loss)}")
     if stage.lr is not None and stage.what == "steps":
-        parts.append(f"lr {words.rate(stage.lr)}")
+        parts.append(f"lr {rate(stage.lr)}")
     left = stage.left(now)
     if left is not None:
-        parts.append(f"{words.clock(left)} left")
-    return ", ".join(parts) or stage.said[:100] or "starting"
+        parts.append(f"{clock(left)} left")
+    return ", ".join(parts) or stage.log_line[:100] or "starting"

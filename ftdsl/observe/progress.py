@@ -1,18 +1,19 @@
-"""The one model behind every view: a run, its stages, and how far each has come."""
+"""The one model behind every view: a run, its stages, and how far each has come. It is a fold over events: what is applied
+here is what `ftdsl.runtime.events` reads.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
-from ftdsl.engines.jobs import Job
-from ftdsl.observe.metrics import Result, count, number
+from ftdsl.observe.metrics import Result
 
-# Enough for the shape of a curve on a screen; the whole curve stays in metrics.jsonl.
 CURVE = 4096
+"""Points of a curve that are kept: enough for its shape on a screen; the whole curve stays in metrics.jsonl."""
 
 
 class Status(StrEnum):
@@ -33,13 +34,17 @@ class Status(StrEnum):
 
 @dataclass
 class StageProgress:
-    """One stage. Times are seconds since the epoch; `message` says why it failed, was refused or skipped.
+    """One stage. Times are seconds since the epoch; `message`: why it failed, was refused or skipped.
 
-    `said` is the last line of its log, shown while there is no step to show; `remaining` holds since `heard`;
-    `notes` are sentences it wants to have said at the end.
+    `remaining`: seconds, as of `last_event`; `log_line`: the last line of its log, shown while there is no step to show;
+    `notes`: sentences for the end of the run; `cached_from`: the id of the run that made its result.
     """
 
-    job: Job
+    key: str
+    folder: str = ""
+    kind: str = ""
+    title: str = ""
+    where: str = ""
     status: Status = Status.WAITING
     started: float | None = None
     ended: float | None = None
@@ -52,20 +57,12 @@ class StageProgress:
     losses: list[tuple[int, float]] = field(default_factory=list)
     evals: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
     remaining: float | None = None
-    heard: float | None = None
+    last_event: float | None = None
     message: str = ""
-    said: str = ""
+    log_line: str = ""
     result: Result | None = None
     cached_from: str = ""
     notes: list[str] = field(default_factory=list)
-
-    @property
-    def key(self) -> str:
-        return self.job.key
-
-    @property
-    def folder(self) -> str:
-        return self.job.folder
 
     @property
     def share(self) -> float | None:
@@ -73,42 +70,51 @@ class StageProgress:
         return min(1.0, self.step / self.total) if self.total else None
 
     def elapsed(self, now: float) -> float:
-        """Seconds it ran, or runs."""
+        """Seconds it ran, or has run."""
         return max(0.0, (self.ended or now) - self.started) if self.started is not None else 0.0
 
     def left(self, now: float) -> float | None:
-        """Seconds to go: what the stage said, less the time since; else from the share that is done."""
-        if self.remaining is not None and self.heard is not None:
-            return max(0.0, self.remaining - (now - self.heard))
-        if self.share and self.heard is not None and self.started is not None and self.step > 0:
-            spent = self.heard - self.started
+        """Seconds to go: as the stage estimates, less the time since; else from the share that is done."""
+        if self.remaining is not None and self.last_event is not None:
+            return max(0.0, self.remaining - (now - self.last_event))
+        if self.share and self.last_event is not None and self.started is not None and self.step > 0:
+            spent = self.last_event - self.started
             return max(0.0, spent / self.share - (now - self.started))
         return None
 
-    def apply(self, event: Mapping[str, Any], now: float) -> None:
-        """Take in an event of metrics.jsonl."""
-        handle = _HANDLERS.get(str(event.get("event")))
-        if handle:
-            self.heard = now
-            handle(self, event)
+    def apply(self, event: Mapping[str, Any], now: float = 0.0) -> None:
+        """Take in an event of its metrics.jsonl. now: its time where it has none."""
+        if handler := _HANDLERS.get(str(event.get("event"))):
+            self.last_event = event.get("time", now)
+            handler(self, event)
+
+    def changed(self, event: Mapping[str, Any]) -> None:
+        """Take in an event `stage` of the run. A stage that starts forgets what it was before."""
+        status = Status(event["status"]) if event.get("status") in set(Status) else self.status
+        if status is Status.RUNNING:
+            self.what, self.step, self.total, self.remaining, self.ended, self.result = "", 0, None, None, None, None
+            self.message, self.notes = "", []
+        self.status = status
+        for name in ("folder", "started", "ended", "message", "cached_from"):
+            if name in event:
+                setattr(self, name, event[name])
 
 
 def _on_start(stage: StageProgress, event: Mapping[str, Any]) -> None:
-    stage.total = count(event.get("total_steps"))
-    stage.what, stage.step, stage.remaining = "steps", 0, None
+    stage.total = event.get("total_steps")
+    stage.what, stage.step, stage.remaining = "steps", event.get("step", 0), None
 
 
 def _on_step(stage: StageProgress, event: Mapping[str, Any]) -> None:
     stage.what = "steps"
-    stage.step = count(event.get("step")) or 0
-    stage.total = count(event.get("total_steps")) or stage.total
-    stage.remaining = number(event.get("remaining"))
-    stage.lr = _newer(event, "lr", stage.lr)
-    stage.grad_norm = _newer(event, "grad_norm", stage.grad_norm)
-    loss = number(event.get("loss"))
-    if loss is not None:
-        stage.loss = loss
-        _extend_curve(stage, loss)
+    stage.step = event.get("step", 0)
+    stage.total = event.get("total_steps") or stage.total
+    stage.remaining = event.get("remaining")
+    stage.lr = event.get("lr", stage.lr)
+    stage.grad_norm = event.get("grad_norm", stage.grad_norm)
+    if "loss" in event:
+        stage.loss = event["loss"]
+        _extend_curve(stage, event["loss"])
 
 
 def _extend_curve(stage: StageProgress, loss: float) -> None:
@@ -121,26 +127,18 @@ def _extend_curve(stage: StageProgress, loss: float) -> None:
 
 
 def _on_eval(stage: StageProgress, event: Mapping[str, Any]) -> None:
-    metrics = event.get("metrics")
-    if isinstance(metrics, dict):
-        found = {str(name): value for name, raw in metrics.items() if (value := number(raw)) is not None}
-        stage.evals.append((count(event.get("step")) or stage.step, found))
+    stage.evals.append((event.get("step", stage.step), event.get("metrics", {})))
 
 
 def _on_progress(stage: StageProgress, event: Mapping[str, Any]) -> None:
-    stage.what = str(event.get("what") or "")
-    stage.step = count(event.get("done")) or 0
-    stage.total = count(event.get("total"))
+    stage.what = event.get("what", "")
+    stage.step = int(event.get("done", 0))
+    stage.total = int(event["total"]) if "total" in event else None
     stage.remaining = None
 
 
 def _on_note(stage: StageProgress, event: Mapping[str, Any]) -> None:
-    stage.notes.append(str(event.get("message") or ""))
-
-
-def _newer(event: Mapping[str, Any], name: str, old: float | None) -> float | None:
-    found = number(event.get(name))
-    return old if found is None else found
+    stage.notes.append(event["message"])
 
 
 _HANDLERS = {"start": _on_start, "step": _on_step, "eval": _on_eval, "progress": _on_progress, "note": _on_note}
@@ -148,14 +146,15 @@ _HANDLERS = {"start": _on_start, "step": _on_step, "eval": _on_eval, "progress":
 
 @dataclass
 class RunProgress:
-    """A run: its name and id, where it lies, and its stages in order. `stopping` after the first Ctrl-C."""
+    """A run: its name and id, where it lies, and its stages in order. `stopping`: it was asked to stop."""
 
     name: str
     id: str
     folder: Path
-    stages: tuple[StageProgress, ...]
+    stages: tuple[StageProgress, ...] = ()
     started: float = 0.0
     stopping: bool = False
+    smoke: bool = False
 
     def stage(self, key: str) -> StageProgress:
         """The stage of that key. Raises: KeyError."""
@@ -168,18 +167,62 @@ class RunProgress:
         """The stages of these statuses, in order."""
         return [stage for stage in self.stages if stage.status in statuses]
 
+    def apply(self, event: Mapping[str, Any]) -> None:
+        """Take in an event of the run's own events.jsonl."""
+        kind = event.get("event")
+        if kind == "run":
+            self.name, self.id = event.get("name", self.name), event.get("id", self.id)
+            self.smoke, self.started, self.stopping = event.get("smoke", False), event.get("time", 0.0), False
+            stages = event.get("stages")
+            self.stages = tuple(map(_described, filter(_is_table, stages if isinstance(stages, list) else ())))
+        elif kind == "stage":
+            for stage in self.stages:
+                if stage.key == event["stage"]:
+                    stage.changed(event)
+        elif kind == "stop":
+            self.stopping = True
+
+
+def _is_table(stage: object) -> bool:
+    return isinstance(stage, dict)
+
+
+def _described(stage: Mapping[str, Any]) -> StageProgress:
+    key, folder, kind, title, where = (str(stage.get(name, "")) for name in ("key", "folder", "kind", "title", "where"))
+    return StageProgress(key, folder, kind, title, where)
+
+
+def fold(events: Iterable[Mapping[str, Any]], folder: Path) -> RunProgress:
+    """A run as its events leave it. folder: where it lies."""
+    progress = RunProgress(folder.parent.name, folder.name, folder)
+    for event in events:
+        progress.apply(event)
+    return progress
+
 
 class View(Protocol):
     """Shows a run to a person. Called from one thread; `now` is seconds since the epoch."""
 
     def note(self, text: str) -> None:
-        """Say a sentence."""
+        """Show a sentence."""
 
     def begin(self, run: RunProgress, now: float) -> None:
-        """The run starts or goes on."""
+        """The run starts, or is resumed."""
 
     def update(self, run: RunProgress, now: float) -> None:
         """Something may have changed; called about ten times a second."""
 
     def end(self, run: RunProgress, now: float) -> None:
         """Nothing runs any more. Called once, also after an interruption."""
+
+
+class NoView:
+    """Shows nothing: for studies, tests and editors that read the outcome."""
+
+    def note(self, text: str) -> None: ...
+
+    def begin(self, run: RunProgress, now: float) -> None: ...
+
+    def update(self, run: RunProgress, now: float) -> None: ...
+
+    def end(self, run: RunProgress, now: float) -> None: ...

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from io import StringIO
 from pathlib import Path
-from unicodedata import east_asian_width
 
-from ftdsl.observe import words
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
 from ftdsl.observe.metrics import Result, Sample
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
+from ftdsl.observe.text import duration, number
 
 MARKS = {
     Status.DONE: "done", Status.CACHED: "done before", Status.FAILED: "FAILED", Status.REFUSED: "REFUSED",
@@ -39,7 +44,7 @@ def _tried(stage: StageProgress) -> tuple[str, ...]:
 
 
 def _spent(stage: StageProgress) -> str:
-    return words.duration(stage.elapsed(stage.ended)) if stage.started and stage.ended else ""
+    return duration(stage.elapsed(stage.ended)) if stage.started and stage.ended else ""
 
 
 def _row(stage: StageProgress, run: RunProgress) -> tuple[str, ...]:
@@ -54,7 +59,7 @@ def _row(stage: StageProgress, run: RunProgress) -> tuple[str, ...]:
 
 def _in_a_cell(stage: StageProgress) -> str:
     """Why a stage failed is said whole below the table."""
-    said = result_words(stage)
+    said = result_text(stage)
     return _short(said, FAILED) if stage.status is Status.FAILED else said
 
 
@@ -69,7 +74,7 @@ def _place(run: Path, path: str) -> str:
     return place.as_posix()
 
 
-def result_words(stage: StageProgress) -> str:
+def result_text(stage: StageProgress) -> str:
     """What came out, in a few words."""
     if not stage.status.ok:
         return stage.message
@@ -78,13 +83,13 @@ def result_words(stage: StageProgress) -> str:
         return ""
     metrics = result.metrics
     if result.kind == "dataset":
-        return ", ".join(f"{words.number(value)} {name}" for name, value in metrics.items())
+        return ", ".join(f"{number(value)} {name}" for name, value in metrics.items())
     if "first_loss" in metrics and "last_loss" in metrics:
-        return f"loss {words.number(metrics['first_loss'])} -> {words.number(metrics['last_loss'])}"
+        return f"loss {number(metrics['first_loss'])} -> {number(metrics['last_loss'])}"
     if result.kind == "metrics":
-        return ", ".join(f"{name} {words.number(value)}" for name, value in metrics.items())
+        return ", ".join(f"{name} {number(value)}" for name, value in metrics.items())
     if "parameters" in metrics:
-        return f"{words.number(metrics['parameters'])} parameters"
+        return f"{number(metrics['parameters'])} parameters"
     return f"{metrics['bytes'] / 1e6:,.1f} MB" if "bytes" in metrics else result.kind
 
 
@@ -94,7 +99,7 @@ def _scores(stages: Sequence[StageProgress]) -> list[str]:
     names = list(dict.fromkeys(name for table in tables for name in table))
     rows = [("metric", *(stage.key for stage in stages))]
     for name in names:
-        rows.append((name, *(words.number(table[name]) if name in table else "-" for table in tables)))
+        rows.append((name, *(number(table[name]) if name in table else "-" for table in tables)))
     return columns(rows, right=True)
 
 
@@ -128,17 +133,13 @@ def _short(text: str, width: int = 100) -> str:
 
 
 def columns(rows: Sequence[Sequence[str]], *, right: bool = False) -> list[str]:
-    """Rows as lines, the cells of a column one below the other."""
-    widths = [max(_width(row[at]) for row in rows) for at in range(len(rows[0]))]
-    lines = []
+    """Rows as lines, the cells of a column one below the other, as wide as a terminal shows them; nothing is wrapped."""
+    grid = Table.grid(padding=(0, 2))
+    for at in range(len(rows[0])):
+        grid.add_column(justify="right" if right and at else "left", no_wrap=True)
     for row in rows:
-        cells = []
-        for at, (cell, width) in enumerate(zip(row, widths, strict=True)):
-            pad = " " * (width - _width(cell))
-            cells.append(pad + cell if right and at else cell + pad)
-        lines.append("  ".join(cells).rstrip())
-    return lines
-
-
-def _width(text: str) -> int:
-    return sum(2 if east_asian_width(char) in "WF" else 1 for char in text)
+        grid.add_row(*(Text(cell.replace("\n", " ")) for cell in row))
+    console = Console(file=StringIO(), width=sum(max(map(cell_len, column)) + 2 for column in zip(*rows, strict=True)))
+    with console.capture() as capture:
+        console.print(grid)
+    return [line.rstrip() for line in capture.get().splitlines()]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from ftdsl.plan.plan import Batch, World
+from ftdsl.plan.plan import Batch
+from ftdsl.plan.world import World
 from ftdsl.recipe.recipe import Stage
 from ftdsl.session import Session
 
@@ -48,7 +49,7 @@ def _number(value: Any) -> int | None:
 def _wanted(stage: Stage, chooser: Chooses) -> int | None:
     """Sequences per optimizer step, if the recipe says."""
     tokens = stage.settings.get("batch.tokens")
-    exact = _given(stage, "global")
+    exact = _number(chooser.get("batch.global"))
     if exact is None and isinstance(tokens, int | float):
         return max(1, round(tokens / int(chooser.get("max_len"))))
     return exact

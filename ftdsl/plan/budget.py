@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 
 from ftdsl import catalog
 from ftdsl.estimate.architecture import NotModelledError
-from ftdsl.plan.fitting import Fitter, layout_of
 from ftdsl.plan.forecast import Forecast, forecasts
+from ftdsl.plan.layout_search import LayoutSearch, layout_of
 from ftdsl.plan.plan import Plan
-from ftdsl.record import changed
+from ftdsl.record import replace
 from ftdsl.session import Session
 
 LIMITS = ("time", "disk", "cost")
@@ -68,13 +68,13 @@ def _other_card(name: str, left: float, one: Forecast, plan: Plan) -> str:
         if card == planned.world.gpu:
             continue
         settings = {key: value for key, value in planned.stage.settings.values.items() if key != "hardware.gpu"}
-        stage = changed(planned.stage, settings=changed(planned.stage.settings, values=settings))
-        fitter = Fitter(stage, changed(planned.world, gpu=card), plan.recipe, planned.precision)
+        stage = replace(planned.stage, settings=replace(planned.stage.settings, values=settings))
+        layouts = LayoutSearch(stage, replace(planned.world, gpu=card), plan.recipe, planned.precision, planned.engine)
         try:
-            cost = fitter.cost(layout_of(planned))
+            cost = layouts.cost(layout_of(planned))
         except NotModelledError:
             continue
-        other = changed(one, cost=cost, price=price)
+        other = replace(one, cost=cost, price=price)
         if cost.fits and 0 < _TAKEN[name](other) <= left:
             kept.append((_TAKEN[name](other), card))
     if not kept:

@@ -11,26 +11,29 @@ from typing import Any
 
 from ftdsl import catalog
 from ftdsl.environments import Versions
-from ftdsl.language.values import Amount, Origin, StageRef, Term
-from ftdsl.plan import budget, laying, machine, measured
+from ftdsl.language.values import Origin, StageRef, Term
+from ftdsl.plan import budget, choose_layout, machine, measured
 from ftdsl.plan.batch import solve
 from ftdsl.plan.chooser import Chooser
-from ftdsl.plan.fitting import Fitter
-from ftdsl.plan.plan import Plan, PlannedStage, World
-from ftdsl.plan.world import check_world, world_of
+from ftdsl.plan.engine import UNKNOWN_FAMILY, Abilities, EngineOf
+from ftdsl.plan.layout_search import LayoutSearch
+from ftdsl.plan.model_sizes import hub_folder
+from ftdsl.plan.plan import Plan, PlannedStage
+from ftdsl.plan.world import World, check_world, world_of
 from ftdsl.recipe.lineage import TRAINING
 from ftdsl.recipe.recipe import Recipe, Stage
-from ftdsl.record import changed
+from ftdsl.record import replace
 from ftdsl.session import Session
 from ftdsl.source import Span
 
-DEFAULT_MAX_LEN = 2048
 LEARNING_RATES = {"lora": 1e-4, "oft": 1e-4, "full": 1e-5, "freeze": 1e-5}
 PREFERENCE_RATES = {"lora": 5e-6, "oft": 5e-6, "full": 5e-7, "freeze": 5e-7}
 
 
-def plan(recipe: Recipe, session: Session) -> Plan:
-    """Fill in every `auto`, solve the batch equation, number the folders; each choice is said as an info.
+def plan(recipe: Recipe, session: Session, engine_of: EngineOf) -> Plan:
+    """Fill in every `auto`, solve the batch equation, number the folders; each choice is reported as an info.
+
+    engine_of: the engine of a stage, which knows what it can run and its own defaults.
 
     A stage that an earlier error has taken something from is planned without a word: it would be judged by halves.
     """
@@ -40,7 +43,8 @@ def plan(recipe: Recipe, session: Session) -> Plan:
     failed = session.sink.failed
     for at, stage in enumerate(recipe.stages, 1):
         sound = stage.sound and not stage.unknown
-        done = _stage(stage, at, recipe, session if sound else Session(session.files, session.env), known)
+        seen = session if sound else Session(session.files, session.env)
+        done = _stage(stage, at, recipe, engine_of(stage), seen, known)
         planned.append(done)
         told = tuple(str(choice) for choice in done.choices if choice.told)
         if told and not failed:
@@ -81,7 +85,7 @@ def _on_this_machine(recipe: Recipe, session: Session) -> tuple[Recipe, dict[str
         for stage in recipe.stages
     )
     session.sink.info("FT700", f"`gpu = auto`: this machine has {found}", _auto(recipe))
-    return changed(recipe, stages=stages), {machine.VARIABLE: str(found)}
+    return replace(recipe, stages=stages), {machine.VARIABLE: str(found)}
 
 
 def _auto(recipe: Recipe) -> Span:
@@ -96,53 +100,55 @@ def folder_of(number: int, stage: Stage) -> str:
 
 
 def _stage(
-    stage: Stage, at: int, recipe: Recipe, session: Session, known: Mapping[str, measured.Factors]
+    stage: Stage, at: int, recipe: Recipe, engine: Abilities, session: Session, known: Mapping[str, measured.Factors]
 ) -> PlannedStage:
     folder = folder_of(at * 10, stage)
     chooser = Chooser(stage.settings)
     if size := machine.size_left_open(stage):
         chooser.set("hardware.gpu", *size)
     if stage.kind not in TRAINING:
-        world = _light(stage, chooser, recipe, session)
-        return PlannedStage(_filled(stage, chooser), folder, world, choices=tuple(chooser.choices))
+        world = _untrained(stage, chooser, recipe, engine, session)
+        return PlannedStage(_filled(stage, chooser), folder, world, engine, choices=tuple(chooser.choices))
     world = world_of(stage)
     check_world(stage, world, session)
-    _small_words(stage, chooser, recipe)
+    _engine_defaults(stage, chooser, recipe, engine.defaults(stage))
+    if world.gpu:
+        _practice(chooser, world)
     precision = _precision(chooser, world)
-    here = measured.Here(known.get(world.gpu, measured.Factors()))
-    fitter = Fitter(
-        _filled(stage, chooser), world, recipe, precision, recipe.budget.get("memory", 0.0), here, session.files
-    )
-    method, strategy = laying.lay_out(stage, chooser, fitter)
-    _template(stage, chooser, recipe.versions, session)
+    here = measured.Here(known.get(world.gpu, measured.Factors()), hub=hub_folder(session.env))
+    budget_bytes = recipe.budget.get("memory", 0.0)
+    layouts = LayoutSearch(_filled(stage, chooser), world, recipe, precision, engine, budget_bytes, here, session.files)
+    method, strategy = choose_layout.lay_out(stage, chooser, layouts)
+    _template(stage, chooser, engine, recipe.versions_of(stage), session)
     _learning_rate(stage, chooser, method)
     batch = solve(stage, chooser, world, session)
     done = _filled(stage, chooser)
-    planned = PlannedStage(done, folder, world, batch, method, strategy, precision, tuple(chooser.choices))
-    laying.check_fit(planned, fitter, session)
+    planned = PlannedStage(done, folder, world, engine, batch, method, strategy, precision, tuple(chooser.choices))
+    choose_layout.check_fit(planned, layouts, session)
     return planned
 
 
-def _light(stage: Stage, chooser: Chooser, recipe: Recipe, session: Session) -> World:
+def _untrained(stage: Stage, chooser: Chooser, recipe: Recipe, engine: Abilities, session: Session) -> World:
     """Stages that do not train: merging, data work and scripts are one process; an eval takes what it is given."""
     if stage.kind in ("eval", "merge", "quantize"):
-        _template(stage, chooser, recipe.versions, session)
+        _template(stage, chooser, engine, recipe.versions_of(stage), session)
     if stage.kind != "eval":
         return World(1, 1, world_of(stage).gpu if stage.kind == "quantize" else "")
     if chooser.unset("max_len"):
-        chooser.set("max_len", _inherited_len(stage, recipe), "that of the stage it scores", told=False)
+        inherited = _inherited_len(stage, recipe) or engine.defaults(stage)["max_len"]
+        chooser.set("max_len", inherited, "that of the stage it scores", told=False)
     if chooser.unset("batch"):
-        chooser.set("batch", 1, "1 until there is a memory model")
+        chooser.set("batch", 1, "1: the memory of an evaluation is not planned")
     world = world_of(stage)
     _precision(chooser, world)
     return world
 
 
-def _inherited_len(stage: Stage, recipe: Recipe) -> int:
+def _inherited_len(stage: Stage, recipe: Recipe) -> int | None:
     for other in reversed(recipe.stages):
         if other.key in stage.needs and isinstance(length := other.settings.get("max_len"), int):
             return length
-    return DEFAULT_MAX_LEN
+    return None
 
 
 def _precision(chooser: Chooser, world: World) -> str:
@@ -160,34 +166,16 @@ def _precision(chooser: Chooser, world: World) -> str:
     return name
 
 
-def _template(stage: Stage, chooser: Chooser, versions: Versions, session: Session) -> None:
+def _template(stage: Stage, chooser: Chooser, engine: Abilities, versions: Versions, session: Session) -> None:
     """The chat template of the model's family, where the recipe is silent."""
     if not chooser.unset("template") or stage.kind == "pretrain" or stage.start is None:
         return
-    name, why = family(stage.start.base, versions)
+    name, why = engine.template(stage.start.base, versions)
     if why == UNKNOWN_FAMILY:
         at = stage.spans.get("model", stage.span)
         help = "write `template = …`, the one the model was taught with"
         session.sink.warning("FT517", f"no template is known for this model: `{name}` is taken", at, help=help)
     chooser.set("template", name, why)
-
-
-UNKNOWN_FAMILY = "the model's family is not known"
-
-
-def family(base: Any, versions: Versions) -> tuple[str, str]:
-    """Template of a base model in a version of the engine, and why."""
-    if isinstance(base, Term):
-        told = base.options.get("like") or base.options.get("id") or base.options.get("path")
-        like = told.options.get("id") if isinstance(told, Term) else told
-        if isinstance(like, str) and (found := catalog.template_for_model(like, versions.facts())):
-            return found, f"the template of {like}"
-        architecture = base.options.get("architecture")
-        if architecture is not None:
-            name = architecture.name if isinstance(architecture, Term) else str(architecture)
-            known = {"qwen2": "qwen", "qwen3": "qwen3_nothink", "llama": "default"}
-            return known.get(name, "default"), f"it suits {name}"
-    return "default", UNKNOWN_FAMILY
 
 
 def _learning_rate(stage: Stage, chooser: Chooser, method: str) -> None:
@@ -196,19 +184,18 @@ def _learning_rate(stage: Stage, chooser: Chooser, method: str) -> None:
         chooser.set("optim.lr", rates.get(method, 1e-4), f"a common rate for {stage.kind} with {method}")
 
 
-def _small_words(stage: Stage, chooser: Chooser, recipe: Recipe) -> None:
-    """Words nobody needs to be told about: the engine's own defaults, written out."""
+def _engine_defaults(stage: Stage, chooser: Chooser, recipe: Recipe, defaults: Mapping[str, Any]) -> None:
+    """The engine's own values, written out: nobody needs to be told of most of them."""
+    own = "the engine's own default"
     if chooser.unset("max_len"):
-        chooser.set("max_len", DEFAULT_MAX_LEN, "the engine's own default")
+        chooser.set("max_len", defaults["max_len"], own)
     if chooser.unset("seed"):
         chooser.set("seed", recipe.seed, "the file's", told=False)
     if chooser.unset("save.every"):
-        chooser.set("save.every", Amount(500, "steps"), "the engine's own default", told=False)
-    if chooser.unset("loader.workers") and chooser.get("loader.streaming"):
-        chooser.set("loader.workers", 1, "a streamed file is cut into as many parts", told=False)
-    for key, value in (("loader.workers", 0), ("loader.tokenize", 1)):
+        chooser.set("save.every", defaults["save.every"], own, told=False)
+    for key in ("loader.workers", "loader.tokenize"):
         if chooser.unset(key):
-            chooser.set(key, value, "the engine's own default", told=False)
+            chooser.set(key, defaults[key], own, told=False)
     if (
         stage.kind != "ppo"
         and chooser.get("evaluate.data") is None
@@ -218,8 +205,26 @@ def _small_words(stage: Stage, chooser: Chooser, recipe: Recipe) -> None:
     if chooser.get("evaluate.data") and chooser.unset("evaluate.every"):
         every, why = chooser.get("save.every"), "as save.every"
         if getattr(every, "unit", "") == "time":
-            every, why = Amount(500, "steps"), "the engine's own default"
+            every, why = defaults["evaluate.every"], own
         chooser.set("evaluate.every", every, why, told=False)
+
+
+BATCH = 16
+"""Sequences of a step where nothing is said of batches: recipes of LLaMA-Factory, Axolotl and TRL have 8 to 128."""
+
+TOKENIZERS = 8
+"""Processes that tokenise on a machine with cards, which has at least as many cores for each."""
+
+
+def _practice(chooser: Chooser, world: World) -> None:
+    """What practitioners write where engines' own defaults are for small machines."""
+    said = ("batch.micro", "batch.accumulate", "batch.global", "batch.tokens")
+    if all(chooser.get(key) is None for key in said) and chooser.get("loss") is None:
+        # some losses are not averaged over accumulated micro-batches: who names one, sizes the batch
+        ranks = max(1, world.data)
+        chooser.set("batch.global", -(-BATCH // ranks) * ranks, "a common start")
+    if chooser.get("loader.tokenize") == 1 and chooser.settings.get("loader.tokenize") is None:
+        chooser.set("loader.tokenize", TOKENIZERS, "the host of a card has cores to spare", told=False)
 
 
 def _held_out(data: Any, recipe: Recipe) -> StageRef | None:
@@ -235,4 +240,4 @@ def _filled(stage: Stage, chooser: Chooser) -> Stage:
     """The stage with the choices in its settings, each with its origin."""
     settings = stage.settings.with_values(chooser.filled, frozenset(chooser.blocks))
     reasons = {choice.key: Origin("auto", "", choice.reason) for choice in chooser.choices}
-    return changed(stage, settings=settings, origins={**stage.origins, **reasons})
+    return replace(stage, settings=settings, origins={**stage.origins, **reasons})

@@ -8,21 +8,21 @@ from ftdsl import catalog
 from ftdsl.estimate import disk
 from ftdsl.estimate.architecture import NotModelledError
 from ftdsl.language.values import Amount
-from ftdsl.plan.fitting import Fitter, layout_of
+from ftdsl.plan.alternatives import Alternative, alternatives
+from ftdsl.plan.count_rows import steps_of
+from ftdsl.plan.layout_search import LayoutSearch, layout_of
 from ftdsl.plan.measured import Here, here
 from ftdsl.plan.plan import Plan, PlannedStage
-from ftdsl.plan.rows import steps_of
 from ftdsl.plan.search import Cost
-from ftdsl.plan.ways_out import Way, ways_out
 from ftdsl.recipe.recipe import Recipe, Stage
-from ftdsl.record import record
+from ftdsl.record import frozen
 from ftdsl.session import Session
 
 LISTED = "list price"
 """Where a price of the catalogue comes from, in words."""
 
 
-@record
+@frozen
 class Forecast:
     """Of one training stage. cost: None when `unknown` says why; steps: optimizer steps, 0 when not known (and
     `steps_unknown` says why); seconds: of all steps; disk: bytes of all checkpoints kept; bare: of a checkpoint that cannot
@@ -41,7 +41,7 @@ class Forecast:
     cards: int = 0
     price: float = 0.0
     priced_by: str = ""
-    ways: tuple[Way, ...] = ()
+    ways: tuple[Alternative, ...] = ()
     here: Here = Here()
 
     @property
@@ -70,12 +70,13 @@ def forecast(planned: PlannedStage, recipe: Recipe, session: Session, known: Her
     """Never raises: what is not modelled is said."""
     stage, world = planned.stage, planned.world
     steps, why = steps_of(planned, recipe, session.files)
-    fitter = Fitter(stage, world, recipe, planned.precision, recipe.budget.get("memory", 0.0), known, session.files)
+    budget, engine = recipe.budget.get("memory", 0.0), planned.engine
+    layouts = LayoutSearch(stage, world, recipe, planned.precision, engine, budget, known, session.files)
     layout = layout_of(planned)
     try:
-        cost = fitter.cost(layout)
-        saved, bare = (disk.checkpoint(fitter.setup(layout), whole) for whole in (_resumable(stage), False))
-        ways = () if cost.fits or not world.gpu else tuple(ways_out(fitter, layout))
+        cost = layouts.cost(layout)
+        saved, bare = (disk.checkpoint(layouts.setup(layout), whole) for whole in (_resumable(stage), False))
+        ways = () if cost.fits or not world.gpu else tuple(alternatives(layouts, layout))
     except NotModelledError as error:
         return Forecast(planned.key, unknown=str(error), steps=steps, steps_unknown=why)
     price, whose = price_of(stage)

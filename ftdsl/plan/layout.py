@@ -1,85 +1,44 @@
 """What `auto` may decide about a training stage, and what a stage laid out so costs: the bridge to ftdsl.estimate.
 
-How LLaMA-Factory holds a model is known here in one place (llamafactory/model/adapter.py, `init_adapter`): trained weights are
-fp32 unless `pure_bf16` or ZeRO-3; a frozen base is in the dtype of compute; DeepSpeed keeps 16-bit weights with fp32 copies.
+How an engine holds a model and which loss it computes are the engine's to say (`Abilities.setup`).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ftdsl.estimate.architecture import Architecture, NotModelledError, known
-from ftdsl.estimate.config import from_config
+from ftdsl.estimate.architecture import Architecture, NotModelledError
 from ftdsl.estimate.setup import Setup
 from ftdsl.language.values import StageRef, Term
-from ftdsl.plan.plan import World
+from ftdsl.plan.engine import FSDP, Abilities, Layout
+from ftdsl.plan.model_sizes import sizes_in_folder, sizes_of
+from ftdsl.plan.world import World
 from ftdsl.recipe.recipe import Lineage, Recipe, Stage
 from ftdsl.recipe.shape import PAIRS, local_path
-from ftdsl.record import value
 from ftdsl.session import Files
 
-ZERO = ("zero0", "zero1", "zero2", "zero3")
-FSDP = ("fsdp1", "fsdp2")
 
-
-@value
-class Layout:
-    """The choices that decide memory and speed, in the recipe's own words.
-
-    bits: how the base is loaded (4, 8; 0: not quantised); strategy: "" for one process; offload: none, optimizer, params
-    (which takes the optimizer along); checkpointing: none or full; micro: sequences of one card at once.
-    """
-
-    method: str
-    bits: int
-    precision: str
-    strategy: str
-    offload: str
-    checkpointing: str
-    micro: int
-
-
-def architecture_of(stage: Stage, recipe: Recipe, files: Files | None = None) -> Architecture:
-    """Sizes of the model a stage starts from, through the stages before it: the catalogue's, or those of the config.json in its
-    folder. `files`: what stands for the disk where it is not read itself. Raises: NotModelledError."""
-    start = stage.start
+def architecture_of(stage: Stage, recipe: Recipe, files: Files | None = None, hub: Path | None = None) -> Architecture:
+    """Sizes of the model a stage starts from, through the stages before it. `files`: what stands for the disk where it is not
+    read itself; `hub`: the folder of the hub's cache. Raises: NotModelledError."""
+    start, files = stage.start, files or Files()
     if start is None:
         raise NotModelledError("the stage has no model")
     base = _bottom(start, recipe)
     options = base.options if isinstance(base, Term) else {}
-    if isinstance(base, Term) and base.name == "scratch" and options.get("like") is None:
-        return _scratch(options)
     like = options.get("like")
-    for place in (like.options.get("id") if isinstance(like, Term) else like, options.get("id")):
-        if isinstance(place, str) and (found := known(place)):
-            return found
+    if isinstance(base, Term) and base.name == "scratch" and like is None:
+        return _scratch(options)
+    if isinstance(like, Term | str):
+        name = like.options.get("id") if isinstance(like, Term) else like
+        return sizes_of(str(name), recipe.folder, files, hub)
     if isinstance(base, Term) and (folder := local_path(base, recipe.folder)):
-        return _of_folder(folder, str(options["path"]), files or Files())
-    name = options.get("id") or options.get("path") or "this model"
-    raise NotModelledError(
-        f'the sizes of {name} are not in the catalogue; `like = "org/name"` names a model of its sizes'
-    )
-
-
-def _of_folder(folder: Path, name: str, files: Files) -> Architecture:
-    """Raises: NotModelledError, with why."""
-    try:
-        config = json.loads(files.text(folder / "config.json"))
-    except (OSError, ValueError):
-        raise NotModelledError(
-            f'{name} has no config.json here; `like = "org/name"` names a model of its sizes'
-        ) from None
-    if not isinstance(config, dict):
-        raise NotModelledError(f"the config.json of {name} is no object")
-    try:
-        return from_config(config, name)
-    except NotModelledError:
-        raise
-    except (TypeError, ValueError, ZeroDivisionError):
-        raise NotModelledError(f"the config.json of {name} has sizes that are no numbers") from None
+        return sizes_in_folder(folder, str(options["path"]), files)
+    if name := options.get("id") or options.get("path"):
+        return sizes_of(str(name), recipe.folder, files, hub)
+    raise NotModelledError('the model has no name; `like = "org/name"` names a model of its sizes')
 
 
 def _bottom(lineage: Lineage, recipe: Recipe) -> Any:
@@ -103,33 +62,41 @@ def _scratch(options: Mapping[str, Any]) -> Architecture:
     return Architecture(hidden, layers, heads, heads, 4 * hidden, vocab, name="scratch", family=family, qk_norm=normed)
 
 
-def setup_of(stage: Stage, world: World, layout: Layout, architecture: Architecture) -> Setup:
+def setup_of(stage: Stage, world: World, layout: Layout, architecture: Architecture, engine: Abilities) -> Setup:
     """The set-up an estimate is made of. Raises: NotModelledError for what there is no physics for."""
     get, name = stage.settings.get, stage.settings.name
     if layout.bits not in (0, 4, 8):
         raise NotModelledError(f"a base in {layout.bits} bits is not modelled")
     kernels = set(stage.settings.names("kernels"))
     length = int(get("max_len") or 2048)
+    mask = get("packing") is True or getattr(get("packing"), "name", "") == "neat"
+    megatron = layout.strategy == "megatron"
+    settings = {**_method(stage, layout), **_optimizer(stage), **engine.setup(stage, layout)}
+    if megatron:
+        settings |= MEGATRON
     return Setup(
         architecture,
-        **_method(stage, layout),
-        **_precision(stage, layout),
-        **_optimizer(stage),
-        **_objective(stage, layout),
+        **settings,
         quant={0: "none", 4: "nf4-dq" if get("quantize.double") is not False else "nf4", 8: "int8"}[layout.bits],
         seq_len=length,
+        seq_kind="exact" if mask else "limit",
         micro_batch=layout.micro * (2 if stage.kind in PAIRS else 1),
         eval_batch=_evaluated(stage, layout),
-        generated=NEW_TOKENS if writes(stage) else 0,
         checkpointing=layout.checkpointing,
         attention="eager"
         if name("attention") == "eager"
         else "flash"
         if name("attention").startswith("flash")
         else "sdpa",
-        mask=get("packing") is True or getattr(get("packing"), "name", "") == "neat",
-        loss="flce" if "liger" in kernels else "fused_ce_new" if "unsloth" in kernels else "hf_fp32_new",
-        norms="fused" if kernels & {"liger", "unsloth"} else "eager",
+        mask=mask,
+        loss="megatron_ce"
+        if megatron
+        else "flce"
+        if "liger" in kernels
+        else "fused_ce_new"
+        if "unsloth" in kernels
+        else "hf_fp32_new",
+        norms="fused" if megatron or kernels & {"liger", "unsloth"} else "eager",
         fused_adapters="unsloth" in kernels,
         strategy=_strategy(layout.strategy),
         offload={"optimizer": "optim"}.get(layout.offload, layout.offload),
@@ -139,8 +106,19 @@ def setup_of(stage: Stage, world: World, layout: Layout, architecture: Architect
         context=world.context,
         card=world.gpu,
         card_memory=card_memory(stage),
-        framework="megatron" if layout.strategy == "megatron" else "hf",
+        expert=int(get("parallel.expert") or 1) if architecture.experts else 1,
+        framework="megatron" if megatron else "hf",
     )
+
+
+MEGATRON: dict[str, Any] = {
+    "base_dtype": "bf16",
+    "train_dtype": "bf16",
+    "master": True,
+    "autocast": False,
+    "opt_in_backward": False,
+}
+"""How Megatron holds a model: 16-bit weights, fp32 gradients and copies, states spread over data-parallel ranks."""
 
 
 def _method(stage: Stage, layout: Layout) -> dict[str, Any]:
@@ -188,20 +166,6 @@ def _embeds(stage: Stage, key: str) -> bool:
     return bool(named & {"embed_tokens", "lm_head", "wte", "embed_out", "word_embeddings"})
 
 
-def _precision(stage: Stage, layout: Layout) -> dict[str, Any]:
-    half = "fp16" if layout.precision == "fp16" else "bf16"
-    pure, plain = layout.precision == "pure_bf16", layout.precision == "fp32"
-    adapts = layout.method != "full"
-    if adapts:
-        base, trained = ("fp32" if plain else half), ("bf16" if pure else "fp32")
-    else:
-        base = trained = half if stage.settings.name("optim.name") == "badam" else "bf16" if pure else "fp32"
-    master = layout.strategy in ZERO and not plain and not (adapts and layout.bits)
-    if master:
-        base = trained = half
-    return {"base_dtype": base, "train_dtype": trained, "master": master, "autocast": not pure and not plain}
-
-
 def _optimizer(stage: Stage) -> dict[str, Any]:
     asked, get = stage.settings.name("optim.name"), stage.settings.get
     if asked not in _OPTIMIZERS:
@@ -216,31 +180,6 @@ def _optimizer(stage: Stage) -> dict[str, Any]:
 
 SUBSPACE = 16
 """LLaMA-Factory's rank of GaLore's and APOLLO's subspace (hparams/finetuning_args.py)."""
-
-
-def _objective(stage: Stage, layout: Layout) -> dict[str, Any]:
-    """The loss, and the frozen models beside: LLaMA-Factory loads a copy as reference unless an adapter can be switched off
-    (train/trainer_utils.py: create_ref_model), and PPO's reward model (create_reward_model)."""
-    get, name = stage.settings.get, stage.settings.name
-    if stage.kind == "dpo" and name("loss") in ("orpo", "simpo"):
-        return {"objective": "preference"}
-    if stage.kind not in ("dpo", "kto", "ppo", "reward"):
-        return {}
-    copies = 0 if stage.kind == "reward" or (layout.method == "lora" and get("reference") is None) else 1
-    rewarded = stage.kind == "ppo" and layout.method != "lora"
-    bits = get("reference_bits")
-    return {"objective": stage.kind, "references": copies + rewarded,
-            "reference_quant": {4: "nf4-dq", 8: "int8"}.get(bits, "none") if isinstance(bits, int) else "none"}  # fmt: skip
-
-
-NEW_TOKENS = 1024
-"""Tokens that LLaMA-Factory writes at most (hparams/generating_args.py)."""
-
-
-def writes(stage: Stage) -> bool:
-    """Whether tokens are generated in a stage: for a metric of texts, or to learn from."""
-    metrics = set(stage.settings.names("evaluate.metrics"))
-    return stage.kind == "ppo" or bool(metrics & {"rouge", "bleu"})
 
 
 def _evaluated(stage: Stage, layout: Layout) -> int:
@@ -267,7 +206,7 @@ def _strategy(name: str) -> str:
     """The estimate's word: DeepSpeed's stage 0 is data parallel, both FSDPs shard alike."""
     if name in FSDP:
         return "fsdp"
-    return {"": "single", "zero0": "ddp", "megatron": "ddp"}.get(name, name)
+    return {"": "single", "zero0": "ddp", "megatron": "zero1"}.get(name, name)
 
 
 _MAPS = {"q_proj": "q", "k_proj": "k", "v_proj": "v", "o_proj": "o", "gate_proj": "gate", "up_proj": "up",

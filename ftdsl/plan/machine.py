@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 
 from ftdsl import catalog
+from ftdsl.catalog.cards import card_named
 from ftdsl.language.values import Origin, Term
 from ftdsl.recipe.recipe import Stage
-from ftdsl.record import changed, value
+from ftdsl.record import frozen, replace
 from ftdsl.session import Session
 
 VARIABLE = "FTC_GPU"
@@ -20,7 +21,7 @@ DRIVER = Path("/proc/driver/nvidia/gpus")
 _TEXT = re.compile(r"(\d+) x ([a-z0-9]+)\((\d+)GB\)")
 
 
-@value
+@frozen(eq=True)
 class Cards:
     """So many cards of a kind; `name` is the catalogue's, "none" without any; memory in GB."""
 
@@ -63,14 +64,10 @@ def _models(session: Session) -> list[str]:
 
 def card_of(model: str) -> tuple[str, int] | None:
     """The catalogue's name and memory in GB of a card as its driver calls it: `NVIDIA A100-SXM4-80GB`."""
-    squashed = re.sub(r"[^a-z0-9]", "", model.lower())
-    names = [name for name in catalog.gpus() if name in squashed]
-    if not names:
+    card = card_named(model)
+    if not card.name:
         return None
-    name = max(names, key=len)
-    sizes = catalog.gpus()[name].memory
-    said = re.search(r"(\d+)\s*GB", model)
-    return name, int(said[1]) if said else sizes[0]
+    return card.name, card.memory or catalog.gpus()[card.name].memory[0]
 
 
 def size_left_open(stage: Stage) -> tuple[Term, str] | None:
@@ -93,7 +90,7 @@ def named(stage: Stage, found: Cards) -> Stage:
         "auto", "", f"this machine has {found}" if found.name != "none" else "no card was found on this machine"
     )
     origins = {**stage.origins, **dict.fromkeys(filled, reason)}
-    return changed(stage, settings=stage.settings.with_values(filled), origins=origins)
+    return replace(stage, settings=stage.settings.with_values(filled), origins=origins)
 
 
 CPUINFO, MEMINFO, CGROUP = Path("/proc/cpuinfo"), Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")

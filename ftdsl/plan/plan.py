@@ -7,11 +7,13 @@ from dataclasses import field
 from functools import cached_property
 
 from ftdsl.language.values import StageRef, Term
+from ftdsl.plan.engine import Abilities
+from ftdsl.plan.world import World
 from ftdsl.recipe.recipe import Recipe, Stage
-from ftdsl.record import record
+from ftdsl.record import frozen
 
 
-@record
+@frozen
 class Choice:
     """A value the plan filled in: dotted key, value as text, the reason, and whether a person is told."""
 
@@ -25,61 +27,7 @@ class Choice:
         return f"{setting} ({self.reason})"
 
 
-SPLITS = ("tensor", "pipeline", "context")
-"""Ways in which the ranks that see the same rows are divided."""
-
-
-@record
-class World:
-    """Processes of a stage and how they divide: size = data x tensor x pipeline x context.
-
-    `gpu` is the catalog's name or "" for CPU; `nodes` is the largest number when elastic, `least_nodes` the smallest
-    (0: not elastic).
-    """
-
-    processes_per_node: int = 1
-    nodes: int = 1
-    gpu: str = ""
-    least_nodes: int = 0
-    tensor: int = 1
-    pipeline: int = 1
-    context: int = 1
-
-    @property
-    def size(self) -> int:
-        return self.processes_per_node * self.nodes
-
-    @property
-    def split(self) -> int:
-        """Ranks that work on the same rows."""
-        return self.tensor * self.pipeline * self.context
-
-    @property
-    def data(self) -> int:
-        """Ranks, or groups of them, that see different rows."""
-        return self.size // self.split
-
-    @property
-    def elastic(self) -> bool:
-        return self.least_nodes > 0
-
-    @property
-    def nodes_text(self) -> str:
-        """`2 nodes x 8 processes`; of an elastic job, the largest."""
-        processes = f"{self.processes_per_node} process{'es' * (self.processes_per_node > 1)}"
-        return f"{self.nodes} nodes x {processes}" if self.nodes > 1 else processes
-
-    @property
-    def splits(self) -> str:
-        """`4 tensor x 2 pipeline`."""
-        return " x ".join(f"{size} {name}" for name in SPLITS if (size := getattr(self, name)) > 1)
-
-    def __str__(self) -> str:
-        factors = f"{self.data} data-parallel" + (f" x {self.splits}" if self.splits else "")
-        return f"{self.nodes_text} = {self.size} = {factors}" if self.nodes > 1 else f"{self.nodes_text} = {factors}"
-
-
-@record
+@frozen
 class Batch:
     """Sequences: `total` = micro x accumulate x data_parallel."""
 
@@ -98,13 +46,16 @@ class Batch:
         )
 
 
-@record
+@frozen
 class PlannedStage:
-    """stage.settings has every choice filled in; folder is `20-sft`; method is `lora`, `full`, … or "" where none."""
+    """stage.settings has every choice filled in; folder is `20-sft`; engine: the one the stage is planned for; method is `lora`,
+    `full`, … or "" where none.
+    """
 
     stage: Stage
     folder: str
     world: World
+    engine: Abilities
     batch: Batch | None = None
     method: str = ""
     strategy: str = ""
@@ -116,7 +67,7 @@ class PlannedStage:
         return self.stage.key
 
 
-@record
+@frozen
 class Plan:
     """`read`: what was read of this machine to make it (variable -> text), which the lock keeps."""
 

@@ -3,9 +3,62 @@
 from __future__ import annotations
 
 from ftdsl.language.values import Range
-from ftdsl.plan.plan import SPLITS, World
 from ftdsl.recipe.recipe import Stage
+from ftdsl.record import frozen
 from ftdsl.session import Session
+
+SPLITS = ("tensor", "pipeline", "context")
+"""Ways in which the ranks that see the same rows are divided."""
+
+
+@frozen
+class World:
+    """Processes of a stage and how they divide: size = data x tensor x pipeline x context.
+
+    `gpu` is the catalog's name or "" for CPU; `nodes` is the largest number when elastic, `least_nodes` the smallest
+    (0: not elastic).
+    """
+
+    processes_per_node: int = 1
+    nodes: int = 1
+    gpu: str = ""
+    least_nodes: int = 0
+    tensor: int = 1
+    pipeline: int = 1
+    context: int = 1
+
+    @property
+    def size(self) -> int:
+        return self.processes_per_node * self.nodes
+
+    @property
+    def split(self) -> int:
+        """Ranks that work on the same rows."""
+        return self.tensor * self.pipeline * self.context
+
+    @property
+    def data(self) -> int:
+        """Ranks, or groups of them, that see different rows."""
+        return self.size // self.split
+
+    @property
+    def elastic(self) -> bool:
+        return self.least_nodes > 0
+
+    @property
+    def nodes_text(self) -> str:
+        """`2 nodes x 8 processes`; of an elastic job, the largest."""
+        processes = f"{self.processes_per_node} process{'es' * (self.processes_per_node > 1)}"
+        return f"{self.nodes} nodes x {processes}" if self.nodes > 1 else processes
+
+    @property
+    def splits(self) -> str:
+        """`4 tensor x 2 pipeline`."""
+        return " x ".join(f"{size} {name}" for name in SPLITS if (size := getattr(self, name)) > 1)
+
+    def __str__(self) -> str:
+        factors = f"{self.data} data-parallel" + (f" x {self.splits}" if self.splits else "")
+        return f"{self.nodes_text} = {self.size} = {factors}" if self.nodes > 1 else f"{self.nodes_text} = {factors}"
 
 
 def world_of(stage: Stage) -> World:

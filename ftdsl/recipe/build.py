@@ -6,32 +6,34 @@ from collections.abc import Mapping
 from pathlib import Path as FilePath
 from typing import Any
 
+from ftdsl.catalog.vocabulary import vocabulary
 from ftdsl.diagnostics import Label, Sink
-from ftdsl.environments import in_force
+from ftdsl.environments import resolve_versions
+from ftdsl.language.resolve.layers import Entry
 from ftdsl.language.resolve.resolve import Resolved, ResolvedStage
 from ftdsl.language.resolve.words import Path
-from ftdsl.language.values import StageRef, Term, Value
+from ftdsl.language.values import Secret, StageRef, Term, Value
 from ftdsl.recipe import rules
 from ftdsl.recipe.lineage import Linked, Linker
-from ftdsl.recipe.recipe import Recipe, Stage
+from ftdsl.recipe.literal_secrets import kept_out
+from ftdsl.recipe.recipe import EngineChoice, Recipe, Stage
 from ftdsl.recipe.settings import Settings
 from ftdsl.session import Session
 from ftdsl.source import Span
 
-DEFAULT_ENGINE = Term("llamafactory")
 DEFAULT_SEED = 42
 
 
 def build(resolved: Resolved, folder: FilePath, session: Session) -> Recipe:
     """The recipe as far as it could be understood; what is wrong is in the session's sink."""
     linker = Linker(session.sink)
-    stages = tuple(_stage(linker.link(stage)) for stage in resolved.stages)
+    stages = tuple(_stage(linker.link(stage), session.sink) for stage in resolved.stages)
     engine, seed = resolved.file.get(("engine",)), resolved.file.get(("seed",))
-    term = engine.data if engine else DEFAULT_ENGINE
+    term = engine.data if engine else Term(vocabulary().block("file").keys["engine"].auto)
     recipe = Recipe(
         resolved.name,
         term,
-        in_force(term.name, session, version=str(term.options.get("version") or ""), python=python_of(term, folder)),
+        _engines(term, stages, folder, session),
         seed.data if seed else DEFAULT_SEED,
         folder,
         Span(resolved.module.file.source, 0, 0),
@@ -49,14 +51,31 @@ def build(resolved: Resolved, folder: FilePath, session: Session) -> Recipe:
     return recipe
 
 
+def _engines(file: Term, stages: tuple[Stage, ...], folder: FilePath, session: Session) -> dict[str, EngineChoice]:
+    """The engines of the file and of its stages. One recipe takes an engine in one version: there is one environment of each."""
+    engines: dict[str, EngineChoice] = {}
+    own = [(stage, term) for stage in stages if isinstance(term := stage.settings.get("engine"), Term)]
+    for stage, term in [(None, file), *own]:
+        earlier = engines.get(term.name)
+        if earlier is None:
+            version = str(term.options.get("version") or "")
+            versions = resolve_versions(term.name, session, version=version, python=python_of(term, folder))
+            engines[term.name] = EngineChoice(term, versions)
+        elif stage is not None and term.options and term.options != earlier.term.options:
+            text = f"`{term.name}` is named with other options before"
+            help = "name its version and Python once: `engine = …` at the top of the file"
+            session.sink.error("FT006", text, stage.spans.get("engine", stage.span), help=help)
+    return engines
+
+
 def python_of(engine: Term, folder: FilePath) -> str:
     """The Python an engine names, seen from the recipe's folder; "" when it names none."""
     named = engine.options.get("python")
     return str(folder / str(named)) if named else ""
 
 
-def _stage(linked: Linked) -> Stage:
-    stage, values = linked.stage, linked.values
+def _stage(linked: Linked, sink: Sink) -> Stage:
+    stage, values = linked.stage, kept_out(linked.values, sink)
     blocks = {".".join(path): span for path, span in stage.blocks.items()}
     return Stage(
         key=stage.key,
@@ -67,7 +86,7 @@ def _stage(linked: Linked) -> Stage:
         origins={".".join(path): value.origin for path, value in values.items()},
         spans=blocks | {".".join(path): value.span for path, value in values.items() if value.span},
         keys={".".join(path): span for path, span in stage.keys.items()},
-        spoken=[(".".join(e.path), e.value.span.text, e.origin) for e in stage.spoken if e.value is not None],
+        layers=[(".".join(e.path), _spoken(e, values), e.origin) for e in stage.layers if e.value is not None],
         span=stage.declared.block.header,
         parents=tuple(ref.key for ref in stage.parents),
         needs=linked.needs,
@@ -78,6 +97,14 @@ def _stage(linked: Linked) -> Stage:
         unknown=frozenset(".".join(path) for path in stage.unknown),
         sound=stage.readable and linked.sound,
     )
+
+
+def _spoken(entry: Entry, values: Mapping[Path, Value]) -> str:
+    """A value as it is written; never a secret's."""
+    value = values.get(entry.path)
+    if value is not None and isinstance(value.data, Secret):
+        return f'secret("{value.data.variable}")'
+    return entry.value.span.text if entry.value is not None else ""
 
 
 def _dotted(values: Mapping[Path, Value]) -> dict[str, Any]:

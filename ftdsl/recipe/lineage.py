@@ -12,7 +12,7 @@ from ftdsl.language.resolve.resolve import ResolvedStage
 from ftdsl.language.resolve.words import Path
 from ftdsl.language.values import Origin, StageRef, Term, Value
 from ftdsl.recipe.recipe import Lineage
-from ftdsl.record import mutable, record
+from ftdsl.record import frozen, mutable
 from ftdsl.source import Span
 
 TRAINING = ("pretrain", "sft", "reward", "dpo", "kto", "ppo")
@@ -21,7 +21,7 @@ HANDED = ("template", "system", "tools", "thinking", "keep_thinking", "tokenizer
 """What belongs to a model and goes wherever it goes; with an adapter `quantize` (how its base is loaded) goes too."""
 
 
-@record
+@frozen
 class Linked:
     """A stage with its place in the lineage, and its values with what was handed on."""
 

@@ -25,8 +25,8 @@ class Hardware(Block):
     """The block `hardware`."""
 
     gpu: _Term | None = None
-    count: Annotated[int, Field(ge=1)] | None = 1
-    nodes: Annotated[int, Field(ge=1)] | _Range | None = 1
+    count: Annotated[int, Field(ge=1, le=4096)] | None = 1
+    nodes: Annotated[int, Field(ge=1, le=65536)] | _Range | None = 1
     devices: list[int] | None = None
     cpus: Annotated[int, Field(ge=1)] | None = None
     memory: int | None = None
@@ -370,6 +370,7 @@ class TrainingStage(Block):
     after: list[_Term | _Ref] | None = None
     settings: _Term | _Ref | None = None
     callbacks: list[str] | None = None
+    engine: _Term | None = None
     hardware: Hardware = Field(default_factory=Hardware)
     launch: Launch = Field(default_factory=Launch)
     env: dict[str, Any] | None = None
@@ -490,6 +491,7 @@ class EvalStage(Block):
     attention: _Term | None = Term(name="auto", options={})
     seed: int | None = None
     after: list[_Term | _Ref] | None = None
+    engine: _Term | None = None
     data: list[_Term | _Ref] | None = None
     tasks: list[str] | None = None
     shots: Annotated[int, Field(ge=0)] | None = None
@@ -518,6 +520,7 @@ class MergeStage(Block):
     model: _Term | _Ref | None = None
     template: str | None = None
     after: list[_Term | _Ref] | None = None
+    engine: _Term | None = None
     dtype: _Term | None = Term(name="auto", options={})
     shards: int | None = 5000000000
     legacy: bool | None = None
@@ -538,6 +541,7 @@ class QuantizeStage(Block):
     model: _Term | _Ref | None = None
     template: str | None = None
     after: list[_Term | _Ref] | None = None
+    engine: _Term | None = None
     dtype: _Term | None = Term(name="auto", options={})
     shards: int | None = 5000000000
     to: str | _Ref | None = None

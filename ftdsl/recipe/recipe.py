@@ -11,14 +11,14 @@ from typing import TypeAlias
 from ftdsl.environments import Versions
 from ftdsl.language.values import Origin, StageRef, Term
 from ftdsl.recipe.settings import Settings
-from ftdsl.record import record, value
+from ftdsl.record import frozen
 from ftdsl.source import Span
 
 Where: TypeAlias = Term | StageRef
 """A model, adapter or data set: a call such as `hf(…)`, or the stage that makes it."""
 
 
-@value
+@frozen(eq=True)
 class Lineage:
     """A model as the recipe knows it: a base, and the adapters stacked on it, in order."""
 
@@ -26,14 +26,14 @@ class Lineage:
     adapters: tuple[Where, ...] = ()
 
 
-@record
+@frozen
 class Stage:
     """A stage of one variant.
 
     key: unique (`sft`, `sft@seed=1`); run: the variant (`seed=1`) or "";
     settings: what it says, with what is handed on, shared, set by profiles and `--set` already in;
     origins, spans (of values) and keys (where the key stands): by dotted key (`optim.lr`);
-    spoken: (dotted key, value as written, who) of every layer that set a key, weakest first;
+    layers: (dotted key, value as written, who) of every layer that set a key, weakest first;
     parents: keys named by `from`; needs: keys of every stage that must have succeeded before (parents included);
     start: what it begins with (None for data and shell); new_adapter: it puts a new adapter on top of `start`;
     result: what it hands on (None for data, eval, shell);
@@ -48,7 +48,7 @@ class Stage:
     origins: Mapping[str, Origin]
     spans: Mapping[str, Span]
     keys: Mapping[str, Span]
-    spoken: Sequence[tuple[str, str, Origin]]
+    layers: Sequence[tuple[str, str, Origin]]
     span: Span
     parents: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
@@ -60,17 +60,26 @@ class Stage:
     sound: bool = True
 
 
-@record
+@frozen
+class EngineChoice:
+    """An engine as a recipe names it (`llamafactory("0.9.5")`), and the versions that count."""
+
+    term: Term
+    versions: Versions
+
+
+@frozen
 class Recipe:
     """A whole recipe after resolution and checks. `folder` is where the recipe file lies; `stages` are in run order.
-    `versions` are those of the engine, and of what stands beside it, that it is held to.
+    engine: the file's; `engines`: of every engine that a stage names, how it is named and the versions that count of it and
+    of what it runs beside.
 
     `smoke`: it is one in small; then `resumed` are the keys of stages that are interrupted and gone on with.
     """
 
     name: str
     engine: Term
-    versions: Versions
+    engines: Mapping[str, EngineChoice]
     seed: int
     folder: Path
     span: Span
@@ -82,6 +91,19 @@ class Recipe:
     smoke: bool = False
     resumed: frozenset[str] = frozenset()
     budget_spans: Mapping[str, Span] = field(default_factory=dict)
+
+    @property
+    def versions(self) -> Versions:
+        """Of the file's engine."""
+        return self.engines[self.engine.name].versions
+
+    def engine_of(self, stage: Stage) -> str:
+        """The name of the engine that a stage asks for, else the file's."""
+        return stage.settings.name("engine") or self.engine.name
+
+    def versions_of(self, stage: Stage) -> Versions:
+        """The versions that count for a stage."""
+        return self.engines[self.engine_of(stage)].versions
 
     def where(self, place: Span | str) -> str:
         """`file:line` seen from the recipe's folder, so that artifacts do not tell where the recipe was compiled."""
@@ -103,11 +125,17 @@ class Recipe:
 
     def read_by(self, data: Stage) -> str:
         """The kind of the first stage that reads a data stage; "" when none does."""
+        return self._readers.get(data.key, "")
+
+    @cached_property
+    def _readers(self) -> dict[str, str]:
+        """Key of a data stage -> kind of the first stage that reads it."""
+        readers: dict[str, str] = {}
         for stage in self.stages:
             for item in (*stage.settings.items("data"), *stage.settings.items("evaluate.data")):
-                if isinstance(item, StageRef) and item.key == data.key:
-                    return stage.kind
-        return ""
+                if isinstance(item, StageRef):
+                    readers.setdefault(item.key, stage.kind)
+        return readers
 
     @cached_property
     def _by_key(self) -> dict[str, Stage]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ftdsl.language.values import StageRef, Term
 from ftdsl.recipe.settings import Settings
-from ftdsl.record import record
+from ftdsl.record import frozen
 from ftdsl.session import Files
 
 PAIRS = ("dpo", "reward")
@@ -42,7 +42,7 @@ _ROLES: Mapping[str, Mapping[str, str]] = {
 }  # fmt: skip
 
 
-@record
+@frozen
 class Shape:
     """`format` is alpaca, sharegpt, openai or text; `columns`: part -> column; `roles` of chats, else empty.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 from ftdsl.environments import NAMED, candidates, may_be_brought, runnable
 from ftdsl.run.trust import why_not
@@ -45,21 +46,14 @@ class Environment:
 
     def lacks(self, requirement: str) -> bool:
         """Whether a package is missing or of another version: `peft`, `trl<=0.9.6`, `deepspeed>=0.19.8`."""
-        name, relation, bound = re.split(r"([<>]=|$)", requirement, maxsplit=1)
-        here = self.packages.get(name)
-        if here is None or not relation:
-            return here is None
-        return _numbers(here) > _numbers(bound) if relation == "<=" else _numbers(here) < _numbers(bound)
+        wanted = Requirement(requirement)
+        here = self.packages.get(wanted.name)
+        return here is None or not wanted.specifier.contains(here, prereleases=True)
 
     def said(self, engine: str) -> str:
         """`LLaMA-Factory 0.9.5 in .engines/llamafactory (torch 2.13.0)`."""
         torch = self.packages.get("torch")
         return f"{engine} {self.packages.get(engine, '?')} in {self.python}" + (f" (torch {torch})" if torch else "")
-
-
-def _numbers(version: str) -> list[int]:
-    """`0.19.8+cpu` as numbers to compare."""
-    return [int(number) for number in re.findall(r"\d+", version.partition("+")[0])]
 
 
 class NoEngineError(Exception):

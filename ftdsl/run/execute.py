@@ -1,12 +1,9 @@
-"""The stage graph carried out: in order, side by side where there is room, stopped cleanly, gone on with later."""
+"""The stage graph carried out: in order, side by side where there is room, stopped cleanly, resumed later."""
 
 from __future__ import annotations
 
-import os
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +11,16 @@ from typing import Any
 from ftdsl.engines.jobs import Job
 from ftdsl.observe.metrics import Tail, read_result
 from ftdsl.observe.progress import RunProgress, StageProgress, Status, View
-from ftdsl.run.faults import Fault, read, told
-from ftdsl.run.keys import Keys
-from ftdsl.run.process import Process, last_words
+from ftdsl.run.cache_keys import CacheKeys
+from ftdsl.run.environments import Environment
+from ftdsl.run.faults import Fault, fault_of, read
+from ftdsl.run.fingerprint import made_by
+from ftdsl.run.launchers.launcher import Handle, Launcher, LaunchError, Task
+from ftdsl.run.prepare import made_paths
 from ftdsl.run.resources import Resources
-from ftdsl.run.store import JobState, Run, mark_smoke
+from ftdsl.run.stop import Stop
+from ftdsl.run.store import Run, mark_smoke
+from ftdsl.runtime import events
 
 TICK = 0.1
 GATE_REFUSED = 3
@@ -27,56 +29,70 @@ GATE_REFUSED = 3
 @dataclass
 class _Running:
     job: Job
-    process: Process
+    handle: Handle
     tail: Tail
+    times: dict[str, list[int]]
     end: dict[str, Any] = field(default_factory=dict)
+    refusals: list[str] = field(default_factory=list)
+    log_size: int = -1
 
 
 @dataclass
 class Executor:
-    """Runs the jobs of one run folder that are not done; every change of state is on disk before the next.
+    """Runs the jobs of one run folder that are not done; every change of a stage is on disk before the next.
 
-    `faults` and `warnings`: why stages broke, and what they warned of, by job key. `when_done` hears of each stage that
-    ends well.
+    environments: by name, each with the Python of its jobs. env: what stages inherit. `faults` and `warnings`: why stages
+    broke, and what they warned of, by job key. `when_done` is called with each stage that ends well.
     """
 
     run: Run
     jobs: tuple[Job, ...]
-    keys: Keys
-    python: Path
+    keys: CacheKeys
+    environments: Mapping[str, Environment]
+    env: Mapping[str, str]
+    launcher: Launcher
     resources: Resources
     view: View
     progress: RunProgress
+    stop: Stop
     running: dict[str, _Running] = field(default_factory=dict)
-    asked_to_stop: int = 0
     faults: dict[str, Fault] = field(default_factory=dict)
     warnings: list[tuple[str, Fault]] = field(default_factory=list)
     when_done: Callable[[StageProgress], None] = lambda stage: None
+    _asked: int = 0
 
     def execute(self) -> None:
-        """Until nothing runs and nothing can start."""
-        with self._signals():
-            self.view.begin(self.progress, time.time())
-            try:
-                while self._step():
-                    time.sleep(TICK)
-            finally:
-                for one in self.running.values():
-                    one.process.stop(now=True)
-                self.run.finished = all(stage.status.ok for stage in self.progress.stages)
-                self.run.save()
-                self.view.end(self.progress, time.time())
+        """Until nothing runs and nothing can start. Raises: OSError when the run's events cannot be written."""
+        self.view.begin(self.progress, time.time())
+        try:
+            while self._step():
+                time.sleep(TICK)
+            self.run.record("end", ok=all(stage.status.ok for stage in self.progress.stages))
+        finally:
+            for running in self.running.values():
+                self.launcher.cancel(running.handle, now=True)
+            self.view.end(self.progress, time.time())
 
     def _step(self) -> bool:
-        for one in list(self.running.values()):
-            self._watch(one)
-        if not self.asked_to_stop:
+        self._heed()
+        for running in list(self.running.values()):
+            self._watch(running)
+        if not self.stop.asked:
             self._skip_hopeless()
             for job in self._ready():
                 if self.resources.fits(job):
                     self._start(job)
         self.view.update(self.progress, time.time())
         return bool(self.running)
+
+    def _heed(self) -> None:
+        """Pass on what the host has asked for since the last look."""
+        if self.stop.asked == self._asked:
+            return
+        self._asked = self.stop.asked
+        self.progress.apply(self.run.record("stop"))
+        for running in self.running.values():
+            self.launcher.cancel(running.handle, now=self._asked > 1)
 
     # --- which
 
@@ -91,63 +107,114 @@ class Executor:
         """What waits for something that failed will not run."""
         bad = (Status.FAILED, Status.REFUSED, Status.SKIPPED, Status.STOPPED)
         for job in self.jobs:
-            stage = self._stage(job.key)
             cause = next((need for need in job.needs if self._stage(need).status in bad), None)
-            if stage.status is Status.WAITING and cause:
-                stage.status, stage.message = Status.SKIPPED, f"needs {cause}"
-                self._note(stage)
+            if cause and self._stage(job.key).status is Status.WAITING:
+                self._change(job, Status.SKIPPED, message=f"needs {cause}")
 
     # --- start, watch, end
 
+    def _change(self, job: Job, status: Status, **fields: Any) -> None:
+        """A stage's new status, on disk and then in view."""
+        self.progress.apply(self.run.record("stage", stage=job.key, status=status.value, folder=job.folder, **fields))
+
+    def join(self, job: Job) -> None:
+        """Watch a start of a job that another `ftc` made, as if it were ours. Its log and events are read from their begin."""
+        state, folder = self.run.jobs[job.key], self.run.folder / job.folder
+        handle = self.launcher.find(self._task(job, {}))
+        assert handle is not None, "found before"
+        self.resources.take_these(job, state.cards)
+        tail = Tail(folder / events.METRICS, _last_attempt(folder))
+        self._change(job, Status.RUNNING, started=state.started)
+        self.running[job.key] = _Running(job, handle, tail, self.keys.times(job))
+
+    def _task(self, job: Job, env: Mapping[str, str]) -> Task:
+        return Task(self.run.folder, job.folder, env, job.processes, job.nodes, job.accelerators)
+
     def _start(self, job: Job) -> None:
         folder = self.run.folder / job.folder
-        for name in ("result.json", "metrics.jsonl", "done"):
+        for name in (events.RESULT, "done"):
             (folder / name).unlink(missing_ok=True)
-        stage = self._stage(job.key)
-        stage.status, stage.started = Status.RUNNING, time.time()
-        env = {**os.environ, "FT_PYTHON": str(self.python), "PYTHONUNBUFFERED": "1", **self.resources.take(job)}
-        self._note(stage)
-        self.running[job.key] = _Running(job, Process(self.run.folder, job.folder, env), Tail(folder / "metrics.jsonl"))
+        if self.keys.renew(job):
+            self.view.note(f"{job.folder}: what it reads has changed since the run began; it reads what is there now")
+        cards = self.resources.take(job)
+        times = self.keys.times(job)
+        self._change(
+            job, Status.RUNNING, started=round(time.time(), 3), key=self.keys[job.key], message="", handle="",
+            facts=self.keys.facts[job.key], cards=[card for listed in cards.values() for card in listed.split(",")],
+        )  # fmt: skip
+        python = str(self.environments[job.environment].python)
+        env = {**self.env, "FT_PYTHON": python, "PYTHONUNBUFFERED": "1", **cards}
+        try:
+            tail = Tail(folder / events.METRICS, _begin(folder))
+            handle = self.launcher.submit(self._task(job, env))
+        except (LaunchError, OSError) as error:
+            text = str(error) if isinstance(error, LaunchError) else (error.strerror or str(error)).lower()
+            self.resources.give_back(job)
+            self._fail(job, Fault(text))
+            return
+        self.running[job.key] = _Running(job, handle, tail, times)
+        self.run.record("stage", stage=job.key, handle=handle.id)
 
-    def _watch(self, one: _Running) -> None:
-        status = one.process.poll()
-        stage = self._stage(one.job.key)
-        for event in one.tail.read():
+    def _watch(self, running: _Running) -> None:
+        status = self.launcher.poll(running.handle)
+        stage, job = self._stage(running.job.key), running.job
+        for event in running.tail.read():
             stage.apply(event, time.time())
-            if event["event"] == "end":
-                one.end = event
-            elif event["event"] == "warning" and event.get("message"):
-                self.warnings.append((stage.key, fault := told(event, self.run.folder)))
+            kind = event["event"]
+            if kind == "end":
+                running.end = event
+            elif kind == "gate" and not event["holds"]:
+                running.refusals.append(event.get("message", event.get("metric", "")))
+            elif kind == "warning":
+                self.warnings.append((stage.key, fault := fault_of(event, self.run.folder)))
                 self.view.note(f"warning: {stage.key}: {fault.message}")
-        words = last_words(one.process.log, 1)
-        stage.said = words[0] if words else ""
+        while running.tail.malformed:
+            self.view.note(f"warning: {stage.key}: {running.tail.malformed.pop(0)}; it is left out")
+        self._read_log(running, stage)
         if status is not None:
-            del self.running[one.job.key]
-            self.resources.give_back(one.job)
-            self._end(one.job, stage, status, one.end)
+            del self.running[job.key]
+            self.resources.give_back(job)
+            self._end(running, stage, status)
 
-    def _end(self, job: Job, stage: StageProgress, status: int, end: dict[str, Any]) -> None:
-        folder = self.run.folder / job.folder
-        stage.ended, stage.result = time.time(), read_result(folder)
-        if self.asked_to_stop:
-            stage.status, stage.message = Status.STOPPED, "interrupted"
-        elif status == GATE_REFUSED and job.gates:
-            stage.status = Status.REFUSED
-            stage.message = "; ".join(w.removeprefix("gate ") for w in last_words(folder / "log.txt") if "REFUSED" in w)
-        elif status:
-            stage.status = Status.FAILED
-            self.faults[stage.key] = fault = read(end, folder / "log.txt", status)
-            stage.message = fault.message
-        elif missing := self._missing(job, stage):
-            stage.status, stage.message = Status.FAILED, missing
-            self.faults[stage.key] = Fault(missing, ("outputs", "to"))
-        else:
-            stage.status, stage.message = Status.DONE, ""
-            (folder / "done").touch()
-            self.when_done(stage)
+    def _read_log(self, running: _Running, stage: StageProgress) -> None:
+        try:
+            size = running.handle.log.stat().st_size
+        except OSError:
+            size = 0
+        if size != running.log_size:
+            running.log_size = size
+            stage.log_line = "".join(self.launcher.tail(running.handle, 1))
+
+    def _end(self, running: _Running, stage: StageProgress, status: int) -> None:
+        job, folder = running.job, self.run.folder / running.job.folder
+        stage.result = read_result(folder)
         if self.run.smoke:
             mark_smoke(folder)
-        self._note(stage)
+        if self.stop.asked:
+            self._change(job, Status.STOPPED, ended=round(time.time(), 3), message="interrupted")
+        elif status == GATE_REFUSED and running.refusals:
+            self._change(job, Status.REFUSED, ended=round(time.time(), 3), message="; ".join(running.refusals))
+        elif status:
+            self._fail(job, read(running.end, running.handle.log, status, running.handle.log_start))
+        elif missing := self._missing(job, stage):
+            self._fail(job, Fault(missing, ("outputs", "to")))
+        else:
+            self._done(running, stage)
+
+    def _done(self, running: _Running, stage: StageProgress) -> None:
+        job = running.job
+        if self.keys.times(job) != running.times:
+            self.keys.forget(job)
+            self.view.note(f"warning: {job.folder}: a file it reads changed while it ran: the next run makes it again")
+        made = made_by(self.run.folder, made_paths(job), self.keys.digests)
+        self.keys.digests.save()
+        (self.run.folder / job.folder / "done").touch()
+        self._change(job, Status.DONE, ended=round(time.time(), 3), key=self.keys[job.key], made=made)
+        self.when_done(stage)
+
+    def _fail(self, job: Job, fault: Fault) -> None:
+        self.faults[job.key] = fault
+        self._change(job, Status.FAILED, ended=round(time.time(), 3), message=fault.message)
 
     def _missing(self, job: Job, stage: StageProgress) -> str:
         """A stage that ended well must have left what it is for."""
@@ -156,34 +223,19 @@ class Executor:
             return f"it left no {lost[0]}" if lost else ""
         return "" if stage.result else "it ended without a result"
 
-    def _note(self, stage: StageProgress) -> None:
-        self.run.jobs[stage.key] = JobState(
-            stage.status.value,
-            self.keys[stage.key],
-            stage.started,
-            stage.ended,
-            stage.message,
-            stage.cached_from,
-            stage.folder,
-            self.keys.facts[stage.key],
-        )
-        self.run.save()
 
-    # --- Ctrl-C
+def _last_attempt(folder: Path) -> int:
+    """Where the last start begins in a stage's events."""
+    try:
+        before, mark, _ = (folder / events.METRICS).read_bytes().rpartition(b'{"event": "attempt"')
+    except OSError:
+        return 0
+    return len(before) if mark else 0
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """The first Ctrl-C (or SIGTERM) asks the children to stop and keeps the state; the second kills them."""
 
-        def stop(_number: int, _frame: object) -> None:
-            self.asked_to_stop += 1
-            self.progress.stopping = True
-            for one in list(self.running.values()):
-                one.process.stop(now=self.asked_to_stop > 1)
-
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+def _begin(folder: Path) -> int:
+    """Mark a new start in a stage's events, which keep those of earlier ones; where it begins. Raises: OSError."""
+    path = folder / events.METRICS
+    size: int = path.stat().st_size if path.exists() else 0
+    events.append(path, "attempt")
+    return size

@@ -13,11 +13,11 @@ from typing import Any
 
 from ftdsl import catalog
 from ftdsl.diagnostics import Diagnostic, Severity
-from ftdsl.observe.metrics import Tail
 from ftdsl.plan.plan import Plan
 from ftdsl.recipe.recipe import Stage
-from ftdsl.record import record
-from ftdsl.run.process import last_words
+from ftdsl.record import frozen
+from ftdsl.run.launchers.log import last_lines
+from ftdsl.runtime import events
 from ftdsl.source import Span
 
 CODE = "FT950"
@@ -29,11 +29,11 @@ _LAST = re.compile(
 )
 
 
-@record
+@frozen
 class Fault:
     """A sentence, the words of the recipe it is about (the first that is said counts), and what to do.
 
-    `known` is False where the engine's own words had to do.
+    `known` is False where the engine's own words had to do; `cause`: the entry of faults.toml, if it is one of them.
     """
 
     message: str
@@ -41,28 +41,25 @@ class Fault:
     help: str = ""
     code: str = CODE
     known: bool = True
+    cause: str = ""
 
 
-def read(end: Mapping[str, Any], log: Path, status: int) -> Fault:
-    """What ended a stage. `end`: its last event (a message of our own, or an exception); `status`: of its script.
-
-    A data stage writes its errors as lines, each with its file and row.
+def read(end: Mapping[str, Any], log: Path, status: int, log_start: int = 0) -> Fault:
+    """What ended a stage. `end`: its last event (a message of our own, or an exception); `status`: of its script; of its log
+    what comes after `log_start` bytes.
     """
     if end.get("message"):
-        return told(end, log.parent.parent)
-    said = [str(text) for text in end.get("error") or ()]
-    lines = last_words(log, LINES)
-    if own := [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]:
-        more = f" (and {len(own) - 1} more, in the log)" if len(own) > 1 else ""
-        return Fault(own[0] + more, ("source", "holdout", "data"), f"see {log.as_posix()}")
-    for text in said or ["\n".join(lines)]:
-        if found := _known(text):
-            return found
-    return _own_words(said[0] if said else "", lines, status)
+        return fault_of(end, log.parent.parent)
+    errors: list[str] = end.get("error", [])
+    lines = last_lines(log, LINES, log_start)
+    for text in errors or ["\n".join(lines)]:
+        if fault := _known(text):
+            return fault
+    return _own_words(errors[0] if errors else "", lines, status)
 
 
-def told(event: Mapping[str, Any], run: Path) -> Fault:
-    """What the runtime itself says of a fault, or warns of, in a run folder."""
+def fault_of(event: Mapping[str, Any], run: Path) -> Fault:
+    """A fault that the runtime itself reports, or warns of, in a run folder."""
     keys = tuple(str(key) for key in event.get("keys") or ())
     message = from_here(str(event["message"]), run)
     return Fault(message, keys, str(event.get("help") or ""), str(event.get("code") or CODE))
@@ -74,23 +71,26 @@ def from_here(text: str, run: Path) -> str:
     return re.sub(r"(?<![\w./-])inputs/", "" if folder == "." else f"{folder}/", text)
 
 
-def listed(log: Path) -> list[str]:
-    """The errors a data stage printed, each with its file and row, and how many there are; none where one says it all."""
-    own = [line.removeprefix("error: ") for line in last_words(log, LINES) if line.startswith("error: ")]
-    return [from_here(line, log.parent.parent) for line in own] if len(own) > 2 else []
+def row_errors(stage: Path) -> list[str]:
+    """The rows that stopped a data stage, each with its file and line, and how many there are; none where one says it all."""
+    errors = [event["message"] for event in _last_attempt(stage) if event["event"] == "error"]
+    return [from_here(text, stage.parent) for text in errors] if len(errors) > 2 else []
 
 
-def warned(metrics: Path) -> Iterator[Fault]:
+def warnings_of(stage: Path) -> Iterator[Fault]:
     """What a stage that is done warned of while it ran."""
-    run = metrics.parent.parent
-    return (told(event, run) for event in Tail(metrics).read() if event["event"] == "warning" and event.get("message"))
+    return (fault_of(event, stage.parent) for event in _last_attempt(stage) if event["event"] == "warning")
+
+
+def _last_attempt(stage: Path) -> list[events.Event]:
+    return events.last_attempt(events.read(stage / events.METRICS))
 
 
 def _known(text: str) -> Fault | None:
-    for entry in catalog.faults().values():
+    for cause, entry in catalog.faults().items():
         if match := re.search(entry["match"], text):
             say, help = _filled(entry["say"], match), _filled(entry["help"], match)
-            return Fault(say, tuple(entry["keys"]), help, entry.get("code", CODE))
+            return Fault(say, tuple(entry["keys"]), help, entry.get("code", CODE), cause=cause)
     return None
 
 
@@ -101,15 +101,15 @@ def _filled(text: str, match: re.Match[str]) -> str:
     return text
 
 
-def _own_words(said: str, lines: Sequence[str], status: int) -> Fault:
+def _own_words(error: str, lines: Sequence[str], status: int) -> Fault:
     """The engine's words, with the recipe's word for a parameter they name."""
-    text = re.sub(r" \[[^\]]+\]$", "", said.partition("\n")[0]) or next(
+    text = re.sub(r" \[[^\]]+\]$", "", error.partition("\n")[0]) or next(
         (line for line in reversed(lines) if _LAST.match(line)), ""
     )
     if not text:
         known = status > 128 or status < 0
         why = f"it was ended by signal {abs(status) % 128}" if known else f"it ended with status {status}"
-        return Fault(f"{why}; the last it said was: {lines[-1].strip()}" if lines else why, known=False)
+        return Fault(f"{why}; its last line was: {lines[-1].strip()}" if lines else why, known=False)
     match = _LAST.match(text)
     words = (match["text"] if match and match["text"] else text).strip()
     keys = tuple(dict.fromkeys(_words(words)))
@@ -119,9 +119,7 @@ def _own_words(said: str, lines: Sequence[str], status: int) -> Fault:
 def _words(text: str) -> Iterator[str]:
     """The recipe's words for the engine's parameters that stand in backticks, or after dashes."""
     for name in re.findall(r"`-{0,2}(\w+)`|--(\w+)", text):
-        standing = catalog.standing("llamafactory", name[0] or name[1])
-        if standing and standing.word:
-            yield standing.word
+        yield from catalog.keys_of_parameter(name[0] or name[1])
 
 
 def place(stage: Stage, keys: Sequence[str]) -> Span:

@@ -17,7 +17,8 @@ from ftdsl.language.values import StageRef, Term
 from ftdsl.plan.plan import Plan
 from ftdsl.recipe.lineage import TRAINING
 from ftdsl.recipe.recipe import Stage
-from ftdsl.run.keys import placeless
+from ftdsl.run.cache_keys import placeless
+from ftdsl.session import LARGE, read_json
 
 FEW = 0.005
 """Below this share of rows nobody is told."""
@@ -79,7 +80,7 @@ def known(plan: Plan, jobs: tuple[Job, ...], home: Path) -> list[Diagnostic]:
 def read_report(stage: Path) -> dict[str, Any] | None:
     """The report a data stage left in its folder."""
     try:
-        found = json.loads((stage / "report.json").read_bytes())
+        found = read_json(stage / "report.json", LARGE)
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
@@ -88,7 +89,7 @@ def read_report(stage: Path) -> dict[str, Any] | None:
 def _report(stage: Path, job: Job, recipe: Path) -> dict[str, Any] | None:
     """A report that speaks of the same rows: the same document, and files not touched since."""
     try:
-        asked = json.loads((stage / "data.json").read_bytes())
+        asked = read_json(stage / "data.json", LARGE)
         written = (stage / "report.json").stat().st_mtime
         report = read_report(stage)
         if report is None or placeless(asked) != placeless(json.loads(json.dumps(job.documents[0].data))):

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from ftdsl.estimate.architecture import NotModelledError
 from ftdsl.estimate.setup import Setup
-from ftdsl.observe.metrics import Tail, number
-from ftdsl.observe.standing import Compared
-from ftdsl.observe.words import gib
-from ftdsl.plan.fitting import setup_as_planned
+from ftdsl.observe.status import Compared
+from ftdsl.observe.text import gib
+from ftdsl.plan.layout_search import setup_as_planned
 from ftdsl.plan.measured import KINDS, Here, device_of, expected, file_name, folder_of, setup_as_json
 from ftdsl.plan.plan import Plan, PlannedStage
-from ftdsl.record import changed
+from ftdsl.record import replace
+from ftdsl.runtime import events
 from ftdsl.session import Session
 from ftdsl.storage import write_file
 
@@ -26,8 +27,9 @@ MOST = 200
 
 def seen_in(stage: Path) -> dict[str, Any]:
     """What a stage measured, from its metrics.jsonl; nothing when it did not train, or not to its end."""
-    found = [event for event in Tail(stage / "metrics.jsonl").read() if event["event"] == "measured"]
-    whole = found and all((number(found[-1].get(name)) or 0) > 0 for name in ("step_seconds", "rss_bytes", "longest"))
+    attempt = events.last_attempt(events.read(stage / events.METRICS))
+    found = [event for event in attempt if event["event"] == "measured"]
+    whole = found and all(found[-1].get(name, 0) > 0 for name in ("step_seconds", "rss_bytes", "longest"))
     return found[-1] if whole else {}
 
 
@@ -39,7 +41,7 @@ def memory_of(seen: Mapping[str, Any]) -> float:
 def step_of(seen: Mapping[str, Any]) -> float:
     """Seconds of a step; on a CPU those in which it computed, as others share the machine."""
     wall = float(seen["step_seconds"])
-    return min(wall, number(seen.get("busy_seconds")) or wall)
+    return min(wall, seen.get("busy_seconds") or wall)
 
 
 def at_its_lengths(planned: PlannedStage, plan: Plan, seen: Mapping[str, Any]) -> tuple[Setup, Setup]:
@@ -48,9 +50,9 @@ def at_its_lengths(planned: PlannedStage, plan: Plan, seen: Mapping[str, Any]) -
     """
     setup = setup_as_planned(planned, plan.recipe)
     rows = setup.micro_batch
-    longest = changed(setup, seq_len=max(1, round(int(seen["longest"]) / rows)))
+    longest = replace(setup, seq_len=max(1, round(int(seen["longest"]) / rows)), seq_kind="exact")
     usual = float(seen.get("tokens") or 0) / (rows * setup.accumulate)
-    return longest, changed(setup, seq_len=max(1, round(usual))) if usual else longest
+    return longest, replace(longest, seq_len=max(1, round(usual))) if usual else longest
 
 
 def compared(planned: PlannedStage, plan: Plan, stage: Path, known: Here) -> Compared | None:
@@ -90,15 +92,14 @@ def keep(key: str, plan: Plan, stage: Path, session: Session) -> str:
         "setup": setup_as_json(setup),
     }
     versions = plan.recipe.versions
-    _add(folder / file_name(versions.engine, versions.of()), json.dumps(row, ensure_ascii=False))
+    add_line(folder / file_name(versions.engine, versions.of()), json.dumps(row, ensure_ascii=False))
     return f"measured {gib(memory_of(seen))} and {step_of(seen):.3g} s a step, kept for later plans"
 
 
-def _add(path: Path, line: str) -> None:
+def add_line(path: Path, line: str) -> None:
     """Beside, then renamed; one process at a time, so that none forgets what another has added."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with (path.parent / ".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(path.parent / ".lock"):
         try:
             before = path.read_text(encoding="utf-8", errors="replace").splitlines()
         except FileNotFoundError:

@@ -2,52 +2,63 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 from ftdsl.engines.jobs import Job
 from ftdsl.environments import Versions
-from ftdsl.observe.metrics import read_result
-from ftdsl.observe.progress import RunProgress, StageProgress, Status
+from ftdsl.observe.metrics import Result, read_result
+from ftdsl.observe.progress import RunProgress, Status, fold
 from ftdsl.run import store
+from ftdsl.run.cache_keys import CacheKeys
 from ftdsl.run.environments import Environment
 from ftdsl.run.faults import Fault
-from ftdsl.run.keys import Keys, uses_engine
+from ftdsl.run.fingerprint import damage
+from ftdsl.run.launchers.launcher import Launcher, Task
 from ftdsl.run.resources import Resources
 from ftdsl.run.store import JobState, Run
+from ftdsl.runtime.events import RESULT, Event, made
 from ftdsl.targets.compiled import Compiled
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What the command line asks for: `only` these stages and what they need; `force` these again; a `fresh` folder."""
+class Wishes:
+    """What is asked for: `only` these stages and what they need; `force` these again; a `fresh` folder; `side_by_side` at most
+    (None: as many as the machine takes); `verify`: read all results instead of looking at their sizes and times.
+    """
 
     only: tuple[str, ...] = ()
     force: tuple[str, ...] = ()
     fresh: bool = False
+    side_by_side: int | None = None
+    verify: bool = False
+
+
+class StillRunningError(Exception):
+    """A stage of an earlier start lives, and what is asked for is something else: nothing may be started beside it."""
 
 
 class UnknownStageError(Exception):
-    """A stage named on the command line that the recipe has not."""
+    """A stage was named that the recipe lacks."""
 
 
-def selected(jobs: tuple[Job, ...], wanted: Wanted) -> tuple[Job, ...]:
+def selected(jobs: tuple[Job, ...], wishes: Wishes) -> tuple[Job, ...]:
     """The jobs to carry out, with all they need. Raises: UnknownStageError."""
     by_key = {job.key: job for job in jobs}
     named = {
-        name: [k for k in by_key if k == name or k.partition("@")[0] == name] for name in (*wanted.only, *wanted.force)
+        name: [k for k in by_key if k == name or k.partition("@")[0] == name] for name in (*wishes.only, *wishes.force)
     }
     for name, keys in named.items():
         if not keys:
             raise UnknownStageError(f"the recipe has no stage `{name}`; stages: {', '.join(by_key)}")
-    if not wanted.only:
+    if not wishes.only:
         return jobs
     kept: set[str] = set()
-    todo = [key for name in wanted.only for key in named[name]]
+    todo = [key for name in wishes.only for key in named[name]]
     while todo:
         key = todo.pop()
         if key not in kept:
@@ -57,17 +68,25 @@ def selected(jobs: tuple[Job, ...], wanted: Wanted) -> tuple[Job, ...]:
 
 
 def prepare(
-    compiled: Compiled, jobs: tuple[Job, ...], keys: Keys, wanted: Wanted, home: Path
+    compiled: Compiled,
+    jobs: tuple[Job, ...],
+    keys: CacheKeys,
+    wishes: Wishes,
+    home: Path,
+    note: Callable[[str], None] = lambda text: None,
 ) -> tuple[Run, RunProgress]:
-    """The run to go on with, or a new one, laid out on disk; stages that are done are marked so.
+    """The run to resume, or a new one, laid out on disk; stages that are done are marked so. note: is given what a person
+    should know of it.
 
-    A run that was left unfinished is gone on with: its stages keep their checkpoints as long as nothing that reaches
+    A run that was left unfinished is resumed: its stages keep their checkpoints as long as nothing that reaches
     them has changed.
     """
     smoke = compiled.plan.recipe.smoke
     earlier = [run for run in store.runs_of(home) if run.smoke == smoke]
-    newest = earlier[0] if earlier and not wanted.fresh else None
-    done = {} if wanted.fresh else done_before(jobs, keys, wanted, earlier)
+    newest = earlier[0] if earlier and not wishes.fresh else None
+    done, damaged = ({}, {}) if wishes.fresh else done_before(jobs, keys, wishes, earlier, home)
+    for key, text in damaged.items():
+        note(f"{key} runs again: {text}")
     complete = newest is not None and all(done.get(job.key) == Earlier(newest.folder, job.folder) for job in jobs)
     run = (
         newest
@@ -75,38 +94,46 @@ def prepare(
         else Run(store.new_folder(home, datetime.now()), smoke=smoke)
     )
     store.point_last(home, run.folder)
-    stages = [_stage(job, keys, done, run) for job in jobs]
-    fresh = {stage.folder for stage in stages if stage.status is Status.WAITING}
-    store.lay_out(run.folder, compiled.files, compiled.folder, fresh)
-    run.finished = all(stage.status.ok for stage in stages)
-    for stage in stages:
-        if stage.status is not Status.WAITING:
-            state = run.jobs.get(stage.key)
-            times = (state.started, state.ended) if state else (stage.started, stage.ended)
-            facts = keys.facts[stage.key]
-            known = JobState("done", keys[stage.key], *times, "", stage.cached_from, stage.folder, facts)
-            run.jobs[stage.key] = known
-    run.save()
-    return run, RunProgress(compiled.name, run.id, run.folder, tuple(stages), time.time())
+    cached = [event for job in jobs if (event := _settle(job, keys, done, run, note)) is not None]
+    waiting = {job.key for job in jobs} - {event["stage"] for event in cached}
+    store.lay_out(run.folder, compiled.files, compiled.folder, {job.folder for job in jobs if job.key in waiting})
+    described = [{name: getattr(job, name) for name in ("key", "folder", "kind", "title", "where")} for job in jobs]
+    first = made("run", id=run.id, name=compiled.name, smoke=smoke, stages=described, pid=os.getpid())
+    if waiting or not run.finished:
+        run.write(first, *cached)
+    progress = fold([first, *cached], run.folder)
+    for event in cached:
+        job = next(job for job in jobs if job.key == event["stage"])
+        progress.stage(job.key).result = _result(run.folder / job.folder, done[job.key], job)
+    return run, progress
 
 
-def done_before(
-    jobs: tuple[Job, ...], keys: Mapping[str, str], wanted: Wanted, earlier: list[Run]
-) -> dict[str, Earlier]:
-    """Jobs that a run has done with the same key, and whose result is still there: the newest such run."""
-    found: dict[str, Earlier] = {}
-    again = {job.key for job in jobs if job.key in wanted.force or job.key.partition("@")[0] in wanted.force}
-    for job in jobs:
-        if job.key in again or any(need in again for need in job.needs):
-            again.add(job.key)
-            continue
-        for run in earlier:
-            state = run.jobs.get(job.key)
-            if state and state.status == "done" and state.key == keys[job.key]:
-                one = Earlier(run.folder, state.folder or job.folder)
-                if _there(one, job):
-                    found[job.key] = one
-                    break
+def joinable(jobs: tuple[Job, ...], keys: CacheKeys, wishes: Wishes, home: Path, launcher: Launcher) -> list[Job]:
+    """Jobs of the newest run that an earlier `ftc` has started and left: those that still run, and those that ended well
+    meanwhile. Raises: StillRunningError when one runs that is not what would be started now.
+    """
+    found = []
+    for at, run in enumerate(store.runs_of(home)):
+        for key, state in run.jobs.items():
+            handle = launcher.find(Task(run.folder, state.folder, {})) if state.status == Status.RUNNING else None
+            status = launcher.poll(handle) if handle else 1
+            if handle is None or status:
+                continue
+            job = next((job for job in jobs if job.key == key), None)
+            same = at == 0 and not wishes.fresh and job is not None and keys[key] == state.key
+            if (
+                same
+                and job is not None
+                and job.folder == state.folder
+                and (status is None or state.handle == handle.id)
+            ):
+                found.append(job)
+            elif status is None:
+                pid = (handle.facts or {}).get("pid", handle.id)
+                where = f"process {pid}, in {(run.folder / state.folder).as_posix()}"
+                raise StillRunningError(
+                    f"`{key}` still runs ({where}), and is not what would run now; wait for it, or type: kill {pid}"
+                )
     return found
 
 
@@ -116,57 +143,123 @@ class Earlier:
 
     run: Path
     folder: str
+    state: JobState = field(default_factory=JobState, compare=False)
 
     def place(self, path: str, job: Job) -> str:
         """A path of this run's, as it is called there."""
-        inside = path == job.folder or path.startswith(f"{job.folder}/")
-        return self.folder + path.removeprefix(job.folder) if inside else path
+        return _renamed(path, job.folder, self.folder)
 
 
-def _there(one: Earlier, job: Job) -> bool:
+def _renamed(path: str, folder: str, other: str) -> str:
+    inside = path == folder or path.startswith(f"{folder}/")
+    return other + path.removeprefix(folder) if inside else path
+
+
+def done_before(
+    jobs: tuple[Job, ...], keys: CacheKeys, wishes: Wishes, earlier: list[Run], home: Path
+) -> tuple[dict[str, Earlier], dict[str, str]]:
+    """Jobs that a run has done with the same key, and whose result is still there and what they made: the newest such run, of
+    this recipe or of another of the project. And why results that were made with the same key cannot be used, by job key.
+
+    A stage may have had another name: what it made does not depend on it.
+    """
+    found: dict[str, Earlier] = {}
+    damaged: dict[str, str] = {}
+    again = {job.key for job in jobs if job.key in wishes.force or job.key.partition("@")[0] in wishes.force}
+    beside: list[Run] | None = None
+    for job in jobs:
+        if job.key in again or any(need in again for need in job.needs):
+            again.add(job.key)
+            continue
+        candidates = _candidates(job, keys[job.key], earlier)
+        if not candidates and _shareable(job):
+            beside = store.runs_beside(home) if beside is None else beside
+            candidates = _candidates(job, keys[job.key], beside)
+        for candidate in candidates:
+            text = damage(candidate.run, candidate.state.made, keys.digests, thorough=wishes.verify)
+            if not (candidate.run / candidate.folder).is_dir():
+                text = f"{candidate.folder} is not there any more"
+            if not text:
+                found[job.key] = candidate
+                break
+            damaged.setdefault(job.key, text)
+    keys.digests.save()
+    return found, {key: text for key, text in damaged.items() if key not in found}
+
+
+def _candidates(job: Job, key: str, runs: list[Run]) -> list[Earlier]:
+    """Stages that were done with this key, those of the same name first."""
+    states = [(run, name, state) for run in runs for name, state in run.jobs.items() if state.done and state.key == key]
+    states.sort(key=lambda found: found[1] != job.key)
+    return [Earlier(run.folder, state.folder or job.folder, state) for run, _, state in states]
+
+
+def _shareable(job: Job) -> bool:
+    """Whether a result may be another recipe's: it lies in the run folder, and nothing but the result was meant."""
+    return job.kind != "shell" and job.result.startswith(job.folder) and not job.gates
+
+
+def made_paths(job: Job) -> tuple[str, ...]:
+    """What a job is for, as paths of the run folder."""
     if job.kind == "shell":
-        return (one.run / one.folder).exists() and all((one.run / one.place(p, job)).exists() for p in job.outputs)
-    result = job.result if job.result_kind != "metrics" else job.folder
-    return store.result_there(one.run, one.place(result, job), one.folder)
+        return job.outputs
+    result = f"{job.folder}/{RESULT}"
+    if job.kind == "data":
+        return (*(f"{job.folder}/{part}.jsonl" for part in ("train", "eval", "test")), result)
+    return (result,) if job.result_kind == "metrics" else (job.result, result)
 
 
-def _stage(job: Job, keys: dict[str, str], done: dict[str, Earlier], run: Run) -> StageProgress:
-    stage = StageProgress(job)
+def _settle(job: Job, keys: CacheKeys, done: dict[str, Earlier], run: Run, note: Callable[[str], None]) -> Event | None:
+    """Make a stage's folder ready: linked to the run that did it, or as far as it can be resumed, or empty. The event of a
+    stage that is done, else None.
+    """
     place = run.folder / job.folder
     known = run.jobs.get(job.key)
     source = done.get(job.key)
     if source is None:
-        if place.is_symlink() or (known is None and place.exists()) or (known and known.key != keys[job.key]):
+        if place.is_symlink() or (known is None and place.exists()):
             store.clear_stage(place)
-        elif known and known.status == "done":
-            store.clear_stage(place)  # forced: a checkpoint would make it go on instead of starting anew
-        return stage
+        elif known and known.key != keys[job.key]:
+            if any(place.glob("*/checkpoint-*")):
+                aside = store.set_aside(place).as_posix()
+                note(f"{job.folder}: its settings have changed; the checkpoints of before are in {aside}")
+            store.clear_stage(place)
+        elif known and known.done:
+            store.clear_stage(place)  # forced, or damaged: a checkpoint would make it resume instead of starting anew
+        return None
     if source != Earlier(run.folder, job.folder):
         for path in (job.folder, *(path for path in job.outputs if not Path(path).is_absolute())):
             store.link(run.folder, path, source.run / source.place(path, job))
-    stage.status = Status.CACHED
-    stage.result = read_result(place)
-    if stage.result and f"{stage.result.path}/".startswith(f"{source.folder}/"):
-        stage.result = replace(stage.result, path=job.folder + stage.result.path.removeprefix(source.folder))
     real = place.resolve().parent.name
-    stage.cached_from = real if real != run.id else ""
-    if known and source.run == run.folder:
-        stage.started, stage.ended = known.started, known.ended
-    return stage
+    times = {"started": known.started, "ended": known.ended} if known and source.run == run.folder else {}
+    files = {_renamed(name, source.folder, job.folder): facts for name, facts in source.state.made.items()}
+    return made(
+        "stage", stage=job.key, status=Status.CACHED.value, folder=job.folder, key=keys[job.key], made=files,
+        facts=keys.facts[job.key], cached_from=real if real != run.id else "", message="", **times,
+    )  # fmt: skip
+
+
+def _result(place: Path, source: Earlier, job: Job) -> Result | None:
+    """What a stage made, with its path as it is called in this run."""
+    result = read_result(place)
+    if result and f"{result.path}/".startswith(f"{source.folder}/"):
+        return replace(result, path=job.folder + result.path.removeprefix(source.folder))
+    return result
 
 
 def obstacles(
-    jobs: list[Job], environment: Environment, resources: Resources, versions: Versions
+    jobs: list[Job], environments: Mapping[str, Environment], resources: Resources, versions: Versions
 ) -> list[tuple[str, Fault]]:
     """Why jobs cannot run here, by job key, each with what can be done about it."""
     found = []
     for job in jobs:
-        if uses_engine(job) and (wrong := _other_version(environment, versions)):
+        environment = environments[job.environment]
+        if job.environment and (wrong := _other_version(environment, versions)):
             found.append((job.key, wrong))
             continue
         missing = [name for name in job.packages if environment.lacks(name)]
         if missing:
-            text = f"needs {', '.join(missing)}, which {environment.python} has not"
+            text = f"needs {', '.join(missing)}, which {environment.python} lacks"
             keys = tuple(key for name in missing for key in _ASKED_BY.get(name, ()))
             found.append((job.key, Fault(text, keys, _way(missing, environment), "FT955")))
         if job.nodes > 1:
@@ -181,11 +274,15 @@ def obstacles(
     return found
 
 
-def lacking(compiled: Compiled, environment: Environment) -> list[tuple[str, Fault]]:
-    """What the real run of a recipe needs and this environment has not, where a smoke run does without."""
+def lacking(compiled: Compiled, environments: Mapping[str, Environment]) -> list[tuple[str, Fault]]:
+    """What the real run of a recipe needs and its environments lack, where a smoke run does without."""
     small = {job.key: set(job.packages) for job in compiled.jobs}
+    where = {job.key: job.environment for job in compiled.jobs}
     found = []
     for key, packages in compiled.wanted.items():
+        environment = environments.get(where.get(key, ""))
+        if environment is None:
+            continue
         missing = [name for name in packages if name not in environment.packages and name not in small.get(key, ())]
         if missing:
             text = f"where it will train it needs {', '.join(missing)}, and {environment.python} has none"

@@ -1,22 +1,26 @@
-"""Run folders: `runs/<name>/<id>/` with the build's files, one folder a stage, and state.json."""
+"""Run folders: `runs/<name>/<id>/` with the build's files, one folder a stage, and events.jsonl."""
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+from filelock import FileLock, Timeout
+
+from ftdsl.observe.progress import Status
 from ftdsl.recipe.rules.smoke import MARK
+from ftdsl.run.events import EventLog
+from ftdsl.run.events import read as read_events
+from ftdsl.run.fingerprint import Made
+from ftdsl.runtime.events import Event, made, read_result, save_result
 from ftdsl.storage import open_to_append, write_file, write_files, write_link
 from ftdsl.targets.write import link_inputs
-
-SCHEMA = 1
 
 
 class BusyError(Exception):
@@ -26,68 +30,107 @@ class BusyError(Exception):
 @dataclass
 class JobState:
     """What is known of a job of a run: `key` is what its content hashes to, and `facts` what that was made of; times in seconds
-    since the epoch; `folder` is what its stage folder is called in this run."""
+    since the epoch; `folder` is what its stage folder is called in this run; `handle`: its launcher's id of its last start, on
+    these `cards`; `made`: the files of its result, by which it is known again.
+    """
 
-    status: str
-    key: str
+    status: str = ""
+    key: str = ""
     started: float | None = None
     ended: float | None = None
     message: str = ""
     cached_from: str = ""
     folder: str = ""
     facts: dict[str, dict[str, str]] = field(default_factory=dict)
+    handle: str = ""
+    cards: list[str] = field(default_factory=list)
+    made: Made = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        """Its result was made, here or by an earlier run."""
+        return self.status in (Status.DONE, Status.CACHED)
 
 
 @dataclass
 class Run:
-    """A run folder and its state. `smoke`: nothing in it is a result."""
+    """A run folder and what its events say. `current`: keys of the jobs of its last start; `smoke`: nothing in it is a result."""
 
     folder: Path
     jobs: dict[str, JobState] = field(default_factory=dict)
-    finished: bool = False
+    current: tuple[str, ...] = ()
     smoke: bool = False
 
     @property
     def id(self) -> str:
         return self.folder.name
 
-    def save(self) -> None:
-        """state.json, beside and then renamed."""
-        state = {
-            "schema": SCHEMA,
-            "finished": self.finished,
-            **({"smoke": True} if self.smoke else {}),
-            "jobs": {key: asdict(job) for key, job in self.jobs.items()},
-        }
-        write_file(self.folder / "state.json", (json.dumps(state, indent=1) + "\n").encode())
+    @property
+    def finished(self) -> bool:
+        """Whether all it was started for is done."""
+        return bool(self.current) and all(key in self.jobs and self.jobs[key].done for key in self.current)
+
+    def apply(self, event: Mapping[str, Any]) -> None:
+        """Take in an event of its events.jsonl."""
+        if event["event"] == "run":
+            stages = event.get("stages")
+            described = stages if isinstance(stages, list) else []
+            self.current = tuple(str(stage["key"]) for stage in described)
+            self.smoke = event.get("smoke", False)
+        elif event["event"] == "stage":
+            state = self.jobs.setdefault(event["stage"], JobState())
+            for name in JobState.__dataclass_fields__:
+                if name in event:
+                    setattr(state, name, event[name])
+
+    def write(self, *several: Event) -> None:
+        """Events to disk, and taken in. Raises: OSError."""
+        EventLog(self.folder).append(*several)
+        for event in several:
+            self.apply(event)
+
+    def record(self, kind: str, /, **fields: Any) -> Event:
+        """One event of now, written; the event. Raises: OSError."""
+        event = made(kind, **fields)
+        self.write(event)
+        return event
 
 
 def load(folder: Path) -> Run | None:
-    """A run as it was left; None when it cannot be read."""
+    """A run as it was left; None for a folder without events."""
+    run, found = Run(folder), read_events(folder)
     try:
-        state = json.loads((folder / "state.json").read_bytes())
-        jobs = {key: JobState(**job) for key, job in state["jobs"].items()}
-        return Run(folder, jobs, bool(state["finished"]), bool(state.get("smoke")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        for event in found:
+            run.apply(event)
+    except (KeyError, TypeError):  # lines that are events in shape alone
         return None
+    return run if found else None
+
+
+def runs_beside(home: Path) -> list[Run]:
+    """Finished and unfinished runs of the other recipes of a project, newest first; of smoke runs none."""
+    if not home.parent.is_dir():
+        return []
+    homes = sorted(other for other in home.parent.iterdir() if other != home and other.is_dir())
+    return [run for other in homes if not other.name.endswith(".smoke") for run in runs_of(other) if not run.smoke]
 
 
 def runs_of(home: Path) -> list[Run]:
     """Runs of a recipe, newest first."""
     if not home.is_dir():
         return []
+    last = (home / "last").resolve().name  # whatever the clock said when it was made
     folders = sorted((p for p in home.iterdir() if p.is_dir() and not p.is_symlink()), reverse=True)
+    folders.sort(key=lambda folder: folder.name != last)
     return [run for folder in folders if (run := load(folder))]
 
 
 def mark_smoke(folder: Path) -> None:
-    """A stage of a smoke run says so, in its folder and in its result.json, wherever somebody carries them."""
+    """A stage of a smoke run is marked, in its folder and in its result.json, wherever somebody carries them."""
     write_file(folder / MARK, b"Made by `ftc run --smoke`: toy models, few rows, a few steps, to try a recipe.\n")
-    try:
-        result = json.loads((folder / "result.json").read_bytes())
-        write_file(folder / "result.json", (json.dumps({**result, "smoke": True}, indent=2) + "\n").encode())
-    except (OSError, ValueError, TypeError):
-        return
+    result = read_result(folder)
+    if result is not None and not result.get("smoke"):
+        save_result(folder, {**result, "smoke": True})
 
 
 def new_folder(home: Path, now: datetime) -> Path:
@@ -119,6 +162,15 @@ def clear_stage(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
+def set_aside(folder: Path) -> Path:
+    """Another name for a folder that is in the way; what it is called now."""
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.before-{number}")).exists():
+        number += 1
+    folder.rename(aside)
+    return aside
+
+
 def link(run: Path, name: str, other: Path) -> None:
     """Use what another run has under this name; what is there through another link already stays."""
     place = run / name
@@ -138,18 +190,18 @@ def point_last(home: Path, folder: Path) -> None:
 def locked(home: Path) -> Iterator[None]:
     """One `ftc run` of a recipe at a time. Raises: BusyError."""
     home.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(open_to_append(home / ".lock"), "a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = (home / ".lock").read_text(encoding="utf-8", errors="replace").strip()
-            raise BusyError(f"process {holder or '?'} runs `{home.name}` already") from None
-        handle.truncate(0)
-        handle.write(str(os.getpid()))
-        handle.flush()
-        yield
+    os.close(open_to_append(home / ".lock"))  # a link in its place is refused
+    lock, holder = FileLock(home / ".lock", timeout=0), home / ".pid"
+    try:
+        with lock:
+            write_file(holder, f"{os.getpid()}\n".encode())
+            yield
+    except Timeout:
+        raise BusyError(f"process {_number(holder)} runs `{home.name}` already") from None
 
 
-def result_there(run: Path, result: str, stage: str) -> bool:
-    """Whether what a done stage made is still there."""
-    return (run / result).exists() and (run / stage / "result.json").exists()
+def _number(holder: Path) -> str:
+    try:
+        return holder.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return "?"

@@ -12,12 +12,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+if (
+    not __package__
+):  # run by path: its folder becomes the package `runtime`, and stands in for none of the engine's modules
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    __package__ = Path(__file__).resolve().parent.name
+    __import__(__package__)
+
+from . import events
+
 
 def measured(run: dict[str, Any], metric: str) -> float | None:
     """A run's metric; None where it has none, or no number."""
-    result = json.loads((Path(run["stage"]) / "result.json").read_text(encoding="utf-8"))
-    value = result.get("metrics", {}).get(metric)
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    value = (events.read_result(run["stage"]) or {"metrics": {}})["metrics"].get(metric)
+    return value if value is not None and math.isfinite(value) else None
 
 
 def main(argv: list[str]) -> int:
@@ -25,8 +33,7 @@ def main(argv: list[str]) -> int:
     spec = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
     scores = [(value, run) for run in spec["runs"] if (value := measured(run, spec["metric"])) is not None]
     if not scores:
-        print(f"error: none of the runs has a finite {spec['metric']}", file=sys.stderr)
-        return 1
+        return events.fail(spec["stage"], f"none of the runs has a finite {spec['metric']}", "model")
     pick = min if spec["order"] == "lowest" else max
     value, run = pick(scores, key=lambda score: score[0])
     place = Path(spec["stage"]) / "result"
@@ -34,9 +41,7 @@ def main(argv: list[str]) -> int:
     place.symlink_to(os.path.relpath(run["result"], spec["stage"]), target_is_directory=True)
     print(f"{run['run']} is best of {len(scores)}: {spec['metric']} {value:g}")
     result = {"kind": "model", "path": str(place), "metrics": {spec["metric"]: value}, "chosen": run["run"]}
-    beside = place.with_name(".result.json")
-    beside.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    beside.replace(place.with_name("result.json"))
+    events.save_result(spec["stage"], result)
     return 0
 
 

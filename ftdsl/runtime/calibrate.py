@@ -12,6 +12,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+if (
+    not __package__
+):  # run by path: its folder becomes the package `runtime`, and stands in for none of the engine's modules
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    __package__ = Path(__file__).resolve().parent.name
+    __import__(__package__)
+
+from . import events
+
 PARTS = ("system", "prompt", "query", "response")
 
 
@@ -50,9 +59,7 @@ def main(argv: list[str]) -> int:
             out.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
             count += 1
     beside.replace(place)
-    if not count:
-        print(f"error: {spec['rows']} has no text to calibrate with", file=sys.stderr)
-    return int(not count)
+    return 0 if count else events.fail(spec["stage"], f"{spec['rows']} has no text to calibrate with", "calibrate")
 
 
 if __name__ == "__main__":

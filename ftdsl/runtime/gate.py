@@ -12,17 +12,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
+if (
+    not __package__
+):  # run by path: its folder becomes the package `runtime`, and stands in for none of the engine's modules
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    __package__ = Path(__file__).resolve().parent.name
+    __import__(__package__)
+
+from . import events
+
 WORDS = {"at_least": "at least", "at_most": "at most", "no_worse": "no worse than"}
 LOWER_IS_BETTER = ("loss", "perplexity")
 
 
 def metrics_of(stage: str) -> dict[str, Any]:
     """Metrics in a stage's result.json; empty when there is none."""
-    try:
-        found = json.loads((Path(stage) / "result.json").read_text(encoding="utf-8"))["metrics"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    found: dict[str, Any] = (events.read_result(stage) or {}).get("metrics", {})
+    return found
 
 
 def number(value: Any) -> float:
@@ -37,31 +43,32 @@ def holds(gate: dict[str, Any], metrics: dict[str, Any]) -> tuple[bool, str]:
     """Whether one gate holds, and the comparison in words."""
     name, bound = gate["metric"], float(gate["bound"])
     value = number(metrics.get(name))
-    said = f"{name} = {value:g}" if not math.isnan(value) else f"{name} was not measured"
+    shown = f"{name} = {value:g}" if not math.isnan(value) else f"{name} was not measured"
     if gate["op"] == "at_least":
-        return value >= bound, f"{said}, wanted at least {bound:g}"
+        return value >= bound, f"{shown}, wanted at least {bound:g}"
     if gate["op"] == "at_most":
-        return value <= bound, f"{said}, wanted at most {bound:g}"
+        return value <= bound, f"{shown}, wanted at most {bound:g}"
     other = number(metrics_of(gate["than"]).get(name))
     worst = other + bound if name.endswith(LOWER_IS_BETTER) else other - bound
     fine = value <= worst if name.endswith(LOWER_IS_BETTER) else value >= worst
     slack = f" give or take {bound:g}" if bound else ""
-    return fine, f"{said}, wanted no worse than {other:g} of {gate['than']}{slack}"
+    return fine, f"{shown}, wanted no worse than {other:g} of {gate['than']}{slack}"
 
 
 def main(argv: list[str]) -> int:
     """Print each comparison; 0 when all hold, 3 when one does not."""
     spec = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
-    metrics = metrics_of(spec["stage"])
+    metrics, log = metrics_of(spec["stage"]), Path(spec["stage"], events.METRICS)
     refused = 0
     for gate in spec["gates"]:
         fine, text = holds(gate, metrics)
         print(f"gate ({spec['where']}): {text}: {'holds' if fine else 'REFUSED'}", flush=True)
         refused += not fine
+        parts = {key: gate.get(key) for key in ("metric", "op", "bound", "than")}
+        value = None if math.isnan(number(metrics.get(gate["metric"]))) else number(metrics.get(gate["metric"]))
+        events.append(log, "gate", **parts, value=value, holds=fine, message=f"{text} ({spec['where']})")
         if "--report" in argv[1:]:
-            note = {"event": "note", "message": f"gate {'holds' if fine else 'would refuse'}: {text}"}
-            with Path(spec["stage"], "metrics.jsonl").open("a", encoding="utf-8") as handle:
-                handle.write(json.dumps(note) + "\n")
+            events.append(log, "note", message=f"gate {'holds' if fine else 'would refuse'}: {text}")
     return 3 if refused and "--report" not in argv[1:] else 0
 
 

@@ -18,7 +18,7 @@ WARM_UP = 2
 
 
 class Meter:
-    """Watches the training of one process. `event` gives what was seen, or nothing where no step was."""
+    """Watches the training of one process. `measured` gives what was seen, or nothing where no step was."""
 
     def __init__(self) -> None:
         self.since = 0.0
@@ -58,8 +58,10 @@ class Meter:
             if rows * width > self.longest:
                 self.longest, self.rows, self.width = rows * width, rows, width
 
-    def event(self) -> dict[str, Any]:
-        """Bytes, seconds, tokens with their padding; `longest`: of the largest micro-batch, `width` of its rows."""
+    def measured(self) -> dict[str, Any]:
+        """The fields of an event `measured`: bytes, seconds, tokens with their padding; `longest`: of the largest micro-batch,
+        `width` of its rows.
+        """
         if self._hook is not None:
             self._hook.remove()
         at = WARM_UP if len(self.spent) > 2 * WARM_UP else 0
@@ -72,7 +74,7 @@ class Meter:
             "longest": self.longest, "width": self.width,
             "loaded_bytes": self.loaded, "rss_bytes": peak_rss(),
         }  # fmt: skip
-        return {"event": "measured", **found, **_device(statistics.median(self.busy[at:]))}
+        return {**found, **_device(statistics.median(self.busy[at:]))}
 
 
 def peak_rss() -> int:

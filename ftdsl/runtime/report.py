@@ -1,12 +1,11 @@
 """What every stage of the engine leaves behind: events in metrics.jsonl, a result.json, and faults a person can mend.
 
-The shape of both files is in docs/build-and-run.md.
+The shape of both files is `events.py`'s.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 import traceback
@@ -14,48 +13,40 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from . import events
+
 
 class StageError(Exception):
-    """What a person must mend: a sentence, the recipe's `keys` it is about (the first one said counts), a line of help."""
+    """What a person must mend: a sentence, the recipe's `keys` it is about (the first that is written counts), a line of help."""
 
     def __init__(self, message: str, *keys: str, help: str = "", code: str = "", status: int = 1) -> None:
         super().__init__(message)
         self.message, self.keys, self.help, self.code, self.status = message, keys, help, code, status
 
-    def told(self) -> dict[str, Any]:
+    def fields(self) -> dict[str, Any]:
         """As an event carries it."""
         return {"message": self.message, "keys": list(self.keys), "help": self.help, "code": self.code}
-
-
-def strict(value: Any) -> Any:
-    """NaN and infinities as text: JSON has no words for them."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
-    if isinstance(value, dict):
-        return {str(key): strict(inner) for key, inner in value.items()}
-    return [strict(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 class Log:
     """metrics.jsonl of a stage; only the first rank writes (asked anew each time: Ray's workers get a copy of this)."""
 
     def __init__(self, stage: str) -> None:
-        self.path = (Path(stage) / "metrics.jsonl").absolute()
+        self.path = (Path(stage) / events.METRICS).absolute()
 
     @property
     def first(self) -> bool:
         return os.environ.get("RANK", "0") == "0"
 
-    def event(self, **event: Any) -> None:
+    def event(self, kind: str, /, **fields: Any) -> None:
         if self.first:
-            with self.path.open("a", encoding="utf-8") as handle:
-                handle.write(json.dumps(strict(event), allow_nan=False) + "\n")
+            events.append(self.path, kind, **fields)
 
     def warn(self, fault: StageError) -> None:
-        """Said, and gone on."""
+        """Reported, and no more than that."""
         if self.first:
             print(f"warning: {fault.message}", file=sys.stderr, flush=True)
-            self.event(event="warning", **fault.told())
+            self.event("warning", **fault.fields())
 
 
 def carried_out(work: Callable[[Log], int], log: Log) -> int:
@@ -67,23 +58,23 @@ def carried_out(work: Callable[[Log], int], log: Log) -> int:
         status = work(log)
     except StageError as fault:
         print(f"error: {fault.message}" + (f"\n  = help: {fault.help}" if fault.help else ""), file=sys.stderr)
-        log.event(event="end", ok=False, **fault.told())
+        log.event("end", ok=False, **fault.fields())
         return fault.status
     except Exception as error:
         traceback.print_exc()
-        log.event(event="end", ok=False, error=_chain(error))
+        log.event("end", ok=False, error=_chain(error))
         return 1
-    log.event(event="end", ok=status == 0)
+    log.event("end", ok=status == 0)
     return status
 
 
 def _chain(error: BaseException | None) -> list[str]:
     """An exception's text, then those of what caused it: the engine often hides the real one behind its own."""
-    said: list[str] = []
-    while error is not None and len(said) < 5:
-        said.append(f"{type(error).__name__}: {error}"[:2000] + _innermost(error))
+    texts: list[str] = []
+    while error is not None and len(texts) < 5:
+        texts.append(f"{type(error).__name__}: {error}"[:2000] + _innermost(error))
         error = error.__cause__ or error.__context__
-    return said
+    return texts
 
 
 def _innermost(error: BaseException) -> str:
@@ -96,17 +87,12 @@ def _innermost(error: BaseException) -> str:
 
 
 def save_result(stage: str, result: dict[str, Any], *, smoke: bool = False) -> None:
-    """result.json, beside and then renamed. What a smoke run made says so."""
-    place = Path(stage) / "result.json"
-    beside = place.with_name(".result.json")
-    marked = {**result, "smoke": True} if smoke else result
-    text = json.dumps(strict(marked), indent=2, ensure_ascii=False, allow_nan=False)
-    beside.write_text(text + "\n", encoding="utf-8")
-    beside.replace(place)
+    """result.json. What a smoke run made is marked as such."""
+    events.save_result(stage, {**result, "smoke": True} if smoke else result)
 
 
 def mark(folder: Path) -> None:
-    """A model or adapter of a smoke run says so itself, wherever somebody carries it."""
+    """A model or adapter of a smoke run is marked in its own folder, wherever somebody carries it."""
     text = "Made by `ftc run --smoke`: a toy trained for a few steps, to try a recipe. It knows nothing.\n"
     folder.joinpath(MARK).write_text(text, encoding="utf-8")
 
@@ -118,7 +104,7 @@ MARK = "SMOKE_TEST.txt"
 def marked(place: str) -> bool:
     """Whether a smoke run made what lies there: by a mark in its folder or above, or by its own config.json."""
     folder = Path(place)
-    if any((one / MARK).exists() for one in (folder, *list(folder.parents)[:3])):
+    if any((parent / MARK).exists() for parent in (folder, *list(folder.parents)[:3])):
         return True
     try:
         return bool(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("ftdsl_smoke"))

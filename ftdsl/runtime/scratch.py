@@ -22,7 +22,7 @@ if (
     __import__(__package__)
 
 from . import toy
-from .report import Log, carried_out, mark, save_result
+from .report import Log, StageError, carried_out, mark, save_result
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<tool_call>", "</tool_call>")
 CONTEXT = 4096
@@ -150,7 +150,7 @@ def make_config(spec: dict[str, Any], tokenizer: Any) -> Any:
     hidden = spec.get("hidden") or 64
     heads = spec.get("heads") or (4 if hidden % 4 == 0 else 1)
     if hidden % heads:
-        raise SystemExit(f"error: hidden = {hidden} cannot be split into {heads} heads")
+        raise StageError(f"hidden = {hidden} cannot be split into {heads} heads", "model")
     shape = {
         "hidden_size": hidden,
         "num_hidden_layers": spec.get("layers") or 2,
@@ -182,9 +182,9 @@ def make(spec: dict[str, Any], log: Log) -> int:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    log.event(event="progress", done=0, total=2, what="tokenizer")
+    log.event("progress", done=0, total=2, what="tokenizer")
     tokenizer = AutoTokenizer.from_pretrained(spec["like"]) if spec.get("like") else make_tokenizer(spec)
-    log.event(event="progress", done=1, total=2, what="weights")
+    log.event("progress", done=1, total=2, what="weights")
     torch.manual_seed(spec["seed"])
     place, smoke = Path(spec["stage"]) / "result", bool(spec.get("smoke"))
     config = make_config(spec, tokenizer)
@@ -198,7 +198,7 @@ def make(spec: dict[str, Any], log: Log) -> int:
     count = sum(parameter.numel() for parameter in model.parameters())
     metrics = {"parameters": count, "vocab": len(tokenizer)}
     save_result(spec["stage"], {"kind": "model", "path": str(place), "metrics": metrics}, smoke=smoke)
-    log.event(event="progress", done=2, total=2, what="saved")
+    log.event("progress", done=2, total=2, what="saved")
     print(f"{count:,} parameters, {len(tokenizer):,} tokens: {place}")
     return 0
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from ftdsl.engines.jobs import Job
 from ftdsl.plan.plan import Plan
-from ftdsl.plan.replaced import Replacement, lines
-from ftdsl.record import record
+from ftdsl.record import frozen
+from ftdsl.smoke.replaced import Replacement, lines
 
 
-@record
+@frozen
 class Compiled:
     """A recipe as artifacts: path in the build folder -> content; `lock`: where it lies and what it says now.
 

@@ -13,11 +13,11 @@ from ftdsl.language.resolve import words
 from ftdsl.plan.plan import Plan
 from ftdsl.recipe.recipe import Stage
 from ftdsl.recipe.settings import shown
-from ftdsl.record import record
+from ftdsl.record import frozen
 from ftdsl.targets.render import shell_word, yaml_text
 
 
-@record
+@frozen
 class Because:
     """What decides a line. `key`: the recipe's, "" where none does; `value`: as it was written, else as it counts;
     `layer`: who set it (stage, profile, set, auto, default, …) and `where`; `why`: a sentence, of choices their reason.
@@ -33,7 +33,7 @@ class Because:
         return {name: getattr(self, name) for name in ("key", "value", "layer", "where", "why")}
 
 
-@record
+@frozen
 class Line:
     """A line as its file has it; a heading has no `because`. `path`: dotted, a flag, or a variable."""
 
@@ -42,7 +42,7 @@ class Line:
     because: Because | None = None
 
 
-@record
+@frozen
 class File:
     path: str
     about: str
@@ -72,7 +72,7 @@ def _because(plan: Plan, stage: Stage | None, why: str) -> Because:
         place = recipe.where(span) if span else ""
         inside = "{ … }" if stage.settings.inside(why) else "{ }"
         return Because(why, inside, "stage" if span else "auto", place, _chosen(plan, stage, why))
-    spoken = [text for key, text, _ in stage.spoken if key == why]
+    spoken = [text for key, text, _ in stage.layers if key == why]
     value = shown(stage.settings.get(why))
     if origin is None or origin.kind == "default":
         return _default(why, value, word)

@@ -16,7 +16,7 @@ from typing import Any
 from ftdsl.engines.jobs import Job
 from ftdsl.plan.measured import VARIABLE as MEASURED
 from ftdsl.plan.plan import Plan
-from ftdsl.record import record
+from ftdsl.record import frozen
 from ftdsl.session import Session
 from ftdsl.source import Span
 from ftdsl.targets.manifest import all_inputs, engine_of
@@ -24,7 +24,7 @@ from ftdsl.targets.manifest import all_inputs, engine_of
 SCHEMA = 1
 
 
-@record
+@frozen
 class Lock:
     """`pins` by package; `inputs`: path as the recipe writes it -> SHA-256; `env`: variable -> value."""
 
@@ -40,7 +40,7 @@ def path_of(recipe: Path) -> Path:
 def read(path: Path, session: Session) -> Lock | None:
     """The lock as it stands; None when there is none. What cannot be read counts as different from everything."""
     try:
-        found = json.loads(session.files.text(path))
+        found = session.files.json(path)
         return Lock(found["pins"], found["inputs"], found["env"])
     except FileNotFoundError:
         return None

@@ -8,9 +8,10 @@ from functools import cached_property
 
 from ftdsl import catalog
 from ftdsl.catalog.history import MAIN
-from ftdsl.record import record
+from ftdsl.engines.llamafactory.abilities import NAME
+from ftdsl.record import frozen
 
-ENGINE = "llamafactory"
+ENGINE = NAME
 
 
 class GoalError(Exception):
@@ -33,7 +34,7 @@ def versions_of(given: Sequence[str]) -> dict[str, str]:
     return found
 
 
-@record
+@frozen
 class Goal:
     """`to` and `before`: package -> version; `before` as far as it is known."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ftdsl import catalog
-from ftdsl.record import record
+from ftdsl.record import frozen
 from ftdsl.upgrade.goal import Goal
 
 UNREADABLE = object()
@@ -16,7 +16,7 @@ ROUNDS = 5
 """What takes a key's place may itself have gone; chains are short."""
 
 
-@record
+@frozen
 class Step:
     """One key: what says the same now (None: it is left as it is, for the reason given), why, and where that is written."""
 
@@ -27,7 +27,7 @@ class Step:
     also: tuple[str, ...] = ()
 
 
-@record
+@frozen
 class Default:
     """A key that is not said, whose default is another one now."""
 

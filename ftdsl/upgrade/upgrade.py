@@ -13,7 +13,7 @@ from ftdsl.diagnostics.model import Edit
 from ftdsl.importers import recognise
 from ftdsl.language.parser import parse
 from ftdsl.language.yaml_tree import read
-from ftdsl.record import record
+from ftdsl.record import frozen
 from ftdsl.source import Source, Span
 from ftdsl.upgrade import documents, recipes
 from ftdsl.upgrade.goal import ENGINE, Goal
@@ -25,7 +25,7 @@ ROUNDS = 5
 REWRITTEN, LEFT, MEANS_OTHERWISE = "FT910", "FT911", "FT912"
 
 
-@record
+@frozen
 class Upgraded:
     """The text afterwards, and every change (with a fix), what is left for a person (warnings), and new defaults (infos).
 
@@ -86,10 +86,10 @@ def _recipe(source: Source, to: Mapping[str, str], before: Mapping[str, str], si
 
 def _document(source: Source, to: Mapping[str, str], before: Mapping[str, str], sink: Sink) -> list[Diagnostic]:
     root = read(source, sink)
-    if root is None:
+    if root is None or sink.failed:
         return []
     kind = recognise.document(root.value)
-    if kind not in ("llamafactory", "deepspeed"):
+    if kind not in (ENGINE, "deepspeed"):
         text = f"this is no file that can be upgraded ({kind})"
         sink.error("FT050", text, Span(source, 0, 0), help="recipes, LLaMA-Factory YAML and DeepSpeed JSON can")
         return []

@@ -20,4 +20,4 @@ from ftdsl import catalog
     ],
 )
 def test_the_template_of_a_model_by_its_name(model: str, template: str | None) -> None:
-    assert catalog.template_for_model(model) == template
+    assert catalog.template_for_model("llamafactory", model) == template

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ftdsl.engines.llamafactory.parallel.check import STARTS
+from ftdsl.engines.shared.parallel.check import STARTS
 from ftdsl.language.resolve.resolve import Options
 from ftdsl.pipeline import compile_recipe
 from ftdsl.session import Session

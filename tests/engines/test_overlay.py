@@ -6,7 +6,8 @@ import pytest
 
 from ftdsl import catalog
 from ftdsl.catalog.vocabulary import STAGE_KINDS, vocabulary
-from ftdsl.engines.llamafactory import rules, words
+from ftdsl.engines.llamafactory import lowerings
+from ftdsl.engines.shared import overlay
 
 SCHEMA = catalog.engine_schema("llamafactory")
 
@@ -14,7 +15,7 @@ SCHEMA = catalog.engine_schema("llamafactory")
 def test_every_parameter_has_one_standing() -> None:
     assert len(SCHEMA) > 300
     for name in SCHEMA:
-        assert catalog.standing("llamafactory", name) is not None, name
+        assert catalog.parameter_status("llamafactory", name) is not None, name
     overlay = catalog.overlay("llamafactory")
     lists = [set(overlay[table]["keys"]) for table in ("_derived", "_dead", "_passthrough")]
     assert not lists[0] & lists[1] | lists[0] & lists[2] | lists[1] & lists[2]
@@ -33,7 +34,7 @@ def test_every_parameter_has_one_standing() -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in STAGE_KINDS if kind not in ("data", "shell", "quantize")])
 def test_every_word_of_a_stage_is_in_the_overlay(kind: str) -> None:
-    known = dict(words.entries(kind))
+    known = dict(overlay.entries("llamafactory", kind))
     for name in vocabulary().keys_of(kind):
         assert name in known, name
     for block in vocabulary().blocks_in(kind):
@@ -42,7 +43,7 @@ def test_every_word_of_a_stage_is_in_the_overlay(kind: str) -> None:
 
 
 def test_every_rule_is_carried_out() -> None:
-    entries = [entry for kind in STAGE_KINDS for _, entry in words.entries(kind)]
+    entries = [entry for kind in STAGE_KINDS for _, entry in overlay.entries("llamafactory", kind)]
     named = {entry[word] for entry in entries for word in ("rule", "by") if word in entry}
-    carried = rules.names((*rules.TRAINING, *rules.SCORING, *rules.QUANTISING))
+    carried = lowerings.names((*lowerings.TRAINING, *lowerings.SCORING, *lowerings.QUANTISING))
     assert named - carried == {"format"}, "said in a data stage, which no table of the engine's reads"

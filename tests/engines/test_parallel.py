@@ -10,7 +10,7 @@ import pytest
 
 from ftdsl import catalog
 from ftdsl.engines.jobs import Job, Raw
-from ftdsl.targets.bash import launch_text
+from ftdsl.targets.artifacts import launch_text
 from tests.conftest import ROWS, Outcome, small
 
 CARDS = "hardware {{ gpu = {gpu}, count = {count}, nodes = {nodes} }}"
@@ -35,17 +35,18 @@ def data(job: Job, name: str) -> Any:
 def command(job: Job) -> str:
     """The line that starts the processes, on one line."""
     text = launch_text(job).replace("\\\n", "")
-    return next(" ".join(line.split()) for line in text.splitlines() if "runtime/engine.py train" in line)
+    return next(" ".join(line.split()) for line in text.splitlines() if "runtime/llamafactory.py train" in line)
 
 
 Check = Callable[..., Outcome]
 
 COMMANDS = [
-    ("", {}, "-m torch.distributed.run --nnodes 1 --nproc_per_node 8 --standalone runtime/engine.py"),
+    ("", {}, "-m torch.distributed.run --nnodes 1 --nproc_per_node 8 --standalone runtime/llamafactory.py"),
     ("launch { retries = 2 }", {},
-     'runtime/again.py 2 --stage 10-sft -- "$FT_PYTHON" -m torch.distributed.run --nnodes 1 --nproc_per_node 8 --standalone'),
-    ("launch { with = deepspeed, retries = 1 }", {}, 'runtime/again.py 1 --stage 10-sft -- "$FT_PYTHON" -m deepspeed'),
-    ("launch { with = accelerate }", {}, "-m accelerate.commands.launch --config_file 10-sft/accelerate.yaml runtime/engine.py"),
+     'runtime/retry.py 2 --stage 10-sft -- "$FT_PYTHON" -m torch.distributed.run --nnodes 1 --nproc_per_node 8 --standalone'),
+    ("launch { with = deepspeed, retries = 1 }", {}, 'runtime/retry.py 1 --stage 10-sft -- "$FT_PYTHON" -m deepspeed'),
+    ("launch { with = accelerate }", {},
+     "-m accelerate.commands.launch --config_file 10-sft/accelerate.yaml runtime/llamafactory.py"),
     ("launch { with = accelerate, retries = 1 }", {"nodes": "2"},
      '--machine_rank "$NODE_RANK" --main_process_ip "$MASTER_ADDR" --main_process_port "$MASTER_PORT" --max_restarts 1'),
     ("launch { with = deepspeed }\n  parallel { strategy = zero2 }", {},
@@ -54,14 +55,18 @@ COMMANDS = [
      '--hostfile 10-sft/hostfile --no_ssh --node_rank "$NODE_RANK" --num_gpus 8 --master_addr "$MASTER_ADDR"'),
     ("", {"nodes": "2"}, '--nnodes 2 --nproc_per_node 8 --node_rank "$NODE_RANK" --master_addr "$MASTER_ADDR"'),
     ("launch { retries = 3 }", {"nodes": "1 .. 3"}, "--nnodes 1:3 --nproc_per_node 8 --rdzv_backend c10d"),
-    ("launch { retries = 3 }", {"nodes": "1 .. 3"}, "--world 24 --at-least 8"),
-    ("launch { with = ray }", {}, '"$FT_PYTHON" runtime/engine.py train'),
+    ("launch { with = ray }", {}, '"$FT_PYTHON" runtime/llamafactory.py train'),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("stage", "machine", "wanted"), COMMANDS, ids=[wanted[:60] for *_, wanted in COMMANDS])
 def test_every_launcher_has_its_command(stage: str, machine: dict[str, Any], wanted: str, checked: Check) -> None:
     assert wanted in command(job_of(checked(recipe(stage, **machine), ROWS)))
+
+
+def test_an_elastic_job_may_have_fewer_processes(checked: Check) -> None:
+    spec = data(job_of(checked(recipe("launch { retries = 3 }", nodes="1 .. 3"), ROWS)), "stage.json")
+    assert (spec["world"], spec["at_least"]) == (24, 8)
 
 
 def test_nodes_are_started_by_hand_as_the_header_says(checked: Check) -> None:
@@ -164,7 +169,7 @@ def test_hatches_go_in_as_they_stand(checked: Check) -> None:
     assert found["steps_per_print"] == 10
 
 
-HATCHES = [
+PASSTHROUGH = [
     ("deepspeed { gradient_cliping = 1 }", "FT001", "did you mean `gradient_clipping`?", None),
     ("deepspeed { zero_optimization { subgroup_size = 1 } }", "FT001", "did you mean `sub_group_size`?", None),
     ("deepspeed { zero_optimization { stage = 2 } }", "FT014", "parallel.strategy", None),
@@ -178,7 +183,9 @@ HATCHES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("stage", "code", "said", "strategy"), HATCHES, ids=[stage[:60] for stage, *_ in HATCHES])
+@pytest.mark.parametrize(
+    ("stage", "code", "said", "strategy"), PASSTHROUGH, ids=[stage[:60] for stage, *_ in PASSTHROUGH]
+)
 def test_a_hatch_is_held_against_what_the_package_reads(
     stage: str, code: str, said: str, strategy: str | None, checked: Check
 ) -> None:
@@ -188,9 +195,9 @@ def test_a_hatch_is_held_against_what_the_package_reads(
 
 
 def test_key_lists_have_what_matters() -> None:
-    assert {"gradient_clipping", "zero_optimization.stage"} <= catalog.hatch_keys("deepspeed").keys()
-    assert "fsdp_config.fsdp_state_dict_type" in catalog.hatch_keys("accelerate")
-    assert "recompute_granularity" in catalog.hatch_keys("megatron")
+    assert {"gradient_clipping", "zero_optimization.stage"} <= catalog.passthrough_schema("deepspeed").keys()
+    assert "fsdp_config.fsdp_state_dict_type" in catalog.passthrough_schema("accelerate")
+    assert "recompute_granularity" in catalog.passthrough_schema("megatron")
 
 
 # --- accelerate
@@ -238,8 +245,8 @@ SHARDED = 'accelerate { fsdp_config { fsdp_state_dict_type = "SHARDED_STATE_DICT
 
 def test_shards_become_a_model(checked: Check) -> None:
     job = job_of(checked(recipe(FULL + SHARDED), ROWS))
-    assert "runtime/gather.py 10-sft/train.yaml --stage 10-sft" in launch_text(job)
-    assert "gather" in job.runtime
+    assert "runtime/merge_shards.py 10-sft/train.yaml --stage 10-sft" in launch_text(job)
+    assert "merge_shards" in job.runtime
 
 
 # --- Megatron

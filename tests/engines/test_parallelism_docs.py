@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from ftdsl.diagnostics.codes import CODES
-from ftdsl.engines.llamafactory.parallel.check import STARTS
-from ftdsl.targets.bash import launch_text
+from ftdsl.engines.shared.parallel.check import STARTS
+from ftdsl.targets.artifacts import launch_text
 from tests.conftest import ROOT, ROWS, Outcome
 from tests.engines.test_parallel import job_of, recipe
 

@@ -8,7 +8,7 @@ from ftdsl.estimate import cpu
 from ftdsl.estimate.architecture import Architecture
 from ftdsl.estimate.calibration import Believed, Seen, corrected, left
 from ftdsl.estimate.setup import Setup
-from ftdsl.record import changed
+from ftdsl.record import replace
 
 ONE = Believed(1.0, 0.1)
 
@@ -60,8 +60,8 @@ def test_a_machine_is_known_by_its_runs() -> None:
 
 def test_the_peak_grows_with_what_is_trained() -> None:
     plain = setup(512, 8, 256, 4)
-    full, adapter = cpu.spent(plain, 1, cpu.Processor()), cpu.spent(changed(plain, method="lora"), 1, cpu.Processor())
-    again = cpu.spent(changed(plain, checkpointing="full"), 1, cpu.Processor())
+    full, adapter = cpu.spent(plain, 1, cpu.Processor()), cpu.spent(replace(plain, method="lora"), 1, cpu.Processor())
+    again = cpu.spent(replace(plain, checkpointing="full"), 1, cpu.Processor())
     assert full.resident > adapter.resident > cpu.BASE.value
     assert again.resident < full.resident and again.step > full.step
     assert cpu.spent(plain, 2, cpu.Processor()).step < full.step

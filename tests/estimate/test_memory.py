@@ -8,7 +8,7 @@ from ftdsl import catalog
 from ftdsl.estimate.architecture import known
 from ftdsl.estimate.memory import memory
 from ftdsl.estimate.setup import Setup
-from ftdsl.record import changed
+from ftdsl.record import replace
 
 MISTRAL = known("mistralai/Mistral-7B-v0.1")
 PURE_BF16 = Setup(MISTRAL, train_dtype="bf16", norms="fused", loss="flce", seq_len=4096, micro_batch=4)
@@ -29,7 +29,7 @@ def test_pure_bf16_adamw_is_ten_bytes_a_parameter() -> None:
 
 
 def test_a_fused_step_has_no_temporary() -> None:
-    assert memory(changed(PURE_BF16, optimizer="adamw_fused")).allocated < memory(PURE_BF16).allocated
+    assert memory(replace(PURE_BF16, optimizer="adamw_fused")).allocated < memory(PURE_BF16).allocated
 
 
 def test_the_peak_is_a_phase_and_not_a_sum() -> None:

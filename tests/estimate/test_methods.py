@@ -11,7 +11,7 @@ from ftdsl.estimate.interval import weak
 from ftdsl.estimate.memory import GIB, Memory, memory
 from ftdsl.estimate.setup import Setup
 from ftdsl.estimate.time import time
-from ftdsl.record import changed
+from ftdsl.record import replace
 
 LLAMA = known("Llama-2-7B")
 ALL = ("q", "k", "v", "o", "gate", "up", "down")
@@ -30,7 +30,7 @@ def state_gib(one: Setup) -> float:
 def test_autocasts_copies_live_as_long_as_autograd_needs_them() -> None:
     """Watched under torch: the cache holds trained weights until the forward pass is over, recomputed layers only their own,
     and the optimizer's step none."""
-    again, kept = memory(FULL), memory(changed(FULL, checkpointing="none"))
+    again, kept = memory(FULL), memory(replace(FULL, checkpointing="none"))
     linear = 2.0 * LLAMA.layers * LLAMA.layer_linear
     head = 2.0 * LLAMA.embedding
     assert [term(again, "autocast copies", phase) for phase in ("forward", "last", "first", "step")] == [
@@ -40,7 +40,7 @@ def test_autocasts_copies_live_as_long_as_autograd_needs_them() -> None:
         0.0,
     ]
     assert term(kept, "autocast copies", "last") == linear
-    frozen = memory(changed(LORA, base_dtype="fp32"))
+    frozen = memory(replace(LORA, base_dtype="fp32"))
     assert term(frozen, "autocast copies", "forward") == head
     assert again.phases[-1].total == pytest.approx(16 * LLAMA.params, rel=1e-6), "fp32 weights, gradients, two moments"
 
@@ -57,7 +57,7 @@ def test_galore_takes_what_its_paper_says(sizes: tuple[int, ...], rank: int, ada
     one = Setup(model, train_dtype="bf16", optimizer="adamw")
     stays = 2.0 * model.params / GIB
     assert stays + state_gib(one) == pytest.approx(adamw, rel=0.12)
-    assert stays + state_gib(changed(one, optimizer="galore", optimizer_rank=rank)) == pytest.approx(galore, rel=0.12)
+    assert stays + state_gib(replace(one, optimizer="galore", optimizer_rank=rank)) == pytest.approx(galore, rel=0.12)
 
 
 def test_badam_takes_two_bytes_a_weight_and_sixteen_of_one_block() -> None:
@@ -71,18 +71,18 @@ def test_badam_takes_two_bytes_a_weight_and_sixteen_of_one_block() -> None:
     ("name", "moments"), [("sgd", 0), ("adafactor", 0), ("lion", 1), ("adam_mini", 1), ("adamw", 2)]
 )
 def test_moments_of_an_optimizer(name: str, moments: int) -> None:
-    assert state_gib(changed(FULL, optimizer=name)) == moments * 4 * LLAMA.params / GIB
+    assert state_gib(replace(FULL, optimizer=name)) == moments * 4 * LLAMA.params / GIB
 
 
 def test_states_in_few_bits() -> None:
-    eight, four = (state_gib(changed(FULL, optimizer=name)) for name in ("adamw8bit", "adamw4bit"))
+    eight, four = (state_gib(replace(FULL, optimizer=name)) for name in ("adamw8bit", "adamw4bit"))
     assert eight * GIB / LLAMA.params == pytest.approx(2.03, rel=0.01)
     assert four < eight * 0.6
-    assert state_gib(changed(FULL, optimizer="paged_adamw")) == 0.0, "paged states are not the allocator's"
+    assert state_gib(replace(FULL, optimizer="paged_adamw")) == 0.0, "paged states are not the allocator's"
 
 
 def test_dora_adds_a_magnitude_for_each_output_and_keeps_both_results() -> None:
-    dora = changed(LORA, dora=True)
+    dora = replace(LORA, dora=True)
     outputs = sum(outer for _, outer in LLAMA.linears.values())
     assert trained.adapter(dora, 32) - trained.adapter(LORA, 32) == 32 * outputs
     assert memory(dora).allocated > memory(LORA).allocated and time(dora).step > time(LORA).step
@@ -97,44 +97,44 @@ def test_freezing_keeps_states_of_what_is_trained_alone() -> None:
     two = Setup(LLAMA, method="freeze", trained_layers=2, optimizer="adamw_fused", seq_len=2048)
     step = memory(two).phases[-1]
     assert step.total == pytest.approx(2 * (LLAMA.params - 2 * LLAMA.layer_params) + 16 * 2 * LLAMA.layer_params)
-    first = changed(two, trained_first=True)
+    first = replace(two, trained_first=True)
     assert term(memory(first), "checkpoints", "last") == 16 * term(memory(two), "checkpoints", "last")
     assert time(two).step < time(first).step < time(FULL).step
 
 
 def test_a_reference_is_a_second_model_unless_an_adapter_can_be_switched_off() -> None:
-    dpo = changed(FULL, objective="dpo")
-    copy = memory(changed(dpo, references=1)).allocated - memory(dpo).allocated
+    dpo = replace(FULL, objective="dpo")
+    copy = memory(replace(dpo, references=1)).allocated - memory(dpo).allocated
     assert copy == pytest.approx(2 * LLAMA.params)
-    quantised = memory(changed(dpo, references=1, reference_quant="nf4-dq")).allocated - memory(dpo).allocated
+    quantised = memory(replace(dpo, references=1, reference_quant="nf4-dq")).allocated - memory(dpo).allocated
     assert quantised < copy / 3
-    assert memory(changed(LORA, objective="dpo")).allocated > memory(LORA).allocated, "two passes' log-probabilities"
+    assert memory(replace(LORA, objective="dpo")).allocated > memory(LORA).allocated, "two passes' log-probabilities"
 
 
 @pytest.mark.parametrize(("objective", "logit"), [("preference", 12), ("dpo", 16), ("kto", 20), ("reward", 6)])
 def test_log_probabilities_of_rows_are_not_fused(objective: str, logit: int) -> None:
-    one = changed(LORA, objective=objective, loss="flce")
+    one = replace(LORA, objective=objective, loss="flce")
     assert term(memory(one), "logits", "forward") == logit * one.tokens * LLAMA.vocab
 
 
 def test_an_evaluation_can_be_the_peak() -> None:
-    evaluated = changed(LORA, eval_batch=16)
+    evaluated = replace(LORA, eval_batch=16)
     assert memory(evaluated).peak.name == "evaluation" and memory(LORA).peak.name != "evaluation"
-    written = changed(LORA, eval_batch=4, generated=1024)
+    written = replace(LORA, eval_batch=4, generated=1024)
     assert term(memory(written), "keys and values", "evaluation") == 2 * 2 * 4096 * 32 * 4 * (2048 + 1024)
-    assert fit(changed(evaluated, card="rtx4090")).needed > fit(changed(LORA, card="rtx4090")).needed
+    assert fit(replace(evaluated, card="rtx4090")).needed > fit(replace(LORA, card="rtx4090")).needed
 
 
 def test_a_mask_of_packed_rows_grows_with_the_square() -> None:
-    blind = changed(LORA, mask=True, attention="sdpa")
-    more = memory(blind).allocated - memory(changed(blind, mask=False)).allocated
+    blind = replace(LORA, mask=True, attention="sdpa")
+    more = memory(blind).allocated - memory(replace(blind, mask=False)).allocated
     assert more == pytest.approx(2 * 2048**2)
-    assert memory(changed(blind, attention="flash")).allocated == memory(changed(LORA, attention="flash")).allocated
+    assert memory(replace(blind, attention="flash")).allocated == memory(replace(LORA, attention="flash")).allocated
 
 
 @pytest.mark.parametrize("more", [{"objective": "ppo"}, {"dora": True}, {"optimizer": "galore"}, {"method": "oft"}])
 def test_what_no_row_was_measured_of_is_named(more: dict[str, object]) -> None:
-    assert weak(changed(LORA, **more)) and not weak(LORA)
+    assert weak(replace(LORA, **more)) and not weak(LORA)
 
 
 @pytest.mark.parametrize("tensor", [1, 2, 8])
@@ -147,7 +147,7 @@ def test_megatrons_layer_keeps_what_its_paper_says(tensor: int, attention: str, 
                 autocast=False, master=True, train_dtype="bf16", tensor=tensor, attention=attention, seq_len=2048)  # fmt: skip
     published = (34 + scores * gpt.heads * 2048 / gpt.hidden) / tensor
     assert layer.kept(one) / gpt.hidden == pytest.approx(published, rel=0.001)
-    assert layer.kept(changed(one, checkpointing="selective_core_attn")) / gpt.hidden == pytest.approx(
+    assert layer.kept(replace(one, checkpointing="selective_core_attn")) / gpt.hidden == pytest.approx(
         34 / tensor, rel=0.001
     )
 
@@ -161,14 +161,14 @@ def test_megatrons_states_are_six_bytes_and_twelve_shared() -> None:
 
 def test_adapters_in_one_kernel_with_the_base_save_time() -> None:
     """fms: QLoRA with foak's kernels is faster than LoRA without, though it unpacks its weights."""
-    qlora = changed(LORA, quant="nf4-dq", norms="fused", loss="flce", seq_len=4096, micro_batch=8)
-    plain = changed(qlora, quant="none")
-    assert time(changed(qlora, fused_adapters=True)).step < time(plain).step < time(qlora).step
+    qlora = replace(LORA, quant="nf4-dq", norms="fused", loss="flce", seq_len=4096, micro_batch=8)
+    plain = replace(qlora, quant="none")
+    assert time(replace(qlora, fused_adapters=True)).step < time(plain).step < time(qlora).step
 
 
 def test_deepspeed_computes_adapters_in_16_bits() -> None:
-    assert not changed(LORA, strategy="zero2", data=8).wide_adapters
-    assert LORA.wide_adapters and changed(LORA, strategy="ddp", data=8).wide_adapters
+    assert not replace(LORA, strategy="zero2", data=8).wide_adapters
+    assert LORA.wide_adapters and replace(LORA, strategy="ddp", data=8).wide_adapters
 
 
 def test_messages_that_nothing_hides_reach_more_of_a_link_the_larger_they_are() -> None:

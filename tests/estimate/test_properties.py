@@ -17,7 +17,7 @@ from ftdsl.estimate.loss import HELD
 from ftdsl.estimate.memory import memory
 from ftdsl.estimate.setup import CHECKPOINTING, KINDS, QUANTS, STRATEGIES, Setup
 from ftdsl.estimate.time import time
-from ftdsl.record import changed
+from ftdsl.record import replace
 
 DENSE = [name for name, model in catalog.models().items() if not model.get("experts")]
 
@@ -65,7 +65,7 @@ def test_the_peak_is_the_largest_phase_and_no_term_is_negative(one: Setup) -> No
 @CALM
 @given(setups(), st.sampled_from(["seq_len", "micro_batch"]))
 def test_more_tokens_never_need_less_memory_or_time(one: Setup, key: str) -> None:
-    more = changed(one, **{key: 2 * getattr(one, key)})
+    more = replace(one, **{key: 2 * getattr(one, key)})
     assert memory(more).allocated >= memory(one).allocated
     assert time(more).step >= time(one).step
 
@@ -73,21 +73,21 @@ def test_more_tokens_never_need_less_memory_or_time(one: Setup, key: str) -> Non
 @CALM
 @given(setups())
 def test_more_of_tensor_parallelism_never_needs_more(one: Setup) -> None:
-    assert memory(changed(one, tensor=2 * one.tensor)).allocated <= memory(one).allocated
+    assert memory(replace(one, tensor=2 * one.tensor)).allocated <= memory(one).allocated
 
 
 @CALM
 @given(setups())
 def test_sharded_over_more_cards_never_needs_more(one: Setup) -> None:
-    sharded = changed(one, strategy="fsdp", data=max(2, one.data))
-    assert memory(changed(sharded, data=2 * sharded.data)).allocated <= memory(sharded).allocated
+    sharded = replace(one, strategy="fsdp", data=max(2, one.data))
+    assert memory(replace(sharded, data=2 * sharded.data)).allocated <= memory(sharded).allocated
 
 
 @CALM
 @given(setups())
 def test_a_higher_stage_of_zero_keeps_no_more(one: Setup) -> None:
     """Weights, gradients and states; what ZeRO gathers for a moment is another matter."""
-    stages = [changed(one, strategy=f"zero{n}", data=8) for n in (1, 2, 3)]
+    stages = [replace(one, strategy=f"zero{n}", data=8) for n in (1, 2, 3)]
     kept = [sum(memory(stage).phases[-1].terms[k] for k in ("weights", "gradients", "optimizer")) for stage in stages]
     assert kept == sorted(kept, reverse=True)
 
@@ -95,8 +95,8 @@ def test_a_higher_stage_of_zero_keeps_no_more(one: Setup) -> None:
 @CALM
 @given(setups())
 def test_checkpointing_keeps_less_and_takes_longer(one: Setup) -> None:
-    one = changed(one, strategy="single")  # under FSDP1 frozen weights hold the checkpoints twice
-    without, with_it = changed(one, checkpointing="none"), changed(one, checkpointing="full")
+    one = replace(one, strategy="single")  # under FSDP1 frozen weights hold the checkpoints twice
+    without, with_it = replace(one, checkpointing="none"), replace(one, checkpointing="full")
     again = layer.boundary(one) * one.tokens  # the input of the layer that is computed again
     assert memory(with_it).allocated <= memory(without).allocated * 1.001 + again
     assert time(with_it).step >= time(without).step
@@ -127,7 +127,7 @@ def test_a_checkpoint_to_resume_from_is_larger(one: Setup) -> None:
 
 def test_a_large_model_on_a_pipeline_holds_less_a_card() -> None:
     one = Setup(known("Llama-3-70B"), strategy="zero1", tensor=8, accumulate=16)
-    assert memory(changed(one, pipeline=4)).allocated < memory(one).allocated
+    assert memory(replace(one, pipeline=4)).allocated < memory(one).allocated
 
 
 def test_constants_can_be_refitted_and_come_back() -> None:

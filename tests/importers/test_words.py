@@ -9,16 +9,17 @@ import pytest
 
 from ftdsl import catalog
 from ftdsl.catalog.vocabulary import STAGE_KINDS
-from ftdsl.engines.llamafactory import words
+from ftdsl.engines.shared import overlay
 from ftdsl.importers import stages
-from ftdsl.importers.places import Places
-from ftdsl.importers.said import Said
+from ftdsl.importers.draft import StageDraft
+from ftdsl.importers.recipe_paths import Places
 from ftdsl.importers.values import written
+from ftdsl.importers.write import key_at
 from ftdsl.lint.config import Config, Setting
 from ftdsl.session import Files
 
 SCHEMA = catalog.engine_schema("llamafactory")
-WORDS = [name for name in SCHEMA if catalog.standing("llamafactory", name).kind == "word"]  # type: ignore[union-attr]
+WORDS = [name for name in SCHEMA if catalog.parameter_status("llamafactory", name).kind == "word"]  # type: ignore[union-attr]
 
 BASE: dict[str, Any] = {"stage": "sft", "do_train": True, "model_name_or_path": "Qwen/Qwen3-8B", "dataset": "rows",
                         "output_dir": "out", "eval_dataset": "more"}  # fmt: skip
@@ -75,7 +76,7 @@ def sample(name: str) -> Any:
     return 3 if "int" in kind else 0.25 if "float" in kind else "qwen"
 
 
-def said(name: str, tmp_path: Path) -> tuple[Said, Any]:
+def draft(name: str, tmp_path: Path) -> tuple[StageDraft, Any]:
     extra: dict[str, Any] = {}
     for start, more in WITH.items():
         if name.startswith(start):
@@ -83,24 +84,26 @@ def said(name: str, tmp_path: Path) -> tuple[Said, Any]:
     params = {**({} if "export_dir" in extra or name in ("export_dir",) else BASE), **extra}
     params = {"model_name_or_path": "Qwen/Qwen3-8B", **params, name: sample(name)}
     settings = {key: Setting(key, value, key) for key, value in params.items() if value is not None}
-    config = Config(settings, None, kind="export" if "export_dir" in settings else "train")
+    config = Config(settings, None, "llamafactory", kind="export" if "export_dir" in settings else "train")
     kinds = stages.kinds(config)
     return stages.say(config, kinds[-1], Places(tmp_path, tmp_path, Files()), {}), params[name]
 
 
 @pytest.mark.parametrize("name", WORDS)
 def test_every_parameter_with_a_word_imports(name: str, tmp_path: Path) -> None:
-    found, _ = said(name, tmp_path)
+    found, _ = draft(name, tmp_path)
     notes = [note for note in found.notes if note.word == name]
     assert name in found.used
     assert name not in found.passed
     assert bool(notes) <= (name in LEFT), notes[0].text if notes else ""
     for key, value in found.values.items():
-        assert written(value), key
+        assert written(value, key_at(found.kind, key)), key
 
 
 def test_every_rule_of_the_overlay_has_an_inverse() -> None:
-    named = {entry["rule"] for kind in STAGE_KINDS for _, entry in words.entries(kind) if "rule" in entry}
+    named = {
+        entry["rule"] for kind in STAGE_KINDS for _, entry in overlay.entries("llamafactory", kind) if "rule" in entry
+    }
     named |= {
         entry["rule"]
         for table in ("hardware", "launch")
@@ -112,7 +115,7 @@ def test_every_rule_of_the_overlay_has_an_inverse() -> None:
 
 def test_names_that_are_no_parameters_lead_to_some() -> None:
     for name, entry in catalog.misnamed().items():
-        assert catalog.standing("llamafactory", name) is None, name
+        assert catalog.parameter_status("llamafactory", name) is None, name
         assert entry["why"], name
         if "parameter" in entry:
-            assert catalog.standing("llamafactory", entry["parameter"]) is not None, name
+            assert catalog.parameter_status("llamafactory", entry["parameter"]) is not None, name

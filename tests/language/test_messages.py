@@ -72,7 +72,7 @@ FILES = [
     ("}", "FT038"),
     ('env { HF_TOKEN = env("HF_TOKEN") }', "FT047"),
     ('env { X = env("NOT_SET_ANYWHERE") }', "FT048"),
-    ("engine = axolotl", "FT012"),
+    ("engine = axolotl", "FT002"),
     ('engine = llamafactory("0.1.0")', "FT901"),
 ]
 

@@ -90,7 +90,6 @@ def test_aliases_and_merges() -> None:
         ("", "there is nothing in it"),
         ("? [a]\n: 1\n", "a key that is not a word"),
         ("a: &a [*a]\n", "an alias stands inside what it names"),
-        ("a: !!python/object:os.system x\n", "could not determine a constructor"),
     ],
 )
 def test_what_cannot_be_read_is_one_sentence(text: str, said: str) -> None:
@@ -98,6 +97,16 @@ def test_what_cannot_be_read_is_one_sentence(text: str, said: str) -> None:
     assert read(Source("x.yaml", text), sink) is None
     assert [one.code for one in sink] == ["FT050"]
     assert said in next(iter(sink)).message
+
+
+@pytest.mark.parametrize(
+    "text", ["a: !!python/object:os.system x\n", "a: !!python/object/apply:os.system [x]\n", "a: !own x\n"]
+)
+def test_a_tag_of_another_kind_is_refused_at_its_place(text: str) -> None:
+    sink = Sink()
+    tree = read(Source("x.yaml", text), sink)
+    assert [one.code for one in sink] == ["FT050"] and "cannot hold" in next(iter(sink)).message
+    assert tree is not None and set(tree.value) == {"a"}
 
 
 def test_what_is_nested_too_deeply_is_one_sentence() -> None:

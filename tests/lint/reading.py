@@ -67,6 +67,7 @@ def config_of(example: Example) -> Config:
     return Config(
         settings={**found, **said},
         span=None,
+        engine="llamafactory",
         title="train.yaml",
         kind=kind,
         form="json" if given.get("form") == "json" else "yaml",

@@ -11,18 +11,18 @@ import pytest
 
 from ftdsl import catalog
 from ftdsl.catalog.vocabulary import vocabulary
-from ftdsl.engines import lower
 from ftdsl.engines.jobs import Job
+from ftdsl.engines.lower import engine_of, lower
 from ftdsl.language.values import Term
-from ftdsl.plan import generated
 from ftdsl.plan.choose import plan
-from ftdsl.plan.replaced import lines
-from ftdsl.plan.smoke import Small, smoke
-from ftdsl.plan.toys import toy_of
 from ftdsl.recipe.recipe import Recipe
 from ftdsl.recipe.settings import Settings
 from ftdsl.recipe.shape import shape_of
 from ftdsl.session import Session
+from ftdsl.smoke import rows
+from ftdsl.smoke.models import toy_of
+from ftdsl.smoke.recipe import Small, smoke
+from ftdsl.smoke.replaced import lines
 from tests.conftest import EXAMPLES, ROWS, Outcome, small
 
 TABLE = catalog.smoke()
@@ -34,8 +34,9 @@ def in_small(outcome: Outcome) -> tuple[Small, tuple[Job, ...]]:
     assert not [one for one in outcome.found if one.severity.value == "error"], outcome.found
     assert outcome.checked.recipe is not None
     session = Session()
-    made = smoke(outcome.checked.recipe, session.files)
-    jobs = lower(plan(made.recipe, session), session)
+    engines = engine_of(outcome.checked.recipe, session)
+    made = smoke(outcome.checked.recipe, session.files, engines)
+    jobs = lower(plan(made.recipe, session, engines), session)
     assert not session.sink.failed, [one.message for one in session.sink]
     return made, jobs
 
@@ -232,7 +233,7 @@ def recipe(checked: Callable[..., Outcome]) -> Recipe:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_architecture_is_the_models(name: str, recipe: Recipe) -> None:
-    toy = toy_of(Term("hf", {"id": name}), recipe, Session().files)
+    toy = toy_of(Term("hf", {"id": name}), recipe, recipe.stages[0], Session().files)
     assert toy.term.options["architecture"] == MODELS[name]
     assert ("eyes" in toy.now) == ("VL" in name)
     assert ("not quantised" in toy.now) == ("GPTQ" in name)
@@ -245,7 +246,7 @@ def test_a_real_config_counts_more_than_a_name(recipe: Recipe) -> None:
     term = Term("file", {"path": "models/mine", "like": "Qwen/Qwen3-8B"})
     for config, architecture in (({"model_type": "gemma3"}, "gemma3_text"), ({"model_type": "own"}, "qwen3")):
         (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-        toy = toy_of(term, recipe, Session().files)
+        toy = toy_of(term, recipe, recipe.stages[0], Session().files)
         assert (toy.term.options["architecture"], toy.term.options["place"]) == (architecture, "models/mine")
 
 
@@ -257,20 +258,20 @@ def test_a_real_config_counts_more_than_a_name(recipe: Recipe) -> None:
 def test_made_up_rows_have_the_declared_shape(format: str, kind: str) -> None:
     own = {"format": Term(format), "columns.system": "policy", "columns.tools": "api", "roles.user": "customer"}
     shape = shape_of(Settings("data", own), None, kind)
-    rows = [json.loads(line) for line in generated.rows(shape).decode().splitlines()]
-    assert len({json.dumps(row) for row in rows}) == generated.COUNT
-    assert shape_of(Settings("data", own), rows[0], kind).missing == ()
+    made = [json.loads(line) for line in rows.rows(shape).decode().splitlines()]
+    assert len({json.dumps(row) for row in made}) == rows.COUNT
+    assert shape_of(Settings("data", own), made[0], kind).missing == ()
     if shape.roles and kind == "sft":
-        talk = [turn[shape.roles["role"]] for turn in rows[0][shape.columns["messages"]]]
+        talk = [turn[shape.roles["role"]] for turn in made[0][shape.columns["messages"]]]
         assert talk == ["customer", shape.roles["call"], shape.roles["tool"], shape.roles["assistant"]]
-        assert json.loads(rows[0]["api"])[0]["name"] == "look_up"
+        assert json.loads(made[0]["api"])[0]["name"] == "look_up"
 
 
 def test_made_up_files_share_no_row(checked: Callable[..., Outcome]) -> None:
     """Or a check for leaks between training and evaluation would find them."""
     made, _ = in_small(checked(small('evaluate { data = hf("a/held") }').replace('file("rows.jsonl")', 'hf("a/b")')))
     first, second = (set(content.splitlines()) for content in made.files.values())
-    assert len(first) == len(second) == generated.COUNT
+    assert len(first) == len(second) == rows.COUNT
     assert not first & second
 
 

@@ -151,14 +151,14 @@ def read(call: Found) -> Found:
     """One call, in its own run folder and environment."""
     os.chdir(call["cwd"])
     words: list[str] = call["argv"]
-    if words[0] == "runtime/again.py":  # which starts what stands after `--`, by a Python that is named again
+    if words[0] == "runtime/retry.py":  # which starts what stands after `--`, by a Python that is named again
         words = words[words.index("--") + 2 :]
     meeting = ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
     for name in meeting:
         os.environ.pop(name, None)
     os.environ.update({name: value for name, value in call["env"].items() if name in meeting})
-    config = yaml.safe_load(Path(next(word for word in words if word.endswith(".yaml") and "/" in word and
-                                      Path(word).name != "accelerate.yaml")).read_text(encoding="utf-8"))  # fmt: skip
+    stage = json.loads(Path(next(word for word in words if word.endswith("/stage.json"))).read_text(encoding="utf-8"))
+    config = yaml.safe_load(Path(stage["parts"][0]["config"]).read_text(encoding="utf-8"))
     starters = {"torch.distributed.run": torchrun, "accelerate.commands.launch": accelerate,
                 "deepspeed.launcher.runner": deepspeed}  # fmt: skip
     found: Found = {"starter": "python", "script": "", "words": [], "world": [1, 1], "error": ""}

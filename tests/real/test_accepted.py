@@ -15,7 +15,7 @@ from ftdsl.language.resolve.resolve import Options
 from ftdsl.pipeline import check
 from ftdsl.run.environments import Environment
 from ftdsl.session import Session
-from ftdsl.targets.bash import document_text
+from ftdsl.targets.artifacts import document_text
 from tests.conftest import EXAMPLES
 from tests.engines.test_lower import CASES
 

@@ -46,7 +46,7 @@ def asked(build: Path, folder: Path, environ: dict[str, str]) -> list[dict[str, 
 
 
 def trains(call: dict[str, Any]) -> bool:
-    return "runtime/engine.py" in call["argv"] and "train" in call["argv"]
+    return "runtime/llamafactory.py" in call["argv"] and "train" in call["argv"]
 
 
 READ = Path(__file__).with_name("read_layouts.py")
@@ -67,11 +67,14 @@ def judged(call: dict[str, Any], found: dict[str, Any]) -> None:
     """The tool took all of it, and will start as many processes as the engine is told to expect."""
     argv: list[str] = call["argv"]
     assert found["error"] == "", (argv, found["error"])
-    assert found["script"] == "runtime/engine.py"
-    planned = int(argv[argv.index("--world") + 1])
-    least = int(argv[argv.index("--at-least") + 1]) if "--at-least" in argv else planned
+    assert found["script"] == "runtime/llamafactory.py"
+    spec = json.loads((Path(call["cwd"]) / next(word for word in argv if word.endswith("/stage.json"))).read_bytes())
+    planned = spec["world"]
+    least = spec.get("at_least", planned)
     assert found["world"] == [least, planned], argv
-    assert found["words"] == argv[argv.index("runtime/engine.py") + 1 :], "every word after the script is the script's"
+    assert found["words"] == argv[argv.index("runtime/llamafactory.py") + 1 :], (
+        "every word after the script is the script's"
+    )
 
 
 def test_every_layout_is_read_by_its_own_tool(engine: Environment, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from ftdsl import catalog
 from ftdsl.catalog.vocabulary import vocabulary
-from ftdsl.engines.llamafactory import scratch, watched
+from ftdsl.engines.llamafactory import runtime_modules
+from ftdsl.engines.shared import scratch
 from ftdsl.run.faults import Fault, diagnostic, read
 from tests.conftest import ROOT, ROWS, Outcome, small
 
@@ -99,7 +100,9 @@ def test_a_fault_stands_at_the_line_that_is_about_it(checked: Callable[..., Outc
     assert [place.text.partition("(")[0] for place in places if place] == ["32", "optim", "galore", "sft"]
 
 
-@pytest.mark.parametrize(("entry", "modules"), [("engine", watched.MODULES), ("scratch", scratch.MODULES)])
+@pytest.mark.parametrize(
+    ("entry", "modules"), [("llamafactory", runtime_modules.MODULES), ("scratch", scratch.MODULES)]
+)
 def test_runtime_modules_bring_what_they_import(entry: str, modules: tuple[str, ...]) -> None:
     """A run folder holds copies: a module that is not named would be missing there."""
     found, todo = {"__init__"}, {entry}

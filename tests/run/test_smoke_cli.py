@@ -15,6 +15,7 @@ import yaml
 from ftdsl.run.environments import Environment
 from ftdsl.run.prepare import lacking, obstacles
 from ftdsl.run.resources import Resources
+from ftdsl.runtime import events
 from ftdsl.session import Session
 from tests.conftest import ALPACA, EXAMPLES, ROOT, ftc, small
 
@@ -85,7 +86,7 @@ def test_workflow_commands_name_the_recipes_line(place: Path) -> None:
 def test_what_a_smoke_run_leaves_is_marked_and_never_used(place: Path) -> None:
     assert ftc("run", "good.ft", "--smoke", cwd=place).returncode == 0
     folder = (place / "runs" / "good.smoke" / "last").resolve()
-    assert json.loads((folder / "state.json").read_text(encoding="utf-8"))["smoke"] is True
+    assert events.read(folder / "events.jsonl")[0]["smoke"] is True
     assert json.loads((folder / "10-rows" / "result.json").read_text(encoding="utf-8"))["smoke"] is True
     assert (folder / "10-rows" / "SMOKE_TEST.txt").exists()
     recipe = DATA.partition("\n")[0].replace("rows.jsonl", f"runs/good.smoke/{folder.name}/10-rows/train.jsonl")
@@ -117,7 +118,7 @@ def test_a_missing_package_stands_at_the_word_that_asks_for_it(
     assert compiled is not None
     bare = Environment(Path("python"), "test", "3.11", {"llamafactory": "0.9.5"})
     jobs, resources = [job for job in compiled.jobs if job.key == "sft"], Resources(2, [], 1)
-    ((key, fault),) = obstacles(jobs, bare, resources, compiled.plan.recipe.versions)
+    ((key, fault),) = obstacles(jobs, {"llamafactory": bare}, resources, compiled.plan.recipe.versions)
     assert package in fault.message
     assert f"pip install {package}" in fault.help
     span = diagnostic(fault, key, compiled.plan).span
@@ -133,7 +134,8 @@ def test_packages_only_a_card_uses_are_missed_too(place: Path) -> None:
     (place / "r.ft").write_text(text, encoding="utf-8")
     compiled = compile_recipe(place / "r.ft", Options(), Session(), smoke=True)
     assert compiled is not None
-    ((key, fault),) = lacking(compiled, Environment(Path("python"), "test", "3.11", {"llamafactory": "0.9.5"}))
+    bare = Environment(Path("python"), "test", "3.11", {"llamafactory": "0.9.5"})
+    ((key, fault),) = lacking(compiled, {"llamafactory": bare})
     assert key == "sft"
     assert "liger-kernel, wandb" in fault.message
     assert fault.keys == ("kernels", "track.to")

@@ -32,5 +32,7 @@ def test_another_version_is_an_obstacle(
     outcome = checked(small(file=pin), ROWS)
     assert outcome.checked.recipe
     environment = Environment(Path("p"), "", packages={"llamafactory": here})
-    found = obstacles(list(outcome.checked.jobs), environment, machine, outcome.checked.recipe.versions)
+    environments = {"": environment, "llamafactory": environment}
+    versions = outcome.checked.recipe.versions
+    found = obstacles(list(outcome.checked.jobs), environments, machine, versions)
     assert [fault.message for _, fault in found] == [said] * bool(said)

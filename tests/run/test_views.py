@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import pty
 import subprocess
 import sys
 from pathlib import Path
 
-from ftdsl.engines.jobs import Job
 from ftdsl.observe.metrics import Result, Sample, Tail
 from ftdsl.observe.plain import Plain
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
 from ftdsl.observe.table import summary
-from ftdsl.observe.words import clock, duration, number, sparkline
+from ftdsl.observe.text import clock, duration, number, sparkline
 
 
 def stage(key: str, status: Status, **more: object) -> StageProgress:
-    job = Job(key, f"10-{key}", "sft", "sft lora", (), (), ())
-    found = StageProgress(job, status)
+    found = StageProgress(key, f"10-{key}", "sft", "sft lora", status=status)
     for name, value in more.items():
         setattr(found, name, value)
     return found
@@ -39,7 +38,9 @@ def test_a_half_written_line_waits_for_its_end(tmp_path: Path) -> None:
 def test_events_become_progress() -> None:
     one = stage("a", Status.RUNNING, started=100.0)
     one.apply({"event": "start", "total_steps": 300}, 101.0)
-    one.apply({"event": "step", "step": 100, "total_steps": 300, "loss": "nan", "lr": 1e-4, "remaining": 20.0}, 110.0)
+    one.apply(
+        {"event": "step", "step": 100, "total_steps": 300, "loss": math.nan, "lr": 1e-4, "remaining": 20.0}, 110.0
+    )
     assert one.share == 1 / 3
     assert one.left(115.0) == 15.0
     assert one.loss != one.loss, "nan is kept, not read as 0"

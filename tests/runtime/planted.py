@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from ftdsl.runtime.data.near import shingles
+from ftdsl.runtime.data.near_duplicates import shingles
 
 WORDS = [
     f"{first}{second}"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ftdsl.runtime.data import choosing, mixing, near
+from ftdsl.runtime.data import choosing, mixing, near_duplicates
 from tests.runtime import planted
 from tests.runtime.stage import lines, numbered, run
 
@@ -24,13 +24,13 @@ def found(likeness: float, share: float, pairs: int = 200) -> float:
     """The share of planted pairs of a likeness that `near(share)` finds."""
     rng = random.Random(7)
     texts = [text for _ in range(pairs) for text in planted.pair(rng, likeness)]
-    sketcher = near.Sketcher(share)
+    sketcher = near_duplicates.Sketcher(share)
     import numpy as np
 
     bands, signs = sketcher.sketch(texts)
     digest = np.arange(len(texts), dtype=np.uint64)
     columns = [np.ascontiguousarray(bands[:, at]) for at in range(bands.shape[1])]
-    dropped, leader = near.groups(np.arange(len(texts)), digest, columns, signs, share)
+    dropped, leader = near_duplicates.groups(np.arange(len(texts)), digest, columns, signs, share)
     assert all(int(a) // 2 == int(b) // 2 for a, b in zip(dropped, leader, strict=True)), "never of two pairs"
     return len(dropped) / pairs
 
@@ -97,7 +97,7 @@ def test_rows_are_sorted_in_parts_where_they_are_many(tmp_path: Path, monkeypatc
     rows = [*numbered(60), *numbered(60)]
     wanted = run(tmp_path / "a", {"a.jsonl": lines(rows)}, dedupe="near", near=0.9).rows()
     monkeypatch.setattr(choosing, "BATCH", 7)
-    monkeypatch.setattr(near, "BATCH", 7)
+    monkeypatch.setattr(near_duplicates, "BATCH", 7)
     assert run(tmp_path / "b", {"a.jsonl": lines(rows)}, dedupe="near", near=0.9).rows() == wanted
 
 

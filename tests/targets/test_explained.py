@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ftdsl.engines import reasons
+from ftdsl.engines.lower import reasons
 from ftdsl.language.resolve.resolve import Options
 from ftdsl.pipeline import check
 from ftdsl.session import Session

@@ -57,7 +57,7 @@ def test_a_value_never_becomes_code(place: str, tmp_path: Path) -> None:
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     assert not list(tmp_path.rglob("pwned*"))
-    assert "--kind" in out.read_text(encoding="utf-8")
+    assert "10-sft/stage.json" in out.read_text(encoding="utf-8")
     if place == "env":
         assert f"SOME={EVIL}".encode() in out.with_name("handed.txt.env").read_bytes().split(b"\0")
 

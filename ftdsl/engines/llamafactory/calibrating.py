@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ftdsl.engines.jobs import Command, Document
-from ftdsl.engines.llamafactory.parallel import PYTHON
-from ftdsl.engines.llamafactory.places import seen_from_run
-from ftdsl.engines.llamafactory.work import Params, Work
+from ftdsl.engines.shared.parallel import PYTHON
+from ftdsl.engines.shared.run_paths import seen_from_run
+from ftdsl.engines.shared.stage_context import Params, StageContext
 from ftdsl.language.values import StageRef, Term
 from ftdsl.recipe.settings import Settings
 from ftdsl.recipe.shape import first_row, settings_of, shape_of
@@ -24,57 +24,57 @@ Prepared = tuple[Params, list[Document], list[Command], list[str]]
 """Parameters, documents, commands that come first, and files of the recipe that are read."""
 
 
-def calibration(work: Work) -> Prepared:
+def calibration(context: StageContext) -> Prepared:
     """The rows of `calibrate`; without any the engine cannot quantise."""
-    items = work.stage.settings.items("calibrate")
+    items = context.stage.settings.items("calibrate")
     if len(items) != 1:
         help = 'write `calibrate = file("texts.jsonl", sample = 128)`'
-        work.refuse("calibrate", f"`{work.stage.name}` is calibrated with one source of rows", help)
+        context.refuse("calibrate", f"`{context.stage.name}` is calibrated with one source of rows", help)
         return {}, [], [], []
     item = items[0]
     params: Params = {"export_quantization_nsamples": ROWS}
     if isinstance(item, StageRef):
-        return _written_out(work, item, params)
+        return _written_out(context, item, params)
     if count := item.options.get("sample"):
         params["export_quantization_nsamples"] = count
-    return _as_it_is(work, item, params)
+    return _as_it_is(context, item, params)
 
 
-def _as_it_is(work: Work, item: Term, params: Params) -> Prepared:
+def _as_it_is(context: StageContext, item: Term, params: Params) -> Prepared:
     settings = settings_of(item)
-    shape = shape_of(settings, first_row(item, work.plan.recipe.folder, work.session.files), "pretrain")
+    shape = shape_of(settings, first_row(item, context.plan.recipe.folder, context.session.files), "pretrain")
     if shape.format != "text" or shape.columns.get("prompt") != "text":
         why = "calibration reads a column called `text`"
-        work.refuse("calibrate", why, "read these rows in a `data` stage, and name that: it is written out as text")
+        context.refuse("calibrate", why, "read these rows in a `data` stage, and name that: it is written out as text")
     for word in item.options:
         if word not in ("id", "path", "sample", "format"):
             help = "read these rows in a `data` stage, and name that"
-            work.refuse("calibrate", f"calibration reads a source as it is, and has no `{word}`", help)
+            context.refuse("calibrate", f"calibration reads a source as it is, and has no `{word}`", help)
     if item.name == "hf":
         return {**params, "export_quantization_dataset": str(item.options["id"])}, [], [], []
     path = str(item.options.get("path", ""))
     if not path.endswith(READ):
-        work.refuse("calibrate", f"rows for calibration are read from {', '.join(READ)}", "name one such file")
+        context.refuse("calibrate", f"rows for calibration are read from {', '.join(READ)}", "name one such file")
     return {**params, "export_quantization_dataset": seen_from_run(path)}, [], [], [path]
 
 
-def _written_out(work: Work, ref: StageRef, params: Params) -> Prepared:
-    source = work.plan.stage(ref.key).stage
-    shape = shape_of(source.settings, _row(work, source.settings), work.plan.recipe.reader(source))
+def _written_out(context: StageContext, ref: StageRef, params: Params) -> Prepared:
+    source = context.plan.stage(ref.key).stage
+    shape = shape_of(source.settings, _row(context, source.settings), context.plan.recipe.reader(source))
     spec = {
-        "stage": work.folder,
-        "rows": work.places.rows(ref),
+        "stage": context.folder,
+        "rows": context.paths.rows(ref),
         "columns": dict(shape.columns),
         "roles": dict(shape.roles),
-        "characters": 8 * int(work.get("max_len") or 1024),
+        "characters": 8 * int(context.get("max_len") or 1024),
     }
-    document = Document(f"{work.folder}/calibrate.json", "json", spec)
+    document = Document(f"{context.folder}/calibrate.json", "json", spec)
     command = Command(
         (PYTHON, "runtime/calibrate.py", document.path), comment="rows as long texts, which is what it reads"
     )
-    return {**params, "export_quantization_dataset": f"{work.folder}/calibrate.jsonl"}, [document], [command], []
+    return {**params, "export_quantization_dataset": f"{context.folder}/calibrate.jsonl"}, [document], [command], []
 
 
-def _row(work: Work, settings: Settings) -> Mapping[str, Any] | None:
+def _row(context: StageContext, settings: Settings) -> Mapping[str, Any] | None:
     source = next(iter(settings.items("source")), None)
-    return first_row(source, work.plan.recipe.folder, work.session.files) if source is not None else None
+    return first_row(source, context.plan.recipe.folder, context.session.files) if source is not None else None

@@ -6,29 +6,31 @@ Columns and roles are always written in full: LLaMA-Factory forgets every defaul
 
 from __future__ import annotations
 
-import json
 import os.path
-import posixpath
-import re
 from dataclasses import field
 from pathlib import PurePosixPath
 from typing import Any
 
-from ftdsl.engines.llamafactory.places import seen_from_run
-from ftdsl.engines.llamafactory.work import Work
+from ftdsl.engines.shared.run_paths import seen_from_run
+from ftdsl.engines.shared.sources import (
+    CLOUDS,
+    OURS,
+    beside,
+    first_source,
+    name_of,
+    passes_through,
+    settings_in,
+    shape_in,
+)
+from ftdsl.engines.shared.stage_context import StageContext
 from ftdsl.language.values import Amount, StageRef, Term
 from ftdsl.recipe.settings import Settings
-from ftdsl.recipe.shape import PAIRS, Shape, first_row, only_source, settings_of, shape_of, with_own_options
+from ftdsl.recipe.shape import PAIRS, Shape
 from ftdsl.record import mutable
 
 _PARTS = {"label": "kto_tag"}
 _TAGS = {"role": "role_tag", "content": "content_tag", "user": "user_tag", "assistant": "assistant_tag",
          "tool": "observation_tag", "call": "function_tag", "system": "system_tag"}  # fmt: skip
-CLOUDS = ("s3://", "gs://", "gcs://")
-"""Places the engine reads itself (llamafactory/data/data_utils.py, read_cloud_json)."""
-
-_OURS = ("limit", "revision", "dedupe", "drop", "tokens", "languages", "holdout.eval", "holdout.test")
-"""What only our data stage can do."""
 
 _DESCRIBED = {"split": "split", "subset": "subset", "folder": "folder", "sample": "num_samples", "format": ""}
 """Options of a source that stand in dataset_info.json, by their name there; `format` is told with the columns."""
@@ -40,7 +42,7 @@ class Datasets:
     that pictures and sound are seen from.
     """
 
-    work: Work
+    context: StageContext
     entries: dict[str, Any] = field(default_factory=dict)
     inputs: list[str] = field(default_factory=list)
     media: set[str] = field(default_factory=set)
@@ -51,17 +53,17 @@ class Datasets:
         """`dataset_dir`: the stage's folder, or a hub's repository that has a dataset_info.json of its own."""
         if self.remote and (self.entries or len(self.remote) > 1):
             why = "LLaMA-Factory takes all data sets of a stage from one dataset_info.json"
-            self.work.refuse("data", why, "name `entry`s of one repository only, or its data sets by their own ids")
-        return f"REMOTE:{min(self.remote)}" if self.remote else self.work.folder
+            self.context.refuse("data", why, "name `entry`s of one repository only, or its data sets by their own ids")
+        return f"REMOTE:{min(self.remote)}" if self.remote else self.context.folder
 
     def names(self, key: str, *, mixed: bool = True) -> tuple[list[str], list[float]]:
         """The data sets at a key, with the weights of a mixture (empty without). `mixed`: they can be one."""
         names: list[str] = []
         weights: list[float] = []
-        for item in self.work.stage.settings.items(key):
+        for item in self.context.stage.settings.items(key):
             if not isinstance(item, Term | StageRef):
                 continue
-            settings, rows = self._settings(item), self._rows(item)
+            settings, rows = settings_in(self.context.plan, item), self._rows(item)
             if isinstance(item, Term) and not mixed and settings.get("weight") is not None:
                 self._refuse(item, "weight", key, "rows that are only scored are not mixed", "drop `weight`")
             if rows is not None and rows.name == "hf" and settings.get("entry") is not None:
@@ -81,7 +83,7 @@ class Datasets:
         """Data sets that a repository's own dataset_info.json describes: it says all there is to say of them."""
         self.remote.add(str(rows.options["id"]))
         entries = list(map(str, settings.items("entry")))
-        said = [word for word in (*_OURS, *_DESCRIBED, "repeat", "media") if settings.values.get(word) is not None]
+        said = [word for word in (*OURS, *_DESCRIBED, "repeat", "media") if settings.values.get(word) is not None]
         said += [block for block in ("columns", "roles") if settings.inside(block)]
         if settings.get("weight") is not None and len(entries) > 1:
             said.append("weight")
@@ -93,16 +95,16 @@ class Datasets:
     def _refuse(self, item: Term | StageRef, word: str, key: str, why: str, help: str = "") -> None:
         """At the word: in the stage, or in the data stage whose rows go to the engine as they are."""
         if isinstance(item, Term):
-            self.work.refuse(key, why, help)
+            self.context.refuse(key, why, help)
             return
-        stage = self.work.plan.stage(item.key).stage
-        self.work.session.sink.error(
+        stage = self.context.plan.stage(item.key).stage
+        self.context.session.sink.error(
             "FT012", why, stage.spans.get(word) or stage.spans.get("source") or stage.span, help=help
         )
 
     def _rows(self, item: Term | StageRef) -> Term | None:
         """The source that the engine itself reads; None where a data stage writes the rows."""
-        return item if isinstance(item, Term) else passes_through(self.work.plan.stage(item.key).stage.settings)
+        return item if isinstance(item, Term) else passes_through(self.context.plan.stage(item.key).stage.settings)
 
     def _unique(self, name: str, entry: Any) -> str:
         """The engine drops a name it has seen, so equal entries count again under another."""
@@ -112,27 +114,22 @@ class Datasets:
             unique = f"{name}-{number}"
         return unique
 
-    def _settings(self, item: Term | StageRef) -> Settings:
-        if isinstance(item, Term):
-            return settings_of(item)
-        return with_own_options(self.work.plan.stage(item.key).stage.settings)
-
     def _entry(
         self, item: Term | StageRef, rows: Term | None, settings: Settings, key: str
     ) -> tuple[str, dict[str, Any]]:
         if isinstance(item, StageRef):
             name = f"{item.stage}.{item.part}" if item.part else item.stage
             if rows is None:
-                entry = {"file_name": self._from_here(self.work.places.rows(item))}
+                entry = {"file_name": self._from_here(self.context.paths.rows(item))}
                 return name, entry | self._shape(item)
             return name, self._source(rows, settings, key) | self._shape(item)
-        for word in _OURS:
+        for word in OURS:
             if settings.values.get(word) is not None:
                 why = f"LLaMA-Factory has no `{word}` for one data set"
-                self.work.refuse(key, why, "put the source into a `data` stage of its own")
+                self.context.refuse(key, why, "put the source into a `data` stage of its own")
         if item.name == "file" and "entry" in item.options:
             return self._existing(item, settings, key)
-        return _name_of(item), self._source(item, settings, key) | self._shape(item)
+        return name_of(item), self._source(item, settings, key) | self._shape(item)
 
     def _source(self, item: Term, settings: Settings, key: str) -> dict[str, Any]:
         """Where the rows come from, in the words of dataset_info.json."""
@@ -149,7 +146,7 @@ class Datasets:
         else:
             entry = {"hf_hub_url" if item.name == "hf" else "ms_hub_url": str(options["id"])}
         if settings.get("entry") is not None:  # of a hub's own dataset_info.json, or of one that is a file
-            self.work.refuse(
+            self.context.refuse(
                 key, f"`{item.name}()` has no `entry`: it is for `hf()`, and for a dataset_info.json", "drop it"
             )
         return entry | _described(settings)
@@ -158,18 +155,18 @@ class Datasets:
         """A path of the run folder, seen from the stage's folder, where dataset_info.json lies."""
         if path.startswith("/") or "://" in path:
             return path
-        return os.path.relpath(path, self.work.folder).replace(os.sep, "/")
+        return os.path.relpath(path, self.context.folder).replace(os.sep, "/")
 
     def _existing(self, item: Term, settings: Settings, key: str) -> tuple[str, dict[str, Any]]:
         """An entry of a dataset_info.json the author has: copied, with its file seen from here."""
         written, name = str(item.options["path"]), str(item.options["entry"])
-        path = self.work.plan.recipe.folder / written
+        path = self.context.plan.recipe.folder / written
         try:
-            found = json.loads(self.work.session.files.text(path))[name]
+            found = self.context.session.files.json(path)[name]
         except FileNotFoundError:  # said already: FT501
             found = None
         except (OSError, ValueError, KeyError, TypeError):
-            self.work.refuse(key, f"`{written}` has no entry `{name}`")
+            self.context.refuse(key, f"`{written}` has no entry `{name}`")
             return name, {}
         entry = dict(found) if isinstance(found, dict) else {}
         if isinstance(file := entry.get("file_name"), str):
@@ -177,31 +174,26 @@ class Datasets:
             self.inputs.append(beside)
             entry["file_name"] = self._from_here(seen_from_run(beside))
         if "format" in item.options:
-            self.work.refuse(
+            self.context.refuse(
                 key, f"`{name}` says what its rows look like, and `format` is not read beside it", "drop it"
             )
         if said := settings.get("media"):
             self.media |= {seen_from_run(str(said))}
         return name, entry | _described(settings)
 
-    def shape(self, item: Term | StageRef) -> Shape:
-        """What the rows of a data set look like to the stage."""
-        settings = self._settings(item)
-        source = _first_source(settings) if isinstance(item, StageRef) else item
-        row = first_row(source, self.work.plan.recipe.folder, self.work.session.files) if source else None
-        return shape_of(settings, row, self.work.stage.kind)
-
     def _shape(self, item: Term | StageRef) -> dict[str, Any]:
-        shape = self.shape(item)
-        seeing = bool({"images", "videos", "audios"} & set(shape.columns)) or self._settings(item).get("media")
+        shape = shape_in(self.context.plan, item, self.context.stage.kind, self.context.session)
+        seeing = bool({"images", "videos", "audios"} & set(shape.columns)) or settings_in(self.context.plan, item).get(
+            "media"
+        )
         if seeing and (folder := self._media(item)):
             self.media |= {folder}
-        return in_engine_words(shape, self.work.stage.kind)
+        return in_engine_words(shape, self.context.stage.kind)
 
     def _media(self, item: Term | StageRef) -> str | None:
         """The folder that pictures and sound are seen from: said, or that of files; a hub's rows bring their own."""
-        settings = self._settings(item)
-        source = _first_source(settings) if isinstance(item, StageRef) else item
+        settings = settings_in(self.context.plan, item)
+        source = first_source(settings) if isinstance(item, StageRef) else item
         if said := settings.get("media"):
             return seen_from_run(str(said))
         written = str(source.options["path"]) if isinstance(source, Term) and source.name == "file" else ""
@@ -225,7 +217,7 @@ def _formatting(shape: Shape) -> str:
     leaves them be; only calls of tools, which it does not know, need the other.
     """
     if shape.format == "openai":
-        turns = (shape.row or {}).get(shape.columns["messages"]) or ()
+        turns = (shape.row or {}).get(shape.columns.get("messages", "")) or ()
         calls = any(isinstance(turn, dict) and turn.get("tool_calls") for turn in turns)
         return "openai" if calls or "tools" in shape.columns else "sharegpt"
     return "alpaca" if shape.format == "text" else shape.format
@@ -233,79 +225,50 @@ def _formatting(shape: Shape) -> str:
 
 def _described(settings: Settings) -> dict[str, Any]:
     """Options of a source, as dataset_info.json has them."""
-    return {name: value for word, name in _DESCRIBED.items() if name and (value := settings.get(word)) is not None}
+    return {name: value for key, name in _DESCRIBED.items() if name and (value := settings.get(key)) is not None}
 
 
-def works(settings: Settings) -> list[str]:
-    """What a data stage with one source is asked to do that only it can, by the words that ask for it."""
-    settings = with_own_options(settings)
-    asked = [word for word in _OURS if settings.values.get(word) is not None]
-    return [word for word in asked if word != "dedupe"] + ["dedupe"] * (settings.name("dedupe") not in ("", "none"))
-
-
-def passes_through(settings: Settings) -> Term | None:
-    """The source of a data stage that has nothing to do: rows of a hub or a cloud, which go to the engine as they are."""
-    source = only_source(settings)
-    if source is None:
-        return None
-    if source.name == "file" and not str(source.options["path"]).startswith(CLOUDS):
-        return None
-    return None if works(settings) else source
-
-
-def _first_source(settings: Settings) -> Term | StageRef | None:
-    return next((item for item in settings.items("source") if isinstance(item, Term | StageRef)), None)
-
-
-def _name_of(item: Term) -> str:
-    """A readable name without the engine's separator."""
-    place = str(item.options.get("path") or item.options.get("id") or item.name)
-    stem = PurePosixPath(place).stem if item.name == "file" else place
-    return re.sub(r"[^\w.-]+", "_", stem).strip("_.") or "data"
-
-
-def training(work: Work, datasets: Datasets) -> dict[str, Any]:
+def training(context: StageContext, datasets: Datasets) -> dict[str, Any]:
     """`dataset`, how several are mixed, and what is evaluated during training."""
     names, weights = datasets.names("data")
-    params: dict[str, Any] = {"dataset": ",".join(names), "dataset_dir": work.folder}
-    params |= _mix(work, names, weights)
-    held = work.get("evaluate.data")
+    params: dict[str, Any] = {"dataset": ",".join(names), "dataset_dir": context.folder}
+    params |= _mix(context, names, weights)
+    held = context.get("evaluate.data")
     if isinstance(held, Amount):
         params["val_size"] = held.number if held.unit == "share" else int(held.number)
     elif isinstance(held, int | float) and not isinstance(held, bool):
         params["val_size"] = held
     elif held:
         params["eval_dataset"] = ",".join(datasets.names("evaluate.data", mixed=False)[0])
-    params |= media(work, datasets)
+    params |= media(context, datasets)
     params["dataset_dir"] = datasets.folder
     return params
 
 
-def media(work: Work, datasets: Datasets) -> dict[str, Any]:
+def media(context: StageContext, datasets: Datasets) -> dict[str, Any]:
     """`media_dir`, of which the engine has one for all data sets; without it paths count from dataset_info.json."""
     if len(datasets.media) > 1:
         folders = ", ".join(sorted(datasets.media))
-        work.refuse("data", f"LLaMA-Factory knows one folder of pictures and sound, and these are several: {folders}")
+        context.refuse(
+            "data", f"LLaMA-Factory knows one folder of pictures and sound, and these are several: {folders}"
+        )
     return {"media_dir": min(datasets.media)} if datasets.media else {}
-
-
-def beside(written: str) -> str:
-    """The folder of a file of the recipe's, seen from the run folder."""
-    return posixpath.dirname(seen_from_run(written)) or "."
 
 
 _MIXES = {"first": "interleave_under", "all": "interleave_over", "once": "interleave_once"}
 
 
-def _mix(work: Work, names: list[str], weights: list[float]) -> dict[str, Any]:
-    mix = work.get("mix")
+def _mix(context: StageContext, names: list[str], weights: list[float]) -> dict[str, Any]:
+    mix = context.get("mix")
     if weights and len(weights) != len(names):
-        work.refuse("data", "all sources of a mixture have a weight, or none has")
+        context.refuse("data", "all sources of a mixture have a weight, or none has")
         return {}
     if not weights and (mix is None or mix.name == "concat"):
         return {}
     if mix is not None and mix.name == "concat":
-        work.refuse("mix", "weights need `interleave`; `concat` takes every row once", "write `mix = interleave(all)`")
+        context.refuse(
+            "mix", "weights need `interleave`; `concat` takes every row once", "write `mix = interleave(all)`"
+        )
         return {}
     until = mix.options.get("until") if mix else None
     strategy = _MIXES[until.name if isinstance(until, Term) else str(until or "all")]

@@ -9,28 +9,28 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ftdsl import catalog
-from ftdsl.engines.llamafactory.linting import bottom
-from ftdsl.engines.llamafactory.work import Work
+from ftdsl.engines.shared.lint_view import bottom
+from ftdsl.engines.shared.stage_context import StageContext
 from ftdsl.language.values import StageRef, Term
 from ftdsl.lint import facts
 from ftdsl.recipe.settings import Settings
 
-Limit = Callable[[Work], None]
+Limit = Callable[[StageContext], None]
 
 TOKENS = ("tokenizer.add", "tokenizer.special", "tokenizer.resize")
 
 
-def pissa(work: Work) -> None:
+def pissa(context: StageContext) -> None:
     """peft/tuners/lora/layer.py, pissa_init: a PiSSA adapter fits the base less its own start, which is drawn anew, and with
     `iterations` differently, each time the adapter is loaded.
     """
-    start = work.stage.start
+    start = context.stage.start
     for where in start.adapters if start else ():
-        if isinstance(where, StageRef) and _unconverted(work.plan.stage(where.key).stage.settings):
+        if isinstance(where, StageRef) and _unconverted(context.plan.stage(where.key).stage.settings):
             why = f"`{where.stage}` makes a PiSSA adapter, which fits the base it was split from only"
             help = f"in `{where.stage}` write `init = pissa(convert = true)`"
-            key = "model" if "model" in work.stage.spans else "from"
-            work.refuse(key, why, help)
+            key = "model" if "model" in context.stage.spans else "from"
+            context.refuse(key, why, help)
 
 
 def _unconverted(settings: Settings) -> bool:
@@ -38,118 +38,122 @@ def _unconverted(settings: Settings) -> bool:
     return isinstance(init, Term) and init.name == "pissa" and init.options.get("convert") is not True
 
 
-def bits(work: Work) -> None:
+def bits(context: StageContext) -> None:
     """llamafactory/model/model_utils/quantization.py, configure_quantization: the bits a scheme can have."""
-    given, scheme = work.get("quantize.bits"), work.name("quantize.scheme")
+    given, scheme = context.get("quantize.bits"), context.name("quantize.scheme")
     if scheme in ("nf4", "fp4") and given != 4:
-        work.refuse("quantize.bits", f"`{scheme}` has 4 bits", "write `bits = 4`, or `scheme = int8` with `bits = 8`")
-    elif scheme in ("int8", "eetq") and given != 8 and work.said("quantize.bits"):
-        work.refuse("quantize.bits", f"`{scheme}` has 8 bits", "write `bits = 8`")
+        context.refuse(
+            "quantize.bits", f"`{scheme}` has 4 bits", "write `bits = 4`, or `scheme = int8` with `bits = 8`"
+        )
+    elif scheme in ("int8", "eetq") and given != 8 and context.is_explicit("quantize.bits"):
+        context.refuse("quantize.bits", f"`{scheme}` has 8 bits", "write `bits = 8`")
 
 
-def scheme(work: Work) -> None:
+def scheme(context: StageContext) -> None:
     """HQQ: transformers/quantizers/auto.py of 5.x has none ("not available yet"). EETQ: quantizer_eetq.py wants CUDA."""
-    name = work.name("quantize.scheme")
+    name = context.name("quantize.scheme")
     if name == "hqq":
         why = "transformers 5 cannot load a model in HQQ, and LLaMA-Factory 0.9.5 stands on it"
-        work.refuse("quantize.scheme", why, "write `scheme = nf4`")
-    if name == "eetq" and not work.planned.world.gpu:
-        work.refuse("quantize.scheme", "EETQ needs a GPU", "write `scheme = int8`")
+        context.refuse("quantize.scheme", why, "write `scheme = nf4`")
+    if name == "eetq" and not context.planned.world.gpu:
+        context.refuse("quantize.scheme", "EETQ needs a GPU", "write `scheme = int8`")
 
 
-def quantised_base(work: Work) -> None:
+def quantised_base(context: StageContext) -> None:
     """llamafactory/hparams/parser.py, _verify_model_args; DoRA: model/adapter.py compares with "bnb", and transformers 5
     calls the same thing "bitsandbytes", so that this base is refused too.
     """
-    if not work.stage.settings.has("quantize"):
+    if not context.stage.settings.has("quantize"):
         return
-    if work.name("lora.variant") == "dora" and work.name("quantize.scheme") not in ("eetq", "hqq"):
+    if context.name("lora.variant") == "dora" and context.name("quantize.scheme") not in ("eetq", "hqq"):
         why = "LLaMA-Factory 0.9.5 on transformers 5 refuses DoRA on a quantised base"
-        work.refuse("lora.variant", why, "write `variant = plain`, or drop `quantize`")
+        context.refuse("lora.variant", why, "write `variant = plain`, or drop `quantize`")
     for key in TOKENS:
-        if work.get(key):
+        if context.get(key):
             help = "add the tokens in a stage before, on a base that is not quantised"
-            work.refuse(key, "the embeddings of a quantised base cannot be resized", help)
+            context.refuse(key, "the embeddings of a quantised base cannot be resized", help)
 
 
-def losses(work: Work) -> None:
+def losses(context: StageContext) -> None:
     """ASFT: train/trainer_utils.py, create_ref_model makes no copy under LoRA. DPO: hparams/finetuning_args.py."""
-    if work.name("loss") == "asft" and work.planned.method == "lora":
-        work.refuse("loss", "ASFT needs a copy of the model, and LLaMA-Factory makes none for LoRA", "write `full {}`")
-    if work.stage.kind == "dpo" and work.name("loss") in ("orpo", "simpo") and work.said("reference"):
-        work.refuse("reference", f"`{work.name('loss')}` compares with no reference", "drop it")
+    if context.name("loss") == "asft" and context.planned.method == "lora":
+        context.refuse(
+            "loss", "ASFT needs a copy of the model, and LLaMA-Factory makes none for LoRA", "write `full {}`"
+        )
+    if context.stage.kind == "dpo" and context.name("loss") in ("orpo", "simpo") and context.is_explicit("reference"):
+        context.refuse("reference", f"`{context.name('loss')}` compares with no reference", "drop it")
 
 
-def workers(work: Work) -> None:
+def workers(context: StageContext) -> None:
     """data/loader.py splits a streamed file into as many shards as there are workers."""
-    if work.get("loader.streaming") and work.said("loader.workers") and not work.get("loader.workers"):
+    if context.get("loader.streaming") and context.is_explicit("loader.workers") and not context.get("loader.workers"):
         why = "a streamed file is cut into as many parts as there are workers, and there are none"
-        work.refuse("loader.workers", why, "write `workers = 1`")
+        context.refuse("loader.workers", why, "write `workers = 1`")
 
 
-def measured(work: Work) -> None:
+def measured(context: StageContext) -> None:
     """llamafactory/train/sft/workflow.py: answers are scored, or tokens."""
-    names = set(work.names("evaluate.metrics"))
+    names = set(context.names("evaluate.metrics"))
     if names & {"rouge", "bleu"} and "accuracy" in names:
-        work.refuse("evaluate.metrics", "accuracy cannot be measured together with rouge and bleu", "choose one")
+        context.refuse("evaluate.metrics", "accuracy cannot be measured together with rouge and bleu", "choose one")
 
 
-def described_tokens(work: Work) -> None:
+def described_tokens(context: StageContext) -> None:
     """llamafactory/hparams/model_args.py falls back to noise when there are no descriptions."""
-    if work.name("tokenizer.init") == "described" and not hasattr(work.get("tokenizer.special"), "options"):
+    if context.name("tokenizer.init") == "described" and not hasattr(context.get("tokenizer.special"), "options"):
         why = "there are no descriptions to start the new tokens from"
-        work.refuse("tokenizer.init", why, 'write `special = file("tokens.yaml")`: token: what it means')
+        context.refuse("tokenizer.init", why, 'write `special = file("tokens.yaml")`: token: what it means')
 
 
-def no_effect_on_cpu(work: Work) -> None:
+def no_effect_on_cpu(context: StageContext) -> None:
     """flash2: model/model_utils/attention.py warns and goes on. (fp16, which is dropped without a word: parallel.check.)"""
-    if not work.planned.world.gpu and work.name("attention") == "flash2":
+    if not context.planned.world.gpu and context.name("attention") == "flash2":
         help = "write `attention = sdpa`"
-        work.warn("attention", "`flash2` has no effect on CPU: the model's own attention is used", help)
+        context.warn("attention", "`flash2` has no effect on CPU: the model's own attention is used", help)
 
 
-def dropout(work: Work) -> None:
+def dropout(context: StageContext) -> None:
     """runtime/extend.py finds no such place when the model is loaded; architectures from transformers' modeling sources."""
-    kind = facts.architecture(*bottom(work), work.session.files)
-    if not work.get("hidden_dropout") or catalog.modules(kind) is None or kind in catalog.facts("dropout")["hidden"]:
+    kind = facts.architecture(*bottom(context), context.session.files)
+    if not context.get("hidden_dropout") or catalog.modules(kind) is None or kind in catalog.facts("dropout")["hidden"]:
         return
     why = f"models of the `{kind}` architecture have no dropout between their layers"
-    lora = work.planned.method == "lora"
+    lora = context.planned.method == "lora"
     help = "write `lora { dropout = 10% }`" if lora else "drop it; `attention_dropout` is what they have"
-    work.refuse("hidden_dropout", why, help)
+    context.refuse("hidden_dropout", why, help)
 
 
-def needs_a_card(work: Work) -> None:
+def needs_a_card(context: StageContext) -> None:
     """pure_bf16: hparams/parser.py. Kernels: their packages are CUDA's. Offload: checkpointing.py moves to "cuda"."""
-    if work.planned.world.gpu:
+    if context.planned.world.gpu:
         return
-    precision = work.name("precision")
+    precision = context.name("precision")
     if precision in ("pure_bf16", "fp8"):
-        work.refuse("precision", f"`{precision}` needs a GPU", "write `precision = bf16`")
-    for kernel in work.names("kernels"):
+        context.refuse("precision", f"`{precision}` needs a GPU", "write `precision = bf16`")
+    for kernel in context.names("kernels"):
         if kernel != "none":
-            work.refuse("kernels", f"`{kernel}` needs a GPU", "drop it")
-    if work.get("memory.offload_activations"):
+            context.refuse("kernels", f"`{kernel}` needs a GPU", "drop it")
+    if context.get("memory.offload_activations"):
         why = "activations are in main memory already: this stage has no GPU"
-        work.refuse("memory.offload_activations", why, "drop it")
+        context.refuse("memory.offload_activations", why, "drop it")
 
 
-def fused_loss(work: Work) -> None:
+def fused_loss(context: StageContext) -> None:
     """`cce` is Axolotl's."""
-    if "cce" in work.names("kernels"):
-        work.refuse("kernels", "LLaMA-Factory has no `cce`", "write `kernels = liger`, whose loss is fused too")
+    if "cce" in context.names("kernels"):
+        context.refuse("kernels", "LLaMA-Factory has no `cce`", "write `kernels = liger`, whose loss is fused too")
 
 
-def recomputation(work: Work) -> None:
+def recomputation(context: StageContext) -> None:
     """model/model_utils/checkpointing.py: activations are offloaded by the checkpoint function, or not at all."""
-    if not work.get("memory.offload_activations") or not work.planned.world.gpu:
+    if not context.get("memory.offload_activations") or not context.planned.world.gpu:
         return
-    if work.name("memory.checkpointing") == "none":
+    if context.name("memory.checkpointing") == "none":
         why = "only the activations that recomputation keeps can be offloaded"
-        work.refuse("memory.offload_activations", why, "write `checkpointing = full`")
-    if work.option("memory.checkpointing", "reentrant") is False:
+        context.refuse("memory.offload_activations", why, "write `checkpointing = full`")
+    if context.option("memory.checkpointing", "reentrant") is False:
         why = "offloading brings a checkpoint function of its own, and `reentrant` would be ignored"
-        work.refuse("memory.checkpointing", why, "drop `reentrant`")
+        context.refuse("memory.checkpointing", why, "drop `reentrant`")
 
 
 _LOADING: tuple[Limit, ...] = (pissa, bits, scheme, quantised_base, no_effect_on_cpu)
@@ -160,7 +164,7 @@ SCORING: tuple[Limit, ...] = _LOADING
 MERGING: tuple[Limit, ...] = (pissa,)
 
 
-def check(work: Work, limits: tuple[Limit, ...]) -> None:
+def check(context: StageContext, limits: tuple[Limit, ...]) -> None:
     """Every limit in order; each adds to the session's sink."""
     for limit in limits:
-        limit(work)
+        limit(context)

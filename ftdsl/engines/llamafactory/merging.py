@@ -2,62 +2,67 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ftdsl.engines.jobs import Command, Document, Job
-from ftdsl.engines.llamafactory import limits, rules, watched, words
-from ftdsl.engines.llamafactory.assemble import job_of, result_of, title_of, yaml_of
+from ftdsl.engines.llamafactory import limits, lowerings, runtime_modules
 from ftdsl.engines.llamafactory.calibrating import calibration
+from ftdsl.engines.llamafactory.documents import job_of, yaml_of
 from ftdsl.engines.llamafactory.extending import extension, own_files
-from ftdsl.engines.llamafactory.extending import flags as flags_of
-from ftdsl.engines.llamafactory.parallel import PYTHON
-from ftdsl.engines.llamafactory.work import Params, Work
+from ftdsl.engines.shared import overlay
+from ftdsl.engines.shared.assemble import result_of, title_of
+from ftdsl.engines.shared.parallel import PYTHON
+from ftdsl.engines.shared.stage_context import Params, StageContext
 from ftdsl.language.values import StageRef
 
 
-def merge(work: Work) -> Job:
+def merge(context: StageContext) -> Job:
     """`export_model` (llamafactory/train/tuner.py); of a reward model the value head is copied too."""
-    words.refuse_unlowered(work, rules.names(rules.MERGING))
-    limits.check(work, limits.MERGING)
-    if work.said("quantize.bits") or work.said("quantize.scheme"):
+    overlay.refuse_unlowered(context, lowerings.names(lowerings.MERGING))
+    limits.check(context, limits.MERGING)
+    if context.is_explicit("quantize.bits") or context.is_explicit("quantize.scheme"):
         help = "write a `quantize` stage after it"
-        work.refuse("quantize", "adapters are merged into whole weights, not into quantised ones", help)
-    return _export(work, {"stage": "rm"} if _scores(work) else {}, [], [], "merge")
+        context.refuse("quantize", "adapters are merged into whole weights, not into quantised ones", help)
+    return _export(context, {"stage": "rm"} if _scores(context) else {}, [], [], "merge")
 
 
-def quantise(work: Work) -> Job:
+def quantise(context: StageContext) -> Job:
     """GPTQ by `export_model` (llamafactory/model/model_utils/quantization.py)."""
-    words.refuse_unlowered(work, rules.names(rules.QUANTISING))
-    params, documents, commands, inputs = calibration(work)
-    if work.get("bits") not in (2, 3, 4, 8):
-        work.refuse("bits", f"GPTQ has 2, 3, 4 or 8 bits, not {work.get('bits')}", "write `bits = 4`")
-    return _export(work, params, documents, commands, f"{work.get('bits')}-bit GPTQ", inputs)
+    overlay.refuse_unlowered(context, lowerings.names(lowerings.QUANTISING))
+    params, documents, commands, inputs = calibration(context)
+    if context.get("bits") not in (2, 3, 4, 8):
+        context.refuse("bits", f"GPTQ has 2, 3, 4 or 8 bits, not {context.get('bits')}", "write `bits = 4`")
+    return _export(context, params, documents, commands, f"{context.get('bits')}-bit GPTQ", inputs)
 
 
 def _export(
-    work: Work,
+    context: StageContext,
     params: Params,
     documents: list[Document],
     before: list[Command],
     what: str,
     inputs: list[str] | None = None,
 ) -> Job:
-    for rule in rules.MERGING:
-        params |= rule(work)
-    params |= words.params(work, work.stage.kind, only=_WORDS)
-    params |= {"export_dir": result_of(work), "export_device": "auto" if work.planned.world.gpu else "cpu"}
-    config, added = yaml_of(work, "export", params), extension(work, training=False)
-    private = ("--private",) if work.option("push", "private") else ()
-    flags = (*flags_of(added), *private, *watched.smoke(work))
-    argv = (PYTHON, "runtime/engine.py", "export", config.path, "--stage", work.folder, *flags)
-    documents = [config, *documents, *([added] if added else [])]
+    for rule in lowerings.MERGING:
+        params |= rule(context)
+    params |= overlay.params(context, context.stage.kind, only=_WORDS)
+    params |= {"export_dir": result_of(context), "export_device": "auto" if context.planned.world.gpu else "cpu"}
+    config, added = yaml_of(context, "export", params), extension(context, training=False)
+    private: dict[str, Any] = {"private": True} if context.option("push", "private") else {}
+    spec = runtime_modules.spec(context, "export", [{"config": config.path}], added, **private)
+    argv = (PYTHON, runtime_modules.PROGRAM, "export", spec.path)
+    documents = [config, *documents, *([added] if added else []), spec]
     commands = [*before, Command(argv)]
-    return job_of(work, documents, commands, [*(inputs or ()), *own_files(work)], "model", title_of(work, what))
+    return job_of(
+        context, documents, commands, [*(inputs or ()), *own_files(context)], "model", title_of(context, what)
+    )
 
 
-def _scores(work: Work) -> bool:
+def _scores(context: StageContext) -> bool:
     """Whether what is merged is a reward model."""
-    start = work.stage.start
+    start = context.stage.start
     last = (start.adapters[-1] if start.adapters else start.base) if start else None
-    return isinstance(last, StageRef) and work.plan.stage(last.key).stage.kind == "reward"
+    return isinstance(last, StageRef) and context.plan.stage(last.key).stage.kind == "reward"
 
 
 _WORDS = frozenset(

@@ -2,62 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-from ftdsl.engines.jobs import Command, Document, Gate, Job
-from ftdsl.engines.llamafactory import limits, parallel, rules, watched, words
-from ftdsl.engines.llamafactory.assemble import dataset_info, job_of, title_of, yaml_of
+from ftdsl.engines.jobs import Document, Job
+from ftdsl.engines.llamafactory import limits, lowerings, runtime_modules, sharding
 from ftdsl.engines.llamafactory.datasets import Datasets, media
-from ftdsl.engines.llamafactory.extending import extension, flags, own_files
-from ftdsl.engines.llamafactory.leaks import leak_check
-from ftdsl.engines.llamafactory.parallel import PYTHON
-from ftdsl.engines.llamafactory.rules.generate import generation
-from ftdsl.engines.llamafactory.work import Work
-from ftdsl.language.values import Term
+from ftdsl.engines.llamafactory.documents import dataset_info, job_of, yaml_of
+from ftdsl.engines.llamafactory.extending import extension, own_files
+from ftdsl.engines.llamafactory.lowerings.generate import generation
+from ftdsl.engines.llamafactory.runtime_modules import TRAIN
+from ftdsl.engines.shared import overlay, parallel
+from ftdsl.engines.shared.assemble import title_of
+from ftdsl.engines.shared.gates import gate_command, gates_of
+from ftdsl.engines.shared.leaks import leak_check
+from ftdsl.engines.shared.stage_context import StageContext
 
 
-def score(work: Work) -> Job:
-    words.refuse_unlowered(work, rules.names(rules.SCORING))
-    limits.check(work, limits.SCORING)
-    parallel.check(work)
-    metrics = {words.plain(metric) for metric in work.get("metrics") or ()}
-    datasets = Datasets(work)
+def score(context: StageContext) -> Job:
+    overlay.refuse_unlowered(context, lowerings.names(lowerings.SCORING))
+    limits.check(context, limits.SCORING)
+    sharding.check(context)
+    metrics = {overlay.plain(metric) for metric in context.get("metrics") or ()}
+    datasets = Datasets(context)
     names, _ = datasets.names("data", mixed=False)
     if not names:
-        work.refuse("data", f"`{work.stage.name}` has no rows to answer", "write `data = NAME.eval`")
+        context.refuse("data", f"`{context.stage.name}` has no rows to answer", "write `data = NAME.eval`")
     common: dict[str, Any] = {"stage": _stage_of_rows(datasets)}
-    for rule in rules.SCORING:
-        common |= rule(work)
-    common |= words.params(work, "eval", only=_EVAL_WORDS)
-    common |= media(work, datasets)
+    for rule in lowerings.SCORING:
+        common |= rule(context)
+    common |= overlay.params(context, "eval", only=_EVAL_WORDS)
+    common |= media(context, datasets)
     common |= {"eval_dataset": ",".join(names), "dataset_dir": datasets.folder}
-    common |= {"per_device_eval_batch_size": work.get("batch"), "report_to": "none"}
-    common = parallel.with_params(work, common)
-    documents = [dataset_info(work, datasets), *parallel.documents(work)]
+    common |= {"per_device_eval_batch_size": context.get("batch"), "report_to": "none"}
+    common = sharding.with_params(context, common)
+    documents = [dataset_info(context, datasets), *parallel.documents(context)]
     configs: list[Document] = []
     if metrics & {"loss", "accuracy"} or not metrics:
-        params = {**common, "do_eval": True, "output_dir": f"{work.folder}/loss"}
+        params = {**common, "do_eval": True, "output_dir": f"{context.folder}/loss"}
         if "accuracy" in metrics:
             params["compute_accuracy"] = True
-        configs.append(yaml_of(work, "eval", params))
+        configs.append(yaml_of(context, "eval", params))
     if metrics & {"rouge", "bleu"}:
-        params = {**common, "do_predict": True, "predict_with_generate": True, **generation(work)}
-        params["output_dir"] = f"{work.folder}/predict"
-        configs.append(yaml_of(work, "predict", params))
+        params = {**common, "do_predict": True, "predict_with_generate": True, **generation(context)}
+        params["output_dir"] = f"{context.folder}/predict"
+        configs.append(yaml_of(context, "predict", params))
     documents += configs
-    added = extension(work, training=False)
+    added = extension(context, training=False)
     documents += [added] if added else []
-    told = ("--kind", "eval", *flags(added), *watched.smoke(work))
-    commands = parallel.launch(work, [document.path for document in configs], told)
-    if leaks := leak_check(work):
+    parts = [{"config": document.path} for document in configs]
+    documents.append(runtime_modules.spec(context, "eval", parts, added))
+    commands = parallel.launch(context, TRAIN, len(parts))
+    if leaks := leak_check(context):
         documents.append(leaks[0])
         commands.insert(0, leaks[1])
-    gates = tuple(_gates(work))
+    gates = tuple(gates_of(context))
     if gates:
-        commands.append(_gate_command(work, documents, gates))
-    inputs = [*datasets.inputs, *own_files(work)]
-    return job_of(work, documents, commands, inputs, "metrics", title_of(work, "eval"), gates)
+        commands.append(gate_command(context, documents, gates))
+    inputs = [*datasets.inputs, *own_files(context)]
+    return job_of(context, documents, commands, inputs, "metrics", title_of(context, "eval"), gates)
 
 
 _EVAL_WORDS = frozenset(
@@ -72,40 +74,3 @@ def _stage_of_rows(datasets: Datasets) -> str:
     """Plain text is scored as in pretraining; answers as in sft."""
     columns = [entry.get("columns", {}) for entry in datasets.entries.values()]
     return "pt" if columns and all(set(c) == {"prompt"} for c in columns) else "sft"
-
-
-def _gates(work: Work) -> Iterator[Gate]:
-    for metric, bound in work.stage.settings.inside("gate").items():
-        if not isinstance(bound, Term):
-            continue
-        options = bound.options
-        if bound.name == "no_worse":
-            than = options.get("than")
-            other = work.plan.stage(than.key) if than else None
-            if other is None or other.stage.kind != "eval":
-                work.refuse(f"gate.{metric}", "`no_worse` compares with an `eval` stage", "write `no_worse(NAME)`")
-                continue
-            level = options.get("by")
-            slack = 0.0 if level is None else _level(metric, level)
-            yield Gate(metric, "no_worse", slack, other.folder)
-        else:
-            yield Gate(metric, bound.name, _level(metric, options["value"]))
-
-
-def _level(metric: str, level: Any) -> float:
-    """rouge and bleu are counted in percent by the engine; a share of them is meant as one."""
-    number = float(getattr(level, "number", level))
-    share = getattr(level, "unit", "") == "share"
-    return number * 100 if share and metric.startswith(("rouge", "bleu")) else number
-
-
-def _gate_command(work: Work, documents: list[Document], gates: tuple[Gate, ...]) -> Command:
-    spec = {
-        "stage": work.folder,
-        "where": work.plan.recipe.where(work.stage.spans.get("gate", work.stage.span)),
-        "gates": [{"metric": g.metric, "op": g.op, "bound": round(g.bound, 12), "than": g.than or None} for g in gates],
-    }
-    documents.append(Document(f"{work.folder}/gate.json", "json", spec))
-    report: tuple[str, ...] = ("--report",) if work.plan.recipe.smoke else ()
-    said = "of a smoke run: reported only" if report else "exit status 3: the gate refuses"
-    return Command((PYTHON, "runtime/gate.py", f"{work.folder}/gate.json", *report), comment=said)

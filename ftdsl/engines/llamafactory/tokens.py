@@ -9,15 +9,16 @@ import json
 
 from ftdsl import catalog
 from ftdsl.engines.jobs import Command, Document, Job, Raw
-from ftdsl.engines.llamafactory import watched
+from ftdsl.engines.llamafactory import runtime_modules
 from ftdsl.engines.llamafactory.datasets import Datasets
-from ftdsl.engines.llamafactory.extending import extension, flags, own_files
-from ftdsl.engines.llamafactory.parallel import PYTHON
-from ftdsl.engines.llamafactory.places import seen_from_run
-from ftdsl.engines.llamafactory.scratch import job_key, needed_by
-from ftdsl.engines.llamafactory.scripting import exported
-from ftdsl.engines.llamafactory.words import environment
-from ftdsl.engines.llamafactory.work import Params, Work
+from ftdsl.engines.llamafactory.extending import extension, own_files
+from ftdsl.engines.shared.assemble import reads_of
+from ftdsl.engines.shared.overlay import environment
+from ftdsl.engines.shared.parallel import PYTHON
+from ftdsl.engines.shared.run_paths import seen_from_run
+from ftdsl.engines.shared.scratch import job_key, needed_by
+from ftdsl.engines.shared.shell_stage import exported
+from ftdsl.engines.shared.stage_context import Params, StageContext
 
 _MODEL = (
     "stage", "do_train", "model_name_or_path", "model_revision", "trust_remote_code", "use_cpu", "seed", "full_determinism",
@@ -28,54 +29,49 @@ _MODEL = (
 """What besides the data's own parameters decides which ids come out."""
 
 
-def ahead(work: Work, params: Params, datasets: Datasets) -> Params:
+def ahead(context: StageContext, params: Params, datasets: Datasets) -> Params:
     """`tokenized_path` for a stage that asks for it; the job that fills it is kept among those that stages share."""
-    if work.name("tokenize") != "ahead":
+    if context.name("tokenize") != "ahead":
         return {}
-    if work.get("loader.streaming"):
-        work.refuse("tokenize", "a stream cannot be tokenised ahead", "drop it, or `streaming`")
+    if context.get("loader.streaming"):
+        context.refuse("tokenize", "a stream cannot be tokenised ahead", "drop it, or `streaming`")
     params = {name: value for name, value in params.items() if name in _MODEL or _of_the_data(name)}
     params.pop("dataset_dir", None)  # the stage's own folder
-    chosen = work.option("tokenize", "path")
+    chosen = context.option("tokenize", "path")
     same = json.dumps([params, datasets.entries, chosen], sort_keys=True, default=str)
-    shared = work.places.shared
+    shared = context.paths.shared
     if same not in shared:
-        shared[same] = _job(work, params, datasets, seen_from_run(str(chosen)) if chosen else "")
+        shared[same] = _job(context, params, datasets, seen_from_run(str(chosen)) if chosen else "")
     return {"tokenized_path": shared[same].result}
 
 
-def _job(work: Work, params: Params, datasets: Datasets, place: str) -> Job:
-    name = f"{work.stage.name}-tokens"
-    taken = sum(job.folder.partition("-")[2].startswith(name) for job in work.places.shared.values())
-    folder = f"{int(work.folder.partition('-')[0]) - 3:02d}-{name}" + (f"-{taken + 1}" if taken else "")
+def _job(context: StageContext, params: Params, datasets: Datasets, place: str) -> Job:
+    name = f"{context.stage.name}-tokens"
+    taken = sum(job.folder.partition("-")[2].startswith(name) for job in context.paths.shared.values())
+    folder = f"{int(context.folder.partition('-')[0]) - 3:02d}-{name}" + (f"-{taken + 1}" if taken else "")
     result = place or f"{folder}/result"
-    added = extension(work, folder, training=False)
+    added = extension(context, folder, training=False)
     config = {**params, "use_cpu": True, "report_to": "none", "dataset_dir": folder, "output_dir": folder}
-    document = Document(f"{folder}/tokens.yaml", "yaml", {**config, "tokenized_path": result}, (work.where,))
+    document = Document(f"{folder}/tokens.yaml", "yaml", {**config, "tokenized_path": result}, (context.where,))
     entries = Document(f"{folder}/dataset_info.json", "json", dict(datasets.entries))
-    argv: tuple[str | Raw, ...] = (
-        PYTHON,
-        "runtime/engine.py",
-        "tokens",
-        document.path,
-        "--stage",
-        folder,
-        *flags(added),
-    )
+    spec = runtime_modules.spec(context, "tokens", [{"config": document.path}], added, folder=folder)
+    argv: tuple[str | Raw, ...] = (PYTHON, runtime_modules.PROGRAM, "tokens", spec.path)
     return Job(
         key=job_key(folder),
         folder=folder,
         kind="tokens",
-        title=f"token ids for {work.stage.name}",
-        needs=needed_by(work),
-        documents=(document, entries, *((added,) if added else ())),
+        title=f"token ids for {context.stage.name}",
+        needs=needed_by(context),
+        documents=(document, entries, *((added,) if added else ()), spec),
         commands=(Command(argv, comment="saved once, for every stage that would make the same"),),
-        env={name: exported(value) for name, value in environment(work).items()},
-        runtime=watched.MODULES,
-        inputs=tuple(dict.fromkeys([*datasets.inputs, *own_files(work)])),
+        env={name: exported(value) for name, value in environment(context).items()},
+        runtime=runtime_modules.MODULES,
+        reads=reads_of(context),
+        inputs=tuple(dict.fromkeys([*datasets.inputs, *own_files(context)])),
         result=result,
         result_kind="dataset",
-        where=work.where,
+        environment=context.engine.name,
+        where=context.where,
     )
 
 

@@ -5,49 +5,52 @@ from __future__ import annotations
 from typing import Any
 
 from ftdsl.engines.jobs import Command, Job
-from ftdsl.engines.llamafactory import limits, parallel, rules, watched, words
-from ftdsl.engines.llamafactory.assemble import dataset_info, job_of, result_of, title_of, yaml_of
+from ftdsl.engines.llamafactory import limits, lowerings, runtime_modules, sharding
 from ftdsl.engines.llamafactory.datasets import Datasets, training
+from ftdsl.engines.llamafactory.documents import dataset_info, job_of, yaml_of
 from ftdsl.engines.llamafactory.extending import extension, own_files
-from ftdsl.engines.llamafactory.extending import flags as flags_of
-from ftdsl.engines.llamafactory.leaks import leak_check
-from ftdsl.engines.llamafactory.parallel import PYTHON
 from ftdsl.engines.llamafactory.tokens import ahead
-from ftdsl.engines.llamafactory.work import Work
+from ftdsl.engines.shared import overlay, parallel
+from ftdsl.engines.shared.assemble import result_of, title_of
+from ftdsl.engines.shared.leaks import leak_check
+from ftdsl.engines.shared.parallel import PYTHON
+from ftdsl.engines.shared.stage_context import StageContext
 
 STAGES = {"pretrain": "pt", "sft": "sft", "reward": "rm", "dpo": "dpo", "kto": "kto", "ppo": "ppo"}
 
 
-def train(work: Work) -> Job:
-    words.refuse_unlowered(work, rules.names(rules.TRAINING))
-    limits.check(work, limits.TRAINING)
-    parallel.check(work)
-    kind = work.stage.kind
-    datasets = Datasets(work)
+def train(context: StageContext) -> Job:
+    overlay.refuse_unlowered(context, lowerings.names(lowerings.TRAINING))
+    limits.check(context, limits.TRAINING)
+    sharding.check(context)
+    kind = context.stage.kind
+    datasets = Datasets(context)
     params: dict[str, Any] = {"stage": STAGES[kind], "do_train": True}
-    for rule in rules.TRAINING:
-        params |= rule(work)
-    params |= words.params(work, kind)
-    params |= training(work, datasets)
-    params |= ahead(work, params, datasets)
-    params = {"overwrite_output_dir": False, **params, "output_dir": result_of(work)}
-    params = parallel.with_params(work, params)
-    documents = [yaml_of(work, "train", params), dataset_info(work, datasets), *parallel.documents(work)]
-    method = work.planned.method
+    for rule in lowerings.TRAINING:
+        params |= rule(context)
+    params |= overlay.params(context, kind)
+    params |= training(context, datasets)
+    params |= ahead(context, params, datasets)
+    params = {"overwrite_output_dir": False, **params, "output_dir": result_of(context)}
+    params = sharding.with_params(context, params)
+    documents = [yaml_of(context, "train", params), dataset_info(context, datasets), *parallel.documents(context)]
+    method = context.planned.method
     result = "model" if method in ("full", "freeze") else "adapter"
-    left = "shards" if parallel.gather(work, "") else result
-    added = extension(work, training=True)
+    left = "shards" if parallel.gather(context, "") else result
+    added = extension(context, training=True)
     if added is not None:
         documents.append(added)
-    flags = ("--kind", "train", "--result", left, "--nan", work.name("guard.nan") or "stop", *flags_of(added))
+    output, nan = result_of(context), context.name("guard.nan") or "stop"
+    train = documents[0].path
+    parts, launched = runtime_modules.trainings(context, train)
+    documents.append(runtime_modules.spec(context, "train", parts, added, output=output, result=left, nan=nan))
     first = Command(
-        (PYTHON, "runtime/engine.py", "fresh", result_of(work), "--stage", work.folder),
+        (PYTHON, runtime_modules.PROGRAM, "fresh", documents[-1].path),
         comment="goes on from this stage's own checkpoints; what another run left there is set aside",
     )
-    train = documents[0].path
-    commands = [first, *watched.trainings(work, train, flags), *parallel.gather(work, train)]
-    if leaks := leak_check(work):
+    commands = [first, *launched, *parallel.gather(context, train)]
+    if leaks := leak_check(context):
         documents.append(leaks[0])
         commands.insert(0, leaks[1])
-    inputs = [*datasets.inputs, *own_files(work)]
-    return job_of(work, documents, commands, inputs, result, title_of(work, f"{kind} {method}"))
+    inputs = [*datasets.inputs, *own_files(context)]
+    return job_of(context, documents, commands, inputs, result, title_of(context, f"{kind} {method}"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ftdsl.record import record
+from ftdsl.record import frozen
 
 HOLE = "\0"
 """Stands for a name while code is read: no text of a recipe holds a null character."""
@@ -22,7 +22,7 @@ NUMBER = "compute with a number, or compare texts: [[ {x} == … ]]"
 """What to do about a value that is no number where bash computes."""
 
 
-@record
+@frozen
 class Refusal:
     """Why a value cannot stand here, and what to write. A `number` can."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import field
 
 from ftdsl.engines.shell.commands import Refusal
-from ftdsl.record import mutable, record
+from ftdsl.record import frozen, mutable
 
 
 class RefusedError(Exception):
@@ -16,7 +16,7 @@ class RefusedError(Exception):
         self.hole, self.help = hole, refusal.help
 
 
-@record
+@frozen
 class Hole:
     """A name in the code: the variable that holds its value, and whether that is a whole number."""
 

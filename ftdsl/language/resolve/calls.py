@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from ftdsl import catalog
 from ftdsl.catalog.vocabulary import Function, Key, vocabulary
+from ftdsl.credentials import is_secret_name, shape_of
 from ftdsl.diagnostics import Edit, Fix, Label, Sink, guessed
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.language import tree
 from ftdsl.language.resolve.raw import WRONG, Invoke
 from ftdsl.language.types import Type
 from ftdsl.language.values import VARIABLE, Secret, StageRef, Term
-from ftdsl.record import changed
+from ftdsl.record import replace
 
 if TYPE_CHECKING:
     from ftdsl.language.resolve.evaluate import Evaluator
-
-SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL")
 
 
 def function(ev: Evaluator, raw: Invoke, use: str, key: Key, sink: Sink) -> Any:
@@ -32,7 +31,20 @@ def function(ev: Evaluator, raw: Invoke, use: str, key: Key, sink: Sink) -> Any:
     if raw.name == "best":
         return _best(ev, raw, signature, sink)
     options = arguments(ev, raw, signature.options, signature.positional, sink)
-    return WRONG if options is WRONG else Term(raw.name, options)
+    return WRONG if options is WRONG else _bounded(ev, Term(raw.name, options), raw, sink)
+
+
+MAX_CALLS = 256
+"""Calls in a call, those of names counted each time: models over models, which double each other by their names."""
+
+
+def _bounded(ev: Evaluator, term: Term, raw: Invoke, sink: Sink) -> Any:
+    size = 1 + sum(ev.sizes[id(option)][1] for option in term.options.values() if id(option) in ev.sizes)
+    if size > MAX_CALLS:
+        sink.error("FT065", f"`{raw.name}()` is nested too deeply to be worked out", raw.span, help="merge on the way")
+        return WRONG
+    ev.sizes[id(term)] = (term, size)
+    return term
 
 
 def _unknown_function(name: str, fitting: list[str], key: Key, at: tree.Ref, sink: Sink) -> Any:
@@ -66,7 +78,7 @@ def arguments(
             given = WRONG
             continue
         places[name] = argument
-        value = ev.typed(argument.value, options[name], changed(raw.place, own=None), sink)
+        value = ev.typed(argument.value, options[name], replace(raw.place, own=None), sink)
         if value is WRONG:
             given = WRONG
         elif given is not WRONG:
@@ -121,9 +133,9 @@ def environment(ev: Evaluator, raw: Invoke, kind: Type, key: Key, sink: Sink) ->
     name = str(options[signature.positional[0]])
     if raw.name == "secret":
         return _secret(name, raw, kind, key, sink)
-    if any(word in name.upper() for word in SECRET_WORDS):
-        return _not_read(name, raw, kind, sink)
     value = ev.session.env.get(name, options.get("default"))
+    if why := "looks like a secret" if is_secret_name(name) else (shape := shape_of(value)) and f"holds {shape}":
+        return _not_read(name, why, raw, kind, sink)
     if value is None:
         sink.error("FT048", f"the environment has no `{name}`", raw.span, help=f'write `env("{name}", default = "…")`')
         return WRONG
@@ -146,8 +158,8 @@ def _secret(name: str, raw: Invoke, kind: Type, key: Key, sink: Sink) -> Any:
     return Secret(name)
 
 
-def _not_read(name: str, raw: Invoke, kind: Type, sink: Sink) -> Any:
-    text = f"`{name}` looks like a secret, and `env()` would write it down"
+def _not_read(name: str, why: str, raw: Invoke, kind: Type, sink: Sink) -> Any:
+    text = f"`{name}` {why}, and `env()` would write it down"
     if kind.name == "variable":
         fix = Fix("use `secret()`", (Edit(raw.call.path[0].span, "secret"),))
         sink.error("FT047", text, raw.span, help=f'write `secret("{name}")`', fix=fix)
@@ -164,11 +176,4 @@ def catalog_names(ev: Evaluator, key: Key) -> list[str]:
     return [*catalog.names(key.catalog), *(("auto", *ev.names.declared) if key.catalog == "templates" else ())]
 
 
-def catalog_term(ev: Evaluator, raw: Invoke, key: Key, sink: Sink) -> Any:
-    """A catalog's name with options: `h100(80GB)`."""
-    options = {"memory": Key(name="memory", type="bytes", above=0)}
-    given = arguments(ev, raw, options, ("memory",), sink)
-    return WRONG if given is WRONG else Term(raw.name, given)
-
-
-__all__ = ["StageRef", "arguments", "catalog_names", "catalog_term", "environment", "function"]
+__all__ = ["StageRef", "arguments", "catalog_names", "environment", "function"]

@@ -8,10 +8,10 @@ from ftdsl.language import tree
 from ftdsl.language.resolve.layers import Effective, Entry
 from ftdsl.language.resolve.load import Module
 from ftdsl.language.resolve.words import Path
-from ftdsl.record import mutable, record
+from ftdsl.record import frozen, mutable
 
 
-@record
+@frozen
 class View:
     """A stage while it is resolved: its name, what counts for it, and (last) the name of its variant."""
 
@@ -24,7 +24,7 @@ class View:
         return self.effective.kind
 
 
-@record
+@frozen
 class Place:
     """Where an expression stands: its module, its stage if in one, its block, and its own key (which it cannot see)."""
 
@@ -34,7 +34,7 @@ class Place:
     own: Path | None = None
 
 
-@record
+@frozen
 class KeyFound:
     """A key of the stage or a shared key: evaluated where it was written."""
 
@@ -42,25 +42,25 @@ class KeyFound:
     view: View
 
 
-@record
+@frozen
 class LetFound:
     let: tree.Let
     module: Module
 
 
-@record
+@frozen
 class ParamFound:
     param: tree.Param
     module: Module
 
 
-@record
+@frozen
 class StageFound:
     name: str
     part: str
 
 
-@record
+@frozen
 class BestFound:
     """`search.best`."""
 

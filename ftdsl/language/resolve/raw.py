@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from ftdsl.language import tree
 from ftdsl.language.units import Dimension
 from ftdsl.language.values import StageRef
-from ftdsl.record import record
+from ftdsl.record import frozen
 from ftdsl.source import Span
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class _Wrong:
 WRONG: Final[Any] = _Wrong()
 
 
-@record
+@frozen
 class Num:
     """A number in base units (bytes, seconds, shares of 1); `written` is how the recipe says it."""
 
@@ -34,7 +34,7 @@ class Num:
     span: Span
 
 
-@record
+@frozen
 class Str:
     """A text; a part that is a StageRef is filled in when the stage's result is known."""
 
@@ -46,7 +46,7 @@ class Str:
         return "".join(str(p) for p in self.parts) if all(isinstance(p, str) for p in self.parts) else None
 
 
-@record
+@frozen
 class Lit:
     """`true`, `false` or `null`."""
 
@@ -54,13 +54,16 @@ class Lit:
     span: Span
 
 
-@record
+@frozen
 class Lst:
+    """`size`: its items, those of lists in it counted."""
+
     items: tuple[Raw, ...]
     span: Span
+    size: int
 
 
-@record
+@frozen
 class Bare:
     """A name nothing in scope answers to: perhaps a member of the type wanted."""
 
@@ -72,7 +75,7 @@ class Bare:
         return ".".join(word.text for word in self.path)
 
 
-@record
+@frozen
 class Stg:
     """A stage, or a part of one."""
 
@@ -80,7 +83,7 @@ class Stg:
     span: Span
 
 
-@record
+@frozen
 class Invoke:
     """A call, with the place its arguments are seen from."""
 
@@ -93,14 +96,14 @@ class Invoke:
         return ".".join(word.text for word in self.call.path)
 
 
-@record
+@frozen
 class Between:
     low: Raw
     high: Raw
     span: Span
 
 
-@record
+@frozen
 class Choice:
     """A term already made (the representative of a searched value)."""
 
@@ -108,7 +111,7 @@ class Choice:
     span: Span
 
 
-@record
+@frozen
 class Broken:
     """Could not be read; already reported."""
 

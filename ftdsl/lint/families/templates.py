@@ -10,7 +10,7 @@ from ftdsl.lint.rule import Found, info, rule, warning
 
 def template_fact(config: Config, name: str) -> bool:
     """What the engine's own list says of the template: `reasoning`, `efficient_eos`."""
-    known = catalog.schema("llamafactory", config.versions.get(config.engine, ""), "templates")
+    known = catalog.schema(config.engine, config.versions.get(config.engine, ""), "templates")
     return bool(known.get(str(config.value("template")), {}).get(name))
 
 
@@ -29,15 +29,19 @@ def template_of_another_family(config: Config) -> Found:
     Source: llamafactory/extras/constants.py (register_model_group), data/template.py (0.9.5); LLaMA-Factory#5834
     """
     given = config.value("template")
-    wanted = catalog.template_for_model(str(config.value("model_name_or_path")), config.versions.get(config.engine, ""))
+    wanted = catalog.template_for_model(
+        config.engine, str(config.value("model_name_or_path")), config.versions.get(config.engine, "")
+    )
     if (
-        not config.said("template")
+        not config.is_explicit("template")
         or wanted is None
         or config.stage == "pt"
         or given in ("default", "empty", "alpaca", "fewshot")
     ):
         return
-    own = given not in catalog.templates(config.versions.get(config.engine, ""))  # the recipe's own, or FT002's
+    own = given not in catalog.templates(
+        config.engine, config.versions.get(config.engine, "")
+    )  # the recipe's own, or FT002's
     if own or family(str(given)) == family(wanted):
         return
     at = config.at("template")
@@ -86,7 +90,9 @@ def template_guessed(config: Config) -> Found:
     """
     if config.has("template") or config.stage == "pt" or config.form == "recipe":
         return
-    wanted = catalog.template_for_model(str(config.value("model_name_or_path")), config.versions.get(config.engine, ""))
+    wanted = catalog.template_for_model(
+        config.engine, str(config.value("model_name_or_path")), config.versions.get(config.engine, "")
+    )
     at = config.first("model_name_or_path")
     help = f"write `template: {wanted}`" if wanted else "write `template: name`"
     yield warning(
@@ -113,8 +119,10 @@ def thinking_template(config: Config) -> Found:
         `_nothink`
     """
     given = str(config.value("template"))
-    wanted = catalog.template_for_model(str(config.value("model_name_or_path")), config.versions.get(config.engine, ""))
-    if config.said("template") and wanted == f"{given}_nothink" and template_fact(config, "reasoning"):
+    wanted = catalog.template_for_model(
+        config.engine, str(config.value("model_name_or_path")), config.versions.get(config.engine, "")
+    )
+    if config.is_explicit("template") and wanted == f"{given}_nothink" and template_fact(config, "reasoning"):
         at = config.at("template")
         yield info(
             at,

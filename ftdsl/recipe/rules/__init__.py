@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ftdsl.recipe.recipe import Recipe
-from ftdsl.recipe.rules import data, engine, hardware, hatches, places, smoke
+from ftdsl.recipe.rules import data, hardware, places, smoke, watching
 from ftdsl.session import Session
 
 RULES: tuple[Callable[[Recipe, Session], None], ...] = (
     hardware.no_hardware,
     data.files_exist,
     data.right_data_for_stage,
-    engine.passthrough,
     smoke.made_by_smoke,
-    hatches.known_keys,
     places.destination_is_a_folder,
+    watching.best_by_is_measured,
+    watching.held_out_is_there,
 )
 
 

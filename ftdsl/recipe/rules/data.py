@@ -57,6 +57,10 @@ def _check_file(recipe: Recipe, item: Term, span: Span, session: Session) -> Non
         there = bool(session.files.glob(folder, pattern))
     else:
         there = session.files.exists(path)
+    if there and not any(char in written for char in "*?["):
+        what = session.files.is_file(path) or session.files.is_dir(path)
+        if not what:  # a pipe is empty when it is read again, and a device never ends
+            session.sink.error("FT501", f"`{written}` is neither a file nor a folder", _inside(span, written))
     if there:
         return
     if Path(written).is_absolute():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -54,6 +53,6 @@ def _marked(place: Path, files: Files) -> bool:
     if any(folder == "runs" and run.endswith(".smoke") for folder, run in pairwise(parts)):
         return True
     try:
-        return bool(json.loads(files.text(place / "config.json")).get(FLAG))
+        return bool(files.json(place / "config.json").get(FLAG))
     except (OSError, ValueError, AttributeError):
         return False

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from .. import events
+
 NEEDS = {"orjson": "orjson", "numpy": "numpy", "xxhash": "xxhash"}
 NEAR, LANGUAGES = {"rensa": "rensa"}, {"py3langid": "py3langid"}
 
@@ -19,9 +21,10 @@ def main(argv: list[str]) -> int:
     program, path = argv if len(argv) > 1 else ("", argv[0])
     spec = json.loads(Path(path).read_text(encoding="utf-8"))
     if missing := _missing(spec):
-        print(f"error: {spec['where']}: this Python has no {missing}, which the data stage needs; type: "
-              f"{sys.executable} -m pip install {missing}", file=sys.stderr)  # fmt: skip
-        return 1
+        why = f"{sys.executable} lacks {missing}, which the data stage needs"
+        return events.fail(
+            spec["stage"], why, "source", "data", help=f"type: {sys.executable} -m pip install {missing}"
+        )
     try:
         if program == "leaks":
             from .leaks import compare
@@ -34,8 +37,7 @@ def main(argv: list[str]) -> int:
         return 130
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        print(f"error: {spec['where']}: {error.filename or spec['stage']}: {reason}", file=sys.stderr)
-        return 1
+        return events.fail(spec["stage"], f"{error.filename or spec['stage']}: {reason}", "source", "data")
 
 
 def _missing(spec: dict[str, Any]) -> str:

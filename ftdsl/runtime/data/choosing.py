@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from . import near
-from .scanning import REASONS
+from . import near_duplicates
+from .checking import REASONS
 from .surveying import Span
 from .table import Table
 
@@ -102,7 +102,7 @@ def _drop_alike(table: Table, held: Array, share: float, twins: dict[int, int]) 
     bands = [table.column(f"band{at}") for at in range(table.bands)]
     if bands and len(rows) > 1:
         rank = np.where(held == 0, table.column("digest") | np.uint64(1 << 63), table.column("digest") >> np.uint64(1))
-        dropped, leader = near.groups(rows, rank, bands, table.signs(), share)
+        dropped, leader = near_duplicates.groups(rows, rank, bands, table.signs(), share)
         _leave_out(dropped, leader, "near_duplicates", held, why, twins)
 
 

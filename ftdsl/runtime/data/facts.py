@@ -11,8 +11,8 @@ import numpy as np
 import orjson
 
 from . import lengths
+from .checking import REASONS
 from .choosing import PARTS, Choice, lowest
-from .scanning import REASONS
 from .surveying import Span, Survey
 from .table import Table
 from .writing import KEPT_OUT, Part, Writer
@@ -70,7 +70,7 @@ def facts(
         "samples": [
             _sample(row, name, writer) for row, name in sorted(shown.items(), key=lambda one: PARTS.index(one[1]))
         ],
-        "warnings": survey.teller.warnings,
+        "warnings": survey.reporter.warnings,
     }
 
 

@@ -13,7 +13,7 @@ from typing import IO, Any, cast
 
 import orjson
 
-from .reading import BLOCK, Block, CannotReadError, on_line, unpacked
+from .blocks import BLOCK, Block, CannotReadError, on_line, unpacked
 
 BOM = b"\xef\xbb\xbf"
 LONGEST = 256 << 20

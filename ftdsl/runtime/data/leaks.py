@@ -17,10 +17,11 @@ import numpy as np
 import orjson
 from xxhash import xxh3_64_intdigest
 
-from .near import Sketcher, alike
-from .reading import CannotReadError, files_of
+from .blocks import CannotReadError
+from .near_duplicates import Sketcher, alike
+from .reading import files_of
+from .reporter import Reporter
 from .surveying import BROKEN
-from .telling import Teller
 from .texts import Texts
 
 LEAST = 3
@@ -47,17 +48,17 @@ def compare(spec: dict[str, Any]) -> int:
     """0; 1 when rows are found and the spec says stop. What is found stands in leaks-report.json. Raises: OSError."""
     folder = spec["stage"]
     os.makedirs(folder, exist_ok=True)
-    with Teller(folder) as teller:
+    with Reporter(folder) as reporter:
         try:
             near = spec.get("near")
             evaluated = [_evaluated(one, near) for one in spec["eval"]]
             for one in spec["train"]:
-                _trained(one, evaluated, near, teller)
+                _trained(one, evaluated, near, reporter)
         except (CannotReadError, *BROKEN) as error:
-            teller.error(spec["where"], str(error))
-            teller.failed("data")
+            reporter.error(spec["where"], str(error))
+            reporter.failed("data")
             return 1
-        return _tell(spec, evaluated, teller)
+        return _tell(spec, evaluated, reporter)
 
 
 def _rows(part: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -93,7 +94,7 @@ def _evaluated(part: dict[str, Any], near: float | None) -> Evaluated:
     return found
 
 
-def _trained(part: dict[str, Any], evaluated: list[Evaluated], near: float | None, teller: Teller) -> None:
+def _trained(part: dict[str, Any], evaluated: list[Evaluated], near: float | None, reporter: Reporter) -> None:
     likeness = [_Likeness(one, near) for one in evaluated] if near else []
     batch: list[tuple[str, str]] = []
     for done, (place, question, whole) in enumerate(_rows(part), 1):
@@ -109,7 +110,7 @@ def _trained(part: dict[str, Any], evaluated: list[Evaluated], near: float | Non
                 _look(likeness, batch)
                 batch = []
         if done % BATCH == 0:
-            teller.progress(done, None, f"rows of {part['name']} compared")
+            reporter.progress(done, None, f"rows of {part['name']} compared")
     _look(likeness, batch)
 
 
@@ -144,7 +145,7 @@ class _Likeness:
                     )
 
 
-def _tell(spec: dict[str, Any], evaluated: list[Evaluated], teller: Teller) -> int:
+def _tell(spec: dict[str, Any], evaluated: list[Evaluated], reporter: Reporter) -> int:
     report = []
     for one in evaluated:
         kinds: dict[str, int] = {}
@@ -159,7 +160,7 @@ def _tell(spec: dict[str, Any], evaluated: list[Evaluated], teller: Teller) -> i
             said = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
             where = f"{row} has {how} as {place}"
             text = f"{len(one.found)} of {one.rows} rows of `{one.name}` are trained on too ({said}): {where}"
-            teller.warning(spec["where"], text, "evaluate.data", "data", code="FT510")
+            reporter.warning(spec["where"], text, "evaluate.data", "data", code="FT510")
     beside = os.path.join(spec["stage"], ".leaks-report.json")
     with open(beside, "w", encoding="utf-8") as file:
         json.dump(
@@ -168,8 +169,8 @@ def _tell(spec: dict[str, Any], evaluated: list[Evaluated], teller: Teller) -> i
     os.replace(beside, os.path.join(spec["stage"], "leaks-report.json"))
     found = any(one.found for one in evaluated)
     if found and spec["leak"] == "stop":
-        teller.error(spec["where"], "rows it is evaluated with are trained on too, and `guard.leak = stop`")
-        teller.failed("guard.leak")
+        reporter.error(spec["where"], "rows it is evaluated with are trained on too, and `guard.leak = stop`")
+        reporter.failed("guard.leak")
         return 1
     if not found:
         print(f"leaks: none in {', '.join(one.name for one in evaluated)}")

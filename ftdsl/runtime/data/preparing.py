@@ -8,12 +8,12 @@ from collections import Counter
 from typing import Any
 
 from . import card, facts, lengths
+from .blocks import CannotReadError
+from .checking import REASONS
 from .choosing import PARTS, Choice, choose
-from .reading import CannotReadError
-from .scanning import REASONS
+from .reporter import Reporter
 from .surveying import Survey
 from .table import Table
-from .telling import Teller
 from .tokens import at_hand
 from .writing import Part, Writer
 
@@ -27,30 +27,30 @@ def prepare(spec: dict[str, Any]) -> int:
     folder = spec["stage"]
     os.makedirs(folder, exist_ok=True)
     spec = spec | {"sources": [*spec["sources"], *_held(spec)]}
-    with Teller(folder) as teller, Table(folder) as table:
+    with Reporter(folder) as reporter, Table(folder) as table:
         try:
-            survey = Survey(spec, table, teller)
+            survey = Survey(spec, table, reporter)
             survey.read()
-            choice = None if teller.errors else choose(spec, table, survey.spans)
+            choice = None if reporter.errors else choose(spec, table, survey.spans)
             if choice is not None:
                 names = _names(spec)
                 _enough(spec, names, choice, survey)
-            if choice is None or teller.errors:
-                teller.end_of_errors()
-                teller.failed("source", help=_help(teller), where=spec["where"])
+            if choice is None or reporter.errors:
+                reporter.end_of_errors()
+                reporter.failed("source", help=_help(reporter), where=spec["where"])
                 return 1
             _warn(spec, survey, choice)
             _write(spec, survey, choice, names)
         except CannotReadError as error:
-            teller.error(spec["where"], str(error), "files")
-            teller.failed("source", where=spec["where"])
+            reporter.error(spec["where"], str(error), "files")
+            reporter.failed("source", where=spec["where"])
             return 1
     return 0
 
 
-def _help(teller: Teller) -> str:
+def _help(reporter: Reporter) -> str:
     """What can be typed for the kind of error there is most of."""
-    kind = teller.kinds.most_common(1)[0][0]
+    kind = reporter.kinds.most_common(1)[0][0]
     return {
         "missing": 'name the columns the rows have: columns { prompt = "…", response = "…" }',
         "roles": 'name the speakers the rows have: roles { user = "…" }, or write drop = [bad_roles]',
@@ -78,13 +78,13 @@ def _names(spec: dict[str, Any]) -> list[str]:
 
 def _enough(spec: dict[str, Any], names: list[str], choice: Choice, survey: Survey) -> None:
     """Every part needs a row: where one has none, what became of them is said."""
-    table, teller = survey.table, survey.teller
+    table, reporter = survey.table, survey.reporter
     for part in ("system", "tools", "history"):
         if table.rows and (column := spec["columns"].get(part)) and not survey.columns[column]:
-            teller.error(spec["where"], f"no row has a column `{column}`", "missing")
+            reporter.error(spec["where"], f"no row has a column `{column}`", "missing")
     if not table.rows:
         where = ", ".join(dict.fromkeys(span.file.name for span in survey.spans))
-        teller.error(
+        reporter.error(
             where, "there are no rows in it" if len(survey.spans) == 1 else "there are no rows in them", "files"
         )
         return
@@ -94,37 +94,37 @@ def _enough(spec: dict[str, Any], names: list[str], choice: Choice, survey: Surv
     for name in names:
         if not len(choice.kept(PARTS.index(name))):
             said = f"no row is left for `{name}`: {table.rows:,} were read, {', '.join(went)}"
-            teller.error(spec["where"], said, "dropped" if why else "parts" if name == "train" else "held out")
+            reporter.error(spec["where"], said, "dropped" if why else "parts" if name == "train" else "held out")
 
 
 def _warn(spec: dict[str, Any], survey: Survey, choice: Choice) -> None:
-    teller, where = survey.teller, spec["where"]
+    reporter, where = survey.reporter, spec["where"]
     if (spec.get("tokens") or spec.get("longest")) and (why := at_hand(spec.get("tokenizer"))[1]):
-        teller.warning(where, f"lengths are judged by bytes, 4 a token: {why}", "tokens", "drop")
+        reporter.warning(where, f"lengths are judged by bytes, 4 a token: {why}", "tokens", "drop")
     for column, part in PARTS_OF_ROWS.items():
         if (rows := survey.columns[column]) and column not in spec["columns"].values():
             text = (
                 f"{rows} rows have `{column}`, which nothing reads: the first row, by which columns are told, has none"
             )
             help = f'write columns {{ {part} = "{column}" }}'
-            teller.warning(where, text, "columns", "source", help=help)
+            reporter.warning(where, text, "columns", "source", help=help)
     if choice.shared:
         text = f"{choice.shared} rows of `train` are in the held-out files too; `dedupe = exact` leaves them out"
-        teller.warning(where, text, "holdout.eval", "holdout.test", code="FT510")
+        reporter.warning(where, text, "holdout.eval", "holdout.test", code="FT510")
     if survey.untold:
-        teller.warning(
+        reporter.warning(
             where, f"{survey.untold} rows do not tell their language for sure (short, or code); they stay", "languages"
         )
 
 
 def _write(spec: dict[str, Any], survey: Survey, choice: Choice, names: list[str]) -> None:
-    folder, teller, table = spec["stage"], survey.teller, survey.table
-    writer = Writer(spec, table, survey.spans, choice, teller)
+    folder, reporter, table = spec["stage"], survey.reporter, survey.table
+    writer = Writer(spec, table, survey.spans, choice, reporter)
     shown = facts.to_show(table, choice, spec["seed"])
     counted = lengths.to_count(spec, table, choice)
     writer.wanted = counted | set(shown)
     parts: dict[str, Part] = writer.write(names)
-    teller.progress(0, None, "lengths", now=True)
+    reporter.progress(0, None, "lengths", now=True)
     if not writer.dropped:
         os.remove(os.path.join(folder, "dropped.jsonl"))
     found = facts.facts(spec, survey, choice, writer, parts, shown, counted)
@@ -134,7 +134,7 @@ def _write(spec: dict[str, Any], survey: Survey, choice: Choice, names: list[str
     result = {"kind": "dataset", "path": folder, "metrics": counts, "samples": []}
     _put(folder, "result.json", json.dumps(result, indent=1) + "\n")
     total = sum(counts.values())
-    teller.progress(total, total, "rows", now=True)
+    reporter.progress(total, total, "rows", now=True)
     said = ", ".join(f"{count:,} {name}" for name, count in counts.items())
     dropped = ", ".join(f"{count:,} {why}" for why, count in found["dropped"].items())
     print(f"rows: {said}" + (f"; dropped: {dropped}" if dropped else ""))

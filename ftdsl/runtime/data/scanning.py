@@ -14,13 +14,12 @@ from orjson import OPT_SORT_KEYS as SORTED
 from orjson import dumps
 from xxhash import xxh3_64_intdigest
 
-from .checking import BadRowError, Checker, DroppedError
-from .reading import Block
+from .blocks import Block
+from .checking import REASONS, BadRowError, Checker, DroppedError
+from .languages import Languages
+from .near_duplicates import Sketcher
+from .tokens import Counting
 
-REASONS = (
-    "", "bad_roles", "empty", "no_text", "too_long", "tokens", "languages", "duplicates", "near_duplicates", "held_out",
-)  # fmt: skip
-"""Why a row is left out, by the number kept of it; 0 is none."""
 SHOWN = 20
 """Errors of a block that are kept in words."""
 Array = np.ndarray[Any, Any]
@@ -57,16 +56,10 @@ class Scanner:
         self.checker = Checker(spec)
         self.tokens = self.languages = self.near = None
         if spec.get("tokens") or spec.get("longest"):
-            from .tokens import Counting
-
             self.tokens = Counting(spec)
         if spec.get("languages"):
-            from .languages import Languages
-
             self.languages = Languages(spec["languages"])
         if spec.get("dedupe") == "near":
-            from .near import Sketcher
-
             self.near = Sketcher(spec["near"])
 
     def scan(self, block: Block) -> Found:

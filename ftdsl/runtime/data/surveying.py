@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from .reading import BLOCK, Block, CannotReadError, File, files_of
+from .blocks import BLOCK, Block, CannotReadError, File
+from .reading import files_of
+from .reporter import Reporter
 from .scanning import Found, Scanner
 from .table import COLUMNS, Table
-from .telling import Teller
 
 MOST = 8
 """Processes: more only wait for the disk, and each takes some 80 MB."""
@@ -41,9 +42,9 @@ class Survey:
     `columns`: how many rows have each.
     """
 
-    def __init__(self, spec: dict[str, Any], table: Table, teller: Teller) -> None:
+    def __init__(self, spec: dict[str, Any], table: Table, reporter: Reporter) -> None:
         self.sources: list[dict[str, Any]] = spec["sources"]
-        self.table, self.teller, self.untold = table, teller, 0
+        self.table, self.reporter, self.untold = table, reporter, 0
         self.spans: list[Span] = []
         self.columns: Counter[str] = Counter()
         self._spec = spec
@@ -52,7 +53,7 @@ class Survey:
             try:
                 self.spans += [Span(at, file) for file in files_of(source)]
             except (CannotReadError, OSError) as error:
-                self.teller.error(source.get("path") or source.get("id", ""), str(error), "files")
+                self.reporter.error(source.get("path") or source.get("id", ""), str(error), "files")
         self._size = sum(span.file.size for span in self.spans)
 
     def read(self) -> None:
@@ -66,7 +67,7 @@ class Survey:
                     span.start = span.end = self.table.rows
                 self._take(span, block, found)
                 before = sum(other.file.size for other in self.spans[:number])
-                self.teller.progress((before + block.read) / 1e6, self._size / 1e6, "MB read")
+                self.reporter.progress((before + block.read) / 1e6, self._size / 1e6, "MB read")
         at = 0
         for span in self.spans:  # files without a block
             span.start, span.end = max(at, span.start), max(at, span.end)
@@ -80,9 +81,9 @@ class Survey:
                         break
                     yield number, block
             except CannotReadError as error:
-                self.teller.error(span.file.name, str(error), "files")
+                self.reporter.error(span.file.name, str(error), "files")
             except BROKEN as error:
-                self.teller.error(span.file.name, f"cannot be read: {error or 'it ends too soon'}", "files")
+                self.reporter.error(span.file.name, f"cannot be read: {error or 'it ends too soon'}", "files")
 
     def _take(self, span: Span, block: Block, found: Found) -> None:
         left = self._left[span.source]
@@ -95,10 +96,10 @@ class Survey:
                 taken = left
             self._left[span.source] = left - taken
         for place, text in found.errors:
-            self.teller.error(span.file.where(place), text, "")
-        self.teller.kinds.pop("", None)
-        self.teller.errors += len(found.kinds) - len(found.errors)
-        self.teller.kinds.update(found.kinds)
+            self.reporter.error(span.file.where(place), text, "")
+        self.reporter.kinds.pop("", None)
+        self.reporter.errors += len(found.kinds) - len(found.errors)
+        self.reporter.kinds.update(found.kinds)
         self.untold += found.untold
         for names, rows in found.keys.items():
             self.columns.update(dict.fromkeys(names, rows))

@@ -14,12 +14,12 @@ import numpy as np
 import orjson
 
 from . import mixing
+from .blocks import CannotReadError
+from .checking import REASONS
 from .choosing import PARTS, Choice
-from .reading import CannotReadError
-from .scanning import REASONS
+from .reporter import Reporter
 from .surveying import BROKEN, Span
 from .table import Table
-from .telling import Teller
 
 KEPT_OUT = 1000
 """Rows of each reason that are written to dropped.jsonl; all are counted."""
@@ -64,8 +64,10 @@ class Part:
 class Writer:
     """Writes the parts. `wanted` rows are remembered in `seen`, as bytes, for the card and for lengths."""
 
-    def __init__(self, spec: dict[str, Any], table: Table, spans: list[Span], choice: Choice, teller: Teller) -> None:
-        self.spec, self.table, self.spans, self.choice, self.teller = spec, table, spans, choice, teller
+    def __init__(
+        self, spec: dict[str, Any], table: Table, spans: list[Span], choice: Choice, reporter: Reporter
+    ) -> None:
+        self.spec, self.table, self.spans, self.choice, self.reporter = spec, table, spans, choice, reporter
         self.wanted: set[int] = set()
         self.seen: dict[int, bytes] = {}
         self.dropped: Counter[str] = Counter()
@@ -114,7 +116,7 @@ class Writer:
                         self._done += sum(times)
                 if why.any():
                     self._leave_out(span, start, lines, why, left_out)
-                self.teller.progress(self._done, self._total, "rows written")
+                self.reporter.progress(self._done, self._total, "rows written")
 
     def _remember(self, start: int, lines: list[bytes]) -> None:
         for row in range(start, start + len(lines)):
@@ -186,7 +188,7 @@ class Writer:
                 train.write(lines)
                 self._done += len(lines)
                 lines = []
-                self.teller.progress(self._done, self._total, "rows mixed")
+                self.reporter.progress(self._done, self._total, "rows mixed")
         train.write(lines)
 
     def _training(self, source: int) -> Iterator[bytes]:

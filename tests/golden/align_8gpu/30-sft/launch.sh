@@ -10,7 +10,6 @@ export FT_PYTHON="${FT_PYTHON:-python3}"
 case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
 
 # goes on from this stage's own checkpoints; what another run left there is set aside
-"$FT_PYTHON" runtime/engine.py fresh 30-sft/result --stage 30-sft
+"$FT_PYTHON" runtime/llamafactory.py fresh 30-sft/stage.json
 
-"$FT_PYTHON" -m torch.distributed.run --nnodes 1 --nproc_per_node 8 --standalone runtime/engine.py train 30-sft/train.yaml \
-  --stage 30-sft --world 8 --kind train --result adapter --nan stop
+"$FT_PYTHON" -m torch.distributed.run --nnodes 1 --nproc_per_node 8 --standalone runtime/llamafactory.py train 30-sft/stage.json

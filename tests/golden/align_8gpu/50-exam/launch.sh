@@ -11,7 +11,7 @@ export CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES:-0}"
 # is what it is evaluated with trained on?
 "$FT_PYTHON" -m runtime.data leaks 50-exam/leaks.json
 
-"$FT_PYTHON" runtime/engine.py train 50-exam/eval.yaml 50-exam/predict.yaml --stage 50-exam --world 1 --kind eval
+"$FT_PYTHON" runtime/llamafactory.py train 50-exam/stage.json
 
 # exit status 3: the gate refuses
 "$FT_PYTHON" runtime/gate.py 50-exam/gate.json

@@ -8,4 +8,4 @@ export FT_PYTHON="${FT_PYTHON:-python3}"
 case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 
-"$FT_PYTHON" runtime/engine.py export 60-merge/export.yaml --stage 60-merge
+"$FT_PYTHON" runtime/llamafactory.py export 60-merge/stage.json

@@ -10,7 +10,6 @@ export FT_PYTHON="${FT_PYTHON:-python3}"
 case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
 
 # goes on from this stage's own checkpoints; what another run left there is set aside
-"$FT_PYTHON" runtime/engine.py fresh 10-sft/result --stage 10-sft
+"$FT_PYTHON" runtime/llamafactory.py fresh 10-sft/stage.json
 
-"$FT_PYTHON" -m accelerate.commands.launch --config_file 10-sft/accelerate.yaml runtime/engine.py train 10-sft/train.yaml \
-  --stage 10-sft --world 4 --kind train --result adapter --nan stop
+"$FT_PYTHON" -m accelerate.commands.launch --config_file 10-sft/accelerate.yaml runtime/llamafactory.py train 10-sft/stage.json

@@ -11,7 +11,6 @@ case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
 export MASTER_PORT="${MASTER_PORT:-$("$FT_PYTHON" -c 'import socket; s = socket.create_server(("", 0)); print(s.getsockname()[1])')}"
 
 # goes on from this stage's own checkpoints; what another run left there is set aside
-"$FT_PYTHON" runtime/engine.py fresh 10-sft/result --stage 10-sft
+"$FT_PYTHON" runtime/llamafactory.py fresh 10-sft/stage.json
 
-"$FT_PYTHON" -m deepspeed.launcher.runner --no_local_rank --hostfile /dev/null --num_gpus 4 --master_port "$MASTER_PORT" runtime/engine.py train 10-sft/train.yaml \
-  --stage 10-sft --world 4 --kind train --result adapter --nan stop
+"$FT_PYTHON" -m deepspeed.launcher.runner --no_local_rank --hostfile /dev/null --num_gpus 4 --master_port "$MASTER_PORT" runtime/llamafactory.py train 10-sft/stage.json

@@ -18,8 +18,7 @@ export USE_MCA=1
 export CUDA_DEVICE_MAX_CONNECTIONS=1
 
 # goes on from this stage's own checkpoints; what another run left there is set aside
-"$FT_PYTHON" runtime/engine.py fresh 10-sft/result --stage 10-sft
+"$FT_PYTHON" runtime/llamafactory.py fresh 10-sft/stage.json
 
 "$FT_PYTHON" -m torch.distributed.run --nnodes 2 --nproc_per_node 8 --node_rank "$NODE_RANK" --master_addr "$MASTER_ADDR" \
-  --master_port "$MASTER_PORT" runtime/engine.py train 10-sft/train.yaml --stage 10-sft --world 16 --kind train \
-  --result model --nan stop
+  --master_port "$MASTER_PORT" runtime/llamafactory.py train 10-sft/stage.json

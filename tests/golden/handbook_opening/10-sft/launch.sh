@@ -10,7 +10,6 @@ case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
 export CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES:-0}"
 
 # goes on from this stage's own checkpoints; what another run left there is set aside
-"$FT_PYTHON" runtime/engine.py fresh inputs/saves/Qwen3-14B-Instruct/lora/train_2025-05-10-05-45-52 --stage 10-sft
+"$FT_PYTHON" runtime/llamafactory.py fresh 10-sft/stage.json
 
-"$FT_PYTHON" runtime/engine.py train 10-sft/train.yaml --stage 10-sft --world 1 --kind train --result adapter \
-  --nan stop
+"$FT_PYTHON" runtime/llamafactory.py train 10-sft/stage.json

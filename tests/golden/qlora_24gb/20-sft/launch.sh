@@ -10,7 +10,6 @@ case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
 export CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES:-0}"
 
 # goes on from this stage's own checkpoints; what another run left there is set aside
-"$FT_PYTHON" runtime/engine.py fresh 20-sft/result --stage 20-sft
+"$FT_PYTHON" runtime/llamafactory.py fresh 20-sft/stage.json
 
-"$FT_PYTHON" runtime/engine.py train 20-sft/train.yaml --stage 20-sft --world 1 --kind train --result adapter \
-  --nan stop
+"$FT_PYTHON" runtime/llamafactory.py train 20-sft/stage.json

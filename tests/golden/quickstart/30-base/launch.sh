@@ -10,7 +10,6 @@ case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 
 # goes on from this stage's own checkpoints; what another run left there is set aside
-"$FT_PYTHON" runtime/engine.py fresh 30-base/result --stage 30-base
+"$FT_PYTHON" runtime/llamafactory.py fresh 30-base/stage.json
 
-"$FT_PYTHON" runtime/engine.py train 30-base/train.yaml --stage 30-base --world 1 --kind train --result model \
-  --nan stop
+"$FT_PYTHON" runtime/llamafactory.py train 30-base/stage.json

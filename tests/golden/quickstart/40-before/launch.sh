@@ -11,5 +11,4 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 # is what it is evaluated with trained on?
 "$FT_PYTHON" -m runtime.data leaks 40-before/leaks.json
 
-"$FT_PYTHON" runtime/engine.py train 40-before/eval.yaml 40-before/predict.yaml --stage 40-before --world 1 \
-  --kind eval
+"$FT_PYTHON" runtime/llamafactory.py train 40-before/stage.json

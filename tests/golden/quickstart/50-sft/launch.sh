@@ -10,7 +10,6 @@ case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 
 # goes on from this stage's own checkpoints; what another run left there is set aside
-"$FT_PYTHON" runtime/engine.py fresh 50-sft/result --stage 50-sft
+"$FT_PYTHON" runtime/llamafactory.py fresh 50-sft/stage.json
 
-"$FT_PYTHON" runtime/engine.py train 50-sft/train.yaml --stage 50-sft --world 1 --kind train --result adapter \
-  --nan stop
+"$FT_PYTHON" runtime/llamafactory.py train 50-sft/stage.json

@@ -11,8 +11,7 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 # is what it is evaluated with trained on?
 "$FT_PYTHON" -m runtime.data leaks 60-after/leaks.json
 
-"$FT_PYTHON" runtime/engine.py train 60-after/eval.yaml 60-after/predict.yaml --stage 60-after --world 1 \
-  --kind eval
+"$FT_PYTHON" runtime/llamafactory.py train 60-after/stage.json
 
 # exit status 3: the gate refuses
 "$FT_PYTHON" runtime/gate.py 60-after/gate.json

@@ -10,7 +10,6 @@ case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
 export CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES:-0}"
 
 # goes on from this stage's own checkpoints; what another run left there is set aside
-"$FT_PYTHON" runtime/engine.py fresh inputs/saves/qwen3-0.6b-sweep/rank=32,lr=1e-5 --stage 50-sft.rank=32+lr=1e-5
+"$FT_PYTHON" runtime/llamafactory.py fresh 50-sft.rank=32+lr=1e-5/stage.json
 
-"$FT_PYTHON" runtime/engine.py train 50-sft.rank=32+lr=1e-5/train.yaml --stage 50-sft.rank=32+lr=1e-5 --world 1 \
-  --kind train --result adapter --nan stop
+"$FT_PYTHON" runtime/llamafactory.py train 50-sft.rank=32+lr=1e-5/stage.json

@@ -10,7 +10,6 @@ case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
 export CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES:-0}"
 
 # goes on from this stage's own checkpoints; what another run left there is set aside
-"$FT_PYTHON" runtime/engine.py fresh inputs/saves/qwen3-0.6b-sweep/rank=32,lr=3e-4 --stage 70-sft.rank=32+lr=3e-4
+"$FT_PYTHON" runtime/llamafactory.py fresh 70-sft.rank=32+lr=3e-4/stage.json
 
-"$FT_PYTHON" runtime/engine.py train 70-sft.rank=32+lr=3e-4/train.yaml --stage 70-sft.rank=32+lr=3e-4 --world 1 \
-  --kind train --result adapter --nan stop
+"$FT_PYTHON" runtime/llamafactory.py train 70-sft.rank=32+lr=3e-4/stage.json

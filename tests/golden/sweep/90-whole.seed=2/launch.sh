@@ -10,7 +10,6 @@ case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
 export CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES:-0}"
 
 # goes on from this stage's own checkpoints; what another run left there is set aside
-"$FT_PYTHON" runtime/engine.py fresh 90-whole.seed=2/result --stage 90-whole.seed=2
+"$FT_PYTHON" runtime/llamafactory.py fresh 90-whole.seed=2/stage.json
 
-"$FT_PYTHON" runtime/engine.py train 90-whole.seed=2/train.yaml --stage 90-whole.seed=2 --world 1 --kind train \
-  --result model --nan stop
+"$FT_PYTHON" runtime/llamafactory.py train 90-whole.seed=2/stage.json

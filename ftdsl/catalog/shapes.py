@@ -1,0 +1,319 @@
+"""The shape of every table of facts: which keys an entry may have, and their types. `make generate` and its check hold the
+tables to them, so that a key written wrong (`mxa` for `max`) stops there and is never ignored.
+
+Only the generator imports this: what runs reads the JSON that was checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
+
+Number: TypeAlias = int | float
+Strings: TypeAlias = list[str]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
+
+
+class Key(_Strict):
+    """A key or argument of vocabulary.toml (`ftdsl.catalog.vocabulary.Key`)."""
+
+    type: str
+    min: Number | None = None
+    above: Number | None = None
+    max: Number | None = None
+    below: Number | None = None
+    members: dict[str, dict[str, Key | Strings]] | None = None
+    catalog: str = ""
+    default: str = ""
+    auto: str = ""
+    doc: str = ""
+    required: bool = False
+    example: str = ""
+    instead: dict[str, str] = Field(default_factory=dict)
+    share_above: float | None = None
+    share_below: float | None = None
+    length: int | None = None
+    powers: bool = False
+    empty: bool = False
+
+
+class Block(_Strict):
+    """What vocabulary.toml tells of a block or function besides its keys."""
+
+    about: str = Field("", alias="_about")
+    where: Strings = Field(default_factory=list, alias="_in")
+    open: str = Field("", alias="_open")
+    method: bool = Field(False, alias="_method")
+    also: Strings = Field(default_factory=list, alias="_also")
+    positional: Strings = Field(default_factory=list, alias="_positional")
+    data: bool = Field(False, alias="_data")
+
+
+class Gpu(_Strict):
+    """An accelerator (`ftdsl.catalog.Gpu` has the units)."""
+
+    memory: list[int]
+    aliases: list[str]
+    inline_ecc: bool
+    capability: Number
+    bf16: bool
+    fp8: bool
+    half: Number
+    fp8_rate: Number
+    fp32: Number
+    bandwidth: list[Number]
+    link: Number
+    pcie: Number
+    network: Number
+    power: Number
+    reach: Number
+    measured: Number
+    cache: Number
+    peer: bool
+    source: str
+
+
+class Model(_Strict):
+    """Sizes of an architecture (`ftdsl.estimate.architecture.Architecture`)."""
+
+    family: str
+    hub: Strings
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn: int
+    vocab: int
+    params: int
+    source: str
+    tied: bool = False
+    bias: str = ""
+    gated: bool = True
+    norm: str = ""
+    qk_norm: bool = False
+    norms: int = 0
+    parallel: bool = False
+    extra: int = 0
+    experts: int = 0
+    experts_used: int = 0
+    moe_ffn: int = 0
+    shared_ffn: int = 0
+    dense_layers: int = 0
+    attention_weights: int = 0
+    linear_layers: int = 0
+    window: int = 0
+    windowed: int = 0
+    tower: int = 0
+    positions: int = 0
+
+
+class Change(_Strict):
+    """What became of a parameter (data/changes.toml has the meaning of each key)."""
+
+    package: str
+    old: str
+    new: str = ""
+    how: Literal["rename", "share", "pixels"] = "rename"
+    values: dict[str, dict[str, Any]] | None = None
+    drop: str = ""
+    hand: str = ""
+    deprecated: str = ""
+    why: str = ""
+    source: str
+
+
+class ValueChange(_Strict):
+    """What became of a value."""
+
+    package: str
+    key: str
+    table: str = Field("", alias="in")
+    old: str
+    new: str = ""
+    drop: str = ""
+    why: str
+    source: str
+
+
+class Changes(_Strict):
+    change: list[Change]
+    value: list[ValueChange]
+
+
+class EngineError(_Strict):
+    """A message of an engine, and what it means for a recipe."""
+
+    match: str
+    say: str
+    keys: Strings
+    help: str
+    code: str = ""
+
+
+class Misnamed(_Strict):
+    """A parameter's name that people write and the engine refuses."""
+
+    why: str
+    parameter: str = ""
+    value: str | int | None = None
+    word: str = ""
+
+
+class Written(_Strict):
+    """How parameters are written in a recipe, and values that are known under other names."""
+
+    write: dict[str, str]
+    values: dict[str, dict[str, str]]
+
+
+class StandIns(_Strict):
+    """Members of a key: those a CPU can do, and what stands in for each of the others."""
+
+    cpu: Strings
+    card: dict[str, str] = Field(default_factory=dict)
+    other: str = Field("", alias="else")
+    why: str = ""
+
+
+class NewestVersion(_Strict):
+    package: str
+    version: str
+    why: str
+
+
+class SmokePassthrough(_Strict):
+    drop: Strings
+    why: str
+    keep: Strings
+
+
+class Smoke(_Strict):
+    """What a smoke run does with each key."""
+
+    keep: dict[str, Strings]
+    drop: dict[str, str]
+    members: dict[str, StandIns]
+    coded: dict[str, Strings]
+    newest: dict[str, NewestVersion]
+    passthrough: SmokePassthrough
+    families: dict[str, str]
+    seeing: dict[str, Strings]
+    text_sides: dict[str, str]
+
+
+class Facts(_Strict):
+    """What engines accept where no schema of theirs says so."""
+
+    values: dict[str, Strings]
+    bounds: dict[str, list[Number | str]]
+    stages: dict[str, Strings]
+    deepspeed: dict[str, Strings]
+    modules: dict[str, Strings]
+    dropout: dict[str, Strings]
+    templates: dict[str, Strings]
+    packages: dict[str, Strings]
+    depths: dict[str, Strings]
+    leaf: dict[str, str]
+    architectures: dict[str, Any]
+
+
+class OverlayEntry(_Strict):
+    """How an engine is given a key (the head of its overlay.toml has the meaning of each)."""
+
+    to: Strings
+    engine: str = ""
+    rule: str = ""
+    by: str = ""
+    members: Strings = Field(default_factory=list)
+    map: dict[str, str | Number] = Field(default_factory=dict)
+    set: dict[str, Strings] = Field(default_factory=dict)
+    opts: dict[str, dict[str, str]] = Field(default_factory=dict)
+    values: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+class Names(_Strict):
+    """A list of parameters."""
+
+    keys: Strings
+
+
+class Reasons(_Strict):
+    """Why lines stand in an engine's files that no key decides: a sentence each."""
+
+    file: dict[str, str]
+    parameter: dict[str, str]
+    rows: dict[str, str]
+    stage: dict[str, str]
+    word: dict[str, str]
+    variable: dict[str, str]
+
+
+Shape: TypeAlias = type[BaseModel]
+Part: TypeAlias = tuple[str, Shape, Any]
+"""Where in a file, the shape it must have, and what stands there."""
+
+
+def _entries(shape: Shape) -> Callable[[Mapping[str, Any]], Iterator[Part]]:
+    """Every table of a file has the one shape."""
+    return lambda tables: ((name, shape, entry) for name, entry in tables.items())
+
+
+def _whole(shape: Shape) -> Callable[[Mapping[str, Any]], Iterator[Part]]:
+    return lambda tables: iter([("", shape, tables)])
+
+
+def _vocabulary(tables: Mapping[str, Any]) -> Iterator[Part]:
+    """A table a block, a line a key; what begins with `_` is about the block. Functions have a table for each use."""
+    blocks = {name: table for name, table in tables.items() if name != "function"}
+    uses = {
+        f"function.{name}.{use}": table for name, found in tables["function"].items() for use, table in found.items()
+    }
+    for name, table in {**blocks, **uses}.items():
+        yield name, Block, {key: value for key, value in table.items() if key.startswith("_")}
+        yield from ((f"{name}.{key}", Key, entry) for key, entry in table.items() if not key.startswith("_"))
+
+
+def _overlay(tables: Mapping[str, Any]) -> Iterator[Part]:
+    for name, table in tables.items():
+        if name.startswith("_"):
+            yield name, Names, table
+        else:
+            yield from ((f"{name}.{key}", OverlayEntry, entry) for key, entry in table.items())
+
+
+_PARTS: Mapping[str, Callable[[Mapping[str, Any]], Iterator[Part]]] = {
+    "vocabulary.toml": _vocabulary,
+    "gpus.toml": _entries(Gpu),
+    "changes.toml": _whole(Changes),
+    "models.toml": _entries(Model),
+    "prices.toml": _whole(RootModel[dict[str, Number]]),
+    "faults.toml": _entries(EngineError),
+    "misnamed.toml": _entries(Misnamed),
+    "written.toml": _whole(Written),
+    "smoke.toml": _whole(Smoke),
+    "facts.toml": _whole(Facts),
+    "overlay.toml": _overlay,
+    "reasons.toml": _whole(Reasons),
+}
+
+
+def problems(source: Path, tables: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong in a table of facts, a line each: `vocabulary.toml: lora.rank.mxa: …`. A file without a shape is one."""
+    parts = _PARTS.get(source.name)
+    if parts is None:
+        yield f"{source.name}: has no shape in ftdsl/catalog/shapes.py"
+        return
+    for place, shape, value in parts(tables):
+        try:
+            shape.model_validate(value)
+        except ValidationError as error:
+            for found in error.errors():
+                path = ".".join(filter(None, [place, *map(str, found["loc"])]))
+                yield f"{source.name}: {path}: {found['msg'].lower()}"

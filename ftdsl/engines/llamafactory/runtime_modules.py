@@ -1,0 +1,68 @@
+"""How our runtime stands around the engine: the modules it is made of, and `stage.json`, which tells it what is expected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ftdsl.engines.jobs import Command, Document
+from ftdsl.engines.shared import parallel
+from ftdsl.engines.shared.stage_context import StageContext
+from ftdsl.record import replace
+
+PROGRAM = "runtime/llamafactory.py"
+TRAIN = (PROGRAM, "train")
+"""Our program around the engine, and its verb that trains or scores."""
+
+MODULES = ("__init__", "actions", "chat", "events", "extend", "judges", "labels", "llamafactory", "measure", "report", "stage",
+           "stale_locks", "tokens", "watch")  # fmt: skip
+"""`runtime/llamafactory.py` and what it imports."""
+
+SPEC = "stage.json"
+
+
+def spec_path(folder: str) -> str:
+    return f"{folder}/{SPEC}"
+
+
+def spec(
+    context: StageContext,
+    kind: str,
+    parts: list[dict[str, Any]],
+    added: Document | None,
+    *,
+    folder: str = "",
+    **more: Any,
+) -> Document:
+    """`stage.json` of a stage (runtime/stage.py says what each key means); what is not needed is left out.
+
+    parts: calls of the engine, each with its `config`. added: the stage's extend.json. folder: if not the stage's own.
+    """
+    folder = folder or context.folder
+    data: dict[str, Any] = {"stage": folder, "kind": kind, "parts": parts}
+    if kind in ("train", "eval"):
+        world = context.planned.world
+        data["world"] = world.size
+        if world.elastic:
+            data["at_least"] = world.processes_per_node * world.least_nodes
+    data |= more
+    if added:
+        data["extend"] = added.path
+    if context.plan.recipe.smoke:
+        data["smoke"] = True
+    return Document(spec_path(folder), "json", data)
+
+
+def trainings(context: StageContext, config: str) -> tuple[list[dict[str, Any]], list[Command]]:
+    """Parts of a training and the commands that start them. In a smoke run one of each kind is interrupted half way and
+    resumed: several processes are started anew for it, as the state of their groups outlives a training; a single one is not,
+    to save time.
+    """
+    if context.stage.key not in context.plan.recipe.resumed:
+        return [{"config": config}], parallel.launch(context, TRAIN, 1)
+    half = int(context.get("duration").number) // 2
+    parts = [{"config": config, "until": half}, {"config": config, "resumed": half}]
+    if not parallel.distributed(context):
+        return parts, parallel.launch(context, TRAIN, 2)
+    comments = ("stopped half way, as if interrupted", "resumes from the checkpoint")
+    commands = parallel.launch(context, TRAIN, 2)
+    return parts, [replace(command, comment=text) for command, text in zip(commands, comments, strict=True)]

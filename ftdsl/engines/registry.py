@@ -1,0 +1,48 @@
+"""Which engines there are: those built in, those another package brings (entry points), those a program registers.
+
+An engine's modules are imported when a recipe names it, not before.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from ftdsl import catalog
+from ftdsl.catalog.vocabulary import vocabulary
+from ftdsl.engines.engine import Engine
+
+_loaded: dict[str, Engine] = {}
+
+
+def register(engine: Engine) -> None:
+    """Make an engine known for as long as the process lives: its name is a value of `engine = …` from then on."""
+    _loaded[engine.name] = engine
+    catalog.register_engine(engine.name, engine.overlay)
+
+
+def forget(name: str) -> None:
+    """Take back what `register` did."""
+    _loaded.pop(name, None)
+    catalog.forget_engine(name)
+
+
+def get(name: str) -> Engine | None:
+    """The engine of that name; None where there is none."""
+    if name not in _loaded:
+        if name in catalog.built_in_engines():
+            _loaded[name] = import_module(f"ftdsl.engines.{name}.engine").ENGINE
+        elif point := catalog.engine_entry_points().get(name):
+            register(point.load())
+    return _loaded.get(name)
+
+
+def default() -> Engine:
+    """The engine of a recipe that names none."""
+    engine = get(vocabulary().block("file").keys["engine"].auto)
+    assert engine is not None, "the vocabulary's default is built in"
+    return engine
+
+
+def names() -> list[str]:
+    """All engines that recipes may name."""
+    return catalog.names("engines")

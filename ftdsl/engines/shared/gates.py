@@ -1,0 +1,50 @@
+"""Gates over what a stage measures: bounds of the recipe, and the command that holds a result to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ftdsl.engines.jobs import Command, Document, Gate
+from ftdsl.engines.shared.parallel import PYTHON
+from ftdsl.engines.shared.stage_context import StageContext
+from ftdsl.language.values import Term
+
+
+def gates_of(context: StageContext) -> Iterator[Gate]:
+    """Bounds of a stage's `gate` block; a comparison with no `eval` stage is refused."""
+    for metric, bound in context.stage.settings.inside("gate").items():
+        if not isinstance(bound, Term):
+            continue
+        options = bound.options
+        if bound.name == "no_worse":
+            than = options.get("than")
+            other = context.plan.stage(than.key) if than else None
+            if other is None or other.stage.kind != "eval":
+                context.refuse(f"gate.{metric}", "`no_worse` compares with an `eval` stage", "write `no_worse(NAME)`")
+                continue
+            level = options.get("by")
+            slack = 0.0 if level is None else _level(metric, level)
+            yield Gate(metric, "no_worse", slack, other.folder)
+        else:
+            yield Gate(metric, bound.name, _level(metric, options["value"]))
+
+
+def _level(metric: str, level: Any) -> float:
+    """rouge and bleu are counted in percent by the engine; a share of them is meant as one."""
+    number = float(getattr(level, "number", level))
+    share = getattr(level, "unit", "") == "share"
+    return number * 100 if share and metric.startswith(("rouge", "bleu")) else number
+
+
+def gate_command(context: StageContext, documents: list[Document], gates: tuple[Gate, ...]) -> Command:
+    """The command that judges, and its document, which is added."""
+    spec = {
+        "stage": context.folder,
+        "where": context.plan.recipe.where(context.stage.spans.get("gate", context.stage.span)),
+        "gates": [{"metric": g.metric, "op": g.op, "bound": round(g.bound, 12), "than": g.than or None} for g in gates],
+    }
+    documents.append(Document(f"{context.folder}/gate.json", "json", spec))
+    report: tuple[str, ...] = ("--report",) if context.plan.recipe.smoke else ()
+    said = "of a smoke run: reported only" if report else "exit status 3: the gate refuses"
+    return Command((PYTHON, "runtime/gate.py", f"{context.folder}/gate.json", *report), comment=said)

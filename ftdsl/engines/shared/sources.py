@@ -1,0 +1,66 @@
+"""What a stage reads, whichever engine trains: sources of data, what goes to the engine as it is, the shape of rows."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import PurePosixPath
+
+from ftdsl.engines.shared.run_paths import seen_from_run
+from ftdsl.language.values import StageRef, Term
+from ftdsl.plan.plan import Plan
+from ftdsl.recipe.settings import Settings
+from ftdsl.recipe.shape import Shape, first_row, only_source, settings_of, shape_of, with_own_options
+from ftdsl.session import Session
+
+CLOUDS = ("s3://", "gs://", "gcs://")
+"""Places the engine reads itself (llamafactory/data/data_utils.py, read_cloud_json)."""
+
+OURS = ("limit", "revision", "dedupe", "drop", "tokens", "languages", "holdout.eval", "holdout.test")
+"""What only our data stage can do."""
+
+
+def works(settings: Settings) -> list[str]:
+    """What a data stage with one source is asked to do that only it can, by the keys that ask for it."""
+    settings = with_own_options(settings)
+    asked = [key for key in OURS if settings.values.get(key) is not None]
+    return [key for key in asked if key != "dedupe"] + ["dedupe"] * (settings.name("dedupe") not in ("", "none"))
+
+
+def passes_through(settings: Settings) -> Term | None:
+    """The source of a data stage that has nothing to do: rows of a hub or a cloud, which go to the engine as they are."""
+    source = only_source(settings)
+    if source is None:
+        return None
+    if source.name == "file" and not str(source.options["path"]).startswith(CLOUDS):
+        return None
+    return None if works(settings) else source
+
+
+def first_source(settings: Settings) -> Term | StageRef | None:
+    return next((item for item in settings.items("source") if isinstance(item, Term | StageRef)), None)
+
+
+def name_of(item: Term) -> str:
+    """A readable name without what separates names."""
+    place = str(item.options.get("path") or item.options.get("id") or item.name)
+    stem = PurePosixPath(place).stem if item.name == "file" else place
+    return re.sub(r"[^\w.-]+", "_", stem).strip("_.") or "data"
+
+
+def beside(written: str) -> str:
+    """The folder of a file of the recipe's, seen from the run folder."""
+    return posixpath.dirname(seen_from_run(written)) or "."
+
+
+def settings_in(plan: Plan, item: Term | StageRef) -> Settings:
+    """What is set for a data set: in its own function, or in its data stage."""
+    return settings_of(item) if isinstance(item, Term) else with_own_options(plan.stage(item.key).stage.settings)
+
+
+def shape_in(plan: Plan, item: Term | StageRef, kind: str, session: Session) -> Shape:
+    """What the rows of a data set look like to a stage of a kind."""
+    settings = settings_in(plan, item)
+    source = first_source(settings) if isinstance(item, StageRef) else item
+    row = first_row(source, plan.recipe.folder, session.files) if source else None
+    return shape_of(settings, row, kind)

@@ -1,0 +1,48 @@
+"""Where a stage goes on, what its run is called, where its result is uploaded to: parameters of transformers' Trainer."""
+
+from __future__ import annotations
+
+from ftdsl.engines.shared.overlay import plain
+from ftdsl.engines.shared.stage_context import Params, StageContext
+from ftdsl.language.values import StageRef, Term
+from ftdsl.recipe.recipe import Lineage
+
+
+def lineage_of(context: StageContext, value: Term | StageRef) -> Lineage:
+    """Base and adapters of what a word names besides `model`."""
+    if isinstance(value, StageRef):
+        return context.plan.stage(value.key).stage.result or Lineage(value)
+    if value.name == "adapter":
+        below = lineage_of(context, value.options["base"])
+        return Lineage(below.base, (*below.adapters, value))
+    return Lineage(value)
+
+
+def resume(context: StageContext) -> Params:
+    value = context.get("resume")
+    if isinstance(value, Term) and value.name == "file":
+        return {"resume_from_checkpoint": context.paths.model(value)}
+    if isinstance(value, Term) and value.name == "never":
+        return {"overwrite_output_dir": True}
+    return {}
+
+
+def run_name(context: StageContext) -> Params:
+    name = context.get("track.name") or f"{context.plan.recipe.name}/{context.stage.key}"
+    return {"run_name": name}
+
+
+def push(context: StageContext) -> Params:
+    """Where a result is uploaded to: by the Trainer, or by an export (llamafactory/train/tuner.py, export_model)."""
+    value = context.get("push")
+    if not isinstance(value, Term):
+        return {}
+    options = value.options
+    if context.stage.kind in ("merge", "quantize"):
+        for name in sorted({"revision", "when"} & set(options)):
+            context.refuse("push", f"an export takes no `{name}`", "drop it")
+        return {"export_hub_model_id": options["id"]}
+    names = {"id": "hub_model_id", "private": "hub_private_repo", "revision": "hub_revision", "when": "hub_strategy"}
+    given = {names[key]: plain(option) for key, option in options.items() if key in names}
+    when = given.get("hub_strategy")
+    return {"push_to_hub": True, **given} | ({"hub_strategy": {"save": "every_save"}.get(when, when)} if when else {})

@@ -1,0 +1,124 @@
+"""What one stage will say: words collected from parameters, and a note on everything that could not be carried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import field
+from typing import Any
+
+from ftdsl import catalog
+from ftdsl.catalog.vocabulary import TRAINING, vocabulary
+from ftdsl.credentials import masked
+from ftdsl.importers.recipe_paths import Places
+from ftdsl.language.values import StageRef
+from ftdsl.lint.config import Config, Setting
+from ftdsl.record import frozen, mutable, replace
+from ftdsl.source import Span
+
+
+@frozen
+class Note:
+    """Something a person should know: `word` as it stands in the file, why it was not carried (or how it was)."""
+
+    word: str
+    text: str
+    span: Span | None = None
+    carried: bool = False
+
+    @property
+    def where(self) -> str:
+        return self.span.where if self.span else ""
+
+    def without(self, secrets: Iterable[str]) -> Note:
+        """The same without these values, without what has the shape of a credential, and no longer than a person reads."""
+        word, text = masked(self.word, secrets), masked(self.text, secrets)
+        return replace(self, word=_short(word, 80), text=_short(text, 400))
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+@mutable
+class StageDraft:
+    """One stage in the making: `values` by dotted key, `blocks` that are opened even when empty.
+
+    `used`: parameters that have been dealt with; `remarks`: a comment behind a key; `passed`: for the passthrough block;
+    `results`: stages of this import by the place they put what they make; `reasons`: why a silent parameter will differ;
+    `holes`: parameters the recipe asks for, with their type, where nothing named a model or data.
+    """
+
+    config: Config
+    kind: str
+    places: Places
+    results: Mapping[str, StageRef] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+    blocks: set[str] = field(default_factory=set)
+    used: set[str] = field(default_factory=set)
+    remarks: dict[str, str] = field(default_factory=dict)
+    passed: dict[str, Any] = field(default_factory=dict)
+    notes: list[Note] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
+    parents: list[str] = field(default_factory=list)
+    holes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def training(self) -> bool:
+        return self.kind in TRAINING
+
+    def setting(self, name: str) -> Setting | None:
+        return self.config.settings.get(name)
+
+    def given(self, *names: str) -> bool:
+        """Whether any of these parameters stands in the file, `null` too."""
+        return any(name in self.config.settings for name in names)
+
+    def take(self, name: str) -> Any:
+        """The value a parameter has (given, or the engine's default); it counts as dealt with."""
+        self.used.add(name)
+        return self.config.value(name)
+
+    def raw(self, name: str) -> Any:
+        """The value that was given, None when none was."""
+        self.used.add(name)
+        found = self.setting(name)
+        return found.value if found else None
+
+    def on(self, name: str) -> bool:
+        """A switch that was turned on."""
+        self.used.add(name)
+        return self.config.on(name)
+
+    def say(self, key: str, value: Any, remark: str = "") -> None:
+        """A word; the first who says it wins."""
+        if key not in self.values:
+            self.values[key] = value
+            if remark:
+                self.remarks[key] = remark
+
+    def note(self, name: str, text: str, *, carried: bool = False) -> None:
+        """Why a parameter was not carried, or what was made of it; one that only we said aloud needs no word."""
+        self.used.add(name)
+        found = self.setting(name)
+        self.reasons.setdefault(name, text)
+        if found and not found.is_explicit:
+            return
+        word = found.word if found else name
+        span = (found.key or found.span) if found else None
+        self.notes.append(Note(word, text, span, carried))
+
+    def may_have(self, key: str) -> bool:
+        """Whether a stage of this kind knows the word."""
+        block, dot, name = key.rpartition(".")
+        if not dot:
+            return key in vocabulary().keys_of(self.kind)
+        found = vocabulary().block(block)
+        return self.kind in found.contexts and (bool(found.open) or name in found.keys)
+
+    def env(self, name: str) -> str:
+        """A variable the command was started with, "" without."""
+        return self.config.launch.env.get(name, "") if self.config.launch else ""
+
+    def default(self, name: str) -> Any:
+        """The engine's own default of a parameter."""
+        return Config({}, None, "llamafactory").value(name) if name in catalog.engine_schema("llamafactory") else None

@@ -1,0 +1,59 @@
+"""Paths: the engine sees them from where it is started, a recipe from where it lies."""
+
+from __future__ import annotations
+
+import os.path
+import posixpath
+from pathlib import Path
+from typing import Any
+
+from ftdsl import catalog
+from ftdsl.language.values import Term
+from ftdsl.record import frozen
+from ftdsl.session import Files
+
+LOCAL = (
+    "saves",
+    "save",
+    "models",
+    "model",
+    "output",
+    "outputs",
+    "checkpoints",
+    "ckpt",
+    "ckpts",
+    "results",
+    "weights",
+    "data",
+)
+"""First parts of a path that no organisation of a hub is called."""
+
+
+@frozen
+class Places:
+    """`root`: the folder the engine is started in; `folder`: where the recipe will lie."""
+
+    root: Path
+    folder: Path
+    files: Files
+
+    def seen(self, path: str) -> str:
+        """A path of the engine, as the recipe has to write it."""
+        if "://" in path or path.startswith(("/", "~", "$")):
+            return path
+        if self.root == self.folder:
+            return posixpath.normpath(path)
+        return Path(os.path.relpath(self.root / path, self.folder)).as_posix()
+
+    def model(self, text: str, **options: Any) -> Term:
+        """`hf(…)` for a name of a hub, `file(…)` for a folder."""
+        if self.local(text):
+            options.pop("revision", None)
+            return Term("file", {"path": self.seen(text), **options})
+        return Term("hf", {"id": text, **options})
+
+    def local(self, text: str) -> bool:
+        """Hub names are `organisation/name`; a folder may look the same, so what is there counts, then what is known."""
+        if text.startswith(("/", ".", "~", "$")) or text.count("/") != 1 or self.files.exists(self.root / text):
+            return True
+        return text.partition("/")[0] in LOCAL and not catalog.listed("llamafactory", text)

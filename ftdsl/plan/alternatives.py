@@ -1,0 +1,181 @@
+"""What to change when a stage does not fit: a few ways, each tried, those that keep the most speed first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ftdsl.estimate.architecture import NotModelledError
+from ftdsl.language.values import Term
+from ftdsl.plan.engine import FSDP, ZERO, Layout
+from ftdsl.plan.layout_search import LayoutSearch
+from ftdsl.plan.search import Cost
+from ftdsl.recipe.recipe import Stage
+from ftdsl.record import frozen, replace
+
+WAYS = 3
+SHORTEST = 512
+"""Tokens below which nobody wants rows cut."""
+
+
+@frozen
+class Alternative:
+    """Edits that make a stage fit: dotted keys of the stage with their new values as written (`parallel.strategy` ->
+    `zero3`; a value of "" opens the block), what they give up, and what the stage costs then.
+    """
+
+    edits: tuple[tuple[str, str], ...]
+    gives_up: str
+    cost: Cost
+
+    def __str__(self) -> str:
+        said = ", ".join(f"{key} = {text}" if text else f"{key} {{ }}" for key, text in self.edits)
+        return f"{said}: {self.gives_up}"
+
+
+@frozen
+class _Try:
+    edits: tuple[tuple[str, str], ...]
+    gives_up: str
+    layout: Layout
+    stage: Stage
+
+
+def alternatives(layouts: LayoutSearch, layout: Layout) -> list[Alternative]:
+    """At most three ways that fit, those that keep the results as they are before those that change them."""
+    kept: list[tuple[int, Alternative]] = []
+    evaluated = layouts.evaluated
+    if evaluated > 1 and (cost := layouts.evaluating_less.cost(layout)).fits:
+        kept.append((FREE, Alternative((("evaluate.batch", "1"),), "evaluates in more steps", cost)))
+    for rank, one in (*_fused(layouts, layout), *_tries(layouts.stage, layout, layouts.world.size)):
+        there = replace(layouts, stage=one.stage)
+        if not layouts.engine.possible(one.stage, one.layout, layouts.world):
+            continue
+        try:
+            cost = there.cost(one.layout)
+        except NotModelledError:
+            continue
+        if cost.fits:
+            kept.append((rank, Alternative(one.edits, one.gives_up, cost)))
+    kept.sort(key=lambda item: (item[0], len(item[1].edits), -item[1].cost.tokens))
+    return [way for _, way in _distinct(kept)][:WAYS]
+
+
+def _distinct(kept: list[tuple[int, Alternative]]) -> Iterator[tuple[int, Alternative]]:
+    """A way that another already contains says nothing new."""
+    seen: list[set[tuple[str, str]]] = []
+    for rank, way in kept:
+        edits = set(way.edits)
+        if not any(other <= edits for other in seen):
+            seen.append(edits)
+            yield rank, way
+
+
+FREE, SAME, CLOSE, OTHER = range(4)
+"""Training itself untouched; the same training only slower; nearly the same; another training."""
+
+
+def _fused(layouts: LayoutSearch, layout: Layout) -> Iterator[tuple[int, _Try]]:
+    """A loss that holds no logits: the same training, and as fast."""
+    try:
+        family = layouts.architecture().family
+    except NotModelledError:
+        return
+    name = layouts.engine.fused_loss(layouts.stage, family)
+    if not name:
+        return
+    stage, edits, text = _with(layouts.stage, {"kernels": Term(name)}), (("kernels", name),), "the loss holds no logits"
+    yield SAME, _Try(edits, text, layout, stage)
+    for rank, one in _tries(stage, layout, layouts.world.size):
+        yield rank, _Try((*edits, *one.edits), f"{text}; {one.gives_up}", one.layout, one.stage)
+
+
+def _tries(stage: Stage, layout: Layout, world: int) -> Iterator[tuple[int, _Try]]:
+    accumulate = _said(stage, "batch.accumulate")
+    single = list(_slower(layout, world, accumulate))
+    for edits, text, found in single:
+        yield SAME, _Try(edits, text, found, stage)
+    for edits, text, found in single:
+        for more, also, both in _slower(found, world, accumulate):
+            if more[0][0] != edits[0][0]:
+                yield SAME, _Try((*edits, *more), f"{text}; {also}", both, stage)
+    for edits, text, found, other in _lighter(stage, layout):
+        yield CLOSE, _Try(edits, text, found, other)
+        for more, also, both in _slower(found, world, accumulate):
+            yield CLOSE, _Try((*edits, *more), f"{text}; {also}", both, other)
+    for edits, text, found, other in _others(stage, layout):
+        yield OTHER, _Try(edits, text, found, other)
+        for more, also, both in _slower(found, world, accumulate):
+            yield OTHER, _Try((*edits, *more), f"{text}; {also}", both, other)
+
+
+_Edits = tuple[tuple[str, str], ...]
+
+
+def _slower(layout: Layout, world: int, accumulate: int) -> Iterator[tuple[_Edits, str, Layout]]:
+    """The same gradients, at the cost of time. `accumulate`: what the recipe says of it, 0 for nothing."""
+    if layout.checkpointing == "none":
+        yield (("memory.checkpointing", "full"),), "layers are computed again", replace(layout, checkpointing="full")
+    micro = layout.micro
+    while micro > 1:
+        micro //= 2
+        edits: _Edits = (("batch.micro", str(micro)),)
+        if accumulate:  # the same batch: what is said of accumulation grows as micro-batches shrink
+            edits = (*edits, ("batch.accumulate", str(accumulate * layout.micro // micro)))
+        yield edits, "smaller micro-batches", replace(layout, micro=micro)
+    if world > 1:
+        for name in ("zero2", "zero3"):
+            if layout.strategy in ("ddp", "zero0", "zero1", "zero2") and name > layout.strategy:
+                yield (("parallel.strategy", name),), "more traffic between cards", replace(layout, strategy=name)
+    yield from _offloaded(layout, world)
+
+
+def _offloaded(layout: Layout, world: int) -> Iterator[tuple[_Edits, str, Layout]]:
+    """States, or states and weights, in main memory. A 4-bit base goes there whole under FSDP too (LLaMA-Factory's example of a
+    70B model on two cards of 24 GB: examples/extras/fsdp_qlora)."""
+    moves = {"none": ("optimizer", "params"), "optimizer": ("params",)}.get(layout.offload, ())
+    if layout.strategy not in ("", "ddp", *ZERO, *FSDP):
+        return
+    for moved in moves:
+        strategy = "zero3" if moved == "params" or layout.strategy == "zero3" else "zero2"
+        strategies = [layout.strategy] if layout.strategy in FSDP else [strategy]
+        if moved == "params" and layout.bits and world > 1 and layout.strategy not in FSDP:
+            strategies.append("fsdp1")
+        if layout.strategy in FSDP and moved == "optimizer":
+            continue
+        for name in strategies:
+            value = "[optimizer]" if moved == "optimizer" else "[optimizer, params]"
+            edits: _Edits = (("parallel.offload", value),)
+            if name != layout.strategy:
+                edits = (("parallel.strategy", name), *edits)
+            yield edits, "waits for main memory", replace(layout, strategy=name, offload=moved)
+
+
+def _lighter(stage: Stage, layout: Layout) -> Iterator[tuple[_Edits, str, Layout, Stage]]:
+    """Nearly the same training: 8-bit states, a base in 4 bits."""
+    if stage.settings.name("optim.name") in ("", "adamw") and layout.method == "full":
+        other = _with(stage, {"optim.name": "adamw_8bit"})
+        yield (("optim.name", "adamw_8bit"),), "optimizer states in 8 bits", layout, other
+    if layout.method == "lora" and not layout.bits:
+        yield (("quantize", ""),), "the base in 4 bits (QLoRA)", replace(layout, bits=4), stage
+
+
+def _others(stage: Stage, layout: Layout) -> Iterator[tuple[_Edits, str, Layout, Stage]]:
+    """Another training: shorter rows, adapters instead of all weights."""
+    if layout.method == "full":
+        found = replace(layout, method="lora")
+        yield (("full", "null"), ("lora", "")), "adapters instead of all weights", found, stage
+        quantised = replace(found, bits=4)
+        yield (("full", "null"), ("lora", ""), ("quantize", "")), "adapters on a base in 4 bits", quantised, stage
+    length = stage.settings.get("max_len")
+    while isinstance(length, int) and (length := length // 2) >= SHORTEST:
+        yield (("max_len", str(length)),), "longer rows are cut", layout, _with(stage, {"max_len": length})
+
+
+def _said(stage: Stage, key: str) -> int:
+    """A number the recipe itself says, 0 where it says none."""
+    origin, number = stage.origins.get(key), stage.settings.get(key)
+    return number if isinstance(number, int) and origin is not None and origin.kind not in ("auto", "default") else 0
+
+
+def _with(stage: Stage, values: dict[str, object]) -> Stage:
+    return replace(stage, settings=stage.settings.with_values(values))

@@ -1,0 +1,134 @@
+"""Rows and bytes of a recipe's data as far as files on this machine tell, and the optimizer steps that follow."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from ftdsl.language.values import Amount, StageRef, Term
+from ftdsl.plan.plan import PlannedStage
+from ftdsl.recipe.recipe import Recipe, Stage
+from ftdsl.recipe.rules.data import named
+from ftdsl.recipe.shape import files_of, local_path
+from ftdsl.record import replace
+from ftdsl.session import Files
+
+ARRAY = 64 << 20
+"""Bytes of a JSON array up to which its rows are counted; lines are counted whatever their number."""
+
+
+def steps_of(planned: PlannedStage, recipe: Recipe, files: Files) -> tuple[int, str]:
+    """Optimizer steps of a stage; 0 and why when that is not known before its data is."""
+    duration, batch = planned.stage.settings.get("duration"), planned.batch
+    if not isinstance(duration, Amount) or batch is None:
+        return 0, "it has no duration"
+    if duration.unit == "steps":
+        return int(duration.number), ""
+    if duration.unit == "tokens":
+        return math.ceil(duration.number / (batch.total * int(planned.stage.settings.get("max_len")))), ""
+    if duration.unit != "epochs":
+        return 0, "it trains for a time"
+    if planned.stage.settings.get("packing"):
+        return 0, "packing decides how many rows there are"
+    counted = [rows_of(item, recipe, files) for item in named(planned.stage.settings, "data")]
+    if not counted or any(count is None for count in counted):
+        return 0, "its rows are not on this machine"
+    rows = sum(count or 0 for count in counted)
+    limit = planned.stage.settings.get("limit")
+    rows = min(rows, limit) if isinstance(limit, int) else rows
+    return max(1, math.ceil(rows / batch.total)) * math.ceil(duration.number), ""
+
+
+def rows_of(item: Term | StageRef, recipe: Recipe, files: Files) -> int | None:
+    """Rows a source gives, as far as files on this machine tell; what checks and de-duplication drop is not known yet."""
+    if isinstance(item, Term):
+        return _of_files(item, recipe.folder, files)
+    stage = recipe.find(item.key)
+    if stage is None or stage.kind != "data":
+        return None
+    shared = {word: stage.settings.get(word) for word in ("limit", "sample", "repeat")}
+    counted = [
+        rows_of(
+            replace(source, options={**shared, **source.options}) if isinstance(source, Term) else source, recipe, files
+        )
+        for source in named(stage.settings, "source")
+    ]
+    if not counted or any(count is None for count in counted):
+        return None
+    total = sum(count or 0 for count in counted)
+    held = {part: _held(stage, part, total) for part in ("eval", "test")}
+    return held[item.part] if item.part in held else total - sum(held.values())
+
+
+def _held(stage: Stage, part: str, total: int) -> int:
+    value = stage.settings.get(f"holdout.{part}")
+    number = getattr(value, "number", value)
+    if not isinstance(number, int | float) or isinstance(number, bool):
+        return 0
+    return round(total * number) if number < 1 else int(number)
+
+
+def _of_files(item: Term, folder: Path, files: Files) -> int | None:
+    path = local_path(item, folder)
+    found = files_of(path, folder, files) if path is not None else []
+    counted = [_rows(place, files) for place in found]
+    if not counted or any(count is None for count in counted):
+        return None
+    total = sum(count or 0 for count in counted)
+    for word in ("limit", "sample"):
+        if isinstance(most := item.options.get(word), int):
+            total = min(total, most) if word == "limit" else most
+    return total * int(item.options.get("repeat") or 1)
+
+
+def _rows(path: Path, files: Files) -> int | None:
+    try:
+        if path.suffix == ".jsonl" or (path.suffix == ".json" and not files.head(path, 64).lstrip().startswith(b"[")):
+            return files.lines(path)
+        if path.suffix == ".csv":
+            return max(0, files.lines(path) - 1)
+        if path.suffix == ".json":
+            rows = files.json(path, ARRAY)
+            return len(rows) if isinstance(rows, list) else None
+    except (OSError, ValueError):
+        return None
+    return None
+
+
+def size_of(item: Term | StageRef, recipe: Recipe, files: Files) -> int:
+    """Bytes of the files of a source that are on this machine."""
+    path = local_path(item, recipe.folder) if isinstance(item, Term) else None
+    return sum(files.size(place) for place in files_of(path, recipe.folder, files)) if path is not None else 0
+
+
+MEASURED = 16 << 20
+"""Bytes of a file up to which its longest row is looked for."""
+
+BYTES_A_TOKEN = 2.0
+"""Fewer than any usual tokenizer needs for a row as a whole: 3 to 4.5 of English, 2 to 3 of Chinese."""
+
+TEMPLATE = 64
+"""Tokens that a chat template adds to a row at most, about."""
+
+
+def longest_row(stage: Stage, recipe: Recipe, files: Files) -> int:
+    """Tokens of the longest row of a stage's data, or more; 0 where the data are not at hand as lines of JSON."""
+    sources = named(stage.settings, "data")
+    lengths = [_longest(item, recipe, files) for item in sources]
+    return max(lengths) if lengths and all(lengths) else 0
+
+
+def _longest(item: Term | StageRef, recipe: Recipe, files: Files) -> int:
+    path = local_path(item, recipe.folder) if isinstance(item, Term) else None
+    places = files_of(path, recipe.folder, files) if path is not None else []
+    longest = 0
+    for place in places:
+        if place.suffix != ".jsonl":
+            return 0
+        try:
+            if files.size(place) > MEASURED:
+                return 0
+            longest = max([longest, *(len(line.encode()) for line in files.text(place).splitlines())])
+        except (OSError, UnicodeDecodeError):
+            return 0
+    return math.ceil(longest / BYTES_A_TOKEN) + TEMPLATE if longest else 0

@@ -1,0 +1,78 @@
+"""Secrets that a recipe writes out: told at their place, and kept from everything that is compiled.
+
+In `env { }` such a value is taken as `secret("NAME")`, which launch scripts only refer to. Elsewhere there is no such
+reference, so it is an error. `# ftc: allow FT058 "reason"` says that a value is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from ftdsl.catalog.vocabulary import vocabulary
+from ftdsl.credentials import secret_in, shape_of
+from ftdsl.diagnostics import Diagnostic, Edit, Fix, Severity, Sink, allow
+from ftdsl.language.resolve.words import Path
+from ftdsl.language.values import Script, Secret, Term, Value
+from ftdsl.record import replace
+from ftdsl.source import Span
+
+CODE = "FT058"
+
+
+@cache
+def _tools() -> frozenset[str]:
+    """Blocks whose keys are those of a tool, so that the name of a key may be that of a secret."""
+    words = vocabulary()
+    return frozenset(["launch", *(name for name in words.block_names() if words.block(name).open)])
+
+
+def kept_out(values: Mapping[Path, Value], sink: Sink) -> dict[Path, Value]:
+    """The values of a stage, those of `env { }` that are secrets as references to the variable."""
+    return {path: _checked(path, value, sink) for path, value in values.items()}
+
+
+def _checked(path: Path, value: Value, sink: Sink) -> Value:
+    found = _found(path, value.data)
+    if found is None or (value.span is not None and allow.covers(value.span, CODE)):
+        return value
+    why, text = found
+    name, span = path[-1], _inside(value.span, text)
+    if path[0] != "env":
+        help = 'take it from the environment: `env { NAME = secret("NAME") }`'
+        sink.error(CODE, f"`{'.'.join(path)}` holds {why}, and would be written into what is compiled", span, help=help)
+        return value
+    message = f"`{name}` holds {why}: its value is kept out of what is compiled, and `{name}` must be set where it runs"
+    fix = Fix("refer to the variable", (Edit(value.span, f'secret("{name}")'),), safe=False) if value.span else None
+    help = f'write `{name} = secret("{name}")`'
+    sink.add(Diagnostic(CODE, message, span, Severity.WARNING, help=help, fix=fix))
+    return replace(value, data=Secret(name))
+
+
+def _found(path: Path, data: Any) -> tuple[str, str] | None:
+    """What is secret about a value, and the text that is; None when nothing is."""
+    named = path[0] == "env" or (path[0] in _tools() and len(path) > 1)
+    for text in _texts(data):
+        if why := secret_in(path[-1], text) if named else shape_of(text):
+            return why, text
+    return None
+
+
+def _texts(data: Any) -> Iterator[str]:
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, list | tuple):
+        for item in data:
+            yield from _texts(item)
+    elif isinstance(data, Term):
+        for option in data.options.values():
+            yield from _texts(option)
+    elif isinstance(data, Script):
+        yield from (part for part in data.parts if isinstance(part, str))
+
+
+def _inside(span: Span | None, text: str) -> Span | None:
+    """The text's own place within its value, where it stands there as it is."""
+    at = span.text.find(text) if span is not None and text else -1
+    return Span(span.source, span.start + at, span.start + at + len(text)) if span is not None and at >= 0 else span

@@ -1,0 +1,153 @@
+"""A compiled recipe carried out: the one way in, for the command line, a study, a test or an editor.
+
+Nothing here reads arguments, prints, or touches signals: what is asked for, where it runs and who watches are handed in.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from ftdsl.engines import registry
+from ftdsl.engines.jobs import Job
+from ftdsl.observe.progress import StageProgress, Status, View
+from ftdsl.recipe.build import python_of
+from ftdsl.run import measured, out_of_memory, prepare, store
+from ftdsl.run.cache_keys import CacheKeys
+from ftdsl.run.environments import Environment, NoEngineError, find, this_python
+from ftdsl.run.execute import Executor
+from ftdsl.run.faults import warnings_of
+from ftdsl.run.fingerprint import kept_digests
+from ftdsl.run.launchers.launcher import Launcher
+from ftdsl.run.launchers.local import LocalLauncher
+from ftdsl.run.lengths import cut, read_report
+from ftdsl.run.outcome import INTERRUPTED, Outcome
+from ftdsl.run.prepare import Wishes
+from ftdsl.run.resources import of_this_machine
+from ftdsl.run.stop import Stop
+from ftdsl.session import Session
+from ftdsl.targets.compiled import Compiled
+
+
+def carry_out(
+    compiled: Compiled,
+    wishes: Wishes,
+    environments: Mapping[str, Environment],
+    view: View,
+    *,
+    session: Session | None = None,
+    stop: Stop | None = None,
+    launcher: Launcher | None = None,
+    home: Path | None = None,
+) -> Outcome:
+    """Everything that is not done is run, and what came of it.
+
+    environments: by name, as `environments_of` finds them; session: through which files are read (a new one); stop: by which
+    the host stops it; launcher: what starts stages (this machine); home: where its run folders lie (`home_of`).
+
+    Raises: UnknownStageError for a wish, BusyError while another process runs this recipe, StillRunningError while a stage
+    lives that another left, OSError when the run folder cannot be written.
+    """
+    gc.enable()
+    session, stop, launcher = session or Session(), stop or Stop(), launcher or LocalLauncher()
+    outcome = Outcome(compiled=compiled)
+    smoke = compiled.plan.recipe.smoke
+    if smoke:
+        wishes = replace(wishes, fresh=True)
+    jobs = prepare.selected(compiled.jobs, wishes)
+    resources = of_this_machine(session.env, wishes.side_by_side)
+    for text in compiled.replaced_lines():
+        view.note(text)
+    home = home or home_of(compiled)
+    with store.locked(home):
+        packages = {name: found.packages for name, found in environments.items()}
+        keys = CacheKeys(jobs, compiled.folder, packages, kept_digests())
+        running = prepare.joinable(jobs, keys, wishes, home, launcher)
+        run, outcome.progress = prepare.prepare(compiled, jobs, keys, wishes, home, view.note)
+        waiting = {stage.key for stage in outcome.progress.having(Status.WAITING)}
+        todo = [job for job in jobs if job.key in waiting]
+        new = [job for job in todo if job not in running]
+        if obstacles := prepare.obstacles(new, environments, resources, compiled.plan.recipe.versions):
+            outcome.add_faults(obstacles)
+            return outcome.ended(1)
+        executor = Executor(
+            run, jobs, keys, environments, session.env, launcher, resources, view, outcome.progress, stop
+        )
+        executor.when_done = partial(_done, outcome=outcome, view=view, session=session)
+        for stage in outcome.progress.having(Status.CACHED):
+            _prepared(stage, outcome, view)
+            outcome.add_warnings((stage.key, fault) for fault in warnings_of(run.folder / stage.folder))
+        for job in running:
+            view.note(f"{job.folder}: runs already, started by an earlier ftc; joined")
+            executor.join(job)
+        if todo:
+            executor.execute()
+    outcome.nothing_to_do = not todo
+    outcome.add_faults(out_of_memory.explained(executor.faults.items(), compiled.plan, session))
+    outcome.add_warnings([*executor.warnings, *prepare.lacking(compiled, environments)])
+    failed, refused = (outcome.progress.having(status) for status in (Status.FAILED, Status.REFUSED))
+    return outcome.ended(INTERRUPTED if stop.asked else 1 if failed else 3 if refused else 0)
+
+
+def home_of(compiled: Compiled) -> Path:
+    """Where the runs of a recipe lie; those of its smoke runs elsewhere, so that a real one never finds them."""
+    return Path("runs") / (f"{compiled.name}.smoke" if compiled.plan.recipe.smoke else compiled.name)
+
+
+def environments_of(
+    jobs: tuple[Job, ...], compiled: Compiled, env: Mapping[str, str], *, python: str = ""
+) -> dict[str, Environment]:
+    """The environments that jobs run in, by name; `""` is for those that need none: the recipe's engine where it is there,
+    since it has the packages that data work needs, else the Python that runs ftc. python: named for the recipe's engine.
+
+    Raises: NoEngineError when one that is needed is not there.
+    """
+    engine = compiled.plan.recipe.engine
+    found: dict[str, Environment] = {}
+    for name in dict.fromkeys(job.environment for job in jobs):
+        own, known = name == engine.name, registry.get(name)
+        if known is not None and not known.package:
+            found[name] = this_python()
+        elif name:
+            named = python_of(engine, compiled.folder) if own else ""
+            found[name] = find(name, env, flag=python if own else "", recipe=named, folder=compiled.folder)
+    if engine.name in found:
+        return {**found, "": found[engine.name]}
+    if any(job.packages for job in jobs):
+        try:
+            named = python_of(engine, compiled.folder)
+            return {**found, "": find(engine.name, env, flag=python, recipe=named, folder=compiled.folder)}
+        except NoEngineError:
+            pass
+    return {**found, "": this_python()}
+
+
+def _done(stage: StageProgress, outcome: Outcome, view: View, session: Session) -> None:
+    """A stage that has ended well: what it measured is kept for later plans."""
+    _prepared(stage, outcome, view)
+    assert outcome.progress is not None and outcome.compiled is not None
+    plan = outcome.compiled.plan
+    try:
+        kept = measured.keep(stage.key, plan, outcome.progress.folder / stage.folder, session)
+    except OSError as error:
+        view.note(f"note: what {stage.folder} measured could not be kept ({(error.strerror or str(error)).lower()})")
+        return
+    if kept:
+        view.note(f"{stage.folder}: {kept}")
+
+
+def _prepared(stage: StageProgress, outcome: Outcome, view: View) -> None:
+    """Of a data stage that is done: where its card lies, and which stages would cut its rows."""
+    if stage.kind != "data" or outcome.progress is None or outcome.compiled is None:
+        return
+    folder = outcome.progress.folder / stage.folder
+    if (folder / "card.html").exists():
+        view.note(f"{stage.folder}: data card {(folder / 'card.html').as_posix()}")
+    plan = outcome.compiled.plan
+    warnings = [] if plan.recipe.smoke else list(cut(plan, stage.key, read_report(folder) or {}))
+    for warning in warnings:
+        view.note(f"warning: {warning.message} ({warning.span.where if warning.span else ''})")
+    outcome.problems += warnings

@@ -1,0 +1,89 @@
+"""A run's own events, `runs/…/events.jsonl`: appended and synced, and read as far as they are whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ftdsl.observe.metrics import Tail, read_result
+from ftdsl.observe.progress import RunProgress, Status
+from ftdsl.runtime import events
+
+NAME = "events.jsonl"
+
+
+class EventLog:
+    """Writes the events of one run. One process at a time does (the run's lock); any number may read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / NAME
+
+    def append(self, *several: events.Event) -> None:
+        """Write events and wait until they are on disk. Raises: OSError.
+
+        A half line that a power cut left is ended first, so that it cannot take the next with it.
+        """
+        new = not self.path.exists()
+        with self.path.open("ab+") as handle:
+            size = handle.seek(0, os.SEEK_END)
+            if size:
+                handle.seek(size - 1)
+                if handle.read(1) != b"\n":
+                    handle.write(b"\n")
+            handle.write(b"".join(map(events.line, several)))
+            handle.flush()
+            os.fsync(handle.fileno())
+        if new:
+            sync_folder(self.path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """The names in a folder are on disk too. Raises: OSError."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read(folder: Path) -> list[events.Event]:
+    """The events of a run folder; none where there are none."""
+    return events.read(folder / NAME)
+
+
+class Follower:
+    """A run's progress seen from any process: its own events and those of its stages, as they are written."""
+
+    def __init__(self, folder: Path) -> None:
+        self.progress = RunProgress(folder.parent.name, folder.name, folder)
+        self._run = Tail(folder / NAME)
+        self._stages: dict[str, Tail] = {}
+
+    def update(self) -> list[tuple[str, events.Event]]:
+        """Take in what is new; what that was, each with the key of its stage ("" for the run's own)."""
+        found: list[tuple[str, events.Event]] = []
+        for event in self._run.read():
+            if event["event"] == "run":
+                self._stages.clear()
+            self.progress.apply(event)
+            found.append(("", event))
+        for stage in self.progress.stages:
+            if stage.started is not None and stage.status is not Status.CACHED:
+                path = self.progress.folder / stage.folder / events.METRICS
+                tail = self._stages.setdefault(stage.key, Tail(path))
+                for event in tail.read():
+                    stage.apply(event)
+                    found.append((stage.key, event))
+            if stage.status.ok and stage.result is None:
+                stage.result = read_result(self.progress.folder / stage.folder)
+        return found
+
+
+def states(found: list[events.Event]) -> Iterator[tuple[str, events.Event]]:
+    """What is known of every job: its events `stage` joined, the newer fields winning, by key."""
+    joined: dict[str, events.Event] = {}
+    for event in found:
+        if event["event"] == "stage":
+            joined[event["stage"]] = joined.get(event["stage"], {}) | event
+    yield from joined.items()

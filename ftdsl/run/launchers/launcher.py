@@ -1,0 +1,73 @@
+"""What starts a stage and can say what became of it. The executor knows nothing else of machines.
+
+A launcher is given `<stage>/launch.sh` of a run folder, which it runs with that folder as working directory. Everything else
+a stage leaves (metrics.jsonl, result.json) lies in its folder, which whoever watches can read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class LaunchError(Exception):
+    """A stage could not be handed to its machine; the message is a sentence for a person."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A stage to start. run: the run folder; stage: its folder in it (`20-sft`); env: the whole environment of its script;
+    processes, nodes, accelerators: what it was planned for, over all nodes.
+    """
+
+    run: Path
+    stage: str
+    env: Mapping[str, str]
+    processes: int = 1
+    nodes: int = 1
+    accelerators: int = 0
+
+    @property
+    def folder(self) -> Path:
+        return self.run / self.stage
+
+    @property
+    def log(self) -> Path:
+        """Everything the stage prints."""
+        return self.folder / "log.txt"
+
+
+@dataclass(frozen=True)
+class Handle:
+    """A stage that was started, in what any later process needs to find it again. launcher: whose it is; id: there; log: where
+    its output goes, of which bytes before `log_start` belong to an earlier start; facts: more, as JSON.
+    """
+
+    launcher: str
+    id: str
+    log: Path
+    log_start: int = 0
+    facts: Mapping[str, Any] | None = None
+
+
+class Launcher(Protocol):
+    """Starts stages on some machine, one at a time, each polled until it has ended."""
+
+    name: str
+
+    def submit(self, task: Task) -> Handle:
+        """Start a stage. Raises: LaunchError when it cannot be."""
+
+    def find(self, task: Task) -> Handle | None:
+        """The last start of this stage, whoever made it; None where none is on record. `poll` says whether it lives."""
+
+    def poll(self, handle: Handle) -> int | None:
+        """The exit status of its script, or None while it runs. Called a few times a second, and once more after the end."""
+
+    def cancel(self, handle: Handle, *, now: bool = False) -> None:
+        """Ask the stage to end, which may take as long as saving a checkpoint does; with `now` make it."""
+
+    def tail(self, handle: Handle, lines: int = 12) -> list[str]:
+        """The last lines it printed that are not blank."""

@@ -1,0 +1,26 @@
+"""The end of a log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ftdsl.credentials import masked
+from ftdsl.session import open_regular
+
+END = 65536
+"""Bytes of a log that are looked at."""
+
+
+def last_lines(log: Path, count: int = 12, start: int = 0) -> list[str]:
+    """The last lines of a log that are not blank, secrets as stars; a line drawn over itself counts as its last state.
+
+    start: bytes at the beginning that are not looked at.
+    """
+    try:
+        with open_regular(log) as handle:
+            handle.seek(max(start, log.stat().st_size - END))
+            text = handle.read(END).decode("utf-8", "replace")
+    except OSError:
+        return []
+    lines = [line.rstrip("\r").rpartition("\r")[2].rstrip() for line in text.split("\n")]
+    return [masked(line) for line in [line for line in lines if line.strip()][-count:]]

@@ -1,0 +1,150 @@
+"""How the stages of a recipe stand against the runs there are: done, new, changed and why, broken off. Starts nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ftdsl.engines.jobs import Job
+from ftdsl.environments import candidates, installed
+from ftdsl.observe.progress import Status
+from ftdsl.observe.status import BROKEN, CHANGED, DONE, NEW, RUNNING, StageStatus
+from ftdsl.plan.plan import Plan
+from ftdsl.recipe.build import python_of
+from ftdsl.run import store
+from ftdsl.run.cache_keys import CacheKeys
+from ftdsl.run.fingerprint import kept_digests
+from ftdsl.run.launchers.local import living
+from ftdsl.run.prepare import Wishes, done_before
+from ftdsl.run.store import JobState, Run
+from ftdsl.session import LARGE, Session, read_json
+from ftdsl.targets.manifest import NAME, values_of
+
+
+def stage_statuses(plan: Plan, jobs: tuple[Job, ...], home: Path, session: Session) -> dict[str, StageStatus]:
+    """Of every job, by key. `home`: where the runs of this recipe lie."""
+    runs = [run for run in store.runs_of(home) if not run.smoke]
+    if not runs:  # nothing to compare with: no data is read to find out
+        return {job.key: StageStatus(job.key, NEW) for job in jobs}
+    packages = dict.fromkeys((plan.recipe.engine.name, ""), _packages(plan, jobs, runs, session))
+    keys = CacheKeys(jobs, plan.recipe.folder, packages, kept_digests())
+    done, damaged = done_before(jobs, keys, Wishes(), runs, home)
+    found: dict[str, StageStatus] = {}
+    for job in jobs:
+        if place := done.get(job.key):
+            found[job.key] = StageStatus(job.key, DONE, place.run.name, (place.run / place.folder).as_posix())
+        else:
+            found[job.key] = _undone(job, keys, runs, plan, found, damaged)
+    return found
+
+
+def _packages(plan: Plan, jobs: tuple[Job, ...], runs: list[Run], session: Session) -> Mapping[str, str]:
+    """Versions that `ftc run` would find, read from folder names. Where the engine is not on this machine they count as they
+    were in the newest run.
+    """
+    engine = plan.recipe.engine
+    named = python_of(engine, plan.recipe.folder)
+    last: dict[str, str] = {}
+    for python, _ in candidates(engine.name, session.env, flag=session.engine_python, recipe=named):
+        last = installed(python, session.files)
+        if engine.name in last:
+            return last
+    if any(job.environment for job in jobs):
+        states = [state for run in reversed(runs) for state in run.jobs.values()]
+        return {name: version for state in states for name, version in state.facts.get("packages", {}).items()}
+    return last
+
+
+def _undone(
+    job: Job,
+    keys: CacheKeys,
+    runs: list[Run],
+    plan: Plan,
+    before: Mapping[str, StageStatus],
+    damaged: Mapping[str, str],
+) -> StageStatus:
+    """Why there is no result that can be used."""
+    run = next((run for run in runs if job.key in run.jobs), None)
+    if run is None:
+        return StageStatus(job.key, NEW)
+    state = run.jobs[job.key]
+    if state.status == Status.RUNNING and (pid := living(run.folder / state.folder)):
+        changed = () if state.key == keys[job.key] else ("as it was before the recipe changed",)
+        return StageStatus(job.key, RUNNING, run.id, "", (f"process {pid}", *changed))
+    if state.key == keys[job.key]:
+        if state.done:
+            return StageStatus(job.key, CHANGED, run.id, "", (damaged.get(job.key) or "its result cannot be used",))
+        return StageStatus(job.key, BROKEN, run.id, "", (_ended(state),))
+    why = tuple(_changes(job, state, keys.facts[job.key], run, plan, before))
+    return StageStatus(job.key, CHANGED, run.id, "", why or ("what it stands on is another",))
+
+
+def _ended(state: JobState) -> str:
+    known = {"failed": "failed last time", "stopped": "was stopped", "running": "was cut off", "refused": "was refused"}
+    said = known.get(state.status, f"was {state.status} last time")
+    return f"{said}: {state.message}" if state.message and state.status != "stopped" else said
+
+
+def _changes(
+    job: Job,
+    state: JobState,
+    facts: Mapping[str, Mapping[str, str]],
+    run: Run,
+    plan: Plan,
+    before: Mapping[str, StageStatus],
+) -> Iterator[str]:
+    """What differs from the last time, what the author did first."""
+    old = state.facts
+    if _different(old, facts, "settings"):
+        found = list(_settings(job, run, plan))
+        names = ", ".join(_different(old, facts, "settings"))
+        yield from found or [f"what is written for the engine is another: {names}"]
+    for name in _different(old, facts, "inputs"):
+        word = (
+            "is new"
+            if name not in old.get("inputs", {})
+            else "is not read any more"
+            if name not in facts["inputs"]
+            else "has changed"
+        )
+        yield f"{name} {word}"
+    for name in _different(old, facts, "packages"):
+        was, now = old.get("packages", {}).get(name), facts["packages"].get(name)
+        yield f"{name} {was or 'none'} -> {now or 'none'}"
+    if code := _different(old, facts, "code"):
+        yield f"ftc's own runtime makes something else of it: {', '.join(code)}"
+    for name in _different(old, facts, "needs"):
+        yield f"{name} runs again" if name in before and before[name].runs else f"{name} is another"
+
+
+def _different(old: Mapping[str, Mapping[str, str]], new: Mapping[str, Mapping[str, str]], kind: str) -> list[str]:
+    then, now = old.get(kind, {}), new[kind]
+    return [name for name in dict.fromkeys((*now, *then)) if then.get(name) != now.get(name)] if old else []
+
+
+def _settings(job: Job, run: Run, plan: Plan) -> Iterator[str]:
+    """`optim.lr 1e-4 -> 5e-5 (recipe.ft:12)`, by the manifests of then and now."""
+    planned = next((one for one in plan.stages if one.key == job.key), None)
+    try:
+        stages = read_json(run.folder / NAME, LARGE)["stages"]
+        then = next(stage["values"] for stage in stages if stage["key"] == job.key)
+        was = {key: str(value["value"]) for key, value in then.items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration):
+        return
+    if planned is None:
+        return
+    now = values_of(planned, plan)
+    # what the author wrote first, then what followed from it
+    for key in sorted(
+        dict.fromkeys((*now, *was)), key=lambda key: str(now.get(key, {}).get("origin")).startswith("auto")
+    ):
+        new = str(now[key]["value"]) if key in now else None
+        if was.get(key) != new:
+            place = f" ({now[key]['origin']})" if key in now else ""
+            yield f"{key} {_brief(was.get(key))} -> {_brief(new)}{place}"
+
+
+def _brief(text: str | None) -> str:
+    if text is None:
+        return "unset"
+    return text if len(text) <= 40 else f"{text[:39]}…"

@@ -1,0 +1,255 @@
+"""The shapes of events and results: one owner, for those who write them beside a run and for those who read them in `ftc`.
+
+An event is one line of strict JSON: `event` (its kind), `time` (seconds since the epoch), `schema`, and the fields of its
+kind. NaN and infinities are text (`"nan"`, `"inf"`, `"-inf"`), since JSON has no numbers for them. A reader takes what is
+well formed and drops the rest, so that no stage can break who watches it. Standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+SCHEMA = 1
+METRICS = "metrics.jsonl"
+"""A stage's events, in its folder."""
+RESULT = "result.json"
+LONGEST = 1 << 20
+"""Bytes of a line that are read: nothing of ours is longer, and a stage may write anything there."""
+
+Event = dict[str, Any]
+
+
+# --- types of fields: each takes a value of a JSON document and gives it, or raises ValueError
+
+
+def number(value: Any) -> float:
+    """A finite number. Raises: ValueError."""
+    found = measure(value)
+    if not math.isfinite(found):
+        raise ValueError("not finite")
+    return found
+
+
+def measure(value: Any) -> float:
+    """A number, or one of the texts that stand for NaN and infinities. Raises: ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError("no number")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError("too large") from None
+
+
+def count(value: Any) -> int:
+    """A whole number of things, at most 2**53. Raises: ValueError."""
+    found = number(value)
+    if not 0 <= found <= 2**53 or found != int(found):
+        raise ValueError("no count")
+    return int(found)
+
+
+def text(value: Any) -> str:
+    """A text. Raises: ValueError."""
+    if not isinstance(value, str):
+        raise ValueError("no text")
+    return value
+
+
+def texts(value: Any) -> list[str]:
+    """Several texts. Raises: ValueError."""
+    if not isinstance(value, list):
+        raise ValueError("no list")
+    return [text(item) for item in value]
+
+
+def flag(value: Any) -> bool:
+    """True or false. Raises: ValueError."""
+    if not isinstance(value, bool):
+        raise ValueError("neither true nor false")
+    return value
+
+
+def table(value: Any) -> dict[str, float]:
+    """Metrics by name; those that are no numbers are left out. Raises: ValueError."""
+    if not isinstance(value, dict):
+        raise ValueError("no table")
+    found = {}
+    for name, item in value.items():
+        try:
+            found[str(name)] = measure(item)
+        except ValueError:
+            continue
+    return found
+
+
+def anything(value: Any) -> Any:
+    return value
+
+
+Field = Callable[[Any], Any]
+_SENTENCE: dict[str, Field] = {"message": text, "keys": texts, "help": text, "code": text}
+
+FIELDS: dict[str, dict[str, Field]] = {
+    # of a stage, in its metrics.jsonl
+    "attempt": {},
+    "start": {"stage": text, "step": count, "total_steps": count, "world_size": count},
+    "step": {"step": count, "total_steps": count, "epoch": number, "loss": measure, "lr": measure, "grad_norm": measure,
+             "elapsed": number, "remaining": number},
+    "eval": {"step": count, "metrics": table},
+    "progress": {"done": number, "total": number, "what": text},
+    "measured": {"steps": count, "step_seconds": number, "tokens": number, "longest": count, "width": count,
+                 "loaded_bytes": count, "rss_bytes": count, "device": text, "threads": count, "busy_seconds": number,
+                 "allocated_bytes": count, "reserved_bytes": count},
+    "warning": _SENTENCE,
+    "note": {"message": text},
+    "error": {"message": text, "kind": text},
+    "gate": {"metric": text, "op": text, "value": measure, "bound": measure, "than": text, "holds": flag, "message": text},
+    "end": {"ok": flag, "error": texts, **_SENTENCE},
+    # of a run, in its events.jsonl
+    "run": {"id": text, "name": text, "smoke": flag, "stages": anything, "pid": count},
+    "stage": {"stage": text, "status": text, "folder": text, "key": text, "facts": anything, "started": number,
+              "ended": number, "message": text, "cached_from": text, "handle": text, "cards": texts,
+              "made": anything},
+    "stop": {},
+}  # fmt: skip
+"""The fields of every kind of event. Nothing else is read; a field that is absent or null has no value. `attempt` begins what
+one start of a stage says; `start` is a training's, at a `step` it goes on from.
+"""
+
+NEEDED = {
+    "step": "step",
+    "stage": "stage",
+    "warning": "message",
+    "note": "message",
+    "error": "message",
+    "gate": "holds",
+}
+"""The field without which an event of that kind says nothing."""
+
+
+# --- written
+
+
+def strict(value: Any) -> Any:
+    """NaN and infinities as text: JSON has no words for them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    if isinstance(value, dict):
+        return {str(key): strict(inner) for key, inner in value.items()}
+    return [strict(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def made(kind: str, /, **fields: Any) -> Event:
+    """An event of now. Raises: KeyError for a kind, TypeError for a field there is not."""
+    if unknown := fields.keys() - FIELDS[kind].keys():
+        raise TypeError(f"an event `{kind}` has no {', '.join(sorted(unknown))}")
+    present = {name: value for name, value in fields.items() if value is not None}
+    return {"event": kind, "time": round(time.time(), 3), "schema": SCHEMA, **strict(present)}
+
+
+def line(event: Event) -> bytes:
+    """An event as it stands in a file. Raises: ValueError for what is no JSON."""
+    return (json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "backslashreplace")
+
+
+def append(path: str | os.PathLike[str], kind: str, /, **fields: Any) -> None:
+    """One event at the end of a file, in one write."""
+    with open(path, "ab") as handle:
+        handle.write(line(made(kind, **fields)))
+
+
+def fail(stage: str | os.PathLike[str], message: str, *keys: str, help: str = "") -> int:
+    """A program beside a run that cannot do its work says why, to people and as the last event; 1, its exit status."""
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    append(Path(stage) / METRICS, "end", ok=False, message=message, keys=list(keys), help=help)
+    return 1
+
+
+# --- read
+
+
+def parse(raw: bytes, malformed: list[str] | None = None) -> Event | None:
+    """The event on a line, with the fields that are well formed; None for a line that is none. `malformed`: gets a sentence
+    for each field that is dropped. Never raises.
+    """
+    try:
+        found = json.loads(raw) if len(raw) <= LONGEST else None
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict) or not isinstance(found.get("event"), str):
+        return None
+    fields = FIELDS.get(found["event"])
+    if fields is None or found.get("schema", SCHEMA) != SCHEMA:
+        return None
+    event: Event = {"event": found["event"], "schema": SCHEMA}
+    for name, kind in {"time": number, **fields}.items():
+        value = found.get(name)
+        if value is None:
+            continue
+        try:
+            event[name] = kind(value)
+        except ValueError as error:
+            if malformed is not None:
+                malformed.append(f"`{name}` of an event `{event['event']}` is {str(value)[:40]!r}: {error}")
+    needed = NEEDED.get(event["event"])
+    return event if needed is None or needed in event else None
+
+
+def read(path: str | os.PathLike[str]) -> list[Event]:
+    """All whole events of a file; none when it cannot be read."""
+    try:
+        with open(path, "rb") as handle:
+            whole = handle.read().rpartition(b"\n")[0]
+    except OSError:
+        return []
+    return [event for raw in whole.split(b"\n") if (event := parse(raw)) is not None]
+
+
+def last_attempt(events: list[Event]) -> list[Event]:
+    """What the last start of a stage said."""
+    begins = [at for at, event in enumerate(events) if event["event"] == "attempt"]
+    return events[begins[-1] :] if begins else events
+
+
+# --- results
+
+
+def save_result(stage: str | os.PathLike[str], result: Mapping[str, Any]) -> None:
+    """`result.json` of a stage: beside, on disk, and then renamed.
+
+    kind: adapter, model, dataset, metrics or files; path: relative to the run folder; metrics: by our names; samples: at
+    most 20 of `prompt`, `label`, `predict`.
+    """
+    place = Path(stage) / RESULT
+    beside = place.with_name(f".{RESULT}")
+    with open(beside, "w", encoding="utf-8", errors="backslashreplace") as handle:
+        json.dump(strict(dict(result)), handle, indent=2, ensure_ascii=False, allow_nan=False)
+        handle.write("\n")
+        handle.flush()
+        os.fsync(handle.fileno())
+    beside.replace(place)
+
+
+def read_result(stage: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """The result a stage left, its metrics as numbers; None when there is none or it cannot be read. Never raises."""
+    try:
+        found = json.loads((Path(stage) / RESULT).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict):
+        return None
+    try:
+        metrics = table(found.get("metrics"))
+    except ValueError:
+        metrics = {}
+    rows = found.get("samples")
+    samples = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    kind, path = str(found.get("kind", "files")), str(found.get("path", ""))
+    return {**found, "kind": kind, "path": path, "metrics": metrics, "samples": samples}

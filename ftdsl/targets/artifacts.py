@@ -1,0 +1,91 @@
+"""Jobs to files, for every target: one folder a job with its documents and `launch.sh`; what starts them is the target's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+from ftdsl.engines.jobs import Command, Document, Job, is_variable
+from ftdsl.plan.plan import Plan
+from ftdsl.session import Session
+from ftdsl.targets.manifest import manifest
+from ftdsl.targets.render import render, shell_word
+from ftdsl.targets.target import Target
+
+RUNTIME = Path(__file__).parent.parent / "runtime"
+WIDTH = 110
+
+
+def compile_files(plan: Plan, jobs: tuple[Job, ...], session: Session, target: Target) -> dict[str, bytes]:
+    """Every artifact by its path in the build folder, the manifest last; the same bytes for the same recipe."""
+    texts: dict[str, str] = {}
+    for job in jobs:
+        for document in job.documents:
+            texts[document.path] = document_text(document)
+        texts[f"{job.folder}/launch.sh"] = launch_text(job)
+    texts |= target.scripts(plan, jobs)
+    files = {path: texts[path].encode() for path in texts} | runtime_files(jobs)
+    files = {path: files[path] for path in sorted(files)}
+    files["manifest.json"] = manifest(plan, jobs, files, session)
+    return files
+
+
+def runtime_files(jobs: tuple[Job, ...]) -> dict[str, bytes]:
+    """Copies of the runtime modules that the jobs use."""
+    modules = sorted({module for job in jobs for module in job.runtime})
+    return {path: text.encode() for module in modules for path, text in _runtime(module).items()}
+
+
+def _runtime(module: str) -> dict[str, str]:
+    """A module that runs beside a run, as a file or, run as `-m runtime.NAME`, as a package with all that is in it."""
+    folder = RUNTIME / module
+    if not folder.is_dir():
+        return {f"runtime/{module}.py": (RUNTIME / f"{module}.py").read_text(encoding="utf-8")}
+    found = [RUNTIME / "__init__.py", *(path for path in folder.iterdir() if path.suffix in (".py", ".j2"))]
+    return {f"runtime/{path.relative_to(RUNTIME).as_posix()}": path.read_text(encoding="utf-8") for path in found}
+
+
+def document_text(document: Document) -> str:
+    """A document in its format."""
+    if document.kind == "json":
+        return render("document.json.j2", data=document.data)
+    if document.kind == "text":
+        return "".join(f"{line}\n" for line in document.data)
+    keys = list(document.data)
+    starts = [at for at, key in enumerate(keys) if at == 0 or key in document.titles]
+    groups = [
+        {"title": document.titles.get(keys[start], ""), "data": {key: document.data[key] for key in keys[start:end]}}
+        for start, end in pairwise([*starts, len(keys)])
+    ]
+    return render("document.yaml.j2", header=document.header, groups=groups)
+
+
+def launch_text(job: Job) -> str:
+    """The script of one job."""
+    title = f"{job.folder}: {job.title}" + (f" ({job.where})" if job.where else "")
+    commands = [{"text": _command(c), "comment": [c.comment] if c.comment else []} for c in job.commands]
+    if wrong := [name for name in job.env if not is_variable(name)]:
+        raise ValueError(f"{wrong[0]!r} is no name of a variable")  # reported at its place before it comes to this
+    env = [{"name": name, "value": value} for name, value in job.env.items()]
+    return render("bash/launch.sh.j2", title=title, header=(*job.header, *_started(job)), env=env, commands=commands)
+
+
+def _started(job: Job) -> Iterator[str]:
+    """How the script is started by hand where there are several nodes."""
+    if job.nodes > 1:
+        yield f"Started on each of {job.nodes} nodes:"
+        yield from (f"  {line}" for line in job.by_hand)
+
+
+def _command(command: Command) -> str:
+    """Words quoted, broken at flags where the line would grow too long."""
+    if not command.argv:
+        return command.shell
+    lines = [""]
+    for word in map(shell_word, command.argv):
+        fits = len(lines[-1]) + len(word) < WIDTH
+        if lines[-1] and not fits and word.startswith("-"):
+            lines.append("")
+        lines[-1] += f" {word}" if lines[-1] else word
+    return " \\\n  ".join(lines)

@@ -1,0 +1,111 @@
+"""`ftc plan` against the runs there are: new, done, changed and why, broken off; with exit codes for scripts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ftc
+
+ROWS = "".join(json.dumps({"instruction": f"q{n}", "output": f"a{n}"}) + "\n" for n in range(40))
+RECIPE = """
+data rows {
+  source  = file("rows.jsonl")
+  holdout { eval = 25% }
+}
+shell count {
+  after   = rows
+  run     = "wc -l < {rows.path}/train.jsonl > count.txt"
+  outputs = ["count.txt"]
+}
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "rows.jsonl").write_text(ROWS, encoding="utf-8")
+    (tmp_path / "r.ft").write_text(RECIPE, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def done(place: Path) -> Path:
+    assert ftc("run", "r.ft", cwd=place).returncode == 0
+    return place
+
+
+def stages(place: Path, *arguments: str, code: int = 0) -> dict[str, dict[str, Any]]:
+    told = ftc("plan", "r.ft", "--json", *arguments, cwd=place)
+    assert told.returncode == code, told.stderr
+    return {stage["stage"]: stage for stage in json.loads(told.stdout)["stages"]}
+
+
+def test_new_then_done(place: Path) -> None:
+    assert {one["state"] for one in stages(place, "--exit-code", code=4).values()} == {"new"}
+    assert ftc("run", "r.ft", cwd=place).returncode == 0
+    after = stages(place, "--exit-code")
+    assert {one["state"] for one in after.values()} == {"done"}
+    assert after["rows"]["run"] == (place / "runs" / "r" / "last").readlink().name
+    shown = ftc("plan", "r.ft", cwd=place)
+    assert "plan: nothing to do: 2 done" in shown.stdout and "next:" not in shown.stderr
+
+
+def test_a_setting_that_changed_is_named_with_both_values(done: Path) -> None:
+    (done / "r.ft").write_text(RECIPE.replace("25%", "50%"), encoding="utf-8")
+    found = stages(done, "--exit-code", code=4)
+    assert found["rows"]["why"] == ["holdout.eval 25% -> 50% (r.ft:4)"]
+    assert found["count"]["why"] == ["rows runs again"]
+    shown = ftc("plan", "r.ft", cwd=done).stdout
+    assert "~ rows  data: changed" in shown and "plan: 2 changed" in shown
+
+
+def test_a_file_that_changed_is_named(done: Path) -> None:
+    (done / "rows.jsonl").write_text(ROWS + ROWS.splitlines()[0].replace("q0", "new") + "\n", encoding="utf-8")
+    assert stages(done)["rows"]["why"] == ["rows.jsonl has changed"]
+
+
+def test_a_stage_put_in_changes_no_other(done: Path) -> None:
+    (done / "r.ft").write_text('shell before { run = "true" }\n' + RECIPE, encoding="utf-8")
+    assert {key: one["state"] for key, one in stages(done).items()} == {
+        "before": "new",
+        "rows": "done",
+        "count": "done",
+    }
+
+
+def test_a_result_that_is_gone_runs_again(done: Path) -> None:
+    (done / "runs" / "r" / "last" / "count.txt").unlink()
+    assert stages(done)["count"]["why"] == ["count.txt is not there any more"]
+
+
+def test_a_failure_is_told(place: Path) -> None:
+    (place / "r.ft").write_text(RECIPE.replace("wc -l", "false && wc -l"), encoding="utf-8")
+    assert ftc("run", "r.ft", cwd=place).returncode == 1
+    found = stages(place, "--exit-code", code=4)["count"]
+    assert found["state"] == "unfinished" and found["why"][0].startswith("failed last time")
+
+
+def test_a_smoke_run_is_no_result(place: Path) -> None:
+    assert ftc("run", "r.ft", "--smoke", cwd=place).returncode == 0
+    assert {one["state"] for one in stages(place).values()} == {"new"}
+
+
+def test_several_recipes_in_one_document(done: Path) -> None:
+    (done / "other.ft").write_text(RECIPE.replace("25%", "10%"), encoding="utf-8")
+    told = ftc("plan", "r.ft", "other.ft", "--json", "--exit-code", cwd=done)
+    assert told.returncode == 4
+    found = json.loads(told.stdout)["recipes"]
+    assert [(one["name"], one["would_run"]) for one in found] == [("r", False), ("other", True)]
+
+
+@pytest.mark.parametrize("columns", ["40", "60", "200"])
+def test_lines_fit_the_terminal(columns: str, place: Path) -> None:
+    """Whatever its width, and without colours where there is no terminal."""
+    text = 'hardware { gpu = none }\nsft {\n  model = hf("Qwen/Qwen3-0.6B")\n  data = file("rows.jsonl")\n}\n'
+    (place / "r.ft").write_text(text, encoding="utf-8")
+    shown = ftc("plan", "r.ft", cwd=place, COLUMNS=columns).stdout
+    assert "\x1b" not in shown and "batch" in shown
+    assert all(len(line) <= int(columns) for line in shown.splitlines())
