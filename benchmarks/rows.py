@@ -19,6 +19,11 @@ from ftdsl.estimate.setup import METHODS as SETUP_METHODS
 from ftdsl.record import frozen, replace
 
 
+def unmarked(text: str) -> str:
+    """A cell without the `?` that says it was inferred."""
+    return text.strip().rstrip("?").strip()
+
+
 @frozen
 class Row:
     """One measurement: what was published, and its settings."""
@@ -29,7 +34,7 @@ class Row:
 
     def number(self, key: str) -> float:
         """A cell as a number, 0 where it is empty. Raises: ValueError for what is none, or less."""
-        found = float(self.cells.get(key) or 0)
+        found = float(unmarked(self.cells.get(key, "")) or 0)
         if not math.isfinite(found) or found < 0:
             raise ValueError(f"{key} is {self.cells[key]}")
         return found
@@ -98,7 +103,7 @@ UNKNOWN_LENGTH = 512
 
 def is_open(text: str) -> bool:
     """Whether a cell is empty or only `?`."""
-    return not text.strip().rstrip("?")
+    return not unmarked(text)
 
 
 def default_of(cells: dict[str, str], key: str) -> str:
@@ -106,14 +111,14 @@ def default_of(cells: dict[str, str], key: str) -> str:
     if key in BY_FRAMEWORK:
         return str(getattr(traits_of(word(cells, "framework")), BY_FRAMEWORK[key]))
     if key == "strategy":
-        return "ddp" if int(float(cells.get("world") or 1)) > 1 else "single"
+        return "ddp" if int(float(unmarked(cells.get("world", "")) or 1)) > 1 else "single"
     return OPEN[key]
 
 
 def word(cells: dict[str, str], key: str) -> str:
     """A cell without `?` (inferred) and, of a strategy, what it is combined with. Raises: ValueError for a word that the format
     does not have."""
-    text = cells.get(key, "").strip().rstrip("?")
+    text = unmarked(cells.get(key, ""))
     text = text.split("+")[0] if key == "strategy" else text
     if text and text not in WORDS.get(key, (text,)):
         raise ValueError(f"{key} is {text}, which has no estimate")
@@ -155,10 +160,11 @@ def _card(row: Row) -> dict[str, Any]:
 
 def setup(row: Row) -> Setup:
     """The set-up of a row. Raises: ValueError (NotModelledError too) for what has no meaning, or is missing."""
-    c = row.cells
+    c = {key: unmarked(text) for key, text in row.cells.items()}
     framework = word(c, "framework")
-    settings = _model(c) | _precision(c) | _batch(row) | _layout(row) | _card(row)
-    settings["unknown"] = (*settings["unknown"], *_inferred(c))
+    plain = Row(row.id, row.source, c)
+    settings = _model(c) | _precision(c) | _batch(plain) | _layout(plain) | _card(plain)
+    settings["unknown"] = (*settings["unknown"], *_inferred(row.cells))
     checkpointing = word(c, "grad_ckpt")
     found = Setup(
         **settings,

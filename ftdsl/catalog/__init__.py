@@ -140,6 +140,13 @@ def misnamed() -> Mapping[str, Mapping[str, Any]]:
     return found
 
 
+def written() -> Mapping[str, Mapping[str, Any]]:
+    """`write`: parameter -> how a recipe writes it; `values`: parameter -> value known elsewhere -> the engine's
+    (data/written.toml)."""
+    found: Mapping[str, Mapping[str, Any]] = _load("written.json")
+    return found
+
+
 @cache
 def engine_schema(engine: str, version: str = "", transformers: str = "") -> Mapping[str, Fact]:
     """Every parameter an engine takes: its own, and those of the TrainingArguments beside it.

@@ -39,6 +39,8 @@ class Key(_Strict):
     share_above: float | None = None
     share_below: float | None = None
     length: int | None = None
+    powers: bool = False
+    empty: bool = False
 
 
 class Block(_Strict):
@@ -164,6 +166,13 @@ class Misnamed(_Strict):
     word: str = ""
 
 
+class Written(_Strict):
+    """How parameters are written in a recipe, and values that are known under other names."""
+
+    write: dict[str, str]
+    values: dict[str, dict[str, str]]
+
+
 class StandIns(_Strict):
     """Members of a key: those a CPU can do, and what stands in for each of the others."""
 
@@ -287,6 +296,7 @@ _PARTS: Mapping[str, Callable[[Mapping[str, Any]], Iterator[Part]]] = {
     "prices.toml": _whole(RootModel[dict[str, Number]]),
     "faults.toml": _entries(EngineError),
     "misnamed.toml": _entries(Misnamed),
+    "written.toml": _whole(Written),
     "smoke.toml": _whole(Smoke),
     "facts.toml": _whole(Facts),
     "overlay.toml": _overlay,

@@ -44,7 +44,7 @@ def collective(setup: Setup, held: float, cards: int, alone: bool = False) -> fl
 
 def gathering(setup: Setup) -> float:
     """Seconds of a layer's gathers and reductions in one micro-batch, where weights or gradients are sharded."""
-    if not (setup.fsdp or setup.strategy == "zero3"):
+    if not (setup.fsdp or setup.strategy in ("zero3", "gemini")):
         return 0.0
     held = weights.layer_weight_bytes(setup)
     gathers = 1 if setup.strategy == "fsdp_grad_op" else 2
@@ -58,7 +58,7 @@ def gathering(setup: Setup) -> float:
 
 def reducing(setup: Setup) -> float:
     """Seconds to reduce all gradients once a step, where they are whole on each card (DDP, ZeRO 1 and 2)."""
-    if setup.data * setup.context == 1 or setup.fsdp or setup.strategy in ("zero3", "single", "device_map"):
+    if setup.data * setup.context == 1 or setup.fsdp or setup.strategy in ("zero3", "gemini", "single", "device_map"):
         return 0.0
     part = weights.share(setup)
     held = weights.trainable(setup, part) * BYTES[setup.train_dtype] / setup.pipeline

@@ -33,6 +33,9 @@ TILES = 128 * 128 * 256
 CACHED = 0.25
 """Time of a byte from the last cache against one from memory (microbenchmarks of A100, H100 and Ada: 2.5 to 5 times as fast)."""
 
+GROUPED = 32
+"""Experts beyond which their products are started together: mixtures of many small ones come with grouped kernels."""
+
 AUTOCAST = 1.2
 """Autocast looks at the dtype of each operation's inputs, and casts some: what that adds to its start."""
 
@@ -266,7 +269,8 @@ def _kernels(setup: Setup) -> float:
     a = setup.architecture
     eager = layer.upcasts_norms(setup)
     count = a.norms * (7 if eager else 1) + (12 if eager else 2) + 16
-    count += 7 * a.experts if a.experts else 5
+    # experts are started one by one, and since transformers 5 in groups
+    count += 7 * min(a.experts, GROUPED) if a.experts else 5
     if setup.method == "lora":
         each = 3 if setup.fused_adapters else 7 if setup.wide_adapters or setup.lora_dropout else 5
         count += len(setup.lora_targets) * each

@@ -211,8 +211,7 @@ FRAMEWORKS: Mapping[str, Traits] = {
         host=0.8,
         known=True,
     ),
-    # LLaMA-Factory trains transformers' models through its Trainer (0.9: SDPA unless told, FSDP by accelerate)
-    "llamafactory": HF,
+    # these train transformers' models through its Trainer (SDPA unless told, FSDP by accelerate)
     "axolotl": HF,
     "trl": HF,
     "unsloth": replace(

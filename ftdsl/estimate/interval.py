@@ -38,8 +38,8 @@ MEMORY_UPWARD = 1.15
 class Seen:
     """What published rows of ours have: words of set-ups, for memory and for time."""
 
-    frameworks: frozenset[str] = frozenset({"hf", "litgpt", "composer", "fsdp_qlora", "llamafactory"})
-    timed_frameworks: frozenset[str] = frozenset({"hf", "composer", "fsdp_qlora", "megatron", "llamafactory"})
+    frameworks: frozenset[str] = frozenset({"hf", "litgpt", "composer", "fsdp_qlora"})
+    timed_frameworks: frozenset[str] = frozenset({"hf", "composer", "fsdp_qlora", "megatron"})
     cards: frozenset[str] = frozenset({"a100", "h100", "rtx3090", "rtx4090", "a5000", "rtx6000ada", "l40s"})
 
 

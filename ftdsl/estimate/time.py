@@ -26,7 +26,7 @@ class Time:
     def tokens_per_gpu(self) -> float:
         """Tokens a second and card."""
         s = self.setup
-        return s.micro_batch * s.seq_len * s.accumulate * s.data / s.world / self.step
+        return s.tokens * s.context * s.accumulate * s.data / s.world / self.step
 
     @property
     def interval(self) -> tuple[float, float]:

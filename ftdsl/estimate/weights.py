@@ -53,7 +53,8 @@ def _unties(setup: Setup) -> bool:
 def trainable(setup: Setup, part: Share) -> float:
     """Trained elements of a part. Of `freeze` the whole layers, in the stage that holds them all."""
     if setup.method == "full":
-        return part.total
+        # what sees or hears is frozen unless somebody asks (llamafactory, hparams/finetuning_args.py: freeze_vision_tower)
+        return part.total - min(part.other, setup.architecture.tower)
     whole = part.embedding + part.head if setup.trains_embeddings else 0.0
     if setup.method == "freeze":
         layers = min(setup.trained_layers, part.layers)

@@ -57,6 +57,7 @@ OURS = {
     "save_hf_model": "what a stage makes can be loaded by the next one, and by others",
     "oft_target": "nothing reads it: the modules of OFT are those of `lora_target`",
     "use_cpu": "always said where there is no card",
+    "preprocessing_num_workers": "processes that tokenise: eight where there is a card, unless `loader.tokenize` says how many",
 }
 """What a recipe does on purpose."""
 

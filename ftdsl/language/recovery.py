@@ -14,7 +14,7 @@ from lark import Token
 from lark.exceptions import UnexpectedToken
 
 from ftdsl.diagnostics import Diagnostic, Edit, Fix, Label, Sink
-from ftdsl.language import lexing
+from ftdsl.language import lexing, unquoted
 from ftdsl.source import Source, Span
 
 ENDS = ("_NL", "COMMA", "RBRACE", "$END")
@@ -120,25 +120,76 @@ class Driver:
         if token.type == "UNCLOSED":
             self._unclosed_text(token)
             return True
+        if token.type in ("SLASH", "DOT", "__ANON_0", "TILDE", "STRAY") and self._bare_text(self.at):
+            return True
         if token.type == "RBRACE" and self._closing_brace(token):
             return True  # before it is fed: the parser would close the file's own body for it, and lose its items
         if token.type == "COLON" and self._fits("EQUAL") and not self._fits("COLON"):
-            fix = Fix("write `=`", (Edit(self._span(token), " ="),))
-            self._report(
-                "FT034", "keys are set with `=`, not `:`", self._span(token), help="write `key = value`", fix=fix
-            )
-            if self._peek(1) == "LBRACE":
-                self.at += 1
-                return True
-            self._supply("EQUAL", "=")
-            self.at += 1
-            return True
+            return self._colon(token)
         if token.type == "EQUAL" and self._peek(1) == "LBRACE" and self._fits("EQUAL") and self._fits("LBRACE"):
-            fix = Fix("drop the `=`", (Edit(self._span(token), ""),))
+            gap = Span(self.source, self._before().end, token.end_pos or 0)
+            fix = Fix("drop the `=`", (Edit(gap, ""),))
             self._report("FT030", "a block takes no `=`", self._span(token), help="write `name { … }`", fix=fix)
             self.at += 1
             return True
         return False
+
+    def _colon(self, token: Token) -> bool:
+        """`key: value`, `block: {`, and a header of YAML (`sft:` alone in its line)."""
+        span, word = self._span(token), self._before().text
+        help = "write `key = value`"
+        put: str | None = " ="
+        if self._peek(1) == "LBRACE":
+            help, put = f"write `{word} {{ … }}`", "" if self.source.text[span.end : span.end + 1].isspace() else " "
+        elif self._peek(1) in ENDS:
+            help, put = f"write `{word} {{ … }}`, with what belongs to it in the braces", None
+        fix = (
+            Fix(f"write `{put.strip()}`" if put and put.strip() else "drop it", (Edit(span, put),))
+            if put is not None
+            else None
+        )
+        self._report("FT034", "keys are set with `=`, not `:`", span, help=help, fix=fix)
+        if put is None:
+            self._swallow()
+            return True
+        if self._peek(1) != "LBRACE":
+            self._supply("EQUAL", "=")
+        self.at += 1
+        return True
+
+    def _bare_text(self, at: int) -> bool:
+        """A path or name without quotes, as the value that begins with the token at `at`: one message, and no value."""
+        before = self.tokens[at - 1].type if at else ""
+        span = unquoted.run_at(self.source, self.tokens[at].start_pos or 0)
+        begun = at < self.at
+        plausible = "/" in span.text if begun else unquoted.is_path(span.text)
+        if self.tokens[at].type == "STRAY":
+            plausible = span.text.isalnum() or plausible
+        if before not in ("EQUAL", "LPAR", "LSQB", "COMMA") or not plausible:
+            return False
+        inner = self.state.parser_state
+        while begun and len(inner.state_stack) > 1 and (_first([inner.value_stack[-1]]) or 0) >= span.start:
+            inner.state_stack.pop()
+            inner.value_stack.pop()
+        if not self._fits("MISSING"):
+            return False
+        sink = Sink()
+        unquoted.report(span, str(self.tokens[at - 2]) if before == "EQUAL" and at > 1 else "", sink)
+        for problem in sink:
+            self._report(problem.code, problem.message, span, help=problem.help, fix=problem.fix)
+        self._supply("MISSING")
+        while self.at < len(self.tokens) and (self.tokens[self.at].start_pos or 0) < span.end:
+            self.at += 1
+        return True
+
+    def _begun_as_text(self, token: Token) -> bool:
+        """`s3://rows`, `a/8x7B`: what does not go on belongs to a value that should be in quotes."""
+        first = self.at
+        while first and self.tokens[first - 1].end_pos == self.tokens[first].start_pos:
+            if self.tokens[first - 1].type in ("EQUAL", "LPAR", "LSQB", "COMMA", "_NL", "LBRACE"):
+                break
+            first -= 1
+        return first < self.at and self._bare_text(first)
 
     def _unclosed_text(self, token: Token) -> None:
         span = self._span(token)
@@ -160,7 +211,7 @@ class Driver:
         self.quiet_line = line
 
     def _recover(self, token: Token) -> None:
-        for attempt in (self._stray, self._missing_value, self._missing_binder, self._two_items):
+        for attempt in (self._begun_as_text, self._stray, self._missing_value, self._missing_binder, self._two_items):
             if attempt(token):
                 return
         self._unexpected(token)

@@ -8,7 +8,7 @@ from dataclasses import field
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from ftdsl.observe.status import BROKEN, CHANGED, DONE, MARKS, NEW, Compared, StageStatus
+from ftdsl.observe.status import BROKEN, CHANGED, DONE, MARKS, NEW, RUNNING, Compared, StageStatus
 from ftdsl.observe.text import duration, gib, number
 from ftdsl.record import frozen
 
@@ -27,7 +27,7 @@ NARROW = 16
 INDENT = 10
 SHADES = "█▓▒░▚▞▤▥"
 COLORS = ("34", "36", "32", "33", "35", "31", "94", "96")
-STATES = {DONE: "2", CHANGED: "33", NEW: "32", BROKEN: "31"}
+STATES = {DONE: "2", CHANGED: "33", NEW: "32", BROKEN: "31", RUNNING: "36"}
 
 
 @frozen
@@ -242,7 +242,7 @@ _PHASES = {"forward": "end of the forward pass", "last": "backward pass of the l
 def _end(plan_view: PlanView) -> Iterator[str]:
     """What would run, what it takes together, and what the estimates stand on."""
     counted = Counter(status.state for status in plan_view.statuses.values())
-    parts = [f"{counted[state]} {state}" for state in (NEW, CHANGED, BROKEN, DONE) if counted[state]]
+    parts = [f"{counted[state]} {state}" for state in (NEW, CHANGED, BROKEN, RUNNING, DONE) if counted[state]]
     todo = [
         one for key, one in plan_view.forecasts.items() if key not in plan_view.statuses or plan_view.statuses[key].runs
     ]

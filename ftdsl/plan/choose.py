@@ -219,7 +219,8 @@ TOKENIZERS = 8
 def _practice(chooser: Chooser, world: World) -> None:
     """What practitioners write where engines' own defaults are for small machines."""
     said = ("batch.micro", "batch.accumulate", "batch.global", "batch.tokens")
-    if all(chooser.get(key) is None for key in said):
+    if all(chooser.get(key) is None for key in said) and chooser.get("loss") is None:
+        # some losses are not averaged over accumulated micro-batches: who names one, sizes the batch
         ranks = max(1, world.data)
         chooser.set("batch.global", -(-BATCH // ranks) * ranks, "a common start")
     if chooser.get("loader.tokenize") == 1 and chooser.settings.get("loader.tokenize") is None:

@@ -10,7 +10,7 @@ from ftdsl.estimate.architecture import NotModelledError
 from ftdsl.estimate.fit import longest_that_fits
 from ftdsl.estimate.memory import GIB
 from ftdsl.language.values import Term
-from ftdsl.plan.alternatives import alternatives
+from ftdsl.plan.alternatives import SHORTEST, alternatives
 from ftdsl.plan.chooser import Chooser
 from ftdsl.plan.count_rows import longest_row
 from ftdsl.plan.layout import LORA_RANK
@@ -149,7 +149,7 @@ def _fit_help(layouts: LayoutSearch, cost: Cost) -> str:
     parts = [str(ways[0])] if ways else ["a larger card"]
     if not layouts.budget and not cost.crowds_host and cost.certain <= cost.bound:
         shorter = longest_that_fits(layouts.setup(cost.layout))
-        parts += [f"rows of up to {shorter:,} tokens are likely to fit"] if shorter else []
+        parts += [f"rows of up to {shorter:,} tokens are likely to fit"] if shorter >= SHORTEST else []
     parts += [f"`ftc plan` shows {len(ways)} ways"] if len(ways) > 1 else []
     return "; ".join(parts)
 

@@ -53,7 +53,7 @@ def as_csv(session: Session) -> str:
 
 def _row(run: Measured, name: str, engine: str, recipe: str) -> dict[str, str]:
     setup, usual = run.setup, run.usual
-    tokens = usual.tokens * usual.accumulate * usual.data / usual.world / run.step
+    tokens = usual.tokens * usual.context * usual.accumulate * usual.data / usual.world / run.step
     cells: dict[str, object] = {
         "id": name,
         "source": "own",

@@ -110,7 +110,8 @@ class LayoutSearch:
         factor = self.here.factors.memory
         return Cost(
             layout, found.memory, need, limit, step, tokens, host, there, care,
-            found.certain, found.low * factor, found.high * factor, self.budget or found.capacity, setup.seq_kind,
+            found.certain, found.least * factor, found.low * factor, found.high * factor,
+            self.budget or found.capacity, setup.seq_kind,
         )  # fmt: skip
 
     def setup(self, layout: Layout, architecture: Architecture | None = None) -> Setup:

@@ -29,8 +29,8 @@ class Cost:
     """What a layout costs. need: bytes of the card it must be given, the upper end of the estimate; limit: bytes there are;
     seconds: of one optimizer step; tokens: a second, on one card; host: bytes of main memory on each machine for what is
     offloaded; host_limit: bytes there are (0: not known); care: how much more room a layout must leave to be chosen. low and
-    high: bytes of the card that nine of ten runs need; certain: what no row changes; bound: what there can be of it at most (0:
-    not known); seq_kind: of the estimate's set-up.
+    high: bytes of the card that nine of ten runs need; certain: what no row changes; least: what nearly all runs need; bound:
+    what there can be of it at most (0: not known); seq_kind: of the estimate's set-up.
     """
 
     layout: Layout
@@ -43,6 +43,7 @@ class Cost:
     host_limit: float = 0.0
     care: float = 1.0
     certain: float = 0.0
+    least: float = 0.0
     low: float = 0.0
     high: float = 0.0
     bound: float = 0.0
@@ -60,7 +61,9 @@ class Cost:
     @property
     def refused(self) -> bool:
         """Whether it certainly does not fit: nothing less than that makes an error."""
-        return self.crowds_host or (bool(self.bound) and is_certain(self.certain, self.low, self.bound, self.seq_kind))
+        return self.crowds_host or (
+            bool(self.bound) and is_certain(self.certain, self.least, self.bound, self.seq_kind)
+        )
 
     @property
     def chosen(self) -> bool:

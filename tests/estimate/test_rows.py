@@ -13,6 +13,7 @@ from benchmarks.scoring import assumed, score, unread
 from benchmarks.throughput import estimate as rate
 from ftdsl import catalog
 from ftdsl.catalog.cards import card_named
+from ftdsl.record import replace
 from tests.estimate.test_benchmarks import FULL, HEADER, VALUES, run, write
 
 ODD = ["", "?", "nan", "-1", "0", "1e9", "none", "ja", "bf16?", "yes", "q,k;v", "64/8", " 4096 "]
@@ -109,3 +110,12 @@ def test_a_row_of_the_format_is_the_set_up_it_names() -> None:
         )
     )
     assert (one.data, one.tensor, one.power, one.fused_adapters) == (8, 8, 500.0, True)
+
+
+def test_a_mark_behind_a_value_changes_no_reading() -> None:
+    """Any cell may be inferred: numbers, flags and names are read without the mark, which widens the interval."""
+    keys = [
+        key for key in FULL if key not in ("id", "source", "eval_mem", "eval_tput", "outcome", "notes") and FULL[key]
+    ]
+    plain, marked = setup(row()), setup(row(**{key: f"{FULL[key]}?" for key in keys}))
+    assert replace(marked, unknown=()) == plain and set(marked.unknown) > {"grad_ckpt", "optimizer"}

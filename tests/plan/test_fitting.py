@@ -141,8 +141,8 @@ def test_only_what_is_certain_is_an_error(checked: Check) -> None:
     """Weights, states and gradients of 8B in full are there whatever the rows; logits of eight rows are not."""
     certain = checked(recipe("rtx4090", stage=WHOLE), ROWS).only("FT701")
     assert certain.severity is Severity.ERROR and "whatever its rows are" in certain.message
-    doubtful = "lora { }\n memory { checkpointing = none }\n batch { micro = 8, accumulate = 4 }"
-    likely = checked(recipe("rtx4090", stage=doubtful), LONG_ROWS).only("FT701")
+    doubtful = "lora { }\n kernels = none\n memory { checkpointing = full }\n batch { micro = 8, accumulate = 4 }"
+    likely = checked(recipe("rtx4090", model="Qwen/Qwen3-4B", stage=doubtful), LONG_ROWS).only("FT701")
     assert likely.severity is Severity.WARNING and "at 2,048 tokens; a rtx4090 has 24.0 GiB" in likely.message
     assert likely.span is not None and likely.span.text == "8" and "tokens are likely to fit" in likely.help
 

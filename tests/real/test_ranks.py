@@ -78,8 +78,8 @@ WRONG = [
     ("alone", "train.yaml", "use_cpu: true", "", "the engine runs 1 process where 2 were planned"),
     ("tensor", "ds_config.json", '"gather_16bit_weights_on_model_save": true', '"elastic_checkpoint": false',
      "the engine ended without writing a model"),
-    ("card", "train.yaml", "seed: 42", "seed: 43", "no card can be seen here"),
-    ("half", "train.yaml", "use_cpu: true", "use_cpu: true\nfp16: true", "fp16 is not done on a CPU"),
+    ("card", "train.yaml", "seed: 42", "seed: 43", "no GPU is visible here"),
+    ("half", "train.yaml", "use_cpu: true", "use_cpu: true\nfp16: true", "the engine drops fp16 on a CPU"),
 ]  # fmt: skip
 
 
@@ -106,7 +106,7 @@ def test_a_precision_that_accelerate_was_told_besides(engine: Environment, folde
     config.write_text(config.read_text(encoding="utf-8").replace("fp16: true\n", ""), encoding="utf-8")
     done = launched(folder, "half", engine, ACCELERATE_MIXED_PRECISION="bf16")
     assert done.returncode != 0
-    assert "accelerate was told to compute in bf16 where the config says no" in done.stderr
+    assert "accelerate computes in bf16 where the config says no" in done.stderr
 
 
 @pytest.fixture

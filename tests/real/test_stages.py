@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from ftdsl.run.environments import Environment
+from ftdsl.runtime import events
 from tests.conftest import ROOT, ftc_process
 
 pytestmark = pytest.mark.real
@@ -174,7 +175,8 @@ def test_an_interrupted_stage_goes_on_from_its_checkpoint(engine: Environment, p
     (place / "r.ft").write_text(f"# a remark\n{LONG}{TRAIN.replace('{more}', '')}", encoding="utf-8")
     done = ftc_process("run", "r.ft", "--plain", "--engine-python", str(engine.python), cwd=place)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert steps_of(stage)[0] > 20, "it went on"
+    starts = [event for event in events.read(stage / "metrics.jsonl") if event["event"] == "start"]
+    assert len(starts) == 2 and starts[1]["step"] > 20, "it resumed"
     assert steps_of(stage)[-1] == 2000
 
 

@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 
-from ftdsl.diagnostics import Label
+from ftdsl.catalog.vocabulary import TRAINING, vocabulary
+from ftdsl.diagnostics import Label, Sink
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.language import tree
 from ftdsl.language.parser import parse
@@ -182,6 +183,7 @@ def _edits(
     items: Sequence[tree.Item], kind: str, via: str, module: Module, found: Declarations, session: Session
 ) -> list[Layer]:
     layers: list[Layer] = []
+    alone = not found.stages or any(item.span.source is not module.file.source for item in items)
     flat = Flattener("profile" if kind == "profile" else "set", module, via)
     for item in items:
         word = (
@@ -191,6 +193,9 @@ def _edits(
         if stage is None or (
             isinstance(item, tree.Bind) and len(item.key) == 1 and item.binder is not tree.Binder.FIXED
         ):
+            if kind == "profile" and alone and (kinds := _kinds_named(item, word)):
+                _check_elsewhere(item, kinds, flat, session)
+                continue
             layers.append(Layer("", tuple(check(flat.entries([item]), "file", session.sink))))
             continue
         inside = item.body if isinstance(item, tree.Block) else [item]
@@ -199,6 +204,29 @@ def _edits(
             entries = [_below(entry) for entry in entries if len(entry.path) > 1]
         layers.append(Layer(word, tuple(check(entries, stage.kind, session.sink))))
     return layers
+
+
+def _kinds_named(item: tree.Item, word: str) -> tuple[str, ...]:
+    """Kinds of the stage that a profile names, in a file of profiles: the stage itself is in some other recipe."""
+    if words.is_stage_kind(word):
+        return (word,)
+    inside = isinstance(item, tree.Block) or (isinstance(item, tree.Bind) and len(item.key) > 1)
+    training_first = sorted(vocabulary().stage_kinds, key=lambda kind: kind not in TRAINING)
+    return tuple(training_first) if inside and words.find("file", (word,)) is None else ()
+
+
+def _check_elsewhere(item: tree.Item, kinds: tuple[str, ...], flat: Flattener, session: Session) -> None:
+    """Hold the edits of a stage that is not here against what stages of these kinds can have."""
+    entries = list(flat.entries(item.body if isinstance(item, tree.Block) else [item]))
+    if isinstance(item, tree.Bind):
+        entries = [_below(entry) for entry in entries if len(entry.path) > 1]
+    attempts = []
+    for kind in kinds:
+        attempt = Sink()
+        check(entries, kind, attempt)
+        attempts.append(attempt)
+    for problem in min(attempts, key=len):
+        session.sink.add(problem)
 
 
 def _below(entry: Entry) -> Entry:

@@ -9,9 +9,10 @@ from typing import Any
 from ftdsl.catalog.vocabulary import Key
 from ftdsl.diagnostics import Diagnostic, Label, Sink
 from ftdsl.diagnostics.suggest import closest
-from ftdsl.language import tree
+from ftdsl.language import tree, unquoted
 from ftdsl.language.resolve import arithmetic, texts
-from ftdsl.language.resolve.coerce import coerce, item_type, of_length
+from ftdsl.language.resolve.bounds import of_length
+from ftdsl.language.resolve.coerce import coerce, item_type
 from ftdsl.language.resolve.layers import Entry
 from ftdsl.language.resolve.load import Module
 from ftdsl.language.resolve.memo import Memo, Memos
@@ -35,6 +36,9 @@ from ftdsl.source import Span
 
 MAX_ITEMS = 2**16
 """Items a list may have, those of lists in it counted; lists that double each other would never end otherwise."""
+
+NUMERIC = {"int", "number", "share", "rate", "count", "part", "level", "any"}
+"""Types of which a sum or product may be."""
 
 MAX_NEAR = 200
 """Names among which the one that was probably meant is looked for."""
@@ -107,12 +111,30 @@ class Evaluator:
         kind = parse_type(key.type)
         if kind.name == "script" and (written := texts.where_written(self, expression, place, sink)):
             return texts.script(self, *written, sink)
+        if isinstance(expression, tree.Binary | tree.Ref) and self._unquoted(expression, kind, key, place, sink):
+            return WRONG
         if isinstance(expression, tree.Ref):
             return self._typed_ref(expression, key, place, sink)
         if isinstance(expression, tree.ListOf) and (item := item_type(kind)):
             items = self._typed_list(expression, replace(key, type=str(item)), place, sink, flat=kind.name == "data")
             return WRONG if items is WRONG else of_length(items, key, expression.span, sink)
         return coerce(self, self.natural(expression, place, sink), kind, key, sink)
+
+    def _unquoted(self, node: tree.Binary | tree.Ref, kind: Type, key: Key, place: Place, sink: Sink) -> bool:
+        """Report a path or the name of a model without quotes, where the key takes such a thing."""
+        kinds = {option.name for option in kind.options or (kind,)}
+        if not kinds & {"text", "path", "model", "data", "script", "name", "any", "push"}:
+            return False
+        if isinstance(node, tree.Ref):
+            bare = unquoted.is_path(node.span.text) and not self._is_there(node, place)
+        elif kinds & NUMERIC:
+            bare = self._bare_name(node, place)
+        else:
+            bare = node.op != ".." and unquoted.is_name(node.span.text)
+        if bare:
+            wanted = "model" if "model" in kinds else "data" if "data" in kinds else ""
+            unquoted.report(node.span, wanted, sink)
+        return bare
 
     def _typed_list(self, node: tree.ListOf, key: Key, place: Place, sink: Sink, *, flat: bool) -> Any:
         items = [self.typed(item, key, place, sink) for item in node.items]
@@ -193,7 +215,23 @@ class Evaluator:
             case _:
                 return Broken(node.span)
 
+    def _bare_name(self, node: tree.Expression, place: Place) -> bool:
+        """Whether a product reads as a path: in one piece, of several names, none of which there is."""
+        names = unquoted.leaves(node)
+        return (
+            "/" in node.span.text
+            and unquoted.is_name(node.span.text)
+            and (len(names) > 1 or unquoted.is_path(node.span.text))
+            and not any(self._is_there(name, place) for name in names)
+        )
+
+    def _is_there(self, node: tree.Ref, place: Place) -> bool:
+        return next(iter(self.names.candidates(tuple(w.text for w in node.path), place)), None) is not None
+
     def _binary(self, node: tree.Binary, place: Place, sink: Sink) -> Raw:
+        if self._bare_name(node, place):
+            unquoted.report(node.span, "", sink)
+            return Broken(node.span)
         left, right = self._number(node.left, place, sink), self._number(node.right, place, sink)
         if node.op == "..":
             return Between(left, right, node.span)

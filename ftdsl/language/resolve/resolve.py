@@ -9,11 +9,10 @@ from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any
 
-from ftdsl.catalog.vocabulary import BlockWords, Key
+from ftdsl.catalog.vocabulary import Key
 from ftdsl.diagnostics import Sink, guessed
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.language import tree
-from ftdsl.language.parser import parse
 from ftdsl.language.resolve import words
 from ftdsl.language.resolve.coerce import coerce
 from ftdsl.language.resolve.declare import (
@@ -29,6 +28,7 @@ from ftdsl.language.resolve.evaluate import Evaluator
 from ftdsl.language.resolve.layers import Effective, Entry, Layer
 from ftdsl.language.resolve.load import Module, load
 from ftdsl.language.resolve.names import Names, Place, StageFound, View
+from ftdsl.language.resolve.parameters import check_call, name_of, param_type, parsed
 from ftdsl.language.resolve.raw import WRONG, Broken, Invoke, Stg
 from ftdsl.language.resolve.trace import Axis, Dimension, Trace
 from ftdsl.language.resolve.words import Path
@@ -36,7 +36,7 @@ from ftdsl.language.types import parse_type
 from ftdsl.language.values import Origin, StageRef, Value
 from ftdsl.record import frozen, mutable
 from ftdsl.session import Session
-from ftdsl.source import Source, Span
+from ftdsl.source import Span
 
 MAX_VARIANTS = 256
 """Runs one stage may expand to; more is a search, not a sweep."""
@@ -167,9 +167,9 @@ class _Resolver:
     def _named(self) -> list[Layer]:
         """The default of `name`: the file's stem."""
         source = self.module.file.source
-        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", self.module.path.stem).lstrip("._-") or "recipe"
         start = Span(source, 0, 0)
-        entry = Entry(("name",), start, tree.Binder.FIXED, tree.Text((stem,), start), Origin("default"), self.module)
+        text = tree.Text((name_of(self.module.path.stem),), start)
+        entry = Entry(("name",), start, tree.Binder.FIXED, text, Origin("default"), self.module)
         return [Layer("", (entry,))]
 
     def _recipe_name(self, file: Mapping[Path, Value]) -> str:
@@ -228,7 +228,7 @@ class _Resolver:
                 label = f"did you mean `{guess}`?" if guess else ""
                 self.session.sink.error("FT044", f"there is no parameter `{name}`", None, label=label, help=known)
                 continue
-            given[name] = (_parsed(text, value, param, self.session), Place(self.module))
+            given[name] = (parsed(text, value, param, self.session), Place(self.module))
         return given
 
     def _check_declared(self) -> None:
@@ -239,7 +239,7 @@ class _Resolver:
                 with self.ev.tracing():
                     raw = self.ev.known_let(let, module, sink)
                 if isinstance(raw, Invoke) and let.binder is not tree.Binder.SAMPLED:
-                    _check_call(raw, self.session)
+                    check_call(raw, self.session)
             for param in module.params.values():
                 self._check_param(param, module)
 
@@ -252,11 +252,11 @@ class _Resolver:
             return
         if param.type is None:
             return
-        kind = _param_type(param.type, self.session)
+        kind = param_type(param.type, self.session)
         expression, place = self.ev.given.get(param.name.text, (param.default, Place(module)))
         if kind and expression is not None and not (isinstance(expression, tree.Constant) and param.type.optional):
             with self.ev.tracing():
-                self.ev.typed(expression, Key(name=param.name.text, type=kind), place, self.session.sink)
+                self.ev.typed(expression, Key(name=param.name.text, type=kind, empty=True), place, self.session.sink)
 
     def _block(self, kind: str, entries: Sequence[Entry]) -> dict[Path, Value]:
         effective = Effective(kind)
@@ -393,6 +393,14 @@ class _Resolver:
                 text = f"there is no stage `{name}`"
                 self.session.sink.error("FT620", text, parent.span, label=label, help=known, fix=fix)
                 continue
+            if len(parent.path) > 1:
+                part = ".".join(word.text for word in parent.path[1:])
+                help = f"write `from {name}`"
+                if part.startswith(("best", "last", "checkpoint")):
+                    help += "; which checkpoint its result is, `save { best_by = … }` in that stage says"
+                text = f"`from` takes what `{name}` makes, and that has no part `{part}`"
+                self.session.sink.error("FT040", text, parent.span, help=help)
+                continue
             found = self.ev.stage(StageFound(name, ""), parent.span, self.session.sink)
             refs += [found.ref] if isinstance(found, Stg) else []
         return tuple(refs)
@@ -431,58 +439,3 @@ class _Resolver:
         if isinstance(chosen, tree.Expression):
             return self.ev.typed(chosen, key, place, sink)
         return coerce(self.ev, chosen, parse_type(key.type), key, sink)
-
-
-def _parsed(text: str, value: str, param: tree.Param, session: Session) -> tree.Expression:
-    """The expression in `-p name=value`; for texts, what cannot be read as an expression is the text itself."""
-    from ftdsl.diagnostics import Sink
-
-    attempt = Sink()
-    file = parse(Source(f"-p {text}", text), attempt)
-    item = file.items[0] if file.items else None
-    whole = Span(file.source, len(text) - len(value), len(text))
-    texty = param.type is not None and param.type.name.text in ("text", "path")
-    if isinstance(item, tree.Bind) and not len(attempt) and len(file.items) == 1:
-        if not (texty and isinstance(item.value, tree.Ref)):
-            return item.value
-    elif not texty:
-        for problem in attempt:
-            session.sink.add(problem)
-        return tree.Missing(whole)
-    return tree.Text((value,), whole)
-
-
-_PARAM_TYPES = (
-    "bool", "int", "number", "share", "rate", "count", "bytes", "time", "money", "text", "path", "name", "model", "data",
-    "stage", "span", "steps", "every",
-)  # fmt: skip
-
-
-def _param_type(written: tree.TypeName, session: Session) -> str | None:
-    name = written.name.text
-    inner = [t for t in (_param_type(a, session) for a in written.arguments) if t]
-    if name == "list" and len(inner) == 1:
-        return f"list({inner[0]})"
-    if name in _PARAM_TYPES and not written.arguments:
-        return name
-    guess = closest(name, [*_PARAM_TYPES, "list"])
-    label = f"did you mean `{guess}`?" if guess else ""
-    help = f"types: {', '.join(_PARAM_TYPES)}, list[…]"
-    session.sink.error("FT060", f"there is no type `{name}`", written.name.span, label=label, help=help)
-    return None
-
-
-def _check_call(raw: Invoke, session: Session) -> None:
-    from ftdsl.catalog.vocabulary import vocabulary
-
-    known = vocabulary().functions
-    if raw.name in known or any(raw.name in (k.members or {}) for k in _all_keys()):
-        return
-    guess = closest(raw.name, known)
-    label = f"did you mean `{guess}`?" if guess else ""
-    session.sink.error("FT015", f"there is no function `{raw.name}`", raw.call.path[0].span, label=label)
-
-
-def _all_keys() -> list[Key]:
-    nested = [k for b in words.blocks("sft").values() if isinstance(b, BlockWords) for k in b.keys.values()]
-    return [*words.keys("file").values(), *nested]

@@ -8,7 +8,7 @@ from ftdsl.catalog.vocabulary import Key
 from ftdsl.diagnostics import Sink
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.language import tree
-from ftdsl.language.resolve.coerce import coerce
+from ftdsl.language.resolve.coerce import FILES, coerce, part_exists
 from ftdsl.language.resolve.names import Found, KeyFound, LetFound, ParamFound, Place, StageFound
 from ftdsl.language.resolve.raw import WRONG, Bare, Broken, Invoke, Lit, Num, Raw, Stg, Str
 from ftdsl.language.types import parse_type
@@ -59,6 +59,8 @@ def _hole(ev: Evaluator, hole: tree.Hole, place: Place, sink: Sink) -> Written |
             raw = ev.look_up(candidate, ref, sink if isinstance(candidate, StageFound) else Sink())
             if isinstance(raw, Invoke) and raw.name in ("env", "secret"):
                 return _variable(ev, raw, hole, sink)
+            if isinstance(raw, Stg) and not part_exists(ev, raw, FILES, sink):
+                return None
             written = _as_text(ev, candidate, raw, ref)
         if written is not None:
             meanings.append(written)
@@ -106,7 +108,7 @@ def _variable(ev: Evaluator, raw: Invoke, hole: tree.Hole, sink: Sink) -> tuple[
         help = "give it to the environment, and let the shell read it: env { NAME = secret(…) }, and `${NAME}`"
         sink.error("FT060", text, hole.span, help=help)
         return None
-    value = coerce(ev, raw, parse_type("text"), Key(name="env", type="text"), sink)
+    value = coerce(ev, raw, parse_type("text"), Key(name="env", type="text", empty=True), sink)
     return None if value is WRONG else (value,)
 
 

@@ -214,7 +214,7 @@ def special_tokens_said_twice(config: Config) -> Found:
     """
     if config.has("add_special_tokens") and config.has("new_special_tokens_config"):
         at, other = config.at("add_special_tokens"), config.at("new_special_tokens_config")
-        yield warning(at, f"`{at.word}` does not count beside `{other.word}`", help="drop it", fix=drop(at))
+        yield warning(at, f"`{at.word}` does not count beside `{other.word}`", help="drop it", fix=drop(at, safe=True))
 
 
 @rule("FT317")
@@ -469,4 +469,6 @@ def checkpointing_cuts_gradients(config: Config) -> Found:
         and sharded(config)
     ):
         at = config.at("use_reentrant_gc")
-        yield warning(at, "FSDP 2 checkpoints without re-entry, whatever this says", help="drop it", fix=drop(at))
+        yield warning(
+            at, "FSDP 2 checkpoints without re-entry, whatever this says", help="drop it", fix=drop(at, safe=True)
+        )

@@ -332,7 +332,7 @@ def counted_once(config: Config) -> Found:
                 at,
                 f"`{twice[0]}` is named twice and read once",
                 help="give it a second entry in dataset_info.json to weight it",
-                fix=put(at, left) if at.text.replace(" ", "") == ",".join(names) else None,
+                fix=put(at, left, safe=True) if at.text.replace(" ", "") == ",".join(names) else None,
             )
 
 

@@ -193,8 +193,9 @@ def fp16_on_cpu(config: Config) -> Found:
 def full_precision_by_silence(config: Config) -> Found:
     """What it does: points at training without mixed precision on a card, and at quantised training without
         fp32 norms.
-    Why it matters: without `bf16` or `fp16` everything is computed in fp32: twice the memory, a fraction of the
-        speed. Norms of a quantised model are unstable in half precision; LLaMA-Factory recommends
+    Why it matters: without `bf16` or `fp16` what is trained is kept and computed in fp32: more memory, a fraction
+        of the speed. Frozen weights stay in the type of the checkpoint, so that under LoRA neither is what it says.
+        Norms of a quantised model are unstable in half precision; LLaMA-Factory recommends
         `upcast_layernorm`.
     Example:
         bf16: false
@@ -221,7 +222,7 @@ def full_precision_by_silence(config: Config) -> Found:
         ):
             yield warning(
                 at,
-                "no mixed precision: everything is computed in fp32",
+                "no mixed precision: what is trained is in fp32, and the rest in the type of the checkpoint",
                 help="write `bf16: true`",
                 fix=add(config, config.first("output_dir"), "bf16", True)
                 if not config.has("bf16")

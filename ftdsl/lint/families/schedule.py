@@ -32,7 +32,9 @@ def warmup_said_twice(config: Config) -> Found:
     version = config.versions.get("transformers", "4")
     text = f"`{ratio.word}` and `{steps.word}` are both set"
     label = f"transformers {version} follows `{counts.word}`"
-    yield error(idle, text, label=label, also=((counts, "and here"),), help=f"keep `{counts.word}`", fix=drop(idle))
+    yield error(
+        idle, text, label=label, also=((counts, "and here"),), help=f"keep `{counts.word}`", fix=drop(idle, safe=True)
+    )
 
 
 @rule("FT102")
@@ -256,7 +258,7 @@ def duration_said_twice(config: Config) -> Found:
             epochs,
             f"`{epochs.word}` does not count beside `{steps.word}`",
             help=f"drop one of them; `{steps.word}` wins",
-            fix=drop(epochs),
+            fix=drop(epochs, safe=True),
         )
 
 

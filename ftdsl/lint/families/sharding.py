@@ -151,7 +151,7 @@ def words_of_the_other_fsdp(config: Config) -> Found:
         for name in ("use_orig_params", "sync_module_states", "backward_prefetch"):
             if document.get(option(name)) not in (None, "NO_PREFETCH"):
                 at = document.at(option(name))
-                yield warning(at, f"FSDP 2 ignores `fsdp_{name}`", help="drop it", fix=drop(at))
+                yield warning(at, f"FSDP 2 ignores `fsdp_{name}`", help="drop it", fix=drop(at, safe=True))
     elif isinstance(shard, bool):
         yield error(at, "FSDP 1 takes the name of a strategy here", help="write `FULL_SHARD`, or `fsdp_version: 2`")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ftdsl.recipe.recipe import Recipe
-from ftdsl.recipe.rules import data, hardware, places, smoke
+from ftdsl.recipe.rules import data, hardware, places, smoke, watching
 from ftdsl.session import Session
 
 RULES: tuple[Callable[[Recipe, Session], None], ...] = (
@@ -14,6 +14,8 @@ RULES: tuple[Callable[[Recipe, Session], None], ...] = (
     data.right_data_for_stage,
     smoke.made_by_smoke,
     places.destination_is_a_folder,
+    watching.best_by_is_measured,
+    watching.held_out_is_there,
 )
 
 
