@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftdsl.cli.common import add_recipe_arguments, keep_lock, options_of, recipe_path, show
@@ -103,7 +104,7 @@ def _outcome(file: str, args: argparse.Namespace, stop: Stop) -> Outcome:
     if not args.frozen and not args.smoke:
         keep_lock(compiled)
     try:
-        found = _carry_out(compiled, args, session, stop)
+        found = _carry_out(compiled, path, args, session, stop)
     except (NoEngineError, UnknownStageError, BusyError, StillRunningError) as error:
         print(f"error: {error}", file=sys.stderr)
         outcome.message = str(error)
@@ -112,9 +113,10 @@ def _outcome(file: str, args: argparse.Namespace, stop: Stop) -> Outcome:
     return found.ended(found.status)
 
 
-def _carry_out(compiled: Compiled, args: argparse.Namespace, session: Session, stop: Stop) -> Outcome:
+def _carry_out(compiled: Compiled, path: Path, args: argparse.Namespace, session: Session, stop: Stop) -> Outcome:
     from ftdsl.run.carry_out import carry_out, environments_of
     from ftdsl.run.prepare import Wishes, selected
+    from ftdsl.run.project import home_of
 
     wishes = Wishes(tuple(args.only), tuple(args.force), args.fresh, args.jobs, args.verify)
     jobs = selected(compiled.jobs, wishes)
@@ -122,7 +124,8 @@ def _carry_out(compiled: Compiled, args: argparse.Namespace, session: Session, s
     view = _view(args)
     for name in dict.fromkeys(job.environment for job in jobs if job.environment):
         view.note(f"engine: {environments[name].said(name)}, found by {environments[name].source}")
-    return carry_out(compiled, wishes, environments, view, session=session, stop=stop)
+    home = home_of(path, compiled.name, options_of(args), smoke=args.smoke, claim=True)
+    return carry_out(compiled, wishes, environments, view, session=session, stop=stop, home=home)
 
 
 def _view(args: argparse.Namespace) -> View:
