@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -149,7 +150,7 @@ def test_one_run_of_a_recipe_at_a_time(place: Path) -> None:
         time.sleep(0.05)
     done = ftc("run", "r.ft", cwd=place)
     assert done.returncode == 1
-    assert f"process {process.pid} runs" in done.stderr
+    assert re.search(r"process \d+ runs `r` already; type: ftc watch", done.stderr)
     assert process.wait(timeout=30) == 0
 
 
