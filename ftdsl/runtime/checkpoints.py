@@ -34,6 +34,15 @@ def seal(checkpoint: Path) -> None:
     _write(checkpoint / SEAL, {"schema": 1, "files": listed})
 
 
+def changed_since(checkpoint: Path) -> bool:
+    """Whether something was written to a checkpoint after it was sealed."""
+    try:
+        when = (checkpoint / SEAL).stat().st_mtime_ns
+        return any(path.stat().st_mtime_ns > when for path in checkpoint.rglob("*") if path.is_file())
+    except OSError:
+        return False
+
+
 def damage(checkpoint: Path) -> str:
     """What is wrong with a checkpoint; "" when it is whole."""
     try:

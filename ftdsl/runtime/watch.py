@@ -9,7 +9,7 @@ from typing import Any
 
 from . import judges, labels
 from .actions import act, save_and_stop
-from .checkpoints import seal
+from .checkpoints import changed_since, seal
 from .measure import Meter
 from .report import Log
 from .stage import Part, Stage
@@ -43,7 +43,7 @@ class Watcher:
         self.stage, self.part, self.log, self.config = stage, part, log, config
         self.began = time.monotonic()
         self.first_step = 0
-        self.unsealed: Path | None = None
+        self.saved: Path | None = None
         self.scored = 0
         self.reported = 0.0
         self.meter = Meter()
@@ -72,27 +72,27 @@ class Watcher:
         self.meter.again()
 
     def on_save(self, training: Any, state: Any, control: Any, **_: Any) -> None:
-        self.unsealed = Path(training.output_dir) / f"checkpoint-{state.global_step}"
-        self.meter.again()
-
-    def on_step_begin(self, training: Any, state: Any, control: Any, **_: Any) -> None:
-        self._seal(training)
-
-    def _seal(self, training: Any) -> None:
-        """Once all that adds to a checkpoint has done so, on all ranks: other callbacks are called after this one."""
-        if self.unsealed is None:
-            return
+        self.saved = Path(training.output_dir) / f"checkpoint-{state.global_step}"
         if training.world_size > 1:
             import torch
 
-            torch.distributed.barrier()
-        if self.log.first and self.unsealed.is_dir():
-            seal(self.unsealed)
-        self.unsealed = None
+            torch.distributed.barrier()  # all ranks have written their parts
+        if self.log.first and self.saved.is_dir():
+            seal(self.saved)
         self.meter.again()
 
+    def on_step_begin(self, training: Any, state: Any, control: Any, **_: Any) -> None:
+        self._seal_again()
+
+    def _seal_again(self) -> None:
+        """Callbacks of the engine's that are called after this one may have changed a checkpoint (of a value head they do)."""
+        if self.saved is not None and self.log.first and changed_since(self.saved):
+            seal(self.saved)
+            self.meter.again()
+        self.saved = None
+
     def on_train_end(self, training: Any, state: Any, control: Any, **_: Any) -> None:
-        self._seal(training)
+        self._seal_again()
         act(judges.trained(self.first_step, state.global_step, self.config.get("resume_from_checkpoint")))
         if not self.stage.smoke and self.log.first and (seen := self.meter.measured()):
             self.log.event("measured", **seen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +80,15 @@ def test_large_ones_are_sealed_by_size(tmp_path: Path, monkeypatch: pytest.Monke
     assert damage(folder) == ""
     cut(folder / "optimizer.pt")
     assert "optimizer.pt has" in damage(folder)
+
+
+def test_what_is_added_later_is_sealed_too(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path, 5)
+    assert not checkpoints.changed_since(folder)
+    (folder / "value_head.safetensors").write_text("added", encoding="utf-8")
+    os.utime(folder / "value_head.safetensors", (2e9, 2e9))
+    assert checkpoints.changed_since(folder)
+    assert not checkpoints.changed_since(tmp_path / "none")
 
 
 @pytest.fixture
