@@ -27,9 +27,16 @@ class Source:
 
     def line(self, number: int) -> str:
         """The text of a line (from 1), without its line break."""
+        start, end = self.line_range(number)
+        return self.text[start:end]
+
+    def line_range(self, number: int) -> tuple[int, int]:
+        """Offsets at which a line (from 1) begins and, without its line break, ends."""
         start = self.line_starts[number - 1]
         end = self.line_starts[number] if number < len(self.line_starts) else len(self.text)
-        return self.text[start:end].rstrip("\r\n")
+        while end > start and self.text[end - 1] in "\r\n":
+            end -= 1
+        return start, end
 
 
 @frozen

@@ -34,7 +34,13 @@ class Key(_Strict):
     auto: str = ""
     doc: str = ""
     required: bool = False
+    example: str = ""
     instead: dict[str, str] = Field(default_factory=dict)
+    share_above: float | None = None
+    share_below: float | None = None
+    length: int | None = None
+    powers: bool = False
+    empty: bool = False
 
 
 class Block(_Strict):
@@ -53,6 +59,7 @@ class Gpu(_Strict):
     """An accelerator (`ftdsl.catalog.Gpu` has the units)."""
 
     memory: list[int]
+    aliases: list[str]
     inline_ecc: bool
     capability: Number
     bf16: bool
@@ -66,6 +73,9 @@ class Gpu(_Strict):
     network: Number
     power: Number
     reach: Number
+    measured: Number
+    cache: Number
+    peer: bool
     source: str
 
 
@@ -93,6 +103,14 @@ class Model(_Strict):
     extra: int = 0
     experts: int = 0
     experts_used: int = 0
+    moe_ffn: int = 0
+    shared_ffn: int = 0
+    dense_layers: int = 0
+    attention_weights: int = 0
+    linear_layers: int = 0
+    window: int = 0
+    windowed: int = 0
+    tower: int = 0
     positions: int = 0
 
 
@@ -146,6 +164,13 @@ class Misnamed(_Strict):
     parameter: str = ""
     value: str | int | None = None
     word: str = ""
+
+
+class Written(_Strict):
+    """How parameters are written in a recipe, and values that are known under other names."""
+
+    write: dict[str, str]
+    values: dict[str, dict[str, str]]
 
 
 class StandIns(_Strict):
@@ -271,6 +296,7 @@ _PARTS: Mapping[str, Callable[[Mapping[str, Any]], Iterator[Part]]] = {
     "prices.toml": _whole(RootModel[dict[str, Number]]),
     "faults.toml": _entries(EngineError),
     "misnamed.toml": _entries(Misnamed),
+    "written.toml": _whole(Written),
     "smoke.toml": _whole(Smoke),
     "facts.toml": _whole(Facts),
     "overlay.toml": _overlay,

@@ -28,6 +28,9 @@ ANY_NAME = "*"
 class Key:
     """A key or argument: its type as written in the vocabulary, bounds in base units, members if it has any.
 
+    share_above, share_below: excluded bounds of a share, where it may be none or all; every share is of 0% to 100%.
+    length: how many items the list has; empty: a text without letters means something;
+    powers: it counts tokens, mostly in powers of two.
     instead: members that people know from elsewhere and that are none here, with what to write.
     """
 
@@ -37,12 +40,18 @@ class Key:
     above: float | None = None
     max: float | None = None
     below: float | None = None
+    share_above: float | None = None
+    share_below: float | None = None
+    length: int | None = None
+    powers: bool = False
+    empty: bool = False
     members: Mapping[str, Member] | None = None
     catalog: str = ""
     default: str = ""
     auto: str = ""
     doc: str = ""
     required: bool = False
+    example: str = ""
     instead: Mapping[str, str] = field(default_factory=dict)
 
 

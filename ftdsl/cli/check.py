@@ -183,8 +183,7 @@ def _mend(args: argparse.Namespace) -> None:
         after, count = _mended(path, before, args)
         if args.diff:
             print_diff(name, before, after, "fixed")
-        elif after != before:
-            rewrite(path, after)
+        elif after != before and rewrite(path, after):
             print(f"{name}: {count} fixed", file=sys.stderr)
 
 

@@ -81,7 +81,7 @@ def _below(folder: Path) -> list[str]:
 
 def keep_lock(compiled: Compiled) -> None:
     """Bring the lock beside the recipe up to date; where that cannot be written, say so and go on."""
-    from ftdsl.targets.write import write_file
+    from ftdsl.storage import write_file
 
     path, content = compiled.lock
     try:
@@ -139,14 +139,31 @@ def _plain(data: object) -> object:
     return data if data is None or isinstance(data, bool | int | float | str) else str(data)
 
 
-def rewrite(path: Path, text: str) -> None:
-    """Beside, then renamed: a reader never sees half a file. Links are followed, the mode is kept."""
-    path = path.resolve()
-    beside = path.with_name(f".{path.name}.ftc")
-    with beside.open("w", encoding="utf-8", newline="") as handle:
-        handle.write(text)
-    beside.chmod(path.stat().st_mode)
-    beside.replace(path)
+def rewrite(path: Path, text: str) -> bool:
+    """Write a text of the user's anew. A link is followed within its project; False, and a message, when it leads elsewhere.
+
+    Raises: OSError.
+    """
+    from ftdsl.storage import write_file
+
+    if not path.is_symlink():
+        write_file(path, text.encode())
+        return True
+    project = _project(path)
+    target = Path(os.path.realpath(path))
+    inside = target.relative_to(project).parts if target.is_relative_to(project) else (".",)
+    if target.suffix != path.suffix or any(part.startswith(".") for part in inside):
+        print(f"error: {path} is a link to {target}, outside of its project: not changed", file=sys.stderr)
+        print(f"  = help: name the file itself: {target}", file=sys.stderr)
+        return False
+    write_file(target, text.encode(), root=project)
+    return True
+
+
+def _project(path: Path) -> Path:
+    """The folder whose repository a file belongs to, links resolved; without one, the file's own folder."""
+    folder = Path(os.path.realpath(path.parent))
+    return next((above for above in (folder, *folder.parents) if (above / ".git").exists()), folder)
 
 
 def print_diff(name: str, before: str, after: str, what: str) -> None:

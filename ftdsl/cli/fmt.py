@@ -48,6 +48,7 @@ def _one(name: str, args: argparse.Namespace) -> int:
     if name == "-":
         sys.stdout.write(after)
     elif after != before:
-        rewrite(Path(name), after)
+        if not rewrite(Path(name), after):
+            return 1
         print(f"{name}: changed", file=sys.stderr)
     return 0

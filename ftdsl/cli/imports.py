@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +13,8 @@ from ftdsl.cli.common import print_json, read_exactly, read_stdin, show
 from ftdsl.credentials import masked
 
 if TYPE_CHECKING:
+    from ftdsl.importers.draft import Note
     from ftdsl.importers.imports import Imported
-    from ftdsl.importers.said import Note
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from ftdsl.importers.imports import import_all
     from ftdsl.session import Session
 
-    if args.output and Path(args.output).exists() and not args.force:
+    if args.output and os.path.lexists(args.output) and not args.force:
         print(f"error: {args.output} exists; --force writes over it", file=sys.stderr)
         return 1
     files = [(Path("stdin" if name == "-" else name), _text(name)) for name in args.files]
@@ -65,14 +66,14 @@ def _text(name: str) -> str | None:
 
 
 def _write(made: Imported, notes: Sequence[Note], args: argparse.Namespace) -> None:
-    from ftdsl.targets.write import write_file
+    from ftdsl.storage import write_file
 
     if args.json:
         print_json(_data(made, notes))
     elif not args.output:
         sys.stdout.write(made.text)
     if args.output:
-        write_file(Path(args.output), made.text.encode())
+        write_file(Path(args.output), made.text.encode(), new=not args.force)
 
 
 def _data(made: Imported, notes: Sequence[Note]) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -34,18 +35,18 @@ def run(args: argparse.Namespace) -> int:
     """Exit 0 when written, 1 when a file of that name is there already."""
     import re
 
-    from ftdsl.targets.write import write_file
+    from ftdsl.storage import write_files
 
     source = _examples()
     recipe = source / _FILES[args.template]
     text = recipe.read_text(encoding="utf-8")
     names = [recipe.name, *re.findall(r'file\("(data/[^"]+)"', text)]
-    there = [name for name in dict.fromkeys(names) if (args.folder / name).exists()]
+    there = [name for name in dict.fromkeys(names) if os.path.lexists(args.folder / name)]
     if there:
         print(f"error: {args.folder / there[0]} is there already", file=sys.stderr)
         return 1
+    write_files(args.folder, {name: (source / name).read_bytes() for name in dict.fromkeys(names)}, new=True)
     for name in dict.fromkeys(names):
-        write_file(args.folder / name, (source / name).read_bytes())
         print((args.folder / name).as_posix())
     target = (args.folder / recipe.name).as_posix()
     print(f"next: ftc check {target} && ftc run {target}", file=sys.stderr)

@@ -52,6 +52,12 @@ CODES = {
     "FT061": "unknown-unit",
     "FT062": "unit-missing",
     "FT063": "bad-arithmetic",
+    "FT064": "value-would-be-code",
+    "FT065": "nested-too-deeply",
+    "FT066": "quotes-missing",
+    "FT067": "thousands-for-tokens",
+    "FT068": "score-not-measured",
+    "FT069": "more-than-there-is",
     # FT08x profiles, axes, search
     "FT080": "unknown-profile",
     "FT081": "sample-without-search",

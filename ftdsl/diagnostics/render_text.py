@@ -82,13 +82,14 @@ def _frame(file: str, excerpts: dict[int, _Marks], gutter: int, severity: str, p
     for number, marks in excerpts.items():
         if last and number > last + 1:
             lines.append(paint("frame", "..."))
-        text = marks[0][0]["excerpt"]
-        lines.append(f"{paint('frame', str(number).rjust(gutter))} {bar} {_shown(text)}")
+        text, begin = marks[0][0]["excerpt"], marks[0][0]["excerpt_column"]
+        cut = "…" if begin > 1 else ""
+        lines.append(f"{paint('frame', str(number).rjust(gutter))} {bar} {cut}{_shown(text)}")
         for place, label, first in marks:
-            start = place["column"] - 1
-            end = place["end_column"] - 1 if place["end_line"] == place["line"] else len(text)
-            pad = " " * _width(text[:start])
-            mark = ("^" if first else "-") * max(1, _width(text[start:end]))
+            start = min(max(0, place["column"] - begin), len(text))  # another place of a long line: at its edge
+            end = place["end_column"] - begin if place["end_line"] == place["line"] else len(text)
+            pad = " " * (len(cut) + _width(text[:start]))
+            mark = ("^" if first else "-") * max(1, _width(text[start : max(start, end)]))
             said = paint(severity if first else "second", f"{mark} {_clean(label)}".rstrip())
             lines.append(f"{' ' * gutter} {bar} {pad}{said}")
         last = number

@@ -8,6 +8,13 @@ from ftdsl.diagnostics.model import Diagnostic, Fix, Label, Severity
 from ftdsl.record import replace
 from ftdsl.source import Span
 
+LONGEST = 600
+"""Characters of a sentence: what it quotes of a source may be of any length."""
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
 
 class Sink:
     """Diagnostics in the order they were found; one place and message counts once."""
@@ -16,6 +23,9 @@ class Sink:
         self._found: dict[tuple[object, ...], Diagnostic] = {}
 
     def add(self, diagnostic: Diagnostic) -> None:
+        if max(len(diagnostic.message), len(diagnostic.label), len(diagnostic.help)) > LONGEST:
+            short = {name: _clipped(getattr(diagnostic, name)) for name in ("message", "label", "help")}
+            diagnostic = replace(diagnostic, **short)
         self._found.setdefault(diagnostic.identity, diagnostic)
 
     def drop(self, diagnostic: Diagnostic) -> None:

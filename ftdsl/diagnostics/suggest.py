@@ -6,10 +6,13 @@ from collections.abc import Iterable
 
 FAR = 99
 
+LONGEST = 80
+"""Letters of a word that is compared."""
+
 
 def closest(word: str, choices: Iterable[str]) -> str | None:
     """The one choice that `word` most likely stands for; None when there is none, or when two are as near."""
-    ranked = _ranked(word, choices)
+    ranked = _ranked(word, choices) if len(word) <= LONGEST else []
     if not ranked or (len(ranked) > 1 and ranked[0][0] == ranked[1][0]):
         return None
     return ranked[0][1]
@@ -38,10 +41,13 @@ def _ranked(word: str, choices: Iterable[str]) -> list[tuple[int, str]]:
 def _rank(word: str, choice: str) -> int:
     """Spelling first; then the same parts in another order, or one word a part of the other."""
     left, right = _folded(word), _folded(choice)
-    if abs(len(left) - len(right)) <= _allowed(left, right):
+    allowed = _allowed(left, right)
+    if abs(len(left) - len(right)) <= allowed and len(set(left) - set(right)) <= allowed:  # each costs an edit
         apart = distance(left, right)
-        if apart <= _allowed(left, right):
+        if apart <= allowed:
             return apart
+    if "_" not in left and "_" not in right:
+        return FAR
     parts, others = left.split("_"), right.split("_")
     if sorted(parts) == sorted(others):
         return 3

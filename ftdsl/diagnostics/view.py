@@ -26,9 +26,11 @@ class Where(TypedDict):
 
 
 class Place(Where):
-    """Where something stands. `excerpt` is the text of its first line, secrets in it as stars: it may end in a log."""
+    """Where something stands. `excerpt` is the text of its first line, secrets in it as stars: it may end in a log. Of a long
+    line it is the part around the place, which begins at `excerpt_column`."""
 
     excerpt: str
+    excerpt_column: int
 
 
 class LabelView(Place):
@@ -62,6 +64,7 @@ class DiagnosticView(TypedDict):
     offset: int | None
     end_offset: int | None
     excerpt: str | None
+    excerpt_column: int | None
     label: str
     labels: list[LabelView]
     help: str
@@ -97,6 +100,7 @@ def _diagnostic(found: Diagnostic) -> DiagnosticView:
         "offset": at and at["offset"],
         "end_offset": at and at["end_offset"],
         "excerpt": at and at["excerpt"],
+        "excerpt_column": at and at["excerpt_column"],
         "label": masked(found.label, names=False),
         "labels": [_label(label) for label in found.labels],
         "help": masked(found.help, names=False),
@@ -119,9 +123,23 @@ def _where(span: Span) -> Where:
     }
 
 
+EXCERPT = 160
+"""Characters of a line that are shown: a message of a file on one line must not hold the file."""
+
+BEFORE = 60
+"""Characters before the place, where a line is longer."""
+
+
 def _place(span: Span) -> Place:
     where = _where(span)
-    return {**where, "excerpt": masked(span.source.line(where["line"]))}
+    source = span.source
+    start, end = source.line_range(where["line"])
+    if end - start <= EXCERPT:
+        return {**where, "excerpt": masked(source.text[start:end]), "excerpt_column": 1}
+    first = max(start, min(span.start - BEFORE, end - EXCERPT))
+    before = max(start, first - BEFORE)  # a secret that begins there is masked too
+    text = masked(source.text[before : min(end, first + EXCERPT + BEFORE)])
+    return {**where, "excerpt": text[first - before :][:EXCERPT], "excerpt_column": first - start + 1}
 
 
 def _label(label: Label) -> LabelView:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Any, Literal
 
+from ftdsl.language.values import VARIABLE
 from ftdsl.record import frozen
 
 
@@ -43,9 +45,31 @@ class Reasons:
 
 @frozen
 class Raw:
-    """Shell text that must not be quoted: `"$FT_PYTHON"`. Never made from a recipe's value."""
+    """Shell text that must not be quoted: `"$FT_PYTHON"`. Never made from a recipe's value.
+
+    Written out in the program (tests/house holds every `Raw(…)` to a literal), or a reference made by `Raw.variable`.
+    """
 
     text: str
+
+    @staticmethod
+    def variable(name: str, *, default: str | int = "", missing: str = "") -> Raw:
+        """`"${NAME}"`, with what stands in when it is not set (`default`), or the sentence to stop with (`missing`).
+
+        Raises: ValueError for a name that is none, and for texts that a shell would look into.
+        """
+        if not is_variable(name):
+            raise ValueError(f"{name!r} is no name of a variable")
+        for text in (str(default), missing):
+            if not re.fullmatch(r"[\w .,:/()-]*", text, re.ASCII):
+                raise ValueError(f"{text!r} is not plain text")
+        end = f":?{missing}" if missing else f":-{default}" if default != "" else ""
+        return Raw(f'"${{{name}{end}}}"')
+
+
+def is_variable(name: str) -> bool:
+    """Whether a shell can have a variable of that name."""
+    return VARIABLE.fullmatch(name) is not None
 
 
 @frozen

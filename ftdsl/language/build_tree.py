@@ -11,6 +11,9 @@ from ftdsl.diagnostics import Sink
 from ftdsl.language import strings, tree
 from ftdsl.source import Source, Span
 
+MAX_DEPTH = 300
+"""Levels of an expression: brackets are counted before (`lexing.shallow`), sums lean on their left side."""
+
 Node = Any
 """A Lark token or tree; Lark's own types do not say more."""
 
@@ -22,6 +25,8 @@ class Builder:
         self.source = source
         self.docs = docs
         self.sink = sink
+        self._depth = 0
+        self._firsts: dict[int, Any] = {}
 
     def items(self, body: Node) -> tuple[tree.Item, ...]:
         return tuple(self.item(child) for child in body.children if isinstance(child, Tree))
@@ -33,9 +38,12 @@ class Builder:
     def _span(self, node: Node) -> Span:
         if isinstance(node, Token):
             return Span(self.source, node.start_pos or 0, node.end_pos or 0)
-        first, last = node, node
+        first, last, above = node, node, []
         while isinstance(first, Tree):
-            first = first.children[0]
+            above.append(id(first))
+            first = self._firsts.get(id(first)) or first.children[0]
+        if len(above) > 4:  # a long sum leans to the left, and every part of it is asked
+            self._firsts |= dict.fromkeys(above, first)
         while isinstance(last, Tree):
             last = last.children[-1]
         return Span(self.source, first.start_pos, last.end_pos)
@@ -111,7 +119,15 @@ class Builder:
 
     def expression(self, node: Node) -> tree.Expression:
         build: Callable[[Node], tree.Expression] = getattr(self, f"_{node.data}")
-        return build(node)
+        self._depth += 1
+        try:
+            if self._depth <= MAX_DEPTH:
+                return build(node)
+        finally:
+            self._depth -= 1
+        span = self._span(node)
+        too_deep(span, self.sink)
+        return tree.Missing(span)
 
     def _path(self, node: Node) -> tuple[tree.Word, ...]:
         return tuple(self._word(token) for token in node.children if token.type != "DOT")
@@ -162,6 +178,11 @@ class Builder:
 
     def _list(self, node: Node) -> tree.Expression:
         return tree.ListOf(tuple(self.expression(c) for c in node.children if isinstance(c, Tree)), self._span(node))
+
+
+def too_deep(span: Span, sink: Sink) -> None:
+    """Say that what stands here is not read."""
+    sink.error("FT065", "this is nested too deeply to be read", span, help="take it apart: `let` gives a part a name")
 
 
 def _binder(node: Node) -> tree.Binder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import io
 import pickle
 from collections.abc import Iterator
 from functools import cache
@@ -69,12 +69,12 @@ def stamp() -> str:
 
 def save(path: Path = TABLE) -> Lark:
     """Write the table beside, then rename: a reader never sees half of one. Raises: OSError."""
+    from ftdsl.storage import write_file  # hardly ever needed
+
     lark = build()
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("wb") as handle:
-        handle.write(stamp().encode())
-        lark.save(handle)
-    beside.replace(path)
+    table = io.BytesIO()
+    lark.save(table)
+    write_file(path, stamp().encode() + table.getvalue())
     return lark
 
 
@@ -96,6 +96,29 @@ def parser() -> Lark:
 def _load(handle: Any) -> Lark:
     lark: Lark = Lark.load(handle)
     return lark
+
+
+MAX_NESTING = 100
+"""Braces, brackets and signs inside each other: what reads a tree goes down it by recursion."""
+
+_DEEPER = {"LBRACE": 1, "LSQB": 1, "LPAR": 1, "RBRACE": -1, "RSQB": -1, "RPAR": -1}
+
+
+def shallow(tokens: list[Token]) -> tuple[list[Token], Token | None]:
+    """The tokens without those that are nested too deeply, and the first of these, None when there is none."""
+    kept: list[Token] = []
+    depth = signs = 0
+    first: Token | None = None
+    for token in tokens:
+        change = _DEEPER.get(token.type, 0)
+        signs = signs + 1 if token.type == "MINUS" else 0
+        here = depth + 1 if change > 0 else depth
+        if max(here, signs) <= MAX_NESTING:
+            kept.append(token)
+        elif first is None:
+            first = token
+        depth = max(0, depth + change)
+    return kept, first
 
 
 def tokens(text: str) -> tuple[list[Token], list[Token]]:

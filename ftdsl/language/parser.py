@@ -5,16 +5,22 @@ from __future__ import annotations
 from lark import Token
 
 from ftdsl.diagnostics import Sink
-from ftdsl.language import lexing, tree
-from ftdsl.language.build_tree import Builder
-from ftdsl.language.recovery import Driver
+from ftdsl.language import lexing, recovery, tree
+from ftdsl.language.build_tree import Builder, too_deep
 from ftdsl.source import Source, Span
 
 
 def parse(source: Source, sink: Sink) -> tree.File:
     """The tree of a source, complete even where the text is wrong; syntax errors (FT03x) go to the sink."""
     tokens, comments = lexing.tokens(source.text)
-    root = Driver(source, tokens, sink).run()
+    shallow, deep = lexing.shallow(tokens)
+    problems = Sink()
+    root = recovery.read(source, shallow, problems)
+    if deep is not None:
+        too_deep(Span(source, deep.start_pos or 0, deep.end_pos or 0), sink)
+    for problem in problems:
+        if deep is None or (problem.span and problem.span.end < (deep.start_pos or 0)):  # what follows was not all read
+            sink.add(problem)
     docs, file_doc = _docs(source, tokens, comments)
     items = Builder(source, docs, sink).items(root.children[0]) if root is not None else ()
     notes = tuple(tree.Comment(str(c), Span(source, c.start_pos or 0, c.end_pos or 0)) for c in comments)

@@ -6,6 +6,7 @@ belong anywhere, else swallow the item. The parser's own stack is the only recor
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from copy import copy
 from typing import Any
 
@@ -13,7 +14,7 @@ from lark import Token
 from lark.exceptions import UnexpectedToken
 
 from ftdsl.diagnostics import Diagnostic, Edit, Fix, Label, Sink
-from ftdsl.language import lexing
+from ftdsl.language import lexing, unquoted
 from ftdsl.source import Source, Span
 
 ENDS = ("_NL", "COMMA", "RBRACE", "$END")
@@ -24,41 +25,39 @@ SAID = {
 }  # fmt: skip
 
 
+CLOSE = "close it with `}`"
+
+LABELS = 4
+"""Other blocks that are named when one is never closed."""
+
+
 class Driver:
     """One run over the tokens of a source."""
 
-    def __init__(self, source: Source, tokens: list[Token], sink: Sink, *, headers_close: bool = False) -> None:
+    def __init__(self, source: Source, tokens: list[Token], closes: Closes | None = None) -> None:
         self.source = source
         self.tokens = tokens
-        self.final = sink
         self.sink = Sink()
-        self.headers_close = headers_close
+        self.closes = closes
         self.at = 0
         self.state: Any = lexing.parser().parse_interactive("")
         self.dry = copy(self.state.parser_state.parse_conf)
         self.dry.callbacks = {}  # a trial must not build trees: Lark's callbacks reuse their children's lists
-        self.braces: list[Token] = []
+        self.braces: list[int] = []  # where in `tokens` they were opened
         self.quiet_line = -1
         self.unclosed = False
 
     def run(self) -> Any:
-        """The root of Lark's tree. An unclosed block is looked for again with headers in column 1 closing blocks."""
+        """The root of Lark's tree."""
         while self.at < len(self.tokens):
             self._next()
-        end = self._end_token()
-        root = self._finish(end)
-        if self.unclosed and not self.headers_close:
-            again = Driver(self.source, self.tokens, self.final, headers_close=True)
-            return again.run()
-        for found in self.sink:
-            self.final.add(found)
-        return root
+        return self._finish(self._end_token())
 
     # --- tokens
 
     def _next(self) -> None:
         token = self.tokens[self.at]
-        if self.headers_close and self.braces and self._is_header(token):
+        if self.closes is not None and self.braces:
             self._close_blocks(token)
         if self._repaired_before(token):
             return
@@ -75,7 +74,7 @@ class Driver:
 
     def _track(self, token: Token) -> None:
         if token.type == "LBRACE":
-            self.braces.append(token)
+            self.braces.append(self.at)
         elif token.type == "RBRACE" and self.braces:
             self.braces.pop()
 
@@ -121,25 +120,76 @@ class Driver:
         if token.type == "UNCLOSED":
             self._unclosed_text(token)
             return True
+        if token.type in ("SLASH", "DOT", "__ANON_0", "TILDE", "STRAY") and self._bare_text(self.at):
+            return True
         if token.type == "RBRACE" and self._closing_brace(token):
             return True  # before it is fed: the parser would close the file's own body for it, and lose its items
         if token.type == "COLON" and self._fits("EQUAL") and not self._fits("COLON"):
-            fix = Fix("write `=`", (Edit(self._span(token), " ="),))
-            self._report(
-                "FT034", "keys are set with `=`, not `:`", self._span(token), help="write `key = value`", fix=fix
-            )
-            if self._peek(1) == "LBRACE":
-                self.at += 1
-                return True
-            self._supply("EQUAL", "=")
-            self.at += 1
-            return True
+            return self._colon(token)
         if token.type == "EQUAL" and self._peek(1) == "LBRACE" and self._fits("EQUAL") and self._fits("LBRACE"):
-            fix = Fix("drop the `=`", (Edit(self._span(token), ""),))
+            gap = Span(self.source, self._before().end, token.end_pos or 0)
+            fix = Fix("drop the `=`", (Edit(gap, ""),))
             self._report("FT030", "a block takes no `=`", self._span(token), help="write `name { … }`", fix=fix)
             self.at += 1
             return True
         return False
+
+    def _colon(self, token: Token) -> bool:
+        """`key: value`, `block: {`, and a header of YAML (`sft:` alone in its line)."""
+        span, word = self._span(token), self._before().text
+        help = "write `key = value`"
+        put: str | None = " ="
+        if self._peek(1) == "LBRACE":
+            help, put = f"write `{word} {{ … }}`", "" if self.source.text[span.end : span.end + 1].isspace() else " "
+        elif self._peek(1) in ENDS:
+            help, put = f"write `{word} {{ … }}`, with what belongs to it in the braces", None
+        fix = (
+            Fix(f"write `{put.strip()}`" if put and put.strip() else "drop it", (Edit(span, put),))
+            if put is not None
+            else None
+        )
+        self._report("FT034", "keys are set with `=`, not `:`", span, help=help, fix=fix)
+        if put is None:
+            self._swallow()
+            return True
+        if self._peek(1) != "LBRACE":
+            self._supply("EQUAL", "=")
+        self.at += 1
+        return True
+
+    def _bare_text(self, at: int) -> bool:
+        """A path or name without quotes, as the value that begins with the token at `at`: one message, and no value."""
+        before = self.tokens[at - 1].type if at else ""
+        span = unquoted.run_at(self.source, self.tokens[at].start_pos or 0)
+        begun = at < self.at
+        plausible = "/" in span.text if begun else unquoted.is_path(span.text)
+        if self.tokens[at].type == "STRAY":
+            plausible = span.text.isalnum() or plausible
+        if before not in ("EQUAL", "LPAR", "LSQB", "COMMA") or not plausible:
+            return False
+        inner = self.state.parser_state
+        while begun and len(inner.state_stack) > 1 and (_first([inner.value_stack[-1]]) or 0) >= span.start:
+            inner.state_stack.pop()
+            inner.value_stack.pop()
+        if not self._fits("MISSING"):
+            return False
+        sink = Sink()
+        unquoted.report(span, str(self.tokens[at - 2]) if before == "EQUAL" and at > 1 else "", sink)
+        for problem in sink:
+            self._report(problem.code, problem.message, span, help=problem.help, fix=problem.fix)
+        self._supply("MISSING")
+        while self.at < len(self.tokens) and (self.tokens[self.at].start_pos or 0) < span.end:
+            self.at += 1
+        return True
+
+    def _begun_as_text(self, token: Token) -> bool:
+        """`s3://rows`, `a/8x7B`: what does not go on belongs to a value that should be in quotes."""
+        first = self.at
+        while first and self.tokens[first - 1].end_pos == self.tokens[first].start_pos:
+            if self.tokens[first - 1].type in ("EQUAL", "LPAR", "LSQB", "COMMA", "_NL", "LBRACE"):
+                break
+            first -= 1
+        return first < self.at and self._bare_text(first)
 
     def _unclosed_text(self, token: Token) -> None:
         span = self._span(token)
@@ -161,7 +211,7 @@ class Driver:
         self.quiet_line = line
 
     def _recover(self, token: Token) -> None:
-        for attempt in (self._stray, self._missing_value, self._missing_binder, self._two_items):
+        for attempt in (self._begun_as_text, self._stray, self._missing_value, self._missing_binder, self._two_items):
             if attempt(token):
                 return
         self._unexpected(token)
@@ -284,7 +334,42 @@ class Driver:
 
     # --- blocks that stay open
 
-    def _is_header(self, token: Token) -> bool:
+    def _close_blocks(self, token: Token) -> None:
+        """Close what cannot be open any more where a line begins with this token; each block is reported itself."""
+        assert self.closes is not None
+        reported = False
+        while self.braces and self.closes(self, token):
+            opened = self.braces[-1]
+            if not reported:
+                self.quiet_line = -1
+                labels = self._outer_labels() if self.closes is by_header else ()
+                self._report("FT033", "this block is never closed", self._header_span(opened), labels=labels,
+                             help=CLOSE, fix=self._closing(opened))  # fmt: skip
+            reported = self.closes is by_header
+            if not self._fits("RBRACE"):
+                self._swallow_to_close()
+            if not self._supply("RBRACE", "}"):
+                return
+            self.braces.pop()
+            if token.type != "RBRACE":
+                self._supply("_NL")
+
+    def _closing(self, opened: int) -> Fix | None:
+        """A brace on a line of its own, as far to the right as the block's own line begins."""
+        end = self._before().end
+        indent = " " * (self.indent(opened) - 1)
+        return Fix("close it here", (Edit(Span(self.source, end, end), f"\n{indent}}}"),), safe=False)
+
+    def begins_line(self) -> bool:
+        return self.at == 0 or self.tokens[self.at - 1].type == "_NL"
+
+    def indent(self, at: int) -> int:
+        """The column in which the line of the token at `at` begins, from 1."""
+        line = self.source.line(self.tokens[at].line or 1)
+        return len(line) - len(line.lstrip(" \t\ufeff")) + 1
+
+    def is_header(self, token: Token) -> bool:
+        """Whether a line begins here with what only stands at file level, in the first column."""
         if token.column != 1 or token.type not in ("NAME", "LET", "PARAM", "INCLUDE"):
             return False
         if token.type != "NAME":
@@ -293,26 +378,14 @@ class Driver:
         line = kinds[: kinds.index("_NL")] if "_NL" in kinds else kinds
         return "LBRACE" in line and "EQUAL" not in line[: line.index("LBRACE")]
 
-    def _close_blocks(self, token: Token) -> None:
-        opened = self.braces[-1]
-        self._report("FT033", "this block is never closed", self._header_span(opened), labels=self._outer_labels())
-        while self.braces:
-            if not self._fits("RBRACE"):
-                self._swallow_to_close()
-            if not self._supply("RBRACE", "}"):
-                break
-            self.braces.pop()
-        self._supply("_NL")
-
     def _swallow_to_close(self) -> None:
         at = self.at
         self._swallow()
         self.at = at
 
-    def _header_span(self, brace: Token) -> Span:
-        """The block's word and its brace."""
-        at = next(at for at, token in enumerate(self.tokens) if token is brace)
-        first = at
+    def _header_span(self, at: int) -> Span:
+        """The block's word and its brace, which is the token at `at`."""
+        first, brace = at, self.tokens[at]
         while (
             first > 0
             and self.tokens[first - 1].line == brace.line
@@ -322,7 +395,7 @@ class Driver:
         return self._span(self.tokens[first]).to(self._span(brace))
 
     def _outer_labels(self) -> tuple[Label, ...]:
-        return tuple(Label(self._header_span(brace), "nor is this one") for brace in self.braces[-2::-1])
+        return tuple(Label(self._header_span(brace), "nor is this one") for brace in self.braces[-2 : -2 - LABELS : -1])
 
     def _finish(self, end: Token) -> Any:
         """The root, with open blocks closed; None (a tree without items) should repairs not lead to an end."""
@@ -335,7 +408,7 @@ class Driver:
                         opened = self.braces[-1]
                         self.quiet_line = -1
                         span, labels = self._header_span(opened), self._outer_labels()
-                        self._report("FT033", "this block is never closed", span, labels=labels)
+                        self._report("FT033", "this block is never closed", span, labels=labels, help=CLOSE)
                     self.unclosed = bool(self.braces)
                     self._supply("RBRACE", "}")
                     if self.braces:
@@ -349,6 +422,39 @@ class Driver:
         return None
 
 
+Closes = Callable[[Driver, Token], bool]
+"""Whether the innermost open block must end before a token; asked only of a file in which a block stays open."""
+
+
+def by_header(driver: Driver, token: Token) -> bool:
+    """What begins in the first column is no part of a block."""
+    return driver.is_header(token)
+
+
+def by_indent(driver: Driver, token: Token) -> bool:
+    """A line that begins no further to the right than the block's own is no part of it; a brace there closes it."""
+    if not driver.begins_line():
+        return False
+    column, opened = token.column or 1, driver.indent(driver.braces[-1])
+    return column < opened if token.type == "RBRACE" else column <= opened
+
+
+def read(source: Source, tokens: list[Token], sink: Sink) -> Any:
+    """The root of Lark's tree. A block that stays open is looked for again: where lines or headers say that it has ended,
+    whichever leaves the least to complain of."""
+    first = Driver(source, tokens)
+    root = first.run()
+    found = first.sink
+    if first.unclosed:
+        others = [Driver(source, tokens, closes) for closes in (by_indent, by_header)]
+        roots = [other.run() for other in others]
+        best = min(range(len(others)), key=lambda at: len(others[at].sink))
+        root, found = roots[best], others[best].sink
+    for problem in found:
+        sink.add(problem)
+    return root
+
+
 def _token(kind: str, text: str, start: int, end: int, source: Source) -> Token:
     line, column = source.position(start)
     return Token(kind, text, start, line, column, line, column, end)
@@ -360,10 +466,15 @@ def _first(popped: list[Any]) -> int | None:
     return min(offsets, default=None)
 
 
-def _offsets(value: Any) -> list[int]:
-    if isinstance(value, Token):
-        return [value.start_pos or 0]
-    return [offset for child in getattr(value, "children", ()) for offset in _offsets(child)]
+def _offsets(value: Any) -> Iterator[int]:
+    """Of all tokens; without recursion, since a long sum is a deep tree."""
+    todo = [value]
+    while todo:
+        inner = todo.pop()
+        if isinstance(inner, Token):
+            yield inner.start_pos or 0
+        else:
+            todo += getattr(inner, "children", ())
 
 
 def _either(parts: list[str]) -> str:

@@ -63,6 +63,7 @@ _SAID = {
     "text": "a text in quotes",
     "path": "a path in quotes",
     "script": "a text in quotes",
+    "variable": 'a text in quotes, or `secret("NAME")`',
     "name": "a name",
     "member": "one of its members",
     "model": 'a model such as `hf("org/name")`, or a stage',

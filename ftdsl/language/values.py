@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Any, Literal, TypeAlias
@@ -57,6 +58,10 @@ class Range:
 
     low: Any
     high: Any
+
+
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+"""Names of environment variables that every shell takes."""
 
 
 @frozen(eq=True)

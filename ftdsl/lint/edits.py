@@ -1,4 +1,7 @@
-"""Fixes at settings, in whatever the author writes: recipe, YAML or JSON. None where no edit can be made safely."""
+"""Fixes at settings, in whatever the author writes: recipe, YAML or JSON. None where no edit can be made.
+
+A fix is safe where the run stays what it was: another name for the same, the drop of what has no effect. Where the author may
+have meant either of two things (bf16 or fp16, the interval of saving or of measuring) it is not, however likely one is."""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from ftdsl.lint.config import Config, Setting
 from ftdsl.source import Span
 
 
-def put(setting: Setting, text: str, *, safe: bool = True) -> Fix | None:
+def put(setting: Setting, text: str, *, safe: bool = False) -> Fix | None:
     """Another value, as the author's file writes it."""
     if setting.span is None or setting.key is None:
         return None
@@ -28,7 +31,7 @@ def rename(setting: Setting, name: str, value: Any = None, *, safe: bool = True)
     return Fix(f"write `{name}`", tuple(edits), safe)
 
 
-def drop(setting: Setting, *, safe: bool = True) -> Fix | None:
+def drop(setting: Setting, *, safe: bool = False) -> Fix | None:
     """The key and its value taken out, with the line they stood on when nothing else does."""
     if setting.key is None or setting.span is None or setting.key.source is not setting.span.source:
         return None
@@ -36,9 +39,9 @@ def drop(setting: Setting, *, safe: bool = True) -> Fix | None:
     return Fix(f"drop `{setting.word}`", (Edit(span, ""),), safe)
 
 
-def add(config: Config, beside: Setting, name: str, value: Any, *, safe: bool = True) -> Fix | None:
+def add(config: Config, beside: Setting, name: str, value: Any, *, safe: bool = False) -> Fix | None:
     """Another parameter on a line of its own before one that is there. Not for recipes, where words have blocks."""
-    if (there := config.settings.get(name)) is not None and there.said:  # with `null`, which counts as not set
+    if (there := config.settings.get(name)) is not None and there.is_explicit:  # with `null`, which counts as not set
         return put(there, written(value), safe=safe)
     key = beside.key
     if key is None or config.form != "yaml" or "." in beside.name:

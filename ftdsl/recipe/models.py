@@ -25,8 +25,8 @@ class Hardware(Block):
     """The block `hardware`."""
 
     gpu: _Term | None = None
-    count: Annotated[int, Field(ge=1)] | None = 1
-    nodes: Annotated[int, Field(ge=1)] | _Range | None = 1
+    count: Annotated[int, Field(ge=1, le=4096)] | None = 1
+    nodes: Annotated[int, Field(ge=1, le=65536)] | _Range | None = 1
     devices: list[int] | None = None
     cpus: Annotated[int, Field(ge=1)] | None = None
     memory: int | None = None

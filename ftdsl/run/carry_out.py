@@ -15,7 +15,7 @@ from ftdsl.engines import registry
 from ftdsl.engines.jobs import Job
 from ftdsl.observe.progress import StageProgress, Status, View
 from ftdsl.recipe.build import python_of
-from ftdsl.run import measured, prepare, store
+from ftdsl.run import measured, out_of_memory, prepare, store
 from ftdsl.run.cache_keys import CacheKeys
 from ftdsl.run.environments import Environment, NoEngineError, find, this_python
 from ftdsl.run.execute import Executor
@@ -87,7 +87,7 @@ def carry_out(
         if todo:
             executor.execute()
     outcome.nothing_to_do = not todo
-    outcome.add_faults(executor.faults.items())
+    outcome.add_faults(out_of_memory.explained(executor.faults.items(), compiled.plan, session))
     outcome.add_warnings([*executor.warnings, *prepare.lacking(compiled, environments)])
     failed, refused = (outcome.progress.having(status) for status in (Status.FAILED, Status.REFUSED))
     return outcome.ended(INTERRUPTED if stop.asked else 1 if failed else 3 if refused else 0)
@@ -109,13 +109,13 @@ def environments_of(
             found[name] = this_python()
         elif name:
             named = python_of(engine, compiled.folder) if own else ""
-            found[name] = find(name, env, flag=python if own else "", recipe=named)
+            found[name] = find(name, env, flag=python if own else "", recipe=named, folder=compiled.folder)
     if engine.name in found:
         return {**found, "": found[engine.name]}
     if any(job.packages for job in jobs):
         try:
             named = python_of(engine, compiled.folder)
-            return {**found, "": find(engine.name, env, flag=python, recipe=named)}
+            return {**found, "": find(engine.name, env, flag=python, recipe=named, folder=compiled.folder)}
         except NoEngineError:
             pass
     return {**found, "": this_python()}

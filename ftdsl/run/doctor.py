@@ -47,7 +47,7 @@ def examine(environment: Environment) -> list[Check]:
     """What works in the environment and what does not. Imports torch in its own process, so takes seconds."""
     try:
         done = subprocess.run(
-            [str(environment.python), "-c", _LOOK], capture_output=True, text=True, timeout=300, check=False
+            [str(environment.python), "-I", "-c", _LOOK], capture_output=True, text=True, timeout=300, check=False
         )
         found = json.loads(done.stdout.strip().splitlines()[-1])
     except (OSError, ValueError, IndexError, subprocess.SubprocessError) as error:

@@ -15,7 +15,7 @@ from typing import Any
 from platformdirs import user_cache_path
 
 from ftdsl.session import LARGE, open_regular, read_json
-from ftdsl.targets.write import write_file
+from ftdsl.storage import write_file
 
 ABSENT = "absent"
 RACY = 2.0

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ftdsl.environments import python_in
+from ftdsl.storage import write_file
 
 TORCH = "torch==2.13.0"
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
@@ -58,8 +59,19 @@ def install(wish: Wish, say: Callable[[str], None]) -> Path:
     python = wish.python or python_in(wish.folder)
     if wish.python is None and not python.exists():
         say(f"making {wish.folder}")
-        _run([sys.executable, "-m", "venv", str(wish.folder)], say)
-    pip = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
+        _run([sys.executable, "-I", "-m", "venv", str(wish.folder)], say)
+    # -I: no module of the folder it is called in stands in for one of Python's or pip's.
+    pip = [
+        str(python),
+        "-I",
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--no-input",
+        "--progress-bar",
+        "off",
+    ]
     _torch(pip, wish, say)
     say("installing what LLaMA-Factory stands on")
     _run([*pip, TORCH, *BESIDE, *(() if wish.cpu else ON_GPU)], say)
@@ -87,17 +99,16 @@ def _torch(pip: list[str], wish: Wish, say: Callable[[str], None]) -> None:
 
 def _stub(python: Path, say: Callable[[str], None]) -> None:
     """Where the real torchaudio cannot be imported, a package that says so when it is used."""
-    if _tried([str(python), "-c", "import torchaudio"], lambda _: None):
+    if _tried([str(python), "-I", "-c", "import torchaudio"], lambda _: None):
         return
     where = subprocess.run(
-        [str(python), "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"],
+        [str(python), "-I", "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"],
         capture_output=True,
         text=True,
         check=True,
     )
     place = Path(where.stdout.strip()) / "torchaudio"
-    place.mkdir(exist_ok=True)
-    (place / "__init__.py").write_text(STUB, encoding="utf-8")
+    write_file(place / "__init__.py", STUB.encode(), root=place.parent)
     say("torchaudio has no build beside this torch: put a stand-in there (text training does not use it)")
 
 

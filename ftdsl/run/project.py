@@ -15,8 +15,9 @@ from pathlib import Path
 
 from ftdsl.language.resolve.resolve import Options
 from ftdsl.session import read_json
+from ftdsl.storage import write_file
 from ftdsl.targets.manifest import NAME as MANIFEST
-from ftdsl.targets.write import INPUTS, write_file
+from ftdsl.targets.write import INPUTS
 
 SETTINGS = "ftc.toml"
 OWNER = ".recipe"

@@ -20,7 +20,8 @@ from ftdsl.run.events import read as read_events
 from ftdsl.run.fingerprint import Made
 from ftdsl.run.launchers.local import identity
 from ftdsl.runtime.events import Event, made, read_result, save_result
-from ftdsl.targets.write import link_inputs, write_file
+from ftdsl.storage import open_to_append, write_file, write_files, write_link
+from ftdsl.targets.write import link_inputs
 
 
 class BusyError(Exception):
@@ -148,10 +149,9 @@ def new_folder(home: Path, now: datetime) -> Path:
 
 def lay_out(folder: Path, files: Mapping[str, bytes], recipe_folder: Path, stages: set[str]) -> None:
     """The build's files for these stage folders (others are left as they are), and the link to the recipe's folder."""
-    for name, content in files.items():
-        first = name.partition("/")[0]
-        if "/" not in name or first in ("runtime", "smoke") or first in stages:
-            write_file(folder / name, content)
+    first = {name: name.partition("/")[0] for name in files}
+    wanted = [name for name in files if "/" not in name or first[name] in ("runtime", "smoke", *stages)]
+    write_files(folder, {name: files[name] for name in wanted})
     link_inputs(folder, recipe_folder)
 
 
@@ -184,16 +184,14 @@ def link(run: Path, name: str, other: Path) -> None:
 
 def point_last(home: Path, folder: Path) -> None:
     """`last` -> the newest run."""
-    beside = home / f".last.{os.getpid()}"
-    beside.unlink(missing_ok=True)
-    beside.symlink_to(folder.name)
-    beside.replace(home / "last")
+    write_link(home, "last", folder.name)
 
 
 @contextmanager
 def locked(home: Path) -> Iterator[None]:
     """One `ftc run` of a recipe at a time. Raises: BusyError."""
     home.mkdir(parents=True, exist_ok=True)
+    os.close(open_to_append(home / ".lock"))  # a link in its place is refused
     lock, holder = FileLock(home / ".lock", timeout=0), home / ".pid"
     try:
         with lock:

@@ -49,10 +49,12 @@ def register(template: dict[str, Any]) -> None:
 
 
 def callbacks(spec: dict[str, Any]) -> list[Any]:
-    """In the order of the spec: the curve, dropout, the clock, and the author's own."""
+    """In the order of the spec: the weights, the curve, dropout, the clock, and the author's own."""
     from transformers import TrainerCallback
 
     found: list[Any] = []
+    if spec.get("weights") == "float32":
+        found.append(_full_weights(TrainerCallback))
     if "schedule" in spec:
         found.append(_curve(TrainerCallback, spec["schedule"]))
     if "dropout" in spec:
@@ -117,6 +119,31 @@ def _curve(base: type, phases: Sequence[dict[str, Any]]) -> Any:
             scheduler._last_lr = rates
 
     return Curve()
+
+
+# --- weights in fp32
+
+
+def _full_weights(base: type) -> Any:
+    """Frozen weights in fp32 too. The engine loads a base in the type that its checkpoint has, and lifts only what is trained
+    (llamafactory/model/loader.py: `torch_dtype = "auto"`; adapter.py: `cast_trainable_params_to_fp32`; 0.9.5)."""
+
+    class FullWeights(base):  # type: ignore[misc]
+        def on_init_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+            full_weights(model)
+
+    return FullWeights()
+
+
+def full_weights(model: Any) -> int:
+    """Cast every half-precision parameter and buffer to fp32, in place; how many there were."""
+    import torch
+
+    half = (torch.float16, torch.bfloat16)
+    cast = [tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.dtype in half]
+    for tensor in cast:
+        tensor.data = tensor.data.float()
+    return len(cast)
 
 
 # --- dropout

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
-from ftdsl.engines.jobs import Command, Document, Job
+from ftdsl.engines.jobs import Command, Document, Job, is_variable
 from ftdsl.plan.plan import Plan
 from ftdsl.session import Session
 from ftdsl.targets.manifest import manifest
@@ -65,6 +65,8 @@ def launch_text(job: Job) -> str:
     """The script of one job."""
     title = f"{job.folder}: {job.title}" + (f" ({job.where})" if job.where else "")
     commands = [{"text": _command(c), "comment": [c.comment] if c.comment else []} for c in job.commands]
+    if wrong := [name for name in job.env if not is_variable(name)]:
+        raise ValueError(f"{wrong[0]!r} is no name of a variable")  # reported at its place before it comes to this
     env = [{"name": name, "value": value} for name, value in job.env.items()]
     return render("bash/launch.sh.j2", title=title, header=(*job.header, *_started(job)), env=env, commands=commands)
 

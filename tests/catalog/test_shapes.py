@@ -40,6 +40,7 @@ ONE_OF_EACH = {
     "models.toml": [("Llama-2-7B",)],
     "faults.toml": [("disk_full",)],
     "misnamed.toml": [("lr",)],
+    "written.toml": [()],
     "smoke.toml": [("members", "lora.init"), ("newest", "ppo"), ()],
     "facts.toml": [()],
     "overlay.toml": [("file", "seed"), ("_dead",)],

@@ -207,3 +207,20 @@ def test_the_targets_of_oft_stand_where_the_engine_looks(checked: Callable[..., 
 def test_a_script_may_name_its_own_result(checked: Callable[..., Outcome]) -> None:
     text = small(file='shell expand { run = "make.sh {expand.path}" }')
     assert lowered(checked(text, ROWS))["expand"].env["FT_EXPAND_PATH"].endswith("-expand/result")
+
+
+@pytest.mark.parametrize(
+    ("stage", "asked"),
+    [
+        ("lora {}, precision = fp32", True),
+        ("freeze {}, precision = fp32", True),
+        ("full {}, precision = fp32", False),
+        ("lora {}", False),
+        ("lora {}, precision = bf16", False),
+        ("lora {}, precision = fp32, parallel { strategy = zero3 }", False),
+    ],
+)
+def test_fp32_lifts_frozen_weights(stage: str, asked: bool, checked: Callable[..., Outcome]) -> None:
+    jobs = checked(small(stage).replace("gpu = none, count = 1", "gpu = h100, count = 2"), ROWS).checked.jobs
+    specs = [file.data for job in jobs for file in job.documents if file.path.endswith("extend.json")]
+    assert [spec.get("weights") for spec in specs if "weights" in spec] == (["float32"] if asked else [])

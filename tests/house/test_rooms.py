@@ -13,9 +13,9 @@ import pytest
 from tests.conftest import ROOT, ftc
 
 PACKAGE = ROOT / "ftdsl"
-ORDER = ("runtime", "record", "source", "credentials", "catalog", "estimate", "diagnostics", "session",
-         "environments", "language", "recipe", "plan", "smoke", "lint", "engines", "targets",
-         "observe", "run", "pipeline", "importers", "upgrade", "cli")  # fmt: skip
+ORDER = ("runtime", "record", "source", "credentials", "storage", "catalog", "estimate", "diagnostics", "session",
+         "environments", "language", "recipe", "plan", "smoke", "lint", "engines", "targets", "observe",
+         "run", "pipeline", "importers", "upgrade", "cli")  # fmt: skip
 """A room may import itself and those before it. runtime imports nothing of ftdsl, and only these modules of it are imported."""
 SHARED = {"ftdsl.runtime", "ftdsl.runtime.events", "ftdsl.runtime.versions"}
 MODULES = [path for path in PACKAGE.rglob("*.py") if path.name != "models.py"]
@@ -112,6 +112,32 @@ def test_a_cold_start_loads_nothing_it_need_not(arguments: list[str], banned: se
     loaded = set(done.stdout.splitlines()[-1].split())
     assert "ftdsl" in loaded
     assert not loaded & banned
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_shell_text_is_written_out(path: Path) -> None:
+    """`Raw(…)` of the shell holds a literal: anything that varies goes through `Raw.variable`, which looks at it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    if not any(isinstance(n, ast.ImportFrom) and n.module == "ftdsl.engines.jobs" for n in ast.walk(tree)):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Raw":
+            (text,) = node.args
+            parts = [text.body, text.orelse] if isinstance(text, ast.IfExp) else [text]
+            assert all(isinstance(part, ast.Constant) for part in parts), f"{path}:{node.lineno}"
+
+
+def test_a_reference_takes_only_names_of_variables() -> None:
+    from ftdsl.engines.jobs import Raw
+
+    assert Raw.variable("A_1", missing="A_1 is not set").text == '"${A_1:?A_1 is not set}"'
+    assert Raw.variable("A", default=0).text == '"${A:-0}"'
+    for name in ("", "1A", "A}", "A;b", "A\n", "A B", "ü"):
+        with pytest.raises(ValueError, match="no name"):
+            Raw.variable(name)
+    for text in ("$(x)", "`x`", '"', "}", "\\", "a\nb"):
+        with pytest.raises(ValueError, match="not plain"):
+            Raw.variable("A", missing=text)
 
 
 def test_nothing_names_this_machine() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from ftdsl.run.environments import Environment
-from tests.conftest import ROOT, ftc
+from tests.conftest import ROOT, ftc_process
 
 pytestmark = pytest.mark.real
 
@@ -55,7 +55,7 @@ def folder(engine: Environment, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """A run folder with the toy made and nothing trained yet."""
     place = tmp_path_factory.mktemp("ranks")
     build(place, TINY, "".join(STAGE.format(name=name, more=more) for name, more in STAGES.items()))
-    done = ftc("compile", "r.ft", cwd=place)
+    done = ftc_process("compile", "r.ft", cwd=place)
     assert done.returncode == 0, done.stderr
     shutil.copytree(place / "build" / "r", place / "run", symlinks=True)
     (place / "run" / "inputs").unlink()
@@ -117,7 +117,7 @@ def toy(folder: Path) -> str:
 def test_a_rank_that_dies_is_replaced(engine: Environment, toy: str, tmp_path: Path) -> None:
     """The launcher is started anew as a whole, and goes on from the last checkpoint."""
     build(tmp_path, toy, STAGE.format(name="sft", more='launch.retries = 1, callbacks = ["shims:Dies"]'))
-    done = ftc("run", "r.ft", "--plain", "--engine-python", str(engine.python), cwd=tmp_path)
+    done = ftc_process("run", "r.ft", "--plain", "--engine-python", str(engine.python), cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     stage = tmp_path / "runs/r/last/10-sft"
     events = [json.loads(line) for line in (stage / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -81,6 +81,155 @@ def test_a_shell_stage_runs_only_its_own_text(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("pwned*"))
 
 
+NAMES = [
+    "HOME}$(touch pwned)${HOME", "A;touch pwned", "A\ntouch pwned\n", "A B", "A-B", "1A", "", "$(touch pwned)",
+    "A`touch pwned`", "ü", "A=1", "A?$(touch pwned)", "A:-x", "A\u0000",
+]  # fmt: skip
+
+
+def quoted(text: str) -> str:
+    """As a recipe has it."""
+    for char, escape in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\0", "\\u{0}")):
+        text = text.replace(char, escape)
+    return f'"{text}"'
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        "env {{ A = secret({name}) }}\n",
+        "let s = secret({name})\nenv {{ A = s }}\n",
+        "env {{ {name} = {value} }}\n",
+        "profile p {{ env {{ {name} = {value} }} }}\n",
+        "shell z {{ run = {value}, env {{ {name} = {value} }} }}\n",
+    ],
+)
+def test_a_name_of_a_variable_never_becomes_code(recipe: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / "r.ft").write_text(
+        recipe.format(name=quoted(name), value='"1"') + 'shell s { run = "true" }\n', encoding="utf-8"
+    )
+    flags = ("--profile", "p") if recipe.startswith("profile") else ()
+    done = ftc("compile", "r.ft", *flags, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "bug" not in done.stderr
+    assert "is no name of an environment variable" in done.stderr or "FT039" in done.stderr
+    assert not (tmp_path / "build").exists()
+
+
+@pytest.mark.parametrize("key", ["s.env.A;touch pwned", "env.A B", "s.env.1"])
+def test_nor_does_one_of_the_command_line(key: str, tmp_path: Path) -> None:
+    (tmp_path / "r.ft").write_text('shell s { run = "true" }\n', encoding="utf-8")
+    done = ftc("compile", "r.ft", "--set", f'{key}="1"', cwd=tmp_path)
+    assert done.returncode == 1
+    assert not (tmp_path / "build").exists()
+
+
+SECRETS = [
+    'sft {{ model = hf({secret}), data = hf("a/b") }}',
+    'sft {{ model = hf("a/b"), data = hf({secret}) }}',
+    "sft {{ model = file({secret}), data = file({secret}) }}",
+    'sft {{ model = hf("a/b"), data = hf("a/b"), to = {secret} }}',
+    'sft {{ model = hf("a/b"), data = hf("a/b"), system = {secret} }}',
+    'sft {{ model = hf("a/b"), data = hf("a/b"), track {{ project = {secret}, dir = {secret} }} }}',
+    'sft {{ model = hf("a/b"), data = hf("a/b"), llamafactory {{ hub_token = {secret} }} }}',
+    'sft {{ model = hf("a/b"), data = hf("a/b"), deepspeed {{ tag = {secret} }} }}',
+    'sft {{ model = hf("a/b"), data = hf("a/b"), launch {{ head = {secret} }} }}',
+    'sft {{ model = hf("a/b"), data = hf("a/b"), resume = {secret}, push = hf({secret}) }}',
+    'sft {{ model = hf("a/b"), data = hf("a/b"), tokenizer {{ add = [{secret}] }} }}',
+    'sft {{ model = hf("a/b"), data = hf("a/b"), template = {secret}, optim {{ name = {secret} }} }}',
+    'merge m {{ model = hf("a/b"), to = {secret} }}',
+    "shell s {{ run = {secret} }}",
+    'shell s {{ run = "true", inputs = [file({secret})], outputs = [{secret}] }}',
+    'data d {{ source = hf("a/b", revision = {secret}), media = {secret}, drop = [{secret}] }}',
+    "name = {secret}",
+    "engine = llamafactory({secret}, python = {secret})",
+    'let t = "a {{s}} b"\nshell s {{ run = "echo {{t}} {{s}}" }}',
+]
+
+
+@pytest.mark.parametrize("recipe", SECRETS)
+def test_a_secret_stands_nowhere_else(recipe: str, tmp_path: Path) -> None:
+    """Wherever a text may stand that is written into a file: an error at its place."""
+    text = (
+        'let s = secret("MY_SECRET")\n' + recipe.format(secret='secret("MY_SECRET")') + '\nshell x { run = "true" }\n'
+    )
+    (tmp_path / "r.ft").write_text(text, encoding="utf-8")
+    done = ftc("compile", "r.ft", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "bug" not in done.stderr
+    assert "Secret(" not in done.stderr
+    assert "error[FT0" in done.stderr
+    assert "--> r.ft:2" in done.stderr or "--> r.ft:3" in done.stderr
+    assert not (tmp_path / "build").exists()
+
+
+VIA = {
+    "written": "shell s {{ run = {script} }}",
+    "a let": "let code = {script}\nshell s {{ run = code }}",
+    "a let of a let": "let code = {script}\nlet other = code\nshell s {{ run = other }}",
+    "a swept let": "let code in [{script}, {script}]\nshell s {{ run = code }}",
+    "swept": "shell s {{ run in [{script}, {script}] }}",
+    "a param": "param code: text = {script}\nshell s {{ run = code }}",
+    "a profile": 'shell s {{ run = "true" }}\nprofile p {{ s.run = {script} }}',
+    "an include": 'include "lib.ft" as lib\nshell s {{ run = lib.code }}',
+}
+
+
+@pytest.mark.parametrize("via", VIA)
+def test_a_script_by_any_name_runs_only_its_own_text(via: str, tmp_path: Path) -> None:
+    script = "\"printf '%s\\\\0' {x} > out.txt\""
+    head = f"let x = {QUOTED}\n"
+    (tmp_path / "lib.ft").write_text(f"{head}let code = {script}\n", encoding="utf-8")
+    (tmp_path / "r.ft").write_text(head + VIA[via].format(script=script) + "\n", encoding="utf-8")
+    flags = ("--profile", "p") if via == "a profile" else ()
+    done = ftc("compile", "r.ft", "-o", "build", *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = subprocess.run(
+        ["bash", "build/run.sh", "here"], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={"PATH": "/usr/bin:/bin", "FT_PYTHON": sys.executable},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert (tmp_path / "here" / "out.txt").read_text(encoding="utf-8") == f"{EVIL}\0"
+    assert not list(tmp_path.rglob("pwned*"))
+
+
+def test_names_that_share_a_variable_do_not(tmp_path: Path) -> None:
+    """`{a_b}`, `{A_B}` and `{python}` are three names, and FT_PYTHON is ours."""
+    text = (
+        'let a_b = "one"\nlet A_B = "two"\nlet python = "three"\nlet head = "four"\nlet used = "five"\n'
+        'shell s { env { FT_USED = "mine" }\n  run = "printf \'%s \' {a_b} {A_B} {python} {head} {used} ${FT_USED} > out.txt" }\n'
+    )
+    (tmp_path / "r.ft").write_text(text, encoding="utf-8")
+    assert ftc("compile", "r.ft", "-o", "build", cwd=tmp_path).returncode == 0
+    run = subprocess.run(
+        ["bash", "build/run.sh", "here"], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={"PATH": "/usr/bin:/bin", "FT_PYTHON": sys.executable},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "here" / "out.txt").read_text(encoding="utf-8") == "one two three four five mine "
+
+
+def test_a_name_that_cannot_stand_where_it_stands_is_shown_there(tmp_path: Path) -> None:
+    text = 'let x = "1; touch pwned"\nlet n = 3\nshell s { run = """\n  echo {x} $(( {n} * 2 ))\n  bash -c "ls {x}"\n""" }\n'
+    (tmp_path / "r.ft").write_text(text, encoding="utf-8")
+    done = ftc("check", "r.ft", cwd=tmp_path)
+    assert done.returncode == 1
+    assert (
+        "error[FT064] value-would-be-code: `{x}` cannot stand here: `bash -c` reads its argument as code" in done.stdout
+    )
+    assert "--> r.ft:5:15" in done.stdout
+
+
+def test_what_the_environment_holds_arrives_in_a_text(tmp_path: Path) -> None:
+    text = 'let dir = env("SOME_DIR")\nshell s { run = "printf %s {dir}/x > out.txt" }\n'
+    (tmp_path / "r.ft").write_text(text, encoding="utf-8")
+    done = ftc("compile", "r.ft", "-o", "build", cwd=tmp_path, SOME_DIR="/a b")
+    assert done.returncode == 0, done.stderr
+    assert "export FT_DIR='/a b'" in (tmp_path / "build" / "10-s" / "launch.sh").read_text(encoding="utf-8")
+
+
 def test_a_secret_is_only_ever_a_reference(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text(ALPACA, encoding="utf-8")
     text = 'env { HF_TOKEN = secret("MY_TOKEN") }\nsft {\n  model = hf("a/b")\n  data = file("rows.jsonl")\n}\n'

@@ -94,7 +94,7 @@ def yaml_of(context: StageContext, name: str, params: dict[str, Any]) -> Documen
     if (
         context.planned.strategy == "megatron"
     ):  # what the adapter reads, and what its own block says, be it known or not
-        adapters = {*catalog.hatch_keys("megatron"), *context.stage.settings.inside("megatron")}
+        adapters = {*catalog.passthrough_schema("megatron"), *context.stage.settings.inside("megatron")}
     others = {key: value for key, value in params.items() if key in adapters}
     params = adapt_to_version(context, {key: value for key, value in params.items() if key not in adapters})
     for key in [key for key, value in (params | rest).items() if isinstance(value, Secret)]:

@@ -47,8 +47,26 @@ def _template(context: StageContext, template: Settings) -> dict[str, Any]:
     return found
 
 
+def _frozen_in_half(context: StageContext) -> bool:
+    """Whether weights that do not learn would stay in the type of the checkpoint, where fp32 is asked for.
+
+    No parameter changes that: `infer_dtype` counts only for what does not train (llamafactory/model/patcher.py:322). Under
+    ZeRO-3 they are loaded in fp32; quantised ones stay as they are.
+    """
+    planned = context.planned
+    asked = context.is_explicit("precision") and planned.precision == "fp32"
+    return (
+        asked
+        and planned.method != "full"
+        and planned.strategy not in ("zero3", "megatron")
+        and not context.get("quantize.bits")
+    )
+
+
 def _training(context: StageContext) -> dict[str, Any]:
     found: dict[str, Any] = {}
+    if _frozen_in_half(context):
+        found["weights"] = "float32"
     if not drawn_by_engine(context):
         found["schedule"] = phases(context)
     dropout = {name: context.get(f"{name}_dropout") for name in ("attention", "hidden")}

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container, Iterator
 from typing import Any
 
 from ftdsl.engines.jobs import Command, Job, Raw
 from ftdsl.engines.shared import overlay
 from ftdsl.engines.shared.scratch import needed_by
 from ftdsl.engines.shared.stage_context import StageContext
+from ftdsl.engines.shell import Hole, RefusedError, with_values
 from ftdsl.language.values import Script, Secret, Slot, StageRef, Term
+from ftdsl.source import Span
+
+OURS = frozenset({"FT_PYTHON", "FT_HEAD"})
+"""Variables of launch.sh that a name in a script must not take the place of."""
 
 
 def env_of(context: StageContext) -> dict[str, str | Raw]:
@@ -20,27 +26,29 @@ def env_of(context: StageContext) -> dict[str, str | Raw]:
 def exported(value: Any) -> str | Raw:
     """A value for the environment; a secret only ever as a reference to the variable that holds it."""
     if isinstance(value, Secret):
-        return Raw(f'"${{{value.variable}:?{value.variable} is not set}}"')
+        return Raw.variable(value.variable, missing=f"{value.variable} is not set")
     return value if isinstance(value, Raw) else str(value)
 
 
 def lower_shell(context: StageContext) -> Job:
     """The user's own code. It works in the run folder, and its outputs are seen from there.
 
-    Names in it become variables, exported quoted: a value never becomes part of the code.
+    Names in it become variables that stay one word wherever they stand: a value never becomes part of the code.
     """
     script = context.get("run")
     env = env_of(context)
     code = ""
     if isinstance(script, Script):
-        for part in script.parts:
-            if isinstance(part, Slot):
-                name = "FT_" + re.sub(r"\W", "_", part.name).upper()
-                env[name] = _slot(context, part)
-                code += f"${{{name}}}"
-            else:
-                code += part
-    else:
+        variables = _variables(script, env)
+        env |= {variables[slot.name]: _slot(context, slot) for slot in _slots(script)}
+        try:
+            code = with_values([_part(part, variables) for part in script.parts])
+        except RefusedError as error:
+            slot = list(_slots(script))[error.hole]
+            text = f"`{{{slot.name}}}` cannot stand here: {error}"
+            help = error.help.replace("{x}", f"{{{slot.name}}}")
+            context.session.sink.error("FT064", text, _place(context, script, error.hole), help=help)
+    elif "run" not in context.stage.unknown:
         context.session.sink.error("FT011", f"`{context.stage.name}` has nothing to run", context.stage.span)
     outputs = [str(overlay.plain(item)) for item in context.stage.settings.items("outputs") if isinstance(item, str)]
     return Job(
@@ -58,6 +66,44 @@ def lower_shell(context: StageContext) -> Job:
         outputs=tuple(outputs),
         where=context.where,
     )
+
+
+def _slots(script: Script) -> Iterator[Slot]:
+    return (part for part in script.parts if isinstance(part, Slot))
+
+
+def _variables(script: Script, taken: Container[str]) -> dict[str, str]:
+    """A variable for each name: `FT_LR` of `lr`, another where two names would share one, or it is somebody else's."""
+    found: dict[str, str] = {}
+    for slot in _slots(script):
+        own = "FT_" + re.sub(r"\W", "_", slot.name).upper()
+        name, number = own, 2
+        while slot.name not in found and (name in found.values() or name in OURS or name in taken):
+            name, number = f"{own}_{number}", number + 1
+        found.setdefault(slot.name, name)
+    return found
+
+
+def _part(part: str | Slot, variables: dict[str, str]) -> str | Hole:
+    if isinstance(part, str):
+        return part
+    number = all(isinstance(piece, str) for piece in part.value) and re.fullmatch(
+        r"-?[0-9]+", "".join(map(str, part.value)), re.ASCII
+    )
+    return Hole(variables[part.name], bool(number))
+
+
+def _place(context: StageContext, script: Script, hole: int) -> Span:
+    """Where a name stands in the text of the script, if it is written there."""
+    span = context.stage.spans.get("run", context.stage.span)
+    names = [re.escape(slot.name) for slot in _slots(script)]
+    at = span.start
+    for name in names[: hole + 1]:
+        found = re.compile(rf"\{{\s*{name}\s*\}}").search(span.source.text, at, span.end)
+        if found is None:
+            return span
+        at = found.end()
+    return Span(span.source, found.start(), found.end()) if found else span
 
 
 _SCRIPT = re.compile(r"(?<![\w./>-])inputs/([^\s'\"`;|&<>$(){}*?]+\.(?:py|sh|pl|R|jl|js|rb))(?![\w./])")

@@ -13,7 +13,7 @@ from ftdsl.diagnostics.suggest import closest
 from ftdsl.language import tree
 from ftdsl.language.resolve.raw import WRONG, Invoke
 from ftdsl.language.types import Type
-from ftdsl.language.values import Secret, StageRef, Term
+from ftdsl.language.values import VARIABLE, Secret, StageRef, Term
 from ftdsl.record import replace
 
 if TYPE_CHECKING:
@@ -31,7 +31,20 @@ def function(ev: Evaluator, raw: Invoke, use: str, key: Key, sink: Sink) -> Any:
     if raw.name == "best":
         return _best(ev, raw, signature, sink)
     options = arguments(ev, raw, signature.options, signature.positional, sink)
-    return WRONG if options is WRONG else Term(raw.name, options)
+    return WRONG if options is WRONG else _bounded(ev, Term(raw.name, options), raw, sink)
+
+
+MAX_CALLS = 256
+"""Calls in a call, those of names counted each time: models over models, which double each other by their names."""
+
+
+def _bounded(ev: Evaluator, term: Term, raw: Invoke, sink: Sink) -> Any:
+    size = 1 + sum(ev.sizes[id(option)][1] for option in term.options.values() if id(option) in ev.sizes)
+    if size > MAX_CALLS:
+        sink.error("FT065", f"`{raw.name}()` is nested too deeply to be worked out", raw.span, help="merge on the way")
+        return WRONG
+    ev.sizes[id(term)] = (term, size)
+    return term
 
 
 def _unknown_function(name: str, fitting: list[str], key: Key, at: tree.Ref, sink: Sink) -> Any:
@@ -108,29 +121,52 @@ def _best(ev: Evaluator, raw: Invoke, signature: Function, sink: Sink) -> Any:
     return Term("best", {**options, signature.positional[0]: tuple(refs)})
 
 
-def environment(ev: Evaluator, raw: Invoke, kind: Type, sink: Sink) -> Any:
+def environment(ev: Evaluator, raw: Invoke, kind: Type, key: Key, sink: Sink) -> Any:
     """`env("NAME", default = …)` is read now and recorded in the lock; `secret("NAME")` is never read."""
     signature = vocabulary().functions[raw.name]["value"]
     options = arguments(ev, raw, signature.options, signature.positional, sink)
     if options is WRONG:
         return WRONG
-    if kind.name not in ("text", "path", "name", "any", "script"):
+    if kind.name not in ("text", "path", "name", "any", "variable"):
         sink.error("FT060", f"`{raw.name}()` gives a text, which does not fit here", raw.span)
         return WRONG
     name = str(options[signature.positional[0]])
     if raw.name == "secret":
-        return Secret(name)
+        return _secret(name, raw, kind, key, sink)
     value = ev.session.env.get(name, options.get("default"))
     if why := "looks like a secret" if is_secret_name(name) else (shape := shape_of(value)) and f"holds {shape}":
-        text = f"`{name}` {why}, and `env()` would write it down"
-        fix = Fix("use `secret()`", (Edit(raw.call.path[0].span, "secret"),))
-        sink.error("FT047", text, raw.span, help=f'write `secret("{name}")`', fix=fix)
-        return WRONG
+        return _not_read(name, why, raw, kind, sink)
     if value is None:
         sink.error("FT048", f"the environment has no `{name}`", raw.span, help=f'write `env("{name}", default = "…")`')
         return WRONG
     ev.env_used[name] = str(value)
     return str(value)
+
+
+def _secret(name: str, raw: Invoke, kind: Type, key: Key, sink: Sink) -> Any:
+    """A reference to a variable, which only the environment of a stage can hold: anything else is written into a file."""
+    place = raw.call.arguments[0].value.span
+    if not VARIABLE.fullmatch(name):
+        text = f"`{name}` is no name of an environment variable"
+        sink.error("FT046", text, place, help="letters, digits and `_`, no digit first")
+        return WRONG
+    if kind.name != "variable":
+        text = f"`{key.name}` is written into a file, and a secret must not be"
+        help = f'put it into the environment: env {{ {name} = secret("{name}") }}'
+        sink.error("FT060", text, raw.span, help=help)
+        return WRONG
+    return Secret(name)
+
+
+def _not_read(name: str, why: str, raw: Invoke, kind: Type, sink: Sink) -> Any:
+    text = f"`{name}` {why}, and `env()` would write it down"
+    if kind.name == "variable":
+        fix = Fix("use `secret()`", (Edit(raw.call.path[0].span, "secret"),))
+        sink.error("FT047", text, raw.span, help=f'write `secret("{name}")`', fix=fix)
+    else:
+        help = f'put it into the environment: env {{ {name} = secret("{name}") }}'
+        sink.error("FT047", text, raw.span, help=help)
+    return WRONG
 
 
 def catalog_names(ev: Evaluator, key: Key) -> list[str]:

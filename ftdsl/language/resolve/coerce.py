@@ -6,14 +6,15 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ftdsl.catalog.vocabulary import ANY_NAME, Key, Member
-from ftdsl.diagnostics import Edit, Fix, Sink, guessed
+from ftdsl.catalog.vocabulary import ANY_NAME, Key, Member, vocabulary
+from ftdsl.diagnostics import Diagnostic, Edit, Fix, Severity, Sink, guessed
 from ftdsl.language import tree
 from ftdsl.language.resolve import calls
+from ftdsl.language.resolve.bounds import bounded, of_length
 from ftdsl.language.resolve.raw import WRONG, Bare, Between, Broken, Choice, Invoke, Lit, Lst, Num, Raw, Stg, Str
 from ftdsl.language.types import Type, parse_type, said
 from ftdsl.language.units import exact
-from ftdsl.language.values import Amount, AmountUnit, Range, Script, Slot, StageRef, Term
+from ftdsl.language.values import Amount, AmountUnit, Range, StageRef, Term
 from ftdsl.source import Span
 
 if TYPE_CHECKING:
@@ -24,12 +25,36 @@ def coerce(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     """`raw` as data of `kind` under the bounds of `key`; WRONG and a diagnostic when it does not fit."""
     if isinstance(raw, Broken):
         return WRONG
+    if isinstance(raw, Bare) and (word := _constant(raw, kind, key)):
+        fix = Fix(f"write `{word}`", (Edit(raw.span, word),))
+        sink.error("FT060", f"`{raw.name}` is written `{word}` here", raw.span, help=f"write `{word}`", fix=fix)
+        return WRONG
     if kind.options:
         return _union(ev, raw, kind, key, sink)
     if isinstance(raw, Invoke) and raw.name in ("env", "secret"):
-        return calls.environment(ev, raw, kind, sink)
+        return calls.environment(ev, raw, kind, key, sink)
     data = _HANDLERS.get(kind.name, _by_use)(ev, raw, kind, key, sink)
-    return WRONG if data is WRONG else _bounded(data, key, raw, sink)
+    return WRONG if data is WRONG else bounded(data, kind, key, raw, sink)
+
+
+_CONSTANTS = {
+    **dict.fromkeys(("True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"), "true"),
+    **dict.fromkeys(("False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"), "false"),
+    **dict.fromkeys(("None", "NONE", "Null", "NULL", "nil", "undefined"), "null"),
+}
+"""Words of Python, YAML and others for what is `true`, `false` and `null` (or `none`) here."""
+
+
+def _constant(raw: Bare, kind: Type, key: Key) -> str:
+    """What a word of another language is called here; "" where it may be meant as it stands."""
+    word = _CONSTANTS.get(raw.name, "")
+    if not word or raw.name in (key.members or {}):
+        return ""
+    kinds = {option.name for option in kind.options or (kind,)}
+    if word == "null":
+        return "none" if "none" in kinds or "none" in (key.members or {}) else word
+    switch = "bool" in kinds or {"true", "false"} & set(key.members or ())
+    return word if switch or ("any" in kinds and raw.name.lower() in ("true", "false")) else ""
 
 
 def item_type(kind: Type) -> Type | None:
@@ -81,8 +106,9 @@ def _unknown(raw: Bare | Invoke, names: list[str], key: Key, sink: Sink, what: s
     from ftdsl.diagnostics.suggest import closest
 
     span = raw.span if isinstance(raw, Bare) else raw.call.path[0].span.to(raw.call.path[-1].span)
-    guess = closest(raw.name, names)
-    fix = guessed(span, guess)
+    same = [name for name in names if name.casefold() == raw.name.casefold()]
+    guess = same[0] if len(same) == 1 else closest(raw.name, names)
+    fix = Fix(f"write `{guess}`", (Edit(span, guess),)) if same and guess else guessed(span, guess)
     label = f"did you mean `{guess}`?" if guess else ""
     shown = ", ".join(names[:14]) + (", …" if len(names) > 14 else "")
     code, text = (
@@ -116,7 +142,12 @@ def _union(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     for option, attempt in failed:
         if any(found.code not in ("FT060", "FT062", "FT002", "FT040") for found in attempt):
             return coerce(ev, raw, option, key, sink)
-    if isinstance(raw, Bare | Invoke):
+    if isinstance(raw, Invoke):
+        uses = vocabulary().functions.get(raw.name, {})
+        for option, _ in failed:
+            if option.name in uses:
+                return coerce(ev, raw, option, key, sink)
+    if isinstance(raw, Bare | Invoke | Str):
         for option, attempt in failed:
             if any(found.code in ("FT002", "FT040") for found in attempt):
                 return coerce(ev, raw, option, key, sink)
@@ -132,8 +163,8 @@ def _union(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
 def _bool(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     if isinstance(raw, Lit) and isinstance(raw.value, bool):
         return raw.value
-    guess = {"True": "true", "yes": "true", "on": "true", "False": "false", "no": "false", "off": "false"}
-    if isinstance(raw, Bare) and (word := guess.get(raw.name)):
+    if isinstance(raw, Str) and raw.plain is not None and (raw.plain in ("true", "false") or raw.plain in _CONSTANTS):
+        word = _CONSTANTS.get(raw.plain, raw.plain)
         return _wrong(raw, kind, key, sink, f"write `{word}`", Fix(f"write `{word}`", (Edit(raw.span, word),)))
     return _wrong(raw, kind, key, sink)
 
@@ -152,9 +183,8 @@ _NEED_UNIT = ("bytes", "time", "money", "span", "steps", "epochs", "tokens", "ev
 
 
 def _number(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
-    if isinstance(raw, Str) and raw.plain is not None and raw.plain.replace(".", "", 1).isdigit():
-        fix = Fix("drop the quotes", (Edit(raw.span, raw.plain or ""),))
-        return _wrong(raw, kind, key, sink, f"write `{raw.plain}` without quotes", fix)
+    if unwrapped := _number_in_quotes(raw, kind, key, sink):
+        return unwrapped
     if not isinstance(raw, Num):
         return _wrong(raw, kind, key, sink)
     if raw.dimension not in _DIMENSIONS[kind.name] and raw.number != 0:
@@ -162,12 +192,39 @@ def _number(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     if kind.name in ("int", "count", "bytes"):
         if raw.number != int(raw.number):
             return _wrong(raw, kind, key, sink)
+        _hint_at_1024(raw, key, ev)
         return int(raw.number)
     return exact(raw.number) if kind.name == "number" else float(raw.number)
 
 
+_IN_QUOTES = re.compile(r"\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?(?:%|[A-Za-z]+| (?:epochs?|steps?|tokens?))?")
+
+
+def _number_in_quotes(raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
+    """WRONG, with the quotes to drop, for a text that is a number; None for anything else."""
+    if not isinstance(raw, Str) or raw.plain is None or not _IN_QUOTES.fullmatch(raw.plain):
+        return None
+    fix = Fix("drop the quotes", (Edit(raw.span, raw.plain),))
+    return _wrong(raw, kind, key, sink, f"write `{raw.plain}` without quotes", fix)
+
+
+_POWERS = re.compile(r"(1|2|4|8|16|32|64|128|256|512)k")
+
+
+def _hint_at_1024(raw: Num, key: Key, ev: Evaluator) -> None:
+    """`8k` tokens are 8000, and models are made for 8192."""
+    if key.powers and _POWERS.fullmatch(raw.written):
+        meant = f"{raw.written}i"
+        text = f"`{raw.written}` is {int(raw.number)}; lengths of models are mostly powers of two"
+        help = f"write `{meant}` for {int(raw.number) // 1000 * 1024}"
+        fix = Fix(f"write `{meant}`", (Edit(raw.span, meant),), safe=False)
+        ev.session.sink.add(Diagnostic("FT067", text, raw.span, Severity.INFO, help=help, fix=fix))
+
+
 def _amount(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     units = _AMOUNTS[kind.name]
+    if unwrapped := _number_in_quotes(raw, kind, key, sink):
+        return unwrapped
     if isinstance(raw, Num) and raw.dimension in units:
         unit: AmountUnit = raw.dimension  # type: ignore[assignment]
         return Amount(raw.number, unit)
@@ -210,20 +267,38 @@ def _metric(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     return raw.name if isinstance(raw, Bare) else _wrong(raw, kind, key, sink)
 
 
+FILES = ("path", "train", "eval", "test")
+"""Parts of a stage that are files: where its result lies, and the splits of data."""
+
+
+def part_exists(ev: Evaluator, raw: Stg, parts: tuple[str, ...], sink: Sink) -> bool:
+    """Whether what is wanted of a stage is among what can be used here; else it is reported."""
+    kind = ev.names.stages.get(raw.ref.stage, "")
+    known = [part for part in parts if part == "path" or kind == "data"]
+    if not raw.ref.part or raw.ref.part in known:
+        return True
+    help = f"parts: {', '.join(known)}" if known else f"write `{raw.ref.stage}`"
+    sink.error("FT040", f"`{raw.ref.stage}` has no part `{raw.ref.part}` that can be used here", raw.span, help=help)
+    return False
+
+
 def _text(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     reads = kind.name == "path" and key.name != "to"  # where a result is put is no result
+    if kind.name == "script":  # one that is written is read as it is: here a value would be part of the code
+        return _wrong(raw, kind, key, sink, 'write the script itself: `run = "…"`')
     if isinstance(raw, Str):
+        if raw.plain == "" and not key.empty and kind.name != "script":
+            sink.error("FT003", f"`{key.name}` is an empty text", raw.span, help="leave it out, or write something")
+            return WRONG
         if raw.plain is not None:
             return raw.plain
         if reads and len(raw.parts) == 1 and isinstance(raw.parts[0], StageRef):
             return raw.parts[0]
-        if kind.name == "script":
-            return Script(tuple(p if isinstance(p, str) else Slot(p.stage, (p,)) for p in raw.parts))
         name = next(p.stage for p in raw.parts if isinstance(p, StageRef))
         sink.error("FT060", f"what `{name}` makes is known only when it has run", raw.span)
         return WRONG
     if isinstance(raw, Stg) and reads:
-        return raw.ref
+        return raw.ref if part_exists(ev, raw, FILES, sink) else WRONG
     if isinstance(raw, Bare):
         fix = Fix("put it in quotes", (Edit(raw.span, f'"{raw.name}"'),))
         return _wrong(raw, kind, key, sink, f'write `"{raw.name}"`', fix)
@@ -234,6 +309,12 @@ def _name(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     text = raw.name if isinstance(raw, Bare) else raw.plain if isinstance(raw, Str) else None
     if text is None:
         return _wrong(raw, kind, key, sink)
+    if "," in text:  # a list as YAML and flags write it
+        written = f"[{', '.join(part.strip() for part in text.split(','))}]"
+        fix = Fix(f"write `{written}`", (Edit(raw.span, written),), safe=False)
+        sink.error("FT060", f"`{key.name}` takes one name, not several in one text", raw.span,
+                   help=f"write `{written}`", fix=fix)  # fmt: skip
+        return WRONG
     names = calls.catalog_names(ev, key)
     if names and text not in names:
         bare = raw if isinstance(raw, Bare) else Bare((tree.Word(text, raw.span),), raw.span)
@@ -248,9 +329,11 @@ def _member(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     members: Mapping[str, Member] = key.members or {}
     if isinstance(raw, Choice):
         return raw.value
-    if isinstance(raw, Str) and raw.plain in members:
-        fix = Fix("drop the quotes", (Edit(raw.span, raw.plain or ""),))
-        return _wrong(raw, kind, key, sink, f"write `{raw.plain}` without quotes", fix)
+    if isinstance(raw, Str) and raw.plain and not any(char in raw.plain for char in "/\n "):
+        if raw.plain in members or (key.catalog and raw.plain in calls.catalog_names(ev, key)):
+            fix = Fix("drop the quotes", (Edit(raw.span, raw.plain),))
+            return _wrong(raw, kind, key, sink, f"write `{raw.plain}` without quotes", fix)
+        raw = Bare((tree.Word(raw.plain, raw.span),), raw.span)
     if isinstance(raw, Lit) and raw.value is not None and (word := "true" if raw.value else "false") in members:
         return Term(word)
     if not isinstance(raw, Bare | Invoke):
@@ -272,7 +355,7 @@ def _by_use(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     if isinstance(raw, Choice):
         return raw.value
     if isinstance(raw, Stg) and kind.name in ("model", "stage"):
-        return raw.ref
+        return raw.ref if part_exists(ev, raw, ("path",) if kind.name == "model" else (), sink) else WRONG
     if isinstance(raw, Invoke):
         return calls.function(ev, raw, kind.name, key, sink)
     if isinstance(raw, Bare) and kind.name in ("model", "stage"):
@@ -310,11 +393,11 @@ def _list(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     raws = raw.items if isinstance(raw, Lst) else (raw,)
     items = []
     for one in raws:
-        if isinstance(one, Bare) and item.name in ("text", "path"):
+        if isinstance(one, Bare) and item.name in ("text", "path") and one.name not in _CONSTANTS:
             items.append(one.name)
         else:
             items.append(coerce(ev, one, item, key, sink))
-    return WRONG if any(one is WRONG for one in items) else items
+    return WRONG if any(one is WRONG for one in items) else of_length(items, key, raw.span, sink)
 
 
 def _range(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
@@ -351,40 +434,6 @@ def _fixed(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     return Term(kind.name) if isinstance(raw, Bare) and raw.name == kind.name else _wrong(raw, kind, key, sink)
 
 
-# --- bounds
-
-
-def _bounded(data: Any, key: Key, raw: Raw, sink: Sink) -> Any:
-    values = data if isinstance(data, list) else [data]
-    numbers = [v.number if isinstance(v, Amount) else v for v in values]
-    for number in numbers:
-        if isinstance(number, bool) or not isinstance(number, int | float):
-            continue
-        if bound := _broken_bound(number, key):
-            written = raw.written if isinstance(raw, Num) else str(number)
-            share = "share" in key.type and number > 1 and not _broken_bound(number / 100, key)
-            help = f"write `{written}%`" if share and "%" not in written else ""
-            sink.error("FT003", f"`{key.name}` is {bound}, not `{written}`", raw.span, help=help)
-            return WRONG
-    return data
-
-
-def _broken_bound(number: float, key: Key) -> str:
-    if key.min is not None and number < key.min:
-        return f"at least {_said(key.min, key)}"
-    if key.above is not None and number <= key.above:
-        return f"more than {_said(key.above, key)}"
-    if key.max is not None and number > key.max:
-        return f"at most {_said(key.max, key)}"
-    if key.below is not None and number >= key.below:
-        return f"less than {_said(key.below, key)}"
-    return ""
-
-
-def _said(bound: float, key: Key) -> str:
-    return f"{exact(bound * 100)}%" if "share" in key.type and 0 < bound <= 1 else str(exact(bound))
-
-
 Handler = Callable[["Evaluator", Raw, Type, Key, Sink], Any]
 
 _HANDLERS: Mapping[str, Handler] = {
@@ -397,6 +446,7 @@ _HANDLERS: Mapping[str, Handler] = {
     "text": _text,
     "path": _text,
     "script": _text,
+    "variable": _text,
     "name": _name,
     "member": _member,
     "data": _data,

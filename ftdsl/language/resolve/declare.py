@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 
-from ftdsl.diagnostics import Label
+from ftdsl.catalog.vocabulary import TRAINING, vocabulary
+from ftdsl.diagnostics import Label, Sink
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.language import tree
 from ftdsl.language.parser import parse
@@ -127,22 +129,27 @@ def _stage(block: tree.Block, module: Module, found: Declarations, session: Sess
 # --- edits
 
 
-def profile_layers(name: str, module: Module, found: Declarations, session: Session) -> list[Layer]:
-    """What a profile edits, its own parents' edits first. Unknown names are reported where they stand."""
-    chain: list[tree.Block] = []
-    todo = [name]
-    while todo:
-        block = module.profiles.get(todo.pop(0))
-        if block is None or block in chain:
-            continue
-        chain.insert(0, block)
+def profile_edits(module: Module, found: Declarations, session: Session) -> dict[int, list[Layer]]:
+    """What each profile edits itself, by the id of its block; all are checked, also those that nobody chose."""
+    edits: dict[int, list[Layer]] = {}
+    for name, block in module.profiles.items():
         for parent in block.parents:
-            if parent.span.text not in module.profiles:
+            if module.profile(parent.span.text) is None:
                 _unknown_profile(parent.span.text, module, session, parent)
-            todo.append(parent.span.text)
-    return [
-        layer for block in chain for layer in _edits(block.body, "profile", f"profile {name}", module, found, session)
-    ]
+        edits[id(block)] = _edits(block.body, "profile", f"profile {name}", module, found, session)
+    return edits
+
+
+def profile_layers(name: str, module: Module, edits: Mapping[int, list[Layer]]) -> list[Layer]:
+    """What a profile edits, its own parents' edits first."""
+    chain: dict[int, None] = {}
+    todo = deque([name])
+    while todo:
+        block = module.profile(todo.popleft())
+        if block is not None and id(block) not in chain:
+            chain[id(block)] = None
+            todo += [parent.span.text for parent in block.parents]
+    return [layer for block in reversed(chain) for layer in edits.get(block, ())]
 
 
 def _unknown_profile(name: str, module: Module, session: Session, at: tree.Ref | None) -> None:
@@ -153,9 +160,11 @@ def _unknown_profile(name: str, module: Module, session: Session, at: tree.Ref |
 
 
 def known_profile(name: str, module: Module, session: Session) -> bool:
-    if name not in module.profiles:
+    """Whether there is a profile of that name (`laptop`, or `site.laptop` of an include); if not, it is reported."""
+    known = module.profile(name) is not None
+    if not known:
         _unknown_profile(name, module, session, None)
-    return name in module.profiles
+    return known
 
 
 def set_layers(texts: Sequence[str], module: Module, found: Declarations, session: Session) -> list[Layer]:
@@ -174,6 +183,7 @@ def _edits(
     items: Sequence[tree.Item], kind: str, via: str, module: Module, found: Declarations, session: Session
 ) -> list[Layer]:
     layers: list[Layer] = []
+    alone = not found.stages or any(item.span.source is not module.file.source for item in items)
     flat = Flattener("profile" if kind == "profile" else "set", module, via)
     for item in items:
         word = (
@@ -183,6 +193,9 @@ def _edits(
         if stage is None or (
             isinstance(item, tree.Bind) and len(item.key) == 1 and item.binder is not tree.Binder.FIXED
         ):
+            if kind == "profile" and alone and (kinds := _kinds_named(item, word)):
+                _check_elsewhere(item, kinds, flat, session)
+                continue
             layers.append(Layer("", tuple(check(flat.entries([item]), "file", session.sink))))
             continue
         inside = item.body if isinstance(item, tree.Block) else [item]
@@ -191,6 +204,29 @@ def _edits(
             entries = [_below(entry) for entry in entries if len(entry.path) > 1]
         layers.append(Layer(word, tuple(check(entries, stage.kind, session.sink))))
     return layers
+
+
+def _kinds_named(item: tree.Item, word: str) -> tuple[str, ...]:
+    """Kinds of the stage that a profile names, in a file of profiles: the stage itself is in some other recipe."""
+    if words.is_stage_kind(word):
+        return (word,)
+    inside = isinstance(item, tree.Block) or (isinstance(item, tree.Bind) and len(item.key) > 1)
+    training_first = sorted(vocabulary().stage_kinds, key=lambda kind: kind not in TRAINING)
+    return tuple(training_first) if inside and words.find("file", (word,)) is None else ()
+
+
+def _check_elsewhere(item: tree.Item, kinds: tuple[str, ...], flat: Flattener, session: Session) -> None:
+    """Hold the edits of a stage that is not here against what stages of these kinds can have."""
+    entries = list(flat.entries(item.body if isinstance(item, tree.Block) else [item]))
+    if isinstance(item, tree.Bind):
+        entries = [_below(entry) for entry in entries if len(entry.path) > 1]
+    attempts = []
+    for kind in kinds:
+        attempt = Sink()
+        check(entries, kind, attempt)
+        attempts.append(attempt)
+    for problem in min(attempts, key=len):
+        session.sink.add(problem)
 
 
 def _below(entry: Entry) -> Entry:

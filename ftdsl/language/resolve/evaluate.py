@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import field
 from typing import Any
 
 from ftdsl.catalog.vocabulary import Key
-from ftdsl.diagnostics import Label, Sink
-from ftdsl.language import tree
-from ftdsl.language.resolve import arithmetic
+from ftdsl.diagnostics import Diagnostic, Label, Sink
+from ftdsl.diagnostics.suggest import closest
+from ftdsl.language import tree, unquoted
+from ftdsl.language.resolve import arithmetic, texts
+from ftdsl.language.resolve.bounds import of_length
 from ftdsl.language.resolve.coerce import coerce, item_type
 from ftdsl.language.resolve.layers import Entry
 from ftdsl.language.resolve.load import Module
+from ftdsl.language.resolve.memo import Memo, Memos
 from ftdsl.language.resolve.names import (
     BestFound,
     Found,
@@ -23,64 +25,26 @@ from ftdsl.language.resolve.names import (
     ParamFound,
     Place,
     StageFound,
-    View,
 )
-from ftdsl.language.resolve.raw import (
-    WRONG,
-    Bare,
-    Between,
-    Broken,
-    Choice,
-    Invoke,
-    Lit,
-    Lst,
-    Num,
-    Raw,
-    Stg,
-    Str,
-    same,
-)
-from ftdsl.language.types import parse_type
-from ftdsl.language.values import Script, Slot, StageRef, Term
-from ftdsl.record import frozen, mutable, replace
+from ftdsl.language.resolve.raw import WRONG, Bare, Between, Broken, Choice, Invoke, Lit, Lst, Num, Raw, Stg, same
+from ftdsl.language.resolve.trace import Axis, Dimension, Trace
+from ftdsl.language.types import Type, parse_type
+from ftdsl.language.values import StageRef, Term
+from ftdsl.record import replace
 from ftdsl.session import Session
 from ftdsl.source import Span
 
-MAX_TEXT = 2**16
-"""Characters an interpolated text may have; texts that double each other would never end otherwise."""
+MAX_ITEMS = 2**16
+"""Items a list may have, those of lists in it counted; lists that double each other would never end otherwise."""
 
+NUMERIC = {"int", "number", "share", "rate", "count", "part", "level", "any"}
+"""Types of which a sum or product may be."""
 
-@frozen
-class Axis:
-    """A swept value: `id` is unique, `label` is the key's last word, `names` how each of its values is called."""
+MAX_NEAR = 200
+"""Names among which the one that was probably meant is looked for."""
 
-    id: int
-    label: str
-    names: tuple[str, ...]
-
-
-@frozen
-class Dimension:
-    """A searched value: its dotted key and the distribution."""
-
-    key: str
-    distribution: Term
-    span: Span
-
-
-@mutable
-class Trace:
-    """What an evaluation met: axes it depends on, stages it refers to, dimensions it would be searched along."""
-
-    axes: dict[int, Axis] = field(default_factory=dict)
-    refs: dict[StageRef, Span] = field(default_factory=dict)
-    dimensions: dict[str, Dimension] = field(default_factory=dict)
-
-    def absorb(self, other: Trace) -> None:
-        self.axes |= other.axes
-        self.refs |= other.refs
-        self.dimensions |= other.dimensions
-
+MAX_DEPTH = 600
+"""Names, stages and expressions that may stand inside each other; a level takes about a dozen of Python's frames."""
 
 StageVariants = Callable[[str, Span, Sink], "list[tuple[str, Mapping[int, int], Mapping[int, Axis]]] | None"]
 """For a stage's name: (run, assignment, axes) of each variant; None, said in the sink, while the stage itself is resolved."""
@@ -98,8 +62,11 @@ class Evaluator:
         self.variants: StageVariants = lambda name, span, sink: [("", {}, {})]
         self.best_of: Callable[[str, Span], list[StageRef]] = lambda name, span: [StageRef(name)]
         self.env_used: dict[str, str] = {}
-        self._open: list[object] = []
-        self._known: dict[int, Raw] = {}
+        self.causes: list[Diagnostic] = []
+        self.sizes: dict[int, tuple[Term, int]] = {}
+        self._memos = Memos()
+        self._depth = 0
+        self._unknown: dict[tuple[object, ...], Span] = {}
 
     @contextmanager
     def tracing(self) -> Iterator[Trace]:
@@ -110,18 +77,64 @@ class Evaluator:
         finally:
             self.trace = outer
 
+    @contextmanager
+    def under(self, assignment: Mapping[int, int]) -> Iterator[Trace]:
+        """Evaluate under an assignment of axes, on a trace of its own and without the names that are open outside."""
+        outer, self.assignment = self.assignment, assignment
+        try:
+            with self._memos.apart(), self.tracing() as trace:
+                yield trace
+        finally:
+            self.assignment = outer
+
+    @contextmanager
+    def deeper(self, span: Span, sink: Sink) -> Iterator[bool]:
+        """One level further inside; False, with the reason in the sink, where that is too deep to be read."""
+        self._depth += 1
+        try:
+            if self._depth > MAX_DEPTH:
+                sink.error("FT065", "this is nested too deeply to be worked out", span, help="take it apart")
+            yield self._depth <= MAX_DEPTH
+        finally:
+            self._depth -= 1
+
     # --- with a type
 
     def typed(self, expression: tree.Expression, key: Key, place: Place, sink: Sink) -> Any:
         """The value as plain data of the key's type, or WRONG with the reason in the sink."""
+        if isinstance(expression, tree.Quantity | tree.Constant):
+            return coerce(self, self.natural(expression, place, sink), parse_type(key.type), key, sink)
+        with self.deeper(expression.span, sink) as readable:
+            return self._typed(expression, key, place, sink) if readable else WRONG
+
+    def _typed(self, expression: tree.Expression, key: Key, place: Place, sink: Sink) -> Any:
         kind = parse_type(key.type)
-        if kind.name == "script" and isinstance(expression, tree.Text):
-            return self._script(expression, place, sink)
+        if kind.name == "script" and (written := texts.where_written(self, expression, place, sink)):
+            return texts.script(self, *written, sink)
+        if isinstance(expression, tree.Binary | tree.Ref) and self._unquoted(expression, kind, key, place, sink):
+            return WRONG
         if isinstance(expression, tree.Ref):
             return self._typed_ref(expression, key, place, sink)
         if isinstance(expression, tree.ListOf) and (item := item_type(kind)):
-            return self._typed_list(expression, replace(key, type=str(item)), place, sink, flat=kind.name == "data")
+            items = self._typed_list(expression, replace(key, type=str(item)), place, sink, flat=kind.name == "data")
+            return WRONG if items is WRONG else of_length(items, key, expression.span, sink)
         return coerce(self, self.natural(expression, place, sink), kind, key, sink)
+
+    def _unquoted(self, node: tree.Binary | tree.Ref, kind: Type, key: Key, place: Place, sink: Sink) -> bool:
+        """Report a path or the name of a model without quotes, where the key takes such a thing."""
+        kinds = {option.name for option in kind.options or (kind,)}
+        if not kinds & {"text", "path", "model", "data", "script", "name", "any", "push"}:
+            return False
+        if isinstance(node, tree.Ref):
+            bare = unquoted.is_path(node.span.text) and not self._is_there(node, place)
+        elif kinds & NUMERIC:
+            bare = self._bare_name(node, place)
+        else:
+            bare = node.op != ".." and unquoted.is_name(node.span.text)
+        if bare:
+            wanted = "model" if "model" in kinds else "data" if "data" in kinds else ""
+            unquoted.report(node.span, wanted, sink)
+        return bare
 
     def _typed_list(self, node: tree.ListOf, key: Key, place: Place, sink: Sink, *, flat: bool) -> Any:
         items = [self.typed(item, key, place, sink) for item in node.items]
@@ -135,7 +148,7 @@ class Evaluator:
         found = list(self.names.candidates(tuple(w.text for w in node.path), place))
         for candidate in found:
             with self.tracing() as trace:
-                data = coerce(self, self._found(candidate, node, Sink()), kind, key, Sink())
+                data = self._fit(candidate, node, kind, key, Sink())
             if data is not WRONG:
                 fits.append((data, candidate, trace))
         if fits:
@@ -146,7 +159,21 @@ class Evaluator:
         member = coerce(self, bare, kind, key, Sink()) if len(node.path) == 1 else WRONG
         if member is not WRONG:
             return member
-        return coerce(self, self._found(found[0], node, sink) if found else bare, kind, key, sink)
+        return self._fit(found[0], node, kind, key, sink) if found else coerce(self, bare, kind, key, sink)
+
+    def _fit(self, found: Found, node: tree.Ref, kind: Type, key: Key, sink: Sink) -> Any:
+        """A candidate as data of a type; a call is looked into once, however often its name is used."""
+        raw = self.look_up(found, node, sink)
+        if not isinstance(raw, Invoke):
+            return coerce(self, raw, kind, key, sink)
+        memo = self._once(("typed", *_identity(found), id(key), str(kind)), (found, key), node,
+                          lambda own: coerce(self, raw, kind, key, own))  # fmt: skip
+        if memo is None:
+            return self._by_itself(node, sink, WRONG)
+        self.trace.absorb(memo.trace)
+        for problem in memo.problems:
+            sink.add(problem)
+        return memo.data
 
     def _agree(self, node: tree.Ref, fits: list[tuple[Any, Found, Trace]], sink: Sink) -> None:
         first = fits[0]
@@ -164,16 +191,23 @@ class Evaluator:
         match node:
             case tree.Quantity():
                 return arithmetic.quantity(node, sink)
-            case tree.Text():
-                return self._text(node, place, sink)
             case tree.Constant():
                 return Lit(node.value, node.span)
-            case tree.Ref():
-                return self._natural_ref(node, place, sink)
             case tree.Call():
                 return Invoke(node, place, node.span)
+            case tree.Missing():
+                return Broken(node.span)
+        with self.deeper(node.span, sink) as readable:
+            return self._natural(node, place, sink) if readable else Broken(node.span)
+
+    def _natural(self, node: tree.Expression, place: Place, sink: Sink) -> Raw:
+        match node:
+            case tree.Text():
+                return texts.text(self, node, place, sink)
+            case tree.Ref():
+                return self._natural_ref(node, place, sink)
             case tree.ListOf():
-                return Lst(tuple(self.natural(item, place, sink) for item in node.items), node.span)
+                return self._listed(node, place, sink)
             case tree.Negative():
                 return arithmetic.negative(self._number(node.value, place, sink), node.span, sink)
             case tree.Binary():
@@ -181,11 +215,35 @@ class Evaluator:
             case _:
                 return Broken(node.span)
 
+    def _bare_name(self, node: tree.Expression, place: Place) -> bool:
+        """Whether a product reads as a path: in one piece, of several names, none of which there is."""
+        names = unquoted.leaves(node)
+        return (
+            "/" in node.span.text
+            and unquoted.is_name(node.span.text)
+            and (len(names) > 1 or unquoted.is_path(node.span.text))
+            and not any(self._is_there(name, place) for name in names)
+        )
+
+    def _is_there(self, node: tree.Ref, place: Place) -> bool:
+        return next(iter(self.names.candidates(tuple(w.text for w in node.path), place)), None) is not None
+
     def _binary(self, node: tree.Binary, place: Place, sink: Sink) -> Raw:
+        if self._bare_name(node, place):
+            unquoted.report(node.span, "", sink)
+            return Broken(node.span)
         left, right = self._number(node.left, place, sink), self._number(node.right, place, sink)
         if node.op == "..":
             return Between(left, right, node.span)
         return arithmetic.combine(node.op, left, right, node.span, sink)
+
+    def _listed(self, node: tree.ListOf, place: Place, sink: Sink) -> Raw:
+        items = tuple(self.natural(item, place, sink) for item in node.items)
+        size = sum(item.size if isinstance(item, Lst) else 1 for item in items)
+        if size > MAX_ITEMS:
+            sink.error("FT003", f"this list has more than {MAX_ITEMS:,} items", node.span)
+            return Broken(node.span)
+        return Lst(items, node.span, size)
 
     def _number(self, node: tree.Expression, place: Place, sink: Sink) -> Raw:
         """An operand: of what a name may mean, the innermost number."""
@@ -193,14 +251,17 @@ class Evaluator:
             return self.natural(node, place, sink)
         path = tuple(w.text for w in node.path)
         numbers: list[Raw] = []
+        poisoned = False
         for candidate in self.names.candidates(path, place):
             with self.tracing() as trace:
-                raw = self._found(candidate, node, Sink())
+                raw = self.look_up(candidate, node, sink if isinstance(candidate, StageFound) else Sink())
+            poisoned |= isinstance(raw, Broken)
             if isinstance(raw, Num):
                 numbers.append(raw)
                 self.trace.absorb(trace)
         if not numbers:
-            sink.error("FT040", f"`{node.span.text}` is not a number in scope", node.span)
+            if not poisoned:
+                self._no_number(node, path, place, sink)
             return Broken(node.span)
         if not all(same(numbers[0], other) for other in numbers[1:]):
             sink.error(
@@ -208,53 +269,83 @@ class Evaluator:
             )
         return numbers[0]
 
+    def _no_number(self, node: tree.Ref, path: tuple[str, ...], place: Place, sink: Sink) -> None:
+        """Once for a name in a value, however often it stands there."""
+        where = (id(place.module), place.own, self._memos.innermost, path)
+        if self._unknown.setdefault(where, node.span) is not node.span:
+            return
+        near = [*place.module.lets, *place.module.params]
+        guess = closest(path[-1], near) if len(path) == 1 and len(near) <= MAX_NEAR else None
+        label = f"did you mean `{guess}`?" if guess else ""
+        sink.error("FT040", f"`{node.span.text}` is not a number in scope", node.span, label=label)
+
     def _natural_ref(self, node: tree.Ref, place: Place, sink: Sink) -> Raw:
         path = tuple(w.text for w in node.path)
         for candidate in self.names.candidates(path, place):
-            return self._found(candidate, node, sink)
+            return self.look_up(candidate, node, sink)
         return Bare(node.path, node.span)
 
-    def _found(self, found: Found, node: tree.Ref, sink: Sink) -> Raw:
-        """What a candidate is worth, with the span of its use, so that messages point there."""
+    def look_up(self, found: Found, node: tree.Ref, sink: Sink) -> Raw:
+        """What a candidate is worth, with the span of its use, so that messages point there.
+
+        What is wrong where it was declared is no message here: the cause is among `causes`.
+        """
         match found:
-            case KeyFound():
-                place = Place(found.entry.module, found.view, found.entry.path[:-1], found.entry.path)
-                raw = self._once(found.entry, node, sink, lambda: self.entry(found.entry, place, sink))
-            case LetFound():
-                raw = self._let(found, node, sink)
-            case ParamFound():
-                raw = self._once(found.param, node, sink, lambda: self._param(found, node, sink))
             case StageFound():
                 return self.stage(found, node.span, sink)
             case BestFound():
                 return Choice(Term("search.best"), node.span)
-        return raw if isinstance(raw, Invoke) else replace(raw, span=node.span)
+            case KeyFound():
+                place = Place(found.entry.module, found.view, found.entry.path[:-1], found.entry.path)
+                memo = self._once(_identity(found), found, node, lambda own: self.entry(found.entry, place, own))
+            case LetFound():
+                memo = self._once(
+                    _identity(found), found, node, lambda own: self.let(found.let, Place(found.module), own)
+                )
+            case ParamFound():
+                memo = self._once(_identity(found), found, node, lambda own: self._param(found, node, own))
+        if memo is None:
+            self._by_itself(node, sink, None)
+            return Broken(node.span)
+        self.trace.absorb(memo.trace)
+        raw: Raw = memo.data if isinstance(memo.data, Invoke) else replace(memo.data, span=node.span)
+        return raw
+
+    def _by_itself(self, node: tree.Ref, sink: Sink, data: Any) -> Any:
+        problem = Diagnostic("FT042", f"`{node.span.text}` is defined by itself", node.span)
+        sink.add(problem)
+        self.causes.append(problem)
+        return data
+
+    def _once(self, key: tuple[object, ...], owner: object, node: tree.Ref, work: Callable[[Sink], Any]) -> Memo | None:
+        """The result for a key, worked out once; None for one that is being worked out: it is defined by itself."""
+        if (memo := self._memos.get(key)) is not None:
+            return memo
+        if self._memos.is_open(key):
+            return None
+
+        def traced(own: Sink) -> tuple[Any, Trace]:
+            with self.tracing() as trace:
+                return work(own), trace
+
+        memo = self._memos.evaluate(key, owner, traced)
+        if isinstance(memo.data, Broken) and not (isinstance(owner, KeyFound) and owner.view.name):
+            self.causes += memo.problems  # a key of a stage is evaluated by the stage itself
+        return memo
+
+    def as_text(self, found: Found, raw: Invoke, node: tree.Ref) -> tuple[str | StageRef, ...] | None:
+        """A call in a text, by the name that it was given."""
+        memo = self._once(("text", *_identity(found)), found, node, lambda own: texts.call_as_text(self, raw))
+        if memo is None:
+            self._by_itself(node, Sink(), None)
+            return None
+        self.trace.absorb(memo.trace)
+        written: tuple[str | StageRef, ...] | None = memo.data
+        return written
 
     def known_let(self, let: tree.Let, module: Module, sink: Sink) -> Raw:
         """A `let` where it is declared."""
-        return self._let(LetFound(let, module), tree.Ref((let.name,), let.name.span), sink)
-
-    def _let(self, found: LetFound, node: tree.Ref, sink: Sink) -> Raw:
-        """A `let` is worked out once, unless an axis or a stage is behind it: chains of them stay linear."""
-        known = self._known.get(id(found.let))
-        if known is not None:
-            return known
-        with self.tracing() as trace:
-            raw = self._once(found.let, node, sink, lambda: self.let(found.let, Place(found.module), sink))
-        self.trace.absorb(trace)
-        if not isinstance(raw, Broken) and not (trace.axes or trace.refs or trace.dimensions):
-            self._known[id(found.let)] = raw
-        return raw
-
-    def _once(self, thing: object, node: tree.Ref, sink: Sink, work: Callable[[], Raw]) -> Raw:
-        if any(thing is other for other in self._open):
-            sink.error("FT042", f"`{node.span.text}` is defined by itself", node.span)
-            return Broken(node.span)
-        self._open.append(thing)
-        try:
-            return work()
-        finally:
-            self._open.pop()
+        return self.look_up(LetFound(let, module), tree.Ref((let.name,), let.name.span), sink)
 
     def let(self, let: tree.Let, place: Place, sink: Sink) -> Raw:
         """The natural value of a `let`, whatever its binder."""
@@ -278,6 +369,7 @@ class Evaluator:
         """A stage in the variant that the assignment stands at; what refers to it is swept along with it."""
         variants = self.variants(found.name, span, sink)
         if not variants:
+            self.trace.local = True
             return Broken(span)
         run = variants[0][0]
         for name, assignment, axes in variants:
@@ -292,6 +384,7 @@ class Evaluator:
 
     def entry(self, entry: Entry, place: Place, sink: Sink) -> Raw:
         """The natural value of a key, whatever its binder."""
+        self.trace.local |= bool(place.view and place.view.name)
         assert entry.value is not None
         if entry.binder is tree.Binder.SWEPT:
             chosen = self.swept(entry.value, entry.path[-1], id(entry), place, sink)
@@ -333,103 +426,6 @@ class Evaluator:
         self.trace.dimensions[key] = Dimension(key, Term(name, {"text": value.span.text}), value.span)
         return first.left if isinstance(first, tree.Binary) and first.op == ".." else first
 
-    # --- texts
-
-    def _text(self, node: tree.Text, place: Place, sink: Sink) -> Raw:
-        parts: list[str | StageRef] = []
-        for part in node.parts:
-            if isinstance(part, str):
-                parts.append(part)
-                continue
-            said = self._hole(part, place, sink)
-            if said is None:
-                return Broken(node.span)
-            parts += said
-        if sum(len(part) for part in parts if isinstance(part, str)) > MAX_TEXT:
-            sink.error("FT003", "this text is longer than 65,536 characters", node.span)
-            return Broken(node.span)
-        return Str(tuple(parts), node.span)
-
-    def _hole(self, hole: tree.Hole, place: Place, sink: Sink) -> tuple[str | StageRef, ...] | None:
-        path = tuple(word.text for word in hole.path)
-        if place.view and path in (("run",), ("stage",)):
-            return (place.view.run if path == ("run",) else place.view.name,)
-        ref = tree.Ref(hole.path, hole.span)
-        said: list[tuple[str | StageRef, ...]] = []
-        broken = False
-        for candidate in self.names.candidates(path, place):
-            with self.tracing() as trace:
-                raw = self._found(candidate, ref, Sink())
-                text = self._as_text(raw)
-            broken = broken or isinstance(raw, Broken)
-            if text is not None:
-                said.append(text)
-                self.trace.absorb(trace)
-        if not said:
-            if not broken:
-                self._unknown_hole(hole, sink)
-            return None
-        if any(other != said[0] for other in said[1:]):
-            sink.error(
-                "FT041", f"`{'.'.join(path)}` could be two different values", hole.span, help="rename one of them"
-            )
-        return said[0]
-
-    def _unknown_hole(self, hole: tree.Hole, sink: Sink) -> None:
-        from ftdsl.diagnostics.suggest import closest
-
-        word = hole.path[0].text
-        guess = closest(word, [*self.names.stages, "name", "run", "stage"])
-        label = f"did you mean `{guess}`?" if guess else ""
-        help = "for a brace itself write `{{`; for the shell's variables `${NAME}`"
-        sink.error("FT040", f"nothing here is called `{word}`", hole.span, label=label, help=help)
-
-    def _as_text(self, raw: Raw) -> tuple[str | StageRef, ...] | None:
-        match raw:
-            case Str():
-                return raw.parts
-            case Num():
-                return (raw.written,)
-            case Lit():
-                return ({True: "true", False: "false", None: "null"}[raw.value],)
-            case Bare():
-                return (raw.name,)
-            case Stg():
-                return (raw.ref if raw.ref.part else replace(raw.ref, part="path"),)
-            case Invoke():
-                return self._call_as_text(raw)
-        return None
-
-    def _call_as_text(self, raw: Invoke) -> tuple[str | StageRef, ...] | None:
-        """A model or data set in a string is its id or path; a member is its name."""
-        for use in ("model", "data"):
-            term = coerce(self, raw, parse_type(use), Key(name=use, type=use), Sink())
-            term = term[0] if isinstance(term, list) and len(term) == 1 else term
-            if isinstance(term, Term):
-                place = term.options.get("id") or term.options.get("path")
-                return (place if isinstance(place, StageRef) else str(place),) if place else None
-        return (raw.name,)
-
-    def _script(self, node: tree.Text, place: Place, sink: Sink) -> Any:
-        parts: list[str | Slot] = []
-        for part in node.parts:
-            if isinstance(part, str):
-                parts.append(part)
-                continue
-            name = ".".join(word.text for word in part.path)
-            said: tuple[str | StageRef, ...] | None
-            if place.view is not None and name in (
-                "stage.path",
-                f"{place.view.name}.path",
-            ):  # where its own result goes
-                said = (StageRef(place.view.name, "path", place.view.run),)
-            else:
-                said = self._hole(part, place, sink)
-            if said is None:
-                return WRONG
-            parts.append(Slot(name, said))
-        return Script(tuple(parts))
-
 
 def _names(texts: list[str]) -> tuple[str, ...]:
     """How the values of an axis are called in `{run}`: what was written, as a file name; numbered where equal."""
@@ -446,6 +442,18 @@ def _brief(text: str) -> str:
     return text
 
 
+def _identity(found: Found) -> tuple[object, ...]:
+    """What makes a name another than one that is written alike; of a key of a stage, the stage as it is resolved."""
+    match found:
+        case KeyFound():
+            return ("key", id(found.entry), id(found.view))
+        case LetFound():
+            return ("let", id(found.let))
+        case ParamFound():
+            return ("param", id(found.param))
+    return (id(found),)
+
+
 def _span(found: Found) -> Any:
     match found:
         case KeyFound():
@@ -457,4 +465,4 @@ def _span(found: Found) -> Any:
     return None
 
 
-__all__ = ["Axis", "Dimension", "Evaluator", "Trace", "View"]
+__all__ = ["Evaluator"]

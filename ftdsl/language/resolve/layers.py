@@ -6,19 +6,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import field
 
 from ftdsl.catalog.vocabulary import BlockWords
-from ftdsl.diagnostics import Diagnostic, Label, Sink, guessed
+from ftdsl.diagnostics import Diagnostic, Edit, Fix, Label, Sink, guessed
 from ftdsl.language import tree
-from ftdsl.language.resolve import words
+from ftdsl.language.resolve import foreign, words
 from ftdsl.language.resolve.load import Module
 from ftdsl.language.resolve.words import Path
-from ftdsl.language.values import Origin, OriginKind
+from ftdsl.language.values import VARIABLE, Origin, OriginKind
 from ftdsl.record import frozen, mutable, replace
 from ftdsl.source import Span
 
 
 @frozen
 class Entry:
-    """One key with its value, or (value None) a block that is there. `span` is the key's."""
+    """One key with its value, or (value None) a block that is there. `span` is the key's.
+
+    guessed: nobody wrote this key; it is what a wrong one probably meant, so that nothing is said of what it lacks.
+    """
 
     path: Path
     span: Span
@@ -26,6 +29,7 @@ class Entry:
     value: tree.Expression | None
     origin: Origin
     module: Module
+    guessed: bool = False
 
     @property
     def takes_back(self) -> bool:
@@ -68,18 +72,22 @@ class Flattener:
 class Effective:
     """What counts for one stage: entries by path (blocks that are there included), and what was taken back.
 
-    `spoken`: every entry that was laid here, weakest first, also those that no longer count.
+    `layers`: every entry that was laid here, weakest first, also those that no longer count.
     """
 
     kind: str
     entries: dict[Path, Entry] = field(default_factory=dict)
     taken_back: set[Path] = field(default_factory=set)
-    spoken: list[Entry] = field(default_factory=list)
+    layers: list[Entry] = field(default_factory=list)
 
     def put(self, layer: Sequence[Entry], sink: Sink | None = None) -> None:
         """Lay a stronger layer over this one; entries that mean nothing in this kind of stage are passed over."""
         own = [e for e in layer if e.takes_back or words.fits(self.kind, e.path, block=e.value is None)]
-        fresh = {e.path[0] for e in own if len(e.path) == 1 and e.path[0] in words.methods() and not e.takes_back}
+        fresh = {
+            e.path[0]
+            for e in own
+            if len(e.path) == 1 and e.path[0] in words.methods() and not (e.takes_back or e.guessed)
+        }
         if fresh:
             self._drop_methods(keep=fresh)
         for entry in own:
@@ -87,7 +95,10 @@ class Effective:
         self._one_method(own, fresh, sink)
 
     def _put(self, entry: Entry) -> None:
-        self.spoken.append(entry)
+        there = entry.value is None and entry.path in self.entries
+        if entry.guessed and (there or self._other_method(entry.path[0])):
+            return  # what is written counts, and a guess is no second method
+        self.layers.append(entry)
         if entry.takes_back:
             for path in [p for p in self.entries if p[: len(entry.path)] == entry.path]:
                 del self.entries[path]
@@ -98,6 +109,9 @@ class Effective:
             self.entries.setdefault(block, replace(entry, path=block, value=None, binder=tree.Binder.FIXED))
         self.taken_back.discard(entry.path)
         self.entries[entry.path] = entry
+
+    def _other_method(self, word: str) -> bool:
+        return word in words.methods() and any(path[0] in words.methods() - {word} for path in self.entries)
 
     def _drop_methods(self, keep: set[str]) -> None:
         gone = words.methods() - keep
@@ -141,7 +155,7 @@ def check(entries: Iterable[Entry], kind: str, sink: Sink) -> list[Entry]:
         else:
             seen[entry.path] = entry
             good.append(entry)
-    return good
+    return [entry for entry in good if not (entry.guessed and entry.path in seen)]
 
 
 def _problem(entry: Entry, kind: str) -> Diagnostic | None:
@@ -149,6 +163,9 @@ def _problem(entry: Entry, kind: str) -> Diagnostic | None:
     if known is None:
         return _unknown(entry, kind)
     name = ".".join(entry.path)
+    if entry.path[-2:-1] == ("env",) and not VARIABLE.fullmatch(entry.path[-1]):
+        text = f"`{entry.path[-1]}` is no name of an environment variable"
+        return Diagnostic("FT046", text, entry.span, help="letters, digits and `_`, no digit first")
     if words.fits(kind, entry.path, block=entry.value is None):
         return None
     if isinstance(known, BlockWords) and entry.value is not None and not entry.takes_back:
@@ -166,6 +183,8 @@ def _meant(entry: Entry, kind: str) -> Path | None:
     word, outer = entry.path[depth - 1], entry.path[: depth - 1]
     if not outer and (homes := words.homes(kind, word)):
         return (homes[0], word)
+    if found := foreign.known(kind, word, entry.value):
+        return found.path or None
     within = words.find(kind, outer)
     guess = words.near(kind, word, within if isinstance(within, BlockWords) else None)
     return (*outer, guess) if guess else None
@@ -177,7 +196,7 @@ def _stand_in(entry: Entry, path: Path, kind: str) -> Entry | None:
     if known is None:
         return None
     value = None if isinstance(known, BlockWords) else tree.Missing(entry.span)
-    return replace(entry, path=path, value=value, binder=tree.Binder.FIXED)
+    return replace(entry, path=path, value=value, binder=tree.Binder.FIXED, guessed=True)
 
 
 def _unknown(entry: Entry, kind: str) -> Diagnostic:
@@ -189,13 +208,27 @@ def _unknown(entry: Entry, kind: str) -> Diagnostic:
     span = _word_span(entry.span, depth, len(entry.path))
     if not outer and (homes := words.homes(kind, word)):
         home = homes[0]
-        return Diagnostic("FT001", f"{where} has no key `{word}`", span, help=f"write `{home} {{ {word} = … }}`")
+        moved = Fix(f"write `{home}.{word}`", (Edit(span, f"{home}.{word}"),), safe=len(homes) == 1)
+        help = f"write `{home} {{ {word} = … }}`"
+        return Diagnostic("FT001", f"{where} has no key `{word}`", span, help=help, fix=moved if entry.value else None)
+    if found := foreign.known(kind, word, entry.value):
+        return _foreign(entry, found, where, word, span, outer)
     guess = words.near(kind, word, block)
     if not outer and guess is None and (kinds := words.kinds_with(word)):
         return Diagnostic("FT005", f"`{word}` does not belong in {where}", span, help=f"it is for {_list(kinds)}")
     fix = guessed(span, guess)
     label = f"did you mean `{guess}`?" if guess else ""
     return Diagnostic("FT001", f"{where} has no key `{word}`", span, label=label, help=_keys_here(kind, block), fix=fix)
+
+
+def _foreign(entry: Entry, found: foreign.Known, where: str, word: str, span: Span, outer: Path) -> Diagnostic:
+    """A key of another tool, with the line that says the same here."""
+    key = ".".join(found.path)
+    help = f"write `{found.line or f'{key} = …'}`" if key or found.line else f"`{word}`: {found.why}"
+    whole = span.to(entry.value.span) if entry.value is not None else span
+    simple = entry.path == (*outer, word) and entry.binder is tree.Binder.FIXED
+    fix = foreign.mended(found, outer, whole) if simple else None
+    return Diagnostic("FT001", f"{where} has no key `{word}`", span, label=found.why, help=help, fix=fix)
 
 
 def _word_span(span: Span, depth: int, total: int) -> Span:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from dataclasses import field
 from pathlib import Path
 
-from ftdsl.diagnostics import Label
+from ftdsl.diagnostics import Label, Sink
 from ftdsl.language import tree
 from ftdsl.language.parser import parse
 from ftdsl.record import mutable
 from ftdsl.session import Session
 from ftdsl.source import Source
 
+MAX_RECIPE = 2**23
+"""Bytes of the recipe itself: some 200,000 lines."""
+
 MAX_INCLUDE = 2**20
 """Bytes. An include is read by people; what is larger is a mistake (a data file, a device)."""
+
+MAX_LEVELS = 32
+"""Includes inside each other."""
+
+ENDING = ".ft"
 
 
 @mutable
@@ -21,7 +31,7 @@ class Module:
     """One scope: a file with what it includes without `as`, weakest first.
 
     lets, params, profiles and declarations by name (the file's own win over included ones); `aliases` are the includes
-    with `as`. `layers` are the files' items with the file they came from.
+    with `as`. `layers` are the files' items with the file they came from, each file once.
     """
 
     path: Path
@@ -33,15 +43,42 @@ class Module:
     aliases: dict[str, Module] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
 
+    def profile(self, name: str) -> tree.Block | None:
+        """The profile of that name; `site.laptop` is one of the include that is called `site`."""
+        alias, dot, inner = name.partition(".")
+        if dot and alias in self.aliases:
+            return self.aliases[alias].profile(inner)
+        return self.profiles.get(name)
+
+    def everywhere(self) -> Iterator[Module]:
+        """This module, and those that were included under a name, each once."""
+        seen: dict[int, Module] = {}
+        todo = [self]
+        while todo:
+            module = todo.pop(0)
+            if id(module) not in seen:
+                seen[id(module)] = module
+                todo += module.aliases.values()
+        yield from seen.values()
+
 
 def load(path: Path, name: str, session: Session) -> Module | None:
     """The recipe at `path` with everything it includes; None (and a diagnostic) when it cannot be read."""
     try:
-        text = session.files.text(path)
+        if (real := _foreign(path)) is not None:
+            session.sink.error("FT501", f"cannot read `{name}`: it is a link to `{real}`, which is no recipe", None)
+            return None
+        text = session.files.text(path, MAX_RECIPE)
     except (OSError, UnicodeDecodeError) as error:
         session.sink.error("FT501", f"cannot read `{name}`: {_why(error)}", None)
         return None
-    return _module(path, Source(name, text), session, ())
+    return _Loader(session).module(path, Source(name, text), ())
+
+
+def _foreign(path: Path) -> str | None:
+    """What a link that is called like a recipe leads to, when that is none: its lines are not to be shown."""
+    real = os.path.realpath(path)
+    return real if path.suffix == ENDING and path.is_symlink() and not real.endswith(ENDING) else None
 
 
 def _why(error: OSError | UnicodeDecodeError) -> str:
@@ -52,64 +89,84 @@ def _why(error: OSError | UnicodeDecodeError) -> str:
     )
 
 
-def _module(path: Path, source: Source, session: Session, opened: tuple[Path, ...]) -> Module:
-    file = parse(source, session.sink)
-    module = Module(path, file, files=[path])
-    opened = (*opened, path.resolve())
-    for item in file.items:
-        if isinstance(item, tree.Include):
-            _include(module, item, session, opened)
-    module.layers.append(file)
-    _declare(module, file, session)
-    return module
+class _Loader:
+    """Reads each file once, however often it is included."""
 
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.done: dict[Path, Module] = {}
 
-def _include(module: Module, item: tree.Include, session: Session, opened: tuple[Path, ...]) -> None:
-    source = _read(module, item, session, opened)
-    if source is None:
-        return
-    written = item.path.plain or ""
-    inner = _module(module.path.parent / written, source, session, opened)
-    module.files += [path for path in inner.files if path not in module.files]
-    module.profiles = {**module.profiles, **inner.profiles}
-    if item.alias:
-        module.aliases[item.alias.text] = inner
-        return
-    module.layers += inner.layers
-    module.lets |= inner.lets
-    module.params |= inner.params
-    module.aliases |= inner.aliases
+    def module(self, path: Path, source: Source, opened: tuple[Path, ...]) -> Module:
+        """The module of a file; `opened` are those that include it, outermost first."""
+        place = _identity(path)
+        if place in self.done:
+            return self.done[place]
+        file = parse(source, self.session.sink)
+        module = self.done[place] = Module(path, file, files=[path])
+        for item in file.items:
+            if isinstance(item, tree.Include):
+                self._include(module, item, (*opened, place))
+        module.layers.append(file)
+        for layer in module.layers:
+            _declare(module, layer, self.session.sink)
+        return module
 
+    def _include(self, module: Module, item: tree.Include, opened: tuple[Path, ...]) -> None:
+        written = item.path.plain
+        if written is None:
+            help = 'write `include "common.ft"`'
+            self.session.sink.error("FT043", "an include is a plain path", item.path.span, help=help)
+            return
+        path = module.path.parent / written
+        known = _identity(path) in self.done and _identity(path) not in opened
+        source = None if known else self._read(module, item, path, opened)
+        if source is None and not known:
+            return
+        inner = self.done[_identity(path)] if source is None else self.module(path, source, opened)
+        module.files += [path for path in inner.files if path not in module.files]
+        if item.alias:
+            module.aliases[item.alias.text] = inner
+            module.profiles = {**module.profiles, **inner.profiles}
+            return
+        here = {id(layer) for layer in module.layers}
+        module.layers += [layer for layer in inner.layers if id(layer) not in here]
+        module.profiles |= inner.profiles
+        module.aliases |= inner.aliases
 
-def _read(module: Module, item: tree.Include, session: Session, opened: tuple[Path, ...]) -> Source | None:
-    sink, span = session.sink, item.path.span
-    written = item.path.plain
-    if written is None:
-        sink.error("FT043", "an include is a plain path", span, help='write `include "common.ft"`')
-        return None
-    path = module.path.parent / written
-    if path.resolve() in opened:
-        sink.error("FT043", f"`{written}` includes itself", span)
-        return None
-    try:
-        if not session.files.is_file(path):
-            why = "it is not a regular file" if session.files.exists(path) else "there is no such file"
-            sink.error("FT043", f"cannot include `{written}`: {why}", span, help="paths are seen from this file")
+    def _read(self, module: Module, item: tree.Include, path: Path, opened: tuple[Path, ...]) -> Source | None:
+        """The text of an include; None, with the reason in the sink."""
+        span, written = item.path.span, item.path.plain
+        why, help = "", "paths are seen from this file"
+        files = self.session.files
+        if _identity(path) in opened:
+            self.session.sink.error("FT043", f"`{written}` includes itself", span)
             return None
-        if len(text := session.files.text(path)) > MAX_INCLUDE:
-            sink.error("FT043", f"cannot include `{written}`: it is larger than 1 MiB", span)
-            return None
-    except (OSError, UnicodeDecodeError) as error:
-        sink.error("FT043", f"cannot include `{written}`: {_why(error)}", span)
+        if len(opened) > MAX_LEVELS:
+            why, help = f"includes are more than {MAX_LEVELS} levels deep", "include it from the recipe itself"
+        elif not files.is_file(path):
+            why = "it is not a regular file" if files.exists(path) else "there is no such file"
+        elif not os.path.realpath(path).endswith(ENDING):
+            why, help = "it is no recipe", f"what is included ends in `{ENDING}`"
+        else:
+            try:
+                text = files.text(path, MAX_INCLUDE)
+                return Source((Path(module.file.source.name).parent / str(written)).as_posix(), text)
+            except (OSError, UnicodeDecodeError) as error:
+                why = _why(error)
+        self.session.sink.error("FT043", f"cannot include `{written}`: {why}", span, help=help)
         return None
-    return Source((Path(module.file.source.name).parent / written).as_posix(), text)
 
 
-def _declare(module: Module, file: tree.File, session: Session) -> None:
+def _identity(path: Path) -> Path:
+    """The same for all ways to write a path; a file in two folders is two, since its includes are seen from there."""
+    return Path(os.path.realpath(path.parent)) / path.name
+
+
+def _declare(module: Module, file: tree.File, sink: Sink) -> None:
     own: dict[str, tree.Word] = {}
     for item in file.items:
         if isinstance(item, tree.Let | tree.Param):
-            _once(own, item.name, session)
+            _once(own, item.name, sink)
         if isinstance(item, tree.Let):
             module.lets[item.name.text] = item
             module.params.pop(item.name.text, None)
@@ -117,23 +174,25 @@ def _declare(module: Module, file: tree.File, session: Session) -> None:
             module.params[item.name.text] = item
             module.lets.pop(item.name.text, None)
         elif isinstance(item, tree.Block) and item.kind.text == "profile":
-            _profile(module, item, session)
+            _profile(module, item, sink)
 
 
-def _once(own: dict[str, tree.Word], word: tree.Word, session: Session) -> None:
+def _once(own: dict[str, tree.Word], word: tree.Word, sink: Sink) -> None:
     if first := own.get(word.text):
         here = Label(first.span, "first set here")
-        session.sink.error("FT006", f"`{word.text}` is set twice", word.span, labels=(here,))
+        sink.error("FT006", f"`{word.text}` is set twice", word.span, labels=(here,))
     own.setdefault(word.text, word)
 
 
-def _profile(module: Module, block: tree.Block, session: Session) -> None:
+def _profile(module: Module, block: tree.Block, sink: Sink) -> None:
     if block.label is None:
-        session.sink.error("FT046", "a profile needs a name", block.kind.span, help="write `profile laptop { … }`")
+        sink.error("FT046", "a profile needs a name", block.kind.span, help="write `profile laptop { … }`")
         return
     known = module.profiles.get(block.label.text)
+    if known is block:
+        return
     if known and known.span.source is block.span.source:
         first = Label(known.header, "first set here")
-        session.sink.error("FT006", f"profile `{block.label.text}` is set twice", block.label.span, labels=(first,))
+        sink.error("FT006", f"profile `{block.label.text}` is set twice", block.label.span, labels=(first,))
         return
     module.profiles[block.label.text] = block

@@ -56,8 +56,11 @@ class Lit:
 
 @frozen
 class Lst:
+    """`size`: its items, those of lists in it counted."""
+
     items: tuple[Raw, ...]
     span: Span
+    size: int
 
 
 @frozen

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
+from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any
 
-from ftdsl.catalog.vocabulary import BlockWords, Key
+from ftdsl.catalog.vocabulary import Key
 from ftdsl.diagnostics import Sink, guessed
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.language import tree
-from ftdsl.language.parser import parse
 from ftdsl.language.resolve import words
 from ftdsl.language.resolve.coerce import coerce
 from ftdsl.language.resolve.declare import (
@@ -20,20 +20,23 @@ from ftdsl.language.resolve.declare import (
     Declared,
     declare,
     known_profile,
+    profile_edits,
     profile_layers,
     set_layers,
 )
-from ftdsl.language.resolve.evaluate import Axis, Dimension, Evaluator, Trace
+from ftdsl.language.resolve.evaluate import Evaluator
 from ftdsl.language.resolve.layers import Effective, Entry, Layer
 from ftdsl.language.resolve.load import Module, load
 from ftdsl.language.resolve.names import Names, Place, StageFound, View
+from ftdsl.language.resolve.parameters import check_call, name_of, param_type, parsed
 from ftdsl.language.resolve.raw import WRONG, Broken, Invoke, Stg
+from ftdsl.language.resolve.trace import Axis, Dimension, Trace
 from ftdsl.language.resolve.words import Path
 from ftdsl.language.types import parse_type
 from ftdsl.language.values import Origin, StageRef, Value
 from ftdsl.record import frozen, mutable
 from ftdsl.session import Session
-from ftdsl.source import Source, Span
+from ftdsl.source import Span
 
 MAX_VARIANTS = 256
 """Runs one stage may expand to; more is a search, not a sweep."""
@@ -66,7 +69,7 @@ class ResolvedStage:
     refs: Mapping[StageRef, Span]
     dimensions: Mapping[str, Dimension]
     keys: Mapping[Path, Span]
-    spoken: Sequence[Entry]
+    layers: Sequence[Entry]
     unknown: frozenset[Path] = frozenset()
     readable: bool = True
 
@@ -119,6 +122,7 @@ class _Resolver:
     done: dict[str, list[_Variant]] = field(default_factory=dict)
     order: list[ResolvedStage] = field(default_factory=list)
     stack: list[str] = field(default_factory=list)
+    lost: list[Entry] = field(default_factory=list)
 
     def run(self) -> Resolved:
         self.found = declare(self.module, self.session)
@@ -136,6 +140,7 @@ class _Resolver:
         for stage in self.found.stages:
             self._expand(stage)
         file = self._values(View("", shared), only=words.FILE_KEYS)
+        self._tell_causes()
         return Resolved(
             self.module,
             self._recipe_name(file),
@@ -147,14 +152,24 @@ class _Resolver:
             self.found.doc,
         )
 
+    def _tell_causes(self) -> None:
+        """What made names wrong; and no value is lost in silence, should its cause have been passed over."""
+        sink = self.session.sink
+        for cause in self.ev.causes:
+            sink.add(cause)
+        if not sink.failed:
+            for entry in self.lost:
+                span = entry.value.span if entry.value else entry.span
+                sink.error("FT040", f"`{'.'.join(entry.path)}` cannot be worked out", span)
+
     # --- what stands around the stages
 
     def _named(self) -> list[Layer]:
         """The default of `name`: the file's stem."""
         source = self.module.file.source
-        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", self.module.path.stem).lstrip("._-") or "recipe"
         start = Span(source, 0, 0)
-        entry = Entry(("name",), start, tree.Binder.FIXED, tree.Text((stem,), start), Origin("default"), self.module)
+        text = tree.Text((name_of(self.module.path.stem),), start)
+        entry = Entry(("name",), start, tree.Binder.FIXED, text, Origin("default"), self.module)
         return [Layer("", (entry,))]
 
     def _recipe_name(self, file: Mapping[Path, Value]) -> str:
@@ -167,6 +182,10 @@ class _Resolver:
             return "recipe"
         return str(value.data)
 
+    @cached_property
+    def profile_edits(self) -> Mapping[int, list[Layer]]:
+        return profile_edits(self.module, self.found, self.session)
+
     def _take_profiles(self) -> None:
         chosen: list[str] = []
         for layer in self.found.shared:
@@ -174,9 +193,9 @@ class _Resolver:
                 if entry.path == ("profile",) and entry.value is not None:
                     chosen += self._profile_key(entry)
         names = [*chosen, *(p for p in self.options.profiles if known_profile(p, self.module, self.session))]
-        layers = {name: profile_layers(name, self.module, self.found, self.session) for name in self.module.profiles}
-        for name in names:  # profiles not chosen were checked all the same
-            self.edits += layers[name]
+        edits = self.profile_edits
+        for name in names:
+            self.edits += profile_layers(name, self.module, edits)
         self.edits += set_layers(self.options.sets, self.module, self.found, self.session)
 
     def _profile_key(self, entry: Entry) -> list[str]:
@@ -185,14 +204,14 @@ class _Resolver:
         items = value.items if isinstance(value, tree.ListOf) else (value,) if value else ()
         names = [item.span.text.strip("\"'") for item in items]
         for name, item in zip(names, items, strict=True):
-            if name not in self.module.profiles:
+            if self.module.profile(name) is None:
                 guess = closest(name, self.module.profiles)
                 label = f"did you mean `{guess}`?" if guess else ""
                 self.session.sink.error("FT080", f"there is no profile `{name}`", item.span, label=label)
                 return []
         if entry.binder is not tree.Binder.SWEPT:
             return names
-        layers = [profile_layers(name, self.module, self.found, self.session) for name in names]
+        layers = [profile_layers(name, self.module, self.profile_edits) for name in names]
         self.swept_profiles = (Axis(id(entry), "profile", tuple(names)), layers)
         return []
 
@@ -209,18 +228,18 @@ class _Resolver:
                 label = f"did you mean `{guess}`?" if guess else ""
                 self.session.sink.error("FT044", f"there is no parameter `{name}`", None, label=label, help=known)
                 continue
-            given[name] = (_parsed(text, value, param, self.session), Place(self.module))
+            given[name] = (parsed(text, value, param, self.session), Place(self.module))
         return given
 
     def _check_declared(self) -> None:
         """Lets and parameters are checked even where nothing uses them."""
         sink = self.session.sink
-        for module in (self.module, *self.module.aliases.values()):
+        for module in self.module.everywhere():
             for let in module.lets.values():
                 with self.ev.tracing():
                     raw = self.ev.known_let(let, module, sink)
                 if isinstance(raw, Invoke) and let.binder is not tree.Binder.SAMPLED:
-                    _check_call(raw, self.session)
+                    check_call(raw, self.session)
             for param in module.params.values():
                 self._check_param(param, module)
 
@@ -233,11 +252,11 @@ class _Resolver:
             return
         if param.type is None:
             return
-        kind = _param_type(param.type, self.session)
+        kind = param_type(param.type, self.session)
         expression, place = self.ev.given.get(param.name.text, (param.default, Place(module)))
         if kind and expression is not None and not (isinstance(expression, tree.Constant) and param.type.optional):
             with self.ev.tracing():
-                self.ev.typed(expression, Key(name=param.name.text, type=kind), place, self.session.sink)
+                self.ev.typed(expression, Key(name=param.name.text, type=kind, empty=True), place, self.session.sink)
 
     def _block(self, kind: str, entries: Sequence[Entry]) -> dict[Path, Value]:
         effective = Effective(kind)
@@ -268,8 +287,6 @@ class _Resolver:
         if name in self.done:
             return self.done[name]
         declared = self.found.stages[name]
-        kept = self.ev.assignment, self.ev._open
-        self.ev._open = []
         self.stack.append(name)
         todo: list[dict[int, int]] = [{}]
         variants: list[_Variant] = []
@@ -287,7 +304,6 @@ class _Resolver:
                 self.session.sink.error("FT083", text, declared.block.header, help="use `~` and a `search { }`")
                 break
         self.stack.pop()
-        self.ev.assignment, self.ev._open = kept
         self.done[name] = variants
         self.order += [v.stage for v in variants if v.stage]
         return variants
@@ -301,8 +317,7 @@ class _Resolver:
         return _Variant(run, {axis: assignment[axis] for axis in axes}, axes, stage)
 
     def _evaluate(self, declared: Declared, assignment: dict[int, int], run: str) -> tuple[ResolvedStage, Trace]:
-        self.ev.assignment = assignment
-        with self.ev.tracing() as trace:
+        with self.ev.under(assignment) as trace:
             view = View(declared.name, self._effective(declared), run)
             parents = self._parents(declared)
             values = self._values(view)
@@ -318,11 +333,15 @@ class _Resolver:
             {ref: span for ref, span in trace.refs.items() if ref.stage != declared.name},
             trace.dimensions,
             keys,
-            view.effective.spoken,
+            view.effective.layers,
             frozenset(path for path in keys if path not in blocks and path not in values),
-            not tree.has_bad(self.module.file.items) and not tree.has_bad(declared.block.body),
+            self._file_readable and not tree.has_bad(declared.block.body),
         )
         return stage, trace
+
+    @cached_property
+    def _file_readable(self) -> bool:
+        return not tree.has_bad(self.module.file.items)
 
     def _effective(self, declared: Declared) -> Effective:
         effective = Effective(declared.kind)
@@ -374,6 +393,14 @@ class _Resolver:
                 text = f"there is no stage `{name}`"
                 self.session.sink.error("FT620", text, parent.span, label=label, help=known, fix=fix)
                 continue
+            if len(parent.path) > 1:
+                part = ".".join(word.text for word in parent.path[1:])
+                help = f"write `from {name}`"
+                if part.startswith(("best", "last", "checkpoint")):
+                    help += "; which checkpoint its result is, `save { best_by = … }` in that stage says"
+                text = f"`from` takes what `{name}` makes, and that has no part `{part}`"
+                self.session.sink.error("FT040", text, parent.span, help=help)
+                continue
             found = self.ev.stage(StageFound(name, ""), parent.span, self.session.sink)
             refs += [found.ref] if isinstance(found, Stg) else []
         return tuple(refs)
@@ -388,9 +415,15 @@ class _Resolver:
             key = words.find(view.kind, path)
             if not isinstance(key, Key):
                 continue
-            data = self._value(entry, key, Place(entry.module, view if view.name else None, path[:-1], path))
+            with self.ev.tracing() as trace:
+                data = self._value(entry, key, Place(entry.module, view if view.name else None, path[:-1], path))
+            if data is WRONG:
+                trace.refs = {}  # what is wrong waits for nothing
+            self.ev.trace.absorb(trace)
             if data is not WRONG:
                 values[path] = Value(data, entry.value.span, entry.origin)
+            elif not isinstance(entry.value, tree.Missing):
+                self.lost.append(entry)
         return values
 
     def _value(self, entry: Entry, key: Key, place: Place) -> Any:
@@ -406,58 +439,3 @@ class _Resolver:
         if isinstance(chosen, tree.Expression):
             return self.ev.typed(chosen, key, place, sink)
         return coerce(self.ev, chosen, parse_type(key.type), key, sink)
-
-
-def _parsed(text: str, value: str, param: tree.Param, session: Session) -> tree.Expression:
-    """The expression in `-p name=value`; for texts, what cannot be read as an expression is the text itself."""
-    from ftdsl.diagnostics import Sink
-
-    attempt = Sink()
-    file = parse(Source(f"-p {text}", text), attempt)
-    item = file.items[0] if file.items else None
-    whole = Span(file.source, len(text) - len(value), len(text))
-    texty = param.type is not None and param.type.name.text in ("text", "path")
-    if isinstance(item, tree.Bind) and not len(attempt) and len(file.items) == 1:
-        if not (texty and isinstance(item.value, tree.Ref)):
-            return item.value
-    elif not texty:
-        for problem in attempt:
-            session.sink.add(problem)
-        return tree.Missing(whole)
-    return tree.Text((value,), whole)
-
-
-_PARAM_TYPES = (
-    "bool", "int", "number", "share", "rate", "count", "bytes", "time", "money", "text", "path", "name", "model", "data",
-    "stage", "span", "steps", "every",
-)  # fmt: skip
-
-
-def _param_type(written: tree.TypeName, session: Session) -> str | None:
-    name = written.name.text
-    inner = [t for t in (_param_type(a, session) for a in written.arguments) if t]
-    if name == "list" and len(inner) == 1:
-        return f"list({inner[0]})"
-    if name in _PARAM_TYPES and not written.arguments:
-        return name
-    guess = closest(name, [*_PARAM_TYPES, "list"])
-    label = f"did you mean `{guess}`?" if guess else ""
-    help = f"types: {', '.join(_PARAM_TYPES)}, list[…]"
-    session.sink.error("FT060", f"there is no type `{name}`", written.name.span, label=label, help=help)
-    return None
-
-
-def _check_call(raw: Invoke, session: Session) -> None:
-    from ftdsl.catalog.vocabulary import vocabulary
-
-    known = vocabulary().functions
-    if raw.name in known or any(raw.name in (k.members or {}) for k in _all_keys()):
-        return
-    guess = closest(raw.name, known)
-    label = f"did you mean `{guess}`?" if guess else ""
-    session.sink.error("FT015", f"there is no function `{raw.name}`", raw.call.path[0].span, label=label)
-
-
-def _all_keys() -> list[Key]:
-    nested = [k for b in words.blocks("sft").values() if isinstance(b, BlockWords) for k in b.keys.values()]
-    return [*words.keys("file").values(), *nested]

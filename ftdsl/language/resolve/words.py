@@ -28,7 +28,7 @@ def find(kind: str, path: Path) -> Key | BlockWords | None:
         if not isinstance(here, BlockWords):
             return None
         if here.open:
-            return Key(name=word, type=here.open)
+            return Key(name=word, type=here.open, empty=True)
         here = here.keys.get(word) or blocks(here.name).get(word)
     return here
 

@@ -214,7 +214,7 @@ def special_tokens_said_twice(config: Config) -> Found:
     """
     if config.has("add_special_tokens") and config.has("new_special_tokens_config"):
         at, other = config.at("add_special_tokens"), config.at("new_special_tokens_config")
-        yield warning(at, f"`{at.word}` does not count beside `{other.word}`", help="drop it", fix=drop(at))
+        yield warning(at, f"`{at.word}` does not count beside `{other.word}`", help="drop it", fix=drop(at, safe=True))
 
 
 @rule("FT317")
@@ -462,6 +462,13 @@ def checkpointing_cuts_gradients(config: Config) -> Found:
     Applies to: LLaMA-Factory, PEFT
     Source: llamafactory/model/model_utils/checkpointing.py:157 (0.9.5) warns; peft#1142
     """
-    if config.said("use_reentrant_gc") and config.on("use_reentrant_gc") and config.fsdp == 2 and sharded(config):
+    if (
+        config.is_explicit("use_reentrant_gc")
+        and config.on("use_reentrant_gc")
+        and config.fsdp == 2
+        and sharded(config)
+    ):
         at = config.at("use_reentrant_gc")
-        yield warning(at, "FSDP 2 checkpoints without re-entry, whatever this says", help="drop it", fix=drop(at))
+        yield warning(
+            at, "FSDP 2 checkpoints without re-entry, whatever this says", help="drop it", fix=drop(at, safe=True)
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ftdsl import catalog
+from ftdsl.catalog import foreign
 from ftdsl.diagnostics import Fix
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.lint.config import Config, Setting
@@ -36,14 +37,15 @@ def unknown_key(config: Config) -> Found:
     for name, setting in config.settings.items() if config.form != "recipe" else ():
         if name in known or name in GONE:
             continue
-        named = catalog.misnamed().get(name, {})
-        guess = named.get("parameter") if named else closest(name, list(known))
+        named = foreign.meant(name)
+        guess = named.parameter if named else closest(name, list(known))
+        sure = named is not None and named.change is not None and named.change.how == "rename"
         yield error(
             _the_key(setting),
             f"LLaMA-Factory {config.versions.get('llamafactory', '')} has no `{name}`".replace("  ", " "),
-            label=f"did you mean `{guess}`?" if guess else "",
-            help=str(named.get("why", "")),
-            fix=rename(setting, guess, safe=False) if guess else None,
+            label=(f"it is called `{guess}` now" if sure else f"did you mean `{guess}`?") if guess else "",
+            help=named.why if named else "",
+            fix=rename(setting, guess, named.value if named else None, safe=False) if guess else None,
         )
 
 
@@ -60,9 +62,10 @@ def checkpointing_of_another_tool(config: Config) -> Found:
     Source: llamafactory/model/model_utils/checkpointing.py, prepare_model_for_training (0.9.5)
     """
     name = "gradient_checkpointing"
-    if config.said(name):
+    if config.is_explicit(name):
         setting = config.at(name)
-        fix = drop(setting) if config.on(name) else rename(setting, "disable_gradient_checkpointing", True)
+        on = config.on(name)
+        fix = drop(setting, safe=True) if on else rename(setting, "disable_gradient_checkpointing", True, safe=False)
         help = (
             "write `disable_gradient_checkpointing: true`"
             if not config.on(name)
@@ -176,7 +179,7 @@ _INSTEAD = {
 def _instead(config: Config, setting: Setting) -> Fix | None:
     _, name, value = _INSTEAD[setting.name]
     if not name or (value is not None and setting.value in (False, "false", None)):
-        return drop(setting)
+        return drop(setting, safe=True)
     return rename(setting, name, value)
 
 
@@ -195,12 +198,14 @@ def overwrite_output(config: Config) -> Found:
     Source: transformers#41323; llamafactory/hparams/training_args.py, hparams/parser.py 0.9.5
     """
     if (
-        config.said("overwrite_output_dir")
+        config.is_explicit("overwrite_output_dir")
         and config.on("overwrite_output_dir")
-        and config.said("resume_from_checkpoint")
+        and config.is_explicit("resume_from_checkpoint")
     ):
         setting = config.at("overwrite_output_dir")
         other = config.word("resume_from_checkpoint")
         yield warning(
-            setting, f"`{setting.word}` and `{other}` ask for opposite things; the checkpoint wins", fix=drop(setting)
+            setting,
+            f"`{setting.word}` and `{other}` ask for opposite things; the checkpoint wins",
+            fix=drop(setting, safe=True),
         )

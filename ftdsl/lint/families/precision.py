@@ -193,8 +193,9 @@ def fp16_on_cpu(config: Config) -> Found:
 def full_precision_by_silence(config: Config) -> Found:
     """What it does: points at training without mixed precision on a card, and at quantised training without
         fp32 norms.
-    Why it matters: without `bf16` or `fp16` everything is computed in fp32: twice the memory, a fraction of the
-        speed. Norms of a quantised model are unstable in half precision; LLaMA-Factory recommends
+    Why it matters: without `bf16` or `fp16` what is trained is kept and computed in fp32: more memory, a fraction
+        of the speed. Frozen weights stay in the type of the checkpoint, so that under LoRA neither is what it says.
+        Norms of a quantised model are unstable in half precision; LLaMA-Factory recommends
         `upcast_layernorm`.
     Example:
         bf16: false
@@ -214,14 +215,14 @@ def full_precision_by_silence(config: Config) -> Found:
     if not (config.on("bf16") or config.on("fp16") or config.on("pure_bf16") or config.on("fp8")):
         at = config.first("bf16", "fp16", "output_dir")
         if (
-            not config.said("precision")
+            not config.is_explicit("precision")
             and config.form != "recipe"
             and config.deepspeed is None
             and config.accelerate is None
         ):
             yield warning(
                 at,
-                "no mixed precision: everything is computed in fp32",
+                "no mixed precision: what is trained is in fp32, and the rest in the type of the checkpoint",
                 help="write `bf16: true`",
                 fix=add(config, config.first("output_dir"), "bf16", True)
                 if not config.has("bf16")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ftdsl import catalog
+from ftdsl.catalog import foreign
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.lint.config import Config, Setting
 from ftdsl.lint.edits import drop, put
@@ -109,7 +110,7 @@ def unknown_value(config: Config) -> Found:
             own = name == "template" and config.form == "recipe"  # may be one of the recipe's; the language has looked
             if own or not members or str(value) in members or isinstance(value, bool | int | float):
                 continue
-            guess = closest(str(value), members)
+            guess = foreign.value_of(name, str(value)) or closest(str(value), members)
             label = f"did you mean `{guess}`?" if guess else ""
             some = ", ".join(members[:8]) + (", …" if len(members) > 8 else "")
             fix = put(setting, guess, safe=False) if guess and not isinstance(setting.value, list) else None
@@ -258,7 +259,7 @@ def key_not_here(config: Config) -> Found:
     """
     stages: Mapping[str, list[str]] = catalog.facts("stages")
     for name, setting, entry in _known(config):
-        if not setting.said:
+        if not setting.is_explicit:
             continue
         if config.kind == "train" and config.stage not in stages.get(name, [config.stage]):
             kinds = " and ".join(stages[name])
@@ -268,7 +269,7 @@ def key_not_here(config: Config) -> Found:
             )
         elif config.kind == "export" and str(entry.get("section")) in _TRAINING and setting.word == name:
             text = f"`{setting.word}` belongs to training, and an export stops on it"
-            yield error(setting, text, help="drop it", fix=drop(setting))
+            yield error(setting, text, help="drop it", fix=drop(setting, safe=True))
 
 
 _TRAINING = ("TrainingArguments", "Seq2SeqTrainingArguments", "training_args")
@@ -311,7 +312,7 @@ def yaml_reads_it_otherwise(config: Config) -> Found:
             taken = not members or quoted.strip('"') in members  # in quotes it would only be wrong in another way
             help = f"write `{quoted}`" if taken else f"it takes {', '.join(members[:8])}"
             text = f"YAML reads `{text}` as {str(setting.value).lower()}"
-            yield warning(setting, text, help=help, fix=put(setting, quoted) if taken else None)
+            yield warning(setting, text, help=help, fix=put(setting, quoted, safe=True) if taken else None)
 
 
 @rule("FT011")

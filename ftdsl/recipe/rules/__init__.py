@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ftdsl.recipe.recipe import Recipe
-from ftdsl.recipe.rules import data, hardware, places, smoke
+from ftdsl.recipe.rules import data, hardware, places, smoke, watching
 from ftdsl.session import Session
 
 RULES: tuple[Callable[[Recipe, Session], None], ...] = (
@@ -16,6 +16,8 @@ RULES: tuple[Callable[[Recipe, Session], None], ...] = (
     places.destination_is_a_folder,
     places.destination_is_its_own,
     places.can_resume,
+    watching.best_by_is_measured,
+    watching.held_out_is_there,
 )
 
 

@@ -11,7 +11,7 @@ from ftdsl.language.values import StageRef, Term
 from ftdsl.recipe.lineage import TRAINING
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.recipe.settings import Settings
-from ftdsl.recipe.shape import first_row, settings_of, shape_of
+from ftdsl.recipe.shape import first_row, settings_of, shape_of, with_own_options
 from ftdsl.session import Session
 from ftdsl.source import Span
 
@@ -148,4 +148,4 @@ def _settings(recipe: Recipe, item: Term | StageRef) -> tuple[Settings | None, T
     stage = recipe.find(item.key)
     if stage is None or stage.kind != "data":
         return None, None
-    return stage.settings, next(named(stage.settings, "source"), None)
+    return with_own_options(stage.settings), next(named(stage.settings, "source"), None)

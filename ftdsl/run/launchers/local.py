@@ -20,6 +20,7 @@ from pathlib import Path
 
 from ftdsl.run.launchers.launcher import Handle, LaunchError, Task
 from ftdsl.run.launchers.log import last_lines
+from ftdsl.storage import open_to_append
 
 GRACE = 20.0
 """Seconds between the question and the order to stop: enough to save a checkpoint's last file."""
@@ -57,9 +58,9 @@ class LocalLauncher:
         id = uuid.uuid4().hex
         try:
             with contextlib.ExitStack() as open_files:
-                lock = open_files.enter_context((task.folder / LOCK).open("ab"))
+                lock = open_files.enter_context(os.fdopen(open_to_append(task.folder / LOCK), "ab"))
                 _hold(lock.fileno(), task)
-                log = open_files.enter_context(task.log.open("ab"))
+                log = open_files.enter_context(os.fdopen(open_to_append(task.log), "ab"))
                 log_start = log.tell()
                 # A session of its own: Ctrl-C in the terminal reaches ftc alone, which then stops its stages in order.
                 process = subprocess.Popen(

@@ -81,7 +81,7 @@ def _torchrun(context: StageContext) -> Words:
 
 
 def _meet_here(context: StageContext) -> Words:
-    if not (context.said("launch.head") or context.said("launch.port")):
+    if not (context.is_explicit("launch.head") or context.is_explicit("launch.port")):
         return ("--standalone",)  # finds a free port: stages may run side by side
     head = context.get("launch.head") or "127.0.0.1"
     return ("--master_addr", str(head), "--master_port", str(context.get("launch.port")))
@@ -142,7 +142,7 @@ def _devices(context: StageContext) -> dict[str, str | Raw]:
     if devices and not (launcher(context) == "deepspeed" and distributed(context)):
         return {variable: ",".join(map(str, devices))}
     if not distributed(context):  # the engine refuses one process that sees several cards
-        return {variable: Raw(f'"${{{variable}:-0}}"')}
+        return {variable: Raw.variable(variable, default=0)}
     return {}
 
 
@@ -156,13 +156,13 @@ def _meeting(context: StageContext) -> dict[str, str | Raw]:
     if head:
         found["FT_HEAD"] = str(head)
     found["MASTER_ADDR"] = Raw('"${MASTER_ADDR:-$FT_HEAD}"' if head else '"${MASTER_ADDR:?address of the first node}"')
-    found["MASTER_PORT"] = Raw(f'"${{MASTER_PORT:-{int(context.get("launch.port") or 29500)}}}"')
+    found["MASTER_PORT"] = Raw.variable("MASTER_PORT", default=int(context.get("launch.port") or 29500))
     return found
 
 
 def _own_port(context: StageContext) -> Raw:
-    port = context.get("launch.port") if context.said("launch.port") else None
-    return Raw(f'"${{MASTER_PORT:-{int(port)}}}"') if port else FREE_PORT
+    port = context.get("launch.port") if context.is_explicit("launch.port") else None
+    return Raw.variable("MASTER_PORT", default=int(port)) if port else FREE_PORT
 
 
 def _switches(context: StageContext) -> dict[str, str | Raw]:

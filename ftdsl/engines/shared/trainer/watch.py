@@ -47,7 +47,12 @@ def best_by(context: StageContext) -> Params:
         return {}
     higher = isinstance(value, Term) and value.name == "highest"
     metric = str(value.options.get("metric", value.name) if isinstance(value, Term) else value)
-    metric = metric.replace("rouge_l", "rouge-l").replace("rouge_1", "rouge-1").replace("rouge_2", "rouge-2")
+    metric = (
+        metric.replace("rouge_l", "rouge-l")
+        .replace("rouge_1", "rouge-1")
+        .replace("rouge_2", "rouge-2")
+        .replace("bleu_4", "bleu-4")
+    )
     greater = higher or (not metric.endswith("loss") and not (isinstance(value, Term) and value.name == "lowest"))
     return {"load_best_model_at_end": True, "metric_for_best_model": metric, "greater_is_better": greater}
 
@@ -74,7 +79,7 @@ def track_to(context: StageContext) -> Params:
             "use_swanlab": True,
             **{f"swanlab_{k.replace('dir', 'logdir')}": plain(v) for k, v in swan.options.items()},
         }
-    if context.get("track.project") and context.said("track.project"):
+    if context.get("track.project") and context.is_explicit("track.project"):
         params["project"] = context.get("track.project")
     return params
 

@@ -1,0 +1,172 @@
+"""Keys of other tools in a recipe: `num_train_epochs = 3` is `duration = 3 epochs` here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ftdsl.catalog import foreign
+from ftdsl.catalog.vocabulary import Key
+from ftdsl.diagnostics import Edit, Fix
+from ftdsl.language import tree, unquoted
+from ftdsl.language.resolve import words
+from ftdsl.language.resolve.words import Path as KeyPath
+from ftdsl.record import frozen
+from ftdsl.source import Source, Span
+
+
+@frozen
+class Known:
+    """What a foreign key is here: the dotted path of our key ((): it has none), and the line to write ("": unknown value)."""
+
+    path: KeyPath
+    line: str
+    why: str
+
+
+def known(kind: str, word: str, value: tree.Expression | None) -> Known | None:
+    """The key of a recipe that a foreign one stands for, in a stage of a kind; None for a word that nobody has."""
+    meant = foreign.meant(word)
+    if meant is None:
+        return None
+    text = (
+        value.span.text if isinstance(value, tree.Quantity | tree.Text | tree.Constant | tree.Ref | tree.ListOf) else ""
+    )
+    line = _line(meant, text) if value is not None else ""
+    if line and not _sound(kind, line):
+        line = ""
+    if (standing := foreign.parameter_status(meant.parameter)) is not None and standing.kind != "word" and not line:
+        return _wordless(meant.parameter, standing.kind, text)
+    key = line.partition(" = ")[0] if line else meant.word or foreign.word_of(meant.parameter)
+    path = tuple(key.split(".")) if key else ()
+    if path and words.find(kind, path) is None:
+        return None
+    return Known(path, line, meant.why)
+
+
+def _wordless(parameter: str, kind: str, text: str) -> Known:
+    """A parameter without a word of its own."""
+    if kind == "passthrough":
+        return Known(("llamafactory",), f"llamafactory.{parameter} = {text}" if text else "", "LLaMA-Factory's name")
+    why = "it is worked out from the recipe: drop it" if kind == "derived" else "it has no effect: drop it"
+    return Known((), "", why)
+
+
+def _sound(kind: str, line: str) -> bool:
+    """Whether a line is one of this language: what tables give is held against the key's own type."""
+    from ftdsl.language.parser import parse
+    from ftdsl.language.resolve.evaluate import Evaluator
+    from ftdsl.language.resolve.layers import Effective
+    from ftdsl.language.resolve.load import Module
+    from ftdsl.language.resolve.names import Names, Place, View
+    from ftdsl.language.resolve.raw import WRONG
+    from ftdsl.session import Session
+
+    session = Session(env={})
+    file = parse(Source("", line), session.sink)
+    item = file.items[0] if file.items else None
+    if isinstance(item, tree.Block):
+        return not session.sink.failed
+    key = words.find(kind, tuple(word.text for word in item.key)) if isinstance(item, tree.Bind) else None
+    if session.sink.failed or not isinstance(item, tree.Bind) or not isinstance(key, Key):
+        return False
+    evaluator = Evaluator(session, Names({}, View("", Effective("file"))), {})
+    return evaluator.typed(item.value, key, Place(Module(Path(), file)), session.sink) is not WRONG
+
+
+def _line(meant: foreign.Meant, text: str) -> str:
+    """`duration = 3 epochs`; "" where the value is none that can be carried over."""
+    plain = text.strip("\"'")
+    parameter = meant.parameter
+    if meant.change is not None:
+        became = meant.change.becomes(_value(plain))
+        if not became or len(became) != 1:
+            return ""
+        parameter, given = next(iter(became.items()))
+        plain = str(given).lower() if isinstance(given, bool) else str(given)
+    if meant.value is not None:
+        if plain.lower() in ("false", "no", "0", ""):
+            return ""
+        plain = str(meant.value)
+    if meant.word:
+        return f"{meant.word} = {str(meant.value).replace('{value}', text.strip())}" if text else ""
+    if not plain:
+        return ""
+    if parameter == "finetuning_type":
+        return f"{plain} {{ }}" if plain in words.methods() else ""
+    return _written(parameter, plain)
+
+
+def _written(parameter: str, plain: str) -> str:
+    switch = plain.lower() in ("true", "yes", "1")
+    if line := foreign.chosen(parameter, "true" if switch else plain):
+        return line
+    template = foreign.template_of(parameter)
+    if template and "{" not in template:
+        return template if switch else ""
+    if template:
+        return _filled(template, plain)
+    word = "" if foreign.by_rule(parameter) else foreign.word_of(parameter)
+    how, value = foreign.converted(parameter, plain)
+    if not word:
+        return ""
+    if how == "csv":
+        return f"{word} = [{', '.join(part.strip() for part in value.strip('[]').split(','))}]"
+    if how == "not":
+        return f"{word} = {'false' if switch else 'true'}"
+    if how == "seconds":
+        return f"{word} = {value}s"
+    return f"{word} = {_quoted_if_text(word, value)}"
+
+
+def _filled(template: str, plain: str) -> str:
+    if "{percent}" in template:
+        try:
+            share = float(plain.rstrip("%")) / (100 if plain.endswith("%") else 1)
+        except ValueError:
+            return ""
+        if not 0 <= share <= 1:
+            return ""
+        return template.replace("{percent}", f"{share * 100:g}%")
+    if "{value} " in template or "{value}s" in template:  # a unit follows
+        try:
+            number = float(plain)
+        except ValueError:
+            return ""
+        if number <= 0:  # max_steps: -1
+            return ""
+        return template.replace("{value}", f"{number:g}" if number < 1e6 else str(int(number)))
+    filled = template.replace("{value}", plain).replace("{text}", f'"{plain}"').replace("{folder}", f'file("{plain}")')
+    return filled.replace("{model}", unquoted.quoted(plain, "model")).replace("{data}", unquoted.quoted(plain, "data"))
+
+
+def _quoted_if_text(word: str, value: str) -> str:
+    """A text or path in quotes, anything else bare."""
+    key = next((found for kind in ("sft", "dpo", "kto", "ppo", "merge", "file")
+                if (found := words.find(kind, tuple(word.split("."))))), None)  # fmt: skip
+    return f'"{value}"' if getattr(key, "type", "") in ("text", "path") else value
+
+
+def _value(plain: str) -> object:
+    """A text as YAML would read it, as far as changes of parameters ask."""
+    if plain.lower() in ("true", "false"):
+        return plain.lower() == "true"
+    try:
+        return int(plain)
+    except ValueError:
+        try:
+            return float(plain)
+        except ValueError:
+            return plain
+
+
+def mended(found: Known, outer: KeyPath, item: Span) -> Fix | None:
+    """The whole `key = value` written in our words, where they can stand at this place."""
+    if not found.line:
+        return None
+    line = found.line
+    if outer:
+        block = ".".join(outer) + "."
+        if not line.startswith(block):
+            return None
+        line = line.removeprefix(block)
+    return Fix(f"write `{line}`", (Edit(item, line),))

@@ -1,0 +1,105 @@
+"""What names were found to be worth: each is evaluated once for an assignment of axes, also when it is wrong.
+
+A name that is wrong is poisoned: what uses it is wrong without a message of its own, and the cause is reported once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import field
+from typing import Any
+
+from ftdsl.diagnostics import Diagnostic, Sink
+from ftdsl.language.resolve.trace import Trace
+from ftdsl.record import frozen, mutable
+
+
+@frozen
+class Memo:
+    """A result with what it depends on; `owner` keeps what the key names alive, so that ids stay unique."""
+
+    owner: object
+    data: Any
+    trace: Trace
+    problems: tuple[Diagnostic, ...] = ()
+
+
+@mutable
+class _Open:
+    """A name that is being evaluated. `held`: results that were found while it was open and that a cycle through it made
+    wrong; they are worth nothing once it closes. `problems` of these are its own."""
+
+    key: Hashable
+    held: list[Hashable] = field(default_factory=list)
+    problems: list[Diagnostic] = field(default_factory=list)
+    lowest: int = 0
+
+
+class Memos:
+    """Results by key: constants for good, the others as long as the assignment of axes and the stage are the same."""
+
+    def __init__(self) -> None:
+        self._constant: dict[Hashable, Memo] = {}
+        self._local: dict[Hashable, Memo] = {}
+        self._lowest: dict[Hashable, int] = {}
+        self._open: list[_Open] = []
+        self._where: dict[Hashable, int] = {}
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Evaluate under another assignment, or for another stage."""
+        kept = self._local, self._lowest, self._open, self._where
+        self._local, self._lowest, self._open, self._where = {}, {}, [], {}
+        try:
+            yield
+        finally:
+            self._local, self._lowest, self._open, self._where = kept
+
+    def get(self, key: Hashable) -> Memo | None:
+        memo = self._constant.get(key) or self._local.get(key)
+        if memo is not None and self._open and key in self._lowest:
+            self._reach(self._lowest[key])
+        return memo
+
+    def is_open(self, key: Hashable) -> bool:
+        """Whether a name is being evaluated; if so, all that was opened since depends on it."""
+        at = self._where.get(key)
+        if at is not None:
+            self._reach(at)
+        return at is not None
+
+    def evaluate(self, key: Hashable, owner: object, work: Callable[[Sink], tuple[Any, Trace]]) -> Memo:
+        """Run `work` once with the name open. The memo is kept, unless a cycle through an outer name has spoilt it."""
+        depth = len(self._open)
+        here = _Open(key, lowest=depth)
+        self._open.append(here)
+        self._where[key] = depth
+        problems = Sink()
+        try:
+            data, trace = work(problems)
+        finally:
+            self._open.pop()
+            del self._where[key]
+            for held in here.held:
+                self._local.pop(held, None)
+                self._lowest.pop(held, None)
+        memo = Memo(owner, data, trace, (*problems, *here.problems))
+        if here.lowest >= depth:
+            (self._constant if trace.constant else self._local)[key] = memo
+        else:
+            outer = self._open[here.lowest]
+            outer.held.append(key)
+            outer.problems += memo.problems
+            self._local[key], self._lowest[key] = memo, here.lowest
+            self._reach(here.lowest)
+        return memo
+
+    @property
+    def innermost(self) -> Hashable:
+        """The key of the name that was opened last; None when none is open."""
+        return self._open[-1].key if self._open else None
+
+    def _reach(self, depth: int) -> None:
+        if self._open:
+            self._open[-1].lowest = min(self._open[-1].lowest, depth)

@@ -1,0 +1,65 @@
+"""Paths and hub names written without quotes: `data/rows.jsonl`, `meta-llama/Llama-3.1-8B`, `./out`.
+
+Some of them are no syntax at all, the others read as arithmetic (`meta - llama / Llama - 3.1`): both get one message.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ftdsl.diagnostics import Edit, Fix, Sink
+from ftdsl.language import tree
+from ftdsl.source import Source, Span
+
+MODELS = ("model", "reference", "reward", "base", "against", "like", "where")
+DATA = ("data", "source", "calibrate")
+
+_RUN = re.compile(r"""[^\s,;(){}\[\]"'#=]+""")
+_ENDING = re.compile(r"\.(?:jsonl?|csv|tsv|parquet|arrow|txt|ya?ml|ft|gz|bz2|zst|safetensors|bin|gguf|pt|py|sh)$")
+_HUB = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+)?")
+
+
+def run_at(source: Source, offset: int) -> Span:
+    """What stands at an offset up to the next blank, bracket, comma or quote."""
+    found = _RUN.match(source.text, offset)
+    return Span(source, offset, found.end() if found else offset)
+
+
+def is_path(text: str) -> bool:
+    """Whether a text can be nothing but a path or an address."""
+    return bool(text.startswith(("/", "./", "../", "~/")) or "://" in text or _ENDING.search(text))
+
+
+def is_name(text: str) -> bool:
+    """Whether it may be a path or the name of a model: it is in one piece, with a slash or a hyphen in it."""
+    return _RUN.fullmatch(text) is not None and ("/" in text or "-" in text or is_path(text))
+
+
+def leaves(node: tree.Expression) -> list[tree.Ref]:
+    """The names of a sum or product."""
+    found: list[tree.Ref] = []
+    todo: list[tree.Expression] = [node]
+    while todo:
+        inner = todo.pop()
+        if isinstance(inner, tree.Binary):
+            todo += (inner.right, inner.left)
+        elif isinstance(inner, tree.Ref):
+            found.append(inner)
+    return found
+
+
+def quoted(text: str, key: str) -> str:
+    """How it is written: a source for a key that takes a model or data, else a text."""
+    if key in MODELS + DATA:
+        hub = _HUB.fullmatch(text) and not _ENDING.search(text) and not (key in DATA and "/" not in text)
+        return f'{"hf" if hub else "file"}("{text}")'
+    return f'"{text}"'
+
+
+def report(span: Span, key: str, sink: Sink) -> None:
+    """One message, with the text in quotes as its fix; which function is meant is a guess."""
+    written = quoted(span.text, key)
+    fix = Fix(f"write `{written}`", (Edit(span, written),), safe=written.startswith('"') or is_path(span.text))
+    sink.error(
+        "FT066", f"`{span.text}` needs quotes: it reads as something else", span, help=f"write `{written}`", fix=fix
+    )

@@ -1,0 +1,314 @@
+"""The one way ftc writes, links and removes files. Imports nothing of ftdsl.
+
+A file is written beside its place under a name nobody can foresee, synced, renamed, and its folder is synced: a reader,
+a crash or a power cut never sees half of it. Folders below `root` are entered one by one without following links, so a link
+that came with a clone leads nothing of this out of `root`. `root` itself, and the folders above it, are the user's own word.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path, PurePosixPath
+
+PARALLEL = 8
+"""Files from which on they are synced side by side: a disk takes many in the time of one."""
+
+TOGETHER = 128
+"""Files that are open at a time."""
+
+_LINK = "is a link, and ftc does not write through links"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class NotWrittenError(OSError):
+    """What lies in the way is a link or no regular file, or the path leads out of its root. `filename` names it."""
+
+    def __init__(self, path: Path | str, why: str) -> None:
+        super().__init__(errno.ELOOP, why, str(path))
+
+
+def write_file(path: Path, content: bytes, *, root: Path | None = None, new: bool = False) -> None:
+    """Write one file; what has the same content already is left alone. `new`: it must not be there yet.
+
+    A file that is there keeps its mode; a new one gets what the umask leaves of 0666, a script (`.sh`) of 0777.
+    root: no link is followed below it (default: the file's own folder, and the file itself is never a link).
+
+    Raises: NotWrittenError, FileExistsError (`new`), OSError.
+    """
+    base = path.parent if root is None else root
+    write_files(base, {path.relative_to(base).as_posix(): content}, new=new)
+
+
+def write_files(root: Path, files: Mapping[str, bytes], *, new: bool = False) -> None:
+    """Write several files by their paths below `root`. They get their names in the order given, after they are on the disk.
+
+    Raises: as write_file.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    items = iter(files.items())
+    while some := dict(islice(items, TOGETHER)):
+        _write_together(root, some, new=new)
+
+
+def _write_together(root: Path, files: Mapping[str, bytes], *, new: bool) -> None:
+    pending: list[_Pending] = []
+    try:
+        for name, content in files.items():
+            if (one := _begin(root, name, content)) is not None:
+                pending.append(one)
+        _sync([one.file for one in pending])
+        for one in pending:
+            one.finish(new=new)
+        for folder in {(one.device, one.inode): one.folder for one in pending}.values():
+            _sync_folder(folder)
+    finally:
+        for one in pending:
+            one.close()
+
+
+class _Pending:
+    """A file under its temporary name: `folder` and `file` are descriptors."""
+
+    def __init__(self, path: Path, folder: int, name: str, temporary: str, file: int) -> None:
+        self.path, self.folder, self.name, self.temporary, self.file = path, folder, name, temporary, file
+        found = os.fstat(folder)
+        self.device, self.inode = found.st_dev, found.st_ino
+        self.done = False
+
+    def finish(self, *, new: bool) -> None:
+        """Give it its name. Raises: FileExistsError, OSError."""
+        if new:
+            self._claim()
+        os.rename(self.temporary, self.name, src_dir_fd=self.folder, dst_dir_fd=self.folder)
+        self.done = True
+
+    def _claim(self) -> None:
+        """Take the name while nobody has it; the rename then replaces what is our own."""
+        try:
+            os.close(os.open(self.name, _NEW, 0o600, dir_fd=self.folder))
+        except FileExistsError:
+            raise FileExistsError(errno.EEXIST, "is there already", str(self.path)) from None
+
+    def close(self) -> None:
+        if not self.done:
+            with contextlib.suppress(OSError):
+                os.unlink(self.temporary, dir_fd=self.folder)
+        os.close(self.file)
+        os.close(self.folder)
+
+
+def _begin(root: Path, name: str, content: bytes) -> _Pending | None:
+    """The content under a temporary name in the file's folder; None when the file has it already."""
+    *above, last = _parts(root, name)
+    folder = _enter(root, above, create=True)
+    try:
+        there = _found(folder, last, root / name)
+        if there is not None and there.st_size == len(content) and _same(folder, last, content):
+            os.close(folder)
+            return None
+        temporary = f".ftc-{os.urandom(8).hex()}"
+        file = os.open(temporary, _NEW, 0o777 if last.endswith(".sh") else 0o666, dir_fd=folder)
+    except BaseException:
+        os.close(folder)
+        raise
+    pending = _Pending(root / name, folder, last, temporary, file)
+    try:
+        with os.fdopen(file, "wb", closefd=False) as handle:
+            handle.write(content)
+        if there is not None:
+            _as_before(file, there)
+    except BaseException:
+        pending.close()
+        raise
+    return pending
+
+
+def _as_before(file: int, there: os.stat_result) -> None:
+    """Owner (where that may be given) and mode of the file that is replaced."""
+    own = os.fstat(file)
+    if (own.st_uid, own.st_gid) != (there.st_uid, there.st_gid):
+        with contextlib.suppress(PermissionError):
+            os.fchown(file, there.st_uid, there.st_gid)
+    os.fchmod(file, stat.S_IMODE(there.st_mode) & 0o777)
+
+
+def _parts(root: Path, name: str) -> tuple[str, ...]:
+    """Raises: NotWrittenError when the path leads out of the root, or names no file."""
+    parts = PurePosixPath(name).parts
+    if not is_inside(name):
+        raise NotWrittenError(root / name, "leads out of the folder that is written to")
+    return parts
+
+
+def is_inside(name: str) -> bool:
+    """Whether a path names something below the folder it is seen from, by its words alone."""
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
+
+
+def _enter(root: Path, folders: list[str], *, create: bool) -> int:
+    """A descriptor of a folder below `root`, no link followed on the way. Raises: NotWrittenError, OSError."""
+    at = os.open(root, _FOLDER)
+    path = root
+    for name in folders:
+        path = path / name
+        try:
+            if create:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(name, dir_fd=at)
+            inner = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=at)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise NotWrittenError(path, _no_folder(at, name)) from None
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        finally:
+            os.close(at)
+        at = inner
+    return at
+
+
+def _no_folder(at: int, name: str) -> str:
+    link = stat.S_ISLNK(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode)
+    return _LINK if link else "is no folder"
+
+
+def _found(folder: int, name: str, path: Path) -> os.stat_result | None:
+    """What has the name already. Raises: NotWrittenError when that is no regular file."""
+    try:
+        there = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    if stat.S_ISLNK(there.st_mode):
+        raise NotWrittenError(path, _LINK)
+    if not stat.S_ISREG(there.st_mode):
+        raise NotWrittenError(path, "is no regular file")
+    return there
+
+
+def _same(folder: int, name: str, content: bytes) -> bool:
+    try:
+        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except OSError:
+        return False
+    with os.fdopen(file, "rb") as handle:
+        return stat.S_ISREG(os.fstat(file).st_mode) and handle.read(len(content) + 1) == content
+
+
+def _sync(files: list[int]) -> None:
+    if len(files) < PARALLEL:
+        for file in files:
+            os.fsync(file)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(os.fsync, files))
+
+
+def _sync_folder(folder: int) -> None:
+    """Some file systems cannot sync a folder; there is nothing better to do then."""
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EROFS):
+            raise
+
+
+def make_folder(root: Path, name: str) -> None:
+    """A folder below `root` (`.`: root itself), with those above it. Raises: NotWrittenError, OSError."""
+    root.mkdir(parents=True, exist_ok=True)
+    os.close(_enter(root, [] if name == "." else list(_parts(root, name)), create=True))
+
+
+def remove_files(root: Path, names: list[str]) -> None:
+    """Remove files below `root`, and folders that are empty then. What is a link, or lies behind one, is left alone.
+
+    Raises: OSError.
+    """
+    for name in names:
+        if is_inside(name):
+            _remove(root, list(PurePosixPath(name).parts))
+
+
+def _remove(root: Path, parts: list[str]) -> None:
+    for depth in range(len(parts), 0, -1):
+        *above, last = parts[:depth]
+        try:
+            folder = _enter(root, above, create=False)
+        except (FileNotFoundError, NotWrittenError):
+            return
+        try:
+            if depth < len(parts):
+                os.rmdir(last, dir_fd=folder)
+            elif stat.S_ISREG(os.stat(last, dir_fd=folder, follow_symlinks=False).st_mode):
+                os.unlink(last, dir_fd=folder)
+            else:
+                return
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.ELOOP):
+                return
+            raise OSError(error.errno, error.strerror, str(root.joinpath(*parts[:depth]))) from None
+        finally:
+            os.close(folder)
+
+
+def write_link(root: Path, name: str, target: str) -> None:
+    """A symbolic link below `root`; a link of that name is replaced, anything else is left. Raises: NotWrittenError, OSError."""
+    *above, last = _parts(root, name)
+    root.mkdir(parents=True, exist_ok=True)
+    folder = _enter(root, above, create=True)
+    temporary = f".ftc-{os.urandom(8).hex()}"
+    try:
+        try:
+            if os.readlink(last, dir_fd=folder) == target:
+                return
+        except FileNotFoundError:
+            pass
+        except OSError:
+            raise NotWrittenError(root / name, "is there already, and is no link") from None
+        os.symlink(target, temporary, dir_fd=folder)
+        os.rename(temporary, last, src_dir_fd=folder, dst_dir_fd=folder)
+        _sync_folder(folder)
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary, dir_fd=folder)
+        os.close(folder)
+
+
+def open_to_append(path: Path) -> int:
+    """A descriptor that appends to a regular file of the path's folder, made when it is not there.
+
+    Raises: NotWrittenError, OSError.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        file = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            link = error.errno == errno.ELOOP
+            raise NotWrittenError(path, _LINK if link else "is no regular file") from None
+        raise
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise NotWrittenError(path, "is no regular file")
+    os.set_blocking(file, True)
+    return file
+
+
+def read_file(path: Path) -> bytes:
+    """A regular file's content; what is none is not waited for. Raises: OSError."""
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(file, "rb") as handle:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise NotWrittenError(path, "is no regular file")
+        return handle.read()
