@@ -196,7 +196,10 @@ def locked(home: Path) -> Iterator[None]:
     try:
         with lock:
             write_file(holder, f"{' '.join(map(str, identity(os.getpid())))}\n".encode())
-            yield
+            try:
+                yield
+            finally:
+                holder.unlink(missing_ok=True)  # a host may live on when its run has ended
     except Timeout:
         known = holder_of(home)
         number = known[0] if known else "?"
