@@ -25,8 +25,13 @@ def known_keys(recipe: Recipe, session: Session) -> None:
         strategy = stage.settings.get("parallel.strategy")
         other = isinstance(strategy, Term) and strategy.options.get("bridge")  # an adapter whose keys are not known
         for block in NAMES:
-            for path in () if other and block == "megatron" else stage.settings.inside(block):
+            written = stage.settings.inside(block)
+            for path in () if other and block == "megatron" else written:
                 _check(stage, block, path, recipe.versions, session)
+            for path in written:
+                if inner := next((one for one in written if one.startswith(f"{path}.")), ""):
+                    text = f"`{path}` has a value, and `{inner}` is set in it"
+                    session.sink.error("FT006", text, stage.keys.get(f"{block}.{path}", stage.span), help="drop one")
 
 
 def _check(stage: Stage, block: str, path: str, versions: Versions, session: Session) -> None:
