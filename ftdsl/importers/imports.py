@@ -157,7 +157,7 @@ def _absent(stages: Sequence[Stage], target: Path) -> dict[Path, str]:
         for value in stage.draft.values.values():
             for item in value if isinstance(value, list) else ():
                 path = item.options.get("path") if isinstance(item, Term) and item.name == "file" else None
-                if isinstance(path, str) and not (place := target.parent / path).exists():
+                if isinstance(path, str) and not stage.draft.places.files.exists(place := target.parent / path):
                     name = item.options.get("entry")
                     entries.setdefault(place, {}).update({name: {"file_name": f"{name}.json"}} if name else {})
     return {place: json.dumps(known) if known else "" for place, known in entries.items()}
