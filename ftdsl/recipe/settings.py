@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from ftdsl.catalog.vocabulary import vocabulary
-from ftdsl.language.values import Amount, Secret, StageRef, Term
+from ftdsl.language.values import Amount, Secret, Script, StageRef, Term
 from ftdsl.recipe.defaults import DEFAULTS
 from ftdsl.record import mutable
 
