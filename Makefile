@@ -19,15 +19,16 @@ $(BIN)/ftc: pyproject.toml
 	@touch $@
 
 $(ENGINE)/.ready: ftdsl/run/install.py | $(BIN)/ftc
-	$(BIN)/ftc engine install llamafactory --cpu
+	$(BIN)/ftc engine install llamafactory --cpu --trust
 	@touch $@
 
 $(ENGINE)/.tests: Makefile $(ENGINE)/.ready
-	$(BIN)/ftc engine install llamafactory --cpu --deepspeed
+	$(BIN)/ftc engine install llamafactory --cpu --deepspeed --trust
 	$(ENGINE)/bin/python -m pip install -q --disable-pip-version-check $(OPTIMIZERS)
 	@touch $@
 
 quickstart: $(BIN)/ftc $(ENGINE)/.ready ## set up, and run examples/quickstart.ft on the real engine (CPU, about 4 minutes)
+	$(BIN)/ftc engine trust $(ENGINE)
 	$(BIN)/ftc run examples/quickstart.ft
 
 test: check $(ENGINE)/.tests ## set up, and run every test, with the real engine (about 20 minutes)
@@ -43,6 +44,7 @@ fast: $(BIN)/ftc
 	$(BIN)/python -m ftdsl.catalog.generate --check
 	$(BIN)/python -m ftdsl.recipe.generate --check
 	$(BIN)/python -m ftdsl.lint.generate --check
+	$(BIN)/python -m ftdsl.engines.reference_page --check
 	$(BIN)/ftc fmt --check examples/*.ft tests/corpus/*.ft
 	$(BIN)/pytest -m "not real and not slow" -n 2
 
@@ -53,6 +55,7 @@ generate: $(BIN)/ftc ## data, models and pages from vocabulary.toml, the overlay
 	$(BIN)/python -m ftdsl.catalog.generate
 	$(BIN)/python -m ftdsl.recipe.generate
 	$(BIN)/python -m ftdsl.lint.generate
+	$(BIN)/python -m ftdsl.engines.reference_page
 	$(BIN)/python -m tests.pages
 
 bench: $(BIN)/ftc ## cold start of every verb against a bare interpreter, and a 10,000-line recipe

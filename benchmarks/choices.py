@@ -20,7 +20,7 @@ from ftdsl import catalog
 from ftdsl.language.resolve.resolve import Options
 from ftdsl.pipeline import check
 from ftdsl.plan.engine import Layout
-from ftdsl.plan.layout_search import Fitter, layout_of
+from ftdsl.plan.layout_search import LayoutSearch, layout_of
 from ftdsl.plan.search import Cost
 from ftdsl.record import frozen
 from ftdsl.session import Session
@@ -70,7 +70,9 @@ def chosen(group: Group, folder: Path) -> Choice:
     if plan is None:
         raise ValueError("; ".join(one.message for one in session.sink.ordered() if one.severity.value == "error"))
     planned = plan.stages[0]
-    cost = Fitter(planned.stage, planned.world, plan.recipe, planned.precision, planned.engine).cost(layout_of(planned))
+    cost = LayoutSearch(planned.stage, planned.world, plan.recipe, planned.precision, planned.engine).cost(
+        layout_of(planned)
+    )
     same = [one for one in group.rows if _same(one.row, cost.layout, best.row)]
     return Choice(group, cost, best, max(same, key=lambda one: one.measured) if same else None)
 

@@ -260,7 +260,7 @@ def odd_yaml(text: str, dice: random.Random) -> str:
 
 def any_parameter(text: str, dice: random.Random) -> str:
     """A parameter of the engine, or of DeepSpeed, with any value."""
-    names = sorted({**catalog.engine_schema("llamafactory"), **catalog.hatch_keys("deepspeed")})
+    names = sorted({**catalog.engine_schema("llamafactory"), **catalog.passthrough_schema("deepspeed")})
     value = dice.choice(ODD_YAML)
     if text.lstrip().startswith("{"):
         return text.replace("{", "{" + f"{json.dumps(dice.choice(names))}: {json.dumps(value)},", 1)

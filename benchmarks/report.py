@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import choices, memory, plot, throughput
+from benchmarks import choices, fits, memory, plot, throughput
 from benchmarks.anchors import ANCHORS
-from benchmarks.crossing import by_family, by_source, crossed
+from benchmarks.crossing import by_family, crossed
 from benchmarks.rows import Row, read
-from benchmarks.scoring import Scored, score, summary
+from benchmarks.scoring import Scored, macro, score, scores, summary
+from benchmarks.scoring import report as report_of
 from ftdsl.estimate import memory as gib
 from ftdsl.estimate import time as seconds
 from ftdsl.estimate.architecture import known
@@ -75,35 +74,21 @@ def reference() -> dict[str, dict[str, int]]:
     return found
 
 
-Errors = dict[str, list[float]]
-
-
 def tables(memory_csv: Path, throughput_csv: Path) -> dict[str, str]:
     """Every table of the page by name."""
     peaks, rates = read(memory_csv), read(throughput_csv)
-    weighed = score(peaks, "eval_mem", "mem_gib", "mem_kind", memory.estimate)
-    timed = score(rates, "eval_tput", "tok_s_gpu", "tput_unit", throughput.estimate)
+    weighed = score(peaks, "eval_mem", "mem_gib", "mem_kind", memory.estimate, memory.interval)
+    timed = score(rates, "eval_tput", "tok_s_gpu", "tput_unit", throughput.estimate, throughput.interval)
     return {
-        "memory": _scores(weighed, _without(weighed, memory.CONSTANTS, memory.error, memory.second_figures)),
-        "throughput": _scores(timed, _without(timed, throughput.CONSTANTS, throughput.error), kinds=False),
+        "memory": _scores(weighed, memory.without_itself([one.row for one in weighed])),
+        "throughput": _scores(timed, throughput.without_itself([one.row for one in timed]), kinds=False),
         "families": _families(weighed, timed),
         "others": _others(weighed, timed),
-        "fitting": _fitting(peaks),
+        "fitting": _fitting(memory_csv, throughput_csv),
         "check": checked(),
         "groups": _groups(timed),
         "choices": _choices(rates),
     }
-
-
-def _without(
-    scored: list[Scored],
-    names: tuple[str, ...],
-    error: Callable[[Row], float],
-    beside: Callable[[list[Row]], list[Row]] = lambda rows: [],
-    part: Callable[[Row], str] = by_source,
-) -> Errors:
-    rows = [one.row for one in scored]
-    return crossed(rows, names, error, beside(rows), part)
 
 
 def _percent(errors: list[float]) -> str:
@@ -111,28 +96,33 @@ def _percent(errors: list[float]) -> str:
     return f"{100 * found['mape']:.1f} | {100 * found['median_ape']:.1f}"
 
 
-def _scores(scored: list[Scored], without: Errors, kinds: bool = True) -> str:
-    """By source, with and without itself, and by kind of figure."""
-    lines = [f"| **all** | {len(scored)} | {_percent([one.error for one in scored])} | | |"]
-    for source, errors in _by(scored, lambda one: one.row.source).items():
-        lines.append(f"| {source} | {len(errors)} | {_percent(errors)} | {_percent(without.get(source, errors))} |")
-    for kind, errors in _by(scored, lambda one: one.kind).items() if kinds else ():
-        lines.append(f"| kind: {kind} | {len(errors)} | {_percent(errors)} | | |")
-    head = "| | rows | MAPE % | median % | without itself: MAPE % | median % |\n|---|---|---|---|---|---|"
+def _cells(found: dict[str, float]) -> str:
+    return f"{100 * found['mape']:.1f} | {100 * found['median_ape']:.1f} | {100 * found['coverage']:.0f}"
+
+
+def _scores(scored: list[Scored], without: dict[str, list[Scored]], kinds: bool = True) -> str:
+    """By source, in sample and as a source that nobody has seen, and by kind of figure."""
+    in_sample = report_of(scored)
+    outside = {source: scores(group) for source, group in without.items()}
+    lines = [f"| **all** | {len(scored)} | {_cells(in_sample['total'])} | | | |"]
+    for source, found in in_sample["by_source"].items():
+        lines.append(f"| {source} | {found['rows']} | {_cells(found)} | {_cells(outside[source])} |")
+    means, left_out = in_sample["total"], macro(outside)
+    cells = [_cells({"mape": one["macro_mape"], "median_ape": one["macro_median"], "coverage": one["macro_coverage"]})
+             for one in (means, left_out)]  # fmt: skip
+    lines.append(f"| **mean over sources** | {len(outside)} | {cells[0]} | {cells[1]} |")
+    for kind, found in in_sample["by_kind"].items() if kinds else ():
+        lines.append(f"| kind: {kind} | {found['rows']} | {_cells(found)} | | | |")
+    head = "| | rows | MAPE % | median % | inside % | left out: MAPE % | median % | inside % |\n|---|---|---|---|---|---|---|---|"
     return "\n".join([head, *lines])
-
-
-def _by(scored: list[Scored], key: Callable[[Scored], str]) -> Errors:
-    found: defaultdict[str, list[float]] = defaultdict(list)
-    for one in scored:
-        found[key(one)].append(one.error)
-    return dict(sorted(found.items()))
 
 
 def _families(weighed: list[Scored], timed: list[Scored]) -> str:
     """Both errors by family of models, the constants fitted to the other families."""
-    peaks = _without(weighed, memory.CONSTANTS, memory.error, memory.second_figures, by_family)
-    rates = _without(timed, throughput.CONSTANTS, throughput.error, part=by_family)
+    own = [one.row for one in weighed]
+    peaks = crossed(own, memory.CONSTANTS, memory.log_error, memory.second_figures(own), by_family, memory.error)
+    own = [one.row for one in timed]
+    rates = crossed(own, throughput.CONSTANTS, throughput.log_error, [], by_family, throughput.error)
     lines = ["| left out | rows | memory: MAPE % | median % | rows | throughput: MAPE % | median % |",
              "|---|---|---|---|---|---|---|"]  # fmt: skip
     for name in sorted({*peaks, *rates}):
@@ -159,10 +149,18 @@ def _mean(errors: list[float]) -> str:
     return f"{100 * summary(errors)['mape']:.1f}"
 
 
-def _fitting(peaks: list[Row]) -> str:
-    failed = sum(row.cells["outcome"] == "oom" and row.cells["quality"] != "C" for row in peaks)
-    first, *wrong = memory.fitting(peaks).splitlines()
-    return "\n".join([f"{first}; {failed} of the rows failed for want of memory.", *(f"-{line[1:]}" for line in wrong)])
+def _fitting(*paths: Path) -> str:
+    verdicts = fits.judge_all(list(paths))
+    lines = [
+        "| | ran | refused | called safe | ran out of memory | called safe | refused |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, group in {"**all**": fits.counts(verdicts), **fits.by_source(verdicts)}.items():
+        ran, failed = group["ran"], group["failed"]
+        lines.append(f"| {name} | {ran['rows']} | {ran['refused']} | {ran['safe']} | {failed['rows']} | {failed['safe']} | "
+                     f"{failed['refused']} |")  # fmt: skip
+    wrong = [f"- {one}" for one in verdicts if one.wrong]
+    return "\n".join([*lines, "", *wrong] if wrong else lines)
 
 
 def checked() -> str:

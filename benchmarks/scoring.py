@@ -25,12 +25,18 @@ class Scored:
     measured: float
     estimated: float | None
     why: str = ""
+    interval: tuple[float, float] = (0.0, 0.0)
 
     @property
     def error(self) -> float:
         if self.estimated is None:
             return UNREADABLE
         return abs(self.estimated - self.measured) / self.measured
+
+    @property
+    def covered(self) -> bool:
+        """Whether the measurement lies in the stated interval; what cannot be read lies in none."""
+        return self.estimated is not None and self.interval[0] <= self.measured <= self.interval[1]
 
 
 def summary(errors: Iterable[float]) -> dict[str, float]:
@@ -46,17 +52,43 @@ def summary(errors: Iterable[float]) -> dict[str, float]:
 
 
 def report(scored: list[Scored]) -> dict[str, Any]:
-    """The scores as planner.md has them: total, by_source, by_kind."""
-    groups: dict[str, defaultdict[str, list[float]]] = {"by_source": defaultdict(list), "by_kind": defaultdict(list)}
+    """The scores as planner.md has them: total, by_source, by_kind. The total has the means over sources too, so that a source
+    with many rows does not decide: of their medians and of their mean errors; and how many measurements lie in the interval."""
+    by_source = {name: scores(group) for name, group in grouped(scored, lambda one: one.row.source).items()}
+    by_kind = {name: scores(group) for name, group in grouped(scored, lambda one: one.kind).items()}
+    return {"total": scores(scored) | macro(by_source), "by_source": by_source, "by_kind": by_kind}
+
+
+def grouped(scored: list[Scored], key: Callable[[Scored], str]) -> dict[str, list[Scored]]:
+    """By a key, in its order."""
+    groups: defaultdict[str, list[Scored]] = defaultdict(list)
     for one in scored:
-        groups["by_source"][one.row.source].append(one.error)
-        groups["by_kind"][one.kind].append(one.error)
-    return {"total": summary(one.error for one in scored)} | {
-        name: {key: summary(errors) for key, errors in sorted(group.items())} for name, group in groups.items()
+        groups[key(one)].append(one)
+    return dict(sorted(groups.items()))
+
+
+def scores(scored: list[Scored]) -> dict[str, float]:
+    """Errors and coverage of a group."""
+    covered = [one.covered for one in scored]
+    return summary(one.error for one in scored) | {"coverage": round(statistics.fmean(covered), 6) if covered else 0.0}
+
+
+def macro(by_source: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Means over sources."""
+    columns = {"macro_median": "median_ape", "macro_mape": "mape", "macro_coverage": "coverage"}
+    return {
+        name: round(statistics.fmean(one[column] for one in by_source.values()), 6) if by_source else 0.0
+        for name, column in columns.items()
     }
 
 
-def score(rows: list[Row], flag: str, target: str, kind: str, estimate: Callable[[Row, str], float]) -> list[Scored]:
+Estimate = Callable[[Row, str], float]
+Interval = Callable[[Row, str], tuple[float, float]]
+
+
+def score(
+    rows: list[Row], flag: str, target: str, kind: str, estimate: Estimate, interval: Interval | None = None
+) -> list[Scored]:
     """Every row whose `flag` is 1, its `target` against the estimate of its own `kind`. Nothing a row holds ends the run."""
     found = []
     for row in rows:
@@ -66,7 +98,8 @@ def score(rows: list[Row], flag: str, target: str, kind: str, estimate: Callable
         try:
             if not (measured := row.number(target)):
                 raise ValueError(f"{target} is {row.cells.get(target) or 'empty'}")
-            found.append(Scored(row, what, measured, estimate(row, what)))
+            ends = interval(row, what) if interval else (0.0, 0.0)
+            found.append(Scored(row, what, measured, estimate(row, what), "", ends))
         except Exception as problem:
             found.append(Scored(row, what, 0.0, None, str(problem) or type(problem).__name__))
     return found
@@ -74,15 +107,18 @@ def score(rows: list[Row], flag: str, target: str, kind: str, estimate: Callable
 
 def line(name: str, scores: dict[str, float]) -> str:
     """One line of a table, in percent."""
-    return f"  {name:<24} {scores['rows']:>5}   {100 * scores['mape']:>7.2f}   {100 * scores['median_ape']:>7.2f}"
+    text = f"  {name:<24} {scores['rows']:>5}   {100 * scores['mape']:>7.2f}   {100 * scores['median_ape']:>7.2f}"
+    return f"{text}   {100 * scores['coverage']:>9.1f}" if "coverage" in scores else text
 
 
-HEAD = f"  {'':<24} {'rows':>5}   {'MAPE %':>7}   {'median %':>7}"
+HEAD = f"  {'':<24} {'rows':>5}   {'MAPE %':>7}   {'median %':>7}   {'inside 90 %':>9}"
 
 
 def tables(scores: dict[str, Any]) -> str:
     """The scores as text."""
-    lines = [HEAD, line("all", scores["total"])]
+    total = scores["total"]
+    means = {"rows": len(scores["by_source"]), "mape": total["macro_mape"], "median_ape": total["macro_median"]}
+    lines = [HEAD, line("all", total), line("mean over sources", means | {"coverage": total["macro_coverage"]})]
     for name in ("by_source", "by_kind"):
         lines += ["", name.replace("_", " "), *(line(key, one) for key, one in scores[name].items())]
     return "\n".join(lines)

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import defaultdict
 
-from benchmarks.crossing import crossed
+from benchmarks.crossing import left_out
 from benchmarks.rows import Row
-from benchmarks.scoring import HEAD, Scored, arguments, assumed, dump, line, report, score, summary, tables, unread
+from benchmarks.scoring import (
+    HEAD,
+    Scored,
+    arguments,
+    assumed,
+    dump,
+    line,
+    macro,
+    report,
+    score,
+    scores,
+    summary,
+    tables,
+    unread,
+)
 from ftdsl.estimate.time import time
 from ftdsl.record import frozen
 
-CONSTANTS = ("width", "rows", "flash1", "backward", "launch", "gptq", "gptq_triton", "nf4", "link", "network", "overlap",
-             "zero3", "fsdp_unit", "loss_traffic", "step")  # fmt: skip
+CONSTANTS = ("width", "ridge", "waves", "flash1", "backward", "launch", "gptq", "gptq_triton", "nf4", "link", "network",
+             "overlap", "zero3", "fsdp_unit", "loss_traffic", "step")  # fmt: skip
 
 FLAT = 0.4
 """The share of its peak rate that every run would reach by the simplest rule."""
@@ -23,10 +38,25 @@ def estimate(row: Row, kind: str) -> float:
     return time(row.setup).tokens_per_gpu
 
 
+def interval(row: Row, kind: str) -> tuple[float, float]:
+    """Tokens a second and card, least and most, of nine of ten runs."""
+    estimate = time(row.setup)
+    quick, slow = estimate.interval
+    return estimate.tokens_per_gpu * estimate.step / slow, estimate.tokens_per_gpu * estimate.step / quick
+
+
 def error(row: Row) -> float:
     """The error of a row as a fraction, 1 where it cannot be read."""
     try:
         return abs(estimate(row, "") / row.number("tok_s_gpu") - 1)
+    except Exception:
+        return 1.0
+
+
+def log_error(row: Row) -> float:
+    """|log error| of a row: half as much and twice as much are equally wrong."""
+    try:
+        return abs(math.log(estimate(row, "") / row.number("tok_s_gpu")))
     except Exception:
         return 1.0
 
@@ -86,9 +116,18 @@ def told(found: list[Group], every: bool) -> str:
     return "\n".join(lines)
 
 
+def without_itself(rows: list[Row]) -> dict[str, list[Scored]]:
+    """Each source's rows as those of a source that nobody has seen."""
+
+    def scored(part: list[Row]) -> list[Scored]:
+        return score(part, "eval_tput", "tok_s_gpu", "tput_unit", estimate, interval)
+
+    return left_out(rows, CONSTANTS, log_error, scored, [])
+
+
 def main(argv: list[str]) -> int:
     rows, options = arguments(argv, "python -m benchmarks.throughput CSV [--json] [--groups] [--rows]")
-    scored = score(rows, "eval_tput", "tok_s_gpu", "tput_unit", estimate)
+    scored = score(rows, "eval_tput", "tok_s_gpu", "tput_unit", estimate, interval)
     if "--json" in options:
         print(dump(report(scored)))
         return 0
@@ -102,9 +141,13 @@ def main(argv: list[str]) -> int:
     print(f"\nthe rule of thumb, {FLAT:.0%} of the peak\n{HEAD}\n{line('flat', summary(simple))}")
     if found := groups(read):
         print(f"\nthe same model, card and count: {told(found, '--groups' in options)}")
-    print(f"\nwithout the source itself: its errors when all constants of time are fitted to the other sources\n{HEAD}")
-    for source, errors in crossed([one.row for one in scored], CONSTANTS, error).items():
-        print(line(source, summary(errors)))
+    print(f"\neach source left out: its scores when constants and intervals know of the others alone\n{HEAD}")
+    parts = {source: scores(group) for source, group in without_itself([one.row for one in scored]).items()}
+    for source, part in parts.items():
+        print(line(source, part))
+    means = macro(parts)
+    columns = {"rows": len(parts), "mape": means["macro_mape"], "median_ape": means["macro_median"]}
+    print(line("mean over sources", columns | {"coverage": means["macro_coverage"]}))
     if "--rows" in options:
         for one in sorted(scored, key=lambda one: -one.error):
             print(f"  {one.row.id:<20} {one.measured:>9.1f} {one.estimated or 0:>9.1f} {100 * one.error:>7.1f} %")

@@ -34,6 +34,11 @@ _SITES = (
 )
 
 
+def may_be_brought(source: str) -> bool:
+    """Whether whoever wrote the repository, and not who calls ftc, may be behind a Python."""
+    return source == NAMED[2] or Path(source).is_relative_to(LOCAL)
+
+
 def folder_of(engine: str) -> Path:
     """Where `ftc engine install` puts an engine."""
     return LOCAL / engine
@@ -93,7 +98,7 @@ def _distributions(folders: list[Path]) -> Iterator[tuple[str, str]]:
 
 
 @frozen(eq=True)
-class InForce:
+class ResolvedVersion:
     """A version that counts, and why: `source` is a noun phrase. `facts`: the known version whose facts stand in for it
     ("" for a package whose facts are not kept)."""
 
@@ -114,7 +119,7 @@ class Versions:
     """
 
     engine: str
-    packages: Mapping[str, InForce] = field(default_factory=dict)
+    packages: Mapping[str, ResolvedVersion] = field(default_factory=dict)
     installed: frozenset[str] | None = None
 
     def of(self, package: str = "") -> str:
@@ -148,7 +153,7 @@ class Versions:
         ]
         return ", ".join(said)
 
-    def refused(self) -> Iterator[tuple[str, InForce, str]]:
+    def refused(self) -> Iterator[tuple[str, ResolvedVersion, str]]:
         """(package, version, requirement) of what is there and the engine's own check at start does not take. What only
         its metadata excludes runs: pip would have said so."""
         for package, one in self.packages.items():
@@ -156,7 +161,7 @@ class Versions:
             if pin and pin.check and not pin.file and not catalog.admits(pin.check, one.version):
                 yield package, one, pin.check
 
-    def outside(self) -> Iterator[tuple[str, InForce, str]]:
+    def outside(self) -> Iterator[tuple[str, ResolvedVersion, str]]:
         """(package, version, requirement) of what is there and only the engine's metadata does not take: it runs. DeepSpeed's
         bound is left out: what matters of it has a rule of its own (FT424)."""
         refused = {package for package, _, _ in self.refused()}
@@ -180,10 +185,10 @@ def usual_versions(engine: str) -> dict[str, str]:
     return dict.fromkeys((engine,), "".join(newest)) | {"transformers": beside}
 
 
-def in_force(engine: str, session: Session, *, version: str = "", python: str = "") -> Versions:
+def resolve_versions(engine: str, session: Session, *, version: str = "", python: str = "") -> Versions:
     """Which versions count: what is pinned (`version`, or the session's lock), else what is installed where a run would
     look (`python`: named by the recipe), else the newest that the engine's own pins admit."""
-    found: dict[str, InForce] = {}
+    found: dict[str, ResolvedVersion] = {}
     held = dict(session.pins)
     if version:
         found[engine] = _known(engine, version, "the recipe")
@@ -209,9 +214,9 @@ def in_force(engine: str, session: Session, *, version: str = "", python: str = 
     return Versions(engine, found, frozenset(here) if there else None)
 
 
-def _known(package: str, version: str, source: str) -> InForce:
+def _known(package: str, version: str, source: str) -> ResolvedVersion:
     facts = catalog.nearest(package, version).version if catalog.versions(package) else ""
-    return InForce(version, source, facts)
+    return ResolvedVersion(version, source, facts)
 
 
 def _environment(engine: str, session: Session, python: str) -> tuple[dict[str, str], str]:

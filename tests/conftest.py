@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,9 @@ from ftdsl.diagnostics import Diagnostic
 from ftdsl.language.resolve.resolve import Options
 from ftdsl.pipeline import Checked, check
 from ftdsl.session import Session
+from tests.command import ftc, ftc_process
+
+__all__ = ["ftc", "ftc_process"]  # most tests want them beside the recipes below
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.ft"))
@@ -65,10 +68,12 @@ def checked(tmp_path: Path) -> Callable[..., Outcome]:
     return run
 
 
-def ftc(*arguments: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    """The real command in a process of its own."""
-    command = [sys.executable, "-m", "ftdsl.cli.main", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, **env}, check=False)
+def until(condition: Callable[[], object], what: str, seconds: float = 120) -> None:
+    """Waits for something that another process does; a machine that does much else may take its time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"{what}: not within {seconds:.0f} s"
+        time.sleep(0.02)
 
 
 ALPACA = '{"instruction": "q", "input": "", "output": "a"}\n' * 4

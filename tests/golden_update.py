@@ -1,10 +1,11 @@
-"""`python -m tests.golden_update`: compile the examples anew into tests/golden, and write plans that documents show; to be
-read and committed."""
+"""`python -m tests.golden_update`: compile the examples anew into tests/golden, write every message of the tests' tables there,
+and plans that documents show; to be read and committed."""
 
 from __future__ import annotations
 
 import shutil
 
+from tests.messages import provoked, text_of
 from tests.plan.test_docs import rewrite
 from tests.targets.test_golden import GOLDEN, VARIANTS, artifacts, place
 
@@ -17,6 +18,7 @@ def main() -> None:
             path = place(recipe, profile) / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
+    (GOLDEN / "messages.txt").write_text(text_of(provoked()), encoding="utf-8")
     rewrite()
 
 

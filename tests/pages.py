@@ -349,17 +349,20 @@ CARDS = ("rtx3090", "rtx4090", "a100(40GB)", "h100(80GB)")
 
 
 def method_of(model: str, card: str) -> str:
-    """What the planner takes when a recipe leaves the method open."""
+    """What the planner takes when a recipe leaves the method open: with the strategy, what is offloaded and which kernels."""
     checked, _ = judged(
         f'hardware {{ gpu = {card} }}\nsft {{ model = hf("{model}"), data = file("rows.jsonl"), duration = 1 epoch }}\n'
     )
     assert checked.plan is not None
     planned = checked.plan.stages[0]
-    return (
-        f"{planned.method}, {planned.stage.settings.get('quantize.bits')} bits"
-        if planned.stage.settings.has("quantize")
-        else planned.method
+    settings = planned.stage.settings
+    parts = [planned.method]
+    parts += [f"{settings.get('quantize.bits')} bits"] if settings.has("quantize") else []
+    parts += [planned.strategy] if planned.strategy else []
+    parts += (
+        [" and ".join(settings.names("parallel.offload")) + " offloaded"] if settings.names("parallel.offload") else []
     )
+    return ", ".join(parts + [name for name in settings.names("kernels") if name != "none"])
 
 
 def chosen() -> str:

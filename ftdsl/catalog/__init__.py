@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 DATA = Path(__file__).parent / "data"
 
-StandingKind: TypeAlias = Literal["word", "passthrough", "derived", "dead"]
+ParameterStatusKind: TypeAlias = Literal["word", "passthrough", "derived", "dead"]
 
 
 @frozen
@@ -46,8 +46,9 @@ class Gpu:
     """An accelerator: memory sizes in GiB, compute capability (0 where there is none), what it computes in and how fast.
 
     `half`, `fp8_rate`, `fp32` in TFLOP/s, dense; `bandwidth` (one for each size of memory), `link`, `pcie` and `network`
-    (one way) in GB/s; `power` in W; `reach`: the part of `half` that large matrix products reach. `inline_ecc`: a sixteenth of
-    the memory keeps error correction.
+    (one way) in GB/s; `power` in W; `reach`: the part of `half` that large matrix products reach for long, `measured`: TFLOP/s
+    of the best product that somebody published. `inline_ecc`: a sixteenth of the memory keeps error correction. `cache`: MB of
+    the last cache before memory. `peer`: cards of a machine read each other's memory. `aliases`: other names.
     """
 
     memory: tuple[int, ...]
@@ -65,6 +66,10 @@ class Gpu:
     power: float
     reach: float
     source: str
+    measured: float = 0.0
+    cache: float = 0.0
+    peer: bool = True
+    aliases: tuple[str, ...] = ()
 
 
 @frozen
@@ -84,10 +89,10 @@ class Modules:
 
 
 @frozen
-class Standing:
+class ParameterStatus:
     """Where an engine's parameter stands: it has a `word`, is passthrough only, derived, or dead."""
 
-    kind: StandingKind
+    kind: ParameterStatusKind
     word: str = ""
 
 
@@ -99,7 +104,7 @@ def _load(name: str) -> Any:
 @cache
 def gpus() -> Mapping[str, Gpu]:
     """Accelerators by name."""
-    lists = ("memory", "bandwidth")
+    lists = ("memory", "bandwidth", "aliases")
     raw = _load("gpus.json")
     return {name: Gpu(**entry | {key: tuple(entry[key]) for key in lists}) for name, entry in raw.items()}
 
@@ -278,13 +283,13 @@ def known_engines() -> tuple[str, ...]:
 def register_engine(name: str, overlay: Mapping[str, Mapping[str, Any]]) -> None:
     """Make the tables of an engine from elsewhere known, as if they were part of this package."""
     _registered[name] = overlay
-    _standings.cache_clear()
+    _parameter_statuses.cache_clear()
 
 
 def forget_engine(name: str) -> None:
     """Take back what `register_engine` did."""
     _registered.pop(name, None)
-    _standings.cache_clear()
+    _parameter_statuses.cache_clear()
 
 
 def facts(table: str) -> Mapping[str, Any]:
@@ -309,19 +314,19 @@ def reasons(engine: str) -> Mapping[str, Mapping[str, str]]:
 
 
 @cache
-def _standings(engine: str) -> Mapping[str, Standing]:
-    found: dict[str, Standing] = {}
+def _parameter_statuses(engine: str) -> Mapping[str, ParameterStatus]:
+    found: dict[str, ParameterStatus] = {}
     for block, entries in overlay(engine).items():
         if block.startswith("_"):
             kind: Any = block[1:]
-            found |= {name: Standing(kind) for name in entries["keys"]}
+            found |= {name: ParameterStatus(kind) for name in entries["keys"]}
     for block, entries in overlay(engine).items():
         if block.startswith("_"):
             continue
         for key, entry in entries.items():
             word = key if block in _GROUPS else f"{block}.{key}"
             for name in told(entry):
-                found.setdefault(name, Standing("word", word))
+                found.setdefault(name, ParameterStatus("word", word))
     return found
 
 
@@ -335,32 +340,32 @@ def told(entry: Mapping[str, Any]) -> list[str]:
     return names + [name for options in entry.get("opts", {}).values() for name in options.values()]
 
 
-def standing(engine: str, parameter: str) -> Standing | None:
+def parameter_status(engine: str, parameter: str) -> ParameterStatus | None:
     """Where a parameter stands, or None when the engine has none of that name."""
-    return _standings(engine).get(parameter)
+    return _parameter_statuses(engine).get(parameter)
 
 
 def keys_of_parameter(parameter: str) -> list[str]:
     """Keys of the language that decide a parameter of any engine."""
-    found = [standing(engine, parameter) for engine in known_engines()]
+    found = [parameter_status(engine, parameter) for engine in known_engines()]
     return list(dict.fromkeys(status.word for status in found if status and status.word))
 
 
-HATCHES = {"deepspeed": "ds.", "accelerate": "acc.", "megatron": "mca."}
+PASSTHROUGH = {"deepspeed": "ds.", "accelerate": "acc.", "megatron": "mca."}
 """Blocks handed on as they stand, and what the overlay calls their keys."""
 
 
-def hatch_word(engine: str, block: str, key: str) -> str | None:
+def passthrough_key(engine: str, block: str, key: str) -> str | None:
     """The word of the language that decides a key of a hatch, so that the hatch may not: `zero_optimization.stage`."""
     for group, entries in overlay(engine).items():
         for name, entry in () if group.startswith("_") else entries.items():
             told = [to.partition(":")[0] for to in entry["to"]]
-            if HATCHES[block] + key in told:
+            if PASSTHROUGH[block] + key in told:
                 return name if group in _GROUPS else f"{group}.{name}"
     return None
 
 
-def hatch_keys(block: str, version: str = "") -> Mapping[str, Fact]:
+def passthrough_schema(block: str, version: str = "") -> Mapping[str, Fact]:
     """Keys that DeepSpeed, accelerate or the mcore adapter reads, by dotted path, in a version (the newest without one)."""
     if block == "deepspeed":
         return schema("deepspeed", version)

@@ -12,9 +12,11 @@ from typing import Any
 
 from ftdsl import catalog
 from ftdsl.catalog.changes import Change, replacement
+from ftdsl.catalog.vocabulary import vocabulary
 from ftdsl.record import frozen
 
-ENGINE = "llamafactory"
+ENGINE = vocabulary().block("file").keys["engine"].auto
+"""The engine of a recipe that names none: the names are those of its parameters."""
 OLD = ("transformers", ENGINE)
 
 
@@ -37,7 +39,7 @@ def meant(name: str) -> Meant | None:
     """What a name means here; None for one that nobody has."""
     if (entry := catalog.misnamed().get(name)) is not None:
         return Meant(entry.get("parameter", ""), entry.get("value"), entry.get("word", ""), entry["why"])
-    if catalog.standing(ENGINE, name) is not None:
+    if catalog.parameter_status(ENGINE, name) is not None:
         return Meant(name, why="LLaMA-Factory's name")
     change = next((found for package in OLD if (found := replacement(package, name))), None)
     return Meant(change.new, why=change.why or change.drop or change.hand, change=change) if change else None
@@ -50,15 +52,15 @@ def _words() -> Mapping[str, tuple[str, Mapping[str, Any]]]:
     for block, entries in catalog.overlay(ENGINE).items():
         for entry in () if block.startswith("_") else entries.values():
             for parameter in catalog.told(entry):
-                known = catalog.standing(ENGINE, parameter)
+                known = catalog.parameter_status(ENGINE, parameter)
                 if known is not None and parameter not in found:
                     found[parameter] = (known.word, entry)
     return found
 
 
-def standing(parameter: str) -> catalog.Standing | None:
+def parameter_status(parameter: str) -> catalog.ParameterStatus | None:
     """What becomes of a parameter of the engine: it has a word, is passed through, derived, or dead."""
-    return catalog.standing(ENGINE, parameter)
+    return catalog.parameter_status(ENGINE, parameter)
 
 
 def by_rule(parameter: str) -> bool:

@@ -34,6 +34,7 @@ class Key(_Strict):
     auto: str = ""
     doc: str = ""
     required: bool = False
+    example: str = ""
     instead: dict[str, str] = Field(default_factory=dict)
     share_above: float | None = None
     share_below: float | None = None
@@ -58,6 +59,7 @@ class Gpu(_Strict):
     """An accelerator (`ftdsl.catalog.Gpu` has the units)."""
 
     memory: list[int]
+    aliases: list[str]
     inline_ecc: bool
     capability: Number
     bf16: bool
@@ -71,6 +73,9 @@ class Gpu(_Strict):
     network: Number
     power: Number
     reach: Number
+    measured: Number
+    cache: Number
+    peer: bool
     source: str
 
 
@@ -98,6 +103,14 @@ class Model(_Strict):
     extra: int = 0
     experts: int = 0
     experts_used: int = 0
+    moe_ffn: int = 0
+    shared_ffn: int = 0
+    dense_layers: int = 0
+    attention_weights: int = 0
+    linear_layers: int = 0
+    window: int = 0
+    windowed: int = 0
+    tower: int = 0
     positions: int = 0
 
 

@@ -51,6 +51,7 @@ class Key:
     auto: str = ""
     doc: str = ""
     required: bool = False
+    example: str = ""
     instead: Mapping[str, str] = field(default_factory=dict)
 
 

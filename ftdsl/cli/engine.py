@@ -1,4 +1,4 @@
-"""`ftc engine install|list|doctor`: engines are environments of their own; ftc itself stays light."""
+"""`ftc engine install|list|doctor|trust`: engines are environments of their own; ftc itself stays light."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     install.add_argument("--folder", type=Path, metavar="DIR", help="where to (default: .engines/NAME)")
     install.add_argument("--user", action="store_true", help="where all projects of this user find it")
     install.set_defaults(run=run_install)
+    install.add_argument("--trust", action="store_true", help="complete one that is there, whoever made it")
+    trusting = inner.add_parser("trust", help="let ftc start a Python that is in this project")
+    trusting.add_argument("path", nargs="?", type=Path, metavar="PATH", help="a Python, or its environment's folder")
+    trusting.set_defaults(run=run_trust)
     listing = inner.add_parser("list", help="say which engines are here")
     listing.add_argument("--json", action="store_true")
     listing.set_defaults(run=run_list)
@@ -31,13 +35,19 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def run_install(args: argparse.Namespace) -> int:
     """Exit 0 with the environment ready, 1 when it cannot be made."""
-    from ftdsl.environments import folder_of, user_folder
-    from ftdsl.run.environments import probe
+    from ftdsl.environments import folder_of, python_in, user_folder
+    from ftdsl.run.environments import not_started, probe
     from ftdsl.run.install import InstallError, Wish, install
+    from ftdsl.run.trust import trust
 
     if not _known(args.name):
         return 2
     folder = args.folder or (user_folder(args.name, os.environ) if args.user else folder_of(args.name))
+    there = args.python is None and python_in(folder).exists() and not args.trust
+    if there and (why := not_started(python_in(folder), str(folder), os.environ)):
+        print(f"error: {folder} is there already, and its Python is not started: {why}", file=sys.stderr)
+        print("  = help: add --trust to complete it, or --folder DIR to put one elsewhere", file=sys.stderr)
+        return 1
     try:
         python = install(
             Wish(folder, args.python, args.cpu, args.deepspeed), lambda text: print(text, file=sys.stderr, flush=True)
@@ -50,6 +60,14 @@ def run_install(args: argparse.Namespace) -> int:
         print(f"error: {python} still has no {args.name}", file=sys.stderr)
         return 1
     print(found.said(args.name))
+    try:
+        trust(python, os.environ)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        print(
+            f"note: that it may be started could not be kept ({why}); name it: --engine-python {python}",
+            file=sys.stderr,
+        )
     print("next: ftc engine doctor", file=sys.stderr)
     return 0
 
@@ -67,26 +85,50 @@ def _known(name: str) -> bool:
     return False
 
 
+def run_trust(args: argparse.Namespace) -> int:
+    """Exit 0 when it is kept that a Python may be started, 1 when it cannot be. Starts nothing."""
+    from ftdsl.engines import registry
+    from ftdsl.environments import folder_of
+    from ftdsl.run.trust import python_of, trust
+
+    path = args.path or folder_of(registry.default().name)
+    try:
+        record = trust(python_of(path), os.environ)
+    except OSError as error:
+        print(f"error: {error.filename or path}: {(error.strerror or str(error)).lower()}", file=sys.stderr)
+        return 1
+    print(f"{python_of(path)} may be started from now on ({record})")
+    return 0
+
+
 def run_list(args: argparse.Namespace) -> int:
     """Exit 0; 1 when there is none."""
     import json
 
     from ftdsl.engines import registry
-    from ftdsl.environments import candidates
-    from ftdsl.run.environments import probe
+    from ftdsl.environments import candidates, installed
+    from ftdsl.run.environments import not_started, probe, trusting
+    from ftdsl.session import Files
 
     rows = []
     for name in registry.names():
         for python, source in candidates(name, os.environ):
-            found = probe(python, source)
-            if found and found.has(name):
-                rows.append({"engine": name, "python": str(python), "found": source, "packages": dict(found.packages)})
+            why = not_started(python, source, os.environ)
+            found = None if why else probe(python, source)
+            packages = dict(installed(python, Files()) if why else found.packages if found else {})
+            if name in packages:
+                row = {"engine": name, "python": str(python), "found": source, "packages": packages}
+                rows.append(
+                    (row | ({"not_started": why} if why else {}), f"{why}; type: {trusting(python)}" if why else "")
+                )
     if args.json:
-        print(json.dumps(rows, indent=2))
-    for row in rows if not args.json else ():
-        packages = row["packages"]
-        assert isinstance(packages, dict)
-        print(f"{row['engine']} {packages[str(row['engine'])]}  torch {packages.get('torch', '-')}  {row['python']}")
+        print(json.dumps([row for row, _ in rows], indent=2))
+    for row, note in rows if not args.json else ():
+        held = row["packages"]
+        assert isinstance(held, dict)
+        print(f"{row['engine']} {held[str(row['engine'])]}  torch {held.get('torch', '-')}  {row['python']}")
+        if note:
+            print(f"  not started: {note}")
     if not rows:
         print(f"no engine here; type: ftc engine install {registry.default().name} [--cpu]", file=sys.stderr)
     return int(not rows)
@@ -108,7 +150,9 @@ def run_doctor(args: argparse.Namespace) -> int:
     except NoEngineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    checks = examine(found)
+    engine = registry.get(args.name)
+    assert engine is not None, "it is known"
+    checks = examine(found, engine)
     if args.json:
         print(json.dumps([check.__dict__ for check in checks], indent=2))
         return int(any(check.needed and not check.fine for check in checks))

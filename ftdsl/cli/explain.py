@@ -2,7 +2,7 @@
 
 `ftc explain FILE STAGE/ds_config.json`: one of its files. `ftc explain FILE STAGE.KEY`: a value, every layer that spoke about
 it, what it becomes, and the engine's own default. `ftc explain FT412` (or `implausible-rate`): what a rule is about, with an
-example and what to use instead."""
+example and what to use instead. `ftc explain lora.rank`: a key of the language, or a block (`lora`), without a recipe."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser("explain", help="say where a value comes from", description=__doc__)
-    parser.add_argument("file", metavar="FILE|CODE", help="a recipe, or the code or name of a rule")
+    parser.add_argument(
+        "file", metavar="FILE|CODE|KEY", help="a recipe; the code or name of a rule; a key or block of the language"
+    )
     parser.add_argument(
         "key", metavar="STAGE[.KEY|/FILE]", nargs="?", default="", help="sft, sft.optim.lr, sft/train.yaml"
     )
@@ -34,8 +36,13 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 def run(args: argparse.Namespace) -> int:
     """Exit 0; 1 when the recipe has errors; 2 when there is no such stage, file, key or rule."""
     if not args.key and not args.file.endswith(".ft") and not recipe_path(args.file).exists():
+        from ftdsl.cli.explain_key import explain_key
         from ftdsl.cli.explain_rule import explain_rule
+        from ftdsl.cli.explain_rule import found as codes_of
+        from ftdsl.engines.reference import find
 
+        if not codes_of(args.file) and (entries := find(args.file)):
+            return explain_key(entries, json_too=args.json)
         return explain_rule(args.file, json_too=args.json)
     from ftdsl.pipeline import check
     from ftdsl.session import Session
@@ -97,7 +104,7 @@ def _told(stage: Stage, key: str, plan: Plan) -> dict[str, Any]:
     assert word is not None
     value = stage.settings.get(key)
     origin = stage.origins.get(key)
-    layers = [(text, who) for dotted, text, who in stage.spoken if dotted == key]
+    layers = [(text, who) for dotted, text, who in stage.layers if dotted == key]
     if origin is not None and (not layers or origin.kind in ("from", "auto")):
         layers.append((shown(value), origin))
     engine = plan.stage(stage.key).engine
@@ -109,7 +116,7 @@ def _told(stage: Stage, key: str, plan: Plan) -> dict[str, Any]:
         "layers": [{"text": text, "where": plan.recipe.where(str(who)), "layer": who.kind} for text, who in layers],
         "about": word.doc.lstrip("* "),
         "takes": said(parse_type(word.type)),
-        "becomes": [to for to in targets if "." not in to and catalog.standing(engine.name, to)],
+        "becomes": [to for to in targets if "." not in to and catalog.parameter_status(engine.name, to)],
         "engine": engine.title,
         "engine_default": entry.get("engine"),
     }

@@ -15,12 +15,13 @@ def explain_rule(asked: str, *, json_too: bool = False) -> int:
     codes = found(asked)
     if not codes:
         from ftdsl.diagnostics.suggest import closest
+        from ftdsl.engines.reference import names
 
-        guess = closest(asked.upper(), CODES) or closest(asked, CODES.values())
+        guess = closest(asked.upper(), CODES) or closest(asked, CODES.values()) or closest(asked, names())
         hint = (
             f"; did you mean `{guess}`?" if guess else "; write `ftc explain FILE STAGE.KEY`, or a code such as FT401"
         )
-        print(f"error: there is no rule `{asked}`{hint}", file=sys.stderr)
+        print(f"error: there is no rule, key or block `{asked}`{hint}", file=sys.stderr)
         return 2
     from ftdsl.lint.about import told_of
 

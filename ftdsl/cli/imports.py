@@ -13,8 +13,8 @@ from ftdsl.cli.common import print_json, read_exactly, read_stdin, show
 from ftdsl.credentials import masked
 
 if TYPE_CHECKING:
+    from ftdsl.importers.draft import Note
     from ftdsl.importers.imports import Imported
-    from ftdsl.importers.said import Note
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

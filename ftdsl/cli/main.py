@@ -27,6 +27,8 @@ VERBS = (
     "diff",
     "upgrade",
     "engine",
+    "models",
+    "measurements",
     "completion",
 )
 """In the order of `ftc --help`; each is a module of this package with `register(subparsers)` and `run(args) -> int`."""

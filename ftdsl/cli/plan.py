@@ -25,7 +25,7 @@ from ftdsl.cli.common import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from ftdsl.observe.plan_text import Sight
+    from ftdsl.observe.plan_text import PlanView
     from ftdsl.pipeline import Checked
     from ftdsl.plan.forecast import Forecast
     from ftdsl.plan.plan import Plan
@@ -91,19 +91,19 @@ def _plan(file: str, args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         if not errors:
             print(f"{file}: nothing to plan: no stages in it", file=sys.stderr)
         return (1 if errors else 2 if len(args.files) == 1 else 0), {"file": file, "problems": view(errors)}
-    sight = _sight(checked, session)
+    plan_view = _sight(checked, session)
     if args.apply is not None:
-        return _apply(args, path, checked.plan, dict(sight.forecasts)), {}
-    tight = [one for one in sight.forecasts.values() if one.cost is not None and not one.cost.fits]
+        return _apply(args, path, checked.plan, dict(plan_view.forecasts)), {}
+    tight = [one for one in plan_view.forecasts.values() if one.cost is not None and not one.cost.fits]
     if not args.json:
         if len(args.files) > 1:
             print(f"{'' if file == args.files[0] else chr(10)}{file}\n")
         width = get_terminal_size((100, 24)).columns
-        print("\n".join(lines(sight, width=width, color=color(sys.stdout))), flush=True)
-        _hints(" ".join((quote(file), *_asked(args))), sight, tight, session)
-    would = any(one.runs for one in sight.statuses.values())
+        print("\n".join(lines(plan_view, width=width, color=color(sys.stdout))), flush=True)
+        _hints(" ".join((quote(file), *_asked(args))), plan_view, tight, session)
+    would = any(one.runs for one in plan_view.statuses.values())
     status = 1 if tight or errors else WOULD_RUN if would and args.exit_code else 0
-    known = {"name": checked.plan.recipe.name, "file": file, "would_run": would, "stages": document(sight)}
+    known = {"name": checked.plan.recipe.name, "file": file, "would_run": would, "stages": document(plan_view)}
     return status, known | {"problems": view(errors)}
 
 
@@ -114,7 +114,7 @@ def _asked(args: argparse.Namespace) -> Iterator[str]:
             yield f"{flag} {quote(value)}"
 
 
-def _hints(file: str, sight: Sight, tight: list[Forecast], session: Session) -> None:
+def _hints(file: str, plan_view: PlanView, tight: list[Forecast], session: Session) -> None:
     """What is over the budget, at its line; and what to type next."""
     from ftdsl.diagnostics import Sink
 
@@ -126,13 +126,13 @@ def _hints(file: str, sight: Sight, tight: list[Forecast], session: Session) -> 
         show(told)
     if tight and tight[0].ways:
         print(f"next: ftc plan {file} --apply 1 (with --diff it is only shown)", file=sys.stderr)
-    elif not tight and not over and any(one.runs for one in sight.statuses.values()):
+    elif not tight and not over and any(one.runs for one in plan_view.statuses.values()):
         print(f"next: ftc run {file}", file=sys.stderr)
 
 
-def _sight(checked: Checked, session: Session) -> Sight:
+def _sight(checked: Checked, session: Session) -> PlanView:
     """Everything that is shown. Reads runs and measurements, and starts nothing."""
-    from ftdsl.observe.plan_text import Sight
+    from ftdsl.observe.plan_text import PlanView
     from ftdsl.plan.forecast import forecasts
     from ftdsl.plan.untrained import light
     from ftdsl.run.measured import compared
@@ -147,7 +147,7 @@ def _sight(checked: Checked, session: Session) -> Sight:
     for key, one in found.items():
         if key in statuses and (folder := statuses[key].folder):
             measured[key] = compared(plan.stage(key), plan, Path(folder), one.here)
-    return Sight(
+    return PlanView(
         plan,
         found,
         {one.key: light(one, plan, session.files) for one in plan.stages if one.key not in found},
@@ -178,7 +178,7 @@ def _apply(args: argparse.Namespace, path: Path, plan: Plan, found: dict[str, Fo
     if args.diff:
         print_diff(args.files[0], before, after, f"way out {args.apply}")
         return 0
-    if not rewrite(path, after):
+    if not rewrite(path, before, after):
         return 1
     print(f"{args.files[0]}: {ways[args.apply - 1]}", file=sys.stderr)
     return 0

@@ -28,6 +28,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument("--force", action="append", default=[], metavar="STAGE", help="again, though it is done")
     parser.add_argument("--smoke", action="store_true", help="try all stages here in small: toy models, few rows")
     parser.add_argument("--fresh", action="store_true", help="a new run folder in which nothing is done")
+    parser.add_argument("--verify", action="store_true", help="read all results, not just their sizes and times")
     parser.add_argument("--frozen", action="store_true", help="refuse to differ from the recipe's lock")
     parser.add_argument("--engine-python", default="", metavar="P", help="the engine's Python")
     parser.add_argument("-j", "--jobs", type=int, metavar="N", help="stages side by side at most")
@@ -84,7 +85,7 @@ def _outcome(file: str, args: argparse.Namespace, stop: Stop) -> Outcome:
     from ftdsl.pipeline import compile_recipe
     from ftdsl.run.environments import NoEngineError
     from ftdsl.run.outcome import Outcome
-    from ftdsl.run.prepare import UnknownStageError
+    from ftdsl.run.prepare import StillRunningError, UnknownStageError
     from ftdsl.run.store import BusyError
     from ftdsl.session import Session
 
@@ -103,7 +104,7 @@ def _outcome(file: str, args: argparse.Namespace, stop: Stop) -> Outcome:
         keep_lock(compiled)
     try:
         found = _carry_out(compiled, args, session, stop)
-    except (NoEngineError, UnknownStageError, BusyError) as error:
+    except (NoEngineError, UnknownStageError, BusyError, StillRunningError) as error:
         print(f"error: {error}", file=sys.stderr)
         outcome.message = str(error)
         return outcome.ended(1)
@@ -115,7 +116,7 @@ def _carry_out(compiled: Compiled, args: argparse.Namespace, session: Session, s
     from ftdsl.run.carry_out import carry_out, environments_of
     from ftdsl.run.prepare import Wishes, selected
 
-    wishes = Wishes(tuple(args.only), tuple(args.force), args.fresh, args.jobs)
+    wishes = Wishes(tuple(args.only), tuple(args.force), args.fresh, args.jobs, args.verify)
     jobs = selected(compiled.jobs, wishes)
     environments = environments_of(jobs, compiled, session.env, python=args.engine_python)
     view = _view(args)

@@ -17,7 +17,7 @@ class Document:
 
     `header` lines stand at the top as comments where the format has them (not in JSON); `titles`: a comment before
     each key named there; `data` of a text is its lines; `why`: what decides a line, by dotted path: a key of the recipe
-    or a sentence.
+    or a sentence; `bookkeeping`: top keys that change nothing of what is made.
     """
 
     path: str
@@ -26,6 +26,7 @@ class Document:
     header: tuple[str, ...] = ()
     titles: Mapping[str, str] = field(default_factory=dict)
     why: Mapping[str, str] = field(default_factory=dict)
+    bookkeeping: tuple[str, ...] = ()
 
 
 @frozen
@@ -100,7 +101,8 @@ class Job:
 
     key: unique name (`sft`, `sft@seed=1`); folder: its folder in build and run folder (`20-sft`);
     needs: keys of jobs that must have succeeded; inputs: files outside the run folder it reads (relative to the
-    recipe's folder), whose content is part of its cache key; runtime: modules of ftdsl.runtime it uses;
+    recipe's folder), whose content is part of its cache key; reads: other files and folders of the recipe it reads (models,
+    adapters, checkpoints, scripts), of which the same is true; runtime: modules of ftdsl.runtime it uses;
     result: path (relative to the run folder) of what it makes, and `result_kind` what that is;
     processes: planned world size, over `nodes`, of which each is started as `by_hand` says;
     outputs: what a script must leave, seen from the run folder;
@@ -119,6 +121,7 @@ class Job:
     env: Mapping[str, str | Raw] = field(default_factory=dict)
     runtime: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
     result: str = ""
     result_kind: Literal["adapter", "model", "dataset", "metrics", "files"] = "files"
     processes: int = 1

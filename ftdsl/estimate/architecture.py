@@ -7,7 +7,7 @@ from functools import cache, cached_property
 from typing import Any
 
 from ftdsl import catalog
-from ftdsl.record import frozen
+from ftdsl.record import frozen, replace
 
 
 class NotModelledError(ValueError):
@@ -21,6 +21,12 @@ class Architecture:
     `family` is transformers' model_type. `bias`: none, qkv or all. `norm`: rms, layer or layer-no-bias; `norms` of them a
     layer. `parallel`: attention and MLP read the same input. `extra`: parameters outside the pattern. `params`, where
     published, is trusted over the count.
+
+    Mixtures: `ffn` is that of an expert unless `moe_ffn` is, and then that of the `dense_layers`; `shared_ffn`: width of the
+    experts that every token meets. `attention_weights`: of a layer on average, where attention is not made of q, k, v, o of one
+    shape (latent attention, linear attention, layers of several kinds). `linear_layers`: those without scores (linear attention,
+    state space). `windowed`: layers whose scores reach `window` tokens. `tower`: parameters of what sees or hears, with its
+    projector. `uncertainty`: how far sizes that are guessed may be off, as a part.
     """
 
     hidden: int
@@ -44,6 +50,14 @@ class Architecture:
     experts_used: int = 0
     extra: int = 0
     window: int = 0
+    windowed: int = 0
+    moe_ffn: int = 0
+    shared_ffn: int = 0
+    dense_layers: int = 0
+    attention_weights: int = 0
+    linear_layers: int = 0
+    tower: int = 0
+    uncertainty: float = 0.0
 
     @property
     def q(self) -> int:
@@ -58,15 +72,50 @@ class Architecture:
     @property
     def linears(self) -> Mapping[str, tuple[int, int]]:
         """The linear maps of one layer (one expert) by canonical name: inputs, outputs."""
-        h, f = self.hidden, self.ffn
+        h, f = self.hidden, self.expert_ffn
         found = {"q": (h, self.q), "k": (h, self.kv), "v": (h, self.kv), "o": (self.q, h)}
         if self.gated:
             found["gate"] = (h, f)
         return found | {"up": (h, f), "down": (f, h)}
 
+    @property
+    def expert_ffn(self) -> int:
+        """Width of the MLP, or of one expert."""
+        return self.moe_ffn or self.ffn
+
+    @property
+    def special(self) -> bool:
+        """Whether layers are other than attention of one shape and an MLP."""
+        return bool(self.attention_weights or self.linear_layers)
+
     @cached_property
     def attention_params(self) -> int:
-        return self._weights("q", "k", "v", "o")
+        return self.attention_weights or self._weights("q", "k", "v", "o")
+
+    @cached_property
+    def _mixed(self) -> float:
+        """The part of the layers that have experts."""
+        return 1 - self.dense_layers / self.layers if self.experts else 0.0
+
+    @cached_property
+    def _width_weights(self) -> int:
+        """Weights for each unit of width of an MLP."""
+        return (3 if self.gated else 2) * self.hidden
+
+    @cached_property
+    def routed_params(self) -> float:
+        """Weights of a layer's routed experts, on average over layers."""
+        return self._mixed * self.experts * self.expert_ffn * self._width_weights
+
+    @cached_property
+    def dense_params(self) -> float:
+        """Weights of a layer's MLPs that every token meets (shared experts, dense layers), on average over layers."""
+        return (self._mixed * self.shared_ffn + (1 - self._mixed) * self.ffn) * self._width_weights
+
+    @cached_property
+    def active_ffn(self) -> float:
+        """Width of all MLPs that a token meets in a layer, on average over layers."""
+        return self._mixed * (self.experts_used * self.expert_ffn + self.shared_ffn) + (1 - self._mixed) * self.ffn
 
     @cached_property
     def expert_params(self) -> int:
@@ -79,7 +128,7 @@ class Architecture:
     @cached_property
     def layer_linear(self) -> int:
         """Weights of all linear maps of a layer, all experts included: what quantisation reaches."""
-        return self.attention_params + self.expert_params * max(1, self.experts)
+        return self.attention_params + round(self.routed_params + self.dense_params)
 
     @cached_property
     def layer_params(self) -> int:
@@ -105,7 +154,7 @@ class Architecture:
     def outside(self) -> int:
         """Parameters outside the layers: embedding, head unless tied, positions, last norm."""
         heads = 1 if self.tied else 2
-        return heads * self.embedding + self.positions * self.hidden + self.norm_params + self.extra
+        return heads * self.embedding + self.positions * self.hidden + self.norm_params + self.extra + self.tower
 
     @property
     def params(self) -> int:
@@ -115,7 +164,13 @@ class Architecture:
     @property
     def active_layer_linear(self) -> int:
         """Weights of a layer that one token meets."""
-        return self.attention_params + self.expert_params * max(1, self.experts_used)
+        return self.attention_params + round(self.active_ffn * self._width_weights)
+
+    def span(self, length: int) -> float:
+        """Tokens back that a token's scores reach in a layer, on average over layers, of a sequence of that length: windows cut
+        them, linear layers have none."""
+        whole = self.layers - self.windowed - self.linear_layers
+        return (whole * length + self.windowed * min(length, 2 * self.window)) / self.layers
 
 
 @cache
@@ -132,4 +187,11 @@ def known(name: str) -> Architecture | None:
 
 def _from_entry(name: str, entry: Mapping[str, Any]) -> Architecture:
     sizes = {key: item for key, item in entry.items() if key not in ("hub", "source", "params")}
-    return Architecture(name=name, **sizes)
+    return trusting(Architecture(name=name, **sizes), int(entry.get("params", 0)))
+
+
+def trusting(counted: Architecture, params: int) -> Architecture:
+    """With the published number of parameters: what the count lacks (norms, biases, modules of one family alone) is put outside
+    the layers. 0: nothing is published."""
+    missing = params - counted.params if params else 0
+    return replace(counted, extra=counted.extra + missing) if missing else counted

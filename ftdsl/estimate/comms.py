@@ -18,26 +18,33 @@ HALFWAY = 32e6
 """Bytes at which half of that is reached; 256 MB are said there to be too few to reach it (no row of ours)."""
 
 
+THROUGH_HOST = 0.2
+"""What is left of PCIe between cards that cannot read each other's memory: every byte is written to the host's and read from
+there, on boards that give two cards eight lanes each."""
+
+
 def collective(setup: Setup, held: float, cards: int, alone: bool = False) -> float:
     """Seconds for each card to receive (or reduce) `held` bytes spread over so many cards: within a machine over its links,
     between machines over the network, the slower of the two. `alone`: nothing computes beside it."""
     if cards <= 1:
         return 0.0
-    gpu, fitted = setup.gpu, constants.FITTED
+    gpu, searched = setup.gpu, constants.FITTED
     inside = min(cards, setup.node)
-    link = gpu.pcie if setup.pcie_only else gpu.link
-    reach = PROTOCOL * held / (held + HALFWAY) if alone else fitted.link
+    link = gpu.pcie if setup.pcie_only and gpu.link > 2 * gpu.pcie else gpu.link
+    if not gpu.peer:
+        link = gpu.pcie * THROUGH_HOST
+    reach = PROTOCOL * held / (held + HALFWAY) if alone else searched.link
     local = held * (inside - 1) / inside / (link * 1e9 * reach)
     machines = cards / inside
     if machines <= 1:
         return local
     # every machine receives all parts of the others once, through all its adapters
-    return max(local, held * (machines - 1) / machines / (inside * gpu.network * 1e9 * fitted.network))
+    return max(local, held * (machines - 1) / machines / (inside * gpu.network * 1e9 * searched.network))
 
 
 def gathering(setup: Setup) -> float:
     """Seconds of a layer's gathers and reductions in one micro-batch, where weights or gradients are sharded."""
-    if not (setup.fsdp or setup.strategy == "zero3"):
+    if not (setup.fsdp or setup.strategy in ("zero3", "gemini")):
         return 0.0
     held = weights.layer_weight_bytes(setup)
     gathers = 1 if setup.strategy == "fsdp_grad_op" else 2
@@ -51,7 +58,7 @@ def gathering(setup: Setup) -> float:
 
 def reducing(setup: Setup) -> float:
     """Seconds to reduce all gradients once a step, where they are whole on each card (DDP, ZeRO 1 and 2)."""
-    if setup.data * setup.context == 1 or setup.fsdp or setup.strategy in ("zero3", "single", "device_map"):
+    if setup.data * setup.context == 1 or setup.fsdp or setup.strategy in ("zero3", "gemini", "single", "device_map"):
         return 0.0
     part = weights.share(setup)
     held = weights.trainable(setup, part) * BYTES[setup.train_dtype] / setup.pipeline

@@ -1,11 +1,18 @@
-"""Does it fit? What must be free at once on the card, against what a process can have of it."""
+"""Does it fit? What is certain, what is likely, against what a process can have of the card.
+
+Only what is certain refuses a set-up: bytes that no length of a row changes, or exact lengths whose interval lies above the
+card as a whole. All else is a band, and the band decides between `safe` and `doubtful`.
+"""
 
 from __future__ import annotations
 
+import math
+
 from ftdsl import catalog
+from ftdsl.estimate.interval import SEEN, deviation_of
 from ftdsl.estimate.memory import GIB, Memory, Phase, memory
 from ftdsl.estimate.setup import Setup
-from ftdsl.record import frozen
+from ftdsl.record import frozen, replace
 
 USABLE = 0.985
 """The part of a card's memory that CUDA offers (an A100 of 80 GiB says 79.15, an RTX 4090 of 24 says 23.65)."""
@@ -18,17 +25,40 @@ SCATTER = {"single": 1.05, "trained": 1.2, "sharded": 1.3}
 gradients of all weights lie between activations, and when FSDP gathers and frees beside. From the fms rows that ran or failed
 at 0.8 to 1 of an A100: Llama-2-70B in QLoRA at 0.83 under FSDP failed, Mistral-7B in QLoRA at 0.87 on one card ran."""
 
+EXACT_KINDS = ("exact", "max_padded")
+"""Kinds of lengths where every batch is as long as the limit says."""
+
+ALMOST_ALL = 2.326
+"""Standard deviations below an estimate that 99 of 100 runs lie above."""
+
+CERTAIN_TERMS = ("weights", "optimizer", "gradients", "frozen models")
+"""Terms that depend on no row: they are there at the optimizer's step whatever the data."""
+
+COUNTING_ERROR = 0.03
+"""How far the count of parameters and their bytes may be off where all sizes are known (rounding of groups and paddings)."""
+
+OTHER_CODE, INFERRED = 0.1, 0.04
+"""The same where no row has the framework's code, which may hold or spread something otherwise; for each setting that is
+inferred."""
+
 
 @frozen
 class Fit:
-    """Whether a set-up fits, and the bytes that must be free against those the card has."""
+    """Whether a set-up fits: bytes that must be free, `low` to `high` with `needed` likely, against the `usable` ones of the
+    card's `capacity`. `certain`: bytes of them that no length of a row changes; `least`: what 99 of 100 runs need more than."""
 
     memory: Memory
+    certain: float
+    least: float
+    low: float
     needed: float
+    high: float
     usable: float
+    capacity: float
 
     @property
     def fits(self) -> bool:
+        """Whether it is more likely to fit than not."""
         return self.needed <= self.usable
 
     @property
@@ -36,19 +66,69 @@ class Fit:
         """The part of the card that is needed."""
         return self.needed / self.usable
 
+    @property
+    def refused(self) -> bool:
+        """Whether it certainly does not fit."""
+        setup = self.memory.setup
+        return is_certain(self.certain, self.least, self.capacity, setup.seq_kind)
+
+    @property
+    def safe(self) -> bool:
+        """Whether even the high end of the estimate fits."""
+        return self.high <= self.usable
+
+
+def is_certain(certain: float, least: float, limit: float, seq_kind: str) -> bool:
+    """Whether a limit in bytes is certainly passed: by what no row changes, or where all rows are of one length by the least that
+    is needed."""
+    return certain > limit or (seq_kind in EXACT_KINDS and least > limit)
+
 
 def fit(setup: Setup) -> Fit:
     """Raises: NotModelledError."""
-    found = memory(setup)
-    return Fit(found, max(_needed(setup, phase) for phase in found.phases) + CONTEXT, setup.capacity * USABLE)
+    estimate = memory(setup)
+    scattered = max(_needed(setup, phase) for phase in estimate.phases) + CONTEXT
+    low, high = estimate.interval()
+    # the low end has neither lost blocks nor a context in it: runs have come within a percent of the card
+    return Fit(
+        estimate,
+        certain_bytes(estimate),
+        estimate.allocated * math.exp(-ALMOST_ALL * deviation_of(setup, "allocated_peak")),
+        low,
+        scattered,
+        scattered + (high - estimate.allocated),
+        setup.capacity * USABLE,
+        setup.capacity,
+    )
+
+
+def certain_bytes(estimate: Memory) -> float:
+    """Bytes that lie on the card at the optimizer's step whatever the rows are, less what counting may be off by."""
+    step = next(phase for phase in estimate.phases if phase.name == "step")
+    setup = estimate.setup
+    spread = COUNTING_ERROR + setup.architecture.uncertainty + INFERRED * len(setup.unknown)
+    spread += 0.0 if setup.framework in SEEN.frameworks else OTHER_CODE
+    return sum(step.terms.get(name, 0.0) for name in CERTAIN_TERMS) * (1 - spread)
+
+
+def longest_that_fits(setup: Setup, step: int = 100) -> int:
+    """Tokens of the longest rows that are likely to fit, to a multiple of `step`; 0 where none do."""
+    low, high = 0, setup.seq_len // step
+    while low < high:
+        middle = (low + high + 1) // 2
+        if fit(replace(setup, seq_len=middle * step)).fits:
+            low = middle
+        else:
+            high = middle - 1
+    return low * step
 
 
 def smallest_card(setup: Setup) -> float:
     """GiB of the smallest card (of the sizes that are sold) on which the set-up fits: what "fits on 24 GB" states. More than
     the largest: what is needed."""
-    found = fit(setup)
+    needed = fit(setup).needed
     sizes = sorted({size for gpu in catalog.gpus().values() for size in gpu.memory if size in COMMON})
-    return next((float(size) for size in sizes if found.needed <= size * USABLE * GIB), found.needed / GIB)
+    return next((float(size) for size in sizes if needed <= size * USABLE * GIB), needed / GIB)
 
 
 COMMON = {8, 10, 11, 12, 16, 24, 32, 40, 48, 80, 96, 141, 192}

@@ -27,15 +27,6 @@ def upcasts_norms(setup: Setup) -> bool:
     return setup.norms == "eager" and setup.architecture.norm == "rms" and not setup.compile
 
 
-FP32_NORMALISED = {"litgpt", "torchtune", "torchtitan"}
-"""Frameworks whose RMSNorm scales in fp32 before it casts back (litgpt, model.py; torchtune, rms_norm.py; torch's composite
-rms_norm before 2.9), so that trained weights keep a second fp32 tensor."""
-
-REPEATED_KV = {"torchtune", "torchtitan"}
-"""Frameworks that expand grouped keys and values to all heads before attention, as litgpt does (torchtune, attention.py;
-torchtitan, model.py: repeat_kv)."""
-
-
 def wide_residual(setup: Setup) -> bool:
     """Whether the residual stream is fp32: fp32 weights under autocast (FSDP and DeepSpeed cast to 16 bit instead)."""
     return setup.base_dtype == "fp32" and setup.autocast and not setup.fsdp and not setup.zero
@@ -48,7 +39,7 @@ def _norms(setup: Setup) -> float:
     a = setup.architecture
     wide = wide_residual(setup)
     if upcasts_norms(setup):
-        fp32 = wide or setup.framework in FP32_NORMALISED or a.family.startswith("gemma")
+        fp32 = wide or setup.traits.fp32_norms or a.family.startswith("gemma")
         inputs = (4 + (0 if setup.adapts else 4 if fp32 else 2)) * a.norms
     else:
         inputs = (4 if wide else 2) * (0 if a.parallel else a.norms - 1)
@@ -56,7 +47,7 @@ def _norms(setup: Setup) -> float:
     if setup.adapts or setup.compile:
         # frozen maps keep no input, and compiled backward passes normalise again instead
         readers = 0
-    masks = 2 if setup.framework == "megatron" else 0
+    masks = 2 if setup.traits.dropout_masks and a.norm == "layer" else 0
     return (inputs + 2 * readers + masks) * a.hidden / _sequence_split(setup) + _head_norms(setup)
 
 
@@ -69,23 +60,29 @@ def _head_norms(setup: Setup) -> float:
 
 def _sequence_split(setup: Setup) -> int:
     """Sequence parallelism, which Megatron and torchtitan use with tensor parallelism, splits norms and residuals too."""
-    return setup.tensor if setup.framework in ("megatron", "torchtitan") else 1
+    return setup.tensor if setup.traits.sequence_parallel else 1
 
 
 def _attention(setup: Setup) -> float:
     """Queries, keys, values as attention reads them, its output, its log-sums; whole score matrices when eager."""
     a = setup.architecture
     widths: float = 2 * (a.q + 2 * a.kv) + 2 * a.q + 4 * a.heads
-    if setup.framework == "litgpt":
+    if setup.traits.packed_qkv:
         # model.py: with grouped queries keys and values are expanded to all heads; without, `v` is a view that keeps the
         # whole qkv tensor beside the rotated queries and keys
         widths = 2 * (3 if a.kv < a.q else 5) * a.q + 2 * a.q + 4 * a.heads
-    if a.family in OWN_ROPE and setup.framework == "hf":
+    if a.family in OWN_ROPE and setup.traits.own_rotary:
         widths += 2 * (a.q + 2 * a.kv)
-    if setup.framework in REPEATED_KV or (setup.attention == "sdpa" and setup.framework == "hf"):
+    if repeats_kv(setup):
         # transformers repeats keys and values for all heads where a mask is given, and did so always before 4.48
         widths += 4 * (a.q - a.kv)
     return (widths + _scores(setup)) / setup.tensor
+
+
+def repeats_kv(setup: Setup) -> bool:
+    """Whether grouped keys and values are expanded to all heads before attention."""
+    how = setup.traits.repeats_kv
+    return not setup.traits.packed_qkv and (how == "always" or (how == "sdpa" and setup.attention == "sdpa"))
 
 
 def _scores(setup: Setup) -> float:
@@ -96,7 +93,7 @@ def _scores(setup: Setup) -> float:
     capped = a.family == "gemma2" and setup.attention != "flash"
     if not capped and setup.attention != "eager":
         return 0.0
-    pair = 5 if setup.framework == "megatron" else 8 if a.family == "gemma2" else 6
+    pair = 5 if setup.traits.fused_softmax else 8 if a.family == "gemma2" else 6
     return pair * a.heads * setup.seq_len / setup.context + 4 * (a.q - a.kv)
 
 
@@ -107,7 +104,7 @@ def _mlp(setup: Setup) -> float:
     parts = (
         (4 if a.gated else 2) if setup.compile else (6 if a.gated else 2) + (0 if setup.adapts else 2) - _again(setup)
     )
-    return parts * a.ffn * max(1, a.experts_used) / setup.tensor
+    return parts * a.active_ffn / setup.tensor
 
 
 def _again(setup: Setup) -> int:
@@ -140,14 +137,14 @@ def lora_inputs(setup: Setup) -> float:
     for name, (inner, _) in a.linears.items():
         if name not in setup.lora_targets:
             continue
-        fused = setup.framework == "litgpt" and name in ("k", "v")
+        fused = setup.traits.packed_qkv and name in ("k", "v")
         source = SHARED.get(name, name) if fused or not own_copy else name
         # the attention's own output is kept by attention already, when nothing copies it
         if source in seen or (source == "o" and not own_copy):
             continue
         seen.add(source)
         total += width * inner * _readers(setup, name)
-    if setup.framework == "litgpt" and 0 < len(qkv := {"q", "k", "v"} & set(setup.lora_targets)) < 3:
+    if setup.traits.packed_qkv and 0 < len(qkv := {"q", "k", "v"} & set(setup.lora_targets)) < 3:
         # lora.py, zero_pad: the adapted part of qkv is scattered into place, and that keeps it
         total += 2 * sum(a.linears[name][1] for name in qkv)
     if setup.dora:
@@ -175,7 +172,7 @@ def mask_bytes(setup: Setup) -> float:
 def _frozen_inputs(setup: Setup) -> float:
     """What bitsandbytes keeps of the inputs of frozen 4-bit maps: nothing since 0.42 (autograd/_functions.py: MatMul4Bit),
     the input of each before, which is what litgpt is pinned to."""
-    if setup.framework != "litgpt" or not setup.quant.startswith("nf4"):
+    if not setup.traits.keeps_quantised_inputs or not setup.quant.startswith("nf4"):
         return 0.0
     a = setup.architecture
     mlp = a.hidden * (0 if a.parallel and a.norms == 1 else 1) + a.ffn
@@ -190,7 +187,8 @@ def transient(setup: Setup) -> float:
     inner = ((6 if setup.adapts else 4) if a.gated else (4 if setup.adapts else 2)) + _again(setup)
     # experts work one after another, each on its part of the tokens
     share = a.experts_used / a.experts if a.experts else 1.0
-    return (inner * a.ffn * share + 5 * a.hidden) / setup.tensor
+    width = max(a.expert_ffn * share, a.shared_ffn) if a.experts else a.ffn
+    return (inner * width + 5 * a.hidden) / setup.tensor
 
 
 def boundary(setup: Setup) -> float:
@@ -213,9 +211,9 @@ def kept(setup: Setup) -> float:
         bound = 0.0
     if setup.checkpointing in ("none", "full"):
         return whole if setup.checkpointing == "none" else bound
-    if setup.checkpointing == "selective_layer":
+    if setup.selective == "selective_layer":
         return (bound + whole) / 2
-    if setup.checkpointing == "selective_core_attn" or setup.framework == "megatron":
+    if setup.selective == "selective_core_attn":
         return whole - _scores(setup) / setup.tensor
     return bound + _saved_products(setup)
 

@@ -88,6 +88,8 @@ def _logit_bytes(setup: Setup, held: Held) -> float:
         return 18.0
     if setup.loss == "tt_chunk" and setup.compile:
         return 4.5
+    if setup.traits.logit_bytes:
+        return setup.traits.logit_bytes
     return constants.FITTED.litgpt_logit if setup.loss == "litgpt_chunk" else held.logit
 
 
@@ -112,4 +114,7 @@ def eval_bytes(setup: Setup) -> float:
 
 def tokenwise_bytes(setup: Setup) -> float:
     """The last hidden states, their norm and gradient."""
-    return HELD[setup.loss].tokenwise * setup.architecture.hidden * setup.tokens
+    whole = HELD[setup.loss].tokenwise
+    split = setup.tensor if setup.traits.sequence_parallel else 1
+    # the head reads all tokens' hidden states, norms and gradients are split
+    return (2.0 + (whole - 2.0) / split) * setup.architecture.hidden * setup.tokens

@@ -89,7 +89,7 @@ def _stage(setup: Setup, first: bool, last: bool) -> Memory:
     if mask := layer.mask_bytes(setup):
         running["mask"] = mask
     # litgpt under FSDP is measured on its longest sample, which comes first, when no gradients have been summed up
-    summed = (setup.accumulate > 1 or setup.strategy == "ddp") and not (setup.framework == "litgpt" and setup.fsdp)
+    summed = (setup.accumulate > 1 or setup.strategy == "ddp") and not (setup.traits.longest_first and setup.fsdp)
     held = running | gradients if summed else running
     kept = {"checkpoints": _kept_activations(setup, part.layers, first)}
     one = {"one layer": _one_layer(setup)}
@@ -131,15 +131,24 @@ def _static(setup: Setup, part: weights.Share) -> dict[str, float]:
     stays = 0.0 if setup.offload == "params" else weights.weight_bytes(setup, part) / setup.weight_shards
     return {
         "weights": stays,
-        "optimizer": states.state_bytes(setup, part) / setup.state_shards,
+        "optimizer": states.state_bytes(*_unsplit(setup, part)) / setup.state_shards,
     }
+
+
+def _unsplit(setup: Setup, part: weights.Share) -> tuple[Setup, weights.Share]:
+    """The part as states are spread: those of experts over the ranks that share them, so that experts times ranks is all
+    ranks."""
+    if setup.expert == 1 or setup.state_shards == 1:
+        return setup, part
+    whole = replace(setup, expert=1)
+    return whole, weights.share(whole, part.embedding > 0, part.head > 0)
 
 
 def _gradients(setup: Setup, part: weights.Share) -> float:
     """Bytes of all gradients on the card; offloaded ones leave it bucket by bucket."""
     if setup.offload != "none":
         return 0.0
-    if setup.framework == "litgpt" and setup.fsdp and setup.adapts:
+    if setup.traits.unsharded_sums and setup.fsdp and setup.adapts:
         # a block is one flat parameter that has a gradient as a whole because of its adapter, and no_backward_sync sums it up
         # unsharded
         return weights.weight_bytes(setup, part) / (1 if setup.accumulate > 1 else setup.gradient_shards)
@@ -149,19 +158,26 @@ def _gradients(setup: Setup, part: weights.Share) -> float:
 def _second_copy(setup: Setup, layers: int) -> float:
     """FSDP1 with frozen weights: gradients of all layers' inputs are alive at the end of the backward pass."""
     second = setup.fsdp and not setup.fsdp2 and setup.adapts and setup.checkpointing != "none"
-    if not second or setup.framework == "litgpt":
+    if not second or setup.traits.unsharded_sums:
         return 0.0
     return 2 * (layers - 1) * layer.boundary(setup) * setup.tokens
 
 
 def _kept_activations(setup: Setup, layers: int, first: bool) -> float:
     """Bytes kept from forward to backward; the first stage of a pipeline holds as many micro-batches as it has stages."""
-    in_flight = min(setup.pipeline, setup.accumulate) if first else 1
+    in_flight = _in_flight(setup) if first else 1
     per = layer.kept(setup) * layers
     if setup.method == "freeze":
         own = min(setup.trained_layers, layers)
         per = layer.kept(_whole(setup)) * own + layer.kept(setup) * (min(trained.crossed(setup), layers) - own)
     return per * setup.tokens * in_flight * (setup.compute_bytes / 2)
+
+
+def _in_flight(setup: Setup) -> float:
+    """Micro-batches whose activations the first stage of a pipeline holds: as many as stages, and where stages interleave a part
+    of one for each more (arXiv:2205.05198, 4.2.3: 1 + (p - 1) / (p v) times as much)."""
+    more = 1 + (setup.pipeline - 1) / (setup.pipeline * setup.virtual) if setup.virtual > 1 else 1.0
+    return min(setup.pipeline * more, setup.accumulate)
 
 
 def _whole(setup: Setup) -> Setup:
@@ -194,5 +210,5 @@ def _eval_layer(setup: Setup) -> float:
     """Bytes of a layer in an evaluation, where nothing is kept: the two inner tensors of the MLP, its input and the residual
     stream, each 16 bits."""
     a = setup.architecture
-    width = (3 if a.gated else 2) * a.ffn * max(1, a.experts_used) + 2 * a.hidden
+    width = (3 if a.gated else 2) * a.active_ffn + 2 * a.hidden
     return setup.compute_bytes * width * setup.eval_batch * setup.seq_len / setup.tensor

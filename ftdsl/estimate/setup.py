@@ -6,6 +6,7 @@ from functools import cached_property
 
 from ftdsl import catalog
 from ftdsl.estimate.architecture import Architecture, NotModelledError
+from ftdsl.estimate.frameworks import Traits, traits_of
 from ftdsl.record import frozen
 
 BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0}
@@ -28,6 +29,11 @@ ALPACA_LONGEST = 1024
 (litgpt's tables), fewer in the part that a measurement runs over."""
 
 
+LONGEST_OF_LIMIT = 0.93
+"""Of a limit at which rows are cut, the longest batch: between the limit, where some row is cut, and three quarters of it, where
+the limit was set with room (no row decides it)."""
+
+
 @frozen(eq=True)
 class Setup:
     """What is trained how on what. Everything has a default but the architecture; lengths in tokens, memory in GiB.
@@ -42,7 +48,9 @@ class Setup:
 
     `data`, `tensor`, `pipeline`, `context`, `expert`: the split of the world; `shard`: how many of `data` share one copy (0: all;
     hybrid sharding: a node); `node`: cards of a machine. `power`: W the card is held to (0: its own); `pcie_only`: its links are
-    PCIe. `framework` as in docs/planner.md, `version` of its model code where it matters.
+    PCIe. `framework` as in estimate.frameworks, `version` of its model code where it matters. `virtual`: interleaved
+    pipeline stages on a rank. `arithmetic`: fp32, bf16, fp16 or fp8 where it is not what dtype, autocast and strategy come to.
+    `unknown`: what of the set-up was inferred or left open, which widens the intervals.
     """
 
     architecture: Architecture
@@ -88,6 +96,7 @@ class Setup:
     pipeline: int = 1
     context: int = 1
     expert: int = 1
+    virtual: int = 1
     shard: int = 0
     node: int = 8
     card: str = "a100"
@@ -96,6 +105,18 @@ class Setup:
     pcie_only: bool = False
     framework: str = "hf"
     version: str = ""
+    arithmetic: str = ""
+    unknown: tuple[str, ...] = ()
+
+    @cached_property
+    def traits(self) -> Traits:
+        """How the framework differs from others."""
+        return traits_of(self.framework, self.version)
+
+    @property
+    def selective(self) -> str:
+        """The kind of selective checkpointing; the kind of checkpointing otherwise."""
+        return self.traits.selective if self.checkpointing == "selective" else self.checkpointing
 
     @property
     def world(self) -> int:
@@ -105,6 +126,8 @@ class Setup:
     def tokens(self) -> int:
         """Tokens of the longest micro-batch on one card (a context-parallel rank holds its part of each sequence)."""
         longest = min(self.seq_len, ALPACA_LONGEST) if "alpaca" in self.seq_kind else self.seq_len
+        if self.seq_kind == "trunc_max":
+            longest = round(longest * LONGEST_OF_LIMIT)
         return self.micro_batch * longest // self.context
 
     @property
@@ -159,7 +182,7 @@ class Setup:
     @property
     def fsdp2(self) -> bool:
         """Whether weights are sharded one by one (torch's fully_shard) instead of as flat parameters."""
-        return self.fsdp and self.framework in ("torchtitan", "torchtune", "automodel")
+        return self.fsdp and self.traits.fsdp2
 
     @property
     def zero(self) -> bool:
@@ -169,14 +192,23 @@ class Setup:
     def wide_adapters(self) -> bool:
         """Whether adapters compute in fp32: DeepSpeed casts all of a 16-bit model (runtime/engine.py:
         _configure_distributed_model), adapters too."""
-        return self.train_dtype == "fp32" and not (self.zero and self.base_dtype != "fp32")
+        by_policy = self.base_dtype == "fp32" and not self.autocast and not self.wide_arithmetic
+        return self.train_dtype == "fp32" and not by_policy and not (self.zero and self.base_dtype != "fp32")
 
     @property
     def adapts(self) -> bool:
         """Whether the base is frozen."""
         return self.method != "full"
 
+    @cached_property
+    def wide_arithmetic(self) -> bool:
+        """Whether it is computed in fp32. Weights in fp32 say nothing of it: autocast computes in 16 bit, and so do FSDP's and
+        DeepSpeed's policies, which cast weights as they are gathered."""
+        if self.arithmetic:
+            return self.arithmetic == "fp32"
+        return self.base_dtype == "fp32" and not self.autocast and not self.fsdp and not self.zero
+
     @property
     def compute_bytes(self) -> float:
-        """Bytes of an activation: 16-bit unless everything is fp32 without autocast."""
-        return 4.0 if self.base_dtype == "fp32" and not self.autocast else 2.0
+        """Bytes of an activation, and of a weight as it is computed with."""
+        return 4.0 if self.wide_arithmetic else 2.0

@@ -18,7 +18,7 @@ def gathered(setup: Setup, whole: float) -> float:
     a = setup.architecture
     if setup.weight_shards == 1 and setup.strategy != "zero3":
         return 0.0
-    plain = 2.0 if setup.autocast or setup.base_dtype != "fp32" else 4.0
+    plain = setup.compute_bytes
     root = a.embedding * (1 if a.tied else 2) * plain / setup.tensor
     layers = 2 * layer_weight_bytes(setup)
     if setup.fsdp:
@@ -37,7 +37,7 @@ def bucket(setup: Setup, trained: float) -> float:
     large as all gradients (torch's reducer, without gradient_as_bucket_view)."""
     if setup.data == 1 and not setup.zero:
         return 0.0
-    if setup.zero and setup.framework != "megatron":
+    if setup.zero and setup.traits.buckets:
         return 2 * min(ZERO_BUCKET, trained) * 2.0
     return trained * BYTES[setup.train_dtype] if setup.strategy == "ddp" else 0.0
 

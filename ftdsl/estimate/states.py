@@ -78,7 +78,7 @@ def step_bytes(setup: Setup, part: Share) -> float:
     mine = trainable(setup, part) / setup.state_shards
     if setup.opt_in_backward or setup.offload != "none":
         return 0.0
-    if setup.framework == "megatron":
+    if setup.traits.fp32_gradients or (setup.traits.fused_step and not setup.zero):
         # its gradients are fp32 already, and it steps with a fused kernel (core/optimizer/distrib_optimizer.py)
         return 0.0
     if setup.zero:

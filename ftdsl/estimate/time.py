@@ -6,6 +6,7 @@ import math
 
 from ftdsl.estimate import comms, compute, constants, layer, loss, states, weights
 from ftdsl.estimate.interval import interval
+from ftdsl.estimate.memory import memory
 from ftdsl.estimate.setup import BYTES, Setup
 from ftdsl.record import frozen
 
@@ -25,7 +26,7 @@ class Time:
     def tokens_per_gpu(self) -> float:
         """Tokens a second and card."""
         s = self.setup
-        return s.micro_batch * s.seq_len * s.accumulate * s.data / s.world / self.step
+        return s.tokens * s.context * s.accumulate * s.data / s.world / self.step
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -55,19 +56,24 @@ def time(setup: Setup) -> Time:
         "reducing": comms.reducing(setup),
         "optimizer": _optimizer(setup),
     }
-    micro = _micro(terms)
-    # a pipeline fills and drains once a step; without interleaving, a bubble of p - 1 micro-batches
-    turns = setup.accumulate + setup.pipeline - 1
+    micro = _micro(setup, terms)
+    # a pipeline fills and drains once a step, a bubble of p - 1 micro-batches, less where stages interleave
+    # (arXiv:2104.04473, 2.2: the bubble is (p - 1) / (m v))
+    turns = setup.accumulate + (setup.pipeline - 1) / setup.virtual
     if setup.strategy == "device_map":
         # without a schedule one card works at a time
         turns = setup.accumulate * setup.pipeline
     body = micro * turns
     exposed = max(0.0, terms["reducing"] - constants.FITTED.overlap * micro * 0.6)
     moved = comms.host(setup, setup.accumulate * 2.0)
-    return Time(setup, body + exposed + moved + terms["optimizer"] + constants.FITTED.step, terms | {"host": moved})
+    return Time(
+        setup,
+        body + exposed + moved + terms["optimizer"] + constants.FITTED.step * compute.host_speed(setup),
+        terms | {"host": moved},
+    )
 
 
-def _micro(terms: dict[str, float]) -> float:
+def _micro(setup: Setup, terms: dict[str, float]) -> float:
     """Seconds of one micro-batch: the card and the CPU that feeds it go side by side, and gathers and offloading hide behind
     both, up to a part."""
     card = sum(terms[name] for name in ("matmul", "attention", "elementwise", "unpacking"))
@@ -76,8 +82,13 @@ def _micro(terms: dict[str, float]) -> float:
     overlap = constants.FITTED.overlap
     hidden = terms["gathering"] + terms["offloading"]
     exposed = max(0.0, hidden - overlap * work) + (1 - overlap) * 0.5 * min(hidden, work)
-    return work + exposed + terms["splitting"] + terms["head and loss"]
+    # exchanges of tensor parallelism hide behind the products they wait for where the framework cuts both into pieces
+    split = terms["splitting"] * (SPLIT_EXPOSED if setup.traits.overlaps_tensor else 1.0)
+    return work + exposed + split + terms["head and loss"]
 
+
+SPLIT_EXPOSED = 0.3
+"""What is left in sight of tensor parallelism's exchanges where they overlap (Transformer Engine's userbuffers)."""
 
 FORWARDS = {"dpo": 1, "kto": 3, "ppo": 1}
 """Forward passes beside the policy's own: the reference's; KTO's KL term is a pass of both (llamafactory, train/kto/trainer.py).
@@ -107,4 +118,12 @@ def _optimizer(setup: Setup) -> float:
     held = states.held(setup, part) * mine / max(1.0, weights.trainable(setup, part))
     moved = mine * 3 * wide + 2 * held
     sweeps = 1.0 if setup.optimizer == "adamw_fused" or setup.zero else 1.5
-    return compute.stream(setup, moved * sweeps)
+    return compute.stream(setup, moved * sweeps) + _paging(setup, held)
+
+
+def _paging(setup: Setup, held: float) -> float:
+    """Seconds for paged states that the card has no room for: they come over for the step and go back."""
+    if not setup.optimizer.startswith("paged"):
+        return 0.0
+    room = setup.capacity - memory(setup).allocated
+    return 2 * max(0.0, held - max(0.0, room)) / (setup.gpu.pcie * 1e9 * 0.8)

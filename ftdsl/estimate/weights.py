@@ -37,8 +37,7 @@ def share(setup: Setup, first: bool = True, last: bool = True) -> Share:
     """The elements of a pipeline stage on one card before data-parallel sharding."""
     a, tensor = setup.architecture, setup.tensor
     layers = -(-a.layers // setup.pipeline)
-    experts = a.expert_params * max(1, a.experts) / setup.expert
-    linear = layers * (a.attention_params + experts) / tensor
+    linear = layers * (a.attention_params + a.dense_params + a.routed_params / setup.expert) / tensor
     rest = layers * (a.layer_params - a.layer_linear)
     embedding = a.embedding / tensor if first or (last and a.tied) else 0.0
     head = a.embedding / tensor if last and not (a.tied and not _unties(setup)) else 0.0
@@ -48,13 +47,14 @@ def share(setup: Setup, first: bool = True, last: bool = True) -> Share:
 
 def _unties(setup: Setup) -> bool:
     """litgpt's GPT has a head of its own even where the model ties it (litgpt, model.py: lm_head without tying)."""
-    return setup.framework == "litgpt"
+    return setup.traits.own_head
 
 
 def trainable(setup: Setup, part: Share) -> float:
     """Trained elements of a part. Of `freeze` the whole layers, in the stage that holds them all."""
     if setup.method == "full":
-        return part.total
+        # what sees or hears is frozen unless somebody asks (llamafactory, hparams/finetuning_args.py: freeze_vision_tower)
+        return part.total - min(part.other, setup.architecture.tower)
     whole = part.embedding + part.head if setup.trains_embeddings else 0.0
     if setup.method == "freeze":
         layers = min(setup.trained_layers, part.layers)
@@ -83,7 +83,7 @@ def trained_copies(setup: Setup, part: Share) -> float:
 
 def quantises_head(setup: Setup) -> bool:
     """Lightning's bitsandbytes plugin replaces every linear map, the head too; transformers leaves the head alone."""
-    return setup.framework == "litgpt" and setup.quant != "none"
+    return setup.traits.quantises_head and setup.quant != "none"
 
 
 def dequantised_head(setup: Setup) -> float:
@@ -126,7 +126,7 @@ def gradient_bytes(setup: Setup, part: Share) -> float:
     if setup.optimizer == "badam":
         # of the block at work alone, cast to fp32 one by one (arXiv:2404.02827, 3)
         return 4.0 * (part.linear + part.rest) / part.layers
-    main = 4.0 if setup.framework == "megatron" else BYTES[setup.train_dtype]
+    main = 4.0 if setup.traits.fp32_gradients else BYTES[setup.train_dtype]
     return trainable(setup, part) * main
 
 
@@ -143,7 +143,7 @@ def reference_bytes(setup: Setup) -> float:
 def layer_weight_bytes(setup: Setup, gathered: bool = True) -> float:
     """Bytes of one layer as it is gathered for computing: 16-bit, or as quantised."""
     a = setup.architecture
-    plain = 2.0 if setup.autocast or setup.base_dtype != "fp32" else 4.0
+    plain = setup.compute_bytes
     per = QUANT_BYTES.get(setup.quant, plain) if setup.adapts else plain
-    linear = a.attention_params + a.expert_params * max(1, a.experts) / setup.expert
+    linear = a.attention_params + a.dense_params + a.routed_params / setup.expert
     return (linear * per + (a.layer_params - a.layer_linear) * plain) / setup.tensor

@@ -11,7 +11,7 @@ from pathlib import Path
 from ftdsl import catalog
 from ftdsl.diagnostics import Diagnostic, Fix, Label, Sink, allow
 from ftdsl.engines.llamafactory.abilities import TITLE
-from ftdsl.environments import Versions, in_force
+from ftdsl.environments import Versions, resolve_versions
 from ftdsl.importers import documents, recognise
 from ftdsl.importers.beside import root_of
 from ftdsl.importers.documents import Read
@@ -42,9 +42,9 @@ def check(path: Path, session: Session) -> str:
     except OSError as error:
         session.sink.error("FT501", f"cannot read `{path.as_posix()}`: {reason(error)}", None)
         return "a file"
-    said = _judged(path, source, session)
+    draft = _judged(path, source, session)
     allow.apply(session.sink, [source], judged)
-    return said
+    return draft
 
 
 def _judged(path: Path, source: Source, session: Session) -> str:
@@ -73,7 +73,7 @@ def _judged(path: Path, source: Source, session: Session) -> str:
 
 def _without_megatron(config: Config, session: Session) -> Config:
     """Arguments of the mcore adapter, which `USE_MCA=1` lets stand among the engine's own: taken out, and said."""
-    own, theirs = catalog.engine_schema("llamafactory"), catalog.hatch_keys("megatron")
+    own, theirs = catalog.engine_schema("llamafactory"), catalog.passthrough_schema("megatron")
     found = [setting for name, setting in config.settings.items() if name in theirs and name not in own]
     if not found:
         return config
@@ -119,7 +119,7 @@ def _of_documents(one: Diagnostic, file: Read) -> bool:
 
 
 def _lint(config: Config, session: Session) -> None:
-    found = in_force("llamafactory", session)
+    found = resolve_versions("llamafactory", session)
     if config.settings and config.span:
         check_versions(found, TITLE, Span(config.span.source, 0, 0), session.sink)
     lint(replace(config, versions=held_to(found), installed=found.installed), session.sink)
@@ -127,7 +127,7 @@ def _lint(config: Config, session: Session) -> None:
 
 def versions(session: Session) -> dict[str, str]:
     """The packages a file is held to: those installed here, else the newest that are known."""
-    return held_to(in_force("llamafactory", session))
+    return held_to(resolve_versions("llamafactory", session))
 
 
 def held_to(found: Versions) -> dict[str, str]:

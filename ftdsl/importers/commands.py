@@ -14,7 +14,7 @@ from typing import Any
 from ftdsl import catalog
 from ftdsl.credentials import is_secret_name
 from ftdsl.importers import documents
-from ftdsl.importers.said import Note
+from ftdsl.importers.draft import Note
 from ftdsl.importers.shell import Simple, Word
 from ftdsl.importers.values import whole
 from ftdsl.language.yaml_tree import scalar

@@ -6,7 +6,6 @@ first: batch, rate, schedule, data, method; then what would have to run again.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,8 @@ from ftdsl.pipeline import Checked, check
 from ftdsl.plan.plan import PlannedStage
 from ftdsl.recipe.settings import METHODS, shown
 from ftdsl.record import frozen
-from ftdsl.run.cache_keys import keys_of
+from ftdsl.run.cache_keys import CacheKeys
+from ftdsl.run.fingerprint import kept_digests
 from ftdsl.session import Session
 
 GROUPS = ("effective batch", "learning rate", "schedule", "data", "model", "method", "hardware", "")
@@ -95,7 +95,7 @@ def read(path: Path, text: str, options: Options, name: str, session: Session) -
         checked = imported.checked
     if session.sink.failed or checked.plan is None or checked.recipe is None:
         return None
-    keys = keys_of(checked.jobs, defaultdict(bytes), checked.recipe.folder, {}, session)
+    keys = CacheKeys(checked.jobs, checked.recipe.folder, {}, kept_digests())
     return Side(path.as_posix(), checked, keys, imported)
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from ftdsl.engines.llamafactory.datasets import in_engine_words
 from ftdsl.importers.beside import INFO, read_json
-from ftdsl.importers.said import Said
+from ftdsl.importers.draft import StageDraft
+from ftdsl.importers.values import number
 from ftdsl.language.values import Amount, Term
 from ftdsl.recipe.shape import first_row, settings_of, shape_of
 
@@ -24,74 +25,79 @@ _TAG_DEFAULTS = {"role_tag": "from", "content_tag": "value", "user_tag": "human"
 _PLACES = ("file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
 
 
-def dataset(said: Said) -> None:
+def dataset(draft: StageDraft) -> None:
     """What is trained on, and for an `eval` stage what is answered."""
-    key = "eval_dataset" if said.kind == "eval" and said.given("eval_dataset") else "dataset"
-    said.used.update(("dataset", "dataset_dir", "interleave_probs", "mix_strategy", "media_dir"))
+    key = "eval_dataset" if draft.kind == "eval" and draft.given("eval_dataset") else "dataset"
+    draft.used.update(("dataset", "dataset_dir", "interleave_probs", "mix_strategy", "media_dir"))
     if key == "eval_dataset":
-        said.used.add("eval_dataset")
-    names = said.config.items(key)
+        draft.used.add("eval_dataset")
+    names = draft.config.items(key)
     if not names:
         return
-    sources = _together([source(said, name) for name in names])
-    _weigh(said, sources)
-    said.say("data", sources)
+    sources = _together([source(draft, name) for name in names])
+    _weigh(draft, sources)
+    draft.say("data", sources)
 
 
-def eval_data(said: Said) -> None:
+def eval_data(draft: StageDraft) -> None:
     """A set of its own, or a share of the training data."""
-    if not said.training:
+    if not draft.training:
         return
-    size = said.raw("val_size")
-    if names := said.config.items("eval_dataset"):
-        said.used.add("eval_dataset")
-        said.say("evaluate.data", _together([source(said, name) for name in names]))
+    size = draft.raw("val_size")
+    if names := draft.config.items("eval_dataset"):
+        draft.used.add("eval_dataset")
+        draft.say("evaluate.data", _together([source(draft, name) for name in names]))
     elif size:
-        said.say("evaluate.data", Amount(size, "share" if size < 1 else "count"))
+        draft.say("evaluate.data", Amount(size, "share" if size < 1 else "count"))
 
 
-def calibrate(said: Said) -> None:
+def calibrate(draft: StageDraft) -> None:
     """Rows for quantisation: a file or a hub's data set."""
-    where, count = str(said.raw("export_quantization_dataset") or ""), said.raw("export_quantization_nsamples")
-    if where and said.kind == "quantize":
+    where, count = str(draft.raw("export_quantization_dataset") or ""), draft.raw("export_quantization_nsamples")
+    if where and draft.kind == "quantize":
         options = {"sample": count} if count is not None else {}
-        file = PurePosixPath(where).suffix or said.places.files.exists(said.places.root / where)
+        file = PurePosixPath(where).suffix or draft.places.files.exists(draft.places.root / where)
         value = (
-            Term("file", {"path": said.places.seen(where), **options}) if file else Term("hf", {"id": where, **options})
+            Term("file", {"path": draft.places.seen(where), **options})
+            if file
+            else Term("hf", {"id": where, **options})
         )
-        said.say("calibrate", [value])
+        draft.say("calibrate", [value])
 
 
 _MIXES = {"interleave_under": "first", "interleave_over": "all", "interleave_once": "once"}
 
 
-def _weigh(said: Said, sources: list[Term]) -> None:
-    strategy, shares = str(said.take("mix_strategy")), said.config.items("interleave_probs")
+def _weigh(draft: StageDraft, sources: list[Term]) -> None:
+    strategy, shares = str(draft.take("mix_strategy")), draft.config.items("interleave_probs")
     if strategy in _MIXES:
-        said.say("mix", Term("interleave", {"until": Term(_MIXES[strategy])}))
+        draft.say("mix", Term("interleave", {"until": Term(_MIXES[strategy])}))
     if shares and strategy == "concat":
-        said.note("interleave_probs", "has no effect without `mix_strategy: interleave_under` or `interleave_over`")
+        draft.note("interleave_probs", "has no effect without `mix_strategy: interleave_under` or `interleave_over`")
     elif len(shares) == len(sources):
-        for at, share in enumerate(shares):
-            options = {**sources[at].options, "weight": Amount(float(share), "share")}
-            sources[at] = Term(sources[at].name, options)
+        weights = [number(share) for share in shares]
+        if None in weights:
+            draft.note("interleave_probs", "has a share that is no number")
+            return
+        for at, weight in enumerate(weights):
+            sources[at] = Term(sources[at].name, {**sources[at].options, "weight": Amount(weight or 0.0, "share")})
 
 
-def source(said: Said, name: str) -> Term:
+def source(draft: StageDraft, name: str) -> Term:
     """One data set by its name in dataset_info.json."""
-    folder = said.config.value("dataset_dir")
+    folder = draft.config.value("dataset_dir")
     folder = str(folder) if isinstance(folder, str) else "data"
     if folder == "ONLINE":
         return Term("hf", {"id": name})
     if folder.startswith("REMOTE:"):
         return Term("hf", {"id": folder.removeprefix("REMOTE:"), "entry": [name]})
     info = f"{folder.rstrip('/')}/{INFO}"
-    as_it_stands = Term("file", {"path": said.places.seen(info), "entry": name})
-    entry = (read_json(said.places.root / info, said.places.files) or {}).get(name)
+    as_it_stands = Term("file", {"path": draft.places.seen(info), "entry": name})
+    entry = (read_json(draft.places.root / info, draft.places.files) or {}).get(name)
     if not isinstance(entry, dict):
         return as_it_stands
-    plain = _plain(said, entry, folder)
-    return plain if plain is not None and _same(said, plain, entry) else as_it_stands
+    plain = _plain(draft, entry, folder)
+    return plain if plain is not None and _same(draft, plain, entry) else as_it_stands
 
 
 def _together(sources: list[Term]) -> list[Term]:
@@ -102,7 +108,7 @@ def _together(sources: list[Term]) -> list[Term]:
     return [Term("hf", {"id": sources[0].options["id"], "entry": entries})]
 
 
-def _plain(said: Said, entry: Mapping[str, Any], folder: str) -> Term | None:
+def _plain(draft: StageDraft, entry: Mapping[str, Any], folder: str) -> Term | None:
     """The source in our words, as far as place, split and sampling go."""
     options = {"split": entry.get("split"), "subset": entry.get("subset"), "folder": entry.get("folder"),
                "sample": entry.get("num_samples")}  # fmt: skip
@@ -112,18 +118,18 @@ def _plain(said: Said, entry: Mapping[str, Any], folder: str) -> Term | None:
     if "cloud_file_name" in entry:
         return Term("file", {"path": str(entry["cloud_file_name"]), **given})
     if isinstance(entry.get("file_name"), str):
-        return Term("file", {"path": said.places.seen(f"{folder.rstrip('/')}/{entry['file_name']}"), **given})
+        return Term("file", {"path": draft.places.seen(f"{folder.rstrip('/')}/{entry['file_name']}"), **given})
     return None
 
 
-def _same(said: Said, term: Term, entry: Mapping[str, Any]) -> bool:
+def _same(draft: StageDraft, term: Term, entry: Mapping[str, Any]) -> bool:
     """Whether our own reading of the source says what the entry says."""
     if any(other in entry for other in _PLACES if other != _place_key(term)) and "hf_hub_url" not in entry:
         return False
-    row = first_row(term, said.places.folder, said.places.files)
+    row = first_row(term, draft.places.folder, draft.places.files)
     if row is None:
         return False
-    ours = in_engine_words(shape_of(settings_of(term), row, said.kind), said.kind)
+    ours = in_engine_words(shape_of(settings_of(term), row, draft.kind), draft.kind)
     return effective(ours, row) == effective(entry, row)
 
 

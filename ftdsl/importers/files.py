@@ -9,8 +9,8 @@ from typing import Any
 
 from ftdsl.importers import commands, documents, recognise, shell
 from ftdsl.importers.beside import root_of
+from ftdsl.importers.draft import Note
 from ftdsl.importers.imports import Start
-from ftdsl.importers.said import Note
 from ftdsl.lint.config import Config, Document, Setting
 from ftdsl.record import mutable, replace
 from ftdsl.session import Session

@@ -14,8 +14,8 @@ from ftdsl.diagnostics import Diagnostic
 from ftdsl.engines.jobs import Job
 from ftdsl.engines.shared.overlay import entries
 from ftdsl.importers import stages as staging
-from ftdsl.importers.places import Places
-from ftdsl.importers.said import Note, Said
+from ftdsl.importers.draft import Note, StageDraft
+from ftdsl.importers.recipe_paths import Places
 from ftdsl.importers.verify import Difference, compare
 from ftdsl.importers.write import SHARED, Text, recipe
 from ftdsl.language.resolve.resolve import Options
@@ -43,7 +43,7 @@ class Stage:
     config: Config
     kind: str
     name: str
-    said: Said
+    draft: StageDraft
 
 
 @frozen
@@ -81,9 +81,9 @@ def import_all(starts: Sequence[Start], name: str, target: Path, head: Sequence[
     jobs = _by_key(checked)
     found = _found(text, target, session)
     for stage in stages:
-        stage.said.reasons |= _refused(stage, found)
+        stage.draft.reasons |= _refused(stage, found)
     differences = {stage.name: _compare(stage, jobs[stage.name]) for stage in stages if stage.name in jobs}
-    notes = tuple(note.without(secrets) for stage in stages for note in stage.said.notes)
+    notes = tuple(note.without(secrets) for stage in stages for note in stage.draft.notes)
     return Imported(text, notes, differences, found, checked, dict(_places(stages)), secrets)
 
 
@@ -95,15 +95,15 @@ def _stages(starts: Sequence[Start], target: Path, files: Files, more: Mapping[s
     for start in starts:
         kinds = staging.kinds(start.config)
         if not kinds:
-            said = staging.shared(start.config, Places(start.root, target.parent, files))
-            found.append(Stage(start, start.config, SHARED, "", said))
+            draft = staging.shared(start.config, Places(start.root, target.parent, files))
+            found.append(Stage(start, start.config, SHARED, "", draft))
         for kind in kinds:
             stem = start.name if len(starts) > 1 else ""
             name = staging.name_of(stem or kind, kind, {stage.name for stage in found}, spoken)
             needed = more.get(name, More())
             config = staging.forced(start.config, needed.defaults)
-            said = staging.say(config, kind, Places(start.root, target.parent, files), results, needed.carried)
-            found.append(Stage(start, config, kind, name, said))
+            draft = staging.say(config, kind, Places(start.root, target.parent, files), results, needed.carried)
+            found.append(Stage(start, config, kind, name, draft))
             place = start.config.value("export_dir" if kind in ("merge", "quantize") else "output_dir")
             if isinstance(place, str) and kind != "eval":
                 results = {**results, place.removeprefix("./").rstrip("/"): StageRef(name)}
@@ -118,10 +118,10 @@ def _spoken(config: Config) -> Iterator[str]:
 
 
 def _written(stages: Sequence[Stage], name: str, head: Sequence[str], secrets: Iterable[str]) -> str:
-    holes = {name: kind for stage in stages for name, kind in stage.said.holes.items()}
+    holes = {name: kind for stage in stages for name, kind in stage.draft.holes.items()}
     texts = [
-        Text(stage.kind, stage.name, stage.said.parents, dict(stage.said.values), stage.said.blocks, stage.said.remarks,
-             stage.said.passed, [note.without(secrets) for note in stage.said.notes])
+        Text(stage.kind, stage.name, stage.draft.parents, dict(stage.draft.values), stage.draft.blocks, stage.draft.remarks,
+             stage.draft.passed, [note.without(secrets) for note in stage.draft.notes])
         for stage in stages
     ]  # fmt: skip
     return recipe(head, name, texts, holes)
@@ -134,18 +134,18 @@ def _by_key(checked: Checked) -> dict[str, Job]:
 def _places(stages: Sequence[Stage]) -> Iterator[tuple[tuple[str, str], str]]:
     """Where each word comes from: the first parameter of its overlay entry that the file gives."""
     for stage in stages:
-        given = stage.said.config.settings
+        given = stage.draft.config.settings
         if (method := given.get("finetuning_type")) is not None and method.span is not None:
             yield (stage.name, str(method.value)), method.span.where
         for key, entry in entries("llamafactory", stage.kind) if stage.kind != SHARED else ():
             spans = (given[name].span for name in catalog.told(entry) if name in given)
-            if key in stage.said.values and (span := next(filter(None, spans), None)) is not None:
+            if key in stage.draft.values and (span := next(filter(None, spans), None)) is not None:
                 yield (stage.name, key), span.where
 
 
 def _compiled(stages: Sequence[Stage], text: str, target: Path, session: Session) -> Checked:
     """The recipe compiled; what it asks for, and data that is not here, is stood in for."""
-    holes = dict.fromkeys(f'{name}=hf("org/{name}")' for stage in stages for name in stage.said.holes)
+    holes = dict.fromkeys(f'{name}=hf("org/{name}")' for stage in stages for name in stage.draft.holes)
     own = Session(files=Files({target: text, **_absent(stages, target)}), env=session.env)
     return check(target, Options(params=tuple(holes)), own)
 
@@ -154,7 +154,7 @@ def _absent(stages: Sequence[Stage], target: Path) -> dict[Path, str]:
     """Files of data that are named and not there, as empty as can be."""
     entries: dict[Path, dict[str, Any]] = {}
     for stage in stages:
-        for value in stage.said.values.values():
+        for value in stage.draft.values.values():
             for item in value if isinstance(value, list) else ():
                 path = item.options.get("path") if isinstance(item, Term) and item.name == "file" else None
                 if isinstance(path, str) and not (place := target.parent / path).exists():
@@ -187,7 +187,7 @@ def _more(stages: Sequence[Stage], jobs: Mapping[str, Job]) -> dict[str, More]:
         missed = [one for one in _compare(stage, job) if not one.why]
         silent = [one.name for one in missed if one.name in schema and one.name not in stage.config.settings]
         found[stage.name] = More(
-            {name: stage.said.default(name) for name in silent},
+            {name: stage.draft.default(name) for name in silent},
             {".".join(one.carry): one.theirs for one in missed if all(one.carry)},
         )
     return found
@@ -201,12 +201,12 @@ def _refused(stage: Stage, found: Sequence[Diagnostic]) -> dict[str, str]:
 
 
 def _compare(stage: Stage, job: Job) -> list[Difference]:
-    excused = dict(stage.said.reasons)
+    excused = dict(stage.draft.reasons)
     for name, setting in stage.config.settings.items():
-        for note in stage.said.notes:
+        for note in stage.draft.notes:
             if note.word == setting.word:
                 excused[name] = note.text
-    return compare(stage.said.config, stage.kind, job, stage.said.places, excused)
+    return compare(stage.draft.config, stage.kind, job, stage.draft.places, excused)
 
 
 __all__ = ["Imported", "Start", "import_all"]

@@ -4,39 +4,39 @@ from __future__ import annotations
 
 from typing import Any
 
-from ftdsl.importers.said import Said
+from ftdsl.importers.draft import StageDraft
 from ftdsl.language.values import StageRef, Term
 
 
-def model(said: Said) -> None:
+def model(draft: StageDraft) -> None:
     """Base and adapters. What another stage of this import makes becomes `from` that stage."""
-    base, adapters = said.raw("model_name_or_path"), _csv(said.raw("adapter_name_or_path"))
-    options = _options(said)
-    said.raw("create_new_adapter")
+    base, adapters = draft.raw("model_name_or_path"), _csv(draft.raw("adapter_name_or_path"))
+    options = _options(draft)
+    draft.raw("create_new_adapter")
     if base is None:
         return
-    if adapters and (made := said.results.get(_place(adapters[-1]))) is not None:
-        said.parents.append(made.stage)
+    if adapters and (made := draft.results.get(_place(adapters[-1]))) is not None:
+        draft.parents.append(made.stage)
         return
-    if not adapters and (made := said.results.get(_place(str(base)))) is not None:
-        said.parents.append(made.stage)
+    if not adapters and (made := draft.results.get(_place(str(base)))) is not None:
+        draft.parents.append(made.stage)
         return
-    value = said.places.model(str(base), **options)
+    value = draft.places.model(str(base), **options)
     for adapter in adapters:
-        folder = {"folder": said.raw("adapter_folder")} if said.given("adapter_folder") else {}
-        value = Term("adapter", {"where": said.places.model(adapter), "base": value, **folder})
-    said.say("model", value)
+        folder = {"folder": draft.raw("adapter_folder")} if draft.given("adapter_folder") else {}
+        value = Term("adapter", {"where": draft.places.model(adapter), "base": value, **folder})
+    draft.say("model", value)
 
 
-def _options(said: Said) -> dict[str, Any]:
+def _options(draft: StageDraft) -> dict[str, Any]:
     options: dict[str, Any] = {}
-    revision = said.raw("model_revision")
+    revision = draft.raw("model_revision")
     if revision not in (None, "main"):
         options["revision"] = revision
-    if said.on("trust_remote_code"):
+    if draft.on("trust_remote_code"):
         options["trust_remote_code"] = True
-    if said.on("train_from_scratch"):
-        said.note("train_from_scratch", "write `model = scratch(like = …)`: random weights are a model of their own")
+    if draft.on("train_from_scratch"):
+        draft.note("train_from_scratch", "write `model = scratch(like = …)`: random weights are a model of their own")
     return options
 
 
@@ -49,37 +49,37 @@ def _place(path: str) -> str:
     return path.removeprefix("./").rstrip("/")
 
 
-def place_of(said: Said, path: str) -> StageRef | None:
+def place_of(draft: StageDraft, path: str) -> StageRef | None:
     """The stage of this import that puts its result at a path."""
-    return said.results.get(_place(path))
+    return draft.results.get(_place(path))
 
 
-def reference(said: Said) -> None:
+def reference(draft: StageDraft) -> None:
     """`ref_model` and its adapters; without it the engine compares with where the stage starts."""
-    where, adapters = said.raw("ref_model"), _csv(said.raw("ref_model_adapters"))
-    if where is None or not said.may_have("reference"):
+    where, adapters = draft.raw("ref_model"), _csv(draft.raw("ref_model_adapters"))
+    if where is None or not draft.may_have("reference"):
         return
-    value: Any = place_of(said, str(where)) or said.places.model(str(where))
+    value: Any = place_of(draft, str(where)) or draft.places.model(str(where))
     for adapter in adapters:
-        value = place_of(said, adapter) or Term("adapter", {"where": said.places.model(adapter), "base": value})
-    said.say("reference", value)
+        value = place_of(draft, adapter) or Term("adapter", {"where": draft.places.model(adapter), "base": value})
+    draft.say("reference", value)
 
 
-def reward(said: Said) -> None:
+def reward(draft: StageDraft) -> None:
     """`reward_model_type`: lora (an adapter on this stage's base), full, or api (a server)."""
-    where, kind = said.raw("reward_model"), str(said.take("reward_model_type"))
-    said.used.update(("reward_model_adapters",))
-    if where is None or not said.may_have("reward"):
+    where, kind = draft.raw("reward_model"), str(draft.take("reward_model_type"))
+    draft.used.update(("reward_model_adapters",))
+    if where is None or not draft.may_have("reward"):
         return
-    made = place_of(said, str(where))
+    made = place_of(draft, str(where))
     if made is not None:
-        said.say("reward", made)
+        draft.say("reward", made)
     elif kind == "api":
-        said.say("reward", Term("server", {"url": where}))
+        draft.say("reward", Term("server", {"url": where}))
     elif kind == "full":
-        said.say("reward", said.places.model(str(where)))
+        draft.say("reward", draft.places.model(str(where)))
     else:
-        base = said.values.get("model")
-        said.say(
-            "reward", Term("adapter", {"where": said.places.model(str(where)), **({"base": base} if base else {})})
+        base = draft.values.get("model")
+        draft.say(
+            "reward", Term("adapter", {"where": draft.places.model(str(where)), **({"base": base} if base else {})})
         )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ftdsl.importers.said import Note, Said
+from ftdsl.importers.draft import Note, StageDraft
 from ftdsl.importers.values import whole
 from ftdsl.language.values import Range, Term
 from ftdsl.lint.config import Document
@@ -17,31 +17,33 @@ MEGATRON = {"tensor_model_parallel_size": "tensor", "pipeline_model_parallel_siz
 _ON = ("1", "true", "True")
 
 
-def hardware(said: Said) -> None:
+def hardware(draft: StageDraft) -> None:
     """Cards and nodes as the launcher has them; a file alone does not say, so one card is assumed and said."""
-    if said.kind == "merge":
+    if draft.kind == "merge":
         return  # done on the CPU
-    if said.kind == "quantize" and said.config.value("export_device") == "cpu":
-        said.say("hardware.gpu", Term("none"))
+    if draft.kind == "quantize" and draft.config.value("export_device") == "cpu":
+        draft.say("hardware.gpu", Term("none"))
         return
-    processes, nodes = _processes(said), _nodes(said)
-    devices = said.env("CUDA_VISIBLE_DEVICES") or said.env("ASCEND_RT_VISIBLE_DEVICES")
+    processes, nodes = _processes(draft), _nodes(draft)
+    devices = draft.env("CUDA_VISIBLE_DEVICES") or draft.env("ASCEND_RT_VISIBLE_DEVICES")
     cards = [number for card in devices.split(",") if (number := whole(card.strip())) is not None]
-    if said.on("use_cpu") or devices == "-1" or _accelerate(said).get("use_cpu") is True:
-        said.say("hardware.gpu", Term("none"))
+    if draft.on("use_cpu") or devices == "-1" or _accelerate(draft).get("use_cpu") is True:
+        draft.say("hardware.gpu", Term("none"))
     else:
-        said.say("hardware.gpu", Term("auto"), "which card? the plan can do more when it knows: h100(80GB), rtx4090, …")
-    count = processes or len(cards) or _at_least(said)
-    said.say("hardware.count", count, "" if processes or cards else "as many as the engine sees: write how many")
+        draft.say(
+            "hardware.gpu", Term("auto"), "which card? the plan can do more when it knows: h100(80GB), rtx4090, …"
+        )
+    count = processes or len(cards) or _at_least(draft)
+    draft.say("hardware.count", count, "" if processes or cards else "as many as the engine sees: write how many")
     if nodes != 1:
-        said.say("hardware.nodes", nodes)
+        draft.say("hardware.nodes", nodes)
     if cards and cards != list(range(len(cards))):
-        said.say("hardware.devices", cards)
+        draft.say("hardware.devices", cards)
 
 
-def _at_least(said: Said) -> int:
+def _at_least(draft: StageDraft) -> int:
     """Megatron splits a model over so many cards; experts are spread over its data-parallel ranks."""
-    return math.prod(_count(said.config.number(name), 1) for name in MEGATRON)
+    return math.prod(_count(draft.config.number(name), 1) for name in MEGATRON)
 
 
 def _count(value: Any, other: int) -> int:
@@ -53,81 +55,81 @@ _MANY = 10**6
 """More than anybody has."""
 
 
-def _accelerate(said: Said) -> Mapping[str, Any]:
-    return said.config.accelerate.data if said.config.accelerate else {}
+def _accelerate(draft: StageDraft) -> Mapping[str, Any]:
+    return draft.config.accelerate.data if draft.config.accelerate else {}
 
 
-def _processes(said: Said) -> int:
+def _processes(draft: StageDraft) -> int:
     """Processes of one node, 0 when nothing says."""
-    workers = said.raw("ray_num_workers")
+    workers = draft.raw("ray_num_workers")
     if number := _count(workers, 0):
         return number
-    launch = said.config.launch
+    launch = draft.config.launch
     if launch and launch.processes:
         return launch.processes
-    return _count(_accelerate(said).get("num_processes"), 0) // _machines(said)
+    return _count(_accelerate(draft).get("num_processes"), 0) // _machines(draft)
 
 
-def _nodes(said: Said) -> Any:
-    low, high = said.env("MIN_NNODES"), said.env("MAX_NNODES")
+def _nodes(draft: StageDraft) -> Any:
+    low, high = draft.env("MIN_NNODES"), draft.env("MAX_NNODES")
     if (least := whole(low)) is not None and (most := whole(high)) is not None:
         return Range(least, most)
-    if said.config.launch and said.config.launch.nodes > 1:
-        return said.config.launch.nodes
-    return _machines(said)
+    if draft.config.launch and draft.config.launch.nodes > 1:
+        return draft.config.launch.nodes
+    return _machines(draft)
 
 
-def _machines(said: Said) -> int:
-    return _count(_accelerate(said).get("num_machines"), 1)
+def _machines(draft: StageDraft) -> int:
+    return _count(_accelerate(draft).get("num_machines"), 1)
 
 
-def launcher(said: Said) -> None:
+def launcher(draft: StageDraft) -> None:
     """Only what differs from what a recipe does of itself: torchrun, and accelerate for FSDP."""
-    launch = said.config.launch
+    launch = draft.config.launch
     kind = launch.launcher if launch else ""
-    if said.given("ray_num_workers") or said.env("USE_RAY") in _ON:
+    if draft.given("ray_num_workers") or draft.env("USE_RAY") in _ON:
         kind = "ray"
-        asked = said.raw("ray_init_kwargs")
+        asked = draft.raw("ray_init_kwargs")
         for name, value in (asked.get("runtime_env") or {}).items() if isinstance(asked, Mapping) else ():
-            said.say(f"launch.runtime_env.{name}", value)
-    sharded = said.values.get("parallel.strategy")
+            draft.say(f"launch.runtime_env.{name}", value)
+    sharded = draft.values.get("parallel.strategy")
     natural = {"", "python", "torchrun"} | (
         {"accelerate"} if isinstance(sharded, Term) and "fsdp" in sharded.name else set()
     )
     if kind not in natural:
-        said.say("launch.with", Term(kind))
+        draft.say("launch.with", Term(kind))
 
 
-def rendezvous(said: Said) -> None:
+def rendezvous(draft: StageDraft) -> None:
     """Address and port of the first node, and restarts."""
-    given = _accelerate(said)
-    head = said.env("MASTER_ADDR") or given.get("main_process_ip") or said.raw("master_addr")
-    port = said.env("MASTER_PORT") or given.get("main_process_port") or said.raw("master_port")
+    given = _accelerate(draft)
+    head = draft.env("MASTER_ADDR") or given.get("main_process_ip") or draft.raw("master_addr")
+    port = draft.env("MASTER_PORT") or given.get("main_process_port") or draft.raw("master_port")
     if head:
-        said.say("launch.head", str(head))
+        draft.say("launch.head", str(head))
     if port and (number := whole(str(port))) is not None:
-        said.say("launch.port", number)
-    retries = said.env("MAX_RESTARTS")
+        draft.say("launch.port", number)
+    retries = draft.env("MAX_RESTARTS")
     if times := whole(retries):
-        said.say("launch.retries", times)
+        draft.say("launch.retries", times)
 
 
-def strategy(said: Said) -> None:
+def strategy(draft: StageDraft) -> None:
     """Who shards what. DeepSpeed and FSDP at once cannot run, so DeepSpeed is kept and the other is named."""
-    config = said.config
-    megatron = _megatron(said)
+    config = draft.config
+    megatron = _megatron(draft)
     if megatron:
         return
-    told = "parallel.strategy" in said.values
-    if said.given("deepspeed") or config.deepspeed is not None or told:
+    told = "parallel.strategy" in draft.values
+    if draft.given("deepspeed") or config.deepspeed is not None or told:
         if not told:
-            _deepspeed(said, config.deepspeed)
-        _no_fsdp(said)
+            _deepspeed(draft, config.deepspeed)
+        _no_fsdp(draft)
         return
     if config.accelerate is not None and config.accelerate.get("distributed_type") == "FSDP":
-        fsdp(said, config.accelerate)
-    elif said.raw("fsdp"):
-        _own_fsdp(said)
+        fsdp(draft, config.accelerate)
+    elif draft.raw("fsdp"):
+        _own_fsdp(draft)
 
 
 def table(document: Document, name: str) -> Mapping[str, Any]:
@@ -136,88 +138,88 @@ def table(document: Document, name: str) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def alone(said: Said) -> None:
+def alone(draft: StageDraft) -> None:
     """What DeepSpeed and accelerate files say by themselves."""
-    strategy(said)
-    if said.config.accelerate is not None:
-        hardware(said)
-        rendezvous(said)
-    document = said.config.deepspeed
+    strategy(draft)
+    if draft.config.accelerate is not None:
+        hardware(draft)
+        rendezvous(draft)
+    document = draft.config.deepspeed
     if document is None:
         return
     for path, word in _BATCH.items():
         if isinstance(value := document.get(path), int | float):
-            said.say(word, value)
+            draft.say(word, value)
     for name in ("bf16", "fp16"):
         if document.get(f"{name}.enabled") is True:
-            said.say("precision", Term(name))
+            draft.say("precision", Term(name))
 
 
 _BATCH = {"train_batch_size": "batch.global", "train_micro_batch_size_per_gpu": "batch.micro",
           "gradient_accumulation_steps": "batch.accumulate", "gradient_clipping": "optim.clip"}  # fmt: skip
 
 
-def _megatron(said: Said) -> bool:
-    bridge = said.env("USE_MEGATRON_BRIDGE") in _ON
-    said.used.add("use_mca")
-    if not bridge and said.env("USE_MCA") not in _ON and not said.given(*MEGATRON):
+def _megatron(draft: StageDraft) -> bool:
+    bridge = draft.env("USE_MEGATRON_BRIDGE") in _ON
+    draft.used.add("use_mca")
+    if not bridge and draft.env("USE_MCA") not in _ON and not draft.given(*MEGATRON):
         return False
-    said.say("parallel.strategy", Term("megatron", {"bridge": True} if bridge else {}))
+    draft.say("parallel.strategy", Term("megatron", {"bridge": True} if bridge else {}))
     for name, word in MEGATRON.items():
-        if (value := said.raw(name)) is not None and (value != 1 or word in ("tensor",)):
-            said.say(f"parallel.{word}", value)
-    if said.given("sequence_parallel"):
-        said.say("parallel.sequence", said.raw("sequence_parallel"))
-    granularity = said.raw("recompute_granularity")  # silent: the adapter recomputes nothing
-    said.say("memory.checkpointing", Term(granularity if granularity in ("full", "selective") else "none"))
+        if (value := draft.raw(name)) is not None and (value != 1 or word in ("tensor",)):
+            draft.say(f"parallel.{word}", value)
+    if draft.given("sequence_parallel"):
+        draft.say("parallel.sequence", draft.raw("sequence_parallel"))
+    granularity = draft.raw("recompute_granularity")  # silent: the adapter recomputes nothing
+    draft.say("memory.checkpointing", Term(granularity if granularity in ("full", "selective") else "none"))
     return True
 
 
-def _deepspeed(said: Said, document: Document | None) -> None:
+def _deepspeed(draft: StageDraft, document: Document | None) -> None:
     """A DeepSpeed file in three words (stage, offload, tensor); its other keys are named."""
-    said.used.add("deepspeed")
+    draft.used.add("deepspeed")
     if document is None:
-        said.note("deepspeed", f"`{said.raw('deepspeed')}` could not be read: `zero2` is assumed")
-        said.say("parallel.strategy", Term("zero2"), "the DeepSpeed file was not there to be read")
+        draft.note("deepspeed", f"`{draft.raw('deepspeed')}` could not be read: `zero2` is assumed")
+        draft.say("parallel.strategy", Term("zero2"), "the DeepSpeed file was not there to be read")
         return
     stage = document.get("zero_optimization.stage", 0)
-    said.say("parallel.strategy", Term(f"zero{stage}"))
+    draft.say("parallel.strategy", Term(f"zero{stage}"))
     moved = [Term(word) for word, key in (("optimizer", "offload_optimizer"), ("params", "offload_param"))
              if document.get(f"zero_optimization.{key}.device", "none") not in ("none", None)]  # fmt: skip
     if moved:
-        said.say("parallel.offload", moved)
+        draft.say("parallel.offload", moved)
     if (tensor := document.get("tensor_parallel.autotp_size", 1)) != 1:
-        said.say("parallel.tensor", tensor)
+        draft.say("parallel.tensor", tensor)
 
 
-def fsdp(said: Said, document: Document) -> None:
+def fsdp(draft: StageDraft, document: Document) -> None:
     """accelerate's `fsdp_config` (version, offload, hybrid sharding)."""
     inner = table(document, "fsdp_config")
-    said.say("parallel.strategy", Term("fsdp2" if str(inner.get("fsdp_version", 1)) == "2" else "fsdp1"))
+    draft.say("parallel.strategy", Term("fsdp2" if str(inner.get("fsdp_version", 1)) == "2" else "fsdp1"))
     if inner.get("fsdp_offload_params") is True:
-        said.say("parallel.offload", [Term("optimizer"), Term("params")])
+        draft.say("parallel.offload", [Term("optimizer"), Term("params")])
     if inner.get("fsdp_activation_checkpointing") is True:
-        said.say("memory.checkpointing", Term("full"))
+        draft.say("memory.checkpointing", Term("full"))
 
 
-def _no_fsdp(said: Said) -> None:
+def _no_fsdp(draft: StageDraft) -> None:
     """DeepSpeed and FSDP at once: no tool can do that."""
     text = "DeepSpeed and FSDP exclude each other: DeepSpeed was kept"
-    said.reasons["fsdp"] = text
+    draft.reasons["fsdp"] = text
     for name in ("fsdp", "fsdp_config"):
-        if said.raw(name):
-            said.note(name, text)
-    if said.config.accelerate is not None and said.config.accelerate.get("distributed_type") == "FSDP":
-        place = said.config.accelerate.at("distributed_type")
-        said.notes.append(Note("distributed_type: FSDP", text, place.key or place.span))
+        if draft.raw(name):
+            draft.note(name, text)
+    if draft.config.accelerate is not None and draft.config.accelerate.get("distributed_type") == "FSDP":
+        place = draft.config.accelerate.at("distributed_type")
+        draft.notes.append(Note("distributed_type: FSDP", text, place.key or place.span))
 
 
-def _own_fsdp(said: Said) -> None:
+def _own_fsdp(draft: StageDraft) -> None:
     """transformers' own `fsdp` and `fsdp_config`."""
-    given = said.raw("fsdp")
+    given = draft.raw("fsdp")
     words = given if isinstance(given, list) else str(given).replace(",", " ").split()
-    options = said.raw("fsdp_config")
+    options = draft.raw("fsdp_config")
     version = options.get("version", 1) if isinstance(options, Mapping) else 1
-    said.say("parallel.strategy", Term("fsdp2" if version == 2 else "fsdp1"))
+    draft.say("parallel.strategy", Term("fsdp2" if version == 2 else "fsdp1"))
     if "offload" in words:
-        said.say("parallel.offload", [Term("optimizer"), Term("params")])
+        draft.say("parallel.offload", [Term("optimizer"), Term("params")])

@@ -28,7 +28,7 @@ def document(data: Any) -> Kind:
     if not isinstance(data, Mapping):
         return "unknown"
     keys = {str(key) for key in data}
-    v0 = sum(catalog.standing("llamafactory", key) is not None for key in keys)
+    v0 = sum(catalog.parameter_status("llamafactory", key) is not None for key in keys)
     scores = {
         "accelerate": len(keys & set(_ACCELERATE)),
         "deepspeed": len(keys & set(_DEEPSPEED)) - len(keys & {"bf16", "fp16"}) * (not _nested(data)),

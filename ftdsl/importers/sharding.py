@@ -61,7 +61,7 @@ def _leaf(block: str, path: str, given: Mapping[str, Any], left: Any, right: Any
         return Leaf(block, path, left, right, f"follows from `{reason}`" if "." in reason else reason or "written out")
     if not _is_known(block, path):
         return Leaf(block, path, left, right, f"{block} has no such key")
-    word = catalog.hatch_word("llamafactory", block, path)
+    word = catalog.passthrough_key("llamafactory", block, path)
     return Leaf(block, path, given[path], right, f"`{word}` says it" if word else "", carry=word is None)
 
 
@@ -79,20 +79,20 @@ def _known(block: str) -> Mapping[str, str]:
     """Other names of keys -> the one name."""
     return {
         ".".join([*path.split(".")[:-1], fact["alias"]]): path
-        for path, fact in catalog.hatch_keys(block).items()
+        for path, fact in catalog.passthrough_schema(block).items()
         if fact.get("alias")
     }
 
 
 def _is_known(block: str, path: str) -> bool:
     """Whether the tool reads the key; in sections whose keys are the author's, whatever stands there."""
-    keys = catalog.hatch_keys(block)
+    keys = catalog.passthrough_schema(block)
     section = path.rpartition(".")[0]
     return path in keys or (section in keys and not any(key.startswith(f"{section}.") for key in keys))
 
 
 def _value(block: str, path: str, values: Mapping[str, Any]) -> Any:
-    found = values[path] if path in values else catalog.hatch_keys(block).get(path, {}).get("default")
+    found = values[path] if path in values else catalog.passthrough_schema(block).get(path, {}).get("default")
     if isinstance(found, str):
         found = {"true": True, "false": False, "no": False}.get(found.lower(), found)
     if isinstance(found, str) and (number := whole(found)) is not None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import field
 
 from ftdsl.diagnostics import Sink
-from ftdsl.importers.said import Note
+from ftdsl.importers.draft import Note
 from ftdsl.record import frozen, mutable
 from ftdsl.source import Source, Span
 

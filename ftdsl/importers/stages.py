@@ -10,9 +10,9 @@ from typing import Any
 from ftdsl import catalog
 from ftdsl.credentials import secret_in
 from ftdsl.engines.shared.overlay import entries
-from ftdsl.importers import datasets, models, parallel, rules, unknown, words
-from ftdsl.importers.places import Places
-from ftdsl.importers.said import Note, Said
+from ftdsl.importers import datasets, from_overlay, inverse, models, parallel, unknown
+from ftdsl.importers.draft import Note, StageDraft
+from ftdsl.importers.recipe_paths import Places
 from ftdsl.importers.values import meaning
 from ftdsl.importers.write import SHARED, why_not
 from ftdsl.language.resolve.words import find
@@ -23,22 +23,22 @@ from ftdsl.record import replace
 
 STAGES = {"pt": "pretrain", "sft": "sft", "rm": "reward", "dpo": "dpo", "kto": "kto", "ppo": "ppo"}
 
-Inverse = Callable[[Said], None]
+Inverse = Callable[[StageDraft], None]
 INVERSE: Mapping[str, Inverse] = {
     "model": models.model, "reference": models.reference, "reward": models.reward,
-    "dataset": datasets.dataset, "mix": rules.nothing, "eval_data": datasets.eval_data, "calibrate": datasets.calibrate,
-    "format": rules.nothing, "duration": rules.duration, "packing": rules.packing, "tokenize": rules.tokenize,
-    "upcast": rules.upcast, "compile": rules.compile, "trainable": rules.trainable, "checkpointing": rules.checkpointing,
-    "layers": rules.layers, "oft_rank": rules.oft_rank, "oft_targets": rules.oft_targets, "special": rules.special,
-    "token_init": rules.token_init, "betas": rules.betas, "schedule": rules.schedule, "warmup": rules.warmup,
-    "save_every": rules.save_every,
-    "keep": rules.keep, "best_by": rules.best_by, "eval_every": rules.eval_every, "metrics": rules.metrics,
-    "track_to": rules.track_to, "track_project": rules.track_project, "track_name": rules.track_name,
-    "log_every": rules.log_every, "logging_dir": rules.logging_dir, "guard": rules.guard,
-    "temperature": rules.temperature, "beams": rules.beams, "resume": rules.resume, "push": rules.push,
-    "export_device": rules.export_device, "strategy": parallel.strategy, "use_cpu": rules.nothing,
-    "count": parallel.hardware, "nodes": rules.nothing, "launcher": parallel.launcher, "rendezvous": parallel.rendezvous,
-    "eval_stage": rules.eval_stage, "run_name": rules.nothing,
+    "dataset": datasets.dataset, "mix": inverse.nothing, "eval_data": datasets.eval_data, "calibrate": datasets.calibrate,
+    "format": inverse.nothing, "duration": inverse.duration, "packing": inverse.packing, "tokenize": inverse.tokenize,
+    "upcast": inverse.upcast, "compile": inverse.compile, "trainable": inverse.trainable, "checkpointing": inverse.checkpointing,
+    "layers": inverse.layers, "oft_rank": inverse.oft_rank, "oft_targets": inverse.oft_targets, "special": inverse.special,
+    "token_init": inverse.token_init, "betas": inverse.betas, "schedule": inverse.schedule, "warmup": inverse.warmup,
+    "save_every": inverse.save_every,
+    "keep": inverse.keep, "best_by": inverse.best_by, "eval_every": inverse.eval_every, "metrics": inverse.metrics,
+    "track_to": inverse.track_to, "track_project": inverse.track_project, "track_name": inverse.track_name,
+    "log_every": inverse.log_every, "logging_dir": inverse.logging_dir, "guard": inverse.guard,
+    "temperature": inverse.temperature, "beams": inverse.beams, "resume": inverse.resume, "push": inverse.push,
+    "export_device": inverse.export_device, "strategy": parallel.strategy, "use_cpu": inverse.nothing,
+    "count": parallel.hardware, "nodes": inverse.nothing, "launcher": parallel.launcher, "rendezvous": parallel.rendezvous,
+    "eval_stage": inverse.eval_stage, "run_name": inverse.nothing,
 }  # fmt: skip
 """Every rule of the overlay by its name, read backwards, in the order in which words are claimed."""
 
@@ -57,54 +57,54 @@ def kinds(config: Config) -> tuple[str, ...]:
 
 def say(
     config: Config, kind: str, places: Places, results: Mapping[str, StageRef], carried: Mapping[str, Any] | None = None
-) -> Said:
+) -> StageDraft:
     """Everything one stage says. `carried`: keys of the tools' own blocks to say besides (`deepspeed.aio.…`)."""
     config, wrong = unknown.fitting(unknown.renamed(config))
-    said = Said(config, kind, places, results)
+    draft = StageDraft(config, kind, places, results)
     for setting in wrong:
         text = f"`{setting.text}` is not something it can be"
-        said.notes.append(Note(setting.word, text, setting.key or setting.span))
-    _method(said)
-    unknown.words_first(said)
-    _precision(said)
-    for inverse in dict.fromkeys(INVERSE.values()):
-        inverse(said)
-    words.tables(said)
-    _environment(said)
-    unknown.name_them(said)
-    words.rest(said)
-    said.values |= carried or {}
-    _writable(said, kind)
-    _holes(said)
-    _silent(said)
-    return said
+        draft.notes.append(Note(setting.word, text, setting.key or setting.span))
+    _method(draft)
+    unknown.words_first(draft)
+    _precision(draft)
+    for rule in dict.fromkeys(INVERSE.values()):
+        rule(draft)
+    from_overlay.tables(draft)
+    _environment(draft)
+    unknown.name_them(draft)
+    from_overlay.rest(draft)
+    draft.values |= carried or {}
+    _writable(draft, kind)
+    _holes(draft)
+    _silent(draft)
+    return draft
 
 
-def shared(config: Config, places: Places) -> Said:
+def shared(config: Config, places: Places) -> StageDraft:
     """Words of an invocation that is no stage (a chat), or of DeepSpeed and accelerate files alone."""
     config, _ = unknown.fitting(unknown.renamed(config))
-    said = Said(config, "eval" if config.settings else "sft", places, {})
+    draft = StageDraft(config, "eval" if config.settings else "sft", places, {})
     if config.settings:
-        models.model(said)
-        words.tables(said)
-        unknown.name_them(said)
-        words.rest(said)
-        said.values = {
-            key: value for key, value in said.values.items() if find("file", tuple(key.split("."))) is not None
+        models.model(draft)
+        from_overlay.tables(draft)
+        unknown.name_them(draft)
+        from_overlay.rest(draft)
+        draft.values = {
+            key: value for key, value in draft.values.items() if find("file", tuple(key.split("."))) is not None
         }
     else:
-        _precision(said)
-        parallel.alone(said)
-    _writable(said, SHARED)
-    return said
+        _precision(draft)
+        parallel.alone(draft)
+    _writable(draft, SHARED)
+    return draft
 
 
-def _writable(said: Said, kind: str) -> None:
+def _writable(draft: StageDraft, kind: str) -> None:
     """Secrets, and values that no recipe can say, are noted and left out; of a list, the items."""
-    for key, value in list(said.values.items()):
+    for key, value in list(draft.values.items()):
         if why := _secret(key.rpartition(".")[2], value):
-            said.note(_parameter(said, key), f"{why}: its value is not copied")
-            del said.values[key]
+            draft.note(_parameter(draft, key), f"{why}: its value is not copied")
+            del draft.values[key]
             continue
         if not why_not(kind, key, value):
             continue
@@ -112,18 +112,18 @@ def _writable(said: Said, kind: str) -> None:
         wrong = [value[at] for at, why in reasons.items() if why] or [value]
         for item in wrong:
             text = f"`{_short(item)}` is not something `{key}` can be: {why_not(kind, key, item)}"
-            said.note(_parameter(said, key), text)
+            draft.note(_parameter(draft, key), text)
         kept = [value[at] for at, why in reasons.items() if not why]
-        said.values[key] = kept
+        draft.values[key] = kept
         if not kept:
-            del said.values[key]
-    for name, value in list(said.passed.items()):
+            del draft.values[key]
+    for name, value in list(draft.passed.items()):
         if why := _secret(name, value):
-            del said.passed[name]
-            said.note(name, f"{why}: its value is not copied")
+            del draft.passed[name]
+            draft.note(name, f"{why}: its value is not copied")
         elif why := why_not(kind, f"llamafactory.{name}", value):
-            del said.passed[name]
-            said.note(name, f"`{_short(value)}` cannot be written: {why}")
+            del draft.passed[name]
+            draft.note(name, f"`{_short(value)}` cannot be written: {why}")
 
 
 def _secret(name: str, value: Any) -> str:
@@ -147,10 +147,10 @@ def secrets_of(config: Config) -> Iterator[str]:
         yield from (str(item) for item in (value if isinstance(value, list) else [value]) if secret_in(name, item))
 
 
-def _parameter(said: Said, key: str) -> str:
+def _parameter(draft: StageDraft, key: str) -> str:
     """The parameter a key comes from, as far as the overlay tells; else the key's own name."""
-    told = next((catalog.told(entry) for known, entry in entries("llamafactory", said.kind) if known == key), ())
-    return next((name for name in told if said.given(name)), key.partition(".")[2] or key)
+    told = next((catalog.told(entry) for known, entry in entries("llamafactory", draft.kind) if known == key), ())
+    return next((name for name in told if draft.given(name)), key.partition(".")[2] or key)
 
 
 def _short(value: Any) -> str:
@@ -158,67 +158,67 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _method(said: Said) -> None:
+def _method(draft: StageDraft) -> None:
     """`finetuning_type` opens a method block; an adapter that is trained further opens none."""
     for name in ("stage", "do_train", "do_eval", "do_predict", "finetuning_type", "create_new_adapter"):
-        said.used.add(name)
-    if said.training:
-        method = str(said.config.value("finetuning_type"))
-        further = said.config.has("adapter_name_or_path") and not said.config.on("create_new_adapter")
+        draft.used.add(name)
+    if draft.training:
+        method = str(draft.config.value("finetuning_type"))
+        further = draft.config.has("adapter_name_or_path") and not draft.config.on("create_new_adapter")
         if not (further and method == "lora"):
-            said.blocks.add(method)
-    if said.config.has("quantization_bit") and said.kind != "quantize":
-        said.blocks.add("quantize")
+            draft.blocks.add(method)
+    if draft.config.has("quantization_bit") and draft.kind != "quantize":
+        draft.blocks.add("quantize")
 
 
-def _precision(said: Said) -> None:
+def _precision(draft: StageDraft) -> None:
     """What `accelerate launch` says counts where the engine is told nothing (transformers/training_args.py)."""
-    mixed = said.config.accelerate.get("mixed_precision") if said.config.accelerate else None
-    if said.training and mixed in ("bf16", "fp16") and not said.given("bf16", "fp16", "pure_bf16"):
-        said.say("precision", Term(mixed))
-        said.reasons[mixed] = "`accelerate` says so"
+    mixed = draft.config.accelerate.get("mixed_precision") if draft.config.accelerate else None
+    if draft.training and mixed in ("bf16", "fp16") and not draft.given("bf16", "fp16", "pure_bf16"):
+        draft.say("precision", Term(mixed))
+        draft.reasons[mixed] = "`accelerate` says so"
 
 
 _HOLES = {"model": ("base", "model", "model_name_or_path"), "data": ("rows", "data", "dataset")}
 
 
-def _silent(said: Said) -> None:
+def _silent(draft: StageDraft) -> None:
     """What the engine wants said and a recipe works out."""
-    if said.training and not said.given("do_train"):
-        said.notes.append(
+    if draft.training and not draft.given("do_train"):
+        draft.notes.append(
             Note("do_train", "nothing says so, and the engine would do nothing: taken as training", carried=True)
         )
-    if not said.given("template"):
-        said.reasons["template"] = "a recipe takes the template of the model's family"
-    if not said.given("output_dir"):
-        said.reasons["output_dir"] = "a recipe's results lie in its run folder"
+    if not draft.given("template"):
+        draft.reasons["template"] = "a recipe takes the template of the model's family"
+    if not draft.given("output_dir"):
+        draft.reasons["output_dir"] = "a recipe's results lie in its run folder"
 
 
-def _holes(said: Said) -> None:
+def _holes(draft: StageDraft) -> None:
     """What an engine cannot do without and nothing names is asked for: a `param` without a value."""
     for key, (name, kind, parameter) in _HOLES.items():
-        if key in said.values or (key == "model" and said.parents) or not said.may_have(key):
+        if key in draft.values or (key == "model" and draft.parents) or not draft.may_have(key):
             continue
-        if key == "data" and not said.training:
+        if key == "data" and not draft.training:
             continue
-        said.holes[name] = kind
-        said.values[key] = StageRef(name) if key == "model" else [StageRef(name)]
-        said.reasons[parameter] = "nothing named one"
+        draft.holes[name] = kind
+        draft.values[key] = StageRef(name) if key == "model" else [StageRef(name)]
+        draft.reasons[parameter] = "nothing named one"
         text = f"nothing names one, and the engine would refuse to start: give it with `-p {name}=…`"
-        said.notes.append(Note(parameter, text, carried=True))
+        draft.notes.append(Note(parameter, text, carried=True))
 
 
-def _environment(said: Said) -> None:
-    for name, value in (said.config.launch.env if said.config.launch else {}).items():
+def _environment(draft: StageDraft) -> None:
+    for name, value in (draft.config.launch.env if draft.config.launch else {}).items():
         why = secret_in(name, value)
         if not _VARIABLE.fullmatch(name):
-            said.notes.append(Note(name, "is no name of a variable"))
+            draft.notes.append(Note(name, "is no name of a variable"))
         elif why:
-            said.say(f"env.{name}", Secret(name))
+            draft.say(f"env.{name}", Secret(name))
             text = f"{why}: its value is not copied, set the variable where the recipe runs"
-            said.notes.append(Note(name, text, carried=True))
+            draft.notes.append(Note(name, text, carried=True))
         elif name not in LAUNCHER:
-            said.say(f"env.{name}", value)
+            draft.say(f"env.{name}", value)
 
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -242,5 +242,5 @@ def name_of(text: str, kind: str, taken: Set[str], spoken: Set[str] = frozenset(
 
 def forced(config: Config, defaults: Mapping[str, Any]) -> Config:
     """The same invocation with these of the engine's defaults said aloud."""
-    extra = {name: Setting(name, value, name, None, None, said=False) for name, value in defaults.items()}
+    extra = {name: Setting(name, value, name, None, None, is_explicit=False) for name, value in defaults.items()}
     return replace(config, settings={**extra, **config.settings})

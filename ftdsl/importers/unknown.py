@@ -13,7 +13,7 @@ from typing import Any
 from ftdsl import catalog
 from ftdsl.catalog.changes import Change, replacement
 from ftdsl.diagnostics.suggest import closest
-from ftdsl.importers.said import Said
+from ftdsl.importers.draft import StageDraft
 from ftdsl.language.values import Term
 from ftdsl.lint.config import Config, Setting
 from ftdsl.record import replace
@@ -23,7 +23,7 @@ def renamed(config: Config) -> Config:
     """Parameters under a wrong name, put under the right one where that is not given too."""
     found = dict(config.settings)
     for name, setting in config.settings.items():
-        if catalog.standing(config.engine, name):
+        if catalog.parameter_status(config.engine, name):
             continue
         for target, value in meant(name, setting.value).items():
             if target not in found:
@@ -77,58 +77,60 @@ def _change(name: str) -> Change | None:
     return replacement("transformers", name) or replacement("llamafactory", name)
 
 
-def _old(said: Said, name: str, change: Change) -> None:
+def _old(draft: StageDraft, name: str, change: Change) -> None:
     """A parameter that versions before had."""
-    instead = change.becomes(said.raw(name))
+    instead = change.becomes(draft.raw(name))
     told = ", ".join(f"`{target}: {value}`" for target, value in (instead or {}).items())
     if told:
-        said.note(name, f"gone ({change.why}); taken as {told}", carried=True)
+        draft.note(name, f"gone ({change.why}); taken as {told}", carried=True)
     else:
-        said.note(name, f"gone: {change.drop or change.hand or change.why}")
+        draft.note(name, f"gone: {change.drop or change.hand or change.why}")
 
 
-def words_first(said: Said) -> None:
+def words_first(draft: StageDraft) -> None:
     """Names that only a word of the recipe can stand for (`--deepspeed_stage 3`)."""
-    for name in said.config.settings:
+    for name in draft.config.settings:
         other = catalog.misnamed().get(name, {})
-        if "word" in other and catalog.standing("llamafactory", name) is None:
-            said.say(other["word"], Term(_told(said, name)))
+        if "word" in other and catalog.parameter_status("llamafactory", name) is None:
+            draft.say(other["word"], Term(_told(draft, name)))
 
 
-def _told(said: Said, name: str) -> str:
+def _told(draft: StageDraft, name: str) -> str:
     text: str = catalog.misnamed()[name]["value"]
-    return text.replace("{value}", str(said.raw(name)))
+    return text.replace("{value}", str(draft.raw(name)))
 
 
-def name_them(said: Said) -> None:
+def name_them(draft: StageDraft) -> None:
     """A note on each name the engine has not."""
-    for name in said.config.settings:
-        if catalog.standing("llamafactory", name) is None and (name not in said.used or name in catalog.misnamed()):
-            _name(said, name)
+    for name in draft.config.settings:
+        if catalog.parameter_status("llamafactory", name) is None and (
+            name not in draft.used or name in catalog.misnamed()
+        ):
+            _name(draft, name)
 
 
-def _name(said: Said, name: str) -> None:
-    flag = "--" if said.config.form == "command" else ""
+def _name(draft: StageDraft, name: str) -> None:
+    flag = "--" if draft.config.form == "command" else ""
     other = catalog.misnamed().get(name)
-    strategy = said.values.get("parallel.strategy")
-    if isinstance(strategy, Term) and strategy.name == "megatron" and name in catalog.hatch_keys("megatron"):
-        said.used.add(name)
-        said.values[f"megatron.{name}"] = said.raw(name)
+    strategy = draft.values.get("parallel.strategy")
+    if isinstance(strategy, Term) and strategy.name == "megatron" and name in catalog.passthrough_schema("megatron"):
+        draft.used.add(name)
+        draft.values[f"megatron.{name}"] = draft.raw(name)
     elif other is None and (change := _change(name)) is not None:
-        _old(said, name, change)
+        _old(draft, name, change)
     elif other is None:
         guess = closest(name, list(catalog.engine_schema("llamafactory")))
         hint = f"; `{flag}{guess}` is the nearest" if guess else ""
-        said.note(name, f"LLaMA-Factory has no such parameter{hint}")
+        draft.note(name, f"LLaMA-Factory has no such parameter{hint}")
     elif "word" in other:
-        said.reasons["deepspeed"] = f"`{name}` stands for it"
-        said.note(name, f"{other['why']}; taken as `{other['word']} = {_told(said, name)}`", carried=True)
+        draft.reasons["deepspeed"] = f"`{name}` stands for it"
+        draft.note(name, f"{other['why']}; taken as `{other['word']} = {_told(draft, name)}`", carried=True)
     elif "parameter" in other:
         target = other["parameter"]
         value = f" {other['value']}" if "value" in other else ""
-        put = said.setting(target)  # None where its value was no value of that parameter
-        taken = put is not None and put.word == (said.setting(name) or said.config.at(name)).word
+        put = draft.setting(target)  # None where its value was no value of that parameter
+        taken = put is not None and put.word == (draft.setting(name) or draft.config.at(name)).word
         what = "taken as" if taken else "dropped beside"
-        said.note(name, f"{other['why']}; {what} `{flag}{target}{value}`", carried=taken)
+        draft.note(name, f"{other['why']}; {what} `{flag}{target}{value}`", carried=taken)
     else:
-        said.note(name, other["why"])
+        draft.note(name, other["why"])

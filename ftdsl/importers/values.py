@@ -99,6 +99,15 @@ def _signature(value: Term, key: Key) -> tuple[Mapping[str, Key], tuple[str, ...
 # --- numbers
 
 
+def number(value: Any) -> float | None:
+    """A value as a finite number, written as one or as text; None for anything else."""
+    try:
+        found = None if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if found is not None and math.isfinite(found) else None
+
+
 def whole(text: str) -> int | None:
     """A text of digits as a number; None for anything else, and for what counts nothing any more."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 15 else None

@@ -13,7 +13,7 @@ from ftdsl.engines.jobs import Job
 from ftdsl.importers import sharding
 from ftdsl.importers.beside import INFO, read_json
 from ftdsl.importers.datasets import effective
-from ftdsl.importers.places import Places
+from ftdsl.importers.recipe_paths import Places
 from ftdsl.lint.config import Config, Setting
 from ftdsl.record import frozen
 
@@ -57,6 +57,7 @@ OURS = {
     "save_hf_model": "what a stage makes can be loaded by the next one, and by others",
     "oft_target": "nothing reads it: the modules of OFT are those of `lora_target`",
     "use_cpu": "always said where there is no card",
+    "preprocessing_num_workers": "processes that tokenise: eight where there is a card, unless `loader.tokenize` says how many",
 }
 """What a recipe does on purpose."""
 
@@ -126,8 +127,8 @@ def _idle(name: str, config: Config, kind: str) -> str:
         return "there is no adapter"
     if name == "output_dir" and kind == "eval":
         return "results of an `eval` lie in its folder of the run"
-    standing = catalog.standing("llamafactory", name)
-    word = standing.word if standing else ""
+    parameter_status = catalog.parameter_status("llamafactory", name)
+    word = parameter_status.word if parameter_status else ""
     if not training and word.split(".")[0] in ("optim", "save", "track", "batch", "launch", "lora", "memory", "duration",
                                                "resume", "evaluate", "to", "metrics", "data", "loader", "name"):  # fmt: skip
         return f"means nothing in `{kind}`"

@@ -8,7 +8,7 @@ from textwrap import wrap
 from typing import Any
 
 from ftdsl.catalog.vocabulary import Key, vocabulary
-from ftdsl.importers.said import Note
+from ftdsl.importers.draft import Note
 from ftdsl.importers.values import ANY, expression
 from ftdsl.language import tree
 from ftdsl.language.printing import WIDTH, Margin, UnwritableError, bind, block, param, recipe_text, ref, text
@@ -87,12 +87,12 @@ def recipe(head: Sequence[str], name: str, stages: Sequence[Text], holes: Mappin
 def _put_shared(page: _Page, stages: Sequence[Text], name: str) -> None:
     """A block at file level, when all stages that have it say the same; it is taken out of them."""
     owners = [stage for stage in stages if any(key.startswith(f"{name}.") for key in stage.values)]
-    said = [{k: v for k, v in stage.values.items() if k.startswith(f"{name}.")} for stage in owners]
-    if not said or any(one != said[0] for one in said):
+    draft = [{k: v for k, v in stage.values.items() if k.startswith(f"{name}.")} for stage in owners]
+    if not draft or any(one != draft[0] for one in draft):
         return
-    page.put(_block(page, name, said[0], owners[0].remarks, owners[0].kind), apart=True)
+    page.put(_block(page, name, draft[0], owners[0].remarks, owners[0].kind), apart=True)
     for stage in owners:
-        stage.values = {k: v for k, v in stage.values.items() if k not in said[0]}
+        stage.values = {k: v for k, v in stage.values.items() if k not in draft[0]}
 
 
 def _put_stage(page: _Page, stage: Text) -> None:

@@ -6,13 +6,15 @@ most one empty line, none inside the edges of a block.
 
 from __future__ import annotations
 
+from typing import Any
+
 from lark import Token
 
 from ftdsl.diagnostics import Sink
-from ftdsl.language import lexing
+from ftdsl.language import lexing, tree
 from ftdsl.language.parser import parse
 from ftdsl.record import mutable
-from ftdsl.source import Source
+from ftdsl.source import Source, Span
 
 INDENT = "  "
 _OPEN, _CLOSE = ("LBRACE", "LPAR", "LSQB"), ("RBRACE", "RPAR", "RSQB")
@@ -20,17 +22,25 @@ _BINDERS = ("EQUAL", "IN", "TILDE")
 _OPERATORS = ("PLUS", "MINUS", "STAR", "SLASH", "EQUAL", "TILDE", "COMMA", "COLON", "IN", "__ANON_0", "DOTDOT")
 
 
+class FormatError(Exception):
+    """Formatting would change more than blanks: a mistake of ours, and nothing is to be written."""
+
+
 def format_text(source: Source) -> str | None:
-    """The text in the one style; None when the source has syntax errors, so that nothing is made worse."""
+    """The text in the one style; None when the source has syntax errors, so that nothing is made worse.
+
+    Raises: FormatError when the result does not hold the same tokens and comments, and read as the same recipe.
+    """
     sink = Sink()
-    parse(source, sink)
+    before = parse(source, sink)
     if sink.failed:
         return None
     lines = _lines(source.text)
     _align(lines)
     text = _joined(lines)
-    if _essence(text) != _essence(source.text):
-        raise AssertionError("formatting would change more than blanks")
+    after = parse(Source(source.name, text), sink)
+    if sink.failed or _essence(text) != _essence(source.text) or _content(after) != _content(before):
+        raise FormatError("formatting would change more than blanks")
     return text
 
 
@@ -61,11 +71,17 @@ def _lines(text: str) -> list[_Line]:
     tokens, comments = lexing.tokens(text)
     solid = [token for token in tokens if token.type != "_NL"]
     rows: dict[int, tuple[list[Token], list[Token]]] = {}
+    row, ended = 0, 0
+    row_at: dict[int, int] = {}
     for token in solid:
-        rows.setdefault(token.line or 0, ([], []))[0].append(token)
+        # What comes behind a text of several lines, on the line where that ends, belongs to the line where it began.
+        row = row if token.line == ended else token.line or 0
+        ended = token.end_line or 0
+        row_at[token.start_pos or 0] = row
+        rows.setdefault(row, ([], []))[0].append(token)
     for comment in comments:
         # Behind a text of several lines, a comment stands on the line where the text ends.
-        rows.setdefault(_row_of(comment, solid), ([], []))[1].append(comment)
+        rows.setdefault(_row_of(comment, solid, row_at), ([], []))[1].append(comment)
     lines: list[_Line] = []
     stack: list[str] = []
     last_end = 0
@@ -91,10 +107,10 @@ def _lines(text: str) -> list[_Line]:
     return lines
 
 
-def _row_of(comment: Token, solid: list[Token]) -> int:
+def _row_of(comment: Token, solid: list[Token], row_at: dict[int, int]) -> int:
     for token in reversed(solid):
         if (token.start_pos or 0) < (comment.start_pos or 0):
-            return (token.line or 0) if token.end_line == comment.line else comment.line or 0
+            return row_at[token.start_pos or 0] if token.end_line == comment.line else comment.line or 0
     return comment.line or 0
 
 
@@ -157,10 +173,11 @@ def _align(lines: list[_Line]) -> None:
             or not line.tail
             or line.in_list
             or opens_block
+            or "\n" in line.head
             or (group and line.depth != group[0].depth)
         ):
             close()
-        if opens_block or line.in_list:
+        if opens_block or line.in_list or "\n" in line.head:
             line.pad = 1
         elif line.tail:
             group.append(line)
@@ -178,6 +195,18 @@ def _joined(lines: list[_Line]) -> str:
             parts.append("")
         parts.append(line.text.rstrip())
     return "\n".join(parts) + "\n" if parts else ""
+
+
+def _content(node: Any) -> Any:
+    """A tree without where its parts stand: what it says."""
+    if isinstance(node, list | tuple):
+        return tuple(map(_content, node))
+    if isinstance(node, tree.Comment):
+        return node.text.rstrip()
+    fields = getattr(type(node), "__match_args__", ())
+    if not fields or isinstance(node, Span | Source):
+        return None if isinstance(node, Span | Source) else node
+    return (type(node).__name__, *(_content(getattr(node, name)) for name in fields))
 
 
 def _essence(text: str) -> tuple[list[tuple[str, str]], list[str]]:

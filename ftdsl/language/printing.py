@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
@@ -82,7 +83,10 @@ def quantity(written: str) -> tree.Expression:
     match = _NUMBER.fullmatch(written)
     if match is None:
         raise UnwritableError("it is no number")
-    return tree.Quantity(match[1], match[2] or "", NOWHERE, NOWHERE)
+    number, unit = match[1], match[2] or ""
+    if unit and "e" in number.lower():  # `1e3k` would be read as a name behind a number
+        number = format(Decimal(number.replace("_", "")), "f")
+    return tree.Quantity(number, unit, NOWHERE, NOWHERE)
 
 
 def call(name: str, positional: Sequence[tree.Expression], named: Mapping[str, tree.Expression]) -> tree.Expression:

@@ -28,7 +28,7 @@ class Setting:
     value: plain, as YAML or JSON has it; a comma-separated list stays one text;
     word: what the author wrote there: `lora.rank` in a recipe, `lora_rank` in a YAML, `--lora_rank` on a command line;
     span, key: places of value and key in the author's file; None where there is none (a choice of the planner);
-    said: False when it is not the author's: a default of the language, a choice of the planner.
+    is_explicit: False when it is not the author's: a default of the language, a choice of the planner.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Setting:
     word: str
     span: Span | None = None
     key: Span | None = None
-    said: bool = True
+    is_explicit: bool = True
 
     @property
     def text(self) -> str:
@@ -75,7 +75,7 @@ class Document:
             return found
         parent = path.rpartition(".")[0]
         place = self.at(parent).key if parent else self.span
-        return Setting(path, None, path, place, place, said=False)
+        return Setting(path, None, path, place, place, is_explicit=False)
 
 
 @frozen
@@ -176,9 +176,9 @@ class Config:
         found = self.settings.get(name)
         return found is not None and found.value is not None
 
-    def said(self, name: str) -> bool:
+    def is_explicit(self, name: str) -> bool:
         """Whether the author set it."""
-        return self.has(name) and self.settings[name].said
+        return self.has(name) and self.settings[name].is_explicit
 
     def value(self, name: str) -> Any:
         """What the engine will see: what was set, else its own default (None for parameters it has not)."""
@@ -219,23 +219,23 @@ class Config:
     def at(self, name: str) -> Setting:
         """The setting of that name; for one that nobody set, one that stands where the whole invocation does."""
         found = self.settings.get(name)
-        return found or Setting(name, self.value(name), self.word(name), self.span, None, said=False)
+        return found or Setting(name, self.value(name), self.word(name), self.span, None, is_explicit=False)
 
     def first(self, *names: str) -> Setting:
         """The first of these that the author set, else the first that anybody set: where a message goes."""
         for name in names:
-            if self.said(name):
+            if self.is_explicit(name):
                 return self.at(name)
         return next((self.at(name) for name in names if self.has(name)), self.at(names[0]))
 
     def word(self, name: str) -> str:
         """What the author calls a parameter: his own word where he set it, else the one he would write."""
         found = self.settings.get(name)
-        if found is not None and found.said:
+        if found is not None and found.is_explicit:
             return found.word
         if self.form == "recipe":
-            standing = catalog.standing(self.engine, name)
-            return standing.word if standing and standing.word else name
+            parameter_status = catalog.parameter_status(self.engine, name)
+            return parameter_status.word if parameter_status and parameter_status.word else name
         return f"--{name}" if self.form == "command" else name
 
     @property

@@ -41,7 +41,7 @@ def drop(setting: Setting, *, safe: bool = False) -> Fix | None:
 
 def add(config: Config, beside: Setting, name: str, value: Any, *, safe: bool = False) -> Fix | None:
     """Another parameter on a line of its own before one that is there. Not for recipes, where words have blocks."""
-    if (there := config.settings.get(name)) is not None and there.said:  # with `null`, which counts as not set
+    if (there := config.settings.get(name)) is not None and there.is_explicit:  # with `null`, which counts as not set
         return put(there, written(value), safe=safe)
     key = beside.key
     if key is None or config.form != "yaml" or "." in beside.name:

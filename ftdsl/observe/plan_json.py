@@ -4,33 +4,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ftdsl.observe.plan_text import Sight
+from ftdsl.observe.plan_text import PlanView
 from ftdsl.observe.status import Compared, StageStatus
 
 if TYPE_CHECKING:
     from ftdsl.plan.forecast import Forecast
-    from ftdsl.plan.untrained import Light
+    from ftdsl.plan.untrained import Footprint
 
 
-def document(sight: Sight) -> list[dict[str, Any]]:
+def document(plan_view: PlanView) -> list[dict[str, Any]]:
     """Every stage in the order it runs, models made from nothing (`kind`: scratch) among them."""
-    recipe = sight.plan.recipe
-    made = [{"stage": key, "kind": "scratch", **_status(sight.statuses.get(key))} for key in sight.extra]
+    recipe = plan_view.plan.recipe
+    made = [{"stage": key, "kind": "scratch", **_status(plan_view.statuses.get(key))} for key in plan_view.extra]
     return made + [
         {
             "stage": one.key,
             "kind": one.stage.kind,
             "where": recipe.where(one.stage.span),
-            **_status(sight.statuses.get(one.key)),
+            **_status(plan_view.statuses.get(one.key)),
             "processes": one.world.size,
             "card": one.world.gpu or None,
             "batch": str(one.batch) if one.batch else None,
             "choices": [{"key": c.key, "value": c.value, "reason": c.reason} for c in one.choices],
-            "forecast": _forecast(sight.forecasts[one.key]) if one.key in sight.forecasts else None,
-            "takes": _light(sight.lights[one.key]) if one.key in sight.lights else None,
-            "measured": _measured(sight.compared[one.key]) if one.key in sight.compared else None,
+            "forecast": _forecast(plan_view.forecasts[one.key]) if one.key in plan_view.forecasts else None,
+            "takes": _light(plan_view.lights[one.key]) if one.key in plan_view.lights else None,
+            "measured": _measured(plan_view.compared[one.key]) if one.key in plan_view.compared else None,
         }
-        for one in sight.plan.stages
+        for one in plan_view.plan.stages
     ]
 
 
@@ -67,7 +67,7 @@ def _rounded(terms: dict[str, float]) -> dict[str, int]:
     return {name: round(size) for name, size in terms.items() if size >= 1}
 
 
-def _light(one: Light) -> dict[str, Any]:
+def _light(one: Footprint) -> dict[str, Any]:
     found = {
         "memory_bytes": round(one.memory),
         "of_the_card": one.card,

@@ -8,14 +8,14 @@ from dataclasses import field
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from ftdsl.observe.status import BROKEN, CHANGED, DONE, MARKS, NEW, Compared, StageStatus
+from ftdsl.observe.status import BROKEN, CHANGED, DONE, MARKS, NEW, RUNNING, Compared, StageStatus
 from ftdsl.observe.text import duration, gib, number
 from ftdsl.record import frozen
 
 if TYPE_CHECKING:
     from ftdsl.plan.forecast import Forecast
     from ftdsl.plan.plan import Plan, PlannedStage
-    from ftdsl.plan.untrained import Light
+    from ftdsl.plan.untrained import Footprint
 
 GIB = 2.0**30
 WIDTH = 48
@@ -27,25 +27,25 @@ NARROW = 16
 INDENT = 10
 SHADES = "█▓▒░▚▞▤▥"
 COLORS = ("34", "36", "32", "33", "35", "31", "94", "96")
-STATES = {DONE: "2", CHANGED: "33", NEW: "32", BROKEN: "31"}
+STATES = {DONE: "2", CHANGED: "33", NEW: "32", BROKEN: "31", RUNNING: "36"}
 
 
 @frozen
-class Sight:
+class PlanView:
     """All that is shown of a plan, by stage: forecasts of those that train, what others take, how each stands, and what was
     measured. `extra`: jobs without a stage of their own (models made from nothing), title by key.
     """
 
     plan: Plan
     forecasts: Mapping[str, Forecast]
-    lights: Mapping[str, Light] = field(default_factory=dict)
+    lights: Mapping[str, Footprint] = field(default_factory=dict)
     statuses: Mapping[str, StageStatus] = field(default_factory=dict)
     compared: Mapping[str, Compared] = field(default_factory=dict)
     extra: Mapping[str, str] = field(default_factory=dict)
 
 
 @frozen
-class Pen:
+class TextStyle:
     """How wide a line may be, and whether there is colour."""
 
     width: int = 100
@@ -61,35 +61,35 @@ class Pen:
         yield from (" " * INDENT + part for part in parts[1:])
 
 
-def lines(sight: Sight, *, width: int = 100, color: bool = False) -> Iterator[str]:
+def lines(plan_view: PlanView, *, width: int = 100, color: bool = False) -> Iterator[str]:
     """The whole plan. What is said of one variant is not said again of the next."""
-    pen = Pen(width, color)
+    style = TextStyle(width, color)
     before: dict[tuple[str, ...], str] = {}
     tall = False
-    for at, key in enumerate((*sight.extra, *(stage.key for stage in sight.plan.stages))):
-        found = [*_why(sight.statuses.get(key), pen), *_body(key, sight, pen)]
+    for at, key in enumerate((*plan_view.extra, *(stage.key for stage in plan_view.plan.stages))):
+        found = [*_why(plan_view.statuses.get(key), style), *_body(key, plan_view, style)]
         if len(found) > 3 and (first := before.setdefault(tuple(found), key)) != key:
             found = [f"  all as {first}"]
         if at and (tall or len(found) > 1):
             yield ""
-        yield _head(key, sight, pen)
+        yield _head(key, plan_view, style)
         yield from found
         tall = len(found) > 1
     yield ""
-    for text in _end(sight):
+    for text in _end(plan_view):
         yield from wrap(text, max(30, width), subsequent_indent="  ")
 
 
-def _head(key: str, sight: Sight, pen: Pen) -> str:
-    status = sight.statuses.get(key)
-    planned = next((one for one in sight.plan.stages if one.key == key), None)
-    said = _words(planned) if planned else sight.extra[key]
-    name = pen.paint(key, "1")
+def _head(key: str, plan_view: PlanView, style: TextStyle) -> str:
+    status = plan_view.statuses.get(key)
+    planned = next((one for one in plan_view.plan.stages if one.key == key), None)
+    said = _words(planned) if planned else plan_view.extra[key]
+    name = style.paint(key, "1")
     if status is None:
         return f"{name}  {said}".rstrip()
     state = f"done in {status.run}" if status.state == DONE else status.state
-    head = f"{pen.paint(MARKS[status.state], STATES[status.state])} {name}  {said}".rstrip()
-    return f"{head}: {pen.paint(state, STATES[status.state])}"
+    head = f"{style.paint(MARKS[status.state], STATES[status.state])} {name}  {said}".rstrip()
+    return f"{head}: {style.paint(state, STATES[status.state])}"
 
 
 def _words(stage: PlannedStage) -> str:
@@ -105,20 +105,20 @@ def _words(stage: PlannedStage) -> str:
     )
 
 
-def _why(status: StageStatus | None, pen: Pen) -> Iterator[str]:
+def _why(status: StageStatus | None, style: TextStyle) -> Iterator[str]:
     for at, reason in enumerate(status.why if status else ()):
-        yield from pen.said("because" if not at else "", reason)
+        yield from style.said("because" if not at else "", reason)
 
 
-def _body(key: str, sight: Sight, pen: Pen) -> Iterator[str]:
-    status = sight.statuses.get(key)
-    if key in sight.forecasts and status and not status.runs:
-        if key in sight.compared:
-            yield from pen.said("took", _compared(sight.compared[key]))
-    elif key in sight.forecasts:
-        yield from _stage(sight.plan.stage(key), sight.forecasts[key], pen)
-    elif key in sight.lights and not (status and not status.runs):
-        yield from _light(sight.lights[key], pen)
+def _body(key: str, plan_view: PlanView, style: TextStyle) -> Iterator[str]:
+    status = plan_view.statuses.get(key)
+    if key in plan_view.forecasts and status and not status.runs:
+        if key in plan_view.compared:
+            yield from style.said("took", _compared(plan_view.compared[key]))
+    elif key in plan_view.forecasts:
+        yield from _stage(plan_view.plan.stage(key), plan_view.forecasts[key], style)
+    elif key in plan_view.lights and not (status and not status.runs):
+        yield from _light(plan_view.lights[key], style)
 
 
 def _compared(one: Compared) -> str:
@@ -136,7 +136,7 @@ def _off(found: float, planned: float) -> str:
     return f"{round(100 * (found / planned - 1)):+d}%"
 
 
-def _light(one: Light, pen: Pen) -> Iterator[str]:
+def _light(one: Footprint, style: TextStyle) -> Iterator[str]:
     said = [f"{number(one.rows)} row{'s' * (one.rows != 1)}"] if one.rows is not None else []
     if one.memory:
         place = "the card" if one.card else "main memory"
@@ -147,85 +147,85 @@ def _light(one: Light, pen: Pen) -> Iterator[str]:
     if one.unknown:
         said.append(one.unknown)
     if said:
-        yield from pen.said("takes", ", ".join(said))
+        yield from style.said("takes", ", ".join(said))
 
 
 def _bytes(size: float) -> str:
     return gib(size) if size >= 2**20 else f"{max(1, round(size / 1024))} KiB"
 
 
-def _stage(stage: PlannedStage, one: Forecast, pen: Pen) -> Iterator[str]:
-    yield from pen.said("batch", str(stage.batch))
+def _stage(stage: PlannedStage, one: Forecast, style: TextStyle) -> Iterator[str]:
+    yield from style.said("batch", str(stage.batch))
     cost = one.cost
     if cost is None:
-        yield from pen.said("memory", f"not estimated: {one.unknown}")
-        yield from pen.said("steps", number(one.steps) if one.steps else f"not known yet: {one.steps_unknown}")
+        yield from style.said("memory", f"not estimated: {one.unknown}")
+        yield from style.said("steps", number(one.steps) if one.steps else f"not known yet: {one.steps_unknown}")
         return
-    yield from _memory(one, pen)
+    yield from _memory(one, style)
     known = f"{number(one.steps)} step{'s' * (one.steps != 1)}: {duration(one.seconds)}"
     steps = known if one.steps else f"steps not known yet: {one.steps_unknown}"
     each = "a card" if stage.world.gpu else "a process" if stage.world.size > 1 else ""
-    yield from pen.said(
+    yield from style.said(
         "time", f"{cost.seconds:.3g} s a step, {f'{cost.tokens:,.0f} tokens/s {each}'.rstrip()}; {steps}"
     )
-    yield from pen.said("disk", f"{gib(one.disk)} of checkpoints, {gib(one.checkpoint)} each")
+    yield from style.said("disk", f"{gib(one.disk)} of checkpoints, {gib(one.checkpoint)} each")
     if one.money:
         money = f"about {one.money:,.2f}" if one.money >= 0.005 else "less than 0.01"
-        yield from pen.said("cost", f"{money} USD at {one.price:.2f} a card and hour ({one.priced_by})")
+        yield from style.said("cost", f"{money} USD at {one.price:.2f} a card and hour ({one.priced_by})")
     for choice in stage.choices:
         if choice.told:
-            yield from pen.said("chosen", str(choice))
+            yield from style.said("chosen", str(choice))
     for at, way in enumerate(one.ways, 1):
-        yield from pen.said(f"way {at}", f"{way} ({gib(way.cost.need)}, {way.cost.seconds:.3g} s a step)")
+        yield from style.said(f"way {at}", f"{way} ({gib(way.cost.need)}, {way.cost.seconds:.3g} s a step)")
     if not cost.fits and not one.ways:
-        yield from pen.said("", "no single change makes it fit: a larger card, or more of them" if stage.world.gpu else
+        yield from style.said("", "no single change makes it fit: a larger card, or more of them" if stage.world.gpu else
                             "this machine has too little main memory for it")  # fmt: skip
 
 
-def _memory(one: Forecast, pen: Pen) -> Iterator[str]:
+def _memory(one: Forecast, style: TextStyle) -> Iterator[str]:
     """The peak by term, the largest first; what the allocator and the context add is drawn as dots."""
     cost = one.cost
     assert cost is not None
     verdict = f"{gib(cost.need)} of {gib(cost.limit)}" + ("" if cost.fits else "  does not fit")
-    beside = min(WIDTH, pen.width - INDENT - len(verdict) - 3)
-    cells = beside if beside >= NARROW else max(10, pen.width - INDENT - 1)
+    beside = min(WIDTH, style.width - INDENT - len(verdict) - 3)
+    cells = beside if beside >= NARROW else max(10, style.width - INDENT - 1)
     scale = cells / max(cost.limit, cost.need)
     terms = sorted(((n, s) for n, s in cost.memory.peak.terms.items() if s > 0), key=lambda term: -term[1])
     bar, used = [], 0.0
     for at, (_, size) in enumerate(terms):
         part = round((used + size) * scale) - round(used * scale)
         used += size
-        bar += [pen.paint(_shade(at), COLORS[at % len(COLORS)])] * part
+        bar += [style.paint(_shade(at), COLORS[at % len(COLORS)])] * part
     bar += ["·"] * max(0, round(cost.need * scale) - len(bar))
     bar += [" "] * max(0, round(cost.limit * scale) - len(bar))
     bar.insert(round(cost.limit * scale), "|")  # where the card ends
     whole = f"  {'memory':{INDENT - 2}}{''.join(bar)}"
     yield from [f"{whole}  {verdict}"] if beside >= NARROW else [whole, " " * INDENT + verdict]
-    yield from _legend(terms, max(0.0, cost.need - used), scale, pen)
+    yield from _legend(terms, max(0.0, cost.need - used), scale, style)
     where = _PHASES.get(cost.memory.peak.name, cost.memory.peak.name)
     if one.cards:
         low, high = sorted((cost.memory.reserved / GIB, cost.memory.nvidia_smi / GIB))
         shown = f"; nvidia-smi will show {low:.0f} to {high:.0f} GiB" if cost.fits else ""
-        yield from pen.said("", f"at the {where}{shown}")
+        yield from style.said("", f"at the {where}{shown}")
     else:
-        yield from pen.said("", f"of main memory, at the {where}")
+        yield from style.said("", f"of main memory, at the {where}")
     if cost.host:
-        yield from pen.said("", f"and {gib(cost.host)} of main memory on each machine")
+        yield from style.said("", f"and {gib(cost.host)} of main memory on each machine")
 
 
 def _shade(at: int) -> str:
     return SHADES[min(at, len(SHADES) - 1)]
 
 
-def _legend(terms: list[tuple[str, float]], slack: float, scale: float, pen: Pen) -> Iterator[str]:
+def _legend(terms: list[tuple[str, float]], slack: float, scale: float, style: TextStyle) -> Iterator[str]:
     """The terms that can be seen in the bar, in as many lines as they need."""
     shown = [(at, f"{name} {_size(size)}") for at, (name, size) in enumerate(terms) if size * scale >= 0.4]
     line, used = "", 0
     for at, text in [*shown, (-1, f"reserve {_size(slack)}")]:
-        if used and used + len(text) + 4 > pen.width - INDENT:
+        if used and used + len(text) + 4 > style.width - INDENT:
             yield " " * INDENT + line
             line, used = "", 0
-        mark = pen.paint(_shade(at), COLORS[at % len(COLORS)]) if at >= 0 else "·"
+        mark = style.paint(_shade(at), COLORS[at % len(COLORS)]) if at >= 0 else "·"
         line += f"{'  ' if used else ''}{mark} {text}"
         used += len(text) + 4
     yield " " * INDENT + line
@@ -239,20 +239,22 @@ _PHASES = {"forward": "end of the forward pass", "last": "backward pass of the l
            "first": "backward pass of the first layer", "step": "optimizer's step"}  # fmt: skip
 
 
-def _end(sight: Sight) -> Iterator[str]:
+def _end(plan_view: PlanView) -> Iterator[str]:
     """What would run, what it takes together, and what the estimates stand on."""
-    counted = Counter(status.state for status in sight.statuses.values())
-    parts = [f"{counted[state]} {state}" for state in (NEW, CHANGED, BROKEN, DONE) if counted[state]]
-    todo = [one for key, one in sight.forecasts.items() if key not in sight.statuses or sight.statuses[key].runs]
+    counted = Counter(status.state for status in plan_view.statuses.values())
+    parts = [f"{counted[state]} {state}" for state in (NEW, CHANGED, BROKEN, RUNNING, DONE) if counted[state]]
+    todo = [
+        one for key, one in plan_view.forecasts.items() if key not in plan_view.statuses or plan_view.statuses[key].runs
+    ]
     seconds, money = sum(one.seconds for one in todo), sum(one.money for one in todo)
-    if parts and not any(status.runs for status in sight.statuses.values()):
+    if parts and not any(status.runs for status in plan_view.statuses.values()):
         yield f"plan: nothing to do: {counted[DONE]} done"
     elif parts:
         yield f"plan: {', '.join(parts)}"
     if seconds:
         least = "" if all(one.seconds for one in todo) else "at least "
         yield f"training: {least}{duration(seconds)}" + (f", about {money:,.2f} USD" if money >= 0.005 else "")
-    for card, runs in _stood_on(sight).items():
+    for card, runs in _stood_on(plan_view).items():
         if runs:
             place = f"{card} on this machine" if card else "this machine"
             yield f"estimates: calibrated from {runs} run{'s' * (runs != 1)} on {place}"
@@ -260,7 +262,7 @@ def _end(sight: Sight) -> Iterator[str]:
             yield f"estimates: not calibrated, no run on {card or 'this machine'} has been measured here yet"
 
 
-def _stood_on(sight: Sight) -> dict[str, int]:
+def _stood_on(plan_view: PlanView) -> dict[str, int]:
     """By card ("" for this machine's processor), how many measured runs its estimates stand on."""
-    found = sight.forecasts.items()
-    return {sight.plan.stage(key).world.gpu: one.here.runs for key, one in found if one.cost}
+    found = plan_view.forecasts.items()
+    return {plan_view.plan.stage(key).world.gpu: one.here.runs for key, one in found if one.cost}

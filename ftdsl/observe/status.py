@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ftdsl.record import frozen
 
-DONE, CHANGED, NEW, BROKEN = "done", "changed", "new", "unfinished"
-MARKS = {DONE: "=", CHANGED: "~", NEW: "+", BROKEN: "!"}
+DONE, CHANGED, NEW, BROKEN, RUNNING = "done", "changed", "new", "unfinished", "running"
+MARKS = {DONE: "=", CHANGED: "~", NEW: "+", BROKEN: "!", RUNNING: ">"}
 
 
 @frozen

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ftdsl.estimate.architecture import NotModelledError
-from ftdsl.plan.engine import Layout
-from ftdsl.plan.layout_search import Fitter
+from ftdsl.language.values import Term
+from ftdsl.plan.engine import FSDP, ZERO, Layout
+from ftdsl.plan.layout_search import LayoutSearch
 from ftdsl.plan.search import Cost
 from ftdsl.recipe.recipe import Stage
 from ftdsl.record import frozen, replace
@@ -17,7 +18,7 @@ SHORTEST = 512
 
 
 @frozen
-class Way:
+class Alternative:
     """Edits that make a stage fit: dotted keys of the stage with their new values as written (`parallel.strategy` ->
     `zero3`; a value of "" opens the block), what they give up, and what the stage costs then.
     """
@@ -39,27 +40,27 @@ class _Try:
     stage: Stage
 
 
-def ways_out(fitter: Fitter, layout: Layout) -> list[Way]:
+def alternatives(layouts: LayoutSearch, layout: Layout) -> list[Alternative]:
     """At most three ways that fit, those that keep the results as they are before those that change them."""
-    kept: list[tuple[int, Way]] = []
-    evaluated = fitter.evaluated
-    if evaluated > 1 and (cost := fitter.evaluating_less.cost(layout)).fits:
-        kept.append((SAME, Way((("evaluate.batch", "1"),), "evaluates in more steps", cost)))
-    for rank, one in _tries(fitter.stage, layout, fitter.world.size):
-        there = replace(fitter, stage=one.stage)
-        if not fitter.engine.possible(one.stage, one.layout, fitter.world):
+    kept: list[tuple[int, Alternative]] = []
+    evaluated = layouts.evaluated
+    if evaluated > 1 and (cost := layouts.evaluating_less.cost(layout)).fits:
+        kept.append((FREE, Alternative((("evaluate.batch", "1"),), "evaluates in more steps", cost)))
+    for rank, one in (*_fused(layouts, layout), *_tries(layouts.stage, layout, layouts.world.size)):
+        there = replace(layouts, stage=one.stage)
+        if not layouts.engine.possible(one.stage, one.layout, layouts.world):
             continue
         try:
             cost = there.cost(one.layout)
         except NotModelledError:
             continue
         if cost.fits:
-            kept.append((rank, Way(one.edits, one.gives_up, cost)))
+            kept.append((rank, Alternative(one.edits, one.gives_up, cost)))
     kept.sort(key=lambda item: (item[0], len(item[1].edits), -item[1].cost.tokens))
     return [way for _, way in _distinct(kept)][:WAYS]
 
 
-def _distinct(kept: list[tuple[int, Way]]) -> Iterator[tuple[int, Way]]:
+def _distinct(kept: list[tuple[int, Alternative]]) -> Iterator[tuple[int, Alternative]]:
     """A way that another already contains says nothing new."""
     seen: list[set[tuple[str, str]]] = []
     for rank, way in kept:
@@ -69,8 +70,23 @@ def _distinct(kept: list[tuple[int, Way]]) -> Iterator[tuple[int, Way]]:
             yield rank, way
 
 
-SAME, CLOSE, OTHER = range(3)
-"""The same training only slower; nearly the same; another training."""
+FREE, SAME, CLOSE, OTHER = range(4)
+"""Training itself untouched; the same training only slower; nearly the same; another training."""
+
+
+def _fused(layouts: LayoutSearch, layout: Layout) -> Iterator[tuple[int, _Try]]:
+    """A loss that holds no logits: the same training, and as fast."""
+    try:
+        family = layouts.architecture().family
+    except NotModelledError:
+        return
+    name = layouts.engine.fused_loss(layouts.stage, family)
+    if not name:
+        return
+    stage, edits, text = _with(layouts.stage, {"kernels": Term(name)}), (("kernels", name),), "the loss holds no logits"
+    yield SAME, _Try(edits, text, layout, stage)
+    for rank, one in _tries(stage, layout, layouts.world.size):
+        yield rank, _Try((*edits, *one.edits), f"{text}; {one.gives_up}", one.layout, one.stage)
 
 
 def _tries(stage: Stage, layout: Layout, world: int) -> Iterator[tuple[int, _Try]]:
@@ -110,14 +126,28 @@ def _slower(layout: Layout, world: int, accumulate: int) -> Iterator[tuple[_Edit
         for name in ("zero2", "zero3"):
             if layout.strategy in ("ddp", "zero0", "zero1", "zero2") and name > layout.strategy:
                 yield (("parallel.strategy", name),), "more traffic between cards", replace(layout, strategy=name)
-    for moved in ("optimizer", "params"):
+    yield from _offloaded(layout, world)
+
+
+def _offloaded(layout: Layout, world: int) -> Iterator[tuple[_Edits, str, Layout]]:
+    """States, or states and weights, in main memory. A 4-bit base goes there whole under FSDP too (LLaMA-Factory's example of a
+    70B model on two cards of 24 GB: examples/extras/fsdp_qlora)."""
+    moves = {"none": ("optimizer", "params"), "optimizer": ("params",)}.get(layout.offload, ())
+    if layout.strategy not in ("", "ddp", *ZERO, *FSDP):
+        return
+    for moved in moves:
         strategy = "zero3" if moved == "params" or layout.strategy == "zero3" else "zero2"
-        if layout.offload == "none" and layout.strategy in ("", "ddp", "zero0", "zero1", "zero2", "zero3"):
+        strategies = [layout.strategy] if layout.strategy in FSDP else [strategy]
+        if moved == "params" and layout.bits and world > 1 and layout.strategy not in FSDP:
+            strategies.append("fsdp1")
+        if layout.strategy in FSDP and moved == "optimizer":
+            continue
+        for name in strategies:
             value = "[optimizer]" if moved == "optimizer" else "[optimizer, params]"
-            edits = (("parallel.offload", value),)
-            if strategy != layout.strategy:
-                edits = (("parallel.strategy", strategy), *edits)
-            yield edits, "waits for main memory", replace(layout, strategy=strategy, offload=moved)
+            edits: _Edits = (("parallel.offload", value),)
+            if name != layout.strategy:
+                edits = (("parallel.strategy", name), *edits)
+            yield edits, "waits for main memory", replace(layout, strategy=name, offload=moved)
 
 
 def _lighter(stage: Stage, layout: Layout) -> Iterator[tuple[_Edits, str, Layout, Stage]]:

@@ -49,7 +49,7 @@ def _number(value: Any) -> int | None:
 def _wanted(stage: Stage, chooser: Chooses) -> int | None:
     """Sequences per optimizer step, if the recipe says."""
     tokens = stage.settings.get("batch.tokens")
-    exact = _given(stage, "global")
+    exact = _number(chooser.get("batch.global"))
     if exact is None and isinstance(tokens, int | float):
         return max(1, round(tokens / int(chooser.get("max_len"))))
     return exact

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from ftdsl import catalog
 from ftdsl.estimate.architecture import NotModelledError
 from ftdsl.plan.forecast import Forecast, forecasts
-from ftdsl.plan.layout_search import Fitter, layout_of
+from ftdsl.plan.layout_search import LayoutSearch, layout_of
 from ftdsl.plan.plan import Plan
 from ftdsl.record import replace
 from ftdsl.session import Session
@@ -69,9 +69,9 @@ def _other_card(name: str, left: float, one: Forecast, plan: Plan) -> str:
             continue
         settings = {key: value for key, value in planned.stage.settings.values.items() if key != "hardware.gpu"}
         stage = replace(planned.stage, settings=replace(planned.stage.settings, values=settings))
-        fitter = Fitter(stage, replace(planned.world, gpu=card), plan.recipe, planned.precision, planned.engine)
+        layouts = LayoutSearch(stage, replace(planned.world, gpu=card), plan.recipe, planned.precision, planned.engine)
         try:
-            cost = fitter.cost(layout_of(planned))
+            cost = layouts.cost(layout_of(planned))
         except NotModelledError:
             continue
         other = replace(one, cost=cost, price=price)

@@ -16,7 +16,8 @@ from ftdsl.plan import budget, choose_layout, machine, measured
 from ftdsl.plan.batch import solve
 from ftdsl.plan.chooser import Chooser
 from ftdsl.plan.engine import UNKNOWN_FAMILY, Abilities, EngineOf
-from ftdsl.plan.layout_search import Fitter
+from ftdsl.plan.layout_search import LayoutSearch
+from ftdsl.plan.model_sizes import hub_folder
 from ftdsl.plan.plan import Plan, PlannedStage
 from ftdsl.plan.world import World, check_world, world_of
 from ftdsl.recipe.lineage import TRAINING
@@ -111,17 +112,19 @@ def _stage(
     world = world_of(stage)
     check_world(stage, world, session)
     _engine_defaults(stage, chooser, recipe, engine.defaults(stage))
+    if world.gpu:
+        _practice(chooser, world)
     precision = _precision(chooser, world)
-    here = measured.Here(known.get(world.gpu, measured.Factors()))
+    here = measured.Here(known.get(world.gpu, measured.Factors()), hub=hub_folder(session.env))
     budget_bytes = recipe.budget.get("memory", 0.0)
-    fitter = Fitter(_filled(stage, chooser), world, recipe, precision, engine, budget_bytes, here, session.files)
-    method, strategy = choose_layout.lay_out(stage, chooser, fitter)
+    layouts = LayoutSearch(_filled(stage, chooser), world, recipe, precision, engine, budget_bytes, here, session.files)
+    method, strategy = choose_layout.lay_out(stage, chooser, layouts)
     _template(stage, chooser, engine, recipe.versions_of(stage), session)
     _learning_rate(stage, chooser, method)
     batch = solve(stage, chooser, world, session)
     done = _filled(stage, chooser)
     planned = PlannedStage(done, folder, world, engine, batch, method, strategy, precision, tuple(chooser.choices))
-    choose_layout.check_fit(planned, fitter, session)
+    choose_layout.check_fit(planned, layouts, session)
     return planned
 
 
@@ -204,6 +207,24 @@ def _engine_defaults(stage: Stage, chooser: Chooser, recipe: Recipe, defaults: M
         if getattr(every, "unit", "") == "time":
             every, why = defaults["evaluate.every"], own
         chooser.set("evaluate.every", every, why, told=False)
+
+
+BATCH = 16
+"""Sequences of a step where nothing is said of batches: recipes of LLaMA-Factory, Axolotl and TRL have 8 to 128."""
+
+TOKENIZERS = 8
+"""Processes that tokenise on a machine with cards, which has at least as many cores for each."""
+
+
+def _practice(chooser: Chooser, world: World) -> None:
+    """What practitioners write where engines' own defaults are for small machines."""
+    said = ("batch.micro", "batch.accumulate", "batch.global", "batch.tokens")
+    if all(chooser.get(key) is None for key in said) and chooser.get("loss") is None:
+        # some losses are not averaged over accumulated micro-batches: who names one, sizes the batch
+        ranks = max(1, world.data)
+        chooser.set("batch.global", -(-BATCH // ranks) * ranks, "a common start")
+    if chooser.get("loader.tokenize") == 1 and chooser.settings.get("loader.tokenize") is None:
+        chooser.set("loader.tokenize", TOKENIZERS, "the host of a card has cores to spare", told=False)
 
 
 def _held_out(data: Any, recipe: Recipe) -> StageRef | None:

@@ -7,34 +7,39 @@ from collections.abc import Sequence
 from ftdsl.diagnostics import Severity
 from ftdsl.diagnostics.model import Diagnostic
 from ftdsl.estimate.architecture import NotModelledError
+from ftdsl.estimate.fit import longest_that_fits
 from ftdsl.estimate.memory import GIB
 from ftdsl.language.values import Term
-from ftdsl.plan.alternatives import ways_out
+from ftdsl.plan.alternatives import SHORTEST, alternatives
 from ftdsl.plan.chooser import Chooser
+from ftdsl.plan.count_rows import longest_row
 from ftdsl.plan.layout import LORA_RANK
-from ftdsl.plan.layout_search import ROOM, Fitted, Fitter, layout_of
+from ftdsl.plan.layout_search import LayoutSearch, SearchResult, layout_of
 from ftdsl.plan.plan import Choice, PlannedStage
 from ftdsl.plan.search import Cost
 from ftdsl.recipe.recipe import Stage
 from ftdsl.recipe.settings import METHODS
-from ftdsl.session import Session
+from ftdsl.record import replace
+from ftdsl.session import Files, Session
 from ftdsl.source import Span
 
 
-def lay_out(stage: Stage, chooser: Chooser, fitter: Fitter) -> tuple[str, str]:
+def lay_out(stage: Stage, chooser: Chooser, layouts: LayoutSearch) -> tuple[str, str]:
     """Fill in what decides memory and speed; method and strategy ("" for one process)."""
-    fitted = fitter.fitted()
-    best = fitted.best or fitted.ranking.nearest
-    method = _method(stage, chooser, fitted, best)
-    strategy = _strategy(chooser, fitter, fitted, best)
+    searched = layouts.searched()
+    best = searched.best or searched.ranking.nearest
+    method = _method(stage, chooser, searched, best)
+    strategy = _strategy(chooser, layouts, searched, best)
+    if searched.kernels:
+        chooser.set("kernels", Term(searched.kernels), "nothing fits that holds all logits at once")
     _offload(chooser, best)
-    _checkpointing(chooser, fitter, fitted, best)
-    if best and fitter.wanted and chooser.unset("batch.micro") and chooser.unset("batch.accumulate"):
-        chooser.set("batch.micro", best.layout.micro, _won(fitted, best, "micro"))
+    _checkpointing(chooser, layouts, searched, best)
+    if best and layouts.wanted and chooser.unset("batch.micro") and chooser.unset("batch.accumulate"):
+        chooser.set("batch.micro", best.layout.micro, _won(searched, best, "micro"))
     return method, strategy
 
 
-def _method(stage: Stage, chooser: Chooser, fitted: Fitted, best: Cost | None) -> str:
+def _method(stage: Stage, chooser: Chooser, searched: SearchResult, best: Cost | None) -> str:
     for method in METHODS:
         if stage.settings.has(method):
             if method == "lora":
@@ -45,13 +50,13 @@ def _method(stage: Stage, chooser: Chooser, fitted: Fitted, best: Cost | None) -
     method = best.layout.method if best else "lora"
     chooser.blocks.add(method)
     chooser.choices.append(
-        Choice(method, "{ }", fitted.why or f"no method given, and no memory to go by: {fitted.unknown}")
+        Choice(method, "{ }", searched.why or f"no method given, and no memory to go by: {searched.unknown}")
     )
     if method == "lora":
         _lora(chooser)
     if best and best.layout.bits and not stage.settings.has("quantize"):
         chooser.blocks.add("quantize")
-        chooser.set("quantize.bits", best.layout.bits, fitted.why)
+        chooser.set("quantize.bits", best.layout.bits, searched.why)
     return method
 
 
@@ -64,15 +69,15 @@ def _lora(chooser: Chooser) -> None:
         chooser.set("lora.targets", ["all"], "every linear layer", told=False)
 
 
-def _strategy(chooser: Chooser, fitter: Fitter, fitted: Fitted, best: Cost | None) -> str:
+def _strategy(chooser: Chooser, layouts: LayoutSearch, searched: SearchResult, best: Cost | None) -> str:
     asked = chooser.get("parallel.strategy")
     if isinstance(asked, Term) and asked.name != "auto":
         return asked.name
-    several = fitter.world.size > 1
+    several = layouts.world.size > 1
     if best and best.layout.strategy:
-        chooser.set("parallel.strategy", Term(best.layout.strategy), _won(fitted, best, "strategy"))
+        chooser.set("parallel.strategy", Term(best.layout.strategy), _won(searched, best, "strategy"))
         return best.layout.strategy
-    why = f"{fitter.world.size} processes, and no memory to go by: {fitted.unknown}" if several else "one process"
+    why = f"{layouts.world.size} processes, and no memory to go by: {searched.unknown}" if several else "one process"
     chooser.set("parallel.strategy", Term("ddp"), why, told=several)
     return "ddp" if several else ""
 
@@ -85,20 +90,20 @@ def _offload(chooser: Chooser, best: Cost | None) -> None:
     chooser.set("parallel.offload", [Term(name) for name in moved], "nothing fits without")
 
 
-def _checkpointing(chooser: Chooser, fitter: Fitter, fitted: Fitted, best: Cost | None) -> None:
+def _checkpointing(chooser: Chooser, layouts: LayoutSearch, searched: SearchResult, best: Cost | None) -> None:
     if not chooser.unset("memory.checkpointing"):
         return
     if best:
-        name, why = best.layout.checkpointing, _won(fitted, best, "checkpointing")
+        name, why = best.layout.checkpointing, _won(searched, best, "checkpointing")
     else:
-        name, why = ("full", "saves the most memory") if fitter.world.gpu else ("none", "on CPU")
-    chooser.set("memory.checkpointing", Term(name), why, told=bool(fitter.world.gpu))
+        name, why = ("full", "saves the most memory") if layouts.world.gpu else ("none", "on CPU")
+    chooser.set("memory.checkpointing", Term(name), why, told=bool(layouts.world.gpu))
 
 
-def _won(fitted: Fitted, best: Cost, choice: str) -> str:
+def _won(searched: SearchResult, best: Cost, choice: str) -> str:
     """Why this option: what the best layout with another one costs."""
     mine = getattr(best.layout, choice)
-    other = next((cost for cost in fitted.ranking.costs if getattr(cost.layout, choice) != mine), None)
+    other = next((cost for cost in searched.ranking.costs if getattr(cost.layout, choice) != mine), None)
     if not best.fits:
         return "comes nearest to fitting"
     if other is None:
@@ -114,32 +119,59 @@ def _won(fitted: Fitted, best: Cost, choice: str) -> str:
     return f"`{name}` is no faster" if slower < 0.02 else f"`{name}` would take {slower:.0%} longer"
 
 
-def check_fit(planned: PlannedStage, fitter: Fitter, session: Session) -> None:
-    """What does not fit is an error with ways out; what is near the edge a warning."""
-    cost = cost_of(planned, fitter)
-    if cost is None or cost.fits:
+def check_fit(planned: PlannedStage, layouts: LayoutSearch, session: Session) -> None:
+    """What certainly does not fit is an error with ways out; what probably does not is a warning, with the band."""
+    layouts = replace(layouts, stage=planned.stage)
+    cost = cost_of(planned, layouts)
+    if cost is None or cost.fits or _fits_its_rows(planned, layouts, cost):
         return
     stage = planned.stage
-    over = fitter.budget > 0 or cost.need * ROOM > cost.limit
-    what = "the budget" if fitter.budget else f"what a {fitter.world.gpu} offers" if over else f"{ROOM:.0%} of the card"
-    limit = cost.limit if fitter.budget or not over else cost.limit / ROOM
-    text = f"`{stage.name}` needs about {_gib(cost.need)} on each card, more than {what} ({_gib(limit)})"
     terms = sorted(cost.memory.peak.terms.items(), key=lambda term: -term[1])[:3]
     label = ", ".join(f"{name} {_gib(size)}" for name, size in terms)
-    ways = ways_out(fitter, cost.layout)
-    help = (
-        f"{ways[0]}; `ftc plan` shows {len(ways)} ways" if len(ways) > 1 else str(ways[0]) if ways else "a larger card"
+    severity = Severity.ERROR if cost.refused else Severity.WARNING
+    text = _fit_text(stage, cost, layouts)
+    session.sink.add(Diagnostic("FT701", text, _place(stage, cost), severity, label, (), _fit_help(layouts, cost)))
+
+
+def _fit_text(stage: Stage, cost: Cost, layouts: LayoutSearch) -> str:
+    if cost.crowds_host:
+        return f"`{stage.name}` offloads {_gib(cost.host)} to main memory, and a machine has {_gib(cost.host_limit)}"
+    bound = f"the budget is {_gib(cost.bound)}" if layouts.budget else f"a {layouts.world.gpu} has {_gib(cost.bound)}"
+    if cost.certain > cost.bound:
+        return f"`{stage.name}` needs at least {_gib(cost.certain)} on each card whatever its rows are; {bound}"
+    length = int(stage.settings.get("max_len") or 0)
+    return f"`{stage.name}` needs {cost.low / GIB:.1f} to {_gib(cost.high)} on each card at {length:,} tokens; {bound}"
+
+
+def _fit_help(layouts: LayoutSearch, cost: Cost) -> str:
+    """How long rows may be, and the ways out."""
+    ways = alternatives(layouts, cost.layout)
+    parts = [str(ways[0])] if ways else ["a larger card"]
+    if not layouts.budget and not cost.crowds_host and cost.certain <= cost.bound:
+        shorter = longest_that_fits(layouts.setup(cost.layout))
+        parts += [f"rows of up to {shorter:,} tokens are likely to fit"] if shorter >= SHORTEST else []
+    parts += [f"`ftc plan` shows {len(ways)} ways"] if len(ways) > 1 else []
+    return "; ".join(parts)
+
+
+def _fits_its_rows(planned: PlannedStage, layouts: LayoutSearch, cost: Cost) -> bool:
+    """Whether it fits with the longest rows of the data at hand, which may be far shorter than the limit."""
+    limit = planned.stage.settings.get("max_len")
+    longest = longest_row(planned.stage, layouts.recipe, layouts.files or Files())
+    if not longest or not isinstance(limit, int) or longest >= limit or planned.stage.settings.get("packing"):
+        return False
+    shorter = replace(
+        layouts, stage=replace(planned.stage, settings=planned.stage.settings.with_values({"max_len": longest}))
     )
-    severity = Severity.ERROR if over else Severity.WARNING
-    session.sink.add(Diagnostic("FT701", text, _place(stage, cost), severity, label, (), help))
+    return shorter.cost(cost.layout).fits
 
 
-def cost_of(planned: PlannedStage, fitter: Fitter) -> Cost | None:
+def cost_of(planned: PlannedStage, layouts: LayoutSearch) -> Cost | None:
     """What a planned stage costs as it stands; None where there is no card, or no model of it."""
-    if not fitter.world.gpu or planned.batch is None:
+    if not layouts.world.gpu or planned.batch is None:
         return None
     try:
-        return fitter.cost(layout_of(planned))
+        return layouts.cost(layout_of(planned))
     except NotModelledError:
         return None
 

@@ -10,6 +10,7 @@ from ftdsl.plan.plan import PlannedStage
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.recipe.rules.data import named
 from ftdsl.recipe.shape import files_of, local_path
+from ftdsl.record import replace
 from ftdsl.session import Files
 
 ARRAY = 64 << 20
@@ -45,7 +46,13 @@ def rows_of(item: Term | StageRef, recipe: Recipe, files: Files) -> int | None:
     stage = recipe.find(item.key)
     if stage is None or stage.kind != "data":
         return None
-    counted = [rows_of(source, recipe, files) for source in named(stage.settings, "source")]
+    shared = {word: stage.settings.get(word) for word in ("limit", "sample", "repeat")}
+    counted = [
+        rows_of(
+            replace(source, options={**shared, **source.options}) if isinstance(source, Term) else source, recipe, files
+        )
+        for source in named(stage.settings, "source")
+    ]
     if not counted or any(count is None for count in counted):
         return None
     total = sum(count or 0 for count in counted)
@@ -92,3 +99,36 @@ def size_of(item: Term | StageRef, recipe: Recipe, files: Files) -> int:
     """Bytes of the files of a source that are on this machine."""
     path = local_path(item, recipe.folder) if isinstance(item, Term) else None
     return sum(files.size(place) for place in files_of(path, recipe.folder, files)) if path is not None else 0
+
+
+MEASURED = 16 << 20
+"""Bytes of a file up to which its longest row is looked for."""
+
+BYTES_A_TOKEN = 2.0
+"""Fewer than any usual tokenizer needs for a row as a whole: 3 to 4.5 of English, 2 to 3 of Chinese."""
+
+TEMPLATE = 64
+"""Tokens that a chat template adds to a row at most, about."""
+
+
+def longest_row(stage: Stage, recipe: Recipe, files: Files) -> int:
+    """Tokens of the longest row of a stage's data, or more; 0 where the data are not at hand as lines of JSON."""
+    sources = named(stage.settings, "data")
+    lengths = [_longest(item, recipe, files) for item in sources]
+    return max(lengths) if lengths and all(lengths) else 0
+
+
+def _longest(item: Term | StageRef, recipe: Recipe, files: Files) -> int:
+    path = local_path(item, recipe.folder) if isinstance(item, Term) else None
+    places = files_of(path, recipe.folder, files) if path is not None else []
+    longest = 0
+    for place in places:
+        if place.suffix != ".jsonl":
+            return 0
+        try:
+            if files.size(place) > MEASURED:
+                return 0
+            longest = max([longest, *(len(line.encode()) for line in files.text(place).splitlines())])
+        except (OSError, UnicodeDecodeError):
+            return 0
+    return math.ceil(longest / BYTES_A_TOKEN) + TEMPLATE if longest else 0

@@ -54,6 +54,10 @@ class Abilities(Protocol):
     def one_sequence(self, stage: Stage) -> bool:
         """Whether a card takes one sequence (one pack of rows) at a time, whatever fits."""
 
+    def fused_loss(self, stage: Stage, family: str) -> str:
+        """The member of `kernels` that works the loss out without holding all logits, for an architecture (transformers'
+        model_type); "" where the engine has none for it."""
+
     def generates(self, stage: Stage) -> bool:
         """Whether the engine writes tokens during the stage: for a metric of texts, or to learn from."""
 

@@ -8,9 +8,9 @@ from ftdsl import catalog
 from ftdsl.estimate import disk
 from ftdsl.estimate.architecture import NotModelledError
 from ftdsl.language.values import Amount
-from ftdsl.plan.alternatives import Way, ways_out
+from ftdsl.plan.alternatives import Alternative, alternatives
 from ftdsl.plan.count_rows import steps_of
-from ftdsl.plan.layout_search import Fitter, layout_of
+from ftdsl.plan.layout_search import LayoutSearch, layout_of
 from ftdsl.plan.measured import Here, here
 from ftdsl.plan.plan import Plan, PlannedStage
 from ftdsl.plan.search import Cost
@@ -41,7 +41,7 @@ class Forecast:
     cards: int = 0
     price: float = 0.0
     priced_by: str = ""
-    ways: tuple[Way, ...] = ()
+    ways: tuple[Alternative, ...] = ()
     here: Here = Here()
 
     @property
@@ -71,12 +71,12 @@ def forecast(planned: PlannedStage, recipe: Recipe, session: Session, known: Her
     stage, world = planned.stage, planned.world
     steps, why = steps_of(planned, recipe, session.files)
     budget, engine = recipe.budget.get("memory", 0.0), planned.engine
-    fitter = Fitter(stage, world, recipe, planned.precision, engine, budget, known, session.files)
+    layouts = LayoutSearch(stage, world, recipe, planned.precision, engine, budget, known, session.files)
     layout = layout_of(planned)
     try:
-        cost = fitter.cost(layout)
-        saved, bare = (disk.checkpoint(fitter.setup(layout), whole) for whole in (_resumable(stage), False))
-        ways = () if cost.fits or not world.gpu else tuple(ways_out(fitter, layout))
+        cost = layouts.cost(layout)
+        saved, bare = (disk.checkpoint(layouts.setup(layout), whole) for whole in (_resumable(stage), False))
+        ways = () if cost.fits or not world.gpu else tuple(alternatives(layouts, layout))
     except NotModelledError as error:
         return Forecast(planned.key, unknown=str(error), steps=steps, steps_unknown=why)
     price, whose = price_of(stage)

@@ -9,55 +9,36 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ftdsl.estimate.architecture import Architecture, NotModelledError, known
-from ftdsl.estimate.config import from_config
+from ftdsl.estimate.architecture import Architecture, NotModelledError
 from ftdsl.estimate.setup import Setup
 from ftdsl.language.values import StageRef, Term
 from ftdsl.plan.engine import FSDP, Abilities, Layout
+from ftdsl.plan.model_sizes import sizes_in_folder, sizes_of
 from ftdsl.plan.world import World
 from ftdsl.recipe.recipe import Lineage, Recipe, Stage
 from ftdsl.recipe.shape import PAIRS, local_path
 from ftdsl.session import Files
 
 
-def architecture_of(stage: Stage, recipe: Recipe, files: Files | None = None) -> Architecture:
-    """Sizes of the model a stage starts from, through the stages before it: the catalogue's, or those of the config.json in its
-    folder. `files`: what stands for the disk where it is not read itself. Raises: NotModelledError."""
-    start = stage.start
+def architecture_of(stage: Stage, recipe: Recipe, files: Files | None = None, hub: Path | None = None) -> Architecture:
+    """Sizes of the model a stage starts from, through the stages before it. `files`: what stands for the disk where it is not
+    read itself; `hub`: the folder of the hub's cache. Raises: NotModelledError."""
+    start, files = stage.start, files or Files()
     if start is None:
         raise NotModelledError("the stage has no model")
     base = _bottom(start, recipe)
     options = base.options if isinstance(base, Term) else {}
-    if isinstance(base, Term) and base.name == "scratch" and options.get("like") is None:
-        return _scratch(options)
     like = options.get("like")
-    for place in (like.options.get("id") if isinstance(like, Term) else like, options.get("id")):
-        if isinstance(place, str) and (found := known(place)):
-            return found
+    if isinstance(base, Term) and base.name == "scratch" and like is None:
+        return _scratch(options)
+    if isinstance(like, Term | str):
+        name = like.options.get("id") if isinstance(like, Term) else like
+        return sizes_of(str(name), recipe.folder, files, hub)
     if isinstance(base, Term) and (folder := local_path(base, recipe.folder)):
-        return _of_folder(folder, str(options["path"]), files or Files())
-    name = options.get("id") or options.get("path") or "this model"
-    raise NotModelledError(
-        f'the sizes of {name} are not in the catalogue; `like = "org/name"` names a model of its sizes'
-    )
-
-
-def _of_folder(folder: Path, name: str, files: Files) -> Architecture:
-    """Raises: NotModelledError, with why."""
-    try:
-        config = files.json(folder / "config.json")
-    except (OSError, ValueError):
-        why = files.trouble(folder / "config.json")
-        said = f"the config.json of {name} cannot be read: {why}" if why else f"{name} has no config.json here"
-        raise NotModelledError(f'{said}; `like = "org/name"` names a model of its sizes') from None
-    if not isinstance(config, dict):
-        raise NotModelledError(f"the config.json of {name} is no object")
-    try:
-        return from_config(config, name)
-    except NotModelledError:
-        raise
-    except (TypeError, ValueError, ZeroDivisionError):
-        raise NotModelledError(f"the config.json of {name} has sizes that are no numbers") from None
+        return sizes_in_folder(folder, str(options["path"]), files)
+    if name := options.get("id") or options.get("path"):
+        return sizes_of(str(name), recipe.folder, files, hub)
+    raise NotModelledError('the model has no name; `like = "org/name"` names a model of its sizes')
 
 
 def _bottom(lineage: Lineage, recipe: Recipe) -> Any:
@@ -88,13 +69,17 @@ def setup_of(stage: Stage, world: World, layout: Layout, architecture: Architect
         raise NotModelledError(f"a base in {layout.bits} bits is not modelled")
     kernels = set(stage.settings.names("kernels"))
     length = int(get("max_len") or 2048)
+    mask = get("packing") is True or getattr(get("packing"), "name", "") == "neat"
+    megatron = layout.strategy == "megatron"
+    settings = {**_method(stage, layout), **_optimizer(stage), **engine.setup(stage, layout)}
+    if megatron:
+        settings |= MEGATRON
     return Setup(
         architecture,
-        **_method(stage, layout),
-        **_optimizer(stage),
-        **engine.setup(stage, layout),
+        **settings,
         quant={0: "none", 4: "nf4-dq" if get("quantize.double") is not False else "nf4", 8: "int8"}[layout.bits],
         seq_len=length,
+        seq_kind="exact" if mask else "limit",
         micro_batch=layout.micro * (2 if stage.kind in PAIRS else 1),
         eval_batch=_evaluated(stage, layout),
         checkpointing=layout.checkpointing,
@@ -103,9 +88,15 @@ def setup_of(stage: Stage, world: World, layout: Layout, architecture: Architect
         else "flash"
         if name("attention").startswith("flash")
         else "sdpa",
-        mask=get("packing") is True or getattr(get("packing"), "name", "") == "neat",
-        loss="flce" if "liger" in kernels else "fused_ce_new" if "unsloth" in kernels else "hf_fp32_new",
-        norms="fused" if kernels & {"liger", "unsloth"} else "eager",
+        mask=mask,
+        loss="megatron_ce"
+        if megatron
+        else "flce"
+        if "liger" in kernels
+        else "fused_ce_new"
+        if "unsloth" in kernels
+        else "hf_fp32_new",
+        norms="fused" if megatron or kernels & {"liger", "unsloth"} else "eager",
         fused_adapters="unsloth" in kernels,
         strategy=_strategy(layout.strategy),
         offload={"optimizer": "optim"}.get(layout.offload, layout.offload),
@@ -115,8 +106,19 @@ def setup_of(stage: Stage, world: World, layout: Layout, architecture: Architect
         context=world.context,
         card=world.gpu,
         card_memory=card_memory(stage),
-        framework="megatron" if layout.strategy == "megatron" else "hf",
+        expert=int(get("parallel.expert") or 1) if architecture.experts else 1,
+        framework="megatron" if megatron else "hf",
     )
+
+
+MEGATRON: dict[str, Any] = {
+    "base_dtype": "bf16",
+    "train_dtype": "bf16",
+    "master": True,
+    "autocast": False,
+    "opt_in_backward": False,
+}
+"""How Megatron holds a model: 16-bit weights, fp32 gradients and copies, states spread over data-parallel ranks."""
 
 
 def _method(stage: Stage, layout: Layout) -> dict[str, Any]:
@@ -204,7 +206,7 @@ def _strategy(name: str) -> str:
     """The estimate's word: DeepSpeed's stage 0 is data parallel, both FSDPs shard alike."""
     if name in FSDP:
         return "fsdp"
-    return {"": "single", "zero0": "ddp", "megatron": "ddp"}.get(name, name)
+    return {"": "single", "zero0": "ddp", "megatron": "zero1"}.get(name, name)
 
 
 _MAPS = {"q_proj": "q", "k_proj": "k", "v_proj": "v", "o_proj": "o", "gate_proj": "gate", "up_proj": "up",

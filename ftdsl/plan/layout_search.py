@@ -1,12 +1,13 @@
 """Layouts for a training stage: what the recipe leaves to `auto` is searched, what it fixes is respected.
 
 Method first, by the handbook's matrix, since methods are not each other's equals: full fine-tuning when the cards have more
-than twice what it needs, LoRA when it fits, QLoRA when only that does. Within a method the fastest layout that fits.
+than twice what it needs, LoRA when it fits, QLoRA when only that does. Within a method the fastest layout that fits. Before
+anything is moved to main memory, a fused loss is tried, and a base in 4 bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import field
 
 from ftdsl.estimate import cpu, weights
@@ -21,7 +22,7 @@ from ftdsl.plan.engine import Abilities, Layout
 from ftdsl.plan.layout import architecture_of, setup_of
 from ftdsl.plan.measured import Here
 from ftdsl.plan.plan import PlannedStage
-from ftdsl.plan.search import LARGEST, Cost, Free, Ranking, search
+from ftdsl.plan.search import LARGEST, Cost, Free, Ranking, plainness, search
 from ftdsl.plan.world import World
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.recipe.settings import METHODS
@@ -31,20 +32,25 @@ from ftdsl.session import Files
 ROOM = 0.95
 """The part of what a card offers that is planned for, unless `budget.memory` says otherwise."""
 
+CARE = 1.05
+"""Room that is left besides: a card filled to its last GiB is nothing that a practitioner chooses."""
+
 UNTRIED = 1.1
-"""Room that is left besides where the estimate was held to no measurement, so that nothing is chosen on a guess."""
+"""The same where the estimate was held to no measurement, so that nothing is chosen on a guess."""
 
 _UNTRIED = ("parallelism", "experts", "fp8", "compiled layers", "rollouts", "beside the model", "DoRA", "training by",
             "the optimizer")  # fmt: skip
 
 
 @frozen
-class Fitted:
-    """The ranking of a stage's layouts. `why`: why that method; `unknown`: why nothing could be estimated, else ""."""
+class SearchResult:
+    """The ranking of a stage's layouts. `why`: why that method; `unknown`: why nothing could be estimated, else ""; `kernels`:
+    the fused loss that all of them have, which the recipe does not ask for."""
 
     ranking: Ranking = field(default_factory=lambda: Ranking(()))
     why: str = ""
     unknown: str = ""
+    kernels: str = ""
 
     @property
     def best(self) -> Cost | None:
@@ -52,9 +58,10 @@ class Fitted:
 
 
 @frozen
-class Fitter:
+class LayoutSearch:
     """One stage, its processes, its precision, its engine, the bytes of a card that may be planned for (0: 95 % of it), what is
-    known of the machine, and the files beside the recipe (None: the disk's), where a model's config.json may lie.
+    known of the machine, and the files beside the recipe (None: the disk's), where a model's config.json may lie. careful: room
+    is left besides what is needed.
     """
 
     stage: Stage
@@ -65,17 +72,21 @@ class Fitter:
     budget: float = 0.0
     here: Here = field(default_factory=Here)
     files: Files | None = None
+    careful: bool = True
 
-    def fitted(self) -> Fitted:
+    def searched(self) -> SearchResult:
         """Never raises: what is not modelled is said in `unknown`."""
         if not self.world.gpu:
-            return Fitted(unknown="there is no card")
+            return SearchResult(unknown="there is no card")
         try:
-            architecture = architecture_of(self.stage, self.recipe, self.files)
+            architecture = self.architecture()
             found = self._fitted(architecture)
-            return found if found.best or self.evaluated <= 1 else self.evaluating_less._fitted(architecture)
+            if self.evaluated <= 1 or (found.best and not found.kernels):
+                return found
+            less = self.evaluating_less._fitted(architecture)
+            return less if not found.best or not less.kernels else found
         except NotModelledError as error:
-            return Fitted(unknown=str(error))
+            return SearchResult(unknown=str(error))
 
     def cost(self, layout: Layout, architecture: Architecture | None = None) -> Cost:
         """What a layout costs, for the same global batch whatever the micro-batch. Raises: NotModelledError."""
@@ -83,23 +94,38 @@ class Fitter:
         if not self.world.gpu:
             return self._on_cpu(setup, layout)
         found, spent = fit(setup), time(setup)
-        care = UNTRIED if any(part in name for name in weak(setup) for part in _UNTRIED) else 1.0
+        care = (
+            1.0
+            if not self.careful
+            else UNTRIED
+            if any(part in name for name in weak(setup) for part in _UNTRIED)
+            else CARE
+        )
         limit = self.budget or found.usable * ROOM
         host = host_bytes(setup) * self.world.processes_per_node / self.world.size
         there = self.stage.settings.get("hardware.memory")
         there = float(getattr(there, "number", there) or 0.0)
         need, step = found.needed * self.here.factors.memory, spent.step * self.here.factors.time
         tokens = spent.tokens_per_gpu / self.here.factors.time
-        return Cost(layout, found.memory, need, limit, step, tokens, host, there, care)
+        factor = self.here.factors.memory
+        return Cost(
+            layout, found.memory, need, limit, step, tokens, host, there, care,
+            found.certain, found.least * factor, found.low * factor, found.high * factor,
+            self.budget or found.capacity, setup.seq_kind,
+        )  # fmt: skip
 
     def setup(self, layout: Layout, architecture: Architecture | None = None) -> Setup:
         """The set-up of a layout, for the same global batch whatever the micro-batch. Raises: NotModelledError."""
         if not self.world.data:
             raise NotModelledError("the processes do not divide")  # which is an error of its own
-        sizes = architecture or architecture_of(self.stage, self.recipe, self.files)
+        sizes = architecture or self.architecture()
         setup = setup_of(self.stage, self.world, layout, sizes, self.engine)
         ranks = layout.micro * self.world.data
         return replace(setup, accumulate=max(1, round((self.wanted or ranks) / ranks)))
+
+    def architecture(self) -> Architecture:
+        """Sizes of the model the stage starts from. Raises: NotModelledError."""
+        return architecture_of(self.stage, self.recipe, self.files, self.here.hub)
 
     def _on_cpu(self, setup: Setup, layout: Layout) -> Cost:
         """Of a process on this machine, whose main memory the processes share."""
@@ -118,7 +144,7 @@ class Fitter:
         return batch if isinstance(batch, int) else 0
 
     @property
-    def evaluating_less(self) -> Fitter:
+    def evaluating_less(self) -> LayoutSearch:
         """The same with evaluations of one sequence: what an evaluation needs too much is no reason for another layout."""
         settings = self.stage.settings.with_values({"evaluate.batch": 1})
         return replace(self, stage=replace(self.stage, settings=settings))
@@ -200,30 +226,84 @@ class Fitter:
 
     # --- the method
 
-    def _fitted(self, architecture: Architecture) -> Fitted:
-        def ranked(method: str, bits: int) -> Ranking:
-            return self._ranked(self.free([(method, bits)]), architecture)
-
+    def _fitted(self, architecture: Architecture) -> SearchResult:
         settings = self.stage.settings
         bits = int(settings.get("quantize.bits") or 4) if settings.has("quantize") else 0
         method = next((name for name in METHODS if settings.has(name)), "")
         if method or bits or (self.stage.start and self.stage.start.adapters):
-            return Fitted(ranked(method or "lora", bits), "a quantised base is trained by adapters" if bits else "")
-        full = ranked("full", 0)
+            why = "a quantised base is trained by adapters" if bits else ""
+            return self._first_that_fits([(method or "lora", bits)], architecture, lambda _: why)
+        full = self._ranked(self._kept_on_card([("full", 0)]), architecture)
         least = _least(full)
         if least and least.need * 2 <= least.limit:
-            return Fitted(
+            return SearchResult(
                 full, f"full fine-tuning takes as little as {_gib(least.need)}, less than half of {_gib(least.limit)}"
             )
-        lora = ranked("lora", 0)
-        if _least(lora):
-            return Fitted(lora, "full fine-tuning would take more than half of the card")
-        quantised = ranked("lora", 4)
-        if quantised.best:
-            return Fitted(quantised, f"a 16-bit base would take {_gib(_on_card(lora))}")
-        return Fitted(
-            lora, f"even a 4-bit base would take {_gib(_on_card(quantised))}" if lora.best else "nothing fits"
-        )
+        whole = self._ranked(self._kept_on_card([("lora", 0)]), architecture)
+
+        def reason(best: Cost | None) -> str:
+            if best and best.layout.bits:
+                return f"a 16-bit base would take {_gib(_on_card(whole))}"
+            return "full fine-tuning would take more than half of the card" if best else "nothing fits"
+
+        return self._first_that_fits([("lora", 0), ("lora", 4)], architecture, reason)
+
+    def _first_that_fits(
+        self, methods: Sequence[tuple[str, int]], architecture: Architecture, why: Callable[[Cost | None], str]
+    ) -> SearchResult:
+        """The first of the methods for which something fits: as the recipe has it, then with a fused loss, then offloaded."""
+        open_ended = self._offloads()
+        kept = [name for name in open_ended if name == "none"]
+        moved = [name for name in open_ended if name != "none"]
+        tight = replace(self, careful=False)
+        attempts = [*self._attempts(methods, kept, architecture), *tight._attempts(methods, kept, architecture)]
+        # of bases in main memory the smaller one first: it travels to the card in each step
+        small_first = sorted(methods, key=lambda method: method[1] == 0)
+        attempts += self._attempts(small_first, moved, architecture)
+        attempts += tight._attempts(small_first, moved, architecture)
+        tried: list[Cost] = []
+        for layouts, free, kernels in attempts:
+            ranking = layouts._ranked(free, architecture)
+            if ranking.best:
+                return SearchResult(Ranking((*ranking.costs, *tried)), why(ranking.best), kernels=kernels)
+            # what comes nearest is shown as the recipe has it
+            tried += ranking.costs if layouts.careful and not kernels else []
+        return SearchResult(Ranking(sorted(tried, key=_nearness)), why(None))
+
+    def _attempts(
+        self, methods: Sequence[tuple[str, int]], offloads: Sequence[str], architecture: Architecture
+    ) -> list[tuple[LayoutSearch, Free, str]]:
+        """What is searched, in this order: each method as the recipe has it, and with a fused loss."""
+        fused, kernels = self._with_fused_loss(architecture)
+        found: list[tuple[LayoutSearch, Free, str]] = []
+        for method in methods if offloads else ():
+            free = replace(self.free([method]), offloads=offloads)
+            if method[1] and "params" in offloads and self.world.size > 1 and len(free.strategies) > 1:
+                # a 4-bit base goes to main memory under FSDP, as LLaMA-Factory's own example has it
+                free = replace(free, strategies=[*free.strategies, "fsdp1"])
+            found += [(self, free, "")] + ([(fused, free, kernels)] if fused else [])
+        return found
+
+    def _kept_on_card(self, methods: Sequence[tuple[str, int]]) -> Free:
+        free = self.free(methods)
+        return replace(free, offloads=["none"]) if "none" in free.offloads else free
+
+    def _with_fused_loss(self, architecture: Architecture) -> tuple[LayoutSearch | None, str]:
+        """The same with a loss that holds no logits, where the recipe leaves kernels open and the engine has one."""
+        name = self.engine.fused_loss(self.stage, architecture.family)
+        if not name or self.stage.settings.names("kernels"):
+            return None, ""
+        settings = self.stage.settings.with_values({"kernels": Term(name)})
+        return replace(self, stage=replace(self.stage, settings=settings)), name
+
+
+def _nearness(cost: Cost) -> tuple[float, ...]:
+    """What comes nearest to fitting first; of layouts as near as makes no difference, the plainest."""
+    return (cost.need // (NEAR * max(1.0, cost.limit)), *plainness(cost.layout))
+
+
+NEAR = 0.05
+"""The part of a card by which one layout must be nearer to fitting to be shown before a plainer one."""
 
 
 def _least(ranking: Ranking) -> Cost | None:
@@ -247,7 +327,7 @@ def host_bytes(setup: Setup) -> float:
     if setup.offload == "none":
         return 0.0
     part = weights.share(replace(setup, tensor=1, pipeline=1, expert=1))
-    frozen = part.total * 2.0 if setup.offload == "params" and setup.adapts else 0.0
+    frozen = weights.weight_bytes(setup, part) if setup.offload == "params" and setup.adapts else 0.0
     return weights.trainable(setup, part) * OFFLOADED[setup.offload] + frozen
 
 
@@ -274,4 +354,6 @@ def layout_of(planned: PlannedStage) -> Layout:
 
 def setup_as_planned(planned: PlannedStage, recipe: Recipe) -> Setup:
     """The set-up a planned stage has. Raises: NotModelledError."""
-    return Fitter(planned.stage, planned.world, recipe, planned.precision, planned.engine).setup(layout_of(planned))
+    return LayoutSearch(planned.stage, planned.world, recipe, planned.precision, planned.engine).setup(
+        layout_of(planned)
+    )

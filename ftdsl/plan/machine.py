@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from ftdsl import catalog
+from ftdsl.catalog.cards import card_named
 from ftdsl.language.values import Origin, Term
 from ftdsl.recipe.recipe import Stage
 from ftdsl.record import frozen, replace
@@ -63,14 +64,10 @@ def _models(session: Session) -> list[str]:
 
 def card_of(model: str) -> tuple[str, int] | None:
     """The catalogue's name and memory in GB of a card as its driver calls it: `NVIDIA A100-SXM4-80GB`."""
-    squashed = re.sub(r"[^a-z0-9]", "", model.lower())
-    names = [name for name in catalog.gpus() if name in squashed]
-    if not names:
+    card = card_named(model)
+    if not card.name:
         return None
-    name = max(names, key=len)
-    sizes = catalog.gpus()[name].memory
-    said = re.search(r"(\d+)\s*GB", model)
-    return name, int(said[1]) if said else sizes[0]
+    return card.name, card.memory or catalog.gpus()[card.name].memory[0]
 
 
 def size_left_open(stage: Stage) -> tuple[Term, str] | None:

@@ -16,10 +16,12 @@ from typing import Any
 from ftdsl.estimate import cpu
 from ftdsl.estimate.architecture import Architecture, NotModelledError
 from ftdsl.estimate.calibration import Believed, Seen, corrected
+from ftdsl.estimate.fit import fit
 from ftdsl.estimate.memory import memory
 from ftdsl.estimate.setup import Setup
 from ftdsl.estimate.time import time
 from ftdsl.plan.machine import card_of, main_memory, processor
+from ftdsl.plan.model_sizes import hub_folder
 from ftdsl.recipe.recipe import Recipe
 from ftdsl.recipe.settings import METHODS
 from ftdsl.record import frozen, replace
@@ -59,13 +61,14 @@ _FACTORS = re.compile(r"memory x(\d+\.\d+), time x(\d+\.\d+): (\d+) runs?")
 @frozen
 class Here:
     """What is known of where a stage trains: a card's factors; of this machine its processor, the threads of a process, and
-    bytes of main memory (0: not known).
+    bytes of main memory (0: not known); the folder of the hub's cache.
     """
 
     factors: Factors = Factors()
     processor: cpu.Processor = cpu.Processor()
     threads: int = 1
     memory: float = 0.0
+    hub: Path | None = None
 
     @property
     def runs(self) -> int:
@@ -76,7 +79,7 @@ class Here:
 @frozen
 class Measured:
     """A line of the file: what ran, where, and what it took (bytes, seconds); its set-up with rows as long as those of the
-    largest micro-batch, which memory is of, and as those of the usual one, which time is of.
+    largest micro-batch, which memory is of, and as those of the usual one, which time is of. failed: it ran out of memory.
     """
 
     kind: str
@@ -86,6 +89,7 @@ class Measured:
     usual: Setup
     memory: float
     step: float
+    failed: bool = False
 
 
 def folder_of(env: Mapping[str, str]) -> Path | None:
@@ -100,7 +104,12 @@ def file_name(engine: str, version: str) -> str:
 
 
 def read(session: Session, engine: str, version: str) -> list[Measured]:
-    """All that was measured with this version of the engine, the oldest first."""
+    """All that was measured with this version of the engine of runs that ended well, the oldest first."""
+    return [run for run in read_all(session, engine, version) if not run.failed]
+
+
+def read_all(session: Session, engine: str, version: str) -> list[Measured]:
+    """Those that ran out of memory too."""
     folder = folder_of(session.env)
     if folder is None or session.env.get(VARIABLE) == "none":
         return []
@@ -108,10 +117,11 @@ def read(session: Session, engine: str, version: str) -> list[Measured]:
         text = session.files.text(folder / file_name(engine, version))
     except (OSError, UnicodeDecodeError):
         return []
-    return [found for line in text.splitlines() if (found := _line(line))]
+    return [found for line in text.splitlines() if (found := parse_line(line))]
 
 
-def _line(text: str) -> Measured | None:
+def parse_line(text: str) -> Measured | None:
+    """A line of the file; None for one that cannot be read."""
     try:
         row = json.loads(text)
         setup = setup_from(row["setup"])
@@ -120,7 +130,9 @@ def _line(text: str) -> Measured | None:
             return None
         usual = replace(setup, seq_len=int(row.get("usual_len") or setup.seq_len))
         threads = int(row.get("threads") or 1)
-        return Measured(str(row["kind"]), str(row["device"]), threads, setup, usual, *map(float, numbers))
+        failed = row.get("outcome") == "oom"
+        memory_bytes, step = map(float, numbers)
+        return Measured(str(row["kind"]), str(row["device"]), threads, setup, usual, memory_bytes, step, failed)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -155,9 +167,9 @@ def here(session: Session, recipe: Recipe, card: str) -> Here:
     """Of a card, or of this machine's processor."""
     engine, version = recipe.versions.engine, recipe.versions.of()
     if card:
-        return Here(card_factors(session, engine, version, card))
+        return Here(card_factors(session, engine, version, card), hub=hub_folder(session.env))
     found = processor_of(session, engine, version)
-    return Here(Factors(), found, threads_of(session.env), main_memory(session))
+    return Here(Factors(), found, threads_of(session.env), main_memory(session), hub_folder(session.env))
 
 
 def expected(longest: Setup, usual: Setup, known: Here) -> tuple[float, float]:
@@ -176,7 +188,7 @@ def card_factors(session: Session, engine: str, version: str, card: str) -> Fact
     if said := session.env.get(variable_of(card)):
         found = _FACTORS.fullmatch(said.strip())
         return Factors(float(found[1]), float(found[2]), int(found[3])) if found else Factors()
-    return _factors(one for one in read(session, engine, version) if one.device == card and one.kind in KINDS)
+    return _factors(one for one in read_all(session, engine, version) if one.device == card and one.kind in KINDS)
 
 
 def variable_of(card: str) -> str:
@@ -187,14 +199,20 @@ def _factors(rows: Iterable[Measured]) -> Factors:
     memories, times = [], []
     for one in rows:
         try:
-            memories.append(Seen((memory(one.setup).allocated,), one.memory))
-            times.append(Seen((time(one.usual).step,), one.step))
+            if one.failed:
+                # it needed more than the card has: what the estimate lacks of that is all that is known
+                needed = fit(one.setup).needed
+                memories += [Seen((needed,), one.memory)] if needed < one.memory else []
+                continue
+            peak, step = memory(one.setup).allocated, time(one.usual).step
         except NotModelledError:
             continue
+        memories.append(Seen((peak,), one.memory))
+        times.append(Seen((step,), one.step))
     # rounded: what the lock says is what counted
-    (more,) = corrected((CARD_MEMORY,), memories[: len(times)], CARD_NOISE[0])
+    (more,) = corrected((CARD_MEMORY,), memories, CARD_NOISE[0])
     (longer,) = corrected((CARD_TIME,), times, CARD_NOISE[1])
-    return Factors(round(more, 3), round(longer, 3), len(times))
+    return Factors(round(more, 3), round(longer, 3), max(len(times), len(memories)))
 
 
 # --- this machine's processor

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import field
 from itertools import product
 
+from ftdsl.estimate.fit import is_certain
 from ftdsl.estimate.memory import Memory
 from ftdsl.plan.engine import Layout
 from ftdsl.record import frozen, replace
@@ -27,7 +28,9 @@ _SIMPLE = {"strategy": ("", "ddp", "zero1", "zero2", "zero3", "fsdp2", "fsdp1", 
 class Cost:
     """What a layout costs. need: bytes of the card it must be given, the upper end of the estimate; limit: bytes there are;
     seconds: of one optimizer step; tokens: a second, on one card; host: bytes of main memory on each machine for what is
-    offloaded; host_limit: bytes there are (0: not known); care: how much more room a layout must leave to be chosen.
+    offloaded; host_limit: bytes there are (0: not known); care: how much more room a layout must leave to be chosen. low and
+    high: bytes of the card that nine of ten runs need; certain: what no row changes; least: what nearly all runs need; bound:
+    what there can be of it at most (0: not known); seq_kind: of the estimate's set-up.
     """
 
     layout: Layout
@@ -39,10 +42,28 @@ class Cost:
     host: float = 0.0
     host_limit: float = 0.0
     care: float = 1.0
+    certain: float = 0.0
+    least: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+    bound: float = 0.0
+    seq_kind: str = "limit"
 
     @property
     def fits(self) -> bool:
-        return self.need <= self.limit and (not self.host_limit or self.host <= self.host_limit)
+        return self.need <= self.limit and not self.crowds_host
+
+    @property
+    def crowds_host(self) -> bool:
+        """Whether what is offloaded is more than main memory."""
+        return bool(self.host_limit) and self.host > self.host_limit
+
+    @property
+    def refused(self) -> bool:
+        """Whether it certainly does not fit: nothing less than that makes an error."""
+        return self.crowds_host or (
+            bool(self.bound) and is_certain(self.certain, self.least, self.bound, self.seq_kind)
+        )
 
     @property
     def chosen(self) -> bool:
@@ -108,7 +129,7 @@ def search(free: Free, cost: Callable[[Layout], Cost]) -> Ranking:
         if ranking.best:
             return Ranking((*ranking.costs, *tried))
         tried += ranking.costs
-    return Ranking(sorted(tried, key=lambda one: (one.need, _plainness(one.layout))))
+    return Ranking(sorted(tried, key=lambda one: (one.need, plainness(one.layout))))
 
 
 def _search(free: Free, cost: Callable[[Layout], Cost]) -> Ranking:
@@ -122,7 +143,7 @@ def _search(free: Free, cost: Callable[[Layout], Cost]) -> Ranking:
                     others.append(found)
                 break
             fitting.append(found)
-    others.sort(key=lambda one: (one.need, _plainness(one.layout)))
+    others.sort(key=lambda one: (one.need, plainness(one.layout)))
     return Ranking((*_ranked(fitting), *others))
 
 
@@ -132,11 +153,12 @@ def _ranked(costs: list[Cost]) -> list[Cost]:
         return []
     fastest = min(cost.seconds for cost in costs)
     equal = [cost for cost in costs if cost.seconds <= fastest * EQUAL]
-    equal.sort(key=lambda cost: (_plainness(cost.layout), cost.seconds, cost.layout.micro))
+    equal.sort(key=lambda cost: (plainness(cost.layout), cost.seconds, cost.layout.micro))
     rest = [cost for cost in costs if cost.seconds > fastest * EQUAL]
-    return [*equal, *sorted(rest, key=lambda cost: (cost.seconds, _plainness(cost.layout)))]
+    return [*equal, *sorted(rest, key=lambda cost: (cost.seconds, plainness(cost.layout)))]
 
 
-def _plainness(layout: Layout) -> tuple[int, ...]:
+def plainness(layout: Layout) -> tuple[int, ...]:
+    """Simple layouts before those that have more to break."""
     return tuple(order.index(getattr(layout, name)) if getattr(layout, name) in order else len(order)
                  for name, order in _SIMPLE.items())  # fmt: skip

@@ -19,7 +19,7 @@ GROUPED = 0.52
 
 
 @frozen
-class Light:
+class Footprint:
     """memory: bytes, of a card where `card`, else of main memory; disk: bytes it writes; rows: of the data (None: not known);
     length: tokens of the longest row there may be, which an evaluation's memory is for; unknown: why there is nothing to say.
     """
@@ -33,29 +33,29 @@ class Light:
     unknown: str = ""
 
 
-def light(planned: PlannedStage, plan: Plan, files: Files, base: float = cpu.BASE.value) -> Light:
+def light(planned: PlannedStage, plan: Plan, files: Files, base: float = cpu.BASE.value) -> Footprint:
     """Of a stage that does not train. `base`: bytes of the engine's process before the model. Never raises."""
     kind = planned.stage.kind
     if kind == "shell":
-        return Light(planned.key, unknown="a script of yours: what it takes is not known")
+        return Footprint(planned.key, unknown="a script of yours: what it takes is not known")
     if kind == "data":
         return _data(planned, plan, files)
     try:
         architecture = architecture_of(planned.stage, plan.recipe, files)
     except NotModelledError as error:
-        return Light(planned.key, rows=_rows(planned, plan, files), unknown=str(error))
+        return Footprint(planned.key, rows=_rows(planned, plan, files), unknown=str(error))
     if kind == "eval":
         return _eval(planned, plan, architecture, files, base)
     return _export(planned, plan, architecture, base)
 
 
-def _data(planned: PlannedStage, plan: Plan, files: Files) -> Light:
+def _data(planned: PlannedStage, plan: Plan, files: Files) -> Footprint:
     sources = named(planned.stage.settings, "source")
     counted = [rows_of(source, plan.recipe, files) for source in sources]
     sizes = [size_of(source, plan.recipe, files) for source in sources]
     if not counted or any(count is None for count in counted):
-        return Light(planned.key, unknown="its rows are not on this machine")
-    return Light(planned.key, disk=float(sum(sizes)), rows=sum(count or 0 for count in counted))
+        return Footprint(planned.key, unknown="its rows are not on this machine")
+    return Footprint(planned.key, disk=float(sum(sizes)), rows=sum(count or 0 for count in counted))
 
 
 def _rows(planned: PlannedStage, plan: Plan, files: Files) -> int | None:
@@ -65,7 +65,7 @@ def _rows(planned: PlannedStage, plan: Plan, files: Files) -> int | None:
     return min(rows, limit) if rows is not None and isinstance(limit, int) else rows
 
 
-def _eval(planned: PlannedStage, plan: Plan, a: Architecture, files: Files, base: float) -> Light:
+def _eval(planned: PlannedStage, plan: Plan, a: Architecture, files: Files, base: float) -> Footprint:
     """Weights, logits of a batch, and keys and values of what is generated."""
     settings = planned.stage.settings
     get = settings.get
@@ -79,10 +79,10 @@ def _eval(planned: PlannedStage, plan: Plan, a: Architecture, files: Files, base
     new = _whole(get("generate.max_new_tokens"), 0)
     cache = 2.0 * a.layers * a.kv * number * rows * (length + new) if new else 0.0
     memory = held + max(logits, cache) + (CONTEXT if planned.world.gpu else base)
-    return Light(planned.key, memory, bool(planned.world.gpu), 0.0, _rows(planned, plan, files), length)
+    return Footprint(planned.key, memory, bool(planned.world.gpu), 0.0, _rows(planned, plan, files), length)
 
 
-def _export(planned: PlannedStage, plan: Plan, a: Architecture, base: float) -> Light:
+def _export(planned: PlannedStage, plan: Plan, a: Architecture, base: float) -> Footprint:
     """A whole model read, and written once."""
     dtype = planned.stage.settings.name("dtype")
     origin = plan.origin(planned.stage)
@@ -92,8 +92,8 @@ def _export(planned: PlannedStage, plan: Plan, a: Architecture, base: float) -> 
         bits = _whole(planned.stage.settings.get("bits"), 4)
         linear = a.layers * a.layer_linear
         disk = linear * (GROUPED + (bits - 4) / 8) + (a.params - linear) * 2.0
-        return Light(planned.key, a.params * 2.0, bool(planned.world.gpu), disk)
-    return Light(planned.key, a.params * per + base, False, a.params * per)
+        return Footprint(planned.key, a.params * 2.0, bool(planned.world.gpu), disk)
+    return Footprint(planned.key, a.params * per + base, False, a.params * per)
 
 
 def _whole(said: object, otherwise: int) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ftdsl.catalog.vocabulary import vocabulary
 from ftdsl.diagnostics import Label, Sink
-from ftdsl.environments import in_force
+from ftdsl.environments import resolve_versions
 from ftdsl.language.resolve.layers import Entry
 from ftdsl.language.resolve.resolve import Resolved, ResolvedStage
 from ftdsl.language.resolve.words import Path
@@ -59,7 +59,7 @@ def _engines(file: Term, stages: tuple[Stage, ...], folder: FilePath, session: S
         earlier = engines.get(term.name)
         if earlier is None:
             version = str(term.options.get("version") or "")
-            versions = in_force(term.name, session, version=version, python=python_of(term, folder))
+            versions = resolve_versions(term.name, session, version=version, python=python_of(term, folder))
             engines[term.name] = EngineChoice(term, versions)
         elif stage is not None and term.options and term.options != earlier.term.options:
             text = f"`{term.name}` is named with other options before"
@@ -86,7 +86,7 @@ def _stage(linked: Linked, sink: Sink) -> Stage:
         origins={".".join(path): value.origin for path, value in values.items()},
         spans=blocks | {".".join(path): value.span for path, value in values.items() if value.span},
         keys={".".join(path): span for path, span in stage.keys.items()},
-        spoken=[(".".join(e.path), _spoken(e, values), e.origin) for e in stage.spoken if e.value is not None],
+        layers=[(".".join(e.path), _spoken(e, values), e.origin) for e in stage.layers if e.value is not None],
         span=stage.declared.block.header,
         parents=tuple(ref.key for ref in stage.parents),
         needs=linked.needs,

@@ -7,8 +7,10 @@ reference, so it is an error. `# ftc: allow FT058 "reason"` says that a value is
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
+from ftdsl.catalog.vocabulary import vocabulary
 from ftdsl.credentials import secret_in, shape_of
 from ftdsl.diagnostics import Diagnostic, Edit, Fix, Severity, Sink, allow
 from ftdsl.language.resolve.words import Path
@@ -17,8 +19,13 @@ from ftdsl.record import replace
 from ftdsl.source import Span
 
 CODE = "FT058"
-_TOOLS = ("llamafactory", "deepspeed", "accelerate", "megatron", "launch")
-"""Blocks whose keys are those of a tool, so that the name of a key may be that of a secret."""
+
+
+@cache
+def _tools() -> frozenset[str]:
+    """Blocks whose keys are those of a tool, so that the name of a key may be that of a secret."""
+    words = vocabulary()
+    return frozenset(["launch", *(name for name in words.block_names() if words.block(name).open)])
 
 
 def kept_out(values: Mapping[Path, Value], sink: Sink) -> dict[Path, Value]:
@@ -45,7 +52,7 @@ def _checked(path: Path, value: Value, sink: Sink) -> Value:
 
 def _found(path: Path, data: Any) -> tuple[str, str] | None:
     """What is secret about a value, and the text that is; None when nothing is."""
-    named = path[0] == "env" or (path[0] in _TOOLS and len(path) > 1)
+    named = path[0] == "env" or (path[0] in _tools() and len(path) > 1)
     for text in _texts(data):
         if why := secret_in(path[-1], text) if named else shape_of(text):
             return why, text

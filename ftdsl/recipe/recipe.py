@@ -33,7 +33,7 @@ class Stage:
     key: unique (`sft`, `sft@seed=1`); run: the variant (`seed=1`) or "";
     settings: what it says, with what is handed on, shared, set by profiles and `--set` already in;
     origins, spans (of values) and keys (where the key stands): by dotted key (`optim.lr`);
-    spoken: (dotted key, value as written, who) of every layer that set a key, weakest first;
+    layers: (dotted key, value as written, who) of every layer that set a key, weakest first;
     parents: keys named by `from`; needs: keys of every stage that must have succeeded before (parents included);
     start: what it begins with (None for data and shell); new_adapter: it puts a new adapter on top of `start`;
     result: what it hands on (None for data, eval, shell);
@@ -48,7 +48,7 @@ class Stage:
     origins: Mapping[str, Origin]
     spans: Mapping[str, Span]
     keys: Mapping[str, Span]
-    spoken: Sequence[tuple[str, str, Origin]]
+    layers: Sequence[tuple[str, str, Origin]]
     span: Span
     parents: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()

@@ -96,6 +96,19 @@ def settings_of(item: Term) -> Settings:
     return Settings("data", dict(item.options))
 
 
+def only_source(settings: Settings) -> Term | None:
+    """The one source of a data stage, where it names one and that is no stage."""
+    sources = [item for item in settings.items("source") if isinstance(item, Term | StageRef)]
+    return sources[0] if len(sources) == 1 and isinstance(sources[0], Term) else None
+
+
+def with_own_options(settings: Settings) -> Settings:
+    """Of a data stage with one source: what that says for itself counts as said by the stage."""
+    source = only_source(settings)
+    own = {name: value for name, value in source.options.items() if name not in ("id", "path")} if source else {}
+    return settings.with_values(own) if own else settings
+
+
 def local_path(item: Term | StageRef, folder: Path) -> Path | None:
     """Where a `file(…)` source lies; None for hubs, other machines and results of stages."""
     path = item.options.get("path") if isinstance(item, Term) and item.name == "file" else None

@@ -1,4 +1,9 @@
-"""What a job's result depends on, as one hash: equal keys mean that the result can be used again."""
+"""What a job's result depends on, as one hash: equal keys mean that the result can be used again.
+
+Counted are a job's documents and commands, the files it reads, what it needs, the versions of packages and of our own
+runtime. Not counted is what cannot change a result: names and numbers of stages, places in the recipe, trackers, logging,
+how many checkpoints are kept.
+"""
 
 from __future__ import annotations
 
@@ -9,69 +14,119 @@ from pathlib import Path
 from typing import Any
 
 from ftdsl.engines.jobs import Job, Raw
-from ftdsl.session import Session
-from ftdsl.targets.manifest import input_hashes
+from ftdsl.recipe.shape import files_of
+from ftdsl.run.fingerprint import ABSENT, Digests, stat_of, tree
+from ftdsl.runtime.versions import VERSIONS
+from ftdsl.session import Files
 
 COUNTED = ("torch", "transformers", "datasets", "accelerate", "peft", "trl", "deepspeed", "bitsandbytes")
 """Packages whose versions, besides the engine's own, are part of the key of a job that runs in an engine's environment."""
 
+TRACKERS = ("WANDB_", "MLFLOW_", "SWANLAB_", "TENSORBOARD_", "COMET_", "NEPTUNE_")
+"""Beginnings of variables that only trackers read."""
+
 
 class CacheKeys(dict[str, str]):
-    """The key of every job; `facts`: what it was made of, by job and kind, as digests and versions that can be compared."""
+    """The key of every job; `facts`: what it was made of, by job and kind, as digests and versions that can be compared.
 
-    def __init__(self) -> None:
-        self.facts: dict[str, dict[str, dict[str, str]]] = {}
-
-
-def keys_of(
-    jobs: tuple[Job, ...],
-    files: Mapping[str, bytes],
-    folder: Path,
-    packages: Mapping[str, Mapping[str, str]],
-    session: Session,
-) -> CacheKeys:
-    """Key of every job: its documents and code, the files it reads, the packages, and the keys of what it needs.
-
-    packages: versions by environment and name. Comments, places in the recipe and the numbers of folders do not count: a
-    line or a stage put in above is no reason to train again.
+    packages: versions by environment and name.
     """
-    found = CacheKeys()
-    folders = sorted(jobs, key=lambda job: -len(job.folder))
-    for job in jobs:
+
+    def __init__(
+        self, jobs: tuple[Job, ...], folder: Path, packages: Mapping[str, Mapping[str, str]], digests: Digests
+    ) -> None:
+        self.facts: dict[str, dict[str, dict[str, str]]] = {}
+        self.digests = digests
+        self._jobs, self._folder, self._packages = {job.key: job for job in jobs}, folder, packages
+        self._folders = sorted(jobs, key=lambda job: -len(job.folder))
+        for job in jobs:
+            self.renew(job)
+        digests.save()
+
+    def renew(self, job: Job) -> bool:
+        """Look at a job's files again, now that it reads them: whether its key is another than before."""
+        before = self.get(job.key)
         facts: dict[str, Any] = {
-            "documents": {document.path: placeless(document.data) for document in job.documents},
-            "commands": [[*map(_said, command.argv), command.shell] for command in job.commands],
-            "code": {name: _code(name, files) for name in job.runtime},
-            "inputs": input_hashes(job, folder, session),
-            "needs": {need: found[need] for need in job.needs},
-            "packages": {name: packages.get(job.environment, {}).get(name) for name in _counted(job)},
+            "documents": {document.path: _counted_lines(document) for document in job.documents},
+            "commands": [[*map(_text, command.argv), command.shell] for command in job.commands],
+            "code": {name: str(VERSIONS[name]) for name in job.runtime if name in VERSIONS},
+            "inputs": {name: digest for path, digest in self._read(job).items() if (name := str(path))},
+            "packages": {name: self._packages.get(job.environment, {}).get(name) for name in _counted(job)},
             # What a reference to the environment stands for is not looked at: secrets stay out of hashes.
-            "env": {name: _said(value) for name, value in sorted(job.env.items())},
+            "env": {name: _text(value) for name, value in sorted(job.env.items()) if not name.startswith(TRACKERS)},
         }
-        text = _unnumbered(json.dumps(facts, sort_keys=True), folders)
-        found[job.key] = _digest(text.encode())
-        found.facts[job.key] = {
-            "settings": {name.rpartition("/")[2]: _short(data, folders) for name, data in facts["documents"].items()}
-            | {"commands": _short([facts["commands"], facts["env"]], folders)},
-            "code": {name: digest[:16] for name, digest in facts["code"].items()},
+        needs = {need: self[need] for need in job.needs}
+        text = self._nameless(json.dumps(facts, sort_keys=True), job)
+        self[job.key] = _digest(f"{text} {sorted(needs.values())}".encode())
+        self.facts[job.key] = {
+            "settings": {name.rpartition("/")[2]: self._short(data) for name, data in facts["documents"].items()}
+            | {"commands": self._short([facts["commands"], facts["env"]])},
+            "code": facts["code"],
             "inputs": {name: digest[:16] for name, digest in facts["inputs"].items()},
-            "needs": {need: key[:16] for need, key in facts["needs"].items()},
+            "needs": {need: key[:16] for need, key in needs.items()},
             "packages": {name: version or "" for name, version in facts["packages"].items()},
         }
-    return found
+        return before is not None and before != self[job.key]
+
+    def times(self, job: Job) -> dict[str, list[int]]:
+        """Size, time and inode of the files a job reads: whether they are the same before and after it has run."""
+        found = {}
+        for path in self._paths(job).values():
+            try:
+                found[str(path)] = stat_of(path)
+            except OSError:
+                continue
+        return found
+
+    def forget(self, job: Job) -> None:
+        """A key that no other run will have: a file changed while the job was reading it."""
+        self[job.key] = _digest(f"{self[job.key]} {sorted(self.times(job).items())} changed".encode())
+
+    def _paths(self, job: Job) -> dict[str, Path]:
+        """The files outside the run folder that a job reads, by name."""
+        found: dict[str, Path] = {}
+        for written in (*job.inputs, *job.reads):
+            place = self._folder / written
+            files = files_of(place, self._folder, Files()) if written in job.inputs else tree(place)
+            for path in files:
+                found[written if path == place else f"{written}: {_inside(path, place)}"] = path
+            if not files:
+                found[written] = place
+        return found
+
+    def _read(self, job: Job) -> dict[str, str]:
+        paths = self._paths(job)
+        found = dict(zip(paths, self.digests.files(paths.values()), strict=True))
+        # A name that is no file here is a model's on a hub, or missing; both are told by the documents.
+        return {name: digest for name, digest in found.items() if digest != ABSENT or name in job.inputs}
+
+    def _nameless(self, text: str, job: Job) -> str:
+        """Folders of stages as what they make, not as they are called."""
+        for other in self._folders:
+            text = text.replace(other.folder, "<own>" if other is job else f"<{self.get(other.key, other.key)}>")
+        return text
+
+    def _short(self, data: Any) -> str:
+        """To be compared with the last time: stages by name, as what they make is compared by itself."""
+        text = json.dumps(data, sort_keys=True)
+        for other in self._folders:
+            text = text.replace(other.folder, f"<{other.key}>")
+        return _digest(text.encode())[:16]
 
 
-def _unnumbered(text: str, folders: list[Job]) -> str:
-    for other in folders:
-        text = text.replace(other.folder, f"<{other.key}>")
-    return text
+def _inside(path: Path, place: Path) -> str:
+    return path.relative_to(place).as_posix() if path.is_relative_to(place) else path.name
 
 
-def _short(data: Any, folders: list[Job]) -> str:
-    return _digest(_unnumbered(json.dumps(data, sort_keys=True), folders).encode())[:16]
+def _counted_lines(document: Any) -> Any:
+    """A document without places in the recipe, and without what is only kept books with."""
+    data = placeless(document.data)
+    if isinstance(data, dict) and document.bookkeeping:
+        return {key: value for key, value in data.items() if key not in document.bookkeeping}
+    return data
 
 
-def _said(word: str | Raw) -> str:
+def _text(word: str | Raw) -> str:
     return word.text if isinstance(word, Raw) else word
 
 
@@ -85,14 +140,6 @@ def placeless(data: Any) -> Any:
 def _counted(job: Job) -> tuple[str, ...]:
     """Packages whose versions may change what comes out."""
     return (job.environment, *COUNTED) if job.environment else job.packages
-
-
-def _code(name: str, files: Mapping[str, bytes]) -> str:
-    """Of a module, or of all files of a package."""
-    own = {
-        path: content for path, content in files.items() if path.startswith((f"runtime/{name}.py", f"runtime/{name}/"))
-    }
-    return _digest(b"".join(path.encode() + b"\0" + own[path] for path in sorted(own)))
 
 
 def _digest(content: bytes) -> str:

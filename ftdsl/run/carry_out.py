@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,11 +15,12 @@ from ftdsl.engines import registry
 from ftdsl.engines.jobs import Job
 from ftdsl.observe.progress import StageProgress, Status, View
 from ftdsl.recipe.build import python_of
-from ftdsl.run import measured, prepare, store
-from ftdsl.run.cache_keys import keys_of
+from ftdsl.run import measured, out_of_memory, prepare, store
+from ftdsl.run.cache_keys import CacheKeys
 from ftdsl.run.environments import Environment, NoEngineError, find, this_python
 from ftdsl.run.execute import Executor
 from ftdsl.run.faults import warnings_of
+from ftdsl.run.fingerprint import kept_digests
 from ftdsl.run.launchers.launcher import Launcher
 from ftdsl.run.launchers.local import LocalLauncher
 from ftdsl.run.lengths import cut, read_report
@@ -46,15 +48,15 @@ def carry_out(
     environments: by name, as `environments_of` finds them; session: through which files are read (a new one); stop: by which
     the host stops it; launcher: what starts stages (this machine); home: where its run folders lie (`home_of`).
 
-    Raises: UnknownStageError for a wish, BusyError while another process runs this recipe, OSError when the run folder
-    cannot be written.
+    Raises: UnknownStageError for a wish, BusyError while another process runs this recipe, StillRunningError while a stage
+    lives that another left, OSError when the run folder cannot be written.
     """
     gc.enable()
     session, stop, launcher = session or Session(), stop or Stop(), launcher or LocalLauncher()
     outcome = Outcome(compiled=compiled)
     smoke = compiled.plan.recipe.smoke
     if smoke:
-        wishes = Wishes(wishes.only, wishes.force, True, wishes.side_by_side)
+        wishes = replace(wishes, fresh=True)
     jobs = prepare.selected(compiled.jobs, wishes)
     resources = of_this_machine(session.env, wishes.side_by_side)
     for text in compiled.replaced_lines():
@@ -62,11 +64,13 @@ def carry_out(
     home = home or home_of(compiled)
     with store.locked(home):
         packages = {name: found.packages for name, found in environments.items()}
-        keys = keys_of(jobs, compiled.files, compiled.folder, packages, session)
-        run, outcome.progress = prepare.prepare(compiled, jobs, keys, wishes, home)
+        keys = CacheKeys(jobs, compiled.folder, packages, kept_digests())
+        running = prepare.joinable(jobs, keys, wishes, home, launcher)
+        run, outcome.progress = prepare.prepare(compiled, jobs, keys, wishes, home, view.note)
         waiting = {stage.key for stage in outcome.progress.having(Status.WAITING)}
         todo = [job for job in jobs if job.key in waiting]
-        if obstacles := prepare.obstacles(todo, environments, resources, compiled.plan.recipe.versions):
+        new = [job for job in todo if job not in running]
+        if obstacles := prepare.obstacles(new, environments, resources, compiled.plan.recipe.versions):
             outcome.add_faults(obstacles)
             return outcome.ended(1)
         executor = Executor(
@@ -76,10 +80,13 @@ def carry_out(
         for stage in outcome.progress.having(Status.CACHED):
             _prepared(stage, outcome, view)
             outcome.add_warnings((stage.key, fault) for fault in warnings_of(run.folder / stage.folder))
+        for job in running:
+            view.note(f"{job.folder}: runs already, started by an earlier ftc; joined")
+            executor.join(job)
         if todo:
             executor.execute()
     outcome.nothing_to_do = not todo
-    outcome.add_faults(executor.faults.items())
+    outcome.add_faults(out_of_memory.explained(executor.faults.items(), compiled.plan, session))
     outcome.add_warnings([*executor.warnings, *prepare.lacking(compiled, environments)])
     failed, refused = (outcome.progress.having(status) for status in (Status.FAILED, Status.REFUSED))
     return outcome.ended(INTERRUPTED if stop.asked else 1 if failed else 3 if refused else 0)
@@ -106,13 +113,13 @@ def environments_of(
             found[name] = this_python()
         elif name:
             named = python_of(engine, compiled.folder) if own else ""
-            found[name] = find(name, env, flag=python if own else "", recipe=named)
+            found[name] = find(name, env, flag=python if own else "", recipe=named, folder=compiled.folder)
     if engine.name in found:
         return {**found, "": found[engine.name]}
     if any(job.packages for job in jobs):
         try:
             named = python_of(engine, compiled.folder)
-            return {**found, "": find(engine.name, env, flag=python, recipe=named)}
+            return {**found, "": find(engine.name, env, flag=python, recipe=named, folder=compiled.folder)}
         except NoEngineError:
             pass
     return {**found, "": this_python()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,14 +12,16 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from ftdsl.environments import NAMED, candidates, runnable
+from ftdsl.engines import registry
+from ftdsl.environments import NAMED, candidates, may_be_brought, runnable
+from ftdsl.run.trust import why_not
 
-PROBED = (
-    "llamafactory", "torch", "transformers", "datasets", "accelerate", "peft", "trl", "deepspeed", "bitsandbytes", "jieba",
-    "nltk", "rouge-chinese", "liger-kernel", "unsloth", "matplotlib", "tensorboard", "wandb", "mlflow", "swanlab",
-    "torchaudio", "pyarrow", "orjson", "numpy", "xxhash", "rensa", "py3langid", "mixture-of-depth", "optimum",
-    "gptqmodel", "eetq", "galore-torch", "apollo-torch", "badam", "adam-mini",
+OPTIONAL = (
+    "jieba", "nltk", "rouge-chinese", "liger-kernel", "unsloth", "matplotlib", "tensorboard", "wandb", "mlflow", "swanlab",
+    "torchaudio", "pyarrow", "orjson", "numpy", "xxhash", "rensa", "py3langid", "mixture-of-depth", "optimum", "gptqmodel",
+    "eetq", "galore-torch", "apollo-torch", "badam", "adam-mini",
 )  # fmt: skip
+"""Distributions that some recipes need besides an engine's own."""
 
 _PROBE = """
 import importlib.metadata as m, json, sys
@@ -58,22 +61,29 @@ class NoEngineError(Exception):
     """No Python with the engine; the message is a sentence with the command to type."""
 
 
+class NotTrustedError(NoEngineError):
+    """A Python that may have come with the repository, and that nobody who may has said to start."""
+
+
 def probe(python: Path, source: str) -> Environment | None:
     """What a Python has, read from package metadata (no imports, about 0.1 s). None when it does not run."""
     try:
-        done = subprocess.run(
-            [str(python), "-I", "-c", _PROBE, *PROBED], capture_output=True, text=True, timeout=60, check=True
-        )
+        command = [str(python), "-I", "-c", _PROBE, *registry.distributions(), *OPTIONAL]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
         found = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
     return Environment(python, source, found["python"], found["packages"])
 
 
-def find(engine: str, env: Mapping[str, str], *, flag: str = "", recipe: str = "") -> Environment:
-    """The first environment that has the engine. Raises: NoEngineError."""
+def find(
+    engine: str, env: Mapping[str, str], *, flag: str = "", recipe: str = "", folder: Path | None = None
+) -> Environment:
+    """The first environment that has the engine. `folder`: the recipe's. Raises: NoEngineError, NotTrustedError."""
     asked = []
     for python, source in candidates(engine, env, flag=flag, recipe=recipe):
+        if why := not_started(python, source, env, folder):
+            raise NotTrustedError(f"{python} is not started: {why}; type: {trusting(python)}")
         found = probe(runnable(python), source)
         if found and found.has(engine):
             return found
@@ -83,6 +93,19 @@ def find(engine: str, env: Mapping[str, str], *, flag: str = "", recipe: str = "
         why = f"has no {engine}" if found else "does not run"
         raise NoEngineError(f"{python} (named by {source}) {why}; type: ftc engine install {engine} --python {python}")
     raise NoEngineError(f"there is no engine `{engine}` here; type: ftc engine install {engine} [--cpu]")
+
+
+def not_started(python: Path, source: str, env: Mapping[str, str], folder: Path | None = None) -> str:
+    """Why a Python is not started unasked; "" when it is."""
+    if not may_be_brought(source):
+        return ""
+    return why_not(runnable(python), (Path(), *((folder,) if folder else ())), env)
+
+
+def trusting(python: Path) -> str:
+    """What to type so that a Python is started, by those who know where it is from."""
+    home = python.parent.parent if python.parent.name == "bin" else python
+    return f"ftc engine trust {shlex.quote(str(home))}"
 
 
 def this_python() -> Environment:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ftdsl.engines.jobs import Job
@@ -13,7 +14,9 @@ from ftdsl.observe.progress import RunProgress, StageProgress, Status, View
 from ftdsl.run.cache_keys import CacheKeys
 from ftdsl.run.environments import Environment
 from ftdsl.run.faults import Fault, fault_of, read
+from ftdsl.run.fingerprint import made_by
 from ftdsl.run.launchers.launcher import Handle, Launcher, LaunchError, Task
+from ftdsl.run.prepare import made_paths
 from ftdsl.run.resources import Resources
 from ftdsl.run.stop import Stop
 from ftdsl.run.store import Run, mark_smoke
@@ -28,6 +31,7 @@ class _Running:
     job: Job
     handle: Handle
     tail: Tail
+    times: dict[str, list[int]]
     end: dict[str, Any] = field(default_factory=dict)
     refusals: list[str] = field(default_factory=list)
     log_size: int = -1
@@ -113,26 +117,43 @@ class Executor:
         """A stage's new status, on disk and then in view."""
         self.progress.apply(self.run.record("stage", stage=job.key, status=status.value, folder=job.folder, **fields))
 
+    def join(self, job: Job) -> None:
+        """Watch a start of a job that another `ftc` made, as if it were ours. Its log and events are read from their begin."""
+        state, folder = self.run.jobs[job.key], self.run.folder / job.folder
+        handle = self.launcher.find(self._task(job, {}))
+        assert handle is not None, "found before"
+        self.resources.take_these(job, state.cards)
+        tail = Tail(folder / events.METRICS, _last_attempt(folder))
+        self._change(job, Status.RUNNING, started=state.started)
+        self.running[job.key] = _Running(job, handle, tail, self.keys.times(job))
+
+    def _task(self, job: Job, env: Mapping[str, str]) -> Task:
+        return Task(self.run.folder, job.folder, env, job.processes, job.nodes, job.accelerators)
+
     def _start(self, job: Job) -> None:
         folder = self.run.folder / job.folder
         for name in (events.RESULT, "done"):
             (folder / name).unlink(missing_ok=True)
-        started = round(time.time(), 3)
+        if self.keys.renew(job):
+            self.view.note(f"{job.folder}: what it reads has changed since the run began; it reads what is there now")
+        cards = self.resources.take(job)
+        times = self.keys.times(job)
         self._change(
-            job, Status.RUNNING, started=started, key=self.keys[job.key], facts=self.keys.facts[job.key], message=""
-        )
+            job, Status.RUNNING, started=round(time.time(), 3), key=self.keys[job.key], message="", handle="",
+            facts=self.keys.facts[job.key], cards=[card for listed in cards.values() for card in listed.split(",")],
+        )  # fmt: skip
         python = str(self.environments[job.environment].python)
-        env = {**self.env, "FT_PYTHON": python, "PYTHONUNBUFFERED": "1", **self.resources.take(job)}
-        task = Task(self.run.folder, job.folder, env, job.processes, job.nodes, job.accelerators)
+        env = {**self.env, "FT_PYTHON": python, "PYTHONUNBUFFERED": "1", **cards}
         try:
             tail = Tail(folder / events.METRICS, _begin(folder))
-            handle = self.launcher.submit(task)
+            handle = self.launcher.submit(self._task(job, env))
         except (LaunchError, OSError) as error:
             text = str(error) if isinstance(error, LaunchError) else (error.strerror or str(error)).lower()
             self.resources.give_back(job)
             self._fail(job, Fault(text))
             return
-        self.running[job.key] = _Running(job, handle, tail)
+        self.running[job.key] = _Running(job, handle, tail, times)
+        self.run.record("stage", stage=job.key, handle=handle.id)
 
     def _watch(self, running: _Running) -> None:
         status = self.launcher.poll(running.handle)
@@ -178,9 +199,18 @@ class Executor:
         elif missing := self._missing(job, stage):
             self._fail(job, Fault(missing, ("outputs", "to")))
         else:
-            (folder / "done").touch()
-            self._change(job, Status.DONE, ended=round(time.time(), 3))
-            self.when_done(stage)
+            self._done(running, stage)
+
+    def _done(self, running: _Running, stage: StageProgress) -> None:
+        job = running.job
+        if self.keys.times(job) != running.times:
+            self.keys.forget(job)
+            self.view.note(f"warning: {job.folder}: a file it reads changed while it ran: the next run makes it again")
+        made = made_by(self.run.folder, made_paths(job), self.keys.digests)
+        self.keys.digests.save()
+        (self.run.folder / job.folder / "done").touch()
+        self._change(job, Status.DONE, ended=round(time.time(), 3), key=self.keys[job.key], made=made)
+        self.when_done(stage)
 
     def _fail(self, job: Job, fault: Fault) -> None:
         self.faults[job.key] = fault
@@ -194,7 +224,16 @@ class Executor:
         return "" if stage.result else "it ended without a result"
 
 
-def _begin(folder: Any) -> int:
+def _last_attempt(folder: Path) -> int:
+    """Where the last start begins in a stage's events."""
+    try:
+        before, mark, _ = (folder / events.METRICS).read_bytes().rpartition(b'{"event": "attempt"')
+    except OSError:
+        return 0
+    return len(before) if mark else 0
+
+
+def _begin(folder: Path) -> int:
     """Mark a new start in a stage's events, which keep those of earlier ones; where it begins. Raises: OSError."""
     path = folder / events.METRICS
     size: int = path.stat().st_size if path.exists() else 0

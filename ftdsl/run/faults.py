@@ -33,7 +33,7 @@ _LAST = re.compile(
 class Fault:
     """A sentence, the words of the recipe it is about (the first that is said counts), and what to do.
 
-    `known` is False where the engine's own words had to do.
+    `known` is False where the engine's own words had to do; `cause`: the entry of faults.toml, if it is one of them.
     """
 
     message: str
@@ -41,6 +41,7 @@ class Fault:
     help: str = ""
     code: str = CODE
     known: bool = True
+    cause: str = ""
 
 
 def read(end: Mapping[str, Any], log: Path, status: int, log_start: int = 0) -> Fault:
@@ -86,10 +87,10 @@ def _last_attempt(stage: Path) -> list[events.Event]:
 
 
 def _known(text: str) -> Fault | None:
-    for entry in catalog.faults().values():
+    for cause, entry in catalog.faults().items():
         if match := re.search(entry["match"], text):
             say, help = _filled(entry["say"], match), _filled(entry["help"], match)
-            return Fault(say, tuple(entry["keys"]), help, entry.get("code", CODE))
+            return Fault(say, tuple(entry["keys"]), help, entry.get("code", CODE), cause=cause)
     return None
 
 

@@ -59,8 +59,19 @@ def install(wish: Wish, say: Callable[[str], None]) -> Path:
     python = wish.python or python_in(wish.folder)
     if wish.python is None and not python.exists():
         say(f"making {wish.folder}")
-        _run([sys.executable, "-m", "venv", str(wish.folder)], say)
-    pip = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
+        _run([sys.executable, "-I", "-m", "venv", str(wish.folder)], say)
+    # -I: no module of the folder it is called in stands in for one of Python's or pip's.
+    pip = [
+        str(python),
+        "-I",
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--no-input",
+        "--progress-bar",
+        "off",
+    ]
     _torch(pip, wish, say)
     say("installing what LLaMA-Factory stands on")
     _run([*pip, TORCH, *BESIDE, *(() if wish.cpu else ON_GPU)], say)
@@ -88,10 +99,10 @@ def _torch(pip: list[str], wish: Wish, say: Callable[[str], None]) -> None:
 
 def _stub(python: Path, say: Callable[[str], None]) -> None:
     """Where the real torchaudio cannot be imported, a package that says so when it is used."""
-    if _tried([str(python), "-c", "import torchaudio"], lambda _: None):
+    if _tried([str(python), "-I", "-c", "import torchaudio"], lambda _: None):
         return
     where = subprocess.run(
-        [str(python), "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"],
+        [str(python), "-I", "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"],
         capture_output=True,
         text=True,
         check=True,

@@ -50,9 +50,9 @@ def at_its_lengths(planned: PlannedStage, plan: Plan, seen: Mapping[str, Any]) -
     """
     setup = setup_as_planned(planned, plan.recipe)
     rows = setup.micro_batch
-    longest = replace(setup, seq_len=max(1, round(int(seen["longest"]) / rows)))
+    longest = replace(setup, seq_len=max(1, round(int(seen["longest"]) / rows)), seq_kind="exact")
     usual = float(seen.get("tokens") or 0) / (rows * setup.accumulate)
-    return longest, replace(setup, seq_len=max(1, round(usual))) if usual else longest
+    return longest, replace(longest, seq_len=max(1, round(usual))) if usual else longest
 
 
 def compared(planned: PlannedStage, plan: Plan, stage: Path, known: Here) -> Compared | None:
@@ -92,11 +92,11 @@ def keep(key: str, plan: Plan, stage: Path, session: Session) -> str:
         "setup": setup_as_json(setup),
     }
     versions = plan.recipe.versions
-    _add(folder / file_name(versions.engine, versions.of()), json.dumps(row, ensure_ascii=False))
+    add_line(folder / file_name(versions.engine, versions.of()), json.dumps(row, ensure_ascii=False))
     return f"measured {gib(memory_of(seen))} and {step_of(seen):.3g} s a step, kept for later plans"
 
 
-def _add(path: Path, line: str) -> None:
+def add_line(path: Path, line: str) -> None:
     """Beside, then renamed; one process at a time, so that none forgets what another has added."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.parent / ".lock"):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -17,22 +17,29 @@ from ftdsl.run import store
 from ftdsl.run.cache_keys import CacheKeys
 from ftdsl.run.environments import Environment
 from ftdsl.run.faults import Fault
+from ftdsl.run.fingerprint import damage
+from ftdsl.run.launchers.launcher import Launcher, Task
 from ftdsl.run.resources import Resources
-from ftdsl.run.store import Run
-from ftdsl.runtime.events import Event, made
+from ftdsl.run.store import JobState, Run
+from ftdsl.runtime.events import RESULT, Event, made
 from ftdsl.targets.compiled import Compiled
 
 
 @dataclass(frozen=True)
 class Wishes:
     """What is asked for: `only` these stages and what they need; `force` these again; a `fresh` folder; `side_by_side` at most
-    (None: as many as the machine takes).
+    (None: as many as the machine takes); `verify`: read all results instead of looking at their sizes and times.
     """
 
     only: tuple[str, ...] = ()
     force: tuple[str, ...] = ()
     fresh: bool = False
     side_by_side: int | None = None
+    verify: bool = False
+
+
+class StillRunningError(Exception):
+    """A stage of an earlier start lives, and what is asked for is something else: nothing may be started beside it."""
 
 
 class UnknownStageError(Exception):
@@ -61,17 +68,25 @@ def selected(jobs: tuple[Job, ...], wishes: Wishes) -> tuple[Job, ...]:
 
 
 def prepare(
-    compiled: Compiled, jobs: tuple[Job, ...], keys: CacheKeys, wishes: Wishes, home: Path
+    compiled: Compiled,
+    jobs: tuple[Job, ...],
+    keys: CacheKeys,
+    wishes: Wishes,
+    home: Path,
+    note: Callable[[str], None] = lambda text: None,
 ) -> tuple[Run, RunProgress]:
-    """The run to go on with, or a new one, laid out on disk; stages that are done are marked so.
+    """The run to resume, or a new one, laid out on disk; stages that are done are marked so. note: is given what a person
+    should know of it.
 
-    A run that was left unfinished is gone on with: its stages keep their checkpoints as long as nothing that reaches
+    A run that was left unfinished is resumed: its stages keep their checkpoints as long as nothing that reaches
     them has changed.
     """
     smoke = compiled.plan.recipe.smoke
     earlier = [run for run in store.runs_of(home) if run.smoke == smoke]
     newest = earlier[0] if earlier and not wishes.fresh else None
-    done = {} if wishes.fresh else done_before(jobs, keys, wishes, earlier)
+    done, damaged = ({}, {}) if wishes.fresh else done_before(jobs, keys, wishes, earlier, home)
+    for key, text in damaged.items():
+        note(f"{key} runs again: {text}")
     complete = newest is not None and all(done.get(job.key) == Earlier(newest.folder, job.folder) for job in jobs)
     run = (
         newest
@@ -79,7 +94,7 @@ def prepare(
         else Run(store.new_folder(home, datetime.now()), smoke=smoke)
     )
     store.point_last(home, run.folder)
-    cached = [event for job in jobs if (event := _settle(job, keys, done, run)) is not None]
+    cached = [event for job in jobs if (event := _settle(job, keys, done, run, note)) is not None]
     waiting = {job.key for job in jobs} - {event["stage"] for event in cached}
     store.lay_out(run.folder, compiled.files, compiled.folder, {job.folder for job in jobs if job.key in waiting})
     described = [{name: getattr(job, name) for name in ("key", "folder", "kind", "title", "where")} for job in jobs]
@@ -93,23 +108,32 @@ def prepare(
     return run, progress
 
 
-def done_before(
-    jobs: tuple[Job, ...], keys: Mapping[str, str], wishes: Wishes, earlier: list[Run]
-) -> dict[str, Earlier]:
-    """Jobs that a run has done with the same key, and whose result is still there: the newest such run."""
-    found: dict[str, Earlier] = {}
-    again = {job.key for job in jobs if job.key in wishes.force or job.key.partition("@")[0] in wishes.force}
-    for job in jobs:
-        if job.key in again or any(need in again for need in job.needs):
-            again.add(job.key)
-            continue
-        for run in earlier:
-            state = run.jobs.get(job.key)
-            if state and state.done and state.key == keys[job.key]:
-                one = Earlier(run.folder, state.folder or job.folder)
-                if _there(one, job):
-                    found[job.key] = one
-                    break
+def joinable(jobs: tuple[Job, ...], keys: CacheKeys, wishes: Wishes, home: Path, launcher: Launcher) -> list[Job]:
+    """Jobs of the newest run that an earlier `ftc` has started and left: those that still run, and those that ended well
+    meanwhile. Raises: StillRunningError when one runs that is not what would be started now.
+    """
+    found = []
+    for at, run in enumerate(store.runs_of(home)):
+        for key, state in run.jobs.items():
+            handle = launcher.find(Task(run.folder, state.folder, {})) if state.status == Status.RUNNING else None
+            status = launcher.poll(handle) if handle else 1
+            if handle is None or status:
+                continue
+            job = next((job for job in jobs if job.key == key), None)
+            same = at == 0 and not wishes.fresh and job is not None and keys[key] == state.key
+            if (
+                same
+                and job is not None
+                and job.folder == state.folder
+                and (status is None or state.handle == handle.id)
+            ):
+                found.append(job)
+            elif status is None:
+                pid = (handle.facts or {}).get("pid", handle.id)
+                where = f"process {pid}, in {(run.folder / state.folder).as_posix()}"
+                raise StillRunningError(
+                    f"`{key}` still runs ({where}), and is not what would run now; wait for it, or type: kill {pid}"
+                )
     return found
 
 
@@ -119,21 +143,73 @@ class Earlier:
 
     run: Path
     folder: str
+    state: JobState = field(default_factory=JobState, compare=False)
 
     def place(self, path: str, job: Job) -> str:
         """A path of this run's, as it is called there."""
-        inside = path == job.folder or path.startswith(f"{job.folder}/")
-        return self.folder + path.removeprefix(job.folder) if inside else path
+        return _renamed(path, job.folder, self.folder)
 
 
-def _there(one: Earlier, job: Job) -> bool:
+def _renamed(path: str, folder: str, other: str) -> str:
+    inside = path == folder or path.startswith(f"{folder}/")
+    return other + path.removeprefix(folder) if inside else path
+
+
+def done_before(
+    jobs: tuple[Job, ...], keys: CacheKeys, wishes: Wishes, earlier: list[Run], home: Path
+) -> tuple[dict[str, Earlier], dict[str, str]]:
+    """Jobs that a run has done with the same key, and whose result is still there and what they made: the newest such run, of
+    this recipe or of another of the project. And why results that were made with the same key cannot be used, by job key.
+
+    A stage may have had another name: what it made does not depend on it.
+    """
+    found: dict[str, Earlier] = {}
+    damaged: dict[str, str] = {}
+    again = {job.key for job in jobs if job.key in wishes.force or job.key.partition("@")[0] in wishes.force}
+    beside: list[Run] | None = None
+    for job in jobs:
+        if job.key in again or any(need in again for need in job.needs):
+            again.add(job.key)
+            continue
+        candidates = _candidates(job, keys[job.key], earlier)
+        if not candidates and _shareable(job):
+            beside = store.runs_beside(home) if beside is None else beside
+            candidates = _candidates(job, keys[job.key], beside)
+        for candidate in candidates:
+            text = damage(candidate.run, candidate.state.made, keys.digests, thorough=wishes.verify)
+            if not (candidate.run / candidate.folder).is_dir():
+                text = f"{candidate.folder} is not there any more"
+            if not text:
+                found[job.key] = candidate
+                break
+            damaged.setdefault(job.key, text)
+    keys.digests.save()
+    return found, {key: text for key, text in damaged.items() if key not in found}
+
+
+def _candidates(job: Job, key: str, runs: list[Run]) -> list[Earlier]:
+    """Stages that were done with this key, those of the same name first."""
+    states = [(run, name, state) for run in runs for name, state in run.jobs.items() if state.done and state.key == key]
+    states.sort(key=lambda found: found[1] != job.key)
+    return [Earlier(run.folder, state.folder or job.folder, state) for run, _, state in states]
+
+
+def _shareable(job: Job) -> bool:
+    """Whether a result may be another recipe's: it lies in the run folder, and nothing but the result was meant."""
+    return job.kind != "shell" and job.result.startswith(job.folder) and not job.gates
+
+
+def made_paths(job: Job) -> tuple[str, ...]:
+    """What a job is for, as paths of the run folder."""
     if job.kind == "shell":
-        return (one.run / one.folder).exists() and all((one.run / one.place(p, job)).exists() for p in job.outputs)
-    result = job.result if job.result_kind != "metrics" else job.folder
-    return store.result_there(one.run, one.place(result, job), one.folder)
+        return job.outputs
+    result = f"{job.folder}/{RESULT}"
+    if job.kind == "data":
+        return (*(f"{job.folder}/{part}.jsonl" for part in ("train", "eval", "test")), result)
+    return (result,) if job.result_kind == "metrics" else (job.result, result)
 
 
-def _settle(job: Job, keys: CacheKeys, done: dict[str, Earlier], run: Run) -> Event | None:
+def _settle(job: Job, keys: CacheKeys, done: dict[str, Earlier], run: Run, note: Callable[[str], None]) -> Event | None:
     """Make a stage's folder ready: linked to the run that did it, or as far as it can be resumed, or empty. The event of a
     stage that is done, else None.
     """
@@ -141,18 +217,24 @@ def _settle(job: Job, keys: CacheKeys, done: dict[str, Earlier], run: Run) -> Ev
     known = run.jobs.get(job.key)
     source = done.get(job.key)
     if source is None:
-        if place.is_symlink() or (known is None and place.exists()) or (known and known.key != keys[job.key]):
+        if place.is_symlink() or (known is None and place.exists()):
+            store.clear_stage(place)
+        elif known and known.key != keys[job.key]:
+            if any(place.glob("*/checkpoint-*")):
+                aside = store.set_aside(place).as_posix()
+                note(f"{job.folder}: its settings have changed; the checkpoints of before are in {aside}")
             store.clear_stage(place)
         elif known and known.done:
-            store.clear_stage(place)  # forced: a checkpoint would make it resume instead of starting anew
+            store.clear_stage(place)  # forced, or damaged: a checkpoint would make it resume instead of starting anew
         return None
     if source != Earlier(run.folder, job.folder):
         for path in (job.folder, *(path for path in job.outputs if not Path(path).is_absolute())):
             store.link(run.folder, path, source.run / source.place(path, job))
     real = place.resolve().parent.name
     times = {"started": known.started, "ended": known.ended} if known and source.run == run.folder else {}
+    files = {_renamed(name, source.folder, job.folder): facts for name, facts in source.state.made.items()}
     return made(
-        "stage", stage=job.key, status=Status.CACHED.value, folder=job.folder, key=keys[job.key],
+        "stage", stage=job.key, status=Status.CACHED.value, folder=job.folder, key=keys[job.key], made=files,
         facts=keys.facts[job.key], cached_from=real if real != run.id else "", message="", **times,
     )  # fmt: skip
 

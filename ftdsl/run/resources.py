@@ -53,6 +53,12 @@ class Resources:
         self._held[job.key] = (self._cores(job), cards)
         return {"CUDA_VISIBLE_DEVICES": ",".join(cards)} if cards else {}
 
+    def take_these(self, job: Job, cards: list[str]) -> None:
+        """Hold what a job that runs already has."""
+        self.cards = [card for card in self.cards if card not in cards]
+        self.cores -= self._cores(job)
+        self._held[job.key] = (self._cores(job), cards)
+
     def give_back(self, job: Job) -> None:
         cores, cards = self._held.pop(job.key)
         self.cores += cores

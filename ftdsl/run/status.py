@@ -7,15 +7,17 @@ from pathlib import Path
 
 from ftdsl.engines.jobs import Job
 from ftdsl.environments import candidates, installed
-from ftdsl.observe.status import BROKEN, CHANGED, DONE, NEW, StageStatus
+from ftdsl.observe.progress import Status
+from ftdsl.observe.status import BROKEN, CHANGED, DONE, NEW, RUNNING, StageStatus
 from ftdsl.plan.plan import Plan
 from ftdsl.recipe.build import python_of
 from ftdsl.run import store
-from ftdsl.run.cache_keys import CacheKeys, keys_of
+from ftdsl.run.cache_keys import CacheKeys
+from ftdsl.run.fingerprint import kept_digests
+from ftdsl.run.launchers.local import living
 from ftdsl.run.prepare import Wishes, done_before
 from ftdsl.run.store import JobState, Run
 from ftdsl.session import LARGE, Session, read_json
-from ftdsl.targets.artifacts import runtime_files
 from ftdsl.targets.manifest import NAME, values_of
 
 
@@ -25,14 +27,14 @@ def stage_statuses(plan: Plan, jobs: tuple[Job, ...], home: Path, session: Sessi
     if not runs:  # nothing to compare with: no data is read to find out
         return {job.key: StageStatus(job.key, NEW) for job in jobs}
     packages = dict.fromkeys((plan.recipe.engine.name, ""), _packages(plan, jobs, runs, session))
-    keys = keys_of(jobs, runtime_files(jobs), plan.recipe.folder, packages, session)
-    done = done_before(jobs, keys, Wishes(), runs)
+    keys = CacheKeys(jobs, plan.recipe.folder, packages, kept_digests())
+    done, damaged = done_before(jobs, keys, Wishes(), runs, home)
     found: dict[str, StageStatus] = {}
     for job in jobs:
         if place := done.get(job.key):
             found[job.key] = StageStatus(job.key, DONE, place.run.name, (place.run / place.folder).as_posix())
         else:
-            found[job.key] = _undone(job, keys, runs, plan, found)
+            found[job.key] = _undone(job, keys, runs, plan, found, damaged)
     return found
 
 
@@ -53,15 +55,25 @@ def _packages(plan: Plan, jobs: tuple[Job, ...], runs: list[Run], session: Sessi
     return last
 
 
-def _undone(job: Job, keys: CacheKeys, runs: list[Run], plan: Plan, before: Mapping[str, StageStatus]) -> StageStatus:
+def _undone(
+    job: Job,
+    keys: CacheKeys,
+    runs: list[Run],
+    plan: Plan,
+    before: Mapping[str, StageStatus],
+    damaged: Mapping[str, str],
+) -> StageStatus:
     """Why there is no result that can be used."""
     run = next((run for run in runs if job.key in run.jobs), None)
     if run is None:
         return StageStatus(job.key, NEW)
     state = run.jobs[job.key]
+    if state.status == Status.RUNNING and (pid := living(run.folder / state.folder)):
+        changed = () if state.key == keys[job.key] else ("as it was before the recipe changed",)
+        return StageStatus(job.key, RUNNING, run.id, "", (f"process {pid}", *changed))
     if state.key == keys[job.key]:
         if state.done:
-            return StageStatus(job.key, CHANGED, run.id, "", ("its result is not there any more",))
+            return StageStatus(job.key, CHANGED, run.id, "", (damaged.get(job.key) or "its result cannot be used",))
         return StageStatus(job.key, BROKEN, run.id, "", (_ended(state),))
     why = tuple(_changes(job, state, keys.facts[job.key], run, plan, before))
     return StageStatus(job.key, CHANGED, run.id, "", why or ("what it stands on is another",))
@@ -100,7 +112,7 @@ def _changes(
         was, now = old.get("packages", {}).get(name), facts["packages"].get(name)
         yield f"{name} {was or 'none'} -> {now or 'none'}"
     if code := _different(old, facts, "code"):
-        yield f"ftc's own runtime is another: {', '.join(code)}"
+        yield f"ftc's own runtime makes something else of it: {', '.join(code)}"
     for name in _different(old, facts, "needs"):
         yield f"{name} runs again" if name in before and before[name].runs else f"{name} is another"
 

@@ -17,7 +17,8 @@ from ftdsl.observe.progress import Status
 from ftdsl.recipe.rules.smoke import MARK
 from ftdsl.run.events import EventLog
 from ftdsl.run.events import read as read_events
-from ftdsl.runtime.events import RESULT, Event, made, read_result, save_result
+from ftdsl.run.fingerprint import Made
+from ftdsl.runtime.events import Event, made, read_result, save_result
 from ftdsl.storage import open_to_append, write_file, write_files, write_link
 from ftdsl.targets.write import link_inputs
 
@@ -29,7 +30,8 @@ class BusyError(Exception):
 @dataclass
 class JobState:
     """What is known of a job of a run: `key` is what its content hashes to, and `facts` what that was made of; times in seconds
-    since the epoch; `folder` is what its stage folder is called in this run.
+    since the epoch; `folder` is what its stage folder is called in this run; `handle`: its launcher's id of its last start, on
+    these `cards`; `made`: the files of its result, by which it is known again.
     """
 
     status: str = ""
@@ -40,6 +42,9 @@ class JobState:
     cached_from: str = ""
     folder: str = ""
     facts: dict[str, dict[str, str]] = field(default_factory=dict)
+    handle: str = ""
+    cards: list[str] = field(default_factory=list)
+    made: Made = field(default_factory=dict)
 
     @property
     def done(self) -> bool:
@@ -74,7 +79,7 @@ class Run:
             self.smoke = event.get("smoke", False)
         elif event["event"] == "stage":
             state = self.jobs.setdefault(event["stage"], JobState())
-            for name in ("status", "key", "started", "ended", "message", "cached_from", "folder", "facts"):
+            for name in JobState.__dataclass_fields__:
                 if name in event:
                     setattr(state, name, event[name])
 
@@ -102,11 +107,21 @@ def load(folder: Path) -> Run | None:
     return run if found else None
 
 
+def runs_beside(home: Path) -> list[Run]:
+    """Finished and unfinished runs of the other recipes of a project, newest first; of smoke runs none."""
+    if not home.parent.is_dir():
+        return []
+    homes = sorted(other for other in home.parent.iterdir() if other != home and other.is_dir())
+    return [run for other in homes if not other.name.endswith(".smoke") for run in runs_of(other) if not run.smoke]
+
+
 def runs_of(home: Path) -> list[Run]:
     """Runs of a recipe, newest first."""
     if not home.is_dir():
         return []
+    last = (home / "last").resolve().name  # whatever the clock said when it was made
     folders = sorted((p for p in home.iterdir() if p.is_dir() and not p.is_symlink()), reverse=True)
+    folders.sort(key=lambda folder: folder.name != last)
     return [run for folder in folders if (run := load(folder))]
 
 
@@ -147,6 +162,15 @@ def clear_stage(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
+def set_aside(folder: Path) -> Path:
+    """Another name for a folder that is in the way; what it is called now."""
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.before-{number}")).exists():
+        number += 1
+    folder.rename(aside)
+    return aside
+
+
 def link(run: Path, name: str, other: Path) -> None:
     """Use what another run has under this name; what is there through another link already stays."""
     place = run / name
@@ -181,8 +205,3 @@ def _number(holder: Path) -> str:
         return holder.read_text(encoding="ascii").strip()
     except (OSError, ValueError):
         return "?"
-
-
-def result_there(run: Path, result: str, stage: str) -> bool:
-    """Whether what a done stage made is still there."""
-    return (run / result).exists() and (run / stage / RESULT).exists()

@@ -115,7 +115,8 @@ FIELDS: dict[str, dict[str, Field]] = {
     # of a run, in its events.jsonl
     "run": {"id": text, "name": text, "smoke": flag, "stages": anything, "pid": count},
     "stage": {"stage": text, "status": text, "folder": text, "key": text, "facts": anything, "started": number,
-              "ended": number, "message": text, "cached_from": text, "handle": anything},
+              "ended": number, "message": text, "cached_from": text, "handle": text, "cards": texts,
+              "made": anything},
     "stop": {},
 }  # fmt: skip
 """The fields of every kind of event. Nothing else is read; a field that is absent or null has no value. `attempt` begins what

@@ -72,7 +72,7 @@ def _because(plan: Plan, stage: Stage | None, why: str) -> Because:
         place = recipe.where(span) if span else ""
         inside = "{ … }" if stage.settings.inside(why) else "{ }"
         return Because(why, inside, "stage" if span else "auto", place, _chosen(plan, stage, why))
-    spoken = [text for key, text, _ in stage.spoken if key == why]
+    spoken = [text for key, text, _ in stage.layers if key == why]
     value = shown(stage.settings.get(why))
     if origin is None or origin.kind == "default":
         return _default(why, value, word)

@@ -76,9 +76,9 @@ def edits(step: Step, block: tree.Block) -> list[Edit] | None:
 def words(block: tree.Block) -> Iterator[tuple[Span, str]]:
     """Keys that the language has a word for: they belong outside the block, which is not ours to rearrange."""
     for name, bind in binds(block).items():
-        standing = catalog.standing(ENGINE, name)
-        if standing is not None and standing.kind == "word":
-            yield bind.key[0].span, f"`{name}` has a word here: write `{standing.word} = …` outside the block"
+        parameter_status = catalog.parameter_status(ENGINE, name)
+        if parameter_status is not None and parameter_status.kind == "word":
+            yield bind.key[0].span, f"`{name}` has a word here: write `{parameter_status.word} = …` outside the block"
 
 
 def _value(bind: tree.Bind) -> Any:

@@ -25,7 +25,7 @@ CASES = [
     ("sft", "none", "quantize { bits = 8, scheme = eetq }", "EETQ needs a GPU"),
     ("sft", "a100(80GB)", "lora { variant = dora }\n  quantize { bits = 4 }", "refuses DoRA on a quantised base"),
     ("sft", "a100(80GB)", 'tokenizer { add = ["x"] }\n  quantize { bits = 4 }', "cannot be resized"),
-    ("sft", "a100(80GB)", "loss = asft\n  lora {}", "ASFT needs a copy of the model"),
+    ("sft", "a100(80GB)", "loss = asft\n  lora {}\n  batch { accumulate = 1 }", "ASFT needs a copy of the model"),
     ("dpo", "a100(80GB)", 'loss = simpo\n  reference = hf("Qwen/Qwen3-8B")', "compares with no reference"),
     (
         "sft",

@@ -15,7 +15,7 @@ SCHEMA = catalog.engine_schema("llamafactory")
 def test_every_parameter_has_one_standing() -> None:
     assert len(SCHEMA) > 300
     for name in SCHEMA:
-        assert catalog.standing("llamafactory", name) is not None, name
+        assert catalog.parameter_status("llamafactory", name) is not None, name
     overlay = catalog.overlay("llamafactory")
     lists = [set(overlay[table]["keys"]) for table in ("_derived", "_dead", "_passthrough")]
     assert not lists[0] & lists[1] | lists[0] & lists[2] | lists[1] & lists[2]

@@ -169,7 +169,7 @@ def test_hatches_go_in_as_they_stand(checked: Check) -> None:
     assert found["steps_per_print"] == 10
 
 
-HATCHES = [
+PASSTHROUGH = [
     ("deepspeed { gradient_cliping = 1 }", "FT001", "did you mean `gradient_clipping`?", None),
     ("deepspeed { zero_optimization { subgroup_size = 1 } }", "FT001", "did you mean `sub_group_size`?", None),
     ("deepspeed { zero_optimization { stage = 2 } }", "FT014", "parallel.strategy", None),
@@ -183,7 +183,9 @@ HATCHES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("stage", "code", "said", "strategy"), HATCHES, ids=[stage[:60] for stage, *_ in HATCHES])
+@pytest.mark.parametrize(
+    ("stage", "code", "said", "strategy"), PASSTHROUGH, ids=[stage[:60] for stage, *_ in PASSTHROUGH]
+)
 def test_a_hatch_is_held_against_what_the_package_reads(
     stage: str, code: str, said: str, strategy: str | None, checked: Check
 ) -> None:
@@ -193,9 +195,9 @@ def test_a_hatch_is_held_against_what_the_package_reads(
 
 
 def test_key_lists_have_what_matters() -> None:
-    assert {"gradient_clipping", "zero_optimization.stage"} <= catalog.hatch_keys("deepspeed").keys()
-    assert "fsdp_config.fsdp_state_dict_type" in catalog.hatch_keys("accelerate")
-    assert "recompute_granularity" in catalog.hatch_keys("megatron")
+    assert {"gradient_clipping", "zero_optimization.stage"} <= catalog.passthrough_schema("deepspeed").keys()
+    assert "fsdp_config.fsdp_state_dict_type" in catalog.passthrough_schema("accelerate")
+    assert "recompute_granularity" in catalog.passthrough_schema("megatron")
 
 
 # --- accelerate

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ftdsl.environments import in_force
+from ftdsl.environments import resolve_versions
 from ftdsl.session import Session
 from tests.conftest import ROWS, Outcome, ftc, small
 from tests.engines.test_lower import lowered, parameters
@@ -30,15 +30,15 @@ NOWHERE = {"FTC_ENGINE_PYTHON": "/nowhere/python"}
 def test_a_pin_comes_before_what_is_installed_and_that_before_the_newest(tmp_path: Path) -> None:
     python = str(environment(tmp_path / "e", llamafactory="0.9.4", transformers="4.57.2", Foo_Bar="1"))
     here = Session(env={"FTC_ENGINE_PYTHON": python})
-    pinned = in_force("llamafactory", here, version="0.9.2")
+    pinned = resolve_versions("llamafactory", here, version="0.9.2")
     assert (pinned.of(), pinned.of("transformers")) == ("0.9.2", "4.49.0")
-    found = in_force("llamafactory", here)
+    found = resolve_versions("llamafactory", here)
     assert (found.of(), found.of("transformers"), found.of("peft")) == ("0.9.4", "4.57.2", "")
     assert found.packages["llamafactory"].source == f"{python} (FTC_ENGINE_PYTHON)"
     assert found.facts("transformers") == "4.57.1", "the nearest known one stands in"
-    same = in_force("llamafactory", here, version="0.9.4")
+    same = resolve_versions("llamafactory", here, version="0.9.4")
     assert same.of("transformers") == "4.57.2", "what is pinned is what is installed"
-    none = in_force("llamafactory", Session(env=NOWHERE))
+    none = resolve_versions("llamafactory", Session(env=NOWHERE))
     assert (none.of(), none.of("transformers")) == ("0.9.5", "5.6.0")
     assert none.told == "" != found.told
 
@@ -46,7 +46,7 @@ def test_a_pin_comes_before_what_is_installed_and_that_before_the_newest(tmp_pat
 def test_a_lock_holds_whatever_is_installed(tmp_path: Path) -> None:
     python = str(environment(tmp_path / "e", llamafactory="0.9.4", transformers="4.57.1"))
     session = Session(env={"FTC_ENGINE_PYTHON": python}, pins={"llamafactory": "0.9.5", "transformers": "5.2.0"})
-    held = in_force("llamafactory", session)
+    held = resolve_versions("llamafactory", session)
     assert (held.of(), held.of("transformers")) == ("0.9.5", "5.2.0")
     assert held.packages["transformers"].source == "the lock"
 

@@ -147,5 +147,5 @@ def test_no_value_breaks_the_check_or_the_import(value: str, place: Path) -> Non
 def test_a_file_that_is_named_and_given_is_told_of_once(tmp_path: Path) -> None:
     (tmp_path / "train.yaml").write_text(f"{FINE}deepspeed: ds.json\n", encoding="utf-8")
     (tmp_path / "ds.json").write_text(DEEPSPEED.replace("zero_optim", "zero_optym"), encoding="utf-8")
-    said = json.loads(ftc("check", "--json", "train.yaml", "ds.json", cwd=tmp_path).stdout)["diagnostics"]
-    assert [one["file"] for one in said if one["code"] == "FT009"] == ["ds.json"]
+    draft = json.loads(ftc("check", "--json", "train.yaml", "ds.json", cwd=tmp_path).stdout)["diagnostics"]
+    assert [one["file"] for one in draft if one["code"] == "FT009"] == ["ds.json"]

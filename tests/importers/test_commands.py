@@ -128,7 +128,7 @@ accelerate launch --num_processes 4 --mixed_precision bf16 --use_deepspeed \\
 
 def test_flags_that_no_tool_has_are_named_with_their_line(place: Path) -> None:
     found = imported(place, WRONG)
-    said = {note["word"]: note for note in found["notes"]}
+    draft = {note["word"]: note for note in found["notes"]}
     for line, word, instead in (
         (3, "--per_device_batch_size", "--per_device_train_batch_size"),
         (4, "--gradient_accumulation", "--gradient_accumulation_steps"),
@@ -138,8 +138,8 @@ def test_flags_that_no_tool_has_are_named_with_their_line(place: Path) -> None:
         (8, "--fsdp", "DeepSpeed and FSDP exclude each other"),
         (9, "--deepspeed_stage", "parallel.strategy = zero3"),
     ):
-        assert said[word]["where"] == f"run.sh:{line}"
-        assert instead in said[word]["text"]
+        assert draft[word]["where"] == f"run.sh:{line}"
+        assert instead in draft[word]["text"]
     assert "param base: model" in found["recipe"]
     done = ftc("check", "recipe.ft", "-p", 'base=hf("Qwen/Qwen3-14B")', "-p", 'rows=file("data/rows.json")', cwd=place)
     assert "strategy = zero3" in found["recipe"]
@@ -180,7 +180,7 @@ def test_words_of_a_shell(text: str, words: list[list[str]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "sentence"),
     [
         ("x.yaml", "model: Qwen/Qwen3-0.6B\ntrain_dataset: x.yaml\n", "v1 trainer"),
         ("x.yaml", "colour: red\n", "no configuration that is known here"),
@@ -188,9 +188,9 @@ def test_words_of_a_shell(text: str, words: list[list[str]]) -> None:
         ("x.yaml", "a: [1\n", "expected"),
     ],
 )
-def test_what_cannot_be_imported_is_one_sentence(name: str, text: str, said: str, tmp_path: Path) -> None:
+def test_what_cannot_be_imported_is_one_sentence(name: str, text: str, sentence: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
     done = ftc("import", name, cwd=tmp_path)
     assert done.returncode == 1
-    assert said in done.stderr
+    assert sentence in done.stderr
     assert "Traceback" not in done.stderr

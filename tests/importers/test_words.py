@@ -11,15 +11,15 @@ from ftdsl import catalog
 from ftdsl.catalog.vocabulary import STAGE_KINDS
 from ftdsl.engines.shared import overlay
 from ftdsl.importers import stages
-from ftdsl.importers.places import Places
-from ftdsl.importers.said import Said
+from ftdsl.importers.draft import StageDraft
+from ftdsl.importers.recipe_paths import Places
 from ftdsl.importers.values import written
 from ftdsl.importers.write import key_at
 from ftdsl.lint.config import Config, Setting
 from ftdsl.session import Files
 
 SCHEMA = catalog.engine_schema("llamafactory")
-WORDS = [name for name in SCHEMA if catalog.standing("llamafactory", name).kind == "word"]  # type: ignore[union-attr]
+WORDS = [name for name in SCHEMA if catalog.parameter_status("llamafactory", name).kind == "word"]  # type: ignore[union-attr]
 
 BASE: dict[str, Any] = {"stage": "sft", "do_train": True, "model_name_or_path": "Qwen/Qwen3-8B", "dataset": "rows",
                         "output_dir": "out", "eval_dataset": "more"}  # fmt: skip
@@ -76,7 +76,7 @@ def sample(name: str) -> Any:
     return 3 if "int" in kind else 0.25 if "float" in kind else "qwen"
 
 
-def said(name: str, tmp_path: Path) -> tuple[Said, Any]:
+def draft(name: str, tmp_path: Path) -> tuple[StageDraft, Any]:
     extra: dict[str, Any] = {}
     for start, more in WITH.items():
         if name.startswith(start):
@@ -91,7 +91,7 @@ def said(name: str, tmp_path: Path) -> tuple[Said, Any]:
 
 @pytest.mark.parametrize("name", WORDS)
 def test_every_parameter_with_a_word_imports(name: str, tmp_path: Path) -> None:
-    found, _ = said(name, tmp_path)
+    found, _ = draft(name, tmp_path)
     notes = [note for note in found.notes if note.word == name]
     assert name in found.used
     assert name not in found.passed
@@ -115,7 +115,7 @@ def test_every_rule_of_the_overlay_has_an_inverse() -> None:
 
 def test_names_that_are_no_parameters_lead_to_some() -> None:
     for name, entry in catalog.misnamed().items():
-        assert catalog.standing("llamafactory", name) is None, name
+        assert catalog.parameter_status("llamafactory", name) is None, name
         assert entry["why"], name
         if "parameter" in entry:
-            assert catalog.standing("llamafactory", entry["parameter"]) is not None, name
+            assert catalog.parameter_status("llamafactory", entry["parameter"]) is not None, name

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from io import StringIO
 from pathlib import Path
 
 import pytest
 
 from ftdsl.cli.main import main
-from tests.conftest import ROWS, small
+from tests.conftest import ROWS, ftc, small
 
 
 @pytest.fixture
@@ -36,12 +35,12 @@ def test_a_folder_without_recipes_is_said(here: Path, capsys: pytest.CaptureFixt
     assert "there is no recipe below `empty`" in capsys.readouterr().out
 
 
-def test_a_recipe_from_stdin(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_recipe_from_stdin(here: Path) -> None:
     (here / "rows.jsonl").write_text(ROWS["rows.jsonl"])
     for stage, status in (("lora { rank = 8 }", 0), ("lora { rnak = 8 }", 1)):
-        monkeypatch.setattr("sys.stdin", StringIO(small(stage)))
-        assert main(["check", "-"]) == status
-    assert "stdin.ft:" in capsys.readouterr().out
+        done = ftc("check", "-", cwd=here, stdin=small(stage))
+        assert done.returncode == status, done.stdout
+        assert ("stdin.ft:" in done.stdout and "`rnak`" in done.stdout) == bool(status)
 
 
 def test_a_word_that_is_nearly_a_verb(capsys: pytest.CaptureFixture[str]) -> None:

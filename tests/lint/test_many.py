@@ -30,11 +30,15 @@ def _where(name: str) -> tuple[str, int]:
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_the_same_bytes(form: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["check", "--output-format", form, *FILES[:12]]
+def test_the_same_bytes(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = tmp_path / "wrong.ft"
+    wrong.write_text("frobnicate { }\n", encoding="utf-8")
+    arguments = ["check", "--output-format", form, *FILES[:6], str(wrong), *FILES[6:10]]
     monkeypatch.setattr(many, "_cores", lambda: 2)
-    parallel = main(arguments), capsys.readouterr().out
+    parallel = main(arguments), capsys.readouterr()
     monkeypatch.setattr(many, "_cores", lambda: 1)
-    serial = main(arguments), capsys.readouterr().out
+    serial = main(arguments), capsys.readouterr()
     assert parallel == serial
-    assert Path(FILES[0]).name in serial[1] or form == "text"
+    assert serial[0] == 1 and "wrong.ft" in serial[1].out

@@ -28,6 +28,12 @@ def wanted(text: str) -> tuple[str, int]:
     return found[1], text.count("\n", 0, found.start()) + 1
 
 
+def recipe_of(text: str) -> str:
+    """A stage that is fine, with these lines added."""
+    recipe = small("\n  ".join(text.strip().split("\n")))
+    return recipe.replace("  duration = 1 epoch\n", "", 1) if "duration =" in text else recipe
+
+
 CONFIGS, RECIPES = blocks("configs.yaml"), blocks("recipes.txt")
 
 
@@ -49,9 +55,7 @@ def test_a_wrong_configuration_is_flagged_at_its_line(text: str) -> None:
 
 @pytest.mark.parametrize("text", RECIPES, ids=[block.strip().split("\n")[0][:40] for block in RECIPES])
 def test_a_wrong_recipe_is_flagged_at_its_line(text: str, checked: Callable[..., Outcome]) -> None:
-    recipe = small("\n  ".join(text.strip().split("\n")))
-    if "duration =" in text:
-        recipe = recipe.replace("  duration = 1 epoch\n", "", 1)
+    recipe = recipe_of(text)
     code, line = wanted(recipe)
     found = [(one.code, one.span.source.position(one.span.start)[0]) for one in checked(recipe, ROWS).found if one.span]
     assert (code, line) in found

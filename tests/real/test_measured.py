@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ftdsl.run.environments import Environment
-from tests.conftest import ftc
+from tests.conftest import ftc_process
 
 pytestmark = pytest.mark.real
 
@@ -41,7 +41,7 @@ Plan = Callable[..., tuple[int, str]]
 def plan(engine: Environment, tmp_path: Path) -> Plan:
     def run(*arguments: str) -> tuple[int, str]:
         env = {"XDG_STATE_HOME": str(tmp_path / "state"), "FTC_ENGINE_PYTHON": str(engine.python)}
-        done = ftc("plan", "r.ft", *arguments, cwd=tmp_path, **env)
+        done = ftc_process("plan", "r.ft", *arguments, cwd=tmp_path, **env)
         return done.returncode, done.stdout
 
     return run
@@ -54,7 +54,7 @@ def test_a_run_measures_itself_and_corrects_plans(engine: Environment, plan: Pla
     before = _forecast(plan)
 
     state = {"XDG_STATE_HOME": str(tmp_path / "state")}
-    done = ftc("run", "r.ft", "--engine-python", str(engine.python), cwd=tmp_path, **state)
+    done = ftc_process("run", "r.ft", "--engine-python", str(engine.python), cwd=tmp_path, **state)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "kept for later plans" in done.stderr
 

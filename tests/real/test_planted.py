@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ftdsl.run.environments import Environment
-from tests.conftest import ftc
+from tests.conftest import ftc_process
 
 pytestmark = pytest.mark.real
 
@@ -44,7 +44,7 @@ def planted(engine: Environment, tmp_path: Path) -> Callable[..., Found]:
         for name, content in (("r.ft", HEAD + text), ("rows.jsonl", lines(ALPACA)), *files):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text(content, encoding="utf-8")
-        done = ftc("run", "r.ft", "--smoke", "--json", "--engine-python", str(engine.python), cwd=tmp_path)
+        done = ftc_process("run", "r.ft", "--smoke", "--json", "--engine-python", str(engine.python), cwd=tmp_path)
         assert done.returncode == 1, done.stderr[-2000:]
         assert "Traceback" not in done.stdout + done.stderr
         (recipe,) = json.loads(done.stdout)["recipes"]
@@ -185,6 +185,6 @@ def test_the_same_folder_mended_goes_through(engine: Environment, tmp_path: Path
     for name, content in (("r.ft", HEAD + LOCAL), ("rows.jsonl", lines(ALPACA)), *folder(mended)):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content, encoding="utf-8")
-    done = ftc("run", "r.ft", "--smoke", "--engine-python", str(engine.python), cwd=tmp_path)
+    done = ftc_process("run", "r.ft", "--smoke", "--engine-python", str(engine.python), cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "stopped at step 2 and resumed" in done.stdout

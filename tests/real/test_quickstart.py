@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ftdsl.run.environments import Environment
-from tests.conftest import ROOT, ftc
+from tests.conftest import ROOT, ftc_process
 
 pytestmark = pytest.mark.real
 
@@ -30,7 +30,7 @@ class Done:
 def quickstart(engine: Environment, tmp_path_factory: pytest.TempPathFactory) -> Done:
     place = tmp_path_factory.mktemp("quickstart")
     shutil.copytree(ROOT / "examples", place / "examples")
-    done = ftc("run", "examples/quickstart.ft", "--json", "--engine-python", str(engine.python), cwd=place)
+    done = ftc_process("run", "examples/quickstart.ft", "--json", "--engine-python", str(engine.python), cwd=place)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     document = json.loads(done.stdout)
     return Done(place, document, place / document["run"])
@@ -79,7 +79,7 @@ def test_the_merged_model_says_what_the_data_taught(engine: Environment, quickst
 
 
 def test_a_second_run_does_nothing(engine: Environment, quickstart: Done) -> None:
-    done = ftc("run", "examples/quickstart.ft", "--engine-python", str(engine.python), cwd=quickstart.place)
+    done = ftc_process("run", "examples/quickstart.ft", "--engine-python", str(engine.python), cwd=quickstart.place)
     assert done.returncode == 0
     assert "nothing to do: all 8 stages are done" in done.stderr
     assert "metric" in done.stdout
@@ -88,7 +88,7 @@ def test_a_second_run_does_nothing(engine: Environment, quickstart: Done) -> Non
 def test_by_hand_gives_the_same(engine: Environment, quickstart: Done) -> None:
     """The same files, and with the same seeds the same losses."""
     place = quickstart.place
-    assert ftc("compile", "examples/quickstart.ft", cwd=place).returncode == 0
+    assert ftc_process("compile", "examples/quickstart.ft", cwd=place).returncode == 0
     env = {**os.environ, "FT_PYTHON": str(engine.python), "OMP_NUM_THREADS": "1"}
     script = ["bash", "build/quickstart/run.sh", "by-hand"]
     done = subprocess.run(script, cwd=place, env=env, capture_output=True, text=True, check=False)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from ftdsl.run.environments import Environment
-from tests.conftest import ROOT, ftc
+from tests.conftest import ROOT, ftc_process
 
 pytestmark = pytest.mark.real
 
@@ -55,7 +55,7 @@ def folder(engine: Environment, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """A run folder with the toy made and nothing trained yet."""
     place = tmp_path_factory.mktemp("ranks")
     build(place, TINY, "".join(STAGE.format(name=name, more=more) for name, more in STAGES.items()))
-    done = ftc("compile", "r.ft", cwd=place)
+    done = ftc_process("compile", "r.ft", cwd=place)
     assert done.returncode == 0, done.stderr
     shutil.copytree(place / "build" / "r", place / "run", symlinks=True)
     (place / "run" / "inputs").unlink()
@@ -78,8 +78,8 @@ WRONG = [
     ("alone", "train.yaml", "use_cpu: true", "", "the engine runs 1 process where 2 were planned"),
     ("tensor", "ds_config.json", '"gather_16bit_weights_on_model_save": true', '"elastic_checkpoint": false',
      "the engine ended without writing a model"),
-    ("card", "train.yaml", "seed: 42", "seed: 43", "no card can be seen here"),
-    ("half", "train.yaml", "use_cpu: true", "use_cpu: true\nfp16: true", "fp16 is not done on a CPU"),
+    ("card", "train.yaml", "seed: 42", "seed: 43", "no GPU is visible here"),
+    ("half", "train.yaml", "use_cpu: true", "use_cpu: true\nfp16: true", "the engine drops fp16 on a CPU"),
 ]  # fmt: skip
 
 
@@ -106,7 +106,7 @@ def test_a_precision_that_accelerate_was_told_besides(engine: Environment, folde
     config.write_text(config.read_text(encoding="utf-8").replace("fp16: true\n", ""), encoding="utf-8")
     done = launched(folder, "half", engine, ACCELERATE_MIXED_PRECISION="bf16")
     assert done.returncode != 0
-    assert "accelerate was told to compute in bf16 where the config says no" in done.stderr
+    assert "accelerate computes in bf16 where the config says no" in done.stderr
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def toy(folder: Path) -> str:
 def test_a_rank_that_dies_is_replaced(engine: Environment, toy: str, tmp_path: Path) -> None:
     """The launcher is started anew as a whole, and goes on from the last checkpoint."""
     build(tmp_path, toy, STAGE.format(name="sft", more='launch.retries = 1, callbacks = ["shims:Dies"]'))
-    done = ftc("run", "r.ft", "--plain", "--engine-python", str(engine.python), cwd=tmp_path)
+    done = ftc_process("run", "r.ft", "--plain", "--engine-python", str(engine.python), cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     stage = tmp_path / "runs/r/last/10-sft"
     events = [json.loads(line) for line in (stage / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]

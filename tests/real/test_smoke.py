@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ftdsl.run.environments import Environment
-from tests.conftest import EXAMPLES, ROOT, ftc
+from tests.conftest import EXAMPLES, ROOT, ftc_process
 
 pytestmark = pytest.mark.real
 
@@ -32,7 +32,7 @@ merge from dpo { after = [publish, exam], to = "out/m", push = hf("me/m") }
 def test_every_example_goes_through(recipe: Path, engine: Environment, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     name = f"examples/{recipe.name}"
-    done = ftc("run", name, "--smoke", "--json", "--engine-python", str(engine.python), cwd=tmp_path)
+    done = ftc_process("run", name, "--smoke", "--json", "--engine-python", str(engine.python), cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     (document,) = json.loads(done.stdout)["recipes"]
     assert {stage["status"] for stage in document["stages"]} == {"done"}
@@ -52,7 +52,7 @@ def test_hubs_scripts_gates_and_destinations(engine: Environment, tmp_path: Path
     """What is out of reach is made up, scripts never run, gates report, nothing leaves the run's folder."""
     (tmp_path / "rows.jsonl").write_text('{"instruction": "q", "input": "", "output": "a"}\n' * 8, encoding="utf-8")
     (tmp_path / "r.ft").write_text(HUB, encoding="utf-8")
-    done = ftc("run", "r.ft", "--smoke", "--json", "--engine-python", str(engine.python), cwd=tmp_path)
+    done = ftc_process("run", "r.ft", "--smoke", "--json", "--engine-python", str(engine.python), cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     (document,) = json.loads(done.stdout)["recipes"]
     assert [stage["stage"] for stage in document["stages"]] == ["tools", "scratch()", "sft", "dpo", "exam", "merge"]
@@ -82,14 +82,14 @@ sft {
 }
 """
     (tmp_path / "r.ft").write_text(text, encoding="utf-8")
-    done = ftc("run", "r.ft", "--smoke", cwd=tmp_path)
+    done = ftc_process("run", "r.ft", "--smoke", cwd=tmp_path)
     assert done.returncode == 1
     assert "FT001" in done.stderr, "what a check finds needs no run"
     broken = text.replace(
         "llamafactory { lr_scheduler_kwargs_typo = 1 }", 'llamafactory { accelerator_config = "no.json" }'
     )
     (tmp_path / "r.ft").write_text(broken, encoding="utf-8")
-    done = ftc("run", "r.ft", "--smoke", "--engine-python", str(engine.python), cwd=tmp_path)
+    done = ftc_process("run", "r.ft", "--smoke", "--engine-python", str(engine.python), cwd=tmp_path)
     assert done.returncode == 1
     assert "error[FT950] stage-failed: `sft`: " in done.stderr
     assert "--> r.ft:6:39" in done.stderr

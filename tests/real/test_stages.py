@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from ftdsl.run.environments import Environment
-from tests.conftest import ROOT, ftc
+from ftdsl.runtime import events
+from tests.conftest import ROOT, ftc_process
 
 pytestmark = pytest.mark.real
 
@@ -52,7 +53,7 @@ def place(tmp_path: Path) -> Path:
 
 def run(place: Path, text: str, engine: Environment, *arguments: str) -> dict[str, Any]:
     (place / "r.ft").write_text(text, encoding="utf-8")
-    done = ftc("run", "r.ft", "--json", "--engine-python", str(engine.python), *arguments, cwd=place)
+    done = ftc_process("run", "r.ft", "--json", "--engine-python", str(engine.python), *arguments, cwd=place)
     assert "Traceback" not in done.stderr, done.stderr
     document: dict[str, Any] = json.loads(done.stdout) if done.stdout else {"stages": []}
     logs = sorted((place / "runs").glob("r/last/*/log.txt"))
@@ -144,7 +145,7 @@ def test_the_yaml_works_with_the_engines_own_command(engine: Environment, place:
 
 
 def test_doctor_finds_it_sound(engine: Environment, tmp_path: Path) -> None:
-    done = ftc("engine", "doctor", "--engine-python", str(engine.python), cwd=tmp_path)
+    done = ftc_process("engine", "doctor", "--engine-python", str(engine.python), cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     assert "ok       LLaMA-Factory" in done.stdout
 
@@ -172,9 +173,10 @@ def test_an_interrupted_stage_goes_on_from_its_checkpoint(engine: Environment, p
     assert process.wait(timeout=60) == 130
     assert steps_of(stage)[-1] < 2000
     (place / "r.ft").write_text(f"# a remark\n{LONG}{TRAIN.replace('{more}', '')}", encoding="utf-8")
-    done = ftc("run", "r.ft", "--plain", "--engine-python", str(engine.python), cwd=place)
+    done = ftc_process("run", "r.ft", "--plain", "--engine-python", str(engine.python), cwd=place)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert steps_of(stage)[0] > 20, "it went on"
+    starts = [event for event in events.read(stage / "metrics.jsonl") if event["event"] == "start"]
+    assert len(starts) == 2 and starts[1]["step"] > 20, "it resumed"
     assert steps_of(stage)[-1] == 2000
 
 

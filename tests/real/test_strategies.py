@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from ftdsl.run.environments import Environment
-from tests.conftest import ROOT, ftc
+from tests.conftest import ROOT, ftc_process
 
 pytestmark = pytest.mark.real
 
@@ -92,7 +92,7 @@ def trained(engine: Environment, tmp_path_factory: pytest.TempPathFactory) -> Tr
     text = HEAD.format(model=TINY) + "".join(STAGE.format(name=name, more=more) for name, more in STAGES.items())
     (place / "r.ft").write_text(text, encoding="utf-8")
     with taken(29500):  # where torch and DeepSpeed meet if nobody says otherwise: another run's, say
-        done = ftc("run", "r.ft", "--plain", "--engine-python", str(engine.python), cwd=place)
+        done = ftc_process("run", "r.ft", "--plain", "--engine-python", str(engine.python), cwd=place)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     found = Trained(place)
     for name in STAGES:
@@ -141,7 +141,7 @@ def own(trained: Trained, name: str, text: str) -> Path:
     """A build folder of a recipe beside the others, which starts from the same model."""
     model = f'file("{trained.place}/runs/r/last/05-scratch/result")'
     (trained.place / f"{name}.ft").write_text(HEAD.format(model=model) + text, encoding="utf-8")
-    done = ftc("compile", f"{name}.ft", cwd=trained.place)
+    done = ftc_process("compile", f"{name}.ft", cwd=trained.place)
     assert done.returncode == 0, done.stderr
     return trained.place / "build" / name
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ftc
+from tests.conftest import ftc, until
 from tests.runtime.stage import lines, numbered
 
 RECIPE = """
@@ -39,20 +39,28 @@ sft {
 """
 
 
+def files() -> dict[str, bytes]:
+    """Rows of every kind the recipes here name."""
+    rows = [{"instruction": f"q{n} " * (1 + n % 4), "input": "", "output": f"a{n}"} for n in range(60)]
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    return {
+        "a.jsonl": lines(rows).encode(),
+        "b.jsonl.gz": gzip.compress(lines(numbered(40, 100)).encode()),
+        "held.csv": b"instruction,input,output\nheld out?,,yes\n",
+        "chats.jsonl": lines([{"messages": turns}]).encode(),
+    }
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    import gzip
-
     import tokenizers
 
     words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "?": 1}, unk_token="?"))
     words.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
     (tmp_path / "model").mkdir()
     words.save(str(tmp_path / "model" / "tokenizer.json"))
-    rows = [{"instruction": f"q{n} " * (1 + n % 4), "input": "", "output": f"a{n}"} for n in range(60)]
-    (tmp_path / "a.jsonl").write_text(lines(rows), encoding="utf-8")
-    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(lines(numbered(40, 100)).encode()))
-    (tmp_path / "held.csv").write_text("instruction,input,output\nheld out?,,yes\n", encoding="utf-8")
+    for name, content in files().items():
+        (tmp_path / name).write_bytes(content)
     return tmp_path
 
 
@@ -132,8 +140,6 @@ REFUSED = [
 
 @pytest.mark.parametrize(("block", "said"), REFUSED, ids=[said for _, said in REFUSED])
 def test_what_a_data_stage_cannot_do_is_refused_in_the_recipe(block: str, said: str, place: Path) -> None:
-    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
-    (place / "chats.jsonl").write_text(lines([{"messages": turns}]), encoding="utf-8")
     (place / "r.ft").write_text(f"data mixed {{ {block} }}\n", encoding="utf-8")
     done = ftc("check", "r.ft", cwd=place)
     assert done.returncode == 1
@@ -154,9 +160,8 @@ def test_a_stage_that_is_stopped_leaves_nothing_half_written(place: Path) -> Non
     process = subprocess.Popen(
         [sys.executable, "-m", "ftdsl.cli.main", "run", "r.ft"], cwd=place, stderr=subprocess.DEVNULL
     )
-    stage, deadline = place / "runs" / "r" / "last" / "10-d", time.monotonic() + 60
-    while not any(stage.glob(".rows/digest")) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    stage = place / "runs" / "r" / "last" / "10-d"
+    until((stage / ".rows" / "digest").exists, "rows are read")
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == 130
     left = {path.name for path in stage.iterdir()}

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ftdsl.run.store import load
-from tests.conftest import ftc
+from tests.conftest import ftc, until
 
 ROWS = "".join(json.dumps({"instruction": f"q{n}", "output": f"a{n}"}) + "\n" for n in range(40))
 RECIPE = """
@@ -114,55 +114,69 @@ def test_a_bad_row_fails_the_stage_with_file_and_line(place: Path) -> None:
 @pytest.mark.parametrize("times", [1, 2])
 def test_ctrl_c_stops_cleanly(times: int, place: Path) -> None:
     """Asked once, a stage may end by itself; one that will not is killed at the second Ctrl-C."""
-    answer = "exit 1" if times == 1 else ""
-    slow = f"trap '{answer}' TERM; touch inputs/started; for i in $(seq 600); do sleep 0.1; done"
+    answer = "touch inputs/asked" + ("; exit 1" if times == 1 else "")
+    slow = f"trap '{answer}' TERM; touch inputs/started; for i in $(seq 3000); do sleep 0.1; done"
     text = RECIPE.replace('run     = "wc', f'run     = "{slow}; wc')
     (place / "r.ft").write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "ftdsl.cli.main", "run", "r.ft", "--plain"]
     process = subprocess.Popen(command, cwd=place, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 30
-    while not (place / "started").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    for _ in range(times):
+    until((place / "started").exists, "the stage starts")
+    assert below(place), "its processes are seen while they live"
+    process.send_signal(signal.SIGINT)
+    until((place / "asked").exists, "the stage is asked to stop")
+    if times == 2:
         process.send_signal(signal.SIGINT)
-        time.sleep(0.2)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert "stopped" in out
     left = load(place / "runs" / "r" / "last")
     assert left and not left.finished
     assert (left.jobs["rows"].status, left.jobs["count"].status) == ("done", "stopped")
-    alive = subprocess.run(["pgrep", "-f", "^sleep 0.1$"], capture_output=True, text=True, check=False)
-    homes = [Path(f"/proc/{pid}/cwd") for pid in alive.stdout.split()]
-    assert not any(str(place) in str(home.readlink()) for home in homes if home.exists()), "a child outlived ftc"
+    until(lambda: not below(place), "no child outlives ftc", 5)
     (place / "r.ft").write_text(RECIPE, encoding="utf-8")
     assert statuses(run(place)) == {"rows": "cached", "count": "done", "last": "done"}
 
 
+def below(place: Path) -> list[str]:
+    """Processes whose working directory is below a folder."""
+    found = []
+    for home in Path("/proc").glob("[0-9]*/cwd"):
+        with contextlib.suppress(OSError):  # it ended meanwhile, or is another user's
+            if home.readlink().is_relative_to(place) and int(home.parent.name) != os.getpid():
+                found.append(home.parent.name)
+    return found
+
+
 def test_one_run_of_a_recipe_at_a_time(place: Path) -> None:
-    (place / "r.ft").write_text(RECIPE.replace("wc -l", "touch inputs/started; sleep 4; wc -l"), encoding="utf-8")
+    wait = "touch inputs/started; until [ -e inputs/go ]; do sleep 0.1; done; wc -l"
+    (place / "r.ft").write_text(RECIPE.replace("wc -l", wait), encoding="utf-8")
     command = [sys.executable, "-m", "ftdsl.cli.main", "run", "r.ft", "--plain"]
     process = subprocess.Popen(command, cwd=place, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 30
-    while not (place / "started").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    done = ftc("run", "r.ft", cwd=place)
+    try:
+        until((place / "started").exists, "the stage starts")
+        done = ftc("run", "r.ft", cwd=place)
+    finally:
+        (place / "go").touch()
     assert done.returncode == 1
     assert f"process {process.pid} runs" in done.stderr
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=60) == 0
 
 
 def test_independent_stages_run_side_by_side(place: Path) -> None:
     """Two that wait for each other's sign end only when both run."""
-    wait = "for i in $(seq 100); do [ -e {other}.sign ] && exit 0; sleep 0.1; done; exit 1"
-    text = "".join(
-        f'shell {own} {{ run = "touch {own}.sign; {wait.format(other=other)}" }}\n'
-        for own, other in (("a", "b"), ("b", "a"))
-    )
-    (place / "r.ft").write_text(text, encoding="utf-8")
+    wait = "for i in $(seq {patience}); do [ -e {other}.sign ] && exit 0; sleep 0.1; done; exit 1"
+
+    def text(patience: int) -> str:
+        return "".join(
+            f'shell {own} {{ run = "touch {own}.sign; {wait.format(other=other, patience=patience)}" }}\n'
+            for own, other in (("a", "b"), ("b", "a"))
+        )
+
+    (place / "r.ft").write_text(text(1200), encoding="utf-8")
     if len(os.sched_getaffinity(0)) >= 2:
         assert run(place)["code"] == 0
+    (place / "r.ft").write_text(text(2), encoding="utf-8")
     assert run(place, "--fresh", "-j", "1")["code"] == 1, "one at a time they cannot meet"
 
 

@@ -78,7 +78,7 @@ def test_a_stage_put_in_changes_no_other(done: Path) -> None:
 
 def test_a_result_that_is_gone_runs_again(done: Path) -> None:
     (done / "runs" / "r" / "last" / "count.txt").unlink()
-    assert stages(done)["count"]["why"] == ["its result is not there any more"]
+    assert stages(done)["count"]["why"] == ["count.txt is not there any more"]
 
 
 def test_a_failure_is_told(place: Path) -> None:

@@ -69,8 +69,7 @@ def test_a_malformed_field_is_dropped_and_named(name: str, bad: object) -> None:
     event = events.parse(raw, malformed)
     if event is not None and name in event:
         assert isinstance(event[name], int | float)
-        if name in ("step", "total_steps"):
-            assert 0 <= event[name] <= 2**53
+        assert name not in ("step", "total_steps"), "none of these counts anything"
         if name in ("remaining", "elapsed"):
             assert math.isfinite(event[name])
     elif bad is not None:

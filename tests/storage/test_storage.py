@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -168,21 +169,20 @@ def test_appending_follows_no_link(tmp_path: Path) -> None:
 
 
 def test_a_kill_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
-    """Whatever the moment, a reader finds one of the contents, whole."""
+    """Whatever the moment, a reader finds one of the contents, whole. The writer is killed while it writes: it says when a
+    write begins, and none ends within the pauses."""
     path = tmp_path / "state.json"
-    sizes = (20_000, 3_000_000)
+    sizes = (20_000, 8_000_000)
     path.write_bytes(b"a" * sizes[0])
     code = (
         "import sys; from pathlib import Path; from ftdsl.storage import write_file\n"
-        f"print('ready', flush=True)\n"
-        f"while True:\n  for size in {sizes}: write_file(Path(sys.argv[1]), b'a' * size)\n"
+        f"while True:\n  for size in {sizes}: print(size, flush=True); write_file(Path(sys.argv[1]), b'a' * size)\n"
     )
-    for pause in (0.0, 0.01, 0.02, 0.04):
+    for pause in (0.0, 0.0005, 0.001, 0.002, 0.004):
         with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
-            process.stdout.readline()
-            try:
-                process.wait(timeout=pause)
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
+            while process.stdout.readline() != b"%d\n" % sizes[1]:
+                pass
+            time.sleep(pause)
+            process.send_signal(signal.SIGKILL)
         assert path.stat().st_size in sizes

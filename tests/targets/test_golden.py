@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -29,11 +33,30 @@ def place(recipe: Path, profile: str) -> Path:
     return GOLDEN / (f"{recipe.stem}.{profile}" if profile else recipe.stem)
 
 
-def artifacts(recipe: Path, profile: str = "") -> dict[str, bytes]:
+@cache
+def examples() -> Path:
+    """A copy of the examples as they are committed: locks that somebody's `ftc compile` left beside them decide nothing, and
+    nothing is written beside them."""
+    folder = TemporaryDirectory(prefix="ftc-golden-")
+    _FOLDERS.append(folder)
+    return copied(Path(folder.name))
+
+
+_FOLDERS: list[TemporaryDirectory[str]] = []
+
+
+def copied(folder: Path) -> Path:
+    """The examples and their data below a folder."""
+    shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("*.lock"))
+    return folder / "examples"
+
+
+@cache
+def artifacts(recipe: Path, profile: str = "") -> Mapping[str, bytes]:
     """What a recipe compiles to, without copies of runtime modules and the manifest, which lists their hashes."""
     session = Session()
     options = Options(profiles=(profile,)) if profile else Options()
-    compiled = compile_recipe(recipe, options, session)
+    compiled = compile_recipe(examples() / recipe.name, options, session)
     assert compiled is not None, [one.message for one in session.sink]
     return {n: c for n, c in compiled.files.items() if not n.startswith("runtime/") and n != "manifest.json"}
 
@@ -47,38 +70,54 @@ def test_artifacts_are_the_committed_ones(recipe: Path, profile: str) -> None:
     assert found == wanted
 
 
+COMPILES = """
+import sys
+from pathlib import Path
+from ftdsl.cli.main import main
+out, names = sys.argv[1], sys.argv[2:]
+assert names
+for name in names:
+    status = main(["compile", name, "-o", f"{out}/{Path(name).stem}"])
+    assert status == 0, name
+"""
+
+
 def test_the_same_bytes_from_anywhere(tmp_path: Path) -> None:
     """Another folder, HOME, time zone, locale and hash seed: nothing of it shows."""
     outs = []
-    for at, env in enumerate(
-        (
-            {"PYTHONHASHSEED": "1", "TZ": "UTC"},
-            {"PYTHONHASHSEED": "77", "TZ": "Asia/Tokyo", "HOME": str(tmp_path), "LC_ALL": "C", "USER": "somebody"},
-        )
-    ):
+    environments = (
+        {"PYTHONHASHSEED": "1", "TZ": "UTC"},
+        {"PYTHONHASHSEED": "77", "TZ": "Asia/Tokyo", "HOME": str(tmp_path), "LC_ALL": "C", "USER": "somebody"},
+    )
+    for at, env in enumerate(environments):
         out = tmp_path / f"out{at}"
-        for recipe in EXAMPLES:
-            cwd, name = (ROOT, f"examples/{recipe.name}") if at == 0 else (tmp_path, str(recipe))
-            done = ftc("compile", name, "-o", str(out / recipe.stem), cwd=cwd, **env)
-            assert done.returncode == 0, done.stderr
+        folder = copied(tmp_path / f"place{at}")
+        cwd, start = (folder.parent, Path("examples")) if at == 0 else (tmp_path, folder)
+        names = [str(start / recipe.name) for recipe in EXAMPLES]
+        command = [sys.executable, "-c", COMPILES, str(out), *names]
+        done = subprocess.run(
+            command, cwd=cwd, env={**os.environ, **env}, capture_output=True, encoding="utf-8", check=False
+        )
+        assert done.returncode == 0, done.stderr
         files = {
             p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file() and not p.is_symlink()
         }
+        files |= {path.name: path.read_bytes() for path in folder.glob("*.lock")}
         outs.append({name: content for name, content in files.items() if "/inputs/" not in name})
+    assert {path.stem for path in EXAMPLES} == {name.split("/")[0] for name in outs[0] if "/" in name}
+    assert len([name for name in outs[0] if name.endswith(".lock")]) == len(EXAMPLES)
     assert outs[0] == outs[1]
-    for recipe in EXAMPLES:
-        recipe.with_suffix(".lock").unlink(missing_ok=True)
 
 
 def test_a_manifest_lists_what_was_written(tmp_path: Path) -> None:
-    done = ftc("compile", str(ROOT / "examples" / "quickstart.ft"), "-o", str(tmp_path / "b"), cwd=tmp_path)
+    recipe = copied(tmp_path) / "quickstart.ft"
+    done = ftc("compile", str(recipe), "-o", str(tmp_path / "b"), cwd=tmp_path)
     assert done.returncode == 0
     manifest = json.loads((tmp_path / "b" / "manifest.json").read_text(encoding="utf-8"))
     on_disk = {p.relative_to(tmp_path / "b").as_posix() for p in (tmp_path / "b").rglob("*") if p.is_file()}
     listed = set(manifest["artifacts"]) | {"manifest.json"}
     assert {name for name in on_disk if not name.startswith("inputs/")} == listed
     assert manifest["stages"][2]["values"]["optim.lr"] == {"value": "0.003", "origin": "quickstart.ft:29"}
-    (ROOT / "examples" / "quickstart.lock").unlink(missing_ok=True)
 
 
 def test_compile_removes_only_its_own(tmp_path: Path) -> None:
@@ -108,6 +147,7 @@ def test_frozen_refuses_to_differ(tmp_path: Path) -> None:
     assert ftc("compile", "r.ft", "--frozen", cwd=tmp_path, PLACE="here").returncode == 1, "there is no lock yet"
     assert ftc("compile", "r.ft", cwd=tmp_path, PLACE="here").returncode == 0
     first = (tmp_path / "build" / "r" / "10-sft" / "launch.sh").read_bytes()
+    assert b"here" in first
     assert ftc("compile", "r.ft", "--frozen", cwd=tmp_path, PLACE="elsewhere").returncode == 0
     assert (tmp_path / "build" / "r" / "10-sft" / "launch.sh").read_bytes() == first, "env() is read from the lock"
     (tmp_path / "rows.jsonl").write_text(rows * 2, encoding="utf-8")

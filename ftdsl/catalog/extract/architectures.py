@@ -83,43 +83,43 @@ class _Walk:
         self.text = False
 
     def fact(self, module: Module, name: str) -> Fact:
-        self._class(module, name, sight=False, top=True)
+        self._class(module, name, plan_view=False, top=True)
         fact: Fact = {kind: sorted(names) for kind, names in self.found.items() if names}
         return fact | ({"text": "auto"} if self.text else {})
 
-    def _class(self, module: Module, name: str, *, sight: bool, top: bool = False) -> None:
-        if (name, sight) in self.seen or name not in module.classes:
+    def _class(self, module: Module, name: str, *, plan_view: bool, top: bool = False) -> None:
+        if (name, plan_view) in self.seen or name not in module.classes:
             return
-        self.seen.add((name, sight))
+        self.seen.add((name, plan_view))
         node = module.classes[name]
         for base in node.bases:
             word = ast.unparse(base)
             if word in module.classes:
-                self._class(module, word, sight=sight, top=top)
+                self._class(module, word, plan_view=plan_view, top=top)
         for attribute, value in _attributes(node):
-            self._value(module, attribute, value, sight=sight, top=top)
+            self._value(module, attribute, value, plan_view=plan_view, top=top)
         for other in _named(node, module):
-            self._made(module, other, sight=sight)
+            self._made(module, other, plan_view=plan_view)
 
-    def _value(self, module: Module, attribute: str, value: ast.expr, *, sight: bool, top: bool) -> None:
-        sight = sight or bool(SIGHT.search(attribute))
+    def _value(self, module: Module, attribute: str, value: ast.expr, *, plan_view: bool, top: bool) -> None:
+        plan_view = plan_view or bool(SIGHT.search(attribute))
         for name in _made(value, module):
             if name in LINEAR or _is_linear(module, name):
                 if _is_direct(value, name):
-                    kind = "vision" if sight else "head" if top else "linear"
+                    kind = "vision" if plan_view else "head" if top else "linear"
                     self.found[kind].add(attribute)
             else:
-                self._made(module, name, sight=sight)
-        if _dimensions(value) == 3 and not sight:
+                self._made(module, name, plan_view=plan_view)
+        if _dimensions(value) == 3 and not plan_view:
             self.found["experts"].add(attribute)
 
-    def _made(self, module: Module, name: str, *, sight: bool) -> None:
+    def _made(self, module: Module, name: str, *, plan_view: bool) -> None:
         if name.startswith("AutoModel"):
-            self.text = self.text or not sight
+            self.text = self.text or not plan_view
             return
         home = module if name in module.classes else self.sources.of(name)
         if home is not None and not _is_linear(home, name):
-            self._class(home, name, sight=sight or bool(SIGHT.search(name)))
+            self._class(home, name, plan_view=plan_view or bool(SIGHT.search(name)))
 
 
 def _named(node: ast.ClassDef, module: Module) -> Iterator[str]:

@@ -28,6 +28,10 @@ NEW_TOKENS = 1024
 _OFFLOADED_ADAM = ("", "adamw", "adamw_torch", "adamw_torch_fused")
 """Optimizers that DeepSpeed's CPU Adam stands in for without another meaning (FT408)."""
 
+LIGER = {"gemma", "gemma2", "gemma3", "gemma3_text", "glm", "glm4", "granite", "llama", "mistral", "mixtral", "olmo2", "phi3",
+         "qwen2", "qwen2_vl", "qwen2_5_vl", "qwen3", "qwen3_moe", "qwen3_next", "qwen3_5"}  # fmt: skip
+"""Architectures that Liger's kernels are applied to (model/model_utils/liger_kernel.py)."""
+
 _SCRATCH_TEMPLATES = {"qwen2": "qwen", "qwen3": "qwen3_nothink", "llama": "default"}
 
 
@@ -69,6 +73,12 @@ class LlamaFactoryAbilities:
         settings = stage.settings
         neat = settings.get("packing") is True or settings.name("packing") == "neat"
         return neat and settings.name("attention") == "flash2"
+
+    def fused_loss(self, stage: Stage, family: str) -> str:
+        """Liger's, where its kernels know the architecture, and the loss is over the next token: others ask for logits
+        (model/model_utils/liger_kernel.py, require_logits)."""
+        others = {"liger", "unsloth", "ktransformers", "npu"}.intersection(stage.settings.names("kernels"))
+        return "liger" if stage.kind in ("sft", "pretrain") and family in LIGER and not others else ""
 
     def generates(self, stage: Stage) -> bool:
         """Metrics of texts, and PPO's answers."""

@@ -46,6 +46,10 @@ def _as_it_is(context: StageContext, item: Term, params: Params) -> Prepared:
     if shape.format != "text" or shape.columns.get("prompt") != "text":
         why = "calibration reads a column called `text`"
         context.refuse("calibrate", why, "read these rows in a `data` stage, and name that: it is written out as text")
+    for word in item.options:
+        if word not in ("id", "path", "sample", "format"):
+            help = "read these rows in a `data` stage, and name that"
+            context.refuse("calibrate", f"calibration reads a source as it is, and has no `{word}`", help)
     if item.name == "hf":
         return {**params, "export_quantization_dataset": str(item.options["id"])}, [], [], []
     path = str(item.options.get("path", ""))

@@ -32,6 +32,9 @@ _PARTS = {"label": "kto_tag"}
 _TAGS = {"role": "role_tag", "content": "content_tag", "user": "user_tag", "assistant": "assistant_tag",
          "tool": "observation_tag", "call": "function_tag", "system": "system_tag"}  # fmt: skip
 
+_DESCRIBED = {"split": "split", "subset": "subset", "folder": "folder", "sample": "num_samples", "format": ""}
+"""Options of a source that stand in dataset_info.json, by their name there; `format` is told with the columns."""
+
 
 @mutable
 class Datasets:
@@ -53,26 +56,55 @@ class Datasets:
             self.context.refuse("data", why, "name `entry`s of one repository only, or its data sets by their own ids")
         return f"REMOTE:{min(self.remote)}" if self.remote else self.context.folder
 
-    def names(self, key: str) -> tuple[list[str], list[float]]:
-        """The data sets at a key, with the weights of a mixture (empty without)."""
+    def names(self, key: str, *, mixed: bool = True) -> tuple[list[str], list[float]]:
+        """The data sets at a key, with the weights of a mixture (empty without). `mixed`: they can be one."""
         names: list[str] = []
         weights: list[float] = []
         for item in self.context.stage.settings.items(key):
             if not isinstance(item, Term | StageRef):
                 continue
-            settings = settings_in(self.context.plan, item)
-            if isinstance(item, Term) and item.name == "hf" and "entry" in item.options:
-                self.remote.add(str(item.options["id"]))
-                names += map(str, item.options["entry"])
-                continue
-            name, entry = self._entry(item, settings, key)
-            for _ in range(settings.get("repeat") or 1 if isinstance(item, Term) else 1):
-                unique = self._unique(name, entry)
-                self.entries[unique] = entry
-                names.append(unique)
-                if (weight := settings.get("weight")) is not None:
-                    weights.append(float(weight.number if isinstance(weight, Amount) else weight))
+            settings, rows = settings_in(self.context.plan, item), self._rows(item)
+            if isinstance(item, Term) and not mixed and settings.get("weight") is not None:
+                self._refuse(item, "weight", key, "rows that are only scored are not mixed", "drop `weight`")
+            if rows is not None and rows.name == "hf" and settings.get("entry") is not None:
+                found = self._remote(item, rows, settings, key)
+            else:
+                name, entry = self._entry(item, rows, settings, key)
+                found = []
+                for _ in range(settings.get("repeat") or 1 if rows is not None else 1):
+                    found.append(self._unique(name, entry))
+                    self.entries[found[-1]] = entry
+            names += found
+            if (weight := settings.get("weight")) is not None:
+                weights += [float(weight.number if isinstance(weight, Amount) else weight)] * len(found)
         return names, weights
+
+    def _remote(self, item: Term | StageRef, rows: Term, settings: Settings, key: str) -> list[str]:
+        """Data sets that a repository's own dataset_info.json describes: it says all there is to say of them."""
+        self.remote.add(str(rows.options["id"]))
+        entries = list(map(str, settings.items("entry")))
+        said = [word for word in (*OURS, *_DESCRIBED, "repeat", "media") if settings.values.get(word) is not None]
+        said += [block for block in ("columns", "roles") if settings.inside(block)]
+        if settings.get("weight") is not None and len(entries) > 1:
+            said.append("weight")
+        for word in said:
+            why = f"`entry` names what the repository's own dataset_info.json describes, and `{word}` is not read beside it"
+            self._refuse(item, word, key, why, "drop one of them")
+        return entries
+
+    def _refuse(self, item: Term | StageRef, word: str, key: str, why: str, help: str = "") -> None:
+        """At the word: in the stage, or in the data stage whose rows go to the engine as they are."""
+        if isinstance(item, Term):
+            self.context.refuse(key, why, help)
+            return
+        stage = self.context.plan.stage(item.key).stage
+        self.context.session.sink.error(
+            "FT012", why, stage.spans.get(word) or stage.spans.get("source") or stage.span, help=help
+        )
+
+    def _rows(self, item: Term | StageRef) -> Term | None:
+        """The source that the engine itself reads; None where a data stage writes the rows."""
+        return item if isinstance(item, Term) else passes_through(self.context.plan.stage(item.key).stage.settings)
 
     def _unique(self, name: str, entry: Any) -> str:
         """The engine drops a name it has seen, so equal entries count again under another."""
@@ -82,10 +114,11 @@ class Datasets:
             unique = f"{name}-{number}"
         return unique
 
-    def _entry(self, item: Term | StageRef, settings: Settings, key: str) -> tuple[str, dict[str, Any]]:
+    def _entry(
+        self, item: Term | StageRef, rows: Term | None, settings: Settings, key: str
+    ) -> tuple[str, dict[str, Any]]:
         if isinstance(item, StageRef):
             name = f"{item.stage}.{item.part}" if item.part else item.stage
-            rows = passes_through(settings)
             if rows is None:
                 entry = {"file_name": self._from_here(self.context.paths.rows(item))}
                 return name, entry | self._shape(item)
@@ -95,7 +128,7 @@ class Datasets:
                 why = f"LLaMA-Factory has no `{word}` for one data set"
                 self.context.refuse(key, why, "put the source into a `data` stage of its own")
         if item.name == "file" and "entry" in item.options:
-            return self._existing(item, key)
+            return self._existing(item, settings, key)
         return name_of(item), self._source(item, settings, key) | self._shape(item)
 
     def _source(self, item: Term, settings: Settings, key: str) -> dict[str, Any]:
@@ -112,10 +145,11 @@ class Datasets:
                 entry = {"file_name": self._from_here(seen)}
         else:
             entry = {"hf_hub_url" if item.name == "hf" else "ms_hub_url": str(options["id"])}
-        for word, name in (("split", "split"), ("subset", "subset"), ("folder", "folder"), ("sample", "num_samples")):
-            if (value := settings.get(word)) is not None:
-                entry[name] = value
-        return entry
+        if settings.get("entry") is not None:  # of a hub's own dataset_info.json, or of one that is a file
+            self.context.refuse(
+                key, f"`{item.name}()` has no `entry`: it is for `hf()`, and for a dataset_info.json", "drop it"
+            )
+        return entry | _described(settings)
 
     def _from_here(self, path: str) -> str:
         """A path of the run folder, seen from the stage's folder, where dataset_info.json lies."""
@@ -123,7 +157,7 @@ class Datasets:
             return path
         return os.path.relpath(path, self.context.folder).replace(os.sep, "/")
 
-    def _existing(self, item: Term, key: str) -> tuple[str, dict[str, Any]]:
+    def _existing(self, item: Term, settings: Settings, key: str) -> tuple[str, dict[str, Any]]:
         """An entry of a dataset_info.json the author has: copied, with its file seen from here."""
         written, name = str(item.options["path"]), str(item.options["entry"])
         path = self.context.plan.recipe.folder / written
@@ -139,11 +173,20 @@ class Datasets:
             beside = str(PurePosixPath(written).parent / file)
             self.inputs.append(beside)
             entry["file_name"] = self._from_here(seen_from_run(beside))
-        return name, entry
+        if "format" in item.options:
+            self.context.refuse(
+                key, f"`{name}` says what its rows look like, and `format` is not read beside it", "drop it"
+            )
+        if said := settings.get("media"):
+            self.media |= {seen_from_run(str(said))}
+        return name, entry | _described(settings)
 
     def _shape(self, item: Term | StageRef) -> dict[str, Any]:
         shape = shape_in(self.context.plan, item, self.context.stage.kind, self.context.session)
-        if {"images", "videos", "audios"} & set(shape.columns) and (folder := self._media(item)):
+        seeing = bool({"images", "videos", "audios"} & set(shape.columns)) or settings_in(self.context.plan, item).get(
+            "media"
+        )
+        if seeing and (folder := self._media(item)):
             self.media |= {folder}
         return in_engine_words(shape, self.context.stage.kind)
 
@@ -180,19 +223,24 @@ def _formatting(shape: Shape) -> str:
     return "alpaca" if shape.format == "text" else shape.format
 
 
+def _described(settings: Settings) -> dict[str, Any]:
+    """Options of a source, as dataset_info.json has them."""
+    return {name: value for key, name in _DESCRIBED.items() if name and (value := settings.get(key)) is not None}
+
+
 def training(context: StageContext, datasets: Datasets) -> dict[str, Any]:
     """`dataset`, how several are mixed, and what is evaluated during training."""
     names, weights = datasets.names("data")
     params: dict[str, Any] = {"dataset": ",".join(names), "dataset_dir": context.folder}
     params |= _mix(context, names, weights)
-    params |= media(context, datasets)
     held = context.get("evaluate.data")
     if isinstance(held, Amount):
         params["val_size"] = held.number if held.unit == "share" else int(held.number)
     elif isinstance(held, int | float) and not isinstance(held, bool):
         params["val_size"] = held
     elif held:
-        params["eval_dataset"] = ",".join(datasets.names("evaluate.data")[0])
+        params["eval_dataset"] = ",".join(datasets.names("evaluate.data", mixed=False)[0])
+    params |= media(context, datasets)
     params["dataset_dir"] = datasets.folder
     return params
 

@@ -94,7 +94,7 @@ def yaml_of(context: StageContext, name: str, params: dict[str, Any]) -> Documen
     if (
         context.planned.strategy == "megatron"
     ):  # what the adapter reads, and what its own block says, be it known or not
-        adapters = {*catalog.hatch_keys("megatron"), *context.stage.settings.inside("megatron")}
+        adapters = {*catalog.passthrough_schema("megatron"), *context.stage.settings.inside("megatron")}
     others = {key: value for key, value in params.items() if key in adapters}
     params = adapt_to_version(context, {key: value for key, value in params.items() if key not in adapters})
     for key in [key for key, value in (params | rest).items() if isinstance(value, Secret)]:
@@ -107,7 +107,16 @@ def yaml_of(context: StageContext, name: str, params: dict[str, Any]) -> Documen
     groups["passthrough"] = {key: overlay.plain(value) for key, value in rest.items()}
     titles = {next(iter(group)): title for title, group in groups.items() if group}
     flat = {key: value for group in groups.values() for key, value in group.items()}
-    return Document(f"{context.folder}/{name}.yaml", "yaml", flat, _header(context), titles)
+    path = f"{context.folder}/{name}.yaml"
+    return Document(path, "yaml", flat, _header(context), titles, bookkeeping=BOOKKEEPING)
+
+
+BOOKKEEPING = (
+    "report_to", "run_name", "project", "trackio_space_id", "logging_dir", "logging_steps", "logging_first_step",
+    "logging_strategy", "plot_loss", "disable_tqdm", "save_total_limit", "include_num_input_tokens_seen", "use_swanlab",
+    "swanlab_project", "swanlab_workspace", "swanlab_run_name", "swanlab_mode", "swanlab_logdir",
+)  # fmt: skip
+"""Parameters that change what is logged, where, and how many checkpoints are kept, and nothing of what is made."""
 
 
 def _header(context: StageContext) -> tuple[str, ...]:

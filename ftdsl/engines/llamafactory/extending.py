@@ -54,7 +54,7 @@ def _frozen_in_half(context: StageContext) -> bool:
     ZeRO-3 they are loaded in fp32; quantised ones stay as they are.
     """
     planned = context.planned
-    asked = context.said("precision") and planned.precision == "fp32"
+    asked = context.is_explicit("precision") and planned.precision == "fp32"
     return (
         asked
         and planned.method != "full"

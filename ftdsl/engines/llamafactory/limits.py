@@ -45,7 +45,7 @@ def bits(context: StageContext) -> None:
         context.refuse(
             "quantize.bits", f"`{scheme}` has 4 bits", "write `bits = 4`, or `scheme = int8` with `bits = 8`"
         )
-    elif scheme in ("int8", "eetq") and given != 8 and context.said("quantize.bits"):
+    elif scheme in ("int8", "eetq") and given != 8 and context.is_explicit("quantize.bits"):
         context.refuse("quantize.bits", f"`{scheme}` has 8 bits", "write `bits = 8`")
 
 
@@ -80,13 +80,13 @@ def losses(context: StageContext) -> None:
         context.refuse(
             "loss", "ASFT needs a copy of the model, and LLaMA-Factory makes none for LoRA", "write `full {}`"
         )
-    if context.stage.kind == "dpo" and context.name("loss") in ("orpo", "simpo") and context.said("reference"):
+    if context.stage.kind == "dpo" and context.name("loss") in ("orpo", "simpo") and context.is_explicit("reference"):
         context.refuse("reference", f"`{context.name('loss')}` compares with no reference", "drop it")
 
 
 def workers(context: StageContext) -> None:
     """data/loader.py splits a streamed file into as many shards as there are workers."""
-    if context.get("loader.streaming") and context.said("loader.workers") and not context.get("loader.workers"):
+    if context.get("loader.streaming") and context.is_explicit("loader.workers") and not context.get("loader.workers"):
         why = "a streamed file is cut into as many parts as there are workers, and there are none"
         context.refuse("loader.workers", why, "write `workers = 1`")
 

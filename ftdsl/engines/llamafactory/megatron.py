@@ -121,7 +121,7 @@ def check(context: StageContext) -> None:
 def _words(context: StageContext) -> None:
     """Words the adapter would not hear."""
     for key in context.stage.origins:
-        if not context.said(key) or key in SUPPORTED_KEYS or key.partition(".")[0] in SUPPORTED_BLOCKS:
+        if not context.is_explicit(key) or key in SUPPORTED_KEYS or key.partition(".")[0] in SUPPORTED_BLOCKS:
             continue
         if context.get(key) in (None, False, []) or context.name(key) in ("auto", "none", context.planned.method):
             continue
@@ -147,7 +147,7 @@ def _words(context: StageContext) -> None:
 
 def _choices(context: StageContext) -> None:
     """Values of the hatch that the adapter's parser would refuse."""
-    known = catalog.hatch_keys("megatron")
+    known = catalog.passthrough_schema("megatron")
     for name, value in context.stage.settings.inside("megatron").items():
         text = value.name if isinstance(value, Term) else value
         choices = known.get(name, {}).get("choices")

@@ -20,7 +20,7 @@ def merge(context: StageContext) -> Job:
     """`export_model` (llamafactory/train/tuner.py); of a reward model the value head is copied too."""
     overlay.refuse_unlowered(context, lowerings.names(lowerings.MERGING))
     limits.check(context, limits.MERGING)
-    if context.said("quantize.bits") or context.said("quantize.scheme"):
+    if context.is_explicit("quantize.bits") or context.is_explicit("quantize.scheme"):
         help = "write a `quantize` stage after it"
         context.refuse("quantize", "adapters are merged into whole weights, not into quantised ones", help)
     return _export(context, {"stage": "rm"} if _scores(context) else {}, [], [], "merge")

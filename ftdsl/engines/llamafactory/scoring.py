@@ -24,7 +24,7 @@ def score(context: StageContext) -> Job:
     sharding.check(context)
     metrics = {overlay.plain(metric) for metric in context.get("metrics") or ()}
     datasets = Datasets(context)
-    names, _ = datasets.names("data")
+    names, _ = datasets.names("data", mixed=False)
     if not names:
         context.refuse("data", f"`{context.stage.name}` has no rows to answer", "write `data = NAME.eval`")
     common: dict[str, Any] = {"stage": _stage_of_rows(datasets)}

@@ -29,8 +29,8 @@ def ray_params(context: StageContext) -> dict[str, Any]:
     wanted = context.stage.settings.inside("launch.runtime_env")
     if wanted:
         params["ray_init_kwargs"] = {"runtime_env": wanted}
-    if context.said("launch.head"):
+    if context.is_explicit("launch.head"):
         params["master_addr"] = str(context.get("launch.head"))
-    if context.said("launch.port"):
+    if context.is_explicit("launch.port"):
         params["master_port"] = str(context.get("launch.port"))
     return params

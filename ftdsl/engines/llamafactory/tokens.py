@@ -12,6 +12,7 @@ from ftdsl.engines.jobs import Command, Document, Job, Raw
 from ftdsl.engines.llamafactory import runtime_modules
 from ftdsl.engines.llamafactory.datasets import Datasets
 from ftdsl.engines.llamafactory.extending import extension, own_files
+from ftdsl.engines.shared.assemble import reads_of
 from ftdsl.engines.shared.overlay import environment
 from ftdsl.engines.shared.parallel import PYTHON
 from ftdsl.engines.shared.run_paths import seen_from_run
@@ -65,6 +66,7 @@ def _job(context: StageContext, params: Params, datasets: Datasets, place: str) 
         commands=(Command(argv, comment="saved once, for every stage that would make the same"),),
         env={name: exported(value) for name, value in environment(context).items()},
         runtime=runtime_modules.MODULES,
+        reads=reads_of(context),
         inputs=tuple(dict.fromkeys([*datasets.inputs, *own_files(context)])),
         result=result,
         result_kind="dataset",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ftdsl.engines.jobs import Command, Document, Gate, Job
@@ -49,6 +49,7 @@ def job_of(
         env={name: exported(value) for name, value in environment.items()},
         runtime=runtime,
         inputs=tuple(dict.fromkeys(inputs)),
+        reads=reads_of(context),
         result=result_of(context),
         result_kind=result,
         processes=world.size,
@@ -61,6 +62,27 @@ def job_of(
         where=context.where,
         header=parallel.equation(context),
     )
+
+
+_ROWS = ("data", "source", "evaluate", "holdout", "calibrate", "inputs", "run", "to", "media")
+"""Keys of rows, scripts and destinations, which are no models."""
+
+
+def reads_of(context: StageContext) -> tuple[str, ...]:
+    """Models, adapters and checkpoints of the recipe's own that a stage reads, as they are written."""
+    start = context.stage.start
+    values = [value for key, value in context.stage.settings.values.items() if key.partition(".")[0] not in _ROWS]
+    return tuple(dict.fromkeys(_files([*((start.base, *start.adapters) if start else ()), *values])))
+
+
+def _files(values: Iterable[Any]) -> Iterator[str]:
+    for value in values:
+        if isinstance(value, Term) and value.name == "file" and not str(value.options["path"]).startswith("run://"):
+            yield str(value.options["path"])
+        elif isinstance(value, Term):
+            yield from _files(value.options.values())
+        elif isinstance(value, list | tuple):
+            yield from _files(value)
 
 
 def _shared(context: StageContext, documents: list[Document]) -> list[str]:
@@ -82,5 +104,5 @@ def title_of(context: StageContext, what: str) -> str:
         return f"{what} from {base.stage}"
     options = base.options if isinstance(base, Term) else {}
     place = options.get("id") or options.get("path") or options.get("architecture")
-    name = place.name if isinstance(place, Term) else place
+    name = place.name if isinstance(place, Term) else place.stage if isinstance(place, StageRef) else place
     return f"{what} of {name}" if name else what

@@ -11,7 +11,7 @@ from ftdsl.engines.shared.parallel import PYTHON
 from ftdsl.engines.shared.run_paths import seen_from_run
 from ftdsl.engines.shared.scratch import needed_by
 from ftdsl.engines.shared.shell_stage import env_of
-from ftdsl.engines.shared.sources import beside
+from ftdsl.engines.shared.sources import beside, works
 from ftdsl.engines.shared.stage_context import StageContext
 from ftdsl.language.values import Amount, Range, StageRef, Term
 from ftdsl.recipe.shape import PAIRS, Shape, first_row, settings_of, shape_of
@@ -27,6 +27,7 @@ ALIKE = 0.85
 def lower_data(context: StageContext) -> Job:
     """One document, one command."""
     inputs: list[str] = []
+    _check_keys(context)
     sources = [source for item in _items(context, "source") if (source := _source(context, "source", item, inputs))]
     shape, kind = _shape(context)
     spec: Spec = {"stage": context.folder, "where": context.where}
@@ -98,25 +99,57 @@ def _source(context: StageContext, key: str, item: Term | StageRef, inputs: list
     return entry
 
 
+def _check_keys(context: StageContext) -> None:
+    """Keys of the block that none of its sources can use."""
+    sources = _items(context, "source") if context.stage.settings.items("source") else []
+    hub = any(isinstance(item, Term) and item.name != "file" for item in sources)
+    for word in _HUB:
+        if not hub and context.get(word) is not None and context.is_explicit(word) and not _is_shared(context, word):
+            context.refuse(word, f"`{word}` is for data sets of a hub, and there is none here", "drop it")
+    if context.get("entry") is not None:
+        help = "name it in the stage that trains, without a `data` stage"
+        context.refuse("entry", "a data stage reads rows, and `entry` names a description of them", help)
+
+
+def _is_shared(context: StageContext, key: str) -> bool:
+    """Whether a key stands at file level, for all stages that can use it."""
+    return context.stage.origins[key].kind in ("file", "include")
+
+
+def _why_at_all(context: StageContext) -> str:
+    """Why the engine does not read the rows itself."""
+    asked = works(context.stage.settings)
+    return f" (`{asked[0]}` asks for a data stage)" if asked else ""
+
+
 def _place(context: StageContext, key: str, item: Term | StageRef, inputs: list[str]) -> Spec | None:
     if isinstance(item, StageRef):
         return {"path": context.paths.rows(item)}
     for word in item.options:
-        if word not in _OPTIONS:
+        if word not in _OPTIONS and word != "entry":
             help = f"write `{word}` as a key of the data stage, or give the source a data stage of its own"
             context.refuse(key, f"`{word}` is for all sources of a data stage, not for one", help)
+        if word in _HUB and item.name == "file":
+            context.refuse(key, f"`{word}` is for data sets of a hub, and this is a file", "drop it")
+        if word == "weight" and key != "source":
+            context.refuse(key, "rows that are held out are not mixed", "drop `weight`")
+    if "entry" in item.options:
+        help = "name it in the stage that trains, without a `data` stage"
+        context.refuse(
+            key, f"a data stage reads rows, and `entry` names a description of them{_why_at_all(context)}", help
+        )
     if item.name == "hf":
         said = {word: item.options.get(word, context.get(word)) for word in _HUB}
         return {"hub": "hf", "id": str(item.options["id"]), **{word: value for word, value in said.items() if value}}
     if item.name != "file":
         help = 'download it and write `file("…")`, or let the engine read it: name it in the stage that trains'
-        context.refuse(key, f"a data stage cannot read from `{item.name}` yet", help)
+        context.refuse(key, f"a data stage cannot read from `{item.name}` yet{_why_at_all(context)}", help)
         return None
     written = str(item.options["path"])
     seen = seen_from_run(written)
     if "://" in seen:
         help = "copy it here first (`aws s3 cp`), or let the engine read it: name it in the stage that trains"
-        context.refuse(key, f"a data stage reads files, and `{written}` is an address", help)
+        context.refuse(key, f"a data stage reads files, and `{written}` is an address{_why_at_all(context)}", help)
         return None
     if not written.startswith("run://"):
         inputs.append(written)
@@ -137,6 +170,13 @@ def _shape(context: StageContext) -> tuple[Shape, str]:
     items = _items(context, "source") if context.stage.settings.items("source") else []
     settings, row = context.stage.settings, None
     formats = [_format_of(context, item) for item in items]
+    for part in ("holdout.eval", "holdout.test"):
+        for item in context.stage.settings.items(part):
+            own = settings_of(item).name("format") if isinstance(item, Term) else ""
+            if own not in ("", "auto", *formats):
+                context.refuse(
+                    part, f"rows that are held out have the format of the others, not `{own}`", "drop `format`"
+                )
     if len(found := {format for format in formats if format}) > 1:
         help = "give each format a data stage of its own; the stage that trains takes several: data = [a, b]"
         context.refuse("source", f"the sources are of several formats: {', '.join(sorted(found))}", help)
@@ -163,9 +203,13 @@ def _format(shape: Shape, kind: str) -> Spec:
 
 def _media(context: StageContext, shape: Shape, inputs: list[str]) -> str | None:
     """The folder that pictures and sound are seen from: said, or that of the data."""
-    if not {"images", "videos", "audios"} & set(shape.columns):
-        return None
     said = context.get("media")
+    if not {"images", "videos", "audios"} & set(shape.columns):
+        if said and not _is_shared(context, "media"):
+            help = 'name the column: columns { images = "images" }'
+            why = "`media` is for pictures, videos and sound, and no column of these rows is known to hold any"
+            context.refuse("media", why, help)
+        return None
     return seen_from_run(str(said)) if said else beside(inputs[0]) if inputs else None
 
 

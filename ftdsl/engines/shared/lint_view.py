@@ -157,7 +157,7 @@ def _setting(context: StageContext, name: str, value: Any) -> Setting:
         option, given = _option(word, span)
         return Setting(name, value, word, given or span, (option or place) if place else None)
     words = (word for _, word in written_by(context.engine.name, stage.kind).get(name, ()))
-    return Setting(name, value, next(words, name), said=False)
+    return Setting(name, value, next(words, name), is_explicit=False)
 
 
 def _option(word: str, call: Span) -> tuple[Span | None, Span | None]:

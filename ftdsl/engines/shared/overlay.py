@@ -22,7 +22,7 @@ _LISTED = ("optim.name",)
 """Words whose other members go to the engine by the name the recipe writes."""
 
 GROUPS = ("train", "dpo", "kto", "ppo", "data", "eval", "merge", "stage_quantize", "shell")
-_OPEN = ("env", "gate", "launch.runtime_env", *catalog.HATCHES)
+_OPEN = ("env", "gate", "launch.runtime_env", *catalog.PASSTHROUGH)
 
 PLANNED = {
     "hardware.gpu", "hardware.count", "hardware.devices", "hardware.cpus", "hardware.memory", "hardware.link",
@@ -94,7 +94,7 @@ def params(context: StageContext, kind: str, only: frozenset[str] | None = None)
     for key, entry in entries(context.engine.name, kind):
         if _rule(entry) or (only is not None and key not in only):
             continue
-        if key.startswith("generate.") and not context.said(key):
+        if key.startswith("generate.") and not context.is_explicit(key):
             continue  # means nothing while only losses are computed
         value = context.get(key)
         if value is not None:
@@ -107,7 +107,7 @@ def environment(context: StageContext) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, entry in entries(context.engine.name, context.stage.kind):
         for to in entry["to"]:
-            if to.startswith("env.") and not _rule(entry) and context.said(key):
+            if to.startswith("env.") and not _rule(entry) and context.is_explicit(key):
                 name, _, function = to.removeprefix("env.").partition(":")
                 found[name] = str(_converted(context.get(key), function or "csv"))
     for name, value in context.stage.settings.inside("env").items():

@@ -52,17 +52,19 @@ def _refuse_other(stage: Stage, block: str, engine: Engine, session: Session) ->
 def _check_parameter(stage: Stage, name: str, engine: Engine, versions: Versions, session: Session) -> None:
     key = f"{engine.name}.{name}"
     span = stage.keys.get(key, stage.span)
-    standing = catalog.standing(engine.name, name)
-    if name not in versions.schema and (standing is None or standing.kind == "passthrough"):
+    parameter_status = catalog.parameter_status(engine.name, name)
+    if name not in versions.schema and (parameter_status is None or parameter_status.kind == "passthrough"):
         _unknown(name, span, engine, versions, session)
-    elif standing is None:
+    elif parameter_status is None:
         return  # a parameter of an older or newer version than the words were made for
-    elif standing.kind == "word":
-        text = f"`{name}` has a word here: `{standing.word}`"
-        session.sink.error("FT014", text, span, help=f"write `{standing.word} = …` outside the `{engine.name}` block")
-    elif standing.kind == "derived":
+    elif parameter_status.kind == "word":
+        text = f"`{name}` has a word here: `{parameter_status.word}`"
+        session.sink.error(
+            "FT014", text, span, help=f"write `{parameter_status.word} = …` outside the `{engine.name}` block"
+        )
+    elif parameter_status.kind == "derived":
         session.sink.error("FT013", f"`{name}` is worked out from the recipe", span, help="drop it")
-    elif standing.kind == "dead":
+    elif parameter_status.kind == "dead":
         session.sink.error("FT001", f"`{name}` has no effect in {engine.title} {versions.of()}", span, help="drop it")
 
 
@@ -89,7 +91,7 @@ def _unknown(name: str, span: Span, engine: Engine, versions: Versions, session:
 
 def _check_key(stage: Stage, block: str, path: str, engine: Engine, versions: Versions, session: Session) -> None:
     span = stage.keys.get(f"{block}.{path}", stage.span)
-    word = catalog.hatch_word(engine.name, block, path)
+    word = catalog.passthrough_key(engine.name, block, path)
     if word is not None:
         text = f"`{path}` has a word here: `{word}`"
         session.sink.error("FT014", text, span, help=f"write `{word} = …` outside the `{block}` block")
@@ -113,7 +115,7 @@ def _check_key(stage: Stage, block: str, path: str, engine: Engine, versions: Ve
 @cache
 def _names(block: str, version: str) -> frozenset[str]:
     """Keys by dotted path, and what else DeepSpeed lets them be called."""
-    known = catalog.hatch_keys(block, version)
+    known = catalog.passthrough_schema(block, version)
     aliases = ((path, fact.get("alias")) for path, fact in known.items())
     sections = (path.rpartition(".")[0] for path in known if "." in path)
     others = (".".join([*path.split(".")[:-1], alias]) for path, alias in aliases if alias)

@@ -52,7 +52,7 @@ def parameter(planned: PlannedStage, name: str) -> str:
     if name == "finetuning_type" and planned.method and stage.settings.has(planned.method):
         return planned.method
     words = [*dict.fromkeys(key for key, _ in written_by(planned.engine.name, stage.kind).get(name, ()))]
-    if adapters := catalog.hatch_word(planned.engine.name, "megatron", name):
+    if adapters := catalog.passthrough_key(planned.engine.name, "megatron", name):
         words.append(adapters)
     kinds = {key: stage.origins[key].kind for key in words if key in stage.origins}
     said = [key for key in kinds if kinds[key] not in ("auto", "default")]

@@ -61,6 +61,7 @@ def lower_shell(context: StageContext) -> Job:
         commands=(Command(shell=code, comment=f"the author's own code ({context.where})"),),
         env=env,
         inputs=tuple(_shell_inputs(context)),
+        reads=tuple(dict.fromkeys(_SCRIPT.findall(code))),
         result=outputs[0] if outputs else f"{context.folder}/result",
         outputs=tuple(outputs),
         where=context.where,
@@ -103,6 +104,10 @@ def _place(context: StageContext, script: Script, hole: int) -> Span:
             return span
         at = found.end()
     return Span(span.source, found.start(), found.end()) if found else span
+
+
+_SCRIPT = re.compile(r"(?<![\w./>-])inputs/([^\s'\"`;|&<>$(){}*?]+\.(?:py|sh|pl|R|jl|js|rb))(?![\w./])")
+"""A script of the recipe's that the author's code names."""
 
 
 def _slot(context: StageContext, slot: Slot) -> str:

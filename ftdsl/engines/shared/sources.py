@@ -10,7 +10,7 @@ from ftdsl.engines.shared.run_paths import seen_from_run
 from ftdsl.language.values import StageRef, Term
 from ftdsl.plan.plan import Plan
 from ftdsl.recipe.settings import Settings
-from ftdsl.recipe.shape import Shape, first_row, settings_of, shape_of
+from ftdsl.recipe.shape import Shape, first_row, only_source, settings_of, shape_of, with_own_options
 from ftdsl.session import Session
 
 CLOUDS = ("s3://", "gs://", "gcs://")
@@ -20,15 +20,21 @@ OURS = ("limit", "revision", "dedupe", "drop", "tokens", "languages", "holdout.e
 """What only our data stage can do."""
 
 
+def works(settings: Settings) -> list[str]:
+    """What a data stage with one source is asked to do that only it can, by the keys that ask for it."""
+    settings = with_own_options(settings)
+    asked = [key for key in OURS if settings.values.get(key) is not None]
+    return [key for key in asked if key != "dedupe"] + ["dedupe"] * (settings.name("dedupe") not in ("", "none"))
+
+
 def passes_through(settings: Settings) -> Term | None:
     """The source of a data stage that has nothing to do: rows of a hub or a cloud, which go to the engine as they are."""
-    source = first_source(settings)
-    if not isinstance(source, Term) or len(settings.items("source")) > 1:
+    source = only_source(settings)
+    if source is None:
         return None
     if source.name == "file" and not str(source.options["path"]).startswith(CLOUDS):
         return None
-    works = any(settings.values.get(word) is not None for word in OURS)
-    return None if works or settings.name("dedupe") not in ("", "none") else source
+    return None if works(settings) else source
 
 
 def first_source(settings: Settings) -> Term | StageRef | None:
@@ -49,7 +55,7 @@ def beside(written: str) -> str:
 
 def settings_in(plan: Plan, item: Term | StageRef) -> Settings:
     """What is set for a data set: in its own function, or in its data stage."""
-    return settings_of(item) if isinstance(item, Term) else plan.stage(item.key).stage.settings
+    return settings_of(item) if isinstance(item, Term) else with_own_options(plan.stage(item.key).stage.settings)
 
 
 def shape_in(plan: Plan, item: Term | StageRef, kind: str, session: Session) -> Shape:

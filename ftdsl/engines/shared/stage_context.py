@@ -62,7 +62,7 @@ class StageContext:
         value = self.get(key)
         return value.options.get(option) if isinstance(value, Term) else None
 
-    def said(self, key: str) -> bool:
+    def is_explicit(self, key: str) -> bool:
         """Whether the recipe says it (not a default of the language or a choice of the plan)."""
         origin = self.stage.origins.get(key)
         return origin is not None and origin.kind not in ("auto", "default")

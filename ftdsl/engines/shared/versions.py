@@ -82,7 +82,7 @@ _SETS = {
 
 
 def _refuse(context: StageContext, name: str, what: str, history: catalog.KeyHistory | None) -> None:
-    standing = catalog.standing(context.engine.name, name)
+    parameter_status = catalog.parameter_status(context.engine.name, name)
     package = history.package if history else context.engine.name
     title = context.engine.title if package == context.engine.name else package
     text = f"{title} {context.versions.of(package)} has no {what}"
@@ -93,7 +93,7 @@ def _refuse(context: StageContext, name: str, what: str, history: catalog.KeyHis
     elif history:
         text += f": it is gone since {history.until}"
         help = f"write {history.replaced_by} instead" if history.replaced_by else "drop it"
-    context.refuse(standing.word if standing and standing.word else name, text, help)
+    context.refuse(parameter_status.word if parameter_status and parameter_status.word else name, text, help)
 
 
 def _newer(context: StageContext, package: str, version: str) -> str:

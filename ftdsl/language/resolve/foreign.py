@@ -34,7 +34,7 @@ def known(kind: str, word: str, value: tree.Expression | None) -> Known | None:
     line = _line(meant, text) if value is not None else ""
     if line and not _sound(kind, line):
         line = ""
-    if (standing := foreign.standing(meant.parameter)) is not None and standing.kind != "word" and not line:
+    if (standing := foreign.parameter_status(meant.parameter)) is not None and standing.kind != "word" and not line:
         return _wordless(meant.parameter, standing.kind, text)
     key = line.partition(" = ")[0] if line else meant.word or foreign.word_of(meant.parameter)
     path = tuple(key.split(".")) if key else ()
@@ -46,7 +46,9 @@ def known(kind: str, word: str, value: tree.Expression | None) -> Known | None:
 def _wordless(parameter: str, kind: str, text: str) -> Known:
     """A parameter without a word of its own."""
     if kind == "passthrough":
-        return Known(("llamafactory",), f"llamafactory.{parameter} = {text}" if text else "", "LLaMA-Factory's name")
+        return Known(
+            (foreign.ENGINE,), f"{foreign.ENGINE}.{parameter} = {text}" if text else "", "LLaMA-Factory's name"
+        )
     why = "it is worked out from the recipe: drop it" if kind == "derived" else "it has no effect: drop it"
     return Known((), "", why)
 

@@ -69,7 +69,7 @@ class ResolvedStage:
     refs: Mapping[StageRef, Span]
     dimensions: Mapping[str, Dimension]
     keys: Mapping[Path, Span]
-    spoken: Sequence[Entry]
+    layers: Sequence[Entry]
     unknown: frozenset[Path] = frozenset()
     readable: bool = True
 
@@ -335,7 +335,7 @@ class _Resolver:
             {ref: span for ref, span in trace.refs.items() if ref.stage != declared.name},
             trace.dimensions,
             keys,
-            view.effective.spoken,
+            view.effective.layers,
             frozenset(path for path in keys if path not in blocks and path not in values),
             self._file_readable and not tree.has_bad(declared.block.body),
         )

@@ -462,7 +462,12 @@ def checkpointing_cuts_gradients(config: Config) -> Found:
     Applies to: LLaMA-Factory, PEFT
     Source: llamafactory/model/model_utils/checkpointing.py:157 (0.9.5) warns; peft#1142
     """
-    if config.said("use_reentrant_gc") and config.on("use_reentrant_gc") and config.fsdp == 2 and sharded(config):
+    if (
+        config.is_explicit("use_reentrant_gc")
+        and config.on("use_reentrant_gc")
+        and config.fsdp == 2
+        and sharded(config)
+    ):
         at = config.at("use_reentrant_gc")
         yield warning(
             at, "FSDP 2 checkpoints without re-entry, whatever this says", help="drop it", fix=drop(at, safe=True)

@@ -302,7 +302,7 @@ def trains_after_tokenising(config: Config) -> Found:
     Applies to: LLaMA-Factory
     Source: llamafactory/data/loader.py:287-336 (0.9.5)
     """
-    if config.said("tokenized_path") and config.trains and config.form != "recipe":
+    if config.is_explicit("tokenized_path") and config.trains and config.form != "recipe":
         yield info(
             config.at("tokenized_path"),
             "once this folder is there, every other data parameter is ignored",

@@ -253,7 +253,7 @@ def interval_longer_than_the_run(config: Config) -> Found:
         return
     for name, strategy, what in (("save_steps", "save_strategy", "saved"), ("eval_steps", "eval_strategy", "measured")):
         every = config.number(name)
-        if config.value(strategy) == "steps" and every and every > total and config.said(name):
+        if config.value(strategy) == "steps" and every and every > total and config.is_explicit(name):
             at = config.at(name)
             yield warning(
                 at,

@@ -81,7 +81,7 @@ def evaluation_command_is_gone(config: Config) -> Found:
     Applies to: LLaMA-Factory >= 0.9.4
     Source: llamafactory/launcher.py:147 (0.9.5)
     """
-    if config.said("task") and config.word("task") in ("task", "--task"):
+    if config.is_explicit("task") and config.word("task") in ("task", "--task"):
         at = config.at("task")
         yield error(
             at, "LLaMA-Factory's own benchmarks are gone", help="use lm-evaluation-harness: `lm_eval --tasks mmlu`"

@@ -62,7 +62,7 @@ def checkpointing_of_another_tool(config: Config) -> Found:
     Source: llamafactory/model/model_utils/checkpointing.py, prepare_model_for_training (0.9.5)
     """
     name = "gradient_checkpointing"
-    if config.said(name):
+    if config.is_explicit(name):
         setting = config.at(name)
         on = config.on(name)
         fix = drop(setting, safe=True) if on else rename(setting, "disable_gradient_checkpointing", True, safe=False)
@@ -198,9 +198,9 @@ def overwrite_output(config: Config) -> Found:
     Source: transformers#41323; llamafactory/hparams/training_args.py, hparams/parser.py 0.9.5
     """
     if (
-        config.said("overwrite_output_dir")
+        config.is_explicit("overwrite_output_dir")
         and config.on("overwrite_output_dir")
-        and config.said("resume_from_checkpoint")
+        and config.is_explicit("resume_from_checkpoint")
     ):
         setting = config.at("overwrite_output_dir")
         other = config.word("resume_from_checkpoint")

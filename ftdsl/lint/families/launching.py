@@ -61,7 +61,7 @@ def hangs_unseen(config: Config) -> Found:
     seconds = config.number("ddp_timeout")
     several = config.launch is not None and config.launch.world > 1
     sharded = config.deepspeed is not None or config.accelerate is not None
-    if config.said("ddp_timeout") and seconds and seconds > 86400 and (several or sharded):
+    if config.is_explicit("ddp_timeout") and seconds and seconds > 86400 and (several or sharded):
         at = config.at("ddp_timeout")
         years = seconds / 31557600
         said = f"{years:.1f} years" if years >= 1 else f"{seconds / 86400:.0f} days"

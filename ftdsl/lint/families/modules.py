@@ -55,7 +55,7 @@ def unknown_module(config: Config) -> Found:
 
 def _nearly(config: Config, name: str) -> Iterator[Finding]:
     known = list(catalog.facts("modules")["names"])
-    for module in config.items(name) if config.said(name) else ():
+    for module in config.items(name) if config.is_explicit(name) else ():
         guess = closest(module, known) if module not in known else None
         if guess and "." not in module and abs(len(guess) - len(module)) <= 1:
             at = config.at(name)
@@ -65,7 +65,7 @@ def _nearly(config: Config, name: str) -> Iterator[Finding]:
 
 def _not_there(config: Config, name: str, modules: Modules) -> Iterator[Finding]:
     """PEFT stops when no name fits, and passes over single ones (peft 0.18.1, tuners/tuners_utils.py; run)."""
-    wanted = [module for module in config.items(name) if config.said(name) and re.fullmatch(r"[\w.]+", module)]
+    wanted = [module for module in config.items(name) if config.is_explicit(name) and re.fullmatch(r"[\w.]+", module)]
     known = {*modules.linear, *modules.vision, *modules.head, *modules.experts, *OF_EXPERTS, "all"}
     missing = [one for one in wanted if (last := one.rpartition(".")[2]) not in known and "embed" not in last]
     at = config.at(name)
@@ -108,7 +108,7 @@ def experts_not_reached(config: Config) -> Found:
     for name in TARGETS if config.value("finetuning_type") in ("lora", "oft") else ():
         at, wanted = config.at(name), config.items(name)
         named = [one for one in wanted if one.rpartition(".")[2] in OF_EXPERTS]
-        if config.said(name) and named:
+        if config.is_explicit(name) and named:
             yield warning(
                 at,
                 f"an adapter does not reach the experts of {config.architecture}: `{named[0]}` is none of its linear layers",

@@ -125,9 +125,9 @@ def packed_one_at_a_time(config: Config) -> Found:
             else f"write `{at.word}` 1 and accumulate {many:g} times more"
         )
         yield error(
-            at if at.said else packed,
+            at if at.is_explicit else packed,
             f"FlashAttention 2 takes one neat pack at a time, not {many:g}",
-            also=((packed, "packed neatly"),) if at.said else (),
+            also=((packed, "packed neatly"),) if at.is_explicit else (),
             help=f"{less}: a pack is full of rows already",
-            fix=put(at, "1", safe=False) if at.said else None,
+            fix=put(at, "1", safe=False) if at.is_explicit else None,
         )

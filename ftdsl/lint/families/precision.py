@@ -215,7 +215,7 @@ def full_precision_by_silence(config: Config) -> Found:
     if not (config.on("bf16") or config.on("fp16") or config.on("pure_bf16") or config.on("fp8")):
         at = config.first("bf16", "fp16", "output_dir")
         if (
-            not config.said("precision")
+            not config.is_explicit("precision")
             and config.form != "recipe"
             and config.deepspeed is None
             and config.accelerate is None

@@ -227,7 +227,7 @@ def nan_never_logged(config: Config) -> Found:
     Applies to: transformers
     Source: transformers/training_args.py:1005 (5.6.0; true by default), trainer.py _maybe_log_save_evaluate
     """
-    if config.said("logging_nan_inf_filter") and config.on("logging_nan_inf_filter"):
+    if config.is_explicit("logging_nan_inf_filter") and config.on("logging_nan_inf_filter"):
         at = config.at("logging_nan_inf_filter")
         yield warning(
             at,

@@ -24,7 +24,7 @@ def warmup_said_twice(config: Config) -> Found:
     Applies to: transformers
     Source: run on transformers 5.6.0 (training_args.py __post_init__) and 4.57.1
     """
-    if not (config.said("warmup_ratio") and config.said("warmup_steps")):
+    if not (config.is_explicit("warmup_ratio") and config.is_explicit("warmup_steps")):
         return
     ratio, steps = config.at("warmup_ratio"), config.at("warmup_steps")
     new = config.version("transformers") >= (5,)
@@ -49,7 +49,12 @@ def warmup_ratio_is_going(config: Config) -> Found:
     Source: transformers#41326; training_args.py 5.6.0 warns
     """
     version = config.version("transformers")
-    if not config.said("warmup_ratio") or config.said("warmup_steps") or version < (5,) or config.form == "recipe":
+    if (
+        not config.is_explicit("warmup_ratio")
+        or config.is_explicit("warmup_steps")
+        or version < (5,)
+        or config.form == "recipe"
+    ):
         return
     setting = config.at("warmup_ratio")
     fix = rename(setting, "warmup_steps") if (config.number("warmup_ratio") or 0) < 1 else None
@@ -243,7 +248,11 @@ def duration_said_twice(config: Config) -> Found:
     Applies to: transformers
     Source: transformers/trainer.py, set_initial_training_values (5.6.0)
     """
-    if config.said("num_train_epochs") and config.said("max_steps") and (config.number("max_steps") or 0) > 0:
+    if (
+        config.is_explicit("num_train_epochs")
+        and config.is_explicit("max_steps")
+        and (config.number("max_steps") or 0) > 0
+    ):
         epochs, steps = config.at("num_train_epochs"), config.at("max_steps")
         yield warning(
             epochs,

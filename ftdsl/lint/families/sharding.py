@@ -98,8 +98,8 @@ def fsdp1_is_going(config: Config) -> Found:
     document = config.accelerate
     if config.fsdp == 1 and document is not None and document.get("distributed_type") == "FSDP":
         at = document.at(option("version"))
-        yield warning(at if at.said else document.at("fsdp_config"), "FSDP 1 is on its way out", help="write `fsdp_version: 2`",
-                      fix=put(at, "2", safe=False) if at.said else None)  # fmt: skip
+        place, fix = (at, put(at, "2", safe=False)) if at.is_explicit else (document.at("fsdp_config"), None)
+        yield warning(place, "FSDP 1 is on its way out", help="write `fsdp_version: 2`", fix=fix)
 
 
 @rule("FT411")

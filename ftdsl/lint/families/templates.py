@@ -33,7 +33,7 @@ def template_of_another_family(config: Config) -> Found:
         config.engine, str(config.value("model_name_or_path")), config.versions.get(config.engine, "")
     )
     if (
-        not config.said("template")
+        not config.is_explicit("template")
         or wanted is None
         or config.stage == "pt"
         or given in ("default", "empty", "alpaca", "fewshot")
@@ -122,7 +122,7 @@ def thinking_template(config: Config) -> Found:
     wanted = catalog.template_for_model(
         config.engine, str(config.value("model_name_or_path")), config.versions.get(config.engine, "")
     )
-    if config.said("template") and wanted == f"{given}_nothink" and template_fact(config, "reasoning"):
+    if config.is_explicit("template") and wanted == f"{given}_nothink" and template_fact(config, "reasoning"):
         at = config.at("template")
         yield info(
             at,

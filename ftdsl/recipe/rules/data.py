@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from ftdsl.language.values import StageRef, Term
 from ftdsl.recipe.lineage import TRAINING
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.recipe.settings import Settings
-from ftdsl.recipe.shape import first_row, settings_of, shape_of
+from ftdsl.recipe.shape import first_row, settings_of, shape_of, with_own_options
 from ftdsl.session import Session
 from ftdsl.source import Span
 
@@ -75,9 +76,13 @@ def _check_file(recipe: Recipe, item: Term, span: Span, session: Session) -> Non
             label=f"did you mean `{guess}`?" if guess else "",
             help="paths are seen from the recipe's folder",
             fix=Fix(f"write `{guess}`", (Edit(place, place.text.replace(written, guess)),), safe=False)
-            if guess
+            if guess and not _ESCAPED.search(guess)
             else None,
         )
+
+
+_ESCAPED = re.compile(r"[\"'\\\\{}\x00-\x1f\x7f]")
+"""What a text in quotes would have to write otherwise."""
 
 
 def _inside(span: Span, written: str) -> Span:
@@ -148,4 +153,4 @@ def _settings(recipe: Recipe, item: Term | StageRef) -> tuple[Settings | None, T
     stage = recipe.find(item.key)
     if stage is None or stage.kind != "data":
         return None, None
-    return stage.settings, next(named(stage.settings, "source"), None)
+    return with_own_options(stage.settings), next(named(stage.settings, "source"), None)

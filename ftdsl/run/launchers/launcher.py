@@ -61,7 +61,7 @@ class Launcher(Protocol):
         """Start a stage. Raises: LaunchError when it cannot be."""
 
     def find(self, task: Task) -> Handle | None:
-        """The start of this stage that still lives, whoever made it: none is made beside it."""
+        """The last start of this stage, whoever made it; None where none is on record. `poll` says whether it lives."""
 
     def poll(self, handle: Handle) -> int | None:
         """The exit status of its script, or None while it runs. Called a few times a second, and once more after the end."""

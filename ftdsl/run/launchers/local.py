@@ -83,13 +83,8 @@ class LocalLauncher:
         if holder is None:
             return None
         pid, start, boot, id = holder
-        if not alive(pid, start, boot):
-            for left in members(id):  # whoever led them is gone, so nobody could say how they end
-                _signal(os.kill, left, signal.SIGKILL)
-            return None
-        return Handle(
-            self.name, id, task.log, 0, {"pid": pid, "start": start, "boot": boot, "folder": str(task.folder)}
-        )
+        facts = {"pid": pid, "start": start, "boot": boot, "folder": str(task.folder)}
+        return Handle(self.name, id, task.log, 0, facts)
 
     def poll(self, handle: Handle) -> int | None:
         facts = handle.facts or {}
@@ -100,7 +95,7 @@ class LocalLauncher:
             lives = alive(facts["pid"], facts["start"], facts["boot"])
             status = None if lives else _left(Path(facts["folder"]))
         if status is not None:
-            self._kill(handle)  # what it left behind
+            self._kill(handle)  # what it left behind; where its leader was killed, nobody could say how the rest ends
         elif (asked := self._asked.get(handle.id)) is not None and time.monotonic() - asked > GRACE:
             self._kill(handle)
         return status
@@ -116,7 +111,11 @@ class LocalLauncher:
         return last_lines(handle.log, lines, handle.log_start)
 
     def _kill(self, handle: Handle) -> None:
-        _signal(os.killpg, (handle.facts or {})["pid"], signal.SIGKILL)
+        facts = handle.facts or {}
+        if handle.id in self._own or alive(
+            facts["pid"], facts["start"], facts["boot"]
+        ):  # else its number may be another's
+            _signal(os.killpg, facts["pid"], signal.SIGKILL)
         for pid in members(handle.id):
             _signal(os.kill, pid, signal.SIGKILL)
 
@@ -139,6 +138,12 @@ def read_holder(stage: Path) -> tuple[int, str, str, str] | None:
         return int(pid), start, boot, id
     except (OSError, ValueError):
         return None
+
+
+def living(stage: Path) -> int:
+    """The process that leads a stage, 0 where none lives. Looks, and touches nothing."""
+    holder = read_holder(stage)
+    return holder[0] if holder and alive(*holder[:3]) else 0
 
 
 def alive(pid: int, start: str, boot: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import near_duplicates
-from .scanning import REASONS
+from .checking import REASONS
 from .surveying import Span
 from .table import Table
 

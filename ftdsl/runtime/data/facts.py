@@ -11,8 +11,8 @@ import numpy as np
 import orjson
 
 from . import lengths
+from .checking import REASONS
 from .choosing import PARTS, Choice, lowest
-from .scanning import REASONS
 from .surveying import Span, Survey
 from .table import Table
 from .writing import KEPT_OUT, Part, Writer

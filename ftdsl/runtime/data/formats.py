@@ -8,11 +8,12 @@ import io
 import json
 import sys
 from collections.abc import Iterator
+from itertools import count
 from typing import IO, Any, cast
 
 import orjson
 
-from .reading import BLOCK, Block, CannotReadError, unpacked
+from .blocks import BLOCK, Block, CannotReadError, on_line, unpacked
 
 BOM = b"\xef\xbb\xbf"
 LONGEST = 256 << 20
@@ -96,7 +97,7 @@ def text_rows(name: str) -> Iterator[Block]:
             try:
                 rows.add(place, orjson.dumps({"text": line.decode().rstrip("\r")}))
             except UnicodeDecodeError:
-                rows.errors.append((place, "not UTF-8"))
+                rows.fail(place, "not UTF-8")
         yield rows.block(block.read)
 
 
@@ -106,7 +107,7 @@ class _Rows:
     def __init__(self, raw: IO[bytes] | None = None) -> None:
         self.rows: list[bytes] = []
         self.numbers: list[int] = []
-        self.errors: list[tuple[int, str]] = []
+        self.errors: list[tuple[int, int, str]] = []
         self.bytes = 0
         self._raw = raw
 
@@ -114,6 +115,10 @@ class _Rows:
         self.rows.append(row)
         self.numbers.append(number)
         self.bytes += len(row)
+
+    def fail(self, number: int, why: str) -> None:
+        """What stands here is no row."""
+        self.errors.append((len(self.rows), number, why))
 
     @property
     def full(self) -> bool:
@@ -140,13 +145,13 @@ def csv_rows(name: str) -> Iterator[Block]:
                 if row is None:
                     break
                 if None in row or None in row.values():
-                    rows.errors.append((reader.line_num, _cells(row)))
+                    rows.fail(reader.line_num, _cells(row))
                 else:
                     rows.add(reader.line_num, orjson.dumps(row))
             except csv.Error as error:
-                rows.errors.append((reader.line_num + 1, f"not CSV: {error}"))
+                rows.fail(reader.line_num + 1, f"not CSV: {error}")
             except TypeError:
-                rows.errors.append((reader.line_num, "not UTF-8"))
+                rows.fail(reader.line_num, "not UTF-8")
             if rows.full:
                 yield rows.block()
         yield rows.block()
@@ -202,7 +207,7 @@ def table_block(rows: list[dict[str, Any]], before: int) -> Block:
         try:
             made.add(number, orjson.dumps(row))
         except TypeError as error:
-            made.errors.append((number, f"a column is no text, number or list: {error}"))
+            made.fail(number, f"a column is no text, number or list: {error}")
     return made.block()
 
 
@@ -227,17 +232,21 @@ def _is_row(line: bytes) -> bool:
 
 
 def _values(name: str) -> Iterator[Block]:
-    """Rows of an array, or one after the other, each with the line it starts on."""
+    """Rows of an array, or one after the other, each with the line it starts on, and its number where others start there."""
     content, raw = opened(name)
     with raw, io.TextIOWrapper(content, "utf-8-sig", errors="surrogateescape", newline="") as text:
-        window, rows = _Window(text), _Rows(raw)
-        while True:
+        window, rows, last = _Window(text), _Rows(raw), 0
+        for number in count(1):
             try:
                 if (found := window.value()) is None:
                     break
-                rows.add(*found)
+                line, row = found
+                shared = line == last or (window.goes_on() and window.line == line)
+                rows.add(on_line(line, number) if shared else line, row)
+                last = line
             except (ValueError, RecursionError) as error:
-                rows.errors.append((window.line, f"not JSON: {str(error).split(':')[0].lower()}"))
+                place = on_line(window.line, number) if window.line == last else window.line
+                rows.fail(place, f"not JSON: {str(error).split(':')[0].lower()}")
                 break  # where the next row starts cannot be known
             if rows.full:
                 yield rows.block()
@@ -254,7 +263,7 @@ class _Window:
 
     def value(self) -> tuple[int, bytes] | None:
         """(line, JSON on one line) of the next value; None at the end. Raises: ValueError."""
-        if not self._skip():
+        if not self.goes_on():
             return None
         while True:
             try:
@@ -271,7 +280,7 @@ class _Window:
             self._at = end
             return line, found.replace("\n", " ").encode("utf-8", "surrogateescape")
 
-    def _skip(self) -> bool:
+    def goes_on(self) -> bool:
         """Past blanks, commas and brackets between values; False at the end."""
         while True:
             while self._at < len(self._buffer):

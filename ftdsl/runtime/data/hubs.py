@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from .blocks import Block, CannotReadError, File
 from .formats import BATCH, table_block
-from .reading import Block, CannotReadError, File
 
 
 def data_set(source: dict[str, Any]) -> File:

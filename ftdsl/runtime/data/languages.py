@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .reading import CannotReadError
-from .scanning import REASONS
+from .blocks import CannotReadError
+from .checking import REASONS
 
 HEAD = 2000
 """Characters that are looked at: more tell nothing new."""

@@ -17,8 +17,9 @@ import numpy as np
 import orjson
 from xxhash import xxh3_64_intdigest
 
+from .blocks import CannotReadError
 from .near_duplicates import Sketcher, alike
-from .reading import CannotReadError, files_of
+from .reading import files_of
 from .reporter import Reporter
 from .surveying import BROKEN
 from .texts import Texts

@@ -8,10 +8,10 @@ from collections import Counter
 from typing import Any
 
 from . import card, facts, lengths
+from .blocks import CannotReadError
+from .checking import REASONS
 from .choosing import PARTS, Choice, choose
-from .reading import CannotReadError
 from .reporter import Reporter
-from .scanning import REASONS
 from .surveying import Survey
 from .table import Table
 from .tokens import at_hand

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,13 +14,12 @@ from orjson import OPT_SORT_KEYS as SORTED
 from orjson import dumps
 from xxhash import xxh3_64_intdigest
 
-from .checking import BadRowError, Checker, DroppedError
-from .reading import Block
+from .blocks import Block
+from .checking import REASONS, BadRowError, Checker, DroppedError
+from .languages import Languages
+from .near_duplicates import Sketcher
+from .tokens import Counting
 
-REASONS = (
-    "", "bad_roles", "empty", "no_text", "too_long", "tokens", "languages", "duplicates", "near_duplicates", "held_out",
-)  # fmt: skip
-"""Why a row is left out, by the number kept of it; 0 is none."""
 SHOWN = 20
 """Errors of a block that are kept in words."""
 Array = np.ndarray[Any, Any]
@@ -30,8 +29,8 @@ Array = np.ndarray[Any, Any]
 class Found:
     """What is known of the rows of a block, in their order: one element of each array a row.
 
-    `bands` and `signs` (of near-duplicates) and `tokens` are empty where nobody asked for them. `errors` are the first
-    ones, `kinds` counts all.
+    `bands` and `signs` (of near-duplicates) and `tokens` are empty where nobody asked for them. `errors` are the first ones
+    (place and reason), `kinds` what each of all of them is, `before` how many rows of the block come before it.
     """
 
     place: Array
@@ -42,7 +41,8 @@ class Found:
     bands: Array
     signs: Array
     errors: list[tuple[int, str]] = field(default_factory=list)
-    kinds: Counter[str] = field(default_factory=Counter)
+    kinds: list[str] = field(default_factory=list)
+    before: Array = field(default_factory=lambda: np.zeros(0, np.uint32))
     keys: Counter[tuple[str, ...]] = field(default_factory=Counter)
     """How many rows have these columns."""
     untold: int = 0
@@ -56,16 +56,10 @@ class Scanner:
         self.checker = Checker(spec)
         self.tokens = self.languages = self.near = None
         if spec.get("tokens") or spec.get("longest"):
-            from .tokens import Counting
-
             self.tokens = Counting(spec)
         if spec.get("languages"):
-            from .languages import Languages
-
             self.languages = Languages(spec["languages"])
         if spec.get("dedupe") == "near":
-            from .near_duplicates import Sketcher
-
             self.near = Sketcher(spec["near"])
 
     def scan(self, block: Block) -> Found:
@@ -77,8 +71,20 @@ class Scanner:
         texts: list[str] = []
         keys: Counter[tuple[str, ...]] = Counter()
         measured = bool(self.tokens or self.languages or self.near)
-        errors = [(place, BadRowError("unreadable", text)) for place, text in block.errors]
-        for place, line in block.places():
+        errors: list[tuple[int, str]] = []
+        kinds: list[str] = []
+        before: list[int] = []
+
+        def bad(place: int, text: str, kind: str) -> None:
+            if len(errors) < SHOWN:
+                errors.append((place, text))
+            kinds.append(kind)
+            before.append(len(places))
+
+        unread = deque(block.errors)
+        for number, (place, line) in enumerate(block.places()):
+            while unread and unread[0][0] <= number:
+                bad(*unread.popleft()[1:], "unreadable")
             why = digest = 0
             asked: list[str] = []
             answered: list[str] = []
@@ -88,10 +94,10 @@ class Scanner:
                 keys[tuple(row)] += 1
                 digest = xxh3_64_intdigest(dumps(row, option=SORTED))
             except BadRowError as error:
-                errors.append((place, error))
+                bad(place, str(error), error.kind)
                 continue
             except orjson.JSONEncodeError:  # it reads what is deeper than it writes
-                errors.append((place, BadRowError("json", "nested deeper than 254 levels")))
+                bad(place, "nested deeper than 254 levels", "json")
                 continue
             except DroppedError as error:
                 why = REASONS.index(str(error))
@@ -101,6 +107,8 @@ class Scanner:
             chars.append(sum(map(len, asked)) + sum(map(len, answered)))
             if measured:
                 texts.append("\n".join((*asked, *answered)))
+        for _, place, text in unread:
+            bad(place, text, "unreadable")
         empty = np.zeros(0, np.uint32)
         found = Found(
             np.array(places, np.uint64),
@@ -108,8 +116,9 @@ class Scanner:
             np.array(digests, np.uint64),
             np.array(chars, np.uint32),
             *(empty, empty, empty),
-            [(place, str(error)) for place, error in errors[:SHOWN]],
-            Counter(error.kind for _, error in errors),
+            errors,
+            kinds,
+            np.array(before, np.uint32),
             keys,
         )
         self._measure(texts, found)

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from .reading import BLOCK, Block, CannotReadError, File, files_of
+from .blocks import BLOCK, Block, CannotReadError, File
+from .reading import files_of
 from .reporter import Reporter
-from .scanning import SHOWN, Found, Scanner
+from .scanning import Found, Scanner
 from .table import COLUMNS, Table
 
 MOST = 8
@@ -97,8 +98,7 @@ class Survey:
         for place, text in found.errors:
             self.reporter.error(span.file.where(place), text, "")
         self.reporter.kinds.pop("", None)
-        shown = len(found.errors)
-        self.reporter.errors += sum(found.kinds.values()) - shown
+        self.reporter.errors += len(found.kinds) - len(found.errors)
         self.reporter.kinds.update(found.kinds)
         self.untold += found.untold
         for names, rows in found.keys.items():
@@ -108,15 +108,11 @@ class Survey:
 
 
 def _first(found: Found, count: int) -> Found:
-    """Up to the row that makes the limit full; errors behind it are nobody's business."""
+    """Up to the row that makes the limit full; what comes behind it is nobody's business, be it on the same line."""
     end = int(np.flatnonzero(found.why == 0)[count - 1]) + 1
-    last = int(found.place[end - 1])
-    errors = [one for one in found.errors if one[0] < last]
-    if len(found.errors) < SHOWN:
-        found.kinds.clear()
-        found.kinds["rows"] += len(errors)
+    errors = int(np.searchsorted(found.before, end))
     cut = {name: getattr(found, name)[:end] for name in (*COLUMNS, "bands")}
-    return replace(found, **cut, errors=errors, kinds=+found.kinds)
+    return replace(found, **cut, errors=found.errors[:errors], kinds=found.kinds[:errors], before=found.before[:errors])
 
 
 class _Scans:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .scanning import REASONS
+from .checking import REASONS
 
 BYTES = 4
 """Bytes of UTF-8 that make a token, where no tokenizer is at hand: English prose, within a third for most languages."""

@@ -14,10 +14,10 @@ import numpy as np
 import orjson
 
 from . import mixing
+from .blocks import CannotReadError
+from .checking import REASONS
 from .choosing import PARTS, Choice
-from .reading import CannotReadError
 from .reporter import Reporter
-from .scanning import REASONS
 from .surveying import BROKEN, Span
 from .table import Table
 
@@ -129,7 +129,7 @@ class Writer:
             reason = REASONS[why[at]]
             self.dropped[reason] += 1
             if self.dropped[reason] <= KEPT_OUT:
-                row: dict[str, Any] = {"why": reason, "file": span.file.name, span.file.by: self._place(start + at)}
+                row: dict[str, Any] = {"why": reason, "file": span.file.name, **self._numbers(span, start + at)}
                 if (twin := self.choice.twins.get(start + at)) is not None:
                     row["like"] = self.where(twin)
                 told.append(orjson.dumps(row)[:-1] + b',"row":' + lines[at] + b"}")
@@ -137,6 +137,11 @@ class Writer:
 
     def _place(self, row: int) -> int:
         return int(self.table.column("place")[row])
+
+    def _numbers(self, span: Span, row: int) -> dict[str, int]:
+        """Where the row is: its line, or its `number` in the file (`row` is what it holds)."""
+        found = span.file.numbers(self._place(row))
+        return {"number" if name == "row" else name: value for name, value in found.items()}
 
     def where(self, row: int) -> str:
         """`a.jsonl:17` of a row of the table."""

@@ -22,7 +22,7 @@ def generation(context: StageContext) -> Params:
     if beams := context.get("generate.beams"):
         params["num_beams"] = beams
     for key in ("repetition_penalty", "length_penalty"):
-        if context.said(f"generate.{key}"):
+        if context.is_explicit(f"generate.{key}"):
             params[key] = context.get(f"generate.{key}")
     return params
 

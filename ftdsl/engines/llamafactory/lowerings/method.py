@@ -37,14 +37,14 @@ def oft_rank(context: StageContext) -> Params:
 
 def oft_targets(context: StageContext) -> Params:
     """LoRA's too: llamafactory/model/adapter.py looks there for the modules of an OFT adapter, and not at OFT's own."""
-    if not context.said("oft.targets"):
+    if not context.is_explicit("oft.targets"):
         return {}
     names = ",".join(map(str, context.get("oft.targets")))
     return {"oft_target": names, "lora_target": names}
 
 
 def trainable(context: StageContext) -> Params:
-    if not context.said("trainable"):
+    if not context.is_explicit("trainable"):
         return {}
     parts = {part.name if isinstance(part, Term) else part for part in context.get("trainable") or ()}
     names = {
@@ -60,7 +60,7 @@ def upcast(context: StageContext) -> Params:
     in fp32 in every attention (eager says so, sdpa and flash kernels accumulate in it).
     """
     parts = [part.name if isinstance(part, Term) else part for part in context.get("upcast") or ()]
-    if not context.said("upcast") and context.stage.settings.has("quantize"):
+    if not context.is_explicit("upcast") and context.stage.settings.has("quantize"):
         parts = ["norms"]
     names = {"norms": "upcast_layernorm", "logits": "upcast_lmhead_output"}
     return {names[part]: True for part in parts if part in names}
@@ -71,7 +71,7 @@ def quantisation(context: StageContext) -> Params:
     if not context.stage.settings.has("quantize"):
         return {}
     scheme, bits = context.name("quantize.scheme"), context.get("quantize.bits")
-    if scheme in ("int8", "eetq") and not context.said("quantize.bits"):
+    if scheme in ("int8", "eetq") and not context.is_explicit("quantize.bits"):
         bits = 8
     method = scheme if scheme in ("hqq", "eetq") else "bnb"
     params: Params = {"quantization_bit": bits, "quantization_method": method}

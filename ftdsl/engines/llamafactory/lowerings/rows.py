@@ -25,7 +25,7 @@ def special(context: StageContext) -> Params:
 
 def token_init(context: StageContext) -> Params:
     value = context.get("tokenizer.init")
-    if not isinstance(value, Term) or not context.said("tokenizer.init"):
+    if not isinstance(value, Term) or not context.is_explicit("tokenizer.init"):
         return {}
     if value.name == "noise":
         return {"init_special_tokens": "noise_init"}

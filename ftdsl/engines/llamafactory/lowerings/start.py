@@ -70,7 +70,7 @@ def _beside(context: StageContext, judge: Lineage) -> bool:
 
 def calibrate(context: StageContext) -> Params:
     """The engine forces fp16 for the rest of a quantised model (model/model_utils/quantization.py)."""
-    if context.said("dtype") and context.name("dtype") not in ("auto", "fp16"):
+    if context.is_explicit("dtype") and context.name("dtype") not in ("auto", "fp16"):
         context.refuse("dtype", "what GPTQ leaves whole is stored in fp16", "drop it")
     return {}
 

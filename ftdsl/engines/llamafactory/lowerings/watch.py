@@ -40,7 +40,7 @@ def _refuse_guards(context: StageContext) -> None:
     rolled = False
     for key in ("nan", "spike", "grad_norm"):
         action = context.name(f"guard.{key}")
-        if not context.said(f"guard.{key}") or action == "ignore":
+        if not context.is_explicit(f"guard.{key}") or action == "ignore":
             continue
         if action == "rollback":
             rolled = True
@@ -49,6 +49,6 @@ def _refuse_guards(context: StageContext) -> None:
         elif key in _UNWATCHED:
             context.refuse(f"guard.{key}", *_UNWATCHED[key])
     for key in ("retries", "cut_lr"):
-        if context.said(f"guard.{key}") and not rolled:
+        if context.is_explicit(f"guard.{key}") and not rolled:
             why = f"`{key}` is about rolling back, which cannot be done yet"
             context.refuse(f"guard.{key}", why, "drop it")

@@ -81,7 +81,7 @@ def _torchrun(context: StageContext) -> Words:
 
 
 def _meet_here(context: StageContext) -> Words:
-    if not (context.said("launch.head") or context.said("launch.port")):
+    if not (context.is_explicit("launch.head") or context.is_explicit("launch.port")):
         return ("--standalone",)  # finds a free port: stages may run side by side
     head = context.get("launch.head") or "127.0.0.1"
     return ("--master_addr", str(head), "--master_port", str(context.get("launch.port")))
@@ -161,7 +161,7 @@ def _meeting(context: StageContext) -> dict[str, str | Raw]:
 
 
 def _own_port(context: StageContext) -> Raw:
-    port = context.get("launch.port") if context.said("launch.port") else None
+    port = context.get("launch.port") if context.is_explicit("launch.port") else None
     return Raw.variable("MASTER_PORT", default=int(port)) if port else FREE_PORT
 
 

@@ -27,7 +27,7 @@ def duration(context: StageContext) -> Params:
 
 def betas(context: StageContext) -> Params:
     value = context.get("optim.betas")
-    return {"adam_beta1": value[0], "adam_beta2": value[1]} if value and context.said("optim.betas") else {}
+    return {"adam_beta1": value[0], "adam_beta2": value[1]} if value and context.is_explicit("optim.betas") else {}
 
 
 def schedule(context: StageContext) -> Params:
@@ -36,7 +36,7 @@ def schedule(context: StageContext) -> Params:
     """
     value = context.get("optim.schedule")
     if isinstance(value, list | tuple):
-        if context.said("optim.warmup") and context.get("optim.warmup").number:
+        if context.is_explicit("optim.warmup") and context.get("optim.warmup").number:
             context.refuse("optim.warmup", "the phases of `schedule` say how the rate warms up", "drop it")
         return _trapezoid(context) if drawn_by_engine(context) else {"lr_scheduler_type": "constant"}
     name = value.name if isinstance(value, Term) else "cosine"

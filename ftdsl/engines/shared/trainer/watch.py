@@ -79,7 +79,7 @@ def track_to(context: StageContext) -> Params:
             "use_swanlab": True,
             **{f"swanlab_{k.replace('dir', 'logdir')}": plain(v) for k, v in swan.options.items()},
         }
-    if context.get("track.project") and context.said("track.project"):
+    if context.get("track.project") and context.is_explicit("track.project"):
         params["project"] = context.get("track.project")
     return params
 

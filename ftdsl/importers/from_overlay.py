@@ -14,7 +14,8 @@ from ftdsl import catalog
 from ftdsl.catalog.vocabulary import Key, vocabulary
 from ftdsl.credentials import secret_in
 from ftdsl.engines.shared.overlay import entries
-from ftdsl.importers.said import Said
+from ftdsl.importers.draft import StageDraft
+from ftdsl.importers.values import number
 from ftdsl.language.resolve.words import find
 from ftdsl.language.types import parse_type
 from ftdsl.language.values import Amount, Term
@@ -23,28 +24,28 @@ from ftdsl.recipe.settings import METHODS
 Entry = Mapping[str, Any]
 
 
-def tables(said: Said) -> None:
+def tables(draft: StageDraft) -> None:
     """Every word of the stage's kind that no rule lowers."""
-    for key, entry in entries("llamafactory", said.kind):
-        if "rule" not in entry and said.may_have(key) and _counts(said, key):
-            _entry(said, key, entry)
+    for key, entry in entries("llamafactory", draft.kind):
+        if "rule" not in entry and draft.may_have(key) and _counts(draft, key):
+            _entry(draft, key, entry)
 
 
-def _counts(said: Said, key: str) -> bool:
+def _counts(draft: StageDraft, key: str) -> bool:
     """A method's words count under that method only, and those of `quantize` when something is quantised."""
     block = key.partition(".")[0]
-    return block not in (*METHODS, "quantize") or block in said.blocks
+    return block not in (*METHODS, "quantize") or block in draft.blocks
 
 
-def _entry(said: Said, key: str, entry: Entry) -> None:
-    if "members" in entry and _member(said, key, entry):
+def _entry(draft: StageDraft, key: str, entry: Entry) -> None:
+    if "members" in entry and _member(draft, key, entry):
         return
     for to in entry["to"]:
         name, _, function = to.partition(":")
         if "." in name or name == "own" or name in _switches(entry):
             continue
-        if said.given(name) and name not in said.used:
-            _plain(said, key, entry, name, function)
+        if draft.given(name) and name not in draft.used:
+            _plain(draft, key, entry, name, function)
         break  # the others are told by `members`, or belong to another file
 
 
@@ -54,29 +55,34 @@ def _switches(entry: Entry) -> frozenset[str]:
     return frozenset() if "map" in entry else frozenset(told)
 
 
-def _plain(said: Said, key: str, entry: Entry, name: str, function: str) -> None:
-    value = said.raw(name)
-    word = find(said.kind, tuple(key.split(".")))
+def _plain(draft: StageDraft, key: str, entry: Entry, name: str, function: str) -> None:
+    value = draft.raw(name)
+    word = find(draft.kind, tuple(key.split(".")))
     assert isinstance(word, Key)
     for member, told in entry.get("map", {}).items():
         if told == value or (told == "null" and value is None):
-            said.say(key, Term(member))
+            draft.say(key, Term(member))
             return
     if value is None:
         return  # `null` is what the engine has anyway
     try:
-        said.say(key, typed(back(value, function), word))
+        draft.say(key, typed(back(value, function), word))
     except (TypeError, ValueError):
-        said.note(name, f"`{value}` is not something `{key}` can be")
+        draft.note(name, f"`{value}` is not something `{key}` can be")
 
 
 def back(value: Any, function: str) -> Any:
-    """The inverse of the overlay's `key:fn`."""
+    """The inverse of the overlay's `key:fn`. Raises: ValueError."""
     if function == "csv":
         return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
     if function == "not":
         return not value
-    return value * 10**9 if function == "gb" else value
+    if function != "gb":
+        return value
+    size = number(value)
+    if size is None:
+        raise ValueError(value)
+    return size * 10**9
 
 
 _SWITCHES = {"true": True, "yes": True, "all": True, "non_padding": True, "false": False, "no": False}
@@ -108,37 +114,37 @@ def typed(value: Any, word: Key) -> Any:
 # --- members
 
 
-def _member(said: Said, key: str, entry: Entry) -> bool:
+def _member(draft: StageDraft, key: str, entry: Entry) -> bool:
     """The member whose parameters are all set; False when the word has to be read otherwise."""
     sets = {member: dict(_pairs(entry, member)) for member in entry["members"]}
-    matching = [member for member in sets if _matches(said, entry, sets, member)]
+    matching = [member for member in sets if _matches(draft, entry, sets, member)]
     if matching:
         member = max(matching, key=lambda one: len(sets[one]))  # nf4 sets more than int8 does
-        said.used.update(sets[member])
+        draft.used.update(sets[member])
         for name in sets[member]:
-            if not said.given(name):
-                said.reasons[name] = f"`{member}` needs it"
-        said.say(key, Term(member, _options(said, key, entry, member)))
-        _idle(said, entry, member)
+            if not draft.given(name):
+                draft.reasons[name] = f"`{member}` needs it"
+        draft.say(key, Term(member, _options(draft, key, entry, member)))
+        _idle(draft, entry, member)
         return True
     switches = {name for pairs in sets.values() for name in pairs}
     plain = next((member for member, pairs in sets.items() if not pairs), None)
     mapped = entry["to"][0].partition(":")[0] if "map" in entry else ""
-    if plain and any(said.given(name) for name in switches - {mapped}) and not (mapped and said.given(mapped)):
-        said.say(key, Term(plain))
-    said.used.update(name for name in switches - {mapped} if said.given(name))
-    _idle(said, entry, "")
+    if plain and any(draft.given(name) for name in switches - {mapped}) and not (mapped and draft.given(mapped)):
+        draft.say(key, Term(plain))
+    draft.used.update(name for name in switches - {mapped} if draft.given(name))
+    _idle(draft, entry, "")
     return not mapped
 
 
-def _matches(said: Said, entry: Entry, sets: Mapping[str, Mapping[str, Any]], member: str) -> bool:
+def _matches(draft: StageDraft, entry: Entry, sets: Mapping[str, Mapping[str, Any]], member: str) -> bool:
     """All that the member sets is set, or the switch that only this member turns on (`fp8`, with or without `bf16`)."""
     pairs = {name: value for name, value in sets[member].items() if _asks(entry, name)}
     others = [other for name, other in sets.items() if name != member]
     own = {name: value for name, value in pairs.items() if value is True and not any(name in other for other in others)}
-    return any(said.given(name) for name in pairs) and (
-        all(_is(said, name, value) for name, value in pairs.items())
-        or (bool(own) and all(_is(said, name, value) for name, value in own.items()))
+    return any(draft.given(name) for name in pairs) and (
+        all(_is(draft, name, value) for name, value in pairs.items())
+        or (bool(own) and all(_is(draft, name, value) for name, value in own.items()))
     )
 
 
@@ -153,25 +159,25 @@ def _pairs(entry: Entry, member: str) -> Iterator[tuple[str, Any]]:
         yield name, json.loads(given) if given in ("true", "false") else given
 
 
-def _is(said: Said, name: str, wanted: Any) -> bool:
-    return said.config.on(name) if wanted is True else said.config.value(name) == wanted
+def _is(draft: StageDraft, name: str, wanted: Any) -> bool:
+    return draft.config.on(name) if wanted is True else draft.config.value(name) == wanted
 
 
-def _options(said: Said, key: str, entry: Entry, member: str) -> dict[str, Any]:
-    word = find(said.kind, tuple(key.split(".")))
+def _options(draft: StageDraft, key: str, entry: Entry, member: str) -> dict[str, Any]:
+    word = find(draft.kind, tuple(key.split(".")))
     assert isinstance(word, Key)
     known = word.members[member].options if word.members and member in word.members else {}
     usual = dict(_pairs(entry, member))
     found: dict[str, Any] = {}
     for option, name in entry.get("opts", {}).get(member, {}).items():
-        if not said.given(name) or said.raw(name) is None or (name in usual and said.raw(name) == usual[name]):
+        if not draft.given(name) or draft.raw(name) is None or (name in usual and draft.raw(name) == usual[name]):
             continue
         told = entry.get("values", {}).get(member, {})
-        found[option] = _option(said, said.raw(name), known.get(option, Key(option, "any")), told)
+        found[option] = _option(draft, draft.raw(name), known.get(option, Key(option, "any")), told)
     return found
 
 
-def _option(said: Said, value: Any, word: Key, told: Mapping[str, Any]) -> Any:
+def _option(draft: StageDraft, value: Any, word: Key, told: Mapping[str, Any]) -> Any:
     """A parameter's value as the option of a member: one of the option's own members, a list, a path, or as it is."""
     if (name := next((name for name, theirs in told.items() if theirs == value), None)) is not None:
         return Term(name)
@@ -180,58 +186,64 @@ def _option(said: Said, value: Any, word: Key, told: Mapping[str, Any]) -> Any:
     if isinstance(value, str) and ("list" in word.type or (word.type == "any" and "," in value)):
         return back(value, "csv")
     if word.type == "path":
-        return said.places.seen(str(value))
+        return draft.places.seen(str(value))
     return typed(value, word) if word.type != "any" else value
 
 
-def _idle(said: Said, entry: Entry, chosen: str) -> None:
+def _idle(draft: StageDraft, entry: Entry, chosen: str) -> None:
     """Options of members that were not chosen do nothing."""
     live = set(entry.get("opts", {}).get(chosen, {}).values())
     for member, options in entry.get("opts", {}).items():
         for name in options.values():
-            if member != chosen and name not in live and name not in said.used and said.given(name) and name != "optim":
-                if said.raw(name) == said.default(name):
+            if (
+                member != chosen
+                and name not in live
+                and name not in draft.used
+                and draft.given(name)
+                and name != "optim"
+            ):
+                if draft.raw(name) == draft.default(name):
                     continue  # says what counts anyway
                 switch = " or ".join(n for n, v in _pairs(entry, member) if v is True) or f"`{member}`"
-                said.note(name, f"has no effect without `{switch}`")
+                draft.note(name, f"has no effect without `{switch}`")
 
 
 # --- what is left
 
 
-def rest(said: Said) -> None:
+def rest(draft: StageDraft) -> None:
     """Parameters no word took: passed through where the recipe allows it, else named with the reason."""
-    for name, setting in said.config.settings.items():
-        if name in said.used:
+    for name, setting in draft.config.settings.items():
+        if name in draft.used:
             continue
-        standing = catalog.standing("llamafactory", name)
-        if standing is None:
+        parameter_status = catalog.parameter_status("llamafactory", name)
+        if parameter_status is None:
             continue  # named by `unknown`
         if why := secret_in(name, setting.value):
-            said.note(name, f"{why}: it belongs into the environment, never into a file: `env {{ NAME = secret(…) }}`")
-        elif setting.value is None or setting.value == said.default(name):
-            said.used.add(name)  # what the engine does anyway
-        elif standing.kind == "passthrough":
-            said.used.add(name)
-            said.passed[name] = setting.value
-        elif standing.kind == "dead":
-            said.note(name, "has no effect in LLaMA-Factory 0.9.5")
-        elif standing.kind == "derived":
-            said.note(name, "is worked out from the recipe")
+            draft.note(name, f"{why}: it belongs into the environment, never into a file: `env {{ NAME = secret(…) }}`")
+        elif setting.value is None or setting.value == draft.default(name):
+            draft.used.add(name)  # what the engine does anyway
+        elif parameter_status.kind == "passthrough":
+            draft.used.add(name)
+            draft.passed[name] = setting.value
+        elif parameter_status.kind == "dead":
+            draft.note(name, "has no effect in LLaMA-Factory 0.9.5")
+        elif parameter_status.kind == "derived":
+            draft.note(name, "is worked out from the recipe")
         else:
-            said.note(name, _why_not(said, standing.word))
+            draft.note(name, _why_not(draft, parameter_status.word))
 
 
-def _why_not(said: Said, word: str) -> str:
+def _why_not(draft: StageDraft, word: str) -> str:
     block = word.partition(".")[0]
-    if block in METHODS and block not in said.blocks:
+    if block in METHODS and block not in draft.blocks:
         return f"has no effect here: it belongs to `{block}`, and the method is another"
-    if block == "quantize" and block not in said.blocks:
+    if block == "quantize" and block not in draft.blocks:
         return "has no effect without `quantization_bit`"
-    if not said.may_have(word) and word in {
+    if not draft.may_have(word) and word in {
         key for kind in vocabulary().stage_kinds for key in vocabulary().keys_of(kind)
     }:
-        return f"has no effect in a `{said.kind}` stage"
-    if block in {found.name for found in vocabulary().blocks_in("sft")} and not said.may_have(word):
-        return f"has no effect in a `{said.kind}` stage"
+        return f"has no effect in a `{draft.kind}` stage"
+    if block in {found.name for found in vocabulary().blocks_in("sft")} and not draft.may_have(word):
+        return f"has no effect in a `{draft.kind}` stage"
     return f"`{word}` cannot say this value"

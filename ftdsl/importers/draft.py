@@ -9,7 +9,7 @@ from typing import Any
 from ftdsl import catalog
 from ftdsl.catalog.vocabulary import TRAINING, vocabulary
 from ftdsl.credentials import masked
-from ftdsl.importers.places import Places
+from ftdsl.importers.recipe_paths import Places
 from ftdsl.language.values import StageRef
 from ftdsl.lint.config import Config, Setting
 from ftdsl.record import frozen, mutable, replace
@@ -30,12 +30,17 @@ class Note:
         return self.span.where if self.span else ""
 
     def without(self, secrets: Iterable[str]) -> Note:
-        """The same without these values, and without what has the shape of a credential."""
-        return replace(self, word=masked(self.word, secrets), text=masked(self.text, secrets))
+        """The same without these values, without what has the shape of a credential, and no longer than a person reads."""
+        word, text = masked(self.word, secrets), masked(self.text, secrets)
+        return replace(self, word=_short(word, 80), text=_short(text, 400))
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 @mutable
-class Said:
+class StageDraft:
     """One stage in the making: `values` by dotted key, `blocks` that are opened even when empty.
 
     `used`: parameters that have been dealt with; `remarks`: a comment behind a key; `passed`: for the passthrough block;
@@ -96,7 +101,7 @@ class Said:
         self.used.add(name)
         found = self.setting(name)
         self.reasons.setdefault(name, text)
-        if found and not found.said:
+        if found and not found.is_explicit:
             return
         word = found.word if found else name
         span = (found.key or found.span) if found else None

@@ -1,0 +1,108 @@
+"""`ftc models add NAME`: ask the hub how large a model is, and keep the answer in the project; `ftc models show NAME`: what is
+known."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+HELP = "sizes of models that the catalogue does not have"
+TIMEOUT = 30
+
+
+def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser("models", help=HELP, description=__doc__)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    add = actions.add_parser("add", help="ask the hub for a config.json, and keep it")
+    add.add_argument("names", nargs="+", metavar="NAME", help="an id of the hub: org/name, or org/name@revision")
+    show = actions.add_parser("show", help="sizes, and where they come from")
+    show.add_argument("names", nargs="+", metavar="NAME")
+    for one in (add, show):
+        one.add_argument(
+            "--project", type=Path, default=Path(), metavar="FOLDER", help="where the recipe lies (default: here)"
+        )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit 0 when all names are known, 1 when one is not."""
+    act = _add if args.action == "add" else _show
+    return max(act(name, args.project) for name in args.names)
+
+
+def _show(name: str, project: Path) -> int:
+    from ftdsl.estimate.architecture import NotModelledError
+    from ftdsl.plan.model_sizes import hub_folder, sizes_of
+    from ftdsl.session import Session
+
+    session = Session()
+    try:
+        sizes = sizes_of(name, project, session.files, hub_folder(session.env))
+    except NotModelledError as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    print(f"{name}: {described(sizes)}")
+    return 0
+
+
+def described(sizes: object) -> str:
+    """Sizes in a line; how sure they are where they are guessed."""
+    from ftdsl.estimate.architecture import Architecture
+
+    assert isinstance(sizes, Architecture)
+    parts = [
+        f"{sizes.params / 1e9:.2f} billion parameters",
+        f"{sizes.layers} layers of {sizes.hidden}",
+        f"vocabulary {sizes.vocab}",
+    ]
+    if sizes.experts:
+        parts.append(f"{sizes.experts} experts, {sizes.experts_used} at a time")
+    if sizes.tower:
+        parts.append(f"{sizes.tower / 1e9:.2f} billion outside the language model")
+    if sizes.uncertainty:
+        parts.append(f"guessed by the name, memory may be off by {sizes.uncertainty:.0%}")
+    return ", ".join(parts)
+
+
+def _add(name: str, project: Path) -> int:
+    import json
+
+    from ftdsl.estimate.architecture import NotModelledError
+    from ftdsl.plan.model_sizes import PROJECT_FILE, project_models, read_config
+    from ftdsl.session import Files, Session
+    from ftdsl.storage import write_file
+
+    name, _, revision = name.partition("@")
+    try:
+        config, commit = fetch(name, revision or "main", Session().env)
+        sizes = read_config(config, name)
+    except (OSError, ValueError, NotModelledError) as problem:
+        print(f"{name}: {problem}", file=sys.stderr)
+        return 1
+    models = project_models(project, Files()) | {name: {"revision": commit, "config": config}}
+    text = json.dumps(dict(sorted(models.items())), indent=2, ensure_ascii=False) + "\n"
+    write_file(project / PROJECT_FILE, text.encode())
+    print(f"{name}: {described(sizes)}; kept in {project / PROJECT_FILE}")
+    return 0
+
+
+def fetch(name: str, revision: str, env: object) -> tuple[dict[str, object], str]:
+    """A config.json of the hub, and the commit it is of. Raises: OSError (urllib's are among them), ValueError."""
+    import json
+    from collections.abc import Mapping
+    from urllib.parse import quote
+    from urllib.request import Request, urlopen
+
+    assert isinstance(env, Mapping)
+    base = str(env.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+    request = Request(f"{base}/{quote(name)}/resolve/{quote(revision, safe='')}/config.json")
+    if token := env.get("HF_TOKEN"):
+        # not sent on to another host, which large files are kept on
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
+    with urlopen(request, timeout=TIMEOUT) as answer:
+        config = json.loads(answer.read())
+        commit = answer.headers.get("X-Repo-Commit") or revision
+    if not isinstance(config, dict):
+        raise ValueError("its config.json is no object")
+    return config, commit

@@ -1,0 +1,101 @@
+"""Sizes of a model by its name or folder: the catalogue, the project's own file, a config.json here, and last the name itself.
+
+`ftc models add NAME` asks the hub once and keeps the answer, with its revision, beside the recipe; nothing here touches a
+network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ftdsl.estimate.architecture import Architecture, NotModelledError
+from ftdsl.estimate.config import from_config
+from ftdsl.estimate.naming import by_name, guessed
+from ftdsl.session import Files
+
+PROJECT_FILE = "ftc.models.json"
+"""Beside a recipe: `{"org/name": {"revision": "…", "config": {…}}}`, as `ftc models add` writes it."""
+
+
+LIKE = '`like = "org/name"` names a model of its sizes'
+
+
+def hub_folder(env: Mapping[str, str]) -> Path | None:
+    """Where the hub's files are cached (huggingface_hub, constants.py: HF_HUB_CACHE, HF_HOME); None without a home."""
+    if cache := env.get("HF_HUB_CACHE"):
+        return Path(cache)
+    if home := env.get("HF_HOME"):
+        return Path(home) / "hub"
+    return Path(env["HOME"], ".cache", "huggingface", "hub") if env.get("HOME") else None
+
+
+def sizes_of(name: str, project: Path, files: Files, hub: Path | None = None) -> Architecture:
+    """Of a hub id. Raises: NotModelledError where nothing says how large it is, or its config.json cannot be modelled."""
+    if found := by_name(name):
+        return found
+    config = project_models(project, files).get(name, {}).get("config") or _cached(name, hub, files)
+    if isinstance(config, dict):
+        return read_config(config, name)
+    if found := guessed(name):
+        return found
+    raise NotModelledError(
+        f'the sizes of {name} are not known; `ftc models add {name}` asks the hub, `like = "org/name"` names a model of its sizes'
+    )
+
+
+def sizes_in_folder(folder: Path, name: str, files: Files) -> Architecture:
+    """Of the config.json in a folder; of the folder's name where there is none. Raises: NotModelledError, with why."""
+    try:
+        config = files.json(folder / "config.json")
+    except (OSError, ValueError):
+        if why := files.trouble(folder / "config.json"):
+            raise NotModelledError(f"the config.json of {name} cannot be read: {why}; {LIKE}") from None
+        if found := by_name(folder.name) or guessed(folder.name):
+            return found
+        raise NotModelledError(f"{name} has no config.json here; {LIKE}") from None
+    return read_config(config, name)
+
+
+def read_config(config: Any, name: str) -> Architecture:
+    """Raises: NotModelledError, with what is missing or wrong."""
+    if not isinstance(config, dict):
+        raise NotModelledError(f"the config.json of {name} is no object")
+    try:
+        return from_config(config, name)
+    except NotModelledError:
+        raise
+    except (TypeError, ValueError, ZeroDivisionError, KeyError, AttributeError):
+        raise NotModelledError(f"the config.json of {name} has sizes that are no numbers") from None
+
+
+def project_models(project: Path, files: Files) -> dict[str, dict[str, Any]]:
+    """What the project's file holds; nothing where there is none, or none that can be read."""
+    try:
+        models = files.json(project / PROJECT_FILE)
+    except (OSError, ValueError):
+        return {}
+    return (
+        {name: entry for name, entry in models.items() if isinstance(entry, dict)} if isinstance(models, dict) else {}
+    )
+
+
+def _cached(name: str, hub: Path | None, files: Files) -> Any:
+    """The config.json that the hub's cache holds, of the revision it calls main, else of any."""
+    if hub is None or "/" not in name:
+        return None
+    folder = hub / f"models--{name.replace('/', '--')}"
+    snapshots = folder / "snapshots"
+    try:
+        revision = files.text(folder / "refs" / "main").strip()
+    except (OSError, UnicodeDecodeError):
+        revision = ""
+    found = [snapshots / revision / "config.json"] if revision else []
+    found += files.glob(snapshots, "*/config.json") if files.is_dir(snapshots) else []
+    for path in found:
+        try:
+            return files.json(path)
+        except (OSError, ValueError):
+            continue
+    return None
