@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from shlex import quote
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from ftdsl.diagnostics import Diagnostic
     from ftdsl.pipeline import Checked
     from ftdsl.session import Session
-    from ftdsl.source import Source
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -49,8 +49,6 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def run(args: argparse.Namespace) -> int:
     """Exit 0 without errors (warnings and infos are none), 1 with."""
-    from functools import partial
-
     from ftdsl.cli.many import each
     from ftdsl.diagnostics import Severity
 
@@ -58,8 +56,7 @@ def run(args: argparse.Namespace) -> int:
         print("error: what comes from stdin is not mended here: name a file", file=sys.stderr)
         return 2
     args.files = recipes_in(args.files)
-    if args.fix or args.diff:
-        _mend(args)
+    written = _mend(args) if args.fix or args.diff else True
     outcomes = each(partial(_one, args), args.files)
     found = _once([one for outcome in outcomes for one in outcome.found])
     if args.quiet:
@@ -70,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         renderer = import_module(f"ftdsl.diagnostics.render_{args.output_format}")
         held = {outcome.name: outcome.held for outcome in outcomes if outcome.held is not None}
         sys.stdout.write(renderer.render(found, *([held] if args.output_format == "json" else [])))
-    return 1 if any(one.severity is Severity.ERROR for one in found) else 0
+    return 1 if not written or any(one.severity is Severity.ERROR for one in found) else 0
 
 
 @frozen
@@ -167,12 +164,11 @@ def _rows_cut(checked: Checked, session: Session) -> None:
             session.sink.add(warning)
 
 
-ROUNDS = 10
-"""A fix may bring the next one to light; they end soon, or this ends them."""
+def _mend(args: argparse.Namespace) -> bool:
+    """Apply fixes to each file and write it, or show the difference. False when one could not be written."""
+    from ftdsl.cli.mending import mended
 
-
-def _mend(args: argparse.Namespace) -> None:
-    """Apply fixes to each file, a few rounds, and write beside, then rename; or show the difference."""
+    written = True
     for name in args.files:
         path = Path(name)
         if path.is_dir():
@@ -180,52 +176,26 @@ def _mend(args: argparse.Namespace) -> None:
         before = read_exactly(path)
         if before is None:
             continue
-        after, count = _mended(path, before, args)
+        result = mended(path, before, partial(_examined, args), unsafe=args.unsafe_fixes)
+        for where, title in result.refused:
+            print(f"note: {where}: not applied, the file would be worse with it: {title}", file=sys.stderr)
         if args.diff:
-            print_diff(name, before, after, "fixed")
-        elif after != before and rewrite(path, after):
-            print(f"{name}: {count} fixed", file=sys.stderr)
+            print_diff(name, before, result.text, "fixed")
+        elif result.text != before:
+            if rewrite(path, before, result.text):
+                print(f"{name}: {result.count} fixed", file=sys.stderr)
+            else:
+                written = False
+    return written
 
 
-def _mended(path: Path, text: str, args: argparse.Namespace) -> tuple[str, int]:
-    """The text with its fixes, and how many; none that would make an error where there was none."""
-    from ftdsl.diagnostics.fixes import apply
-    from ftdsl.source import Source
-
-    count, found = 0, _diagnosed(path, text, args)
-    for _ in range(ROUNDS):
-        source = Source(path.as_posix(), text)
-        after, taken = apply(source, found, unsafe=args.unsafe_fixes)
-        again = _diagnosed(path, after, args) if taken else found
-        if _failed(again) and not _failed(found):
-            found = [one for one in found if _harmless(path, source, one, args)]
-            after, taken = apply(source, found, unsafe=args.unsafe_fixes)
-            again = _diagnosed(path, after, args) if taken else found
-            taken = [] if _failed(again) else taken
-        if not taken:
-            break
-        text, count, found = after, count + len(taken), again
-    return text, count
-
-
-def _harmless(path: Path, source: Source, one: Diagnostic, args: argparse.Namespace) -> bool:
-    """Whether a fix, alone, leaves the file without errors."""
-    from ftdsl.diagnostics.fixes import apply
-
-    after, taken = apply(source, [one], unsafe=args.unsafe_fixes)
-    return not taken or not _failed(_diagnosed(path, after, args))
-
-
-def _diagnosed(path: Path, text: str, args: argparse.Namespace) -> list[Diagnostic]:
+def _examined(args: argparse.Namespace, path: Path, text: str) -> list[Diagnostic]:
+    """What is found in a file with this text."""
     from ftdsl.session import Files, Session
 
     session = Session(Files({path: text}), elsewhere=args.no_data)
     _check(path, args, session)
     return session.sink.ordered()
-
-
-def _failed(found: list[Diagnostic]) -> bool:
-    return any(one.severity.value == "error" for one in found)
 
 
 def _text(found: list[Diagnostic], outcomes: list[Outcome], args: argparse.Namespace) -> None:

@@ -139,13 +139,18 @@ def _plain(data: object) -> object:
     return data if data is None or isinstance(data, bool | int | float | str) else str(data)
 
 
-def rewrite(path: Path, text: str) -> bool:
-    """Write a text of the user's anew. A link is followed within its project; False, and a message, when it leads elsewhere.
+def rewrite(path: Path, before: str, text: str) -> bool:
+    """Write a text of the user's anew, once it is proven to read as well as the one `before`. False, and a message, when
+    that fails, or the path is a link that leads out of its project (within it, links are followed).
 
     Raises: OSError.
     """
     from ftdsl.storage import write_file
 
+    if _unreadable(path, text) and not _unreadable(path, before):
+        print(f"error: {path}: ftc has a bug here: the file could not be read any more; not changed", file=sys.stderr)
+        print("  = help: please report it with the file", file=sys.stderr)
+        return False
     if not path.is_symlink():
         write_file(path, text.encode())
         return True
@@ -158,6 +163,23 @@ def rewrite(path: Path, text: str) -> bool:
         return False
     write_file(target, text.encode(), root=project)
     return True
+
+
+def _unreadable(path: Path, text: str) -> bool:
+    """Whether a recipe, YAML or JSON cannot be read; of other files nothing is known."""
+    from ftdsl.diagnostics import Sink
+    from ftdsl.source import Source
+
+    sink = Sink()
+    if path.suffix == ".ft":
+        from ftdsl.language.parser import parse
+
+        parse(Source(path.name, text), sink)
+    elif path.suffix in (".yaml", ".yml", ".json"):
+        from ftdsl.language.yaml_tree import read
+
+        read(Source(path.name, text), sink)
+    return sink.failed
 
 
 def _project(path: Path) -> Path:

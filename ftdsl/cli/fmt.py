@@ -25,14 +25,19 @@ def run(args: argparse.Namespace) -> int:
 
 def _one(name: str, args: argparse.Namespace) -> int:
     from ftdsl.diagnostics import Sink
-    from ftdsl.language.format import format_text
+    from ftdsl.language.format import FormatError, format_text
     from ftdsl.language.parser import parse
     from ftdsl.source import Source
 
     before = read_stdin() if name == "-" else read_exactly(Path(name))
     if before is None:
         return 1
-    after = format_text(Source(name, before))
+    try:
+        after = format_text(Source(name, before))
+    except FormatError as error:
+        print(f"error: {name}: ftc has a bug here: {error}; not changed", file=sys.stderr)
+        print("  = help: please report it with the recipe", file=sys.stderr)
+        return 1
     if after is None:
         sink = Sink()
         parse(Source(name, before), sink)
@@ -48,7 +53,7 @@ def _one(name: str, args: argparse.Namespace) -> int:
     if name == "-":
         sys.stdout.write(after)
     elif after != before:
-        if not rewrite(Path(name), after):
+        if not rewrite(Path(name), before, after):
             return 1
         print(f"{name}: changed", file=sys.stderr)
     return 0

@@ -181,7 +181,7 @@ def _apply(args: argparse.Namespace, path: Path, plan: Plan, found: dict[str, Fo
     if args.diff:
         print_diff(args.files[0], before, after, f"way out {args.apply}")
         return 0
-    if not rewrite(path, after):
+    if not rewrite(path, before, after):
         return 1
     print(f"{args.files[0]}: {ways[args.apply - 1]}", file=sys.stderr)
     return 0

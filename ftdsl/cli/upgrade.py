@@ -63,7 +63,7 @@ def _one(path: Path, to: dict[str, str], before: dict[str, str], args: argparse.
     if args.diff:
         print_diff(path.as_posix(), text, found.text, "upgraded")
     elif found.text != text:
-        if not rewrite(path, found.text):
+        if not rewrite(path, text, found.text):
             return None
         print(f"{path.as_posix()}: upgraded", file=sys.stderr)
     elif not found.found:

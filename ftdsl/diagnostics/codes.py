@@ -47,6 +47,7 @@ CODES = {
     "FT050": "unreadable-document",
     "FT051": "not-a-known-file",
     "FT058": "secret-written-out",
+    "FT059": "tilde-in-a-path",
     # FT06x units and types
     "FT060": "wrong-type",
     "FT061": "unknown-unit",

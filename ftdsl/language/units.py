@@ -71,3 +71,13 @@ def exact(number: float) -> int | float:
         if number.is_integer() and abs(number) < 2**53:
             return int(number)
     return number
+
+
+NAME_MAX = 255
+"""Bytes of a file's name, on every file system in use."""
+
+
+def longest_name(path: str) -> int:
+    """Bytes of a name in a path that is too long for any file system; 0 when there is none."""
+    sizes = (len(name.encode("utf-8", "surrogatepass")) for name in path.replace(",", "/").split("/"))
+    return next((size for size in sizes if size > NAME_MAX), 0)

@@ -97,7 +97,7 @@ class Value:
     origin: Origin
 
 
-@frozen
+@frozen(eq=True)
 class Slot:
     """`{name}` in a script: the name as written and what it stands for, in pieces."""
 
@@ -105,7 +105,7 @@ class Slot:
     value: tuple[str | StageRef, ...]
 
 
-@frozen
+@frozen(eq=True)
 class Script:
     """The user's own shell code, with its slots still apart: a value never becomes part of the code."""
 

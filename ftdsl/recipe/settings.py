@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from ftdsl.catalog.vocabulary import vocabulary
-from ftdsl.language.values import Amount, Secret, StageRef, Term
+from ftdsl.language.values import Amount, Range, Script, Secret, StageRef, Term
 from ftdsl.recipe.defaults import DEFAULTS
 from ftdsl.record import mutable
 
@@ -114,8 +114,12 @@ def shown(value: Any) -> str:
         return f"{value.number:g}" if value.unit in ("count", "rate") else f"{value.number:g} {unit}"
     if isinstance(value, StageRef):
         return f"{value.stage}.{value.part}" if value.part else value.stage
+    if isinstance(value, Range):
+        return f"{shown(value.low)} .. {shown(value.high)}"
     if isinstance(value, Secret):
         return f'secret("{value.variable}")'
+    if isinstance(value, Script):
+        return "".join(part if isinstance(part, str) else f"{{{part.name}}}" for part in value.parts)
     if isinstance(value, list | tuple):
         return f"[{', '.join(shown(item) for item in value)}]"
     if isinstance(value, float):

@@ -181,7 +181,7 @@ def test_a_module_of_the_folder_stands_in_for_none(clone: Path) -> None:
 
 STAND_IN = """#!/bin/sh
 case "$*" in
-  *" pip "* | *torchaudio* | *sysconfig*) ;;
+  *" pip "* | *"import torchaudio"* | *"import sysconfig"*) ;;
   *) touch "{mark}"; echo '{{"python": "3.11.7", "packages": {{"llamafactory": "0.9.5"}}}}' ;;
 esac
 """

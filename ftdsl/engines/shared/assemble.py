@@ -104,5 +104,5 @@ def title_of(context: StageContext, what: str) -> str:
         return f"{what} from {base.stage}"
     options = base.options if isinstance(base, Term) else {}
     place = options.get("id") or options.get("path") or options.get("architecture")
-    name = place.name if isinstance(place, Term) else place
+    name = place.name if isinstance(place, Term) else place.stage if isinstance(place, StageRef) else place
     return f"{what} of {name}" if name else what

@@ -13,7 +13,7 @@ from ftdsl.language.resolve import calls
 from ftdsl.language.resolve.bounds import bounded, of_length
 from ftdsl.language.resolve.raw import WRONG, Bare, Between, Broken, Choice, Invoke, Lit, Lst, Num, Raw, Stg, Str
 from ftdsl.language.types import Type, parse_type, said
-from ftdsl.language.units import exact
+from ftdsl.language.units import exact, longest_name
 from ftdsl.language.values import Amount, AmountUnit, Range, StageRef, Term
 from ftdsl.source import Span
 
@@ -291,7 +291,7 @@ def _text(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
             sink.error("FT003", f"`{key.name}` is an empty text", raw.span, help="leave it out, or write something")
             return WRONG
         if raw.plain is not None:
-            return raw.plain
+            return _path(raw, raw.plain, key, sink) if kind.name == "path" else raw.plain
         if reads and len(raw.parts) == 1 and isinstance(raw.parts[0], StageRef):
             return raw.parts[0]
         name = next(p.stage for p in raw.parts if isinstance(p, StageRef))
@@ -303,6 +303,22 @@ def _text(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
         fix = Fix("put it in quotes", (Edit(raw.span, f'"{raw.name}"'),))
         return _wrong(raw, kind, key, sink, f'write `"{raw.name}"`', fix)
     return _wrong(raw, kind, key, sink)
+
+
+def _path(raw: Str, text: str, key: Key, sink: Sink) -> Any:
+    """What no file system takes, or takes otherwise than it is meant, is said here, where it stands."""
+    if size := longest_name(text):
+        sink.error(
+            "FT003", f"`{key.name}` holds a name of {size} bytes", raw.span, label="file systems take at most 255"
+        )
+        return WRONG
+    if text.startswith("~"):
+        help = 'write a path from the recipe\'s folder, or all of it: let home = env("HOME"), and "{home}/…"'
+        sink.error(
+            "FT059", "`~` is a folder of that name here: only a shell takes it for the home", raw.span, help=help
+        )
+        return WRONG
+    return text
 
 
 def _name(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
@@ -370,7 +386,7 @@ def _place_in_quotes(raw: Str, text: str, kind: Type, key: Key, sink: Sink) -> A
     is_id = re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", text) and not text.endswith(
         (".json", ".jsonl", ".csv", ".parquet")
     )
-    meant = f'{"hf" if is_id else "file"}("{text}")'
+    meant = f"{'hf' if is_id else 'file'}({raw.span.text})"  # as it is written, escapes and all
     return _wrong(raw, kind, key, sink, f"write `{meant}`", Fix(f"write `{meant}`", (Edit(raw.span, meant),)))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from ftdsl import catalog
 from ftdsl.catalog import foreign
 from ftdsl.diagnostics.suggest import closest
+from ftdsl.language.units import longest_name
 from ftdsl.lint.config import Config, Setting
 from ftdsl.lint.edits import drop, put
 from ftdsl.lint.rule import Found, error, rule, warning
@@ -136,7 +137,8 @@ def _members(config: Config, name: str, entry: Mapping[str, Any]) -> list[str]:
 
 @rule("FT003")
 def out_of_range(config: Config) -> Found:
-    """What it does: finds numbers outside of what a parameter can mean.
+    """What it does: finds numbers outside of what a parameter can mean, and names in paths that are longer than any
+        file system takes (255 bytes).
     Why it matters: LLaMA-Factory 0.9.5 accepts `lora_rank: -8`, `cutoff_len: 0` and `num_train_epochs: -1`; the
         run breaks after the model is loaded, or trains nothing.
     Example:
@@ -162,6 +164,7 @@ def out_of_range(config: Config) -> Found:
     Applies to: LLaMA-Factory
     Source: run on 0.9.5: all are accepted when the file is read
     """
+    yield from _long_names(config)
     bounds: Mapping[str, list[Any]] = catalog.facts("bounds")
     for name, setting, _ in _known(config):
         number = config.number(name)
@@ -175,6 +178,21 @@ def out_of_range(config: Config) -> Found:
         elif name == "val_size" and number > 1 and number != int(number):
             yield error(
                 setting, f"`{setting.word}` cannot be {setting.text}", label="a share below 1, or a number of rows"
+            )
+
+
+_PATHS = re.compile(r"(?:.*_(?:dir|path|file|folder)|deepspeed|resume_from_checkpoint|ref_model|reward_model)")
+"""Parameters whose values are paths, or may be."""
+
+
+def _long_names(config: Config) -> Found:
+    """In a recipe the language finds them."""
+    if config.form == "recipe":
+        return
+    for name, setting in config.settings.items():
+        if isinstance(setting.value, str) and _PATHS.fullmatch(name) and (size := longest_name(setting.value)):
+            yield error(
+                setting, f"`{setting.word}` holds a name of {size} bytes", label="file systems take at most 255"
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,9 +76,13 @@ def _check_file(recipe: Recipe, item: Term, span: Span, session: Session) -> Non
             label=f"did you mean `{guess}`?" if guess else "",
             help="paths are seen from the recipe's folder",
             fix=Fix(f"write `{guess}`", (Edit(place, place.text.replace(written, guess)),), safe=False)
-            if guess
+            if guess and not _ESCAPED.search(guess)
             else None,
         )
+
+
+_ESCAPED = re.compile(r"[\"'\\\\{}\x00-\x1f\x7f]")
+"""What a text in quotes would have to write otherwise."""
 
 
 def _inside(span: Span, written: str) -> Span:
