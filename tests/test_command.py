@@ -32,6 +32,8 @@ CASES = [
     ("diff", ("diff", "r.ft", "other.ft")),
     ("upgrade", ("upgrade", "train.yaml", "--to", "transformers==5.15", "--diff")),
     ("engine", ("engine", "doctor", "--engine-python", "nowhere/python")),
+    ("models", ("models", "show", "Qwen/Qwen3-8B")),
+    ("measurements", ("measurements",)),
     ("completion", ("completion", "bash")),
     ("", ("--version",)),
     ("", ("chek",)),

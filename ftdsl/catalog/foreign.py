@@ -12,9 +12,11 @@ from typing import Any
 
 from ftdsl import catalog
 from ftdsl.catalog.changes import Change, replacement
+from ftdsl.catalog.vocabulary import vocabulary
 from ftdsl.record import frozen
 
-ENGINE = "llamafactory"
+ENGINE = vocabulary().block("file").keys["engine"].auto
+"""The engine of a recipe that names none: the names are those of its parameters."""
 OLD = ("transformers", ENGINE)
 
 

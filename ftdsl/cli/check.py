@@ -151,12 +151,18 @@ def _fine(name: str, checked: Checked) -> Iterator[str]:
 
 def _rows_cut(checked: Checked, session: Session) -> None:
     """What an earlier run knows of the lengths of the rows."""
-    home = Path("runs") / checked.recipe.name if checked.recipe else Path("runs")
-    if checked.plan and home.is_dir():
-        from ftdsl.run.lengths import known
+    if checked.plan is None or checked.recipe is None:
+        return
+    folder = checked.recipe.folder.resolve()
+    if not any((place / "runs").is_dir() for place in (folder, *folder.parents)):
+        return
+    from ftdsl.run.lengths import known
+    from ftdsl.run.project import home_of
 
-        for one in known(checked.plan, checked.jobs, home):
-            session.sink.add(one)
+    home = home_of(Path(checked.recipe.span.source.name), checked.recipe.name)
+    if home.is_dir():
+        for warning in known(checked.plan, checked.jobs, home):
+            session.sink.add(warning)
 
 
 def _mend(args: argparse.Namespace) -> bool:

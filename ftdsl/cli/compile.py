@@ -26,6 +26,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 def run(args: argparse.Namespace) -> int:
     """Exit 0 when written, 1 with errors, 2 when there is nothing to compile."""
     from ftdsl.pipeline import compile_recipe
+    from ftdsl.run.project import build_of, from_here, root_of
     from ftdsl.session import Session
     from ftdsl.targets.write import write
 
@@ -38,8 +39,8 @@ def run(args: argparse.Namespace) -> int:
             return 1
         print(f"{args.file}: nothing to compile: no stages in it", file=sys.stderr)
         return 2
-    folder = args.out or Path("build") / compiled.name
-    root = args.out or Path()  # a folder that is named is its user's word, links in it and all
+    folder = args.out or build_of(path, compiled.name)
+    root = args.out or from_here(root_of(path))  # a folder that is named is its user's word, links in it and all
     if not args.frozen:
         keep_lock(compiled)
     written = write(folder, compiled.files, compiled.folder, session, root)

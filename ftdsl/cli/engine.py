@@ -150,7 +150,9 @@ def run_doctor(args: argparse.Namespace) -> int:
     except NoEngineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    checks = examine(found)
+    engine = registry.get(args.name)
+    assert engine is not None, "it is known"
+    checks = examine(found, engine)
     if args.json:
         print(json.dumps([check.__dict__ for check in checks], indent=2))
         return int(any(check.needed and not check.fine for check in checks))

@@ -25,6 +25,7 @@ from ftdsl.cli.common import (
 from ftdsl.printable import typed
 
 if TYPE_CHECKING:
+    from ftdsl.language.resolve.resolve import Options
     from ftdsl.observe.plan_text import PlanView
     from ftdsl.pipeline import Checked
     from ftdsl.plan.forecast import Forecast
@@ -91,7 +92,7 @@ def _plan(file: str, args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         if not errors:
             print(f"{file}: nothing to plan: no stages in it", file=sys.stderr)
         return (1 if errors else 2 if len(args.files) == 1 else 0), {"file": file, "problems": view(errors)}
-    plan_view = _sight(checked, session)
+    plan_view = _sight(checked, session, path, options_of(args))
     if args.apply is not None:
         return _apply(args, path, checked.plan, dict(plan_view.forecasts)), {}
     tight = [one for one in plan_view.forecasts.values() if one.cost is not None and not one.cost.fits]
@@ -130,18 +131,20 @@ def _hints(file: str, plan_view: PlanView, tight: list[Forecast], session: Sessi
         print(f"next: ftc run {file}", file=sys.stderr)
 
 
-def _sight(checked: Checked, session: Session) -> PlanView:
+def _sight(checked: Checked, session: Session, path: Path, options: Options) -> PlanView:
     """Everything that is shown. Reads runs and measurements, and starts nothing."""
     from ftdsl.observe.plan_text import PlanView
     from ftdsl.plan.forecast import forecasts
     from ftdsl.plan.untrained import light
     from ftdsl.run.measured import compared
+    from ftdsl.run.project import home_of
     from ftdsl.run.status import stage_statuses
 
     plan = checked.plan
     assert plan is not None
+    home = home_of(path, plan.recipe.name, options)
     found = forecasts(plan, session)
-    statuses = stage_statuses(plan, checked.jobs, Path("runs") / plan.recipe.name, session)
+    statuses = stage_statuses(plan, checked.jobs, home, session, home_of(path, plan.recipe.name))
     planned = {one.key for one in plan.stages}
     measured = {}
     for key, one in found.items():

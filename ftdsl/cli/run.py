@@ -6,8 +6,10 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from ftdsl.cli.common import add_recipe_arguments, keep_lock, options_of, recipe_path, show
@@ -32,6 +34,8 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument("--frozen", action="store_true", help="refuse to differ from the recipe's lock")
     parser.add_argument("--engine-python", default="", metavar="P", help="the engine's Python")
     parser.add_argument("-j", "--jobs", type=int, metavar="N", help="stages side by side at most")
+    parser.add_argument("--detach", action="store_true", help="start it and leave: ftc watch, ftc cancel")
+    parser.add_argument("--foreground", action="store_true", help="no supervisor: it ends with this process")
     parser.add_argument("--plain", action="store_true", help="lines instead of a live view")
     parser.add_argument(
         "--output-format", choices=("text", "json", "github"), default="text", help="of the report at the end"
@@ -44,19 +48,17 @@ def run(args: argparse.Namespace) -> int:
     """Exit 0; 1 when a recipe or a stage fails; 3 when a gate refuses; 130 when interrupted."""
     from ftdsl.cli import ending
     from ftdsl.run.outcome import INTERRUPTED, status_of
-    from ftdsl.run.stop import Stop
 
     if len(args.files) > 1 and not args.smoke:
         print("error: one recipe at a time; several go together with --smoke", file=sys.stderr)
         return 2
     outcomes: list[Outcome] = []
-    with _signals(Stop()) as stop:
-        for file in args.files:
-            outcomes.append(_outcome(file, args, stop))
-            if args.output_format != "json":
-                ending.show_outcome(outcomes[-1], smoke=args.smoke)
-            if outcomes[-1].status == INTERRUPTED:
-                break
+    for file in args.files:
+        outcomes.append(_outcome(file, args))
+        if args.output_format != "json":
+            ending.show_outcome(outcomes[-1], smoke=args.smoke)
+        if outcomes[-1].status == INTERRUPTED:
+            break
     if args.output_format == "json":
         ending.print_json(outcomes, smoke=args.smoke)
     elif len(args.files) > 1:
@@ -67,26 +69,33 @@ def run(args: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _signals(stop: Stop) -> Iterator[Stop]:
-    """The first Ctrl-C (or SIGTERM, or the end of the terminal) asks the stages to stop and keeps what is done; the second
-    kills them.
+def _signals(ask: Callable[[int], object], *, leave: bool) -> Iterator[None]:
+    """The first Ctrl-C (or SIGTERM) asks the stages to stop and keeps what is done; the second kills them. The end of the
+    terminal does the same, unless a supervisor goes on without it (leave).
     """
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, lambda *_: stop.stop()) for number in numbers}
+
+    def gone(*_: object) -> None:
+        os._exit(128 + signal.SIGHUP)
+
+    handlers = dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), lambda number, _: ask(number))
+    if leave:
+        handlers[signal.SIGHUP] = gone
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        yield stop
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _outcome(file: str, args: argparse.Namespace, stop: Stop) -> Outcome:
+def _outcome(file: str, args: argparse.Namespace) -> Outcome:
     """One recipe, compiled and carried out as far as it goes."""
     from ftdsl.pipeline import compile_recipe
     from ftdsl.run.environments import NoEngineError
     from ftdsl.run.outcome import Outcome
     from ftdsl.run.prepare import StillRunningError, UnknownStageError
     from ftdsl.run.store import BusyError
+    from ftdsl.run.supervise import SupervisorError
     from ftdsl.session import Session
 
     session, outcome = Session(engine_python=args.engine_python), Outcome(file)
@@ -103,30 +112,58 @@ def _outcome(file: str, args: argparse.Namespace, stop: Stop) -> Outcome:
     if not args.frozen and not args.smoke:
         keep_lock(compiled)
     try:
-        found = _carry_out(compiled, args, session, stop)
-    except (NoEngineError, UnknownStageError, BusyError, StillRunningError) as error:
+        found = _carry_out(compiled, path, args, session)
+    except (NoEngineError, UnknownStageError, BusyError, StillRunningError, SupervisorError) as error:
         print(f"error: {error}", file=sys.stderr)
         outcome.message = str(error)
         return outcome.ended(1)
-    found.file, found.began, found.diagnostics = file, outcome.began, outcome.diagnostics
+    found.file, found.began, found.compiled = file, outcome.began, compiled
+    found.diagnostics = outcome.diagnostics
     return found.ended(found.status)
 
 
-def _carry_out(compiled: Compiled, args: argparse.Namespace, session: Session, stop: Stop) -> Outcome:
+def _carry_out(compiled: Compiled, path: Path, args: argparse.Namespace, session: Session) -> Outcome:
     from ftdsl.run.carry_out import carry_out, environments_of
     from ftdsl.run.prepare import Wishes, selected
+    from ftdsl.run.project import home_of
+    from ftdsl.run.stop import Stop
 
     wishes = Wishes(tuple(args.only), tuple(args.force), args.fresh, args.jobs, args.verify)
     jobs = selected(compiled.jobs, wishes)
     environments = environments_of(jobs, compiled, session.env, python=args.engine_python)
-    view = _view(args)
-    for name in dict.fromkeys(job.environment for job in jobs if job.environment):
-        view.note(f"engine: {environments[name].said(name)}, found by {environments[name].source}")
-    return carry_out(compiled, wishes, environments, view, session=session, stop=stop)
+    home = home_of(path, compiled.name, options_of(args), smoke=args.smoke, claim=True)
+
+    def work(view: View, stop: Stop) -> Outcome:
+        for name in dict.fromkeys(job.environment for job in jobs if job.environment):
+            view.note(f"engine: {environments[name].said(name)}, found by {environments[name].source}")
+        return carry_out(compiled, wishes, environments, view, session=session, stop=stop, home=home)
+
+    if args.smoke or args.foreground or not hasattr(os, "fork"):
+        stop = Stop()
+        with _signals(lambda _: stop.stop(), leave=False):
+            return work(view_of(plain=args.plain), stop)
+    return _supervised(work, home, args)
 
 
-def _view(args: argparse.Namespace) -> View:
-    if sys.stderr.isatty() and not args.plain and os.environ.get("TERM") != "dumb":
+def _supervised(work: Callable[[View, Stop], Outcome], home: Path, args: argparse.Namespace) -> Outcome:
+    """A supervisor carries it out; this process only watches, and may go away."""
+    from ftdsl.run.outcome import Outcome
+    from ftdsl.run.supervise import begun, follow, start
+
+    run = start(work, home / "supervisor.log")
+    if args.detach:
+        folder = begun(run, lambda text: print(text, file=sys.stderr))
+        file = quote(args.files[0])
+        if folder is not None:
+            print(f"{folder.as_posix()}: process {run.pid}\nnext: ftc watch {file}, ftc cancel {file}", file=sys.stderr)
+        return Outcome(detached=True)
+    with _signals(lambda number: os.kill(run.pid, number), leave=True):
+        return follow(run, view_of(plain=args.plain))
+
+
+def view_of(*, plain: bool) -> View:
+    """What shows a run here: a live view in a terminal, else lines."""
+    if sys.stderr.isatty() and not plain and os.environ.get("TERM") != "dumb":
         from ftdsl.observe.live import LiveView
 
         return LiveView()

@@ -222,6 +222,7 @@ CODES = {
     "FT803": "output-in-use",
     "FT804": "resuming-needs-torch",
     "FT805": "best-of-what",
+    "FT806": "checkpoint-cannot-resume",
     # FT9xx environment and versions
     "FT900": "engine-missing",
     "FT901": "version-outside-pins",
@@ -239,4 +240,5 @@ CODES = {
     "FT954": "made-by-a-smoke-run",
     "FT955": "package-missing",
     "FT956": "destination-is-a-file",
+    "FT957": "destination-is-an-input",
 }

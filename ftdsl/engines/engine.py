@@ -32,7 +32,7 @@ class Engine:
     unsupported: dotted key -> why it has nothing for it, and what to write instead;
     package: the distribution whose version counts ("": it needs none, and runs in ftc's own Python);
     distributions: those whose versions may change a result, the package first;
-    environment: variables that the engine itself reads, for the reasons of a script.
+    probe: the module whose import shows that it can train, for `ftc engine doctor`;
     overlay: its tables, where they are not generated into the catalogue (an engine from elsewhere).
     """
 
@@ -43,6 +43,7 @@ class Engine:
     unsupported: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     package: str = ""
     distributions: tuple[str, ...] = ()
+    probe: str = ""
     overlay: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property

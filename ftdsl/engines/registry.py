@@ -43,6 +43,12 @@ def default() -> Engine:
     return engine
 
 
+def distributions() -> list[str]:
+    """Distributions of any known engine whose versions may change a result."""
+    known = [engine for name in catalog.known_engines() if (engine := get(name)) is not None]
+    return list(dict.fromkeys(name for engine in known for name in engine.distributions))
+
+
 def names() -> list[str]:
     """All engines that recipes may name."""
     return catalog.names("engines")

@@ -47,6 +47,6 @@ def _docs(source: Source, tokens: list[Token], comments: list[Token]) -> tuple[d
         groups[-1] = (first, line, [*lines, doc] if doc is not None else lines)
         last = line
     docs = {starts[end + 1]: "\n".join(lines) for _, end, lines in groups if lines and end + 1 in starts}
-    head = groups[0] if groups and groups[0][0] == 1 and groups[0][2] else None
+    head = groups[0] if groups and groups[0][2] and all(groups[0][0] < line for line in starts if line) else None
     file_doc = "\n".join(head[2]) if head and head[1] + 1 not in starts else ""
     return docs, file_doc

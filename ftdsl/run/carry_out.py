@@ -26,6 +26,7 @@ from ftdsl.run.launchers.local import LocalLauncher
 from ftdsl.run.lengths import cut, read_report
 from ftdsl.run.outcome import INTERRUPTED, Outcome
 from ftdsl.run.prepare import Wishes
+from ftdsl.run.project import home_of
 from ftdsl.run.resources import of_this_machine
 from ftdsl.run.stop import Stop
 from ftdsl.session import Session
@@ -46,7 +47,7 @@ def carry_out(
     """Everything that is not done is run, and what came of it.
 
     environments: by name, as `environments_of` finds them; session: through which files are read (a new one); stop: by which
-    the host stops it; launcher: what starts stages (this machine); home: where its run folders lie (`home_of`).
+    the host stops it; launcher: what starts stages (this machine); home: where its run folders lie (`project.home_of`).
 
     Raises: UnknownStageError for a wish, BusyError while another process runs this recipe, StillRunningError while a stage
     lives that another left, OSError when the run folder cannot be written.
@@ -61,7 +62,7 @@ def carry_out(
     resources = of_this_machine(session.env, wishes.side_by_side)
     for text in compiled.replaced_lines():
         view.note(text)
-    home = home or home_of(compiled)
+    home = home or home_of(Path(compiled.plan.recipe.span.source.name), compiled.name, smoke=smoke, claim=True)
     with store.locked(home):
         packages = {name: found.packages for name, found in environments.items()}
         keys = CacheKeys(jobs, compiled.folder, packages, kept_digests())
@@ -90,11 +91,6 @@ def carry_out(
     outcome.add_warnings([*executor.warnings, *prepare.lacking(compiled, environments)])
     failed, refused = (outcome.progress.having(status) for status in (Status.FAILED, Status.REFUSED))
     return outcome.ended(INTERRUPTED if stop.asked else 1 if failed else 3 if refused else 0)
-
-
-def home_of(compiled: Compiled) -> Path:
-    """Where the runs of a recipe lie; those of its smoke runs elsewhere, so that a real one never finds them."""
-    return Path("runs") / (f"{compiled.name}.smoke" if compiled.plan.recipe.smoke else compiled.name)
 
 
 def environments_of(

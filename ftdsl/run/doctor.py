@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
+from ftdsl.engines.engine import Engine
 from ftdsl.run.environments import Environment
 
 _LOOK = """
@@ -24,7 +25,7 @@ try:
 except Exception as error:
     found["audio_error"] = f"{type(error).__name__}: {error}"
 try:
-    import llamafactory.train.tuner
+    __import__(sys.argv[1])
     found["engine"] = True
 except Exception as error:
     found["engine_error"] = f"{type(error).__name__}: {error}"
@@ -43,22 +44,21 @@ class Check:
     needed: bool = False
 
 
-def examine(environment: Environment) -> list[Check]:
+def examine(environment: Environment, engine: Engine) -> list[Check]:
     """What works in the environment and what does not. Imports torch in its own process, so takes seconds."""
     try:
-        done = subprocess.run(
-            [str(environment.python), "-I", "-c", _LOOK], capture_output=True, text=True, timeout=300, check=False
-        )
+        command = [str(environment.python), "-I", "-c", _LOOK, engine.probe or "torch"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         found = json.loads(done.stdout.strip().splitlines()[-1])
     except (OSError, ValueError, IndexError, subprocess.SubprocessError) as error:
         return [Check("python", False, f"does not answer ({type(error).__name__})", needed=True)]
-    here = f"ftc engine install llamafactory --python {environment.python}"
+    here = f"ftc engine install {engine.name} --python {environment.python}"
     packages = environment.packages
     rouge = all(name in packages for name in ("jieba", "nltk", "rouge-chinese"))
     cards = found.get("cards") or []
     return [
         Check("torch", "torch" in found, found.get("torch") or found.get("torch_error", ""), here, True),
-        Check("LLaMA-Factory", "engine" in found, _version(environment, found), here, True),
+        Check(engine.title, "engine" in found, _version(environment, engine, found), here, True),
         Check("cards", bool(cards), ", ".join(cards) or "none: trains on CPU"),
         Check("torchaudio", found.get("audio") == "real", found.get("audio") or found.get("audio_error", "")),
         Check("rouge and bleu", rouge, "jieba, nltk, rouge-chinese", here),
@@ -70,5 +70,5 @@ def examine(environment: Environment) -> list[Check]:
     ]
 
 
-def _version(environment: Environment, found: dict[str, str]) -> str:
-    return found.get("engine_error") or environment.packages.get("llamafactory", "")
+def _version(environment: Environment, engine: Engine, found: dict[str, str]) -> str:
+    return found.get("engine_error") or environment.packages.get(engine.package, "")

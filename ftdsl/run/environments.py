@@ -11,16 +11,17 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from ftdsl.engines import registry
 from ftdsl.environments import NAMED, candidates, may_be_brought, runnable
 from ftdsl.printable import typed
 from ftdsl.run.trust import why_not
 
-PROBED = (
-    "llamafactory", "torch", "transformers", "datasets", "accelerate", "peft", "trl", "deepspeed", "bitsandbytes", "jieba",
-    "nltk", "rouge-chinese", "liger-kernel", "unsloth", "matplotlib", "tensorboard", "wandb", "mlflow", "swanlab",
-    "torchaudio", "pyarrow", "orjson", "numpy", "xxhash", "rensa", "py3langid", "mixture-of-depth", "optimum",
-    "gptqmodel", "eetq", "galore-torch", "apollo-torch", "badam", "adam-mini",
+OPTIONAL = (
+    "jieba", "nltk", "rouge-chinese", "liger-kernel", "unsloth", "matplotlib", "tensorboard", "wandb", "mlflow", "swanlab",
+    "torchaudio", "pyarrow", "orjson", "numpy", "xxhash", "rensa", "py3langid", "mixture-of-depth", "optimum", "gptqmodel",
+    "eetq", "galore-torch", "apollo-torch", "badam", "adam-mini",
 )  # fmt: skip
+"""Distributions that some recipes need besides an engine's own."""
 
 _PROBE = """
 import importlib.metadata as m, json, sys
@@ -67,9 +68,8 @@ class NotTrustedError(NoEngineError):
 def probe(python: Path, source: str) -> Environment | None:
     """What a Python has, read from package metadata (no imports, about 0.1 s). None when it does not run."""
     try:
-        done = subprocess.run(
-            [str(python), "-I", "-c", _PROBE, *PROBED], capture_output=True, text=True, timeout=60, check=True
-        )
+        command = [str(python), "-I", "-c", _PROBE, *registry.distributions(), *OPTIONAL]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
         found = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.SubprocessError):
         return None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ftdsl.observe.metrics import Tail, read_result
 from ftdsl.observe.progress import RunProgress, Status
+from ftdsl.run.launchers.log import last_lines
 from ftdsl.runtime import events
 from ftdsl.storage import open_to_append
 
@@ -76,6 +77,8 @@ class Follower:
                 for event in tail.read():
                     stage.apply(event)
                     found.append((stage.key, event))
+            if stage.status is Status.RUNNING:
+                stage.log_line = "".join(last_lines(self.progress.folder / stage.folder / "log.txt", 1))
             if stage.status.ok and stage.result is None:
                 stage.result = read_result(self.progress.folder / stage.folder)
         return found

@@ -143,7 +143,7 @@ class Executor:
             facts=self.keys.facts[job.key], cards=[card for listed in cards.values() for card in listed.split(",")],
         )  # fmt: skip
         python = str(self.environments[job.environment].python)
-        env = {**self.env, "FT_PYTHON": python, "PYTHONUNBUFFERED": "1", **cards}
+        env = {**self.env, "FT_PYTHON": python, "PYTHONUNBUFFERED": "1", "FTC_STAGE_KEY": self.keys[job.key], **cards}
         try:
             tail = Tail(folder / events.METRICS, _begin(folder))
             handle = self.launcher.submit(self._task(job, env))

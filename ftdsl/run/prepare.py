@@ -19,6 +19,7 @@ from ftdsl.run.environments import Environment
 from ftdsl.run.faults import Fault
 from ftdsl.run.fingerprint import damage
 from ftdsl.run.launchers.launcher import Launcher, Task
+from ftdsl.run.project import siblings
 from ftdsl.run.resources import Resources
 from ftdsl.run.store import JobState, Run
 from ftdsl.runtime.events import RESULT, Event, made
@@ -167,11 +168,12 @@ def done_before(
     damaged: dict[str, str] = {}
     again = {job.key for job in jobs if job.key in wishes.force or job.key.partition("@")[0] in wishes.force}
     beside: list[Run] | None = None
+    variants = [run for other in siblings(home) for run in store.runs_of(other) if not run.smoke]
     for job in jobs:
         if job.key in again or any(need in again for need in job.needs):
             again.add(job.key)
             continue
-        candidates = _candidates(job, keys[job.key], earlier)
+        candidates = _candidates(job, keys[job.key], earlier) or _candidates(job, keys[job.key], variants)
         if not candidates and _shareable(job):
             beside = store.runs_beside(home) if beside is None else beside
             candidates = _candidates(job, keys[job.key], beside)

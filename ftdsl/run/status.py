@@ -21,9 +21,15 @@ from ftdsl.session import LARGE, Session, read_json
 from ftdsl.targets.manifest import NAME, values_of
 
 
-def stage_statuses(plan: Plan, jobs: tuple[Job, ...], home: Path, session: Session) -> dict[str, StageStatus]:
-    """Of every job, by key. `home`: where the runs of this recipe lie."""
+def stage_statuses(
+    plan: Plan, jobs: tuple[Job, ...], home: Path, session: Session, base: Path | None = None
+) -> dict[str, StageStatus]:
+    """Of every job, by key. home: where the runs of this recipe lie; base: where those without its profiles and `--set` do,
+    with which a variant that has never run is compared.
+    """
     runs = [run for run in store.runs_of(home) if not run.smoke]
+    if not runs and base is not None:
+        runs = [run for run in store.runs_of(base) if not run.smoke]
     if not runs:  # nothing to compare with: no data is read to find out
         return {job.key: StageStatus(job.key, NEW) for job in jobs}
     packages = dict.fromkeys((plan.recipe.engine.name, ""), _packages(plan, jobs, runs, session))

@@ -18,6 +18,7 @@ from ftdsl.recipe.rules.smoke import MARK
 from ftdsl.run.events import EventLog
 from ftdsl.run.events import read as read_events
 from ftdsl.run.fingerprint import Made
+from ftdsl.run.launchers.local import identity
 from ftdsl.runtime.events import Event, made, read_result, save_result
 from ftdsl.storage import open_to_append, write_file, write_files, write_link
 from ftdsl.targets.write import link_inputs
@@ -194,14 +195,23 @@ def locked(home: Path) -> Iterator[None]:
     lock, holder = FileLock(home / ".lock", timeout=0), home / ".pid"
     try:
         with lock:
-            write_file(holder, f"{os.getpid()}\n".encode())
-            yield
+            write_file(holder, f"{' '.join(map(str, identity(os.getpid())))}\n".encode())
+            try:
+                yield
+            finally:
+                holder.unlink(missing_ok=True)  # a host may live on when its run has ended
     except Timeout:
-        raise BusyError(f"process {_number(holder)} runs `{home.name}` already") from None
+        known = holder_of(home)
+        number = known[0] if known else "?"
+        raise BusyError(
+            f"process {number} runs `{home.name}` already; type: ftc watch, ftc attach or ftc cancel"
+        ) from None
 
 
-def _number(holder: Path) -> str:
+def holder_of(home: Path) -> tuple[int, str, str] | None:
+    """The process that last carried out a run there: its number, when it began, which boot; None where none is on record."""
     try:
-        return holder.read_text(encoding="ascii").strip()
+        pid, start, boot = (home / ".pid").read_text(encoding="ascii").split()
+        return int(pid), start, boot
     except (OSError, ValueError):
-        return "?"
+        return None

@@ -94,6 +94,14 @@ def precision(used: str, config: Mapping[str, Any]) -> Verdict | None:
     return Verdict("stop", text, ("precision", "accelerate"))
 
 
+def trained(first: int, last: int, resume: object) -> Verdict | None:
+    """A training that was to go on from a checkpoint of the recipe's, and had no step left. resume: its path, if any."""
+    if not resume or last > first:
+        return None
+    text = f"nothing was trained: {resume} is at step {first} already, and the stage ends there"
+    return Verdict("stop", text, ("resume", "duration"), "raise `duration`, or drop `resume`")
+
+
 def resumed(wanted: int, step: int) -> Verdict | None:
     """A training that must go on from a step, and starts at another. wanted: 0 for any."""
     if not wanted or wanted == step:

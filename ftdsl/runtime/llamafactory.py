@@ -22,7 +22,7 @@ if (
     __package__ = Path(__file__).resolve().parent.name
     __import__(__package__)
 
-from . import chat, events, stale_locks, watch
+from . import chat, checkpoints, events, stale_locks, watch
 from .report import Log, StageError, carried_out, mark, marked, save_result
 from .stage import Part, Stage, read
 
@@ -103,6 +103,9 @@ def _refuse(config: dict[str, Any], stage: Stage, log: Log) -> None:
             if place and not stage.smoke and marked(place):
                 text = f"{place} was made by a smoke run: a toy trained for a few steps"
                 raise StageError(text, "model", "reference", "resume", help="name the real model", code="FT954")
+    resume = config.get("resume_from_checkpoint")
+    if isinstance(resume, str) and not Path(resume, "trainer_state.json").is_file():
+        raise StageError(f"{resume} is no checkpoint: there is no trainer_state.json in it", "resume", code="FT806")
     for fault in chat.faults(config) if stage.kind == "train" else ():
         if stage.smoke:
             raise fault
@@ -138,9 +141,10 @@ def _finish(stage: Stage, output: str) -> None:
     if stage.kind == "train":
         if stage.result != "shards" and not weights_of(Path(output)):  # the next command makes a model of shards
             raise StageError(f"the engine ended without writing a model to {output}", "parallel.strategy", "parallel")
-        metrics: dict[str, Any] = {key: measured[key] for key in ("train_loss", "eval_loss") if key in measured}
+        metrics: dict[str, Any] = {"eval_loss": measured["eval_loss"]} if "eval_loss" in measured else {}
+        metrics |= losses_of(stage.stage, measured.get("train_loss"))
         kind = "model" if stage.result == "shards" else stage.result
-        result = {"kind": kind, "path": output, "metrics": {**losses_of(stage.stage), **metrics}}
+        result = {"kind": kind, "path": output, "metrics": metrics}
         save_result(stage.stage, result, smoke=stage.smoke)
         if stage.smoke:
             mark(Path(output))
@@ -153,11 +157,39 @@ def _finish(stage: Stage, output: str) -> None:
     save_result(stage.stage, scores, smoke=stage.smoke)
 
 
-def losses_of(stage: str) -> dict[str, Any]:
-    """First and last training loss of this stage, from its own events; where it was resumed, those before too."""
-    losses = [event["loss"] for event in events.read(Path(stage) / events.METRICS)
-              if event["event"] == "step" and "loss" in event]  # fmt: skip
-    return {"first_loss": losses[0], "last_loss": losses[-1]} if losses else {}
+def losses_of(stage: str, engines: float | None) -> dict[str, float]:
+    """First, last and mean training loss of this stage, from its own events.
+
+    engines: what the engine calls the mean. After a resume it is the sum of the losses since, over all steps: those before are
+    added, as they were logged.
+    """
+    curve, since, resumed = learning_curve(events.read(Path(stage) / events.METRICS))
+    if not curve:
+        return {} if engines is None else {"train_loss": engines}
+    found = {"first_loss": curve[0][1], "last_loss": curve[-1][1]}
+    if engines is not None:
+        total = curve[-1][0]
+        found["train_loss"] = engines + since / total if resumed and total else engines
+    return found
+
+
+def learning_curve(found: list[dict[str, Any]]) -> tuple[list[tuple[int, float]], float, bool]:
+    """(step, mean loss since the point before) of a training with all its resumes; the sum of the losses up to the step it was
+    last resumed at; and whether it was.
+    """
+    curve: list[tuple[int, float]] = []
+    before, start = 0.0, 0
+    for event in found:
+        if event["event"] == "start":
+            start = event.get("step", 0)
+            curve = [point for point in curve if point[0] <= start]
+            steps = [0, *(step for step, _ in curve)]
+            before = sum(loss * (step - last) for (step, loss), last in zip(curve, steps, strict=False))
+            before += curve[-1][1] * (start - curve[-1][0]) if curve else 0.0  # what was not logged before it broke off
+        elif event["event"] == "step" and "loss" in event:
+            curve = [point for point in curve if point[0] < event["step"]]
+            curve.append((event["step"], event["loss"]))
+    return curve, before, start > 0
 
 
 def export(stage: Stage, parts: tuple[Part, ...], log: Log) -> int:
@@ -168,6 +200,7 @@ def export(stage: Stage, parts: tuple[Part, ...], log: Log) -> int:
     log.event("progress", done=0, total=2, what="loading")
     from llamafactory.train.tuner import export_model
 
+    _claim(Path(str(config["export_dir"])), stage)
     extensions(stage)
     log.event("progress", done=1, total=2, what="merging")
     if stage.private:
@@ -206,25 +239,35 @@ def _reload(place: Path) -> None:
     print(f"loaded again from {place}: {scores.shape[-1]:,} scores for each token")
 
 
-def fresh(stage: Stage) -> int:
-    """Before a stage trains: what lies at its destination is its own, with checkpoints to go on from, or is set aside.
+def fresh(stage: Stage, log: Log) -> int:
+    """Before a stage trains: what lies at its destination is its own, with a whole checkpoint to resume from, or is set aside.
+    Raises: StageError.
 
-    The engine goes on from any checkpoint it finds in its output_dir, also from one that another recipe left there.
+    The engine resumes from any checkpoint it finds in its output_dir, also from one that another recipe left there.
     """
     for lock in stale_locks.unlock():
         print(f"{lock} was left by a build that was broken off; it is gone")
     if os.environ.get("NODE_RANK", "0") != "0":
         return 0  # the first node's business: all see one folder
-    place, mark = Path(stage.output), Path(stage.stage) / "started"
-    own = mark.exists() and any(place.glob("checkpoint-*"))
-    if place.is_dir() and any(place.iterdir()) and not own:
-        number = 1
-        while (aside := place.with_name(f"{place.name}.before-{number}")).exists():
-            number += 1
-        place.rename(aside)
-        print(f"{place} held the result of another run; it is now {aside}")
-    mark.touch()
+    place = Path(stage.output)
+    _claim(place, stage)
+    for aside, why in checkpoints.set_broken_aside(place):
+        left = checkpoints.newest_first(place)
+        then = f"resumes from {left[0].name}" if left else "starts anew"
+        text = f"{aside.name.removeprefix('broken-')} is damaged ({why}); it is now {aside.name}, and the stage {then}"
+        log.warn(StageError(text, "save", code="FT806"))
     return 0
+
+
+def _claim(place: Path, stage: Stage) -> None:
+    """Raises: StageError when something lies there that is not a stage's to move."""
+    try:
+        aside = checkpoints.claim(place, stage.stage)
+    except checkpoints.TakenError as error:
+        help = "move it away, or name another folder in `to`"
+        raise StageError(str(error), "to", help=help, code="FT957") from error
+    if aside:
+        print(f"{place} held another result; it is now {aside}")
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -241,7 +284,7 @@ def main(argv: list[str]) -> int:
     stage = read(args.stage)
     Path(stage.stage).mkdir(parents=True, exist_ok=True)
     if args.work == "fresh":
-        return fresh(stage)
+        return carried_out(lambda log: fresh(stage, log), Log(stage.stage), last=False)
     parts = stage.parts if args.part is None else stage.parts[args.part - 1 : args.part]
     try:
         import llamafactory  # noqa: F401

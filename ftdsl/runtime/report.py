@@ -49,8 +49,9 @@ class Log:
             self.event("warning", **fault.fields())
 
 
-def carried_out(work: Callable[[Log], int], log: Log) -> int:
+def carried_out(work: Callable[[Log], int], log: Log, *, last: bool = True) -> int:
     """The exit status of a stage's work. What ends it is an event: a fault as it is, else the exception's name and text.
+    last: no other command of the stage follows one that ends well.
 
     The traceback goes to the log alone.
     """
@@ -64,7 +65,8 @@ def carried_out(work: Callable[[Log], int], log: Log) -> int:
         traceback.print_exc()
         log.event("end", ok=False, error=_chain(error))
         return 1
-    log.event("end", ok=status == 0)
+    if last:
+        log.event("end", ok=status == 0)
     return status
 
 

@@ -7,6 +7,7 @@ come of it. Standard library.
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ if (
     __package__ = Path(__file__).resolve().parent.name
     __import__(__package__)
 
-from . import events
+from . import checkpoints, events
 
 PAUSE = 1.0
 """Seconds before a new start: ports of the dead one are given back by then."""
@@ -31,6 +32,15 @@ def hopeless(stage: str) -> bool:
     """Whether the stage ended for a reason that it would meet again."""
     found = events.read(Path(stage) / events.METRICS)
     return bool(found and found[-1]["event"] == "end" and found[-1].get("message"))
+
+
+def set_broken_aside(stage: str) -> list[tuple[Path, str]]:
+    """What broke may have broken a checkpoint that it was writing."""
+    try:
+        output = json.loads((Path(stage) / "stage.json").read_bytes()).get("output")
+    except (OSError, ValueError, AttributeError):
+        return []
+    return checkpoints.set_broken_aside(Path(output)) if output else []
 
 
 def main(argv: list[str]) -> int:
@@ -55,6 +65,8 @@ def main(argv: list[str]) -> int:
         status = running[0].wait()
         if not status or stopped or start == args.times or hopeless(args.stage):
             break
+        for aside, why in set_broken_aside(args.stage):
+            print(f"== {args.stage}: {aside.name} is damaged: {why}")
         print(f"== {args.stage}: ended with status {status}; start {start + 2} of {args.times + 1}", flush=True)
         time.sleep(PAUSE)
     return status if status >= 0 else 128 - status

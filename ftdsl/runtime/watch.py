@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 from . import judges, labels
 from .actions import act, save_and_stop
+from .checkpoints import changed_since, seal
 from .measure import Meter
 from .report import Log
 from .stage import Part, Stage
@@ -34,72 +36,96 @@ def judge_setup(training: Any, stage: Stage, config: dict[str, Any]) -> None:
         act(judges.precision(AcceleratorState().mixed_precision, config))
 
 
+class Watcher:
+    """What the callback does at each of the Trainer's events; raises `StageError`. Made a TrainerCallback by `callback`."""
+
+    def __init__(self, stage: Stage, part: Part, log: Log, config: dict[str, Any]) -> None:
+        self.stage, self.part, self.log, self.config = stage, part, log, config
+        self.began = time.monotonic()
+        self.first_step = 0
+        self.saved: Path | None = None
+        self.scored = 0
+        self.reported = 0.0
+        self.meter = Meter()
+
+    def on_init_end(self, training: Any, state: Any, control: Any, **_: Any) -> None:
+        judge_setup(training, self.stage, self.config)
+
+    def on_train_begin(self, training: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.began, self.first_step = time.monotonic(), state.global_step
+        self.log.event(
+            "start", stage=self.stage.stage, step=self.first_step, total_steps=state.max_steps,
+            world_size=training.world_size,
+        )  # fmt: skip
+        act(judges.resumed(self.part.resumed, state.global_step))
+        if self.part.resumed:
+            self.log.event("note", message=f"stopped at step {self.part.resumed} and resumed")
+        labels.look(kwargs.get("train_dataloader"), self.config, self.log)
+        self.meter.begin(kwargs.get("model"))
+
+    def on_step_end(self, training: Any, state: Any, control: Any, **_: Any) -> None:
+        self.meter.step()
+        if self.part.until and state.global_step >= self.part.until:
+            save_and_stop(control)
+
+    def on_evaluate(self, training: Any, state: Any, control: Any, **_: Any) -> None:
+        self.meter.again()
+
+    def on_save(self, training: Any, state: Any, control: Any, **_: Any) -> None:
+        self.saved = Path(training.output_dir) / f"checkpoint-{state.global_step}"
+        if training.world_size > 1:
+            import torch
+
+            torch.distributed.barrier()  # all ranks have written their parts
+        if self.log.first and self.saved.is_dir():
+            seal(self.saved)
+        self.meter.again()
+
+    def on_step_begin(self, training: Any, state: Any, control: Any, **_: Any) -> None:
+        self._seal_again()
+
+    def _seal_again(self) -> None:
+        """Callbacks of the engine's that are called after this one may have changed a checkpoint (of a value head they do)."""
+        if self.saved is not None and self.log.first and changed_since(self.saved):
+            seal(self.saved)
+            self.meter.again()
+        self.saved = None
+
+    def on_train_end(self, training: Any, state: Any, control: Any, **_: Any) -> None:
+        self._seal_again()
+        act(judges.trained(self.first_step, state.global_step, self.config.get("resume_from_checkpoint")))
+        if not self.stage.smoke and self.log.first and (seen := self.meter.measured()):
+            self.log.event("measured", **seen)
+
+    def on_log(self, training: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        logs = logs or {}
+        if "loss" in logs:
+            self._step(state, logs)
+        elif scores := {k: v for k, v in logs.items() if k.startswith("eval_") and isinstance(v, int | float)}:
+            metrics = {name.removeprefix("eval_"): value for name, value in scores.items()}
+            self.log.event("eval", step=state.global_step, metrics=metrics)
+
+    def _step(self, state: Any, logs: dict[str, Any]) -> None:
+        elapsed = time.monotonic() - self.began
+        done = max(1, state.global_step - self.first_step)
+        self.log.event(
+            "step", step=state.global_step, total_steps=state.max_steps, epoch=logs.get("epoch"),
+            loss=logs["loss"], lr=logs.get("learning_rate"), grad_norm=logs.get("grad_norm"),
+            elapsed=round(elapsed, 3), remaining=round(elapsed / done * (state.max_steps - state.global_step), 3),
+        )  # fmt: skip
+        seen = {name: float(logs[name]) for name in ("loss", "grad_norm") if logs.get(name) is not None}
+        act(judges.finite(judges.Step(state.global_step, **seen), self.stage.nan))
+
+    def on_prediction_step(self, training: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.scored += 1
+        if self.stage.kind == "eval" and time.monotonic() - self.reported > 0.5:
+            self.reported = time.monotonic()
+            loader = kwargs.get("eval_dataloader")
+            self.log.event("progress", done=self.scored, total=len(loader) if loader else None, what="batches")
+
+
 def callback(stage: Stage, part: Part, log: Log, config: dict[str, Any]) -> Any:
-    """A TrainerCallback for one call of the engine. It raises `StageError`."""
+    """A TrainerCallback for one call of the engine."""
     from transformers import TrainerCallback
 
-    class Watch(TrainerCallback):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.began = time.monotonic()
-            self.first_step = 0
-            self.scored = 0
-            self.reported = 0.0
-            self.meter = Meter()
-
-        def on_init_end(self, training: Any, state: Any, control: Any, **_: Any) -> None:
-            judge_setup(training, stage, config)
-
-        def on_train_begin(self, training: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self.began, self.first_step = time.monotonic(), state.global_step
-            log.event(
-                "start", stage=stage.stage, step=self.first_step, total_steps=state.max_steps,
-                world_size=training.world_size,
-            )  # fmt: skip
-            act(judges.resumed(part.resumed, state.global_step))
-            if part.resumed:
-                log.event("note", message=f"stopped at step {part.resumed} and resumed")
-            labels.look(kwargs.get("train_dataloader"), config, log)
-            self.meter.begin(kwargs.get("model"))
-
-        def on_step_end(self, training: Any, state: Any, control: Any, **_: Any) -> None:
-            self.meter.step()
-            if part.until and state.global_step >= part.until:
-                save_and_stop(control)
-
-        def on_evaluate(self, training: Any, state: Any, control: Any, **_: Any) -> None:
-            self.meter.again()
-
-        def on_save(self, training: Any, state: Any, control: Any, **_: Any) -> None:
-            self.meter.again()
-
-        def on_train_end(self, training: Any, state: Any, control: Any, **_: Any) -> None:
-            if not stage.smoke and log.first and (seen := self.meter.measured()):
-                log.event("measured", **seen)
-
-        def on_log(self, training: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            logs = logs or {}
-            if "loss" in logs:
-                self._step(state, logs)
-            elif scores := {k: v for k, v in logs.items() if k.startswith("eval_") and isinstance(v, int | float)}:
-                metrics = {name.removeprefix("eval_"): value for name, value in scores.items()}
-                log.event("eval", step=state.global_step, metrics=metrics)
-
-        def _step(self, state: Any, logs: dict[str, Any]) -> None:
-            elapsed = time.monotonic() - self.began
-            done = max(1, state.global_step - self.first_step)
-            log.event(
-                "step", step=state.global_step, total_steps=state.max_steps, epoch=logs.get("epoch"),
-                loss=logs["loss"], lr=logs.get("learning_rate"), grad_norm=logs.get("grad_norm"),
-                elapsed=round(elapsed, 3), remaining=round(elapsed / done * (state.max_steps - state.global_step), 3),
-            )  # fmt: skip
-            seen = {name: float(logs[name]) for name in ("loss", "grad_norm") if logs.get(name) is not None}
-            act(judges.finite(judges.Step(state.global_step, **seen), stage.nan))
-
-        def on_prediction_step(self, training: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self.scored += 1
-            if stage.kind == "eval" and time.monotonic() - self.reported > 0.5:
-                self.reported = time.monotonic()
-                loader = kwargs.get("eval_dataloader")
-                log.event("progress", done=self.scored, total=len(loader) if loader else None, what="batches")
-
-    return Watch()
+    return type("Watch", (Watcher, TrainerCallback), {})(stage, part, log, config)

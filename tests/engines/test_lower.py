@@ -76,7 +76,7 @@ def test_a_word_becomes_its_parameters(text: str, wanted: dict[str, Any], checke
 
 def test_paths_are_seen_from_the_run_folder(checked: Callable[..., Outcome]) -> None:
     text = small('to = "out/m"\n  resume = file("saves/checkpoint-500")') + 'merge from sft { to = "/srv/m" }\n'
-    jobs = lowered(checked(text, ROWS))
+    jobs = lowered(checked(text, {**ROWS, "saves/checkpoint-500/trainer_state.json": "{}"}))
     found = parameters(jobs["sft"])
     assert found["output_dir"] == "inputs/out/m"
     assert found["resume_from_checkpoint"] == "inputs/saves/checkpoint-500"

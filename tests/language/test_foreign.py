@@ -118,12 +118,12 @@ def test_all_parameters_with_a_word_are_known() -> None:
     """The table is generated: a parameter of the engine is a foreign key without anybody writing it down."""
     for name in catalog.engine_schema("llamafactory"):
         assert foreign.meant(name) is not None, name
-        standing = catalog.standing("llamafactory", name)
+        standing = catalog.parameter_status("llamafactory", name)
         assert standing is None or standing.kind != "word" or foreign.word_of(name), name
 
 
 def test_every_template_names_a_parameter_and_a_key() -> None:
     for name in catalog.written()["write"]:
-        assert catalog.standing("llamafactory", name) is not None, name
+        assert catalog.parameter_status("llamafactory", name) is not None, name
     for name in catalog.written()["values"]:
         assert name in catalog.engine_schema("llamafactory"), name

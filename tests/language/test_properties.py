@@ -160,6 +160,14 @@ def test_the_resolver_and_the_models_agree(path: Path) -> None:
     assert [problem for stage in recipe.stages for problem in problems(stage)] == []
 
 
+@pytest.mark.parametrize("before", ["", "\n", "\n\n \n"])
+def test_the_files_own_words_may_stand_below_blanks(before: str) -> None:
+    """Formatting takes the blanks away, and must not make words of the file's out of words of nobody's."""
+    text = f"{before}## all of it\n\nlet a = 1\n"
+    assert parse(Source("x", text), Sink()).doc == "all of it"
+    assert format_text(Source("x", text)) == "## all of it\n\nlet a = 1\n"
+
+
 @pytest.mark.parametrize(("prefix", "factor"), [(p, f) for p, f in SCALES.items() if p in ("", "k", "M", "Ki", "Mi")])
 def test_prefixes_multiply(prefix: str, factor: float) -> None:
     text = f'sft {{\n  model = hf("a/b")\n  data = hf("a/c")\n  limit = 3{prefix}\n}}\n'

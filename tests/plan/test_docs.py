@@ -26,6 +26,7 @@ def printed(command: str) -> str:
     with TemporaryDirectory() as place:
         shutil.copytree(ROOT / "examples", Path(place) / "examples")
         done = ftc(*shlex.split(command), cwd=Path(place), COLUMNS="100")
+        assert "ftc has a bug here" not in done.stderr, done.stderr  # or it would be written into the documents
         return done.stdout + done.stderr
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -176,8 +177,40 @@ def test_an_interrupted_stage_goes_on_from_its_checkpoint(engine: Environment, p
     done = ftc_process("run", "r.ft", "--plain", "--engine-python", str(engine.python), cwd=place)
     assert done.returncode == 0, done.stderr[-2000:]
     starts = [event for event in events.read(stage / "metrics.jsonl") if event["event"] == "start"]
-    assert len(starts) == 2 and starts[1]["step"] > 20, "it resumed"
+    assert len(starts) == 2 and starts[1]["step"] >= 20, "it resumed"
     assert steps_of(stage)[-1] == 2000
+
+
+def test_a_broken_newest_checkpoint_is_set_aside_and_the_mean_loss_is_of_all_steps(
+    engine: Environment, place: Path
+) -> None:
+    """A run killed while it saved left a checkpoint on which every later one failed; its train_loss was of the rest alone."""
+    text = LONG.replace("2000 steps", "200 steps") + TRAIN.replace("{more}", "")
+    assert "200 steps" in text
+    (place / "r.ft").write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "ftdsl.cli.main", "run", "r.ft", "--plain", "--engine-python", str(engine.python)]
+    process = subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    result = place / "runs" / "r" / "last" / "10-sft" / "result"
+    deadline = time.monotonic() + 240
+    while len(list(result.glob("checkpoint-*/ftdsl.json"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    newest = max(result.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    optimizer = newest / "optimizer.pt"
+    optimizer.write_bytes(optimizer.read_bytes()[:100])
+    done = ftc_process("run", "r.ft", "--json", "--engine-python", str(engine.python), cwd=place)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert f"{newest.name} is damaged" in done.stderr
+    assert (result / f"broken-{newest.name}").is_dir()
+    found = events.read(result.parent / "metrics.jsonl")
+    starts = [event["step"] for event in found if event["event"] == "start"]
+    assert 0 < starts[1] < int(newest.name.split("-")[1])
+    losses = {event["step"]: event["loss"] for event in found if event["event"] == "step"}
+    steps = [0, *sorted(losses)]
+    mean = sum(losses[step] * (step - before) for before, step in pairwise(steps)) / steps[-1]
+    (sft,) = (stage for stage in json.loads(done.stdout)["stages"] if stage["stage"] == "sft")
+    assert sft["metrics"]["train_loss"] == pytest.approx(mean, rel=0.02)
 
 
 def test_a_destination_of_another_run_is_set_aside(engine: Environment, place: Path) -> None:

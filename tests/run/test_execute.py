@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -159,7 +160,7 @@ def test_one_run_of_a_recipe_at_a_time(place: Path) -> None:
     finally:
         (place / "go").touch()
     assert done.returncode == 1
-    assert f"process {process.pid} runs" in done.stderr
+    assert re.search(r"process \d+ runs `r` already; type: ftc watch", done.stderr)
     assert process.wait(timeout=60) == 0
 
 

@@ -1,4 +1,5 @@
-"""A stage outlives who started it: the next `ftc run` joins it or refuses, and never starts it twice."""
+"""A stage outlives who started it: the next `ftc run` joins it or refuses, and never starts it twice. In the foreground here: a
+supervisor that is killed is the same."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +24,7 @@ SLOW = '''
 shell a {
   run = """
     echo start $$ >> inputs/trace.txt
-    for i in $(seq 40); do echo $i $$ >> inputs/trace.txt; sleep 0.1; done
+    for i in $(seq 900); do echo $i $$ >> inputs/trace.txt; [ -e inputs/go ] && break; sleep 0.1; done
     echo ok > a.txt
   """
   outputs = ["a.txt"]
@@ -55,12 +57,20 @@ def living(place: Path) -> list[int]:
 
 def begin(place: Path, *arguments: str) -> subprocess.Popen[str]:
     """`ftc run` in a session of its own, as a terminal gives it one, with its first stage at work."""
-    command = [sys.executable, "-m", "ftdsl.cli.main", "run", "r.ft", "--plain", *arguments]
+    command = [sys.executable, "-m", "ftdsl.cli.main", "run", "r.ft", "--plain", "--foreground", *arguments]
     process = subprocess.Popen(
         command, cwd=place, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
     until(lambda: (place / "trace.txt").exists())
     return process
+
+
+def go(place: Path, seconds: float = 0.0) -> None:
+    """Let the stage end, at once or a little later."""
+    if seconds:
+        threading.Timer(seconds, go, (place,)).start()
+    else:
+        (place / "go").touch()
 
 
 def until(true: Callable[[], bool], seconds: float = 30.0) -> None:
@@ -81,17 +91,19 @@ def statuses(document: str) -> dict[str, str]:
 def test_a_stage_whose_ftc_was_killed_is_joined(place: Path) -> None:
     begin(place).kill()
     assert living(place), "it runs on"
+    go(place, 4)
     done = ftc("run", "r.ft", "--json", cwd=place)
     assert done.returncode == 0, done.stderr
     assert "10-a: runs already" in done.stderr
     assert statuses(done.stdout) == {"a": "done", "b": "done"}
     lines = (place / "trace.txt").read_text(encoding="utf-8").splitlines()
-    assert len(starts(place)) == 1 and len(lines) == 41, "done once, from its begin to its end"
+    assert len(starts(place)) == 1 and [line.split()[0] for line in lines[1:]] == [str(n) for n in range(1, len(lines))]
     assert not living(place)
 
 
 def test_one_that_ended_meanwhile_is_taken_as_it_ended(place: Path) -> None:
     begin(place).kill()
+    go(place)
     until(lambda: not living(place))
     done = ftc("run", "r.ft", "--json", cwd=place)
     assert (done.returncode, statuses(done.stdout)) == (0, {"a": "done", "b": "done"}), done.stderr
@@ -102,6 +114,8 @@ def test_one_that_ended_meanwhile_is_taken_as_it_ended(place: Path) -> None:
 def test_one_that_is_not_what_would_run_is_refused(change: str, place: Path) -> None:
     begin(place).kill()
     (pid, *_) = read_holder(place / "runs" / "r" / "last" / "10-a") or (0,)
+    if change == "set":
+        go(place, 4)
     if change == "recipe":
         (place / "r.ft").write_text(SLOW.replace("echo ok", "echo other"), encoding="utf-8")
     done = ftc(
@@ -124,6 +138,7 @@ def test_where_its_leader_was_killed_too_the_rest_is_ended_before_it_starts_anew
     (pid, *_) = read_holder(place / "runs" / "r" / "last" / "10-a") or (0,)
     os.kill(pid, signal.SIGKILL)
     assert living(place), "its script runs on"
+    go(place, 5)
     done = ftc("run", "r.ft", "--json", cwd=place)
     assert done.returncode == 0, done.stderr
     numbers = [line.split()[1] for line in (place / "trace.txt").read_text(encoding="utf-8").splitlines()]
@@ -135,6 +150,7 @@ def test_where_its_leader_was_killed_too_the_rest_is_ended_before_it_starts_anew
 def test_a_number_that_is_another_process_now_is_left_alone(place: Path) -> None:
     """After a reboot, or when numbers were used again, a lock names a process that has nothing to do with it."""
     begin(place).kill()
+    go(place)
     until(lambda: not living(place))
     other = subprocess.Popen(["sleep", "60"], start_new_session=True)
     lock = place / "runs" / "r" / "last" / "10-a" / ".lock"
@@ -177,6 +193,7 @@ def test_a_stage_killed_from_outside_has_failed_and_runs_again(place: Path) -> N
     _, err = process.communicate(timeout=30)
     assert process.returncode == 1
     assert "signal 9" in err
+    go(place)
     assert ftc("run", "r.ft", cwd=place).returncode == 0
 
 
@@ -195,6 +212,7 @@ def test_the_clock_may_go_back(place: Path) -> None:
     process = begin(place)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
+    go(place)
     last = (place / "runs" / "r" / "last").resolve()
     ahead = last.with_name("20991231-000000")
     ahead.mkdir()

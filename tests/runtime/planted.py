@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import lru_cache
 
 from ftdsl.runtime.data.near_duplicates import shingles
 
@@ -18,8 +19,13 @@ def text(rng: random.Random, words: int) -> str:
 
 
 def jaccard(one: str, other: str) -> float:
-    a, b = set(shingles(one)), set(shingles(other))
+    a, b = _runs(one), _runs(other)
     return len(a & b) / len(a | b)
+
+
+@lru_cache(maxsize=1000)  # many are compared with each of many others
+def _runs(text: str) -> frozenset[str]:
+    return frozenset(shingles(text))
 
 
 def pair(rng: random.Random, likeness: float, words: int = 120) -> tuple[str, str]:

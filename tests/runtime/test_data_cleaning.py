@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -67,22 +69,32 @@ def across(some: list[Any], others: list[Any]) -> int:
     )  # fmt: skip
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(order=st.permutations(range(24)), cut=st.integers(1, 23))
-def test_the_split_is_the_same_whatever_the_order(order: list[int], cut: int, tmp_path: Path) -> None:
-    """Of rows and of files; with copies, near-duplicates and samples among them."""
+@cache
+def in_order() -> tuple[list[dict[str, str]], dict[str, Any], dict[str, list[str]], dict[str, Any]]:
+    """Rows with copies, near-duplicates and samples among them; how they are cleaned and split; what comes of it."""
     rng = random.Random(11)
     texts = [text for n in range(10) for text in planted.pair(rng, 0.95)] + [planted.text(rng, 60) for _ in range(3)]
     rows = rows_of([*texts, texts[0]])
     spec: dict[str, Any] = {
         "dedupe": "near", "near": 0.85, "holdout": {"eval": {"share": 0.3}, "test": {"count": 2}, "seed": 9}
     }  # fmt: skip
-    wanted = run(tmp_path / "a", {"a.jsonl": lines(rows)}, **spec)
+    with TemporaryDirectory() as folder:
+        wanted = run(Path(folder), {"a.jsonl": lines(rows)}, **spec)
+        parts = {part: sorted(map(str, wanted.rows(part))) for part in ("train", "eval", "test")}
+        return rows, spec, parts, {part: wanted.report["parts"][part]["content"] for part in parts}
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(order=st.permutations(range(24)), cut=st.integers(1, 23))
+def test_the_split_is_the_same_whatever_the_order(order: list[int], cut: int, tmp_path: Path) -> None:
+    """Of rows and of files."""
+    rows, spec, parts, contents = in_order()
     mixed = [rows[at] for at in order]
     other = run(tmp_path / "b", {"a.jsonl": lines(mixed[:cut]), "b.jsonl": lines(mixed[cut:])}, **spec)
-    for part in ("train", "eval", "test"):
-        assert sorted(map(str, wanted.rows(part))) == sorted(map(str, other.rows(part)))
-        assert wanted.report["parts"][part]["content"] == other.report["parts"][part]["content"]
+    assert all(parts.values())
+    for part, wanted in parts.items():
+        assert sorted(map(str, other.rows(part))) == wanted
+        assert other.report["parts"][part]["content"] == contents[part]
 
 
 def test_a_sample_is_the_same_whatever_the_order(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ ENGINE = Engine(
     lowered=LOWERED,
     unsupported=UNSUPPORTED,
     package=NAME,
+    probe="llamafactory.train.tuner",
     distributions=(
         NAME, "torch", "transformers", "datasets", "accelerate", "peft", "trl", "deepspeed", "bitsandbytes",
     ),

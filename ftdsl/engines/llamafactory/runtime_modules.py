@@ -13,8 +13,10 @@ PROGRAM = "runtime/llamafactory.py"
 TRAIN = (PROGRAM, "train")
 """Our program around the engine, and its verb that trains or scores."""
 
-MODULES = ("__init__", "actions", "chat", "events", "extend", "judges", "labels", "llamafactory", "measure", "report", "stage",
-           "stale_locks", "tokens", "watch")  # fmt: skip
+MODULES = (
+    "__init__", "actions", "chat", "checkpoints", "events", "extend", "judges", "labels",
+    "llamafactory", "measure", "report", "stage", "stale_locks", "tokens", "watch",
+)  # fmt: skip
 """`runtime/llamafactory.py` and what it imports."""
 
 SPEC = "stage.json"

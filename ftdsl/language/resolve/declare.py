@@ -13,7 +13,8 @@ from ftdsl.diagnostics.suggest import closest
 from ftdsl.language import tree
 from ftdsl.language.parser import parse
 from ftdsl.language.resolve import words
-from ftdsl.language.resolve.layers import Entry, Flattener, Layer, check
+from ftdsl.language.resolve.flatten import Flattener, check
+from ftdsl.language.resolve.layers import Entry, Layer
 from ftdsl.language.resolve.load import Module
 from ftdsl.language.values import OriginKind
 from ftdsl.record import frozen, mutable, replace

@@ -46,7 +46,9 @@ def known(kind: str, word: str, value: tree.Expression | None) -> Known | None:
 def _wordless(parameter: str, kind: str, text: str) -> Known:
     """A parameter without a word of its own."""
     if kind == "passthrough":
-        return Known(("llamafactory",), f"llamafactory.{parameter} = {text}" if text else "", "LLaMA-Factory's name")
+        return Known(
+            (foreign.ENGINE,), f"{foreign.ENGINE}.{parameter} = {text}" if text else "", "LLaMA-Factory's name"
+        )
     why = "it is worked out from the recipe: drop it" if kind == "derived" else "it has no effect: drop it"
     return Known((), "", why)
 

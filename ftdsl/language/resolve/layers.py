@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import field
 
-from ftdsl.catalog.vocabulary import BlockWords
-from ftdsl.diagnostics import Diagnostic, Edit, Fix, Label, Sink, guessed
+from ftdsl.diagnostics import Label, Sink
 from ftdsl.language import tree
-from ftdsl.language.resolve import foreign, words
+from ftdsl.language.resolve import words
 from ftdsl.language.resolve.load import Module
 from ftdsl.language.resolve.words import Path
-from ftdsl.language.values import VARIABLE, Origin, OriginKind
+from ftdsl.language.values import Origin
 from ftdsl.record import frozen, mutable, replace
 from ftdsl.source import Span
 
@@ -43,29 +42,6 @@ class Layer:
 
     target: str
     entries: tuple[Entry, ...]
-
-
-@frozen
-class Flattener:
-    """Turns items into entries: who speaks, seen from which module."""
-
-    kind: OriginKind
-    module: Module
-    via: str = ""
-
-    def entries(self, items: Iterable[tree.Item], prefix: Path = ()) -> Iterator[Entry]:
-        for item in items:
-            if isinstance(item, tree.Bind):
-                path = (*prefix, *(word.text for word in item.key))
-                yield self._entry(path, item.key[0].span.to(item.key[-1].span), item.binder, item.value)
-            elif isinstance(item, tree.Block):
-                path = (*prefix, item.kind.text)
-                yield self._entry(path, item.kind.span, tree.Binder.FIXED, None)
-                yield from self.entries(item.body, path)
-
-    def _entry(self, path: Path, span: Span, binder: tree.Binder, value: tree.Expression | None) -> Entry:
-        where = f"{self.via} ({span.where})" if self.via and self.kind == "profile" else self.via or span.where
-        return Entry(path, span, binder, value, Origin(self.kind, where), self.module)
 
 
 @mutable
@@ -129,123 +105,3 @@ class Effective:
             second.span,
             labels=(Label(first.span, "the other method"),),
         )
-
-
-def check(entries: Iterable[Entry], kind: str, sink: Sink) -> list[Entry]:
-    """Report unknown keys, misplaced values and keys set twice; return the entries that can be used.
-
-    A key that was probably meant is there without a value, so that what stands on it is not judged either.
-    """
-    seen: dict[Path, Entry] = {}
-    good: list[Entry] = []
-    meant: dict[Path, Path | None] = {}
-    for entry in entries:
-        outer = next((bad for bad in meant if entry.path[: len(bad)] == bad), None)
-        problem = None if outer else _problem(entry, kind)
-        if problem:
-            sink.add(problem)
-            meant[entry.path] = _meant(entry, kind)
-        if outer or problem:
-            guess = meant[outer or entry.path]
-            if guess and (stand_in := _stand_in(entry, guess + entry.path[len(outer or entry.path) :], kind)):
-                good.append(stand_in)
-        elif first := seen.get(entry.path):
-            here = Label(first.span, "first set here")
-            sink.error("FT006", f"`{'.'.join(entry.path)}` is set twice", entry.span, labels=(here,))
-        else:
-            seen[entry.path] = entry
-            good.append(entry)
-    return [entry for entry in good if not (entry.guessed and entry.path in seen)]
-
-
-def _problem(entry: Entry, kind: str) -> Diagnostic | None:
-    known = words.find(kind, entry.path)
-    if known is None:
-        return _unknown(entry, kind)
-    name = ".".join(entry.path)
-    if entry.path[-2:-1] == ("env",) and not VARIABLE.fullmatch(entry.path[-1]):
-        text = f"`{entry.path[-1]}` is no name of an environment variable"
-        return Diagnostic("FT046", text, entry.span, help="letters, digits and `_`, no digit first")
-    if words.fits(kind, entry.path, block=entry.value is None):
-        return None
-    if isinstance(known, BlockWords) and entry.value is not None and not entry.takes_back:
-        return Diagnostic("FT060", f"`{name}` is a block", entry.span, help=f"write `{entry.path[-1]} {{ … }}`")
-    if not isinstance(known, BlockWords) and entry.value is None and known.type != "any":
-        return Diagnostic("FT060", f"`{name}` is a key, not a block", entry.span, help=f"write `{entry.path[-1]} = …`")
-    return None
-
-
-def _meant(entry: Entry, kind: str) -> Path | None:
-    """The path that a wrong one most likely stands for."""
-    if words.find(kind, entry.path) is not None:
-        return entry.path
-    depth = next(d for d in range(1, len(entry.path) + 1) if words.find(kind, entry.path[:d]) is None)
-    word, outer = entry.path[depth - 1], entry.path[: depth - 1]
-    if not outer and (homes := words.homes(kind, word)):
-        return (homes[0], word)
-    if found := foreign.known(kind, word, entry.value):
-        return found.path or None
-    within = words.find(kind, outer)
-    guess = words.near(kind, word, within if isinstance(within, BlockWords) else None)
-    return (*outer, guess) if guess else None
-
-
-def _stand_in(entry: Entry, path: Path, kind: str) -> Entry | None:
-    """The entry of a path without its value; None where the path is nothing either."""
-    known = words.find(kind, path)
-    if known is None:
-        return None
-    value = None if isinstance(known, BlockWords) else tree.Missing(entry.span)
-    return replace(entry, path=path, value=value, binder=tree.Binder.FIXED, guessed=True)
-
-
-def _unknown(entry: Entry, kind: str) -> Diagnostic:
-    depth = next(d for d in range(1, len(entry.path) + 1) if words.find(kind, entry.path[:d]) is None)
-    word, outer = entry.path[depth - 1], entry.path[: depth - 1]
-    within = words.find(kind, outer)
-    block = within if isinstance(within, BlockWords) else None
-    where = f"`{outer[-1]}`" if outer else ("a recipe" if kind == "file" else f"`{kind}`")
-    span = _word_span(entry.span, depth, len(entry.path))
-    if not outer and (homes := words.homes(kind, word)):
-        home = homes[0]
-        moved = Fix(f"write `{home}.{word}`", (Edit(span, f"{home}.{word}"),), safe=len(homes) == 1)
-        help = f"write `{home} {{ {word} = … }}`"
-        return Diagnostic("FT001", f"{where} has no key `{word}`", span, help=help, fix=moved if entry.value else None)
-    if found := foreign.known(kind, word, entry.value):
-        return _foreign(entry, found, where, word, span, outer)
-    guess = words.near(kind, word, block)
-    if not outer and guess is None and (kinds := words.kinds_with(word)):
-        return Diagnostic("FT005", f"`{word}` does not belong in {where}", span, help=f"it is for {_list(kinds)}")
-    fix = guessed(span, guess)
-    label = f"did you mean `{guess}`?" if guess else ""
-    return Diagnostic("FT001", f"{where} has no key `{word}`", span, label=label, help=_keys_here(kind, block), fix=fix)
-
-
-def _foreign(entry: Entry, found: foreign.Known, where: str, word: str, span: Span, outer: Path) -> Diagnostic:
-    """A key of another tool, with the line that says the same here."""
-    key = ".".join(found.path)
-    help = f"write `{found.line or f'{key} = …'}`" if key or found.line else f"`{word}`: {found.why}"
-    whole = span.to(entry.value.span) if entry.value is not None else span
-    simple = entry.path == (*outer, word) and entry.binder is tree.Binder.FIXED
-    fix = foreign.mended(found, outer, whole) if simple else None
-    return Diagnostic("FT001", f"{where} has no key `{word}`", span, label=found.why, help=help, fix=fix)
-
-
-def _word_span(span: Span, depth: int, total: int) -> Span:
-    """The span of one word of a dotted key that spans `span` (blocks' entries have one word only)."""
-    parts = span.text.split(".")
-    index = depth - 1 - (total - len(parts))
-    if len(parts) == 1 or not 0 <= index < len(parts):
-        return span
-    start = span.start + sum(len(part) + 1 for part in parts[:index])
-    return Span(span.source, start, start + len(parts[index]))
-
-
-def _keys_here(kind: str, block: BlockWords | None) -> str:
-    names = list(block.keys) if block else list(words.keys(kind))
-    shown = ", ".join(names[:12])
-    return f"keys here: {shown}{', …' if len(names) > 12 else ''}" if names else ""
-
-
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names[:6])

@@ -14,6 +14,8 @@ RULES: tuple[Callable[[Recipe, Session], None], ...] = (
     data.right_data_for_stage,
     smoke.made_by_smoke,
     places.destination_is_a_folder,
+    places.destination_is_its_own,
+    places.can_resume,
     watching.best_by_is_measured,
     watching.held_out_is_there,
 )

@@ -140,6 +140,15 @@ def read_holder(stage: Path) -> tuple[int, str, str, str] | None:
         return None
 
 
+def identity(pid: int) -> tuple[int, str, str]:
+    """A process as it is known again: its number, when it began, which boot of the machine; `-` where that cannot be seen."""
+    try:
+        start = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+        return pid, start, Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except (OSError, IndexError):
+        return pid, "-", "-"
+
+
 def living(stage: Path) -> int:
     """The process that leads a stage, 0 where none lives. Looks, and touches nothing."""
     holder = read_holder(stage)

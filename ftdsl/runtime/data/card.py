@@ -6,6 +6,7 @@ import json
 import math
 import os
 from bisect import bisect_right
+from functools import cache
 from typing import Any
 
 Facts = dict[str, Any]
@@ -22,6 +23,11 @@ WORDS = {
 
 def html(facts: Facts) -> str:
     """The page."""
+    return str(_template().render(view(facts)))
+
+
+@cache
+def _template() -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     folder = os.path.dirname(os.path.abspath(__file__))
@@ -32,7 +38,7 @@ def html(facts: Facts) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("card.html.j2").render(view(facts))
+    return environment.get_template("card.html.j2")
 
 
 def view(facts: Facts) -> dict[str, Any]:

@@ -18,8 +18,23 @@ if [ -d "$build/runtime" ]; then cp -R "$build/runtime" "$run/"; fi
 cp "$build/run.sh" "$build/manifest.json" "$run/"
 cd "$run"
 
+same() { # FOLDER: leaves when what is done was done by another build; comments and places in the recipe do not count
+  local file
+  for file in "$build/$1"/*; do
+    if ! cmp -s <(plain "$file") <(plain "$1/${file##*/}"); then
+      echo "== $1: was done by another build (${file##*/} differs): remove $run/$1, or name another run folder" >&2
+      exit 1
+    fi
+  done
+}
+
+plain() { # FILE
+  sed -e '/^#/d' -e 's/"where": "[^"]*",*//' "$1" 2>/dev/null
+}
+
 stage() { # FOLDER TITLE
   if [ -e "$1/done" ]; then
+    same "$1"
     echo "== $1: done before"
     return
   fi

@@ -1,0 +1,60 @@
+"""`ftc logs FILE [STAGE]`: what a stage prints; -f: as it prints it. Without a stage: the one that runs, or ran last."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from ftdsl.cli.common import add_recipe_arguments
+from ftdsl.cli.status import seen_of
+
+
+def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser("logs", help="show what a stage prints", description=__doc__)
+    parser.add_argument("file", metavar="FILE", help="a recipe")
+    parser.add_argument("stage", metavar="STAGE", nargs="?", default="")
+    add_recipe_arguments(parser)
+    parser.add_argument("-f", "--follow", action="store_true", help="go on until the stage has ended")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit 0; 1 when there is no such run or stage."""
+    from ftdsl.observe.progress import Status
+    from ftdsl.run.control import look
+
+    seen = seen_of(args)
+    if seen is None:
+        return 1
+    stages = [stage for stage in seen.progress.stages if args.stage in ("", stage.key, stage.folder)]
+    begun = sorted((stage for stage in stages if stage.started is not None), key=lambda stage: stage.started or 0)
+    running = [stage for stage in begun if stage.status is Status.RUNNING]
+    if not begun:
+        names = ", ".join(stage.key for stage in seen.progress.stages)
+        print(
+            f"error: no stage `{args.stage}` has run; stages: {names}" if args.stage else "error: no stage has run",
+            file=sys.stderr,
+        )
+        return 1
+    stage = (running or begun)[-1]
+    log = seen.progress.folder / stage.folder / "log.txt"
+    try:
+        with log.open("rb") as handle:
+            while True:
+                if piece := handle.read(1 << 16):
+                    sys.stdout.buffer.write(piece)
+                    sys.stdout.buffer.flush()
+                    continue
+                now = look(seen.home)
+                lives = now is not None and now.running and now.progress.folder == seen.progress.folder
+                if (
+                    not args.follow
+                    or not lives
+                    or now is None
+                    or now.progress.stage(stage.key).status is not Status.RUNNING
+                ):
+                    return 0
+                time.sleep(0.2)
+    except KeyboardInterrupt:
+        return 0

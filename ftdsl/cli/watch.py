@@ -1,0 +1,64 @@
+"""`ftc watch FILE`, `ftc attach FILE`: a run's live view, in any terminal. Ctrl-C leaves a run that is watched, and stops one
+that is attached to, as it would where the run was started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+
+from ftdsl.cli.common import add_recipe_arguments
+from ftdsl.cli.status import seen_of
+
+
+def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    register_as("watch", "show a run while it goes on; Ctrl-C leaves it", verbs)
+
+
+def register_as(verb: str, help: str, verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser(verb, help=help, description=__doc__)
+    parser.add_argument("file", metavar="FILE", help="a recipe")
+    add_recipe_arguments(parser)
+    parser.add_argument("--plain", action="store_true", help="lines instead of a live view")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit 0 when the run has ended well, or is left; 1 when a stage failed or there is no run, 3 when a gate refused."""
+    from ftdsl.cli.ending import show_outcome
+    from ftdsl.cli.run import view_of
+    from ftdsl.observe.progress import Status
+    from ftdsl.run.control import supervisor_of
+    from ftdsl.run.events import Follower
+    from ftdsl.run.outcome import Outcome
+
+    seen = seen_of(args)
+    if seen is None:
+        return 1
+    follower, view, asked = Follower(seen.progress.folder), view_of(plain=args.plain), 0
+    follower.update()
+    view.begin(follower.progress, time.time())
+    while True:
+        try:
+            follower.update()
+            view.update(follower.progress, time.time())
+            if not supervisor_of(seen.home):
+                break
+            time.sleep(0.1)
+        except KeyboardInterrupt:
+            if args.verb == "watch":
+                view.end(follower.progress, time.time())
+                print(f"it runs on; ftc cancel {args.file} stops it", file=sys.stderr)
+                return 0
+            asked += 1
+            os.kill(seen.supervisor, signal.SIGINT)
+    follower.update()
+    view.end(follower.progress, time.time())
+    failed, refused = (follower.progress.having(status) for status in (Status.FAILED, Status.REFUSED))
+    stopped = follower.progress.having(Status.STOPPED)
+    status = 130 if stopped else 1 if failed else 3 if refused else 0
+    show_outcome(Outcome(args.file, progress=follower.progress).ended(status), smoke=False)
+    return status

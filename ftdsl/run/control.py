@@ -1,0 +1,84 @@
+"""Runs seen and stopped from any terminal: which there are, how far each has come, who supervises it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from ftdsl.observe.progress import RunProgress, Status
+from ftdsl.run.events import NAME, Follower
+from ftdsl.run.launchers.launcher import Task
+from ftdsl.run.launchers.local import LocalLauncher, alive, living
+from ftdsl.run.project import OWNER
+from ftdsl.run.store import holder_of
+
+PATIENCE = 60.0
+"""Seconds that a cancelled run may take to end; its stages are killed before that."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A run as it is now. supervisor: the process that carries it out, 0 for none; orphans: stages that run without one, by key,
+    with the process of each.
+    """
+
+    home: Path
+    progress: RunProgress
+    supervisor: int
+    orphans: dict[str, int]
+
+    @property
+    def running(self) -> bool:
+        return bool(self.supervisor or self.orphans)
+
+
+def supervisor_of(home: Path) -> int:
+    """The process that carries out a recipe's run; 0 for none."""
+    holder = holder_of(home)
+    return holder[0] if holder and alive(*holder) else 0
+
+
+def look(home: Path) -> Seen | None:
+    """The newest run in a folder of runs; None where there is none."""
+    folder = home / "last"
+    if not (folder / NAME).exists():
+        return None
+    follower = Follower(home / folder.readlink().name if folder.is_symlink() else folder)
+    follower.update()
+    supervisor = supervisor_of(home)
+    running = [] if supervisor else follower.progress.having(Status.RUNNING)
+    orphans = {stage.key: pid for stage in running if (pid := living(follower.progress.folder / stage.folder))}
+    return Seen(home, follower.progress, supervisor, orphans)
+
+
+def homes_below(root: Path) -> list[Path]:
+    """Folders of runs of a project."""
+    return sorted(place.parent for place in (root / "runs").glob(f"*/{OWNER}"))
+
+
+def cancel(seen: Seen, *, now: bool = False) -> bool:
+    """Stop a run: its supervisor asks the stages to end, which may save; stages without one are asked directly. Waits until
+    nothing of it lives; False when something still does.
+    """
+    if seen.supervisor:
+        for _ in range(2 if now else 1):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(seen.supervisor, signal.SIGTERM)
+            time.sleep(0.3)
+    launcher = LocalLauncher()
+    folder = seen.progress.folder
+    handles = [launcher.find(Task(folder, seen.progress.stage(key).folder, {})) for key in seen.orphans]
+    for handle in handles:
+        if handle:
+            launcher.cancel(handle, now=now)
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        left = [handle for handle in handles if handle and launcher.poll(handle) is None]
+        if not left and not supervisor_of(seen.home):
+            return True
+        time.sleep(0.1)
+    return False

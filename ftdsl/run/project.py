@@ -1,0 +1,111 @@
+"""A project: where its runs and builds lie, whatever folder `ftc` is called in, and whose folder is whose.
+
+The root is the folder of `ftc.toml` above a recipe, else the repository's, else the recipe's own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from hashlib import sha256
+from itertools import count
+from pathlib import Path
+
+from ftdsl.language.resolve.resolve import Options
+from ftdsl.session import read_json
+from ftdsl.storage import write_file
+from ftdsl.targets.manifest import NAME as MANIFEST
+from ftdsl.targets.write import INPUTS
+
+SETTINGS = "ftc.toml"
+OWNER = ".recipe"
+"""In a folder of runs: whose they are."""
+LONGEST = 60
+
+
+def root_of(recipe: Path) -> Path:
+    """The root of a recipe's project."""
+    folder = recipe.resolve().parent
+    above = (folder, *folder.parents)
+    for mark in (SETTINGS, ".git"):
+        if found := next((place for place in above if (place / mark).exists()), None):
+            return found
+    return folder
+
+
+def from_here(path: Path) -> Path:
+    """A path as it is typed where `ftc` was called."""
+    return Path(os.path.relpath(path))
+
+
+def home_of(
+    recipe: Path, name: str, options: Options | None = None, *, smoke: bool = False, claim: bool = False
+) -> Path:
+    """The folder of a recipe's runs under these options: `runs/<name>`, with what sets a variant apart, and a
+    number where another recipe of the project has that name. claim: make it this recipe's.
+    """
+    root = root_of(recipe)
+    owner = _owner(recipe, root, options)
+    variant = _variant(options)
+    base = f"{name}{variant}.smoke" if smoke else f"{name}{variant}"
+    for folder in _numbered(root / "runs" / base):
+        known = _read(folder / OWNER)
+        if known == owner or known is None:
+            if claim and known is None:
+                write_file(folder / OWNER, json.dumps(owner, ensure_ascii=False).encode())
+            return from_here(folder)
+    raise AssertionError("there is always another number")
+
+
+def siblings(home: Path) -> list[Path]:
+    """The folders of the same recipe's other variants."""
+    owner = _read(home / OWNER)
+    if not isinstance(owner, dict) or not home.parent.is_dir():
+        return []
+    others = sorted(other for other in home.parent.iterdir() if other.is_dir() and other.name != home.name)
+    found = ((other, _read(other / OWNER)) for other in others)
+    return [other for other, known in found if isinstance(known, dict) and known.get("recipe") == owner.get("recipe")]
+
+
+def build_of(recipe: Path, name: str) -> Path:
+    """The folder a recipe is compiled into: `build/<name>`, with a number where another recipe of the project has that name."""
+    folder = recipe.resolve().parent
+    for place in _numbered(root_of(recipe) / "build" / name):
+        manifest = _read(place / MANIFEST)
+        other = manifest.get("recipe") if isinstance(manifest, dict) else None
+        linked = (place / INPUTS).resolve() == folder if (place / INPUTS).is_symlink() else True
+        if other in (None, recipe.name) and linked:
+            return from_here(place)
+    raise AssertionError("there is always another number")
+
+
+def _numbered(folder: Path) -> Iterator[Path]:
+    yield folder
+    yield from (folder.with_name(f"{folder.name}-{number}") for number in count(2))
+
+
+def _owner(recipe: Path, root: Path, options: Options | None) -> dict[str, object]:
+    parts = [[], [], []] if options is None else [list(options.profiles), list(options.sets), list(options.params)]
+    return {"recipe": recipe.resolve().relative_to(root).as_posix(), "options": parts}
+
+
+def _variant(options: Options | None) -> str:
+    """`@laptop`, `@optim.lr=1e-4`: what sets a variant apart, as a name; where that is long, its beginning and a digest."""
+    parts = [*options.profiles, *options.sets, *options.params] if options else []
+    if not parts:
+        return ""
+    whole = "+".join(parts)
+    text = re.sub(r"[^\w.=+-]+", "-", whole)
+    if text != whole or len(text) > LONGEST:
+        text = f"{text[: LONGEST - 9]}-{sha256(whole.encode()).hexdigest()[:8]}"
+    return f"@{text}"
+
+
+def _read(path: Path) -> object:
+    try:
+        found: object = read_json(path)
+    except (OSError, ValueError):
+        return None
+    return found

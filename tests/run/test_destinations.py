@@ -1,0 +1,91 @@
+"""Where a result goes and where a training resumes from, looked at before anything starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROWS, Outcome, ftc, small
+
+Check = Callable[..., Outcome]
+BASE = {"base/config.json": "{}", "base/model.safetensors": "x", **ROWS}
+
+
+@pytest.mark.parametrize(
+    ("to", "read"),
+    [
+        ("base", "base"),
+        ("./base", "base"),
+        ("../{here}/base", "base"),
+        ("rows.jsonl", None),
+        (".", "base"),
+        ("..", "base"),
+        ("~/x", None),
+    ],
+)
+def test_no_stage_writes_over_what_it_is_made_from(to: str, read: str | None, checked: Check, tmp_path: Path) -> None:
+    text = small(f'to = "{to.replace("{here}", tmp_path.name)}"').replace('hf("Qwen/Qwen3-0.6B")', 'file("base")')
+    found = [one for one in checked(text + "\ntemplate = qwen3", BASE).found if one.code in ("FT956", "FT957")]
+    assert len(found) == 1 or to == "rows.jsonl", [one.message for one in found]
+    assert read is None or f"over `{read}`" in found[0].message or "own folder" in found[0].message or to == ".."
+
+
+@pytest.mark.parametrize("to", ["out", "base2", "out/base", "rows"])
+def test_a_folder_of_its_own_is_fine(to: str, checked: Check) -> None:
+    text = small(f'to = "{to}"').replace('hf("Qwen/Qwen3-0.6B")', 'file("base")')
+    assert "FT957" not in checked(text, BASE).codes
+
+
+def state(step: int) -> str:
+    return json.dumps({"global_step": step})
+
+
+@pytest.mark.parametrize(
+    ("files", "stage", "why"),
+    [
+        ({}, "lora {}", "is not there"),
+        ({"ck": "a file"}, "lora {}", "is no folder"),
+        ({"ck/model.safetensors": "x"}, "lora {}", "holds no trainer_state.json"),
+        ({"ck/trainer_state.json": "{"}, "lora {}", "holds no trainer_state.json"),
+        ({"ck/trainer_state.json": state(5)}, "lora {}", "is a checkpoint of a whole model"),
+        ({"ck/trainer_state.json": state(5), "ck/adapter_config.json": "{}"}, "full {}", "is a checkpoint of adapters"),
+        ({"ck/trainer_state.json": state(10), "ck/adapter_config.json": "{}"}, "lora {}", "nothing is left to train"),
+        ({"ck/trainer_state.json": state(9), "ck/adapter_config.json": "{}"}, "lora {}", ""),
+        ({"ck/trainer_state.json": "[]", "ck/adapter_config.json": "{}"}, "lora {}", ""),
+    ],
+)
+def test_a_checkpoint_is_looked_at_before_anything_starts(
+    files: dict[str, str], stage: str, why: str, checked: Check
+) -> None:
+    text = small(f'resume = file("ck")\n  {stage}').replace("duration = 1 epoch", "duration = 10 steps")
+    found = [one.message for one in checked(text, {**files, **ROWS}).found if one.code == "FT806"]
+    assert [why in message for message in found] == [True] * bool(why), found
+
+
+def by_hand(place: Path) -> subprocess.CompletedProcess[str]:
+    assert ftc("compile", "r.ft", cwd=place).returncode == 0
+    env = {**os.environ, "FT_PYTHON": sys.executable}
+    return subprocess.run(["bash", "build/r/run.sh"], cwd=place, env=env, capture_output=True, text=True, check=False)
+
+
+def test_run_sh_refuses_what_another_build_has_done(tmp_path: Path) -> None:
+    rows = "".join(json.dumps({"instruction": f"q{n}", "output": f"a{n}"}) + "\n" for n in range(9))
+    (tmp_path / "rows.jsonl").write_text(rows, encoding="utf-8")
+    text = 'data d { source = file("rows.jsonl") }\nshell a { run = "echo 6 > a.txt", outputs = ["a.txt"] }\n'
+    (tmp_path / "r.ft").write_text(text, encoding="utf-8")
+    assert by_hand(tmp_path).returncode == 0
+    (tmp_path / "r.ft").write_text(f"# a remark\n\n{text}", encoding="utf-8")
+    done = by_hand(tmp_path)
+    assert done.returncode == 0 and done.stdout.count("done before") == 2, "remarks and lines do not count"
+    for old, new, stage in (("echo 6", "echo 7", "20-a"), ('"rows.jsonl")', '"rows.jsonl", limit = 3)', "10-d")):
+        (tmp_path / "r.ft").write_text(text.replace(old, new), encoding="utf-8")
+        done = by_hand(tmp_path)
+        assert done.returncode == 1
+        assert f"== {stage}: was done by another build" in done.stderr
+    assert (tmp_path / "runs/r/by-hand/a.txt").read_text(encoding="utf-8") == "6\n"
