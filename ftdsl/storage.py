@@ -50,7 +50,7 @@ def write_files(root: Path, files: Mapping[str, bytes], *, new: bool = False) ->
 
     Raises: as write_file.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    _make_root(root)
     items = iter(files.items())
     while some := dict(islice(items, TOGETHER)):
         _write_together(root, some, new=new)
@@ -70,6 +70,11 @@ def _write_together(root: Path, files: Mapping[str, bytes], *, new: bool) -> Non
     finally:
         for one in pending:
             one.close()
+
+
+def _make_root(root: Path) -> None:
+    if not root.is_dir():
+        root.mkdir(parents=True, exist_ok=True)
 
 
 class _Pending:
@@ -159,10 +164,7 @@ def _enter(root: Path, folders: list[str], *, create: bool) -> int:
     for name in folders:
         path = path / name
         try:
-            if create:
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(name, dir_fd=at)
-            inner = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=at)
+            inner = _open_folder(at, name, create=create)
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENOTDIR):
                 raise NotWrittenError(path, _no_folder(at, name)) from None
@@ -171,6 +173,18 @@ def _enter(root: Path, folders: list[str], *, create: bool) -> int:
             os.close(at)
         at = inner
     return at
+
+
+def _open_folder(at: int, name: str, *, create: bool) -> int:
+    """Raises: OSError, with ELOOP or ENOTDIR for a link."""
+    try:
+        return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=at)
+    except FileNotFoundError:
+        if not create:
+            raise
+    with contextlib.suppress(FileExistsError):  # somebody else was quicker
+        os.mkdir(name, dir_fd=at)
+    return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=at)
 
 
 def _no_folder(at: int, name: str) -> str:
@@ -224,7 +238,7 @@ def _sync_folder(folder: int) -> None:
 
 def make_folder(root: Path, name: str) -> None:
     """A folder below `root` (`.`: root itself), with those above it. Raises: NotWrittenError, OSError."""
-    root.mkdir(parents=True, exist_ok=True)
+    _make_root(root)
     os.close(_enter(root, [] if name == "." else list(_parts(root, name)), create=True))
 
 
@@ -265,7 +279,7 @@ def _remove(root: Path, parts: list[str]) -> None:
 def write_link(root: Path, name: str, target: str) -> None:
     """A symbolic link below `root`; a link of that name is replaced, anything else is left. Raises: NotWrittenError, OSError."""
     *above, last = _parts(root, name)
-    root.mkdir(parents=True, exist_ok=True)
+    _make_root(root)
     folder = _enter(root, above, create=True)
     temporary = f".ftc-{os.urandom(8).hex()}"
     try:
@@ -285,12 +299,13 @@ def write_link(root: Path, name: str, target: str) -> None:
         os.close(folder)
 
 
-def open_to_append(path: Path) -> int:
+def open_to_append(path: Path, *, readable: bool = False) -> int:
     """A descriptor that appends to a regular file of the path's folder, made when it is not there.
 
     Raises: NotWrittenError, OSError.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    flags = os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    flags |= os.O_RDWR if readable else os.O_WRONLY
     try:
         file = os.open(path, flags, 0o666)
     except OSError as error:

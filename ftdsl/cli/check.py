@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from ftdsl.cli.common import (
@@ -23,6 +22,7 @@ from ftdsl.cli.common import (
     rewrite,
     stdin_text,
 )
+from ftdsl.printable import one_line, typed
 from ftdsl.record import frozen
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _one(args: argparse.Namespace, name: str) -> Outcome:
         session.sink.error("FT501", f"`{error.filename or name}`: {reason(error)}", None)
         return Outcome(name, session.sink.ordered(), (), None, False)
     if isinstance(checked, str):
-        return Outcome(name, session.sink.ordered(), (f"{name}: fine, {checked}",), None, False)
+        return Outcome(name, session.sink.ordered(), (f"{one_line(name)}: fine, {checked}",), None, False)
     if checked.resolved is not None:
         from ftdsl.pipeline import tell_search
 
@@ -148,7 +148,8 @@ def _check(path: Path, args: argparse.Namespace, session: Session) -> Checked | 
 def _fine(name: str, checked: Checked) -> Iterator[str]:
     stages = checked.plan.stages if checked.plan else ()
     said = f"{len(stages)} stage{'s' * (len(stages) != 1)}"
-    yield f"{name}: fine, {said}" if stages else f"{name}: fine; nothing to run in it"
+    shown = one_line(name)
+    yield f"{shown}: fine, {said}" if stages else f"{shown}: fine; nothing to run in it"
     if checked.recipe and (told := checked.recipe.versions.told):
         yield f"  checked for {told}"
     for stage in stages:
@@ -191,7 +192,7 @@ def _mend(args: argparse.Namespace) -> bool:
             print_diff(name, before, result.text, "fixed")
         elif result.text != before:
             if rewrite(path, before, result.text):
-                print(f"{name}: {result.count} fixed", file=sys.stderr)
+                print(f"{one_line(name)}: {result.count} fixed", file=sys.stderr)
             else:
                 written = False
     return written
@@ -219,4 +220,4 @@ def _text(found: list[Diagnostic], outcomes: list[Outcome], args: argparse.Names
     for outcome in outcomes:
         print("\n".join(outcome.lines))
     if len(outcomes) == 1 and outcomes[0].runnable and args.files != ["-"]:
-        print(f"next: ftc run {quote(args.files[0])}", file=sys.stderr)
+        print(f"next: ftc run {typed(args.files[0])}", file=sys.stderr)

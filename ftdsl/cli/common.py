@@ -196,6 +196,16 @@ def _project(path: Path) -> Path:
     return next((above for above in (folder, *folder.parents) if (above / ".git").exists()), folder)
 
 
+def print_exactly(text: str) -> None:
+    """A file's own text on stdout: as it is into a file or a pipe."""
+    from ftdsl.cli.streams import Stream
+
+    if isinstance(sys.stdout, Stream):
+        sys.stdout.write_exactly(text)
+    else:
+        sys.stdout.write(text)
+
+
 def print_diff(name: str, before: str, after: str, what: str) -> None:
     """The difference between a recipe and what it would become."""
     import difflib

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from shlex import join, quote
+from shlex import join
 
 from ftdsl.cli.common import add_no_data, add_recipe_arguments, keep_lock, options_of, recipe_path, show
+from ftdsl.printable import typed
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -62,4 +63,4 @@ def _say(folder: Path, files: dict[str, bytes], args: argparse.Namespace) -> Non
         print(f"{folder.as_posix()}/{name}")
     target = registry.get(args.target or registry.DEFAULT)
     assert target is not None, "it was compiled for"
-    print(f"next: {join(target.next_step(folder.as_posix()))}, or ftc run {quote(args.file)}", file=sys.stderr)
+    print(f"next: {join(target.next_step(folder.as_posix()))}, or ftc run {typed(args.file)}", file=sys.stderr)

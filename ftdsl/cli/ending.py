@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from shlex import quote
 from typing import Any
 
 from ftdsl.cli.common import color
@@ -15,6 +14,7 @@ from ftdsl.diagnostics.view import view
 from ftdsl.observe import table
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
 from ftdsl.observe.text import duration
+from ftdsl.printable import typed
 from ftdsl.run import faults
 from ftdsl.run.launchers.log import last_lines
 from ftdsl.run.outcome import Outcome, status_of
@@ -63,7 +63,7 @@ def _smoke_line(outcome: Outcome, progress: RunProgress) -> str:
 
 
 def _next(outcome: Outcome, progress: RunProgress, *, smoke: bool) -> str:
-    file = quote(outcome.file)
+    file = typed(outcome.file)
     if outcome.status == 130:
         return f"stopped; what is done is kept. next: ftc run {file}"
     if outcome.status == 1 and smoke:

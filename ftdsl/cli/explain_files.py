@@ -14,6 +14,7 @@ from ftdsl.engines.jobs import Job
 from ftdsl.engines.lower import reasons
 from ftdsl.pipeline import Checked
 from ftdsl.plan.plan import Plan
+from ftdsl.printable import one_line, printable
 from ftdsl.targets.explained import Because, File, Line, files
 
 LEFT = 58
@@ -69,11 +70,11 @@ def _stage(plan: Plan, job: Job, wanted: list[File]) -> Iterator[str]:
     bold, dim, end = ("\x1b[1m", "\x1b[2m", "\x1b[0m") if color(sys.stdout) else ("", "", "")
     recipe = job.where.rpartition(":")[0]
     width = min(max(shutil.get_terminal_size().columns, 80), WIDE) if sys.stdout.isatty() else WIDE
-    yield f"{bold}{job.key}{end}  {job.title}  ({job.where})"
-    yield from (f"  {line}" for line in job.header)
+    yield f"{bold}{one_line(job.key)}{end}  {one_line(job.title)}  ({one_line(job.where)})"
+    yield from (f"  {one_line(line)}" for line in job.header)
     for file in wanted:
         yield ""
-        yield f"{bold}{file.path}{end}" + (f"  {file.about}" if file.about else "")
+        yield f"{bold}{one_line(file.path)}{end}" + (f"  {file.about}" if file.about else "")
         for line in file.lines:
             yield from _line(line, recipe, width, dim, end)
     yield ""
@@ -82,14 +83,14 @@ def _stage(plan: Plan, job: Job, wanted: list[File]) -> Iterator[str]:
 def _line(line: Line, recipe: str, width: int, dim: str, end: str) -> Iterator[str]:
     """What stands in the file on the left, why on the right."""
     if line.because is None or not (why := said(line.because, recipe)):
-        yield f"  {dim if line.because is None else ''}{line.text}{end if line.because is None else ''}"
+        yield f"  {dim if line.because is None else ''}{printable(line.text)}{end if line.because is None else ''}"
         return
     left = LEFT if width >= 120 else 40
-    reason = textwrap.wrap(why, width - left - 2, break_on_hyphens=False, break_long_words=False)
+    reason = textwrap.wrap(printable(why), width - left - 2, break_on_hyphens=False, break_long_words=False)
     if len(line.text) > left - 2:
-        yield f"  {line.text}"
+        yield f"  {printable(line.text)}"
     else:
-        yield f"  {line.text:<{left}}{dim}{reason.pop(0)}{end}"
+        yield f"  {printable(line.text):<{left}}{dim}{reason.pop(0)}{end}"
     yield from (f"  {'':<{left}}{dim}{rest}{end}" for rest in reason)
 
 

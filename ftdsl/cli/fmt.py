@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from ftdsl.cli.common import print_diff, read_exactly, read_stdin, recipes_in, rewrite, show
+from ftdsl.cli.common import print_diff, print_exactly, read_exactly, read_stdin, recipes_in, rewrite, show
+from ftdsl.printable import one_line
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -35,25 +36,25 @@ def _one(name: str, args: argparse.Namespace) -> int:
     try:
         after = format_text(Source(name, before))
     except FormatError as error:
-        print(f"error: {name}: ftc has a bug here: {error}; not changed", file=sys.stderr)
+        print(f"error: {one_line(name)}: ftc has a bug here: {error}; not changed", file=sys.stderr)
         print("  = help: please report it with the recipe", file=sys.stderr)
         return 1
     if after is None:
         sink = Sink()
         parse(Source(name, before), sink)
         show(sink)
-        print(f"{name}: not changed", file=sys.stderr)
+        print(f"{one_line(name)}: not changed", file=sys.stderr)
         return 1
     if args.diff and after != before:
         print_diff(name, before, after, "formatted")
     if args.check or args.diff:
         if after != before and not args.diff:
-            print(f"{name}: would change")
+            print(f"{one_line(name)}: would change")
         return int(after != before and args.check)
     if name == "-":
-        sys.stdout.write(after)
+        print_exactly(after)
     elif after != before:
         if not rewrite(Path(name), before, after):
             return 1
-        print(f"{name}: changed", file=sys.stderr)
+        print(f"{one_line(name)}: changed", file=sys.stderr)
     return 0

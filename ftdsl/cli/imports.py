@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ftdsl.cli.common import print_json, read_exactly, read_stdin, show
+from ftdsl.cli.common import print_exactly, print_json, read_exactly, read_stdin, show
 from ftdsl.credentials import masked
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _write(made: Imported, notes: Sequence[Note], args: argparse.Namespace) -> N
     if args.json:
         print_json(_data(made, notes))
     elif not args.output:
-        sys.stdout.write(made.text)
+        print_exactly(made.text)
     if args.output:
         write_file(Path(args.output), made.text.encode(), new=not args.force)
 

@@ -8,11 +8,12 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
-from io import TextIOWrapper
 from typing import NoReturn
 
 from ftdsl import __version__
+from ftdsl.cli.streams import OutputError, Stream, guarded
 
 VERBS = (
     "init",
@@ -87,21 +88,35 @@ def parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `ftc`. Never lets a traceback out, unless FTC_TRACEBACK is set."""
     given = sys.argv[1:] if argv is None else argv
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a file's name may be no text, and a terminal may not know every letter
-            stream.reconfigure(errors="backslashreplace")
-    args = parser(given[:1] if given and given[0] in VERBS else VERBS).parse_args(given)
-    gc.disable()  # short-lived, and trees hold no cycles worth a search; ftc run turns it on again
-    sys.setrecursionlimit(20_000)  # long chains of names are evaluated by recursion
+    with guarded() as out:
+        status = _status(given, out)
+        if out.lost:
+            print("error: stdout is closed: what was to be printed is lost", file=sys.stderr)
+        if out.failure is not None:
+            print(f"error: stdout: {out.failure.strerror}", file=sys.stderr)
+        return status or int(out.lost or out.failure is not None)
+
+
+def _status(given: list[str], out: Stream) -> int:
+    """The exit status of a command line, everything printed."""
     try:
+        args = parser(given[:1] if given and given[0] in VERBS else VERBS).parse_args(given)
+        gc.disable()  # short-lived, and trees hold no cycles worth a search; ftc run turns it on again
+        sys.setrecursionlimit(20_000)  # long chains of names are evaluated by recursion
         status: int = args.run(args)
-        sys.stdout.flush()
+        out.flush()
         return status
+    except SystemExit as leaving:  # argparse: help, or wrong usage
+        with suppress(OSError):
+            out.flush()
+        return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        out.silence()
+        return 1
+    except OutputError:
         return 1
     except RecursionError:
         print("error: this recipe is nested too deeply to be read", file=sys.stderr)

@@ -7,7 +7,6 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from shlex import quote
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from ftdsl.cli.common import (
     rewrite,
     show,
 )  # fmt: skip
+from ftdsl.printable import typed
 
 if TYPE_CHECKING:
     from ftdsl.language.resolve.resolve import Options
@@ -101,7 +101,7 @@ def _plan(file: str, args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
             print(f"{'' if file == args.files[0] else chr(10)}{file}\n")
         width = get_terminal_size((100, 24)).columns
         print("\n".join(lines(plan_view, width=width, color=color(sys.stdout))), flush=True)
-        _hints(" ".join((quote(file), *_asked(args))), plan_view, tight, session)
+        _hints(" ".join((typed(file), *_asked(args))), plan_view, tight, session)
     would = any(one.runs for one in plan_view.statuses.values())
     status = 1 if tight or errors else WOULD_RUN if would and args.exit_code else 0
     known = {"name": checked.plan.recipe.name, "file": file, "would_run": would, "stages": document(plan_view)}
@@ -112,7 +112,7 @@ def _asked(args: argparse.Namespace) -> Iterator[str]:
     """The options by which this is the recipe that is meant, as they are typed."""
     for flag, values in (("--profile", args.profile), ("--set", args.set), ("-p", args.param)):
         for value in values:
-            yield f"{flag} {quote(value)}"
+            yield f"{flag} {typed(value)}"
 
 
 def _hints(file: str, plan_view: PlanView, tight: list[Forecast], session: Session) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from ftdsl.diagnostics.model import Diagnostic
 from ftdsl.diagnostics.view import DiagnosticView, view
+from ftdsl.printable import printable
 
 _LEVELS = {"error": "error", "warning": "warning", "info": "notice"}
 
@@ -29,6 +30,7 @@ def _command(found: DiagnosticView) -> str:
 
 def _escaped(text: str, more: str = "") -> str:
     """As the runner decodes it (actions/toolkit, command.ts)."""
+    text = printable(text)
     for char in ("%", "\r", "\n", *more):
         text = text.replace(char, f"%{ord(char):02X}")
     return text

@@ -44,7 +44,9 @@ def _one(found: DiagnosticView, paint: _Paint) -> str:
     if place:
         excerpts = _excerpts(found, place)
         gutter = max(len(str(line)) for line in excerpts) if severity != "info" else 0
-        lines.append(f"{' ' * gutter} {paint('frame', '-->')} {place['file']}:{place['line']}:{place['column']}")
+        lines.append(
+            f"{' ' * gutter} {paint('frame', '-->')} {_clean(place['file'])}:{place['line']}:{place['column']}"
+        )
         if severity != "info":
             lines += _frame(place["file"], excerpts, gutter, severity, paint)
     elif found["label"]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -12,6 +14,7 @@ from rich.text import Text
 from ftdsl.observe import table
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
 from ftdsl.observe.text import clock, duration, sparkline, steady
+from ftdsl.printable import one_line, printable
 
 _MARKS = {
     Status.DONE: ("✓", "green"), Status.CACHED: ("✓", "dim green"), Status.FAILED: ("✗", "bold red"),
@@ -24,12 +27,12 @@ class LiveView:
     """Redraws itself about ten times a second; notes stand above."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False)
+        self.console = Console(file=getattr(sys.stderr, "raw", sys.stderr), highlight=False)  # it moves the cursor
         self._live = Live(console=self.console, auto_refresh=False, transient=False)
         self._spinners: dict[str, Spinner] = {}
 
     def note(self, text: str) -> None:
-        self.console.print(Text(text))
+        self.console.print(Text(printable(text)))
 
     def begin(self, run: RunProgress, now: float) -> None:
         self._live.start()
@@ -45,14 +48,14 @@ class LiveView:
     def _drawn(self, run: RunProgress, now: float) -> RenderableType:
         stopping = "  stopping: waiting for the stages to end (Ctrl-C again kills them)" if run.stopping else ""
         head = Text.assemble(
-            (run.name, "bold"),
-            f"  {run.folder.as_posix()}  ",
+            (one_line(run.name), "bold"),
+            f"  {one_line(run.folder.as_posix())}  ",
             (clock(now - run.started), "dim"),
             (stopping, "yellow"),
         )
         grid = Table.grid(padding=(0, 2))
         for stage in run.stages:
-            grid.add_row(self._mark(stage), stage.folder, *self._cells(stage, now))
+            grid.add_row(self._mark(stage), one_line(stage.folder), *self._cells(stage, now))
         return Group(head, grid)
 
     def _mark(self, stage: StageProgress) -> RenderableType:
@@ -69,7 +72,8 @@ class LiveView:
             took = "done before"
         result = table.result_text(stage)
         style = "" if stage.status.ok else "dim" if stage.status in (Status.SKIPPED, Status.WAITING) else "yellow"
-        text = Text(result or (stage.title if stage.status is Status.WAITING else ""), style, overflow="ellipsis")
+        shown = one_line(result or (stage.title if stage.status is Status.WAITING else ""))
+        text = Text(shown, style, overflow="ellipsis")
         if len(stage.losses) > 1 and stage.status.ok:
             text.append(f"  {sparkline([loss for _, loss in stage.losses], 16)}", "cyan")
         return Text(took, "dim"), text
@@ -78,7 +82,7 @@ class LiveView:
         bar = ProgressBar(total=stage.total, completed=stage.step, width=20, pulse=stage.total is None)
         text = Text(overflow="ellipsis")
         if stage.total:
-            text.append(f"{stage.step}/{stage.total} {stage.what}  ")
+            text.append(f"{stage.step}/{stage.total} {one_line(stage.what)}  ")
         if stage.loss is not None and stage.what == "steps":
             text.append(f"loss {steady(stage.loss)} ")
             text.append(sparkline([loss for _, loss in stage.losses], 16), "cyan")
@@ -87,5 +91,5 @@ class LiveView:
         if left is not None:
             text.append(f"{clock(left)} left", "dim")
         if not text.plain.strip():
-            text.append(stage.log_line[:80] or "starting", "dim")
+            text.append(one_line(stage.log_line[:80]) or "starting", "dim")
         return bar, text

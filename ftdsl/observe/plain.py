@@ -7,6 +7,7 @@ from typing import TextIO
 from ftdsl.observe import table
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
 from ftdsl.observe.text import clock, duration, rate, steady
+from ftdsl.printable import printable
 
 EVERY = 10.0
 """Seconds between two lines about a stage that goes on."""
@@ -21,7 +22,7 @@ class Plain:
         self._shown: dict[str, float] = {}
 
     def note(self, text: str) -> None:
-        print(text, file=self.out, flush=True)
+        print(printable(text), file=self.out, flush=True)
 
     def begin(self, run: RunProgress, now: float) -> None:
         self.note(f"run {run.folder.as_posix()}: {len(run.stages)} stage{'s' * (len(run.stages) != 1)}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ftdsl.observe.status import BROKEN, CHANGED, DONE, MARKS, NEW, RUNNING, Compared, StageStatus
 from ftdsl.observe.text import duration, gib, number
+from ftdsl.printable import printable
 from ftdsl.record import frozen
 
 if TYPE_CHECKING:
@@ -52,11 +53,14 @@ class TextStyle:
     color: bool = False
 
     def paint(self, text: str, code: str) -> str:
+        text = printable(text)
         return f"\x1b[{code}m{text}\x1b[0m" if self.color and text else text
 
     def said(self, label: str, text: str) -> Iterator[str]:
         """A label and its text, broken where the line would grow too long."""
-        parts = wrap(text, max(30, self.width - INDENT), break_on_hyphens=False, break_long_words=False) or [""]
+        parts = wrap(printable(text), max(30, self.width - INDENT), break_on_hyphens=False, break_long_words=False) or [
+            ""
+        ]
         yield f"  {label:{INDENT - 2}}{parts[0]}"
         yield from (" " * INDENT + part for part in parts[1:])
 

@@ -14,6 +14,7 @@ from rich.text import Text
 from ftdsl.observe.metrics import Result, Sample
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
 from ftdsl.observe.text import duration, number
+from ftdsl.printable import printable
 
 MARKS = {
     Status.DONE: "done", Status.CACHED: "done before", Status.FAILED: "FAILED", Status.REFUSED: "REFUSED",
@@ -134,11 +135,12 @@ def _short(text: str, width: int = 100) -> str:
 
 def columns(rows: Sequence[Sequence[str]], *, right: bool = False) -> list[str]:
     """Rows as lines, the cells of a column one below the other, as wide as a terminal shows them; nothing is wrapped."""
+    rows = [[printable(cell.replace("\n", " ")) for cell in row] for row in rows]
     grid = Table.grid(padding=(0, 2))
     for at in range(len(rows[0])):
         grid.add_column(justify="right" if right and at else "left", no_wrap=True)
     for row in rows:
-        grid.add_row(*(Text(cell.replace("\n", " ")) for cell in row))
+        grid.add_row(*(Text(cell) for cell in row))
     console = Console(file=StringIO(), width=sum(max(map(cell_len, column)) + 2 for column in zip(*rows, strict=True)))
     with console.capture() as capture:
         console.print(grid)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from packaging.requirements import Requirement
 
 from ftdsl.engines import registry
 from ftdsl.environments import NAMED, candidates, may_be_brought, runnable
+from ftdsl.printable import typed
 from ftdsl.run.trust import why_not
 
 OPTIONAL = (
@@ -105,7 +105,7 @@ def not_started(python: Path, source: str, env: Mapping[str, str], folder: Path 
 def trusting(python: Path) -> str:
     """What to type so that a Python is started, by those who know where it is from."""
     home = python.parent.parent if python.parent.name == "bin" else python
-    return f"ftc engine trust {shlex.quote(str(home))}"
+    return f"ftc engine trust {typed(str(home))}"
 
 
 def this_python() -> Environment:

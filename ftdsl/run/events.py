@@ -10,6 +10,7 @@ from ftdsl.observe.metrics import Tail, read_result
 from ftdsl.observe.progress import RunProgress, Status
 from ftdsl.run.launchers.log import last_lines
 from ftdsl.runtime import events
+from ftdsl.storage import open_to_append
 
 NAME = "events.jsonl"
 
@@ -26,7 +27,7 @@ class EventLog:
         A half line that a power cut left is ended first, so that it cannot take the next with it.
         """
         new = not self.path.exists()
-        with self.path.open("ab+") as handle:
+        with os.fdopen(open_to_append(self.path, readable=True), "ab+") as handle:
             size = handle.seek(0, os.SEEK_END)
             if size:
                 handle.seek(size - 1)

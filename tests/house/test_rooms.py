@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import ROOT, ftc
 
 PACKAGE = ROOT / "ftdsl"
-ORDER = ("runtime", "record", "source", "credentials", "storage", "catalog", "estimate", "diagnostics", "session",
+ORDER = ("runtime", "record", "source", "printable", "credentials", "storage", "catalog", "estimate", "diagnostics", "session",
          "environments", "language", "recipe", "plan", "smoke", "lint", "engines", "targets", "observe",
          "run", "pipeline", "importers", "upgrade", "cli")  # fmt: skip
 """A room may import itself and those before it. runtime imports nothing of ftdsl, and only these modules of it are imported."""

@@ -168,6 +168,17 @@ def test_appending_follows_no_link(tmp_path: Path) -> None:
     assert (tmp_path / "victim").read_text() == "mine"
 
 
+def test_a_runs_events_go_through_no_link(tmp_path: Path) -> None:
+    from ftdsl.run.events import EventLog
+
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "events.jsonl").symlink_to("../victim")
+    with pytest.raises(NotWrittenError):
+        EventLog(tmp_path / "run").append({"event": "x"})
+    assert (tmp_path / "victim").read_text() == "mine"
+
+
 def test_a_kill_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
     """Whatever the moment, a reader finds one of the contents, whole. The writer is killed while it writes: it says when a
     write begins, and none ends within the pauses."""

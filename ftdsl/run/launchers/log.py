@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from ftdsl.credentials import masked
+from ftdsl.printable import printable
 from ftdsl.session import open_regular
 
 END = 65536
 """Bytes of a log that are looked at."""
 
+_COLOR = re.compile(r"\x1b\[[0-9;]*m")
+
 
 def last_lines(log: Path, count: int = 12, start: int = 0) -> list[str]:
-    """The last lines of a log that are not blank, secrets as stars; a line drawn over itself counts as its last state.
+    """The last lines of a log that are not blank, secrets as stars; a line drawn over itself counts as its last state. Colours
+    are left out, other control characters written out.
 
     start: bytes at the beginning that are not looked at.
     """
@@ -22,5 +27,5 @@ def last_lines(log: Path, count: int = 12, start: int = 0) -> list[str]:
             text = handle.read(END).decode("utf-8", "replace")
     except OSError:
         return []
-    lines = [line.rstrip("\r").rpartition("\r")[2].rstrip() for line in text.split("\n")]
+    lines = [printable(_COLOR.sub("", line.rstrip("\r").rpartition("\r")[2])).rstrip() for line in text.split("\n")]
     return [masked(line) for line in [line for line in lines if line.strip()][-count:]]
