@@ -82,7 +82,8 @@ def import_all(starts: Sequence[Start], name: str, target: Path, head: Sequence[
     found = _found(text, target, session)
     for stage in stages:
         stage.draft.reasons |= _refused(stage, found)
-    differences = {stage.name: _compare(stage, jobs[stage.name]) for stage in stages if stage.name in jobs}
+    compared = {stage.name: _compare(stage, jobs[stage.name]) for stage in stages if stage.name in jobs}
+    differences = {name: [one.without(secrets) for one in some] for name, some in compared.items()}
     notes = tuple(note.without(secrets) for stage in stages for note in stage.draft.notes)
     return Imported(text, notes, differences, found, checked, dict(_places(stages)), secrets)
 
