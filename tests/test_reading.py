@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from ftdsl.run.process import last_words
 
 from ftdsl.observe.metrics import Tail, read_result
-from ftdsl.run.process import last_words
 from ftdsl.run.store import load
 from ftdsl.session import LIMIT, Files, NotRegularError, Session, TooLargeError, open_regular, read_bytes, read_json
 from ftdsl.targets import lock

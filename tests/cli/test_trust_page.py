@@ -152,4 +152,6 @@ def test_a_run_writes_there_and_nowhere_else(place: Path) -> None:
     assert {path.relative_to(place).parts[0] for path in place.rglob("*")} - before == {"runs", "r.lock"}
     assert {path.name for path in (place.parent / "home").iterdir()} <= {".cache", ".local"}
     started = {which.split()[-1] for which in seen}
-    assert {name.rsplit("/", 1)[-1] for name in started} <= {"bash", Path(sys.executable).name, "nvidia-smi"}, started
+    assert {name.rsplit("/", 1)[-1] for name in started} <= {"bash", Path(sys.executable).name, "nvidia-smi", "()"}, (
+        started
+    )  # (): a fork, the supervisor

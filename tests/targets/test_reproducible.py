@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ALPACA, CORPUS, EXAMPLES, ftc
+from tests.conftest import ALPACA, CORPUS, EXAMPLES, ftc_process
 
 EVERY = """
 let x = "a b"
@@ -22,7 +22,7 @@ sft { model = hf("Qwen/Qwen3-0.6B"), data = rows, duration = 1 epoch, lora { tar
 
 
 def built(folder: Path, name: str, seed: str, *flags: str) -> dict[str, bytes]:
-    done = ftc("compile", name, "-o", f"out{seed}", *flags, cwd=folder, PYTHONHASHSEED=seed)
+    done = ftc_process("compile", name, "-o", f"out{seed}", *flags, cwd=folder, PYTHONHASHSEED=seed)
     if done.returncode:
         return {"stderr": done.stderr.encode()}
     out = folder / f"out{seed}"
@@ -68,7 +68,7 @@ def test_a_copy_means_the_same(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text(ALPACA, encoding="utf-8")
     for name in ("a.ft", "b.ft"):
         (tmp_path / name).write_text(EVERY, encoding="utf-8")
-    done = ftc("diff", "a.ft", "b.ft", cwd=tmp_path)
+    done = ftc_process("diff", "a.ft", "b.ft", cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     for verb in ("explain", "plan"):
-        assert "object at" not in ftc(verb, "a.ft", cwd=tmp_path).stdout
+        assert "object at" not in ftc_process(verb, "a.ft", cwd=tmp_path).stdout
