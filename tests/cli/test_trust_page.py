@@ -45,6 +45,12 @@ CALLS = {
     "fmt": [("fmt", "--check"), ("fmt", "--diff", "r.ft"), ("fmt", "-")],
     "plan": [("plan", "r.ft"), ("plan", "r.ft", "--json"), ("plan", ".")],
     "compile": [("compile", "r.ft"), ("compile", "r.ft", "-o", "out")],
+    "status": [("status",), ("status", "r.ft"), ("status", "r.ft", "--json")],
+    "watch": [("watch", "r.ft")],
+    "attach": [("attach", "r.ft")],
+    "logs": [("logs", "r.ft")],
+    "cancel": [("cancel", "r.ft")],
+    "accept": [("accept", "r.ft", "sft", "--reason", "looked at")],
     "graph": [("graph", "r.ft"), ("graph", "r.ft", "--format", "svg")],
     "explain": [
         ("explain", "r.ft"),
