@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 
 import pytest
 
@@ -249,9 +249,9 @@ def test_the_largest_lattice_is_walked_in_well_under_a_second(checked: Check) ->
     text = recipe("h100(80GB)", 8, "meta-llama/Llama-3.1-405B", 8192, "batch { global = 30720 }")
     text = text.replace("count = 8", "count = 8, nodes = 64")
     checked(text, ROWS)  # what is read once is read
-    before = perf_counter()
+    before = process_time()
     outcome = checked(text, ROWS)
-    assert perf_counter() - before < 1.0
+    assert process_time() - before < 1.0, "seconds of computing: others may keep the machine busy"
     assert choices(outcome)["parallel.strategy"] == "zero3"
 
 

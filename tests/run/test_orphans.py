@@ -55,6 +55,12 @@ def living(place: Path) -> list[int]:
     return found
 
 
+def end(pid: int) -> None:
+    """Kill one process: 0, for none, would be everyone of this group, the tests' own processes too."""
+    assert pid > 1
+    os.kill(pid, signal.SIGKILL)
+
+
 def begin(place: Path, *arguments: str) -> subprocess.Popen[str]:
     """`ftc run` in a session of its own, as a terminal gives it one, with its first stage at work."""
     command = [sys.executable, "-m", "ftdsl.cli.main", "run", "r.ft", "--plain", "--foreground", *arguments]
@@ -136,7 +142,7 @@ def test_one_that_is_not_what_would_run_is_refused(change: str, place: Path) -> 
 def test_where_its_leader_was_killed_too_the_rest_is_ended_before_it_starts_anew(place: Path) -> None:
     begin(place).kill()
     (pid, *_) = read_holder(place / "runs" / "r" / "last" / "10-a") or (0,)
-    os.kill(pid, signal.SIGKILL)
+    end(pid)
     assert living(place), "its script runs on"
     go(place, 5)
     done = ftc("run", "r.ft", "--json", cwd=place)

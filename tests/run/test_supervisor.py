@@ -16,7 +16,7 @@ import pytest
 
 from ftdsl.run.control import look, supervisor_of
 from tests.conftest import ftc
-from tests.run.test_orphans import SLOW, go, living, starts, statuses, until
+from tests.run.test_orphans import SLOW, end, go, living, starts, statuses, until
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_cancelled_from_another_terminal(now: bool, place: Path) -> None:
 
 def test_a_supervisor_that_is_killed_leaves_a_stage_that_can_be_cancelled_or_joined(place: Path) -> None:
     process = begin(place)
-    os.kill(supervisor_of(place / "runs" / "r"), signal.SIGKILL)
+    end(supervisor_of(place / "runs" / "r"))
     _, err = process.communicate(timeout=20)
     assert process.returncode == 1 and "the supervisor of this run was killed" in err
     seen = look(place / "runs" / "r")
@@ -105,7 +105,7 @@ def test_a_supervisor_that_is_killed_leaves_a_stage_that_can_be_cancelled_or_joi
     (place / "go").unlink()
     (place / "r.ft").write_text(SLOW.replace("echo ok", "echo fine"), encoding="utf-8")
     second = begin(place)
-    os.kill(supervisor_of(place / "runs" / "r"), signal.SIGKILL)
+    end(supervisor_of(place / "runs" / "r"))
     second.communicate(timeout=20)
     assert ftc("cancel", "r.ft", cwd=place).returncode == 0
     assert not living(place), "cancel leaves no orphan"
