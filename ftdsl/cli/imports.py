@@ -84,7 +84,11 @@ def _data(made: Imported, notes: Sequence[Note]) -> dict[str, object]:
             for stage, differences in made.differences.items()
         },
         "problems": [
-            {"code": one.code, "severity": one.severity.value, "message": masked(one.message, made.secrets, names=False)}
+            {
+                "code": one.code,
+                "severity": one.severity.value,
+                "message": masked(one.message, made.secrets, names=False),
+            }
             for one in made.found
             if one.severity.value != "info"
         ],

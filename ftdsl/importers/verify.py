@@ -32,7 +32,6 @@ class Difference:
     def __str__(self) -> str:
         return f"{self.name}: {_short(self.theirs)} -> {_short(self.ours)}" + (f" ({self.why})" if self.why else "")
 
-
     def without(self, secrets: Iterable[str]) -> Difference:
         """The same without the values of secrets."""
         last = self.name.rpartition(".")[2]

@@ -40,7 +40,9 @@ def _checked(path: Path, value: Value, sink: Sink) -> Value:
     fix = Fix("refer to the variable", (Edit(value.span, f'secret("{name}")'),), safe=False) if value.span else None
     help = f'write `{name} = secret("{name}")`'
     sink.add(Diagnostic(CODE, message, span, Severity.WARNING, help=help, fix=fix))
-    allowed = value.span is not None and allow.covers(value.span, CODE)  # told all the same, so that the comment is needed
+    allowed = value.span is not None and allow.covers(
+        value.span, CODE
+    )  # told all the same, so that the comment is needed
     return value if allowed else changed(value, data=Secret(name))
 
 
