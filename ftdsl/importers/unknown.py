@@ -133,8 +133,11 @@ def _name(said: Said, name: str) -> None:
     elif "parameter" in other:
         target = other["parameter"]
         value = f" {other['value']}" if "value" in other else ""
-        put = said.setting(target)  # None where its value was no value of that parameter
-        taken = put is not None and put.word == (said.setting(name) or said.config.at(name)).word
+        put = said.setting(target)
+        if put is None or not put.said:
+            said.note(name, f"{other['why']}; `{said.raw(name)}` is no value of `{flag}{target}`")
+            return
+        taken = put.word == (said.setting(name) or said.config.at(name)).word
         what = "taken as" if taken else "dropped beside"
         said.note(name, f"{other['why']}; {what} `{flag}{target}{value}`", carried=taken)
     else:
