@@ -113,7 +113,9 @@ def stdin_text() -> str:
     """What stdin holds. Raises: TooLargeError, UnicodeDecodeError."""
     from ftdsl.session import LIMIT, TooLargeError
 
-    content = sys.stdin.buffer.read(LIMIT + 1)
+    if (raw := getattr(sys.stdin, "buffer", None)) is None:  # an editor's, or a test's
+        return sys.stdin.read()
+    content: bytes = raw.read(LIMIT + 1)
     if len(content) > LIMIT:
         raise TooLargeError(errno.EFBIG, f"it is larger than {LIMIT >> 20} megabytes", "stdin")
     return content.decode("utf-8").replace("\r\n", "\n")

@@ -98,6 +98,8 @@ def _data(made: Imported, notes: Sequence[Note]) -> dict[str, object]:
 
 def _report(made: Imported, notes: Sequence[Note], args: argparse.Namespace) -> None:
     """On stderr: what was not carried, what was taken otherwise, what `ftc check` says, what comes next."""
+    from ftdsl.language.printing import comment
+
     out = sys.stderr
     for title, some in (
         ("not carried", [note for note in notes if not note.carried]),
@@ -112,7 +114,7 @@ def _report(made: Imported, notes: Sequence[Note], args: argparse.Namespace) -> 
         _differences(made)
     problems = [one for one in made.found if one.severity.value == "error"]
     for one in problems:
-        print(f"still wrong: {masked(one.message, made.secrets, names=False)}", file=out)
+        print(f"still wrong: {comment(masked(one.message, made.secrets, names=False))}", file=out)
     target = args.output or "recipe.ft"
     print(f"next: ftc {'run' if args.output and not problems else 'check'} {target}", file=out)
 

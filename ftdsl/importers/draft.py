@@ -10,6 +10,7 @@ from ftdsl import catalog
 from ftdsl.catalog.vocabulary import TRAINING, vocabulary
 from ftdsl.credentials import masked
 from ftdsl.importers.recipe_paths import Places
+from ftdsl.language.printing import comment
 from ftdsl.language.values import StageRef
 from ftdsl.lint.config import Config, Setting
 from ftdsl.record import frozen, mutable, replace
@@ -30,8 +31,8 @@ class Note:
         return self.span.where if self.span else ""
 
     def without(self, secrets: Iterable[str]) -> Note:
-        """The same without these values, without what has the shape of a credential, and no longer than a person reads."""
-        word, text = (masked(one, secrets, names=False) for one in (self.word, self.text))
+        """The same on one line, without these values and what has the shape of a credential, no longer than a person reads."""
+        word, text = (comment(masked(one, secrets, names=False)) for one in (self.word, self.text))
         return replace(self, word=_short(word, 80), text=_short(text, 400))
 
 

@@ -104,10 +104,11 @@ def typed(value: Any, word: Key) -> Any:
         and "none" not in names
     ):
         return float(value)
-    if names & {"steps"}:
-        return Amount(value, "steps")
-    if names & {"level", "part"}:
-        return Amount(value, "rate")
+    unit: Any = "steps" if "steps" in names else "rate" if names & {"level", "part"} else ""
+    if unit:
+        if (amount := number(value)) is None:
+            raise ValueError(value)
+        return Amount(value if isinstance(value, int) else amount, unit)
     return value
 
 

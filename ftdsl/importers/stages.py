@@ -16,7 +16,7 @@ from ftdsl.importers.recipe_paths import Places
 from ftdsl.importers.values import meaning
 from ftdsl.importers.write import SHARED, why_not
 from ftdsl.language.resolve.words import find
-from ftdsl.language.values import Secret, StageRef, Term
+from ftdsl.language.values import Amount, Secret, StageRef, Term
 from ftdsl.lint.config import Config, Setting
 from ftdsl.recipe import settings
 from ftdsl.record import replace
@@ -166,7 +166,7 @@ def _parameter(draft: StageDraft, key: str) -> str:
 
 
 def _short(value: Any) -> str:
-    text = settings.shown(value)
+    text = str(value.number) if isinstance(value, Amount) else settings.shown(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

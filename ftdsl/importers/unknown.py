@@ -135,8 +135,11 @@ def _name(draft: StageDraft, name: str) -> None:
     elif "parameter" in other:
         target = other["parameter"]
         value = f" {other['value']}" if "value" in other else ""
-        put = draft.setting(target)  # None where its value was no value of that parameter
-        taken = put is not None and put.word == (draft.setting(name) or draft.config.at(name)).word
+        put = draft.setting(target)
+        if put is None or not put.is_explicit:
+            draft.note(name, f"{other['why']}; `{draft.raw(name)}` is no value of `{flag}{target}`")
+            return
+        taken = put.word == (draft.setting(name) or draft.config.at(name)).word
         what = "taken as" if taken else "dropped beside"
         draft.note(name, f"{other['why']}; {what} `{flag}{target}{value}`", carried=taken)
     else:

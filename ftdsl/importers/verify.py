@@ -14,6 +14,7 @@ from ftdsl.importers import sharding
 from ftdsl.importers.beside import INFO, read_json
 from ftdsl.importers.datasets import effective
 from ftdsl.importers.recipe_paths import Places
+from ftdsl.language.printing import comment
 from ftdsl.lint.config import Config, Setting
 from ftdsl.record import frozen
 
@@ -35,7 +36,7 @@ class Difference:
     def without(self, secrets: Iterable[str]) -> Difference:
         """The same without the values of secrets."""
         last = self.name.rpartition(".")[2]
-        why = masked(self.why, secrets, names=False)
+        why = comment(masked(self.why, secrets, names=False))
         return Difference(self.name, _hidden(last, self.theirs), _hidden(last, self.ours), why, self.carry)
 
 
@@ -49,7 +50,7 @@ def _hidden(name: str, value: Any) -> Any:
 
 
 def _short(value: Any) -> str:
-    text = str(value)
+    text = comment(str(value))
     return text if len(text) < 80 else text[:77] + "..."
 
 
