@@ -57,7 +57,8 @@ def test_one_message_and_a_fix(
     if written is not None:
         assert [edit.text for edit in found.fix.edits] == [written]
     mended, _ = apply(Source(found.span.source.name, text), [found], unsafe=True)
-    assert checked(mended, ROWS).codes in ([], ["FT501"])  # a checkpoint that is not there
+    # in quotes `~` is a folder of that name, and a checkpoint is not there
+    assert checked(mended, ROWS).codes in ([], ["FT501"], ["FT059"], ["FT806"])
 
 
 FILES = [
