@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ALPACA, CORPUS, EXAMPLES, ftc
+from tests.command import ftc, ftc_process
+from tests.conftest import ALPACA, CORPUS, EXAMPLES
 
 EVERY = """
 let x = "a b"
@@ -22,7 +23,7 @@ sft { model = hf("Qwen/Qwen3-0.6B"), data = rows, duration = 1 epoch, lora { tar
 
 
 def built(folder: Path, name: str, seed: str, *flags: str) -> dict[str, bytes]:
-    done = ftc("compile", name, "-o", f"out{seed}", *flags, cwd=folder, PYTHONHASHSEED=seed)
+    done = ftc_process("compile", name, "-o", f"out{seed}", *flags, cwd=folder, PYTHONHASHSEED=seed)
     if done.returncode:
         return {"stderr": done.stderr.encode()}
     out = folder / f"out{seed}"
