@@ -2,8 +2,9 @@
 
     python -m benchmarks.fuzz [--recipes 3000] [--files 3000] [--seed 1] [--keep FOLDER]
 
-Whatever comes, a verb ends with 0, 1 or 2 and in less than `LIMIT` seconds, and what it says stands inside the file. Prints
-each traceback once, with the input that brought it about in `--keep`.
+Whatever comes, a verb ends with 0, 1 or 2 and in less than `LIMIT` seconds, what it says stands inside the file, and what it
+imports is a recipe that can be read and runs no shell. Prints each traceback once, with the input that brought it about in
+`--keep`. Files are mutated as text, and by their structure: any value, key or word becomes one of tests/hostile.py.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import sys
@@ -28,6 +30,13 @@ from typing import Any
 from ftdsl import catalog
 from ftdsl.catalog.vocabulary import vocabulary
 from ftdsl.cli.main import main as ftc
+from ftdsl.diagnostics import Sink
+from ftdsl.importers import shell
+from ftdsl.language import tree
+from ftdsl.language.parser import parse
+from ftdsl.language.yaml_tree import read
+from ftdsl.source import Source
+from tests.hostile import VALUES
 
 ROOT = Path(__file__).parent.parent
 LIMIT = 20
@@ -93,14 +102,43 @@ def document(dice: random.Random, crashes: dict[str, int], keep: Path) -> None:
     for _ in range(dice.choice((1, 1, 2, 4))):
         text = dice.choice(mutations)(text, dice)
     name = f"fuzzed{Path(name).suffix}"
-    Path(name).write_text(text, encoding="utf-8")
-    verbs = [["check", name, "--output-format", "json"], ["import", name]]
-    more = [["check", "--diff", "--unsafe-fixes", name], ["diff", name, "quickstart.ft"], ["import", name, "--verify"],
+    Path(name).write_text(text, encoding="utf-8", errors="replace")
+    beside(dice)
+    verbs = [["check", name, "--output-format", "json"], ["import", name, "-o", IMPORTED, "--force"]]
+    more = [["check", "--diff", "--unsafe-fixes", name], ["diff", name, "quickstart.ft"], ["import", name, "--verify", "--json"],
             ["upgrade", name, "--to", "transformers==5.15", "--diff"], ["upgrade", name, "--to", "llamafactory==0.9.0", "--diff"],
             ["diff", name, "other.yaml"]]  # fmt: skip
     Path("other.yaml").write_text(dice.choice([t for n, t in documents() if n.endswith(".yaml")]), encoding="utf-8")
+    Path(IMPORTED).unlink(missing_ok=True)
     for verb in (*verbs, dice.choice(more)):
         attempt(verb, name, crashes, keep)
+    if Path(IMPORTED).exists():
+        attempt(["check", IMPORTED, "--output-format", "json"], IMPORTED, crashes, keep)
+
+
+IMPORTED = "imported.ft"
+
+
+def beside(dice: random.Random) -> None:
+    """What configurations name: lists of data, DeepSpeed and accelerate files, mutated now and then."""
+    Path("data").mkdir(exist_ok=True)
+    for name, text in BESIDE.items():
+        for _ in range(dice.choice((0, 0, 0, 1, 3))):
+            text = dice.choice(STRUCTURED)(text, dice)
+        Path(name).write_text(text, encoding="utf-8", errors="replace")
+
+
+BESIDE = {
+    "data/dataset_info.json": """{
+  "capitals": {"file_name": "capitals.jsonl", "columns": {"prompt": "instruction"}},
+  "x": {"hf_hub_url": "a/b", "split": "train", "num_samples": 5, "formatting": "sharegpt", "tags": {"role_tag": "from"}}
+}""",
+    "ds.json": """{
+  "zero_optimization": {"stage": 3, "offload_optimizer": {"device": "cpu"}}, "bf16": {"enabled": "auto"},
+  "optimizer": {"type": "AdamW", "params": {"lr": "auto", "betas": [0.9, 0.95]}}, "aio": {"block_size": 1048576}
+}""",
+    "fsdp.yaml": "distributed_type: FSDP\nnum_processes: 2\nfsdp_config: {fsdp_version: 2, fsdp_offload_params: true}\n",
+}
 
 
 def attempt(verb: list[str], name: str, crashes: dict[str, int], keep: Path) -> None:
@@ -114,6 +152,8 @@ def attempt(verb: list[str], name: str, crashes: dict[str, int], keep: Path) -> 
             raise AssertionError(f"exit {status}")
         if "json" in verb:
             _inside(json.loads(out.getvalue()), name)
+        if IMPORTED in verb and verb[0] == "import" and status == 0:
+            _recipe(Path(IMPORTED).read_text(encoding="utf-8"))
     except SystemExit:
         pass
     except Exception as error:
@@ -141,6 +181,17 @@ def _inside(found: dict[str, Any], name: str) -> None:
         for place in places:
             if place.get("file") == name and not 0 <= place["offset"] <= place["end_offset"] <= size:
                 raise AssertionError(f"{one['code']} at {place['offset']}..{place['end_offset']} of {size}")
+
+
+def _recipe(text: str) -> None:
+    """What was imported can be read, and holds nothing that a configuration cannot say."""
+    sink = Sink()
+    items = parse(Source(IMPORTED, text), sink).items
+    if sink.failed:
+        raise AssertionError("an imported recipe cannot be read")
+    strange = [one for one in items if not isinstance(one, tree.Bind | tree.Block | tree.Param)]
+    if strange or any(isinstance(one, tree.Block) and one.kind.text in ("shell", "profile", "search") for one in items):
+        raise AssertionError("an imported recipe holds what no configuration says")
 
 
 def _late(*_: object) -> None:
@@ -276,10 +327,82 @@ def any_flag(text: str, dice: random.Random) -> str:
     return f"{text[:at]} --{dice.choice(names)} {odd} \\\n{text[at:]}"
 
 
+def hostile_part(text: str, dice: random.Random) -> str:
+    """A value or key of YAML or JSON, by its place in the tree, becomes a hostile one, in a list, a map, under a tag."""
+    root = read(Source("x", text), Sink())
+    parts = [(entry.name, entry.value.span) for _, entry in root.walk()] if root is not None else []
+    if not parts:
+        return text
+    key, value = dice.choice(parts)
+    one = dice.choice(VALUES)
+    quoted = json.dumps(one, ensure_ascii=dice.random() < 0.5).encode("utf-8", "replace").decode()
+    if dice.random() < 0.15:
+        return f"{text[: key.start]}{quoted}{text[key.end :]}"
+    forms = [quoted] * 6 + [
+        f"[{quoted}]",
+        f"[{quoted}, [{quoted}]]",
+        f"{{{quoted}: {quoted}}}",
+        f"{{x: {{y: [{quoted}]}}}}",
+    ]
+    if not text.lstrip().startswith("{"):
+        tag = dice.choice(
+            (
+                "!!int",
+                "!!bool",
+                "!!float",
+                "!!timestamp",
+                "!!binary",
+                "!!set",
+                "!!omap",
+                "!!python/name:os.system",
+                "!x",
+            )
+        )
+        forms += [one, f"{tag} {quoted}", f"&a [{quoted}, *a]", "*b", "&b [*a, *a, *a]", f"|\n  {one}"]
+    return f"{text[: value.start]}{dice.choice(forms)}{text[value.end :]}"
+
+
+def swapped_parts(text: str, dice: random.Random) -> str:
+    """Two values of YAML or JSON, each in the other's place."""
+    root = read(Source("x", text), Sink())
+    spans = [entry.value.span for _, entry in root.walk()] if root is not None else []
+    if len(spans) < 2:
+        return text
+    one, other = sorted(dice.sample(spans, 2), key=lambda span: span.start)
+    if one.end > other.start:
+        return text
+    return f"{text[: one.start]}{other.text}{text[one.end : other.start]}{one.text}{text[other.end :]}"
+
+
+def hostile_word(text: str, dice: random.Random) -> str:
+    """A word of a script, by its place, becomes a hostile one: quoted, as it is, as a variable, behind a flag."""
+    commands = shell.read(Source("x", text), Sink()).commands
+    words = [word for command in commands for word in (*command.words, *command.env.values())]
+    if not words:
+        return text
+    span = dice.choice(words).span
+    one = dice.choice(VALUES).encode("utf-8", "replace").decode()
+    name = dice.choice(sorted(catalog.engine_schema("llamafactory")))
+    quoted = shlex.quote(one)
+    forms = (quoted, quoted, f'"{one}"', one, f"--{name} {quoted}", f"--{name}={quoted}", f"env {quoted}=1 {span.text}",
+             f"A={quoted} {span.text}", f"--deepspeed ds.json {span.text}")  # fmt: skip
+    return f"{text[: span.start]}{dice.choice(forms)}{text[span.end :]}"
+
+
 ANY: tuple[Mutation, ...] = (drop_line, double_line, move_line, stray, odd_number)
 RECIPE: tuple[Mutation, ...] = (*ANY, odd_value, odd_value, odd_value, any_key, any_key, any_key)
-YAML: tuple[Mutation, ...] = (*ANY, odd_yaml, odd_yaml, odd_yaml, any_parameter, any_parameter)
-SCRIPT: tuple[Mutation, ...] = (*ANY, any_flag, any_flag, any_flag)
+STRUCTURED: tuple[Mutation, ...] = (hostile_part, hostile_part, hostile_part, swapped_parts)
+YAML: tuple[Mutation, ...] = (*ANY, odd_yaml, odd_yaml, any_parameter, any_parameter, *STRUCTURED, *STRUCTURED)
+SCRIPT: tuple[Mutation, ...] = (
+    *ANY,
+    any_flag,
+    any_flag,
+    any_flag,
+    hostile_word,
+    hostile_word,
+    hostile_word,
+    hostile_word,
+)
 
 if __name__ == "__main__":
     sys.exit(main())

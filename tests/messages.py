@@ -37,6 +37,8 @@ HEAD = """\
 
 MORE = [
     small("lora { rank = 8"),
+    small('to = "."'),
+    small('resume = file("ck")'),
     small("attention = eager seed = 3"),
     small(r'system = "a \q b"'),
     small('system = "{1 2} b"'),

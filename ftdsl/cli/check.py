@@ -14,6 +14,7 @@ from ftdsl.cli.common import (
     add_no_data,
     add_recipe_arguments,
     color,
+    is_folder,
     options_of,
     print_diff,
     read_exactly,
@@ -96,7 +97,7 @@ def _one(args: argparse.Namespace, name: str) -> Outcome:
     """The check of one file, here or in a worker."""
     from ftdsl.session import Files, Session, reason
 
-    if Path(name).is_dir():
+    if is_folder(name):
         session = Session()
         session.sink.error("FT501", f"there is no recipe below `{name}`", None, help="recipes end in `.ft`")
         return Outcome(name, session.sink.ordered(), (), None, False)
@@ -107,7 +108,14 @@ def _one(args: argparse.Namespace, name: str) -> Outcome:
     except (OSError, UnicodeDecodeError) as error:
         session.sink.error("FT501", f"cannot read stdin: {reason(error)}", None)
         return Outcome(name, session.sink.ordered(), (), None, False)
-    checked = _check(path, args, session)
+    try:
+        checked = _check(path, args, session)
+    except RecursionError:
+        session.sink.error("FT065", f"`{name}` is nested too deeply to be read", None)
+        return Outcome(name, session.sink.ordered(), (), None, False)
+    except OSError as error:
+        session.sink.error("FT501", f"`{error.filename or name}`: {reason(error)}", None)
+        return Outcome(name, session.sink.ordered(), (), None, False)
     if isinstance(checked, str):
         return Outcome(name, session.sink.ordered(), (f"{one_line(name)}: fine, {checked}",), None, False)
     if checked.resolved is not None:
@@ -172,7 +180,7 @@ def _mend(args: argparse.Namespace) -> bool:
     written = True
     for name in args.files:
         path = Path(name)
-        if path.is_dir():
+        if is_folder(name):
             continue
         before = read_exactly(path)
         if before is None:

@@ -68,7 +68,15 @@ def recipes_in(names: list[str]) -> list[str]:
 
     A folder without any stays, so that it is said.
     """
-    return [found for name in names for found in (_below(Path(name)) if Path(name).is_dir() else (name,))]
+    return [found for name in names for found in (_below(Path(name)) if is_folder(name) else (name,))]
+
+
+def is_folder(name: str) -> bool:
+    """Whether a folder is named; a name that no file system takes names none, and is reported like any file that is missing."""
+    try:
+        return Path(name).is_dir()
+    except OSError:
+        return False
 
 
 def _below(folder: Path) -> list[str]:

@@ -85,7 +85,11 @@ def _data(made: Imported, notes: Sequence[Note]) -> dict[str, object]:
             for stage, differences in made.differences.items()
         },
         "problems": [
-            {"code": one.code, "severity": one.severity.value, "message": masked(one.message, made.secrets)}
+            {
+                "code": one.code,
+                "severity": one.severity.value,
+                "message": masked(one.message, made.secrets, names=False),
+            }
             for one in made.found
             if one.severity.value != "info"
         ],
@@ -108,7 +112,7 @@ def _report(made: Imported, notes: Sequence[Note], args: argparse.Namespace) -> 
         _differences(made)
     problems = [one for one in made.found if one.severity.value == "error"]
     for one in problems:
-        print(f"still wrong: {masked(one.message, made.secrets)}", file=out)
+        print(f"still wrong: {masked(one.message, made.secrets, names=False)}", file=out)
     target = args.output or "recipe.ft"
     print(f"next: ftc {'run' if args.output and not problems else 'check'} {target}", file=out)
 

@@ -39,8 +39,10 @@ def run(args: argparse.Namespace) -> int:
         return 1
     stage = (running or begun)[-1]
     log = seen.progress.folder / stage.folder / "log.txt"
+    from ftdsl.session import open_regular
+
     try:
-        with log.open("rb") as handle:
+        with open_regular(log) as handle:
             while True:
                 if piece := handle.read(1 << 16):
                     sys.stdout.buffer.write(piece)

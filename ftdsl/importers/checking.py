@@ -50,7 +50,7 @@ def check(path: Path, session: Session) -> str:
 def _judged(path: Path, source: Source, session: Session) -> str:
     if path.suffix == ".sh":
         return _script(path, source, session)
-    file = documents.read_text(path, source, session)
+    file = documents.of_text(path, source, session)
     if file is None:
         return "a file"
     _said_twice(file.node, session.sink)

@@ -30,10 +30,10 @@ class Read:
 
 def read(path: Path, name: str, session: Session) -> Read | None:
     """A YAML or JSON file; None with the reason in the sink when it is none. Raises: OSError."""
-    return read_text(path, Source(name, session.files.text(path)), session)
+    return of_text(path, Source(name, session.files.text(path)), session)
 
 
-def read_text(path: Path, source: Source, session: Session) -> Read | None:
+def of_text(path: Path, source: Source, session: Session) -> Read | None:
     node = yaml_tree.read(source, session.sink)
     if node is None:
         return None

@@ -31,7 +31,7 @@ class Note:
 
     def without(self, secrets: Iterable[str]) -> Note:
         """The same without these values, without what has the shape of a credential, and no longer than a person reads."""
-        word, text = masked(self.word, secrets), masked(self.text, secrets)
+        word, text = (masked(one, secrets, names=False) for one in (self.word, self.text))
         return replace(self, word=_short(word, 80), text=_short(text, 400))
 
 

@@ -45,7 +45,7 @@ def find(files: Sequence[tuple[Path, str]], session: Session) -> Found:
 
 
 def _document(path: Path, source: Source, found: Found, session: Session) -> None:
-    file = documents.read_text(path, source, session)
+    file = documents.of_text(path, source, session)
     if file is None:
         return
     start = Span(source, file.node.span.start, min(file.node.span.end, file.node.span.start + 1))

@@ -82,7 +82,8 @@ def import_all(starts: Sequence[Start], name: str, target: Path, head: Sequence[
     found = _found(text, target, session)
     for stage in stages:
         stage.draft.reasons |= _refused(stage, found)
-    differences = {stage.name: _compare(stage, jobs[stage.name]) for stage in stages if stage.name in jobs}
+    compared = {stage.name: _compare(stage, jobs[stage.name]) for stage in stages if stage.name in jobs}
+    differences = {name: [one.without(secrets) for one in some] for name, some in compared.items()}
     notes = tuple(note.without(secrets) for stage in stages for note in stage.draft.notes)
     return Imported(text, notes, differences, found, checked, dict(_places(stages)), secrets)
 
@@ -157,7 +158,7 @@ def _absent(stages: Sequence[Stage], target: Path) -> dict[Path, str]:
         for value in stage.draft.values.values():
             for item in value if isinstance(value, list) else ():
                 path = item.options.get("path") if isinstance(item, Term) and item.name == "file" else None
-                if isinstance(path, str) and not (place := target.parent / path).exists():
+                if isinstance(path, str) and not stage.draft.places.files.exists(place := target.parent / path):
                     name = item.options.get("entry")
                     entries.setdefault(place, {}).update({name: {"file_name": f"{name}.json"}} if name else {})
     return {place: json.dumps(known) if known else "" for place, known in entries.items()}

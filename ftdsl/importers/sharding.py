@@ -61,6 +61,10 @@ def _leaf(block: str, path: str, given: Mapping[str, Any], left: Any, right: Any
         return Leaf(block, path, left, right, f"follows from `{reason}`" if "." in reason else reason or "written out")
     if not _is_known(block, path):
         return Leaf(block, path, left, right, f"{block} has no such key")
+    if any(key.startswith(f"{path}.") for key in catalog.passthrough_schema(block)) and not isinstance(
+        given[path], Mapping
+    ):
+        return Leaf(block, path, left, right, f"{block} has a table there")
     word = catalog.passthrough_key("llamafactory", block, path)
     return Leaf(block, path, given[path], right, f"`{word}` says it" if word else "", carry=word is None)
 

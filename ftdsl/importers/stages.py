@@ -144,7 +144,19 @@ def secrets_of(config: Config) -> Iterator[str]:
     for document in filter(None, (config.deepspeed, config.accelerate)):
         given += [(path.rpartition(".")[2], setting.value) for path, setting in document.settings.items()]
     for name, value in given:
-        yield from (str(item) for item in (value if isinstance(value, list) else [value]) if secret_in(name, item))
+        yield from _secrets_in(name, value)
+
+
+def _secrets_in(name: str, value: Any) -> Iterator[str]:
+    """The secrets in a value, however deep."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _secrets_in(str(key), inner)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _secrets_in(name, item)
+    elif secret_in(name, value):
+        yield str(value)
 
 
 def _parameter(draft: StageDraft, key: str) -> str:

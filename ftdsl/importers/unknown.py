@@ -52,8 +52,12 @@ def _typed(value: Any, kind: str) -> Any:
     words = set(re.findall(r"[A-Za-z]+", kind)) - {"None"}
     if value is None or (isinstance(value, dict) and "dict" in words):
         return value
-    if words <= {"int", "float", "bool"}:
-        if isinstance(value, bool) or (isinstance(value, str) and value.lower() in ("true", "false", "yes", "no")):
+    if words and words <= {"int", "float", "bool"}:
+        if isinstance(value, str) and value.lower() in _SWITCHES:
+            value = _SWITCHES[value.lower()]
+        if isinstance(value, bool):
+            if "bool" not in words:
+                raise TypeError(kind)
             return value
         number = float(value)
         if not math.isfinite(number):
@@ -62,6 +66,9 @@ def _typed(value: Any, kind: str) -> Any:
     if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, dict | list) for item in value)):
         raise TypeError(kind)
     return value
+
+
+_SWITCHES = {"true": True, "yes": True, "false": False, "no": False}
 
 
 def meant(name: str, value: Any) -> dict[str, Any]:

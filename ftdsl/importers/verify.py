@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ftdsl import catalog
-from ftdsl.credentials import secret_in
+from ftdsl.credentials import masked, secret_in
 from ftdsl.engines.jobs import Job
 from ftdsl.importers import sharding
 from ftdsl.importers.beside import INFO, read_json
@@ -31,6 +31,21 @@ class Difference:
 
     def __str__(self) -> str:
         return f"{self.name}: {_short(self.theirs)} -> {_short(self.ours)}" + (f" ({self.why})" if self.why else "")
+
+    def without(self, secrets: Iterable[str]) -> Difference:
+        """The same without the values of secrets."""
+        last = self.name.rpartition(".")[2]
+        why = masked(self.why, secrets, names=False)
+        return Difference(self.name, _hidden(last, self.theirs), _hidden(last, self.ours), why, self.carry)
+
+
+def _hidden(name: str, value: Any) -> Any:
+    """A value with every secret in it, however deep, as the word that it is one."""
+    if isinstance(value, Mapping):
+        return {key: _hidden(str(key), inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_hidden(name, item) for item in value]
+    return "a secret" if secret_in(name, value) else value
 
 
 def _short(value: Any) -> str:

@@ -26,6 +26,7 @@ class Builder:
         self.docs = docs
         self.sink = sink
         self._depth = 0
+        self._too_deep = False
         self._firsts: dict[int, Any] = {}
 
     def items(self, body: Node) -> tuple[tree.Item, ...]:
@@ -126,7 +127,9 @@ class Builder:
         finally:
             self._depth -= 1
         span = self._span(node)
-        too_deep(span, self.sink)
+        if not self._too_deep:
+            too_deep(span, self.sink)
+        self._too_deep = True
         return tree.Missing(span)
 
     def _path(self, node: Node) -> tuple[tree.Word, ...]:

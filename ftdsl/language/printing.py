@@ -18,7 +18,6 @@ from ftdsl.diagnostics import Sink
 from ftdsl.language import tree
 from ftdsl.language.format import format_text
 from ftdsl.language.parser import parse
-from ftdsl.language.units import ALL_UNITS
 from ftdsl.record import frozen
 from ftdsl.source import Source, Span
 
@@ -26,8 +25,9 @@ WIDTH = 108
 NOWHERE = Span(Source("", ""), 0, 0)
 RESERVED = frozenset(("let", "param", "include", "from", "in", "as", "true", "false", "null"))
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_NUMBER = re.compile(r"(\d[\d_]*(?:\.\d[\d_]*)?(?:[eE][+-]?\d+)?) ?([A-Za-z]+(?: [a-z]+)?|%)?")
-_ATTACHED = frozenset(unit for unit in ALL_UNITS if unit not in ("epoch", "epochs", "step", "steps", "token", "tokens"))
+_NUMBER = re.compile(r"(\d[\d_]*(?:\.\d[\d_]*)?(?:[eE][+-]?\d+)?) ?([A-Za-z]+(?: [a-z]+)?|%)?", re.ASCII)
+_APART = ("epoch", "epochs", "step", "steps", "token", "tokens", "USD", "EUR", "GBP", "CNY", "JPY")
+"""Units that a blank parts from their number."""
 
 
 class UnwritableError(ValueError):
@@ -125,7 +125,7 @@ def printed(expression: tree.Expression) -> str:
     """The text of an expression."""
     match expression:
         case tree.Quantity(number, unit):
-            return f"{number}{'' if unit in _ATTACHED else ' '}{unit}" if unit else number
+            return f"{number}{' ' if unit in _APART else ''}{unit}" if unit else number
         case tree.Text(parts):
             return string(parts)
         case tree.Constant(value):

@@ -35,7 +35,7 @@ def kept_out(values: Mapping[Path, Value], sink: Sink) -> dict[Path, Value]:
 
 def _checked(path: Path, value: Value, sink: Sink) -> Value:
     found = _found(path, value.data)
-    if found is None or (value.span is not None and allow.covers(value.span, CODE)):
+    if found is None:
         return value
     why, text = found
     name, span = path[-1], _inside(value.span, text)
@@ -47,7 +47,10 @@ def _checked(path: Path, value: Value, sink: Sink) -> Value:
     fix = Fix("refer to the variable", (Edit(value.span, f'secret("{name}")'),), safe=False) if value.span else None
     help = f'write `{name} = secret("{name}")`'
     sink.add(Diagnostic(CODE, message, span, Severity.WARNING, help=help, fix=fix))
-    return replace(value, data=Secret(name))
+    allowed = value.span is not None and allow.covers(
+        value.span, CODE
+    )  # told all the same, so that the comment is needed
+    return value if allowed else replace(value, data=Secret(name))
 
 
 def _found(path: Path, data: Any) -> tuple[str, str] | None:

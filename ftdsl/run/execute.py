@@ -21,6 +21,7 @@ from ftdsl.run.resources import Resources
 from ftdsl.run.stop import Stop
 from ftdsl.run.store import Run, mark_smoke
 from ftdsl.runtime import events
+from ftdsl.session import open_regular
 
 TICK = 0.1
 GATE_REFUSED = 3
@@ -224,10 +225,15 @@ class Executor:
         return "" if stage.result else "it ended without a result"
 
 
+def _read(path: Path) -> bytes:
+    with open_regular(path) as handle:
+        return handle.read()
+
+
 def _last_attempt(folder: Path) -> int:
     """Where the last start begins in a stage's events."""
     try:
-        before, mark, _ = (folder / events.METRICS).read_bytes().rpartition(b'{"event": "attempt"')
+        before, mark, _ = _read(folder / events.METRICS).rpartition(b'{"event": "attempt"')
     except OSError:
         return 0
     return len(before) if mark else 0

@@ -130,7 +130,7 @@ def _tracked(python: Path) -> bool:
             continue
         try:
             if git.is_file():  # of a worktree
-                git = above / git.read_text(encoding="utf-8").removeprefix("gitdir:").strip()
+                git = above / read_file(git).decode("utf-8").removeprefix("gitdir:").strip()
             return f"{prefix.relative_to(above).as_posix()}/".encode() in read_file(git / "index")
         except (OSError, UnicodeDecodeError):
             return False

@@ -96,6 +96,10 @@ def test_a_higher_stage_of_zero_keeps_no_more(one: Setup) -> None:
 @given(setups())
 def test_checkpointing_keeps_less_and_takes_longer(one: Setup) -> None:
     one = replace(one, strategy="single")  # under FSDP1 frozen weights hold the checkpoints twice
+    if one.optimizer.startswith(
+        "paged"
+    ):  # whose states travel where memory runs out: recomputing may save more than it costs
+        one = replace(one, optimizer="adamw")
     without, with_it = replace(one, checkpointing="none"), replace(one, checkpointing="full")
     again = layer.boundary(one) * one.tokens  # the input of the layer that is computed again
     assert memory(with_it).allocated <= memory(without).allocated * 1.001 + again

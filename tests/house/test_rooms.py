@@ -61,6 +61,25 @@ def test_heavy_packages_have_one_door(path: Path) -> None:
             assert not any(module.split(".")[0] == package for module in imports(path)), f"{name} imports {package}"
 
 
+OWN = ("session.py", "storage.py", "catalog/", "runtime/", "generate.py", "meanings.py", "lexing.py", "targets/artifacts.py",
+       "reference_page.py", "cli/init.py", "cli/main.py")  # fmt: skip
+"""The door itself, and what reads files of the package only."""
+WRITES = ("targets/write.py", "cli/common.py", "run/store.py", "run/measured.py", "run/launchers/local.py")
+"""Modules that open files to write them, and what the kernel says of processes; what else they read comes through the door."""
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_files_are_read_through_one_door(path: Path) -> None:
+    """`session` reads regular files only, and no more than a limit: a path in a recipe may lead to a pipe or a device."""
+    name = path.relative_to(PACKAGE).as_posix()
+    if not any(name.startswith(own) or name.endswith(own) for own in (*OWN, *WRITES)):
+        calls = [
+            node.func for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)
+        ]
+        calls = [call for call in calls if ast.unparse(call) != "os.open"]  # of devices and folders, to be synced
+        assert not {getattr(one, "attr", getattr(one, "id", "")) for one in calls} & {"open", "read_text", "read_bytes"}
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_sizes(path: Path) -> None:
     text = path.read_text(encoding="utf-8")

@@ -194,3 +194,65 @@ def test_what_cannot_be_imported_is_one_sentence(name: str, text: str, sentence:
     assert done.returncode == 1
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
+
+
+ODD_BLANKS = ("\u00a0", "\f", "\v", "\u2028", "\u0085", "\u3000", "\u200b", "\x1c", "\0")
+
+
+@pytest.mark.parametrize("char", ODD_BLANKS, ids=ascii)
+def test_only_a_blank_parts_words(char: str, place: Path) -> None:
+    """A shell takes everything but blanks, tabs and line breaks for letters."""
+    script = shell.read(Source("x.sh", f"echo a{char}b {char}\n{char} c\n"), Sink())
+    assert [[word.text for word in one.words] for one in script.commands] == [["echo", f"a{char}b", char], [char, "c"]]
+    for text in (
+        f"llamafactory-cli train{char}sft.yaml\n",
+        f"llamafactory-cli{char}train sft.yaml\n",
+        f"{char}",
+        f"a{char}=1 x\n",
+    ):
+        (place / "run.sh").write_text(text, encoding="utf-8")
+        for verb in ("check", "import"):
+            done = ftc(verb, "run.sh", cwd=place)
+            assert "Traceback" not in done.stderr
+            assert "bug" not in done.stderr
+
+
+@pytest.mark.parametrize("number", ["9" * 70_000, "²", "٣", "1e400", "-1", "0", "nan", "0x10", "9" * 16, ""])
+@pytest.mark.parametrize(
+    "command",
+    ["accelerate launch --num_processes={} src/train.py", "torchrun --nproc_per_node={} --nnodes={} src/train.py",
+     "NNODES={} NPROC_PER_NODE={} MASTER_PORT={} CUDA_VISIBLE_DEVICES={} MAX_RESTARTS={} MIN_NNODES={} llamafactory-cli train",
+     "python src/train.py --tensor_model_parallel_size {} --ray_num_workers {} --lora_rank {} --lr {}"],
+)  # fmt: skip
+def test_numbers_of_any_length(command: str, number: str, place: Path) -> None:
+    (place / "run.sh").write_text(f"{command.replace('{}', number)} {FLAGS}\n", encoding="utf-8")
+    done = ftc("import", "run.sh", "--json", cwd=place)
+    assert "Traceback" not in done.stderr
+    assert "bug" not in done.stderr
+    assert "sft {" in json.loads(done.stdout)["recipe"]
+
+
+def test_variables_of_variables_have_an_end() -> None:
+    lines = ["A0=xxxxxxxxxx", *(f"A{n}=$A{n - 1}$A{n - 1}" for n in range(1, 60)), "echo $A59 $A3"]
+    script = shell.read(Source("x.sh", "\n".join(lines)), Sink())
+    words = script.commands[0].words
+    assert not words[1].known
+    assert all(len(word.text) <= shell.MAX_WORD for word in words)
+    assert words[2].text == "x" * 80
+
+
+@pytest.mark.parametrize(
+    "text", ["echo \\", "torchrun src/train.py\\", "a '", 'a "', "a $(", "a `", "a ${", "<<E", "a \\\r"]
+)
+def test_places_lie_in_the_script(text: str) -> None:
+    script = shell.read(Source("x.sh", text), Sink())
+    spans = [word.span for one in script.commands for word in one.words] + [
+        note.span for note in script.notes if note.span
+    ]
+    assert all(0 <= span.start <= span.end <= len(text) for span in spans)
+
+
+def test_a_script_that_is_none_is_not_read() -> None:
+    sink = Sink()
+    assert shell.read(Source("x.sh", "a" * (shell.MAX_SCRIPT + 1)), sink).commands == []
+    assert [one.code for one in sink] == ["FT050"]

@@ -106,6 +106,11 @@ def import_jobs(text: str, folder: Path) -> tuple[Job, ...]:
     path = folder / "again.ft"
     path.write_text(text, encoding="utf-8")
     for name in re.findall(r'file\("(inputs/[^"]*)"', text):
+        if "checkpoint-" in name:  # a folder, which `resume` looks into
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            (folder / name / "trainer_state.json").write_text('{"global_step": 1}', encoding="utf-8")
+            (folder / name / "adapter_config.json").write_text("{}", encoding="utf-8")
+            continue
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
     return compiled(path)

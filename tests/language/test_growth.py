@@ -153,3 +153,56 @@ def test_the_nearer_file_of_a_diamond_wins(tmp_path: Path) -> None:
     assert recipe is not None
     assert recipe.stages[0].settings.get("limit") == 2
     assert recipe.seed == 2
+
+
+DEEP = {
+    "parentheses": f"let a = {'(' * 3000}1{')' * 3000}",
+    "lists": f"let a = {'[' * 3000}{']' * 3000}",
+    "signs": f"let a = {'-' * 3000}1",
+    "blocks": "a {" * 3000 + "}" * 3000,
+    "a sum": f"let a = {'1 + ' * 3000}1",
+    "names, the last first": lines(2000, "let a{before} = a{i}\n") + "let a1999 = 1\n",
+    "stages, the last first": lines(1000, 'shell s{before} { run = "true", after = s{i} }\n')
+    + 'shell s999 { run = "true" }\n',
+    "names over an axis": "let a0 in [1, 2]\n"
+    + lines(2000, "let a{i} = a{before} + 1\n")
+    + 'data d { source = hf("a/b", sample = a1999) }',
+    "calls": 'let a0 = hf("a/b")\n'
+    + lines(1000, "let a{i} = adapter(a{before}, base = a{before})\n")
+    + "merge { model = a999, template = qwen3 }",
+}
+
+
+@pytest.mark.parametrize("text", DEEP.values(), ids=DEEP)
+def test_what_is_too_deep_is_said_at_its_place(text: str) -> None:
+    errors = [one for one in cost({HERE: text}, HERE)[1] if one.code == "FT065"]
+    assert errors
+    assert all(one.span is not None for one in errors)
+
+
+@pytest.mark.parametrize("points", [256, 257, 300])
+def test_a_sweep_has_its_limit(points: int) -> None:
+    text = f"""\
+let base = hf("a/b")
+{COMMON}
+sft {{ model = base, data = hf("x/y"), lora {{}}, seed in [{", ".join(map(str, range(points)))}] }}
+merge from sft {{ }}
+eval from merge {{ data = hf("x/y") }}
+"""
+    _, found = cost({HERE: text}, HERE)
+    assert [one.code for one in found if one.severity == "error"] == (["FT083"] if points > 256 else [])
+
+
+def test_sweeps_multiply_and_are_refused_once() -> None:
+    axes = "\n".join(f"let a{n} in [{', '.join(map(str, range(1, 11)))}]" for n in range(10))
+    text = f"""\
+{axes}
+let base = hf("a/b")
+{COMMON}
+sft {{ model = base, data = hf("x/y"), lora {{ rank = {" + ".join(f"a{n}" for n in range(10))} }} }}
+merge from sft {{ }}
+dpo from sft {{ data = hf("x/y"), lora {{}} }}
+"""
+    calls, found = cost({HERE: text}, HERE)
+    assert [one.code for one in found if one.severity == "error"] == ["FT083"]
+    assert calls < 3_000_000

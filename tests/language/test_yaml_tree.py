@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 
 import pytest
 import yaml
 
 from ftdsl.diagnostics import Sink
-from ftdsl.language.yaml_tree import Node, read, removal
+from ftdsl.language.yaml_tree import Node, read, removal, scalar
 from ftdsl.source import Source
+from tests.hostile import VALUES
 
 TRAIN = """\
 # how we train
@@ -140,3 +142,86 @@ def test_taking_an_entry_out(text: str, path: tuple[str, ...], left: str) -> Non
     after = text[: edit.span.start] + edit.text + text[edit.span.end :]
     assert after == left
     assert yaml.safe_load(after) is not None
+
+
+def problems(text: str) -> tuple[Node | None, list[tuple[str, str]]]:
+    """The tree, and (message, text it is about) of everything that is wrong."""
+    sink = Sink()
+    found = read(Source("x.yaml", text), sink)
+    return found, [(one.message, one.span.text if one.span else "") for one in sink]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '!!int ""', "!!bool maybe", '!!float ""', "!!timestamp x", "!!binary aGk=", "!!set {a}", "!!set x", "!!omap [a: 1]",
+        "!!pairs [a: 1]", "0x" + "f" * 5000, "9" * 70_000, "!!int x", "!foo 1", "!foo [1]", "!!python/name:os.system x",
+        "!!python/object:os.system x", "!!python/tuple [1]", "!!map x", "!!seq x", "!!str {a: 1}",
+        '"\\ud800"', '"\\udc00\\ud800"', "!!int 1:99:x", "!!int 0b2", "!!merge x",
+    ],
+)  # fmt: skip
+def test_a_value_that_its_tag_cannot_read_is_an_error_at_its_place(value: str) -> None:
+    found, wrong = problems(f"a: 1\nb: {value}\nc: [2]\n")
+    assert found is not None
+    assert found.value == {"a": 1, "b": None if found.value["b"] is None else found.value["b"], "c": [2]}
+    assert len(wrong) == 1
+    assert wrong[0][1] == value
+    json.dumps(found.value)
+
+
+@pytest.mark.parametrize(
+    "value", ['!!int ""', "9" * 70_000, "!!binary aGk=", "[", "*a", '"\\ud800"', "!!set {a}", "{" * 5000]
+)
+def test_a_flag_that_is_no_value_is_a_text(value: str) -> None:
+    assert scalar(value) == value
+
+
+def bomb(levels: int, width: int) -> str:
+    lines = ["a0: &a0 x", *(f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * width)}]" for n in range(1, levels))]
+    return "\n".join(lines) + "\n"
+
+
+MERGES = "a0: &a0 {x: 1}\n" + "".join(
+    f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}], y{n}: 1}}\n" for n in range(1, 10)
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [bomb(10, 9), bomb(40, 2), MERGES, "{" * 5000, "a: " + "[" * 100_000, "- " * 5000, "? " * 5000, "a: 1\n" * 200_000,
+     "x: " + "y" * (1 << 21), "a: &a [*a]", "&a {b: *a}", "\n".join(" " * n + "a:" for n in range(1400))],
+    ids=range(12),
+)  # fmt: skip
+def test_what_would_be_endless_is_an_error_soon(text: str) -> None:
+    start = time.process_time()
+    found, wrong = problems(text)
+    assert time.process_time() - start < 10
+    assert found is None
+    assert len(wrong) == 1
+
+
+def test_aliases_within_reason_are_read() -> None:
+    found, wrong = problems(bomb(4, 9))
+    assert wrong == []
+    assert found is not None
+    assert len(found.value["a3"]) == 9
+
+
+def test_json_joins_the_halves_of_a_character() -> None:
+    text = json.dumps({"😀": "a 😀 b"})
+    assert "\\ud83d" in text
+    found, wrong = problems(text)
+    assert wrong == []
+    assert found is not None
+    assert found.value == {"😀": "a 😀 b"}
+
+
+@pytest.mark.parametrize("value", VALUES, ids=ascii)
+def test_any_text_comes_through_or_is_refused(value: str) -> None:
+    key = value[:100]  # YAML takes no longer ones
+    for text in (json.dumps({"a": value, key: 1}), str(yaml.safe_dump({"a": value, key: 1}, default_style='"'))):
+        found, wrong = problems(text)
+        assert found is not None
+        if not wrong:
+            assert found.value["a"] == value
+            json.dumps(found.value).encode()

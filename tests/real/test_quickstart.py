@@ -30,6 +30,7 @@ class Done:
 def quickstart(engine: Environment, tmp_path_factory: pytest.TempPathFactory) -> Done:
     place = tmp_path_factory.mktemp("quickstart")
     shutil.copytree(ROOT / "examples", place / "examples")
+    (place / "ftc.toml").touch()  # the project's root, as in a checkout
     done = ftc_process("run", "examples/quickstart.ft", "--json", "--engine-python", str(engine.python), cwd=place)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     document = json.loads(done.stdout)

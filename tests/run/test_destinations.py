@@ -26,7 +26,6 @@ BASE = {"base/config.json": "{}", "base/model.safetensors": "x", **ROWS}
         ("rows.jsonl", None),
         (".", "base"),
         ("..", "base"),
-        ("~/x", None),
     ],
 )
 def test_no_stage_writes_over_what_it_is_made_from(to: str, read: str | None, checked: Check, tmp_path: Path) -> None:

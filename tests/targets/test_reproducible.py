@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import ftc, ftc_process
-from tests.conftest import ALPACA, CORPUS, EXAMPLES
+from tests.conftest import ALPACA, CORPUS, EXAMPLES, ftc_process
 
 EVERY = """
 let x = "a b"
@@ -69,7 +68,7 @@ def test_a_copy_means_the_same(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text(ALPACA, encoding="utf-8")
     for name in ("a.ft", "b.ft"):
         (tmp_path / name).write_text(EVERY, encoding="utf-8")
-    done = ftc("diff", "a.ft", "b.ft", cwd=tmp_path)
+    done = ftc_process("diff", "a.ft", "b.ft", cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     for verb in ("explain", "plan"):
-        assert "object at" not in ftc(verb, "a.ft", cwd=tmp_path).stdout
+        assert "object at" not in ftc_process(verb, "a.ft", cwd=tmp_path).stdout

@@ -78,7 +78,7 @@ def _packages(spec: Spec) -> Iterator[str]:
 
 def _items(context: StageContext, key: str) -> list[Term | StageRef]:
     items = [item for item in context.stage.settings.items(key) if isinstance(item, Term | StageRef)]
-    if key == "source" and not items:
+    if key == "source" and not items and key not in context.stage.unknown:
         context.session.sink.error("FT011", f"`{context.stage.name}` has no source", context.stage.span)
     return items
 

@@ -37,8 +37,13 @@ def check(recipe: Recipe, session: Session) -> None:
         strategy = stage.settings.get("parallel.strategy")
         bridged = isinstance(strategy, Term) and strategy.options.get("bridge")  # an adapter whose keys are not known
         for block in TITLES:
-            for path in () if bridged and block == "megatron" else stage.settings.inside(block):
+            written = stage.settings.inside(block)
+            for path in () if bridged and block == "megatron" else written:
                 _check_key(stage, block, path, engine, versions, session)
+            for path in written:
+                if inner := next((key for key in written if key.startswith(f"{path}.")), ""):
+                    text = f"`{path}` has a value, and `{inner}` is set in it"
+                    session.sink.error("FT006", text, stage.keys.get(f"{block}.{path}", stage.span), help="drop one")
 
 
 def _refuse_other(stage: Stage, block: str, engine: Engine, session: Session) -> None:

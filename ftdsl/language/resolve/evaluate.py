@@ -66,6 +66,7 @@ class Evaluator:
         self.sizes: dict[int, tuple[Term, int]] = {}
         self._memos = Memos()
         self._depth = 0
+        self._too_deep = False
         self._unknown: dict[tuple[object, ...], Span] = {}
 
     @contextmanager
@@ -88,12 +89,15 @@ class Evaluator:
             self.assignment = outer
 
     @contextmanager
-    def deeper(self, span: Span, sink: Sink) -> Iterator[bool]:
-        """One level further inside; False, with the reason in the sink, where that is too deep to be read."""
+    def deeper(self, span: Span) -> Iterator[bool]:
+        """One level further inside; False, and it is reported, where that is too deep to be worked out."""
         self._depth += 1
         try:
-            if self._depth > MAX_DEPTH:
-                sink.error("FT065", "this is nested too deeply to be worked out", span, help="take it apart")
+            if self._depth > MAX_DEPTH and not self._too_deep:
+                self._too_deep = True  # everything around it is too deep as well
+                self.session.sink.error(
+                    "FT065", "this is nested too deeply to be worked out", span, help="take it apart"
+                )
             yield self._depth <= MAX_DEPTH
         finally:
             self._depth -= 1
@@ -104,7 +108,7 @@ class Evaluator:
         """The value as plain data of the key's type, or WRONG with the reason in the sink."""
         if isinstance(expression, tree.Quantity | tree.Constant):
             return coerce(self, self.natural(expression, place, sink), parse_type(key.type), key, sink)
-        with self.deeper(expression.span, sink) as readable:
+        with self.deeper(expression.span) as readable:
             return self._typed(expression, key, place, sink) if readable else WRONG
 
     def _typed(self, expression: tree.Expression, key: Key, place: Place, sink: Sink) -> Any:
@@ -197,7 +201,7 @@ class Evaluator:
                 return Invoke(node, place, node.span)
             case tree.Missing():
                 return Broken(node.span)
-        with self.deeper(node.span, sink) as readable:
+        with self.deeper(node.span) as readable:
             return self._natural(node, place, sink) if readable else Broken(node.span)
 
     def _natural(self, node: tree.Expression, place: Place, sink: Sink) -> Raw:

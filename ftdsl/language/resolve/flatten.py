@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from ftdsl.catalog.vocabulary import BlockWords
 from ftdsl.diagnostics import Diagnostic, Edit, Fix, Label, Sink, guessed
 from ftdsl.language import tree
-from ftdsl.language.resolve import foreign, words
+from ftdsl.language.resolve import words
 from ftdsl.language.resolve.layers import Entry
 from ftdsl.language.resolve.load import Module
 from ftdsl.language.resolve.words import Path
 from ftdsl.language.values import VARIABLE, Origin, OriginKind
 from ftdsl.record import frozen, replace
 from ftdsl.source import Span
+
+if TYPE_CHECKING:
+    from ftdsl.language.resolve.foreign import Known
 
 
 @frozen
@@ -85,6 +89,8 @@ def _problem(entry: Entry, kind: str) -> Diagnostic | None:
 
 def _meant(entry: Entry, kind: str) -> Path | None:
     """The path that a wrong one most likely stands for."""
+    from ftdsl.language.resolve import foreign
+
     if words.find(kind, entry.path) is not None:
         return entry.path
     depth = next(d for d in range(1, len(entry.path) + 1) if words.find(kind, entry.path[:d]) is None)
@@ -108,6 +114,8 @@ def _stand_in(entry: Entry, path: Path, kind: str) -> Entry | None:
 
 
 def _unknown(entry: Entry, kind: str) -> Diagnostic:
+    from ftdsl.language.resolve import foreign  # tables that a sound recipe never needs
+
     depth = next(d for d in range(1, len(entry.path) + 1) if words.find(kind, entry.path[:d]) is None)
     word, outer = entry.path[depth - 1], entry.path[: depth - 1]
     within = words.find(kind, outer)
@@ -129,8 +137,10 @@ def _unknown(entry: Entry, kind: str) -> Diagnostic:
     return Diagnostic("FT001", f"{where} has no key `{word}`", span, label=label, help=_keys_here(kind, block), fix=fix)
 
 
-def _foreign(entry: Entry, found: foreign.Known, where: str, word: str, span: Span, outer: Path) -> Diagnostic:
+def _foreign(entry: Entry, found: Known, where: str, word: str, span: Span, outer: Path) -> Diagnostic:
     """A key of another tool, with the line that says the same here."""
+    from ftdsl.language.resolve import foreign
+
     key = ".".join(found.path)
     help = f"write `{found.line or f'{key} = …'}`" if key or found.line else f"`{word}`: {found.why}"
     whole = span.to(entry.value.span) if entry.value is not None else span

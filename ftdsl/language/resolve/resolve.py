@@ -302,6 +302,8 @@ class _Resolver:
             if len(todo) + len(variants) > MAX_VARIANTS:
                 text = f"`{name}` would run more than {MAX_VARIANTS} times"
                 self.session.sink.error("FT083", text, declared.block.header, help="use `~` and a `search { }`")
+                one = variants[0].stage if variants else self._evaluate(declared, {}, "")[0]
+                variants = [_Variant("", {}, {}, one)]  # what comes after it is judged for one run
                 break
         self.stack.pop()
         self.done[name] = variants

@@ -35,13 +35,9 @@ def destination_is_its_own(recipe: Recipe, session: Session) -> None:
     folder = os.path.normpath(recipe.folder)
     for stage in recipe.stages:
         written = stage.settings.get("to")
-        if not isinstance(written, str) or "://" in written:
+        if not isinstance(written, str) or "://" in written or written.startswith("~"):  # FT059 reports that
             continue
         span = stage.spans.get("to", stage.span)
-        if written.startswith("~"):
-            help = "paths are seen from the recipe's folder, or begin with /"
-            session.sink.error("FT957", f"`~` stands for no home folder in `{written}`", span, help=help)
-            continue
         place = os.path.normpath(recipe.folder / written)
         taken = next((name for path, name in read.items() if _within(path, place)), None)
         if taken is not None:

@@ -25,6 +25,9 @@ from ftdsl.storage import open_to_append
 GRACE = 20.0
 """Seconds between the question and the order to stop: enough to save a checkpoint's last file."""
 
+DYING = 5.0
+"""Seconds that a killed process may take to be gone."""
+
 LOCK, EXIT = ".lock", ".exit"
 VARIABLE = "FTC_STAGE_ID"
 
@@ -122,13 +125,18 @@ class LocalLauncher:
 
 def _hold(lock: int, task: Task) -> None:
     """Raises: LaunchError while a process of an earlier start lives."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = read_holder(task.folder)
-        raise LaunchError(f"it runs already, as process {holder[0] if holder else '?'}") from None
-    except OSError:
-        return  # a disk that knows no locks: what it said of its process still counts
+    deadline = time.monotonic() + DYING
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            holder = read_holder(task.folder)
+            if time.monotonic() > deadline or (holder and alive(*holder[:3])):
+                raise LaunchError(f"it runs already, as process {holder[0] if holder else '?'}") from None
+            time.sleep(0.05)  # what was killed holds it until it is gone
+        except OSError:
+            return  # a disk that knows no locks: what is on record of its process still counts
 
 
 def read_holder(stage: Path) -> tuple[int, str, str, str] | None:

@@ -20,13 +20,15 @@ class ConfigLine:
 
 
 def nest(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`{"a.b": 1}` as `{"a": {"b": 1}}`, in the order given."""
+    """`{"a.b": 1}` as `{"a": {"b": 1}}`, in the order given; a value where a table belongs gives way to the table."""
     tree: dict[str, Any] = {}
     for path, value in values.items():
         *sections, name = path.split(".")
         here = tree
         for section in sections:
-            here = here.setdefault(section, {})
+            if not isinstance(here.get(section), dict):
+                here[section] = {}
+            here = here[section]
         here[name] = value
     return tree
 
