@@ -89,12 +89,25 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point of `ftc`. Never lets a traceback out, unless FTC_TRACEBACK is set."""
     given = sys.argv[1:] if argv is None else argv
     with guarded() as out:
-        status = _status(given, out)
-        if out.lost:
-            print("error: stdout is closed: what was to be printed is lost", file=sys.stderr)
-        if out.failure is not None:
-            print(f"error: stdout: {out.failure.strerror}", file=sys.stderr)
-        return status or int(out.lost or out.failure is not None)
+        try:
+            status = _status(given, out)
+        except SystemExit as leaving:  # argparse: help, or wrong usage
+            with suppress(OSError):
+                out.flush()
+            if _lost(out):
+                leaving.code = leaving.code or 1
+            raise
+        lost = _lost(out)
+        return status or int(lost)
+
+
+def _lost(out: Stream) -> bool:
+    """Whether something could not be printed; then it is said."""
+    if out.lost:
+        print("error: stdout is closed: what was to be printed is lost", file=sys.stderr)
+    if out.failure is not None:
+        print(f"error: stdout: {out.failure.strerror}", file=sys.stderr)
+    return out.lost or out.failure is not None
 
 
 def _status(given: list[str], out: Stream) -> int:
@@ -106,10 +119,6 @@ def _status(given: list[str], out: Stream) -> int:
         status: int = args.run(args)
         out.flush()
         return status
-    except SystemExit as leaving:  # argparse: help, or wrong usage
-        with suppress(OSError):
-            out.flush()
-        return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -54,7 +54,7 @@ def home_of(
         known = _read(folder / OWNER)
         if known == owner or known is None:
             if claim and known is None:
-                write_file(folder / OWNER, json.dumps(owner, ensure_ascii=False).encode())
+                write_file(folder / OWNER, json.dumps(owner, ensure_ascii=False).encode(), root=folder.parent)
             return from_here(folder)
     raise AssertionError("there is always another number")
 

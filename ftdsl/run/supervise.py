@@ -23,6 +23,7 @@ from ftdsl.observe.progress import RunProgress, View
 from ftdsl.run.events import Follower
 from ftdsl.run.outcome import Outcome
 from ftdsl.run.stop import Stop
+from ftdsl.storage import open_to_append
 
 TICK = 0.1
 Work = Callable[[View, Stop], Outcome]
@@ -97,7 +98,7 @@ def start(work: Work, log: Path) -> Supervised:
 def _detach(log: Path, pipe: int) -> None:
     os.setsid()
     nothing = os.open(os.devnull, os.O_RDONLY)
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    output = open_to_append(log)
     for number, source in enumerate((nothing, output, output)):
         os.dup2(source, number)
     os.closerange(3, pipe)

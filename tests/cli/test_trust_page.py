@@ -125,6 +125,19 @@ def test_every_command_has_a_row() -> None:
     assert set(CALLS) == set(VERBS) - {"run"}
 
 
+RUN = ("status", "watch", "attach", "logs", "cancel")
+
+
+@pytest.mark.parametrize("verb", RUN)
+def test_what_looks_at_a_run_changes_nothing(verb: str, place: Path) -> None:
+    (place / "r.ft").write_text('shell s { run = "true" }\n', encoding="utf-8")
+    assert watched(("run", "r.ft", "--plain"), place)[0] == 0
+    for call in CALLS[verb]:
+        _, wrote, started = watched(call, place)
+        assert not wrote, (call, wrote)
+        assert not started, (call, started)
+
+
 def test_the_page_is_linked() -> None:
     assert "docs/trust.md" in (ROOT / "README.md").read_text(encoding="utf-8")
     assert "trust.md" in (ROOT / "docs" / "README.md").read_text(encoding="utf-8")

@@ -35,6 +35,62 @@ def test_no_stage_writes_over_what_it_is_made_from(to: str, read: str | None, ch
     assert read is None or f"over `{read}`" in found[0].message or "own folder" in found[0].message or to == ".."
 
 
+@pytest.mark.parametrize(
+    "to",
+    [
+        "base",
+        "./base",
+        "out/../base",
+        "linked",
+        "linked/../base",
+        ".",
+        "..",
+        "../..",
+        "base/out",
+        "base/deep/er",
+        "data",
+        "data/out",
+        "rows",
+    ],
+)
+def test_seen_from_where_the_recipe_lies(to: str, tmp_path: Path) -> None:
+    """Paths as they are typed: the recipe's folder is `.` then, and links count as what they lead to."""
+    folder = tmp_path / "a" / "b"
+    for name in ("base", "data", "rows"):
+        (folder / name).mkdir(parents=True)
+    (folder / "base" / "config.json").write_text("{}")
+    (folder / "data" / "x.jsonl").write_text(ROWS["rows.jsonl"])
+    (folder / "rows" / "x.jsonl").write_text(ROWS["rows.jsonl"])
+    (folder / "linked").symlink_to("base")
+    stage = small(f'to = "{to}"').replace('hf("Qwen/Qwen3-0.6B")', 'file("base")').replace("rows.jsonl", "data")
+    other = 'template = qwen3\ndata d { source = file("rows/*.jsonl") }\n'
+    (folder / "r.ft").write_text(f"{stage}\n{other}", encoding="utf-8")
+    done = ftc("check", "r.ft", cwd=folder)
+    assert "FT957" in done.stdout, done.stdout
+
+
+HANDED_ON = {
+    "by its path": 'sft a { to = "saves/a" }\nsft b { after = a, model = file("saves/a") }',
+    "a checkpoint of it": 'sft a { to = "saves/a" }\nsft b { after = a, model = file("saves/a/checkpoint-5") }',
+    "later": 'sft a { to = "saves/a" }\nsft b { after = a }\nsft c { after = b, model = file("saves/a") }',
+    "its own checkpoint": 'sft a { to = "saves/a", resume = file("saves/a/checkpoint-5") }',
+}
+
+
+@pytest.mark.parametrize("what", HANDED_ON)
+def test_what_is_handed_on_is_no_input(what: str, tmp_path: Path) -> None:
+    head = "hardware { gpu = none, count = 1 }\ntemplate = qwen3\nduration = 1 epoch\n"
+    head += 'data = file("rows.jsonl")\nmodel = hf("Qwen/Qwen3-0.6B")\n'
+    (tmp_path / "rows.jsonl").write_text(ROWS["rows.jsonl"])
+    (tmp_path / "r.ft").write_text(head + HANDED_ON[what] + "\n")
+    assert "FT957" not in ftc("check", "r.ft", cwd=tmp_path).stdout
+    (tmp_path / "r.ft").write_text(
+        head + HANDED_ON[what].replace("after = a, ", "").replace("after = b, ", "").replace("-5", "") + "\n"
+    )
+    if what != "its own checkpoint":
+        assert "FT957" in ftc("check", "r.ft", cwd=tmp_path).stdout, "nobody says that it is read later"
+
+
 @pytest.mark.parametrize("to", ["out", "base2", "out/base", "rows"])
 def test_a_folder_of_its_own_is_fine(to: str, checked: Check) -> None:
     text = small(f'to = "{to}"').replace('hf("Qwen/Qwen3-0.6B")', 'file("base")')

@@ -220,6 +220,17 @@ def test_run_writes_through_no_link_in_its_home(clone: Path) -> None:
     assert untouched(clone)
 
 
+@pytest.mark.parametrize("place", ["runs/r", "runs/r/.recipe", "runs/r/.pid", "runs/r/supervisor.log"])
+def test_run_writes_through_no_link_below_runs(place: str, clone: Path) -> None:
+    (clone / "r.ft").write_text(SHELL, encoding="utf-8")
+    link = clone / place
+    link.parent.mkdir(parents=True)
+    link.symlink_to(clone.parent / "victim" / ("" if place == "runs/r" else "precious"))
+    done = ftc("run", "r.ft", cwd=clone)
+    assert "Traceback" not in done.stderr
+    assert untouched(clone)
+
+
 def test_runs_may_lie_on_another_disk(clone: Path) -> None:
     (clone / "r.ft").write_text(SHELL, encoding="utf-8")
     (clone.parent / "disk").mkdir()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ftdsl.language.values import Amount, Term
 from ftdsl.recipe.lineage import TRAINING
 from ftdsl.recipe.recipe import Recipe, Stage
+from ftdsl.record import frozen
 from ftdsl.session import Session
 
 
@@ -29,41 +31,79 @@ def destination_is_a_folder(recipe: Recipe, session: Session) -> None:
             session.sink.error("FT956", text, stage.spans.get("to", stage.span), help=help)
 
 
+@frozen
+class _Input:
+    """What a stage reads: as it is written, where that really lies, and whether it is one folder (of a pattern: a part of it)."""
+
+    stage: Stage
+    key: str
+    written: str
+    path: str
+    folder: bool
+
+
 def destination_is_its_own(recipe: Recipe, session: Session) -> None:
-    """No stage writes over what the recipe is made from, nor into a folder around it."""
-    read = {os.path.normpath(recipe.folder / path): path for stage in recipe.stages for path in _read(stage)}
-    folder = os.path.normpath(recipe.folder)
+    """No stage writes over what the recipe is made from, nor into it, nor into a folder around it; a link is what it leads to.
+
+    A folder that one stage writes and a later one reads is handed on; so is a checkpoint in the folder it resumes into.
+    """
+    inputs = [found for stage in recipe.stages for found in _inputs(stage, recipe, session)]
+    folder = os.path.realpath(recipe.folder)
     for stage in recipe.stages:
         written = stage.settings.get("to")
         if not isinstance(written, str) or "://" in written or written.startswith("~"):  # FT059 reports that
             continue
         span = stage.spans.get("to", stage.span)
-        place = os.path.normpath(recipe.folder / written)
-        taken = next((name for path, name in read.items() if _within(path, place)), None)
+        place = os.path.realpath(recipe.folder / written)
+        taken = next((found for found in inputs if _in_the_way(found, place, stage, recipe)), None)
         if taken is not None:
-            help = "name a folder of its own"
-            session.sink.error(
-                "FT957", f"`{stage.name}` would be written over `{taken}`, which is read", span, help=help
-            )
+            over = "over" if _within(taken.path, place) else "into"
+            text = f"`{stage.name}` would be written {over} `{taken.written}`, which is read"
+            session.sink.error("FT957", text, span, help="name a folder of its own")
         elif _within(folder, place):
             text = f"`{stage.name}` would be written over the recipe's own folder"
             session.sink.error("FT957", text, span, help='name a folder in it: `to = "out/{name}"`')
+
+
+def _in_the_way(found: _Input, place: str, writer: Stage, recipe: Recipe) -> bool:
+    if _within(found.path, place):
+        if writer.key in _before(found.stage, recipe):
+            return False
+        return not (found.stage is writer and found.key == "resume" and found.path != place)
+    return found.folder and _within(place, found.path)
+
+
+def _before(stage: Stage, recipe: Recipe) -> set[str]:
+    """Keys of all stages that have run before this one starts."""
+    found: set[str] = set()
+    left = list(stage.needs)
+    while left:
+        key = left.pop()
+        if key not in found:
+            found.add(key)
+            left += recipe.stage(key).needs if recipe.find(key) else ()
+    return found
 
 
 def _within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(f"{folder.rstrip(os.sep)}{os.sep}")
 
 
-def _read(stage: Stage) -> Iterator[str]:
+def _inputs(stage: Stage, recipe: Recipe, session: Session) -> Iterator[_Input]:
     start = stage.start
-    yield from _files([*((start.base, *start.adapters) if start else ()), *stage.settings.values.values()])
+    values = [("model", where) for where in ((start.base, *start.adapters) if start else ())]
+    for key, value in (*values, *stage.settings.values.items()):
+        for written in _files([value]):
+            whole = re.split(r"[*?\[]", written)[0]
+            path = os.path.realpath(recipe.folder / whole)
+            yield _Input(stage, key, written, path, whole == written and session.files.is_dir(recipe.folder / written))
 
 
 def _files(values: Iterable[Any]) -> Iterator[str]:
     for value in values:
         if isinstance(value, Term) and value.name == "file" and isinstance(path := value.options.get("path"), str):
             if "://" not in path:
-                yield path.partition("*")[0]
+                yield path
         elif isinstance(value, Term):
             yield from _files(value.options.values())
         elif isinstance(value, list | tuple):
