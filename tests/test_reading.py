@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ftdsl.run.process import last_words
 
 from ftdsl.observe.metrics import Tail, read_result
+from ftdsl.run.launchers.log import last_lines
 from ftdsl.run.store import load
 from ftdsl.session import LIMIT, Files, NotRegularError, Session, TooLargeError, open_regular, read_bytes, read_json
 from ftdsl.targets import lock
@@ -159,7 +159,7 @@ def test_what_runs_leave(strange: Callable[[str], Path]) -> None:
     assert read_result(Path("run")) is None
     if not Path("run/metrics.jsonl").is_file():
         assert Tail(Path("run/metrics.jsonl")).read() == []
-        assert last_words(Path("run/log.txt")) == []
+        assert last_lines(Path("run/log.txt")) == []
 
 
 def test_a_lock_that_cannot_be_read_differs_from_all(strange: Callable[[str], Path]) -> None:

@@ -19,9 +19,9 @@ from ftdsl.language.types import Type, parse_type
 from ftdsl.language.values import Amount, Range, Secret, StageRef, Term
 
 ANY = Key(name="", type="any")
-_TEXTS = frozenset(("text", "path", "script", "name", "any"))
+_TEXTS = frozenset(("text", "path", "script", "name", "variable", "any"))
 """Types that take a text in quotes."""
-_QUOTED = frozenset(("text", "path", "script", "data", "model"))
+_QUOTED = frozenset(("text", "path", "script", "data", "model", "variable"))
 """Types that take it in quotes only."""
 
 
