@@ -56,11 +56,19 @@ def check(path: Path, options: Options, session: Session) -> Checked:
 
 
 def compile_recipe(
-    path: Path, options: Options, session: Session, *, frozen: bool = False, smoke: bool = False, target: str = ""
+    path: Path,
+    options: Options,
+    session: Session,
+    *,
+    frozen: bool = False,
+    smoke: bool = False,
+    target: str = "",
+    study: bool = False,
 ) -> Compiled | None:
     """Artifacts in memory, or None with the reason in the sink. Nothing is executed, nothing is written.
 
     smoke: of the recipe in small; the real one must be sound all the same. target: what starts the jobs (bash without one).
+    study: for one, which gives searched keys their values by `options.trial`; without a trial they stand at one that is typical.
     """
     from ftdsl.plan import measured
     from ftdsl.targets import lock
@@ -77,8 +85,9 @@ def compile_recipe(
         return None
     if not checked.jobs:
         return None
-    if any(stage.dimensions for stage in checked.resolved.stages) and not smoke:
-        tell_search(checked.resolved, session, error=True)
+    if not (smoke or study):
+        tell_search(checked.resolved, session)
+    if session.sink.failed:
         return None
     from ftdsl.recipe.validate import validate
     from ftdsl.targets.artifacts import compile_files
@@ -139,11 +148,10 @@ def _compile_small(checked: Checked, lock: Path, session: Session, target: Targe
     return Compiled(recipe.name, recipe.folder, plan, jobs, files, (lock, b""), replaced, wanted)
 
 
-def tell_search(resolved: Resolved, session: Session, *, error: bool) -> None:
-    """A search needs trials run one by one, which no artifact can do yet: an error where artifacts are asked for."""
-    say = session.sink.error if error else session.sink.info
+def tell_search(resolved: Resolved, session: Session) -> None:
+    """Artifacts are of one set of values: an error for each that a search gives."""
     for stage in resolved.stages:
         for dimension in stage.dimensions.values():
-            text = f"`{dimension.key}` is searched, and searches cannot be compiled or run yet"
-            help = f"fix it for one run: --set {stage.name}.{dimension.key}=…"
-            say("FT084", text, dimension.span, help=help)
+            text = f"`{dimension.key}` is searched, and artifacts are of one value"
+            help = f"type `ftc run`, which drives the search, or fix it: --set {stage.name}.{dimension.key}=…"
+            session.sink.error("FT084", text, dimension.span, help=help)

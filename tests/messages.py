@@ -58,7 +58,7 @@ NOT_RECIPES = {
     "nested.json": '{"zero_optimization": {"stage": 2}, "tokens": 1}\n',
 }
 ELSEWHERE = {
-    "FT041", "FT049", "FT085", "FT086", "FT510", "FT511", "FT520", "FT900", "FT910", "FT911", "FT912",
+    "FT041", "FT049", "FT085", "FT086", "FT089", "FT095", "FT096", "FT510", "FT511", "FT520", "FT900", "FT910", "FT911", "FT912",
     "FT950", "FT951", "FT952", "FT953", "FT954", "FT955", "FT956",
 }  # fmt: skip
 """Codes of runs, locks, targets and upgrades, which no check of a file gives: fewer, never more."""
@@ -126,7 +126,7 @@ def found(place: Path, files: Mapping[str, str | bytes], options: Options | None
         return session.sink.ordered()
     checked = check(first, options or Options(), session)
     if checked.resolved is not None:
-        tell_search(checked.resolved, session, error=True)  # as a run would
+        tell_search(checked.resolved, session)  # as a compile would
     return session.sink.ordered()
 
 

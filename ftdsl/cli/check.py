@@ -118,10 +118,6 @@ def _one(args: argparse.Namespace, name: str) -> Outcome:
         return Outcome(name, session.sink.ordered(), (), None, False)
     if isinstance(checked, str):
         return Outcome(name, session.sink.ordered(), (f"{one_line(name)}: fine, {checked}",), None, False)
-    if checked.resolved is not None:
-        from ftdsl.pipeline import tell_search
-
-        tell_search(checked.resolved, session, error=False)  # right, and not run yet
     _rows_cut(checked, session)
     held = checked.recipe.versions.plain() if checked.recipe else None
     return Outcome(name, session.sink.ordered(), tuple(_fine(name, checked)), held, bool(checked.plan))

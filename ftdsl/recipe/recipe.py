@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ftdsl.environments import Versions
+from ftdsl.language.resolve.dimensions import Dimension
 from ftdsl.language.values import Origin, StageRef, Term
 from ftdsl.recipe.settings import Settings
 from ftdsl.record import frozen
@@ -37,7 +38,8 @@ class Stage:
     parents: keys named by `from`; needs: keys of every stage that must have succeeded before (parents included);
     start: what it begins with (None for data and shell); new_adapter: it puts a new adapter on top of `start`;
     result: what it hands on (None for data, eval, shell);
-    unknown: dotted keys whose value an error has taken; sound: what it starts from and says could be read at all.
+    unknown: dotted keys whose value an error has taken; sound: what it starts from and says could be read at all;
+    dimensions: what a search gives it, by name.
     """
 
     key: str
@@ -58,6 +60,7 @@ class Stage:
     doc: str = ""
     unknown: frozenset[str] = frozenset()
     sound: bool = True
+    dimensions: Mapping[str, Dimension] = field(default_factory=dict)
 
 
 @frozen
@@ -91,6 +94,7 @@ class Recipe:
     smoke: bool = False
     resumed: frozenset[str] = frozenset()
     budget_spans: Mapping[str, Span] = field(default_factory=dict)
+    search_spans: Mapping[str, Span] = field(default_factory=dict)
 
     @property
     def versions(self) -> Versions:

@@ -30,7 +30,8 @@ from ftdsl.language.resolve.load import Module, load
 from ftdsl.language.resolve.names import Names, Place, StageFound, View
 from ftdsl.language.resolve.parameters import check_call, name_of, param_type, parsed
 from ftdsl.language.resolve.raw import WRONG, Broken, Invoke, Stg
-from ftdsl.language.resolve.trace import Axis, Dimension, Trace
+from ftdsl.language.resolve.dimensions import Dimension, value_of
+from ftdsl.language.resolve.trace import Axis, Trace
 from ftdsl.language.resolve.words import Path
 from ftdsl.language.types import parse_type
 from ftdsl.language.values import Origin, StageRef, Value
@@ -45,12 +46,21 @@ _RECIPE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @frozen
+class Trial:
+    """A point of the search space: what `{run}` is called, and a text for each dimension, by its name."""
+
+    run: str
+    values: Mapping[str, str]
+
+
+@frozen
 class Options:
-    """What the command line adds: profiles in order, `--set` and `-p` texts (`name=value`)."""
+    """What the command line adds: profiles in order, `--set` and `-p` texts (`name=value`); and what a study does, its trial."""
 
     profiles: tuple[str, ...] = ()
     sets: tuple[str, ...] = ()
     params: tuple[str, ...] = ()
+    trial: Trial | None = None
 
 
 @frozen
@@ -94,6 +104,7 @@ class Resolved:
     search: Mapping[Path, Value] | None
     env: Mapping[str, str]
     doc: str = ""
+    search_span: Span | None = None
 
 
 def resolve(path: FilePath, name: str, options: Options, session: Session) -> Resolved | None:
@@ -136,6 +147,7 @@ class _Resolver:
         names.declared = tuple(self.found.templates)
         self.ev = Evaluator(self.session, names, self._given())
         self.ev.variants, self.ev.best_of = self._variants, self._best_of
+        self._name_dimensions()
         self._check_declared()
         for stage in self.found.stages:
             self._expand(stage)
@@ -150,7 +162,19 @@ class _Resolver:
             self._block("search", self.found.search[1]) if self.found.search else None,
             self.ev.env_used,
             self.found.doc,
+            self.found.search[0].header if self.found.search else None,
         )
+
+    def _name_dimensions(self) -> None:
+        """What is sampled is called by where it is written; a trial's value of it is known by that name."""
+        names = self.ev.dimension_names
+        for stage in self.found.stages.values():
+            names |= {id(entry): ".".join((stage.name, *entry.path)) for entry in stage.entries}
+        edits = [*self.edits, *(layer for layers in (self.swept_profiles or (None, ()))[1] for layer in layers)]
+        for layer in edits:
+            names |= {id(entry): ".".join(filter(None, (layer.target, *entry.path))) for entry in layer.entries}
+        if self.options.trial is not None:
+            self.ev.trial, self.ev.trial_run = self.options.trial.values, self.options.trial.run
 
     def _tell_causes(self) -> None:
         """What made names wrong; and no value is lost in silence, should its cause have been passed over."""
@@ -428,6 +452,23 @@ class _Resolver:
                 self.lost.append(entry)
         return values
 
+    def _sampled(self, entry: Entry, key: Key, place: Place) -> Any:
+        """What the trial gives a key. Without a trial all that it may be given is held against the key."""
+        assert entry.value is not None
+        name, sink = ".".join(entry.path), self.session.sink
+        dimension = self.ev.dimension(entry.value, name, entry, place, sink)
+        if dimension is not None and self.options.trial is None:
+            before = len(sink)
+            for text in dimension.choices or (dimension.text(dimension.low), dimension.text(dimension.high)):
+                value = value_of(dimension, entry.value, text, sink)
+                if isinstance(value, tree.Expression):
+                    self.ev.typed(value, key, place, sink)
+                elif value is not None:
+                    coerce(self.ev, value, parse_type(key.type), key, sink)
+            if len(sink) > before:
+                return None
+        return self.ev.sampled(entry.value, name, entry, place, sink)
+
     def _value(self, entry: Entry, key: Key, place: Place) -> Any:
         assert entry.value is not None
         sink = self.session.sink
@@ -435,7 +476,7 @@ class _Resolver:
         if entry.binder is tree.Binder.SWEPT:
             chosen = self.ev.swept(entry.value, entry.path[-1], id(entry), place, sink)
         elif entry.binder is tree.Binder.SAMPLED:
-            chosen = self.ev.sampled(entry.value, ".".join(entry.path), sink)
+            chosen = self._sampled(entry, key, place)
         if chosen is None or isinstance(chosen, Broken | tree.Missing):
             return WRONG
         if isinstance(chosen, tree.Expression):

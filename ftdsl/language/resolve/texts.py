@@ -50,7 +50,8 @@ def _hole(ev: Evaluator, hole: tree.Hole, place: Place, sink: Sink) -> Written |
     path = tuple(word.text for word in hole.path)
     if place.view and path in (("run",), ("stage",)):
         ev.trace.local = True
-        return (place.view.run if path == ("run",) else place.view.name,)
+        run = ",".join(filter(None, (place.view.run, ev.trial_run)))
+        return (run if path == ("run",) else place.view.name,)
     ref = tree.Ref(hole.path, hole.span)
     meanings: list[Written] = []
     raw: Raw | None = None
