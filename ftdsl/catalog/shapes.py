@@ -226,7 +226,7 @@ class Reasons(_Strict):
     parameter: dict[str, str]
     rows: dict[str, str]
     stage: dict[str, str]
-    word: dict[str, str]
+    argument: dict[str, str]
     variable: dict[str, str]
 
 

@@ -62,14 +62,20 @@ def _as_json(job: Job, wanted: list[File]) -> dict[str, Any]:
         }
         for file in wanted
     ]
-    return {"stage": job.key, "folder": job.folder, "where": job.where, "equations": list(job.header), "files": lines}
+    return {
+        "stage": job.key,
+        "folder": job.folder,
+        "where": job.location,
+        "equations": list(job.header),
+        "files": lines,
+    }
 
 
 def _stage(plan: Plan, job: Job, wanted: list[File]) -> Iterator[str]:
     bold, dim, end = ("\x1b[1m", "\x1b[2m", "\x1b[0m") if color(sys.stdout) else ("", "", "")
-    recipe = job.where.rpartition(":")[0]
+    recipe = job.location.rpartition(":")[0]
     width = min(max(shutil.get_terminal_size().columns, 80), WIDE) if sys.stdout.isatty() else WIDE
-    yield f"{bold}{job.key}{end}  {job.title}  ({job.where})"
+    yield f"{bold}{job.key}{end}  {job.title}  ({job.location})"
     yield from (f"  {line}" for line in job.header)
     for file in wanted:
         yield ""

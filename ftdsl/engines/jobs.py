@@ -1,4 +1,4 @@
-"""What an engine makes of a planned stage: documents to write and one script to run. Targets and run read these."""
+"""What an engine makes of a planned stage: documents to write and one script to run. `targets` and `run` read these."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from ftdsl.record import frozen
 class Document:
     """A file of a job. `path` is relative to the build folder (`20-sft/train.yaml`).
 
-    `header` lines stand at the top as comments where the format has them (not in JSON); `titles`: a comment before
-    each key named there; `data` of a text is its lines; `why`: what decides a line, by dotted path: a key of the recipe
-    or a sentence.
+    header: comment lines at the top (not in JSON, which has no comments); titles: key -> a comment line above it;
+    data: of a text, its lines; why: dotted path -> what decides the value, a key of the recipe or a sentence.
     """
 
     path: str
@@ -30,35 +29,35 @@ class Document:
 
 @frozen
 class Reasons:
-    """Why a job's lines stand as they do, each a dotted key of the recipe or a sentence.
+    """What decides each line of a job's files: a dotted key of the recipe, or a sentence.
 
-    lines: by document and dotted path in it; about: what a file is for; words: by program (`torch.distributed.run`,
-    `runtime/llamafactory.py train`) and flag of the launch script; variables: by name.
+    lines: by document and dotted path in it; about: what a file is for; arguments: by program (`torch.distributed.run`,
+    `runtime/llamafactory.py train`) or flag in the launch script; variables: by name.
     """
 
     lines: Mapping[str, Mapping[str, str]]
     about: Mapping[str, str]
-    words: Mapping[str, str]
+    arguments: Mapping[str, str]
     variables: Mapping[str, str]
 
 
 @frozen
 class Raw:
-    """Shell text that must not be quoted: `"$FT_PYTHON"`. Never made from a recipe's value.
+    """Shell text that must not be quoted: `"$FT_PYTHON"`. Never made from a value of a recipe.
 
-    Written out in the program (tests/house holds every `Raw(…)` to a literal), or a reference made by `Raw.variable`.
+    Either a literal in the source (checked by tests/house), or a reference made by `Raw.variable`.
     """
 
     text: str
 
     @staticmethod
     def variable(name: str, *, default: str | int = "", missing: str = "") -> Raw:
-        """`"${NAME}"`, with what stands in when it is not set (`default`), or the sentence to stop with (`missing`).
+        """`"${NAME}"`; when the variable is not set, `default` instead, or the script stops with the message `missing`.
 
-        Raises: ValueError for a name that is none, and for texts that a shell would look into.
+        Raises: ValueError for an invalid variable name, and for texts in which a shell would expand something.
         """
         if not is_variable(name):
-            raise ValueError(f"{name!r} is no name of a variable")
+            raise ValueError(f"{name!r} is not a valid variable name")
         for text in (str(default), missing):
             if not re.fullmatch(r"[\w .,:/()-]*", text, re.ASCII):
                 raise ValueError(f"{text!r} is not plain text")
@@ -67,16 +66,16 @@ class Raw:
 
 
 def is_variable(name: str) -> bool:
-    """Whether a shell can have a variable of that name."""
+    """Whether this is a valid name of a shell variable."""
     return VARIABLE.fullmatch(name) is not None
 
 
 @frozen
 class Command:
-    """One command of a job's script, run with the run folder as working directory.
+    """One command of a job's script. Its working directory is the run folder.
 
-    argv: words; a `str` is shell-quoted when rendered, a `Raw` is not.
-    shell: text of a `shell` stage, the user's own code; then argv is empty.
+    argv: arguments; a `str` is shell-quoted when rendered, a `Raw` is not.
+    shell: the user's own code, of a `shell` stage; argv is empty then.
     """
 
     argv: tuple[str | Raw, ...] = ()
@@ -86,7 +85,7 @@ class Command:
 
 @frozen
 class Gate:
-    """A bound on a metric: `op` is `at_least`, `at_most` or `no_worse` (then `than` is the folder compared with)."""
+    """A bound on a metric. op: `at_least`, `at_most`, or `no_worse` (`than` is the folder of the stage to compare with)."""
 
     metric: str
     op: str
@@ -98,15 +97,18 @@ class Gate:
 class Job:
     """A stage, ready to run.
 
-    key: unique name (`sft`, `sft@seed=1`); folder: its folder in build and run folder (`20-sft`);
-    needs: keys of jobs that must have succeeded; inputs: files outside the run folder it reads (relative to the
-    recipe's folder), whose content is part of its cache key; runtime: modules of ftdsl.runtime it uses;
-    result: path (relative to the run folder) of what it makes, and `result_kind` what that is;
-    processes: planned world size, over `nodes`, of which each is started as `by_hand` says;
-    outputs: what a script must leave, seen from the run folder;
-    environment: the name of the environment it runs in (an engine's), "" for any Python;
-    packages: distributions that environment must have; env values may be `Raw`
-    references (secrets).
+    key: unique name (`sft`, `sft@seed=1`);
+    folder: its folder in the build folder and in the run folder (`20-sft`);
+    needs: keys of the jobs that must have succeeded;
+    env: variables; secrets are `Raw` references;
+    runtime: the modules of ftdsl.runtime that it uses;
+    inputs: the files it reads outside the run folder, relative to the recipe's folder; their content is part of its cache key;
+    result: path of its result, relative to the run folder;
+    processes: world size; nodes: how many machines; by_hand: the command to type on each machine;
+    location: "file:line" of the stage;
+    environment: name of the engine whose environment it runs in, "" for any Python;
+    packages: distributions that this environment must have;
+    outputs: files that a script must write, relative to the run folder.
     """
 
     key: str
@@ -126,7 +128,7 @@ class Job:
     by_hand: tuple[str, ...] = ()
     accelerators: int = 0
     gates: tuple[Gate, ...] = ()
-    where: str = ""
+    location: str = ""
     header: tuple[str, ...] = ()
     environment: str = ""
     packages: tuple[str, ...] = ()

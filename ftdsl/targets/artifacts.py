@@ -63,10 +63,10 @@ def document_text(document: Document) -> str:
 
 def launch_text(job: Job) -> str:
     """The script of one job."""
-    title = f"{job.folder}: {job.title}" + (f" ({job.where})" if job.where else "")
+    title = f"{job.folder}: {job.title}" + (f" ({job.location})" if job.location else "")
     commands = [{"text": _command(c), "comment": [c.comment] if c.comment else []} for c in job.commands]
     if wrong := [name for name in job.env if not is_variable(name)]:
-        raise ValueError(f"{wrong[0]!r} is no name of a variable")  # reported at its place before it comes to this
+        raise ValueError(f"{wrong[0]!r} is not a valid variable name")  # an earlier phase reports it at its span
     env = [{"name": name, "value": value} for name, value in job.env.items()]
     return render("bash/launch.sh.j2", title=title, header=(*job.header, *_started(job)), env=env, commands=commands)
 

@@ -135,7 +135,7 @@ def _script(plan: Plan, stage: Stage | None, job: Job, reasons: Reasons) -> Iter
         if command.comment:
             yield Line(f"# {command.comment}")
         yield from (
-            Line(line.text, line.path, _because(plan, stage, reasons.words.get(line.path, "")))
+            Line(line.text, line.path, _because(plan, stage, reasons.arguments.get(line.path, "")))
             for line in _words(command, reasons)
         )
 
@@ -158,7 +158,7 @@ def _words(command: Command, reasons: Reasons) -> Iterator[Line]:
     for at, group in enumerate(groups):
         names = [" ".join(group[:2]), *group] if not group[0].startswith("-") else group[:1]
         names += [" ".join(group[1:3])]
-        path = next((name for name in names if name in reasons.words), group[0])
+        path = next((name for name in names if name in reasons.arguments), group[0])
         yield Line(f"{'  ' if at else ''}{' '.join(group)}", path)
 
 

@@ -20,7 +20,7 @@ def register(target: Target) -> None:
 
 
 def forget(name: str) -> None:
-    """Take back what `register` did."""
+    """Undo `register`."""
     _known.pop(name, None)
 
 

@@ -133,7 +133,7 @@ def test_a_reference_takes_only_names_of_variables() -> None:
     assert Raw.variable("A_1", missing="A_1 is not set").text == '"${A_1:?A_1 is not set}"'
     assert Raw.variable("A", default=0).text == '"${A:-0}"'
     for name in ("", "1A", "A}", "A;b", "A\n", "A B", "ü"):
-        with pytest.raises(ValueError, match="no name"):
+        with pytest.raises(ValueError, match="not a valid variable name"):
             Raw.variable(name)
     for text in ("$(x)", "`x`", '"', "}", "\\", "a\nb"):
         with pytest.raises(ValueError, match="not plain"):

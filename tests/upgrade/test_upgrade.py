@@ -86,7 +86,7 @@ def test_a_key_goes_to_the_version_that_is_asked_for() -> None:
     after = HEAD + "warmup_steps: 0.1\ngroup_by_length: true\ngradient_checkpointing: true\n"
     assert upgraded(text, {"transformers": "5.0.0"}).text == after, "deprecated is rewritten too"
     old = upgraded(HEAD + "train_sampling_strategy: random\n", {"transformers": "4.57.1"})
-    assert "it exists since transformers 5.2.0" in old.found[0].message
+    assert "added in transformers 5.2.0" in old.found[0].message
 
 
 def test_a_name_that_another_package_has_now_needs_to_be_told() -> None:

@@ -1,4 +1,4 @@
-"""What a stage reads, whichever engine trains: sources of data, what goes to the engine as it is, the shape of rows."""
+"""The data a stage reads, independent of the engine: sources, which of them the engine reads itself, the shape of rows."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from ftdsl.recipe.shape import Shape, first_row, settings_of, shape_of
 from ftdsl.session import Session
 
 CLOUDS = ("s3://", "gs://", "gcs://")
-"""Places the engine reads itself (llamafactory/data/data_utils.py, read_cloud_json)."""
+"""URLs that the engine reads itself (llamafactory/data/data_utils.py, read_cloud_json)."""
 
 OURS = ("limit", "revision", "dedupe", "drop", "tokens", "languages", "holdout.eval", "holdout.test")
-"""What only our data stage can do."""
+"""Keys that only a data stage of ftdsl can carry out."""
 
 
 def passes_through(settings: Settings) -> Term | None:
-    """The source of a data stage that has nothing to do: rows of a hub or a cloud, which go to the engine as they are."""
+    """The source of a data stage that has nothing to do, since the engine reads it unchanged: a hub's or a cloud's rows."""
     source = first_source(settings)
     if not isinstance(source, Term) or len(settings.items("source")) > 1:
         return None
     if source.name == "file" and not str(source.options["path"]).startswith(CLOUDS):
         return None
-    works = any(settings.values.get(word) is not None for word in OURS)
-    return None if works or settings.name("dedupe") not in ("", "none") else source
+    prepares = any(settings.values.get(key) is not None for key in OURS)
+    return None if prepares or settings.name("dedupe") not in ("", "none") else source
 
 
 def first_source(settings: Settings) -> Term | StageRef | None:
@@ -36,24 +36,24 @@ def first_source(settings: Settings) -> Term | StageRef | None:
 
 
 def name_of(item: Term) -> str:
-    """A readable name without what separates names."""
-    place = str(item.options.get("path") or item.options.get("id") or item.name)
-    stem = PurePosixPath(place).stem if item.name == "file" else place
+    """A readable name of a source, without characters that separate names."""
+    source = str(item.options.get("path") or item.options.get("id") or item.name)
+    stem = PurePosixPath(source).stem if item.name == "file" else source
     return re.sub(r"[^\w.-]+", "_", stem).strip("_.") or "data"
 
 
 def beside(written: str) -> str:
-    """The folder of a file of the recipe's, seen from the run folder."""
+    """The folder of one of the recipe's files, relative to the run folder."""
     return posixpath.dirname(seen_from_run(written)) or "."
 
 
 def settings_in(plan: Plan, item: Term | StageRef) -> Settings:
-    """What is set for a data set: in its own function, or in its data stage."""
+    """The settings of a data set: of its own function (`hf(…)`), or of its data stage."""
     return settings_of(item) if isinstance(item, Term) else plan.stage(item.key).stage.settings
 
 
 def shape_in(plan: Plan, item: Term | StageRef, kind: str, session: Session) -> Shape:
-    """What the rows of a data set look like to a stage of a kind."""
+    """The shape of a data set's rows for a stage of that kind."""
     settings = settings_in(plan, item)
     source = first_source(settings) if isinstance(item, StageRef) else item
     row = first_row(source, plan.recipe.folder, session.files) if source else None
