@@ -149,10 +149,10 @@ class Misnamed(_Strict):
 
 
 class StandIns(_Strict):
-    """Members of a key: those a CPU can do, and what stands in for each of the others."""
+    """Named values of a key: those that work on a CPU, and the replacement of each of the others."""
 
     cpu: Strings
-    card: dict[str, str] = Field(default_factory=dict)
+    gpu: dict[str, str] = Field(default_factory=dict)
     other: str = Field("", alias="else")
     why: str = ""
 

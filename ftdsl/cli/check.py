@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser("check", help="say all that is wrong with a recipe", description=__doc__)
+    parser = verbs.add_parser("check", help="report everything that is wrong with a recipe", description=__doc__)
     help = "recipes, YAML, JSON, scripts; a folder: the recipes below it (default: here); `-`: a recipe from stdin"
     parser.add_argument("files", nargs="*", metavar="FILE", default=["."], help=help)
     add_recipe_arguments(parser)
     add_no_data(parser)
     parser.add_argument("--output-format", choices=("text", "json", "github", "sarif"), default="text")
-    parser.add_argument("--fix", action="store_true", help="mend what can be mended safely")
-    parser.add_argument("--unsafe-fixes", action="store_true", help="with --fix or --diff: guesses too")
+    parser.add_argument("--fix", action="store_true", help="apply safe fixes")
+    parser.add_argument("--unsafe-fixes", action="store_true", help="with --fix or --diff: apply guesses too")
     parser.add_argument("--diff", action="store_true", help="show what --fix would change, and change nothing")
     parser.add_argument(
         "--json", action="store_const", const="json", dest="output_format", help="same as --output-format json"
@@ -55,82 +55,83 @@ def run(args: argparse.Namespace) -> int:
     from ftdsl.diagnostics import Severity
 
     if "-" in args.files and (args.fix or args.diff):
-        print("error: what comes from stdin is not mended here: name a file", file=sys.stderr)
+        print("error: --fix and --diff need a file, not stdin", file=sys.stderr)
         return 2
     args.files = recipes_in(args.files)
     if args.fix or args.diff:
         _mend(args)
-    outcomes = each(partial(_one, args), args.files)
-    found = _once([one for outcome in outcomes for one in outcome.found])
+    results = each(partial(_one, args), args.files)
+    diagnostics = _once([diagnostic for result in results for diagnostic in result.diagnostics])
     if args.quiet:
-        found = [one for one in found if one.severity is not Severity.INFO]
+        diagnostics = [diagnostic for diagnostic in diagnostics if diagnostic.severity is not Severity.INFO]
     if args.output_format == "text":
-        _text(found, outcomes, args)
+        _text(diagnostics, results, args)
     else:
         renderer = import_module(f"ftdsl.diagnostics.render_{args.output_format}")
-        held = {outcome.name: outcome.held for outcome in outcomes if outcome.held is not None}
-        sys.stdout.write(renderer.render(found, *([held] if args.output_format == "json" else [])))
-    return 1 if any(one.severity is Severity.ERROR for one in found) else 0
+        versions = {result.name: result.versions for result in results if result.versions is not None}
+        sys.stdout.write(renderer.render(diagnostics, *([versions] if args.output_format == "json" else [])))
+    return 1 if any(diagnostic.severity is Severity.ERROR for diagnostic in diagnostics) else 0
 
 
 @frozen
-class Outcome:
-    """What the check of one file gives: what was found, and (`lines`) what is said when nothing is wrong.
+class FileResult:
+    """The check of one file.
 
-    held: the versions it was held to, as JSON has them, None without a recipe; runnable: there is something to run.
+    lines: the report if there are no errors; versions: those that it was checked against, for JSON (None without a recipe);
+    runnable: whether there is something to run.
     """
 
     name: str
-    found: list[Diagnostic]
+    diagnostics: list[Diagnostic]
     lines: tuple[str, ...]
-    held: dict[str, Any] | None
+    versions: dict[str, Any] | None
     runnable: bool
 
 
-def _once(found: list[Diagnostic]) -> list[Diagnostic]:
-    """A file that another one names is read with it, and again when it is given itself."""
-    said: dict[object, Diagnostic] = {}
-    for one in found:
-        said.setdefault(one.identity, one)
-    return list(said.values())
+def _once(diagnostics: list[Diagnostic]) -> list[Diagnostic]:
+    """Diagnostics without duplicates: a file that another one names is read with it, and again if it is given itself."""
+    unique: dict[object, Diagnostic] = {}
+    for diagnostic in diagnostics:
+        unique.setdefault(diagnostic.identity, diagnostic)
+    return list(unique.values())
 
 
-def _one(args: argparse.Namespace, name: str) -> Outcome:
-    """The check of one file, here or in a worker."""
+def _one(args: argparse.Namespace, name: str) -> FileResult:
+    """The check of one file, in this process or in a worker."""
     from ftdsl.session import Files, Session, reason
 
     if Path(name).is_dir():
         session = Session()
         session.sink.error("FT501", f"there is no recipe below `{name}`", None, help="recipes end in `.ft`")
-        return Outcome(name, session.sink.ordered(), (), None, False)
+        return FileResult(name, session.sink.ordered(), (), None, False)
     path = Path(STDIN if name == "-" else name)
     session = Session(elsewhere=args.no_data)
     try:
         session.files = Files({path: stdin_text()} if name == "-" else None)
     except (OSError, UnicodeDecodeError) as error:
         session.sink.error("FT501", f"cannot read stdin: {reason(error)}", None)
-        return Outcome(name, session.sink.ordered(), (), None, False)
+        return FileResult(name, session.sink.ordered(), (), None, False)
     checked = _check(path, args, session)
     if isinstance(checked, str):
-        return Outcome(name, session.sink.ordered(), (f"{name}: fine, {checked}",), None, False)
+        return FileResult(name, session.sink.ordered(), (f"{name}: fine, {checked}",), None, False)
     if checked.resolved is not None:
-        from ftdsl.pipeline import tell_search
+        from ftdsl.pipeline import report_search
 
-        tell_search(checked.resolved, session, error=False)  # right, and not run yet
+        report_search(checked.resolved, session, error=False)  # correct, but cannot run yet
     _rows_cut(checked, session)
-    held = checked.recipe.versions.plain() if checked.recipe else None
-    return Outcome(name, session.sink.ordered(), tuple(_fine(name, checked)), held, bool(checked.plan))
+    versions = checked.recipe.versions.plain() if checked.recipe else None
+    return FileResult(name, session.sink.ordered(), tuple(_fine(name, checked)), versions, bool(checked.plan))
 
 
 STDIN = "stdin.ft"
-"""What a recipe from stdin is called; its paths are seen from here."""
+"""The name of a recipe from stdin; its paths are relative to the working directory."""
 
 OTHERS = (".yaml", ".yml", ".json", ".sh")
-"""Endings of files that are no recipes."""
+"""Endings of files that are not recipes."""
 
 
 def _check(path: Path, args: argparse.Namespace, session: Session) -> Checked | str:
-    """How far a recipe came; of another file, what it is."""
+    """The checked recipe; for another file, its kind."""
     if path.suffix in OTHERS:
         from ftdsl.importers.checking import check as check_other
 
@@ -142,31 +143,31 @@ def _check(path: Path, args: argparse.Namespace, session: Session) -> Checked | 
 
 def _fine(name: str, checked: Checked) -> Iterator[str]:
     stages = checked.plan.stages if checked.plan else ()
-    said = f"{len(stages)} stage{'s' * (len(stages) != 1)}"
-    yield f"{name}: fine, {said}" if stages else f"{name}: fine; nothing to run in it"
-    if checked.recipe and (told := checked.recipe.versions.told):
-        yield f"  checked for {told}"
+    stage_count = f"{len(stages)} stage{'s' * (len(stages) != 1)}"
+    yield f"{name}: fine, {stage_count}" if stages else f"{name}: fine; nothing to run in it"
+    if checked.recipe and (versions := checked.recipe.versions.notable):
+        yield f"  checked for {versions}"
     for stage in stages:
         if stage.batch:
             yield f"  {stage.key}: {stage.batch}"
 
 
 def _rows_cut(checked: Checked, session: Session) -> None:
-    """What an earlier run knows of the lengths of the rows."""
+    """Warnings about truncated rows, from the row lengths of an earlier run."""
     home = Path("runs") / checked.recipe.name if checked.recipe else Path("runs")
     if checked.plan and home.is_dir():
         from ftdsl.run.lengths import known
 
-        for one in known(checked.plan, checked.jobs, home):
-            session.sink.add(one)
+        for diagnostic in known(checked.plan, checked.jobs, home):
+            session.sink.add(diagnostic)
 
 
 ROUNDS = 10
-"""A fix may bring the next one to light; they end soon, or this ends them."""
+"""A fix may make the next one possible; this limits the rounds."""
 
 
 def _mend(args: argparse.Namespace) -> None:
-    """Apply fixes to each file, a few rounds, and write beside, then rename; or show the difference."""
+    """Apply fixes to each file in several rounds and rewrite it, or show the difference."""
     for name in args.files:
         path = Path(name)
         if path.is_dir():
@@ -182,31 +183,31 @@ def _mend(args: argparse.Namespace) -> None:
 
 
 def _mended(path: Path, text: str, args: argparse.Namespace) -> tuple[str, int]:
-    """The text with its fixes, and how many; none that would make an error where there was none."""
+    """(the fixed text, number of fixes), without fixes that would lead to an error where there was none."""
     from ftdsl.diagnostics.fixes import apply
     from ftdsl.source import Source
 
-    count, found = 0, _diagnosed(path, text, args)
+    count, diagnostics = 0, _diagnosed(path, text, args)
     for _ in range(ROUNDS):
         source = Source(path.as_posix(), text)
-        after, taken = apply(source, found, unsafe=args.unsafe_fixes)
-        again = _diagnosed(path, after, args) if taken else found
-        if _failed(again) and not _failed(found):
-            found = [one for one in found if _harmless(path, source, one, args)]
-            after, taken = apply(source, found, unsafe=args.unsafe_fixes)
-            again = _diagnosed(path, after, args) if taken else found
-            taken = [] if _failed(again) else taken
+        after, taken = apply(source, diagnostics, unsafe=args.unsafe_fixes)
+        diagnostics_after = _diagnosed(path, after, args) if taken else diagnostics
+        if _failed(diagnostics_after) and not _failed(diagnostics):
+            diagnostics = [diagnostic for diagnostic in diagnostics if _harmless(path, source, diagnostic, args)]
+            after, taken = apply(source, diagnostics, unsafe=args.unsafe_fixes)
+            diagnostics_after = _diagnosed(path, after, args) if taken else diagnostics
+            taken = [] if _failed(diagnostics_after) else taken
         if not taken:
             break
-        text, count, found = after, count + len(taken), again
+        text, count, diagnostics = after, count + len(taken), diagnostics_after
     return text, count
 
 
-def _harmless(path: Path, source: Source, one: Diagnostic, args: argparse.Namespace) -> bool:
+def _harmless(path: Path, source: Source, diagnostic: Diagnostic, args: argparse.Namespace) -> bool:
     """Whether a fix, alone, leaves the file without errors."""
     from ftdsl.diagnostics.fixes import apply
 
-    after, taken = apply(source, [one], unsafe=args.unsafe_fixes)
+    after, taken = apply(source, [diagnostic], unsafe=args.unsafe_fixes)
     return not taken or not _failed(_diagnosed(path, after, args))
 
 
@@ -218,21 +219,21 @@ def _diagnosed(path: Path, text: str, args: argparse.Namespace) -> list[Diagnost
     return session.sink.ordered()
 
 
-def _failed(found: list[Diagnostic]) -> bool:
-    return any(one.severity.value == "error" for one in found)
+def _failed(diagnostics: list[Diagnostic]) -> bool:
+    return any(diagnostic.severity.value == "error" for diagnostic in diagnostics)
 
 
-def _text(found: list[Diagnostic], outcomes: list[Outcome], args: argparse.Namespace) -> None:
+def _text(diagnostics: list[Diagnostic], results: list[FileResult], args: argparse.Namespace) -> None:
     from ftdsl.diagnostics import Severity
     from ftdsl.diagnostics.render_text import render, summary
 
-    if found:
-        print(render(found, color=color(sys.stdout)))
-    if said := summary(found):
-        print(f"\n{said}")
-    if any(one.severity is Severity.ERROR for one in found) or args.quiet:
+    if diagnostics:
+        print(render(diagnostics, color=color(sys.stdout)))
+    if counts := summary(diagnostics):
+        print(f"\n{counts}")
+    if any(diagnostic.severity is Severity.ERROR for diagnostic in diagnostics) or args.quiet:
         return
-    for outcome in outcomes:
-        print("\n".join(outcome.lines))
-    if len(outcomes) == 1 and outcomes[0].runnable and args.files != ["-"]:
+    for result in results:
+        print("\n".join(result.lines))
+    if len(results) == 1 and results[0].runnable and args.files != ["-"]:
         print(f"next: ftc run {quote(args.files[0])}", file=sys.stderr)

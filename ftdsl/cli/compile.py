@@ -1,4 +1,4 @@
-"""`ftc compile FILE`: writes the artifacts that run the recipe, and says what it wrote. Executes nothing."""
+"""`ftc compile FILE`: writes the artifacts that run the recipe, and lists them. Executes nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     add_no_data(parser)
     parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="where to (default: build/<name>)")
     parser.add_argument("--target", default="", metavar="T", help="what starts it (default: bash)")
-    parser.add_argument("--frozen", action="store_true", help="refuse to differ from the recipe's lock")
+    parser.add_argument("--frozen", action="store_true", help="fail if anything differs from the recipe's lock")
     parser.add_argument("--json", action="store_true", help="what was written, as JSON")
     parser.set_defaults(run=run)
 
@@ -38,18 +38,18 @@ def run(args: argparse.Namespace) -> int:
         print(f"{args.file}: nothing to compile: no stages in it", file=sys.stderr)
         return 2
     folder = args.out or Path("build") / compiled.name
-    root = args.out or Path()  # a folder that is named is its user's word, links in it and all
+    root = args.out or Path()  # links in the path of a folder that the user names are followed
     if not args.frozen:
         keep_lock(compiled)
     written = write(folder, compiled.files, compiled.folder, session, root)
     show(session.sink)
     if not written:
         return 1
-    _say(folder, compiled.files, args)
+    _report(folder, compiled.files, args)
     return 0
 
 
-def _say(folder: Path, files: dict[str, bytes], args: argparse.Namespace) -> None:
+def _report(folder: Path, files: dict[str, bytes], args: argparse.Namespace) -> None:
     from ftdsl.targets import registry
 
     if args.json:
@@ -60,5 +60,5 @@ def _say(folder: Path, files: dict[str, bytes], args: argparse.Namespace) -> Non
     for name in sorted(files):
         print(f"{folder.as_posix()}/{name}")
     target = registry.get(args.target or registry.DEFAULT)
-    assert target is not None, "it was compiled for"
+    assert target is not None, "the compile used it"
     print(f"next: {join(target.next_step(folder.as_posix()))}, or ftc run {quote(args.file)}", file=sys.stderr)

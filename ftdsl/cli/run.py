@@ -1,4 +1,4 @@
-"""`ftc run FILE`: compiles a recipe and carries its stages out, with a live view; what is done is not done again."""
+"""`ftc run FILE`: compiles a recipe and runs its stages, with a live view; finished stages are not run again."""
 
 from __future__ import annotations
 
@@ -21,16 +21,20 @@ if TYPE_CHECKING:
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser("run", help="carry a recipe out", description=__doc__)
+    parser = verbs.add_parser("run", help="run a recipe", description=__doc__)
     parser.add_argument("files", metavar="FILE", nargs="+", help="a recipe (several with --smoke)")
     add_recipe_arguments(parser)
     parser.add_argument("--only", action="append", default=[], metavar="STAGE", help="this stage and what it needs")
-    parser.add_argument("--force", action="append", default=[], metavar="STAGE", help="again, though it is done")
-    parser.add_argument("--smoke", action="store_true", help="try all stages here in small: toy models, few rows")
-    parser.add_argument("--fresh", action="store_true", help="a new run folder in which nothing is done")
-    parser.add_argument("--frozen", action="store_true", help="refuse to differ from the recipe's lock")
+    parser.add_argument(
+        "--force", action="append", default=[], metavar="STAGE", help="run it again, even if it is finished"
+    )
+    parser.add_argument(
+        "--smoke", action="store_true", help="test all stages on this machine with toy models and few rows"
+    )
+    parser.add_argument("--fresh", action="store_true", help="use a new run folder, without finished stages")
+    parser.add_argument("--frozen", action="store_true", help="fail if anything differs from the recipe's lock")
     parser.add_argument("--engine-python", default="", metavar="P", help="the engine's Python")
-    parser.add_argument("-j", "--jobs", type=int, metavar="N", help="stages side by side at most")
+    parser.add_argument("-j", "--jobs", type=int, metavar="N", help="maximum number of stages at the same time")
     parser.add_argument("--plain", action="store_true", help="lines instead of a live view")
     parser.add_argument(
         "--output-format", choices=("text", "json", "github"), default="text", help="of the report at the end"
@@ -40,13 +44,13 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit 0; 1 when a recipe or a stage fails; 3 when a gate refuses; 130 when interrupted."""
+    """Exit 0; 1 if a recipe or a stage fails; 3 if a gate fails; 130 if interrupted."""
     from ftdsl.cli import ending
     from ftdsl.run.outcome import INTERRUPTED, status_of
     from ftdsl.run.stop import Stop
 
     if len(args.files) > 1 and not args.smoke:
-        print("error: one recipe at a time; several go together with --smoke", file=sys.stderr)
+        print("error: run one recipe at a time (several only with --smoke)", file=sys.stderr)
         return 2
     outcomes: list[Outcome] = []
     with _signals(Stop()) as stop:
@@ -67,8 +71,8 @@ def run(args: argparse.Namespace) -> int:
 
 @contextmanager
 def _signals(stop: Stop) -> Iterator[Stop]:
-    """The first Ctrl-C (or SIGTERM, or the end of the terminal) asks the stages to stop and keeps what is done; the second
-    kills them.
+    """The first Ctrl-C (or SIGTERM, or SIGHUP when the terminal closes) asks the stages to stop and keeps what is finished;
+    the second kills them.
     """
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, lambda *_: stop.stop()) for number in numbers}
@@ -80,7 +84,7 @@ def _signals(stop: Stop) -> Iterator[Stop]:
 
 
 def _outcome(file: str, args: argparse.Namespace, stop: Stop) -> Outcome:
-    """One recipe, compiled and carried out as far as it goes."""
+    """Compile and run one recipe."""
     from ftdsl.pipeline import compile_recipe
     from ftdsl.run.environments import NoEngineError
     from ftdsl.run.outcome import Outcome
@@ -102,13 +106,13 @@ def _outcome(file: str, args: argparse.Namespace, stop: Stop) -> Outcome:
     if not args.frozen and not args.smoke:
         keep_lock(compiled)
     try:
-        found = _carry_out(compiled, args, session, stop)
+        result = _carry_out(compiled, args, session, stop)
     except (NoEngineError, UnknownStageError, BusyError) as error:
         print(f"error: {error}", file=sys.stderr)
         outcome.message = str(error)
         return outcome.ended(1)
-    found.file, found.began, found.diagnostics = file, outcome.began, outcome.diagnostics
-    return found.ended(found.status)
+    result.file, result.began, result.diagnostics = file, outcome.began, outcome.diagnostics
+    return result.ended(result.status)
 
 
 def _carry_out(compiled: Compiled, args: argparse.Namespace, session: Session, stop: Stop) -> Outcome:

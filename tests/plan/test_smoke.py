@@ -21,8 +21,8 @@ from ftdsl.recipe.shape import shape_of
 from ftdsl.session import Session
 from ftdsl.smoke import rows
 from ftdsl.smoke.models import toy_of
-from ftdsl.smoke.recipe import Small, smoke
-from ftdsl.smoke.replaced import lines
+from ftdsl.smoke.recipe import SmokeRecipe, smoke
+from ftdsl.smoke.report import lines
 from tests.conftest import EXAMPLES, ROWS, Outcome, small
 
 TABLE = catalog.smoke()
@@ -30,7 +30,7 @@ WORDS = vocabulary()
 BLOCKS = [name for name in WORDS.block_names() if name not in ("search", "budget", "launch", "shell")]
 
 
-def in_small(outcome: Outcome) -> tuple[Small, tuple[Job, ...]]:
+def in_small(outcome: Outcome) -> tuple[SmokeRecipe, tuple[Job, ...]]:
     assert not [one for one in outcome.found if one.severity.value == "error"], outcome.found
     assert outcome.checked.recipe is not None
     session = Session()
@@ -85,7 +85,7 @@ def members_of(key: str) -> set[str]:
 @pytest.mark.parametrize("key", TABLE["members"])
 def test_every_member_is_fine_on_a_cpu_or_replaced_by_one_that_is(key: str) -> None:
     entry = TABLE["members"][key]
-    fine, card = set(entry["cpu"]), entry.get("card", {})
+    fine, card = set(entry["cpu"]), entry.get("gpu", {})
     assert not fine & set(card)
     assert {*card.values(), *([entry["else"]] if "else" in entry else [])} <= fine
     assert members_of(key) <= fine | set(card) or "else" in entry, members_of(key) - fine - set(card)
@@ -155,7 +155,7 @@ def test_no_example_wants_a_card_a_script_or_a_tracker(path: Path, example: Call
                 assert document.data["use_cpu"] is True
                 assert document.data["report_to"] == "none"
                 assert document.data.get("max_steps", 4) == 4
-    assert all(one.where.startswith(path.name) and one.as_json()["line"] > 0 for one in made.replaced)
+    assert all(one.location.startswith(path.name) and one.as_json()["line"] > 0 for one in made.replaced)
     assert len("".join(lines(made.replaced))) > 0
 
 
@@ -175,9 +175,9 @@ def test_what_nobody_wrote_is_told_too_at_the_stages_line(checked: Callable[...,
     made, _ = in_small(checked(small().replace("1 epoch", "9 epochs"), ROWS))
     told = {one.key: one for one in made.replaced}
     assert told["duration"].change == "duration 9 epochs -> 4 steps: a few steps"
-    assert told["duration"].where == "recipe.ft:6"
+    assert told["duration"].location == "recipe.ft:6"
     assert told["max_len"].was == "(not said)"
-    assert told["max_len"].where == "recipe.ft:3"
+    assert told["max_len"].location == "recipe.ft:3"
 
 
 METHODS = {
@@ -298,7 +298,7 @@ def test_what_a_smoke_run_made_is_refused(checked: Callable[..., Outcome]) -> No
         files = {**ROWS, "copied/SMOKE_TEST.txt": "x", "bare/config.json": '{"ftdsl_smoke": true}'}
         text = small("template = qwen3").replace('hf("Qwen/Qwen3-0.6B")', model)
         found = checked(text, files).only("FT954")
-        assert found.span is not None and found.span.where.endswith("recipe.ft:4")
+        assert found.span is not None and found.span.location.endswith("recipe.ft:4")
     data = small().replace('"rows.jsonl"', '"runs/x.smoke/1/10-d/train.jsonl"')
     assert "FT954" in checked(data).codes
 
