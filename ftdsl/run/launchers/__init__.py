@@ -1,1 +1,1 @@
-"""Where stages are started: `launcher.py` says what a launcher is, `local.py` is this machine."""
+"""Launchers: where stages are started. `launcher.py` is the interface, `local.py` starts them on this machine."""
