@@ -40,7 +40,7 @@ def test_a_pin_comes_before_what_is_installed_and_that_before_the_newest(tmp_pat
     assert same.of("transformers") == "4.57.2", "what is pinned is what is installed"
     none = resolve_versions("llamafactory", Session(env=NOWHERE))
     assert (none.of(), none.of("transformers")) == ("0.9.5", "5.6.0")
-    assert none.told == "" != found.told
+    assert none.notable == "" != found.notable
 
 
 def test_a_lock_holds_whatever_is_installed(tmp_path: Path) -> None:

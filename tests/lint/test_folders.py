@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from io import StringIO
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
@@ -39,7 +39,7 @@ def test_a_folder_without_recipes_is_said(here: Path, capsys: pytest.CaptureFixt
 def test_a_recipe_from_stdin(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "rows.jsonl").write_text(ROWS["rows.jsonl"])
     for stage, status in (("lora { rank = 8 }", 0), ("lora { rnak = 8 }", 1)):
-        monkeypatch.setattr("sys.stdin", StringIO(small(stage)))
+        monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(small(stage).encode())))
         assert main(["check", "-"]) == status
     assert "stdin.ft:" in capsys.readouterr().out
 

@@ -176,7 +176,7 @@ def test_what_nobody_wrote_is_told_too_at_the_stages_line(checked: Callable[...,
     told = {one.key: one for one in made.replaced}
     assert told["duration"].change == "duration 9 epochs -> 4 steps: a few steps"
     assert told["duration"].location == "recipe.ft:6"
-    assert told["max_len"].was == "(not said)"
+    assert told["max_len"].was == "(not set)"
     assert told["max_len"].location == "recipe.ft:3"
 
 
@@ -235,7 +235,7 @@ def recipe(checked: Callable[..., Outcome]) -> Recipe:
 def test_the_architecture_is_the_models(name: str, recipe: Recipe) -> None:
     toy = toy_of(Term("hf", {"id": name}), recipe, recipe.stages[0], Session().files)
     assert toy.term.options["architecture"] == MODELS[name]
-    assert ("eyes" in toy.now) == ("VL" in name)
+    assert ("without vision" in toy.now) == ("VL" in name)
     assert ("not quantised" in toy.now) == ("GPTQ" in name)
     assert ("not known" in toy.now) == ("acme" in name)
 
@@ -281,7 +281,7 @@ def test_pictures_are_left_out_and_said(checked: Callable[..., Outcome]) -> None
         "images": ["a"],
     }
     made, _ = in_small(checked(small(), {"rows.jsonl": json.dumps(row) + "\n"}))
-    assert any("pictures" in one.why and one.key == "data" for one in made.replaced)
+    assert any("images" in one.why and one.key == "data" for one in made.replaced)
     (content,) = made.files.values()
     assert b"image" not in content
 
@@ -298,7 +298,7 @@ def test_what_a_smoke_run_made_is_refused(checked: Callable[..., Outcome]) -> No
         files = {**ROWS, "copied/SMOKE_TEST.txt": "x", "bare/config.json": '{"ftdsl_smoke": true}'}
         text = small("template = qwen3").replace('hf("Qwen/Qwen3-0.6B")', model)
         found = checked(text, files).only("FT954")
-        assert found.span is not None and found.span.location.endswith("recipe.ft:4")
+        assert found.span is not None and found.span.where.endswith("recipe.ft:4")
     data = small().replace('"rows.jsonl"', '"runs/x.smoke/1/10-d/train.jsonl"')
     assert "FT954" in checked(data).codes
 
@@ -332,7 +332,7 @@ def test_data_that_is_not_here_is_made_up_and_said_once(tmp_path: Path) -> None:
     assert compiled is not None
     assert [one.code for one in session.sink] == []
     told = next(one for one in compiled.replaced if one.key == "data")
-    assert told.change == "data elsewhere/rows.jsonl -> 32 made-up alpaca rows: it is not on this machine"
+    assert told.change == "data elsewhere/rows.jsonl -> 32 generated alpaca rows: it is not on this machine"
 
 
 PPO = """

@@ -115,9 +115,9 @@ REFUSED = [
     ('source = file("a.jsonl", media = "pictures")', "`media` applies to all sources of a data stage, not to one"),
     (
         'source = [file("a.jsonl", format = alpaca), file("b.jsonl.gz", format = sharegpt)]',
-        "the sources are of several formats",
+        "the sources have different formats",
     ),
-    ('source = [file("a.jsonl"), file("chats.jsonl")]', "the sources are of several formats: alpaca, openai"),
+    ('source = [file("a.jsonl"), file("chats.jsonl")]', "the sources have different formats: alpaca, openai"),
     (
         'source = [file("a.jsonl", weight = 3), file("b.jsonl.gz")]',
         "some sources of this mixture have a weight and some have none",

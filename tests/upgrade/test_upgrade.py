@@ -64,11 +64,11 @@ def test_keys_and_values_in_place(old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("logging_dir: x", "`logging_dir` is left: set TENSORBOARD_LOGGING_DIR"),
-        ("warmup_ratio: 0.1\nwarmup_steps: 50", "`warmup_steps` is said too, and otherwise"),
+        ("logging_dir: x", "`logging_dir` is not changed: set TENSORBOARD_LOGGING_DIR"),
+        ("warmup_ratio: 0.1\nwarmup_steps: 50", "`warmup_steps` is set too, to another value"),
         ("fp16_backend: apex", "apex is gone"),
-        ("lora_rnak: 8", "no version of llamafactory or transformers that is known has it"),
-        ("warmup_ratio: lots", "nothing says `lots` any more"),
+        ("lora_rnak: 8", "no known version of llamafactory or transformers has it"),
+        ("warmup_ratio: lots", "`lots` has no equivalent any more"),
     ],
 )
 def test_what_only_a_person_can_tell_stays_and_is_said_with_its_line(text: str, said: str) -> None:
@@ -97,7 +97,7 @@ def test_a_name_that_another_package_has_now_needs_to_be_told() -> None:
 
 def test_defaults_that_changed_are_said_where_it_is_known_what_they_were() -> None:
     said = [one.message for one in upgraded(HEAD, llamafactory="0.9.0", transformers="4.45.0").diagnostics]
-    assert "`cutoff_len` is not said: its default is 2048 since llamafactory 0.9.1, and was 1024" in said
+    assert "`cutoff_len` is not set: its default is 2048 since llamafactory 0.9.1, and was 1024" in said
     assert any("`report_to`" in one for one in said)
     assert upgraded(HEAD).diagnostics == []
 
@@ -183,9 +183,9 @@ def test_the_command(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("to", "said"),
     [
-        ("transformers", "names no version"),
-        ("numpy==2", "`numpy` is not known here"),
-        ("transformers==3.0", "older than the oldest"),
+        ("transformers", "is not a version"),
+        ("numpy==2", "the package `numpy` is not known"),
+        ("transformers==3.0", "older than the oldest known version"),
     ],
 )
 def test_versions_nobody_knows(to: str, said: str, tmp_path: Path) -> None:

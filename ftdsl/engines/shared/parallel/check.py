@@ -59,7 +59,7 @@ def _launcher(context: StageContext) -> None:
 
 def _on_cpu(context: StageContext) -> None:
     if fsdp_version(context) and not context.planned.world.gpu:
-        text = "FSDP does not work on CPU: accelerate would silently run unsharded copies"
+        text = f"`{context.planned.strategy}` does not work on CPU: accelerate would silently run unsharded copies"
         context.refuse("parallel.strategy", text, "write `strategy = zero3`")
 
 
