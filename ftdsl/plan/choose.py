@@ -51,8 +51,7 @@ def plan(recipe: Recipe, session: Session, engine_of: EngineOf) -> Plan:
             session.sink.info("FT700", f"what `{stage.name}` leaves open", stage.span, notes=reported)
     decided = {stage.world.gpu for stage in planned if any(c.key in measured.DECIDES for c in stage.choices)}
     read |= {
-        measured.variable_of(card): str(factors[card]) if factors[card].runs else ""
-        for card in decided & factors.keys()
+        measured.variable_of(gpu): str(factors[gpu]) if factors[gpu].runs else "" for gpu in decided & factors.keys()
     }
     whole = Plan(recipe, tuple(planned), read)
     if not session.sink.failed:
@@ -64,11 +63,11 @@ def _known(recipe: Recipe, session: Session) -> dict[str, measured.Factors]:
     """GPU that the recipe trains on -> correction factors from measured runs."""
     factors: dict[str, measured.Factors] = {}
     for stage in recipe.stages:
-        card = world_of(stage).gpu if stage.kind in TRAINING else ""
-        if card and card not in factors:
-            factors[card] = measured.here(session, recipe, card).factors
-            if factors[card].runs and not session.sink.failed:
-                text = f"estimates for {card} are corrected by measurements: {factors[card]}"
+        gpu = world_of(stage).gpu if stage.kind in TRAINING else ""
+        if gpu and gpu not in factors:
+            factors[gpu] = measured.here(session, recipe, gpu).factors
+            if factors[gpu].runs and not session.sink.failed:
+                text = f"estimates for {gpu} are corrected by measurements: {factors[gpu]}"
                 session.sink.info("FT700", text, stage.spans.get("hardware.gpu", stage.span))
     return factors
 

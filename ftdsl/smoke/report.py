@@ -39,8 +39,8 @@ def lines(replaced: Sequence[Replacement]) -> Iterator[str]:
     for replacement in replaced:
         stages.setdefault(replacement.change, {}).setdefault(replacement.location, []).append(replacement.stage)
     for change, locations in stages.items():
-        places = [f"{_names(names)} ({location})" for location, names in locations.items()]
-        yield f"smoke: {', '.join(places)}: {change}"
+        stages_text = [f"{_names(names)} ({location})" for location, names in locations.items()]
+        yield f"smoke: {', '.join(stages_text)}: {change}"
 
 
 def _names(names: Sequence[str]) -> str:

@@ -85,7 +85,7 @@ def _because(plan: Plan, stage: Stage | None, why: str) -> Because:
 
 
 def _default(key: str, value: str, entry: Key | BlockWords | None) -> Because:
-    """The value when nobody sets the key, and the key's description."""
+    """The default value, and the key's description."""
     if not isinstance(entry, Key):
         return Because(key, value, "default")
     about = entry.doc.lstrip("* ")

@@ -73,7 +73,7 @@ def edits(step: Step, block: tree.Block) -> list[Edit] | None:
     return results
 
 
-def words(block: tree.Block) -> Iterator[tuple[Span, str]]:
+def misplaced_keys(block: tree.Block) -> Iterator[tuple[Span, str]]:
     """Keys that a key of the language sets: they belong outside the block, and the user must move them."""
     for name, bind in binds(block).items():
         parameter_status = catalog.parameter_status(ENGINE, name)

@@ -87,7 +87,7 @@ def _recipe(source: Source, to: Mapping[str, str], before: Mapping[str, str], si
             span = by_key[step.key].key[0].span
             edits = recipes.edits(step, block) if step.becomes is not None else None
             diagnostics.append(_diagnostic(step, span, edits))
-        diagnostics += [Diagnostic(LEFT, text, span, Severity.WARNING) for span, text in recipes.words(block)]
+        diagnostics += [Diagnostic(LEFT, text, span, Severity.WARNING) for span, text in recipes.misplaced_keys(block)]
     return diagnostics
 
 

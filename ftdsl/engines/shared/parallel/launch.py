@@ -123,7 +123,7 @@ def hosts(context: StageContext) -> Document | None:
     world = context.planned.world
     if world.nodes == 1 or launcher(context) != "deepspeed" or not distributed(context):
         return None
-    slots = max([world.processes_per_node, *(int(card) + 1 for card in context.get("hardware.devices") or ())])
+    slots = max([world.processes_per_node, *(int(device) + 1 for device in context.get("hardware.devices") or ())])
     lines = [f"{name} slots={slots}" for name in _names(context)]
     return Document(f"{context.folder}/{HOSTS}", "text", lines)
 
