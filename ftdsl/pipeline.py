@@ -67,13 +67,9 @@ def compile_recipe(
 ) -> Compiled | None:
     """The artifacts, in memory; None with the reason in the sink. Executes nothing, writes nothing.
 
-<<<<<<< HEAD
-    smoke: of the recipe in small; the real one must be sound all the same. target: what starts the jobs (bash without one).
-    study: for one, which gives searched keys their values by `options.trial`; without a trial they stand at one that is typical.
-=======
     frozen: the lock must fit; smoke: compile the reduced recipe (the real one must have no errors either); target: what starts
     the jobs, bash by default.
->>>>>>> main
+    study: for a study, which sets the searched keys by `options.trial`; without a trial they have representative values.
     """
     from ftdsl.plan import measured
     from ftdsl.targets import lock
@@ -90,14 +86,9 @@ def compile_recipe(
         return None
     if not checked.jobs:
         return None
-<<<<<<< HEAD
     if not (smoke or study):
         report_search(checked.resolved, session)
     if session.sink.failed:
-=======
-    if any(stage.dimensions for stage in checked.resolved.stages) and not smoke:
-        report_search(checked.resolved, session, error=True)
->>>>>>> main
         return None
     from ftdsl.recipe.validate import validate
     from ftdsl.targets.artifacts import compile_files
@@ -161,21 +152,10 @@ def _compile_smoke(checked: Checked, lock: Path, session: Session, target: Targe
     return Compiled(recipe.name, recipe.folder, plan, jobs, files, (lock, b""), replaced, wanted)
 
 
-<<<<<<< HEAD
 def report_search(resolved: Resolved, session: Session) -> None:
-    """Artifacts are of one set of values: an error for each that a search gives."""
+    """Artifacts have one set of values: an error for each key that a search sets."""
     for stage in resolved.stages:
         for dimension in stage.dimensions.values():
-            text = f"`{dimension.key}` is searched, and artifacts are of one value"
-            help = f"type `ftc run`, which drives the search, or fix it: --set {stage.name}.{dimension.key}=…"
+            text = f"`{dimension.key}` is searched, and artifacts need one value"
+            help = f"type `ftc run`, which runs the search, or set it: --set {stage.name}.{dimension.key}=…"
             session.sink.error("FT084", text, dimension.span, help=help)
-=======
-def report_search(resolved: Resolved, session: Session, *, error: bool) -> None:
-    """A search needs several trials, which artifacts cannot run yet: an error where artifacts are needed, else an info."""
-    report = session.sink.error if error else session.sink.info
-    for stage in resolved.stages:
-        for dimension in stage.dimensions.values():
-            text = f"`{dimension.key}` is searched, and searches cannot be compiled or run yet"
-            help = f"set it for one run: --set {stage.name}.{dimension.key}=…"
-            report("FT084", text, dimension.span, help=help)
->>>>>>> main

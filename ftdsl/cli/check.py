@@ -118,15 +118,7 @@ def _one(args: argparse.Namespace, name: str) -> FileResult:
         session.sink.error("FT501", f"`{error.filename or name}`: {reason(error)}", None)
         return FileResult(name, session.sink.ordered(), (), None, False)
     if isinstance(checked, str):
-<<<<<<< HEAD
-        return Outcome(name, session.sink.ordered(), (f"{one_line(name)}: fine, {checked}",), None, False)
-=======
         return FileResult(name, session.sink.ordered(), (f"{one_line(name)}: fine, {checked}",), None, False)
-    if checked.resolved is not None:
-        from ftdsl.pipeline import report_search
-
-        report_search(checked.resolved, session, error=False)  # correct, but cannot run yet
->>>>>>> main
     _rows_cut(checked, session)
     versions = checked.recipe.versions.plain() if checked.recipe else None
     return FileResult(name, session.sink.ordered(), tuple(_fine(name, checked)), versions, bool(checked.plan))

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -121,7 +121,14 @@ def _outcome(file: str, args: argparse.Namespace) -> Outcome:
         keep_lock(compiled)
     try:
         found = _carry_out(compiled, path, args, session, source)
-    except (NoEngineError, UnknownStageError, BusyError, StillRunningError, SupervisorError, MissingPackageError) as error:
+    except (
+        NoEngineError,
+        UnknownStageError,
+        BusyError,
+        StillRunningError,
+        SupervisorError,
+        MissingPackageError,
+    ) as error:
         print(f"error: {error}", file=sys.stderr)
         outcome.message = str(error)
         return outcome.ended(1)
@@ -155,7 +162,7 @@ def _carry_out(
 ) -> Outcome:
     from ftdsl.run.carry_out import carry_out, environments_of
     from ftdsl.run.prepare import UnknownStageError, Wishes, selected
-    from ftdsl.run.project import home_of
+    from ftdsl.run.project import home_of, study_folder
     from ftdsl.run.stop import Stop
     from ftdsl.search.storage import need_optuna
 
@@ -179,14 +186,19 @@ def _carry_out(
         if args.only or args.force:
             raise UnknownStageError("a search is carried out whole: --only and --force name stages of one run")
         need_optuna()
+        shown: AbstractContextManager[View] = study_view(study_folder(home, fresh=args.fresh), plain=args.plain)
+    else:
+        shown = nullcontext(view_of(plain=args.plain))
     if args.smoke or args.foreground or not hasattr(os, "fork"):
         stop = Stop()
-        with _signals(lambda _: stop.stop(), leave=False):
-            return work(view_of(plain=args.plain), stop)
-    return _supervised(work, home, args)
+        with _signals(lambda _: stop.stop(), leave=False), shown as view:
+            return work(view, stop)
+    return _supervised(work, home, args, shown)
 
 
-def _supervised(work: Callable[[View, Stop], Outcome], home: Path, args: argparse.Namespace) -> Outcome:
+def _supervised(
+    work: Callable[[View, Stop], Outcome], home: Path, args: argparse.Namespace, shown: AbstractContextManager[View]
+) -> Outcome:
     """A supervisor carries it out; this process only watches, and may go away."""
     from ftdsl.run.outcome import Outcome
     from ftdsl.run.supervise import begun, follow, start
@@ -198,8 +210,19 @@ def _supervised(work: Callable[[View, Stop], Outcome], home: Path, args: argpars
         if folder is not None:
             print(f"{folder.as_posix()}: process {run.pid}\nnext: ftc watch {file}, ftc cancel {file}", file=sys.stderr)
         return Outcome(detached=True)
-    with _signals(lambda number: os.kill(run.pid, number), leave=True):
-        return follow(run, view_of(plain=args.plain))
+    with _signals(lambda number: os.kill(run.pid, number), leave=True), shown as view:
+        return follow(run, view)
+
+
+def study_view(folder: Path, *, plain: bool) -> AbstractContextManager[View]:
+    """What shows a study here: a table in a terminal, else lines."""
+    if sys.stderr.isatty() and not plain and os.environ.get("TERM") != "dumb":
+        from ftdsl.observe.study_live import StudyView
+
+        return StudyView(folder)
+    from ftdsl.observe.plain import PlainStudy
+
+    return nullcontext(PlainStudy(sys.stderr))
 
 
 def view_of(*, plain: bool) -> View:

@@ -1,4 +1,4 @@
-"""A study as its storage has it, for views: goals, dimensions, trials; which are best; tables of it. Optuna is not needed to read it."""
+"""A study for views: goals, dimensions, trials, which are best, and tables. Read from `study.json`, without Optuna."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class TrialRow:
-    """One trial. state: running, stopped, complete, pruned, failed, refused, infeasible; values: by goal; parameters: as the recipe
-    writes them; step: of the last value on the way.
+    """One trial. state: running, stopped, complete, pruned, failed, refused, infeasible; values: by goal; parameters: as the
+    recipe writes them; step, last: of the last intermediate value.
     """
 
     number: int
@@ -45,9 +45,8 @@ class TrialRow:
 
 @dataclass(frozen=True)
 class StudyPicture:
-    """goals: name and whether less is better; dimensions: name and space; wanted: how many trials; shared: stages that ran once for all;
-    over: why it has ended, "" while it may go on; pid: of the worker that wrote this; applied: the run of the recipe with the best
-    values.
+    """goals: name and whether less is better; dimensions: name and space; wanted: how many trials; shared: stages that ran once
+    for all; over: why it has ended, "" while it may continue; pid: the worker that wrote this.
     """
 
     name: str
@@ -184,6 +183,8 @@ def headline(picture: StudyPicture) -> str:
              (picture.count("stopped"), "to be resumed")]  # fmt: skip
     text = ", ".join(f"{count} {word}" for count, word in parts if count)
     before = picture.count("infeasible")
-    return f"{len(counted)} of {picture.wanted} trials" + (f": {text}" if text else "") + (
-        f"; {before} refused before they started" if before else ""
+    return (
+        f"{len(counted)} of {picture.wanted} trials"
+        + (f": {text}" if text else "")
+        + (f"; {before} refused before they started" if before else "")
     )

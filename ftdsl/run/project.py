@@ -63,6 +63,19 @@ STUDY = "study"
 """In a folder of runs: those of a study's trials, each a folder of runs of its own."""
 
 
+def study_folder(home: Path, *, fresh: bool = False) -> Path:
+    """The folder of a recipe's newest study; of a new one with `fresh`, or where there is none."""
+    number = 1
+    while (home / _study_name(number + 1)).is_dir():
+        number += 1
+    here = home / _study_name(number)
+    return home / _study_name(number + 1) if fresh and here.is_dir() else here
+
+
+def _study_name(number: int) -> str:
+    return STUDY if number == 1 else f"{STUDY}-{number}"
+
+
 def claim_trial(home: Path, above: Path) -> None:
     """Make a folder of runs that of a trial of the recipe whose runs lie `above`."""
     owner = _read(above / OWNER)

@@ -1,7 +1,7 @@
 """The loop of a study: trials chosen, checked, carried out side by side, told; until enough have ended, or it is stopped.
 
-Optuna's `ask` and `tell` are called under one lock. A trial belongs to who holds the lock in its folder, so that one whose worker was killed
-is continued by the next, under its number, with what its stages left.
+Optuna's `ask` and `tell` are called under one lock. A trial belongs to the worker that holds the lock in its folder: one whose
+worker was killed is continued by the next, under its number, with what its stages left.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from filelock import FileLock, Timeout
 from ftdsl.diagnostics import Severity
 from ftdsl.language.resolve.resolve import Trial
 from ftdsl.observe.progress import RunProgress
-from ftdsl.observe.study import StudyPicture, encoded, parameters_text, values_text
 from ftdsl.observe.study import NAME as PICTURE
+from ftdsl.observe.study import StudyPicture, encoded, parameters_text, values_text
 from ftdsl.run.carry_out import carry_out, environments_of
 from ftdsl.run.environments import Environment, NoEngineError
 from ftdsl.run.outcome import INTERRUPTED, Outcome
@@ -233,7 +233,9 @@ class Driver:
             lock.release()
             return None
         asked.set_user_attr(RELEASED, False)
-        mine = Mine(asked, trial.number, Trial(f"trial={trial.number}", values), self._home(trial.number), lock, taken=True)
+        mine = Mine(
+            asked, trial.number, Trial(f"trial={trial.number}", values), self._home(trial.number), lock, taken=True
+        )
         self.running[trial.number] = mine
         self.note(f"trial {trial.number}: was left unfinished, and is continued")
         return mine

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -14,8 +13,8 @@ from filelock import FileLock, Timeout
 from ftdsl.language.resolve.resolve import Trial
 from ftdsl.language.values import Amount
 from ftdsl.observe.progress import RunProgress, View
-from ftdsl.observe.study import StudyPicture, TrialRow, headline, parameters_text, values_text
-from ftdsl.recipe.search import needed, reached
+from ftdsl.observe.study import TrialRow, headline, parameters_text, values_text
+from ftdsl.recipe.search import goals_of, needed, reached
 from ftdsl.run.carry_out import carry_out
 from ftdsl.run.environments import Environment
 from ftdsl.run.launchers.local import identity
@@ -32,13 +31,6 @@ from ftdsl.storage import write_file
 from ftdsl.targets.compiled import Compiled
 
 
-@dataclass
-class StudyOutcome(Outcome):
-    """`picture`: the study at the end of this `ftc run`; progress is of the recipe's run with the best values."""
-
-    picture: StudyPicture | None = None
-
-
 def search(
     source: Source,
     base: Compiled,
@@ -49,12 +41,12 @@ def search(
     home: Path,
     fresh: bool = False,
     side_by_side: int | None = None,
-) -> StudyOutcome:
+) -> Outcome:
     """base: the recipe at typical values; home: where its runs lie; fresh: a new study.
 
     Raises: BusyError while another process drives the study (and its storage takes one alone), OSError.
     """
-    outcome = StudyOutcome(compiled=base)
+    outcome = Outcome(compiled=base)
     try:
         study = open_study(base.plan.recipe, home, fresh=fresh)
         assert study is not None
@@ -62,9 +54,9 @@ def search(
         if isinstance(error, StudyError):
             outcome.problems.append(error.diagnostic)
         outcome.message = str(error)
-        view.note(f"error: {error}") if isinstance(error, MissingPackageError) else None
-        outcome.ended(1)
-        return outcome
+        if isinstance(error, MissingPackageError):
+            view.note(f"error: {error}")
+        return outcome.ended(1)
     with _driving(study, home):
         _search(study, source, base, environments, view, outcome, stop, home, side_by_side)
     return outcome
@@ -76,7 +68,7 @@ def _search(
     base: Compiled,
     environments: Mapping[str, Environment],
     view: View,
-    outcome: StudyOutcome,
+    outcome: Outcome,
     stop: Stop,
     home: Path,
     side_by_side: int | None,
@@ -97,11 +89,12 @@ def _search(
         time.monotonic() + float(seconds) if seconds else None, shared,
     )  # fmt: skip
     _announce(study, recipe, view)
+    view.begin(RunProgress(home.name, study.folder.name, study.folder), time.time())
     driver.run()
-    outcome.picture = driver.picture(force=True)
-    assert outcome.picture is not None
-    view.note(headline(outcome.picture) + (f"; {driver.over}" if driver.over else ""))
-    best = outcome.picture.best
+    outcome.study = driver.picture(force=True)
+    assert outcome.study is not None
+    view.note(headline(outcome.study) + (f"; {driver.over}" if driver.over else ""))
+    best = outcome.study.best
     if stop.asked:
         outcome.ended(INTERRUPTED)
     elif best is None:
@@ -125,8 +118,6 @@ def _announce(study: OpenStudy, recipe: object, view: View) -> None:
 def _shared_stages(base: Compiled) -> tuple[str, ...]:
     """Keys of the jobs that goals need and no dimension reaches."""
     recipe = base.plan.recipe
-    from ftdsl.recipe.search import goals_of
-
     wanted = needed(recipe, (goal.stage for goal in goals_of(recipe)))
     touched = set(reached(recipe))
     for job in base.jobs:  # each comes after what it needs
@@ -159,7 +150,7 @@ def _shared(
 
 def _with_best(
     best: TrialRow,
-    outcome: StudyOutcome,
+    outcome: Outcome,
     source: Source,
     environments: Mapping[str, Environment],
     quiet: _Quiet,
@@ -169,8 +160,8 @@ def _with_best(
     view: View,
 ) -> None:
     """The whole recipe with the best values: what the trial has done is done, the rest is carried out."""
-    assert outcome.picture is not None
-    view.note(f"best: trial {best.number}, {values_text(best, outcome.picture)}; {parameters_text(best)}")
+    assert outcome.study is not None
+    view.note(f"best: trial {best.number}, {values_text(best, outcome.study)}; {parameters_text(best)}")
     session = source.session()
     compiled = source.compiled(Trial(named(best.number), best.parameters), session)
     if compiled is None:
@@ -179,9 +170,7 @@ def _with_best(
         outcome.ended(1)
         return
     try:
-        run = carry_out(
-            compiled, Wishes(side_by_side=side_by_side), environments, quiet, stop=stop, home=home
-        )
+        run = carry_out(compiled, Wishes(side_by_side=side_by_side), environments, quiet, stop=stop, home=home)
     except BusyError:
         view.note("another worker runs the recipe with the best values")
         outcome.ended(0)
@@ -206,7 +195,10 @@ class _Quiet:
 
     def update(self, run: RunProgress, now: float) -> None:
         for stage in run.stages:
-            if stage.status.value in ("done", "failed", "refused", "running") and self._known.get(stage.key) != stage.status.value:
+            if (
+                stage.status.value in ("done", "failed", "refused", "running")
+                and self._known.get(stage.key) != stage.status.value
+            ):
                 self._known[stage.key] = stage.status.value
                 self._view.note(f"{stage.folder}: {stage.status.value}{f': {stage.message}' if stage.message else ''}")
 

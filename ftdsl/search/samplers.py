@@ -38,7 +38,9 @@ def sampler_of(recipe: Recipe, space: Mapping[str, Dimension], begun: int) -> Ba
         return samplers.RandomSampler(seed=seed)
     if name == "grid":
         if PROFILE in space:
-            raise StudyError("FT093", "a grid over profiles is an axis", span, "write `profile in […]`, or `sampler = tpe`")
+            raise StudyError(
+                "FT093", "a grid over profiles is an axis", span, "write `profile in […]`, or `sampler = tpe`"
+            )
         return samplers.GridSampler(dict(grid_of(space, int(options.get("points", POINTS)))), seed=seed)
     if name == "cmaes":
         if find_spec("cmaes") is None:
@@ -107,7 +109,9 @@ def suggested(trial: Any, dimension: Dimension) -> str:
     log = dimension.kind == "log"
     if dimension.whole:
         step = int(dimension.step or 1)
-        return dimension.text(trial.suggest_int(dimension.name, int(dimension.low), int(dimension.high), log=log, step=step))
+        return dimension.text(
+            trial.suggest_int(dimension.name, int(dimension.low), int(dimension.high), log=log, step=step)
+        )
     return dimension.text(
         trial.suggest_float(dimension.name, dimension.low, dimension.high, log=log, step=dimension.step)
     )

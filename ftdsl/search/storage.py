@@ -75,7 +75,10 @@ def opened(url: str, span: Span | None, on_lost: Any = None) -> RDBStorage:
 
     quiet()
     local = not is_shared(url)
-    arguments = {"connect_args": {"timeout": PATIENCE} if local else {"connect_timeout": 10}, "pool_pre_ping": not local}
+    arguments = {
+        "connect_args": {"timeout": PATIENCE} if local else {"connect_timeout": 10},
+        "pool_pre_ping": not local,
+    }
     if local and "///" in url:
         Path(url.partition("///")[2]).parent.mkdir(parents=True, exist_ok=True)
     try:

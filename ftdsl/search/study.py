@@ -12,7 +12,7 @@ from ftdsl.observe.study import StudyPicture, TrialRow
 from ftdsl.recipe.recipe import Recipe
 from ftdsl.recipe.search import Goal, goals_of, needed, space_of
 from ftdsl.recipe.settings import shown
-from ftdsl.run.project import STUDY
+from ftdsl.run.project import STUDY, study_folder
 from ftdsl.search import samplers, storage
 from ftdsl.search.errors import StudyError
 from ftdsl.source import Span
@@ -90,19 +90,6 @@ def row_of(trial: FrozenTrial, goals: tuple[Goal, ...]) -> TrialRow:
     )  # fmt: skip
 
 
-def study_folder(home: Path, *, fresh: bool = False) -> Path:
-    """The folder of a recipe's newest study; of a new one with `fresh`, or where there is none."""
-    number = 1
-    while (home / _numbered(number + 1)).is_dir():
-        number += 1
-    here = home / _numbered(number)
-    return home / _numbered(number + 1) if fresh and here.is_dir() else here
-
-
-def _numbered(number: int) -> str:
-    return STUDY if number == 1 else f"{STUDY}-{number}"
-
-
 def open_study(recipe: Recipe, home: Path, *, fresh: bool = False, begin: bool = True) -> OpenStudy | None:
     """The study of a recipe, begun where there is none; with `begin` False None then.
 
@@ -124,7 +111,8 @@ def open_study(recipe: Recipe, home: Path, *, fresh: bool = False, begin: bool =
     names = [summary.study_name for summary in kept.get_all_studies()]
     if name not in names and not begin:
         return None
-    directions = ["minimize" if goal.minimize else "maximize" for goal in goals]
+    ways = optuna.study.StudyDirection
+    directions = [ways.MINIMIZE if goal.minimize else ways.MAXIMIZE for goal in goals]
     begun = name in names
     if begun:
         study = optuna.load_study(study_name=name, storage=kept)
@@ -158,7 +146,9 @@ def base_of(recipe: Recipe) -> dict[str, str]:
         if stage.key in wanted:
             searched = {one.key for one in stage.dimensions.values()}
             for key, value in stage.settings.values.items():
-                if key not in searched and not any(key == word or key.startswith(f"{word}.") for word in WITHOUT_EFFECT):
+                if key not in searched and not any(
+                    key == word or key.startswith(f"{word}.") for word in WITHOUT_EFFECT
+                ):
                     found[f"{stage.key}.{key}"] = shown(value)[:200]
     return found
 
@@ -182,7 +172,8 @@ def _compare(study: Study, recipe: Recipe, space: Mapping[str, Dimension], goals
     base, before = base_of(recipe), known.get(BASE, {})
     for key in dict.fromkeys((*base, *before)):
         if base.get(key) != before.get(key):
-            text = f"the trials of this study were made with another recipe: `{key}` {before.get(key, 'unset')} -> {base.get(key, 'unset')}"
+            change = f"`{key}` {before.get(key, 'unset')} -> {base.get(key, 'unset')}"
+            text = f"the trials of this study were made with another recipe: {change}"
             raise StudyError("FT095", text, _span_of(key, recipe) or span, help)
 
 

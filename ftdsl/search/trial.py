@@ -31,7 +31,7 @@ class Source:
     frozen: bool = False
 
     def session(self) -> Session:
-        """A session in which every trial of a study is planned alike: what a run measures changes later plans, and so not here."""
+        """A session that plans every trial of a study alike: without measurements, which each run would add to."""
         session = Session(engine_python=self.engine_python)
         session.env = {**session.env, measured.VARIABLE: "none"}
         return session
@@ -61,7 +61,9 @@ def folder_name(number: int) -> str:
     return f"{number:04d}"
 
 
-def values_for(source: Source, number: int, space: Mapping[str, Dimension], suggest: Callable[[Dimension], str]) -> Trial:
+def values_for(
+    source: Source, number: int, space: Mapping[str, Dimension], suggest: Callable[[Dimension], str]
+) -> Trial:
     """A trial with a value for each dimension. space: what the recipe has before any is chosen."""
     values: dict[str, str] = {}
     todo = {PROFILE: space[PROFILE]} if PROFILE in space else space

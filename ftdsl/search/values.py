@@ -106,13 +106,15 @@ class Curve:
         found = [point for point in self._points(stage) if point[0] > self._last]
         if found:
             self._last = found[-1][0]
-        return [(step, value * self.watched.sign) for step, value in found if step >= self.after and math.isfinite(value)]
+        return [
+            (step, value * self.watched.sign) for step, value in found if step >= self.after and math.isfinite(value)
+        ]
 
     def _points(self, stage: StageProgress) -> list[tuple[int, float]]:
         if self.watched.metric:
             return [(step, table[self.watched.metric]) for step, table in stage.evals if self.watched.metric in table]
         least = max(1, (stage.total or 0) // 50)
-        points = []
+        points: list[tuple[int, float]] = []
         for step, loss in stage.losses:
             if step <= self._last:
                 continue

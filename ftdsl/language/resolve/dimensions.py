@@ -1,6 +1,6 @@
 """Search dimensions: what `log(…)`, `uniform(…)` and `choice(…)` after `~` span, checked, and the value a trial gives them.
 
-A trial's value is a text: a number with its unit (`3.2e-5`, `7.5%`), or one of the choices as written. Nothing here knows who chooses it.
+A trial's value is a text: a number with its unit (`3.2e-5`, `7.5%`), or one of the choices as written.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ _WHOLE_UNITS = ("steps", "tokens", "count", "bytes")
 class Dimension:
     """A value that a study chooses.
 
-    name: unique in the recipe (`sft.optim.lr`, `rank` of a `let`); key: as it is in its block (`optim.lr`); low, high: bounds in units
-    of `unit`, included; step: distance between values, None for any; whole: whole numbers only; choices: as written; first: the
-    value of the first trial, "" where the recipe has none.
+    name: unique in the recipe (`sft.optim.lr`, `rank` of a `let`); key: as it is in its block (`optim.lr`); low, high: bounds in
+    `unit`, included; step: distance between values, None for any; whole: whole numbers only; choices: as written; first: the value
+    of the first trial, "" where the recipe has none.
     """
 
     name: str
@@ -101,7 +101,9 @@ def read(ev: Evaluator, value: tree.Expression, name: str, key: str, place: Plac
     allowed = ("first",) if word == "choice" else ("step", "first")
     for extra, argument in named.items():
         if extra not in allowed:
-            sink.error("FT016", f"`{word}()` has no argument `{extra}`", argument.span, help=f"it takes: {', '.join(allowed)}")
+            sink.error(
+                "FT016", f"`{word}()` has no argument `{extra}`", argument.span, help=f"it takes: {', '.join(allowed)}"
+            )
             return None
     if word == "choice":
         return _choice(value, [argument.value for argument in given], named.get("first"), name, key, sink)
@@ -109,6 +111,14 @@ def read(ev: Evaluator, value: tree.Expression, name: str, key: str, place: Plac
         sink.error("FT010", f"`{word}()` needs one range", value.span, help=f"write `{word}(1e-6 .. 1e-4)`")
         return None
     return _range(ev, value, word, given[0].value, named, name, key, place, sink)
+
+
+def choice_of(value: tree.Expression, key: str, sink: Sink) -> Dimension | None:
+    """A dimension of names alone, such as profiles: `choice(a, b)`; None, and reported, for anything else."""
+    if not (isinstance(value, tree.Call) and value.path[0].text == "choice"):
+        sink.error("FT083", f"`{key} ~` needs names to choose from", value.span, help="write `choice(a, b)`")
+        return None
+    return _choice(value, [argument.value for argument in value.arguments], None, key, key, sink)
 
 
 def _choice(
@@ -138,7 +148,9 @@ def _range(
     place: Place, sink: Sink,
 ) -> Dimension | None:  # fmt: skip
     raw = ev.natural(node, place, sink)
-    if isinstance(raw, Broken) or (isinstance(raw, Between) and isinstance(raw.low, Broken) | isinstance(raw.high, Broken)):
+    if isinstance(raw, Broken) or (
+        isinstance(raw, Between) and isinstance(raw.low, Broken) | isinstance(raw.high, Broken)
+    ):
         return None
     if not (isinstance(raw, Between) and isinstance(raw.low, Num) and isinstance(raw.high, Num)):
         sink.error("FT060", f"`{word}()` takes a range of numbers", raw.span, help=f"write `{word}(1 .. 3)`")
@@ -150,12 +162,16 @@ def _range(
         return None
     if low.number >= high.number:
         what = "goes from low to high" if low.number > high.number else "has one value"
-        help = f"write `{high.written} .. {low.written}`" if low.number > high.number else f"write `{key} = {low.written}`"
+        help = (
+            f"write `{high.written} .. {low.written}`" if low.number > high.number else f"write `{key} = {low.written}`"
+        )
         sink.error("FT087", f"a range to search in has two ends, and this one {what}", raw.span, help=help)
         return None
     if word == "log" and low.number <= 0:
         help = "begin above 0, or write `uniform(…)`"
-        sink.error("FT088", f"`log()` cannot begin at `{low.written}`: the logarithm of 0 is no number", low.span, help=help)
+        sink.error(
+            "FT088", f"`log()` cannot begin at `{low.written}`: the logarithm of 0 is no number", low.span, help=help
+        )
         return None
     unit, factor = _unit(low if low.dimension else high)
     whole = _is_whole(low, high, _key_of(key, place))
@@ -259,7 +275,12 @@ def own_value(ev: Evaluator, dimension: Dimension, entry_layers: Sequence[Entry]
     for entry in entry_layers:
         if entry is own:
             break
-        if entry.path == own.path and entry.binder is tree.Binder.FIXED and entry.value is not None and not entry.takes_back:
+        if (
+            entry.path == own.path
+            and entry.binder is tree.Binder.FIXED
+            and entry.value is not None
+            and not entry.takes_back
+        ):
             weaker.append(entry)
     if not weaker or weaker[-1].value is None:
         return ""

@@ -13,6 +13,7 @@ from ftdsl.language import tree, unquoted
 from ftdsl.language.resolve import arithmetic, dimensions, texts
 from ftdsl.language.resolve.bounds import of_length
 from ftdsl.language.resolve.coerce import coerce, item_type
+from ftdsl.language.resolve.dimensions import Dimension
 from ftdsl.language.resolve.layers import Entry
 from ftdsl.language.resolve.load import Module
 from ftdsl.language.resolve.memo import Memo, Memos
@@ -27,7 +28,6 @@ from ftdsl.language.resolve.names import (
     StageFound,
 )
 from ftdsl.language.resolve.raw import WRONG, Bare, Between, Broken, Choice, Invoke, Lit, Lst, Num, Raw, Stg, same
-from ftdsl.language.resolve.dimensions import Dimension
 from ftdsl.language.resolve.trace import Axis, Trace
 from ftdsl.language.types import Type, parse_type
 from ftdsl.language.values import StageRef, Term

@@ -24,13 +24,13 @@ from ftdsl.language.resolve.declare import (
     profile_layers,
     set_layers,
 )
+from ftdsl.language.resolve.dimensions import Dimension, choice_of, value_of
 from ftdsl.language.resolve.evaluate import Evaluator
 from ftdsl.language.resolve.layers import Effective, Entry, Layer
 from ftdsl.language.resolve.load import Module, load
 from ftdsl.language.resolve.names import Names, Place, StageFound, View
 from ftdsl.language.resolve.parameters import check_call, name_of, param_type, parsed
 from ftdsl.language.resolve.raw import WRONG, Broken, Invoke, Stg
-from ftdsl.language.resolve.dimensions import Dimension, value_of
 from ftdsl.language.resolve.trace import Axis, Trace
 from ftdsl.language.resolve.words import Path
 from ftdsl.language.types import parse_type
@@ -130,6 +130,7 @@ class _Resolver:
     ev: Evaluator = field(init=False)
     edits: list[Layer] = field(default_factory=list)
     swept_profiles: tuple[Axis, list[list[Layer]]] | None = None
+    profile_dimension: Dimension | None = None
     done: dict[str, list[_Variant]] = field(default_factory=dict)
     order: list[ResolvedStage] = field(default_factory=list)
     stack: list[str] = field(default_factory=list)
@@ -224,8 +225,15 @@ class _Resolver:
 
     def _profile_key(self, entry: Entry) -> list[str]:
         """`profile = a` chooses; `profile in [a, b]` is an axis over what the profiles edit."""
-        value = entry.value
+        value, dimension = entry.value, None
         items = value.items if isinstance(value, tree.ListOf) else (value,) if value else ()
+        if entry.binder is tree.Binder.SAMPLED and value is not None:
+            dimension = self.profile_dimension = choice_of(value, "profile", self.session.sink)
+            items = (
+                tuple(argument.value for argument in value.arguments)
+                if isinstance(value, tree.Call) and dimension
+                else ()
+            )
         names = [item.span.text.strip("\"'") for item in items]
         for name, item in zip(names, items, strict=True):
             if self.module.profile(name) is None:
@@ -233,6 +241,10 @@ class _Resolver:
                 label = f"did you mean `{guess}`?" if guess else ""
                 self.session.sink.error("FT080", f"there is no profile `{name}`", item.span, label=label)
                 return []
+        if isinstance(value, tree.Call) and entry.binder is tree.Binder.SAMPLED and dimension:
+            return [
+                (self.options.trial.values if self.options.trial else {}).get(dimension.name, dimension.representative)
+            ]
         if entry.binder is not tree.Binder.SWEPT:
             return names
         layers = [profile_layers(name, self.module, self.profile_edits) for name in names]
@@ -382,6 +394,8 @@ class _Resolver:
         return effective
 
     def _profile_axis(self, declared: Declared) -> Sequence[Layer]:
+        if self.profile_dimension is not None:
+            self.ev.trace.dimensions[self.profile_dimension.name] = self.profile_dimension
         if self.swept_profiles is None:
             return ()
         axis, layers = self.swept_profiles

@@ -29,7 +29,8 @@ def search_is_whole(recipe: Recipe, session: Session) -> None:
         return
     if recipe.search.get("trials") is None and recipe.search.name("sampler") != "grid":
         session.sink.error("FT011", "a search needs `trials`", span, help="write `trials = 20`")
-    if not all([_measured(term, recipe, session) for term in recipe.search.items("goal")]):
+    measured = [_measured(term, recipe, session) for term in recipe.search.items("goal")]  # each is reported
+    if not all(measured):
         return
     _every_dimension_counts(recipe, session)
     _pruner_sees_values(recipe, session)
@@ -73,7 +74,9 @@ def _metrics(stage: Stage) -> tuple[str, ...] | None:
         return (*TRAINED, *(f"eval_{name}" for member in asked for name in SCORES.get(member, ()) if name != "loss"))
     if stage.kind == "eval":
         asked = stage.settings.names("metrics") or list(SCORES)
-        return tuple(dict.fromkeys(name.replace("bleu_4", "bleu") for member in asked for name in SCORES.get(member, (member,))))
+        return tuple(
+            dict.fromkeys(name.replace("bleu_4", "bleu") for member in asked for name in SCORES.get(member, (member,)))
+        )
     return ("bytes",) if stage.kind in ("merge", "quantize") else None
 
 
@@ -105,7 +108,9 @@ def _pruner_sees_values(recipe: Recipe, session: Session) -> None:
         return
     kinds = {recipe.stage(key).kind for key in needed(recipe, [goals[0].stage])}
     if not kinds & {*TRAINING, "shell"}:
-        session.sink.error("FT091", f"`{name}` stops trainings, and none comes before `{goals[0]}`", span, help="drop `pruner`")
+        session.sink.error(
+            "FT091", f"`{name}` stops trainings, and none comes before `{goals[0]}`", span, help="drop `pruner`"
+        )
 
 
 def _sampler_can(recipe: Recipe, session: Session) -> None:
@@ -115,7 +120,9 @@ def _sampler_can(recipe: Recipe, session: Session) -> None:
     if name == "cmaes" and len(goals_of(recipe)) > 1:
         session.sink.error("FT093", "`cmaes` has one goal", span, help="write `sampler = tpe`")
     elif name == "cmaes" and all(one.kind == "choice" for one in space):
-        session.sink.error("FT093", "`cmaes` searches ranges, and every dimension is a choice", span, help="write `sampler = tpe`")
+        session.sink.error(
+            "FT093", "`cmaes` searches ranges, and every dimension is a choice", span, help="write `sampler = tpe`"
+        )
 
 
 def _storage_is_known(recipe: Recipe, session: Session) -> None:
@@ -127,7 +134,9 @@ def _storage_is_known(recipe: Recipe, session: Session) -> None:
     if scheme not in SCHEMES:
         span = recipe.search_spans.get("storage", recipe.span)
         help = "write `sqlite:///study.db` or `postgresql://host/database`"
-        session.sink.error("FT094", f"a study is kept in SQLite or PostgreSQL, not in `{scheme or storage}`", span, help=help)
+        session.sink.error(
+            "FT094", f"a study is kept in SQLite or PostgreSQL, not in `{scheme or storage}`", span, help=help
+        )
 
 
 def _destinations_differ(recipe: Recipe, session: Session) -> None:
@@ -135,6 +144,11 @@ def _destinations_differ(recipe: Recipe, session: Session) -> None:
     several = reached(recipe) & needed(recipe, (goal.stage for goal in goals_of(recipe)))
     for stage in recipe.stages:
         span = stage.spans.get("to")
-        if stage.key in several and span is not None and isinstance(stage.settings.get("to"), str) and "{run}" not in span.text:
+        if (
+            stage.key in several
+            and span is not None
+            and isinstance(stage.settings.get("to"), str)
+            and "{run}" not in span.text
+        ):
             text = f"every trial of `{stage.name}` would be put in `{stage.settings.get('to')}`"
             session.sink.error("FT082", text, span, help='write `{run}` into it: `to = "out/{run}"`')
