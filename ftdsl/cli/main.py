@@ -35,6 +35,7 @@ VERBS = (
     "upgrade",
     "engine",
     "models",
+    "search",
     "measurements",
     "completion",
 )
