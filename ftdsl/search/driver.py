@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from optuna.trial import Trial as Asked
 
 PAUSE = 0.2
-HOPELESS = 3
-"""Trials that fail one after the other, with none that ended, after which something else is wrong than their values."""
+HOPELESS = 5
+"""Trials that fail alike, with none that ended well, after which something else is wrong than their values."""
 REFUSED = 5
 """Times as many refused trials as are wanted, after which the space has too little that can be run."""
 PRUNERS_AFTER = ("patient",)
@@ -183,7 +183,8 @@ class Driver:
 
     def _hopeless(self, trials: list[FrozenTrial], ended: list[FrozenTrial]) -> bool:
         failed = [trial for trial in ended if trial.state.name == "FAIL"]
-        if len(failed) >= HOPELESS and len(failed) == len(ended):
+        reasons = {trial.user_attrs.get(REASON, "") for trial in failed}
+        if len(failed) >= HOPELESS and len(failed) == len(ended) and len(reasons) == 1:
             self.over = f"the first {len(failed)} trials failed: {failed[-1].user_attrs.get(REASON, '')}"
         refused = [trial for trial in trials if trial.user_attrs.get(STATE) == "infeasible"]
         if len(refused) >= REFUSED * max(self.study.wanted, 10):

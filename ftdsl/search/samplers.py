@@ -41,7 +41,7 @@ def sampler_of(recipe: Recipe, space: Mapping[str, Dimension], begun: int) -> Ba
             raise StudyError(
                 "FT093", "a grid over profiles is an axis", span, "write `profile in […]`, or `sampler = tpe`"
             )
-        return samplers.GridSampler(dict(grid_of(space, int(options.get("points", POINTS)))), seed=seed)
+        return _grid(dict(grid_of(space, int(options.get("points", POINTS)))), seed)
     if name == "cmaes":
         if find_spec("cmaes") is None:
             raise StudyError("FT093", "`cmaes` needs the package of that name", span, "type: pip install cmaes")
@@ -52,6 +52,17 @@ def sampler_of(recipe: Recipe, space: Mapping[str, Dimension], begun: int) -> Ba
             raise StudyError("FT093", text, span, f"type: pip install {' '.join(missing)}")
         return samplers.GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
     return samplers.TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, group=PROFILE in space)
+
+
+def _grid(values: dict[str, list[Any]], seed: int) -> BaseSampler:
+    from optuna.samplers import GridSampler
+
+    class Grid(GridSampler):
+        """Its end is seen by `is_exhausted`: Optuna's own way to stop is for its own loop."""
+
+        def after_trial(self, *_: Any) -> None: ...
+
+    return Grid(values, seed=seed)
 
 
 def grid_of(space: Mapping[str, Dimension], points: int) -> Mapping[str, list[Any]]:
