@@ -49,7 +49,6 @@ def search(
     outcome = Outcome(compiled=base)
     try:
         study = open_study(base.plan.recipe, home, fresh=fresh)
-        assert study is not None
     except (StudyError, MissingPackageError) as error:
         if isinstance(error, StudyError):
             outcome.problems.append(error.diagnostic)

@@ -22,7 +22,7 @@ PROFILE = "profile"
 
 
 def sampler_of(recipe: Recipe, space: Mapping[str, Dimension], begun: int) -> BaseSampler:
-    """begun: trials there are already; a study that is continued must not draw the same numbers again.
+    """begun: trials there are already, and what sets a worker apart; a study that is continued must not draw the same numbers again.
 
     Raises: StudyError when it cannot search this space, or a package is missing.
     """
@@ -31,7 +31,7 @@ def sampler_of(recipe: Recipe, space: Mapping[str, Dimension], begun: int) -> Ba
     assert recipe.search is not None
     term = recipe.search.get("sampler")
     name, options = (term.name, dict(term.options)) if isinstance(term, Term) else ("tpe", {})
-    seed = int(options.get("seed", recipe.seed)) + begun
+    seed = (int(options.get("seed", recipe.seed)) + begun) % 2**32
     startup = int(options.get("startup", 10))
     span = recipe.search_spans.get("sampler", recipe.search_spans.get("", recipe.span))
     if name == "random":

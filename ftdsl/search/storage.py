@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +21,7 @@ GRACE = 120
 """Seconds without one after which a trial of another machine counts as lost."""
 PATIENCE = 60
 """Seconds that a worker waits for a database that another one writes to."""
+ATTEMPTS = 8
 INSTALL = "pip install 'ftdsl[search]'"
 
 
@@ -71,7 +73,7 @@ def opened(url: str, span: Span | None, on_lost: Any = None) -> RDBStorage:
     """
     need_optuna()
     import optuna
-    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+    from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
     quiet()
     local = not is_shared(url)
@@ -81,14 +83,19 @@ def opened(url: str, span: Span | None, on_lost: Any = None) -> RDBStorage:
     }
     if local and "///" in url:
         Path(url.partition("///")[2]).parent.mkdir(parents=True, exist_ok=True)
-    try:
-        return optuna.storages.RDBStorage(
-            url, engine_kwargs=arguments, heartbeat_interval=HEARTBEAT, grace_period=GRACE,
-            heartbeat_stale_trial_callback=on_lost,
-        )  # fmt: skip
-    except ImportError as error:
-        raise MissingPackageError(f"{masked(url)} needs a driver ({error}); type: {INSTALL}") from None
-    except (SQLAlchemyError, ArgumentError, ValueError, RuntimeError) as error:
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        help = "start the server, or leave `storage` out: SQLite in the study's folder needs none"
-        raise StudyError("FT096", f"the storage {masked(url)} cannot be opened: {reason}", span, help) from None
+    for attempt in range(ATTEMPTS):
+        try:
+            return optuna.storages.RDBStorage(
+                url, engine_kwargs=arguments, heartbeat_interval=HEARTBEAT, grace_period=GRACE,
+                heartbeat_stale_trial_callback=on_lost,
+            )  # fmt: skip
+        except ImportError as error:
+            raise MissingPackageError(f"{masked(url)} needs a driver ({error}); type: {INSTALL}") from None
+        except (SQLAlchemyError, ValueError, RuntimeError) as error:
+            if isinstance(error, IntegrityError | ProgrammingError) and attempt + 1 < ATTEMPTS:
+                time.sleep(0.5)  # another worker makes the same tables
+                continue
+            reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+            help = "start the server, or leave `storage` out: SQLite in the study's folder needs none"
+            raise StudyError("FT096", f"the storage {masked(url)} cannot be opened: {reason}", span, help) from None
+    raise AssertionError("the last attempt returns or raises")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
 
 from ftdsl.language.resolve.dimensions import Dimension
 from ftdsl.observe.study import StudyPicture, TrialRow
@@ -90,38 +93,42 @@ def row_of(trial: FrozenTrial, goals: tuple[Goal, ...]) -> TrialRow:
     )  # fmt: skip
 
 
-def open_study(recipe: Recipe, home: Path, *, fresh: bool = False, begin: bool = True) -> OpenStudy | None:
-    """The study of a recipe, begun where there is none; with `begin` False None then.
+def open_study(recipe: Recipe, home: Path, *, fresh: bool = False) -> OpenStudy:
+    """The study of a recipe, begun where there is none.
 
     Raises: StudyError when its storage cannot be reached or the recipe has changed since; MissingPackageError.
     """
     storage.need_optuna()
-    import optuna
-
     assert recipe.search is not None
     folder = study_folder(home, fresh=fresh)
     written = recipe.search.get("storage")
     url = storage.url_of(str(written) if written else None, recipe.folder, folder)
     name = home.name if folder.name == STUDY else f"{home.name}{folder.name.removeprefix(STUDY)}"
-    if not begin and not written and not (folder / "study.db").exists():
-        return None
-    span = recipe.search_spans.get("storage", recipe.search_spans.get("", recipe.span))
-    kept = storage.opened(url, span, on_lost=_retry)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".begin"):  # of workers that start at once, one makes the tables and the study
+        return _opened(recipe, folder, url, name)
+
+
+def _opened(recipe: Recipe, folder: Path, url: str, name: str) -> OpenStudy:
+    import optuna
+
+    assert recipe.search is not None
+    kept = storage.opened(
+        url, recipe.search_spans.get("storage", recipe.search_spans.get("", recipe.span)), on_lost=_retry
+    )
     goals, space = goals_of(recipe), space_of(recipe)
-    names = [summary.study_name for summary in kept.get_all_studies()]
-    if name not in names and not begin:
-        return None
     ways = optuna.study.StudyDirection
     directions = [ways.MINIMIZE if goal.minimize else ways.MAXIMIZE for goal in goals]
-    begun = name in names
-    if begun:
+    if name in [summary.study_name for summary in kept.get_all_studies()]:
         study = optuna.load_study(study_name=name, storage=kept)
         _compare(study, recipe, space, goals)
     else:
         study = optuna.create_study(study_name=name, storage=kept, directions=directions, load_if_exists=True)
     if SPACE not in study.user_attrs:
         _begin(study, recipe, space, goals)
-    study.sampler = samplers.sampler_of(recipe, space, len(study.get_trials(deepcopy=False)))
+    begun = len(study.get_trials(deepcopy=False))
+    worker = os.getpid() * 1000 if storage.is_shared(url) else 0  # workers that start at once draw different values
+    study.sampler = samplers.sampler_of(recipe, space, begun + worker)
     study.pruner = samplers.pruner_of(recipe) or optuna.pruners.NopPruner()
     return OpenStudy(study, recipe, folder, url, goals, space)
 

@@ -67,7 +67,10 @@ def test_the_first_trial_has_the_recipes_own_value(dimension: str, above: str, t
 
 
 def test_a_first_value_is_tried_first(tmp_path: Path) -> None:
-    write(tmp_path, recipe("trials = 2").replace("1e-1)", "1e-1, first = 3e-2)").replace("choice(4, 8)", "choice(4, 8, first = 8)"))
+    write(
+        tmp_path,
+        recipe("trials = 2").replace("1e-1)", "1e-1, first = 3e-2)").replace("choice(4, 8)", "choice(4, 8, first = 8)"),
+    )
     assert trials(run(tmp_path))[0]["parameters"] == {"lr": "0.03", "rank": "8"}
 
 
@@ -96,7 +99,9 @@ def test_what_is_known_to_be_wrong_is_never_launched(tmp_path: Path) -> None:
     assert {trial["parameters"]["kept.holdout.eval"] for trial in refused} <= {"40"}
     assert "40" not in {trial["parameters"]["kept.holdout.eval"] for trial in ran}
     assert all("held out" in trial["reason"] and not trial["run"] for trial in refused)
-    assert lines(tmp_path / "starts.log") == len({trial["parameters"]["kept.holdout.eval"] for trial in ran}), "same values, same result"
+    assert lines(tmp_path / "starts.log") == len({trial["parameters"]["kept.holdout.eval"] for trial in ran}), (
+        "same values, same result"
+    )
     assert done["study"]["front"] and trials(done)[done["study"]["best"]]["values"] == {"score.n": 2}
 
 
@@ -116,7 +121,10 @@ def test_a_trial_that_fails_is_kept_with_its_reason(tmp_path: Path) -> None:
     write(tmp_path, recipe("trials = 8, sampler = random", "[ {rank} = 4 ] && exit 7"))
     done = run(tmp_path)
     assert done["code"] == 0, done["stderr"]
-    ranks = {trial["state"]: {one["parameters"]["rank"] for one in trials(done) if one["state"] == trial["state"]} for trial in trials(done)}
+    ranks = {
+        trial["state"]: {one["parameters"]["rank"] for one in trials(done) if one["state"] == trial["state"]}
+        for trial in trials(done)
+    }
     assert ranks == {"failed": {"4"}, "complete": {"8"}}
     assert all("7" in trial["reason"] for trial in trials(done) if trial["state"] == "failed")
 
@@ -142,7 +150,8 @@ def test_several_goals_keep_the_front(tmp_path: Path) -> None:
     front = [trials(done)[number] for number in done["study"]["front"]]
     for one in front:
         assert not any(
-            all(other["values"][name] <= one["values"][name] for name in one["values"]) and other["values"] != one["values"]
+            all(other["values"][name] <= one["values"][name] for name in one["values"])
+            and other["values"] != one["values"]
             for other in trials(done)
         )
     assert done["study"]["best"] == min(front, key=lambda trial: trial["values"]["score.loss"])["number"]
@@ -260,8 +269,14 @@ def test_optuna_is_loaded_by_a_study_alone(tmp_path: Path) -> None:
     code = "import sys\nfrom ftdsl.cli.main import main\ntry: status = main(sys.argv[1:])\nexcept SystemExit: pass\nprint('optuna' in sys.modules)"
     import subprocess
 
-    for arguments, loaded in ((["check", "s.ft"], "False"), (["run", "plain.ft", "--foreground"], "False"), (["run", "s.ft", "--foreground"], "True")):
-        done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True)
+    for arguments, loaded in (
+        (["check", "s.ft"], "False"),
+        (["run", "plain.ft", "--foreground"], "False"),
+        (["run", "s.ft", "--foreground"], "True"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
         assert done.stdout.splitlines()[-1] == loaded, arguments
 
 
