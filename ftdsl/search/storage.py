@@ -82,7 +82,11 @@ def opened(url: str, span: Span | None, on_lost: Any = None) -> RDBStorage:
         "pool_pre_ping": not local,
     }
     if local and "///" in url:
-        Path(url.partition("///")[2]).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            Path(url.partition("///")[2]).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            text = f"the storage {url} cannot be opened: {(error.strerror or str(error)).lower()}"
+            raise StudyError("FT096", text, span, "name a place that can be written") from None
     for attempt in range(ATTEMPTS):
         try:
             return optuna.storages.RDBStorage(

@@ -6,7 +6,7 @@ A trial's value is a text: a number with its unit (`3.2e-5`, `7.5%`), or one of 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from ftdsl.catalog.vocabulary import Key
@@ -17,7 +17,7 @@ from ftdsl.language.resolve.names import Place
 from ftdsl.language.resolve.raw import Between, Broken, Num
 from ftdsl.language.types import Type, parse_type
 from ftdsl.language.units import exact, unit_of
-from ftdsl.record import frozen
+from ftdsl.record import frozen, replace
 from ftdsl.source import Span
 
 if TYPE_CHECKING:
@@ -185,8 +185,6 @@ def _range(
 def _with_options(
     ev: Evaluator, found: Dimension, named: dict[str, tree.Argument], factor: float, low: Num, place: Place, sink: Sink
 ) -> Dimension | None:
-    from ftdsl.record import replace
-
     for option, argument in named.items():
         raw = ev.natural(argument.value, place, sink)
         if isinstance(raw, Broken):
@@ -267,6 +265,19 @@ def value_of(dimension: Dimension, value: tree.Expression, text: str, sink: Sink
             return Num(exact(number * unit.factor), unit.dimension, text, value.span)
     sink.error("FT089", f"a trial gives `{dimension.name}` the value `{text}`, which is not in its space", value.span)
     return None
+
+
+def candidates(dimension: Dimension, value: tree.Expression, sink: Sink) -> Iterator[tree.Expression | Num]:
+    """What a key is held against: every choice, or both ends of a range, each where it is written."""
+    ends: list[Span] = [value.span, value.span]
+    if isinstance(value, tree.Call) and value.arguments and isinstance(span := value.arguments[0].value, tree.Binary):
+        ends = [span.left.span, span.right.span]
+    for at, text in enumerate(dimension.choices or (dimension.text(dimension.low), dimension.text(dimension.high))):
+        found = value_of(dimension, value, text, sink)
+        if isinstance(found, Num):
+            yield replace(found, span=ends[at], written=ends[at].text if ends[at] is not value.span else text)
+        elif found is not None:
+            yield found
 
 
 def own_value(ev: Evaluator, dimension: Dimension, entry_layers: Sequence[Entry], own: Entry, sink: Sink) -> str:

@@ -24,7 +24,7 @@ from ftdsl.language.resolve.declare import (
     profile_layers,
     set_layers,
 )
-from ftdsl.language.resolve.dimensions import Dimension, choice_of, value_of
+from ftdsl.language.resolve.dimensions import Dimension, candidates, choice_of
 from ftdsl.language.resolve.evaluate import Evaluator
 from ftdsl.language.resolve.layers import Effective, Entry, Layer
 from ftdsl.language.resolve.load import Module, load
@@ -473,11 +473,10 @@ class _Resolver:
         dimension = self.ev.dimension(entry.value, name, entry, place, sink)
         if dimension is not None and self.options.trial is None:
             before = len(sink)
-            for text in dimension.choices or (dimension.text(dimension.low), dimension.text(dimension.high)):
-                value = value_of(dimension, entry.value, text, sink)
+            for value in candidates(dimension, entry.value, sink):
                 if isinstance(value, tree.Expression):
                     self.ev.typed(value, key, place, sink)
-                elif value is not None:
+                else:
                     coerce(self.ev, value, parse_type(key.type), key, sink)
             if len(sink) > before:
                 return None
