@@ -1,6 +1,6 @@
 """`python -m benchmarks.search`: TPE against random search at equal budgets, and ASHA against a grid by steps, through `ftc run`.
 
-The stage is no training: a shell stage computes a loss from the rate, rank, batch and warm-up, shaped like that of the toy in
+The stage is no training: a shell stage computes a loss from rate, rank, batch and warm-up, shaped like that of the toy in
 examples/search.ft (a valley over log(lr) whose floor moves with the batch, little gained by rank, divergence at high rates without
 warm-up), with noise. `--engine PYTHON` searches examples/search.ft itself instead, with fewer trials.
 """
@@ -79,7 +79,9 @@ def samplers(seeds: int, budget: int) -> None:
     found: dict[str, list[float]] = {"tpe": [], "random": []}
     for seed in range(seeds):
         for name, values in found.items():
-            head = f"search {{ goal = minimize(score.loss), trials = {budget}, sampler = {name}(seed = {1000 * seed}) }}\n"
+            head = (
+                f"search {{ goal = minimize(score.loss), trials = {budget}, sampler = {name}(seed = {1000 * seed}) }}\n"
+            )
             values.append(best(study(head + SPACE + stage)))
     report(found, budget, "a made loss, not a training")
 
@@ -95,11 +97,18 @@ def halving(points: int) -> None:
     stage = STAGE.replace("STEPS", str(full)).replace("PAUSE", "0.15")
     grid = study(f"search {{ goal = minimize(score.loss), sampler = grid(points = {points}) }}\n" + GRID + stage)
     count = len(grid)
-    head = f"search {{ goal = minimize(score.loss), trials = {count}, sampler = tpe, pruner = asha(after = 1 steps, reduction = 3) }}\n"
-    asha = study(head + GRID + stage)
+    keys = f"goal = minimize(score.loss), trials = {count}, pruner = asha(after = 1 steps, reduction = 3)"
+    asha = study(f"search {{ {keys} }}\n" + GRID + stage)
     print(f"grid of {count}: best {best(grid):.4f} in {steps(grid, full)} steps")
     share = steps(asha, full) / steps(grid, full)
-    print(f"ASHA with TPE, {count} trials: best {best(asha):.4f} in {steps(asha, full)} steps ({share:.0%} of the grid's)")
+    print(
+        f"ASHA with TPE, {count} trials: best {best(asha):.4f} in {steps(asha, full)} steps ({share:.0%} of the grid's)"
+    )
+    for at in range(1, count + 1):
+        if any(trial["state"] == "complete" for trial in asha[:at]) and best(asha[:at]) <= best(grid):
+            reached = steps(asha[:at], full)
+            print(f"  the grid's best is reached after {reached} steps ({reached / steps(grid, full):.0%})")
+            break
 
 
 def engine(python: str, seeds: int, budget: int) -> None:

@@ -1,4 +1,4 @@
-"""`ftc search WHAT FILE`: what a recipe's study has found: all trials, the best one, which dimensions matter, everything as data."""
+"""`ftc search WHAT FILE`: what a recipe's study has found: all trials, the best one, which dimensions matter, all as data."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class Outcome:
     """One recipe's. `status`: as an exit status: 0 all is done, 1 a stage failed or cannot run here, 3 a gate refused, 130
     stopped; `seconds` it took; `message`: why nothing could be carried out, in a sentence; `nothing_to_do`: all was done
     before; `detached`: it runs on without this process; `diagnostics` of the check; `problems` of the run, at their places in
-    the recipe; `unexplained`: keys of stages of which nobody knows why they failed; `study`: of a recipe that searches, all trials.
+    the recipe; `unexplained`: keys of stages of which nobody knows why they failed; `study`: all trials of a search.
     """
 
     file: str = ""

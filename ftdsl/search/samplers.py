@@ -22,7 +22,7 @@ PROFILE = "profile"
 
 
 def sampler_of(recipe: Recipe, space: Mapping[str, Dimension], begun: int) -> BaseSampler:
-    """begun: trials there are already, and what sets a worker apart; a study that is continued must not draw the same numbers again.
+    """begun: trials there are already, and what sets a worker apart: the same numbers must not be drawn again.
 
     Raises: StudyError when it cannot search this space, or a package is missing.
     """

@@ -57,7 +57,7 @@ def _metric(name: str, stage: StageProgress, run: Path) -> float | None:
 
 @dataclass(frozen=True)
 class Watched:
-    """The stage whose reports judge a trial on the way, by name of a metric of its evaluations; "" for the smoothed training loss.
+    """The stage whose reports judge a running trial. metric: of its evaluations, "" for the smoothed training loss.
 
     sign: -1 where the study wants more and the loss less.
     """

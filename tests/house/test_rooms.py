@@ -69,8 +69,10 @@ def test_engines_import_shared_modules_and_never_each_other() -> None:
                 assert parts[2] == own or parts[2] not in engines, f"{name_of(path)} imports {module}"
 
 
-HEAVY = {"jinja2": {"targets/render.py"}, "rich": {"observe/live.py", "observe/study_live.py", "observe/table.py"}, "torch": set(), "pydantic": {
-    "recipe/models.py", "recipe/validate.py", "catalog/shapes.py"}}  # fmt: skip
+HEAVY = {
+    "jinja2": {"targets/render.py"}, "rich": {"observe/live.py", "observe/study_live.py", "observe/table.py"}, "torch": set(),
+    "pydantic": {"recipe/models.py", "recipe/validate.py", "catalog/shapes.py"},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("package", HEAVY)

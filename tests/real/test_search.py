@@ -57,4 +57,6 @@ def test_a_study_on_the_engine(engine: Environment, tmp_path: Path) -> None:
     shared = study["shared"]
     assert "capitals" in shared and "sft" not in shared
     (data,) = {path.resolve() for path in (tmp_path / "runs" / "study" / "study").glob("*/*/*-capitals")}
-    assert data.parent.parent.name == "study" and data.parent.parent.parent.name == "runs", "made once, in the recipe's own run"
+    assert data.parent.parent.name == "study" and data.parent.parent.parent.name == "runs", (
+        "made once, in the recipe's own run"
+    )

@@ -10,6 +10,8 @@ from tests.conftest import ROWS, Outcome, ftc, small
 from tests.search.toy import recipe, run, write
 
 G = "goal = minimize(sft.eval_loss), trials = 5"
+BARE = "goal = minimize(eval_loss), trials = 5"
+TWO = "goal = [minimize(sft.eval_loss), minimize(sft.seconds)], trials = 5"
 E = "evaluate { data = 25% }"
 
 
@@ -36,12 +38,12 @@ CASES = [
     (one("optim { lr ~ log(1e-6 .. 1e-4, base = 2) }"), "FT016", "base = 2", "step, first"),
     (one("optim { schedule ~ choice(cosine, cosin) }"), "FT002", "cosin", ""),
     (one("seed ~ choice(1, 2)", "goal = minimize(sft.eval_los), trials = 5"), "FT090", "minimize(sft.eval_los)", "eval_loss"),
-    (one("seed ~ choice(1, 2)", "goal = minimize(eval_loss), trials = 5"), "FT090", "minimize(eval_loss)", "minimize(sft.eval_loss)"),
+    (one("seed ~ choice(1, 2)", BARE), "FT090", "minimize(eval_loss)", "minimize(sft.eval_loss)"),
     (one("seed ~ choice(1, 2)", "goal = minimize(stf.eval_loss), trials = 5"), "FT090", "minimize(stf.eval_loss)", "sft"),
     (one("seed ~ choice(1, 2)", more=""), "FT090", "minimize(sft.eval_loss)", "evaluate { data = 5% }"),
     (one("seed ~ choice(1, 2)", "trials = 5"), "FT011", "search", "goal ="),
     (one("seed ~ choice(1, 2)", "goal = minimize(sft.eval_loss)"), "FT011", "search", "trials = 20"),
-    (one("seed ~ choice(1, 2)", "goal = [minimize(sft.eval_loss), minimize(sft.seconds)], trials = 5, pruner = median"), "FT091", "median", "none"),
+    (one("seed ~ choice(1, 2)", TWO + ", pruner = median"), "FT091", "median", "none"),
     (one("seed ~ choice(1, 2)", G + ", sampler = cmaes"), "FT093", "cmaes", "tpe"),
     (one("seed ~ choice(1, 2)", G + ', storage = "mysql://host/db"'), "FT094", '"mysql://host/db"', "postgresql"),
     (one('seed ~ choice(1, 2)\n  to = "out"'), "FT082", '"out"', "{run}"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -77,13 +78,17 @@ def test_a_first_value_is_tried_first(tmp_path: Path) -> None:
 INFEASIBLE = (
     'data kept { source = file("rows.jsonl"), holdout { eval ~ choice(1, 2, 40) } }\n'
     + toy.SHARED
-    + """
+    + '''
 shell score {
   after = [rows, kept]
-  run = "echo start >> inputs/starts.log; wc -l < {kept.path}/eval.jsonl > n; printf '{{\\"metrics\\": {{\\"n\\": %s}}}}' $(cat n) > $(dirname {score.path})/result.json"
+  run = """
+    echo start >> inputs/starts.log
+    n=$(wc -l < {kept.path}/eval.jsonl)
+    printf '{{"metrics": {{"n": %s}}}}' $n > $(dirname {score.path})/result.json
+  """
 }
 search { goal = maximize(score.n), trials = 6, sampler = tpe(startup = 3) }
-"""
+'''
 )
 
 
@@ -266,9 +271,7 @@ def test_its_time_is_limited(tmp_path: Path) -> None:
 def test_optuna_is_loaded_by_a_study_alone(tmp_path: Path) -> None:
     write(tmp_path, recipe("trials = 1"))
     (tmp_path / "plain.ft").write_text(toy.SHARED, encoding="utf-8")
-    code = "import sys\nfrom ftdsl.cli.main import main\ntry: status = main(sys.argv[1:])\nexcept SystemExit: pass\nprint('optuna' in sys.modules)"
-    import subprocess
-
+    code = "import sys\nfrom ftdsl.cli.main import main\nmain(sys.argv[1:])\nprint('optuna' in sys.modules)"
     for arguments, loaded in (
         (["check", "s.ft"], "False"),
         (["run", "plain.ft", "--foreground"], "False"),
@@ -284,7 +287,8 @@ def test_without_optuna_it_says_what_to_install(tmp_path: Path) -> None:
     write(tmp_path, recipe("trials = 1"))
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden" / "sitecustomize.py").write_text(
-        "import importlib.util as u\nfind = u.find_spec\nu.find_spec = lambda name, *a: None if name == 'optuna' else find(name, *a)\n",
+        "import importlib.util as util\nfind = util.find_spec\n"
+        "util.find_spec = lambda name, *more: None if name == 'optuna' else find(name, *more)\n",
         encoding="utf-8",
     )
     done = ftc_process("run", "s.ft", cwd=tmp_path, PYTHONPATH=str(tmp_path / "hidden"))

@@ -25,8 +25,9 @@ shell after { after = score, run = "echo {lr} {rank} > inputs/best.txt" }
 '''
 """The loss is (log10(lr) + 2)^2 + 8 / rank: least at lr = 1e-2, rank = 8, where it is 1."""
 
-STEPS = """for step in 1 2 3 4 5 6 7 8 9 10; do
-      printf '{{"event": "eval", "step": %s, "metrics": {{"loss": %s}}}}\\n' $step "$loss" >> $(dirname {score.path})/metrics.jsonl
+STEPS = r"""for step in 1 2 3 4 5 6 7 8 9 10; do
+      printf '{{"event": "eval", "step": %s, "metrics": {{"loss": %s}}}}\\n' $step "$loss" \
+        >> $(dirname {score.path})/metrics.jsonl
       sleep PAUSE
     done"""
 

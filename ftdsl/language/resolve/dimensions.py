@@ -40,9 +40,9 @@ _WHOLE_UNITS = ("steps", "tokens", "count", "bytes")
 class Dimension:
     """A value that a study chooses.
 
-    name: unique in the recipe (`sft.optim.lr`, `rank` of a `let`); key: as it is in its block (`optim.lr`); low, high: bounds in
-    `unit`, included; step: distance between values, None for any; whole: whole numbers only; choices: as written; first: the value
-    of the first trial, "" where the recipe has none.
+    name: unique in the recipe (`sft.optim.lr`, `rank` of a `let`); key: as it is in its block (`optim.lr`); low, high: bounds
+    in `unit`, included; step: distance between values, None for any; whole: whole numbers only; choices: as written; first: the
+    value of the first trial, "" where the recipe has none.
     """
 
     name: str
