@@ -1,8 +1,8 @@
 """`python -m benchmarks.search`: TPE against random search at equal budgets, and ASHA against a grid by steps, through `ftc run`.
 
-The stage is no training: a shell stage computes a loss from rate, rank, batch and warm-up, shaped like that of the toy in
-examples/search.ft (a valley over log(lr) whose floor moves with the batch, little gained by rank, divergence at high rates without
-warm-up), with noise. `--engine PYTHON` searches examples/search.ft itself instead, with fewer trials.
+The stage is no training: a shell stage computes a loss from rate, rank, batch and warm-up, shaped like the toy of
+examples/search.ft (a valley over log(lr) whose floor moves with the batch, little gained by rank, divergence at high rates
+without warm-up), with noise. `--engine PYTHON` searches examples/search.ft itself instead, with fewer trials.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ftdsl.observe.progress import View
     from ftdsl.run.outcome import Outcome
     from ftdsl.run.stop import Stop
-    from ftdsl.search.trial import Source
+    from ftdsl.search.trial import TrialSource
     from ftdsl.session import Session
     from ftdsl.targets.compiled import Compiled
 
@@ -137,7 +137,7 @@ def _outcome(file: str, args: argparse.Namespace) -> Outcome:
     return found.ended(found.status)
 
 
-def _searched(path: Path, options: Options, compiled: Compiled | None, args: argparse.Namespace) -> Source | None:
+def _searched(path: Path, options: Options, compiled: Compiled | None, args: argparse.Namespace) -> TrialSource | None:
     """What a study makes trials of; None where nothing is searched. A recipe that cannot be run at one point of its space may be
     at another.
     """
@@ -152,13 +152,13 @@ def _searched(path: Path, options: Options, compiled: Compiled | None, args: arg
         resolved = resolve(path, path.as_posix(), options, Session())
         if resolved is None or resolved.search is None or not any(stage.dimensions for stage in resolved.stages):
             return None
-    from ftdsl.search.trial import Source
+    from ftdsl.search.trial import TrialSource
 
-    return Source(path, options, args.engine_python, args.frozen)
+    return TrialSource(path, options, args.engine_python, args.frozen)
 
 
 def _carry_out(
-    compiled: Compiled, path: Path, args: argparse.Namespace, session: Session, source: Source | None = None
+    compiled: Compiled, path: Path, args: argparse.Namespace, session: Session, source: TrialSource | None = None
 ) -> Outcome:
     from ftdsl.run.carry_out import carry_out, environments_of
     from ftdsl.run.prepare import UnknownStageError, Wishes, selected

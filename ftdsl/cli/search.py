@@ -124,7 +124,11 @@ def _apply(row: TrialRow, args: argparse.Namespace) -> int:
     if before is None:
         return 1
     resolved = resolve(path, path.as_posix(), options_of(args), Session())
-    spaces = {name: one for stage in resolved.stages for name, one in stage.dimensions.items()} if resolved else {}
+    spaces = (
+        {name: dimension for stage in resolved.stages for name, dimension in stage.dimensions.items()}
+        if resolved
+        else {}
+    )
     if not spaces:
         print(f"error: {args.file} searches nothing any more", file=sys.stderr)
         return 1

@@ -95,13 +95,13 @@ class StudyPicture:
 def read(folder: Path) -> StudyPicture | None:
     """The picture in a study's folder; None where there is none."""
     try:
-        found = read_json(folder / NAME)
-        if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+        document = read_json(folder / NAME)
+        if not isinstance(document, dict) or document.get("schema") != SCHEMA:
             return None
-        rows = [TrialRow(**row) for row in found["trials"]]
+        rows = [TrialRow(**row) for row in document["trials"]]
         names = StudyPicture.__dataclass_fields__.keys() - {"trials", "goals"}
-        goals = [(str(name), bool(less)) for name, less in found["goals"]]
-        return StudyPicture(**{name: found[name] for name in names}, trials=rows, goals=goals)
+        goals = [(str(name), bool(less)) for name, less in document["goals"]]
+        return StudyPicture(**{name: document[name] for name in names}, trials=rows, goals=goals)
     except (OSError, ValueError, TypeError, LookupError):
         return None
 
@@ -113,14 +113,14 @@ def encoded(picture: StudyPicture) -> bytes:
 
 def short_names(names: Sequence[str]) -> Mapping[str, str]:
     """Names of dimensions without what they share, as far as they stay different: `lr` of `sft.optim.lr`."""
-    found = {}
+    short = {}
     for name in names:
         parts = name.split(".")
         endings = [".".join(parts[-size:]) for size in range(1, len(parts) + 1)]
-        found[name] = next(
+        short[name] = next(
             (end for end in endings if sum(f".{other}".endswith(f".{end}") for other in names) == 1), name
         )
-    return found
+    return short
 
 
 def parameters_text(row: TrialRow) -> str:

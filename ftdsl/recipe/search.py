@@ -25,19 +25,15 @@ class Goal:
     def __str__(self) -> str:
         return f"{self.stage}.{self.metric}"
 
-    def better(self, one: float, other: float) -> bool:
-        """Whether a value beats another."""
-        return one < other if self.minimize else one > other
-
 
 def goals_of(recipe: Recipe) -> tuple[Goal, ...]:
     """The goals that name a stage's metric, in order."""
-    found = []
+    result = []
     for term in recipe.search.items("goal") if recipe.search else []:
         metric = term.options.get("metric") if isinstance(term, Term) else None
         if isinstance(metric, StageRef) and metric.part:
-            found.append(Goal(metric.stage, metric.part, term.name in ("minimize", "lowest")))
-    return tuple(found)
+            result.append(Goal(metric.stage, metric.part, term.name in ("minimize", "lowest")))
+    return tuple(result)
 
 
 def stages_called(recipe: Recipe, name: str) -> list[Stage]:
@@ -48,29 +44,34 @@ def stages_called(recipe: Recipe, name: str) -> list[Stage]:
 def needed(recipe: Recipe, names: Iterable[str]) -> frozenset[str]:
     """Keys of the stages of these names, and of all they need."""
     todo = [stage.key for name in names for stage in stages_called(recipe, name)]
-    found: set[str] = set()
+    result: set[str] = set()
     while todo:
         key = todo.pop()
         stage = recipe.find(key)
-        if key not in found and stage is not None:
-            found.add(key)
+        if key not in result and stage is not None:
+            result.add(key)
             todo += [*stage.needs, *stage.parents]
-    return frozenset(found)
+    return frozenset(result)
 
 
 def reached(recipe: Recipe) -> frozenset[str]:
     """Keys of the stages that a dimension reaches: their own, and those that need one that is reached."""
-    found = {stage.key for stage in recipe.stages if stage.dimensions}
+    result = {stage.key for stage in recipe.stages if stage.dimensions}
     for stage in recipe.stages:  # each comes after what it needs
-        if found & {*stage.needs, *stage.parents}:
-            found.add(stage.key)
-    return frozenset(found)
+        if result & {*stage.needs, *stage.parents}:
+            result.add(stage.key)
+    return frozenset(result)
 
 
 def space_of(recipe: Recipe) -> Mapping[str, Dimension]:
     """The dimensions of the stages that the goals depend on, by name."""
     wanted = needed(recipe, (goal.stage for goal in goals_of(recipe)))
-    return {name: one for stage in recipe.stages if stage.key in wanted for name, one in stage.dimensions.items()}
+    return {
+        name: dimension
+        for stage in recipe.stages
+        if stage.key in wanted
+        for name, dimension in stage.dimensions.items()
+    }
 
 
 def is_searched(recipe: Recipe) -> bool:

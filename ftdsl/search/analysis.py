@@ -40,19 +40,19 @@ def importances(picture: StudyPicture, folder: Path, recipe: Path, options: Opti
     study = loaded(picture, folder, recipe, options)
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    found: dict[str, dict[str, float]] = {}
+    shares_of: dict[str, dict[str, float]] = {}
     for at, (goal, _) in enumerate(picture.goals):
         complete = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
         varied = [
             name for name in picture.dimensions
             if all(name in trial.params for trial in complete) and len({trial.params[name] for trial in complete}) > 1
         ]  # fmt: skip
-        found[goal] = {}
+        shares_of[goal] = {}
         if len(complete) >= LEAST and varied:
             target = _target(at) if len(picture.goals) > 1 else None
             shares = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), params=varied, target=target)
-            found[goal] = {name: round(share, 4) for name, share in shares.items()}
-    return found
+            shares_of[goal] = {name: round(share, 4) for name, share in shares.items()}
+    return shares_of
 
 
 def _target(at: int) -> Any:

@@ -33,7 +33,7 @@ from ftdsl.run.store import BusyError
 from ftdsl.search.samplers import suggested
 from ftdsl.search.storage import HEARTBEAT
 from ftdsl.search.study import REASON, RELEASED, RUN, STATE, SURPLUS, VALUES, WORKER, OpenStudy
-from ftdsl.search.trial import Source, TrialView, folder_name, reason_of, values_for
+from ftdsl.search.trial import TrialSource, TrialView, folder_name, reason_of, values_for
 from ftdsl.search.values import Curve, NoValueError, value_of, watched_by
 from ftdsl.storage import write_file
 from ftdsl.targets.compiled import Compiled
@@ -70,7 +70,7 @@ class Driver:
     """One worker of a study. over: why the study has ended, "" where it was stopped; note: shows a sentence."""
 
     study: OpenStudy
-    source: Source
+    source: TrialSource
     environments: Mapping[str, Environment]
     home: Path
     note: Callable[[str], None]
@@ -250,7 +250,9 @@ class Driver:
         try:
             asked.set_user_attr(WORKER, os.uname().nodename)
             self.study.optuna._storage.record_heartbeat(asked._trial_id)  # type: ignore[attr-defined]
-            trial = values_for(self.source, asked.number, self.study.space, lambda one: suggested(asked, one))
+            trial = values_for(
+                self.source, asked.number, self.study.space, lambda dimension: suggested(asked, dimension)
+            )
             asked.set_user_attr(VALUES, dict(trial.values))
             before = [
                 other for other in self.study.trials()

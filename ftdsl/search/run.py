@@ -25,14 +25,14 @@ from ftdsl.run.store import BusyError, holder_of
 from ftdsl.search.driver import PAUSE, Driver
 from ftdsl.search.errors import MissingPackageError, StudyError
 from ftdsl.search.study import OpenStudy, open_study
-from ftdsl.search.trial import Source, named
+from ftdsl.search.trial import TrialSource, named
 from ftdsl.search.values import watched_by
 from ftdsl.storage import write_file
 from ftdsl.targets.compiled import Compiled
 
 
 def search(
-    source: Source,
+    source: TrialSource,
     base: Compiled,
     environments: Mapping[str, Environment],
     view: View,
@@ -63,7 +63,7 @@ def search(
 
 def _search(
     study: OpenStudy,
-    source: Source,
+    source: TrialSource,
     base: Compiled,
     environments: Mapping[str, Environment],
     view: View,
@@ -104,7 +104,7 @@ def _search(
 
 
 def _announce(study: OpenStudy, recipe: object, view: View) -> None:
-    spaces = ", ".join(f"{one.name} ~ {one.space}" for one in study.space.values())
+    spaces = ", ".join(f"{dimension.name} ~ {dimension.space}" for dimension in study.space.values())
     known = len(study.trials())
     begun = f", {known} of them begun before" if known else ""
     view.note(f"study {study.folder.as_posix()}: {study.wanted} trials{begun} over {spaces}")
@@ -150,7 +150,7 @@ def _shared(
 def _with_best(
     best: TrialRow,
     outcome: Outcome,
-    source: Source,
+    source: TrialSource,
     environments: Mapping[str, Environment],
     quiet: _Quiet,
     stop: Stop,

@@ -76,12 +76,14 @@ def _values(dimension: Dimension, points: int) -> list[Any]:
         return list(dimension.choices)
     if dimension.step:
         count = int((high - low) / dimension.step + 1e-9)
-        found = [low + at * dimension.step for at in range(count + 1)]
+        values = [low + at * dimension.step for at in range(count + 1)]
     elif dimension.kind == "log":
-        found = [math.exp(math.log(low) + (math.log(high) - math.log(low)) * at / (points - 1)) for at in range(points)]
+        values = [
+            math.exp(math.log(low) + (math.log(high) - math.log(low)) * at / (points - 1)) for at in range(points)
+        ]
     else:
-        found = [low + (high - low) * at / (points - 1) for at in range(points)]
-    numbers = [dimension.number(dimension.text(number)) for number in found]
+        values = [low + (high - low) * at / (points - 1) for at in range(points)]
+    numbers = [dimension.number(dimension.text(number)) for number in values]
     return list(dict.fromkeys(int(number) if dimension.whole else number for number in numbers))
 
 

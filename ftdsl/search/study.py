@@ -139,10 +139,14 @@ def _begin(study: Study, recipe: Recipe, space: Mapping[str, Dimension], goals: 
     study.set_user_attr(GOALS, [str(goal) for goal in goals])
     study.set_user_attr(BASE, base_of(recipe))
     study.set_metric_names([str(goal) for goal in goals])
-    first = {name: samplers.parameter(one, one.first) for name, one in space.items() if one.first}
+    first = {
+        name: samplers.parameter(dimension, dimension.first) for name, dimension in space.items() if dimension.first
+    }
     if first and recipe.search.name("sampler") != "grid":
         study.enqueue_trial(first, skip_if_exists=True)
-    study.set_user_attr(SPACE, {name: one.space for name, one in space.items()})  # last: what follows is whole
+    study.set_user_attr(
+        SPACE, {name: dimension.space for name, dimension in space.items()}
+    )  # last: what follows is whole
 
 
 def base_of(recipe: Recipe) -> dict[str, str]:
@@ -151,7 +155,7 @@ def base_of(recipe: Recipe) -> dict[str, str]:
     found = {}
     for stage in recipe.stages:
         if stage.key in wanted:
-            searched = {one.key for one in stage.dimensions.values()}
+            searched = {dimension.key for dimension in stage.dimensions.values()}
             for key, value in stage.settings.values.items():
                 if key not in searched and not any(
                     key == word or key.startswith(f"{word}.") for word in WITHOUT_EFFECT
@@ -167,7 +171,7 @@ def _compare(study: Study, recipe: Recipe, space: Mapping[str, Dimension], goals
         return
     help = "`ftc run --fresh` begins a new study; stages that are the same are not run again"
     span = recipe.search_spans.get("", recipe.span)
-    now = {name: one.space for name, one in space.items()}
+    now = {name: dimension.space for name, dimension in space.items()}
     for name in dict.fromkeys((*now, *known[SPACE])):
         if now.get(name) != known[SPACE].get(name):
             where = space[name].span if name in space else span

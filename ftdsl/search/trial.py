@@ -22,7 +22,7 @@ from ftdsl.targets.compiled import Compiled
 
 
 @dataclass(frozen=True)
-class Source:
+class TrialSource:
     """The recipe that is searched, as a trial is made of it. env: of a session."""
 
     path: Path
@@ -48,8 +48,8 @@ class Source:
         if resolved is None:
             return {}
         space = space_of(build(resolved, self.path.parent, session))
-        new = {name: one for name, one in space.items() if name not in trial.values}
-        return {PROFILE: new[PROFILE]} if PROFILE in new else new
+        unset = {name: dimension for name, dimension in space.items() if name not in trial.values}
+        return {PROFILE: unset[PROFILE]} if PROFILE in unset else unset
 
 
 def named(number: int) -> str:
@@ -62,7 +62,7 @@ def folder_name(number: int) -> str:
 
 
 def values_for(
-    source: Source, number: int, space: Mapping[str, Dimension], suggest: Callable[[Dimension], str]
+    source: TrialSource, number: int, space: Mapping[str, Dimension], suggest: Callable[[Dimension], str]
 ) -> Trial:
     """A trial with a value for each dimension. space: what the recipe has before any is chosen."""
     values: dict[str, str] = {}
@@ -73,14 +73,18 @@ def values_for(
     return Trial(named(number), values)
 
 
-def representative(source: Source) -> tuple[Compiled | None, Session]:
+def representative(source: TrialSource) -> tuple[Compiled | None, Session]:
     """The recipe at values for which it can run, to find out what is wrong whatever is chosen. Part of a space may not fit."""
     session = source.session()
     compiled = source.compiled(None, session)
     if compiled is not None:
         return compiled, session
     resolved = resolve(source.path, source.path.as_posix(), source.options, source.session())
-    spaces = {} if resolved is None else {n: one for stage in resolved.stages for n, one in stage.dimensions.items()}
+    spaces = (
+        {}
+        if resolved is None
+        else {n: dimension for stage in resolved.stages for n, dimension in stage.dimensions.items()}
+    )
     for values in _corners(spaces):
         other = source.session()
         if compiled := source.compiled(Trial(named(0), values), other):
@@ -90,19 +94,21 @@ def representative(source: Source) -> tuple[Compiled | None, Session]:
 
 def _corners(space: Mapping[str, Dimension]) -> list[dict[str, str]]:
     """All at their highest, all in the middle, and each choice and each end of a range by itself."""
-    found = [
-        {name: one.choices[-1] if one.choices else one.text(one.high) for name, one in space.items()},
-        {name: one.choices[len(one.choices) // 2] if one.choices else one.text((one.low + one.high) / 2)
-         for name, one in space.items()},
-    ]  # fmt: skip
-    for name, one in space.items():
-        found += [{name: text} for text in one.choices or (one.text(one.high),)]
-    return found[:40]
+    high, middle = {}, {}
+    for name, dimension in space.items():
+        choices = dimension.choices
+        high[name] = choices[-1] if choices else dimension.text(dimension.high)
+        center = (dimension.low + dimension.high) / 2
+        middle[name] = choices[len(choices) // 2] if choices else dimension.text(center)
+    points = [high, middle]
+    for name, dimension in space.items():
+        points += [{name: text} for text in dimension.choices or (dimension.text(dimension.high),)]
+    return points[:40]
 
 
 def reason_of(diagnostics: list[Diagnostic]) -> str:
     """Why a trial cannot be run, or failed: its first error."""
-    errors = [found for found in diagnostics if found.severity is Severity.ERROR]
+    errors = [diagnostic for diagnostic in diagnostics if diagnostic.severity is Severity.ERROR]
     return errors[0].message if errors else ""
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ftdsl.catalog.vocabulary import TRAINING
 from ftdsl.observe.progress import RunProgress, StageProgress
@@ -38,21 +36,21 @@ def _metric(name: str, stage: StageProgress, run: Path) -> float | None:
     folder = run / stage.folder
     if stage.result and name in stage.result.metrics:
         return stage.result.metrics[name]
-    told = events.read(folder / events.METRICS)
+    log = events.read(folder / events.METRICS)
     if name == "seconds":
-        times = [event["time"] for event in events.last_attempt(told) if "time" in event]
+        times = [event["time"] for event in events.last_attempt(log) if "time" in event]
         known = stage.started is not None and stage.ended is not None
         return stage.elapsed(0.0) if known else times[-1] - times[0] if times else None
     if name == "memory":
-        measured = [event for event in told if event["event"] == "measured"]
+        measured = [event for event in log if event["event"] == "measured"]
         sizes = [event.get(key, 0) for event in measured for key in ("reserved_bytes", "rss_bytes")]
         return float(max(sizes)) if sizes else None
     if name == "size":
         place = run / stage.result.path if stage.result else folder
         return float(sum(path.stat().st_size for path in place.rglob("*") if path.is_file()))
-    scores = [event.get("metrics", {}) for event in told if event["event"] == "eval"]
-    found: float | None = next((table[name] for table in reversed(scores) if name in table), None)
-    return found
+    scores = [event.get("metrics", {}) for event in log if event["event"] == "eval"]
+    score: float | None = next((table[name] for table in reversed(scores) if name in table), None)
+    return score
 
 
 @dataclass(frozen=True)
@@ -103,11 +101,11 @@ class Curve:
             stage = progress.stage(self.watched.stage)
         except KeyError:
             return []
-        found = [point for point in self._points(stage) if point[0] > self._last]
-        if found:
-            self._last = found[-1][0]
+        points = [point for point in self._points(stage) if point[0] > self._last]
+        if points:
+            self._last = points[-1][0]
         return [
-            (step, value * self.watched.sign) for step, value in found if step >= self.after and math.isfinite(value)
+            (step, value * self.watched.sign) for step, value in points if step >= self.after and math.isfinite(value)
         ]
 
     def _points(self, stage: StageProgress) -> list[tuple[int, float]]:
@@ -123,8 +121,3 @@ class Curve:
             if not points or step - points[-1][0] >= least:
                 points.append((step, self._smoothed))
         return points
-
-
-def facts_of(outcome_progress: RunProgress | None) -> Mapping[str, Any]:
-    """What a trial's row keeps of its run."""
-    return {} if outcome_progress is None else {"run": outcome_progress.folder.as_posix()}

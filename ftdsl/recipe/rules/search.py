@@ -119,7 +119,7 @@ def _sampler_can(recipe: Recipe, session: Session) -> None:
     space = list(space_of(recipe).values())
     if name == "cmaes" and len(goals_of(recipe)) > 1:
         session.sink.error("FT093", "`cmaes` has one goal", span, help="write `sampler = tpe`")
-    elif name == "cmaes" and all(one.kind == "choice" for one in space):
+    elif name == "cmaes" and all(dimension.kind == "choice" for dimension in space):
         session.sink.error(
             "FT093", "`cmaes` searches ranges, and every dimension is a choice", span, help="write `sampler = tpe`"
         )
