@@ -145,8 +145,8 @@ def misnamed() -> Mapping[str, Mapping[str, Any]]:
 def written() -> Mapping[str, Mapping[str, Any]]:
     """`write`: parameter -> how a recipe writes it; `values`: parameter -> value known elsewhere -> the engine's
     (data/written.toml)."""
-    found: Mapping[str, Mapping[str, Any]] = _load("written.json")
-    return found
+    tables: Mapping[str, Mapping[str, Any]] = _load("written.json")
+    return tables
 
 
 @cache

@@ -41,21 +41,21 @@ def meant(name: str) -> Meant | None:
         return Meant(entry.get("parameter", ""), entry.get("value"), entry.get("word", ""), entry["why"])
     if catalog.parameter_status(ENGINE, name) is not None:
         return Meant(name, why="LLaMA-Factory's name")
-    change = next((found for package in OLD if (found := replacement(package, name))), None)
+    change = next((successor for package in OLD if (successor := replacement(package, name))), None)
     return Meant(change.new, why=change.why or change.drop or change.hand, change=change) if change else None
 
 
 @cache
-def _words() -> Mapping[str, tuple[str, Mapping[str, Any]]]:
+def _deciding_keys() -> Mapping[str, tuple[str, Mapping[str, Any]]]:
     """Parameter -> the word that decides it, and its entry in the overlay."""
-    found: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    deciding: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for block, entries in catalog.overlay(ENGINE).items():
         for entry in () if block.startswith("_") else entries.values():
             for parameter in catalog.parameters_of(entry):
                 known = catalog.parameter_status(ENGINE, parameter)
-                if known is not None and parameter not in found:
-                    found[parameter] = (known.word, entry)
-    return found
+                if known is not None and parameter not in deciding:
+                    deciding[parameter] = (known.word, entry)
+    return deciding
 
 
 def parameter_status(parameter: str) -> catalog.ParameterStatus | None:
@@ -65,12 +65,12 @@ def parameter_status(parameter: str) -> catalog.ParameterStatus | None:
 
 def by_rule(parameter: str) -> bool:
     """Whether the overlay tells a parameter by a function, which nothing here can read backwards."""
-    return "rule" in _words().get(parameter, ("", {}))[1]
+    return "rule" in _deciding_keys().get(parameter, ("", {}))[1]
 
 
 def word_of(parameter: str) -> str:
     """The dotted key that decides a parameter; "" when none does."""
-    return template_of(parameter).partition(" = ")[0] or _words().get(parameter, ("", {}))[0]
+    return template_of(parameter).partition(" = ")[0] or _deciding_keys().get(parameter, ("", {}))[0]
 
 
 def template_of(parameter: str) -> str:
@@ -80,7 +80,7 @@ def template_of(parameter: str) -> str:
 
 def chosen(parameter: str, value: str) -> str:
     """`lora.variant = dora` of a parameter with a value that stands for one member (`use_dora: true`); else ""."""
-    word, entry = _words().get(parameter, ("", {}))
+    word, entry = _deciding_keys().get(parameter, ("", {}))
     for member, texts in entry.get("set", {}).items():
         if f"{parameter}={value}" in texts:
             return f"{word} = {member}"
@@ -89,9 +89,9 @@ def chosen(parameter: str, value: str) -> str:
 
 def converted(parameter: str, value: str) -> tuple[str, str]:
     """How the overlay turns a value, and the value itself where a table tells: (`csv`, …), (`not`, …), ("", member)."""
-    _, entry = _words().get(parameter, ("", {}))
-    for member, said in entry.get("map", {}).items():
-        if str(said) == value:
+    _, entry = _deciding_keys().get(parameter, ("", {}))
+    for member, mapped in entry.get("map", {}).items():
+        if str(mapped) == value:
             return "", str(member)
     how = next((to.partition(":")[2] for to in entry.get("to", ()) if to.partition(":")[0] == parameter), "")
     return how, value

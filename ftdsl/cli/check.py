@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         return 2
     args.files = recipes_in(args.files)
     written = _mend(args) if args.fix or args.diff else True
-    results = each(partial(_one, args), args.files)
+    results = each(partial(_check_file, args), args.files)
     diagnostics = _once([diagnostic for result in results for diagnostic in result.diagnostics])
     if args.quiet:
         diagnostics = [diagnostic for diagnostic in diagnostics if diagnostic.severity is not Severity.INFO]
@@ -94,7 +94,7 @@ def _once(diagnostics: list[Diagnostic]) -> list[Diagnostic]:
     return list(unique.values())
 
 
-def _one(args: argparse.Namespace, name: str) -> FileResult:
+def _check_file(args: argparse.Namespace, name: str) -> FileResult:
     """The check of one file, in this process or in a worker."""
     from ftdsl.session import Files, Session, reason
 
@@ -163,7 +163,7 @@ def _rows_cut(checked: Checked, session: Session) -> None:
     if checked.plan is None or checked.recipe is None:
         return
     folder = checked.recipe.folder.resolve()
-    if not any((place / "runs").is_dir() for place in (folder, *folder.parents)):
+    if not any((parent / "runs").is_dir() for parent in (folder, *folder.parents)):
         return
     from ftdsl.run.lengths import known
     from ftdsl.run.project import home_of

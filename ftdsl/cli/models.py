@@ -18,8 +18,8 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     add.add_argument("names", nargs="+", metavar="NAME", help="an id of the hub: org/name, or org/name@revision")
     show = actions.add_parser("show", help="sizes, and where they come from")
     show.add_argument("names", nargs="+", metavar="NAME")
-    for one in (add, show):
-        one.add_argument(
+    for verb in (add, show):
+        verb.add_argument(
             "--project", type=Path, default=Path(), metavar="FOLDER", help="where the recipe lies (default: here)"
         )
     parser.set_defaults(run=run)

@@ -58,14 +58,14 @@ def run(args: argparse.Namespace) -> int:
             return 1
     else:
         seen = [look(home) for home in homes_below(root_of(Path("here.ft")))]
-    found = [run for run in seen if run is not None]
+    runs = [run for run in seen if run is not None]
     if args.json:
-        documents = [document(run) for run in found]
+        documents = [document(run) for run in runs]
         print(json.dumps({"schema": 1, "runs": documents}, indent=2, ensure_ascii=False))
         return 0
-    for at, one in enumerate(found):
-        print("\n".join([*([""] if at else []), *lines(one, time.time())]))
-    if not found:
+    for at, run in enumerate(runs):
+        print("\n".join([*([""] if at else []), *lines(run, time.time())]))
+    if not runs:
         print("nothing has run here", file=sys.stderr)
     return 0
 

@@ -38,7 +38,7 @@ class Stream(io.TextIOBase):
         return self.write(text) if self.isatty() else self._write(text)
 
     def _write(self, text: str) -> int:
-        with self._told():
+        with self._reporting_write_errors():
             if self.raw is None:
                 self.lost = self.lost or bool(text)
             else:
@@ -47,12 +47,12 @@ class Stream(io.TextIOBase):
 
     def flush(self) -> None:
         """Raises: BrokenPipeError, OutputError."""
-        with self._told():
+        with self._reporting_write_errors():
             if self.raw is not None:
                 self.raw.flush()
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _reporting_write_errors(self) -> Iterator[None]:
         try:
             yield
         except BrokenPipeError:

@@ -26,42 +26,42 @@ class Believed:
 
 
 @frozen(eq=True)
-class Seen:
-    """A measurement: `fixed` plus each constant times its amount should come to `found`."""
+class Measurement:
+    """A measurement: `fixed` plus each constant times its amount should come to `value`."""
 
     amounts: tuple[float, ...]
-    found: float
+    value: float
     fixed: float = 0.0
 
-    def told(self, constants: Sequence[float]) -> float:
+    def predicted_by(self, constants: Sequence[float]) -> float:
         """What the constants come to."""
         return self.fixed + sum(each * amount for each, amount in zip(constants, self.amounts, strict=True))
 
 
-def corrected(believed: Sequence[Believed], seen: Sequence[Seen], noise: float) -> tuple[float, ...]:
+def corrected(believed: Sequence[Believed], seen: Sequence[Measurement], noise: float) -> tuple[float, ...]:
     """The constants that explain what was seen best; the believed values where nothing was. `noise`: how far, as a factor, a
     measurement may be off what the right constants come to.
     """
-    found = [one.value for one in believed]
+    constants = [constant.value for constant in believed]
     for _ in range(SWEEPS if seen else 0):
-        moved = [_step(at, found, believed[at], seen, noise) for at in range(len(found))]
+        moved = [_step(at, constants, believed[at], seen, noise) for at in range(len(constants))]
         if max(moved) < 1e-7:
             break
-    return tuple(found)
+    return tuple(constants)
 
 
-def _step(at: int, found: list[float], belief: Believed, seen: Sequence[Seen], noise: float) -> float:
+def _step(at: int, constants: list[float], belief: Believed, seen: Sequence[Measurement], noise: float) -> float:
     """One constant moved to where it fits best with the others as they are (Gauss-Newton); how far it moved."""
-    off = math.log(found[at] / belief.value)
+    off = math.log(constants[at] / belief.value)
     slope, curve = -off / belief.spread**2, belief.spread**-2
-    for one in seen:
-        told = one.told(found)
-        share = found[at] * one.amounts[at] / told
-        miss = math.log(one.found / told)
+    for measurement in seen:
+        predicted = measurement.predicted_by(constants)
+        share = constants[at] * measurement.amounts[at] / predicted
+        miss = math.log(measurement.value / predicted)
         weight = min(1.0, OUTLIER * noise / max(abs(miss), 1e-12)) / noise**2
         slope += weight * share * miss
         curve += weight * share**2
-    found[at] *= math.exp(slope / curve)
+    constants[at] *= math.exp(slope / curve)
     return abs(slope / curve)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ftdsl.estimate import compute, constants, loss, memory, trained, weights
-from ftdsl.estimate.calibration import Believed, Seen, corrected, left
+from ftdsl.estimate.calibration import Believed, Measurement, corrected, left
 from ftdsl.estimate.layer import upcasts_norms
 from ftdsl.estimate.memory import Memory, Phase
 from ftdsl.estimate.setup import Setup
@@ -97,16 +97,16 @@ def calibrated(runs: Sequence[Run]) -> Processor:
     memories = [_memory_seen(run) for run in runs]
     base, kept = corrected((BASE, KEPT), memories, MEMORY_NOISE)
     slowness = (Believed(1 / RATE.value, RATE.spread), Believed(1 / STREAM.value, STREAM.spread))
-    times = [Seen(_work(run.usual, run.threads), run.step) for run in runs]
+    times = [Measurement(_work(run.usual, run.threads), run.step) for run in runs]
     per_flop, per_byte = corrected(slowness, times, TIME_NOISE)
     return Processor(base, kept, 1 / per_flop, 1 / per_byte, len(runs))
 
 
-def _memory_seen(run: Run) -> Seen:
+def _memory_seen(run: Run) -> Measurement:
     """What stays counts as it is, what comes and goes with what malloc keeps."""
     peak = max(memory.memory(run.setup).phases, key=lambda phase: sum(_held(phase, Processor()).values()))
     stays = _stays(peak)
-    return Seen((1.0, peak.total - stays), run.resident, stays)
+    return Measurement((1.0, peak.total - stays), run.resident, stays)
 
 
 _STAY = ("weights", "optimizer", "frozen models")
@@ -141,18 +141,18 @@ def _traffic(setup: Setup) -> float:
 
 def _work(setup: Setup, threads: int) -> tuple[float, float]:
     """FLOPs of a step and bytes it moves, of one thread."""
-    one = replace(setup, attention="flash")
-    a, tokens = one.architecture, one.tokens
-    again = compute.RECOMPUTED.get(one.checkpointing, 0.0)
-    back = trained.crossed(one) / a.layers
-    products = 2 * a.active_layer_linear * tokens * compute.passes(one) * a.layers
-    head = 2 * a.embedding * tokens * (2 if one.adapts else 3)
+    flash = replace(setup, attention="flash")
+    a, tokens = flash.architecture, flash.tokens
+    again = compute.RECOMPUTED.get(flash.checkpointing, 0.0)
+    back = trained.crossed(flash) / a.layers
+    products = 2 * a.active_layer_linear * tokens * compute.passes(flash) * a.layers
+    head = 2 * a.embedding * tokens * (2 if flash.adapts else 3)
     # sdpa on a CPU works all pairs, also those a causal mask hides
-    pairs = 4.0 * one.seq_len * a.q * tokens * (1 + back * (again + 2.5)) * a.layers
-    moved = _traffic(one) * tokens * (1 + back * (again + constants.FITTED.backward)) * a.layers
-    moved += loss.loss_bytes(one) * constants.FITTED.loss_traffic
-    learnt = weights.trainable(one, weights.share(one))
-    sweeps = learnt * 4 * (3 + 4) * (1.0 if one.optimizer == "adamw_fused" else 1.5)
+    pairs = 4.0 * flash.seq_len * a.q * tokens * (1 + back * (again + 2.5)) * a.layers
+    moved = _traffic(flash) * tokens * (1 + back * (again + constants.FITTED.backward)) * a.layers
+    moved += loss.loss_bytes(flash) * constants.FITTED.loss_traffic
+    learnt = weights.trainable(flash, weights.share(flash))
+    sweeps = learnt * 4 * (3 + 4) * (1.0 if flash.optimizer == "adamw_fused" else 1.5)
     more = max(1, threads) ** MORE_THREADS
-    count = one.accumulate
+    count = flash.accumulate
     return (products + head + pairs) * count / more, (moved * count + sweeps) / more

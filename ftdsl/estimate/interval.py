@@ -144,8 +144,8 @@ SAYS_LITTLE = 0.05
 
 def weak(setup: Setup, timed: bool = False) -> tuple[str, ...]:
     """What of a set-up the estimates have not been held to, as short phrases. `timed`: for the step time."""
-    found = deviations(setup, timed)
-    return tuple(name for name, deviation in found.items() if deviation > SAYS_LITTLE)
+    parts = deviations(setup, timed)
+    return tuple(name for name, deviation in parts.items() if deviation > SAYS_LITTLE)
 
 
 def deviation_of(setup: Setup, kind: str) -> float:

@@ -74,8 +74,8 @@ class Memory:
 def memory(setup: Setup) -> Memory:
     """Peak memory of the fullest card. Raises: NotModelledError."""
     stages = [(True, setup.pipeline == 1)] if setup.pipeline == 1 else [(True, False), (False, True)]
-    found = [_stage(setup, first, last) for first, last in stages]
-    return max(found, key=lambda one: one.allocated)
+    stage_memories = [_stage(setup, first, last) for first, last in stages]
+    return max(stage_memories, key=lambda stage: stage.allocated)
 
 
 def _stage(setup: Setup, first: bool, last: bool) -> Memory:
@@ -92,13 +92,13 @@ def _stage(setup: Setup, first: bool, last: bool) -> Memory:
     summed = (setup.accumulate > 1 or setup.strategy == "ddp") and not (setup.traits.longest_first and setup.fsdp)
     held = running | gradients if summed else running
     kept = {"checkpoints": _kept_activations(setup, part.layers, first)}
-    one = {"one layer": _one_layer(setup)}
+    one_layer = {"one layer": _one_layer(setup)}
     whole = {"whole gradients": sharding.whole_gradients(setup) if last or setup.fsdp else 0.0}
     at_end = {"checkpoints": max(kept["checkpoints"] / part.layers, _second_copy(setup, part.layers))}
     phases = {
         "forward": _forward(setup, held, last) | kept,
-        "last": held | kept | one | whole,
-        "first": running | gradients | at_end | one | (whole if setup.fsdp else {}),
+        "last": held | kept | one_layer | whole,
+        "first": running | gradients | at_end | one_layer | (whole if setup.fsdp else {}),
         "step": static | gradients | {"step": states.step_bytes(setup, part)},
     }
     if setup.eval_batch and last:
@@ -187,23 +187,23 @@ def _whole(setup: Setup) -> Setup:
 
 def _one_layer(setup: Setup) -> float:
     """Bytes of one layer at work: by token, and what does not depend on tokens."""
-    one = _whole(setup)
-    again = 0.0 if setup.checkpointing == "none" else layer.saved(one)
-    by_token = (again + layer.transient(one)) * (setup.compute_bytes / 2) * setup.tokens
+    unsharded = _whole(setup)
+    again = 0.0 if setup.checkpointing == "none" else layer.saved(unsharded)
+    by_token = (again + layer.transient(unsharded)) * (setup.compute_bytes / 2) * setup.tokens
     return by_token + layer.dora_bytes(setup)
 
 
 def _evaluation(setup: Setup) -> dict[str, float]:
     """Terms of an evaluation on the last stage; where it writes, keys and values of all tokens stay, and only the last token
     of a prompt has logits (transformers, generation/utils.py: logits_to_keep)."""
-    found = {"logits": loss.eval_bytes(setup), "one layer": _eval_layer(setup)}
+    terms = {"logits": loss.eval_bytes(setup), "one layer": _eval_layer(setup)}
     if not setup.generated:
-        return found
+        return terms
     a = setup.architecture
     rows = setup.eval_batch
     tokens = rows * (setup.seq_len + setup.generated)
     cache = 2 * setup.compute_bytes * a.kv * -(-a.layers // setup.pipeline) * tokens / setup.tensor
-    return found | {"logits": rows * a.vocab * loss.EVALUATED / setup.tensor, "keys and values": cache}
+    return terms | {"logits": rows * a.vocab * loss.EVALUATED / setup.tensor, "keys and values": cache}
 
 
 def _eval_layer(setup: Setup) -> float:

@@ -133,10 +133,10 @@ class Setup:
     @property
     def gpu(self) -> catalog.Gpu:
         """The card's facts. Raises: NotModelledError for a card the catalogue does not have."""
-        found = catalog.gpus().get(self.card)
-        if found is None:
+        gpu = catalog.gpus().get(self.card)
+        if gpu is None:
             raise NotModelledError(f"no such card in the catalogue: {self.card}")
-        return found
+        return gpu
 
     @property
     def bandwidth(self) -> float:

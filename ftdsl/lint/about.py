@@ -31,8 +31,8 @@ def sections(rule: Callable[..., object]) -> dict[str, str]:
     parts = _HEADING.split(inspect.getdoc(rule) or "")
     if tuple(parts[1::2]) != HEADINGS:
         raise ValueError(f"{rule.__name__}: headings are {parts[1::2]}, not {list(HEADINGS)}")
-    found = {name: inspect.cleandoc(text) for name, text in zip(parts[1::2], parts[2::2], strict=True)}
-    return {name: text if name in FILES else _sentence(text) for name, text in found.items()}
+    texts = {name: inspect.cleandoc(text) for name, text in zip(parts[1::2], parts[2::2], strict=True)}
+    return {name: text if name in FILES else _sentence(text) for name, text in texts.items()}
 
 
 def _sentence(text: str) -> str:
@@ -48,9 +48,9 @@ def examples(text: str) -> list[Example]:
 
 def _example(text: str) -> Example:
     given: dict[str, str] = {}
-    if found := re.match(r"# with: (.+)\n", text):
-        given = dict(item.strip().split("=", 1) for item in found.group(1).replace("==", "=").split(","))
-        text = text[found.end() :]
+    if match := re.match(r"# with: (.+)\n", text):
+        given = dict(item.strip().split("=", 1) for item in match.group(1).replace("==", "=").split(","))
+        text = text[match.end() :]
     first, *rest = _FILE.split(text)
     files = {"train.yaml": first} if first.strip() else {}
     return Example({**files, **dict(zip(rest[::2], rest[1::2], strict=True))}, given)
@@ -61,32 +61,36 @@ def severities(rule: Callable[..., object]) -> tuple[str, ...]:
     names: set[str] = set()
     todo, seen = [rule], set()
     while todo:
-        one = todo.pop()
-        code = getattr(one, "__code__", None)
-        if code is None or one in seen:
+        function = todo.pop()
+        code = getattr(function, "__code__", None)
+        if code is None or function in seen:
             continue
-        seen.add(one)
+        seen.add(function)
         names |= set(code.co_names)
-        todo += [one.__globals__[name] for name in code.co_names if name.startswith("_") and name in one.__globals__]
+        todo += [
+            function.__globals__[name]
+            for name in code.co_names
+            if name.startswith("_") and name in function.__globals__
+        ]
     return tuple(name for name in ("error", "warning", "info") if name in names)
 
 
 _OF_RUNS = {"why": "Why it matters", "help": "What to do"}
 
 
-def told_of(code: str) -> dict[str, Any]:
+def explanation_of(code: str) -> dict[str, Any]:
     """All that is known of a code: code, name, severities, and text by heading. One that the language and a rule share has
     both."""
     from ftdsl.lint.check import load
 
     rule, meaning = load().get(code), meanings().get(code, {})
-    said: dict[str, str] = {}
+    texts: dict[str, str] = {}
     if rule is not None:
-        said = ({"In a recipe": meaning["what"]} if meaning else {}) | sections(rule)
+        texts = ({"In a recipe": meaning["what"]} if meaning else {}) | sections(rule)
     elif meaning:
-        said = {"What it does": meaning["what"]}
+        texts = {"What it does": meaning["what"]}
         if "instead" in meaning:
-            said |= {"Example": meaning.get("stage") or meaning["file"], "Use instead": meaning["instead"]}
-        said |= {heading: meaning[word] for word, heading in _OF_RUNS.items() if word in meaning}
+            texts |= {"Example": meaning.get("stage") or meaning["file"], "Use instead": meaning["instead"]}
+        texts |= {heading: meaning[word] for word, heading in _OF_RUNS.items() if word in meaning}
     kinds = severities(rule) if rule is not None else meaning.get("severities", ("error",))
-    return {"code": code, "name": CODES[code], "severities": list(kinds), "about": said}
+    return {"code": code, "name": CODES[code], "severities": list(kinds), "about": texts}

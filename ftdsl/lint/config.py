@@ -61,21 +61,21 @@ class Document:
 
     def get(self, path: str, default: Any = None) -> Any:
         """The value at a dotted path, or `default` where any part of it is missing."""
-        found: Any = self.data
+        value: Any = self.data
         for name in path.split("."):
-            if not isinstance(found, Mapping) or name not in found:
+            if not isinstance(value, Mapping) or name not in value:
                 return default
-            found = found[name]
-        return found
+            value = value[name]
+        return value
 
     def at(self, path: str) -> Setting:
         """The setting at a path; for one that is not there, one that stands where its nearest table does."""
-        found = self.settings.get(path)
-        if found is not None:
-            return found
+        setting = self.settings.get(path)
+        if setting is not None:
+            return setting
         parent = path.rpartition(".")[0]
-        place = self.at(parent).key if parent else self.span
-        return Setting(path, None, path, place, place, is_explicit=False)
+        span = self.at(parent).key if parent else self.span
+        return Setting(path, None, path, span, span, is_explicit=False)
 
 
 @frozen
@@ -173,8 +173,8 @@ class Config:
     def has(self, name: str) -> bool:
         """Whether anybody set it: the author, the language or the planner. `null` counts as not set."""
         self._ask(name)
-        found = self.settings.get(name)
-        return found is not None and found.value is not None
+        setting = self.settings.get(name)
+        return setting is not None and setting.value is not None
 
     def is_explicit(self, name: str) -> bool:
         """Whether the author set it."""
@@ -183,9 +183,9 @@ class Config:
     def value(self, name: str) -> Any:
         """What the engine will see: what was set, else its own default (None for parameters it has not)."""
         self._ask(name)
-        found = self.settings.get(name)
-        if found is not None and found.value is not None:
-            return found.value
+        setting = self.settings.get(name)
+        if setting is not None and setting.value is not None:
+            return setting.value
         return self.schema.get(name, {}).get("default")
 
     @property
@@ -218,8 +218,8 @@ class Config:
 
     def at(self, name: str) -> Setting:
         """The setting of that name; for one that nobody set, one that stands where the whole invocation does."""
-        found = self.settings.get(name)
-        return found or Setting(name, self.value(name), self.word(name), self.span, None, is_explicit=False)
+        setting = self.settings.get(name)
+        return setting or Setting(name, self.value(name), self.word(name), self.span, None, is_explicit=False)
 
     def first(self, *names: str) -> Setting:
         """The first of these that the author set, else the first that anybody set: where a message goes."""
@@ -230,9 +230,9 @@ class Config:
 
     def word(self, name: str) -> str:
         """What the author calls a parameter: his own word where he set it, else the one he would write."""
-        found = self.settings.get(name)
-        if found is not None and found.is_explicit:
-            return found.word
+        setting = self.settings.get(name)
+        if setting is not None and setting.is_explicit:
+            return setting.word
         if self.form == "recipe":
             parameter_status = catalog.parameter_status(self.engine, name)
             return parameter_status.word if parameter_status and parameter_status.word else name

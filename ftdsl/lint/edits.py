@@ -59,8 +59,8 @@ def say(config: Config, key: str, text: str, *, safe: bool = False) -> Fix | Non
     from ftdsl.language.parser import parse
 
     start = config.span.start
-    blocks = [one for one in parse(config.span.source, Sink()).items if isinstance(one, tree.Block)]
-    block = next((one for one in blocks if one.span.start <= start < one.span.end), None)
+    blocks = [item for item in parse(config.span.source, Sink()).items if isinstance(item, tree.Block)]
+    block = next((candidate for candidate in blocks if candidate.span.start <= start < candidate.span.end), None)
     edits = setting(block, key.split("."), text) if block is not None else ()
     return Fix(f"write `{key} = {text}`", tuple(edits), safe) if edits else None
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from ftdsl.diagnostics.codes import CODES
-from ftdsl.lint.about import told_of
+from ftdsl.lint.about import explanation_of
 
 TARGET = Path(__file__).parent.parent.parent / "docs" / "rules.md"
 
@@ -45,24 +45,24 @@ def text() -> str:
     """The whole page."""
     parts = [HEAD]
     for start, title in FAMILIES.items():
-        told = [told_of(code) for code in CODES if code.startswith(start)]
-        explained = [one for one in told if one["about"]]
+        rules = [explanation_of(code) for code in CODES if code.startswith(start)]
+        explained = [rule for rule in rules if rule["about"]]
         parts.append(f"## {title}\n\n")
-        parts += [_rule(one["code"], one["name"], one["severities"], one["about"]) for one in explained]
-        if rest := [f"{one['code']} {one['name']}" for one in told if not one["about"]]:
+        parts += [_rule(rule["code"], rule["name"], rule["severities"], rule["about"]) for rule in explained]
+        if rest := [f"{rule['code']} {rule['name']}" for rule in rules if not rule["about"]]:
             parts.append(f"Said where it happens: {', '.join(rest)}.\n\n")
     return "".join(parts).rstrip() + "\n"
 
 
 def _rule(code: str, name: str, kinds: list[str], about: dict[str, str]) -> str:
     lines = [f"### {code} {name}", "", f"*{', '.join(kinds)}*"]
-    for heading, said in about.items():
+    for heading, text in about.items():
         if heading in ("Example", "Use instead"):
-            lines += ["", f"{heading}:", "```", said.rstrip(), "```"]
+            lines += ["", f"{heading}:", "```", text.rstrip(), "```"]
         elif heading in ("What it does", "Why it matters", "In a recipe"):
-            lines += ["", said]
+            lines += ["", text]
         else:
-            lines += ["", f"{heading}: {said}"]
+            lines += ["", f"{heading}: {text}"]
     return "\n".join(lines) + "\n\n"
 
 

@@ -23,8 +23,8 @@ class Finding:
     fix: Fix | None = None
 
 
-Found: TypeAlias = Iterator[Finding]
-Check: TypeAlias = Callable[[Config], Found]
+Findings: TypeAlias = Iterator[Finding]
+Check: TypeAlias = Callable[[Config], Findings]
 
 RULES: dict[str, Check] = {}
 """The rules of every family that was imported, by code (`ftdsl.lint.check.load` imports them all)."""

@@ -24,9 +24,9 @@ def check_versions(versions: Versions, title: str, span: Span, sink: Sink) -> No
         sink.warning(
             "FT901", f"{title} {held.version} ({held.source}) is not known: it is taken for {held.facts}", span
         )
-    for package, one, wanted in versions.refused():
-        text = f"{title} {held.version} refuses {package} {one.version} ({one.source}) when it starts"
+    for package, resolved, wanted in versions.refused():
+        text = f"{title} {held.version} refuses {package} {resolved.version} ({resolved.source}) when it starts"
         sink.warning("FT901", text, span, help=f"install {package}{wanted}")
-    for package, one, wanted in versions.outside():
-        text = f"{package} {one.version} ({one.source}) is not among what {title} {held.version} was released for"
+    for package, resolved, wanted in versions.outside():
+        text = f"{package} {resolved.version} ({resolved.source}) is not among what {title} {held.version} was released for"
         sink.info("FT901", text, span, help=f"its metadata asks for {package}{wanted}; it starts all the same")

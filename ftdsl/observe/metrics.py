@@ -31,23 +31,23 @@ class Tail:
 
     def read(self) -> list[dict[str, Any]]:
         """The events written since the last call; lines that are no events are passed over."""
-        found: list[dict[str, Any]] = []
+        read: list[dict[str, Any]] = []
         while piece := self._new_bytes():
             whole, end, rest = piece.rpartition(b"\n")
             if not end and len(rest) < PIECE:
                 break  # a line that waits for its end
             self._at += len(whole) + 1 if end else len(rest)  # a longer one is no event
-            found += self._events(whole)
-        return found
+            read += self._events(whole)
+        return read
 
     def _events(self, whole: bytes) -> list[dict[str, Any]]:
         malformed: list[str] = []
-        found = [event for line in whole.split(b"\n") if (event := events.parse(line, malformed)) is not None]
+        parsed = [event for line in whole.split(b"\n") if (event := events.parse(line, malformed)) is not None]
         for text in malformed:
             if (kind := text.partition(" is ")[0]) not in self._reported:
                 self._reported.add(kind)
                 self.malformed.append(text)
-        return found
+        return parsed
 
     def _new_bytes(self) -> bytes:
         try:
@@ -83,9 +83,9 @@ def read_result(folder: Path) -> Result | None:
     """The result a stage left in its folder; None when there is none, or it cannot be read."""
     if not (folder / events.RESULT).is_file():  # nor a pipe or device somebody put there
         return None
-    found = events.read_result(folder)
-    if found is None:
+    document = events.read_result(folder)
+    if document is None:
         return None
     names = ("prompt", "label", "predict")
-    samples = tuple(Sample(*(str(row.get(name, "")) for name in names)) for row in found["samples"])
-    return Result(found["kind"], found["path"], found["metrics"], samples)
+    samples = tuple(Sample(*(str(row.get(name, "")) for name in names)) for row in document["samples"])
+    return Result(document["kind"], document["path"], document["metrics"], samples)

@@ -40,8 +40,8 @@ def summary(run: RunProgress, *, smoke: bool = False) -> list[str]:
 
 def _tried(stage: StageProgress) -> tuple[str, ...]:
     steps = [f"{stage.step} steps"] if stage.status.ok and stage.what == "steps" else []
-    said = [words for words in (_in_a_cell(stage), *steps, *stage.notes) if words]
-    return stage.key, MARKS[stage.status], _spent(stage), ", ".join(said)
+    parts = [part for part in (_cell_text(stage), *steps, *stage.notes) if part]
+    return stage.key, MARKS[stage.status], _spent(stage), ", ".join(parts)
 
 
 def _spent(stage: StageProgress) -> str:
@@ -52,27 +52,27 @@ def _row(stage: StageProgress, run: RunProgress) -> tuple[str, ...]:
     spent = _spent(stage)
     where = f"{run.folder.as_posix()}/{stage.folder}" if stage.status is not Status.SKIPPED else ""
     if stage.result and stage.status.ok and stage.result.path and stage.result.path != stage.folder:
-        where = _place(run.folder, stage.result.path)
+        where = _result_path(run.folder, stage.result.path)
     if stage.status is Status.FAILED:
         where = f"{run.folder.as_posix()}/{stage.folder}/log.txt"
-    return stage.key, MARKS[stage.status], spent, _in_a_cell(stage), where
+    return stage.key, MARKS[stage.status], spent, _cell_text(stage), where
 
 
-def _in_a_cell(stage: StageProgress) -> str:
+def _cell_text(stage: StageProgress) -> str:
     """Why a stage failed is said whole below the table."""
-    said = result_text(stage)
-    return _short(said, FAILED) if stage.status is Status.FAILED else said
+    text = result_text(stage)
+    return _short(text, FAILED) if stage.status is Status.FAILED else text
 
 
-def _place(run: Path, path: str) -> str:
+def _result_path(run: Path, path: str) -> str:
     """A result's path, through the link to the recipe's folder where that is shorter to read."""
-    place = run / path
+    result_path = run / path
     if path.startswith("inputs/"):
         try:
-            return place.resolve().relative_to(Path.cwd()).as_posix()
+            return result_path.resolve().relative_to(Path.cwd()).as_posix()
         except ValueError:
-            return place.resolve().as_posix()
-    return place.as_posix()
+            return result_path.resolve().as_posix()
+    return result_path.as_posix()
 
 
 def result_text(stage: StageProgress) -> str:

@@ -28,12 +28,12 @@ class Alternative:
     cost: Cost
 
     def __str__(self) -> str:
-        said = ", ".join(f"{key} = {text}" if text else f"{key} {{ }}" for key, text in self.edits)
-        return f"{said}: {self.gives_up}"
+        edits = ", ".join(f"{key} = {text}" if text else f"{key} {{ }}" for key, text in self.edits)
+        return f"{edits}: {self.gives_up}"
 
 
 @frozen
-class _Try:
+class _Trial:
     edits: tuple[tuple[str, str], ...]
     gives_up: str
     layout: Layout
@@ -46,16 +46,16 @@ def alternatives(layouts: LayoutSearch, layout: Layout) -> list[Alternative]:
     evaluated = layouts.evaluated
     if evaluated > 1 and (cost := layouts.evaluating_less.cost(layout)).fits:
         kept.append((FREE, Alternative((("evaluate.batch", "1"),), "evaluates in more steps", cost)))
-    for rank, one in (*_fused(layouts, layout), *_tries(layouts.stage, layout, layouts.world.size)):
-        there = replace(layouts, stage=one.stage)
-        if not layouts.engine.possible(one.stage, one.layout, layouts.world):
+    for rank, trial in (*_fused(layouts, layout), *_trials(layouts.stage, layout, layouts.world.size)):
+        candidate = replace(layouts, stage=trial.stage)
+        if not layouts.engine.possible(trial.stage, trial.layout, layouts.world):
             continue
         try:
-            cost = there.cost(one.layout)
+            cost = candidate.cost(trial.layout)
         except NotModelledError:
             continue
         if cost.fits:
-            kept.append((rank, Alternative(one.edits, one.gives_up, cost)))
+            kept.append((rank, Alternative(trial.edits, trial.gives_up, cost)))
     kept.sort(key=lambda item: (item[0], len(item[1].edits), -item[1].cost.tokens))
     return [way for _, way in _distinct(kept)][:WAYS]
 
@@ -74,7 +74,7 @@ FREE, SAME, CLOSE, OTHER = range(4)
 """Training itself untouched; the same training only slower; nearly the same; another training."""
 
 
-def _fused(layouts: LayoutSearch, layout: Layout) -> Iterator[tuple[int, _Try]]:
+def _fused(layouts: LayoutSearch, layout: Layout) -> Iterator[tuple[int, _Trial]]:
     """A loss that holds no logits: the same training, and as fast."""
     try:
         family = layouts.architecture().family
@@ -84,28 +84,28 @@ def _fused(layouts: LayoutSearch, layout: Layout) -> Iterator[tuple[int, _Try]]:
     if not name:
         return
     stage, edits, text = _with(layouts.stage, {"kernels": Term(name)}), (("kernels", name),), "the loss holds no logits"
-    yield SAME, _Try(edits, text, layout, stage)
-    for rank, one in _tries(stage, layout, layouts.world.size):
-        yield rank, _Try((*edits, *one.edits), f"{text}; {one.gives_up}", one.layout, one.stage)
+    yield SAME, _Trial(edits, text, layout, stage)
+    for rank, trial in _trials(stage, layout, layouts.world.size):
+        yield rank, _Trial((*edits, *trial.edits), f"{text}; {trial.gives_up}", trial.layout, trial.stage)
 
 
-def _tries(stage: Stage, layout: Layout, world: int) -> Iterator[tuple[int, _Try]]:
-    accumulate = _said(stage, "batch.accumulate")
+def _trials(stage: Stage, layout: Layout, world: int) -> Iterator[tuple[int, _Trial]]:
+    accumulate = _explicit_number(stage, "batch.accumulate")
     single = list(_slower(layout, world, accumulate))
-    for edits, text, found in single:
-        yield SAME, _Try(edits, text, found, stage)
-    for edits, text, found in single:
-        for more, also, both in _slower(found, world, accumulate):
+    for edits, text, changed in single:
+        yield SAME, _Trial(edits, text, changed, stage)
+    for edits, text, changed in single:
+        for more, also, both in _slower(changed, world, accumulate):
             if more[0][0] != edits[0][0]:
-                yield SAME, _Try((*edits, *more), f"{text}; {also}", both, stage)
-    for edits, text, found, other in _lighter(stage, layout):
-        yield CLOSE, _Try(edits, text, found, other)
-        for more, also, both in _slower(found, world, accumulate):
-            yield CLOSE, _Try((*edits, *more), f"{text}; {also}", both, other)
-    for edits, text, found, other in _others(stage, layout):
-        yield OTHER, _Try(edits, text, found, other)
-        for more, also, both in _slower(found, world, accumulate):
-            yield OTHER, _Try((*edits, *more), f"{text}; {also}", both, other)
+                yield SAME, _Trial((*edits, *more), f"{text}; {also}", both, stage)
+    for edits, text, changed, lighter in _lighter(stage, layout):
+        yield CLOSE, _Trial(edits, text, changed, lighter)
+        for more, also, both in _slower(changed, world, accumulate):
+            yield CLOSE, _Trial((*edits, *more), f"{text}; {also}", both, lighter)
+    for edits, text, changed, other in _others(stage, layout):
+        yield OTHER, _Trial(edits, text, changed, other)
+        for more, also, both in _slower(changed, world, accumulate):
+            yield OTHER, _Trial((*edits, *more), f"{text}; {also}", both, other)
 
 
 _Edits = tuple[tuple[str, str], ...]
@@ -162,16 +162,16 @@ def _lighter(stage: Stage, layout: Layout) -> Iterator[tuple[_Edits, str, Layout
 def _others(stage: Stage, layout: Layout) -> Iterator[tuple[_Edits, str, Layout, Stage]]:
     """Another training: shorter rows, adapters instead of all weights."""
     if layout.method == "full":
-        found = replace(layout, method="lora")
-        yield (("full", "null"), ("lora", "")), "adapters instead of all weights", found, stage
-        quantised = replace(found, bits=4)
+        adapters = replace(layout, method="lora")
+        yield (("full", "null"), ("lora", "")), "adapters instead of all weights", adapters, stage
+        quantised = replace(adapters, bits=4)
         yield (("full", "null"), ("lora", ""), ("quantize", "")), "adapters on a base in 4 bits", quantised, stage
     length = stage.settings.get("max_len")
     while isinstance(length, int) and (length := length // 2) >= SHORTEST:
         yield (("max_len", str(length)),), "longer rows are cut", layout, _with(stage, {"max_len": length})
 
 
-def _said(stage: Stage, key: str) -> int:
+def _explicit_number(stage: Stage, key: str) -> int:
     """A number the recipe itself says, 0 where it says none."""
     origin, number = stage.origins.get(key), stage.settings.get(key)
     return number if isinstance(number, int) and origin is not None and origin.kind not in ("auto", "default") else 0

@@ -121,7 +121,7 @@ def _stage(
     layouts = LayoutSearch(
         _filled(stage, chooser), world, recipe, precision, engine, budget_bytes, measurements, session.files
     )
-    method, strategy = choose_layout.lay_out(stage, chooser, layouts)
+    method, strategy = choose_layout.choose_layout(stage, chooser, layouts)
     _template(stage, chooser, engine, recipe.versions_of(stage), session)
     _learning_rate(stage, chooser, method)
     batch = solve(stage, chooser, world, session)

@@ -24,7 +24,7 @@ from ftdsl.session import Files, Session
 from ftdsl.source import Span
 
 
-def lay_out(stage: Stage, chooser: Chooser, layouts: LayoutSearch) -> tuple[str, str]:
+def choose_layout(stage: Stage, chooser: Chooser, layouts: LayoutSearch) -> tuple[str, str]:
     """Fill in what decides memory and speed; method and strategy ("" for one process)."""
     searched = layouts.searched()
     best = searched.best or searched.ranking.nearest
@@ -130,7 +130,9 @@ def check_fit(planned: PlannedStage, layouts: LayoutSearch, session: Session) ->
     label = ", ".join(f"{name} {_gib(size)}" for name, size in terms)
     severity = Severity.ERROR if cost.refused else Severity.WARNING
     text = _fit_text(stage, cost, layouts)
-    session.sink.add(Diagnostic("FT701", text, _place(stage, cost), severity, label, (), _fit_help(layouts, cost)))
+    session.sink.add(
+        Diagnostic("FT701", text, _blamed_span(stage, cost), severity, label, (), _fit_help(layouts, cost))
+    )
 
 
 def _fit_text(stage: Stage, cost: Cost, layouts: LayoutSearch) -> str:
@@ -176,13 +178,13 @@ def cost_of(planned: PlannedStage, layouts: LayoutSearch) -> Cost | None:
         return None
 
 
-_BLAMED: Sequence[str] = ("batch.micro", "max_len", "parallel.strategy", "full", "lora", "model")
+_BLAMED_KEYS: Sequence[str] = ("batch.micro", "max_len", "parallel.strategy", "full", "lora", "model")
 
 
-def _place(stage: Stage, cost: Cost) -> Span:
+def _blamed_span(stage: Stage, cost: Cost) -> Span:
     if cost.memory.peak.name == "evaluation" and "evaluate.batch" in stage.spans:
         return stage.spans["evaluate.batch"]
-    return next((stage.spans[key] for key in _BLAMED if key in stage.spans), stage.span)
+    return next((stage.spans[key] for key in _BLAMED_KEYS if key in stage.spans), stage.span)
 
 
 def _gib(size: float) -> str:

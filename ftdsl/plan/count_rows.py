@@ -98,7 +98,7 @@ def _rows(path: Path, files: Files) -> int | None:
 def size_of(item: Term | StageRef, recipe: Recipe, files: Files) -> int:
     """Bytes of a source's local files."""
     path = local_path(item, recipe.folder) if isinstance(item, Term) else None
-    return sum(files.size(place) for place in files_of(path, recipe.folder, files)) if path is not None else 0
+    return sum(files.size(file) for file in files_of(path, recipe.folder, files)) if path is not None else 0
 
 
 MEASURED = 16 << 20
@@ -120,15 +120,15 @@ def longest_row(stage: Stage, recipe: Recipe, files: Files) -> int:
 
 def _longest(item: Term | StageRef, recipe: Recipe, files: Files) -> int:
     path = local_path(item, recipe.folder) if isinstance(item, Term) else None
-    places = files_of(path, recipe.folder, files) if path is not None else []
+    paths = files_of(path, recipe.folder, files) if path is not None else []
     longest = 0
-    for place in places:
-        if place.suffix != ".jsonl":
+    for file in paths:
+        if file.suffix != ".jsonl":
             return 0
         try:
-            if files.size(place) > MEASURED:
+            if files.size(file) > MEASURED:
                 return 0
-            longest = max([longest, *(len(line.encode()) for line in files.text(place).splitlines())])
+            longest = max([longest, *(len(line.encode()) for line in files.text(file).splitlines())])
         except (OSError, UnicodeDecodeError):
             return 0
     return math.ceil(longest / BYTES_A_TOKEN) + TEMPLATE if longest else 0

@@ -57,13 +57,13 @@ class Forecast:
 def forecasts(plan: Plan, session: Session) -> dict[str, Forecast]:
     """Of every training stage of a plan, by key."""
     known: dict[str, Here] = {}
-    found = {}
-    for one in plan.stages:
-        if one.batch is not None:
-            if one.world.gpu not in known:
-                known[one.world.gpu] = here(session, plan.recipe, one.world.gpu)
-            found[one.key] = forecast(one, plan.recipe, session, known[one.world.gpu])
-    return found
+    by_stage = {}
+    for planned in plan.stages:
+        if planned.batch is not None:
+            if planned.world.gpu not in known:
+                known[planned.world.gpu] = here(session, plan.recipe, planned.world.gpu)
+            by_stage[planned.key] = forecast(planned, plan.recipe, session, known[planned.world.gpu])
+    return by_stage
 
 
 def forecast(planned: PlannedStage, recipe: Recipe, session: Session, known: Here) -> Forecast:
@@ -103,8 +103,8 @@ def _kept(stage: Stage, steps: int) -> int:
 
 def price_of(stage: Stage) -> tuple[float, str]:
     """USD an hour of one card, and who says so; 0 where nobody does."""
-    said = stage.settings.get("hardware.price")
-    number = getattr(said, "number", said)
+    price = stage.settings.get("hardware.price")
+    number = getattr(price, "number", price)
     if isinstance(number, int | float):
         return float(number), "hardware.price"
     listed = catalog.prices().get(stage.settings.name("hardware.gpu"), 0.0)

@@ -170,7 +170,7 @@ def _optimizer(stage: Stage) -> dict[str, Any]:
     asked, get = stage.settings.name("optim.name"), stage.settings.get
     if asked not in _OPTIMIZERS:
         raise NotModelledError(f"the memory of the optimizer `{asked}` is not modelled")
-    options = found.options if isinstance(found := get("optim.name"), Term) else {}
+    options = optimizer.options if isinstance(optimizer := get("optim.name"), Term) else {}
     if asked == "badam" and str(getattr(options.get("mode"), "name", options.get("mode"))) == "ratio":
         raise NotModelledError("the memory of BAdam by ratio is not modelled")
     rank = options.get("rank")

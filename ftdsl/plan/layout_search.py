@@ -80,11 +80,11 @@ class LayoutSearch:
             return SearchResult(unknown="there is no card")
         try:
             architecture = self.architecture()
-            found = self._fitted(architecture)
-            if self.evaluated <= 1 or (found.best and not found.kernels):
-                return found
+            result = self._fitted(architecture)
+            if self.evaluated <= 1 or (result.best and not result.kernels):
+                return result
             less = self.evaluating_less._fitted(architecture)
-            return less if not found.best or not less.kernels else found
+            return less if not result.best or not less.kernels else result
         except NotModelledError as error:
             return SearchResult(unknown=str(error))
 
@@ -93,7 +93,7 @@ class LayoutSearch:
         setup = self.setup(layout, architecture)
         if not self.world.gpu:
             return self._on_cpu(setup, layout)
-        found, spent = fit(setup), time(setup)
+        fitted, spent = fit(setup), time(setup)
         care = (
             1.0
             if not self.careful
@@ -101,17 +101,17 @@ class LayoutSearch:
             if any(part in name for name in weak(setup) for part in _UNTRIED)
             else CARE
         )
-        limit = self.budget or found.usable * ROOM
+        limit = self.budget or fitted.usable * ROOM
         host = host_bytes(setup) * self.world.processes_per_node / self.world.size
         there = self.stage.settings.get("hardware.memory")
         there = float(getattr(there, "number", there) or 0.0)
-        need, step = found.needed * self.here.factors.memory, spent.step * self.here.factors.time
+        need, step = fitted.needed * self.here.factors.memory, spent.step * self.here.factors.time
         tokens = spent.tokens_per_gpu / self.here.factors.time
         factor = self.here.factors.memory
         return Cost(
-            layout, found.memory, need, limit, step, tokens, host, there, care,
-            found.certain, found.least * factor, found.low * factor, found.high * factor,
-            self.budget or found.capacity, setup.seq_kind,
+            layout, fitted.memory, need, limit, step, tokens, host, there, care,
+            fitted.certain, fitted.least * factor, fitted.low * factor, fitted.high * factor,
+            self.budget or fitted.capacity, setup.seq_kind,
         )  # fmt: skip
 
     def setup(self, layout: Layout, architecture: Architecture | None = None) -> Setup:
@@ -275,14 +275,14 @@ class LayoutSearch:
     ) -> list[tuple[LayoutSearch, Free, str]]:
         """What is searched, in this order: each method as the recipe has it, and with a fused loss."""
         fused, kernels = self._with_fused_loss(architecture)
-        found: list[tuple[LayoutSearch, Free, str]] = []
+        attempts: list[tuple[LayoutSearch, Free, str]] = []
         for method in methods if offloads else ():
             free = replace(self.free([method]), offloads=offloads)
             if method[1] and "params" in offloads and self.world.size > 1 and len(free.strategies) > 1:
                 # a 4-bit base goes to main memory under FSDP, as LLaMA-Factory's own example has it
                 free = replace(free, strategies=[*free.strategies, "fsdp1"])
-            found += [(self, free, "")] + ([(fused, free, kernels)] if fused else [])
-        return found
+            attempts += [(self, free, "")] + ([(fused, free, kernels)] if fused else [])
+        return attempts
 
     def _kept_on_card(self, methods: Sequence[tuple[str, int]]) -> Free:
         free = self.free(methods)

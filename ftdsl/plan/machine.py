@@ -41,9 +41,9 @@ def cards(session: Session) -> Cards | None:
     """What the variable says, else what the driver shows: the commonest kind that the catalogue knows; None without any, as
     the recipe may be meant for another machine.
     """
-    if said := session.env.get(VARIABLE):
-        found = _TEXT.fullmatch(said.strip())
-        return Cards(found[2], int(found[1]), int(found[3])) if found and found[2] in catalog.gpus() else Cards()
+    if variable := session.env.get(VARIABLE):
+        match = _TEXT.fullmatch(variable.strip())
+        return Cards(match[2], int(match[1]), int(match[3])) if match and match[2] in catalog.gpus() else Cards()
     models = [known for model in _models(session) if (known := card_of(model))]
     if not models:
         return None
@@ -52,14 +52,14 @@ def cards(session: Session) -> Cards | None:
 
 
 def _models(session: Session) -> list[str]:
-    found = []
+    models = []
     for path in session.files.glob(DRIVER, "*/information") if session.files.is_dir(DRIVER) else []:
         try:
             match = re.search(r"^Model:\s*(.+)$", session.files.text(path), re.MULTILINE)
         except (OSError, UnicodeDecodeError):
             continue
-        found += [match[1].strip()] if match else []
-    return found
+        models += [match[1].strip()] if match else []
+    return models
 
 
 def card_of(model: str) -> tuple[str, int] | None:
@@ -81,13 +81,13 @@ def size_left_open(stage: Stage) -> tuple[Term, str] | None:
     return Cards(gpu.name, 1, smallest).term, f"the smallest there is, unless you write {others}"
 
 
-def named(stage: Stage, found: Cards) -> Stage:
+def named(stage: Stage, available: Cards) -> Stage:
     """The stage with its `gpu = auto` replaced by what was found, and all of the cards where no number is said."""
-    filled = {"hardware.gpu": found.term}
+    filled = {"hardware.gpu": available.term}
     if "hardware.count" not in stage.settings.values:
-        filled["hardware.count"] = found.count  # type: ignore[assignment]
+        filled["hardware.count"] = available.count  # type: ignore[assignment]
     reason = Origin(
-        "auto", "", f"this machine has {found}" if found.name != "none" else "no card was found on this machine"
+        "auto", "", f"this machine has {available}" if available.name != "none" else "no card was found on this machine"
     )
     origins = {**stage.origins, **dict.fromkeys(filled, reason)}
     return replace(stage, settings=stage.settings.with_values(filled), origins=origins)
@@ -99,10 +99,10 @@ CPUINFO, MEMINFO, CGROUP = Path("/proc/cpuinfo"), Path("/proc/meminfo"), Path("/
 def processor(session: Session) -> str:
     """`AMD EPYC 9654`: the processor as Linux names it; `this processor` elsewhere."""
     try:
-        found = re.search(rb"^model name\s*:\s*(.+)$", session.files.head(CPUINFO, 4096), re.MULTILINE)
+        match = re.search(rb"^model name\s*:\s*(.+)$", session.files.head(CPUINFO, 4096), re.MULTILINE)
     except OSError:
-        found = None
-    return found[1].decode("utf-8", "replace").strip() if found else "this processor"
+        match = None
+    return match[1].decode("utf-8", "replace").strip() if match else "this processor"
 
 
 def main_memory(session: Session) -> float:
@@ -110,8 +110,8 @@ def main_memory(session: Session) -> float:
     sizes = []
     for path, pattern, unit in ((MEMINFO, rb"MemTotal:\s*(\d+) kB", 1024), (CGROUP, rb"(\d+)\s*$", 1)):
         try:
-            found = re.match(pattern, session.files.head(path, 64))
+            match = re.match(pattern, session.files.head(path, 64))
         except OSError:
             continue
-        sizes += [float(found[1]) * unit] if found else []
+        sizes += [float(match[1]) * unit] if match else []
     return min(sizes, default=0.0)

@@ -15,7 +15,7 @@ from typing import Any
 
 from ftdsl.estimate import cpu
 from ftdsl.estimate.architecture import Architecture, NotModelledError
-from ftdsl.estimate.calibration import Believed, Seen, corrected
+from ftdsl.estimate.calibration import Believed, Measurement, corrected
 from ftdsl.estimate.fit import fit
 from ftdsl.estimate.memory import memory
 from ftdsl.estimate.setup import Setup
@@ -117,7 +117,7 @@ def read_all(session: Session, engine: str, version: str) -> list[Measured]:
         text = session.files.text(folder / file_name(engine, version))
     except (OSError, UnicodeDecodeError):
         return []
-    return [found for line in text.splitlines() if (found := parse_line(line))]
+    return [measured for line in text.splitlines() if (measured := parse_line(line))]
 
 
 def parse_line(text: str) -> Measured | None:
@@ -137,9 +137,9 @@ def parse_line(text: str) -> Measured | None:
         return None
 
 
-def setup_from(said: Mapping[str, Any]) -> Setup:
+def setup_from(document: Mapping[str, Any]) -> Setup:
     """Raises: KeyError, TypeError for what is none, or that of another ftdsl."""
-    values: dict[str, Any] = {name: tuple(item) if isinstance(item, list) else item for name, item in said.items()}
+    values: dict[str, Any] = {name: tuple(item) if isinstance(item, list) else item for name, item in document.items()}
     sizes = dict(values.pop("architecture"))
     if not set(values) <= set(_names(Setup)) or not set(sizes) <= set(_names(Architecture)):
         raise KeyError("of another version")
@@ -148,18 +148,18 @@ def setup_from(said: Mapping[str, Any]) -> Setup:
 
 def setup_as_json(setup: Setup) -> dict[str, Any]:
     """All that is not as by default."""
-    plain = {name: item for name, item in _said(setup) if name != "architecture"}
-    return {"architecture": dict(_said(setup.architecture)), **plain}
+    plain = {name: item for name, item in _not_default(setup) if name != "architecture"}
+    return {"architecture": dict(_not_default(setup.architecture)), **plain}
 
 
 def _names(kind: type[Any]) -> tuple[str, ...]:
     return kind.__match_args__  # type: ignore[no-any-return]
 
 
-def _said(one: Setup | Architecture) -> Iterator[tuple[str, Any]]:
-    for name in _names(type(one)):
-        item = getattr(one, name)
-        if name not in type(one).__dict__ or item != type(one).__dict__[name]:
+def _not_default(record: Setup | Architecture) -> Iterator[tuple[str, Any]]:
+    for name in _names(type(record)):
+        item = getattr(record, name)
+        if name not in type(record).__dict__ or item != type(record).__dict__[name]:
             yield name, item
 
 
@@ -168,15 +168,15 @@ def here(session: Session, recipe: Recipe, card: str) -> Here:
     engine, version = recipe.versions.engine, recipe.versions.of()
     if card:
         return Here(card_factors(session, engine, version, card), hub=hub_folder(session.env))
-    found = processor_of(session, engine, version)
-    return Here(Factors(), found, threads_of(session.env), main_memory(session), hub_folder(session.env))
+    calibrated = processor_of(session, engine, version)
+    return Here(Factors(), calibrated, threads_of(session.env), main_memory(session), hub_folder(session.env))
 
 
 def expected(longest: Setup, usual: Setup, known: Here) -> tuple[float, float]:
     """Bytes at the peak and seconds of a step that are estimated where so much is known. Raises: NotModelledError."""
     if not longest.card:
-        found = cpu.spent(longest, known.threads, known.processor)
-        return found.resident, cpu.spent(usual, known.threads, known.processor).step
+        spent = cpu.spent(longest, known.threads, known.processor)
+        return spent.resident, cpu.spent(usual, known.threads, known.processor).step
     return memory(longest).allocated * known.factors.memory, time(usual).step * known.factors.time
 
 
@@ -185,30 +185,30 @@ def expected(longest: Setup, usual: Setup, known: Here) -> tuple[float, float]:
 
 def card_factors(session: Session, engine: str, version: str, card: str) -> Factors:
     """Of a card: what the lock or the environment says, else what runs measured."""
-    if said := session.env.get(variable_of(card)):
-        found = _FACTORS.fullmatch(said.strip())
-        return Factors(float(found[1]), float(found[2]), int(found[3])) if found else Factors()
-    return _factors(one for one in read_all(session, engine, version) if one.device == card and one.kind in KINDS)
+    if variable := session.env.get(variable_of(card)):
+        match = _FACTORS.fullmatch(variable.strip())
+        return Factors(float(match[1]), float(match[2]), int(match[3])) if match else Factors()
+    return _factors(run for run in read_all(session, engine, version) if run.device == card and run.kind in KINDS)
 
 
 def variable_of(card: str) -> str:
     return f"{VARIABLE}_{re.sub(r'[^A-Z0-9]', '_', card.upper())}"
 
 
-def _factors(rows: Iterable[Measured]) -> Factors:
+def _factors(runs: Iterable[Measured]) -> Factors:
     memories, times = [], []
-    for one in rows:
+    for run in runs:
         try:
-            if one.failed:
+            if run.failed:
                 # it needed more than the card has: what the estimate lacks of that is all that is known
-                needed = fit(one.setup).needed
-                memories += [Seen((needed,), one.memory)] if needed < one.memory else []
+                needed = fit(run.setup).needed
+                memories += [Measurement((needed,), run.memory)] if needed < run.memory else []
                 continue
-            peak, step = memory(one.setup).allocated, time(one.usual).step
+            peak, step = memory(run.setup).allocated, time(run.usual).step
         except NotModelledError:
             continue
-        memories.append(Seen((peak,), one.memory))
-        times.append(Seen((step,), one.step))
+        memories.append(Measurement((peak,), run.memory))
+        times.append(Measurement((step,), run.step))
     # rounded: what the lock says is what counted
     (more,) = corrected((CARD_MEMORY,), memories, CARD_NOISE[0])
     (longer,) = corrected((CARD_TIME,), times, CARD_NOISE[1])
@@ -222,15 +222,15 @@ def processor_of(session: Session, engine: str, version: str) -> cpu.Processor:
     """The processor of this machine, by the runs it has done."""
     here = processor(session)
     return cpu.calibrated(
-        [cpu.Run(one.setup, one.usual, one.threads, one.memory, one.step) for one in read(session, engine, version)
-         if one.device == here and one.kind in KINDS]
+        [cpu.Run(run.setup, run.usual, run.threads, run.memory, run.step) for run in read(session, engine, version)
+         if run.device == here and run.kind in KINDS]
     )  # fmt: skip
 
 
 def threads_of(env: Mapping[str, str]) -> int:
     """Threads of a process on a CPU, as `launch.sh` starts it: OMP_NUM_THREADS, else one."""
-    said = env.get("OMP_NUM_THREADS", "")
-    return int(said) if said.isdecimal() and int(said) else 1
+    variable = env.get("OMP_NUM_THREADS", "")
+    return int(variable) if variable.isdecimal() and int(variable) else 1
 
 
 def device_of(seen: Mapping[str, Any], session: Session) -> str:

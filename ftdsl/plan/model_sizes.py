@@ -33,13 +33,13 @@ def hub_folder(env: Mapping[str, str]) -> Path | None:
 
 def sizes_of(name: str, project: Path, files: Files, hub: Path | None = None) -> Architecture:
     """Of a hub id. Raises: NotModelledError where nothing says how large it is, or its config.json cannot be modelled."""
-    if found := by_name(name):
-        return found
+    if architecture := by_name(name):
+        return architecture
     config = project_models(project, files).get(name, {}).get("config") or _cached(name, hub, files)
     if isinstance(config, dict):
         return read_config(config, name)
-    if found := guessed(name):
-        return found
+    if architecture := guessed(name):
+        return architecture
     raise NotModelledError(
         f'the sizes of {name} are not known; `ftc models add {name}` asks the hub, `like = "org/name"` names a model of its sizes'
     )
@@ -52,8 +52,8 @@ def sizes_in_folder(folder: Path, name: str, files: Files) -> Architecture:
     except (OSError, ValueError):
         if why := files.trouble(folder / "config.json"):
             raise NotModelledError(f"the config.json of {name} cannot be read: {why}; {LIKE}") from None
-        if found := by_name(folder.name) or guessed(folder.name):
-            return found
+        if architecture := by_name(folder.name) or guessed(folder.name):
+            return architecture
         raise NotModelledError(f"{name} has no config.json here; {LIKE}") from None
     return read_config(config, name)
 
@@ -91,9 +91,9 @@ def _cached(name: str, hub: Path | None, files: Files) -> Any:
         revision = files.text(folder / "refs" / "main").strip()
     except (OSError, UnicodeDecodeError):
         revision = ""
-    found = [snapshots / revision / "config.json"] if revision else []
-    found += files.glob(snapshots, "*/config.json") if files.is_dir(snapshots) else []
-    for path in found:
+    paths = [snapshots / revision / "config.json"] if revision else []
+    paths += files.glob(snapshots, "*/config.json") if files.is_dir(snapshots) else []
+    for path in paths:
         try:
             return files.json(path)
         except (OSError, ValueError):

@@ -129,7 +129,7 @@ def search(free: Free, cost: Callable[[Layout], Cost]) -> Ranking:
         if ranking.best:
             return Ranking((*ranking.costs, *tried))
         tried += ranking.costs
-    return Ranking(sorted(tried, key=lambda one: (one.need, plainness(one.layout))))
+    return Ranking(sorted(tried, key=lambda item: (item.need, plainness(item.layout))))
 
 
 def _search(free: Free, cost: Callable[[Layout], Cost]) -> Ranking:
@@ -137,13 +137,13 @@ def _search(free: Free, cost: Callable[[Layout], Cost]) -> Ranking:
     others: list[Cost] = []
     for layout in free.layouts():
         for micro in free.micro:
-            found = cost(replace(layout, micro=micro))
-            if not found.chosen:
+            candidate = cost(replace(layout, micro=micro))
+            if not candidate.chosen:
                 if micro == free.micro[0]:
-                    others.append(found)
+                    others.append(candidate)
                 break
-            fitting.append(found)
-    others.sort(key=lambda one: (one.need, plainness(one.layout)))
+            fitting.append(candidate)
+    others.sort(key=lambda item: (item.need, plainness(item.layout)))
     return Ranking((*_ranked(fitting), *others))
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from ftdsl.diagnostics.codes import CODES
 from ftdsl.diagnostics.meanings import meanings
-from ftdsl.lint.about import severities, told_of
+from ftdsl.lint.about import explanation_of, severities
 from ftdsl.lint.check import load
 from tests.conftest import ROWS, Outcome, ftc, small
 
@@ -33,7 +33,7 @@ def test_the_example_of_a_code_raises_it(code: str, checked: Callable[..., Outco
 
 @pytest.mark.parametrize("code", [code for code in CODES if code in ("FT510", "FT511", "FT520") or code >= "FT950"])
 def test_what_only_a_run_finds_is_explained(code: str) -> None:
-    told = told_of(code)["about"]
+    told = explanation_of(code)["about"]
     assert {"What it does", "What to do"} <= set(told)
 
 

@@ -42,11 +42,11 @@ class Module:
     @cached_property
     def imports(self) -> Mapping[str, str]:
         """Names that stand for others here: `from … import A as B`."""
-        found: dict[str, str] = {}
+        originals: dict[str, str] = {}
         for node in ast.walk(self.tree):
             if isinstance(node, ast.ImportFrom):
-                found |= {alias.asname: alias.name for alias in node.names if alias.asname}
-        return found
+                originals |= {alias.asname: alias.name for alias in node.names if alias.asname}
+        return originals
 
 
 class Classes:
@@ -66,13 +66,13 @@ class Classes:
         if module is None or name not in module.classes:
             return {}
         node = module.classes[name]
-        found: dict[str, Fact] = {}
+        fields: dict[str, Fact] = {}
         for base in reversed(node.bases):
             word = ast.unparse(base).rpartition(".")[2]
             word = module.imports.get(word, word)
             if word != name or self.where.get(word) is not module:
-                found |= self.fields(word, module if word in module.classes and word != name else None)
-        return found | dict(self._own(node, module))
+                fields |= self.fields(word, module if word in module.classes and word != name else None)
+        return fields | dict(self._own(node, module))
 
     def _own(self, node: ast.ClassDef, module: Module) -> Iterator[tuple[str, Fact]]:
         local = {**module.constants, **dict(_assigned(node.body))}
@@ -120,15 +120,15 @@ class Classes:
                 given = factory.body if isinstance(factory, ast.Lambda) else ast.Call(factory, [], [])
         if given is None or (isinstance(given, ast.Constant) and given.value is ...):
             return {}
-        found = self.value(given, local)
-        return {"default_code": ast.unparse(given)[:80]} if found is UNKNOWN else {"default": found}
+        default = self.value(given, local)
+        return {"default_code": ast.unparse(given)[:80]} if default is UNKNOWN else {"default": default}
 
     def _of_model(self, keywords: Mapping[str, ast.expr], local: Mapping[str, ast.expr]) -> Fact:
         """What pydantic and DeepSpeed say beside: alias, bounds, deprecation (deepspeed/runtime/config_utils.py)."""
         extra = {**keywords, **dict_of(keywords.get("json_schema_extra"))}
         names = ("alias", "ge", "gt", "le", "lt", "deprecated", "new_param", "deprecated_msg")
-        found = {name: self.value(extra[name], local) for name in names if name in extra}
-        return {name: value for name, value in found.items() if value not in (UNKNOWN, "", None)}
+        facts = {name: self.value(extra[name], local) for name in names if name in extra}
+        return {name: value for name, value in facts.items() if value not in (UNKNOWN, "", None)}
 
     def value(self, node: ast.expr | None, local: Mapping[str, ast.expr], deep: int = 0) -> Any:
         """What an expression stands for; UNKNOWN when only running it would tell."""
@@ -173,11 +173,11 @@ class Classes:
         module = self.where.get(name)
         if module is None:
             return {}
-        found: dict[str, Any] = {}
+        members: dict[str, Any] = {}
         for member, node in _assigned(module.classes[name].body):
             value = self.value(node, {})
-            found[member] = member.lower() if _called(node) == "auto" else value
-        return {member: value for member, value in found.items() if value is not UNKNOWN}
+            members[member] = member.lower() if _called(node) == "auto" else value
+        return {member: value for member, value in members.items() if value is not UNKNOWN}
 
 
 def first_sentence(text: str) -> str:

@@ -65,22 +65,22 @@ def tables(package: Package) -> dict[str, dict[str, Fact]]:
     classes = Classes(package, [*paths, "deepspeed/runtime/zero/offload_config.py"], members_are_choices=True)
     module = Module(MAIN, package.text(MAIN))
     constants = _constants(package)
-    found = dict(_read(classes, module, {**constants, **module.constants}, {"param_dict": "", **LOCAL}))
-    found |= {section: {"type": "dict"} for section, path in OPEN.items() if package.has(path)}
+    keys = dict(_read(classes, module, {**constants, **module.constants}, {"param_dict": "", **LOCAL}))
+    keys |= {section: {"type": "dict"} for section, path in OPEN.items() if package.has(path)}
     for name, node in Module(CONSTANTS, package.text(CONSTANTS)).constants.items():
         section = PREFIXES.get(name.partition("_")[0])
         if section and isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
-            found.setdefault(f"{section}.{node.value}", {"type": "Any"})
+            keys.setdefault(f"{section}.{node.value}", {"type": "Any"})
     for section, path in READ.items():
         own = Module(path, package.text(path))
         for key, fact in _read(classes, own, {**constants, **own.constants}, {}):
             if key != section:
-                found[f"{section}.{key}"] = fact
+                keys[f"{section}.{key}"] = fact
     for section, name in MODELS.items():
-        found |= {f"{section}.{field}": fact for field, fact in classes.fields(name).items()}
-    for key in [key for key in found if "." in key]:
-        found.setdefault(key.rpartition(".")[0], {"type": "dict"})
-    return {"config": {key: fact for key, fact in found.items() if key not in NO_KEYS}}
+        keys |= {f"{section}.{field}": fact for field, fact in classes.fields(name).items()}
+    for key in [key for key in keys if "." in key]:
+        keys.setdefault(key.rpartition(".")[0], {"type": "dict"})
+    return {"config": {key: fact for key, fact in keys.items() if key not in NO_KEYS}}
 
 
 def _read(
@@ -140,10 +140,8 @@ def _type(value: object) -> str:
 
 def _constants(package: Package) -> Mapping[str, ast.expr]:
     """Constants of the modules that name keys; those of runtime/ count before others of the same name."""
-    found: dict[str, ast.expr] = {}
-    places = [
-        name for name in package.below("deepspeed") if name.endswith("constants.py") and "/inference/" not in name
-    ]
-    for place in sorted(places, key=lambda name: name == CONSTANTS):
-        found |= Module(place, package.text(place)).constants
-    return found
+    constants: dict[str, ast.expr] = {}
+    paths = [name for name in package.below("deepspeed") if name.endswith("constants.py") and "/inference/" not in name]
+    for path in sorted(paths, key=lambda name: name == CONSTANTS):
+        constants |= Module(path, package.text(path)).constants
+    return constants

@@ -28,14 +28,14 @@ def tables(package: Package) -> dict[str, dict[str, Any]]:
 
 
 def _parameters(package: Package) -> dict[str, Fact]:
-    found: dict[str, Fact] = {}
+    parameters: dict[str, Fact] = {}
     for section in HPARAMS:
         path = f"llamafactory/hparams/{section}.py"
         classes = Classes(package, [path, CONSTANTS], members_are_choices=True)
         for name in [name for name, module in classes.where.items() if module.path == path]:
             for field, fact in classes.fields(name).items():
-                found.setdefault(field, {**fact, "section": section})
-    return found
+                parameters.setdefault(field, {**fact, "section": section})
+    return parameters
 
 
 def _calls(module: Module, *functions: str) -> Iterator[dict[str, ast.expr]]:
@@ -59,21 +59,21 @@ def _templates(module: Module) -> Iterator[tuple[str, Fact]]:
                 fact[flag] = True
         plugin = keywords.get("mm_plugin")
         if isinstance(plugin, ast.Call):
-            words = [k.value for k in plugin.keywords if k.arg == "name"] or plugin.args
-            fact["plugin"] = ast.literal_eval(words[0])
+            arguments = [k.value for k in plugin.keywords if k.arg == "name"] or plugin.args
+            fact["plugin"] = ast.literal_eval(arguments[0])
         yield str(name.value), fact
 
 
 def _models(module: Module) -> dict[str, str]:
     """Model id on a hub -> template ("" where the engine names none), from the engine's own groups."""
-    found: dict[str, str] = {}
+    templates: dict[str, str] = {}
     for keywords in _calls(module, "register_model_group"):
         template = keywords.get("template")
         name = str(template.value) if isinstance(template, ast.Constant) else ""
         for node in ast.walk(keywords["models"]):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.count("/") == 1:
-                found[node.value] = found.get(node.value) or name
-    return found
+                templates[node.value] = templates.get(node.value) or name
+    return templates
 
 
 def _constants(classes: Classes) -> Iterator[tuple[str, Any]]:
@@ -87,7 +87,7 @@ def _constants(classes: Classes) -> Iterator[tuple[str, Any]]:
 
 def _checks(package: Package) -> dict[str, Fact]:
     """Requirements held while it runs: package -> the requirement, and the file that asks when not every run does."""
-    found: dict[str, Fact] = {}
+    checks: dict[str, Fact] = {}
     for path in package.below("llamafactory"):
         text = package.text(path)
         if "check_version(" not in text and "require_version(" not in text:
@@ -99,7 +99,7 @@ def _checks(package: Package) -> dict[str, Fact]:
                 continue
             name, rest = re.match(r"([\w.-]+)\s*(.*)", str(node.args[0].value)).groups()  # type: ignore[union-attr]
             always = path == "llamafactory/extras/misc.py"
-            known = found.get(name)
+            known = checks.get(name)
             if known is None or (always and "file" in known):
-                found[name] = {"requires": rest} | ({} if always else {"file": path})
-    return found
+                checks[name] = {"requires": rest} | ({} if always else {"file": path})
+    return checks

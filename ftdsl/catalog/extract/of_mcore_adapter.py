@@ -51,9 +51,9 @@ def main(argv: list[str]) -> int:
     command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
     commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     head = {"package": NAME, "version": package.version, "source": f"github.com/alibaba/ROLL@{commit}"}
-    found = dict(sorted(tables(package)["parameters"].items()))
-    TARGET.write_text(timelines.text_of(head, found), encoding="utf-8")
-    print(f"wrote {len(found)} parameters")
+    parameters = dict(sorted(tables(package)["parameters"].items()))
+    TARGET.write_text(timelines.text_of(head, parameters), encoding="utf-8")
+    print(f"wrote {len(parameters)} parameters")
     return 0
 
 

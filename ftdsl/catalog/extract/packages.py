@@ -117,8 +117,8 @@ def fetched(name: str, version: str, cache: Path) -> Package:
 
 
 def _archive(folder: Path) -> Path | None:
-    found = sorted([*folder.glob("*.whl"), *folder.glob("*.tar.gz")])
-    return found[0] if found else None
+    archives = sorted([*folder.glob("*.whl"), *folder.glob("*.tar.gz")])
+    return archives[0] if archives else None
 
 
 @cache
@@ -128,5 +128,5 @@ def published(name: str) -> list[str]:
         [sys.executable, "-m", "pip", "index", "versions", name], capture_output=True, text=True, check=True
     )
     line = next(line for line in done.stdout.splitlines() if line.startswith("Available versions:"))
-    found = [version.strip() for version in line.partition(":")[2].split(",")]
-    return sorted(found, key=lambda version: [int(part) for part in version.split(".")])
+    versions = [version.strip() for version in line.partition(":")[2].split(",")]
+    return sorted(versions, key=lambda version: [int(part) for part in version.split(".")])

@@ -21,20 +21,20 @@ OURS = ("transformers", "accelerate", "peft", "trl", "deepspeed", "torch", "data
 
 def pins(package: Package, checks: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Package -> `metadata` (with `extra` when only that extra asks), `check` (with `file` when not every run does)."""
-    found: dict[str, dict[str, Any]] = {}
+    requirements: dict[str, dict[str, Any]] = {}
     for text in HeaderParser().parsestr(package.metadata()).get_all("Requires-Dist", []):
         requirement = Requirement(text)
         name = str(canonicalize_name(requirement.name))
         extra = re.search(r"extra == ['\"]([\w-]+)['\"]", str(requirement.marker or ""))
-        if not _applies(requirement, extra[1] if extra else "") or (extra and name in found):
+        if not _applies(requirement, extra[1] if extra else "") or (extra and name in requirements):
             continue
         if extra and package.name != "llamafactory":
             continue  # extras of the others are for their own developers
-        found[name] = {"metadata": str(requirement.specifier)} | ({"extra": extra[1]} if extra else {})
+        requirements[name] = {"metadata": str(requirement.specifier)} | ({"extra": extra[1]} if extra else {})
     for name, check in checks.items():
         entry = {"check": check["requires"]} | ({"file": check["file"]} if "file" in check else {})
-        found[canonicalize_name(name)] = found.get(canonicalize_name(name), {}) | entry
-    return found
+        requirements[canonicalize_name(name)] = requirements.get(canonicalize_name(name), {}) | entry
+    return requirements
 
 
 def _applies(requirement: Requirement, extra: str) -> bool:

@@ -14,25 +14,25 @@ def fold(versions: Iterable[tuple[str, Facts]]) -> dict[str, dict[str, Any]]:
 
     Help texts are left out (they change with every release): `helps` keeps the newest.
     """
-    found: dict[str, dict[str, Any]] = {}
+    timelines: dict[str, dict[str, Any]] = {}
     now: dict[str, Any] = {}
     for version, facts in versions:
         for name, fact in facts.items():
             bare = _without_help(fact)
             if name not in now or now[name] != bare:
-                found.setdefault(name, {})[version] = now[name] = bare
+                timelines.setdefault(name, {})[version] = now[name] = bare
         for name in [name for name in now if name not in facts]:
             del now[name]
-            found[name][version] = None
-    return dict(sorted(found.items()))
+            timelines[name][version] = None
+    return dict(sorted(timelines.items()))
 
 
 def helps(versions: Iterable[tuple[str, Facts]]) -> dict[str, str]:
     """The newest help text of each name that ever had one."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for _, facts in versions:
-        found |= {name: fact["help"] for name, fact in facts.items() if isinstance(fact, dict) and "help" in fact}
-    return dict(sorted(found.items()))
+        texts |= {name: fact["help"] for name, fact in facts.items() if isinstance(fact, dict) and "help" in fact}
+    return dict(sorted(texts.items()))
 
 
 def text_of(head: Mapping[str, Any], names: Mapping[str, Any]) -> str:

@@ -69,27 +69,29 @@ class Datasets:
             if isinstance(item, Term) and not mixed and settings.get("weight") is not None:
                 self._refuse(item, "weight", key, "rows that are only scored are not mixed", "drop `weight`")
             if rows is not None and rows.name == "hf" and settings.get("entry") is not None:
-                found = self._remote(item, rows, settings, key)
+                added = self._remote(item, rows, settings, key)
             else:
                 name, entry = self._entry(item, rows, settings, key)
-                found = []
+                added = []
                 for _ in range(settings.get("repeat") or 1 if rows is not None else 1):
-                    found.append(self._unique(name, entry))
-                    self.entries[found[-1]] = entry
-            names += found
+                    added.append(self._unique(name, entry))
+                    self.entries[added[-1]] = entry
+            names += added
             if (weight := settings.get("weight")) is not None:
-                weights += [float(weight.number if isinstance(weight, Amount) else weight)] * len(found)
+                weights += [float(weight.number if isinstance(weight, Amount) else weight)] * len(added)
         return names, weights
 
     def _remote(self, item: Term | StageRef, rows: Term, settings: Settings, key: str) -> list[str]:
         """Data sets that a repository's own dataset_info.json describes: it says all there is to say of them."""
         self.remote.add(str(rows.options["id"]))
         entries = list(map(str, settings.items("entry")))
-        said = [word for word in (*OURS, *_DESCRIBED, "repeat", "media") if settings.values.get(word) is not None]
-        said += [block for block in ("columns", "roles") if settings.inside(block)]
+        conflicting = [
+            word for word in (*OURS, *_DESCRIBED, "repeat", "media") if settings.values.get(word) is not None
+        ]
+        conflicting += [block for block in ("columns", "roles") if settings.inside(block)]
         if settings.get("weight") is not None and len(entries) > 1:
-            said.append("weight")
-        for word in said:
+            conflicting.append("weight")
+        for word in conflicting:
             why = f"`entry` names what the repository's own dataset_info.json describes, and `{word}` is not read beside it"
             self._refuse(item, word, key, why, "drop one of them")
         return entries
@@ -179,8 +181,8 @@ class Datasets:
             self.context.refuse(
                 key, f"`{name}` says what its rows look like, and `format` is not read beside it", "drop it"
             )
-        if said := settings.get("media"):
-            self.media |= {seen_from_run(str(said))}
+        if media := settings.get("media"):
+            self.media |= {seen_from_run(str(media))}
         return name, entry | _described(settings)
 
     def _shape(self, item: Term | StageRef) -> dict[str, Any]:

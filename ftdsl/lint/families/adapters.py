@@ -6,13 +6,13 @@ from ftdsl.lint.config import Config
 from ftdsl.lint.edits import drop
 from ftdsl.lint.families.precision import model_of
 from ftdsl.lint.families.quantization import PTQ, sharded
-from ftdsl.lint.rule import Found, error, rule, warning
+from ftdsl.lint.rule import Findings, error, rule, warning
 
 LORA_ONLY = ("loraplus_lr_ratio", "use_rslora", "use_dora", "pissa_init")
 
 
 @rule("FT301")
-def only_with_lora(config: Config) -> Found:
+def only_with_lora(config: Config) -> Findings:
     """What it does: finds what only LoRA has (LoRA+, rsLoRA, DoRA, PiSSA) with another method.
     Why it matters: LLaMA-Factory stops when its arguments are read.
     Example:
@@ -44,7 +44,7 @@ def only_with_lora(config: Config) -> Found:
 
 
 @rule("FT302")
-def dora_on_other_quantisation(config: Config) -> Found:
+def dora_on_other_quantisation(config: Config) -> Findings:
     """What it does: finds DoRA over a base that is quantised with anything but bitsandbytes.
     Why it matters: DoRA reads the norms of weights; LLaMA-Factory stops after it loaded the model.
     Example:
@@ -75,7 +75,7 @@ def dora_on_other_quantisation(config: Config) -> Found:
 
 
 @rule("FT303")
-def dora_split_in_eight_bits(config: Config) -> Found:
+def dora_split_in_eight_bits(config: Config) -> Findings:
     """What it does: finds DoRA over 8-bit weights with FSDP.
     Why it matters: seen to fail when the first layer is gathered.
     Example:
@@ -99,7 +99,7 @@ def dora_split_in_eight_bits(config: Config) -> Found:
 
 
 @rule("FT304")
-def pissa_not_here(config: Config) -> Found:
+def pissa_not_here(config: Config) -> Findings:
     """What it does: finds PiSSA where the reference is the untouched base (DPO, KTO, PPO), and with ZeRO-3.
     Why it matters: PiSSA changes the base, so that switching the adapter off no longer gives the reference;
         LLaMA-Factory stops when its arguments are read.
@@ -136,7 +136,7 @@ def pissa_not_here(config: Config) -> Found:
 
 
 @rule("FT312")
-def new_tokens_not_trained(config: Config) -> Found:
+def new_tokens_not_trained(config: Config) -> Findings:
     """What it does: finds a vocabulary that grows under LoRA while embeddings stay frozen.
     Why it matters: the new rows of the embedding stay random: the model reads noise for every new token.
     Example:
@@ -164,7 +164,7 @@ def new_tokens_not_trained(config: Config) -> Found:
 
 
 @rule("FT315")
-def adapter_needs_lora(config: Config) -> Found:
+def adapter_needs_lora(config: Config) -> Findings:
     """What it does: finds an adapter to start from under another method than LoRA.
     Why it matters: LLaMA-Factory takes adapters with `finetuning_type: lora` only, whatever made them; full and
         freeze training need the adapter merged first.
@@ -197,7 +197,7 @@ def adapter_needs_lora(config: Config) -> Found:
 
 
 @rule("FT316")
-def special_tokens_said_twice(config: Config) -> Found:
+def special_tokens_said_twice(config: Config) -> Findings:
     """What it does: finds special tokens given in two ways.
     Why it matters: the file wins, and the list is forgotten with one line in the log.
     Example:
@@ -218,7 +218,7 @@ def special_tokens_said_twice(config: Config) -> Found:
 
 
 @rule("FT317")
-def descriptions_missing(config: Config) -> Found:
+def descriptions_missing(config: Config) -> Findings:
     """What it does: finds special tokens that are to start from their descriptions, and no descriptions.
     Why it matters: LLaMA-Factory falls back to noise with one line in the log.
     Example:
@@ -240,7 +240,7 @@ def descriptions_missing(config: Config) -> Found:
 
 
 @rule("FT318")
-def expanded_blocks_with_full(config: Config) -> Found:
+def expanded_blocks_with_full(config: Config) -> Findings:
     """What it does: finds expanded blocks (LLaMA Pro) under full training.
     Why it matters: they are for freeze and LoRA training; LLaMA-Factory stops when its arguments are read.
     Example:
@@ -262,7 +262,7 @@ def expanded_blocks_with_full(config: Config) -> Found:
 
 
 @rule("FT320")
-def other_kernels_cannot(config: Config) -> Found:
+def other_kernels_cannot(config: Config) -> Findings:
     """What it does: finds what KTransformers and Unsloth cannot do: generation and accuracy while training,
         other methods than LoRA, LoRA reward models, ZeRO-3.
     Why it matters: each stops the run, some of them only after the model was loaded.
@@ -318,7 +318,7 @@ def other_kernels_cannot(config: Config) -> Found:
 
 
 @rule("FT416")
-def other_kernels_cannot_be_split(config: Config) -> Found:
+def other_kernels_cannot_be_split(config: Config) -> Findings:
     """What it does: finds Unsloth or KTransformers with ZeRO-3.
     Why it matters: LLaMA-Factory stops when its arguments are read.
     Example:
@@ -345,7 +345,7 @@ def other_kernels_cannot_be_split(config: Config) -> Found:
 
 
 @rule("FT602")
-def new_adapter_ignored(config: Config) -> Found:
+def new_adapter_ignored(config: Config) -> Findings:
     """What it does: finds `create_new_adapter` where LLaMA-Factory cannot merge the adapter below: ZeRO-3,
         Unsloth, KTransformers.
     Why it matters: it is ignored without a word, and the adapter that was meant to stay is trained on.
@@ -383,7 +383,7 @@ def new_adapter_ignored(config: Config) -> Found:
 
 
 @rule("FT321")
-def several_adapters_split(config: Config) -> Found:
+def several_adapters_split(config: Config) -> Findings:
     """What it does: finds several adapters with ZeRO-3.
     Why it matters: they are merged one into the other when the model is loaded, which ZeRO-3 cannot; an
         assertion stops the run.
@@ -410,7 +410,7 @@ def several_adapters_split(config: Config) -> Found:
 
 
 @rule("FT412")
-def flattened_with_two_types(config: Config) -> Found:
+def flattened_with_two_types(config: Config) -> Findings:
     """What it does: finds LoRA under FSDP 1 where adapter and base have different types.
     Why it matters: FSDP 1 flattens parameters of a layer into one tensor of one type; fp32 adapters over a bf16
         base stop the run at the first wrap.
@@ -446,7 +446,7 @@ def flattened_with_two_types(config: Config) -> Found:
 
 
 @rule("FT314")
-def checkpointing_cuts_gradients(config: Config) -> Found:
+def checkpointing_cuts_gradients(config: Config) -> Findings:
     """What it does: finds reentrant checkpointing with FSDP 2.
     Why it matters: LLaMA-Factory switches it off with one line in the log, whatever the file says.
     Example:

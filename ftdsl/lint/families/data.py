@@ -7,11 +7,11 @@ from pathlib import PurePosixPath
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.lint.config import Config, Dataset
 from ftdsl.lint.edits import drop, put
-from ftdsl.lint.rule import Found, error, info, rule, warning
+from ftdsl.lint.rule import Findings, error, info, rule, warning
 
 
 @rule("FT113")
-def stream_without_end(config: Config) -> Found:
+def stream_without_end(config: Config) -> Findings:
     """What it does: finds streams without `max_steps`, with `max_samples`, or saved with `tokenized_path`.
     Why it matters: nobody knows how long a stream is: the run stops when its arguments are read, or when the
         rows are to be saved.
@@ -57,7 +57,7 @@ def stream_without_end(config: Config) -> Found:
 
 
 @rule("FT501")
-def file_not_found(config: Config) -> Found:
+def file_not_found(config: Config) -> Findings:
     """What it does: looks for each data set in dataset_info.json, and for its file.
     Why it matters: LLaMA-Factory looks after the model's tokenizer is loaded: a slip in a name costs a download.
     Example:
@@ -71,24 +71,24 @@ def file_not_found(config: Config) -> Found:
     Applies to: LLaMA-Factory
     Source: llamafactory/data/parser.py:126, data/loader.py:82-89 (0.9.5)
     """
-    for one in config.datasets:
-        at = one.setting or config.at("dataset")
-        if one.entry is None and one.known:
-            guess = closest(one.name, one.known)
+    for dataset in config.datasets:
+        at = dataset.setting or config.at("dataset")
+        if dataset.entry is None and dataset.known:
+            guess = closest(dataset.name, dataset.known)
             label = f"did you mean `{guess}`?" if guess else ""
-            fix = put(at, at.text.replace(one.name, guess), safe=False) if guess and at.span else None
-            some = ", ".join(list(one.known)[:6])
-            yield error(at, f"dataset_info.json has no `{one.name}`", label=label, help=f"it has {some}", fix=fix)
-        elif one.there is False:
-            yield error(at, f"there is no file `{one.file}`", help="paths are seen from `dataset_dir`")
+            fix = put(at, at.text.replace(dataset.name, guess), safe=False) if guess and at.span else None
+            some = ", ".join(list(dataset.known)[:6])
+            yield error(at, f"dataset_info.json has no `{dataset.name}`", label=label, help=f"it has {some}", fix=fix)
+        elif dataset.there is False:
+            yield error(at, f"there is no file `{dataset.file}`", help="paths are seen from `dataset_dir`")
 
 
 def entries(config: Config) -> list[tuple[Dataset, dict[str, object]]]:
-    return [(one, dict(one.entry)) for one in config.datasets if one.entry is not None]
+    return [(dataset, dict(dataset.entry)) for dataset in config.datasets if dataset.entry is not None]
 
 
 @rule("FT502")
-def wrong_data_for_stage(config: Config) -> Found:
+def wrong_data_for_stage(config: Config) -> Findings:
     """What it does: holds the kind of rows against the stage: pairs for `rm` and `dpo`, none for the others.
     Why it matters: the engine refuses when the rows are loaded.
     Example:
@@ -117,24 +117,24 @@ def wrong_data_for_stage(config: Config) -> Found:
     Source: llamafactory/data/loader.py:178 (0.9.5), where dpo loads as rm; LLaMA-Factory#6189
     """
     pairs = config.stage in ("rm", "dpo")
-    for one, entry in entries(config):
-        at = one.setting or config.at("dataset")
+    for dataset, entry in entries(config):
+        at = dataset.setting or config.at("dataset")
         if pairs and not entry.get("ranking"):
             yield error(
                 at,
-                f"a {config.stage} stage learns from pairs, and `{one.name}` is not marked as such",
+                f"a {config.stage} stage learns from pairs, and `{dataset.name}` is not marked as such",
                 help='write `"ranking": true` in its entry of dataset_info.json',
             )
         elif not pairs and entry.get("ranking"):
             yield error(
                 at,
-                f"`{one.name}` holds pairs, and a {config.stage} stage learns from single answers",
+                f"`{dataset.name}` holds pairs, and a {config.stage} stage learns from single answers",
                 help="use it in a `dpo` or `rm` stage",
             )
 
 
 @rule("FT515")
-def columns_forget_the_rest(config: Config) -> Found:
+def columns_forget_the_rest(config: Config) -> Findings:
     """What it does: finds `columns` or `tags` of dataset_info.json that name some and leave the others out.
     Why it matters: as soon as one column is named LLaMA-Factory forgets the default of every other: with only
         `prompt` given there are no answers, and rows are dropped or learnt empty.
@@ -157,8 +157,8 @@ def columns_forget_the_rest(config: Config) -> Found:
     Applies to: LLaMA-Factory
     Source: llamafactory/data/parser.py:66-90, DatasetAttr.join (0.9.5)
     """
-    for one, entry in entries(config):
-        at = one.setting or config.at("dataset")
+    for dataset, entry in entries(config):
+        at = dataset.setting or config.at("dataset")
         chat = entry.get("formatting") in ("sharegpt", "openai")
         columns, tags = entry.get("columns"), entry.get("tags")
         needed = [] if not isinstance(columns, dict) else ["messages"] if chat else ["prompt"]
@@ -166,17 +166,17 @@ def columns_forget_the_rest(config: Config) -> Found:
             needed.append("response")
         missing = [name for name in needed if not isinstance(columns, dict) or name not in columns]
         if missing:
-            text = f"`columns` of `{one.name}` leaves out {' and '.join(f'`{name}`' for name in missing)}, which then is nothing"
+            text = f"`columns` of `{dataset.name}` lacks {' and '.join(f'`{name}`' for name in missing)}, which makes them empty"
             yield warning(at, text, help="name every column that is there: defaults are gone as soon as one is named")
         if isinstance(tags, dict) and chat:
             gone = [name for name in ("role_tag", "content_tag", "user_tag", "assistant_tag") if name not in tags]
             if gone:
-                text = f"`tags` of `{one.name}` leaves out {' and '.join(f'`{name}`' for name in gone)}, which then is nothing"
+                text = f"`tags` of `{dataset.name}` lacks {' and '.join(f'`{name}`' for name in gone)}, which makes them empty"
                 yield warning(at, text, help="name every tag: defaults are gone as soon as one is named")
 
 
 @rule("FT521")
-def system_prompt_added(config: Config) -> Found:
+def system_prompt_added(config: Config) -> Findings:
     """What it does: finds data sets with `"formatting": "openai"`.
     Why it matters: the engine writes "detailed thinking off" into the system prompt of each of their rows that has no
         tools, in place of the template's own; the model is then never asked the way it was trained.
@@ -200,15 +200,15 @@ def system_prompt_added(config: Config) -> Found:
     Applies to: LLaMA-Factory
     Source: llamafactory/data/converter.py, OpenAIDatasetConverter (0.9.5)
     """
-    for one, entry in entries(config):
+    for dataset, entry in entries(config):
         if entry.get("formatting") == "openai":
-            text = f'`{one.name}` is read as `openai`: rows without tools get the system prompt "detailed thinking off"'
+            text = f'`{dataset.name}` is read as `openai`: rows without tools get the system prompt "detailed thinking off"'
             help = 'write `"formatting": "sharegpt"` with `role_tag`, `content_tag`, `user_tag`, `assistant_tag`, `system_tag`'
-            yield warning(one.setting or config.at("dataset"), text, help=help)
+            yield warning(dataset.setting or config.at("dataset"), text, help=help)
 
 
 @rule("FT505")
-def rows_are_cut(config: Config) -> Found:
+def rows_are_cut(config: Config) -> Findings:
     """What it does: holds the measured length of rows against `cutoff_len`.
     Why it matters: what is longer is cut off without a word, from the end: the answer goes first.
     Example:
@@ -227,14 +227,14 @@ def rows_are_cut(config: Config) -> Found:
     Source: LLaMA-Factory#3995; llamafactory/data/processor/processor_utils.py, infer_seqlen (0.9.5)
     """
     limit = config.number("cutoff_len")
-    for one in config.datasets:
-        length = one.lengths.get(95)
+    for dataset in config.datasets:
+        length = dataset.lengths.get(95)
         if length and limit and length > limit and not config.on("packing"):
             at = config.first("cutoff_len")
             near = -(-length // 1024) * 1024
             yield warning(
                 at,
-                f"more than 5 % of `{one.name}` is longer than {limit:g} tokens and is cut",
+                f"more than 5 % of `{dataset.name}` is longer than {limit:g} tokens and is cut",
                 label=f"95 % of it fit into {length}",
                 help=f"write {near}, or drop long rows",
                 fix=put(at, str(near), safe=False) if config.form != "recipe" else None,
@@ -242,7 +242,7 @@ def rows_are_cut(config: Config) -> Found:
 
 
 @rule("FT508")
-def weights_do_not_fit(config: Config) -> Found:
+def weights_do_not_fit(config: Config) -> Findings:
     """What it does: holds mixture weights against the data sets they are for.
     Why it matters: `concat` takes none; every other strategy wants one a data set, and LLaMA-Factory holds them
         against `eval_dataset` too.
@@ -291,7 +291,7 @@ def weights_do_not_fit(config: Config) -> Found:
 
 
 @rule("FT513")
-def trains_after_tokenising(config: Config) -> Found:
+def trains_after_tokenising(config: Config) -> Findings:
     """What it does: says that a run with `tokenized_path` trains after it has saved the tokens.
     Why it matters: the first run is often meant to prepare only. And once the folder is there, `dataset`,
         `cutoff_len`, `template` and the like are ignored: what was saved counts.
@@ -311,7 +311,7 @@ def trains_after_tokenising(config: Config) -> Found:
 
 
 @rule("FT514")
-def counted_once(config: Config) -> Found:
+def counted_once(config: Config) -> Findings:
     """What it does: finds a data set that is named twice.
     Why it matters: LLaMA-Factory keeps data sets by name, so that `a,a` is read once; naming it again does not
         weight it.
@@ -324,7 +324,7 @@ def counted_once(config: Config) -> Found:
     """
     for name in ("dataset", "eval_dataset"):
         names = config.items(name)
-        twice = [one for at, one in enumerate(names) if one in names[:at]]
+        twice = [dataset for index, dataset in enumerate(names) if dataset in names[:index]]
         if twice:
             at = config.at(name)
             left = ",".join(dict.fromkeys(names))
@@ -337,7 +337,7 @@ def counted_once(config: Config) -> Found:
 
 
 @rule("FT516")
-def mixed_in_name_only(config: Config) -> Found:
+def mixed_in_name_only(config: Config) -> Findings:
     """What it does: finds data sets that are streamed end to end.
     Why it matters: rows of one data set all come before the next: what is learnt last is only the last.
     Example:
@@ -362,7 +362,7 @@ def mixed_in_name_only(config: Config) -> Found:
 
 
 @rule("FT512")
-def pixels_upside_down(config: Config) -> Found:
+def pixels_upside_down(config: Config) -> Findings:
     """What it does: finds a largest picture that is smaller than the smallest.
     Why it matters: the run stops when its arguments are read.
     Example:
@@ -386,7 +386,7 @@ def pixels_upside_down(config: Config) -> Found:
 
 
 @rule("FT518")
-def file_types_differ(config: Config) -> Found:
+def file_types_differ(config: Config) -> Findings:
     """What it does: looks at the ending of a data set's file.
     Why it matters: LLaMA-Factory reads by the ending, and stops on one it does not know after the tokenizer is
         loaded.
@@ -401,19 +401,19 @@ def file_types_differ(config: Config) -> Found:
     Applies to: LLaMA-Factory
     Source: llamafactory/extras/constants.py, FILEEXT2TYPE; data/loader.py:84 (0.9.5)
     """
-    for one, entry in entries(config):
+    for dataset, entry in entries(config):
         ending = PurePosixPath(str(entry.get("file_name", ""))).suffix
         if ending and ending not in (".arrow", ".csv", ".json", ".jsonl", ".parquet", ".txt"):
-            at = one.setting or config.at("dataset")
+            at = dataset.setting or config.at("dataset")
             yield error(
                 at,
-                f"`{one.name}` is a `{ending}` file, which LLaMA-Factory does not read",
+                f"`{dataset.name}` is a `{ending}` file, which LLaMA-Factory does not read",
                 help="convert it to JSON Lines",
             )
 
 
 @rule("FT522")
-def rows_of_no_format(config: Config) -> Found:
+def rows_of_no_format(config: Config) -> Findings:
     """What it does: finds a `formatting` in dataset_info.json that is none.
     Why it matters: LLaMA-Factory looks for its converter when the rows are loaded.
     Example:
@@ -427,10 +427,12 @@ def rows_of_no_format(config: Config) -> Found:
     Applies to: LLaMA-Factory
     Source: llamafactory/data/converter.py:369-388 (0.9.5)
     """
-    for one, entry in entries(config):
-        said = entry.get("formatting", "alpaca")
-        if said not in ("alpaca", "sharegpt", "openai"):
-            at = one.setting or config.at("dataset")
+    for dataset, entry in entries(config):
+        formatting = entry.get("formatting", "alpaca")
+        if formatting not in ("alpaca", "sharegpt", "openai"):
+            at = dataset.setting or config.at("dataset")
             yield error(
-                at, f"`{one.name}` is in no format: `{said}`", help="write alpaca, sharegpt or openai in its entry"
+                at,
+                f"`{dataset.name}` is in no format: `{formatting}`",
+                help="write alpaca, sharegpt or openai in its entry",
             )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ftdsl import catalog
 from ftdsl.lint.config import Config
-from ftdsl.lint.rule import Found, error, rule, warning
+from ftdsl.lint.rule import Findings, error, rule, warning
 
 
 @rule("FT902")
-def json_is_not_read(config: Config) -> Found:
+def json_is_not_read(config: Config) -> Findings:
     """What it does: finds a configuration in JSON.
     Why it matters: `llamafactory-cli train x.json` hands the path to a parser that wants text, and stops with a
         TypeError.
@@ -30,7 +30,7 @@ def json_is_not_read(config: Config) -> Found:
 
 
 @rule("FT218")
-def torch_too_old(config: Config) -> Found:
+def torch_too_old(config: Config) -> Findings:
     """What it does: finds FSDP 2 with a torch from before 2.6.
     Why it matters: accelerate stops when the process group is there, on every rank.
     Example:
@@ -55,7 +55,7 @@ def torch_too_old(config: Config) -> Found:
 
 
 @rule("FT903")
-def needs_a_package(config: Config) -> Found:
+def needs_a_package(config: Config) -> Findings:
     """What it does: looks for the packages that a parameter needs, where the environment that will run it is known.
     Why it matters: LLaMA-Factory looks for most of them after it loaded torch; `plot_loss` and generated
         answers need some that nothing else does. A warning, since the run may be elsewhere; `ftc run` asks again.

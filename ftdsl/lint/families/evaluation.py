@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ftdsl.lint.config import Config
 from ftdsl.lint.edits import add, drop, put, say
-from ftdsl.lint.rule import Found, error, info, rule, warning
+from ftdsl.lint.rule import Findings, error, info, rule, warning
 
 
 def evaluates(config: Config) -> bool:
@@ -21,7 +21,7 @@ EVALUATE = "evaluate.data = 5%"
 
 
 @rule("FT105")
-def best_needs_same_rhythm(config: Config) -> Found:
+def best_needs_same_rhythm(config: Config) -> Findings:
     """What it does: wants checkpoints where there are evaluations, for `load_best_model_at_end`.
     Why it matters: the best model can only be brought back if it was saved; transformers stops when the
         intervals do not fit.
@@ -82,7 +82,7 @@ def best_needs_same_rhythm(config: Config) -> Found:
 
 
 @rule("FT106")
-def stopping_needs_a_metric(config: Config) -> Found:
+def stopping_needs_a_metric(config: Config) -> Findings:
     """What it does: wants an evaluation and a metric where a run may stop early.
     Why it matters: the callback asserts both when training begins, after the model and the data are loaded.
     Example:
@@ -123,7 +123,7 @@ def stopping_needs_a_metric(config: Config) -> Found:
 
 
 @rule("FT111")
-def evaluation_without_rows(config: Config) -> Found:
+def evaluation_without_rows(config: Config) -> Findings:
     """What it does: finds evaluation or prediction asked for, and nothing to do it on.
     Why it matters: the run stops when its arguments are read: 5 seconds, a traceback, no line.
     Example:
@@ -152,7 +152,7 @@ def evaluation_without_rows(config: Config) -> Found:
 
 
 @rule("FT112")
-def held_out_twice(config: Config) -> Found:
+def held_out_twice(config: Config) -> Findings:
     """What it does: finds `val_size` where it cannot be taken: beside `eval_dataset`, without `dataset`, or as
         a share of a stream.
     Why it matters: the run stops when its arguments are read.
@@ -198,7 +198,7 @@ def held_out_twice(config: Config) -> Found:
 
 
 @rule("FT114")
-def part_of_a_step(config: Config) -> Found:
+def part_of_a_step(config: Config) -> Findings:
     """What it does: finds intervals above 1 that are not whole steps.
     Why it matters: below 1 they are shares of the run, above they must be whole; transformers stops on anything
         between.
@@ -230,7 +230,7 @@ def part_of_a_step(config: Config) -> Found:
 
 
 @rule("FT115")
-def interval_longer_than_the_run(config: Config) -> Found:
+def interval_longer_than_the_run(config: Config) -> Findings:
     """What it does: finds intervals that are longer than the whole run.
     Why it matters: nothing is saved or measured before the end, and a crash loses everything.
     Example:
@@ -263,7 +263,7 @@ def interval_longer_than_the_run(config: Config) -> Found:
 
 
 @rule("FT120")
-def prefetch_without_workers(config: Config) -> Found:
+def prefetch_without_workers(config: Config) -> Findings:
     """What it does: finds `dataloader_prefetch_factor` without worker processes.
     Why it matters: nobody is there to fetch ahead; transformers stops on it.
     Example:
@@ -281,7 +281,7 @@ def prefetch_without_workers(config: Config) -> Found:
 
 
 @rule("FT214")
-def generation_not_here(config: Config) -> Found:
+def generation_not_here(config: Config) -> Findings:
     """What it does: finds `predict_with_generate` where LLaMA-Factory cannot generate: outside SFT, with
         ZeRO-3, or together with `compute_accuracy`.
     Why it matters: the run stops when its arguments are read.
@@ -332,7 +332,7 @@ def generation_not_here(config: Config) -> Found:
 
 
 @rule("FT609")
-def predictions_not_kept(config: Config) -> Found:
+def predictions_not_kept(config: Config) -> Findings:
     """What it does: wants `predict_with_generate` where predictions of an SFT model are asked for.
     Why it matters: without it there is nothing to save, and LLaMA-Factory stops.
     Example:
@@ -363,7 +363,7 @@ def predictions_not_kept(config: Config) -> Found:
 
 
 @rule("FT702")
-def evaluation_piles_up(config: Config) -> Found:
+def evaluation_piles_up(config: Config) -> Findings:
     """What it does: points at evaluations that keep every prediction on the card until the end.
     Why it matters: without `eval_accumulation_steps` token predictions of all rows stay in GPU memory; large
         evaluation sets run out of it long after training went well.

@@ -7,11 +7,11 @@ import re
 from ftdsl import catalog
 from ftdsl.lint.config import Config
 from ftdsl.lint.edits import add, drop, put
-from ftdsl.lint.rule import Found, error, rule, warning
+from ftdsl.lint.rule import Findings, error, rule, warning
 
 
 @rule("FT601")
-def reference_is_the_base(config: Config) -> Found:
+def reference_is_the_base(config: Config) -> Findings:
     """What it does: finds preference training that goes on with an adapter and names no reference.
     Why it matters: with LoRA the reference is the model with its adapter switched off. Going on with the SFT
         adapter, that is the bare base, not the SFT model: the KL term pulls away from what SFT taught.
@@ -46,7 +46,7 @@ def reference_is_the_base(config: Config) -> Found:
 
 
 @rule("FT605")
-def adapter_of_another_base(config: Config) -> Found:
+def adapter_of_another_base(config: Config) -> Findings:
     """What it does: holds the base that an adapter names in its adapter_config.json against the model.
     Why it matters: shapes often fit between models of a family, and the adapter is put onto weights it was
         never trained on, without a word.
@@ -84,7 +84,7 @@ def _bare(model: str) -> str:
 
 
 @rule("FT603")
-def adapter_below_left_out(config: Config) -> Found:
+def adapter_below_left_out(config: Config) -> Findings:
     """What it does: finds an adapter that was trained on top of another one which is not given with it.
     Why it matters: with `create_new_adapter` the first adapter is melted into the base in memory only: merged
         or served without it, the result has learnt its preferences and forgotten what it was taught. What an adapter was trained
@@ -102,10 +102,12 @@ def adapter_below_left_out(config: Config) -> Found:
     """
     given = config.items("adapter_name_or_path")
     at = config.at("adapter_name_or_path")
-    for place, name in enumerate(given):
-        missing = [one for one in config.adapters_below.get(name, ()) if one not in given[:place]]
+    for index, name in enumerate(given):
+        missing = [below for below in config.adapters_below.get(name, ()) if below not in given[:index]]
         if missing:
-            whole = ",".join([*[one for one in given if one not in missing and one != name], *missing, name])
+            whole = ",".join(
+                [*[adapter for adapter in given if adapter not in missing and adapter != name], *missing, name]
+            )
             yield error(
                 at,
                 f"`{name}` was trained on top of `{missing[0]}`, which is left out",
@@ -115,7 +117,7 @@ def adapter_below_left_out(config: Config) -> Found:
 
 
 @rule("FT606")
-def preference_words_do_not_fit(config: Config) -> Found:
+def preference_words_do_not_fit(config: Config) -> Findings:
     """What it does: finds what preference and PPO training cannot be told: label smoothing of another loss than
         sigmoid, PPO without a reward model, a LoRA reward without LoRA, a tracker PPO does not know, evaluation
         in PPO.
@@ -168,7 +170,7 @@ def preference_words_do_not_fit(config: Config) -> Found:
         yield from _ppo(config)
 
 
-def _ppo(config: Config) -> Found:
+def _ppo(config: Config) -> Findings:
     at = config.first("stage")
     method, kind = config.value("finetuning_type"), config.value("reward_model_type")
     reward = config.value("reward_model")
@@ -200,7 +202,7 @@ def _ppo(config: Config) -> Found:
 
 
 @rule("FT615")
-def ppo_needs_old_trl(config: Config) -> Found:
+def ppo_needs_old_trl(config: Config) -> Findings:
     """What it does: says which TRL LLaMA-Factory's PPO runs with.
     Why it matters: its trainer asserts trl 0.8.6 to 0.9.6 when it is imported, while everything else of
         LLaMA-Factory 0.9.5 wants 0.18 or newer: PPO needs an environment of its own.
@@ -225,7 +227,7 @@ def ppo_needs_old_trl(config: Config) -> Found:
 
 
 @rule("FT618")
-def reward_at_evaluation(config: Config) -> Found:
+def reward_at_evaluation(config: Config) -> Findings:
     """What it does: wants a reference where DPO only measures.
     Why it matters: rewards are differences to a reference; without one the model is compared with itself, and
         they are all 0.

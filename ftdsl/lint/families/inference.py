@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ftdsl.lint.config import Config
-from ftdsl.lint.rule import Found, error, rule, warning
+from ftdsl.lint.rule import Findings, error, rule, warning
 
 
 @rule("FT611")
-def backend_cannot(config: Config) -> Found:
+def backend_cannot(config: Config) -> Findings:
     """What it does: finds what vLLM and SGLang cannot do in LLaMA-Factory: training, reward models,
         bitsandbytes, RoPE scaling, several adapters.
     Why it matters: each stops the run when its arguments are read.
@@ -67,7 +67,7 @@ def backend_cannot(config: Config) -> Found:
 
 
 @rule("FT610")
-def evaluation_command_is_gone(config: Config) -> Found:
+def evaluation_command_is_gone(config: Config) -> Findings:
     """What it does: finds parameters of `llamafactory-cli eval`.
     Why it matters: that command raises NotImplementedError since 0.9.4; the parameters are still taken.
     Example:
@@ -89,7 +89,7 @@ def evaluation_command_is_gone(config: Config) -> Found:
 
 
 @rule("FT619")
-def scored_in_few_bits(config: Config) -> Found:
+def scored_in_few_bits(config: Config) -> Findings:
     """What it does: points at scores taken in 4 or 8 bits.
     Why it matters: they are lower than the model's own, and not comparable with those of another run.
     Example:

@@ -8,7 +8,7 @@ from ftdsl.diagnostics import Fix
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.lint.config import Config, Setting
 from ftdsl.lint.edits import drop, rename
-from ftdsl.lint.rule import Found, error, rule, warning
+from ftdsl.lint.rule import Findings, error, rule, warning
 from ftdsl.record import replace
 
 GONE = {
@@ -23,7 +23,7 @@ GONE = {
 
 
 @rule("FT001")
-def unknown_key(config: Config) -> Found:
+def unknown_key(config: Config) -> Findings:
     """What it does: finds parameters that the engine does not have.
     Why it matters: LLaMA-Factory 0.9.5 loads torch for 4.7 s before it refuses one, with a traceback and no line.
     Example:
@@ -50,7 +50,7 @@ def unknown_key(config: Config) -> Found:
 
 
 @rule("FT008")
-def checkpointing_of_another_tool(config: Config) -> Found:
+def checkpointing_of_another_tool(config: Config) -> Findings:
     """What it does: finds transformers' `gradient_checkpointing`, which LLaMA-Factory overrides.
     Why it matters: LLaMA-Factory checkpoints unless `disable_gradient_checkpointing` says otherwise; `false`
         here changes nothing, and memory and speed are not what you think.
@@ -75,7 +75,7 @@ def checkpointing_of_another_tool(config: Config) -> Found:
 
 
 @rule("FT009")
-def unknown_deepspeed_key(config: Config) -> Found:
+def unknown_deepspeed_key(config: Config) -> Findings:
     """What it does: finds top-level keys that DeepSpeed does not read.
     Why it matters: DeepSpeed checks keys inside `zero_optimization` but not beside it: what is misspelt there is
         ignored without a word, and inside it stops the run when the engine is made.
@@ -125,7 +125,7 @@ _FREE = ("optimizer", "optimizer.params", "scheduler", "scheduler.params", "mode
 
 
 @rule("FT116")
-def renamed_eval_strategy(config: Config) -> Found:
+def renamed_eval_strategy(config: Config) -> Findings:
     """What it does: finds `evaluation_strategy`, which is called `eval_strategy` now.
     Why it matters: deprecated in transformers 4.41 and gone since 4.46; the run stops while it reads the file.
     Example:
@@ -144,7 +144,7 @@ def renamed_eval_strategy(config: Config) -> Found:
 
 
 @rule("FT118")
-def removed_key(config: Config) -> Found:
+def removed_key(config: Config) -> Findings:
     """What it does: finds parameters that transformers 5 took away, and says what took their place.
     Why it matters: the run stops while it reads the file.
     Example:
@@ -184,7 +184,7 @@ def _instead(config: Config, setting: Setting) -> Fix | None:
 
 
 @rule("FT117")
-def overwrite_output(config: Config) -> Found:
+def overwrite_output(config: Config) -> Findings:
     """What it does: points out that `overwrite_output_dir: true` starts from scratch, whatever lies in `output_dir`.
     Why it matters: transformers 5.0 removed the parameter; LLaMA-Factory kept its own: with `true` an
         interrupted run does not go on from its last checkpoint, it begins again.

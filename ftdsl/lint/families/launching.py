@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ftdsl.lint.config import Config
-from ftdsl.lint.rule import Found, error, info, rule, warning
+from ftdsl.lint.rule import Findings, error, info, rule, warning
 
 
 @rule("FT405")
-def needs_another_launch(config: Config) -> Found:
+def needs_another_launch(config: Config) -> Findings:
     """What it does: finds DeepSpeed without a distributed launch.
     Why it matters: LLaMA-Factory refuses it, even on one card: `FORCE_TORCHRUN=1` or torchrun has to start it.
         A YAML alone does not say how it is started, and gets a note.
@@ -42,7 +42,7 @@ def needs_another_launch(config: Config) -> Found:
 
 
 @rule("FT419")
-def hangs_unseen(config: Config) -> Found:
+def hangs_unseen(config: Config) -> Findings:
     """What it does: finds a `ddp_timeout` of more than a day.
     Why it matters: LLaMA-Factory's examples ship 180000000 seconds (5.7 years), so that slow tokenising does
         not end a run; a rank that died is not noticed either, and the others wait and cost. Said only where there
@@ -64,16 +64,16 @@ def hangs_unseen(config: Config) -> Found:
     if config.is_explicit("ddp_timeout") and seconds and seconds > 86400 and (several or sharded):
         at = config.at("ddp_timeout")
         years = seconds / 31557600
-        said = f"{years:.1f} years" if years >= 1 else f"{seconds / 86400:.0f} days"
+        timeout = f"{years:.1f} years" if years >= 1 else f"{seconds / 86400:.0f} days"
         yield info(
             at,
-            f"ranks wait {said} for one that died",
+            f"ranks wait {timeout} for one that died",
             help="write 7200, and tokenise ahead (`tokenized_path`) when that takes longer",
         )
 
 
 @rule("FT420")
-def nodes_without_a_head(config: Config) -> Found:
+def nodes_without_a_head(config: Config) -> Findings:
     """What it does: finds several nodes without an address to meet at, or with `RANK` where LLaMA-Factory reads
         `NODE_RANK`.
     Why it matters: every node then waits for the others at 127.0.0.1, or all call themselves node 0.
@@ -104,7 +104,7 @@ def nodes_without_a_head(config: Config) -> Found:
 
 
 @rule("FT424")
-def zero3_corrupts(config: Config) -> Found:
+def zero3_corrupts(config: Config) -> Findings:
     """What it does: finds ZeRO-3 over several ranks with a DeepSpeed older than 0.19.8.
     Why it matters: with 0.18.4, which LLaMA-Factory names as its newest, weights were silently corrupted in 8
         of 20 runs; 0.19.8 had none.
@@ -133,7 +133,7 @@ def zero3_corrupts(config: Config) -> Found:
 
 
 @rule("FT433")
-def megatron_trains_all(config: Config) -> Found:
+def megatron_trains_all(config: Config) -> Findings:
     """What it does: finds LoRA, OFT or freezing under LLaMA-Factory's Megatron path.
     Why it matters: that path reads `finetuning_type` nowhere: every weight is trained, and no adapter is made.
     Example:
@@ -154,7 +154,7 @@ def megatron_trains_all(config: Config) -> Found:
 
 
 @rule("FT425")
-def megatron_drops_trackers(config: Config) -> Found:
+def megatron_drops_trackers(config: Config) -> Findings:
     """What it does: finds wandb under LLaMA-Factory's Megatron path.
     Why it matters: that path takes wandb out of `report_to` without a word; nothing is tracked.
     Example:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from ftdsl.lint.config import Config
-from ftdsl.lint.rule import Found, error, rule, warning
+from ftdsl.lint.rule import Findings, error, rule, warning
 
 ITS_OWN = ("orpo", "simpo")
 """Preference losses that LLaMA-Factory computes itself; the others are TRL's."""
 
 
 @rule("FT612")
-def another_loss_is_trained(config: Config) -> Found:
+def another_loss_is_trained(config: Config) -> Findings:
     """What it does: finds preference losses that TRL never hears of.
     Why it matters: LLaMA-Factory sets the loss on its trainer, and since 0.20 TRL's `dpo_loss` reads it from an
         argument that LLaMA-Factory does not give: hinge, IPO and kto_pair train the sigmoid loss, without a word.
@@ -47,7 +47,7 @@ def another_loss_is_trained(config: Config) -> Found:
 
 
 @rule("FT613")
-def asft_is_not_scored(config: Config) -> Found:
+def asft_is_not_scored(config: Config) -> Findings:
     """What it does: finds evaluation while training with ASFT.
     Why it matters: LLaMA-Factory's ASFT gives the loss where transformers wants the loss and the outputs; the first
         evaluation ends the run ("iteration over a 0-d tensor"), after the training up to there.
@@ -77,7 +77,7 @@ def asft_is_not_scored(config: Config) -> Found:
 
 
 @rule("FT222")
-def losses_add_up(config: Config) -> Found:
+def losses_add_up(config: Config) -> Findings:
     """What it does: finds label smoothing and ASFT with accumulation.
     Why it matters: both average the loss of a micro-batch, and transformers does not divide by the number of
         micro-batches where it believes that the loss was divided by the tokens of the whole step. Loss and gradients

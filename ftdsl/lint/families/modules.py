@@ -10,7 +10,7 @@ from ftdsl.catalog import Modules
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.lint.config import Config
 from ftdsl.lint.edits import put
-from ftdsl.lint.rule import Finding, Found, error, info, rule, warning
+from ftdsl.lint.rule import Finding, Findings, error, info, rule, warning
 
 TARGETS = ("lora_target", "oft_target")
 FUSED = frozenset(("gate_up_proj", "down_proj", "up_proj"))
@@ -25,7 +25,7 @@ def modules_of(config: Config) -> Modules | None:
 
 
 @rule("FT305")
-def unknown_module(config: Config) -> Found:
+def unknown_module(config: Config) -> Findings:
     """What it does: looks for layers that the model's architecture does not have; where it is not known, for names that
         are nearly those of known ones.
     Why it matters: `lora_target: q_porj` is taken when the file is read; the run stops after the model is
@@ -67,7 +67,7 @@ def _not_there(config: Config, name: str, modules: Modules) -> Iterator[Finding]
     """PEFT stops when no name fits, and passes over single ones (peft 0.18.1, tuners/tuners_utils.py; run)."""
     wanted = [module for module in config.items(name) if config.is_explicit(name) and re.fullmatch(r"[\w.]+", module)]
     known = {*modules.linear, *modules.vision, *modules.head, *modules.experts, *OF_EXPERTS, "all"}
-    missing = [one for one in wanted if (last := one.rpartition(".")[2]) not in known and "embed" not in last]
+    missing = [module for module in wanted if (last := module.rpartition(".")[2]) not in known and "embed" not in last]
     at = config.at(name)
     for module in missing:
         guess = closest(module, known)
@@ -81,7 +81,7 @@ def _not_there(config: Config, name: str, modules: Modules) -> Iterator[Finding]
 
 
 @rule("FT313")
-def experts_not_reached(config: Config) -> Found:
+def experts_not_reached(config: Config) -> Findings:
     """What it does: finds LoRA on a mixture of experts whose experts are one tensor a layer.
     Why it matters: from transformers 5 on they are no linear modules, and LLaMA-Factory's LoRA has no words for
         anything else: nine tenths of the weights get no adapter. Their names are passed over without a word as long as one
@@ -107,7 +107,7 @@ def experts_not_reached(config: Config) -> Found:
         return
     for name in TARGETS if config.value("finetuning_type") in ("lora", "oft") else ():
         at, wanted = config.at(name), config.items(name)
-        named = [one for one in wanted if one.rpartition(".")[2] in OF_EXPERTS]
+        named = [module for module in wanted if module.rpartition(".")[2] in OF_EXPERTS]
         if config.is_explicit(name) and named:
             yield warning(
                 at,
@@ -119,7 +119,7 @@ def experts_not_reached(config: Config) -> Found:
 
 
 @rule("FT414")
-def experts_wait_for_each_other(config: Config) -> Found:
+def experts_wait_for_each_other(config: Config) -> Findings:
     """What it does: finds a mixture of experts under ZeRO-3 that LLaMA-Factory does not keep whole.
     Why it matters: each rank gathers the experts its own tokens went to; where ranks choose others they wait for
         each other for ever. LLaMA-Factory marks the blocks of the models it knows. From transformers 5 on experts are one tensor
@@ -163,7 +163,7 @@ def _of_experts(kind: str) -> bool:
 
 
 @rule("FT319")
-def blocks_do_not_divide(config: Config) -> Found:
+def blocks_do_not_divide(config: Config) -> Findings:
     """What it does: finds expanded blocks (LLaMA Pro) that do not come at even distances.
     Why it matters: every n-th block is trained, and LLaMA-Factory stops when the model is loaded and n is no
         whole number.
@@ -185,13 +185,15 @@ def blocks_do_not_divide(config: Config) -> Found:
     many = config.number("freeze_trainable_layers")
     if config.trains and config.on("use_llama_pro") and config.layers and many and config.layers % abs(many):
         at = config.first("freeze_trainable_layers", "use_llama_pro")
-        near = [one for one in range(1, config.layers + 1) if config.layers % one == 0 and one >= abs(many) / 2][:3]
+        near = [
+            count for count in range(1, config.layers + 1) if config.layers % count == 0 and count >= abs(many) / 2
+        ][:3]
         help = f"write {', '.join(map(str, near[:-1]))} or {near[-1]}" if len(near) > 1 else f"write {near[0]}"
         yield error(at, f"{config.layers} layers cannot be parted by {abs(many):g}", help=help)
 
 
 @rule("FT322")
-def no_mixture_of_depths(config: Config) -> Found:
+def no_mixture_of_depths(config: Config) -> Findings:
     """What it does: finds `mixture_of_depths` on an architecture that LLaMA-Factory cannot convert.
     Why it matters: it stops when the model is loaded.
     Example:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ftdsl.lint.config import Config
 from ftdsl.lint.edits import add, put, say
-from ftdsl.lint.rule import Found, error, rule, warning
+from ftdsl.lint.rule import Findings, error, rule, warning
 
 OWN = {
     "use_galore": "GaLore",
@@ -24,7 +24,7 @@ def distributed(config: Config) -> bool | None:
 
 
 @rule("FT325")
-def matrices_in_flat_pieces(config: Config) -> Found:
+def matrices_in_flat_pieces(config: Config) -> Findings:
     """What it does: finds Muon and Adam-mini with ZeRO.
     Why it matters: they work on whole matrices, and ZeRO gives an optimiser flat pieces of its own: the first step
         ends the run ("'use_muon'", "too many indices for tensor of dimension 1").
@@ -49,7 +49,7 @@ def matrices_in_flat_pieces(config: Config) -> Found:
 
 
 @rule("FT308")
-def optimiser_not_with_that(config: Config) -> Found:
+def optimiser_not_with_that(config: Config) -> Findings:
     """What it does: finds GaLore, APOLLO and BAdam where they cannot work: with LoRA or OFT, with each other,
         with DeepSpeed, layer by layer over several ranks or with gradient accumulation.
     Why it matters: they work on the gradients of all weights; most of these stop the run when its arguments are
@@ -131,7 +131,7 @@ def optimiser_not_with_that(config: Config) -> Found:
     yield from _layerwise(config, mine[0])
 
 
-def _with_deepspeed(config: Config, name: str) -> Found:
+def _with_deepspeed(config: Config, name: str) -> Findings:
     at, who = config.at(name), OWN[name]
     if name != "use_badam":
         if config.deepspeed is not None or config.has("deepspeed"):
@@ -147,7 +147,7 @@ def _with_deepspeed(config: Config, name: str) -> Found:
             yield error(at, "BAdam by layer needs ZeRO-3 over several ranks", help="use ZeRO-3, or one card")
 
 
-def _layerwise(config: Config, name: str) -> Found:
+def _layerwise(config: Config, name: str) -> Findings:
     layerwise = f"{name.removeprefix('use_')}_layerwise"
     if name == "use_badam" or not config.on(layerwise):
         return
@@ -165,7 +165,7 @@ def _layerwise(config: Config, name: str) -> Found:
 
 
 @rule("FT309")
-def base_of_projection(config: Config) -> Found:
+def base_of_projection(config: Config) -> Findings:
     """What it does: wants an optimiser under GaLore and APOLLO that they can take.
     Why it matters: transformers 5 defaults to `adamw_torch_fused`, which both refuse; a file that sets no
         `optim`, as LLaMA-Factory's own examples, stops when the optimiser is made.
@@ -208,7 +208,7 @@ def base_of_projection(config: Config) -> Found:
 
 
 @rule("FT310")
-def two_optimisers(config: Config) -> Found:
+def two_optimisers(config: Config) -> Findings:
     """What it does: finds several of LLaMA-Factory's own optimisers at once, or one that ignores `optim`.
     Why it matters: the first in a fixed order is made (GaLore, APOLLO, LoRA+, BAdam, Adam-mini, Muon), the
         others are ignored without a word.
@@ -245,7 +245,7 @@ def two_optimisers(config: Config) -> Found:
 
 
 @rule("FT311")
-def mixed_precision_over_projection(config: Config) -> Found:
+def mixed_precision_over_projection(config: Config) -> Findings:
     """What it does: points at GaLore and APOLLO with mixed precision.
     Why it matters: a master copy in fp32 eats what the projection saves; LLaMA-Factory recommends `pure_bf16`.
     Example:

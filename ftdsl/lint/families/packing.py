@@ -5,11 +5,11 @@ from __future__ import annotations
 from ftdsl.lint.config import Config
 from ftdsl.lint.edits import drop, put
 from ftdsl.lint.families.templates import template_fact
-from ftdsl.lint.rule import Found, error, info, rule
+from ftdsl.lint.rule import Findings, error, info, rule
 
 
 @rule("FT506")
-def packed_unasked(config: Config) -> Found:
+def packed_unasked(config: Config) -> Findings:
     """What it does: says that pretraining packs rows together unless told otherwise.
     Why it matters: `pt` packs by default, every other stage does not: the same file gives other batches when
         only `stage` changes.
@@ -31,7 +31,7 @@ def packed_unasked(config: Config) -> Found:
 
 
 @rule("FT507")
-def masking_not_here(config: Config) -> Found:
+def masking_not_here(config: Config) -> Findings:
     """What it does: finds packing and masking where they do not work: outside SFT, two masks at once, or the
         prompt trained with a template that has no end of text.
     Why it matters: the run stops when its arguments or its template are read.
@@ -87,7 +87,7 @@ def masking_not_here(config: Config) -> Found:
 
 
 @rule("FT509")
-def packed_one_at_a_time(config: Config) -> Found:
+def packed_one_at_a_time(config: Config) -> Findings:
     """What it does: finds neat packing with FlashAttention 2 and more than one pack at a time, or with Gemma 4.
     Why it matters: LLaMA-Factory 0.9.5 cuts the padding out of the one pack there is; with two the first step
         stops at an assertion, when everything is loaded. Gemma 4 is refused.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ftdsl import catalog
 from ftdsl.lint.config import Config
 from ftdsl.lint.edits import add, drop, put
-from ftdsl.lint.rule import Found, error, rule, warning
+from ftdsl.lint.rule import Findings, error, rule, warning
 
 
 def model_of(config: Config) -> str:
@@ -14,7 +14,7 @@ def model_of(config: Config) -> str:
 
 
 @rule("FT201")
-def two_precisions(config: Config) -> Found:
+def two_precisions(config: Config) -> Findings:
     """What it does: finds more than one precision asked for.
     Why it matters: transformers stops on `fp16` with `bf16`; `pure_bf16` with `fp16` is accepted, and scales
         gradients that need none.
@@ -46,7 +46,7 @@ def two_precisions(config: Config) -> Found:
 
 
 @rule("FT209")
-def fp8_half_on(config: Config) -> Found:
+def fp8_half_on(config: Config) -> Findings:
     """What it does: finds the FP8 all-gather switched on without FP8.
     Why it matters: LLaMA-Factory says that it switches FP8 on, sets it on the wrong object, and trains without.
     Example:
@@ -70,7 +70,7 @@ def fp8_half_on(config: Config) -> Found:
 
 
 @rule("FT210")
-def fp8_gather_needs_fsdp2(config: Config) -> Found:
+def fp8_gather_needs_fsdp2(config: Config) -> Findings:
     """What it does: finds the FP8 all-gather where FSDP 2 does not run.
     Why it matters: there is nothing to gather in 8 bits; the switch does nothing.
     Example:
@@ -94,7 +94,7 @@ def fp8_gather_needs_fsdp2(config: Config) -> Found:
 
 
 @rule("FT211")
-def card_too_old(config: Config) -> Found:
+def card_too_old(config: Config) -> Findings:
     """What it does: holds precision and attention against the card: bf16, TF32 and FlashAttention 2 came with
         compute capability 8.0, FP8 with 8.9.
     Why it matters: transformers stops on bf16 and TF32; FlashAttention fails in its first step.
@@ -145,7 +145,7 @@ def card_too_old(config: Config) -> Found:
 
 
 @rule("FT212")
-def pure_bf16_not_here(config: Config) -> Found:
+def pure_bf16_not_here(config: Config) -> Findings:
     """What it does: finds `pure_bf16` with ZeRO-3.
     Why it matters: LLaMA-Factory stops when its arguments are read.
     Example:
@@ -170,7 +170,7 @@ def pure_bf16_not_here(config: Config) -> Found:
 
 
 @rule("FT216")
-def fp16_on_cpu(config: Config) -> Found:
+def fp16_on_cpu(config: Config) -> Findings:
     """What it does: finds `fp16` in a run that is on a CPU.
     Why it matters: accelerate drops it there without a word, and everything is computed in fp32.
     Example:
@@ -185,12 +185,12 @@ def fp16_on_cpu(config: Config) -> Found:
     """
     if config.on("fp16") and config.on("use_cpu"):
         at = config.at("fp16")
-        said = f"{at.word} = bf16" if at.word == "precision" else "bf16: true"
-        yield error(at, "fp16 is not done on a CPU: the engine would train in fp32", help=f"write `{said}`, or drop it")
+        bf16 = f"{at.word} = bf16" if at.word == "precision" else "bf16: true"
+        yield error(at, "fp16 is not done on a CPU: the engine would train in fp32", help=f"write `{bf16}`, or drop it")
 
 
 @rule("FT213")
-def full_precision_by_silence(config: Config) -> Found:
+def full_precision_by_silence(config: Config) -> Findings:
     """What it does: points at training without mixed precision on a card, and at quantised training without
         fp32 norms.
     Why it matters: without `bf16` or `fp16` what is trained is kept and computed in fp32: more memory, a fraction
@@ -239,7 +239,7 @@ def full_precision_by_silence(config: Config) -> Found:
 
 
 @rule("FT215")
-def attention_of_another_model(config: Config) -> Found:
+def attention_of_another_model(config: Config) -> Findings:
     """What it does: finds SDPA with models whose attention it cannot compute: Gemma 2 caps its logits, Youtu-VL
         is switched to eager.
     Why it matters: the model still runs, and its scores are those of another function.
@@ -269,7 +269,7 @@ def attention_of_another_model(config: Config) -> Found:
 
 
 @rule("FT220")
-def attention_of_one_model(config: Config) -> Found:
+def attention_of_one_model(config: Config) -> Findings:
     """What it does: finds `flash_attn: fa3`, which LLaMA-Factory knows for gpt-oss only.
     Why it matters: the engine takes it while it reads the file, and stops when it sets the model up.
     Example:
@@ -290,7 +290,7 @@ def attention_of_one_model(config: Config) -> Found:
 
 
 @rule("FT217")
-def slow_convolution(config: Config) -> Found:
+def slow_convolution(config: Config) -> Findings:
     """What it does: finds torch 2.9 with a model whose vision tower is a 3D convolution.
     Why it matters: that convolution is very slow in 2.9; LLaMA-Factory stops after it loaded the model.
     Example:
@@ -315,7 +315,7 @@ def slow_convolution(config: Config) -> Found:
 
 
 @rule("FT221")
-def attention_without_prompt(config: Config) -> Found:
+def attention_without_prompt(config: Config) -> Findings:
     """What it does: finds `shift_attn` with PPO.
     Why it matters: LLaMA-Factory stops when its arguments are read.
     Example:

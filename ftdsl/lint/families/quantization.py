@@ -7,7 +7,7 @@ import re
 from ftdsl.lint.config import Config
 from ftdsl.lint.edits import drop, put
 from ftdsl.lint.families.precision import model_of
-from ftdsl.lint.rule import Found, error, rule, warning
+from ftdsl.lint.rule import Findings, error, rule, warning
 
 PTQ = re.compile(r"gptq|awq|aqlm|-int4|-int8|w4a16|w8a8|bnb-4bit|-4bits?$|-8bits?$")
 """Names of checkpoints that are quantised already."""
@@ -22,7 +22,7 @@ def sharded(config: Config) -> str:
 
 
 @rule("FT202")
-def quantised_weights_are_fixed(config: Config) -> Found:
+def quantised_weights_are_fixed(config: Config) -> Findings:
     """What it does: finds a quantised base under full or freeze training.
     Why it matters: quantised weights cannot be trained; LLaMA-Factory stops when its arguments are read.
     Example:
@@ -47,7 +47,7 @@ def quantised_weights_are_fixed(config: Config) -> Found:
 
 
 @rule("FT203")
-def bits_not_offered(config: Config) -> Found:
+def bits_not_offered(config: Config) -> Findings:
     """What it does: holds the number of bits against the method: bitsandbytes has 4 and 8, HQQ 1 to 6 and 8,
         EETQ 8, GPTQ export 2, 3, 4 and 8.
     Why it matters: found out only when the model is loaded.
@@ -97,7 +97,7 @@ def bits_not_offered(config: Config) -> Found:
 
 
 @rule("FT204")
-def eight_bits_cannot_be_split(config: Config) -> Found:
+def eight_bits_cannot_be_split(config: Config) -> Findings:
     """What it does: finds 8-bit bitsandbytes where weights are split over cards.
     Why it matters: only 4-bit weights can be stored in pieces; LLaMA-Factory stops after it read the model's
         configuration.
@@ -128,7 +128,7 @@ def eight_bits_cannot_be_split(config: Config) -> Found:
 
 
 @rule("FT205")
-def quantised_cannot_be_split(config: Config) -> Found:
+def quantised_cannot_be_split(config: Config) -> Findings:
     """What it does: finds HQQ, EETQ, or a checkpoint quantised beforehand (by its name) where weights are split
         over cards.
     Why it matters: LLaMA-Factory stops after it read the model's configuration.
@@ -169,7 +169,7 @@ def quantised_cannot_be_split(config: Config) -> Found:
 
 
 @rule("FT206")
-def quantised_already(config: Config) -> Found:
+def quantised_already(config: Config) -> Findings:
     """What it does: finds `quantization_bit` on a checkpoint that is quantised already (by its name).
     Why it matters: it is ignored with one line in the log: the checkpoint's own bits count.
     Example:
@@ -193,7 +193,7 @@ def quantised_already(config: Config) -> Found:
 
 
 @rule("FT207")
-def not_on_a_quantised_base(config: Config) -> Found:
+def not_on_a_quantised_base(config: Config) -> Findings:
     """What it does: finds what a quantised base does not bear: a new vocabulary, a new adapter over another,
         several adapters, PiSSA.
     Why it matters: LLaMA-Factory stops when its arguments are read.
@@ -253,7 +253,7 @@ def not_on_a_quantised_base(config: Config) -> Found:
 
 
 @rule("FT208")
-def fp8_on_quantised(config: Config) -> Found:
+def fp8_on_quantised(config: Config) -> Findings:
     """What it does: finds FP8 computation over a quantised base.
     Why it matters: LLaMA-Factory stops when its arguments are read.
     Example:
@@ -275,7 +275,7 @@ def fp8_on_quantised(config: Config) -> Found:
 
 
 @rule("FT219")
-def device_map_while_training(config: Config) -> Found:
+def device_map_while_training(config: Config) -> Findings:
     """What it does: finds `quantization_device_map: auto` in training.
     Why it matters: a map over cards is for inference; LLaMA-Factory stops when its arguments are read.
     Example:
@@ -292,7 +292,7 @@ def device_map_while_training(config: Config) -> Found:
 
 
 @rule("FT604")
-def export_in_two_steps(config: Config) -> Found:
+def export_in_two_steps(config: Config) -> Findings:
     """What it does: finds exports that want too much at once: adapters merged into a quantised base, or merged
         and quantised in one go, or quantised without rows to calibrate on.
     Why it matters: LLaMA-Factory loads the whole model before it says so.
@@ -347,7 +347,7 @@ def export_in_two_steps(config: Config) -> Found:
 
 
 @rule("FT617")
-def calibration_runs_dry(config: Config) -> Found:
+def calibration_runs_dry(config: Config) -> Findings:
     """What it does: points at calibration windows that few rows fill.
     Why it matters: GPTQ export reads a `text` column and wants rows longer than `export_quantization_maxlen`;
         after 100 tries without one it stops, the model already loaded.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ftdsl.lint.config import Config
 from ftdsl.lint.edits import add, drop, put
-from ftdsl.lint.rule import Found, error, info, rule, warning
+from ftdsl.lint.rule import Findings, error, info, rule, warning
 
 
 @rule("FT417")
-def best_of_weights_only(config: Config) -> Found:
+def best_of_weights_only(config: Config) -> Findings:
     """What it does: finds `save_only_model` together with what needs whole checkpoints: the best model under
         DeepSpeed or FSDP, or sharded state.
     Why it matters: the trainer stops on it when it is made, after the model was loaded.
@@ -59,7 +59,7 @@ def best_of_weights_only(config: Config) -> Found:
 
 
 @rule("FT802")
-def nothing_to_resume_from(config: Config) -> Found:
+def nothing_to_resume_from(config: Config) -> Findings:
     """What it does: finds `save_only_model` in a run that is to be resumed.
     Why it matters: without optimizer state a run that goes on is another run: warm-up and moments begin anew.
     Example:
@@ -83,7 +83,7 @@ def nothing_to_resume_from(config: Config) -> Found:
 
 
 @rule("FT803")
-def output_in_use(config: Config) -> Found:
+def output_in_use(config: Config) -> Findings:
     """What it does: says what a folder that is not empty does to the run: LLaMA-Factory goes on from the last
         checkpoint it finds, or stops at a finished model.
     Why it matters: a run that was meant to be new silently continues an old one, with the old schedule.
@@ -123,7 +123,7 @@ def output_in_use(config: Config) -> Found:
 
 
 @rule("FT804")
-def resuming_needs_torch(config: Config) -> Found:
+def resuming_needs_torch(config: Config) -> Findings:
     """What it does: finds a run that goes on from a checkpoint with a torch from before 2.6.
     Why it matters: transformers refuses to read the optimizer's and the scheduler's state with it
         (CVE-2025-32434): the run stops when the model is loaded.
@@ -146,7 +146,7 @@ def resuming_needs_torch(config: Config) -> Found:
 
 
 @rule("FT805")
-def best_of_what(config: Config) -> Found:
+def best_of_what(config: Config) -> Findings:
     """What it does: wants a metric where `save_strategy` is `best`.
     Why it matters: the trainer stops when it is made: there is nothing to compare checkpoints by.
     Example:
@@ -176,7 +176,7 @@ def best_of_what(config: Config) -> Found:
 
 
 @rule("FT607")
-def stage_cannot_do_that(config: Config) -> Found:
+def stage_cannot_do_that(config: Config) -> Findings:
     """What it does: finds what reward and PPO stages cannot do: bring back the best model, or resume with all
         weights.
     Why it matters: the first stops the run; the second is dropped without a word, and training begins anew.
@@ -216,7 +216,7 @@ def stage_cannot_do_that(config: Config) -> Found:
 
 
 @rule("FT801")
-def nan_never_logged(config: Config) -> Found:
+def nan_never_logged(config: Config) -> Findings:
     """What it does: finds `logging_nan_inf_filter: true`, which hides NaN from the log.
     Why it matters: a loss of NaN is logged as the last good mean, so nobody, and no rule that watches the log,
         ever sees it.
@@ -238,7 +238,7 @@ def nan_never_logged(config: Config) -> Found:
 
 
 @rule("FT119")
-def logged_nowhere(config: Config) -> Found:
+def logged_nowhere(config: Config) -> Findings:
     """What it does: says that nothing is logged where `report_to` is not set.
     Why it matters: transformers 5 changed the default from everything that is installed to nothing: curves that
         used to be there are missing after an upgrade.
@@ -267,7 +267,7 @@ def logged_nowhere(config: Config) -> Found:
 
 
 @rule("FT904")
-def tracker_without_project(config: Config) -> Found:
+def tracker_without_project(config: Config) -> Findings:
     """What it does: wants a project where trackio is logged to.
     Why it matters: without one LLaMA-Factory stops; with the default everything lands under `huggingface`.
     Example:

@@ -8,11 +8,11 @@ from typing import Any
 from ftdsl.lint.config import Config
 from ftdsl.lint.edits import drop, put, rename, say
 from ftdsl.lint.families.evaluation import EVALUATE
-from ftdsl.lint.rule import Found, error, rule, warning
+from ftdsl.lint.rule import Findings, error, rule, warning
 
 
 @rule("FT101")
-def warmup_said_twice(config: Config) -> Found:
+def warmup_said_twice(config: Config) -> Findings:
     """What it does: finds `warmup_ratio` and `warmup_steps` side by side.
     Why it matters: which of them counts was turned round: transformers 4 follows the steps, from 5.0 on the
         ratio wins, even a ratio of 0. An upgrade changes the run without a word.
@@ -38,7 +38,7 @@ def warmup_said_twice(config: Config) -> Found:
 
 
 @rule("FT102")
-def warmup_ratio_is_going(config: Config) -> Found:
+def warmup_ratio_is_going(config: Config) -> Findings:
     """What it does: finds `warmup_ratio` where transformers takes a share as `warmup_steps` below 1.
     Why it matters: deprecated since transformers 5.0, gone in 5.15: the same file stops working with an upgrade.
     Example:
@@ -66,7 +66,7 @@ def warmup_ratio_is_going(config: Config) -> Found:
 
 
 @rule("FT103")
-def share_of_steps_too_early(config: Config) -> Found:
+def share_of_steps_too_early(config: Config) -> Findings:
     """What it does: finds `warmup_steps` below 1 where transformers does not know shares yet.
     Why it matters: before 5.0 `warmup_steps: 0.03` is less than one step: no warm-up at all, and nothing says so.
     Example:
@@ -92,7 +92,7 @@ def share_of_steps_too_early(config: Config) -> Found:
 
 
 @rule("FT104")
-def ratio_above_one(config: Config) -> Found:
+def ratio_above_one(config: Config) -> Findings:
     """What it does: finds a `warmup_ratio` of 1 or more.
     Why it matters: transformers 5 copies it into `warmup_steps`, where it counts as so many whole steps.
     Example:
@@ -113,12 +113,12 @@ def ratio_above_one(config: Config) -> Found:
 
 
 def kwargs(config: Config) -> Mapping[str, Any]:
-    found = config.value("lr_scheduler_kwargs")
-    return found if isinstance(found, Mapping) else {}
+    arguments = config.value("lr_scheduler_kwargs")
+    return arguments if isinstance(arguments, Mapping) else {}
 
 
 @rule("FT107")
-def floor_not_given(config: Config) -> Found:
+def floor_not_given(config: Config) -> Findings:
     """What it does: wants exactly one of `min_lr` and `min_lr_rate` for the cosine schedules that have a floor.
     Why it matters: with neither or both the run stops when the scheduler is made, after the model is loaded.
     Example:
@@ -144,7 +144,7 @@ def floor_not_given(config: Config) -> Found:
 
 
 @rule("FT108")
-def floor_above_rate(config: Config) -> Found:
+def floor_above_rate(config: Config) -> Findings:
     """What it does: finds a final rate that is not below the rate it starts from.
     Why it matters: `polynomial` stops on it when the scheduler is made; the cosine with a floor would rise
         instead of fall.
@@ -179,7 +179,7 @@ def floor_above_rate(config: Config) -> Found:
 
 
 @rule("FT109")
-def phases_do_not_add_up(config: Config) -> Found:
+def phases_do_not_add_up(config: Config) -> Findings:
     """What it does: adds up warm-up, stable and decay phases, and holds the sum against the steps of the run.
     Why it matters: the engine draws the curve as told: a sum that is too short ends the run at the lowest rate
         for the rest, one too long never decays.
@@ -212,7 +212,7 @@ def phases_do_not_add_up(config: Config) -> Found:
 
 
 @rule("FT110")
-def schedule_needs_evaluation(config: Config) -> Found:
+def schedule_needs_evaluation(config: Config) -> Findings:
     """What it does: finds schedules that follow a metric in runs that never measure one.
     Why it matters: `reduce_lr_on_plateau` and `greedy` step on an evaluation; without any the run stops at the start.
     Example:
@@ -237,7 +237,7 @@ def schedule_needs_evaluation(config: Config) -> Found:
 
 
 @rule("FT121")
-def duration_said_twice(config: Config) -> Found:
+def duration_said_twice(config: Config) -> Findings:
     """What it does: finds `num_train_epochs` beside `max_steps`.
     Why it matters: the steps win, and the epochs are ignored without a word.
     Example:
@@ -263,7 +263,7 @@ def duration_said_twice(config: Config) -> Found:
 
 
 @rule("FT122")
-def no_evaluation_interval(config: Config) -> Found:
+def no_evaluation_interval(config: Config) -> Findings:
     """What it does: finds an interval in steps of zero.
     Why it matters: transformers refuses a zero it cannot fall back from.
     Example:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ftdsl.lint.config import Config
 from ftdsl.lint.edits import drop, put
-from ftdsl.lint.rule import Found, error, rule, warning
+from ftdsl.lint.rule import Findings, error, rule, warning
 
 DS_FIELDS = ("gradient_accumulation_steps", "gradient_clipping", "zero_stage", "offload_optimizer_device", "offload_param_device",
              "offload_param_nvme_path", "offload_optimizer_nvme_path", "zero3_save_16bit_model", "mixed_precision")  # fmt: skip
@@ -16,7 +16,7 @@ def option(name: str) -> str:
 
 
 @rule("FT404")
-def sharded_twice(config: Config) -> Found:
+def sharded_twice(config: Config) -> Findings:
     """What it does: finds DeepSpeed and FSDP both asked for.
     Why it matters: each splits the model in its own way; one of them is set up over the other, and the run
         breaks when it first saves or gathers.
@@ -50,7 +50,7 @@ def sharded_twice(config: Config) -> Found:
 
 
 @rule("FT407")
-def deepspeed_in_two_places(config: Config) -> Found:
+def deepspeed_in_two_places(config: Config) -> Findings:
     """What it does: finds DeepSpeed fields of accelerate beside a DeepSpeed file.
     Why it matters: accelerate stops: with a file those fields would be ignored.
     Example:
@@ -80,7 +80,7 @@ def deepspeed_in_two_places(config: Config) -> Found:
 
 
 @rule("FT410")
-def fsdp1_is_going(config: Config) -> Found:
+def fsdp1_is_going(config: Config) -> Findings:
     """What it does: points at FSDP 1.
     Why it matters: transformers takes FSDP 2 by default from 5.10 on, and FSDP 1 is to go; it is also the one
         that flattens layers, which LoRA and quantised weights do not bear.
@@ -98,12 +98,12 @@ def fsdp1_is_going(config: Config) -> Found:
     document = config.accelerate
     if config.fsdp == 1 and document is not None and document.get("distributed_type") == "FSDP":
         at = document.at(option("version"))
-        place, fix = (at, put(at, "2", safe=False)) if at.is_explicit else (document.at("fsdp_config"), None)
-        yield warning(place, "FSDP 1 is on its way out", help="write `fsdp_version: 2`", fix=fix)
+        setting, fix = (at, put(at, "2", safe=False)) if at.is_explicit else (document.at("fsdp_config"), None)
+        yield warning(setting, "FSDP 1 is on its way out", help="write `fsdp_version: 2`", fix=fix)
 
 
 @rule("FT411")
-def words_of_the_other_fsdp(config: Config) -> Found:
+def words_of_the_other_fsdp(config: Config) -> Findings:
     """What it does: finds options of FSDP 1 under FSDP 2, and the other way round.
     Why it matters: accelerate stops on some of them and drops others with a line in the log.
     Example:
@@ -157,7 +157,7 @@ def words_of_the_other_fsdp(config: Config) -> Found:
 
 
 @rule("FT421")
-def checkpointed_twice(config: Config) -> Found:
+def checkpointed_twice(config: Config) -> Findings:
     """What it does: finds FSDP's activation checkpointing beside LLaMA-Factory's own.
     Why it matters: every layer is computed three times instead of two.
     Example:
@@ -186,7 +186,7 @@ def checkpointed_twice(config: Config) -> Found:
 
 
 @rule("FT423")
-def loaded_once_not_sent(config: Config) -> Found:
+def loaded_once_not_sent(config: Config) -> Findings:
     """What it does: finds models loaded on one rank and not sent to the others.
     Why it matters: with FSDP 1 the other ranks train on empty weights, or accelerate overrules you with a line
         in the log.
@@ -212,7 +212,7 @@ def loaded_once_not_sent(config: Config) -> Found:
 
 
 @rule("FT422")
-def copies_without_shards(config: Config) -> Found:
+def copies_without_shards(config: Config) -> Findings:
     """What it does: finds tensor or context parallelism over plain copies of the model.
     Why it matters: accelerate refuses it: copies have to be sharded (`dp_shard`) to be combined with either.
     Example:
@@ -243,7 +243,7 @@ def copies_without_shards(config: Config) -> Found:
 
 
 @rule("FT403")
-def ranks_do_not_divide(config: Config) -> Found:
+def ranks_do_not_divide(config: Config) -> Findings:
     """What it does: holds the sizes of accelerate's parallelism against the number of ranks.
     Why it matters: every rank must have one place; accelerate stops when the groups are made.
     Example:
@@ -273,6 +273,8 @@ def ranks_do_not_divide(config: Config) -> Found:
     for size in sizes.values():
         product *= size if isinstance(size, int) else 1
     if product != world:
-        said = " x ".join(f"{size} {name}" for name, size in sizes.items())
+        formula = " x ".join(f"{size} {name}" for name, size in sizes.items())
         at = document.at("parallelism_config")
-        yield error(at, f"{said} = {product}, and there are {world} ranks", help=f"make the sizes multiply to {world}")
+        yield error(
+            at, f"{formula} = {product}, and there are {world} ranks", help=f"make the sizes multiply to {world}"
+        )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ftdsl.lint.config import Config
 from ftdsl.lint.edits import rename
-from ftdsl.lint.rule import Found, error, rule
+from ftdsl.lint.rule import Findings, error, rule
 
 
 @rule("FT324")
-def targets_of_lora_count(config: Config) -> Found:
+def targets_of_lora_count(config: Config) -> Findings:
     """What it does: finds targets of OFT that nothing reads.
     Why it matters: LLaMA-Factory looks for the modules of an OFT adapter in `lora_target`, and there only: with
         `oft_target` every linear module gets one, without a word.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ftdsl import catalog
 from ftdsl.lint.config import Config
 from ftdsl.lint.edits import add, put
-from ftdsl.lint.rule import Found, info, rule, warning
+from ftdsl.lint.rule import Findings, info, rule, warning
 
 
 def template_fact(config: Config, name: str) -> bool:
@@ -15,7 +15,7 @@ def template_fact(config: Config, name: str) -> bool:
 
 
 @rule("FT503")
-def template_of_another_family(config: Config) -> Found:
+def template_of_another_family(config: Config) -> Findings:
     """What it does: holds the template against the family of the model, by LLaMA-Factory's own list.
     Why it matters: a model that learnt to end its turns with one token is trained to end them with another: the
         loss looks fine, and at inference answers never stop.
@@ -77,7 +77,7 @@ def family(template: str) -> str:
 
 
 @rule("FT517")
-def template_guessed(config: Config) -> Found:
+def template_guessed(config: Config) -> Findings:
     """What it does: says that without `template` LLaMA-Factory takes the tokenizer's own apart.
     Why it matters: the parts are guessed from how it renders a probe; a template with conditions comes out
         wrong, and a tokenizer without one gives `empty`: no roles at all.
@@ -104,7 +104,7 @@ def template_guessed(config: Config) -> Found:
 
 
 @rule("FT519")
-def thinking_template(config: Config) -> Found:
+def thinking_template(config: Config) -> Findings:
     """What it does: points at reasoning templates over models that do not reason.
     Why it matters: a reasoning template puts an empty thought before answers that have none; a model without
         thoughts learns tokens that mean nothing to it.

@@ -12,11 +12,11 @@ from ftdsl.diagnostics.suggest import closest
 from ftdsl.language.units import longest_name
 from ftdsl.lint.config import Config, Setting
 from ftdsl.lint.edits import drop, put
-from ftdsl.lint.rule import Found, error, rule, warning
+from ftdsl.lint.rule import Findings, error, rule, warning
 
 
 @rule("FT060")
-def wrong_type(config: Config) -> Found:
+def wrong_type(config: Config) -> Findings:
     """What it does: holds the type of each value against the parameter's own.
     Why it matters: nothing checks types when LLaMA-Factory reads a YAML; a text where a number belongs fails
         much later, or compares as false for the whole run.
@@ -33,10 +33,10 @@ def wrong_type(config: Config) -> Found:
     """
     for name, setting, entry in _known(config):
         wanted = str(entry.get("type", ""))
-        said = _misfit(setting.value, wanted)
+        misfit = _misfit(setting.value, wanted)
         share = name == "warmup_steps" and _number(setting.value) and not isinstance(setting.value, bool)
-        if said and not share:  # shares of it are FT103's
-            yield error(setting, f"`{setting.word}` takes {said}", label=f"this is {_kind(setting.value)}")
+        if misfit and not share:  # shares of it are FT103's
+            yield error(setting, f"`{setting.word}` takes {misfit}", label=f"this is {_kind(setting.value)}")
 
 
 def _known(config: Config) -> Iterator[tuple[str, Setting, Mapping[str, Any]]]:
@@ -76,7 +76,7 @@ def _kind(value: Any) -> str:
 
 
 @rule("FT002")
-def unknown_value(config: Config) -> Found:
+def unknown_value(config: Config) -> Findings:
     """What it does: finds values that are not in the set a parameter takes.
     Why it matters: LLaMA-Factory 0.9.5 takes `stage: stf` or `template: qwne3` without a word while it reads
         the file, loads the model, and fails minutes later; some are never noticed.
@@ -124,19 +124,19 @@ def _members(config: Config, name: str, entry: Mapping[str, Any]) -> list[str]:
     if name == "template":
         return catalog.templates(config.engine, version)
     known: Mapping[str, list[str]] = catalog.facts("values")
-    choices = [str(one) for one in entry.get("choices", ())]
+    choices = [str(choice) for choice in entry.get("choices", ())]
     if name in known or choices:
-        some = [one for one in known.get(name, ()) if one in choices or not choices]
+        some = [value for value in known.get(name, ()) if value in choices or not choices]
         return some or choices or known[name]
     enum = str(entry.get("type", "")).partition(" ")[0]
     enums = (
         catalog.schema("transformers", config.versions.get("transformers", ""), "enums") if enum[:1].isupper() else ()
     )
-    return [one.partition(".")[2] for one in enums if one.startswith(f"{enum}.")]
+    return [member.partition(".")[2] for member in enums if member.startswith(f"{enum}.")]
 
 
 @rule("FT003")
-def out_of_range(config: Config) -> Found:
+def out_of_range(config: Config) -> Findings:
     """What it does: finds numbers outside of what a parameter can mean, and names in paths that are longer than any
         file system takes (255 bytes).
     Why it matters: LLaMA-Factory 0.9.5 accepts `lora_rank: -8`, `cutoff_len: 0` and `num_train_epochs: -1`; the
@@ -185,7 +185,7 @@ _PATHS = re.compile(r"(?:.*_(?:dir|path|file|folder)|deepspeed|resume_from_check
 """Parameters whose values are paths, or may be."""
 
 
-def _long_names(config: Config) -> Found:
+def _long_names(config: Config) -> Findings:
     """In a recipe the language finds them."""
     if config.form == "recipe":
         return
@@ -210,7 +210,7 @@ PREFERENCE_RATES = {"full": 5e-6, "freeze": 5e-6, "lora": 1e-4, "oft": 1e-4}
 
 
 @rule("FT004")
-def implausible_rate(config: Config) -> Found:
+def implausible_rate(config: Config) -> Findings:
     """What it does: finds learning rates far above what anybody trains with: over 5e-3 with LoRA, over 1e-4
         with all weights, lower for preference stages (5e-6 full, 1e-4 LoRA). A rule of thumb.
     Why it matters: LLaMA-Factory 0.9.5 accepts `learning_rate: 1e4`; the loss becomes NaN in the first steps,
@@ -255,7 +255,7 @@ def _rate(number: float) -> str:
 
 
 @rule("FT005")
-def key_not_here(config: Config) -> Found:
+def key_not_here(config: Config) -> Findings:
     """What it does: finds parameters that belong to another kind of stage: `pref_beta` in SFT, training
         parameters in an export.
     Why it matters: a training stage ignores them without a word, so what you set has no effect; an export stops
@@ -295,7 +295,7 @@ _ODD = re.compile(r"[-+]?(0[0-7_]+|[0-9][0-9_]*(:[0-5]?[0-9])+)")
 
 
 @rule("FT007")
-def yaml_reads_it_otherwise(config: Config) -> Found:
+def yaml_reads_it_otherwise(config: Config) -> Findings:
     """What it does: finds scalars that YAML 1.1 does not read as they look: `010` is 8, `1:30` is 90, `no` is false.
     Why it matters: LLaMA-Factory reads its files with OmegaConf, which follows YAML 1.1; the value that reaches
         the engine is not the one in the file.
@@ -334,7 +334,7 @@ def yaml_reads_it_otherwise(config: Config) -> Found:
 
 
 @rule("FT011")
-def missing_key(config: Config) -> Found:
+def missing_key(config: Config) -> Findings:
     """What it does: says what no run can do without: a model, somewhere to put the result, something to learn from.
     Why it matters: the engine says so after it has loaded torch, a traceback deep.
     Example:

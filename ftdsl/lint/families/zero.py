@@ -7,7 +7,7 @@ from typing import Any
 from ftdsl import catalog
 from ftdsl.lint.config import Config, Document
 from ftdsl.lint.edits import drop, put, written
-from ftdsl.lint.rule import Found, error, rule, warning
+from ftdsl.lint.rule import Findings, error, rule, warning
 
 
 def own(config: Config) -> Document | None:
@@ -16,7 +16,7 @@ def own(config: Config) -> Document | None:
 
 
 @rule("FT401")
-def batch_equation(config: Config) -> Found:
+def batch_equation(config: Config) -> Findings:
     """What it does: works out the batch equation: train batch = micro batch x accumulation x ranks.
     Why it matters: DeepSpeed asserts it when the engine is made, on every rank, after the model was loaded.
     Example:
@@ -81,7 +81,7 @@ PAIRS = (
 
 
 @rule("FT402")
-def two_files_disagree(config: Config) -> Found:
+def two_files_disagree(config: Config) -> Findings:
     """What it does: holds each value of the DeepSpeed file against the parameter that says the same.
     Why it matters: transformers refuses every pair that differs, after the model was loaded; a number written
         as text differs too.
@@ -134,7 +134,7 @@ def two_files_disagree(config: Config) -> Found:
 
 
 @rule("FT406")
-def deepspeed_precision(config: Config) -> Found:
+def deepspeed_precision(config: Config) -> Findings:
     """What it does: finds fp16 and bf16 both on in the DeepSpeed file, and a file that contradicts accelerate's
         mixed precision.
     Why it matters: DeepSpeed and accelerate stop on it when the engine is made.
@@ -174,18 +174,18 @@ def deepspeed_precision(config: Config) -> Found:
     other = {"bf16": "fp16", "fp8": "fp16", "fp16": "bf16"}.get(str(mixed), "")
     if other in on and config.accelerate:
         at = document.at(f"{other}.enabled")
-        said = config.accelerate.at("mixed_precision")
+        accelerate_setting = config.accelerate.at("mixed_precision")
         yield error(
             at,
             f"accelerate computes in {mixed}, and DeepSpeed in {other}",
-            also=((said, "said here"),),
+            also=((accelerate_setting, "said here"),),
             help='write "auto"',
             fix=put(at, '"auto"'),
         )
 
 
 @rule("FT408")
-def offload_not_here(config: Config) -> Found:
+def offload_not_here(config: Config) -> Findings:
     """What it does: finds offload that ZeRO's stage cannot do: parameters below stage 3, a part of the
         optimiser below stage 3, anything at stage 0 or 1.
     Why it matters: DeepSpeed asserts it when the engine is made, or ignores it.
@@ -234,7 +234,7 @@ def offload_not_here(config: Config) -> Found:
 
 
 @rule("FT409")
-def untested_optimiser(config: Config) -> Found:
+def untested_optimiser(config: Config) -> Findings:
     """What it does: wants `zero_allow_untested_optimizer` where the optimiser is not one that DeepSpeed has
         tried with ZeRO, and `zero_force_ds_cpu_optimizer: false` where it is moved to the CPU.
     Why it matters: DeepSpeed asserts the first and raises on the second when the engine is made.
@@ -270,7 +270,7 @@ def untested_optimiser(config: Config) -> Found:
 
 
 @rule("FT418")
-def batch_search_with_zero3(config: Config) -> Found:
+def batch_search_with_zero3(config: Config) -> Findings:
     """What it does: finds `auto_find_batch_size` with ZeRO-3.
     Why it matters: transformers stops on it when the trainer is made, the model already loaded.
     Example:
@@ -297,7 +297,7 @@ def batch_search_with_zero3(config: Config) -> Found:
 
 
 @rule("FT426")
-def batch_in_no_file(config: Config) -> Found:
+def batch_in_no_file(config: Config) -> Findings:
     """What it does: wants a batch in the DeepSpeed file.
     Why it matters: DeepSpeed asserts that one of `train_batch_size` and `train_micro_batch_size_per_gpu` is
         there; "auto" will do.
@@ -321,7 +321,7 @@ def batch_in_no_file(config: Config) -> Found:
 
 
 @rule("FT427")
-def weights_left_in_pieces(config: Config) -> Found:
+def weights_left_in_pieces(config: Config) -> Findings:
     """What it does: finds ZeRO-3 and tensor parallelism (AutoTP) that do not gather the weights when they save.
     Why it matters: checkpoints of ZeRO-3 then hold pieces that only `zero_to_fp32.py` puts together; AutoTP writes no
         model at all, and the run ends well.
@@ -372,7 +372,7 @@ def weights_left_in_pieces(config: Config) -> Found:
 
 
 @rule("FT428")
-def no_zero_section(config: Config) -> Found:
+def no_zero_section(config: Config) -> Findings:
     """What it does: wants `zero_optimization` in the DeepSpeed file.
     Why it matters: accelerate stops without it, even where ZeRO is not wanted; `{"stage": 0}` says that.
     Example:
