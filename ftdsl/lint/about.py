@@ -1,4 +1,4 @@
-"""What a rule says of itself: its docstring, by heading. Read by `ftc explain`, the docs and the tests."""
+"""The docstring of a rule by heading, for `ftc explain`, the docs and the tests."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _FILE = re.compile(r"^# file: (\S+)\n", re.MULTILINE)
 
 @frozen
 class Example:
-    """One configuration: files by name, and what is said of where it runs (`gpus` -> `2`, `transformers` -> `4.57.1`)."""
+    """One configuration: files by name, and facts of the environment (`gpus` -> `2`, `transformers` -> `4.57.1`)."""
 
     files: Mapping[str, str]
     given: Mapping[str, str] = field(default_factory=dict)
 
 
 def sections(rule: Callable[..., object]) -> dict[str, str]:
-    """Heading -> text. Raises: ValueError when headings are missing, doubled or out of order."""
+    """Heading -> text. Raises: ValueError if headings are missing, doubled or out of order."""
     parts = _HEADING.split(inspect.getdoc(rule) or "")
     if tuple(parts[1::2]) != HEADINGS:
         raise ValueError(f"{rule.__name__}: headings are {parts[1::2]}, not {list(HEADINGS)}")
@@ -42,7 +42,7 @@ def _sentence(text: str) -> str:
 
 
 def examples(text: str) -> list[Example]:
-    """The configurations of an example: `---` parts them, `# with: gpus=2` says where it runs, `# file: x` starts a file."""
+    """The configurations of an example: separated by `---`; `# with: gpus=2` sets facts, `# file: x` starts a file."""
     return [_example(part.strip("\n") + "\n") for part in re.split(r"^---$\n?", text, flags=re.MULTILINE)]
 
 
@@ -57,7 +57,7 @@ def _example(text: str) -> Example:
 
 
 def severities(rule: Callable[..., object]) -> tuple[str, ...]:
-    """What a rule may say, gravest first: read off the functions it and its private helpers call."""
+    """The severities of a rule, most severe first: from the functions that it and its private helpers call."""
     names: set[str] = set()
     todo, seen = [rule], set()
     while todo:
@@ -79,8 +79,7 @@ _OF_RUNS = {"why": "Why it matters", "help": "What to do"}
 
 
 def explanation_of(code: str) -> dict[str, Any]:
-    """All that is known of a code: code, name, severities, and text by heading. One that the language and a rule share has
-    both."""
+    """All facts of a code: code, name, severities, text by heading; of a code that language and lint share, both texts."""
     from ftdsl.lint.check import load
 
     rule, meaning = load().get(code), meanings().get(code, {})

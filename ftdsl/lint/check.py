@@ -1,4 +1,4 @@
-"""Run every rule over one configuration."""
+"""Runs every rule on a configuration."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ FAMILIES = (
     "inference",
     "environment",
 )
-"""Modules of ftdsl.lint.families, in the order in which they look; what `values` refuses the others do not see."""
+"""Modules of ftdsl.lint.families in their order; the other families skip parameters that `values` rejects."""
 
 REFUSING = ("FT060", "FT002", "FT003")
 
 
 def load() -> dict[str, Check]:
-    """Every rule by code. Imported only here: a recipe that comes to nothing never pays for them."""
+    """All rules by code. Imported here only, so that a recipe with errors of the language does not pay for it."""
     for family in FAMILIES:
         import_module(f"ftdsl.lint.families.{family}")
     return RULES
 
 
 CERTAIN = ("FT001", "FT002", "FT003", "FT005", "FT011", "FT060", "FT401", "FT501", "FT502")
-"""Rules whose errors are no predictions: what is not there cannot be run, whatever anybody thinks of it."""
+"""Rules whose errors are certain, not predictions."""
 
 
 def overridable() -> frozenset[str]:
-    """Rules whose errors an author may overrule, with a reason (`# ftc: allow`)."""
+    """Rules whose errors an author may allow, with a reason (`# ftc: allow`)."""
     return frozenset(load()) - frozenset(CERTAIN)
 
 
 def check(config: Config, sink: Sink) -> None:
-    """Add what the rules find. A value that one rule refused is not shown to the next: one cause, one message."""
+    """Add the findings of all rules. Rules skip values that an earlier rule rejected: one cause, one message."""
     for code, rule in load().items():
         try:
             findings = list(rule(config))

@@ -13,17 +13,17 @@ TARGET = Path(__file__).parent.parent.parent / "docs" / "rules.md"
 HEAD = """\
 # What `ftc check` knows
 
-Made from the rules themselves (`make generate`); `ftc explain CODE` prints the same. Every example is run by the tests:
-it raises its rule, and what to use instead does not. Fragments of YAML stand over a LLaMA-Factory configuration that is
-fine; `# with:` says where it runs, `# file:` begins a file beside it.
+Generated from the rules (`make generate`); `ftc explain CODE` prints the same. The tests run every example: it triggers
+its rule, and "Use instead" does not. Fragments of YAML are added to a valid LLaMA-Factory configuration; `# with:` gives
+facts of the environment, `# file:` starts another file.
 
-An **error**: the engine stops on it, or does something else than what was asked. A **warning**: it does what was asked, and
-that is probably not what was meant. An **info**: good to know.
+An **error**: the engine stops, or does something else than requested. A **warning**: the engine does what was requested,
+which is probably not what was meant. An **info**: a note.
 
-Allow one with a comment on its line, alone on the line above, or at the head of the file for all of it:
-`# ftc: allow FT505 "long rows are rare here"`. Warnings and infos can always be allowed; errors that predict what an engine
-does only with a reason, since a prediction may be wrong; errors of the language never, since nothing sound is behind them.
-Comments that nothing needs any more are said, and `--fix` takes them out.
+Allow a code with a comment on its line, alone on the line above, or at the top of the file for the whole file:
+`# ftc: allow FT505 "long rows are rare here"`. Warnings and infos can always be allowed; errors that predict what an
+engine does need a reason, since a prediction may be wrong; errors of the language can never be allowed. Comments that are
+no longer needed are reported, and `--fix` removes them.
 
 """
 
@@ -50,7 +50,7 @@ def text() -> str:
         parts.append(f"## {title}\n\n")
         parts += [_rule(rule["code"], rule["name"], rule["severities"], rule["about"]) for rule in explained]
         if rest := [f"{rule['code']} {rule['name']}" for rule in rules if not rule["about"]]:
-            parts.append(f"Said where it happens: {', '.join(rest)}.\n\n")
+            parts.append(f"Without a section of their own: {', '.join(rest)}.\n\n")
     return "".join(parts).rstrip() + "\n"
 
 
@@ -67,7 +67,7 @@ def _rule(code: str, name: str, kinds: list[str], about: dict[str, str]) -> str:
 
 
 def main(check: bool) -> int:
-    """Write the page, or (check) only say that it is out of date: exit 1."""
+    """Write the page, or with `check` only report that it is out of date: exit 1."""
     stale = not TARGET.exists() or TARGET.read_text(encoding="utf-8") != text()
     if stale:
         print(f"{TARGET.name} is out of date" if check else f"wrote {TARGET.name}")
