@@ -1,4 +1,4 @@
-"""Fixes put into a text, a few rounds; none that would make it unreadable, or an error of what was none."""
+"""Applies fixes to a text in a few rounds; none that would make it unreadable or add an error."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from ftdsl.record import frozen
 from ftdsl.source import Source
 
 ROUNDS = 10
-"""A fix may bring the next one to light; they end soon, or this ends them."""
+"""Maximum rounds: a fix may reveal the next one."""
 
 SYNTAX = ("FT03", "FT050", "FT051")
-"""Codes of a text that cannot be read."""
+"""Prefix of the codes of syntax errors."""
 
 Examine = Callable[[Path, str], list[Diagnostic]]
 
 
 @frozen
 class Mended:
-    """`count` fixes are in the text; `refused`: where others are, and what they would do."""
+    """text: with `count` fixes applied; refused: (location, title) of the others."""
 
     text: str
     count: int
@@ -29,7 +29,7 @@ class Mended:
 
 
 def mended(path: Path, text: str, examine: Examine, *, unsafe: bool) -> Mended:
-    """The text with all fixes that do it good. `examine`: what is found in a file with a text."""
+    """The text with all fixes that improve it. examine: returns the diagnostics of a file with a given text."""
     count = 0
     refused: dict[tuple[str, str], None] = {}
     diagnostics = examine(path, text)
@@ -50,14 +50,14 @@ def mended(path: Path, text: str, examine: Examine, *, unsafe: bool) -> Mended:
 
 
 def _named(diagnostic: Diagnostic) -> tuple[str, str]:
-    """Where a fix is, and what it does."""
+    """(location, title) of a fix."""
     return (diagnostic.span.where if diagnostic.span else "", diagnostic.fix.title if diagnostic.fix else "")
 
 
 def _no_worse(before: Sequence[Diagnostic], after: Sequence[Diagnostic]) -> bool:
-    """Whether a text can be read as well as before, and has no error where it had none.
+    """Whether a text has no more syntax errors than before, and no error if it had none.
 
-    Where there were errors, others may come to light once the text can be read.
+    If there were errors before, fixing them may reveal others.
     """
     unreadable = [
         sum(diagnostic.code.startswith(SYNTAX) for diagnostic in diagnostics) for diagnostics in (before, after)
@@ -76,7 +76,7 @@ def _one_by_one(
     taken: Sequence[Fix],
     examine: Examine,
 ) -> tuple[list[Fix], list[Diagnostic]]:
-    """Of fixes that do harm together: those that go on top of each other without any, and the others."""
+    """(fixes that do no harm one after the other, diagnostics of the others), of fixes that do harm together."""
     good: list[Fix] = []
     bad: list[Diagnostic] = []
     for diagnostic in left:

@@ -129,9 +129,9 @@ def _speed(setup: Setup) -> dict[str, float]:
     measured = setup.gpu.measured > 0
     short = setup.tokens < 2048
     applies = {
-        f"how much of a {setup.card} is reached": (0.1 if measured else 0.17, card not in SEEN.cards),
-        "a card held to less power": (0.06, setup.power > 0),
-        "cards without peer access": (0.08, not setup.gpu.peer and setup.world > 1),
+        f"the throughput of a {setup.card}": (0.1 if measured else 0.17, card not in SEEN.cards),
+        "a GPU with a power limit": (0.06, setup.power > 0),
+        "GPUs without peer access": (0.08, not setup.gpu.peer and setup.world > 1),
         "several machines": (0.08, setup.world > setup.node),
         "short micro-batches": (0.11, short),
     }

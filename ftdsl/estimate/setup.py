@@ -132,10 +132,10 @@ class Setup:
 
     @property
     def gpu(self) -> catalog.Gpu:
-        """The card's facts. Raises: NotModelledError for a card the catalogue does not have."""
+        """The GPU's facts. Raises: NotModelledError if the catalogue does not have it."""
         gpu = catalog.gpus().get(self.card)
         if gpu is None:
-            raise NotModelledError(f"no such card in the catalogue: {self.card}")
+            raise NotModelledError(f"the catalogue has no GPU `{self.card}`")
         return gpu
 
     @property

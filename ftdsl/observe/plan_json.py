@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def document(plan_view: PlanView) -> list[dict[str, Any]]:
-    """Every stage in the order it runs, models made from nothing (`kind`: scratch) among them."""
+    """All stages in run order, including models from scratch (`kind`: scratch)."""
     recipe = plan_view.plan.recipe
     made = [{"stage": key, "kind": "scratch", **_status(plan_view.statuses.get(key))} for key in plan_view.extra]
     return made + [

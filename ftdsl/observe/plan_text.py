@@ -1,4 +1,4 @@
-"""A plan for people: for each stage how it stands, its layout, a bar of memory by term, time, disk, money, ways out."""
+"""A plan as text: for each stage its status, layout, a bar of memory by term, time, disk, money, alternatives."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 GIB = 2.0**30
 WIDTH = 48
-"""Cells of the bar where there is room."""
+"""Maximum width of the bar in cells."""
 
 NARROW = 16
-"""Cells below which the bar gets a line of its own."""
+"""Width below which the bar gets a separate line."""
 
 INDENT = 10
 SHADES = "█▓▒░▚▞▤▥"
@@ -33,8 +33,8 @@ STATES = {DONE: "2", CHANGED: "33", NEW: "32", BROKEN: "31", RUNNING: "36"}
 
 @frozen
 class PlanView:
-    """All that is shown of a plan, by stage: forecasts of those that train, what others take, how each stands, and what was
-    measured. `extra`: jobs without a stage of their own (models made from nothing), title by key.
+    """A plan and what is shown with it, by stage. forecasts: of stages that train; footprints: of the others; statuses: of all;
+    compared: measured against planned; extra: title by key of jobs without a stage (models from scratch).
     """
 
     plan: Plan
@@ -47,7 +47,7 @@ class PlanView:
 
 @frozen
 class TextStyle:
-    """How wide a line may be, and whether there is colour."""
+    """Line width, and whether to use colours."""
 
     width: int = 100
     color: bool = False
@@ -57,7 +57,7 @@ class TextStyle:
         return f"\x1b[{code}m{text}\x1b[0m" if self.color and text else text
 
     def labelled(self, label: str, text: str) -> Iterator[str]:
-        """A label and its text, broken where the line would grow too long."""
+        """A label and its text, wrapped to the width."""
         parts = wrap(printable(text), max(30, self.width - INDENT), break_on_hyphens=False, break_long_words=False) or [
             ""
         ]
@@ -66,7 +66,7 @@ class TextStyle:
 
 
 def lines(plan_view: PlanView, *, width: int = 100, color: bool = False) -> Iterator[str]:
-    """The whole plan. What is said of one variant is not said again of the next."""
+    """The whole plan. Stages equal to an earlier one refer to it."""
     style = TextStyle(width, color)
     before: dict[tuple[str, ...], str] = {}
     tall = False
@@ -129,7 +129,7 @@ def _compared(run: Compared) -> str:
     """Measured against planned. Where the rows were shorter than the limit, the plan is computed for the actual length."""
     short = run.limit and run.length < run.limit * 0.95
     row_length = f", for rows of {run.length} tokens as they came" if short else ""
-    busy = f"; {run.wall:.3g} s with what else the machine did" if run.wall > 1.25 * run.step else ""
+    busy = f"; {run.wall:.3g} s including other load on the machine" if run.wall > 1.25 * run.step else ""
     return (
         f"{gib(run.memory)} and {run.step:.3g} s a step, measured; planned {gib(run.planned_memory)} "
         f"({_off(run.memory, run.planned_memory)}) and {run.planned_step:.3g} s ({_off(run.step, run.planned_step)})"
@@ -145,7 +145,7 @@ def _off(measured: float, planned: float) -> str:
 def _footprint(footprint: Footprint, style: TextStyle) -> Iterator[str]:
     parts = [f"{number(footprint.rows)} row{'s' * (footprint.rows != 1)}"] if footprint.rows is not None else []
     if footprint.memory:
-        memory = "the card" if footprint.card else "main memory"
+        memory = "the GPU's memory" if footprint.card else "main memory"
         most = f"up to {gib(footprint.memory)} of {memory} for rows of {footprint.length} tokens"
         parts.append(most if footprint.length else f"about {gib(footprint.memory)} of {memory}")
     if footprint.disk:
@@ -172,26 +172,28 @@ def _stage(stage: PlannedStage, forecast: Forecast, style: TextStyle) -> Iterato
     yield from _memory(forecast, style)
     known = f"{number(forecast.steps)} step{'s' * (forecast.steps != 1)}: {duration(forecast.seconds)}"
     steps = known if forecast.steps else f"steps not known yet: {forecast.steps_unknown}"
-    each = "a card" if stage.world.gpu else "a process" if stage.world.size > 1 else ""
+    each = "per GPU" if stage.world.gpu else "per process" if stage.world.size > 1 else ""
     yield from style.labelled(
         "time", f"{cost.seconds:.3g} s a step, {f'{cost.tokens:,.0f} tokens/s {each}'.rstrip()}; {steps}"
     )
     yield from style.labelled("disk", f"{gib(forecast.disk)} of checkpoints, {gib(forecast.checkpoint)} each")
     if forecast.money:
         money = f"about {forecast.money:,.2f}" if forecast.money >= 0.005 else "less than 0.01"
-        yield from style.labelled("cost", f"{money} USD at {forecast.price:.2f} a card and hour ({forecast.priced_by})")
+        yield from style.labelled(
+            "cost", f"{money} USD at {forecast.price:.2f} per GPU and hour ({forecast.priced_by})"
+        )
     for choice in stage.choices:
         if choice.reported:
             yield from style.labelled("chosen", str(choice))
     for at, way in enumerate(forecast.ways, 1):
         yield from style.labelled(f"way {at}", f"{way} ({gib(way.cost.need)}, {way.cost.seconds:.3g} s a step)")
     if not cost.fits and not forecast.ways:
-        yield from style.labelled("", "no single change makes it fit: a larger card, or more of them" if stage.world.gpu else
+        yield from style.labelled("", "no single change makes it fit: use larger GPUs, or more of them" if stage.world.gpu else
                             "this machine has too little main memory for it")  # fmt: skip
 
 
 def _memory(forecast: Forecast, style: TextStyle) -> Iterator[str]:
-    """The peak by term, the largest first; what the allocator and the context add is drawn as dots."""
+    """The peak by term, largest first; the reserve of allocator and context is drawn as dots."""
     cost = forecast.cost
     assert cost is not None
     verdict = f"{gib(cost.need)} of {gib(cost.limit)}" + ("" if cost.fits else "  does not fit")
@@ -206,7 +208,7 @@ def _memory(forecast: Forecast, style: TextStyle) -> Iterator[str]:
         bar += [style.paint(_shade(at), COLORS[at % len(COLORS)])] * part
     bar += ["·"] * max(0, round(cost.need * scale) - len(bar))
     bar += [" "] * max(0, round(cost.limit * scale) - len(bar))
-    bar.insert(round(cost.limit * scale), "|")  # where the card ends
+    bar.insert(round(cost.limit * scale), "|")  # the GPU's limit
     whole = f"  {'memory':{INDENT - 2}}{''.join(bar)}"
     yield from [f"{whole}  {verdict}"] if beside >= NARROW else [whole, " " * INDENT + verdict]
     yield from _legend(terms, max(0.0, cost.need - used), scale, style)
@@ -226,7 +228,7 @@ def _shade(at: int) -> str:
 
 
 def _legend(terms: list[tuple[str, float]], slack: float, scale: float, style: TextStyle) -> Iterator[str]:
-    """The terms that can be seen in the bar, in as many lines as they need."""
+    """The terms visible in the bar, in as many lines as needed."""
     shown = [(at, f"{name} {_size(size)}") for at, (name, size) in enumerate(terms) if size * scale >= 0.4]
     line, used = "", 0
     for at, text in [*shown, (-1, f"reserve {_size(slack)}")]:
@@ -248,7 +250,7 @@ _PHASES = {"forward": "end of the forward pass", "last": "backward pass of the l
 
 
 def _end(plan_view: PlanView) -> Iterator[str]:
-    """What would run, what it takes together, and what the estimates stand on."""
+    """The stages to run, their total cost, and the calibration of the estimates."""
     counted = Counter(status.state for status in plan_view.statuses.values())
     parts = [f"{counted[state]} {state}" for state in (NEW, CHANGED, BROKEN, RUNNING, DONE) if counted[state]]
     todo = [
@@ -269,10 +271,10 @@ def _end(plan_view: PlanView) -> Iterator[str]:
             device = f"{card} on this machine" if card else "this machine"
             yield f"estimates: calibrated from {runs} run{'s' * (runs != 1)} on {device}"
         else:
-            yield f"estimates: not calibrated, no run on {card or 'this machine'} has been measured here yet"
+            yield f"estimates: not calibrated, no run on {card or 'this machine'} measured yet"
 
 
 def _runs_behind(plan_view: PlanView) -> dict[str, int]:
-    """By card ("" for this machine's processor), how many measured runs its estimates stand on."""
+    """GPU ("" for this machine's processor) -> number of measured runs behind its estimates."""
     forecasts = plan_view.forecasts.items()
     return {plan_view.plan.stage(key).world.gpu: forecast.here.runs for key, forecast in forecasts if forecast.cost}

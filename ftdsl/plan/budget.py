@@ -1,4 +1,4 @@
-"""`budget { time, disk, cost }`: limits of the whole recipe. What is over one is an error at its line, with ways to keep it."""
+"""`budget { time, disk, cost }`: limits of the whole recipe. Exceeding one is an error at its line, with alternatives."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ftdsl.session import Session
 
 LIMITS = ("time", "disk", "cost")
 LEAST_STEPS = 10
-"""A run of fewer steps than these is no way to keep a budget."""
+"""A shorter run than this is not offered to keep a budget."""
 
 
 def check(plan: Plan, session: Session) -> None:
-    """Each limit that the recipe sets and its training passes. What cannot be estimated counts as nothing."""
+    """Report each limit that training exceeds. What cannot be estimated counts as 0."""
     limits = {name: plan.recipe.budget[name] for name in LIMITS if name in plan.recipe.budget}
     if not limits:
         return
@@ -43,7 +43,7 @@ _AMOUNTS: Mapping[str, Callable[[Forecast], float]] = {
 
 
 def _ways(name: str, limit: float, total: float, by_stage: Mapping[str, Forecast], worst: str, plan: Plan) -> list[str]:
-    """What would keep it, as it is written in the stage that takes most."""
+    """Changes that keep the limit, as written in the most expensive stage."""
     forecast, stage = by_stage[worst], plan.stage(worst).stage
     left = limit - (total - _AMOUNTS[name](forecast))
     if name == "disk":
@@ -63,7 +63,7 @@ def _ways(name: str, limit: float, total: float, by_stage: Mapping[str, Forecast
 
 
 def _other_card(name: str, left: float, forecast: Forecast, plan: Plan) -> str:
-    """The cheapest card, or the quickest, on which the same layout fits and the limit is kept."""
+    """The cheapest or fastest GPU on which the same layout fits and keeps the limit."""
     planned = plan.stage(forecast.key)
     kept = []
     for card, price in catalog.prices().items():

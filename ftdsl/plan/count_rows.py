@@ -102,17 +102,17 @@ def size_of(item: Term | StageRef, recipe: Recipe, files: Files) -> int:
 
 
 MEASURED = 16 << 20
-"""Bytes of a file up to which its longest row is looked for."""
+"""Size in bytes up to which a file is searched for its longest row."""
 
 BYTES_A_TOKEN = 2.0
-"""Fewer than any usual tokenizer needs for a row as a whole: 3 to 4.5 of English, 2 to 3 of Chinese."""
+"""Below the average of usual tokenizers over a row: 3 to 4.5 for English, 2 to 3 for Chinese."""
 
 TEMPLATE = 64
-"""Tokens that a chat template adds to a row at most, about."""
+"""Approximate maximum number of tokens that a chat template adds to a row."""
 
 
 def longest_row(stage: Stage, recipe: Recipe, files: Files) -> int:
-    """Tokens of the longest row of a stage's data, or more; 0 where the data are not at hand as lines of JSON."""
+    """An upper bound of the tokens of the longest row of a stage's data; 0 if the data are not local JSON Lines."""
     sources = named(stage.settings, "data")
     lengths = [_longest(item, recipe, files) for item in sources]
     return max(lengths) if lengths and all(lengths) else 0
