@@ -16,7 +16,7 @@ from ftdsl.language.types import parse_type, said
 from ftdsl.record import frozen
 
 GROUPS = ("train", "dpo", "kto", "ppo", "data", "eval", "merge", "stage_quantize", "shell")
-"""Tables of keys that stand in a stage itself, in no block."""
+"""Tables of keys of a stage outside its blocks."""
 
 _NAMES = {"train": "every training stage", "stage_quantize": "quantize", "file": "the file"}
 _PREFIXES = {"ds.": "DeepSpeed", "acc.": "accelerate", "env.": "the environment", "mca.": "Megatron",

@@ -11,7 +11,7 @@ from ftdsl.record import frozen, replace
 
 
 class NotModelledError(ValueError):
-    """What the estimator has no physics for: the message says what and why. It refuses instead of guessing."""
+    """The estimator has no model for this; the message says what and why."""
 
 
 @frozen(eq=True)

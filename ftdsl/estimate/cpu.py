@@ -1,11 +1,11 @@
-"""A training process on a CPU: peak of main memory and seconds of a step.
+"""A training process on a CPU: peak of main memory and seconds per step.
 
-Memory is what the process holds at most (resident, as Linux counts it): the interpreter with torch and the engine, then weights,
-gradients, states and activations as on a card, in fp32; what comes and goes is counted with what malloc keeps of it. Time is
-arithmetic at the rate of the cores, and bytes at the rate of memory, one after the other.
+Memory is the maximum resident set size: the interpreter with torch and the engine, then weights, gradients, states and
+activations as on a GPU, in fp32; temporary memory is counted with the part that malloc keeps. Time is the sum of arithmetic at
+the cores' rate and of transfers at the memory's rate.
 
-Four constants belong to the machine and the engine's version. Here they are what is believed of any machine; runs correct them
-(`calibrated`), which is how a machine gets to be known.
+Four constants depend on the machine and the engine's version. Here they have prior values for any machine; measured runs
+correct them (`calibrated`).
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ BASE = Believed(0.62 * 2**30, 0.15)
 """Bytes of the process before the model: Python, torch for CPU, transformers, datasets and LLaMA-Factory imported (0.9.5)."""
 
 KEPT = Believed(1.15, 0.15)
-"""Bytes that stay with the process for each that comes and goes: glibc gives back only what lies at the end of its heap."""
+"""Bytes that the process keeps per temporary byte: glibc only returns memory at the end of its heap."""
 
 RATE = Believed(45e9, 0.7)
 """FLOP/s that one core reaches in fp32 products: half of the peak of AVX2 at 3 GHz (two 8-wide FMA a cycle)."""
 
 STREAM = Believed(8e9, 0.7)
-"""Bytes a second that one core reads or writes: what STREAM finds on servers of the last ten years, 5 to 15 GB/s."""
+"""Bytes per second that one core reads or writes: STREAM on servers of the last ten years, 5 to 15 GB/s."""
 
 MEMORY_NOISE, TIME_NOISE = 0.04, 0.1
-"""How far a run may be off what the right constants say: memory hardly, time by what else the machine does."""
+"""Noise of a run around the right constants: small for memory; for time, other load on the machine."""
 
 MORE_THREADS = 0.9
-"""What a further thread gives of the first one's rate, as a power: torch splits products well, small ones less."""
+"""Exponent of the speed-up by threads: torch parallelises large products well, small ones less."""
 
 
 @frozen(eq=True)

@@ -1,10 +1,10 @@
-"""Peak memory of one card: the largest of the phases of a step, each a sum of terms.
+"""Peak memory of one GPU: the largest of the phases of a step, each a sum of terms.
 
 forward:   end of the forward pass: checkpoints of all layers, logits and what the loss makes of them
 last:      backward of the last layer: all checkpoints and one layer recomputed
 first:     backward of the first layer: all gradients and one layer
 step:      the optimizer's step: all gradients and its temporaries
-evaluation: logits of an evaluation beside weights and states, where there is one
+evaluation: logits of an evaluation in addition to weights and states
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ GIB = 2.0**30
 
 @frozen
 class Phase:
-    """Bytes by term at one moment of a step."""
+    """Bytes by term in one phase of a step."""
 
     name: str
     terms: dict[str, float]
@@ -31,7 +31,7 @@ class Phase:
 
 @frozen
 class Memory:
-    """Bytes on the fullest card; phases in the order of a step."""
+    """Bytes on the fullest GPU; phases in the order of a step."""
 
     setup: Setup
     phases: tuple[Phase, ...]
@@ -72,7 +72,7 @@ class Memory:
 
 
 def memory(setup: Setup) -> Memory:
-    """Peak memory of the fullest card. Raises: NotModelledError."""
+    """Peak memory of the fullest GPU. Raises: NotModelledError."""
     stages = [(True, setup.pipeline == 1)] if setup.pipeline == 1 else [(True, False), (False, True)]
     stage_memories = [_stage(setup, first, last) for first, last in stages]
     return max(stage_memories, key=lambda stage: stage.allocated)
@@ -127,7 +127,7 @@ def _gathered(setup: Setup, part: weights.Share) -> dict[str, float]:
 
 
 def _static(setup: Setup, part: weights.Share) -> dict[str, float]:
-    """Weights and optimizer states that stay on the card."""
+    """Weights and optimizer states that stay on the GPU."""
     stays = 0.0 if setup.offload == "params" else weights.weight_bytes(setup, part) / setup.weight_shards
     return {
         "weights": stays,
@@ -145,7 +145,7 @@ def _unsplit(setup: Setup, part: weights.Share) -> tuple[Setup, weights.Share]:
 
 
 def _gradients(setup: Setup, part: weights.Share) -> float:
-    """Bytes of all gradients on the card; offloaded ones leave it bucket by bucket."""
+    """Bytes of all gradients on the GPU; offloaded ones leave it bucket by bucket."""
     if setup.offload != "none":
         return 0.0
     if setup.traits.unsharded_sums and setup.fsdp and setup.adapts:

@@ -46,7 +46,7 @@ def by_kin(name: str) -> Architecture | None:
 
 
 def guessed(name: str) -> Architecture | None:
-    """The last resort: by kin, else by the size in the name."""
+    """A guess: a model whose name differs by version, else the size in the name."""
     return by_kin(name) or by_size(name)
 
 

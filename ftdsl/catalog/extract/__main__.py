@@ -24,7 +24,7 @@ HISTORY = Path(__file__).parent.parent / "data" / "history"
 VERSIONS = Path(__file__).parent / "versions.toml"
 ENGINES = ("llamafactory",)
 HELPED = ("llamafactory", "transformers", "accelerate")
-"""Packages whose keys people write themselves: their help texts are kept."""
+"""Packages whose keys users write: their help texts are kept."""
 
 
 def known_versions() -> dict[str, list[str]]:
@@ -60,7 +60,7 @@ def write(name: str, versions: list[str], cache: Path) -> list[Path]:
 
 
 def _admitted(by_version: list[tuple[str, dict[str, dict[str, Any]]]]) -> None:
-    """Beside each pin of an engine, the newest known version it admits: what counts where nothing is installed."""
+    """Add to each pin of an engine the newest known version that it admits, which is used if nothing is installed."""
     known = known_versions()
     for _, tables in by_version:
         for name, pin in tables["pins"].items():
@@ -75,7 +75,7 @@ def _put(path: Path, text: str) -> Path:
 
 
 def differences(package: Package) -> list[str]:
-    """What an installed package's sources say otherwise than the committed history of that version."""
+    """Differences between an installed package's sources and the committed history of its version."""
     from ftdsl.catalog import history
 
     differing = []
@@ -118,7 +118,7 @@ def main(argv: list[str]) -> int:
 
 
 def _add_latest(names: list[str]) -> None:
-    """Each minor release is kept in its last patch; what an engine pins exactly stays as it is listed."""
+    """Add the last patch of each newer minor release; exact pins of an engine stay as listed."""
     known = known_versions()
     for name in names:
         after = [int(part) for part in known[name][-1].split(".")]

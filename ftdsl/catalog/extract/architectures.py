@@ -1,7 +1,7 @@
-"""Names of the linear modules of each architecture, read off transformers' modeling sources: what LoRA can be put on.
+"""Names of the linear modules of each architecture, from transformers' modeling sources: the targets of LoRA.
 
-From the class that trains (`Qwen3ForCausalLM`) down through the classes it is made of. What a configuration decides
-(dense or sparse layers, one way to attend or another) is all there: a name listed here may be missing in one model.
+From the trained class (`Qwen3ForCausalLM`) down through the classes it uses. Includes modules that depend on the configuration
+(dense or sparse layers, kinds of attention): a listed name may be missing in a given model.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LINEAR = ("Linear", "Conv1D")
 VISION = re.compile(
     r"vision|visual|image|audio|speech|patch|merger|projector|perceiver|qformer|video|siglip|clip", re.I
 )
-"""Parts of a model that see or hear, or hand on what was seen: by the name of class or attribute."""
+"""Vision and audio parts of a model, and their projectors, by the name of class or attribute."""
 
 
 def architectures(package: Package) -> dict[str, Fact]:
@@ -50,7 +50,7 @@ def _types(package: Package) -> Iterator[tuple[str, str]]:
 
 
 class _Sources:
-    """Modeling files, parsed when a class in them is asked for."""
+    """Modeling files, parsed on demand."""
 
     def __init__(self, package: Package) -> None:
         self.package = package
@@ -76,7 +76,7 @@ class _Sources:
 
 
 class _Walk:
-    """Through the classes of one model."""
+    """Collects the modules of one model through its classes."""
 
     def __init__(self, sources: _Sources) -> None:
         self.sources = sources
@@ -154,7 +154,7 @@ def _attributes(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr]]:
 
 
 def _made(value: ast.expr, module: Module) -> Iterator[str]:
-    """Classes that an expression makes something of: called, made from a configuration, or looked up in a table."""
+    """Classes that an expression instantiates: called, created from a configuration, or looked up in a table."""
     for node in ast.walk(value):
         if not isinstance(node, ast.Call):
             continue
@@ -169,13 +169,13 @@ def _made(value: ast.expr, module: Module) -> Iterator[str]:
 
 
 def _is_linear(module: Module, name: str) -> bool:
-    """A class of the module's own that is a linear layer with something added."""
+    """Whether a class of the module extends a linear layer."""
     node = module.classes.get(name)
     return node is not None and any(ast.unparse(base) in ("nn.Linear", "torch.nn.Linear") for base in node.bases)
 
 
 def _is_direct(value: ast.expr, name: str) -> bool:
-    """Whether the attribute is the layer itself, not a list or a sequence that holds it under a number."""
+    """Whether the attribute is the layer itself, not a list or sequence of layers."""
     if isinstance(value, ast.IfExp):
         return _is_direct(value.body, name) or _is_direct(value.orelse, name)
     return isinstance(value, ast.Call) and ast.unparse(value.func).rpartition(".")[2] == name

@@ -1,4 +1,4 @@
-"""LLaMA-Factory: parameters, chat templates, models with their templates, constants, checks of versions while it runs."""
+"""LLaMA-Factory: parameters, chat templates, models with their templates, constants, version checks at run time."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _calls(module: Module, *functions: str) -> Iterator[dict[str, ast.expr]]:
 
 
 def _templates(module: Module) -> Iterator[tuple[str, Fact]]:
-    """What later stages ask of a template: whether it thinks, ends early, sees; not its text."""
+    """Flags of a template (reasoning, end of turn, multimodal plugin), not its text."""
     for keywords in _calls(module, "register_template", "_register_template"):
         name = keywords.get("name")
         if not isinstance(name, ast.Constant):
@@ -65,7 +65,7 @@ def _templates(module: Module) -> Iterator[tuple[str, Fact]]:
 
 
 def _models(module: Module) -> dict[str, str]:
-    """Model id on a hub -> template ("" where the engine names none), from the engine's own groups."""
+    """Model id on a hub -> template ("" without one), from the engine's own groups."""
     templates: dict[str, str] = {}
     for keywords in _calls(module, "register_model_group"):
         template = keywords.get("template")
@@ -77,7 +77,7 @@ def _models(module: Module) -> dict[str, str]:
 
 
 def _constants(classes: Classes) -> Iterator[tuple[str, Any]]:
-    """Lists, sets and maps of words (stages, methods, models that something supports), not file names."""
+    """Lists, sets and maps of names (stages, methods, supported models), not file names."""
     module = classes.modules[0]
     for name, node in module.constants.items():
         value = classes.value(node, module.constants)
@@ -86,7 +86,7 @@ def _constants(classes: Classes) -> Iterator[tuple[str, Any]]:
 
 
 def _checks(package: Package) -> dict[str, Fact]:
-    """Requirements held while it runs: package -> the requirement, and the file that asks when not every run does."""
+    """Requirements checked at run time: package -> requirement, and the file that checks it unless every run does."""
     checks: dict[str, Fact] = {}
     for path in package.below("llamafactory"):
         text = package.text(path)

@@ -1,4 +1,4 @@
-"""Facts of many versions, folded: each name with the versions at which what is known of it changed."""
+"""Facts of many versions, folded: each name with the versions at which its fact changed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Facts = Mapping[str, Any]
 
 
 def fold(versions: Iterable[tuple[str, Facts]]) -> dict[str, dict[str, Any]]:
-    """(version, name -> fact), oldest first -> name -> version -> the fact from then on, or null: it is gone.
+    """(version, name -> fact), oldest first -> name -> version -> the fact since that version; null: removed.
 
     Help texts are left out (they change with every release): `helps` keeps the newest.
     """
@@ -36,7 +36,7 @@ def helps(versions: Iterable[tuple[str, Facts]]) -> dict[str, str]:
 
 
 def text_of(head: Mapping[str, Any], names: Mapping[str, Any]) -> str:
-    """As committed: one name a line, so that a difference can be read."""
+    """The committed text: one name per line, for readable diffs."""
     lines = [f'"{key}": {_json(value)},' for key, value in head.items()]
     body = ",\n".join(f"{_json(name)}: {_json(value)}" for name, value in names.items())
     return "{\n" + "\n".join(lines) + '\n"names": {\n' + body + "\n}\n}\n"

@@ -33,7 +33,7 @@ _TAGS = {"role": "role_tag", "content": "content_tag", "user": "user_tag", "assi
          "tool": "observation_tag", "call": "function_tag", "system": "system_tag"}  # fmt: skip
 
 _DESCRIBED = {"split": "split", "subset": "subset", "folder": "folder", "sample": "num_samples", "format": ""}
-"""Options of a source that stand in dataset_info.json, by their name there; `format` is told with the columns."""
+"""Options of a source -> their names in dataset_info.json; `format` is handled with the columns."""
 
 
 @mutable
@@ -82,7 +82,7 @@ class Datasets:
         return names, weights
 
     def _remote(self, item: Term | StageRef, rows: Term, settings: Settings, key: str) -> list[str]:
-        """Data sets that a repository's own dataset_info.json describes: it says all there is to say of them."""
+        """Data sets described completely by a repository's own dataset_info.json."""
         self.remote.add(str(rows.options["id"]))
         entries = list(map(str, settings.items("entry")))
         conflicting = [
@@ -92,12 +92,12 @@ class Datasets:
         if settings.get("weight") is not None and len(entries) > 1:
             conflicting.append("weight")
         for word in conflicting:
-            why = f"`entry` names what the repository's own dataset_info.json describes, and `{word}` is not read beside it"
+            why = f"`entry` uses the repository's own dataset_info.json, which replaces `{word}`"
             self._refuse(item, word, key, why, "drop one of them")
         return entries
 
     def _refuse(self, item: Term | StageRef, word: str, key: str, why: str, help: str = "") -> None:
-        """At the word: in the stage, or in the data stage whose rows go to the engine as they are."""
+        """Report at the key: in the stage, or in the data stage whose rows go to the engine unchanged."""
         if isinstance(item, Term):
             self.context.refuse(key, why, help)
             return
@@ -178,9 +178,7 @@ class Datasets:
             self.inputs.append(beside)
             entry["file_name"] = self._from_here(seen_from_run(beside))
         if "format" in item.options:
-            self.context.refuse(
-                key, f"`{name}` says what its rows look like, and `format` is not read beside it", "drop it"
-            )
+            self.context.refuse(key, f"`{name}` has a description of its rows, which replaces `format`", "drop it")
         if media := settings.get("media"):
             self.media |= {seen_from_run(str(media))}
         return name, entry | _described(settings)

@@ -193,7 +193,7 @@ def adapter_needs_lora(config: Config) -> Findings:
     ):
         at, other = config.first("finetuning_type"), config.at("adapter_name_or_path")
         help = (
-            "add a `merge` stage in between"
+            "put a `merge` stage between"
             if config.form == "recipe"
             else "merge the adapter first (`llamafactory-cli export`)"
         )
@@ -384,9 +384,7 @@ def new_adapter_ignored(config: Config) -> Findings:
     )
     if how:
         at = config.first("create_new_adapter", "adapter_name_or_path")
-        help = (
-            "add a `merge` stage in between" if config.form == "recipe" else "merge the first adapter before this stage"
-        )
+        help = "put a `merge` stage between" if config.form == "recipe" else "merge the first adapter before this stage"
         yield error(at, f"LLaMA-Factory creates no new adapter with {how}: it trains the existing one", help=help)
 
 
