@@ -280,7 +280,7 @@ def test_a_models_own_config_is_read(checked: Check) -> None:
     ("config", "why"),
     [({**QWEN, "model_type": "t5"}, "not a decoder"), ({**QWEN, "state_size": 16}, "state-space layers alone"),
      ({"model_type": "qwen3"}, "no hidden_size"), ([], "not an object"),
-      ({**QWEN, "num_attention_heads": "many"}, "not numbers")],
+     ({**QWEN, "num_attention_heads": "many"}, "not numbers")],
 )  # fmt: skip
 def test_a_config_that_is_not_modelled_says_why(checked: Check, config: object, why: str) -> None:
     outcome = checked(*in_folder(config))
