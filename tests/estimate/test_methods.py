@@ -132,6 +132,16 @@ def test_a_mask_of_packed_rows_grows_with_the_square() -> None:
     assert memory(replace(blind, attention="flash")).allocated == memory(replace(LORA, attention="flash")).allocated
 
 
+def test_scores_of_a_pack_reach_over_its_documents_alone() -> None:
+    """Packs of 16 rows: a sixteenth of the pairs; eager and masked attention work them all."""
+    pack = replace(LORA, mask=True, attention="flash", seq_len=8192)
+    apart = replace(pack, document_len=512)
+    assert time(pack).terms["attention"] == pytest.approx(16 * time(apart).terms["attention"])
+    assert memory(pack).allocated == memory(apart).allocated
+    masked = replace(pack, attention="sdpa")
+    assert time(masked).step == time(replace(masked, document_len=512)).step
+
+
 @pytest.mark.parametrize("more", [{"objective": "ppo"}, {"dora": True}, {"optimizer": "galore"}, {"method": "oft"}])
 def test_what_no_row_was_measured_of_is_named(more: dict[str, object]) -> None:
     assert weak(replace(LORA, **more)) and not weak(LORA)
