@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache
 
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_WORD_PATTERN = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 """Words of a name: cut at `_`, `-`, `.`, digits, and where small letters become capitals."""
 
 _STRONG = frozenset(
@@ -94,20 +94,20 @@ _FLAG = r"""--(?P<name>[A-Za-z][A-Za-z0-9_-]*)[ =]+(?P<value>"[^"\n]*"|'[^'\n]*'
 
 def is_secret_name(name: str) -> bool:
     """Whether a variable or parameter is called like one that holds a secret."""
-    words = [word.upper() for word in _WORDS.findall(name)]
-    if len(words) < 2 and (name in ("key", "keys", "pass", "auth", "private", "pat", "PWD", "pwd") or not words):
+    parts = [part.upper() for part in _WORD_PATTERN.findall(name)]
+    if len(parts) < 2 and (name in ("key", "keys", "pass", "auth", "private", "pat", "PWD", "pwd") or not parts):
         return False  # a column, a switch, the working directory
-    if words[-1:] == ["PWD"] and words[:1] == ["OLD"]:
+    if parts[-1:] == ["PWD"] and parts[:1] == ["OLD"]:
         return False
-    return any(_is_strong(word, words) for word in words)
+    return any(_is_strong(part, parts) for part in parts)
 
 
-def _is_strong(word: str, words: list[str]) -> bool:
-    if word in _STRONG:
-        return not any(other in _BESIDE.get(word, ()) for other in words if other != word)
-    if word in _NO_ENDINGS or word == "OLDPWD":
+def _is_strong(part: str, parts: list[str]) -> bool:
+    if part in _STRONG:
+        return not any(other in _BESIDE.get(part, ()) for other in parts if other != part)
+    if part in _NO_ENDINGS or part == "OLDPWD":
         return False
-    return len(word) > 5 and word.endswith(_ENDINGS)
+    return len(part) > 5 and part.endswith(_ENDINGS)
 
 
 def shape_of(value: object) -> str:
@@ -131,8 +131,8 @@ def secret_in(name: str, value: object) -> str:
         return shape
     if is_secret_name(name):
         return "a secret, by its name"
-    words = {word.upper() for word in _WORDS.findall(name)}
-    return "a secret, by its name and by how random it is" if words & _WEAK and _is_random(str(value)) else ""
+    parts = {part.upper() for part in _WORD_PATTERN.findall(name)}
+    return "a secret, by its name and by how random it is" if parts & _WEAK and _is_random(str(value)) else ""
 
 
 def _is_random(value: str) -> bool:

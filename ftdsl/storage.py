@@ -60,16 +60,16 @@ def _write_together(root: Path, files: Mapping[str, bytes], *, new: bool) -> Non
     pending: list[_Pending] = []
     try:
         for name, content in files.items():
-            if (one := _begin(root, name, content)) is not None:
-                pending.append(one)
-        _sync([one.file for one in pending])
-        for one in pending:
-            one.finish(new=new)
-        for folder in {(one.device, one.inode): one.folder for one in pending}.values():
+            if (file := _begin(root, name, content)) is not None:
+                pending.append(file)
+        _sync([file.descriptor for file in pending])
+        for file in pending:
+            file.finish(new=new)
+        for folder in {(file.device, file.inode): file.folder for file in pending}.values():
             _sync_folder(folder)
     finally:
-        for one in pending:
-            one.close()
+        for file in pending:
+            file.close()
 
 
 def _make_root(root: Path) -> None:
@@ -80,10 +80,10 @@ def _make_root(root: Path) -> None:
 class _Pending:
     """A file under its temporary name: `folder` and `file` are descriptors."""
 
-    def __init__(self, path: Path, folder: int, name: str, temporary: str, file: int) -> None:
-        self.path, self.folder, self.name, self.temporary, self.file = path, folder, name, temporary, file
-        found = os.fstat(folder)
-        self.device, self.inode = found.st_dev, found.st_ino
+    def __init__(self, path: Path, folder: int, name: str, temporary: str, descriptor: int) -> None:
+        self.path, self.folder, self.name, self.temporary, self.descriptor = path, folder, name, temporary, descriptor
+        status = os.fstat(folder)
+        self.device, self.inode = status.st_dev, status.st_ino
         self.done = False
 
     def finish(self, *, new: bool) -> None:
@@ -104,7 +104,7 @@ class _Pending:
         if not self.done:
             with contextlib.suppress(OSError):
                 os.unlink(self.temporary, dir_fd=self.folder)
-        os.close(self.file)
+        os.close(self.descriptor)
         os.close(self.folder)
 
 
@@ -113,34 +113,34 @@ def _begin(root: Path, name: str, content: bytes) -> _Pending | None:
     *above, last = _parts(root, name)
     folder = _enter(root, above, create=True)
     try:
-        there = _found(folder, last, root / name)
-        if there is not None and there.st_size == len(content) and _same(folder, last, content):
+        existing = _existing(folder, last, root / name)
+        if existing is not None and existing.st_size == len(content) and _same(folder, last, content):
             os.close(folder)
             return None
         temporary = f".ftc-{os.urandom(8).hex()}"
-        file = os.open(temporary, _NEW, 0o777 if last.endswith(".sh") else 0o666, dir_fd=folder)
+        descriptor = os.open(temporary, _NEW, 0o777 if last.endswith(".sh") else 0o666, dir_fd=folder)
     except BaseException:
         os.close(folder)
         raise
-    pending = _Pending(root / name, folder, last, temporary, file)
+    pending = _Pending(root / name, folder, last, temporary, descriptor)
     try:
-        with os.fdopen(file, "wb", closefd=False) as handle:
+        with os.fdopen(descriptor, "wb", closefd=False) as handle:
             handle.write(content)
-        if there is not None:
-            _as_before(file, there)
+        if existing is not None:
+            _as_before(descriptor, existing)
     except BaseException:
         pending.close()
         raise
     return pending
 
 
-def _as_before(file: int, there: os.stat_result) -> None:
+def _as_before(descriptor: int, existing: os.stat_result) -> None:
     """Owner (where that may be given) and mode of the file that is replaced."""
-    own = os.fstat(file)
-    if (own.st_uid, own.st_gid) != (there.st_uid, there.st_gid):
+    own = os.fstat(descriptor)
+    if (own.st_uid, own.st_gid) != (existing.st_uid, existing.st_gid):
         with contextlib.suppress(PermissionError):
-            os.fchown(file, there.st_uid, there.st_gid)
-    os.fchmod(file, stat.S_IMODE(there.st_mode) & 0o777)
+            os.fchown(descriptor, existing.st_uid, existing.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(existing.st_mode) & 0o777)
 
 
 def _parts(root: Path, name: str) -> tuple[str, ...]:
@@ -192,28 +192,28 @@ def _no_folder(at: int, name: str) -> str:
     return _LINK if link else "is no folder"
 
 
-def _found(folder: int, name: str, path: Path) -> os.stat_result | None:
+def _existing(folder: int, name: str, path: Path) -> os.stat_result | None:
     """What has the name already. Raises: NotWrittenError when that is no regular file."""
     try:
-        there = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        existing = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
-    if stat.S_ISLNK(there.st_mode):
+    if stat.S_ISLNK(existing.st_mode):
         raise NotWrittenError(path, _LINK)
-    if not stat.S_ISREG(there.st_mode):
+    if not stat.S_ISREG(existing.st_mode):
         raise NotWrittenError(path, "is no regular file")
-    return there
+    return existing
 
 
 def _same(folder: int, name: str, content: bytes) -> bool:
     try:
-        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     except OSError:
         return False
-    with os.fdopen(file, "rb") as handle:
-        return stat.S_ISREG(os.fstat(file).st_mode) and handle.read(len(content) + 1) == content
+    with os.fdopen(descriptor, "rb") as handle:
+        return stat.S_ISREG(os.fstat(descriptor).st_mode) and handle.read(len(content) + 1) == content
 
 
 def _sync(files: list[int]) -> None:

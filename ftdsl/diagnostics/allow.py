@@ -44,18 +44,21 @@ def apply(
 
     `complete`: everything was looked at, so that a comment nothing needed is one that can go.
     """
-    texts = {source.name: source for source in [*sources, *(one.span.source for one in sink if one.span)]}
+    texts = {
+        source.name: source
+        for source in [*sources, *(diagnostic.span.source for diagnostic in sink if diagnostic.span)]
+    }
     allows = [allow for source in texts.values() if MARK in source.text for allow in _allows(source)]
     if not allows:
         return
-    known = judged()
-    for one in list(sink):
-        if one.span is not None and _taken(allows, one, known):
-            sink.drop(one)
+    predicted = judged()
+    for diagnostic in list(sink):
+        if diagnostic.span is not None and _taken(allows, diagnostic, predicted):
+            sink.drop(diagnostic)
     complete = complete and not sink.failed
     for allow in allows:
-        for said in _about(allow, complete):
-            sink.add(said)
+        for remark in _about(allow, complete):
+            sink.add(remark)
 
 
 def covers(span: Span, code: str) -> bool:
@@ -64,12 +67,12 @@ def covers(span: Span, code: str) -> bool:
     if MARK not in source.text:
         return False
     line = source.position(span.start)[0]
-    return any(code in one.codes and one.reason and one.first <= line <= one.last for one in _allows(source))
+    return any(code in allow.codes and allow.reason and allow.first <= line <= allow.last for allow in _allows(source))
 
 
-def _taken(allows: list[_Allow], one: Diagnostic, judged: Container[str]) -> bool:
+def _taken(allows: list[_Allow], diagnostic: Diagnostic, judged: Container[str]) -> bool:
     """Every comment that covers it counts as needed."""
-    return sum(_takes(allow, one, judged) for allow in allows) > 0
+    return sum(_takes(allow, diagnostic, judged) for allow in allows) > 0
 
 
 def _allows(source: Source) -> Iterator[_Allow]:
@@ -78,19 +81,19 @@ def _allows(source: Source) -> Iterator[_Allow]:
     head = next((at for at, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")), len(lines))
     for at, line in enumerate(lines):
         comment = _LINE.match(line) if MARK in line else None
-        found = _ALLOW.search(comment["comment"]) if comment else None
-        if comment is None or found is None:
+        match = _ALLOW.search(comment["comment"]) if comment else None
+        if comment is None or match is None:
             continue
         start = source.line_starts[at] + comment.start("comment")
         span = Span(source, start, start + len(comment["comment"].rstrip()))
-        names = tuple(_code(name) for name in re.split(r"[ ,]+", found["codes"].strip(" ,")))
+        names = tuple(_code(name) for name in re.split(r"[ ,]+", match["codes"].strip(" ,")))
         if comment.start("comment") == 0 and at < head:
             first, last = 1, len(lines)
         elif line[: comment.start("comment")].strip():
             first = last = at + 1
         else:
             first = last = _next(lines, at) + 1
-        yield _Allow(span, names, found["reason"] or "", first, last)
+        yield _Allow(span, names, match["reason"] or "", first, last)
 
 
 def _code(name: str) -> str:
@@ -104,23 +107,27 @@ def _next(lines: list[str], at: int) -> int:
     return next((n for n in rest if lines[n].strip() and not lines[n].lstrip().startswith("#")), at)
 
 
-def _takes(allow: _Allow, one: Diagnostic, judged: Container[str]) -> bool:
-    assert one.span is not None
-    source = one.span.source
-    if source.name != allow.span.source.name or source.text != allow.span.source.text or one.code not in allow.codes:
+def _takes(allow: _Allow, diagnostic: Diagnostic, judged: Container[str]) -> bool:
+    assert diagnostic.span is not None
+    source = diagnostic.span.source
+    if (
+        source.name != allow.span.source.name
+        or source.text != allow.span.source.text
+        or diagnostic.code not in allow.codes
+    ):
         return False
-    if not allow.first <= source.position(one.span.start)[0] <= allow.last:
+    if not allow.first <= source.position(diagnostic.span.start)[0] <= allow.last:
         return False
-    if one.severity is Severity.ERROR and not (one.code in judged and allow.reason):
-        allow.refused.add(one.code)
+    if diagnostic.severity is Severity.ERROR and not (diagnostic.code in judged and allow.reason):
+        allow.refused.add(diagnostic.code)
         return False
-    allow.used.add(one.code)
+    allow.used.add(diagnostic.code)
     return True
 
 
 def _about(allow: _Allow, complete: bool) -> Iterator[Diagnostic]:
     heard = allow.used | allow.refused
-    for code in (one for one in allow.codes if one not in heard and (complete or one not in CODES)):
+    for code in (code for code in allow.codes if code not in heard and (complete or code not in CODES)):
         yield Diagnostic("FT017", _idle(code), allow.span, Severity.WARNING, fix=_without(allow, code, alone=not heard))
     for code in sorted(allow.refused):
         help = (
@@ -144,16 +151,16 @@ def _idle(code: str) -> str:
 
 def _without(allow: _Allow, code: str, *, alone: bool) -> Fix:
     """The comment without a code; gone when no other of its codes is needed."""
-    source, span = allow.span.source, allow.span
+    source, comment = allow.span.source, allow.span
     if not alone:
-        name = re.search(rf"[ ,]+({re.escape(code)}|{re.escape(CODES.get(code, code))})\b", span.text)
+        name = re.search(rf"[ ,]+({re.escape(code)}|{re.escape(CODES.get(code, code))})\b", comment.text)
         if name:
-            place = Span(source, span.start + name.start(), span.start + name.end())
-            return Fix(f"take {code} out", (Edit(place, ""),))
-    line, _ = source.position(span.start)
+            span = Span(source, comment.start + name.start(), comment.start + name.end())
+            return Fix(f"take {code} out", (Edit(span, ""),))
+    line, _ = source.position(comment.start)
     start = source.line_starts[line - 1]
-    if not source.text[start : span.start].strip():
+    if not source.text[start : comment.start].strip():
         end = source.line_starts[line] if line < len(source.line_starts) else len(source.text)
         return Fix("take the comment out", (Edit(Span(source, start, end), ""),))
-    start = start + len(source.text[start : span.start].rstrip())
-    return Fix("take the comment out", (Edit(Span(source, start, span.end), ""),))
+    start = start + len(source.text[start : comment.start].rstrip())
+    return Fix("take the comment out", (Edit(Span(source, start, comment.end), ""),))

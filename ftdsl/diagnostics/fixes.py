@@ -8,12 +8,12 @@ from ftdsl.diagnostics.model import Diagnostic, Edit, Fix
 from ftdsl.source import Source
 
 
-def apply(source: Source, found: Iterable[Diagnostic], *, unsafe: bool) -> tuple[str, list[Fix]]:
+def apply(source: Source, diagnostics: Iterable[Diagnostic], *, unsafe: bool) -> tuple[str, list[Fix]]:
     """The text with the fixes in it, and the fixes that were taken; `unsafe` ones only when asked for."""
     taken: list[Fix] = []
     edits: list[Edit] = []
-    for one in found:
-        fix = one.fix
+    for diagnostic in diagnostics:
+        fix = diagnostic.fix
         if (
             fix is None
             or (not fix.safe and not unsafe)
@@ -32,5 +32,5 @@ def apply(source: Source, found: Iterable[Diagnostic], *, unsafe: bool) -> tuple
 
 def _touch(left: Edit, right: Edit) -> bool:
     """Whether they change the same text, or put something in at one place."""
-    one, other = left.span, right.span
-    return one.start == other.start or (one.start < other.end and other.start < one.end)
+    first, second = left.span, right.span
+    return first.start == second.start or (first.start < second.end and second.start < first.end)

@@ -67,8 +67,8 @@ class Diagnostic:
     @property
     def identity(self) -> tuple[object, ...]:
         """What makes it another than one of the same code: its place, and all it says."""
-        place = (self.span.source.name, self.span.start) if self.span else None
-        return (self.code, place, self.message, self.notes)
+        position = (self.span.source.name, self.span.start) if self.span else None
+        return (self.code, position, self.message, self.notes)
 
     @property
     def name(self) -> str:

@@ -20,17 +20,17 @@ class Sink:
     """Diagnostics in the order they were found; one place and message counts once."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[object, ...], Diagnostic] = {}
+        self._diagnostics: dict[tuple[object, ...], Diagnostic] = {}
 
     def add(self, diagnostic: Diagnostic) -> None:
         if max(len(diagnostic.message), len(diagnostic.label), len(diagnostic.help)) > LONGEST:
             short = {name: _clipped(getattr(diagnostic, name)) for name in ("message", "label", "help")}
             diagnostic = replace(diagnostic, **short)
-        self._found.setdefault(diagnostic.identity, diagnostic)
+        self._diagnostics.setdefault(diagnostic.identity, diagnostic)
 
     def drop(self, diagnostic: Diagnostic) -> None:
-        """Take one out again."""
-        self._found = {at: found for at, found in self._found.items() if found is not diagnostic}
+        """Remove a diagnostic."""
+        self._diagnostics = {key: kept for key, kept in self._diagnostics.items() if kept is not diagnostic}
 
     def error(
         self,
@@ -63,31 +63,31 @@ class Sink:
     @property
     def failed(self) -> bool:
         """True as soon as there is an error."""
-        return any(found.severity is Severity.ERROR for found in self._found.values())
+        return any(diagnostic.severity is Severity.ERROR for diagnostic in self._diagnostics.values())
 
     def forget_infos(self) -> None:
-        """Drop what was said of choices, when they are made again."""
-        self._found = {at: found for at, found in self._found.items() if found.severity is not Severity.INFO}
+        """Drop the infos: choices that are about to be made again report anew."""
+        self._diagnostics = {key: kept for key, kept in self._diagnostics.items() if kept.severity is not Severity.INFO}
 
     def soften(self, code: str) -> None:
         """Errors of this code become warnings: what they are about is not done."""
-        self._found = {
-            at: replace(found, severity=Severity.WARNING)
-            if (found.code, found.severity) == (code, Severity.ERROR)
-            else found
-            for at, found in self._found.items()
+        self._diagnostics = {
+            identity: replace(diagnostic, severity=Severity.WARNING)
+            if (diagnostic.code, diagnostic.severity) == (code, Severity.ERROR)
+            else diagnostic
+            for identity, diagnostic in self._diagnostics.items()
         }
 
     def __iter__(self) -> Iterator[Diagnostic]:
-        return iter(self._found.values())
+        return iter(self._diagnostics.values())
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._diagnostics)
 
     def ordered(self) -> list[Diagnostic]:
         """By file (in the order first seen), then by place; placeless ones last."""
         files: dict[str, int] = {}
-        for found in self:
-            if found.span:
-                files.setdefault(found.span.source.name, len(files))
+        for diagnostic in self:
+            if diagnostic.span:
+                files.setdefault(diagnostic.span.source.name, len(files))
         return sorted(self, key=lambda d: (files[d.span.source.name], d.span.start) if d.span else (len(files), 0))

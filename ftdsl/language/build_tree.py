@@ -90,11 +90,11 @@ class Builder:
         inner = key.children[0]
         if isinstance(inner, Token):
             text = strings.read(self._span(inner), self.sink).plain or ""
-            words: tuple[tree.Word, ...] = (tree.Word(text, self._span(inner)),)
+            key_path: tuple[tree.Word, ...] = (tree.Word(text, self._span(inner)),)
         else:
-            words = self._path(inner)
+            key_path = self._path(inner)
         span = self._span(node)
-        return tree.Bind(words, _binder(binder), self.expression(value), span, self._doc(span))
+        return tree.Bind(key_path, _binder(binder), self.expression(value), span, self._doc(span))
 
     def _block(self, node: Node) -> tree.Item:
         children = node.children

@@ -70,23 +70,23 @@ class _Line:
 def _lines(text: str) -> list[_Line]:
     tokens, comments = lexing.tokens(text)
     solid = [token for token in tokens if token.type != "_NL"]
-    rows: dict[int, tuple[list[Token], list[Token]]] = {}
-    row, ended = 0, 0
-    row_at: dict[int, int] = {}
+    tokens_by_line: dict[int, tuple[list[Token], list[Token]]] = {}
+    line_number, ended = 0, 0
+    line_of: dict[int, int] = {}
     for token in solid:
         # What comes behind a text of several lines, on the line where that ends, belongs to the line where it began.
-        row = row if token.line == ended else token.line or 0
+        line_number = line_number if token.line == ended else token.line or 0
         ended = token.end_line or 0
-        row_at[token.start_pos or 0] = row
-        rows.setdefault(row, ([], []))[0].append(token)
+        line_of[token.start_pos or 0] = line_number
+        tokens_by_line.setdefault(line_number, ([], []))[0].append(token)
     for comment in comments:
         # Behind a text of several lines, a comment stands on the line where the text ends.
-        rows.setdefault(_row_of(comment, solid, row_at), ([], []))[1].append(comment)
+        tokens_by_line.setdefault(_line_of(comment, solid, line_of), ([], []))[1].append(comment)
     lines: list[_Line] = []
     stack: list[str] = []
     last_end = 0
-    for number in sorted(rows):
-        own, remarks = rows[number]
+    for number in sorted(tokens_by_line):
+        own, remarks = tokens_by_line[number]
         leading = 0
         while leading < len(own) and own[leading].type in _CLOSE:
             leading += 1
@@ -107,10 +107,10 @@ def _lines(text: str) -> list[_Line]:
     return lines
 
 
-def _row_of(comment: Token, solid: list[Token], row_at: dict[int, int]) -> int:
+def _line_of(comment: Token, solid: list[Token], line_of: dict[int, int]) -> int:
     for token in reversed(solid):
         if (token.start_pos or 0) < (comment.start_pos or 0):
-            return row_at[token.start_pos or 0] if token.end_line == comment.line else comment.line or 0
+            return line_of[token.start_pos or 0] if token.end_line == comment.line else comment.line or 0
     return comment.line or 0
 
 

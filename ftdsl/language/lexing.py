@@ -123,8 +123,8 @@ def shallow(tokens: list[Token]) -> tuple[list[Token], Token | None]:
 
 def tokens(text: str) -> tuple[list[Token], list[Token]]:
     """All tokens of a text, and its comments apart. Never fails: what means nothing is a STRAY token."""
-    found: list[Token] = []
+    code: list[Token] = []
     comments: list[Token] = []
     for token in parser().lex(text):
-        (comments if token.type == "COMMENT" else found).append(token)
-    return found, comments
+        (comments if token.type == "COMMENT" else code).append(token)
+    return code, comments

@@ -110,7 +110,7 @@ def bind(key: Sequence[str], value: tree.Expression) -> tree.Bind:
 def block(kind: str, body: Sequence[tree.Item], name: str = "", parents: Sequence[str] = ()) -> tree.Block:
     """`kind name from parents { body }`. Raises: UnwritableError."""
     label = word(name) if name else None
-    return tree.Block(word(kind), label, tuple(ref(one) for one in parents), tuple(body), NOWHERE, NOWHERE)
+    return tree.Block(word(kind), label, tuple(ref(parent) for parent in parents), tuple(body), NOWHERE, NOWHERE)
 
 
 def param(name: str, kind: str) -> tree.Param:
@@ -131,9 +131,9 @@ def printed(expression: tree.Expression) -> str:
         case tree.Constant(value):
             return {True: "true", False: "false", None: "null"}[value]
         case tree.Ref(path):
-            return ".".join(one.text for one in path)
+            return ".".join(name.text for name in path)
         case tree.Call(path, arguments):
-            return f"{'.'.join(one.text for one in path)}({', '.join(map(_argument, arguments))})"
+            return f"{'.'.join(name.text for name in path)}({', '.join(map(_argument, arguments))})"
         case tree.ListOf(items):
             return f"[{', '.join(map(printed, items))}]"
         case tree.Binary(op, left, right):
@@ -167,7 +167,7 @@ _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r", "{"
 
 def _piece(part: str | tree.Hole, after: str | tree.Hole) -> str:
     if isinstance(part, tree.Hole):
-        return "{" + ".".join(one.text for one in part.path) + "}"
+        return "{" + ".".join(name.text for name in part.path) + "}"
     escaped = "".join(_ESCAPES.get(char) or (char if char.isprintable() else f"\\u{{{ord(char):x}}}") for char in part)
     if isinstance(after, tree.Hole):
         escaped = re.sub(r"\$$", r"\\u{24}", escaped)
@@ -202,8 +202,8 @@ class _Printer:
         margin = self.margins.get(item, Margin())
         if margin.apart:
             self.lines.append("")
-        for one in margin.above:
-            self.note(one)
+        for remark in margin.above:
+            self.note(remark)
         match item:
             case tree.Bind(_, _, value):
                 self._bind(item, value, margin)
@@ -220,8 +220,8 @@ class _Printer:
             self.put(line, margin.behind)
             return
         self.put(f"{_key(item)} {item.binder} [")
-        for one in value.items:
-            self.put(f"{printed(one)},")
+        for element in value.items:
+            self.put(f"{printed(element)},")
         self.put("]", margin.behind)
 
     def _block(self, item: tree.Block, margin: Margin) -> None:
@@ -230,8 +230,8 @@ class _Printer:
             self.put(line, margin.behind or self._remarks(item))
             return
         self.put(f"{head} {{", margin.behind)
-        for one in margin.inside:
-            self.note(one)
+        for remark in margin.inside:
+            self.note(remark)
         for inner in item.body:
             self.item(inner)
         self.put("}")
@@ -240,8 +240,8 @@ class _Printer:
         """The block on one line; None where it has to be on several."""
         margins = [self.margins.get(inner, Margin()) for inner in item.body]
         own = self.margins.get(item, Margin())
-        remarks = bool(own.behind) + sum(bool(one.behind) for one in margins)
-        if item.kind.text in STAGE_KINDS or own.inside or remarks > 1 or any(one.above for one in margins):
+        remarks = bool(own.behind) + sum(bool(margin.behind) for margin in margins)
+        if item.kind.text in STAGE_KINDS or own.inside or remarks > 1 or any(margin.above for margin in margins):
             return None
         if not all(isinstance(inner, tree.Bind) for inner in item.body):
             return None
@@ -250,11 +250,11 @@ class _Printer:
         return line if len(line) <= WIDTH else None
 
     def _remarks(self, item: tree.Block) -> str:
-        return next((margin.behind for one in item.body if (margin := self.margins.get(one)) and margin.behind), "")
+        return next((margin.behind for inner in item.body if (margin := self.margins.get(inner)) and margin.behind), "")
 
 
 def _key(item: tree.Bind) -> str:
-    return ".".join(one.text for one in item.key)
+    return ".".join(name.text for name in item.key)
 
 
 def _bound(item: tree.Bind) -> str:
@@ -263,7 +263,7 @@ def _bound(item: tree.Bind) -> str:
 
 def _head(item: tree.Block) -> str:
     parts = [item.kind.text, *([item.label.text] if item.label else [])]
-    parents = ", ".join(printed(one) for one in item.parents)
+    parents = ", ".join(printed(parent) for parent in item.parents)
     return " ".join([*parts, *([f"from {parents}"] if parents else [])])
 
 
@@ -285,7 +285,7 @@ def recipe_text(items: Sequence[tree.Item], margins: Mapping[tree.Item, Margin],
     again = parse(Source("recipe.ft", done), sink)
     if sink.failed or shape(again.items) != shape(items):
         raise ReadBackError("a recipe was printed that does not read back as it was meant; nothing was written")
-    if [one.text.rstrip() for one in again.comments] != printer.comments:
+    if [remark.text.rstrip() for remark in again.comments] != printer.comments:
         raise ReadBackError("a comment was printed that does not read back as it was meant; nothing was written")
     return done
 
@@ -304,10 +304,10 @@ def shape(node: Any) -> Any:
 
 def _joined(parts: Sequence[str | tree.Hole]) -> tuple[Any, ...]:
     """Neighbouring texts as one: where they are cut means nothing."""
-    found: list[Any] = []
+    joined: list[Any] = []
     for part in parts:
-        if isinstance(part, str) and found and isinstance(found[-1], str):
-            found[-1] += part
+        if isinstance(part, str) and joined and isinstance(joined[-1], str):
+            joined[-1] += part
         else:
-            found.append(part if isinstance(part, str) else shape(part))
-    return tuple(found)
+            joined.append(part if isinstance(part, str) else shape(part))
+    return tuple(joined)

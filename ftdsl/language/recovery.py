@@ -19,7 +19,7 @@ from ftdsl.source import Source, Span
 
 ENDS = ("_NL", "COMMA", "RBRACE", "$END")
 OPENERS = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
-SAID = {
+TOKEN_NAMES = {
     "EQUAL": "`=`", "LBRACE": "`{`", "RBRACE": "`}`", "RPAR": "`)`", "RSQB": "`]`", "COMMA": "`,`", "NAME": "a name",
     "STRING": "a text", "NUMBER": "a number", "COLON": "`:`", "DOT": "`.`", "FROM": "`from`", "IN": "`in`", "AS": "`as`",
 }  # fmt: skip
@@ -82,8 +82,8 @@ class Driver:
         """Feed a token that is not in the text, right behind the last one; False when it would not fit."""
         if not self._fits(kind):
             return False
-        place = self._before().end
-        self.state.feed_token(_token(kind, text, place, place, self.source))
+        end = self._before().end
+        self.state.feed_token(_token(kind, text, end, end, self.source))
         return True
 
     def _fits(self, kind: str) -> bool:
@@ -292,7 +292,7 @@ class Driver:
         return self._supply("_NL")
 
     def _unexpected(self, token: Token) -> None:
-        wanted = [SAID[kind] for kind in SAID if self._fits(kind)]
+        wanted = [TOKEN_NAMES[kind] for kind in TOKEN_NAMES if self._fits(kind)]
         text = "the file ends" if token.type == "$END" else "the line ends" if token.type == "_NL" else f"`{token}`"
         span = self._span(token) if token.type not in ("_NL", "$END") else self._before()
         verb = " too early" if token.type in ("_NL", "$END") else " is not expected here"
@@ -444,13 +444,13 @@ def read(source: Source, tokens: list[Token], sink: Sink) -> Any:
     whichever leaves the least to complain of."""
     first = Driver(source, tokens)
     root = first.run()
-    found = first.sink
+    problems = first.sink
     if first.unclosed:
-        others = [Driver(source, tokens, closes) for closes in (by_indent, by_header)]
-        roots = [other.run() for other in others]
-        best = min(range(len(others)), key=lambda at: len(others[at].sink))
-        root, found = roots[best], others[best].sink
-    for problem in found:
+        retries = [Driver(source, tokens, closes) for closes in (by_indent, by_header)]
+        roots = [other.run() for other in retries]
+        best = min(range(len(retries)), key=lambda at: len(retries[at].sink))
+        root, problems = roots[best], retries[best].sink
+    for problem in problems:
         sink.add(problem)
     return root
 

@@ -96,11 +96,11 @@ def _hole(body: Span, at: int, parts: list[str | tree.Hole], sink: Sink) -> int:
         sink.error("FT039", f"`{span.text[:40]}` is not a name in braces", span, help=help)
         return end
     offset = body.start + match.start(1)
-    words = []
+    names = []
     for word in match[1].split("."):
-        words.append(tree.Word(word, Span(body.source, offset, offset + len(word))))
+        names.append(tree.Word(word, Span(body.source, offset, offset + len(word))))
         offset += len(word) + 1
-    parts.append(tree.Hole(tuple(words), Span(body.source, body.start + at, body.start + match.end())))
+    parts.append(tree.Hole(tuple(names), Span(body.source, body.start + at, body.start + match.end())))
     return match.end()
 
 

@@ -50,7 +50,7 @@ def _split(text: str) -> list[str]:
     return parts
 
 
-_SAID = {
+_DESCRIPTIONS = {
     "bool": "`true` or `false`",
     "int": "a whole number",
     "number": "a number",
@@ -92,15 +92,15 @@ _SAID = {
 }
 
 
-def said(kind: Type) -> str:
+def describe(kind: Type) -> str:
     """The type in words, for "expected …" messages."""
     if kind.options:
-        return _either([said(option) for option in kind.options])
+        return _either([describe(option) for option in kind.options])
     if kind.name == "list" and kind.item:
-        return f"a list, each {said(kind.item)}"
+        return f"a list, each {describe(kind.item)}"
     if kind.name == "range" and kind.item:
         return "a range such as `1 .. 3`"
-    return _SAID.get(kind.name, f"a value of type {kind.name}")
+    return _DESCRIPTIONS.get(kind.name, f"a value of type {kind.name}")
 
 
 def _either(parts: list[str]) -> str:

@@ -21,8 +21,8 @@ _HUB = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+)?")
 
 def run_at(source: Source, offset: int) -> Span:
     """What stands at an offset up to the next blank, bracket, comma or quote."""
-    found = _RUN.match(source.text, offset)
-    return Span(source, offset, found.end() if found else offset)
+    match = _RUN.match(source.text, offset)
+    return Span(source, offset, match.end() if match else offset)
 
 
 def is_path(text: str) -> bool:
@@ -37,15 +37,15 @@ def is_name(text: str) -> bool:
 
 def leaves(node: tree.Expression) -> list[tree.Ref]:
     """The names of a sum or product."""
-    found: list[tree.Ref] = []
+    names: list[tree.Ref] = []
     todo: list[tree.Expression] = [node]
     while todo:
         inner = todo.pop()
         if isinstance(inner, tree.Binary):
             todo += (inner.right, inner.left)
         elif isinstance(inner, tree.Ref):
-            found.append(inner)
-    return found
+            names.append(inner)
+    return names
 
 
 def quoted(text: str, key: str) -> str:

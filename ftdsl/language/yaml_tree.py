@@ -59,13 +59,13 @@ class Node:
             return self.scalar
         if self.kind == "list":
             return [item.value for item in self.items]
-        found: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
         for entry in self.entries:
             if entry.key == "<<":
-                for merged in entry.value.items if entry.value.kind == "list" else (entry.value,):
-                    if isinstance(merged.value, dict):
-                        found = {**merged.value, **found}
-        return found | {entry.key: entry.value.value for entry in self.entries if entry.key != "<<"}
+                for source in entry.value.items if entry.value.kind == "list" else (entry.value,):
+                    if isinstance(source.value, dict):
+                        merged = {**source.value, **merged}
+        return merged | {entry.key: entry.value.value for entry in self.entries if entry.key != "<<"}
 
     def entry(self, key: str) -> Entry | None:
         """The entry of a key: the last, which is the one that counts."""
@@ -80,7 +80,7 @@ class Node:
             if isinstance(step, int):
                 node = node.items[step] if step < len(node.items) else None
             else:
-                node = found.value if (found := node.entry(step)) else None
+                node = entry.value if (entry := node.entry(step)) else None
         return node
 
     def walk(self, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Entry]]:
@@ -88,8 +88,8 @@ class Node:
         for entry in self.entries:
             yield (*path, entry.key), entry
             yield from entry.value.walk((*path, entry.key))
-        for place, item in enumerate(self.items):
-            yield from item.walk((*path, place))
+        for index, item in enumerate(self.items):
+            yield from item.walk((*path, index))
 
 
 @frozen
@@ -144,10 +144,10 @@ def removal(parent: Node, entry: Entry) -> Edit:
         last = source.position(entry.span.end)[0]
         end = source.line_starts[last] if last < len(source.line_starts) else len(text)
         return Edit(Span(source, start, end), "")
-    place = parent.entries.index(entry)
-    if place + 1 < len(parent.entries):
-        return Edit(Span(source, entry.name.start, parent.entries[place + 1].name.start), "")
-    start = parent.entries[place - 1].span.end if place else entry.name.start
+    index = parent.entries.index(entry)
+    if index + 1 < len(parent.entries):
+        return Edit(Span(source, entry.name.start, parent.entries[index + 1].name.start), "")
+    start = parent.entries[index - 1].span.end if index else entry.name.start
     return Edit(Span(source, start, entry.span.end), "")
 
 
@@ -250,7 +250,7 @@ class _Tree:
 
     def _size(self, raw: yaml.Node, inner: list[yaml.Node]) -> None:
         """How many values there are with aliases written out. Raises: YAMLError for too many."""
-        size = 1 + sum(self.sizes[id(one)] for one in inner)
+        size = 1 + sum(self.sizes[id(node)] for node in inner)
         if size > MAX_VALUES:
             raise yaml.MarkedYAMLError(problem=_TOO_MANY, problem_mark=raw.start_mark)
         self.sizes[id(raw)] = size

@@ -9,9 +9,9 @@ from typing import Any
 from ftdsl.catalog.vocabulary import vocabulary
 from ftdsl.diagnostics import Label, Sink
 from ftdsl.environments import resolve_versions
+from ftdsl.language.resolve.keys import Path
 from ftdsl.language.resolve.layers import Entry
 from ftdsl.language.resolve.resolve import Resolved, ResolvedStage
-from ftdsl.language.resolve.words import Path
 from ftdsl.language.values import Secret, StageRef, Term, Value
 from ftdsl.recipe import rules
 from ftdsl.recipe.lineage import Linked, Linker
@@ -86,7 +86,7 @@ def _stage(linked: Linked, sink: Sink) -> Stage:
         origins={".".join(path): value.origin for path, value in values.items()},
         spans=blocks | {".".join(path): value.span for path, value in values.items() if value.span},
         keys={".".join(path): span for path, span in stage.keys.items()},
-        layers=[(".".join(e.path), _spoken(e, values), e.origin) for e in stage.layers if e.value is not None],
+        layers=[(".".join(e.path), _written_value(e, values), e.origin) for e in stage.layers if e.value is not None],
         span=stage.declared.block.header,
         parents=tuple(ref.key for ref in stage.parents),
         needs=linked.needs,
@@ -99,7 +99,7 @@ def _stage(linked: Linked, sink: Sink) -> Stage:
     )
 
 
-def _spoken(entry: Entry, values: Mapping[Path, Value]) -> str:
+def _written_value(entry: Entry, values: Mapping[Path, Value]) -> str:
     """A value as it is written; never a secret's."""
     value = values.get(entry.path)
     if value is not None and isinstance(value.data, Secret):
@@ -118,14 +118,14 @@ def _check_destinations(resolved: Resolved, sink: Sink) -> None:
         value = stage.values.get(("to",))
         if value is None or isinstance(value.data, StageRef):
             continue
-        place = str(FilePath(str(value.data)))
-        other = seen.setdefault(place, (stage, value))
-        if other[0] is stage:
+        path = str(FilePath(str(value.data)))
+        first = seen.setdefault(path, (stage, value))
+        if first[0] is stage:
             continue
-        if other[0].name == stage.name:
+        if first[0].name == stage.name:
             text = f"every run of `{stage.name}` would be put in `{value.data}`"
             sink.error("FT082", text, value.span, help='write `{run}` into it: `to = "out/{run}"`')
         else:
-            labels = (Label(other[1].span, "also here"),) if other[1].span else ()
-            text = f"`{stage.name}` and `{other[0].name}` would be put in one place"
+            labels = (Label(first[1].span, "also here"),) if first[1].span else ()
+            text = f"`{stage.name}` and `{first[0].name}` would be put in one place"
             sink.error("FT082", text, value.span, labels=labels)

@@ -19,7 +19,7 @@ from ftdsl.language.parser import parse
 from ftdsl.language.resolve.evaluate import Evaluator
 from ftdsl.language.resolve.layers import Effective
 from ftdsl.language.resolve.load import Module
-from ftdsl.language.resolve.names import Names, Place, View
+from ftdsl.language.resolve.names import Names, Scope, View
 from ftdsl.language.types import Type, parse_type
 from ftdsl.session import Session
 from ftdsl.source import Source
@@ -109,7 +109,7 @@ class _Defaults:
         sink = Sink()
         item = parse(Source(key.name, f"x = {key.default}"), sink).items[0]
         assert isinstance(item, tree.Bind)
-        data = self.evaluator.typed(item.value, key, Place(self.module), sink)
+        data = self.evaluator.typed(item.value, key, Scope(self.module), sink)
         if len(sink):
             raise ValueError(f"default of {key.name}: {next(iter(sink)).message}")
         return data
@@ -150,28 +150,28 @@ def _class_name(word: str) -> str:
 
 def models() -> str:
     """The text of `models.py`, formatted."""
-    words, defaults = vocabulary(), _Defaults()
-    names = [n for n in words.block_names() if "_in" in words.block(n).raw and not words.block(n).open]
-    classes, known = [], []
+    vocab, defaults = vocabulary(), _Defaults()
+    names = [n for n in vocab.block_names() if "_in" in vocab.block(n).raw and not vocab.block(n).open]
+    classes, block_names = [], []
     for name in names:
-        block = words.block(name)
-        inner = list(words.blocks_in(name)) if name not in STAGE_KINDS else []
+        block = vocab.block(name)
+        inner = list(vocab.blocks_in(name)) if name not in STAGE_KINDS else []
         classes.append(_class(_class_name(name), f"The block `{name}`.", dict(block.keys), inner, defaults))
-        known.append(name)
-    shared = list(words.blocks_in("sft"))  # the same for every kind that trains
+        block_names.append(name)
+    shared = list(vocab.blocks_in("sft"))  # the same for every kind that trains
     classes.append(
-        _class("TrainingStage", "What stages that train share.", dict(words.block("train").keys), shared, defaults)
+        _class("TrainingStage", "What stages that train share.", dict(vocab.block("train").keys), shared, defaults)
     )
     for kind in STAGE_KINDS:
         about = f"A `{kind}` stage."
         if kind in TRAINING:
-            own = dict(words.block(kind).keys) if kind in words.block_names() else {}
-            rest = [block for block in words.blocks_in(kind) if block not in shared]
+            own = dict(vocab.block(kind).keys) if kind in vocab.block_names() else {}
+            rest = [block for block in vocab.blocks_in(kind) if block not in shared]
             classes.append(_class(f"{_class_name(kind)}Stage", about, own, rest, defaults, "TrainingStage"))
         else:
-            keys, blocks = dict(words.keys_of(kind)), list(words.blocks_in(kind))
+            keys, blocks = dict(vocab.keys_of(kind)), list(vocab.blocks_in(kind))
             classes.append(_class(f"{_class_name(kind)}Stage", about, keys, blocks, defaults))
-    blocks_table = ", ".join(f'"{name}": {_class_name(name)}' for name in known)
+    blocks_table = ", ".join(f'"{name}": {_class_name(name)}' for name in block_names)
     stages_table = ", ".join(f'"{kind}": {_class_name(kind)}Stage' for kind in STAGE_KINDS)
     tables = (
         f"BLOCKS: dict[str, type[Block]] = {{{blocks_table}}}\nSTAGES: dict[str, type[Block]] = {{{stages_table}}}\n"
@@ -181,10 +181,10 @@ def models() -> str:
 
 def defaults() -> str:
     """The text of `defaults.py`, formatted."""
-    words, read = vocabulary(), _Defaults()
-    names = [n for n in words.block_names() if "_in" in words.block(n).raw and not words.block(n).open]
-    groups = {name: words.block(name).keys for name in names}
-    groups |= {kind: words.keys_of(kind) for kind in STAGE_KINDS}
+    vocab, read = vocabulary(), _Defaults()
+    names = [n for n in vocab.block_names() if "_in" in vocab.block(n).raw and not vocab.block(n).open]
+    groups = {name: vocab.block(name).keys for name in names}
+    groups |= {kind: vocab.keys_of(kind) for kind in STAGE_KINDS}
     lines = ["DEFAULTS: dict[str, dict[str, Any]] = {"]
     for name, keys in groups.items():
         pairs = ", ".join(f'"{key.name}": {read.value(key)!r}' for key in keys.values() if key.default)

@@ -7,9 +7,9 @@ from dataclasses import field
 from typing import Any
 
 from ftdsl.diagnostics import Sink
-from ftdsl.language.resolve import words
+from ftdsl.language.resolve import keys
+from ftdsl.language.resolve.keys import Path
 from ftdsl.language.resolve.resolve import ResolvedStage
-from ftdsl.language.resolve.words import Path
 from ftdsl.language.values import Origin, StageRef, Term, Value
 from ftdsl.recipe.recipe import Lineage
 from ftdsl.record import frozen, mutable
@@ -53,7 +53,7 @@ class Linker:
         parent = self._giver(stage)
         if parent and start:
             self._hand_on(stage, parent, start, values)
-        method = next((m for m in sorted(words.methods()) if (m,) in stage.blocks), "")
+        method = next((m for m in sorted(keys.methods()) if (m,) in stage.blocks), "")
         needs = tuple(dict.fromkeys(_key(ref) for ref in (*stage.parents, *stage.refs)))
         linked = Linked(
             stage, values, start, self._stacks(method, start), self._result(stage, start, method), needs, method
@@ -101,7 +101,7 @@ class Linker:
         for lineage, span in zip(known[1:], spans[1:], strict=False):
             if lineage.base != known[0].base:
                 text = "adapters of different bases cannot be merged into one"
-                self.sink.error("FT622", text, span, label=f"its base is {_said(lineage.base)}")
+                self.sink.error("FT622", text, span, label=f"its base is {_describe(lineage.base)}")
                 return None
         return Lineage(known[0].base, tuple(adapter for lineage in known for adapter in lineage.adapters))
 
@@ -117,14 +117,14 @@ class Linker:
     def _of_best(self, data: Term, span: Span | None) -> Lineage | None:
         """One of several runs, chosen when they are done: they must differ in what they learned only."""
         refs: tuple[StageRef, ...] = data.options.get("stage", ())
-        found = [self._of_stage(ref, span) for ref in refs]
-        known = [lineage for lineage in found if lineage]
-        if not known or len(known) < len(found):
+        lineages = [self._of_stage(ref, span) for ref in refs]
+        known = [lineage for lineage in lineages if lineage]
+        if not known or len(known) < len(lineages):
             return None
         first = known[0]
         if not first.adapters:
             return Lineage(data)
-        if any((one.base, one.adapters[:-1]) != (first.base, first.adapters[:-1]) for one in known):
+        if any((lineage.base, lineage.adapters[:-1]) != (first.base, first.adapters[:-1]) for lineage in known):
             text = f"the runs of `{refs[0].stage}` start from different models, and the best one's is not known before"
             self.sink.error("FT602", text, span, help="merge each into its base, and take the best of the merged")
             return None
@@ -168,7 +168,7 @@ class Linker:
         """The parent's words about the model, weaker than anything the stage says itself."""
         handed = (*HANDED, "quantize") if start.adapters else HANDED
         for path, value in parent.values.items():
-            if path[0] not in handed or words.find(stage.declared.kind, path) is None:
+            if path[0] not in handed or keys.find(stage.declared.kind, path) is None:
                 continue
             if path[:1] in stage.taken_back or path in stage.taken_back:
                 continue
@@ -247,7 +247,7 @@ def _key(ref: Any) -> str:
     return ref.key if isinstance(ref, StageRef) else ""
 
 
-def _said(where: Any) -> str:
-    if isinstance(where, StageRef):
-        return f"the stage `{where.stage}`"
-    return f"`{where.options.get('id') or where.options.get('path') or where.name}`"
+def _describe(model: Any) -> str:
+    if isinstance(model, StageRef):
+        return f"the stage `{model.stage}`"
+    return f"`{model.options.get('id') or model.options.get('path') or model.name}`"

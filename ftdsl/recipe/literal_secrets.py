@@ -13,7 +13,7 @@ from typing import Any
 from ftdsl.catalog.vocabulary import vocabulary
 from ftdsl.credentials import secret_in, shape_of
 from ftdsl.diagnostics import Diagnostic, Edit, Fix, Severity, Sink, allow
-from ftdsl.language.resolve.words import Path
+from ftdsl.language.resolve.keys import Path
 from ftdsl.language.values import Script, Secret, Term, Value
 from ftdsl.record import replace
 from ftdsl.source import Span
@@ -24,8 +24,8 @@ CODE = "FT058"
 @cache
 def _tools() -> frozenset[str]:
     """Blocks whose keys are those of a tool, so that the name of a key may be that of a secret."""
-    words = vocabulary()
-    return frozenset(["launch", *(name for name in words.block_names() if words.block(name).open)])
+    vocab = vocabulary()
+    return frozenset(["launch", *(name for name in vocab.block_names() if vocab.block(name).open)])
 
 
 def kept_out(values: Mapping[Path, Value], sink: Sink) -> dict[Path, Value]:
@@ -34,10 +34,10 @@ def kept_out(values: Mapping[Path, Value], sink: Sink) -> dict[Path, Value]:
 
 
 def _checked(path: Path, value: Value, sink: Sink) -> Value:
-    found = _found(path, value.data)
-    if found is None:
+    secret = _secret_part(path, value.data)
+    if secret is None:
         return value
-    why, text = found
+    why, text = secret
     name, span = path[-1], _inside(value.span, text)
     if path[0] != "env":
         help = 'take it from the environment: `env { NAME = secret("NAME") }`'
@@ -53,7 +53,7 @@ def _checked(path: Path, value: Value, sink: Sink) -> Value:
     return value if allowed else replace(value, data=Secret(name))
 
 
-def _found(path: Path, data: Any) -> tuple[str, str] | None:
+def _secret_part(path: Path, data: Any) -> tuple[str, str] | None:
     """What is secret about a value, and the text that is; None when nothing is."""
     named = path[0] == "env" or (path[0] in _tools() and len(path) > 1)
     for text in _texts(data):

@@ -105,9 +105,9 @@ class Recipe:
         """The versions that count for a stage."""
         return self.engines[self.engine_of(stage)].versions
 
-    def where(self, place: Span | str) -> str:
+    def where(self, span: Span | str) -> str:
         """`file:line` seen from the recipe's folder, so that artifacts do not tell where the recipe was compiled."""
-        text = place if isinstance(place, str) else place.where
+        text = span if isinstance(span, str) else span.where
         folder = f"{self.folder.as_posix()}/"
         return text.removeprefix(folder).replace(f"({folder}", "(")  # `profile p (folder/recipe.ft:3)`
 

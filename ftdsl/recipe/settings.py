@@ -48,8 +48,8 @@ class Settings:
 
     def may_have(self, block: str) -> bool:
         """Whether stages of this kind can have the block at all; a table that is a value (`launch.runtime_env`) is none."""
-        words = vocabulary()
-        return block in words and self.kind in words.block(block).contexts
+        vocab = vocabulary()
+        return block in vocab and self.kind in vocab.block(block).contexts
 
     def inside(self, block: str) -> dict[str, Any]:
         """What was written in a block, by the names there: for open blocks such as `llamafactory { }`."""

@@ -62,18 +62,18 @@ def shape_of(settings: Settings, row: Mapping[str, Any] | None, kind: str) -> Sh
     format = settings.name("format") or "auto"
     if format == "auto":
         format = _seen(row) if row is not None else "text" if kind == "pretrain" else "alpaca"
-    said = settings.inside("columns")
+    own_columns = settings.inside("columns")
     parts = {**_COLUMNS.get(format, _COLUMNS["alpaca"]), **_MEDIA, **_extra(kind)}
-    columns = {part: str(said.get(part, column)) for part, column in parts.items()}
+    columns = {part: str(own_columns.get(part, column)) for part, column in parts.items()}
     needed = {_NEEDED.get(format, "prompt"), *_extra(kind)}
     if kind == "sft" and format == "alpaca":
         needed.add("response")
     missing = tuple(columns[part] for part in sorted(needed) if row is not None and columns[part] not in row)
     if kind in PAIRS or kind == "kto" or row is None:
-        wanted = {*needed, *said, *(() if kind in PAIRS else ("response", "query"))}
+        wanted = {*needed, *own_columns, *(() if kind in PAIRS else ("response", "query"))}
     else:
-        wanted = {*needed, *said}
-    kept = {p: c for p, c in columns.items() if (p in wanted if row is None else c in row or p in said)}
+        wanted = {*needed, *own_columns}
+    kept = {p: c for p, c in columns.items() if (p in wanted if row is None else c in row or p in own_columns)}
     roles = {**_ROLES[format], **{k: str(v) for k, v in settings.inside("roles").items()}} if format in _ROLES else {}
     return Shape(format, kept, roles, row, missing)
 
@@ -124,11 +124,11 @@ def first_row(item: Term | StageRef, folder: Path, files: Files) -> Mapping[str,
     path = local_path(item, folder)
     if path is None:
         return None
-    for place in files_of(path, folder, files)[:1]:
+    for file in files_of(path, folder, files)[:1]:
         try:
-            head, name = files.head(place, HEAD), place.name
+            head, name = files.head(file, HEAD), file.name
             if name.endswith(".gz"):
-                head, name = zlib.decompressobj(wbits=31).decompress(head, HEAD), place.stem
+                head, name = zlib.decompressobj(wbits=31).decompress(head, HEAD), file.stem
             text = head.decode("utf-8", "ignore").lstrip("\ufeff \t\r\n")
             if name.endswith(".csv"):
                 return _first_of_csv(text)

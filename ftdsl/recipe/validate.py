@@ -27,11 +27,11 @@ def problems(stage: Stage) -> list[tuple[str, str]]:
     try:
         STAGES[stage.kind].model_validate(stage.settings.nested())
     except ValidationError as error:
-        found: dict[str, str] = {}
-        for one in error.errors(include_url=False, include_context=True, include_input=False):
-            words = [str(part) for part in one["loc"] if isinstance(part, str) and part.isidentifier()]
-            found.setdefault(".".join(words[:2]), _said(words[-1] if words else "this", one))
-        return list(found.items())
+        messages: dict[str, str] = {}
+        for detail in error.errors(include_url=False, include_context=True, include_input=False):
+            keys = [str(part) for part in detail["loc"] if isinstance(part, str) and part.isidentifier()]
+            messages.setdefault(".".join(keys[:2]), _message(keys[-1] if keys else "this", detail))
+        return list(messages.items())
     return []
 
 
@@ -43,9 +43,9 @@ _BOUNDS = {
 }
 
 
-def _said(key: str, error: Any) -> str:
+def _message(key: str, error: Any) -> str:
     kind = error["type"]
     if kind in _BOUNDS:
-        name, words = _BOUNDS[kind]
-        return f"`{key}` is {words} {error['ctx'][name]}"
+        name, phrase = _BOUNDS[kind]
+        return f"`{key}` is {phrase} {error['ctx'][name]}"
     return f"`{key}` does not belong here" if kind == "extra_forbidden" else f"`{key}` does not take this value"

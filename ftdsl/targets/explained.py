@@ -9,7 +9,7 @@ from typing import Any
 
 from ftdsl.catalog.vocabulary import BlockWords, Key
 from ftdsl.engines.jobs import Command, Document, Job, Raw, Reasons
-from ftdsl.language.resolve import words
+from ftdsl.language.resolve import keys
 from ftdsl.plan.plan import Plan
 from ftdsl.recipe.recipe import Stage
 from ftdsl.recipe.settings import shown
@@ -64,7 +64,7 @@ def files(plan: Plan, job: Job, reasons: Reasons) -> Iterator[File]:
 
 def _because(plan: Plan, stage: Stage | None, why: str) -> Because:
     """A reason as the engine gives it: a key of the stage, or a sentence."""
-    entry = words.find(stage.kind, tuple(why.split("."))) if stage and " " not in why else None
+    entry = keys.find(stage.kind, tuple(why.split("."))) if stage and " " not in why else None
     if stage is None or (entry is None and why not in stage.origins):
         return Because(why=why)
     recipe = plan.recipe

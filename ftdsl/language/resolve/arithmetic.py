@@ -54,8 +54,8 @@ def combine(op: str, left: Raw, right: Raw, span: Span, sink: Sink) -> Raw:
     assert isinstance(left, Num) and isinstance(right, Num)
     dimension = _dimension(op, left.dimension, right.dimension)
     if dimension is None:
-        said = f"`{left.written}` {op} `{right.written}`"
-        sink.error("FT063", f"{said} mixes units", span, help="both sides need the same unit, or one side none")
+        operation = f"`{left.written}` {op} `{right.written}`"
+        sink.error("FT063", f"{operation} mixes units", span, help="both sides need the same unit, or one side none")
         return Broken(span)
     number = _compute(op, left.number, right.number)
     if number is None:

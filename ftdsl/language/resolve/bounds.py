@@ -51,14 +51,14 @@ def of_length(items: list[Any], key: Key, span: Span, sink: Sink) -> Any:
 
 def _broken_bound(number: float, kind: Type, key: Key, *, share: bool) -> str:
     if share:
-        for limit, broken, words in (
+        for limit, broken, phrase in (
             (key.share_above, number <= (key.share_above or 0), "more than"),
             (key.share_below, number >= (key.share_below or 1), "less than"),
             (0, number < 0, "at least"),
             (1, number > 1, "at most"),
         ):
             if limit is not None and broken and not _stricter(key, limit):
-                return f"{words} {exact(limit * 100)}%"
+                return f"{phrase} {exact(limit * 100)}%"
     if outside := _outside(number, key):
         return outside
     largest = _LARGEST.get(kind.name, 10**30)
@@ -73,15 +73,15 @@ def _stricter(key: Key, limit: float) -> bool:
 
 def _outside(number: float, key: Key) -> str:
     if key.min is not None and number < key.min:
-        return f"at least {_said(key.min, key)}"
+        return f"at least {_bound_text(key.min, key)}"
     if key.above is not None and number <= key.above:
-        return f"more than {_said(key.above, key)}"
+        return f"more than {_bound_text(key.above, key)}"
     if key.max is not None and number > key.max:
-        return f"at most {_said(key.max, key)}"
+        return f"at most {_bound_text(key.max, key)}"
     if key.below is not None and number >= key.below:
-        return f"less than {_said(key.below, key)}"
+        return f"less than {_bound_text(key.below, key)}"
     return ""
 
 
-def _said(bound: float, key: Key) -> str:
+def _bound_text(bound: float, key: Key) -> str:
     return f"{exact(bound * 100)}%" if "share" in key.type and 0 < bound <= 1 else str(exact(bound))

@@ -63,7 +63,7 @@ def arguments(
 ) -> dict[str, Any] | Any:
     """The arguments by name; each unknown, doubled or ill-typed one is reported. WRONG when any is."""
     given: dict[str, Any] = {}
-    places: dict[str, tree.Argument] = {}
+    arguments_by_name: dict[str, tree.Argument] = {}
     at = 0
     for argument in raw.call.arguments:
         name = argument.name.text if argument.name else (positional[at] if at < len(positional) else None)
@@ -72,19 +72,19 @@ def arguments(
             _unknown_argument(raw, argument, name, options, sink)
             given = WRONG
             continue
-        if name in places:
-            first = Label(places[name].span, "first given here")
+        if name in arguments_by_name:
+            first = Label(arguments_by_name[name].span, "first given here")
             sink.error("FT006", f"`{name}` is given twice", argument.span, labels=(first,))
             given = WRONG
             continue
-        places[name] = argument
-        value = ev.typed(argument.value, options[name], replace(raw.place, own=None), sink)
+        arguments_by_name[name] = argument
+        value = ev.typed(argument.value, options[name], replace(raw.scope, own=None), sink)
         if value is WRONG:
             given = WRONG
         elif given is not WRONG:
             given[name] = value
     for name in positional[:1]:
-        if name not in places and options[name].required and given is not WRONG:
+        if name not in arguments_by_name and options[name].required and given is not WRONG:
             sink.error("FT010", f"`{raw.name}()` needs `{name}`", raw.span)
             return WRONG
     return given
@@ -145,10 +145,10 @@ def environment(ev: Evaluator, raw: Invoke, kind: Type, key: Key, sink: Sink) ->
 
 def _secret(name: str, raw: Invoke, kind: Type, key: Key, sink: Sink) -> Any:
     """A reference to a variable, which only the environment of a stage can hold: anything else is written into a file."""
-    place = raw.call.arguments[0].value.span
+    span = raw.call.arguments[0].value.span
     if not VARIABLE.fullmatch(name):
         text = f"`{name}` is no name of an environment variable"
-        sink.error("FT046", text, place, help="letters, digits and `_`, no digit first")
+        sink.error("FT046", text, span, help="letters, digits and `_`, no digit first")
         return WRONG
     if kind.name != "variable":
         text = f"`{key.name}` is written into a file, and a secret must not be"

@@ -12,7 +12,7 @@ from ftdsl.language import tree
 from ftdsl.language.resolve import calls
 from ftdsl.language.resolve.bounds import bounded, of_length
 from ftdsl.language.resolve.raw import WRONG, Bare, Between, Broken, Choice, Invoke, Lit, Lst, Num, Raw, Stg, Str
-from ftdsl.language.types import Type, parse_type, said
+from ftdsl.language.types import Type, describe, parse_type
 from ftdsl.language.units import exact, longest_name
 from ftdsl.language.values import Amount, AmountUnit, Range, StageRef, Term
 from ftdsl.source import Span
@@ -70,9 +70,9 @@ def item_type(kind: Type) -> Type | None:
 
 
 def _wrong(raw: Raw, kind: Type, key: Key, sink: Sink, help: str = "", fix: Fix | None = None) -> Any:
-    text = f"`{key.name}` takes {said(kind)}, not {_shown(raw)}"
+    text = f"`{key.name}` takes {describe(kind)}, not {_shown(raw)}"
     if isinstance(raw, Num) and not raw.dimension and kind.name in _NEED_UNIT:
-        sink.error("FT062", f"`{key.name}` needs a unit: {said(kind)}", raw.span, help=help)
+        sink.error("FT062", f"`{key.name}` needs a unit: {describe(kind)}", raw.span, help=help)
     else:
         sink.error("FT060", text, raw.span, help=help, fix=fix)
     return WRONG
@@ -127,7 +127,7 @@ def _unknown(raw: Bare | Invoke, names: list[str], key: Key, sink: Sink, what: s
 def _union(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     names = {option.name for option in kind.options}
     if isinstance(raw, Num) and not raw.dimension and raw.number >= 1 and "share" in names and names & {*_NEED_UNIT}:
-        text = f"`{key.name}` needs a unit: {said(kind)}"  # all of it, or one of them?
+        text = f"`{key.name}` needs a unit: {describe(kind)}"  # all of it, or one of them?
         sink.error("FT062", text, raw.span, help=f"write `{raw.written} steps`, or a share such as `100%`")
         return WRONG
     failed: list[tuple[Type, Sink]] = []
@@ -140,7 +140,7 @@ def _union(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
             return data
         failed.append((option, attempt))
     for option, attempt in failed:
-        if any(found.code not in ("FT060", "FT062", "FT002", "FT040") for found in attempt):
+        if any(diagnostic.code not in ("FT060", "FT062", "FT002", "FT040") for diagnostic in attempt):
             return coerce(ev, raw, option, key, sink)
     if isinstance(raw, Invoke):
         uses = vocabulary().functions.get(raw.name, {})
@@ -149,9 +149,14 @@ def _union(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
                 return coerce(ev, raw, option, key, sink)
     if isinstance(raw, Bare | Invoke | Str):
         for option, attempt in failed:
-            if any(found.code in ("FT002", "FT040") for found in attempt):
+            if any(diagnostic.code in ("FT002", "FT040") for diagnostic in attempt):
                 return coerce(ev, raw, option, key, sink)
-    mendable = [found for _, attempt in failed for found in attempt if found.fix is not None and found.fix.safe]
+    mendable = [
+        diagnostic
+        for _, attempt in failed
+        for diagnostic in attempt
+        if diagnostic.fix is not None and diagnostic.fix.safe
+    ]
     if mendable:
         return _wrong(raw, kind, key, sink, mendable[0].help, mendable[0].fix)
     return _wrong(raw, kind, key, sink)
@@ -408,12 +413,12 @@ def _list(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     item = kind.item or Type("any")
     raws = raw.items if isinstance(raw, Lst) else (raw,)
     items = []
-    for one in raws:
-        if isinstance(one, Bare) and item.name in ("text", "path") and one.name not in _CONSTANTS:
-            items.append(one.name)
+    for element in raws:
+        if isinstance(element, Bare) and item.name in ("text", "path") and element.name not in _CONSTANTS:
+            items.append(element.name)
         else:
-            items.append(coerce(ev, one, item, key, sink))
-    return WRONG if any(one is WRONG for one in items) else of_length(items, key, raw.span, sink)
+            items.append(coerce(ev, element, item, key, sink))
+    return WRONG if any(element is WRONG for element in items) else of_length(items, key, raw.span, sink)
 
 
 def _range(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:

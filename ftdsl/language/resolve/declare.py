@@ -12,7 +12,7 @@ from ftdsl.diagnostics import Label, Sink
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.language import tree
 from ftdsl.language.parser import parse
-from ftdsl.language.resolve import words
+from ftdsl.language.resolve import keys
 from ftdsl.language.resolve.flatten import Flattener, check
 from ftdsl.language.resolve.layers import Entry, Layer
 from ftdsl.language.resolve.load import Module
@@ -46,7 +46,7 @@ class Declarations:
 
 def declare(module: Module, session: Session) -> Declarations:
     """Sort the items of a recipe and its plain includes; what is written in the recipe wins."""
-    found = Declarations(doc=module.file.doc)
+    declarations = Declarations(doc=module.file.doc)
     for file in module.layers:
         kind: OriginKind = "file" if file is module.file else "include"
         items: list[tree.Item] = []
@@ -54,27 +54,27 @@ def declare(module: Module, session: Session) -> Declarations:
             if not isinstance(item, tree.Block):
                 if isinstance(item, tree.Bind):
                     items.append(item)
-            elif not _declaration(item, module, found, session):
+            elif not _declaration(item, module, declarations, session):
                 items.append(item)
         shared = check(Flattener(kind, module).entries(items), "file", session.sink)
-        found.shared.append(Layer("", tuple(shared)))
-    return found
+        declarations.shared.append(Layer("", tuple(shared)))
+    return declarations
 
 
-def _declaration(block: tree.Block, module: Module, found: Declarations, session: Session) -> bool:
+def _declaration(block: tree.Block, module: Module, declarations: Declarations, session: Session) -> bool:
     """Take a block that declares something; False when it is a shared block."""
     word = block.kind.text
     if word == "profile":
         return True
     if word == "search":
-        found.search = (block, _checked(block, "search", module, session))
+        declarations.search = (block, _checked(block, "search", module, session))
         return True
     if word == "template":
-        _template(block, module, found, session)
+        _template(block, module, declarations, session)
         return True
-    if not words.is_stage_kind(word):
+    if not keys.is_stage_kind(word):
         return _not_a_stage(block, session)
-    _stage(block, module, found, session)
+    _stage(block, module, declarations, session)
     return True
 
 
@@ -82,11 +82,11 @@ def _checked(block: tree.Block, kind: str, module: Module, session: Session) -> 
     return tuple(check(Flattener("stage", module).entries(block.body), kind, session.sink))
 
 
-def _template(block: tree.Block, module: Module, found: Declarations, session: Session) -> None:
+def _template(block: tree.Block, module: Module, declarations: Declarations, session: Session) -> None:
     if block.label is None:
         session.sink.error("FT046", "a template needs a name", block.kind.span, help="write `template house { … }`")
         return
-    found.templates[block.label.text] = (block, _checked(block, "template", module, session))
+    declarations.templates[block.label.text] = (block, _checked(block, "template", module, session))
 
 
 def _not_a_stage(block: tree.Block, session: Session) -> bool:
@@ -94,14 +94,14 @@ def _not_a_stage(block: tree.Block, session: Session) -> bool:
     from ftdsl.catalog.vocabulary import vocabulary
 
     word = block.kind
-    if word.text in words.blocks("file") and not (block.label or block.parents):
+    if word.text in keys.blocks("file") and not (block.label or block.parents):
         return False
-    if word.text in words.blocks("file"):
+    if word.text in keys.blocks("file"):
         session.sink.error("FT046", f"`{word.text}` is shared by all stages and has no name", block.header)
         return True
-    guess = closest(word.text, [*vocabulary().stage_kinds, *words.blocks("file"), "profile", "search", "template"])
+    guess = closest(word.text, [*vocabulary().stage_kinds, *keys.blocks("file"), "profile", "search", "template"])
     label = f"did you mean `{guess}`?" if guess else ""
-    if word.text in words.blocks("sft"):
+    if word.text in keys.blocks("sft"):
         text, help = f"`{word.text}` belongs in a stage", f"write `sft {{ {word.text} {{ … }} }}`"
         session.sink.error("FT005", text, word.span, help=help)
     else:
@@ -112,32 +112,32 @@ def _not_a_stage(block: tree.Block, session: Session) -> bool:
     return True
 
 
-def _stage(block: tree.Block, module: Module, found: Declarations, session: Session) -> None:
+def _stage(block: tree.Block, module: Module, declarations: Declarations, session: Session) -> None:
     label = block.label or block.kind
     if not _NAME.fullmatch(label.text):
         session.sink.error("FT046", f"`{label.text}` cannot name a stage", label.span, help="letters, digits and `_`")
         return
-    before = found.stages.get(label.text)
+    before = declarations.stages.get(label.text)
     if before and before.block.span.source is block.span.source:
         first = Label(before.block.header, "first used here")
         help = f"name it: write `{block.kind.text} other {{ … }}`"
         session.sink.error("FT006", f"two stages are called `{label.text}`", label.span, labels=(first,), help=help)
         return
     entries = _checked(block, block.kind.text, module, session)
-    found.stages[label.text] = Declared(label.text, block.kind.text, block, module, entries)
+    declarations.stages[label.text] = Declared(label.text, block.kind.text, block, module, entries)
 
 
 # --- edits
 
 
-def profile_edits(module: Module, found: Declarations, session: Session) -> dict[int, list[Layer]]:
+def profile_edits(module: Module, declarations: Declarations, session: Session) -> dict[int, list[Layer]]:
     """What each profile edits itself, by the id of its block; all are checked, also those that nobody chose."""
     edits: dict[int, list[Layer]] = {}
     for name, block in module.profiles.items():
         for parent in block.parents:
             if module.profile(parent.span.text) is None:
                 _unknown_profile(parent.span.text, module, session, parent)
-        edits[id(block)] = _edits(block.body, "profile", f"profile {name}", module, found, session)
+        edits[id(block)] = _edits(block.body, "profile", f"profile {name}", module, declarations, session)
     return edits
 
 
@@ -168,7 +168,7 @@ def known_profile(name: str, module: Module, session: Session) -> bool:
     return known
 
 
-def set_layers(texts: Sequence[str], module: Module, found: Declarations, session: Session) -> list[Layer]:
+def set_layers(texts: Sequence[str], module: Module, declarations: Declarations, session: Session) -> list[Layer]:
     """`--set optim.lr=1e-5` (shared) and `--set sft.optim.lr=1e-5` (one stage)."""
     layers: list[Layer] = []
     for text in texts:
@@ -176,21 +176,21 @@ def set_layers(texts: Sequence[str], module: Module, found: Declarations, sessio
         if file.items and not all(isinstance(item, tree.Bind) for item in file.items):
             session.sink.error("FT036", f"`--set {text}` sets nothing", None, help="write --set optim.lr=1e-5")
             continue
-        layers += _edits(file.items, "set", "--set", module, found, session)
+        layers += _edits(file.items, "set", "--set", module, declarations, session)
     return layers
 
 
 def _edits(
-    items: Sequence[tree.Item], kind: str, via: str, module: Module, found: Declarations, session: Session
+    items: Sequence[tree.Item], kind: str, via: str, module: Module, declarations: Declarations, session: Session
 ) -> list[Layer]:
     layers: list[Layer] = []
-    alone = not found.stages or any(item.span.source is not module.file.source for item in items)
+    alone = not declarations.stages or any(item.span.source is not module.file.source for item in items)
     flat = Flattener("profile" if kind == "profile" else "set", module, via)
     for item in items:
         word = (
             item.key[0].text if isinstance(item, tree.Bind) else item.kind.text if isinstance(item, tree.Block) else ""
         )
-        stage = found.stages.get(word)
+        stage = declarations.stages.get(word)
         if stage is None or (
             isinstance(item, tree.Bind) and len(item.key) == 1 and item.binder is not tree.Binder.FIXED
         ):
@@ -209,11 +209,11 @@ def _edits(
 
 def _kinds_named(item: tree.Item, word: str) -> tuple[str, ...]:
     """Kinds of the stage that a profile names, in a file of profiles: the stage itself is in some other recipe."""
-    if words.is_stage_kind(word):
+    if keys.is_stage_kind(word):
         return (word,)
     inside = isinstance(item, tree.Block) or (isinstance(item, tree.Bind) and len(item.key) > 1)
     training_first = sorted(vocabulary().stage_kinds, key=lambda kind: kind not in TRAINING)
-    return tuple(training_first) if inside and words.find("file", (word,)) is None else ()
+    return tuple(training_first) if inside and keys.find("file", (word,)) is None else ()
 
 
 def _check_elsewhere(item: tree.Item, kinds: tuple[str, ...], flat: Flattener, session: Session) -> None:

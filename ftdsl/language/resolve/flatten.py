@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from ftdsl.catalog.vocabulary import BlockWords
 from ftdsl.diagnostics import Diagnostic, Edit, Fix, Label, Sink, guessed
 from ftdsl.language import tree
-from ftdsl.language.resolve import words
+from ftdsl.language.resolve import keys
+from ftdsl.language.resolve.keys import Path
 from ftdsl.language.resolve.layers import Entry
 from ftdsl.language.resolve.load import Module
-from ftdsl.language.resolve.words import Path
 from ftdsl.language.values import VARIABLE, Origin, OriginKind
 from ftdsl.record import frozen, replace
 from ftdsl.source import Span
@@ -71,14 +71,14 @@ def check(entries: Iterable[Entry], kind: str, sink: Sink) -> list[Entry]:
 
 
 def _problem(entry: Entry, kind: str) -> Diagnostic | None:
-    known = words.find(kind, entry.path)
+    known = keys.find(kind, entry.path)
     if known is None:
         return _unknown(entry, kind)
     name = ".".join(entry.path)
     if entry.path[-2:-1] == ("env",) and not VARIABLE.fullmatch(entry.path[-1]):
         text = f"`{entry.path[-1]}` is no name of an environment variable"
         return Diagnostic("FT046", text, entry.span, help="letters, digits and `_`, no digit first")
-    if words.fits(kind, entry.path, block=entry.value is None):
+    if keys.fits(kind, entry.path, block=entry.value is None):
         return None
     if isinstance(known, BlockWords) and entry.value is not None and not entry.takes_back:
         return Diagnostic("FT060", f"`{name}` is a block", entry.span, help=f"write `{entry.path[-1]} {{ … }}`")
@@ -91,22 +91,22 @@ def _meant(entry: Entry, kind: str) -> Path | None:
     """The path that a wrong one most likely stands for."""
     from ftdsl.language.resolve import foreign
 
-    if words.find(kind, entry.path) is not None:
+    if keys.find(kind, entry.path) is not None:
         return entry.path
-    depth = next(d for d in range(1, len(entry.path) + 1) if words.find(kind, entry.path[:d]) is None)
+    depth = next(d for d in range(1, len(entry.path) + 1) if keys.find(kind, entry.path[:d]) is None)
     word, outer = entry.path[depth - 1], entry.path[: depth - 1]
-    if not outer and (homes := words.homes(kind, word)):
+    if not outer and (homes := keys.homes(kind, word)):
         return (homes[0], word)
-    if found := foreign.known(kind, word, entry.value):
-        return found.path or None
-    within = words.find(kind, outer)
-    guess = words.near(kind, word, within if isinstance(within, BlockWords) else None)
+    if known_key := foreign.known(kind, word, entry.value):
+        return known_key.path or None
+    within = keys.find(kind, outer)
+    guess = keys.near(kind, word, within if isinstance(within, BlockWords) else None)
     return (*outer, guess) if guess else None
 
 
 def _stand_in(entry: Entry, path: Path, kind: str) -> Entry | None:
     """The entry of a path without its value; None where the path is nothing either."""
-    known = words.find(kind, path)
+    known = keys.find(kind, path)
     if known is None:
         return None
     value = None if isinstance(known, BlockWords) else tree.Missing(entry.span)
@@ -116,37 +116,37 @@ def _stand_in(entry: Entry, path: Path, kind: str) -> Entry | None:
 def _unknown(entry: Entry, kind: str) -> Diagnostic:
     from ftdsl.language.resolve import foreign  # tables that a sound recipe never needs
 
-    depth = next(d for d in range(1, len(entry.path) + 1) if words.find(kind, entry.path[:d]) is None)
+    depth = next(d for d in range(1, len(entry.path) + 1) if keys.find(kind, entry.path[:d]) is None)
     word, outer = entry.path[depth - 1], entry.path[: depth - 1]
-    within = words.find(kind, outer)
+    within = keys.find(kind, outer)
     block = within if isinstance(within, BlockWords) else None
     where = f"`{outer[-1]}`" if outer else ("a recipe" if kind == "file" else f"`{kind}`")
     span = _word_span(entry.span, depth, len(entry.path))
-    if not outer and (homes := words.homes(kind, word)):
+    if not outer and (homes := keys.homes(kind, word)):
         home = homes[0]
         moved = Fix(f"write `{home}.{word}`", (Edit(span, f"{home}.{word}"),), safe=len(homes) == 1)
         help = f"write `{home} {{ {word} = … }}`"
         return Diagnostic("FT001", f"{where} has no key `{word}`", span, help=help, fix=moved if entry.value else None)
-    if found := foreign.known(kind, word, entry.value):
-        return _foreign(entry, found, where, word, span, outer)
-    guess = words.near(kind, word, block)
-    if not outer and guess is None and (kinds := words.kinds_with(word)):
+    if known_key := foreign.known(kind, word, entry.value):
+        return _foreign(entry, known_key, where, word, span, outer)
+    guess = keys.near(kind, word, block)
+    if not outer and guess is None and (kinds := keys.kinds_with(word)):
         return Diagnostic("FT005", f"`{word}` does not belong in {where}", span, help=f"it is for {_list(kinds)}")
     fix = guessed(span, guess)
     label = f"did you mean `{guess}`?" if guess else ""
     return Diagnostic("FT001", f"{where} has no key `{word}`", span, label=label, help=_keys_here(kind, block), fix=fix)
 
 
-def _foreign(entry: Entry, found: Known, where: str, word: str, span: Span, outer: Path) -> Diagnostic:
+def _foreign(entry: Entry, known_key: Known, where: str, word: str, span: Span, outer: Path) -> Diagnostic:
     """A key of another tool, with the line that says the same here."""
     from ftdsl.language.resolve import foreign
 
-    key = ".".join(found.path)
-    help = f"write `{found.line or f'{key} = …'}`" if key or found.line else f"`{word}`: {found.why}"
+    key = ".".join(known_key.path)
+    help = f"write `{known_key.line or f'{key} = …'}`" if key or known_key.line else f"`{word}`: {known_key.why}"
     whole = span.to(entry.value.span) if entry.value is not None else span
     simple = entry.path == (*outer, word) and entry.binder is tree.Binder.FIXED
-    fix = foreign.mended(found, outer, whole) if simple else None
-    return Diagnostic("FT001", f"{where} has no key `{word}`", span, label=found.why, help=help, fix=fix)
+    fix = foreign.mended(known_key, outer, whole) if simple else None
+    return Diagnostic("FT001", f"{where} has no key `{word}`", span, label=known_key.why, help=help, fix=fix)
 
 
 def _word_span(span: Span, depth: int, total: int) -> Span:
@@ -160,7 +160,7 @@ def _word_span(span: Span, depth: int, total: int) -> Span:
 
 
 def _keys_here(kind: str, block: BlockWords | None) -> str:
-    names = list(block.keys) if block else list(words.keys(kind))
+    names = list(block.keys) if block else list(keys.keys_of(kind))
     shown = ", ".join(names[:12])
     return f"keys here: {shown}{', …' if len(names) > 12 else ''}" if names else ""
 

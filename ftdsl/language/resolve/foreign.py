@@ -8,8 +8,8 @@ from ftdsl.catalog import foreign
 from ftdsl.catalog.vocabulary import Key
 from ftdsl.diagnostics import Edit, Fix
 from ftdsl.language import tree, unquoted
-from ftdsl.language.resolve import words
-from ftdsl.language.resolve.words import Path as KeyPath
+from ftdsl.language.resolve import keys
+from ftdsl.language.resolve.keys import Path as KeyPath
 from ftdsl.record import frozen
 from ftdsl.source import Source, Span
 
@@ -34,11 +34,11 @@ def known(kind: str, word: str, value: tree.Expression | None) -> Known | None:
     line = _line(meant, text) if value is not None else ""
     if line and not _sound(kind, line):
         line = ""
-    if (standing := foreign.parameter_status(meant.parameter)) is not None and standing.kind != "word" and not line:
-        return _wordless(meant.parameter, standing.kind, text)
+    if (status := foreign.parameter_status(meant.parameter)) is not None and status.kind != "word" and not line:
+        return _wordless(meant.parameter, status.kind, text)
     key = line.partition(" = ")[0] if line else meant.word or foreign.word_of(meant.parameter)
     path = tuple(key.split(".")) if key else ()
-    if path and words.find(kind, path) is None:
+    if path and keys.find(kind, path) is None:
         return None
     return Known(path, line, meant.why)
 
@@ -59,7 +59,7 @@ def _sound(kind: str, line: str) -> bool:
     from ftdsl.language.resolve.evaluate import Evaluator
     from ftdsl.language.resolve.layers import Effective
     from ftdsl.language.resolve.load import Module
-    from ftdsl.language.resolve.names import Names, Place, View
+    from ftdsl.language.resolve.names import Names, Scope, View
     from ftdsl.language.resolve.raw import WRONG
     from ftdsl.session import Session
 
@@ -68,11 +68,11 @@ def _sound(kind: str, line: str) -> bool:
     item = file.items[0] if file.items else None
     if isinstance(item, tree.Block):
         return not session.sink.failed
-    key = words.find(kind, tuple(word.text for word in item.key)) if isinstance(item, tree.Bind) else None
+    key = keys.find(kind, tuple(word.text for word in item.key)) if isinstance(item, tree.Bind) else None
     if session.sink.failed or not isinstance(item, tree.Bind) or not isinstance(key, Key):
         return False
     evaluator = Evaluator(session, Names({}, View("", Effective("file"))), {})
-    return evaluator.typed(item.value, key, Place(Module(Path(), file)), session.sink) is not WRONG
+    return evaluator.typed(item.value, key, Scope(Module(Path(), file)), session.sink) is not WRONG
 
 
 def _line(meant: foreign.Meant, text: str) -> str:
@@ -94,7 +94,7 @@ def _line(meant: foreign.Meant, text: str) -> str:
     if not plain:
         return ""
     if parameter == "finetuning_type":
-        return f"{plain} {{ }}" if plain in words.methods() else ""
+        return f"{plain} {{ }}" if plain in keys.methods() else ""
     return _written(parameter, plain)
 
 
@@ -143,8 +143,8 @@ def _filled(template: str, plain: str) -> str:
 
 def _quoted_if_text(word: str, value: str) -> str:
     """A text or path in quotes, anything else bare."""
-    key = next((found for kind in ("sft", "dpo", "kto", "ppo", "merge", "file")
-                if (found := words.find(kind, tuple(word.split("."))))), None)  # fmt: skip
+    key = next((definition for kind in ("sft", "dpo", "kto", "ppo", "merge", "file")
+                if (definition := keys.find(kind, tuple(word.split("."))))), None)  # fmt: skip
     return f'"{value}"' if getattr(key, "type", "") in ("text", "path") else value
 
 
@@ -161,11 +161,11 @@ def _value(plain: str) -> object:
             return plain
 
 
-def mended(found: Known, outer: KeyPath, item: Span) -> Fix | None:
+def mended(known_key: Known, outer: KeyPath, item: Span) -> Fix | None:
     """The whole `key = value` written in our words, where they can stand at this place."""
-    if not found.line:
+    if not known_key.line:
         return None
-    line = found.line
+    line = known_key.line
     if outer:
         block = ".".join(outer) + "."
         if not line.startswith(block):

@@ -7,9 +7,9 @@ from dataclasses import field
 
 from ftdsl.diagnostics import Label, Sink
 from ftdsl.language import tree
-from ftdsl.language.resolve import words
+from ftdsl.language.resolve import keys
+from ftdsl.language.resolve.keys import Path
 from ftdsl.language.resolve.load import Module
-from ftdsl.language.resolve.words import Path
 from ftdsl.language.values import Origin
 from ftdsl.record import frozen, mutable, replace
 from ftdsl.source import Span
@@ -58,11 +58,11 @@ class Effective:
 
     def put(self, layer: Sequence[Entry], sink: Sink | None = None) -> None:
         """Lay a stronger layer over this one; entries that mean nothing in this kind of stage are passed over."""
-        own = [e for e in layer if e.takes_back or words.fits(self.kind, e.path, block=e.value is None)]
+        own = [e for e in layer if e.takes_back or keys.fits(self.kind, e.path, block=e.value is None)]
         fresh = {
             e.path[0]
             for e in own
-            if len(e.path) == 1 and e.path[0] in words.methods() and not (e.takes_back or e.guessed)
+            if len(e.path) == 1 and e.path[0] in keys.methods() and not (e.takes_back or e.guessed)
         }
         if fresh:
             self._drop_methods(keep=fresh)
@@ -87,10 +87,10 @@ class Effective:
         self.entries[entry.path] = entry
 
     def _other_method(self, word: str) -> bool:
-        return word in words.methods() and any(path[0] in words.methods() - {word} for path in self.entries)
+        return word in keys.methods() and any(path[0] in keys.methods() - {word} for path in self.entries)
 
     def _drop_methods(self, keep: set[str]) -> None:
-        gone = words.methods() - keep
+        gone = keys.methods() - keep
         for path in [p for p in self.entries if p[0] in gone]:
             del self.entries[path]
 

@@ -98,14 +98,14 @@ class _Loader:
 
     def module(self, path: Path, source: Source, opened: tuple[Path, ...]) -> Module:
         """The module of a file; `opened` are those that include it, outermost first."""
-        place = _identity(path)
-        if place in self.done:
-            return self.done[place]
+        identity = _identity(path)
+        if identity in self.done:
+            return self.done[identity]
         file = parse(source, self.session.sink)
-        module = self.done[place] = Module(path, file, files=[path])
+        module = self.done[identity] = Module(path, file, files=[path])
         for item in file.items:
             if isinstance(item, tree.Include):
-                self._include(module, item, (*opened, place))
+                self._include(module, item, (*opened, identity))
         module.layers.append(file)
         for layer in module.layers:
             _declare(module, layer, self.session.sink)

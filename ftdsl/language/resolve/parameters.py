@@ -9,7 +9,7 @@ from ftdsl.catalog.vocabulary import BlockWords, Key
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.language import tree
 from ftdsl.language.parser import parse
-from ftdsl.language.resolve import words
+from ftdsl.language.resolve import keys
 from ftdsl.language.resolve.raw import Invoke
 from ftdsl.session import Session
 from ftdsl.source import Source, Span
@@ -75,5 +75,5 @@ def check_call(raw: Invoke, session: Session) -> None:
 
 
 def _all_keys() -> list[Key]:
-    nested = [k for b in words.blocks("sft").values() if isinstance(b, BlockWords) for k in b.keys.values()]
-    return [*words.keys("file").values(), *nested]
+    nested = [k for b in keys.blocks("sft").values() if isinstance(b, BlockWords) for k in b.keys.values()]
+    return [*keys.keys_of("file").values(), *nested]

@@ -11,7 +11,7 @@ from ftdsl.record import frozen
 from ftdsl.source import Span
 
 if TYPE_CHECKING:
-    from ftdsl.language.resolve.names import Place
+    from ftdsl.language.resolve.names import Scope
 
 
 class _Wrong:
@@ -88,7 +88,7 @@ class Invoke:
     """A call, with the place its arguments are seen from."""
 
     call: tree.Call
-    place: Place
+    scope: Scope
     span: Span
 
     @property

@@ -13,7 +13,7 @@ from ftdsl.catalog.vocabulary import Key
 from ftdsl.diagnostics import Sink, guessed
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.language import tree
-from ftdsl.language.resolve import words
+from ftdsl.language.resolve import keys
 from ftdsl.language.resolve.coerce import coerce
 from ftdsl.language.resolve.declare import (
     Declarations,
@@ -25,13 +25,13 @@ from ftdsl.language.resolve.declare import (
     set_layers,
 )
 from ftdsl.language.resolve.evaluate import Evaluator
+from ftdsl.language.resolve.keys import Path
 from ftdsl.language.resolve.layers import Effective, Entry, Layer
 from ftdsl.language.resolve.load import Module, load
-from ftdsl.language.resolve.names import Names, Place, StageFound, View
+from ftdsl.language.resolve.names import Names, Scope, StageSymbol, View
 from ftdsl.language.resolve.parameters import check_call, name_of, param_type, parsed
 from ftdsl.language.resolve.raw import WRONG, Broken, Invoke, Stg
 from ftdsl.language.resolve.trace import Axis, Dimension, Trace
-from ftdsl.language.resolve.words import Path
 from ftdsl.language.types import parse_type
 from ftdsl.language.values import Origin, StageRef, Value
 from ftdsl.record import frozen, mutable
@@ -125,31 +125,33 @@ class _Resolver:
     lost: list[Entry] = field(default_factory=list)
 
     def run(self) -> Resolved:
-        self.found = declare(self.module, self.session)
+        self.declarations = declare(self.module, self.session)
         self._take_profiles()
         shared = Effective("file")
-        for layer in (*self._named(), *self.found.shared, *(edit for edit in self.edits if not edit.target)):
+        for layer in (*self._named(), *self.declarations.shared, *(edit for edit in self.edits if not edit.target)):
             shared.put(layer.entries, self.session.sink)
         names = Names(
-            {n: s.kind for n, s in self.found.stages.items()}, View("", shared), self.found.search is not None
+            {n: s.kind for n, s in self.declarations.stages.items()},
+            View("", shared),
+            self.declarations.search is not None,
         )
-        names.declared = tuple(self.found.templates)
+        names.declared = tuple(self.declarations.templates)
         self.ev = Evaluator(self.session, names, self._given())
         self.ev.variants, self.ev.best_of = self._variants, self._best_of
         self._check_declared()
-        for stage in self.found.stages:
+        for stage in self.declarations.stages:
             self._expand(stage)
-        file = self._values(View("", shared), only=words.FILE_KEYS)
+        file = self._values(View("", shared), only=keys.FILE_KEYS)
         self._tell_causes()
         return Resolved(
             self.module,
             self._recipe_name(file),
             file,
             tuple(self.order),
-            {name: self._block("template", entries) for name, (_, entries) in self.found.templates.items()},
-            self._block("search", self.found.search[1]) if self.found.search else None,
+            {name: self._block("template", entries) for name, (_, entries) in self.declarations.templates.items()},
+            self._block("search", self.declarations.search[1]) if self.declarations.search else None,
             self.ev.env_used,
-            self.found.doc,
+            self.declarations.doc,
         )
 
     def _tell_causes(self) -> None:
@@ -184,11 +186,11 @@ class _Resolver:
 
     @cached_property
     def profile_edits(self) -> Mapping[int, list[Layer]]:
-        return profile_edits(self.module, self.found, self.session)
+        return profile_edits(self.module, self.declarations, self.session)
 
     def _take_profiles(self) -> None:
         chosen: list[str] = []
-        for layer in self.found.shared:
+        for layer in self.declarations.shared:
             for entry in layer.entries:
                 if entry.path == ("profile",) and entry.value is not None:
                     chosen += self._profile_key(entry)
@@ -196,7 +198,7 @@ class _Resolver:
         edits = self.profile_edits
         for name in names:
             self.edits += profile_layers(name, self.module, edits)
-        self.edits += set_layers(self.options.sets, self.module, self.found, self.session)
+        self.edits += set_layers(self.options.sets, self.module, self.declarations, self.session)
 
     def _profile_key(self, entry: Entry) -> list[str]:
         """`profile = a` chooses; `profile in [a, b]` is an axis over what the profiles edit."""
@@ -215,9 +217,9 @@ class _Resolver:
         self.swept_profiles = (Axis(id(entry), "profile", tuple(names)), layers)
         return []
 
-    def _given(self) -> dict[str, tuple[tree.Expression, Place]]:
+    def _given(self) -> dict[str, tuple[tree.Expression, Scope]]:
         """`-p name=value`; a bare word is taken as text where the parameter is one."""
-        given: dict[str, tuple[tree.Expression, Place]] = {}
+        given: dict[str, tuple[tree.Expression, Scope]] = {}
         for text in self.options.params:
             name, equals, value = text.partition("=")
             name = name.strip()
@@ -228,7 +230,7 @@ class _Resolver:
                 label = f"did you mean `{guess}`?" if guess else ""
                 self.session.sink.error("FT044", f"there is no parameter `{name}`", None, label=label, help=known)
                 continue
-            given[name] = (parsed(text, value, param, self.session), Place(self.module))
+            given[name] = (parsed(text, value, param, self.session), Scope(self.module))
         return given
 
     def _check_declared(self) -> None:
@@ -253,10 +255,10 @@ class _Resolver:
         if param.type is None:
             return
         kind = param_type(param.type, self.session)
-        expression, place = self.ev.given.get(param.name.text, (param.default, Place(module)))
+        expression, scope = self.ev.given.get(param.name.text, (param.default, Scope(module)))
         if kind and expression is not None and not (isinstance(expression, tree.Constant) and param.type.optional):
             with self.ev.tracing():
-                self.ev.typed(expression, Key(name=param.name.text, type=kind, empty=True), place, self.session.sink)
+                self.ev.typed(expression, Key(name=param.name.text, type=kind, empty=True), scope, self.session.sink)
 
     def _block(self, kind: str, entries: Sequence[Entry]) -> dict[Path, Value]:
         effective = Effective(kind)
@@ -286,7 +288,7 @@ class _Resolver:
         """All variants of a stage; it is evaluated until no axis it depends on is left open."""
         if name in self.done:
             return self.done[name]
-        declared = self.found.stages[name]
+        declared = self.declarations.stages[name]
         self.stack.append(name)
         todo: list[dict[int, int]] = [{}]
         variants: list[_Variant] = []
@@ -302,8 +304,8 @@ class _Resolver:
             if len(todo) + len(variants) > MAX_VARIANTS:
                 text = f"`{name}` would run more than {MAX_VARIANTS} times"
                 self.session.sink.error("FT083", text, declared.block.header, help="use `~` and a `search { }`")
-                one = variants[0].stage if variants else self._evaluate(declared, {}, "")[0]
-                variants = [_Variant("", {}, {}, one)]  # what comes after it is judged for one run
+                first_stage = variants[0].stage if variants else self._evaluate(declared, {}, "")[0]
+                variants = [_Variant("", {}, {}, first_stage)]  # what comes after it is judged for one run
                 break
         self.stack.pop()
         self.done[name] = variants
@@ -323,8 +325,8 @@ class _Resolver:
             view = View(declared.name, self._effective(declared), run)
             parents = self._parents(declared)
             values = self._values(view)
-        keys = {path: e.span for path, e in view.effective.entries.items()}
-        blocks = {path: span for path, span in keys.items() if view.effective.entries[path].value is None}
+        key_spans = {path: e.span for path, e in view.effective.entries.items()}
+        blocks = {path: span for path, span in key_spans.items() if view.effective.entries[path].value is None}
         stage = ResolvedStage(
             declared,
             run,
@@ -334,9 +336,9 @@ class _Resolver:
             parents,
             {ref: span for ref, span in trace.refs.items() if ref.stage != declared.name},
             trace.dimensions,
-            keys,
+            key_spans,
             view.effective.layers,
-            frozenset(path for path in keys if path not in blocks and path not in values),
+            frozenset(path for path in key_spans if path not in blocks and path not in values),
             self._file_readable and not tree.has_bad(declared.block.body),
         )
         return stage, trace
@@ -347,7 +349,7 @@ class _Resolver:
 
     def _effective(self, declared: Declared) -> Effective:
         effective = Effective(declared.kind)
-        for layer in self.found.shared:
+        for layer in self.declarations.shared:
             effective.put(layer.entries)
         if copied := self._settings(declared):
             effective.put(copied.entries)
@@ -369,16 +371,16 @@ class _Resolver:
         for entry in declared.entries:
             if entry.path == ("settings",) and isinstance(entry.value, tree.Ref):
                 name = entry.value.path[0].text
-                return self._searched() if name == "search" else self.found.stages.get(name)
+                return self._searched() if name == "search" else self.declarations.stages.get(name)
         return None
 
     def _searched(self) -> Declared | None:
         """The stage whose metric the search's goal names."""
-        entries = self.found.search[1] if self.found.search else ()
+        entries = self.declarations.search[1] if self.declarations.search else ()
         goal = next((e.value for e in entries if e.path == ("goal",)), None)
         call = goal.items[0] if isinstance(goal, tree.ListOf) and goal.items else goal
         argument = call.arguments[0].value if isinstance(call, tree.Call) and call.arguments else None
-        return self.found.stages.get(argument.path[0].text) if isinstance(argument, tree.Ref) else None
+        return self.declarations.stages.get(argument.path[0].text) if isinstance(argument, tree.Ref) else None
 
     def _parents(self, declared: Declared) -> tuple[StageRef, ...]:
         refs: list[StageRef] = []
@@ -387,10 +389,10 @@ class _Resolver:
             if name == declared.name:
                 self.session.sink.error("FT621", f"`{name}` cannot start from itself", parent.span)
                 continue
-            if name not in self.found.stages:
-                guess = closest(name, self.found.stages)
+            if name not in self.declarations.stages:
+                guess = closest(name, self.declarations.stages)
                 label = f"did you mean `{guess}`?" if guess else ""
-                known = f"stages here: {', '.join(self.found.stages)}"
+                known = f"stages here: {', '.join(self.declarations.stages)}"
                 fix = guessed(parent.span, guess)
                 text = f"there is no stage `{name}`"
                 self.session.sink.error("FT620", text, parent.span, label=label, help=known, fix=fix)
@@ -403,8 +405,8 @@ class _Resolver:
                 text = f"`from` takes what `{name}` makes, and that has no part `{part}`"
                 self.session.sink.error("FT040", text, parent.span, help=help)
                 continue
-            found = self.ev.stage(StageFound(name, ""), parent.span, self.session.sink)
-            refs += [found.ref] if isinstance(found, Stg) else []
+            resolved = self.ev.stage(StageSymbol(name, ""), parent.span, self.session.sink)
+            refs += [resolved.ref] if isinstance(resolved, Stg) else []
         return tuple(refs)
 
     # --- values
@@ -414,11 +416,11 @@ class _Resolver:
         for path, entry in view.effective.entries.items():
             if entry.value is None or (only and path[0] not in only):
                 continue
-            key = words.find(view.kind, path)
+            key = keys.find(view.kind, path)
             if not isinstance(key, Key):
                 continue
             with self.ev.tracing() as trace:
-                data = self._value(entry, key, Place(entry.module, view if view.name else None, path[:-1], path))
+                data = self._value(entry, key, Scope(entry.module, view if view.name else None, path[:-1], path))
             if data is WRONG:
                 trace.refs = {}  # what is wrong waits for nothing
             self.ev.trace.absorb(trace)
@@ -428,16 +430,16 @@ class _Resolver:
                 self.lost.append(entry)
         return values
 
-    def _value(self, entry: Entry, key: Key, place: Place) -> Any:
+    def _value(self, entry: Entry, key: Key, scope: Scope) -> Any:
         assert entry.value is not None
         sink = self.session.sink
         chosen: Any = entry.value
         if entry.binder is tree.Binder.SWEPT:
-            chosen = self.ev.swept(entry.value, entry.path[-1], id(entry), place, sink)
+            chosen = self.ev.swept(entry.value, entry.path[-1], id(entry), scope, sink)
         elif entry.binder is tree.Binder.SAMPLED:
             chosen = self.ev.sampled(entry.value, ".".join(entry.path), sink)
         if chosen is None or isinstance(chosen, Broken | tree.Missing):
             return WRONG
         if isinstance(chosen, tree.Expression):
-            return self.ev.typed(chosen, key, place, sink)
+            return self.ev.typed(chosen, key, scope, sink)
         return coerce(self.ev, chosen, parse_type(key.type), key, sink)

@@ -9,7 +9,7 @@ from ftdsl.diagnostics import Sink
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.language import tree
 from ftdsl.language.resolve.coerce import FILES, coerce, part_exists
-from ftdsl.language.resolve.names import Found, KeyFound, LetFound, ParamFound, Place, StageFound
+from ftdsl.language.resolve.names import KeySymbol, LetSymbol, ParamSymbol, Scope, StageSymbol, Symbol
 from ftdsl.language.resolve.raw import WRONG, Bare, Broken, Invoke, Lit, Num, Raw, Stg, Str
 from ftdsl.language.types import parse_type
 from ftdsl.language.values import Script, Slot, StageRef, Term
@@ -28,11 +28,11 @@ Written = tuple[str | StageRef, ...]
 """A text in pieces; what a stage makes is filled in when it has run."""
 
 
-def text(ev: Evaluator, node: tree.Text, place: Place, sink: Sink) -> Raw:
+def text(ev: Evaluator, node: tree.Text, scope: Scope, sink: Sink) -> Raw:
     """A text with its holes filled; what a stage makes stays a reference."""
     parts: list[str | StageRef] = []
     for part in node.parts:
-        written = (part,) if isinstance(part, str) else _hole(ev, part, place, sink)
+        written = (part,) if isinstance(part, str) else _hole(ev, part, scope, sink)
         if written is None:
             return Broken(node.span)
         for piece in written:
@@ -46,22 +46,22 @@ def text(ev: Evaluator, node: tree.Text, place: Place, sink: Sink) -> Raw:
     return Str(tuple(parts), node.span)
 
 
-def _hole(ev: Evaluator, hole: tree.Hole, place: Place, sink: Sink) -> Written | None:
+def _hole(ev: Evaluator, hole: tree.Hole, scope: Scope, sink: Sink) -> Written | None:
     path = tuple(word.text for word in hole.path)
-    if place.view and path in (("run",), ("stage",)):
+    if scope.view and path in (("run",), ("stage",)):
         ev.trace.local = True
-        return (place.view.run if path == ("run",) else place.view.name,)
+        return (scope.view.run if path == ("run",) else scope.view.name,)
     ref = tree.Ref(hole.path, hole.span)
     meanings: list[Written] = []
     raw: Raw | None = None
-    for candidate in ev.names.candidates(path, place):
+    for symbol in ev.names.candidates(path, scope):
         with ev.tracing() as trace:
-            raw = ev.look_up(candidate, ref, sink if isinstance(candidate, StageFound) else Sink())
+            raw = ev.look_up(symbol, ref, sink if isinstance(symbol, StageSymbol) else Sink())
             if isinstance(raw, Invoke) and raw.name in ("env", "secret"):
                 return _variable(ev, raw, hole, sink)
             if isinstance(raw, Stg) and not part_exists(ev, raw, FILES, sink):
                 return None
-            written = _as_text(ev, candidate, raw, ref)
+            written = _as_text(ev, symbol, raw, ref)
         if written is not None:
             meanings.append(written)
             ev.trace.absorb(trace)
@@ -84,7 +84,7 @@ def _unknown(ev: Evaluator, hole: tree.Hole, sink: Sink) -> None:
     sink.error("FT040", f"nothing here is called `{word}`", hole.span, label=label, help=help)
 
 
-def _as_text(ev: Evaluator, found: Found, raw: Raw, node: tree.Ref) -> Written | None:
+def _as_text(ev: Evaluator, symbol: Symbol, raw: Raw, node: tree.Ref) -> Written | None:
     match raw:
         case Str():
             return raw.parts
@@ -97,7 +97,7 @@ def _as_text(ev: Evaluator, found: Found, raw: Raw, node: tree.Ref) -> Written |
         case Stg():
             return (raw.ref if raw.ref.part else replace(raw.ref, part="path"),)
         case Invoke():
-            return ev.as_text(found, raw, node)
+            return ev.as_text(symbol, raw, node)
     return None
 
 
@@ -118,36 +118,36 @@ def call_as_text(ev: Evaluator, raw: Invoke) -> Written | None:
         term = coerce(ev, raw, parse_type(use), Key(name=use, type=use), Sink())
         term = term[0] if isinstance(term, list) and len(term) == 1 else term
         if isinstance(term, Term):
-            place = term.options.get("id") or term.options.get("path")
-            return (place if isinstance(place, StageRef) else str(place),) if place else None
+            path = term.options.get("id") or term.options.get("path")
+            return (path if isinstance(path, StageRef) else str(path),) if path else None
     return (raw.name,)
 
 
 def where_written(
-    ev: Evaluator, node: tree.Expression | Raw, place: Place, sink: Sink, seen: int = 0
-) -> tuple[tree.Text, Place] | None:
+    ev: Evaluator, node: tree.Expression | Raw, scope: Scope, sink: Sink, seen: int = 0
+) -> tuple[tree.Text, Scope] | None:
     """The text that a script is, where it is written: names in it stay apart also behind the names of others."""
     if isinstance(node, tree.Text):
-        return node, place
+        return node, scope
     if not isinstance(node, tree.Ref) or seen > MAX_NAMES:
         return None
-    found = next(iter(ev.names.candidates(tuple(word.text for word in node.path), place)), None)
+    symbol = next(iter(ev.names.candidates(tuple(word.text for word in node.path), scope)), None)
     value: tree.Expression | Raw | None = None
-    if isinstance(found, LetFound):
-        value, place = found.let.value, Place(found.module)
-        if found.let.binder is tree.Binder.SWEPT:
-            value = ev.swept(value, found.let.name.text, id(found.let), place, sink)
-    elif isinstance(found, KeyFound) and (written := found.entry.value) is not None:
-        entry = found.entry
-        value, place = written, Place(entry.module, found.view, entry.path[:-1], entry.path)
+    if isinstance(symbol, LetSymbol):
+        value, scope = symbol.let.value, Scope(symbol.module)
+        if symbol.let.binder is tree.Binder.SWEPT:
+            value = ev.swept(value, symbol.let.name.text, id(symbol.let), scope, sink)
+    elif isinstance(symbol, KeySymbol) and (written := symbol.entry.value) is not None:
+        entry = symbol.entry
+        value, scope = written, Scope(entry.module, symbol.view, entry.path[:-1], entry.path)
         if entry.binder is tree.Binder.SWEPT:
-            value = ev.swept(written, entry.path[-1], id(entry), place, sink)
-    elif isinstance(found, ParamFound):
-        value, place = ev.given.get(found.param.name.text, (found.param.default, Place(found.module)))
-    return None if value is None else where_written(ev, value, place, sink, seen + 1)
+            value = ev.swept(written, entry.path[-1], id(entry), scope, sink)
+    elif isinstance(symbol, ParamSymbol):
+        value, scope = ev.given.get(symbol.param.name.text, (symbol.param.default, Scope(symbol.module)))
+    return None if value is None else where_written(ev, value, scope, sink, seen + 1)
 
 
-def script(ev: Evaluator, node: tree.Text, place: Place, sink: Sink) -> Any:
+def script(ev: Evaluator, node: tree.Text, scope: Scope, sink: Sink) -> Any:
     """The user's own code, with what its holes stand for still apart; WRONG where one stands for nothing."""
     parts: list[str | Slot] = []
     for part in node.parts:
@@ -155,11 +155,11 @@ def script(ev: Evaluator, node: tree.Text, place: Place, sink: Sink) -> Any:
             parts.append(part)
             continue
         name = ".".join(word.text for word in part.path)
-        own = place.view is not None and name in ("stage.path", f"{place.view.name}.path")
-        if own and place.view is not None:  # where its own result goes
-            written: Written | None = (StageRef(place.view.name, "path", place.view.run),)
+        own = scope.view is not None and name in ("stage.path", f"{scope.view.name}.path")
+        if own and scope.view is not None:  # where its own result goes
+            written: Written | None = (StageRef(scope.view.name, "path", scope.view.run),)
         else:
-            written = _hole(ev, part, place, sink)
+            written = _hole(ev, part, scope, sink)
         if written is None:
             return WRONG
         parts.append(Slot(name, written))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ftdsl.recipe.recipe import Recipe
-from ftdsl.recipe.rules import data, hardware, places, smoke, watching
+from ftdsl.recipe.rules import data, destinations, evaluation, hardware, smoke
 from ftdsl.session import Session
 
 RULES: tuple[Callable[[Recipe, Session], None], ...] = (
@@ -13,11 +13,11 @@ RULES: tuple[Callable[[Recipe, Session], None], ...] = (
     data.files_exist,
     data.right_data_for_stage,
     smoke.made_by_smoke,
-    places.destination_is_a_folder,
-    places.destination_is_its_own,
-    places.can_resume,
-    watching.best_by_is_measured,
-    watching.held_out_is_there,
+    destinations.destination_is_a_folder,
+    destinations.destination_is_its_own,
+    destinations.can_resume,
+    evaluation.best_by_is_measured,
+    evaluation.held_out_is_there,
 )
 
 

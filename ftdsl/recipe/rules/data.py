@@ -66,16 +66,16 @@ def _check_file(recipe: Recipe, item: Term, span: Span, session: Session) -> Non
     if Path(written).is_absolute():
         session.sink.warning("FT501", f"`{written}` is not on this machine", span)
     else:
-        near = closest(path.name, [one.name for one in session.files.glob(path.parent, "*")])
+        near = closest(path.name, [sibling.name for sibling in session.files.glob(path.parent, "*")])
         guess = str(Path(written).with_name(near)) if near else ""
-        place = _inside(span, written)
+        own_span = _inside(span, written)
         session.sink.error(
             "FT501",
             f"there is no file `{written}`",
-            place,
+            own_span,
             label=f"did you mean `{guess}`?" if guess else "",
             help="paths are seen from the recipe's folder",
-            fix=Fix(f"write `{guess}`", (Edit(place, place.text.replace(written, guess)),), safe=False)
+            fix=Fix(f"write `{guess}`", (Edit(own_span, own_span.text.replace(written, guess)),), safe=False)
             if guess and not _ESCAPED.search(guess)
             else None,
         )

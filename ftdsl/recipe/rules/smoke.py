@@ -45,14 +45,14 @@ def _paths(value: Any) -> Iterator[str]:
             yield from _paths(item)
 
 
-def _marked(place: Path, files: Files) -> bool:
-    folders = [place, *list(place.parents)[:_ABOVE]]
+def _marked(path: Path, files: Files) -> bool:
+    folders = [path, *list(path.parents)[:_ABOVE]]
     if any(files.exists(folder / MARK) for folder in folders):
         return True
-    parts = place.parts
+    parts = path.parts
     if any(folder == "runs" and run.endswith(".smoke") for folder, run in pairwise(parts)):
         return True
     try:
-        return bool(files.json(place / "config.json").get(FLAG))
+        return bool(files.json(path / "config.json").get(FLAG))
     except (OSError, ValueError, AttributeError):
         return False

@@ -22,27 +22,27 @@ def find(kind: str, path: Path) -> Key | BlockWords | None:
     """What `path` is in a stage of `kind` ("file": shared or the file's own), or None where it has no meaning."""
     if not path:
         return None
-    key, block = keys(kind).get(path[0]), blocks(kind).get(path[0])
-    here: Key | BlockWords | None = (block or key) if len(path) > 1 else (key or block)
+    key, block = keys_of(kind).get(path[0]), blocks(kind).get(path[0])
+    definition: Key | BlockWords | None = (block or key) if len(path) > 1 else (key or block)
     for word in path[1:]:
-        if not isinstance(here, BlockWords):
+        if not isinstance(definition, BlockWords):
             return None
-        if here.open:
-            return Key(name=word, type=here.open, empty=True)
-        here = here.keys.get(word) or blocks(here.name).get(word)
-    return here
+        if definition.open:
+            return Key(name=word, type=definition.open, empty=True)
+        definition = definition.keys.get(word) or blocks(definition.name).get(word)
+    return definition
 
 
 @cache
-def keys(kind: str) -> dict[str, Key]:
+def keys_of(kind: str) -> dict[str, Key]:
     """Keys of a stage kind; of "file": its own, and every key of every stage kind."""
-    words = vocabulary()
+    vocab = vocabulary()
     if kind in DECLARATIONS:
-        return dict(words.block(kind).keys)
+        return dict(vocab.block(kind).keys)
     if kind != "file":
-        return dict(words.keys_of(kind)) if kind in words.stage_kinds else {}
-    shared = {name: key for stage in words.stage_kinds for name, key in words.keys_of(stage).items()}
-    return {**shared, **words.block("file").keys}
+        return dict(vocab.keys_of(kind)) if kind in vocab.stage_kinds else {}
+    shared = {name: key for stage in vocab.stage_kinds for name, key in vocab.keys_of(stage).items()}
+    return {**shared, **vocab.block("file").keys}
 
 
 @cache
@@ -61,8 +61,8 @@ def fits(kind: str, path: Path, *, block: bool) -> bool:
     """Whether `path` may stand in a stage of `kind` as a block, or as a key; at file level a word may be either."""
     if block and len(path) == 1 and path[0] in blocks(kind):
         return True
-    known = find(kind, path)
-    return known is not None and (block is isinstance(known, BlockWords))
+    definition = find(kind, path)
+    return definition is not None and (block is isinstance(definition, BlockWords))
 
 
 def is_stage_kind(word: str) -> bool:
@@ -71,7 +71,7 @@ def is_stage_kind(word: str) -> bool:
 
 def near(kind: str, word: str, within: BlockWords | None = None) -> str | None:
     """The key or block of this place that `word` was probably meant to be."""
-    names = [*within.keys, *blocks(within.name)] if within else [*keys(kind), *blocks(kind)]
+    names = [*within.keys, *blocks(within.name)] if within else [*keys_of(kind), *blocks(kind)]
     return closest(word, names)
 
 
@@ -82,4 +82,4 @@ def homes(kind: str, word: str) -> list[str]:
 
 def kinds_with(word: str) -> list[str]:
     """Stage kinds in which `word` is a key or block."""
-    return [kind for kind in vocabulary().stage_kinds if word in keys(kind) or word in blocks(kind)]
+    return [kind for kind in vocabulary().stage_kinds if word in keys_of(kind) or word in blocks(kind)]

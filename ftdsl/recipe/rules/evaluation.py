@@ -30,8 +30,8 @@ def best_by_is_measured(recipe: Recipe, session: Session) -> None:
         if not isinstance(metric, str) or stage.settings.get("evaluate.each"):
             continue
         score = metric.removeprefix("eval_")
-        asked = [*stage.settings.names("evaluate.metrics"), "loss"]
-        if score in {name for member in asked for name in SCORES.get(member, ())}:
+        members = [*stage.settings.names("evaluate.metrics"), "loss"]
+        if score in {name for member in members for name in SCORES.get(member, ())}:
             continue
         _not_measured(stage, metric, score, session)
 
@@ -58,9 +58,9 @@ def held_out_is_there(recipe: Recipe, session: Session) -> None:
     for stage in recipe.stages:
         for key, sources in (("evaluate.data", "data"), ("holdout.eval", "source"), ("holdout.test", "source")):
             count = _count(stage.settings, key)
-            rows = _rows(stage, sources, recipe, session) if count else None
-            if rows is not None and count >= rows:
-                text = f"{count} rows are to be held out, and there are {rows}"
+            total = _count_rows(stage, sources, recipe, session) if count else None
+            if total is not None and count >= total:
+                text = f"{count} rows are to be held out, and there are {total}"
                 session.sink.error(
                     "FT069", text, stage.spans.get(key, stage.span), help="hold out a share, such as `5%`"
                 )
@@ -71,13 +71,13 @@ def _count(settings: Settings, key: str) -> int:
     return int(value.number) if isinstance(value, Amount) and value.unit == "count" and value.number >= 1 else 0
 
 
-def _rows(stage: Stage, key: str, recipe: Recipe, session: Session) -> int | None:
+def _count_rows(stage: Stage, key: str, recipe: Recipe, session: Session) -> int | None:
     """Rows of the sources, where all of them are lines of files that lie here."""
     total = 0
-    for rows in _counted(stage, key, recipe, session):
-        if rows is None:
+    for count in _counted(stage, key, recipe, session):
+        if count is None:
             return None
-        total += rows
+        total += count
     return total
 
 
@@ -85,14 +85,14 @@ def _counted(stage: Stage, key: str, recipe: Recipe, session: Session) -> Iterat
     if len(list(named(stage.settings, key))) != len(stage.settings.items(key)):
         yield None
     for item in named(stage.settings, key):
-        path = local_path(item, recipe.folder)
-        places = files_of(path, recipe.folder, session.files) if path is not None else []
-        if not places:
+        source_path = local_path(item, recipe.folder)
+        paths = files_of(source_path, recipe.folder, session.files) if source_path is not None else []
+        if not paths:
             yield None
-        for place in places:
+        for path in paths:
             try:
-                small = place.suffix == ".jsonl" and session.files.size(place) <= COUNTED
-                yield session.files.lines(place) if small else None
+                small = path.suffix == ".jsonl" and session.files.size(path) <= COUNTED
+                yield session.files.lines(path) if small else None
             except OSError:
                 yield None
 

@@ -20,12 +20,12 @@ def destination_is_a_folder(recipe: Recipe, session: Session) -> None:
         written = stage.settings.get("to")
         if not isinstance(written, str):
             continue
-        place = recipe.folder / written
-        above = [folder for folder in place.parents if folder.is_relative_to(recipe.folder)]
-        file = next((path for path in (place, *above) if session.files.is_file(path)), None)
+        folder = recipe.folder / written
+        above = [parent for parent in folder.parents if parent.is_relative_to(recipe.folder)]
+        file = next((path for path in (folder, *above) if session.files.is_file(path)), None)
         if file is not None:
             text = (
-                f"`{file.relative_to(recipe.folder).as_posix() if file != place else written}` is a file, not a folder"
+                f"`{file.relative_to(recipe.folder).as_posix() if file != folder else written}` is a file, not a folder"
             )
             help = "name another folder in `to`, or move the file away"
             session.sink.error("FT956", text, stage.spans.get("to", stage.span), help=help)
@@ -47,42 +47,42 @@ def destination_is_its_own(recipe: Recipe, session: Session) -> None:
 
     A folder that one stage writes and a later one reads is handed on; so is a checkpoint in the folder it resumes into.
     """
-    inputs = [found for stage in recipe.stages for found in _inputs(stage, recipe, session)]
-    folder = os.path.realpath(recipe.folder)
+    inputs = [source for stage in recipe.stages for source in _inputs(stage, recipe, session)]
+    recipe_folder = os.path.realpath(recipe.folder)
     for stage in recipe.stages:
         written = stage.settings.get("to")
         if not isinstance(written, str) or "://" in written or written.startswith("~"):  # FT059 reports that
             continue
         span = stage.spans.get("to", stage.span)
-        place = os.path.realpath(recipe.folder / written)
-        taken = next((found for found in inputs if _in_the_way(found, place, stage, recipe)), None)
+        destination = os.path.realpath(recipe.folder / written)
+        taken = next((source for source in inputs if _in_the_way(source, destination, stage, recipe)), None)
         if taken is not None:
-            over = "over" if _within(taken.path, place) else "into"
+            over = "over" if _within(taken.path, destination) else "into"
             text = f"`{stage.name}` would be written {over} `{taken.written}`, which is read"
             session.sink.error("FT957", text, span, help="name a folder of its own")
-        elif _within(folder, place):
+        elif _within(recipe_folder, destination):
             text = f"`{stage.name}` would be written over the recipe's own folder"
             session.sink.error("FT957", text, span, help='name a folder in it: `to = "out/{name}"`')
 
 
-def _in_the_way(found: _Input, place: str, writer: Stage, recipe: Recipe) -> bool:
-    if _within(found.path, place):
-        if writer.key in _before(found.stage, recipe):
+def _in_the_way(source: _Input, destination: str, writer: Stage, recipe: Recipe) -> bool:
+    if _within(source.path, destination):
+        if writer.key in _before(source.stage, recipe):
             return False
-        return not (found.stage is writer and found.key == "resume" and found.path != place)
-    return found.folder and _within(place, found.path)
+        return not (source.stage is writer and source.key == "resume" and source.path != destination)
+    return source.folder and _within(destination, source.path)
 
 
 def _before(stage: Stage, recipe: Recipe) -> set[str]:
     """Keys of all stages that have run before this one starts."""
-    found: set[str] = set()
+    keys: set[str] = set()
     left = list(stage.needs)
     while left:
         key = left.pop()
-        if key not in found:
-            found.add(key)
+        if key not in keys:
+            keys.add(key)
             left += recipe.stage(key).needs if recipe.find(key) else ()
-    return found
+    return keys
 
 
 def _within(path: str, folder: str) -> bool:
@@ -131,14 +131,14 @@ def can_resume(recipe: Recipe, session: Session) -> None:
 
 def _cannot_resume(stage: Stage, recipe: Recipe, written: str, session: Session) -> str:
     """Why; "" where it can, as far as its files say."""
-    place = recipe.folder / written
-    if not session.files.is_dir(place):
-        return "is no folder" if session.files.exists(place) else ABSENT
+    checkpoint = recipe.folder / written
+    if not session.files.is_dir(checkpoint):
+        return "is no folder" if session.files.exists(checkpoint) else ABSENT
     try:
-        state = session.files.json(place / "trainer_state.json")
+        state = session.files.json(checkpoint / "trainer_state.json")
     except (OSError, ValueError):
         return "is no checkpoint: it holds no trainer_state.json that can be read"
-    adapter = session.files.exists(place / "adapter_config.json")
+    adapter = session.files.exists(checkpoint / "adapter_config.json")
     lora = stage.settings.has("lora") or stage.settings.has("oft")
     full = stage.settings.has("full") or stage.settings.has("freeze")
     if (adapter and full) or (lora and not adapter):
