@@ -29,7 +29,7 @@ def printable(text: str) -> str:
 
 def with_colors(text: str) -> str:
     """The same, but for the sequences that set colours: for what ftc itself has coloured."""
-    return text if _is_plain(text) else _unsafe(_COLOR).sub(lambda found: found[1] or _written_out(found), text)
+    return text if _is_plain(text) else _unsafe(_COLOR).sub(lambda match: match[1] or _written_out(match), text)
 
 
 def _is_plain(text: str) -> bool:
@@ -54,6 +54,6 @@ def typed(name: str) -> str:
     return f"$'{escaped}'"
 
 
-def _written_out(found: re.Match[str]) -> str:
-    code = ord(found[0])
+def _written_out(match: re.Match[str]) -> str:
+    code = ord(match[0])
     return f"\\x{code:02x}" if code < 0x20 else f"\\u{code:04x}"

@@ -52,7 +52,7 @@ class Span:
         return self.source.text[self.start : self.end]
 
     @property
-    def where(self) -> str:
+    def location(self) -> str:
         """`file:line`, the way an origin is printed."""
         return f"{self.source.name}:{self.source.position(self.start)[0]}"
 

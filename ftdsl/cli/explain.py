@@ -112,7 +112,7 @@ def _explained(stage: Stage, key: str, plan: Plan) -> dict[str, Any]:
     return {
         "key": f"{stage.key}.{key}",
         "value": shown(value) if value is not None else None,
-        "layers": [{"text": text, "where": plan.recipe.where(str(who)), "layer": who.kind} for text, who in layers],
+        "layers": [{"text": text, "where": plan.recipe.location(str(who)), "layer": who.kind} for text, who in layers],
         "about": definition.doc.lstrip("* "),
         "takes": describe(parse_type(definition.type)),
         "becomes": [to for to in targets if "." not in to and catalog.parameter_status(engine.name, to)],

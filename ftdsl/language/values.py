@@ -81,11 +81,11 @@ class Origin:
     """Who set a value: its layer, `file:line` or flag, and for choices made by the compiler the reason."""
 
     kind: OriginKind
-    where: str = ""
+    location: str = ""
     reason: str = ""
 
     def __str__(self) -> str:
-        return " ".join(part for part in (self.where or self.kind, self.reason and f"({self.reason})") if part)
+        return " ".join(part for part in (self.location or self.kind, self.reason and f"({self.reason})") if part)
 
 
 @frozen

@@ -14,7 +14,7 @@ from ftdsl.recipe.settings import Settings
 from ftdsl.record import frozen
 from ftdsl.source import Span
 
-Where: TypeAlias = Term | StageRef
+ModelRef: TypeAlias = Term | StageRef
 """A model, adapter or data set: a call such as `hf(…)`, or the stage that makes it."""
 
 
@@ -22,8 +22,8 @@ Where: TypeAlias = Term | StageRef
 class Lineage:
     """A model as the recipe knows it: a base, and the adapters stacked on it, in order."""
 
-    base: Where
-    adapters: tuple[Where, ...] = ()
+    base: ModelRef
+    adapters: tuple[ModelRef, ...] = ()
 
 
 @frozen
@@ -105,9 +105,9 @@ class Recipe:
         """The versions that count for a stage."""
         return self.engines[self.engine_of(stage)].versions
 
-    def where(self, span: Span | str) -> str:
+    def location(self, span: Span | str) -> str:
         """`file:line` seen from the recipe's folder, so that artifacts do not tell where the recipe was compiled."""
-        text = span if isinstance(span, str) else span.where
+        text = span if isinstance(span, str) else span.location
         folder = f"{self.folder.as_posix()}/"
         return text.removeprefix(folder).replace(f"({folder}", "(")  # `profile p (folder/recipe.ft:3)`
 

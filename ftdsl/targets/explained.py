@@ -71,7 +71,7 @@ def _because(plan: Plan, stage: Stage | None, why: str) -> Because:
     origin = stage.origins.get(why)
     if isinstance(entry, BlockWords):
         span = stage.spans.get(why)
-        location = recipe.where(span) if span else ""
+        location = recipe.location(span) if span else ""
         inside = "{ … }" if stage.settings.inside(why) else "{ }"
         return Because(why, inside, "stage" if span else "auto", location, _chosen(plan, stage, why))
     layers = [text for key, text, _ in stage.layers if key == why]
@@ -81,7 +81,7 @@ def _because(plan: Plan, stage: Stage | None, why: str) -> Because:
     if origin.kind == "auto":
         return Because(why, value, "auto", "", origin.reason)
     text = layers[-1] if layers and origin.kind != "from" else value
-    return Because(why, text, origin.kind, recipe.where(str(origin)))
+    return Because(why, text, origin.kind, recipe.location(str(origin)))
 
 
 def _default(key: str, value: str, entry: Key | BlockWords | None) -> Because:

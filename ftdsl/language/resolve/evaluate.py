@@ -275,8 +275,8 @@ class Evaluator:
 
     def _no_number(self, node: tree.Ref, path: tuple[str, ...], scope: Scope, sink: Sink) -> None:
         """Once for a name in a value, however often it stands there."""
-        where = (id(scope.module), scope.own, self._memos.innermost, path)
-        if self._unknown.setdefault(where, node.span) is not node.span:
+        key = (id(scope.module), scope.own, self._memos.innermost, path)
+        if self._unknown.setdefault(key, node.span) is not node.span:
             return
         near = [*scope.module.lets, *scope.module.params]
         guess = closest(path[-1], near) if len(path) == 1 and len(near) <= MAX_NEAR else None

@@ -39,8 +39,8 @@ class Flattener:
                 yield from self.entries(item.body, path)
 
     def _entry(self, path: Path, span: Span, binder: tree.Binder, value: tree.Expression | None) -> Entry:
-        where = f"{self.via} ({span.where})" if self.via and self.kind == "profile" else self.via or span.where
-        return Entry(path, span, binder, value, Origin(self.kind, where), self.module)
+        location = f"{self.via} ({span.location})" if self.via and self.kind == "profile" else self.via or span.location
+        return Entry(path, span, binder, value, Origin(self.kind, location), self.module)
 
 
 def check(entries: Iterable[Entry], kind: str, sink: Sink) -> list[Entry]:
@@ -120,24 +120,24 @@ def _unknown(entry: Entry, kind: str) -> Diagnostic:
     word, outer = entry.path[depth - 1], entry.path[: depth - 1]
     within = keys.find(kind, outer)
     block = within if isinstance(within, BlockWords) else None
-    where = f"`{outer[-1]}`" if outer else ("a recipe" if kind == "file" else f"`{kind}`")
+    owner = f"`{outer[-1]}`" if outer else ("a recipe" if kind == "file" else f"`{kind}`")
     span = _word_span(entry.span, depth, len(entry.path))
     if not outer and (homes := keys.homes(kind, word)):
         home = homes[0]
         moved = Fix(f"write `{home}.{word}`", (Edit(span, f"{home}.{word}"),), safe=len(homes) == 1)
         help = f"write `{home} {{ {word} = … }}`"
-        return Diagnostic("FT001", f"{where} has no key `{word}`", span, help=help, fix=moved if entry.value else None)
+        return Diagnostic("FT001", f"{owner} has no key `{word}`", span, help=help, fix=moved if entry.value else None)
     if known_key := foreign.known(kind, word, entry.value):
-        return _foreign(entry, known_key, where, word, span, outer)
+        return _foreign(entry, known_key, owner, word, span, outer)
     guess = keys.near(kind, word, block)
     if not outer and guess is None and (kinds := keys.kinds_with(word)):
-        return Diagnostic("FT005", f"`{word}` does not belong in {where}", span, help=f"it is for {_list(kinds)}")
+        return Diagnostic("FT005", f"`{word}` does not belong in {owner}", span, help=f"it is for {_list(kinds)}")
     fix = guessed(span, guess)
     label = f"did you mean `{guess}`?" if guess else ""
-    return Diagnostic("FT001", f"{where} has no key `{word}`", span, label=label, help=_keys_here(kind, block), fix=fix)
+    return Diagnostic("FT001", f"{owner} has no key `{word}`", span, label=label, help=_keys_here(kind, block), fix=fix)
 
 
-def _foreign(entry: Entry, known_key: Known, where: str, word: str, span: Span, outer: Path) -> Diagnostic:
+def _foreign(entry: Entry, known_key: Known, owner: str, word: str, span: Span, outer: Path) -> Diagnostic:
     """A key of another tool, with the line that says the same here."""
     from ftdsl.language.resolve import foreign
 
@@ -146,7 +146,7 @@ def _foreign(entry: Entry, known_key: Known, where: str, word: str, span: Span, 
     whole = span.to(entry.value.span) if entry.value is not None else span
     simple = entry.path == (*outer, word) and entry.binder is tree.Binder.FIXED
     fix = foreign.mended(known_key, outer, whole) if simple else None
-    return Diagnostic("FT001", f"{where} has no key `{word}`", span, label=known_key.why, help=help, fix=fix)
+    return Diagnostic("FT001", f"{owner} has no key `{word}`", span, label=known_key.why, help=help, fix=fix)
 
 
 def _word_span(span: Span, depth: int, total: int) -> Span:

@@ -44,17 +44,17 @@ class Memos:
         self._local: dict[Hashable, Memo] = {}
         self._lowest: dict[Hashable, int] = {}
         self._open: list[_Open] = []
-        self._where: dict[Hashable, int] = {}
+        self._depths: dict[Hashable, int] = {}
 
     @contextmanager
     def apart(self) -> Iterator[None]:
         """Evaluate under another assignment, or for another stage."""
-        kept = self._local, self._lowest, self._open, self._where
-        self._local, self._lowest, self._open, self._where = {}, {}, [], {}
+        kept = self._local, self._lowest, self._open, self._depths
+        self._local, self._lowest, self._open, self._depths = {}, {}, [], {}
         try:
             yield
         finally:
-            self._local, self._lowest, self._open, self._where = kept
+            self._local, self._lowest, self._open, self._depths = kept
 
     def get(self, key: Hashable) -> Memo | None:
         memo = self._constant.get(key) or self._local.get(key)
@@ -64,7 +64,7 @@ class Memos:
 
     def is_open(self, key: Hashable) -> bool:
         """Whether a name is being evaluated; if so, all that was opened since depends on it."""
-        at = self._where.get(key)
+        at = self._depths.get(key)
         if at is not None:
             self._reach(at)
         return at is not None
@@ -74,13 +74,13 @@ class Memos:
         depth = len(self._open)
         here = _Open(key, lowest=depth)
         self._open.append(here)
-        self._where[key] = depth
+        self._depths[key] = depth
         problems = Sink()
         try:
             data, trace = work(problems)
         finally:
             self._open.pop()
-            del self._where[key]
+            del self._depths[key]
             for held in here.held:
                 self._local.pop(held, None)
                 self._lowest.pop(held, None)

@@ -115,7 +115,7 @@ class _Resolver:
     module: Module
     options: Options
     session: Session
-    found: Declarations = field(init=False)
+    declarations: Declarations = field(init=False)
     ev: Evaluator = field(init=False)
     edits: list[Layer] = field(default_factory=list)
     swept_profiles: tuple[Axis, list[list[Layer]]] | None = None
