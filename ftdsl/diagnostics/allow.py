@@ -1,8 +1,8 @@
-"""`# ftc: allow FT505 "reason"`: what an author has looked at and wants to hear no more of.
+"""`# ftc: allow FT505 "reason"`: comments that suppress diagnostics.
 
-On the line itself, alone on the line above, or at the head of the file for all of it; in recipes, YAML and scripts alike.
-A warning or info can always be allowed. An error of a rule that predicts what an engine does (`judged`) can be, with a
-reason: the prediction may be wrong. Other errors cannot: there is nothing sound behind them.
+Valid at the end of the line, on a separate line above it, or at the top of the file for the whole file; in recipes, YAML and
+scripts. Warnings and infos can always be suppressed. Errors of rules that predict an engine's behaviour (`judged`) can be, with a
+reason, since the prediction may be wrong. Other errors cannot.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ALLOW = re.compile(r"""ftc: allow(?P<codes>(?:[ ,]+[A-Za-z][\w-]*)+)\s*(?:["'](
 
 @mutable
 class _Allow:
-    """One comment: what it names, where it counts (`first` to `last` line), and whether anything was kept quiet by it."""
+    """A comment: its codes, the lines it covers (`first` to `last`), the codes it suppressed (`used`) or cannot (`refused`)."""
 
     span: Span
     codes: tuple[str, ...]
@@ -40,9 +40,9 @@ class _Allow:
 def apply(
     sink: Sink, sources: Iterable[Source], judged: Callable[[], Container[str]], *, complete: bool = True
 ) -> None:
-    """Take out of the sink what comments allow, and add what is to be said of the comments themselves.
+    """Remove the diagnostics that comments allow from the sink, and report problems of the comments themselves.
 
-    `complete`: everything was looked at, so that a comment nothing needed is one that can go.
+    judged: codes of the rules whose errors can be suppressed; complete: all checks ran, so that unused comments are reported.
     """
     texts = {
         source.name: source
@@ -62,7 +62,7 @@ def apply(
 
 
 def covers(span: Span, code: str) -> bool:
-    """Whether a comment of the author's, with a reason, says that this is no such thing."""
+    """Whether a comment with a reason allows the code at this span."""
     source = span.source
     if MARK not in source.text:
         return False
@@ -71,7 +71,7 @@ def covers(span: Span, code: str) -> bool:
 
 
 def _taken(allows: list[_Allow], diagnostic: Diagnostic, judged: Container[str]) -> bool:
-    """Every comment that covers it counts as needed."""
+    """Whether a comment suppresses it; every such comment is marked as used."""
     return sum(_takes(allow, diagnostic, judged) for allow in allows) > 0
 
 
@@ -97,12 +97,12 @@ def _allows(source: Source) -> Iterator[_Allow]:
 
 
 def _code(name: str) -> str:
-    """A code as it is; a name as its code."""
+    """The code for a code or a name."""
     return next((code for code, known in CODES.items() if known == name), name)
 
 
 def _next(lines: list[str], at: int) -> int:
-    """The next line that says something."""
+    """The next line that is neither blank nor a comment."""
     rest = range(at + 1, len(lines))
     return next((n for n in rest if lines[n].strip() and not lines[n].lstrip().startswith("#")), at)
 
@@ -130,37 +130,33 @@ def _about(allow: _Allow, complete: bool) -> Iterator[Diagnostic]:
     for code in (code for code in allow.codes if code not in heard and (complete or code not in CODES)):
         yield Diagnostic("FT017", _idle(code), allow.span, Severity.WARNING, fix=_without(allow, code, alone=not heard))
     for code in sorted(allow.refused):
-        help = (
-            'say why: `# ftc: allow CODE "reason"`'
-            if not allow.reason
-            else "mend it instead: nothing sound is behind it"
-        )
-        text = f"{code} is an error, and cannot be allowed" + ("" if allow.reason else " without a reason")
+        help = 'add a reason: `# ftc: allow CODE "reason"`' if not allow.reason else "fix the error"
+        text = f"{code} is an error, which cannot be allowed" + ("" if allow.reason else " without a reason")
         yield Diagnostic("FT019", text, allow.span, Severity.WARNING, help=help)
     if allow.used and not allow.reason:
-        text = f"nothing says why {', '.join(sorted(allow.used))} is allowed"
+        text = f"{', '.join(sorted(allow.used))} is allowed without a reason"
         yield Diagnostic("FT018", text, allow.span, Severity.INFO, help='write `# ftc: allow CODE "reason"`')
 
 
 def _idle(code: str) -> str:
     if code in CODES:
-        return f"{code} is allowed here, and does not happen"
+        return f"{code} is allowed here, but not reported"
     guess = closest(code, [*CODES, *CODES.values()])
-    return f"there is no `{code}` to allow" + (f"; did you mean `{guess}`?" if guess else "")
+    return f"unknown code `{code}`" + (f"; did you mean `{guess}`?" if guess else "")
 
 
 def _without(allow: _Allow, code: str, *, alone: bool) -> Fix:
-    """The comment without a code; gone when no other of its codes is needed."""
+    """Remove a code from the comment, or (`alone`) the whole comment."""
     source, comment = allow.span.source, allow.span
     if not alone:
         name = re.search(rf"[ ,]+({re.escape(code)}|{re.escape(CODES.get(code, code))})\b", comment.text)
         if name:
             span = Span(source, comment.start + name.start(), comment.start + name.end())
-            return Fix(f"take {code} out", (Edit(span, ""),))
+            return Fix(f"remove {code}", (Edit(span, ""),))
     line, _ = source.position(comment.start)
     start = source.line_starts[line - 1]
     if not source.text[start : comment.start].strip():
         end = source.line_starts[line] if line < len(source.line_starts) else len(source.text)
-        return Fix("take the comment out", (Edit(Span(source, start, end), ""),))
+        return Fix("remove the comment", (Edit(Span(source, start, end), ""),))
     start = start + len(source.text[start : comment.start].rstrip())
-    return Fix("take the comment out", (Edit(Span(source, start, comment.end), ""),))
+    return Fix("remove the comment", (Edit(Span(source, start, comment.end), ""),))

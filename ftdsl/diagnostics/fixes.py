@@ -1,4 +1,4 @@
-"""Fixes applied to a text: those that do not touch each other, from the end to the start."""
+"""Applies fixes to a text. Overlapping fixes are skipped; edits are applied from the end to the start."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ftdsl.source import Source
 
 
 def apply(source: Source, diagnostics: Iterable[Diagnostic], *, unsafe: bool) -> tuple[str, list[Fix]]:
-    """The text with the fixes in it, and the fixes that were taken; `unsafe` ones only when asked for."""
+    """(text, applied fixes). `unsafe`: also apply fixes that are not safe."""
     taken: list[Fix] = []
     edits: list[Edit] = []
     for diagnostic in diagnostics:
@@ -31,6 +31,6 @@ def apply(source: Source, diagnostics: Iterable[Diagnostic], *, unsafe: bool) ->
 
 
 def _touch(left: Edit, right: Edit) -> bool:
-    """Whether they change the same text, or put something in at one place."""
+    """Whether two edits overlap, or insert at the same offset."""
     first, second = left.span, right.span
     return first.start == second.start or (first.start < second.end and second.start < first.end)

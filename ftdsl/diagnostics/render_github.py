@@ -1,4 +1,4 @@
-"""Diagnostics as workflow commands: GitHub shows them at the lines of a pull request."""
+"""Diagnostics as GitHub workflow commands, which are shown at the lines of a pull request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LEVELS = {"error": "error", "warning": "warning", "info": "notice"}
 
 
 def render(diagnostics: Iterable[Diagnostic]) -> str:
-    """One command a line."""
+    """One command per line."""
     return "".join(_command(diagnostic) + "\n" for diagnostic in view(diagnostics))
 
 
@@ -32,7 +32,7 @@ def _command(diagnostic: DiagnosticView) -> str:
 
 
 def _escaped(text: str, more: str = "") -> str:
-    """As the runner decodes it (actions/toolkit, command.ts)."""
+    """Escape as the runner decodes it (actions/toolkit, command.ts)."""
     text = printable(text)
     for char in ("%", "\r", "\n", *more):
         text = text.replace(char, f"%{ord(char):02X}")

@@ -1,4 +1,4 @@
-"""Diagnostics for a person: the line, what is wrong under it, and what can be typed."""
+"""Diagnostics for the terminal: the source line, the message under it, and the help."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _COLORS = {"error": "1;31", "warning": "1;33", "info": "1;36", "frame": "34", "s
 
 
 def render(diagnostics: Iterable[Diagnostic], *, color: bool = False) -> str:
-    """All diagnostics, a blank line between two; infos are short, since nothing has to be mended there."""
+    """All diagnostics, separated by blank lines; infos without the source line."""
     return "\n\n".join(_diagnostic_text(diagnostic, _Paint(color)) for diagnostic in view(diagnostics))
 
 
 def summary(diagnostics: Iterable[Diagnostic]) -> str:
-    """`2 errors, 1 warning`; "" when there are neither."""
+    """`2 errors, 1 warning`; "" if there are none."""
     counts = count(view(diagnostics))
     parts = [f"{n} {name}{'s' * (n != 1)}" for name, n in counts.items() if n and name != "info"]
     return ", ".join(parts)
@@ -65,7 +65,7 @@ _Marks = list[tuple[ExcerptView, str, bool]]
 
 
 def _excerpts(diagnostic: DiagnosticView, excerpt: ExcerptView) -> dict[int, _Marks]:
-    """Marks by line, in the order of lines; only places of the same file are drawn, others are named."""
+    """Marks by line, in order; spans in other files are named in the text of the first mark."""
     marks: dict[int, _Marks] = {excerpt["line"]: [(excerpt, diagnostic["label"], True)]}
     for label in diagnostic["labels"]:
         if label["file"] == excerpt["file"]:
@@ -88,7 +88,9 @@ def _frame(file: str, excerpts: dict[int, _Marks], gutter: int, severity: str, p
         cut = "…" if begin > 1 else ""
         lines.append(f"{paint('frame', str(number).rjust(gutter))} {bar} {cut}{_shown(text)}")
         for excerpt, label, first in marks:
-            start = min(max(0, excerpt["column"] - begin), len(text))  # another place of a long line: at its edge
+            start = min(
+                max(0, excerpt["column"] - begin), len(text)
+            )  # a span outside the excerpt is marked at its edge
             end = excerpt["end_column"] - begin if excerpt["end_line"] == excerpt["line"] else len(text)
             pad = " " * (len(cut) + _width(text[:start]))
             mark = ("^" if first else "-") * max(1, _width(text[start : max(start, end)]))
@@ -99,7 +101,7 @@ def _frame(file: str, excerpts: dict[int, _Marks], gutter: int, severity: str, p
 
 
 def _clean(text: str) -> str:
-    """No control characters from a recipe reach the terminal."""
+    """Replace control characters, which must not reach the terminal."""
     return "".join(char if char.isprintable() else " " if char in "\n\t" else "\ufffd" for char in text)
 
 
@@ -108,5 +110,5 @@ def _shown(text: str) -> str:
 
 
 def _width(text: str) -> int:
-    """Columns a terminal needs: CJK takes two, a tab four."""
+    """The width in terminal columns: two for CJK, four for a tab."""
     return sum(4 if char == "\t" else 2 if east_asian_width(char) in "WF" else 1 for char in text)

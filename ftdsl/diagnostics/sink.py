@@ -1,4 +1,4 @@
-"""Where phases put what they find. Phases never raise for a user's mistake: they add here and go on."""
+"""The collector of diagnostics. Phases do not raise for a user's mistake: they report here and continue."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ftdsl.record import replace
 from ftdsl.source import Span
 
 LONGEST = 600
-"""Characters of a sentence: what it quotes of a source may be of any length."""
+"""Maximum characters of a message, since text quoted from a source may be long."""
 
 
 def _clipped(text: str) -> str:
@@ -17,7 +17,7 @@ def _clipped(text: str) -> str:
 
 
 class Sink:
-    """Diagnostics in the order they were found; one place and message counts once."""
+    """Diagnostics in the order of reports, without duplicates (same position and text)."""
 
     def __init__(self) -> None:
         self._diagnostics: dict[tuple[object, ...], Diagnostic] = {}
@@ -62,7 +62,7 @@ class Sink:
 
     @property
     def failed(self) -> bool:
-        """True as soon as there is an error."""
+        """Whether there is an error."""
         return any(diagnostic.severity is Severity.ERROR for diagnostic in self._diagnostics.values())
 
     def forget_infos(self) -> None:
@@ -70,7 +70,7 @@ class Sink:
         self._diagnostics = {key: kept for key, kept in self._diagnostics.items() if kept.severity is not Severity.INFO}
 
     def soften(self, code: str) -> None:
-        """Errors of this code become warnings: what they are about is not done."""
+        """Turn errors of this code into warnings."""
         self._diagnostics = {
             identity: replace(diagnostic, severity=Severity.WARNING)
             if (diagnostic.code, diagnostic.severity) == (code, Severity.ERROR)
@@ -85,7 +85,7 @@ class Sink:
         return len(self._diagnostics)
 
     def ordered(self) -> list[Diagnostic]:
-        """By file (in the order first seen), then by place; placeless ones last."""
+        """Sorted by file (in the order of first report), then by offset; those without a span last."""
         files: dict[str, int] = {}
         for diagnostic in self:
             if diagnostic.span:

@@ -1,6 +1,6 @@
-"""One structured view of diagnostics. Every renderer reads this and nothing else, so that no two can disagree.
+"""The structured view of diagnostics. All renderers use only this, so that they agree.
 
-Lines and columns count from 1, offsets from 0, all in characters; ends are exclusive.
+Lines and columns start at 1, offsets at 0, all in characters; ends are exclusive.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class RangeView(TypedDict):
 
 
 class ExcerptView(RangeView):
-    """Where something stands. `excerpt` is the text of its first line, secrets in it as stars: it may end in a log. Of a long
-    line it is the part around the place, which begins at `excerpt_column`."""
+    """A range with the text of its first line, secrets masked, since it may be logged. For a long line, `excerpt` is the part
+    around the range, which begins at `excerpt_column`."""
 
     excerpt: str
     excerpt_column: int
@@ -50,7 +50,7 @@ class FixView(TypedDict):
 
 
 class DiagnosticView(TypedDict):
-    """A diagnostic as JSON carries it. All of the place is null for what has no place in a file."""
+    """A diagnostic in JSON. The fields of the range are null for a diagnostic without a span."""
 
     code: str
     name: str
@@ -78,7 +78,7 @@ def view(diagnostics: Iterable[Diagnostic]) -> list[DiagnosticView]:
 
 
 def count(views: Iterable[DiagnosticView]) -> dict[str, int]:
-    """How many there are of each severity; severities without any are there with 0."""
+    """The number of diagnostics by severity, including 0."""
     counts = {"error": 0, "warning": 0, "info": 0}
     for diagnostic in views:
         counts[diagnostic["severity"]] += 1
@@ -124,10 +124,10 @@ def _range(span: Span) -> RangeView:
 
 
 EXCERPT = 160
-"""Characters of a line that are shown: a message of a file on one line must not hold the file."""
+"""Maximum characters of an excerpt, since a file may have a single long line."""
 
 BEFORE = 60
-"""Characters before the place, where a line is longer."""
+"""Characters before the range, in a longer line."""
 
 
 def _excerpt(span: Span) -> ExcerptView:
@@ -137,7 +137,7 @@ def _excerpt(span: Span) -> ExcerptView:
     if end - start <= EXCERPT:
         return {**range_view, "excerpt": masked(source.text[start:end]), "excerpt_column": 1}
     first = max(start, min(span.start - BEFORE, end - EXCERPT))
-    before = max(start, first - BEFORE)  # a secret that begins there is masked too
+    before = max(start, first - BEFORE)  # so that a secret that begins before the excerpt is masked too
     text = masked(source.text[before : min(end, first + EXCERPT + BEFORE)])
     return {**range_view, "excerpt": text[first - before :][:EXCERPT], "excerpt_column": first - start + 1}
 

@@ -1,8 +1,7 @@
-"""Syntax trees to text, for recipes that a program makes.
+"""Prints syntax trees, for generated recipes.
 
-Given: items of the tree, made with the functions here. Gives: the text in the one style. What a value holds can become
-nothing but that value: names are names or refused, texts are quoted, comments stay on their line, and what was printed is
-parsed again and must give the same tree.
+Input: items made with the functions here. Output: formatted text. A value cannot inject syntax: invalid names are refused, texts
+are quoted, comments stay on their line, and the printed text is parsed again and must give the same tree.
 """
 
 from __future__ import annotations
@@ -27,21 +26,21 @@ RESERVED = frozenset(("let", "param", "include", "from", "in", "as", "true", "fa
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NUMBER = re.compile(r"(\d[\d_]*(?:\.\d[\d_]*)?(?:[eE][+-]?\d+)?) ?([A-Za-z]+(?: [a-z]+)?|%)?", re.ASCII)
 _APART = ("epoch", "epochs", "step", "steps", "token", "tokens", "USD", "EUR", "GBP", "CNY", "JPY")
-"""Units that a blank parts from their number."""
+"""Units with a space before them."""
 
 
 class UnwritableError(ValueError):
-    """A value that the language cannot say; the message is what is wrong with it."""
+    """A value that the language cannot express; the message is the reason."""
 
 
 class ReadBackError(RuntimeError):
-    """What was printed does not read back as the tree it was printed from: a bug here, and nothing to be written."""
+    """The printed text does not parse to the same tree: a bug of this module. The text must not be written."""
 
 
 @frozen
 class Margin:
-    """Comments of an item: on lines of their own `above` it, `behind` it, `inside` a block before its first item;
-    `apart`: an empty line stands before it."""
+    """Comments of an item: lines `above` it, `behind` it on its line, lines `inside` a block before its first item;
+    `apart`: an empty line precedes it."""
 
     above: tuple[str, ...] = ()
     behind: str = ""
@@ -53,9 +52,9 @@ class Margin:
 
 
 def word(text: str) -> tree.Word:
-    """A name. Raises: UnwritableError for what is none."""
+    """A name. Raises: UnwritableError if invalid."""
     if not _NAME.fullmatch(text) or text in RESERVED:
-        raise UnwritableError("it is no name")
+        raise UnwritableError("it is not a valid name")
     return tree.Word(text, NOWHERE)
 
 
@@ -65,16 +64,16 @@ def ref(*names: str) -> tree.Ref:
 
 
 def text(content: str) -> tree.Text:
-    """A string. Raises: UnwritableError for what no file and no command can hold."""
+    """A string. Raises: UnwritableError for a null character or a lone surrogate."""
     if "\0" in content:
-        raise UnwritableError("a text cannot hold a null character")
+        raise UnwritableError("a text cannot contain a null character")
     if any(0xD800 <= ord(char) < 0xE000 for char in content):
-        raise UnwritableError("it holds half a character")
+        raise UnwritableError("it contains half of a surrogate pair")
     return tree.Text((content,) if content else (), NOWHERE)
 
 
 def quantity(written: str) -> tree.Expression:
-    """`5%`, `-1`, `3 epochs`, `500M tokens`, `512 * 512`. Raises: UnwritableError for what is no number."""
+    """`5%`, `-1`, `3 epochs`, `500M tokens`, `512 * 512`. Raises: UnwritableError if it is not a number."""
     if " * " in written:
         left, _, right = written.partition(" * ")
         return tree.Binary("*", quantity(left), quantity(right), NOWHERE)
@@ -82,9 +81,9 @@ def quantity(written: str) -> tree.Expression:
         return tree.Negative(quantity(written[1:]), NOWHERE)
     match = _NUMBER.fullmatch(written)
     if match is None:
-        raise UnwritableError("it is no number")
+        raise UnwritableError("it is not a number")
     number, unit = match[1], match[2] or ""
-    if unit and "e" in number.lower():  # `1e3k` would be read as a name behind a number
+    if unit and "e" in number.lower():  # `1e3k` would parse as a number and a name
         number = format(Decimal(number.replace("_", "")), "f")
     return tree.Quantity(number, unit, NOWHERE, NOWHERE)
 
@@ -140,7 +139,7 @@ def printed(expression: tree.Expression) -> str:
             return f"{_operand(left)} {op} {_operand(right)}"
         case tree.Negative(value):
             return f"-{_operand(value)}"
-    raise UnwritableError("there is no value")
+    raise UnwritableError("the value is missing")
 
 
 def _operand(expression: tree.Expression) -> str:
@@ -153,7 +152,7 @@ def _argument(argument: tree.Argument) -> str:
 
 
 def string(parts: Sequence[str | tree.Hole]) -> str:
-    """A string that reads back as these parts: raw where braces or backslashes would need escapes, and it can be."""
+    """A string literal for these parts; a raw one where braces or backslashes would need escapes, if possible."""
     plain = "".join(part for part in parts if isinstance(part, str))
     only_text = not any(isinstance(part, tree.Hole) for part in parts)
     if only_text and re.search(r'[\\{}"]', plain) and "'" not in plain and plain.isprintable():
@@ -171,11 +170,11 @@ def _piece(part: str | tree.Hole, after: str | tree.Hole) -> str:
     escaped = "".join(_ESCAPES.get(char) or (char if char.isprintable() else f"\\u{{{ord(char):x}}}") for char in part)
     if isinstance(after, tree.Hole):
         escaped = re.sub(r"\$$", r"\\u{24}", escaped)
-    return escaped.replace("${{", "\\u{24}{{")  # `${` is the shell's, and left alone
+    return escaped.replace("${{", "\\u{24}{{")  # `${` is for the shell and has no escape
 
 
 def comment(content: str) -> str:
-    """A comment's text: on one line, visible as it is, and no `allow` of ours, whatever it quotes."""
+    """The text of a comment: one line, printable, and never a valid `ftc: allow`."""
     shown = "".join(char if char.isprintable() else " " for char in content)
     return re.sub(r"ftc:\s+allow", "ftc:allow", shown).strip()
 
@@ -212,7 +211,7 @@ class _Printer:
             case tree.Param(name, kind):
                 self.put(f"param {name.text}: {kind.name.text}" if kind else f"param {name.text}", margin.behind)
             case _:
-                raise UnwritableError("such an item is never made")
+                raise UnwritableError("this kind of item is not generated")
 
     def _bind(self, item: tree.Bind, value: tree.Expression, margin: Margin) -> None:
         line = _bound(item)
@@ -237,7 +236,7 @@ class _Printer:
         self.put("}")
 
     def _short(self, item: tree.Block, head: str) -> str | None:
-        """The block on one line; None where it has to be on several."""
+        """The block on one line; None if it needs several."""
         margins = [self.margins.get(inner, Margin()) for inner in item.body]
         own = self.margins.get(item, Margin())
         remarks = bool(own.behind) + sum(bool(margin.behind) for margin in margins)
@@ -268,9 +267,9 @@ def _head(item: tree.Block) -> str:
 
 
 def recipe_text(items: Sequence[tree.Item], margins: Mapping[tree.Item, Margin], head: Sequence[str] = ()) -> str:
-    """The text of a recipe in the one style; `head` are comments at its top, before an empty line.
+    """The formatted text of a recipe; `head`: comments at its top, followed by an empty line.
 
-    Raises: UnwritableError for a tree that holds what cannot be written, ReadBackError when the text reads otherwise.
+    Raises: UnwritableError if the tree has something the language cannot express, ReadBackError if the text parses differently.
     """
     printer = _Printer(margins)
     for line in head:
@@ -284,14 +283,14 @@ def recipe_text(items: Sequence[tree.Item], margins: Mapping[tree.Item, Margin],
     sink = Sink()
     again = parse(Source("recipe.ft", done), sink)
     if sink.failed or shape(again.items) != shape(items):
-        raise ReadBackError("a recipe was printed that does not read back as it was meant; nothing was written")
+        raise ReadBackError("the printed recipe does not parse to the same tree; nothing was written")
     if [remark.text.rstrip() for remark in again.comments] != printer.comments:
-        raise ReadBackError("a comment was printed that does not read back as it was meant; nothing was written")
+        raise ReadBackError("a printed comment does not parse to the same text; nothing was written")
     return done
 
 
 def shape(node: Any) -> Any:
-    """What a tree says, without places: equal for two trees that say the same."""
+    """A tree without spans, to compare content."""
     if isinstance(node, tuple | list):
         return tuple(map(shape, node))
     if isinstance(node, tree.Text):
@@ -303,7 +302,7 @@ def shape(node: Any) -> Any:
 
 
 def _joined(parts: Sequence[str | tree.Hole]) -> tuple[Any, ...]:
-    """Neighbouring texts as one: where they are cut means nothing."""
+    """Adjacent texts joined, since their boundaries have no meaning."""
     joined: list[Any] = []
     for part in parts:
         if isinstance(part, str) and joined and isinstance(joined[-1], str):

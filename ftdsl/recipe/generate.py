@@ -1,7 +1,7 @@
-"""`python -m ftdsl.recipe.generate [--check]`: the vocabulary -> `defaults.py` (defaults as values, by block and kind of
-stage) and `models.py` (one pydantic model a block and a kind of stage).
+"""`python -m ftdsl.recipe.generate [--check]`: generates `defaults.py` (default values by block and kind of stage) and
+`models.py` (a pydantic model per block and kind of stage) from the vocabulary.
 
-Generated, so that the words are written down once: `vocabulary.toml` is the source of names, types, bounds and defaults.
+`vocabulary.toml` is the single source of names, types, bounds and defaults.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _Script = InstanceOf[Script]
 
 
 class Block(BaseModel):
-    """What all blocks and stages share: values are checked once, and never changed."""
+    """The base of all blocks and stages: frozen, and validated once."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, strict=True, populate_by_name=True)
 '''
@@ -96,7 +96,7 @@ def _bounds(key: Key) -> str:
 
 
 class _Defaults:
-    """Reads a default as the recipe would write it, with the language itself."""
+    """Evaluates a default, written as in a recipe, with the language itself."""
 
     def __init__(self) -> None:
         self.session = Session(env={})
@@ -105,7 +105,7 @@ class _Defaults:
         self.evaluator = Evaluator(self.session, Names({}, View("", Effective("file"))), {})
 
     def value(self, key: Key) -> Any:
-        """Raises: ValueError when the vocabulary's default is not a value of its own type."""
+        """The value of a key's default. Raises: ValueError if it does not have the type of the key."""
         sink = Sink()
         item = parse(Source(key.name, f"x = {key.default}"), sink).items[0]
         assert isinstance(item, tree.Bind)
@@ -158,9 +158,15 @@ def models() -> str:
         inner = list(vocab.blocks_in(name)) if name not in STAGE_KINDS else []
         classes.append(_class(_class_name(name), f"The block `{name}`.", dict(block.keys), inner, defaults))
         block_names.append(name)
-    shared = list(vocab.blocks_in("sft"))  # the same for every kind that trains
+    shared = list(vocab.blocks_in("sft"))  # the same for all kinds that train
     classes.append(
-        _class("TrainingStage", "What stages that train share.", dict(vocab.block("train").keys), shared, defaults)
+        _class(
+            "TrainingStage",
+            "The keys and blocks of all stages that train.",
+            dict(vocab.block("train").keys),
+            shared,
+            defaults,
+        )
     )
     for kind in STAGE_KINDS:
         about = f"A `{kind}` stage."
@@ -199,7 +205,7 @@ def _formatted(text: str) -> str:
 
 
 def main(check: bool) -> int:
-    """Write what is out of date, or (check) only say so: exit 1."""
+    """Write the outdated files; with `check` only report them, with exit status 1."""
     stale = False
     for target, text in ((DEFAULTS, defaults()), (MODELS, models())):
         if target.exists() and target.read_text(encoding="utf-8") == text:

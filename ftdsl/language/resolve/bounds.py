@@ -1,4 +1,4 @@
-"""Bounds: of a key's own, of its type, and those that every share has."""
+"""Bounds of values: those of the key, of its type, and those of shares."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _LARGEST: Mapping[str, float] = {
     "number": 10**30,
     **dict.fromkeys(("span", "steps", "epochs", "tokens", "every", "warmup", "part"), 10**15),
 }
-"""What nobody can mean, and no engine's integers hold; in base units."""
+"""Upper limits in base units, above which no value is plausible or fits an engine's integers."""
 
 
 def bounded(data: Any, kind: Type, key: Key, raw: Raw, sink: Sink) -> Any:
-    """The data, where all of it lies within the bounds of its type and key; else WRONG, and it is reported."""
+    """The data if it is within the bounds of its type and key; else WRONG and a diagnostic."""
     for value in data if isinstance(data, list) else [data]:
         number = value.number if isinstance(value, Amount) else value
         if isinstance(number, bool) or not isinstance(number, int | float):
@@ -36,13 +36,13 @@ def bounded(data: Any, kind: Type, key: Key, raw: Raw, sink: Sink) -> Any:
             written = raw.written if isinstance(raw, Num) else str(number)
             meant = "share" in key.type and number > 1 and not _broken_bound(number / 100, kind, key, share=True)
             help = f"write `{written}%`" if meant and "%" not in written else ""
-            sink.error("FT003", f"`{key.name}` is {bound}, not `{written}`", raw.span, help=help)
+            sink.error("FT003", f"`{key.name}` must be {bound}, not `{written}`", raw.span, help=help)
             return WRONG
     return data
 
 
 def of_length(items: list[Any], key: Key, span: Span, sink: Sink) -> Any:
-    """The items, where a list has as many as the key takes."""
+    """The items if the list has the length that the key requires; else WRONG and a diagnostic."""
     if key.length is not None and len(items) != key.length:
         sink.error("FT003", f"`{key.name}` takes {key.length} values, not {len(items)}", span)
         return WRONG
@@ -66,7 +66,7 @@ def _broken_bound(number: float, kind: Type, key: Key, *, share: bool) -> str:
 
 
 def _stricter(key: Key, limit: float) -> bool:
-    """Whether the key's own bound says more than that of all shares."""
+    """Whether the key has a bound of its own instead of that of all shares."""
     own = (key.min, key.above) if limit == 0 else (key.max, key.below)
     return any(bound is not None for bound in own)
 

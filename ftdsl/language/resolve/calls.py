@@ -1,4 +1,4 @@
-"""Calls: functions of the closed set and members with options, their arguments checked like keys."""
+"""Calls of the language's functions, and members with options. Arguments are checked like keys."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def function(ev: Evaluator, raw: Invoke, use: str, key: Key, sink: Sink) -> Any:
-    """A call where a value of type `use` is wanted, as a Term with options by name."""
+    """A call used as a value of type `use`: a Term with options by name."""
     functions = vocabulary().functions
     fitting = [name for name, uses in functions.items() if use in uses]
     span = raw.call.path[0].span.to(raw.call.path[-1].span)
@@ -35,13 +35,15 @@ def function(ev: Evaluator, raw: Invoke, use: str, key: Key, sink: Sink) -> Any:
 
 
 MAX_CALLS = 256
-"""Calls in a call, those of names counted each time: models over models, which double each other by their names."""
+"""Maximum number of nested calls, counting a `let` each time it is used, since names could double a call exponentially."""
 
 
 def _bounded(ev: Evaluator, term: Term, raw: Invoke, sink: Sink) -> Any:
     size = 1 + sum(ev.sizes[id(option)][1] for option in term.options.values() if id(option) in ev.sizes)
     if size > MAX_CALLS:
-        sink.error("FT065", f"`{raw.name}()` is nested too deeply to be worked out", raw.span, help="merge on the way")
+        sink.error(
+            "FT065", f"`{raw.name}()` has more than {MAX_CALLS} nested calls", raw.span, help="add a `merge` stage"
+        )
         return WRONG
     ev.sizes[id(term)] = (term, size)
     return term
@@ -52,8 +54,8 @@ def _unknown_function(name: str, fitting: list[str], key: Key, at: tree.Ref, sin
     fix = guessed(at.span, guess)
     label = f"did you mean `{guess}`?" if guess else ""
     known = name in vocabulary().functions
-    text = f"`{name}()` does not give what `{key.name}` takes" if known else f"there is no function `{name}`"
-    help = f"here: {', '.join(f'{n}()' for n in fitting)}" if fitting else ""
+    text = f"`{key.name}` does not take `{name}()`" if known else f"unknown function `{name}`"
+    help = f"functions for this key: {', '.join(f'{n}()' for n in fitting)}" if fitting else ""
     sink.error("FT015", text, at.span, label=label, help=help, fix=fix)
     return WRONG
 
@@ -61,7 +63,7 @@ def _unknown_function(name: str, fitting: list[str], key: Key, at: tree.Ref, sin
 def arguments(
     ev: Evaluator, raw: Invoke, options: Mapping[str, Key], positional: tuple[str, ...], sink: Sink
 ) -> dict[str, Any] | Any:
-    """The arguments by name; each unknown, doubled or ill-typed one is reported. WRONG when any is."""
+    """The arguments by name; WRONG and diagnostics if one is unknown, duplicate or of the wrong type."""
     given: dict[str, Any] = {}
     arguments_by_name: dict[str, tree.Argument] = {}
     at = 0
@@ -105,7 +107,7 @@ def _unknown_argument(
 
 
 def _best(ev: Evaluator, raw: Invoke, signature: Function, sink: Sink) -> Any:
-    """`best(final, lowest(eval_loss))` goes on with one variant: it refers to all, and is not swept itself."""
+    """`best(final, lowest(eval_loss))` selects one variant. It refers to all of them, and is not swept itself."""
     given = raw.call.arguments
     node = given[0].value if given else None
     if not isinstance(node, tree.Ref) or node.path[0].text not in ev.names.stages:
@@ -128,7 +130,7 @@ def environment(ev: Evaluator, raw: Invoke, kind: Type, key: Key, sink: Sink) ->
     if options is WRONG:
         return WRONG
     if kind.name not in ("text", "path", "name", "any", "variable"):
-        sink.error("FT060", f"`{raw.name}()` gives a text, which does not fit here", raw.span)
+        sink.error("FT060", f"`{key.name}` does not take a text, which `{raw.name}()` returns", raw.span)
         return WRONG
     name = str(options[signature.positional[0]])
     if raw.name == "secret":
@@ -137,40 +139,42 @@ def environment(ev: Evaluator, raw: Invoke, kind: Type, key: Key, sink: Sink) ->
     if why := "looks like a secret" if is_secret_name(name) else (shape := shape_of(value)) and f"holds {shape}":
         return _not_read(name, why, raw, kind, sink)
     if value is None:
-        sink.error("FT048", f"the environment has no `{name}`", raw.span, help=f'write `env("{name}", default = "…")`')
+        sink.error(
+            "FT048", f"environment variable `{name}` is not set", raw.span, help=f'write `env("{name}", default = "…")`'
+        )
         return WRONG
     ev.env_used[name] = str(value)
     return str(value)
 
 
 def _secret(name: str, raw: Invoke, kind: Type, key: Key, sink: Sink) -> Any:
-    """A reference to a variable, which only the environment of a stage can hold: anything else is written into a file."""
+    """A reference to a variable. Only the environment of a stage can use it; other keys are written to files."""
     span = raw.call.arguments[0].value.span
     if not VARIABLE.fullmatch(name):
-        text = f"`{name}` is no name of an environment variable"
-        sink.error("FT046", text, span, help="letters, digits and `_`, no digit first")
+        text = f"`{name}` is not a valid name of an environment variable"
+        sink.error("FT046", text, span, help="use letters, digits and `_`, not starting with a digit")
         return WRONG
     if kind.name != "variable":
-        text = f"`{key.name}` is written into a file, and a secret must not be"
-        help = f'put it into the environment: env {{ {name} = secret("{name}") }}'
+        text = f"a secret cannot be used in `{key.name}`, which is written to a file"
+        help = f'pass it in the environment: env {{ {name} = secret("{name}") }}'
         sink.error("FT060", text, raw.span, help=help)
         return WRONG
     return Secret(name)
 
 
 def _not_read(name: str, why: str, raw: Invoke, kind: Type, sink: Sink) -> Any:
-    text = f"`{name}` {why}, and `env()` would write it down"
+    text = f"`{name}` {why}, and `env()` would record its value in the lock"
     if kind.name == "variable":
         fix = Fix("use `secret()`", (Edit(raw.call.path[0].span, "secret"),))
         sink.error("FT047", text, raw.span, help=f'write `secret("{name}")`', fix=fix)
     else:
-        help = f'put it into the environment: env {{ {name} = secret("{name}") }}'
+        help = f'pass it in the environment: env {{ {name} = secret("{name}") }}'
         sink.error("FT047", text, raw.span, help=help)
     return WRONG
 
 
 def catalog_names(ev: Evaluator, key: Key) -> list[str]:
-    """Names a catalog knows for a key ("" when any will do); templates the recipe declares count too."""
+    """The names in the catalogue for a key, with the recipe's own templates; empty if the key has no catalogue."""
     if not key.catalog:
         return []
     return [*catalog.names(key.catalog), *(("auto", *ev.names.declared) if key.catalog == "templates" else ())]

@@ -1,4 +1,4 @@
-"""What a recipe declares, sorted: stages, shared keys, templates, the search; and the edits of profiles and `--set`."""
+"""The declarations of a recipe (stages, shared keys, templates, the search), and the edits of profiles and `--set`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 @frozen
 class Declared:
-    """A stage as written."""
+    """A declared stage, unevaluated."""
 
     name: str
     kind: str
@@ -45,7 +45,7 @@ class Declarations:
 
 
 def declare(module: Module, session: Session) -> Declarations:
-    """Sort the items of a recipe and its plain includes; what is written in the recipe wins."""
+    """Collect the declarations of a recipe and its plain includes; the recipe's own win."""
     declarations = Declarations(doc=module.file.doc)
     for file in module.layers:
         kind: OriginKind = "file" if file is module.file else "include"
@@ -62,7 +62,7 @@ def declare(module: Module, session: Session) -> Declarations:
 
 
 def _declaration(block: tree.Block, module: Module, declarations: Declarations, session: Session) -> bool:
-    """Take a block that declares something; False when it is a shared block."""
+    """Record a block that declares something; False for a shared block."""
     word = block.kind.text
     if word == "profile":
         return True
@@ -90,24 +90,24 @@ def _template(block: tree.Block, module: Module, declarations: Declarations, ses
 
 
 def _not_a_stage(block: tree.Block, session: Session) -> bool:
-    """A shared block has no name and no parent; a stage misspelled usually has one of them."""
+    """Whether a block that is not a stage was reported; False for a shared block, which has neither label nor parents."""
     from ftdsl.catalog.vocabulary import vocabulary
 
     word = block.kind
     if word.text in keys.blocks("file") and not (block.label or block.parents):
         return False
     if word.text in keys.blocks("file"):
-        session.sink.error("FT046", f"`{word.text}` is shared by all stages and has no name", block.header)
+        session.sink.error("FT046", f"`{word.text}` at file level takes no name: all stages share it", block.header)
         return True
     guess = closest(word.text, [*vocabulary().stage_kinds, *keys.blocks("file"), "profile", "search", "template"])
     label = f"did you mean `{guess}`?" if guess else ""
     if word.text in keys.blocks("sft"):
-        text, help = f"`{word.text}` belongs in a stage", f"write `sft {{ {word.text} {{ … }} }}`"
+        text, help = f"`{word.text}` must be inside a stage", f"write `sft {{ {word.text} {{ … }} }}`"
         session.sink.error("FT005", text, word.span, help=help)
     else:
         kinds = ", ".join(vocabulary().stage_kinds)
         session.sink.error(
-            "FT620", f"there is no stage or block `{word.text}`", word.span, label=label, help=f"stages: {kinds}"
+            "FT620", f"unknown stage or block `{word.text}`", word.span, label=label, help=f"stages: {kinds}"
         )
     return True
 
@@ -115,13 +115,18 @@ def _not_a_stage(block: tree.Block, session: Session) -> bool:
 def _stage(block: tree.Block, module: Module, declarations: Declarations, session: Session) -> None:
     label = block.label or block.kind
     if not _NAME.fullmatch(label.text):
-        session.sink.error("FT046", f"`{label.text}` cannot name a stage", label.span, help="letters, digits and `_`")
+        session.sink.error(
+            "FT046",
+            f"`{label.text}` is not a valid name of a stage",
+            label.span,
+            help="use letters, digits and `_`, starting with a letter",
+        )
         return
     before = declarations.stages.get(label.text)
     if before and before.block.span.source is block.span.source:
         first = Label(before.block.header, "first used here")
-        help = f"name it: write `{block.kind.text} other {{ … }}`"
-        session.sink.error("FT006", f"two stages are called `{label.text}`", label.span, labels=(first,), help=help)
+        help = f"write `{block.kind.text} other {{ … }}`"
+        session.sink.error("FT006", f"two stages are named `{label.text}`", label.span, labels=(first,), help=help)
         return
     entries = _checked(block, block.kind.text, module, session)
     declarations.stages[label.text] = Declared(label.text, block.kind.text, block, module, entries)
@@ -131,7 +136,7 @@ def _stage(block: tree.Block, module: Module, declarations: Declarations, sessio
 
 
 def profile_edits(module: Module, declarations: Declarations, session: Session) -> dict[int, list[Layer]]:
-    """What each profile edits itself, by the id of its block; all are checked, also those that nobody chose."""
+    """The edits of each profile, by the id of its block. All profiles are checked, selected or not."""
     edits: dict[int, list[Layer]] = {}
     for name, block in module.profiles.items():
         for parent in block.parents:
@@ -142,7 +147,7 @@ def profile_edits(module: Module, declarations: Declarations, session: Session) 
 
 
 def profile_layers(name: str, module: Module, edits: Mapping[int, list[Layer]]) -> list[Layer]:
-    """What a profile edits, its own parents' edits first."""
+    """The edits of a profile, after those of its parents."""
     chain: dict[int, None] = {}
     todo = deque([name])
     while todo:
@@ -157,11 +162,11 @@ def _unknown_profile(name: str, module: Module, session: Session, at: tree.Ref |
     guess = closest(name, module.profiles)
     label = f"did you mean `{guess}`?" if guess else ""
     known = f"profiles here: {', '.join(module.profiles)}" if module.profiles else "this recipe has no profiles"
-    session.sink.error("FT080", f"there is no profile `{name}`", at.span if at else None, label=label, help=known)
+    session.sink.error("FT080", f"unknown profile `{name}`", at.span if at else None, label=label, help=known)
 
 
 def known_profile(name: str, module: Module, session: Session) -> bool:
-    """Whether there is a profile of that name (`laptop`, or `site.laptop` of an include); if not, it is reported."""
+    """Whether a profile exists (`laptop`, or `site.laptop` of an include); if not, it is reported."""
     known = module.profile(name) is not None
     if not known:
         _unknown_profile(name, module, session, None)
@@ -174,7 +179,9 @@ def set_layers(texts: Sequence[str], module: Module, declarations: Declarations,
     for text in texts:
         file = parse(Source(f"--set {text}", text), session.sink)
         if file.items and not all(isinstance(item, tree.Bind) for item in file.items):
-            session.sink.error("FT036", f"`--set {text}` sets nothing", None, help="write --set optim.lr=1e-5")
+            session.sink.error(
+                "FT036", f"`--set {text}` is not an assignment", None, help="write `--set optim.lr=1e-5`"
+            )
             continue
         layers += _edits(file.items, "set", "--set", module, declarations, session)
     return layers
@@ -208,7 +215,7 @@ def _edits(
 
 
 def _kinds_named(item: tree.Item, word: str) -> tuple[str, ...]:
-    """Kinds of the stage that a profile names, in a file of profiles: the stage itself is in some other recipe."""
+    """The possible kinds of a stage that a profile edits but its file does not contain (the recipe that includes it does)."""
     if keys.is_stage_kind(word):
         return (word,)
     inside = isinstance(item, tree.Block) or (isinstance(item, tree.Bind) and len(item.key) > 1)
@@ -217,7 +224,7 @@ def _kinds_named(item: tree.Item, word: str) -> tuple[str, ...]:
 
 
 def _check_elsewhere(item: tree.Item, kinds: tuple[str, ...], flat: Flattener, session: Session) -> None:
-    """Hold the edits of a stage that is not here against what stages of these kinds can have."""
+    """Check edits of a stage of another file against the possible kinds; report the kind with the fewest diagnostics."""
     entries = list(flat.entries(item.body if isinstance(item, tree.Block) else [item]))
     if isinstance(item, tree.Bind):
         entries = [_below(entry) for entry in entries if len(entry.path) > 1]
@@ -231,5 +238,5 @@ def _check_elsewhere(item: tree.Item, kinds: tuple[str, ...], flat: Flattener, s
 
 
 def _below(entry: Entry) -> Entry:
-    """The entry without the stage's name in front."""
+    """The entry without the leading name of the stage."""
     return replace(entry, path=entry.path[1:])

@@ -1,4 +1,4 @@
-"""Expressions to values: names are looked up outward, and what is not of the type wanted is passed over."""
+"""Evaluates expressions. Names are looked up from the innermost scope outward; symbols of another type are skipped."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ from ftdsl.session import Session
 from ftdsl.source import Span
 
 MAX_ITEMS = 2**16
-"""Items a list may have, those of lists in it counted; lists that double each other would never end otherwise."""
+"""Maximum items of a list with those of nested lists, since names could double a list exponentially."""
 
 NUMERIC = {"int", "number", "share", "rate", "count", "part", "level", "any"}
-"""Types of which a sum or product may be."""
+"""Types that a sum or product can have."""
 
 MAX_NEAR = 200
-"""Names among which the one that was probably meant is looked for."""
+"""Maximum number of names to search for a suggestion."""
 
 MAX_DEPTH = 600
-"""Names, stages and expressions that may stand inside each other; a level takes about a dozen of Python's frames."""
+"""Maximum nesting of names, stages and expressions; a level takes about a dozen Python frames."""
 
 StageVariants = Callable[[str, Span, Sink], "list[tuple[str, Mapping[int, int], Mapping[int, Axis]]] | None"]
-"""For a stage's name: (run, assignment, axes) of each variant; None, said in the sink, while the stage itself is resolved."""
+"""(run, assignment, axes) of each variant of a stage; None, and a diagnostic, while the stage itself is being resolved."""
 
 
 class Evaluator:
-    """Evaluates under one assignment of axes (axis id -> index); an axis not assigned stands at its first value."""
+    """Evaluates under one assignment of axes (axis id -> index); an unassigned axis has its first value."""
 
     def __init__(self, session: Session, names: Names, given: Mapping[str, tuple[tree.Expression, Scope]]) -> None:
         self.session = session
@@ -71,7 +71,7 @@ class Evaluator:
 
     @contextmanager
     def tracing(self) -> Iterator[Trace]:
-        """Evaluate on a trace of its own; the caller absorbs it when the result is used."""
+        """Evaluate with a new trace; the caller absorbs it if the result is used."""
         outer, self.trace = self.trace, Trace()
         try:
             yield self.trace
@@ -80,7 +80,7 @@ class Evaluator:
 
     @contextmanager
     def under(self, assignment: Mapping[int, int]) -> Iterator[Trace]:
-        """Evaluate under an assignment of axes, on a trace of its own and without the names that are open outside."""
+        """Evaluate under an assignment of axes, with a new trace and no open names."""
         outer, self.assignment = self.assignment, assignment
         try:
             with self._memos.apart(), self.tracing() as trace:
@@ -90,14 +90,12 @@ class Evaluator:
 
     @contextmanager
     def deeper(self, span: Span) -> Iterator[bool]:
-        """One level further inside; False, and it is reported, where that is too deep to be worked out."""
+        """Enter a level of nesting; yields False, and reports it, if it is too deep."""
         self._depth += 1
         try:
             if self._depth > MAX_DEPTH and not self._too_deep:
-                self._too_deep = True  # everything around it is too deep as well
-                self.session.sink.error(
-                    "FT065", "this is nested too deeply to be worked out", span, help="take it apart"
-                )
+                self._too_deep = True  # report only the innermost level
+                self.session.sink.error("FT065", "this is nested too deeply", span, help="split it")
             yield self._depth <= MAX_DEPTH
         finally:
             self._depth -= 1
@@ -105,7 +103,7 @@ class Evaluator:
     # --- with a type
 
     def typed(self, expression: tree.Expression, key: Key, scope: Scope, sink: Sink) -> Any:
-        """The value as plain data of the key's type, or WRONG with the reason in the sink."""
+        """The value as plain data of the key's type; WRONG and a diagnostic if it does not fit."""
         if isinstance(expression, tree.Quantity | tree.Constant):
             return coerce(self, self.natural(expression, scope, sink), parse_type(key.type), key, sink)
         with self.deeper(expression.span) as readable:
@@ -125,7 +123,7 @@ class Evaluator:
         return coerce(self, self.natural(expression, scope, sink), kind, key, sink)
 
     def _unquoted(self, node: tree.Binary | tree.Ref, kind: Type, key: Key, scope: Scope, sink: Sink) -> bool:
-        """Report a path or the name of a model without quotes, where the key takes such a thing."""
+        """Report an unquoted path or model name if the key takes one."""
         kinds = {option.name for option in kind.options or (kind,)}
         if not kinds & {"text", "path", "model", "data", "script", "name", "any", "push"}:
             return False
@@ -166,7 +164,7 @@ class Evaluator:
         return self._fit(candidates[0], node, kind, key, sink) if candidates else coerce(self, bare, kind, key, sink)
 
     def _fit(self, symbol: Symbol, node: tree.Ref, kind: Type, key: Key, sink: Sink) -> Any:
-        """A candidate as data of a type; a call is looked into once, however often its name is used."""
+        """A symbol as data of a type. A call is evaluated once, however often its name is used."""
         raw = self.look_up(symbol, node, sink)
         if not isinstance(raw, Invoke):
             return coerce(self, raw, kind, key, sink)
@@ -191,7 +189,7 @@ class Evaluator:
     # --- without a type
 
     def natural(self, node: tree.Expression, scope: Scope, sink: Sink) -> Raw:
-        """The value as it stands, before a type is wanted of it."""
+        """The value before conversion to a type."""
         match node:
             case tree.Quantity():
                 return arithmetic.quantity(node, sink)
@@ -220,7 +218,7 @@ class Evaluator:
                 return Broken(node.span)
 
     def _bare_name(self, node: tree.Expression, scope: Scope) -> bool:
-        """Whether a product reads as a path: in one piece, of several names, none of which there is."""
+        """Whether a product looks like a path: no blanks, and several names, none of which is defined."""
         names = unquoted.leaves(node)
         return (
             "/" in node.span.text
@@ -250,7 +248,7 @@ class Evaluator:
         return Lst(items, node.span, size)
 
     def _number(self, node: tree.Expression, scope: Scope, sink: Sink) -> Raw:
-        """An operand: of what a name may mean, the innermost number."""
+        """An operand; for a name, the innermost symbol that is a number."""
         if not isinstance(node, tree.Ref):
             return self.natural(node, scope, sink)
         path = tuple(w.text for w in node.path)
@@ -274,14 +272,14 @@ class Evaluator:
         return numbers[0]
 
     def _no_number(self, node: tree.Ref, path: tuple[str, ...], scope: Scope, sink: Sink) -> None:
-        """Once for a name in a value, however often it stands there."""
+        """Report a name without a number, once per value."""
         key = (id(scope.module), scope.own, self._memos.innermost, path)
         if self._unknown.setdefault(key, node.span) is not node.span:
             return
         near = [*scope.module.lets, *scope.module.params]
         guess = closest(path[-1], near) if len(path) == 1 and len(near) <= MAX_NEAR else None
         label = f"did you mean `{guess}`?" if guess else ""
-        sink.error("FT040", f"`{node.span.text}` is not a number in scope", node.span, label=label)
+        sink.error("FT040", f"`{node.span.text}` does not name a number", node.span, label=label)
 
     def _natural_ref(self, node: tree.Ref, scope: Scope, sink: Sink) -> Raw:
         path = tuple(w.text for w in node.path)
@@ -290,9 +288,9 @@ class Evaluator:
         return Bare(node.path, node.span)
 
     def look_up(self, symbol: Symbol, node: tree.Ref, sink: Sink) -> Raw:
-        """What a candidate is worth, with the span of its use, so that messages point there.
+        """The value of a symbol, with the span of its use, so that messages point there.
 
-        What is wrong where it was declared is no message here: the cause is among `causes`.
+        Errors in its declaration are not reported here; they are collected in `causes`.
         """
         match symbol:
             case StageSymbol():
@@ -316,13 +314,13 @@ class Evaluator:
         return raw
 
     def _by_itself(self, node: tree.Ref, sink: Sink, data: Any) -> Any:
-        problem = Diagnostic("FT042", f"`{node.span.text}` is defined by itself", node.span)
+        problem = Diagnostic("FT042", f"`{node.span.text}` is defined in terms of itself", node.span)
         sink.add(problem)
         self.causes.append(problem)
         return data
 
     def _once(self, key: tuple[object, ...], owner: object, node: tree.Ref, work: Callable[[Sink], Any]) -> Memo | None:
-        """The result for a key, worked out once; None for one that is being worked out: it is defined by itself."""
+        """The result for a key, computed once; None while it is being computed, which means a cycle."""
         if (memo := self._memos.get(key)) is not None:
             return memo
         if self._memos.is_open(key):
@@ -334,11 +332,11 @@ class Evaluator:
 
         memo = self._memos.evaluate(key, owner, traced)
         if isinstance(memo.data, Broken) and not (isinstance(owner, KeySymbol) and owner.view.name):
-            self.causes += memo.problems  # a key of a stage is evaluated by the stage itself
+            self.causes += memo.problems  # the stage itself evaluates and reports its keys
         return memo
 
     def as_text(self, symbol: Symbol, raw: Invoke, node: tree.Ref) -> tuple[str | StageRef, ...] | None:
-        """A call in a text, by the name that it was given."""
+        """A named call as part of a text."""
         memo = self._once(("text", *_identity(symbol)), symbol, node, lambda own: texts.call_as_text(self, raw))
         if memo is None:
             self._by_itself(node, Sink(), None)
@@ -348,7 +346,7 @@ class Evaluator:
         return written
 
     def known_let(self, let: tree.Let, module: Module, sink: Sink) -> Raw:
-        """A `let` where it is declared."""
+        """The value of a `let`, at its declaration."""
         return self.look_up(LetSymbol(let, module), tree.Ref((let.name,), let.name.span), sink)
 
     def let(self, let: tree.Let, scope: Scope, sink: Sink) -> Raw:
@@ -366,11 +364,11 @@ class Evaluator:
             expression, scope = self.given[name]
             return self.natural(expression, scope, sink)
         if symbol.param.default is None:
-            return Broken(node.span)  # said once, where it is declared
+            return Broken(node.span)  # reported at its declaration
         return self.natural(symbol.param.default, Scope(symbol.module), sink)
 
     def stage(self, symbol: StageSymbol, span: Span, sink: Sink) -> Stg | Broken:
-        """A stage in the variant that the assignment stands at; what refers to it is swept along with it."""
+        """The variant of a stage under the current assignment; the axes of the stage are added to the trace."""
         variants = self.variants(symbol.name, span, sink)
         if not variants:
             self.trace.local = True
@@ -398,14 +396,14 @@ class Evaluator:
         return self.natural(entry.value, scope, sink)
 
     def swept(self, value: tree.Expression, label: str, axis: int, scope: Scope, sink: Sink) -> tree.Expression | Raw:
-        """The value an axis stands at: an expression where the list is written here, else a raw value."""
+        """The current value of an axis: an expression of a literal list, else a raw value."""
         items: tuple[tree.Expression, ...] | tuple[Raw, ...] = ()
         if isinstance(value, tree.ListOf):
             items = value.items
         elif isinstance(raw := self.natural(value, scope, sink), Lst):
             items = raw.items
         if not items:
-            sink.error("FT083", "`in` needs a list with something in it", value.span, help="write `seed in [1, 2, 3]`")
+            sink.error("FT083", "`in` needs a non-empty list", value.span, help="write `seed in [1, 2, 3]`")
             return Broken(value.span)
         self.trace.axes[axis] = Axis(axis, label, _names([item.span.text for item in items]))
         return items[min(self.assignment.get(axis, 0), len(items) - 1)]
@@ -415,10 +413,10 @@ class Evaluator:
         return self.natural(chosen, scope, sink) if chosen else Broken(value.span)
 
     def sampled(self, value: tree.Expression, key: str, sink: Sink) -> tree.Expression | None:
-        """A value that stands for a distribution: its first choice or lower bound."""
+        """The representative of a distribution: its first choice or lower bound."""
         if not self.names.searched:
-            text = f"`{key}` is sampled, but nothing searches"
-            sink.error("FT081", text, value.span, help="add a `search { goal = minimize(…), trials = 20 }` block")
+            text = f"`{key}` is sampled without a `search` block"
+            sink.error("FT081", text, value.span, help="add `search { goal = minimize(…), trials = 20 }`")
             return None
         first = value.arguments[0].value if isinstance(value, tree.Call) and value.arguments else None
         name = value.path[0].text if isinstance(value, tree.Call) else ""
@@ -432,7 +430,7 @@ class Evaluator:
 
 
 def _names(texts: list[str]) -> tuple[str, ...]:
-    """How the values of an axis are called in `{run}`: what was written, as a file name; numbered where equal."""
+    """The names of an axis's values in `{run}`: the source text as a file name, numbered if not unique."""
     short = ["".join(c if c.isalnum() or c in "._+-" else "-" for c in _brief(text)).strip("-")[:40] for text in texts]
     if len(set(short)) == len(short) and all(short):
         return tuple(short)
@@ -440,14 +438,14 @@ def _names(texts: list[str]) -> tuple[str, ...]:
 
 
 def _brief(text: str) -> str:
-    """Of a call its last path part: `hf("org/name", …)` -> `name`."""
+    """The last path component of a call's text: `hf("org/name", …)` -> `name`."""
     if '"' in text:
         return text.split('"')[1].rstrip("/").rsplit("/", 1)[-1]
     return text
 
 
 def _identity(symbol: Symbol) -> tuple[object, ...]:
-    """What makes a name another than one that is written alike; of a key of a stage, the stage as it is resolved."""
+    """The identity of a symbol: its declaration, and for a key of a stage the view of the stage."""
     match symbol:
         case KeySymbol():
             return ("key", id(symbol.entry), id(symbol.view))

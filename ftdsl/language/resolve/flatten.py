@@ -1,4 +1,4 @@
-"""Items of a block to entries by dotted path, and a look at each: unknown keys, misplaced values, keys that are set twice."""
+"""Flattens the items of a block to entries by dotted path, and checks them: unknown keys, blocks as values, duplicate keys."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @frozen
 class Flattener:
-    """Turns items into entries: who speaks, seen from which module."""
+    """Turns items into entries of one origin and module."""
 
     kind: OriginKind
     module: Module
@@ -44,9 +44,9 @@ class Flattener:
 
 
 def check(entries: Iterable[Entry], kind: str, sink: Sink) -> list[Entry]:
-    """Report unknown keys, misplaced values and keys set twice; return the entries that can be used.
+    """Report unknown keys, misplaced values and duplicate keys; return the usable entries.
 
-    A key that was probably meant is there without a value, so that what stands on it is not judged either.
+    For an unknown key, the key that was probably meant is added without a value, so that checks do not report it as missing.
     """
     seen: dict[Path, Entry] = {}
     good: list[Entry] = []
@@ -76,8 +76,8 @@ def _problem(entry: Entry, kind: str) -> Diagnostic | None:
         return _unknown(entry, kind)
     name = ".".join(entry.path)
     if entry.path[-2:-1] == ("env",) and not VARIABLE.fullmatch(entry.path[-1]):
-        text = f"`{entry.path[-1]}` is no name of an environment variable"
-        return Diagnostic("FT046", text, entry.span, help="letters, digits and `_`, no digit first")
+        text = f"`{entry.path[-1]}` is not a valid name of an environment variable"
+        return Diagnostic("FT046", text, entry.span, help="use letters, digits and `_`, not starting with a digit")
     if keys.fits(kind, entry.path, block=entry.value is None):
         return None
     if isinstance(known, BlockWords) and entry.value is not None and not entry.takes_back:
@@ -88,7 +88,7 @@ def _problem(entry: Entry, kind: str) -> Diagnostic | None:
 
 
 def _meant(entry: Entry, kind: str) -> Path | None:
-    """The path that a wrong one most likely stands for."""
+    """The path that was probably meant."""
     from ftdsl.language.resolve import foreign
 
     if keys.find(kind, entry.path) is not None:
@@ -105,7 +105,7 @@ def _meant(entry: Entry, kind: str) -> Path | None:
 
 
 def _stand_in(entry: Entry, path: Path, kind: str) -> Entry | None:
-    """The entry of a path without its value; None where the path is nothing either."""
+    """An entry for the path without a value; None if the path is unknown too."""
     known = keys.find(kind, path)
     if known is None:
         return None
@@ -114,7 +114,7 @@ def _stand_in(entry: Entry, path: Path, kind: str) -> Entry | None:
 
 
 def _unknown(entry: Entry, kind: str) -> Diagnostic:
-    from ftdsl.language.resolve import foreign  # tables that a sound recipe never needs
+    from ftdsl.language.resolve import foreign  # tables that a valid recipe never needs
 
     depth = next(d for d in range(1, len(entry.path) + 1) if keys.find(kind, entry.path[:d]) is None)
     word, outer = entry.path[depth - 1], entry.path[: depth - 1]
@@ -131,14 +131,14 @@ def _unknown(entry: Entry, kind: str) -> Diagnostic:
         return _foreign(entry, known_key, owner, word, span, outer)
     guess = keys.near(kind, word, block)
     if not outer and guess is None and (kinds := keys.kinds_with(word)):
-        return Diagnostic("FT005", f"`{word}` does not belong in {owner}", span, help=f"it is for {_list(kinds)}")
+        return Diagnostic("FT005", f"{owner} does not take `{word}`", span, help=f"only in {_list(kinds)}")
     fix = guessed(span, guess)
     label = f"did you mean `{guess}`?" if guess else ""
     return Diagnostic("FT001", f"{owner} has no key `{word}`", span, label=label, help=_keys_here(kind, block), fix=fix)
 
 
 def _foreign(entry: Entry, known_key: Known, owner: str, word: str, span: Span, outer: Path) -> Diagnostic:
-    """A key of another tool, with the line that says the same here."""
+    """Report a key of another tool, with the equivalent line."""
     from ftdsl.language.resolve import foreign
 
     key = ".".join(known_key.path)
@@ -150,7 +150,7 @@ def _foreign(entry: Entry, known_key: Known, owner: str, word: str, span: Span, 
 
 
 def _word_span(span: Span, depth: int, total: int) -> Span:
-    """The span of one word of a dotted key that spans `span` (blocks' entries have one word only)."""
+    """The span of one part of a dotted key with span `span` (entries of blocks have a single part)."""
     parts = span.text.split(".")
     index = depth - 1 - (total - len(parts))
     if len(parts) == 1 or not 0 <= index < len(parts):

@@ -1,4 +1,4 @@
-"""Keys of other tools in a recipe: `num_train_epochs = 3` is `duration = 3 epochs` here."""
+"""Keys of other tools in a recipe: `num_train_epochs = 3` is `duration = 3 epochs` in the language."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ftdsl.source import Source, Span
 
 @frozen
 class Known:
-    """What a foreign key is here: the dotted path of our key ((): it has none), and the line to write ("": unknown value)."""
+    """The equivalent of a foreign key: its path (() if there is none), and the line to write ("" if the value is unknown)."""
 
     path: KeyPath
     line: str
@@ -24,7 +24,7 @@ class Known:
 
 
 def known(kind: str, word: str, value: tree.Expression | None) -> Known | None:
-    """The key of a recipe that a foreign one stands for, in a stage of a kind; None for a word that nobody has."""
+    """The equivalent of a foreign key in a stage of a kind; None if no tool has the key."""
     meant = foreign.meant(word)
     if meant is None:
         return None
@@ -44,17 +44,17 @@ def known(kind: str, word: str, value: tree.Expression | None) -> Known | None:
 
 
 def _wordless(parameter: str, kind: str, text: str) -> Known:
-    """A parameter without a word of its own."""
+    """A parameter without a key of the language."""
     if kind == "passthrough":
         return Known(
             (foreign.ENGINE,), f"{foreign.ENGINE}.{parameter} = {text}" if text else "", "LLaMA-Factory's name"
         )
-    why = "it is worked out from the recipe: drop it" if kind == "derived" else "it has no effect: drop it"
+    why = "it is derived from the recipe: remove it" if kind == "derived" else "it has no effect: remove it"
     return Known((), "", why)
 
 
 def _sound(kind: str, line: str) -> bool:
-    """Whether a line is one of this language: what tables give is held against the key's own type."""
+    """Whether a line built from the tables is valid, checked against the type of its key."""
     from ftdsl.language.parser import parse
     from ftdsl.language.resolve.evaluate import Evaluator
     from ftdsl.language.resolve.layers import Effective
@@ -76,7 +76,7 @@ def _sound(kind: str, line: str) -> bool:
 
 
 def _line(meant: foreign.Meant, text: str) -> str:
-    """`duration = 3 epochs`; "" where the value is none that can be carried over."""
+    """`duration = 3 epochs`; "" if the value cannot be converted."""
     plain = text.strip("\"'")
     parameter = meant.parameter
     if meant.change is not None:
@@ -142,14 +142,14 @@ def _filled(template: str, plain: str) -> str:
 
 
 def _quoted_if_text(word: str, value: str) -> str:
-    """A text or path in quotes, anything else bare."""
+    """A text or path in quotes, anything else without."""
     key = next((definition for kind in ("sft", "dpo", "kto", "ppo", "merge", "file")
                 if (definition := keys.find(kind, tuple(word.split("."))))), None)  # fmt: skip
     return f'"{value}"' if getattr(key, "type", "") in ("text", "path") else value
 
 
 def _value(plain: str) -> object:
-    """A text as YAML would read it, as far as changes of parameters ask."""
+    """A scalar as YAML would read it: boolean, number or text."""
     if plain.lower() in ("true", "false"):
         return plain.lower() == "true"
     try:
@@ -162,7 +162,7 @@ def _value(plain: str) -> object:
 
 
 def mended(known_key: Known, outer: KeyPath, item: Span) -> Fix | None:
-    """The whole `key = value` written in our words, where they can stand at this place."""
+    """A fix that replaces `key = value` by the equivalent; None if that belongs in another block."""
     if not known_key.line:
         return None
     line = known_key.line

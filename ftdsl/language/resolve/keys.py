@@ -1,4 +1,4 @@
-"""Which keys and blocks may stand where: the vocabulary, asked with a path (`optim.lr`) and a kind of stage."""
+"""The keys and blocks that a stage can have: the vocabulary by path (`optim.lr`) and kind of stage."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ftdsl.diagnostics.suggest import closest
 Path = tuple[str, ...]
 
 FILE_KEYS = ("name", "engine", "seed", "budget")
-"""Keys and blocks of the file itself; everything else at file level is shared by the stages that can have it."""
+"""Keys and blocks of the file itself; others at file level are shared by the stages that can have them."""
 
 
 DECLARATIONS = ("search", "template")
@@ -19,7 +19,7 @@ DECLARATIONS = ("search", "template")
 
 @cache
 def find(kind: str, path: Path) -> Key | BlockWords | None:
-    """What `path` is in a stage of `kind` ("file": shared or the file's own), or None where it has no meaning."""
+    """The definition of `path` in a stage of `kind` ("file": shared, or of the file itself); None if unknown."""
     if not path:
         return None
     key, block = keys_of(kind).get(path[0]), blocks(kind).get(path[0])
@@ -35,7 +35,7 @@ def find(kind: str, path: Path) -> Key | BlockWords | None:
 
 @cache
 def keys_of(kind: str) -> dict[str, Key]:
-    """Keys of a stage kind; of "file": its own, and every key of every stage kind."""
+    """The keys of a stage kind; for "file": its own, and those of all stage kinds."""
     vocab = vocabulary()
     if kind in DECLARATIONS:
         return dict(vocab.block(kind).keys)
@@ -47,18 +47,18 @@ def keys_of(kind: str) -> dict[str, Key]:
 
 @cache
 def blocks(context: str) -> dict[str, BlockWords]:
-    """Blocks that may stand in a context: a stage kind, "file", or a block (`launch` has `runtime_env`)."""
+    """The blocks allowed in a context: a stage kind, "file", or a block (`launch` has `runtime_env`)."""
     return {block.name: block for block in vocabulary().blocks_in(context)}
 
 
 @cache
 def methods() -> frozenset[str]:
-    """The blocks of which a stage has at most one: `lora`, `full`, …"""
+    """The method blocks, of which a stage has at most one: `lora`, `full`, …"""
     return frozenset(name for name, block in blocks("sft").items() if block.method)
 
 
 def fits(kind: str, path: Path, *, block: bool) -> bool:
-    """Whether `path` may stand in a stage of `kind` as a block, or as a key; at file level a word may be either."""
+    """Whether `path` is allowed in a stage of `kind` as a block (else as a key); at file level a word can be both."""
     if block and len(path) == 1 and path[0] in blocks(kind):
         return True
     definition = find(kind, path)
@@ -70,13 +70,13 @@ def is_stage_kind(word: str) -> bool:
 
 
 def near(kind: str, word: str, within: BlockWords | None = None) -> str | None:
-    """The key or block of this place that `word` was probably meant to be."""
+    """The key or block allowed here that is closest to `word`."""
     names = [*within.keys, *blocks(within.name)] if within else [*keys_of(kind), *blocks(kind)]
     return closest(word, names)
 
 
 def homes(kind: str, word: str) -> list[str]:
-    """Blocks of `kind` that have a key of this name: `lr` is at home in `optim`."""
+    """The blocks of `kind` with a key of this name: `lr` is in `optim`."""
     return [name for name, block in blocks(kind).items() if word in block.keys and not block.open]
 
 

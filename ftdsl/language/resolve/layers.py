@@ -1,4 +1,4 @@
-"""Layers: what the file, the stage, the profiles and `--set` say, flattened to one entry a key; the stronger wins."""
+"""Layers: entries of the file, the stage, the profiles and `--set`, merged to one entry per key; the later layer wins."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ftdsl.source import Span
 
 @frozen
 class Entry:
-    """One key with its value, or (value None) a block that is there. `span` is the key's.
+    """A key with its value, or (value None) a block. `span` is that of the key.
 
-    guessed: nobody wrote this key; it is what a wrong one probably meant, so that nothing is said of what it lacks.
+    guessed: the key was not written; it replaces an unknown one, so that checks do not report it as missing.
     """
 
     path: Path
@@ -32,13 +32,13 @@ class Entry:
 
     @property
     def takes_back(self) -> bool:
-        """`key = null`: back to what would be without it."""
+        """`key = null`: reset to the value without this key."""
         return isinstance(self.value, tree.Constant) and self.value.value is None and self.binder is tree.Binder.FIXED
 
 
 @frozen
 class Layer:
-    """Entries of one strength, for a stage (`target` its name) or shared (target "")."""
+    """Entries of one origin, for a stage (`target`: its name) or shared (target "")."""
 
     target: str
     entries: tuple[Entry, ...]
@@ -46,9 +46,9 @@ class Layer:
 
 @mutable
 class Effective:
-    """What counts for one stage: entries by path (blocks that are there included), and what was taken back.
+    """The entries in effect for a stage, by path (with blocks), and the paths that were reset.
 
-    `layers`: every entry that was laid here, weakest first, also those that no longer count.
+    layers: every entry applied, weakest first, including overridden ones.
     """
 
     kind: str
@@ -57,7 +57,7 @@ class Effective:
     layers: list[Entry] = field(default_factory=list)
 
     def put(self, layer: Sequence[Entry], sink: Sink | None = None) -> None:
-        """Lay a stronger layer over this one; entries that mean nothing in this kind of stage are passed over."""
+        """Apply a stronger layer; entries that this kind of stage does not have are skipped."""
         own = [e for e in layer if e.takes_back or keys.fits(self.kind, e.path, block=e.value is None)]
         fresh = {
             e.path[0]
@@ -73,7 +73,7 @@ class Effective:
     def _put(self, entry: Entry) -> None:
         there = entry.value is None and entry.path in self.entries
         if entry.guessed and (there or self._other_method(entry.path[0])):
-            return  # what is written counts, and a guess is no second method
+            return  # a guess neither overrides a written entry nor adds a second method
         self.layers.append(entry)
         if entry.takes_back:
             for path in [p for p in self.entries if p[: len(entry.path)] == entry.path]:
@@ -101,7 +101,7 @@ class Effective:
         first, second = there[0], there[1]
         sink.error(
             "FT623",
-            f"`{second.path[0]}` beside `{first.path[0]}`: a stage trains with one method",
+            f"a stage has one method, and this has `{first.path[0]}` and `{second.path[0]}`",
             second.span,
             labels=(Label(first.span, "the other method"),),
         )

@@ -1,4 +1,4 @@
-"""Scopes: what a name may mean, from the own block outward."""
+"""Scopes: the symbols that a name can refer to, innermost first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ftdsl.record import frozen, mutable
 
 @frozen
 class View:
-    """A stage while it is resolved: its name, what counts for it, and (last) the name of its variant."""
+    """A stage being resolved: its name, its entries in effect, and (once known) the name of its variant."""
 
     name: str
     effective: Effective
@@ -26,7 +26,7 @@ class View:
 
 @frozen
 class Scope:
-    """Where an expression stands: its module, its stage if in one, its block, and its own key (which it cannot see)."""
+    """The scope of an expression: its module, its stage (if any), its block, and its own key (which it cannot refer to)."""
 
     module: Module
     view: View | None = None
@@ -36,7 +36,7 @@ class Scope:
 
 @frozen
 class KeySymbol:
-    """A key of the stage or a shared key: evaluated where it was written."""
+    """A key of the stage, or a shared key; evaluated in its own scope."""
 
     entry: Entry
     view: View
@@ -70,7 +70,7 @@ Symbol = KeySymbol | LetSymbol | ParamSymbol | StageSymbol | BestSymbol
 
 @mutable
 class Names:
-    """Everything a recipe declares: stages by name with their kind, shared keys as a view of their own, templates."""
+    """All names of a recipe: kinds of stages by name, shared keys as a view, names of templates."""
 
     stages: Mapping[str, str]
     shared: View
@@ -78,7 +78,7 @@ class Names:
     declared: Sequence[str] = ()
 
     def candidates(self, path: Path, scope: Scope) -> Iterator[Symbol]:
-        """What `path` may mean at `place`, innermost first; a key never sees itself."""
+        """The symbols that `path` can refer to in `scope`, innermost first; a key cannot refer to itself."""
         seen: set[int] = set()
         for symbol in self._keys(path, scope):
             if id(symbol.entry) not in seen:

@@ -1,4 +1,4 @@
-"""Trees to values: layers are laid over each other, names looked up, axes expanded; every value keeps its origin."""
+"""Resolves trees to values: merges layers, looks up names, expands axes; every value keeps its origin."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ from ftdsl.session import Session
 from ftdsl.source import Span
 
 MAX_VARIANTS = 256
-"""Runs one stage may expand to; more is a search, not a sweep."""
+"""Maximum number of runs of a stage; more needs a search instead of a sweep."""
 
 _RECIPE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @frozen
 class Options:
-    """What the command line adds: profiles in order, `--set` and `-p` texts (`name=value`)."""
+    """Options of the command line: profiles in order, `--set` and `-p` texts (`name=value`)."""
 
     profiles: tuple[str, ...] = ()
     sets: tuple[str, ...] = ()
@@ -55,9 +55,9 @@ class Options:
 
 @frozen
 class ResolvedStage:
-    """A stage of one variant: typed values by path, blocks that are there, and the stages it refers to.
+    """One variant of a stage: typed values by path, its blocks, and the stages it refers to.
 
-    unknown: keys that were said, and whose value an error has taken; readable: False when a part of it could not be read.
+    unknown: keys that are set but whose value has an error; readable: False if a part of the stage could not be parsed.
     """
 
     declared: Declared
@@ -84,7 +84,7 @@ class ResolvedStage:
 
 @frozen
 class Resolved:
-    """All of a recipe as values; stages stand in an order in which each comes after what it refers to."""
+    """A recipe as values; each stage comes after those it refers to."""
 
     module: Module
     name: str
@@ -97,7 +97,7 @@ class Resolved:
 
 
 def resolve(path: FilePath, name: str, options: Options, session: Session) -> Resolved | None:
-    """The recipe at `path`, called `name` in messages. None only when it cannot be read at all."""
+    """The recipe at `path`, named `name` in messages; None if it cannot be read at all."""
     module = load(path, name, session)
     return _Resolver(module, options, session).run() if module else None
 
@@ -142,7 +142,7 @@ class _Resolver:
         for stage in self.declarations.stages:
             self._expand(stage)
         file = self._values(View("", shared), only=keys.FILE_KEYS)
-        self._tell_causes()
+        self._report_causes()
         return Resolved(
             self.module,
             self._recipe_name(file),
@@ -154,20 +154,20 @@ class _Resolver:
             self.declarations.doc,
         )
 
-    def _tell_causes(self) -> None:
-        """What made names wrong; and no value is lost in silence, should its cause have been passed over."""
+    def _report_causes(self) -> None:
+        """Report the causes of poisoned names; without any, report the keys that have no value, so that none is lost silently."""
         sink = self.session.sink
         for cause in self.ev.causes:
             sink.add(cause)
         if not sink.failed:
             for entry in self.lost:
                 span = entry.value.span if entry.value else entry.span
-                sink.error("FT040", f"`{'.'.join(entry.path)}` cannot be worked out", span)
+                sink.error("FT040", f"`{'.'.join(entry.path)}` cannot be evaluated", span)
 
-    # --- what stands around the stages
+    # --- file level
 
     def _named(self) -> list[Layer]:
-        """The default of `name`: the file's stem."""
+        """The default of `name`: the stem of the file."""
         source = self.module.file.source
         start = Span(source, 0, 0)
         text = tree.Text((name_of(self.module.path.stem),), start)
@@ -179,8 +179,8 @@ class _Resolver:
         if value is None:
             return "recipe"
         if not _RECIPE_NAME.fullmatch(str(value.data)):
-            text = f"`{value.data}` cannot name a recipe"
-            self.session.sink.error("FT046", text, value.span, help="letters, digits, `.`, `_` and `-`")
+            text = f"`{value.data}` is not a valid name of a recipe"
+            self.session.sink.error("FT046", text, value.span, help="use letters, digits, `.`, `_` and `-`")
             return "recipe"
         return str(value.data)
 
@@ -201,7 +201,7 @@ class _Resolver:
         self.edits += set_layers(self.options.sets, self.module, self.declarations, self.session)
 
     def _profile_key(self, entry: Entry) -> list[str]:
-        """`profile = a` chooses; `profile in [a, b]` is an axis over what the profiles edit."""
+        """`profile = a` selects a profile; `profile in [a, b]` is an axis over profiles."""
         value = entry.value
         items = value.items if isinstance(value, tree.ListOf) else (value,) if value else ()
         names = [item.span.text.strip("\"'") for item in items]
@@ -209,7 +209,7 @@ class _Resolver:
             if self.module.profile(name) is None:
                 guess = closest(name, self.module.profiles)
                 label = f"did you mean `{guess}`?" if guess else ""
-                self.session.sink.error("FT080", f"there is no profile `{name}`", item.span, label=label)
+                self.session.sink.error("FT080", f"unknown profile `{name}`", item.span, label=label)
                 return []
         if entry.binder is not tree.Binder.SWEPT:
             return names
@@ -218,7 +218,7 @@ class _Resolver:
         return []
 
     def _given(self) -> dict[str, tuple[tree.Expression, Scope]]:
-        """`-p name=value`; a bare word is taken as text where the parameter is one."""
+        """`-p name=value`; for a text parameter, a bare word is a text."""
         given: dict[str, tuple[tree.Expression, Scope]] = {}
         for text in self.options.params:
             name, equals, value = text.partition("=")
@@ -228,13 +228,13 @@ class _Resolver:
                 guess = closest(name, self.module.params)
                 known = f"parameters here: {', '.join(self.module.params) or 'none'}"
                 label = f"did you mean `{guess}`?" if guess else ""
-                self.session.sink.error("FT044", f"there is no parameter `{name}`", None, label=label, help=known)
+                self.session.sink.error("FT044", f"unknown parameter `{name}`", None, label=label, help=known)
                 continue
             given[name] = (parsed(text, value, param, self.session), Scope(self.module))
         return given
 
     def _check_declared(self) -> None:
-        """Lets and parameters are checked even where nothing uses them."""
+        """Check lets and parameters, used or not."""
         sink = self.session.sink
         for module in self.module.everywhere():
             for let in module.lets.values():
@@ -249,7 +249,7 @@ class _Resolver:
         name = param.name.text
         if param.default is None and name not in self.ev.given:
             if not (param.type and param.type.optional):
-                help = f"give it: -p {name}=…"
+                help = f"pass `-p {name}=…`"
                 self.session.sink.error("FT045", f"parameter `{name}` has no value", param.name.span, help=help)
             return
         if param.type is None:
@@ -271,11 +271,11 @@ class _Resolver:
     def _variants(
         self, name: str, span: Span, sink: Sink
     ) -> list[tuple[str, Mapping[int, int], Mapping[int, Axis]]] | None:
-        """None, with the reason in the sink, for a stage that is being resolved: it waits for this one."""
+        """The variants of a stage; None and a diagnostic if it is being resolved, which means a cycle."""
         if name in self.stack:
             chain = " -> ".join([*self.stack[self.stack.index(name) :], name])
             own = name == self.stack[-1]
-            text = f"`{name}` cannot use what it makes itself" if own else f"stages wait for each other: {chain}"
+            text = f"`{name}` cannot use its own result" if own else f"stages depend on each other: {chain}"
             sink.error("FT621", text, span)
             return None
         return [(v.run, v.assignment, v.axes) for v in self._expand(name)]
@@ -285,7 +285,7 @@ class _Resolver:
         return [StageRef(name, "", run) for run, _, _ in variants]
 
     def _expand(self, name: str) -> list[_Variant]:
-        """All variants of a stage; it is evaluated until no axis it depends on is left open."""
+        """All variants of a stage; it is evaluated until every axis it depends on is assigned."""
         if name in self.done:
             return self.done[name]
         declared = self.declarations.stages[name]
@@ -303,9 +303,9 @@ class _Resolver:
                 variants.append(self._close(declared, assignment, trace, stage))
             if len(todo) + len(variants) > MAX_VARIANTS:
                 text = f"`{name}` would run more than {MAX_VARIANTS} times"
-                self.session.sink.error("FT083", text, declared.block.header, help="use `~` and a `search { }`")
+                self.session.sink.error("FT083", text, declared.block.header, help="use `~` and a `search` block")
                 first_stage = variants[0].stage if variants else self._evaluate(declared, {}, "")[0]
-                variants = [_Variant("", {}, {}, first_stage)]  # what comes after it is judged for one run
+                variants = [_Variant("", {}, {}, first_stage)]  # later stages are checked for a single run
                 break
         self.stack.pop()
         self.done[name] = variants
@@ -313,7 +313,7 @@ class _Resolver:
         return variants
 
     def _close(self, declared: Declared, assignment: dict[int, int], trace: Trace, stage: ResolvedStage) -> _Variant:
-        """With its variant named, the stage is evaluated once more, so that `{run}` is known."""
+        """Name the variant, and evaluate the stage again with `{run}`."""
         axes = {axis: trace.axes[axis] for axis in assignment if axis in trace.axes}
         run = ",".join(f"{axis.label}={axis.names[assignment[id]]}" for id, axis in axes.items())
         if run:
@@ -367,7 +367,7 @@ class _Resolver:
         return layers[self.ev.assignment.get(axis.id, 0)]
 
     def _settings(self, declared: Declared) -> Declared | None:
-        """`settings = sft` copies what that stage says; `settings = search.best` what the searched stage says."""
+        """`settings = sft` copies the entries of that stage; `settings = search.best` those of the searched stage."""
         for entry in declared.entries:
             if entry.path == ("settings",) and isinstance(entry.value, tree.Ref):
                 name = entry.value.path[0].text
@@ -375,7 +375,7 @@ class _Resolver:
         return None
 
     def _searched(self) -> Declared | None:
-        """The stage whose metric the search's goal names."""
+        """The stage whose metric is the goal of the search."""
         entries = self.declarations.search[1] if self.declarations.search else ()
         goal = next((e.value for e in entries if e.path == ("goal",)), None)
         call = goal.items[0] if isinstance(goal, tree.ListOf) and goal.items else goal
@@ -394,15 +394,15 @@ class _Resolver:
                 label = f"did you mean `{guess}`?" if guess else ""
                 known = f"stages here: {', '.join(self.declarations.stages)}"
                 fix = guessed(parent.span, guess)
-                text = f"there is no stage `{name}`"
+                text = f"unknown stage `{name}`"
                 self.session.sink.error("FT620", text, parent.span, label=label, help=known, fix=fix)
                 continue
             if len(parent.path) > 1:
                 part = ".".join(word.text for word in parent.path[1:])
                 help = f"write `from {name}`"
                 if part.startswith(("best", "last", "checkpoint")):
-                    help += "; which checkpoint its result is, `save { best_by = … }` in that stage says"
-                text = f"`from` takes what `{name}` makes, and that has no part `{part}`"
+                    help += "; `save { best_by = … }` in that stage selects the checkpoint"
+                text = f"the result of `{name}` has no part `{part}`"
                 self.session.sink.error("FT040", text, parent.span, help=help)
                 continue
             resolved = self.ev.stage(StageSymbol(name, ""), parent.span, self.session.sink)
@@ -422,7 +422,7 @@ class _Resolver:
             with self.ev.tracing() as trace:
                 data = self._value(entry, key, Scope(entry.module, view if view.name else None, path[:-1], path))
             if data is WRONG:
-                trace.refs = {}  # what is wrong waits for nothing
+                trace.refs = {}  # a wrong value adds no dependency
             self.ev.trace.absorb(trace)
             if data is not WRONG:
                 values[path] = Value(data, entry.value.span, entry.origin)

@@ -1,4 +1,4 @@
-"""Texts: what the holes of a text stand for."""
+"""Texts: interpolation of holes (`{name}`)."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from ftdsl.language.resolve.evaluate import Evaluator
 
 MAX_NAMES = 100
-"""Names that may stand for each other until one of them is a script."""
+"""Maximum length of a chain of names that leads to a script."""
 
 MAX_TEXT = 2**16
-"""Characters an interpolated text may have; texts that double each other would never end otherwise."""
+"""Maximum characters of an interpolated text, since names could double a text exponentially."""
 
 Written = tuple[str | StageRef, ...]
-"""A text in pieces; what a stage makes is filled in when it has run."""
+"""A text in parts; results of stages are filled in after they have run."""
 
 
 def text(ev: Evaluator, node: tree.Text, scope: Scope, sink: Sink) -> Raw:
-    """A text with its holes filled; what a stage makes stays a reference."""
+    """A text with its holes filled; results of stages stay references."""
     parts: list[str | StageRef] = []
     for part in node.parts:
         written = (part,) if isinstance(part, str) else _hole(ev, part, scope, sink)
@@ -69,7 +69,7 @@ def _hole(ev: Evaluator, hole: tree.Hole, scope: Scope, sink: Sink) -> Written |
         if raw is None:
             _unknown(ev, hole, sink)
         elif not isinstance(raw, Broken):
-            sink.error("FT060", f"`{'.'.join(path)}` is no text, number or name", hole.span)
+            sink.error("FT060", f"`{'.'.join(path)}` is not a text, number or name", hole.span)
         return None
     if any(other != meanings[0] for other in meanings[1:]):
         sink.error("FT041", f"`{'.'.join(path)}` could be two different values", hole.span, help="rename one of them")
@@ -80,8 +80,8 @@ def _unknown(ev: Evaluator, hole: tree.Hole, sink: Sink) -> None:
     word = hole.path[0].text
     guess = closest(word, [*ev.names.stages, "name", "run", "stage"])
     label = f"did you mean `{guess}`?" if guess else ""
-    help = "for a brace itself write `{{`; for the shell's variables `${NAME}`"
-    sink.error("FT040", f"nothing here is called `{word}`", hole.span, label=label, help=help)
+    help = "write `{{` for a brace, `${NAME}` for a variable of the shell"
+    sink.error("FT040", f"unknown name `{word}`", hole.span, label=label, help=help)
 
 
 def _as_text(ev: Evaluator, symbol: Symbol, raw: Raw, node: tree.Ref) -> Written | None:
@@ -102,10 +102,10 @@ def _as_text(ev: Evaluator, symbol: Symbol, raw: Raw, node: tree.Ref) -> Written
 
 
 def _variable(ev: Evaluator, raw: Invoke, hole: tree.Hole, sink: Sink) -> tuple[str, ...] | None:
-    """`env()` is what the variable holds; a secret would be written down with the text."""
+    """The value of `env()` in a text; a secret is refused, since the text is written to files."""
     if raw.name == "secret":
-        text = f"`{hole.span.text}` is a secret, and would be written into the text"
-        help = "give it to the environment, and let the shell read it: env { NAME = secret(…) }, and `${NAME}`"
+        text = f"`{hole.span.text}` is a secret, and would be written with the text"
+        help = "pass it in the environment: env { NAME = secret(…) }, and write `${NAME}`"
         sink.error("FT060", text, hole.span, help=help)
         return None
     value = coerce(ev, raw, parse_type("text"), Key(name="env", type="text", empty=True), sink)
@@ -113,7 +113,7 @@ def _variable(ev: Evaluator, raw: Invoke, hole: tree.Hole, sink: Sink) -> tuple[
 
 
 def call_as_text(ev: Evaluator, raw: Invoke) -> Written | None:
-    """A model or data set in a string is its id or path; a member is its name."""
+    """A model or data set in a text is its id or path; a member is its name."""
     for use in ("model", "data"):
         term = coerce(ev, raw, parse_type(use), Key(name=use, type=use), Sink())
         term = term[0] if isinstance(term, list) and len(term) == 1 else term
@@ -126,7 +126,7 @@ def call_as_text(ev: Evaluator, raw: Invoke) -> Written | None:
 def where_written(
     ev: Evaluator, node: tree.Expression | Raw, scope: Scope, sink: Sink, seen: int = 0
 ) -> tuple[tree.Text, Scope] | None:
-    """The text that a script is, where it is written: names in it stay apart also behind the names of others."""
+    """The literal text and scope of a script, following names, so that its holes can be kept separate."""
     if isinstance(node, tree.Text):
         return node, scope
     if not isinstance(node, tree.Ref) or seen > MAX_NAMES:
@@ -148,7 +148,7 @@ def where_written(
 
 
 def script(ev: Evaluator, node: tree.Text, scope: Scope, sink: Sink) -> Any:
-    """The user's own code, with what its holes stand for still apart; WRONG where one stands for nothing."""
+    """The user's script with the values of its holes kept separate; WRONG if a hole has no value."""
     parts: list[str | Slot] = []
     for part in node.parts:
         if isinstance(part, str):
@@ -156,7 +156,7 @@ def script(ev: Evaluator, node: tree.Text, scope: Scope, sink: Sink) -> Any:
             continue
         name = ".".join(word.text for word in part.path)
         own = scope.view is not None and name in ("stage.path", f"{scope.view.name}.path")
-        if own and scope.view is not None:  # where its own result goes
+        if own and scope.view is not None:  # the path of its own result
             written: Written | None = (StageRef(scope.view.name, "path", scope.view.run),)
         else:
             written = _hole(ev, part, scope, sink)

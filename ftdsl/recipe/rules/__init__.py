@@ -1,4 +1,4 @@
-"""Checks of the typed recipe: one module per family, in the order of this table."""
+"""Rules: semantic checks of the typed recipe, one module per family, in the order of this table."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ RULES: tuple[Callable[[Recipe, Session], None], ...] = (
 
 
 def check(recipe: Recipe, session: Session) -> None:
-    """Run every rule; each adds what it finds to the session's sink."""
+    """Run all rules; each reports to the session's sink."""
     for rule in RULES:
         rule(recipe, session)

@@ -1,4 +1,4 @@
-"""Where results go: what lies there already; and where a training resumes from."""
+"""Destinations of results, and checkpoints to resume from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ftdsl.session import Session
 
 
 def destination_is_a_folder(recipe: Recipe, session: Session) -> None:
-    """A result is a folder: a file of that name, or a file where a folder above should be, would end the stage at its end."""
+    """The destination, and each folder above it, must not be a file: the stage would fail after training."""
     for stage in recipe.stages:
         written = stage.settings.get("to")
         if not isinstance(written, str):
@@ -27,13 +27,13 @@ def destination_is_a_folder(recipe: Recipe, session: Session) -> None:
             text = (
                 f"`{file.relative_to(recipe.folder).as_posix() if file != folder else written}` is a file, not a folder"
             )
-            help = "name another folder in `to`, or move the file away"
+            help = "set another folder in `to`, or move the file"
             session.sink.error("FT956", text, stage.spans.get("to", stage.span), help=help)
 
 
 @frozen
 class _Input:
-    """What a stage reads: as it is written, where that really lies, and whether it is one folder (of a pattern: a part of it)."""
+    """An input of a stage: the path as written, the real path (of a pattern: its fixed part), and whether it is a folder."""
 
     stage: Stage
     key: str
@@ -43,15 +43,15 @@ class _Input:
 
 
 def destination_is_its_own(recipe: Recipe, session: Session) -> None:
-    """No stage writes over what the recipe is made from, nor into it, nor into a folder around it; a link is what it leads to.
+    """A destination must not be, contain, or be inside an input of the recipe; links are resolved.
 
-    A folder that one stage writes and a later one reads is handed on; so is a checkpoint in the folder it resumes into.
+    Exceptions: a folder that an earlier stage writes, and a checkpoint inside the destination from which the stage resumes.
     """
     inputs = [source for stage in recipe.stages for source in _inputs(stage, recipe, session)]
     recipe_folder = os.path.realpath(recipe.folder)
     for stage in recipe.stages:
         written = stage.settings.get("to")
-        if not isinstance(written, str) or "://" in written or written.startswith("~"):  # FT059 reports that
+        if not isinstance(written, str) or "://" in written or written.startswith("~"):  # reported as FT059
             continue
         span = stage.spans.get("to", stage.span)
         destination = os.path.realpath(recipe.folder / written)
@@ -59,10 +59,10 @@ def destination_is_its_own(recipe: Recipe, session: Session) -> None:
         if taken is not None:
             over = "over" if _within(taken.path, destination) else "into"
             text = f"`{stage.name}` would be written {over} `{taken.written}`, which is read"
-            session.sink.error("FT957", text, span, help="name a folder of its own")
+            session.sink.error("FT957", text, span, help="set another folder in `to`")
         elif _within(recipe_folder, destination):
             text = f"`{stage.name}` would be written over the recipe's own folder"
-            session.sink.error("FT957", text, span, help='name a folder in it: `to = "out/{name}"`')
+            session.sink.error("FT957", text, span, help='set a folder inside it: `to = "out/{name}"`')
 
 
 def _in_the_way(source: _Input, destination: str, writer: Stage, recipe: Recipe) -> bool:
@@ -74,7 +74,7 @@ def _in_the_way(source: _Input, destination: str, writer: Stage, recipe: Recipe)
 
 
 def _before(stage: Stage, recipe: Recipe) -> set[str]:
-    """Keys of all stages that have run before this one starts."""
+    """The keys of all stages that run before this one."""
     keys: set[str] = set()
     left = list(stage.needs)
     while left:
@@ -110,11 +110,11 @@ def _files(values: Iterable[Any]) -> Iterator[str]:
             yield from _files(value)
 
 
-ABSENT = "is not there"
+ABSENT = "does not exist"
 
 
 def can_resume(recipe: Recipe, session: Session) -> None:
-    """A checkpoint that `resume` names is there, of the stage's method, and has steps left."""
+    """The checkpoint in `resume` must exist, be of the stage's method, and have steps left."""
     for stage in recipe.stages:
         value = stage.settings.get("resume")
         if stage.kind not in TRAINING or not isinstance(value, Term) or value.name != "file":
@@ -124,26 +124,26 @@ def can_resume(recipe: Recipe, session: Session) -> None:
             continue
         if why := _cannot_resume(stage, recipe, written, session):
             span = stage.spans.get("resume", stage.span)
-            # Results are seldom checked in: where one is not here, the run will look.
+            # A checkpoint is rarely in the repository: if it is missing here, the run checks again.
             report = session.sink.warning if why == ABSENT else session.sink.error
-            report("FT806", f"`{written}` {why}", span, help="name a checkpoint of this stage, or drop `resume`")
+            report("FT806", f"`{written}` {why}", span, help="set a checkpoint of this stage, or remove `resume`")
 
 
 def _cannot_resume(stage: Stage, recipe: Recipe, written: str, session: Session) -> str:
-    """Why; "" where it can, as far as its files say."""
+    """Why the stage cannot resume from it; "" if it can, judged by the checkpoint's files."""
     checkpoint = recipe.folder / written
     if not session.files.is_dir(checkpoint):
-        return "is no folder" if session.files.exists(checkpoint) else ABSENT
+        return "is not a folder" if session.files.exists(checkpoint) else ABSENT
     try:
         state = session.files.json(checkpoint / "trainer_state.json")
     except (OSError, ValueError):
-        return "is no checkpoint: it holds no trainer_state.json that can be read"
+        return "is not a checkpoint: it has no readable trainer_state.json"
     adapter = session.files.exists(checkpoint / "adapter_config.json")
     lora = stage.settings.has("lora") or stage.settings.has("oft")
     full = stage.settings.has("full") or stage.settings.has("freeze")
     if (adapter and full) or (lora and not adapter):
-        return f"is a checkpoint of {'adapters' if adapter else 'a whole model'}, and the stage trains the other"
+        return f"is a checkpoint of {'an adapter' if adapter else 'a full model'}, which the stage does not train"
     step, duration = state.get("global_step") if isinstance(state, dict) else None, stage.settings.get("duration")
     if isinstance(step, int) and isinstance(duration, Amount) and duration.unit == "steps" and step >= duration.number:
-        return f"is at step {step:,} already, and the stage has {int(duration.number):,}: nothing is left to train"
+        return f"is at step {step:,}, and the stage has only {int(duration.number):,} steps"
     return ""
