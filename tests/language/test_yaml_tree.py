@@ -107,7 +107,7 @@ def test_what_cannot_be_read_is_one_sentence(text: str, said: str) -> None:
 def test_a_tag_of_another_kind_is_refused_at_its_place(text: str) -> None:
     sink = Sink()
     tree = read(Source("x.yaml", text), sink)
-    assert [one.code for one in sink] == ["FT050"] and "cannot hold" in next(iter(sink)).message
+    assert [one.code for one in sink] == ["FT050"] and "cannot contain" in next(iter(sink)).message
     assert tree is not None and set(tree.value) == {"a"}
 
 
