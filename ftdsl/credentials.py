@@ -114,13 +114,13 @@ def shape_of(value: object) -> str:
     """The kind of credential whose format a value has ("a GitHub token"); "" if none."""
     if not isinstance(value, str) or len(value) < 8:
         return ""
-    return next((what for what, pattern in _fitting(value) if pattern.search(value)), "")
+    return next((description for description, pattern in _fitting(value) if pattern.search(value)), "")
 
 
 def _fitting(text: str) -> Iterator[tuple[str, re.Pattern[str]]]:
-    for what, marks, pattern in _SHAPES:
+    for description, marks, pattern in _SHAPES:
         if any(mark in text for mark in marks):
-            yield what, _compiled(pattern)
+            yield description, _compiled(pattern)
 
 
 def secret_in(name: str, value: object) -> str:

@@ -52,8 +52,8 @@ def write_files(root: Path, files: Mapping[str, bytes], *, new: bool = False) ->
     """
     _make_root(root)
     items = iter(files.items())
-    while some := dict(islice(items, TOGETHER)):
-        _write_together(root, some, new=new)
+    while batch := dict(islice(items, TOGETHER)):
+        _write_together(root, batch, new=new)
 
 
 def _write_together(root: Path, files: Mapping[str, bytes], *, new: bool) -> None:
@@ -136,8 +136,8 @@ def _begin(root: Path, name: str, content: bytes) -> _Pending | None:
 
 def _as_before(descriptor: int, existing: os.stat_result) -> None:
     """Copy the owner (if permitted) and mode of the replaced file."""
-    own = os.fstat(descriptor)
-    if (own.st_uid, own.st_gid) != (existing.st_uid, existing.st_gid):
+    created = os.fstat(descriptor)
+    if (created.st_uid, created.st_gid) != (existing.st_uid, existing.st_gid):
         with contextlib.suppress(PermissionError):
             os.fchown(descriptor, existing.st_uid, existing.st_gid)
     os.fchmod(descriptor, stat.S_IMODE(existing.st_mode) & 0o777)

@@ -98,7 +98,7 @@ def _allows(source: Source) -> Iterator[_Allow]:
 
 def _code(name: str) -> str:
     """The code for a code or a name."""
-    return next((code for code, known in CODES.items() if known == name), name)
+    return next((code for code, known_name in CODES.items() if known_name == name), name)
 
 
 def _next(lines: list[str], at: int) -> int:
@@ -126,9 +126,11 @@ def _takes(allow: _Allow, diagnostic: Diagnostic, judged: Container[str]) -> boo
 
 
 def _about(allow: _Allow, complete: bool) -> Iterator[Diagnostic]:
-    heard = allow.used | allow.refused
-    for code in (code for code in allow.codes if code not in heard and (complete or code not in CODES)):
-        yield Diagnostic("FT017", _idle(code), allow.span, Severity.WARNING, fix=_without(allow, code, alone=not heard))
+    matched = allow.used | allow.refused
+    for code in (code for code in allow.codes if code not in matched and (complete or code not in CODES)):
+        yield Diagnostic(
+            "FT017", _idle(code), allow.span, Severity.WARNING, fix=_without(allow, code, alone=not matched)
+        )
     for code in sorted(allow.refused):
         help = 'add a reason: `# ftc: allow CODE "reason"`' if not allow.reason else "fix the error"
         text = f"{code} is an error, which cannot be allowed" + ("" if allow.reason else " without a reason")

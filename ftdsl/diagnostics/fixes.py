@@ -10,7 +10,7 @@ from ftdsl.source import Source
 
 def apply(source: Source, diagnostics: Iterable[Diagnostic], *, unsafe: bool) -> tuple[str, list[Fix]]:
     """(text, applied fixes). `unsafe`: also apply fixes that are not safe."""
-    taken: list[Fix] = []
+    applied: list[Fix] = []
     edits: list[Edit] = []
     for diagnostic in diagnostics:
         fix = diagnostic.fix
@@ -22,12 +22,12 @@ def apply(source: Source, diagnostics: Iterable[Diagnostic], *, unsafe: bool) ->
             continue
         if any(_touch(edit, other) for edit in fix.edits for other in edits):
             continue
-        taken.append(fix)
+        applied.append(fix)
         edits += fix.edits
     text = source.text
     for edit in sorted(edits, key=lambda edit: edit.span.start, reverse=True):
         text = text[: edit.span.start] + edit.text + text[edit.span.end :]
-    return text, taken
+    return text, applied
 
 
 def _touch(left: Edit, right: Edit) -> bool:

@@ -34,8 +34,8 @@ def distance(left: str, right: str) -> int:
 
 def _ranked(word: str, choices: Iterable[str]) -> list[tuple[int, str]]:
     """Close choices with their rank; equals in alphabetical order, so that the result is deterministic."""
-    near = ((_rank(word, choice), choice) for choice in set(choices) if choice != word)
-    return sorted((rank, choice) for rank, choice in near if rank < FAR)
+    ranks = ((_rank(word, choice), choice) for choice in set(choices) if choice != word)
+    return sorted((rank, choice) for rank, choice in ranks if rank < FAR)
 
 
 def _rank(word: str, choice: str) -> int:
@@ -45,15 +45,15 @@ def _rank(word: str, choice: str) -> int:
     if (
         abs(len(left) - len(right)) <= allowed and len(set(left) - set(right)) <= allowed
     ):  # each different letter costs an edit
-        apart = distance(left, right)
-        if apart <= allowed:
-            return apart
+        edits = distance(left, right)
+        if edits <= allowed:
+            return edits
     if "_" not in left and "_" not in right:
         return FAR
-    parts, others = left.split("_"), right.split("_")
-    if sorted(parts) == sorted(others):
+    parts, other_parts = left.split("_"), right.split("_")
+    if sorted(parts) == sorted(other_parts):
         return 3
-    return 10 if _is_part(parts, others) or _is_part(others, parts) else FAR
+    return 10 if _is_part(parts, other_parts) or _is_part(other_parts, parts) else FAR
 
 
 def _folded(word: str) -> str:
@@ -68,7 +68,7 @@ def _allowed(left: str, right: str) -> int:
     return max(2, length // 5)
 
 
-def _is_part(parts: list[str], others: list[str]) -> bool:
+def _is_part(parts: list[str], other_parts: list[str]) -> bool:
     """`rank` is a part of `lora_rank`, `save_every` of `save_every_steps`; parts of two letters are too ambiguous."""
     joined = "_".join(parts)
-    return len(joined) > 2 and len(parts) < len(others) and f"_{joined}_" in f"_{'_'.join(others)}_"
+    return len(joined) > 2 and len(parts) < len(other_parts) and f"_{joined}_" in f"_{'_'.join(other_parts)}_"

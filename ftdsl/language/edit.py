@@ -13,13 +13,13 @@ def setting(block: tree.Block, key: Sequence[str], text: str) -> list[Edit]:
     """Edits that set `key` (such as `["optim", "lr"]`) of the block to `text`. The text "" adds an empty block of that name;
     the text `null` for a block removes it.
     """
-    name, rest = key[0], key[1:]
+    name, inner_key = key[0], key[1:]
     for item in block.body:
         if isinstance(item, tree.Bind) and [word.text for word in item.key] == list(key):
             return [Edit(item.value.span, text)] if text else []
         if isinstance(item, tree.Block) and item.kind.text == name:
-            if rest:
-                return setting(item, rest, text)
+            if inner_key:
+                return setting(item, inner_key, text)
             return [_removed(item)] if text == "null" else []
     written = f"{'.'.join(key)} = {text}" if text else f"{name} {{ }}"
     return [_inserted(block, written)]

@@ -86,24 +86,24 @@ def _lines(text: str) -> list[_Line]:
     stack: list[str] = []
     last_end = 0
     for number in sorted(tokens_by_line):
-        own, remarks = tokens_by_line[number]
+        line_tokens, remarks = tokens_by_line[number]
         leading = 0
-        while leading < len(own) and own[leading].type in _CLOSE:
+        while leading < len(line_tokens) and line_tokens[leading].type in _CLOSE:
             leading += 1
         depth = len(stack) - leading
         in_list = bool(stack) and stack[-1] != "LBRACE"
-        for token in own:
+        for token in line_tokens:
             if token.type in _OPEN:
                 stack.append(token.type)
             elif token.type in _CLOSE and stack:
                 stack.pop()
-        line = _Line(max(0, depth), own, in_list=in_list)
+        line = _Line(max(0, depth), line_tokens, in_list=in_list)
         line.ends_deeper = len(stack) > depth
         line.blank_before = number > last_end + 1 and bool(lines)
         line.comment = " ".join(str(remark).rstrip() for remark in remarks)
-        line.head, line.tail = _spaced(own, split=not in_list)
+        line.head, line.tail = _spaced(line_tokens, split=not in_list)
         lines.append(line)
-        last_end = max([number, *(token.end_line or 0 for token in own)])
+        last_end = max([number, *(token.end_line or 0 for token in line_tokens)])
     return lines
 
 

@@ -112,8 +112,8 @@ def shallow(tokens: list[Token]) -> tuple[list[Token], Token | None]:
     for token in tokens:
         change = _DEEPER.get(token.type, 0)
         signs = signs + 1 if token.type == "MINUS" else 0
-        here = depth + 1 if change > 0 else depth
-        if max(here, signs) <= MAX_NESTING:
+        nesting = depth + 1 if change > 0 else depth
+        if max(nesting, signs) <= MAX_NESTING:
             kept.append(token)
         elif first is None:
             first = token

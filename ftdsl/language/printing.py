@@ -90,11 +90,11 @@ def quantity(written: str) -> tree.Expression:
 
 def call(name: str, positional: Sequence[tree.Expression], named: Mapping[str, tree.Expression]) -> tree.Expression:
     """`name(…)`; the bare name without arguments. Raises: UnwritableError."""
-    unnamed = [tree.Argument(None, value, NOWHERE) for value in positional]
-    others = [tree.Argument(word(key), value, NOWHERE) for key, value in named.items()]
-    if not unnamed and not others:
+    positional_arguments = [tree.Argument(None, value, NOWHERE) for value in positional]
+    keyword_arguments = [tree.Argument(word(key), value, NOWHERE) for key, value in named.items()]
+    if not positional_arguments and not keyword_arguments:
         return ref(name)
-    return tree.Call((word(name),), (*unnamed, *others), NOWHERE)
+    return tree.Call((word(name),), (*positional_arguments, *keyword_arguments), NOWHERE)
 
 
 def constant(value: bool | None) -> tree.Constant:
@@ -238,9 +238,9 @@ class _Printer:
     def _short(self, item: tree.Block, head: str) -> str | None:
         """The block on one line; None if it needs several."""
         margins = [self.margins.get(inner, Margin()) for inner in item.body]
-        own = self.margins.get(item, Margin())
-        remarks = bool(own.behind) + sum(bool(margin.behind) for margin in margins)
-        if item.kind.text in STAGE_KINDS or own.inside or remarks > 1 or any(margin.above for margin in margins):
+        margin = self.margins.get(item, Margin())
+        remarks = bool(margin.behind) + sum(bool(inner.behind) for inner in margins)
+        if item.kind.text in STAGE_KINDS or margin.inside or remarks > 1 or any(inner.above for inner in margins):
             return None
         if not all(isinstance(inner, tree.Bind) for inner in item.body):
             return None
@@ -278,15 +278,15 @@ def recipe_text(items: Sequence[tree.Item], margins: Mapping[tree.Item, Margin],
         printer.lines.append("")
     for item in items:
         printer.item(item)
-    raw = "\n".join(printer.lines).strip() + "\n"
-    done = format_text(Source("recipe.ft", raw)) or raw
+    text = "\n".join(printer.lines).strip() + "\n"
+    formatted = format_text(Source("recipe.ft", text)) or text
     sink = Sink()
-    again = parse(Source("recipe.ft", done), sink)
-    if sink.failed or shape(again.items) != shape(items):
+    parsed = parse(Source("recipe.ft", formatted), sink)
+    if sink.failed or shape(parsed.items) != shape(items):
         raise ReadBackError("the printed recipe does not parse to the same tree; nothing was written")
-    if [remark.text.rstrip() for remark in again.comments] != printer.comments:
+    if [remark.text.rstrip() for remark in parsed.comments] != printer.comments:
         raise ReadBackError("a printed comment does not parse to the same text; nothing was written")
-    return done
+    return formatted
 
 
 def shape(node: Any) -> Any:

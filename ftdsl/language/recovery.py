@@ -292,10 +292,10 @@ class Driver:
         return self._supply("_NL")
 
     def _unexpected(self, token: Token) -> None:
-        wanted = [TOKEN_NAMES[kind] for kind in TOKEN_NAMES if self._fits(kind)]
+        expected = [TOKEN_NAMES[kind] for kind in TOKEN_NAMES if self._fits(kind)]
         names = {"$END": "end of file", "_NL": "end of line"}
         span = self._span(token) if token.type not in ("_NL", "$END") else self._before()
-        help = f"expected {_either(wanted)}" if 0 < len(wanted) <= 5 else ""
+        help = f"expected {_either(expected)}" if 0 < len(expected) <= 5 else ""
         self._report("FT030", f"unexpected {names.get(token.type, f'`{token}`')}", span, help=help)
 
     def _swallow(self) -> None:
@@ -450,7 +450,7 @@ def read(source: Source, tokens: list[Token], sink: Sink) -> Any:
     problems = first.sink
     if first.unclosed:
         retries = [Driver(source, tokens, closes) for closes in (by_indent, by_header)]
-        roots = [other.run() for other in retries]
+        roots = [retry.run() for retry in retries]
         best = min(range(len(retries)), key=lambda at: len(retries[at].sink))
         root, problems = roots[best], retries[best].sink
     for problem in problems:

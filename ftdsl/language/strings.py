@@ -119,8 +119,8 @@ def _dedent(parts: list[str | tree.Hole]) -> list[str | tree.Hole]:
         return parts
     at_start = re.compile(rf"(?m)(?:(?<=\n)|\A)[ \t]{{1,{common}}}")
     inner = re.compile(rf"(?<=\n)[ \t]{{1,{common}}}")
-    done: list[str | tree.Hole] = []
+    dedented: list[str | tree.Hole] = []
     for index, part in enumerate(parts):
         pattern = at_start if index == 0 and first else inner
-        done.append(pattern.sub("", part) if isinstance(part, str) else part)
-    return done
+        dedented.append(pattern.sub("", part) if isinstance(part, str) else part)
+    return dedented

@@ -54,8 +54,8 @@ def build(resolved: Resolved, folder: FilePath, session: Session) -> Recipe:
 def _engines(file: Term, stages: tuple[Stage, ...], folder: FilePath, session: Session) -> dict[str, EngineChoice]:
     """The engines of the file and of its stages. A recipe uses one version of an engine, as there is one environment for each."""
     engines: dict[str, EngineChoice] = {}
-    own = [(stage, term) for stage in stages if isinstance(term := stage.settings.get("engine"), Term)]
-    for stage, term in [(None, file), *own]:
+    stage_engines = [(stage, term) for stage in stages if isinstance(term := stage.settings.get("engine"), Term)]
+    for stage, term in [(None, file), *stage_engines]:
         earlier = engines.get(term.name)
         if earlier is None:
             version = str(term.options.get("version") or "")

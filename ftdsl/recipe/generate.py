@@ -171,9 +171,9 @@ def models() -> str:
     for kind in STAGE_KINDS:
         about = f"A `{kind}` stage."
         if kind in TRAINING:
-            own = dict(vocab.block(kind).keys) if kind in vocab.block_names() else {}
-            rest = [block for block in vocab.blocks_in(kind) if block not in shared]
-            classes.append(_class(f"{_class_name(kind)}Stage", about, own, rest, defaults, "TrainingStage"))
+            own_keys = dict(vocab.block(kind).keys) if kind in vocab.block_names() else {}
+            own_blocks = [block for block in vocab.blocks_in(kind) if block not in shared]
+            classes.append(_class(f"{_class_name(kind)}Stage", about, own_keys, own_blocks, defaults, "TrainingStage"))
         else:
             keys, blocks = dict(vocab.keys_of(kind)), list(vocab.blocks_in(kind))
             classes.append(_class(f"{_class_name(kind)}Stage", about, keys, blocks, defaults))

@@ -70,10 +70,10 @@ class Linker:
         if kind not in (*TRAINING, *SCORING):
             return None
         if model and stage.parents:
-            own = model.origin.kind != "file"
+            is_stage_key = model.origin.kind != "file"
             text = f"`{stage.name}` has a `model` and starts `from` a stage"
-            label = "" if own else "this sets the model of all stages"
-            help = "remove one of them" if own else "set it in the stages that start from it"
+            label = "" if is_stage_key else "this sets the model of all stages"
+            help = "remove one of them" if is_stage_key else "set it in the stages that start from it"
             self.sink.error("FT622", text, model.span, label=label, help=help)
         if model:
             return self._lineage(model.data, model.span)
@@ -91,19 +91,19 @@ class Linker:
     def _from_parents(self, stage: ResolvedStage) -> Lineage | None:
         spans = [parent.span for parent in stage.declared.block.parents]
         lineages = [self._lineage(ref, span) for ref, span in zip(stage.parents, spans, strict=False)]
-        known = [lineage for lineage in lineages if lineage]
-        if len(known) < len(lineages) or not known:
+        resolved = [lineage for lineage in lineages if lineage]
+        if len(resolved) < len(lineages) or not resolved:
             return None
-        if len(known) > 1 and stage.declared.kind != "merge":
+        if len(resolved) > 1 and stage.declared.kind != "merge":
             text = "only a `merge` stage can start from several stages"
             self.sink.error("FT622", text, stage.declared.block.header)
             return None
-        for lineage, span in zip(known[1:], spans[1:], strict=False):
-            if lineage.base != known[0].base:
+        for lineage, span in zip(resolved[1:], spans[1:], strict=False):
+            if lineage.base != resolved[0].base:
                 text = "cannot merge adapters of different base models"
                 self.sink.error("FT622", text, span, label=f"its base is {_describe(lineage.base)}")
                 return None
-        return Lineage(known[0].base, tuple(adapter for lineage in known for adapter in lineage.adapters))
+        return Lineage(resolved[0].base, tuple(adapter for lineage in resolved for adapter in lineage.adapters))
 
     def _lineage(self, data: Any, span: Span | None) -> Lineage | None:
         if isinstance(data, StageRef):
@@ -118,13 +118,13 @@ class Linker:
         """The best of several runs, selected after they have run: they must start from the same model."""
         refs: tuple[StageRef, ...] = data.options.get("stage", ())
         lineages = [self._of_stage(ref, span) for ref in refs]
-        known = [lineage for lineage in lineages if lineage]
-        if not known or len(known) < len(lineages):
+        resolved = [lineage for lineage in lineages if lineage]
+        if not resolved or len(resolved) < len(lineages):
             return None
-        first = known[0]
+        first = resolved[0]
         if not first.adapters:
             return Lineage(data)
-        if any((lineage.base, lineage.adapters[:-1]) != (first.base, first.adapters[:-1]) for lineage in known):
+        if any((lineage.base, lineage.adapters[:-1]) != (first.base, first.adapters[:-1]) for lineage in resolved):
             text = f"the runs of `{refs[0].stage}` start from different models, so the best one's base is unknown"
             self.sink.error(
                 "FT602", text, span, help="merge each run into its base, and take `best()` of the merged models"
@@ -184,16 +184,16 @@ class Linker:
 
     def _result(self, stage: ResolvedStage, start: Lineage | None, method: str) -> Lineage | None:
         kind = stage.declared.kind
-        this = StageRef(stage.name, "", stage.run)
+        own_ref = StageRef(stage.name, "", stage.run)
         if kind in ("merge", "quantize"):
-            return Lineage(this)
+            return Lineage(own_ref)
         if kind not in TRAINING or start is None:
             return None
         if method in ("full", "freeze"):
-            return Lineage(this)
+            return Lineage(own_ref)
         if method or not start.adapters:
-            return Lineage(start.base, (*start.adapters, this))
-        return Lineage(start.base, (*start.adapters[:-1], this))
+            return Lineage(start.base, (*start.adapters, own_ref))
+        return Lineage(start.base, (*start.adapters[:-1], own_ref))
 
     # --- errors
 
@@ -222,22 +222,22 @@ class Linker:
                     if isinstance(item, StageRef):
                         self._check_data(item, value.span)
             if path == ("reward",) and isinstance(value.data, StageRef):
-                other = self.done.get(_key(value.data))
-                if other and other.stage.declared.kind != "reward":
+                reward_stage = self.done.get(_key(value.data))
+                if reward_stage and reward_stage.stage.declared.kind != "reward":
                     self.sink.error("FT622", f"`{value.data.stage}` is not a `reward` stage", value.span)
 
     def _check_data(self, ref: StageRef, span: Span | None) -> None:
-        other = self.done.get(_key(ref))
-        if other is None:
+        data_stage = self.done.get(_key(ref))
+        if data_stage is None:
             return
-        if other.stage.declared.kind != "data":
+        if data_stage.stage.declared.kind != "data":
             self.sink.error(
                 "FT622", f"`{ref.stage}` produces no data", span, help="data comes from a `data` stage or `file(…)`"
             )
             return
         if ref.part not in ("", "train", "eval", "test"):
             self.sink.error("FT040", f"data has no part `{ref.part}`", span, help="parts: train, eval, test")
-        elif ref.part in ("eval", "test") and ("holdout", ref.part) not in other.values:
+        elif ref.part in ("eval", "test") and ("holdout", ref.part) not in data_stage.values:
             text = f"`{ref.stage}` has no `{ref.part}` split"
             help = f"write `holdout {{ {ref.part} = 5% }}` in `data {ref.stage}`"
             self.sink.error("FT622", text, span, help=help)

@@ -68,10 +68,10 @@ def shape_of(settings: Settings, row: Mapping[str, Any] | None, kind: str) -> Sh
         needed.add("response")
     missing = tuple(columns[part] for part in sorted(needed) if row is not None and columns[part] not in row)
     if kind in PAIRS or kind == "kto" or row is None:
-        wanted = {*needed, *own_columns, *(() if kind in PAIRS else ("response", "query"))}
+        needed_parts = {*needed, *own_columns, *(() if kind in PAIRS else ("response", "query"))}
     else:
-        wanted = {*needed, *own_columns}
-    kept = {p: c for p, c in columns.items() if (p in wanted if row is None else c in row or p in own_columns)}
+        needed_parts = {*needed, *own_columns}
+    kept = {p: c for p, c in columns.items() if (p in needed_parts if row is None else c in row or p in own_columns)}
     roles = {**_ROLES[format], **{k: str(v) for k, v in settings.inside("roles").items()}} if format in _ROLES else {}
     return Shape(format, kept, roles, row, missing)
 
@@ -103,8 +103,10 @@ def only_source(settings: Settings) -> Term | None:
 def with_own_options(settings: Settings) -> Settings:
     """The settings of a data stage, with the options of its source if it has a single one."""
     source = only_source(settings)
-    own = {name: value for name, value in source.options.items() if name not in ("id", "path")} if source else {}
-    return settings.with_values(own) if own else settings
+    own_options = (
+        {name: value for name, value in source.options.items() if name not in ("id", "path")} if source else {}
+    )
+    return settings.with_values(own_options) if own_options else settings
 
 
 def local_path(item: Term | StageRef, folder: Path) -> Path | None:

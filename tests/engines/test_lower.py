@@ -136,7 +136,10 @@ def test_hand_offs_the_engine_cannot_do(text: str, code: str, checked: Callable[
     [
         ("eval e from sft { data = prefs.eval }", "has no `eval` split"),
         ("sft b from prefs { }", "produces data, not a model"),
-        ('eval e from sft { data = file("rows.jsonl") }\nsft b from e { data = prefs }', "produces metrics, not a model"),
+        (
+            'eval e from sft { data = file("rows.jsonl") }\nsft b from e { data = prefs }',
+            "produces metrics, not a model",
+        ),
         ("reward r from sft { data = prefs }\ndpo from r { data = prefs }", "is a reward model"),
         ('sft b { model = hf("a/b"), data = sft }', "produces no data"),
         ('dpo from sft { data = file("rows.jsonl") }', "needs rows with `chosen`, `rejected`"),

@@ -34,8 +34,10 @@ def bounded(data: Any, kind: Type, key: Key, raw: Raw, sink: Sink) -> Any:
         share = kind.name == "share" or (isinstance(value, Amount) and value.unit == "share")
         if bound := _broken_bound(number, kind, key, share=share):
             written = raw.written if isinstance(raw, Num) else str(number)
-            meant = "share" in key.type and number > 1 and not _broken_bound(number / 100, kind, key, share=True)
-            help = f"write `{written}%`" if meant and "%" not in written else ""
+            is_percentage = (
+                "share" in key.type and number > 1 and not _broken_bound(number / 100, kind, key, share=True)
+            )
+            help = f"write `{written}%`" if is_percentage and "%" not in written else ""
             sink.error("FT003", f"`{key.name}` must be {bound}, not `{written}`", raw.span, help=help)
             return WRONG
     return data
@@ -67,8 +69,8 @@ def _broken_bound(number: float, kind: Type, key: Key, *, share: bool) -> str:
 
 def _stricter(key: Key, limit: float) -> bool:
     """Whether the key has a bound of its own instead of that of all shares."""
-    own = (key.min, key.above) if limit == 0 else (key.max, key.below)
-    return any(bound is not None for bound in own)
+    own_bounds = (key.min, key.above) if limit == 0 else (key.max, key.below)
+    return any(bound is not None for bound in own_bounds)
 
 
 def _outside(number: float, key: Key) -> str:

@@ -49,13 +49,13 @@ def _bounded(ev: Evaluator, term: Term, raw: Invoke, sink: Sink) -> Any:
     return term
 
 
-def _unknown_function(name: str, fitting: list[str], key: Key, at: tree.Ref, sink: Sink) -> Any:
-    guess = closest(name, fitting)
+def _unknown_function(name: str, candidates: list[str], key: Key, at: tree.Ref, sink: Sink) -> Any:
+    guess = closest(name, candidates)
     fix = guessed(at.span, guess)
     label = f"did you mean `{guess}`?" if guess else ""
-    known = name in vocabulary().functions
-    text = f"`{key.name}` does not take `{name}()`" if known else f"unknown function `{name}`"
-    help = f"functions for this key: {', '.join(f'{n}()' for n in fitting)}" if fitting else ""
+    exists = name in vocabulary().functions
+    text = f"`{key.name}` does not take `{name}()`" if exists else f"unknown function `{name}`"
+    help = f"functions for this key: {', '.join(f'{n}()' for n in candidates)}" if candidates else ""
     sink.error("FT015", text, at.span, label=label, help=help, fix=fix)
     return WRONG
 
@@ -64,52 +64,52 @@ def arguments(
     ev: Evaluator, raw: Invoke, options: Mapping[str, Key], positional: tuple[str, ...], sink: Sink
 ) -> dict[str, Any] | Any:
     """The arguments by name; WRONG and diagnostics if one is unknown, duplicate or of the wrong type."""
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     arguments_by_name: dict[str, tree.Argument] = {}
-    at = 0
+    position = 0
     for argument in raw.call.arguments:
-        name = argument.name.text if argument.name else (positional[at] if at < len(positional) else None)
-        at += argument.name is None
+        name = argument.name.text if argument.name else (positional[position] if position < len(positional) else None)
+        position += argument.name is None
         if name is None or name not in options:
             _unknown_argument(raw, argument, name, options, sink)
-            given = WRONG
+            values = WRONG
             continue
         if name in arguments_by_name:
             first = Label(arguments_by_name[name].span, "first given here")
             sink.error("FT006", f"`{name}` is given twice", argument.span, labels=(first,))
-            given = WRONG
+            values = WRONG
             continue
         arguments_by_name[name] = argument
         value = ev.typed(argument.value, options[name], replace(raw.scope, own=None), sink)
         if value is WRONG:
-            given = WRONG
-        elif given is not WRONG:
-            given[name] = value
+            values = WRONG
+        elif values is not WRONG:
+            values[name] = value
     for name in positional[:1]:
-        if name not in arguments_by_name and options[name].required and given is not WRONG:
+        if name not in arguments_by_name and options[name].required and values is not WRONG:
             sink.error("FT010", f"`{raw.name}()` needs `{name}`", raw.span)
             return WRONG
-    return given
+    return values
 
 
 def _unknown_argument(
     raw: Invoke, argument: tree.Argument, name: str | None, options: Mapping[str, Key], sink: Sink
 ) -> None:
-    known = f"it takes: {', '.join(options)}" if options else "it takes none"
+    help = f"it takes: {', '.join(options)}" if options else "it takes none"
     if name is None or argument.name is None:
-        sink.error("FT016", f"`{raw.name}()` takes no argument here", argument.span, help=known)
+        sink.error("FT016", f"`{raw.name}()` takes no argument here", argument.span, help=help)
         return
     guess = closest(name, options)
     fix = guessed(argument.name.span, guess)
     label = f"did you mean `{guess}`?" if guess else ""
     text = f"`{raw.name}()` has no argument `{name}`"
-    sink.error("FT016", text, argument.name.span, label=label, help=known, fix=fix)
+    sink.error("FT016", text, argument.name.span, label=label, help=help, fix=fix)
 
 
 def _best(ev: Evaluator, raw: Invoke, signature: Function, sink: Sink) -> Any:
     """`best(final, lowest(eval_loss))` selects one variant. It refers to all of them, and is not swept itself."""
-    given = raw.call.arguments
-    node = given[0].value if given else None
+    positional = raw.call.arguments
+    node = positional[0].value if positional else None
     if not isinstance(node, tree.Ref) or node.path[0].text not in ev.names.stages:
         sink.error("FT010", "`best()` needs a stage", raw.span, help="write `best(final, lowest(eval_loss))`")
         return WRONG
@@ -137,7 +137,7 @@ def environment(ev: Evaluator, raw: Invoke, kind: Type, key: Key, sink: Sink) ->
         return _secret(name, raw, kind, key, sink)
     value = ev.session.env.get(name, options.get("default"))
     if why := "looks like a secret" if is_secret_name(name) else (shape := shape_of(value)) and f"holds {shape}":
-        return _not_read(name, why, raw, kind, sink)
+        return _refuse_env(name, why, raw, kind, sink)
     if value is None:
         sink.error(
             "FT048", f"environment variable `{name}` is not set", raw.span, help=f'write `env("{name}", default = "…")`'
@@ -162,7 +162,7 @@ def _secret(name: str, raw: Invoke, kind: Type, key: Key, sink: Sink) -> Any:
     return Secret(name)
 
 
-def _not_read(name: str, why: str, raw: Invoke, kind: Type, sink: Sink) -> Any:
+def _refuse_env(name: str, why: str, raw: Invoke, kind: Type, sink: Sink) -> Any:
     text = f"`{name}` {why}, and `env()` would record its value in the lock"
     if kind.name == "variable":
         fix = Fix("use `secret()`", (Edit(raw.call.path[0].span, "secret"),))

@@ -102,7 +102,7 @@ def _shown(raw: Raw) -> str:
     return "this"
 
 
-def _unknown(raw: Bare | Invoke, names: list[str], key: Key, sink: Sink, what: str = "") -> Any:
+def _unknown(raw: Bare | Invoke, names: list[str], key: Key, sink: Sink, phrase: str = "") -> Any:
     from ftdsl.diagnostics.suggest import closest
 
     span = raw.span if isinstance(raw, Bare) else raw.call.path[0].span.to(raw.call.path[-1].span)
@@ -112,7 +112,7 @@ def _unknown(raw: Bare | Invoke, names: list[str], key: Key, sink: Sink, what: s
     label = f"did you mean `{guess}`?" if guess else ""
     shown = ", ".join(names[:14]) + (", …" if len(names) > 14 else "")
     code, text = (
-        ("FT002", f"`{key.name}` has no member `{raw.name}`") if not what else ("FT040", f"{what} `{raw.name}`")
+        ("FT002", f"`{key.name}` has no member `{raw.name}`") if not phrase else ("FT040", f"{phrase} `{raw.name}`")
     )
     if instead := key.instead.get(raw.name):
         sink.error(code, text, span, help=instead)
@@ -219,10 +219,10 @@ _POWERS = re.compile(r"(1|2|4|8|16|32|64|128|256|512)k")
 def _hint_at_1024(raw: Num, key: Key, ev: Evaluator) -> None:
     """Report `8k`, which is 8000; models usually have 8192."""
     if key.powers and _POWERS.fullmatch(raw.written):
-        meant = f"{raw.written}i"
+        suggestion = f"{raw.written}i"
         text = f"`{raw.written}` is {int(raw.number)}; context lengths are usually powers of two"
-        help = f"write `{meant}` for {int(raw.number) // 1000 * 1024}"
-        fix = Fix(f"write `{meant}`", (Edit(raw.span, meant),), safe=False)
+        help = f"write `{suggestion}` for {int(raw.number) // 1000 * 1024}"
+        fix = Fix(f"write `{suggestion}`", (Edit(raw.span, suggestion),), safe=False)
         ev.session.sink.add(Diagnostic("FT067", text, raw.span, Severity.INFO, help=help, fix=fix))
 
 
@@ -279,10 +279,10 @@ FILES = ("path", "train", "eval", "test")
 def part_exists(ev: Evaluator, raw: Stg, parts: tuple[str, ...], sink: Sink) -> bool:
     """Whether the part of the stage can be used here; else it is reported."""
     kind = ev.names.stages.get(raw.ref.stage, "")
-    known = [part for part in parts if part == "path" or kind == "data"]
-    if not raw.ref.part or raw.ref.part in known:
+    available = [part for part in parts if part == "path" or kind == "data"]
+    if not raw.ref.part or raw.ref.part in available:
         return True
-    help = f"parts: {', '.join(known)}" if known else f"write `{raw.ref.stage}`"
+    help = f"parts: {', '.join(available)}" if available else f"write `{raw.ref.stage}`"
     sink.error("FT040", f"`{raw.ref.stage}` has no part `{raw.ref.part}`", raw.span, help=help)
     return False
 
@@ -392,8 +392,10 @@ def _source_in_quotes(raw: Str, text: str, kind: Type, key: Key, sink: Sink) -> 
     is_id = re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", text) and not text.endswith(
         (".json", ".jsonl", ".csv", ".parquet")
     )
-    meant = f"{'hf' if is_id else 'file'}({raw.span.text})"  # the source text, with its escapes
-    return _wrong(raw, kind, key, sink, f"write `{meant}`", Fix(f"write `{meant}`", (Edit(raw.span, meant),)))
+    suggestion = f"{'hf' if is_id else 'file'}({raw.span.text})"  # the source text, with its escapes
+    return _wrong(
+        raw, kind, key, sink, f"write `{suggestion}`", Fix(f"write `{suggestion}`", (Edit(raw.span, suggestion),))
+    )
 
 
 def _data(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
@@ -404,8 +406,8 @@ def _data(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     if isinstance(raw, Stg):
         return [raw.ref]
     if isinstance(raw, Bare):
-        known = [name for name, kind in ev.names.stages.items() if kind == "data"]
-        return _unknown(raw, known, key, sink, "no data stage is named")
+        data_stages = [name for name, kind in ev.names.stages.items() if kind == "data"]
+        return _unknown(raw, data_stages, key, sink, "no data stage is named")
     data = _by_use(ev, raw, kind, key, sink)
     return WRONG if data is WRONG else [data]
 

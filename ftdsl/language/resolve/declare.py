@@ -161,16 +161,16 @@ def profile_layers(name: str, module: Module, edits: Mapping[int, list[Layer]]) 
 def _unknown_profile(name: str, module: Module, session: Session, at: tree.Ref | None) -> None:
     guess = closest(name, module.profiles)
     label = f"did you mean `{guess}`?" if guess else ""
-    known = f"profiles here: {', '.join(module.profiles)}" if module.profiles else "this recipe has no profiles"
-    session.sink.error("FT080", f"unknown profile `{name}`", at.span if at else None, label=label, help=known)
+    help = f"profiles here: {', '.join(module.profiles)}" if module.profiles else "this recipe has no profiles"
+    session.sink.error("FT080", f"unknown profile `{name}`", at.span if at else None, label=label, help=help)
 
 
 def known_profile(name: str, module: Module, session: Session) -> bool:
     """Whether a profile exists (`laptop`, or `site.laptop` of an include); if not, it is reported."""
-    known = module.profile(name) is not None
-    if not known:
+    exists = module.profile(name) is not None
+    if not exists:
         _unknown_profile(name, module, session, None)
-    return known
+    return exists
 
 
 def set_layers(texts: Sequence[str], module: Module, declarations: Declarations, session: Session) -> list[Layer]:

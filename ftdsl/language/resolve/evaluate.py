@@ -134,8 +134,8 @@ class Evaluator:
         else:
             bare = node.op != ".." and unquoted.is_name(node.span.text)
         if bare:
-            wanted = "model" if "model" in kinds else "data" if "data" in kinds else ""
-            unquoted.report(node.span, wanted, sink)
+            source_kind = "model" if "model" in kinds else "data" if "data" in kinds else ""
+            unquoted.report(node.span, source_kind, sink)
         return bare
 
     def _typed_list(self, node: tree.ListOf, key: Key, scope: Scope, sink: Sink, *, flat: bool) -> Any:
@@ -169,7 +169,7 @@ class Evaluator:
         if not isinstance(raw, Invoke):
             return coerce(self, raw, kind, key, sink)
         memo = self._once(("typed", *_identity(symbol), id(key), str(kind)), (symbol, key), node,
-                          lambda own: coerce(self, raw, kind, key, own))  # fmt: skip
+                          lambda inner_sink: coerce(self, raw, kind, key, inner_sink))  # fmt: skip
         if memo is None:
             return self._by_itself(node, sink, WRONG)
         self.trace.absorb(memo.trace)
@@ -276,8 +276,8 @@ class Evaluator:
         key = (id(scope.module), scope.own, self._memos.innermost, path)
         if self._unknown.setdefault(key, node.span) is not node.span:
             return
-        near = [*scope.module.lets, *scope.module.params]
-        guess = closest(path[-1], near) if len(path) == 1 and len(near) <= MAX_NEAR else None
+        choices = [*scope.module.lets, *scope.module.params]
+        guess = closest(path[-1], choices) if len(path) == 1 and len(choices) <= MAX_NEAR else None
         label = f"did you mean `{guess}`?" if guess else ""
         sink.error("FT040", f"`{node.span.text}` does not name a number", node.span, label=label)
 
@@ -299,13 +299,20 @@ class Evaluator:
                 return Choice(Term("search.best"), node.span)
             case KeySymbol():
                 scope = Scope(symbol.entry.module, symbol.view, symbol.entry.path[:-1], symbol.entry.path)
-                memo = self._once(_identity(symbol), symbol, node, lambda own: self.entry(symbol.entry, scope, own))
+                memo = self._once(
+                    _identity(symbol), symbol, node, lambda inner_sink: self.entry(symbol.entry, scope, inner_sink)
+                )
             case LetSymbol():
                 memo = self._once(
-                    _identity(symbol), symbol, node, lambda own: self.let(symbol.let, Scope(symbol.module), own)
+                    _identity(symbol),
+                    symbol,
+                    node,
+                    lambda inner_sink: self.let(symbol.let, Scope(symbol.module), inner_sink),
                 )
             case ParamSymbol():
-                memo = self._once(_identity(symbol), symbol, node, lambda own: self._param(symbol, node, own))
+                memo = self._once(
+                    _identity(symbol), symbol, node, lambda inner_sink: self._param(symbol, node, inner_sink)
+                )
         if memo is None:
             self._by_itself(node, sink, None)
             return Broken(node.span)
@@ -326,9 +333,9 @@ class Evaluator:
         if self._memos.is_open(key):
             return None
 
-        def traced(own: Sink) -> tuple[Any, Trace]:
+        def traced(inner_sink: Sink) -> tuple[Any, Trace]:
             with self.tracing() as trace:
-                return work(own), trace
+                return work(inner_sink), trace
 
         memo = self._memos.evaluate(key, owner, traced)
         if isinstance(memo.data, Broken) and not (isinstance(owner, KeySymbol) and owner.view.name):
@@ -337,7 +344,7 @@ class Evaluator:
 
     def as_text(self, symbol: Symbol, raw: Invoke, node: tree.Ref) -> tuple[str | StageRef, ...] | None:
         """A named call as part of a text."""
-        memo = self._once(("text", *_identity(symbol)), symbol, node, lambda own: texts.call_as_text(self, raw))
+        memo = self._once(("text", *_identity(symbol)), symbol, node, lambda inner_sink: texts.call_as_text(self, raw))
         if memo is None:
             self._by_itself(node, Sink(), None)
             return None

@@ -49,30 +49,30 @@ def check(entries: Iterable[Entry], kind: str, sink: Sink) -> list[Entry]:
     For an unknown key, the key that was probably meant is added without a value, so that checks do not report it as missing.
     """
     seen: dict[Path, Entry] = {}
-    good: list[Entry] = []
-    meant: dict[Path, Path | None] = {}
+    usable: list[Entry] = []
+    replacements: dict[Path, Path | None] = {}
     for entry in entries:
-        outer = next((bad for bad in meant if entry.path[: len(bad)] == bad), None)
+        outer = next((bad for bad in replacements if entry.path[: len(bad)] == bad), None)
         problem = None if outer else _problem(entry, kind)
         if problem:
             sink.add(problem)
-            meant[entry.path] = _meant(entry, kind)
+            replacements[entry.path] = _probable_path(entry, kind)
         if outer or problem:
-            guess = meant[outer or entry.path]
-            if guess and (stand_in := _stand_in(entry, guess + entry.path[len(outer or entry.path) :], kind)):
-                good.append(stand_in)
+            guess = replacements[outer or entry.path]
+            if guess and (placeholder := _placeholder(entry, guess + entry.path[len(outer or entry.path) :], kind)):
+                usable.append(placeholder)
         elif first := seen.get(entry.path):
-            here = Label(first.span, "first set here")
-            sink.error("FT006", f"`{'.'.join(entry.path)}` is set twice", entry.span, labels=(here,))
+            label = Label(first.span, "first set here")
+            sink.error("FT006", f"`{'.'.join(entry.path)}` is set twice", entry.span, labels=(label,))
         else:
             seen[entry.path] = entry
-            good.append(entry)
-    return [entry for entry in good if not (entry.guessed and entry.path in seen)]
+            usable.append(entry)
+    return [entry for entry in usable if not (entry.guessed and entry.path in seen)]
 
 
 def _problem(entry: Entry, kind: str) -> Diagnostic | None:
-    known = keys.find(kind, entry.path)
-    if known is None:
+    definition = keys.find(kind, entry.path)
+    if definition is None:
         return _unknown(entry, kind)
     name = ".".join(entry.path)
     if entry.path[-2:-1] == ("env",) and not VARIABLE.fullmatch(entry.path[-1]):
@@ -80,14 +80,14 @@ def _problem(entry: Entry, kind: str) -> Diagnostic | None:
         return Diagnostic("FT046", text, entry.span, help="use letters, digits and `_`, not starting with a digit")
     if keys.fits(kind, entry.path, block=entry.value is None):
         return None
-    if isinstance(known, BlockWords) and entry.value is not None and not entry.takes_back:
+    if isinstance(definition, BlockWords) and entry.value is not None and not entry.takes_back:
         return Diagnostic("FT060", f"`{name}` is a block", entry.span, help=f"write `{entry.path[-1]} {{ … }}`")
-    if not isinstance(known, BlockWords) and entry.value is None and known.type != "any":
+    if not isinstance(definition, BlockWords) and entry.value is None and definition.type != "any":
         return Diagnostic("FT060", f"`{name}` is a key, not a block", entry.span, help=f"write `{entry.path[-1]} = …`")
     return None
 
 
-def _meant(entry: Entry, kind: str) -> Path | None:
+def _probable_path(entry: Entry, kind: str) -> Path | None:
     """The path that was probably meant."""
     from ftdsl.language.resolve import foreign
 
@@ -104,12 +104,12 @@ def _meant(entry: Entry, kind: str) -> Path | None:
     return (*outer, guess) if guess else None
 
 
-def _stand_in(entry: Entry, path: Path, kind: str) -> Entry | None:
+def _placeholder(entry: Entry, path: Path, kind: str) -> Entry | None:
     """An entry for the path without a value; None if the path is unknown too."""
-    known = keys.find(kind, path)
-    if known is None:
+    definition = keys.find(kind, path)
+    if definition is None:
         return None
-    value = None if isinstance(known, BlockWords) else tree.Missing(entry.span)
+    value = None if isinstance(definition, BlockWords) else tree.Missing(entry.span)
     return replace(entry, path=path, value=value, binder=tree.Binder.FIXED, guessed=True)
 
 

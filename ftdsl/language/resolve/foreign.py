@@ -25,22 +25,22 @@ class Known:
 
 def known(kind: str, word: str, value: tree.Expression | None) -> Known | None:
     """The equivalent of a foreign key in a stage of a kind; None if no tool has the key."""
-    meant = foreign.meant(word)
-    if meant is None:
+    meaning = foreign.meant(word)
+    if meaning is None:
         return None
     text = (
         value.span.text if isinstance(value, tree.Quantity | tree.Text | tree.Constant | tree.Ref | tree.ListOf) else ""
     )
-    line = _line(meant, text) if value is not None else ""
+    line = _line(meaning, text) if value is not None else ""
     if line and not _sound(kind, line):
         line = ""
-    if (status := foreign.parameter_status(meant.parameter)) is not None and status.kind != "word" and not line:
-        return _wordless(meant.parameter, status.kind, text)
-    key = line.partition(" = ")[0] if line else meant.word or foreign.word_of(meant.parameter)
+    if (status := foreign.parameter_status(meaning.parameter)) is not None and status.kind != "word" and not line:
+        return _wordless(meaning.parameter, status.kind, text)
+    key = line.partition(" = ")[0] if line else meaning.word or foreign.word_of(meaning.parameter)
     path = tuple(key.split(".")) if key else ()
     if path and keys.find(kind, path) is None:
         return None
-    return Known(path, line, meant.why)
+    return Known(path, line, meaning.why)
 
 
 def _wordless(parameter: str, kind: str, text: str) -> Known:
@@ -75,22 +75,22 @@ def _sound(kind: str, line: str) -> bool:
     return evaluator.typed(item.value, key, Scope(Module(Path(), file)), session.sink) is not WRONG
 
 
-def _line(meant: foreign.Meant, text: str) -> str:
+def _line(meaning: foreign.Meant, text: str) -> str:
     """`duration = 3 epochs`; "" if the value cannot be converted."""
     plain = text.strip("\"'")
-    parameter = meant.parameter
-    if meant.change is not None:
-        became = meant.change.becomes(_value(plain))
-        if not became or len(became) != 1:
+    parameter = meaning.parameter
+    if meaning.change is not None:
+        parameters = meaning.change.becomes(_value(plain))
+        if not parameters or len(parameters) != 1:
             return ""
-        parameter, given = next(iter(became.items()))
-        plain = str(given).lower() if isinstance(given, bool) else str(given)
-    if meant.value is not None:
+        parameter, value = next(iter(parameters.items()))
+        plain = str(value).lower() if isinstance(value, bool) else str(value)
+    if meaning.value is not None:
         if plain.lower() in ("false", "no", "0", ""):
             return ""
-        plain = str(meant.value)
-    if meant.word:
-        return f"{meant.word} = {str(meant.value).replace('{value}', text.strip())}" if text else ""
+        plain = str(meaning.value)
+    if meaning.word:
+        return f"{meaning.word} = {str(meaning.value).replace('{value}', text.strip())}" if text else ""
     if not plain:
         return ""
     if parameter == "finetuning_type":

@@ -58,21 +58,21 @@ class Effective:
 
     def put(self, layer: Sequence[Entry], sink: Sink | None = None) -> None:
         """Apply a stronger layer; entries that this kind of stage does not have are skipped."""
-        own = [e for e in layer if e.takes_back or keys.fits(self.kind, e.path, block=e.value is None)]
-        fresh = {
+        applicable = [e for e in layer if e.takes_back or keys.fits(self.kind, e.path, block=e.value is None)]
+        new_methods = {
             e.path[0]
-            for e in own
+            for e in applicable
             if len(e.path) == 1 and e.path[0] in keys.methods() and not (e.takes_back or e.guessed)
         }
-        if fresh:
-            self._drop_methods(keep=fresh)
-        for entry in own:
+        if new_methods:
+            self._drop_methods(keep=new_methods)
+        for entry in applicable:
             self._put(entry)
-        self._one_method(own, fresh, sink)
+        self._one_method(applicable, new_methods, sink)
 
     def _put(self, entry: Entry) -> None:
-        there = entry.value is None and entry.path in self.entries
-        if entry.guessed and (there or self._other_method(entry.path[0])):
+        is_duplicate_block = entry.value is None and entry.path in self.entries
+        if entry.guessed and (is_duplicate_block or self._other_method(entry.path[0])):
             return  # a guess neither overrides a written entry nor adds a second method
         self.layers.append(entry)
         if entry.takes_back:
@@ -94,11 +94,11 @@ class Effective:
         for path in [p for p in self.entries if p[0] in gone]:
             del self.entries[path]
 
-    def _one_method(self, layer: Sequence[Entry], fresh: set[str], sink: Sink | None) -> None:
-        there = [e for e in layer if len(e.path) == 1 and e.path[0] in fresh and e.path in self.entries]
-        if sink is None or len(there) < 2:
+    def _one_method(self, layer: Sequence[Entry], new_methods: set[str], sink: Sink | None) -> None:
+        method_entries = [e for e in layer if len(e.path) == 1 and e.path[0] in new_methods and e.path in self.entries]
+        if sink is None or len(method_entries) < 2:
             return
-        first, second = there[0], there[1]
+        first, second = method_entries[0], method_entries[1]
         sink.error(
             "FT623",
             f"a stage has one method, and this has `{first.path[0]}` and `{second.path[0]}`",

@@ -118,9 +118,9 @@ class _Loader:
             self.session.sink.error("FT043", "an include needs a plain path", item.path.span, help=help)
             return
         path = module.path.parent / written
-        known = _identity(path) in self.done and _identity(path) not in opened
-        source = None if known else self._read(module, item, path, opened)
-        if source is None and not known:
+        is_loaded = _identity(path) in self.done and _identity(path) not in opened
+        source = None if is_loaded else self._read(module, item, path, opened)
+        if source is None and not is_loaded:
             return
         inner = self.done[_identity(path)] if source is None else self.module(path, source, opened)
         module.files += [path for path in inner.files if path not in module.files]
@@ -128,8 +128,8 @@ class _Loader:
             module.aliases[item.alias.text] = inner
             module.profiles = {**module.profiles, **inner.profiles}
             return
-        here = {id(layer) for layer in module.layers}
-        module.layers += [layer for layer in inner.layers if id(layer) not in here]
+        present = {id(layer) for layer in module.layers}
+        module.layers += [layer for layer in inner.layers if id(layer) not in present]
         module.profiles |= inner.profiles
         module.aliases |= inner.aliases
 
@@ -163,10 +163,10 @@ def _identity(path: Path) -> Path:
 
 
 def _declare(module: Module, file: tree.File, sink: Sink) -> None:
-    own: dict[str, tree.Word] = {}
+    declared: dict[str, tree.Word] = {}
     for item in file.items:
         if isinstance(item, tree.Let | tree.Param):
-            _once(own, item.name, sink)
+            _once(declared, item.name, sink)
         if isinstance(item, tree.Let):
             module.lets[item.name.text] = item
             module.params.pop(item.name.text, None)
@@ -177,22 +177,22 @@ def _declare(module: Module, file: tree.File, sink: Sink) -> None:
             _profile(module, item, sink)
 
 
-def _once(own: dict[str, tree.Word], word: tree.Word, sink: Sink) -> None:
-    if first := own.get(word.text):
-        here = Label(first.span, "first set here")
-        sink.error("FT006", f"`{word.text}` is set twice", word.span, labels=(here,))
-    own.setdefault(word.text, word)
+def _once(declared: dict[str, tree.Word], word: tree.Word, sink: Sink) -> None:
+    if first := declared.get(word.text):
+        label = Label(first.span, "first set here")
+        sink.error("FT006", f"`{word.text}` is set twice", word.span, labels=(label,))
+    declared.setdefault(word.text, word)
 
 
 def _profile(module: Module, block: tree.Block, sink: Sink) -> None:
     if block.label is None:
         sink.error("FT046", "a profile needs a name", block.kind.span, help="write `profile laptop { … }`")
         return
-    known = module.profiles.get(block.label.text)
-    if known is block:
+    earlier = module.profiles.get(block.label.text)
+    if earlier is block:
         return
-    if known and known.span.source is block.span.source:
-        first = Label(known.header, "first set here")
+    if earlier and earlier.span.source is block.span.source:
+        first = Label(earlier.header, "first set here")
         sink.error("FT006", f"profile `{block.label.text}` is set twice", block.label.span, labels=(first,))
         return
     module.profiles[block.label.text] = block

@@ -72,8 +72,8 @@ class Memos:
     def evaluate(self, key: Hashable, owner: object, work: Callable[[Sink], tuple[Any, Trace]]) -> Memo:
         """Run `work` with the name open. The memo is kept, unless a cycle through an outer name made it invalid."""
         depth = len(self._open)
-        here = _Open(key, lowest=depth)
-        self._open.append(here)
+        opened = _Open(key, lowest=depth)
+        self._open.append(opened)
         self._depths[key] = depth
         problems = Sink()
         try:
@@ -81,18 +81,18 @@ class Memos:
         finally:
             self._open.pop()
             del self._depths[key]
-            for held in here.held:
-                self._local.pop(held, None)
-                self._lowest.pop(held, None)
-        memo = Memo(owner, data, trace, (*problems, *here.problems))
-        if here.lowest >= depth:
+            for dependent in opened.held:
+                self._local.pop(dependent, None)
+                self._lowest.pop(dependent, None)
+        memo = Memo(owner, data, trace, (*problems, *opened.problems))
+        if opened.lowest >= depth:
             (self._constant if trace.constant else self._local)[key] = memo
         else:
-            outer = self._open[here.lowest]
+            outer = self._open[opened.lowest]
             outer.held.append(key)
             outer.problems += memo.problems
-            self._local[key], self._lowest[key] = memo, here.lowest
-            self._reach(here.lowest)
+            self._local[key], self._lowest[key] = memo, opened.lowest
+            self._reach(opened.lowest)
         return memo
 
     @property

@@ -66,10 +66,10 @@ def param_type(written: tree.TypeName, session: Session) -> str | None:
 def check_call(raw: Invoke, session: Session) -> None:
     from ftdsl.catalog.vocabulary import vocabulary
 
-    known = vocabulary().functions
-    if raw.name in known or any(raw.name in (k.members or {}) for k in _all_keys()):
+    functions = vocabulary().functions
+    if raw.name in functions or any(raw.name in (k.members or {}) for k in _all_keys()):
         return
-    guess = closest(raw.name, known)
+    guess = closest(raw.name, functions)
     label = f"did you mean `{guess}`?" if guess else ""
     session.sink.error("FT015", f"unknown function `{raw.name}`", raw.call.path[0].span, label=label)
 

@@ -226,9 +226,9 @@ class _Resolver:
             param = self.module.params.get(name)
             if param is None or not equals:
                 guess = closest(name, self.module.params)
-                known = f"parameters here: {', '.join(self.module.params) or 'none'}"
+                help = f"parameters here: {', '.join(self.module.params) or 'none'}"
                 label = f"did you mean `{guess}`?" if guess else ""
-                self.session.sink.error("FT044", f"unknown parameter `{name}`", None, label=label, help=known)
+                self.session.sink.error("FT044", f"unknown parameter `{name}`", None, label=label, help=help)
                 continue
             given[name] = (parsed(text, value, param, self.session), Scope(self.module))
         return given
@@ -274,8 +274,8 @@ class _Resolver:
         """The variants of a stage; None and a diagnostic if it is being resolved, which means a cycle."""
         if name in self.stack:
             chain = " -> ".join([*self.stack[self.stack.index(name) :], name])
-            own = name == self.stack[-1]
-            text = f"`{name}` cannot use its own result" if own else f"stages depend on each other: {chain}"
+            is_own = name == self.stack[-1]
+            text = f"`{name}` cannot use its own result" if is_own else f"stages depend on each other: {chain}"
             sink.error("FT621", text, span)
             return None
         return [(v.run, v.assignment, v.axes) for v in self._expand(name)]
@@ -392,10 +392,10 @@ class _Resolver:
             if name not in self.declarations.stages:
                 guess = closest(name, self.declarations.stages)
                 label = f"did you mean `{guess}`?" if guess else ""
-                known = f"stages here: {', '.join(self.declarations.stages)}"
+                stages_help = f"stages here: {', '.join(self.declarations.stages)}"
                 fix = guessed(parent.span, guess)
                 text = f"unknown stage `{name}`"
-                self.session.sink.error("FT620", text, parent.span, label=label, help=known, fix=fix)
+                self.session.sink.error("FT620", text, parent.span, label=label, help=stages_help, fix=fix)
                 continue
             if len(parent.path) > 1:
                 part = ".".join(word.text for word in parent.path[1:])

@@ -124,12 +124,12 @@ def call_as_text(ev: Evaluator, raw: Invoke) -> Written | None:
 
 
 def where_written(
-    ev: Evaluator, node: tree.Expression | Raw, scope: Scope, sink: Sink, seen: int = 0
+    ev: Evaluator, node: tree.Expression | Raw, scope: Scope, sink: Sink, depth: int = 0
 ) -> tuple[tree.Text, Scope] | None:
     """The literal text and scope of a script, following names, so that its holes can be kept separate."""
     if isinstance(node, tree.Text):
         return node, scope
-    if not isinstance(node, tree.Ref) or seen > MAX_NAMES:
+    if not isinstance(node, tree.Ref) or depth > MAX_NAMES:
         return None
     symbol = next(iter(ev.names.candidates(tuple(word.text for word in node.path), scope)), None)
     value: tree.Expression | Raw | None = None
@@ -144,7 +144,7 @@ def where_written(
             value = ev.swept(written, entry.path[-1], id(entry), scope, sink)
     elif isinstance(symbol, ParamSymbol):
         value, scope = ev.given.get(symbol.param.name.text, (symbol.param.default, Scope(symbol.module)))
-    return None if value is None else where_written(ev, value, scope, sink, seen + 1)
+    return None if value is None else where_written(ev, value, scope, sink, depth + 1)
 
 
 def script(ev: Evaluator, node: tree.Text, scope: Scope, sink: Sink) -> Any:
@@ -155,8 +155,8 @@ def script(ev: Evaluator, node: tree.Text, scope: Scope, sink: Sink) -> Any:
             parts.append(part)
             continue
         name = ".".join(word.text for word in part.path)
-        own = scope.view is not None and name in ("stage.path", f"{scope.view.name}.path")
-        if own and scope.view is not None:  # the path of its own result
+        is_own_path = scope.view is not None and name in ("stage.path", f"{scope.view.name}.path")
+        if is_own_path and scope.view is not None:  # the path of its own result
             written: Written | None = (StageRef(scope.view.name, "path", scope.view.run),)
         else:
             written = _hole(ev, part, scope, sink)

@@ -54,20 +54,20 @@ def _check_file(recipe: Recipe, item: Term, span: Span, session: Session) -> Non
     if any(char in written for char in "*?["):
         folder = recipe.folder if not Path(written).is_absolute() else Path(Path(written).anchor)
         pattern = str(Path(written).relative_to(folder)) if Path(written).is_absolute() else written
-        there = bool(session.files.glob(folder, pattern))
+        exists = bool(session.files.glob(folder, pattern))
     else:
-        there = session.files.exists(path)
-    if there and not any(char in written for char in "*?["):
-        what = session.files.is_file(path) or session.files.is_dir(path)
-        if not what:  # a pipe can be read once only, and a device has no end
+        exists = session.files.exists(path)
+    if exists and not any(char in written for char in "*?["):
+        is_usable = session.files.is_file(path) or session.files.is_dir(path)
+        if not is_usable:  # a pipe can be read once only, and a device has no end
             session.sink.error("FT501", f"`{written}` is neither a file nor a folder", _inside(span, written))
-    if there:
+    if exists:
         return
     if Path(written).is_absolute():
         session.sink.warning("FT501", f"`{written}` is not on this machine", span)
     else:
-        near = closest(path.name, [sibling.name for sibling in session.files.glob(path.parent, "*")])
-        guess = str(Path(written).with_name(near)) if near else ""
+        sibling = closest(path.name, [sibling.name for sibling in session.files.glob(path.parent, "*")])
+        guess = str(Path(written).with_name(sibling)) if sibling else ""
         own_span = _inside(span, written)
         session.sink.error(
             "FT501",

@@ -55,10 +55,10 @@ def destination_is_its_own(recipe: Recipe, session: Session) -> None:
             continue
         span = stage.spans.get("to", stage.span)
         destination = os.path.realpath(recipe.folder / written)
-        taken = next((source for source in inputs if _in_the_way(source, destination, stage, recipe)), None)
-        if taken is not None:
-            over = "over" if _within(taken.path, destination) else "into"
-            text = f"`{stage.name}` would be written {over} `{taken.written}`, which is read"
+        conflict = next((source for source in inputs if _in_the_way(source, destination, stage, recipe)), None)
+        if conflict is not None:
+            over = "over" if _within(conflict.path, destination) else "into"
+            text = f"`{stage.name}` would be written {over} `{conflict.written}`, which is read"
             session.sink.error("FT957", text, span, help="set another folder in `to`")
         elif _within(recipe_folder, destination):
             text = f"`{stage.name}` would be written over the recipe's own folder"
@@ -76,12 +76,12 @@ def _in_the_way(source: _Input, destination: str, writer: Stage, recipe: Recipe)
 def _before(stage: Stage, recipe: Recipe) -> set[str]:
     """The keys of all stages that run before this one."""
     keys: set[str] = set()
-    left = list(stage.needs)
-    while left:
-        key = left.pop()
+    pending = list(stage.needs)
+    while pending:
+        key = pending.pop()
         if key not in keys:
             keys.add(key)
-            left += recipe.stage(key).needs if recipe.find(key) else ()
+            pending += recipe.stage(key).needs if recipe.find(key) else ()
     return keys
 
 

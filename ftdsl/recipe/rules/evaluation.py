@@ -43,11 +43,11 @@ def _not_measured(stage: Stage, metric: str, score: str, session: Session) -> No
         text = f"`{metric}` is not measured: `evaluate.metrics` lacks `{member}`"
         session.sink.error("FT068", text, span, help=f"write `evaluate {{ metrics = [loss, {member}] }}`")
         return
-    known = sorted({name for names in SCORES.values() for name in names})
-    guess = closest(score, known)
+    scores = sorted({name for names in SCORES.values() for name in names})
+    guess = closest(score, scores)
     label = f"did you mean `eval_{guess}`?" if guess else ""
     fix = guessed(span, f"eval_{guess}") if guess and span.text == metric else None
-    help = f"scores: {', '.join(f'eval_{name}' for name in known)}"
+    help = f"scores: {', '.join(f'eval_{name}' for name in scores)}"
     session.sink.error("FT068", f"unknown score `{metric}`", span, label=label, help=help, fix=fix)
 
 
