@@ -15,7 +15,7 @@ from ftdsl.language.resolve.resolve import Resolved, ResolvedStage
 from ftdsl.language.values import Secret, StageRef, Term, Value
 from ftdsl.recipe import rules
 from ftdsl.recipe.lineage import Linked, Linker
-from ftdsl.recipe.literal_secrets import kept_out
+from ftdsl.recipe.literal_secrets import without_secrets
 from ftdsl.recipe.recipe import EngineChoice, Recipe, Stage
 from ftdsl.recipe.settings import Settings
 from ftdsl.session import Session
@@ -75,7 +75,7 @@ def python_of(engine: Term, folder: FilePath) -> str:
 
 
 def _stage(linked: Linked, sink: Sink) -> Stage:
-    stage, values = linked.stage, kept_out(linked.values, sink)
+    stage, values = linked.stage, without_secrets(linked.values, sink)
     blocks = {".".join(path): span for path, span in stage.blocks.items()}
     return Stage(
         key=stage.key,

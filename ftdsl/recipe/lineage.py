@@ -170,7 +170,7 @@ class Linker:
         for path, value in parent.values.items():
             if path[0] not in handed or keys.find(stage.declared.kind, path) is None:
                 continue
-            if path[:1] in stage.taken_back or path in stage.taken_back:
+            if path[:1] in stage.reset_paths or path in stage.reset_paths:
                 continue
             if path not in values:
                 origin = Origin("from", parent.stage.key, str(value.origin))

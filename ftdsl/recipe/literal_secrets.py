@@ -28,7 +28,7 @@ def _tools() -> frozenset[str]:
     return frozenset(["launch", *(name for name in vocab.block_names() if vocab.block(name).open)])
 
 
-def kept_out(values: Mapping[Path, Value], sink: Sink) -> dict[Path, Value]:
+def without_secrets(values: Mapping[Path, Value], sink: Sink) -> dict[Path, Value]:
     """The values of a stage; secrets in `env { }` are replaced by references to the variable."""
     return {path: _checked(path, value, sink) for path, value in values.items()}
 
@@ -47,9 +47,7 @@ def _checked(path: Path, value: Value, sink: Sink) -> Value:
     fix = Fix("refer to the variable", (Edit(value.span, f'secret("{name}")'),), safe=False) if value.span else None
     help = f'write `{name} = secret("{name}")`'
     sink.add(Diagnostic(CODE, message, span, Severity.WARNING, help=help, fix=fix))
-    allowed = value.span is not None and allow.covers(
-        value.span, CODE
-    )  # told all the same, so that the comment is needed
+    allowed = value.span is not None and allow.covers(value.span, CODE)  # still reported, so that the comment is used
     return value if allowed else replace(value, data=Secret(name))
 
 

@@ -25,7 +25,7 @@ _LARGEST: Mapping[str, float] = {
 """Upper limits in base units, above which no value is plausible or fits an engine's integers."""
 
 
-def bounded(data: Any, kind: Type, key: Key, raw: Raw, sink: Sink) -> Any:
+def check_bounds(data: Any, kind: Type, key: Key, raw: Raw, sink: Sink) -> Any:
     """The data if it is within the bounds of its type and key; else WRONG and a diagnostic."""
     for value in data if isinstance(data, list) else [data]:
         number = value.number if isinstance(value, Amount) else value
@@ -43,7 +43,7 @@ def bounded(data: Any, kind: Type, key: Key, raw: Raw, sink: Sink) -> Any:
     return data
 
 
-def of_length(items: list[Any], key: Key, span: Span, sink: Sink) -> Any:
+def check_length(items: list[Any], key: Key, span: Span, sink: Sink) -> Any:
     """The items if the list has the length that the key requires; else WRONG and a diagnostic."""
     if key.length is not None and len(items) != key.length:
         sink.error("FT003", f"`{key.name}` takes {key.length} values, not {len(items)}", span)

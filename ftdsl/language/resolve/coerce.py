@@ -10,7 +10,7 @@ from ftdsl.catalog.vocabulary import ANY_NAME, Key, Member, vocabulary
 from ftdsl.diagnostics import Diagnostic, Edit, Fix, Severity, Sink, guessed
 from ftdsl.language import tree
 from ftdsl.language.resolve import calls
-from ftdsl.language.resolve.bounds import bounded, of_length
+from ftdsl.language.resolve.bounds import check_bounds, check_length
 from ftdsl.language.resolve.raw import WRONG, Bare, Between, Broken, Choice, Invoke, Lit, Lst, Num, Raw, Stg, Str
 from ftdsl.language.types import Type, describe, parse_type
 from ftdsl.language.units import exact, longest_name
@@ -34,7 +34,7 @@ def coerce(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     if isinstance(raw, Invoke) and raw.name in ("env", "secret"):
         return calls.environment(ev, raw, kind, key, sink)
     data = _HANDLERS.get(kind.name, _by_use)(ev, raw, kind, key, sink)
-    return WRONG if data is WRONG else bounded(data, kind, key, raw, sink)
+    return WRONG if data is WRONG else check_bounds(data, kind, key, raw, sink)
 
 
 _CONSTANTS = {
@@ -151,14 +151,14 @@ def _union(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
         for option, attempt in failed:
             if any(diagnostic.code in ("FT002", "FT040") for diagnostic in attempt):
                 return coerce(ev, raw, option, key, sink)
-    mendable = [
+    fixable = [
         diagnostic
         for _, attempt in failed
         for diagnostic in attempt
         if diagnostic.fix is not None and diagnostic.fix.safe
     ]
-    if mendable:
-        return _wrong(raw, kind, key, sink, mendable[0].help, mendable[0].fix)
+    if fixable:
+        return _wrong(raw, kind, key, sink, fixable[0].help, fixable[0].fix)
     return _wrong(raw, kind, key, sink)
 
 
@@ -421,7 +421,7 @@ def _list(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
             items.append(element.name)
         else:
             items.append(coerce(ev, element, item, key, sink))
-    return WRONG if any(element is WRONG for element in items) else of_length(items, key, raw.span, sink)
+    return WRONG if any(element is WRONG for element in items) else check_length(items, key, raw.span, sink)
 
 
 def _range(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:

@@ -165,7 +165,7 @@ def _unknown_profile(name: str, module: Module, session: Session, at: tree.Ref |
     session.sink.error("FT080", f"unknown profile `{name}`", at.span if at else None, label=label, help=help)
 
 
-def known_profile(name: str, module: Module, session: Session) -> bool:
+def check_profile(name: str, module: Module, session: Session) -> bool:
     """Whether a profile exists (`laptop`, or `site.laptop` of an include); if not, it is reported."""
     exists = module.profile(name) is not None
     if not exists:

@@ -11,7 +11,7 @@ from ftdsl.diagnostics import Diagnostic, Label, Sink
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.language import tree, unquoted
 from ftdsl.language.resolve import arithmetic, texts
-from ftdsl.language.resolve.bounds import of_length
+from ftdsl.language.resolve.bounds import check_length
 from ftdsl.language.resolve.coerce import coerce, item_type
 from ftdsl.language.resolve.layers import Entry
 from ftdsl.language.resolve.load import Module
@@ -111,7 +111,7 @@ class Evaluator:
 
     def _typed(self, expression: tree.Expression, key: Key, scope: Scope, sink: Sink) -> Any:
         kind = parse_type(key.type)
-        if kind.name == "script" and (written := texts.where_written(self, expression, scope, sink)):
+        if kind.name == "script" and (written := texts.literal_script(self, expression, scope, sink)):
             return texts.script(self, *written, sink)
         if isinstance(expression, tree.Binary | tree.Ref) and self._unquoted(expression, kind, key, scope, sink):
             return WRONG
@@ -119,7 +119,7 @@ class Evaluator:
             return self._typed_ref(expression, key, scope, sink)
         if isinstance(expression, tree.ListOf) and (item := item_type(kind)):
             items = self._typed_list(expression, replace(key, type=str(item)), scope, sink, flat=kind.name == "data")
-            return WRONG if items is WRONG else of_length(items, key, expression.span, sink)
+            return WRONG if items is WRONG else check_length(items, key, expression.span, sink)
         return coerce(self, self.natural(expression, scope, sink), kind, key, sink)
 
     def _unquoted(self, node: tree.Binary | tree.Ref, kind: Type, key: Key, scope: Scope, sink: Sink) -> bool:
@@ -128,7 +128,7 @@ class Evaluator:
         if not kinds & {"text", "path", "model", "data", "script", "name", "any", "push"}:
             return False
         if isinstance(node, tree.Ref):
-            bare = unquoted.is_path(node.span.text) and not self._is_there(node, scope)
+            bare = unquoted.is_path(node.span.text) and not self._is_defined(node, scope)
         elif kinds & NUMERIC:
             bare = self._bare_name(node, scope)
         else:
@@ -224,10 +224,10 @@ class Evaluator:
             "/" in node.span.text
             and unquoted.is_name(node.span.text)
             and (len(names) > 1 or unquoted.is_path(node.span.text))
-            and not any(self._is_there(name, scope) for name in names)
+            and not any(self._is_defined(name, scope) for name in names)
         )
 
-    def _is_there(self, node: tree.Ref, scope: Scope) -> bool:
+    def _is_defined(self, node: tree.Ref, scope: Scope) -> bool:
         return next(iter(self.names.candidates(tuple(w.text for w in node.path), scope)), None) is not None
 
     def _binary(self, node: tree.Binary, scope: Scope, sink: Sink) -> Raw:
@@ -352,7 +352,7 @@ class Evaluator:
         written: tuple[str | StageRef, ...] | None = memo.data
         return written
 
-    def known_let(self, let: tree.Let, module: Module, sink: Sink) -> Raw:
+    def declared_let(self, let: tree.Let, module: Module, sink: Sink) -> Raw:
         """The value of a `let`, at its declaration."""
         return self.look_up(LetSymbol(let, module), tree.Ref((let.name,), let.name.span), sink)
 

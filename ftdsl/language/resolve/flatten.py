@@ -17,7 +17,7 @@ from ftdsl.record import frozen, replace
 from ftdsl.source import Span
 
 if TYPE_CHECKING:
-    from ftdsl.language.resolve.foreign import Known
+    from ftdsl.language.resolve.foreign import Equivalent
 
 
 @frozen
@@ -80,7 +80,7 @@ def _problem(entry: Entry, kind: str) -> Diagnostic | None:
         return Diagnostic("FT046", text, entry.span, help="use letters, digits and `_`, not starting with a digit")
     if keys.fits(kind, entry.path, block=entry.value is None):
         return None
-    if isinstance(definition, BlockWords) and entry.value is not None and not entry.takes_back:
+    if isinstance(definition, BlockWords) and entry.value is not None and not entry.is_reset:
         return Diagnostic("FT060", f"`{name}` is a block", entry.span, help=f"write `{entry.path[-1]} {{ … }}`")
     if not isinstance(definition, BlockWords) and entry.value is None and definition.type != "any":
         return Diagnostic("FT060", f"`{name}` is a key, not a block", entry.span, help=f"write `{entry.path[-1]} = …`")
@@ -97,8 +97,8 @@ def _probable_path(entry: Entry, kind: str) -> Path | None:
     word, outer = entry.path[depth - 1], entry.path[: depth - 1]
     if not outer and (homes := keys.homes(kind, word)):
         return (homes[0], word)
-    if known_key := foreign.known(kind, word, entry.value):
-        return known_key.path or None
+    if equivalent := foreign.equivalent_of(kind, word, entry.value):
+        return equivalent.path or None
     within = keys.find(kind, outer)
     guess = keys.near(kind, word, within if isinstance(within, BlockWords) else None)
     return (*outer, guess) if guess else None
@@ -127,8 +127,8 @@ def _unknown(entry: Entry, kind: str) -> Diagnostic:
         moved = Fix(f"write `{home}.{word}`", (Edit(span, f"{home}.{word}"),), safe=len(homes) == 1)
         help = f"write `{home} {{ {word} = … }}`"
         return Diagnostic("FT001", f"{owner} has no key `{word}`", span, help=help, fix=moved if entry.value else None)
-    if known_key := foreign.known(kind, word, entry.value):
-        return _foreign(entry, known_key, owner, word, span, outer)
+    if equivalent := foreign.equivalent_of(kind, word, entry.value):
+        return _foreign(entry, equivalent, owner, word, span, outer)
     guess = keys.near(kind, word, block)
     if not outer and guess is None and (kinds := keys.kinds_with(word)):
         return Diagnostic("FT005", f"{owner} does not take `{word}`", span, help=f"only in {_list(kinds)}")
@@ -137,16 +137,16 @@ def _unknown(entry: Entry, kind: str) -> Diagnostic:
     return Diagnostic("FT001", f"{owner} has no key `{word}`", span, label=label, help=_keys_here(kind, block), fix=fix)
 
 
-def _foreign(entry: Entry, known_key: Known, owner: str, word: str, span: Span, outer: Path) -> Diagnostic:
+def _foreign(entry: Entry, equivalent: Equivalent, owner: str, word: str, span: Span, outer: Path) -> Diagnostic:
     """Report a key of another tool, with the equivalent line."""
     from ftdsl.language.resolve import foreign
 
-    key = ".".join(known_key.path)
-    help = f"write `{known_key.line or f'{key} = …'}`" if key or known_key.line else f"`{word}`: {known_key.why}"
+    key = ".".join(equivalent.path)
+    help = f"write `{equivalent.line or f'{key} = …'}`" if key or equivalent.line else f"`{word}`: {equivalent.why}"
     whole = span.to(entry.value.span) if entry.value is not None else span
     simple = entry.path == (*outer, word) and entry.binder is tree.Binder.FIXED
-    fix = foreign.mended(known_key, outer, whole) if simple else None
-    return Diagnostic("FT001", f"{owner} has no key `{word}`", span, label=known_key.why, help=help, fix=fix)
+    fix = foreign.fix_of(equivalent, outer, whole) if simple else None
+    return Diagnostic("FT001", f"{owner} has no key `{word}`", span, label=equivalent.why, help=help, fix=fix)
 
 
 def _word_span(span: Span, depth: int, total: int) -> Span:

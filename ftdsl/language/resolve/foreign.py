@@ -15,7 +15,7 @@ from ftdsl.source import Source, Span
 
 
 @frozen
-class Known:
+class Equivalent:
     """The equivalent of a foreign key: its path (() if there is none), and the line to write ("" if the value is unknown)."""
 
     path: KeyPath
@@ -23,7 +23,7 @@ class Known:
     why: str
 
 
-def known(kind: str, word: str, value: tree.Expression | None) -> Known | None:
+def equivalent_of(kind: str, word: str, value: tree.Expression | None) -> Equivalent | None:
     """The equivalent of a foreign key in a stage of a kind; None if no tool has the key."""
     meaning = foreign.meant(word)
     if meaning is None:
@@ -32,28 +32,28 @@ def known(kind: str, word: str, value: tree.Expression | None) -> Known | None:
         value.span.text if isinstance(value, tree.Quantity | tree.Text | tree.Constant | tree.Ref | tree.ListOf) else ""
     )
     line = _line(meaning, text) if value is not None else ""
-    if line and not _sound(kind, line):
+    if line and not _is_valid(kind, line):
         line = ""
     if (status := foreign.parameter_status(meaning.parameter)) is not None and status.kind != "word" and not line:
-        return _wordless(meaning.parameter, status.kind, text)
+        return _without_key(meaning.parameter, status.kind, text)
     key = line.partition(" = ")[0] if line else meaning.word or foreign.word_of(meaning.parameter)
     path = tuple(key.split(".")) if key else ()
     if path and keys.find(kind, path) is None:
         return None
-    return Known(path, line, meaning.why)
+    return Equivalent(path, line, meaning.why)
 
 
-def _wordless(parameter: str, kind: str, text: str) -> Known:
+def _without_key(parameter: str, kind: str, text: str) -> Equivalent:
     """A parameter without a key of the language."""
     if kind == "passthrough":
-        return Known(
+        return Equivalent(
             (foreign.ENGINE,), f"{foreign.ENGINE}.{parameter} = {text}" if text else "", "LLaMA-Factory's name"
         )
     why = "it is derived from the recipe: remove it" if kind == "derived" else "it has no effect: remove it"
-    return Known((), "", why)
+    return Equivalent((), "", why)
 
 
-def _sound(kind: str, line: str) -> bool:
+def _is_valid(kind: str, line: str) -> bool:
     """Whether a line built from the tables is valid, checked against the type of its key."""
     from ftdsl.language.parser import parse
     from ftdsl.language.resolve.evaluate import Evaluator
@@ -161,11 +161,11 @@ def _value(plain: str) -> object:
             return plain
 
 
-def mended(known_key: Known, outer: KeyPath, item: Span) -> Fix | None:
+def fix_of(equivalent: Equivalent, outer: KeyPath, item: Span) -> Fix | None:
     """A fix that replaces `key = value` by the equivalent; None if that belongs in another block."""
-    if not known_key.line:
+    if not equivalent.line:
         return None
-    line = known_key.line
+    line = equivalent.line
     if outer:
         block = ".".join(outer) + "."
         if not line.startswith(block):

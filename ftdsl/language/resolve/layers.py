@@ -31,7 +31,7 @@ class Entry:
     guessed: bool = False
 
     @property
-    def takes_back(self) -> bool:
+    def is_reset(self) -> bool:
         """`key = null`: reset to the value without this key."""
         return isinstance(self.value, tree.Constant) and self.value.value is None and self.binder is tree.Binder.FIXED
 
@@ -53,16 +53,16 @@ class Effective:
 
     kind: str
     entries: dict[Path, Entry] = field(default_factory=dict)
-    taken_back: set[Path] = field(default_factory=set)
+    reset_paths: set[Path] = field(default_factory=set)
     layers: list[Entry] = field(default_factory=list)
 
     def put(self, layer: Sequence[Entry], sink: Sink | None = None) -> None:
         """Apply a stronger layer; entries that this kind of stage does not have are skipped."""
-        applicable = [e for e in layer if e.takes_back or keys.fits(self.kind, e.path, block=e.value is None)]
+        applicable = [e for e in layer if e.is_reset or keys.fits(self.kind, e.path, block=e.value is None)]
         new_methods = {
             e.path[0]
             for e in applicable
-            if len(e.path) == 1 and e.path[0] in keys.methods() and not (e.takes_back or e.guessed)
+            if len(e.path) == 1 and e.path[0] in keys.methods() and not (e.is_reset or e.guessed)
         }
         if new_methods:
             self._drop_methods(keep=new_methods)
@@ -75,15 +75,15 @@ class Effective:
         if entry.guessed and (is_duplicate_block or self._other_method(entry.path[0])):
             return  # a guess neither overrides a written entry nor adds a second method
         self.layers.append(entry)
-        if entry.takes_back:
+        if entry.is_reset:
             for path in [p for p in self.entries if p[: len(entry.path)] == entry.path]:
                 del self.entries[path]
-            self.taken_back.add(entry.path)
+            self.reset_paths.add(entry.path)
             return
         for depth in range(1, len(entry.path)):
             block = entry.path[:depth]
             self.entries.setdefault(block, replace(entry, path=block, value=None, binder=tree.Binder.FIXED))
-        self.taken_back.discard(entry.path)
+        self.reset_paths.discard(entry.path)
         self.entries[entry.path] = entry
 
     def _other_method(self, word: str) -> bool:

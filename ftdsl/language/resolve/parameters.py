@@ -24,7 +24,7 @@ def name_of(stem: str) -> str:
     return f"{name or 'recipe'}-{digest}"
 
 
-def parsed(text: str, value: str, param: tree.Param, session: Session) -> tree.Expression:
+def parse_argument(text: str, value: str, param: tree.Param, session: Session) -> tree.Expression:
     """The expression in `-p name=value`; for a text, an invalid expression is taken literally."""
     from ftdsl.diagnostics import Sink
 

@@ -18,8 +18,8 @@ from ftdsl.language.resolve.coerce import coerce
 from ftdsl.language.resolve.declare import (
     Declarations,
     Declared,
+    check_profile,
     declare,
-    known_profile,
     profile_edits,
     profile_layers,
     set_layers,
@@ -29,7 +29,7 @@ from ftdsl.language.resolve.keys import Path
 from ftdsl.language.resolve.layers import Effective, Entry, Layer
 from ftdsl.language.resolve.load import Module, load
 from ftdsl.language.resolve.names import Names, Scope, StageSymbol, View
-from ftdsl.language.resolve.parameters import check_call, name_of, param_type, parsed
+from ftdsl.language.resolve.parameters import check_call, name_of, param_type, parse_argument
 from ftdsl.language.resolve.raw import WRONG, Broken, Invoke, Stg
 from ftdsl.language.resolve.trace import Axis, Dimension, Trace
 from ftdsl.language.types import parse_type
@@ -64,7 +64,7 @@ class ResolvedStage:
     run: str
     values: Mapping[Path, Value]
     blocks: Mapping[Path, Span]
-    taken_back: frozenset[Path]
+    reset_paths: frozenset[Path]
     parents: tuple[StageRef, ...]
     refs: Mapping[StageRef, Span]
     dimensions: Mapping[str, Dimension]
@@ -194,7 +194,7 @@ class _Resolver:
             for entry in layer.entries:
                 if entry.path == ("profile",) and entry.value is not None:
                     chosen += self._profile_key(entry)
-        names = [*chosen, *(p for p in self.options.profiles if known_profile(p, self.module, self.session))]
+        names = [*chosen, *(p for p in self.options.profiles if check_profile(p, self.module, self.session))]
         edits = self.profile_edits
         for name in names:
             self.edits += profile_layers(name, self.module, edits)
@@ -230,7 +230,7 @@ class _Resolver:
                 label = f"did you mean `{guess}`?" if guess else ""
                 self.session.sink.error("FT044", f"unknown parameter `{name}`", None, label=label, help=help)
                 continue
-            given[name] = (parsed(text, value, param, self.session), Scope(self.module))
+            given[name] = (parse_argument(text, value, param, self.session), Scope(self.module))
         return given
 
     def _check_declared(self) -> None:
@@ -239,7 +239,7 @@ class _Resolver:
         for module in self.module.everywhere():
             for let in module.lets.values():
                 with self.ev.tracing():
-                    raw = self.ev.known_let(let, module, sink)
+                    raw = self.ev.declared_let(let, module, sink)
                 if isinstance(raw, Invoke) and let.binder is not tree.Binder.SAMPLED:
                     check_call(raw, self.session)
             for param in module.params.values():
@@ -332,7 +332,7 @@ class _Resolver:
             run,
             values,
             blocks,
-            frozenset(view.effective.taken_back),
+            frozenset(view.effective.reset_paths),
             parents,
             {ref: span for ref, span in trace.refs.items() if ref.stage != declared.name},
             trace.dimensions,

@@ -123,7 +123,7 @@ def call_as_text(ev: Evaluator, raw: Invoke) -> Written | None:
     return (raw.name,)
 
 
-def where_written(
+def literal_script(
     ev: Evaluator, node: tree.Expression | Raw, scope: Scope, sink: Sink, depth: int = 0
 ) -> tuple[tree.Text, Scope] | None:
     """The literal text and scope of a script, following names, so that its holes can be kept separate."""
@@ -144,7 +144,7 @@ def where_written(
             value = ev.swept(written, entry.path[-1], id(entry), scope, sink)
     elif isinstance(symbol, ParamSymbol):
         value, scope = ev.given.get(symbol.param.name.text, (symbol.param.default, Scope(symbol.module)))
-    return None if value is None else where_written(ev, value, scope, sink, depth + 1)
+    return None if value is None else literal_script(ev, value, scope, sink, depth + 1)
 
 
 def script(ev: Evaluator, node: tree.Text, scope: Scope, sink: Sink) -> Any:
