@@ -51,7 +51,7 @@ def mended(path: Path, text: str, examine: Examine, *, unsafe: bool) -> Mended:
 
 def _named(diagnostic: Diagnostic) -> tuple[str, str]:
     """(location, title) of a fix."""
-    return (diagnostic.span.where if diagnostic.span else "", diagnostic.fix.title if diagnostic.fix else "")
+    return (diagnostic.span.location if diagnostic.span else "", diagnostic.fix.title if diagnostic.fix else "")
 
 
 def _no_worse(before: Sequence[Diagnostic], after: Sequence[Diagnostic]) -> bool:

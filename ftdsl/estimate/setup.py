@@ -45,7 +45,8 @@ class Setup:
     `optimizer_rank`: of GaLore's and APOLLO's subspace. `references`: additional frozen models, in `reference_quant`.
     `eval_batch`: evaluation batch per GPU (0: none), `generated`: tokens generated for each sequence. `mask`: attention gets a
     mask for each pair of tokens (packed rows that do not attend to each other). `document_len`: tokens that scores reach in
-    a packed sequence whose kernels keep its rows apart (0: the whole sequence; for rows of many lengths sum(l^2) / sum(l)). `loss`: how
+    a packed sequence whose kernels keep its rows apart (0: the whole sequence; for rows of many lengths
+    sum(l^2) / sum(l)). `loss`: how
     logits and cross-entropy are stored (estimate.loss).
 
     `data`, `tensor`, `pipeline`, `context`, `expert`: the split of the world; `shard`: how many of `data` share one copy (0: all;

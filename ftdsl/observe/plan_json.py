@@ -20,7 +20,7 @@ def document(plan_view: PlanView) -> list[dict[str, Any]]:
         {
             "stage": planned.key,
             "kind": planned.stage.kind,
-            "where": recipe.where(planned.stage.span),
+            "where": recipe.location(planned.stage.span),
             **_status(plan_view.statuses.get(planned.key)),
             "processes": planned.world.size,
             "card": planned.world.gpu or None,
