@@ -23,9 +23,9 @@ def explain_rule(query: str, *, json_too: bool = False) -> int:
         )
         print(f"error: there is no rule, key or block `{query}`{hint}", file=sys.stderr)
         return 2
-    from ftdsl.lint.about import told_of
+    from ftdsl.lint.about import explanation_of
 
-    rules = [told_of(code) for code in codes]
+    rules = [explanation_of(code) for code in codes]
     if json_too:
         print(json.dumps(rules[0] if len(rules) == 1 else rules, indent=2, ensure_ascii=False))
     else:

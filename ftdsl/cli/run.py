@@ -120,7 +120,7 @@ def _outcome(file: str, args: argparse.Namespace) -> Outcome:
     if not args.frozen and not args.smoke:
         keep_lock(compiled)
     try:
-        found = _carry_out(compiled, path, args, session, source)
+        carried_out = _carry_out(compiled, path, args, session, source)
     except (
         NoEngineError,
         UnknownStageError,
@@ -132,9 +132,9 @@ def _outcome(file: str, args: argparse.Namespace) -> Outcome:
         print(f"error: {error}", file=sys.stderr)
         outcome.message = str(error)
         return outcome.ended(1)
-    found.file, found.began, found.compiled = file, outcome.began, compiled
-    found.diagnostics = outcome.diagnostics
-    return found.ended(found.status)
+    carried_out.file, carried_out.began, carried_out.compiled = file, outcome.began, compiled
+    carried_out.diagnostics = outcome.diagnostics
+    return carried_out.ended(carried_out.status)
 
 
 def _searched(path: Path, options: Options, compiled: Compiled | None, args: argparse.Namespace) -> TrialSource | None:

@@ -13,7 +13,7 @@ from ftdsl.catalog.vocabulary import Key
 from ftdsl.diagnostics import Sink
 from ftdsl.language import tree
 from ftdsl.language.resolve.layers import Entry
-from ftdsl.language.resolve.names import Place
+from ftdsl.language.resolve.names import Scope
 from ftdsl.language.resolve.raw import Between, Broken, Num
 from ftdsl.language.types import Type, parse_type
 from ftdsl.language.units import exact, unit_of
@@ -85,7 +85,7 @@ class Dimension:
         return self.first or (self.choices[0] if self.choices else self.text(self.low))
 
 
-def read(ev: Evaluator, value: tree.Expression, name: str, key: str, place: Place, sink: Sink) -> Dimension | None:
+def read(ev: Evaluator, value: tree.Expression, name: str, key: str, scope: Scope, sink: Sink) -> Dimension | None:
     """The dimension that an expression after `~` spans; None, with the reason in the sink, when it spans none."""
     word = value.path[0].text if isinstance(value, tree.Call) and len(value.path) == 1 else ""
     if not isinstance(value, tree.Call) or word not in FUNCTIONS:
@@ -110,7 +110,7 @@ def read(ev: Evaluator, value: tree.Expression, name: str, key: str, place: Plac
     if len(given) != 1:
         sink.error("FT010", f"`{word}()` needs one range", value.span, help=f"write `{word}(1e-6 .. 1e-4)`")
         return None
-    return _range(ev, value, word, given[0].value, named, name, key, place, sink)
+    return _range(ev, value, word, given[0].value, named, name, key, scope, sink)
 
 
 def choice_of(value: tree.Expression, key: str, sink: Sink) -> Dimension | None:
@@ -145,9 +145,9 @@ def _choice(
 
 def _range(
     ev: Evaluator, value: tree.Call, word: str, node: tree.Expression, named: dict[str, tree.Argument], name: str, key: str,
-    place: Place, sink: Sink,
+    scope: Scope, sink: Sink,
 ) -> Dimension | None:  # fmt: skip
-    raw = ev.natural(node, place, sink)
+    raw = ev.natural(node, scope, sink)
     if isinstance(raw, Broken) or (
         isinstance(raw, Between) and isinstance(raw.low, Broken) | isinstance(raw.high, Broken)
     ):
@@ -174,19 +174,19 @@ def _range(
         )
         return None
     unit, factor = _unit(low if low.dimension else high)
-    whole = _is_whole(low, high, _key_of(key, place))
+    whole = _is_whole(low, high, _key_of(key, scope))
     found = Dimension(
         name, key, "log" if word == "log" else "uniform", value.span,
         float(exact(low.number / factor)), float(exact(high.number / factor)), unit, whole=whole,
     )  # fmt: skip
-    return _with_options(ev, found, named, factor, low, place, sink)
+    return _with_options(ev, found, named, factor, low, scope, sink)
 
 
 def _with_options(
-    ev: Evaluator, found: Dimension, named: dict[str, tree.Argument], factor: float, low: Num, place: Place, sink: Sink
+    ev: Evaluator, found: Dimension, named: dict[str, tree.Argument], factor: float, low: Num, scope: Scope, sink: Sink
 ) -> Dimension | None:
     for option, argument in named.items():
-        raw = ev.natural(argument.value, place, sink)
+        raw = ev.natural(argument.value, scope, sink)
         if isinstance(raw, Broken):
             return None
         if not isinstance(raw, Num) or not _same_unit(raw, low):
@@ -226,10 +226,10 @@ def _unit(bound: Num) -> tuple[str, float]:
     return text, known.factor
 
 
-def _key_of(key: str, place: Place) -> Key | None:
-    from ftdsl.language.resolve import words
+def _key_of(key: str, scope: Scope) -> Key | None:
+    from ftdsl.language.resolve import keys
 
-    found = words.find(place.view.kind if place.view else "file", tuple(key.split("."))) if place.own else None
+    found = keys.find(scope.view.kind if scope.view else "file", tuple(key.split("."))) if scope.own else None
     return found if isinstance(found, Key) else None
 
 
@@ -290,7 +290,7 @@ def own_value(ev: Evaluator, dimension: Dimension, entry_layers: Sequence[Entry]
             entry.path == own.path
             and entry.binder is tree.Binder.FIXED
             and entry.value is not None
-            and not entry.takes_back
+            and not entry.is_reset
         ):
             weaker.append(entry)
     if not weaker or weaker[-1].value is None:
@@ -299,7 +299,7 @@ def own_value(ev: Evaluator, dimension: Dimension, entry_layers: Sequence[Entry]
     text = " ".join(written.span.text.split())
     if dimension.kind == "choice":
         return text if text in dimension.choices else ""
-    raw = ev.natural(written, Place(weaker[-1].module), Sink())
+    raw = ev.natural(written, Scope(weaker[-1].module), Sink())
     unit = unit_of(dimension.unit.strip())
     if not isinstance(raw, Num) or unit is None or raw.dimension != unit.dimension:
         return ""

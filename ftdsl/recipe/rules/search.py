@@ -9,7 +9,7 @@ from ftdsl.diagnostics.suggest import closest
 from ftdsl.language.resolve.dimensions import Dimension
 from ftdsl.language.values import Secret, StageRef, Term
 from ftdsl.recipe.recipe import Recipe, Stage
-from ftdsl.recipe.rules.watching import SCORES
+from ftdsl.recipe.rules.evaluation import SCORES
 from ftdsl.recipe.search import OF_EVERY_STAGE, TRAINED, goals_of, needed, reached, space_of, stages_called
 from ftdsl.session import Session
 from ftdsl.source import Span
