@@ -27,9 +27,10 @@ def loaded(picture: StudyPicture, folder: Path, recipe: Path, options: Options) 
     import optuna
 
     resolved = resolve(recipe, recipe.as_posix(), options, Session())
-    written = resolved.search.get(("storage",)) if resolved and resolved.search else None
-    url = storage.url_of(str(written.data) if written else None, recipe.parent, folder)
-    return optuna.load_study(study_name=picture.study, storage=storage.opened(url, written.span if written else None))
+    value = resolved.search.get(("storage",)) if resolved and resolved.search else None
+    span = value.span if value else None
+    url = storage.url_of(storage.written(value.data if value else None, span), recipe.parent, folder)
+    return optuna.load_study(study_name=picture.study, storage=storage.opened(url, span))
 
 
 def importances(picture: StudyPicture, folder: Path, recipe: Path, options: Options) -> dict[str, dict[str, float]]:

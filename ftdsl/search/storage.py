@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftdsl.language.values import Secret
 from ftdsl.search.errors import MissingPackageError, StudyError
 from ftdsl.source import Span
 
@@ -42,14 +44,23 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="Heartbeat of storage")
 
 
-def url_of(written: str | None, recipe_folder: Path, study: Path) -> str:
+def written(value: Any, span: Span | None) -> str:
+    """The address that a recipe names, "" where it names none. Raises: StudyError when a secret is not set."""
+    if isinstance(value, Secret):
+        if not (found := os.environ.get(value.variable)):
+            raise StudyError("FT096", f"{value.variable} is not set", span, f"export {value.variable}=postgresql://…")
+        return found
+    return str(value or "")
+
+
+def url_of(address: str, recipe_folder: Path, study: Path) -> str:
     """The address of a storage as SQLAlchemy takes it. A path in it is seen from the recipe's folder."""
-    if not written:
+    if not address:
         return f"sqlite:///{(study / 'study.db').resolve().as_posix()}"
-    scheme, _, rest = written.partition("://")
+    scheme, _, rest = address.partition("://")
     if scheme == "sqlite" and rest.startswith("/") and not rest.startswith("//"):
         return f"sqlite:///{(recipe_folder.resolve() / rest[1:]).as_posix()}"
-    return f"postgresql+psycopg://{rest}" if scheme == "postgresql" else written
+    return f"postgresql+psycopg://{rest}" if scheme == "postgresql" else address
 
 
 def is_shared(url: str) -> bool:

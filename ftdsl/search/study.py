@@ -101,8 +101,8 @@ def open_study(recipe: Recipe, home: Path, *, fresh: bool = False) -> OpenStudy:
     storage.need_optuna()
     assert recipe.search is not None
     folder = study_folder(home, fresh=fresh)
-    written = recipe.search.get("storage")
-    url = storage.url_of(str(written) if written else None, recipe.folder, folder)
+    span = recipe.search_spans.get("storage")
+    url = storage.url_of(storage.written(recipe.search.get("storage"), span), recipe.folder, folder)
     name = home.name if folder.name == STUDY else f"{home.name}{folder.name.removeprefix(STUDY)}"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".begin"):  # of workers that start at once, one makes the tables and the study

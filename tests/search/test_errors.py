@@ -103,9 +103,22 @@ def test_a_storage_that_is_not_reached(url: str, tmp_path: Path) -> None:
     assert not (tmp_path / "starts.log").exists()
 
 
-def test_a_password_is_not_shown(tmp_path: Path) -> None:
-    write(tmp_path, recipe('trials = 2, storage = env("URL")'))
-    done = ftc("run", "s.ft", "--plain", cwd=tmp_path, URL="postgresql://me:hunter2secret@127.0.0.1:9/none")
+URL = "postgresql://me:hunter2secret@127.0.0.1:9/none"
+
+
+@pytest.mark.parametrize("storage", ['secret("STUDY_URL")', 'env("STUDY_URL")', f'"{URL}"'])
+def test_a_password_is_not_shown(storage: str, tmp_path: Path) -> None:
+    write(tmp_path, recipe(f"trials = 2, storage = {storage}"))
+    done = ftc("run", "s.ft", "--plain", cwd=tmp_path, STUDY_URL=URL)
     assert done.returncode == 1
-    kept = [path for path in (tmp_path / "runs").rglob("*") if path.is_file() and b"hunter2secret" in path.read_bytes()]
-    assert "hunter2secret" not in done.stdout + done.stderr and not kept
+    assert ("FT096" in done.stderr) is storage.startswith("secret"), "tried, or refused"
+    kept = [path.name for path in tmp_path.rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()]
+    assert kept == (["s.ft"] if URL in storage else [])
+    if URL not in storage:
+        assert "hunter2" not in done.stdout + done.stderr
+
+
+def test_a_storage_that_is_not_set(tmp_path: Path) -> None:
+    write(tmp_path, recipe('trials = 2, storage = secret("NOT_SET_ANYWHERE")'))
+    (problem,) = run(tmp_path)["problems"]
+    assert problem["code"] == "FT096" and "NOT_SET_ANYWHERE is not set" in problem["message"]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ftdsl.catalog.vocabulary import TRAINING
+from ftdsl.credentials import shape_of
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.language.resolve.dimensions import Dimension
-from ftdsl.language.values import Secret, StageRef, Term
+from ftdsl.language.values import StageRef, Term
+from ftdsl.recipe.literal_secrets import CODE
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.recipe.rules.evaluation import SCORES
 from ftdsl.recipe.search import OF_EVERY_STAGE, TRAINED, goals_of, needed, reached, space_of, stages_called
@@ -128,7 +130,12 @@ def _sampler_can(recipe: Recipe, session: Session) -> None:
 def _storage_is_known(recipe: Recipe, session: Session) -> None:
     assert recipe.search is not None
     storage = recipe.search.get("storage")
-    if not isinstance(storage, str) or isinstance(storage, Secret):
+    if not isinstance(storage, str):
+        return  # a secret, read when the study is opened
+    if why := shape_of(storage):
+        span = recipe.search_spans.get("storage", recipe.span)
+        help = 'write `storage = secret("STUDY_URL")`'
+        session.sink.error(CODE, f"`storage` contains {why}, and would be written down", span, help=help)
         return
     scheme = storage.partition("://")[0].partition("+")[0] if "://" in storage else ""
     if scheme not in SCHEMES:
