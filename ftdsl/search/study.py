@@ -82,7 +82,7 @@ def row_of(trial: FrozenTrial, goals: tuple[Goal, ...]) -> TrialRow:
     attributes = trial.user_attrs
     state = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}[trial.state.name]
     state = attributes.get(STATE, "stopped" if state == "running" and attributes.get(RELEASED) else state)
-    values = dict(zip(map(str, goals), trial.values, strict=False)) if trial.values else {}
+    values = dict(zip(map(str, goals), trial.values, strict=False)) if trial.values and state == "complete" else {}
     steps = trial.intermediate_values
     last = max(steps) if steps else None
     return TrialRow(
