@@ -130,19 +130,27 @@ def _one(args: argparse.Namespace, name: str) -> Outcome:
 STDIN = "stdin.ft"
 """What a recipe from stdin is called; its paths are seen from here."""
 
-OTHERS = (".yaml", ".yml", ".json", ".sh")
-"""Endings of files that are no recipes."""
-
-
 def _check(path: Path, args: argparse.Namespace, session: Session) -> Checked | str:
     """How far a recipe came; of another file, what it is."""
-    if path.suffix in OTHERS:
+    if path.suffix != ".ft" and not _is_recipe(path, session):
         from ftdsl.importers.checking import check as check_other
 
         return check_other(path, session)
     from ftdsl.pipeline import check
 
     return check(path, options_of(args), session)
+
+
+def _is_recipe(path: Path, session: Session) -> bool:
+    """Whether a file without a recipe's ending is one; what cannot be read says so as a recipe."""
+    from ftdsl.importers.recognise import DOCUMENTS, is_recipe
+
+    if path.suffix in (*DOCUMENTS, ".sh"):
+        return False
+    try:
+        return is_recipe(path.name, session.files.text(path))
+    except (OSError, UnicodeDecodeError):
+        return True
 
 
 def _fine(name: str, checked: Checked) -> Iterator[str]:

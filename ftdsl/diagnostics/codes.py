@@ -46,6 +46,8 @@ CODES = {
     # FT05x documents of other formats
     "FT050": "unreadable-document",
     "FT051": "not-a-known-file",
+    "FT052": "known-when-it-runs",
+    "FT053": "command-cut-short",
     "FT058": "secret-written-out",
     "FT059": "tilde-in-a-path",
     # FT06x units and types

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ftdsl.importers import recognise
+from ftdsl.importers import recognise, tools
 from ftdsl.language import yaml_tree
 from ftdsl.language.yaml_tree import Node
 from ftdsl.lint.config import Config, Document, Form, Kind, Launch, Setting
@@ -16,12 +16,13 @@ from ftdsl.source import Source, Span
 
 @frozen
 class Read:
-    """A file that was read: its text, its tree, and what it turned out to be."""
+    """A file that was read: its text, its tree, and what it turned out to be; `tool`: whose, where it is another tool's."""
 
     path: Path
     source: Source
     node: Node
     kind: recognise.Kind
+    tool: str = ""
 
     @property
     def form(self) -> Form:
@@ -37,7 +38,8 @@ def of_text(path: Path, source: Source, session: Session) -> Read | None:
     node = yaml_tree.read(source, session.sink)
     if node is None:
         return None
-    return Read(path, source, node, recognise.document(node.value))
+    kind = recognise.document(node.value)
+    return Read(path, source, node, kind, tools.of_document(node.value) if kind == "other" else "")
 
 
 def settings(node: Node) -> dict[str, Setting]:
@@ -69,7 +71,10 @@ def made(
     """A Config of settings, however they were given."""
     from ftdsl.importers.beside import around, datasets, tell_unreadable
 
-    tell_unreadable(found, root, session)
+    known = {
+        name: one for name, one in found.items() if not (isinstance(one.value, str) and recognise.is_open(one.value))
+    }
+    tell_unreadable(known, root, session)
     return Config(
         found,
         span,
@@ -77,11 +82,11 @@ def made(
         title=title,
         kind=kind or kind_of(found),
         form=form,
-        deepspeed=_deepspeed(found.get("deepspeed"), root, session),
+        deepspeed=_deepspeed(known.get("deepspeed"), root, session),
         accelerate=accelerate,
         launch=launch,
-        datasets=datasets(found, root, session.files),
-        **around(found, root, session.files),
+        datasets=datasets(known, root, session.files),
+        **around(known, root, session.files),
     )
 
 

@@ -36,6 +36,13 @@ class Note:
         return replace(self, word=_short(word, 80), text=_short(text, 400))
 
 
+@frozen(eq=True)
+class Axis:
+    """Values of a key, one run each (`lr in [1e-5, 1e-4]`)."""
+
+    items: tuple[Any, ...]
+
+
 def _short(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 

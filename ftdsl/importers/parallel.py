@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from ftdsl.importers import outside
 from ftdsl.importers.draft import Note, StageDraft
 from ftdsl.importers.values import whole
 from ftdsl.language.values import Range, Term
@@ -15,6 +16,8 @@ MEGATRON = {"tensor_model_parallel_size": "tensor", "pipeline_model_parallel_siz
             "context_parallel_size": "context", "expert_model_parallel_size": "expert"}  # fmt: skip
 
 _ON = ("1", "true", "True")
+NODES = ("nnodes", "num_machines", "num_nodes", "NNODES")
+COUNT = ("nproc_per_node", "num_gpus", "NPROC_PER_NODE")
 
 
 def hardware(draft: StageDraft) -> None:
@@ -34,8 +37,9 @@ def hardware(draft: StageDraft) -> None:
             "hardware.gpu", Term("auto"), "which card? the plan can do more when it knows: h100(80GB), rtx4090, …"
         )
     count = processes or len(cards) or _at_least(draft)
-    draft.say("hardware.count", count, "" if processes or cards else "as many as the engine sees: write how many")
-    if nodes != 1:
+    if not outside.launch(draft, COUNT, "hardware.count", "int"):
+        draft.say("hardware.count", count, "" if processes or cards else "as many as the engine sees: write how many")
+    if not outside.launch(draft, NODES, "hardware.nodes", "int") and nodes != 1:
         draft.say("hardware.nodes", nodes)
     if cards and cards != list(range(len(cards))):
         draft.say("hardware.devices", cards)
@@ -103,11 +107,13 @@ def launcher(draft: StageDraft) -> None:
 def rendezvous(draft: StageDraft) -> None:
     """Address and port of the first node, and restarts."""
     given = _accelerate(draft)
+    outside.launch(draft, ("MASTER_ADDR",), "launch.head", "text")
+    outside.launch(draft, ("MASTER_PORT",), "launch.port", "int")
     head = draft.env("MASTER_ADDR") or given.get("main_process_ip") or draft.raw("master_addr")
     port = draft.env("MASTER_PORT") or given.get("main_process_port") or draft.raw("master_port")
     if head:
         draft.say("launch.head", str(head))
-    if port and (number := whole(str(port))) is not None:
+    if port and (number := whole(str(port))):  # 0: any that is free, which a recipe finds by itself
         draft.say("launch.port", number)
     retries = draft.env("MAX_RESTARTS")
     if times := whole(retries):

@@ -10,7 +10,7 @@ from typing import Any
 from ftdsl import catalog
 from ftdsl.credentials import secret_in
 from ftdsl.engines.shared.overlay import entries
-from ftdsl.importers import datasets, from_overlay, inverse, models, parallel, unknown
+from ftdsl.importers import datasets, from_overlay, inverse, models, outside, parallel, unknown
 from ftdsl.importers.draft import Note, StageDraft
 from ftdsl.importers.recipe_paths import Places
 from ftdsl.importers.values import meaning
@@ -59,6 +59,7 @@ def say(
     config: Config, kind: str, places: Places, results: Mapping[str, StageRef], carried: Mapping[str, Any] | None = None
 ) -> StageDraft:
     """Everything one stage says. `carried`: keys of the tools' own blocks to say besides (`deepspeed.aio.…`)."""
+    config, open_settings = outside.parted(config)
     config, wrong = unknown.fitting(unknown.renamed(config))
     draft = StageDraft(config, kind, places, results)
     for setting in wrong:
@@ -74,6 +75,8 @@ def say(
     unknown.name_them(draft)
     from_overlay.rest(draft)
     draft.values |= carried or {}
+    outside.say(draft, open_settings)
+    outside.variables(draft, LAUNCHER)
     _writable(draft, kind)
     _holes(draft)
     _silent(draft)
@@ -82,6 +85,7 @@ def say(
 
 def shared(config: Config, places: Places) -> StageDraft:
     """Words of an invocation that is no stage (a chat), or of DeepSpeed and accelerate files alone."""
+    config, _ = outside.parted(config)
     config, _ = unknown.fitting(unknown.renamed(config))
     draft = StageDraft(config, "eval" if config.settings else "sft", places, {})
     if config.settings:

@@ -78,23 +78,29 @@ class Document:
         return Setting(path, None, path, place, place, is_explicit=False)
 
 
+COUNTS = ("nnodes", "num_machines", "num_nodes", "NNODES", "nproc_per_node", "num_gpus", "NPROC_PER_NODE", "num_processes")
+"""Flags and variables that say how many processes start."""
+
+
 @frozen
 class Launch:
     """How the engine's processes start, as far as that is known.
 
     processes: of one node; 0 when not known (a YAML does not say); launcher: torchrun, accelerate, deepspeed, ray,
-    python, or "" when not known; env: variables set for it.
+    python, or "" when not known; env: variables set for it; unknown: flags and variables whose value only a shell could
+    tell, as they are written.
     """
 
     nodes: int = 1
     processes: int = 0
     launcher: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
+    unknown: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def world(self) -> int:
         """Ranks; 0 when not known."""
-        return self.nodes * self.processes
+        return 0 if any(name in self.unknown for name in COUNTS) else self.nodes * self.processes
 
 
 @frozen
