@@ -131,6 +131,7 @@ def _one(args: argparse.Namespace, name: str) -> FileResult:
 STDIN = "stdin.ft"
 """The name of a recipe from stdin; its paths are relative to the working directory."""
 
+
 def _check(path: Path, args: argparse.Namespace, session: Session) -> Checked | str:
     """The checked recipe; for another file, its kind."""
     if path.suffix != ".ft" and not _is_recipe(path, session):

@@ -9,7 +9,7 @@ from ftdsl.importers import recognise, tools
 from ftdsl.language import yaml_tree
 from ftdsl.language.yaml_tree import Node
 from ftdsl.lint.config import Config, Document, Form, Kind, Launch, Setting
-from ftdsl.record import frozen
+from ftdsl.record import frozen, replace
 from ftdsl.session import Session, is_absent, reason
 from ftdsl.source import Source, Span
 
@@ -129,7 +129,14 @@ def deepspeed_of(accelerate: Document, root: Path, session: Session) -> Document
         for part, key in (("optimizer", "offload_optimizer_device"), ("param", "offload_param_device"))
         if (device := inner.get(key, "none")) != "none"
     }
-    return Document(accelerate.title, {"zero_optimization": zero}, {}, accelerate.span)
+    data = {"train_micro_batch_size_per_gpu": "auto", "zero_optimization": zero}  # accelerate/utils/dataclasses.py
+    leaves: dict[str, Setting] = {}
+    for name in ("gradient_accumulation_steps", "gradient_clipping"):
+        if (value := inner.get(name)) is not None:
+            data[name] = value
+            at = accelerate.at(f"deepspeed_config.{name}")
+            leaves[name] = replace(at, name=name)
+    return Document(accelerate.title, data, leaves, accelerate.span)
 
 
 def document(path: Path, title: str, session: Session) -> Document | None:

@@ -246,6 +246,8 @@ def _compare(stage: Stage, job: Job) -> list[Difference]:
         for note in stage.draft.notes:
             if note.word == setting.word:
                 excused[name] = note.text
+    if why := next((excused[name] for name in ("warmup_ratio", "warmup_steps") if name in excused), ""):
+        excused.setdefault("warmup", why)
     return compare(stage.draft.config, stage.kind, job, stage.draft.places, excused)
 
 

@@ -76,7 +76,7 @@ def say(draft: StageDraft, settings: list[Setting]) -> None:
         key, kind = _typed(draft, setting.name)
         match = _MARK.fullmatch(str(setting.value))
         if match is None or not kind or not draft.may_have(key):
-            why = f"`{shown(str(setting.value))}` is {SAID}"
+            why = f"`{setting.text if setting.span else shown(str(setting.value))}` is {SAID}"
             draft.notes.append(Note(setting.word, f"{why}: write `{key} = …`" if key else why, setting.span))
             continue
         value: Any = StageRef(match[1])

@@ -23,6 +23,8 @@ _DERIVED = {
     "main_process_port": "a free one is found", "same_network": "nodes reach each other by address and port",
     "rdzv_backend": "follows from `hardware.nodes`", "deepspeed_config": "follows from `parallel.strategy`",
 }  # fmt: skip
+_FILLED = ("optimizer.", "scheduler.")
+"""Tables whose `auto` counts: Hugging Face fills in keys that say so, and DeepSpeed its own defaults where they are missing."""
 _EMPTY: tuple[Any, ...] = (None, False, "no", "none", "", "LOCAL_MACHINE", [])
 
 
@@ -44,7 +46,7 @@ def leaves(block: str, theirs: Mapping[str, Any], ours: Document) -> Iterator[Le
     made = dict(_flat(ours.data, block))
     why = {_known(block).get(path, path): reason for path, reason in getattr(ours, "why", {}).items()}
     for path in dict.fromkeys([*given, *made]):
-        if given.get(path) == "auto" or path.startswith("_"):
+        if path.startswith("_") or (given.get(path) == "auto" and not path.startswith(_FILLED)):
             continue
         left, right = _value(block, path, given), _value(block, path, made)
         if left != right:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 from ftdsl.importers.bash_words import CLOSE, OPEN
@@ -30,7 +31,7 @@ def joined(drafts: Sequence[StageDraft], loops: Sequence[Loops]) -> StageDraft |
         if not by or by in axes.values() or key.partition(".")[0] in ("hardware", "launch", "env"):
             return None
         axes[key] = by
-    if len(axes) < len(loops[0]) and len({tuple(at for _, at in one) for one in loops}) > 1 and not axes:
+    if not axes and not first.parents:  # nothing that a recipe tells apart: stages of their own
         return None
     for key in axes:
         first.values[key] = Axis(tuple(_distinct([one.values[key] for one in drafts])))
@@ -69,11 +70,9 @@ def _named(draft: StageDraft, key: str, values: Sequence[Any]) -> None:
         del draft.values[key]
         return
     texts = [str(value) for value in values]
-    parts = list(zip(*(text.split("/")[:-1] for text in texts), strict=False))
-    shared = [part[0] for part in parts if len(set(part)) == 1][
-        : next((at for at, one in enumerate(parts) if len(set(one)) > 1), None)
-    ]
-    folder = "/".join(shared) if len(set(texts)) > 1 else texts[0]
+    folders = [text.split("/")[:-1] for text in texts] if len(set(texts)) > 1 else [texts[0].split("/")]
+    shared = takewhile(lambda parts: len(set(parts)) == 1, zip(*folders, strict=False))
+    folder = "/".join(parts[0] for parts in shared)
     draft.values[key] = f"{folder + '/' if folder else ''}{OPEN}{RUN}{CLOSE}"
     span = (draft.setting(parameter) or draft.config.at(parameter)).span
     draft.notes.append(Note(parameter, "a folder for each run of the axis", span, carried=True))

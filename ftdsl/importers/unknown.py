@@ -14,6 +14,8 @@ from ftdsl import catalog
 from ftdsl.catalog.changes import Change, replacement
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.importers.draft import StageDraft
+from ftdsl.importers.write import key_at
+from ftdsl.language.types import parse_type
 from ftdsl.language.values import Term
 from ftdsl.lint.config import Config, Setting
 from ftdsl.record import replace
@@ -26,7 +28,12 @@ def renamed(config: Config) -> Config:
         if catalog.parameter_status(config.engine, name):
             continue
         for target, value in meant(name, setting.value).items():
-            if target not in found:
+            outer, dot, inner = target.partition(".")
+            if dot:  # `accelerator_config.dispatch_batches`
+                table = found[outer].value if outer in found else {}
+                value = {**table, inner: value} if isinstance(table, dict) else table
+                found[outer] = Setting(outer, value, setting.word, setting.span, setting.key)
+            elif target not in found:
                 found[target] = Setting(target, value, setting.word, setting.span, setting.key)
     return replace(config, settings=found)
 
@@ -99,7 +106,9 @@ def words_first(draft: StageDraft) -> None:
     for name in draft.config.settings:
         other = catalog.misnamed().get(name, {})
         if "word" in other and catalog.parameter_status("llamafactory", name) is None:
-            draft.say(other["word"], Term(_told(draft, name)))
+            told = _told(draft, name)
+            kind = parse_type(key_at(draft.kind, other["word"]).type).name
+            draft.say(other["word"], told if kind in ("text", "path") else Term(told))
 
 
 def _told(draft: StageDraft, name: str) -> str:

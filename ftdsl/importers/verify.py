@@ -11,6 +11,7 @@ from ftdsl import catalog
 from ftdsl.credentials import masked, secret_in
 from ftdsl.engines.jobs import Job
 from ftdsl.importers import sharding
+from ftdsl.importers.bash_words import shown
 from ftdsl.importers.beside import INFO, read_json
 from ftdsl.importers.datasets import effective
 from ftdsl.importers.recipe_paths import Places
@@ -50,7 +51,7 @@ def _hidden(name: str, value: Any) -> Any:
 
 
 def _short(value: Any) -> str:
-    text = comment(str(value))
+    text = comment(shown(str(value)))
     return text if len(text) < 80 else text[:77] + "..."
 
 
@@ -218,6 +219,16 @@ def normal(side: Side) -> dict[str, Any]:
         found["eval_steps"] = filled.value("logging_steps")
     if filled.on("do_train") and str(filled.value("eval_strategy")) == "no":
         found |= {"eval_steps": None, "per_device_eval_batch_size": None}
+    if filled.on("load_best_model_at_end"):  # transformers/training_args.py, __post_init__
+        metric = str(filled.value("metric_for_best_model") or "loss").removeprefix("eval_")
+        greater = filled.value("greater_is_better")
+        found |= {"metric_for_best_model": metric,
+                  "greater_is_better": not metric.endswith("loss") if greater is None else greater}  # fmt: skip
+    else:
+        found |= {"metric_for_best_model": None, "greater_is_better": None}
+    for what in ("save", "eval", "logging"):
+        if str(filled.value(f"{what}_strategy")) != "steps":
+            found[f"{what}_steps"] = None
     if (filled.number("max_steps") or 0) > 0:
         found["num_train_epochs"] = None
     return {name: value for name, value in found.items() if value not in (None, [], "", False)}

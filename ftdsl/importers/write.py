@@ -76,12 +76,16 @@ def recipe(head: Sequence[str], name: str, stages: Sequence[Text], holes: Mappin
     page.put(bind(["name"], text(name)))
     page.put(bind(["engine"], ref("llamafactory")))
     for at, (hole, kind) in enumerate(holes.items()):
-        page.put(param(hole, kind), apart=not at, behind=f"nothing named one: write it here, or -p {hole}=…")
+        page.put(param(hole, kind), apart=not at, behind=f"{_asked(hole)}: write it here, or -p {hole}=…")
     for shared in _SHARED:
         _put_shared(page, stages, shared)
     for stage in stages:
         _put_stage(page, stage)
     return recipe_text(page.items, page.margins, page.head)
+
+
+def _asked(hole: str) -> str:
+    return "nothing named one" if hole in ("base", "rows") else "known only when the script ran"
 
 
 def _put_shared(page: _Page, stages: Sequence[Text], name: str) -> None:

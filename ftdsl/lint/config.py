@@ -78,7 +78,16 @@ class Document:
         return Setting(path, None, path, place, place, is_explicit=False)
 
 
-COUNTS = ("nnodes", "num_machines", "num_nodes", "NNODES", "nproc_per_node", "num_gpus", "NPROC_PER_NODE", "num_processes")
+COUNTS = (
+    "nnodes",
+    "num_machines",
+    "num_nodes",
+    "NNODES",
+    "nproc_per_node",
+    "num_gpus",
+    "NPROC_PER_NODE",
+    "num_processes",
+)
 """Flags and variables that say how many processes start."""
 
 
