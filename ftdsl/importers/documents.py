@@ -75,6 +75,9 @@ def made(
         name: one for name, one in found.items() if not (isinstance(one.value, str) and recognise.is_open(one.value))
     }
     tell_unreadable(known, root, session)
+    deepspeed = _deepspeed(known.get("deepspeed"), root, session)
+    if deepspeed is None and accelerate is not None and "deepspeed" not in found:
+        deepspeed = deepspeed_of(accelerate, root, session)
     return Config(
         found,
         span,
@@ -82,7 +85,7 @@ def made(
         title=title,
         kind=kind or kind_of(found),
         form=form,
-        deepspeed=_deepspeed(known.get("deepspeed"), root, session),
+        deepspeed=deepspeed,
         accelerate=accelerate,
         launch=launch,
         datasets=datasets(known, root, session.files),

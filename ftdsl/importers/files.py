@@ -7,7 +7,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
-from ftdsl.importers import commands, documents, recognise, shell, tools
+from ftdsl.importers import commands, documents, recognise, shell, stages, tools
 from ftdsl.importers.beside import root_of
 from ftdsl.importers.draft import Note
 from ftdsl.importers.imports import Start
@@ -44,6 +44,15 @@ def find(files: Sequence[tuple[Path, str]], session: Session) -> Found:
         config = Config({}, document.span if document else None, "llamafactory", kind="chat")
         found.starts.append(Start(config, "", Path()))
     found.starts = [_joined(start, found, session) for start in found.starts]
+    for start in found.starts:
+        if name := stages.no_stage(start.config):
+            at = start.config.at("stage")
+            what = (
+                f"`{at.text}` is known only when the script runs"
+                if recognise.is_open(name)
+                else f"`{at.word}` has no `{name}`"
+            )
+            session.sink.error("FT002", what, at.span, help="it takes pt, sft, rm, ppo, dpo, kto")
     return found
 
 

@@ -302,6 +302,8 @@ def track_project(draft: StageDraft) -> None:
     own = draft.setting("project")
     given = draft.raw("project") if own is not None and own.is_explicit else ""
     project = given or draft.raw("swanlab_project") or draft.env("WANDB_PROJECT") or draft.raw("project")
+    if project == draft.env("WANDB_PROJECT") != "":
+        draft.reasons["project"] = "WANDB_PROJECT says so"
     if project and project != draft.default("project") and draft.training:
         draft.say("track.project", str(project))
 

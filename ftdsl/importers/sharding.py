@@ -53,6 +53,22 @@ def leaves(block: str, theirs: Mapping[str, Any], ours: Document) -> Iterator[Le
             yield _leaf(block, path, given, left, right, why)
 
 
+def unsaid(block: str, theirs: Mapping[str, Any]) -> Iterator[Leaf]:
+    """Every key of a file whose value is neither the tool's default, nor `auto`, nor told by a word."""
+    given = dict(_flat(theirs, block))
+    for path, value in given.items():
+        if path.startswith("_") or (value == "auto" and not path.startswith(_FILLED)):
+            continue
+        if _value(block, path, given) == _value(block, path, {}) or catalog.passthrough_key(
+            "llamafactory", block, path
+        ):
+            continue
+        if path.startswith("zero_optimization.offload_") and path.endswith((".device", ".pin_memory")):
+            continue
+        known = _is_known(block, path)
+        yield Leaf(block, path, value, None, "" if known else f"{block} has no such key", carry=known)
+
+
 def _leaf(block: str, path: str, given: Mapping[str, Any], left: Any, right: Any, why: Mapping[str, str]) -> Leaf:
     if (
         told := next((text for key, text in _DERIVED.items() if path == key or path.startswith(f"{key}.")), None)

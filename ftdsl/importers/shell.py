@@ -152,7 +152,7 @@ class _Reader:
             text, known = before[0].text + word.text, before[0].known and word.known
             marked = "" if known else (before[0].marked or before[0].text) + (word.marked or word.text)
             word = Word(text[:MAX_WORD], word.span, known and len(text) <= MAX_WORD, marked[:MAX_WORD])
-        if not word.known and re.fullmatch(f"{OPEN}\\w+{CLOSE}", word.marked) and value.type != "simple_expansion":
+        if not word.known and re.fullmatch(f"{OPEN}([a-z]\\w*){CLOSE}", word.marked):
             word = Word(
                 word.text, word.span, False, f"{OPEN}{variable_name(key)}{CLOSE}"
             )  # known by what it is kept in

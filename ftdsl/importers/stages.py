@@ -52,7 +52,14 @@ def kinds(config: Config) -> tuple[str, ...]:
     scores = ("eval",) if config.on("do_predict") or (config.on("do_eval") and not config.on("do_train")) else ()
     if not config.on("do_train") and scores:
         return scores
-    return (STAGES.get(config.stage, "sft"), *scores)
+    stage = "dpo" if config.stage in unknown.ALGORITHMS else config.stage
+    return (STAGES.get(stage, "sft"), *scores)
+
+
+def no_stage(config: Config) -> str:
+    """The stage an invocation asks for and the engine has not; "" where it has it."""
+    known = config.stage in STAGES or config.stage in unknown.ALGORITHMS
+    return "" if config.kind != "train" or known else config.stage
 
 
 def say(
@@ -60,8 +67,19 @@ def say(
 ) -> StageDraft:
     """Everything one stage says. `carried`: keys of the tools' own blocks to say besides (`deepspeed.aio.…`)."""
     config, open_settings = outside.parted(config)
+    otherwise = list(unknown.other_values(config))
+    loss = unknown.ALGORITHMS.get(config.stage)
+    stage = config.settings.get("stage")
     config, wrong = unknown.fitting(unknown.renamed(config))
     draft = StageDraft(config, kind, places, results)
+    for setting, value in otherwise:
+        text = f"LLaMA-Factory has no `{setting.value}`; taken as `{value}`"
+        draft.notes.append(Note(setting.word, text, setting.span, carried=True))
+        draft.reasons[setting.name] = text
+    if loss and stage is not None:
+        text = f"no stage, a loss of `dpo`: taken as `stage: dpo` and `pref_loss: {loss}`"
+        draft.notes.append(Note(stage.word, text, stage.span, carried=True))
+        draft.reasons |= {"stage": text, "pref_loss": text}
     for setting in wrong:
         text = f"`{setting.text}` is not something it can be"
         draft.notes.append(Note(setting.word, text, setting.key or setting.span))
@@ -71,6 +89,7 @@ def say(
     for rule in dict.fromkeys(INVERSE.values()):
         rule(draft)
     from_overlay.tables(draft)
+    parallel.silent(draft)
     _environment(draft)
     unknown.name_them(draft)
     from_overlay.rest(draft)
@@ -208,6 +227,8 @@ def _silent(draft: StageDraft) -> None:
         )
     if not draft.given("template"):
         draft.reasons["template"] = "a recipe takes the template of the model's family"
+    if draft.kind == "eval" and draft.config.on("do_train"):
+        draft.reasons["dataset"] = "an `eval` stage answers `eval_dataset`"
     if not draft.given("output_dir"):
         draft.reasons["output_dir"] = "a recipe's results lie in its run folder"
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from ftdsl import catalog
+from ftdsl.catalog import foreign
 from ftdsl.catalog.changes import Change, replacement
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.importers.draft import StageDraft
@@ -23,19 +25,38 @@ from ftdsl.record import replace
 
 def renamed(config: Config) -> Config:
     """Parameters under a wrong name, put under the right one where that is not given too."""
-    found = dict(config.settings)
+    found = {name: _known_value(name, setting) for name, setting in config.settings.items()}
+    if (loss := ALGORITHMS.get(str(config.value("stage")))) is not None:
+        at = found["stage"]
+        found["stage"] = replace(at, value="dpo")
+        found.setdefault("pref_loss", Setting("pref_loss", loss, at.word, at.span, at.key))
     for name, setting in config.settings.items():
         if catalog.parameter_status(config.engine, name):
             continue
         for target, value in meant(name, setting.value).items():
-            outer, dot, inner = target.partition(".")
-            if dot:  # `accelerator_config.dispatch_batches`
-                table = found[outer].value if outer in found else {}
-                value = {**table, inner: value} if isinstance(table, dict) else table
-                found[outer] = Setting(outer, value, setting.word, setting.span, setting.key)
-            elif target not in found:
+            if target not in found and "." not in target:
                 found[target] = Setting(target, value, setting.word, setting.span, setting.key)
     return replace(config, settings=found)
+
+
+ALGORITHMS = {"orpo": "orpo", "simpo": "simpo"}
+"""Names of preference losses that people write as a stage -> `pref_loss` of `stage: dpo`."""
+
+
+def _known_value(name: str, setting: Setting) -> Setting:
+    """The setting with the engine's name of a value that is known under another one (`template: qwen2`)."""
+    if name in ("stage", "finetuning_type", "export_device") or not isinstance(setting.value, str):
+        return setting
+    value = foreign.value_of(name, setting.value)
+    return replace(setting, value=value) if value else setting
+
+
+def other_values(config: Config) -> Iterator[tuple[Setting, Any]]:
+    """Settings that `renamed` gives another value, with that value."""
+    for name, setting in config.settings.items():
+        taken = _known_value(name, setting)
+        if taken is not setting:
+            yield setting, taken.value
 
 
 def fitting(config: Config) -> tuple[Config, list[Setting]]:
@@ -95,7 +116,9 @@ def _old(draft: StageDraft, name: str, change: Change) -> None:
     """A parameter that versions before had."""
     instead = change.becomes(draft.raw(name))
     told = ", ".join(f"`{target}: {value}`" for target, value in (instead or {}).items())
-    if told:
+    if instead and any("." in target for target in instead):
+        draft.note(name, f"moved to {told}, a table of its own, which a recipe cannot say")
+    elif told:
         draft.note(name, f"gone ({change.why}); taken as {told}", carried=True)
     else:
         draft.note(name, f"gone: {change.drop or change.hand or change.why}")
