@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +70,16 @@ def made(
     accelerate: Document | None = None,
 ) -> Config:
     """A Config of settings, however they were given."""
-    from ftdsl.importers.beside import around, datasets, tell_unreadable
+    from ftdsl.importers.beside import INFO, around, datasets, tell_unreadable
 
     known = {
         name: one for name, one in found.items() if not (isinstance(one.value, str) and recognise.is_open(one.value))
     }
     tell_unreadable(known, root, session)
+    if (folder := known.get("dataset_dir")) is not None and not recognise.is_elsewhere(folder.value):
+        info = f"{str(folder.value).rstrip('/')}/{INFO}"
+        if "dataset" in known and not session.files.exists(root / info):
+            tell_absent(info, folder, session)
     deepspeed = _deepspeed(known.get("deepspeed"), root, session)
     if deepspeed is None and accelerate is not None and "deepspeed" not in found:
         deepspeed = deepspeed_of(accelerate, root, session)
@@ -114,7 +119,20 @@ def _deepspeed(setting: Setting | None, root: Path, session: Session) -> Documen
     except (OSError, UnicodeDecodeError) as error:
         if not is_absent(error):
             session.sink.error("FT050", f"`{setting.value}` cannot be read: {reason(error)}", setting.span)
+        else:
+            tell_absent(setting.value, setting, session)
         return None
+
+
+_EXAMPLES = re.compile(r"(?:^|/)examples/deepspeed/ds_z\d\w*\.json$")
+
+
+def tell_absent(name: str, setting: Setting, session: Session) -> None:
+    """A file that a configuration names and that is not where the engine would look; LLaMA-Factory's own are in its folder."""
+    if _EXAMPLES.search(name):
+        return
+    text = f"there is no file `{name}` here"
+    session.sink.warning("FT501", text, setting.span, help="paths are relative to where the engine is started")
 
 
 def deepspeed_of(accelerate: Document, root: Path, session: Session) -> Document | None:

@@ -47,11 +47,8 @@ def find(files: Sequence[tuple[Path, str]], session: Session) -> Found:
     for start in found.starts:
         if name := stages.no_stage(start.config):
             at = start.config.at("stage")
-            what = (
-                f"`{at.text}` is known only when the script runs"
-                if recognise.is_open(name)
-                else f"`{at.word}` has no `{name}`"
-            )
+            unknown = recognise.is_open(name)
+            what = f"`{at.text}` is known only when the script runs" if unknown else f"`{at.word}` has no `{name}`"
             session.sink.error("FT002", what, at.span, help="it takes pt, sft, rm, ppo, dpo, kto")
     return found
 

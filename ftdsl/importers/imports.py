@@ -97,9 +97,13 @@ def _stages(starts: Sequence[Start], target: Path, files: Files, more: Mapping[s
     found: list[Stage] = []
     results: dict[str, StageRef] = {}
     spoken = frozenset(word for start in starts for word in _spoken(start.config))
+    left: list[Note] = []
+    swept: set[str] = set()
     for start, rounds in _rounds(starts):
         kinds = staging.kinds(start.config)
-        if not kinds:
+        if not kinds and (found or any(staging.kinds(one.config) for one in starts)):
+            left.append(Note("chat", "a chat or a server is not a stage: start it by hand", start.config.span))
+        elif not kinds:
             draft = staging.shared(start.config, Places(start.root, target.parent, files))
             found.append(Stage(start, start.config, SHARED, "", draft))
         for kind in kinds:
@@ -108,18 +112,32 @@ def _stages(starts: Sequence[Start], target: Path, files: Files, more: Mapping[s
             needed = more.get(name, More())
             config = staging.forced(start.config, needed.defaults)
             places = Places(start.root, target.parent, files)
+            after = found[-1] if kind != kinds[0] and found else None
             drafts = [
-                staging.say(staging.forced(one.config, needed.defaults), kind, places, results, needed.carried)
+                staging.say(
+                    staging.forced(one.config, needed.defaults),
+                    kind,
+                    places,
+                    results,
+                    needed.carried,
+                    after.name if after else "",
+                )
                 for one in rounds
             ]
             if len(drafts) > 1 and (draft := sweeps.joined(drafts, [one.loops for one in rounds])) is None:
                 return _stages([replace(one, loops=()) for one in starts], target, files, more)
             draft = drafts[0]
+            if swept & set(draft.parents):
+                draft.reasons |= dict.fromkeys(("adapter_name_or_path", "model_name_or_path"), sweeps.APART)
+            if len(drafts) > 1:
+                swept.add(name)
             found.append(Stage(start, config, kind, name, draft))
             for one in rounds if kind != "eval" else ():
                 place = one.config.value("export_dir" if kind in ("merge", "quantize") else "output_dir")
                 if isinstance(place, str):
                     results = {**results, outside.renamed(place).removeprefix("./").rstrip("/"): StageRef(name)}
+    if found:
+        found[0].draft.notes += left
     return found
 
 

@@ -13,7 +13,7 @@ def model(draft: StageDraft) -> None:
     base, adapters = draft.raw("model_name_or_path"), _csv(draft.raw("adapter_name_or_path"))
     options = _options(draft)
     draft.raw("create_new_adapter")
-    if base is None:
+    if base is None or draft.parents:
         return
     if adapters and (made := draft.results.get(_place(adapters[-1]))) is not None:
         draft.parents.append(made.stage)

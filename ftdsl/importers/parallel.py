@@ -144,7 +144,7 @@ def strategy(draft: StageDraft) -> None:
 def silent(draft: StageDraft) -> None:
     """What the engine does where nothing says otherwise, and a plan that knows the card may not: checkpointing, no offload,
     and plain data parallelism."""
-    if not draft.training:
+    if not draft.training or draft.values.get("hardware.gpu") == Term("none"):
         return
     sharded = draft.values.get("parallel.strategy")
     kind = sharded.name if isinstance(sharded, Term) else ""
@@ -248,8 +248,6 @@ def _by_name(draft: StageDraft, name: str) -> None:
     if match is None:
         text = f"`{name}` is not there to be read: write `parallel {{ strategy = zero2 }}`, or what it says"
         draft.note("deepspeed", text)
-        if not draft.given("deepspeed"):
-            draft.notes.append(Note("deepspeed_config_file", text))
         return
     stage = int(match[1])
     draft.reasons["deepspeed"] = f"`{name}` is not there to be read: taken by its name"

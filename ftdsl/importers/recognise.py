@@ -62,6 +62,11 @@ def is_open(text: str) -> bool:
     return OPEN in text
 
 
+def is_elsewhere(folder: Any) -> bool:
+    """Whether a `dataset_dir` is no folder: `ONLINE`, `REMOTE:org/name`."""
+    return not isinstance(folder, str) or folder == "ONLINE" or ":" in folder
+
+
 def document(data: Any) -> Kind:
     """What a YAML or JSON document is."""
     if not isinstance(data, Mapping):

@@ -63,9 +63,15 @@ def no_stage(config: Config) -> str:
 
 
 def say(
-    config: Config, kind: str, places: Places, results: Mapping[str, StageRef], carried: Mapping[str, Any] | None = None
+    config: Config,
+    kind: str,
+    places: Places,
+    results: Mapping[str, StageRef],
+    carried: Mapping[str, Any] | None = None,
+    after: str = "",
 ) -> StageDraft:
-    """Everything one stage says. `carried`: keys of the tools' own blocks to say besides (`deepspeed.aio.…`)."""
+    """Everything one stage says. `carried`: keys of the tools' own blocks to say besides (`deepspeed.aio.…`); `after`: the
+    training stage of the same invocation, whose result is scored."""
     config, open_settings = outside.parted(config)
     otherwise = list(unknown.other_values(config))
     loss = unknown.ALGORITHMS.get(config.stage)
@@ -83,6 +89,12 @@ def say(
     for setting in wrong:
         text = f"`{setting.text}` is not something it can be"
         draft.notes.append(Note(setting.word, text, setting.key or setting.span))
+    if after:
+        draft.parents.append(after)
+        draft.used.add("output_dir")
+        draft.reasons |= dict.fromkeys(
+            ("model_name_or_path", "adapter_name_or_path"), f"`{after}` makes what is scored"
+        )
     _method(draft)
     unknown.words_first(draft)
     _precision(draft)
@@ -99,6 +111,9 @@ def say(
     _writable(draft, kind)
     _holes(draft)
     _silent(draft)
+    if after:  # what its training stage carries, or names, is not lost here
+        words = {setting.word for setting in draft.config.settings.values()}
+        draft.notes = [note for note in draft.notes if note.word not in words]
     return draft
 
 

@@ -10,6 +10,7 @@ from ftdsl.importers.bash_words import CLOSE, OPEN
 from ftdsl.importers.draft import Axis, Note, StageDraft
 from ftdsl.importers.outside import RUN
 
+APART = "each run of an axis has a folder of its own"
 Loops = tuple[tuple[str, int], ...]
 _NAMES = ("to", "track.name", "track.dir")
 """Keys that name a run: what differs in them is the run's own name."""
@@ -65,7 +66,7 @@ def _distinct(values: Sequence[Any]) -> list[Any]:
 def _named(draft: StageDraft, key: str, values: Sequence[Any]) -> None:
     """A folder for each run; a name of a run is given by the recipe itself."""
     parameter = {"to": "output_dir", "track.name": "run_name", "track.dir": "logging_dir"}[key]
-    draft.reasons[parameter] = "each run of an axis has a place of its own"
+    draft.reasons[parameter] = APART
     if key == "track.name":
         del draft.values[key]
         return

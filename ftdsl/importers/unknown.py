@@ -88,7 +88,7 @@ def _typed(value: Any, kind: str) -> Any:
                 raise TypeError(kind)
             return value
         number = float(value)
-        if not math.isfinite(number):
+        if not math.isfinite(number) or (words == {"int"} and number != int(number)):
             raise ValueError(value)
         return number if isinstance(value, str) else value
     if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, dict | list) for item in value)):
@@ -131,6 +131,8 @@ def words_first(draft: StageDraft) -> None:
         if "word" in other and catalog.parameter_status("llamafactory", name) is None:
             told = _told(draft, name)
             kind = parse_type(key_at(draft.kind, other["word"]).type).name
+            if other["word"] == "track.project":
+                draft.reasons["project"] = f"`{name}` says so"
             draft.say(other["word"], told if kind in ("text", "path") else Term(told))
 
 

@@ -73,6 +73,8 @@ OURS = {
     "overwrite_output_dir": "a stage goes on from its own checkpoints; what another run left is set aside",
     "save_hf_model": "what a stage makes can be loaded by the next one, and by others",
     "oft_target": "nothing reads it: the modules of OFT are those of `lora_target`",
+    "logging_first_step": "a recipe logs the first step too",
+    "include_num_input_tokens_seen": "a recipe counts the tokens it has seen",
     "use_cpu": "always said where there is no card",
     "preprocessing_num_workers": "processes that tokenise: eight where there is a card, unless `loader.tokenize` says how many",
 }
