@@ -169,6 +169,11 @@ CODES = {
     "FT430": "shape-does-not-divide",
     "FT432": "elastic-checkpoints",
     "FT433": "megatron-trains-all",
+    "FT434": "wrong-type-in-a-file",
+    "FT435": "unknown-optimizer",
+    "FT436": "rate-of-the-file",
+    "FT437": "processes-that-cannot-be",
+    "FT438": "wraps-another-model",
     # FT5xx data and templates
     "FT501": "file-not-found",
     "FT502": "wrong-data-for-stage",
@@ -192,6 +197,7 @@ CODES = {
     "FT520": "estimated-from-rows",
     "FT521": "system-prompt-added",
     "FT522": "rows-of-no-format",
+    "FT523": "unknown-dataset-key",
     # FT6xx stages and hand-offs
     "FT601": "reference-is-the-base",
     "FT602": "new-adapter-ignored",

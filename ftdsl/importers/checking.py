@@ -21,6 +21,7 @@ from ftdsl.lint import facts
 from ftdsl.lint.check import check as lint
 from ftdsl.lint.check import judged
 from ftdsl.lint.config import Config
+from ftdsl.lint.families.documents import unknown_keys
 from ftdsl.lint.versions import check_versions
 from ftdsl.record import replace
 from ftdsl.session import Session, reason
@@ -71,12 +72,41 @@ def _judged(path: Path, source: Source, session: Session) -> str:
         session.sink.error("FT051", sentence, whole)
     elif file.kind in recognise.SENTENCES:
         refuse(file.kind, source, session, whole)
+    elif file.kind == "dataset_info":
+        _entries(file, session)
+        return ASIDE[file.kind]
     elif file.kind in ASIDE:
         session.sink.info("FT051", "this is checked with the file that names it", whole)
         return ASIDE[file.kind]
     else:
         session.sink.error("FT051", UNKNOWN, whole, help=KNOWN)
     return "a file"
+
+
+def _entries(file: Read, session: Session) -> None:
+    """Keys of a list of data sets, and whether its files are there."""
+    for entry in file.node.entries:
+        if not isinstance(entry.value.value, dict):
+            session.sink.error("FT523", f"`{entry.key}` is no entry: it takes a table", entry.value.span)
+            continue
+        for path, guess in unknown_keys(entry.value.value):
+            at = _at(entry.value, path.split("."))
+            label = f"did you mean `{guess}`?" if guess else "nothing reads it"
+            session.sink.error(
+                "FT523", f"`{entry.key}` has `{path}`, which LLaMA-Factory does not read", at, label=label
+            )
+        name = entry.value.value.get("file_name")
+        if isinstance(name, str) and not session.elsewhere and not session.files.exists(file.path.parent / name):
+            at = _at(entry.value, ["file_name"])
+            session.sink.warning("FT501", f"there is no file `{name}` beside it", at)
+
+
+def _at(node: Node, path: Sequence[str]) -> Span:
+    """The place of a key in a tree."""
+    for entry in node.entries:
+        if entry.key == path[0]:
+            return entry.name if len(path) == 1 else _at(entry.value, path[1:])
+    return node.span
 
 
 def _without_megatron(config: Config, session: Session) -> Config:

@@ -59,11 +59,12 @@ def unsaid(block: str, theirs: Mapping[str, Any]) -> Iterator[Leaf]:
     for path, value in given.items():
         if path.startswith("_") or (value == "auto" and not path.startswith(_FILLED)):
             continue
-        if _value(block, path, given) == _value(block, path, {}) or catalog.passthrough_key(
-            "llamafactory", block, path
-        ):
+        usual = catalog.passthrough_schema(block).get(path, {}).get("default", "")
+        if value == usual or catalog.passthrough_key("llamafactory", block, path):
             continue
         if path.startswith("zero_optimization.offload_") and path.endswith((".device", ".pin_memory")):
+            continue
+        if value == {}:
             continue
         known = _is_known(block, path)
         yield Leaf(block, path, value, None, "" if known else f"{block} has no such key", carry=known)

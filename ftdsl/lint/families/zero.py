@@ -117,8 +117,9 @@ def two_files_disagree(config: Config) -> Found:
             continue
         at, other = document.at(path), config.at(name)
         if isinstance(theirs, str):
+            wants = "true or false" if name in ("fp16", "bf16") else "a number"
             yield error(
-                at, f"`{path}` is a text, and DeepSpeed wants a number", help='write "auto"', fix=put(at, '"auto"')
+                at, f"`{path}` is a text, and DeepSpeed wants {wants}", help='write "auto"', fix=put(at, '"auto"')
             )
             continue
         shown = written(ours) if isinstance(ours, bool) else f"{ours:g}" if ours is not None else "unset"
