@@ -241,8 +241,8 @@ def wraps_another_model(config: Config) -> Found:
 
 
 _ARCHITECTURES = tuple(
-    "gpt2 llama mistral mixtral qwen2 qwen3 qwen2_moe qwen3_moe gemma gemma2 gemma3 phi phi3 falcon bloom opt t5 bert gpt_neox gptj "
-    "mpt internlm internlm2 baichuan glm deepseek_v2 deepseek_v3 cohere olmo olmo2 stablelm starcoder2".split()
+    "gpt2 llama mistral mixtral qwen2 qwen3 qwen2_moe qwen3_moe gemma gemma2 gemma3 phi phi3 falcon bloom opt t5 bert gpt_neox "
+    "gptj mpt internlm internlm2 baichuan glm deepseek_v2 deepseek_v3 cohere olmo olmo2 stablelm starcoder2".split()
 )
 """Names that the classes of their layers begin with."""
 
