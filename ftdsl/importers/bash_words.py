@@ -213,6 +213,7 @@ class Expander:
             yield from self._variable(name, index, quoted, node)
         elif op in (":-", "-", ":=", "=", ":?", "?"):
             empty = value is None or (op[0] == ":" and not any(one.text for one in value))
+            empty = empty or (op in (":-", "-", ":=", "=") and all(not one.known for one in value or ()))
             if not empty:
                 yield from self._variable(name, index, quoted, node)
             elif op in (":?", "?"):

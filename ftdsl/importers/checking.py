@@ -91,10 +91,11 @@ def _entries(file: Read, session: Session) -> None:
             continue
         for path, guess in unknown_keys(entry.value.value):
             at = _at(entry.value, path.split("."))
-            label = f"did you mean `{guess}`?" if guess else "nothing reads it"
-            session.sink.error(
-                "FT523", f"`{entry.key}` has `{path}`, which LLaMA-Factory does not read", at, label=label
-            )
+            text = f"`{entry.key}` has `{path}`, which LLaMA-Factory does not read"
+            if guess:
+                session.sink.error("FT523", text, at, label=f"did you mean `{guess}`?")
+            else:
+                session.sink.warning("FT523", text, at)
         name = entry.value.value.get("file_name")
         if isinstance(name, str) and not session.elsewhere and not session.files.exists(file.path.parent / name):
             at = _at(entry.value, ["file_name"])

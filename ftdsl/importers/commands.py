@@ -101,7 +101,7 @@ def _other(simple: Simple, started: Started, report: Report) -> None:
         report.add("FT051", Severity.ERROR, sentence, span, help="an `eval` stage scores a model on rows of your own")
         report.notes.append(Note(f"llamafactory-cli {started.gone}", "was taken out of LLaMA-Factory", span))
     elif re.match(r"--?[A-Za-z]", text):
-        report.notes.append(Note(text, "belongs to no command: the one above it has ended before", name.span))
+        report.notes.append(Note(text, "is not part of a command: the one above it ends before this line", name.span))
     elif PurePosixPath(text).name not in _SILENT and not name.text.startswith("$"):
         report.notes.append(Note(text, "starts no LLaMA-Factory; a `shell` stage can run it", name.span))
     elif text == "cd":
@@ -109,15 +109,16 @@ def _other(simple: Simple, started: Started, report: Report) -> None:
 
 
 def _cut(at: Span, report: Report) -> None:
-    line = at.source.position(at.start)[0]
-    if at.text.startswith("#"):
-        why = f"this comment ends the command: line {line + 1} is no part of it"
-        help = "put the comment above the command"
+    """`at`: from what ends the command to the first line that is cut off."""
+    first = at.source.text[at.start : at.end].split("\n")[0]
+    line = at.source.position(at.end)[0]
+    place = Span(at.source, at.start, at.start + len(first.rstrip()))
+    if first.startswith("#"):
+        why, help = f"this comment ends the command: line {line} is not part of it", "put the comment above the command"
     else:
-        why = f"the blank behind `\\` ends the command: line {line + 1} is no part of it"
-        help = "take the blank away"
-    report.add("FT053", Severity.ERROR, why, at, help=help)
-    report.notes.append(Note(at.text.strip()[:40], why, at))
+        why, help = f"the blank after `\\` ends the command: line {line} is not part of it", "remove the blank"
+    report.add("FT053", Severity.ERROR, why, place, help=help)
+    report.notes.append(Note(first.strip()[:40], why, place))
 
 
 def _tell_unknown(settings: Sequence[Setting], report: Report) -> None:

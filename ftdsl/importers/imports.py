@@ -198,7 +198,7 @@ def _places(stages: Sequence[Stage]) -> Iterator[tuple[tuple[str, str], str]]:
 def _compiled(stages: Sequence[Stage], text: str, target: Path, session: Session) -> Checked:
     """The recipe compiled; what it asks for, and data that is not here, is stood in for."""
     holes = dict.fromkeys(
-        f"{name}={STAND_INS[kind].replace('{name}', name)}"
+        f"{name}={stage.draft.samples.get(name) or STAND_INS[kind].replace('{name}', name)}"
         for stage in stages
         for name, kind in stage.draft.holes.items()
     )

@@ -125,7 +125,7 @@ def special(draft: StageDraft) -> None:
 
 
 def token_init(draft: StageDraft) -> None:
-    if draft.given("init_special_tokens"):
+    if draft.raw("init_special_tokens"):
         how = str(draft.raw("init_special_tokens"))
         noise = {"desc_init_w_noise": {"noise": True}}.get(how, {})
         draft.say("tokenizer.init", Term("noise") if how == "noise_init" else Term("described", noise))
@@ -316,6 +316,9 @@ def track_name(draft: StageDraft) -> None:
 
 def log_every(draft: StageDraft) -> None:
     steps = draft.raw("logging_steps")
+    if str(draft.config.value("logging_strategy")) != "steps":
+        draft.reasons["logging_steps"] = "`logging_strategy` decides"
+        return
     if steps is not None and draft.training:
         draft.say("track.every", Amount(steps, "share" if steps < 1 else "steps"))
 

@@ -36,6 +36,8 @@ STAND_INS: Mapping[str, str] = {
 """Type of a parameter -> a value to compile with."""
 _AS = {"warmup": "steps", "level": "number", "part": "share"}
 _BY_NAME = {"warmup_ratio": "share", "warmup_steps": "steps", "num_train_epochs": "span", "max_steps": "span"}
+_FOLLOWS = {"lora_rank": ("lora_alpha",), "logging_steps": ("eval_steps",)}
+"""Parameters whose default is worked out from another one."""
 SAID = "set outside of this script"
 
 
@@ -72,7 +74,7 @@ def say(draft: StageDraft, settings: list[Setting]) -> None:
     """Each as a parameter of the recipe, where one can have the type; else a note."""
     for setting in settings:
         draft.used.add(setting.name)
-        draft.reasons[setting.name] = SAID
+        draft.reasons |= dict.fromkeys((setting.name, *_FOLLOWS.get(setting.name, ())), SAID)
         key, kind = _typed(draft, setting.name)
         match = _MARK.fullmatch(str(setting.value))
         if match is None or not kind or not draft.may_have(key):
@@ -81,6 +83,9 @@ def say(draft: StageDraft, settings: list[Setting]) -> None:
             continue
         value: Any = StageRef(match[1])
         draft.values[key] = [value] if kind == "data" else value
+        if kind == "name":
+            at = key_at(draft.kind, key)
+            draft.samples[match[1]] = next(iter(at.members or ()), "") or "qwen"
         ask(draft, match[1], kind, setting)
     for name in sorted(set(_marks(draft.values))):
         if name != RUN:
@@ -105,7 +110,10 @@ def _typed(draft: StageDraft, parameter: str) -> tuple[str, str]:
         return "", ""
     if parameter in _BY_NAME:
         return status.word, _BY_NAME[parameter]
-    kind = parse_type(key_at(draft.kind, status.word).type)
+    key = key_at(draft.kind, status.word)
+    kind = parse_type(key.type)
+    if kind.name == "member" or key.catalog == "templates":
+        return status.word, "name"
     names = [_AS.get(one.name, one.name) for one in (kind, *kind.options)]
     return status.word, next((name for name in names if name in STAND_INS and name not in ("model", "data")), "")
 

@@ -151,6 +151,8 @@ def silent(draft: StageDraft) -> None:
     if kind == "megatron":
         return
     draft.say("memory.checkpointing", Term("full"))
+    if not draft.given("enable_liger_kernel", "use_unsloth", "use_unsloth_gc", "use_kt"):
+        draft.say("kernels", Term("none"))
     if not kind and not draft.given("deepspeed") and not _named(draft):
         draft.say("parallel.strategy", Term("ddp"))
     elif kind not in ("", "ddp", "zero0"):

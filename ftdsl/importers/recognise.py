@@ -99,6 +99,8 @@ def document(data: Any) -> Kind:
         return "llamafactory"
     if (best not in ("deepspeed", "accelerate") or not scores[best]) and tools.of_document(data):
         return "other"
+    if best == "llamafactory" and "model_name_or_path" not in keys and v0 < max(2, len(keys) / 2):
+        return "unknown"
     if scores[best]:
         return best  # type: ignore[return-value]
     if all(isinstance(value, str) for value in data.values()) and all("<" in key for key in keys):

@@ -120,7 +120,8 @@ class _Reader:
         self.depth -= 1
 
     def _note(self, node: Node, text: str) -> None:
-        self.script.notes.append(Note(self.syntax.of(node).split("\n")[0][:40], text, self.syntax.span(node)))
+        if word := self.syntax.of(node).strip().split("\n")[0][:40]:
+            self.script.notes.append(Note(word, text, self.syntax.span(node)))
 
     # --- variables
 
@@ -221,7 +222,7 @@ class _Reader:
         match = _CUT.match(self.syntax.text, end)
         if match is None or self.syntax.within is not None:
             return None
-        return Span(self.syntax.source, match.start(1), match.end(1))
+        return Span(self.syntax.source, match.start(1), match.end() - 1)
 
     def _error(self, node: Node) -> None:
         """What is no bash, line by line: a quote that is never closed ends with its line, and what follows is read."""
@@ -398,7 +399,10 @@ class _Reader:
         self.loops = loops
 
     def _loop(self, node: Node) -> None:
-        """`while`, `for ((…))`: one round, with its variables not known."""
+        """`while`, `for ((…))`: one round, with its variables not known; a loop over the script's own arguments has none."""
+        head = self.syntax.of(node).partition("\n")[0]
+        if node.type == "while_statement" and re.search(r"\$#|\$\{#|getopts|\"\$1\"", head.partition("do")[0]):
+            return
         for name in set(re.findall(r"[A-Za-z_]\w*(?=\+\+|--|\+=|=)", self.syntax.of(node).partition("do")[0])):
             self.variables[name] = (Word(f"${name}", self.syntax.span(node), False, f"{OPEN}{name}{CLOSE}"),)
         self._note(node, "is a loop whose rounds only a shell could tell: one of them is read")
@@ -484,7 +488,7 @@ class _Reader:
 
 
 _CONFIGURATIONS = (".yaml", ".yml", ".json")
-_CUT = re.compile(r"(?:[ \t]*\\\n)*[ \t]*(#[^\n]*|\\[ \t]+(?=\n))\n[ \t]*-{1,2}[A-Za-z]")
+_CUT = re.compile(r"(?:[ \t]*\\\n)*[ \t]*(#[^\n]*|\\[ \t]+(?=\n))(?:\n[ \t]*#[^\n]*)*\n[ \t]*-{1,2}[A-Za-z]")
 _LINE = re.compile(r"(?:[^\n\\]|\\.)+", re.S)
 _IDLE = ("comment", "word", "string", "test_command", "variable_name", "raw_string", "number")
 _HANDLERS = {

@@ -21,7 +21,7 @@ def of_command(words: Sequence[str]) -> str:
             known = entry.get("commands", {}).get(name)
             if known is not None and (not known or after in known):
                 return str(entry["title"])
-            if word == "-m" and after.partition(".")[0] in entry.get("modules", ()):
+            if word in ("-m", "--module") and after.partition(".")[0] in entry.get("modules", ()):
                 return str(entry["title"])
             if word.endswith(".py") and _script(word, entry):
                 return str(entry["title"])

@@ -219,7 +219,8 @@ def normal(side: Side) -> dict[str, Any]:
         found["lora_alpha"] = 2 * filled.value("lora_rank")
     if filled.value("eval_strategy") == "steps" and not filled.value("eval_steps"):
         found["eval_steps"] = filled.value("logging_steps")
-    if filled.on("do_train") and str(filled.value("eval_strategy")) == "no":
+    scores = filled.on("do_predict") or filled.on("do_eval")
+    if (filled.on("do_train") or not scores) and str(filled.value("eval_strategy")) == "no":
         found |= {"eval_steps": None, "per_device_eval_batch_size": None}
     if filled.on("load_best_model_at_end"):  # transformers/training_args.py, __post_init__
         metric = str(filled.value("metric_for_best_model") or "loss").removeprefix("eval_")

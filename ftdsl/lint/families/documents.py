@@ -271,8 +271,8 @@ def unknown_dataset_key(config: Config) -> Found:
             continue
         at = one.setting or config.at("dataset")
         for path, guess in unknown_keys(one.entry):
-            help = f"write `{guess}`" if guess else "drop it"
-            yield error(at, f"the entry of `{one.name}` has `{path}`, which nothing reads", help=help)
+            text = f"the entry of `{one.name}` has `{path}`, which LLaMA-Factory does not read"
+            yield error(at, text, help=f"write `{guess}`") if guess else warning(at, text, help="drop it")
 
 
 ENTRY = ("file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name", "formatting", "ranking",
