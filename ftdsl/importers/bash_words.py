@@ -193,8 +193,9 @@ class Expander:
                     )
         else:
             at = int(index) if index.lstrip("-").isdigit() and len(index) < 6 else 0
-            item = value[at] if -len(value) <= at < len(value) else None
-            yield _Piece(item.text, item.known, item.marked, not quoted) if item else _Piece("", split=not quoted)
+            there = -len(value) <= at < len(value)
+            only = value[at] if there else Word("", self.syntax.span(node))
+            yield _Piece(only.text, only.known, only.marked, not quoted)
 
     def _expansion(self, text: str, node: Node, quoted: bool) -> Iterator[_Piece]:
         match = _BRACED.fullmatch(text)

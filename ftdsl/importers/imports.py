@@ -124,7 +124,7 @@ def _stages(starts: Sequence[Start], target: Path, files: Files, more: Mapping[s
                 )
                 for one in rounds
             ]
-            if len(drafts) > 1 and (draft := sweeps.joined(drafts, [one.loops for one in rounds])) is None:
+            if len(drafts) > 1 and sweeps.joined(drafts, [one.loops for one in rounds]) is None:
                 return _stages([replace(one, loops=()) for one in starts], target, files, more)
             draft = drafts[0]
             if swept & set(draft.parents):

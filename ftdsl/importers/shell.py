@@ -62,7 +62,7 @@ def read(source: Source, sink: Sink) -> Script:
         return script
     script.headers = dict(SBATCH.findall(source.text[:20_000]))
     span = Span(source, 0, 0)
-    variables = {name: (Word(value, span),) for name, value in slurm(script.headers).items()}
+    variables: dict[str, Value] = {name: (Word(value, span),) for name, value in slurm(script.headers).items()}
     try:
         _Reader(Syntax(source), script, variables, {}).all()
     except TooDeepError:
@@ -71,7 +71,7 @@ def read(source: Source, sink: Sink) -> Script:
 
 
 class _Reader:
-    """Follows the commands of one text; those inside it (`bash -c "…"`) get a reader of their own."""
+    """Follows the commands of one text; texts inside it (`bash -c "…"`) get a reader of their own."""
 
     def __init__(
         self,
@@ -309,7 +309,7 @@ class _Reader:
                 text = self.syntax.of(child).split()
                 tee += [text[at + 1] for at, word in enumerate(text[:-1]) if word == "tee"]
         if here is None:
-            if words[0].text == "echo" and target.endswith(_CONFIGURATIONS):
+            if words[0].text == "echo" and target.endswith((".yaml", ".yml", ".json")):
                 content = " ".join(word.text for word in words[1:] if word.text not in ("-e", "-n")) + "\n"
                 self._file(target, content, append)
             elif words[0].text != "cat":
@@ -487,7 +487,6 @@ class _Reader:
         return None
 
 
-_CONFIGURATIONS = (".yaml", ".yml", ".json")
 _CUT = re.compile(r"(?:[ \t]*\\\n)*[ \t]*(#[^\n]*|\\[ \t]+(?=\n))(?:\n[ \t]*#[^\n]*)*\n[ \t]*-{1,2}[A-Za-z]")
 _LINE = re.compile(r"(?:[^\n\\]|\\.)+", re.S)
 _IDLE = ("comment", "word", "string", "test_command", "variable_name", "raw_string", "number")
@@ -497,5 +496,3 @@ _HANDLERS = {
     "c_style_for_statement": _Reader._loop, "while_statement": _Reader._loop, "if_statement": _Reader._if,
     "case_statement": _Reader._case, "function_definition": _Reader._function, "ERROR": _Reader._error,
 }  # fmt: skip
-
-__all__ = ["MAX_SCRIPT", "MAX_WORD", "Script", "Simple", "Word", "read"]

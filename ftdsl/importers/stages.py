@@ -75,7 +75,7 @@ def say(
     config, open_settings = outside.parted(config)
     otherwise = list(unknown.other_values(config))
     loss = unknown.ALGORITHMS.get(config.stage)
-    stage = config.settings.get("stage")
+    stage = config.at("stage") if config.is_explicit("stage") else None
     config, wrong = unknown.fitting(unknown.renamed(config))
     draft = StageDraft(config, kind, places, results)
     for setting, value in otherwise:

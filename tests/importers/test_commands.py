@@ -10,6 +10,7 @@ import pytest
 
 from ftdsl.diagnostics import Sink
 from ftdsl.importers import shell
+from ftdsl.importers.bash_words import MAX_WORD
 from ftdsl.language.resolve.resolve import Options
 from ftdsl.pipeline import check
 from ftdsl.plan.plan import PlannedStage
@@ -237,7 +238,7 @@ def test_variables_of_variables_have_an_end() -> None:
     script = shell.read(Source("x.sh", "\n".join(lines)), Sink())
     words = script.commands[0].words
     assert not words[1].known
-    assert all(len(word.text) <= shell.MAX_WORD for word in words)
+    assert all(len(word.text) <= MAX_WORD for word in words)
     assert words[2].text == "x" * 80
 
 

@@ -635,7 +635,8 @@ def test_the_class_that_fsdp_wraps(layer: str, model: str, wrong: bool, here: Pl
 
 def test_numbers_of_accelerates_file_against_the_run(here: Place) -> None:
     here.put(
-        acc_dot_yaml="distributed_type: DEEPSPEED\ndeepspeed_config: {zero_stage: 2, gradient_accumulation_steps: 8}\nnum_processes: 4\n"
+        acc_dot_yaml="distributed_type: DEEPSPEED\nnum_processes: 4\n"
+        "deepspeed_config: {zero_stage: 2, gradient_accumulation_steps: 8}\n"
     )
     here.write(
         "run.sh", f"accelerate launch --config_file acc.yaml src/train.py {FLAGS} --gradient_accumulation_steps 2\n"

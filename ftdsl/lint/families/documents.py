@@ -213,11 +213,13 @@ def wraps_another_model(config: Config) -> Found:
     """What it does: finds a class to wrap with FSDP that belongs to another model.
     Why it matters: accelerate looks it up in the model and stops: "Could not find the transformer layer class".
     Example:
+        # with: architecture=qwen2
         model_name_or_path: Qwen/Qwen2.5-7B
         # file: accelerate.yaml
         distributed_type: FSDP
         fsdp_config: {fsdp_version: 2, fsdp_transformer_layer_cls_to_wrap: LlamaDecoderLayer}
     Use instead:
+        # with: architecture=qwen2
         model_name_or_path: Qwen/Qwen2.5-7B
         # file: accelerate.yaml
         distributed_type: FSDP
@@ -281,8 +283,9 @@ COLUMNS = ("prompt", "query", "response", "history", "messages", "system", "tool
            "rejected", "kto_tag")  # fmt: skip
 TAGS = ("role_tag", "content_tag", "user_tag", "assistant_tag", "observation_tag", "function_tag", "system_tag")
 _MEANT = {"format": "formatting", "type": "formatting", "file": "file_name", "path": "file_name", "filename": "file_name",
-          "file_sha1": "", "hf_url": "hf_hub_url", "columns.instruction": "prompt", "columns.input": "query",
-          "columns.output": "response", "columns.conversations": "messages", "columns.label": "kto_tag"}  # fmt: skip
+          "hf_url": "hf_hub_url"}  # fmt: skip
+_COLUMNS_MEANT = {"instruction": "prompt", "input": "query", "output": "response", "conversations": "messages",
+                  "label": "kto_tag"}  # fmt: skip
 _HARMLESS = ("file_sha1", "description", "comment", "license", "name")
 """Keys of older lists, and remarks: nothing is lost by them."""
 
@@ -294,4 +297,5 @@ def unknown_keys(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for name in inner if isinstance(inner, Mapping) else ():
             path = f"{table}.{name}" if table else str(name)
             if name not in known and name not in _HARMLESS and not str(name).startswith(("_", "//")):
-                yield path, _MEANT.get(path, "") or closest(str(name), list(known)) or ""
+                meant = (_COLUMNS_MEANT if table else _MEANT).get(str(name), "")
+                yield path, meant or closest(str(name), list(known)) or ""
