@@ -31,8 +31,16 @@ def _parser() -> Parser:
     return Parser(Language(tree_sitter_bash.language()))
 
 
+_PLACEHOLDER = re.compile(
+    r"(?<![<>\w])<(?=[A-Z_]*(?:YOUR|PATH|NAME|DIR|MODEL|TOKEN|KEY|ID)|your)[\w .-]{2,60}>(?![>&\w])"
+)
+"""`<YOUR_PATH>`, which a person was to replace: a word, and no redirection."""
+
+
 def _fitting(text: str) -> str:
-    """The text as the grammar should see it, of the same length: line ends of Windows, and blanks that are letters."""
+    """The text as the grammar should see it, of the same length: line ends of Windows, blanks that are letters, and places
+    to be filled in."""
+    text = _PLACEHOLDER.sub(lambda match: "x" * len(match[0]), text)
     text = text.replace("\\\r\n", "\\\n ").replace("\r", " ")
     return _BLANKS.sub(lambda match: "x" * len(match[0].encode()), text)
 

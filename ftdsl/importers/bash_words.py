@@ -77,6 +77,7 @@ class Expander:
     def __init__(self, syntax: Syntax, variables: Mapping[str, Value], arguments: Sequence[Word] | None) -> None:
         self.syntax, self.variables, self.arguments = syntax, variables, arguments
         self.script = syntax.source.name
+        self.used: set[str] = set()
 
     def words(self, node: Node) -> list[Word]:
         """The words one argument becomes; none for an empty variable without quotes."""
@@ -169,6 +170,7 @@ class Expander:
         return _Piece(text, False, f"{OPEN}{variable_name(name)}{CLOSE}")
 
     def _value(self, name: str) -> Value | None:
+        self.used.add(name)
         if name in self.variables:
             return self.variables[name]
         if self.arguments is not None and name.isdigit() and 0 < int(name[:6]) <= len(self.arguments):

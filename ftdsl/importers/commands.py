@@ -38,10 +38,11 @@ _SILENT = frozenset(
 @mutable
 class Report:
     """What there is to say of commands: notes of an import; problems, which `ftc check` says, and an import where it has
-    nothing to import."""
+    nothing to import; cut: the last command was cut short, and that was said."""
 
     notes: list[Note] = field(default_factory=list)
     problems: list[Diagnostic] = field(default_factory=list)
+    cut: bool = False
 
     def add(self, code: str, severity: Severity, message: str, span: Span, help: str = "") -> None:
         self.problems.append(Diagnostic(code, message, span, severity, help=help))
@@ -55,6 +56,7 @@ def config(simple: Simple, script: Script, root: Path, session: Session, report:
     if started.launcher == "other":
         _other(simple, started, report)
         return None
+    report.cut = simple.cut is not None
     if simple.cut is not None:
         _cut(simple.cut, report)
     words = list(started.words)
@@ -74,6 +76,7 @@ def config(simple: Simple, script: Script, root: Path, session: Session, report:
     report.notes += launchers.unsaid(started)
     form: Form = "yaml" if stem else "command"
     accelerate = _accelerate(started, root, session, report)
+    started.env = {name: word for name, word in started.env.items() if launchers.is_for_the_run(name, script.used)}
     launch = launchers.launch(started, cards_of(script.headers))
     made = documents.made(
         found, form, stem or "command", span, root, session, kind=kind, launch=launch, accelerate=accelerate
@@ -101,6 +104,9 @@ def _other(simple: Simple, started: Started, report: Report) -> None:
         report.add("FT051", Severity.ERROR, sentence, span, help="an `eval` stage scores a model on rows of your own")
         report.notes.append(Note(f"llamafactory-cli {started.gone}", "was taken out of LLaMA-Factory", span))
     elif re.match(r"--?[A-Za-z]", text):
+        if not report.cut:
+            why = f"`{text}` is not part of the command above, which ends without a backslash"
+            report.add("FT053", Severity.ERROR, why, name.span, help="end the line above with a backslash")
         report.notes.append(Note(text, "is not part of a command: the one above it ends before this line", name.span))
     elif PurePosixPath(text).name not in _SILENT and not name.text.startswith("$"):
         report.notes.append(Note(text, "starts no LLaMA-Factory; a `shell` stage can run it", name.span))

@@ -131,6 +131,7 @@ def _stages(starts: Sequence[Start], target: Path, files: Files, more: Mapping[s
                 draft.reasons |= dict.fromkeys(("adapter_name_or_path", "model_name_or_path"), sweeps.APART)
             if len(drafts) > 1:
                 swept.add(name)
+            _own_place(draft, found)
             found.append(Stage(start, config, kind, name, draft))
             for one in rounds if kind != "eval" else ():
                 place = one.config.value("export_dir" if kind in ("merge", "quantize") else "output_dir")
@@ -139,6 +140,16 @@ def _stages(starts: Sequence[Start], target: Path, files: Files, more: Mapping[s
     if found:
         found[0].draft.notes += left
     return found
+
+
+def _own_place(draft: StageDraft, before: Sequence[Stage]) -> None:
+    """Two commands of a script may write into one folder, one after the other; two stages may not."""
+    place = draft.values.get("to")
+    other = next((stage.name for stage in before if place is not None and stage.draft.values.get("to") == place), "")
+    if other:
+        parameter = "export_dir" if draft.given("export_dir") else "output_dir"
+        del draft.values["to"]
+        draft.note(parameter, f"`{other}` is written to `{place}` too: this stage keeps its result in the run folder")
 
 
 def _rounds(starts: Sequence[Start]) -> Iterator[tuple[Start, list[Start]]]:

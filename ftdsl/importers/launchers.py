@@ -6,7 +6,7 @@ Given: the words of a command. Gives: which launcher with which flags, the envir
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -27,7 +27,16 @@ CLI = ("llamafactory-cli", "lmf")
 SCRIPTS = ("train.py", "train_bash.py", "launcher.py", "cli.py", "export_model.py", "train_web.py")
 ACTIONS: Mapping[str, Kind] = {"train": "train", "export": "export", "chat": "chat", "api": "chat", "webchat": "chat"}
 TAKEN_OUT = ("eval",)
-MODULES = ("llamafactory.cli", "llamafactory", "llamafactory.launcher", "llamafactory.train.tuner", "src.train")
+OLD_MODULES = ("llmtuner.cli", "src.llmtuner.cli", "src.llamafactory.cli")
+"""Names of the command line's module in earlier releases and in checkouts."""
+MODULES = (
+    *OLD_MODULES,
+    "llamafactory.cli",
+    "llamafactory",
+    "llamafactory.launcher",
+    "llamafactory.train.tuner",
+    "src.train",
+)
 OWN = frozenset(
     ("stage", "finetuning_type", "template", "cutoff_len", "dataset_dir", "lora_target", "export_dir", "dataset")
 )
@@ -73,7 +82,7 @@ def started(simple: Simple) -> Started:
     words = words[at:]
     while words:
         name = PurePosixPath(words[0].text).name
-        if name in CLI or words[0].text in ("llamafactory.cli", "llamafactory.launcher"):
+        if name in CLI or words[0].text in (*OLD_MODULES, "llamafactory.cli", "llamafactory.launcher"):
             return _cli(made, words)
         if name in ("torchrun", "deepspeed"):
             made.launcher = name
@@ -174,7 +183,7 @@ def _python(made: Started, words: list[Word]) -> list[Word]:
             return [Word("accelerate", span), Word("launch", span), *rest[2 + (module.endswith("cli")) :]]
         if module.startswith("deepspeed"):
             return [Word("deepspeed", span), *rest[2:]]
-        if module in ("llamafactory.cli", "llamafactory"):
+        if module in (*OLD_MODULES, "llamafactory.cli", "llamafactory"):
             return [Word("llamafactory-cli", span), *rest[2:]]
         return rest[1:] if module in MODULES else []
     ours = rest and (PurePosixPath(rest[0].text).name in (*SCRIPTS, *CLI) or rest[0].text.endswith("deepspeed"))
@@ -244,6 +253,20 @@ def launch(made: Started, cards: int = 0) -> Launch:
     if not processes and not launcher and "CUDA_VISIBLE_DEVICES" not in env and "NPROC_PER_NODE" not in unknown:
         processes = cards
     return Launch(count, processes, launcher, env, unknown)
+
+
+_OF_LIBRARIES = re.compile(
+    r"(CUDA|NCCL|GLOO|TORCH|PYTORCH|HF|HUGGINGFACE|TRANSFORMERS|TOKENIZERS|WANDB|SWANLAB|MLFLOW|COMET|OMP|MKL|ASCEND|HCCL|NPU|ROCR?|HIP"
+    r"|DS|DEEPSPEED|ACCELERATE|LLAMAFACTORY|MODELSCOPE|OPENMIND|PYTHON|LD|TRITON|XLA|UCX|FI|NVTE|FLASH|VLLM|RAY|USE|DISABLE|FORCE"
+    r"|MASTER|SLURM|NNODES|NODE|NPROC|RANK|WORLD|LOCAL|MIN|MAX|RDZV|RECORD|OPTIM|TMPDIR|XDG|http|https|no_proxy|HTTP|HTTPS)(_|$)"
+    r"|(NNODES|NPROC_PER_NODE|LD_LIBRARY_PATH|PYTHONPATH)$"
+)  # fmt: skip
+"""Names of variables that the engine, its libraries or launchers read."""
+
+
+def is_for_the_run(name: str, used: Set[str]) -> bool:
+    """Whether a variable is for what is started: not one that the script only keeps its own values in."""
+    return is_secret_name(name) or _OF_LIBRARIES.match(name) is not None or (name not in used and not name.islower())
 
 
 NODES = ("nnodes", "num_machines", "num_nodes")

@@ -45,11 +45,12 @@ class Simple:
 
 @mutable
 class Script:
-    """What was read: commands in order, files that it writes (`cat <<EOF > x.yaml`), what its `#SBATCH` lines ask for, notes
-    on what was not understood."""
+    """What was read: commands in order, files that it writes (`cat <<EOF > x.yaml`), variables that it uses itself, what its
+    `#SBATCH` lines ask for, notes on what was not understood."""
 
     commands: list[Simple] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
     headers: dict[str, str] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
 
@@ -86,6 +87,7 @@ class _Reader:
         self.loops, self.depth = loops, depth
         self.functions: dict[str, Node] = {}
         self.expand = Expander(syntax, variables, None)
+        self.expand.used = script.used
         self.rest: list[tuple[int, int]] = []
         self.steps = self.undecided = 0  # the second: branches around that only a shell could decide
         self.ended = False

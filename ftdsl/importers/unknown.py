@@ -45,9 +45,9 @@ ALGORITHMS = {"orpo": "orpo", "simpo": "simpo"}
 
 def _known_value(name: str, setting: Setting) -> Setting:
     """The setting with the engine's name of a value that is known under another one (`template: qwen2`)."""
-    if name in ("stage", "finetuning_type", "export_device") or not isinstance(setting.value, str):
+    if name in ("stage", "finetuning_type", "export_device") or not isinstance(setting.value, str | bool):
         return setting
-    value = foreign.value_of(name, setting.value)
+    value = foreign.value_of(name, str(setting.value))
     return replace(setting, value=value) if value else setting
 
 

@@ -744,3 +744,48 @@ def test_an_old_name_is_one_message(here: Place) -> None:
         + "evaluation_strategy: steps\neval_steps: 100\nval_size: 0.1\nload_best_model_at_end: true\nsave_steps: 100\n"
     )
     assert set(here.codes("a.yaml")) == {"FT116"}
+
+
+def test_the_environment_has_what_the_run_reads(here: Place) -> None:
+    """Not what the script only keeps its own values in, or hands to `envsubst`."""
+    own = "export MODEL=Qwen/Qwen2.5-3B-Instruct\nexport learning_rate=1e-4\nexport NCCL_DEBUG=INFO HF_HOME=/h MY_FLAG=1\n"
+    here.write("run.sh", f"{own}llamafactory-cli train {FLAGS} --model_name_or_path $MODEL\n")
+    recipe = here.recipe("run.sh")
+    assert re.search(r"env { (.*?) }", recipe)
+    assert all(name in recipe for name in ("NCCL_DEBUG", "HF_HOME", "MY_FLAG"))
+    assert "MODEL =" not in recipe
+    assert "learning_rate =" not in recipe
+
+
+@pytest.mark.parametrize("flag", ["--flash_attn", "--flash_attn True", "--flash_attn flash_attention_2"])
+def test_values_of_earlier_releases(flag: str, here: Place) -> None:
+    here.write("run.sh", f"{LF.strip()} {flag}\n")
+    assert "attention = flash2" in here.recipe("run.sh")
+    assert "FT002" in here.codes("run.sh")
+
+
+@pytest.mark.parametrize("second", ["", "--num_train_epochs 2"])
+def test_two_commands_into_one_folder(second: str, here: Place) -> None:
+    here.write("run.sh", f"{LF}{LF.strip()} --seed 7 {second}\n")
+    recipe = here.recipe("run.sh")
+    assert recipe.count('to = "out/x"') == 1
+    assert here.checked("recipe.ft")[0] == 0
+
+
+def test_a_line_without_a_backslash_ends_the_command(here: Place) -> None:
+    here.write("run.sh", f"{LF}--overwrite_output_dir\n")
+    assert "ends without a backslash" in here.codes("run.sh")["FT053"]
+
+
+@pytest.mark.parametrize("module", ["src.llmtuner.cli", "llmtuner.cli", "llamafactory.cli"])
+def test_modules_of_earlier_releases(module: str, here: Place) -> None:
+    here.put(a_dot_yaml=YAML)
+    here.write(
+        "run.sh", f"accelerate launch --num_processes 2 -m {module} train a.yaml\npython -m {module} train a.yaml\n"
+    )
+    assert "sft" in here.recipe("run.sh")
+
+
+def test_places_to_be_filled_in_are_words(here: Place) -> None:
+    here.write("run.sh", f"cd <YOUR_PATH_TO_LLAMA_FACTORY>\n\n{LF}")
+    assert here.checked("run.sh")[0] == 0

@@ -73,7 +73,7 @@ def _misfit(path: str, value: Any, facts: Mapping[str, Mapping[str, Any]]) -> st
         return "" if isinstance(value, Mapping) else "a table"
     names = {part.strip() for part in kind.replace("Optional[", "").rstrip("]").split("|")} - {"None"}
     if names == {"bool"}:
-        return "" if isinstance(value, bool) or str(value).lower() in ("true", "false") else "true or false"
+        return "" if isinstance(value, bool) or str(value).lower() in _TRUTHS else "true or false"
     if names and names <= {"int", "float"}:
         return "" if _is_number(value) else "a number"
     if "ZeroStageEnum" in names:
@@ -81,6 +81,10 @@ def _misfit(path: str, value: Any, facts: Mapping[str, Mapping[str, Any]]) -> st
     if names == {"str"}:
         return "" if isinstance(value, str | int | float) and not isinstance(value, bool) else "a text"
     return ""
+
+
+_TRUTHS = ("true", "false", "yes", "no", "on", "off", "0", "1")
+"""accelerate writes `downcast_bf16: 'no'`."""
 
 
 def _is_number(value: Any) -> bool:
