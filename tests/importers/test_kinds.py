@@ -789,3 +789,43 @@ def test_modules_of_earlier_releases(module: str, here: Place) -> None:
 def test_places_to_be_filled_in_are_words(here: Place) -> None:
     here.write("run.sh", f"cd <YOUR_PATH_TO_LLAMA_FACTORY>\n\n{LF}")
     assert here.checked("run.sh")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "entry", "stage", "wrong"),
+    [
+        ({"question": "a", "answer": "b"}, {}, "sft", True),
+        ({"question": "a", "answer": "b"}, {"columns": {"prompt": "question", "response": "answer"}}, "sft", False),
+        ({"instruction": "a", "input": "", "output": "b"}, {}, "sft", False),
+        ({"conversations": []}, {}, "sft", True),
+        ({"conversations": []}, {"formatting": "sharegpt"}, "sft", False),
+        ({"messages": []}, {"formatting": "sharegpt"}, "sft", True),
+        ({"text": "a"}, {}, "pt", True),
+        ({"text": "a"}, {"columns": {"prompt": "text"}}, "pt", False),
+        ({"instruction": "a", "chosen": "b"}, {"ranking": True, "columns": {"prompt": "instruction", "chosen": "chosen",
+                                                                          "rejected": "rejected"}}, "dpo", True),
+    ],
+)  # fmt: skip
+def test_rows_are_looked_at_for_yaml_and_scripts(
+    row: dict[str, Any], entry: dict[str, Any], stage: str, wrong: bool, here: Place
+) -> None:
+    here.put(
+        data__r_dot_json=json.dumps([row]),
+        data__dataset_info_dot_json=json.dumps({"rows": {"file_name": "r.json", **entry}}),
+    )
+    here.put(a_dot_yaml=YAML.replace("stage: sft", f"stage: {stage}"))
+    here.write("run.sh", LF.replace("--stage sft", f"--stage {stage}"))
+    for name in ("a.yaml", "run.sh"):
+        assert ("FT502" in here.codes(name)) == wrong, name
+
+
+def test_rows_of_an_entry_are_counted_in_its_file(here: Place) -> None:
+    """Not in the lines of dataset_info.json."""
+    entries = {f"other{at}": {"file_name": "rows.json"} for at in range(300)} | {"rows": {"file_name": "r.json"}}
+    here.put(
+        data__dataset_info_dot_json=json.dumps(entries, indent=2),
+        data__r_dot_json=json.dumps([{"instruction": "a"}] * 40, indent=2),
+    )
+    here.put(x_dot_ft='hardware { gpu = h100(80GB), count = 1 }\nsft {\n  model = hf("Qwen/Qwen2.5-3B-Instruct")\n  data = file("data/dataset_info.json", entry = "rows")\n'
+                      "  lora { rank = 8 }\n  batch { global = 4 }\n  duration = 1 epoch\n}\n")  # fmt: skip
+    assert "; 10 steps" in ftc("plan", "x.ft", cwd=here.folder).stdout
