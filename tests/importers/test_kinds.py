@@ -822,10 +822,11 @@ def test_rows_are_looked_at_for_yaml_and_scripts(
 def test_rows_of_an_entry_are_counted_in_its_file(here: Place) -> None:
     """Not in the lines of dataset_info.json."""
     entries = {f"other{at}": {"file_name": "rows.json"} for at in range(300)} | {"rows": {"file_name": "r.json"}}
-    here.put(
-        data__dataset_info_dot_json=json.dumps(entries, indent=2),
-        data__r_dot_json=json.dumps([{"instruction": "a"}] * 40, indent=2),
+    rows = json.dumps([{"instruction": "a"}] * 40, indent=2)
+    here.put(data__dataset_info_dot_json=json.dumps(entries, indent=2), data__r_dot_json=rows)
+    recipe = (
+        'hardware {{ gpu = h100(80GB), count = 1 }}\nsft {{\n  model = hf("Qwen/Qwen2.5-3B-Instruct")\n  data = {0}\n'
+        "  lora {{ rank = 8 }}\n  batch {{ global = 4 }}\n  duration = 1 epoch\n}}\n"
     )
-    here.put(x_dot_ft='hardware { gpu = h100(80GB), count = 1 }\nsft {\n  model = hf("Qwen/Qwen2.5-3B-Instruct")\n  data = file("data/dataset_info.json", entry = "rows")\n'
-                      "  lora { rank = 8 }\n  batch { global = 4 }\n  duration = 1 epoch\n}\n")  # fmt: skip
+    here.put(x_dot_ft=recipe.format('file("data/dataset_info.json", entry = "rows")'))
     assert "; 10 steps" in ftc("plan", "x.ft", cwd=here.folder).stdout
