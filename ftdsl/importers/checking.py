@@ -68,7 +68,7 @@ def _judged(path: Path, source: Source, session: Session) -> str:
     if file.kind in ("deepspeed", "accelerate"):
         return _alone(file, session)
     if file.kind == "other":
-        sentence = tools.SENTENCE.format(what="this is a configuration", title=file.tool)
+        sentence = tools.SENTENCE.format(what="configuration", title=file.tool)
         session.sink.error("FT051", sentence, whole)
     elif file.kind in recognise.SENTENCES:
         refuse(file.kind, source, session, whole)

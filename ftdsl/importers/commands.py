@@ -96,7 +96,7 @@ def _other(simple: Simple, started: Started, report: Report) -> None:
     name, text = simple.words[0], simple.words[0].text
     span = name.span.to(simple.words[-1].span)
     if started.tool:
-        sentence = tools.SENTENCE.format(what="this is a command", title=started.tool)
+        sentence = tools.SENTENCE.format(what="command", title=started.tool)
         report.add("FT051", Severity.ERROR, sentence, name.span, help="`ftc init` writes a recipe to begin with")
         report.notes.append(Note(text, sentence, name.span))
     elif started.gone:
@@ -133,7 +133,7 @@ def _tell_unknown(settings: Sequence[Setting], report: Report) -> None:
     names = ", ".join(f"`{one.word}`" for one in settings)
     span = settings[0].span
     if span is not None:
-        text = f"{names}: known only when the script runs, and not checked"
+        text = f"{names}: known only when the script runs; not checked"
         report.add("FT052", Severity.INFO, text, span)
 
 
@@ -181,8 +181,8 @@ def _accelerate(started: Started, root: Path, session: Session, report: Report) 
 
 def _file(word: Word, root: Path, session: Session, report: Report) -> documents.Read | None:
     if not word.known:
-        text = f"which file `{word.text}` is only the script can tell"
-        report.add("FT052", Severity.INFO, text, word.span, help="name the file to `ftc` itself")
+        text = f"the file `{word.text}` is known only when the script runs"
+        report.add("FT052", Severity.INFO, text, word.span, help="pass the file itself to `ftc`")
         report.notes.append(Note(word.text, text, word.span))
         return None
     try:

@@ -66,7 +66,7 @@ def _document(path: Path, source: Source, found: Found, session: Session) -> Non
     elif file.kind == "accelerate":
         found.accelerate = documents.document_of(file, path.name)
     elif file.kind == "other":
-        sentence = tools.SENTENCE.format(what="this is a configuration", title=file.tool)
+        sentence = tools.SENTENCE.format(what="configuration", title=file.tool)
         session.sink.error("FT051", sentence, start, help="`ftc init` writes a recipe to begin with")
     elif file.kind in recognise.SENTENCES:
         refuse(file.kind, source, session, start)
@@ -81,10 +81,10 @@ def _document(path: Path, source: Source, found: Found, session: Session) -> Non
 
 def refuse(kind: str, source: Source, session: Session, span: Span | None = None) -> None:
     """One sentence on a file that is none of LLaMA-Factory's, and what to do with it."""
-    what = recognise.SENTENCES.get(kind, "this is a recipe already")
+    what = recognise.SENTENCES.get(kind, "this is already a recipe")
     help = recognise.HELPS.get(kind, "")
     if kind in ("python", "notebook") and (title := tools.of_python(source.text)):
-        what = f"{what.removesuffix(', which is not read here')} that trains with {title}, which is not read here"
+        what = what.replace("; ", f" that trains with {title}; ")
     session.sink.error("FT051", what, span or Span(source, 0, min(1, len(source.text))), help=help)
 
 

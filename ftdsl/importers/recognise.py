@@ -27,14 +27,14 @@ _PLACES = ("file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", 
 
 
 V1 = "this is a file of LLaMA-Factory's v1 trainer, which is being rewritten and takes other keys; recipes are for v0"
-WANDB = "this is what Weights & Biases has kept of a run (`desc`, `value`), and no file that a trainer reads"
+WANDB = "this is the record of a run by Weights & Biases (`desc`, `value`), not a training configuration"
 SENTENCES: Mapping[str, str] = {
     "llamafactory-v1": V1,
     "wandb": WANDB,
-    "batch": "this is a batch file of Windows, which is not read here",
-    "powershell": "this is a script of PowerShell, which is not read here",
-    "python": "this is Python, which is not read here",
-    "notebook": "this is a notebook, which is not read here",
+    "batch": "this is a Windows batch file; ftc does not read those",
+    "powershell": "this is a PowerShell script; ftc does not read those",
+    "python": "this is a Python script; ftc does not read those",
+    "notebook": "this is a notebook; ftc does not read those",
 }
 HELPS: Mapping[str, str] = {
     "batch": "give `ftc` the command line in it: `ftc import -`",
@@ -48,7 +48,7 @@ _DESCRIBED: Mapping[str, str] = {
     "accelerate": "an accelerate configuration",
     "dataset_info": "a list of data sets",
     "tokens": "a list of special tokens",
-    "wandb": "what Weights & Biases has kept of a run",
+    "wandb": "a record of Weights & Biases",
 }
 
 

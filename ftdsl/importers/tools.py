@@ -9,7 +9,7 @@ from typing import Any
 
 from ftdsl import catalog
 
-SENTENCE = "{what} of {title}: recipes are for LLaMA-Factory, and nothing of it is read here"
+SENTENCE = "this {what} is for {title}; ftc reads LLaMA-Factory only"
 
 
 def of_command(words: Sequence[str]) -> str:
