@@ -1,0 +1,145 @@
+"""What the loss does from step to step: spikes, oscillation, the order of rows."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from statistics import median
+
+from ftdsl.diagnose.curves import Curves, Series
+from ftdsl.diagnose.judge import Change, Ill, judge
+from ftdsl.diagnose.judges.broken import _text
+from ftdsl.diagnose.statistics import correlation, jitter, share
+
+WINDOW = 20
+"""Steps before a step that it is held against."""
+HEIGHT = 8.0
+"""Standard deviations of its neighbours that a spike is above them: PaLM's and OLMo's spikes are far beyond; 6 and fewer are
+met by the noise of small batches.
+"""
+
+
+def spikes(losses: Series, window: int = WINDOW) -> list[tuple[int, int, float]]:
+    """Where a loss leaps: (first index, index of its end, median before). A step of a spike does not count for the next ones.
+
+    A value that is 1.5 times the median of the window before it, and above it by 8 standard deviations of its jitter (at
+    least 3 % of the median). The spike ends where the loss is near that median again.
+    """
+    values, found = losses.values, []
+    calm = values[:window]
+    at = len(calm)
+    while at < len(values):
+        if values[at] <= 1.3 * calm[-1] and values[at] <= 1.3 * calm[0]:  # no spike: cheap, and nearly always so
+            calm = [*calm[1:], values[at]]
+            at += 1
+            continue
+        middle = median(calm)
+        deviation = max(jitter(calm), 0.03 * middle)
+        if values[at] > 1.5 * middle and values[at] - middle > HEIGHT * deviation:
+            end = at + 1
+            while end < len(values) and values[end] > middle + 3 * deviation:
+                end += 1
+            found.append((at, end, middle))
+            at = end
+            continue
+        calm = [*calm[1:], values[at]]
+        at += 1
+    return found
+
+
+@judge("FD301", "events")
+def loss_spikes(curves: Curves) -> Ill | None:
+    """What it does: finds losses that leap far above their neighbours, and come back. One step: its rows. Several steps that
+    recover slowly: an update that was too large (rate, a stale second moment, a restart).
+    Why it matters: a batch of broken rows pulls the weights; a large update can cost thousands of steps, or the run.
+    Threshold: 1.5 times the median of the 20 steps before, and 8 standard deviations of their jitter above it.
+    What to do: look at the rows of that step and drop them; clip gradients (the handbook: cut off at 5 times); skip or roll back.
+    Source: Chowdhery et al. 2022 (PaLM); OLMo 2, spike score; the handbook, pathology of gradients; measured
+    """
+    losses = curves.loss.finite
+    found = spikes(losses) if len(losses) > WINDOW + 5 else []
+    if not found:
+        return None
+    long = [(at, end, middle) for at, end, middle in found if end - at >= 4]
+    worst = max(found, key=lambda spike: max(losses.values[spike[0] : spike[1]]) / spike[2])
+    evidence = []
+    for at, end, middle in sorted(sorted(found, key=lambda spike: -losses.values[spike[0]])[:5]):
+        top = max(losses.values[at:end])
+        lasts = f", {end - at} steps long" if end - at > 1 else ""
+        evidence.append(f"step {losses.steps[at]}: loss {_text(top)} where {_text(middle)} was usual{lasts}")
+    if (norm := _norm_at(curves, losses.steps[worst[0]])) > 3:
+        evidence.append(f"gradient norm {norm:.2g} times the usual at step {losses.steps[worst[0]]}")
+    count = f"{len(found)} spikes" if len(found) > 1 else "a spike"
+    if long:
+        return Ill(f"{count} of the loss, recovered from over several steps: an update was too large", tuple(evidence), 0.85,
+                   ("optim.lr", "optim.clip", "optim.schedule"), (Change("clip gradients", "optim.clip", "1.0"),
+                    Change("halve the rate", "optim.lr", "", 0.5)), losses.steps[worst[0]])  # fmt: skip
+    return Ill(f"{count} of the loss at single steps: look at the rows of those steps", tuple(evidence), 0.85,
+               ("data", "optim.clip"), (Change("clip gradients", "optim.clip", "0.5"),), losses.steps[worst[0]])  # fmt: skip
+
+
+def _norm_at(curves: Curves, step: int) -> float:
+    """The gradient norm of a step against the median of the 20 before; 0 where it is not known."""
+    grads = curves.grads.finite
+    at = bisect_left(grads.steps, step)
+    before = grads.values[max(0, at - WINDOW) : at]
+    return grads.values[at] / median(before) if before and at < len(grads) and median(before) > 0 else 0.0
+
+
+@judge("FD302", "noise")
+def oscillating(curves: Curves) -> Ill | None:
+    """What it does: finds a loss that jumps up and down from step to step by a fifth of itself and more.
+    Why it matters: the gradient of so few rows is mostly noise: the run needs more steps, and ends at a worse loss.
+    Threshold: in the second half the standard deviation around the trend is above 20 % of the loss (14 % where the config
+    says that a step is one row; of a tenth of the first loss, where the loss is lower than that); isolated spikes do not count.
+    What to do: a larger `batch.global` (the handbook: batch too small, more accumulation), or a lower rate.
+    Source: McCandlish et al. 2018 (gradient noise scale); the handbook, pathology of gradients; measured
+    """
+    losses = curves.loss.finite
+    if len(losses) < 20 or curves.last <= 0 or curves.of_preferences:
+        return None
+    size = curves.noise / max(curves.last, 0.1 * curves.first)
+    if size < (0.14 if curves.batch == 1 else 0.2):
+        return None
+    values = share(losses.values, 0.5)
+    evidence = [f"from step to step the loss differs by {100 * size:.0f} % (second half: {_text(min(values))} to {_text(max(values))})"]
+    if curves.batch:
+        evidence.append(f"{curves.batch} row{'s' if curves.batch > 1 else ''} in a step of one process")
+    if len(late := list(curves.late_grads)) > 6 and median(late) > 0:
+        evidence.append(f"the gradient norm by {100 * jitter(late) / median(late):.0f} %")
+    return Ill("the loss oscillates: the batch is too small for this rate", tuple(evidence), 0.75,
+               ("batch.global", "batch.accumulate", "optim.lr", "batch"), (Change("four times the batch", "batch.global", "", 4),
+                Change("halve the rate", "optim.lr", "", 0.5)))  # fmt: skip
+
+
+@judge("FD303", "noise")
+def order_of_rows(curves: Curves) -> Ill | None:
+    """What it does: finds a pattern of the loss that repeats with every epoch.
+    Why it matters: the rows come in the same order each time (not shuffled, or sorted): batches are alike inside, and the model
+    swings from one kind of row to the next.
+    Threshold: after division by its mean over one epoch, the loss correlates with itself an epoch later by more than 0.5, and
+    4 standard errors; at least 2.2 epochs of at least 6 logged steps.
+    What to do: shuffle (`data { shuffle = true }`), or mix the sources.
+    Source: measured (docs/diagnose.md); Bengio et al. 2009 for when an order is wanted
+    """
+    losses = curves.loss.finite
+    if len(losses) < 16 or not curves.steps_per_epoch:
+        return None
+    between = (losses.steps[-1] - losses.steps[0]) / (len(losses) - 1)
+    period = round(curves.steps_per_epoch / between)
+    if period < 6 or len(losses) / period < 2.2:
+        return None
+    values, half = losses.values, period // 2
+    sums = [0.0]
+    for value in values:
+        sums.append(sums[-1] + value)
+    rest = [
+        values[at] / ((sums[at - half + period] - sums[at - half]) / period) - 1
+        for at in range(half, len(values) - period + half)
+    ]
+    found = max(correlation(rest[:-lag], rest[lag:]) for lag in (period - 1, period, period + 1) if lag < len(rest) - 3)
+    if found < max(0.5, 4 / math.sqrt(len(rest) - period)):
+        return None
+    evidence = (f"the loss correlates with itself an epoch ({period * between:.0f} steps) later by {found:.2f}",
+                f"over {curves.epochs:.3g} epochs")  # fmt: skip
+    return Ill("the rows come in the same order in every epoch", evidence, 0.9, ("data.shuffle", "data", "loader"))
