@@ -43,7 +43,7 @@ def nothing_to_learn(curves: Curves) -> Ill | None:
         f"there is nothing to learn: the loss is {shown} from the first step on",
         (f"loss {shown} at steps {curves.loss.steps[0]} to {curves.loss.steps[len(start) - 1]}", *norm),
         0.95,
-        ("max_len", "mask", "data", "template"),
+        ("max_len", "train_on", "data", "template"),
         (Change("let the answers fit: twice the length", "max_len", "", 2),),
         curves.loss.steps[0],
     )
@@ -100,7 +100,7 @@ def not_a_number(curves: Curves) -> Ill | None:
     Why it matters: every later update is lost. A loss that grew before it is FD102; without that it is most often fp16, a row
     with broken values, or a kernel.
     Threshold: the first loss or gradient norm that is no number, in a run whose first losses are numbers.
-    What to do: train in bf16; stop at NaN (`watch { nan = stop }`); look at the rows of that step; resume before it.
+    What to do: train in bf16; stop at NaN (`guard { nan = stop }`); look at the rows of that step; resume before it.
     Source: PyTorch Lightning `detect_nan`; LLM Foundry NaN monitor
     """
     lost, norm = _first_bad(curves.loss), _first_bad(curves.grads)
@@ -134,12 +134,12 @@ def no_gradient(curves: Curves) -> Ill | None:
     """What it does: finds a run whose gradient norm is exactly 0 (or whose rate is 0) from the first step on.
     Why it matters: nothing is trained: the adapter is not connected, all weights are frozen, or checkpointing cuts the graph.
     Threshold: every gradient norm is 0, or every logged rate is 0, while the loss is a number.
-    What to do: check `lora { target }` and what is frozen; with checkpointing, inputs must require gradients.
+    What to do: check `lora { targets }` and what is frozen; with checkpointing, inputs must require gradients.
     Source: peft `enable_input_require_grads`; SageMaker Debugger UnchangedTensor
     """
     grads = curves.grads.finite.values
     if len(grads) >= 5 and not any(grads):
-        what, keys = f"the gradient norm is exactly 0 at all of {len(grads)} steps", ("lora.target", "freeze", "lora")
+        what, keys = f"the gradient norm is exactly 0 at all of {len(grads)} steps", ("lora.targets", "freeze", "lora")
     elif len(curves.rates) >= 5 and not any(curves.rates.values):
         what, keys = f"the rate is 0 at all of {len(curves.rates)} steps", ("optim.lr", "optim.schedule")
     else:

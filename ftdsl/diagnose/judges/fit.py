@@ -100,10 +100,10 @@ def underfitting(curves: Curves) -> Ill | None:
         evidence.append(f"gradient norm {_text(early)} -> {_text(late)}")
     if small:
         evidence.append(f"LoRA of rank {curves.config.get('lora_rank', 8)} on {curves.config.get('lora_target', 'all')}")
-    changes = (Change("a larger adapter", "lora.rank", "16"), Change("on all modules", "lora.target", "all"),
+    changes = (Change("a larger adapter", "lora.rank", "16"), Change("on all modules", "lora.targets", "all"),
                Change("raise the rate three times", "optim.lr", "", 3))  # fmt: skip
     return Ill("the model hardly learns its rows (underfitting)", tuple(evidence), 0.75,
-               ("lora.rank", "lora.target", "lora", "optim.lr", "duration"), changes)  # fmt: skip
+               ("lora.rank", "lora.targets", "lora", "optim.lr", "duration"), changes)  # fmt: skip
 
 
 @judge("FD204", "fit", "eval")
@@ -112,7 +112,7 @@ def overfitting(curves: Curves) -> Ill | None:
     Why it matters: from there on the model learns its rows by heart. The best checkpoint is the one at the lowest.
     Threshold: the last held-out losses are above the lowest by 2 %, and by 3 standard deviations of their own jitter (2
     where they are half above the training loss) or by 4 standard errors of a line through them, and the training loss has fallen since, to a tenth below them or more.
-    What to do: stop at the lowest (`best_by`, early stopping), fewer epochs, more rows, dropout, a smaller rank.
+    What to do: stop at the lowest (`save { best_by = eval_loss }`, `guard { patience = 3 }`), fewer epochs, more rows, dropout, a smaller rank.
     Source: Prechelt 1998, Early stopping, but when?; the handbook, reading loss curves; SageMaker Debugger Overfit
     """
     evals, losses = curves.evals.finite, curves.loss.finite
@@ -135,7 +135,7 @@ def overfitting(curves: Curves) -> Ill | None:
         f"held-out loss {_text(lowest)} at step {evals.steps[at]}, {_text(evals.values[-1])} at step {evals.steps[-1]}",
         f"training loss {_text(train_then)} -> {_text(curves.last)} meanwhile",
     ]
-    changes = [Change("keep the best checkpoint, not the last", "save.best", "eval_loss")]
+    changes = [Change("keep the best checkpoint, not the last", "save.best_by", "eval_loss")]
     if curves.epochs > 1:
         best = curves.epochs * evals.steps[at] / losses.steps[-1]
         evidence.append(f"{curves.epochs:.3g} epochs; the lowest was after {best:.2g}")
@@ -187,7 +187,7 @@ def memorising(curves: Curves) -> Ill | None:
         return None
     evidence = tuple(f"loss {_text(a)} -> {_text(b)} across the start of an epoch at step {step}" for step, a, b in stairs[:3])
     return Ill("the loss falls in stairs, epoch by epoch: rows are learned by heart", evidence, 0.75, ("duration", "data"),
-               (Change("one epoch less", "duration", "2 epochs"), Change("hold rows out", "eval.hold_out", "5%")),
+               (Change("one epoch less", "duration", "2 epochs"), Change("hold rows out", "evaluate.data", "5%")),
                stairs[0][0])  # fmt: skip
 
 
@@ -215,7 +215,7 @@ def noisy_labels(curves: Curves) -> Ill | None:
     values = curves.evals.finite.values
     evidence = (f"held-out loss {_text(values[-1])}, training loss {_text(curves.last)} at the end",
                 f"held-out below training by {-100 * gap:.0f} % over the second half of the run")  # fmt: skip
-    return Ill("a part of the training rows cannot be learned, and held-out rows can", evidence, 0.7, ("data", "eval"))
+    return Ill("a part of the training rows cannot be learned, and held-out rows can", evidence, 0.7, ("data", "evaluate"))
 
 
 @judge("FD207", "eval")
@@ -239,8 +239,8 @@ def evaluation_rows_seen(curves: Curves) -> Ill | None:
                 f"held-out above training by {100 * gap:.1f} %"]  # fmt: skip
     if same:
         evidence.append(f"`{held}` is trained on and evaluated on")
-    return Ill("the rows held out are seen in training", tuple(evidence), 0.95 if same else 0.6, ("eval.data", "eval", "data"),
-               (Change("hold out a part of the rows", "eval.hold_out", "5%"),))  # fmt: skip
+    return Ill("the rows held out are seen in training", tuple(evidence), 0.95 if same else 0.6, ("evaluate.data", "evaluate", "data"),
+               (Change("hold out a part of the rows", "evaluate.data", "5%"),))  # fmt: skip
 
 
 @judge("FD208", "start")

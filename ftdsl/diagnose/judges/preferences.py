@@ -53,7 +53,7 @@ def chosen_answers_fall(curves: Curves) -> Ill | None:
     Why it matters: the margin grows because rejected answers fall faster; probability goes to answers nobody asked for.
     Threshold: over the last third the reward of chosen answers is below 0 by 4 standard errors, by more than a fifth of the
     margin, and by a fall of more than 1 nat in log-likelihood (reward over beta).
-    What to do: add the likelihood of the chosen answer to the loss (`ftx`), a larger `beta`, a lower rate.
+    What to do: add the likelihood of the chosen answer to the loss (`sft_weight`), a larger `beta`, a lower rate.
     Source: Razin et al. 2024, Unintentional unalignment (likelihood displacement); Pal et al. 2024 (DPO-positive)
     """
     chosen = curves.series("rewards/chosen").finite.values
@@ -67,8 +67,8 @@ def chosen_answers_fall(curves: Curves) -> Ill | None:
         return None
     evidence = (f"reward of chosen answers {_text(chosen[0])} -> {_text(end)}: {-end / beta:.3g} nats less likely than before",
                 *((f"margin {_text(margin)}",) if margin else ()))  # fmt: skip
-    return Ill("chosen answers become less likely too", evidence, 0.8, ("ftx", "beta", "optim.lr"),
-               (Change("keep the likelihood of chosen answers", "ftx", "1.0"),
+    return Ill("chosen answers become less likely too", evidence, 0.8, ("sft_weight", "beta", "optim.lr"),
+               (Change("keep the likelihood of chosen answers", "sft_weight", "1.0"),
                 Change("lower the rate three times", "optim.lr", "", 0.3)))  # fmt: skip
 
 

@@ -137,7 +137,7 @@ def memory_creeps(curves: Curves) -> Ill | None:
     Why it matters: it ends out of memory, hours in: tensors that are kept (metrics, graphs), a cache without an end.
     Threshold: of eight parts of the run each holds more than the one before, at least 6 times, and the last 20 % more than the
     second.
-    What to do: fewer rows kept by evaluation (`eval.accumulate`), a bound for the tokenizer's cache, packing of equal lengths.
+    What to do: fewer rows kept by evaluation (`evaluate.accumulate`), a bound for the tokenizer's cache, packing of equal lengths.
     Source: PyTorch, understanding CUDA memory usage; LLM Foundry MemoryMonitor
     """
     values = curves.series("memory").finite.values
@@ -148,4 +148,4 @@ def memory_creeps(curves: Curves) -> Ill | None:
         return None
     gib = 2**30
     evidence = (f"{parts[1] / gib:.2f} GiB after an eighth of the run, {parts[-1] / gib:.2f} GiB at the end",)
-    return Ill("memory grows through the whole run", evidence, 0.7, ("eval", "loader", "batch.micro"))
+    return Ill("memory grows through the whole run", evidence, 0.7, ("evaluate.accumulate", "evaluate", "batch.micro"))
