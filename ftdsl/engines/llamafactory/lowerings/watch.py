@@ -1,4 +1,4 @@
-"""What LLaMA-Factory measures during training, and what it is guarded against."""
+"""Metrics during training, and guards."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ftdsl.engines.shared.stage_context import Params, StageContext
 def metrics(context: StageContext) -> Params:
     names = {plain(metric) for metric in context.get("evaluate.metrics") or ()}
     if names & {"rouge", "bleu"} and context.planned.strategy == "zero3":
-        context.refuse("evaluate.metrics", "rouge and bleu generate, which is not possible with zero3")
+        context.refuse("evaluate.metrics", "rouge and bleu generate answers, which does not work with `zero3`")
     return (
         {"compute_accuracy": True}
         if "accuracy" in names
@@ -20,7 +20,7 @@ def metrics(context: StageContext) -> Params:
 
 
 def guard(context: StageContext) -> Params:
-    """NaN is never logged as 0: the engine's filter is always off."""
+    """The engine's filter, which logs NaN as 0, is always off."""
     _refuse_guards(context)
     params: Params = {"logging_nan_inf_filter": False}
     if context.get("guard.patience"):
@@ -30,13 +30,13 @@ def guard(context: StageContext) -> Params:
 
 _CLIP = "write `optim { clip = 1.0 }`, which scales large gradients down"
 _UNWATCHED = {
-    "spike": ("leaps of the loss are not looked for yet", "drop it; `nan = stop` is there"),
-    "grad_norm": ("steps are not judged by their gradients yet", _CLIP),
+    "spike": ("spikes of the loss are not detected yet", "drop it, or write `nan = stop`"),
+    "grad_norm": ("gradient norms are not watched yet", _CLIP),
 }
 
 
 def _refuse_guards(context: StageContext) -> None:
-    """One message for each cause: what is about rolling back says nothing of its own beside a rollback."""
+    """One message per cause: options of a rollback are not reported in addition to the rollback itself."""
     rolled = False
     for key in ("nan", "spike", "grad_norm"):
         action = context.name(f"guard.{key}")
@@ -44,11 +44,11 @@ def _refuse_guards(context: StageContext) -> None:
             continue
         if action == "rollback":
             rolled = True
-            why, help = "a training cannot be rolled back yet", "write `nan = stop`: checkpoints stay, for `resume`"
+            why, help = "training cannot be rolled back yet", "write `nan = stop`: it keeps checkpoints to resume from"
             context.refuse(f"guard.{key}", why, help)
         elif key in _UNWATCHED:
             context.refuse(f"guard.{key}", *_UNWATCHED[key])
     for key in ("retries", "cut_lr"):
         if context.is_explicit(f"guard.{key}") and not rolled:
-            why = f"`{key}` is about rolling back, which cannot be done yet"
+            why = f"`{key}` is an option of rolling back, which is not possible yet"
             context.refuse(f"guard.{key}", why, "drop it")
