@@ -1,7 +1,7 @@
 """Real short trainings with something planted in them: run by the engine's Python, which writes `NAME/FAMILY.json` for each.
 
-`python diagnosis_runs.py FOLDER [--only NAME,…] [--family N]`: three families of toys (architecture, size, vocabulary, task, batch and
-rate differ), all conditions and healthy kinds once in each. What is written: the config, and what the Trainer logged.
+`python diagnosis_runs.py FOLDER [--only NAME,…] [--family N]`: three families of toys (architecture, size, vocabulary, task,
+batch and rate differ), all conditions and healthy kinds once in each. What is written: the config, and what the Trainer logged.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def write_data(folder: Path, family: dict[str, Any], seed: int) -> None:
         bad[at]["output"] = "".join(rows.draw.choice("0123456789#%&@") for _ in range(60))
     other = rows.rows(64)
     for row in other:  # held-out rows that are harder throughout: not overfitting
-        row["output"] = " ".join([*row["output"].split()[:-2], rows.draw.choice(rows.words), rows.draw.choice(rows.words)])
+        row["output"] = " ".join(
+            [*row["output"].split()[:-2], rows.draw.choice(rows.words), rows.draw.choice(rows.words)]
+        )
     sets: dict[str, Any] = {
         "train": train, "eval": rows.rows(64), "few": few, "badrows": bad, "sorted": by_length, "other": other,
         "noisy": rows.rows(1200, noisy=0.5), "random": rows.rows(max(24, 3 * family["batch"]), noisy=1.0),
@@ -78,7 +80,9 @@ def write_data(folder: Path, family: dict[str, Any], seed: int) -> None:
     }  # fmt: skip
     pairs = [{**row, "chosen": row["output"], "rejected": rows.noise()} for row in rows.rows(600)]
     sets["pairs"] = pairs
-    sets["close"] = [{**row, "rejected": " ".join([*row["chosen"].split()[:-1], rows.draw.choice(rows.words)])} for row in pairs]
+    sets["close"] = [
+        {**row, "rejected": " ".join([*row["chosen"].split()[:-1], rows.draw.choice(rows.words)])} for row in pairs
+    ]
     sets["coin"] = [
         {**row, "chosen": rows.answer(key), "rejected": rows.answer(key)}
         for row in pairs
@@ -219,7 +223,9 @@ def conditions(family: dict[str, Any], pre: str) -> dict[str, tuple[dict[str, An
     }  # fmt: skip
 
 
-def curves(name: str, number: int, config: dict[str, Any], plant: dict[str, Any], out: Path, wall: float) -> dict[str, Any]:
+def curves(
+    name: str, number: int, config: dict[str, Any], plant: dict[str, Any], out: Path, wall: float
+) -> dict[str, Any]:
     """What a run logged, small: numbers to six digits."""
     state = json.loads((out / "trainer_state.json").read_text(encoding="utf-8"))
     steps, evals = [], []
@@ -235,8 +241,18 @@ def curves(name: str, number: int, config: dict[str, Any], plant: dict[str, Any]
         for key, value in row.items():
             if isinstance(value, float):
                 row[key] = float(f"{value:.6g}") if abs(value) < float("inf") else str(value)
-    shown = {key: value for key, value in config.items() if key not in ("output_dir", "dataset_dir", "model_name_or_path")}
-    return {"condition": name, "seed": number, "wall": round(wall, 1), "config": shown, "planted": plant, "steps": steps, "evals": evals}
+    shown = {
+        key: value for key, value in config.items() if key not in ("output_dir", "dataset_dir", "model_name_or_path")
+    }
+    return {
+        "condition": name,
+        "seed": number,
+        "wall": round(wall, 1),
+        "config": shown,
+        "planted": plant,
+        "steps": steps,
+        "evals": evals,
+    }
 
 
 def run_family(number: int, target: Path, only: set[str]) -> None:
@@ -258,27 +274,45 @@ def run_family(number: int, target: Path, only: set[str]) -> None:
             "overwrite_cache": True, "preprocessing_num_workers": 1, "dataloader_num_workers": 0, "eval_dataset": "eval",
             "eval_strategy": "steps", "eval_steps": 10, "per_device_eval_batch_size": 32, "logging_nan_inf_filter": False,
         }  # fmt: skip
-        run_exp({**base, "output_dir": str(pre), "max_steps": 2 * family["steps"], "eval_strategy": "no", "eval_dataset": None})
+        run_exp(
+            {
+                **base,
+                "output_dir": str(pre),
+                "max_steps": 2 * family["steps"],
+                "eval_strategy": "no",
+                "eval_dataset": None,
+            }
+        )
         for name, (changes, plant) in conditions(family, str(pre)).items():
             file = target / name / f"{number}.json"
             if file.exists() or (only and name not in only):
                 continue
             config = {key: value for key, value in {**base, **changes}.items() if value is not None}
             if plant.get("ends"):
-                config |= {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr": 0.0}, "max_steps": family["steps"]}
+                config |= {
+                    "lr_scheduler_type": "cosine_with_min_lr",
+                    "lr_scheduler_kwargs": {"min_lr": 0.0},
+                    "max_steps": family["steps"],
+                }
             config["output_dir"] = str(Path(place) / "out" / name)
             if config["stage"] in ("pt", "dpo"):
                 config.pop("eval_steps")
             began = time.monotonic()
             try:
-                run_exp(dict(config), callbacks=[*planted(plant), *([Ends(family["steps"] // 4)] if plant.get("ends") else [])])
+                run_exp(
+                    dict(config),
+                    callbacks=[*planted(plant), *([Ends(family["steps"] // 4)] if plant.get("ends") else [])],
+                )
             except Exception as error:
                 print(f"{name}/{number}: {type(error).__name__}: {error}", file=sys.stderr)
                 continue
             made = curves(name, number, config, plant, Path(config["output_dir"]), time.monotonic() - began)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(made, separators=(",", ":")), encoding="utf-8")
-            print(f"{name}/{number} {made['wall']} s, loss {[row['loss'] for row in made['steps'][:: max(1, len(made['steps']) // 5)]]}", flush=True)
+            print(
+                f"{name}/{number} {made['wall']} s, loss {[row['loss'] for row in made['steps'][:: max(1, len(made['steps']) // 5)]]}",
+                flush=True,
+            )
 
 
 def Ends(at: int) -> Any:  # noqa: N802
@@ -296,7 +330,14 @@ def Ends(at: int) -> Any:  # noqa: N802
 if __name__ == "__main__":
     os.environ |= {"OMP_NUM_THREADS": "1", "DISABLE_VERSION_CHECK": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "",
                    "TRANSFORMERS_VERBOSITY": "error", "FORCE_TORCHRUN": "0", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}  # fmt: skip
-    chosen = {name for flag, names in zip(sys.argv, sys.argv[1:], strict=False) if flag == "--only" for name in names.split(",")}
-    families = [int(value) for flag, value in zip(sys.argv, sys.argv[1:], strict=False) if flag == "--family"] or list(FAMILIES)
+    chosen = {
+        name
+        for flag, names in zip(sys.argv, sys.argv[1:], strict=False)
+        if flag == "--only"
+        for name in names.split(",")
+    }
+    families = [int(value) for flag, value in zip(sys.argv, sys.argv[1:], strict=False) if flag == "--family"] or list(
+        FAMILIES
+    )
     for each in families:
         run_family(each, Path(sys.argv[1]), chosen)

@@ -75,9 +75,7 @@ class Judge:
         ill = self.check(curves)
         if ill is None:
             return None
-        return Finding(
-            self.code, self.name, ill.message, ill.evidence, ill.confidence, ill.keys, ill.changes, ill.step
-        )
+        return Finding(self.code, self.name, ill.message, ill.evidence, ill.confidence, ill.keys, ill.changes, ill.step)
 
 
 JUDGES: dict[str, Judge] = {}

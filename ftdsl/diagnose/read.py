@@ -20,9 +20,17 @@ from ftdsl.session import LARGE, is_absent, read_bytes
 
 LOG = "log.txt"
 STATE, TRAINER_LOG = "trainer_state.json", "trainer_log.jsonl"
-NAMES = {"lr": "learning_rate", "current_steps": "step", "reserved_bytes": "memory", "rss_bytes": "memory", "gpu_memory": "memory"}
+NAMES = {
+    "lr": "learning_rate",
+    "current_steps": "step",
+    "reserved_bytes": "memory",
+    "rss_bytes": "memory",
+    "gpu_memory": "memory",
+}
 """What others call a series -> our name of it, which is the Trainer's where it has one."""
-SKIPPED = frozenset(("step", "total_steps", "total_flos", "percentage", "remaining_time", "remaining", "event", "time", "schema"))
+SKIPPED = frozenset(
+    ("step", "total_steps", "total_flos", "percentage", "remaining_time", "remaining", "event", "time", "schema")
+)
 
 
 class UnreadableError(Exception):
@@ -104,7 +112,9 @@ def _of_folder(folder: Path) -> Iterator[Curves]:
         yield from _of_file(checkpoints[-1])
         return
     below = [place for place in sorted(folder.iterdir()) if place.is_dir() and not place.is_symlink()]
-    logged = [place for place in below if any((place / name).is_file() for name in (events.METRICS, STATE, TRAINER_LOG))]
+    logged = [
+        place for place in below if any((place / name).is_file() for name in (events.METRICS, STATE, TRAINER_LOG))
+    ]
     for place in logged:
         yield from _of_folder(place)
     if not logged:
@@ -124,10 +134,8 @@ def _of_file(path: Path) -> Iterator[Curves]:
     if begin.startswith(b"{"):
         first = content.partition(b"\n")[0].strip()
         document = _json(content) if path.suffix == ".json" or _json(first) is None else None
-        if isinstance(document, dict):
-            curves = _of_document(document, path, config)
-        else:
-            curves = _of_lines(content, path, config)
+        whole = isinstance(document, dict)
+        curves = _of_document(document, path, config) if whole else _of_lines(content, path, config)
     else:
         text = content.decode("utf-8", "replace")
         curves = curves_of_text(text, path.as_posix(), config)

@@ -81,7 +81,10 @@ def _lines(text: str) -> list[tuple[int, dict[str, float]]]:
         step = _MEGATRON.search(line) or _STEP.search(line)
         if step is None or len(step[1]) > 15:
             continue
-        row = {_KNOWN.get(name.lower().replace("_", " "), name.lower()): float(value) for name, value in _FIELD.findall(line)}
+        row = {
+            _KNOWN.get(name.lower().replace("_", " "), name.lower()): float(value)
+            for name, value in _FIELD.findall(line)
+        }
         if "loss" in row or "eval_loss" in row:
             found.append((int(step[1]), row))
     return found

@@ -7,9 +7,10 @@ from statistics import median
 
 from ftdsl.diagnose.curves import Curves, Series
 from ftdsl.diagnose.judge import Change, Ill, judge
+from ftdsl.diagnose.judges.shared import text
 from ftdsl.diagnose.statistics import jitter, smooth
 
-SHAPE = ("fit", "noise", "rate", "events", "clip", "preferences")
+SHAPE = ("fit", "eval", "noise", "rate", "events", "clip", "preferences")
 LOWER_RATE = Change("lower the rate ten times", "optim.lr", "", 0.1)
 CLIP = Change("clip gradients", "optim.clip", "1.0")
 
@@ -17,10 +18,6 @@ CLIP = Change("clip gradients", "optim.clip", "1.0")
 def _first_bad(series: Series) -> int:
     """The first step whose value is no number; 0 where all are."""
     return next((s for s, v in zip(series.steps, series.values, strict=True) if not math.isfinite(v)), 0)
-
-
-def _text(value: float) -> str:
-    return f"{value:.4g}"
 
 
 @judge("FD101", "broken", *SHAPE)
@@ -38,7 +35,7 @@ def nothing_to_learn(curves: Curves) -> Ill | None:
     if not start or len(empty) < len(start) or grads:
         return None
     shown = "NaN" if math.isnan(start[0]) else "exactly 0"
-    norm = (f"gradient norm {_text(curves.grads.values[0])}",) if len(curves.grads) else ()
+    norm = (f"gradient norm {text(curves.grads.values[0])}",) if len(curves.grads) else ()
     return Ill(
         f"there is nothing to learn: the loss is {shown} from the first step on",
         (f"loss {shown} at steps {curves.loss.steps[0]} to {curves.loss.steps[len(start) - 1]}", *norm),
@@ -51,13 +48,14 @@ def nothing_to_learn(curves: Curves) -> Ill | None:
 
 @judge("FD102", "broken", *SHAPE)
 def exploding(curves: Curves) -> Ill | None:
-    """What it does: finds a loss or gradient norm that grows by orders of magnitude; what comes after (NaN, a dead model whose
-    gradient is exactly 0 and whose loss never changes) follows from it.
+    """What it does: finds a loss or gradient norm that grows by orders of magnitude; what comes after (NaN, a dead model
+    whose gradient is exactly 0 and whose loss never changes) follows from it.
     Why it matters: the weights are lost; a checkpoint of after that step is of no use.
     Threshold: a gradient norm above 1,000 times or a loss above 100 times that of the start; or NaN after a loss of 20 times
-    the start, or of twice what was usual in the last 3 steps before; or a gradient norm of exactly 0 after the loss had grown.
-    What to do: lower the rate, clip gradients at 1 (the handbook: exploding gradients come of a rate that is too high, or of no
-    clipping), and start again from before that step.
+    the start, or of twice what was usual in the last 3 steps before; or a gradient norm of exactly 0 after the loss had
+    grown.
+    What to do: lower the rate, clip gradients at 1 (the handbook: exploding gradients come of a rate that is too high, or of
+    no clipping), and start again from before that step.
     Source: Pascanu et al. 2013; SageMaker Debugger ExplodingTensor; the handbook, pathology of gradients
     """
     losses, grads = curves.loss.finite, curves.grads.finite
@@ -73,15 +71,15 @@ def exploding(curves: Curves) -> Ill | None:
     if not (growth > 100 or (lost and growth > 20) or (dead and growth > 1.5) or growth_norm > 1000 or leaps):
         return None
     at = losses.steps[losses.values.index(top)]
-    evidence = [f"loss {_text(losses.values[0])} -> {_text(top)} at step {at}"]
+    evidence = [f"loss {text(losses.values[0])} -> {text(top)} at step {at}"]
     if growth_norm > 10:
         where = grads.steps[grads.values.index(norm)]
-        evidence.append(f"gradient norm {_text(grads.values[0])} -> {_text(norm)} at step {where}")
+        evidence.append(f"gradient norm {text(grads.values[0])} -> {text(norm)} at step {where}")
     if lost:
         evidence.append(f"the loss is no number from step {lost} on")
     if dead:
         evidence.append(
-            f"at the end the gradient norm is exactly 0 and the loss stays at {_text(curves.last)}: a dead model"
+            f"at the end the gradient norm is exactly 0 and the loss stays at {text(curves.last)}: a dead model"
         )
     unclipped = "max_grad_norm" in curves.config and not curves.number("max_grad_norm")
     changes = (CLIP, LOWER_RATE) if unclipped else (LOWER_RATE, CLIP)
@@ -116,7 +114,7 @@ def not_a_number(curves: Curves) -> Ill | None:
     shown = "is exactly 0" if at == zero and at != norm else "is no number"
     evidence = [f"the {what} {shown} from step {at} on"]
     if len(before):
-        evidence.append(f"loss {_text(before.values[-1])} at step {before.steps[-1]}, and it did not grow before")
+        evidence.append(f"loss {text(before.values[-1])} at step {before.steps[-1]}, and it did not grow before")
     half = bool(curves.config.get("fp16"))
     changes = (Change("train in bf16", "precision", "bf16"),) if half else ()
     return Ill(f"the {what} is lost at step {at}", tuple(evidence), 0.95, ("precision", "optim.lr", "data"),
@@ -144,7 +142,7 @@ def no_gradient(curves: Curves) -> Ill | None:
         what, keys = f"the rate is 0 at all of {len(curves.rates)} steps", ("optim.lr", "optim.schedule")
     else:
         return None
-    return Ill("nothing is trained", (what, f"loss {_text(curves.first)} -> {_text(curves.last)}"), 0.95, keys,
+    return Ill("nothing is trained", (what, f"loss {text(curves.first)} -> {text(curves.last)}"), 0.95, keys,
                (), curves.loss.steps[0])  # fmt: skip
 
 
@@ -164,10 +162,11 @@ def _rise(curves: Curves) -> tuple[int, float]:
 
 @judge("FD105", "broken", *SHAPE)
 def rate_too_high(curves: Curves) -> Ill | None:
-    """What it does: finds a loss that rises above where it began and does not come back, or that rises for good after it fell.
+    """What it does: finds a loss that rises above where it began and does not come back, or that rises for good after it
+    fell.
     Why it matters: the run ends worse than it began, or with what a far smaller rate would pass in a few steps.
-    Threshold: the loss rises above its start by a tenth (and 6 standard deviations) and ends above half of it; or it ends above
-    1.5 times its lowest, 6 standard deviations above it, without a spike that it recovers from.
+    Threshold: the loss rises above its start by a tenth (and 6 standard deviations) and ends above half of it; or it ends
+    above 1.5 times its lowest, 6 standard deviations above it, without a spike that it recovers from.
     What to do: lower the rate ten times; with a warm-up.
     Source: SageMaker Debugger LossNotDecreasing; the handbook, exploding gradients: a rate that is too high
     """
@@ -175,9 +174,9 @@ def rate_too_high(curves: Curves) -> Ill | None:
         return None
     at, top = _rise(curves)
     start = curves.first
-    rate = (f"peak rate {_text(curves.peak_rate)}",) if curves.peak_rate else ()
+    rate = (f"peak rate {text(curves.peak_rate)}",) if curves.peak_rate else ()
     if at and curves.last > 0.5 * start:
-        evidence = (f"loss {_text(start)} -> {_text(top)} at step {at}, {_text(curves.last)} at the end", *rate)
+        evidence = (f"loss {text(start)} -> {text(top)} at step {at}, {text(curves.last)} at the end", *rate)
         return Ill("the rate is too high: the loss rises above its start", evidence, 0.9,
                    ("optim.lr", "optim.warmup"), (LOWER_RATE,), at)  # fmt: skip
     trend = curves.trend
@@ -187,7 +186,7 @@ def rate_too_high(curves: Curves) -> Ill | None:
     if end > 1.5 * trend[low] and end - trend[low] > 6 * wide and not _falling(curves):
         scale = len(curves.loss.finite) / len(trend)
         step = curves.loss.finite.steps[int(low * scale)]
-        evidence = (f"loss {_text(trend[low])} at step {step}, {_text(end)} at the end, and it stays there", *rate)
+        evidence = (f"loss {text(trend[low])} at step {step}, {text(end)} at the end, and it stays there", *rate)
         return Ill(f"the loss diverges after step {step}", evidence, 0.85, ("optim.lr", "optim.clip"),
                    (LOWER_RATE, CLIP), step)  # fmt: skip
     return None
@@ -215,11 +214,11 @@ def warmup_too_short(curves: Curves) -> Ill | None:
     if not at or at - steps[0] > 0.2 * (steps[-1] - steps[0]):
         return None
     start = curves.first
-    evidence = [f"loss {_text(start)} -> {_text(top)} at step {at}, {_text(curves.last)} at the end"]
+    evidence = [f"loss {text(start)} -> {text(top)} at step {at}, {text(curves.last)} at the end"]
     rates = curves.rates
     if len(rates):
         peak = rates.steps[rates.values.index(curves.peak_rate)]
-        evidence.append(f"the rate is at its peak of {_text(curves.peak_rate)} from step {peak} on")
+        evidence.append(f"the rate is at its peak of {text(curves.peak_rate)} from step {peak} on")
     return Ill("the warm-up is too short, or the rate too high for it", tuple(evidence), 0.8,
                ("optim.warmup", "optim.lr"), (Change("warm up over a twentieth of the steps", "optim.warmup", "5%"),
                 Change("halve the rate", "optim.lr", "", 0.5)), at)  # fmt: skip

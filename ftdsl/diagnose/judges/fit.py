@@ -7,18 +7,13 @@ from statistics import median
 
 from ftdsl.diagnose.curves import Curves
 from ftdsl.diagnose.judge import Change, Ill, judge
-from ftdsl.diagnose.judges.broken import _text
+from ftdsl.diagnose.judges.shared import UNKNOWN, text
 from ftdsl.diagnose.statistics import jitter, share, slope
-
-UNKNOWN = 2.5
-"""Nats per token: a model that is at more has not learned its rows. Pre-trained models read text at 1 to 2.5 (perplexity 12);
-one with random weights is at the logarithm of its vocabulary, 10 to 12, and at 6 with a toy's vocabulary of 400.
-"""
 
 
 def _start_and_end(curves: Curves) -> str:
     steps = curves.loss.finite.steps
-    return f"loss {_text(curves.first)} -> {_text(curves.last)} over steps {steps[0]} to {steps[-1]}"
+    return f"loss {text(curves.first)} -> {text(curves.last)} over steps {steps[0]} to {steps[-1]}"
 
 
 def _grads(curves: Curves) -> tuple[float, float]:
@@ -38,7 +33,8 @@ def vanishing(curves: Curves) -> Ill | None:
     rate helps.
     Threshold: the loss moves by less than 15 %, above 2.5 nats, and from step to step (different rows) by less than 0.1 %:
     rows differ by 1 % and more where the output depends on them.
-    What to do: check how the model is initialised (the handbook: deep networks, improper initialisation), its norms and residuals.
+    What to do: check how the model is initialised (the handbook: deep networks, improper initialisation), its norms and
+    residuals.
     Source: Glorot and Bengio 2010; SageMaker Debugger VanishingGradient; the handbook, pathology of gradients
     """
     if not _stuck(curves) or curves.noise > 1e-3 * curves.last or max(curves.loss.finite.values) > 1.05 * curves.first:
@@ -47,7 +43,7 @@ def vanishing(curves: Curves) -> Ill | None:
     evidence = (
         _start_and_end(curves),
         f"from step to step the loss differs by {100 * curves.noise / curves.last:.3f} %: the output hardly depends on the rows",
-        *((f"gradient norm {_text(early)} -> {_text(late)}",) if early else ()),
+        *((f"gradient norm {text(early)} -> {text(late)}",) if early else ()),
     )
     return Ill("gradients vanish: the loss does not depend on the rows", evidence, 0.8, ("model", "lora", "freeze"))
 
@@ -64,8 +60,8 @@ def rate_too_low(curves: Curves) -> Ill | None:
     early, late = _grads(curves)
     if not _stuck(curves) or not early or not 0.75 < late / early < 1.33 or _small_adapter(curves):
         return None
-    rate = (f"peak rate {_text(curves.peak_rate)}",) if curves.peak_rate else ()
-    evidence = (_start_and_end(curves), f"gradient norm {_text(early)} -> {_text(late)}: as large as before", *rate)
+    rate = (f"peak rate {text(curves.peak_rate)}",) if curves.peak_rate else ()
+    evidence = (_start_and_end(curves), f"gradient norm {text(early)} -> {text(late)}: as large as before", *rate)
     return Ill("the rate is too low: the weights hardly move", evidence, 0.8, ("optim.lr", "optim.schedule", "duration"),
                (Change("raise the rate ten times", "optim.lr", "", 10),))  # fmt: skip
 
@@ -81,8 +77,8 @@ def _small_adapter(curves: Curves) -> bool:
 def underfitting(curves: Curves) -> Ill | None:
     """What it does: finds a loss that falls by a few percent and stays high, on training rows as on held-out ones.
     Why it matters: what is trained cannot hold what the rows say: an adapter of rank 1, few modules, a small frozen part.
-    Threshold: the loss falls by less than 15 % and stays above 2.5 nats, and the gradient norm has changed (the weights
-    did move), or the adapter is known to be small.
+    Threshold: the loss falls by less than 15 % and stays above 2.5 nats, and the gradient norm has changed (the weights did
+    move), or the adapter is known to be small.
     What to do: a higher rank, all modules, a larger model; then a higher rate or a longer run.
     Source: the handbook, reading loss curves (underfitting: 2.1 -> 2.0 -> 1.9)
     """
@@ -95,11 +91,13 @@ def underfitting(curves: Curves) -> Ill | None:
     evidence = [_start_and_end(curves)]
     if len(curves.evals.finite):
         values = curves.evals.finite.values
-        evidence.append(f"held-out loss {_text(values[0])} -> {_text(values[-1])}")
+        evidence.append(f"held-out loss {text(values[0])} -> {text(values[-1])}")
     if early:
-        evidence.append(f"gradient norm {_text(early)} -> {_text(late)}")
+        evidence.append(f"gradient norm {text(early)} -> {text(late)}")
     if small:
-        evidence.append(f"LoRA of rank {curves.config.get('lora_rank', 8)} on {curves.config.get('lora_target', 'all')}")
+        evidence.append(
+            f"LoRA of rank {curves.config.get('lora_rank', 8)} on {curves.config.get('lora_target', 'all')}"
+        )
     changes = (Change("a larger adapter", "lora.rank", "16"), Change("on all modules", "lora.targets", "all"),
                Change("raise the rate three times", "optim.lr", "", 3))  # fmt: skip
     return Ill("the model hardly learns its rows (underfitting)", tuple(evidence), 0.75,
@@ -110,9 +108,11 @@ def underfitting(curves: Curves) -> Ill | None:
 def overfitting(curves: Curves) -> Ill | None:
     """What it does: finds a held-out loss that rises from its lowest while the training loss falls on.
     Why it matters: from there on the model learns its rows by heart. The best checkpoint is the one at the lowest.
-    Threshold: the last held-out losses are above the lowest by 2 %, and by 3 standard deviations of their own jitter (2
-    where they are half above the training loss) or by 4 standard errors of a line through them, and the training loss has fallen since, to a tenth below them or more.
-    What to do: stop at the lowest (`save { best_by = eval_loss }`, `guard { patience = 3 }`), fewer epochs, more rows, dropout, a smaller rank.
+    Threshold: the last held-out losses are above the lowest by 2 %, and by 3 standard deviations of their own jitter (2 where
+    they are half above the training loss) or by 4 standard errors of a line through them, and the training loss has fallen
+    since, to a tenth below them or more.
+    What to do: stop at the lowest (`save { best_by = eval_loss }`, `guard { patience = 3 }`), fewer epochs, more rows,
+    dropout, a smaller rank.
     Source: Prechelt 1998, Early stopping, but when?; the handbook, reading loss curves; SageMaker Debugger Overfit
     """
     evals, losses = curves.evals.finite, curves.loss.finite
@@ -132,14 +132,16 @@ def overfitting(curves: Curves) -> Ill | None:
     if not (rises or _line_rises(after)) or curves.last > 0.99 * train_then or gap < 0.1:
         return None
     evidence = [
-        f"held-out loss {_text(lowest)} at step {evals.steps[at]}, {_text(evals.values[-1])} at step {evals.steps[-1]}",
-        f"training loss {_text(train_then)} -> {_text(curves.last)} meanwhile",
+        f"held-out loss {text(lowest)} at step {evals.steps[at]}, {text(evals.values[-1])} at step {evals.steps[-1]}",
+        f"training loss {text(train_then)} -> {text(curves.last)} meanwhile",
     ]
     changes = [Change("keep the best checkpoint, not the last", "save.best_by", "eval_loss")]
     if curves.epochs > 1:
         best = curves.epochs * evals.steps[at] / losses.steps[-1]
         evidence.append(f"{curves.epochs:.3g} epochs; the lowest was after {best:.2g}")
-        changes.insert(0, Change(f"train for {max(1, round(best))} epochs", "duration", f"{max(1, round(best))} epochs"))
+        changes.insert(
+            0, Change(f"train for {max(1, round(best))} epochs", "duration", f"{max(1, round(best))} epochs")
+        )
     return Ill("the model learns its rows by heart (overfitting)", tuple(evidence), 0.9,
                ("duration", "lora.rank", "data"), tuple(changes), evals.steps[at])  # fmt: skip
 
@@ -185,7 +187,9 @@ def memorising(curves: Curves) -> Ill | None:
             stairs.append((round(border), median(before), median(after)))
     if len(stairs) < 2:
         return None
-    evidence = tuple(f"loss {_text(a)} -> {_text(b)} across the start of an epoch at step {step}" for step, a, b in stairs[:3])
+    evidence = tuple(
+        f"loss {text(a)} -> {text(b)} across the start of an epoch at step {step}" for step, a, b in stairs[:3]
+    )
     return Ill("the loss falls in stairs, epoch by epoch: rows are learned by heart", evidence, 0.75, ("duration", "data"),
                (Change("one epoch less", "duration", "2 epochs"), Change("hold rows out", "evaluate.data", "5%")),
                stairs[0][0])  # fmt: skip
@@ -201,8 +205,8 @@ def _fall_within(curves: Curves, start: float, end: float) -> float:
 def noisy_labels(curves: Curves) -> Ill | None:
     """What it does: finds a training loss that stays above the held-out loss.
     Why it matters: a part of the training rows cannot be learned: answers that do not belong to their questions, cut rows.
-    Threshold: over the second half of the run the held-out loss is below the training loss around it by more than 8 %, and by 4
-    standard errors; not where dropout, NEFTune or label smoothing raise the training loss.
+    Threshold: over the second half of the run the held-out loss is below the training loss around it by more than 8 %, and by
+    4 standard errors; not where dropout, NEFTune or label smoothing raise the training loss.
     What to do: clean the rows (duplicates with different answers, wrong columns), or hold out rows of the same kind.
     Source: Song et al. 2022, Learning from noisy labels (survey); measured (docs/diagnose.md)
     """
@@ -213,17 +217,19 @@ def noisy_labels(curves: Curves) -> Ill | None:
     if gap > -0.08 or -gap < 4 * curves.gap_error:
         return None
     values = curves.evals.finite.values
-    evidence = (f"held-out loss {_text(values[-1])}, training loss {_text(curves.last)} at the end",
+    evidence = (f"held-out loss {text(values[-1])}, training loss {text(curves.last)} at the end",
                 f"held-out below training by {-100 * gap:.0f} % over the second half of the run")  # fmt: skip
-    return Ill("a part of the training rows cannot be learned, and held-out rows can", evidence, 0.7, ("data", "evaluate"))
+    return Ill(
+        "a part of the training rows cannot be learned, and held-out rows can", evidence, 0.7, ("data", "evaluate")
+    )
 
 
 @judge("FD207", "eval")
 def evaluation_rows_seen(curves: Curves) -> Ill | None:
     """What it does: finds a held-out loss that follows the training loss through many epochs of few rows.
     Why it matters: the rows held out are rows that are trained on: the evaluation says nothing.
-    Threshold: the config names the same rows for both; or 10 epochs and more (5, of fewer than 200 rows), and the held-out loss
-    is no more than 2 % above the training loss around it, which has fallen by half.
+    Threshold: the config names the same rows for both; or 10 epochs and more (5, of fewer than 200 rows), and the held-out
+    loss is no more than 2 % above the training loss around it, which has fallen by half.
     What to do: hold out other rows; the data stage's leak guard compares them.
     Source: measured (docs/diagnose.md); Magar and Schwartz 2022, Data contamination
     """
@@ -235,7 +241,7 @@ def evaluation_rows_seen(curves: Curves) -> Ill | None:
     few = 0 < rows < 200
     if not same and (curves.epochs < (5 if few else 10)):
         return None
-    evidence = [f"{curves.epochs:.3g} epochs, held-out loss {_text(curves.evals.finite.values[-1])}, training {_text(curves.last)}",
+    evidence = [f"{curves.epochs:.3g} epochs, held-out loss {text(curves.evals.finite.values[-1])}, training {text(curves.last)}",
                 f"held-out above training by {100 * gap:.1f} %"]  # fmt: skip
     if same:
         evidence.append(f"`{held}` is trained on and evaluated on")
@@ -246,8 +252,8 @@ def evaluation_rows_seen(curves: Curves) -> Ill | None:
 @judge("FD208", "start")
 def wrong_template(curves: Curves) -> Ill | None:
     """What it does: finds a trained model that reads its rows as foreign at first, and is at home after a few steps.
-    Why it matters: the chat template is not the one the model was trained with: the first part of the run teaches markers, and
-    whoever serves the model with its own template gets another model.
+    Why it matters: the chat template is not the one the model was trained with: the first part of the run teaches markers,
+    and whoever serves the model with its own template gets another model.
     Threshold: the first loss is between 1.5 and 5 nats (an untrained model is above 5), the run ends below half of it, the
     gradient norm falls to below 40 %, and the last 40 % of the steps bring less than 8 %.
     What to do: name the model's own template; `ftc plan` shows which that is. Score the base model with it first.
@@ -260,7 +266,7 @@ def wrong_template(curves: Curves) -> Ill | None:
     if curves.last > 0.5 * curves.first or not early or late > 0.4 * early or settled > 1.08 * curves.last:
         return None
     template = curves.config.get("template")
-    evidence = (_start_and_end(curves), f"gradient norm {_text(early)} -> {_text(late)}",
-                f"at the middle the loss is {_text(settled)}: all of it was learned in the first steps",
+    evidence = (_start_and_end(curves), f"gradient norm {text(early)} -> {text(late)}",
+                f"at the middle the loss is {text(settled)}: all of it was learned in the first steps",
                 *((f"template `{template}`",) if template else ()))  # fmt: skip
     return Ill("the chat template is probably not the model's own", evidence, 0.5, ("template", "model"))

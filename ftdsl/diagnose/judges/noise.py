@@ -8,7 +8,7 @@ from statistics import median
 
 from ftdsl.diagnose.curves import Curves, Series
 from ftdsl.diagnose.judge import Change, Ill, judge
-from ftdsl.diagnose.judges.broken import _text
+from ftdsl.diagnose.judges.shared import flat_and_high, text
 from ftdsl.diagnose.statistics import correlation, jitter, share
 
 WINDOW = 20
@@ -53,7 +53,8 @@ def loss_spikes(curves: Curves) -> Ill | None:
     recover slowly: an update that was too large (rate, a stale second moment, a restart).
     Why it matters: a batch of broken rows pulls the weights; a large update can cost thousands of steps, or the run.
     Threshold: 1.5 times the median of the 20 steps before, and 8 standard deviations of their jitter above it.
-    What to do: look at the rows of that step and drop them; clip gradients (the handbook: cut off at 5 times); skip or roll back.
+    What to do: look at the rows of that step and drop them; clip gradients (the handbook: cut off at 5 times); skip or roll
+    back.
     Source: Chowdhery et al. 2022 (PaLM); OLMo 2, spike score; the handbook, pathology of gradients; measured
     """
     losses = curves.loss.finite
@@ -66,7 +67,7 @@ def loss_spikes(curves: Curves) -> Ill | None:
     for at, end, middle in sorted(sorted(found, key=lambda spike: -losses.values[spike[0]])[:5]):
         top = max(losses.values[at:end])
         lasts = f", {end - at} steps long" if end - at > 1 else ""
-        evidence.append(f"step {losses.steps[at]}: loss {_text(top)} where {_text(middle)} was usual{lasts}")
+        evidence.append(f"step {losses.steps[at]}: loss {text(top)} where {text(middle)} was usual{lasts}")
     if (norm := _norm_at(curves, losses.steps[worst[0]])) > 3:
         evidence.append(f"gradient norm {norm:.2g} times the usual at step {losses.steps[worst[0]]}")
     count = f"{len(found)} spikes" if len(found) > 1 else "a spike"
@@ -86,14 +87,14 @@ def _norm_at(curves: Curves, step: int) -> float:
     return grads.values[at] / median(before) if before and at < len(grads) and median(before) > 0 else 0.0
 
 
-@judge("FD302", "noise")
+@judge("FD302", "noise", "fit")
 def oscillating(curves: Curves) -> Ill | None:
     """What it does: finds a loss that jumps up and down from step to step by a fifth of itself and more.
     Why it matters: the gradient of so few rows is mostly noise: the run needs more steps, and ends at a worse loss.
     Threshold: in the second half the standard deviation around the trend is above 30 % of the loss (of a tenth of the first,
     where the loss is lower than that); above 20 % where the gradient norm shakes by more than 25 % too; above 14 % where the
-    config says that a step is one row. Isolated spikes do not count. Noise alone is no fault: rows differ, and a small batch
-    with a rate that suits it shows 10 to 25 %.
+    config says that a step is one row (5 % where such a run is on a plateau above 2.5 nats besides). Isolated spikes do not
+    count. Noise alone is no fault: rows differ, and a small batch with a rate that suits it shows 10 to 25 %.
     What to do: a larger `batch.global` (the handbook: batch too small, more accumulation), or a lower rate.
     Source: McCandlish et al. 2018 (gradient noise scale); the handbook, pathology of gradients; measured
     """
@@ -103,10 +104,13 @@ def oscillating(curves: Curves) -> Ill | None:
     size = curves.noise / max(curves.last, 0.1 * curves.first)
     late = list(curves.late_grads)
     shaking = jitter(late) / median(late) if len(late) > 6 and median(late) > 0 else 0.0
-    if not (size > 0.3 or (size > 0.2 and shaking > 0.25) or (size > 0.14 and curves.batch == 1)):
+    alone = curves.batch == 1 and (size > 0.14 or (size > 0.05 and flat_and_high(curves)))
+    if not (size > 0.3 or (size > 0.2 and shaking > 0.25) or alone):
         return None
     values = share(losses.values, 0.5)
-    evidence = [f"from step to step the loss differs by {100 * size:.0f} % (second half: {_text(min(values))} to {_text(max(values))})"]
+    evidence = [
+        f"from step to step the loss differs by {100 * size:.0f} % (second half: {text(min(values))} to {text(max(values))})"
+    ]
     if curves.batch:
         evidence.append(f"{curves.batch} row{'s' if curves.batch > 1 else ''} in a step of one process")
     if shaking:
@@ -116,11 +120,11 @@ def oscillating(curves: Curves) -> Ill | None:
                 Change("halve the rate", "optim.lr", "", 0.5)))  # fmt: skip
 
 
-@judge("FD303", "noise")
+@judge("FD303", "noise", "eval")
 def order_of_rows(curves: Curves) -> Ill | None:
     """What it does: finds a pattern of the loss that repeats with every epoch.
-    Why it matters: the rows come in the same order each time (not shuffled, or sorted): batches are alike inside, and the model
-    swings from one kind of row to the next.
+    Why it matters: the rows come in the same order each time (not shuffled, or sorted): batches are alike inside, and the
+    model swings from one kind of row to the next.
     Threshold: after division by its mean over one epoch, the loss correlates with itself an epoch later by more than 0.5, and
     4 standard errors; at least 2.2 epochs of at least 6 logged steps.
     What to do: shuffle (`loader { order = random }`), or mix the sources.

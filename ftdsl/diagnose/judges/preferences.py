@@ -8,7 +8,7 @@ from statistics import median
 
 from ftdsl.diagnose.curves import Curves
 from ftdsl.diagnose.judge import Change, Ill, judge
-from ftdsl.diagnose.judges.broken import _text
+from ftdsl.diagnose.judges.shared import text
 from ftdsl.diagnose.statistics import share, spread
 
 
@@ -21,9 +21,10 @@ def _end(values: Sequence[float]) -> tuple[float, float]:
 @judge("FD601", "preferences")
 def margins_collapse(curves: Curves) -> Ill | None:
     """What it does: finds preferences that are not learned: chosen and rejected answers stay equally likely.
-    Why it matters: pairs without a difference, swapped columns, or a rate that is too low: the stage costs and changes nothing.
-    Threshold: over the last third the margin is within 3 standard errors of 0, or below 0, or less than half of what it was at
-    its best third; by a margin of less than 0.05 the accuracy must also be between 35 and 65 %.
+    Why it matters: pairs without a difference, swapped columns, or a rate that is too low: the stage costs and changes
+    nothing.
+    Threshold: over the last third the margin is within 3 standard errors of 0, or below 0, or less than half of what it was
+    at its best third; by a margin of less than 0.05 the accuracy must also be between 35 and 65 %.
     What to do: look at the pairs (columns, duplicates); raise the rate; a larger `beta` where the margin fell back.
     Source: Rafailov et al. 2023 (DPO); trl, logged metrics
     """
@@ -38,11 +39,11 @@ def margins_collapse(curves: Curves) -> Ill | None:
     none = (end <= 3 * error or end < 0.05) and 0.35 <= hits <= 0.65
     if not (fell or none or end < -3 * error):
         return None
-    evidence = [f"margin {_text(values[0])} -> {_text(end)} (standard error {_text(error)})"]
+    evidence = [f"margin {text(values[0])} -> {text(end)} (standard error {text(error)})"]
     if len(accuracy):
         evidence.append(f"chosen above rejected in {100 * hits:.0f} % of the pairs at the end")
     if fell:
-        evidence.append(f"the margin was {_text(best)} at its best")
+        evidence.append(f"the margin was {text(best)} at its best")
     return Ill("preferences are not learned: the margin " + ("falls back" if fell else "stays at 0"), tuple(evidence), 0.8,
                ("data", "optim.lr", "beta"), (Change("raise the rate three times", "optim.lr", "", 3),))  # fmt: skip
 
@@ -65,8 +66,8 @@ def chosen_answers_fall(curves: Curves) -> Ill | None:
     beta = curves.number("pref_beta", 0.1) or 0.1
     if end >= -4 * error or -end < 0.2 * margin or -end / beta < 1:
         return None
-    evidence = (f"reward of chosen answers {_text(chosen[0])} -> {_text(end)}: {-end / beta:.3g} nats less likely than before",
-                *((f"margin {_text(margin)}",) if margin else ()))  # fmt: skip
+    evidence = (f"reward of chosen answers {text(chosen[0])} -> {text(end)}: {-end / beta:.3g} nats less likely than before",
+                *((f"margin {text(margin)}",) if margin else ()))  # fmt: skip
     return Ill("chosen answers become less likely too", evidence, 0.8, ("sft_weight", "beta", "optim.lr"),
                (Change("keep the likelihood of chosen answers", "sft_weight", "1.0"),
                 Change("lower the rate three times", "optim.lr", "", 0.3)))  # fmt: skip
@@ -86,6 +87,6 @@ def divergence_from_reference(curves: Curves) -> Ill | None:
             continue
         first, middle, last = (median(share(values, start, start + 1 / 3)) for start in (0, 1 / 3, 2 / 3))
         if last > 10 and last > 10 * max(first, 0.1) and last > 1.5 * middle:
-            return Ill("the policy runs away from its reference", (f"KL {_text(first)} -> {_text(middle)} -> {_text(last)}",),
+            return Ill("the policy runs away from its reference", (f"KL {text(first)} -> {text(middle)} -> {text(last)}",),
                        0.8, ("beta", "optim.lr"), (Change("lower the rate three times", "optim.lr", "", 0.3),))  # fmt: skip
     return None

@@ -7,9 +7,8 @@ from statistics import median
 
 from ftdsl.diagnose.curves import Curves, Series
 from ftdsl.diagnose.judge import Change, Ill, judge
-from ftdsl.diagnose.judges.broken import _text
-from ftdsl.diagnose.judges.fit import UNKNOWN
-from ftdsl.diagnose.statistics import share, slope, thinned
+from ftdsl.diagnose.judges.shared import change, flat_and_high, text
+from ftdsl.diagnose.statistics import correlation, share, thinned
 
 
 @judge("FD401", "rate")
@@ -29,36 +28,28 @@ def rate_ends_early(curves: Curves) -> Ill | None:
     step = rates.steps[-count]
     losses = curves.loss.finite
     there = median(losses.before(step).values[-5:] or [curves.first])
-    evidence = (f"rate below 1 % of its peak of {_text(curves.peak_rate)} from step {step} of {rates.steps[-1]} on",
-                f"loss {_text(there)} there, {_text(curves.last)} at the end")  # fmt: skip
+    evidence = (f"rate below 1 % of its peak of {text(curves.peak_rate)} from step {step} of {rates.steps[-1]} on",
+                f"loss {text(there)} there, {text(curves.last)} at the end")  # fmt: skip
     return Ill(f"a plateau from step {step}: the rate ends long before the run", evidence, 0.9,
                ("optim.schedule", "duration", "optim.lr"), (Change("a rate that lasts", "optim.schedule", "cosine"),), step)  # fmt: skip
 
 
 @judge("FD402", "fit", "clip")
 def plateau(curves: Curves) -> Ill | None:
-    """What it does: finds a loss that fell, and has not moved for the last 40 % of the run although it is high and the rate is
-    not.
+    """What it does: finds a loss that fell, and has not moved for the last 40 % of the run although it is high and the rate
+    is not.
     Why it matters: the model is stuck: at the frequencies of its tokens, most often by a rate that is too high.
-    Threshold: above 2.5 nats after a fall of 15 % and more, the slope of the last 40 % is below 2 % and below 2 standard errors,
-    while the rate is above a tenth of its peak.
+    Threshold: above 2.5 nats after a fall of 15 % and more, the slope of the last 40 % is below 2 % and below 2 standard
+    errors, while the rate is above a tenth of its peak.
     What to do: half the rate, or a tenth; a longer warm-up; more of the model trained.
     Source: SageMaker Debugger LossNotDecreasing; Smith 2018 (rates and plateaus)
     """
-    if len(curves.loss.finite) < 40 or curves.fall < 0.15 or curves.last < UNKNOWN:
-        return None
-    if curves.of_preferences or curves.config.get("stage") == "pt" or (curves.gap or 0) < -0.08:
-        return None
-    tail = list(share(curves.shape, 0.6))
-    found, error = slope(range(len(tail)), tail)
-    total = found * len(tail) / curves.last
-    rate = share(curves.rates.values, 0.8)[0] if len(curves.rates) else 0.0
-    if abs(total) > 0.02 or abs(found) > 2 * error or rate < 0.1 * curves.peak_rate:
+    if not flat_and_high(curves) or curves.config.get("stage") == "pt" or (curves.gap or 0) < -0.08:
         return None
     steps = curves.loss.finite.steps
     step = steps[_flat_from(curves)]
-    evidence = (f"loss {_text(curves.first)} -> {_text(curves.last)}, flat from step {step} of {steps[-1]}",
-                f"change over the last 40 %: {100 * total:+.1f} %")  # fmt: skip
+    evidence = (f"loss {text(curves.first)} -> {text(curves.last)}, flat from step {step} of {steps[-1]}",
+                f"change over the last 40 %: {100 * change(curves)[0]:+.1f} %")  # fmt: skip
     return Ill(f"a plateau from step {step}, far from learned", evidence, 0.6, ("optim.lr", "optim.warmup", "lora.rank"),
                (Change("a third of the rate", "optim.lr", "", 0.3),), step)  # fmt: skip
 
@@ -86,7 +77,7 @@ def always_clipped(curves: Curves) -> Ill | None:
     clipped = sum(norm > bound for norm in norms) / len(norms)
     if clipped < 0.95 or median(norms) < 5 * bound:
         return None
-    evidence = (f"gradient norm {_text(median(norms))} at the median, the bound is {_text(bound)}",
+    evidence = (f"gradient norm {text(median(norms))} at the median, the bound is {text(bound)}",
                 f"clipped at {100 * clipped:.0f} % of the steps after the first fifth")  # fmt: skip
     value = f"{median(norms):.2g}" if median(norms) < 1 else "1.0"
     changes = (Change("a bound near the usual norm", "optim.clip", value),) if bound < 1 else ()
@@ -97,8 +88,9 @@ def always_clipped(curves: Curves) -> Ill | None:
 def slower_and_slower(curves: Curves) -> Ill | None:
     """What it does: finds steps that take longer and longer.
     Why it matters: something grows or is used up: a loader that falls behind, memory that swaps, a card that throttles.
-    Threshold: of eight parts of the run each of the last three takes longer than each of the first three, and the median of the
-    last three is 1.5 times that of the first three. Times are medians, so that evaluations and saves do not count.
+    Threshold: of eight parts of the run each of the last three takes longer than each before the fourth, by 1.5 times at the
+    median, at least 5 of 6 take longer than the one before, and they lie on a line (correlation 0.9: another program that
+    starts in the middle makes a stair). Times are medians, so that evaluations and saves do not count.
     What to do: more `loader.workers`, look at temperature and at memory; sort long rows out of the end.
     Source: SageMaker Debugger, StepOutlier and CPUBottleneck; measured
     """
@@ -111,9 +103,9 @@ def slower_and_slower(curves: Curves) -> Ill | None:
     if min(last) <= max(*first, parts[0]) or median(first) <= 0 or median(last) < 1.5 * median(first):
         return None
     rising = sum(b > a for a, b in pairwise(parts[1:]))
-    if rising < 4:
+    if rising < 5 or correlation(range(7), parts[1:]) < 0.9:
         return None
-    evidence = (f"{_text(median(first))} s a step at first, {_text(median(last))} s at the end",
+    evidence = (f"{text(median(first))} s a step at first, {text(median(last))} s at the end",
                 f"{rising} of 6 parts of the run take longer than the one before")  # fmt: skip
     return Ill("steps take longer and longer", evidence, 0.7, ("loader.workers", "loader", "hardware"))
 
@@ -135,9 +127,10 @@ def _seconds_per_step(elapsed: Series) -> list[float]:
 def memory_creeps(curves: Curves) -> Ill | None:
     """What it does: finds memory that grows through the whole run.
     Why it matters: it ends out of memory, hours in: tensors that are kept (metrics, graphs), a cache without an end.
-    Threshold: of eight parts of the run each holds more than the one before, at least 6 times, and the last 20 % more than the
-    second.
-    What to do: fewer rows kept by evaluation (`evaluate.accumulate`), a bound for the tokenizer's cache, packing of equal lengths.
+    Threshold: of eight parts of the run each holds more than the one before, at least 6 times, and the last 20 % more than
+    the second.
+    What to do: fewer rows kept by evaluation (`evaluate.accumulate`), a bound for the tokenizer's cache, packing of equal
+    lengths.
     Source: PyTorch, understanding CUDA memory usage; LLM Foundry MemoryMonitor
     """
     values = curves.series("memory").finite.values
