@@ -27,6 +27,7 @@ VERBS = (
     "watch",
     "attach",
     "logs",
+    "diagnose",
     "cancel",
     "accept",
     "graph",

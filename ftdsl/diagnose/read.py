@@ -130,16 +130,15 @@ def _number(path: Path) -> int:
 def _of_file(path: Path) -> Iterator[Curves]:
     content = read_bytes(path, LARGE)
     config = config_beside(path)
-    begin = content[:4096].lstrip()
-    if begin.startswith(b"{"):
-        first = content.partition(b"\n")[0].strip()
-        document = _json(content) if path.suffix == ".json" or _json(first) is None else None
-        whole = isinstance(document, dict)
-        curves = _of_document(document, path, config) if whole else _of_lines(content, path, config)
-    else:
-        text = content.decode("utf-8", "replace")
-        curves = curves_of_text(text, path.as_posix(), config)
-    if len(curves.loss) or len(curves.evals):
+    curves = Curves()
+    if content[:4096].lstrip().startswith(b"{"):
+        document = _json(content) if path.suffix == ".json" or _json(content.partition(b"\n")[0]) is None else None
+        curves = (
+            _of_document(document, path, config) if isinstance(document, dict) else _of_lines(content, path, config)
+        )
+    if not len(curves.loss):
+        curves = curves_of_text(content.decode("utf-8", "replace"), path.as_posix(), config)
+    if len(curves.loss):
         yield curves
 
 

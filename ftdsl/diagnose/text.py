@@ -9,19 +9,20 @@ from typing import Any
 from ftdsl.diagnose.curves import Curves, Series
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|nan|inf|NaN|Infinity)"
-_ROW = re.compile(r"\{['\"][^{}]*?['\"](?:eval_)?loss['\"]\s*:[^{}]{1,2000}\}")
+_ROW = re.compile(r"\{(?=[^{}]{0,2000}['\"](?:eval_)?loss['\"])[^{}]{1,2000}\}")
 """The Trainer prints `{'loss': 0.5, 'grad_norm': 1.0, 'learning_rate': 1e-05, 'epoch': 0.1}`; 5.x quotes the numbers."""
 _ITEM = re.compile(rf"['\"]([\w/.@-]+)['\"]\s*:\s*['\"]?({_NUMBER})['\"]?\s*[,}}]")
 _BAR = re.compile(r"(?:\||\s)(\d+)/(\d+) \[[^\]\n]{3,60}\]")
 """A progress bar: `12%|#2 | 12/100 [00:10<01:13,  1.20it/s]`."""
 _MEGATRON = re.compile(r"iteration\s+(\d+)/\s*\d+")
 _STEP = re.compile(r"\b(?:global_)?(?:step|iter(?:ation)?)\b[\s:=#]*(\d+)", re.IGNORECASE)
-_FIELD = re.compile(
-    rf"\b(lm loss|train[_ ]loss|eval[_ ]loss|val(?:idation)?[_ ]loss|loss|grad(?:ient)?[_ ]norm|learning[_ ]rate|lr|epoch)\b[\s:=]+({_NUMBER})",
-    re.IGNORECASE,
-)
-_KNOWN = {"lm loss": "loss", "train loss": "loss", "val loss": "eval_loss", "validation loss": "eval_loss", "eval loss": "eval_loss",
-          "grad norm": "grad_norm", "gradient norm": "grad_norm", "learning rate": "learning_rate", "lr": "learning_rate"}  # fmt: skip
+_KNOWN = {
+    "lm loss": "loss", "train loss": "loss", "val loss": "eval_loss", "validation loss": "eval_loss",
+    "eval loss": "eval_loss", "grad norm": "grad_norm", "gradient norm": "grad_norm", "learning rate": "learning_rate",
+    "lr": "learning_rate", "loss": "loss", "epoch": "epoch",
+}  # fmt: skip
+_NAMED = "|".join(name.replace(" ", "[_ ]") for name in sorted(_KNOWN, key=len, reverse=True))
+_FIELD = re.compile(rf"\b({_NAMED})\b[\s:=]+({_NUMBER})", re.IGNORECASE)
 
 
 def curves_of_text(text: str, source: str, config: Mapping[str, Any]) -> Curves:
@@ -81,10 +82,7 @@ def _lines(text: str) -> list[tuple[int, dict[str, float]]]:
         step = _MEGATRON.search(line) or _STEP.search(line)
         if step is None or len(step[1]) > 15:
             continue
-        row = {
-            _KNOWN.get(name.lower().replace("_", " "), name.lower()): float(value)
-            for name, value in _FIELD.findall(line)
-        }
+        row = {_KNOWN[name.lower().replace("_", " ")]: float(value) for name, value in _FIELD.findall(line)}
         if "loss" in row or "eval_loss" in row:
             found.append((int(step[1]), row))
     return found

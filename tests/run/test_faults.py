@@ -17,6 +17,14 @@ from tests.conftest import ROOT, ROWS, Outcome, small
 
 SAID = {
     "card_out_of_memory": "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB",
+    "shared_memory": "ERROR: Unexpected bus error encountered in worker. This might be caused by insufficient shared memory (shm).",
+    "loss_scale": "Exception: Current loss scale already at minimum - cannot decrease scale anymore. Exiting run.",
+    "weights_damaged": "safetensors_rust.SafetensorError: Error while deserializing header: MetadataIncompleteBuffer",
+    "illegal_access": "torch.AcceleratorError: CUDA error: an illegal memory access was encountered",
+    "gpu_failed": "RuntimeError: CUDA error: uncorrectable ECC error encountered",
+    "gpu_number": "RuntimeError: CUDA error: invalid device ordinal",
+    "time_limit": "slurmstepd: error: *** JOB 812 ON n3 CANCELLED AT 2026-01-01T00:00:00 DUE TO TIME LIMIT ***",
+    "rendezvous": "torch.distributed.elastic.rendezvous.api.RendezvousConnectionError: The connection to the C10d store has failed.",
     "memory": "RuntimeError: [enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory",
     "killed": "  exitcode  : -9 (pid: 4711)",
     "disk_full": "OSError: [Errno 28] No space left on device: 'out/model.safetensors'",

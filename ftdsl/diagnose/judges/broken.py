@@ -136,6 +136,7 @@ def no_gradient(curves: Curves) -> Ill | None:
     Source: peft `enable_input_require_grads`; SageMaker Debugger UnchangedTensor
     """
     grads = curves.grads.finite.values
+    keys: tuple[str, ...]
     if len(grads) >= 5 and not any(grads):
         what, keys = f"the gradient norm is exactly 0 at all of {len(grads)} steps", ("lora.targets", "freeze", "lora")
     elif len(curves.rates) >= 5 and not any(curves.rates.values):

@@ -245,7 +245,8 @@ def evaluation_rows_seen(curves: Curves) -> Ill | None:
                 f"held-out above training by {100 * gap:.1f} %"]  # fmt: skip
     if same:
         evidence.append(f"`{held}` is trained on and evaluated on")
-    return Ill("the rows held out are seen in training", tuple(evidence), 0.95 if same else 0.6, ("evaluate.data", "evaluate", "data"),
+    keys = ("evaluate.data", "evaluate", "data")
+    return Ill("the rows held out are seen in training", tuple(evidence), 0.95 if same else 0.6, keys,
                (Change("hold out a part of the rows", "evaluate.data", "5%"),))  # fmt: skip
 
 
