@@ -74,7 +74,7 @@ def write_data(folder: Path, family: dict[str, Any], seed: int) -> None:
     sets: dict[str, Any] = {
         "train": train, "eval": rows.rows(64), "few": few, "badrows": bad, "sorted": by_length, "other": other,
         "noisy": rows.rows(1200, noisy=0.5), "random": rows.rows(max(24, 3 * family["batch"]), noisy=1.0),
-        "stairs": rows.rows(24 * family["batch"], noisy=1.0),
+        "stairs": rows.rows(16 * family["batch"], noisy=1.0),
         "task2": [{**row, "output": " ".join(reversed(row["output"].split()))} for row in rows.rows(1200, ask="count by")],
         "eval2": [{**row, "output": " ".join(reversed(row["output"].split()))} for row in rows.rows(64, ask="count by")],
     }  # fmt: skip
@@ -158,7 +158,7 @@ def planted(plant: dict[str, Any]) -> list[Any]:
                 for group in optimizer.param_groups:
                     group["lr"] *= plant.get("factor", 100)
             if plant.get("slower"):
-                time.sleep(0.001 * state.global_step)
+                time.sleep(0.003 * state.global_step)
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             if "loss" in (logs or {}):
@@ -210,7 +210,7 @@ def conditions(family: dict[str, Any], pre: str) -> dict[str, tuple[dict[str, An
         "healthy_lora": ({**lora, "lora_rank": 16, "learning_rate": 3 * lr}, {}),
         "healthy_lora_more": ({**lora, "model_name_or_path": pre, "learning_rate": lr}, {}),
         "healthy_constant": ({"lr_scheduler_type": "constant_with_warmup"}, {}),
-        "healthy_small_batch": ({"per_device_train_batch_size": 2, "learning_rate": lr / 2, "max_steps": 2 * steps}, {}),
+        "healthy_small_batch": ({"per_device_train_batch_size": 2, "learning_rate": lr / 4, "max_steps": 2 * steps}, {}),
         "healthy_accumulate": ({"per_device_train_batch_size": max(1, batch // 4), "gradient_accumulation_steps": 4}, {}),
         "healthy_logging": ({"logging_steps": 5, "max_steps": 2 * steps, "eval_steps": 20}, {}),
         "healthy_epochs": ({"max_steps": 2 * steps, "max_samples": 80 * batch}, {}),

@@ -162,6 +162,7 @@ class EngineError(_Strict):
     keys: Strings
     help: str
     code: str = ""
+    near: str = ""
     details: list[list[EngineDetail]] = Field(default_factory=list)
 
 

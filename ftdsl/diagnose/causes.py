@@ -9,7 +9,7 @@ from typing import Any
 from ftdsl import catalog
 from ftdsl.credentials import masked
 from ftdsl.printable import printable
-from ftdsl.record import frozen
+from ftdsl.record import frozen, replace
 
 CODE = "FT950"
 """The code of a cause that has no other."""
@@ -31,11 +31,16 @@ class Cause:
     line: int = 0
 
 
-def cause_of(text: str) -> Cause | None:
-    """The first entry of the table that matches; None where none does."""
+def cause_of(text: str, context: str = "") -> Cause | None:
+    """The first entry of the table that matches; None where none does. context: the same text with the lines of source code
+    that a traceback quotes, in which only details are looked for.
+    """
+    context = context or text
     for name, entry in catalog.faults().items():
-        if match := re.search(entry["match"], text):
-            details = [detail for group in entry.get("details", ()) if (detail := _detail(group, text, match.start()))]
+        if (match := re.search(entry["match"], text)) and re.search(entry.get("near", ""), context):
+            details = [
+                detail for group in entry.get("details", ()) if (detail := _detail(group, context, match.start()))
+            ]
             say = "; ".join([_filled(entry["say"], match), *details])
             line = text.count("\n", 0, match.start()) + 1
             return Cause(name, say, tuple(entry["keys"]), _filled(entry["help"], match), entry.get("code", CODE), line)
@@ -62,6 +67,9 @@ def _filled(text: str, match: re.Match[str]) -> str:
     return text
 
 
+_WARNING = re.compile(r"\bWARN(?:ING)?\b|\b\w*Warning\b")
+_QUOTED = re.compile(r"(?:\[rank\d+\]: ?)? {4,}(?=\S)")
+"""Source code in a traceback: `    raise ValueError(f"Template {name} does not exist.")`."""
 _ENDED_WELL = re.compile(r"\*{5} train metrics \*{5}|'train_runtime'|Training completed\.|\btrain_loss +=")
 _BROKE = re.compile(
     r"^Traceback \(most recent call last\)|^(?:\[\w+\]: ?)?[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Failure)\b(?::|$)"
@@ -76,26 +84,31 @@ _LAST = re.compile(
 def cause_in_log(text: str) -> Cause | None:
     """Why the program that printed a log broke; None where it did not.
 
-    Warnings that were survived do not count: only what comes after the last sign that a training ended well, and only where
-    something broke. Of several processes the table's order decides: a process out of memory explains those that waited for it.
+    Warnings that were survived do not count: only what comes after the last sign that a training ended well, from the first
+    line at which something broke on. Of several processes the table's order decides: a process that is out of memory explains
+    those that waited for it.
     """
     skipped = max(0, len(text) - LATEST)
-    text = re.sub(r"\x1b\[[0-9;]*m", "", text[skipped:]) if skipped else re.sub(r"\x1b\[[0-9;]*m", "", text)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text[skipped:])
     well = max((match.end() for match in _ENDED_WELL.finditer(text)), default=0)
     broke = _BROKE.search(text, well)
     if broke is None:
         return None
-    found = cause_of(text[well:])
+    start = text.rfind("\n", 0, broke.start()) + 1
+    rest = text[start:]
+    found = cause_of(
+        "\n".join("" if _WARNING.search(line) or _QUOTED.match(line) else line for line in rest.split("\n")), rest
+    )
     if found is not None:
-        before = 0 if skipped else text.count("\n", 0, well)
-        line = 0 if skipped else found.line + before
-        return Cause(found.name, masked(printable(found.message)), found.keys, found.help, found.code, line)
+        line = 0 if skipped else found.line + text.count("\n", 0, start)
+        return replace(found, message=masked(printable(found.message)), line=line)
     last = list(_LAST.finditer(text, well))
     if not last:
         return None
-    message = masked(printable(last[-1].group(0)))[:300]
-    return Cause("", f"the program says: {message}", tuple(parameter_keys(message)), "", CODE,
-                 0 if skipped else text.count("\n", 0, last[-1].start()) + 1)  # fmt: skip
+    kind, _, words = printable(last[-1].group(0)).partition(": ")
+    message = f"{kind}: {masked(words)}"[:300] if words else kind
+    line = 0 if skipped else text.count("\n", 0, last[-1].start()) + 1
+    return Cause("", f"the program says: {message}", tuple(parameter_keys(message)), "", CODE, line)
 
 
 def parameter_keys(message: str) -> dict[str, None]:

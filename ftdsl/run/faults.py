@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftdsl.diagnose.causes import CODE, cause_of, parameter_keys
+from ftdsl.diagnose.causes import CODE, Cause, cause_in_log, cause_of, parameter_keys
 from ftdsl.diagnostics import Diagnostic, Severity
 from ftdsl.plan.plan import Plan
 from ftdsl.recipe.recipe import Stage
@@ -51,9 +51,11 @@ def read(end: Mapping[str, Any], log: Path, status: int, log_start: int = 0) -> 
         return fault_of(end, log.parent.parent)
     errors: list[str] = end.get("error", [])
     lines = last_lines(log, LINES, log_start)
-    for text in errors or ["\n".join(lines)]:
-        if fault := _known(text):
+    for text in errors:
+        if fault := _known(cause_of(text)):
             return fault
+    if not errors and (fault := _known(cause_in_log("\n".join(lines)))):
+        return fault
     return _own_words(errors[0] if errors else "", lines, status)
 
 
@@ -85,9 +87,11 @@ def _last_attempt(stage: Path) -> list[events.Event]:
     return events.last_attempt(events.read(stage / events.METRICS))
 
 
-def _known(text: str) -> Fault | None:
-    cause = cause_of(text)
-    return Fault(cause.message, cause.keys, cause.help, cause.code, cause=cause.name) if cause else None
+def _known(cause: Cause | None) -> Fault | None:
+    """An entry of the table as a fault; None where the program's own words must do."""
+    if cause is None or not cause.name:
+        return None
+    return Fault(cause.message, cause.keys, cause.help, cause.code, cause=cause.name)
 
 
 def _own_words(error: str, lines: Sequence[str], status: int) -> Fault:

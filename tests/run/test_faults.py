@@ -25,6 +25,8 @@ SAID = {
     "gpu_number": "RuntimeError: CUDA error: invalid device ordinal",
     "time_limit": "slurmstepd: error: *** JOB 812 ON n3 CANCELLED AT 2026-01-01T00:00:00 DUE TO TIME LIMIT ***",
     "rendezvous": "torch.distributed.elastic.rendezvous.api.RendezvousConnectionError: The connection to the C10d store has failed.",
+    "crashed": "  traceback : Signal 11 (SIGSEGV) received by PID 21319",
+    "process_lost": "RuntimeError: [gloo/transport/tcp/pair.cc:537] Read error [::1]:45783: Connection reset by peer.",
     "memory": "RuntimeError: [enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory",
     "killed": "  exitcode  : -9 (pid: 4711)",
     "disk_full": "OSError: [Errno 28] No space left on device: 'out/model.safetensors'",

@@ -116,7 +116,7 @@ def overfitting(curves: Curves) -> Ill | None:
     Source: Prechelt 1998, Early stopping, but when?; the handbook, reading loss curves; SageMaker Debugger Overfit
     """
     evals, losses = curves.evals.finite, curves.loss.finite
-    if len(evals) < 3 or len(losses) < 10:
+    if len(evals) < 3 or len(losses) < 10 or 0 < curves.epochs < 1.5:
         return None
     lowest = min(evals.values)
     at = evals.values.index(lowest)
@@ -175,7 +175,7 @@ def memorising(curves: Curves) -> Ill | None:
     stairs = []
     for epoch in range(1, int(curves.epochs)):
         border = losses.steps[0] + epoch * period
-        width = period / 4
+        width = max(4.0 * (losses.steps[-1] - losses.steps[0]) / (len(losses) - 1), period / 4)
         before = [v for s, v in zip(losses.steps, losses.values, strict=True) if border - width <= s < border]
         after = [v for s, v in zip(losses.steps, losses.values, strict=True) if border < s <= border + width]
         if len(before) < 4 or len(after) < 4:

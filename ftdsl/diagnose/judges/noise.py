@@ -8,7 +8,7 @@ from statistics import median
 
 from ftdsl.diagnose.curves import Curves, Series
 from ftdsl.diagnose.judge import Change, Ill, judge
-from ftdsl.diagnose.judges.shared import flat_and_high, text
+from ftdsl.diagnose.judges.shared import UNKNOWN, text
 from ftdsl.diagnose.statistics import correlation, jitter, share
 
 WINDOW = 20
@@ -93,7 +93,7 @@ def oscillating(curves: Curves) -> Ill | None:
     Why it matters: the gradient of so few rows is mostly noise: the run needs more steps, and ends at a worse loss.
     Threshold: in the second half the standard deviation around the trend is above 30 % of the loss (of a tenth of the first,
     where the loss is lower than that); above 20 % where the gradient norm shakes by more than 25 % too; above 14 % where the
-    config says that a step is one row (5 % where such a run is on a plateau above 2.5 nats besides). Isolated spikes do not
+    config says that a step is one row (5 % where such a run ends above 2.5 nats). Isolated spikes do not
     count. Noise alone is no fault: rows differ, and a small batch with a rate that suits it shows 10 to 25 %.
     What to do: a larger `batch.global` (the handbook: batch too small, more accumulation), or a lower rate.
     Source: McCandlish et al. 2018 (gradient noise scale); the handbook, pathology of gradients; measured
@@ -104,7 +104,7 @@ def oscillating(curves: Curves) -> Ill | None:
     size = curves.noise / max(curves.last, 0.1 * curves.first)
     late = list(curves.late_grads)
     shaking = jitter(late) / median(late) if len(late) > 6 and median(late) > 0 else 0.0
-    alone = curves.batch == 1 and (size > 0.14 or (size > 0.05 and flat_and_high(curves)))
+    alone = curves.batch == 1 and (size > 0.14 or (size > 0.05 and curves.last > UNKNOWN))
     if not (size > 0.3 or (size > 0.2 and shaking > 0.25) or alone):
         return None
     values = share(losses.values, 0.5)
@@ -125,7 +125,7 @@ def order_of_rows(curves: Curves) -> Ill | None:
     """What it does: finds a pattern of the loss that repeats with every epoch.
     Why it matters: the rows come in the same order each time (not shuffled, or sorted): batches are alike inside, and the
     model swings from one kind of row to the next.
-    Threshold: after division by its mean over one epoch, the loss correlates with itself an epoch later by more than 0.5, and
+    Threshold: after division by its mean over one epoch, the loss correlates with itself an epoch later by more than 0.7, and
     4 standard errors; at least 2.2 epochs of at least 6 logged steps.
     What to do: shuffle (`loader { order = random }`), or mix the sources.
     Source: measured (docs/diagnose.md); Bengio et al. 2009 for when an order is wanted
@@ -146,7 +146,7 @@ def order_of_rows(curves: Curves) -> Ill | None:
         for at in range(half, len(values) - period + half)
     ]
     found = max(correlation(rest[:-lag], rest[lag:]) for lag in (period - 1, period, period + 1) if lag < len(rest) - 3)
-    if found < max(0.5, 4 / math.sqrt(len(rest) - period)):
+    if found < max(0.7, 4 / math.sqrt(len(rest) - period)):
         return None
     evidence = (f"the loss correlates with itself an epoch ({period * between:.0f} steps) later by {found:.2f}",
                 f"over {curves.epochs:.3g} epochs")  # fmt: skip

@@ -1,0 +1,148 @@
+"""How often a diagnosis is right: `python -m benchmarks.diagnosis [FOLDER…] [--make] [--write]`.
+
+FOLDER holds `CONDITION/SEED.json`, real short runs with something planted (benchmarks/diagnosis_runs.py makes three families;
+--make makes those that are not there yet, under benchmarks/out/diagnosis). Prints, by condition, how many were recognised; by
+kind of healthy run, how many were called ill; and what else was reported. --write puts the table into docs/diagnose.md.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from ftdsl.diagnose.diagnosis import diagnose
+from ftdsl.diagnose.read import trainings
+
+ROOT = Path(__file__).parent.parent
+OWN = ROOT / "benchmarks" / "out" / "diagnosis"
+PAGE = ROOT / "docs" / "diagnose.md"
+BEGIN, END = "<!-- table: python -m benchmarks.diagnosis --write -->", "<!-- end of the table -->"
+
+RIGHT: Mapping[str, tuple[str, ...]] = {
+    "masked": ("nothing-to-learn",),
+    "nan": ("not-a-number",),
+    "explode": ("exploding",),
+    "lr_high": ("rate-too-high",),
+    "lr_low": ("rate-too-low",),
+    "vanish": ("vanishing",),
+    "frozen": ("no-gradient",),
+    "underfit": ("underfitting",),
+    "spike_rows": ("loss-spikes",),
+    "spike_lr": ("loss-spikes",),
+    "sawtooth": ("order-of-rows",),
+    "overfit": ("overfitting",),
+    "overfit_map": ("overfitting",),
+    "memorised": ("memorising",),
+    "label_noise": ("noisy-labels",),
+    "oscillate": ("oscillating",),
+    "template": ("wrong-template",),
+    "leak": ("evaluation-rows-seen",),
+    "lr_ends": ("rate-ends-early",),
+    "warmup": ("warmup-too-short", "rate-too-high"),
+    "clipped": ("always-clipped",),
+    "slower": ("slower-and-slower",),
+    "chosen_falls": ("chosen-answers-fall",),
+    "no_margin": ("margins-collapse",),
+}
+"""Condition -> names of the findings that are right. Everything that is not here is a kind of healthy run."""
+PLANTED = {
+    "masked": "every label is masked or cut off",
+    "nan": "a weight becomes NaN in the middle",
+    "explode": "SGD with rate 30, no clipping, weights three times as wide",
+    "lr_high": "Adam with rate 0.5 to 1",
+    "lr_low": "a thousandth of the rate",
+    "vanish": "the last norm scaled by 0.001",
+    "frozen": "all gradients are 0",
+    "underfit": "LoRA of rank 1 on one kind of module",
+    "spike_rows": "six rows of garbage",
+    "spike_lr": "the rate times 100 to 150 for one step",
+    "sawtooth": "sorted rows, not shuffled",
+    "overfit": "random answers, 40 epochs",
+    "overfit_map": "few rows, 20 to 30 epochs",
+    "memorised": "random answers, 5 epochs, nothing held out",
+    "label_noise": "half of the answers are random",
+    "oscillate": "one row a step, 5 to 8 times the rate",
+    "template": "a trained model with another chat template",
+    "leak": "evaluated on the training rows",
+    "lr_ends": "the schedule ends after a quarter of the run",
+    "warmup": "no warm-up, rate 0.1",
+    "clipped": "gradients clipped at 0.02",
+    "slower": "each step takes longer than the one before",
+    "chosen_falls": "pairs that differ in one word, a high rate",
+    "no_margin": "chosen and rejected drawn alike",
+}
+
+
+def outcomes(folders: Iterable[Path]) -> dict[str, list[tuple[str, list[str]]]]:
+    """Condition -> runs, each with its file and the names of what was found."""
+    found: dict[str, list[tuple[str, list[str]]]] = defaultdict(list)
+    for folder in folders:
+        for file in sorted(folder.glob("*/*.json")):
+            names = [finding.name for curves in trainings(file) for finding in diagnose(curves)]
+            found[file.parent.name].append((file.as_posix(), names))
+    return dict(sorted(found.items()))
+
+
+def table(found: Mapping[str, list[tuple[str, list[str]]]]) -> list[str]:
+    """Two tables in Markdown, and the sums."""
+    lines = ["| condition | planted | recognised | also reported |", "|---|---|---|---|"]
+    hits = runs = wrong = healthy = 0
+    for condition, right in RIGHT.items():
+        results = found.get(condition, [])
+        if not results:
+            continue
+        own = sum(any(name in right for name in names) for _, names in results)
+        more = Counter(name for _, names in results for name in names if name not in right)
+        hits, runs = hits + own, runs + len(results)
+        also = ", ".join(f"{name} ({count})" for name, count in more.items())
+        lines.append(f"| {condition} | {PLANTED[condition]} | {own} of {len(results)} | {also} |")
+    lines += ["", "| healthy runs | called ill |", "|---|---|"]
+    for kind, results in found.items():
+        if kind in RIGHT:
+            continue
+        ill = Counter(name for _, names in results for name in names)
+        bad = sum(bool(names) for _, names in results)
+        wrong, healthy = wrong + bad, healthy + len(results)
+        which = f" ({', '.join(ill)})" if ill else ""
+        lines.append(f"| {kind.removeprefix('healthy_') if kind != 'healthy' else 'plain'} | {bad} of {len(results)}{which} |")
+    recall, alarms = 100 * hits / max(1, runs), 100 * wrong / max(1, healthy)
+    conditions = sum(condition in found for condition in RIGHT)
+    return [*lines, "", f"Recall: {hits} of {runs} ({recall:.1f} %) over {conditions} conditions. "
+            f"False alarms: {wrong} of {healthy} healthy runs ({alarms:.1f} %) of {len(found) - conditions} kinds."]  # fmt: skip
+
+
+def make() -> None:
+    """Make the runs that are not there yet, on the engine (CPU, about 10 minutes)."""
+    python = ROOT / ".engines" / "llamafactory" / "bin" / "python"
+    script = Path(__file__).with_name("diagnosis_runs.py")
+    for family in ("1", "2", "3"):
+        subprocess.run([python, script, OWN, "--family", family], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+
+
+def main(arguments: list[str]) -> int:
+    """Exit 0; 1 where recall is 90 % or less, or false alarms are 3 % or more."""
+    if "--make" in arguments:
+        make()
+    folders = [Path(text) for text in arguments if not text.startswith("--")] or [OWN]
+    found = outcomes(folders)
+    lines = table(found)
+    print("\n".join(lines))
+    for results in found.items():
+        for file, names in results[1]:
+            right = RIGHT.get(results[0])
+            if (not right and names) or (right and not set(names) & set(right)):
+                print(f"wrong: {file}: {', '.join(names) or 'healthy'}", file=sys.stderr)
+    if "--write" in arguments:
+        text = PAGE.read_text(encoding="utf-8")
+        before, after = text.split(BEGIN)[0], text.split(END)[1]
+        PAGE.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n" + END + after, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
