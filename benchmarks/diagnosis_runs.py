@@ -22,7 +22,13 @@ FAMILIES: dict[int, dict[str, Any]] = {
         "schedule": "linear", "template": "chatml", "other": "llama2", "words": 40, "length": 8},
     3: {"model": "qwen2", "hidden": 96, "layers": 1, "vocab": 700, "task": "map", "batch": 16, "lr": 4e-3, "steps": 90,
         "schedule": "constant_with_warmup", "template": "qwen", "other": "alpaca", "words": 90, "length": 5},
-}  # fmt: skip
+    4: {"model": "llama", "hidden": 80, "layers": 2, "vocab": 560, "task": "map", "batch": 6, "lr": 1.5e-3, "steps": 180,
+        "schedule": "cosine", "template": "llama3", "other": "qwen", "words": 24, "length": 10},
+    5: {"model": "qwen3", "hidden": 40, "layers": 4, "vocab": 420, "task": "chain", "batch": 12, "lr": 5e-3, "steps": 100,
+        "schedule": "linear", "template": "chatml", "other": "vicuna", "words": 30, "length": 7},
+}
+"""4 and 5 were made after the thresholds stood: held out."""
+  # fmt: skip
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<s>", "</s>"]
 
 
@@ -197,7 +203,7 @@ def conditions(family: dict[str, Any], pre: str) -> dict[str, tuple[dict[str, An
         "template": ({"model_name_or_path": pre, "template": family["other"], "learning_rate": lr / 10}, {}),
         "leak": ({"dataset": "few", "eval_dataset": "few"}, {}),
         "lr_ends": ({"lr_scheduler_type": "polynomial", "warmup_steps": 2}, {"ends": 1}),
-        "warmup": ({"learning_rate": 0.1, "warmup_steps": 0, "lr_scheduler_type": "cosine"}, {}),
+        "warmup": ({"model_name_or_path": pre, "learning_rate": 10 * lr, "warmup_steps": 0, "lr_scheduler_type": "cosine"}, {}),
         "memorised": ({"dataset": "stairs", "eval_strategy": "no", "eval_dataset": None, "max_steps": 120, "learning_rate": 2 * lr}, {}),
         "clipped": ({"max_grad_norm": 0.02}, {}),
         "slower": ({}, {"slower": 1}),

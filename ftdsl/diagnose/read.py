@@ -131,12 +131,11 @@ def _of_file(path: Path) -> Iterator[Curves]:
     content = read_bytes(path, LARGE)
     config = config_beside(path)
     curves = Curves()
-    if content[:4096].lstrip().startswith(b"{"):
-        document = _json(content) if path.suffix == ".json" or _json(content.partition(b"\n")[0]) is None else None
-        curves = (
-            _of_document(document, path, config) if isinstance(document, dict) else _of_lines(content, path, config)
-        )
-    if not len(curves.loss):
+    first = _json(content.strip().partition(b"\n")[0])
+    document = _json(content) if path.suffix == ".json" or first is None else None
+    if first is not None or document is not None:
+        curves = of_document(document, path, config) if isinstance(document, dict) else _of_lines(content, path, config)
+    else:
         curves = curves_of_text(content.decode("utf-8", "replace"), path.as_posix(), config)
     if len(curves.loss):
         yield curves
@@ -149,7 +148,7 @@ def _json(content: bytes) -> Any:
         return None
 
 
-def _of_document(document: Mapping[str, Any], path: Path, config: Mapping[str, Any]) -> Curves:
+def of_document(document: Mapping[str, Any], path: Path, config: Mapping[str, Any]) -> Curves:
     """`trainer_state.json` (`log_history`), or `steps` and `evals` with the `config`, as benchmarks/diagnosis.py keeps runs."""
     builder = _Builder()
     for key in ("log_history", "steps", "evals"):

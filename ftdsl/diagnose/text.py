@@ -77,7 +77,7 @@ def _lines(text: str) -> list[tuple[int, dict[str, float]]]:
     """Rows of other trainers: a step and a loss on one line."""
     found = []
     for line in text.splitlines():
-        if "oss" not in line or len(line) > 5000:
+        if "oss" not in line or len(line) > 5000 or line.startswith("{"):
             continue
         step = _MEGATRON.search(line) or _STEP.search(line)
         if step is None or len(step[1]) > 15:

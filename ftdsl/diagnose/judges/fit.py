@@ -175,7 +175,7 @@ def memorising(curves: Curves) -> Ill | None:
     stairs = []
     for epoch in range(1, int(curves.epochs)):
         border = losses.steps[0] + epoch * period
-        width = max(4.0 * (losses.steps[-1] - losses.steps[0]) / (len(losses) - 1), period / 4)
+        width = period / 4
         before = [v for s, v in zip(losses.steps, losses.values, strict=True) if border - width <= s < border]
         after = [v for s, v in zip(losses.steps, losses.values, strict=True) if border < s <= border + width]
         if len(before) < 4 or len(after) < 4:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from itertools import pairwise
 from statistics import median
 
 from ftdsl.diagnose.curves import Curves, Series
@@ -125,8 +126,8 @@ def order_of_rows(curves: Curves) -> Ill | None:
     """What it does: finds a pattern of the loss that repeats with every epoch.
     Why it matters: the rows come in the same order each time (not shuffled, or sorted): batches are alike inside, and the
     model swings from one kind of row to the next.
-    Threshold: after division by its mean over one epoch, the loss correlates with itself an epoch later by more than 0.7, and
-    4 standard errors; at least 2.2 epochs of at least 6 logged steps.
+    Threshold: after division by its mean over one epoch, the changes of the loss from step to step correlate with those an
+    epoch later by more than 0.6, and by 4 standard errors; two epochs of at least 6 logged steps, and 12 steps more.
     What to do: shuffle (`loader { order = random }`), or mix the sources.
     Source: measured (docs/diagnose.md); Bengio et al. 2009 for when an order is wanted
     """
@@ -145,9 +146,13 @@ def order_of_rows(curves: Curves) -> Ill | None:
         values[at] / ((sums[at - half + period] - sums[at - half]) / period) - 1
         for at in range(half, len(values) - period + half)
     ]
-    found = max(correlation(rest[:-lag], rest[lag:]) for lag in (period - 1, period, period + 1) if lag < len(rest) - 3)
-    if found < max(0.7, 4 / math.sqrt(len(rest) - period)):
+    leaps = [after - before for before, after in pairwise(rest)]  # without what is left of the trend
+    pairs = len(leaps) - period
+    if pairs < 12:
         return None
-    evidence = (f"the loss correlates with itself an epoch ({period * between:.0f} steps) later by {found:.2f}",
+    found = max(correlation(leaps[:-lag], leaps[lag:]) for lag in (period - 1, period, period + 1))
+    if found < max(0.6, 4 / math.sqrt(pairs)):
+        return None
+    evidence = (f"changes of the loss correlate with those an epoch ({period * between:.0f} steps) later by {found:.2f}",
                 f"over {curves.epochs:.3g} epochs")  # fmt: skip
     return Ill("the rows come in the same order in every epoch", evidence, 0.9, ("loader.order", "loader", "data"))
