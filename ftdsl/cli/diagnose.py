@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     results: list[tuple[Examined, Remedies]] = []
     failed = False
     for text in args.paths:
-        path = _run_of(text, args)
+        path = run_of(text, args)
         try:
             if path is None:
                 raise UnreadableError(f"{text}: this recipe has not run yet")
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     return 2 if failed else int(any(examined.found for examined, _ in results))
 
 
-def _run_of(text: str, args: argparse.Namespace) -> Path | None:
+def run_of(text: str, args: argparse.Namespace) -> Path | None:
     """What a path stands for: the newest run of a recipe, else itself. None for a recipe that has not run."""
     if not text.endswith(".ft"):
         return Path(text)

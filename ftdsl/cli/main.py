@@ -28,6 +28,7 @@ VERBS = (
     "attach",
     "logs",
     "diagnose",
+    "report",
     "cancel",
     "accept",
     "graph",
