@@ -16,19 +16,83 @@ from pathlib import Path
 from typing import Any
 
 FAMILIES: dict[int, dict[str, Any]] = {
-    1: {"model": "qwen3", "hidden": 64, "layers": 2, "vocab": 480, "task": "chain", "batch": 8, "lr": 2e-3, "steps": 120,
-        "schedule": "cosine", "template": "qwen", "other": "vicuna", "words": 60, "length": 6},
-    2: {"model": "llama", "hidden": 48, "layers": 3, "vocab": 360, "task": "map", "batch": 4, "lr": 3e-3, "steps": 150,
-        "schedule": "linear", "template": "chatml", "other": "llama2", "words": 40, "length": 8},
-    3: {"model": "qwen2", "hidden": 96, "layers": 1, "vocab": 700, "task": "map", "batch": 16, "lr": 4e-3, "steps": 90,
-        "schedule": "constant_with_warmup", "template": "qwen", "other": "alpaca", "words": 90, "length": 5},
-    4: {"model": "llama", "hidden": 80, "layers": 2, "vocab": 560, "task": "map", "batch": 6, "lr": 1.5e-3, "steps": 180,
-        "schedule": "cosine", "template": "llama3", "other": "qwen", "words": 24, "length": 10},
-    5: {"model": "qwen3", "hidden": 40, "layers": 4, "vocab": 420, "task": "chain", "batch": 12, "lr": 5e-3, "steps": 100,
-        "schedule": "linear", "template": "chatml", "other": "vicuna", "words": 30, "length": 7},
+    1: {
+        "model": "qwen3",
+        "hidden": 64,
+        "layers": 2,
+        "vocab": 480,
+        "task": "chain",
+        "batch": 8,
+        "lr": 2e-3,
+        "steps": 120,
+        "schedule": "cosine",
+        "template": "qwen",
+        "other": "vicuna",
+        "words": 60,
+        "length": 6,
+    },
+    2: {
+        "model": "llama",
+        "hidden": 48,
+        "layers": 3,
+        "vocab": 360,
+        "task": "map",
+        "batch": 4,
+        "lr": 3e-3,
+        "steps": 150,
+        "schedule": "linear",
+        "template": "chatml",
+        "other": "llama2",
+        "words": 40,
+        "length": 8,
+    },
+    3: {
+        "model": "qwen2",
+        "hidden": 96,
+        "layers": 1,
+        "vocab": 700,
+        "task": "map",
+        "batch": 16,
+        "lr": 4e-3,
+        "steps": 90,
+        "schedule": "constant_with_warmup",
+        "template": "qwen",
+        "other": "alpaca",
+        "words": 90,
+        "length": 5,
+    },
+    4: {
+        "model": "llama",
+        "hidden": 80,
+        "layers": 2,
+        "vocab": 560,
+        "task": "map",
+        "batch": 6,
+        "lr": 1.5e-3,
+        "steps": 180,
+        "schedule": "cosine",
+        "template": "llama3",
+        "other": "qwen",
+        "words": 24,
+        "length": 10,
+    },
+    5: {
+        "model": "qwen3",
+        "hidden": 40,
+        "layers": 4,
+        "vocab": 420,
+        "task": "chain",
+        "batch": 12,
+        "lr": 5e-3,
+        "steps": 100,
+        "schedule": "linear",
+        "template": "chatml",
+        "other": "vicuna",
+        "words": 30,
+        "length": 7,
+    },
 }
 """4 and 5 were made after the thresholds stood: held out."""
-  # fmt: skip
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<s>", "</s>"]
 
 
@@ -183,6 +247,8 @@ def conditions(family: dict[str, Any], pre: str) -> dict[str, tuple[dict[str, An
     lora = {"finetuning_type": "lora", "lora_rank": 8, "lora_target": "all"}
     dpo = {"stage": "dpo", "dataset": "pairs", "model_name_or_path": pre, "eval_strategy": "no", "eval_dataset": None,
            "pref_beta": 0.1, "max_steps": 60, "learning_rate": lr / 50}  # fmt: skip
+    no_eval = {"eval_strategy": "no", "eval_dataset": None}
+    new_task = {"dataset": "task2", "eval_dataset": "eval2"}
     return {
         # something is wrong
         "masked": ({"cutoff_len": 2}, {}),
@@ -204,7 +270,7 @@ def conditions(family: dict[str, Any], pre: str) -> dict[str, tuple[dict[str, An
         "leak": ({"dataset": "few", "eval_dataset": "few"}, {}),
         "lr_ends": ({"lr_scheduler_type": "polynomial", "warmup_steps": 2}, {"ends": 1}),
         "warmup": ({"model_name_or_path": pre, "learning_rate": 10 * lr, "warmup_steps": 0, "lr_scheduler_type": "cosine"}, {}),
-        "memorised": ({"dataset": "stairs", "eval_strategy": "no", "eval_dataset": None, "max_steps": 120, "learning_rate": 2 * lr}, {}),
+        "memorised": ({**no_eval, "dataset": "stairs", "max_steps": 120, "learning_rate": 2 * lr}, {}),
         "clipped": ({"max_grad_norm": 0.02}, {}),
         "slower": ({}, {"slower": 1}),
         "chosen_falls": ({**dpo, "dataset": "close", "learning_rate": lr / 4, "max_steps": 80}, {}),
@@ -222,7 +288,7 @@ def conditions(family: dict[str, Any], pre: str) -> dict[str, tuple[dict[str, An
         "healthy_epochs": ({"max_steps": 2 * steps, "max_samples": 80 * batch}, {}),
         "healthy_no_eval": ({"eval_strategy": "no", "eval_dataset": None}, {}),
         "healthy_other_eval": ({"eval_dataset": "other"}, {}),
-        "healthy_new_task": ({"model_name_or_path": pre, "dataset": "task2", "eval_dataset": "eval2", "learning_rate": lr / 2}, {}),
+        "healthy_new_task": ({**new_task, "model_name_or_path": pre, "learning_rate": lr / 2}, {}),
         "healthy_restarts": ({"lr_scheduler_type": "cosine_with_restarts", "lr_scheduler_kwargs": {"num_cycles": 3}}, {}),
         "healthy_pretrain": ({"stage": "pt", "dataset": "text", "eval_strategy": "no", "eval_dataset": None}, {}),
         "healthy_dpo": ({**dpo, "pref_ftx": 1.0}, {}),
@@ -237,7 +303,8 @@ def curves(
     steps, evals = [], []
     for entry in state["log_history"]:
         if "loss" in entry:
-            row = {"step": entry["step"], "loss": entry["loss"], "grad_norm": entry.get("grad_norm"), "lr": entry.get("learning_rate"),
+            row = {"step": entry["step"], "loss": entry["loss"], "grad_norm": entry.get("grad_norm"),
+                   "lr": entry.get("learning_rate"),
                    "epoch": entry.get("epoch"), "elapsed": entry.get("elapsed")}  # fmt: skip
             row |= {key: value for key, value in entry.items() if key.startswith(("rewards/", "logps/"))}
             steps.append(row)
@@ -316,7 +383,7 @@ def run_family(number: int, target: Path, only: set[str]) -> None:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(made, separators=(",", ":")), encoding="utf-8")
             print(
-                f"{name}/{number} {made['wall']} s, loss {[row['loss'] for row in made['steps'][:: max(1, len(made['steps']) // 5)]]}",
+                f"{name}/{number} {made['wall']} s, loss {made['steps'][0]['loss']} -> {made['steps'][-1]['loss']}",
                 flush=True,
             )
 
@@ -335,7 +402,8 @@ def Ends(at: int) -> Any:  # noqa: N802
 
 if __name__ == "__main__":
     os.environ |= {"OMP_NUM_THREADS": "1", "DISABLE_VERSION_CHECK": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "",
-                   "TRANSFORMERS_VERBOSITY": "error", "FORCE_TORCHRUN": "0", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}  # fmt: skip
+                   "TRANSFORMERS_VERBOSITY": "error", "FORCE_TORCHRUN": "0",
+                   "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}  # fmt: skip
     chosen = {
         name
         for flag, names in zip(sys.argv, sys.argv[1:], strict=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 from ftdsl.diagnose.curves import Curves, Series
@@ -59,8 +60,9 @@ def _lines(name: str, label: str, curves: Curves, axis: str, color: str, *, firs
                "legendgroup": label, "showlegend": first, "line": {"color": color, "width": 1.4}}  # fmt: skip
     if name == "loss" and len(curves.evals.finite):
         evals = curves.evals.finite
+        dotted = {"color": color, "width": 1.4, "dash": "dot"}
         yield {"type": "scatter", "mode": "lines+markers", "x": evals.steps, "y": evals.values, "yaxis": axis,
-               "name": f"{label}, held out", "legendgroup": label, "line": {"color": color, "width": 1.4, "dash": "dot"}}  # fmt: skip
+               "name": f"{label}, held out", "legendgroup": label, "line": dotted}  # fmt: skip
 
 
 def _series(curves: Curves, name: str) -> Series:
@@ -72,11 +74,7 @@ def _series(curves: Curves, name: str) -> Series:
     if name == "seconds":
         elapsed = curves.series("elapsed").finite
         pairs = list(zip(elapsed.steps, elapsed.values, strict=True))
-        found = [
-            (step, (now - then) / (step - last))
-            for (last, then), (step, now) in zip(pairs, pairs[1:], strict=False)
-            if step > last
-        ]
+        found = [(step, (now - then) / (step - last)) for (last, then), (step, now) in pairwise(pairs)]
         return Series([step for step, _ in found], [seconds for _, seconds in found])
     return curves.series(name)
 

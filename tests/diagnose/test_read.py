@@ -78,8 +78,13 @@ def test_folders(tmp_path: Path) -> None:
     assert len(trainings(tmp_path / "logs")) == 1
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\x00\xff", b'{"log_history": 3}', b'{"log_history": [{"step": "x"}]}',
-                                     b"[" * 100_000, b'{"a":' * 100_000, b'{"step": 1e999, "loss": 1}'])  # fmt: skip
+NO_TRAINING = [
+    b"", b"{", b"[]", b"{}", b"\x00\xff", b'{"log_history": 3}', b'{"log_history": [{"step": "x"}]}', b"[" * 100_000,
+    b'{"a":' * 100_000, b'{"step": 1e999, "loss": 1}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", NO_TRAINING, ids=range(len(NO_TRAINING)))
 @pytest.mark.parametrize("name", ["trainer_state.json", "trainer_log.jsonl", "metrics.jsonl", "x.log"])
 def test_what_is_no_training(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)

@@ -69,7 +69,8 @@ def test_engines_import_shared_modules_and_never_each_other() -> None:
                 assert parts[2] == own or parts[2] not in engines, f"{name_of(path)} imports {module}"
 
 
-HEAVY = {"jinja2": {"targets/render.py"}, "rich": {"observe/live.py", "observe/table.py"}, "plotly": {"report/page.py"}, "torch": set(), "pydantic": {
+HEAVY = {"jinja2": {"targets/render.py"}, "rich": {"observe/live.py", "observe/table.py"}, "torch": set(),
+         "plotly": {"report/page.py"}, "pydantic": {
     "recipe/models.py", "recipe/validate.py", "catalog/shapes.py"}}  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from ftdsl.diagnose.judge import Change, Ill, judge
 from ftdsl.diagnose.judges.shared import text
 from ftdsl.diagnose.statistics import jitter, smooth
 
-SHAPE = ("fit", "eval", "noise", "rate", "events", "clip", "preferences")
+SHAPE = ("fit", "held-out", "noise", "rate", "events", "clip", "preferences")
 LOWER_RATE = Change("lower the rate ten times", "optim.lr", "", 0.1)
 CLIP = Change("clip gradients", "optim.clip", "1.0")
 
@@ -154,7 +154,8 @@ def _rise(curves: Curves) -> tuple[int, float]:
     """
     values = smooth(curves.shape, 3)
     start = curves.first
-    limit = max(1.1 * start, start + 6 * min(jitter(curves.shape[: max(12, len(values) // 4)]), 0.1 * start))
+    losses = curves.loss.finite.values
+    limit = max(1.1 * start, start + 6 * min(jitter(losses[: max(12, len(losses) // 20)]), 0.1 * start))
     if (top := max(values)) <= limit:
         return 0, 0.0
     scale = len(curves.loss.finite) / len(values)

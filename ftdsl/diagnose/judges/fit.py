@@ -104,7 +104,7 @@ def underfitting(curves: Curves) -> Ill | None:
                ("lora.rank", "lora.targets", "lora", "optim.lr", "duration"), changes)  # fmt: skip
 
 
-@judge("FD204", "fit", "eval")
+@judge("FD204", "fit", "held-out")
 def overfitting(curves: Curves) -> Ill | None:
     """What it does: finds a held-out loss that rises from its lowest while the training loss falls on.
     Why it matters: from there on the model learns its rows by heart. The best checkpoint is the one at the lowest.
@@ -159,7 +159,7 @@ def _at(curves: Curves, step: int) -> int:
     return min(len(curves.trend) - 1, max(0, int(part * len(curves.trend))))
 
 
-@judge("FD205", "fit", "eval")
+@judge("FD205", "fit", "held-out")
 def memorising(curves: Curves) -> Ill | None:
     """What it does: finds a training loss that falls in stairs: at the start of each epoch, and hardly within.
     Why it matters: rows are known again, not understood; with nothing held out, no one sees the harm.
@@ -201,7 +201,7 @@ def _fall_within(curves: Curves, start: float, end: float) -> float:
     return median(values[:third]) - median(values[-third:]) if values else 0.0
 
 
-@judge("FD206", "eval")
+@judge("FD206", "held-out")
 def noisy_labels(curves: Curves) -> Ill | None:
     """What it does: finds a training loss that stays above the held-out loss.
     Why it matters: a part of the training rows cannot be learned: answers that do not belong to their questions, cut rows.
@@ -224,7 +224,7 @@ def noisy_labels(curves: Curves) -> Ill | None:
     )
 
 
-@judge("FD207", "eval")
+@judge("FD207", "held-out")
 def evaluation_rows_seen(curves: Curves) -> Ill | None:
     """What it does: finds a held-out loss that follows the training loss through many epochs of few rows.
     Why it matters: the rows held out are rows that are trained on: the evaluation says nothing.

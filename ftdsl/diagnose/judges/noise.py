@@ -121,7 +121,7 @@ def oscillating(curves: Curves) -> Ill | None:
                 Change("halve the rate", "optim.lr", "", 0.5)))  # fmt: skip
 
 
-@judge("FD303", "noise", "eval")
+@judge("FD303", "noise", "held-out")
 def order_of_rows(curves: Curves) -> Ill | None:
     """What it does: finds a pattern of the loss that repeats with every epoch.
     Why it matters: the rows come in the same order each time (not shuffled, or sorted): batches are alike inside, and the
