@@ -6,6 +6,7 @@ Files of any origin: what is not understood is passed over, nothing is executed,
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import re
@@ -16,7 +17,7 @@ from typing import Any
 from ftdsl.diagnose.curves import Curves, Series
 from ftdsl.diagnose.text import curves_of_text
 from ftdsl.runtime import events
-from ftdsl.session import LARGE, is_absent, read_bytes
+from ftdsl.session import LARGE, LIMIT, TooLargeError, is_absent, open_regular
 
 LOG = "log.txt"
 STATE, TRAINER_LOG = "trainer_state.json", "trainer_log.jsonl"
@@ -128,7 +129,7 @@ def _number(path: Path) -> int:
 
 
 def _of_file(path: Path) -> Iterator[Curves]:
-    content = read_bytes(path, LARGE)
+    content = content_of(path, LARGE)
     config = config_beside(path)
     curves = Curves()
     first = _json(content.strip().partition(b"\n")[0])
@@ -139,6 +140,15 @@ def _of_file(path: Path) -> Iterator[Curves]:
         curves = curves_of_text(content.decode("utf-8", "replace"), path.as_posix(), config)
     if len(curves.loss):
         yield curves
+
+
+def content_of(path: Path, limit: int = LIMIT) -> bytes:
+    """The content of a regular file. Raises: OSError, TooLargeError for more than `limit` bytes."""
+    with open_regular(path) as handle:
+        content = handle.read(limit + 1)
+    if len(content) > limit:
+        raise TooLargeError(errno.EFBIG, f"it is larger than {limit >> 20} megabytes", str(path))
+    return content
 
 
 def _json(content: bytes) -> Any:
@@ -198,7 +208,7 @@ def config_beside(path: Path) -> Mapping[str, Any]:
         if not file.is_file():
             continue
         try:
-            text = read_bytes(file).decode("utf-8")
+            text = content_of(file).decode("utf-8")
             found = json.loads(text) if name.endswith(".json") else _yaml(text)
         except (OSError, ValueError, RecursionError) as error:
             if isinstance(error, OSError) and is_absent(error):

@@ -9,7 +9,7 @@ from typing import Any
 
 from ftdsl.credentials import masked
 from ftdsl.diagnose.examined import Examined, Training, examine
-from ftdsl.diagnose.read import UnreadableError
+from ftdsl.diagnose.read import UnreadableError, content_of
 from ftdsl.observe.metrics import Sample, read_result
 from ftdsl.observe.progress import RunProgress, StageProgress
 from ftdsl.observe.text import gib
@@ -20,7 +20,7 @@ from ftdsl.run.measured import compared
 from ftdsl.run.recipe_of import recipe_of
 from ftdsl.run.remedies import Remedies, remedies_of
 from ftdsl.runtime import events
-from ftdsl.session import Session, read_bytes, read_json
+from ftdsl.session import Session, read_json
 from ftdsl.targets.manifest import NAME as MANIFEST
 
 TEXT = 100_000
@@ -189,9 +189,9 @@ def _commit(recipe: Path) -> str:
         git = folder / ".git"
         if git.exists():
             try:
-                head = read_bytes(git / "HEAD").decode().strip()
+                head = content_of(git / "HEAD").decode().strip()
                 if head.startswith("ref: "):
-                    return read_bytes(git / head.removeprefix("ref: ")).decode().strip()[:40]
+                    return content_of(git / head.removeprefix("ref: ")).decode().strip()[:40]
                 return head[:40]
             except (OSError, ValueError):
                 return ""
@@ -207,7 +207,7 @@ def _files(folder: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
         if ".." in Path(name).parts or not path.resolve().is_relative_to(folder.resolve()):
             continue
         try:
-            files[str(name)] = masked(read_bytes(path, TEXT).decode("utf-8", "replace"))
+            files[str(name)] = masked(content_of(path, TEXT).decode("utf-8", "replace"))
         except OSError:
             continue
     return files

@@ -15,8 +15,8 @@ td, th { text-align: left; vertical-align: top; padding: .25rem .8rem .25rem 0; 
 td.n { text-align: right; font-variant-numeric: tabular-nums }
 pre, code { font: 12.5px/1.45 ui-monospace, monospace } pre { background: var(--soft); padding: .7rem; overflow-x: auto }
 .finding { border-left: 3px solid var(--bad); padding: .1rem .9rem; margin: 1rem 0; background: var(--soft) }
-summary { cursor: pointer } nav a { margin-right: 1rem } a { color: inherit } svg { max-width: 100%; height: auto }
-.break { overflow-wrap: anywhere }
+summary { cursor: pointer } nav a { display: inline-block; margin-right: 1rem } a { color: inherit }
+.break { overflow-wrap: anywhere; min-width: 6em } td:first-child { min-width: 8em }
 @media print { details > * { display: block } nav { display: none } body { font-size: 11px } h2 { break-after: avoid } }
 """
 
@@ -26,6 +26,7 @@ const looks = light => ({
   "font.color": light ? "#1f2328" : "#e6edf3",
   ...Object.fromEntries(["xaxis", "yaxis", "yaxis2", "yaxis3", "yaxis4", "yaxis5", "yaxis6"].flatMap(axis => [
     [axis + ".gridcolor", light ? "#d1d9e0" : "#30363d"], [axis + ".zerolinecolor", light ? "#d1d9e0" : "#30363d"]])),
+  "modebar.bgcolor": "rgba(0,0,0,0)", "legend.bgcolor": "rgba(0,0,0,0)",
   "hoverlabel.bgcolor": light ? "#fff" : "#1c2128", "hoverlabel.font.color": light ? "#1f2328" : "#e6edf3",
 });
 const known = (figure, change) => Object.fromEntries(Object.entries(change).filter(
@@ -33,7 +34,8 @@ const known = (figure, change) => Object.fromEntries(Object.entries(change).filt
 for (const place of document.querySelectorAll("[data-figure]")) {
   const figure = JSON.parse(document.getElementById(place.dataset.figure).textContent);
   const paint = light => Plotly.relayout(place, known(figure, looks(light)));
-  Plotly.newPlot(place, figure.data, figure.layout, { responsive: true, displaylogo: false }).then(() => paint(!dark.matches));
+  const how = { responsive: true, displaylogo: false, displayModeBar: "hover" };
+  Plotly.newPlot(place, figure.data, figure.layout, how).then(() => paint(!dark.matches));
   dark.addEventListener("change", () => paint(!dark.matches));
   addEventListener("beforeprint", () => paint(true));
   addEventListener("afterprint", () => paint(!dark.matches));

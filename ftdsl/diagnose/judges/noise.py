@@ -94,8 +94,9 @@ def oscillating(curves: Curves) -> Ill | None:
     Why it matters: the gradient of so few rows is mostly noise: the run needs more steps, and ends at a worse loss.
     Threshold: in the second half the standard deviation around the trend is above 30 % of the loss (of a tenth of the first,
     where the loss is lower than that); above 20 % where the gradient norm shakes by more than 25 % too; above 14 % where the
-    config says that a step is one row (5 % where such a run ends above 2.5 nats). Isolated spikes do not
-    count. Noise alone is no fault: rows differ, and a small batch with a rate that suits it shows 10 to 25 %.
+    config says that a step is one row (5 % where such a run ends above 2.5 nats). At least 50 logged steps, 20
+    with one row each. Isolated spikes do not count. Noise alone is no fault: rows differ, and a small batch with a rate that
+    suits it shows 10 to 25 %.
     What to do: a larger `batch.global` (the handbook: batch too small, more accumulation), or a lower rate.
     Source: McCandlish et al. 2018 (gradient noise scale); the handbook, pathology of gradients; measured
     """
@@ -106,7 +107,8 @@ def oscillating(curves: Curves) -> Ill | None:
     late = list(curves.late_grads)
     shaking = jitter(late) / median(late) if len(late) > 6 and median(late) > 0 else 0.0
     alone = curves.batch == 1 and (size > 0.14 or (size > 0.05 and curves.last > UNKNOWN))
-    if not (size > 0.3 or (size > 0.2 and shaking > 0.25) or alone):
+    enough = len(losses) >= 50  # of fewer, the noise is known to a third only
+    if not (alone or (enough and (size > 0.3 or (size > 0.2 and shaking > 0.25)))):
         return None
     values = share(losses.values, 0.5)
     evidence = [

@@ -8,7 +8,7 @@ from statistics import median
 from ftdsl.diagnose.curves import Curves, Series
 from ftdsl.diagnose.judge import Change, Ill, judge
 from ftdsl.diagnose.judges.shared import change, flat_and_high, text
-from ftdsl.diagnose.statistics import correlation, share, thinned
+from ftdsl.diagnose.statistics import correlation, share, slope, thinned
 
 
 @judge("FD401", "rate")
@@ -89,9 +89,9 @@ def always_clipped(curves: Curves) -> Ill | None:
 def slower_and_slower(curves: Curves) -> Ill | None:
     """What it does: finds steps that take longer and longer.
     Why it matters: something grows or is used up: a loader that falls behind, memory that swaps, a card that throttles.
-    Threshold: of eight parts of the run each of the last three takes longer than each before the fourth, by 1.5 times at the
-    median, at least 5 of 6 take longer than the one before, and they lie on a line (correlation 0.9: another program that
-    starts in the middle makes a stair). Times are medians, so that evaluations and saves do not count.
+    Threshold: the run in eight parts, each by the time that a fifth of its steps stay under (another program on the machine
+    delays some steps, a run that slows down delays all): from the second part on at least 5 of 6 take longer than the one
+    before, they lie on a line (correlation 0.95), and that line doubles.
     What to do: more `loader.workers`, look at temperature and at memory; sort long rows out of the end.
     Source: SageMaker Debugger, StepOutlier and CPUBottleneck; measured
     """
@@ -99,14 +99,15 @@ def slower_and_slower(curves: Curves) -> Ill | None:
     if len(seconds) < 24:
         return None
     size = len(seconds) / 8
-    parts = [median(seconds[int(part * size) : int((part + 1) * size)]) for part in range(8)]
-    first, last = parts[1:4], parts[-3:]  # the first part holds the start: compiling, caches
-    if min(last) <= max(*first, parts[0]) or median(first) <= 0 or median(last) < 1.5 * median(first):
+    pieces = [sorted(seconds[int(part * size) : int((part + 1) * size)]) for part in range(8)]
+    parts = [piece[len(piece) // 5] for piece in pieces][1:]  # the first holds the start: compiling, caches
+    rising = sum(b > a for a, b in pairwise(parts))
+    per_part, _ = slope(range(len(parts)), parts)
+    start = sum(parts) / len(parts) - per_part * (len(parts) - 1) / 2
+    end = start + per_part * (len(parts) - 1)
+    if rising < 5 or correlation(range(len(parts)), parts) < 0.95 or end < 2 * start:
         return None
-    rising = sum(b > a for a, b in pairwise(parts[1:]))
-    if rising < 5 or correlation(range(7), parts[1:]) < 0.9:
-        return None
-    evidence = (f"{text(median(first))} s a step at first, {text(median(last))} s at the end",
+    evidence = (f"{text(max(start, parts[0]))} s a step at first, {text(end)} s at the end",
                 f"{rising} of 6 parts of the run take longer than the one before")  # fmt: skip
     return Ill("steps take longer and longer", evidence, 0.7, ("loader.workers", "loader", "hardware"))
 
