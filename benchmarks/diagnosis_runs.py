@@ -236,7 +236,7 @@ def planted(plant: dict[str, Any]) -> list[Any]:
 
         def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
             if state.global_step == plant.get("nan"):
-                next(model.parameters()).data[0] = float("nan")
+                next(model.parameters()).data.fill_(float("nan"))
 
     return [Plant()]
 

@@ -14,6 +14,8 @@ from ftdsl.diagnose.statistics import correlation, jitter, share
 
 WINDOW = 20
 """Steps before a step that it is held against."""
+SHORTEST = 24
+"""Steps of a run in which a spike can be told from noise."""
 HEIGHT = 8.0
 """Standard deviations of its neighbours that a spike is above them: PaLM's and OLMo's spikes are far beyond; 6 and fewer are
 met by the noise of small batches.
@@ -59,7 +61,7 @@ def loss_spikes(curves: Curves) -> Ill | None:
     Source: Chowdhery et al. 2022 (PaLM); OLMo 2, spike score; the handbook, pathology of gradients; measured
     """
     losses = curves.loss.finite
-    found = spikes(losses) if len(losses) > WINDOW + 5 else []
+    found = spikes(losses, min(WINDOW, len(losses) // 3)) if len(losses) >= SHORTEST else []
     if not found:
         return None
     long = [(at, end, middle) for at, end, middle in found if end - at >= 4]
