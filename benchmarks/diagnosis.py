@@ -85,13 +85,13 @@ PLANTED = {
 
 def packed() -> dict[str, list[tuple[str, dict[str, Any]]]]:
     """The committed runs: condition -> file and document of each."""
-    found: dict[str, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
+    runs: dict[str, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
     for file, document in json.loads(lzma.decompress(PACKED.read_bytes())).items():
         rows = [dict(zip(document["names"], values, strict=True)) for values in zip(*document["columns"], strict=True)]
         evals = [dict(zip(("step", "eval_loss"), row, strict=True)) for row in document["evals"]]
         own = {"config": document["config"], "steps": rows, "evals": evals}
-        found[file.partition("/")[0]].append((file, own))
-    return found
+        runs[file.partition("/")[0]].append((file, own))
+    return runs
 
 
 def pack(folder: Path) -> None:
@@ -130,18 +130,18 @@ def curves_of(folders: Sequence[Path]) -> Iterator[tuple[str, str, Curves]]:
 
 def outcomes(folders: Sequence[Path]) -> dict[str, list[tuple[str, list[str]]]]:
     """Condition -> runs, each with its file and the names of what was found."""
-    found: dict[str, list[tuple[str, list[str]]]] = defaultdict(list)
+    results: dict[str, list[tuple[str, list[str]]]] = defaultdict(list)
     for condition, file, curves in curves_of(folders):
-        found[condition].append((file, [finding.name for finding in diagnose(curves)]))
-    return dict(sorted(found.items()))
+        results[condition].append((file, [finding.name for finding in diagnose(curves)]))
+    return dict(sorted(results.items()))
 
 
-def table(found: Mapping[str, list[tuple[str, list[str]]]]) -> list[str]:
+def table(by_kind: Mapping[str, list[tuple[str, list[str]]]]) -> list[str]:
     """Two tables in Markdown, and the sums."""
     lines = ["| condition | planted | recognised | also reported |", "|---|---|---|---|"]
     hits = runs = wrong = healthy = 0
     for condition, right in RIGHT.items():
-        results = found.get(condition, [])
+        results = by_kind.get(condition, [])
         if not results:
             continue
         own = sum(any(name in right for name in names) for _, names in results)
@@ -150,7 +150,7 @@ def table(found: Mapping[str, list[tuple[str, list[str]]]]) -> list[str]:
         also = ", ".join(f"{name} ({count})" for name, count in more.items())
         lines.append(f"| {condition} | {PLANTED[condition]} | {own} of {len(results)} | {also} |")
     lines += ["", "| healthy runs | called ill |", "|---|---|"]
-    for kind, results in found.items():
+    for kind, results in by_kind.items():
         if kind in RIGHT:
             continue
         ill = Counter(name for _, names in results for name in names)
@@ -161,9 +161,9 @@ def table(found: Mapping[str, list[tuple[str, list[str]]]]) -> list[str]:
             f"| {kind.removeprefix('healthy_') if kind != 'healthy' else 'plain'} | {bad} of {len(results)}{which} |"
         )
     recall, alarms = 100 * hits / max(1, runs), 100 * wrong / max(1, healthy)
-    conditions = sum(condition in found for condition in RIGHT)
+    conditions = sum(condition in by_kind for condition in RIGHT)
     return [*lines, "", f"Recall: {hits} of {runs} ({recall:.1f} %) over {conditions} conditions. "
-            f"False alarms: {wrong} of {healthy} healthy runs ({alarms:.1f} %) of {len(found) - conditions} kinds."]  # fmt: skip
+            f"False alarms: {wrong} of {healthy} healthy runs ({alarms:.1f} %) of {len(by_kind) - conditions} kinds."]  # fmt: skip
 
 
 def make() -> None:
@@ -183,10 +183,10 @@ def main(arguments: list[str]) -> int:
     if "--pack" in arguments:
         pack(folders[0] if folders else OWN)
         folders = []
-    found = outcomes(folders)
-    lines = table(found)
+    by_kind = outcomes(folders)
+    lines = table(by_kind)
     print("\n".join(lines))
-    for condition, results in found.items():
+    for condition, results in by_kind.items():
         right = RIGHT.get(condition)
         for file, names in results:
             if (not right and names) or (right and not set(names) & set(right)):

@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         for at, (examined, remedies) in enumerate(results):
             print("\n".join([*([""] if at else []), *lines(examined, remedies)]))
         _hint(args, results)
-    return 2 if failed else int(any(examined.found for examined, _ in results))
+    return 2 if failed else int(any(examined.ailing for examined, _ in results))
 
 
 def run_of(text: str, args: argparse.Namespace) -> Path | None:
@@ -90,7 +90,7 @@ def _remedies(examined: Examined) -> Remedies:
     from ftdsl.run.remedies import Remedies, remedies_of
     from ftdsl.session import Session
 
-    if not examined.found or (origin := recipe_of(examined.path)) is None:
+    if not examined.ailing or (origin := recipe_of(examined.path)) is None:
         return Remedies()
     plan = check(origin.recipe, origin.options, Session()).plan
     return remedies_of(examined, origin.recipe, plan) if plan else Remedies()
@@ -170,7 +170,7 @@ def document(examined: Examined, remedies: Remedies) -> dict[str, Any]:
             "healthy": training.enough and not findings and cause is None, "findings": findings,
             "cause": {**cause_as_data(cause), "recipe": remedies.line(training.key, cause.keys) or None} if cause else None,
         })  # fmt: skip
-    return {"path": examined.path.as_posix(), "healthy": not examined.found, "trainings": trainings}
+    return {"path": examined.path.as_posix(), "healthy": not examined.ailing, "trainings": trainings}
 
 
 # --- changes

@@ -96,12 +96,12 @@ def cause_in_log(text: str) -> Cause | None:
         return None
     start = text.rfind("\n", 0, broke.start()) + 1
     rest = text[start:]
-    found = cause_of(
+    cause = cause_of(
         "\n".join("" if _WARNING.search(line) or _QUOTED.match(line) else line for line in rest.split("\n")), rest
     )
-    if found is not None:
-        line = 0 if skipped else found.line + text.count("\n", 0, start)
-        return replace(found, message=masked(printable(found.message)), line=line)
+    if cause is not None:
+        line = 0 if skipped else cause.line + text.count("\n", 0, start)
+        return replace(cause, message=masked(printable(cause.message)), line=line)
     last = list(_LAST.finditer(text, well))
     if not last:
         return None

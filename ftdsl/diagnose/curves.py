@@ -144,13 +144,13 @@ class Curves:
         if not len(evals) or not len(losses):
             return None
         width = (evals.steps[-1] - evals.steps[0]) / (2 * max(1, len(evals) - 1)) or len(losses) / 10
-        found = []
+        gaps = []
         for step, value in zip(evals.steps[len(evals) // 2 :], evals.values[len(evals) // 2 :], strict=True):
             start, end = bisect_left(losses.steps, step - width), bisect_right(losses.steps, step + width)
             around = losses.values[start:end]
             if around and (train := median(around)) > 0:
-                found.append(value / train - 1)
-        return median(found[:-1] or found) if found else None
+                gaps.append(value / train - 1)
+        return median(gaps[:-1] or gaps) if gaps else None
 
     @cached_property
     def gap_error(self) -> float:
@@ -162,9 +162,9 @@ class Curves:
     def late_slope(self) -> tuple[float, float]:
         """Change of the loss over the last half, as a share of the loss, and its standard error."""
         values = share(self.shape, 0.5)
-        found, error = slope(range(len(values)), values)
+        per_point, error = slope(range(len(values)), values)
         scale = len(values) / self.last if self.last else 0.0
-        return found * scale, error * abs(scale)
+        return per_point * scale, error * abs(scale)
 
     def number(self, name: str, default: float = 0.0) -> float:
         """A parameter of the config as a number; the default where it is none, or not known."""

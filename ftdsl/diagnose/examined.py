@@ -46,7 +46,7 @@ class Examined:
     trainings: tuple[Training, ...]
 
     @property
-    def found(self) -> bool:
+    def ailing(self) -> bool:
         """Whether anything is wrong, or nothing could be judged."""
         return any(training.findings or training.cause or not training.enough for training in self.trainings)
 
@@ -57,15 +57,18 @@ def examine(path: Path) -> Examined:
         curves = trainings(path)
     except UnreadableError:
         curves = []
-    found = [Training(one, tuple(diagnose(one)), _cause_beside(Path(one.source))) for one in curves]
-    found += [training for training in _broken_without_steps(path) if training.curves.source not in _sources(found)]
-    if not found:
+    results = [
+        Training(training_curves, tuple(diagnose(training_curves)), _cause_beside(Path(training_curves.source)))
+        for training_curves in curves
+    ]
+    results += [training for training in _broken_without_steps(path) if training.curves.source not in _sources(results)]
+    if not results:
         raise UnreadableError(f"{path.as_posix()}: no training was logged here, and nothing broke")
-    return Examined(path, tuple(found))
+    return Examined(path, tuple(results))
 
 
-def _sources(found: list[Training]) -> set[str]:
-    return {training.curves.source for training in found}
+def _sources(results: list[Training]) -> set[str]:
+    return {training.curves.source for training in results}
 
 
 def _cause_beside(source: Path) -> Cause | None:
@@ -94,23 +97,23 @@ def _cause_of_stage(folder: Path) -> Cause | None:
 def _broken_without_steps(path: Path) -> list[Training]:
     """Programs that broke before the first step: they have a log and no curve."""
     if path.is_file():
-        places = [] if path.suffix in (".jsonl", ".json") else [path]
+        logs = [] if path.suffix in (".jsonl", ".json") else [path]
     else:
-        places = [
+        logs = [
             path / LOG,
             *(folder / LOG for folder in sorted(path.iterdir()) if folder.is_dir() and not folder.is_symlink()),
         ]
-        places += sorted(path.glob("*.log"))
-    found = []
-    for log in places:
+        logs += sorted(path.glob("*.log"))
+    broken = []
+    for log in logs:
         if not log.is_file():
             continue
         ours = (log.parent / events.METRICS).is_file()
         cause = _cause_of_stage(log.parent) if ours and log.name == LOG else cause_in_log(_end_of(log))
         if cause is not None:
             source = log.parent / events.METRICS if ours else log
-            found.append(Training(Curves(source.as_posix(), stage=log.parent.name if ours else ""), (), cause))
-    return found
+            broken.append(Training(Curves(source.as_posix(), stage=log.parent.name if ours else ""), (), cause))
+    return broken
 
 
 def _end_of(log: Path) -> str:

@@ -38,7 +38,7 @@ class UnreadableError(Exception):
     """A path in which nothing is that could be read as a training: a sentence."""
 
 
-class _Builder:
+class CurvesBuilder:
     """Rows of logged numbers, in order, made into curves."""
 
     def __init__(self) -> None:
@@ -66,6 +66,15 @@ class _Builder:
                         series = self.more[name] = Series()
                     series.add(step, number)
 
+    def add_events(self, rows: list[events.Event]) -> None:
+        """Events of a stage of ours: steps and evaluations; a new attempt starts where its steps do."""
+        for row in rows:
+            metrics = row.get("metrics")
+            if row["event"] == "step":
+                self.add(row["step"], row)
+            elif row["event"] == "eval" and isinstance(metrics, dict) and "step" in row:
+                self.add(row["step"], {f"eval_{name}": value for name, value in metrics.items()})
+
     def curves(self, source: str, config: Mapping[str, Any], stage: str = "") -> Curves:
         return Curves(source, self.loss, self.evals, self.more, config, stage)
 
@@ -84,29 +93,29 @@ def measure(value: object) -> float | None:
 
 def _seconds(value: object) -> object:
     """`1 day, 2:03:04` or `0:00:12` in seconds."""
-    found = re.fullmatch(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d)", str(value))
-    if found is None:
+    match = re.fullmatch(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d)", str(value))
+    if match is None:
         return value
-    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return float(days * 86400 + hours * 3600 + minutes * 60 + seconds)
 
 
 def trainings(path: Path) -> list[Curves]:
     """Every training that a file or folder tells of, in order. Raises: OSError; UnreadableError where there is none."""
-    found = list(_of_folder(path) if path.is_dir() else _of_file(path))
-    if not found:
+    curves = list(_of_folder(path) if path.is_dir() else _of_file(path))
+    if not curves:
         what = "no training was logged in this folder" if path.is_dir() else "no training was logged in this file"
         raise UnreadableError(f"{path.as_posix()}: {what}")
-    return found
+    return curves
 
 
 def _of_folder(folder: Path) -> Iterator[Curves]:
     """A run of ours (a folder a stage), one stage, or an engine's output folder with its checkpoints."""
     for name in (events.METRICS, STATE, TRAINER_LOG):
         if (folder / name).is_file():
-            found = list(_of_file(folder / name))
-            if found:
-                yield from found
+            curves = list(_of_file(folder / name))
+            if curves:
+                yield from curves
                 return
     checkpoints = sorted(folder.glob(f"checkpoint-*/{STATE}"), key=_number)
     if checkpoints:
@@ -160,7 +169,7 @@ def _json(content: bytes) -> Any:
 
 def of_document(document: Mapping[str, Any], path: Path, config: Mapping[str, Any]) -> Curves:
     """`trainer_state.json` (`log_history`), or `steps` and `evals` with the `config`, as benchmarks/diagnosis.py keeps runs."""
-    builder = _Builder()
+    builder = CurvesBuilder()
     for key in ("log_history", "steps", "evals"):
         rows = document.get(key)
         for row in rows if isinstance(rows, list) else ():
@@ -180,7 +189,7 @@ def _step(row: Mapping[str, Any]) -> int | None:
 
 def _of_lines(content: bytes, path: Path, config: Mapping[str, Any]) -> Curves:
     """JSON Lines: our events, LLaMA-Factory's log, or rows of any trainer that say `step`."""
-    builder = _Builder()
+    builder = CurvesBuilder()
     for raw in content.split(b"\n"):
         if not raw.startswith(b"{") or len(raw) > events.LONGEST:
             continue
@@ -209,12 +218,12 @@ def config_beside(path: Path) -> Mapping[str, Any]:
             continue
         try:
             text = content_of(file).decode("utf-8")
-            found = json.loads(text) if name.endswith(".json") else _yaml(text)
+            config = json.loads(text) if name.endswith(".json") else _yaml(text)
         except (OSError, ValueError, RecursionError) as error:
             if isinstance(error, OSError) and is_absent(error):
                 continue
             return {}
-        return found if isinstance(found, dict) else {}
+        return config if isinstance(config, dict) else {}
     return {}
 
 

@@ -54,9 +54,9 @@ def slope(xs: Sequence[float], ys: Sequence[float]) -> tuple[float, float]:
     square = sum((x - mean_x) ** 2 for x in xs)
     if square == 0:
         return 0.0, math.inf
-    found = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / square
-    rest = sum((y - mean_y - found * (x - mean_x)) ** 2 for x, y in zip(xs, ys, strict=True))
-    return found, math.sqrt(rest / (count - 2) / square)
+    steepness = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / square
+    rest = sum((y - mean_y - steepness * (x - mean_x)) ** 2 for x, y in zip(xs, ys, strict=True))
+    return steepness, math.sqrt(rest / (count - 2) / square)
 
 
 def correlation(first: Sequence[float], second: Sequence[float]) -> float:

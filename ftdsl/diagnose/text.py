@@ -45,7 +45,7 @@ def curves_of_text(text: str, source: str, config: Mapping[str, Any]) -> Curves:
 
 def _dictionaries(text: str) -> list[tuple[int, dict[str, float]]]:
     """The Trainer's rows, each at the step of the last bar before it, or of its number times the usual distance."""
-    found: list[tuple[int, dict[str, float]]] = []
+    rows: list[tuple[int, dict[str, float]]] = []
     bars = [(bar.start(), int(bar[1]), int(bar[2])) for bar in _BAR.finditer(text)]
     total = max((whole for _, _, whole in bars), default=0)
     steps = [(at, step) for at, step, whole in bars if whole == total]  # bars of evaluation are shorter
@@ -58,24 +58,24 @@ def _dictionaries(text: str) -> list[tuple[int, dict[str, float]]]:
         if "loss" in row:
             count += 1
         if "loss" in row or "eval_loss" in row:
-            found.append((step_now, row))
-    seen = [step for step, row in found if "loss" in row]
+            rows.append((step_now, row))
+    seen = [step for step, row in rows if "loss" in row]
     if len(set(seen)) < 0.9 * len(seen) or seen != sorted(seen):  # no bars, or bars that do not tell steps apart
-        return _counted(found)
-    return found
+        return _counted(rows)
+    return rows
 
 
 def _counted(rows: list[tuple[int, dict[str, float]]]) -> list[tuple[int, dict[str, float]]]:
-    count, found = 0, []
+    count, counted = 0, []
     for _, row in rows:
         count += "loss" in row
-        found.append((max(count, 1), row))
-    return found
+        counted.append((max(count, 1), row))
+    return counted
 
 
 def _lines(text: str) -> list[tuple[int, dict[str, float]]]:
     """Rows of other trainers: a step and a loss on one line."""
-    found = []
+    rows = []
     for line in text.splitlines():
         if "oss" not in line or len(line) > 5000 or line.startswith("{"):
             continue
@@ -84,5 +84,5 @@ def _lines(text: str) -> list[tuple[int, dict[str, float]]]:
             continue
         row = {_KNOWN[name.lower().replace("_", " ")]: float(value) for name, value in _FIELD.findall(line)}
         if "loss" in row or "eval_loss" in row:
-            found.append((int(step[1]), row))
-    return found
+            rows.append((int(step[1]), row))
+    return rows

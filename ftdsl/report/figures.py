@@ -74,8 +74,8 @@ def _series(curves: Curves, name: str) -> Series:
     if name == "seconds":
         elapsed = curves.series("elapsed").finite
         pairs = list(zip(elapsed.steps, elapsed.values, strict=True))
-        found = [(step, (now - then) / (step - last)) for (last, then), (step, now) in pairwise(pairs)]
-        return Series([step for step, _ in found], [seconds for _, seconds in found])
+        paces = [(step, (now - then) / (step - last)) for (last, then), (step, now) in pairwise(pairs)]
+        return Series([step for step, _ in paces], [seconds for _, seconds in paces])
     return curves.series(name)
 
 

@@ -127,10 +127,10 @@ def gather(folder: Path, plan: Plan | None) -> RunReport:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = read_json(path)
+        document = read_json(path)
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return document if isinstance(document, dict) else {}
 
 
 def _tables(value: object) -> list[dict[str, Any]]:
@@ -142,17 +142,19 @@ def _planned(stage: StageProgress, place: Path, plan: Plan | None) -> Iterator[t
     from ftdsl.estimate.architecture import NotModelledError
     from ftdsl.plan.forecast import forecasts
 
-    planned = next((one for one in plan.stages if one.key == stage.key), None) if plan else None
+    planned = (
+        next((planned_stage for planned_stage in plan.stages if planned_stage.key == stage.key), None) if plan else None
+    )
     if planned is None or plan is None or planned.batch is None:
         return
     try:
         known = forecasts(plan, Session()).get(stage.key)
-        found = compared(planned, plan, place, known.here) if known else None
+        comparison = compared(planned, plan, place, known.here) if known else None
     except (NotModelledError, OSError):
         return
-    if found is not None:
-        yield "memory", gib(found.planned_memory), gib(found.memory)
-        yield "step", f"{found.planned_step:.3g} s", f"{found.step:.3g} s"
+    if comparison is not None:
+        yield "memory", gib(comparison.planned_memory), gib(comparison.memory)
+        yield "step", f"{comparison.planned_step:.3g} s", f"{comparison.step:.3g} s"
 
 
 def _gates(place: Path) -> Iterator[Gate]:

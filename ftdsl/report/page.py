@@ -37,7 +37,7 @@ def page(reports: Sequence[RunReport]) -> str:
     title = " and ".join(report.label for report in reports)
     body = "\n".join(_one(reports[0], figures) if len(reports) == 1 else _several(reports, figures))
     data = "\n".join(
-        f'<script type="application/json" id="f{at}">{_json(one)}</script>' for at, one in enumerate(figures)
+        f'<script type="application/json" id="f{at}">{_json(made)}</script>' for at, made in enumerate(figures)
     )
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

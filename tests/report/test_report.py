@@ -30,7 +30,8 @@ def make_run(root: Path, run_id: str, curve: str, rate: str) -> Path:
     folder = root / "runs" / "r" / run_id
     write(folder / "20-sft", curve, "metrics")
     stages = [{"key": key, "folder": place, "kind": kind, "title": HOSTILE, "where": "r.ft:1"}
-              for key, place, kind in (("rows", "10-rows", "data"), ("sft", "20-sft", "sft"), ("after", "30-after", "eval"))]  # fmt: skip
+              for key, place, kind in (("rows", "10-rows", "data"), ("sft", "20-sft", "sft"),
+                                       ("after", "30-after", "eval"))]  # fmt: skip
     lines = [events.line(events.made("run", id=run_id, name="r", smoke=False, stages=stages))]
     for at, stage in enumerate(stages):
         done = {"stage": stage["key"], "status": "done", "started": 100.0 + at, "ended": 101.0 + at}
@@ -71,8 +72,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_page_holds_what_is_asked_of_a_run(pages: Path) -> None:
     text = (pages / "one.html").read_text(encoding="utf-8")
     assert len(text.encode()) < MOST
-    for wanted in ("FD204", "held-out loss", "8 global = 8 micro", "sha256 abab", "llamafactory 0.9.5", "rouge_l = 50", "learning_rate: 0.004",
-                   "wanted", "<svg"):  # fmt: skip
+    for wanted in ("FD204", "held-out loss", "8 global = 8 micro", "sha256 abab", "llamafactory 0.9.5", "rouge_l = 50",
+                   "learning_rate: 0.004", "wanted", "<svg"):  # fmt: skip
         assert wanted in text, wanted
     assert "not to be seen" not in text
 

@@ -65,8 +65,9 @@ def rate_too_low(curves: Curves) -> Ill | None:
     rate = (f"peak rate {text(curves.peak_rate)}",) if curves.peak_rate else ()
     norms = (f"gradient norm {text(early)} -> {text(late)}: as large as before",) if early else ()
     evidence = (_start_and_end(curves), *norms, *rate)
-    return Ill("the rate is too low: the weights hardly move", evidence, 0.8 if early else 0.5, ("optim.lr", "optim.schedule", "duration"),
-               (Change("raise the rate ten times", "optim.lr", "", 10),))  # fmt: skip
+    keys = ("optim.lr", "optim.schedule", "duration")
+    changes = (Change("raise the rate ten times", "optim.lr", "", 10),)
+    return Ill("the rate is too low: the weights hardly move", evidence, 0.8 if early else 0.5, keys, changes)
 
 
 def _small_adapter(curves: Curves) -> bool:
@@ -151,8 +152,8 @@ def overfitting(curves: Curves) -> Ill | None:
 
 def _line_rises(values: list[float]) -> bool:
     """Whether a line through the values rises by 2 % in all, and by 4 standard errors."""
-    found, error = slope(range(len(values)), values)
-    return len(values) >= 5 and found > 4 * error and found * (len(values) - 1) > 0.02 * values[0]
+    per_value, error = slope(range(len(values)), values)
+    return len(values) >= 5 and per_value > 4 * error and per_value * (len(values) - 1) > 0.02 * values[0]
 
 
 def _at(curves: Curves, step: int) -> int:

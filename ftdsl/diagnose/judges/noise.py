@@ -28,7 +28,7 @@ def spikes(losses: Series, window: int = WINDOW) -> list[tuple[int, int, float]]
     A value that is 1.5 times the median of the window before it, and above it by 8 standard deviations of its jitter (at
     least 3 % of the median). The spike ends where the loss is near that median again.
     """
-    values, found = losses.values, []
+    values, leaps = losses.values, []
     calm = values[:window]
     at = len(calm)
     while at < len(values):
@@ -42,12 +42,12 @@ def spikes(losses: Series, window: int = WINDOW) -> list[tuple[int, int, float]]
             end = at + 1
             while end < len(values) and values[end] > middle + 3 * deviation:
                 end += 1
-            found.append((at, end, middle))
+            leaps.append((at, end, middle))
             at = end
             continue
         calm = [*calm[1:], values[at]]
         at += 1
-    return found
+    return leaps
 
 
 @judge("FD301", "events")
@@ -61,19 +61,19 @@ def loss_spikes(curves: Curves) -> Ill | None:
     Source: Chowdhery et al. 2022 (PaLM); OLMo 2, spike score; the handbook, pathology of gradients; measured
     """
     losses = curves.loss.finite
-    found = spikes(losses, min(WINDOW, len(losses) // 3)) if len(losses) >= SHORTEST else []
-    if not found:
+    leaps = spikes(losses, min(WINDOW, len(losses) // 3)) if len(losses) >= SHORTEST else []
+    if not leaps:
         return None
-    long = [(at, end, middle) for at, end, middle in found if end - at >= 4]
-    worst = max(found, key=lambda spike: max(losses.values[spike[0] : spike[1]]) / spike[2])
+    long = [(at, end, middle) for at, end, middle in leaps if end - at >= 4]
+    worst = max(leaps, key=lambda spike: max(losses.values[spike[0] : spike[1]]) / spike[2])
     evidence = []
-    for at, end, middle in sorted(sorted(found, key=lambda spike: -losses.values[spike[0]])[:5]):
+    for at, end, middle in sorted(sorted(leaps, key=lambda spike: -losses.values[spike[0]])[:5]):
         top = max(losses.values[at:end])
         lasts = f", {end - at} steps long" if end - at > 1 else ""
         evidence.append(f"step {losses.steps[at]}: loss {text(top)} where {text(middle)} was usual{lasts}")
     if (norm := _norm_at(curves, losses.steps[worst[0]])) > 3:
         evidence.append(f"gradient norm {norm:.2g} times the usual at step {losses.steps[worst[0]]}")
-    count = f"{len(found)} spikes" if len(found) > 1 else "a spike"
+    count = f"{len(leaps)} spikes" if len(leaps) > 1 else "a spike"
     if long:
         return Ill(f"{count} of the loss, recovered from over several steps: an update was too large", tuple(evidence), 0.85,
                    ("optim.lr", "optim.clip", "optim.schedule"), (Change("clip gradients", "optim.clip", "1.0"),
@@ -154,9 +154,9 @@ def order_of_rows(curves: Curves) -> Ill | None:
     pairs = len(leaps) - period
     if pairs < 12:
         return None
-    found = max(correlation(leaps[:-lag], leaps[lag:]) for lag in (period - 1, period, period + 1))
-    if found < max(0.6, 4 / math.sqrt(pairs)):
+    repeats = max(correlation(leaps[:-lag], leaps[lag:]) for lag in (period - 1, period, period + 1))
+    if repeats < max(0.6, 4 / math.sqrt(pairs)):
         return None
-    evidence = (f"changes of the loss correlate with those an epoch ({period * between:.0f} steps) later by {found:.2f}",
+    evidence = (f"changes of the loss correlate with those an epoch ({period * between:.0f} steps) later by {repeats:.2f}",
                 f"over {curves.epochs:.3g} epochs")  # fmt: skip
     return Ill("the rows come in the same order in every epoch", evidence, 0.9, ("loader.order", "loader", "data"))

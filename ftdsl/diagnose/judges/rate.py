@@ -116,13 +116,13 @@ def _seconds_per_step(elapsed: Series) -> list[float]:
     """Seconds of each step. Where times are whole seconds, so many steps together that rounding is below a tenth."""
     pairs = list(zip(elapsed.steps, elapsed.values, strict=True))
     whole = all(value == int(value) for _, value in pairs[:50])
-    found, (at, then) = [], pairs[0] if pairs else (0, 0.0)
+    seconds, (at, then) = [], pairs[0] if pairs else (0, 0.0)
     least = 3.0 if whole else 0.0
     for step, value in pairs[1:]:
         if value - then >= least and step > at:
-            found.append((value - then) / (step - at))
+            seconds.append((value - then) / (step - at))
             at, then = step, value
-    return found
+    return seconds
 
 
 @judge("FD502", "memory")

@@ -19,8 +19,8 @@ def text(value: float) -> str:
 def change(curves: Curves) -> tuple[float, bool]:
     """Change of the loss over the last 40 % of the run, as a share of it; whether it is within 2 standard errors of none."""
     tail = list(share(curves.shape, 0.6))
-    found, error = slope(range(len(tail)), tail)
-    return found * len(tail) / curves.last, abs(found) <= 2 * error
+    per_point, error = slope(range(len(tail)), tail)
+    return per_point * len(tail) / curves.last, abs(per_point) <= 2 * error
 
 
 def flat_and_high(curves: Curves) -> bool:
