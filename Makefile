@@ -69,6 +69,7 @@ bench: $(BIN)/ftc ## cold start of every verb against a bare interpreter, and a 
 	$(BIN)/python benchmarks/large_recipe.py
 	$(BIN)/python benchmarks/data_stage.py
 	$(BIN)/python benchmarks/typo.py
+	$(BIN)/python benchmarks/diagnosis_speed.py
 
 clean: ## remove what was set up (not runs)
 	rm -rf $(VENV) .engines build

@@ -163,7 +163,8 @@ def table(by_kind: Mapping[str, list[tuple[str, list[str]]]]) -> list[str]:
     recall, alarms = 100 * hits / max(1, runs), 100 * wrong / max(1, healthy)
     conditions = sum(condition in by_kind for condition in RIGHT)
     return [*lines, "", f"Recall: {hits} of {runs} ({recall:.1f} %) over {conditions} conditions. "
-            f"False alarms: {wrong} of {healthy} healthy runs ({alarms:.1f} %) of {len(by_kind) - conditions} kinds."]  # fmt: skip
+            f"False alarms: {wrong} of {healthy} healthy runs ({alarms:.1f} %) of {len(by_kind) - conditions} "
+            "kinds."]  # fmt: skip
 
 
 def make() -> None:

@@ -291,6 +291,12 @@ def conditions(family: dict[str, Any], pre: str) -> dict[str, tuple[dict[str, An
         "healthy_new_task": ({**new_task, "model_name_or_path": pre, "learning_rate": lr / 2}, {}),
         "healthy_restarts": ({"lr_scheduler_type": "cosine_with_restarts", "lr_scheduler_kwargs": {"num_cycles": 3}}, {}),
         "healthy_pretrain": ({"stage": "pt", "dataset": "text", "eval_strategy": "no", "eval_dataset": None}, {}),
+        "healthy_neftune": ({"neftune_noise_alpha": 5}, {}),
+        "healthy_dropout": ({**lora, "lora_dropout": 0.2, "model_name_or_path": pre, "learning_rate": lr}, {}),
+        "healthy_packing": ({"packing": True}, {}),
+        "healthy_reward": ({**dpo, "stage": "rm"}, {}),
+        "healthy_decay": ({"weight_decay": 0.1, "lr_scheduler_type": "inverse_sqrt"}, {}),
+        "healthy_few_evals": ({"eval_steps": steps // 3}, {}),
         "healthy_dpo": ({**dpo, "pref_ftx": 1.0}, {}),
     }  # fmt: skip
 
