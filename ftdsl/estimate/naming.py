@@ -24,7 +24,8 @@ _ENDINGS = re.compile(
 )
 _ACTIVE = re.compile(r"(?<![a-z0-9.])a(\d+(?:\.\d+)?)b(?![a-z])")
 _EXPERTS = re.compile(r"(?<![a-z0-9.])(\d+)x(\d+(?:\.\d+)?)b(?![a-z])")
-_SIZE = re.compile(r"(?<![a-z0-9.])(?:e)?(\d+(?:[._]\d+)?)([bmt])(?![a-z0-9])")
+_SIZE = re.compile(r"(?<![a-z0-9.])(?:e)?(\d+(?:[._]\d+)?[bmt]|\d+[bmt]\d)(?![a-z0-9])")
+"""`7B`, `0.6b`, `560m`, and BLOOM's `7b1`, which is 7.1 billion."""
 _UNITS = {"m": 1e6, "b": 1e9, "t": 1e12}
 
 
@@ -58,13 +59,19 @@ def by_size(name: str) -> Architecture | None:
         count, each = int(mixed[1]), float(mixed[2]) * 1e9
         # attention and embeddings are shared, a sixth of a model
         return _scaled(_reference("Mixtral-8x7B"), each * (1 + 0.83 * (count - 1)), GUESSED_MIXTURE, name)
-    sizes = [float(number.replace("_", ".")) * _UNITS[unit] for number, unit in _SIZE.findall(_ACTIVE.sub(" ", text))]
+    sizes = [_number(stated) for stated in _SIZE.findall(_ACTIVE.sub(" ", text))]
     if not sizes:
         return None
     total = sizes[0]
     if active := _ACTIVE.search(text):
         return _mixture(total, float(active[1]) * 1e9, name)
     return _scaled(_nearest(total), total, GUESSED_DENSE, name)
+
+
+def _number(stated: str) -> float:
+    """Parameters: `0_6b` is 0.6e9, `7b1` is 7.1e9."""
+    (unit,) = set(stated) & set(_UNITS)
+    return float(stated.replace("_", ".").replace(unit, "." if not stated.endswith(unit) else "")) * _UNITS[unit]
 
 
 def core_of(name: str) -> str:
