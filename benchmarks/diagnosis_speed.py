@@ -1,4 +1,4 @@
-"""`ftc diagnose` on logs of 100,000 steps, the whole command: seconds of computing, and of waiting. Exit 1 above 2 s of computing."""
+"""`ftc diagnose` on logs of 100,000 steps, the whole command: seconds of computing and of waiting. Exit 1 above 2 s."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def rows() -> Iterator[dict[str, float]]:
     draw = random.Random(1)
     for step in range(1, STEPS + 1):
         trend = 0.7 + 5 * math.exp(-step / 4000)
-        yield {"step": step, "loss": trend + draw.gauss(0, 0.05), "grad_norm": draw.lognormvariate(0, 0.2), "epoch": step / 33_000,
-               "learning_rate": 1e-4 * (1 - step / STEPS)}  # fmt: skip
+        yield {"step": step, "loss": trend + draw.gauss(0, 0.05), "grad_norm": draw.lognormvariate(0, 0.2),
+               "epoch": step / 33_000, "learning_rate": 1e-4 * (1 - step / STEPS)}  # fmt: skip
         if step % 1000 == 0:
             yield {"step": step, "eval_loss": 1.03 * trend}
 

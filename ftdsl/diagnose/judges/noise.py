@@ -95,7 +95,7 @@ def oscillating(curves: Curves) -> Ill | None:
     """What it does: finds a loss that jumps up and down from step to step by a fifth of itself and more.
     Why it matters: the gradient of so few rows is mostly noise: the run needs more steps, and ends at a worse loss.
     Threshold: in the second half the standard deviation around the trend is above 30 % of the loss (of a tenth of the first,
-    where the loss is lower than that); above 20 % where the gradient norm shakes by more than 25 % too; above 14 % where the
+    where the loss is lower than that); above 20 % where the gradient norm shakes by more than 25 % too; above 10 % where the
     config says that a step is one row (5 % where such a run ends above 2.5 nats). At least 50 logged steps, 20
     with one row each. Isolated spikes do not count. Noise alone is no fault: rows differ, and a small batch with a rate that
     suits it shows 10 to 25 %.
@@ -108,7 +108,7 @@ def oscillating(curves: Curves) -> Ill | None:
     size = curves.noise / max(curves.last, 0.1 * curves.first)
     late = list(curves.late_grads)
     shaking = jitter(late) / median(late) if len(late) > 6 and median(late) > 0 else 0.0
-    alone = curves.batch == 1 and (size > 0.14 or (size > 0.05 and curves.last > UNKNOWN))
+    alone = curves.batch == 1 and (size > 0.1 or (size > 0.05 and curves.last > UNKNOWN))
     enough = len(losses) >= 50  # of fewer, the noise is known to a third only
     if not (alone or (enough and (size > 0.3 or (size > 0.2 and shaking > 0.25)))):
         return None
