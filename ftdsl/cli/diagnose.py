@@ -73,11 +73,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def run_of(text: str, args: argparse.Namespace) -> Path | None:
-    """What a path stands for: the newest run of a recipe, else itself. None for a recipe that has not run."""
-    if not text.endswith(".ft"):
-        return Path(text)
-    from ftdsl.cli.status import home_of_file
+    """What a path stands for: the newest run of a recipe or of its folder of runs, else itself. None for a recipe that has not
+    run.
+    """
     from ftdsl.run.control import look
+
+    if not text.endswith(".ft"):
+        seen = look(Path(text))
+        return seen.progress.folder if seen else Path(text)
+    from ftdsl.cli.status import home_of_file
 
     seen = look(home_of_file(argparse.Namespace(**{**vars(args), "file": text})))
     return seen.progress.folder if seen else None

@@ -67,6 +67,8 @@ def _filled(text: str, match: re.Match[str]) -> str:
     return text
 
 
+_WRAPPER = re.compile(r"ChildFailedError|CalledProcessError|SystemExit|ProcessRaisedException|TaskError")
+"""What a launcher raises when a process of its own failed: that one's error says why."""
 _WARNING = re.compile(r"\bWARN(?:ING)?\b|\b\w*Warning\b")
 _QUOTED = re.compile(r"(?:\[rank\d+\]: ?)? {4,}(?=\S)")
 """Source code in a traceback: `    raise ValueError(f"Template {name} does not exist.")`."""
@@ -102,12 +104,13 @@ def cause_in_log(text: str) -> Cause | None:
     if cause is not None:
         line = 0 if skipped else cause.line + text.count("\n", 0, start)
         return replace(cause, message=masked(printable(cause.message)), line=line)
-    last = list(_LAST.finditer(text, well))
-    if not last:
+    errors = list(_LAST.finditer(text, well))
+    if not errors:
         return None
-    kind, _, words = printable(last[-1].group(0)).partition(": ")
+    last = next((error for error in reversed(errors) if not _WRAPPER.search(error["type"])), errors[-1])
+    kind, _, words = printable(last.group(0)).partition(": ")
     message = f"{kind}: {masked(words)}"[:300] if words else kind
-    line = 0 if skipped else text.count("\n", 0, last[-1].start()) + 1
+    line = 0 if skipped else text.count("\n", 0, last.start()) + 1
     return Cause("", f"the program says: {message}", tuple(parameter_keys(message)), "", CODE, line)
 
 

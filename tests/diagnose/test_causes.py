@@ -68,6 +68,14 @@ def test_what_was_survived_is_no_cause(before: str) -> None:
     )
 
 
+def test_the_process_that_failed_says_why() -> None:
+    """Not the launcher, which only says that one did."""
+    start = "Traceback (most recent call last):\n  …\n"
+    text = f"{start}[rank1]: ZeroDivisionError: division by zero\n{start}"
+    cause = cause_in_log(text + "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: \n")
+    assert cause is not None and "division by zero" in cause.message
+
+
 def test_a_secret_in_a_message_is_not_shown() -> None:
     cause = cause_in_log("Traceback (most recent call last):\nRuntimeError: bad token hf_" + "a1B2" * 9 + "\n")
     assert cause is not None and "a1B2a1B2" not in cause.message

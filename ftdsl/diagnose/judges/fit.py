@@ -193,8 +193,11 @@ def memorising(curves: Curves) -> Ill | None:
     if len(stairs) < 2 or across < 4 * curves.noise * math.sqrt(error) or across < 1.8 * within:
         return None
     steepest = sorted(sorted(stairs, key=lambda stair: stair[2] - stair[1])[:3])
-    evidence = (f"the loss falls by {text(across)} across the starts of {len(stairs)} epochs, and by {text(within)} within them",
-                *(f"loss {text(a)} -> {text(b)} across the start of an epoch at step {step}" for step, a, b in steepest))  # fmt: skip
+    falls = (
+        f"the loss falls by {text(across)} across the starts of {len(stairs)} epochs, and by {text(within)} within them"
+    )
+    examples = (f"loss {text(a)} -> {text(b)} across the start of an epoch at step {step}" for step, a, b in steepest)
+    evidence = (falls, *examples)
     return Ill("the loss falls in stairs, epoch by epoch: rows are learned by heart", evidence, 0.75, ("duration", "data"),
                (Change("train for 2 epochs", "duration", "2 epochs"), Change("hold rows out", "evaluate.data", "5%")),
                steepest[0][0])  # fmt: skip
