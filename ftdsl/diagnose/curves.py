@@ -10,10 +10,14 @@ from functools import cached_property
 from statistics import median
 from typing import Any
 
-from ftdsl.diagnose.statistics import jitter, share, slope, smooth, thinned
+from ftdsl.diagnose.statistics import jitter, share, smooth, thinned
 
 POINTS = 600
 """Points of a long curve that its shape is read from (medians of neighbours); single steps are looked at in all of it."""
+
+
+REWARDS = ("rewards/", "objective/", "completion")
+"""How series begin that only trainers of preferences and rewards log; the loss of these may be 0 or below."""
 
 
 @dataclass(frozen=True)
@@ -158,14 +162,6 @@ class Curves:
         count = max(1, len(share(self.loss.finite.values, 0.5)))
         return self.noise / self.last / math.sqrt(count) if self.last > 0 else math.inf
 
-    @cached_property
-    def late_slope(self) -> tuple[float, float]:
-        """Change of the loss over the last half, as a share of the loss, and its standard error."""
-        values = share(self.shape, 0.5)
-        per_point, error = slope(range(len(values)), values)
-        scale = len(values) / self.last if self.last else 0.0
-        return per_point * scale, error * abs(scale)
-
     def number(self, name: str, default: float = 0.0) -> float:
         """A parameter of the config as a number; the default where it is none, or not known."""
         try:
@@ -177,7 +173,7 @@ class Curves:
     def of_preferences(self) -> bool:
         """Whether the loss is one of preferences or rewards, not of tokens."""
         named = self.config.get("stage") in ("dpo", "kto", "ppo", "rm")
-        return named or any(name.startswith(("rewards/", "objective/")) for name in self.more)
+        return named or any(name in ("reward", "kl") or name.startswith(REWARDS) for name in self.more)
 
     @cached_property
     def batch(self) -> int:

@@ -11,6 +11,10 @@ from ftdsl.diagnose.judges.shared import text
 from ftdsl.diagnose.statistics import jitter, smooth
 
 SHAPE = ("fit", "held-out", "noise", "rate", "events", "clip", "preferences")
+NEAR_ZERO = 0.05
+"""Nats: below, a loss may be rounded to 0.0 when it is printed."""
+EXPLODED = 10.0
+"""Nats: above what a model with random weights has; a loss that exploded is above."""
 LOWER_RATE = Change("lower the rate ten times", "optim.lr", "", 0.1)
 CLIP = Change("clip gradients", "optim.clip", "1.0")
 
@@ -29,7 +33,7 @@ def nothing_to_learn(curves: Curves) -> Ill | None:
     What to do: raise `max_len` above the length of the prompts; check the columns and the template.
     Source: cross entropy over no token is 0/0 (torch); transformers `logging_nan_inf_filter`; LLaMA-Factory 0.9.5, measured
     """
-    start = curves.loss.values[:5]
+    start = [] if curves.of_preferences else curves.loss.values[:5]
     empty = [value for value in start if math.isnan(value) or value == 0]
     grads = [value for value in curves.grads.values[:5] if math.isfinite(value) and value > 0]
     if not start or len(empty) < len(start) or grads:
@@ -59,7 +63,7 @@ def exploding(curves: Curves) -> Ill | None:
     Source: Pascanu et al. 2013; SageMaker Debugger ExplodingTensor; the handbook, pathology of gradients
     """
     losses, grads = curves.loss.finite, curves.grads.finite
-    if len(losses) < 1 or losses.values[0] <= 0:
+    if len(losses) < 1 or losses.values[0] <= 0 or curves.of_preferences:
         return None
     top, norm = max(losses.values), max(grads.values, default=0.0)
     growth = top / losses.values[0]
@@ -67,6 +71,7 @@ def exploding(curves: Curves) -> Ill | None:
     tail = curves.grads.values[-max(5, len(curves.grads) // 10) :]
     dead = bool(tail) and all(value == 0 for value in tail) and max(grads.values, default=0) > 0
     lost = _first_bad(curves.loss)
+    growth = growth if top > EXPLODED else 1.0
     leaps = bool(lost) and _leaps(losses.before(lost).values)
     if not (growth > 100 or (lost and growth > 20) or (dead and growth > 1.5) or growth_norm > 1000 or leaps):
         return None
@@ -103,7 +108,7 @@ def not_a_number(curves: Curves) -> Ill | None:
     """
     lost, norm = _first_bad(curves.loss), _first_bad(curves.grads)
     zero = 0
-    if not lost:
+    if not lost and not curves.of_preferences:
         zero = _zero_from(curves.loss)
     at = min((step for step in (lost, norm, zero) if step), default=0)
     isolated = not lost and not zero and norm and curves.grads.values and math.isfinite(curves.grads.values[-1])
@@ -122,9 +127,14 @@ def not_a_number(curves: Curves) -> Ill | None:
 
 
 def _zero_from(losses: Series) -> int:
-    """The step from which the loss is exactly 0 to the end, at least 5 values; 0 where there is none."""
+    """The step from which the loss is exactly 0 to the end, at least 5 values, after it was not near 0 (a loss of rows that are
+    known by heart is printed as 0.0 too); 0 where there is none.
+    """
     count = next((back for back, value in enumerate(reversed(losses.values)) if value != 0), len(losses))
-    return losses.steps[-count] if 5 <= count < len(losses) else 0
+    if not 5 <= count < len(losses):
+        return 0
+    before = [value for value in losses.values[:-count][-3:] if math.isfinite(value)]
+    return losses.steps[-count] if before and median(before) > NEAR_ZERO else 0
 
 
 @judge("FD104", "broken", *SHAPE)

@@ -263,8 +263,9 @@ def wrong_template(curves: Curves) -> Ill | None:
     """What it does: finds a trained model that reads its rows as foreign at first, and is at home after a few steps.
     Why it matters: the chat template is not the one the model was trained with: the first part of the run teaches markers,
     and whoever serves the model with its own template gets another model.
-    Threshold: the first loss is between 1.5 and 5 nats (an untrained model is above 5), the run ends below half of it, the
-    gradient norm falls to below 48 %, and the last 40 % of the steps bring less than 15 % (6 %, where no norm was logged).
+    Threshold: the first loss is between 1.5 and 5 nats (an untrained model is above 5), the run ends above 0.1 and below half
+    of that, the gradient norm falls to below 48 %, and the last 40 % of the steps bring less than 15 % (6 %, where no norm was
+    logged).
     What to do: name the model's own template; `ftc plan` shows which that is. Score the base model with it first.
     Source: measured (docs/diagnose.md); the rules FT503, FT504 compare the template's name with the model's family
     """
@@ -272,7 +273,7 @@ def wrong_template(curves: Curves) -> Ill | None:
     if len(curves.loss.finite) < 30 or not 1.5 < curves.first < 5 or curves.of_preferences:
         return None
     settled = median(share(curves.shape, 0.5, 0.7))
-    if curves.last > 0.5 * curves.first or (early and late > 0.48 * early):
+    if not 0.1 < curves.last < 0.5 * curves.first or (early and late > 0.48 * early):
         return None
     if settled > (1.15 if early else 1.06) * curves.last:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import median
+from statistics import mean, median
 
 from ftdsl.diagnose.curves import Curves
 from ftdsl.diagnose.judge import Change, Ill, judge
@@ -33,7 +33,7 @@ def margins_collapse(curves: Curves) -> Ill | None:
         return None
     end, error = _end(values)
     accuracy = curves.series("rewards/accuracies").finite.values
-    hits = _end(accuracy)[0] if len(accuracy) >= 15 else 0.5
+    hits = mean(share(accuracy, 2 / 3)) if len(accuracy) >= 15 else 0.5  # of a small batch the median is coarse
     best = max(median(share(values, part / 6, (part + 2) / 6)) for part in range(5))
     fell = best > 0.2 and end < 0.5 * best
     none = (end <= 3 * error or end < 0.05) and 0.35 <= hits <= 0.65
