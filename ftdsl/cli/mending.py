@@ -51,7 +51,7 @@ def mended(path: Path, text: str, examine: Examine, *, unsafe: bool) -> Mended:
 
 def _named(one: Diagnostic) -> tuple[str, str]:
     """Where a fix is, and what it does."""
-    return (one.span.where if one.span else "", one.fix.title if one.fix else "")
+    return (one.span.location if one.span else "", one.fix.title if one.fix else "")
 
 
 def _no_worse(before: Sequence[Diagnostic], after: Sequence[Diagnostic]) -> bool:

@@ -1,4 +1,4 @@
-"""Every code and its name, in one table. A code is never reused."""
+"""All codes with their names. A code is never reused."""
 
 CODES = {
     # FT00x-02x keys and values

@@ -12,7 +12,7 @@ from ftdsl import catalog
 from ftdsl.catalog.vocabulary import ANY_NAME, STAGE_KINDS, TRAINING, Function, Key, vocabulary
 from ftdsl.engines import registry
 from ftdsl.engines.shared.overlay import entries
-from ftdsl.language.types import parse_type, said
+from ftdsl.language.types import describe, parse_type
 from ftdsl.record import frozen
 
 GROUPS = ("train", "dpo", "kto", "ppo", "data", "eval", "merge", "stage_quantize", "shell")
@@ -125,8 +125,8 @@ def _entry(block: str, key: Key) -> KeyEntry:
     about = key.doc.removeprefix("* ")
     where = _NAMES.get(block) or ("a `data` stage, or a source" if key.doc.startswith("*") else f"`{block}`")
     return KeyEntry(
-        path, where, said(parse_type(key.type)), _bounds(key), key.default or key.auto, _members(key), about, becomes, defaults,
-        _example(block, key),
+        path, where, describe(parse_type(key.type)), _bounds(key), key.default or key.auto, _members(key), about, becomes,
+        defaults, _example(block, key),
     )  # fmt: skip
 
 

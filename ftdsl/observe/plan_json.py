@@ -20,7 +20,7 @@ def document(plan_view: PlanView) -> list[dict[str, Any]]:
         {
             "stage": one.key,
             "kind": one.stage.kind,
-            "where": recipe.where(one.stage.span),
+            "where": recipe.location(one.stage.span),
             **_status(plan_view.statuses.get(one.key)),
             "processes": one.world.size,
             "card": one.world.gpu or None,

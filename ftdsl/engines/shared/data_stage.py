@@ -89,7 +89,7 @@ def _source(context: StageContext, key: str, item: Term | StageRef, inputs: list
     path_of_rows = _place(context, key, item, inputs)
     if path_of_rows is None:
         return None
-    entry: Spec = {**path_of_rows, "where": context.plan.recipe.where(span)}
+    entry: Spec = {**path_of_rows, "where": context.plan.recipe.location(span)}
     own = settings_of(item) if isinstance(item, Term) else None
     for name in ("limit", "sample", "repeat", "weight"):
         value = own.get(name) if own else None
