@@ -7,7 +7,7 @@ from pathlib import Path
 from ftdsl.catalog.vocabulary import Key
 from ftdsl.diagnose.examined import Examined, Training
 from ftdsl.diagnose.judge import Change, Finding
-from ftdsl.language.resolve import words
+from ftdsl.language.resolve import keys as language_keys
 from ftdsl.language.values import Amount
 from ftdsl.plan.plan import Plan, PlannedStage
 from ftdsl.recipe.settings import shown
@@ -35,7 +35,7 @@ class Remedies:
             return ""
         span = place(planned.stage, keys)
         row = span.source.position(span.start)[0]
-        return f"{span.where}: {span.source.text.splitlines()[row - 1].strip()}"
+        return f"{span.location}: {span.source.text.splitlines()[row - 1].strip()}"
 
     def changes(self, training: Training, finding: Finding) -> list[Change]:
         """The finding's changes as the recipe would have them; those that change nothing, or belong to another kind of stage,
@@ -54,7 +54,7 @@ class Remedies:
 
 
 def _made(change: Change, planned: PlannedStage) -> Change | None:
-    if not change.key or not isinstance(words.find(planned.stage.kind, tuple(change.key.split("."))), Key):
+    if not change.key or not isinstance(language_keys.find(planned.stage.kind, tuple(change.key.split("."))), Key):
         return None
     if change.key.startswith("lora.") and planned.method != "lora":
         return None
