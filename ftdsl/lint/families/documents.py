@@ -11,11 +11,11 @@ from ftdsl.diagnostics.suggest import closest
 from ftdsl.lint.config import Config, Setting
 from ftdsl.lint.edits import put
 from ftdsl.lint.families.zero import own
-from ftdsl.lint.rule import Found, error, rule, warning
+from ftdsl.lint.rule import Findings, error, rule, warning
 
 
 @rule("FT434")
-def wrong_type_in_a_file(config: Config) -> Found:
+def wrong_type_in_a_file(config: Config) -> Findings:
     """What it does: holds the type of each value in a DeepSpeed or accelerate file against the key's own.
     Why it matters: DeepSpeed stops when the engine is made, after the model was loaded; accelerate takes a text for
         true, or stops with a traceback.
@@ -108,7 +108,7 @@ def _mended(setting: Setting, wanted: str) -> Any:
 
 
 @rule("FT435")
-def unknown_optimizer(config: Config) -> Found:
+def unknown_optimizer(config: Config) -> Findings:
     """What it does: finds optimizers and schedulers of a DeepSpeed file that neither DeepSpeed nor PyTorch has.
     Why it matters: DeepSpeed looks the class up when the engine is made, and stops.
     Example:
@@ -151,7 +151,7 @@ _SCHEDULERS = tuple(
 
 
 @rule("FT436")
-def rate_of_the_file(config: Config) -> Found:
+def rate_of_the_file(config: Config) -> Findings:
     """What it does: wants a rate where a DeepSpeed file names an optimizer, and its steps where it names a schedule.
     Why it matters: Hugging Face fills in only keys that say "auto". Without `lr` DeepSpeed takes its own, 1e-3, whatever
         `learning_rate` says; WarmupDecayLR without `total_num_steps` stops.
@@ -181,7 +181,7 @@ def rate_of_the_file(config: Config) -> Found:
 
 
 @rule("FT437")
-def processes_that_cannot_be(config: Config) -> Found:
+def processes_that_cannot_be(config: Config) -> Findings:
     """What it does: holds accelerate's number of processes against its number of machines.
     Why it matters: `num_processes` is the total of all machines; accelerate divides it, and starts none, or another
         number than was meant.
@@ -213,7 +213,7 @@ def processes_that_cannot_be(config: Config) -> Found:
 
 
 @rule("FT438")
-def wraps_another_model(config: Config) -> Found:
+def wraps_another_model(config: Config) -> Findings:
     """What it does: finds a class to wrap with FSDP that belongs to another model.
     Why it matters: accelerate looks it up in the model and stops: "Could not find the transformer layer class".
     Example:
@@ -258,7 +258,7 @@ def _plain(name: str) -> str:
 
 
 @rule("FT523")
-def unknown_dataset_key(config: Config) -> Found:
+def unknown_dataset_key(config: Config) -> Findings:
     """What it does: finds keys of an entry in dataset_info.json that LLaMA-Factory does not read.
     Why it matters: they are ignored: `format: sharegpt` leaves the rows to be read as alpaca.
     Example:
