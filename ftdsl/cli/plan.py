@@ -22,6 +22,7 @@ from ftdsl.cli.common import (
     rewrite,
     show,
 )  # fmt: skip
+from ftdsl.cli.edited import edited
 from ftdsl.printable import typed
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def _apply(args: argparse.Namespace, path: Path, plan: Plan, forecasts: dict[str
     before = read_exactly(path)
     if before is None:
         return 1
-    after = _edited(path, before, plan.stage(tight[0].key).stage.name, ways[args.apply - 1].edits)
+    after = edited(path, before, plan.stage(tight[0].key).stage.name, ways[args.apply - 1].edits)
     if after is None:
         return 1
     if args.diff:
@@ -189,23 +190,3 @@ def _apply(args: argparse.Namespace, path: Path, plan: Plan, forecasts: dict[str
         return 1
     print(f"{args.files[0]}: {ways[args.apply - 1]}", file=sys.stderr)
     return 0
-
-
-def _edited(path: Path, text: str, stage: str, edits: tuple[tuple[str, str], ...]) -> str | None:
-    """The recipe's text with each key set in the stage's own block; one edit at a time, since each moves the rest."""
-    from ftdsl.diagnostics import Sink
-    from ftdsl.language import tree
-    from ftdsl.language.edit import setting
-    from ftdsl.language.parser import parse
-    from ftdsl.source import Source
-
-    for key, value in edits:
-        file = parse(Source(path.as_posix(), text), Sink())
-        block = next((b for b in file.items if isinstance(b, tree.Block)
-                      and (b.label or b.kind).text == stage), None)  # fmt: skip
-        if block is None:
-            print(f"error: `{stage}` is not in {path} itself, but in an included file", file=sys.stderr)
-            return None
-        for edit in setting(block, key.split("."), value):
-            text = text[: edit.span.start] + edit.text + text[edit.span.end :]
-    return text

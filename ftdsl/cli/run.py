@@ -226,11 +226,13 @@ def study_view(folder: Path, *, plain: bool) -> AbstractContextManager[View]:
 
 
 def view_of(*, plain: bool) -> View:
-    """What shows a run here: a live view in a terminal, else lines."""
+    """What shows a run here: a live view in a terminal, else lines; with what judges find while it goes on."""
+    from ftdsl.diagnose.live import JudgingView
+
     if sys.stderr.isatty() and not plain and os.environ.get("TERM") != "dumb":
         from ftdsl.observe.live import LiveView
 
-        return LiveView()
+        return JudgingView(LiveView())
     from ftdsl.observe.plain import Plain
 
-    return Plain(sys.stderr)
+    return JudgingView(Plain(sys.stderr))

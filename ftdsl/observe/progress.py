@@ -36,6 +36,7 @@ class Status(StrEnum):
 class StageProgress:
     """One stage. Times are seconds since the epoch; `message`: why it failed, was refused or skipped.
 
+    `norms`, `rates`: gradient norms and learning rates as they were logged; `pace`: seconds a step, since `first_step`;
     `remaining`: seconds, as of `last_event`; `log_line`: last line of its log, shown while there is no step; `notes`: shown at
     the end of the run; `cached_from`: the id of the run that produced its result.
     """
@@ -56,6 +57,10 @@ class StageProgress:
     grad_norm: float | None = None
     losses: list[tuple[int, float]] = field(default_factory=list)
     evals: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    pace: float | None = None
+    first_step: int = 0
     remaining: float | None = None
     last_event: float | None = None
     message: str = ""
@@ -103,6 +108,7 @@ class StageProgress:
 def _on_start(stage: StageProgress, event: Mapping[str, Any]) -> None:
     stage.total = event.get("total_steps")
     stage.what, stage.step, stage.remaining = "steps", event.get("step", 0), None
+    stage.first_step = stage.step
 
 
 def _on_step(stage: StageProgress, event: Mapping[str, Any]) -> None:
@@ -112,6 +118,13 @@ def _on_step(stage: StageProgress, event: Mapping[str, Any]) -> None:
     stage.remaining = event.get("remaining")
     stage.lr = event.get("lr", stage.lr)
     stage.grad_norm = event.get("grad_norm", stage.grad_norm)
+    for series, name in ((stage.norms, "grad_norm"), (stage.rates, "lr")):
+        if name in event:
+            series.append(event[name])
+            if len(series) > CURVE:
+                series[:] = series[::2]
+    if event.get("elapsed") and stage.step > stage.first_step:
+        stage.pace = event["elapsed"] / (stage.step - stage.first_step)
     if "loss" in event:
         stage.loss = event["loss"]
         _extend_curve(stage, event["loss"])
