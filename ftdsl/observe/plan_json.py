@@ -24,7 +24,7 @@ def document(plan_view: PlanView) -> list[dict[str, Any]]:
             **_status(plan_view.statuses.get(one.key)),
             "processes": one.world.size,
             "card": one.world.gpu or None,
-            "batch": str(one.batch) if one.batch else None,
+            "batch": "; ".join(one.equations) or None,
             "choices": [{"key": c.key, "value": c.value, "reason": c.reason} for c in one.choices],
             "forecast": _forecast(plan_view.forecasts[one.key]) if one.key in plan_view.forecasts else None,
             "takes": _light(plan_view.lights[one.key]) if one.key in plan_view.lights else None,

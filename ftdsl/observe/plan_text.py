@@ -159,7 +159,8 @@ def _bytes(size: float) -> str:
 
 
 def _stage(stage: PlannedStage, one: Forecast, style: TextStyle) -> Iterator[str]:
-    yield from style.said("batch", str(stage.batch))
+    for equation in stage.equations:
+        yield from style.said("batch", equation)
     cost = one.cost
     if cost is None:
         yield from style.said("memory", f"not estimated: {one.unknown}")

@@ -16,6 +16,7 @@ from ftdsl.plan.plan import Plan, PlannedStage
 from ftdsl.plan.search import Cost
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.record import frozen
+from ftdsl.runtime.ramp import rows_until
 from ftdsl.session import Session
 
 LISTED = "list price"
@@ -27,7 +28,7 @@ class Forecast:
     """Of one training stage. cost: None when `unknown` says why; steps: optimizer steps, 0 when not known (and
     `steps_unknown` says why); seconds: of all steps; disk: bytes of all checkpoints kept; bare: of a checkpoint that cannot
     be gone on from; price: USD an hour and card, and whose; ways: what to change when it does not fit; here: what is known
-    of the machine.
+    of the machine; largest: of a ramp, micro-batches of its largest phase that all steps make up, 0 without one.
     """
 
     key: str
@@ -43,10 +44,11 @@ class Forecast:
     priced_by: str = ""
     ways: tuple[Alternative, ...] = ()
     here: Here = Here()
+    largest: float = 0.0
 
     @property
     def seconds(self) -> float:
-        return self.steps * self.cost.seconds if self.cost else 0.0
+        return (self.largest or self.steps) * self.cost.seconds if self.cost else 0.0
 
     @property
     def money(self) -> float:
@@ -82,8 +84,14 @@ def forecast(planned: PlannedStage, recipe: Recipe, session: Session, known: Her
     price, whose = price_of(stage)
     return Forecast(
         planned.key, cost, "", steps, why, saved * _kept(stage, steps), saved, bare, world.size if world.gpu else 0, price, whose,
-        ways, known,
+        ways, known, _micro_batches(planned, steps),
     )  # fmt: skip
+
+
+def _micro_batches(planned: PlannedStage, steps: int) -> float:
+    if not planned.ramp or planned.batch is None:
+        return 0.0
+    return rows_until(planned.ramp, steps, planned.batch.data_parallel) / planned.batch.total
 
 
 def _resumable(stage: Stage) -> bool:

@@ -11,6 +11,7 @@ from ftdsl.plan.engine import Abilities
 from ftdsl.plan.world import World
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.record import frozen
+from ftdsl.runtime.ramp import Phase
 
 
 @frozen
@@ -49,7 +50,7 @@ class Batch:
 @frozen
 class PlannedStage:
     """stage.settings has every choice filled in; folder is `20-sft`; engine: the one the stage is planned for; method is `lora`,
-    `full`, … or "" where none.
+    `full`, … or "" where none; ramp: the phases of a batch that changes, of which `batch` has the largest micro-batch.
     """
 
     stage: Stage
@@ -61,6 +62,20 @@ class PlannedStage:
     strategy: str = ""
     precision: str = ""
     choices: tuple[Choice, ...] = ()
+    ramp: tuple[Phase, ...] = ()
+
+    @property
+    def equations(self) -> tuple[str, ...]:
+        """The batch equation, of each phase where the batch changes; none where a stage has no batch."""
+        if self.batch is None:
+            return ()
+        if not self.ramp:
+            return (str(self.batch),)
+        begins = [1, *(phase.until + 1 for phase in self.ramp[:-1])]
+        parts = [Batch(phase.micro, phase.accumulate, self.batch.data_parallel) for phase in self.ramp]
+        spans = [f"{begin:,} to {phase.until:,}" if phase.until else f"{begin:,} on"
+                 for begin, phase in zip(begins, self.ramp, strict=True)]  # fmt: skip
+        return tuple(f"steps {span}: {part}" for span, part in zip(spans, parts, strict=True))
 
     @property
     def key(self) -> str:

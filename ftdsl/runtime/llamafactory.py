@@ -22,7 +22,7 @@ if (
     __package__ = Path(__file__).resolve().parent.name
     __import__(__package__)
 
-from . import chat, checkpoints, events, stale_locks, watch
+from . import chat, checkpoints, events, replace_trainers, stale_locks, watch
 from .report import Log, StageError, carried_out, mark, marked, save_result
 from .stage import Part, Stage, read
 
@@ -75,7 +75,8 @@ def train(stage: Stage, parts: tuple[Part, ...], log: Log) -> int:
         _refuse(config, stage, log)
         if stage.smoke:
             chat.blind(config)
-        run_exp(dict(config), callbacks=[watch.callback(stage, part, log, config), *added])
+        guard = replace_trainers.replaced(stage, config, log) if stage.kind == "train" else None
+        run_exp(dict(config), callbacks=[watch.callback(stage, part, log, config, guard), *added])
         if log.first and not part.until:
             _finish(stage, str(config["output_dir"]))
     return 0

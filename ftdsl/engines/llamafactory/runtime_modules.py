@@ -14,8 +14,9 @@ TRAIN = (PROGRAM, "train")
 """Our program around the engine, and its verb that trains or scores."""
 
 MODULES = (
-    "__init__", "actions", "chat", "checkpoints", "events", "extend", "judges", "labels",
-    "llamafactory", "measure", "report", "stage", "stale_locks", "tokens", "watch",
+    "__init__", "actions", "anomalies", "chat", "checkpoints", "events", "extend", "guard", "inject", "judges", "labels",
+    "llamafactory", "measure", "ramp", "replace_trainers", "report", "stage", "stale_locks", "tokens", "trainer", "watch",
+    "watchdog",
 )  # fmt: skip
 """`runtime/llamafactory.py` and what it imports."""
 
@@ -51,7 +52,7 @@ def spec(
         data["extend"] = added.path
     if context.plan.recipe.smoke:
         data["smoke"] = True
-    return Document(spec_path(folder), "json", data)
+    return Document(spec_path(folder), "json", data, bookkeeping=("warns",))
 
 
 def trainings(context: StageContext, config: str) -> tuple[list[dict[str, Any]], list[Command]]:

@@ -15,6 +15,7 @@ from ftdsl.engines.shared.assemble import result_of, title_of
 from ftdsl.engines.shared.leaks import leak_check
 from ftdsl.engines.shared.parallel import PYTHON
 from ftdsl.engines.shared.stage_context import StageContext
+from ftdsl.engines.shared.trainer import guard
 
 STAGES = {"pretrain": "pt", "sft": "sft", "reward": "rm", "dpo": "dpo", "kto": "kto", "ppo": "ppo"}
 
@@ -40,10 +41,10 @@ def train(context: StageContext) -> Job:
     added = extension(context, training=True)
     if added is not None:
         documents.append(added)
-    output, nan = result_of(context), context.name("guard.nan") or "stop"
+    output, more = result_of(context), guard.policy(context) | guard.ramp(context)
     train = documents[0].path
     parts, launched = runtime_modules.trainings(context, train)
-    documents.append(runtime_modules.spec(context, "train", parts, added, output=output, result=left, nan=nan))
+    documents.append(runtime_modules.spec(context, "train", parts, added, output=output, result=left, **more))
     first = Command(
         (PYTHON, runtime_modules.PROGRAM, "fresh", documents[-1].path),
         comment="goes on from this stage's own checkpoints; what another run left there is set aside",

@@ -23,7 +23,6 @@ UNSUPPORTED = {
     "weights": ("adapters cannot be weighted: LLaMA-Factory merges one after the other", "drop it"),
     "lora.experts": ("LLaMA-Factory has no mixture of adapters", "drop it; a larger `rank` is the nearest thing"),
     "lora.rank_budget": ("LLaMA-Factory has no adaptive rank", "drop it"),
-    "batch.ramp": ("the batch of LLaMA-Factory cannot grow on the way", "write `batch { global = … }`"),
     "tokenizer.pad": ("LLaMA-Factory takes the padding token of the template", "drop it"),
 }
 """Dotted key, or method -> why the engine has nothing for it, and what to write instead."""

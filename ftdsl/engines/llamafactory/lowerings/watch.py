@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ftdsl.engines.shared.overlay import plain
 from ftdsl.engines.shared.stage_context import Params, StageContext
+from ftdsl.engines.shared.trainer import guard as trainer_guard
 
 
 def metrics(context: StageContext) -> Params:
@@ -20,35 +21,26 @@ def metrics(context: StageContext) -> Params:
 
 
 def guard(context: StageContext) -> Params:
-    """NaN is never logged as 0: the engine's filter is always off."""
-    _refuse_guards(context)
+    """NaN is never logged as 0: the engine's filter is always off. All else is our runtime's (`stage.json`)."""
+    reaches, why = reached(context)
+    trainer_guard.check(context, reaches=reaches, why=why)
     params: Params = {"logging_nan_inf_filter": False}
     if context.get("guard.patience"):
         params["early_stopping_steps"] = context.get("guard.patience")
     return params
 
 
-_CLIP = "write `optim { clip = 1.0 }`, which scales large gradients down"
-_UNWATCHED = {
-    "spike": ("leaps of the loss are not looked for yet", "drop it; `nan = stop` is there"),
-    "grad_norm": ("steps are not judged by their gradients yet", _CLIP),
-}
+def ramp(context: StageContext) -> Params:
+    """Parameters see the largest micro-batch (plan/batch.py)."""
+    return {}
 
 
-def _refuse_guards(context: StageContext) -> None:
-    """One message for each cause: what is about rolling back says nothing of its own beside a rollback."""
-    rolled = False
-    for key in ("nan", "spike", "grad_norm"):
-        action = context.name(f"guard.{key}")
-        if not context.is_explicit(f"guard.{key}") or action == "ignore":
-            continue
-        if action == "rollback":
-            rolled = True
-            why, help = "a training cannot be rolled back yet", "write `nan = stop`: checkpoints stay, for `resume`"
-            context.refuse(f"guard.{key}", why, help)
-        elif key in _UNWATCHED:
-            context.refuse(f"guard.{key}", *_UNWATCHED[key])
-    for key in ("retries", "cut_lr"):
-        if context.is_explicit(f"guard.{key}") and not rolled:
-            why = f"`{key}` is about rolling back, which cannot be done yet"
-            context.refuse(f"guard.{key}", why, "drop it")
+def reached(context: StageContext) -> tuple[bool, str]:
+    """Whether our runtime's trainer stands in for the engine's, and why not (runtime/replace_trainers.py)."""
+    if context.stage.kind == "ppo":
+        return False, "PPO has a loop of its own"
+    if context.planned.strategy == "megatron":
+        return False, "Megatron's trainer is another one"
+    if trainer_guard.launched_elsewhere(context):
+        return False, "Ray starts the engine's own trainer in its workers"
+    return True, ""
