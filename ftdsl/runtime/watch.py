@@ -12,6 +12,7 @@ from .actions import act, save_and_stop
 from .checkpoints import changed_since, seal
 from .guard import Guard, Rule
 from .measure import Meter
+from .ramp import Phase, phase_at
 from .report import Log
 from .stage import Part, Stage
 
@@ -43,6 +44,7 @@ class Watcher:
     def __init__(self, stage: Stage, part: Part, log: Log, config: dict[str, Any], guard: Guard | None) -> None:
         self.stage, self.part, self.log, self.config, self.guard = stage, part, log, config, guard
         self.entered = False
+        self.phase: Phase | None = None
         self.began = time.monotonic()
         self.first_step = self.since = 0
         self.saved: Path | None = None
@@ -93,6 +95,17 @@ class Watcher:
 
     def on_step_begin(self, training: Any, state: Any, control: Any, **_: Any) -> None:
         self._seal_again()
+        if self.stage.ramp:
+            self._phase(state.global_step)
+
+    def _phase(self, step: int) -> None:
+        """Where a batch ramp changes, and where a training begins in one."""
+        phases = [Phase(**phase) for phase in self.stage.ramp]
+        phase = phase_at(phases, step)
+        if phase != self.phase:
+            self.phase = phase
+            rows = phase.rows(int(os.environ.get("WORLD_SIZE", "1")))
+            self.log.event("phase", step=step, micro=phase.micro, accumulate=phase.accumulate, rows=rows)
 
     def _seal_again(self) -> None:
         """Callbacks of the engine's that are called after this one may have changed a checkpoint (of a value head they do)."""
