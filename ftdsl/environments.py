@@ -1,6 +1,6 @@
-"""Where engines are: which Pythons are asked, in which order, and which versions of what they hold.
+"""Engine environments: which Python interpreters are candidates, in which order, and which package versions are in force.
 
-Read from folder names of installed packages, so nothing is started; `ftdsl.run.environments` is the one that runs them.
+Installed versions are read from folder names, so no process is started; `ftdsl.run.environments` runs the interpreters.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from ftdsl.record import frozen
 from ftdsl.session import Files, Session
 
 LOCAL = Path(".engines")
-"""The project's own folder for engines, seen from where `ftc` is called."""
+"""The project's own folder for engines, relative to the working directory."""
 
 BESIDE = ("transformers", "accelerate", "peft", "trl", "deepspeed", "torch")
-"""Packages whose versions count beside an engine's own."""
+"""Packages whose versions matter besides the engine's own."""
 
 NAMED = ("--engine-python", "FTC_ENGINE_PYTHON", "the recipe")
-"""Sources of a Python that somebody named: it is the only one asked."""
+"""Sources of an explicitly named Python, which is then the only candidate."""
 
 _SITES = (
     "lib/python3*/site-packages",
@@ -40,12 +40,12 @@ def may_be_brought(source: str) -> bool:
 
 
 def folder_of(engine: str) -> Path:
-    """Where `ftc engine install` puts an engine."""
+    """The folder into which `ftc engine install` installs an engine."""
     return LOCAL / engine
 
 
 def user_folder(engine: str, env: Mapping[str, str]) -> Path:
-    """An engine shared by a user's projects."""
+    """The folder of an engine that all projects of a user share."""
     base = Path(env.get("XDG_DATA_HOME") or Path(env.get("HOME", "~"), ".local", "share"))
     return base.expanduser() / "ftdsl" / "engines" / engine
 
@@ -55,7 +55,7 @@ def python_in(folder: Path) -> Path:
 
 
 def candidates(engine: str, env: Mapping[str, str], *, flag: str = "", recipe: str = "") -> Iterator[tuple[Path, str]]:
-    """Pythons in the order they are asked. A named one (flag, variable, recipe) is the only one asked."""
+    """(Python, source) in the order in which they are tried. A named one (flag, variable, recipe) is the only candidate."""
     for text, source in zip((flag, env.get("FTC_ENGINE_PYTHON", ""), recipe), NAMED, strict=True):
         if text:
             yield Path(text).expanduser(), source
@@ -67,23 +67,25 @@ def candidates(engine: str, env: Mapping[str, str], *, flag: str = "", recipe: s
 
 
 def runnable(python: Path) -> Path:
-    """A folder means the environment in it. Links are kept: they are what makes a virtual environment one."""
+    """The interpreter of a path, which may be the folder of an environment. Links are not resolved: a virtual environment is
+    recognised by the link.
+    """
     inside = python_in(python) if python.is_dir() else python
     return Path.cwd() / inside if os.sep in str(inside) else inside
 
 
 def installed(python: Path, files: Files) -> dict[str, str]:
-    """Versions by distribution name of what an environment holds; empty for a Python that is not in one."""
+    """Installed distributions of an environment: name -> version; empty for a Python that is not in one."""
     prefix = _on_path(runnable(python)).parent.parent
     for pattern in _SITES:
         for site in files.glob(prefix, pattern):
-            if found := dict(_distributions(files.glob(site, "*.dist-info"))):
-                return found
+            if packages := dict(_distributions(files.glob(site, "*.dist-info"))):
+                return packages
     return {}
 
 
 def _on_path(python: Path) -> Path:
-    """A bare name is looked up as a shell would."""
+    """A bare name, looked up on PATH."""
     if os.sep in str(python):
         return python
     from shutil import which
@@ -99,8 +101,8 @@ def _distributions(folders: list[Path]) -> Iterator[tuple[str, str]]:
 
 @frozen(eq=True)
 class ResolvedVersion:
-    """A version that counts, and why: `source` is a noun phrase. `facts`: the known version whose facts stand in for it
-    ("" for a package whose facts are not kept)."""
+    """A version in force. source: why, as a noun phrase; facts: the version in the catalogue whose facts are used for it ("" for
+    a package that the catalogue does not have)."""
 
     version: str
     source: str
@@ -113,9 +115,9 @@ class ResolvedVersion:
 
 @frozen
 class Versions:
-    """The versions of an engine and of what stands beside it that a recipe or file is held to.
+    """The versions of an engine and its dependencies that a recipe or file is checked against.
 
-    installed: every distribution beside that engine where it is installed, None when none of that version is.
+    installed: all distributions in the environment of that engine; None if that version is not installed.
     """
 
     engine: str
@@ -123,95 +125,95 @@ class Versions:
     installed: frozenset[str] | None = None
 
     def of(self, package: str = "") -> str:
-        """The version of a package (of the engine without one); "" when it is not known."""
-        found = self.packages.get(package or self.engine)
-        return found.version if found else ""
+        """The version of a package (by default of the engine); "" if unknown."""
+        version = self.packages.get(package or self.engine)
+        return version.version if version else ""
 
     def facts(self, package: str = "") -> str:
-        """The known version whose facts count for it; "" for the newest there is."""
-        found = self.packages.get(package or self.engine)
-        return found.facts if found else ""
+        """The version in the catalogue whose facts are used for it; "" for the newest."""
+        version = self.packages.get(package or self.engine)
+        return version.facts if version else ""
 
     @property
     def schema(self) -> Mapping[str, catalog.Fact]:
-        """Every parameter these versions take."""
+        """Every parameter of these versions."""
         return catalog.engine_schema(self.engine, self.facts(), self.facts("transformers"))
 
     def history(self, key: str) -> catalog.KeyHistory | None:
-        """A parameter's history, in the engine or else in transformers."""
+        """A parameter's history in the engine, or else in transformers."""
         return catalog.key_history(self.engine, key) or catalog.key_history("transformers", key)
 
     @property
-    def told(self) -> str:
-        """`llamafactory 0.9.3 (the recipe), transformers 4.52.4 (…)` where they are not those a reader expects, the
-        newest that are known; else ""."""
+    def notable(self) -> str:
+        """`llamafactory 0.9.3 (the recipe), transformers 4.52.4 (…)` if they are not the newest in the catalogue; else ""."""
         usual = usual_versions(self.engine)
-        said = [
-            f"{name} {one.version}{'' if one.exact else f', taken for {one.facts}'} ({one.source})"
+        parts = [
+            f"{name} {version.version}{'' if version.exact else f', checked as {version.facts}'} ({version.source})"
             for name in (self.engine, "transformers")
-            if (one := self.packages.get(name)) and (one.facts != usual.get(name) or not one.exact)
+            if (version := self.packages.get(name)) and (version.facts != usual.get(name) or not version.exact)
         ]
-        return ", ".join(said)
+        return ", ".join(parts)
 
     def refused(self) -> Iterator[tuple[str, ResolvedVersion, str]]:
-        """(package, version, requirement) of what is there and the engine's own check at start does not take. What only
-        its metadata excludes runs: pip would have said so."""
-        for package, one in self.packages.items():
+        """(package, version, requirement) of packages that the engine's own check at start refuses. Versions that only its
+        metadata excludes do run."""
+        for package, version in self.packages.items():
             pin = catalog.pins(self.engine, self.facts()).get(package)
-            if pin and pin.check and not pin.file and not catalog.admits(pin.check, one.version):
-                yield package, one, pin.check
+            if pin and pin.check and not pin.file and not catalog.admits(pin.check, version.version):
+                yield package, version, pin.check
 
     def outside(self) -> Iterator[tuple[str, ResolvedVersion, str]]:
-        """(package, version, requirement) of what is there and only the engine's metadata does not take: it runs. DeepSpeed's
-        bound is left out: what matters of it has a rule of its own (FT424)."""
+        """(package, version, requirement) of packages that only the engine's metadata excludes: they run. DeepSpeed is left
+        out: a rule of its own (FT424) covers what matters."""
         refused = {package for package, _, _ in self.refused()}
-        for package, one in self.packages.items():
+        for package, version in self.packages.items():
             pin = catalog.pins(self.engine, self.facts()).get(package)
-            if pin and package not in (*refused, "deepspeed") and not catalog.admits(pin.metadata, one.version):
-                yield package, one, pin.metadata
+            if pin and package not in (*refused, "deepspeed") and not catalog.admits(pin.metadata, version.version):
+                yield package, version, pin.metadata
 
     def plain(self) -> dict[str, dict[str, Any]]:
-        """For JSON: package -> version, source, and the version it is checked as when that is another."""
+        """For JSON: package -> version, source, and the version that it is checked as, if different."""
         return {
-            name: {"version": one.version, "source": one.source} | ({} if one.exact else {"checked_as": one.facts})
-            for name, one in self.packages.items()
+            name: {"version": version.version, "source": version.source}
+            | ({} if version.exact else {"checked_as": version.facts})
+            for name, version in self.packages.items()
         }
 
 
 def usual_versions(engine: str) -> dict[str, str]:
-    """What counts where nothing is pinned or installed: the newest engine, and the transformers it admits."""
+    """The versions used if nothing is pinned or installed: the newest engine, and the newest transformers that it admits."""
     newest = catalog.versions(engine)[-1:]
     beside = catalog.beside_engine(engine, newest[0], "transformers") if newest else ""
     return dict.fromkeys((engine,), "".join(newest)) | {"transformers": beside}
 
 
 def resolve_versions(engine: str, session: Session, *, version: str = "", python: str = "") -> Versions:
-    """Which versions count: what is pinned (`version`, or the session's lock), else what is installed where a run would
-    look (`python`: named by the recipe), else the newest that the engine's own pins admit."""
-    found: dict[str, ResolvedVersion] = {}
-    held = dict(session.pins)
+    """The versions in force: pinned (`version`, or the session's lock), else installed where a run would look (`python`: named
+    by the recipe), else the newest that the engine's own pins admit."""
+    versions: dict[str, ResolvedVersion] = {}
+    pins = dict(session.pins)
     if version:
-        found[engine] = _known(engine, version, "the recipe")
-    elif engine in held:
-        found[engine] = _known(engine, held[engine], "the lock")
-    here, place = _environment(engine, session, python)
-    if engine not in found:
+        versions[engine] = _known(engine, version, "the recipe")
+    elif engine in pins:
+        versions[engine] = _known(engine, pins[engine], "the lock")
+    packages, source = _environment(engine, session, python)
+    if engine not in versions:
         newest = catalog.versions(engine)[-1:]
-        if here:
-            found[engine] = _known(engine, here[engine], place)
+        if packages:
+            versions[engine] = _known(engine, packages[engine], source)
         elif newest:
-            found[engine] = _known(engine, newest[0], f"the newest {engine} that is known")
-    chosen = found.get(engine)
+            versions[engine] = _known(engine, newest[0], f"the newest {engine} in the catalogue")
+    chosen = versions.get(engine)
     for package in BESIDE:
-        if package in held:
-            found[package] = _known(package, held[package], "the lock")
-        elif chosen and here.get(engine) == chosen.version:
-            if package in here:
-                found[package] = _known(package, here[package], place)
+        if package in pins:
+            versions[package] = _known(package, pins[package], "the lock")
+        elif chosen and packages.get(engine) == chosen.version:
+            if package in packages:
+                versions[package] = _known(package, packages[package], source)
         elif chosen and (best := catalog.beside_engine(engine, chosen.facts, package)):
-            found[package] = _known(package, best, f"the newest that {engine} {chosen.facts} admits")
-    there = bool(chosen) and here.get(engine) == found[engine].version
-    return Versions(engine, found, frozenset(here) if there else None)
+            versions[package] = _known(package, best, f"the newest that {engine} {chosen.facts} admits")
+    is_installed = bool(chosen) and packages.get(engine) == versions[engine].version
+    return Versions(engine, versions, frozenset(packages) if is_installed else None)
 
 
 def _known(package: str, version: str, source: str) -> ResolvedVersion:
@@ -220,9 +222,9 @@ def _known(package: str, version: str, source: str) -> ResolvedVersion:
 
 
 def _environment(engine: str, session: Session, python: str) -> tuple[dict[str, str], str]:
-    """What the first environment with the engine holds, and where that is; nothing when there is none."""
+    """The packages of the first environment with the engine, and its source; ({}, "") if there is none."""
     for path, source in candidates(engine, session.env, flag=session.engine_python, recipe=python):
-        found = installed(path, session.files)
-        if engine in found:
-            return found, source if source not in NAMED else f"{path} ({source})"
+        packages = installed(path, session.files)
+        if engine in packages:
+            return packages, source if source not in NAMED else f"{path} ({source})"
     return {}, ""

@@ -1,4 +1,4 @@
-"""The way of the data, in order: resolve, build, plan, lower, render. Nothing else calls phases in a row."""
+"""The phases in order: resolve, build, plan, lower, render. Only this module calls them one after the other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @frozen
 class Checked:
-    """How far a recipe came: what could not be reached for errors is None or empty."""
+    """The results of the phases; None or empty for those that an error prevented."""
 
     resolved: Resolved | None = None
     recipe: Recipe | None = None
@@ -29,7 +29,7 @@ class Checked:
 
 
 def check(path: Path, options: Options, session: Session) -> Checked:
-    """Every phase up to the jobs. An error stops no other stage, nor what does not stand on it (docs/adr/0011)."""
+    """Every phase up to the jobs. An error stops neither other stages nor what does not depend on it (docs/adr/0011)."""
     from ftdsl.recipe.build import build
 
     resolved = resolve(path, path.as_posix(), options, session)
@@ -58,50 +58,51 @@ def check(path: Path, options: Options, session: Session) -> Checked:
 def compile_recipe(
     path: Path, options: Options, session: Session, *, frozen: bool = False, smoke: bool = False, target: str = ""
 ) -> Compiled | None:
-    """Artifacts in memory, or None with the reason in the sink. Nothing is executed, nothing is written.
+    """The artifacts, in memory; None with the reason in the sink. Executes nothing, writes nothing.
 
-    smoke: of the recipe in small; the real one must be sound all the same. target: what starts the jobs (bash without one).
+    frozen: the lock must fit; smoke: compile the reduced recipe (the real one must have no errors either); target: what starts
+    the jobs, bash by default.
     """
     from ftdsl.plan import measured
     from ftdsl.targets import lock
 
-    session.elsewhere |= smoke  # made-up rows stand in for data that is not here
+    session.elsewhere |= smoke  # generated rows replace data that is not on this machine
     lock_path = lock.path_of(path)
     locked = lock.read(lock_path, session)
     if frozen and locked:
         session.env, session.pins = {**session.env, measured.VARIABLE: "none", **locked.env}, locked.pins
     checked = check(path, options, session)
     if smoke:
-        session.sink.soften("FT615")  # the stage is left out, and the rest is tried
+        session.sink.soften("FT615")  # the stage is left out, the rest is tested
     if session.sink.failed or checked.plan is None or checked.resolved is None or checked.recipe is None:
         return None
     if not checked.jobs:
         return None
     if any(stage.dimensions for stage in checked.resolved.stages) and not smoke:
-        tell_search(checked.resolved, session, error=True)
+        report_search(checked.resolved, session, error=True)
         return None
     from ftdsl.recipe.validate import validate
     from ftdsl.targets.artifacts import compile_files
     from ftdsl.targets.compiled import Compiled
 
     validate(checked.recipe, session.sink)
-    made = lock.made(checked.plan, checked.jobs, checked.resolved.env, session)
+    new_lock = lock.lock_of(checked.plan, checked.jobs, checked.resolved.env, session)
     if frozen:
-        lock.compare(made, locked, lock_path, checked.recipe.span, session)
+        lock.compare(new_lock, locked, lock_path, checked.recipe.span, session)
     if session.sink.failed:
         return None
-    goal = _target(target, checked.plan, checked.jobs, session)
-    if goal is None:
+    chosen = _target(target, checked.plan, checked.jobs, session)
+    if chosen is None:
         return None
     if smoke:
-        return _compile_small(checked, lock_path, session, goal)
-    files = compile_files(checked.plan, checked.jobs, session, goal)
-    text = lock.text_of(made, locked, checked.recipe.folder, session)
+        return _compile_smoke(checked, lock_path, session, chosen)
+    files = compile_files(checked.plan, checked.jobs, session, chosen)
+    text = lock.text_of(new_lock, locked, checked.recipe.folder, session)
     return Compiled(checked.recipe.name, checked.recipe.folder, checked.plan, checked.jobs, files, (lock_path, text))
 
 
 def _target(name: str, plan: Plan, jobs: tuple[Job, ...], session: Session) -> Target | None:
-    """The target of that name, if it can run the jobs; else None, with the reason in the sink."""
+    """The target of that name, if it can run the jobs; otherwise None with the reason in the sink."""
     from ftdsl.targets import registry
 
     target = registry.get(name or registry.DEFAULT)
@@ -113,8 +114,8 @@ def _target(name: str, plan: Plan, jobs: tuple[Job, ...], session: Session) -> T
     return None if session.sink.failed else target
 
 
-def _compile_small(checked: Checked, lock: Path, session: Session, target: Target) -> Compiled | None:
-    """The recipe in small, planned and lowered like any other."""
+def _compile_smoke(checked: Checked, lock: Path, session: Session, target: Target) -> Compiled | None:
+    """The reduced recipe, planned and lowered like any other."""
     from ftdsl.engines.lower import engine_of, lower
     from ftdsl.plan.choose import plan as choose
     from ftdsl.smoke.recipe import searched, smoke
@@ -125,25 +126,28 @@ def _compile_small(checked: Checked, lock: Path, session: Session, target: Targe
     recipe = checked.recipe
     engines = engine_of(recipe, session)
     small = smoke(recipe, session.files, engines)
-    spans = {stage.key: [(one.key, one.span) for one in stage.dimensions.values()] for stage in checked.resolved.stages}
+    spans = {
+        stage.key: [(dimension.key, dimension.span) for dimension in stage.dimensions.values()]
+        for stage in checked.resolved.stages
+    }
     replaced = (*small.replaced, *searched(recipe, spans))
     plan = choose(small.recipe, session, engines)
     jobs = lower(plan, session)
-    session.sink.forget_infos()  # of choices made for the real recipe and again for the small one
+    session.sink.forget_infos()  # the choices for the real recipe, and again for the reduced one
     if session.sink.failed:
         return None
-    told = {"replaced": [one.as_json() for one in replaced]}
+    report = {"replaced": [replacement.as_json() for replacement in replaced]}
     files = compile_files(plan, jobs, session, target) | small.files
     wanted = {job.key: job.packages for job in checked.jobs}
-    files["smoke.json"] = (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode()
+    files["smoke.json"] = (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode()
     return Compiled(recipe.name, recipe.folder, plan, jobs, files, (lock, b""), replaced, wanted)
 
 
-def tell_search(resolved: Resolved, session: Session, *, error: bool) -> None:
-    """A search needs trials run one by one, which no artifact can do yet: an error where artifacts are asked for."""
-    say = session.sink.error if error else session.sink.info
+def report_search(resolved: Resolved, session: Session, *, error: bool) -> None:
+    """A search needs several trials, which artifacts cannot run yet: an error where artifacts are needed, else an info."""
+    report = session.sink.error if error else session.sink.info
     for stage in resolved.stages:
         for dimension in stage.dimensions.values():
             text = f"`{dimension.key}` is searched, and searches cannot be compiled or run yet"
-            help = f"fix it for one run: --set {stage.name}.{dimension.key}=…"
-            say("FT084", text, dimension.span, help=help)
+            help = f"set it for one run: --set {stage.name}.{dimension.key}=…"
+            report("FT084", text, dimension.span, help=help)

@@ -1,7 +1,7 @@
-"""The only door of the core to files and environment: the core stays pure, and an editor can feed unsaved text.
+"""The core's only access to files and environment: the core stays pure, and an editor can pass in unsaved text.
 
-Everything that is read comes through `read_bytes` or `open_regular`: regular files only, never more than a limit. A pipe
-would wait for ever and a device never end, and a path to one may come from a file that somebody else wrote.
+All reading goes through `read_bytes` or `open_regular`: regular files only, never more than a limit. Reading a pipe could
+block for ever and a device never end, and a path to one may come from a file that somebody else wrote.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ if TYPE_CHECKING:
     from io import BufferedReader
 
 LIMIT = 16 << 20
-"""Bytes of a text that is read whole: configurations, recipes, lists of data. What is larger is none of these."""
+"""Maximum size in bytes of a text that is read whole: configurations, recipes, lists of data."""
 
 
 LARGE = 256 << 20
-"""Bytes of a file that ftc itself writes: the state of runs with thousands of stages, reports on data."""
+"""Maximum size in bytes of a file that ftc itself writes: events of runs with thousands of stages, reports on data."""
 
 
 class NotRegularError(OSError):
-    """A pipe, a socket, a device: not opened."""
+    """A pipe, a socket or a device, which is not opened."""
 
 
 class TooLargeError(OSError):
-    """A file that is larger than what is asked for can be."""
+    """A file that is larger than the limit."""
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """A regular file, opened to be read. Raises: OSError, NotRegularError for anything else."""
+    """Open a regular file for reading. Raises: OSError, NotRegularError for anything else."""
     try:
-        _regular(path.stat().st_mode, path)  # before it is opened: opening alone does something to some devices
+        _regular(path.stat().st_mode, path)  # before opening, which alone has effects on some devices
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
-    except ValueError:  # a null character, half a surrogate pair: no file system has such a name
+    except ValueError:  # a null character or a lone surrogate, which no file system allows in a name
         raise FileNotFoundError(errno.ENOENT, "no such file or directory", str(path)) from None
     try:
-        _regular(os.fstat(descriptor).st_mode, path)  # again: it may have become something else
+        _regular(os.fstat(descriptor).st_mode, path)  # again: the path may have been replaced
     except OSError:
         os.close(descriptor)
         raise
@@ -71,19 +71,19 @@ def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
 
 
 def read_json(path: Path, limit: int = LIMIT) -> Any:
-    """The value a JSON file holds. Raises: OSError; ValueError when it is none, or nested too deeply."""
+    """The value of a JSON file. Raises: OSError; ValueError if it is not JSON, or nested too deeply."""
     return _json(read_bytes(path, limit))
 
 
 def reason(error: OSError | UnicodeDecodeError) -> str:
-    """Why a file cannot be read, in words."""
+    """Why a file cannot be read, as a clause for a message."""
     if isinstance(error, UnicodeDecodeError):
         return "it is not a UTF-8 text"
     return "there is no such file" if is_absent(error) else (error.strerror or str(error)).lower()
 
 
 def is_absent(error: Exception) -> bool:
-    """Whether nothing lies at a path, or nothing can: that is no fault of the file's."""
+    """Whether the file does not exist, or cannot exist under this name."""
     return isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
@@ -95,7 +95,7 @@ def _json(content: bytes | str) -> Any:
 
 
 class Files:
-    """Reads from disk; `unsaved` (path -> text) wins, which is how an editor's buffers come in."""
+    """Reads from disk. unsaved: path -> text that replaces the file, such as an editor's buffers."""
 
     def __init__(self, unsaved: Mapping[Path, str] | None = None) -> None:
         self._unsaved = {resolved(path): text for path, text in (unsaved or {}).items()}
@@ -103,10 +103,10 @@ class Files:
         self._heads: dict[tuple[Path, int], bytes] = {}
 
     def text(self, path: Path, limit: int = LIMIT) -> str:
-        """The text of a file, its line ends as `\\n`.
+        """The text of a file, with `\\n` as line end.
 
-        Raises: OSError when it cannot be read (also: is no regular file, is larger than `limit` bytes),
-        UnicodeDecodeError when it is not UTF-8.
+        Raises: OSError if it cannot be read (also: is not a regular file, is larger than `limit` bytes),
+        UnicodeDecodeError if it is not UTF-8.
         """
         unsaved = self._unsaved.get(resolved(path)) if self._unsaved else None
         if unsaved is not None:
@@ -114,7 +114,7 @@ class Files:
         return read_bytes(path, limit).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
 
     def trouble(self, path: Path) -> str:
-        """Why a text that lies at a path cannot be read; "" when it can, or when nothing lies there."""
+        """Why an existing text file cannot be read; "" if it can, or does not exist."""
         try:
             self.text(path)
         except (OSError, UnicodeDecodeError) as error:
@@ -122,11 +122,11 @@ class Files:
         return ""
 
     def json(self, path: Path, limit: int = LIMIT) -> Any:
-        """The value a JSON file holds. Raises: OSError; ValueError when it is none, or nested too deeply."""
+        """The value of a JSON file. Raises: OSError; ValueError if it is not JSON, or nested too deeply."""
         return _json(self.text(path, limit))
 
     def sha256(self, path: Path) -> str:
-        """The digest of a file, read once and never held. Raises: OSError."""
+        """The digest of a file, computed once, without holding the content. Raises: OSError."""
         if path not in self._digests:
             with open_regular(path) as handle:
                 self._digests[path] = hashlib.file_digest(handle, "sha256").hexdigest()
@@ -140,7 +140,7 @@ class Files:
         return self._heads[path, size]
 
     def lines(self, path: Path) -> int:
-        """How many lines of a file hold anything, read once and never held. Raises: OSError."""
+        """The number of lines that are not blank. Raises: OSError."""
         with open_regular(path) as handle:
             return sum(1 for line in handle if not line.isspace())
 
@@ -162,7 +162,7 @@ class Files:
         return stat.S_ISDIR(_mode(path))
 
     def glob(self, folder: Path, pattern: str) -> list[Path]:
-        """Matches of a glob pattern below `folder`, sorted; none of a pattern that cannot be one."""
+        """Matches of a glob pattern below `folder`, sorted; empty for an invalid pattern."""
         try:
             return sorted(folder.glob(pattern))
         except (OSError, ValueError, NotImplementedError, RuntimeError):
@@ -170,7 +170,7 @@ class Files:
 
 
 def _mode(path: Path) -> int:
-    """The kind of what a path leads to; 0 when it leads nowhere that can be seen (a loop, a name that is too long)."""
+    """The mode of the file; 0 if it cannot be accessed (missing, a loop of links, a name that is too long)."""
     try:
         return path.stat().st_mode
     except (OSError, ValueError):
@@ -178,7 +178,7 @@ def _mode(path: Path) -> int:
 
 
 def resolved(path: Path) -> Path:
-    """A path without links and dots; one that leads nowhere (a loop, a null character) as it is."""
+    """A path without links and dots; an invalid path (a loop, a null character) only made absolute."""
     try:
         return path.resolve()
     except (OSError, ValueError, RuntimeError):
@@ -187,10 +187,10 @@ def resolved(path: Path) -> Path:
 
 @mutable
 class Session:
-    """What one call of the compiler may see: files, environment, and the sink it reports to.
+    """The context of one call of the compiler: files, environment, and the sink it reports to.
 
-    pins: package -> version that counts whatever is installed (a lock's); engine_python: named on the command line;
-    elsewhere: the data lies on another machine, so that what is missing here is not said.
+    pins: package -> version to use whatever is installed (from a lock); engine_python: from the command line;
+    elsewhere: the data is on another machine, so missing files are not reported.
     """
 
     files: Files = field(default_factory=Files)

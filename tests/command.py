@@ -123,7 +123,7 @@ def _process_state(cwd: Path, env: dict[str, str]) -> Iterator[None]:
     folder, environment, argv, path = Path.cwd(), dict(os.environ), sys.argv, list(sys.path)
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     limit, collects, umask, threads = sys.getrecursionlimit(), gc.isenabled(), _umask(), set(threading.enumerate())
-    tables = [engines._loaded, registered_tables, targets._known]
+    tables = [engines._loaded, registered_tables, targets._registered]
     registered = [dict(table) for table in tables]
     fitted = constants.FITTED
     os.chdir(cwd)

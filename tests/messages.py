@@ -19,7 +19,7 @@ from ftdsl.importers.checking import check as check_other
 from ftdsl.language.resolve.resolve import Options
 from ftdsl.lint.about import Example, examples, sections
 from ftdsl.lint.check import load
-from ftdsl.pipeline import check, tell_search
+from ftdsl.pipeline import check, report_search
 from ftdsl.session import Session
 from tests.conftest import ALPACA, NOWHERE, ROWS, small
 from tests.engines import test_limits as limits
@@ -126,7 +126,7 @@ def found(place: Path, files: Mapping[str, str | bytes], options: Options | None
         return session.sink.ordered()
     checked = check(first, options or Options(), session)
     if checked.resolved is not None:
-        tell_search(checked.resolved, session, error=True)  # as a run would
+        report_search(checked.resolved, session, error=True)  # as a run would
     return session.sink.ordered()
 
 

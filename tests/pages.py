@@ -326,14 +326,14 @@ HANDBOOK = [
 
 
 def lesson_row(lesson: Lesson) -> str:
-    from ftdsl.pipeline import tell_search
+    from ftdsl.pipeline import report_search
 
     path = place() / "r.ft"
     path.write_text(lesson.text(), encoding="utf-8")
     session = Session(env=dict(NOWHERE))
     checked, _ = _judged(path, session)
     if checked.resolved is not None:
-        tell_search(checked.resolved, session, error=True)
+        report_search(checked.resolved, session, error=True)
     said = [one for one in session.sink.ordered() if one.severity.value != "info"]
     stands = sentence(said[0]) if said else "compiles"
     words = f"`{lesson.words}`" if lesson.words else "(no method said)"

@@ -1,6 +1,7 @@
-"""Facts, as data, each with its source: words, engines' parameters per version, accelerators, chat templates.
+"""Facts as data, each with its source.
 
-Imports nothing of ftdsl; any room may ask.
+Given: the name of a table, package or version. Gives: the language's keys, engines' parameters by version, GPUs, prices, chat
+templates. Knows: facts only; it imports nothing of ftdsl but `record`, and every package may import it.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ ParameterStatusKind: TypeAlias = Literal["word", "passthrough", "derived", "dead
 
 @frozen
 class Gpu:
-    """An accelerator: memory sizes in GiB, compute capability (0 where there is none), what it computes in and how fast.
+    """An accelerator.
 
     `half`, `fp8_rate`, `fp32` in TFLOP/s, dense; `bandwidth` (one for each size of memory), `link`, `pcie` and `network`
     (one way) in GB/s; `power` in W; `reach`: the part of `half` that large matrix products reach for long, `measured`: TFLOP/s
@@ -74,11 +75,11 @@ class Gpu:
 
 @frozen
 class Modules:
-    """Names of an architecture's linear modules: of the language model, `experts` that are fused into parameters of three
-    dimensions (an adapter for linear modules does not reach them), of what sees or hears, and of the head.
+    """Names of an architecture's linear modules.
 
-    What a configuration decides is all there: a name may be missing in one model. `text`: the language model is one of
-    another type, which the configuration names.
+    linear: of the language model; experts: fused into parameters of three dimensions (an adapter for linear modules does not
+    reach them); vision: of the vision and audio towers; head: of the head; text: whether the configuration names another
+    architecture for the language model. All names that a configuration can lead to are listed, so one model may lack some.
     """
 
     linear: tuple[str, ...] = ()
@@ -90,7 +91,8 @@ class Modules:
 
 @frozen
 class ParameterStatus:
-    """Where an engine's parameter stands: it has a `word`, is passthrough only, derived, or dead."""
+    """How a recipe sets an engine's parameter: by a key of the language (`word`), by passthrough only, not at all since it is
+    derived from the recipe, or not at all since it has no effect (dead)."""
 
     kind: ParameterStatusKind
     word: str = ""
@@ -110,34 +112,34 @@ def gpus() -> Mapping[str, Gpu]:
 
 
 def prices() -> Mapping[str, float]:
-    """USD an hour for one card by name, list prices (data/prices.toml tells whose)."""
-    found: Mapping[str, float] = _load("prices.json")
-    return found
+    """List price of one GPU in USD per hour, by name (data/prices.toml has the sources)."""
+    prices: Mapping[str, float] = _load("prices.json")
+    return prices
 
 
 def models() -> Mapping[str, Mapping[str, Any]]:
     """Architectures by name: sizes, the hub ids that share them, source."""
-    found: Mapping[str, Mapping[str, Any]] = _load("models.json")
-    return found
+    models: Mapping[str, Mapping[str, Any]] = _load("models.json")
+    return models
 
 
 def smoke() -> Mapping[str, Mapping[str, Any]]:
-    """What a smoke run does with each word (keep, drop, members, coded, passthrough), and which architecture stands in for
-    which model (families, text_sides)."""
-    found: Mapping[str, Mapping[str, Any]] = _load("smoke.json")
-    return found
+    """What a smoke run does with each key (keep, drop, members, coded, passthrough), and which architecture replaces which
+    model (families, text_sides)."""
+    table: Mapping[str, Mapping[str, Any]] = _load("smoke.json")
+    return table
 
 
 def faults() -> Mapping[str, Mapping[str, Any]]:
-    """What engines say when a stage breaks: match, say, keys, help, code, in the order they are tried."""
-    found: Mapping[str, Mapping[str, Any]] = _load("faults.json")
-    return found
+    """Error messages of engines and their meaning: match, say, keys, help, code, in the order in which they are tried."""
+    faults: Mapping[str, Mapping[str, Any]] = _load("faults.json")
+    return faults
 
 
 def misnamed() -> Mapping[str, Mapping[str, Any]]:
-    """Parameters that people write and the engine has not -> what each should be (data/misnamed.toml tells the fields)."""
-    found: Mapping[str, Mapping[str, Any]] = _load("misnamed.json")
-    return found
+    """Parameters that people write although the engine lacks them -> the right one (data/misnamed.toml explains the fields)."""
+    parameters: Mapping[str, Mapping[str, Any]] = _load("misnamed.json")
+    return parameters
 
 
 def written() -> Mapping[str, Mapping[str, Any]]:
@@ -149,10 +151,10 @@ def written() -> Mapping[str, Mapping[str, Any]]:
 
 @cache
 def engine_schema(engine: str, version: str = "", transformers: str = "") -> Mapping[str, Fact]:
-    """Every parameter an engine takes: its own, and those of the TrainingArguments beside it.
+    """Every parameter of an engine: its own, and those of transformers' TrainingArguments.
 
-    Without versions those of the newest engine that is known, and of the newest transformers that it admits. {} for an engine
-    whose parameters are not kept by version.
+    By default of the newest engine in the catalogue, and of the newest transformers that it admits. {} for an engine without
+    a history in the catalogue.
     """
     if not versions(engine):
         return {}
@@ -162,41 +164,41 @@ def engine_schema(engine: str, version: str = "", transformers: str = "") -> Map
 
 
 def newest(package: str) -> str:
-    """The newest version of a package that is known. Raises: IndexError."""
+    """The newest version of a package in the catalogue. Raises: IndexError."""
     return versions(package)[-1]
 
 
 def beside_engine(engine: str, version: str, package: str) -> str:
-    """The newest known version of a package that an engine's metadata and checks admit; "" when it names none."""
+    """The newest known version of a package that an engine's metadata and checks admit; "" if they do not mention it."""
     pin = pins(engine, version).get(package)
     return pin.newest if pin else ""
 
 
 def templates(engine: str, version: str = "") -> list[str]:
-    """Chat templates that an engine brings; [] where it has no list of its own."""
+    """Chat templates of an engine; [] if it has no list of its own."""
     return list(schema(engine, version, "templates")) if versions(engine) else []
 
 
 def listed(engine: str, model: str, version: str = "") -> bool:
-    """Whether an engine's own list of models has this hub id."""
+    """Whether an engine's own list of models contains this hub id."""
     return model in schema(engine, version, "models")
 
 
 @cache
 def template_for_model(engine: str, model: str, version: str = "") -> str | None:
-    """The template of a model's family, from an engine's own list; the model is a hub id or a folder.
+    """The template of a model's family, from an engine's own list. model: a hub id or a folder.
 
-    An id that is not listed counts by its name: copies by others, in other precisions, under an organisation's new name
-    (`meta-llama/Llama-3.1-8B` was `Meta-Llama-3.1-8B`); then other sizes; then an organisation's family of one template.
+    An unlisted id is matched by its name: copies by others, other precisions, an organisation's new name
+    (`meta-llama/Llama-3.1-8B` was `Meta-Llama-3.1-8B`); then other sizes; then an organisation whose family has one template.
     """
     families: Mapping[str, Any] = schema(engine, version, "models")
     if families.get(model):
         return str(families[model])
     for alike in (_model_name, _without_size, _organisation_and_family):
         wanted = alike(model)
-        kin = {str(template) for other, template in families.items() if template and alike(other) == wanted}
-        if len(kin) == 1:
-            return kin.pop()
+        matching = {str(template) for other, template in families.items() if template and alike(other) == wanted}
+        if len(matching) == 1:
+            return matching.pop()
     return None
 
 
@@ -218,7 +220,7 @@ def _organisation_and_family(model: str) -> str:
 
 
 def modules(model_type: str, version: str = "") -> Modules | None:
-    """The modules of an architecture (`qwen3_moe`) in a version of transformers; None when nothing is known of it.
+    """The modules of an architecture (`qwen3_moe`) in a version of transformers; None if unknown.
 
     Known from 4.55 on. Source: transformers' modeling sources (ftdsl/catalog/extract/architectures.py).
     """
@@ -230,7 +232,7 @@ def modules(model_type: str, version: str = "") -> Modules | None:
 
 
 def default_targets(model_type: str, version: str = "") -> list[str]:
-    """What a version of PEFT puts LoRA on where nothing is said; [] when it knows no answer and asks for one.
+    """The modules that a version of PEFT adapts by default with LoRA; [] if it has no default and requires a choice.
 
     Source: peft/utils/constants.py, TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.
     """
@@ -238,8 +240,8 @@ def default_targets(model_type: str, version: str = "") -> list[str]:
 
 
 def names(catalog: str) -> list[str]:
-    """All names of a catalog a key of the vocabulary refers to, of any version: which one has a name is the engine's to
-    say. Raises: KeyError."""
+    """All names of a catalogue that a key of the vocabulary refers to, of any version; the engine checks which version has a
+    name. Raises: KeyError."""
     if catalog == "gpus":
         return list(gpus())
     if catalog == "engines":
@@ -253,7 +255,7 @@ def names(catalog: str) -> list[str]:
 _NAMES = {"optimizers": ("transformers", "enums", "OptimizerNames.")}
 
 ENGINE_ENTRY_POINTS = "ftdsl.engines"
-"""The group of entry points by which another package brings an engine (`ftdsl.engines.registry`)."""
+"""The group of entry points for engines of other packages (`ftdsl.engines.registry`)."""
 
 _registered: dict[str, Mapping[str, Mapping[str, Any]]] = {}
 
@@ -269,104 +271,104 @@ _OVERLAY = "-overlay.json"
 
 @cache
 def engine_entry_points() -> Mapping[str, EntryPoint]:
-    """Engines that installed packages bring, by name. Looks through all installed packages: asked for last."""
+    """Engines of installed packages, by name. Searches all installed packages, so it comes last."""
     from importlib.metadata import entry_points
 
     return {point.name: point for point in entry_points(group=ENGINE_ENTRY_POINTS)}
 
 
 def known_engines() -> tuple[str, ...]:
-    """Engines that are built in or were registered: those whose tables can be read here."""
+    """Engines that are built in or registered: those whose tables can be read."""
     return tuple(dict.fromkeys([*built_in_engines(), *_registered]))
 
 
 def register_engine(name: str, overlay: Mapping[str, Mapping[str, Any]]) -> None:
-    """Make the tables of an engine from elsewhere known, as if they were part of this package."""
+    """Add the tables of another package's engine, as if they were part of this package."""
     _registered[name] = overlay
     _parameter_statuses.cache_clear()
 
 
 def forget_engine(name: str) -> None:
-    """Take back what `register_engine` did."""
+    """Undo `register_engine`."""
     _registered.pop(name, None)
     _parameter_statuses.cache_clear()
 
 
 def facts(table: str) -> Mapping[str, Any]:
-    """What engines accept beyond their schemas: a table of facts.toml. Raises: KeyError."""
-    found: Mapping[str, Any] = _load("facts.json")[table]
-    return found
+    """A table of facts.toml: what engines accept beyond their schemas. Raises: KeyError."""
+    facts: Mapping[str, Any] = _load("facts.json")[table]
+    return facts
 
 
 def overlay(engine: str) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
-    """How an engine is given each key: table -> key -> entry. Raises: FileNotFoundError for an engine that is not known."""
+    """How each key maps to an engine's parameters: table -> key -> entry. Raises: FileNotFoundError for an unknown engine."""
     tables: Mapping[str, Mapping[str, Mapping[str, Any]]] = _registered.get(engine) or _load(f"{engine}{_OVERLAY}")
     return tables
 
 
 def reasons(engine: str) -> Mapping[str, Mapping[str, str]]:
-    """Why a line is there that no key decides: of each `file`, `parameter`, launch `word` and `variable`."""
+    """Reasons of lines that no key decides: by table (`file`, `parameter`, `argument`, `variable`, …) and name."""
     name = (
         engine if engine not in _registered else built_in_engines()[0]
-    )  # what the shared rooms write has the same reasons
+    )  # for lines that `engines/shared` writes, a built-in engine's reasons apply too
     tables: Mapping[str, Mapping[str, str]] = _load(f"{name}-reasons.json")
     return tables
 
 
 @cache
 def _parameter_statuses(engine: str) -> Mapping[str, ParameterStatus]:
-    found: dict[str, ParameterStatus] = {}
+    statuses: dict[str, ParameterStatus] = {}
     for block, entries in overlay(engine).items():
         if block.startswith("_"):
             kind: Any = block[1:]
-            found |= {name: ParameterStatus(kind) for name in entries["keys"]}
+            statuses |= {name: ParameterStatus(kind) for name in entries["keys"]}
     for block, entries in overlay(engine).items():
         if block.startswith("_"):
             continue
         for key, entry in entries.items():
-            word = key if block in _GROUPS else f"{block}.{key}"
-            for name in told(entry):
-                found.setdefault(name, ParameterStatus("word", word))
-    return found
+            dotted = key if block in _GROUPS else f"{block}.{key}"
+            for name in parameters_of(entry):
+                statuses.setdefault(name, ParameterStatus("word", dotted))
+    return statuses
 
 
 _GROUPS = ("file", "train", "dpo", "kto", "ppo", "data", "eval", "merge", "stage_quantize", "shell")
 
 
-def told(entry: Mapping[str, Any]) -> list[str]:
-    """Every parameter an overlay entry writes."""
+def parameters_of(entry: Mapping[str, Any]) -> list[str]:
+    """Every parameter that an overlay entry writes."""
     names = [to.split(":")[0] for to in entry["to"] if "." not in to]
     names += [text.split("=")[0] for texts in entry.get("set", {}).values() for text in texts]
     return names + [name for options in entry.get("opts", {}).values() for name in options.values()]
 
 
 def parameter_status(engine: str, parameter: str) -> ParameterStatus | None:
-    """Where a parameter stands, or None when the engine has none of that name."""
+    """How a recipe sets a parameter; None if the engine has no parameter of that name."""
     return _parameter_statuses(engine).get(parameter)
 
 
 def keys_of_parameter(parameter: str) -> list[str]:
-    """Keys of the language that decide a parameter of any engine."""
-    found = [parameter_status(engine, parameter) for engine in known_engines()]
-    return list(dict.fromkeys(status.word for status in found if status and status.word))
+    """Keys of the language that write a parameter of any engine."""
+    statuses = [parameter_status(engine, parameter) for engine in known_engines()]
+    return list(dict.fromkeys(status.word for status in statuses if status and status.word))
 
 
 PASSTHROUGH = {"deepspeed": "ds.", "accelerate": "acc.", "megatron": "mca."}
-"""Blocks handed on as they stand, and what the overlay calls their keys."""
+"""Passthrough blocks, and the prefix of their keys in the overlay."""
 
 
 def passthrough_key(engine: str, block: str, key: str) -> str | None:
-    """The word of the language that decides a key of a hatch, so that the hatch may not: `zero_optimization.stage`."""
+    """The key of the language that sets a key of a passthrough block (`zero_optimization.stage`), which the block must not."""
     for group, entries in overlay(engine).items():
         for name, entry in () if group.startswith("_") else entries.items():
-            told = [to.partition(":")[0] for to in entry["to"]]
-            if PASSTHROUGH[block] + key in told:
+            targets = [to.partition(":")[0] for to in entry["to"]]
+            if PASSTHROUGH[block] + key in targets:
                 return name if group in _GROUPS else f"{group}.{name}"
     return None
 
 
 def passthrough_schema(block: str, version: str = "") -> Mapping[str, Fact]:
-    """Keys that DeepSpeed, accelerate or the mcore adapter reads, by dotted path, in a version (the newest without one)."""
+    """Keys that DeepSpeed, accelerate or the mcore adapter reads, by dotted path, in a version (by default the newest)."""
     if block == "deepspeed":
         return schema("deepspeed", version)
     if block == "megatron":
@@ -383,11 +385,11 @@ _SECTIONS: Mapping[str, tuple[str, ...]] = {
     "parallelism_config": ("parallelism_config_",),
     "deepspeed_config": ("zero", "offload", "gradient", "deepspeed"),
 }
-"""Sections of accelerate's file, and how the flags begin that they stand for: it takes any key there without a word."""
+"""Sections of accelerate's file, and the prefixes of their flags: accelerate silently accepts any key there."""
 
 
 def __getattr__(name: str) -> Any:
-    """What became of keys is asked for where something is wrong or old: a check that is fine does not load it."""
+    """Loads the module of changes on first use: a check without errors does not need it."""
     if name in ("Change", "ValueChange", "key_changes", "older", "replacement", "value_changes"):
         from ftdsl.catalog import changes
 
@@ -400,4 +402,4 @@ __all__ = [
     "key_history", "nearest", "numbers", "older", "packages", "pins", "replacement", "schema", "table", "value_changes",
     "versions",
 ]  # fmt: skip
-"""What other modules of the catalogue hold; what is defined here is open anyway."""
+"""Names from other modules of the catalogue; names defined here are public anyway."""

@@ -1,4 +1,4 @@
-"""What became of keys and values that later versions have no more: `data/changes.toml`, each with its source."""
+"""Replacements of keys and values that later versions removed: `data/changes.toml`, each with its source."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ How: TypeAlias = Literal["rename", "share", "pixels"]
 
 @frozen
 class Change:
-    """What takes the place of a key. `new` is one key with the same value (or one made of it, see `how`); `values` says
-    what each value becomes; `drop` and `hand` are sentences: nothing takes its place, or only a person can tell."""
+    """The replacement of a key.
+
+    new: a key with the same value, or a value converted as `how` says; values: value -> keys and values that replace it;
+    drop: a sentence, if nothing replaces the key; hand: a sentence, if the user must decide; deprecated: since which version.
+    """
 
     package: str
     old: str
@@ -33,12 +36,12 @@ class Change:
     why: str = ""
 
     def becomes(self, value: Any) -> dict[str, Any] | None:
-        """Key -> value that say the same now; {} when nothing is needed, None when only a person can tell."""
+        """The equivalent keys and values now; {} if nothing is needed, None if the user must decide."""
         if self.drop:
             return {}
         if self.values:
-            found = self.values.get(_word(value))
-            return None if found is None else dict(found)
+            replacement = self.values.get(_word(value))
+            return None if replacement is None else dict(replacement)
         if not self.new:
             return None
         if self.how == "share":
@@ -48,28 +51,31 @@ class Change:
         return {self.new: value}
 
     def was(self, value: Any) -> dict[str, Any] | None:
-        """The other way round, for a version that has the old key: what a value of `new` was; None when unlike."""
+        """The inverse, for a version that has the old key: the old value for a value of `new`; None if there is none."""
         if self.values:
             return next(
-                ({self.old: json.loads(old)} for old, said in self.values.items() if self.new_of(said) == value), None
+                ({self.old: json.loads(old)} for old, becomes in self.values.items() if self.new_of(becomes) == value),
+                None,
             )
         if self.how == "share":
             return {self.old: value} if isinstance(value, float) and 0 < value < 1 else None
         return {self.old: value} if self.new else None
 
-    def new_of(self, said: Mapping[str, Any]) -> Any:
-        """The one value a table of `values` gives, if it is one."""
-        return next(iter(said.values())) if len(said) == 1 else None
+    def new_of(self, becomes: Mapping[str, Any]) -> Any:
+        """The single value in a table of `values`, if there is only one."""
+        return next(iter(becomes.values())) if len(becomes) == 1 else None
 
     @property
     def targets(self) -> frozenset[str]:
-        """Every key it may write."""
-        return frozenset(name for said in self.values.values() for name in said) | ({self.new} if self.new else set())
+        """Every key that it may write."""
+        return frozenset(name for becomes in self.values.values() for name in becomes) | (
+            {self.new} if self.new else set()
+        )
 
 
 @frozen
 class ValueChange:
-    """What takes the place of a value of a key; `table`: where the values of each version are kept."""
+    """The replacement of a value of a key. table: where the values of each version are listed."""
 
     package: str
     key: str
@@ -81,14 +87,14 @@ class ValueChange:
 
 
 SIDE = 10_000
-"""A picture's side in pixels is below this, a number of pixels worth training on above it."""
+"""A smaller number is the side of an image in pixels, a larger one its number of pixels."""
 
 
 @cache
 def _all() -> tuple[Mapping[tuple[str, str], Change], tuple[ValueChange, ...]]:
     raw = json.loads((DATA / "changes.json").read_bytes())
-    keys = {(one["package"], one["old"]): Change(**one) for one in raw["change"]}
-    values = tuple(ValueChange(table=one.pop("in"), **one) for one in raw["value"])
+    keys = {(entry["package"], entry["old"]): Change(**entry) for entry in raw["change"]}
+    values = tuple(ValueChange(table=entry.pop("in"), **entry) for entry in raw["value"])
     return keys, values
 
 
@@ -98,18 +104,18 @@ def key_changes(package: str) -> list[Change]:
 
 
 def replacement(package: str, key: str) -> Change | None:
-    """What became of a key, if anything is known."""
+    """The replacement of a key, if known."""
     return _all()[0].get((package, key))
 
 
 def older(package: str, key: str) -> list[Change]:
-    """Changes that a key is the new side of: how older versions say it."""
+    """Changes that lead to a key: its equivalents in older versions."""
     return [change for change in key_changes(package) if key in change.targets]
 
 
 def value_changes(package: str, key: str) -> list[ValueChange]:
-    """What became of values of a key."""
-    return [one for one in _all()[1] if (one.package, one.key) == (package, key)]
+    """Replacements of values of a key."""
+    return [change for change in _all()[1] if (change.package, change.key) == (package, key)]
 
 
 def _word(value: Any) -> str:

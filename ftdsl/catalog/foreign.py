@@ -51,7 +51,7 @@ def _words() -> Mapping[str, tuple[str, Mapping[str, Any]]]:
     found: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for block, entries in catalog.overlay(ENGINE).items():
         for entry in () if block.startswith("_") else entries.values():
-            for parameter in catalog.told(entry):
+            for parameter in catalog.parameters_of(entry):
                 known = catalog.parameter_status(ENGINE, parameter)
                 if known is not None and parameter not in found:
                     found[parameter] = (known.word, entry)

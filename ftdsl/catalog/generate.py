@@ -1,4 +1,4 @@
-"""`python -m ftdsl.catalog.generate [--check]`: every table of facts is held to its shape (shapes.py) and becomes JSON."""
+"""`python -m ftdsl.catalog.generate [--check]`: checks every table of facts against its shape (shapes.py), and writes JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ENGINE_TABLES = ("overlay", "reasons")
 
 
 def _pairs() -> Iterator[tuple[Path, Path]]:
-    """TOML and the JSON made of it; an engine's tables lie in its folder."""
+    """(TOML file, generated JSON file); an engine's tables are in its own folder."""
     for name in TABLES:
         yield DATA / f"{name}.toml", DATA / f"{name}.json"
     for folder in sorted(ENGINES.iterdir()):
@@ -28,18 +28,18 @@ def _pairs() -> Iterator[tuple[Path, Path]]:
 
 
 PAIRS = tuple(_pairs())
-"""TOML is for people; JSON loads in a tenth of the time."""
+"""TOML is for editing; JSON loads ten times faster."""
 
 
 def generated(source: Path) -> str:
-    """The JSON of a TOML file, one table a line, so that differences can be read."""
+    """The JSON of a TOML file, one table per line, so that diffs are readable."""
     tables = tomllib.loads(source.read_text(encoding="utf-8"))
     lines = [f"{json.dumps(name)}: {json.dumps(table, ensure_ascii=False)}" for name, table in tables.items()]
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def main(check: bool) -> int:
-    """Write what is out of date, or (check) only say so: exit 1. A table that breaks its shape is never written: exit 1."""
+    """Write outdated files, or (check) only report them with exit status 1. A table with a wrong shape is an error: 1."""
     wrong = [
         text for source, _ in PAIRS for text in problems(source, tomllib.loads(source.read_text(encoding="utf-8")))
     ]

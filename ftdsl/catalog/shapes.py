@@ -1,7 +1,7 @@
-"""The shape of every table of facts: which keys an entry may have, and their types. `make generate` and its check hold the
-tables to them, so that a key written wrong (`mxa` for `max`) stops there and is never ignored.
+"""The shape of every table of facts: which keys an entry may have, and their types. `make generate` checks the tables, so that
+a misspelt key (`mxa` for `max`) is an error and never ignored.
 
-Only the generator imports this: what runs reads the JSON that was checked.
+Only the generator imports this module; the program reads the checked JSON.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Key(_Strict):
 
 
 class Block(_Strict):
-    """What vocabulary.toml tells of a block or function besides its keys."""
+    """The attributes of a block or function in vocabulary.toml, besides its keys."""
 
     about: str = Field("", alias="_about")
     where: Strings = Field(default_factory=list, alias="_in")
@@ -115,7 +115,7 @@ class Model(_Strict):
 
 
 class Change(_Strict):
-    """What became of a parameter (data/changes.toml has the meaning of each key)."""
+    """The replacement of a parameter (data/changes.toml explains the keys)."""
 
     package: str
     old: str
@@ -130,7 +130,7 @@ class Change(_Strict):
 
 
 class ValueChange(_Strict):
-    """What became of a value."""
+    """The replacement of a value."""
 
     package: str
     key: str
@@ -174,10 +174,10 @@ class Written(_Strict):
 
 
 class StandIns(_Strict):
-    """Members of a key: those a CPU can do, and what stands in for each of the others."""
+    """Named values of a key: those that work on a CPU, and the replacement of each of the others."""
 
     cpu: Strings
-    card: dict[str, str] = Field(default_factory=dict)
+    gpu: dict[str, str] = Field(default_factory=dict)
     other: str = Field("", alias="else")
     why: str = ""
 
@@ -209,7 +209,7 @@ class Smoke(_Strict):
 
 
 class Facts(_Strict):
-    """What engines accept where no schema of theirs says so."""
+    """What engines accept beyond their schemas."""
 
     values: dict[str, Strings]
     bounds: dict[str, list[Number | str]]
@@ -225,7 +225,7 @@ class Facts(_Strict):
 
 
 class OverlayEntry(_Strict):
-    """How an engine is given a key (the head of its overlay.toml has the meaning of each)."""
+    """How a key maps to an engine's parameters (overlay.toml explains the fields)."""
 
     to: Strings
     engine: str = ""
@@ -245,23 +245,23 @@ class Names(_Strict):
 
 
 class Reasons(_Strict):
-    """Why lines stand in an engine's files that no key decides: a sentence each."""
+    """Reasons of lines in an engine's files that no key decides: a sentence each."""
 
     file: dict[str, str]
     parameter: dict[str, str]
     rows: dict[str, str]
     stage: dict[str, str]
-    word: dict[str, str]
+    argument: dict[str, str]
     variable: dict[str, str]
 
 
 Shape: TypeAlias = type[BaseModel]
 Part: TypeAlias = tuple[str, Shape, Any]
-"""Where in a file, the shape it must have, and what stands there."""
+"""(path in a file, its required shape, its value)"""
 
 
 def _entries(shape: Shape) -> Callable[[Mapping[str, Any]], Iterator[Part]]:
-    """Every table of a file has the one shape."""
+    """Every table of the file has the same shape."""
     return lambda tables: ((name, shape, entry) for name, entry in tables.items())
 
 
@@ -270,10 +270,10 @@ def _whole(shape: Shape) -> Callable[[Mapping[str, Any]], Iterator[Part]]:
 
 
 def _vocabulary(tables: Mapping[str, Any]) -> Iterator[Part]:
-    """A table a block, a line a key; what begins with `_` is about the block. Functions have a table for each use."""
+    """A table per block, an entry per key; entries with `_` are attributes of the block. Functions have a table per use."""
     blocks = {name: table for name, table in tables.items() if name != "function"}
     uses = {
-        f"function.{name}.{use}": table for name, found in tables["function"].items() for use, table in found.items()
+        f"function.{name}.{use}": table for name, by_use in tables["function"].items() for use, table in by_use.items()
     }
     for name, table in {**blocks, **uses}.items():
         yield name, Block, {key: value for key, value in table.items() if key.startswith("_")}
@@ -305,15 +305,15 @@ _PARTS: Mapping[str, Callable[[Mapping[str, Any]], Iterator[Part]]] = {
 
 
 def problems(source: Path, tables: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong in a table of facts, a line each: `vocabulary.toml: lora.rank.mxa: …`. A file without a shape is one."""
+    """The errors in a table of facts: `vocabulary.toml: lora.rank.mxa: …`. A file without a shape is an error too."""
     parts = _PARTS.get(source.name)
     if parts is None:
         yield f"{source.name}: has no shape in ftdsl/catalog/shapes.py"
         return
-    for place, shape, value in parts(tables):
+    for prefix, shape, value in parts(tables):
         try:
             shape.model_validate(value)
         except ValidationError as error:
-            for found in error.errors():
-                path = ".".join(filter(None, [place, *map(str, found["loc"])]))
-                yield f"{source.name}: {path}: {found['msg'].lower()}"
+            for detail in error.errors():
+                path = ".".join(filter(None, [prefix, *map(str, detail["loc"])]))
+                yield f"{source.name}: {path}: {detail['msg'].lower()}"

@@ -1,6 +1,6 @@
-"""The words of the language, loaded from `data/vocabulary.json` (generated from `vocabulary.toml`, which is the source).
+"""The vocabulary of the language, loaded from `data/vocabulary.json` (generated from `vocabulary.toml`, which is the source).
 
-Nothing is built before it is asked for: a recipe of twenty keys pays for twenty keys.
+Objects are built on first use: a recipe of twenty keys builds twenty keys.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ TRAINING = ("pretrain", "sft", "reward", "dpo", "kto", "ppo")
 
 
 ANY_NAME = "*"
-"""The member whose options all names of a key's catalogue take: `h100(80GB)`, `llamafactory("0.9.5")`."""
+"""The member whose options apply to all names of a key's catalogue: `h100(80GB)`, `llamafactory("0.9.5")`."""
 
 
 @frozen
 class Key:
-    """A key or argument: its type as written in the vocabulary, bounds in base units, members if it has any.
+    """A key or argument: its type as written in the vocabulary, bounds in base units, members if any.
 
     share_above, share_below: excluded bounds of a share, where it may be none or all; every share is of 0% to 100%.
     length: how many items the list has; empty: a text without letters means something;
@@ -57,7 +57,7 @@ class Key:
 
 @frozen
 class Member:
-    """A member of a closed set, with its options; `positional` need no name."""
+    """A member of a closed set. positional: options that may be given without a name."""
 
     name: str
     options: Mapping[str, Key] = field(default_factory=dict)
@@ -66,7 +66,9 @@ class Member:
 
 @frozen
 class BlockWords:
-    """A block (or a group of keys): where it may stand, whether it is a method; `open` is the type of any key, or ""."""
+    """A block (or a group of keys). contexts: where it is allowed; method: whether it is a method; open: the type of its free
+    keys, or "".
+    """
 
     name: str
     raw: Mapping[str, Any]
@@ -95,7 +97,7 @@ class BlockWords:
 
 @frozen
 class Function:
-    """A function for one use: `hf` for a model takes other arguments than `hf` for data."""
+    """A function for one use: `hf` for a model has other arguments than `hf` for data."""
 
     name: str
     use: str
@@ -104,7 +106,7 @@ class Function:
 
 
 class Vocabulary:
-    """All words. Raises: KeyError for a block that does not exist."""
+    """All blocks, keys and functions. Raises: KeyError for a block that does not exist."""
 
     stage_kinds = STAGE_KINDS
 
@@ -125,7 +127,7 @@ class Vocabulary:
         return [name for name in self._raw if name != "function"]
 
     def keys_of(self, kind: str) -> Mapping[str, Key]:
-        """Keys of a stage kind: of every training stage, of the kind itself, and those it borrows."""
+        """Keys of a stage kind: common to all training stages, of the kind itself, and borrowed from others."""
         if kind in TRAINING:
             own = self.block(kind).keys if kind in self._raw else {}
             return {**self.block("train").keys, **own}
@@ -137,7 +139,7 @@ class Vocabulary:
         return {**borrowed, **table.keys}
 
     def blocks_in(self, context: str) -> Iterator[BlockWords]:
-        """Blocks that may stand in a stage kind, at file level ("file"), or in another block."""
+        """Blocks that are allowed in a stage kind, at file level ("file"), or in another block."""
         for name in self._raw:
             if "_in" in self._raw[name] and context in (block := self.block(name)).contexts:
                 yield block
@@ -177,5 +179,5 @@ def _members(raw: Mapping[str, Any]) -> Mapping[str, Member]:
 
 @cache
 def vocabulary() -> Vocabulary:
-    """The words of the language."""
+    """The vocabulary of the language."""
     return Vocabulary(json.loads((DATA / "vocabulary.json").read_bytes()))

@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser("check", help="say all that is wrong with a recipe", description=__doc__)
+    parser = verbs.add_parser("check", help="report everything that is wrong with a recipe", description=__doc__)
     help = "recipes, YAML, JSON, scripts; a folder: the recipes below it (default: here); `-`: a recipe from stdin"
     parser.add_argument("files", nargs="*", metavar="FILE", default=["."], help=help)
     add_recipe_arguments(parser)
     add_no_data(parser)
     parser.add_argument("--output-format", choices=("text", "json", "github", "sarif"), default="text")
-    parser.add_argument("--fix", action="store_true", help="mend what can be mended safely")
-    parser.add_argument("--unsafe-fixes", action="store_true", help="with --fix or --diff: guesses too")
+    parser.add_argument("--fix", action="store_true", help="apply safe fixes")
+    parser.add_argument("--unsafe-fixes", action="store_true", help="with --fix or --diff: apply guesses too")
     parser.add_argument("--diff", action="store_true", help="show what --fix would change, and change nothing")
     parser.add_argument(
         "--json", action="store_const", const="json", dest="output_format", help="same as --output-format json"
@@ -54,88 +54,89 @@ def run(args: argparse.Namespace) -> int:
     from ftdsl.diagnostics import Severity
 
     if "-" in args.files and (args.fix or args.diff):
-        print("error: what comes from stdin is not mended here: name a file", file=sys.stderr)
+        print("error: --fix and --diff need a file, not stdin", file=sys.stderr)
         return 2
     args.files = recipes_in(args.files)
     written = _mend(args) if args.fix or args.diff else True
-    outcomes = each(partial(_one, args), args.files)
-    found = _once([one for outcome in outcomes for one in outcome.found])
+    results = each(partial(_one, args), args.files)
+    diagnostics = _once([diagnostic for result in results for diagnostic in result.diagnostics])
     if args.quiet:
-        found = [one for one in found if one.severity is not Severity.INFO]
+        diagnostics = [diagnostic for diagnostic in diagnostics if diagnostic.severity is not Severity.INFO]
     if args.output_format == "text":
-        _text(found, outcomes, args)
+        _text(diagnostics, results, args)
     else:
         renderer = import_module(f"ftdsl.diagnostics.render_{args.output_format}")
-        held = {outcome.name: outcome.held for outcome in outcomes if outcome.held is not None}
-        sys.stdout.write(renderer.render(found, *([held] if args.output_format == "json" else [])))
-    return 1 if not written or any(one.severity is Severity.ERROR for one in found) else 0
+        versions = {result.name: result.versions for result in results if result.versions is not None}
+        sys.stdout.write(renderer.render(diagnostics, *([versions] if args.output_format == "json" else [])))
+    return 1 if not written or any(diagnostic.severity is Severity.ERROR for diagnostic in diagnostics) else 0
 
 
 @frozen
-class Outcome:
-    """What the check of one file gives: what was found, and (`lines`) what is said when nothing is wrong.
+class FileResult:
+    """The check of one file.
 
-    held: the versions it was held to, as JSON has them, None without a recipe; runnable: there is something to run.
+    lines: the report if there are no errors; versions: those that it was checked against, for JSON (None without a recipe);
+    runnable: whether there is something to run.
     """
 
     name: str
-    found: list[Diagnostic]
+    diagnostics: list[Diagnostic]
     lines: tuple[str, ...]
-    held: dict[str, Any] | None
+    versions: dict[str, Any] | None
     runnable: bool
 
 
-def _once(found: list[Diagnostic]) -> list[Diagnostic]:
-    """A file that another one names is read with it, and again when it is given itself."""
-    said: dict[object, Diagnostic] = {}
-    for one in found:
-        said.setdefault(one.identity, one)
-    return list(said.values())
+def _once(diagnostics: list[Diagnostic]) -> list[Diagnostic]:
+    """Diagnostics without duplicates: a file that another one names is read with it, and again if it is given itself."""
+    unique: dict[object, Diagnostic] = {}
+    for diagnostic in diagnostics:
+        unique.setdefault(diagnostic.identity, diagnostic)
+    return list(unique.values())
 
 
-def _one(args: argparse.Namespace, name: str) -> Outcome:
-    """The check of one file, here or in a worker."""
+def _one(args: argparse.Namespace, name: str) -> FileResult:
+    """The check of one file, in this process or in a worker."""
     from ftdsl.session import Files, Session, reason
 
     if is_folder(name):
         session = Session()
         session.sink.error("FT501", f"there is no recipe below `{name}`", None, help="recipes end in `.ft`")
-        return Outcome(name, session.sink.ordered(), (), None, False)
+        return FileResult(name, session.sink.ordered(), (), None, False)
     path = Path(STDIN if name == "-" else name)
     session = Session(elsewhere=args.no_data)
     try:
         session.files = Files({path: stdin_text()} if name == "-" else None)
     except (OSError, UnicodeDecodeError) as error:
         session.sink.error("FT501", f"cannot read stdin: {reason(error)}", None)
-        return Outcome(name, session.sink.ordered(), (), None, False)
+        return FileResult(name, session.sink.ordered(), (), None, False)
     try:
         checked = _check(path, args, session)
     except RecursionError:
         session.sink.error("FT065", f"`{name}` is nested too deeply to be read", None)
-        return Outcome(name, session.sink.ordered(), (), None, False)
+        return FileResult(name, session.sink.ordered(), (), None, False)
     except OSError as error:
         session.sink.error("FT501", f"`{error.filename or name}`: {reason(error)}", None)
-        return Outcome(name, session.sink.ordered(), (), None, False)
+        return FileResult(name, session.sink.ordered(), (), None, False)
     if isinstance(checked, str):
-        return Outcome(name, session.sink.ordered(), (f"{one_line(name)}: fine, {checked}",), None, False)
+        return FileResult(name, session.sink.ordered(), (f"{one_line(name)}: fine, {checked}",), None, False)
     if checked.resolved is not None:
-        from ftdsl.pipeline import tell_search
+        from ftdsl.pipeline import report_search
 
-        tell_search(checked.resolved, session, error=False)  # right, and not run yet
+        report_search(checked.resolved, session, error=False)  # correct, but cannot run yet
     _rows_cut(checked, session)
-    held = checked.recipe.versions.plain() if checked.recipe else None
-    return Outcome(name, session.sink.ordered(), tuple(_fine(name, checked)), held, bool(checked.plan))
+    versions = checked.recipe.versions.plain() if checked.recipe else None
+    return FileResult(name, session.sink.ordered(), tuple(_fine(name, checked)), versions, bool(checked.plan))
 
 
 STDIN = "stdin.ft"
-"""What a recipe from stdin is called; its paths are seen from here."""
+"""The name of a recipe from stdin; its paths are relative to the working directory."""
 
 OTHERS = (".yaml", ".yml", ".json", ".sh")
-"""Endings of files that are no recipes."""
+"""Endings of files that are not recipes."""
 
 
 def _check(path: Path, args: argparse.Namespace, session: Session) -> Checked | str:
-    """How far a recipe came; of another file, what it is."""
+    """The checked recipe; for another file, its kind."""
     if path.suffix in OTHERS:
         from ftdsl.importers.checking import check as check_other
 
@@ -147,11 +148,11 @@ def _check(path: Path, args: argparse.Namespace, session: Session) -> Checked | 
 
 def _fine(name: str, checked: Checked) -> Iterator[str]:
     stages = checked.plan.stages if checked.plan else ()
-    said = f"{len(stages)} stage{'s' * (len(stages) != 1)}"
+    stage_count = f"{len(stages)} stage{'s' * (len(stages) != 1)}"
     shown = one_line(name)
-    yield f"{shown}: fine, {said}" if stages else f"{shown}: fine; nothing to run in it"
-    if checked.recipe and (told := checked.recipe.versions.told):
-        yield f"  checked for {told}"
+    yield f"{shown}: fine, {stage_count}" if stages else f"{shown}: fine; nothing to run in it"
+    if checked.recipe and (versions := checked.recipe.versions.notable):
+        yield f"  checked for {versions}"
     for stage in stages:
         for equation in stage.equations:
             yield f"  {stage.key}: {equation}"
@@ -199,7 +200,7 @@ def _mend(args: argparse.Namespace) -> bool:
 
 
 def _examined(args: argparse.Namespace, path: Path, text: str) -> list[Diagnostic]:
-    """What is found in a file with this text."""
+    """The diagnostics of a file with this text."""
     from ftdsl.session import Files, Session
 
     session = Session(Files({path: text}), elsewhere=args.no_data)
@@ -207,17 +208,17 @@ def _examined(args: argparse.Namespace, path: Path, text: str) -> list[Diagnosti
     return session.sink.ordered()
 
 
-def _text(found: list[Diagnostic], outcomes: list[Outcome], args: argparse.Namespace) -> None:
+def _text(diagnostics: list[Diagnostic], results: list[FileResult], args: argparse.Namespace) -> None:
     from ftdsl.diagnostics import Severity
     from ftdsl.diagnostics.render_text import render, summary
 
-    if found:
-        print(render(found, color=color(sys.stdout)))
-    if said := summary(found):
-        print(f"\n{said}")
-    if any(one.severity is Severity.ERROR for one in found) or args.quiet:
+    if diagnostics:
+        print(render(diagnostics, color=color(sys.stdout)))
+    if counts := summary(diagnostics):
+        print(f"\n{counts}")
+    if any(diagnostic.severity is Severity.ERROR for diagnostic in diagnostics) or args.quiet:
         return
-    for outcome in outcomes:
-        print("\n".join(outcome.lines))
-    if len(outcomes) == 1 and outcomes[0].runnable and args.files != ["-"]:
+    for result in results:
+        print("\n".join(result.lines))
+    if len(results) == 1 and results[0].runnable and args.files != ["-"]:
         print(f"next: ftc run {typed(args.files[0])}", file=sys.stderr)

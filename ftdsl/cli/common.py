@@ -1,4 +1,4 @@
-"""What the verbs share: the arguments of recipes, and how diagnostics are shown."""
+"""Common to the verbs: arguments of recipes, reading and rewriting files, showing diagnostics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--profile`, `--set`, `-p`: every verb that reads a recipe takes them."""
+    """`--profile`, `--set`, `-p`: options of every verb that reads a recipe."""
     parser.add_argument("--profile", action="append", default=[], metavar="P", help="apply a profile (may be repeated)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="K=V", help="override a key: --set sft.optim.lr=1e-5"
@@ -26,7 +26,7 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_no_data(parser: argparse.ArgumentParser) -> None:
     """`--no-data`, for CI and for compiling on another machine than the one that trains."""
-    parser.add_argument("--no-data", action="store_true", help="its files lie on another machine: none is missed here")
+    parser.add_argument("--no-data", action="store_true", help="the data is on another machine: ignore missing files")
 
 
 def options_of(args: argparse.Namespace) -> Options:
@@ -41,7 +41,7 @@ def color(stream: TextIO) -> bool:
 
 
 def show(sink: Sink, stream: TextIO | None = None) -> None:
-    """All diagnostics as text; on stderr without a stream."""
+    """Print all diagnostics as text, by default on stderr."""
     from ftdsl.diagnostics.render_text import render
 
     stream = stream or sys.stderr
@@ -50,23 +50,23 @@ def show(sink: Sink, stream: TextIO | None = None) -> None:
 
 
 def recipe_path(text: str) -> Path:
-    """A recipe's path as given; a folder means the one recipe in it."""
+    """The path of a recipe; a folder stands for the only recipe in it."""
     path = Path(text)
     if path.is_dir():
-        found = sorted(path.glob("*.ft"))
-        if len(found) == 1:
-            return found[0]
+        recipes = sorted(path.glob("*.ft"))
+        if len(recipes) == 1:
+            return recipes[0]
     return path
 
 
 PASSED_OVER = ("build", "runs", "node_modules")
-"""Folders that hold what was made, not what was written."""
+"""Folders with generated files."""
 
 
 def recipes_in(names: list[str]) -> list[str]:
-    """The files named, and for each folder the recipes below it, sorted; hidden folders and those of results are passed over.
+    """The given files, and for each folder the recipes below it, sorted, without hidden folders and folders of results.
 
-    A folder without any stays, so that it is said.
+    A folder without recipes stays in the list, so that it is reported.
     """
     return [found for name in names for found in (_below(Path(name)) if is_folder(name) else (name,))]
 
@@ -80,15 +80,15 @@ def is_folder(name: str) -> bool:
 
 
 def _below(folder: Path) -> list[str]:
-    found = []
+    recipes = []
     for home, folders, files in os.walk(folder):
-        folders[:] = sorted(one for one in folders if not one.startswith(".") and one not in PASSED_OVER)
-        found += [(Path(home) / one).as_posix() for one in sorted(files) if one.endswith(".ft")]
-    return found or [folder.as_posix()]
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in PASSED_OVER)
+        recipes += [(Path(home) / name).as_posix() for name in sorted(files) if name.endswith(".ft")]
+    return recipes or [folder.as_posix()]
 
 
 def keep_lock(compiled: Compiled) -> None:
-    """Bring the lock beside the recipe up to date; where that cannot be written, say so and go on."""
+    """Update the lock beside the recipe; if it cannot be written, print a note and continue."""
     from ftdsl.storage import write_file
 
     path, content = compiled.lock
@@ -99,7 +99,7 @@ def keep_lock(compiled: Compiled) -> None:
 
 
 def read_exactly(path: Path) -> str | None:
-    """A text with its line ends as they are; None, and said, when it is not UTF-8. Raises: OSError."""
+    """A text with its original line ends; None, with a message, if it is not UTF-8. Raises: OSError."""
     from ftdsl.session import read_bytes
 
     try:
@@ -110,7 +110,7 @@ def read_exactly(path: Path) -> str | None:
 
 
 def stdin_text() -> str:
-    """What stdin holds. Raises: TooLargeError, UnicodeDecodeError."""
+    """The text on stdin. Raises: TooLargeError, UnicodeDecodeError."""
     from ftdsl.session import LIMIT, TooLargeError
 
     if (raw := getattr(sys.stdin, "buffer", None)) is None:  # an editor's, or a test's
@@ -122,7 +122,7 @@ def stdin_text() -> str:
 
 
 def read_stdin() -> str | None:
-    """What stdin holds; None, and said, when it is not UTF-8. Raises: TooLargeError."""
+    """The text on stdin; None, with a message, if it is not UTF-8. Raises: TooLargeError."""
     try:
         return stdin_text()
     except UnicodeDecodeError:
@@ -131,7 +131,7 @@ def read_stdin() -> str | None:
 
 
 def print_json(data: object) -> None:
-    """A JSON document on stdout. Whatever is in it: what JSON has no word for (`inf`, a date, bytes) becomes a text."""
+    """Print a JSON document on stdout; values that JSON does not have (`inf`, a date, bytes) become texts."""
     import json
 
     print(json.dumps(_plain(data), indent=2, ensure_ascii=False))
@@ -193,7 +193,7 @@ def _unreadable(path: Path, text: str) -> bool:
 
 
 def _project(path: Path) -> Path:
-    """The folder whose repository a file belongs to, links resolved; without one, the file's own folder."""
+    """The root of the repository that a file belongs to, links resolved; without one, the file's own folder."""
     folder = Path(os.path.realpath(path.parent))
     return next((above for above in (folder, *folder.parents) if (above / ".git").exists()), folder)
 
@@ -209,7 +209,7 @@ def print_exactly(text: str) -> None:
 
 
 def print_diff(name: str, before: str, after: str, what: str) -> None:
-    """The difference between a recipe and what it would become."""
+    """Print the difference between a recipe and its new text."""
     import difflib
 
     sys.stdout.writelines(

@@ -1,4 +1,4 @@
-"""`ftc compile FILE`: writes the artifacts that run the recipe, and says what it wrote. Executes nothing."""
+"""`ftc compile FILE`: writes the artifacts that run the recipe, and lists them. Executes nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     add_no_data(parser)
     parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="where to (default: build/<name>)")
     parser.add_argument("--target", default="", metavar="T", help="what starts it (default: bash)")
-    parser.add_argument("--frozen", action="store_true", help="refuse to differ from the recipe's lock")
+    parser.add_argument("--frozen", action="store_true", help="fail if anything differs from the recipe's lock")
     parser.add_argument("--json", action="store_true", help="what was written, as JSON")
     parser.set_defaults(run=run)
 
@@ -47,11 +47,11 @@ def run(args: argparse.Namespace) -> int:
     show(session.sink)
     if not written:
         return 1
-    _say(folder, compiled.files, args)
+    _report(folder, compiled.files, args)
     return 0
 
 
-def _say(folder: Path, files: dict[str, bytes], args: argparse.Namespace) -> None:
+def _report(folder: Path, files: dict[str, bytes], args: argparse.Namespace) -> None:
     from ftdsl.targets import registry
 
     if args.json:

@@ -1,4 +1,4 @@
-"""`ftc completion SHELL`: a completion script, to be sourced from the shell's start-up file."""
+"""`ftc completion SHELL`: prints a completion script, to source from the shell's start-up file."""
 
 from __future__ import annotations
 

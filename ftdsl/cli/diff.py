@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 WIDE = 50
-"""Values longer than this push their own origin to the right, not those of the others."""
+"""Longer values move only their own origin to the right, not the column of origins."""
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -26,26 +26,26 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit 0 when they mean the same, 1 when they differ, 2 when one cannot be read (as diff does)."""
+    """Exit 0 if they are equivalent, 1 if they differ, 2 if one cannot be read (like diff)."""
     from ftdsl.importers.compare import compare
 
     sides = _side(args.before, ""), _side(args.after, args.before.partition("@")[0])
     if sides[0] is None or sides[1] is None:
         return 2
-    found = compare(sides[0], sides[1])
+    comparison = compare(sides[0], sides[1])
     if args.json:
-        _json(found)
+        _json(comparison)
     else:
-        print("\n".join(_lines(found, args)))
-    return 0 if found.equal else 1
+        print("\n".join(_lines(comparison, args)))
+    return 0 if comparison.equal else 1
 
 
-def _side(given: str, default: str) -> Side | None:
+def _side(argument: str, default: str) -> Side | None:
     from ftdsl.importers.compare import read
     from ftdsl.language.resolve.resolve import Options
     from ftdsl.session import Session
 
-    name, _, profiles = given.partition("@")
+    name, _, profiles = argument.partition("@")
     path = recipe_path(name or default)
     text = read_exactly(path)
     if text is None:
@@ -57,37 +57,44 @@ def _side(given: str, default: str) -> Side | None:
     return side
 
 
-def _json(found: Comparison) -> None:
+def _json(comparison: Comparison) -> None:
     changes = [
         {"stage": c.stage, "group": c.group or "other", "key": c.key, "before": c.before, "after": c.after,
          "where_before": c.where_before, "where_after": c.where_after}
-        for c in found.changes
+        for c in comparison.changes
     ]  # fmt: skip
-    data = {"equal": found.equal, "changes": changes, "only_before": found.only_before, "only_after": found.only_after,
-            "run_again": found.again}  # fmt: skip
+    data = {
+        "equal": comparison.equal,
+        "changes": changes,
+        "only_before": comparison.only_before,
+        "only_after": comparison.only_after,
+        "run_again": comparison.again,
+    }
     print_json(data)
 
 
-def _lines(found: Comparison, args: argparse.Namespace) -> list[str]:
-    if found.equal:
-        return ["they mean the same"]
+def _lines(comparison: Comparison, args: argparse.Namespace) -> list[str]:
+    if comparison.equal:
+        return ["they are equivalent"]
     lines: list[str] = []
-    for stage in dict.fromkeys(change.stage for change in found.changes):
-        changes = [change for change in found.changes if change.stage == stage]
+    for stage in dict.fromkeys(change.stage for change in comparison.changes):
+        changes = [change for change in comparison.changes if change.stage == stage]
         lines += [*([""] if lines else []), stage, *_table(changes)]
     lines += [""] if lines else []
-    lines += [f"only in {args.before}: {', '.join(found.only_before)}"] if found.only_before else []
-    lines += [f"only in {args.after}: {', '.join(found.only_after)}"] if found.only_after else []
-    lines.append(f"would run again: {', '.join(found.again)}" if found.again else "results of one serve the other")
+    lines += [f"only in {args.before}: {', '.join(comparison.only_before)}"] if comparison.only_before else []
+    lines += [f"only in {args.after}: {', '.join(comparison.only_after)}"] if comparison.only_after else []
+    lines.append(f"would run again: {', '.join(comparison.again)}" if comparison.again else "results can be reused")
     return lines
 
 
 def _table(changes: list[Change]) -> list[str]:
-    """Name, both values, and where each comes from; the values of a group's first key carry the group's name."""
-    rows = [(change.group if _leads(change) else change.key, _value(change), _origin(change)) for change in changes]
-    first = max(len(name) for name, _, _ in rows)
-    second = max((len(value) for _, value, _ in rows if len(value) <= WIDE), default=0)
-    return [f"  {name:{first}}  {value:{second}}  {origin}".rstrip() for name, value, origin in rows]
+    """Name, both values, and the location of each; the line of a group's first key has the group's name."""
+    table_rows = [
+        (change.group if _leads(change) else change.key, _value(change), _origin(change)) for change in changes
+    ]
+    first = max(len(name) for name, _, _ in table_rows)
+    second = max((len(value) for _, value, _ in table_rows if len(value) <= WIDE), default=0)
+    return [f"  {name:{first}}  {value:{second}}  {origin}".rstrip() for name, value, origin in table_rows]
 
 
 def _leads(change: Change) -> bool:

@@ -1,4 +1,4 @@
-"""What `ftc run` shows at the end: tables and problems for a person, one JSON document for a program."""
+"""The report of `ftc run` at its end: tables and problems as text, or one JSON document."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ftdsl.run import faults
 from ftdsl.run.launchers.log import last_lines
 from ftdsl.run.outcome import Outcome, status_of
 
-# --- for a person
+# --- as text
 
 
 def show_outcome(outcome: Outcome, *, smoke: bool) -> None:
-    """The table of stages, what went wrong and where, and what to do next."""
+    """Print the table of stages, the problems, and the next step."""
     progress = outcome.progress
     if progress is None:
         return
@@ -41,56 +41,56 @@ def show_outcome(outcome: Outcome, *, smoke: bool) -> None:
 
 
 def _logs(outcome: Outcome, progress: RunProgress) -> Iterator[str]:
-    """Where the engine's own story stands; its last lines where nobody knows what it means; rows that do not fit."""
+    """The last lines of the engine's log, for errors without an explanation; rows that failed the checks."""
     for stage in progress.having(Status.FAILED):
         log = progress.folder / stage.folder / "log.txt"
         if stage.key in outcome.unexplained:
             yield f"\nthe end of {log.as_posix()}:"
             yield from (f"  | {line}" for line in last_lines(log))
         elif stage.kind == "data" and (errors := faults.row_errors(log.parent)):
-            yield f"\n{stage.key}: rows that do not fit (also in {log.as_posix()}):"
+            yield f"\n{stage.key}: invalid rows (also in {log.as_posix()}):"
             yield from (f"  {line}" for line in errors)
 
 
 def _smoke_line(outcome: Outcome, progress: RunProgress) -> str:
     replaced = len(outcome.compiled.replaced) if outcome.compiled else 0
-    verdict = "goes through" if outcome.status == 0 else "does not go through"
+    verdict = "passes" if outcome.status == 0 else "fails"
     spent, record = duration(outcome.seconds), (progress.folder / "smoke.json").as_posix()
     return (
-        f"smoke: {outcome.file} {verdict}: {len(progress.stages)} stages in {spent}, {replaced} things replaced "
-        f"({record}); toy models and a few steps: the numbers mean nothing, the paths do"
+        f"smoke: {outcome.file} {verdict}: {len(progress.stages)} stages in {spent}, {replaced} values replaced "
+        f"({record}); toy models and a few steps: ignore the metrics"
     )
 
 
 def _next(outcome: Outcome, progress: RunProgress, *, smoke: bool) -> str:
     file = typed(outcome.file)
     if outcome.status == 130:
-        return f"stopped; what is done is kept. next: ftc run {file}"
+        return f"stopped; finished stages are kept. next: ftc run {file}"
     if outcome.status == 1 and smoke:
-        return f"next: mend it, then ftc run {file} --smoke"
+        return f"next: fix it, then ftc run {file} --smoke"
     if outcome.status == 1:
-        return f"next: mend it, then ftc run {file} goes on where it stopped"
+        return f"next: fix it, then ftc run {file} continues where it stopped"
     if outcome.status == 3:
         stages = ", ".join(stage.key for stage in progress.having(Status.REFUSED))
-        return f"a gate refused: {stages}. next: train on, or change the gate"
+        return f"a gate failed: {stages}. next: train longer, or change the gate"
     if smoke:
-        return f"next: ftc run {file}, where its hardware is"
-    made = [s for s in progress.stages if s.result and s.result.kind in ("model", "adapter") and s.kind != "scratch"]
-    result = made[-1].result if made else None
-    return f"next: what it made lies in {(progress.folder / result.path).as_posix()}" if result else ""
+        return f"next: ftc run {file}, on the machine with its hardware"
+    models = [s for s in progress.stages if s.result and s.result.kind in ("model", "adapter") and s.kind != "scratch"]
+    result = models[-1].result if models else None
+    return f"next: the result is in {(progress.folder / result.path).as_posix()}" if result else ""
 
 
 def show_all(outcomes: Sequence[Outcome]) -> None:
-    """One line a recipe: a person sees at once which one to look at."""
+    """Print one line per recipe."""
     good = sum(outcome.status == 0 for outcome in outcomes)
-    rows = [_line(outcome) for outcome in outcomes]
-    print("\n".join(["", f"smoke: {good} of {len(outcomes)} recipes go through", *table.columns(rows)]))
+    table_rows = [_line(outcome) for outcome in outcomes]
+    print("\n".join(["", f"smoke: {good} of {len(outcomes)} recipes pass", *table.columns(table_rows)]))
 
 
 def _line(outcome: Outcome) -> tuple[str, ...]:
     mark = "ok" if outcome.status == 0 else "FAILED"
-    found = (*outcome.diagnostics, *outcome.problems)
-    errors = [diagnostic for diagnostic in found if diagnostic.severity is Severity.ERROR]
+    diagnostics = (*outcome.diagnostics, *outcome.problems)
+    errors = [diagnostic for diagnostic in diagnostics if diagnostic.severity is Severity.ERROR]
     first = errors[0] if errors else None
     where = f" ({first.span.where})" if first and first.span else ""
     why = f"{first.message}{where}" if first else outcome.message
@@ -98,11 +98,11 @@ def _line(outcome: Outcome) -> tuple[str, ...]:
     return f"  {mark}", outcome.file, duration(outcome.seconds), stages, why
 
 
-# --- for a program
+# --- as JSON
 
 
 def print_json(outcomes: Sequence[Outcome], *, smoke: bool) -> None:
-    """One document; with --smoke always a list of recipes, however many were named."""
+    """Print one document; with --smoke always a list of recipes."""
     recipes = [_document(outcome, smoke=smoke) for outcome in outcomes]
     seconds = round(sum(outcome.seconds for outcome in outcomes), 3)
     whole = {"status": status_of(outcomes), "seconds": seconds, "recipes": recipes}
@@ -118,8 +118,8 @@ def print_github(outcomes: Sequence[Outcome]) -> None:
 
 def _loud(outcome: Outcome) -> Iterator[Diagnostic]:
     """Errors and warnings of the check and of the run."""
-    found = (*outcome.diagnostics, *outcome.problems)
-    return (diagnostic for diagnostic in found if diagnostic.severity is not Severity.INFO)
+    diagnostics = (*outcome.diagnostics, *outcome.problems)
+    return (diagnostic for diagnostic in diagnostics if diagnostic.severity is not Severity.INFO)
 
 
 def _document(outcome: Outcome, *, smoke: bool) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def _document(outcome: Outcome, *, smoke: bool) -> dict[str, Any]:
     if outcome.message:
         document["message"] = outcome.message
     if smoke:
-        document["replaced"] = [one.as_json() for one in compiled.replaced] if compiled else []
+        document["replaced"] = [replacement.as_json() for replacement in compiled.replaced] if compiled else []
     return document
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser("engine", help="install and examine what trains", description=__doc__)
+    parser = verbs.add_parser("engine", help="install and examine engines", description=__doc__)
     inner = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
     install = inner.add_parser("install", help="build or complete an engine's environment")
     install.add_argument("name", help="llamafactory, …")
@@ -17,7 +17,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     install.add_argument("--deepspeed", action="store_true", help="DeepSpeed too (ZeRO)")
     install.add_argument("--python", type=Path, metavar="P", help="complete this Python's environment instead")
     install.add_argument("--folder", type=Path, metavar="DIR", help="where to (default: .engines/NAME)")
-    install.add_argument("--user", action="store_true", help="where all projects of this user find it")
+    install.add_argument("--user", action="store_true", help="for all projects of this user")
     install.set_defaults(run=run_install)
     install.add_argument("--trust", action="store_true", help="complete one that is there, whoever made it")
     trusting = inner.add_parser("trust", help="let ftc start a Python that is in this project")
@@ -26,8 +26,8 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     listing = inner.add_parser("list", help="say which engines are here")
     listing.add_argument("--json", action="store_true")
     listing.set_defaults(run=run_list)
-    doctor = inner.add_parser("doctor", help="say what is wrong with an engine")
-    doctor.add_argument("name", nargs="?", default="", help="the default engine without one")
+    doctor = inner.add_parser("doctor", help="report what is wrong with an engine")
+    doctor.add_argument("name", nargs="?", default="", help="default: the default engine")
     doctor.add_argument("--engine-python", default="", metavar="P", help="examine this Python")
     doctor.add_argument("--json", action="store_true")
     doctor.set_defaults(run=run_doctor)
@@ -55,11 +55,11 @@ def run_install(args: argparse.Namespace) -> int:
     except InstallError as error:
         print(f"error: {args.name} could not be installed:\n{error}", file=sys.stderr)
         return 1
-    found = probe(python, "")
-    if found is None or not found.has(args.name):
+    environment = probe(python, "")
+    if environment is None or not environment.has(args.name):
         print(f"error: {python} still has no {args.name}", file=sys.stderr)
         return 1
-    print(found.said(args.name))
+    print(environment.said(args.name))
     try:
         trust(python, os.environ)
     except OSError as error:
@@ -73,7 +73,7 @@ def run_install(args: argparse.Namespace) -> int:
 
 
 def _known(name: str) -> bool:
-    """Whether there is an engine of that name; says so where there is none."""
+    """Whether there is an engine of that name; prints an error if not."""
     from ftdsl.diagnostics.suggest import closest
     from ftdsl.engines import registry
 
@@ -110,32 +110,32 @@ def run_list(args: argparse.Namespace) -> int:
     from ftdsl.run.environments import not_started, probe, trusting
     from ftdsl.session import Files
 
-    rows = []
+    environments: list[tuple[dict[str, object], str]] = []
     for name in registry.names():
         for python, source in candidates(name, os.environ):
             why = not_started(python, source, os.environ)
-            found = None if why else probe(python, source)
-            packages = dict(installed(python, Files()) if why else found.packages if found else {})
+            environment = None if why else probe(python, source)
+            packages = dict(installed(python, Files()) if why else environment.packages if environment else {})
             if name in packages:
-                row = {"engine": name, "python": str(python), "found": source, "packages": packages}
-                rows.append(
+                row: dict[str, object] = {"engine": name, "python": str(python), "found": source, "packages": packages}
+                environments.append(
                     (row | ({"not_started": why} if why else {}), f"{why}; type: {trusting(python)}" if why else "")
                 )
     if args.json:
-        print(json.dumps([row for row, _ in rows], indent=2))
-    for row, note in rows if not args.json else ():
+        print(json.dumps([row for row, _ in environments], indent=2))
+    for row, note in environments if not args.json else ():
         held = row["packages"]
         assert isinstance(held, dict)
         print(f"{row['engine']} {held[str(row['engine'])]}  torch {held.get('torch', '-')}  {row['python']}")
         if note:
             print(f"  not started: {note}")
-    if not rows:
+    if not environments:
         print(f"no engine here; type: ftc engine install {registry.default().name} [--cpu]", file=sys.stderr)
-    return int(not rows)
+    return int(not environments)
 
 
 def run_doctor(args: argparse.Namespace) -> int:
-    """Exit 0 when the engine can train, 1 when something it needs is missing."""
+    """Exit 0 if the engine can train, 1 if something that it needs is missing."""
     import json
 
     from ftdsl.engines import registry
@@ -146,17 +146,17 @@ def run_doctor(args: argparse.Namespace) -> int:
     if not _known(args.name):
         return 2
     try:
-        found = find(args.name, os.environ, flag=args.engine_python)
+        environment = find(args.name, os.environ, flag=args.engine_python)
     except NoEngineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     engine = registry.get(args.name)
     assert engine is not None, "it is known"
-    checks = examine(found, engine)
+    checks = examine(environment, engine)
     if args.json:
         print(json.dumps([check.__dict__ for check in checks], indent=2))
         return int(any(check.needed and not check.fine for check in checks))
-    print(found.said(args.name))
+    print(environment.said(args.name))
     for check in checks:
         mark = "ok     " if check.fine else "MISSING" if check.needed else "absent "
         print(f"  {mark}  {check.name}: {check.detail}")

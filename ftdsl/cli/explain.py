@@ -1,4 +1,4 @@
-"""`ftc explain FILE [STAGE]`: everything a stage compiles to, line by line, each with what decides it.
+"""`ftc explain FILE [STAGE]`: the compiled files of a stage, line by line, each line with what decides it.
 
 `ftc explain FILE STAGE/ds_config.json`: one of its files. `ftc explain FILE STAGE.KEY`: a value, every layer that spoke about
 it, what it becomes, and the engine's own default. `ftc explain FT412` (or `implausible-rate`): what a rule is about, with an
@@ -34,14 +34,13 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit 0; 1 when the recipe has errors; 2 when there is no such stage, file, key or rule."""
+    """Exit 0; 1 if the recipe has errors; 2 if there is no such stage, file, key or rule."""
     if not args.key and not args.file.endswith(".ft") and not recipe_path(args.file).exists():
         from ftdsl.cli.explain_key import explain_key
-        from ftdsl.cli.explain_rule import explain_rule
-        from ftdsl.cli.explain_rule import found as codes_of
+        from ftdsl.cli.explain_rule import explain_rule, matching_codes
         from ftdsl.engines.reference import find
 
-        if not codes_of(args.file) and (entries := find(args.file)):
+        if not matching_codes(args.file) and (entries := find(args.file)):
             return explain_key(entries, json_too=args.json)
         return explain_rule(args.file, json_too=args.json)
     from ftdsl.pipeline import check
@@ -59,26 +58,26 @@ def run(args: argparse.Namespace) -> int:
     name, _, key = args.key.partition(".")
     stages = [planned.stage for planned in checked.plan.stages if name in (planned.stage.name, planned.key)]
     if not stages or not key:
-        known = ", ".join(dict.fromkeys(planned.stage.name for planned in checked.plan.stages))
-        print(f"error: no stage `{name}` with a key after it; stages: {known}", file=sys.stderr)
+        names = ", ".join(dict.fromkeys(planned.stage.name for planned in checked.plan.stages))
+        print(f"error: no stage `{name}` with a key after it; stages: {names}", file=sys.stderr)
         return 2
     if _word(stages[0], key) is None:
         return _unknown(stages[0], key)
-    told = [_told(stage, key, checked.plan) for stage in stages]
+    values = [_explained(stage, key, checked.plan) for stage in stages]
     if args.json:
-        print(json.dumps(told[0] if len(told) == 1 else told, indent=2, ensure_ascii=False))
+        print(json.dumps(values[0] if len(values) == 1 else values, indent=2, ensure_ascii=False))
     else:
-        print("\n".join(line for one in told for line in _lines(one)))
+        print("\n".join(line for value in values for line in _lines(value)))
     return 0
 
 
 def _word(stage: Stage, key: str) -> Key | None:
-    """The word a key is; None for a block, and for what does not exist."""
+    """The vocabulary's entry of a key; None for a block, and for an unknown key."""
     from ftdsl.catalog.vocabulary import Key
     from ftdsl.language.resolve import words
 
-    found = words.find(stage.kind, tuple(key.split(".")))
-    return found if isinstance(found, Key) else None
+    entry = words.find(stage.kind, tuple(key.split(".")))
+    return entry if isinstance(entry, Key) else None
 
 
 def _unknown(stage: Stage, key: str) -> int:
@@ -86,22 +85,22 @@ def _unknown(stage: Stage, key: str) -> int:
     from ftdsl.diagnostics.suggest import closest
 
     names = [*vocabulary().keys_of(stage.kind)]
-    names += [f"{block.name}.{word}" for block in vocabulary().blocks_in(stage.kind) for word in block.keys]
+    names += [f"{block.name}.{option}" for block in vocabulary().blocks_in(stage.kind) for option in block.keys]
     guess = closest(key, names) or next((name for name in names if name.endswith(f".{key}")), None)
     hint = f"; did you mean `{stage.name}.{guess}`?" if guess else ""
     print(f"error: a `{stage.kind}` stage has no key `{key}`{hint}", file=sys.stderr)
     return 2
 
 
-def _told(stage: Stage, key: str, plan: Plan) -> dict[str, Any]:
-    """A value as data: what it is, who spoke about it (the last counts), what it is about, what it becomes."""
+def _explained(stage: Stage, key: str, plan: Plan) -> dict[str, Any]:
+    """A value as data: the value, the layers that set it (the last wins), its description, the parameters it becomes."""
     from ftdsl import catalog
     from ftdsl.engines.shared.overlay import entries
     from ftdsl.language.types import parse_type, said
     from ftdsl.recipe.settings import shown
 
-    word = _word(stage, key)
-    assert word is not None
+    definition = _word(stage, key)
+    assert definition is not None
     value = stage.settings.get(key)
     origin = stage.origins.get(key)
     layers = [(text, who) for dotted, text, who in stage.layers if dotted == key]
@@ -114,24 +113,24 @@ def _told(stage: Stage, key: str, plan: Plan) -> dict[str, Any]:
         "key": f"{stage.key}.{key}",
         "value": shown(value) if value is not None else None,
         "layers": [{"text": text, "where": plan.recipe.where(str(who)), "layer": who.kind} for text, who in layers],
-        "about": word.doc.lstrip("* "),
-        "takes": said(parse_type(word.type)),
+        "about": definition.doc.lstrip("* "),
+        "takes": said(parse_type(definition.type)),
         "becomes": [to for to in targets if "." not in to and catalog.parameter_status(engine.name, to)],
         "engine": engine.title,
         "engine_default": entry.get("engine"),
     }
 
 
-def _lines(told: dict[str, Any]) -> Iterator[str]:
-    yield f"{told['key']} = {'null' if told['value'] is None else told['value']}"
-    for layer in told["layers"]:
-        mark = "->" if layer is told["layers"][-1] else "  "
+def _lines(value: dict[str, Any]) -> Iterator[str]:
+    yield f"{value['key']} = {'null' if value['value'] is None else value['value']}"
+    for layer in value["layers"]:
+        mark = "->" if layer is value["layers"][-1] else "  "
         yield f"  {mark} {layer['where']} [{layer['layer']}]: {layer['text']}"
-    if not told["layers"]:
-        yield "  nobody set it" if told["value"] is None else "  -> the language's default"
-    if told["about"]:
-        yield f"  {told['about']}"
-    yield f"  takes {told['takes']}"
-    if told["becomes"]:
-        own = f"; {told['engine']}'s own default: {told['engine_default']}" if told["engine_default"] else ""
-        yield f"  becomes {', '.join(told['becomes'])}{own}"
+    if not value["layers"]:
+        yield "  nobody set it" if value["value"] is None else "  -> the language's default"
+    if value["about"]:
+        yield f"  {value['about']}"
+    yield f"  takes {value['takes']}"
+    if value["becomes"]:
+        own = f"; {value['engine']}'s own default: {value['engine_default']}" if value["engine_default"] else ""
+        yield f"  becomes {', '.join(value['becomes'])}{own}"

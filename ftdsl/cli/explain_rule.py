@@ -1,4 +1,4 @@
-"""What `ftc explain CODE` says, as text or JSON."""
+"""`ftc explain CODE`: the documentation of a rule, as text or JSON."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from typing import Any
 from ftdsl.diagnostics.codes import CODES
 
 
-def explain_rule(asked: str, *, json_too: bool = False) -> int:
-    """Print what a code or a name of one means. Exit 2 when there is none."""
-    codes = found(asked)
+def explain_rule(query: str, *, json_too: bool = False) -> int:
+    """Print the documentation of a rule, by code or name. Exit 2 if there is no such rule."""
+    codes = matching_codes(query)
     if not codes:
         from ftdsl.diagnostics.suggest import closest
         from ftdsl.engines.reference import names
 
-        guess = closest(asked.upper(), CODES) or closest(asked, CODES.values()) or closest(asked, names())
+        guess = closest(query.upper(), CODES) or closest(query, CODES.values()) or closest(query, names())
         hint = (
             f"; did you mean `{guess}`?" if guess else "; write `ftc explain FILE STAGE.KEY`, or a code such as FT401"
         )
-        print(f"error: there is no rule, key or block `{asked}`{hint}", file=sys.stderr)
+        print(f"error: there is no rule, key or block `{query}`{hint}", file=sys.stderr)
         return 2
     from ftdsl.lint.about import told_of
 
-    told = [told_of(code) for code in codes]
+    rules = [told_of(code) for code in codes]
     if json_too:
-        print(json.dumps(told[0] if len(told) == 1 else told, indent=2, ensure_ascii=False))
+        print(json.dumps(rules[0] if len(rules) == 1 else rules, indent=2, ensure_ascii=False))
     else:
-        print("\n\n".join(text_of(one) for one in told))
+        print("\n\n".join(text_of(rule) for rule in rules))
     return 0
 
 
-def found(asked: str) -> list[str]:
-    """The code asked for, in any case of letters, or all codes of that name."""
-    if asked.upper() in CODES:
-        return [asked.upper()]
-    return [code for code, name in CODES.items() if name == asked.lower()]
+def matching_codes(query: str) -> list[str]:
+    """The code, in upper or lower case, or all codes of that name."""
+    if query.upper() in CODES:
+        return [query.upper()]
+    return [code for code, name in CODES.items() if name == query.lower()]
 
 
-def text_of(told: dict[str, Any]) -> str:
-    """As a person reads it in a terminal."""
-    lines = [f"{told['code']} {told['name']} ({', '.join(told['severities'])})"]
-    for heading, text in told["about"].items():
+def text_of(rule: dict[str, Any]) -> str:
+    """The documentation of a rule as text for a terminal."""
+    lines = [f"{rule['code']} {rule['name']} ({', '.join(rule['severities'])})"]
+    for heading, text in rule["about"].items():
         lines += ["", heading]
         if heading in ("Example", "Use instead"):
             lines += [f"    {line}".rstrip() for line in text.splitlines()]

@@ -1,4 +1,4 @@
-"""`ftc fmt FILE…`: one style, no options; changes blanks only, and refuses a file it cannot read."""
+"""`ftc fmt FILE…`: one style, no options; changes only white space, and refuses a file with syntax errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ftdsl.printable import one_line
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser("fmt", help="lay a recipe out in the one style", description=__doc__)
+    parser = verbs.add_parser("fmt", help="format a recipe", description=__doc__)
     help = "a folder: the recipes below it (default: here); `-` reads stdin and writes stdout"
     parser.add_argument("files", nargs="*", metavar="FILE", default=["."], help=help)
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if something would change")

@@ -1,4 +1,4 @@
-"""`ftc graph FILE`: the stages and how they hand on, as Mermaid, DOT or SVG."""
+"""`ftc graph FILE`: the stages and their dependencies, as Mermaid, DOT or SVG."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit 0 when drawn, 1 with errors, 2 when there is nothing to draw."""
+    """Exit 0; 1 if the recipe has errors, 2 if it has no stages."""
     from ftdsl.pipeline import check
     from ftdsl.plan import graph
     from ftdsl.session import Session

@@ -1,4 +1,4 @@
-"""`ftc init`: writes a recipe that runs as it is, with its data."""
+"""`ftc init`: writes a recipe that runs without changes, with its data."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 HERE = Path(__file__).parent.parent
 
 TEMPLATES = {
-    "quickstart": "a small model from nothing, on CPU: pretrain, SFT, eval before and after, merge",
-    "qlora": "QLoRA of an 8B model on one card of 24 GB",
-    "align": "SFT, DPO, a gated eval and a merge on eight cards",
-    "sweep": "axes: the same stage for several rates and ranks",
+    "quickstart": "a small model from scratch, on CPU: pretrain, SFT, eval before and after, merge",
+    "qlora": "QLoRA of an 8B model on one GPU of 24 GB",
+    "align": "SFT, DPO, a gated eval and a merge on eight GPUs",
+    "sweep": "axes: the same stage for several learning rates and ranks",
 }
 _FILES = {"quickstart": "quickstart.ft", "qlora": "qlora_24gb.ft", "align": "align_8gpu.ft", "sweep": "sweep.ft"}
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    known = "\n".join(f"  {name:11} {about}" for name, about in TEMPLATES.items())
+    names = "\n".join(f"  {name:11} {about}" for name, about in TEMPLATES.items())
     parser = verbs.add_parser(
         "init",
-        help="write a recipe that runs as it is",
-        description=f"{__doc__}\n\ntemplates:\n{known}",
+        help="write a recipe that runs without changes",
+        description=f"{__doc__}\n\ntemplates:\n{names}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", nargs="?", type=Path, default=Path(), metavar="DIR", help="where to (default: here)")
@@ -32,7 +32,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit 0 when written, 1 when a file of that name is there already."""
+    """Exit 0; 1 if a file of that name exists already."""
     import re
 
     from ftdsl.storage import write_files
@@ -41,9 +41,9 @@ def run(args: argparse.Namespace) -> int:
     recipe = source / _FILES[args.template]
     text = recipe.read_text(encoding="utf-8")
     names = [recipe.name, *re.findall(r'file\("(data/[^"]+)"', text)]
-    there = [name for name in dict.fromkeys(names) if os.path.lexists(args.folder / name)]
-    if there:
-        print(f"error: {args.folder / there[0]} is there already", file=sys.stderr)
+    existing = [name for name in dict.fromkeys(names) if os.path.lexists(args.folder / name)]
+    if existing:
+        print(f"error: {args.folder / existing[0]} exists already", file=sys.stderr)
         return 1
     write_files(args.folder, {name: (source / name).read_bytes() for name in dict.fromkeys(names)}, new=True)
     for name in dict.fromkeys(names):
@@ -54,6 +54,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _examples() -> Path:
-    """In the package when installed, at the top of the checkout otherwise."""
+    """The folder of examples: in the installed package, or at the top of a checkout."""
     inside = HERE / "examples"
     return inside if inside.is_dir() else HERE.parent / "examples"

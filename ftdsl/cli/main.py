@@ -1,4 +1,4 @@
-"""`ftc VERB`: one parser, one file a verb. Data goes to stdout, chatter to stderr."""
+"""`ftc VERB`: one parser, one module per verb. Data goes to stdout, messages to stderr."""
 
 from __future__ import annotations
 
@@ -40,26 +40,26 @@ VERBS = (
 )
 """In the order of `ftc --help`; each is a module of this package with `register(subparsers)` and `run(args) -> int`."""
 MODULES = {"import": "imports"}
-"""Where the module cannot be called like the verb."""
+"""Verbs whose module has another name, since theirs is a Python keyword."""
 
 EPILOG = """\
-exit codes: 0 fine, 1 the recipe or run has errors, 2 wrong usage, 3 a gate refused, 4 would change (plan), 130 interrupted
+exit codes: 0 ok, 1 the recipe or run has errors, 2 wrong usage, 3 a gate failed, 4 something would run (plan), 130 interrupted
 start with: ftc init && ftc check quickstart.ft && ftc run quickstart.ft"""
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what a word that is not known was probably meant to be.
+    """Suggests a correction for an unknown word.
 
-    Every argument makes a formatter, and one without a width has shutil ask for it, which brings its archivers along.
+    Sets the width of formatters: each argument creates one, and without a width it imports shutil, which is slow.
     """
 
     def error(self, message: str) -> NoReturn:
-        found = re.match(r"argument (.+): invalid choice: '(.*)' \(choose from (.+)\)", message)
-        if found:
+        match = re.match(r"argument (.+): invalid choice: '(.*)' \(choose from (.+)\)", message)
+        if match:
             from ftdsl.diagnostics.suggest import closest
 
-            guess = closest(found[2], re.findall(r"'([^']+)'", found[3]))
-            message = f"{found[1]}: there is no `{found[2]}`" + (f"; did you mean `{guess}`?" if guess else "")
+            guess = closest(match[2], re.findall(r"'([^']+)'", match[3]))
+            message = f"{match[1]}: there is no `{match[2]}`" + (f"; did you mean `{guess}`?" if guess else "")
         super().error(message)
 
     def _get_formatter(self) -> argparse.HelpFormatter:
@@ -71,7 +71,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
-    """The command line of some verbs; of all of them for `ftc --help` and the completion generator."""
+    """The command-line parser of some verbs; of all of them for `ftc --help` and the completion generator."""
     top = Parser(
         prog="ftc",
         description="Launch LLM fine-tuning from a recipe.",
@@ -79,9 +79,9 @@ def parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"ftc {__version__}")
-    place = top.add_subparsers(dest="verb", metavar="VERB", required=True)
+    subparsers = top.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb in verbs:
-        import_module(f"ftdsl.cli.{MODULES.get(verb, verb)}").register(place)
+        import_module(f"ftdsl.cli.{MODULES.get(verb, verb)}").register(subparsers)
     return top
 
 
@@ -94,9 +94,7 @@ def main(argv: list[str] | None = None) -> int:
         except SystemExit as leaving:  # argparse: help, or wrong usage
             with suppress(OSError):
                 out.flush()
-            if _lost(out):
-                leaving.code = leaving.code or 1
-            raise
+            status = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
         lost = _lost(out)
         return status or int(lost)
 
@@ -141,7 +139,7 @@ def _status(given: list[str], out: Stream) -> int:
 
 
 def _internal(error: Exception) -> None:
-    print(f"error: ftc has a bug here: {type(error).__name__}: {error}", file=sys.stderr)
+    print(f"error: bug in ftc: {type(error).__name__}: {error}", file=sys.stderr)
     print("  = help: please report it with the recipe; FTC_TRACEBACK=1 shows where it happened", file=sys.stderr)
 
 

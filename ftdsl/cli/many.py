@@ -1,4 +1,4 @@
-"""One function over many files: in processes where that is quicker, the results always in the order of the files."""
+"""Applies a function to many files, in processes if that is faster; results are in the order of the files."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import TypeVar
 T = TypeVar("T")
 
 WORTHWHILE = 8
-"""Files from which on processes pay: one file takes some 30 ms, to start and feed a worker about as much as two."""
+"""Number of files from which processes are faster: a file takes about 30 ms, starting a worker about as long as two."""
 
 
 def each(function: Callable[[str], T], names: Sequence[str]) -> list[T]:
-    """`function` of every name, in their order. It must give what can be pickled, and raises what the function raises."""
+    """`function` of every name, in order. Its results must be picklable. Raises: what the function raises."""
     workers = min(_cores(), len(names) // 4)
     if len(names) < WORTHWHILE or workers < 2:
         return [function(name) for name in names]
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
-    first = function(names[0])  # with its modules loaded here, no worker has to load them again
+    first = function(names[0])  # loads its modules here, so that forked workers need not
     kind = "fork" if hasattr(os, "fork") else "spawn"
     with ProcessPoolExecutor(workers, get_context(kind), _quiet) as pool:
         rest = pool.map(function, names[1:], chunksize=max(1, len(names) // (workers * 4)))
@@ -28,7 +28,7 @@ def each(function: Callable[[str], T], names: Sequence[str]) -> list[T]:
 
 
 def _quiet() -> None:
-    """Ctrl-C is the parent's to handle; deep recipes need what `ftc` itself has."""
+    """The parent handles Ctrl-C; the recursion limit is that of `ftc`."""
     import signal
     import sys
 

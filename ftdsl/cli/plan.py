@@ -1,4 +1,4 @@
-"""`ftc plan FILE`: what would run and why, and what it takes: layout, memory, time, disk, money; ways out."""
+"""`ftc plan FILE`: what would run and why, and its cost: layout, memory, time, disk, money; alternatives if it does not fit."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from ftdsl.session import Session
 
 WOULD_RUN = 4
-"""Exit status with --exit-code where `ftc run` would have something to do."""
+"""Exit status with --exit-code if `ftc run` would run something."""
 
-TOLD_BY_THE_PLAN = ("FT701", "FT703")
-"""Errors with which there still is a plan: it is what shows why, and the ways out."""
+SHOWN_IN_PLAN = ("FT701", "FT703")
+"""Errors that do not prevent the plan, which shows their reason and the alternatives."""
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser("plan", help="say what would run, and what it takes", description=__doc__)
+    parser = verbs.add_parser("plan", help="show what would run, and its cost", description=__doc__)
     parser.add_argument("files", metavar="FILE", nargs="+", help="recipes, or folders of them")
     add_recipe_arguments(parser)
     add_no_data(parser)
@@ -49,15 +49,15 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "--exit-code", action="store_true", help=f"exit {WOULD_RUN} when something would run, 0 when nothing"
     )
     parser.add_argument("--engine-python", default="", metavar="P", help="the engine's Python, as for ftc run")
-    parser.add_argument("--apply", type=int, metavar="N", help="write way out N into the recipe")
+    parser.add_argument("--apply", type=int, metavar="N", help="write alternative N into the recipe")
     parser.add_argument("--stage", metavar="S", help="with --apply: of this stage (else the first that does not fit)")
     parser.add_argument("--diff", action="store_true", help="with --apply: show the change, and change nothing")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit 0 when all that can be estimated fits; 1 when something does not, is over the budget, or the recipe has errors; 2
-    for wrong usage; with --exit-code 4 when something would run.
+    """Exit 0 if everything that can be estimated fits; 1 if something does not fit, is over the budget, or the recipe has
+    errors; 2 for wrong usage; with --exit-code 4 if something would run.
     """
     args.files = recipes_in(args.files)
     if args.apply is not None and len(args.files) > 1:
@@ -69,13 +69,13 @@ def run(args: argparse.Namespace) -> int:
         statuses.append(status)
         documents.append(document)
     if args.json and args.apply is None:
-        one = len(documents) == 1
-        print(json.dumps(documents[0] if one else {"recipes": documents}, indent=1, ensure_ascii=False))
+        single = len(documents) == 1
+        print(json.dumps(documents[0] if single else {"recipes": documents}, indent=1, ensure_ascii=False))
     return next((status for status in (1, 2, WOULD_RUN) if status in statuses), 0)
 
 
 def _plan(file: str, args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
-    """Exit status of one recipe, and its plan as data; shown as text unless that is asked for."""
+    """(exit status, plan as data) of one recipe; prints the plan as text without --json."""
     from ftdsl.diagnostics import Severity
     from ftdsl.diagnostics.view import view
     from ftdsl.observe.plan_json import document
@@ -86,56 +86,58 @@ def _plan(file: str, args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     session = Session(elsewhere=args.no_data, engine_python=args.engine_python)
     path = recipe_path(file)
     checked = check(path, options_of(args), session)
-    errors = [one for one in session.sink.ordered() if one.severity is Severity.ERROR]
-    if checked.plan is None or any(one.code not in TOLD_BY_THE_PLAN for one in errors):
+    errors = [diagnostic for diagnostic in session.sink.ordered() if diagnostic.severity is Severity.ERROR]
+    if checked.plan is None or any(error.code not in SHOWN_IN_PLAN for error in errors):
         show(session.sink)
         if not errors:
             print(f"{file}: nothing to plan: no stages in it", file=sys.stderr)
         return (1 if errors else 2 if len(args.files) == 1 else 0), {"file": file, "problems": view(errors)}
-    plan_view = _sight(checked, session, path, options_of(args))
+    plan_view = _plan_view(checked, session, path, options_of(args))
     if args.apply is not None:
         return _apply(args, path, checked.plan, dict(plan_view.forecasts)), {}
-    tight = [one for one in plan_view.forecasts.values() if one.cost is not None and not one.cost.fits]
+    tight = [
+        forecast for forecast in plan_view.forecasts.values() if forecast.cost is not None and not forecast.cost.fits
+    ]
     if not args.json:
         if len(args.files) > 1:
             print(f"{'' if file == args.files[0] else chr(10)}{file}\n")
         width = get_terminal_size((100, 24)).columns
         print("\n".join(lines(plan_view, width=width, color=color(sys.stdout))), flush=True)
-        _hints(" ".join((typed(file), *_asked(args))), plan_view, tight, session)
+        _hints(" ".join((typed(file), *_recipe_options(args))), plan_view, tight, session)
     would = any(one.runs for one in plan_view.statuses.values())
     status = 1 if tight or errors else WOULD_RUN if would and args.exit_code else 0
     known = {"name": checked.plan.recipe.name, "file": file, "would_run": would, "stages": document(plan_view)}
     return status, known | {"problems": view(errors)}
 
 
-def _asked(args: argparse.Namespace) -> Iterator[str]:
-    """The options by which this is the recipe that is meant, as they are typed."""
+def _recipe_options(args: argparse.Namespace) -> Iterator[str]:
+    """The command-line options that select this variant of the recipe."""
     for flag, values in (("--profile", args.profile), ("--set", args.set), ("-p", args.param)):
         for value in values:
             yield f"{flag} {typed(value)}"
 
 
 def _hints(file: str, plan_view: PlanView, tight: list[Forecast], session: Session) -> None:
-    """What is over the budget, at its line; and what to type next."""
+    """Print what is over the budget, and the next command."""
     from ftdsl.diagnostics import Sink
 
-    over = [one for one in session.sink.ordered() if one.code == "FT703"]
+    over = [diagnostic for diagnostic in session.sink.ordered() if diagnostic.code == "FT703"]
     if over:
-        told = Sink()
-        for one in over:
-            told.add(one)
-        show(told)
+        sink = Sink()
+        for diagnostic in over:
+            sink.add(diagnostic)
+        show(sink)
     if tight and tight[0].ways:
-        print(f"next: ftc plan {file} --apply 1 (with --diff it is only shown)", file=sys.stderr)
-    elif not tight and not over and any(one.runs for one in plan_view.statuses.values()):
+        print(f"next: ftc plan {file} --apply 1 (--diff only shows it)", file=sys.stderr)
+    elif not tight and not over and any(status.runs for status in plan_view.statuses.values()):
         print(f"next: ftc run {file}", file=sys.stderr)
 
 
-def _sight(checked: Checked, session: Session, path: Path, options: Options) -> PlanView:
+def _plan_view(checked: Checked, session: Session, path: Path, options: Options) -> PlanView:
     """Everything that is shown. Reads runs and measurements, and starts nothing."""
     from ftdsl.observe.plan_text import PlanView
     from ftdsl.plan.forecast import forecasts
-    from ftdsl.plan.untrained import light
+    from ftdsl.plan.untrained import footprint
     from ftdsl.run.measured import compared
     from ftdsl.run.project import home_of
     from ftdsl.run.status import stage_statuses
@@ -143,34 +145,36 @@ def _sight(checked: Checked, session: Session, path: Path, options: Options) -> 
     plan = checked.plan
     assert plan is not None
     home = home_of(path, plan.recipe.name, options)
-    found = forecasts(plan, session)
+    by_stage = forecasts(plan, session)
     statuses = stage_statuses(plan, checked.jobs, home, session, home_of(path, plan.recipe.name))
     planned = {one.key for one in plan.stages}
     measured = {}
-    for key, one in found.items():
+    for key, forecast in by_stage.items():
         if key in statuses and (folder := statuses[key].folder):
-            measured[key] = compared(plan.stage(key), plan, Path(folder), one.here)
+            measured[key] = compared(plan.stage(key), plan, Path(folder), forecast.here)
     return PlanView(
         plan,
-        found,
-        {one.key: light(one, plan, session.files) for one in plan.stages if one.key not in found},
+        by_stage,
+        {stage.key: footprint(stage, plan, session.files) for stage in plan.stages if stage.key not in by_stage},
         statuses,
-        {key: one for key, one in measured.items() if one is not None},
+        {key: comparison for key, comparison in measured.items() if comparison is not None},
         {job.key: job.title for job in checked.jobs if job.key not in planned},
     )
 
 
-def _apply(args: argparse.Namespace, path: Path, plan: Plan, found: dict[str, Forecast]) -> int:
-    """Write a way out into the recipe: beside, then renamed."""
+def _apply(args: argparse.Namespace, path: Path, plan: Plan, forecasts: dict[str, Forecast]) -> int:
+    """Write an alternative into the recipe."""
     tight = [
-        one for one in found.values() if one.ways and args.stage in (None, one.key, plan.stage(one.key).stage.name)
+        forecast
+        for forecast in forecasts.values()
+        if forecast.ways and args.stage in (None, forecast.key, plan.stage(forecast.key).stage.name)
     ]
     if not tight:
-        print("error: nothing here needs a way out", file=sys.stderr)
+        print("error: every stage fits; there are no alternatives", file=sys.stderr)
         return 2
     ways = tight[0].ways
     if not 1 <= args.apply <= len(ways):
-        print(f"error: there are {len(ways)} ways out of `{tight[0].key}`", file=sys.stderr)
+        print(f"error: `{tight[0].key}` has {len(ways)} alternatives", file=sys.stderr)
         return 2
     before = read_exactly(path)
     if before is None:
@@ -179,7 +183,7 @@ def _apply(args: argparse.Namespace, path: Path, plan: Plan, found: dict[str, Fo
     if after is None:
         return 1
     if args.diff:
-        print_diff(args.files[0], before, after, f"way out {args.apply}")
+        print_diff(args.files[0], before, after, f"alternative {args.apply}")
         return 0
     if not rewrite(path, before, after):
         return 1
@@ -188,7 +192,7 @@ def _apply(args: argparse.Namespace, path: Path, plan: Plan, found: dict[str, Fo
 
 
 def _edited(path: Path, text: str, stage: str, edits: tuple[tuple[str, str], ...]) -> str | None:
-    """The recipe's text with each key set in the stage's own block, edit by edit since each moves the rest."""
+    """The recipe's text with each key set in the stage's own block; one edit at a time, since each moves the rest."""
     from ftdsl.diagnostics import Sink
     from ftdsl.language import tree
     from ftdsl.language.edit import setting
@@ -200,7 +204,7 @@ def _edited(path: Path, text: str, stage: str, edits: tuple[tuple[str, str], ...
         block = next((b for b in file.items if isinstance(b, tree.Block)
                       and (b.label or b.kind).text == stage), None)  # fmt: skip
         if block is None:
-            print(f"error: `{stage}` does not stand in {path} itself, but in a file it includes", file=sys.stderr)
+            print(f"error: `{stage}` is not in {path} itself, but in an included file", file=sys.stderr)
             return None
         for edit in setting(block, key.split("."), value):
             text = text[: edit.span.start] + edit.text + text[edit.span.end :]

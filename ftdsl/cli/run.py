@@ -1,4 +1,4 @@
-"""`ftc run FILE`: compiles a recipe and carries its stages out, with a live view; what is done is not done again."""
+"""`ftc run FILE`: compiles a recipe and runs its stages, with a live view; finished stages are not run again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser("run", help="carry a recipe out", description=__doc__)
+    parser = verbs.add_parser("run", help="run a recipe", description=__doc__)
     parser.add_argument("files", metavar="FILE", nargs="+", help="a recipe (several with --smoke)")
     add_recipe_arguments(parser)
     parser.add_argument("--only", action="append", default=[], metavar="STAGE", help="this stage and what it needs")
@@ -45,12 +45,12 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit 0; 1 when a recipe or a stage fails; 3 when a gate refuses; 130 when interrupted."""
+    """Exit 0; 1 if a recipe or a stage fails; 3 if a gate fails; 130 if interrupted."""
     from ftdsl.cli import ending
     from ftdsl.run.outcome import INTERRUPTED, status_of
 
     if len(args.files) > 1 and not args.smoke:
-        print("error: one recipe at a time; several go together with --smoke", file=sys.stderr)
+        print("error: run one recipe at a time (several only with --smoke)", file=sys.stderr)
         return 2
     outcomes: list[Outcome] = []
     for file in args.files:

@@ -21,12 +21,12 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "--from", action="append", default=[], dest="before", metavar="P==V", help="what it was written for"
     )
     parser.add_argument("--diff", action="store_true", help="show what would change, and change nothing")
-    parser.add_argument("--json", action="store_true", help="what changed, as ftc check --json says it")
+    parser.add_argument("--json", action="store_true", help="the changes, in the format of ftc check --json")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit 0; 1 when something is left that only a person can tell, or cannot be read; 2 for a version nobody knows."""
+    """Exit 0; 1 if a file cannot be read, or the user must decide something; 2 for an unknown version."""
     from ftdsl.upgrade.goal import GoalError, versions_of
 
     try:
@@ -36,13 +36,15 @@ def run(args: argparse.Namespace) -> int:
         return 2
     results = []
     for name in args.files:
-        if (one := _one(recipe_path(name), to, before, args)) is not None:
-            results.append(one)
+        if (result := _one(recipe_path(name), to, before, args)) is not None:
+            results.append(result)
     if args.json:
         from ftdsl.diagnostics.render_json import render
 
-        sys.stdout.write(render([found for one in results for found in one.found]))
-    return int(len(results) < len(args.files) or any(not one.readable or one.left for one in results))
+        sys.stdout.write(render([diagnostic for result in results for diagnostic in result.diagnostics]))
+    return int(
+        len(results) < len(args.files) or any(not result.readable or result.needs_attention for result in results)
+    )
 
 
 def _one(path: Path, to: dict[str, str], before: dict[str, str], args: argparse.Namespace) -> Upgraded | None:
@@ -53,19 +55,19 @@ def _one(path: Path, to: dict[str, str], before: dict[str, str], args: argparse.
     text = read_exactly(path)
     if text is None:
         return None
-    found = upgrade(Source(path.as_posix(), text), to, before)
-    if not found.readable:
-        print(render(found.found), file=sys.stderr)
-        return found
+    upgraded = upgrade(Source(path.as_posix(), text), to, before)
+    if not upgraded.readable:
+        print(render(upgraded.diagnostics), file=sys.stderr)
+        return upgraded
     if not args.json:
-        for line in lines(found):
+        for line in lines(upgraded):
             print(line, file=sys.stderr if args.diff else sys.stdout)
     if args.diff:
-        print_diff(path.as_posix(), text, found.text, "upgraded")
-    elif found.text != text:
-        if not rewrite(path, text, found.text):
+        print_diff(path.as_posix(), text, upgraded.text, "upgraded")
+    elif upgraded.text != text:
+        if not rewrite(path, text, upgraded.text):
             return None
         print(f"{path.as_posix()}: upgraded", file=sys.stderr)
-    elif not found.found:
+    elif not upgraded.diagnostics:
         print(f"{path.as_posix()}: nothing to change", file=sys.stderr)
-    return found
+    return upgraded

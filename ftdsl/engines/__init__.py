@@ -1,5 +1,5 @@
-"""What trains. Given a plan; gives jobs: documents to write and commands to run, by the engine each stage names.
+"""Engines: the programs that train.
 
-`engine.py` is the seam, `registry.py` finds engines, `lower.py` turns planned stages into jobs, `shared/` holds what is general,
-and each engine has a folder of its own. Engines never import each other.
+Given: a plan. Gives: jobs, each with documents to write and commands to run, by the engine of its stage. Knows: the interface
+`Engine` and how engines are looked up; what one engine can do is in its own folder, and engines never import each other.
 """

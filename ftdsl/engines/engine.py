@@ -1,7 +1,8 @@
-"""The seam of engines: what a program that trains must bring so that recipes compile to it.
+"""The interface of engines: what a training program must provide so that recipes compile to it.
 
-An engine is a folder with an `Engine` in it. Its parameters are lowered from an overlay (`overlay.toml`: the language's keys
--> the engine's), and by functions where more than one key decides. The rooms in `engines/shared` do what is general.
+An engine is a folder with an `Engine` in it. Its parameters are lowered by an overlay (`overlay.toml`: keys of the language
+-> parameters of the engine), and by functions where more than one key decides. `engines/shared` holds what engines have in
+common.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ if TYPE_CHECKING:
     from ftdsl.engines.shared.stage_context import StageContext
 
 Lowering: TypeAlias = "Callable[[StageContext], Job]"
-"""A planned stage to a job. What the engine cannot do is added to the session's sink; nothing is raised for a user's mistake."""
+"""A planned stage to a job. What the engine cannot do is reported to the session's sink; a user's mistake raises nothing."""
 
 
 @frozen
 class Engine:
-    """A program that trains.
+    """A training program.
 
-    abilities: what the plan asks of it, its name and title among that;
+    abilities: what the plan needs to know of it, including its name and title;
     lowerings: by stage kind, how a stage becomes a job (`data` and `shell` stages need no engine);
-    methods: the method blocks it has (`lora`, `full`, …);
-    lowered: dotted keys that its code lowers, beside those its overlay maps;
-    unsupported: dotted key -> why it has nothing for it, and what to write instead;
-    package: the distribution whose version counts ("": it needs none, and runs in ftc's own Python);
+    methods: the method blocks it supports (`lora`, `full`, …);
+    lowered: dotted keys that its code lowers, in addition to those its overlay maps;
+    unsupported: dotted key -> why the engine does not support it, and what to write instead;
+    package: the distribution that is the engine ("": none, the engine runs in ftc's own Python);
     distributions: those whose versions may change a result, the package first;
     probe: the module whose import shows that it can train, for `ftc engine doctor`;
     overlay: its tables, where they are not generated into the catalogue (an engine from elsewhere).
@@ -48,10 +49,10 @@ class Engine:
 
     @property
     def name(self) -> str:
-        """As a recipe writes it."""
+        """The name in a recipe: `llamafactory`."""
         return self.abilities.name
 
     @property
     def title(self) -> str:
-        """As people write it."""
+        """The name in messages: `LLaMA-Factory`."""
         return self.abilities.title

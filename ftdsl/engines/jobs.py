@@ -1,4 +1,4 @@
-"""What an engine makes of a planned stage: documents to write and one script to run. Targets and run read these."""
+"""What an engine makes of a planned stage: documents to write and one script to run. `targets` and `run` read these."""
 
 from __future__ import annotations
 
@@ -31,35 +31,35 @@ class Document:
 
 @frozen
 class Reasons:
-    """Why a job's lines stand as they do, each a dotted key of the recipe or a sentence.
+    """What decides each line of a job's files: a dotted key of the recipe, or a sentence.
 
-    lines: by document and dotted path in it; about: what a file is for; words: by program (`torch.distributed.run`,
-    `runtime/llamafactory.py train`) and flag of the launch script; variables: by name.
+    lines: by document and dotted path in it; about: what a file is for; arguments: by program (`torch.distributed.run`,
+    `runtime/llamafactory.py train`) or flag in the launch script; variables: by name.
     """
 
     lines: Mapping[str, Mapping[str, str]]
     about: Mapping[str, str]
-    words: Mapping[str, str]
+    arguments: Mapping[str, str]
     variables: Mapping[str, str]
 
 
 @frozen
 class Raw:
-    """Shell text that must not be quoted: `"$FT_PYTHON"`. Never made from a recipe's value.
+    """Shell text that must not be quoted: `"$FT_PYTHON"`. Never made from a value of a recipe.
 
-    Written out in the program (tests/house holds every `Raw(…)` to a literal), or a reference made by `Raw.variable`.
+    Either a literal in the source (checked by tests/house), or a reference made by `Raw.variable`.
     """
 
     text: str
 
     @staticmethod
     def variable(name: str, *, default: str | int = "", missing: str = "") -> Raw:
-        """`"${NAME}"`, with what stands in when it is not set (`default`), or the sentence to stop with (`missing`).
+        """`"${NAME}"`; when the variable is not set, `default` instead, or the script stops with the message `missing`.
 
-        Raises: ValueError for a name that is none, and for texts that a shell would look into.
+        Raises: ValueError for an invalid variable name, and for texts in which a shell would expand something.
         """
         if not is_variable(name):
-            raise ValueError(f"{name!r} is no name of a variable")
+            raise ValueError(f"{name!r} is not a valid variable name")
         for text in (str(default), missing):
             if not re.fullmatch(r"[\w .,:/()-]*", text, re.ASCII):
                 raise ValueError(f"{text!r} is not plain text")
@@ -68,16 +68,16 @@ class Raw:
 
 
 def is_variable(name: str) -> bool:
-    """Whether a shell can have a variable of that name."""
+    """Whether this is a valid name of a shell variable."""
     return VARIABLE.fullmatch(name) is not None
 
 
 @frozen
 class Command:
-    """One command of a job's script, run with the run folder as working directory.
+    """One command of a job's script. Its working directory is the run folder.
 
-    argv: words; a `str` is shell-quoted when rendered, a `Raw` is not.
-    shell: text of a `shell` stage, the user's own code; then argv is empty.
+    argv: arguments; a `str` is shell-quoted when rendered, a `Raw` is not.
+    shell: the user's own code, of a `shell` stage; argv is empty then.
     """
 
     argv: tuple[str | Raw, ...] = ()
@@ -87,7 +87,7 @@ class Command:
 
 @frozen
 class Gate:
-    """A bound on a metric: `op` is `at_least`, `at_most` or `no_worse` (then `than` is the folder compared with)."""
+    """A bound on a metric. op: `at_least`, `at_most`, or `no_worse` (`than` is the folder of the stage to compare with)."""
 
     metric: str
     op: str
@@ -129,7 +129,7 @@ class Job:
     by_hand: tuple[str, ...] = ()
     accelerators: int = 0
     gates: tuple[Gate, ...] = ()
-    where: str = ""
+    location: str = ""
     header: tuple[str, ...] = ()
     environment: str = ""
     packages: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Planned stages to jobs: each by its engine's function for its kind, each job after those it needs."""
+"""Planned stages to jobs, by the function that the stage's engine has for its kind; jobs are sorted by their needs."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from ftdsl.session import Session
 from ftdsl.source import Span
 
 WITHOUT_ENGINE: dict[str, Callable[[StageContext], Job]] = {"data": lower_data, "shell": lower_shell}
-"""Kinds of stage that no engine has a part in."""
+"""Kinds of stage that need no engine."""
 
 
 def engine_of(recipe: Recipe, session: Session) -> EngineOf:
-    """A function that gives a stage's engine. One that does not exist is an error; the default is planned for in its place."""
+    """A function from a stage to its engine's abilities. An unknown engine is an error; the plan uses the default instead."""
     for name, span in _named(recipe):
         if registry.get(name) is None:
             help = f"engines: {', '.join(registry.names())}"
-            session.sink.error("FT012", f"the engine `{name}` is not built in", span, help=help)
+            session.sink.error("FT012", f"there is no engine `{name}`", span, help=help)
 
     def of(stage: Stage) -> Abilities:
         return (registry.get(recipe.engine_of(stage)) or registry.default()).abilities
@@ -49,7 +49,7 @@ def _named(recipe: Recipe) -> Iterator[tuple[str, Span]]:
 
 
 def lower(plan: Plan, session: Session) -> tuple[Job, ...]:
-    """All jobs in an order in which each comes after those it needs."""
+    """All jobs, each after those it needs."""
     recipe = plan.recipe
     for name, choice in recipe.engines.items():
         if engine := registry.get(name):
@@ -78,8 +78,8 @@ def _lower_stage(context: StageContext) -> Job | None:
 
 
 def _ordered(jobs: Sequence[Job]) -> Iterator[Job]:
-    """Each after those it needs, else in the order given."""
-    position = {job.key: at for at, job in enumerate(jobs)}
+    """Each after those it needs, otherwise in the given order (the heap keeps it; graphlib alone does not)."""
+    position = {job.key: index for index, job in enumerate(jobs)}
     sorter = TopologicalSorter({job.key: [key for key in job.needs if key in position] for job in jobs})
     sorter.prepare()
     ready: list[int] = []
@@ -92,6 +92,6 @@ def _ordered(jobs: Sequence[Job]) -> Iterator[Job]:
 
 
 def reasons(plan: Plan, job: Job) -> Reasons:
-    """Why each line of a job is as it is."""
+    """What decides each line of a job's files."""
     planned = next((planned for planned in plan.stages if planned.key == job.key), None)
     return reasons_of(planned.engine.name if planned else plan.recipe.engine.name, planned, job)

@@ -1,6 +1,6 @@
-"""Which engines there are: those built in, those another package brings (entry points), those a program registers.
+"""The engines: built in, from another package (entry points), or registered by a program.
 
-An engine's modules are imported when a recipe names it, not before.
+An engine's modules are imported only when a recipe names it.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ _loaded: dict[str, Engine] = {}
 
 
 def register(engine: Engine) -> None:
-    """Make an engine known for as long as the process lives: its name is a value of `engine = …` from then on."""
+    """Add an engine for the life of the process; recipes may then write `engine = NAME`."""
     _loaded[engine.name] = engine
     catalog.register_engine(engine.name, engine.overlay)
 
 
 def forget(name: str) -> None:
-    """Take back what `register` did."""
+    """Undo `register`."""
     _loaded.pop(name, None)
     catalog.forget_engine(name)
 
 
 def get(name: str) -> Engine | None:
-    """The engine of that name; None where there is none."""
+    """The engine of that name; None if there is none."""
     if name not in _loaded:
         if name in catalog.built_in_engines():
             _loaded[name] = import_module(f"ftdsl.engines.{name}.engine").ENGINE
@@ -50,5 +50,5 @@ def distributions() -> list[str]:
 
 
 def names() -> list[str]:
-    """All engines that recipes may name."""
+    """The names of all engines."""
     return catalog.names("engines")

@@ -1,6 +1,6 @@
 """What a training set-up costs, from first principles: peak memory by phase and term, step time, disk.
 
-Given a `Setup` (an architecture, a method, a layout, a card), gives estimates with intervals. Knows nothing of recipes and
-starts nothing; facts come from the catalog, the few fitted constants lie in `constants`. The physics is told in
-docs/planner.md, and `python -m benchmarks.memory` and `benchmarks.throughput` hold it to published measurements.
+Given: a `Setup` (architecture, method, layout, GPU) and factors from measured runs. Gives: estimates with intervals. Knows: the
+physics (docs/planner.md) and a few fitted constants (`constants.py`); no recipes. `python -m benchmarks.memory` and
+`benchmarks.throughput` compare the estimates with published measurements.
 """

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from ftdsl.engines.llamafactory.datasets import in_engine_words
+from ftdsl.engines.llamafactory.datasets import dataset_entry
 from ftdsl.importers.beside import INFO, read_json
 from ftdsl.importers.draft import StageDraft
 from ftdsl.importers.values import number
@@ -129,7 +129,7 @@ def _same(draft: StageDraft, term: Term, entry: Mapping[str, Any]) -> bool:
     row = first_row(term, draft.places.folder, draft.places.files)
     if row is None:
         return False
-    ours = in_engine_words(shape_of(settings_of(term), row, draft.kind), draft.kind)
+    ours = dataset_entry(shape_of(settings_of(term), row, draft.kind), draft.kind)
     return effective(ours, row) == effective(entry, row)
 
 

@@ -46,7 +46,7 @@ def _entry(draft: StageDraft, key: str, entry: Entry) -> None:
             continue
         if draft.given(name) and name not in draft.used:
             _plain(draft, key, entry, name, function)
-        break  # the others are told by `members`, or belong to another file
+        break  # `members` writes the others, or they belong to another file
 
 
 def _switches(entry: Entry) -> frozenset[str]:

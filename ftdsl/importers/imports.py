@@ -139,7 +139,7 @@ def _places(stages: Sequence[Stage]) -> Iterator[tuple[tuple[str, str], str]]:
         if (method := given.get("finetuning_type")) is not None and method.span is not None:
             yield (stage.name, str(method.value)), method.span.where
         for key, entry in entries("llamafactory", stage.kind) if stage.kind != SHARED else ():
-            spans = (given[name].span for name in catalog.told(entry) if name in given)
+            spans = (given[name].span for name in catalog.parameters_of(entry) if name in given)
             if key in stage.draft.values and (span := next(filter(None, spans), None)) is not None:
                 yield (stage.name, key), span.where
 
@@ -197,7 +197,9 @@ def _more(stages: Sequence[Stage], jobs: Mapping[str, Job]) -> dict[str, More]:
 def _refused(stage: Stage, found: Sequence[Diagnostic]) -> dict[str, str]:
     """Parameters whose word `ftc check` refuses in the recipe: the message is the reason they differ."""
     words = {one.message.split("`")[1]: one.message for one in found if one.code == "FT012" and "`" in one.message}
-    told = [(catalog.told(entry), words[key]) for key, entry in entries("llamafactory", stage.kind) if key in words]
+    told = [
+        (catalog.parameters_of(entry), words[key]) for key, entry in entries("llamafactory", stage.kind) if key in words
+    ]
     return {name: text for names, text in told for name in names}
 
 

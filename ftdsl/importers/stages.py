@@ -161,7 +161,9 @@ def _secrets_in(name: str, value: Any) -> Iterator[str]:
 
 def _parameter(draft: StageDraft, key: str) -> str:
     """The parameter a key comes from, as far as the overlay tells; else the key's own name."""
-    told = next((catalog.told(entry) for known, entry in entries("llamafactory", draft.kind) if known == key), ())
+    told = next(
+        (catalog.parameters_of(entry) for known, entry in entries("llamafactory", draft.kind) if known == key), ()
+    )
     return next((name for name in told if draft.given(name)), key.partition(".")[2] or key)
 
 

@@ -1,6 +1,6 @@
 """Rules about an engine's parameters, whoever wrote them.
 
-Given: a `Config`, which is one invocation of an engine as parameters with the place of each in the author's own file.
-A recipe becomes one when it is lowered (engines), a YAML or JSON file when it is read (importers): both feed the same
-rules, so that a check is stated once. Gives: diagnostics in the author's own words.
+Given: a `Config`, one invocation of an engine: its parameters with their spans in the author's own file. Gives: diagnostics.
+Knows: the engine's parameters and limits. Engines make a `Config` of a lowered recipe, importers of a YAML or JSON file, so
+that each rule is written once.
 """

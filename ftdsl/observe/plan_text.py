@@ -178,7 +178,7 @@ def _stage(stage: PlannedStage, one: Forecast, style: TextStyle) -> Iterator[str
         money = f"about {one.money:,.2f}" if one.money >= 0.005 else "less than 0.01"
         yield from style.said("cost", f"{money} USD at {one.price:.2f} a card and hour ({one.priced_by})")
     for choice in stage.choices:
-        if choice.told:
+        if choice.reported:
             yield from style.said("chosen", str(choice))
     for at, way in enumerate(one.ways, 1):
         yield from style.said(f"way {at}", f"{way} ({gib(way.cost.need)}, {way.cost.seconds:.3g} s a step)")

@@ -13,28 +13,28 @@ from ftdsl.session import Session
 
 
 class Chooses(Protocol):
-    """What the equation needs of the chooser."""
+    """The part of the chooser that the equation needs."""
 
     def get(self, key: str) -> Any: ...
 
-    def set(self, key: str, value: Any, reason: str, *, told: bool = True) -> None: ...
+    def set(self, key: str, value: Any, reason: str, *, reported: bool = True) -> None: ...
 
 
 def solve(stage: Stage, chooser: Chooses, world: World, session: Session) -> Batch:
-    """Micro-batch and accumulation as the recipe wants them; what cannot be had is an error with the arithmetic."""
+    """Micro-batch and accumulation as the recipe sets them; an impossible combination is an error with the arithmetic."""
     parallel = world.data or 1
     wanted = _wanted(stage, chooser)
     micro, accumulate = _number(chooser.get("batch.micro")), _given(stage, "accumulate")
     if micro is None:
         micro = _micro(wanted, accumulate, parallel)
-        reason = "from the batch equation" if micro > 1 else "nothing asks for more"
+        reason = "from the batch equation" if micro > 1 else "the recipe sets no larger batch"
         chooser.set("batch.micro", micro, reason)
     if accumulate is None:
         accumulate = max(1, round(wanted / (micro * parallel))) if wanted else 1
-        reason = "from the batch equation" if wanted else "nothing asks for more"
-        chooser.set("batch.accumulate", accumulate, reason, told=accumulate > 1)
+        reason = "from the batch equation" if wanted else "the recipe sets no larger batch"
+        chooser.set("batch.accumulate", accumulate, reason, reported=accumulate > 1)
     batch = Batch(micro, accumulate, parallel)
-    # `tokens` asks for about so many; only a number of sequences must come out exactly.
+    # `tokens` is approximate; only a number of sequences must be met exactly.
     if _given(stage, "global") is not None and batch.total != wanted:
         _refuse(stage, batch, _given(stage, "global") or 0, world, session)
     return batch
@@ -53,8 +53,8 @@ def ramp_of(stage: Stage, chooser: Chooses, session: Session) -> tuple[Phase, ..
         session.sink.error("FT401", why[0], stage.spans.get("batch.ramp", stage.span), help=why[1])
         return ()
     largest = max(phase.micro for phase in phases)
-    chooser.set("batch.micro", largest, "that of the largest phase of `ramp`", told=False)
-    chooser.set("batch.accumulate", 1, "each step is cut into micro-batches by phase", told=False)
+    chooser.set("batch.micro", largest, "that of the largest phase of `ramp`", reported=False)
+    chooser.set("batch.accumulate", 1, "each step is cut into micro-batches by phase", reported=False)
     return phases
 
 
@@ -94,7 +94,7 @@ def _number(value: Any) -> int | None:
 
 
 def _wanted(stage: Stage, chooser: Chooses) -> int | None:
-    """Sequences per optimizer step, if the recipe says."""
+    """Sequences per optimizer step, if the recipe sets them."""
     tokens = stage.settings.get("batch.tokens")
     exact = _number(chooser.get("batch.global"))
     if exact is None and isinstance(tokens, int | float):
@@ -103,7 +103,7 @@ def _wanted(stage: Stage, chooser: Chooses) -> int | None:
 
 
 def _micro(wanted: int | None, accumulate: int | None, parallel: int) -> int:
-    """1, or what the other two leave."""
+    """1, or the quotient of the other two."""
     if wanted and accumulate and wanted % (accumulate * parallel) == 0:
         return wanted // (accumulate * parallel)
     return 1
@@ -111,9 +111,12 @@ def _micro(wanted: int | None, accumulate: int | None, parallel: int) -> int:
 
 def _refuse(stage: Stage, batch: Batch, wanted: int, world: World, session: Session) -> None:
     span = stage.spans.get("batch.global") or stage.spans.get("batch", stage.span)
-    ways = batch.micro * batch.data_parallel
-    near = [n for n in (wanted // ways * ways, (wanted // ways + 1) * ways) if n]
+    step = batch.micro * batch.data_parallel
+    near = [n for n in (wanted // step * step, (wanted // step + 1) * step) if n]
     label = f"{batch.micro} micro x {batch.accumulate} accumulate x {batch.data_parallel} data-parallel = {batch.total}"
     label += f"; {world}" if world.split > 1 else ""
     help = f"write `global = {' or '.join(map(str, near))}`, or change `micro`"
-    session.sink.error("FT401", f"a batch of {wanted} cannot be made up", span, label=label, help=help)
+    text = f"`global = {wanted}` is not a multiple of micro x data-parallel = {step}"
+    if wanted % step == 0:  # then `accumulate` is what does not fit
+        text = f"`global = {wanted}` is not micro x accumulate x data-parallel = {batch.total}"
+    session.sink.error("FT401", text, span, label=label, help=help)

@@ -1,6 +1,7 @@
-"""Recipe to plan: what is `auto` gets a documented value, with its reason.
+"""Recipe to plan: every `auto` gets a documented value, with its reason.
 
-What decides memory and speed is searched (fitting, laying); the rest are common starts and the engine's own defaults.
+The choices that determine memory and speed are searched (layout_search.py, choose_layout.py); the others are common starting
+values and the engine's own defaults.
 """
 
 from __future__ import annotations
@@ -33,25 +34,25 @@ PREFERENCE_RATES = {"lora": 5e-6, "oft": 5e-6, "full": 5e-7, "freeze": 5e-7}
 def plan(recipe: Recipe, session: Session, engine_of: EngineOf) -> Plan:
     """Fill in every `auto`, solve the batch equation, number the folders; each choice is reported as an info.
 
-    engine_of: the engine of a stage, which knows what it can run and its own defaults.
+    engine_of: the abilities of a stage's engine: what it can run, and its own defaults.
 
-    A stage that an earlier error has taken something from is planned without a word: it would be judged by halves.
+    A stage with an earlier error is planned without diagnostics: they would be based on incomplete settings.
     """
     recipe, read = _on_this_machine(recipe, session)
-    known = _known(recipe, session)
+    factors = _known(recipe, session)
     planned = []
     failed = session.sink.failed
     for at, stage in enumerate(recipe.stages, 1):
         sound = stage.sound and not stage.unknown
-        seen = session if sound else Session(session.files, session.env)
-        done = _stage(stage, at, recipe, engine_of(stage), seen, known)
+        stage_session = session if sound else Session(session.files, session.env)
+        done = _stage(stage, at, recipe, engine_of(stage), stage_session, factors)
         planned.append(done)
-        told = tuple(str(choice) for choice in done.choices if choice.told)
-        if told and not failed:
-            session.sink.info("FT700", f"what `{stage.name}` leaves open", stage.span, notes=told)
+        reported = tuple(str(choice) for choice in done.choices if choice.reported)
+        if reported and not failed:
+            session.sink.info("FT700", f"what `{stage.name}` leaves open", stage.span, notes=reported)
     decided = {stage.world.gpu for stage in planned if any(c.key in measured.DECIDES for c in stage.choices)}
     read |= {
-        measured.variable_of(card): str(known[card]) if known[card].runs else "" for card in decided & known.keys()
+        measured.variable_of(gpu): str(factors[gpu]) if factors[gpu].runs else "" for gpu in decided & factors.keys()
     }
     whole = Plan(recipe, tuple(planned), read)
     if not session.sink.failed:
@@ -60,32 +61,32 @@ def plan(recipe: Recipe, session: Session, engine_of: EngineOf) -> Plan:
 
 
 def _known(recipe: Recipe, session: Session) -> dict[str, measured.Factors]:
-    """By card that the recipe trains on, what runs have measured of it."""
-    found: dict[str, measured.Factors] = {}
+    """GPU that the recipe trains on -> correction factors from measured runs."""
+    factors: dict[str, measured.Factors] = {}
     for stage in recipe.stages:
-        card = world_of(stage).gpu if stage.kind in TRAINING else ""
-        if card and card not in found:
-            found[card] = measured.here(session, recipe, card).factors
-            if found[card].runs and not session.sink.failed:
-                text = f"estimates for {card} are corrected by measurements: {found[card]}"
+        gpu = world_of(stage).gpu if stage.kind in TRAINING else ""
+        if gpu and gpu not in factors:
+            factors[gpu] = measured.here(session, recipe, gpu).factors
+            if factors[gpu].runs and not session.sink.failed:
+                text = f"estimates for {gpu} are corrected by measurements: {factors[gpu]}"
                 session.sink.info("FT700", text, stage.spans.get("hardware.gpu", stage.span))
-    return found
+    return factors
 
 
 def _on_this_machine(recipe: Recipe, session: Session) -> tuple[Recipe, dict[str, str]]:
-    """The recipe with every `gpu = auto` named, and what was read for it, which the lock keeps."""
+    """The recipe with every `gpu = auto` resolved, and what was read for it (variable -> text), which the lock keeps."""
     if not any(stage.settings.name("hardware.gpu") == "auto" for stage in recipe.stages):
         return recipe, {}
-    found = machine.cards(session)
-    if found is None:
-        session.sink.info("FT700", "`gpu = auto`: no card here, so one that is not known is planned for", _auto(recipe))
+    gpus = machine.cards(session)
+    if gpus is None:
+        session.sink.info("FT700", "`gpu = auto`: this machine has no GPU; planned for an unknown one", _auto(recipe))
         return recipe, {}
     stages = tuple(
-        machine.named(stage, found) if stage.settings.name("hardware.gpu") == "auto" else stage
+        machine.named(stage, gpus) if stage.settings.name("hardware.gpu") == "auto" else stage
         for stage in recipe.stages
     )
-    session.sink.info("FT700", f"`gpu = auto`: this machine has {found}", _auto(recipe))
-    return replace(recipe, stages=stages), {machine.VARIABLE: str(found)}
+    session.sink.info("FT700", f"`gpu = auto`: this machine has {gpus}", _auto(recipe))
+    return replace(recipe, stages=stages), {machine.VARIABLE: str(gpus)}
 
 
 def _auto(recipe: Recipe) -> Span:
@@ -94,13 +95,13 @@ def _auto(recipe: Recipe) -> Span:
 
 
 def folder_of(number: int, stage: Stage) -> str:
-    """`20-sft`, `20-sft.rank=8+lr=1e-4`. No comma, which separates paths for the engine; nothing a shell would read."""
+    """`20-sft`, `20-sft.rank=8+lr=1e-4`. No commas, which separate paths for the engine, and no shell metacharacters."""
     run = re.sub(r"[^A-Za-z0-9._=+-]", "-", stage.run.replace(",", "+"))
     return f"{number:02d}-{stage.name}" + (f".{run}" if run else "")
 
 
 def _stage(
-    stage: Stage, at: int, recipe: Recipe, engine: Abilities, session: Session, known: Mapping[str, measured.Factors]
+    stage: Stage, at: int, recipe: Recipe, engine: Abilities, session: Session, factors: Mapping[str, measured.Factors]
 ) -> PlannedStage:
     folder = folder_of(at * 10, stage)
     chooser = Chooser(stage.settings)
@@ -116,9 +117,11 @@ def _stage(
     if world.gpu:
         _practice(chooser, world)
     precision = _precision(chooser, world)
-    here = measured.Here(known.get(world.gpu, measured.Factors()), hub=hub_folder(session.env))
+    measurements = measured.Here(factors.get(world.gpu, measured.Factors()), hub=hub_folder(session.env))
     budget_bytes = recipe.budget.get("memory", 0.0)
-    layouts = LayoutSearch(_filled(stage, chooser), world, recipe, precision, engine, budget_bytes, here, session.files)
+    layouts = LayoutSearch(
+        _filled(stage, chooser), world, recipe, precision, engine, budget_bytes, measurements, session.files
+    )
     method, strategy = choose_layout.lay_out(stage, chooser, layouts)
     _template(stage, chooser, engine, recipe.versions_of(stage), session)
     _learning_rate(stage, chooser, method)
@@ -130,16 +133,16 @@ def _stage(
 
 
 def _untrained(stage: Stage, chooser: Chooser, recipe: Recipe, engine: Abilities, session: Session) -> World:
-    """Stages that do not train: merging, data work and scripts are one process; an eval takes what it is given."""
+    """Stages that do not train: merging, data work and scripts are one process; an eval uses the hardware it is given."""
     if stage.kind in ("eval", "merge", "quantize"):
         _template(stage, chooser, engine, recipe.versions_of(stage), session)
     if stage.kind != "eval":
         return World(1, 1, world_of(stage).gpu if stage.kind == "quantize" else "")
     if chooser.unset("max_len"):
         inherited = _inherited_len(stage, recipe) or engine.defaults(stage)["max_len"]
-        chooser.set("max_len", inherited, "that of the stage it scores", told=False)
+        chooser.set("max_len", inherited, "that of the stage it scores", reported=False)
     if chooser.unset("batch"):
-        chooser.set("batch", 1, "1: the memory of an evaluation is not planned")
+        chooser.set("batch", 1, "1: evaluation memory is not planned yet")
     world = world_of(stage)
     _precision(chooser, world)
     return world
@@ -153,29 +156,29 @@ def _inherited_len(stage: Stage, recipe: Recipe) -> int | None:
 
 
 def _precision(chooser: Chooser, world: World) -> str:
-    asked = chooser.get("precision")
-    if isinstance(asked, Term) and asked.name != "auto":
-        return asked.name
-    known = catalog.gpus().get(world.gpu)
+    setting = chooser.get("precision")
+    if isinstance(setting, Term) and setting.name != "auto":
+        return setting.name
+    gpu = catalog.gpus().get(world.gpu)
     if not world.gpu:
         name, why = "fp32", "on CPU"
-    elif known is None or known.bf16:
+    elif gpu is None or gpu.bf16:
         name, why = "bf16", f"{world.gpu} has bf16"
     else:
         name, why = "fp16", f"{world.gpu} has no bf16"
-    chooser.set("precision", Term(name), why, told=bool(world.gpu))
+    chooser.set("precision", Term(name), why, reported=bool(world.gpu))
     return name
 
 
 def _template(stage: Stage, chooser: Chooser, engine: Abilities, versions: Versions, session: Session) -> None:
-    """The chat template of the model's family, where the recipe is silent."""
+    """The chat template of the model's family, unless the recipe sets it."""
     if not chooser.unset("template") or stage.kind == "pretrain" or stage.start is None:
         return
     name, why = engine.template(stage.start.base, versions)
     if why == UNKNOWN_FAMILY:
         at = stage.spans.get("model", stage.span)
-        help = "write `template = …`, the one the model was taught with"
-        session.sink.warning("FT517", f"no template is known for this model: `{name}` is taken", at, help=help)
+        help = "write `template = …`, the template that the model was trained with"
+        session.sink.warning("FT517", f"the template of this model is not known; `{name}` is used", at, help=help)
     chooser.set("template", name, why)
 
 
@@ -186,28 +189,28 @@ def _learning_rate(stage: Stage, chooser: Chooser, method: str) -> None:
 
 
 def _engine_defaults(stage: Stage, chooser: Chooser, recipe: Recipe, defaults: Mapping[str, Any]) -> None:
-    """The engine's own values, written out: nobody needs to be told of most of them."""
+    """The engine's own defaults, written out; most of them are not reported."""
     own = "the engine's own default"
     if chooser.unset("max_len"):
         chooser.set("max_len", defaults["max_len"], own)
     if chooser.unset("seed"):
-        chooser.set("seed", recipe.seed, "the file's", told=False)
+        chooser.set("seed", recipe.seed, "the file's", reported=False)
     if chooser.unset("save.every"):
-        chooser.set("save.every", defaults["save.every"], own, told=False)
+        chooser.set("save.every", defaults["save.every"], own, reported=False)
     for key in ("loader.workers", "loader.tokenize"):
         if chooser.unset(key):
-            chooser.set(key, defaults[key], own, told=False)
+            chooser.set(key, defaults[key], own, reported=False)
     if (
         stage.kind != "ppo"
         and chooser.get("evaluate.data") is None
         and (held := _held_out(chooser.get("data"), recipe))
     ):
-        chooser.set("evaluate.data", [held], f"`{held.stage}` holds it out")
+        chooser.set("evaluate.data", [held], f"held out by `{held.stage}`")
     if chooser.get("evaluate.data") and chooser.unset("evaluate.every"):
         every, why = chooser.get("save.every"), "as save.every"
         if getattr(every, "unit", "") == "time":
             every, why = defaults["evaluate.every"], own
-        chooser.set("evaluate.every", every, why, told=False)
+        chooser.set("evaluate.every", every, why, reported=False)
 
 
 BATCH = 16
@@ -219,17 +222,17 @@ TOKENIZERS = 8
 
 def _practice(chooser: Chooser, world: World) -> None:
     """What practitioners write where engines' own defaults are for small machines."""
-    said = ("batch.micro", "batch.accumulate", "batch.global", "batch.tokens")
-    if all(chooser.get(key) is None for key in said) and chooser.get("loss") is None:
+    sizes = ("batch.micro", "batch.accumulate", "batch.global", "batch.tokens")
+    if all(chooser.get(key) is None for key in sizes) and chooser.get("loss") is None:
         # some losses are not averaged over accumulated micro-batches: who names one, sizes the batch
         ranks = max(1, world.data)
         chooser.set("batch.global", -(-BATCH // ranks) * ranks, "a common start")
     if chooser.get("loader.tokenize") == 1 and chooser.settings.get("loader.tokenize") is None:
-        chooser.set("loader.tokenize", TOKENIZERS, "the host of a card has cores to spare", told=False)
+        chooser.set("loader.tokenize", TOKENIZERS, "the host of a card has cores to spare", reported=False)
 
 
 def _held_out(data: Any, recipe: Recipe) -> StageRef | None:
-    """The `eval` part of the one data stage a stage learns from, if it has one."""
+    """The `eval` part of the single data stage that a stage trains on, if it has one."""
     if not isinstance(data, list | tuple) or len(data) != 1 or not isinstance(data[0], StageRef):
         return None
     stage = recipe.find(data[0].key)

@@ -66,7 +66,7 @@ def _lora(chooser: Chooser) -> None:
     if chooser.unset("lora.alpha"):
         chooser.set("lora.alpha", 2 * chooser.get("lora.rank"), "2 * rank")
     if chooser.unset("lora.targets"):
-        chooser.set("lora.targets", ["all"], "every linear layer", told=False)
+        chooser.set("lora.targets", ["all"], "every linear layer", reported=False)
 
 
 def _strategy(chooser: Chooser, layouts: LayoutSearch, searched: SearchResult, best: Cost | None) -> str:
@@ -78,7 +78,7 @@ def _strategy(chooser: Chooser, layouts: LayoutSearch, searched: SearchResult, b
         chooser.set("parallel.strategy", Term(best.layout.strategy), _won(searched, best, "strategy"))
         return best.layout.strategy
     why = f"{layouts.world.size} processes, and no memory to go by: {searched.unknown}" if several else "one process"
-    chooser.set("parallel.strategy", Term("ddp"), why, told=several)
+    chooser.set("parallel.strategy", Term("ddp"), why, reported=several)
     return "ddp" if several else ""
 
 
@@ -97,7 +97,7 @@ def _checkpointing(chooser: Chooser, layouts: LayoutSearch, searched: SearchResu
         name, why = best.layout.checkpointing, _won(searched, best, "checkpointing")
     else:
         name, why = ("full", "saves the most memory") if layouts.world.gpu else ("none", "on CPU")
-    chooser.set("memory.checkpointing", Term(name), why, told=bool(layouts.world.gpu))
+    chooser.set("memory.checkpointing", Term(name), why, reported=bool(layouts.world.gpu))
 
 
 def _won(searched: SearchResult, best: Cost, choice: str) -> str:

@@ -1,4 +1,4 @@
-"""Collects what the plan fills in for one stage: dotted key -> value, with the reason."""
+"""Collects the values that the plan fills in for one stage: dotted key -> value, with the reason."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from ftdsl.record import mutable
 
 @mutable
 class Chooser:
-    """Choices for one stage, on top of what its settings say."""
+    """Choices for one stage, on top of its settings."""
 
     settings: Settings
     choices: list[Choice] = field(default_factory=list)
     filled: dict[str, Any] = field(default_factory=dict)
     blocks: set[str] = field(default_factory=set)
 
-    def set(self, key: str, value: Any, reason: str, *, told: bool = True) -> None:
-        """`told`: worth a person's eye; what merely repeats an engine's default is not."""
+    def set(self, key: str, value: Any, reason: str, *, reported: bool = True) -> None:
+        """Fill in a value. reported: shown to the user; a value that repeats the engine's default is not."""
         self.filled[key] = value
-        self.choices.append(Choice(key, shown(value), reason, told))
+        self.choices.append(Choice(key, shown(value), reason, reported))
 
     def get(self, key: str) -> Any:
         return self.filled[key] if key in self.filled else self.settings.get(key)
 
     def unset(self, key: str) -> bool:
-        """Nothing was said, or `auto`."""
+        """Whether the key is not set, or set to `auto`."""
         value = self.get(key)
         return value is None or value == "auto" or (isinstance(value, Term) and value.name == "auto")

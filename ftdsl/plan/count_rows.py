@@ -1,4 +1,4 @@
-"""Rows and bytes of a recipe's data as far as files on this machine tell, and the optimizer steps that follow."""
+"""Rows and bytes of a recipe's data, from local files, and the number of optimizer steps that follows."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ftdsl.runtime import ramp
 from ftdsl.session import Files
 
 ARRAY = 64 << 20
-"""Bytes of a JSON array up to which its rows are counted; lines are counted whatever their number."""
+"""Size in bytes up to which the rows of a JSON array are counted; lines are counted in files of any size."""
 
 
 def steps_of(planned: PlannedStage, recipe: Recipe, files: Files) -> tuple[int, str]:
-    """Optimizer steps of a stage; 0 and why when that is not known before its data is."""
+    """(optimizer steps of a stage, ""); (0, reason) if the number is not known."""
     duration, batch = planned.stage.settings.get("duration"), planned.batch
     if not isinstance(duration, Amount) or batch is None:
         return 0, "it has no duration"
@@ -31,7 +31,7 @@ def steps_of(planned: PlannedStage, recipe: Recipe, files: Files) -> tuple[int, 
             return ramp.steps_of(planned.ramp, rows, batch.data_parallel), ""
         return math.ceil(rows / batch.total), ""
     if duration.unit != "epochs":
-        return 0, "it trains for a time"
+        return 0, "its duration is a time"
     if planned.stage.settings.get("packing"):
         return 0, "packing decides how many rows there are"
     counted = [rows_of(item, recipe, files) for item in named(planned.stage.settings, "data")]
@@ -46,7 +46,7 @@ def steps_of(planned: PlannedStage, recipe: Recipe, files: Files) -> tuple[int, 
 
 
 def rows_of(item: Term | StageRef, recipe: Recipe, files: Files) -> int | None:
-    """Rows a source gives, as far as files on this machine tell; what checks and de-duplication drop is not known yet."""
+    """Rows of a source, None if its files are not local; rows that checks and deduplication will drop are included."""
     if isinstance(item, Term):
         return _of_files(item, recipe.folder, files)
     stage = recipe.find(item.key)
@@ -76,14 +76,14 @@ def _held(stage: Stage, part: str, total: int) -> int:
 
 def _of_files(item: Term, folder: Path, files: Files) -> int | None:
     path = local_path(item, folder)
-    found = files_of(path, folder, files) if path is not None else []
-    counted = [_rows(place, files) for place in found]
+    paths = files_of(path, folder, files) if path is not None else []
+    counted = [_rows(file, files) for file in paths]
     if not counted or any(count is None for count in counted):
         return None
     total = sum(count or 0 for count in counted)
-    for word in ("limit", "sample"):
-        if isinstance(most := item.options.get(word), int):
-            total = min(total, most) if word == "limit" else most
+    for option in ("limit", "sample"):
+        if isinstance(most := item.options.get(option), int):
+            total = min(total, most) if option == "limit" else most
     return total * int(item.options.get("repeat") or 1)
 
 
@@ -94,15 +94,15 @@ def _rows(path: Path, files: Files) -> int | None:
         if path.suffix == ".csv":
             return max(0, files.lines(path) - 1)
         if path.suffix == ".json":
-            rows = files.json(path, ARRAY)
-            return len(rows) if isinstance(rows, list) else None
+            array = files.json(path, ARRAY)
+            return len(array) if isinstance(array, list) else None
     except (OSError, ValueError):
         return None
     return None
 
 
 def size_of(item: Term | StageRef, recipe: Recipe, files: Files) -> int:
-    """Bytes of the files of a source that are on this machine."""
+    """Bytes of a source's local files."""
     path = local_path(item, recipe.folder) if isinstance(item, Term) else None
     return sum(files.size(place) for place in files_of(path, recipe.folder, files)) if path is not None else 0
 

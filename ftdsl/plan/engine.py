@@ -1,6 +1,6 @@
-"""What the plan asks of an engine: which layouts it can run, how it holds a model, what it takes where a recipe is silent.
+"""What the plan needs to know of an engine: the layouts it can run, how it holds a model, its own defaults.
 
-The plan knows no engine. Each has its own answers (`engines/<name>/abilities.py`), and the pipeline hands them in.
+The plan knows no engine. Each engine implements `Abilities` (`engines/<name>/abilities.py`), and the pipeline passes it in.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ FSDP = ("fsdp1", "fsdp2")
 
 @frozen(eq=True)
 class Layout:
-    """The choices that decide memory and speed, in the recipe's own terms.
+    """The choices that determine memory and speed, in the terms of a recipe.
 
     bits: how the base is loaded (4, 8; 0: not quantised); strategy: "" for one process; offload: none, optimizer, params
-    (which takes the optimizer along); checkpointing: none or full; micro: sequences on one card at once.
+    (includes the optimizer); checkpointing: none or full; micro: sequences on one GPU at once.
     """
 
     method: str
@@ -35,39 +35,40 @@ class Layout:
 
 
 class Abilities(Protocol):
-    """An engine, as far as planning depends on it. Nothing here raises but `setup`."""
+    """An engine, as far as planning depends on it. Only `setup` may raise."""
 
     @property
     def name(self) -> str:
-        """As a recipe writes it: `llamafactory`."""
+        """The name in a recipe: `llamafactory`."""
 
     @property
     def title(self) -> str:
-        """As people write it: `LLaMA-Factory`."""
+        """The name in messages: `LLaMA-Factory`."""
 
     def defaults(self, stage: Stage) -> Mapping[str, Any]:
-        """The engine's own values, by dotted key, of settings that a recipe may leave open: they are written out."""
+        """The engine's own defaults, by dotted key, of settings that a recipe may leave open; the plan writes them out."""
 
     def possible(self, stage: Stage, layout: Layout, world: World) -> bool:
-        """Whether the engine can train this stage so. What it cannot do is never chosen."""
+        """Whether the engine can train the stage with this layout. Other layouts are never chosen."""
 
     def one_sequence(self, stage: Stage) -> bool:
-        """Whether a card takes one sequence (one pack of rows) at a time, whatever fits."""
+        """Whether a GPU must process one sequence (one pack of rows) at a time, even if more fit."""
 
     def fused_loss(self, stage: Stage, family: str) -> str:
         """The member of `kernels` that works the loss out without holding all logits, for an architecture (transformers'
         model_type); "" where the engine has none for it."""
 
     def generates(self, stage: Stage) -> bool:
-        """Whether the engine writes tokens during the stage: for a metric of texts, or to learn from."""
+        """Whether the engine generates tokens during the stage: for a text metric, or to train on them."""
 
     def setup(self, stage: Stage, layout: Layout) -> Mapping[str, Any]:
-        """How the engine holds weights and what its loss takes: fields of `ftdsl.estimate.setup.Setup` (dtypes, master
-        copies, objective, references). Raises: NotModelledError for what has no physics here.
+        """Fields of `ftdsl.estimate.setup.Setup` that the engine determines: dtypes, master copies, objective, references.
+
+        Raises: NotModelledError if the memory model does not cover the stage.
         """
 
     def template(self, base: Any, versions: Versions) -> tuple[str, str]:
-        """Name of the chat template of a base model, and why; the reason is `UNKNOWN_FAMILY` where it is a guess."""
+        """(name of a base model's chat template, reason); the reason is `UNKNOWN_FAMILY` if the name is a guess."""
 
 
 UNKNOWN_FAMILY = "the model's family is not known"

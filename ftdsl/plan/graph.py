@@ -1,4 +1,4 @@
-"""The stage graph as a picture: Mermaid, DOT, or SVG laid out here (stages in columns by how deep they stand)."""
+"""The stage graph as a picture: Mermaid, DOT, or SVG with stages in columns by depth."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 190, 54, 60, 22, 20
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A stage: what it is called, what it does, and the stages it waits for. `flows` are those whose result it uses."""
+    """A stage: its key, what it does, the stages it waits for (needs), and those whose result it uses (flows)."""
 
     key: str
     kind: str
@@ -23,18 +23,18 @@ class Node:
 
 def nodes(plan: Plan) -> list[Node]:
     """The stages in run order."""
-    found = []
+    graph_nodes = []
     for planned in plan.stages:
         stage = planned.stage
         detail = " ".join(part for part in (stage.kind, planned.method) if part)
         if planned.world.gpu:
             detail += f" on {planned.world.size} x {planned.world.gpu}"
-        found.append(Node(stage.key, stage.kind, detail, stage.needs, stage.parents))
-    return found
+        graph_nodes.append(Node(stage.key, stage.kind, detail, stage.needs, stage.parents))
+    return graph_nodes
 
 
 def mermaid(plan: Plan) -> str:
-    """A `graph LR` block; a solid arrow hands a model on, a dotted one only waits or reads."""
+    """A `graph LR` block; a solid arrow passes a model on, a dotted one is a dependency or data."""
     lines = ["graph LR"]
     names = {node.key: f"s{at}" for at, node in enumerate(nodes(plan))}
     for node in nodes(plan):
@@ -50,7 +50,7 @@ def _quoted(text: str) -> str:
 
 
 def dot(plan: Plan) -> str:
-    """Graphviz' language."""
+    """The graph in Graphviz' DOT language."""
     lines = ["digraph recipe {", "  rankdir=LR;", '  node [shape=box, style=rounded, fontname="sans-serif"];']
     for node in nodes(plan):
         lines.append(f'  "{_dotted(node.key)}" [label="{_dotted(node.key)}\\n{_dotted(node.detail)}"];')
@@ -66,13 +66,13 @@ def _dotted(text: str) -> str:
 
 
 def svg(plan: Plan) -> str:
-    """A picture that opens anywhere; it follows the reader's light or dark scheme."""
-    found = nodes(plan)
-    places = _places(found)
-    width = max((x for x, _ in places.values()), default=0) + WIDTH + MARGIN
-    height = max((y for _, y in places.values()), default=0) + HEIGHT + MARGIN
-    body = [_edge(places[need], places[node.key], need in node.flows) for node in found for need in node.needs]
-    body += [_box(node, places[node.key]) for node in found]
+    """The graph as SVG, in the viewer's light or dark scheme."""
+    graph_nodes = nodes(plan)
+    corners = _corners(graph_nodes)
+    width = max((x for x, _ in corners.values()), default=0) + WIDTH + MARGIN
+    height = max((y for _, y in corners.values()), default=0) + HEIGHT + MARGIN
+    body = [_edge(corners[need], corners[node.key], need in node.flows) for node in graph_nodes for need in node.needs]
+    body += [_box(node, corners[node.key]) for node in graph_nodes]
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">'
     return "\n".join([head, _STYLE, *body, "</svg>"]) + "\n"
 
@@ -84,16 +84,16 @@ _STYLE = """<style>
 </style>"""
 
 
-def _places(found: list[Node]) -> dict[str, tuple[int, int]]:
+def _corners(graph_nodes: list[Node]) -> dict[str, tuple[int, int]]:
     """Upper left corners: a column for each depth, rows in run order."""
     depth: dict[str, int] = {}
-    rows: dict[int, int] = {}
-    places: dict[str, tuple[int, int]] = {}
-    for node in found:
+    next_row: dict[int, int] = {}
+    corners: dict[str, tuple[int, int]] = {}
+    for node in graph_nodes:
         depth[node.key] = column = max((depth[need] + 1 for need in node.needs), default=0)
-        row = rows[column] = rows.get(column, -1) + 1
-        places[node.key] = (MARGIN + column * (WIDTH + GAP_X), MARGIN + row * (HEIGHT + GAP_Y))
-    return places
+        row = next_row[column] = next_row.get(column, -1) + 1
+        corners[node.key] = (MARGIN + column * (WIDTH + GAP_X), MARGIN + row * (HEIGHT + GAP_Y))
+    return corners
 
 
 def _box(node: Node, at: tuple[int, int]) -> str:

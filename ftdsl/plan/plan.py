@@ -1,4 +1,4 @@
-"""The plan: every stage with nothing left to `auto`, its place in the graph, and why each choice was made."""
+"""The plan: every stage with nothing left to `auto`, its folder, world and engine, and the reason of each choice."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ftdsl.runtime.ramp import Phase
 
 @frozen
 class Choice:
-    """A value the plan filled in: dotted key, value as text, the reason, and whether a person is told."""
+    """A value that the plan filled in: dotted key, value as text, reason; reported: whether it is shown to the user."""
 
     key: str
     value: str
     reason: str
-    told: bool = True
+    reported: bool = True
 
     def __str__(self) -> str:
         setting = f"{self.key} {self.value}" if self.value == "{ }" else f"{self.key} = {self.value}"
@@ -49,8 +49,11 @@ class Batch:
 
 @frozen
 class PlannedStage:
-    """stage.settings has every choice filled in; folder is `20-sft`; engine: the one the stage is planned for; method is `lora`,
-    `full`, … or "" where none; ramp: the phases of a batch that changes, of which `batch` has the largest micro-batch.
+    """A stage with its choices.
+
+    stage: its settings include every choice; folder: `20-sft`; engine: abilities of the stage's engine; method: `lora`, `full`, …
+    or "" for stages that do not train.
+    ramp: the phases of a batch that changes; `batch` has the largest micro-batch of them.
     """
 
     stage: Stage
@@ -84,7 +87,7 @@ class PlannedStage:
 
 @frozen
 class Plan:
-    """`read`: what was read of this machine to make it (variable -> text), which the lock keeps."""
+    """read: what was read from this machine for the plan (variable -> text), which the lock keeps."""
 
     recipe: Recipe
     stages: tuple[PlannedStage, ...]
@@ -95,7 +98,7 @@ class Plan:
         return self._by_key[key]
 
     def origin(self, stage: Stage) -> Term | str | None:
-        """The model a stage's lineage begins with; the name of the script whose files it is; None without a model."""
+        """The model that a stage's lineage begins with; the name of a script stage if its output is the model; None without."""
         base: Term | StageRef | None = stage.start.base if stage.start else None
         while isinstance(base, StageRef):
             lineage = self.stage(base.key).stage.start

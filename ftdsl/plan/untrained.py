@@ -1,4 +1,4 @@
-"""What stages that do not train take: rows of a data stage, disk of a merge, memory of an evaluation; about, and said so."""
+"""Rough cost of stages that do not train: rows of a data stage, disk of a merge, memory of an evaluation."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from ftdsl.record import frozen
 from ftdsl.session import Files
 
 GROUPED = 0.52
-"""Bytes of a weight in 4-bit GPTQ, with scales (docs/planner.md); each bit more or less is an eighth."""
+"""Bytes per weight in 4-bit GPTQ, with scales (docs/planner.md); each bit more or less adds or saves an eighth of a byte."""
 
 
 @frozen
 class Footprint:
-    """memory: bytes, of a card where `card`, else of main memory; disk: bytes it writes; rows: of the data (None: not known);
-    length: tokens of the longest row there may be, which an evaluation's memory is for; unknown: why there is nothing to say.
+    """The cost of a stage.
+
+    memory: bytes, of a GPU if `card`, else of main memory; disk: bytes that it writes; rows: of its data (None: unknown);
+    length: maximum tokens per row, which an evaluation's memory is estimated for; unknown: why there is no estimate.
     """
 
     key: str
@@ -33,11 +35,11 @@ class Footprint:
     unknown: str = ""
 
 
-def light(planned: PlannedStage, plan: Plan, files: Files, base: float = cpu.BASE.value) -> Footprint:
-    """Of a stage that does not train. `base`: bytes of the engine's process before the model. Never raises."""
+def footprint(planned: PlannedStage, plan: Plan, files: Files, base: float = cpu.BASE.value) -> Footprint:
+    """The cost of a stage that does not train. base: bytes of the engine's process without the model. Never raises."""
     kind = planned.stage.kind
     if kind == "shell":
-        return Footprint(planned.key, unknown="a script of yours: what it takes is not known")
+        return Footprint(planned.key, unknown="the cost of your own script is not known")
     if kind == "data":
         return _data(planned, plan, files)
     try:
@@ -66,28 +68,28 @@ def _rows(planned: PlannedStage, plan: Plan, files: Files) -> int | None:
 
 
 def _eval(planned: PlannedStage, plan: Plan, a: Architecture, files: Files, base: float) -> Footprint:
-    """Weights, logits of a batch, and keys and values of what is generated."""
+    """Weights, logits of a batch, and the key-value cache of generation."""
     settings = planned.stage.settings
     get = settings.get
     number = 4.0 if not planned.world.gpu else 2.0
-    rows, length = _whole(get("batch"), 1), _whole(get("max_len"), 2048)
+    batch, length = _whole(get("batch"), 1), _whole(get("max_len"), 2048)
     per = weights.QUANT_BYTES["nf4"] if settings.has("quantize") and _whole(get("quantize.bits"), 4) == 4 else number
     held = a.layers * a.layer_linear * per + (a.params - a.layers * a.layer_linear) * number
-    asked = set(settings.names("metrics")) or {"loss"}
-    scored = length if asked & {"loss", "accuracy"} else 1  # a prompt that is only answered has those of its last token
-    logits = rows * scored * a.vocab * loss.EVALUATED
+    metrics = set(settings.names("metrics")) or {"loss"}
+    scored = length if metrics & {"loss", "accuracy"} else 1  # generation needs the logits of the last token only
+    logits = batch * scored * a.vocab * loss.EVALUATED
     new = _whole(get("generate.max_new_tokens"), 0)
-    cache = 2.0 * a.layers * a.kv * number * rows * (length + new) if new else 0.0
+    cache = 2.0 * a.layers * a.kv * number * batch * (length + new) if new else 0.0
     memory = held + max(logits, cache) + (CONTEXT if planned.world.gpu else base)
     return Footprint(planned.key, memory, bool(planned.world.gpu), 0.0, _rows(planned, plan, files), length)
 
 
 def _export(planned: PlannedStage, plan: Plan, a: Architecture, base: float) -> Footprint:
-    """A whole model read, and written once."""
+    """The whole model is read, and written once."""
     dtype = planned.stage.settings.name("dtype")
     origin = plan.origin(planned.stage)
-    made = isinstance(origin, Term) and origin.name == "scratch"  # runtime/scratch.py writes fp32
-    per = BYTES.get(dtype, 4.0 if made else 2.0)
+    from_scratch = isinstance(origin, Term) and origin.name == "scratch"  # runtime/scratch.py writes fp32
+    per = BYTES.get(dtype, 4.0 if from_scratch else 2.0)
     if planned.stage.kind == "quantize":
         bits = _whole(planned.stage.settings.get("bits"), 4)
         linear = a.layers * a.layer_linear
@@ -96,6 +98,6 @@ def _export(planned: PlannedStage, plan: Plan, a: Architecture, base: float) -> 
     return Footprint(planned.key, a.params * per + base, False, a.params * per)
 
 
-def _whole(said: object, otherwise: int) -> int:
-    number = getattr(said, "number", said)
-    return int(number) if isinstance(number, int | float) and not isinstance(number, bool) else otherwise
+def _whole(value: object, default: int) -> int:
+    number = getattr(value, "number", value)
+    return int(number) if isinstance(number, int | float) and not isinstance(number, bool) else default

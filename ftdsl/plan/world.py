@@ -1,4 +1,4 @@
-"""How many processes a stage has, and how they divide: world = data x tensor x pipeline x context."""
+"""The processes of a stage, and how they divide the work: world = data x tensor x pipeline x context."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from ftdsl.record import frozen
 from ftdsl.session import Session
 
 SPLITS = ("tensor", "pipeline", "context")
-"""Ways in which the ranks that see the same rows are divided."""
+"""The ways to divide the ranks that process the same rows."""
 
 
 @frozen
 class World:
-    """Processes of a stage and how they divide: size = data x tensor x pipeline x context.
+    """The processes of a stage: size = data x tensor x pipeline x context.
 
-    `gpu` is the catalog's name or "" for CPU; `nodes` is the largest number when elastic, `least_nodes` the smallest
-    (0: not elastic).
+    gpu: the catalogue's name, "" for CPU; nodes: their number, the largest if elastic; least_nodes: the smallest (0: not
+    elastic).
     """
 
     processes_per_node: int = 1
@@ -33,12 +33,12 @@ class World:
 
     @property
     def split(self) -> int:
-        """Ranks that work on the same rows."""
+        """Ranks that process the same rows."""
         return self.tensor * self.pipeline * self.context
 
     @property
     def data(self) -> int:
-        """Ranks, or groups of them, that see different rows."""
+        """Ranks, or groups of ranks, that process different rows."""
         return self.size // self.split
 
     @property
@@ -47,7 +47,7 @@ class World:
 
     @property
     def nodes_text(self) -> str:
-        """`2 nodes x 8 processes`; of an elastic job, the largest."""
+        """`2 nodes x 8 processes`; for an elastic job, the largest number."""
         processes = f"{self.processes_per_node} process{'es' * (self.processes_per_node > 1)}"
         return f"{self.nodes} nodes x {processes}" if self.nodes > 1 else processes
 
@@ -73,7 +73,7 @@ def world_of(stage: Stage) -> World:
 
 
 def check_world(stage: Stage, world: World, session: Session) -> None:
-    """What does not divide is an error that names each factor."""
+    """Sizes that do not divide are errors that name each factor."""
     sizes = [world.size] if not world.elastic else [world.processes_per_node * world.least_nodes, world.size]
     if any(size % world.split for size in sizes):
         key = next(f"parallel.{name}" for name in SPLITS if getattr(world, name) > 1)
@@ -82,16 +82,16 @@ def check_world(stage: Stage, world: World, session: Session) -> None:
         label = f"{world.splits} = {world.split}"
         _error(stage, key, text, label, f"make {world.nodes_text} a multiple of {world.split}", session)
         return
-    asked = stage.settings.get("parallel.data")
-    if isinstance(asked, int) and asked != world.data:
-        text = f"`data = {asked}` does not make up the {world.size} processes"
-        factors = f"{asked} data" + (f" x {world.splits}" if world.splits else "")
-        label = f"{factors} = {asked * world.split}, and there are {world.nodes_text}"
+    data = stage.settings.get("parallel.data")
+    if isinstance(data, int) and data != world.data:
+        text = f"`data = {data}` does not fit {world.size} processes"
+        factors = f"{data} data" + (f" x {world.splits}" if world.splits else "")
+        label = f"{factors} = {data * world.split}, and there are {world.nodes_text}"
         _error(stage, "parallel.data", text, label, f"write `data = {world.data}`, or drop it", session)
     for name, ranks in (("replicate", world.data), ("expert", world.data * world.context)):
         value = stage.settings.get(f"parallel.{name}")
         if isinstance(value, int) and ranks % value:
-            text = f"`{name} = {value}` does not divide the {ranks} data-parallel ranks it is taken from"
+            text = f"`{name} = {value}` does not divide the {ranks} data-parallel ranks"
             _error(stage, f"parallel.{name}", text, str(world), f"use a divisor of {ranks}", session)
 
 

@@ -98,7 +98,10 @@ def prepare(
     cached = [event for job in jobs if (event := _settle(job, keys, done, run, note)) is not None]
     waiting = {job.key for job in jobs} - {event["stage"] for event in cached}
     store.lay_out(run.folder, compiled.files, compiled.folder, {job.folder for job in jobs if job.key in waiting})
-    described = [{name: getattr(job, name) for name in ("key", "folder", "kind", "title", "where")} for job in jobs]
+    described = [
+        {"key": job.key, "folder": job.folder, "kind": job.kind, "title": job.title, "where": job.location}
+        for job in jobs
+    ]
     first = made("run", id=run.id, name=compiled.name, smoke=smoke, stages=described, pid=os.getpid())
     if waiting or not run.finished:
         run.write(first, *cached)

@@ -1,4 +1,4 @@
-"""Rows made up in the shape a recipe declares, for smoke runs whose data is out of reach."""
+"""Generates rows in the shape that a recipe declares, for smoke runs whose data is not on this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ftdsl.recipe.shape import Shape
 
 COUNT = 32
 SCHEME = "run://"
-"""Paths of this scheme are seen from the run folder itself."""
+"""Paths of this scheme are relative to the run folder."""
 
 _WORDS = (
     "river stone lamp garden window letter winter bridge copper violin harbour meadow candle falcon ladder marble "
@@ -23,17 +23,17 @@ _TOOL = {
 
 
 def rows(shape: Shape, number: int = 0) -> bytes:
-    """JSON Lines: questions and answers in the columns and by the speakers of the shape; no two nearly the same, and none in
-    files of different numbers.
+    """JSON Lines: questions and answers in the columns and roles of the shape. No two rows are near-duplicates, not in files of
+    different numbers either.
     """
     random = Random(number)
     return "".join(json.dumps(_row(shape, at, random), ensure_ascii=False) + "\n" for at in range(COUNT)).encode()
 
 
 def _row(shape: Shape, at: int, random: Random) -> dict[str, Any]:
-    word = random.choice(_WORDS)
-    question = f"What comes to mind at {word}, {' '.join(random.sample(_WORDS, 8))}?"
-    answer, worse = f"At {word}: {' '.join(random.sample(_WORDS, 8))}.", f"Nothing at {at}."
+    topic = random.choice(_WORDS)
+    question = f"What comes to mind at {topic}, {' '.join(random.sample(_WORDS, 8))}?"
+    answer, worse = f"At {topic}: {' '.join(random.sample(_WORDS, 8))}.", f"Nothing at {at}."
     texts: dict[str, Any] = {
         "prompt": f"{question} {answer}" if shape.format == "text" else question,
         "query": "",
@@ -47,17 +47,17 @@ def _row(shape: Shape, at: int, random: Random) -> dict[str, Any]:
         "messages": [],
     }
     if shape.roles:
-        texts["messages"] = [_turn(shape, who, text) for who, text in _talk(shape, word, question, answer)]
+        texts["messages"] = [_turn(shape, who, text) for who, text in _talk(shape, topic, question, answer)]
         texts["chosen"], texts["rejected"] = _turn(shape, "assistant", answer), _turn(shape, "assistant", worse)
     return {column: texts[part] for part, column in shape.columns.items() if part in texts}
 
 
-def _talk(shape: Shape, word: str, question: str, answer: str) -> list[tuple[str, str]]:
-    """A question and its answer; with tools a call of one between them; of pairs the question alone."""
+def _talk(shape: Shape, topic: str, question: str, answer: str) -> list[tuple[str, str]]:
+    """A question and its answer; with tools, a tool call between them; for pairs, only the question."""
     if "chosen" in shape.columns:
         return [("user", question)]
-    call = json.dumps({"name": "look_up", "arguments": {"word": word}})
-    called = [("call", call), ("tool", json.dumps({"meaning": word}))] if "tools" in shape.columns else []
+    call = json.dumps({"name": "look_up", "arguments": {"word": topic}})
+    called = [("call", call), ("tool", json.dumps({"meaning": topic}))] if "tools" in shape.columns else []
     return [("user", question), *called, ("assistant", answer)]
 
 

@@ -1,4 +1,4 @@
-"""One stage made small: what a CPU cannot do replaced, by the table in catalog/data/smoke.toml; sizes cut by hand."""
+"""Reduces one stage: replaces what a CPU cannot do, by the table in catalog/data/smoke.toml, and cuts sizes, by code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ftdsl.language.values import Amount, Range, Term
 from ftdsl.recipe.lineage import TRAINING
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.recipe.settings import Settings, shown
-from ftdsl.smoke.replaced import Replacement
+from ftdsl.smoke.report import Replacement
 
 STEPS = 4
 ROWS = 64
@@ -26,8 +26,8 @@ _UNUSED = "llamafactory.ddp_find_unused_parameters"
 _GROUPS = {"quantize": "stage_quantize"}
 
 
-class Smaller:
-    """The settings of one stage on their way down; every change is told."""
+class StageReducer:
+    """The settings of one stage while they are reduced; every change is recorded."""
 
     def __init__(self, recipe: Recipe, stage: Stage) -> None:
         self.recipe, self.stage = recipe, stage
@@ -44,33 +44,33 @@ class Smaller:
         return self.settings().get(key)
 
     def set(self, key: str, value: Any, why: str) -> None:
-        """Another value; of what nobody said too, since the engine would have taken its default."""
+        """Another value, also for a key that the author did not set, since the engine would use its default."""
         was = self.get(key)
         if was == value:
             return
         self.values[key] = value
-        self.tell(key, "(not said)" if was is None else shown(was), shown(value), why)
+        self.record(key, "(not set)" if was is None else shown(was), shown(value), why)
 
     def drop(self, key: str, why: str) -> None:
         if key in self.values:
-            self.tell(key, shown(self.values.pop(key)), "left out", why)
+            self.record(key, shown(self.values.pop(key)), "left out", why)
 
     def drop_block(self, block: str, why: str) -> None:
         written = [key for key in self.values if key.startswith(f"{block}.")]
         if written or block in self.blocks:
-            self.tell(block, "{ … }", "left out", why)
+            self.record(block, "{ … }", "left out", why)
         for key in written:
             self.values.pop(key)
         self.blocks.discard(block)
 
     def cut(self, key: str, most: float, why: str) -> None:
-        """At most so much; what is smaller stays."""
+        """At most so much; a smaller value stays."""
         value = self.get(key)
         number = value.number if isinstance(value, Amount) and value.unit == "count" else value
         if isinstance(number, bool) or not isinstance(number, int | float) or number > most:
             self.set(key, most, why)
 
-    def tell(self, key: str, was: str, now: str, why: str) -> None:
+    def record(self, key: str, was: str, now: str, why: str) -> None:
         spans = self.stage.spans
         span = spans.get(key) or spans.get(key.split(".")[0]) or self.stage.span
         self.replacements.append(Replacement(self.stage.key, key, was, now, why, self.recipe.where(span)))
@@ -78,7 +78,7 @@ class Smaller:
     # --- by the table
 
     def by_table(self) -> None:
-        """Every word that is dropped, or has members that only a card can do."""
+        """Every key that is dropped, or has values that need a GPU."""
         facts = catalog.smoke()
         for block in sorted(self.blocks | {key.partition(".")[0] for key in self.values if "." in key}):
             if block in facts["drop"]:
@@ -90,8 +90,8 @@ class Smaller:
                 elif name in facts["members"]:
                     self._member(key, facts["members"][name])
         if (name := self.settings().name("template")) in facts["seeing"]["templates"]:
-            self.tell(
-                "template", name, f"{name} without its part for pictures and sound", "the toy has no eyes and ears"
+            self.record(
+                "template", name, f"{name} without its parts for images and audio", "the toy model reads text only"
             )
         for key in facts["passthrough"]["drop"]:
             self.drop(f"llamafactory.{key}", facts["passthrough"]["why"])
@@ -105,14 +105,14 @@ class Smaller:
             return
         if not isinstance(value, Term) or value.name in entry["cpu"]:
             return
-        now = entry.get("card", {}).get(value.name, entry.get("else"))
+        now = entry.get("gpu", {}).get(value.name, entry.get("else"))
         if now is not None:
             self.set(key, Term(now), entry["why"])
 
     # --- what the table leaves to code
 
-    def made(self) -> None:
-        """All of it, in an order in which the later may read the earlier."""
+    def reduce(self) -> None:
+        """All reductions; later ones may depend on earlier ones."""
         self.by_table()
         kind = self.stage.kind
         if kind == "data":
@@ -133,7 +133,7 @@ class Smaller:
             self._held_out(part)
 
     def _held_out(self, key: str) -> None:
-        """A count of rows to keep out; a share stays one."""
+        """Cut a count of rows to hold out; a share stays."""
         value = self.get(key)
         share = isinstance(value, Amount) and value.unit == "share"
         if value is not None and not share and (isinstance(value, Amount) or (_whole(value) and value >= 1)):
@@ -142,7 +142,7 @@ class Smaller:
     def _training(self) -> None:
         self.set("duration", Amount(STEPS, "steps"), "a few steps")
         if self.stage.kind == "pretrain":
-            self.cut("max_len", PACKED, "few rows: texts are strung together and cut to this length")
+            self.cut("max_len", PACKED, "few rows: texts are concatenated and cut to this length")
         else:
             self.cut("max_len", MAX_LEN, "short rows")
         self.cut("limit", ROWS, "few rows")
@@ -155,7 +155,7 @@ class Smaller:
         self._saving()
         self.set("track.every", Amount(1, "steps"), "few steps")
         self.set("track.to", [Term("none")], "no trackers in a smoke run")
-        self.set("track.plot", False, "no pictures of a few steps")
+        self.set("track.plot", False, "no plots of a few steps")
         self._loader()
         self._schedule()
         self._layers()
@@ -166,10 +166,10 @@ class Smaller:
     def _saving(self) -> None:
         half = Amount(STEPS // 2, "steps")
         if _name(self.get("save.every")) != "never":
-            self.set("save.every", half, "saves are tried too")
+            self.set("save.every", half, "saving is tested too")
         self._held_out("evaluate.data")
         if self.get("evaluate.data") is not None or self.get("evaluate.every") is not None:
-            self.set("evaluate.every", half, "evaluations are tried too")
+            self.set("evaluate.every", half, "evaluation is tested too")
 
     def _loader(self) -> None:
         for key in ("loader.workers", "loader.tokenize"):
@@ -180,7 +180,7 @@ class Smaller:
             self.drop("loader.buffer", "few rows")
 
     def _schedule(self) -> None:
-        """Phases as they are, each as short as the run."""
+        """The same phases, each as short as the run."""
         schedule, warmup = self.get("optim.schedule"), self.get("optim.warmup")
         if isinstance(schedule, list | tuple):
             lengths = [1] * (len(schedule) - 1) + [max(1, STEPS - len(schedule) + 1)]
@@ -192,14 +192,14 @@ class Smaller:
             self.set("optim.warmup", Amount(1, "steps"), "as short as the run")
 
     def _layers(self) -> None:
-        """So many layers of the real model are one of the toy."""
+        """A number of layers of the real model is one layer of the toy."""
         for key in ("freeze.layers", "lora.layers"):
             value = self.values.get(key)
             if isinstance(value, Term) and value.options.get("n", 2) > 1:
                 self.set(key, Term(value.name, {"n": 1}), "the toy has two layers")
 
     def _low_ranks(self) -> None:
-        """What is worked out from the real matrices must fit into the toy's."""
+        """Ranks and blocks must fit into the toy's matrices."""
         init = self.get("lora.init")
         if isinstance(init, Term) and init.name == "pissa":
             self.cut("lora.rank", RANK, "the toy's matrices are small")
@@ -208,7 +208,7 @@ class Smaller:
         if self.values.get("oft.rank") is not None:
             self.cut("oft.rank", RANK // 2, "the toy's matrices are small")
         if self.values.get("quantize.bits") not in (None, 4, 8):
-            self.set("quantize.bits", 4, "on a CPU there are 4 and 8")
+            self.set("quantize.bits", 4, "a CPU supports 4 and 8")
 
     def _scoring(self) -> None:
         self.cut("limit", 2 * NEW_TOKENS, "few rows")
@@ -220,8 +220,8 @@ class Smaller:
         self._loader()
 
     def _machine(self) -> None:
-        """No card, and at most two processes on one node."""
-        self.set("hardware.gpu", Term("none"), "no card")
+        """No GPU, and at most two processes on one node."""
+        self.set("hardware.gpu", Term("none"), "no GPU")
         count, nodes = self.get("hardware.count") or 1, self.get("hardware.nodes") or 1
         several = not isinstance(count, int) or count > 1 or nodes != 1
         split = self.stage.kind in TRAINING and several
@@ -232,7 +232,7 @@ class Smaller:
         if isinstance(strategy, Term) and strategy.name == "ddp" and not split:
             self.set("parallel.strategy", Term("auto"), "one process")
         elif _name(strategy) == "ddp" != self.stage.settings.name("parallel.strategy"):
-            self.set(_UNUSED, True, "what sharded weights never ask for: some may take no part in the loss")
+            self.set(_UNUSED, True, "ddp, unlike sharding, must know that some weights may not affect the loss")
         self._offload()
 
     def _offload(self) -> None:
@@ -246,7 +246,7 @@ class Smaller:
 
 
 def _names(kind: str, key: str) -> Iterator[str]:
-    """A stage's key as the table may have it: a kind's own, of all training stages, or of a block."""
+    """The names that the table may have for a key: of the kind, of all training stages, or of a block."""
     if "." in key:
         yield key
     else:

@@ -1,4 +1,4 @@
-"""Jobs to files, for every target: one folder a job with its documents and `launch.sh`; what starts them is the target's."""
+"""Jobs to files, for every target: a folder per job with its documents and `launch.sh`; the target adds what starts them."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def runtime_files(jobs: tuple[Job, ...]) -> dict[str, bytes]:
 
 
 def _runtime(module: str) -> dict[str, str]:
-    """A module that runs beside a run, as a file or, run as `-m runtime.NAME`, as a package with all that is in it."""
+    """A runtime module: a file, or a package with all its files (run as `-m runtime.NAME`)."""
     folder = RUNTIME / module
     if not folder.is_dir():
         return {f"runtime/{module}.py": (RUNTIME / f"{module}.py").read_text(encoding="utf-8")}
-    found = [RUNTIME / "__init__.py", *(path for path in folder.iterdir() if path.suffix in (".py", ".j2"))]
-    return {f"runtime/{path.relative_to(RUNTIME).as_posix()}": path.read_text(encoding="utf-8") for path in found}
+    paths = [RUNTIME / "__init__.py", *(path for path in folder.iterdir() if path.suffix in (".py", ".j2"))]
+    return {f"runtime/{path.relative_to(RUNTIME).as_posix()}": path.read_text(encoding="utf-8") for path in paths}
 
 
 def document_text(document: Document) -> str:
@@ -63,29 +63,29 @@ def document_text(document: Document) -> str:
 
 def launch_text(job: Job) -> str:
     """The script of one job."""
-    title = f"{job.folder}: {job.title}" + (f" ({job.where})" if job.where else "")
+    title = f"{job.folder}: {job.title}" + (f" ({job.location})" if job.location else "")
     commands = [{"text": _command(c), "comment": [c.comment] if c.comment else []} for c in job.commands]
     if wrong := [name for name in job.env if not is_variable(name)]:
-        raise ValueError(f"{wrong[0]!r} is no name of a variable")  # reported at its place before it comes to this
+        raise ValueError(f"{wrong[0]!r} is not a valid variable name")  # an earlier phase reports it at its span
     env = [{"name": name, "value": value} for name, value in job.env.items()]
     return render("bash/launch.sh.j2", title=title, header=(*job.header, *_started(job)), env=env, commands=commands)
 
 
 def _started(job: Job) -> Iterator[str]:
-    """How the script is started by hand where there are several nodes."""
+    """How to start the script by hand on several nodes."""
     if job.nodes > 1:
         yield f"Started on each of {job.nodes} nodes:"
         yield from (f"  {line}" for line in job.by_hand)
 
 
 def _command(command: Command) -> str:
-    """Words quoted, broken at flags where the line would grow too long."""
+    """A command as text: arguments quoted, lines broken at flags where they would be too long."""
     if not command.argv:
         return command.shell
     lines = [""]
-    for word in map(shell_word, command.argv):
-        fits = len(lines[-1]) + len(word) < WIDTH
-        if lines[-1] and not fits and word.startswith("-"):
+    for argument in map(shell_word, command.argv):
+        fits = len(lines[-1]) + len(argument) < WIDTH
+        if lines[-1] and not fits and argument.startswith("-"):
             lines.append("")
-        lines[-1] += f" {word}" if lines[-1] else word
+        lines[-1] += f" {argument}" if lines[-1] else argument
     return " \\\n  ".join(lines)

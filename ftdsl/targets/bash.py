@@ -30,7 +30,7 @@ class BashTarget:
 
 def _run_text(plan: Plan, jobs: tuple[Job, ...]) -> str:
     recipe = plan.recipe
-    rows: list[dict[str, Any]] = [{"folder": job.folder, "title": job.title, "nodes": str(job.nodes)} for job in jobs]
+    stages: list[dict[str, Any]] = [{"folder": job.folder, "title": job.title, "nodes": str(job.nodes)} for job in jobs]
     most = max(jobs, key=lambda job: job.nodes)
     return render(
         "bash/run-nodes.sh.j2" if most.nodes > 1 else "bash/run.sh.j2",
@@ -38,7 +38,7 @@ def _run_text(plan: Plan, jobs: tuple[Job, ...]) -> str:
         doc=list(_doc(plan)),
         engine=recipe.engine.name,
         default_run=f"runs/{recipe.name}/by-hand",
-        jobs=rows,
+        jobs=stages,
         nodes=most.nodes,
         by_hand=most.by_hand,
     )

@@ -1,4 +1,4 @@
-"""What a compile hands on: to whoever writes it, and to whoever carries it out."""
+"""The result of a compile, for those who write it or run it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from pathlib import Path
 from ftdsl.engines.jobs import Job
 from ftdsl.plan.plan import Plan
 from ftdsl.record import frozen
-from ftdsl.smoke.replaced import Replacement, lines
+from ftdsl.smoke.report import Replacement, lines
 
 
 @frozen
 class Compiled:
-    """A recipe as artifacts: path in the build folder -> content; `lock`: where it lies and what it says now.
+    """A recipe as artifacts.
 
-    `replaced`: what a smoke run replaced; `wanted`: packages that the real jobs need, by job key.
+    files: content by path in the build folder; lock: its path and new content; replaced: what a smoke run replaced; wanted:
+    packages that the real jobs need, by job key.
     """
 
     name: str
@@ -29,5 +30,5 @@ class Compiled:
     wanted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def replaced_lines(self) -> list[str]:
-        """What was replaced, in words."""
+        """The replacements as text."""
         return list(lines(self.replaced))

@@ -1,4 +1,4 @@
-"""A job's files line by line, each with what decides it: a word of the recipe with its place, or a sentence."""
+"""A job's files line by line, each line with what decides it: a key of the recipe with its location, or a sentence."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from ftdsl.targets.render import shell_word, yaml_text
 
 @frozen
 class Because:
-    """What decides a line. `key`: the recipe's, "" where none does; `value`: as it was written, else as it counts;
-    `layer`: who set it (stage, profile, set, auto, default, …) and `where`; `why`: a sentence, of choices their reason.
+    """What decides a line.
+
+    key: the recipe's key, or ""; value: as written, else as resolved; layer: who set it (stage, profile, set, auto, default, …);
+    where: "file:line"; why: a sentence, for choices their reason.
     """
 
     key: str = ""
@@ -35,7 +37,7 @@ class Because:
 
 @frozen
 class Line:
-    """A line as its file has it; a heading has no `because`. `path`: dotted, a flag, or a variable."""
+    """A line of a file; a heading has no `because`. path: a dotted path, a flag, or a variable."""
 
     text: str
     path: str = ""
@@ -51,7 +53,7 @@ class File:
 
 def files(plan: Plan, job: Job, reasons: Reasons) -> Iterator[File]:
     """Documents first, the script that starts them last."""
-    stage = next((one.stage for one in plan.stages if one.key == job.key), None)
+    stage = next((planned.stage for planned in plan.stages if planned.key == job.key), None)
     for document in job.documents:
         why = {path: _because(plan, stage, text) for path, text in reasons.lines[document.path].items()}
         lines = tuple(_document(document, why)) if why else ()
@@ -62,34 +64,34 @@ def files(plan: Plan, job: Job, reasons: Reasons) -> Iterator[File]:
 
 def _because(plan: Plan, stage: Stage | None, why: str) -> Because:
     """A reason as the engine gives it: a key of the stage, or a sentence."""
-    word = words.find(stage.kind, tuple(why.split("."))) if stage and " " not in why else None
-    if stage is None or (word is None and why not in stage.origins):
+    entry = words.find(stage.kind, tuple(why.split("."))) if stage and " " not in why else None
+    if stage is None or (entry is None and why not in stage.origins):
         return Because(why=why)
     recipe = plan.recipe
     origin = stage.origins.get(why)
-    if isinstance(word, BlockWords):
+    if isinstance(entry, BlockWords):
         span = stage.spans.get(why)
-        place = recipe.where(span) if span else ""
+        location = recipe.where(span) if span else ""
         inside = "{ … }" if stage.settings.inside(why) else "{ }"
-        return Because(why, inside, "stage" if span else "auto", place, _chosen(plan, stage, why))
-    spoken = [text for key, text, _ in stage.layers if key == why]
+        return Because(why, inside, "stage" if span else "auto", location, _chosen(plan, stage, why))
+    layers = [text for key, text, _ in stage.layers if key == why]
     value = shown(stage.settings.get(why))
     if origin is None or origin.kind == "default":
-        return _default(why, value, word)
+        return _default(why, value, entry)
     if origin.kind == "auto":
         return Because(why, value, "auto", "", origin.reason)
-    text = spoken[-1] if spoken and origin.kind != "from" else value
+    text = layers[-1] if layers and origin.kind != "from" else value
     return Because(why, text, origin.kind, recipe.where(str(origin)))
 
 
-def _default(key: str, value: str, word: Key | BlockWords | None) -> Because:
-    """What counts when nobody says anything, and what the key is about."""
-    if not isinstance(word, Key):
+def _default(key: str, value: str, entry: Key | BlockWords | None) -> Because:
+    """The default value, and the key's description."""
+    if not isinstance(entry, Key):
         return Because(key, value, "default")
-    about = word.doc.lstrip("* ")
+    about = entry.doc.lstrip("* ")
     if value != "null":
-        return Because(key, word.default or value, "default", "", about)
-    return Because(key, "", "default", "", word.auto if word.auto not in ("", "auto") else about)
+        return Because(key, entry.default or value, "default", "", about)
+    return Because(key, "", "default", "", entry.auto if entry.auto not in ("", "auto") else about)
 
 
 def _chosen(plan: Plan, stage: Stage, key: str) -> str:
@@ -135,30 +137,30 @@ def _script(plan: Plan, stage: Stage | None, job: Job, reasons: Reasons) -> Iter
         if command.comment:
             yield Line(f"# {command.comment}")
         yield from (
-            Line(line.text, line.path, _because(plan, stage, reasons.words.get(line.path, "")))
-            for line in _words(command, reasons)
+            Line(line.text, line.path, _because(plan, stage, reasons.arguments.get(line.path, "")))
+            for line in _arguments(command, reasons)
         )
 
 
 PYTHON = '"$FT_PYTHON"'
 
 
-def _words(command: Command, reasons: Reasons) -> Iterator[Line]:
-    """A command's words in groups: a program and what follows it, a flag and its value."""
+def _arguments(command: Command, reasons: Reasons) -> Iterator[Line]:
+    """A command's arguments in groups: a program and its verb, a flag and its value."""
     if not command.argv:
         yield Line("the recipe's own script")
         return
     groups: list[list[str]] = []
-    for word in map(_text, command.argv):
-        begins = (word.startswith(("-", "runtime/")) and word != "--") or word == PYTHON
+    for argument in map(_text, command.argv):
+        begins = (argument.startswith(("-", "runtime/")) and argument != "--") or argument == PYTHON
         if groups and (not begins or groups[-1][-1] == PYTHON):
-            groups[-1].append(word)
+            groups[-1].append(argument)
         else:
-            groups.append([word])
+            groups.append([argument])
     for at, group in enumerate(groups):
         names = [" ".join(group[:2]), *group] if not group[0].startswith("-") else group[:1]
         names += [" ".join(group[1:3])]
-        path = next((name for name in names if name in reasons.words), group[0])
+        path = next((name for name in names if name in reasons.arguments), group[0])
         yield Line(f"{'  ' if at else ''}{' '.join(group)}", path)
 
 

@@ -1,8 +1,8 @@
-"""`<recipe>.lock`, checked in beside the recipe: what a compile stood on besides the recipe itself.
+"""`<recipe>.lock`, checked in beside the recipe: what a compile depends on besides the recipe itself.
 
-Engine and package pins, hashes of the files it reads, values of `env()`, the cards that `gpu = auto` found, and
-what measured runs say of a card where that decided an `auto`. A compile keeps it up to date; with `--frozen` it must be as it
-is, and what is said of the environment is read from it, so that the same recipe and lock give the same bytes anywhere.
+It has engine and package pins, hashes of the files that are read, values of `env()`, the GPUs that `gpu = auto` detected, and
+measurements of a GPU where they decided an `auto`. A compile updates it. With `--frozen` it must fit, and the environment is
+read from it, so that the same recipe and lock give the same bytes on every machine.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SCHEMA = 1
 
 @frozen
 class Lock:
-    """`pins` by package; `inputs`: path as the recipe writes it -> SHA-256; `env`: variable -> value."""
+    """pins: version by package; inputs: path in the recipe -> SHA-256; env: variable -> value."""
 
     pins: Mapping[str, str] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
@@ -38,25 +38,25 @@ def path_of(recipe: Path) -> Path:
 
 
 def read(path: Path, session: Session) -> Lock | None:
-    """The lock as it stands; None when there is none. What cannot be read counts as different from everything."""
+    """The lock file; None if there is none. A file that cannot be read differs from every lock."""
     try:
-        found = session.files.json(path)
-        return Lock(found["pins"], found["inputs"], found["env"])
+        document = session.files.json(path)
+        return Lock(document["pins"], document["inputs"], document["env"])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError):
         return Lock({"": ""})
 
 
-def made(plan: Plan, jobs: tuple[Job, ...], env: Mapping[str, str], session: Session) -> Lock:
-    """What this compile stands on."""
+def lock_of(plan: Plan, jobs: tuple[Job, ...], env: Mapping[str, str], session: Session) -> Lock:
+    """What this compile depends on."""
     engine = engine_of(plan)
     pins = {engine["name"]: engine["version"], "transformers": plan.recipe.versions.of("transformers")}
     return Lock(pins, all_inputs(plan, jobs, session), {**env, **plan.read})
 
 
 def text_of(new: Lock, old: Lock | None, folder: Path, session: Session) -> bytes:
-    """The lock's text: what this compile stands on, and what another (of another profile) stood on and is still there."""
+    """The lock's text: what this compile depends on, and existing files that others (of another profile) depend on."""
     before = old.inputs if old else {}
     kept = {path: digest for path, digest in before.items() if session.files.exists(folder / path.partition(":")[0])}
     env = {**(old.env if old else {}), **new.env}
@@ -70,18 +70,20 @@ def text_of(new: Lock, old: Lock | None, folder: Path, session: Session) -> byte
 
 
 def compare(new: Lock, old: Lock | None, path: Path, span: Span, session: Session) -> None:
-    """With `--frozen`: everything this compile stands on must be in the lock, and be the same."""
+    """With `--frozen`: everything this compile depends on must be in the lock, with the same value."""
     if old is None:
-        text = f"there is no lock `{path.as_posix()}` to hold the recipe to"
-        session.sink.error("FT049", text, span, help="compile once without --frozen, and check the lock in")
+        text = f"`--frozen` needs the lock `{path.as_posix()}`, which does not exist"
+        session.sink.error("FT049", text, span, help="compile once without --frozen, and commit the lock")
         return
     for what in ("pins", "inputs", "env"):
         locked: Mapping[str, str] = getattr(old, what)
         for name, value in getattr(new, what).items():
             if locked.get(name, "" if name.startswith(MEASURED) else None) != value:
-                said = "is not in the lock" if name not in locked else f"differs from the lock ({_short(locked[name])})"
-                help = "if that is meant, compile without --frozen and check the new lock in"
-                session.sink.error("FT049", f"`{name}` ({_short(value)}) {said}", span, help=help)
+                difference = (
+                    "is not in the lock" if name not in locked else f"differs from the lock ({_short(locked[name])})"
+                )
+                help = "if this is intended, compile without --frozen and commit the new lock"
+                session.sink.error("FT049", f"`{name}` ({_short(value)}) {difference}", span, help=help)
 
 
 def _short(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The manifest of a build: what went in, what came out, what was chosen, and who set every value."""
+"""The manifest of a build: inputs, artifacts, choices, and who set every value."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def manifest(plan: Plan, jobs: tuple[Job, ...], files: dict[str, bytes], session
 
 
 def engine_of(plan: Plan) -> dict[str, str]:
-    """The engine's name, and the version the recipe is held to."""
+    """The engine's name, and the version that the recipe is compiled for."""
     return {"name": plan.recipe.engine.name, "version": plan.recipe.versions.of()}
 
 
@@ -44,16 +44,16 @@ def all_inputs(plan: Plan, jobs: tuple[Job, ...], session: Session) -> dict[str,
 
 
 def input_hashes(job: Job, folder: Path, session: Session) -> dict[str, str]:
-    """SHA-256 of every file outside the run folder that a job reads; a file that is not here counts as absent."""
-    found: dict[str, str] = {}
+    """SHA-256 of every file outside the run folder that a job reads; "absent" for a file that does not exist."""
+    hashes: dict[str, str] = {}
     for written in job.inputs:
         files = files_of(folder / written, folder, session.files)
         for path in files:
             name = written if path == folder / written else f"{written}: {path.name}"
-            found[name] = _digest(path, session)
+            hashes[name] = _digest(path, session)
         if not files:
-            found[written] = "absent"
-    return found
+            hashes[written] = "absent"
+    return hashes
 
 
 def _digest(path: Path, session: Session) -> str:
@@ -85,7 +85,7 @@ def _stage(planned: PlannedStage, plan: Plan) -> dict[str, Any]:
 
 
 def values_of(planned: PlannedStage, plan: Plan) -> dict[str, dict[str, Any]]:
-    """Every value of a stage, as a recipe writes it, and who set it."""
+    """Every value of a stage in recipe syntax, and who set it."""
     stage = planned.stage
     return {
         key: {"value": shown(stage.settings.get(key)), "origin": plan.recipe.where(str(origin))}

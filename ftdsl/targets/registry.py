@@ -1,4 +1,4 @@
-"""Which targets there are: bash, those another package brings (entry points), those a program registers."""
+"""The targets: bash, those of other packages (entry points), those that a program registers."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from ftdsl.targets.bash import BashTarget
 from ftdsl.targets.target import Target
 
 ENTRY_POINTS = "ftdsl.targets"
-"""The group of entry points by which another package brings a target: an object with the methods of `Target`."""
+"""The group of entry points for targets of other packages: each an object with the methods of `Target`."""
 
 DEFAULT = "bash"
-_known: dict[str, Target] = {DEFAULT: BashTarget()}
+_registered: dict[str, Target] = {DEFAULT: BashTarget()}
 
 
 def register(target: Target) -> None:
-    """Make a target known for as long as the process lives."""
-    _known[target.name] = target
+    """Add a target for the life of the process."""
+    _registered[target.name] = target
 
 
 def forget(name: str) -> None:
-    """Take back what `register` did."""
-    _known.pop(name, None)
+    """Undo `register`."""
+    _registered.pop(name, None)
 
 
 def get(name: str) -> Target | None:
-    """The target of that name; None where there is none."""
-    return _known.get(name) or _from_elsewhere().get(name)
+    """The target of that name; None if there is none."""
+    return _registered.get(name) or _entry_points().get(name)
 
 
 def names() -> list[str]:
-    """All targets that `--target` takes."""
-    return sorted({*_known, *_from_elsewhere()})
+    """The values of `--target`."""
+    return sorted({*_registered, *_entry_points()})
 
 
 @cache
-def _from_elsewhere() -> dict[str, Target]:
-    """Looks through all installed packages, and so is asked for last."""
+def _entry_points() -> dict[str, Target]:
+    """Searches all installed packages, so it comes last."""
     from importlib.metadata import entry_points
 
     return {point.name: point.load() for point in entry_points(group=ENTRY_POINTS)}

@@ -1,6 +1,6 @@
-"""Templates to text. The only module that imports jinja2; templates hold no logic, only places to fill.
+"""Templates to text. The only module that imports jinja2; templates have no logic, only loops and values to insert.
 
-An undefined name is a bug and raises; values are quoted by the filter of the format they go into.
+An undefined name is a bug and raises; the filter of each format quotes the values.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ HERE = Path(__file__).parent
 
 
 def _folder() -> Path:
-    """In the package when installed, at the top of the checkout otherwise."""
+    """The folder of templates: in the installed package, or at the top of a checkout."""
     inside = HERE / "templates"
     return inside if inside.is_dir() else HERE.parent.parent / "templates"
 
 
 def render(template: str, **values: Any) -> str:
-    """The text of a template. Raises: jinja2.UndefinedError when a value it names is missing."""
+    """The text of a template. Raises: jinja2.UndefinedError if a value is missing."""
     return _environment().get_template(template).render(**values)
 
 
@@ -45,7 +45,7 @@ def _environment() -> Environment:
 
 
 def shell_word(value: str | Raw) -> str:
-    """One word of a shell command: quoted, unless it is shell text of ours."""
+    """One word of a shell command: quoted, except `Raw` text."""
     return value.text if isinstance(value, Raw) else shlex.quote(value)
 
 
@@ -57,7 +57,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def yaml_text(value: Any) -> str:
-    """A mapping as YAML, keys in the order given."""
+    """A mapping as YAML, keys in the given order."""
     text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
     return text.rstrip("\n")
 
@@ -67,5 +67,5 @@ def json_text(value: Any) -> str:
 
 
 def comment(text: str) -> str:
-    """Text that cannot leave its comment line."""
+    """Text for a comment: without characters that could end the line."""
     return "".join(char if char.isprintable() else " " for char in text)

@@ -1,5 +1,5 @@
-"""The seam of targets: what starts a recipe's jobs. Every target gets the same jobs, each a folder with a `launch.sh`, and adds
-the scripts or job descriptions of one scheduler.
+"""The interface of targets: what starts a recipe's jobs. Every target gets the same jobs, each a folder with a `launch.sh`, and
+adds the scripts or job descriptions of one scheduler.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ class Target(Protocol):
 
     @property
     def name(self) -> str:
-        """As `ftc compile --target` has it."""
+        """The value of `ftc compile --target`."""
 
     @property
     def title(self) -> str:
-        """As people call it."""
+        """The name in messages."""
 
     def check(self, plan: Plan, jobs: tuple[Job, ...], session: Session) -> None:
-        """Adds to the sink what this target cannot run. Raises nothing."""
+        """Report to the sink what this target cannot run. Raises nothing."""
 
     def scripts(self, plan: Plan, jobs: tuple[Job, ...]) -> Mapping[str, str]:
-        """What it adds to the build folder: text by path. The same text for the same jobs; values of a recipe only through
-        the filters of `ftdsl.targets.render`, which quote them.
+        """The files that it adds to the build folder: text by path. The same jobs must give the same text, and values of a
+        recipe must pass through the filters of `ftdsl.targets.render`, which quote them.
         """
 
     def next_step(self, folder: str) -> tuple[str, ...]:
-        """The command that starts what lies in a build folder, as words."""
+        """The command that starts a build folder, as arguments."""

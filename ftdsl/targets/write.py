@@ -1,4 +1,4 @@
-"""Artifacts to disk. Owns only what its own manifest lists; never leaves the build folder, never leaves half a file."""
+"""Writes artifacts to disk. Replaces only files that its own manifest lists, never outside the build folder, never partially."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ INPUTS = "inputs"
 def write(
     folder: Path, files: dict[str, bytes], recipe_folder: Path, session: Session, root: Path | None = None
 ) -> bool:
-    """Write the artifacts, link `inputs` to the recipe's folder, remove what an earlier compile left. False: refused.
+    """Write the artifacts, link `inputs` to the recipe's folder, remove outdated files of an earlier compile. False: refused,
+    with the reason in the sink.
 
-    root: no link is followed below it (default: `folder`, which its user named).
+    root: links below it are not followed (default: `folder`, which the user named).
 
     Raises: OSError.
     """
@@ -38,8 +39,8 @@ def write(
         strange = [name for name in files if os.path.lexists(folder / name) and name not in owned]
         if strange or (os.path.lexists(folder / INPUTS) and not (folder / INPUTS).is_symlink()):
             name = strange[0] if strange else INPUTS
-            text = f"`{folder.as_posix()}/{name}` is there already, and `ftc compile` did not write it"
-            session.sink.error("FT085", text, None, help="move it away, or compile elsewhere: -o DIR")
+            text = f"`{folder.as_posix()}/{name}` exists already, and `ftc compile` did not write it"
+            session.sink.error("FT085", text, None, help="move it, or compile to another folder: -o DIR")
             return False
         remove_files(folder, sorted(owned - files.keys()))
         write_files(folder, {name: content for name, content in files.items() if name != NAME})
@@ -48,7 +49,7 @@ def write(
             write_file(folder / NAME, files[NAME])
     except NotWrittenError as error:
         text = f"`{Path(error.filename).as_posix()}` {error.strerror}"
-        session.sink.error("FT085", text, None, help="remove it, or compile elsewhere: -o DIR")
+        session.sink.error("FT085", text, None, help="remove it, or compile to another folder: -o DIR")
         return False
     return True
 
@@ -59,7 +60,7 @@ def link_inputs(folder: Path, recipe_folder: Path) -> None:
 
 
 def _owned(folder: Path) -> set[str]:
-    """What the manifest of an earlier compile lists, as far as it lies in the folder."""
+    """The files in the folder that the manifest of an earlier compile lists."""
     try:
         listed = json.loads(read_file(folder / NAME))["artifacts"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -1,4 +1,5 @@
-"""What people have, rewritten for other versions of what runs it: recipes, LLaMA-Factory YAML, DeepSpeed JSON.
+"""Rewrites recipes, LLaMA-Factory YAML and DeepSpeed JSON for other versions of engines and libraries.
 
-Given a text and the versions it is to go to; gives edits, each with its reason and source, and what only a person can tell.
+Given: a text and the target versions. Gives: edits, each with its reason and source, and what the user must decide. Knows: the
+history of keys, from the catalogue.
 """

@@ -1,4 +1,4 @@
-"""Steps on YAML and JSON, in place: only the keys and values that change are touched, comments stay."""
+"""Applies steps to YAML and JSON in place: only changed keys and values are edited, comments stay."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ from ftdsl.upgrade.steps import Step
 
 
 def keys(root: Node, nested: bool) -> dict[str, tuple[Node, Entry]]:
-    """Every key that is looked at, with the map it stands in: those of the top, or (nested) by dotted path."""
-    found: dict[str, tuple[Node, Entry]] = {}
+    """Key -> (its map, its entry): the keys of the top level, or (nested) all keys by dotted path."""
+    entries: dict[str, tuple[Node, Entry]] = {}
     for entry in root.entries:
-        found[entry.key] = (root, entry)
+        entries[entry.key] = (root, entry)
         if nested and entry.value.kind == "map" and not entry.alias:
-            found |= {f"{entry.key}.{key}": place for key, place in keys(entry.value, nested).items()}
-    return found
+            entries |= {f"{entry.key}.{key}": location for key, location in keys(entry.value, nested).items()}
+    return entries
 
 
 def values(root: Node, nested: bool) -> dict[str, Any]:
     return {key: entry.value.value for key, (_, entry) in keys(root, nested).items()}
 
 
-def edits(step: Step, places: Mapping[str, tuple[Node, Entry]]) -> list[Edit] | None:
-    """The edits of a step; None when they would have to be put into something that is no map."""
+def edits(step: Step, locations: Mapping[str, tuple[Node, Entry]]) -> list[Edit] | None:
+    """The edits of a step; None if a new key would belong into something that is not a map."""
     assert step.becomes is not None
-    parent, entry = places[step.key]
+    parent, entry = locations[step.key]
     prefix = f"{step.key.rpartition('.')[0]}." if "." in step.key else ""
-    found = [edit for name in step.also for edit in _removed(*places[name])]
+    results = [edit for name in step.also for edit in _removed(*locations[name])]
     wanted = {name.removeprefix(prefix): value for name, value in step.becomes.items()}
     if not wanted:
-        return found + _removed(parent, entry)
+        return results + _removed(parent, entry)
     if wanted.keys() == {entry.key}:
-        return [*found, Edit(entry.value.span, _text(wanted[entry.key], parent))]
+        return [*results, Edit(entry.value.span, _text(wanted[entry.key], parent))]
     into = {name for name in wanted if "." in name and parent.entry(name.partition(".")[0])}
     rest = {name: value for name, value in wanted.items() if name not in into}
     for name in sorted(into):
         inner = _put_in(parent, name, wanted[name])
         if inner is None:
             return None
-        found.append(inner)
+        results.append(inner)
     if not rest:
-        return found + _removed(parent, entry)
-    return [*found, *_in_place(parent, entry, rest)]
+        return results + _removed(parent, entry)
+    return [*results, *_in_place(parent, entry, rest)]
 
 
 def _in_place(parent: Node, entry: Entry, wanted: Mapping[str, Any]) -> Iterator[Edit]:
-    """The first key takes the old one's place, the others stand after it."""
+    """The first key replaces the old one, the others follow it."""
     (name, value), *more = wanted.items()
     quote = entry.name.text[:1] if entry.name.text[:1] in "\"'" else ""
     if "." not in name:
@@ -69,7 +69,7 @@ def _in_place(parent: Node, entry: Entry, wanted: Mapping[str, Any]) -> Iterator
 
 
 def _pair(parent: Node, entry: Entry, name: str, value: Any) -> str:
-    """`key: value`, nested where the name is dotted."""
+    """`key: value`, nested if the name is dotted."""
     quote = entry.name.text[:1] if entry.name.text[:1] in "\"'" else ""
     outer, dot, inner = name.partition(".")
     if not dot:
@@ -80,7 +80,7 @@ def _pair(parent: Node, entry: Entry, name: str, value: Any) -> str:
 
 
 def _put_in(parent: Node, name: str, value: Any) -> Edit | None:
-    """A key put at the end of a map that is there."""
+    """Append a key to an existing map."""
     outer, _, inner = name.partition(".")
     holder = parent.entry(outer)
     if holder is None or holder.value.kind != "map" or holder.alias or holder.value.entry(inner) or "." in inner:
@@ -100,7 +100,7 @@ def _quoted(name: str, parent: Node) -> str:
 
 
 def _removed(parent: Node, entry: Entry) -> list[Edit]:
-    """The entry goes; a comment behind it stays, on a line of its own."""
+    """Remove the entry; a comment behind it stays, on a line of its own."""
     edit = removal(parent, entry)
     source = entry.name.source
     behind = source.text[entry.span.end : _line_end(entry)].strip()
@@ -111,7 +111,7 @@ def _removed(parent: Node, entry: Entry) -> list[Edit]:
 
 
 def _line_end(entry: Entry) -> int:
-    """Where the line ends on which an entry does, a comment behind it included."""
+    """The end of the line on which an entry ends, including a comment."""
     source = entry.name.source
     number = source.position(entry.span.end)[0]
     return source.line_starts[number - 1] + len(source.line(number))
@@ -122,7 +122,7 @@ def _column(entry: Entry) -> int:
 
 
 def _text(value: Any, parent: Node) -> str:
-    """A value as the document writes it."""
+    """A value in the syntax of the document."""
     if parent.entries and parent.entries[0].name.text.startswith('"'):
         return json.dumps(value, ensure_ascii=False)
     import yaml

@@ -1,4 +1,4 @@
-"""Where a text is to go: versions, and which keys they have."""
+"""The target of an upgrade: versions, and the keys that they have."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ ENGINE = NAME
 
 
 class GoalError(Exception):
-    """A version that cannot be gone to; the message is a sentence."""
+    """An invalid target version; the message is a sentence."""
 
 
-def versions_of(given: Sequence[str]) -> dict[str, str]:
+def versions_of(arguments: Sequence[str]) -> dict[str, str]:
     """`transformers==5.15` -> package and version. Raises: GoalError."""
-    found = {}
-    for text in given:
+    versions = {}
+    for text in arguments:
         package, equals, version = text.partition("==")
         if not equals or not re.fullmatch(r"\d+(\.\w+)*", version):
-            raise GoalError(f"`{text}` names no version: write PACKAGE==VERSION, for example transformers==5.15")
-        known = catalog.versions(package)
-        if not known:
-            raise GoalError(f"`{package}` is not known here; known: {', '.join(catalog.packages())}")
-        if catalog.numbers(version) < catalog.numbers(known[0])[: len(catalog.numbers(version))]:
-            raise GoalError(f"{package} {version} is older than the oldest that is known ({known[0]})")
-        found[package] = version
-    return found
+            raise GoalError(f"`{text}` is not a version: write PACKAGE==VERSION, for example transformers==5.15")
+        known_versions = catalog.versions(package)
+        if not known_versions:
+            raise GoalError(f"the package `{package}` is not known; known: {', '.join(catalog.packages())}")
+        if catalog.numbers(version) < catalog.numbers(known_versions[0])[: len(catalog.numbers(version))]:
+            raise GoalError(f"{package} {version} is older than the oldest known version ({known_versions[0]})")
+        versions[package] = version
+    return versions
 
 
 @frozen
 class Goal:
-    """`to` and `before`: package -> version; `before` as far as it is known."""
+    """to, before: package -> version; `before` as far as it is known."""
 
     to: Mapping[str, str]
     before: Mapping[str, str]
     packages: tuple[str, ...] = (ENGINE, "transformers")
 
     def facts(self, package: str) -> str:
-        """The known version whose facts count for a package afterwards."""
+        """The version in the catalogue whose facts are used for a package after the upgrade."""
         if package in self.to:
             return catalog.nearest(package, self.to[package]).version
         if package == "transformers" and ENGINE in self.to:
@@ -57,14 +57,14 @@ class Goal:
 
     @cached_property
     def schema(self) -> Mapping[str, catalog.Fact]:
-        """Every key that will be taken."""
+        """Every key that exists after the upgrade."""
         return {name: fact for package in reversed(self.packages) for name, fact in self.schema_of(package).items()}
 
     def had(self, package: str, key: str) -> bool:
-        """Whether a package is known to have had a key before."""
+        """Whether a package is known to have the key before the upgrade."""
         version = self.before.get(package)
         return version is not None and key in catalog.schema(package, version)
 
     def takes(self, key: str) -> bool:
-        """Whether a key exists afterwards; of an open one (`fsdp_config.x`) whether what holds it does."""
+        """Whether a key exists after the upgrade; for a key of an open section (`fsdp_config.x`), whether the section does."""
         return key in self.schema or (self.packages[0] not in MAIN and key.partition(".")[0] in self.schema)

@@ -1,4 +1,4 @@
-"""Steps on a recipe: the engine's pin, and what is passed through to the engine as it stands."""
+"""Applies steps to a recipe: the engine's pin, and passthrough blocks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ftdsl.upgrade.steps import UNREADABLE, Step
 
 
 def blocks(items: tuple[tree.Item, ...]) -> Iterator[tree.Block]:
-    """Every `llamafactory { }`, wherever it stands."""
+    """Every `llamafactory { }`, in any block."""
     for item in items:
         if isinstance(item, tree.Block):
             if item.kind.text == ENGINE:
@@ -32,7 +32,7 @@ def values(block: tree.Block) -> dict[str, Any]:
 
 
 def pin(file: tree.File) -> tree.Text | None:
-    """The version an `engine = llamafactory("…")` pins, where it stands."""
+    """The version in `engine = llamafactory("…")`."""
     for item in file.items:
         if isinstance(item, tree.Bind) and [word.text for word in item.key] == ["engine"]:
             call = item.value
@@ -46,39 +46,39 @@ def pin(file: tree.File) -> tree.Text | None:
 
 
 def repinned(text: tree.Text, version: str) -> Edit:
-    """The pin with another version, in the quotes it has."""
+    """The edit that writes another version between the quotes of the pin."""
     start = text.span.start + text.span.text.index(text.plain or "")
     return Edit(Span(text.span.source, start, start + len(text.plain or "")), version)
 
 
 def edits(step: Step, block: tree.Block) -> list[Edit] | None:
-    """The edits of a step; None when it needs a table inside a table."""
+    """The edits of a step; None if it needs a table inside a table."""
     assert step.becomes is not None
-    there = binds(block)
+    by_key = binds(block)
     if any("." in name for name in step.becomes):
         return None
-    found = [_removed(block, there[name]) for name in step.also]
-    bind = there[step.key]
+    results = [_removed(block, by_key[name]) for name in step.also]
+    bind = by_key[step.key]
     if not step.becomes:
-        return [*found, _removed(block, bind)]
+        return [*results, _removed(block, bind)]
     (name, value), *more = step.becomes.items()
     if name != step.key:
-        found.append(Edit(bind.key[0].span, name))
+        results.append(Edit(bind.key[0].span, name))
     if value is not UNREADABLE and value != _value(bind):
-        found.append(Edit(bind.value.span, _text(value)))
+        results.append(Edit(bind.value.span, _text(value)))
     joint = ", " if _shares_its_line(block, bind) else f"\n{' ' * (_position(bind.span)[1] - 1)}"
     if more:
-        text = "".join(f"{joint}{other} = {_text(one)}" for other, one in more)
-        found.append(Edit(Span(bind.span.source, bind.span.end, bind.span.end), text))
-    return found
+        text = "".join(f"{joint}{other} = {_text(setting)}" for other, setting in more)
+        results.append(Edit(Span(bind.span.source, bind.span.end, bind.span.end), text))
+    return results
 
 
-def words(block: tree.Block) -> Iterator[tuple[Span, str]]:
-    """Keys that the language has a word for: they belong outside the block, which is not ours to rearrange."""
+def misplaced_keys(block: tree.Block) -> Iterator[tuple[Span, str]]:
+    """Keys that a key of the language sets: they belong outside the block, and the user must move them."""
     for name, bind in binds(block).items():
         parameter_status = catalog.parameter_status(ENGINE, name)
         if parameter_status is not None and parameter_status.kind == "word":
-            yield bind.key[0].span, f"`{name}` has a word here: write `{parameter_status.word} = …` outside the block"
+            yield bind.key[0].span, f"`{name}` has its own key: write `{parameter_status.word} = …` outside the block"
 
 
 def _value(bind: tree.Bind) -> Any:
@@ -119,12 +119,12 @@ def _position(span: Span) -> tuple[int, int]:
 
 def _shares_its_line(block: tree.Block, bind: tree.Bind) -> bool:
     line = _position(bind.span)[0]
-    others = [item.span for item in block.body if item is not bind] + [block.header]
-    return any(_position(span)[0] == line or span.source.position(span.end)[0] == line for span in others)
+    neighbours = [item.span for item in block.body if item is not bind] + [block.header]
+    return any(_position(span)[0] == line or span.source.position(span.end)[0] == line for span in neighbours)
 
 
 def _removed(block: tree.Block, bind: tree.Bind) -> Edit:
-    """Its whole line when it has one to itself (a comment behind it stays), else up to its neighbour."""
+    """Remove a key: its whole line if it is alone on it (a comment behind it stays), else up to its neighbour."""
     source = bind.span.source
     if not _shares_its_line(block, bind):
         first, last = _position(bind.span)[0], source.position(bind.span.end)[0]
@@ -133,8 +133,8 @@ def _removed(block: tree.Block, bind: tree.Bind) -> Edit:
         behind = source.line(last)[source.position(bind.span.end)[1] - 1 :].strip().lstrip(",").strip()
         indent = source.text[start : bind.span.start]
         return Edit(Span(source, start, end), f"{indent}{behind}\n" if behind.startswith("#") else "")
-    place = block.body.index(bind)
-    if place + 1 < len(block.body):
-        return Edit(Span(source, bind.span.start, block.body[place + 1].span.start), "")
-    start = block.body[place - 1].span.end if place else bind.span.start
+    index = block.body.index(bind)
+    if index + 1 < len(block.body):
+        return Edit(Span(source, bind.span.start, block.body[index + 1].span.start), "")
+    start = block.body[index - 1].span.end if index else bind.span.start
     return Edit(Span(source, start, bind.span.end), "")

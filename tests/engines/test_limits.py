@@ -21,17 +21,17 @@ hardware {{ gpu = {gpu}, count = 1 }}
 PAIRS = '{"instruction": "q", "input": "", "chosen": "a", "rejected": "b"}\n' * 4
 CASES = [
     ("sft", "a100(80GB)", "quantize { bits = 8, scheme = nf4 }", "`nf4` has 4 bits"),
-    ("sft", "a100(80GB)", "quantize { bits = 4, scheme = hqq }", "transformers 5 cannot load a model in HQQ"),
+    ("sft", "a100(80GB)", "quantize { bits = 4, scheme = hqq }", "transformers 5, which cannot load a model in HQQ"),
     ("sft", "none", "quantize { bits = 8, scheme = eetq }", "EETQ needs a GPU"),
     ("sft", "a100(80GB)", "lora { variant = dora }\n  quantize { bits = 4 }", "refuses DoRA on a quantised base"),
     ("sft", "a100(80GB)", 'tokenizer { add = ["x"] }\n  quantize { bits = 4 }', "cannot be resized"),
     ("sft", "a100(80GB)", "loss = asft\n  lora {}\n  batch { accumulate = 1 }", "ASFT needs a copy of the model"),
-    ("dpo", "a100(80GB)", 'loss = simpo\n  reference = hf("Qwen/Qwen3-8B")', "compares with no reference"),
+    ("dpo", "a100(80GB)", 'loss = simpo\n  reference = hf("Qwen/Qwen3-8B")', "uses no reference model"),
     (
         "sft",
         "a100(80GB)",
         "evaluate { data = 10%, every = 50 steps, metrics = [rouge, accuracy] }",
-        "together with rouge",
+        "combined with rouge",
     ),
     ("sft", "none", "precision = pure_bf16", "`pure_bf16` needs a GPU"),
     ("sft", "none", "kernels = liger", "`liger` needs a GPU"),
@@ -39,11 +39,11 @@ CASES = [
     ("sft", "none", "attention = flash2", "has no effect on CPU"),
     ("sft", "a100(80GB)", "hidden_dropout = 10%", "no dropout between their layers"),
     ("sft", "a100(80GB)", "guard { nan = rollback, retries = 2, cut_lr = 50% }", "cannot be rolled back yet"),
-    ("sft", "a100(80GB)", "guard { spike = stop(factor = 2) }", "not looked for yet"),
-    ("sft", "a100(80GB)", "guard { grad_norm = skip(5.0) }", "not judged by their gradients yet"),
-    ("sft", "a100(80GB)", "guard { cut_lr = 50% }", "is about rolling back"),
+    ("sft", "a100(80GB)", "guard { spike = stop(factor = 2) }", "not detected yet"),
+    ("sft", "a100(80GB)", "guard { grad_norm = skip(5.0) }", "gradient norms are not watched yet"),
+    ("sft", "a100(80GB)", "guard { cut_lr = 50% }", "is an option of rolling back"),
     ("sft", "a100(80GB)", "kernels = cce", "has no `cce`"),
-    ("sft", "a100(80GB)", "memory { checkpointing = none, offload_activations = true }", "that recomputation keeps"),
+    ("sft", "a100(80GB)", "memory { checkpointing = none, offload_activations = true }", "without checkpointing"),
 ]
 
 
@@ -59,6 +59,6 @@ def test_what_cannot_go_together(kind: str, gpu: str, stage: str, said: str, che
 def test_a_pissa_adapter_must_be_converted_to_be_handed_on(checked: Callable[..., Outcome]) -> None:
     first = RECIPE.format(kind="sft", gpu="a100(80GB)", stage="lora { init = pissa }")
     outcome = checked(first + "merge from sft { }\n", {"rows.jsonl": ALPACA})
-    assert "fits the base it was split from only" in outcome.only("FT012").message
+    assert "fits only the base it was split from" in outcome.only("FT012").message
     fine = first.replace("init = pissa", "init = pissa(convert = true)")
     assert checked(fine + "merge from sft { }\n", {"rows.jsonl": ALPACA}).codes == []

@@ -266,19 +266,19 @@ def test_megatron_gets_its_own_names_and_nothing_else(checked: Check) -> None:
 
 
 LIMITS = [
-    ("lora {}\n  parallel { strategy = megatron }", "FT012", "would take `lora` and not do it"),
+    ("lora {}\n  parallel { strategy = megatron }", "FT012", "accepts `lora` and ignores it"),
     ("full {}\n  neftune = 5\n  parallel { strategy = megatron }", "FT012", "`neftune` has no effect"),
-    ("full {}\n  optim { name = sgd }\n  parallel { strategy = megatron }", "FT012", "none of Megatron's own optimizers"),
+    ("full {}\n  optim { name = sgd }\n  parallel { strategy = megatron }", "FT012", "Megatron has no optimizer"),
     ("full {}\n  parallel { strategy = megatron, tensor = 8, sequence = false }\n  max_len = 2k", "", ""),
     ("full {}\n  parallel { strategy = megatron, pipeline = 8 }", "FT430", "28 layers cannot be split over 8 pipeline"),
-    ("full {}\n  parallel { strategy = megatron, expert = 2 }", "FT430", "no experts to spread"),
-    ("full {}\n  parallel { strategy = megatron, sequence = true }", "FT430", "split over tensor ranks"),
+    ("full {}\n  parallel { strategy = megatron, expert = 2 }", "FT430", "no experts to distribute"),
+    ("full {}\n  parallel { strategy = megatron, sequence = true }", "FT430", "splits over tensor ranks"),
     ("full {}\n  parallel { strategy = megatron }\n  megatron { virtual_pipeline_model_parallel_size = 2 }", "FT430",
      "need a pipeline"),
     ("full {}\n  batch { accumulate = 3 }\n  parallel { strategy = megatron, pipeline = 2 }\n"
      "  megatron { virtual_pipeline_model_parallel_size = 2 }", "FT430", "3 micro-batches cannot be interleaved"),
     ("full {}\n  max_len = 1001\n  parallel { strategy = megatron, context = 2 }", "FT430", "cut into 4 equal parts"),
-    ("full {}\n  parallel { strategy = megatron }\n  megatron { overlap_param_gather = true }", "FT430", "reduced so"),
+    ("full {}\n  parallel { strategy = megatron }\n  megatron { overlap_param_gather = true }", "FT430", "overlapped reduction"),
     ("full {}\n  parallel { strategy = megatron }\n  megatron { variable_seq_lengths = true }", "FT430", "alltoall"),
     ("full {}\n  parallel { strategy = megatron(bridge = true) }", "FT012", "no Megatron Bridge"),
 ]  # fmt: skip
@@ -297,29 +297,29 @@ def test_limits_of_the_megatron_path(stage: str, code: str, said: str, checked: 
 # --- what would end well and be wrong
 
 SILENT = [
-    ("parallel { strategy = fsdp2 }", {"gpu": "none"}, "FT012", "plain copies and say nothing"),
+    ("parallel { strategy = fsdp2 }", {"gpu": "none"}, "FT012", "silently run unsharded copies"),
     ("precision = fp16", {"gpu": "none"}, "FT216", "fp16 is not done on a CPU"),
-    ("lora {}\n  parallel { strategy = zero1, tensor = 2 }", {}, "FT012", "AutoTP, which fails with `lora`"),
+    ("lora {}\n  parallel { strategy = zero1, tensor = 2 }", {}, "FT012", "AutoTP splits tensors here, and fails with `lora`"),
     ("full {}\n  parallel { strategy = zero1, tensor = 2 }\n"
      "  deepspeed { zero_optimization { gather_16bit_weights_on_model_save = false } }",
-     {}, "FT427", "no model would be written"),
+     {}, "FT427", "succeed and write no model"),
     ("parallel { strategy = zero3 }\n  deepspeed { zero_optimization { stage3_gather_16bit_weights_on_model_save = false } }",
-     {}, "FT427", "no model would be written"),
+     {}, "FT427", "succeed and write no model"),
     ("full {}\n  parallel { strategy = megatron }\n  megatron { save_hf_model = false }", {}, "FT427",
-     "no model would be written"),
-    ("full {}\n  save { every = never }\n  " + SHARDED, {}, "FT427", "gathered from the last checkpoint"),
+     "succeed and write no model"),
+    ("full {}\n  save { every = never }\n  " + SHARDED, {}, "FT427", "merged from the last checkpoint"),
     ("lora {}\n  " + SHARDED, {}, "FT427", "shards of an adapter"),
-    ("optim { name = sgd }\n  parallel { strategy = zero2, offload = [optimizer] }", {}, "FT408", "replaced without a word"),
+    ("optim { name = sgd }\n  parallel { strategy = zero2, offload = [optimizer] }", {}, "FT408", "silently replace"),
     ("parallel { strategy = ddp, offload = [optimizer] }", {}, "FT408", "offload needs sharding"),
     ("parallel { strategy = zero2, offload = [params] }", {}, "FT408", "cannot offload parameters"),
     ('parallel { strategy = zero2, offload = [optimizer(nvme = "/n")] }', {}, "FT408", "to NVMe"),
     ("parallel { strategy = fsdp2, offload = [optimizer] }", {}, "FT408", "together"),
     ("parallel { strategy = fsdp2 }\n  launch { with = torchrun }", {}, "FT012", "`torchrun` cannot start `fsdp2`"),
     ("launch { with = accelerate }", {"nodes": "1 .. 2"}, "FT012", "cannot be elastic"),
-    ("parallel { strategy = zero2 }", {"nodes": "1 .. 2"}, "FT432", "one number of ranks"),
+    ("parallel { strategy = zero2 }", {"nodes": "1 .. 2"}, "FT432", "the same number of ranks"),
     ("parallel { strategy = ddp }\n  deepspeed { steps_per_print = 1 }", {}, "FT012",
-     "nothing reads a configuration of DeepSpeed"),
-    ("launch { runtime_env { pip = [\"a\"] } }", {}, "FT012", "is Ray's"),
+     "nothing reads DeepSpeed's configuration"),
+    ("launch { runtime_env { pip = [\"a\"] } }", {}, "FT012", "only Ray reads"),
     ("parallel { strategy = zero3, context = 2 }", {}, "FT012", "needs Megatron"),
 ]  # fmt: skip
 

@@ -40,7 +40,7 @@ def test_a_pin_comes_before_what_is_installed_and_that_before_the_newest(tmp_pat
     assert same.of("transformers") == "4.57.2", "what is pinned is what is installed"
     none = resolve_versions("llamafactory", Session(env=NOWHERE))
     assert (none.of(), none.of("transformers")) == ("0.9.5", "5.6.0")
-    assert none.told == "" != found.told
+    assert none.notable == "" != found.notable
 
 
 def test_a_lock_holds_whatever_is_installed(tmp_path: Path) -> None:
@@ -85,15 +85,15 @@ def test_old_versions_are_told_in_their_own_words(
 @pytest.mark.parametrize(
     ("version", "stage", "said", "place"),
     [
-        ("0.9.2", "guard { patience = 3 }", "0.9.2 has no `early_stopping_steps`: it exists since 0.9.3", "3"),
-        ("0.9.4", "loss = eaft(alpha = 2.0)", "0.9.4 has no `use_eaft_loss`: it exists since 0.9.5", "eaft(alpha = 2.0)"),
-        ("0.9.2", "template = qwen3", "0.9.2 has no `qwen3`: it exists since 0.9.3", "qwen3"),
-        ("0.9.0", "optim { name = stable_adamw }", "transformers 4.45.0 has no `stable_adamw`: it exists since", None),
-        ("0.9.2", "llamafactory { sglang_maxlen = 1 }", "no parameter `sglang_maxlen`: it exists since LLaMA-Factory 0.9.3",
+        ("0.9.2", "guard { patience = 3 }", "0.9.2 has no `early_stopping_steps`: added in 0.9.3", "3"),
+        ("0.9.4", "loss = eaft(alpha = 2.0)", "0.9.4 has no `use_eaft_loss`: added in 0.9.5", "eaft(alpha = 2.0)"),
+        ("0.9.2", "template = qwen3", "0.9.2 has no `qwen3`: added in 0.9.3", "qwen3"),
+        ("0.9.0", "optim { name = stable_adamw }", "transformers 4.45.0 has no `stable_adamw`: added in", None),
+        ("0.9.2", "llamafactory { sglang_maxlen = 1 }", "no parameter `sglang_maxlen`: added in LLaMA-Factory 0.9.3",
          "sglang_maxlen"),
-        ("0.9.3", "llamafactory { video_resolution = 1 }", "it is gone since LLaMA-Factory 0.9.2", "video_resolution"),
-        ("0.9.5", "llamafactory { jit_mode_eval = true }", "transformers 5.6.0 has no parameter `jit_mode_eval`: it is gone "
-         "since transformers 5.0.0", "jit_mode_eval"),
+        ("0.9.3", "llamafactory { video_resolution = 1 }", "removed in LLaMA-Factory 0.9.2", "video_resolution"),
+        ("0.9.5", "llamafactory { jit_mode_eval = true }", "transformers 5.6.0 has no parameter `jit_mode_eval`: removed "
+         "in transformers 5.0.0", "jit_mode_eval"),
         ("0.9.3", "llamafactory { sglang_maxle = 1 }", "LLaMA-Factory 0.9.3 has no parameter `sglang_maxle`", "sglang_maxle"),
     ],
 )  # fmt: skip

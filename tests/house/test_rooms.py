@@ -49,6 +49,16 @@ def test_imports_go_one_way(path: Path) -> None:
         assert ORDER.index(other) <= ORDER.index(own), f"{own} imports {other}, which comes after it"
 
 
+@pytest.mark.parametrize("path", sorted((PACKAGE / "engines").rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_engines_import_shared_modules_and_never_each_other(path: Path) -> None:
+    engines = {folder.name for folder in (PACKAGE / "engines").iterdir() if (folder / "engine.py").exists()}
+    own = path.relative_to(PACKAGE / "engines").parts[0]
+    for module in imports(path):
+        parts = module.split(".")
+        if parts[:2] == ["ftdsl", "engines"] and len(parts) > 2:
+            assert parts[2] == own or parts[2] not in engines, f"{own} imports {module}"
+
+
 HEAVY = {"jinja2": {"targets/render.py"}, "rich": {"observe/live.py", "observe/table.py"}, "torch": set(), "pydantic": {
     "recipe/models.py", "recipe/validate.py", "catalog/shapes.py"}}  # fmt: skip
 
@@ -150,7 +160,7 @@ def test_a_reference_takes_only_names_of_variables() -> None:
     assert Raw.variable("A_1", missing="A_1 is not set").text == '"${A_1:?A_1 is not set}"'
     assert Raw.variable("A", default=0).text == '"${A:-0}"'
     for name in ("", "1A", "A}", "A;b", "A\n", "A B", "ü"):
-        with pytest.raises(ValueError, match="no name"):
+        with pytest.raises(ValueError, match="not a valid variable name"):
             Raw.variable(name)
     for text in ("$(x)", "`x`", '"', "}", "\\", "a\nb"):
         with pytest.raises(ValueError, match="not plain"):

@@ -180,7 +180,7 @@ def test_words_of_a_shell(text: str, words: list[list[str]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "sentence"),
+    ("name", "text", "message"),
     [
         ("x.yaml", "model: Qwen/Qwen3-0.6B\ntrain_dataset: x.yaml\n", "v1 trainer"),
         ("x.yaml", "colour: red\n", "no configuration that is known here"),
@@ -188,11 +188,11 @@ def test_words_of_a_shell(text: str, words: list[list[str]]) -> None:
         ("x.yaml", "a: [1\n", "expected"),
     ],
 )
-def test_what_cannot_be_imported_is_one_sentence(name: str, text: str, sentence: str, tmp_path: Path) -> None:
+def test_what_cannot_be_imported_is_one_sentence(name: str, text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
     done = ftc("import", name, cwd=tmp_path)
     assert done.returncode == 1
-    assert sentence in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -21,8 +21,8 @@ from ftdsl.recipe.shape import shape_of
 from ftdsl.session import Session
 from ftdsl.smoke import rows
 from ftdsl.smoke.models import toy_of
-from ftdsl.smoke.recipe import Small, smoke
-from ftdsl.smoke.replaced import lines
+from ftdsl.smoke.recipe import SmokeRecipe, smoke
+from ftdsl.smoke.report import lines
 from tests.conftest import EXAMPLES, ROWS, Outcome, small
 
 TABLE = catalog.smoke()
@@ -30,7 +30,7 @@ WORDS = vocabulary()
 BLOCKS = [name for name in WORDS.block_names() if name not in ("search", "budget", "launch", "shell")]
 
 
-def in_small(outcome: Outcome) -> tuple[Small, tuple[Job, ...]]:
+def in_small(outcome: Outcome) -> tuple[SmokeRecipe, tuple[Job, ...]]:
     assert not [one for one in outcome.found if one.severity.value == "error"], outcome.found
     assert outcome.checked.recipe is not None
     session = Session()
@@ -85,7 +85,7 @@ def members_of(key: str) -> set[str]:
 @pytest.mark.parametrize("key", TABLE["members"])
 def test_every_member_is_fine_on_a_cpu_or_replaced_by_one_that_is(key: str) -> None:
     entry = TABLE["members"][key]
-    fine, card = set(entry["cpu"]), entry.get("card", {})
+    fine, card = set(entry["cpu"]), entry.get("gpu", {})
     assert not fine & set(card)
     assert {*card.values(), *([entry["else"]] if "else" in entry else [])} <= fine
     assert members_of(key) <= fine | set(card) or "else" in entry, members_of(key) - fine - set(card)
@@ -167,7 +167,7 @@ def test_no_example_wants_a_card_a_script_or_a_tracker(path: Path, example: Call
                 assert document.data["use_cpu"] is True
                 assert document.data["report_to"] == "none"
                 assert document.data.get("max_steps", 4) == 4
-    assert all(one.where.startswith(path.name) and one.as_json()["line"] > 0 for one in made.replaced)
+    assert all(one.location.startswith(path.name) and one.as_json()["line"] > 0 for one in made.replaced)
     assert len("".join(lines(made.replaced))) > 0
 
 
@@ -187,9 +187,9 @@ def test_what_nobody_wrote_is_told_too_at_the_stages_line(checked: Callable[...,
     made, _ = in_small(checked(small().replace("1 epoch", "9 epochs"), ROWS))
     told = {one.key: one for one in made.replaced}
     assert told["duration"].change == "duration 9 epochs -> 4 steps: a few steps"
-    assert told["duration"].where == "recipe.ft:6"
-    assert told["max_len"].was == "(not said)"
-    assert told["max_len"].where == "recipe.ft:3"
+    assert told["duration"].location == "recipe.ft:6"
+    assert told["max_len"].was == "(not set)"
+    assert told["max_len"].location == "recipe.ft:3"
 
 
 METHODS = {
@@ -247,7 +247,7 @@ def recipe(checked: Callable[..., Outcome]) -> Recipe:
 def test_the_architecture_is_the_models(name: str, recipe: Recipe) -> None:
     toy = toy_of(Term("hf", {"id": name}), recipe, recipe.stages[0], Session().files)
     assert toy.term.options["architecture"] == MODELS[name]
-    assert ("eyes" in toy.now) == ("VL" in name)
+    assert ("without vision" in toy.now) == ("VL" in name)
     assert ("not quantised" in toy.now) == ("GPTQ" in name)
     assert ("not known" in toy.now) == ("acme" in name)
 
@@ -293,7 +293,7 @@ def test_pictures_are_left_out_and_said(checked: Callable[..., Outcome]) -> None
         "images": ["a"],
     }
     made, _ = in_small(checked(small(), {"rows.jsonl": json.dumps(row) + "\n"}))
-    assert any("pictures" in one.why and one.key == "data" for one in made.replaced)
+    assert any("images" in one.why and one.key == "data" for one in made.replaced)
     (content,) = made.files.values()
     assert b"image" not in content
 
@@ -344,7 +344,7 @@ def test_data_that_is_not_here_is_made_up_and_said_once(tmp_path: Path) -> None:
     assert compiled is not None
     assert [one.code for one in session.sink] == []
     told = next(one for one in compiled.replaced if one.key == "data")
-    assert told.change == "data elsewhere/rows.jsonl -> 32 made-up alpaca rows: it is not on this machine"
+    assert told.change == "data elsewhere/rows.jsonl -> 32 generated alpaca rows: it is not on this machine"
 
 
 PPO = """

@@ -62,8 +62,8 @@ def test_hubs_scripts_gates_and_destinations(engine: Environment, tmp_path: Path
     exam = next(stage for stage in document["stages"] if stage["stage"] == "exam")
     assert exam["notes"][0].startswith("gate would refuse: loss = ")
     for said in (
-        "32 made-up sharegpt rows",
-        "llama of 2 layers",
+        "32 generated sharegpt rows",
+        "llama with 2 layers",
         "paged_adamw_8bit -> adamw_torch",
         "shell -> left out",
     ):

@@ -37,10 +37,10 @@ report_to: none
 
 def test_an_old_file_is_taken_again(engine: Environment, tmp_path: Path) -> None:
     old, new = tmp_path / "old.yaml", tmp_path / "new.yaml"
-    found = upgrade(Source("old.yaml", OLD), {"llamafactory": engine.packages["llamafactory"]}, {})
-    assert not found.left, [one.message for one in found.found]
+    upgraded = upgrade(Source("old.yaml", OLD), {"llamafactory": engine.packages["llamafactory"]}, {})
+    assert not upgraded.needs_attention, [diagnostic.message for diagnostic in upgraded.diagnostics]
     old.write_text(OLD, encoding="utf-8")
-    new.write_text(found.text, encoding="utf-8")
-    said = verdicts([old, new], engine, tmp_path)
-    assert "evaluation_strategy" in said[str(old)]
-    assert said[str(new)] == ""
+    new.write_text(upgraded.text, encoding="utf-8")
+    verdict = verdicts([old, new], engine, tmp_path)
+    assert "evaluation_strategy" in verdict[str(old)]
+    assert verdict[str(new)] == ""

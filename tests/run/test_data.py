@@ -118,23 +118,23 @@ def test_a_bad_row_is_said_at_the_recipes_line(place: Path) -> None:
 
 
 REFUSED = [
-    ('source = file("s3://b/a.jsonl"), dedupe = exact', "a data stage reads files, and `s3://b/a.jsonl` is an address"),
+    ('source = file("s3://b/a.jsonl"), dedupe = exact', "a data stage reads local files, not the URL `s3://b/a.jsonl`"),
     ('source = modelscope("a/b"), dedupe = exact', "a data stage cannot read from `modelscope` yet"),
-    ('source = file("a.jsonl", media = "pictures")', "`media` is for all sources of a data stage, not for one"),
+    ('source = file("a.jsonl", media = "pictures")', "`media` applies to all sources of a data stage, not to one"),
     (
         'source = [file("a.jsonl", format = alpaca), file("b.jsonl.gz", format = sharegpt)]',
-        "the sources are of several formats",
+        "the sources have different formats",
     ),
-    ('source = [file("a.jsonl"), file("chats.jsonl")]', "the sources are of several formats: alpaca, openai"),
+    ('source = [file("a.jsonl"), file("chats.jsonl")]', "the sources have different formats: alpaca, openai"),
     (
         'source = [file("a.jsonl", weight = 3), file("b.jsonl.gz")]',
-        "all sources of a mixture have a weight, or none has",
+        "some sources of this mixture have a weight and some have none",
     ),
     (
         'source = [file("a.jsonl", weight = 3), file("b.jsonl.gz", weight = 1)], mix = concat',
         "weights need `interleave`",
     ),
-    ('source = file("a.jsonl"), drop = [too_long]', "no stage says how long is too long"),
+    ('source = file("a.jsonl"), drop = [too_long]', "`too_long` needs the `max_len` of a stage"),
 ]
 
 

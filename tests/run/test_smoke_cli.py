@@ -38,7 +38,7 @@ def place(tmp_path: Path) -> Path:
 def test_several_recipes_go_one_after_the_other(place: Path) -> None:
     done = ftc("run", "good.ft", "bad.ft", "--smoke", cwd=place)
     assert done.returncode == 1
-    assert "smoke: 1 of 2 recipes go through" in done.stdout
+    assert "smoke: 1 of 2 recipes pass" in done.stdout
     assert re.search(r"ok +good\.ft .* 1 stages", done.stdout)
     assert re.search(r"FAILED +bad\.ft .* \(bad\.ft:1\)", done.stdout)
     assert not list(place.rglob("pwned"))

@@ -217,7 +217,8 @@ def test_a_name_that_cannot_stand_where_it_stands_is_shown_there(tmp_path: Path)
     done = ftc("check", "r.ft", cwd=tmp_path)
     assert done.returncode == 1
     assert (
-        "error[FT064] value-would-be-code: `{x}` cannot stand here: `bash -c` reads its argument as code" in done.stdout
+        "error[FT064] value-would-be-code: `{x}` cannot be used here: `bash -c` runs its argument as code"
+        in done.stdout
     )
     assert "--> r.ft:5:15" in done.stdout
 

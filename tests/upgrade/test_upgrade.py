@@ -57,25 +57,25 @@ def upgraded(text: str, to: dict[str, str] | None = None, name: str = "x.yaml", 
 def test_keys_and_values_in_place(old: str, new: str) -> None:
     found = upgraded(HEAD + old)
     assert found.text == HEAD + new
-    assert not found.left, [one.message for one in found.found]
+    assert not found.needs_attention, [one.message for one in found.diagnostics]
     assert upgraded((HEAD + old).replace("\n", "\r\n")).text == (HEAD + new).replace("\n", "\r\n")
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("logging_dir: x", "`logging_dir` is left: set TENSORBOARD_LOGGING_DIR"),
-        ("warmup_ratio: 0.1\nwarmup_steps: 50", "`warmup_steps` is said too, and otherwise"),
+        ("logging_dir: x", "`logging_dir` is not changed: set TENSORBOARD_LOGGING_DIR"),
+        ("warmup_ratio: 0.1\nwarmup_steps: 50", "`warmup_steps` is set too, to another value"),
         ("fp16_backend: apex", "apex is gone"),
-        ("lora_rnak: 8", "no version of llamafactory or transformers that is known has it"),
-        ("warmup_ratio: lots", "nothing says `lots` any more"),
+        ("lora_rnak: 8", "no known version of llamafactory or transformers has it"),
+        ("warmup_ratio: lots", "`lots` has no equivalent any more"),
     ],
 )
 def test_what_only_a_person_can_tell_stays_and_is_said_with_its_line(text: str, said: str) -> None:
     found = upgraded(HEAD + text + "\n")
     assert found.text == HEAD + text + "\n"
-    one = next(one for one in found.found if one.span and said in one.message)
-    assert found.left
+    one = next(one for one in found.diagnostics if one.span and said in one.message)
+    assert found.needs_attention
     assert one.span
     assert one.span.where == "x.yaml:3"
 
@@ -86,7 +86,7 @@ def test_a_key_goes_to_the_version_that_is_asked_for() -> None:
     after = HEAD + "warmup_steps: 0.1\ngroup_by_length: true\ngradient_checkpointing: true\n"
     assert upgraded(text, {"transformers": "5.0.0"}).text == after, "deprecated is rewritten too"
     old = upgraded(HEAD + "train_sampling_strategy: random\n", {"transformers": "4.57.1"})
-    assert "it exists since transformers 5.2.0" in old.found[0].message
+    assert "added in transformers 5.2.0" in old.diagnostics[0].message
 
 
 def test_a_name_that_another_package_has_now_needs_to_be_told() -> None:
@@ -96,10 +96,10 @@ def test_a_name_that_another_package_has_now_needs_to_be_told() -> None:
 
 
 def test_defaults_that_changed_are_said_where_it_is_known_what_they_were() -> None:
-    said = [one.message for one in upgraded(HEAD, llamafactory="0.9.0", transformers="4.45.0").found]
-    assert "`cutoff_len` is not said: its default is 2048 since llamafactory 0.9.1, and was 1024" in said
+    said = [one.message for one in upgraded(HEAD, llamafactory="0.9.0", transformers="4.45.0").diagnostics]
+    assert "`cutoff_len` is not set: its default is 2048 since llamafactory 0.9.1, and was 1024" in said
     assert any("`report_to`" in one for one in said)
-    assert upgraded(HEAD).found == []
+    assert upgraded(HEAD).diagnostics == []
 
 
 @pytest.mark.parametrize("change", catalog.key_changes("transformers") + catalog.key_changes("llamafactory"),
@@ -109,7 +109,7 @@ def test_after_every_change_the_keys_are_known(change: catalog.Change, value: An
     found = upgraded(HEAD + yaml.safe_dump({change.old: value}), llamafactory="0.9.0", transformers="4.41.2")
     keys = yaml.safe_load(found.text).keys()
     known = catalog.engine_schema("llamafactory", "0.9.5", "5.24.0")
-    assert found.left or keys <= known.keys()
+    assert found.needs_attention or keys <= known.keys()
 
 
 DS = """{
@@ -155,7 +155,7 @@ def test_a_recipe_s_pin_and_what_it_passes_through() -> None:
     assert found.text == RECIPE.replace("0.9.3", "0.9.5").replace("use_cache", "use_kv_cache").replace(
         "    jit_mode_eval = false   # no\n", "    # no\n"
     ).replace('    ray_scope = "last",\n', "")
-    left = {one.span.text: one.message for one in found.found if one.span and one.severity.value == "warning"}
+    left = {one.span.text: one.message for one in found.diagnostics if one.span and one.severity.value == "warning"}
     assert left.keys() == {"dispatch_batches", "fp16_backend"}
     assert "apex is gone" in left["fp16_backend"], "its value is worked out elsewhere"
 
@@ -164,7 +164,7 @@ def test_a_word_is_named_for_what_it_can_say() -> None:
     text = 'sft { llamafactory { evaluation_strategy = "steps" } }\n'
     found = upgraded(text, NOW, "r.ft")
     assert found.text == text.replace("evaluation_strategy", "eval_strategy")
-    assert any("write `evaluate.every = …` outside the block" in one.message for one in found.found)
+    assert any("write `evaluate.every = …` outside the block" in one.message for one in found.diagnostics)
 
 
 def test_the_command(tmp_path: Path) -> None:
@@ -183,9 +183,9 @@ def test_the_command(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("to", "said"),
     [
-        ("transformers", "names no version"),
-        ("numpy==2", "`numpy` is not known here"),
-        ("transformers==3.0", "older than the oldest"),
+        ("transformers", "is not a version"),
+        ("numpy==2", "the package `numpy` is not known"),
+        ("transformers==3.0", "older than the oldest known version"),
     ],
 )
 def test_versions_nobody_knows(to: str, said: str, tmp_path: Path) -> None:

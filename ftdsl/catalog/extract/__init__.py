@@ -1,4 +1,4 @@
-"""Generators of the catalogue's facts: they read packages' own sources with `ast`, and import or run none of them.
+"""Extracts the catalogue's facts from packages' own sources with `ast`, without importing or running them.
 
-Given wheels, source distributions or an environment's site-packages; gives data/history/ (`python -m ftdsl.catalog.extract`).
+Given: wheels, source distributions or an environment's site-packages. Gives: data/history/ (`python -m ftdsl.catalog.extract`).
 """

@@ -1,7 +1,7 @@
 """What LLaMA-Factory can and cannot do, as far as planning depends on it (`ftdsl.plan.engine.Abilities`).
 
-How it holds a model (llamafactory/model/adapter.py, `init_adapter`): trained weights are fp32 unless `pure_bf16` or ZeRO-3;
-a frozen base is in the dtype of compute; DeepSpeed keeps 16-bit weights with fp32 copies.
+Dtypes of a model (llamafactory/model/adapter.py, `init_adapter`): trained weights are fp32 unless `pure_bf16` or ZeRO-3; a
+frozen base has the compute dtype; DeepSpeed keeps 16-bit weights with fp32 copies.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from ftdsl.record import frozen
 NAME, TITLE = "llamafactory", "LLaMA-Factory"
 
 MAX_LEN = 2048
-"""Tokens a row is cut to (hparams/data_args.py, cutoff_len)."""
+"""Default length to which rows are truncated, in tokens (hparams/data_args.py, cutoff_len)."""
 
 NEW_TOKENS = 1024
-"""Tokens that are generated at most (hparams/generating_args.py)."""
+"""Default maximum of generated tokens (hparams/generating_args.py)."""
 
 _OFFLOADED_ADAM = ("", "adamw", "adamw_torch", "adamw_torch_fused")
-"""Optimizers that DeepSpeed's CPU Adam stands in for without another meaning (FT408)."""
+"""Optimizers that DeepSpeed's CPU Adam replaces with the same meaning (FT408)."""
 
 LIGER = {"gemma", "gemma2", "gemma3", "gemma3_text", "glm", "glm4", "granite", "llama", "mistral", "mixtral", "olmo2", "phi3",
          "qwen2", "qwen2_vl", "qwen2_5_vl", "qwen3", "qwen3_moe", "qwen3_next", "qwen3_5"}  # fmt: skip
@@ -37,21 +37,23 @@ _SCRATCH_TEMPLATES = {"qwen2": "qwen", "qwen3": "qwen3_nothink", "llama": "defau
 
 @frozen
 class LlamaFactoryAbilities:
-    """Sources of what is refused: hparams/parser.py, model/model_utils/quantization.py."""
+    """Sources of the limits: hparams/parser.py, model/model_utils/quantization.py."""
 
     name: str = NAME
     title: str = TITLE
 
     def defaults(self, stage: Stage) -> Mapping[str, Any]:
-        """The engine's own values of what a recipe may leave open; a streamed file is cut into as many parts as workers."""
+        """The engine's own defaults of settings that a recipe may leave open; streaming needs at least one worker, since the
+        engine splits a streamed file by workers.
+        """
         steps = Amount(500, "steps")
         workers = 1 if stage.settings.get("loader.streaming") else 0
         return {"max_len": MAX_LEN, "save.every": steps, "evaluate.every": steps, "loader.workers": workers,
                 "loader.tokenize": 1}  # fmt: skip
 
     def possible(self, stage: Stage, layout: Layout, world: World) -> bool:
-        """Not: ZeRO-3 under a stacked adapter, an 8-bit base, pure bf16, metrics of texts, Unsloth or KTransformers; GaLore
-        and APOLLO under DeepSpeed, BAdam on several processes without ZeRO-3.
+        """Not possible: ZeRO-3 with a stacked adapter, an 8-bit base, pure bf16, text metrics, Unsloth or KTransformers;
+        GaLore and APOLLO with DeepSpeed; BAdam on several processes without ZeRO-3.
         """
         settings, optimizer = stage.settings, stage.settings.name("optim.name")
         whole = layout.strategy in ("zero3", "fsdp1", "fsdp2")
@@ -81,17 +83,17 @@ class LlamaFactoryAbilities:
         return "liger" if stage.kind in ("sft", "pretrain") and family in LIGER and not others else ""
 
     def generates(self, stage: Stage) -> bool:
-        """Metrics of texts, and PPO's answers."""
+        """For text metrics, and for PPO's answers."""
         metrics = set(stage.settings.names("evaluate.metrics"))
         return stage.kind == "ppo" or bool(metrics & {"rouge", "bleu"})
 
     def setup(self, stage: Stage, layout: Layout) -> Mapping[str, Any]:
-        """Dtypes, loss, frozen models beside, and tokens that are generated."""
+        """Dtypes, loss, additional frozen models, and generated tokens."""
         generated = NEW_TOKENS if self.generates(stage) else 0
         return {**_precision(stage, layout), **_objective(stage, layout), "generated": generated}
 
     def template(self, base: Any, versions: Versions) -> tuple[str, str]:
-        """From the engine's own list of models; else what suits the architecture."""
+        """From the engine's own list of models, else by the architecture."""
         if isinstance(base, Term):
             model = base.options.get("like") or base.options.get("id") or base.options.get("path")
             like = model.options.get("id") if isinstance(model, Term) else model
@@ -100,7 +102,7 @@ class LlamaFactoryAbilities:
             architecture = base.options.get("architecture")
             if architecture is not None:
                 name = architecture.name if isinstance(architecture, Term) else str(architecture)
-                return _SCRATCH_TEMPLATES.get(name, "default"), f"it suits {name}"
+                return _SCRATCH_TEMPLATES.get(name, "default"), f"the template of {name} models"
         return "default", UNKNOWN_FAMILY
 
 
@@ -119,7 +121,7 @@ def _precision(stage: Stage, layout: Layout) -> dict[str, Any]:
 
 
 def _objective(stage: Stage, layout: Layout) -> dict[str, Any]:
-    """The loss, and the frozen models beside: a copy is loaded as reference unless an adapter can be switched off
+    """The loss, and the additional frozen models: a copy as reference unless an adapter can be switched off
     (train/trainer_utils.py: create_ref_model), and PPO's reward model (create_reward_model)."""
     get, name = stage.settings.get, stage.settings.name
     if stage.kind == "dpo" and name("loss") in ("orpo", "simpo"):

@@ -1,6 +1,6 @@
-"""What a quantisation is calibrated with: a file with a `text` column of long rows, which is all the engine reads.
+"""Calibration data of a quantisation: the engine reads only a file with a `text` column of long rows.
 
-Plain text goes to it as it is; chats and answers are first written out by `runtime/calibrate.py`.
+Plain text goes to the engine unchanged; `runtime/calibrate.py` first writes chats and answers as text.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from ftdsl.recipe.shape import first_row, settings_of, shape_of
 
 ROWS = 128
 READ = (".json", ".jsonl", ".csv", ".parquet", ".txt")
-"""Files the engine reads itself (llamafactory/extras/constants.py, FILEEXT2TYPE)."""
+"""File formats that the engine reads (llamafactory/extras/constants.py, FILEEXT2TYPE)."""
 
 Prepared = tuple[Params, list[Document], list[Command], list[str]]
-"""Parameters, documents, commands that come first, and files of the recipe that are read."""
+"""Parameters, documents, commands to run first, and files of the recipe to read."""
 
 
 def calibration(context: StageContext) -> Prepared:
-    """The rows of `calibrate`; without any the engine cannot quantise."""
+    """The rows of `calibrate`, without which the engine cannot quantise."""
     items = context.stage.settings.items("calibrate")
     if len(items) != 1:
         help = 'write `calibrate = file("texts.jsonl", sample = 128)`'
-        context.refuse("calibrate", f"`{context.stage.name}` is calibrated with one source of rows", help)
+        context.refuse("calibrate", f"`{context.stage.name}` needs exactly one source of calibration rows", help)
         return {}, [], [], []
     item = items[0]
     params: Params = {"export_quantization_nsamples": ROWS}
@@ -54,7 +54,7 @@ def _as_it_is(context: StageContext, item: Term, params: Params) -> Prepared:
         return {**params, "export_quantization_dataset": str(item.options["id"])}, [], [], []
     path = str(item.options.get("path", ""))
     if not path.endswith(READ):
-        context.refuse("calibrate", f"rows for calibration are read from {', '.join(READ)}", "name one such file")
+        context.refuse("calibrate", f"calibration rows are read from {', '.join(READ)} files", "name such a file")
     return {**params, "export_quantization_dataset": seen_from_run(path)}, [], [], [path]
 
 
@@ -70,7 +70,7 @@ def _written_out(context: StageContext, ref: StageRef, params: Params) -> Prepar
     }
     document = Document(f"{context.folder}/calibrate.json", "json", spec)
     command = Command(
-        (PYTHON, "runtime/calibrate.py", document.path), comment="rows as long texts, which is what it reads"
+        (PYTHON, "runtime/calibrate.py", document.path), comment="writes the rows as long texts, which GPTQ reads"
     )
     return {**params, "export_quantization_dataset": f"{context.folder}/calibrate.jsonl"}, [document], [command], []
 

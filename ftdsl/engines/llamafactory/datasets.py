@@ -1,6 +1,6 @@
-"""What a stage reads: entries of `dataset_info.json`, and the parameters that name them.
+"""Data sets of a stage: entries of `dataset_info.json`, and the parameters that name them.
 
-Columns and roles are always written in full: LLaMA-Factory forgets every default as soon as one is given
+Columns and roles are always written in full: as soon as one is given, LLaMA-Factory ignores the defaults of the others
 (llamafactory/data/parser.py, DatasetAttr.join).
 """
 
@@ -38,8 +38,10 @@ _DESCRIBED = {"split": "split", "subset": "subset", "folder": "folder", "sample"
 
 @mutable
 class Datasets:
-    """Collects the data sets of one stage: names in order, entries for dataset_info.json, files the stage reads, folders
-    that pictures and sound are seen from.
+    """Collects the data sets of one stage.
+
+    entries: of dataset_info.json, by name, in order; inputs: files of the recipe's folder that are read; media: folders that
+    paths of images, videos and audio are relative to; remote: hub repositories that have their own dataset_info.json.
     """
 
     context: StageContext
@@ -50,7 +52,7 @@ class Datasets:
 
     @property
     def folder(self) -> str:
-        """`dataset_dir`: the stage's folder, or a hub's repository that has a dataset_info.json of its own."""
+        """`dataset_dir`: the stage's folder, or a hub repository that has its own dataset_info.json."""
         if self.remote and (self.entries or len(self.remote) > 1):
             why = "LLaMA-Factory takes all data sets of a stage from one dataset_info.json"
             self.context.refuse("data", why, "name `entry`s of one repository only, or its data sets by their own ids")
@@ -107,7 +109,7 @@ class Datasets:
         return item if isinstance(item, Term) else passes_through(self.context.plan.stage(item.key).stage.settings)
 
     def _unique(self, name: str, entry: Any) -> str:
-        """The engine drops a name it has seen, so equal entries count again under another."""
+        """A new name: the engine reads a name only once, so a repeated data set needs an entry of its own."""
         number, unique = 1, name
         while unique in self.entries:
             number += 1
@@ -123,26 +125,26 @@ class Datasets:
                 entry = {"file_name": self._from_here(self.context.paths.rows(item))}
                 return name, entry | self._shape(item)
             return name, self._source(rows, settings, key) | self._shape(item)
-        for word in OURS:
-            if settings.values.get(word) is not None:
-                why = f"LLaMA-Factory has no `{word}` for one data set"
+        for option in OURS:
+            if settings.values.get(option) is not None:
+                why = f"LLaMA-Factory has no `{option}` for one data set"
                 self.context.refuse(key, why, "put the source into a `data` stage of its own")
         if item.name == "file" and "entry" in item.options:
             return self._existing(item, settings, key)
         return name_of(item), self._source(item, settings, key) | self._shape(item)
 
     def _source(self, item: Term, settings: Settings, key: str) -> dict[str, Any]:
-        """Where the rows come from, in the words of dataset_info.json."""
+        """Where the rows come from, in the format of dataset_info.json."""
         options = item.options
         if item.name == "file":
             written = str(options["path"])
-            seen = seen_from_run(written)
-            if seen.startswith(CLOUDS):
-                entry: dict[str, Any] = {"cloud_file_name": seen}
+            path = seen_from_run(written)
+            if path.startswith(CLOUDS):
+                entry: dict[str, Any] = {"cloud_file_name": path}
             else:
                 if not written.startswith("run://"):
                     self.inputs.append(written)
-                entry = {"file_name": self._from_here(seen)}
+                entry = {"file_name": self._from_here(path)}
         else:
             entry = {"hf_hub_url" if item.name == "hf" else "ms_hub_url": str(options["id"])}
         if settings.get("entry") is not None:  # of a hub's own dataset_info.json, or of one that is a file
@@ -152,7 +154,7 @@ class Datasets:
         return entry | _described(settings)
 
     def _from_here(self, path: str) -> str:
-        """A path of the run folder, seen from the stage's folder, where dataset_info.json lies."""
+        """A path of the run folder, relative to the stage's folder, which has dataset_info.json."""
         if path.startswith("/") or "://" in path:
             return path
         return os.path.relpath(path, self.context.folder).replace(os.sep, "/")
@@ -162,13 +164,13 @@ class Datasets:
         written, name = str(item.options["path"]), str(item.options["entry"])
         path = self.context.plan.recipe.folder / written
         try:
-            found = self.context.session.files.json(path)[name]
-        except FileNotFoundError:  # said already: FT501
-            found = None
+            existing = self.context.session.files.json(path)[name]
+        except FileNotFoundError:  # reported already: FT501
+            existing = None
         except (OSError, ValueError, KeyError, TypeError):
             self.context.refuse(key, f"`{written}` has no entry `{name}`")
             return name, {}
-        entry = dict(found) if isinstance(found, dict) else {}
+        entry = dict(existing) if isinstance(existing, dict) else {}
         if isinstance(file := entry.get("file_name"), str):
             beside = str(PurePosixPath(written).parent / file)
             self.inputs.append(beside)
@@ -188,33 +190,33 @@ class Datasets:
         )
         if seeing and (folder := self._media(item)):
             self.media |= {folder}
-        return in_engine_words(shape, self.context.stage.kind)
+        return dataset_entry(shape, self.context.stage.kind)
 
     def _media(self, item: Term | StageRef) -> str | None:
-        """The folder that pictures and sound are seen from: said, or that of files; a hub's rows bring their own."""
+        """The folder that media paths are relative to: `media`, else the folder of the rows' file; hub rows hold their media."""
         settings = settings_in(self.context.plan, item)
         source = first_source(settings) if isinstance(item, StageRef) else item
-        if said := settings.get("media"):
-            return seen_from_run(str(said))
+        if folder := settings.get("media"):
+            return seen_from_run(str(folder))
         written = str(source.options["path"]) if isinstance(source, Term) and source.name == "file" else ""
         return beside(written) if written and "://" not in written else None
 
 
-def in_engine_words(shape: Shape, kind: str) -> dict[str, Any]:
-    """Format, ranking, columns and tags as dataset_info.json has them."""
+def dataset_entry(shape: Shape, kind: str) -> dict[str, Any]:
+    """Format, ranking, columns and tags in the format of dataset_info.json."""
     entry: dict[str, Any] = {"formatting": _formatting(shape)}
     if kind in PAIRS:
         entry["ranking"] = True
     entry["columns"] = {_PARTS.get(part, part): column for part, column in shape.columns.items()}
     if shape.roles:
-        entry["tags"] = {_TAGS[role]: word for role, word in shape.roles.items()}
+        entry["tags"] = {_TAGS[role]: value for role, value in shape.roles.items()}
     return entry
 
 
 def _formatting(shape: Shape) -> str:
-    """The engine's converter for `openai` writes "detailed thinking off" into the system prompt of every row without tools
-    (llamafactory/data/converter.py:343, 0.9.5). Its converter for `sharegpt`, told the roles, reads the same rows and
-    leaves them be; only calls of tools, which it does not know, need the other.
+    """The engine's `openai` converter writes "detailed thinking off" into the system prompt of every row without tools
+    (llamafactory/data/converter.py:343, 0.9.5). Its `sharegpt` converter, with the roles given, reads the same rows unchanged;
+    only tool calls, which it does not support, need `openai`.
     """
     if shape.format == "openai":
         turns = (shape.row or {}).get(shape.columns.get("messages", "")) or ()
@@ -229,7 +231,7 @@ def _described(settings: Settings) -> dict[str, Any]:
 
 
 def training(context: StageContext, datasets: Datasets) -> dict[str, Any]:
-    """`dataset`, how several are mixed, and what is evaluated during training."""
+    """`dataset`, the mixing of several, and the evaluation data."""
     names, weights = datasets.names("data")
     params: dict[str, Any] = {"dataset": ",".join(names), "dataset_dir": context.folder}
     params |= _mix(context, names, weights)
@@ -246,12 +248,10 @@ def training(context: StageContext, datasets: Datasets) -> dict[str, Any]:
 
 
 def media(context: StageContext, datasets: Datasets) -> dict[str, Any]:
-    """`media_dir`, of which the engine has one for all data sets; without it paths count from dataset_info.json."""
+    """`media_dir`, one for all data sets; without it, media paths are relative to dataset_info.json."""
     if len(datasets.media) > 1:
         folders = ", ".join(sorted(datasets.media))
-        context.refuse(
-            "data", f"LLaMA-Factory knows one folder of pictures and sound, and these are several: {folders}"
-        )
+        context.refuse("data", f"LLaMA-Factory takes one `media` folder per stage; this stage has several: {folders}")
     return {"media_dir": min(datasets.media)} if datasets.media else {}
 
 
@@ -261,7 +261,7 @@ _MIXES = {"first": "interleave_under", "all": "interleave_over", "once": "interl
 def _mix(context: StageContext, names: list[str], weights: list[float]) -> dict[str, Any]:
     mix = context.get("mix")
     if weights and len(weights) != len(names):
-        context.refuse("data", "all sources of a mixture have a weight, or none has")
+        context.refuse("data", "some sources of this mixture have a weight and some have none", "give each a `weight`")
         return {}
     if not weights and (mix is None or mix.name == "concat"):
         return {}

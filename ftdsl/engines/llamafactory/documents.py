@@ -1,4 +1,4 @@
-"""LLaMA-Factory's files: YAML in the engine's own groups, dataset_info.json; and the packages that parameters ask for."""
+"""LLaMA-Factory's files: YAML in the engine's own groups and dataset_info.json; and the packages that parameters need."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def job_of(
     title: str,
     gates: tuple[Gate, ...] = (),
 ) -> Job:
-    """A stage's job, run by our program around the engine."""
+    """A stage's job; ftdsl's runtime calls the engine."""
     packages = packages_of(documents)
     return assemble.job_of(
         context, documents, commands, inputs, result, title, gates, runtime=MODULES, packages=packages
@@ -48,11 +48,11 @@ _PACKAGES = {
     "export_quantization_bit": ("optimum", "gptqmodel"),
     "reward_model": ("trl<=0.9.6",),
 }
-"""What the engine checks for at start (llamafactory/hparams/parser.py) or on the way, by the parameter that asks for it."""
+"""Parameter -> packages that it needs; the engine checks for them at start (llamafactory/hparams/parser.py) or later."""
 
 
 def packages_of(documents: Iterable[Document]) -> Iterator[str]:
-    """Distributions that a job's parameters ask for."""
+    """Distributions that a job's parameters need."""
     for document in documents:
         yield from _packages(document)
 
@@ -86,16 +86,14 @@ _SECTIONS = {
 
 
 def yaml_of(context: StageContext, name: str, params: dict[str, Any]) -> Document:
-    """Parameters in the engine's own groups, each group under its title; passthrough as it stands, at the end."""
+    """Parameters in the engine's own groups, each group under its title; passthrough unchanged, at the end."""
     schema = context.versions.schema
     rest = context.stage.settings.inside(NAME)
     params = {key: overlay.plain(value) for key, value in params.items() if value is not None}
     adapters: Collection[str] = ()
-    if (
-        context.planned.strategy == "megatron"
-    ):  # what the adapter reads, and what its own block says, be it known or not
+    if context.planned.strategy == "megatron":  # what the adapter reads, and every key of its own block, known or not
         adapters = {*catalog.passthrough_schema("megatron"), *context.stage.settings.inside("megatron")}
-    others = {key: value for key, value in params.items() if key in adapters}
+    megatron_params = {key: value for key, value in params.items() if key in adapters}
     params = adapt_to_version(context, {key: value for key, value in params.items() if key not in adapters})
     for key in [key for key, value in (params | rest).items() if isinstance(value, Secret)]:
         context.refuse(key, f"a secret cannot be written into `{key}`", "put it into `env { }`")
@@ -103,7 +101,7 @@ def yaml_of(context: StageContext, name: str, params: dict[str, Any]) -> Documen
     for key, value in params.items():
         section = str(schema.get(key, {}).get("section", ""))
         groups[_SECTIONS.get(section, "training")][key] = value
-    groups["megatron"] = others
+    groups["megatron"] = megatron_params
     groups["passthrough"] = {key: overlay.plain(value) for key, value in rest.items()}
     titles = {next(iter(group)): title for title, group in groups.items() if group}
     flat = {key: value for group in groups.values() for key, value in group.items()}
@@ -120,5 +118,5 @@ BOOKKEEPING = (
 
 
 def _header(context: StageContext) -> tuple[str, ...]:
-    lines = [f"{context.stage.key} ({context.where})", *context.stage.doc.splitlines()]
+    lines = [f"{context.stage.key} ({context.location})", *context.stage.doc.splitlines()]
     return (*lines, *equation(context))

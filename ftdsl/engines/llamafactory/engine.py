@@ -1,4 +1,4 @@
-"""LLaMA-Factory: its `Engine`, which the registry loads when a recipe names it."""
+"""LLaMA-Factory's `Engine`, which the registry loads when a recipe names it."""
 
 from __future__ import annotations
 

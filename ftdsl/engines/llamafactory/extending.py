@@ -1,4 +1,4 @@
-"""What LLaMA-Factory has no parameter for and our runtime adds (runtime/extend.py): the spec it is given, `extend.json`."""
+"""What LLaMA-Factory has no parameter for, and ftdsl's runtime adds (runtime/extend.py): its spec, `extend.json`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ftdsl.recipe.settings import Settings
 
 
 def extension(context: StageContext, folder: str = "", *, training: bool) -> Document | None:
-    """The spec of a stage; None where the engine can do all that is asked. Other stages need the template only.
+    """The spec of a stage; None if the engine needs no extension. Stages that do not train need only the template.
 
-    folder: where it is put, if not beside the stage's other documents.
+    folder: where the spec is written; by default the stage's folder.
     """
     spec: dict[str, Any] = {}
     if template := context.plan.recipe.templates.get(context.name("template")):
@@ -26,7 +26,7 @@ def extension(context: StageContext, folder: str = "", *, training: bool) -> Doc
 
 
 def own_files(context: StageContext) -> list[str]:
-    """Files of the recipe's folder that a stage reads besides data: callbacks, and tokens with their descriptions."""
+    """Files of the recipe's folder that a stage reads besides its data: callbacks, and descriptions of new tokens."""
     files = [str(plain(item)).partition(":")[0].replace(".", "/") + ".py" for item in context.get("callbacks") or ()]
     special = context.get("tokenizer.special")
     if isinstance(special, Term) and special.name == "file":
@@ -35,16 +35,16 @@ def own_files(context: StageContext) -> list[str]:
 
 
 def _template(context: StageContext, template: Settings) -> dict[str, Any]:
-    """`{content}` is what the recipe's `{{content}}` stands for; the engine writes it with two braces."""
-    found: dict[str, Any] = {"name": context.name("template")}
+    """The recipe's `{{content}}` arrives here as `{content}`; the engine expects two braces."""
+    spec: dict[str, Any] = {"name": context.name("template")}
     for part in ("user", "assistant", "system", "tool", "prefix", "default_system"):
         if (text := template.get(part)) is not None:
-            found[part] = str(text).replace("{content}", "{{content}}")
+            spec[part] = str(text).replace("{content}", "{{content}}")
     if stop := template.get("stop"):
-        found["stop"] = list(stop)
-    if "user" not in found:
-        context.refuse("template", f"the template `{found['name']}` does not say how a user's turn is written")
-    return found
+        spec["stop"] = list(stop)
+    if "user" not in spec:
+        context.refuse("template", f"the template `{spec['name']}` has no `user`, the format of a user's turn")
+    return spec
 
 
 def _frozen_in_half(context: StageContext) -> bool:
@@ -64,20 +64,22 @@ def _frozen_in_half(context: StageContext) -> bool:
 
 
 def _training(context: StageContext) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    spec: dict[str, Any] = {}
     if _frozen_in_half(context):
-        found["weights"] = "float32"
+        spec["weights"] = "float32"
     if not drawn_by_engine(context):
-        found["schedule"] = phases(context)
+        spec["schedule"] = phases(context)
     dropout = {name: context.get(f"{name}_dropout") for name in ("attention", "hidden")}
     if any(rate is not None for rate in dropout.values()):
-        found["dropout"] = {name: float(rate) for name, rate in dropout.items() if rate is not None}
+        spec["dropout"] = {name: float(rate) for name, rate in dropout.items() if rate is not None}
     every = context.get("save.every")
     if isinstance(every, Amount) and every.unit == "time":
-        found["save_seconds"] = every.number
+        spec["save_seconds"] = every.number
     if own := [str(plain(item)) for item in context.get("callbacks") or ()]:
-        found["callbacks"] = own
-        for place in own:
-            if place.count(":") != 1:
-                context.refuse("callbacks", f"`{place}` names no class", 'write `callbacks = ["package.module:Class"]`')
-    return found
+        spec["callbacks"] = own
+        for callback in own:
+            if callback.count(":") != 1:
+                context.refuse(
+                    "callbacks", f"`{callback}` is not a class", 'write `callbacks = ["package.module:Class"]`'
+                )
+    return spec

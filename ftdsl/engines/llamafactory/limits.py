@@ -1,7 +1,7 @@
-"""What LLaMA-Factory 0.9.5 cannot do together and no rule of ftdsl.lint says, as it shows in the recipe's words only.
+"""Combinations that LLaMA-Factory 0.9.5 cannot run and that are visible only in the recipe, not in the engine's parameters.
 
-The engine finds these late: after its imports, after loading the model, or never. Each names where it says no. What can be read
-off its parameters is a rule there, so that it is said of a YAML too, and only once.
+The engine reports these late: after its imports, after loading the model, or never. Each names the source of the limit. Limits
+that are visible in the parameters are rules of ftdsl.lint, which apply to a YAML too.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ TOKENS = ("tokenizer.add", "tokenizer.special", "tokenizer.resize")
 
 
 def pissa(context: StageContext) -> None:
-    """peft/tuners/lora/layer.py, pissa_init: a PiSSA adapter fits the base less its own start, which is drawn anew, and with
-    `iterations` differently, each time the adapter is loaded.
+    """peft/tuners/lora/layer.py, pissa_init: a PiSSA adapter fits the base minus its own initial value, which is computed again,
+    and with `iterations` differently, each time the adapter is loaded.
     """
     start = context.stage.start
     for where in start.adapters if start else ():
         if isinstance(where, StageRef) and _unconverted(context.plan.stage(where.key).stage.settings):
-            why = f"`{where.stage}` makes a PiSSA adapter, which fits the base it was split from only"
+            why = f"`{where.stage}` makes a PiSSA adapter, which fits only the base it was split from"
             help = f"in `{where.stage}` write `init = pissa(convert = true)`"
             key = "model" if "model" in context.stage.spans else "from"
             context.refuse(key, why, help)
@@ -39,29 +39,29 @@ def _unconverted(settings: Settings) -> bool:
 
 
 def bits(context: StageContext) -> None:
-    """llamafactory/model/model_utils/quantization.py, configure_quantization: the bits a scheme can have."""
-    given, scheme = context.get("quantize.bits"), context.name("quantize.scheme")
-    if scheme in ("nf4", "fp4") and given != 4:
+    """llamafactory/model/model_utils/quantization.py, configure_quantization: the bits that each scheme supports."""
+    count, scheme = context.get("quantize.bits"), context.name("quantize.scheme")
+    if scheme in ("nf4", "fp4") and count != 4:
         context.refuse(
             "quantize.bits", f"`{scheme}` has 4 bits", "write `bits = 4`, or `scheme = int8` with `bits = 8`"
         )
-    elif scheme in ("int8", "eetq") and given != 8 and context.is_explicit("quantize.bits"):
+    elif scheme in ("int8", "eetq") and count != 8 and context.is_explicit("quantize.bits"):
         context.refuse("quantize.bits", f"`{scheme}` has 8 bits", "write `bits = 8`")
 
 
 def scheme(context: StageContext) -> None:
-    """HQQ: transformers/quantizers/auto.py of 5.x has none ("not available yet"). EETQ: quantizer_eetq.py wants CUDA."""
+    """HQQ: transformers/quantizers/auto.py of 5.x has none ("not available yet"). EETQ: quantizer_eetq.py needs CUDA."""
     name = context.name("quantize.scheme")
     if name == "hqq":
-        why = "transformers 5 cannot load a model in HQQ, and LLaMA-Factory 0.9.5 stands on it"
+        why = "LLaMA-Factory 0.9.5 runs on transformers 5, which cannot load a model in HQQ"
         context.refuse("quantize.scheme", why, "write `scheme = nf4`")
     if name == "eetq" and not context.planned.world.gpu:
         context.refuse("quantize.scheme", "EETQ needs a GPU", "write `scheme = int8`")
 
 
 def quantised_base(context: StageContext) -> None:
-    """llamafactory/hparams/parser.py, _verify_model_args; DoRA: model/adapter.py compares with "bnb", and transformers 5
-    calls the same thing "bitsandbytes", so that this base is refused too.
+    """llamafactory/hparams/parser.py, _verify_model_args; DoRA: model/adapter.py compares with "bnb", which transformers 5
+    calls "bitsandbytes", so the engine refuses this base too.
     """
     if not context.stage.settings.has("quantize"):
         return
@@ -70,7 +70,7 @@ def quantised_base(context: StageContext) -> None:
         context.refuse("lora.variant", why, "write `variant = plain`, or drop `quantize`")
     for key in TOKENS:
         if context.get(key):
-            help = "add the tokens in a stage before, on a base that is not quantised"
+            help = "add the tokens in an earlier stage, on a base that is not quantised"
             context.refuse(key, "the embeddings of a quantised base cannot be resized", help)
 
 
@@ -81,50 +81,50 @@ def losses(context: StageContext) -> None:
             "loss", "ASFT needs a copy of the model, and LLaMA-Factory makes none for LoRA", "write `full {}`"
         )
     if context.stage.kind == "dpo" and context.name("loss") in ("orpo", "simpo") and context.is_explicit("reference"):
-        context.refuse("reference", f"`{context.name('loss')}` compares with no reference", "drop it")
+        context.refuse("reference", f"`{context.name('loss')}` uses no reference model", "drop it")
 
 
 def workers(context: StageContext) -> None:
     """data/loader.py splits a streamed file into as many shards as there are workers."""
     if context.get("loader.streaming") and context.is_explicit("loader.workers") and not context.get("loader.workers"):
-        why = "a streamed file is cut into as many parts as there are workers, and there are none"
+        why = "LLaMA-Factory splits a streamed file by workers, so streaming needs at least one"
         context.refuse("loader.workers", why, "write `workers = 1`")
 
 
 def measured(context: StageContext) -> None:
-    """llamafactory/train/sft/workflow.py: answers are scored, or tokens."""
+    """llamafactory/train/sft/workflow.py: it scores either generated answers or tokens."""
     names = set(context.names("evaluate.metrics"))
     if names & {"rouge", "bleu"} and "accuracy" in names:
-        context.refuse("evaluate.metrics", "accuracy cannot be measured together with rouge and bleu", "choose one")
+        context.refuse("evaluate.metrics", "accuracy cannot be combined with rouge and bleu", "keep one of them")
 
 
 def described_tokens(context: StageContext) -> None:
     """llamafactory/hparams/model_args.py falls back to noise when there are no descriptions."""
     if context.name("tokenizer.init") == "described" and not hasattr(context.get("tokenizer.special"), "options"):
-        why = "there are no descriptions to start the new tokens from"
+        why = "there are no descriptions to initialise the new tokens from"
         context.refuse("tokenizer.init", why, 'write `special = file("tokens.yaml")`: token: what it means')
 
 
 def no_effect_on_cpu(context: StageContext) -> None:
-    """flash2: model/model_utils/attention.py warns and goes on. (fp16, which is dropped without a word: parallel.check.)"""
+    """flash2: model/model_utils/attention.py only warns. (fp16, which it drops silently: parallel.check.)"""
     if not context.planned.world.gpu and context.name("attention") == "flash2":
         help = "write `attention = sdpa`"
         context.warn("attention", "`flash2` has no effect on CPU: the model's own attention is used", help)
 
 
 def dropout(context: StageContext) -> None:
-    """runtime/extend.py finds no such place when the model is loaded; architectures from transformers' modeling sources."""
+    """runtime/extend.py finds no such layer when the model is loaded; architectures from transformers' modeling sources."""
     kind = facts.architecture(*bottom(context), context.session.files)
     if not context.get("hidden_dropout") or catalog.modules(kind) is None or kind in catalog.facts("dropout")["hidden"]:
         return
     why = f"models of the `{kind}` architecture have no dropout between their layers"
     lora = context.planned.method == "lora"
-    help = "write `lora { dropout = 10% }`" if lora else "drop it; `attention_dropout` is what they have"
+    help = "write `lora { dropout = 10% }`" if lora else "drop it, or write `attention_dropout`, which they have"
     context.refuse("hidden_dropout", why, help)
 
 
-def needs_a_card(context: StageContext) -> None:
-    """pure_bf16: hparams/parser.py. Kernels: their packages are CUDA's. Offload: checkpointing.py moves to "cuda"."""
+def needs_gpu(context: StageContext) -> None:
+    """pure_bf16: hparams/parser.py. Kernels: their packages need CUDA. Offload: checkpointing.py moves to "cuda"."""
     if context.planned.world.gpu:
         return
     precision = context.name("precision")
@@ -134,31 +134,31 @@ def needs_a_card(context: StageContext) -> None:
         if kernel != "none":
             context.refuse("kernels", f"`{kernel}` needs a GPU", "drop it")
     if context.get("memory.offload_activations"):
-        why = "activations are in main memory already: this stage has no GPU"
+        why = "this stage has no GPU, so activations are in main memory already"
         context.refuse("memory.offload_activations", why, "drop it")
 
 
 def fused_loss(context: StageContext) -> None:
-    """`cce` is Axolotl's."""
+    """`cce` is a kernel of Axolotl."""
     if "cce" in context.names("kernels"):
-        context.refuse("kernels", "LLaMA-Factory has no `cce`", "write `kernels = liger`, whose loss is fused too")
+        context.refuse("kernels", "LLaMA-Factory has no `cce`", "write `kernels = liger`, which has a fused loss too")
 
 
 def recomputation(context: StageContext) -> None:
-    """model/model_utils/checkpointing.py: activations are offloaded by the checkpoint function, or not at all."""
+    """model/model_utils/checkpointing.py: only the checkpoint function offloads activations."""
     if not context.get("memory.offload_activations") or not context.planned.world.gpu:
         return
     if context.name("memory.checkpointing") == "none":
-        why = "only the activations that recomputation keeps can be offloaded"
+        why = "without checkpointing there are no checkpointed activations to offload"
         context.refuse("memory.offload_activations", why, "write `checkpointing = full`")
     if context.option("memory.checkpointing", "reentrant") is False:
-        why = "offloading brings a checkpoint function of its own, and `reentrant` would be ignored"
+        why = "offloading uses a checkpoint function of its own, which ignores `reentrant`"
         context.refuse("memory.checkpointing", why, "drop `reentrant`")
 
 
 _LOADING: tuple[Limit, ...] = (pissa, bits, scheme, quantised_base, no_effect_on_cpu)
 TRAINING: tuple[Limit, ...] = (
-    *_LOADING, losses, dropout, workers, measured, described_tokens, needs_a_card, fused_loss, recomputation,
+    *_LOADING, losses, dropout, workers, measured, described_tokens, needs_gpu, fused_loss, recomputation,
 )  # fmt: skip
 SCORING: tuple[Limit, ...] = _LOADING
 MERGING: tuple[Limit, ...] = (pissa,)

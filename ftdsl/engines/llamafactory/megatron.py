@@ -1,7 +1,7 @@
-"""3D parallelism through LLaMA-Factory's Megatron path (`USE_MCA=1`, the mcore adapter of github.com/alibaba/ROLL).
+"""3D parallelism with LLaMA-Factory's Megatron path (`USE_MCA=1`, the mcore adapter of github.com/alibaba/ROLL).
 
-The adapter reads few of LLaMA-Factory's parameters, and says nothing about the others: a word it has no ear for is
-refused here. Its own limits, which it finds only on the cards or not at all, are rules over the recipe.
+The adapter reads few of LLaMA-Factory's parameters and silently ignores the others: a key that it does not read is an error
+here. Its own limits, which it reports only on the GPUs or not at all, are checks of the recipe.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ SUPPORTED_KEYS = frozenset(
 SUPPORTED_BLOCKS = ("hardware", "budget", "launch", "env", "batch", "parallel", "loader", "save", "track", "guard", "media",
                 "llamafactory", "megatron", "full")  # fmt: skip
 SCHEDULES = ("linear", "constant", "constant_with_warmup", "inverse_sqrt", "cosine")
-"""Curves the adapter's own scheduler draws (trainer/utils.py, get_megatron_lr_scheduler)."""
+"""Schedules of the adapter (trainer/utils.py, get_megatron_lr_scheduler)."""
 
 MODELS = ("qwen2", "qwen3", "llama", "mistral")
-"""Architectures of `scratch()` among those the engine's Megatron path takes (extras/constants.py, MCA_SUPPORTED_MODELS)."""
+"""Architectures of `scratch()` that the engine's Megatron path supports (extras/constants.py, MCA_SUPPORTED_MODELS)."""
 
 PAD = 64
 """Batches are padded to a multiple of this (train/mca/workflow.py)."""
@@ -40,7 +40,7 @@ def params(context: StageContext) -> dict[str, Any]:
     if not megatron(context):
         return {}
     world, get = context.planned.world, context.get
-    found: dict[str, Any] = {
+    adapter_params: dict[str, Any] = {
         "tensor_model_parallel_size": world.tensor,
         "pipeline_model_parallel_size": world.pipeline,
         "context_parallel_size": world.context,
@@ -51,16 +51,16 @@ def params(context: StageContext) -> dict[str, Any]:
     }
     granularity = context.name("memory.checkpointing")
     if granularity in ("full", "selective"):
-        found["recompute_granularity"] = granularity
+        adapter_params["recompute_granularity"] = granularity
     if "optimizer" in offloads(context):
-        found |= {"optimizer_cpu_offload": True, "optimizer_offload_fraction": 1.0}
+        adapter_params |= {"optimizer_cpu_offload": True, "optimizer_offload_fraction": 1.0}
     if isinstance(weight := get("aux_loss"), int | float):
-        found["moe_aux_loss_coeff"] = weight
-    return found | context.stage.settings.inside("megatron")
+        adapter_params["moe_aux_loss_coeff"] = weight
+    return adapter_params | context.stage.settings.inside("megatron")
 
 
 def filter_params(context: StageContext, parameters: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of the stage as the adapter wants them: without those its parser has not, and its own names."""
+    """The stage's parameters for the adapter: without those that its parser lacks, and with its own."""
     if not megatron(context):
         return parameters
     unknown = (
@@ -70,11 +70,11 @@ def filter_params(context: StageContext, parameters: dict[str, Any]) -> dict[str
         "moe_aux_loss_coef",
         "optim",
     )
-    found = {name: value for name, value in parameters.items() if name not in unknown}
-    floor = found.get("lr_scheduler_kwargs", {}).get("min_lr_rate")
-    if floor is not None:  # the adapter reads the rate itself, and would take 0 for a share
-        found["lr_scheduler_kwargs"] = {"min_lr": floor * float(context.get("optim.lr"))}
-    return found | params(context)
+    kept = {name: value for name, value in parameters.items() if name not in unknown}
+    floor = kept.get("lr_scheduler_kwargs", {}).get("min_lr_rate")
+    if floor is not None:  # the adapter reads only an absolute rate, and would use 0 for a share
+        kept["lr_scheduler_kwargs"] = {"min_lr": floor * float(context.get("optim.lr"))}
+    return kept | params(context)
 
 
 def _count(value: Any) -> int:
@@ -82,9 +82,9 @@ def _count(value: Any) -> int:
 
 
 def sequence(context: StageContext) -> bool:
-    """Norms and dropout split along the sequence: as said, else wherever tensors are split."""
-    said = context.get("parallel.sequence")
-    return bool(said) if isinstance(said, bool) else context.planned.world.tensor > 1
+    """Whether norms and dropout are split along the sequence: as set, else wherever tensors are split."""
+    value = context.get("parallel.sequence")
+    return bool(value) if isinstance(value, bool) else context.planned.world.tensor > 1
 
 
 # --- limits
@@ -95,22 +95,22 @@ def check(context: StageContext) -> None:
     if not megatron(context):
         return
     if context.option("parallel.strategy", "bridge"):
-        text = "no Megatron Bridge in LLaMA-Factory 0.9.5: its Megatron path is the mcore adapter"
+        text = "LLaMA-Factory 0.9.5 has no Megatron Bridge: its Megatron path is the mcore adapter"
         context.refuse("parallel.strategy", text, "write `strategy = megatron`, with `full { }`")
         return
     if not context.planned.world.gpu:
-        context.refuse("parallel.strategy", "`megatron` needs cards", "write `hardware { gpu = … }`")
+        context.refuse("parallel.strategy", "`megatron` needs GPUs", "write `hardware { gpu = … }`")
     if context.stage.kind not in ("pretrain", "sft", "dpo"):
         text = f"LLaMA-Factory's Megatron path trains `pretrain`, `sft` and `dpo`, not `{context.stage.kind}`"
         context.refuse("parallel.strategy", text, "use `zero3`")
     if context.planned.method != "full":
-        # its parser takes `finetuning_type: lora` and nothing ever reads it: every weight would be trained
+        # its parser accepts `finetuning_type: lora`, and nothing reads it: every weight would be trained
         where = context.planned.method if context.stage.settings.has(context.planned.method) else "parallel.strategy"
         text = (
-            f"LLaMA-Factory's Megatron path trains every weight; it would take `{context.planned.method}` and not do it"
+            f"LLaMA-Factory's Megatron path trains every weight; it accepts `{context.planned.method}` and ignores it"
         )
         context.refuse(where, text, "write `full { }`, or `strategy = zero3`")
-    _words(context)
+    _ignored_keys(context)
     _choices(context)
     world = context.planned.world
     for key, text, help in _limits(context) if world.size % world.split == 0 else ():
@@ -118,8 +118,8 @@ def check(context: StageContext) -> None:
         context.session.sink.error("FT430", text, span, help=help)
 
 
-def _words(context: StageContext) -> None:
-    """Words the adapter would not hear."""
+def _ignored_keys(context: StageContext) -> None:
+    """Keys and values that the adapter would ignore."""
     for key in context.stage.origins:
         if not context.is_explicit(key) or key in SUPPORTED_KEYS or key.partition(".")[0] in SUPPORTED_BLOCKS:
             continue
@@ -129,28 +129,28 @@ def _words(context: StageContext) -> None:
             context.refuse(key, f"`{key}` has no effect in LLaMA-Factory's Megatron path", "drop it, or use `zero3`")
     name = context.name("optim.name")
     if name not in ("", "auto", "adamw", "adamw_torch", "adamw_torch_fused"):
-        context.refuse("optim.name", f"`{name}` is none of Megatron's own optimizers", "drop it: it is AdamW")
+        context.refuse("optim.name", f"Megatron has no optimizer `{name}`", "drop it: Megatron uses AdamW")
     schedule = context.name("optim.schedule")
     if schedule and schedule not in SCHEDULES:
-        context.refuse("optim.schedule", f"`{schedule}` is no curve that Megatron draws", f"use {', '.join(SCHEDULES)}")
+        context.refuse("optim.schedule", f"Megatron has no schedule `{schedule}`", f"use {', '.join(SCHEDULES)}")
     if context.planned.precision not in ("bf16", "fp16", "fp32"):
-        text = f"`{context.planned.precision}` is said in Megatron's own words"
+        text = f"Megatron has `{context.planned.precision}` only as a parameter of its own"
         context.refuse("precision", text, 'write `precision = bf16` and `megatron { fp8 = "hybrid" }`')
     if context.stage.kind == "dpo" and context.name("loss") not in ("", "sigmoid", "orpo"):
-        context.refuse("loss", f"`{context.name('loss')}` is no loss of Megatron's", "use `sigmoid` or `orpo`")
+        context.refuse("loss", f"Megatron has no loss `{context.name('loss')}`", "use `sigmoid` or `orpo`")
     metrics = {getattr(metric, "name", metric) for metric in context.get("evaluate.metrics") or ()}
     if metrics - {"loss"}:
-        context.refuse("evaluate.metrics", "`megatron` measures the loss only", "write `metrics = [loss]`")
+        context.refuse("evaluate.metrics", "`megatron` measures only the loss", "write `metrics = [loss]`")
     if context.stage.start and context.stage.start.adapters:
         context.refuse("model", "`megatron` cannot start from an adapter", "put a `merge` stage between")
 
 
 def _choices(context: StageContext) -> None:
-    """Values of the hatch that the adapter's parser would refuse."""
-    known = catalog.passthrough_schema("megatron")
+    """Values of the passthrough block that the adapter's parser would refuse."""
+    schema = catalog.passthrough_schema("megatron")
     for name, value in context.stage.settings.inside("megatron").items():
         text = value.name if isinstance(value, Term) else value
-        choices = known.get(name, {}).get("choices")
+        choices = schema.get(name, {}).get("choices")
         if choices and text not in choices:
             guess = closest(str(text), choices)
             help = f"did you mean `{guess}`?" if guess else f"one of {', '.join(choices)}"
@@ -158,10 +158,10 @@ def _choices(context: StageContext) -> None:
 
 
 def _limits(context: StageContext) -> Iterator[tuple[str, str, str]]:
-    """Key, what is wrong, what to do: sizes that do not divide, and switches that need one another."""
+    """(key, message, help): sizes that do not divide, and parameters that need one another."""
     world, shape = context.planned.world, shape_of(context)
-    hatch = context.stage.settings.inside("megatron")
-    chunks = _count(hatch.get("virtual_pipeline_model_parallel_size"))
+    passthrough = context.stage.settings.inside("megatron")
+    chunks = _count(passthrough.get("virtual_pipeline_model_parallel_size"))
     experts, expert = shape.get("experts"), _count(context.get("parallel.expert"))
     for name, what in (("heads", "attention heads"), ("kv_heads", "key-value heads")):
         if (size := shape.get(name)) and size % world.tensor:
@@ -171,9 +171,9 @@ def _limits(context: StageContext) -> Iterator[tuple[str, str, str]]:
                 f"use a divisor of {size}",
             )
     layers = shape.get("layers", 0) + sum(
-        bool(hatch.get(f"account_for_{end}_in_pipeline_split")) for end in ("embedding", "loss")
+        bool(passthrough.get(f"account_for_{end}_in_pipeline_split")) for end in ("embedding", "loss")
     )
-    if "layers" in shape and layers % (world.pipeline * chunks) and "pipeline_model_parallel_layout" not in hatch:
+    if "layers" in shape and layers % (world.pipeline * chunks) and "pipeline_model_parallel_layout" not in passthrough:
         factors = f"{world.pipeline} pipeline" + (f" x {chunks} virtual" if chunks > 1 else "")
         yield (
             "parallel.pipeline",
@@ -193,15 +193,15 @@ def _limits(context: StageContext) -> Iterator[tuple[str, str, str]]:
     if (world.data * world.context) % expert:
         pass  # the world equation says so
     elif experts == 0 and expert > 1:
-        yield "parallel.expert", "the model has no experts to spread", "drop `expert`"
+        yield "parallel.expert", "the model has no experts to distribute", "drop `expert`"
     elif experts and experts % expert:
         yield (
             "parallel.expert",
-            f"{experts} experts cannot be spread over {expert} ranks",
+            f"{experts} experts cannot be distributed over {expert} ranks",
             f"use a divisor of {experts}",
         )
     yield from _sequence_limits(context)
-    yield from _switches(hatch)
+    yield from _switches(passthrough)
 
 
 def _sequence_limits(context: StageContext) -> Iterator[tuple[str, str, str]]:
@@ -209,11 +209,11 @@ def _sequence_limits(context: StageContext) -> Iterator[tuple[str, str, str]]:
     if sequence(context) and world.tensor == 1:
         yield (
             "parallel.sequence",
-            "a sequence is split over tensor ranks, and there is one",
+            "`sequence` splits over tensor ranks, and there is only one",
             "write `tensor = 2`, or drop it",
         )
     if world.tensor > 1 and _count(context.get("parallel.expert")) > 1 and not sequence(context):
-        yield "parallel.sequence", "experts and tensors split at once need `sequence = true`", "drop `sequence = false`"
+        yield "parallel.sequence", "`expert` together with `tensor` needs `sequence = true`", "drop `sequence = false`"
     parts = math.lcm(world.tensor if sequence(context) else 1, 2 * world.context if world.context > 1 else 1)
     length = context.get("max_len")
     if isinstance(length, int) and (length % parts or PAD % parts):
@@ -225,19 +225,19 @@ def _sequence_limits(context: StageContext) -> Iterator[tuple[str, str, str]]:
         )
 
 
-def _switches(hatch: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    if hatch.get("overlap_param_gather") and not (
-        hatch.get("overlap_grad_reduce") and hatch.get("use_distributed_optimizer", True)
+def _switches(passthrough: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    if passthrough.get("overlap_param_gather") and not (
+        passthrough.get("overlap_grad_reduce") and passthrough.get("use_distributed_optimizer", True)
     ):
         help = "write `overlap_grad_reduce = true`, and leave `use_distributed_optimizer` on"
-        yield "megatron.overlap_param_gather", "parameters are gathered behind gradients that are reduced so", help
-    dispatcher = hatch.get("moe_token_dispatcher_type", "allgather")
-    if hatch.get("variable_seq_lengths") and getattr(dispatcher, "name", dispatcher) != "alltoall":
+        yield "megatron.overlap_param_gather", "it needs overlapped reduction of gradients", help
+    dispatcher = passthrough.get("moe_token_dispatcher_type", "allgather")
+    if passthrough.get("variable_seq_lengths") and getattr(dispatcher, "name", dispatcher) != "alltoall":
         help = "write `moe_token_dispatcher_type = alltoall`"
-        yield "megatron.variable_seq_lengths", "sequences of different lengths need the alltoall dispatcher", help
-    if hatch.get("recompute_method") is not None and "recompute_num_layers" not in hatch:
+        yield "megatron.variable_seq_lengths", "variable sequence lengths need the `alltoall` dispatcher", help
+    if passthrough.get("recompute_method") is not None and "recompute_num_layers" not in passthrough:
         yield (
             "megatron.recompute_method",
-            "a method of recomputing needs a number of layers",
+            "`recompute_method` needs a number of layers",
             "write `recompute_num_layers = 1`",
         )

@@ -1,4 +1,4 @@
-"""Stages that write a model anew: adapters merged into their base, another dtype, fewer bits."""
+"""Stages that export a model: merge adapters into the base, change the dtype, quantise."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ftdsl.language.values import StageRef
 
 
 def merge(context: StageContext) -> Job:
-    """`export_model` (llamafactory/train/tuner.py); of a reward model the value head is copied too."""
+    """`export_model` (llamafactory/train/tuner.py); for a reward model, ftdsl's runtime copies the value head too."""
     overlay.refuse_unlowered(context, lowerings.names(lowerings.MERGING))
     limits.check(context, limits.MERGING)
     if context.is_explicit("quantize.bits") or context.is_explicit("quantize.scheme"):
         help = "write a `quantize` stage after it"
-        context.refuse("quantize", "adapters are merged into whole weights, not into quantised ones", help)
+        context.refuse("quantize", "adapters can be merged only into weights that are not quantised", help)
     return _export(context, {"stage": "rm"} if _scores(context) else {}, [], [], "merge")
 
 
@@ -31,7 +31,7 @@ def quantise(context: StageContext) -> Job:
     overlay.refuse_unlowered(context, lowerings.names(lowerings.QUANTISING))
     params, documents, commands, inputs = calibration(context)
     if context.get("bits") not in (2, 3, 4, 8):
-        context.refuse("bits", f"GPTQ has 2, 3, 4 or 8 bits, not {context.get('bits')}", "write `bits = 4`")
+        context.refuse("bits", f"GPTQ supports 2, 3, 4 or 8 bits, not {context.get('bits')}", "write `bits = 4`")
     return _export(context, params, documents, commands, f"{context.get('bits')}-bit GPTQ", inputs)
 
 
@@ -45,7 +45,7 @@ def _export(
 ) -> Job:
     for rule in lowerings.MERGING:
         params |= rule(context)
-    params |= overlay.params(context, context.stage.kind, only=_WORDS)
+    params |= overlay.params(context, context.stage.kind, only=_EXPORT_KEYS)
     params |= {"export_dir": result_of(context), "export_device": "auto" if context.planned.world.gpu else "cpu"}
     config, added = yaml_of(context, "export", params), extension(context, training=False)
     private: dict[str, Any] = {"private": True} if context.option("push", "private") else {}
@@ -59,12 +59,12 @@ def _export(
 
 
 def _scores(context: StageContext) -> bool:
-    """Whether what is merged is a reward model."""
+    """Whether the stage merges a reward model."""
     start = context.stage.start
     last = (start.adapters[-1] if start.adapters else start.base) if start else None
     return isinstance(last, StageRef) and context.plan.stage(last.key).stage.kind == "reward"
 
 
-_WORDS = frozenset(
+_EXPORT_KEYS = frozenset(
     "template system tools thinking keep_thinking dtype shards legacy bits max_len tokenizer.add tokenizer.resize".split()
 )

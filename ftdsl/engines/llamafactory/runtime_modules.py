@@ -1,4 +1,4 @@
-"""How our runtime stands around the engine: the modules it is made of, and `stage.json`, which tells it what is expected."""
+"""The runtime around the engine: its modules, and `stage.json`, its instructions for a stage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ftdsl.record import replace
 
 PROGRAM = "runtime/llamafactory.py"
 TRAIN = (PROGRAM, "train")
-"""Our program around the engine, and its verb that trains or scores."""
+"""ftdsl's program that calls the engine, and its verb for training and scoring."""
 
 MODULES = (
     "__init__", "actions", "anomalies", "chat", "checkpoints", "events", "extend", "guard", "inject", "judges", "labels",
@@ -36,9 +36,9 @@ def spec(
     folder: str = "",
     **more: Any,
 ) -> Document:
-    """`stage.json` of a stage (runtime/stage.py says what each key means); what is not needed is left out.
+    """`stage.json` of a stage; runtime/stage.py documents the keys. Keys that are not needed are omitted.
 
-    parts: calls of the engine, each with its `config`. added: the stage's extend.json. folder: if not the stage's own.
+    parts: calls of the engine, each with its `config`; added: the stage's extend.json; folder: if not the stage's own.
     """
     folder = folder or context.folder
     data: dict[str, Any] = {"stage": folder, "kind": kind, "parts": parts}
@@ -56,9 +56,9 @@ def spec(
 
 
 def trainings(context: StageContext, config: str) -> tuple[list[dict[str, Any]], list[Command]]:
-    """Parts of a training and the commands that start them. In a smoke run one of each kind is interrupted half way and
-    resumed: several processes are started anew for it, as the state of their groups outlives a training; a single one is not,
-    to save time.
+    """Parts of a training, and the commands that start them. A smoke run interrupts one stage of each kind half way and resumes
+    it: with several processes they are restarted for this, since the state of process groups outlives a training; a single
+    process is not restarted, to save time.
     """
     if context.stage.key not in context.plan.recipe.resumed:
         return [{"config": config}], parallel.launch(context, TRAIN, 1)
@@ -66,6 +66,6 @@ def trainings(context: StageContext, config: str) -> tuple[list[dict[str, Any]],
     parts = [{"config": config, "until": half}, {"config": config, "resumed": half}]
     if not parallel.distributed(context):
         return parts, parallel.launch(context, TRAIN, 2)
-    comments = ("stopped half way, as if interrupted", "resumes from the checkpoint")
+    comments = ("stops half way, as if interrupted", "resumes from the checkpoint")
     commands = parallel.launch(context, TRAIN, 2)
     return parts, [replace(command, comment=text) for command, text in zip(commands, comments, strict=True)]

@@ -1,4 +1,4 @@
-"""Stages that score: what the engine measures of the rows it is given, and gates over it."""
+"""Stages that score a model on rows, and their gates."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def score(context: StageContext) -> Job:
     datasets = Datasets(context)
     names, _ = datasets.names("data", mixed=False)
     if not names:
-        context.refuse("data", f"`{context.stage.name}` has no rows to answer", "write `data = NAME.eval`")
+        context.refuse("data", f"`{context.stage.name}` has no rows to score", "write `data = NAME.eval`")
     common: dict[str, Any] = {"stage": _stage_of_rows(datasets)}
     for rule in lowerings.SCORING:
         common |= rule(context)
-    common |= overlay.params(context, "eval", only=_EVAL_WORDS)
+    common |= overlay.params(context, "eval", only=_EVAL_KEYS)
     common |= media(context, datasets)
     common |= {"eval_dataset": ",".join(names), "dataset_dir": datasets.folder}
     common |= {"per_device_eval_batch_size": context.get("batch"), "report_to": "none"}
@@ -62,7 +62,7 @@ def score(context: StageContext) -> Job:
     return job_of(context, documents, commands, inputs, "metrics", title_of(context, "eval"), gates)
 
 
-_EVAL_WORDS = frozenset(
+_EVAL_KEYS = frozenset(
     "template system tools thinking keep_thinking precision attention seed limit max_len "
     "tokenizer.add tokenizer.resize tokenizer.split_special media.image_max_pixels media.image_min_pixels "
     "media.video_max_pixels media.video_min_pixels media.video_fps media.video_max_frames media.audio_rate "
@@ -71,6 +71,6 @@ _EVAL_WORDS = frozenset(
 
 
 def _stage_of_rows(datasets: Datasets) -> str:
-    """Plain text is scored as in pretraining; answers as in sft."""
+    """The engine's `stage`: plain text is scored as in pretraining, answers as in SFT."""
     columns = [entry.get("columns", {}) for entry in datasets.entries.values()]
     return "pt" if columns and all(set(c) == {"prompt"} for c in columns) else "sft"

@@ -1,4 +1,4 @@
-"""LLaMA-Factory's own ways over several cards: its Megatron path and its Ray workers, beside what all engines share."""
+"""LLaMA-Factory's own parallelism, its Megatron path and its Ray workers, in addition to `shared/parallel`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ftdsl.engines.shared.stage_context import StageContext
 
 
 def check(context: StageContext) -> None:
-    """Errors for what a recipe asks of several processes and cannot get."""
+    """Errors for settings of several processes that cannot work."""
     parallel.check(context)
     megatron.check(context)
 
 
 def with_params(context: StageContext, params: dict[str, Any]) -> dict[str, Any]:
-    """The stage's parameters with those that sharding and launching add or take away."""
+    """The stage's parameters, with those that sharding and launching add or remove."""
     return parallel.with_params(context, megatron.filter_params(context, params) | ray_params(context))
 
 

@@ -1,6 +1,7 @@
-"""`tokenize = ahead`: a job on the CPU that saves token ids before a stage trains, once for all stages that would make the same.
+"""`tokenize = ahead`: a job on the CPU that saves token ids before training, once for all stages that need the same.
 
-The engine trains on when it has saved them (llamafactory/data/loader.py, get_dataset), so the job calls its parts itself.
+The engine would start training after saving them (llamafactory/data/loader.py, get_dataset), so the job calls the engine's
+functions itself.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ _MODEL = (
     "image_max_pixels", "image_min_pixels", "video_max_pixels", "video_min_pixels", "video_fps", "video_maxlen",
     "audio_sampling_rate", "use_audio_in_video", "image_do_pan_and_scan", "crop_to_patches",
 )  # fmt: skip
-"""What besides the data's own parameters decides which ids come out."""
+"""The parameters that determine the token ids, besides those of the data."""
 
 
 def ahead(context: StageContext, params: Params, datasets: Datasets) -> Params:
-    """`tokenized_path` for a stage that asks for it; the job that fills it is kept among those that stages share."""
+    """`tokenized_path` for a stage with `tokenize = ahead`; the job that fills it goes to the shared jobs."""
     if context.name("tokenize") != "ahead":
         return {}
     if context.get("loader.streaming"):
@@ -45,14 +46,14 @@ def ahead(context: StageContext, params: Params, datasets: Datasets) -> Params:
     return {"tokenized_path": shared[same].result}
 
 
-def _job(context: StageContext, params: Params, datasets: Datasets, place: str) -> Job:
+def _job(context: StageContext, params: Params, datasets: Datasets, path: str) -> Job:
     name = f"{context.stage.name}-tokens"
     taken = sum(job.folder.partition("-")[2].startswith(name) for job in context.paths.shared.values())
     folder = f"{int(context.folder.partition('-')[0]) - 3:02d}-{name}" + (f"-{taken + 1}" if taken else "")
-    result = place or f"{folder}/result"
+    result = path or f"{folder}/result"
     added = extension(context, folder, training=False)
     config = {**params, "use_cpu": True, "report_to": "none", "dataset_dir": folder, "output_dir": folder}
-    document = Document(f"{folder}/tokens.yaml", "yaml", {**config, "tokenized_path": result}, (context.where,))
+    document = Document(f"{folder}/tokens.yaml", "yaml", {**config, "tokenized_path": result}, (context.location,))
     entries = Document(f"{folder}/dataset_info.json", "json", dict(datasets.entries))
     spec = runtime_modules.spec(context, "tokens", [{"config": document.path}], added, folder=folder)
     argv: tuple[str | Raw, ...] = (PYTHON, runtime_modules.PROGRAM, "tokens", spec.path)
@@ -63,7 +64,7 @@ def _job(context: StageContext, params: Params, datasets: Datasets, place: str) 
         title=f"token ids for {context.stage.name}",
         needs=needed_by(context),
         documents=(document, entries, *((added,) if added else ()), spec),
-        commands=(Command(argv, comment="saved once, for every stage that would make the same"),),
+        commands=(Command(argv, comment="saved once, for all stages that need the same"),),
         env={name: exported(value) for name, value in environment(context).items()},
         runtime=runtime_modules.MODULES,
         reads=reads_of(context),
@@ -71,7 +72,7 @@ def _job(context: StageContext, params: Params, datasets: Datasets, place: str) 
         result=result,
         result_kind="dataset",
         environment=context.engine.name,
-        where=context.where,
+        location=context.location,
     )
 
 

@@ -1,4 +1,4 @@
-"""Stages that train: parameters of every word, the data sets, and the command that starts the processes."""
+"""Stages that train: the parameters of every key, the data sets, and the commands that start the processes."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ def train(context: StageContext) -> Job:
     documents = [yaml_of(context, "train", params), dataset_info(context, datasets), *parallel.documents(context)]
     method = context.planned.method
     result = "model" if method in ("full", "freeze") else "adapter"
-    left = "shards" if parallel.gather(context, "") else result
+    written = "shards" if parallel.gather(context, "") else result
     added = extension(context, training=True)
     if added is not None:
         documents.append(added)
     output, more = result_of(context), guard.policy(context) | guard.ramp(context)
     train = documents[0].path
     parts, launched = runtime_modules.trainings(context, train)
-    documents.append(runtime_modules.spec(context, "train", parts, added, output=output, result=left, **more))
+    documents.append(runtime_modules.spec(context, "train", parts, added, output=output, result=written, **more))
     first = Command(
         (PYTHON, runtime_modules.PROGRAM, "fresh", documents[-1].path),
-        comment="goes on from this stage's own checkpoints; what another run left there is set aside",
+        comment="keeps this stage's own checkpoints, to resume from; sets aside those of other runs",
     )
     commands = [first, *launched, *parallel.gather(context, train)]
     if leaks := leak_check(context):

@@ -1,4 +1,4 @@
-"""Keys that LLaMA-Factory's code lowers beside its overlay, and keys it has nothing for."""
+"""Keys that LLaMA-Factory's lowering code carries out in addition to the overlay, and keys that it does not support."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ LOWERED = frozenset(
     "data mix evaluate.data guard.nan guard.leak metrics seed model max_len limit track.project push attention_dropout "
     "hidden_dropout callbacks".split()
 )
-"""Dotted keys that something other than the overlay, or a lowering of the same name, carries out."""
+"""Dotted keys that neither the overlay nor a lowering of the same name carries out, but other code does."""
 
-_OTHER_METHOD = "write `lora { }`, which it has in their place"
+_OTHER_METHOD = "write `lora { }` instead"
 
 UNSUPPORTED = {
     "adapter": ("LLaMA-Factory has no bottleneck adapters", _OTHER_METHOD),
@@ -20,9 +20,9 @@ UNSUPPORTED = {
         "scores are not reported as differences yet",
         "score the other model in an `eval` stage, and write `gate { loss = no_worse(NAME) }`",
     ),
-    "weights": ("adapters cannot be weighted: LLaMA-Factory merges one after the other", "drop it"),
-    "lora.experts": ("LLaMA-Factory has no mixture of adapters", "drop it; a larger `rank` is the nearest thing"),
+    "weights": ("LLaMA-Factory merges adapters one after the other, without weights", "drop it"),
+    "lora.experts": ("LLaMA-Factory has no mixture of adapters", "drop it, or use a larger `rank`"),
     "lora.rank_budget": ("LLaMA-Factory has no adaptive rank", "drop it"),
-    "tokenizer.pad": ("LLaMA-Factory takes the padding token of the template", "drop it"),
+    "tokenizer.pad": ("LLaMA-Factory uses the padding token of the template", "drop it"),
 }
-"""Dotted key, or method -> why the engine has nothing for it, and what to write instead."""
+"""Dotted key or method -> why the engine does not support it, and what to write instead."""

@@ -1,4 +1,4 @@
-"""A stage's documents and commands put together as a job."""
+"""A stage's documents and commands, assembled into a job."""
 
 from __future__ import annotations
 
@@ -26,14 +26,16 @@ def job_of(
     runtime: tuple[str, ...],
     packages: Iterable[str] = (),
 ) -> Job:
-    """A stage's job. runtime: modules of the runtime that its program is made of (those that other commands name are added);
-    packages: distributions its environment must have. The rules run over its documents first.
+    """A stage's job; the lint rules run over its documents first.
+
+    runtime: the runtime modules of its program (those that other commands use are added);
+    packages: distributions that its environment must have.
     """
     lint(context, documents)
     environment: Mapping[str, Any] = {**parallel.environment(context), **overlay.environment(context)}
-    used = " ".join(str(word) for command in commands for word in command.argv)
-    others = tuple(name for name in ("calibrate", "gate", "merge_shards", "retry") if f"runtime/{name}.py" in used)
-    runtime = (*runtime, *others)
+    used = " ".join(str(argument) for command in commands for argument in command.argv)
+    named = tuple(name for name in ("calibrate", "gate", "merge_shards", "retry") if f"runtime/{name}.py" in used)
+    runtime = (*runtime, *named)
     if any(document.path.endswith("/leaks.json") for document in documents):
         runtime = (*runtime, "data")
     world = context.planned.world
@@ -59,7 +61,7 @@ def job_of(
         gates=gates,
         environment=context.engine.name,
         packages=tuple(dict.fromkeys(packages)),
-        where=context.where,
+        location=context.location,
         header=parallel.equation(context),
     )
 
@@ -86,7 +88,7 @@ def _files(values: Iterable[Any]) -> Iterator[str]:
 
 
 def _shared(context: StageContext, documents: list[Document]) -> list[str]:
-    """Keys of the shared jobs whose results a stage's documents name."""
+    """Keys of the shared jobs whose results the stage's documents refer to."""
     named = [document.data.get("tokenized_path") for document in documents if document.kind == "yaml"]
     return [job.key for job in context.paths.shared.values() if job.result in named]
 

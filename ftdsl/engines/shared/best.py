@@ -1,4 +1,4 @@
-"""`best(stage, lowest(eval_loss))`: a job that picks one of several runs when they are done, and stands for its result."""
+"""`best(stage, lowest(eval_loss))`: a job that chooses one of several finished runs; its result is that run's result."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from ftdsl.session import Session
 
 DEFAULT = Term("lowest", {"metric": "eval_loss"})
 METRICS = ("eval_loss", "train_loss", "first_loss", "last_loss")
-"""What the result of a training stage holds (runtime/llamafactory.py)."""
+"""Metrics in the result of a training stage (runtime/llamafactory.py)."""
 
 
 def _choices(plan: Plan) -> dict[str, tuple[Term, PlannedStage]]:
-    """Every choice by its id, with the first stage that goes on from it."""
-    found: dict[str, tuple[Term, PlannedStage]] = {}
+    """Every choice by its id, with the first stage that starts from it."""
+    choices: dict[str, tuple[Term, PlannedStage]] = {}
     for planned in plan.stages:
         start = planned.stage.start
         for where in (start.base, *start.adapters) if start else ():
             if isinstance(where, Term) and where.name == "best":
-                found.setdefault(written_id(where), (where, planned))
-    return found
+                choices.setdefault(written_id(where), (where, planned))
+    return choices
 
 
 def _runs(term: Term) -> tuple[StageRef, ...]:
@@ -34,7 +34,7 @@ def _runs(term: Term) -> tuple[StageRef, ...]:
 
 
 def best_folders(plan: Plan) -> dict[str, str]:
-    """Folders by id: numbered after the runs that are chosen from."""
+    """Folders by id, numbered after the runs to choose from."""
     folders = {}
     for at, (name, (term, _)) in enumerate(_choices(plan).items()):
         last = max(int(plan.stage(ref.key).folder.partition("-")[0]) for ref in _runs(term))
@@ -72,12 +72,12 @@ def _job(plan: Plan, paths: RunPaths, term: Term, user: PlannedStage, session: S
         runtime=("__init__", "best", "events"),
         result=f"{folder}/result",
         result_kind="adapter" if term in (user.stage.start.adapters if user.stage.start else ()) else "model",
-        where=plan.recipe.where(span),
+        location=plan.recipe.where(span),
     )
 
 
 def _check(plan: Plan, term: Term, metric: str, user: PlannedStage, session: Session) -> None:
-    """The metric is one that the runs have when they are done."""
+    """An error if the finished runs do not have the metric."""
     span = user.stage.spans.get("model", user.stage.span)
     name = _runs(term)[0].stage
     if metric not in METRICS:

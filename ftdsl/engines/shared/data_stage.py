@@ -1,4 +1,4 @@
-"""Data stages: rows read, checked, cleaned, mixed, split and written engine-ready by `runtime/data/`."""
+"""Data stages: `runtime/data/` reads, checks, cleans, mixes and splits rows, and writes them in the engine's format."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from ftdsl.recipe.shape import PAIRS, Shape, first_row, settings_of, shape_of
 
 Spec = dict[str, Any]
 _OPTIONS = ("path", "id", "limit", "sample", "repeat", "weight", "split", "subset", "folder", "revision", "format")
-"""What a source of a data stage may say for itself."""
+"""Options that a source of a data stage may have of its own."""
 _HUB = ("split", "subset", "folder", "revision")
 ALIKE = 0.85
-"""The share that counts where `dedupe = near` says none."""
+"""The similarity used where `dedupe = near` gives none."""
 
 
 def lower_data(context: StageContext) -> Job:
-    """One document, one command."""
+    """A job with one document, `data.json`, and one command."""
     inputs: list[str] = []
     _check_keys(context)
     sources = [source for item in _items(context, "source") if (source := _source(context, "source", item, inputs))]
     shape, kind = _shape(context)
-    spec: Spec = {"stage": context.folder, "where": context.where}
+    spec: Spec = {"stage": context.folder, "where": context.location}
     spec |= _format(shape, kind)
     spec |= {"sources": sources, **_cleaning(context, made_up=_made_up(sources))}
     spec |= {"mix": _mix(context, sources), "seed": _seed(context, "seed", context.plan.recipe.seed)}
@@ -53,7 +53,7 @@ def lower_data(context: StageContext) -> Job:
         result=context.folder,
         result_kind="dataset",
         packages=tuple(_packages(spec)),
-        where=context.where,
+        location=context.location,
     )
 
 
@@ -73,7 +73,7 @@ def _packages(spec: Spec) -> Iterator[str]:
         yield "py3langid"
 
 
-# --- where rows come from
+# --- sources
 
 
 def _items(context: StageContext, key: str) -> list[Term | StageRef]:
@@ -84,18 +84,18 @@ def _items(context: StageContext, key: str) -> list[Term | StageRef]:
 
 
 def _source(context: StageContext, key: str, item: Term | StageRef, inputs: list[str]) -> Spec | None:
-    """A source in the spec's words; None, and said, when it cannot be read."""
+    """A source as the spec has it; None, with an error in the sink, if it cannot be read."""
     span = context.stage.spans.get(key, context.stage.span)
-    place = _place(context, key, item, inputs)
-    if place is None:
+    path_of_rows = _place(context, key, item, inputs)
+    if path_of_rows is None:
         return None
-    entry: Spec = {**place, "where": context.plan.recipe.where(span)}
+    entry: Spec = {**path_of_rows, "where": context.plan.recipe.where(span)}
     own = settings_of(item) if isinstance(item, Term) else None
-    for word in ("limit", "sample", "repeat", "weight"):
-        value = own.get(word) if own else None
-        value = context.get(word) if value is None and key == "source" else value
+    for name in ("limit", "sample", "repeat", "weight"):
+        value = own.get(name) if own else None
+        value = context.get(name) if value is None and key == "source" else value
         if value is not None:
-            entry[word] = overlay.plain(value) if word != "weight" else float(getattr(value, "number", value))
+            entry[name] = overlay.plain(value) if name != "weight" else float(getattr(value, "number", value))
     return entry
 
 
@@ -139,29 +139,33 @@ def _place(context: StageContext, key: str, item: Term | StageRef, inputs: list[
             key, f"a data stage reads rows, and `entry` names a description of them{_why_at_all(context)}", help
         )
     if item.name == "hf":
-        said = {word: item.options.get(word, context.get(word)) for word in _HUB}
-        return {"hub": "hf", "id": str(item.options["id"]), **{word: value for word, value in said.items() if value}}
+        hub_options = {option: item.options.get(option, context.get(option)) for option in _HUB}
+        return {
+            "hub": "hf",
+            "id": str(item.options["id"]),
+            **{option: value for option, value in hub_options.items() if value},
+        }
     if item.name != "file":
         help = 'download it and write `file("…")`, or let the engine read it: name it in the stage that trains'
         context.refuse(key, f"a data stage cannot read from `{item.name}` yet{_why_at_all(context)}", help)
         return None
     written = str(item.options["path"])
-    seen = seen_from_run(written)
-    if "://" in seen:
+    path = seen_from_run(written)
+    if "://" in path:
         help = "copy it here first (`aws s3 cp`), or let the engine read it: name it in the stage that trains"
         context.refuse(key, f"a data stage reads files, and `{written}` is an address{_why_at_all(context)}", help)
         return None
     if not written.startswith("run://"):
         inputs.append(written)
-    return {"path": seen}
+    return {"path": path}
 
 
 def _made_up(sources: list[Spec]) -> bool:
-    """Whether all rows are a smoke run's own."""
+    """Whether all rows are generated by a smoke run."""
     return bool(sources) and all(source.get("path", "").startswith("smoke/") for source in sources)
 
 
-# --- what rows look like
+# --- the shape of rows
 
 
 def _shape(context: StageContext) -> tuple[Shape, str]:
@@ -177,21 +181,21 @@ def _shape(context: StageContext) -> tuple[Shape, str]:
                 context.refuse(
                     part, f"rows that are held out have the format of the others, not `{own}`", "drop `format`"
                 )
-    if len(found := {format for format in formats if format}) > 1:
+    if len(known_formats := {format for format in formats if format}) > 1:
         help = "give each format a data stage of its own; the stage that trains takes several: data = [a, b]"
-        context.refuse("source", f"the sources are of several formats: {', '.join(sorted(found))}", help)
+        context.refuse("source", f"the sources have different formats: {', '.join(sorted(known_formats))}", help)
     if items:
         row = first_row(items[0], context.plan.recipe.folder, context.session.files)
-    if found and context.name("format") in ("", "auto"):
-        settings = settings.with_values({"format": Term(min(found))})
+    if known_formats and context.name("format") in ("", "auto"):
+        settings = settings.with_values({"format": Term(min(known_formats))})
     return shape_of(settings, row, kind), kind
 
 
 def _format_of(context: StageContext, item: Term | StageRef) -> str:
-    """The format that a source says, that its stage says, or that its first row shows; "" of what cannot be seen."""
+    """The format set at the source or at its stage, or that of its first row; "" if the row cannot be read."""
     own = settings_of(item).name("format") if isinstance(item, Term) else ""
-    if (said := own or context.name("format")) not in ("", "auto"):
-        return said
+    if (format_name := own or context.name("format")) not in ("", "auto"):
+        return format_name
     row = first_row(item, context.plan.recipe.folder, context.session.files)
     return shape_of(context.stage.settings, row, "sft").format if row is not None else ""
 
@@ -213,29 +217,29 @@ def _media(context: StageContext, shape: Shape, inputs: list[str]) -> str | None
     return seen_from_run(str(said)) if said else beside(inputs[0]) if inputs else None
 
 
-# --- what is done with them
+# --- cleaning, mixing and splitting
 
 
 def _cleaning(context: StageContext, *, made_up: bool) -> Spec:
-    """Rules that leave rows out. Rows a smoke run made up are too much alike, and too short, to be held to them."""
+    """Rules that drop rows. Generated rows of a smoke run are too similar and too short for most of them."""
     drop = [overlay.plain(rule) for rule in context.get("drop") or ()]
     longest = _longest(context) if "too_long" in drop else None
     dedupe = context.name("dedupe") or "none"
     if made_up:
         return {"drop": ["bad_roles"], "dedupe": "none"}
-    found: Spec = {"drop": [rule for rule in drop if rule != "too_long"], "dedupe": dedupe}
+    cleaning: Spec = {"drop": [rule for rule in drop if rule != "too_long"], "dedupe": dedupe}
     if dedupe == "near":
         share = context.option("dedupe", "share")
-        found["near"] = ALIKE if share is None else float(getattr(share, "number", share))
-        if not 0.3 <= found["near"] <= 1:
-            context.refuse("dedupe", "rows less than 30% alike are not alike", "write `dedupe = near(85%)`")
+        cleaning["near"] = ALIKE if share is None else float(getattr(share, "number", share))
+        if not 0.3 <= cleaning["near"] <= 1:
+            context.refuse("dedupe", "the similarity of `near` is 30% to 100%", "write `dedupe = near(85%)`")
     if isinstance(tokens := context.get("tokens"), Range):
-        found["tokens"] = [overlay.plain(tokens.low), overlay.plain(tokens.high)]
+        cleaning["tokens"] = [overlay.plain(tokens.low), overlay.plain(tokens.high)]
     if longest:
-        found["longest"] = longest
+        cleaning["longest"] = longest
     if languages := context.get("languages"):
-        found["languages"] = [overlay.plain(language) for language in languages]
-    return found
+        cleaning["languages"] = [overlay.plain(language) for language in languages]
+    return cleaning
 
 
 def _longest(context: StageContext) -> int | None:
@@ -246,7 +250,9 @@ def _longest(context: StageContext) -> int | None:
         if isinstance(length := reader.settings.get("max_len"), int)
     ]
     if not lengths:
-        context.refuse("drop", "no stage says how long is too long", "write `tokens = 1 .. 4Ki`")
+        context.refuse(
+            "drop", "`too_long` needs the `max_len` of a stage that reads these rows", "write `tokens = 1 .. 4Ki`"
+        )
     return min(lengths, default=None)
 
 
@@ -254,7 +260,9 @@ def _mix(context: StageContext, sources: list[Spec]) -> str:
     mix = context.get("mix")
     weights = [source for source in sources if "weight" in source]
     if weights and len(weights) != len(sources):
-        context.refuse("source", "all sources of a mixture have a weight, or none has")
+        context.refuse(
+            "source", "some sources of this mixture have a weight and some have none", "give each a `weight`"
+        )
     if mix is None or mix.name == "concat":
         if weights and mix is not None:
             help = "write `mix = interleave(all)`"
@@ -265,32 +273,32 @@ def _mix(context: StageContext, sources: list[Spec]) -> str:
 
 
 def _seed(context: StageContext, key: str, default: int) -> int:
-    said = context.get(key)
-    return default if said is None else int(said)
+    seed = context.get(key)
+    return default if seed is None else int(seed)
 
 
 def _holdout(context: StageContext, seed: int, inputs: list[str]) -> Spec:
-    found: Spec = {}
+    holdout: Spec = {}
     for part in ("eval", "test"):
         value = context.get(f"holdout.{part}")
         if isinstance(value, Amount):
-            found[part] = {"share": value.number} if value.unit == "share" else {"count": int(value.number)}
+            holdout[part] = {"share": value.number} if value.unit == "share" else {"count": int(value.number)}
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            found[part] = {"share": value} if value < 1 else {"count": int(value)}
+            holdout[part] = {"share": value} if value < 1 else {"count": int(value)}
         elif value is not None:
             key = f"holdout.{part}"
             named = [source for item in _items(context, key) if (source := _source(context, key, item, inputs))]
-            found[part] = {"sources": named}
-    if found:
-        found["seed"] = _seed(context, "holdout.seed", seed)
-    return found
+            holdout[part] = {"sources": named}
+    if holdout:
+        holdout["seed"] = _seed(context, "holdout.seed", seed)
+    return holdout
 
 
-# --- whose tokens count
+# --- the tokenizer
 
 
 def _tokenizer(context: StageContext, inputs: list[str]) -> Spec | None:
-    """The tokenizer of the model that reads the rows first, by where it can be found."""
+    """Where to find the tokenizer of the first model that reads the rows."""
     reader = next((reader for reader in context.plan.readers(context.stage) if reader.start), None)
     base = context.plan.origin(reader) if reader else None
     if base is None or isinstance(base, str):

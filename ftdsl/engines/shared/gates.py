@@ -1,4 +1,4 @@
-"""Gates over what a stage measures: bounds of the recipe, and the command that holds a result to them."""
+"""Gates: bounds on a stage's metrics, and the command that checks them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ftdsl.language.values import Term
 
 
 def gates_of(context: StageContext) -> Iterator[Gate]:
-    """Bounds of a stage's `gate` block; a comparison with no `eval` stage is refused."""
+    """Bounds of a stage's `gate` block. A comparison with anything but an `eval` stage is an error."""
     for metric, bound in context.stage.settings.inside("gate").items():
         if not isinstance(bound, Term):
             continue
@@ -31,14 +31,14 @@ def gates_of(context: StageContext) -> Iterator[Gate]:
 
 
 def _level(metric: str, level: Any) -> float:
-    """rouge and bleu are counted in percent by the engine; a share of them is meant as one."""
+    """The engine reports rouge and bleu in percent, so a share (`0.3`, `30%`) of them is converted."""
     number = float(getattr(level, "number", level))
     share = getattr(level, "unit", "") == "share"
     return number * 100 if share and metric.startswith(("rouge", "bleu")) else number
 
 
 def gate_command(context: StageContext, documents: list[Document], gates: tuple[Gate, ...]) -> Command:
-    """The command that judges, and its document, which is added."""
+    """The command that checks the bounds; its document is appended to `documents`."""
     spec = {
         "stage": context.folder,
         "where": context.plan.recipe.where(context.stage.spans.get("gate", context.stage.span)),
@@ -46,5 +46,5 @@ def gate_command(context: StageContext, documents: list[Document], gates: tuple[
     }
     documents.append(Document(f"{context.folder}/gate.json", "json", spec))
     report: tuple[str, ...] = ("--report",) if context.plan.recipe.smoke else ()
-    said = "of a smoke run: reported only" if report else "exit status 3: the gate refuses"
-    return Command((PYTHON, "runtime/gate.py", f"{context.folder}/gate.json", *report), comment=said)
+    comment = "in a smoke run, reported only" if report else "exit status 3: a bound is not met"
+    return Command((PYTHON, "runtime/gate.py", f"{context.folder}/gate.json", *report), comment=comment)

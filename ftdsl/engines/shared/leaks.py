@@ -1,6 +1,6 @@
-"""Before a stage starts: are rows it is evaluated with trained on too? A command of the stage, for all its data sets.
+"""Before a stage starts: are rows of its evaluation data in its training data too? One command for all its data sets.
 
-Parts that one data stage splits off its rows cannot share any, and need no look.
+Parts that one data stage splits off its own rows are disjoint, and are not compared.
 """
 
 from __future__ import annotations
@@ -24,32 +24,33 @@ Source = tuple[Term | StageRef, PlannedStage]
 
 
 def leak_check(context: StageContext) -> tuple[Document, Command] | None:
-    """The comparison's spec and command; None where there is nothing to compare."""
+    """The comparison's spec and command; None if there is nothing to compare."""
     evaluated, trained = _evaluated(context), _trained(context)
-    # What is evaluated with on purpose although it is trained on is named in both places.
-    evaluated = [one for one in evaluated if not any(one[0] == other[0] for other in trained)]
-    pairs = [(one, other) for one in evaluated for other in trained if not _apart(context, one[0], other[0])]
+    # The same source in `data` and in `evaluate.data` is on purpose.
+    evaluated = [held for held in evaluated if not any(held[0] == source[0] for source in trained)]
+    pairs = [(held, source) for held in evaluated for source in trained if not _disjoint(context, held[0], source[0])]
     if not pairs:
         return None
-    sides = {"train": _once(other for _, other in pairs), "eval": _once(one for one, _ in pairs)}
+    sides = {"train": _once(source for _, source in pairs), "eval": _once(held for held, _ in pairs)}
     parts = {side: [_part(context, *source) for source in sources] for side, sources in sides.items()}
-    skipped = [part["name"] for found in parts.values() for part in found if "path" not in part]
-    known = {side: [part for part in found if "path" in part] for side, found in parts.items()}
-    if not all(known.values()):
+    skipped = [part["name"] for side_parts in parts.values() for part in side_parts if "path" not in part]
+    readable = {side: [part for part in side_parts if "path" in part] for side, side_parts in parts.items()}
+    if not all(readable.values()):
         return None
     key = "evaluate.data" if context.stage.kind in TRAINING else "data"
     spec: dict[str, Any] = {
         "stage": context.folder,
         "where": context.plan.recipe.where(context.stage.spans.get(key, context.stage.span)),
         "leak": context.name("guard.leak") if context.stage.kind in TRAINING else "warn",
-        **known,
+        **readable,
         "skipped": skipped,
     }
     if near := [share for source in (*sides["train"], *sides["eval"]) if (share := _near(context, source[0]))]:
         spec["near"] = min(near)
     document = Document(f"{context.folder}/leaks.json", "json", spec)
     return document, Command(
-        (PYTHON, "-m", "runtime.data", "leaks", document.path), comment="is what it is evaluated with trained on?"
+        (PYTHON, "-m", "runtime.data", "leaks", document.path),
+        comment="are rows of the evaluation in the training data?",
     )
 
 
@@ -66,16 +67,16 @@ def _evaluated(context: StageContext) -> list[Source]:
 
 
 def _trained(context: StageContext) -> list[Source]:
-    """What the stage trains on; of one that scores, what all stages before it have trained on."""
+    """The stage's training data; of a stage that scores, that of all stages before it."""
     if context.stage.kind in TRAINING:
         return list(_named(context.planned, "data"))
-    todo, seen = [*context.stage.needs], set()
+    todo, visited = [*context.stage.needs], set()
     while todo:
         key = todo.pop()
-        if key not in seen:
-            seen.add(key)
+        if key not in visited:
+            visited.add(key)
             todo += context.plan.stage(key).stage.needs
-    before = [planned for planned in context.plan.stages if planned.key in seen and planned.stage.kind in TRAINING]
+    before = [planned for planned in context.plan.stages if planned.key in visited and planned.stage.kind in TRAINING]
     return [source for planned in before for source in _named(planned, "data")]
 
 
@@ -83,11 +84,11 @@ def _once(sources: Iterator[Source]) -> list[Source]:
     return list({item: (item, planned) for item, planned in sources}.values())
 
 
-def _apart(context: StageContext, one: Term | StageRef, other: Term | StageRef) -> bool:
+def _disjoint(context: StageContext, evaluated: Term | StageRef, trained: Term | StageRef) -> bool:
     """Whether both are parts of one data stage, split off the same rows."""
-    if not isinstance(one, StageRef) or not isinstance(other, StageRef) or one.key != other.key:
+    if not isinstance(evaluated, StageRef) or not isinstance(trained, StageRef) or evaluated.key != trained.key:
         return False
-    settings = context.plan.stage(one.key).stage.settings
+    settings = context.plan.stage(evaluated.key).stage.settings
     return not any(isinstance(item, Term) for part in ("eval", "test") for item in settings.items(f"holdout.{part}"))
 
 
@@ -102,7 +103,7 @@ def _near(context: StageContext, item: Term | StageRef) -> float | None:
 
 
 def _part(context: StageContext, item: Term | StageRef, planned: PlannedStage) -> dict[str, Any]:
-    """Where a data set lies, and what its rows look like; without a path where only the engine reads it."""
+    """A data set's path and the shape of its rows; no path if only the engine can read it."""
     if isinstance(item, StageRef):
         name = f"{item.stage}.{item.part}" if item.part else item.stage
         path = None if passes_through(context.plan.stage(item.key).stage.settings) else context.paths.rows(item)
@@ -113,5 +114,5 @@ def _part(context: StageContext, item: Term | StageRef, planned: PlannedStage) -
     shape = shape_in(context.plan, item, planned.stage.kind, context.session)
     kind = planned.stage.kind
     family = "preference-" if kind in PAIRS else "kto-" if kind == "kto" else ""
-    found = {"name": name, "format": family + shape.format, "columns": dict(shape.columns), "roles": dict(shape.roles)}
-    return found | ({"path": path} if path else {})
+    spec = {"name": name, "format": family + shape.format, "columns": dict(shape.columns), "roles": dict(shape.roles)}
+    return spec | ({"path": path} if path else {})

@@ -1,7 +1,7 @@
-"""Lowered parameters as rules see them: each with the word of the recipe it came from, and that word's place.
+"""Lowered parameters as the lint rules see them: each with the recipe's key that it came from, and the key's span.
 
-The way back from parameter to word is the overlay read backwards: of the words that may write a parameter, the first that
-the recipe says. What no word wrote has no place of its own, and messages about it go to the stage.
+The overlay, read backwards, leads from a parameter to its key: of the keys that may write the parameter, the first that the
+author set. A parameter that no key wrote has no span of its own; diagnostics about it point to the stage.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from ftdsl.recipe.shape import local_path
 from ftdsl.source import Span
 
 _OF_THE_METHOD = ("finetuning_type", "create_new_adapter")
-"""Parameters that a method block decides."""
+"""Parameters that a method block sets."""
 
 
 def lint(context: StageContext, documents: list[Document]) -> None:
-    """Run the rules over every configuration of a job. A smoke run is not what the author wrote, and is left alone."""
+    """Run the rules over every configuration of a job. A smoke run is not what the author wrote, so it is not checked."""
     if context.plan.recipe.smoke or not catalog.versions(context.engine.name):
         return
     beside = {name: _beside(context, documents, name) for name in (DEEPSPEED, ACCELERATE)}
@@ -44,20 +44,20 @@ def lint(context: StageContext, documents: list[Document]) -> None:
 
 
 def _beside(context: StageContext, documents: list[Document], name: str) -> view.Document | None:
-    """A file that the lowering put beside the parameters."""
-    found = next((document for document in documents if document.path.endswith(f"/{name}")), None)
-    return view.Document(name, found.data, span=context.stage.span, ours=True) if found else None
+    """A configuration file that the lowering wrote beside the parameters."""
+    file = next((document for document in documents if document.path.endswith(f"/{name}")), None)
+    return view.Document(name, file.data, span=context.stage.span, ours=True) if file else None
 
 
 def config_of(context: StageContext, params: Mapping[str, Any], beside: Mapping[str, view.Document | None]) -> Config:
     """One configuration of a planned stage."""
     world, start, adapters = context.planned.world, context.stage.start, _adapters(context)
     model = bottom(context)
-    seen = not any(name.startswith("hardware.") for name in context.stage.unknown)
-    place = context.stage.span
+    hardware_known = not any(name.startswith("hardware.") for name in context.stage.unknown)
+    span = context.stage.span
     return Config(
         settings={name: _setting(context, name, value) for name, value in params.items()},
-        span=place,
+        span=span,
         title=context.stage.key,
         kind="export" if "export_dir" in params else "train",
         form="recipe",
@@ -67,9 +67,9 @@ def config_of(context: StageContext, params: Mapping[str, Any], beside: Mapping[
         launch=view.Launch(
             world.nodes, world.processes_per_node, launcher(context) if distributed(context) else "python"
         )
-        if seen
+        if hardware_known
         else None,
-        gpu=world.gpu if seen else None,
+        gpu=world.gpu if hardware_known else None,
         versions=_versions(context),
         ancestry=_ancestry(start),
         unknown=frozenset(_unknown(context)),
@@ -82,33 +82,33 @@ def config_of(context: StageContext, params: Mapping[str, Any], beside: Mapping[
 
 
 def _adapters(context: StageContext) -> list[tuple[str, Path]]:
-    """Adapters that lie in files: the place the parameters name, and the folder."""
+    """Adapters in local folders: (the path in the parameters, the folder)."""
     start = context.stage.start
     return [
-        (context.paths.adapter(one), folder)
-        for one in (start.adapters if start else ())
-        if (folder := _folder(context, one))
+        (context.paths.adapter(adapter), folder)
+        for adapter in (start.adapters if start else ())
+        if (folder := _folder(context, adapter))
     ]
 
 
 def bottom(context: StageContext) -> tuple[str, Path | None]:
-    """The model at the bottom, through the stages before: its name, and the folder it lies in."""
+    """The base model that the stage's lineage begins with: its name, and its folder if it is local."""
     base = context.plan.origin(context.stage)
     if not isinstance(base, Term):
         return "", None
     like = base.options.get("like")
-    said = like.options.get("id") if isinstance(like, Term) else like or base.options.get("id") or ""
-    return str(said), _folder(context, base)
+    name = like.options.get("id") if isinstance(like, Term) else like or base.options.get("id") or ""
+    return str(name), _folder(context, base)
 
 
 def _folder(context: StageContext, where: Where) -> Path | None:
-    """The folder of a `file(…)` here; None for stages and hubs."""
+    """The folder of a `file(…)`; None for stages and hubs."""
     inner = where.options.get("where", where) if isinstance(where, Term) else where
     return local_path(inner, context.plan.recipe.folder)
 
 
 def _unknown(context: StageContext) -> Iterator[str]:
-    """Parameters that an error in the recipe has taken: those its key writes, and those worked out from it."""
+    """Parameters whose value is unknown because their key has an error: those the key writes, and those derived from it."""
     unknown = context.stage.unknown
     written = written_by(context.engine.name, context.stage.kind)
     yield from (name for name, keys in written.items() if any(key in unknown for key, _ in keys))
@@ -121,11 +121,11 @@ def _unknown(context: StageContext) -> Iterator[str]:
 
 
 def _versions(context: StageContext) -> dict[str, str]:
-    """Versions that count. Of DeepSpeed only one that is there: the bound in an engine's metadata is held by nobody."""
+    """Versions in force. DeepSpeed's only if it is installed or pinned: nothing enforces the bound in the engine's metadata."""
     return {
-        name: one.version
-        for name, one in context.versions.packages.items()
-        if name != "deepspeed" or not one.source.startswith("the newest")
+        name: version.version
+        for name, version in context.versions.packages.items()
+        if name != "deepspeed" or not version.source.startswith("the newest")
     }
 
 
@@ -135,8 +135,8 @@ def _ancestry(start: Lineage | None) -> view.Ancestry | None:
     base = start.base
     if isinstance(base, StageRef):
         return view.Ancestry(base.stage, len(start.adapters))
-    place = base.options.get("id") or base.options.get("path") or base.name
-    return view.Ancestry(str(place), len(start.adapters), base.name == "scratch")
+    source = base.options.get("id") or base.options.get("path") or base.name
+    return view.Ancestry(str(source), len(start.adapters), base.name == "scratch")
 
 
 def _setting(context: StageContext, name: str, value: Any) -> Setting:
@@ -151,35 +151,35 @@ def _setting(context: StageContext, name: str, value: Any) -> Setting:
         origin = stage.origins.get(key)
         if origin is None or origin.kind in ("auto", "default"):
             continue
-        handed = origin.kind == "from"  # an edit there would change the stage it comes from as well
+        inherited = origin.kind == "from"  # an edit there would change the stage it comes from as well
         span = stage.spans.get(key, stage.span)
-        place = None if handed else stage.keys.get(key)
-        option, given = _option(word, span)
-        return Setting(name, value, word, given or span, (option or place) if place else None)
-    words = (word for _, word in written_by(context.engine.name, stage.kind).get(name, ()))
-    return Setting(name, value, next(words, name), is_explicit=False)
+        edit = None if inherited else stage.keys.get(key)
+        option, option_span = _option(word, span)
+        return Setting(name, value, word, option_span or span, (option or edit) if edit else None)
+    names = (word for _, word in written_by(context.engine.name, stage.kind).get(name, ()))
+    return Setting(name, value, next(names, name), is_explicit=False)
 
 
 def _option(word: str, call: Span) -> tuple[Span | None, Span | None]:
-    """Where an option of a member (`galore(rank)`) is given by name in the call: its name and its value."""
+    """Spans of the name and the value of a named option in a call (`rank` of `galore(rank = 8)`)."""
     member, _, option = word.partition("(")
     if not option or not call.text.startswith(f"{member}("):
         return None, None
-    found = re.search(rf"\b({option[:-1]})\s*=\s*([^\s,()\[\]][^,()\[\]\n]*?)\s*[,)\n]", call.text)
-    if found is None:
+    match = re.search(rf"\b({option[:-1]})\s*=\s*([^\s,()\[\]][^,()\[\]\n]*?)\s*[,)\n]", call.text)
+    if match is None:
         return None, None
-    name, value = (Span(call.source, call.start + found.start(at), call.start + found.end(at)) for at in (1, 2))
+    name, value = (Span(call.source, call.start + match.start(at), call.start + match.end(at)) for at in (1, 2))
     return name, value
 
 
 @cache
 def written_by(engine: str, kind: str) -> Mapping[str, list[tuple[str, str]]]:
-    """Parameter -> the words that may write it: dotted key, and what a person calls it (`optim.lr`, `galore(rank)`)."""
-    found: dict[str, list[tuple[str, str]]] = {}
+    """Parameter -> the keys that may write it: (dotted key, name in messages: `optim.lr`, `galore(rank)`)."""
+    writers: dict[str, list[tuple[str, str]]] = {}
     for key, entry in overlay.entries(engine, kind):
-        for parameter, word in _written(key, entry):
-            found.setdefault(parameter, []).append((key, word))
-    return found
+        for parameter, name in _written(key, entry):
+            writers.setdefault(parameter, []).append((key, name))
+    return writers
 
 
 def _written(key: str, entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,6 @@
-"""Why each line of a job stands as it does: a dotted key of the recipe, or a sentence.
+"""What decides each line of a job's files: a dotted key of the recipe, or a sentence.
 
-The way back from a parameter to a word is the overlay's; for lines that no word decides it is reasons.toml.
+The overlay leads from a parameter back to the key; lines that no key decides are explained in reasons.toml.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from ftdsl.plan.plan import PlannedStage
 
 
 def reasons_of(engine: str, planned: PlannedStage | None, job: Job) -> Reasons:
-    """Of every document, launch word and variable of a job; `planned` is None for jobs that several stages share."""
+    """Reasons for every document, launch argument and variable of a job. planned: None for jobs that several stages share."""
     table = catalog.reasons(engine)
     lines = {document.path: dict(_lines(engine, planned, job, document)) for document in job.documents}
     names = {path: path.rpartition("/")[2] for path in (*lines, f"{job.folder}/launch.sh")}
     about = {path: table["file"].get(name, "") for path, name in names.items()}
-    given = {name: f"env.{name}" for name in (planned.stage.settings.inside("env") if planned else ())}
-    return Reasons(lines, about, table["word"], {**table["variable"], **given})
+    variables = {name: f"env.{name}" for name in (planned.stage.settings.inside("env") if planned else ())}
+    return Reasons(lines, about, table["argument"], {**table["variable"], **variables})
 
 
 def _lines(engine: str, planned: PlannedStage | None, job: Job, document: Document) -> Iterator[tuple[str, str]]:
@@ -32,30 +32,30 @@ def _lines(engine: str, planned: PlannedStage | None, job: Job, document: Docume
     elif document.path.endswith("/stage.json"):
         yield from ((name, catalog.reasons(engine)["stage"].get(name, "")) for name in document.data)
     elif document.path.endswith("/dataset_info.json"):
-        told = catalog.reasons(engine)["rows"]
+        reasons = catalog.reasons(engine)["rows"]
         for name, entry in document.data.items():
             for key, value in entry.items():
                 if isinstance(value, dict):
-                    yield from ((f"{name}.{key}.{inner}", told.get(key, "")) for inner in value)
+                    yield from ((f"{name}.{key}.{inner}", reasons.get(key, "")) for inner in value)
                 else:
-                    yield f"{name}.{key}", told.get(key, "data")
+                    yield f"{name}.{key}", reasons.get(key, "data")
 
 
 def parameter(planned: PlannedStage, name: str) -> str:
-    """What decides one of the engine's parameters; "" where nobody knows."""
+    """What decides a parameter of the engine; "" if unknown."""
     stage = planned.stage
-    hatch = next(
+    passthrough = next(
         (key for block in (planned.engine.name, "megatron") if (key := f"{block}.{name}") in stage.origins), None
     )
-    if hatch:
-        return hatch
+    if passthrough:
+        return passthrough
     if name == "finetuning_type" and planned.method and stage.settings.has(planned.method):
         return planned.method
-    words = [*dict.fromkeys(key for key, _ in written_by(planned.engine.name, stage.kind).get(name, ()))]
+    keys = [*dict.fromkeys(key for key, _ in written_by(planned.engine.name, stage.kind).get(name, ()))]
     if adapters := catalog.passthrough_key(planned.engine.name, "megatron", name):
-        words.append(adapters)
-    kinds = {key: stage.origins[key].kind for key in words if key in stage.origins}
-    said = [key for key in kinds if kinds[key] not in ("auto", "default")]
-    said += [key for key in kinds if kinds[key] == "auto"]
-    told: Mapping[str, str] = catalog.reasons(planned.engine.name)["parameter"]
-    return next(iter([*said, *filter(None, [told.get(name)]), *words]), "")
+        keys.append(adapters)
+    kinds = {key: stage.origins[key].kind for key in keys if key in stage.origins}
+    explicit = [key for key in kinds if kinds[key] not in ("auto", "default")]
+    explicit += [key for key in kinds if kinds[key] == "auto"]
+    sentences: Mapping[str, str] = catalog.reasons(planned.engine.name)["parameter"]
+    return next(iter([*explicit, *filter(None, [sentences.get(name)]), *keys]), "")

@@ -1,4 +1,4 @@
-"""Where things lie, as the run folder sees them: results of stages, files of the recipe, models and adapters."""
+"""Paths relative to the run folder: results of stages, files of the recipe, models and adapters."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ftdsl.record import frozen
 
 
 def seen_from_run(path: str) -> str:
-    """A path as the recipe writes it, seen from the run folder.
+    """A path of the recipe, relative to the run folder (which links the recipe's folder as `inputs`).
 
-    URLs and absolute paths stay as they are; `run://x` is the run folder's own.
+    URLs and absolute paths stay as they are; `run://x` is `x` in the run folder.
     """
     if path.startswith("run://"):
         return path.removeprefix("run://")
@@ -27,8 +27,9 @@ def seen_from_run(path: str) -> str:
 
 @frozen
 class RunPaths:
-    """Folders of a plan's stages, of its scratch models and choices of the best (by the options they were written with).
+    """Paths of a plan's stages and models.
 
+    scratch, best: folders of `scratch(…)` and `best(…)` values, by `written_id`;
     shared: jobs that several stages need, by what they make; filled while stages are lowered.
     """
 
@@ -38,7 +39,7 @@ class RunPaths:
     shared: dict[str, Job] = field(default_factory=dict)
 
     def result(self, ref: StageRef) -> str:
-        """Where a stage puts what it makes; a data stage's parts are files of its folder."""
+        """Path of a stage's result; of a data stage, the folder that has its parts as files."""
         planned = self.plan.stage(ref.key)
         if planned.stage.kind == "data":
             return planned.folder
@@ -53,7 +54,7 @@ class RunPaths:
         return f"{self.folder(ref)}/{ref.part or 'train'}.jsonl"
 
     def model(self, where: Where) -> str:
-        """What goes into `model_name_or_path`."""
+        """The value of `model_name_or_path`."""
         if isinstance(where, StageRef):
             return self.result(where)
         if where.name == "scratch":
@@ -63,7 +64,7 @@ class RunPaths:
         return self._source(where)
 
     def adapter(self, where: Where) -> str:
-        """One of `adapter_name_or_path`."""
+        """One value of `adapter_name_or_path`."""
         if isinstance(where, StageRef):
             return self.result(where)
         if where.name == "best":
@@ -74,12 +75,12 @@ class RunPaths:
     def _source(self, term: Term | str) -> str:
         if isinstance(term, str):
             return term
-        place: Any = term.options.get("id", term.options.get("path", term.name))
-        if isinstance(place, StageRef):
-            return self.result(place)
-        return seen_from_run(place) if term.name == "file" else str(place)
+        source: Any = term.options.get("id", term.options.get("path", term.name))
+        if isinstance(source, StageRef):
+            return self.result(source)
+        return seen_from_run(source) if term.name == "file" else str(source)
 
 
 def written_id(term: Term) -> str:
-    """Equal `scratch(…)` or `best(…)` values are one model."""
+    """A key for a `scratch(…)` or `best(…)` value: equal values are one model."""
     return repr(sorted((key, str(value)) for key, value in term.options.items()))

@@ -1,4 +1,4 @@
-"""`scratch(…)` models: a job that makes one, before every stage that starts from it."""
+"""`scratch(…)` models: a job that creates one, before every stage that starts from it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from ftdsl.session import Session
 
 def _terms(plan: Plan) -> dict[str, tuple[Term, list[PlannedStage]]]:
     """Every scratch model by its id, with the stages whose lineage starts there."""
-    found: dict[str, tuple[Term, list[PlannedStage]]] = {}
+    terms: dict[str, tuple[Term, list[PlannedStage]]] = {}
     for planned in plan.stages:
         base = planned.stage.start.base if planned.stage.start else None
         if isinstance(base, Term) and base.name == "scratch":
-            found.setdefault(written_id(base), (base, []))[1].append(planned)
-    return found
+            terms.setdefault(written_id(base), (base, []))[1].append(planned)
+    return terms
 
 
 def scratch_folders(plan: Plan) -> dict[str, str]:
-    """Folders by id: numbered after the data their tokenizers are trained on."""
+    """Folders by id, numbered after those of the data that their tokenizers are trained on."""
     folders = {}
     for at, (name, (_, users)) in enumerate(_terms(plan).items()):
         numbers = [int(folder.partition("-")[0]) for folder in _data_folders(plan, _family(plan, users))]
@@ -37,7 +37,7 @@ def scratch_folders(plan: Plan) -> dict[str, str]:
 
 
 def _family(plan: Plan, users: list[PlannedStage]) -> list[PlannedStage]:
-    """The users, and all stages that go on from what they make: the tokenizer must know their words too."""
+    """The users, and all stages that start from their results: the tokenizer is trained on their data too."""
     keys = {planned.key for planned in users}
     for planned in plan.stages:
         start = planned.stage.start
@@ -75,8 +75,8 @@ def _job(plan: Plan, paths: RunPaths, term: Term, users: list[PlannedStage], ses
     ]
     options = {name: plain(value) for name, value in term.options.items() if name not in ("like", "place")}
     spec: dict[str, Any] = {"stage": folder, **options, "like": _like(term, paths)}
-    if place := term.options.get("place"):
-        spec["place"] = seen_from_run(str(place))
+    if path := term.options.get("place"):
+        spec["place"] = seen_from_run(str(path))
     if plan.recipe.smoke:
         spec["smoke"] = True
     spec.setdefault("seed", plan.recipe.seed)
@@ -85,7 +85,7 @@ def _job(plan: Plan, paths: RunPaths, term: Term, users: list[PlannedStage], ses
     ]
     span = users[0].stage.spans.get("model", users[0].stage.span)
     if not spec["texts"] and spec["like"] is None and not spec.get("toy"):
-        session.sink.error("FT012", "the tokenizer of a scratch model is trained on files, and there are none", span)
+        session.sink.error("FT012", "there are no files to train the tokenizer of this scratch model on", span)
     document = Document(f"{folder}/scratch.json", "json", spec)
     return Job(
         key=job_key(folder),
@@ -100,7 +100,7 @@ def _job(plan: Plan, paths: RunPaths, term: Term, users: list[PlannedStage], ses
         result=f"{folder}/result",
         result_kind="model",
         environment=users[0].engine.name,
-        where=plan.recipe.where(span),
+        location=plan.recipe.where(span),
     )
 
 
@@ -109,7 +109,7 @@ MODULES = ("__init__", "chat", "events", "report", "scratch", "toy")
 
 
 def job_key(folder: str) -> str:
-    """A stage may be called `scratch`, so the key has what no stage name can have."""
+    """The key ends in `()`, which no name of a stage can: a stage may be called `scratch`."""
     return folder.partition("-")[2] + "()"
 
 
@@ -119,8 +119,9 @@ def _like(term: Term, paths: RunPaths) -> str | None:
 
 
 def needed_by(context: StageContext) -> tuple[str, ...]:
-    """Keys of the jobs a stage waits for: its stages, less data that goes to the engine as it is, and
-    the models made for it."""
+    """Keys of the jobs a stage waits for: the stages it needs, without data stages that the engine reads unchanged, and the
+    jobs that make its models.
+    """
     needs = []
     for key in context.stage.needs:
         other = context.plan.stage(key).stage

@@ -1,4 +1,4 @@
-"""Stages that run the user's own scripts, and the environment that any stage's commands see."""
+"""Stages that run the user's own scripts, and the environment variables of any stage's commands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ftdsl.language.values import Script, Secret, Slot, StageRef, Term
 from ftdsl.source import Span
 
 OURS = frozenset({"FT_PYTHON", "FT_HEAD"})
-"""Variables of launch.sh that a name in a script must not take the place of."""
+"""Variables of launch.sh that a name in a script must not replace."""
 
 
 def env_of(context: StageContext) -> dict[str, str | Raw]:
@@ -31,9 +31,9 @@ def exported(value: Any) -> str | Raw:
 
 
 def lower_shell(context: StageContext) -> Job:
-    """The user's own code. It works in the run folder, and its outputs are seen from there.
+    """The user's own code; the run folder is its working directory, and its outputs are relative to it.
 
-    Names in it become variables that stay one word wherever they stand: a value never becomes part of the code.
+    Each `{name}` becomes a variable, quoted so that it stays one word: a value never becomes part of the code.
     """
     script = context.get("run")
     env = env_of(context)
@@ -45,7 +45,7 @@ def lower_shell(context: StageContext) -> Job:
             code = with_values([_part(part, variables) for part in script.parts])
         except RefusedError as error:
             slot = list(_slots(script))[error.hole]
-            text = f"`{{{slot.name}}}` cannot stand here: {error}"
+            text = f"`{{{slot.name}}}` cannot be used here: {error}"
             help = error.help.replace("{x}", f"{{{slot.name}}}")
             context.session.sink.error("FT064", text, _place(context, script, error.hole), help=help)
     elif "run" not in context.stage.unknown:
@@ -58,13 +58,13 @@ def lower_shell(context: StageContext) -> Job:
         title="shell",
         needs=needed_by(context),
         documents=(),
-        commands=(Command(shell=code, comment=f"the author's own code ({context.where})"),),
+        commands=(Command(shell=code, comment=f"the author's own code ({context.location})"),),
         env=env,
         inputs=tuple(_shell_inputs(context)),
         reads=tuple(dict.fromkeys(_SCRIPT.findall(code))),
         result=outputs[0] if outputs else f"{context.folder}/result",
         outputs=tuple(outputs),
-        where=context.where,
+        location=context.location,
     )
 
 
@@ -73,15 +73,15 @@ def _slots(script: Script) -> Iterator[Slot]:
 
 
 def _variables(script: Script, taken: Container[str]) -> dict[str, str]:
-    """A variable for each name: `FT_LR` of `lr`, another where two names would share one, or it is somebody else's."""
-    found: dict[str, str] = {}
+    """A variable for each name: `FT_LR` for `lr`; with a number where two names would share one, or it is taken."""
+    variables: dict[str, str] = {}
     for slot in _slots(script):
         own = "FT_" + re.sub(r"\W", "_", slot.name).upper()
         name, number = own, 2
-        while slot.name not in found and (name in found.values() or name in OURS or name in taken):
+        while slot.name not in variables and (name in variables.values() or name in OURS or name in taken):
             name, number = f"{own}_{number}", number + 1
-        found.setdefault(slot.name, name)
-    return found
+        variables.setdefault(slot.name, name)
+    return variables
 
 
 def _part(part: str | Slot, variables: dict[str, str]) -> str | Hole:
@@ -94,16 +94,16 @@ def _part(part: str | Slot, variables: dict[str, str]) -> str | Hole:
 
 
 def _place(context: StageContext, script: Script, hole: int) -> Span:
-    """Where a name stands in the text of the script, if it is written there."""
+    """The span of a name in the text of the script, if the text is in the recipe."""
     span = context.stage.spans.get("run", context.stage.span)
     names = [re.escape(slot.name) for slot in _slots(script)]
     at = span.start
     for name in names[: hole + 1]:
-        found = re.compile(rf"\{{\s*{name}\s*\}}").search(span.source.text, at, span.end)
-        if found is None:
+        match = re.compile(rf"\{{\s*{name}\s*\}}").search(span.source.text, at, span.end)
+        if match is None:
             return span
-        at = found.end()
-    return Span(span.source, found.start(), found.end()) if found else span
+        at = match.end()
+    return Span(span.source, match.start(), match.end()) if match else span
 
 
 _SCRIPT = re.compile(r"(?<![\w./>-])inputs/([^\s'\"`;|&<>$(){}*?]+\.(?:py|sh|pl|R|jl|js|rb))(?![\w./])")

@@ -1,4 +1,4 @@
-"""What a stage reads, whichever engine trains: sources of data, what goes to the engine as it is, the shape of rows."""
+"""The data a stage reads, independent of the engine: sources, which of them the engine reads itself, the shape of rows."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ftdsl.recipe.shape import Shape, first_row, only_source, settings_of, shape
 from ftdsl.session import Session
 
 CLOUDS = ("s3://", "gs://", "gcs://")
-"""Places the engine reads itself (llamafactory/data/data_utils.py, read_cloud_json)."""
+"""URLs that the engine reads itself (llamafactory/data/data_utils.py, read_cloud_json)."""
 
 OURS = ("limit", "revision", "dedupe", "drop", "tokens", "languages", "holdout.eval", "holdout.test")
-"""What only our data stage can do."""
+"""Keys that only a data stage of ftdsl can carry out."""
 
 
 def works(settings: Settings) -> list[str]:
@@ -42,14 +42,14 @@ def first_source(settings: Settings) -> Term | StageRef | None:
 
 
 def name_of(item: Term) -> str:
-    """A readable name without what separates names."""
-    place = str(item.options.get("path") or item.options.get("id") or item.name)
-    stem = PurePosixPath(place).stem if item.name == "file" else place
+    """A readable name of a source, without characters that separate names."""
+    source = str(item.options.get("path") or item.options.get("id") or item.name)
+    stem = PurePosixPath(source).stem if item.name == "file" else source
     return re.sub(r"[^\w.-]+", "_", stem).strip("_.") or "data"
 
 
 def beside(written: str) -> str:
-    """The folder of a file of the recipe's, seen from the run folder."""
+    """The folder of one of the recipe's files, relative to the run folder."""
     return posixpath.dirname(seen_from_run(written)) or "."
 
 
@@ -59,7 +59,7 @@ def settings_in(plan: Plan, item: Term | StageRef) -> Settings:
 
 
 def shape_in(plan: Plan, item: Term | StageRef, kind: str, session: Session) -> Shape:
-    """What the rows of a data set look like to a stage of a kind."""
+    """The shape of a data set's rows for a stage of that kind."""
     settings = settings_in(plan, item)
     source = first_source(settings) if isinstance(item, StageRef) else item
     row = first_row(source, plan.recipe.folder, session.files) if source else None

@@ -1,4 +1,4 @@
-"""What the lowering of one stage works on: its settings by dotted key, where things lie, and a way to refuse."""
+"""What the lowering of one stage works with: its settings by dotted key, the paths of a run, and a way to report errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Params = dict[str, Any]
 
 @frozen
 class StageContext:
-    """One planned stage on its way to parameters."""
+    """A planned stage, the plan it belongs to, and the engine it is lowered for."""
 
     planned: PlannedStage
     plan: Plan
@@ -33,8 +33,8 @@ class StageContext:
         return self.planned.stage
 
     @property
-    def where(self) -> str:
-        """`quickstart.ft:12`, seen from the recipe's folder."""
+    def location(self) -> str:
+        """`quickstart.ft:12`, relative to the recipe's folder."""
         return self.plan.recipe.where(self.stage.span)
 
     @property
@@ -43,7 +43,7 @@ class StageContext:
 
     @property
     def versions(self) -> Versions:
-        """Of the engine and what stands beside it: what is compiled for."""
+        """Versions of the engine and its dependencies that the stage is compiled for."""
         return self.plan.recipe.versions_of(self.stage)
 
     def get(self, key: str) -> Any:
@@ -51,11 +51,11 @@ class StageContext:
         return self.stage.settings.get(key)
 
     def name(self, key: str) -> str:
-        """The member at a key ("" when unset)."""
+        """The name of the value at a key ("" when unset)."""
         return self.stage.settings.name(key)
 
     def names(self, key: str) -> list[str]:
-        """The members at a key that takes one or several."""
+        """The names of the values at a key that takes one or several."""
         return [item.name if isinstance(item, Term) else str(item) for item in self.stage.settings.items(key)]
 
     def option(self, key: str, option: str) -> Any:
@@ -63,19 +63,21 @@ class StageContext:
         return value.options.get(option) if isinstance(value, Term) else None
 
     def is_explicit(self, key: str) -> bool:
-        """Whether the recipe says it (not a default of the language or a choice of the plan)."""
+        """Whether the author set it (not a default of the language or a choice of the plan)."""
         origin = self.stage.origins.get(key)
         return origin is not None and origin.kind not in ("auto", "default")
 
     def refuse(self, key: str, why: str, help: str = "") -> None:
-        """What the engine cannot do is an error at the key, never dropped; beside a key with an error it is not judged."""
+        """An error at the key: the engine cannot do this. Keys that have an error already, or a key of their block has, are
+        not judged.
+        """
         block = key.rpartition(".")[0]
         if any(name == key or (block and name.startswith(f"{block}.")) for name in self.stage.unknown):
             return
         self.session.sink.error("FT012", why, self._span(key), help=help)
 
     def warn(self, key: str, why: str, help: str = "") -> None:
-        """What is written and has no effect is said."""
+        """A warning at the key: it has no effect."""
         self.session.sink.warning("FT225", why, self._span(key), help=help)
 
     def _span(self, key: str) -> Span:

@@ -1,6 +1,6 @@
-"""Parameters as the version that counts takes them: older names and values where it has them, an error at the word else.
+"""Adapts parameters to the engine's version in force: older names and values where it has them, otherwise an error at the key.
 
-The lowering knows the newest version; `data/changes.toml` says how older ones said the same.
+The lowering writes the newest version's parameters; `data/changes.toml` has the equivalents of older versions.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from ftdsl.engines.shared.stage_context import StageContext
 
 
 def adapt_to_version(context: StageContext, params: dict[str, Any]) -> dict[str, Any]:
-    """The same for the engine's version in force. What it cannot take is refused where it is said."""
-    found: dict[str, Any] = {}
+    """The equivalent parameters for the engine's version in force. What the version lacks is an error at its key."""
+    adapted: dict[str, Any] = {}
     for name, value in params.items():
         fact = context.versions.schema.get(name)
         if fact is None or _needs_a_share(fact, value):
-            found |= _as_before(context, name, value)
+            adapted |= _as_before(context, name, value)
         else:
-            found[name] = _value(context, name, value, fact)
-    return found
+            adapted[name] = _value(context, name, value, fact)
+    return adapted
 
 
 def _needs_a_share(fact: catalog.Fact, value: Any) -> bool:
-    """A share of all steps, where the version counts steps only."""
+    """Whether the value is a share of all steps and the version takes only a number of steps."""
     return fact["type"] == "int" and isinstance(value, float) and 0 < value < 1
 
 
 def _as_before(context: StageContext, name: str, value: Any) -> dict[str, Any]:
-    """How the version said it before the parameter had its name."""
+    """The equivalent in a version that does not have the parameter, or not under this name."""
     for package in (context.engine.name, "transformers"):
         for change in catalog.older(package, name):
             before = change.was(value)
@@ -41,20 +41,20 @@ def _as_before(context: StageContext, name: str, value: Any) -> dict[str, Any]:
 
 
 def _is_default(context: StageContext, name: str, value: Any) -> bool:
-    """A value that says no more than silence does need not be said to a version that has not the parameter."""
+    """Whether the value equals the default: then a parameter that the version lacks can be skipped."""
     fact = catalog.engine_schema(context.engine.name).get(name, {})
     return bool("default" in fact and fact["default"] == value)
 
 
 def _value(context: StageContext, name: str, value: Any, fact: catalog.Fact) -> Any:
-    """The value as the version spells it; one that it lacks is refused."""
+    """The value as the version spells it; a value that it lacks is an error."""
     if not isinstance(value, str):
         return value
     table, prefix = _SETS.get(name, ("", ""))
     if table:
         package = context.engine.name if table == "templates" else "transformers"
-        known = catalog.schema(package, context.versions.facts(package), table)
-        if f"{prefix}{value}" in known or value in context.plan.recipe.templates:
+        names = catalog.schema(package, context.versions.facts(package), table)
+        if f"{prefix}{value}" in names or value in context.plan.recipe.templates:
             return value
         history = catalog.key_history(package, f"{prefix}{value}", table)
         if history is not None:
@@ -78,7 +78,7 @@ _SETS = {
     "optim": ("enums", "OptimizerNames."),
     "lr_scheduler_type": ("enums", "SchedulerType."),
 }
-"""Parameters whose values have a history of their own: the table of it, and what stands before each name there."""
+"""Parameters whose values have a history of their own: its table, and the prefix of each name there."""
 
 
 def _refuse(context: StageContext, name: str, what: str, history: catalog.KeyHistory | None) -> None:
@@ -88,16 +88,16 @@ def _refuse(context: StageContext, name: str, what: str, history: catalog.KeyHis
     text = f"{title} {context.versions.of(package)} has no {what}"
     help = ""
     if history and not history.until:
-        text += f": it exists since {history.since}"
+        text += f": added in {history.since}"
         help = _newer(context, package, history.since)
     elif history:
-        text += f": it is gone since {history.until}"
+        text += f": removed in {history.until}"
         help = f"write {history.replaced_by} instead" if history.replaced_by else "drop it"
     context.refuse(parameter_status.word if parameter_status and parameter_status.word else name, text, help)
 
 
 def _newer(context: StageContext, package: str, version: str) -> str:
-    """What to write to get it."""
+    """What to write to get a version that has it."""
     if package == context.engine.name:
         return f'write `engine = {package}("{version}")` or newer'
     return f"use {package} {version} or newer"

@@ -1,4 +1,4 @@
-"""What is known of the place that has been read up to: levels of quoting and nesting, and the names to be put in."""
+"""The reader's state: levels of quoting and nesting, and the names to replace."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ftdsl.record import frozen, mutable
 
 
 class RefusedError(Exception):
-    """A name where its value cannot be put in: the message says why, `hole` which name it is (from 0)."""
+    """A name whose value cannot be used where it is; the message gives the reason. hole: index of the name."""
 
     def __init__(self, hole: int, refusal: Refusal) -> None:
         super().__init__(refusal.why)
@@ -18,7 +18,7 @@ class RefusedError(Exception):
 
 @frozen
 class Hole:
-    """A name in the code: the variable that holds its value, and whether that is a whole number."""
+    """A name in the code: the variable that holds its value, and whether the value is a whole number."""
 
     variable: str
     number: bool = False
@@ -28,10 +28,11 @@ class Hole:
 class Frame:
     """One level of quoting or nesting. `kind`: code, single, double, ansi, braces, arithmetic, comment, document.
 
-    closer: what ends it. Of code: the word that is being read (`raw` with its quotes), the commands of the pipeline (the last is
-    being read), the names used in it, how far each open `case` has come, the redirection whose target comes next, and the names
-    within `[[ ]]` (None outside).
-    in_double, operator: of braces; quoted, strip, readers: of a document, and the pipeline that reads it; depth: of arithmetic.
+    closer: what ends it.
+    Of code: word, the word being read (`raw` with its quotes); commands of the pipeline (the last is being read); used, the
+    names in the pipeline, and ever, in the whole frame; cases, the part of each open `case`; redirects, the redirection whose
+    target comes next; test, the names within `[[ ]]` (None outside).
+    Of braces: in_double, operator. Of a document: quoted, strip, readers (the pipeline that reads it). Of arithmetic: depth.
     """
 
     kind: str
@@ -56,5 +57,5 @@ class Frame:
 
     @property
     def words(self) -> list[str]:
-        """Those of the command that is being read."""
+        """The words of the command being read."""
         return self.commands[-1]

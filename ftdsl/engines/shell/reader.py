@@ -1,8 +1,8 @@
-"""Bash code read as far as its quoting goes, and an expansion put in for each name.
+"""Reads the quoting of bash code, and replaces each name by an expansion.
 
-What that is depends on where it stands: `"${FT_X}"` in plain code, `${FT_X}` in double quotes and here-documents; single quotes
-are closed before it and opened again. Where bash would run a value as code (arithmetic, `eval`, `sh -c`), where it puts nothing
-in (`<<'EOF'`), and where it is not clear what bash would do, a name is refused.
+The expansion depends on the context: `"${FT_X}"` in plain code, `${FT_X}` in double quotes and here-documents; single quotes
+are closed before it and opened again. A name is refused where bash would run a value as code (arithmetic, `eval`, `sh -c`),
+where bash expands nothing (`<<'EOF'`), and where the reader is not sure what bash would do.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ftdsl.engines.shell.commands import HOLE, Refusal, computes, piped, reads_c
 from ftdsl.engines.shell.frames import Frame, Hole, RefusedError
 
 _GOES_ON = frozenset({"then", "do", "else", "elif", "if", "while", "until", "!", "{", "}", "time", "fi", "done"})
-"""Words after which a command begins."""
+"""Words after which a command may begin."""
 _COMPUTING = frozenset({"-eq", "-ne", "-lt", "-le", "-gt", "-ge"})
 _DELIMITER = re.compile(r"""-?[ \t]*(?P<word>(?:\\.|'[^'\n]*'|"[^"\n]*"|[^ \t\n|&;()<>'"\\`])+)""")
 _NOTHING = re.compile(r"\([ \t]*\)")
@@ -30,7 +30,7 @@ def with_values(parts: Sequence[str | Hole]) -> str:
 class _Reader:
     """Reads the code once, from left to right; `out` is the code with expansions.
 
-    doubt: why it is not clear from here on how bash reads the rest.
+    doubt: why the reader is not sure from here on how bash reads the rest; "" if it is.
     """
 
     def __init__(self, text: str, holes: Sequence[Hole]) -> None:
@@ -68,11 +68,11 @@ class _Reader:
         self.stack.append(frame)
 
     def _command(self) -> Frame:
-        """The code that the quotes and braces here belong to."""
+        """The innermost code frame around the current quotes and braces."""
         return next(frame for frame in reversed(self.stack) if frame.kind == "code")
 
     def _letters(self, count: int = 1) -> None:
-        """Part of a word, quoted or not; in a document there are no words."""
+        """Take part of a word, quoted or not; a document has no words."""
         taken = self._take(count)
         if self.stack[-1].kind != "document":
             code = self._command()
@@ -82,16 +82,16 @@ class _Reader:
     # --- names
 
     def _put(self, before: str, after: str) -> None:
-        """An expansion, between what quotes it here."""
+        """Write the expansion of a name, between the quotes it needs here."""
         code, document = self._command(), self.stack[-1].kind == "document"
         if self.doubt:
-            self._refuse(Refusal(f"it is not clear how bash reads this: {self.doubt}", "write that another way"))
+            self._refuse(Refusal(f"ftdsl cannot tell how bash reads this: {self.doubt}", "write that another way"))
         if document and (shell := reads_code(self.stack[-1].readers)):
             self._refuse(piped(shell))
         if code.redirects == "<<<" and (shell := reads_code(code.commands)):
             self._refuse(piped(shell))
-        if not (document or code.redirects) and (found := refusal(code.words, code.word, code.raw)):
-            self._refuse(found)
+        if not (document or code.redirects) and (reason := refusal(code.words, code.word, code.raw)):
+            self._refuse(reason)
         self.out.append(f"{before}${{{self.holes[self.hole].variable}}}{after}")
         if not document:
             code.word += HOLE
@@ -104,18 +104,18 @@ class _Reader:
         self.at += 1
         self.hole += 1
 
-    def _refuse(self, found: Refusal, hole: int | None = None) -> None:
+    def _refuse(self, reason: Refusal, hole: int | None = None) -> None:
         hole = self.hole if hole is None else hole
-        if not (found.number and self.holes[hole].number):
-            raise RefusedError(hole, found)
+        if not (reason.number and self.holes[hole].number):
+            raise RefusedError(hole, reason)
 
     def _check_test(self, code: Frame) -> None:
-        """`[[ a -eq b ]]` computes with both sides."""
+        """`[[ a -eq b ]]` evaluates both sides as arithmetic."""
         for hole in code.test or () if code.computing else ():
             self._refuse(computes("both sides of `-eq` in `[[ ]]`"), hole)
 
     def _pipeline_ends(self, code: Frame) -> None:
-        """`echo {x} | bash` makes code of it."""
+        """The end of a pipeline; `echo {x} | bash` would run the value."""
         self._word_ends(code)
         if code.used and (shell := reads_code(code.commands[1:])):
             self._refuse(piped(shell), code.used[0])
@@ -155,7 +155,7 @@ class _Reader:
             self._letters(2)
 
     def _dollar(self, frame: Frame) -> None:
-        """What a dollar begins, in code, double quotes, braces, documents and arithmetic."""
+        """A dollar in code, double quotes, braces, documents and arithmetic."""
         plain = frame.kind in ("code", "arithmetic") or (frame.kind == "braces" and not frame.in_double)
         if self._starts(f"${HOLE}"):  # a dollar, and then the value
             self.out.append("\\")
@@ -165,8 +165,8 @@ class _Reader:
         elif self._starts("$("):
             self._push(Frame("code", ")"), "$(")
         elif self._starts("${"):
-            found = _OPERATOR.match(self.text, self.at)
-            self._push(Frame("braces", "}", in_double=not plain, operator=found[1] if found else ""), "${")
+            match = _OPERATOR.match(self.text, self.at)
+            self._push(Frame("braces", "}", in_double=not plain, operator=match[1] if match else ""), "${")
         elif self._starts("$["):
             self._push(Frame("arithmetic", "]", depth=1), "$[")
         elif plain and self._starts("$'"):
@@ -175,10 +175,10 @@ class _Reader:
             self._take()
 
     def _between(self, frame: Frame, char: str) -> None:
-        """What separates words and commands, and what opens and closes groups of them."""
+        """Characters that separate words and commands, and that open and close groups."""
         in_word = bool(frame.raw)
         if char in "<>" and frame.word.isdigit():
-            frame.word = frame.raw = ""  # the number of what is redirected
+            frame.word = frame.raw = ""  # the number of the redirected file
         if frame.test is None and not in_word and self._starts("(("):
             self._push(Frame("arithmetic", ")", depth=2), "((")
             return
@@ -210,7 +210,7 @@ class _Reader:
             self._take()
 
     def _ends(self, frame: Frame, mark: str) -> None:
-        """The end of a command, or of all of a pipeline."""
+        """The end of a command, or of a pipeline."""
         self._take(len(mark))
         if frame.test is not None:
             return
@@ -307,7 +307,7 @@ class _Reader:
             self._letters()
 
     def _backslash(self) -> None:
-        """Before a name it is a backslash, and must not take the first letter of the expansion with it."""
+        """Before a name it is a literal backslash, and must not escape the first character of the expansion."""
         self._doubt_in_backticks()
         if self._starts(f"\\{HOLE}"):
             self.out.append("\\")
@@ -327,10 +327,10 @@ class _Reader:
 
     def _doubt_in_backticks(self) -> None:
         if self._in_backticks():
-            self.doubt = self.doubt or "a backslash within backticks, where `$(…)` would be plain"
+            self.doubt = self.doubt or "a backslash within backticks (`$(…)` would be clear)"
 
     def _backtick(self) -> None:
-        """Opens a command, or ends the one that is open, whatever quotes there are in it."""
+        """Opens a command, or ends the open one, whatever quotes are open in it."""
         if not self._in_backticks():
             self._push(Frame("code", "`"), "`")
             return
@@ -346,8 +346,8 @@ class _Reader:
 
     def _braces(self, frame: Frame, char: str) -> None:
         if char == HOLE:
-            help = "give it a variable of the shell first: NAME={x}"
-            self._refuse(Refusal("bash reads what stands in `${…}` in ways of its own", help))
+            help = "assign it to a shell variable first: NAME={x}"
+            self._refuse(Refusal("bash has special rules for the text in `${…}`", help))
         elif char == "\\":
             self._take(2)
         elif char == "}":
@@ -368,7 +368,7 @@ class _Reader:
 
     def _arithmetic(self, frame: Frame, char: str) -> None:
         if char == HOLE:
-            self._refuse(computes("what stands in `((…))`" if frame.closer == ")" else "what stands in `$[…]`"))
+            self._refuse(computes("the text in `((…))`" if frame.closer == ")" else "the text in `$[…]`"))
             self._put("", "")
         elif char == "\\":
             self._take(2)
@@ -403,17 +403,17 @@ class _Reader:
 
     def _here_document(self, frame: Frame) -> None:
         self._take(2)
-        found = _DELIMITER.match(self.text, self.at)
-        if found is None:
+        match = _DELIMITER.match(self.text, self.at)
+        if match is None:
             return
-        written = found["word"]
+        written = match["word"]
         if HOLE in written:
-            self._refuse(Refusal("the end of a here-document is a fixed word", "write `<<EOF`"))
+            self._refuse(Refusal("the delimiter of a here-document must be a fixed word", "write `<<EOF`"))
         quoted = any(char in written for char in "'\"\\")
         word = re.sub(r"\\(.)|['\"]", r"\1", written)
-        strip = found[0].startswith("-")
+        strip = match[0].startswith("-")
         self.documents.append(Frame("document", word, quoted=quoted, strip=strip, readers=frame.commands))
-        self._take(len(found[0]))
+        self._take(len(match[0]))
 
     def _documents_begin(self) -> None:
         if self.documents:
@@ -422,7 +422,7 @@ class _Reader:
             self._document_line()
 
     def _document_line(self) -> None:
-        """At the start of a line: whether it ends the document."""
+        """At the start of a line: end the document if the line is its delimiter."""
         while (frame := self.stack[-1]).kind == "document":
             end = self.text.find("\n", self.at)
             line = self.text[self.at : len(self.text) if end < 0 else end]
@@ -436,8 +436,8 @@ class _Reader:
             self._take()
             self._document_line()
         elif char == HOLE and frame.quoted:
-            why = f"the shell puts nothing into a here-document whose end is quoted (`<<'{frame.closer}'`)"
-            self._refuse(Refusal(why, f"write `<<{frame.closer}`, and `\\$` for a dollar that is one"))
+            why = f"bash expands nothing in a here-document whose delimiter is quoted (`<<'{frame.closer}'`)"
+            self._refuse(Refusal(why, f"write `<<{frame.closer}`, and `\\$` for a literal dollar"))
         elif frame.quoted:
             self._take()
         elif char == HOLE:
@@ -446,7 +446,7 @@ class _Reader:
             self.out.append("\\")
             self._take()
         elif char == "\\":
-            self._take(2)  # also a line that goes on: the next one does not end the document then
+            self._take(2)  # also a line continuation: the next line does not end the document then
         elif char == "$":
             self._dollar(frame)
         elif char == "`":

@@ -1,1 +1,1 @@
-"""The rules, one file a family. Every rule states what it does in a docstring whose example the tests run."""
+"""The rules, one module per family. Each rule has a docstring whose examples the tests run."""

@@ -149,7 +149,7 @@ def megatron_trains_all(config: Config) -> Found:
     method = config.value("finetuning_type")
     if megatron and config.trains and method != "full":
         at = config.at("finetuning_type")
-        text = f"LLaMA-Factory's Megatron path trains every weight; it would take `{method}` and not do it"
+        text = f"LLaMA-Factory's Megatron path trains every weight; it accepts `{method}` and ignores it"
         yield error(at, text, help="write `finetuning_type: full`, or train with DeepSpeed")
 
 

@@ -1,4 +1,4 @@
-"""Checks over the typed recipe: one file a family, in the order of this table."""
+"""Checks of the typed recipe: one module per family, in the order of this table."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Parameters that more than one key decides, by theme: each a function from a stage to LLaMA-Factory's parameters.
+"""Lowerings: functions from a stage to LLaMA-Factory's parameters, for parameters that more than one key decides.
 
-A lowering is named in overlay.toml by its function's name; the tables below say in which kinds of stage it counts.
+overlay.toml refers to a lowering by the name of its function; the tables below list the lowerings of each kind of stage.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ SCORING: tuple[Lowering, ...] = (infer_model, quantisation, use_cpu, special)
 MERGING: tuple[Lowering, ...] = (infer_model, special, token_init, push)
 QUANTISING: tuple[Lowering, ...] = (*MERGING, calibrate)
 
-_BY_OTHERS = {"dataset", "mix", "eval_data", "count", "strategy", "launcher", "rendezvous", "nodes", "eval_stage",
+_IN_OTHER_MODULES = {"dataset", "mix", "eval_data", "count", "strategy", "launcher", "rendezvous", "nodes", "eval_stage",
               "export_device", "temperature", "beams", "track_project", "track_name", "tokenize"}  # fmt: skip
 
 
 def names(rules: tuple[Lowering, ...]) -> frozenset[str]:
-    """The rules of an overlay that these functions, and what they stand among, carry out."""
-    return frozenset(rule.__name__ for rule in rules) | _BY_OTHERS
+    """The lowerings named in the overlay that these functions, and other modules, carry out."""
+    return frozenset(rule.__name__ for rule in rules) | _IN_OTHER_MODULES

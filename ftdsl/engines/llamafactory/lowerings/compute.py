@@ -1,4 +1,4 @@
-"""How it is computed: device, kernels, compilation, recomputation."""
+"""Gradient checkpointing and kernels."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _EXPERTS = {"weights": "kt_weight_path", "experts": "kt_expert_checkpoint_path"}
 
 
 def kernels(context: StageContext) -> Params:
-    """One or several fused implementations (llamafactory/hparams/model_args.py); ktransformers has files of its own."""
-    found: Params = {}
+    """One or several fused implementations (llamafactory/hparams/model_args.py); ktransformers needs files of its own."""
+    params: Params = {}
     for item in context.stage.settings.items("kernels"):
         if isinstance(item, Term) and item.name in _KERNELS:
-            found[_KERNELS[item.name]] = True
-            found |= {_EXPERTS[name]: seen_from_run(str(path)) for name, path in item.options.items()}
-    return found
+            params[_KERNELS[item.name]] = True
+            params |= {_EXPERTS[name]: seen_from_run(str(path)) for name, path in item.options.items()}
+    return params

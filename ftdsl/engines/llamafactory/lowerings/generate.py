@@ -1,4 +1,4 @@
-"""How answers are generated."""
+"""Generation of answers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ftdsl.engines.shared.stage_context import Params, StageContext
 
 
 def generation(context: StageContext) -> Params:
-    """How answers are made; greedy unless the recipe says otherwise, and always written out."""
+    """Sampling parameters, always written out; greedy in an evaluation unless the recipe sets a temperature."""
     greedy = 0 if context.stage.kind == "eval" else 1
     temperature = context.get("generate.temperature")
     temperature = greedy if temperature is None else temperature

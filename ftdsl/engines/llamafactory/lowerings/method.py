@@ -1,4 +1,4 @@
-"""What is trained: the method and which parts of the model it touches."""
+"""The method, and which parts of the model it trains."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def method(context: StageContext) -> Params:
     """`finetuning_type`, and whether a new adapter goes on top."""
     name = context.planned.method or "lora"
     if name in UNSUPPORTED:
-        return {}  # refused already
+        return {}  # an error already
     params: Params = {"finetuning_type": name}
     if context.stage.new_adapter:
         params["create_new_adapter"] = True
@@ -36,7 +36,7 @@ def oft_rank(context: StageContext) -> Params:
 
 
 def oft_targets(context: StageContext) -> Params:
-    """LoRA's too: llamafactory/model/adapter.py looks there for the modules of an OFT adapter, and not at OFT's own."""
+    """`lora_target` too: llamafactory/model/adapter.py reads the modules of an OFT adapter from it, not from `oft_target`."""
     if not context.is_explicit("oft.targets"):
         return {}
     names = ",".join(map(str, context.get("oft.targets")))
@@ -56,8 +56,8 @@ def trainable(context: StageContext) -> Params:
 
 
 def upcast(context: StageContext) -> Params:
-    """Norms and logits (llamafactory/model/model_utils/checkpointing.py); `softmax` needs no parameter: transformers has it
-    in fp32 in every attention (eager says so, sdpa and flash kernels accumulate in it).
+    """Norms and logits (llamafactory/model/model_utils/checkpointing.py). `softmax` needs no parameter: every attention of
+    transformers computes it in fp32 (eager explicitly, sdpa and flash kernels by their accumulators).
     """
     parts = [part.name if isinstance(part, Term) else part for part in context.get("upcast") or ()]
     if not context.is_explicit("upcast") and context.stage.settings.has("quantize"):
@@ -67,7 +67,7 @@ def upcast(context: StageContext) -> Params:
 
 
 def quantisation(context: StageContext) -> Params:
-    """How the base is loaded (llamafactory/model/model_utils/quantization.py); the library follows from the format."""
+    """How the base is loaded (llamafactory/model/model_utils/quantization.py); the scheme decides the library."""
     if not context.stage.settings.has("quantize"):
         return {}
     scheme, bits = context.name("quantize.scheme"), context.get("quantize.bits")

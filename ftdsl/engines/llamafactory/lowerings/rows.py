@@ -1,4 +1,4 @@
-"""How rows become tokens: packing, and tokens added to the tokenizer."""
+"""Rows to tokens: packing, and tokens added to the tokenizer."""
 
 from __future__ import annotations
 

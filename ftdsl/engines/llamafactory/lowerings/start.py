@@ -1,4 +1,4 @@
-"""Where a stage starts and what becomes of its result: model, adapters, reference, checkpoints, names."""
+"""The models of a stage: base, adapters, reference and reward model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ftdsl.recipe.recipe import Lineage
 
 
 def model(context: StageContext) -> Params:
-    """Base, adapters already there, and what belongs to loading them."""
+    """Base, existing adapters, and how to load them."""
     start = context.stage.start
     if start is None:
         return {}
@@ -29,15 +29,15 @@ def infer_model(context: StageContext) -> Params:
     start = context.stage.start
     params = model(context)
     if start and len(start.adapters) > 1 and context.stage.settings.has("quantize") and context.stage.kind != "merge":
-        why = "LLaMA-Factory takes one adapter on a quantised base, and here are several"
+        why = "LLaMA-Factory takes only one adapter on a quantised base; this stage has several"
         context.refuse("model", why, "put a `merge` stage between")
     return params | {"finetuning_type": "lora" if start and start.adapters else "full"}
 
 
 def reward(context: StageContext) -> Params:
-    """Who judges the answers of `ppo` (llamafactory/train/trainer_utils.py, create_reward_model).
+    """The reward model of `ppo` (llamafactory/train/trainer_utils.py, create_reward_model).
 
-    An adapter is put beside the one in training when it was trained on the same weights; else the judge is loaded whole.
+    Its adapter is loaded on the model in training if it was trained on the same weights; otherwise the whole model is loaded.
     """
     value = context.get("reward")
     if context.stage.kind != "ppo":
@@ -60,7 +60,7 @@ def reward(context: StageContext) -> Params:
 
 
 def _beside(context: StageContext, judge: Lineage) -> bool:
-    """Whether the judge's adapter stands on the very weights that the one in training stands on."""
+    """Whether the judge's adapter was trained on the same weights as the adapter in training."""
     start = context.stage.start
     if start is None:
         return False
@@ -71,12 +71,12 @@ def _beside(context: StageContext, judge: Lineage) -> bool:
 def calibrate(context: StageContext) -> Params:
     """The engine forces fp16 for the rest of a quantised model (model/model_utils/quantization.py)."""
     if context.is_explicit("dtype") and context.name("dtype") not in ("auto", "fp16"):
-        context.refuse("dtype", "what GPTQ leaves whole is stored in fp16", "drop it")
+        context.refuse("dtype", "GPTQ stores the weights that it does not quantise in fp16", "drop it")
     return {}
 
 
 def reference(context: StageContext) -> Params:
-    """What dpo and kto compare with: where the stage starts, unless said. Adapters below are frozen in memory."""
+    """The reference model of `dpo`, `kto` and `ppo`: by default the model the stage starts from, its adapters frozen."""
     if context.stage.kind not in ("dpo", "kto", "ppo"):
         return {}
     value = context.get("reference")
@@ -96,8 +96,9 @@ def reference(context: StageContext) -> Params:
 
 
 def _needs_reference(context: StageContext) -> bool:
-    """A fresh adapter can be switched off to get its reference, and so can one stacked on adapters merged in memory;
-    one that is trained further cannot: without it the engine would compare with the bare base."""
+    """A new adapter can be switched off to get the reference, and so can one stacked on adapters merged in memory. An adapter
+    that is trained further cannot: without a reference of its own the engine would compare with the bare base.
+    """
     if context.name("loss") in ("orpo", "simpo"):
         return False
     start = context.stage.start

@@ -1,4 +1,4 @@
-"""What LLaMA-Factory measures during training, and what it is guarded against."""
+"""Metrics during training, and guards."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ftdsl.engines.shared.trainer import guard as trainer_guard
 def metrics(context: StageContext) -> Params:
     names = {plain(metric) for metric in context.get("evaluate.metrics") or ()}
     if names & {"rouge", "bleu"} and context.planned.strategy == "zero3":
-        context.refuse("evaluate.metrics", "rouge and bleu generate, which is not possible with zero3")
+        context.refuse("evaluate.metrics", "rouge and bleu generate answers, which does not work with `zero3`")
     return (
         {"compute_accuracy": True}
         if "accuracy" in names

@@ -1,6 +1,7 @@
-"""How a stage's processes divide the work and how they start: world, DeepSpeed, accelerate, launchers.
+"""Parallelism and launching: DeepSpeed, accelerate (FSDP), torchrun and Ray, for every engine.
 
-Given a stage; gives documents, parameters of transformers' Trainer, commands and environment, and refuses what cannot be.
+Given: a planned stage. Gives: configuration files, parameters of transformers' Trainer, launch commands and variables, and
+errors for combinations that cannot run. Knows: the launchers and sharding libraries, no engine.
 """
 
 from __future__ import annotations
@@ -29,22 +30,24 @@ __all__ = [
 
 
 def with_params(context: StageContext, params: dict[str, Any]) -> dict[str, Any]:
-    """The stage's parameters with those that sharding adds."""
-    found = dict(params)
+    """The stage's parameters, with those that sharding adds."""
+    sharded = dict(params)
     if deepspeed.ds_config(context) is not None:
-        found["deepspeed"] = f"{context.folder}/{deepspeed.NAME}"
-    return found
+        sharded["deepspeed"] = f"{context.folder}/{deepspeed.NAME}"
+    return sharded
 
 
 def documents(context: StageContext) -> list[Document]:
-    """Files beside the engine's YAML."""
-    made = (deepspeed.ds_config(context), accelerate.accelerate_config(context), hosts(context))
-    return [document for document in made if document is not None]
+    """Configuration files besides the engine's YAML."""
+    candidates = (deepspeed.ds_config(context), accelerate.accelerate_config(context), hosts(context))
+    return [document for document in candidates if document is not None]
 
 
 def gather(context: StageContext, config: str) -> list[Command]:
-    """The step that makes one model of shards, where the engine leaves only those."""
+    """The command that merges shards into one model, where the engine writes only shards."""
     if not accelerate.shards(context):
         return []
-    words = (PYTHON, "runtime/merge_shards.py", config, "--stage", context.folder)
-    return [Command(words, comment="the last checkpoint's shards become one model: the engine writes none itself")]
+    argv = (PYTHON, "runtime/merge_shards.py", config, "--stage", context.folder)
+    return [
+        Command(argv, comment="merges the last checkpoint's shards into one model, which the engine does not write")
+    ]

@@ -1,7 +1,7 @@
-"""`accelerate.yaml`: the file `accelerate launch` reads, for DDP, DeepSpeed and FSDP 1 and 2.
+"""`accelerate.yaml`: the configuration of `accelerate launch`, for DDP, DeepSpeed and FSDP 1 and 2.
 
-On CPU too the type is MULTI_GPU or DEEPSPEED and `use_cpu` is false: with MULTI_CPU accelerate starts one process, and with
-`use_cpu` it drops DeepSpeed and FSDP without a word. The engine's own `use_cpu` keeps the ranks on the CPU.
+On CPU, too, the type is MULTI_GPU or DEEPSPEED and `use_cpu` is false: with MULTI_CPU accelerate starts one process, and with
+`use_cpu` it silently drops DeepSpeed and FSDP. The engine's own `use_cpu` keeps the ranks on the CPU.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ def accelerate_config(context: StageContext) -> Document | None:
     """The configuration for `accelerate launch`; None with another launcher."""
     if launcher(context) != "accelerate" or not distributed(context):
         return None
-    rows = [*_machines(context), *_kind(context), *_fsdp(context)]
+    lines = [*_machines(context), *_kind(context), *_fsdp(context)]
     written = context.stage.settings.inside("accelerate")
-    header = (f"{context.stage.key} ({context.where})", *equation(context))
-    made = document(f"{context.folder}/{NAME}", "yaml", with_passthrough(rows, "accelerate", written), header)
-    sharding = next((key for key in made.data if key in ("fsdp_config", "deepspeed_config")), "")
-    return replace(made, titles={"compute_environment": "processes", sharding: "sharding"})
+    header = (f"{context.stage.key} ({context.location})", *equation(context))
+    config = document(f"{context.folder}/{NAME}", "yaml", with_passthrough(lines, "accelerate", written), header)
+    sharding = next((key for key in config.data if key in ("fsdp_config", "deepspeed_config")), "")
+    return replace(config, titles={"compute_environment": "processes", sharding: "sharding"})
 
 
 def shards(context: StageContext) -> bool:
-    """Whether the engine leaves shards that must be made one model."""
+    """Whether the engine writes shards, which must be merged into one model."""
     state = context.stage.settings.inside("accelerate").get(STATE)
     return fsdp_version(context) is not None and str(getattr(state, "name", state)) == SHARDED
 
@@ -54,18 +54,16 @@ def _machines(context: StageContext) -> Iterator[ConfigLine]:
     yield ConfigLine("distributed_type", "MULTI_NPU" if npu and kind == "MULTI_GPU" else kind, "parallel.strategy")
     yield ConfigLine("num_machines", world.nodes, "hardware.nodes")
     yield ConfigLine("num_processes", world.size, "hardware.count")
-    yield ConfigLine("machine_rank", 0, "each node says its own on the command line")
+    yield ConfigLine("machine_rank", 0, "each node gives its own on the command line")
     if world.nodes > 1:
         yield ConfigLine("rdzv_backend", "static", "the number of nodes is fixed")
         yield ConfigLine("same_network", True, "nodes reach each other by MASTER_ADDR and MASTER_PORT")
     else:
-        yield ConfigLine("main_process_port", 0, "a free one: stages may run side by side")
+        yield ConfigLine("main_process_port", 0, "a free port: stages may run at the same time")
     yield ConfigLine("main_training_function", "main", "accelerate's default")
-    if kind != "DEEPSPEED":  # whose own file says it; accelerate refuses it in both
+    if kind != "DEEPSPEED":  # its own file sets it; accelerate refuses it in both
         yield ConfigLine("mixed_precision", MIXED.get(context.planned.precision, "no"), "precision")
-    yield ConfigLine(
-        "use_cpu", False, "true drops DeepSpeed and FSDP; where there is no card, the engine's YAML says use_cpu"
-    )
+    yield ConfigLine("use_cpu", False, "true drops DeepSpeed and FSDP; without a GPU, the engine's YAML sets use_cpu")
 
 
 def _kind(context: StageContext) -> Iterator[ConfigLine]:
@@ -79,7 +77,7 @@ def _kind(context: StageContext) -> Iterator[ConfigLine]:
         yield ConfigLine("deepspeed_config.zero3_init_flag", True, "the model is sharded while it is loaded")
     if context.planned.world.nodes > 1:
         yield ConfigLine(
-            "deepspeed_config.deepspeed_multinode_launcher", "standard", "each node is started by itself, without ssh"
+            "deepspeed_config.deepspeed_multinode_launcher", "standard", "each node is started separately, without ssh"
         )
 
 
@@ -91,7 +89,7 @@ def _fsdp(context: StageContext) -> Iterator[ConfigLine]:
     replicas = context.get("parallel.replicate")
     yield ConfigLine("fsdp_config.fsdp_version", version, "parallel.strategy")
     yield ConfigLine(
-        "fsdp_config.fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP", "one unit a layer, as the model names them"
+        "fsdp_config.fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP", "one unit per layer, by the model's class names"
     )
     yield ConfigLine("fsdp_config.fsdp_offload_params", full, "parallel.offload")
     yield ConfigLine("fsdp_config.fsdp_cpu_ram_efficient_loading", True, "only the first rank reads the weights")
@@ -105,14 +103,16 @@ def _fsdp(context: StageContext) -> Iterator[ConfigLine]:
         sharding = "HYBRID_SHARD" if isinstance(replicas, int) and replicas > 1 else "FULL_SHARD"
         yield ConfigLine("fsdp_config.fsdp_sharding_strategy", sharding, "parallel.replicate")
         yield ConfigLine(
-            "fsdp_config.fsdp_backward_prefetch", "BACKWARD_PRE", "the next layer travels while this one works"
+            "fsdp_config.fsdp_backward_prefetch", "BACKWARD_PRE", "gathers the next layer while this one computes"
         )
         yield ConfigLine("fsdp_config.fsdp_forward_prefetch", False, "accelerate's default")
-        yield ConfigLine("fsdp_config.fsdp_sync_module_states", True, "the other ranks get the weights from the first")
-        yield ConfigLine("fsdp_config.fsdp_use_orig_params", True, "frozen and trained weights side by side")
+        yield ConfigLine("fsdp_config.fsdp_sync_module_states", True, "the first rank sends the weights to the others")
+        yield ConfigLine("fsdp_config.fsdp_use_orig_params", True, "allows frozen and trained weights in one unit")
         return
-    yield ConfigLine("fsdp_config.fsdp_reshard_after_forward", True, "as ZeRO-3: a layer is whole only while it works")
+    yield ConfigLine(
+        "fsdp_config.fsdp_reshard_after_forward", True, "as ZeRO-3: a layer is gathered only while it computes"
+    )
     if isinstance(replicas, int) and replicas > 1:
-        place = "parallelism_config.parallelism_config"
-        yield ConfigLine(f"{place}_dp_replicate_size", replicas, "parallel.replicate")
-        yield ConfigLine(f"{place}_dp_shard_size", context.planned.world.data // replicas, "parallel.replicate")
+        prefix = "parallelism_config.parallelism_config"
+        yield ConfigLine(f"{prefix}_dp_replicate_size", replicas, "parallel.replicate")
+        yield ConfigLine(f"{prefix}_dp_shard_size", context.planned.world.data // replicas, "parallel.replicate")

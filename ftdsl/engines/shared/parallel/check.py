@@ -1,4 +1,4 @@
-"""What cannot be started, sharded or saved is refused at its key; what the engine would let pass in silence too."""
+"""Errors for what cannot be launched, sharded or saved, including what the engine would accept without a message."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ STARTS = {
     "deepspeed": ("", "ddp", "zero0", "zero1", "zero2", "zero3"),
     "ray": ("", "ddp", "zero0", "zero1", "zero2", "zero3"),
 }
-"""Strategies each launcher can start. FSDP is configured by accelerate's environment, Megatron runs under torchrun."""
+"""Strategies that each launcher can start. accelerate configures FSDP by environment variables; Megatron needs torchrun."""
 
 ADAMS = ("", "auto", "adamw", "adamw_torch", "adamw_torch_fused")
 
 
 def check(context: StageContext) -> None:
-    """Errors for what this recipe asks of several processes and cannot get."""
+    """Errors for settings of several processes that cannot work."""
     _launcher(context)
     _on_cpu(context)
     _splits(context)
@@ -34,34 +34,32 @@ def _launcher(context: StageContext) -> None:
     if world.elastic and name != "torchrun":
         context.refuse("hardware.nodes", f"a job started by `{name}` cannot be elastic", "write `with = torchrun`")
     if world.elastic and zero_stage(context):
-        text = "checkpoints of ZeRO are of one number of ranks: when a node stays away, training cannot go on from them"
+        text = "ZeRO checkpoints resume only with the same number of ranks; if a node is lost, training cannot resume"
         span = context.stage.spans.get("hardware.nodes", context.stage.span)
-        context.session.sink.warning("FT432", text, span, help="use `strategy = ddp`, whose checkpoints fit any number")
+        context.session.sink.warning("FT432", text, span, help="use `strategy = ddp`, which resumes with any number")
     if context.get("launch.retries") and (name == "ray" or (name == "deepspeed" and world.nodes > 1)):
         context.refuse(
-            "launch.retries", f"`{name}` starts no process again", "write `with = torchrun`, or `accelerate`"
+            "launch.retries", f"`{name}` does not restart processes", "write `with = torchrun`, or `accelerate`"
         )
     if name == "ray" and not world.gpu:
         context.refuse(
-            "launch.with", f"`ray` workers of {context.engine.title} take cards", "write `hardware { gpu = … }`"
+            "launch.with", f"Ray workers of {context.engine.title} need GPUs", "write `hardware { gpu = … }`"
         )
     if name != "ray" and context.stage.settings.inside("launch.runtime_env"):
-        context.refuse("launch.runtime_env", "`runtime_env` is Ray's", "write `with = ray`")
+        context.refuse("launch.runtime_env", "only Ray reads `runtime_env`", "write `with = ray`")
     if context.stage.settings.inside("accelerate") and name != "accelerate":
         context.refuse(
-            "accelerate", f"`{name}` reads no configuration of accelerate", "write `launch { with = accelerate }`"
+            "accelerate", f"`{name}` does not read accelerate's configuration", "write `launch { with = accelerate }`"
         )
     if context.stage.settings.inside("deepspeed") and zero_stage(context) is None:
-        context.refuse(
-            "deepspeed", "without ZeRO nothing reads a configuration of DeepSpeed", "write `strategy = zero2`"
-        )
+        context.refuse("deepspeed", "without ZeRO nothing reads DeepSpeed's configuration", "write `strategy = zero2`")
     if context.stage.settings.inside("megatron") and not common.megatron(context):
-        context.refuse("megatron", "without Megatron nothing reads its arguments", "write `strategy = megatron`")
+        context.refuse("megatron", "without Megatron nothing reads its parameters", "write `strategy = megatron`")
 
 
 def _on_cpu(context: StageContext) -> None:
     if fsdp_version(context) and not context.planned.world.gpu:
-        text = "on CPU FSDP is not done: accelerate would run plain copies and say nothing"
+        text = f"`{context.planned.strategy}` does not work on CPU: accelerate would silently run unsharded copies"
         context.refuse("parallel.strategy", text, "write `strategy = zero3`")
 
 
@@ -72,7 +70,7 @@ def _splits(context: StageContext) -> None:
             text = f"`{strategy or 'ddp'}` cannot split tensors"
             context.refuse("parallel.tensor", text, "write `strategy = zero1` (DeepSpeed AutoTP), or `megatron`")
         elif context.planned.method != "full":
-            text = f"tensors are split by DeepSpeed AutoTP, which fails with `{context.planned.method}`"
+            text = f"DeepSpeed AutoTP splits tensors here, and fails with `{context.planned.method}`"
             context.refuse("parallel.tensor", text, "write `full { }`")
     for name in ("pipeline", "context", "expert"):
         value = context.get(f"parallel.{name}")
@@ -83,9 +81,9 @@ def _splits(context: StageContext) -> None:
     replicas = context.get("parallel.replicate")
     if isinstance(replicas, int) and replicas > 1:
         if not fsdp_version(context):
-            context.refuse("parallel.replicate", "copies of a sharded model need FSDP", "write `strategy = fsdp2`")
+            context.refuse("parallel.replicate", "replicas of a sharded model need FSDP", "write `strategy = fsdp2`")
         elif fsdp_version(context) == 1 and replicas != world.nodes:
-            text = f"`fsdp1` shards within a node and copies between them: {world.nodes} here"
+            text = f"`fsdp1` shards within a node, so there is one replica per node: {world.nodes}"
             context.refuse("parallel.replicate", text, f"write `replicate = {world.nodes}`, or `strategy = fsdp2`")
 
 
@@ -101,13 +99,13 @@ def _offload(context: StageContext) -> None:
     if strategy in FSDP:
         if set(moved) != {"optimizer", "params"} or any(moved.values()):
             refuse(
-                f"`{strategy}` moves parameters and optimizer together, to main memory",
+                f"`{strategy}` offloads parameters and optimizer together, to main memory",
                 "write `offload = [optimizer, params]`",
             )
         return
     if strategy == "megatron":
         if set(moved) != {"optimizer"} or any(moved.values()):
-            refuse("`megatron` moves the optimizer, to main memory", "write `offload = [optimizer]`")
+            refuse("`megatron` offloads only the optimizer, to main memory", "write `offload = [optimizer]`")
         return
     if not stage:
         refuse("offload needs sharding", "write `strategy = zero2`, or `zero3`")
@@ -115,15 +113,15 @@ def _offload(context: StageContext) -> None:
     if "params" in moved and stage != 3:
         refuse(f"`{strategy}` cannot offload parameters", "write `strategy = zero3`")
     if any(moved.values()) and stage != 3:
-        refuse(f"`{strategy}` cannot move anything to NVMe", "write `strategy = zero3`")
+        refuse(f"`{strategy}` cannot offload to NVMe", "write `strategy = zero3`")
     forced = context.stage.settings.inside("deepspeed").get("zero_force_ds_cpu_optimizer") is not False
     if "optimizer" in moved and forced and context.name("optim.name") not in ADAMS:
-        text = f"an offloaded optimizer is DeepSpeed's Adam: `{context.name('optim.name')}` would be replaced without a word"
+        text = f"DeepSpeed offloads its own Adam only: it would silently replace `{context.name('optim.name')}`"
         refuse(text, "write `optim.name = adamw`, or `deepspeed { zero_force_ds_cpu_optimizer = false }`")
 
 
 def _saving(context: StageContext) -> None:
-    """Runs that would end well and leave no model."""
+    """Runs that would succeed and write no model."""
 
     def refuse(key: str, text: str, help: str) -> None:
         span = context.stage.spans.get(key, context.stage.span)
@@ -135,11 +133,13 @@ def _saving(context: StageContext) -> None:
         ("megatron", "save_hf_model"),
     ):
         if context.stage.settings.inside(block).get(name) is False:
-            refuse(f"{block}.{name}", "no model would be written, and the run would end well", "drop it")
+            refuse(f"{block}.{name}", "the run would succeed and write no model", "drop it")
     if not accelerate.shards(context):
         return
     key = f"accelerate.{accelerate.STATE}"
     if context.planned.method not in ("full", "freeze"):
-        refuse(key, "shards of an adapter cannot be made one", "write `fsdp_state_dict_type = FULL_STATE_DICT`")
+        refuse(key, "shards of an adapter cannot be merged", "write `fsdp_state_dict_type = FULL_STATE_DICT`")
     if context.name("save.every") == "never":
-        refuse(key, "shards are gathered from the last checkpoint, and none is saved", "drop `save.every = never`")
+        refuse(
+            key, "shards are merged from the last checkpoint, and no checkpoint is saved", "drop `save.every = never`"
+        )

@@ -1,4 +1,4 @@
-"""What the parts of this room ask of a stage: who shards it, who starts it, what is moved out of the cards."""
+"""What the parts of this package need to know of a stage: its sharding, its launcher, what is offloaded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FSDP = ("fsdp1", "fsdp2")
 
 
 def zero_stage(context: StageContext) -> int | None:
-    """0 to 3, or None where DeepSpeed has no part."""
+    """0 to 3, or None without DeepSpeed."""
     strategy = context.planned.strategy
     return int(strategy[-1]) if strategy in ZERO else None
 
@@ -31,24 +31,24 @@ def megatron(context: StageContext) -> bool:
 
 
 def launcher(context: StageContext) -> str:
-    """Who starts the processes; `auto` is accelerate for FSDP, torchrun for the rest."""
+    """What starts the processes; `auto` is accelerate for FSDP, otherwise torchrun."""
     name = context.name("launch.with")
     return name if name not in ("", "auto") else "accelerate" if fsdp_version(context) else "torchrun"
 
 
 def distributed(context: StageContext) -> bool:
-    """DeepSpeed and FSDP want a launcher even for one process."""
+    """Whether a launcher is needed: DeepSpeed and FSDP need one even for one process."""
     return context.planned.world.size > 1 or context.planned.strategy not in ("", "ddp")
 
 
 def offloads(context: StageContext) -> dict[str, str]:
-    """What leaves the cards (`optimizer`, `params`) and where to: a folder on NVMe, or "" for main memory."""
+    """What is offloaded (`optimizer`, `params`) -> where to: a folder on NVMe, or "" for main memory."""
     items = [item for item in context.stage.settings.items("parallel.offload") if isinstance(item, Term)]
     return {item.name: str(item.options.get("nvme", "")) for item in items if item.name not in ("none", "auto")}
 
 
 def shape_of(context: StageContext) -> Mapping[str, int]:
-    """Sizes of the model as far as they are known: hidden, layers, heads, kv_heads, experts (0: none)."""
+    """The known sizes of the model: hidden, layers, heads, kv_heads, experts (0: none)."""
     base = context.stage.start.base if context.stage.start else None
     if not isinstance(base, Term):
         return {}
@@ -71,10 +71,12 @@ def equation(context: StageContext) -> tuple[str, ...]:
     if world.elastic and batch:
         least = world.processes_per_node * world.least_nodes // world.split
         smallest = batch.micro * batch.accumulate * least
-        lines.append(f"elastic, {world.least_nodes} to {world.nodes} nodes: the batch is {smallest} at the fewest")
+        lines.append(
+            f"elastic, {world.least_nodes} to {world.nodes} nodes: the batch is {smallest} with {world.least_nodes}"
+        )
     return tuple(lines)
 
 
 def plain_number(value: Any) -> float:
-    """0 for `none`, as DeepSpeed and transformers have it."""
+    """0 for `none`, as DeepSpeed and transformers expect."""
     return float(value) if isinstance(value, int | float) else 0.0

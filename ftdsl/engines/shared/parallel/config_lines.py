@@ -1,4 +1,4 @@
-"""A configuration as rows: dotted path, value, and why it is so; nested into the document, the reasons kept beside it."""
+"""A configuration as lines (dotted path, value, reason), nested into a document that keeps the reasons."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ftdsl.record import frozen
 
 @frozen
 class ConfigLine:
-    """`why` is the dotted key of the recipe that decides the value (`parallel.strategy`), or a sentence."""
+    """why: the dotted key of the recipe that decides the value (`parallel.strategy`), or a sentence."""
 
     path: str
     value: Any
@@ -24,25 +24,25 @@ def nest(values: Mapping[str, Any]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for path, value in values.items():
         *sections, name = path.split(".")
-        here = tree
+        parent = tree
         for section in sections:
-            if not isinstance(here.get(section), dict):
-                here[section] = {}
-            here = here[section]
-        here[name] = value
+            if not isinstance(parent.get(section), dict):
+                parent[section] = {}
+            parent = parent[section]
+        parent[name] = value
     return tree
 
 
-def with_passthrough(rows: Iterable[ConfigLine], block: str, written: Mapping[str, Any]) -> list[ConfigLine]:
-    """The rows with what the author's own block says on top."""
-    ours = {row.path: row for row in rows}
+def with_passthrough(lines: Iterable[ConfigLine], block: str, written: Mapping[str, Any]) -> list[ConfigLine]:
+    """The lines, overridden by the author's own passthrough block."""
+    ours = {line.path: line for line in lines}
     return list(
         (ours | {path: ConfigLine(path, plain(value), f"{block}.{path}") for path, value in written.items()}).values()
     )
 
 
-def document(path: str, kind: Any, rows: Iterable[ConfigLine], header: tuple[str, ...] = ()) -> Document:
-    """The rows as a file, with the reason of every line."""
-    rows = list(rows)
-    data = nest({row.path: row.value for row in rows})
-    return Document(path, kind, data, header, why={row.path: row.why for row in rows})
+def document(path: str, kind: Any, lines: Iterable[ConfigLine], header: tuple[str, ...] = ()) -> Document:
+    """The lines as a file, with the reason of each."""
+    lines = list(lines)
+    data = nest({line.path: line.value for line in lines})
+    return Document(path, kind, data, header, why={line.path: line.why for line in lines})

@@ -1,9 +1,9 @@
-"""`ds_config.json`: what DeepSpeed shards and moves, in numbers wherever they are known.
+"""`ds_config.json`: what DeepSpeed shards and offloads, in numbers wherever they are known.
 
-`"auto"` stands only where Hugging Face must fill it in: bucket sizes that follow from a width we do not know (hidden
-squared and the like, transformers/integrations/deepspeed.py:199). `train_batch_size` is never written: ZeRO-3 reads the
-file while the model is loaded, before DeepSpeed knows how many ranks there are, and would refuse the product.
-Optimizer and schedule stay with Hugging Face, whose the YAML configures.
+`"auto"` is written only where Hugging Face must fill in a value: bucket sizes that depend on an unknown width (hidden squared
+and similar, transformers/integrations/deepspeed.py:199). `train_batch_size` is never written: ZeRO-3 reads the file while the
+model is loaded, before DeepSpeed knows the number of ranks, and would refuse the product.
+The YAML configures Hugging Face's optimizer and schedule, so this file has none.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ AIO = {
     "single_submit": False,
     "overlap_events": True,
 }
-"""DeepSpeed's own defaults (runtime/swap_tensor/constants.py), written out to be tuned to the disk."""
+"""DeepSpeed's own defaults (runtime/swap_tensor/constants.py), written out so that they can be tuned to the disk."""
 
-GATHER = "without it no model is written, and the run ends well"
+GATHER = "without it the run succeeds and writes no model"
 
 
 def ds_config(context: StageContext) -> Document | None:
@@ -33,9 +33,9 @@ def ds_config(context: StageContext) -> Document | None:
     stage = zero_stage(context)
     if stage is None or context.planned.batch is None:
         return None
-    rows = [*_batch(context), *_precision(context), *_zero(context, stage), *_offload(context), *_tensor(context)]
+    lines = [*_batch(context), *_precision(context), *_zero(context, stage), *_offload(context), *_tensor(context)]
     written = context.stage.settings.inside("deepspeed")
-    return document(f"{context.folder}/{NAME}", "json", with_passthrough(rows, "deepspeed", written))
+    return document(f"{context.folder}/{NAME}", "json", with_passthrough(lines, "deepspeed", written))
 
 
 def _batch(context: StageContext) -> Iterator[ConfigLine]:
@@ -45,17 +45,17 @@ def _batch(context: StageContext) -> Iterator[ConfigLine]:
     yield ConfigLine("gradient_accumulation_steps", batch.accumulate, "batch.accumulate")
     yield ConfigLine("gradient_clipping", plain_number(context.get("optim.clip")), "optim.clip")
     yield ConfigLine(
-        "zero_allow_untested_optimizer", True, "optimizers of transformers and bitsandbytes are not DeepSpeed's own"
+        "zero_allow_untested_optimizer", True, "optimizers of transformers and bitsandbytes are not DeepSpeed's"
     )
 
 
 def _precision(context: StageContext) -> Iterator[ConfigLine]:
-    """Both sections always stand: HF holds them against the YAML."""
+    """Both sections are always written: Hugging Face checks them against the YAML."""
     precision = context.planned.precision
     yield ConfigLine("bf16.enabled", precision in ("bf16", "pure_bf16", "fp8"), "precision")
     yield ConfigLine("fp16.enabled", precision == "fp16", "precision")
     if precision == "fp16":
-        scale = "dynamic loss scale, which starts at 2^16 and halves on overflow"
+        scale = "dynamic loss scale: starts at 2^16 and halves on overflow"
         yield ConfigLine("fp16.loss_scale", 0, scale)
         yield ConfigLine("fp16.initial_scale_power", 16, scale)
         yield ConfigLine("fp16.loss_scale_window", 1000, scale)
@@ -67,19 +67,21 @@ def _zero(context: StageContext, stage: int) -> Iterator[ConfigLine]:
     yield ConfigLine("zero_optimization.stage", stage, "parallel.strategy")
     if stage == 0:
         return
-    # AutoTP splits the gradients by itself; overlapping them with ZeRO's own reduction is not for it.
+    # AutoTP splits the gradients itself, and does not support overlapping them with ZeRO's reduction.
     yield ConfigLine(
-        "zero_optimization.overlap_comm", context.planned.world.tensor == 1, "gradients travel while others are made"
+        "zero_optimization.overlap_comm",
+        context.planned.world.tensor == 1,
+        "reduces gradients while others are computed",
     )
-    yield ConfigLine("zero_optimization.contiguous_gradients", True, "no fragmented memory in the backward pass")
+    yield ConfigLine("zero_optimization.contiguous_gradients", True, "avoids fragmented memory in the backward pass")
     hidden = shape_of(context).get("hidden")
     buckets = {"reduce_bucket_size": hidden and hidden * hidden}
     if stage == 3:
         buckets["stage3_prefetch_bucket_size"] = hidden and int(0.9 * hidden * hidden)
         buckets["stage3_param_persistence_threshold"] = hidden and 10 * hidden
-    known = f"of a model {hidden} wide" if hidden else "Hugging Face fills it in from the model's width"
+    why = f"for a hidden size of {hidden}" if hidden else "Hugging Face fills it in from the hidden size"
     for name, size in buckets.items():
-        yield ConfigLine(f"zero_optimization.{name}", size or "auto", known)
+        yield ConfigLine(f"zero_optimization.{name}", size or "auto", why)
     if stage == 3:
         yield ConfigLine("zero_optimization.stage3_gather_16bit_weights_on_model_save", True, GATHER)
 
@@ -89,13 +91,15 @@ def _offload(context: StageContext) -> Iterator[ConfigLine]:
     for name, section in (("optimizer", "offload_optimizer"), ("params", "offload_param")):
         if name not in moved:
             continue
-        place = f"zero_optimization.{section}"
-        yield ConfigLine(f"{place}.device", "nvme" if moved[name] else "cpu", "parallel.offload")
+        prefix = f"zero_optimization.{section}"
+        yield ConfigLine(f"{prefix}.device", "nvme" if moved[name] else "cpu", "parallel.offload")
         if moved[name]:
-            yield ConfigLine(f"{place}.nvme_path", moved[name], "parallel.offload")
+            yield ConfigLine(f"{prefix}.nvme_path", moved[name], "parallel.offload")
         pinned = bool(context.planned.world.gpu)
         yield ConfigLine(
-            f"{place}.pin_memory", pinned, "copies overlap with work" if pinned else "there is no card to copy to"
+            f"{prefix}.pin_memory",
+            pinned,
+            "copies overlap with computation" if pinned else "there is no GPU to copy to",
         )
     if any(moved.values()):
         for key, value in AIO.items():

@@ -1,7 +1,7 @@
-"""Commands that start a stage's processes, on one node or on each of several, and the environment they need.
+"""Commands that start a stage's processes, on one node or on each of several, and the variables they need.
 
-`python -m torch.distributed.run` instead of `torchrun`, and the same for the others: scripts are looked up on PATH, where
-another environment's may stand.
+`python -m torch.distributed.run` instead of `torchrun`, and the same for the others: a script is looked up on PATH, where
+another environment's may come first.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ MASTER_ADDR, MASTER_PORT = Raw('"$MASTER_ADDR"'), Raw('"$MASTER_PORT"')
 FREE_PORT = Raw(
     '"${MASTER_PORT:-$("$FT_PYTHON" -c \'import socket; s = socket.create_server(("", 0)); print(s.getsockname()[1])\')}"'
 )
-"""A port nobody listens on: DeepSpeed's launcher finds none by itself, and two stages side by side would meet on 29500."""
+"""A free port: DeepSpeed's launcher does not look for one, and two stages at the same time would both use 29500."""
 
 HOSTS = "hostfile"
 ELASTIC = "last_call_timeout=3,keep_alive_interval=1,keep_alive_max_attempt=3,read_timeout=20"
-"""A lost node is noticed in seconds, a new one waited for as long (measured with hosts in namespaces)."""
+"""A lost node is detected within seconds, and a new one awaited as long (measured with hosts in network namespaces)."""
 
 
 def launch(context: StageContext, program: Words, parts: int) -> list[Command]:
-    """The commands that train or score: one Python for all parts of the stage, or a launcher around each.
+    """The commands that train or score: one Python process for all parts of the stage, or a launcher for each.
 
-    program: the script that runs the engine, and its verb; it is given the stage's stage.json.
+    program: the script that runs the engine, and its verb; its last argument is the stage's stage.json.
     """
     run: Words = (*program, f"{context.folder}/stage.json")
     if not distributed(context) or launcher(context) == "ray":
@@ -46,12 +46,12 @@ def retries(context: StageContext) -> int:
 
 
 def agreed(context: StageContext) -> bool:
-    """Whether several nodes must agree on a restart; then the launchers do it, by a rendezvous."""
+    """Whether several nodes must agree on a restart; the launchers do this by a rendezvous."""
     return context.planned.world.elastic or (context.planned.world.nodes > 1 and retries(context) > 0)
 
 
 def _retry(context: StageContext) -> Words:
-    """On one node the whole launcher is started again: torchrun's own restarts hang with gloo, DeepSpeed has none."""
+    """On one node the whole launcher is restarted: torchrun's own restarts hang with gloo, and DeepSpeed has none."""
     if not retries(context) or agreed(context):
         return ()
     return (RETRY, str(retries(context)), "--stage", context.folder, "--", PYTHON)
@@ -66,7 +66,7 @@ def _torchrun(context: StageContext) -> Words:
     if not agreed(context):
         where: Words = ("--node_rank", NODE_RANK, "--master_addr", MASTER_ADDR, "--master_port", MASTER_PORT)
         return (*run, "--nnodes", str(world.nodes), *each, *where)
-    # Nodes that may leave and come back meet by a rendezvous, which also gives them their ranks.
+    # Nodes that may leave and rejoin use a rendezvous, which also assigns their ranks.
     nodes = f"{world.least_nodes}:{world.nodes}" if world.elastic else str(world.nodes)
     meet: Words = ("--rdzv_backend", "c10d", "--rdzv_id", f"{context.plan.recipe.name}-{context.folder}")
     meet += ("--rdzv_endpoint", Raw('"$MASTER_ADDR:$MASTER_PORT"'), "--rdzv_conf", ELASTIC)
@@ -82,7 +82,7 @@ def _torchrun(context: StageContext) -> Words:
 
 def _meet_here(context: StageContext) -> Words:
     if not (context.is_explicit("launch.head") or context.is_explicit("launch.port")):
-        return ("--standalone",)  # finds a free port: stages may run side by side
+        return ("--standalone",)  # finds a free port: stages may run at the same time
     head = context.get("launch.head") or "127.0.0.1"
     return ("--master_addr", str(head), "--master_port", str(context.get("launch.port")))
 
@@ -100,12 +100,12 @@ def _deepspeed(context: StageContext) -> Words:
     if world.nodes > 1:
         hosts: Words = ("--hostfile", f"{context.folder}/{HOSTS}", "--no_ssh", "--node_rank", NODE_RANK)
         return (*run, *hosts, *_cards(context), "--master_addr", MASTER_ADDR, "--master_port", MASTER_PORT)
-    # Without a file it would look at /job/hostfile, and take a cluster's for this job's.
+    # Without the option it would read /job/hostfile, which may be a cluster's.
     return (*run, "--hostfile", "/dev/null", *_cards(context), "--master_port", MASTER_PORT)
 
 
 def _cards(context: StageContext) -> Words:
-    """Which cards, for DeepSpeed: it drops CUDA_VISIBLE_DEVICES as soon as a number is given."""
+    """The GPUs, as DeepSpeed's options: it ignores CUDA_VISIBLE_DEVICES when a number is given."""
     devices, world = context.get("hardware.devices"), context.planned.world
     if not devices:
         return ("--num_gpus", str(world.processes_per_node))
@@ -119,17 +119,17 @@ def _names(context: StageContext) -> list[str]:
 
 
 def hosts(context: StageContext) -> Document | None:
-    """DeepSpeed's list of nodes. Without ssh the names are only counted: each node is started by itself."""
+    """DeepSpeed's list of nodes. Without ssh it only counts the names: each node is started separately."""
     world = context.planned.world
     if world.nodes == 1 or launcher(context) != "deepspeed" or not distributed(context):
         return None
-    slots = max([world.processes_per_node, *(int(card) + 1 for card in context.get("hardware.devices") or ())])
+    slots = max([world.processes_per_node, *(int(device) + 1 for device in context.get("hardware.devices") or ())])
     lines = [f"{name} slots={slots}" for name in _names(context)]
     return Document(f"{context.folder}/{HOSTS}", "text", lines)
 
 
 def environment(context: StageContext) -> dict[str, str | Raw]:
-    """Which cards are seen, threads on CPU, and where several nodes meet."""
+    """Visible GPUs, threads on CPU, and the address at which several nodes meet."""
     return _devices(context) | _meeting(context) | _switches(context)
 
 
@@ -141,7 +141,7 @@ def _devices(context: StageContext) -> dict[str, str | Raw]:
     devices = context.get("hardware.devices")
     if devices and not (launcher(context) == "deepspeed" and distributed(context)):
         return {variable: ",".join(map(str, devices))}
-    if not distributed(context):  # the engine refuses one process that sees several cards
+    if not distributed(context):  # the engine refuses a single process that sees several GPUs
         return {variable: Raw.variable(variable, default=0)}
     return {}
 
@@ -151,13 +151,17 @@ def _meeting(context: StageContext) -> dict[str, str | Raw]:
         return {}
     if context.planned.world.nodes == 1:
         return {"MASTER_PORT": _own_port(context)} if launcher(context) == "deepspeed" and distributed(context) else {}
-    found: dict[str, str | Raw] = {"NODE_RANK": Raw('"${NODE_RANK:?0 on the first node, 1 on the next, and so on}"')}
+    variables: dict[str, str | Raw] = {
+        "NODE_RANK": Raw('"${NODE_RANK:?0 on the first node, 1 on the next, and so on}"')
+    }
     head = context.get("launch.head")
     if head:
-        found["FT_HEAD"] = str(head)
-    found["MASTER_ADDR"] = Raw('"${MASTER_ADDR:-$FT_HEAD}"' if head else '"${MASTER_ADDR:?address of the first node}"')
-    found["MASTER_PORT"] = Raw.variable("MASTER_PORT", default=int(context.get("launch.port") or 29500))
-    return found
+        variables["FT_HEAD"] = str(head)
+    variables["MASTER_ADDR"] = Raw(
+        '"${MASTER_ADDR:-$FT_HEAD}"' if head else '"${MASTER_ADDR:?address of the first node}"'
+    )
+    variables["MASTER_PORT"] = Raw.variable("MASTER_PORT", default=int(context.get("launch.port") or 29500))
+    return variables
 
 
 def _own_port(context: StageContext) -> Raw:
@@ -166,21 +170,23 @@ def _own_port(context: StageContext) -> Raw:
 
 
 def _switches(context: StageContext) -> dict[str, str | Raw]:
-    found: dict[str, str | Raw] = {}
+    variables: dict[str, str | Raw] = {}
     if context.planned.strategy == "megatron":
-        found["USE_MCA"] = "1"
+        variables["USE_MCA"] = "1"
         if context.planned.world.tensor > 1:
-            found["CUDA_DEVICE_MAX_CONNECTIONS"] = "1"  # mcore: or its communication waits behind its own kernels
+            variables["CUDA_DEVICE_MAX_CONNECTIONS"] = (
+                "1"  # mcore: otherwise communication waits behind its own kernels
+            )
     if launcher(context) == "ray":
-        found |= {"USE_RAY": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+        variables |= {"USE_RAY": "1", "RAY_USAGE_STATS_ENABLED": "0"}
     if agreed(context):
-        # torch 2.13: a host that comes back cannot join again as long as the store is shared (0 of 3; 2 of 2 with this).
-        found["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
-    return found
+        # torch 2.13: a host cannot rejoin while the store is shared (0 of 3 attempts; 2 of 2 with this).
+        variables["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
+    return variables
 
 
 def by_hand(context: StageContext) -> tuple[str, ...]:
-    """What a person types on each of several nodes."""
+    """The command to type on each of several nodes."""
     nodes, head = context.planned.world.nodes, context.get("launch.head")
     if nodes == 1 or launcher(context) == "ray":
         return ()

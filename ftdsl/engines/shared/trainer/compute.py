@@ -1,4 +1,4 @@
-"""Where and how it is computed: parameters of transformers' Trainer."""
+"""Device and compilation: parameters of transformers' Trainer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ftdsl.language.values import Term
 
 
 def use_cpu(context: StageContext) -> Params:
-    """Always said on CPU: without it newer accelerates run two separate jobs of one process each."""
+    """Always written on CPU: without it newer versions of accelerate run two separate jobs of one process each."""
     return {} if context.planned.world.gpu else {"use_cpu": True}
 
 

@@ -1,4 +1,4 @@
-"""The optimizer: its moments, the curve of the learning rate, how long it goes on."""
+"""Optimizer, learning-rate schedule and duration: parameters of transformers' Trainer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def duration(context: StageContext) -> Params:
         if context.planned.ramp:
             return {"max_steps": steps_of(context.planned.ramp, rows, context.planned.batch.data_parallel)}
         return {"max_steps": math.ceil(rows / context.planned.batch.total)}
-    context.refuse("duration", f"{context.engine.title} cannot train for a time", "write steps or epochs")
+    context.refuse("duration", f"{context.engine.title} cannot stop after a time", "write steps or epochs")
     return {}
 
 
@@ -34,13 +34,13 @@ def betas(context: StageContext) -> Params:
 
 
 def schedule(context: StageContext) -> Params:
-    """The curve of the rate (transformers/optimization.py). Phases that its trapezoid cannot draw are drawn by our runtime,
-    which takes the place of a constant rate.
+    """The learning-rate schedule (transformers/optimization.py). Phases that its trapezoid cannot express are run by ftdsl's
+    runtime, which replaces a constant schedule.
     """
     value = context.get("optim.schedule")
     if isinstance(value, list | tuple):
         if context.is_explicit("optim.warmup") and context.get("optim.warmup").number:
-            context.refuse("optim.warmup", "the phases of `schedule` say how the rate warms up", "drop it")
+            context.refuse("optim.warmup", "the phases of `schedule` set the warm-up already", "drop it")
         return _trapezoid(context) if drawn_by_engine(context) else {"lr_scheduler_type": "constant"}
     name = value.name if isinstance(value, Term) else "cosine"
     options = dict(value.options) if isinstance(value, Term) else {}
@@ -62,7 +62,7 @@ _SCHEDULE_OPTIONS = {"cycles": "num_cycles", "power": "power"}
 
 
 def _floored(context: StageContext, name: str) -> tuple[str, Params]:
-    """The schedule with a floor: cosine has one of its own, and a linear way down is a polynomial of power 1."""
+    """The schedule with a minimum rate: cosine has a variant with one, and a linear decay is a polynomial of power 1."""
     floor = context.get("optim.min_lr")
     if not floor or not floor.number:
         return name, {}
@@ -72,7 +72,7 @@ def _floored(context: StageContext, name: str) -> tuple[str, Params]:
         lowest = floor.number * context.get("optim.lr") if floor.unit == "share" else floor.number
         return "polynomial", {"lr_end": float(f"{lowest:.12g}"), **({"power": 1.0} if name == "linear" else {})}
     context.refuse(
-        "optim.min_lr", f"`{name}` has no floor in transformers", "use `schedule = cosine`, `linear` or `wsd`"
+        "optim.min_lr", f"`{name}` has no minimum rate in transformers", "use `schedule = cosine`, `linear` or `wsd`"
     )
     return name, {}
 
@@ -95,8 +95,8 @@ def _share_of_peak(context: StageContext, level: Amount) -> float:
 
 
 def phases(context: StageContext) -> list[Params]:
-    """The phases of `schedule = [warmup(…), hold(…), decay(…)]` as the runtime reads them; levels are shares of the peak."""
-    found = []
+    """The phases of `schedule = [warmup(…), hold(…), decay(…)]` for the runtime; rates are shares of the peak."""
+    entries = []
     for phase in context.get("optim.schedule"):
         length = phase.options["length"]
         entry: Params = {"kind": phase.name, length.unit: plain(length)}
@@ -105,12 +105,12 @@ def phases(context: StageContext) -> list[Params]:
         }
         if phase.name == "decay":
             entry["shape"] = plain(phase.options.get("shape")) or "cosine"
-        found.append(entry)
-    return found
+        entries.append(entry)
+    return entries
 
 
 def drawn_by_engine(context: StageContext) -> bool:
-    """Whether transformers can draw the rate: a named schedule, or a rise from 0, a plateau and a way down, in steps."""
+    """Whether transformers has the schedule: a named one, or a warm-up from 0, a plateau and a decay, all in steps."""
     if not isinstance(context.get("optim.schedule"), list | tuple):
         return True
     drawn = phases(context)

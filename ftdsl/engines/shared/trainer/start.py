@@ -1,4 +1,4 @@
-"""Where a stage goes on, what its run is called, where its result is uploaded to: parameters of transformers' Trainer."""
+"""Resuming, the name of a run, and the upload of its result: parameters of transformers' Trainer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ftdsl.recipe.recipe import Lineage
 
 
 def lineage_of(context: StageContext, value: Term | StageRef) -> Lineage:
-    """Base and adapters of what a word names besides `model`."""
+    """Base and adapters of a model that another key than `model` names."""
     if isinstance(value, StageRef):
         return context.plan.stage(value.key).stage.result or Lineage(value)
     if value.name == "adapter":
@@ -33,16 +33,16 @@ def run_name(context: StageContext) -> Params:
 
 
 def push(context: StageContext) -> Params:
-    """Where a result is uploaded to: by the Trainer, or by an export (llamafactory/train/tuner.py, export_model)."""
+    """The upload of a result: by the Trainer, or by an export (llamafactory/train/tuner.py, export_model)."""
     value = context.get("push")
     if not isinstance(value, Term):
         return {}
     options = value.options
     if context.stage.kind in ("merge", "quantize"):
         for name in sorted({"revision", "when"} & set(options)):
-            context.refuse("push", f"an export takes no `{name}`", "drop it")
+            context.refuse("push", f"`{name}` has no effect on the upload of an export", "drop it")
         return {"export_hub_model_id": options["id"]}
     names = {"id": "hub_model_id", "private": "hub_private_repo", "revision": "hub_revision", "when": "hub_strategy"}
-    given = {names[key]: plain(option) for key, option in options.items() if key in names}
-    when = given.get("hub_strategy")
-    return {"push_to_hub": True, **given} | ({"hub_strategy": {"save": "every_save"}.get(when, when)} if when else {})
+    params = {names[key]: plain(option) for key, option in options.items() if key in names}
+    when = params.get("hub_strategy")
+    return {"push_to_hub": True, **params} | ({"hub_strategy": {"save": "every_save"}.get(when, when)} if when else {})

@@ -1,4 +1,4 @@
-"""What happens during training: checkpoints, evaluation, logs, trackers; parameters of transformers' Trainer."""
+"""Checkpoints, evaluation, logs and trackers: parameters of transformers' Trainer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ftdsl.language.values import Amount, Term
 
 
 def _strategy(value: Any) -> tuple[str, float | int | None]:
-    """An interval as transformers' strategy and number (a share stays below 1)."""
+    """An interval as transformers has it: strategy and number (a share is below 1)."""
     if isinstance(value, Term):
         return ("no" if value.name == "never" else value.name), None
     if value.unit == "epochs":
@@ -22,14 +22,14 @@ def save_every(context: StageContext) -> Params:
     value = context.get("save.every")
     if value is None:
         return {}
-    if isinstance(value, Amount) and value.unit == "time":  # our runtime looks at the clock
+    if isinstance(value, Amount) and value.unit == "time":  # ftdsl's runtime saves by the clock
         if context.get("save.best_by") is not None:
-            why = "the best checkpoint is chosen where the engine scores one, which it does every so many steps"
+            why = "`best_by` needs checkpoints at the steps at which the engine evaluates, not by time"
             context.refuse("save.every", why, "write `every = 500 steps`")
         return {"save_strategy": "no"}
     if isinstance(value, Amount) and value.unit == "epochs" and value.number != 1:
         context.refuse(
-            "save.every", f"{context.engine.title} saves every epoch, or every so many steps", "write `every = 1 epoch`"
+            "save.every", f"{context.engine.title} saves every epoch, or every N steps", "write `every = 1 epoch`"
         )
         return {}
     strategy, steps = _strategy(value)

@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export FT_PYTHON="${FT_PYTHON:-python3}"
 case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
 
-# goes on from this stage's own checkpoints; what another run left there is set aside
+# keeps this stage's own checkpoints, to resume from; sets aside those of other runs
 "$FT_PYTHON" runtime/llamafactory.py fresh 40-dpo/stage.json
 
 "$FT_PYTHON" -m torch.distributed.run --nnodes 1 --nproc_per_node 8 --standalone runtime/llamafactory.py train 40-dpo/stage.json

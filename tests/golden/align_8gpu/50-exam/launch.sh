@@ -8,10 +8,10 @@ export FT_PYTHON="${FT_PYTHON:-python3}"
 case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
 export CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES:-0}"
 
-# is what it is evaluated with trained on?
+# are rows of the evaluation in the training data?
 "$FT_PYTHON" -m runtime.data leaks 50-exam/leaks.json
 
 "$FT_PYTHON" runtime/llamafactory.py train 50-exam/stage.json
 
-# exit status 3: the gate refuses
+# exit status 3: a bound is not met
 "$FT_PYTHON" runtime/gate.py 50-exam/gate.json

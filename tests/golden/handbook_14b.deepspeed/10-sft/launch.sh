@@ -10,7 +10,7 @@ export FT_PYTHON="${FT_PYTHON:-python3}"
 case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
 export MASTER_PORT="${MASTER_PORT:-$("$FT_PYTHON" -c 'import socket; s = socket.create_server(("", 0)); print(s.getsockname()[1])')}"
 
-# goes on from this stage's own checkpoints; what another run left there is set aside
+# keeps this stage's own checkpoints, to resume from; sets aside those of other runs
 "$FT_PYTHON" runtime/llamafactory.py fresh 10-sft/stage.json
 
 "$FT_PYTHON" -m deepspeed.launcher.runner --no_local_rank --hostfile /dev/null --num_gpus 4 --master_port "$MASTER_PORT" runtime/llamafactory.py train 10-sft/stage.json

@@ -17,7 +17,7 @@ export MASTER_PORT="${MASTER_PORT:-29500}"
 export USE_MCA=1
 export CUDA_DEVICE_MAX_CONNECTIONS=1
 
-# goes on from this stage's own checkpoints; what another run left there is set aside
+# keeps this stage's own checkpoints, to resume from; sets aside those of other runs
 "$FT_PYTHON" runtime/llamafactory.py fresh 10-sft/stage.json
 
 "$FT_PYTHON" -m torch.distributed.run --nnodes 2 --nproc_per_node 8 --node_rank "$NODE_RANK" --master_addr "$MASTER_ADDR" \

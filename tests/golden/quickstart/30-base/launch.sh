@@ -9,7 +9,7 @@ export FT_PYTHON="${FT_PYTHON:-python3}"
 case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 
-# goes on from this stage's own checkpoints; what another run left there is set aside
+# keeps this stage's own checkpoints, to resume from; sets aside those of other runs
 "$FT_PYTHON" runtime/llamafactory.py fresh 30-base/stage.json
 
 "$FT_PYTHON" runtime/llamafactory.py train 30-base/stage.json

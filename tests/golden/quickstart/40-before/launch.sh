@@ -8,7 +8,7 @@ export FT_PYTHON="${FT_PYTHON:-python3}"
 case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 
-# is what it is evaluated with trained on?
+# are rows of the evaluation in the training data?
 "$FT_PYTHON" -m runtime.data leaks 40-before/leaks.json
 
 "$FT_PYTHON" runtime/llamafactory.py train 40-before/stage.json

@@ -8,10 +8,10 @@ export FT_PYTHON="${FT_PYTHON:-python3}"
 case "$FT_PYTHON" in */*) PATH="$(dirname "$FT_PYTHON"):$PATH" ;; esac
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 
-# is what it is evaluated with trained on?
+# are rows of the evaluation in the training data?
 "$FT_PYTHON" -m runtime.data leaks 60-after/leaks.json
 
 "$FT_PYTHON" runtime/llamafactory.py train 60-after/stage.json
 
-# exit status 3: the gate refuses
+# exit status 3: a bound is not met
 "$FT_PYTHON" runtime/gate.py 60-after/gate.json

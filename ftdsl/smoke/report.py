@@ -1,4 +1,4 @@
-"""What a smoke run put in place of what: kept for every word, said once."""
+"""What a smoke run replaced: kept for every key of every stage, reported once per change."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ftdsl.record import frozen
 
 @frozen
 class Replacement:
-    """What stood there and what stands there now. `where`: the recipe's line; of what nobody wrote, the stage's."""
+    """A replaced value. was, now: values as text; location: "file:line" of the key, or of the stage if the key is not written."""
 
     stage: str
     key: str
     was: str
     now: str
     why: str
-    where: str
+    location: str
 
     @property
     def change(self) -> str:
@@ -25,8 +25,8 @@ class Replacement:
         return f"{self.key} {self.was} -> {self.now}: {self.why}"
 
     def as_json(self) -> dict[str, Any]:
-        """With the place apart, as a program wants it."""
-        file, _, line = self.where.rpartition(":")
+        """For programs: file and line are separate."""
+        file, _, line = self.location.rpartition(":")
         return {
             "stage": self.stage, "key": self.key, "was": self.was, "now": self.now, "why": self.why, "file": file,
             "line": int(line),
@@ -34,13 +34,13 @@ class Replacement:
 
 
 def lines(replaced: Sequence[Replacement]) -> Iterator[str]:
-    """Every replacement in words; what several stages share is said once."""
+    """Every replacement as text; one that several stages share is reported once."""
     stages: dict[str, dict[str, list[str]]] = {}
-    for one in replaced:
-        stages.setdefault(one.change, {}).setdefault(one.where, []).append(one.stage)
-    for change, places in stages.items():
-        said = [f"{_names(names)} ({where})" for where, names in places.items()]
-        yield f"smoke: {', '.join(said)}: {change}"
+    for replacement in replaced:
+        stages.setdefault(replacement.change, {}).setdefault(replacement.location, []).append(replacement.stage)
+    for change, locations in stages.items():
+        stages_text = [f"{_names(names)} ({location})" for location, names in locations.items()]
+        yield f"smoke: {', '.join(stages_text)}: {change}"
 
 
 def _names(names: Sequence[str]) -> str:
