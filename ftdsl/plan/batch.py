@@ -62,7 +62,9 @@ def _phase(item: Any) -> Phase:
     options = item.options if isinstance(item, Term) else {}
     until = options.get("until")
     return Phase(
-        int(options.get("micro") or 1), int(options.get("accumulate") or 1), int(until.number) if isinstance(until, Amount) else 0
+        int(options.get("micro") or 1),
+        int(options.get("accumulate") or 1),
+        int(until.number) if isinstance(until, Amount) else 0,
     )
 
 
@@ -73,7 +75,11 @@ def _no_ramp(stage: Stage, written: list[Any], phases: tuple[Phase, ...]) -> tup
         return "a batch has phases such as `phase(until = 1000 steps, micro = 2)`", example
     for name in ("global", "tokens", "micro", "accumulate"):
         origin = stage.origins.get(f"batch.{name}")
-        if origin is not None and origin.kind not in ("auto", "default") and stage.settings.get(f"batch.{name}") is not None:
+        if (
+            origin is not None
+            and origin.kind not in ("auto", "default")
+            and stage.settings.get(f"batch.{name}") is not None
+        ):
             return f"the phases of `ramp` say how large a batch is, and so does `{name}`", f"drop `{name}`"
     ends = [phase.until for phase in phases]
     if ends[-1]:
@@ -81,7 +87,10 @@ def _no_ramp(stage: Stage, written: list[Any], phases: tuple[Phase, ...]) -> tup
     if not all(ends[:-1]):
         return "every phase but the last ends somewhere", example
     if any(end <= before for before, end in zip([0, *ends], ends[:-1], strict=False)):
-        return "phases end one after the other", "write each `until` larger than the one before: steps count from the start"
+        return (
+            "phases end one after the other",
+            "write each `until` larger than the one before: steps count from the start",
+        )
     return None
 
 

@@ -127,7 +127,9 @@ def _stage(
     _learning_rate(stage, chooser, method)
     batch = solve(stage, chooser, world, session)
     done = _filled(stage, chooser)
-    planned = PlannedStage(done, folder, world, engine, batch, method, strategy, precision, tuple(chooser.choices), ramp)
+    planned = PlannedStage(
+        done, folder, world, engine, batch, method, strategy, precision, tuple(chooser.choices), ramp
+    )
     choose_layout.check_fit(planned, layouts, session)
     return planned
 

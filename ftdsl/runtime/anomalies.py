@@ -96,7 +96,9 @@ def diverged(
         return None
     tail, norms = losses[-TAIL:], grad_norms[-TAIL:]
     if not all(map(math.isfinite, tail)):
-        return Finding("diverged", f"of the last {TAIL} losses {sum(not math.isfinite(x) for x in tail)} are no numbers")
+        return Finding(
+            "diverged", f"of the last {TAIL} losses {sum(not math.isfinite(x) for x in tail)} are no numbers"
+        )
     last = statistics.median(tail)
     know_nothing = math.log(vocabulary) if vocabulary > 1 else 0.0
     at_nothing = bool(know_nothing) and abs(last - know_nothing) < 0.02 * know_nothing

@@ -17,8 +17,6 @@ from . import anomalies
 from .anomalies import Finding, Window
 
 NAME = "guard.json"
-NEAR = 10
-"""Steps within which a fault is the same one that comes again."""
 PLACES = 3
 """Places in a training at which a fault of a kind may make it go back, each as often as `retries` says."""
 RECORDED = 20
@@ -194,7 +192,7 @@ class Guard:
     def _back(self, seen: Finding, step: int) -> Decision:
         """Go back, or end where that was tried often enough."""
         known = [one for one in self.memory.incidents if one.anomaly == seen.anomaly]
-        incident = next((one for one in known if abs(one.step - step) <= NEAR), None)
+        incident = next((one for one in known if one.open), None)  # not got past since
         where = f"{seen.message} at step {step}"
         if incident is None and len(known) >= PLACES:
             return self._give_up(seen, step, f"{where}, the {len(known) + 1}th place where the training would go back")
@@ -224,7 +222,9 @@ class Guard:
             done.append(f"without the rows of step {step}")
         may_cut = self.policy.cut_lr and not any("rate" in text for text in incident.remedies)
         if may_cut and (not done or incident.tries > 2 or incident.tries == self.policy.retries):
-            self.memory.cuts.append((-1, 1 - self.policy.cut_lr))  # which checkpoint it counts from is known when one is found
+            self.memory.cuts.append(
+                (-1, 1 - self.policy.cut_lr)
+            )  # which checkpoint it counts from is known when one is found
             done.append(f"with a rate cut by {self.policy.cut_lr:.0%}")
         incident.remedies += done
         return done

@@ -79,7 +79,9 @@ class Injector:
     def saved(self, checkpoint: Path, step: int) -> None:
         """Flip a bit in the largest file of a checkpoint."""
         if self.due(step, "corrupt"):
-            largest = max((path for path in checkpoint.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+            largest = max(
+                (path for path in checkpoint.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size
+            )
             content = bytearray(largest.read_bytes())
             content[len(content) // 2] ^= 1
             times = largest.stat()

@@ -22,7 +22,7 @@ if (
     __package__ = Path(__file__).resolve().parent.name
     __import__(__package__)
 
-from . import chat, checkpoints, events, replace_trainers, stale_locks, watch
+from . import chat, checkpoints, events, failures, replace_trainers, stale_locks, watch
 from .report import Log, StageError, carried_out, mark, marked, save_result
 from .stage import Part, Stage, read
 
@@ -286,6 +286,9 @@ def main(argv: list[str]) -> int:
     Path(stage.stage).mkdir(parents=True, exist_ok=True)
     if args.work == "fresh":
         return carried_out(lambda log: fresh(stage, log), Log(stage.stage), last=False)
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) and (known := _hopeless(stage)):
+        print(f"error: {known}; started again, the same would happen", file=sys.stderr)
+        return 1
     parts = stage.parts if args.part is None else stage.parts[args.part - 1 : args.part]
     try:
         import llamafactory  # noqa: F401
@@ -294,6 +297,15 @@ def main(argv: list[str]) -> int:
         return 1
     work = {"train": train, "export": export, "tokens": tokenise}[args.work]
     return carried_out(lambda log: work(stage, parts, log), Log(stage.stage))
+
+
+def _hopeless(stage: Stage) -> str:
+    """Why the start before failed, where torchrun starts ranks again and a person has to mend something; "" otherwise."""
+    seen = events.read(Path(stage.stage) / events.METRICS)
+    if not seen or seen[-1]["event"] != "end":
+        return ""
+    failure = failures.failure_of(1, seen[-1:])
+    return failure.why if failure.kind == failures.MEND else ""
 
 
 def leave(status: int) -> None:

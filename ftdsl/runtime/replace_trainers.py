@@ -32,13 +32,22 @@ def replaced(stage: Stage, config: dict[str, Any], log: Log) -> Guard | None:
         return None
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     guard = Guard(
-        policy_of({**stage.warns, **stage.guard}), Path(str(config["output_dir"])), _reporter(log), writes=rank == 0, scaled=bool(config.get("fp16"))
+        policy_of({**stage.warns, **stage.guard}),
+        Path(str(config["output_dir"])),
+        _reporter(log),
+        writes=rank == 0,
+        scaled=bool(config.get("fp16")),
     )
     workflow = importlib.import_module(f"llamafactory.train.{kind}.workflow")
     base = _BASES.setdefault(kind, getattr(workflow, NAMES[kind]))
     phases = [Phase(**phase) for phase in stage.ramp]
     added = added_to(
-        base, guard, _watchdog(guard, rank), phases=phases, injector=injector(stage.stage, rank, world), counts_tokens=kind in ("sft", "pt")
+        base,
+        guard,
+        _watchdog(guard, rank),
+        phases=phases,
+        injector=injector(stage.stage, rank, world),
+        counts_tokens=kind in ("sft", "pt"),
     )
     setattr(workflow, NAMES[kind], added)
     return guard if added is not base else None
@@ -64,4 +73,6 @@ def _watchdog(guard: Guard, rank: int) -> Watchdog:
         text = f"nothing was computed for {seconds:.0f} s after step {step}"
         guard.note(step, "stall", rule.action, text + (": the stage ends" if rule.action == "stop" else ""))
 
-    return Watchdog(rule.after if rule.action != "ignore" else 0.0, stops=rule.action == "stop", report=report, rank=rank)
+    return Watchdog(
+        rule.after if rule.action != "ignore" else 0.0, stops=rule.action == "stop", report=report, rank=rank
+    )

@@ -61,7 +61,7 @@ class Guarded:
         while True:
             with self.watchdog:
                 try:
-                    return super().train(resume_from_checkpoint, *args, **kwargs)
+                    return super().train(resume_from_checkpoint, *args, **kwargs)  # type: ignore[misc]
                 except RollBack as fault:
                     decision = fault.decision
             resume_from_checkpoint = self._checkpoint(decision)
@@ -100,7 +100,7 @@ class Guarded:
         self.deepspeed = self.optimizer = self.lr_scheduler = None
         self._seen = None
         if getattr(self, "neftune_noise_alpha", None) is not None:
-            from transformers.trainer_pt_utils import deactivate_neftune  # type: ignore[attr-defined]
+            from transformers.trainer_pt_utils import deactivate_neftune
 
             deactivate_neftune(self.model, self.neftune_hook_handle, self.accelerator)
         self.model.zero_grad()
@@ -119,18 +119,18 @@ class Guarded:
             import torch
 
             return torch.tensor(self._usual / self.current_gradient_accumulation_steps, device=self.args.device)
-        loss = super().training_step(model, inputs, *args, **kwargs)
+        loss = super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
         self._seen = loss if self._seen is None else self._seen + loss
         return loss
 
     def compute_loss(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        found = super().compute_loss(model, inputs, *args, **kwargs)
+        found = super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
         if self.injector and model.training and (scale := self.injector.scale(self.state.global_step + 1)) != 1:
             found = (found[0] * scale, *found[1:]) if isinstance(found, tuple) else found * scale
         return found
 
     def _get_grad_norm(self: Any, model: Any, grad_norm: Any = None) -> Any:
-        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[misc]
         left_out, before, self._before = self._left_out, self._before, None
         if left_out:
             return norm
@@ -174,7 +174,7 @@ class Guarded:
         if self.guard.policy.rolls_back:
             self.args.save_total_limit = None
         try:
-            super()._save_checkpoint(model, trial)
+            super()._save_checkpoint(model, trial)  # type: ignore[misc]
         finally:
             self.args.save_total_limit = limit
 
@@ -184,7 +184,9 @@ class Guarded:
         if factor != 1:
             cut_rate(self.optimizer, self.lr_scheduler, factor)
         if self.state.log_history and self.guard.memory.first_loss is None:
-            self.guard.memory.first_loss = next((logs["loss"] for logs in self.state.log_history if "loss" in logs), None)
+            self.guard.memory.first_loss = next(
+                (logs["loss"] for logs in self.state.log_history if "loss" in logs), None
+            )
         if self.guard.policy.rolls_back and self.state.global_step == 0 and not self._at_start().is_dir():
             self._save_checkpoint(self.model_wrapped, None)
             self.control = self.callback_handler.on_save(self.args, self.state, self.control)
@@ -239,7 +241,7 @@ class Ramped:
             drop = self.args.dataloader_drop_last
             self._total = 0 if drop else math.ceil(rows)
             self.args.max_steps = ramp.steps_of(self.phases, rows, self.args.world_size, drop_last=drop)
-        return super().train(*args, **kwargs)
+        return super().train(*args, **kwargs)  # type: ignore[misc]
 
     _total = 0
 
@@ -251,10 +253,16 @@ class Ramped:
 
         args, rows = self.args, self._columns(self.train_dataset)
         sampler = ramp.StepBatches(
-            len(rows), self.phases, args.max_steps, args.process_index, args.world_size, self._order(len(rows)), self._total
+            len(rows),
+            self.phases,
+            args.max_steps,
+            args.process_index,
+            args.world_size,
+            self._order(len(rows)),
+            self._total,
         )
         return DataLoader(
-            ramp.Grouped(rows, self.data_collator), batch_sampler=sampler, collate_fn=ramp.as_they_are,  # type: ignore[arg-type]
+            ramp.Grouped(rows, self.data_collator), batch_sampler=sampler, collate_fn=ramp.as_they_are,
             num_workers=args.dataloader_num_workers, pin_memory=args.dataloader_pin_memory and args.device.type == "cuda",
             persistent_workers=args.dataloader_persistent_workers, prefetch_factor=args.dataloader_prefetch_factor,
             worker_init_fn=partial(seed_worker, num_workers=args.dataloader_num_workers, rank=args.process_index),
@@ -284,7 +292,7 @@ class Ramped:
             self.accelerator.gradient_state._set_sync_gradients(last)
             apart = last or self.is_deepspeed_enabled
             with nullcontext() if apart else self.accelerator.no_sync(model):
-                total = total + super().training_step(model, part, num_items_in_batch)
+                total = total + super().training_step(model, part, num_items_in_batch)  # type: ignore[misc]
         return total
 
     def _get_num_items_in_batch(self: Any, batch_samples: Any, device: Any) -> Any:
@@ -359,5 +367,11 @@ def added_to(
             text = "this version of transformers does not let a step be judged before the optimizer acts on it"
             raise StageError(text, "guard", "batch.ramp", help="use transformers 5.3 or newer", code="FT958")
         return base
-    fields = {"guard": guard, "watchdog": watchdog, "injector": injector, "phases": phases, "counts_tokens": counts_tokens}
+    fields = {
+        "guard": guard,
+        "watchdog": watchdog,
+        "injector": injector,
+        "phases": phases,
+        "counts_tokens": counts_tokens,
+    }
     return type(base.__name__, (Guarded, *((Ramped,) if phases else ()), base), fields)

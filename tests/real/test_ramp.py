@@ -75,7 +75,11 @@ def test_a_batch_that_only_is_cut_otherwise_learns_the_same(ran: dict[str, train
 
 def test_rows_of_each_step_are_those_of_its_phase(ran: dict[str, trained.Trained]) -> None:
     assert [len(rows) for _, rows in steps(ran["growing"])] == [8, 8, 8, 16, 16, 16, 32, 32, 24]
-    events = [(event["step"], event["micro"], event["accumulate"]) for event in ran["growing"].events if event["event"] == "phase"]
+    events = [
+        (event["step"], event["micro"], event["accumulate"])
+        for event in ran["growing"].events
+        if event["event"] == "phase"
+    ]
     assert events == [(0, 2, 4), (3, 4, 4), (6, 8, 4)]
 
 

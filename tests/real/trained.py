@@ -60,7 +60,9 @@ def write_rows(place: Path, count: int = 160) -> None:
     (place / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def run(place: Path, stages: dict[str, str], python: Path, *, tiny: str = TINY, ok: bool = True, batch: str = BATCH) -> dict[str, Trained]:
+def run(
+    place: Path, stages: dict[str, str], python: Path, *, tiny: str = TINY, ok: bool = True, batch: str = BATCH
+) -> dict[str, Trained]:
     """Run sft stages of these bodies; `ok`: all must end well."""
     text = HEAD.format(tiny=tiny, batch=batch) + "".join(f"sft {name} {{ {body} }}\n" for name, body in stages.items())
     (place / "r.ft").write_text(text, encoding="utf-8")
@@ -74,7 +76,9 @@ def run(place: Path, stages: dict[str, str], python: Path, *, tiny: str = TINY, 
     for stage in document["stages"]:
         own = next(folder.glob(f"*-{stage['stage']}"), folder)
         found[stage["stage"]] = Trained(own, stage["status"], stage["message"], events_of(own))
-    assert not ok or done.returncode == 0, done.stderr + "\n".join(tail(one) for one in found.values() if one.status == "failed")
+    assert not ok or done.returncode == 0, done.stderr + "\n".join(
+        tail(one) for one in found.values() if one.status == "failed"
+    )
     return found
 
 

@@ -83,7 +83,11 @@ def _own_loop(context: StageContext, reaches: bool, why: str) -> None:
         return
     for name in RULES:
         action = context.name(f"guard.{name}")
-        if context.is_explicit(f"guard.{name}") and action != "ignore" and (name, action) not in (("nan", "stop"), ("nan", "warn")):
+        if (
+            context.is_explicit(f"guard.{name}")
+            and action != "ignore"
+            and (name, action) not in (("nan", "stop"), ("nan", "warn"))
+        ):
             context.refuse(f"guard.{name}", f"steps are not judged here: {why}", "write `nan = stop`, which is")
     if context.planned.ramp:
         context.refuse("batch.ramp", f"steps cannot be cut here: {why}", "write `batch { global = … }`")
@@ -98,12 +102,16 @@ def _rollback(context: StageContext) -> None:
     key = next(f"guard.{name}" for name in ("nan", "spike") if context.name(f"guard.{name}") == "rollback")
     strategy = context.planned.strategy
     if context.get("save.resumable") is False:
-        context.refuse("save.resumable", "a training goes back to checkpoints that it can go on from", "drop `resumable = false`")
+        context.refuse(
+            "save.resumable", "a training goes back to checkpoints that it can go on from", "drop `resumable = false`"
+        )
     if strategy in (*FSDP, "zero3"):
         why = f"a training under `{strategy}` cannot be entered again in the same process"
         context.refuse(key, why, "write `stop`, and `launch { retries = 2 }`, or `strategy = zero2`")
     if context.option("lora.init", "convert"):
-        context.refuse(key, "PiSSA's converter would take what is gone back to for the start", "drop `convert`, or write `stop`")
+        context.refuse(
+            key, "PiSSA's converter would take what is gone back to for the start", "drop `convert`, or write `stop`"
+        )
 
 
 def _skip(context: StageContext) -> None:
@@ -121,9 +129,15 @@ def _ramp(context: StageContext) -> None:
     if context.get("loader.streaming"):
         context.refuse("loader.streaming", "which rows a step has is counted, and streamed rows cannot be", "drop it")
     if context.name("loader.order") == "by_length":
-        context.refuse("loader.order", "a batch that changes reads rows in one order, at random or as they are", "drop it")
+        context.refuse(
+            "loader.order", "a batch that changes reads rows in one order, at random or as they are", "drop it"
+        )
     if strategy in FSDP:
-        context.refuse("batch.ramp", f"under `{strategy}` a step has not been cut into micro-batches yet", "write `strategy = zero2`")
+        context.refuse(
+            "batch.ramp",
+            f"under `{strategy}` a step has not been cut into micro-batches yet",
+            "write `strategy = zero2`",
+        )
     if context.planned.world.split > 1:
         context.refuse("batch.ramp", "with split models ranks do not read rows of their own", "drop `tensor`")
     if context.planned.world.elastic:
