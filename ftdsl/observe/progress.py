@@ -37,7 +37,8 @@ class StageProgress:
     """One stage. Times are seconds since the epoch; `message`: why it failed, was refused or skipped.
 
     `remaining`: seconds, as of `last_event`; `log_line`: the last line of its log, shown while there is no step to show;
-    `notes`: sentences for the end of the run; `cached_from`: the id of the run that made its result.
+    `notes`: sentences for the end of the run; `cached_from`: the id of the run that made its result; `ledger`: events `guard`, what
+    was seen of a training and done about it, in order.
     """
 
     key: str
@@ -63,6 +64,7 @@ class StageProgress:
     result: Result | None = None
     cached_from: str = ""
     notes: list[str] = field(default_factory=list)
+    ledger: list[Mapping[str, Any]] = field(default_factory=list)
 
     @property
     def share(self) -> float | None:
@@ -93,7 +95,7 @@ class StageProgress:
         status = Status(event["status"]) if event.get("status") in set(Status) else self.status
         if status is Status.RUNNING:
             self.what, self.step, self.total, self.remaining, self.ended, self.result = "", 0, None, None, None, None
-            self.message, self.notes = "", []
+            self.message, self.notes, self.ledger = "", [], []
         self.status = status
         for name in ("folder", "started", "ended", "message", "cached_from"):
             if name in event:
@@ -141,7 +143,12 @@ def _on_note(stage: StageProgress, event: Mapping[str, Any]) -> None:
     stage.notes.append(event["message"])
 
 
-_HANDLERS = {"start": _on_start, "step": _on_step, "eval": _on_eval, "progress": _on_progress, "note": _on_note}
+def _on_guard(stage: StageProgress, event: Mapping[str, Any]) -> None:
+    stage.ledger.append(event)
+
+
+_HANDLERS = {"start": _on_start, "step": _on_step, "eval": _on_eval, "progress": _on_progress, "note": _on_note,
+             "guard": _on_guard}  # fmt: skip
 
 
 @dataclass

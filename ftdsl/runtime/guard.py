@@ -118,7 +118,7 @@ class Guard:
         self._counts: dict[str, int] = {}
         self._high = False
         self._overflows = 0
-        self.memory = self._read()
+        self.memory = read_memory(self.path)
 
     # --- a step
 
@@ -319,13 +319,14 @@ class Guard:
             os.fsync(handle.fileno())
         beside.replace(self.path)
 
-    def _read(self) -> Memory:
-        """What an earlier process of this stage remembered."""
-        try:
-            known = json.loads(self.path.read_bytes())
-            memory = Memory(**{name: known[name] for name in Memory.__dataclass_fields__})
-            memory.incidents = [Incident(**one) for one in known["incidents"]]
-            memory.cuts = [(int(step), float(factor)) for step, factor in known["cuts"]]
-        except (OSError, ValueError, KeyError, TypeError):
-            return Memory()
-        return memory
+
+def read_memory(path: Path) -> Memory:
+    """What an earlier process of a stage remembered."""
+    try:
+        known = json.loads(path.read_bytes())
+        memory = Memory(**{name: known[name] for name in Memory.__dataclass_fields__})
+        memory.incidents = [Incident(**one) for one in known["incidents"]]
+        memory.cuts = [(int(step), float(factor)) for step, factor in known["cuts"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return Memory()
+    return memory

@@ -145,7 +145,7 @@ def _finish(stage: Stage, output: str) -> None:
         metrics: dict[str, Any] = {"eval_loss": measured["eval_loss"]} if "eval_loss" in measured else {}
         metrics |= losses_of(stage.stage, measured.get("train_loss"))
         kind = "model" if stage.result == "shards" else stage.result
-        result = {"kind": kind, "path": output, "metrics": metrics}
+        result = {"kind": kind, "path": output, "metrics": metrics} | replace_trainers.ledger_of(output)
         save_result(stage.stage, result, smoke=stage.smoke)
         if stage.smoke:
             mark(Path(output))

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .guard import Guard, policy_of
+from .guard import NAME, Guard, policy_of, read_memory
 from .inject import injector
 from .ramp import Phase
 from .report import Log
@@ -51,6 +51,12 @@ def replaced(stage: Stage, config: dict[str, Any], log: Log) -> Guard | None:
     )
     setattr(workflow, NAMES[kind], added)
     return guard if added is not base else None
+
+
+def ledger_of(output: str) -> dict[str, Any]:
+    """What was seen of a training and done about it, for its result.json; empty where nothing was."""
+    entries = read_memory(Path(output) / NAME).entries
+    return {"ledger": entries} if entries else {}
 
 
 _BASES: dict[str, type] = {}

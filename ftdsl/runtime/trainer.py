@@ -203,6 +203,8 @@ class Guarded:
         """Raises: StageError for a training that went nowhere."""
         vocabulary = int(getattr(self.model.config, "vocab_size", 0) or 0) if self.counts_tokens else 0
         decision = self.guard.ended(self.state.global_step, vocabulary)
+        if self.guard.memory.entries:
+            self.guard.save()
         if decision is not None and decision.action == "stop":
             raise stopped(self.guard, decision)
         start = self._at_start()

@@ -26,8 +26,8 @@ def policy(context: StageContext) -> dict[str, Any]:
         for key in ("retries", "skip"):
             if context.is_explicit(f"guard.{key}"):
                 guard[key] = context.get(f"guard.{key}")
-        if isinstance(share := context.get("guard.cut_lr"), Amount):
-            guard["cut_lr"] = float(share.number)
+        if context.get("guard.cut_lr") is not None:
+            guard["cut_lr"] = _number(context.get("guard.cut_lr"))
     if rules["nan"]["action"] == "ignore":
         guard["nan"] = rules["nan"]
     return {"guard": guard} | ({"warns": warns} if warns else {})
@@ -49,10 +49,14 @@ def _rule(context: StageContext, name: str) -> dict[str, Any]:
         return _default(context, name)
     rule: dict[str, Any] = {"action": value.name}
     for option, given in value.options.items():
-        rule[option] = int(given.number) if option == "window" else float(getattr(given, "number", given))
+        rule[option] = int(_number(given)) if option == "window" else _number(given)
     if name == "stall" and value.name != "ignore":
         rule.setdefault("after", STALL if value.name == "warn" else STOP_AFTER)
     return rule
+
+
+def _number(value: Any) -> float:
+    return float(value.number if isinstance(value, Amount) else value)
 
 
 def _default(context: StageContext, name: str) -> dict[str, Any]:
