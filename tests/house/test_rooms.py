@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -26,49 +27,56 @@ def room(module: str) -> str:
     return module.split(".")[1] if "." in module else "ftdsl"
 
 
-def imports(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def name_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def imports(path: Path) -> frozenset[str]:
+    modules: set[str] = set()
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
+            modules.add(node.module)
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-    return found
+            modules |= {alias.name for alias in node.names}
+    return frozenset(modules)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_go_one_way(path: Path) -> None:
-    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    for module in imports(path):
-        if not module.startswith("ftdsl."):
-            continue
-        other = room(module)
+def test_imports_go_one_way() -> None:
+    pairs = [(path, module) for path in MODULES for module in sorted(imports(path)) if module.startswith("ftdsl.")]
+    assert pairs
+    for path, module in pairs:
+        own, other = path.relative_to(PACKAGE).parts[0].removesuffix(".py"), room(module)
         if own == "runtime":
-            pytest.fail(f"runtime code is copied beside a run and imports nothing of ftdsl: {module}")
-        assert other != "runtime" or module in SHARED, f"{own} imports {module}, which runs beside a run"
-        assert ORDER.index(other) <= ORDER.index(own), f"{own} imports {other}, which comes after it"
+            pytest.fail(f"runtime code is copied beside a run and imports nothing of ftdsl: {name_of(path)}: {module}")
+        assert other != "runtime" or module in SHARED, f"{name_of(path)} imports {module}, which runs beside a run"
+        assert ORDER.index(other) <= ORDER.index(own), f"{name_of(path)} imports {other}, which comes after it"
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "engines").rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_engines_import_shared_modules_and_never_each_other(path: Path) -> None:
+def test_engines_import_shared_modules_and_never_each_other() -> None:
     engines = {folder.name for folder in (PACKAGE / "engines").iterdir() if (folder / "engine.py").exists()}
-    own = path.relative_to(PACKAGE / "engines").parts[0]
-    for module in imports(path):
-        parts = module.split(".")
-        if parts[:2] == ["ftdsl", "engines"] and len(parts) > 2:
-            assert parts[2] == own or parts[2] not in engines, f"{own} imports {module}"
+    assert engines
+    for path in (PACKAGE / "engines").rglob("*.py"):
+        own = path.relative_to(PACKAGE / "engines").parts[0]
+        for module in imports(path):
+            parts = module.split(".")
+            if parts[:2] == ["ftdsl", "engines"] and len(parts) > 2:
+                assert parts[2] == own or parts[2] not in engines, f"{name_of(path)} imports {module}"
 
 
 HEAVY = {"jinja2": {"targets/render.py"}, "rich": {"observe/live.py", "observe/table.py"}, "torch": set(), "pydantic": {
     "recipe/models.py", "recipe/validate.py", "catalog/shapes.py"}}  # fmt: skip
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_heavy_packages_have_one_door(path: Path) -> None:
-    name = path.relative_to(PACKAGE).as_posix()
-    for package, doors in HEAVY.items():
-        if name not in doors and not name.startswith("runtime/"):
-            assert not any(module.split(".")[0] == package for module in imports(path)), f"{name} imports {package}"
+@pytest.mark.parametrize("package", HEAVY)
+def test_heavy_packages_have_one_door(package: str) -> None:
+    users = {name_of(path) for path in MODULES if any(module.split(".")[0] == package for module in imports(path))}
+    assert {name for name in users if not name.startswith("runtime/")} <= HEAVY[package]
 
 
 OWN = ("session.py", "storage.py", "catalog/", "runtime/", "generate.py", "meanings.py", "lexing.py", "targets/artifacts.py",
@@ -78,35 +86,39 @@ WRITES = ("targets/write.py", "cli/common.py", "run/store.py", "run/measured.py"
 """Modules that open files to write them, and what the kernel says of processes; what else they read comes through the door."""
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_files_are_read_through_one_door(path: Path) -> None:
+def test_files_are_read_through_one_door() -> None:
     """`session` reads regular files only, and no more than a limit: a path in a recipe may lead to a pipe or a device."""
-    name = path.relative_to(PACKAGE).as_posix()
-    if not any(name.startswith(own) or name.endswith(own) for own in (*OWN, *WRITES)):
-        calls = [
-            node.func for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)
-        ]
+    readers = {"open", "read_text", "read_bytes"}
+    checked = [
+        path
+        for path in MODULES
+        if not any(name_of(path).startswith(own) or name_of(path).endswith(own) for own in (*OWN, *WRITES))
+    ]
+    assert checked
+    for path in checked:
+        calls = [node.func for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call)]
         calls = [call for call in calls if ast.unparse(call) != "os.open"]  # of devices and folders, to be synced
-        assert not {getattr(one, "attr", getattr(one, "id", "")) for one in calls} & {"open", "read_text", "read_bytes"}
+        assert not {getattr(call, "attr", getattr(call, "id", "")) for call in calls} & readers, name_of(path)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_sizes(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert text.count("\n") <= 500
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef):
-            assert (node.end_lineno or 0) - node.lineno < 80, node.name
+def test_sizes() -> None:
+    for path in MODULES:
+        assert path.read_text(encoding="utf-8").count("\n") <= 500, name_of(path)
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.FunctionDef):
+                assert (node.end_lineno or 0) - node.lineno < 80, f"{name_of(path)}: {node.name}"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "templates").rglob("*.j2")), ids=lambda p: p.name)
-def test_templates_hold_no_logic(path: Path) -> None:
+def test_templates_hold_no_logic() -> None:
     """Names, filters and loops over what is handed in: no conditions, no sums, no calls."""
-    text = path.read_text(encoding="utf-8")
-    for statement in re.findall(r"{%-?\s*(.*?)\s*-?%}", text):
-        assert re.fullmatch(r"for \w+ in [\w.]+|endfor", statement), statement
-    for expression in re.findall(r"{{\s*(.*?)\s*}}", text):
-        assert re.fullmatch(r"[\w.]+( \| (sh|yaml|json|comment))?", expression), expression
+    templates = sorted((ROOT / "templates").rglob("*.j2"))
+    assert templates
+    for path in templates:
+        text = path.read_text(encoding="utf-8")
+        for statement in re.findall(r"{%-?\s*(.*?)\s*-?%}", text):
+            assert re.fullmatch(r"for \w+ in [\w.]+|endfor", statement), f"{path.name}: {statement}"
+        for expression in re.findall(r"{{\s*(.*?)\s*}}", text):
+            assert re.fullmatch(r"[\w.]+( \| (sh|yaml|json|comment))?", expression), f"{path.name}: {expression}"
 
 
 @pytest.mark.parametrize("module", ["ftdsl.catalog.generate", "ftdsl.recipe.generate", "ftdsl.lint.generate"])
@@ -141,17 +153,16 @@ def test_a_cold_start_loads_nothing_it_need_not(arguments: list[str], banned: se
     assert not loaded & banned
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_shell_text_is_written_out(path: Path) -> None:
+def test_shell_text_is_written_out() -> None:
     """`Raw(…)` of the shell holds a literal: anything that varies goes through `Raw.variable`, which looks at it."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    if not any(isinstance(n, ast.ImportFrom) and n.module == "ftdsl.engines.jobs" for n in ast.walk(tree)):
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Raw":
-            (text,) = node.args
-            parts = [text.body, text.orelse] if isinstance(text, ast.IfExp) else [text]
-            assert all(isinstance(part, ast.Constant) for part in parts), f"{path}:{node.lineno}"
+    users = [path for path in MODULES if "ftdsl.engines.jobs" in imports(path)]
+    assert users
+    for path in users:
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Raw":
+                (text,) = node.args
+                parts = [text.body, text.orelse] if isinstance(text, ast.IfExp) else [text]
+                assert all(isinstance(part, ast.Constant) for part in parts), f"{path}:{node.lineno}"
 
 
 def test_a_reference_takes_only_names_of_variables() -> None:

@@ -128,7 +128,7 @@ def _place(context: StageContext, key: str, item: Term | StageRef, inputs: list[
     for word in item.options:
         if word not in _OPTIONS and word != "entry":
             help = f"write `{word}` as a key of the data stage, or give the source a data stage of its own"
-            context.refuse(key, f"`{word}` is for all sources of a data stage, not for one", help)
+            context.refuse(key, f"`{word}` applies to all sources of a data stage, not to one", help)
         if word in _HUB and item.name == "file":
             context.refuse(key, f"`{word}` is for data sets of a hub, and this is a file", "drop it")
         if word == "weight" and key != "source":
@@ -146,14 +146,14 @@ def _place(context: StageContext, key: str, item: Term | StageRef, inputs: list[
             **{option: value for option, value in hub_options.items() if value},
         }
     if item.name != "file":
-        help = 'download it and write `file("…")`, or let the engine read it: name it in the stage that trains'
+        help = 'download it and write `file("…")`, or let the engine read it: put it into `data` of the stage that trains'
         context.refuse(key, f"a data stage cannot read from `{item.name}` yet{_why_at_all(context)}", help)
         return None
     written = str(item.options["path"])
     path = seen_from_run(written)
     if "://" in path:
-        help = "copy it here first (`aws s3 cp`), or let the engine read it: name it in the stage that trains"
-        context.refuse(key, f"a data stage reads files, and `{written}` is an address{_why_at_all(context)}", help)
+        help = "copy it first (`aws s3 cp`), or let the engine read it: put it into `data` of the stage that trains"
+        context.refuse(key, f"a data stage reads local files, not the URL `{written}`{_why_at_all(context)}", help)
         return None
     if not written.startswith("run://"):
         inputs.append(written)
