@@ -22,7 +22,7 @@ from .watchdog import Watchdog
 
 NAMES = {"sft": "CustomSeq2SeqTrainer", "pt": "CustomTrainer", "dpo": "CustomDPOTrainer", "kto": "CustomKTOTrainer",
          "rm": "PairwiseTrainer"}  # fmt: skip
-"""The engine's stage -> the trainer in its workflow."""
+"""The engine's stage -> its trainer."""
 
 
 def replaced(stage: Stage, config: dict[str, Any], log: Log) -> Guard | None:
@@ -38,8 +38,8 @@ def replaced(stage: Stage, config: dict[str, Any], log: Log) -> Guard | None:
         writes=rank == 0,
         scaled=bool(config.get("fp16")),
     )
-    workflow = importlib.import_module(f"llamafactory.train.{kind}.workflow")
-    base = _BASES.setdefault(kind, getattr(workflow, NAMES[kind]))
+    modules = [importlib.import_module(f"llamafactory.train.{kind}.{name}") for name in ("trainer", "workflow")]
+    base = _BASES.setdefault(kind, getattr(modules[0], NAMES[kind]))
     phases = [Phase(**phase) for phase in stage.ramp]
     added = added_to(
         base,
@@ -49,7 +49,8 @@ def replaced(stage: Stage, config: dict[str, Any], log: Log) -> Guard | None:
         injector=injector(stage.stage, rank, world),
         counts_tokens=kind in ("sft", "pt"),
     )
-    setattr(workflow, NAMES[kind], added)
+    for module in modules:  # a workflow imports its trainer at its top, or where it is made
+        setattr(module, NAMES[kind], added)
     return guard if added is not base else None
 
 

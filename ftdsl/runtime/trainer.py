@@ -96,6 +96,8 @@ class Guarded:
 
     def _forget(self: Any) -> None:
         """What the training that was left has made: wrappers, optimizer, schedule, hooks."""
+        if hasattr(engine := getattr(self, "deepspeed", None), "destroy"):
+            engine.destroy()  # its hooks on the parameters, and what it holds of them
         self.model_wrapped = self.model
         self.deepspeed = self.optimizer = self.lr_scheduler = None
         self._seen = None

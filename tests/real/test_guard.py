@@ -18,7 +18,8 @@ from tests.real import preloaded, trained
 pytestmark = pytest.mark.real
 
 FULL, LORA = "full {}", "lora { rank = 4, dropout = 10% }"
-TWO, ZERO = "full {}, hardware.count = 2", "full {}, hardware.count = 2, parallel.strategy = zero2"
+TWO = "full {}, hardware.count = 2"
+ZERO, ZERO3 = f"{TWO}, parallel.strategy = zero2", f"{TWO}, parallel.strategy = zero3"
 BACK = "guard { nan = rollback }"
 
 
@@ -26,12 +27,13 @@ def planted(what: str) -> str:
     return f'env {{ FTC_INJECT = "{what}" }}'
 
 
-UNDISTURBED = {"full": FULL, "lora": LORA, "two": TWO, "zero": ZERO}
+UNDISTURBED = {"full": FULL, "lora": LORA, "two": TWO, "zero": ZERO, "zero3": ZERO3}
 TRANSIENT = {
     "full_nan": ("full", f"{FULL}, {BACK}, {planted('nan@13')}"),
     "lora_nan": ("lora", f"{LORA}, {BACK}, {planted('nan@13')}"),
     "two_nan": ("two", f"{TWO}, {BACK}, {planted('nan@13')}"),
     "zero_nan": ("zero", f"{ZERO}, {BACK}, {planted('nan@13')}"),
+    "zero3_nan": ("zero3", f"{ZERO3}, {BACK}, {planted('nan@13')}"),
     "first_rank": ("two", f"{TWO}, {BACK}, {planted('nan@13:0')}"),
     "early": ("lora", f"{LORA}, {BACK}, {planted('nan@3')}"),
     "spike": ("full", f"{FULL}, guard {{ spike = rollback }}, {planted('spike@23')}"),
@@ -57,6 +59,18 @@ FAILING = {
     "far_above": (f"{FULL}, optim {{ lr = 3, schedule = constant, clip = none }}", "the training diverged"),
 }  # fmt: skip
 
+RAMP = "batch = null, batch.ramp = [phase(until = 6 steps, micro = 1, accumulate = 4), phase(micro = 2, accumulate = 4)]"
+OTHERS = {"pretrain": "texts", "dpo": "pairs", "kto": "liked"}
+KINDS = """
+data pairs { source = file("pairs.jsonl"), columns { chosen = "chosen", rejected = "rejected" } }
+data liked { source = file("liked.jsonl") }
+data texts { source = file("texts.jsonl"), format = text }
+""" + "".join(
+    f"{kind} {kind}_{name} {{ data = {data}, {LORA}, {RAMP}{more} }}\n"
+    for kind, data in OTHERS.items() for name, more in {"undisturbed": "", "nan": f", {BACK}, {planted('nan@8')}"}.items()
+)  # fmt: skip
+"""Other trainers of the engine's, with a batch that changes besides."""
+
 
 @pytest.fixture(scope="module")
 def ran(engine: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, trained.Trained]]:
@@ -65,7 +79,7 @@ def ran(engine: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     stages = {**UNDISTURBED, **LASTING, **{name: body for name, (_, body) in TRANSIENT.items()},
               **{name: body for name, (body, _) in FAILING.items()}}  # fmt: skip
     with preloaded.started(engine.python, tmp_path_factory.mktemp("p")) as python:
-        yield trained.run(place, stages, python, ok=False)
+        yield trained.run(place, stages, python, ok=False, more=KINDS)
 
 
 def done(one: trained.Trained) -> trained.Trained:
@@ -79,6 +93,12 @@ def test_a_transient_fault_leaves_no_trace(name: str, ran: dict[str, trained.Tra
     assert one.losses == undisturbed.losses, "bit for bit"
     assert one.rates == undisturbed.rates
     assert not (one.folder / "result" / "checkpoint-0").exists()
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_trainers_are_guarded_too(kind: str, ran: dict[str, trained.Trained]) -> None:
+    assert done(ran[f"{kind}_nan"]).losses == done(ran[f"{kind}_undisturbed"]).losses
+    assert ran[f"{kind}_nan"].ledger()[0] == ("nan", "rollback")
 
 
 @pytest.mark.parametrize("name", ["full_nan", "two_nan", "zero_nan", "early"])

@@ -109,9 +109,12 @@ def _rollback(context: StageContext) -> None:
         context.refuse(
             "save.resumable", "a training goes back to checkpoints that it can go on from", "drop `resumable = false`"
         )
-    if strategy in (*FSDP, "zero3"):
+    if strategy in FSDP:
         why = f"a training under `{strategy}` cannot be entered again in the same process"
         context.refuse(key, why, "write `stop`, and `launch { retries = 2 }`, or `strategy = zero2`")
+    if context.stage.kind == "reward":
+        why = f"{context.engine.title} cannot load the checkpoint of a model with a value head again"
+        context.refuse(key, why, "write `stop`")
     if context.option("lora.init", "convert"):
         context.refuse(
             key, "PiSSA's converter would take what is gone back to for the start", "drop `convert`, or write `stop`"
