@@ -59,7 +59,9 @@ FAILING = {
     "far_above": (f"{FULL}, optim {{ lr = 3, schedule = constant, clip = none }}", "the training diverged"),
 }  # fmt: skip
 
-RAMP = "batch = null, batch.ramp = [phase(until = 6 steps, micro = 1, accumulate = 4), phase(micro = 2, accumulate = 4)]"
+RAMP = (
+    "batch = null, batch.ramp = [phase(until = 6 steps, micro = 1, accumulate = 4), phase(micro = 2, accumulate = 4)]"
+)
 OTHERS = {"pretrain": "texts", "dpo": "pairs", "kto": "liked"}
 KINDS = """
 data pairs { source = file("pairs.jsonl"), columns { chosen = "chosen", rejected = "rejected" } }

@@ -57,7 +57,9 @@ def write_rows(place: Path, count: int = 160) -> None:
     rng = random.Random(7)
     rows = [{"instruction": f"say {number}", "input": "", "output": " ".join(rng.choices(WORDS.split(), k=rng.randint(1, 6)))}
             for number in range(count)]  # fmt: skip
-    pairs = [{"instruction": row["instruction"], "chosen": row["output"], "rejected": row["output"][::-1]} for row in rows]
+    pairs = [
+        {"instruction": row["instruction"], "chosen": row["output"], "rejected": row["output"][::-1]} for row in rows
+    ]
     liked = [{**row, "label": number % 2 == 0} for number, row in enumerate(rows)]
     texts = [{"text": f"{row['instruction']} {row['output']}"} for row in rows]
     for name, lines in {"rows": rows, "pairs": pairs, "liked": liked, "texts": texts}.items():
@@ -68,7 +70,11 @@ def run(
     place: Path, stages: dict[str, str], python: Path, *, tiny: str = TINY, ok: bool = True, batch: str = BATCH
 ) -> dict[str, Trained]:
     """Run sft stages of these bodies, and `more`, other items of a recipe; `ok`: all must end well."""
-    text = HEAD.format(tiny=tiny, batch=batch) + "".join(f"sft {name} {{ {body} }}\n" for name, body in stages.items()) + more
+    text = (
+        HEAD.format(tiny=tiny, batch=batch)
+        + "".join(f"sft {name} {{ {body} }}\n" for name, body in stages.items())
+        + more
+    )
     (place / "r.ft").write_text(text, encoding="utf-8")
     done = ftc_process("run", "r.ft", "--json", "--engine-python", str(python), cwd=place)
     assert "Traceback" not in done.stderr, done.stderr
