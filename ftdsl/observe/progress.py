@@ -37,8 +37,8 @@ class StageProgress:
     """One stage. Times are seconds since the epoch; `message`: why it failed, was refused or skipped.
 
     `remaining`: seconds, as of `last_event`; `log_line`: the last line of its log, shown while there is no step to show;
-    `notes`: sentences for the end of the run; `cached_from`: the id of the run that made its result; `ledger`: events `guard`, what
-    was seen of a training and done about it, in order.
+    `notes`: sentences for the end of the run; `cached_from`: the id of the run that made its result; `ledger`: events
+    `guard` in order: what was detected in a training, and what was done.
     """
 
     key: str

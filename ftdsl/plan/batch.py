@@ -1,4 +1,6 @@
-"""The batch equation: global = micro x accumulate x data-parallel. Any two of the three decide the third; or a ramp says both by phase."""
+"""The batch equation: global = micro x accumulate x data-parallel. Any two of the three decide the third; a ramp sets both by
+phase.
+"""
 
 from __future__ import annotations
 

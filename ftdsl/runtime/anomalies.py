@@ -1,8 +1,8 @@
-"""What is unusual about a step, and what a training looks like that went nowhere. Pure: numbers in, a finding or nothing out.
+"""Detection of anomalies in a step, and of a training that diverged. Pure functions of numbers, without side effects.
 
-The thresholds were tried on 48 planted spikes and 5,000 quiet steps of toys: 2 x median sees 39 spikes and median + 6 MAD 34, both
-without a false alarm; 3 x median sees 12, and is what acts. Where losses are noisier than those, 6 MAD of 20 steps is soon passed: it
-counts from 1.5 x median on. Standard library only.
+Thresholds were measured on 48 planted spikes and 5,000 quiet steps of toys: 2 x median detects 39 spikes and median + 6 MAD 34,
+both without a false alarm; 3 x median detects 12, and is the default of actions. Noisier losses exceed 6 MAD of 20 steps by
+chance, so that rule applies from 1.5 x median on. Standard library only.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 WINDOW = 20
-"""Steps whose losses are what is usual, and that must have been seen before any is judged."""
+"""Steps whose median is the usual loss; no step is judged before that many."""
 WARN_FACTOR, ACT_FACTOR = 2.0, 3.0
 DEVIATIONS, DEVIATES_FROM = 6.0, 1.5
-"""Median absolute deviations that warn, of a loss that is this many times the median at least."""
+"""Median absolute deviations that warn, for losses of at least this many times the median."""
 SMALLEST = 0.1
-"""A loss that rises by less than this is none to speak of: that of learned rows leaps between thousandths."""
+"""The smallest rise that counts: the loss of learned rows varies by large factors between thousandths."""
 
 TAIL = 20
 """Steps at the end of a training by which it is judged."""
@@ -29,8 +29,8 @@ DEAD = 1e-9
 
 @dataclass(frozen=True)
 class Finding:
-    """What was seen. anomaly: nan, spike, grad_norm, stall, eval or diverged; message: a sentence with the numbers; strength: how many
-    times the usual value, where there is one.
+    """A detected anomaly: nan, spike, grad_norm, stall, eval or diverged. message: a sentence with the numbers; strength: the
+    multiple of the usual value, 0 without one.
     """
 
     anomaly: str
@@ -55,8 +55,8 @@ class Window:
         return statistics.median(self.values)
 
     def take(self, value: float, factor: float) -> Finding | None:
-        """A step's loss: a finding when it is above what is usual. factor: of the median, 0 for the default rule, which also counts
-        deviations. A level that stays for a whole window is the new usual one.
+        """Take in a step's loss; a finding when it is too high. factor: of the median; 0: the default rule, with deviations. A
+        level that lasts for a whole window becomes the usual one.
         """
         if not math.isfinite(value):
             return None
@@ -89,10 +89,10 @@ def not_finite(loss: float | None, grad_norm: float | None) -> Finding | None:
 def diverged(
     losses: Sequence[float], grad_norms: Sequence[float], first: float | None, vocabulary: int = 0
 ) -> Finding | None:
-    """A training that ended worse than it began, or stopped to learn without having learned.
+    """A training that ended far above its first loss, or whose gradients vanished at a high loss.
 
-    losses, grad_norms: of the last steps; first: the loss it began with; vocabulary: tokens, where the loss is a cross-entropy over
-    them (a model that knows nothing has a loss of ln(vocabulary)), else 0.
+    losses, grad_norms: of the last steps; first: the first loss; vocabulary: its size where the loss is a cross-entropy over
+    tokens (a uniform prediction has a loss of ln(vocabulary)), else 0.
     """
     if len(losses) < TAIL:
         return None

@@ -25,7 +25,7 @@ class TakenError(Exception):
 
 
 def seal(checkpoint: Path, *, finite: bool = True) -> None:
-    """Write down what a whole checkpoint consists of. finite: whether loss and gradients of its step were numbers. Raises: OSError."""
+    """Record the files of a complete checkpoint. finite: whether loss and gradients of its step were finite. Raises: OSError."""
     files = [path for path in sorted(checkpoint.rglob("*")) if path.is_file() and path.name != SEAL]
     sizes = {path: path.stat().st_size for path in files}
     hashed = sum(sizes.values()) <= HASHED
@@ -74,7 +74,7 @@ def newest_first(output: Path) -> list[Path]:
 
 
 def finite(checkpoint: Path) -> bool:
-    """Whether the step that a sealed checkpoint was saved after had a loss and gradients that are numbers."""
+    """Whether loss and gradients were finite at the step after which a sealed checkpoint was saved."""
     return (_read(checkpoint / SEAL) or {}).get("finite") is not False
 
 

@@ -1,7 +1,7 @@
-"""Why a start of a stage failed, and whether another start may help. Standard library only.
+"""Why a stage failed, and whether a restart may help. Standard library only.
 
-Three classes: `mend` (the same would happen again: a person has to change something), `retry` (a process was killed, a connection was
-lost, nothing was computed any more) and `unknown`, which is tried once.
+Three classes: `mend` (it would fail again: the user has to change something), `retry` (a process was killed, a connection was
+lost, the training stalled) and `unknown`, which is restarted once.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import Any
 
 MEND, RETRY, UNKNOWN = "mend", "retry", "unknown"
 UNKNOWN_STARTS = 1
-"""How often a stage is started again for a reason that nobody knows."""
+"""Restarts after failures of unknown cause."""
 
 _TRANSIENT = (
-    (r"Connection (?:reset|closed|refused|aborted)|Broken pipe|DistNetworkError|DistBackendError|[Gg]loo|NCCL", "the connection between processes was lost"),
+    (r"Connection (?:reset|closed|refused|aborted)|Broken pipe|DistNetworkError|DistBackendError|[Gg]loo|NCCL",
+     "the connection between processes was lost"),
     (r"[Tt]imed? ?out|TimeoutError", "processes waited for each other too long"),
     (r"DataLoader worker .*(?:killed|exited)", "a process that loads rows was killed"),
     (r"\bECC\b|Xid|unspecified launch failure|CUDA error: unknown error|fallen off the bus", "a GPU failed"),

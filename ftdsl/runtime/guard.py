@@ -1,7 +1,7 @@
-"""The guard of a training: what follows from a finding, and what is remembered of it across rollbacks and restarts.
+"""The guard of a training: the decision after a finding, and the state that survives rollbacks and restarts.
 
-`guard.json` beside the checkpoints has the steps whose rows are left out, cuts of the rate, what was tried how often, and the ledger.
-Every rank judges the same numbers and comes to the same decision; the first one writes. Standard library only.
+`guard.json` beside the checkpoints holds the steps whose rows are skipped, cuts of the learning rate, how often each remedy was
+tried, and the ledger. Every rank judges the same numbers and reaches the same decision; rank 0 writes. Standard library only.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ from .anomalies import Finding, Window
 
 NAME = "guard.json"
 PLACES = 3
-"""Places in a training at which a fault of a kind may make it go back, each as often as `retries` says."""
+"""Incidents of one anomaly that may cause rollbacks, `retries` each."""
 RECORDED = 20
-"""Warnings of one anomaly that are recorded; the others are counted."""
+"""Recorded warnings of one anomaly; further ones are dropped."""
 CLAUSES = {"warn": "", "skip": "the step is skipped", "stop": "the training ends"}
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What an anomaly does: ignore, warn, skip, stop or rollback. factor, limit, window, after: its numbers, 0 for the default."""
+    """The action of an anomaly: ignore, warn, skip, stop or rollback; factor, limit, window (steps), after (seconds): 0:
+    default.
+    """
 
     action: str = "ignore"
     factor: float = 0.0
@@ -37,8 +39,8 @@ class Rule:
 
 @dataclass(frozen=True)
 class Policy:
-    """`guard` of stage.json. retries: how often a training goes back from one place; cut_lr: the share of the rate taken away when a
-    fault persists; skip: whether the rows of that step are left out then.
+    """`guard` of stage.json. retries: rollbacks per incident; cut_lr: share by which the learning rate is cut when a fault
+    persists; skip: whether the rows of that step are skipped then.
     """
 
     nan: Rule = Rule()
@@ -69,17 +71,17 @@ def policy_of(spec: Mapping[str, Any]) -> Policy:
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do now: warn, skip, stop or rollback; `seen` is why, `message` says both."""
+    """What to do: warn, skip, stop or rollback. finding: why; message: both in a sentence."""
 
     action: str
-    seen: Finding
+    finding: Finding
     step: int
     message: str
 
 
 @dataclass
 class Incident:
-    """A fault at one place: how often the training went back from there, and what was done besides."""
+    """A fault until training gets past it. tries: rollbacks so far; remedies: what was changed besides."""
 
     anomaly: str
     step: int
@@ -90,8 +92,8 @@ class Incident:
 
 @dataclass
 class Memory:
-    """What outlives a process. skipped: steps, counted from 0, whose rows are left out; cuts: (step, factor) of the rate, in force from
-    that checkpoint on; entries: the ledger.
+    """The state that outlives a process. skipped: steps, counted from 0, whose rows are skipped; cuts: (step, factor) of the
+    learning rate, in force from that checkpoint on; entries: the ledger.
     """
 
     skipped: list[int] = field(default_factory=list)
@@ -102,14 +104,13 @@ class Memory:
 
 
 class Guard:
-    """Judges a training step by step. folder: where its checkpoints are; report: takes the ledger's entries as fields of an event
-    `guard`; writes: whether this rank keeps guard.json.
+    """Judges a training step by step. folder: of its checkpoints; report: receives ledger entries as fields of an event `guard`;
+    writes: whether this rank writes guard.json; scaled: fp16 with a loss scale, whose overflows are normal.
     """
 
     def __init__(self, policy: Policy, folder: Path, report: Any, *, writes: bool = True, scaled: bool = False) -> None:
         self.policy, self.folder, self.report, self.writes = policy, folder, report, writes
         self.scaled = scaled
-        """fp16 with a loss scale: a norm that overflows is its ordinary way of finding the scale."""
         self.window = Window(policy.spike.window or anomalies.WINDOW)
         self.losses: list[float] = []
         self.grad_norms: list[float] = []
@@ -132,32 +133,32 @@ class Guard:
 
     def _judged(self, step: int, loss: float | None, grad_norm: float | None) -> Decision | None:
         policy = self.policy
-        if seen := self._not_finite(loss, grad_norm):
-            return self._decide(policy.nan.action, seen, step)
+        if finding := self._not_finite(loss, grad_norm):
+            return self._decide(policy.nan.action, finding, step)
         limit = policy.grad_norm.limit
         if policy.grad_norm.action != "ignore" and grad_norm is not None and grad_norm > limit:
-            seen = Finding("grad_norm", f"grad_norm is {grad_norm:.4g}, above {limit:g}", grad_norm / limit)
-            return self._decide(policy.grad_norm.action, seen, step)
+            finding = Finding("grad_norm", f"grad_norm is {grad_norm:.4g}, above {limit:g}", grad_norm / limit)
+            return self._decide(policy.grad_norm.action, finding, step)
         return self._spiked(step, loss) if policy.spike.action != "ignore" and loss is not None else None
 
     def _not_finite(self, loss: float | None, grad_norm: float | None) -> Finding | None:
-        seen = anomalies.not_finite(loss, grad_norm)
-        if seen is None or not self.scaled or anomalies.not_finite(loss, None):
+        finding = anomalies.not_finite(loss, grad_norm)
+        if finding is None or not self.scaled or anomalies.not_finite(loss, None):
             self._overflows = 0
-            return seen
+            return finding
         self._overflows += 1
-        return seen if self._overflows > anomalies.WINDOW else None
+        return finding if self._overflows > anomalies.WINDOW else None
 
     def _spiked(self, step: int, loss: float) -> Decision | None:
         rule = self.policy.spike
         warns = rule.action == "warn"
-        seen = self.window.take(loss, rule.factor if warns else 0.0)
-        again, self._high = self._high, seen is not None
-        if seen is None:
+        finding = self.window.take(loss, rule.factor if warns else 0.0)
+        again, self._high = self._high, finding is not None
+        if finding is None:
             return None
-        if not warns and seen.strength > (rule.factor or anomalies.ACT_FACTOR):
-            return self._decide(rule.action, seen, step)
-        return None if again else self._decide("warn", seen, step)
+        if not warns and finding.strength > (rule.factor or anomalies.ACT_FACTOR):
+            return self._decide(rule.action, finding, step)
+        return None if again else self._decide("warn", finding, step)
 
     def _pass(self, step: int, loss: float | None, grad_norm: float | None) -> None:
         """A step that the optimizer acts on."""
@@ -179,40 +180,42 @@ class Guard:
 
     # --- what follows
 
-    def _decide(self, action: str, seen: Finding, step: int) -> Decision | None:
+    def _decide(self, action: str, finding: Finding, step: int) -> Decision | None:
         if action == "ignore":
             return None
         if action == "rollback":
-            return self._back(seen, step)
+            return self._back(finding, step)
         clause = CLAUSES[action]
-        decision = Decision(action, seen, step, f"{seen.message} at step {step}" + (f": {clause}" if clause else ""))
-        self._record(step, seen.anomaly, action, decision.message)
+        decision = Decision(
+            action, finding, step, f"{finding.message} at step {step}" + (f": {clause}" if clause else "")
+        )
+        self._record(step, finding.anomaly, action, decision.message)
         return decision
 
-    def _back(self, seen: Finding, step: int) -> Decision:
+    def _back(self, finding: Finding, step: int) -> Decision:
         """Go back, or end where that was tried often enough."""
-        known = [one for one in self.memory.incidents if one.anomaly == seen.anomaly]
-        incident = next((one for one in known if one.open), None)  # not got past since
-        where = f"{seen.message} at step {step}"
+        known = [incident for incident in self.memory.incidents if incident.anomaly == finding.anomaly]
+        incident = next((incident for incident in known if incident.open), None)  # not got past since
+        where = f"{finding.message} at step {step}"
         if incident is None and len(known) >= PLACES:
-            return self._give_up(seen, step, f"{where}, the {len(known) + 1}th place where the training would go back")
+            return self._give_up(finding, step, f"{where}, incident {len(known) + 1} of its kind")
         if incident is None:
-            incident = Incident(seen.anomaly, step)
+            incident = Incident(finding.anomaly, step)
             self.memory.incidents.append(incident)
         if incident.tries >= self.policy.retries:
             done = f" ({', '.join(incident.remedies)})" if incident.remedies else ""
-            return self._give_up(seen, step, f"{where}, after {incident.tries} rollbacks{done}")
+            return self._give_up(finding, step, f"{where}, after {incident.tries} rollbacks{done}")
         incident.tries, incident.step, incident.open = incident.tries + 1, max(incident.step, step), True
         remedies = self._remedies(incident, step)
         then = " and ".join(remedies) or "the same rows are tried again"
         message = f"{where}: back to the last checkpoint, {then} ({incident.tries} of {self.policy.retries})"
-        self._record(step, seen.anomaly, "rollback", message)
+        self._record(step, finding.anomaly, "rollback", message)
         self.save()
-        return Decision("rollback", seen, step, message)
+        return Decision("rollback", finding, step, message)
 
     def _remedies(self, incident: Incident, step: int) -> list[str]:
-        """First nothing: what does not come again was transient. Then the rows are left out, then the rate is cut; the last rollback
-        does all that is left.
+        """At first none: a fault that does not recur was transient. Then the rows are skipped, then the learning rate is cut;
+        the last rollback applies all that remain.
         """
         done: list[str] = []
         if incident.tries == 1:
@@ -222,24 +225,22 @@ class Guard:
             done.append(f"without the rows of step {step}")
         may_cut = self.policy.cut_lr and not any("rate" in text for text in incident.remedies)
         if may_cut and (not done or incident.tries > 2 or incident.tries == self.policy.retries):
-            self.memory.cuts.append(
-                (-1, 1 - self.policy.cut_lr)
-            )  # which checkpoint it counts from is known when one is found
+            self.memory.cuts.append((-1, 1 - self.policy.cut_lr))  # the checkpoint is known once one is found
             done.append(f"with a rate cut by {self.policy.cut_lr:.0%}")
         incident.remedies += done
         return done
 
-    def _give_up(self, seen: Finding, step: int, message: str) -> Decision:
-        self._record(step, seen.anomaly, "stop", message)
+    def _give_up(self, finding: Finding, step: int, message: str) -> Decision:
+        self._record(step, finding.anomaly, "stop", message)
         self.save()
-        return Decision("stop", seen, step, message)
+        return Decision("stop", finding, step, message)
 
-    def advice(self, seen: Finding) -> str:
+    def advice(self, finding: Finding) -> str:
         """What a person can do about it, in the recipe's keys."""
         for incident in self.memory.incidents:
-            if incident.anomaly == seen.anomaly and incident.remedies:
+            if incident.anomaly == finding.anomaly and incident.remedies:
                 return "it came again without those rows: a lower `optim.lr`, more `warmup`, or `optim.clip`"
-        if seen.anomaly == "diverged":
+        if finding.anomaly == "diverged":
             return "a lower `optim.lr`, more `warmup`; `guard { diverged = ignore }` takes such a result as it is"
         return "a lower `optim.lr`, or `optim.clip`, may help"
 
@@ -250,8 +251,8 @@ class Guard:
         return step in self.memory.skipped
 
     def resumed_at(self, step: int) -> float:
-        """The factor by which the rate of a checkpoint of `step` has to be scaled: those of cuts that it does not have yet. From then on
-        they count from there.
+        """The factor for the learning rate of a checkpoint of `step`: the product of cuts that it does not contain. They count
+        from there afterwards.
         """
         factor, cuts = 1.0, []
         for at, cut in self.memory.cuts:
@@ -270,21 +271,21 @@ class Guard:
         rule, value = self.policy.eval, metrics.get("eval_loss")
         if rule.action == "ignore" or value is None:
             return None
-        seen = anomalies.worse("eval_loss", value, self.best, rule.factor or anomalies.WARN_FACTOR)
+        finding = anomalies.worse("eval_loss", value, self.best, rule.factor or anomalies.WARN_FACTOR)
         self.best = value if self.best is None or value < self.best else self.best
-        return self._decide(rule.action, seen, step) if seen else None
+        return self._decide(rule.action, finding, step) if finding else None
 
     def ended(self, step: int, vocabulary: int = 0) -> Decision | None:
         """At the end of a training: whether it went anywhere."""
         if self.policy.diverged.action == "ignore":
             return None
-        seen = anomalies.diverged(self.losses, self.grad_norms, self.memory.first_loss, vocabulary)
-        if seen is None:
+        finding = anomalies.diverged(self.losses, self.grad_norms, self.memory.first_loss, vocabulary)
+        if finding is None:
             return None
         action = self.policy.diverged.action
-        message = f"the training diverged: {seen.message}"
+        message = f"the training diverged: {finding.message}"
         self._record(step, "diverged", action, message)
-        return Decision(action, seen, step, message)
+        return Decision(action, finding, step, message)
 
     # --- the ledger
 
@@ -325,7 +326,7 @@ def read_memory(path: Path) -> Memory:
     try:
         known = json.loads(path.read_bytes())
         memory = Memory(**{name: known[name] for name in Memory.__dataclass_fields__})
-        memory.incidents = [Incident(**one) for one in known["incidents"]]
+        memory.incidents = [Incident(**fields) for fields in known["incidents"]]
         memory.cuts = [(int(step), float(factor)) for step, factor in known["cuts"]]
     except (OSError, ValueError, KeyError, TypeError):
         return Memory()

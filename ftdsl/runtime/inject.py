@@ -1,9 +1,9 @@
-"""Planted faults, for tests of what recovers from them: `FTC_INJECT="nan@13; exit@20:1"`, and nothing else reads it.
+"""Fault injection, for tests of the recovery: `FTC_INJECT="nan@13; exit@20:1"`.
 
-`KIND@STEP[:RANK]`, several with `;`. Steps count from 1. Once in a stage, also over restarts: nan (a loss that is no number), spike
-(a loss and gradients 100 times as large), exit (the rank dies), hang (it computes no more), corrupt (a bit of the checkpoint of that
-step is flipped). Every time that step's rows come: rows (their loss is no number), peak (it is 100 times as large). Without a rank: of
-the last one.
+`KIND@STEP[:RANK]`, separated by `;`. Steps count from 1; without a rank, the last rank fails. Once per stage, also across
+restarts: nan (the loss is NaN), spike (loss and gradients are multiplied by 100), exit (the rank is killed), hang (the rank
+stops computing), corrupt (one bit of that step's checkpoint is flipped). Whenever the rows of that step are read: rows (their
+loss is NaN), peak (it is multiplied by 100).
 """
 
 from __future__ import annotations

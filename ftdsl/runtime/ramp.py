@@ -1,8 +1,8 @@
-"""The batch ramp: which rows belong to which optimizer step, and how they are cut into micro-batches.
+"""The batch ramp: the rows of each optimizer step, and its micro-batches.
 
-The k-th batch of the loader is the k-th optimizer step of all ranks; micro-batches are cut inside that step. The Trainer computes
-steps of an epoch and the position in the data once, from the accumulation at the start, so neither a changed accumulation nor
-successive runs read each row once. Standard library only.
+The k-th batch of the loader is the k-th optimizer step of all ranks; micro-batches are split inside that step. The Trainer
+computes steps per epoch and the position in the data once, from the accumulation at the start, so neither changing the
+accumulation nor successive runs would read each row once. Standard library only.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 
 Micro = list[int]
 """Indices of the rows of one micro-batch."""
@@ -17,7 +18,9 @@ Micro = list[int]
 
 @dataclass(frozen=True)
 class Phase:
-    """Steps up to `until` (0: to the end of the training) have micro-batches of `micro` rows, `accumulate` of them on each rank."""
+    """Up to step `until` (0: to the end of the training) each rank computes `accumulate` micro-batches of `micro` rows per
+    step.
+    """
 
     micro: int
     accumulate: int
@@ -96,7 +99,7 @@ class StepBatches:
             return cut[self.rank :: self.world]
         # The last step is short: every rank gets as many rows, or ranks would wait for each other; the first come again.
         each = math.ceil(len(step) / self.world)
-        filled = step + step[: each * self.world - len(step)]
+        filled = list(islice(cycle(step), each * self.world))
         own = filled[self.rank * each : (self.rank + 1) * each]
         return [own[at : at + phase.micro] for at in range(0, each, phase.micro)]
 

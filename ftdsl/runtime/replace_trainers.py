@@ -1,7 +1,7 @@
-"""Puts trainers with a guard, and a batch ramp, in the place of LLaMA-Factory's: its workflows look them up by name.
+"""Replaces LLaMA-Factory's trainers by subclasses with a guard and a batch ramp: its workflows look them up by name.
 
-Read in LLaMA-Factory 0.9.5 (train/*/workflow.py). PPO's trainer has a loop of its own, and its Megatron and Ray paths do not come by
-here: what cannot be had there is refused when a recipe is compiled.
+Source: LLaMA-Factory 0.9.5 (train/*/workflow.py). PPO's trainer has its own loop, and Megatron and Ray do not use these
+workflows; what does not work there is refused at compile time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""`retry.py TIMES --stage FOLDER -- COMMAND…`: a stage started anew when it broke, which goes on from its checkpoint.
+"""`retry.py TIMES --stage FOLDER -- COMMAND…`: restarts a stage that failed; it resumes from its last checkpoint.
 
-Not after what a person must mend (`failures.py`), nor when this was asked to stop: the same would come of it. For a reason that nobody
-knows it is tried once. How often a training may go back by itself is counted over all starts (guard.json). Standard library.
+Not after failures that the user has to fix (`failures.py`), nor after a request to stop; after an unknown failure once.
+Rollbacks of a training are counted over all starts (guard.json), so restarts and rollbacks do not multiply. Standard library.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is added to transformers' Trainer, or to a trainer made from it, as classes to be put before it: a guard, and a batch ramp.
+"""Mixins for transformers' Trainer and its subclasses: a guard, and a batch ramp.
 
 Tried with transformers 5.6 and several ranks (gloo), plain and under DeepSpeed.
 """
@@ -18,7 +18,7 @@ from .report import StageError
 from .watchdog import Watchdog
 
 
-class RollBack(Exception):
+class RollbackError(Exception):
     """Leaves `Trainer.train()`, which is then entered again from a checkpoint. Every rank raises it at the same step."""
 
     def __init__(self, decision: Decision) -> None:
@@ -28,7 +28,7 @@ class RollBack(Exception):
 
 def stopped(guard: Guard, decision: Decision) -> StageError:
     """What ends a stage, with advice."""
-    return StageError(decision.message, "guard", "optim.lr", "optim", help=guard.advice(decision.seen), code="FT958")
+    return StageError(decision.message, "guard", "optim.lr", "optim", help=guard.advice(decision.finding), code="FT958")
 
 
 def first_of(trainer: Any) -> bool:
@@ -49,7 +49,7 @@ class Guarded:
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._seen: Any = None
+        self._loss: Any = None
         self._usual = 0.0
         self._before: Any = None
         self._left_out = False
@@ -62,7 +62,7 @@ class Guarded:
             with self.watchdog:
                 try:
                     return super().train(resume_from_checkpoint, *args, **kwargs)  # type: ignore[misc]
-                except RollBack as fault:
+                except RollbackError as fault:
                     decision = fault.decision
             resume_from_checkpoint = self._checkpoint(decision)
             self._forget()
@@ -79,9 +79,9 @@ class Guarded:
                 step = int(target.name.rpartition("-")[2])
         step = int(self._from_first(step))
         if step < 0:
-            text = f"{decision.seen.message} at step {decision.step}, and there is no whole checkpoint to go back to"
+            text = f"{decision.finding.message} at step {decision.step}, and there is no whole checkpoint to go back to"
             raise StageError(text, "guard", "save.every", "save", code="FT958")
-        self.guard.note(step, decision.seen.anomaly, "resumed", f"resumes from checkpoint-{step}")
+        self.guard.note(step, decision.finding.anomaly, "resumed", f"resumes from checkpoint-{step}")
         return str(Path(self.args.output_dir) / f"checkpoint-{step}")
 
     def _from_first(self: Any, value: float) -> float:
@@ -96,11 +96,12 @@ class Guarded:
 
     def _forget(self: Any) -> None:
         """What the training that was left has made: wrappers, optimizer, schedule, hooks."""
-        if hasattr(engine := getattr(self, "deepspeed", None), "destroy"):
+        engine: Any = getattr(self, "deepspeed", None)
+        if hasattr(engine, "destroy"):
             engine.destroy()  # its hooks on the parameters, and what it holds of them
         self.model_wrapped = self.model
         self.deepspeed = self.optimizer = self.lr_scheduler = None
-        self._seen = None
+        self._loss = None
         if getattr(self, "neftune_noise_alpha", None) is not None:
             from transformers.trainer_pt_utils import deactivate_neftune
 
@@ -122,7 +123,7 @@ class Guarded:
 
             return torch.tensor(self._usual / self.current_gradient_accumulation_steps, device=self.args.device)
         loss = super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
-        self._seen = loss if self._seen is None else self._seen + loss
+        self._loss = loss if self._loss is None else self._loss + loss
         return loss
 
     def compute_loss(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -136,8 +137,8 @@ class Guarded:
         left_out, before, self._before = self._left_out, self._before, None
         if left_out:
             return norm
-        seen, self._seen = self._seen, None
-        loss = self._mean(seen)
+        step_loss, self._loss = self._loss, None
+        loss = self._mean(step_loss)
         decision = self.guard.judge(self.state.global_step + 1, loss, None if norm is None else float(norm))
         if loss is not None and math.isfinite(loss):
             self._usual = loss
@@ -159,7 +160,7 @@ class Guarded:
 
     def _act(self: Any, decision: Decision, model: Any, before: Any) -> None:
         if decision.action == "rollback":
-            raise RollBack(decision)
+            raise RollbackError(decision)
         if decision.action == "stop":
             raise stopped(self.guard, decision)
         if decision.action == "skip":
@@ -181,7 +182,9 @@ class Guarded:
             self.args.save_total_limit = limit
 
     def begun(self: Any) -> None:
-        """Once optimizer and schedule are there: a rate that was cut is cut; a training that can go back has something to go back to."""
+        """Once optimizer and schedule exist: apply cuts of the learning rate; save the start of a training that may be rolled
+        back.
+        """
         factor = self.guard.resumed_at(self.state.global_step)
         if factor != 1:
             cut_rate(self.optimizer, self.lr_scheduler, factor)
@@ -220,8 +223,8 @@ class Guarded:
 
 
 def cut_rate(optimizer: Any, scheduler: Any, factor: float) -> None:
-    """Scale the rate from here on. `args.learning_rate` does nothing after the optimizer is made; what is scaled here is in the next
-    checkpoint.
+    """Scale the learning rate from here on. `args.learning_rate` has no effect once the optimizer exists; the next checkpoint
+    contains what is scaled here.
     """
     for group in optimizer.param_groups:
         for name in ("lr", "initial_lr"):
@@ -310,7 +313,7 @@ class Ramped:
             super()._track_num_input_tokens(part)  # type: ignore[misc]
 
     def stepped(self: Any) -> None:
-        """After a step: epochs are of the data, of which the Trainer knows none here; what happens once an epoch happens there."""
+        """After a step: count epochs of the data (to the Trainer the run is one epoch), and save or evaluate where they end."""
         size, done = len(self.train_dataset), self.state.global_step
         before, after = (ramp.rows_until(self.phases, step, self.args.world_size) for step in (done - 1, done))
         after = min(after, self._total or after)

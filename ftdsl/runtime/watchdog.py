@@ -1,6 +1,6 @@
-"""Notices that a training computes no more: a rank that hangs makes all others wait in a collective, without end and without a word.
+"""Detects a stalled training: when a rank hangs, all others wait for it in a collective forever, silently.
 
-Each rank watches itself, by a thread. Standard library only.
+Each rank watches itself from a thread. Standard library only.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ FIRST = 2.0
 
 
 class Watchdog:
-    """seconds: without a beat after which it acts; 0: never. stops: whether the process ends then, or `report` is all. report: is given
-    the step and how many seconds passed. rank: of this process. A context: it watches inside.
+    """A context manager that watches while inside. seconds: without a beat until it acts (0: never); stops: whether the process
+    exits then; report: receives the step and the seconds; rank: of this process.
     """
 
     def __init__(self, seconds: float, *, stops: bool, report: Callable[[int, float], None], rank: int = 0) -> None:

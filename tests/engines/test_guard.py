@@ -19,7 +19,10 @@ template = qwen3_nothink
   {body}
 }}
 """
-PHASES = "phase(until = 1000 steps, micro = 2, accumulate = 8), phase(until = 5000 steps, micro = 4, accumulate = 4), phase(micro = 8, accumulate = 2)"
+PHASES = (
+    "phase(until = 1000 steps, micro = 2, accumulate = 8), phase(until = 5000 steps, micro = 4, accumulate = 4),"
+    " phase(micro = 8, accumulate = 2)"
+)
 
 
 @pytest.fixture
@@ -92,7 +95,8 @@ def test_each_phase_has_its_equation(recipe: Callable[..., Outcome]) -> None:
 
 
 def test_memory_is_planned_for_the_largest_phase(recipe: Callable[..., Outcome]) -> None:
-    body = "full {{}}, max_len = 8192, memory.checkpointing = none, batch {{ ramp = [phase(until = 9 steps, micro = {}), phase(micro = {})] }}"
+    ramp = "ramp = [phase(until = 9 steps, micro = {}), phase(micro = {})]"
+    body = f"full {{{{}}}}, max_len = 8192, memory.checkpointing = none, batch {{{{ {ramp} }}}}"
     for order in ((1, 64), (64, 1)):
         outcome = recipe(body.format(*order), gpu="rtx4090")
         assert outcome.codes == ["FT701"], [(one.code, one.message) for one in outcome.found]

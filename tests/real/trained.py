@@ -67,7 +67,14 @@ def write_rows(place: Path, count: int = 160) -> None:
 
 
 def run(
-    place: Path, stages: dict[str, str], python: Path, *, tiny: str = TINY, ok: bool = True, batch: str = BATCH
+    place: Path,
+    stages: dict[str, str],
+    python: Path,
+    *,
+    tiny: str = TINY,
+    ok: bool = True,
+    batch: str = BATCH,
+    more: str = "",
 ) -> dict[str, Trained]:
     """Run sft stages of these bodies, and `more`, other items of a recipe; `ok`: all must end well."""
     text = (

@@ -53,7 +53,8 @@ def test_a_loss_scale_that_overflows_is_no_fault(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("times", "warned", "acted"), [(1.3, False, False), (1.8, True, False), (2.2, True, False), (2.9, True, False), (3.5, True, True)]
+    ("times", "warned", "acted"),
+    [(1.3, False, False), (1.8, True, False), (2.2, True, False), (2.9, True, False), (3.5, True, True)],
 )
 def test_a_spike_warns_before_it_acts(times: float, warned: bool, acted: bool, tmp_path: Path) -> None:
     one, entries = guard(tmp_path, spike={"action": "stop"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from ftdsl.runtime.ramp import Phase, StepBatches, phase_at, rows_until, steps_o
 PHASES = (Phase(2, 8, 1000), Phase(4, 4, 5000), Phase(8, 2))
 
 
-def order(rows: int):  # type: ignore[no-untyped-def]
+def order(rows: int) -> Callable[[int], list[int]]:
     def permutation(epoch: int) -> list[int]:
         return random.Random(epoch).sample(range(rows), rows)
 

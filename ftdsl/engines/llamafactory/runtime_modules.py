@@ -14,9 +14,9 @@ TRAIN = (PROGRAM, "train")
 """ftdsl's program that calls the engine, and its verb for training and scoring."""
 
 MODULES = (
-    "__init__", "actions", "anomalies", "chat", "checkpoints", "events", "extend", "failures", "guard", "inject", "judges", "labels",
-    "llamafactory", "measure", "ramp", "replace_trainers", "report", "stage", "stale_locks", "tokens", "trainer", "watch",
-    "watchdog",
+    "__init__", "actions", "anomalies", "chat", "checkpoints", "events", "extend", "failures", "guard", "inject", "judges",
+    "labels", "llamafactory", "measure", "ramp", "replace_trainers", "report", "stage", "stale_locks", "tokens", "trainer",
+    "watch", "watchdog",
 )  # fmt: skip
 """`runtime/llamafactory.py` and what it imports."""
 
