@@ -53,12 +53,12 @@ _PLAIN = frozenset(("", "0", "1", "true", "false", "yes", "no", "on", "off", "no
 
 _SHAPES: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("a private key", ("PRIVATE KEY",), r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----"),
-    ("a URL with a password", ("://",), r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/@:'\"<>{}$]*:[^\s/@'\"<>{}$]+@(?=[^\s/@])"),
-    ("a URL with a token", ("://",), r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9_~.-]{16,}@(?=[^\s/@])"),
+    ("a URL with a password", ("://",), r"(?<![A-Za-z0-9+.-])[A-Za-z0-9+.-]++://[^\s/@:'\"<>{}$]*:[^\s/@'\"<>{}$]+@(?=[^\s/@])"),
+    ("a URL with a token", ("://",), r"(?<![A-Za-z0-9+.-])[A-Za-z0-9+.-]++://[A-Za-z0-9_~.-]{16,}@(?=[^\s/@])"),
     ("a webhook", ("://",), r"https?://(?:hooks\.slack\.com/(?:services|workflows)/|(?:\w+\.)?discord(?:app)?\.com/api/webhooks/"
      r"|open\.(?:feishu\.cn|larksuite\.com)/open-apis/bot/|oapi\.dingtalk\.com/robot/send|qyapi\.weixin\.qq\.com/cgi-bin/webhook/"
      r"|[\w.-]+\.webhook\.office\.com/|hooks\.zapier\.com/hooks/|api\.telegram\.org/bot)[^\s'\"]{6,}"),
-    ("a URL with a token", ("://",), r"https?://[^\s'\"]*[?&](?:access_token|auth|token|key|api_?key|secret|password|passwd|sig"
+    ("a URL with a token", ("://",), r"https?://[^\s'\"]{0,2000}[?&](?:access_token|auth|token|key|api_?key|secret|password|passwd|sig"
      r"|signature|X-Amz-Signature)=[^\s&'\"]{8,}"),
     ("an AWS key", ("AKIA", "ASIA", "ABIA", "ACCA"), r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b"),
     ("a Hugging Face token", ("hf_", "api_org_"), r"\b(?:hf_|api_org_)[A-Za-z0-9]{16,}\b"),
@@ -88,8 +88,8 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 _RANDOM = r"[A-Za-z0-9+=]{20,}"
-_ASSIGNED = r"""(?P<name>[A-Za-z_][A-Za-z0-9_-]*)["']?\s*(?:=|:)\s*(?P<value>"[^"\n]*"|'[^'\n]*'|[^\s"'#,;{}()\[\]]+)"""
-_FLAG = r"""--(?P<name>[A-Za-z][A-Za-z0-9_-]*)[ =]+(?P<value>"[^"\n]*"|'[^'\n]*'|[^\s"'-][^\s"']*)"""
+_ASSIGNED = r"""(?<![A-Za-z0-9_-])(?P<name>[A-Za-z0-9_-]++)["']?\s*(?:=|:)\s*(?P<value>"[^"\n]*"|'[^'\n]*'|[^\s"'#,;{}()\[\]]+)"""
+_FLAG = r"""(?<![A-Za-z0-9_-])--(?P<name>[A-Za-z][A-Za-z0-9_-]*+)[ =]+(?P<value>"[^"\n]*"|'[^'\n]*'|[^\s"'-][^\s"']*)"""
 
 
 def is_secret_name(name: str) -> bool:

@@ -55,7 +55,7 @@ OF_THE_PACKAGE = frozenset(
         "language.resolve.words.methods",
         "language.types.parse_type",
         "recipe.literal_secrets._tools",
-        "targets.registry._from_elsewhere",
+        "targets.registry._entry_points",
         "targets.render._environment",
     }
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import process_time
+
 import pytest
 
 from ftdsl.catalog.vocabulary import vocabulary
@@ -123,3 +125,21 @@ def test_lines_keep_their_length_and_lose_their_secrets(text: str, shown: str) -
 
 def test_known_values_are_masked_wherever_they_stand() -> None:
     assert masked("it said hunter2, twice: hunter2", ["hunter2"]) == "it said *******, twice: *******"
+
+
+LONG = ("a", "_", "A1b2", "--a", "eyJ", "sk-", "sk-1", "https://", "http://a:b", "a://", "a.", "key ", "=", "bearer ")
+SUFFIXES = ("", " ://", " eyJ sk- k_live_ AIza xox bearer ")
+
+
+@pytest.mark.parametrize("part", LONG)
+def test_work_grows_with_the_text_and_no_faster(part: str) -> None:
+    """Logs have lines of any length. Quadratic work takes 16 times as long for four times the text."""
+    for suffix in SUFFIXES:
+        short, long = (_seconds((part * size)[:size] + suffix) for size in (20_000, 80_000))
+        assert long < 0.25 or long < 10 * short, suffix
+
+
+def _seconds(text: str) -> float:
+    began = process_time()
+    masked(text)
+    return process_time() - began
