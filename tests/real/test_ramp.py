@@ -35,6 +35,7 @@ STAGES = {
     "growing": f"{ramp(GROWING)}, full {{}}",
     "two": f"{ramp(GROWING, 2)}, {TWO}, full {{}}",
     "zero2": f"{ramp(GROWING, 2)}, {TWO}, parallel.strategy = zero2, full {{}}",
+    "zero3": f"{ramp(GROWING, 2)}, {TWO}, parallel.strategy = zero3, full {{}}",
     "lora": f"{ramp(GROWING)}, {LORA}",
     "resumed": f'{ramp(GROWING)}, {LORA}, env {{ FTC_INJECT = "nan@6" }}',
 }
@@ -59,7 +60,7 @@ def steps(one: trained.Trained) -> list[tuple[int, list[tuple[int, ...]]]]:
     return [(step, [row for rows in ranks.values() for row in rows]) for step, ranks in sorted(found.items())]
 
 
-@pytest.mark.parametrize("name", ["plain", "constant", "growing", "two", "zero2"])
+@pytest.mark.parametrize("name", ["plain", "constant", "growing", "two", "zero2", "zero3"])
 def test_every_row_is_read_once_an_epoch(name: str, ran: dict[str, trained.Trained]) -> None:
     seen = Counter(row for _, rows in steps(ran[name]) for row in rows)
     assert len(seen) == 160
@@ -83,7 +84,7 @@ def test_rows_of_each_step_are_those_of_its_phase(ran: dict[str, trained.Trained
     assert events == [(0, 2, 4), (3, 4, 4), (6, 8, 4)]
 
 
-@pytest.mark.parametrize("name", ["two", "zero2"])
+@pytest.mark.parametrize("name", ["two", "zero2", "zero3"])
 def test_ranks_share_a_step(name: str, ran: dict[str, trained.Trained]) -> None:
     one, other = ran["growing"].losses, ran[name].losses
     assert [other[step] for step in one] == pytest.approx(list(one.values()), abs=1e-5)
