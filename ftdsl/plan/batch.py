@@ -74,7 +74,7 @@ def _no_ramp(stage: Stage, written: list[Any], phases: tuple[Phase, ...]) -> tup
     """Why phases cannot be carried out, and what to write; None where they can."""
     example = "write `[phase(until = 1000 steps, micro = 2, accumulate = 8), phase(micro = 8, accumulate = 2)]`"
     if any(not isinstance(item, Term) or item.name != "phase" for item in written):
-        return "a batch has phases such as `phase(until = 1000 steps, micro = 2)`", example
+        return "`ramp` takes phases such as `phase(until = 1000 steps, micro = 2)`", example
     for name in ("global", "tokens", "micro", "accumulate"):
         origin = stage.origins.get(f"batch.{name}")
         if (
@@ -82,16 +82,16 @@ def _no_ramp(stage: Stage, written: list[Any], phases: tuple[Phase, ...]) -> tup
             and origin.kind not in ("auto", "default")
             and stage.settings.get(f"batch.{name}") is not None
         ):
-            return f"the phases of `ramp` say how large a batch is, and so does `{name}`", f"drop `{name}`"
+            return f"`ramp` and `{name}` both set the batch size", f"drop `{name}`"
     ends = [phase.until for phase in phases]
     if ends[-1]:
         return "the last phase lasts to the end of the training", "drop its `until`"
     if not all(ends[:-1]):
-        return "every phase but the last ends somewhere", example
+        return "every phase but the last needs `until`", example
     if any(end <= before for before, end in zip([0, *ends], ends[:-1], strict=False)):
         return (
-            "phases end one after the other",
-            "write each `until` larger than the one before: steps count from the start",
+            "`until` of a phase is not larger than that of the phase before",
+            "write increasing steps: they count from the start of the training",
         )
     return None
 

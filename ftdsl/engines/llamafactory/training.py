@@ -9,6 +9,7 @@ from ftdsl.engines.llamafactory import limits, lowerings, runtime_modules, shard
 from ftdsl.engines.llamafactory.datasets import Datasets, training
 from ftdsl.engines.llamafactory.documents import dataset_info, job_of, yaml_of
 from ftdsl.engines.llamafactory.extending import extension, own_files
+from ftdsl.engines.llamafactory.lowerings.watch import reached
 from ftdsl.engines.llamafactory.tokens import ahead
 from ftdsl.engines.shared import overlay, parallel
 from ftdsl.engines.shared.assemble import result_of, title_of
@@ -41,7 +42,7 @@ def train(context: StageContext) -> Job:
     added = extension(context, training=True)
     if added is not None:
         documents.append(added)
-    output, more = result_of(context), guard.policy(context) | guard.ramp(context)
+    output, more = result_of(context), guard.policy(context, reaches=reached(context)[0]) | guard.ramp(context)
     train = documents[0].path
     parts, launched = runtime_modules.trainings(context, train)
     documents.append(runtime_modules.spec(context, "train", parts, added, output=output, result=written, **more))

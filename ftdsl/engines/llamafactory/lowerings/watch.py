@@ -21,7 +21,7 @@ def metrics(context: StageContext) -> Params:
 
 
 def guard(context: StageContext) -> Params:
-    """NaN is never logged as 0: the engine's filter is always off. All else is our runtime's (`stage.json`)."""
+    """The engine's filter, which logs NaN as 0, is always off. Everything else is done by the runtime (`stage.json`)."""
     reaches, why = reached(context)
     trainer_guard.check(context, reaches=reaches, why=why)
     params: Params = {"logging_nan_inf_filter": False}
@@ -31,16 +31,16 @@ def guard(context: StageContext) -> Params:
 
 
 def ramp(context: StageContext) -> Params:
-    """Parameters see the largest micro-batch (plan/batch.py)."""
+    """No parameter: the YAML has the largest micro-batch (plan/batch.py), `stage.json` the phases."""
     return {}
 
 
 def reached(context: StageContext) -> tuple[bool, str]:
-    """Whether our runtime's trainer stands in for the engine's, and why not (runtime/replace_trainers.py)."""
+    """Whether the runtime replaces the engine's trainer, and why not (runtime/replace_trainers.py)."""
     if context.stage.kind == "ppo":
-        return False, "PPO has a loop of its own"
+        return False, "PPO's trainer has its own loop"
     if context.planned.strategy == "megatron":
-        return False, "Megatron's trainer is another one"
+        return False, "Megatron has its own trainer"
     if trainer_guard.launched_elsewhere(context):
         return False, "Ray starts the engine's own trainer in its workers"
     return True, ""

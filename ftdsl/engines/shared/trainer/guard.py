@@ -1,5 +1,5 @@
-"""What a training is guarded against, and a batch that changes: what our runtime adds to transformers' Trainer
-(runtime/trainer.py), as `stage.json` says it; and what cannot be added to.
+"""Guards and the batch ramp: what ftdsl's runtime adds to transformers' Trainer (runtime/trainer.py), as fields of `stage.json`,
+and errors for what it cannot add.
 """
 
 from __future__ import annotations
@@ -12,13 +12,18 @@ from ftdsl.language.values import Amount, Term
 
 RULES = ("nan", "spike", "grad_norm", "stall", "eval", "diverged")
 COUNTS_TOKENS = ("sft", "pretrain")
-"""Kinds whose loss is a cross-entropy over tokens; others are as noisy as their pairs, and leap without harm."""
+"""Kinds whose loss is a cross-entropy over tokens; the losses of others vary too much from batch to batch for a default."""
 STALL, STOP_AFTER = 600.0, 1800.0
-"""Seconds without a step after which it is said, and after which the stage ends where that is asked for."""
+"""Default seconds without progress until a warning, and until a stop."""
 
 
-def policy(context: StageContext) -> dict[str, Any]:
-    """`guard` and `warns` of stage.json: the rules that may change what is made, and those that only say something."""
+def policy(context: StageContext, *, reaches: bool = True) -> dict[str, Any]:
+    """`guard` and `warns` of stage.json: the rules that may change the result, and those that only report.
+
+    reaches: whether single steps can be judged; otherwise logged values are checked for NaN, and nothing else.
+    """
+    if not reaches:
+        return {"guard": {"nan": _rule(context, "nan")}}
     rules = {name: _rule(context, name) for name in RULES}
     guard: dict[str, Any] = {name: rule for name, rule in rules.items() if rule["action"] not in ("ignore", "warn")}
     warns = {name: rule for name, rule in rules.items() if name not in guard and rule["action"] == "warn"}
@@ -73,9 +78,7 @@ def _rolls_back(context: StageContext) -> bool:
 
 
 def check(context: StageContext, *, reaches: bool, why: str = "") -> None:
-    """Errors at the key for what our runtime cannot do here. reaches: whether it reaches the trainer of this stage at all; why it
-    does not.
-    """
+    """Errors at the key for what the runtime cannot do. reaches: whether it replaces the trainer of this stage; why: why not."""
     if context.name("guard.grad_norm") not in ("", "ignore") and context.option("guard.grad_norm", "limit") is None:
         action = context.name("guard.grad_norm")
         context.refuse("guard.grad_norm", f"`{action}` needs the norm above which it acts", f"write `{action}(5.0)`")
@@ -95,32 +98,40 @@ def _own_loop(context: StageContext, reaches: bool, why: str) -> None:
             and action != "ignore"
             and (name, action) not in (("nan", "stop"), ("nan", "warn"))
         ):
-            context.refuse(f"guard.{name}", f"steps are not judged here: {why}", "write `nan = stop`, which is")
+            context.refuse(f"guard.{name}", f"single steps cannot be judged here: {why}", "write `nan = stop`")
     if context.planned.ramp:
-        context.refuse("batch.ramp", f"steps cannot be cut here: {why}", "write `batch { global = … }`")
+        context.refuse("batch.ramp", f"a step cannot be split here: {why}", "write `batch { global = … }`")
 
 
 def _rollback(context: StageContext) -> None:
     for key in ("retries", "cut_lr", "skip"):
         if context.is_explicit(f"guard.{key}") and not _rolls_back(context):
-            context.refuse(f"guard.{key}", f"`{key}` is about rolling back", "write `nan = rollback`, or drop it")
+            context.refuse(
+                f"guard.{key}",
+                f"`{key}` is an option of rollbacks, and nothing rolls back here",
+                "write `nan = rollback`, or drop it",
+            )
     if not _rolls_back(context):
         return
     key = next(f"guard.{name}" for name in ("nan", "spike") if context.name(f"guard.{name}") == "rollback")
     strategy = context.planned.strategy
     if context.get("save.resumable") is False:
         context.refuse(
-            "save.resumable", "a training goes back to checkpoints that it can go on from", "drop `resumable = false`"
+            "save.resumable",
+            "a rollback resumes from a checkpoint, which `resumable = false` does not save",
+            "drop `resumable = false`",
         )
     if strategy in FSDP:
-        why = f"a training under `{strategy}` cannot be entered again in the same process"
+        why = f"training under `{strategy}` cannot be restarted within its process"
         context.refuse(key, why, "write `stop`, and `launch { retries = 2 }`, or `strategy = zero2`")
     if context.stage.kind == "reward":
-        why = f"{context.engine.title} cannot load the checkpoint of a model with a value head again"
+        why = f"{context.engine.title} cannot resume a model with a value head"
         context.refuse(key, why, "write `stop`")
     if context.option("lora.init", "convert"):
         context.refuse(
-            key, "PiSSA's converter would take what is gone back to for the start", "drop `convert`, or write `stop`"
+            key,
+            "after a rollback PiSSA's converter would use the wrong initial adapter",
+            "drop `convert`, or write `stop`",
         )
 
 
@@ -128,7 +139,7 @@ def _skip(context: StageContext) -> None:
     strategy = context.planned.strategy
     for name in ("nan", "spike", "grad_norm"):
         if context.name(f"guard.{name}") == "skip" and strategy in ZERO:
-            why = f"under `{strategy}` DeepSpeed takes the step before its gradients are judged"
+            why = f"under `{strategy}` DeepSpeed updates the weights before the gradient norm is known"
             context.refuse(f"guard.{name}", why, "write `rollback`, `stop`, or `strategy = ddp`")
 
 
@@ -137,26 +148,30 @@ def _ramp(context: StageContext) -> None:
         return
     strategy = context.planned.strategy
     if context.get("loader.streaming"):
-        context.refuse("loader.streaming", "which rows a step has is counted, and streamed rows cannot be", "drop it")
-    if context.name("loader.order") == "by_length":
         context.refuse(
-            "loader.order", "a batch that changes reads rows in one order, at random or as they are", "drop it"
+            "loader.streaming",
+            "a batch ramp counts the rows of each step, and streamed rows cannot be counted",
+            "drop it",
         )
+    if context.name("loader.order") == "by_length":
+        context.refuse("loader.order", "a batch ramp reads rows at random or in file order, not by length", "drop it")
     if strategy in FSDP:
         context.refuse(
             "batch.ramp",
-            f"under `{strategy}` a step has not been cut into micro-batches yet",
+            f"splitting a step under `{strategy}` is not supported yet",
             "write `strategy = zero2`",
         )
     if context.planned.world.split > 1:
-        context.refuse("batch.ramp", "with split models ranks do not read rows of their own", "drop `tensor`")
+        context.refuse("batch.ramp", "ranks that share a split model do not read rows of their own", "drop `tensor`")
     if context.planned.world.elastic:
-        context.refuse("batch.ramp", "with a number of nodes that changes, rows of a step do too", "write `nodes = 1`")
+        context.refuse(
+            "batch.ramp", "with a variable number of nodes the rows of a step are not known", "write `nodes = 1`"
+        )
     if context.name("loss") in ("dft", "eaft", "asft") and any(phase.accumulate > 1 for phase in context.planned.ramp):
-        why = f"`{context.name('loss')}` is not averaged over the micro-batches of a step"
+        why = f"`{context.name('loss')}` is summed over the micro-batches of a step, not averaged"
         context.refuse("batch.ramp", why, "write phases without `accumulate`")
 
 
 def launched_elsewhere(context: StageContext) -> bool:
-    """Whether ranks are started in a way that our runtime does not see: Ray's workers."""
+    """Whether the engine itself starts its trainers in other processes: Ray's workers."""
     return launcher(context) == "ray"
