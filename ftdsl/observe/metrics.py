@@ -71,12 +71,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class Result:
-    """What a stage made. `path` is relative to the run folder; metrics are by our names (`loss`, `rouge_l`, …)."""
+    """What a stage made. `path` is relative to the run folder; metrics are by our names (`loss`, `rouge_l`, …);
+    ledger: what a training's guard detected and did, a sentence each.
+    """
 
     kind: str = "files"
     path: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     samples: tuple[Sample, ...] = ()
+    ledger: tuple[str, ...] = ()
 
 
 def read_result(folder: Path) -> Result | None:
@@ -88,4 +91,7 @@ def read_result(folder: Path) -> Result | None:
         return None
     names = ("prompt", "label", "predict")
     samples = tuple(Sample(*(str(row.get(name, "")) for name in names)) for row in found["samples"])
-    return Result(found["kind"], found["path"], found["metrics"], samples)
+    entries = found.get("ledger")
+    entries = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    ledger = tuple(str(entry.get("message", "")) for entry in entries)
+    return Result(found["kind"], found["path"], found["metrics"], samples, ledger)

@@ -42,15 +42,21 @@ def summary(run: RunProgress, *, smoke: bool = False) -> list[str]:
 
 
 def ledger(run: RunProgress) -> list[str]:
-    """What was seen in trainings and done about it; empty where nothing was."""
+    """What guards detected in trainings and did, also of stages that are taken from an earlier run; empty where nothing was."""
     lines: list[str] = []
     for stage in run.stages:
-        entries = stage.ledger
-        if entries:
-            lines += ["", f"{stage.key}: what its guard saw and did"]
-            lines += [f"  {printable(entry['message'])}" for entry in entries[:ENTRIES]]
-        if len(entries) > ENTRIES:
-            lines.append(f"  and {len(entries) - ENTRIES} more in {run.folder.as_posix()}/{stage.folder}/metrics.jsonl")
+        kept = stage.result.ledger if stage.result else ()
+        messages = [str(entry["message"]) for entry in stage.ledger] or list(kept)
+        if messages:
+            lines += [
+                "",
+                f"{stage.key}: what its guard saw and did",
+                *(f"  {printable(text)}" for text in messages[:ENTRIES]),
+            ]
+        if len(messages) > ENTRIES:
+            lines.append(
+                f"  and {len(messages) - ENTRIES} more in {run.folder.as_posix()}/{stage.folder}/metrics.jsonl"
+            )
     return lines
 
 
