@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -263,6 +263,16 @@ class Guard:
             self.memory.cuts = cuts
             self.save()
         return factor
+
+    def recall(self, logs: Sequence[Mapping[str, Any]]) -> None:
+        """What a checkpoint knows of the steps before it: the first loss, the last ones, the best evaluation."""
+        losses = [float(entry["loss"]) for entry in logs if "loss" in entry]
+        if not self.losses:
+            self.losses = losses[-anomalies.TAIL :]
+            self.grad_norms = [float(entry["grad_norm"]) for entry in logs if "grad_norm" in entry][-anomalies.TAIL :]
+        if losses and self.memory.first_loss is None:
+            self.memory.first_loss = losses[0]
+        self.best = min((float(entry["eval_loss"]) for entry in logs if "eval_loss" in entry), default=None)
 
     # --- other things that are judged
 

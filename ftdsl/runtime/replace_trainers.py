@@ -32,7 +32,7 @@ def replaced(stage: Stage, config: dict[str, Any], log: Log) -> Guard | None:
         return None
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     guard = Guard(
-        policy_of({**stage.warns, **stage.guard}),
+        policy_of({**stage.watch, **stage.guard}),
         Path(str(config["output_dir"])),
         _reporter(log),
         writes=rank == 0,

@@ -26,7 +26,7 @@ class Stage:
     stage: the folder, where metrics.jsonl and result.json go. kind: train, eval, export or tokens. parts: calls of the
     engine, in order. world: processes planned; at_least: the fewest of an elastic job (0: as many as planned).
     output: where a model is written. result: what must be there at the end: adapter, model, or shards that another command
-    makes a model of. guard, warns: what goes wrong in a training, and what follows (guard.py, Policy). ramp: phases of the batch
+    makes a model of. guard, watch: what goes wrong in a training, and what follows (guard.py, Policy). ramp: phases of the batch
     (ramp.py, Phase). extend: a spec of extend.py. private: an upload goes to a private repository. smoke: what looks wrong ends
     it, results are marked.
     """
@@ -39,7 +39,7 @@ class Stage:
     output: str = ""
     result: str = "adapter"
     guard: dict[str, Any] = field(default_factory=dict)
-    warns: dict[str, Any] = field(default_factory=dict)
+    watch: dict[str, Any] = field(default_factory=dict)
     ramp: tuple[dict[str, int], ...] = ()
     extend: str = ""
     private: bool = False

@@ -188,11 +188,12 @@ class Guarded:
         factor = self.guard.resumed_at(self.state.global_step)
         if factor != 1:
             cut_rate(self.optimizer, self.lr_scheduler, factor)
-        if self.state.log_history and self.guard.memory.first_loss is None:
-            self.guard.memory.first_loss = next(
-                (logs["loss"] for logs in self.state.log_history if "loss" in logs), None
-            )
-        if self.guard.policy.rolls_back and self.state.global_step == 0 and not self._at_start().is_dir():
+        self.guard.recall(self.state.log_history)
+        if (
+            self.guard.policy.rolls_back
+            and self.state.global_step == 0
+            and not self._from_first(self._at_start().is_dir())
+        ):
             self._save_checkpoint(self.model_wrapped, None)
             self.control = self.callback_handler.on_save(self.args, self.state, self.control)
 

@@ -138,7 +138,7 @@ class Watcher:
         )  # fmt: skip
         seen = {name: float(logs[name]) for name in ("loss", "grad_norm") if logs.get(name) is not None}
         if self.guard is None:  # else every step was judged before it was taken
-            rule = Rule(**{**self.stage.warns, **self.stage.guard}.get("nan", {"action": "ignore"}))
+            rule = Rule(**{**self.stage.watch, **self.stage.guard}.get("nan", {"action": "ignore"}))
             act(judges.finite(judges.Step(state.global_step, **seen), rule.action))
 
     def on_prediction_step(self, training: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -49,13 +49,10 @@ def document(outcome: Outcome, name: str) -> Any:
 
 def test_what_nobody_asks_for_is_a_stop_and_warnings(recipe: Callable[..., Outcome]) -> None:
     spec = document(recipe("lora {}"), "stage.json")
-    assert spec.data["guard"] == {"nan": {"action": "stop"}, "diverged": {"action": "stop"}}
-    assert {name: rule["action"] for name, rule in spec.data["warns"].items()} == {
-        "spike": "warn",
-        "stall": "warn",
-        "eval": "warn",
-    }
-    assert spec.bookkeeping == ("warns",), "what only reports makes no result another one"
+    assert spec.data["guard"] == {"nan": {"action": "stop"}}
+    actions = {name: rule["action"] for name, rule in spec.data["watch"].items()}
+    assert actions == {"spike": "warn", "stall": "warn", "eval": "warn", "diverged": "stop"}
+    assert spec.bookkeeping == ("watch",), "what only reports makes no result another one"
 
 
 RULES = [
@@ -68,15 +65,25 @@ RULES = [
     ("stall = stop(30min)", {"stall": {"action": "stop", "after": 1800.0}}),
     ("stall = stop", {"stall": {"action": "stop", "after": 1800.0}}),
     ("eval = stop(1.5)", {"eval": {"action": "stop", "factor": 1.5}}),
-    ("nan = ignore, diverged = ignore", {"nan": {"action": "ignore"}}),
+    ("nan = ignore, diverged = ignore", {"nan": {"action": "ignore"}, "diverged": {"action": "ignore"}}),
 ]
 
 
 @pytest.mark.parametrize(("guard", "spec"), RULES, ids=[guard for guard, _ in RULES])
 def test_a_rule_is_written_down(guard: str, spec: dict[str, Any], recipe: Callable[..., Outcome]) -> None:
-    found = document(recipe(f"lora {{}}, guard {{ {guard} }}"), "stage.json").data["guard"]
-    assert {name: rule for name, rule in found.items() if name in spec} == spec
-    assert set(found) - set(spec) <= {"nan", "diverged"}
+    data = document(recipe(f"lora {{}}, guard {{ {guard} }}"), "stage.json").data
+    rules = {**data["watch"], **data["guard"]}
+    assert {name: rule for name, rule in rules.items() if name in spec} == spec
+    assert "stall" in data["watch"]
+
+
+def test_what_diverged_and_was_accepted_serves_no_recipe_that_would_refuse_it(recipe: Callable[..., Outcome]) -> None:
+    specs = [
+        document(recipe(f"lora {{}}, guard {{ diverged = {action} }}"), "stage.json")
+        for action in ("stop", "warn", "ignore")
+    ]
+    keys = [{name: value for name, value in spec.data.items() if name not in spec.bookkeeping} for spec in specs]
+    assert keys[0] != keys[1] != keys[2] != keys[0]
 
 
 def test_each_phase_has_its_equation(recipe: Callable[..., Outcome]) -> None:
@@ -138,7 +145,13 @@ def test_what_makes_no_sense_is_refused(body: str, code: str, said: str, recipe:
     assert errors[0].span and (errors[0].help or code == "FT003")
 
 
+LAYERWISE = "optim.name = galore(layerwise = true), hardware.count = 1, batch { micro = 1, accumulate = 1 }"
 FAR = [
+    (f"{LAYERWISE}, guard {{ nan = rollback }}", "steps in its own hooks"),
+    (
+        "optim.name = galore(layerwise = true), hardware.count = 1, batch { micro = 1, accumulate = 1 }, guard { nan = skip }",
+        "before the gradient norm is known",
+    ),
     ("parallel.strategy = zero2, guard { grad_norm = skip(5.0) }", "before the gradient norm is known"),
     ("parallel.strategy = fsdp2, guard { nan = rollback }", "cannot be restarted"),
     ("parallel.strategy = fsdp2, batch { ramp = [phase(micro = 2)] }", "is not supported yet"),

@@ -189,6 +189,20 @@ def test_an_evaluation_is_held_against_the_best(tmp_path: Path) -> None:
     assert decision is not None and decision.action == "stop" and "1.6 times the best" in entries[-1]["message"]
 
 
+@pytest.mark.parametrize("left", [0, 3, 40])
+def test_a_resumed_training_is_judged_by_all_its_steps(left: int, tmp_path: Path) -> None:
+    """Else `ftc run` again would call done what it refused before."""
+    logs = [{"loss": 2.0 if step < 10 else 30.0, "grad_norm": 1.0} for step in range(60)] + [{"eval_loss": 1.0}]
+    for action in ("stop", "ignore"):
+        one, _ = guard(tmp_path, diverged={"action": action}, eval={"action": "stop"})
+        one.recall(logs)
+        for step in range(60, 60 + left):
+            one.judge(step, 30.0, 1.0)
+        decision = one.ended(60 + left)
+        assert (decision is not None) is (action == "stop")
+        assert one.evaluated(99, {"eval_loss": 2.5}) is not None, "the best evaluation is known"
+
+
 # --- checkpoints to go back to
 
 

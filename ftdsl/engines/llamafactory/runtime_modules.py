@@ -52,7 +52,7 @@ def spec(
         data["extend"] = added.path
     if context.plan.recipe.smoke:
         data["smoke"] = True
-    return Document(spec_path(folder), "json", data, bookkeeping=("warns",))
+    return Document(spec_path(folder), "json", data, bookkeeping=("watch",))
 
 
 def trainings(context: StageContext, config: str) -> tuple[list[dict[str, Any]], list[Command]]:

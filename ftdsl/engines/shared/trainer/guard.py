@@ -18,24 +18,28 @@ STALL, STOP_AFTER = 600.0, 1800.0
 
 
 def policy(context: StageContext, *, reaches: bool = True) -> dict[str, Any]:
-    """`guard` and `warns` of stage.json: the rules that may change the result, and those that only report.
+    """`guard` and `watch` of stage.json: the rules that may change what a training makes, and those that never do.
 
     reaches: whether single steps can be judged; otherwise logged values are checked for NaN, and nothing else.
     """
     if not reaches:
         return {"guard": {"nan": _rule(context, "nan")}}
     rules = {name: _rule(context, name) for name in RULES}
-    guard: dict[str, Any] = {name: rule for name, rule in rules.items() if rule["action"] not in ("ignore", "warn")}
-    warns = {name: rule for name, rule in rules.items() if name not in guard and rule["action"] == "warn"}
+    watch = {name: rule for name, rule in rules.items() if _only_watches(name, rule["action"])}
+    guard: dict[str, Any] = {name: rule for name, rule in rules.items() if name not in watch}
+    guard = {name: rule for name, rule in guard.items() if rule["action"] != "ignore" or name in ("nan", "diverged")}
     if _rolls_back(context):
         for key in ("retries", "skip"):
             if context.is_explicit(f"guard.{key}"):
                 guard[key] = context.get(f"guard.{key}")
         if context.get("guard.cut_lr") is not None:
             guard["cut_lr"] = _number(context.get("guard.cut_lr"))
-    if rules["nan"]["action"] == "ignore":
-        guard["nan"] = rules["nan"]
-    return {"guard": guard} | ({"warns": warns} if warns else {})
+    return {"guard": guard, "watch": watch}
+
+
+def _only_watches(name: str, action: str) -> bool:
+    """Whether a result made under this rule serves any other. One that diverged, and was accepted, serves only who accepts it."""
+    return name == "stall" or action == ("stop" if name == "diverged" else "warn")
 
 
 def ramp(context: StageContext) -> dict[str, Any]:
@@ -127,6 +131,10 @@ def _rollback(context: StageContext) -> None:
     if context.stage.kind == "reward":
         why = f"{context.engine.title} cannot resume a model with a value head"
         context.refuse(key, why, "write `stop`")
+    if context.option("optim.name", "layerwise"):
+        context.refuse(
+            key, "a layerwise optimizer steps in its own hooks, which a rollback would add twice", "write `stop`"
+        )
     if context.option("lora.init", "convert"):
         context.refuse(
             key,
@@ -136,11 +144,17 @@ def _rollback(context: StageContext) -> None:
 
 
 def _skip(context: StageContext) -> None:
-    strategy = context.planned.strategy
+    strategy, layerwise = context.planned.strategy, context.option("optim.name", "layerwise")
     for name in ("nan", "spike", "grad_norm"):
-        if context.name(f"guard.{name}") == "skip" and strategy in ZERO:
-            why = f"under `{strategy}` DeepSpeed updates the weights before the gradient norm is known"
-            context.refuse(f"guard.{name}", why, "write `rollback`, `stop`, or `strategy = ddp`")
+        if context.name(f"guard.{name}") == "skip" and (strategy in ZERO or layerwise):
+            who = f"under `{strategy}` DeepSpeed" if strategy in ZERO else "a layerwise optimizer"
+            why = f"{who} updates the weights before the gradient norm is known"
+            help = (
+                "write `rollback`, `stop`, or `strategy = ddp`"
+                if strategy in ZERO
+                else "write `stop`, or drop `layerwise`"
+            )
+            context.refuse(f"guard.{name}", why, help)
 
 
 def _ramp(context: StageContext) -> None:
