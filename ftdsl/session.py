@@ -1,7 +1,7 @@
 """The core's only access to files and environment: the core stays pure, and an editor can pass in unsaved text.
 
 All reading goes through `read_bytes` or `open_regular`: regular files only, never more than a limit. Reading a pipe could
-block for ever and a device never end, and a path to one may come from a file that somebody else wrote.
+block forever and a device never end, and a path to one may come from an untrusted file.
 """
 
 from __future__ import annotations

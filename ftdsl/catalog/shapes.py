@@ -147,6 +147,13 @@ class Changes(_Strict):
     value: list[ValueChange]
 
 
+class EngineDetail(_Strict):
+    """What else the text around a message tells."""
+
+    match: str
+    say: str
+
+
 class EngineError(_Strict):
     """A message of an engine, and what it means for a recipe."""
 
@@ -155,6 +162,8 @@ class EngineError(_Strict):
     keys: Strings
     help: str
     code: str = ""
+    near: str = ""
+    details: list[list[EngineDetail]] = Field(default_factory=list)
 
 
 class Misnamed(_Strict):

@@ -13,7 +13,7 @@ MLP = ("gate", "up", "down")
 
 
 def adapter(setup: Setup, layers: int) -> float:
-    """Elements of the adapters of so many layers on one card. PEFT splits nothing by tensor parallelism but what it hangs on.
+    """Elements of the adapters of so many layers on one GPU. PEFT splits nothing by tensor parallelism but what it hangs on.
 
     DoRA has a magnitude for each output besides (arXiv:2402.09353); OFT turns the inputs (`rotation`).
     """
@@ -50,8 +50,9 @@ def _llama_adapter(setup: Setup, layers: int) -> float:
     if setup.method == "adapter":
         return prompts
     if setup.method == "adapter_v2":
-        scales = sum(inner + outer for inner, outer in a.linears.values())
-        return prompts + layers * (scales + a.norms * a.norm_params)
+        # a bias and a scale for each output of every linear map, the head's too (litgpt, adapter_v2.py: AdapterV2Linear)
+        scales = sum(2 * outer for _, outer in a.linears.values())
+        return prompts + layers * (scales + a.norms * a.norm_params) + 2 * a.vocab * layers / a.layers
     return 0.0
 
 

@@ -201,7 +201,7 @@ def _where(side: Side, planned: PlannedStage, *keys: str) -> str:
         place = side.imported.places.get((planned.key, key)) if side.imported else None
         origin, span = planned.stage.origins.get(key), planned.stage.spans.get(key)
         if place or (origin is None and span is not None and side.imported is None):
-            return _short(side, place or (span.where if span else ""))
+            return _short(side, place or (span.location if span else ""))
         if origin is None:
             continue
         if origin.kind == "auto":
@@ -209,5 +209,5 @@ def _where(side: Side, planned: PlannedStage, *keys: str) -> str:
         if side.imported is not None:
             return "the engine's default"
         plain = origin.kind in ("stage", "file", "include")
-        return _short(side, origin.where) if plain else f"{origin.where or origin.kind} [{origin.kind}]"
+        return _short(side, origin.location) if plain else f"{origin.location or origin.kind} [{origin.kind}]"
     return "default" if keys and planned.stage.settings.get(keys[0]) is not None else ""

@@ -28,7 +28,7 @@ class Note:
 
     @property
     def where(self) -> str:
-        return self.span.where if self.span else ""
+        return self.span.location if self.span else ""
 
     def without(self, secrets: Iterable[str]) -> Note:
         """The same on one line, without these values and what has the shape of a credential, no longer than a person reads."""

@@ -16,7 +16,7 @@ from ftdsl.credentials import secret_in
 from ftdsl.engines.shared.overlay import entries
 from ftdsl.importers.draft import StageDraft
 from ftdsl.importers.values import number
-from ftdsl.language.resolve.words import find
+from ftdsl.language.resolve.keys import find
 from ftdsl.language.types import parse_type
 from ftdsl.language.values import Amount, Term
 from ftdsl.recipe.settings import METHODS

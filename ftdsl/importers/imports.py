@@ -137,11 +137,11 @@ def _places(stages: Sequence[Stage]) -> Iterator[tuple[tuple[str, str], str]]:
     for stage in stages:
         given = stage.draft.config.settings
         if (method := given.get("finetuning_type")) is not None and method.span is not None:
-            yield (stage.name, str(method.value)), method.span.where
+            yield (stage.name, str(method.value)), method.span.location
         for key, entry in entries("llamafactory", stage.kind) if stage.kind != SHARED else ():
             spans = (given[name].span for name in catalog.parameters_of(entry) if name in given)
             if key in stage.draft.values and (span := next(filter(None, spans), None)) is not None:
-                yield (stage.name, key), span.where
+                yield (stage.name, key), span.location
 
 
 def _compiled(stages: Sequence[Stage], text: str, target: Path, session: Session) -> Checked:

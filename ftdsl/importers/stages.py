@@ -15,7 +15,7 @@ from ftdsl.importers.draft import Note, StageDraft
 from ftdsl.importers.recipe_paths import Places
 from ftdsl.importers.values import meaning
 from ftdsl.importers.write import SHARED, why_not
-from ftdsl.language.resolve.words import find
+from ftdsl.language.resolve.keys import find
 from ftdsl.language.values import Amount, Secret, StageRef, Term
 from ftdsl.lint.config import Config, Setting
 from ftdsl.recipe import settings

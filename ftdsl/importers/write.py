@@ -12,7 +12,7 @@ from ftdsl.importers.draft import Note
 from ftdsl.importers.values import ANY, expression
 from ftdsl.language import tree
 from ftdsl.language.printing import WIDTH, Margin, UnwritableError, bind, block, param, recipe_text, ref, text
-from ftdsl.language.resolve.words import find
+from ftdsl.language.resolve.keys import find
 from ftdsl.recipe.settings import METHODS
 from ftdsl.record import mutable, replace
 

@@ -7,6 +7,7 @@ well formed and drops the rest, so that no stage can break who watches it. Stand
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -207,11 +208,22 @@ def parse(raw: bytes, malformed: list[str] | None = None) -> Event | None:
     return event if needed is None or needed in event else None
 
 
+LARGEST_EVENTS, LARGEST_RESULT = 1 << 29, 1 << 26
+"""Bytes. A larger file is none that a stage of ours has written."""
+
+
+def _content(path: str | os.PathLike[str], limit: int) -> bytes:
+    """Raises: OSError, also for a file that is larger than that."""
+    with open(path, "rb") as handle:
+        if os.fstat(handle.fileno()).st_size > limit:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+        return handle.read(limit)
+
+
 def read(path: str | os.PathLike[str]) -> list[Event]:
     """All whole events of a file; none when it cannot be read."""
     try:
-        with open(path, "rb") as handle:
-            whole = handle.read().rpartition(b"\n")[0]
+        whole = _content(path, LARGEST_EVENTS).rpartition(b"\n")[0]
     except OSError:
         return []
     return [event for raw in whole.split(b"\n") if (event := parse(raw)) is not None]
@@ -245,7 +257,7 @@ def save_result(stage: str | os.PathLike[str], result: Mapping[str, Any]) -> Non
 def read_result(stage: str | os.PathLike[str]) -> dict[str, Any] | None:
     """The result a stage left, its metrics as numbers; None when there is none or it cannot be read. Never raises."""
     try:
-        found = json.loads((Path(stage) / RESULT).read_bytes())
+        found = json.loads(_content(Path(stage) / RESULT, LARGEST_RESULT))
     except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(found, dict):

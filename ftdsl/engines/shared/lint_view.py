@@ -24,7 +24,7 @@ from ftdsl.lint import config as view
 from ftdsl.lint import facts
 from ftdsl.lint.check import check
 from ftdsl.lint.config import Config, Setting
-from ftdsl.recipe.recipe import Lineage, Where
+from ftdsl.recipe.recipe import Lineage, ModelRef
 from ftdsl.recipe.settings import METHODS
 from ftdsl.recipe.shape import local_path
 from ftdsl.source import Span
@@ -101,7 +101,7 @@ def bottom(context: StageContext) -> tuple[str, Path | None]:
     return str(name), _folder(context, base)
 
 
-def _folder(context: StageContext, where: Where) -> Path | None:
+def _folder(context: StageContext, where: ModelRef) -> Path | None:
     """The folder of a `file(…)`; None for stages and hubs."""
     inner = where.options.get("where", where) if isinstance(where, Term) else where
     return local_path(inner, context.plan.recipe.folder)
