@@ -84,7 +84,7 @@ def lines(seen: Seen, now: float) -> list[str]:
     from ftdsl.cli.ending import study_lines
     from ftdsl.observe.plain import progress_text
     from ftdsl.observe.progress import Status
-    from ftdsl.observe.table import MARKS, columns, result_text
+    from ftdsl.observe.table import MARKS, columns, ledger, result_text
     from ftdsl.observe.text import duration
 
     run = seen.progress
@@ -110,7 +110,7 @@ def lines(seen: Seen, now: float) -> list[str]:
                 text,
             )
         )
-    head = [f"{run.folder.as_posix()}: {who or 'not running'}", *(columns(rows) if rows else [])]
+    head = [f"{run.folder.as_posix()}: {who or 'not running'}", *(columns(rows) if rows else []), *ledger(run)]
     study = study_of(seen)
     return [*head, *(f"  {line}" for line in study_lines(study))] if study else head
 
@@ -132,5 +132,6 @@ def _stage(stage: StageProgress, orphan: int | None) -> dict[str, Any]:
         "stage": stage.key, "folder": stage.folder, "status": stage.status.value, "message": stage.message,
         "what": stage.what, "step": stage.step, "total": stage.total, "loss": loss, "started": stage.started,
         "ended": stage.ended, "left": stage.left(time.time()), "orphan": orphan,
+        "ledger": [dict(entry) for entry in stage.ledger],
         "metrics": {name: value for name, value in stage.result.metrics.items() if math.isfinite(value)} if stage.result else {},
     }  # fmt: skip
