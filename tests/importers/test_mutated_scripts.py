@@ -15,9 +15,8 @@ from ftdsl.source import Source
 from tests.importers.test_kinds import SAME
 
 PIECES = (
-    "$(", "${", "}", ")", "((", "))", "'", '"', "`", "<<E", "\\\n", "|", "&&", ";", "for i in ", "do", "done", "if", "fi", "case",
-    "esac", "$1", "${A[@]}", "${A:-", "${A%", "=(", "\n", "\x00", "é", "\ue000x\ue001", "{1..9999}", "[[", "]]", "!", "<<<", "eval ",
-    "bash -c ", "<YOUR_PATH>", "\u00a0", "\r\n",
+    *"$( ${ } ) (( )) ' \" ` <<E | && ; do done if fi case esac $1 ${A[@]} ${A:- ${A% =( [[ ]] ! <<< {1..9999}".split(),
+    "for i in ", "\\\n", "\n", "\x00", "é", "\ue000x\ue001", "eval ", "bash -c ", "<YOUR_PATH>", "\u00a0", "\r\n",
 )  # fmt: skip
 SECONDS = 5
 
