@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from ftdsl import catalog
-from ftdsl.diagnostics import Severity
 from ftdsl.engines.jobs import Document
 from ftdsl.engines.shared import overlay
 from ftdsl.engines.shared.parallel.accelerate import NAME as ACCELERATE
@@ -46,9 +45,8 @@ def lint(context: StageContext, documents: list[Document]) -> None:
 
 
 def _beside(context: StageContext, documents: list[Document], name: str, block: str) -> view.Document | None:
-    """A file that the lowering put beside the parameters. With keys of the author's own (`deepspeed { }`) it is held to the
-    rules for files: a key that is passed through may contradict the rest. Not if one of the keys has an error already: a mistake
-    is reported once."""
+    """A file that the lowering put beside the parameters. `settings` are the author's own keys (`deepspeed { }`): a key that
+    is passed through may contradict the rest."""
     found = next((document for document in documents if document.path.endswith(f"/{name}")), None)
     if found is None:
         return None
@@ -59,11 +57,7 @@ def _beside(context: StageContext, documents: list[Document], name: str, block: 
         )
         for path, value in stage.settings.inside(block).items()
     }
-    spans = {span for setting in given.values() for span in (setting.span, setting.key) if span}
-    reported = any(
-        diagnostic.severity is Severity.ERROR and diagnostic.span in spans for diagnostic in context.session.sink
-    )
-    return view.Document(name, found.data, given, stage.span, ours=not given or reported)
+    return view.Document(name, found.data, given, stage.span, ours=True)
 
 
 def config_of(context: StageContext, params: Mapping[str, Any], beside: Mapping[str, view.Document | None]) -> Config:
