@@ -40,7 +40,7 @@ def check(path: Path, options: Options, session: Session) -> Checked:
         return Checked(resolved, recipe)
     from ftdsl.diagnostics import allow
     from ftdsl.engines.lower import engine_of, lower
-    from ftdsl.lint.check import judged
+    from ftdsl.lint.check import overridable
     from ftdsl.plan.choose import plan as choose
     from ftdsl.recipe.literal_secrets import CODE
 
@@ -49,7 +49,7 @@ def check(path: Path, options: Options, session: Session) -> Checked:
     allow.apply(
         session.sink,
         [resolved.module.file.source],
-        lambda: judged() | {CODE},
+        lambda: overridable() | {CODE},
         complete=not (options.profiles or options.sets),
     )
     return Checked(resolved, recipe, plan, jobs)

@@ -26,9 +26,9 @@ def explain_rule(query: str, *, json_too: bool = False) -> int:
         )
         print(f"error: there is no rule, key or block `{query}`{hint}", file=sys.stderr)
         return 2
-    from ftdsl.lint.about import told_of
+    from ftdsl.lint.about import explanation_of
 
-    _print([told_of(code) for code in codes], json_too=json_too)
+    _print([explanation_of(code) for code in codes], json_too=json_too)
     return 0
 
 

@@ -105,7 +105,7 @@ def _plan(file: str, args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         width = get_terminal_size((100, 24)).columns
         print("\n".join(lines(plan_view, width=width, color=color(sys.stdout))), flush=True)
         _hints(" ".join((typed(file), *_recipe_options(args))), plan_view, tight, session)
-    would = any(one.runs for one in plan_view.statuses.values())
+    would = any(status.runs for status in plan_view.statuses.values())
     status = 1 if tight or errors else WOULD_RUN if would and args.exit_code else 0
     known = {"name": checked.plan.recipe.name, "file": file, "would_run": would, "stages": document(plan_view)}
     return status, known | {"problems": view(errors)}
@@ -148,7 +148,7 @@ def _plan_view(checked: Checked, session: Session, path: Path, options: Options)
     home = home_of(path, plan.recipe.name, options)
     by_stage = forecasts(plan, session)
     statuses = stage_statuses(plan, checked.jobs, home, session, home_of(path, plan.recipe.name))
-    planned = {one.key for one in plan.stages}
+    planned = {stage.key for stage in plan.stages}
     measured = {}
     for key, forecast in by_stage.items():
         if key in statuses and (folder := statuses[key].folder):

@@ -112,14 +112,14 @@ def _outcome(file: str, args: argparse.Namespace) -> Outcome:
     if not args.frozen and not args.smoke:
         keep_lock(compiled)
     try:
-        found = _carry_out(compiled, path, args, session)
+        carried_out = _carry_out(compiled, path, args, session)
     except (NoEngineError, UnknownStageError, BusyError, StillRunningError, SupervisorError) as error:
         print(f"error: {error}", file=sys.stderr)
         outcome.message = str(error)
         return outcome.ended(1)
-    found.file, found.began, found.compiled = file, outcome.began, compiled
-    found.diagnostics = outcome.diagnostics
-    return found.ended(found.status)
+    carried_out.file, carried_out.began, carried_out.compiled = file, outcome.began, compiled
+    carried_out.diagnostics = outcome.diagnostics
+    return carried_out.ended(carried_out.status)
 
 
 def _carry_out(compiled: Compiled, path: Path, args: argparse.Namespace, session: Session) -> Outcome:

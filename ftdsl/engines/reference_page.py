@@ -30,9 +30,9 @@ _STAGES = ("data", "dpo", "kto", "ppo", "eval", "merge", "stage_quantize", "shel
 
 def page() -> str:
     """The whole page."""
-    found = list(blocks())
-    lines = [HEAD, "Blocks: " + " · ".join(f"[{block.name}](#{_anchor(block)})" for block in found), ""]
-    for block in found:
+    entries = list(blocks())
+    lines = [HEAD, "Blocks: " + " · ".join(f"[{block.name}](#{_anchor(block)})" for block in entries), ""]
+    for block in entries:
         lines += _section(block)
     lines += ["## Functions", "", *_functions()]
     return "\n".join(lines).rstrip() + "\n"

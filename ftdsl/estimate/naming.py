@@ -34,20 +34,20 @@ def by_name(name: str) -> Architecture | None:
     if exact := known(name):
         return exact
     core = core_of(name)
-    if (entry := _cores().get(core)) and (found := known(entry)):
-        return found
+    if (entry := _cores().get(core)) and (entry_sizes := known(entry)):
+        return entry_sizes
     return None
 
 
 def by_kin(name: str) -> Architecture | None:
     """The newest model of the catalogue whose name differs in its version alone (GLM-5.2 is taken for GLM-5)."""
     entry = _kin().get(_kind(core_of(name)))
-    found = known(entry) if entry else None
-    return replace(found, name=name, uncertainty=GUESSED_KIN) if found else None
+    relative = known(entry) if entry else None
+    return replace(relative, name=name, uncertainty=GUESSED_KIN) if relative else None
 
 
 def guessed(name: str) -> Architecture | None:
-    """The last resort: by kin, else by the size in the name."""
+    """A guess: a model whose name differs by version, else the size in the name."""
     return by_kin(name) or by_size(name)
 
 
@@ -114,9 +114,9 @@ def _kin() -> Mapping[str, str]:
 
 
 def _reference(name: str) -> Architecture:
-    found = known(name)
-    assert found is not None, name
-    return found
+    reference = known(name)
+    assert reference is not None, name
+    return reference
 
 
 REFERENCES = ("Qwen2.5-0.5B", "Llama-3.2-1B", "Llama-3.2-3B", "Qwen3-4B", "Llama-3-8B", "Qwen3-14B", "Qwen3-32B", "Llama-3-70B",

@@ -18,7 +18,7 @@ from ftdsl.importers.documents import Read
 from ftdsl.language.yaml_tree import Node, removal
 from ftdsl.lint import facts
 from ftdsl.lint.check import check as lint
-from ftdsl.lint.check import judged
+from ftdsl.lint.check import overridable
 from ftdsl.lint.config import Config
 from ftdsl.lint.versions import check_versions
 from ftdsl.record import replace
@@ -43,7 +43,7 @@ def check(path: Path, session: Session) -> str:
         session.sink.error("FT501", f"cannot read `{path.as_posix()}`: {reason(error)}", None)
         return "a file"
     draft = _judged(path, source, session)
-    allow.apply(session.sink, [source], judged)
+    allow.apply(session.sink, [source], overridable)
     return draft
 
 

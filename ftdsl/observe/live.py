@@ -1,4 +1,4 @@
-"""A run in a terminal: one line a stage, bars that move, losses as a curve."""
+"""A run in a terminal: one line per stage, progress bars, loss curves."""
 
 from __future__ import annotations
 
@@ -52,10 +52,12 @@ def dashboard(stage: StageProgress) -> str:
 
 
 class LiveView:
-    """Redraws itself about ten times a second; notes stand above."""
+    """Redraws about ten times a second; notes appear above."""
 
     def __init__(self) -> None:
-        self.console = Console(file=getattr(sys.stderr, "raw", sys.stderr), highlight=False)  # it moves the cursor
+        self.console = Console(
+            file=getattr(sys.stderr, "raw", sys.stderr), highlight=False
+        )  # the raw stream: rich moves the cursor
         self._live = Live(console=self.console, auto_refresh=False, transient=False)
         self._spinners: dict[str, Spinner] = {}
 

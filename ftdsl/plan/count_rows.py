@@ -98,17 +98,17 @@ def _rows(path: Path, files: Files) -> int | None:
 def size_of(item: Term | StageRef, recipe: Recipe, files: Files) -> int:
     """Bytes of a source's local files."""
     path = local_path(item, recipe.folder) if isinstance(item, Term) else None
-    return sum(files.size(place) for place in files_of(path, recipe.folder, files)) if path is not None else 0
+    return sum(files.size(file) for file in files_of(path, recipe.folder, files)) if path is not None else 0
 
 
 MEASURED = 16 << 20
-"""Bytes of a file up to which its longest row is looked for."""
+"""Size in bytes up to which a file is searched for its longest row."""
 
 BYTES_A_TOKEN = 2.0
-"""Fewer than any usual tokenizer needs for a row as a whole: 3 to 4.5 of English, 2 to 3 of Chinese."""
+"""Below the average of usual tokenizers over a row: 3 to 4.5 for English, 2 to 3 for Chinese."""
 
 TEMPLATE = 64
-"""Tokens that a chat template adds to a row at most, about."""
+"""Approximate maximum number of tokens that a chat template adds to a row."""
 
 
 USUAL_BYTES_A_TOKEN = 3.5
@@ -127,7 +127,7 @@ def mean_row(stage: Stage, recipe: Recipe, files: Files) -> int:
 
 
 def longest_row(stage: Stage, recipe: Recipe, files: Files) -> int:
-    """Tokens of the longest row of a stage's data, or more; 0 where the data are not at hand as lines of JSON."""
+    """An upper bound of the tokens of the longest row of a stage's data; 0 if the data are not local JSON Lines."""
     sources = named(stage.settings, "data")
     lengths = [_longest(item, recipe, files) for item in sources]
     return max(lengths) if lengths and all(lengths) else 0
@@ -135,15 +135,15 @@ def longest_row(stage: Stage, recipe: Recipe, files: Files) -> int:
 
 def _longest(item: Term | StageRef, recipe: Recipe, files: Files) -> int:
     path = local_path(item, recipe.folder) if isinstance(item, Term) else None
-    places = files_of(path, recipe.folder, files) if path is not None else []
+    paths = files_of(path, recipe.folder, files) if path is not None else []
     longest = 0
-    for place in places:
-        if place.suffix != ".jsonl":
+    for file in paths:
+        if file.suffix != ".jsonl":
             return 0
         try:
-            if files.size(place) > MEASURED:
+            if files.size(file) > MEASURED:
                 return 0
-            longest = max([longest, *(len(line.encode()) for line in files.text(place).splitlines())])
+            longest = max([longest, *(len(line.encode()) for line in files.text(file).splitlines())])
         except (OSError, UnicodeDecodeError):
             return 0
     return math.ceil(longest / BYTES_A_TOKEN) + TEMPLATE if longest else 0
