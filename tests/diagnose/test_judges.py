@@ -177,7 +177,7 @@ def test_held_out_rows_may_be_easier(early: float, found: list[str]) -> None:
     assert names(Curves("x", curves.loss, evals)) == found
 
 
-@pytest.mark.parametrize("losses", [(2.1, 1.3, 0.9), (1.6, 1.2, 1.1), (2.4, 1.0, 0.8), (1.1, 0.9, 0.85)])
+@pytest.mark.parametrize("losses", [(2.1, 1.3, 0.9), (1.6, 1.2, 1.1), (2.3, 1.0, 0.8), (1.1, 0.9, 0.85)])
 def test_the_curve_of_a_healthy_fine_tuning(losses: tuple[float, float, float]) -> None:
     """The handbook's (2.1 -> 1.3 -> 0.9, held out 2.0 -> 1.2 -> 0.95), and others of models that were trained before."""
     first, middle, last = losses

@@ -274,7 +274,7 @@ def wrong_template(curves: Curves) -> Ill | None:
     early, late = _grads(curves)
     if len(curves.loss.finite) < 30 or curves.of_preferences:
         return None
-    if not UNKNOWN < median(curves.loss.finite.values[:3]) < 5:
+    if curves.first > 5 or median(curves.loss.finite.values[:3]) < UNKNOWN:
         return None
     settled = median(share(curves.shape, 0.5, 0.7))
     if not 0.1 < curves.last < 0.45 * curves.first or (early and late > 0.48 * early):
