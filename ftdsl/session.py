@@ -102,6 +102,10 @@ class Files:
         self._digests: dict[Path, str] = {}
         self._heads: dict[tuple[Path, int], bytes] = {}
 
+    def also(self, texts: Mapping[Path, str]) -> Files:
+        """These files, and texts that would be written before they are read."""
+        return Files({**self._unsaved, **texts})
+
     def text(self, path: Path, limit: int = LIMIT) -> str:
         """The text of a file, with `\\n` as line end.
 

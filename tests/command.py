@@ -46,7 +46,7 @@ OF_THE_PACKAGE = frozenset(
         "engines.shared.passthrough._names",
         "estimate.architecture._by_hub",
         "importers.sharding._known",
-        "importers.values._in_scope",
+        "importers.values.in_scope",
         "importers.values.meaning",
         "language.lexing.parser",
         "language.resolve.keys.blocks",

@@ -142,6 +142,12 @@ def misnamed() -> Mapping[str, Mapping[str, Any]]:
     return parameters
 
 
+def tools() -> Mapping[str, Mapping[str, Any]]:
+    """Other tools that train models -> how their commands and files are known (data/tools.toml)."""
+    found: Mapping[str, Mapping[str, Any]] = _load("tools.json")
+    return found
+
+
 def written() -> Mapping[str, Mapping[str, Any]]:
     """`write`: parameter -> how a recipe writes it; `values`: parameter -> value known elsewhere -> the engine's
     (data/written.toml)."""

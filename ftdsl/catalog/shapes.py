@@ -175,6 +175,17 @@ class Misnamed(_Strict):
     word: str = ""
 
 
+class Tool(_Strict):
+    """Another tool that trains models: how its files and commands are known."""
+
+    title: str
+    commands: dict[str, list[str]] = {}
+    modules: list[str] = []
+    scripts: list[str] = []
+    sure: list[str] = []
+    keys: list[str] = []
+
+
 class Written(_Strict):
     """How parameters are written in a recipe, and values that are known under other names."""
 
@@ -305,6 +316,7 @@ _PARTS: Mapping[str, Callable[[Mapping[str, Any]], Iterator[Part]]] = {
     "prices.toml": _whole(RootModel[dict[str, Number]]),
     "faults.toml": _entries(EngineError),
     "misnamed.toml": _entries(Misnamed),
+    "tools.toml": _entries(Tool),
     "written.toml": _whole(Written),
     "smoke.toml": _whole(Smoke),
     "facts.toml": _whole(Facts),

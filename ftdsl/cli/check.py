@@ -131,19 +131,28 @@ def _check_file(args: argparse.Namespace, name: str) -> FileResult:
 STDIN = "stdin.ft"
 """The name of a recipe from stdin; its paths are relative to the working directory."""
 
-OTHERS = (".yaml", ".yml", ".json", ".sh")
-"""Endings of files that are not recipes."""
-
 
 def _check(path: Path, args: argparse.Namespace, session: Session) -> Checked | str:
     """The checked recipe; for another file, its kind."""
-    if path.suffix in OTHERS:
+    if path.suffix != ".ft" and not _is_recipe(path, session):
         from ftdsl.importers.checking import check as check_other
 
         return check_other(path, session)
     from ftdsl.pipeline import check
 
     return check(path, options_of(args), session)
+
+
+def _is_recipe(path: Path, session: Session) -> bool:
+    """Whether a file without a recipe's ending is one; what cannot be read says so as a recipe."""
+    from ftdsl.importers.recognise import DOCUMENTS, is_recipe
+
+    if path.suffix in (*DOCUMENTS, ".sh"):
+        return False
+    try:
+        return is_recipe(path.name, session.files.text(path))
+    except (OSError, UnicodeDecodeError):
+        return True
 
 
 def _fine(name: str, checked: Checked) -> Iterator[str]:

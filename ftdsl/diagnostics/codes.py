@@ -46,6 +46,8 @@ CODES = {
     # FT05x documents of other formats
     "FT050": "unreadable-document",
     "FT051": "not-a-known-file",
+    "FT052": "known-when-it-runs",
+    "FT053": "command-cut-short",
     "FT058": "secret-written-out",
     "FT059": "tilde-in-a-path",
     # FT06x units and types
@@ -167,6 +169,11 @@ CODES = {
     "FT430": "shape-does-not-divide",
     "FT432": "elastic-checkpoints",
     "FT433": "megatron-trains-all",
+    "FT434": "wrong-type-in-a-file",
+    "FT435": "unknown-optimizer",
+    "FT436": "rate-of-the-file",
+    "FT437": "processes-that-cannot-be",
+    "FT438": "wraps-another-model",
     # FT5xx data and templates
     "FT501": "file-not-found",
     "FT502": "wrong-data-for-stage",
@@ -190,6 +197,7 @@ CODES = {
     "FT520": "estimated-from-rows",
     "FT521": "system-prompt-added",
     "FT522": "unknown-row-format",
+    "FT523": "unknown-dataset-key",
     # FT6xx stages and hand-offs
     "FT601": "reference-is-the-base",
     "FT602": "new-adapter-ignored",

@@ -13,6 +13,7 @@ from typing import Any
 from ftdsl.catalog.vocabulary import TRAINING
 from ftdsl.importers.files import find
 from ftdsl.importers.imports import Imported, import_all
+from ftdsl.importers.recognise import is_recipe
 from ftdsl.importers.values import written
 from ftdsl.importers.write import key_at
 from ftdsl.language.printing import UnwritableError
@@ -81,7 +82,7 @@ class Comparison:
 
 def read(path: Path, text: str, options: Options, name: str, session: Session) -> Side | None:
     """A side, under a common recipe name so that names of runs make no difference. None with the reason in the sink."""
-    if path.suffix == ".ft":
+    if is_recipe(path.name, text):
         checked = check(path, options, session)
         if checked.recipe is not None and not session.sink.failed:
             checked = check(path, _named(options, name), Session(session.files, session.env))

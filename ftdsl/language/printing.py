@@ -101,9 +101,9 @@ def constant(value: bool | None) -> tree.Constant:
     return tree.Constant(value, NOWHERE)
 
 
-def bind(key: Sequence[str], value: tree.Expression) -> tree.Bind:
-    """`key = value`. Raises: UnwritableError."""
-    return tree.Bind(tuple(map(word, key)), tree.Binder.FIXED, value, NOWHERE)
+def bind(key: Sequence[str], value: tree.Expression, binder: tree.Binder = tree.Binder.FIXED) -> tree.Bind:
+    """`key = value`, `key in [a, b]`. Raises: UnwritableError."""
+    return tree.Bind(tuple(map(word, key)), binder, value, NOWHERE)
 
 
 def block(kind: str, body: Sequence[tree.Item], name: str = "", parents: Sequence[str] = ()) -> tree.Block:

@@ -24,6 +24,7 @@ FAMILIES = (
     "modules",
     "optimizers",
     "zero",
+    "documents",
     "sharding",
     "launching",
     "templates",

@@ -78,23 +78,38 @@ class Document:
         return Setting(path, None, path, span, span, is_explicit=False)
 
 
+COUNTS = (
+    "nnodes",
+    "num_machines",
+    "num_nodes",
+    "NNODES",
+    "nproc_per_node",
+    "num_gpus",
+    "NPROC_PER_NODE",
+    "num_processes",
+)
+"""Flags and variables that say how many processes start."""
+
+
 @frozen
 class Launch:
     """How the engine's processes are launched.
 
     processes: per node, 0 if unknown (a YAML alone does not show it); launcher: torchrun, accelerate, deepspeed, ray,
-    python, "" if unknown; env: environment variables of the launch.
+    python, "" if unknown; env: environment variables of the launch; unknown: flags and variables that are set outside of the
+    script, as they are written.
     """
 
     nodes: int = 1
     processes: int = 0
     launcher: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
+    unknown: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def world(self) -> int:
         """Number of ranks; 0 if unknown."""
-        return self.nodes * self.processes
+        return 0 if any(name in self.unknown for name in COUNTS) else self.nodes * self.processes
 
 
 @frozen

@@ -68,8 +68,20 @@ def _held(stage: Stage, part: str, total: int) -> int:
     return round(total * number) if number < 1 else int(number)
 
 
-def _of_files(item: Term, folder: Path, files: Files) -> int | None:
+def source_path(item: Term, folder: Path, files: Files) -> Path | None:
+    """The local file of a source; of an entry of a dataset_info.json the file that the entry names."""
     path = local_path(item, folder)
+    if path is None or "entry" not in item.options:
+        return path
+    try:
+        entry = files.json(path)[item.options["entry"]]
+        return path.parent / str(entry["file_name"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _of_files(item: Term, folder: Path, files: Files) -> int | None:
+    path = source_path(item, folder, files)
     paths = files_of(path, folder, files) if path is not None else []
     counted = [_rows(file, files) for file in paths]
     if not counted or any(count is None for count in counted):
@@ -97,7 +109,7 @@ def _rows(path: Path, files: Files) -> int | None:
 
 def size_of(item: Term | StageRef, recipe: Recipe, files: Files) -> int:
     """Bytes of a source's local files."""
-    path = local_path(item, recipe.folder) if isinstance(item, Term) else None
+    path = source_path(item, recipe.folder, files) if isinstance(item, Term) else None
     return sum(files.size(file) for file in files_of(path, recipe.folder, files)) if path is not None else 0
 
 
@@ -134,7 +146,7 @@ def longest_row(stage: Stage, recipe: Recipe, files: Files) -> int:
 
 
 def _longest(item: Term | StageRef, recipe: Recipe, files: Files) -> int:
-    path = local_path(item, recipe.folder) if isinstance(item, Term) else None
+    path = source_path(item, recipe.folder, files) if isinstance(item, Term) else None
     paths = files_of(path, recipe.folder, files) if path is not None else []
     longest = 0
     for file in paths:

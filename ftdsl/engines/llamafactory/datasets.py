@@ -159,7 +159,9 @@ class Datasets:
         """A path of the run folder, relative to the stage's folder, which has dataset_info.json."""
         if path.startswith("/") or "://" in path:
             return path
-        return os.path.relpath(path, self.context.folder).replace(os.sep, "/")
+        inside = path.removeprefix("inputs/")  # a link: what follows it, `..` too, is the file system's to follow
+        here = os.path.relpath("inputs" if inside != path else path, self.context.folder).replace(os.sep, "/")
+        return f"{here}/{inside}" if inside != path else here
 
     def _existing(self, item: Term, settings: Settings, key: str) -> tuple[str, dict[str, Any]]:
         """An entry of a dataset_info.json the author has: copied, with its file seen from here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from ftdsl.diagnostics.suggest import closest
@@ -89,7 +90,8 @@ def entries(config: Config) -> list[tuple[Dataset, dict[str, object]]]:
 
 @rule("FT502")
 def wrong_data_for_stage(config: Config) -> Findings:
-    """What it does: checks the kind of rows against the stage: `rm` and `dpo` need pairs, the others take none.
+    """What it does: checks the kind of rows against the stage: `rm` and `dpo` need pairs, the others take none; and the
+        columns of the first row, where it can be read, against those the stage reads.
     Why it matters: the engine stops when it loads the rows.
     Example:
         stage: dpo
@@ -104,6 +106,11 @@ def wrong_data_for_stage(config: Config) -> Findings:
             "file_name": "pairs.json",
             "ranking": true,
             "columns": {"prompt": "instruction", "chosen": "chosen", "rejected": "rejected"}}}
+        ---
+        # with: columns=question answer
+        dataset: support
+        # file: dataset_info.json
+        {"support": {"file_name": "support.json"}}
     Use instead:
         stage: dpo
         learning_rate: 5e-6
@@ -131,6 +138,34 @@ def wrong_data_for_stage(config: Config) -> Findings:
                 f"`{dataset.name}` holds pairs, but a {config.stage} stage needs single answers",
                 help="use it in a `dpo` or `rm` stage",
             )
+        elif lacking := _lacking(dataset, entry, config.stage):
+            have = ", ".join(f"`{name}`" for name in dataset.columns)
+            yield error(
+                at,
+                f"rows of `{dataset.name}` have no {', '.join(f'`{name}`' for name in lacking)}, which `{config.stage}` needs",
+                label=f"they have {have}",
+                help='name the columns in its entry of dataset_info.json: `"columns": {"prompt": "…", "response": "…"}`',
+            )
+
+
+_DEFAULT_COLUMNS = {"prompt": "instruction", "response": "output", "messages": "conversations"}
+_NEEDED = {
+    "pt": ("prompt",),
+    "sft": ("prompt", "response"),
+    "kto": ("prompt", "response", "kto_tag"),
+    "ppo": ("prompt",),
+}
+
+
+def _lacking(dataset: Dataset, entry: Mapping[str, object], stage: str) -> list[str]:
+    """Columns that a stage reads, by their names in the entry, and that the first row lacks; none if no row is available."""
+    columns = entry.get("columns", _DEFAULT_COLUMNS)
+    if not dataset.columns or not isinstance(columns, Mapping):
+        return []
+    needed = ("messages",) if entry.get("formatting", "alpaca") != "alpaca" else _NEEDED.get(stage, ("prompt",))
+    needed = (*needed, *(("chosen", "rejected") if entry.get("ranking") else ()))
+    names = [columns[part] for part in needed if isinstance(columns.get(part), str)]
+    return [name for name in names if name not in dataset.columns]
 
 
 @rule("FT515")

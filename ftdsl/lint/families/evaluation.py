@@ -55,6 +55,8 @@ def save_and_eval_intervals_differ(config: Config) -> Findings:
     """
     if not config.on("load_best_model_at_end") or config.value("save_strategy") == "best":
         return
+    if "evaluation_strategy" in config.settings:  # FT116 says so, and that it is what measures
+        return
     save, measure = config.value("save_strategy"), config.value("eval_strategy")
     if save != measure:
         at = config.first("eval_strategy", "save_strategy", "load_best_model_at_end")

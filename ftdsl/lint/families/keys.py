@@ -98,7 +98,11 @@ def unknown_deepspeed_key(config: Config) -> Findings:
     known = {*facts, *(f"{_table(name)}{fact['alias']}" for name, fact in facts.items() if fact.get("alias"))}
     for path, setting in document.settings.items():
         table, _, name = path.rpartition(".")
-        if path in known or table not in tables or name.startswith(("_", "//")) or table in _FREE:
+        old = path.partition(".")[0] in _OLD_TABLES
+        if path in known or old or table not in tables or name.startswith(("_", "//")) or table in _FREE:
+            continue
+        if not table and (inside := next((key.rpartition(".")[0] for key in known if key.endswith(f".{name}")), "")):
+            yield error(_the_key(setting), f"DeepSpeed has no `{name}`", label=f"it belongs inside `{inside}`")
             continue
         beside = [other.rpartition(".")[2] for other in known if other.rpartition(".")[0] == table]
         guess = closest(name, beside)
@@ -120,6 +124,8 @@ def _the_key(setting: Setting) -> Setting:
     return replace(setting, span=setting.key)
 
 
+_OLD_TABLES = ("bfloat16",)
+"""Names of tables that DeepSpeed reads under their old name too (deepspeed/runtime/constants.py, BFLOAT16_OLD)."""
 _FREE = ("optimizer", "optimizer.params", "scheduler", "scheduler.params", "model_info", "compression_training")
 """Tables whose keys depend on the class they name."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ftdsl.lint.config import Config
+from ftdsl.lint.config import Config, Launch
 from ftdsl.lint.rule import Findings, error, info, rule, warning
 
 
@@ -26,6 +26,8 @@ def needs_distributed_launch(config: Config) -> Findings:
         return
     at = config.at("deepspeed")
     launch = config.launch
+    if launch is not None and not launch.launcher and _several_cards(launch):
+        return  # llamafactory-cli starts torchrun by itself (llamafactory/cli.py)
     if launch is None or not launch.launcher:
         if config.accelerate is None and (launch is None or launch.env.get("FORCE_TORCHRUN") not in ("1", "true")):
             yield info(
@@ -39,6 +41,11 @@ def needs_distributed_launch(config: Config) -> Findings:
             "DeepSpeed needs a distributed launch, even on one GPU",
             help="put `FORCE_TORCHRUN=1` before the command",
         )
+
+
+def _several_cards(launch: Launch) -> bool:
+    visible = [card for card in launch.env.get("CUDA_VISIBLE_DEVICES", "").split(",") if card.strip()]
+    return len(visible) > 1 or launch.processes > 1
 
 
 @rule("FT419")

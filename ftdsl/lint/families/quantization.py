@@ -36,7 +36,7 @@ def quantised_base_not_trainable(config: Config) -> Findings:
     Source: llamafactory/hparams/parser.py:235 (0.9.5)
     """
     method = config.value("finetuning_type")
-    if config.has("quantization_bit") and method in ("full", "freeze"):
+    if config.has("quantization_bit") and method in ("full", "freeze") and (config.trains or config.form != "recipe"):
         at, other = config.at("quantization_bit"), config.at("finetuning_type")
         yield error(
             at,

@@ -109,7 +109,9 @@ def unknown_value(config: Config) -> Findings:
         values = setting.value if isinstance(setting.value, list) else [setting.value]
         for value in values:
             own = name == "template" and config.form == "recipe"  # may be defined in the recipe; the language checks it
-            if own or not members or str(value) in members or isinstance(value, bool | int | float):
+            if own or not members or str(value) in members:
+                continue
+            if isinstance(value, bool | int | float) and not foreign.value_of(name, str(value)):
                 continue
             guess = foreign.value_of(name, str(value)) or closest(str(value), members)
             label = f"did you mean `{guess}`?" if guess else ""

@@ -125,7 +125,8 @@ def two_files_disagree(config: Config) -> Findings:
             continue
         at, other = document.at(path), config.at(name)
         if isinstance(theirs, str):
-            yield error(at, f"`{path}` must be a number, not a string", help='write "auto"', fix=put(at, '"auto"'))
+            wanted = "true or false" if name in ("fp16", "bf16") else "a number"
+            yield error(at, f"`{path}` must be {wanted}, not a string", help='write "auto"', fix=put(at, '"auto"'))
             continue
         shown = written(ours) if isinstance(ours, bool) else f"{ours:g}" if ours is not None else "unset"
         label = f"`{other.word}` is {shown}"
