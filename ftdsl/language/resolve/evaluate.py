@@ -64,6 +64,7 @@ class Evaluator:
         self.env_used: dict[str, str] = {}
         self.causes: list[Diagnostic] = []
         self.sizes: dict[int, tuple[Term, int]] = {}
+        self.uses: dict[tuple[str, int], Found] = {}
         self._memos = Memos()
         self._depth = 0
         self._too_deep = False
@@ -156,6 +157,7 @@ class Evaluator:
             if data is not WRONG:
                 fits.append((data, candidate, trace))
         if fits:
+            self.used(node.span, fits[0][1])
             self._agree(node, fits, sink)
             self.trace.absorb(fits[0][2])
             return fits[0][0]
@@ -261,6 +263,8 @@ class Evaluator:
                 raw = self.look_up(candidate, node, sink if isinstance(candidate, StageFound) else Sink())
             poisoned |= isinstance(raw, Broken)
             if isinstance(raw, Num):
+                if not numbers:
+                    self.used(node.span, candidate)
                 numbers.append(raw)
                 self.trace.absorb(trace)
         if not numbers:
@@ -286,8 +290,13 @@ class Evaluator:
     def _natural_ref(self, node: tree.Ref, place: Place, sink: Sink) -> Raw:
         path = tuple(w.text for w in node.path)
         for candidate in self.names.candidates(path, place):
+            self.uses.setdefault((node.span.source.name, node.span.start), candidate)  # a wanted type may know better
             return self.look_up(candidate, node, sink)
         return Bare(node.path, node.span)
+
+    def used(self, span: Span, found: Found) -> None:
+        """Keep what a name at a place turned out to mean, for editors."""
+        self.uses[span.source.name, span.start] = found
 
     def look_up(self, found: Found, node: tree.Ref, sink: Sink) -> Raw:
         """What a candidate is worth, with the span of its use, so that messages point there.

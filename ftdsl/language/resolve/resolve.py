@@ -27,7 +27,7 @@ from ftdsl.language.resolve.declare import (
 from ftdsl.language.resolve.evaluate import Evaluator
 from ftdsl.language.resolve.layers import Effective, Entry, Layer
 from ftdsl.language.resolve.load import Module, load
-from ftdsl.language.resolve.names import Names, Place, StageFound, View
+from ftdsl.language.resolve.names import Found, Names, Place, StageFound, View
 from ftdsl.language.resolve.parameters import check_call, name_of, param_type, parsed
 from ftdsl.language.resolve.raw import WRONG, Broken, Invoke, Stg
 from ftdsl.language.resolve.trace import Axis, Dimension, Trace
@@ -84,7 +84,10 @@ class ResolvedStage:
 
 @frozen
 class Resolved:
-    """All of a recipe as values; stages stand in an order in which each comes after what it refers to."""
+    """All of a recipe as values; stages stand in an order in which each comes after what it refers to.
+
+    uses: what a name means, by its source's name and offset, as far as it was evaluated.
+    """
 
     module: Module
     name: str
@@ -94,6 +97,7 @@ class Resolved:
     search: Mapping[Path, Value] | None
     env: Mapping[str, str]
     doc: str = ""
+    uses: Mapping[tuple[str, int], Found] = field(default_factory=dict)
 
 
 def resolve(path: FilePath, name: str, options: Options, session: Session) -> Resolved | None:
@@ -150,6 +154,7 @@ class _Resolver:
             self._block("search", self.found.search[1]) if self.found.search else None,
             self.ev.env_used,
             self.found.doc,
+            self.ev.uses,
         )
 
     def _tell_causes(self) -> None:

@@ -58,11 +58,14 @@ def _hole(ev: Evaluator, hole: tree.Hole, place: Place, sink: Sink) -> Written |
         with ev.tracing() as trace:
             raw = ev.look_up(candidate, ref, sink if isinstance(candidate, StageFound) else Sink())
             if isinstance(raw, Invoke) and raw.name in ("env", "secret"):
+                ev.used(hole.path[0].span, candidate)
                 return _variable(ev, raw, hole, sink)
             if isinstance(raw, Stg) and not part_exists(ev, raw, FILES, sink):
                 return None
             written = _as_text(ev, candidate, raw, ref)
         if written is not None:
+            if not meanings:
+                ev.used(hole.path[0].span, candidate)
             meanings.append(written)
             ev.trace.absorb(trace)
     if not meanings:
