@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 
@@ -24,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
 
     from ftdsl.lsp.server import serve
 
-    messages = sys.stdout.buffer
+    messages = os.fdopen(os.dup(sys.stdout.fileno()), "wb")  # the server closes it
     with redirect_stdout(sys.stderr):  # nothing else may get between the messages
         serve(sys.stdin.buffer, messages)
     return 0

@@ -9,7 +9,7 @@ import sys
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser("mcp", help="the verbs as tools for agents", description=__doc__)
     parser.add_argument(
-        "--allow-run", action="store_true", help="offer tools that write, start and stop runs (without it: read only)"
+        "--allow-run", action="store_true", help="also offer the tools that start, stop and follow runs, and write builds"
     )
     parser.set_defaults(run=run)
 
@@ -22,6 +22,7 @@ def run(args: argparse.Namespace) -> int:
         print("error: the server for agents needs the package mcp", file=sys.stderr)
         print("  = help: pip install 'ftdsl[mcp]'", file=sys.stderr)
         return 1
-    from ftdsl.lsp.server import serve
+    from ftdsl.cli.mcp_server import server
 
+    server(allow_run=args.allow_run).run("stdio")
     return 0

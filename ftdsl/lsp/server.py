@@ -23,7 +23,7 @@ from pygls.uris import to_fs_path
 
 from ftdsl import __version__
 from ftdsl.lsp import complete, configuration, hints, hover, names, report, structure
-from ftdsl.lsp.document import CONFIGURATIONS, Document, Result, check
+from ftdsl.lsp.document import CONFIGURATIONS, Document, Result, check, warm_up
 from ftdsl.lsp.report import range_of, uri_of
 from ftdsl.source import Span
 

@@ -19,7 +19,7 @@ sft {
   model    = hf("Qwen/Qwen3-0.6B")
   data     = file("rows.jsonl")
   duration = 1 epoch
-  lora { rank = width, alpha = 2 * rank }
+  lora     { rank = width, alpha = 2 * rank }
 }
 """
 
@@ -51,7 +51,7 @@ def test_open_break_fix_complete_hover_rename_format(tmp_path: Path) -> None:
         editor.type(uri, mended, 3)
         assert not [d for d in await editor.problems(uri, 3) if d.severity == lsp.DiagnosticSeverity.Error]
 
-        typed, place = marked(RECIPE.replace("  lora {", "  op⌖\n  lora {"))
+        typed, place = marked(RECIPE.replace("  lora     {", "  op⌖\n  lora {"))
         editor.type(uri, typed, 4)
         completion = await editor.text_document_completion_async(lsp.CompletionParams(document, place))
         assert isinstance(completion, lsp.CompletionList)
