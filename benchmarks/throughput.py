@@ -69,6 +69,22 @@ def flat(row: Row) -> float:
     return FLAT * one.gpu.half * 1e12 / ((6 if not one.adapts else 4) * weights + 6 * a.layers * a.q * one.seq_len)
 
 
+PLAUSIBLE = (0.10, 0.85)
+"""The share of a card's 16-bit peak that training reaches: neither end is seen in any publication."""
+
+
+def share_of_peak(row: Row) -> float:
+    """The estimated rate as a share of the card's 16-bit peak (fp8 products: of theirs)."""
+    peak = row.setup.gpu.fp8_rate / row.setup.gpu.half if row.setup.quant == "fp8_compute" else 1.0
+    return FLAT * estimate(row, "") / flat(row) / max(1.0, peak)
+
+
+def implausible(rows: list[Row]) -> list[tuple[Row, float]]:
+    """Rows whose estimate is outside of `PLAUSIBLE`, with the share."""
+    shares = [(row, share_of_peak(row)) for row in rows]
+    return [(row, share) for row, share in shares if not PLAUSIBLE[0] <= share <= PLAUSIBLE[1]]
+
+
 @frozen
 class Group:
     """Rows of the same model, card and number of cards: what choosing by the estimate would have cost."""
@@ -139,6 +155,11 @@ def main(argv: list[str]) -> int:
     read = [one for one in scored if one.estimated is not None]
     simple = [abs(flat(one.row) / one.measured - 1) for one in read]
     print(f"\nthe rule of thumb, {FLAT:.0%} of the peak\n{HEAD}\n{line('flat', summary(simple))}")
+    odd = implausible([one.row for one in read])
+    low, high = PLAUSIBLE
+    print(f"\n{len(odd)} of {len(read)} estimates are below {low:.0%} or above {high:.0%} of the card's 16-bit peak")
+    for row, share in odd:
+        print(f"  {row.id:<20} {share:.0%}, measured {row.number('tok_s_gpu') / estimate(row, '') * share:.0%}")
     if found := groups(read):
         print(f"\nthe same model, card and count: {told(found, '--groups' in options)}")
     print(f"\neach source left out: its scores when constants and intervals know of the others alone\n{HEAD}")

@@ -116,12 +116,14 @@ def head(setup: Setup) -> float:
 
 
 def attention(setup: Setup) -> float:
-    """Seconds of scores and their products, causal: half of all pairs; backward 2.5 times forward. Eager attention works all
+    """Seconds of scores and their products, causal: half of all pairs; backward 2.5 times forward. FlashAttention's kernels for
+    variable lengths work the pairs of each packed row alone (flash_attn_varlen_func). Eager attention works all
     pairs and moves them through memory."""
     a = setup.architecture
     again = ATTENTION_AGAIN.get(setup.selective, 0.0)
     times = 1 + _crossed(setup) * (again + 2.5)
-    work = 2.0 * a.span(setup.seq_len) * a.q * setup.tokens / setup.tensor
+    reach = min(setup.seq_len, setup.document_len or setup.seq_len) if setup.attention == "flash" else setup.seq_len
+    work = 2.0 * a.span(reach) * a.q * setup.tokens / setup.tensor
     if setup.attention == "eager":
         moved = 24.0 * a.heads * setup.seq_len * setup.tokens / setup.tensor
         return 2 * work * times / peak(setup) + moved * times / _bandwidth(setup)

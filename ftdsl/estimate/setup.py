@@ -44,7 +44,9 @@ class Setup:
     `base_dtype`: of frozen and loaded ones. `master`: fp32 copies and states beside low-precision weights. `optimizer_rank`: of
     GaLore's and APOLLO's subspace. `references`: frozen models beside, in `reference_quant`. `eval_batch`: sequences of one
     evaluation on one card (0: none), `generated`: tokens written for each. `mask`: attention is handed a mask for each pair of
-    tokens (packed rows that are blind to each other). `loss`: how logits and cross-entropy are held (estimate.loss).
+    tokens (packed rows that are blind to each other). `document_len`: tokens that scores reach in a packed sequence whose kernels
+    keep its rows apart (0: the whole sequence; for rows of many lengths sum(l^2) / sum(l)). `loss`: how logits and cross-entropy
+    are held (estimate.loss).
 
     `data`, `tensor`, `pipeline`, `context`, `expert`: the split of the world; `shard`: how many of `data` share one copy (0: all;
     hybrid sharding: a node); `node`: cards of a machine. `power`: W the card is held to (0: its own); `pcie_only`: its links are
@@ -81,6 +83,7 @@ class Setup:
     kbit_prepare: bool = False
     seq_len: int = 2048
     seq_kind: str = "exact"
+    document_len: int = 0
     micro_batch: int = 1
     accumulate: int = 1
     checkpointing: str = "full"

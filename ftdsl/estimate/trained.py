@@ -50,8 +50,9 @@ def _llama_adapter(setup: Setup, layers: int) -> float:
     if setup.method == "adapter":
         return prompts
     if setup.method == "adapter_v2":
-        scales = sum(inner + outer for inner, outer in a.linears.values())
-        return prompts + layers * (scales + a.norms * a.norm_params)
+        # a bias and a scale for each output of every linear map, the head's too (litgpt, adapter_v2.py: AdapterV2Linear)
+        scales = sum(2 * outer for _, outer in a.linears.values())
+        return prompts + layers * (scales + a.norms * a.norm_params) + 2 * a.vocab * layers / a.layers
     return 0.0
 
 

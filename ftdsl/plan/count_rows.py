@@ -111,6 +111,21 @@ TEMPLATE = 64
 """Tokens that a chat template adds to a row at most, about."""
 
 
+USUAL_BYTES_A_TOKEN = 3.5
+"""Of rows as a whole, in JSON."""
+
+
+def mean_row(stage: Stage, recipe: Recipe, files: Files) -> int:
+    """Tokens of a stage's rows on average, about; 0 where the data are not local files whose rows can be counted."""
+    sources = named(stage.settings, "data")
+    counts = [rows_of(item, recipe, files) for item in sources]
+    sizes = [size_of(item, recipe, files) for item in sources]
+    if not sources or not all(counts) or not all(sizes):
+        return 0
+    rows = sum(count or 0 for count in counts)
+    return math.ceil(sum(sizes) / rows / USUAL_BYTES_A_TOKEN) + TEMPLATE
+
+
 def longest_row(stage: Stage, recipe: Recipe, files: Files) -> int:
     """Tokens of the longest row of a stage's data, or more; 0 where the data are not at hand as lines of JSON."""
     sources = named(stage.settings, "data")

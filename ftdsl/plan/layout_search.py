@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import field
+from functools import cached_property
 
 from ftdsl.estimate import cpu, weights
 from ftdsl.estimate.architecture import Architecture, NotModelledError
@@ -18,6 +19,7 @@ from ftdsl.estimate.memory import GIB
 from ftdsl.estimate.setup import Setup
 from ftdsl.estimate.time import time
 from ftdsl.language.values import Term
+from ftdsl.plan.count_rows import mean_row
 from ftdsl.plan.engine import Abilities, Layout
 from ftdsl.plan.layout import architecture_of, setup_of
 from ftdsl.plan.measured import Here
@@ -120,8 +122,15 @@ class LayoutSearch:
             raise NotModelledError("the processes do not divide")  # which is an error of its own
         sizes = architecture or self.architecture()
         setup = setup_of(self.stage, self.world, layout, sizes, self.engine)
+        if setup.mask and setup.attention == "flash":
+            setup = replace(setup, document_len=self.packed_row)
         ranks = layout.micro * self.world.data
         return replace(setup, accumulate=max(1, round((self.wanted or ranks) / ranks)))
+
+    @cached_property
+    def packed_row(self) -> int:
+        """Tokens that scores reach in a pack of this stage's rows; 0 where the rows are not at hand."""
+        return 2 * mean_row(self.stage, self.recipe, self.files or Files())
 
     def architecture(self) -> Architecture:
         """Sizes of the model the stage starts from. Raises: NotModelledError."""

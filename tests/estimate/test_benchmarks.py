@@ -6,10 +6,12 @@ import csv
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from benchmarks.coverage import COVERAGE
 from benchmarks.rows import Row, setup, targets
 from ftdsl.catalog.cards import Card, card_named
 from tests.conftest import ROOT
@@ -142,29 +144,68 @@ def test_names_of_linear_maps() -> None:
     assert setup(Row("x", "own", dict.fromkeys(HEADER, "") | FULL)).tokens == 16384
 
 
-README = {
-    # every value of truth/README.md by column -> how it is held: by development rows, or by a closed form (the test that has it)
-    "method": "full lora qlora lora+emb: rows; adapter adapter_v2: closed forms in test_methods",
-    "quant": "none nf4 nf4-dq gptq4 fp8_compute: rows; int8 gptq8: test_closed_forms",
-    "base_dtype": "bf16 fp16 fp32: rows; fp32 under a 16-bit policy: test_closed_forms",
-    "optimizer": "adamw paged_adamw decoupled_adamw: rows; adamw_fused adamw8bit paged_adamw8bit sgd: test_closed_forms",
-    "seq_kind": "exact max_padded trunc_max variable: rows; variable(alpaca): test_closed_forms",
-    "grad_ckpt": "none full ?: rows; selective selective_op selective_layer selective_core_attn: test_closed_forms",
-    "loss_impl": "hf_fp32 hf_fp32_new hf_bf16 hf_autocast fused_ce fused_ce_new flce litgpt_chunk megatron_ce: rows; tt_ce "
-    "tt_ce_compile tt_chunk titan_ce titan_ce_compile: test_closed_forms",
-    "strategy": "single ddp zero2 zero3 fsdp fsdp_grad_op zero1+tp+pp: rows; hsdp gemini device_map +cp: test_closed_forms",
-    "offload": "none params: rows; optim: test_closed_forms",
-    "framework": "hf composer litgpt fsdp_qlora megatron: rows; others: traits in estimate.frameworks, each with its place",
+CLOSED_FORMS = {
+    "test_closed_forms": {
+        "test_states_of_optimizers": "optimizer=adamw_fused optimizer=adamw8bit optimizer=paged_adamw8bit optimizer=sgd",
+        "test_eight_bit_bases": "quant=int8 quant=gptq8",
+        "test_losses_of_other_frameworks": "loss_impl=tt_ce loss_impl=tt_ce_compile loss_impl=tt_chunk loss_impl=titan_ce "
+        "loss_impl=titan_ce_compile",
+        "test_kinds_of_selective_checkpointing": "grad_ckpt=selective grad_ckpt=selective_op grad_ckpt=selective_layer "
+        "grad_ckpt=selective_core_attn attn_impl=eager",
+        "test_hybrid_sharding_shards_within_a_machine": "strategy=hsdp",
+        "test_gemini_keeps_no_gradients_and_offloaded_states_are_off_the_card": "strategy=gemini offload=optim",
+        "test_a_device_map_works_on_one_card_at_a_time": "strategy=device_map",
+        "test_context_parallelism_splits_the_tokens_of_each_sequence": "strategy=cp",
+        "test_interleaved_stages": "vp=2 vp=6",
+        "test_lengths_of_alpaca_end_where_its_longest_row_does": "seq_kind=variable(alpaca)",
+        "test_compiled_layers_keep_less_and_move_less": "compile=1",
+    },
+    "test_methods": {
+        "test_llama_adapter_has_the_parameters_of_its_paper": "method=adapter method=adapter_v2",
+        "test_fp16_and_bf16_weights_are_as_large": "train_dtype=fp16",
+        "test_a_step_inside_backward_keeps_no_gradients": "opt_in_bwd=1",
+    },
+    "test_properties": {"test_every_kind_of_figure_has_its_place": "mem_kind=active_peak mem_kind=capacity"},
+    "test_benchmarks": {
+        "test_no_set_up_is_faster_or_slower_than_a_card_can_be": "framework=torchtune framework=torchtitan framework=xtuner "
+        "framework=colossal framework=automodel framework=fms-fsdp",
+        "test_open_cells_are_what_the_framework_does": "attn_impl=?",
+    },
 }
+"""Module and test -> the values of the format that no development row has, and whose formula it checks."""
 
 
-@pytest.mark.parametrize("column", README)
-def test_every_value_of_the_format_is_held_by_rows_or_by_a_closed_form(column: str) -> None:
-    """A word that nothing exercises reaches code that no row ever ran."""
-    held = README[column].replace(";", " ").replace(":", " ").split()
-    wanted = {text.rstrip("?") or "?" for text in VALUES.get(column, "").split()} - {"int8"}
-    missing = {text for text in wanted if text.split("+")[0] not in {one.split("+")[0] for one in held}}
-    assert not missing or "others" in README[column], missing
+def covered_by_tests() -> set[tuple[str, str]]:
+    pairs = set()
+    for module, tests in CLOSED_FORMS.items():
+        for test, values in tests.items():
+            assert callable(getattr(import_module(f"tests.estimate.{module}"), test)), test
+            pairs |= {(column, value) for column, _, value in (text.partition("=") for text in values.split())}
+    return pairs
+
+
+@pytest.mark.parametrize("column", VALUES)
+def test_every_value_of_the_format_has_rows_or_a_closed_form(column: str) -> None:
+    """A value that nothing exercises reaches code that no row ever ran. coverage.json: `python -m benchmarks.coverage`."""
+    rows = json.loads(COVERAGE.read_text(encoding="utf-8"))
+    texts = [text.rstrip("?") or "?" for text in VALUES[column].split()]
+    wanted = {part for text in texts for part in (text.split("+") if column == "strategy" else [text])}
+    by_test = {value for name, value in covered_by_tests() if name == column}
+    with_rows = {value for value, count in rows.get(column, {}).items() if count}
+    assert not wanted - with_rows - by_test
+    assert not by_test & with_rows, "rows hold it; the list is for what has none"
+
+
+@pytest.mark.parametrize(("framework", "attention"), [("megatron", "flash"), ("torchtitan", "flash"), ("hf", "sdpa")])
+def test_open_cells_are_what_the_framework_does(framework: str, attention: str) -> None:
+    """`?` and an empty cell are one table of defaults, not the most expensive reading."""
+    for cell in ("", "?"):
+        assert (
+            Row(
+                "x", "own", dict.fromkeys(HEADER, "") | FULL | {"framework": framework, "attn_impl": cell}
+            ).setup.attention
+            == attention
+        )
 
 
 def test_an_unknown_framework_and_card_have_wide_intervals() -> None:

@@ -132,6 +132,16 @@ def test_a_mask_of_packed_rows_grows_with_the_square() -> None:
     assert memory(replace(blind, attention="flash")).allocated == memory(replace(LORA, attention="flash")).allocated
 
 
+def test_scores_of_a_pack_reach_over_its_documents_alone() -> None:
+    """Packs of 16 rows: a sixteenth of the pairs; eager and masked attention work them all."""
+    pack = replace(LORA, mask=True, attention="flash", seq_len=8192)
+    apart = replace(pack, document_len=512)
+    assert time(pack).terms["attention"] == pytest.approx(16 * time(apart).terms["attention"])
+    assert memory(pack).allocated == memory(apart).allocated
+    masked = replace(pack, attention="sdpa")
+    assert time(masked).step == time(replace(masked, document_len=512)).step
+
+
 @pytest.mark.parametrize("more", [{"objective": "ppo"}, {"dora": True}, {"optimizer": "galore"}, {"method": "oft"}])
 def test_what_no_row_was_measured_of_is_named(more: dict[str, object]) -> None:
     assert weak(replace(LORA, **more)) and not weak(LORA)
@@ -175,3 +185,26 @@ def test_messages_that_nothing_hides_reach_more_of_a_link_the_larger_they_are() 
     one = Setup(LLAMA, tensor=8, card="h100")
     rates = [size / comms.collective(one, size, 8, alone=True) for size in (1e6, 32e6, 1e9)]
     assert rates == sorted(rates) and rates[-1] < 8 / 7 * 450e9 * comms.PROTOCOL
+
+
+def test_llama_adapter_has_the_parameters_of_its_paper() -> None:
+    """Ten prompts and a gate for each head in the top 30 of 32 layers: 1.2 million (arXiv:2303.16199, table 1). Version 2: a bias
+    and a scale for each output of every linear map, and trains norms (litgpt, adapter_v2.py)."""
+    first = trained.adapter(Setup(LLAMA, method="adapter"), LLAMA.layers)
+    assert first == 30 * (10 * 4096 + 32) and 1.2e6 < first < 1.25e6
+    second = trained.adapter(Setup(LLAMA, method="adapter_v2"), LLAMA.layers)
+    outputs = 5 * 4096 + 2 * 11008
+    assert second - first == 32 * (2 * outputs + 2 * 4096) + 2 * 32000
+
+
+def test_fp16_and_bf16_weights_are_as_large() -> None:
+    half = replace(FULL, base_dtype="bf16", train_dtype="bf16")
+    assert memory(replace(half, base_dtype="fp16", train_dtype="fp16")).allocated == memory(half).allocated
+
+
+def test_a_step_inside_backward_keeps_no_gradients() -> None:
+    """The gradient of a weight is used and freed when it is there (arXiv:2306.09782): weights and states alone remain."""
+    inside = replace(FULL, opt_in_backward=True)
+    step = memory(inside).phases[-1]
+    assert step.total == pytest.approx(12 * LLAMA.params)
+    assert memory(FULL).phases[-1].total - step.total == pytest.approx(4 * LLAMA.params)

@@ -146,7 +146,9 @@ def _place(context: StageContext, key: str, item: Term | StageRef, inputs: list[
             **{option: value for option, value in hub_options.items() if value},
         }
     if item.name != "file":
-        help = 'download it and write `file("…")`, or let the engine read it: put it into `data` of the stage that trains'
+        help = (
+            'download it and write `file("…")`, or let the engine read it: put it into `data` of the stage that trains'
+        )
         context.refuse(key, f"a data stage cannot read from `{item.name}` yet{_why_at_all(context)}", help)
         return None
     written = str(item.options["path"])
