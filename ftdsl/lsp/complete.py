@@ -162,6 +162,10 @@ def _values(document: Document, here: Context) -> Iterator[CompletionItem]:
         yield from _arguments(here)
     if key is not None:
         yield from _of_type(document, parse_type(key.type), key)
+        if key.auto:
+            yield _item("auto", CompletionItemKind.Constant, "chosen by the plan")
+        if key.catalog and "member" not in key.type:
+            yield from _members(key)
     elif here.key == ("profile",) and here.kind == "file":
         yield from (_item(name, CompletionItemKind.Class, "profile") for name in document.profiles)
         return

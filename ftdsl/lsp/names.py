@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from ftdsl.language import tree
 from ftdsl.language.resolve import words
 from ftdsl.language.resolve.load import Module
 from ftdsl.language.resolve.names import Found, KeyFound, LetFound, ParamFound, StageFound
 from ftdsl.language.resolve.resolve import Options, Resolved, resolve
+from ftdsl.language.values import Script, Slot, StageRef, Term
 from ftdsl.lsp.document import Document
 from ftdsl.lsp.parts import children
 from ftdsl.record import frozen
@@ -243,8 +245,8 @@ def _prove(document: Document, before: Resolved, edits: dict[str, list[tuple[Spa
     changed = {Path(file): _edited(places[0][0].source.text, places) for file, places in edits.items()}
     texts = {**document.unsaved, document.path: document.text, **changed}
     for profiles in ((), *((profile,) for profile in before.module.profiles)):
-        old = _digest(document.path, document.session_files(), profiles, name.text, name.text)
-        now = _digest(document.path, Files(texts), profiles, name.text, new)
+        old = _digest(document.path, document.session_files(), profiles, name.text)
+        now = _digest(document.path, Files(texts), profiles, new)
         if old != now:
             raise RenameError(f"with the name `{new}` the recipe would mean something else")
 
@@ -255,17 +257,33 @@ def _edited(text: str, places: Sequence[tuple[Span, str]]) -> str:
     return text
 
 
-def _digest(path: Path, files: Files, profiles: tuple[str, ...], old: str, new: str) -> object:
+def _digest(path: Path, files: Files, profiles: tuple[str, ...], name: str) -> object:
     """Values of all stages with the name taken out, and the codes of diagnostics."""
     session = Session(files)
     resolved = resolve(path, path.as_posix(), Options(profiles), session)
     codes = sorted(diagnostic.code for diagnostic in session.sink)
     if resolved is None:
         return codes
-    mark = re.compile(rf"\b{re.escape(new)}\b")
+    label = re.compile(rf"(^|,){re.escape(name)}=")
     values = [
-        [(stage.run, len(stage.parents)), sorted((key, mark.sub("\0", repr(value.data))) for key, value in stage.values.items())]
+        (label.sub(r"\1=", stage.run), len(stage.parents), {key: _without(value.data, name) for key, value in stage.values.items()})
         for stage in resolved.stages
     ]
     return codes, values
 
+
+def _without(data: Any, name: str) -> Any:
+    """A value without the name in references to stages and in slots of scripts, which keep how they were written."""
+    if isinstance(data, StageRef):
+        run = re.sub(rf"(^|,){re.escape(name)}=", r"\1=", data.run)
+        return StageRef("" if data.stage == name else data.stage, data.part, run)
+    if isinstance(data, Term):
+        return (data.name, {key: _without(value, name) for key, value in data.options.items()})
+    if isinstance(data, Script):
+        return [_without(part, name) for part in data.parts]
+    if isinstance(data, Slot):
+        first, dot, rest = data.name.partition(".")
+        return ("" if first == name else first, dot, rest, _without(data.value, name))
+    if isinstance(data, list | tuple):
+        return [_without(item, name) for item in data]
+    return data
