@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,16 +29,42 @@ CONFIGURATIONS = (".yaml", ".yml", ".json")
 
 @frozen
 class Result:
-    """A check. version: of the text that was checked; parts: of that text; forecasts: memory and time by stage;
-    seconds: CPU time of the check.
+    """A check. version: of the text that was checked; parts: of that text; seconds: CPU time of the check.
+    messages: texts of diagnostics as they were shown, by id, since most are shown again at the next keystroke.
     """
 
     version: int
     parts: Parts
     diagnostics: tuple[Diagnostic, ...]
     checked: Checked | None
-    forecasts: Mapping[str, Forecast]
     seconds: float
+    messages: dict[int, str] = field(default_factory=dict)
+
+    @cached_property
+    def forecasts(self) -> Mapping[str, Forecast]:
+        """Memory and time by stage; of recipes with few stages, since it takes some milliseconds a stage."""
+        if self.checked is None or self.checked.plan is None or len(self.checked.plan.stages) > MANY_STAGES:
+            return {}
+        from ftdsl.plan.forecast import forecasts
+
+        return forecasts(self.checked.plan, Session())
+
+
+class SupersededError(Exception):
+    """There is a newer text: nobody waits for this check any more."""
+
+
+class _Sink(Sink):
+    """Ends a check that was superseded at its next diagnostic."""
+
+    def __init__(self, superseded: Callable[[], bool]) -> None:
+        super().__init__()
+        self._superseded = superseded
+
+    def add(self, diagnostic: Diagnostic) -> None:
+        if self._superseded():
+            raise SupersededError
+        super().add(diagnostic)
 
 
 class Document:
@@ -142,12 +170,17 @@ def _by_part(result: Result, name: str) -> dict[Part, list[tuple[int, int, Diagn
     return found
 
 
-def check(path: Path, text: str, version: int, parts: Parts, unsaved: Mapping[Path, str]) -> Result:
-    """Every phase over an editor's texts. Reads files, writes and starts nothing. Safe in a thread of its own."""
+def check(
+    path: Path, text: str, version: int, parts: Parts, unsaved: Mapping[Path, str],
+    superseded: Callable[[], bool] = lambda: False,
+) -> Result:
+    """Every phase over an editor's texts. Reads files, writes and starts nothing. Safe in a thread of its own.
+
+    Raises: SupersededError.
+    """
     begin = time.thread_time()  # what the check itself takes, however busy the machine is
-    session = Session(Files({**unsaved, path: text}), dict(os.environ))
+    session = Session(Files({**unsaved, path: text}), dict(os.environ), _Sink(superseded))
     checked: Checked | None = None
-    forecasts: Mapping[str, Forecast] = {}
     try:
         if path.suffix == RECIPE:
             from ftdsl.pipeline import check as check_recipe
@@ -156,7 +189,6 @@ def check(path: Path, text: str, version: int, parts: Parts, unsaved: Mapping[Pa
             checked = check_recipe(path, Options(), session)
             if checked.resolved is not None:
                 report_search(checked.resolved, session, error=False)
-            forecasts = _forecasts(checked)
         else:
             from ftdsl.importers.checking import UNKNOWN
             from ftdsl.importers.checking import check as check_other
@@ -169,7 +201,7 @@ def check(path: Path, text: str, version: int, parts: Parts, unsaved: Mapping[Pa
     except OSError as error:
         session.sink.error("FT501", f"`{error.filename or path}`: {error.strerror}", None)
     seconds = time.thread_time() - begin
-    return Result(version, parts, tuple(session.sink.ordered()), checked, forecasts, seconds)
+    return Result(version, parts, tuple(session.sink.ordered()), checked, seconds)
 
 
 def warm_up() -> None:
@@ -180,16 +212,7 @@ def warm_up() -> None:
 
 
 MANY_STAGES = 20
-"""Stages up to which the memory of each is worked out for hints: it takes some milliseconds a stage."""
-
-
-def _forecasts(checked: Checked) -> Mapping[str, Forecast]:
-    if checked.plan is None or len(checked.plan.stages) > MANY_STAGES:
-        return {}
-    from ftdsl.plan.forecast import forecasts
-
-    return forecasts(checked.plan, Session())
-
+"""Stages up to which the memory of each is worked out for hints."""
 
 SEVERITY = {Severity.ERROR: 1, Severity.WARNING: 2, Severity.INFO: 3}
 """As the protocol numbers them."""

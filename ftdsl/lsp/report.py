@@ -9,7 +9,7 @@ from lsprotocol import types as lsp
 
 from ftdsl.diagnostics import Diagnostic, Fix
 from ftdsl.diagnostics.view import view
-from ftdsl.lsp.document import SEVERITY, Document
+from ftdsl.lsp.document import SEVERITY, Document, Result
 from ftdsl.lsp.positions import Lines
 from ftdsl.source import Source, Span
 
@@ -29,18 +29,19 @@ def range_of(span: Span, document: Document, cache: dict[str, Lines]) -> lsp.Ran
 
 def quick(document: Document) -> list[lsp.Diagnostic]:
     """What can be said of a text at once."""
+    messages = document.result.messages if document.result else {}
     return [
-        _diagnostic(diagnostic, document.lines.range(start, end), [])
+        _diagnostic(diagnostic, document.lines.range(start, end), [], messages)
         for start, end, diagnostic in document.quick()
     ]
 
 
-def full(document: Document, diagnostics: Iterable[Diagnostic]) -> dict[str, list[lsp.Diagnostic]]:
+def full(document: Document, result: Result) -> dict[str, list[lsp.Diagnostic]]:
     """Diagnostics by the URI of their file; those without a place are shown at the start of the document."""
     cache: dict[str, Lines] = {}
     own = document.path.as_posix()
     by_uri: dict[str, list[lsp.Diagnostic]] = {document.uri: []}
-    for diagnostic in diagnostics:
+    for diagnostic in result.diagnostics:
         span = diagnostic.span or Span(Source(own, document.text), 0, 0)
         related = [
             lsp.DiagnosticRelatedInformation(
@@ -49,7 +50,7 @@ def full(document: Document, diagnostics: Iterable[Diagnostic]) -> dict[str, lis
             for label in diagnostic.labels
         ]
         place = range_of(span, document, cache)
-        by_uri.setdefault(_uri(span, document), []).append(_diagnostic(diagnostic, place, related))
+        by_uri.setdefault(_uri(span, document), []).append(_diagnostic(diagnostic, place, related, result.messages))
     return by_uri
 
 
@@ -59,19 +60,24 @@ def _uri(span: Span, document: Document) -> str:
 
 
 def _diagnostic(
-    diagnostic: Diagnostic, place: lsp.Range, related: list[lsp.DiagnosticRelatedInformation]
+    diagnostic: Diagnostic, place: lsp.Range, related: list[lsp.DiagnosticRelatedInformation], messages: dict[int, str]
 ) -> lsp.Diagnostic:
-    (shown,) = view([diagnostic])
-    lines = [shown["message"], shown["label"], *shown["notes"], f"help: {shown['help']}" if shown["help"] else ""]
+    text = messages.get(id(diagnostic)) or messages.setdefault(id(diagnostic), _text(diagnostic))
     return lsp.Diagnostic(
         place,
-        "\n".join(filter(None, lines)),
+        text,
         severity=lsp.DiagnosticSeverity(SEVERITY[diagnostic.severity]),
         code=diagnostic.code,
         source="ftc",
         related_information=related or None,
-        data={"name": shown["name"]},
+        data={"name": diagnostic.name},
     )
+
+
+def _text(diagnostic: Diagnostic) -> str:
+    (shown,) = view([diagnostic])
+    lines = [shown["message"], shown["label"], *shown["notes"], f"help: {shown['help']}" if shown["help"] else ""]
+    return "\n".join(filter(None, lines))
 
 
 def actions(document: Document, wanted: lsp.Range, only: Iterable[str] | None) -> list[lsp.CodeAction]:
@@ -91,7 +97,7 @@ def actions(document: Document, wanted: lsp.Range, only: Iterable[str] | None) -
             continue
         edit = edit_of(fix, document)
         cache: dict[str, Lines] = {}
-        shown = _diagnostic(diagnostic, range_of(span, document, cache), [])
+        shown = _diagnostic(diagnostic, range_of(span, document, cache), [], result.messages)
         found.append(
             lsp.CodeAction(
                 fix.title, lsp.CodeActionKind.QuickFix, diagnostics=[shown], is_preferred=fix.safe or None, edit=edit

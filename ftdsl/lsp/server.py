@@ -23,14 +23,15 @@ from pygls.uris import to_fs_path
 
 from ftdsl import __version__
 from ftdsl.lsp import complete, configuration, hints, hover, names, report, structure
-from ftdsl.lsp.document import CONFIGURATIONS, Document, Result, check, warm_up
+from ftdsl.lsp.document import CONFIGURATIONS, Document, Result, SupersededError, check, warm_up
 from ftdsl.lsp.report import range_of, uri_of
 from ftdsl.source import Span
 
 SLOW = 0.15
 """Seconds: a recipe whose check takes longer is checked when the author pauses; until then its syntax is."""
 PAUSE = 0.4
-"""Seconds without a keystroke after which a slow check begins."""
+"""Seconds without a keystroke after which a slow check begins, or as long as the last one took."""
+LONGEST_PAUSE = 2.0
 WAIT = 2.0
 """Seconds that requests which need a check wait for the one that runs."""
 
@@ -61,11 +62,14 @@ class Server(LanguageServer):
     async def _check(self, document: Document) -> None:
         if document.result is not None and document.result.seconds > SLOW:
             self.publish(document.uri, report.quick(document), document.version)
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(min(max(PAUSE, document.result.seconds), LONGEST_PAUSE))
         version = document.version
-        arguments = (document.path, document.text, version, document.parts, self.texts())
+        arguments = (document.path, document.text, version, document.parts, self.texts(),
+                     lambda: document.version != version)  # fmt: skip
         try:
             result = await asyncio.get_running_loop().run_in_executor(self.worker, functools.partial(check, *arguments))
+        except SupersededError:
+            return
         except Exception:
             self.failed("check", traceback.format_exc())
             return
@@ -75,7 +79,7 @@ class Server(LanguageServer):
             self._refresh()
 
     def _report(self, document: Document, result: Result) -> None:
-        by_uri = report.full(document, result.diagnostics)
+        by_uri = report.full(document, result)
         others = {uri for uri in by_uri if uri != document.uri and uri not in self.documents}
         for uri in self.published.get(document.uri, set()) - others:
             self.publish(uri, [], None)
@@ -95,7 +99,8 @@ class Server(LanguageServer):
     async def checked(self, document: Document) -> None:
         """Wait for the check of the text as it is, if it does not take long."""
         task = self.tasks.get(document.uri)
-        if task is not None and document.current is None:
+        slow = document.result is not None and document.result.seconds > SLOW
+        if task is not None and document.current is None and not slow:
             await asyncio.wait([task], timeout=WAIT)
 
     def failed(self, what: str, text: str) -> None:
@@ -312,7 +317,10 @@ async def _inlay_hints(server: Server, parameters: lsp.InlayHintParams) -> list[
     if document is None:
         return None
     await server.checked(document)
-    return hints.inlay_hints(document, parameters.range)
+    if document.current is None:
+        return None
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(server.worker, hints.inlay_hints, document, parameters.range)
 
 
 def _recipe(server: Server, parameters: Any) -> Document | None:

@@ -20,7 +20,7 @@ TYPES = (
 )  # fmt: skip
 MODIFIERS = ("declaration", "documentation")
 _MANY = 5_000
-"""Lines from which the outline leaves out keys: an editor shows nobody ten thousand of them."""
+"""Lines from which the outline has declarations and stages only: an editor shows nobody ten thousand keys."""
 
 
 def symbols(document: Document) -> list[DocumentSymbol]:
@@ -54,7 +54,8 @@ def _symbol(document: Document, item: tree.Item, start: int, keys: bool) -> Docu
             word = item.label or item.kind
             kind = SymbolKind.Class if words.is_stage_kind(item.kind.text) else SymbolKind.Namespace
             symbol = ranged(item.span, word.span, word.text or "?", kind, item.kind.text if item.label else "")
-            symbol.children = [s for inner in item.body if (s := _symbol(document, inner, start, keys)) is not None]
+            inner = item.body if keys else ()
+            symbol.children = [s for one in inner if (s := _symbol(document, one, start, keys)) is not None]
             return symbol
     return None
 
