@@ -94,7 +94,9 @@ async def whole(editor: Editor, uri: str, version: int) -> None:
         try:
             await asyncio.wait_for(editor.arrived.wait(), 0.6)
         except TimeoutError:
-            hint = lsp.InlayHintParams(lsp.TextDocumentIdentifier(uri), lsp.Range(lsp.Position(0, 0), lsp.Position(20, 0)))
+            hint = lsp.InlayHintParams(
+                lsp.TextDocumentIdentifier(uri), lsp.Range(lsp.Position(0, 0), lsp.Position(20, 0))
+            )
             if await editor.text_document_inlay_hint_async(hint):
                 return
 

@@ -9,7 +9,9 @@ import sys
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser("mcp", help="the verbs as tools for agents", description=__doc__)
     parser.add_argument(
-        "--allow-run", action="store_true", help="also offer the tools that start, stop and follow runs, and write builds"
+        "--allow-run",
+        action="store_true",
+        help="also offer the tools that start, stop and follow runs, and write builds",
     )
     parser.set_defaults(run=run)
 

@@ -74,7 +74,9 @@ def plan(file: File, profiles: Profiles, sets: Sets, params: Params) -> dict[str
 
 
 def explain(
-    subject: Annotated[str, Field(description="a recipe; or a rule (`FT412`), a key (`lora.rank`) or a block (`lora`)")],
+    subject: Annotated[
+        str, Field(description="a recipe; or a rule (`FT412`), a key (`lora.rank`) or a block (`lora`)")
+    ],
     key: Annotated[str, Field(description="of a recipe: `STAGE`, `STAGE.KEY` or `STAGE/FILE`")] = "",
 ) -> dict[str, Any]:
     """Where a value comes from and what it becomes; or what a rule, key or block of the language means."""

@@ -11,6 +11,9 @@ Kind: TypeAlias = Literal[
     "llamafactory", "llamafactory-v1", "deepspeed", "accelerate", "dataset_info", "tokens", "command", "unknown"
 ]
 
+ENGINE = "llamafactory"
+"""The engine whose own configurations are read."""
+
 _DEEPSPEED = ("zero_optimization", "train_batch_size", "train_micro_batch_size_per_gpu", "gradient_clipping", "bf16", "fp16",
               "zero_allow_untested_optimizer")  # fmt: skip
 _ACCELERATE = ("compute_environment", "distributed_type", "fsdp_config", "deepspeed_config", "machine_rank", "num_machines",

@@ -1,4 +1,7 @@
-"""A Pygments lexer for recipes (entry point `ft`): Sphinx, MkDocs and terminals colour them. The tokens are those of grammar/ft.lark."""
+"""A Pygments lexer for recipes (entry point `ft`): Sphinx, MkDocs and terminals colour them.
+
+The tokens are those of grammar/ft.lark.
+"""
 
 from __future__ import annotations
 

@@ -214,7 +214,9 @@ def _members(key: Key) -> Iterator[CompletionItem]:
 
 
 def _function(function: Function, name: str) -> CompletionItem:
-    text = any(option.type in ("text", "path") for option in function.options.values() if option.name in function.positional)
+    text = any(
+        option.type in ("text", "path") for option in function.options.values() if option.name in function.positional
+    )
     return _item(
         name, CompletionItemKind.Function, f"{name}({', '.join(function.options)})", insert=f'{name}("")' if text else f"{name}()"
     )  # fmt: skip

@@ -9,9 +9,9 @@ from lsprotocol.types import CompletionItem, CompletionItemKind, Hover, MarkupCo
 
 from ftdsl import catalog
 from ftdsl.catalog.history import about
+from ftdsl.importers.recognise import ENGINE
 from ftdsl.lsp.document import Document
 
-_ENGINE = "llamafactory"
 _LINE = re.compile(r"^(?P<key>[A-Za-z_]\w*)(?P<colon>[ \t]*:(?:[ \t]+|$))?(?P<value>[^#\n]*)", re.MULTILINE)
 _BOOLEANS = ("true", "false")
 
@@ -19,7 +19,7 @@ _BOOLEANS = ("true", "false")
 def is_configuration(document: Document) -> bool:
     """Whether most keys of a YAML text are the engine's; also of a text that cannot be read at the moment."""
     keys = {match["key"] for match in _LINE.finditer(document.text) if match["colon"]}
-    known = keys & set(catalog.engine_schema(_ENGINE))
+    known = keys & set(catalog.engine_schema(ENGINE))
     return document.path.suffix in (".yaml", ".yml") and len(known) >= 2 and 2 * len(known) > len(keys)
 
 
@@ -38,7 +38,9 @@ def complete(document: Document, offset: int) -> list[CompletionItem]:
     if match is not None and match["colon"] and offset >= match.start("value"):
         place = document.lines.range(match.start("value"), match.end("value"))
         values = _values(match["key"])
-        return [CompletionItem(value, kind=CompletionItemKind.Value, text_edit=TextEdit(place, value)) for value in values]
+        return [
+            CompletionItem(value, kind=CompletionItemKind.Value, text_edit=TextEdit(place, value)) for value in values
+        ]
     if not re.fullmatch(r"\w*", typed):
         return []
     word = re.match(r"\w*", document.text[start:])
@@ -54,17 +56,17 @@ def complete(document: Document, offset: int) -> list[CompletionItem]:
             documentation=MarkupContent(MarkupKind.Markdown, _about(name, fact)),
             text_edit=TextEdit(place, f"{name}{suffix}"),
         )
-        for name, fact in catalog.engine_schema(_ENGINE).items()
+        for name, fact in catalog.engine_schema(ENGINE).items()
         if name not in there and name.startswith(typed[:1])
     ]
 
 
 def _values(key: str) -> list[str]:
-    fact = catalog.engine_schema(_ENGINE).get(key, {})
+    fact = catalog.engine_schema(ENGINE).get(key, {})
     if fact.get("choices"):
         return [str(choice) for choice in fact["choices"]]
     if key == "template":
-        return catalog.templates(_ENGINE)
+        return catalog.templates(ENGINE)
     if key == "model_name_or_path":
         return [hub for sizes in catalog.models().values() for hub in sizes.get("hub", ())]
     if key == "optim":
@@ -78,21 +80,25 @@ def _about(name: str, fact: Mapping[str, object]) -> str:
 
 def _lines(name: str, fact: Mapping[str, object]) -> Iterator[str]:
     default = fact.get("default", fact.get("default_code"))
-    yield f"**{name}**: `{fact.get('type', 'any')}`" + (f", default `{default}`" if "default" in fact or default else "")
-    if text := about(_ENGINE, name) or about("transformers", name):
+    yield f"**{name}**: `{fact.get('type', 'any')}`" + (
+        f", default `{default}`" if "default" in fact or default else ""
+    )
+    if text := about(ENGINE, name) or about("transformers", name):
         yield text
     if fact.get("choices"):
         yield "one of " + ", ".join(f"`{choice}`" for choice in fact["choices"])  # type: ignore[attr-defined]
-    history = catalog.key_history(_ENGINE, name) or catalog.key_history("transformers", name)
+    history = catalog.key_history(ENGINE, name) or catalog.key_history("transformers", name)
     if history is not None and not history.earliest:
         yield f"since {history.package} {history.since}"
-    status = catalog.parameter_status(_ENGINE, name)
+    status = catalog.parameter_status(ENGINE, name)
     if status is not None and status.word:
         yield f"in a recipe: `{status.word}`"
     elif status is not None:
-        yield {"passthrough": "in a recipe: by `llamafactory { }`", "derived": "a recipe derives it", "dead": "has no effect"}.get(
-            status.kind, ""
-        )
+        yield {
+            "passthrough": "in a recipe: by `llamafactory { }`",
+            "derived": "a recipe derives it",
+            "dead": "has no effect",
+        }.get(status.kind, "")
 
 
 def hover(document: Document, offset: int) -> Hover | None:
@@ -100,7 +106,7 @@ def hover(document: Document, offset: int) -> Hover | None:
     match = _line(document, offset)
     if match is None or not match["colon"] or offset > match.end("key") or not is_configuration(document):
         return None
-    fact = catalog.engine_schema(_ENGINE).get(match["key"])
+    fact = catalog.engine_schema(ENGINE).get(match["key"])
     if fact is None:
         return None
     place = document.lines.range(match.start("key"), match.end("key"))

@@ -10,7 +10,7 @@ from lark import Token
 from ftdsl.catalog.vocabulary import ANY_NAME, BlockWords, Key, vocabulary
 from ftdsl.language.resolve import words
 from ftdsl.lsp.parts import Part
-from ftdsl.record import frozen
+from ftdsl.record import frozen, replace
 
 Mode: TypeAlias = Literal["item", "value", "from", "type", "include", "none"]
 
@@ -128,7 +128,9 @@ def _walk(tokens: Sequence[Token]) -> tuple[list[str], list[Token], bool]:
 
 def _header(item: Sequence[Token]) -> str:
     """The first word of a block; of `profile laptop` or `data rows` with its name after a blank."""
-    names = [str(token) for token in item[:2] if token.type in _WORDS and token.type != "FROM" or token.type == "STRING"]
+    names = [
+        str(token) for token in item[:2] if (token.type in _WORDS and token.type != "FROM") or token.type == "STRING"
+    ]
     return " ".join(names)
 
 
@@ -138,28 +140,45 @@ def _placed(
 ) -> Context:  # fmt: skip
     kind, path = scope(blocks, stages)
     around = tuple(block.split(" ")[0] for block in blocks)
-    common = {"blocks": around, "kind": kind, "path": path, "word": word, "start": start, "before": dotted, "text": text}
+    base = Context("none", around, kind, path, word=word, start=start, before=dotted, text=text)
     if not item:
-        return Context("item", **common)
+        return replace(base, mode="item")
     first = item[0].type
     if first == "INCLUDE":
-        return Context("include" if len(item) == 1 else "none", **common)
+        return replace(base, mode="include") if len(item) == 1 else base
     binder = _binder(item)
     if binder is None:
         if first == "PARAM" and any(token.type == "COLON" for token in item):
-            return Context("type", **common)
+            return replace(base, mode="type")
         if any(token.type == "FROM" for token in item) and item[-1].type in ("FROM", "COMMA"):
-            return Context("from", **common)
-        return Context("none", **common)
+            return replace(base, mode="from")
+        return base
     names = tuple(str(token) for token in item[:binder] if token.type in _WORDS)
     if first in ("LET", "PARAM") and len(names) > 1:
         names = ()
     if not path and kind == "file" and len(names) > 1 and names[0] in stages:  # sft.optim.lr = … in a profile
-        common["kind"], names = stages[names[0]], names[1:]
+        base, names = replace(base, kind=stages[names[0]]), names[1:]
     call, argument = _call(item[binder + 1 :])
-    value_start = item[-1].type in (*_BINDERS, "LPAR", "LSQB", "COMMA", "PLUS", "MINUS", "STAR", "SLASH", "DOTDOT", "COLON")
-    free = value_start or bool(number) or bool(dotted) or item[-1].type not in (*_WORDS, "STRING", "RPAR", "RSQB", "NUMBER")
-    return Context("value" if free else "none", key=names, call=call, argument=argument, number=number, **common)
+    value_start = item[-1].type in (
+        *_BINDERS,
+        "LPAR",
+        "LSQB",
+        "COMMA",
+        "PLUS",
+        "MINUS",
+        "STAR",
+        "SLASH",
+        "DOTDOT",
+        "COLON",
+    )
+    free = (
+        value_start
+        or bool(number)
+        or bool(dotted)
+        or item[-1].type not in (*_WORDS, "STRING", "RPAR", "RSQB", "NUMBER")
+    )
+    mode: Mode = "value" if free else "none"
+    return replace(base, mode=mode, key=names, call=call, argument=argument, number=number)
 
 
 def _binder(item: Sequence[Token]) -> int | None:

@@ -137,8 +137,9 @@ class Document:
                 yield item
         resolved = self.result.checked.resolved if self.result and self.result.checked else None
         if resolved is not None:
-            for name, declared in (*resolved.module.lets.items(), *resolved.module.params.items()):
-                if name not in seen and declared.span.source.name != self.path.as_posix():
+            included: list[tree.Let | tree.Param] = [*resolved.module.lets.values(), *resolved.module.params.values()]
+            for declared in included:
+                if declared.name.text not in seen and declared.span.source.name != self.path.as_posix():
                     yield declared
 
     # --- diagnostics
@@ -171,7 +172,11 @@ def _by_part(result: Result, name: str) -> dict[Part, list[tuple[int, int, Diagn
 
 
 def check(
-    path: Path, text: str, version: int, parts: Parts, unsaved: Mapping[Path, str],
+    path: Path,
+    text: str,
+    version: int,
+    parts: Parts,
+    unsaved: Mapping[Path, str],
     superseded: Callable[[], bool] = lambda: False,
 ) -> Result:
     """Every phase over an editor's texts. Reads files, writes and starts nothing. Safe in a thread of its own.
@@ -207,7 +212,8 @@ def check(
 def warm_up() -> None:
     """Load what a check needs, so that the first one of a session is as fast as the others."""
     path = Path("warm-up.ft")
-    text = 'hardware { gpu = h100, count = 1 }\nsft { model = hf("Qwen/Qwen3-8B"), data = hf("a/b"), duration = 1 epoch, lora {} }\n'
+    text = "hardware { gpu = h100, count = 1 }\n"
+    text += 'sft { model = hf("Qwen/Qwen3-8B"), data = hf("a/b"), duration = 1 epoch, lora {} }\n'
     check(path, text, 0, Parts(text, path.name), {})
 
 

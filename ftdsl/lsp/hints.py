@@ -78,6 +78,8 @@ def code_lenses(document: Document, commands: Collection[str]) -> list[CodeLens]
                 if command in commands and (first or command == "ftdsl.run"):
                     whole = first and command != "ftdsl.run"
                     arguments = [document.uri] if whole else [document.uri, stage]
-                    lenses.append(CodeLens(place, Command(title if whole else f"{title} {stage}", command, arguments=arguments)))
+                    lenses.append(
+                        CodeLens(place, Command(title if whole else f"{title} {stage}", command, arguments=arguments))
+                    )
             first = False
     return lenses

@@ -31,10 +31,16 @@ def hover(document: Document, offset: int) -> Hover | None:
     if token.type == "NUMBER":
         text = _unit(str(token))
     elif str(token)[:1].isalpha() or str(token)[:1] == "_":
-        follows = next((other for other in part.tokens if (other.start_pos or 0) >= last and other.type != "COMMENT"), None)
+        follows = next(
+            (other for other in part.tokens if (other.start_pos or 0) >= last and other.type != "COMMENT"), None
+        )
         sign = str(follows) if follows is not None else ""
         text = _word(document, here, str(token), start + first, sign)
-    return Hover(MarkupContent(MarkupKind.Markdown, text), document.lines.range(start + first, start + last)) if text else None
+    return (
+        Hover(MarkupContent(MarkupKind.Markdown, text), document.lines.range(start + first, start + last))
+        if text
+        else None
+    )
 
 
 def _word(document: Document, here: Context, word: str, offset: int, follows: str) -> str:
@@ -102,7 +108,12 @@ def _key(document: Document, kind: str, path: tuple[str, ...], key: Key, stage: 
 
 
 def _bounds(key: Key) -> str:
-    bounds = (("{:g} or more", key.min), ("above {:g}", key.above), ("at most {:g}", key.max), ("below {:g}", key.below))
+    bounds = (
+        ("{:g} or more", key.min),
+        ("above {:g}", key.above),
+        ("at most {:g}", key.max),
+        ("below {:g}", key.below),
+    )
     return "".join(f", {text.format(bound)}" for text, bound in bounds if bound is not None)
 
 
@@ -140,7 +151,11 @@ def _becomes(kind: str, dotted: str) -> Iterator[str]:
         if isinstance(entry, KeyEntry):
             for engine, targets in entry.becomes.items():
                 own = entry.engine_defaults.get(engine)
-                yield f"{engine}: " + ", ".join(f"`{target}`" for target in targets) + (f" (its default: `{own}`)" if own else "")
+                yield (
+                    f"{engine}: "
+                    + ", ".join(f"`{target}`" for target in targets)
+                    + (f" (its default: `{own}`)" if own else "")
+                )
             if entry.example:
                 yield f"```ft\n{entry.example}\n```"
             return
@@ -152,7 +167,11 @@ def _plan(document: Document, stage: str) -> str:
     for planned in checked.plan.stages if checked and checked.plan else ():
         if planned.stage.name == stage:
             lines += [f"batch: {planned.batch}"] if planned.batch else []
-            lines += [f"chosen: `{choice.key} = {choice.value}` ({choice.reason})" for choice in planned.choices if choice.reported]
+            lines += [
+                f"chosen: `{choice.key} = {choice.value}` ({choice.reason})"
+                for choice in planned.choices
+                if choice.reported
+            ]
             break
     return "".join(f"\n\n{line}" for line in lines)
 
@@ -177,7 +196,9 @@ def _in_value(document: Document, here: Context, word: str, offset: int, follows
     key = here.definition
     if follows == "(" and word in vocabulary().functions:
         uses_of = vocabulary().functions[word]
-        fitting = [use for name, use in uses_of.items() if key is not None and name in key.type] or list(uses_of.values())
+        fitting = [use for name, use in uses_of.items() if key is not None and name in key.type] or list(
+            uses_of.values()
+        )
         return _function(fitting[0])
     if key is not None and word in (key.members or {}):
         options = ", ".join((key.members or {})[word].options)
@@ -188,7 +209,9 @@ def _in_value(document: Document, here: Context, word: str, offset: int, follows
 def _function(function: Function) -> str:
     lines = [f"**{function.name}**(…): {function.use}"]
     for option in function.options.values():
-        lines.append(f"- `{option.name}`: {said(parse_type(option.type))}{', ' + option.doc.removeprefix('* ') if option.doc else ''}")
+        lines.append(
+            f"- `{option.name}`: {said(parse_type(option.type))}{', ' + option.doc.removeprefix('* ') if option.doc else ''}"
+        )
     return "\n".join(lines)
 
 
@@ -201,7 +224,9 @@ def _unit(text: str) -> str:
         return ""
     if unit is None or not text[len(digits) :]:
         return ""
-    base = {"bytes": "bytes", "time": "seconds", "share": "as a share of 1", "count": ""}.get(unit.dimension, unit.dimension)
+    base = {"bytes": "bytes", "time": "seconds", "share": "as a share of 1", "count": ""}.get(
+        unit.dimension, unit.dimension
+    )
     return f"`{text}` = {number * unit.factor:,.12g} {base}".rstrip()
 
 

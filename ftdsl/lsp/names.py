@@ -24,7 +24,9 @@ from ftdsl.session import Files, Session
 from ftdsl.source import Source, Span
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_KEYWORDS = frozenset({"let", "param", "include", "from", "in", "as", "true", "false", "null", "profile", "template", "search"})
+_KEYWORDS = frozenset(
+    {"let", "param", "include", "from", "in", "as", "true", "false", "null", "profile", "template", "search"}
+)
 
 
 class RenameError(Exception):
@@ -229,7 +231,9 @@ def rename(document: Document, offset: int, new: str) -> dict[str, list[tuple[Sp
     taken = {other.name.text for other in found if other.declares} | set(resolved.module.aliases)
     if new in taken:
         raise RenameError(f"`{new}` is declared already")
-    if use.name.kind == "stage" and (new in words.keys("file") or new in words.blocks("file") or words.is_stage_kind(new)):
+    if use.name.kind == "stage" and (
+        new in words.keys("file") or new in words.blocks("file") or words.is_stage_kind(new)
+    ):
         raise RenameError(f"`{new}` is a word of the language")
     edits: dict[str, list[tuple[Span, str]]] = {}
     places = {(u.span.source.name, u.span.start): u for u in found if u.name == use.name}
@@ -240,7 +244,9 @@ def rename(document: Document, offset: int, new: str) -> dict[str, list[tuple[Sp
     return edits
 
 
-def _prove(document: Document, before: Resolved, edits: dict[str, list[tuple[Span, str]]], name: Name, new: str) -> None:
+def _prove(
+    document: Document, before: Resolved, edits: dict[str, list[tuple[Span, str]]], name: Name, new: str
+) -> None:
     """Check that under each profile the recipe has the same values and the same diagnostics after the edits."""
     changed = {Path(file): _edited(places[0][0].source.text, places) for file, places in edits.items()}
     texts = {**document.unsaved, document.path: document.text, **changed}
@@ -266,7 +272,11 @@ def _digest(path: Path, files: Files, profiles: tuple[str, ...], name: str) -> o
         return codes
     label = re.compile(rf"(^|,){re.escape(name)}=")
     values = [
-        (label.sub(r"\1=", stage.run), len(stage.parents), {key: _without(value.data, name) for key, value in stage.values.items()})
+        (
+            label.sub(r"\1=", stage.run),
+            len(stage.parents),
+            {key: _without(value.data, name) for key, value in stage.values.items()},
+        )
         for stage in resolved.stages
     ]
     return codes, values

@@ -62,7 +62,7 @@ class Parts:
         self.text = text
         self.starts: list[int] = []
         self.parts: list[Part] = []
-        if before is None or before.parts and before.parts[0].name != name:
+        if before is None or (before.parts and before.parts[0].name != name):
             self._add(_split(text, 0), name)
         else:
             self._change(before, name)
@@ -112,7 +112,7 @@ def _split(text: str, start: int) -> Iterator[int]:
     while resume < len(text) or resume == start:
         for match in _EDGE.finditer(text, resume):
             mark = match[0]
-            code = code or not text[line : match.start()].isspace() and match.start() > line
+            code = code or (match.start() > line and not text[line : match.start()].isspace())
             if mark == "\n":
                 line = match.end()
                 if not stack and code:

@@ -127,7 +127,7 @@ def edit_of(fix: Fix, document: Document) -> lsp.WorkspaceEdit:
     for edit in fix.edits:
         place = range_of(edit.span, document, cache)
         changes.setdefault(_uri(edit.span, document), []).append(lsp.TextEdit(place, edit.text))
-    return lsp.WorkspaceEdit(changes=changes)  # type: ignore[arg-type]
+    return lsp.WorkspaceEdit(changes=changes)
 
 
 def whole(document: Document, text: str) -> list[lsp.TextEdit]:
@@ -149,4 +149,3 @@ def whole(document: Document, text: str) -> list[lsp.TextEdit]:
 
 MANY_LINES = 2_000
 """Lines from which a text is replaced as a whole: comparing lines takes quadratic time."""
-

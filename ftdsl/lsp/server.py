@@ -164,7 +164,7 @@ def _initialized(server: Server, parameters: lsp.InitializeParams) -> None:
 async def _opened(server: Server, parameters: lsp.DidOpenTextDocumentParams) -> None:
     item = parameters.text_document
     path = to_fs_path(item.uri)
-    if path is None or not (path.endswith(".ft") or path.endswith(CONFIGURATIONS)):
+    if path is None or not path.endswith((".ft", *CONFIGURATIONS)):
         path = "untitled.ft" if item.language_id == "ft" else path
         if path is None or not path.endswith(".ft"):
             return
@@ -309,7 +309,7 @@ def _rename(server: Server, parameters: lsp.RenameParams) -> lsp.WorkspaceEdit |
         for span, text in places:
             location = _location(span, document)
             changes.setdefault(location.uri, []).append(lsp.TextEdit(location.range, text))
-    return lsp.WorkspaceEdit(changes=changes)  # type: ignore[arg-type]
+    return lsp.WorkspaceEdit(changes=changes)
 
 
 async def _inlay_hints(server: Server, parameters: lsp.InlayHintParams) -> list[lsp.InlayHint] | None:
@@ -367,7 +367,10 @@ HANDLERS: dict[str, tuple[Any, Handler]] = {
     lsp.TEXT_DOCUMENT_DID_CLOSE: (None, _closed),
     lsp.WORKSPACE_DID_CHANGE_WATCHED_FILES: (None, _watched),
     lsp.TEXT_DOCUMENT_HOVER: (None, _hover),
-    lsp.TEXT_DOCUMENT_COMPLETION: (lsp.CompletionOptions(trigger_characters=[".", "(", '"', "/", "=", "{"]), _completion),
+    lsp.TEXT_DOCUMENT_COMPLETION: (
+        lsp.CompletionOptions(trigger_characters=[".", "(", '"', "/", "=", "{"]),
+        _completion,
+    ),
     lsp.TEXT_DOCUMENT_FORMATTING: (None, _formatting),
     lsp.TEXT_DOCUMENT_CODE_ACTION: (
         lsp.CodeActionOptions(code_action_kinds=[lsp.CodeActionKind.QuickFix, lsp.CodeActionKind.SourceFixAll]),

@@ -37,7 +37,9 @@ def symbols(document: Document) -> list[DocumentSymbol]:
 def _symbol(document: Document, item: tree.Item, start: int, keys: bool) -> DocumentSymbol | None:
     def ranged(span: Span, inner: Span, name: str, kind: SymbolKind, detail: str = "") -> DocumentSymbol:
         whole = document.lines.range(start + span.start, start + span.end)
-        return DocumentSymbol(name, kind, whole, document.lines.range(start + inner.start, start + inner.end), detail or None)
+        return DocumentSymbol(
+            name, kind, whole, document.lines.range(start + inner.start, start + inner.end), detail or None
+        )
 
     match item:
         case tree.Let():
@@ -106,7 +108,13 @@ def semantic_tokens(document: Document, first: int = 0, last: int | None = None)
             for low, high in _by_line(part.text, at, end):
                 place, stop = lines.position(start + low), lines.position(start + high)
                 delta = place.line - line
-                data += [delta, place.character - (0 if delta else column), stop.character - place.character, kind, modifier]
+                data += [
+                    delta,
+                    place.character - (0 if delta else column),
+                    stop.character - place.character,
+                    kind,
+                    modifier,
+                ]
                 line, column = place.line, place.character
     return data
 

@@ -27,7 +27,10 @@ def served(folder: Path, body: Callable[[Client, Call], Awaitable[None]], *flags
 
     async def whole() -> None:
         command = StdioServerParameters(
-            command=sys.executable, args=["-m", "ftdsl.cli.main", "mcp", *flags], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}
+            command=sys.executable,
+            args=["-m", "ftdsl.cli.main", "mcp", *flags],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         async with asyncio.timeout(120), Client(command) as client:
 

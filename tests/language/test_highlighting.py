@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pygments.lexers import load_lexer_from_file
 from pygments.token import Comment, Error, Keyword, Name, Number, String
-from textmate_grammar.language import LanguageParser
+from textmate_grammar.parsers.base import LanguageParser
 
 from ftdsl.catalog.vocabulary import vocabulary
 from ftdsl.language import lexing

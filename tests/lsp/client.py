@@ -45,9 +45,7 @@ class Editor(LanguageClient):
 
     def open(self, path: Path, text: str, version: int = 1, language: str = "ft") -> str:
         uri = path.as_uri()
-        self.text_document_did_open(
-            lsp.DidOpenTextDocumentParams(lsp.TextDocumentItem(uri, language, version, text))
-        )
+        self.text_document_did_open(lsp.DidOpenTextDocumentParams(lsp.TextDocumentItem(uri, language, version, text)))
         return uri
 
     def type(self, uri: str, text: str, version: int) -> None:
@@ -61,9 +59,9 @@ class Editor(LanguageClient):
         async with asyncio.timeout(60):
             while True:
                 known = self.diagnostics.get(uri)
-                if known is not None and (known.version or 0) >= version:
-                    if not code or any(diagnostic.code == code for diagnostic in known.diagnostics):
-                        return list(known.diagnostics)
+                current = known.diagnostics if known is not None and (known.version or 0) >= version else None
+                if current is not None and (not code or any(diagnostic.code == code for diagnostic in current)):
+                    return list(current)
                 self.arrived.clear()
                 await self.arrived.wait()
 

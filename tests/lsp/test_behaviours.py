@@ -56,7 +56,9 @@ def offered(text: str, folder: Path, name: str = "recipe.ft") -> dict[str, str]:
         place = item.text_edit.range
         start, end = here.lines.offset(place.start), here.lines.offset(place.end)
         assert start <= offset <= end
-        lines[item.label] = here.text[:start].rpartition("\n")[2] + item.text_edit.new_text + here.text[end:].partition("\n")[0]
+        lines[item.label] = (
+            here.text[:start].rpartition("\n")[2] + item.text_edit.new_text + here.text[end:].partition("\n")[0]
+        )
     return lines
 
 
@@ -75,7 +77,11 @@ COMPLETIONS = {
     "names of a catalogue": (at("optim { name = adamw_⌖ }"), {"adamw_torch"}, {"cosine"}),
     "templates": (at("template = qw⌖"), {"qwen3", "qwen3_nothink"}, {"true"}),
     "booleans": (at("packing = ⌖"), {"true", "false"}, {"hf"}),
-    "stages and functions for data": (at("evaluate { data = ⌖ }"), {"support", "support.eval", "hf", "file"}, {"base", "true"}),
+    "stages and functions for data": (
+        at("evaluate { data = ⌖ }"),
+        {"support", "support.eval", "hf", "file"},
+        {"base", "true"},
+    ),
     "splits of a data stage": (at("evaluate { data = support.⌖ }"), {"train", "eval", "test"}, {"path", "hf"}),
     "models": (at("model = ⌖"), {"hf", "base", 'hf("Qwen/Qwen3-8B")'}, {"support", "true"}),
     "model names in a string": (at('model = hf("Qwen/Qwen3-⌖")'), {"Qwen/Qwen3-8B"}, {"hf", "rank"}),
@@ -129,7 +135,7 @@ HOVERS = {
     "a function": (RECIPE.replace('hf("Qwen', 'h⌖f("Qwen'), ["revision", "trust_remote_code"]),
     "a member": (at("optim { schedule = cos⌖ine }"), ["schedule"]),
     "a unit": (at("max_len = 2⌖Ki"), ["2,048"]),
-    "a key in a profile": (RECIPE.replace("profile small { base { lora { rank", "profile small { base { lora { ra⌖nk"), ["lora_rank"]),
+    "a key in a profile": (RECIPE.replace("small { base { lora { rank", "small { base { lora { ra⌖nk"), ["lora_rank"]),
 }  # fmt: skip
 
 
@@ -144,7 +150,9 @@ def test_hover(case: str, tmp_path: Path) -> None:
 
 
 def spans(found: list[Span]) -> list[str]:
-    return [f"{span.source.position(span.start)[0]}: {span.text}" for span in sorted(found, key=lambda span: span.start)]
+    return [
+        f"{span.source.position(span.start)[0]}: {span.text}" for span in sorted(found, key=lambda span: span.start)
+    ]
 
 
 def test_definition_and_references(tmp_path: Path) -> None:

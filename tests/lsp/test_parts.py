@@ -20,8 +20,8 @@ from ftdsl.lsp.structure import semantic_tokens, symbols
 from ftdsl.source import Source
 from tests.conftest import CORPUS, EXAMPLES
 
-PIECES = ["{", "}", "(", ")", "[", "]", '"', '"""', "'", "'''", "\\", "\n", "\n\n", "# x", "sft", " = ", "a", ",", "\n}", "\nlet b = 1\n",
-          "\nsft {\n  lora { rank = 8 }\n}\n", "é", "😀", "%", "..", "\x0c", "\u2028"]  # fmt: skip
+PIECES = ["{", "}", "(", ")", "[", "]", '"', '"""', "'", "'''", "\\", "\n", "\n\n", "# x", "sft", " = ", "a", ",", "\n}",
+          "\nlet b = 1\n", "\nsft {\n  lora { rank = 8 }\n}\n", "é", "😀", "%", "..", "\x0c", "\u2028"]  # fmt: skip
 texts = st.lists(st.sampled_from(PIECES), max_size=40).map("".join)
 
 
