@@ -25,6 +25,7 @@ from ftdsl import __version__
 from ftdsl.lsp import complete, configuration, hints, hover, names, report, structure
 from ftdsl.lsp.document import CONFIGURATIONS, Document, Result, SupersededError, check, warm_up
 from ftdsl.lsp.report import range_of, uri_of
+from ftdsl.session import resolved
 from ftdsl.source import Span
 
 SLOW = 0.15
@@ -171,7 +172,9 @@ async def _opened(server: Server, parameters: lsp.DidOpenTextDocumentParams) -> 
     encoding = server.workspace.position_encoding
     document = Document(item.uri, Path(path), item.version, item.text, str(getattr(encoding, "value", encoding)))
     server.documents[item.uri] = document
+    document.unsaved = server.texts()
     server.schedule(document)
+    _others(server, document)
 
 
 async def _changed(server: Server, parameters: lsp.DidChangeTextDocumentParams) -> None:
@@ -182,6 +185,19 @@ async def _changed(server: Server, parameters: lsp.DidChangeTextDocumentParams) 
         document.change(parameters.text_document.version, change.text)
     document.unsaved = server.texts()
     server.schedule(document)
+    _others(server, document)
+
+
+def _others(server: Server, document: Document) -> None:
+    """Check the open recipes that include a document."""
+    place = resolved(document.path)
+    for other in server.documents.values():
+        checked = other.result.checked if other.result is not None else None
+        if other is not document and checked is not None and checked.resolved is not None:
+            files = {resolved(path) for module in checked.resolved.module.everywhere() for path in module.files}
+            if place in files:
+                other.unsaved = server.texts()
+                server.schedule(other)
 
 
 async def _saved(server: Server, parameters: lsp.DidSaveTextDocumentParams) -> None:
@@ -193,8 +209,10 @@ async def _saved(server: Server, parameters: lsp.DidSaveTextDocumentParams) -> N
 
 async def _closed(server: Server, parameters: lsp.DidCloseTextDocumentParams) -> None:
     uri = parameters.text_document.uri
-    if server.documents.pop(uri, None) is None:
+    document = server.documents.pop(uri, None)
+    if document is None:
         return
+    _others(server, document)
     if (task := server.tasks.pop(uri, None)) is not None:
         task.cancel()
     for other in (uri, *server.published.pop(uri, ())):
