@@ -48,6 +48,7 @@ steps:
 	$(BIN)/python -m ftdsl.catalog.generate --check
 	$(BIN)/python -m ftdsl.recipe.generate --check
 	$(BIN)/python -m ftdsl.lint.generate --check
+	$(BIN)/python -m ftdsl.diagnose.generate --check
 	$(BIN)/python -m ftdsl.engines.reference_page --check
 	$(BIN)/ftc fmt --check examples/*.ft tests/corpus/*.ft
 	$(BIN)/pytest -m "not real and not slow" -n 2
@@ -59,6 +60,7 @@ generate: $(BIN)/ftc ## data, models and pages from vocabulary.toml, the overlay
 	$(BIN)/python -m ftdsl.catalog.generate
 	$(BIN)/python -m ftdsl.recipe.generate
 	$(BIN)/python -m ftdsl.lint.generate
+	$(BIN)/python -m ftdsl.diagnose.generate
 	$(BIN)/python -m ftdsl.engines.reference_page
 	$(BIN)/python -m tests.pages
 
@@ -67,6 +69,7 @@ bench: $(BIN)/ftc ## cold start of every verb against a bare interpreter, and a 
 	$(BIN)/python benchmarks/large_recipe.py
 	$(BIN)/python benchmarks/data_stage.py
 	$(BIN)/python benchmarks/typo.py
+	$(BIN)/python benchmarks/diagnosis_speed.py
 
 clean: ## remove what was set up (not runs)
 	rm -rf $(VENV) .engines build

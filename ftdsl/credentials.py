@@ -1,8 +1,8 @@
-"""What smells of a secret: names and values. Imports nothing of ftdsl.
+"""Detection of secrets by name and by value. Imports nothing of ftdsl.
 
-The one list that importer, checker, compiler, `--verify`, messages and logs share: a secret is named (`secret("HF_TOKEN")`),
-and its value is never written down. Names are judged by their words (`MY_API_KEY`, not `TOKENIZERS_PARALLELISM`), values by
-the shapes that those who hand out credentials give them, so that scanners can find them.
+Importer, checker, compiler, `--verify`, messages and logs share it: a recipe refers to a secret (`secret("HF_TOKEN")`), and its
+value is never written. Names are classified by their parts (`MY_API_KEY`, but not `TOKENIZERS_PARALLELISM`), values by the
+formats of providers' credentials.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache
 
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-"""Words of a name: cut at `_`, `-`, `.`, digits, and where small letters become capitals."""
+_WORD_PATTERN = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+"""The parts of a name: split at `_`, `-`, `.`, digits, and between lower and upper case."""
 
 _STRONG = frozenset(
     "TOKEN SECRET SECRETS PASS PASSWD PASSWORD PASSWORDS PASSPHRASE PASSCODE PWD PW PAT AUTH AUTHORIZATION BEARER CREDENTIAL "
     "CREDENTIALS CRED CREDS KEY KEYS APIKEY PRIVATE WEBHOOK COOKIE COOKIES DSN JWT SAS OTP".split()
 )
-"""Words of a name any of which makes it one of a secret."""
+"""Parts any of which marks a name as a secret's."""
 
 _ENDINGS = ("PASSWORD", "PASSWD", "PASSPHRASE", "APIKEY", "ACCESSKEY", "SECRETKEY", "PRIVATEKEY", "AUTHKEY", "SECRET", "TOKEN",
             "CREDENTIAL", "CREDENTIALS", "WEBHOOK", "PWD", "KEY")  # fmt: skip
-"""Ends of words that are written together: `PGPASSWORD`, `OPENAIKEY`, `HFTOKEN`."""
+"""Endings of compound parts: `PGPASSWORD`, `OPENAIKEY`, `HFTOKEN`."""
 
 _NO_ENDINGS = frozenset("MONKEY HOTKEY TURKEY DONKEY HOCKEY JOCKEY WHISKEY KEY TOKEN".split())
 
@@ -41,15 +41,15 @@ _HARMLESS = {
     "WEBHOOK": "PORT ENABLED ENABLE TIMEOUT EVENTS",
     "PAT": "",
 }
-"""Words beside which one of the others says nothing of a secret: `eos_token`, `hub_private_repo`, `pass_at_k`."""
+"""Part -> parts that make it harmless in the same name: `eos_token`, `hub_private_repo`, `pass_at_k`."""
 _BESIDE = {word: frozenset(others.split()) for word, others in _HARMLESS.items()}
 
 _WEAK = frozenset("ID HASH SALT SIGNATURE SIG USER LOGIN ACCOUNT CODE CERT CERTIFICATE HEADER HEADERS CONN CONNECTION STRING KEY "
                   "KEYS TOKEN TOKENS AUTH LICENSE SESSION SEED PIN NONCE ACCESS API HOOK".split())  # fmt: skip
-"""Words that make a long random value suspicious."""
+"""Parts that make a long random value suspicious."""
 
 _PLAIN = frozenset(("", "0", "1", "true", "false", "yes", "no", "on", "off", "none", "null", "auto"))
-"""Values that keep nothing secret, whatever they are called."""
+"""Values that are never secret, whatever the name."""
 
 _SHAPES: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("a private key", ("PRIVATE KEY",), r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----"),
@@ -79,7 +79,7 @@ _SHAPES: tuple[tuple[str, tuple[str, ...], str], ...] = (
      r"(?i)\bauthorization['\"]?\s*[:=]\s*['\"]?(?:bearer|basic|token)\s+[^\s'\"]{8,}"
      r"|\bbearer\s+(?=[A-Za-z._~+/-]*\d)[A-Za-z0-9+/._~-]{16,}=*"),
 )  # fmt: skip
-"""What it is, what every text of the kind holds (a pattern costs a cold start), and its shape."""
+"""(description, substrings of which every match has one, pattern). The substrings avoid compiling patterns on a cold start."""
 
 
 @cache
@@ -93,50 +93,50 @@ _FLAG = r"""(?<![A-Za-z0-9_-])--(?P<name>[A-Za-z][A-Za-z0-9_-]*+)[ =]+(?P<value>
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a variable or parameter is called like one that holds a secret."""
-    words = [word.upper() for word in _WORDS.findall(name)]
-    if len(words) < 2 and (name in ("key", "keys", "pass", "auth", "private", "pat", "PWD", "pwd") or not words):
-        return False  # a column, a switch, the working directory
-    if words[-1:] == ["PWD"] and words[:1] == ["OLD"]:
+    """Whether the name of a variable or parameter is that of a secret."""
+    parts = [part.upper() for part in _WORD_PATTERN.findall(name)]
+    if len(parts) < 2 and (name in ("key", "keys", "pass", "auth", "private", "pat", "PWD", "pwd") or not parts):
+        return False  # such as a column, a switch, the working directory
+    if parts[-1:] == ["PWD"] and parts[:1] == ["OLD"]:
         return False
-    return any(_is_strong(word, words) for word in words)
+    return any(_is_strong(part, parts) for part in parts)
 
 
-def _is_strong(word: str, words: list[str]) -> bool:
-    if word in _STRONG:
-        return not any(other in _BESIDE.get(word, ()) for other in words if other != word)
-    if word in _NO_ENDINGS or word == "OLDPWD":
+def _is_strong(part: str, parts: list[str]) -> bool:
+    if part in _STRONG:
+        return not any(other in _BESIDE.get(part, ()) for other in parts if other != part)
+    if part in _NO_ENDINGS or part == "OLDPWD":
         return False
-    return len(word) > 5 and word.endswith(_ENDINGS)
+    return len(part) > 5 and part.endswith(_ENDINGS)
 
 
 def shape_of(value: object) -> str:
-    """What a value looks like when it has the shape of a credential ("a GitHub token"); "" when it has none."""
+    """The kind of credential whose format a value has ("a GitHub token"); "" if none."""
     if not isinstance(value, str) or len(value) < 8:
         return ""
-    return next((what for what, pattern in _fitting(value) if pattern.search(value)), "")
+    return next((description for description, pattern in _fitting(value) if pattern.search(value)), "")
 
 
 def _fitting(text: str) -> Iterator[tuple[str, re.Pattern[str]]]:
-    for what, marks, pattern in _SHAPES:
+    for description, marks, pattern in _SHAPES:
         if any(mark in text for mark in marks):
-            yield what, _compiled(pattern)
+            yield description, _compiled(pattern)
 
 
 def secret_in(name: str, value: object) -> str:
-    """Why a value under a name must not be written down ("a GitHub token", "by its name"); "" when it may be."""
+    """Why a value under a name must not be written ("a GitHub token", "a secret, by its name"); "" if it may be."""
     if value is None or isinstance(value, bool | int | float) or str(value).strip().lower() in _PLAIN:
         return ""
     if shape := shape_of(value):
         return shape
     if is_secret_name(name):
         return "a secret, by its name"
-    words = {word.upper() for word in _WORDS.findall(name)}
-    return "a secret, by its name and by how random it is" if words & _WEAK and _is_random(str(value)) else ""
+    parts = {part.upper() for part in _WORD_PATTERN.findall(name)}
+    return "a secret, by its name and randomness" if parts & _WEAK and _is_random(str(value)) else ""
 
 
 def _is_random(value: str) -> bool:
-    """Long, of letters and digits in any order, as people write nothing themselves."""
+    """Whether a value is long, of mixed letters and digits, and of high entropy."""
     if not re.fullmatch(_RANDOM, value) or len(re.findall(r"\d", value)) < 3 or not re.search(r"[A-Za-z]", value):
         return False
     counts = Counter(value)
@@ -145,8 +145,8 @@ def _is_random(value: str) -> bool:
 
 
 def masked(text: str, values: Iterable[str] = (), *, names: bool = True) -> str:
-    """A text with every credential in it replaced by as many `*`: known `values`, known shapes, and (`names`) what is given
-    to a secret's name."""
+    """A text with every credential replaced by `*` of the same length: known `values`, known formats, and (`names`) values
+    assigned to a secret's name."""
     for value in sorted(filter(None, values), key=len, reverse=True):
         if len(value) >= 4:
             text = text.replace(value, "*" * len(value))

@@ -34,8 +34,8 @@ _SITES = (
 )
 
 
-def may_be_brought(source: str) -> bool:
-    """Whether whoever wrote the repository, and not who calls ftc, may be behind a Python."""
+def is_from_repository(source: str) -> bool:
+    """Whether a Python may come from the repository instead of from the user."""
     return source == NAMED[2] or Path(source).is_relative_to(LOCAL)
 
 

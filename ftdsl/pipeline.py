@@ -1,4 +1,4 @@
-"""The phases in order: resolve, build, plan, lower, render. Only this module calls them one after the other."""
+"""The pipeline: resolve, build, plan, lower, render. Only this module calls the phases in sequence."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Checked:
 
 
 def check(path: Path, options: Options, session: Session) -> Checked:
-    """Every phase up to the jobs. An error stops neither other stages nor what does not depend on it (docs/adr/0011)."""
+    """Run all phases up to the jobs. An error stops neither other stages nor independent checks (docs/adr/0011)."""
     from ftdsl.recipe.build import build
 
     resolved = resolve(path, path.as_posix(), options, session)
@@ -40,7 +40,7 @@ def check(path: Path, options: Options, session: Session) -> Checked:
         return Checked(resolved, recipe)
     from ftdsl.diagnostics import allow
     from ftdsl.engines.lower import engine_of, lower
-    from ftdsl.lint.check import judged
+    from ftdsl.lint.check import overridable
     from ftdsl.plan.choose import plan as choose
     from ftdsl.recipe.literal_secrets import CODE
 
@@ -49,7 +49,7 @@ def check(path: Path, options: Options, session: Session) -> Checked:
     allow.apply(
         session.sink,
         [resolved.module.file.source],
-        lambda: judged() | {CODE},
+        lambda: overridable() | {CODE},
         complete=not (options.profiles or options.sets),
     )
     return Checked(resolved, recipe, plan, jobs)
@@ -58,10 +58,10 @@ def check(path: Path, options: Options, session: Session) -> Checked:
 def compile_recipe(
     path: Path, options: Options, session: Session, *, frozen: bool = False, smoke: bool = False, target: str = ""
 ) -> Compiled | None:
-    """The artifacts, in memory; None with the reason in the sink. Executes nothing, writes nothing.
+    """The artifacts in memory; None and diagnostics if there are errors. Executes nothing, writes nothing.
 
-    frozen: the lock must fit; smoke: compile the reduced recipe (the real one must have no errors either); target: what starts
-    the jobs, bash by default.
+    frozen: the lock must match; smoke: compile the reduced recipe (the real one must have no errors either); target: how jobs
+    are started, bash by default.
     """
     from ftdsl.plan import measured
     from ftdsl.targets import lock
@@ -73,7 +73,7 @@ def compile_recipe(
         session.env, session.pins = {**session.env, measured.VARIABLE: "none", **locked.env}, locked.pins
     checked = check(path, options, session)
     if smoke:
-        session.sink.soften("FT615")  # the stage is left out, the rest is tested
+        session.sink.soften("FT615")  # the stage is skipped, the others are tested
     if session.sink.failed or checked.plan is None or checked.resolved is None or checked.recipe is None:
         return None
     if not checked.jobs:
@@ -102,13 +102,13 @@ def compile_recipe(
 
 
 def _target(name: str, plan: Plan, jobs: tuple[Job, ...], session: Session) -> Target | None:
-    """The target of that name, if it can run the jobs; otherwise None with the reason in the sink."""
+    """The target of that name; None and a diagnostic if it is unknown or cannot run the jobs."""
     from ftdsl.targets import registry
 
     target = registry.get(name or registry.DEFAULT)
     if target is None:
         help = f"targets: {', '.join(registry.names())}"
-        session.sink.error("FT086", f"there is no target `{name}`", plan.recipe.span, help=help)
+        session.sink.error("FT086", f"unknown target `{name}`", plan.recipe.span, help=help)
         return None
     target.check(plan, jobs, session)
     return None if session.sink.failed else target
@@ -148,6 +148,6 @@ def report_search(resolved: Resolved, session: Session, *, error: bool) -> None:
     report = session.sink.error if error else session.sink.info
     for stage in resolved.stages:
         for dimension in stage.dimensions.values():
-            text = f"`{dimension.key}` is searched, and searches cannot be compiled or run yet"
+            text = f"`{dimension.key}` is searched, which cannot be compiled or run yet"
             help = f"set it for one run: --set {stage.name}.{dimension.key}=…"
             report("FT084", text, dimension.span, help=help)

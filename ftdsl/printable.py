@@ -1,6 +1,6 @@
-"""Text that a terminal only shows: no character in it moves the cursor, changes a colour, or turns what follows around.
+"""Text that is safe for a terminal: no control sequences and no characters that change the text's direction.
 
-Imports nothing of ftdsl. What is shown of recipes, logs and file names was written by others.
+Imports nothing of ftdsl. Recipes, logs and file names are untrusted.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ _COLOR = "(\\x1b\\[[0-9;]*m)|"
 
 @cache
 def _unsafe(start: str = "") -> re.Pattern[str]:
-    """Takes 2 ms to make, and most texts have no need of it."""
+    """Compiled on demand, which takes 2 ms and is rarely needed."""
     return re.compile(f"{start}[{_LOW}{_HIGH}]|\\r(?!\\n)")
 
 
 def printable(text: str) -> str:
-    """The text with every control character written out: `\\x1b[31m`, `\\u202e`. Line ends and tabs stay.
+    """The text with control characters escaped: `\\x1b[31m`, `\\u202e`. Line ends and tabs are kept.
 
-    JSON stays the same JSON: what it may hold unescaped (all but C0) is written the way JSON escapes it.
+    JSON stays equivalent: characters that it allows unescaped (all but C0) get JSON escapes.
     """
     return text if _is_plain(text) else _unsafe().sub(_written_out, text)
 
 
 def with_colors(text: str) -> str:
-    """The same, but for the sequences that set colours: for what ftc itself has coloured."""
-    return text if _is_plain(text) else _unsafe(_COLOR).sub(lambda found: found[1] or _written_out(found), text)
+    """The same, but colour sequences are kept: for text that ftc itself coloured."""
+    return text if _is_plain(text) else _unsafe(_COLOR).sub(lambda match: match[1] or _written_out(match), text)
 
 
 def _is_plain(text: str) -> bool:
@@ -37,14 +37,14 @@ def _is_plain(text: str) -> bool:
 
 
 def one_line(text: str) -> str:
-    """A name, as part of a line: its line ends are written out too."""
+    """A name as part of a line, with line ends escaped too."""
     return (
         text if text.isprintable() else printable(text).replace("\r", "\\r").replace("\n", "\\n").replace("\t", "\\t")
     )
 
 
 def typed(name: str) -> str:
-    """A name as it is typed into a shell, on one line whatever it holds: `a.ft`, `'a b.ft'`, `$'a\\nb.ft'`."""
+    """A name quoted for a shell, on one line: `a.ft`, `'a b.ft'`, `$'a\\nb.ft'`."""
     from shlex import quote
 
     shown = one_line(name)
@@ -54,6 +54,6 @@ def typed(name: str) -> str:
     return f"$'{escaped}'"
 
 
-def _written_out(found: re.Match[str]) -> str:
-    code = ord(found[0])
+def _written_out(match: re.Match[str]) -> str:
+    code = ord(match[0])
     return f"\\x{code:02x}" if code < 0x20 else f"\\u{code:04x}"

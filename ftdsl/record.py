@@ -1,9 +1,9 @@
-"""Plain records: classes of named fields that cost nothing to define. Imports nothing of ftdsl.
+"""Records: classes of named fields that are cheap to define. Imports nothing of ftdsl.
 
 `dataclasses` writes and compiles source for every class: 0.15 ms for `__init__` alone, 0.5 ms frozen with slots. A cold
-`ftc check` defines a hundred of them and has 120 ms for everything (docs/adr/0003). These share one `__init__`, and are
-as strict: an argument that is no field, a surplus, repeated or missing one is a TypeError, and so is an assignment to a frozen
-field. Type checkers see them as data classes.
+`ftc check` defines a hundred of them, and must take less than 120 ms in total (docs/adr/0003). Records share one `__init__`, and
+are as strict: an unknown, surplus, duplicate or missing argument is a TypeError, and so is an assignment to a frozen field. Type
+checkers treat them as data classes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def frozen(*, eq: bool) -> Callable[[type[T]], type[T]]: ...
 
 @dataclass_transform(frozen_default=True, eq_default=False, field_specifiers=(field,))
 def frozen(cls: type[T] | None = None, /, *, eq: bool = False) -> type[T] | Callable[[type[T]], type[T]]:
-    """Fields cannot be assigned. Compares by identity; with `eq=True` by type and content, and then it hashes so too."""
+    """Fields cannot be assigned. Compares and hashes by identity; with `eq=True` by type and content."""
 
     def made(cls: type[T]) -> type[T]:
         _with_init(cls)
@@ -43,7 +43,7 @@ def mutable(cls: type[T]) -> type[T]:
 
 
 def replace(instance: T, **values: Any) -> T:
-    """A copy with other values. Raises: TypeError for a name that is no field."""
+    """A copy with other values. Raises: TypeError for an unknown field."""
     names: tuple[str, ...] = type(instance).__match_args__  # type: ignore[attr-defined]
     return type(instance)(**{name: getattr(instance, name) for name in names} | values)
 

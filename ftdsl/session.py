@@ -1,7 +1,7 @@
 """The core's only access to files and environment: the core stays pure, and an editor can pass in unsaved text.
 
 All reading goes through `read_bytes` or `open_regular`: regular files only, never more than a limit. Reading a pipe could
-block for ever and a device never end, and a path to one may come from a file that somebody else wrote.
+block forever and a device never end, and a path to one may come from an untrusted file.
 """
 
 from __future__ import annotations
@@ -101,6 +101,10 @@ class Files:
         self._unsaved = {resolved(path): text for path, text in (unsaved or {}).items()}
         self._digests: dict[Path, str] = {}
         self._heads: dict[tuple[Path, int], bytes] = {}
+
+    def also(self, texts: Mapping[Path, str]) -> Files:
+        """These files, and texts that would be written before they are read."""
+        return Files({**self._unsaved, **texts})
 
     def text(self, path: Path, limit: int = LIMIT) -> str:
         """The text of a file, with `\\n` as line end.

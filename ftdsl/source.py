@@ -1,4 +1,4 @@
-"""Source text and spans: where in a file something stands. Imports nothing of ftdsl."""
+"""Source texts and spans. Imports nothing of ftdsl."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ftdsl.record import frozen
 
 @frozen
 class Source:
-    """One text with the name a person knows it by (a path as given, or `--set`)."""
+    """A text with its displayed name (a path as given, or `--set`)."""
 
     name: str
     text: str
@@ -52,8 +52,8 @@ class Span:
         return self.source.text[self.start : self.end]
 
     @property
-    def where(self) -> str:
-        """`file:line`, the way an origin is printed."""
+    def location(self) -> str:
+        """`file:line`."""
         return f"{self.source.name}:{self.source.position(self.start)[0]}"
 
     def to(self, other: Span) -> Span:

@@ -1,8 +1,8 @@
-"""The one way ftc writes, links and removes files. Imports nothing of ftdsl.
+"""All writing, linking and removing of files by ftc. Imports nothing of ftdsl.
 
-A file is written beside its place under a name nobody can foresee, synced, renamed, and its folder is synced: a reader,
-a crash or a power cut never sees half of it. Folders below `root` are entered one by one without following links, so a link
-that came with a clone leads nothing of this out of `root`. `root` itself, and the folders above it, are the user's own word.
+A file is written under a random temporary name in its folder, synced and renamed, and the folder is synced, so that neither a
+reader nor a crash sees a partial file. Folders below `root` are opened one by one without following links, so that a link in a
+cloned repository cannot lead out of `root`. `root` itself and the folders above it are trusted.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 PARALLEL = 8
-"""Files from which on they are synced side by side: a disk takes many in the time of one."""
+"""Number of files from which on they are synced in parallel, which takes a disk about as long as one."""
 
 TOGETHER = 128
-"""Files that are open at a time."""
+"""Maximum number of open files."""
 
 _LINK = "is a link, and ftc does not write through links"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -27,17 +27,17 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class NotWrittenError(OSError):
-    """What lies in the way is a link or no regular file, or the path leads out of its root. `filename` names it."""
+    """The target is a link or not a regular file, or the path leads out of its root. `filename` is the path."""
 
     def __init__(self, path: Path | str, why: str) -> None:
         super().__init__(errno.ELOOP, why, str(path))
 
 
 def write_file(path: Path, content: bytes, *, root: Path | None = None, new: bool = False) -> None:
-    """Write one file; what has the same content already is left alone. `new`: it must not be there yet.
+    """Write a file, unless it has the same content already. new: it must not exist.
 
-    A file that is there keeps its mode; a new one gets what the umask leaves of 0666, a script (`.sh`) of 0777.
-    root: no link is followed below it (default: the file's own folder, and the file itself is never a link).
+    An existing file keeps its mode; a new one gets 0666 (a script, `.sh`: 0777) without the umask.
+    root: no link below it is followed (default: the folder of the file).
 
     Raises: NotWrittenError, FileExistsError (`new`), OSError.
     """
@@ -46,30 +46,30 @@ def write_file(path: Path, content: bytes, *, root: Path | None = None, new: boo
 
 
 def write_files(root: Path, files: Mapping[str, bytes], *, new: bool = False) -> None:
-    """Write several files by their paths below `root`. They get their names in the order given, after they are on the disk.
+    """Write files by their paths below `root`. All are synced first, and then renamed in the given order.
 
     Raises: as write_file.
     """
     _make_root(root)
     items = iter(files.items())
-    while some := dict(islice(items, TOGETHER)):
-        _write_together(root, some, new=new)
+    while batch := dict(islice(items, TOGETHER)):
+        _write_together(root, batch, new=new)
 
 
 def _write_together(root: Path, files: Mapping[str, bytes], *, new: bool) -> None:
     pending: list[_Pending] = []
     try:
         for name, content in files.items():
-            if (one := _begin(root, name, content)) is not None:
-                pending.append(one)
-        _sync([one.file for one in pending])
-        for one in pending:
-            one.finish(new=new)
-        for folder in {(one.device, one.inode): one.folder for one in pending}.values():
+            if (file := _begin(root, name, content)) is not None:
+                pending.append(file)
+        _sync([file.descriptor for file in pending])
+        for file in pending:
+            file.finish(new=new)
+        for folder in {(file.device, file.inode): file.folder for file in pending}.values():
             _sync_folder(folder)
     finally:
-        for one in pending:
-            one.close()
+        for file in pending:
+            file.close()
 
 
 def _make_root(root: Path) -> None:
@@ -78,87 +78,87 @@ def _make_root(root: Path) -> None:
 
 
 class _Pending:
-    """A file under its temporary name: `folder` and `file` are descriptors."""
+    """A file under its temporary name. `folder` and `descriptor` are file descriptors."""
 
-    def __init__(self, path: Path, folder: int, name: str, temporary: str, file: int) -> None:
-        self.path, self.folder, self.name, self.temporary, self.file = path, folder, name, temporary, file
-        found = os.fstat(folder)
-        self.device, self.inode = found.st_dev, found.st_ino
+    def __init__(self, path: Path, folder: int, name: str, temporary: str, descriptor: int) -> None:
+        self.path, self.folder, self.name, self.temporary, self.descriptor = path, folder, name, temporary, descriptor
+        status = os.fstat(folder)
+        self.device, self.inode = status.st_dev, status.st_ino
         self.done = False
 
     def finish(self, *, new: bool) -> None:
-        """Give it its name. Raises: FileExistsError, OSError."""
+        """Rename it to its final name. Raises: FileExistsError, OSError."""
         if new:
             self._claim()
         os.rename(self.temporary, self.name, src_dir_fd=self.folder, dst_dir_fd=self.folder)
         self.done = True
 
     def _claim(self) -> None:
-        """Take the name while nobody has it; the rename then replaces what is our own."""
+        """Create the name exclusively; the rename then replaces this empty file."""
         try:
             os.close(os.open(self.name, _NEW, 0o600, dir_fd=self.folder))
         except FileExistsError:
-            raise FileExistsError(errno.EEXIST, "is there already", str(self.path)) from None
+            raise FileExistsError(errno.EEXIST, "exists already", str(self.path)) from None
 
     def close(self) -> None:
         if not self.done:
             with contextlib.suppress(OSError):
                 os.unlink(self.temporary, dir_fd=self.folder)
-        os.close(self.file)
+        os.close(self.descriptor)
         os.close(self.folder)
 
 
 def _begin(root: Path, name: str, content: bytes) -> _Pending | None:
-    """The content under a temporary name in the file's folder; None when the file has it already."""
+    """Write the content under a temporary name in the file's folder; None if the file has it already."""
     *above, last = _parts(root, name)
     folder = _enter(root, above, create=True)
     try:
-        there = _found(folder, last, root / name)
-        if there is not None and there.st_size == len(content) and _same(folder, last, content):
+        existing = _existing(folder, last, root / name)
+        if existing is not None and existing.st_size == len(content) and _same(folder, last, content):
             os.close(folder)
             return None
         temporary = f".ftc-{os.urandom(8).hex()}"
-        file = os.open(temporary, _NEW, 0o777 if last.endswith(".sh") else 0o666, dir_fd=folder)
+        descriptor = os.open(temporary, _NEW, 0o777 if last.endswith(".sh") else 0o666, dir_fd=folder)
     except BaseException:
         os.close(folder)
         raise
-    pending = _Pending(root / name, folder, last, temporary, file)
+    pending = _Pending(root / name, folder, last, temporary, descriptor)
     try:
-        with os.fdopen(file, "wb", closefd=False) as handle:
+        with os.fdopen(descriptor, "wb", closefd=False) as handle:
             handle.write(content)
-        if there is not None:
-            _as_before(file, there)
+        if existing is not None:
+            _as_before(descriptor, existing)
     except BaseException:
         pending.close()
         raise
     return pending
 
 
-def _as_before(file: int, there: os.stat_result) -> None:
-    """Owner (where that may be given) and mode of the file that is replaced."""
-    own = os.fstat(file)
-    if (own.st_uid, own.st_gid) != (there.st_uid, there.st_gid):
+def _as_before(descriptor: int, existing: os.stat_result) -> None:
+    """Copy the owner (if permitted) and mode of the replaced file."""
+    created = os.fstat(descriptor)
+    if (created.st_uid, created.st_gid) != (existing.st_uid, existing.st_gid):
         with contextlib.suppress(PermissionError):
-            os.fchown(file, there.st_uid, there.st_gid)
-    os.fchmod(file, stat.S_IMODE(there.st_mode) & 0o777)
+            os.fchown(descriptor, existing.st_uid, existing.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(existing.st_mode) & 0o777)
 
 
 def _parts(root: Path, name: str) -> tuple[str, ...]:
-    """Raises: NotWrittenError when the path leads out of the root, or names no file."""
+    """The parts of a path. Raises: NotWrittenError if it leads out of the root, or is empty."""
     parts = PurePosixPath(name).parts
     if not is_inside(name):
-        raise NotWrittenError(root / name, "leads out of the folder that is written to")
+        raise NotWrittenError(root / name, "leads out of the folder")
     return parts
 
 
 def is_inside(name: str) -> bool:
-    """Whether a path names something below the folder it is seen from, by its words alone."""
+    """Whether a relative path stays inside its folder, judged by its text."""
     path = PurePosixPath(name)
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
 
 def _enter(root: Path, folders: list[str], *, create: bool) -> int:
-    """A descriptor of a folder below `root`, no link followed on the way. Raises: NotWrittenError, OSError."""
+    """A descriptor of a folder below `root`, without following links. Raises: NotWrittenError, OSError."""
     at = os.open(root, _FOLDER)
     path = root
     for name in folders:
@@ -182,38 +182,38 @@ def _open_folder(at: int, name: str, *, create: bool) -> int:
     except FileNotFoundError:
         if not create:
             raise
-    with contextlib.suppress(FileExistsError):  # somebody else was quicker
+    with contextlib.suppress(FileExistsError):  # another process was faster
         os.mkdir(name, dir_fd=at)
     return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=at)
 
 
 def _no_folder(at: int, name: str) -> str:
     link = stat.S_ISLNK(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode)
-    return _LINK if link else "is no folder"
+    return _LINK if link else "is not a folder"
 
 
-def _found(folder: int, name: str, path: Path) -> os.stat_result | None:
-    """What has the name already. Raises: NotWrittenError when that is no regular file."""
+def _existing(folder: int, name: str, path: Path) -> os.stat_result | None:
+    """The status of an existing file; None if there is none. Raises: NotWrittenError if it is not a regular file."""
     try:
-        there = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        existing = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
-    if stat.S_ISLNK(there.st_mode):
+    if stat.S_ISLNK(existing.st_mode):
         raise NotWrittenError(path, _LINK)
-    if not stat.S_ISREG(there.st_mode):
-        raise NotWrittenError(path, "is no regular file")
-    return there
+    if not stat.S_ISREG(existing.st_mode):
+        raise NotWrittenError(path, "is not a regular file")
+    return existing
 
 
 def _same(folder: int, name: str, content: bytes) -> bool:
     try:
-        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     except OSError:
         return False
-    with os.fdopen(file, "rb") as handle:
-        return stat.S_ISREG(os.fstat(file).st_mode) and handle.read(len(content) + 1) == content
+    with os.fdopen(descriptor, "rb") as handle:
+        return stat.S_ISREG(os.fstat(descriptor).st_mode) and handle.read(len(content) + 1) == content
 
 
 def _sync(files: list[int]) -> None:
@@ -228,7 +228,7 @@ def _sync(files: list[int]) -> None:
 
 
 def _sync_folder(folder: int) -> None:
-    """Some file systems cannot sync a folder; there is nothing better to do then."""
+    """Sync a folder; file systems that do not support it are ignored."""
     try:
         os.fsync(folder)
     except OSError as error:
@@ -237,13 +237,13 @@ def _sync_folder(folder: int) -> None:
 
 
 def make_folder(root: Path, name: str) -> None:
-    """A folder below `root` (`.`: root itself), with those above it. Raises: NotWrittenError, OSError."""
+    """Create a folder below `root` (`.`: root itself) with its parents. Raises: NotWrittenError, OSError."""
     _make_root(root)
     os.close(_enter(root, [] if name == "." else list(_parts(root, name)), create=True))
 
 
 def remove_files(root: Path, names: list[str]) -> None:
-    """Remove files below `root`, and folders that are empty then. What is a link, or lies behind one, is left alone.
+    """Remove files below `root`, and folders that become empty. Links, and files behind links, are kept.
 
     Raises: OSError.
     """
@@ -277,7 +277,7 @@ def _remove(root: Path, parts: list[str]) -> None:
 
 
 def write_link(root: Path, name: str, target: str) -> None:
-    """A symbolic link below `root`; a link of that name is replaced, anything else is left. Raises: NotWrittenError, OSError."""
+    """Create a symbolic link below `root`; only an existing link is replaced. Raises: NotWrittenError, OSError."""
     *above, last = _parts(root, name)
     _make_root(root)
     folder = _enter(root, above, create=True)
@@ -289,7 +289,7 @@ def write_link(root: Path, name: str, target: str) -> None:
         except FileNotFoundError:
             pass
         except OSError:
-            raise NotWrittenError(root / name, "is there already, and is no link") from None
+            raise NotWrittenError(root / name, "exists already, and is not a link") from None
         os.symlink(target, temporary, dir_fd=folder)
         os.rename(temporary, last, src_dir_fd=folder, dst_dir_fd=folder)
         _sync_folder(folder)
@@ -300,7 +300,7 @@ def write_link(root: Path, name: str, target: str) -> None:
 
 
 def open_to_append(path: Path, *, readable: bool = False) -> int:
-    """A descriptor that appends to a regular file of the path's folder, made when it is not there.
+    """A descriptor that appends to a regular file, which is created if missing.
 
     Raises: NotWrittenError, OSError.
     """
@@ -311,19 +311,19 @@ def open_to_append(path: Path, *, readable: bool = False) -> int:
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):
             link = error.errno == errno.ELOOP
-            raise NotWrittenError(path, _LINK if link else "is no regular file") from None
+            raise NotWrittenError(path, _LINK if link else "is not a regular file") from None
         raise
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
-        raise NotWrittenError(path, "is no regular file")
+        raise NotWrittenError(path, "is not a regular file")
     os.set_blocking(file, True)
     return file
 
 
 def read_file(path: Path) -> bytes:
-    """A regular file's content; what is none is not waited for. Raises: OSError."""
+    """The content of a regular file; pipes and devices are refused. Raises: OSError."""
     file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(file, "rb") as handle:
         if not stat.S_ISREG(os.fstat(file).st_mode):
-            raise NotWrittenError(path, "is no regular file")
+            raise NotWrittenError(path, "is not a regular file")
         return handle.read()

@@ -56,6 +56,15 @@ NOT_RECIPES = {
     "other.yaml": "colour: red\n",
     "broken.yaml": "a: [1\n",
     "nested.json": '{"zero_optimization": {"stage": 2}, "tokens": 1}\n',
+    "outside.sh": "llamafactory-cli train --stage sft --model_name_or_path $MODEL --learning_rate $1 --dataset rows\n",
+    "cut.sh": "llamafactory-cli train --stage sft \\\n  # --lora_rank 8 \\\n  --model_name_or_path a/b --dataset rows\n",
+    "blank.sh": "llamafactory-cli train --stage sft \\ \n  --model_name_or_path a/b --dataset rows\n",
+    "other.sh": "trl sft --model_name_or_path a/b\nllamafactory-cli train not/here.yaml\n",
+    "nothing.sh": "rsync -a b c\n",
+    "train.py": "from trl import SFTTrainer\n",
+    "train.bat": "@echo off\n",
+    "trl.yaml": "model_name_or_path: a/b\ndataset_name: c/d\nmax_length: 8\nuse_peft: true\noutput_dir: e\n",
+    "dataset_info.json": '{"rows": {"file_name": "r.json", "format": "sharegpt"}}\n',
 }
 ELSEWHERE = {
     "FT041", "FT049", "FT085", "FT086", "FT510", "FT511", "FT520", "FT900", "FT910", "FT911", "FT912",

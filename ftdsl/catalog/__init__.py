@@ -49,7 +49,7 @@ class Gpu:
     `half`, `fp8_rate`, `fp32` in TFLOP/s, dense; `bandwidth` (one for each size of memory), `link`, `pcie` and `network`
     (one way) in GB/s; `power` in W; `reach`: the part of `half` that large matrix products reach for long, `measured`: TFLOP/s
     of the best product that somebody published. `inline_ecc`: a sixteenth of the memory keeps error correction. `cache`: MB of
-    the last cache before memory. `peer`: cards of a machine read each other's memory. `aliases`: other names.
+    the last cache before memory. `peer`: GPUs of a machine read each other's memory. `aliases`: other names.
     """
 
     memory: tuple[int, ...]
@@ -142,11 +142,17 @@ def misnamed() -> Mapping[str, Mapping[str, Any]]:
     return parameters
 
 
+def tools() -> Mapping[str, Mapping[str, Any]]:
+    """Other tools that train models -> how their commands and files are known (data/tools.toml)."""
+    found: Mapping[str, Mapping[str, Any]] = _load("tools.json")
+    return found
+
+
 def written() -> Mapping[str, Mapping[str, Any]]:
     """`write`: parameter -> how a recipe writes it; `values`: parameter -> value known elsewhere -> the engine's
     (data/written.toml)."""
-    found: Mapping[str, Mapping[str, Any]] = _load("written.json")
-    return found
+    tables: Mapping[str, Mapping[str, Any]] = _load("written.json")
+    return tables
 
 
 @cache

@@ -1,6 +1,6 @@
-"""Names that people, drivers and tables give to cards (`A100-80G (400W)`, `NVIDIA RTX 6000 Ada Generation`) -> the catalogue's.
+"""Names that people, drivers and tables give to GPUs (`A100-80G (400W)`, `NVIDIA RTX 6000 Ada Generation`) -> the catalogue's.
 
-Names match as a whole: an A1000 is no A100, and an L40S no L4.
+Names match as a whole: an A1000 is not an A100, nor an L40S an L4.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _FORMS = re.compile(r"sxm\d?|smx\d?|oam|hbm\d+e?|nvlink|\bgpus?\b")
 
 @frozen(eq=True)
 class Card:
-    """A card as it was written: `name` of the catalogue ("" where it is none of its cards), memory in GB (0: not said), the
-    power it is held to in W (0: not said), whether its links are PCIe, and what was written without notes and memory."""
+    """A GPU parsed from text. name: in the catalogue ("" if unknown); memory: GB (0: not given); power: limit in W (0: not
+    given); pcie: whether its links are PCIe; text: without notes and memory."""
 
     name: str
     memory: int = 0

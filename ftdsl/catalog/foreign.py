@@ -1,7 +1,7 @@
-"""Names that other tools, or other versions, have for what a recipe says: PEFT's, TRL's, transformers', LLaMA-Factory's own.
+"""Names of other tools and versions for settings of a recipe: PEFT's, TRL's, transformers', LLaMA-Factory's own.
 
-One table for recipes and for files: data/misnamed.toml (what no version has), data/changes.toml (what became of parameters),
-the engine's parameters themselves, and the overlay read backwards (which word decides a parameter).
+For recipes and other files: data/misnamed.toml (names that no version has), data/changes.toml (renamed and removed
+parameters), the engine's parameters, and the inverse of the overlay (parameter -> key).
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from ftdsl.catalog.vocabulary import vocabulary
 from ftdsl.record import frozen
 
 ENGINE = vocabulary().block("file").keys["engine"].auto
-"""The engine of a recipe that names none: the names are those of its parameters."""
+"""The default engine, whose parameters these are."""
 OLD = ("transformers", ENGINE)
 
 
 @frozen
 class Meant:
-    """What a name stands for: a parameter of the engine, and its value where the name itself was one; or a word alone.
+    """The meaning of a name: a parameter of the engine, with a value if the name implies one; or only a key.
 
-    why: where the name comes from; change: what became of it, where it is a parameter of an older version.
+    why: the origin of the name; change: the replacement, if it is a parameter of an older version.
     """
 
     parameter: str = ""
@@ -36,51 +36,51 @@ class Meant:
 
 @cache
 def meant(name: str) -> Meant | None:
-    """What a name means here; None for one that nobody has."""
+    """The meaning of a name; None if it is unknown."""
     if (entry := catalog.misnamed().get(name)) is not None:
         return Meant(entry.get("parameter", ""), entry.get("value"), entry.get("word", ""), entry["why"])
     if catalog.parameter_status(ENGINE, name) is not None:
         return Meant(name, why="LLaMA-Factory's name")
-    change = next((found for package in OLD if (found := replacement(package, name))), None)
+    change = next((successor for package in OLD if (successor := replacement(package, name))), None)
     return Meant(change.new, why=change.why or change.drop or change.hand, change=change) if change else None
 
 
 @cache
-def _words() -> Mapping[str, tuple[str, Mapping[str, Any]]]:
-    """Parameter -> the word that decides it, and its entry in the overlay."""
-    found: dict[str, tuple[str, Mapping[str, Any]]] = {}
+def _deciding_keys() -> Mapping[str, tuple[str, Mapping[str, Any]]]:
+    """Parameter -> the key that sets it, and its entry in the overlay."""
+    deciding: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for block, entries in catalog.overlay(ENGINE).items():
         for entry in () if block.startswith("_") else entries.values():
             for parameter in catalog.parameters_of(entry):
                 known = catalog.parameter_status(ENGINE, parameter)
-                if known is not None and parameter not in found:
-                    found[parameter] = (known.word, entry)
-    return found
+                if known is not None and parameter not in deciding:
+                    deciding[parameter] = (known.word, entry)
+    return deciding
 
 
 def parameter_status(parameter: str) -> catalog.ParameterStatus | None:
-    """What becomes of a parameter of the engine: it has a word, is passed through, derived, or dead."""
+    """How a recipe sets a parameter of the engine: by a key, by passthrough, derived, or without effect."""
     return catalog.parameter_status(ENGINE, parameter)
 
 
 def by_rule(parameter: str) -> bool:
-    """Whether the overlay tells a parameter by a function, which nothing here can read backwards."""
-    return "rule" in _words().get(parameter, ("", {}))[1]
+    """Whether a function of the overlay computes the parameter, which has no inverse here."""
+    return "rule" in _deciding_keys().get(parameter, ("", {}))[1]
 
 
 def word_of(parameter: str) -> str:
-    """The dotted key that decides a parameter; "" when none does."""
-    return template_of(parameter).partition(" = ")[0] or _words().get(parameter, ("", {}))[0]
+    """The dotted key that sets a parameter; "" if there is none."""
+    return template_of(parameter).partition(" = ")[0] or _deciding_keys().get(parameter, ("", {}))[0]
 
 
 def template_of(parameter: str) -> str:
-    """`duration = {value} epochs`, where that is written down; else ""."""
+    """The template of a parameter in data/written.toml, such as `duration = {value} epochs`; else ""."""
     return str(catalog.written()["write"].get(parameter, ""))
 
 
 def chosen(parameter: str, value: str) -> str:
-    """`lora.variant = dora` of a parameter with a value that stands for one member (`use_dora: true`); else ""."""
-    word, entry = _words().get(parameter, ("", {}))
+    """The setting for a parameter with a value that means one member: `lora.variant = dora` for `use_dora: true`; else ""."""
+    word, entry = _deciding_keys().get(parameter, ("", {}))
     for member, texts in entry.get("set", {}).items():
         if f"{parameter}={value}" in texts:
             return f"{word} = {member}"
@@ -88,15 +88,15 @@ def chosen(parameter: str, value: str) -> str:
 
 
 def converted(parameter: str, value: str) -> tuple[str, str]:
-    """How the overlay turns a value, and the value itself where a table tells: (`csv`, …), (`not`, …), ("", member)."""
-    _, entry = _words().get(parameter, ("", {}))
-    for member, said in entry.get("map", {}).items():
-        if str(said) == value:
+    """(the overlay's conversion, value): (`csv`, …), (`not`, …), ("", member)."""
+    _, entry = _deciding_keys().get(parameter, ("", {}))
+    for member, mapped in entry.get("map", {}).items():
+        if str(mapped) == value:
             return "", str(member)
     how = next((to.partition(":")[2] for to in entry.get("to", ()) if to.partition(":")[0] == parameter), "")
     return how, value
 
 
 def value_of(parameter: str, value: str) -> str:
-    """What a value that is known elsewhere is called by the engine; "" when it is unknown there too."""
+    """The engine's name of a value known under another name; "" if it is unknown."""
     return str(catalog.written()["values"].get(parameter, {}).get(value, ""))

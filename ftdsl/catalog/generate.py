@@ -13,7 +13,19 @@ from ftdsl.catalog.shapes import problems
 DATA = Path(__file__).parent / "data"
 ENGINES = Path(__file__).parent.parent / "engines"
 
-TABLES = ("vocabulary", "gpus", "changes", "models", "prices", "faults", "misnamed", "written", "smoke", "facts")
+TABLES = (
+    "vocabulary",
+    "gpus",
+    "changes",
+    "models",
+    "prices",
+    "faults",
+    "misnamed",
+    "tools",
+    "written",
+    "smoke",
+    "facts",
+)
 ENGINE_TABLES = ("overlay", "reasons")
 
 

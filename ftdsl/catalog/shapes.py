@@ -147,6 +147,13 @@ class Changes(_Strict):
     value: list[ValueChange]
 
 
+class EngineDetail(_Strict):
+    """What else the text around a message tells."""
+
+    match: str
+    say: str
+
+
 class EngineError(_Strict):
     """A message of an engine, and what it means for a recipe."""
 
@@ -155,6 +162,8 @@ class EngineError(_Strict):
     keys: Strings
     help: str
     code: str = ""
+    near: str = ""
+    details: list[list[EngineDetail]] = Field(default_factory=list)
 
 
 class Misnamed(_Strict):
@@ -164,6 +173,17 @@ class Misnamed(_Strict):
     parameter: str = ""
     value: str | int | None = None
     word: str = ""
+
+
+class Tool(_Strict):
+    """Another tool that trains models: how its files and commands are known."""
+
+    title: str
+    commands: dict[str, list[str]] = {}
+    modules: list[str] = []
+    scripts: list[str] = []
+    sure: list[str] = []
+    keys: list[str] = []
 
 
 class Written(_Strict):
@@ -296,6 +316,7 @@ _PARTS: Mapping[str, Callable[[Mapping[str, Any]], Iterator[Part]]] = {
     "prices.toml": _whole(RootModel[dict[str, Number]]),
     "faults.toml": _entries(EngineError),
     "misnamed.toml": _entries(Misnamed),
+    "tools.toml": _entries(Tool),
     "written.toml": _whole(Written),
     "smoke.toml": _whole(Smoke),
     "facts.toml": _whole(Facts),

@@ -1,4 +1,4 @@
-"""`ftc accept FILE STAGE… --reason TEXT`: takes what a stage made for what it would make now. For changes that you know not to
+"""`ftc accept FILE STAGE… --reason TEXT`: accepts the result of a stage as current. For changes that you know not to
 matter: a package of the engine's was upgraded, a remark in a script was mended.
 """
 
@@ -12,9 +12,9 @@ from ftdsl.cli.common import add_recipe_arguments, options_of, recipe_path, show
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser("accept", help="take a finished stage as good", description=__doc__)
+    parser = verbs.add_parser("accept", help="accept the result of a finished stage", description=__doc__)
     parser.add_argument("file", metavar="FILE", help="a recipe")
-    parser.add_argument("stages", metavar="STAGE", nargs="+", help="stages, each with all that need it")
+    parser.add_argument("stages", metavar="STAGE", nargs="+", help="stages, each with those that depend on it")
     add_recipe_arguments(parser)
     parser.add_argument("--reason", required=True, metavar="TEXT", help="why; kept with the run")
     parser.add_argument("--engine-python", default="", metavar="P", help="the engine's Python, as for ftc run")
@@ -22,7 +22,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit 0 when all that is named is taken as good; 1 when something of it was never done, or is damaged."""
+    """Exit 0 if all stages are accepted; 1 if one has no result, or a damaged one."""
     from ftdsl.pipeline import compile_recipe
     from ftdsl.run.accept import NotDoneError, accept
     from ftdsl.run.environments import NoEngineError
@@ -44,6 +44,6 @@ def run(args: argparse.Namespace) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     for key, run_id in accepted.items():
-        print(f"{key}: what {run_id} made is taken as good")
+        print(f"{key}: the result of {run_id} is accepted")
     print(f"next: ftc plan {quote(args.file)}", file=sys.stderr)
     return 0

@@ -1,4 +1,4 @@
-"""`ftc attach FILE`: a run's live view with its Ctrl-C, as where it was started."""
+"""`ftc attach FILE`: a run's live view; Ctrl-C stops the run, as in the terminal that started it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ftdsl.cli import watch
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    watch.register_as("attach", "come back to a run; Ctrl-C stops it", verbs)
+    watch.register_as("attach", "show a run; Ctrl-C stops it", verbs)
 
 
 run = watch.run

@@ -49,7 +49,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit 0 without errors (warnings and infos are none), 1 with."""
+    """Exit 0 without errors (warnings and infos are not errors), else 1."""
     from ftdsl.cli.many import each
     from ftdsl.diagnostics import Severity
 
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         return 2
     args.files = recipes_in(args.files)
     written = _mend(args) if args.fix or args.diff else True
-    results = each(partial(_one, args), args.files)
+    results = each(partial(_check_file, args), args.files)
     diagnostics = _once([diagnostic for result in results for diagnostic in result.diagnostics])
     if args.quiet:
         diagnostics = [diagnostic for diagnostic in diagnostics if diagnostic.severity is not Severity.INFO]
@@ -87,14 +87,14 @@ class FileResult:
 
 
 def _once(diagnostics: list[Diagnostic]) -> list[Diagnostic]:
-    """Diagnostics without duplicates: a file that another one names is read with it, and again if it is given itself."""
+    """Diagnostics without duplicates: a file may be read both through another one and as an argument."""
     unique: dict[object, Diagnostic] = {}
     for diagnostic in diagnostics:
         unique.setdefault(diagnostic.identity, diagnostic)
     return list(unique.values())
 
 
-def _one(args: argparse.Namespace, name: str) -> FileResult:
+def _check_file(args: argparse.Namespace, name: str) -> FileResult:
     """The check of one file, in this process or in a worker."""
     from ftdsl.session import Files, Session, reason
 
@@ -131,19 +131,28 @@ def _one(args: argparse.Namespace, name: str) -> FileResult:
 STDIN = "stdin.ft"
 """The name of a recipe from stdin; its paths are relative to the working directory."""
 
-OTHERS = (".yaml", ".yml", ".json", ".sh")
-"""Endings of files that are not recipes."""
-
 
 def _check(path: Path, args: argparse.Namespace, session: Session) -> Checked | str:
     """The checked recipe; for another file, its kind."""
-    if path.suffix in OTHERS:
+    if path.suffix != ".ft" and not _is_recipe(path, session):
         from ftdsl.importers.checking import check as check_other
 
         return check_other(path, session)
     from ftdsl.pipeline import check
 
     return check(path, options_of(args), session)
+
+
+def _is_recipe(path: Path, session: Session) -> bool:
+    """Whether a file without a recipe's ending is one; what cannot be read says so as a recipe."""
+    from ftdsl.importers.recognise import DOCUMENTS, is_recipe
+
+    if path.suffix in (*DOCUMENTS, ".sh"):
+        return False
+    try:
+        return is_recipe(path.name, session.files.text(path))
+    except (OSError, UnicodeDecodeError):
+        return True
 
 
 def _fine(name: str, checked: Checked) -> Iterator[str]:
@@ -159,11 +168,11 @@ def _fine(name: str, checked: Checked) -> Iterator[str]:
 
 
 def _rows_cut(checked: Checked, session: Session) -> None:
-    """What an earlier run knows of the lengths of the rows."""
+    """Row lengths measured by an earlier run."""
     if checked.plan is None or checked.recipe is None:
         return
     folder = checked.recipe.folder.resolve()
-    if not any((place / "runs").is_dir() for place in (folder, *folder.parents)):
+    if not any((parent / "runs").is_dir() for parent in (folder, *folder.parents)):
         return
     from ftdsl.run.lengths import known
     from ftdsl.run.project import home_of
@@ -188,7 +197,7 @@ def _mend(args: argparse.Namespace) -> bool:
             continue
         result = mended(path, before, partial(_examined, args), unsafe=args.unsafe_fixes)
         for where, title in result.refused:
-            print(f"note: {where}: not applied, the file would be worse with it: {title}", file=sys.stderr)
+            print(f"note: {where}: not applied, it would add an error: {title}", file=sys.stderr)
         if args.diff:
             print_diff(name, before, result.text, "fixed")
         elif result.text != before:

@@ -68,7 +68,7 @@ def recipes_in(names: list[str]) -> list[str]:
 
     A folder without recipes stays in the list, so that it is reported.
     """
-    return [found for name in names for found in (_below(Path(name)) if is_folder(name) else (name,))]
+    return [path for name in names for path in (_below(Path(name)) if is_folder(name) else (name,))]
 
 
 def is_folder(name: str) -> bool:

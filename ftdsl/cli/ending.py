@@ -92,7 +92,7 @@ def _line(outcome: Outcome) -> tuple[str, ...]:
     diagnostics = (*outcome.diagnostics, *outcome.problems)
     errors = [diagnostic for diagnostic in diagnostics if diagnostic.severity is Severity.ERROR]
     first = errors[0] if errors else None
-    where = f" ({first.span.where})" if first and first.span else ""
+    where = f" ({first.span.location})" if first and first.span else ""
     why = f"{first.message}{where}" if first else outcome.message
     stages = f"{len(outcome.progress.stages)} stages" if outcome.progress else ""
     return f"  {mark}", outcome.file, duration(outcome.seconds), stages, why

@@ -74,9 +74,9 @@ def run(args: argparse.Namespace) -> int:
 def _word(stage: Stage, key: str) -> Key | None:
     """The vocabulary's entry of a key; None for a block, and for an unknown key."""
     from ftdsl.catalog.vocabulary import Key
-    from ftdsl.language.resolve import words
+    from ftdsl.language.resolve import keys
 
-    entry = words.find(stage.kind, tuple(key.split(".")))
+    entry = keys.find(stage.kind, tuple(key.split(".")))
     return entry if isinstance(entry, Key) else None
 
 
@@ -96,7 +96,7 @@ def _explained(stage: Stage, key: str, plan: Plan) -> dict[str, Any]:
     """A value as data: the value, the layers that set it (the last wins), its description, the parameters it becomes."""
     from ftdsl import catalog
     from ftdsl.engines.shared.overlay import entries
-    from ftdsl.language.types import parse_type, said
+    from ftdsl.language.types import describe, parse_type
     from ftdsl.recipe.settings import shown
 
     definition = _word(stage, key)
@@ -112,9 +112,9 @@ def _explained(stage: Stage, key: str, plan: Plan) -> dict[str, Any]:
     return {
         "key": f"{stage.key}.{key}",
         "value": shown(value) if value is not None else None,
-        "layers": [{"text": text, "where": plan.recipe.where(str(who)), "layer": who.kind} for text, who in layers],
+        "layers": [{"text": text, "where": plan.recipe.location(str(who)), "layer": who.kind} for text, who in layers],
         "about": definition.doc.lstrip("* "),
-        "takes": said(parse_type(definition.type)),
+        "takes": describe(parse_type(definition.type)),
         "becomes": [to for to in targets if "." not in to and catalog.parameter_status(engine.name, to)],
         "engine": engine.title,
         "engine_default": entry.get("engine"),

@@ -13,6 +13,9 @@ from ftdsl.diagnostics.codes import CODES
 def explain_rule(query: str, *, json_too: bool = False) -> int:
     """Print the documentation of a rule, by code or name. Exit 2 if there is no such rule."""
     codes = matching_codes(query)
+    if not codes and (diagnoses := _diagnoses(query)):
+        _print(diagnoses, json_too=json_too)
+        return 0
     if not codes:
         from ftdsl.diagnostics.suggest import closest
         from ftdsl.engines.reference import names
@@ -23,14 +26,24 @@ def explain_rule(query: str, *, json_too: bool = False) -> int:
         )
         print(f"error: there is no rule, key or block `{query}`{hint}", file=sys.stderr)
         return 2
-    from ftdsl.lint.about import told_of
+    from ftdsl.lint.about import explanation_of
 
-    rules = [told_of(code) for code in codes]
+    _print([explanation_of(code) for code in codes], json_too=json_too)
+    return 0
+
+
+def _diagnoses(query: str) -> list[dict[str, Any]]:
+    """What `ftc diagnose` finds, by code (FD204) or name."""
+    from ftdsl.diagnose.about import documentation, matching
+
+    return [documentation(code) for code in matching(query)]
+
+
+def _print(rules: list[dict[str, Any]], *, json_too: bool) -> None:
     if json_too:
         print(json.dumps(rules[0] if len(rules) == 1 else rules, indent=2, ensure_ascii=False))
     else:
         print("\n\n".join(text_of(rule) for rule in rules))
-    return 0
 
 
 def matching_codes(query: str) -> list[str]:

@@ -21,10 +21,10 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def run(args: argparse.Namespace) -> int:
     """Exit 0; 1 when a file cannot be read, or with --check when one would change."""
-    return max(_one(name, args) for name in recipes_in(args.files))
+    return max(_format_file(name, args) for name in recipes_in(args.files))
 
 
-def _one(name: str, args: argparse.Namespace) -> int:
+def _format_file(name: str, args: argparse.Namespace) -> int:
     from ftdsl.diagnostics import Sink
     from ftdsl.language.format import FormatError, format_text
     from ftdsl.language.parser import parse

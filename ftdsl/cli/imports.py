@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     name = target.stem if args.output else files[0][0].stem
     head = [f"from {', '.join(path.name for path, _ in files)}, by ftc import"]
     imported = import_all(inputs.starts, name, target, head, session)
-    notes = sorted([*(note.without(imported.secrets) for note in inputs.notes), *imported.notes], key=_place)
+    notes = sorted([*(note.without(imported.secrets) for note in inputs.notes), *imported.notes], key=_order)
     _write(imported, notes, args)
     _report(imported, notes, args)
     wrong = [
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if args.verify and wrong else 0
 
 
-def _place(note: Note) -> tuple[str, int]:
+def _order(note: Note) -> tuple[str, int]:
     return (note.span.source.name, note.span.start) if note.span else ("~", 0)
 
 
@@ -114,9 +114,9 @@ def _report(made: Imported, notes: Sequence[Note], args: argparse.Namespace) -> 
                 print(f"  {note.where:{width}}  {note.word}: {note.text}", file=out)
     if args.verify:
         _differences(made)
-    problems = [one for one in made.found if one.severity.value == "error"]
-    for one in problems:
-        print(f"still wrong: {comment(masked(one.message, made.secrets, names=False))}", file=out)
+    problems = [diagnostic for diagnostic in made.found if diagnostic.severity.value == "error"]
+    for diagnostic in problems:
+        print(f"still wrong: {comment(masked(diagnostic.message, made.secrets, names=False))}", file=out)
     target = args.output or "recipe.ft"
     print(f"next: ftc {'run' if args.output and not problems else 'check'} {target}", file=out)
 

@@ -27,6 +27,8 @@ VERBS = (
     "watch",
     "attach",
     "logs",
+    "diagnose",
+    "report",
     "cancel",
     "accept",
     "graph",

@@ -32,5 +32,5 @@ def run(args: argparse.Namespace) -> int:
         except OSError as problem:
             print(f"{args.csv}: {problem.strerror}", file=sys.stderr)
             return 1
-    print(f"{count} run{'s' * (count != 1)} measured on cards", file=sys.stderr)
+    print(f"{count} run{'s' * (count != 1)} measured on GPUs", file=sys.stderr)
     return 0 if count else 1

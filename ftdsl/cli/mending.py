@@ -1,4 +1,4 @@
-"""Fixes put into a text, a few rounds; none that would make it unreadable, or an error of what was none."""
+"""Applies fixes to a text in a few rounds; none that would make it unreadable or add an error."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from ftdsl.record import frozen
 from ftdsl.source import Source
 
 ROUNDS = 10
-"""A fix may bring the next one to light; they end soon, or this ends them."""
+"""Maximum rounds: a fix may reveal the next one."""
 
 SYNTAX = ("FT03", "FT050", "FT051")
-"""Codes of a text that cannot be read."""
+"""Prefix of the codes of syntax errors."""
 
 Examine = Callable[[Path, str], list[Diagnostic]]
 
 
 @frozen
 class Mended:
-    """`count` fixes are in the text; `refused`: where others are, and what they would do."""
+    """text: with `count` fixes applied; refused: (location, title) of the others."""
 
     text: str
     count: int
@@ -29,38 +29,42 @@ class Mended:
 
 
 def mended(path: Path, text: str, examine: Examine, *, unsafe: bool) -> Mended:
-    """The text with all fixes that do it good. `examine`: what is found in a file with a text."""
+    """The text with all fixes that improve it. examine: returns the diagnostics of a file with a given text."""
     count = 0
     refused: dict[tuple[str, str], None] = {}
-    found = examine(path, text)
+    diagnostics = examine(path, text)
     for _ in range(ROUNDS):
-        left = [one for one in found if one.fix and _named(one) not in refused]
+        left = [diagnostic for diagnostic in diagnostics if diagnostic.fix and _named(diagnostic) not in refused]
         source = Source(path.as_posix(), text)
         after, taken = apply(source, left, unsafe=unsafe)
         if not taken:
             break
         then = examine(path, after)
-        if not _no_worse(found, then):
-            taken, bad = _one_by_one(path, source, left, found, taken, examine)
+        if not _no_worse(diagnostics, then):
+            taken, bad = _one_by_one(path, source, left, diagnostics, taken, examine)
             refused |= dict.fromkeys(map(_named, bad))
-            after, taken = apply(source, [one for one in left if one.fix in taken], unsafe=True)
+            after, taken = apply(source, [diagnostic for diagnostic in left if diagnostic.fix in taken], unsafe=True)
             then = examine(path, after)
-        text, found, count = after, then, count + len(taken)
+        text, diagnostics, count = after, then, count + len(taken)
     return Mended(text, count, tuple(refused))
 
 
-def _named(one: Diagnostic) -> tuple[str, str]:
-    """Where a fix is, and what it does."""
-    return (one.span.where if one.span else "", one.fix.title if one.fix else "")
+def _named(diagnostic: Diagnostic) -> tuple[str, str]:
+    """(location, title) of a fix."""
+    return (diagnostic.span.location if diagnostic.span else "", diagnostic.fix.title if diagnostic.fix else "")
 
 
 def _no_worse(before: Sequence[Diagnostic], after: Sequence[Diagnostic]) -> bool:
-    """Whether a text can be read as well as before, and has no error where it had none.
+    """Whether a text has no more syntax errors than before, and no error if it had none.
 
-    Where there were errors, others may come to light once the text can be read.
+    If there were errors before, fixing them may reveal others.
     """
-    unreadable = [sum(one.code.startswith(SYNTAX) for one in found) for found in (before, after)]
-    errors = [any(one.severity is Severity.ERROR for one in found) for found in (before, after)]
+    unreadable = [
+        sum(diagnostic.code.startswith(SYNTAX) for diagnostic in diagnostics) for diagnostics in (before, after)
+    ]
+    errors = [
+        any(diagnostic.severity is Severity.ERROR for diagnostic in diagnostics) for diagnostics in (before, after)
+    ]
     return unreadable[1] <= unreadable[0] and (errors[0] or not errors[1])
 
 
@@ -72,15 +76,15 @@ def _one_by_one(
     taken: Sequence[Fix],
     examine: Examine,
 ) -> tuple[list[Fix], list[Diagnostic]]:
-    """Of fixes that do harm together: those that go on top of each other without any, and the others."""
+    """(fixes that do no harm one after the other, diagnostics of the others), of fixes that do harm together."""
     good: list[Fix] = []
     bad: list[Diagnostic] = []
-    for one in left:
-        if one.fix is None or one.fix not in taken or one.fix in good:
+    for diagnostic in left:
+        if diagnostic.fix is None or diagnostic.fix not in taken or diagnostic.fix in good:
             continue
-        text, _ = apply(source, [other for other in left if other.fix in (*good, one.fix)], unsafe=True)
+        text, _ = apply(source, [other for other in left if other.fix in (*good, diagnostic.fix)], unsafe=True)
         if _no_worse(before, examine(path, text)):
-            good.append(one.fix)
+            good.append(diagnostic.fix)
         else:
-            bad.append(one)
+            bad.append(diagnostic)
     return good, bad

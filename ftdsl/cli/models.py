@@ -1,5 +1,5 @@
-"""`ftc models add NAME`: ask the hub how large a model is, and keep the answer in the project; `ftc models show NAME`: what is
-known."""
+"""`ftc models add NAME`: queries the hub for the size of a model and keeps it in the project; `ftc models show NAME`: shows
+the known size."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ TIMEOUT = 30
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser("models", help=HELP, description=__doc__)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    add = actions.add_parser("add", help="ask the hub for a config.json, and keep it")
+    add = actions.add_parser("add", help="get a config.json from the hub, and keep it")
     add.add_argument("names", nargs="+", metavar="NAME", help="an id of the hub: org/name, or org/name@revision")
-    show = actions.add_parser("show", help="sizes, and where they come from")
+    show = actions.add_parser("show", help="show sizes and their source")
     show.add_argument("names", nargs="+", metavar="NAME")
-    for one in (add, show):
-        one.add_argument(
-            "--project", type=Path, default=Path(), metavar="FOLDER", help="where the recipe lies (default: here)"
+    for verb in (add, show):
+        verb.add_argument(
+            "--project", type=Path, default=Path(), metavar="FOLDER", help="the recipe's folder (default: here)"
         )
     parser.set_defaults(run=run)
 
@@ -47,7 +47,7 @@ def _show(name: str, project: Path) -> int:
 
 
 def described(sizes: object) -> str:
-    """Sizes in a line; how sure they are where they are guessed."""
+    """Sizes as a line, with the uncertainty of guesses."""
     from ftdsl.estimate.architecture import Architecture
 
     assert isinstance(sizes, Architecture)
@@ -61,7 +61,7 @@ def described(sizes: object) -> str:
     if sizes.tower:
         parts.append(f"{sizes.tower / 1e9:.2f} billion outside the language model")
     if sizes.uncertainty:
-        parts.append(f"guessed by the name, memory may be off by {sizes.uncertainty:.0%}")
+        parts.append(f"guessed from the name, memory may be off by {sizes.uncertainty:.0%}")
     return ", ".join(parts)
 
 
@@ -88,7 +88,7 @@ def _add(name: str, project: Path) -> int:
 
 
 def fetch(name: str, revision: str, env: object) -> tuple[dict[str, object], str]:
-    """A config.json of the hub, and the commit it is of. Raises: OSError (urllib's are among them), ValueError."""
+    """(config.json, commit) from the hub. Raises: OSError (including urllib's), ValueError."""
     import json
     from collections.abc import Mapping
     from urllib.parse import quote
@@ -98,11 +98,11 @@ def fetch(name: str, revision: str, env: object) -> tuple[dict[str, object], str
     base = str(env.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
     request = Request(f"{base}/{quote(name)}/resolve/{quote(revision, safe='')}/config.json")
     if token := env.get("HF_TOKEN"):
-        # not sent on to another host, which large files are kept on
+        # not forwarded to another host, such as the storage of large files
         request.add_unredirected_header("Authorization", f"Bearer {token}")
     with urlopen(request, timeout=TIMEOUT) as answer:
         config = json.loads(answer.read())
         commit = answer.headers.get("X-Repo-Commit") or revision
     if not isinstance(config, dict):
-        raise ValueError("its config.json is no object")
+        raise ValueError("its config.json is not an object")
     return config, commit

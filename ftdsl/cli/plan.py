@@ -22,6 +22,7 @@ from ftdsl.cli.common import (
     rewrite,
     show,
 )  # fmt: skip
+from ftdsl.cli.edited import edited
 from ftdsl.printable import typed
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _plan(file: str, args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         width = get_terminal_size((100, 24)).columns
         print("\n".join(lines(plan_view, width=width, color=color(sys.stdout))), flush=True)
         _hints(" ".join((typed(file), *_recipe_options(args))), plan_view, tight, session)
-    would = any(one.runs for one in plan_view.statuses.values())
+    would = any(status.runs for status in plan_view.statuses.values())
     status = 1 if tight or errors else WOULD_RUN if would and args.exit_code else 0
     known = {"name": checked.plan.recipe.name, "file": file, "would_run": would, "stages": document(plan_view)}
     return status, known | {"problems": view(errors)}
@@ -147,7 +148,7 @@ def _plan_view(checked: Checked, session: Session, path: Path, options: Options)
     home = home_of(path, plan.recipe.name, options)
     by_stage = forecasts(plan, session)
     statuses = stage_statuses(plan, checked.jobs, home, session, home_of(path, plan.recipe.name))
-    planned = {one.key for one in plan.stages}
+    planned = {stage.key for stage in plan.stages}
     measured = {}
     for key, forecast in by_stage.items():
         if key in statuses and (folder := statuses[key].folder):
@@ -179,7 +180,7 @@ def _apply(args: argparse.Namespace, path: Path, plan: Plan, forecasts: dict[str
     before = read_exactly(path)
     if before is None:
         return 1
-    after = _edited(path, before, plan.stage(tight[0].key).stage.name, ways[args.apply - 1].edits)
+    after = edited(path, before, plan.stage(tight[0].key).stage.name, ways[args.apply - 1].edits)
     if after is None:
         return 1
     if args.diff:
@@ -189,23 +190,3 @@ def _apply(args: argparse.Namespace, path: Path, plan: Plan, forecasts: dict[str
         return 1
     print(f"{args.files[0]}: {ways[args.apply - 1]}", file=sys.stderr)
     return 0
-
-
-def _edited(path: Path, text: str, stage: str, edits: tuple[tuple[str, str], ...]) -> str | None:
-    """The recipe's text with each key set in the stage's own block; one edit at a time, since each moves the rest."""
-    from ftdsl.diagnostics import Sink
-    from ftdsl.language import tree
-    from ftdsl.language.edit import setting
-    from ftdsl.language.parser import parse
-    from ftdsl.source import Source
-
-    for key, value in edits:
-        file = parse(Source(path.as_posix(), text), Sink())
-        block = next((b for b in file.items if isinstance(b, tree.Block)
-                      and (b.label or b.kind).text == stage), None)  # fmt: skip
-        if block is None:
-            print(f"error: `{stage}` is not in {path} itself, but in an included file", file=sys.stderr)
-            return None
-        for edit in setting(block, key.split("."), value):
-            text = text[: edit.span.start] + edit.text + text[edit.span.end :]
-    return text

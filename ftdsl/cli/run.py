@@ -112,14 +112,14 @@ def _outcome(file: str, args: argparse.Namespace) -> Outcome:
     if not args.frozen and not args.smoke:
         keep_lock(compiled)
     try:
-        found = _carry_out(compiled, path, args, session)
+        carried_out = _carry_out(compiled, path, args, session)
     except (NoEngineError, UnknownStageError, BusyError, StillRunningError, SupervisorError) as error:
         print(f"error: {error}", file=sys.stderr)
         outcome.message = str(error)
         return outcome.ended(1)
-    found.file, found.began, found.compiled = file, outcome.began, compiled
-    found.diagnostics = outcome.diagnostics
-    return found.ended(found.status)
+    carried_out.file, carried_out.began, carried_out.compiled = file, outcome.began, compiled
+    carried_out.diagnostics = outcome.diagnostics
+    return carried_out.ended(carried_out.status)
 
 
 def _carry_out(compiled: Compiled, path: Path, args: argparse.Namespace, session: Session) -> Outcome:
@@ -162,11 +162,13 @@ def _supervised(work: Callable[[View, Stop], Outcome], home: Path, args: argpars
 
 
 def view_of(*, plain: bool) -> View:
-    """What shows a run here: a live view in a terminal, else lines."""
+    """What shows a run here: a live view in a terminal, else lines; with what judges find while it goes on."""
+    from ftdsl.diagnose.live import JudgingView
+
     if sys.stderr.isatty() and not plain and os.environ.get("TERM") != "dumb":
         from ftdsl.observe.live import LiveView
 
-        return LiveView()
+        return JudgingView(LiveView())
     from ftdsl.observe.plain import Plain
 
-    return Plain(sys.stderr)
+    return JudgingView(Plain(sys.stderr))

@@ -1,4 +1,4 @@
-"""`ftc status [FILE]`: how far a recipe's run has come, from any terminal; without a recipe all runs of the project."""
+"""`ftc status [FILE]`: the progress of a recipe's run, from any terminal; without a recipe of all runs of the project."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser("status", help="show how far runs have come", description=__doc__)
+    parser = verbs.add_parser("status", help="show the progress of runs", description=__doc__)
     parser.add_argument("file", metavar="FILE", nargs="?", help="a recipe (default: all runs of the project here)")
     add_recipe_arguments(parser)
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
@@ -26,7 +26,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 
 def home_of_file(args: argparse.Namespace) -> Path:
-    """Where the runs of the recipe that the command line names lie. The recipe is read for its name alone."""
+    """The folder with the runs of the recipe on the command line; the recipe is read only for its name."""
     from ftdsl.language.resolve.resolve import resolve
     from ftdsl.run.project import home_of
     from ftdsl.session import Session
@@ -37,7 +37,7 @@ def home_of_file(args: argparse.Namespace) -> Path:
 
 
 def seen_of(args: argparse.Namespace) -> Seen | None:
-    """The run that is meant; None, and reported, where there is none."""
+    """The run of the recipe; None, with a message, if there is none."""
     from ftdsl.run.control import look
 
     home = home_of_file(args)
@@ -48,7 +48,7 @@ def seen_of(args: argparse.Namespace) -> Seen | None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit 0; 1 when the recipe that is named has never run."""
+    """Exit 0; 1 if the recipe has never run."""
     from ftdsl.run.control import homes_below, look
     from ftdsl.run.project import root_of
 
@@ -58,20 +58,20 @@ def run(args: argparse.Namespace) -> int:
             return 1
     else:
         seen = [look(home) for home in homes_below(root_of(Path("here.ft")))]
-    found = [run for run in seen if run is not None]
+    runs = [run for run in seen if run is not None]
     if args.json:
-        documents = [document(run) for run in found]
+        documents = [document(run) for run in runs]
         print(json.dumps({"schema": 1, "runs": documents}, indent=2, ensure_ascii=False))
         return 0
-    for at, one in enumerate(found):
-        print("\n".join([*([""] if at else []), *lines(one, time.time())]))
-    if not found:
+    for at, run in enumerate(runs):
+        print("\n".join([*([""] if at else []), *lines(run, time.time())]))
+    if not runs:
         print("nothing has run here", file=sys.stderr)
     return 0
 
 
 def lines(seen: Seen, now: float) -> list[str]:
-    """A run as text: its head, and a line a stage."""
+    """A run as text: a heading, and one line per stage."""
     from ftdsl.observe.plain import progress_text
     from ftdsl.observe.progress import Status
     from ftdsl.observe.table import MARKS, columns, result_text

@@ -1,4 +1,4 @@
-"""stdout and stderr while a verb runs: nothing of others' reaches a terminal raw, and what cannot be written is told."""
+"""stdout and stderr while a verb runs: control characters never reach a terminal, and write errors are reported."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ftdsl.printable import printable, with_colors
 
 
 class OutputError(OSError):
-    """What was to be printed could not be: `filename` is the stream."""
+    """Output could not be written; `filename` is the stream."""
 
 
 class Stream(io.TextIOBase):
-    """A text stream in front of another (`raw`): control characters are written out.
+    """A text stream in front of another (`raw`): escapes control characters.
 
     raw: None when it is closed; then what is written is lost, and `lost` says so. Of a stream that is chatter (stderr) what
     cannot be written is lost too: a full disk behind a log must not end a run. failure: why nothing more can be written.
@@ -34,11 +34,11 @@ class Stream(io.TextIOBase):
         return self._write(self._clean(text))
 
     def write_exactly(self, text: str) -> int:
-        """A file's own text: as it is into a file or a pipe, cleaned on a terminal. Raises: BrokenPipeError, OutputError."""
+        """Write a file's text: unchanged to a file or pipe, escaped on a terminal. Raises: BrokenPipeError, OutputError."""
         return self.write(text) if self.isatty() else self._write(text)
 
     def _write(self, text: str) -> int:
-        with self._told():
+        with self._reporting_write_errors():
             if self.raw is None:
                 self.lost = self.lost or bool(text)
             else:
@@ -47,17 +47,17 @@ class Stream(io.TextIOBase):
 
     def flush(self) -> None:
         """Raises: BrokenPipeError, OutputError."""
-        with self._told():
+        with self._reporting_write_errors():
             if self.raw is not None:
                 self.raw.flush()
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _reporting_write_errors(self) -> Iterator[None]:
         try:
             yield
         except BrokenPipeError:
             raise
-        except (OSError, ValueError) as error:  # ValueError: it was closed meanwhile
+        except (OSError, ValueError) as error:  # ValueError: closed meanwhile
             self.silence()
             if not self.chatter:
                 why = (getattr(error, "strerror", None) or str(error)).lower()
@@ -65,7 +65,7 @@ class Stream(io.TextIOBase):
                 raise self.failure from None
 
     def silence(self) -> None:
-        """Nothing more goes to a stream that takes nothing: else the interpreter complains once more when it ends."""
+        """Detach a stream that cannot be written, or the interpreter would report the error again at exit."""
         with contextlib.suppress(OSError, ValueError):
             if self.raw is not None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self.raw.fileno())
@@ -77,7 +77,7 @@ class Stream(io.TextIOBase):
         return self.raw is not None and self.raw.isatty()
 
     def fileno(self) -> int:
-        """Raises: OSError, as a stream without a file does."""
+        """The file descriptor. Raises: OSError without one."""
         if self.raw is None:
             raise OSError(9, "the stream is closed", self.label)
         return self.raw.fileno()
@@ -96,11 +96,11 @@ class Stream(io.TextIOBase):
 
 @contextlib.contextmanager
 def guarded() -> Iterator[Stream]:
-    """stdout and stderr go through a `Stream` each; gives that of stdout."""
+    """Wrap stdout and stderr in a `Stream`. Returns: that of stdout."""
     _hold_descriptors()
     before = sys.stdout, sys.stderr
     for stream in before:
-        if isinstance(stream, io.TextIOWrapper):  # a terminal may not know every letter
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may not support every character
             stream.reconfigure(errors="backslashreplace")
     out = Stream(before[0], "stdout", chatter=False)
     sys.stdout, sys.stderr = out, Stream(before[1], "stderr", chatter=True)
@@ -111,7 +111,7 @@ def guarded() -> Iterator[Stream]:
 
 
 def _hold_descriptors() -> None:
-    """Closed standard streams are opened on nothing, or the next file that is opened would be one of them."""
+    """Open closed standard streams on the null device, or the next opened file would take their descriptors."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)

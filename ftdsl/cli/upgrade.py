@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         return 2
     results = []
     for name in args.files:
-        if (result := _one(recipe_path(name), to, before, args)) is not None:
+        if (result := _upgrade_file(recipe_path(name), to, before, args)) is not None:
             results.append(result)
     if args.json:
         from ftdsl.diagnostics.render_json import render
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     )
 
 
-def _one(path: Path, to: dict[str, str], before: dict[str, str], args: argparse.Namespace) -> Upgraded | None:
+def _upgrade_file(path: Path, to: dict[str, str], before: dict[str, str], args: argparse.Namespace) -> Upgraded | None:
     from ftdsl.diagnostics.render_text import render
     from ftdsl.source import Source
     from ftdsl.upgrade.upgrade import lines, upgrade

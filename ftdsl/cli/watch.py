@@ -15,7 +15,7 @@ from ftdsl.cli.status import seen_of
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    register_as("watch", "show a run while it goes on; Ctrl-C leaves it", verbs)
+    register_as("watch", "show a run while it continues; Ctrl-C leaves it", verbs)
 
 
 def register_as(verb: str, help: str, verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -27,7 +27,7 @@ def register_as(verb: str, help: str, verbs: argparse._SubParsersAction[argparse
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit 0 when the run has ended well, or is left; 1 when a stage failed or there is no run, 3 when a gate refused."""
+    """Exit 0 if the run succeeded, or the view was left; 1 if a stage failed or there is no run, 3 if a gate failed."""
     from ftdsl.cli.ending import show_outcome
     from ftdsl.cli.run import view_of
     from ftdsl.observe.progress import Status
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             if args.verb == "watch":
                 view.end(follower.progress, time.time())
-                print(f"it runs on; ftc cancel {args.file} stops it", file=sys.stderr)
+                print(f"the run continues; ftc cancel {args.file} stops it", file=sys.stderr)
                 return 0
             asked += 1
             os.kill(seen.supervisor, signal.SIGINT)

@@ -1,7 +1,7 @@
 """Diagnostics.
 
-Given: code, message, span, help and fix. Gives: a sink that collects them, one structured view, and renderers over it (text,
-JSON, GitHub, SARIF). Knows: spans and codes; nothing of recipes.
+Input: code, message, span, help and fix. Output: a sink that collects them, one structured view, and renderers for it (text,
+JSON, GitHub, SARIF). Contains the codes; depends on spans only, not on recipes.
 """
 
 from ftdsl.diagnostics.model import Diagnostic, Edit, Fix, Label, Severity, guessed

@@ -1,8 +1,8 @@
-"""`# ftc: allow FT505 "reason"`: what an author has looked at and wants to hear no more of.
+"""`# ftc: allow FT505 "reason"`: comments that suppress diagnostics.
 
-On the line itself, alone on the line above, or at the head of the file for all of it; in recipes, YAML and scripts alike.
-A warning or info can always be allowed. An error of a rule that predicts what an engine does (`judged`) can be, with a
-reason: the prediction may be wrong. Other errors cannot: there is nothing sound behind them.
+Valid at the end of the line, on a separate line above it, or at the top of the file for the whole file; in recipes, YAML and
+scripts. Warnings and infos can always be suppressed. Errors of rules that predict an engine's behaviour (`judged`) can be, with a
+reason, since the prediction may be wrong. Other errors cannot.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ALLOW = re.compile(r"""ftc: allow(?P<codes>(?:[ ,]+[A-Za-z][\w-]*)+)\s*(?:["'](
 
 @mutable
 class _Allow:
-    """One comment: what it names, where it counts (`first` to `last` line), and whether anything was kept quiet by it."""
+    """A comment: its codes, the lines it covers (`first` to `last`), the codes it suppressed (`used`) or cannot (`refused`)."""
 
     span: Span
     codes: tuple[str, ...]
@@ -40,36 +40,39 @@ class _Allow:
 def apply(
     sink: Sink, sources: Iterable[Source], judged: Callable[[], Container[str]], *, complete: bool = True
 ) -> None:
-    """Take out of the sink what comments allow, and add what is to be said of the comments themselves.
+    """Remove the diagnostics that comments allow from the sink, and report problems of the comments themselves.
 
-    `complete`: everything was looked at, so that a comment nothing needed is one that can go.
+    judged: codes of the rules whose errors can be suppressed; complete: all checks ran, so that unused comments are reported.
     """
-    texts = {source.name: source for source in [*sources, *(one.span.source for one in sink if one.span)]}
+    texts = {
+        source.name: source
+        for source in [*sources, *(diagnostic.span.source for diagnostic in sink if diagnostic.span)]
+    }
     allows = [allow for source in texts.values() if MARK in source.text for allow in _allows(source)]
     if not allows:
         return
-    known = judged()
-    for one in list(sink):
-        if one.span is not None and _taken(allows, one, known):
-            sink.drop(one)
+    predicted = judged()
+    for diagnostic in list(sink):
+        if diagnostic.span is not None and _taken(allows, diagnostic, predicted):
+            sink.drop(diagnostic)
     complete = complete and not sink.failed
     for allow in allows:
-        for said in _about(allow, complete):
-            sink.add(said)
+        for remark in _about(allow, complete):
+            sink.add(remark)
 
 
 def covers(span: Span, code: str) -> bool:
-    """Whether a comment of the author's, with a reason, says that this is no such thing."""
+    """Whether a comment with a reason allows the code at this span."""
     source = span.source
     if MARK not in source.text:
         return False
     line = source.position(span.start)[0]
-    return any(code in one.codes and one.reason and one.first <= line <= one.last for one in _allows(source))
+    return any(code in allow.codes and allow.reason and allow.first <= line <= allow.last for allow in _allows(source))
 
 
-def _taken(allows: list[_Allow], one: Diagnostic, judged: Container[str]) -> bool:
-    """Every comment that covers it counts as needed."""
-    return sum(_takes(allow, one, judged) for allow in allows) > 0
+def _taken(allows: list[_Allow], diagnostic: Diagnostic, judged: Container[str]) -> bool:
+    """Whether a comment suppresses it; every such comment is marked as used."""
+    return sum(_takes(allow, diagnostic, judged) for allow in allows) > 0
 
 
 def _allows(source: Source) -> Iterator[_Allow]:
@@ -78,82 +81,84 @@ def _allows(source: Source) -> Iterator[_Allow]:
     head = next((at for at, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")), len(lines))
     for at, line in enumerate(lines):
         comment = _LINE.match(line) if MARK in line else None
-        found = _ALLOW.search(comment["comment"]) if comment else None
-        if comment is None or found is None:
+        match = _ALLOW.search(comment["comment"]) if comment else None
+        if comment is None or match is None:
             continue
         start = source.line_starts[at] + comment.start("comment")
         span = Span(source, start, start + len(comment["comment"].rstrip()))
-        names = tuple(_code(name) for name in re.split(r"[ ,]+", found["codes"].strip(" ,")))
+        names = tuple(_code(name) for name in re.split(r"[ ,]+", match["codes"].strip(" ,")))
         if comment.start("comment") == 0 and at < head:
             first, last = 1, len(lines)
         elif line[: comment.start("comment")].strip():
             first = last = at + 1
         else:
             first = last = _next(lines, at) + 1
-        yield _Allow(span, names, found["reason"] or "", first, last)
+        yield _Allow(span, names, match["reason"] or "", first, last)
 
 
 def _code(name: str) -> str:
-    """A code as it is; a name as its code."""
-    return next((code for code, known in CODES.items() if known == name), name)
+    """The code for a code or a name."""
+    return next((code for code, known_name in CODES.items() if known_name == name), name)
 
 
 def _next(lines: list[str], at: int) -> int:
-    """The next line that says something."""
+    """The next line that is neither blank nor a comment."""
     rest = range(at + 1, len(lines))
     return next((n for n in rest if lines[n].strip() and not lines[n].lstrip().startswith("#")), at)
 
 
-def _takes(allow: _Allow, one: Diagnostic, judged: Container[str]) -> bool:
-    assert one.span is not None
-    source = one.span.source
-    if source.name != allow.span.source.name or source.text != allow.span.source.text or one.code not in allow.codes:
+def _takes(allow: _Allow, diagnostic: Diagnostic, judged: Container[str]) -> bool:
+    assert diagnostic.span is not None
+    source = diagnostic.span.source
+    if (
+        source.name != allow.span.source.name
+        or source.text != allow.span.source.text
+        or diagnostic.code not in allow.codes
+    ):
         return False
-    if not allow.first <= source.position(one.span.start)[0] <= allow.last:
+    if not allow.first <= source.position(diagnostic.span.start)[0] <= allow.last:
         return False
-    if one.severity is Severity.ERROR and not (one.code in judged and allow.reason):
-        allow.refused.add(one.code)
+    if diagnostic.severity is Severity.ERROR and not (diagnostic.code in judged and allow.reason):
+        allow.refused.add(diagnostic.code)
         return False
-    allow.used.add(one.code)
+    allow.used.add(diagnostic.code)
     return True
 
 
 def _about(allow: _Allow, complete: bool) -> Iterator[Diagnostic]:
-    heard = allow.used | allow.refused
-    for code in (one for one in allow.codes if one not in heard and (complete or one not in CODES)):
-        yield Diagnostic("FT017", _idle(code), allow.span, Severity.WARNING, fix=_without(allow, code, alone=not heard))
-    for code in sorted(allow.refused):
-        help = (
-            'say why: `# ftc: allow CODE "reason"`'
-            if not allow.reason
-            else "mend it instead: nothing sound is behind it"
+    matched = allow.used | allow.refused
+    for code in (code for code in allow.codes if code not in matched and (complete or code not in CODES)):
+        yield Diagnostic(
+            "FT017", _idle(code), allow.span, Severity.WARNING, fix=_without(allow, code, alone=not matched)
         )
-        text = f"{code} is an error, and cannot be allowed" + ("" if allow.reason else " without a reason")
+    for code in sorted(allow.refused):
+        help = 'add a reason: `# ftc: allow CODE "reason"`' if not allow.reason else "fix the error"
+        text = f"{code} is an error, which cannot be allowed" + ("" if allow.reason else " without a reason")
         yield Diagnostic("FT019", text, allow.span, Severity.WARNING, help=help)
     if allow.used and not allow.reason:
-        text = f"nothing says why {', '.join(sorted(allow.used))} is allowed"
+        text = f"{', '.join(sorted(allow.used))} is allowed without a reason"
         yield Diagnostic("FT018", text, allow.span, Severity.INFO, help='write `# ftc: allow CODE "reason"`')
 
 
 def _idle(code: str) -> str:
     if code in CODES:
-        return f"{code} is allowed here, and does not happen"
+        return f"{code} is allowed here, but not reported"
     guess = closest(code, [*CODES, *CODES.values()])
-    return f"there is no `{code}` to allow" + (f"; did you mean `{guess}`?" if guess else "")
+    return f"unknown code `{code}`" + (f"; did you mean `{guess}`?" if guess else "")
 
 
 def _without(allow: _Allow, code: str, *, alone: bool) -> Fix:
-    """The comment without a code; gone when no other of its codes is needed."""
-    source, span = allow.span.source, allow.span
+    """Remove a code from the comment, or (`alone`) the whole comment."""
+    source, comment = allow.span.source, allow.span
     if not alone:
-        name = re.search(rf"[ ,]+({re.escape(code)}|{re.escape(CODES.get(code, code))})\b", span.text)
+        name = re.search(rf"[ ,]+({re.escape(code)}|{re.escape(CODES.get(code, code))})\b", comment.text)
         if name:
-            place = Span(source, span.start + name.start(), span.start + name.end())
-            return Fix(f"take {code} out", (Edit(place, ""),))
-    line, _ = source.position(span.start)
+            span = Span(source, comment.start + name.start(), comment.start + name.end())
+            return Fix(f"remove {code}", (Edit(span, ""),))
+    line, _ = source.position(comment.start)
     start = source.line_starts[line - 1]
-    if not source.text[start : span.start].strip():
+    if not source.text[start : comment.start].strip():
         end = source.line_starts[line] if line < len(source.line_starts) else len(source.text)
-        return Fix("take the comment out", (Edit(Span(source, start, end), ""),))
-    start = start + len(source.text[start : span.start].rstrip())
-    return Fix("take the comment out", (Edit(Span(source, start, span.end), ""),))
+        return Fix("remove the comment", (Edit(Span(source, start, end), ""),))
+    start = start + len(source.text[start : comment.start].rstrip())
+    return Fix("remove the comment", (Edit(Span(source, start, comment.end), ""),))

@@ -1,4 +1,4 @@
-"""Fixes applied to a text: those that do not touch each other, from the end to the start."""
+"""Applies fixes to a text. Overlapping fixes are skipped; edits are applied from the end to the start."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from ftdsl.diagnostics.model import Diagnostic, Edit, Fix
 from ftdsl.source import Source
 
 
-def apply(source: Source, found: Iterable[Diagnostic], *, unsafe: bool) -> tuple[str, list[Fix]]:
-    """The text with the fixes in it, and the fixes that were taken; `unsafe` ones only when asked for."""
-    taken: list[Fix] = []
+def apply(source: Source, diagnostics: Iterable[Diagnostic], *, unsafe: bool) -> tuple[str, list[Fix]]:
+    """(text, applied fixes). `unsafe`: also apply fixes that are not safe."""
+    applied: list[Fix] = []
     edits: list[Edit] = []
-    for one in found:
-        fix = one.fix
+    for diagnostic in diagnostics:
+        fix = diagnostic.fix
         if (
             fix is None
             or (not fix.safe and not unsafe)
@@ -22,15 +22,15 @@ def apply(source: Source, found: Iterable[Diagnostic], *, unsafe: bool) -> tuple
             continue
         if any(_touch(edit, other) for edit in fix.edits for other in edits):
             continue
-        taken.append(fix)
+        applied.append(fix)
         edits += fix.edits
     text = source.text
     for edit in sorted(edits, key=lambda edit: edit.span.start, reverse=True):
         text = text[: edit.span.start] + edit.text + text[edit.span.end :]
-    return text, taken
+    return text, applied
 
 
 def _touch(left: Edit, right: Edit) -> bool:
-    """Whether they change the same text, or put something in at one place."""
-    one, other = left.span, right.span
-    return one.start == other.start or (one.start < other.end and other.start < one.end)
+    """Whether two edits overlap, or insert at the same offset."""
+    first, second = left.span, right.span
+    return first.start == second.start or (first.start < second.end and second.start < first.end)

@@ -1,4 +1,4 @@
-"""What the codes of the language mean (meanings.toml); read only where somebody asks."""
+"""Descriptions of the codes of the language (meanings.toml); loaded on demand."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 @cache
 def meanings() -> Mapping[str, Mapping[str, Any]]:
-    """Code -> what, and where there is one an example (`stage` or `file`) and what to write `instead`; of what only a run
-    finds `why` it matters, and `help`.
+    """Code -> `what`, optionally an example (`stage` or `file`) and what to write `instead`; for codes of runs also `why` it
+    matters, and `help`.
     """
     import tomllib
 

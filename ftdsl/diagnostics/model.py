@@ -1,4 +1,4 @@
-"""What a diagnostic is: a fact about a place, with the help a person can act on."""
+"""A diagnostic: a fact about a span, with help to act on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Severity(StrEnum):
 
 @frozen
 class Label:
-    """A second place that matters ("already set here")."""
+    """A secondary span ("first set here")."""
 
     span: Span
     text: str
@@ -33,7 +33,7 @@ class Edit:
 
 @frozen
 class Fix:
-    """Edits that mend the cause. `safe`: the meaning cannot change in a way the author did not want."""
+    """Edits that fix the cause. `safe`: they cannot change the meaning against the author's intention."""
 
     title: str
     edits: tuple[Edit, ...]
@@ -41,7 +41,7 @@ class Fix:
 
 
 def guessed(span: Span, word: str | None) -> Fix | None:
-    """Put the word that was probably meant: not safe, since it is a guess."""
+    """A fix that inserts the suggested word; not safe, since it is a guess."""
     return Fix(f"write `{word}`", (Edit(span, word),), safe=False) if word else None
 
 
@@ -49,9 +49,8 @@ def guessed(span: Span, word: str | None) -> Fix | None:
 class Diagnostic:
     """One cause, one message.
 
-    `message` is a short fact in lower case; `label` stands under the span; `help` is a line a person can type; `notes` are
-    the items of a fact that is a list.
-    `span` is None only for what has no place in a file (a missing recipe, a flag).
+    message: a short fact in lower case; label: text at the span; help: what to do or write; notes: the items of a list;
+    span: None only for problems without a source (a missing recipe, a flag).
     """
 
     code: str
@@ -66,9 +65,9 @@ class Diagnostic:
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """What makes it another than one of the same code: its place, and all it says."""
-        place = (self.span.source.name, self.span.start) if self.span else None
-        return (self.code, place, self.message, self.notes)
+        """The key that tells two diagnostics of a code apart: position and text."""
+        position = (self.span.source.name, self.span.start) if self.span else None
+        return (self.code, position, self.message, self.notes)
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""Diagnostics as workflow commands: GitHub shows them at the lines of a pull request."""
+"""Diagnostics as GitHub workflow commands, which are shown at the lines of a pull request."""
 
 from __future__ import annotations
 
@@ -12,24 +12,27 @@ _LEVELS = {"error": "error", "warning": "warning", "info": "notice"}
 
 
 def render(diagnostics: Iterable[Diagnostic]) -> str:
-    """One command a line."""
-    return "".join(_command(found) + "\n" for found in view(diagnostics))
+    """One command per line."""
+    return "".join(_command(diagnostic) + "\n" for diagnostic in view(diagnostics))
 
 
-def _command(found: DiagnosticView) -> str:
-    place = {"file": found["file"], "line": found["line"], "col": found["column"], "endLine": found["end_line"]}
-    given = [f"{name}={_escaped(str(value), ',:')}" for name, value in place.items() if value is not None]
-    given.append(f"title={_escaped(found['code'] + ' ' + found['name'], ',:')}")
-    said = "\n".join(
-        text
-        for text in (found["message"], found["label"], *found["notes"], found["help"] and f"help: {found['help']}")
-        if text
-    )
-    return f"::{_LEVELS[found['severity']]} {','.join(given)}::{_escaped(said)}"
+def _command(diagnostic: DiagnosticView) -> str:
+    position = {
+        "file": diagnostic["file"],
+        "line": diagnostic["line"],
+        "col": diagnostic["column"],
+        "endLine": diagnostic["end_line"],
+    }
+    properties = [f"{name}={_escaped(str(value), ',:')}" for name, value in position.items() if value is not None]
+    properties.append(f"title={_escaped(diagnostic['code'] + ' ' + diagnostic['name'], ',:')}")
+    help = f"help: {diagnostic['help']}" if diagnostic["help"] else ""
+    lines = (diagnostic["message"], diagnostic["label"], *diagnostic["notes"], help)
+    text = "\n".join(line for line in lines if line)
+    return f"::{_LEVELS[diagnostic['severity']]} {','.join(properties)}::{_escaped(text)}"
 
 
 def _escaped(text: str, more: str = "") -> str:
-    """As the runner decodes it (actions/toolkit, command.ts)."""
+    """Escape as the runner decodes it (actions/toolkit, command.ts)."""
     text = printable(text)
     for char in ("%", "\r", "\n", *more):
         text = text.replace(char, f"%{ord(char):02X}")

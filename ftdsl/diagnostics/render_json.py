@@ -1,4 +1,4 @@
-"""Diagnostics as JSON: the view, and how many there are."""
+"""Diagnostics as JSON: the view, and counts."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ SCHEMA = 1
 
 
 def render(diagnostics: Iterable[Diagnostic], versions: Mapping[str, Any] | None = None) -> str:
-    """One JSON document; a member is added to it without a new `schema`, never taken away or changed.
+    """One JSON document. Members may be added without a new `schema`, but never removed or changed.
 
-    versions: file -> package -> the version that it was held to, and why that one.
+    versions: file -> package -> the version that it was checked against, and why.
     """
     views = view(diagnostics)
     counts = count(views)

@@ -16,26 +16,32 @@ _LEVELS = {"error": "error", "warning": "warning", "info": "note"}
 def render(diagnostics: Iterable[Diagnostic]) -> str:
     """One document with one run."""
     views = view(diagnostics)
-    rules = {found["code"]: {"id": found["code"], "name": found["name"]} for found in views}
+    rules = {diagnostic["code"]: {"id": diagnostic["code"], "name": diagnostic["name"]} for diagnostic in views}
     driver = {"name": "ftc", "version": __version__, "rules": [rules[code] for code in sorted(rules)]}
     document = {
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
-        "runs": [{"tool": {"driver": driver}, "results": [_result(found) for found in views]}],
+        "runs": [{"tool": {"driver": driver}, "results": [_result(diagnostic) for diagnostic in views]}],
     }
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
-def _result(found: DiagnosticView) -> dict[str, Any]:
-    text = "; ".join((found["message"], *found["notes"])) + (f" ({found['help']})" if found["help"] else "")
-    result: dict[str, Any] = {"ruleId": found["code"], "level": _LEVELS[found["severity"]], "message": {"text": text}}
-    if found["file"] is not None:
+def _result(diagnostic: DiagnosticView) -> dict[str, Any]:
+    text = "; ".join((diagnostic["message"], *diagnostic["notes"])) + (
+        f" ({diagnostic['help']})" if diagnostic["help"] else ""
+    )
+    result: dict[str, Any] = {
+        "ruleId": diagnostic["code"],
+        "level": _LEVELS[diagnostic["severity"]],
+        "message": {"text": text},
+    }
+    if diagnostic["file"] is not None:
         region = {
-            "startLine": found["line"],
-            "startColumn": found["column"],
-            "endLine": found["end_line"],
-            "endColumn": found["end_column"],
+            "startLine": diagnostic["line"],
+            "startColumn": diagnostic["column"],
+            "endLine": diagnostic["end_line"],
+            "endColumn": diagnostic["end_column"],
         }
-        place = {"artifactLocation": {"uri": found["file"]}, "region": region}
-        result["locations"] = [{"physicalLocation": place}]
+        location = {"artifactLocation": {"uri": diagnostic["file"]}, "region": region}
+        result["locations"] = [{"physicalLocation": location}]
     return result

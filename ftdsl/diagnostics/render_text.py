@@ -1,4 +1,4 @@
-"""Diagnostics for a person: the line, what is wrong under it, and what can be typed."""
+"""Diagnostics for the terminal: the source line, the message under it, and the help."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Iterable
 from unicodedata import east_asian_width
 
 from ftdsl.diagnostics.model import Diagnostic
-from ftdsl.diagnostics.view import DiagnosticView, Place, count, view
+from ftdsl.diagnostics.view import DiagnosticView, ExcerptView, count, view
 
 _COLORS = {"error": "1;31", "warning": "1;33", "info": "1;36", "frame": "34", "second": "36", "bold": "1"}
 
 
 def render(diagnostics: Iterable[Diagnostic], *, color: bool = False) -> str:
-    """All diagnostics, a blank line between two; infos are short, since nothing has to be mended there."""
-    return "\n\n".join(_one(found, _Paint(color)) for found in view(diagnostics))
+    """All diagnostics, separated by blank lines; infos without the source line."""
+    return "\n\n".join(_diagnostic_text(diagnostic, _Paint(color)) for diagnostic in view(diagnostics))
 
 
 def summary(diagnostics: Iterable[Diagnostic]) -> str:
-    """`2 errors, 1 warning`; "" when there are neither."""
+    """`2 errors, 1 warning`; "" if there are none."""
     counts = count(view(diagnostics))
     parts = [f"{n} {name}{'s' * (n != 1)}" for name, n in counts.items() if n and name != "info"]
     return ", ".join(parts)
@@ -33,47 +33,47 @@ class _Paint:
         return f"\x1b[{_COLORS[style]}m{text}\x1b[0m" if self.on and text else text
 
 
-def _one(found: DiagnosticView, paint: _Paint) -> str:
-    severity = found["severity"]
-    head = paint(severity, f"{severity}[{found['code']}]") + paint(
-        "bold", f" {found['name']}: {_clean(found['message'])}"
+def _diagnostic_text(diagnostic: DiagnosticView, paint: _Paint) -> str:
+    severity = diagnostic["severity"]
+    head = paint(severity, f"{severity}[{diagnostic['code']}]") + paint(
+        "bold", f" {diagnostic['name']}: {_clean(diagnostic['message'])}"
     )
     lines = [head]
     gutter = 0
-    place = _own_place(found)
-    if place:
-        excerpts = _excerpts(found, place)
+    excerpt = _own_excerpt(diagnostic)
+    if excerpt:
+        excerpts = _excerpts(diagnostic, excerpt)
         gutter = max(len(str(line)) for line in excerpts) if severity != "info" else 0
         lines.append(
-            f"{' ' * gutter} {paint('frame', '-->')} {_clean(place['file'])}:{place['line']}:{place['column']}"
+            f"{' ' * gutter} {paint('frame', '-->')} {_clean(excerpt['file'])}:{excerpt['line']}:{excerpt['column']}"
         )
         if severity != "info":
-            lines += _frame(place["file"], excerpts, gutter, severity, paint)
-    elif found["label"]:
-        lines.append(f"  {paint('frame', '=')} {_clean(found['label'])}")
-    lines += [f"{' ' * gutter}   {_clean(note)}" for note in found["notes"]]
-    if found["help"]:
-        lines.append(f"{' ' * gutter} {paint('frame', '=')} {paint('bold', 'help')}: {_clean(found['help'])}")
+            lines += _frame(excerpt["file"], excerpts, gutter, severity, paint)
+    elif diagnostic["label"]:
+        lines.append(f"  {paint('frame', '=')} {_clean(diagnostic['label'])}")
+    lines += [f"{' ' * gutter}   {_clean(note)}" for note in diagnostic["notes"]]
+    if diagnostic["help"]:
+        lines.append(f"{' ' * gutter} {paint('frame', '=')} {paint('bold', 'help')}: {_clean(diagnostic['help'])}")
     return "\n".join(lines)
 
 
-def _own_place(found: DiagnosticView) -> Place | None:
-    return found if found["file"] is not None else None  # type: ignore[return-value]
+def _own_excerpt(diagnostic: DiagnosticView) -> ExcerptView | None:
+    return diagnostic if diagnostic["file"] is not None else None  # type: ignore[return-value]
 
 
-_Marks = list[tuple[Place, str, bool]]
+_Marks = list[tuple[ExcerptView, str, bool]]
 
 
-def _excerpts(found: DiagnosticView, place: Place) -> dict[int, _Marks]:
-    """Marks by line, in the order of lines; only places of the same file are drawn, others are named."""
-    marks: dict[int, _Marks] = {place["line"]: [(place, found["label"], True)]}
-    for label in found["labels"]:
-        if label["file"] == place["file"]:
+def _excerpts(diagnostic: DiagnosticView, excerpt: ExcerptView) -> dict[int, _Marks]:
+    """Marks by line, in order; spans in other files are named in the text of the first mark."""
+    marks: dict[int, _Marks] = {excerpt["line"]: [(excerpt, diagnostic["label"], True)]}
+    for label in diagnostic["labels"]:
+        if label["file"] == excerpt["file"]:
             marks.setdefault(label["line"], []).append((label, label["text"], False))
         else:
             text = f"{label['text']}: {label['file']}:{label['line']}"
-            first = marks[place["line"]][0]
-            marks[place["line"]][0] = (first[0], f"{first[1]}; {text}" if first[1] else text, True)
+            first = marks[excerpt["line"]][0]
+            marks[excerpt["line"]][0] = (first[0], f"{first[1]}; {text}" if first[1] else text, True)
     return dict(sorted(marks.items()))
 
 
@@ -87,19 +87,21 @@ def _frame(file: str, excerpts: dict[int, _Marks], gutter: int, severity: str, p
         text, begin = marks[0][0]["excerpt"], marks[0][0]["excerpt_column"]
         cut = "…" if begin > 1 else ""
         lines.append(f"{paint('frame', str(number).rjust(gutter))} {bar} {cut}{_shown(text)}")
-        for place, label, first in marks:
-            start = min(max(0, place["column"] - begin), len(text))  # another place of a long line: at its edge
-            end = place["end_column"] - begin if place["end_line"] == place["line"] else len(text)
+        for excerpt, label, first in marks:
+            start = min(
+                max(0, excerpt["column"] - begin), len(text)
+            )  # a span outside the excerpt is marked at its edge
+            end = excerpt["end_column"] - begin if excerpt["end_line"] == excerpt["line"] else len(text)
             pad = " " * (len(cut) + _width(text[:start]))
             mark = ("^" if first else "-") * max(1, _width(text[start : max(start, end)]))
-            said = paint(severity if first else "second", f"{mark} {_clean(label)}".rstrip())
-            lines.append(f"{' ' * gutter} {bar} {pad}{said}")
+            marked_text = paint(severity if first else "second", f"{mark} {_clean(label)}".rstrip())
+            lines.append(f"{' ' * gutter} {bar} {pad}{marked_text}")
         last = number
     return lines
 
 
 def _clean(text: str) -> str:
-    """No control characters from a recipe reach the terminal."""
+    """Replace control characters, which must not reach the terminal."""
     return "".join(char if char.isprintable() else " " if char in "\n\t" else "\ufffd" for char in text)
 
 
@@ -108,5 +110,5 @@ def _shown(text: str) -> str:
 
 
 def _width(text: str) -> int:
-    """Columns a terminal needs: CJK takes two, a tab four."""
+    """The width in terminal columns: two for CJK, four for a tab."""
     return sum(4 if char == "\t" else 2 if east_asian_width(char) in "WF" else 1 for char in text)

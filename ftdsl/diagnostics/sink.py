@@ -1,4 +1,4 @@
-"""Where phases put what they find. Phases never raise for a user's mistake: they add here and go on."""
+"""The collector of diagnostics. Phases do not raise for a user's mistake: they report here and continue."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ftdsl.record import replace
 from ftdsl.source import Span
 
 LONGEST = 600
-"""Characters of a sentence: what it quotes of a source may be of any length."""
+"""Maximum characters of a message, since text quoted from a source may be long."""
 
 
 def _clipped(text: str) -> str:
@@ -17,20 +17,20 @@ def _clipped(text: str) -> str:
 
 
 class Sink:
-    """Diagnostics in the order they were found; one place and message counts once."""
+    """Diagnostics in the order of reports, without duplicates (same position and text)."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[object, ...], Diagnostic] = {}
+        self._diagnostics: dict[tuple[object, ...], Diagnostic] = {}
 
     def add(self, diagnostic: Diagnostic) -> None:
         if max(len(diagnostic.message), len(diagnostic.label), len(diagnostic.help)) > LONGEST:
             short = {name: _clipped(getattr(diagnostic, name)) for name in ("message", "label", "help")}
             diagnostic = replace(diagnostic, **short)
-        self._found.setdefault(diagnostic.identity, diagnostic)
+        self._diagnostics.setdefault(diagnostic.identity, diagnostic)
 
     def drop(self, diagnostic: Diagnostic) -> None:
-        """Take one out again."""
-        self._found = {at: found for at, found in self._found.items() if found is not diagnostic}
+        """Remove a diagnostic."""
+        self._diagnostics = {key: kept for key, kept in self._diagnostics.items() if kept is not diagnostic}
 
     def error(
         self,
@@ -62,32 +62,32 @@ class Sink:
 
     @property
     def failed(self) -> bool:
-        """True as soon as there is an error."""
-        return any(found.severity is Severity.ERROR for found in self._found.values())
+        """Whether there is an error."""
+        return any(diagnostic.severity is Severity.ERROR for diagnostic in self._diagnostics.values())
 
     def forget_infos(self) -> None:
-        """Drop what was said of choices, when they are made again."""
-        self._found = {at: found for at, found in self._found.items() if found.severity is not Severity.INFO}
+        """Drop the infos: choices that are about to be made again report anew."""
+        self._diagnostics = {key: kept for key, kept in self._diagnostics.items() if kept.severity is not Severity.INFO}
 
     def soften(self, code: str) -> None:
-        """Errors of this code become warnings: what they are about is not done."""
-        self._found = {
-            at: replace(found, severity=Severity.WARNING)
-            if (found.code, found.severity) == (code, Severity.ERROR)
-            else found
-            for at, found in self._found.items()
+        """Turn errors of this code into warnings."""
+        self._diagnostics = {
+            identity: replace(diagnostic, severity=Severity.WARNING)
+            if (diagnostic.code, diagnostic.severity) == (code, Severity.ERROR)
+            else diagnostic
+            for identity, diagnostic in self._diagnostics.items()
         }
 
     def __iter__(self) -> Iterator[Diagnostic]:
-        return iter(self._found.values())
+        return iter(self._diagnostics.values())
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._diagnostics)
 
     def ordered(self) -> list[Diagnostic]:
-        """By file (in the order first seen), then by place; placeless ones last."""
+        """Sorted by file (in the order of first report), then by offset; those without a span last."""
         files: dict[str, int] = {}
-        for found in self:
-            if found.span:
-                files.setdefault(found.span.source.name, len(files))
+        for diagnostic in self:
+            if diagnostic.span:
+                files.setdefault(diagnostic.span.source.name, len(files))
         return sorted(self, key=lambda d: (files[d.span.source.name], d.span.start) if d.span else (len(files), 0))

@@ -1,6 +1,6 @@
-"""One structured view of diagnostics. Every renderer reads this and nothing else, so that no two can disagree.
+"""The structured view of diagnostics. All renderers use only this, so that they agree.
 
-Lines and columns count from 1, offsets from 0, all in characters; ends are exclusive.
+Lines and columns start at 1, offsets at 0, all in characters; ends are exclusive.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ftdsl.diagnostics.model import Diagnostic, Edit, Fix, Label
 from ftdsl.source import Span
 
 
-class Where(TypedDict):
+class RangeView(TypedDict):
     """A range of a file."""
 
     file: str
@@ -25,19 +25,19 @@ class Where(TypedDict):
     end_offset: int
 
 
-class Place(Where):
-    """Where something stands. `excerpt` is the text of its first line, secrets in it as stars: it may end in a log. Of a long
-    line it is the part around the place, which begins at `excerpt_column`."""
+class ExcerptView(RangeView):
+    """A range with the text of its first line, secrets masked, since it may be logged. For a long line, `excerpt` is the part
+    around the range, which begins at `excerpt_column`."""
 
     excerpt: str
     excerpt_column: int
 
 
-class LabelView(Place):
+class LabelView(ExcerptView):
     text: str
 
 
-class EditView(Where):
+class EditView(RangeView):
     """Replace the text from `offset` to `end_offset` by `text`."""
 
     text: str
@@ -50,7 +50,7 @@ class FixView(TypedDict):
 
 
 class DiagnosticView(TypedDict):
-    """A diagnostic as JSON carries it. All of the place is null for what has no place in a file."""
+    """A diagnostic in JSON. The fields of the range are null for a diagnostic without a span."""
 
     code: str
     name: str
@@ -74,42 +74,42 @@ class DiagnosticView(TypedDict):
 
 def view(diagnostics: Iterable[Diagnostic]) -> list[DiagnosticView]:
     """The diagnostics in the order given."""
-    return [_diagnostic(found) for found in diagnostics]
+    return [_diagnostic(diagnostic) for diagnostic in diagnostics]
 
 
 def count(views: Iterable[DiagnosticView]) -> dict[str, int]:
-    """How many there are of each severity; severities without any are there with 0."""
+    """The number of diagnostics by severity, including 0."""
     counts = {"error": 0, "warning": 0, "info": 0}
-    for found in views:
-        counts[found["severity"]] += 1
+    for diagnostic in views:
+        counts[diagnostic["severity"]] += 1
     return counts
 
 
-def _diagnostic(found: Diagnostic) -> DiagnosticView:
-    at = _place(found.span) if found.span else None
+def _diagnostic(diagnostic: Diagnostic) -> DiagnosticView:
+    excerpt = _excerpt(diagnostic.span) if diagnostic.span else None
     return {
-        "code": found.code,
-        "name": found.name,
-        "severity": found.severity.value,
-        "message": masked(found.message, names=False),
-        "file": at and at["file"],
-        "line": at and at["line"],
-        "column": at and at["column"],
-        "end_line": at and at["end_line"],
-        "end_column": at and at["end_column"],
-        "offset": at and at["offset"],
-        "end_offset": at and at["end_offset"],
-        "excerpt": at and at["excerpt"],
-        "excerpt_column": at and at["excerpt_column"],
-        "label": masked(found.label, names=False),
-        "labels": [_label(label) for label in found.labels],
-        "help": masked(found.help, names=False),
-        "notes": [masked(note, names=False) for note in found.notes],
-        "fix": _fix(found.fix) if found.fix else None,
+        "code": diagnostic.code,
+        "name": diagnostic.name,
+        "severity": diagnostic.severity.value,
+        "message": masked(diagnostic.message, names=False),
+        "file": excerpt and excerpt["file"],
+        "line": excerpt and excerpt["line"],
+        "column": excerpt and excerpt["column"],
+        "end_line": excerpt and excerpt["end_line"],
+        "end_column": excerpt and excerpt["end_column"],
+        "offset": excerpt and excerpt["offset"],
+        "end_offset": excerpt and excerpt["end_offset"],
+        "excerpt": excerpt and excerpt["excerpt"],
+        "excerpt_column": excerpt and excerpt["excerpt_column"],
+        "label": masked(diagnostic.label, names=False),
+        "labels": [_label(label) for label in diagnostic.labels],
+        "help": masked(diagnostic.help, names=False),
+        "notes": [masked(note, names=False) for note in diagnostic.notes],
+        "fix": _fix(diagnostic.fix) if diagnostic.fix else None,
     }
 
 
-def _where(span: Span) -> Where:
+def _range(span: Span) -> RangeView:
     line, column = span.source.position(span.start)
     end_line, end_column = span.source.position(span.end)
     return {
@@ -124,26 +124,26 @@ def _where(span: Span) -> Where:
 
 
 EXCERPT = 160
-"""Characters of a line that are shown: a message of a file on one line must not hold the file."""
+"""Maximum characters of an excerpt, since a file may have a single long line."""
 
 BEFORE = 60
-"""Characters before the place, where a line is longer."""
+"""Characters before the range, in a longer line."""
 
 
-def _place(span: Span) -> Place:
-    where = _where(span)
+def _excerpt(span: Span) -> ExcerptView:
+    range_view = _range(span)
     source = span.source
-    start, end = source.line_range(where["line"])
+    start, end = source.line_range(range_view["line"])
     if end - start <= EXCERPT:
-        return {**where, "excerpt": masked(source.text[start:end]), "excerpt_column": 1}
+        return {**range_view, "excerpt": masked(source.text[start:end]), "excerpt_column": 1}
     first = max(start, min(span.start - BEFORE, end - EXCERPT))
-    before = max(start, first - BEFORE)  # a secret that begins there is masked too
+    before = max(start, first - BEFORE)  # so that a secret that begins before the excerpt is masked too
     text = masked(source.text[before : min(end, first + EXCERPT + BEFORE)])
-    return {**where, "excerpt": text[first - before :][:EXCERPT], "excerpt_column": first - start + 1}
+    return {**range_view, "excerpt": text[first - before :][:EXCERPT], "excerpt_column": first - start + 1}
 
 
 def _label(label: Label) -> LabelView:
-    return {**_place(label.span), "text": label.text}
+    return {**_excerpt(label.span), "text": label.text}
 
 
 def _fix(fix: Fix) -> FixView:
@@ -151,4 +151,4 @@ def _fix(fix: Fix) -> FixView:
 
 
 def _edit(edit: Edit) -> EditView:
-    return {**_where(edit.span), "text": edit.text}
+    return {**_range(edit.span), "text": edit.text}

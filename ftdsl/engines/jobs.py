@@ -15,7 +15,7 @@ from ftdsl.record import frozen
 class Document:
     """A file of a job. `path` is relative to the build folder (`20-sft/train.yaml`).
 
-    `header` lines stand at the top as comments where the format has them (not in JSON); `titles`: a comment before
+    `header` lines are comments at the top if the format has comments (not JSON); `titles`: a comment before
     each key named there; `data` of a text is its lines; `why`: what decides a line, by dotted path: a key of the recipe
     or a sentence; `bookkeeping`: top keys that change nothing of what is made.
     """

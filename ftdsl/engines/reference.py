@@ -12,11 +12,11 @@ from ftdsl import catalog
 from ftdsl.catalog.vocabulary import ANY_NAME, STAGE_KINDS, TRAINING, Function, Key, vocabulary
 from ftdsl.engines import registry
 from ftdsl.engines.shared.overlay import entries
-from ftdsl.language.types import parse_type, said
+from ftdsl.language.types import describe, parse_type
 from ftdsl.record import frozen
 
 GROUPS = ("train", "dpo", "kto", "ppo", "data", "eval", "merge", "stage_quantize", "shell")
-"""Tables of keys that stand in a stage itself, in no block."""
+"""Tables of keys of a stage outside its blocks."""
 
 _NAMES = {"train": "every training stage", "stage_quantize": "quantize", "file": "the file"}
 _PREFIXES = {"ds.": "DeepSpeed", "acc.": "accelerate", "env.": "the environment", "mca.": "Megatron",
@@ -66,9 +66,9 @@ class BlockEntry:
 
 def blocks() -> Iterator[BlockEntry]:
     """All blocks in the order of the vocabulary."""
-    words = vocabulary()
-    for name in words.block_names():
-        block = words.block(name)
+    language = vocabulary()
+    for name in language.block_names():
+        block = language.block(name)
         keys = tuple(_entry(name, key) for key in block.keys.values())
         yield BlockEntry(name, block.about, tuple(sorted(block.contexts)), keys, block.open)
 
@@ -115,18 +115,18 @@ def _entry(block: str, key: Key) -> KeyEntry:
     path = key.name if block in (*GROUPS, "file") else f"{block}.{key.name}"
     becomes, defaults = {}, {}
     for engine in catalog.known_engines():
-        found = registry.get(engine)
+        target = registry.get(engine)
         entry = _overlay_entry(engine, block, path)
-        if found is None or entry is None:
+        if target is None or entry is None:
             continue
-        becomes[found.title] = tuple(_target(to) for to in entry.get("to", ()))
+        becomes[target.title] = tuple(_target(to) for to in entry.get("to", ()))
         if entry.get("engine"):
-            defaults[found.title] = str(entry["engine"])
+            defaults[target.title] = str(entry["engine"])
     about = key.doc.removeprefix("* ")
     where = _NAMES.get(block) or ("a `data` stage, or a source" if key.doc.startswith("*") else f"`{block}`")
     return KeyEntry(
-        path, where, said(parse_type(key.type)), _bounds(key), key.default or key.auto, _members(key), about, becomes, defaults,
-        _example(block, key),
+        path, where, describe(parse_type(key.type)), _bounds(key), key.default or key.auto, _members(key), about, becomes,
+        defaults, _example(block, key),
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ftdsl.engines.reference import BlockEntry, KeyEntry, blocks, functions
-from ftdsl.language.types import parse_type, said
+from ftdsl.language.types import describe, parse_type
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "reference.md"
 
@@ -30,9 +30,9 @@ _STAGES = ("data", "dpo", "kto", "ppo", "eval", "merge", "stage_quantize", "shel
 
 def page() -> str:
     """The whole page."""
-    found = list(blocks())
-    lines = [HEAD, "Blocks: " + " · ".join(f"[{block.name}](#{_anchor(block)})" for block in found), ""]
-    for block in found:
+    entries = list(blocks())
+    lines = [HEAD, "Blocks: " + " · ".join(f"[{block.name}](#{_anchor(block)})" for block in entries), ""]
+    for block in entries:
         lines += _section(block)
     lines += ["## Functions", "", *_functions()]
     return "\n".join(lines).rstrip() + "\n"
@@ -58,7 +58,7 @@ def _section(block: BlockEntry) -> Iterator[str]:
         yield f"Stands in: {', '.join(f'`{name}`' for name in block.where)}."
         yield ""
     if block.open:
-        yield f"Takes any key; each value is {said(parse_type(block.open))}."
+        yield f"Takes any key; each value is {describe(parse_type(block.open))}."
         yield ""
     if not block.keys:
         return

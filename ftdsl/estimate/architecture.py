@@ -11,7 +11,7 @@ from ftdsl.record import frozen, replace
 
 
 class NotModelledError(ValueError):
-    """What the estimator has no physics for: the message says what and why. It refuses instead of guessing."""
+    """The estimator has no model for this; the message says what and why."""
 
 
 @frozen(eq=True)
@@ -73,10 +73,10 @@ class Architecture:
     def linears(self) -> Mapping[str, tuple[int, int]]:
         """The linear maps of one layer (one expert) by canonical name: inputs, outputs."""
         h, f = self.hidden, self.expert_ffn
-        found = {"q": (h, self.q), "k": (h, self.kv), "v": (h, self.kv), "o": (self.q, h)}
+        linears = {"q": (h, self.q), "k": (h, self.kv), "v": (h, self.kv), "o": (self.q, h)}
         if self.gated:
-            found["gate"] = (h, f)
-        return found | {"up": (h, f), "down": (f, h)}
+            linears["gate"] = (h, f)
+        return linears | {"up": (h, f), "down": (f, h)}
 
     @property
     def expert_ffn(self) -> int:

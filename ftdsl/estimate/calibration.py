@@ -1,8 +1,8 @@
-"""Constants corrected by measurements: what was believed before counts as much as a few runs, and less with each run more.
+"""Constants corrected by measurements: the prior weighs as much as a few runs, and less with each further run.
 
-Each constant has a value that is believed and how sure that is, as a factor (0.2: mostly within 20 %). A measurement says what
-several constants came to together. What is most likely then is the least of two sums of squares (maximum a posteriori, with
-both in logarithms, since everything here is a factor); far outliers, as on a machine that was busy, pull less (Huber, 1964).
+Each constant has a prior value and its spread as a factor (0.2: mostly within 20 %). A measurement gives the combined effect of
+several constants. The maximum a posteriori is the minimum of two sums of squares, both in logarithms, since errors are factors;
+outliers, such as runs on a busy machine, have less weight (Huber, 1964).
 """
 
 from __future__ import annotations
@@ -14,57 +14,57 @@ from ftdsl.record import frozen
 
 SWEEPS = 200
 OUTLIER = 2.0
-"""Deviations beyond which a measurement pulls no harder."""
+"""Deviations beyond which the weight of a measurement is limited."""
 
 
 @frozen(eq=True)
 class Believed:
-    """A constant: its likely value, and how far off it may be, as a factor."""
+    """The prior of a constant: its value, and its spread as a factor."""
 
     value: float
     spread: float
 
 
 @frozen(eq=True)
-class Seen:
-    """A measurement: `fixed` plus each constant times its amount should come to `found`."""
+class Measurement:
+    """A measurement: `fixed` plus the sum of constants times amounts should equal `value`."""
 
     amounts: tuple[float, ...]
-    found: float
+    value: float
     fixed: float = 0.0
 
-    def told(self, constants: Sequence[float]) -> float:
-        """What the constants come to."""
+    def predicted_by(self, constants: Sequence[float]) -> float:
+        """The value predicted by the constants."""
         return self.fixed + sum(each * amount for each, amount in zip(constants, self.amounts, strict=True))
 
 
-def corrected(believed: Sequence[Believed], seen: Sequence[Seen], noise: float) -> tuple[float, ...]:
-    """The constants that explain what was seen best; the believed values where nothing was. `noise`: how far, as a factor, a
-    measurement may be off what the right constants come to.
+def corrected(believed: Sequence[Believed], seen: Sequence[Measurement], noise: float) -> tuple[float, ...]:
+    """The most likely constants; the prior values without measurements. noise: of a measurement around the right constants, as
+    a factor.
     """
-    found = [one.value for one in believed]
+    constants = [constant.value for constant in believed]
     for _ in range(SWEEPS if seen else 0):
-        moved = [_step(at, found, believed[at], seen, noise) for at in range(len(found))]
+        moved = [_step(at, constants, believed[at], seen, noise) for at in range(len(constants))]
         if max(moved) < 1e-7:
             break
-    return tuple(found)
+    return tuple(constants)
 
 
-def _step(at: int, found: list[float], belief: Believed, seen: Sequence[Seen], noise: float) -> float:
-    """One constant moved to where it fits best with the others as they are (Gauss-Newton); how far it moved."""
-    off = math.log(found[at] / belief.value)
+def _step(at: int, constants: list[float], belief: Believed, seen: Sequence[Measurement], noise: float) -> float:
+    """Move one constant to its best value with the others fixed (Gauss-Newton). Returns: the change."""
+    off = math.log(constants[at] / belief.value)
     slope, curve = -off / belief.spread**2, belief.spread**-2
-    for one in seen:
-        told = one.told(found)
-        share = found[at] * one.amounts[at] / told
-        miss = math.log(one.found / told)
+    for measurement in seen:
+        predicted = measurement.predicted_by(constants)
+        share = constants[at] * measurement.amounts[at] / predicted
+        miss = math.log(measurement.value / predicted)
         weight = min(1.0, OUTLIER * noise / max(abs(miss), 1e-12)) / noise**2
         slope += weight * share * miss
         curve += weight * share**2
-    found[at] *= math.exp(slope / curve)
+    constants[at] *= math.exp(slope / curve)
     return abs(slope / curve)
 
 
 def left(spread: float, runs: int, noise: float) -> float:
-    """How far off an estimate may be, as a factor, after so many measurements: the believed spread shrinks, a run's own stays."""
+    """The uncertainty of an estimate, as a factor, after so many runs: the prior's spread shrinks, the noise of a run remains."""
     return math.hypot(noise, spread / math.sqrt(1 + runs * (spread / noise) ** 2))

@@ -6,7 +6,7 @@ from ftdsl.estimate import constants, weights
 from ftdsl.estimate.setup import BYTES, Setup
 
 HOST_BANDWIDTH = 100e9
-"""Bytes a second that a machine's processors work on for all its cards (eight channels of DDR4-3200 give 205 at most; half of
+"""Bytes a second that a machine's processors work on for all its GPUs (eight channels of DDR4-3200 give 205 at most; half of
 it for an optimizer that reads and writes)."""
 
 
@@ -15,17 +15,17 @@ PROTOCOL = 0.82
 developers in NVIDIA/nccl-tests, issue 212)."""
 
 HALFWAY = 32e6
-"""Bytes at which half of that is reached; 256 MB are said there to be too few to reach it (no row of ours)."""
+"""Bytes at which half of that is reached; the same source calls 256 MB too few to reach it (no row of ours)."""
 
 
 THROUGH_HOST = 0.2
-"""What is left of PCIe between cards that cannot read each other's memory: every byte is written to the host's and read from
-there, on boards that give two cards eight lanes each."""
+"""What is left of PCIe between GPUs that cannot read each other's memory: every byte is written to the host's and read from
+there, on boards that give two GPUs eight lanes each."""
 
 
 def collective(setup: Setup, held: float, cards: int, alone: bool = False) -> float:
-    """Seconds for each card to receive (or reduce) `held` bytes spread over so many cards: within a machine over its links,
-    between machines over the network, the slower of the two. `alone`: nothing computes beside it."""
+    """Seconds for each GPU to receive (or reduce) `held` bytes sharded over several GPUs: within a machine over its links,
+    between machines over the network, the slower of the two. `alone`: nothing computes at the same time."""
     if cards <= 1:
         return 0.0
     gpu, searched = setup.gpu, constants.FITTED
@@ -57,7 +57,7 @@ def gathering(setup: Setup) -> float:
 
 
 def reducing(setup: Setup) -> float:
-    """Seconds to reduce all gradients once a step, where they are whole on each card (DDP, ZeRO 1 and 2)."""
+    """Seconds to reduce all gradients once a step, where they are whole on each GPU (DDP, ZeRO 1 and 2)."""
     if setup.data * setup.context == 1 or setup.fsdp or setup.strategy in ("zero3", "gemini", "single", "device_map"):
         return 0.0
     part = weights.share(setup)

@@ -14,7 +14,7 @@ ATTENTION = {
     "flash2": {8: 0.5, 9: 0.38},
     "cudnn": {8: 0.5, 9: 0.55},
 }
-"""Causal attention, forward and backward together, of `half` by kernels and generation of cards. FlashAttention 2:
+"""Causal attention, forward and backward together, of `half` by kernels and generation of GPUs. FlashAttention 2:
 arXiv:2307.08691, figures 5 and 6 (A100 160 TFLOP/s backward to 190 forward; H100 370 at most). cuDNN on Hopper: arXiv:2407.08608,
 figures 5 and 6 (600 forward, 500 backward). Other generations: as the nearest before."""
 
@@ -28,7 +28,7 @@ COMPILED_KERNELS = 0.5
 """What torch.compile leaves of launches: chains of two to three operations become one kernel."""
 
 TILES = 128 * 128 * 256
-"""Elements of the outputs that a card works on at once: some 128 multiprocessors, each with a tile of 128 by 256."""
+"""Elements of the outputs that a GPU works on at once: some 128 multiprocessors, each with a tile of 128 by 256."""
 
 CACHED = 0.25
 """Time of a byte from the last cache against one from memory (microbenchmarks of A100, H100 and Ada: 2.5 to 5 times as fast)."""
@@ -40,7 +40,7 @@ AUTOCAST = 1.2
 """Autocast looks at the dtype of each operation's inputs, and casts some: what that adds to its start."""
 
 NEWER_HOSTS = 0.6
-"""Time of a kernel's start on hosts of cards since 2022 against those of an A100: single threads of Zen 4 and Sapphire Rapids
+"""Time of a kernel's start on hosts of GPUs since 2022 against those of an A100: single threads of Zen 4 and Sapphire Rapids
 against Zen 2 and Ice Lake (SPECspeed: 1.4 to 1.8)."""
 
 
@@ -62,7 +62,7 @@ def _whole(setup: Setup) -> float:
 
 
 def peak(setup: Setup) -> float:
-    """FLOP/s of the card for large products in the dtype that is computed in."""
+    """FLOP/s of the GPU for large products in the dtype that is computed in."""
     gpu = setup.gpu
     # clocks fall with about the cube root of power, and work done with clocks
     held = min(1.0, setup.power / gpu.power) ** POWER if setup.power else 1.0
@@ -135,13 +135,13 @@ def _attention_rate(setup: Setup) -> float:
     kernels, gpu = setup.traits.kernels, setup.gpu
     rates = ATTENTION["cudnn" if kernels == "cudnn" else "flash2"]
     generation = max((known for known in rates if known <= gpu.capability), default=8)
-    # a card whose products exceed or miss its data sheet does so here too
+    # a GPU whose products exceed or miss its data sheet does so here too
     part = rates[generation] * min(1.0, gpu.reach / USUAL_REACH[generation])
     return part * gpu.half * 1e12 * (constants.FITTED.flash1 if kernels == "flash1" else 1.0)
 
 
 USUAL_REACH = {8: 0.82, 9: 0.62}
-"""The reach of the cards that the rates of attention were measured on."""
+"""The reach of the GPUs that the rates of attention were measured on."""
 
 
 def _bandwidth(setup: Setup) -> float:
@@ -149,7 +149,7 @@ def _bandwidth(setup: Setup) -> float:
 
 
 def stream(setup: Setup, moved: float) -> float:
-    """Seconds to move bytes through the card's memory."""
+    """Seconds to move bytes through the GPU's memory."""
     return moved / _bandwidth(setup)
 
 

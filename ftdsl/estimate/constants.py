@@ -1,5 +1,5 @@
-"""Every constant that was fitted to measurements, in one record, with the rows it came from. What follows from code, papers or
-data sheets stands beside its use instead."""
+"""All constants fitted to measurements, in one record, with the rows they were fitted to. Constants from code, papers or data
+sheets are defined where they are used."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class SearchResult:
     lengths from 256 to 8192 at batch 1)."""
 
     waves: float = 0.5
-    """Parts of a wave of tiles that a product loses at its end (0.5: half of the card idles in the last one)."""
+    """Parts of a wave of tiles that a product loses at its end (0.5: half of the GPU idles in the last one)."""
 
     flash1: float = 0.55
     """FlashAttention 1 against 2, by which llm-foundry's long sequences ran (2k to 64k tokens)."""
@@ -70,10 +70,10 @@ class SearchResult:
     """The same for GPTQ's Triton kernels (fms QLoRA over GPTQ)."""
 
     link: float = 0.4535
-    """The part of a data sheet's link that collectives of a layer's size reach (fms on two and four cards, llm-foundry)."""
+    """The part of a data sheet's link that collectives of a layer's size reach (fms on two and four GPUs, llm-foundry)."""
 
     network: float = 0.5
-    """The same for the network between machines (llm-foundry on 16 to 512 cards)."""
+    """The same for the network between machines (llm-foundry on 16 to 512 GPUs)."""
 
     overlap: float = 0.7
     """The part of computing behind which collectives hide (the same rows)."""
@@ -83,7 +83,7 @@ class SearchResult:
 
     fsdp_unit: float = 0.0006
     """Seconds of CPU for one unit of FSDP in one pass. peft wraps the two maps of every adapter as units of their own
-    (utils/other.py: fsdp_auto_wrap_policy), which is what slows small batches (fms, LoRA and QLoRA on two and four cards)."""
+    (utils/other.py: fsdp_auto_wrap_policy), which is what slows small batches (fms, LoRA and QLoRA on two and four GPUs)."""
 
     loss_traffic: float = 1.2
     """Times that each byte the loss holds crosses the memory's bus (fms, logits against fused)."""

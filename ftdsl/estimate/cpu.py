@@ -1,11 +1,11 @@
-"""A training process on a CPU: peak of main memory and seconds of a step.
+"""A training process on a CPU: peak of main memory and seconds per step.
 
-Memory is what the process holds at most (resident, as Linux counts it): the interpreter with torch and the engine, then weights,
-gradients, states and activations as on a card, in fp32; what comes and goes is counted with what malloc keeps of it. Time is
-arithmetic at the rate of the cores, and bytes at the rate of memory, one after the other.
+Memory is the maximum resident set size: the interpreter with torch and the engine, then weights, gradients, states and
+activations as on a GPU, in fp32; temporary memory is counted with the part that malloc keeps. Time is the sum of arithmetic at
+the cores' rate and of transfers at the memory's rate.
 
-Four constants belong to the machine and the engine's version. Here they are what is believed of any machine; runs correct them
-(`calibrated`), which is how a machine gets to be known.
+Four constants depend on the machine and the engine's version. Here they have prior values for any machine; measured runs
+correct them (`calibrated`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ftdsl.estimate import compute, constants, loss, memory, trained, weights
-from ftdsl.estimate.calibration import Believed, Seen, corrected, left
+from ftdsl.estimate.calibration import Believed, Measurement, corrected, left
 from ftdsl.estimate.layer import upcasts_norms
 from ftdsl.estimate.memory import Memory, Phase
 from ftdsl.estimate.setup import Setup
@@ -23,19 +23,19 @@ BASE = Believed(0.62 * 2**30, 0.15)
 """Bytes of the process before the model: Python, torch for CPU, transformers, datasets and LLaMA-Factory imported (0.9.5)."""
 
 KEPT = Believed(1.15, 0.15)
-"""Bytes that stay with the process for each that comes and goes: glibc gives back only what lies at the end of its heap."""
+"""Bytes that the process keeps per temporary byte: glibc only returns memory at the end of its heap."""
 
 RATE = Believed(45e9, 0.7)
 """FLOP/s that one core reaches in fp32 products: half of the peak of AVX2 at 3 GHz (two 8-wide FMA a cycle)."""
 
 STREAM = Believed(8e9, 0.7)
-"""Bytes a second that one core reads or writes: what STREAM finds on servers of the last ten years, 5 to 15 GB/s."""
+"""Bytes per second that one core reads or writes: STREAM on servers of the last ten years, 5 to 15 GB/s."""
 
 MEMORY_NOISE, TIME_NOISE = 0.04, 0.1
-"""How far a run may be off what the right constants say: memory hardly, time by what else the machine does."""
+"""Noise of a run around the right constants: small for memory; for time, other load on the machine."""
 
 MORE_THREADS = 0.9
-"""What a further thread gives of the first one's rate, as a power: torch splits products well, small ones less."""
+"""Exponent of the speed-up by threads: torch parallelises large products well, small ones less."""
 
 
 @frozen(eq=True)
@@ -97,16 +97,16 @@ def calibrated(runs: Sequence[Run]) -> Processor:
     memories = [_memory_seen(run) for run in runs]
     base, kept = corrected((BASE, KEPT), memories, MEMORY_NOISE)
     slowness = (Believed(1 / RATE.value, RATE.spread), Believed(1 / STREAM.value, STREAM.spread))
-    times = [Seen(_work(run.usual, run.threads), run.step) for run in runs]
+    times = [Measurement(_work(run.usual, run.threads), run.step) for run in runs]
     per_flop, per_byte = corrected(slowness, times, TIME_NOISE)
     return Processor(base, kept, 1 / per_flop, 1 / per_byte, len(runs))
 
 
-def _memory_seen(run: Run) -> Seen:
+def _memory_seen(run: Run) -> Measurement:
     """What stays counts as it is, what comes and goes with what malloc keeps."""
     peak = max(memory.memory(run.setup).phases, key=lambda phase: sum(_held(phase, Processor()).values()))
     stays = _stays(peak)
-    return Seen((1.0, peak.total - stays), run.resident, stays)
+    return Measurement((1.0, peak.total - stays), run.resident, stays)
 
 
 _STAY = ("weights", "optimizer", "frozen models")
@@ -141,18 +141,18 @@ def _traffic(setup: Setup) -> float:
 
 def _work(setup: Setup, threads: int) -> tuple[float, float]:
     """FLOPs of a step and bytes it moves, of one thread."""
-    one = replace(setup, attention="flash")
-    a, tokens = one.architecture, one.tokens
-    again = compute.RECOMPUTED.get(one.checkpointing, 0.0)
-    back = trained.crossed(one) / a.layers
-    products = 2 * a.active_layer_linear * tokens * compute.passes(one) * a.layers
-    head = 2 * a.embedding * tokens * (2 if one.adapts else 3)
+    flash = replace(setup, attention="flash")
+    a, tokens = flash.architecture, flash.tokens
+    again = compute.RECOMPUTED.get(flash.checkpointing, 0.0)
+    back = trained.crossed(flash) / a.layers
+    products = 2 * a.active_layer_linear * tokens * compute.passes(flash) * a.layers
+    head = 2 * a.embedding * tokens * (2 if flash.adapts else 3)
     # sdpa on a CPU works all pairs, also those a causal mask hides
-    pairs = 4.0 * one.seq_len * a.q * tokens * (1 + back * (again + 2.5)) * a.layers
-    moved = _traffic(one) * tokens * (1 + back * (again + constants.FITTED.backward)) * a.layers
-    moved += loss.loss_bytes(one) * constants.FITTED.loss_traffic
-    learnt = weights.trainable(one, weights.share(one))
-    sweeps = learnt * 4 * (3 + 4) * (1.0 if one.optimizer == "adamw_fused" else 1.5)
+    pairs = 4.0 * flash.seq_len * a.q * tokens * (1 + back * (again + 2.5)) * a.layers
+    moved = _traffic(flash) * tokens * (1 + back * (again + constants.FITTED.backward)) * a.layers
+    moved += loss.loss_bytes(flash) * constants.FITTED.loss_traffic
+    learnt = weights.trainable(flash, weights.share(flash))
+    sweeps = learnt * 4 * (3 + 4) * (1.0 if flash.optimizer == "adamw_fused" else 1.5)
     more = max(1, threads) ** MORE_THREADS
-    count = one.accumulate
+    count = flash.accumulate
     return (products + head + pairs) * count / more, (moved * count + sweeps) / more

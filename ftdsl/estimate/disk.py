@@ -1,4 +1,4 @@
-"""Bytes a checkpoint takes on disk: weights, and what resuming needs."""
+"""Bytes of a checkpoint on disk: weights, and the state for resuming."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Does it fit? What is certain, what is likely, against what a process can have of the card.
+"""Does a setup fit? Compares certain and likely memory with the memory available to a process.
 
-Only what is certain refuses a set-up: bytes that no length of a row changes, or exact lengths whose interval lies above the
-card as a whole. All else is a band, and the band decides between `safe` and `doubtful`.
+A setup is refused only if it certainly does not fit: bytes that do not depend on row lengths, or exact lengths whose
+interval lies above the GPU's capacity. Otherwise the interval decides between `safe` and `doubtful`.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from ftdsl.estimate.setup import Setup
 from ftdsl.record import frozen, replace
 
 USABLE = 0.985
-"""The part of a card's memory that CUDA offers (an A100 of 80 GiB says 79.15, an RTX 4090 of 24 says 23.65)."""
+"""Share of a GPU's memory that CUDA offers (79.15 of an A100's 80 GiB, 23.65 of an RTX 4090's 24)."""
 
 CONTEXT = 0.5 * GIB
-"""Bytes of the CUDA context at least. What libraries take beyond it, and caches, the allocator gives back when it must."""
+"""Minimum bytes of the CUDA context. The allocator can free the caches and workspaces beyond it."""
 
 SCATTER = {"single": 1.05, "trained": 1.2, "sharded": 1.3}
-"""Free blocks that do not fit are lost: needed for each byte that comes and goes, when adapters are trained on one card, when
+"""Free blocks that do not fit are lost: needed for each byte that comes and goes, when adapters are trained on one GPU, when
 gradients of all weights lie between activations, and when FSDP gathers and frees beside. From the fms rows that ran or failed
-at 0.8 to 1 of an A100: Llama-2-70B in QLoRA at 0.83 under FSDP failed, Mistral-7B in QLoRA at 0.87 on one card ran."""
+at 0.8 to 1 of an A100: Llama-2-70B in QLoRA at 0.83 under FSDP failed, Mistral-7B in QLoRA at 0.87 on one GPU ran."""
 
 EXACT_KINDS = ("exact", "max_padded")
-"""Kinds of lengths where every batch is as long as the limit says."""
+"""Kinds of lengths where every batch has the length of the limit."""
 
 ALMOST_ALL = 2.326
-"""Standard deviations below an estimate that 99 of 100 runs lie above."""
+"""Standard deviations below an estimate that 99 of 100 runs exceed."""
 
 CERTAIN_TERMS = ("weights", "optimizer", "gradients", "frozen models")
-"""Terms that depend on no row: they are there at the optimizer's step whatever the data."""
+"""Terms that do not depend on rows: they are present at the optimizer's step for any data."""
 
 COUNTING_ERROR = 0.03
 """How far the count of parameters and their bytes may be off where all sizes are known (rounding of groups and paddings)."""
@@ -45,7 +45,7 @@ inferred."""
 @frozen
 class Fit:
     """Whether a set-up fits: bytes that must be free, `low` to `high` with `needed` likely, against the `usable` ones of the
-    card's `capacity`. `certain`: bytes of them that no length of a row changes; `least`: what 99 of 100 runs need more than."""
+    GPU's `capacity`. `certain`: bytes of them that no length of a row changes; `least`: what 99 of 100 runs need more than."""
 
     memory: Memory
     certain: float
@@ -58,12 +58,12 @@ class Fit:
 
     @property
     def fits(self) -> bool:
-        """Whether it is more likely to fit than not."""
+        """Whether it probably fits."""
         return self.needed <= self.usable
 
     @property
     def fraction(self) -> float:
-        """The part of the card that is needed."""
+        """Share of the GPU's memory that is needed."""
         return self.needed / self.usable
 
     @property
@@ -89,7 +89,7 @@ def fit(setup: Setup) -> Fit:
     estimate = memory(setup)
     scattered = max(_needed(setup, phase) for phase in estimate.phases) + CONTEXT
     low, high = estimate.interval()
-    # the low end has neither lost blocks nor a context in it: runs have come within a percent of the card
+    # the low end has neither lost blocks nor a context in it: runs have come within a percent of the GPU
     return Fit(
         estimate,
         certain_bytes(estimate),
@@ -103,7 +103,7 @@ def fit(setup: Setup) -> Fit:
 
 
 def certain_bytes(estimate: Memory) -> float:
-    """Bytes that lie on the card at the optimizer's step whatever the rows are, less what counting may be off by."""
+    """Bytes on the GPU at the optimizer's step for any rows, less the uncertainty of counting."""
     step = next(phase for phase in estimate.phases if phase.name == "step")
     setup = estimate.setup
     spread = COUNTING_ERROR + setup.architecture.uncertainty + INFERRED * len(setup.unknown)
@@ -124,7 +124,7 @@ def longest_that_fits(setup: Setup, step: int = 100) -> int:
 
 
 def smallest_card(setup: Setup) -> float:
-    """GiB of the smallest card (of the sizes that are sold) on which the set-up fits: what "fits on 24 GB" states. More than
+    """GiB of the smallest GPU (of the sizes that are sold) on which the set-up fits: what "fits on 24 GB" states. More than
     the largest: what is needed."""
     needed = fit(setup).needed
     sizes = sorted({size for gpu in catalog.gpus().values() for size in gpu.memory if size in COMMON})
@@ -132,7 +132,7 @@ def smallest_card(setup: Setup) -> float:
 
 
 COMMON = {8, 10, 11, 12, 16, 24, 32, 40, 48, 80, 96, 141, 192}
-"""Sizes that people state: those of more than one card, or of one that everybody knows."""
+"""Sizes that people state: those of more than one GPU, or of one that everybody knows."""
 
 
 STAYS = ("weights", "optimizer", "frozen models", "gathered weights", "buffers")

@@ -1,8 +1,8 @@
-"""How sure an estimate is: an interval that should hold nine of ten runs, from what of a set-up was ever held to a measurement.
+"""The uncertainty of an estimate: an interval that should contain nine of ten runs, by which parts of a setup were measured.
 
-Each thing that the estimate leans on adds its variance: the kind of figure, the framework's code, the card, what nobody measured
-here, what was inferred. Deviations are of logarithms, since everything is a factor; ends differ, since runs use more than is
-counted more often than less, and take longer.
+Each input of the estimate adds its variance: the kind of figure, the framework's code, the GPU, settings never measured,
+inferred values. Deviations are of logarithms, since errors are factors; the interval is asymmetric, since runs use more memory
+and time than estimated more often than less.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ftdsl.estimate.setup import Setup
 from ftdsl.record import frozen, replace
 
 NINE_OF_TEN = 1.645
-"""Standard deviations to each side that hold nine of ten."""
+"""Standard deviations to each side that contain nine of ten runs."""
 
 KINDS = {
     "allocated_peak": 0.04,
@@ -48,7 +48,7 @@ SEEN = Seen()
 SEEN_OPTIMIZERS = {"adamw", "adamw_fused", "decoupled_adamw", "paged_adamw", "adamw8bit", "paged_adamw8bit", "sgd"}
 SEEN_STRATEGIES = {"single", "ddp", "zero2", "zero3", "fsdp", "fsdp_grad_op"}
 RELATIVES = {"a800": "a100", "h800": "h100", "h200": "h100", "gh200": "h100"}
-"""Cards that compute as others do."""
+"""GPUs with the same processor as another."""
 
 
 @contextmanager
@@ -129,9 +129,9 @@ def _speed(setup: Setup) -> dict[str, float]:
     measured = setup.gpu.measured > 0
     short = setup.tokens < 2048
     applies = {
-        f"how much of a {setup.card} is reached": (0.1 if measured else 0.17, card not in SEEN.cards),
-        "a card held to less power": (0.06, setup.power > 0),
-        "cards without peer access": (0.08, not setup.gpu.peer and setup.world > 1),
+        f"the throughput of a {setup.card}": (0.1 if measured else 0.17, card not in SEEN.cards),
+        "a GPU with a power limit": (0.06, setup.power > 0),
+        "GPUs without peer access": (0.08, not setup.gpu.peer and setup.world > 1),
         "several machines": (0.08, setup.world > setup.node),
         "short micro-batches": (0.11, short),
     }
@@ -139,13 +139,13 @@ def _speed(setup: Setup) -> dict[str, float]:
 
 
 SAYS_LITTLE = 0.05
-"""Deviations up to this are nothing to tell a person of."""
+"""Deviations up to this are not reported."""
 
 
 def weak(setup: Setup, timed: bool = False) -> tuple[str, ...]:
-    """What of a set-up the estimates have not been held to, as short phrases. `timed`: for the step time."""
-    found = deviations(setup, timed)
-    return tuple(name for name, deviation in found.items() if deviation > SAYS_LITTLE)
+    """The parts of a setup that estimates were never checked against, as short phrases. timed: for the step time."""
+    parts = deviations(setup, timed)
+    return tuple(name for name, deviation in parts.items() if deviation > SAYS_LITTLE)
 
 
 def deviation_of(setup: Setup, kind: str) -> float:

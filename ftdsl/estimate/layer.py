@@ -1,6 +1,6 @@
-"""Activations of one layer: what autograd saves of it, and what its backward pass needs beside.
+"""Activations of one layer: what autograd saves, and temporary memory of its backward pass.
 
-All figures are bytes a token on one card for 16-bit activations (`memory` scales fp32 runs), counted tensor by tensor from
+All figures are bytes a token on one GPU for 16-bit activations (`memory` scales fp32 runs), counted tensor by tensor from
 transformers' Llama code (modeling_llama.py) and litgpt's (model.py, lora.py) with torch's rules of what autograd saves.
 """
 

@@ -49,7 +49,7 @@ HELD = {
 }
 
 NOT_UPCAST = {"gpt_bigcode", "gpt_neox", "bloom", "falcon", "gpt2", "mpt", "opt"}
-"""Families whose transformers code hands bf16 logits to the loss (modeling_gpt_bigcode.py and kin, before 4.48)."""
+"""Families whose transformers code passes bf16 logits to the loss (modeling_gpt_bigcode.py and similar, before 4.48)."""
 
 PREFERENCE = {"preference": 12.0, "dpo": 16.0, "kto": 20.0, "reward": 6.0, "ppo": 16.0}
 """Bytes a logit where logits become log-probabilities of whole rows, which no fused loss does. DPO: fp32 logits and
@@ -84,7 +84,7 @@ def _logit_bytes(setup: Setup, held: Held) -> float:
             return 14.0 if setup.autocast else 6.0
         return 8.0 if family in SINCE_4_45 else 10.0
     if setup.loss == "hf_bf16" and setup.autocast and family in NOT_UPCAST:
-        # accelerate hands outputs on in fp32 (4) beside the bf16 logits (2), and cross-entropy runs in fp32 (12)
+        # accelerate returns fp32 outputs (4) in addition to bf16 logits (2); cross-entropy runs in fp32 (12)
         return 18.0
     if setup.loss == "tt_chunk" and setup.compile:
         return 4.5

@@ -1,10 +1,10 @@
-"""Peak memory of one card: the largest of the phases of a step, each a sum of terms.
+"""Peak memory of one GPU: the largest of the phases of a step, each a sum of terms.
 
 forward:   end of the forward pass: checkpoints of all layers, logits and what the loss makes of them
 last:      backward of the last layer: all checkpoints and one layer recomputed
 first:     backward of the first layer: all gradients and one layer
 step:      the optimizer's step: all gradients and its temporaries
-evaluation: logits of an evaluation beside weights and states, where there is one
+evaluation: logits of an evaluation in addition to weights and states
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ GIB = 2.0**30
 
 @frozen
 class Phase:
-    """Bytes by term at one moment of a step."""
+    """Bytes by term in one phase of a step."""
 
     name: str
     terms: dict[str, float]
@@ -31,7 +31,7 @@ class Phase:
 
 @frozen
 class Memory:
-    """Bytes on the fullest card; phases in the order of a step."""
+    """Bytes on the fullest GPU; phases in the order of a step."""
 
     setup: Setup
     phases: tuple[Phase, ...]
@@ -72,10 +72,10 @@ class Memory:
 
 
 def memory(setup: Setup) -> Memory:
-    """Peak memory of the fullest card. Raises: NotModelledError."""
+    """Peak memory of the fullest GPU. Raises: NotModelledError."""
     stages = [(True, setup.pipeline == 1)] if setup.pipeline == 1 else [(True, False), (False, True)]
-    found = [_stage(setup, first, last) for first, last in stages]
-    return max(found, key=lambda one: one.allocated)
+    stage_memories = [_stage(setup, first, last) for first, last in stages]
+    return max(stage_memories, key=lambda stage: stage.allocated)
 
 
 def _stage(setup: Setup, first: bool, last: bool) -> Memory:
@@ -92,13 +92,13 @@ def _stage(setup: Setup, first: bool, last: bool) -> Memory:
     summed = (setup.accumulate > 1 or setup.strategy == "ddp") and not (setup.traits.longest_first and setup.fsdp)
     held = running | gradients if summed else running
     kept = {"checkpoints": _kept_activations(setup, part.layers, first)}
-    one = {"one layer": _one_layer(setup)}
+    one_layer = {"one layer": _one_layer(setup)}
     whole = {"whole gradients": sharding.whole_gradients(setup) if last or setup.fsdp else 0.0}
     at_end = {"checkpoints": max(kept["checkpoints"] / part.layers, _second_copy(setup, part.layers))}
     phases = {
         "forward": _forward(setup, held, last) | kept,
-        "last": held | kept | one | whole,
-        "first": running | gradients | at_end | one | (whole if setup.fsdp else {}),
+        "last": held | kept | one_layer | whole,
+        "first": running | gradients | at_end | one_layer | (whole if setup.fsdp else {}),
         "step": static | gradients | {"step": states.step_bytes(setup, part)},
     }
     if setup.eval_batch and last:
@@ -127,7 +127,7 @@ def _gathered(setup: Setup, part: weights.Share) -> dict[str, float]:
 
 
 def _static(setup: Setup, part: weights.Share) -> dict[str, float]:
-    """Weights and optimizer states that stay on the card."""
+    """Weights and optimizer states that stay on the GPU."""
     stays = 0.0 if setup.offload == "params" else weights.weight_bytes(setup, part) / setup.weight_shards
     return {
         "weights": stays,
@@ -145,7 +145,7 @@ def _unsplit(setup: Setup, part: weights.Share) -> tuple[Setup, weights.Share]:
 
 
 def _gradients(setup: Setup, part: weights.Share) -> float:
-    """Bytes of all gradients on the card; offloaded ones leave it bucket by bucket."""
+    """Bytes of all gradients on the GPU; offloaded ones leave it bucket by bucket."""
     if setup.offload != "none":
         return 0.0
     if setup.traits.unsharded_sums and setup.fsdp and setup.adapts:
@@ -187,23 +187,23 @@ def _whole(setup: Setup) -> Setup:
 
 def _one_layer(setup: Setup) -> float:
     """Bytes of one layer at work: by token, and what does not depend on tokens."""
-    one = _whole(setup)
-    again = 0.0 if setup.checkpointing == "none" else layer.saved(one)
-    by_token = (again + layer.transient(one)) * (setup.compute_bytes / 2) * setup.tokens
+    unsharded = _whole(setup)
+    again = 0.0 if setup.checkpointing == "none" else layer.saved(unsharded)
+    by_token = (again + layer.transient(unsharded)) * (setup.compute_bytes / 2) * setup.tokens
     return by_token + layer.dora_bytes(setup)
 
 
 def _evaluation(setup: Setup) -> dict[str, float]:
     """Terms of an evaluation on the last stage; where it writes, keys and values of all tokens stay, and only the last token
     of a prompt has logits (transformers, generation/utils.py: logits_to_keep)."""
-    found = {"logits": loss.eval_bytes(setup), "one layer": _eval_layer(setup)}
+    terms = {"logits": loss.eval_bytes(setup), "one layer": _eval_layer(setup)}
     if not setup.generated:
-        return found
+        return terms
     a = setup.architecture
     rows = setup.eval_batch
     tokens = rows * (setup.seq_len + setup.generated)
     cache = 2 * setup.compute_bytes * a.kv * -(-a.layers // setup.pipeline) * tokens / setup.tensor
-    return found | {"logits": rows * a.vocab * loss.EVALUATED / setup.tensor, "keys and values": cache}
+    return terms | {"logits": rows * a.vocab * loss.EVALUATED / setup.tensor, "keys and values": cache}
 
 
 def _eval_layer(setup: Setup) -> float:

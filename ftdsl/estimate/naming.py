@@ -24,7 +24,8 @@ _ENDINGS = re.compile(
 )
 _ACTIVE = re.compile(r"(?<![a-z0-9.])a(\d+(?:\.\d+)?)b(?![a-z])")
 _EXPERTS = re.compile(r"(?<![a-z0-9.])(\d+)x(\d+(?:\.\d+)?)b(?![a-z])")
-_SIZE = re.compile(r"(?<![a-z0-9.])(?:e)?(\d+(?:[._]\d+)?)([bmt])(?![a-z0-9])")
+_SIZE = re.compile(r"(?<![a-z0-9.])(?:e)?(\d+(?:[._]\d+)?[bmt]|\d+[bmt]\d)(?![a-z0-9])")
+"""`7B`, `0.6b`, `560m`, and BLOOM's `7b1`, which is 7.1 billion."""
 _UNITS = {"m": 1e6, "b": 1e9, "t": 1e12}
 
 
@@ -33,20 +34,20 @@ def by_name(name: str) -> Architecture | None:
     if exact := known(name):
         return exact
     core = core_of(name)
-    if (entry := _cores().get(core)) and (found := known(entry)):
-        return found
+    if (entry := _cores().get(core)) and (entry_sizes := known(entry)):
+        return entry_sizes
     return None
 
 
 def by_kin(name: str) -> Architecture | None:
     """The newest model of the catalogue whose name differs in its version alone (GLM-5.2 is taken for GLM-5)."""
     entry = _kin().get(_kind(core_of(name)))
-    found = known(entry) if entry else None
-    return replace(found, name=name, uncertainty=GUESSED_KIN) if found else None
+    relative = known(entry) if entry else None
+    return replace(relative, name=name, uncertainty=GUESSED_KIN) if relative else None
 
 
 def guessed(name: str) -> Architecture | None:
-    """The last resort: by kin, else by the size in the name."""
+    """A guess: a model whose name differs by version, else the size in the name."""
     return by_kin(name) or by_size(name)
 
 
@@ -58,13 +59,19 @@ def by_size(name: str) -> Architecture | None:
         count, each = int(mixed[1]), float(mixed[2]) * 1e9
         # attention and embeddings are shared, a sixth of a model
         return _scaled(_reference("Mixtral-8x7B"), each * (1 + 0.83 * (count - 1)), GUESSED_MIXTURE, name)
-    sizes = [float(number.replace("_", ".")) * _UNITS[unit] for number, unit in _SIZE.findall(_ACTIVE.sub(" ", text))]
+    sizes = [_number(stated) for stated in _SIZE.findall(_ACTIVE.sub(" ", text))]
     if not sizes:
         return None
     total = sizes[0]
     if active := _ACTIVE.search(text):
         return _mixture(total, float(active[1]) * 1e9, name)
     return _scaled(_nearest(total), total, GUESSED_DENSE, name)
+
+
+def _number(stated: str) -> float:
+    """Parameters: `0_6b` is 0.6e9, `7b1` is 7.1e9."""
+    (unit,) = set(stated) & set(_UNITS)
+    return float(stated.replace("_", ".").replace(unit, "." if not stated.endswith(unit) else "")) * _UNITS[unit]
 
 
 def core_of(name: str) -> str:
@@ -107,9 +114,9 @@ def _kin() -> Mapping[str, str]:
 
 
 def _reference(name: str) -> Architecture:
-    found = known(name)
-    assert found is not None, name
-    return found
+    reference = known(name)
+    assert reference is not None, name
+    return reference
 
 
 REFERENCES = ("Qwen2.5-0.5B", "Llama-3.2-1B", "Llama-3.2-3B", "Qwen3-4B", "Llama-3-8B", "Qwen3-14B", "Qwen3-32B", "Llama-3-70B",

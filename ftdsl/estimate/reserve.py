@@ -1,8 +1,8 @@
 """From bytes in use to what the allocator holds and what nvidia-smi shows. Neither is memory that a run needs.
 
-Reserved: weights and states lie in blocks of their own; what comes and goes leaves blocks behind that the next phase cannot use,
-more where FSDP allocates on streams of its own, and more where lengths change from batch to batch. nvidia-smi shows that, the
-CUDA context, and NCCL's buffers.
+Reserved: weights and states have separate blocks; temporary memory leaves blocks that the next phase cannot use, more if FSDP
+allocates on separate streams, and more if lengths change between batches. nvidia-smi shows all of that, the CUDA context, and
+NCCL's buffers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ftdsl.estimate.setup import Setup
 GIB = 2.0**30
 
 USABLE = 0.985
-"""The part of a card's memory that CUDA offers: the allocator cannot hold more."""
+"""The part of a GPU's memory that CUDA offers: the allocator cannot hold more."""
 
 
 def _left_behind(setup: Setup) -> float:
@@ -31,7 +31,7 @@ def _left_behind(setup: Setup) -> float:
 
 
 def reserved(setup: Setup, static: float, dynamic: float) -> float:
-    """Bytes that torch's caching allocator has taken from the card at most."""
+    """Bytes that torch's caching allocator has taken from the GPU at most."""
     held = static * constants.FITTED.reserved_static + dynamic * _left_behind(setup)
     return min(held, max(static + dynamic, setup.capacity * USABLE))
 

@@ -16,13 +16,13 @@ QUANTS = ("none", "nf4", "nf4-dq", "int8", "gptq4", "gptq8", "fp8_compute")
 CHECKPOINTING = ("none", "full", "selective", "selective_op", "selective_layer", "selective_core_attn")
 STRATEGIES = ("single", "ddp", "zero1", "zero2", "zero3", "fsdp", "fsdp_grad_op", "hsdp", "gemini", "device_map")
 SHARDED = {"zero3", "fsdp", "hsdp", "gemini"}
-"""Strategies that keep only a part of the weights on each card."""
+"""Strategies that keep only a part of the weights on each GPU."""
 OBJECTIVES = ("sft", "preference", "dpo", "kto", "reward", "ppo")
 """What is learnt: `sft` stands for every loss over the next token, `preference` for those without a reference (ORPO, SimPO)."""
 KINDS = ("allocated_peak", "active_peak", "reserved_peak", "nvidia_smi", "capacity")
 
 INLINE_ECC = 1 / 16
-"""The part of its memory that a card with `inline_ecc` keeps for error correction (48 GiB of an L40S: 45)."""
+"""The part of its memory that a GPU with `inline_ecc` keeps for error correction (48 GiB of an L40S: 45)."""
 
 ALPACA_LONGEST = 1024
 """Tokens of the longest samples of Alpaca, whatever the cutoff: 1044 with Phi's tokenizer, 1304 with Llama's over all 52,000
@@ -36,20 +36,21 @@ the limit was set with room (no row decides it)."""
 
 @frozen(eq=True)
 class Setup:
-    """What is trained how on what. Everything has a default but the architecture; lengths in tokens, memory in GiB.
+    """A training setup. Only the architecture has no default; lengths in tokens, memory in GiB.
 
-    `fused_adapters`: base and adapter in one kernel (foak's, Unsloth's), which casts the thin maps and not what they read.
-    `trains_embeddings`: embedding and head are trained whole beside the adapter. `dora`: LoRA with magnitudes; `oft_block`: size
-    of OFT's blocks; `trained_layers`: of `freeze`, the last ones unless `trained_first`. `train_dtype`: of trained parameters;
-    `base_dtype`: of frozen and loaded ones. `master`: fp32 copies and states beside low-precision weights. `optimizer_rank`: of
-    GaLore's and APOLLO's subspace. `references`: frozen models beside, in `reference_quant`. `eval_batch`: sequences of one
-    evaluation on one card (0: none), `generated`: tokens written for each. `mask`: attention is handed a mask for each pair of
-    tokens (packed rows that are blind to each other). `document_len`: tokens that scores reach in a packed sequence whose kernels
-    keep its rows apart (0: the whole sequence; for rows of many lengths sum(l^2) / sum(l)). `loss`: how logits and cross-entropy
-    are held (estimate.loss).
+    `fused_adapters`: base and adapter in one kernel (foak's, Unsloth's), which casts the thin matrices but not their input.
+    `trains_embeddings`: embedding and head are trained in addition to the adapter. `dora`: LoRA with magnitudes; `oft_block`:
+    size of OFT's blocks; `trained_layers`: of `freeze`, the last ones unless `trained_first`. `train_dtype`: of trained
+    parameters; `base_dtype`: of frozen and loaded ones. `master`: fp32 master weights and states for low-precision weights.
+    `optimizer_rank`: of GaLore's and APOLLO's subspace. `references`: additional frozen models, in `reference_quant`.
+    `eval_batch`: evaluation batch per GPU (0: none), `generated`: tokens generated for each sequence. `mask`: attention gets a
+    mask for each pair of tokens (packed rows that do not attend to each other). `document_len`: tokens that scores reach in
+    a packed sequence whose kernels keep its rows apart (0: the whole sequence; for rows of many lengths
+    sum(l^2) / sum(l)). `loss`: how
+    logits and cross-entropy are stored (estimate.loss).
 
     `data`, `tensor`, `pipeline`, `context`, `expert`: the split of the world; `shard`: how many of `data` share one copy (0: all;
-    hybrid sharding: a node); `node`: cards of a machine. `power`: W the card is held to (0: its own); `pcie_only`: its links are
+    hybrid sharding: a node); `node`: GPUs of a machine. `power`: W the GPU is held to (0: its own); `pcie_only`: its links are
     PCIe. `framework` as in estimate.frameworks, `version` of its model code where it matters. `virtual`: interleaved
     pipeline stages on a rank. `arithmetic`: fp32, bf16, fp16 or fp8 where it is not what dtype, autocast and strategy come to.
     `unknown`: what of the set-up was inferred or left open, which widens the intervals.
@@ -127,7 +128,7 @@ class Setup:
 
     @property
     def tokens(self) -> int:
-        """Tokens of the longest micro-batch on one card (a context-parallel rank holds its part of each sequence)."""
+        """Tokens of the longest micro-batch on one GPU (a context-parallel rank holds its part of each sequence)."""
         longest = min(self.seq_len, ALPACA_LONGEST) if "alpaca" in self.seq_kind else self.seq_len
         if self.seq_kind == "trunc_max":
             longest = round(longest * LONGEST_OF_LIMIT)
@@ -135,15 +136,15 @@ class Setup:
 
     @property
     def gpu(self) -> catalog.Gpu:
-        """The card's facts. Raises: NotModelledError for a card the catalogue does not have."""
-        found = catalog.gpus().get(self.card)
-        if found is None:
-            raise NotModelledError(f"no such card in the catalogue: {self.card}")
-        return found
+        """The GPU's facts. Raises: NotModelledError if the catalogue does not have it."""
+        gpu = catalog.gpus().get(self.card)
+        if gpu is None:
+            raise NotModelledError(f"the catalogue has no GPU `{self.card}`")
+        return gpu
 
     @property
     def bandwidth(self) -> float:
-        """Bytes a second of the card's memory."""
+        """Bytes a second of the GPU's memory."""
         gpu = self.gpu
         wanted = self.card_memory or gpu.memory[-1]
         nearest = min(range(len(gpu.memory)), key=lambda i: abs(gpu.memory[i] - wanted))
@@ -151,14 +152,14 @@ class Setup:
 
     @property
     def capacity(self) -> float:
-        """Bytes on the card, without those that keep error correction."""
-        known = catalog.gpus().get(self.card)  # a card nobody knows still has the memory that is said
+        """Bytes on the GPU, without those that keep error correction."""
+        known = catalog.gpus().get(self.card)  # an unknown GPU may have its memory set
         kept = INLINE_ECC if known and known.inline_ecc else 0.0
         return (self.card_memory or self.gpu.memory[-1]) * 2.0**30 * (1 - kept)
 
     @cached_property
     def weight_shards(self) -> int:
-        """Over how many cards the data-parallel group spreads its weights; context-parallel ranks shard along."""
+        """Over how many GPUs the data-parallel group spreads its weights; context-parallel ranks shard along."""
         if self.strategy not in SHARDED:
             return 1
         group = self.data * self.context
@@ -168,14 +169,14 @@ class Setup:
 
     @cached_property
     def state_shards(self) -> int:
-        """Over how many cards optimizer states are spread."""
+        """Over how many GPUs optimizer states are spread."""
         if self.strategy in ("zero1", "zero2", "fsdp_grad_op"):
             return self.data * self.context
         return self.weight_shards
 
     @cached_property
     def gradient_shards(self) -> int:
-        """Over how many cards gradients are spread."""
+        """Over how many GPUs gradients are spread."""
         return self.state_shards if self.strategy != "zero1" else 1
 
     @property

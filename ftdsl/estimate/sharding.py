@@ -1,4 +1,4 @@
-"""Buffers that are whole on each card although weights are sharded: gathered units, buckets, staging space."""
+"""Buffers that are whole on each GPU although weights are sharded: gathered units, buckets, staging space."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Optimizer states and what a step needs beside them, by optimizer."""
+"""Optimizer states and temporary memory of a step, by optimizer."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def state_bytes(setup: Setup, part: Share) -> float:
 
 
 def held(setup: Setup, part: Share) -> float:
-    """Bytes of states and master copies, unsharded, wherever they lie."""
+    """Bytes of states and master weights, unsharded, on GPU or in main memory."""
     name = setup.optimizer.removeprefix("paged_")
     if name == "badam":
         return BLOCK_STATES * block(setup)
@@ -72,7 +72,7 @@ def block(setup: Setup) -> float:
 
 
 def step_bytes(setup: Setup, part: Share) -> float:
-    """What the step itself needs on one card. Torch's default `foreach` AdamW makes one temporary as large as the trained
+    """What the step itself needs on one GPU. Torch's default `foreach` AdamW makes one temporary as large as the trained
     weights (the root of the second moment); fused and 8-bit kernels, SGD and steps inside backward make none. DeepSpeed
     makes the fp32 gradients of its part (zero/stage_1_and_2.py: step), ZeRO-3 of a sub-group of 1e9."""
     mine = trainable(setup, part) / setup.state_shards

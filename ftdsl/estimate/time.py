@@ -1,4 +1,4 @@
-"""Seconds of a step on one card, a roofline with overheads: what computes, moves, communicates, waits."""
+"""Seconds of a step on one GPU, a roofline with overheads: what computes, moves, communicates, waits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ftdsl.estimate.setup import BYTES, Setup
 from ftdsl.record import frozen
 
 HIDDEN_LAUNCHES = 4.0
-"""How sharply the slower of card and CPU decides a layer's time: the power of their mean (4: 19 % more where both are equal)."""
+"""How sharply the slower of GPU and CPU decides a layer's time: the power of their mean (4: 19 % more where both are equal)."""
 
 
 @frozen
@@ -24,7 +24,7 @@ class Time:
 
     @property
     def tokens_per_gpu(self) -> float:
-        """Tokens a second and card."""
+        """Tokens a second and GPU."""
         s = self.setup
         return s.tokens * s.context * s.accumulate * s.data / s.world / self.step
 
@@ -34,12 +34,12 @@ class Time:
         return interval(self.setup, "step", self.step)
 
     def total(self, tokens: float) -> float:
-        """Seconds for so many tokens, all cards together, without saving and evaluating."""
+        """Seconds for so many tokens, all GPUs together, without saving and evaluating."""
         return tokens / (self.tokens_per_gpu * self.setup.world)
 
 
 def time(setup: Setup) -> Time:
-    """The step time of a set-up. Raises: NotModelledError for a card that is not in the catalogue."""
+    """The step time of a set-up. Raises: NotModelledError for a GPU that is not in the catalogue."""
     layers = -(-setup.architecture.layers // setup.pipeline)
     terms = {
         "matmul": compute.matmul(setup) * layers,
@@ -61,7 +61,7 @@ def time(setup: Setup) -> Time:
     # (arXiv:2104.04473, 2.2: the bubble is (p - 1) / (m v))
     turns = setup.accumulate + (setup.pipeline - 1) / setup.virtual
     if setup.strategy == "device_map":
-        # without a schedule one card works at a time
+        # without a schedule one GPU works at a time
         turns = setup.accumulate * setup.pipeline
     body = micro * turns
     exposed = max(0.0, terms["reducing"] - constants.FITTED.overlap * micro * 0.6)
@@ -74,7 +74,7 @@ def time(setup: Setup) -> Time:
 
 
 def _micro(setup: Setup, terms: dict[str, float]) -> float:
-    """Seconds of one micro-batch: the card and the CPU that feeds it go side by side, and gathers and offloading hide behind
+    """Seconds of one micro-batch: the GPU and the CPU that feeds it go side by side, and gathers and offloading hide behind
     both, up to a part."""
     card = sum(terms[name] for name in ("matmul", "attention", "elementwise", "unpacking"))
     card += terms["forwards"]
@@ -122,7 +122,7 @@ def _optimizer(setup: Setup) -> float:
 
 
 def _paging(setup: Setup, held: float) -> float:
-    """Seconds for paged states that the card has no room for: they come over for the step and go back."""
+    """Seconds for paged states that the GPU has no room for: they come over for the step and go back."""
     if not setup.optimizer.startswith("paged"):
         return 0.0
     room = setup.capacity - memory(setup).allocated

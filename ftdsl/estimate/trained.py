@@ -13,7 +13,7 @@ MLP = ("gate", "up", "down")
 
 
 def adapter(setup: Setup, layers: int) -> float:
-    """Elements of the adapters of so many layers on one card. PEFT splits nothing by tensor parallelism but what it hangs on.
+    """Elements of the adapters of so many layers on one GPU. PEFT splits nothing by tensor parallelism but what it hangs on.
 
     DoRA has a magnitude for each output besides (arXiv:2402.09353); OFT turns the inputs (`rotation`).
     """

@@ -1,4 +1,4 @@
-"""What stays on a card from step to step: weights and gradients."""
+"""What stays on a GPU from step to step: weights and gradients."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Share:
 
 
 def share(setup: Setup, first: bool = True, last: bool = True) -> Share:
-    """The elements of a pipeline stage on one card before data-parallel sharding."""
+    """The elements of a pipeline stage on one GPU before data-parallel sharding."""
     a, tensor = setup.architecture, setup.tensor
     layers = -(-a.layers // setup.pipeline)
     linear = layers * (a.attention_params + a.dense_params + a.routed_params / setup.expert) / tensor
@@ -53,7 +53,7 @@ def _unties(setup: Setup) -> bool:
 def trainable(setup: Setup, part: Share) -> float:
     """Trained elements of a part. Of `freeze` the whole layers, in the stage that holds them all."""
     if setup.method == "full":
-        # what sees or hears is frozen unless somebody asks (llamafactory, hparams/finetuning_args.py: freeze_vision_tower)
+        # vision and audio towers are frozen by default (llamafactory, hparams/finetuning_args.py: freeze_vision_tower)
         return part.total - min(part.other, setup.architecture.tower)
     whole = part.embedding + part.head if setup.trains_embeddings else 0.0
     if setup.method == "freeze":
@@ -77,7 +77,7 @@ def weight_bytes(setup: Setup, part: Share) -> float:
 
 
 def trained_copies(setup: Setup, part: Share) -> float:
-    """Bytes of what is added beside a frozen base: adapters, and the trained copies of embedding and head."""
+    """Bytes added to a frozen base: adapters, and trained copies of embedding and head."""
     return trainable(setup, part) * BYTES[setup.train_dtype]
 
 

@@ -12,14 +12,16 @@ from ftdsl import catalog
 from ftdsl.diagnostics import Diagnostic, Fix, Label, Sink, allow
 from ftdsl.engines.llamafactory.abilities import TITLE
 from ftdsl.environments import Versions, resolve_versions
-from ftdsl.importers import documents, recognise
+from ftdsl.importers import documents, recognise, tools
 from ftdsl.importers.beside import root_of
 from ftdsl.importers.documents import Read
+from ftdsl.importers.files import LAUNCHERS, NOTHING, refuse, started_in, written_by
 from ftdsl.language.yaml_tree import Node, removal
 from ftdsl.lint import facts
 from ftdsl.lint.check import check as lint
-from ftdsl.lint.check import judged
+from ftdsl.lint.check import overridable
 from ftdsl.lint.config import Config
+from ftdsl.lint.families.documents import unknown_keys
 from ftdsl.lint.versions import check_versions
 from ftdsl.record import replace
 from ftdsl.session import Session, reason
@@ -43,13 +45,17 @@ def check(path: Path, session: Session) -> str:
         session.sink.error("FT501", f"cannot read `{path.as_posix()}`: {reason(error)}", None)
         return "a file"
     draft = _judged(path, source, session)
-    allow.apply(session.sink, [source], judged)
+    allow.apply(session.sink, [source], overridable)
     return draft
 
 
 def _judged(path: Path, source: Source, session: Session) -> str:
-    if path.suffix == ".sh":
-        return _script(path, source, session)
+    kind = recognise.text(source.name, source.text)
+    if kind == "command":
+        return _script(source, session)
+    if kind != "unknown":
+        refuse(kind, source, session)
+        return "a file"
     file = documents.of_text(path, source, session)
     if file is None:
         return "a file"
@@ -61,14 +67,47 @@ def _judged(path: Path, source: Source, session: Session) -> str:
         return "a LLaMA-Factory configuration"
     if file.kind in ("deepspeed", "accelerate"):
         return _alone(file, session)
-    if file.kind == "llamafactory-v1":
-        session.sink.error("FT051", recognise.V1, whole)
+    if file.kind == "other":
+        sentence = tools.SENTENCE.format(what="configuration", title=file.tool)
+        session.sink.error("FT051", sentence, whole)
+    elif file.kind in recognise.SENTENCES:
+        refuse(file.kind, source, session, whole)
+    elif file.kind == "dataset_info":
+        _entries(file, session)
+        return ASIDE[file.kind]
     elif file.kind in ASIDE:
         session.sink.info("FT051", "this is checked with the file that names it", whole)
         return ASIDE[file.kind]
     else:
         session.sink.error("FT051", UNKNOWN, whole, help=KNOWN)
     return "a file"
+
+
+def _entries(file: Read, session: Session) -> None:
+    """Keys of a list of data sets, and whether its files are there."""
+    for entry in file.node.entries:
+        if not isinstance(entry.value.value, dict):
+            session.sink.error("FT523", f"`{entry.key}` is no entry: it takes a table", entry.value.span)
+            continue
+        for path, guess in unknown_keys(entry.value.value):
+            at = _at(entry.value, path.split("."))
+            text = f"`{entry.key}` has `{path}`, which LLaMA-Factory does not read"
+            if guess:
+                session.sink.error("FT523", text, at, label=f"did you mean `{guess}`?")
+            else:
+                session.sink.warning("FT523", text, at)
+        name = entry.value.value.get("file_name")
+        if isinstance(name, str) and not session.elsewhere and not session.files.exists(file.path.parent / name):
+            at = _at(entry.value, ["file_name"])
+            session.sink.warning("FT501", f"there is no file `{name}` beside it", at)
+
+
+def _at(node: Node, path: Sequence[str]) -> Span:
+    """The place of a key in a tree."""
+    for entry in node.entries:
+        if entry.key == path[0]:
+            return entry.name if len(path) == 1 else _at(entry.value, path[1:])
+    return node.span
 
 
 def _without_megatron(config: Config, session: Session) -> Config:
@@ -83,19 +122,29 @@ def _without_megatron(config: Config, session: Session) -> Config:
     return replace(config, settings={name: one for name, one in config.settings.items() if name not in left})
 
 
-def _script(path: Path, source: Source, session: Session) -> str:
+def _script(source: Source, session: Session) -> str:
+    """Every command of a script. Where none starts LLaMA-Factory, that is an error: nothing was checked."""
     from ftdsl.importers import commands, shell
 
     script = shell.read(source, session.sink)
+    path = Path(source.name)
+    session.files = session.files.also(written_by(script, path, session))
+    report = commands.Report(script.notes)
     below: dict[str, Sequence[str]] = {}
+    count = 0
     for simple in script.commands:
-        made = commands.config(simple, Path(), session, script.notes)
+        made = commands.config(simple, script, started_in(path, simple, session), session, report)
         if made is not None:
             config = made[0]
+            count += 1
             _lint(replace(config, adapters_below={**config.adapters_below, **below}), session)
             if under := facts.below({name: one.value for name, one in config.settings.items()}):
                 below[str(config.value("output_dir"))] = under
-    return "a script"
+    for problem in report.problems:
+        session.sink.add(problem)
+    if not count and not session.sink.failed:
+        session.sink.error("FT051", NOTHING, Span(source, 0, 0), help=LAUNCHERS)
+    return f"a script; {count} command{'s' * (count != 1)} of LLaMA-Factory"
 
 
 def _alone(file: Read, session: Session) -> str:

@@ -1,271 +1,202 @@
 """Commands that start LLaMA-Factory, as `Config`s: what the launcher is told, then what the engine is told.
 
 `llamafactory-cli train …`, `torchrun … src/train.py …`, `accelerate launch … src/train.py …`, `deepspeed … src/train.py …`,
-`python src/train.py …`, each with a file, with `key=value` after it, or with flags.
+`python src/train.py …`, behind whatever starts them, each with a file, with `key=value` after it, or with flags.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ftdsl import catalog
-from ftdsl.credentials import is_secret_name
-from ftdsl.importers import documents
+from ftdsl.diagnostics import Diagnostic, Severity
+from ftdsl.importers import documents, launchers, recognise, tools
+from ftdsl.importers.bash_control import cards_of
+from ftdsl.importers.bash_words import Word
 from ftdsl.importers.draft import Note
-from ftdsl.importers.shell import Simple, Word
-from ftdsl.importers.values import whole
+from ftdsl.importers.launchers import Started
+from ftdsl.importers.shell import Script, Simple
 from ftdsl.language.yaml_tree import scalar
-from ftdsl.lint.config import Config, Document, Form, Kind, Launch, Setting
-from ftdsl.record import mutable
+from ftdsl.lint.config import Config, Document, Form, Kind, Setting
+from ftdsl.record import mutable, replace
 from ftdsl.session import Session, is_absent, reason
+from ftdsl.source import Span
 
-CLI = ("llamafactory-cli", "lmf")
-SCRIPTS = ("train.py", "train_bash.py", "launcher.py", "cli.py", "export_model.py", "train_web.py")
-ACTIONS: Mapping[str, Kind] = {"train": "train", "export": "export", "chat": "chat", "api": "chat", "webchat": "chat"}
-_BEFORE = ("nohup", "time", "sudo", "exec", "stdbuf", "nice")
-_SILENT = (
-    "cd",
-    "set",
-    "echo",
-    "mkdir",
-    "source",
-    ".",
-    "conda",
-    "module",
-    "ulimit",
-    "sleep",
-    "wait",
-    "date",
-    "pwd",
-    "exit",
-    "true",
+_SILENT = frozenset(
+    "cd set echo mkdir source . conda module ulimit sleep wait date pwd exit true false : shift trap printf cat tee export which "
+    "hash nvidia-smi rm ls read local test [ [[ ]] pip pip3 shopt mv cp touch chmod unset kill pkill hostname type command pushd "
+    "popd return break continue trap function ldconfig free df du top head tail grep sed awk cut sort uniq wc env getopts tmux "
+    "screen ray git wget curl apt apt-get yum brew npm sudo huggingface-cli hf modelscope wandb exec eval @echo".split()
 )
-_SWITCHES = frozenset(
-    "standalone no_python module use_deepspeed use_fsdp multi_gpu cpu use_megatron_lm tpu same_network debug quiet use_xpu "
-    "no_local_rank no_ssh force_multi save_pid enable_elastic_training bind_cores_to_rank mps m".split()
-)
-"""Flags of the launchers that take no value."""
+"""Commands that prepare or show something: nobody misses them in a recipe."""
 
 
 @mutable
-class Started:
-    """A command on the way: launcher, its flags, the environment, and the words meant for the engine."""
+class Report:
+    """What there is to say of commands: notes of an import; problems, which `ftc check` says, and an import where it has
+    nothing to import; cut: the last command was cut short, and that was said."""
 
-    env: Mapping[str, Word]
-    launcher: str = ""
-    flags: dict[str, Word] = field(default_factory=dict)
-    action: Kind = "train"
-    words: list[Word] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
+    problems: list[Diagnostic] = field(default_factory=list)
+    cut: bool = False
+
+    def add(self, code: str, severity: Severity, message: str, span: Span, help: str = "") -> None:
+        self.problems.append(Diagnostic(code, message, span, severity, help=help))
 
 
-def config(simple: Simple, root: Path, session: Session, notes: list[Note]) -> tuple[Config, str] | None:
-    """The invocation a command is, with the stem of the file it names; None (and a note) when it starts no engine."""
-    started = _started(simple)
-    notes += started.notes
+def config(simple: Simple, script: Script, root: Path, session: Session, report: Report) -> tuple[Config, str] | None:
+    """The invocation a command is, with the stem of the file it names; None (and a word in the report) when it starts no
+    engine, or a file of it cannot be read."""
+    started = launchers.started(simple)
+    report.notes += started.notes
     if started.launcher == "other":
-        _other(simple, notes)
+        _other(simple, started, report)
         return None
-    found: dict[str, Setting] = {}
-    stem = ""
+    report.cut = simple.cut is not None
+    if simple.cut is not None:
+        _cut(simple.cut, report)
     words = list(started.words)
     span = simple.words[0].span.to(simple.words[-1].span)
+    kind = started.action
+    stem = ""
     if words and words[0].text.endswith((".yaml", ".yml", ".json")):
-        file = _file(words[0], root, session, notes)
+        file = _file(words[0], root, session, report)
         stem = PurePosixPath(words[0].text).stem
-        if file is None:
+        if file is None or not _fits(file, words[0], report):
             return None
-        found = documents.settings(file.node)
-        found |= dict(_overrides(words[1:]))
+        found = documents.settings(file.node) | dict(_overrides(words[1:]))
         span = file.node.span
+        kind = _kind(kind, found, words[0], simple, report)
     else:
-        found = dict(_flags(words, notes))
-    accelerate = _accelerate(started, root, session, notes)
+        found = dict(_flags(words, report.notes))
+    report.notes += launchers.unsaid(started)
     form: Form = "yaml" if stem else "command"
+    accelerate = _accelerate(started, root, session, report)
+    started.env = {name: word for name, word in started.env.items() if launchers.is_for_the_run(name, script.used)}
+    launch = launchers.launch(started, cards_of(script.headers))
     made = documents.made(
-        found,
-        form,
-        stem or "command",
-        span,
-        root,
-        session,
-        kind=started.action,
-        launch=_launch(started),
-        accelerate=accelerate,
+        found, form, stem or "command", span, root, session, kind=kind, launch=launch, accelerate=accelerate
     )
-    return made, stem
+    unknown = frozenset(
+        name for name, one in found.items() if isinstance(one.value, str) and recognise.is_open(one.value)
+    )
+    if unknown:
+        _tell_unknown([found[name] for name in unknown], report)
+    if simple.cut is not None and not stem:  # what seems to be missing may stand in the part that is cut off
+        unknown |= catalog.engine_schema("llamafactory").keys() - found.keys()
+    return replace(made, unknown=made.unknown | unknown), stem
 
 
-def _other(simple: Simple, notes: list[Note]) -> None:
-    name = simple.words[0]
-    if name.text not in _SILENT:
-        notes.append(Note(name.text, "starts no LLaMA-Factory; a `shell` stage can run it", name.span))
-    elif name.text == "cd":
-        notes.append(Note("cd", "is not followed: paths are seen from where `ftc import` is called", name.span))
+def _other(simple: Simple, started: Started, report: Report) -> None:
+    """A command that starts no engine: another tool's, one that LLaMA-Factory has no more, the rest of one cut short."""
+    name, text = simple.words[0], simple.words[0].text
+    span = name.span.to(simple.words[-1].span)
+    if started.tool:
+        sentence = tools.SENTENCE.format(what="command", title=started.tool)
+        report.add("FT051", Severity.ERROR, sentence, name.span, help="`ftc init` writes a recipe to begin with")
+        report.notes.append(Note(text, sentence, name.span))
+    elif started.gone:
+        sentence = f"`llamafactory-cli {started.gone}` was taken out of LLaMA-Factory"
+        report.add("FT051", Severity.ERROR, sentence, span, help="an `eval` stage scores a model on rows of your own")
+        report.notes.append(Note(f"llamafactory-cli {started.gone}", "was taken out of LLaMA-Factory", span))
+    elif re.match(r"--?[A-Za-z]", text):
+        if not report.cut:
+            why = f"`{text}` is not part of the command above, which ends without a backslash"
+            report.add("FT053", Severity.ERROR, why, name.span, help="end the line above with a backslash")
+        report.notes.append(Note(text, "is not part of a command: the one above it ends before this line", name.span))
+    elif PurePosixPath(text).name not in _SILENT and not name.text.startswith("$"):
+        report.notes.append(Note(text, "starts no LLaMA-Factory; a `shell` stage can run it", name.span))
+    elif text == "cd":
+        report.notes.append(Note("cd", "is not followed: paths are seen from where `ftc import` is called", name.span))
 
 
-# --- the launcher's part
+def _cut(at: Span, report: Report) -> None:
+    """`at`: from what ends the command to the first line that is cut off."""
+    first = at.source.text[at.start : at.end].split("\n")[0]
+    line = at.source.position(at.end)[0]
+    place = Span(at.source, at.start, at.start + len(first.rstrip()))
+    if first.startswith("#"):
+        why, help = f"this comment ends the command: line {line} is not part of it", "put the comment above the command"
+    else:
+        why, help = f"the blank after `\\` ends the command: line {line} is not part of it", "remove the blank"
+    report.add("FT053", Severity.ERROR, why, place, help=help)
+    report.notes.append(Note(first.strip()[:40], why, place))
 
 
-def _started(simple: Simple) -> Started:
-    started = Started(dict(simple.env))
-    words = list(simple.words)
-    while words:
-        name = PurePosixPath(words[0].text).name
-        if name in _BEFORE or words[0].text.startswith("-"):
-            words = words[1:]
-        elif name == "env":
-            words = words[1:]
-            while words and "=" in words[0].text and not words[0].text.startswith("-"):
-                key, _, value = words[0].text.partition("=")
-                started.env = {**started.env, key: Word(value, words[0].span)}
-                words = words[1:]
-        elif name in CLI:
-            return _cli(started, words)
-        elif name.startswith("python"):
-            words = _python(started, words)
-        elif name in ("torchrun", "deepspeed"):
-            started.launcher = name
-            words = _launcher_flags(started, words[1:])
-        elif name == "accelerate" and len(words) > 1 and words[1].text == "launch":
-            started.launcher = name
-            words = _launcher_flags(started, words[2:])
-        elif name in SCRIPTS or name == "llamafactory.cli":
-            action: Kind = "export" if name.startswith("export") else "train"
-            return _script(started, words, action)
-        else:
-            break
-    started.launcher = "other"
-    return started
+def _tell_unknown(settings: Sequence[Setting], report: Report) -> None:
+    """One line for a command: which parameters only its own shell will know."""
+    settings = sorted(settings, key=lambda one: one.span.start if one.span else 0)
+    names = ", ".join(f"`{one.word}`" for one in settings)
+    span = settings[0].span
+    if span is not None:
+        text = f"{names}: known only when the script runs; not checked"
+        report.add("FT052", Severity.INFO, text, span)
 
 
-def _python(started: Started, words: list[Word]) -> list[Word]:
-    """`python -m torch.distributed.run` is torchrun, `python -m llamafactory.cli` the engine, else a script follows."""
-    if len(words) > 2 and words[1].text == "-m":
-        module = words[2].text
-        if module in ("torch.distributed.run", "torch.distributed.launch"):
-            return [Word("torchrun", words[2].span), *words[3:]]
-        if module in ("accelerate.commands.launch", "deepspeed.launcher.runner"):
-            tool = "accelerate" if module.startswith("accelerate") else "deepspeed"
-            return [
-                Word(tool, words[2].span),
-                *([Word("launch", words[2].span)] if tool == "accelerate" else []),
-                *words[3:],
-            ]
-        if module in ("llamafactory.cli", "llamafactory"):
-            return [Word("llamafactory-cli", words[2].span), *words[3:]]
-        return []
-    rest = words[1:]
-    while rest and rest[0].text.startswith("-"):
-        rest = rest[1:]
-    return rest if rest and PurePosixPath(rest[0].text).name in (*SCRIPTS, *CLI) else []
+def _kind(kind: Kind, found: Mapping[str, Setting], word: Word, simple: Simple, report: Report) -> Kind:
+    """What a file is for, where the verb before it is for another: the engine would not do what the file says."""
+    own = documents.kind_of(dict(found))
+    if kind == own or (kind == "chat" and own != "export") or (kind, own) == ("train", "chat"):
+        return kind
+    verbs = {"train": "train", "export": "export", "chat": "chat"}
+    whose = {"train": "a training", "export": "an export", "chat": "a chat"}[own]
+    text = (
+        f"`{word.text}` is {whose}, and `{verbs[kind]}` reads it otherwise: `llamafactory-cli {verbs[own]} {word.text}`"
+    )
+    report.add("FT051", Severity.ERROR, text, word.span)
+    report.notes.append(Note(word.text, f"{text}; taken so", word.span, carried=True))
+    return own
 
 
-def _launcher_flags(started: Started, words: list[Word]) -> list[Word]:
-    """The launcher's own flags, up to the script."""
-    while words and words[0].text.startswith("-"):
-        name, equals, value = words[0].text.lstrip("-").partition("=")
-        name = name.replace("-", "_")
-        if equals:
-            started.flags[name] = Word(value, words[0].span)
-            words = words[1:]
-        elif name in _SWITCHES or len(words) < 2 or words[1].text.startswith("--"):
-            started.flags[name] = Word("true", words[0].span)
-            words = words[1:]
-        else:
-            started.flags[name] = words[1]
-            words = words[2:]
-    return words
+def _fits(file: documents.Read, word: Word, report: Report) -> bool:
+    """Whether a file behind `train` is LLaMA-Factory's."""
+    if file.kind in ("llamafactory", "unknown"):
+        return True
+    text = f"`{word.text}` is {recognise.described(file.kind, file.tool)}"
+    report.add("FT051", Severity.ERROR, text, word.span)
+    report.notes.append(Note(word.text, f"is {recognise.described(file.kind, file.tool)}", word.span))
+    return False
 
 
-def _cli(started: Started, words: list[Word]) -> Started:
-    action = words[1].text if len(words) > 1 else ""
-    started.action = ACTIONS.get(action, "chat")
-    if action not in ACTIONS:
-        started.launcher = "other"
-    started.words = words[2:]
-    if action == "eval":
-        started.notes.append(Note("llamafactory-cli eval", "was taken out of LLaMA-Factory", words[1].span))
-    return started
-
-
-def _script(started: Started, words: list[Word], action: Kind) -> Started:
-    rest = words[1:]
-    if rest and rest[0].text in ACTIONS:
-        action, rest = ACTIONS[rest[0].text], rest[1:]
-    started.action, started.words = action, rest
-    return started
-
-
-def _launch(started: Started) -> Launch:
-    flags = {name: word.text for name, word in started.flags.items()}
-    env = {name: word.text for name, word in started.env.items() if word.known or is_secret_name(name)}
-    for name, variable in _VARIABLES.items():
-        if name in flags:
-            env[variable] = flags[name]
-    nodes = flags.get("nnodes") or flags.get("num_machines") or flags.get("num_nodes") or env.get("NNODES") or "1"
-    if ":" in nodes:
-        env["MIN_NNODES"], _, env["MAX_NNODES"] = nodes.partition(":")
-        nodes = env["MAX_NNODES"]
-    count = whole(nodes) or 1
-    if devices := flags.get("include", "").rpartition(":")[2]:  # deepspeed --include localhost:0,1
-        env.setdefault("CUDA_VISIBLE_DEVICES", devices)
-    elif "gpu_ids" in flags and flags["gpu_ids"] != "all":
-        env.setdefault("CUDA_VISIBLE_DEVICES", flags["gpu_ids"])
-    launcher = started.launcher or ("torchrun" if env.get("FORCE_TORCHRUN") in ("1", "true") else "")
-    return Launch(count, _processes(flags, env, count), launcher, env)
-
-
-_VARIABLES = {"master_addr": "MASTER_ADDR", "master_port": "MASTER_PORT", "main_process_ip": "MASTER_ADDR",
-              "main_process_port": "MASTER_PORT", "max_restarts": "MAX_RESTARTS", "rdzv_id": "RDZV_ID"}  # fmt: skip
-
-
-def _processes(flags: Mapping[str, str], env: Mapping[str, str], nodes: int) -> int:
-    own = flags.get("nproc_per_node") or flags.get("num_gpus") or env.get("NPROC_PER_NODE") or ""
-    if (found := whole(own)) is not None:
-        return found
-    return (whole(flags.get("num_processes", "")) or 0) // nodes
-
-
-def _accelerate(started: Started, root: Path, session: Session, notes: list[Note]) -> Document | None:
-    """The file of `accelerate launch --config_file`, or its flags as such a file would have them."""
-    if started.launcher != "accelerate":
+def _accelerate(started: Started, root: Path, session: Session, report: Report) -> Document | None:
+    file = started.flags.get("config_file")
+    try:
+        found = launchers.accelerate(started, root, session)
+    except (OSError, UnicodeDecodeError) as error:
+        assert file is not None
+        _unread(f"--config_file {file.text}", file, error, session, report)
         return None
-    if (file := started.flags.get("config_file")) is not None:
-        try:
-            return documents.document(root / file.text, file.text, session)
-        except (OSError, UnicodeDecodeError) as error:
-            _unread(f"--config_file {file.text}", file, error, session, notes)
-            return None
-    flags = {name: scalar(word.text) for name, word in started.flags.items()}
-    data: dict[str, Any] = {name: value for name, value in flags.items() if not name.startswith(("fsdp_", "use_"))}
-    if flags.get("use_fsdp") is True:
-        inner = {name: value for name, value in flags.items() if name.startswith("fsdp_")}
-        data |= {"distributed_type": "FSDP", "fsdp_config": inner}
-    leaves = {
-        name: Setting(name, flags[name], f"--{name}", word.span, word.span) for name, word in started.flags.items()
-    }
-    return Document("accelerate launch", data, leaves, next((word.span for word in started.flags.values()), None))
+    if isinstance(found, Word):
+        report.notes.append(Note(f"--config_file {found.text}", "is set outside of this script", found.span))
+        return None
+    return found
 
 
 # --- the engine's part
 
 
-def _file(word: Word, root: Path, session: Session, notes: list[Note]) -> documents.Read | None:
+def _file(word: Word, root: Path, session: Session, report: Report) -> documents.Read | None:
+    if not word.known:
+        text = f"the file `{word.text}` is known only when the script runs"
+        report.add("FT052", Severity.INFO, text, word.span, help="pass the file itself to `ftc`")
+        report.notes.append(Note(word.text, text, word.span))
+        return None
     try:
         return documents.read(root / word.text, word.text, session)
     except (OSError, UnicodeDecodeError) as error:
-        _unread(word.text, word, error, session, notes)
+        _unread(word.text, word, error, session, report)
         return None
 
 
-def _unread(name: str, word: Word, error: OSError | UnicodeDecodeError, session: Session, notes: list[Note]) -> None:
+def _unread(name: str, word: Word, error: OSError | UnicodeDecodeError, session: Session, report: Report) -> None:
     """A file that is not here may be elsewhere; one that is here and no text is an error."""
     if is_absent(error):
-        notes.append(Note(name, "is not there to be read", word.span))
+        report.add("FT501", Severity.ERROR, f"there is no file `{word.text}`", word.span)
+        report.notes.append(Note(name, "is not there to be read", word.span))
     else:
         session.sink.error("FT050", f"`{word.text}` cannot be read: {reason(error)}", word.span)
 
@@ -276,7 +207,8 @@ def _overrides(words: Sequence[Word]) -> Iterator[tuple[str, Setting]]:
         name, equals, text = word.text.partition("=")
         name = name.lstrip("-")
         if equals:
-            yield name, Setting(name, scalar(text), name, word.span, word.span)
+            value = scalar(text) if word.known else word.marked.partition("=")[2]
+            yield name, Setting(name, value, name, word.span, word.span)
 
 
 def _flags(words: Sequence[Word], notes: list[Note]) -> Iterator[tuple[str, Setting]]:
@@ -285,11 +217,14 @@ def _flags(words: Sequence[Word], notes: list[Note]) -> Iterator[tuple[str, Sett
     while at < len(words):
         word = words[at]
         at += 1
-        if not word.text.startswith("--"):
-            notes.append(Note(word.text, "is no flag, and no flag stands before it", word.span))
+        if not word.text.startswith("--") and not (word.text.startswith("-") and _is_flag(word.text)):
+            if word.known or not word.text.startswith("$"):
+                notes.append(Note(word.text, "is no flag, and no flag stands before it", word.span))
+            else:
+                notes.append(Note(word.text, "is set outside of this script: its flags are not known", word.span))
             continue
-        written, equals, text = word.text[2:].partition("=")
-        values = [Word(text, word.span, word.known)] if equals else []
+        written, equals, text = word.text.lstrip("-").partition("=")
+        values = [Word(text, word.span, word.known, word.marked.partition("=")[2])] if equals else []
         while not equals and at < len(words) and not words[at].text.startswith("--"):
             values.append(words[at])
             at += 1
@@ -306,9 +241,16 @@ def _named(written: str, values: Sequence[Word]) -> tuple[str, Any]:
     name = _unabbreviated(name, schema)
     if not values:
         return name, True
+    if not all(word.known for word in values):
+        return name, ",".join(word.marked or word.text for word in values)
     if len(values) > 1:
         return name, [_typed(name, word.text) for word in values]
     return name, _typed(name, values[0].text)
+
+
+def _is_flag(text: str) -> bool:
+    """`-stage`, which is a slip for `--stage`; `-1` is a number."""
+    return text[1:].partition("=")[0].replace("-", "_") in catalog.engine_schema("llamafactory")
 
 
 def _unabbreviated(name: str, schema: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from ftdsl.catalog.vocabulary import TRAINING
 from ftdsl.importers.files import find
 from ftdsl.importers.imports import Imported, import_all
+from ftdsl.importers.recognise import is_recipe
 from ftdsl.importers.values import written
 from ftdsl.importers.write import key_at
 from ftdsl.language.printing import UnwritableError
@@ -81,7 +82,7 @@ class Comparison:
 
 def read(path: Path, text: str, options: Options, name: str, session: Session) -> Side | None:
     """A side, under a common recipe name so that names of runs make no difference. None with the reason in the sink."""
-    if path.suffix == ".ft":
+    if is_recipe(path.name, text):
         checked = check(path, options, session)
         if checked.recipe is not None and not session.sink.failed:
             checked = check(path, _named(options, name), Session(session.files, session.env))
@@ -201,7 +202,7 @@ def _where(side: Side, planned: PlannedStage, *keys: str) -> str:
         place = side.imported.places.get((planned.key, key)) if side.imported else None
         origin, span = planned.stage.origins.get(key), planned.stage.spans.get(key)
         if place or (origin is None and span is not None and side.imported is None):
-            return _short(side, place or (span.where if span else ""))
+            return _short(side, place or (span.location if span else ""))
         if origin is None:
             continue
         if origin.kind == "auto":
@@ -209,5 +210,5 @@ def _where(side: Side, planned: PlannedStage, *keys: str) -> str:
         if side.imported is not None:
             return "the engine's default"
         plain = origin.kind in ("stage", "file", "include")
-        return _short(side, origin.where) if plain else f"{origin.where or origin.kind} [{origin.kind}]"
+        return _short(side, origin.location) if plain else f"{origin.location or origin.kind} [{origin.kind}]"
     return "default" if keys and planned.stage.settings.get(keys[0]) is not None else ""

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
-from ftdsl.importers import recognise
+from ftdsl.importers import recognise, tools
 from ftdsl.language import yaml_tree
 from ftdsl.language.yaml_tree import Node
 from ftdsl.lint.config import Config, Document, Form, Kind, Launch, Setting
-from ftdsl.record import frozen
+from ftdsl.record import frozen, replace
 from ftdsl.session import Session, is_absent, reason
 from ftdsl.source import Source, Span
 
 
 @frozen
 class Read:
-    """A file that was read: its text, its tree, and what it turned out to be."""
+    """A file that was read: its text, its tree, and what it turned out to be; `tool`: whose, where it is another tool's."""
 
     path: Path
     source: Source
     node: Node
     kind: recognise.Kind
+    tool: str = ""
 
     @property
     def form(self) -> Form:
@@ -37,7 +39,8 @@ def of_text(path: Path, source: Source, session: Session) -> Read | None:
     node = yaml_tree.read(source, session.sink)
     if node is None:
         return None
-    return Read(path, source, node, recognise.document(node.value))
+    kind = recognise.document(node.value)
+    return Read(path, source, node, kind, tools.of_document(node.value) if kind == "other" else "")
 
 
 def settings(node: Node) -> dict[str, Setting]:
@@ -67,9 +70,19 @@ def made(
     accelerate: Document | None = None,
 ) -> Config:
     """A Config of settings, however they were given."""
-    from ftdsl.importers.beside import around, datasets, tell_unreadable
+    from ftdsl.importers.beside import INFO, around, datasets, tell_unreadable
 
-    tell_unreadable(found, root, session)
+    known = {
+        name: one for name, one in found.items() if not (isinstance(one.value, str) and recognise.is_open(one.value))
+    }
+    tell_unreadable(known, root, session)
+    if (folder := known.get("dataset_dir")) is not None and not recognise.is_elsewhere(folder.value):
+        info = f"{str(folder.value).rstrip('/')}/{INFO}"
+        if "dataset" in known and not session.files.exists(root / info):
+            tell_absent(info, folder, session)
+    deepspeed = _deepspeed(known.get("deepspeed"), root, session)
+    if deepspeed is None and accelerate is not None and "deepspeed" not in found:
+        deepspeed = deepspeed_of(accelerate, root, session)
     return Config(
         found,
         span,
@@ -77,11 +90,11 @@ def made(
         title=title,
         kind=kind or kind_of(found),
         form=form,
-        deepspeed=_deepspeed(found.get("deepspeed"), root, session),
+        deepspeed=deepspeed,
         accelerate=accelerate,
         launch=launch,
-        datasets=datasets(found, root, session.files),
-        **around(found, root, session.files),
+        datasets=datasets(known, root, session.files),
+        **around(known, root, session.files),
     )
 
 
@@ -106,7 +119,20 @@ def _deepspeed(setting: Setting | None, root: Path, session: Session) -> Documen
     except (OSError, UnicodeDecodeError) as error:
         if not is_absent(error):
             session.sink.error("FT050", f"`{setting.value}` cannot be read: {reason(error)}", setting.span)
+        else:
+            tell_absent(setting.value, setting, session)
         return None
+
+
+_EXAMPLES = re.compile(r"(?:^|/)examples/deepspeed/ds_z\d\w*\.json$")
+
+
+def tell_absent(name: str, setting: Setting, session: Session) -> None:
+    """A file that a configuration names and that is not where the engine would look; LLaMA-Factory's own are in its folder."""
+    if _EXAMPLES.search(name):
+        return
+    text = f"there is no file `{name}` here"
+    session.sink.warning("FT501", text, setting.span, help="paths are relative to where the engine is started")
 
 
 def deepspeed_of(accelerate: Document, root: Path, session: Session) -> Document | None:
@@ -124,7 +150,14 @@ def deepspeed_of(accelerate: Document, root: Path, session: Session) -> Document
         for part, key in (("optimizer", "offload_optimizer_device"), ("param", "offload_param_device"))
         if (device := inner.get(key, "none")) != "none"
     }
-    return Document(accelerate.title, {"zero_optimization": zero}, {}, accelerate.span)
+    data = {"train_micro_batch_size_per_gpu": "auto", "zero_optimization": zero}  # accelerate/utils/dataclasses.py
+    leaves: dict[str, Setting] = {}
+    for name in ("gradient_accumulation_steps", "gradient_clipping"):
+        if (value := inner.get(name)) is not None:
+            data[name] = value
+            at = accelerate.at(f"deepspeed_config.{name}")
+            leaves[name] = replace(at, name=name)
+    return Document(accelerate.title, data, leaves, accelerate.span)
 
 
 def document(path: Path, title: str, session: Session) -> Document | None:

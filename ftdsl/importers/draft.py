@@ -28,12 +28,19 @@ class Note:
 
     @property
     def where(self) -> str:
-        return self.span.where if self.span else ""
+        return self.span.location if self.span else ""
 
     def without(self, secrets: Iterable[str]) -> Note:
         """The same on one line, without these values and what has the shape of a credential, no longer than a person reads."""
         word, text = (comment(masked(one, secrets, names=False)) for one in (self.word, self.text))
         return replace(self, word=_short(word, 80), text=_short(text, 400))
+
+
+@frozen(eq=True)
+class Axis:
+    """Values of a key, one run each (`lr in [1e-5, 1e-4]`)."""
+
+    items: tuple[Any, ...]
 
 
 def _short(text: str, most: int) -> str:
@@ -46,7 +53,8 @@ class StageDraft:
 
     `used`: parameters that have been dealt with; `remarks`: a comment behind a key; `passed`: for the passthrough block;
     `results`: stages of this import by the place they put what they make; `reasons`: why a silent parameter will differ;
-    `holes`: parameters the recipe asks for, with their type, where nothing named a model or data.
+    `holes`: parameters the recipe asks for, with their type, where nothing named a model or data, or only a running script
+    would; `samples`: a value to compile with, where the type alone does not give one.
     """
 
     config: Config
@@ -62,6 +70,7 @@ class StageDraft:
     reasons: dict[str, str] = field(default_factory=dict)
     parents: list[str] = field(default_factory=list)
     holes: dict[str, str] = field(default_factory=dict)
+    samples: dict[str, str] = field(default_factory=dict)
 
     @property
     def training(self) -> bool:

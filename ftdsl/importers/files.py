@@ -7,7 +7,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
-from ftdsl.importers import commands, documents, recognise, shell
+from ftdsl.importers import commands, documents, recognise, shell, stages, tools
 from ftdsl.importers.beside import root_of
 from ftdsl.importers.draft import Note
 from ftdsl.importers.imports import Start
@@ -32,15 +32,24 @@ def find(files: Sequence[tuple[Path, str]], session: Session) -> Found:
     found = Found()
     for path, text in files:
         source = Source(path.as_posix(), text)
-        if path.suffix in (".yaml", ".yml", ".json") or (path.suffix != ".sh" and not recognise.is_command(text)):
+        kind = recognise.text(source.name, text)
+        if kind == "command":
+            _script(path, source, found, session)
+        elif kind == "unknown":
             _document(path, source, found, session)
         else:
-            _script(path, source, found, session)
+            refuse(kind, source, session)
     if not found.starts and (found.deepspeed or found.accelerate):
         document = found.accelerate or found.deepspeed
         config = Config({}, document.span if document else None, "llamafactory", kind="chat")
         found.starts.append(Start(config, "", Path()))
     found.starts = [_joined(start, found, session) for start in found.starts]
+    for start in found.starts:
+        if name := stages.no_stage(start.config):
+            at = start.config.at("stage")
+            unknown = recognise.is_open(name)
+            what = f"`{at.text}` is known only when the script runs" if unknown else f"`{at.word}` has no `{name}`"
+            session.sink.error("FT002", what, at.span, help="it takes pt, sft, rm, ppo, dpo, kto")
     return found
 
 
@@ -56,8 +65,11 @@ def _document(path: Path, source: Source, found: Found, session: Session) -> Non
         found.deepspeed = documents.document_of(file, path.name)
     elif file.kind == "accelerate":
         found.accelerate = documents.document_of(file, path.name)
-    elif file.kind == "llamafactory-v1":
-        session.sink.error("FT051", recognise.V1, start)
+    elif file.kind == "other":
+        sentence = tools.SENTENCE.format(what="configuration", title=file.tool)
+        session.sink.error("FT051", sentence, start, help="`ftc init` writes a recipe to begin with")
+    elif file.kind in recognise.SENTENCES:
+        refuse(file.kind, source, session, start)
     elif file.kind in ("dataset_info", "tokens"):
         what = "data sets" if file.kind == "dataset_info" else "special tokens"
         help = "import the file that names it"
@@ -67,14 +79,25 @@ def _document(path: Path, source: Source, found: Found, session: Session) -> Non
         session.sink.error("FT051", "this is no configuration that is known here", start, help=help)
 
 
+def refuse(kind: str, source: Source, session: Session, span: Span | None = None) -> None:
+    """One sentence on a file that is none of LLaMA-Factory's, and what to do with it."""
+    what = recognise.SENTENCES.get(kind, "this is already a recipe")
+    help = recognise.HELPS.get(kind, "")
+    if kind in ("python", "notebook") and (title := tools.of_python(source.text)):
+        what = what.replace("; ", f" that trains with {title}; ")
+    session.sink.error("FT051", what, span or Span(source, 0, min(1, len(source.text))), help=help)
+
+
 def _script(path: Path, source: Source, found: Found, session: Session) -> None:
     script = shell.read(source, session.sink)
     found.notes += script.notes
+    report = commands.Report(found.notes)
+    session.files = session.files.also(written_by(script, path, session))
     seen: list[tuple[Any, ...]] = []
     count = 0
     for simple in script.commands:
-        root = _root(path, simple, session)
-        made = commands.config(simple, root, session, found.notes)
+        root = started_in(path, simple, session)
+        made = commands.config(simple, script, root, session, report)
         if made is None:
             continue
         config, stem = made
@@ -83,13 +106,24 @@ def _script(path: Path, source: Source, found: Found, session: Session) -> None:
             continue
         seen.append(key)
         count += 1
-        found.starts.append(Start(config, stem, root))
+        found.starts.append(Start(replace(config, unknown=frozenset()), stem, root, simple.loops))
     if not count and not session.sink.failed:
-        help = "known are llamafactory-cli, torchrun, accelerate launch, deepspeed, python src/train.py"
-        session.sink.error("FT051", "no command here starts LLaMA-Factory", Span(source, 0, 0), help=help)
+        for problem in report.problems:
+            session.sink.add(problem)
+        if not session.sink.failed:
+            session.sink.error("FT051", NOTHING, Span(source, 0, 0), help=LAUNCHERS)
 
 
-def _root(path: Path, simple: shell.Simple, session: Session) -> Path:
+NOTHING = "no command here starts LLaMA-Factory"
+LAUNCHERS = "known are llamafactory-cli, torchrun, accelerate launch, deepspeed, python src/train.py"
+
+
+def written_by(script: shell.Script, path: Path, session: Session) -> dict[Path, str]:
+    """The files a script writes, where it would put them, as far as it is started here."""
+    return {Path(name): text for name, text in script.files.items() if name and "\0" not in name}
+
+
+def started_in(path: Path, simple: shell.Simple, session: Session) -> Path:
     """Where the script is started: here, or the nearest folder above that has the files it names."""
     named = [word.text for word in simple.words if word.text.endswith((".yaml", ".yml", ".json", ".py"))]
     for place in (Path(), path.parent, *list(path.parent.parents)[:6]):

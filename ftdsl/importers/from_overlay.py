@@ -16,7 +16,7 @@ from ftdsl.credentials import secret_in
 from ftdsl.engines.shared.overlay import entries
 from ftdsl.importers.draft import StageDraft
 from ftdsl.importers.values import number
-from ftdsl.language.resolve.words import find
+from ftdsl.language.resolve.keys import find
 from ftdsl.language.types import parse_type
 from ftdsl.language.values import Amount, Term
 from ftdsl.recipe.settings import METHODS
@@ -66,6 +66,8 @@ def _plain(draft: StageDraft, key: str, entry: Entry, name: str, function: str) 
     if value is None:
         return  # `null` is what the engine has anyway
     try:
+        if word.type == "path" and isinstance(value, str):
+            value = draft.places.seen(value)
         draft.say(key, typed(back(value, function), word))
     except (TypeError, ValueError):
         draft.note(name, f"`{value}` is not something `{key}` can be")
@@ -237,6 +239,8 @@ def rest(draft: StageDraft) -> None:
 
 def _why_not(draft: StageDraft, word: str) -> str:
     block = word.partition(".")[0]
+    if block == "lora" and not draft.blocks & set(METHODS) and draft.training:
+        return "has no effect: the adapter that is trained further has its own"
     if block in METHODS and block not in draft.blocks:
         return f"has no effect here: it belongs to `{block}`, and the method is another"
     if block == "quantize" and block not in draft.blocks:

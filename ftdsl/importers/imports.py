@@ -13,8 +13,10 @@ from ftdsl import catalog
 from ftdsl.diagnostics import Diagnostic
 from ftdsl.engines.jobs import Job
 from ftdsl.engines.shared.overlay import entries
+from ftdsl.importers import outside, sweeps
 from ftdsl.importers import stages as staging
 from ftdsl.importers.draft import Note, StageDraft
+from ftdsl.importers.outside import STAND_INS
 from ftdsl.importers.recipe_paths import Places
 from ftdsl.importers.verify import Difference, compare
 from ftdsl.importers.write import SHARED, Text, recipe
@@ -22,17 +24,19 @@ from ftdsl.language.resolve.resolve import Options
 from ftdsl.language.values import StageRef, Term
 from ftdsl.lint.config import Config
 from ftdsl.pipeline import Checked, check
-from ftdsl.record import frozen, mutable
+from ftdsl.record import frozen, mutable, replace
 from ftdsl.session import Files, Session
 
 
 @frozen
 class Start:
-    """One invocation to import: its parameters, the name its stage should have, where the engine would be started."""
+    """One invocation to import: its parameters, the name its stage should have, where the engine would be started, and the
+    rounds of loops it stands in (`(variable, round)`)."""
 
     config: Config
     name: str
     root: Path
+    loops: tuple[tuple[str, int], ...] = ()
 
 
 @mutable
@@ -93,9 +97,13 @@ def _stages(starts: Sequence[Start], target: Path, files: Files, more: Mapping[s
     found: list[Stage] = []
     results: dict[str, StageRef] = {}
     spoken = frozenset(word for start in starts for word in _spoken(start.config))
-    for start in starts:
+    left: list[Note] = []
+    swept: set[str] = set()
+    for start, rounds in _rounds(starts):
         kinds = staging.kinds(start.config)
-        if not kinds:
+        if not kinds and (found or any(staging.kinds(one.config) for one in starts)):
+            left.append(Note("chat", "a chat or a server is not a stage: start it by hand", start.config.span))
+        elif not kinds:
             draft = staging.shared(start.config, Places(start.root, target.parent, files))
             found.append(Stage(start, start.config, SHARED, "", draft))
         for kind in kinds:
@@ -103,12 +111,62 @@ def _stages(starts: Sequence[Start], target: Path, files: Files, more: Mapping[s
             name = staging.name_of(stem or kind, kind, {stage.name for stage in found}, spoken)
             needed = more.get(name, More())
             config = staging.forced(start.config, needed.defaults)
-            draft = staging.say(config, kind, Places(start.root, target.parent, files), results, needed.carried)
+            places = Places(start.root, target.parent, files)
+            after = found[-1] if kind != kinds[0] and found else None
+            drafts = [
+                staging.say(
+                    staging.forced(one.config, needed.defaults),
+                    kind,
+                    places,
+                    results,
+                    needed.carried,
+                    after.name if after else "",
+                )
+                for one in rounds
+            ]
+            if len(drafts) > 1 and sweeps.joined(drafts, [one.loops for one in rounds]) is None:
+                return _stages([replace(one, loops=()) for one in starts], target, files, more)
+            draft = drafts[0]
+            if swept & set(draft.parents):
+                draft.reasons |= dict.fromkeys(("adapter_name_or_path", "model_name_or_path"), sweeps.APART)
+            if len(drafts) > 1:
+                swept.add(name)
+            _own_place(draft, found)
             found.append(Stage(start, config, kind, name, draft))
-            place = start.config.value("export_dir" if kind in ("merge", "quantize") else "output_dir")
-            if isinstance(place, str) and kind != "eval":
-                results = {**results, place.removeprefix("./").rstrip("/"): StageRef(name)}
+            for one in rounds if kind != "eval" else ():
+                place = one.config.value("export_dir" if kind in ("merge", "quantize") else "output_dir")
+                if isinstance(place, str):
+                    results = {**results, outside.renamed(place).removeprefix("./").rstrip("/"): StageRef(name)}
+    if found:
+        found[0].draft.notes += left
     return found
+
+
+def _own_place(draft: StageDraft, before: Sequence[Stage]) -> None:
+    """Two commands of a script may write into one folder, one after the other; two stages may not."""
+    place = draft.values.get("to")
+    other = next((stage.name for stage in before if place is not None and stage.draft.values.get("to") == place), "")
+    if other:
+        parameter = "export_dir" if draft.given("export_dir") else "output_dir"
+        del draft.values["to"]
+        draft.note(parameter, f"`{other}` is written to `{place}` too: this stage keeps its result in the run folder")
+
+
+def _rounds(starts: Sequence[Start]) -> Iterator[tuple[Start, list[Start]]]:
+    """Each invocation; of one command in a loop the first, with all its rounds."""
+    rest = list(starts)
+    while rest:
+        first = rest[0]
+        ids = [name for name, _ in first.loops]
+        same = [one for one in rest if first.loops and _place(one.config) == _place(first.config)
+                and [name for name, _ in one.loops] == ids and staging.kinds(one.config)]  # fmt: skip
+        some = same if len(same) > 1 else [first]
+        rest = [one for one in rest if not any(one is other for other in some)]
+        yield first, some
+
+
+def _place(config: Config) -> tuple[str, int, int]:
+    return (config.span.source.name, config.span.start, config.span.end) if config.span else ("", 0, 0)
 
 
 def _spoken(config: Config) -> Iterator[str]:
@@ -129,7 +187,11 @@ def _written(stages: Sequence[Stage], name: str, head: Sequence[str], secrets: I
 
 
 def _by_key(checked: Checked) -> dict[str, Job]:
-    return {job.key: job for job in checked.jobs}
+    """Jobs by the name of their stage; of an axis the first run."""
+    found: dict[str, Job] = {}
+    for job in checked.jobs:
+        found.setdefault(job.key.partition("@")[0], job)
+    return found
 
 
 def _places(stages: Sequence[Stage]) -> Iterator[tuple[tuple[str, str], str]]:
@@ -137,16 +199,20 @@ def _places(stages: Sequence[Stage]) -> Iterator[tuple[tuple[str, str], str]]:
     for stage in stages:
         given = stage.draft.config.settings
         if (method := given.get("finetuning_type")) is not None and method.span is not None:
-            yield (stage.name, str(method.value)), method.span.where
+            yield (stage.name, str(method.value)), method.span.location
         for key, entry in entries("llamafactory", stage.kind) if stage.kind != SHARED else ():
             spans = (given[name].span for name in catalog.parameters_of(entry) if name in given)
             if key in stage.draft.values and (span := next(filter(None, spans), None)) is not None:
-                yield (stage.name, key), span.where
+                yield (stage.name, key), span.location
 
 
 def _compiled(stages: Sequence[Stage], text: str, target: Path, session: Session) -> Checked:
     """The recipe compiled; what it asks for, and data that is not here, is stood in for."""
-    holes = dict.fromkeys(f'{name}=hf("org/{name}")' for stage in stages for name in stage.draft.holes)
+    holes = dict.fromkeys(
+        f"{name}={stage.draft.samples.get(name) or STAND_INS[kind].replace('{name}', name)}"
+        for stage in stages
+        for name, kind in stage.draft.holes.items()
+    )
     own = Session(files=Files({target: text, **_absent(stages, target)}), env=session.env)
     return check(target, Options(params=tuple(holes)), own)
 
@@ -209,6 +275,8 @@ def _compare(stage: Stage, job: Job) -> list[Difference]:
         for note in stage.draft.notes:
             if note.word == setting.word:
                 excused[name] = note.text
+    if why := next((excused[name] for name in ("warmup_ratio", "warmup_steps") if name in excused), ""):
+        excused.setdefault("warmup", why)
     return compare(stage.draft.config, stage.kind, job, stage.draft.places, excused)
 
 

@@ -70,7 +70,7 @@ def compile(draft: StageDraft) -> None:
 def trainable(draft: StageDraft) -> None:
     names = {"freeze_vision_tower": "vision", "freeze_multi_modal_projector": "projector",
              "freeze_language_model": "language"}  # fmt: skip
-    if draft.given(*names):
+    if draft.given(*names) and draft.training:
         draft.say("trainable", [Term(part) for name, part in names.items() if not draft.config.on(name)])
         draft.used.update(names)
 
@@ -125,7 +125,7 @@ def special(draft: StageDraft) -> None:
 
 
 def token_init(draft: StageDraft) -> None:
-    if draft.given("init_special_tokens"):
+    if draft.raw("init_special_tokens"):
         how = str(draft.raw("init_special_tokens"))
         noise = {"desc_init_w_noise": {"noise": True}}.get(how, {})
         draft.say("tokenizer.init", Term("noise") if how == "noise_init" else Term("described", noise))
@@ -224,7 +224,7 @@ def save_every(draft: StageDraft) -> None:
 
 
 def keep(draft: StageDraft) -> None:
-    if draft.given("save_total_limit"):
+    if draft.given("save_total_limit") and draft.training:
         limit = draft.raw("save_total_limit")
         draft.say("save.keep", Term("all") if limit is None else limit)
 
@@ -299,7 +299,11 @@ def track_to(draft: StageDraft) -> None:
 
 
 def track_project(draft: StageDraft) -> None:
-    project = draft.raw("project") or draft.raw("swanlab_project") or draft.env("WANDB_PROJECT")
+    own = draft.setting("project")
+    given = draft.raw("project") if own is not None and own.is_explicit else ""
+    project = given or draft.raw("swanlab_project") or draft.env("WANDB_PROJECT") or draft.raw("project")
+    if project == draft.env("WANDB_PROJECT") != "":
+        draft.reasons["project"] = "WANDB_PROJECT says so"
     if project and project != draft.default("project") and draft.training:
         draft.say("track.project", str(project))
 
@@ -312,6 +316,9 @@ def track_name(draft: StageDraft) -> None:
 
 def log_every(draft: StageDraft) -> None:
     steps = draft.raw("logging_steps")
+    if str(draft.config.value("logging_strategy")) != "steps":
+        draft.reasons["logging_steps"] = "`logging_strategy` decides"
+        return
     if steps is not None and draft.training:
         draft.say("track.every", Amount(steps, "share" if steps < 1 else "steps"))
 
@@ -331,6 +338,9 @@ def guard(draft: StageDraft) -> None:
 
 def temperature(draft: StageDraft) -> None:
     """`do_sample: false` is temperature 0. What the engine does in silence is written out (0.95, 0.7, 50)."""
+    if draft.training and draft.kind != "ppo" and not draft.config.on("predict_with_generate"):
+        _unread_sampling(draft)
+        return
     if not draft.may_have("generate.temperature"):
         return
     answers = draft.kind in ("eval", "ppo") and (draft.kind == "ppo" or draft.config.on("predict_with_generate"))
@@ -345,7 +355,20 @@ def temperature(draft: StageDraft) -> None:
         draft.say(f"generate.{key}", draft.take(key))
 
 
+_SAMPLING = ("temperature", "do_sample", "top_p", "top_k", "max_new_tokens", "max_length", "repetition_penalty", "length_penalty",
+             "num_beams", "eval_num_beams", "skip_special_tokens")  # fmt: skip
+
+
+def _unread_sampling(draft: StageDraft) -> None:
+    """Answers are generated only with `predict_with_generate`."""
+    for name in _SAMPLING:
+        if draft.given(name):
+            draft.note(name, "has no effect: nothing is generated without `predict_with_generate`")
+
+
 def beams(draft: StageDraft) -> None:
+    if draft.used >= {name for name in ("eval_num_beams", "num_beams") if draft.given(name)}:
+        return
     beams = draft.raw("eval_num_beams") or draft.raw("num_beams")
     if beams and draft.may_have("generate.beams"):
         draft.say("generate.beams", beams)
@@ -393,5 +416,6 @@ def push(draft: StageDraft) -> None:
 
 
 def export_device(draft: StageDraft) -> None:
-    if draft.raw("export_device") == "auto" and draft.kind == "merge":
-        draft.note("export_device", "`auto` cannot be said: merging is done on the CPU")
+    device = draft.raw("export_device")
+    if device not in (None, "cpu") and draft.kind == "merge":
+        draft.note("export_device", f"`{device}` cannot be said: merging is done on the CPU")

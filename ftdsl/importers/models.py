@@ -13,7 +13,7 @@ def model(draft: StageDraft) -> None:
     base, adapters = draft.raw("model_name_or_path"), _csv(draft.raw("adapter_name_or_path"))
     options = _options(draft)
     draft.raw("create_new_adapter")
-    if base is None:
+    if base is None or draft.parents:
         return
     if adapters and (made := draft.results.get(_place(adapters[-1]))) is not None:
         draft.parents.append(made.stage)
@@ -56,8 +56,10 @@ def place_of(draft: StageDraft, path: str) -> StageRef | None:
 
 def reference(draft: StageDraft) -> None:
     """`ref_model` and its adapters; without it the engine compares with where the stage starts."""
+    if not draft.may_have("reference"):
+        return
     where, adapters = draft.raw("ref_model"), _csv(draft.raw("ref_model_adapters"))
-    if where is None or not draft.may_have("reference"):
+    if where is None:
         return
     value: Any = place_of(draft, str(where)) or draft.places.model(str(where))
     for adapter in adapters:
@@ -67,9 +69,11 @@ def reference(draft: StageDraft) -> None:
 
 def reward(draft: StageDraft) -> None:
     """`reward_model_type`: lora (an adapter on this stage's base), full, or api (a server)."""
+    if not draft.may_have("reward"):
+        return
     where, kind = draft.raw("reward_model"), str(draft.take("reward_model_type"))
     draft.used.update(("reward_model_adapters",))
-    if where is None or not draft.may_have("reward"):
+    if where is None:
         return
     made = place_of(draft, str(where))
     if made is not None:
@@ -79,7 +83,5 @@ def reward(draft: StageDraft) -> None:
     elif kind == "full":
         draft.say("reward", draft.places.model(str(where)))
     else:
-        base = draft.values.get("model")
-        draft.say(
-            "reward", Term("adapter", {"where": draft.places.model(str(where)), **({"base": base} if base else {})})
-        )
+        base = draft.values.get("model") or (StageRef(draft.parents[0]) if draft.parents else StageRef("base"))
+        draft.say("reward", Term("adapter", {"where": draft.places.model(str(where)), "base": base}))

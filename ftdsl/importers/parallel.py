@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
+from ftdsl.importers import outside, sharding
 from ftdsl.importers.draft import Note, StageDraft
 from ftdsl.importers.values import whole
 from ftdsl.language.values import Range, Term
 from ftdsl.lint.config import Document
+from ftdsl.source import Span
 
 MEGATRON = {"tensor_model_parallel_size": "tensor", "pipeline_model_parallel_size": "pipeline",
             "context_parallel_size": "context", "expert_model_parallel_size": "expert"}  # fmt: skip
 
 _ON = ("1", "true", "True")
+NODES = ("nnodes", "num_machines", "num_nodes", "NNODES")
+COUNT = ("nproc_per_node", "num_gpus", "NPROC_PER_NODE")
 
 
 def hardware(draft: StageDraft) -> None:
@@ -34,8 +40,9 @@ def hardware(draft: StageDraft) -> None:
             "hardware.gpu", Term("auto"), "which card? the plan can do more when it knows: h100(80GB), rtx4090, …"
         )
     count = processes or len(cards) or _at_least(draft)
-    draft.say("hardware.count", count, "" if processes or cards else "as many as the engine sees: write how many")
-    if nodes != 1:
+    if not outside.launch(draft, COUNT, "hardware.count", "int"):
+        draft.say("hardware.count", count, "" if processes or cards else "as many as the engine sees: write how many")
+    if not outside.launch(draft, NODES, "hardware.nodes", "int") and nodes != 1:
         draft.say("hardware.nodes", nodes)
     if cards and cards != list(range(len(cards))):
         draft.say("hardware.devices", cards)
@@ -103,11 +110,13 @@ def launcher(draft: StageDraft) -> None:
 def rendezvous(draft: StageDraft) -> None:
     """Address and port of the first node, and restarts."""
     given = _accelerate(draft)
+    outside.launch(draft, ("MASTER_ADDR",), "launch.head", "text")
+    outside.launch(draft, ("MASTER_PORT",), "launch.port", "int")
     head = draft.env("MASTER_ADDR") or given.get("main_process_ip") or draft.raw("master_addr")
     port = draft.env("MASTER_PORT") or given.get("main_process_port") or draft.raw("master_port")
     if head:
         draft.say("launch.head", str(head))
-    if port and (number := whole(str(port))) is not None:
+    if port and (number := whole(str(port))):  # 0: any that is free, which a recipe finds by itself
         draft.say("launch.port", number)
     retries = draft.env("MAX_RESTARTS")
     if times := whole(retries):
@@ -121,7 +130,7 @@ def strategy(draft: StageDraft) -> None:
     if megatron:
         return
     told = "parallel.strategy" in draft.values
-    if draft.given("deepspeed") or config.deepspeed is not None or told:
+    if draft.given("deepspeed") or config.deepspeed is not None or told or _named(draft):
         if not told:
             _deepspeed(draft, config.deepspeed)
         _no_fsdp(draft)
@@ -130,6 +139,24 @@ def strategy(draft: StageDraft) -> None:
         fsdp(draft, config.accelerate)
     elif draft.raw("fsdp"):
         _own_fsdp(draft)
+
+
+def silent(draft: StageDraft) -> None:
+    """What the engine does where nothing says otherwise, and a plan that knows the card may not: checkpointing, no offload,
+    and plain data parallelism."""
+    if not draft.training or draft.values.get("hardware.gpu") == Term("none"):
+        return
+    sharded = draft.values.get("parallel.strategy")
+    kind = sharded.name if isinstance(sharded, Term) else ""
+    if kind == "megatron":
+        return
+    draft.say("memory.checkpointing", Term("full"))
+    if not draft.given("enable_liger_kernel", "use_unsloth", "use_unsloth_gc", "use_kt"):
+        draft.say("kernels", Term("none"))
+    if not kind and not draft.given("deepspeed") and not _named(draft):
+        draft.say("parallel.strategy", Term("ddp"))
+    elif kind not in ("", "ddp", "zero0"):
+        draft.say("parallel.offload", [Term("none")])
 
 
 def table(document: Document, name: str) -> Mapping[str, Any]:
@@ -150,9 +177,22 @@ def alone(draft: StageDraft) -> None:
     for path, word in _BATCH.items():
         if isinstance(value := document.get(path), int | float):
             draft.say(word, value)
-    for name in ("bf16", "fp16"):
-        if document.get(f"{name}.enabled") is True:
+    for name, old in (("bf16", "bfloat16"), ("fp16", "fp16")):
+        if document.get(f"{name}.enabled") is True or document.get(f"{old}.enabled") is True:
             draft.say("precision", Term(name))
+    _keys_alone(draft, document)
+
+
+def _keys_alone(draft: StageDraft, document: Document) -> None:
+    """Keys of a DeepSpeed file alone that no word says go into `deepspeed { }`, or are named."""
+    for leaf in sharding.unsaid("deepspeed", document.data):
+        if leaf.path in _BATCH or leaf.path.endswith(("bf16.enabled", "fp16.enabled", "bfloat16.enabled")):
+            continue
+        if leaf.carry:
+            draft.say(f"deepspeed.{leaf.path}", leaf.theirs)
+        else:
+            at = document.at(leaf.path)
+            draft.notes.append(Note(leaf.path, leaf.why or "a recipe works it out", at.key or at.span))
 
 
 _BATCH = {"train_batch_size": "batch.global", "train_micro_batch_size_per_gpu": "batch.micro",
@@ -179,8 +219,7 @@ def _deepspeed(draft: StageDraft, document: Document | None) -> None:
     """A DeepSpeed file in three words (stage, offload, tensor); its other keys are named."""
     draft.used.add("deepspeed")
     if document is None:
-        draft.note("deepspeed", f"`{draft.raw('deepspeed')}` could not be read: `zero2` is assumed")
-        draft.say("parallel.strategy", Term("zero2"), "the DeepSpeed file was not there to be read")
+        _by_name(draft, str(draft.raw("deepspeed") or _named(draft)))
         return
     stage = document.get("zero_optimization.stage", 0)
     draft.say("parallel.strategy", Term(f"zero{stage}"))
@@ -190,6 +229,39 @@ def _deepspeed(draft: StageDraft, document: Document | None) -> None:
         draft.say("parallel.offload", moved)
     if (tensor := document.get("tensor_parallel.autotp_size", 1)) != 1:
         draft.say("parallel.tensor", tensor)
+
+
+def _named(draft: StageDraft) -> str:
+    """The DeepSpeed file that accelerate's file, or its flags, name."""
+    given = _accelerate(draft)
+    inner = given.get("deepspeed_config")
+    inner = inner if isinstance(inner, Mapping) else {}
+    found = given.get("deepspeed_config_file") or inner.get("deepspeed_config_file")
+    return found if isinstance(found, str) else ""
+
+
+_STAGE = re.compile(r"(?:z|zero|stage|zero_?stage)[-_]?([0-3])(?![0-9])", re.I)
+
+
+def _by_name(draft: StageDraft, name: str) -> None:
+    """A DeepSpeed file that is not there: its name says a stage (`ds_z3_offload_config.json`, as LLaMA-Factory's own), or
+    somebody has to."""
+    match = _STAGE.search(PurePosixPath(name).name)
+    if match is None:
+        text = f"`{name}` is not there to be read: write `parallel {{ strategy = zero2 }}`, or what it says"
+        draft.note("deepspeed", text)
+        return
+    stage = int(match[1])
+    draft.reasons["deepspeed"] = f"`{name}` is not there to be read: taken by its name"
+    draft.notes.append(Note("deepspeed", f"{draft.reasons['deepspeed']}, as ZeRO-{stage}", _span(draft), carried=True))
+    draft.say("parallel.strategy", Term(f"zero{stage}"), "by the name of a file that was not there")
+    if "offload" in name.lower() and stage:
+        draft.say("parallel.offload", [Term("optimizer"), *([Term("params")] if stage == 3 else [])])
+
+
+def _span(draft: StageDraft) -> Span | None:
+    found = draft.setting("deepspeed")
+    return found.span if found else None
 
 
 def fsdp(draft: StageDraft, document: Document) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ftdsl import catalog
+from ftdsl.importers.bash_words import OPEN
 from ftdsl.language.values import Term
 from ftdsl.record import frozen
 from ftdsl.session import Files
@@ -25,6 +26,34 @@ LOCAL = (
     "results",
     "weights",
     "data",
+    "out",
+    "exp",
+    "exps",
+    "experiments",
+    "runs",
+    "run",
+    "logs",
+    "work_dirs",
+    "checkpoint",
+    "lora",
+    "loras",
+    "adapter",
+    "adapters",
+    "export",
+    "exports",
+    "merged",
+    "merge",
+    "trained",
+    "finetuned",
+    "local",
+    "tmp",
+    "sft",
+    "ckpts",
+    "result",
+    "saved_models",
+    "pretrained_models",
+    "pretrained",
+    "hf_models",
 )
 """First parts of a path that no organisation of a hub is called."""
 
@@ -39,7 +68,7 @@ class Places:
 
     def seen(self, path: str) -> str:
         """A path of the engine, as the recipe has to write it."""
-        if "://" in path or path.startswith(("/", "~", "$")):
+        if "://" in path or path.startswith(("/", "~", "$", OPEN)):
             return path
         if self.root == self.folder:
             return posixpath.normpath(path)
@@ -54,6 +83,6 @@ class Places:
 
     def local(self, text: str) -> bool:
         """Hub names are `organisation/name`; a folder may look the same, so what is there counts, then what is known."""
-        if text.startswith(("/", ".", "~", "$")) or text.count("/") != 1 or self.files.exists(self.root / text):
+        if text.startswith(("/", ".", "~", "$", OPEN)) or text.count("/") != 1 or self.files.exists(self.root / text):
             return True
         return text.partition("/")[0] in LOCAL and not catalog.listed("llamafactory", text)

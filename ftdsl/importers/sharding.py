@@ -23,6 +23,8 @@ _DERIVED = {
     "main_process_port": "a free one is found", "same_network": "nodes reach each other by address and port",
     "rdzv_backend": "follows from `hardware.nodes`", "deepspeed_config": "follows from `parallel.strategy`",
 }  # fmt: skip
+_FILLED = ("optimizer.", "scheduler.")
+"""Tables whose `auto` counts: Hugging Face fills in keys that say so, and DeepSpeed its own defaults where they are missing."""
 _EMPTY: tuple[Any, ...] = (None, False, "no", "none", "", "LOCAL_MACHINE", [])
 
 
@@ -44,11 +46,28 @@ def leaves(block: str, theirs: Mapping[str, Any], ours: Document) -> Iterator[Le
     made = dict(_flat(ours.data, block))
     why = {_known(block).get(path, path): reason for path, reason in getattr(ours, "why", {}).items()}
     for path in dict.fromkeys([*given, *made]):
-        if given.get(path) == "auto" or path.startswith("_"):
+        if path.startswith("_") or (given.get(path) == "auto" and not path.startswith(_FILLED)):
             continue
         left, right = _value(block, path, given), _value(block, path, made)
         if left != right:
             yield _leaf(block, path, given, left, right, why)
+
+
+def unsaid(block: str, theirs: Mapping[str, Any]) -> Iterator[Leaf]:
+    """Every key of a file whose value is neither the tool's default, nor `auto`, nor told by a word."""
+    given = dict(_flat(theirs, block))
+    for path, value in given.items():
+        if path.startswith("_") or (value == "auto" and not path.startswith(_FILLED)):
+            continue
+        usual = catalog.passthrough_schema(block).get(path, {}).get("default", "")
+        if value == usual or catalog.passthrough_key("llamafactory", block, path):
+            continue
+        if path.startswith("zero_optimization.offload_") and path.endswith((".device", ".pin_memory")):
+            continue
+        if value == {}:
+            continue
+        known = _is_known(block, path)
+        yield Leaf(block, path, value, None, "" if known else f"{block} has no such key", carry=known)
 
 
 def _leaf(block: str, path: str, given: Mapping[str, Any], left: Any, right: Any, why: Mapping[str, str]) -> Leaf:

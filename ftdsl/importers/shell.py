@@ -1,227 +1,500 @@
 """A shell script or command line as simple commands, each word with its place. Read, never executed.
 
-Knows comments, line continuations, quotes, `NAME=value`, `export`, `$NAME`, `${NAME:-default}`, and what ends a command.
-Of what it cannot know without running it (`$(…)`, `$1`, loops, here-documents) it says so and goes on.
+Variables, arrays, arithmetic, functions, loops over literal lists and tests of known texts are followed. Of what only
+running could tell (`$(…)`, `$1`, other loops) the words say so (`Word.known`), and both ways of a branch are read.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
+from typing import TYPE_CHECKING
 
 from ftdsl.diagnostics import Sink
+from ftdsl.importers.bash_control import SBATCH, TESTS, branches, inner_text, slurm, spine, tested
+from ftdsl.importers.bash_syntax import Syntax, TooDeepError
+from ftdsl.importers.bash_words import CLOSE, MAX_WORD, OPEN, Expander, Value, Word, variable_name
 from ftdsl.importers.draft import Note
-from ftdsl.record import frozen, mutable
+from ftdsl.record import frozen, mutable, replace
 from ftdsl.source import Source, Span
 
-_ASSIGN = re.compile(r"([A-Za-z_]\w*)=", re.ASCII)
-_EXPAND = re.compile(r"\$(?:\{([A-Za-z_]\w*)(?::?-([^}\n]*))?\}|([A-Za-z_]\w*))", re.ASCII)
-_RUNS = re.compile(r"`|\$[0-9@*#?{(]")
-_REDIRECTION = re.compile(r"\d*[<>]+&?[ \t]*[^\s;|&]*")
-_PIECE = re.compile(r"""\$\{[^}\n]*\}|\$[A-Za-z_]\w*|\$|[^ \t\r\n;|&<>'"\\$`]+""")
-"""Only a blank, a tab and a line break part words: a non-breaking space, pasted from a web page, is a letter like any other."""
-_END = (";", "&", "|", "\n")
-_COMPOUND = ("if", "then", "else", "elif", "fi", "for", "while", "until", "do", "done", "case", "esac", "function", "select",
-             "{", "}", "(", ")", "[[")  # fmt: skip
-
-
-MAX_WORD = 128 << 10
-"""Characters of a word; the most that Linux takes as one argument."""
+if TYPE_CHECKING:
+    from tree_sitter import Node
 
 MAX_SCRIPT = 1 << 20
 """Characters of a script that is read."""
-
-
-@frozen
-class Word:
-    """One word, quotes gone and variables put in. `known` is False where part of it only a shell could tell."""
-
-    text: str
-    span: Span
-    known: bool = True
+MAX_STEPS = 20_000
+"""Commands, assignments and rounds of loops that are followed."""
+MAX_ROUNDS = 64
+"""Rounds of one loop."""
+_DEPTH = 100
 
 
 @frozen
 class Simple:
-    """One command: its words, and the environment it is started with (exported before, or put before it)."""
+    """One command: its words, the environment it is started with (exported before, or put before it), and in which
+    round of which loops it stands (`(variable, round)`, the outermost first). cut: where it ends before its author meant it
+    to."""
 
     words: tuple[Word, ...]
     env: Mapping[str, Word]
+    loops: tuple[tuple[str, int], ...] = ()
+    cut: Span | None = None
 
 
 @mutable
 class Script:
-    """What was read: commands in order, and notes on what was not understood."""
+    """What was read: commands in order, files that it writes (`cat <<EOF > x.yaml`), variables that it uses itself, what its
+    `#SBATCH` lines ask for, notes on what was not understood."""
 
     commands: list[Simple] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+    headers: dict[str, str] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
 
 
 def read(source: Source, sink: Sink) -> Script:
-    """Every simple command of a script; nothing, and FT050 in the sink, of one that is too large."""
+    """Every simple command of a script; nothing, and FT050 or FT065 in the sink, of one that is too large or too deep."""
+    script = Script()
     if len(source.text) > MAX_SCRIPT:
         sink.error("FT050", f"it is larger than {MAX_SCRIPT >> 20} MiB, which no script is", Span(source, 0, 0))
-        return Script()
-    script, variables, exported = Script(), dict[str, Word](), dict[str, Word]()
-    for raw in _Lexer(source, script.notes).commands():
-        words = [_expanded(word, variables, script.notes) for word in raw]
-        before: dict[str, Word] = {}
-        while words and (match := _ASSIGN.match(raw[len(before)].text)):
-            text = words[0].text[match.end() :]
-            before[match[1]] = Word(text, words[0].span, words[0].known)
-            words = words[1:]
-            if len(before) == len(raw):
-                break
-        if not words:
-            variables |= before
-            exported |= {name: word for name, word in before.items() if name in exported}
-        elif words[0].text in ("export", "declare", "typeset", "local", "readonly"):
-            _export(words[1:], variables, exported)
-        elif words[0].text in _COMPOUND:
-            script.notes.append(
-                Note(words[0].text, "is not followed: only a shell could tell what runs", words[0].span)
-            )
-        else:
-            script.commands.append(Simple(tuple(words), {**exported, **before}))
+        return script
+    script.headers = dict(SBATCH.findall(source.text[:20_000]))
+    span = Span(source, 0, 0)
+    variables: dict[str, Value] = {name: (Word(value, span),) for name, value in slurm(script.headers).items()}
+    try:
+        _Reader(Syntax(source), script, variables, {}).all()
+    except TooDeepError:
+        sink.error("FT065", f"`{source.name}` is nested too deeply to be read", Span(source, 0, 0))
     return script
 
 
-def _export(words: list[Word], variables: dict[str, Word], exported: dict[str, Word]) -> None:
-    for word in words:
+class _Reader:
+    """Follows the commands of one text; texts inside it (`bash -c "…"`) get a reader of their own."""
+
+    def __init__(
+        self,
+        syntax: Syntax,
+        script: Script,
+        variables: dict[str, Value],
+        exported: dict[str, Word],
+        loops: tuple[tuple[str, int], ...] = (),
+        depth: int = 0,
+    ) -> None:
+        self.syntax, self.script, self.variables, self.exported = syntax, script, variables, exported
+        self.loops, self.depth = loops, depth
+        self.functions: dict[str, Node] = {}
+        self.expand = Expander(syntax, variables, None)
+        self.expand.used = script.used
+        self.rest: list[tuple[int, int]] = []
+        self.steps = self.undecided = 0  # the second: branches around that only a shell could decide
+        self.ended = False
+
+    def all(self) -> None:
+        self._each(self.syntax.root.children)
+        for start, end in self.rest:
+            self._part(start, end)
+
+    def _each(self, nodes: Sequence[Node]) -> None:
+        for node in nodes:
+            if self.ended:
+                return
+            self._run(node)
+
+    def _run(self, node: Node) -> None:
+        self.steps += 1
+        if self.depth > _DEPTH or self.steps > MAX_STEPS or len(self.script.commands) > 2000:
+            if not self.ended:
+                self._note(node, "what follows is not read: more commands within one another than a person writes")
+            self.ended = True
+            return
+        self.depth += 1
+        handler = _HANDLERS.get(node.type)
+        if handler is not None:
+            handler(self, node)
+        elif node.type == "list":
+            for child in spine(node):
+                self._run(child)
+        elif node.is_named and node.type not in _IDLE:
+            self._each(node.children)
+        self.depth -= 1
+
+    def _note(self, node: Node, text: str) -> None:
+        if word := self.syntax.of(node).strip().split("\n")[0][:40]:
+            self.script.notes.append(Note(word, text, self.syntax.span(node)))
+
+    # --- variables
+
+    def _assignment(self, node: Node) -> None:
+        found = self._assigned(node)
+        if found is not None:
+            name, value = found
+            self.variables[name] = value
+            if name in self.exported:
+                self.exported[name] = value[0] if value else Word("", self.syntax.span(node))
+
+    def _assigned(self, node: Node) -> tuple[str, Value] | None:
+        """`A=x`, `A+=x`, `A=( … )`; None where an item of an array is set."""
+        name, value = node.child_by_field_name("name"), node.child_by_field_name("value")
+        if name is None or name.type != "variable_name":
+            return None
+        key = self.syntax.of(name)
+        more = any(child.type == "+=" for child in node.children)
+        before = self.variables.get(key, ()) if more else ()
+        if value is None:
+            return key, (Word("", self.syntax.span(node)),)
+        if value.type == "array":
+            items = [
+                word for child in value.named_children if child.type != "comment" for word in self.expand.words(child)
+            ]
+            return key, (*before, *items)[: MAX_ROUNDS * 64]
+        word = self.expand.word(value)
+        if before:
+            text, known = before[0].text + word.text, before[0].known and word.known
+            marked = "" if known else (before[0].marked or before[0].text) + (word.marked or word.text)
+            word = Word(text[:MAX_WORD], word.span, known and len(text) <= MAX_WORD, marked[:MAX_WORD])
+        if not word.known and re.fullmatch(f"{OPEN}([a-z]\\w*){CLOSE}", word.marked):
+            word = Word(
+                word.text, word.span, False, f"{OPEN}{variable_name(key)}{CLOSE}"
+            )  # known by what it is kept in
+        return key, (word,)
+
+    def _declaration(self, node: Node) -> None:
+        how = self.syntax.of(node.children[0])
+        exports = how == "export" or any(self.syntax.of(child) == "-x" for child in node.named_children)
+        for child in node.named_children:
+            if child.type == "variable_assignment":
+                found = self._assigned(child)
+                if found is not None:
+                    name, value = found
+                    self.variables[name] = value
+                    if exports:
+                        self.exported[name] = value[0] if value else Word("", self.syntax.span(child))
+            elif exports:
+                for word in self.expand.words(child):
+                    self._export(word)
+
+    def _export(self, word: Word) -> None:
         name, equals, value = word.text.partition("=")
         if equals:
-            variables[name] = exported[name] = Word(value, word.span, word.known)
-        elif name in variables:
-            exported[name] = variables[name]
+            self.variables[name] = (Word(value, word.span, word.known, word.marked.partition("=")[2]),)
+        if self.variables.get(name):
+            self.exported[name] = self.variables[name][0]
 
+    def _unset(self, node: Node) -> None:
+        for child in node.named_children:
+            self.exported.pop(self.syntax.of(child), None)
+            self.variables.pop(self.syntax.of(child), None)
 
-@frozen
-class _Raw:
-    """A word before expansion: pieces of text, each with whether `$` means something in it."""
+    # --- commands
 
-    pieces: tuple[tuple[str, bool], ...]
-    span: Span
-
-    @property
-    def text(self) -> str:
-        return "".join(text for text, _ in self.pieces)
-
-
-def _expanded(raw: _Raw, variables: Mapping[str, Word], notes: list[Note]) -> Word:
-    known, room = True, MAX_WORD
-
-    def put(match: re.Match[str]) -> str:
-        nonlocal known, room
-        name = match[1] or match[3]
-        if name in variables:
-            room -= len(variables[name].text)
-            known = known and variables[name].known
-            return variables[name].text if room >= 0 else ""
-        if match[2] is not None:
-            return match[2].strip("\"'")
-        known = False
-        notes.append(Note(match[0], "is set outside of this script", raw.span))
-        return match[0]
-
-    text = "".join(_EXPAND.sub(put, piece) if live else piece for piece, live in raw.pieces)
-    if room < 0 or len(text) > MAX_WORD:  # variables of variables of variables
-        notes.append(Note(raw.span.text[:40], "is longer than a shell hands on", raw.span))
-        return Word(raw.text[:MAX_WORD], raw.span, False)
-    if any(live and _RUNS.search(_EXPAND.sub("", piece)) for piece, live in raw.pieces):
-        known = False
-        notes.append(Note(raw.span.text[:40], "only a shell could tell what this is", raw.span))
-    return Word(text, raw.span, known)
-
-
-class _Lexer:
-    """Text to raw words, command by command."""
-
-    def __init__(self, source: Source, notes: list[Note]) -> None:
-        self.source, self.text, self.at, self.notes = source, source.text, 0, notes
-
-    def commands(self) -> Iterator[list[_Raw]]:
-        words: list[_Raw] = []
-        while self.at < len(self.text):
-            char = self.text[self.at]
-            if self.text.startswith(("\\\n", "\\\r\n"), self.at):
-                self.at += 2 + (self.text[self.at + 1] == "\r")
-            elif char in " \t\r":
-                self.at += 1
-            elif char == "#":
-                self.at = self._line_end()
-            elif char in _END:
-                self.at += 1
-                if words:
-                    yield words
-                words = []
-            elif _REDIRECTION.match(self.text, self.at):
-                self._redirection()
-            else:
-                words.append(self._word())
-        if words:
-            yield words
-
-    def _line_end(self) -> int:
-        end = self.text.find("\n", self.at)
-        return len(self.text) if end < 0 else end
-
-    def _redirection(self) -> None:
-        """`> log.txt`, `2>&1`; a here-document is skipped whole, and said."""
-        start = self.at
-        if match := re.compile(r"<<-?\s*(['\"]?)(\w+)\1").match(self.text, self.at):
-            end = re.compile(rf"^\s*{match[2]}\s*$", re.M).search(self.text, match.end())
-            self.at = end.end() if end else len(self.text)
-            self.notes.append(Note(match[0], "a here-document is not read", Span(self.source, start, match.end())))
+    def _command(self, node: Node, redirects: Sequence[Node] = ()) -> None:
+        env = dict(self.exported)
+        words: list[Word] = []
+        for child in node.children:
+            if child.type == "variable_assignment":
+                if (found := self._assigned(child)) is not None:
+                    env[found[0]] = found[1][0] if found[1] else Word("", self.syntax.span(child))
+            elif child.type == "ERROR":
+                self._open_quote(child, words)
+            elif child.is_named and child.type not in ("file_redirect", "heredoc_redirect", "herestring_redirect"):
+                words += self.expand.words(child)
+        if not words:
             return
-        match = _REDIRECTION.match(self.text, self.at)
-        assert match is not None
-        self.at = match.end()
+        name = words[0].text
+        if name in self.functions and words[0].known:
+            self._call(self.functions[name], words[1:])
+        elif (inner := inner_text(words)) is not None:
+            self._text(inner, inner.span)
+        elif name == "export":
+            for word in words[1:]:
+                self._export(word)
+        elif name in ("exit", "return") and not self.undecided:
+            self.ended = True
+        elif redirects and name in ("cat", "tee", "bash", "sh", "sbatch", "srun", "echo"):
+            self._written(words, redirects)
+        else:
+            self.script.commands.append(Simple(tuple(words), env, self.loops, self._cut(node)))
 
-    def _word(self) -> _Raw:
-        start, pieces = self.at, list[tuple[str, bool]]()
-        while self.at < len(self.text) and self.text[self.at] not in " \t\r\n;|&<>":
-            if self.text.startswith(("\\\n", "\\\r\n"), self.at):
-                self.at += 2 + (self.text[self.at + 1] == "\r")
-                continue
-            pieces.append(self._piece())
-        return _Raw(tuple(pieces), Span(self.source, start, self.at))
+    def _cut(self, node: Node) -> Span | None:
+        """Where a command ends that a comment, or a blank behind the backslash, cuts off from its next lines."""
+        end = self.syntax.at(node.end_byte)
+        match = _CUT.match(self.syntax.text, end)
+        if match is None or self.syntax.within is not None:
+            return None
+        return Span(self.syntax.source, match.start(1), match.end() - 1)
 
-    def _piece(self) -> tuple[str, bool]:
-        char = self.text[self.at]
-        if char in "'\"":
-            return self._quoted(char)
-        if char == "\\":
-            start, self.at = self.at + 1, min(len(self.text), self.at + 2)
-            return self.text[start : self.at], False
-        if self.text.startswith("$(", self.at) or char == "`":
-            return self._substitution(), True
-        match = _PIECE.match(self.text, self.at)
-        self.at = match.end() if match else self.at + 1
-        return match[0] if match else char, True
+    def _error(self, node: Node) -> None:
+        """What is no bash, line by line: a quote that is never closed ends with its line, and what follows is read."""
+        text = self.syntax.of(node)
+        start = self.syntax.at(node.end_byte) - len(text.lstrip())
+        if text.lstrip()[:1] in ("'", '"') and self.script.commands and node.prev_sibling is not None:
+            words = list(self.script.commands[-1].words)
+            self._open_quote(node, words)
+            self.script.commands[-1] = replace(self.script.commands[-1], words=tuple(words))
+            return
+        lines = [(match.start(), match.end()) for match in _LINE.finditer(text.lstrip())]
+        if self.depth > 20 or len(lines) < 2:
+            self._note(node, "cannot be read as bash")
+            self._each(node.children if self.depth <= 20 else ())
+            return
+        for first, last in lines:
+            self._part(start + first, start + last)
 
-    def _quoted(self, quote: str) -> tuple[str, bool]:
-        start = self.at
-        pattern = r"'[^']*'" if quote == "'" else r'"(?:\\.|[^"\\])*"'
-        match = re.compile(pattern, re.S).match(self.text, self.at)
-        if match is None:
-            self.at = self._line_end()
-            self.notes.append(Note(quote, "this quote is never closed", Span(self.source, start, self.at)))
-            return self.text[start + 1 : self.at], quote == '"'
-        self.at = match.end()
-        body = match[0][1:-1]
-        return (re.sub(r'\\([\\"$`\n])', r"\1", body), True) if quote == '"' else (body, False)
+    def _part(self, start: int, end: int) -> None:
+        """Commands in a part of the text."""
+        if self.syntax.within is not None:
+            return
+        try:
+            inner = self._reader(Syntax(self.syntax.source, None, self.syntax.start + start, self.syntax.start + end))
+        except TooDeepError:
+            return
+        inner.all()
+        self.steps = inner.steps
 
-    def _substitution(self) -> str:
-        start = self.at
-        if self.text[self.at] == "`":
-            end = self.text.find("`", self.at + 1)
-            self.at = len(self.text) if end < 0 else end + 1
-            return self.text[start : self.at]
-        depth = 0
-        while self.at < len(self.text):
-            depth += {"(": 1, ")": -1}.get(self.text[self.at], 0)
-            self.at += 1
-            if not depth and self.at > start + 2:
+    def _open_quote(self, node: Node, words: list[Word]) -> None:
+        """`a 'never closed`: the text up to the end of its line is a word; lines behind it are read."""
+        text = self.syntax.of(node).lstrip()
+        start = self.syntax.at(node.end_byte) - len(text)
+        if text[:1] not in ("'", '"'):
+            self._note(node, "cannot be read as bash")
+            return
+        line, _, rest = text.partition("\n")
+        first = self.syntax.start + start
+        span = self.syntax.within or Span(self.syntax.source, first, first + len(line))
+        words.append(Word(line[1:], span, "$" not in line or text[0] == "'"))
+        self.script.notes.append(Note(text[0], "this quote is never closed", span))
+        if rest:
+            self.rest.append((start + len(line) + 1, start + len(text)))
+
+    def _reader(self, syntax: Syntax) -> _Reader:
+        inner = _Reader(syntax, self.script, self.variables, self.exported, self.loops, self.depth + 1)
+        inner.steps, inner.undecided = self.steps, self.undecided
+        inner.expand.arguments = self.expand.arguments
+        return inner
+
+    def _redirected(self, node: Node) -> None:
+        body = node.child_by_field_name("body")
+        redirects = [child for child in node.named_children if child.type in ("heredoc_redirect", "file_redirect",
+                                                                              "herestring_redirect")]  # fmt: skip
+        if body is not None and body.type == "command":
+            self._command(body, redirects)
+        elif body is not None:
+            self._run(body)
+        elif redirects:
+            self._written([Word("cat", self.syntax.span(node))], redirects)
+        for redirect in redirects:
+            for child in redirect.named_children:
+                if child.type in (
+                    "pipeline",
+                    "list",
+                    "command",
+                    "redirected_statement",
+                ):  # `cat <<E | tee x`, `cat <<E && y`
+                    self._run(child)
+
+    def _written(self, words: Sequence[Word], redirects: Sequence[Node]) -> None:
+        """A here-document becomes the file it is written to, or commands where a shell reads it."""
+        here = next((one for one in redirects if one.type == "heredoc_redirect"), None)
+        inside = list(here.named_children) if here is not None else []
+        target = ""
+        append = False
+        for one in [*redirects, *inside]:
+            place = one.child_by_field_name("destination") if one.type == "file_redirect" else None
+            if place is not None and self.syntax.of(one).lstrip("0123456789").startswith(">"):
+                target, append = self.expand.word(place).text, ">>" in self.syntax.of(one)[:4]
+        tee = [word.text for word in words[1:] if not word.text.startswith("-")] if words[0].text == "tee" else []
+        for child in inside:
+            if child.type == "pipeline" or (child.type == "command" and words[0].text == "cat"):
+                text = self.syntax.of(child).split()
+                tee += [text[at + 1] for at, word in enumerate(text[:-1]) if word == "tee"]
+        if here is None:
+            if words[0].text == "echo" and target.endswith((".yaml", ".yml", ".json")):
+                content = " ".join(word.text for word in words[1:] if word.text not in ("-e", "-n")) + "\n"
+                self._file(target, content, append)
+            elif words[0].text != "cat":
+                self.script.commands.append(Simple(tuple(words), dict(self.exported), self.loops))
+            return
+        body = self._body(here)
+        for path in filter(None, (target, *tee)):
+            self._file(path, body.text, append)
+        if words[0].text in ("bash", "sh", "sbatch", "srun") and not target:
+            self._text(body, body.span)
+        elif not target and not tee:
+            self.script.commands.append(Simple(tuple(words), dict(self.exported), self.loops))
+
+    def _file(self, path: str, content: str, append: bool) -> None:
+        if len(self.script.files) < 256 and sum(map(len, self.script.files.values())) + len(content) <= 4 * MAX_SCRIPT:
+            self.script.files[path] = (self.script.files.get(path, "") if append else "") + content
+
+    def _body(self, node: Node) -> Word:
+        """The text of a here-document, variables put in unless its mark is quoted."""
+        start = next((child for child in node.children if child.type == "heredoc_start"), None)
+        body = next((child for child in node.children if child.type == "heredoc_body"), None)
+        end = next((child for child in node.children if child.type == "heredoc_end"), None)
+        if start is None or body is None:
+            return Word("", self.syntax.span(node))
+        mark, dash = self.syntax.of(start), self.syntax.of(node).startswith("<<-")
+        first = min(body.start_byte, (end or body).start_byte)
+        line = self.syntax.text.rfind("\n", 0, self.syntax.at(first)) + 1
+        first -= len(self.syntax.text[line : self.syntax.at(first)].encode("utf-8", "surrogatepass"))
+        last = end.start_byte if end is not None else body.end_byte
+        span = self.syntax.span(body)
+        if re.search(r"['\"\\]", mark):
+            word = Word(self.syntax.between(first, last), span)
+        else:
+            word = self.expand.text_of(first, last, body.named_children, span)
+        text = re.sub(r"^\t+", "", word.text, flags=re.M) if dash else word.text
+        return Word(re.sub(r"[ \t]+\Z", "", text), span, word.known, word.marked)
+
+    def _text(self, word: Word, span: Span) -> None:
+        """Commands in a text."""
+        try:
+            syntax = Syntax(Source(span.source.name, word.text), self.syntax.within or span)
+        except TooDeepError:
+            self.script.notes.append(Note(word.text[:40], "is nested too deeply to be read", span))
+            return
+        inner = self._reader(syntax)
+        inner.all()
+        self.steps = inner.steps
+
+    def _function(self, node: Node) -> None:
+        name, body = node.child_by_field_name("name"), node.child_by_field_name("body")
+        if name is not None and body is not None:
+            self.functions[self.syntax.of(name)] = body
+
+    def _call(self, body: Node, words: Sequence[Word]) -> None:
+        before, self.expand.arguments = self.expand.arguments, tuple(words)
+        ended = self.ended
+        self._run(body)
+        self.ended = ended if self.steps <= MAX_STEPS else self.ended
+        self.expand.arguments = before
+
+    # --- what decides
+
+    def _for(self, node: Node) -> None:
+        name, body = node.child_by_field_name("variable"), node.child_by_field_name("body")
+        if name is None or body is None:
+            return
+        key = self.syntax.of(name)
+        values = [word for child in node.children_by_field_name("value") for word in self.expand.words(child)]
+        listed = any(child.type == "in" for child in node.children)
+        if not listed and self.expand.arguments is not None:
+            values = list(self.expand.arguments)
+        glob = any(re.search(r"[*?\[]", word.text) for word in values)
+        if not values or glob or len(values) > MAX_ROUNDS or not all(word.known for word in values):
+            self._note(node, "is a loop whose values only a shell could tell: one round of it is read")
+            self.variables[key] = (
+                Word(f"${key}", self.syntax.span(name), False, f"{OPEN}{variable_name(key)}{CLOSE}"),
+            )
+            self._branch([body])
+            return
+        loops = self.loops
+        for at, value in enumerate(values):
+            if self.ended:
                 break
-        return self.text[start : self.at]
+            self.variables[key] = (value,)
+            self.loops = (*loops, (f"{key}@{node.start_byte}", at))
+            self._run(body)
+        self.loops = loops
+
+    def _loop(self, node: Node) -> None:
+        """`while`, `for ((…))`: one round, with its variables not known; a loop over the script's own arguments has none."""
+        head = self.syntax.of(node).partition("\n")[0]
+        if node.type == "while_statement" and re.search(r"\$#|\$\{#|getopts|\"\$1\"", head.partition("do")[0]):
+            return
+        for name in set(re.findall(r"[A-Za-z_]\w*(?=\+\+|--|\+=|=)", self.syntax.of(node).partition("do")[0])):
+            self.variables[name] = (Word(f"${name}", self.syntax.span(node), False, f"{OPEN}{name}{CLOSE}"),)
+        self._note(node, "is a loop whose rounds only a shell could tell: one of them is read")
+        body = node.child_by_field_name("body")
+        self._branch([body] if body is not None else [])
+
+    def _branch(self, nodes: Sequence[Node]) -> None:
+        self.undecided += 1
+        self._each(nodes)
+        self.undecided -= 1
+
+    def _if(self, node: Node) -> None:
+        """The branch that is taken, where the test is of known texts; else each, and what they set otherwise is not known."""
+        ways = list(branches(node))
+        before = dict(self.variables)
+        ends: list[dict[str, Value]] = []
+        for test, body in ways:
+            holds = self._holds(test) if test is not None else True
+            if holds is False:
+                continue
+            if holds and not ends:
+                self._each(body)
+                return
+            self.variables.clear()
+            self.variables.update(before)
+            self._branch(body)
+            ends.append(dict(self.variables))
+            if holds:
+                break
+        else:
+            ends.append(before)
+        self._merged(ends, node)
+
+    def _case(self, node: Node) -> None:
+        value = node.child_by_field_name("value")
+        word = self.expand.word(value) if value is not None else None
+        before, ends = dict(self.variables), list[dict[str, Value]]()
+        for item in (child for child in node.named_children if child.type == "case_item"):
+            patterns = [self.syntax.of(one).strip("\"'") for one in item.children_by_field_name("value")]
+            body = [child for child in item.named_children if child not in item.children_by_field_name("value")]
+            if word is not None and word.known and all(re.fullmatch(r"[\w.-]+|\*", one) for one in patterns):
+                if word.text in patterns or "*" in patterns:
+                    self._each(body)
+                    return
+                continue
+            self.variables.clear()
+            self.variables.update(before)
+            self._branch(body)
+            ends.append(dict(self.variables))
+        self._merged([*ends, before], node)
+
+    def _merged(self, ends: Sequence[dict[str, Value]], node: Node) -> None:
+        names = dict.fromkeys(name for one in ends for name in one)
+        self.variables.clear()
+        for name in names:
+            values = [one[name] for one in ends if name in one]
+            texts = {tuple(word.text for word in value) for value in values}
+            if len(texts) == 1 and values:
+                self.variables[name] = values[0]
+            else:
+                self.variables[name] = (Word(f"${name}", self.syntax.span(node), False, f"{OPEN}{name}{CLOSE}"),)
+                if name in self.exported:
+                    self.exported[name] = self.variables[name][0]
+
+    def _holds(self, node: Node) -> bool | None:
+        """`[ "$A" = x ]`, `[[ -z $A ]]`, `[ $N -gt 1 ]` of known texts; None where only a shell could tell."""
+        text = self.syntax.of(node)
+        if node.type != "test_command" or "&&" in text or "||" in text or " -a " in text or " -o " in text:
+            return None
+        inner = [child for child in node.named_children if child.type in ("unary_expression", "binary_expression")]
+        if len(inner) != 1:
+            return None
+        parts = inner[0].children
+        texts = [self.syntax.of(part) for part in parts]
+        if len(parts) == 2 and texts[0] in ("-z", "-n"):
+            word = self.expand.word(parts[1])
+            return (not word.text) == (texts[0] == "-z") if word.known else None
+        if len(parts) == 3 and texts[1] in TESTS:
+            left, right = self.expand.word(parts[0]), self.expand.word(parts[2])
+            if left.known and right.known:
+                return tested(left.text, texts[1], right.text)
+        return None
+
+
+_CUT = re.compile(r"(?:[ \t]*\\\n)*[ \t]*(#[^\n]*|\\[ \t]+(?=\n))(?:\n[ \t]*#[^\n]*)*\n[ \t]*-{1,2}[A-Za-z]")
+_LINE = re.compile(r"(?:[^\n\\]|\\.)+", re.S)
+_IDLE = ("comment", "word", "string", "test_command", "variable_name", "raw_string", "number")
+_HANDLERS = {
+    "command": _Reader._command, "redirected_statement": _Reader._redirected, "variable_assignment": _Reader._assignment,
+    "declaration_command": _Reader._declaration, "unset_command": _Reader._unset, "for_statement": _Reader._for,
+    "c_style_for_statement": _Reader._loop, "while_statement": _Reader._loop, "if_statement": _Reader._if,
+    "case_statement": _Reader._case, "function_definition": _Reader._function, "ERROR": _Reader._error,
+}  # fmt: skip

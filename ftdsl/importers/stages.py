@@ -10,12 +10,12 @@ from typing import Any
 from ftdsl import catalog
 from ftdsl.credentials import secret_in
 from ftdsl.engines.shared.overlay import entries
-from ftdsl.importers import datasets, from_overlay, inverse, models, parallel, unknown
+from ftdsl.importers import datasets, from_overlay, inverse, models, outside, parallel, unknown
 from ftdsl.importers.draft import Note, StageDraft
 from ftdsl.importers.recipe_paths import Places
 from ftdsl.importers.values import meaning
 from ftdsl.importers.write import SHARED, why_not
-from ftdsl.language.resolve.words import find
+from ftdsl.language.resolve.keys import find
 from ftdsl.language.values import Amount, Secret, StageRef, Term
 from ftdsl.lint.config import Config, Setting
 from ftdsl.recipe import settings
@@ -52,36 +52,74 @@ def kinds(config: Config) -> tuple[str, ...]:
     scores = ("eval",) if config.on("do_predict") or (config.on("do_eval") and not config.on("do_train")) else ()
     if not config.on("do_train") and scores:
         return scores
-    return (STAGES.get(config.stage, "sft"), *scores)
+    stage = "dpo" if config.stage in unknown.ALGORITHMS else config.stage
+    return (STAGES.get(stage, "sft"), *scores)
+
+
+def no_stage(config: Config) -> str:
+    """The stage an invocation asks for and the engine has not; "" where it has it."""
+    known = config.stage in STAGES or config.stage in unknown.ALGORITHMS
+    return "" if config.kind != "train" or known else config.stage
 
 
 def say(
-    config: Config, kind: str, places: Places, results: Mapping[str, StageRef], carried: Mapping[str, Any] | None = None
+    config: Config,
+    kind: str,
+    places: Places,
+    results: Mapping[str, StageRef],
+    carried: Mapping[str, Any] | None = None,
+    after: str = "",
 ) -> StageDraft:
-    """Everything one stage says. `carried`: keys of the tools' own blocks to say besides (`deepspeed.aio.…`)."""
+    """Everything one stage says. `carried`: keys of the tools' own blocks to say besides (`deepspeed.aio.…`); `after`: the
+    training stage of the same invocation, whose result is scored."""
+    config, open_settings = outside.parted(config)
+    otherwise = list(unknown.other_values(config))
+    loss = unknown.ALGORITHMS.get(config.stage)
+    stage = config.at("stage") if config.is_explicit("stage") else None
     config, wrong = unknown.fitting(unknown.renamed(config))
     draft = StageDraft(config, kind, places, results)
+    for setting, value in otherwise:
+        text = f"LLaMA-Factory has no `{setting.value}`; taken as `{value}`"
+        draft.notes.append(Note(setting.word, text, setting.span, carried=True))
+        draft.reasons[setting.name] = text
+    if loss and stage is not None:
+        text = f"no stage, a loss of `dpo`: taken as `stage: dpo` and `pref_loss: {loss}`"
+        draft.notes.append(Note(stage.word, text, stage.span, carried=True))
+        draft.reasons |= {"stage": text, "pref_loss": text}
     for setting in wrong:
         text = f"`{setting.text}` is not something it can be"
         draft.notes.append(Note(setting.word, text, setting.key or setting.span))
+    if after:
+        draft.parents.append(after)
+        draft.used.add("output_dir")
+        draft.reasons |= dict.fromkeys(
+            ("model_name_or_path", "adapter_name_or_path"), f"`{after}` makes what is scored"
+        )
     _method(draft)
     unknown.words_first(draft)
     _precision(draft)
     for rule in dict.fromkeys(INVERSE.values()):
         rule(draft)
     from_overlay.tables(draft)
+    parallel.silent(draft)
     _environment(draft)
     unknown.name_them(draft)
     from_overlay.rest(draft)
     draft.values |= carried or {}
+    outside.say(draft, open_settings)
+    outside.variables(draft, LAUNCHER)
     _writable(draft, kind)
     _holes(draft)
     _silent(draft)
+    if after:  # what its training stage carries, or names, is not lost here
+        words = {setting.word for setting in draft.config.settings.values()}
+        draft.notes = [note for note in draft.notes if note.word not in words]
     return draft
 
 
 def shared(config: Config, places: Places) -> StageDraft:
     """Words of an invocation that is no stage (a chat), or of DeepSpeed and accelerate files alone."""
+    config, _ = outside.parted(config)
     config, _ = unknown.fitting(unknown.renamed(config))
     draft = StageDraft(config, "eval" if config.settings else "sft", places, {})
     if config.settings:
@@ -204,6 +242,8 @@ def _silent(draft: StageDraft) -> None:
         )
     if not draft.given("template"):
         draft.reasons["template"] = "a recipe takes the template of the model's family"
+    if draft.kind == "eval" and draft.config.on("do_train"):
+        draft.reasons["dataset"] = "an `eval` stage answers `eval_dataset`"
     if not draft.given("output_dir"):
         draft.reasons["output_dir"] = "a recipe's results lie in its run folder"
 

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from ftdsl import catalog
+from ftdsl.catalog import foreign
 from ftdsl.catalog.changes import Change, replacement
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.importers.draft import StageDraft
+from ftdsl.importers.write import key_at
+from ftdsl.language.types import parse_type
 from ftdsl.language.values import Term
 from ftdsl.lint.config import Config, Setting
 from ftdsl.record import replace
@@ -21,14 +25,38 @@ from ftdsl.record import replace
 
 def renamed(config: Config) -> Config:
     """Parameters under a wrong name, put under the right one where that is not given too."""
-    found = dict(config.settings)
+    found = {name: _known_value(name, setting) for name, setting in config.settings.items()}
+    if (loss := ALGORITHMS.get(str(config.value("stage")))) is not None:
+        at = found["stage"]
+        found["stage"] = replace(at, value="dpo")
+        found.setdefault("pref_loss", Setting("pref_loss", loss, at.word, at.span, at.key))
     for name, setting in config.settings.items():
         if catalog.parameter_status(config.engine, name):
             continue
         for target, value in meant(name, setting.value).items():
-            if target not in found:
+            if target not in found and "." not in target:
                 found[target] = Setting(target, value, setting.word, setting.span, setting.key)
     return replace(config, settings=found)
+
+
+ALGORITHMS = {"orpo": "orpo", "simpo": "simpo"}
+"""Names of preference losses that people write as a stage -> `pref_loss` of `stage: dpo`."""
+
+
+def _known_value(name: str, setting: Setting) -> Setting:
+    """The setting with the engine's name of a value that is known under another one (`template: qwen2`)."""
+    if name in ("stage", "finetuning_type", "export_device") or not isinstance(setting.value, str | bool):
+        return setting
+    value = foreign.value_of(name, str(setting.value))
+    return replace(setting, value=value) if value else setting
+
+
+def other_values(config: Config) -> Iterator[tuple[Setting, Any]]:
+    """Settings that `renamed` gives another value, with that value."""
+    for name, setting in config.settings.items():
+        taken = _known_value(name, setting)
+        if taken is not setting:
+            yield setting, taken.value
 
 
 def fitting(config: Config) -> tuple[Config, list[Setting]]:
@@ -60,7 +88,7 @@ def _typed(value: Any, kind: str) -> Any:
                 raise TypeError(kind)
             return value
         number = float(value)
-        if not math.isfinite(number):
+        if not math.isfinite(number) or (words == {"int"} and number != int(number)):
             raise ValueError(value)
         return number if isinstance(value, str) else value
     if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, dict | list) for item in value)):
@@ -88,7 +116,9 @@ def _old(draft: StageDraft, name: str, change: Change) -> None:
     """A parameter that versions before had."""
     instead = change.becomes(draft.raw(name))
     told = ", ".join(f"`{target}: {value}`" for target, value in (instead or {}).items())
-    if told:
+    if instead and any("." in target for target in instead):
+        draft.note(name, f"moved to {told}, a table of its own, which a recipe cannot say")
+    elif told:
         draft.note(name, f"gone ({change.why}); taken as {told}", carried=True)
     else:
         draft.note(name, f"gone: {change.drop or change.hand or change.why}")
@@ -99,7 +129,11 @@ def words_first(draft: StageDraft) -> None:
     for name in draft.config.settings:
         other = catalog.misnamed().get(name, {})
         if "word" in other and catalog.parameter_status("llamafactory", name) is None:
-            draft.say(other["word"], Term(_told(draft, name)))
+            told = _told(draft, name)
+            kind = parse_type(key_at(draft.kind, other["word"]).type).name
+            if other["word"] == "track.project":
+                draft.reasons["project"] = f"`{name}` says so"
+            draft.say(other["word"], told if kind in ("text", "path") else Term(told))
 
 
 def _told(draft: StageDraft, name: str) -> str:

@@ -6,6 +6,7 @@ Given: typed values. Gives: expressions of the language's tree, never text put t
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from functools import cache
@@ -13,8 +14,9 @@ from typing import Any
 
 from ftdsl import catalog
 from ftdsl.catalog.vocabulary import STAGE_KINDS, Key, vocabulary
+from ftdsl.importers.bash_words import CLOSE, OPEN
 from ftdsl.language import tree
-from ftdsl.language.printing import NOWHERE, UnwritableError, call, constant, printed, quantity, ref, text
+from ftdsl.language.printing import NOWHERE, UnwritableError, call, constant, printed, quantity, ref, text, word
 from ftdsl.language.types import Type, parse_type
 from ftdsl.language.values import Amount, Range, Secret, StageRef, Term
 
@@ -199,7 +201,12 @@ _BY_TYPE = {"bytes": _bytes, "time": _time, "rate": _rate, "count": _count, "sha
 
 
 def _text(content: str, key: Key, kinds: frozenset[str]) -> tree.Expression:
-    """Bare where the key takes names, in quotes where it takes texts. Raises: UnwritableError where it is neither."""
+    """Bare where the key takes names, in quotes where it takes texts; names of parameters in it stand in braces.
+
+    Raises: UnwritableError where it is neither.
+    """
+    if OPEN in content and kinds & _TEXTS:
+        return tree.Text(tuple(_parts(content)), NOWHERE)
     if not kinds & _QUOTED:
         try:
             _free(content, key)
@@ -210,17 +217,25 @@ def _text(content: str, key: Key, kinds: frozenset[str]) -> tree.Expression:
     return text(content)
 
 
+def _parts(content: str) -> Iterator[str | tree.Hole]:
+    for at, part in enumerate(re.split(f"{OPEN}(\\w+){CLOSE}", content)):
+        if at % 2:
+            yield tree.Hole((word(part),), NOWHERE)
+        elif part:
+            yield from (one for one in text(part).parts)
+
+
 def _free(name: str, key: Key) -> None:
     """A bare name means what is in scope before it means a member: one that this key does not know must not be captured.
 
     Raises: UnwritableError.
     """
-    if name in _in_scope() and name not in (key.members or ()) and name not in _catalog(key):
+    if name in in_scope() and name not in (key.members or ()) and name not in _catalog(key):
         raise UnwritableError(f"`{name}` means something else in a recipe")
 
 
 @cache
-def _in_scope() -> frozenset[str]:
+def in_scope() -> frozenset[str]:
     """Keys, blocks and kinds of stages, and what an import asks for."""
     words = vocabulary()
     blocks = words.block_names()
@@ -234,7 +249,7 @@ def meaning() -> frozenset[str]:
     """Words that mean something where a value is wanted: names of keys, blocks and members."""
     words = vocabulary()
     keys = (key for name in words.block_names() for key in words.block(name).keys.values())
-    return (_in_scope() - frozenset(STAGE_KINDS)) | {member for key in keys for member in key.members or ()}
+    return (in_scope() - frozenset(STAGE_KINDS)) | {member for key in keys for member in key.members or ()}
 
 
 def _catalog(key: Key) -> list[str]:

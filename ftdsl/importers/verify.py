@@ -11,6 +11,7 @@ from ftdsl import catalog
 from ftdsl.credentials import masked, secret_in
 from ftdsl.engines.jobs import Job
 from ftdsl.importers import sharding
+from ftdsl.importers.bash_words import shown
 from ftdsl.importers.beside import INFO, read_json
 from ftdsl.importers.datasets import effective
 from ftdsl.importers.recipe_paths import Places
@@ -50,7 +51,7 @@ def _hidden(name: str, value: Any) -> Any:
 
 
 def _short(value: Any) -> str:
-    text = comment(str(value))
+    text = comment(shown(str(value)))
     return text if len(text) < 80 else text[:77] + "..."
 
 
@@ -72,6 +73,8 @@ OURS = {
     "overwrite_output_dir": "a stage goes on from its own checkpoints; what another run left is set aside",
     "save_hf_model": "what a stage makes can be loaded by the next one, and by others",
     "oft_target": "nothing reads it: the modules of OFT are those of `lora_target`",
+    "logging_first_step": "a recipe logs the first step too",
+    "include_num_input_tokens_seen": "a recipe counts the tokens it has seen",
     "use_cpu": "always said where there is no card",
     "preprocessing_num_workers": "processes that tokenise: eight where there is a card, unless `loader.tokenize` says how many",
 }
@@ -115,7 +118,7 @@ def _files(config: Config, job: Job) -> Iterator[Difference]:
     for block, document in (("deepspeed", config.deepspeed), ("accelerate", config.accelerate)):
         name = sharding.FILES[block]
         ours = next((one for one in job.documents if PurePosixPath(one.path).name == name), None)
-        if document is None or ours is None or document.title == "accelerate launch":
+        if document is None or ours is None:
             continue
         for leaf in sharding.leaves(block, document.data, ours):
             why = secret_in(leaf.path.rpartition(".")[2], leaf.theirs)
@@ -216,8 +219,19 @@ def normal(side: Side) -> dict[str, Any]:
         found["lora_alpha"] = 2 * filled.value("lora_rank")
     if filled.value("eval_strategy") == "steps" and not filled.value("eval_steps"):
         found["eval_steps"] = filled.value("logging_steps")
-    if filled.on("do_train") and str(filled.value("eval_strategy")) == "no":
+    scores = filled.on("do_predict") or filled.on("do_eval")
+    if (filled.on("do_train") or not scores) and str(filled.value("eval_strategy")) == "no":
         found |= {"eval_steps": None, "per_device_eval_batch_size": None}
+    if filled.on("load_best_model_at_end"):  # transformers/training_args.py, __post_init__
+        metric = str(filled.value("metric_for_best_model") or "loss").removeprefix("eval_")
+        greater = filled.value("greater_is_better")
+        found |= {"metric_for_best_model": metric,
+                  "greater_is_better": not metric.endswith("loss") if greater is None else greater}  # fmt: skip
+    else:
+        found |= {"metric_for_best_model": None, "greater_is_better": None}
+    for what in ("save", "eval", "logging"):
+        if str(filled.value(f"{what}_strategy")) != "steps":
+            found[f"{what}_steps"] = None
     if (filled.number("max_steps") or 0) > 0:
         found["num_train_epochs"] = None
     return {name: value for name, value in found.items() if value not in (None, [], "", False)}

@@ -8,11 +8,11 @@ from textwrap import wrap
 from typing import Any
 
 from ftdsl.catalog.vocabulary import Key, vocabulary
-from ftdsl.importers.draft import Note
+from ftdsl.importers.draft import Axis, Note
 from ftdsl.importers.values import ANY, expression
 from ftdsl.language import tree
-from ftdsl.language.printing import WIDTH, Margin, UnwritableError, bind, block, param, recipe_text, ref, text
-from ftdsl.language.resolve.words import find
+from ftdsl.language.printing import NOWHERE, WIDTH, Margin, UnwritableError, bind, block, param, recipe_text, ref, text
+from ftdsl.language.resolve.keys import find
 from ftdsl.recipe.settings import METHODS
 from ftdsl.record import mutable, replace
 
@@ -76,12 +76,16 @@ def recipe(head: Sequence[str], name: str, stages: Sequence[Text], holes: Mappin
     page.put(bind(["name"], text(name)))
     page.put(bind(["engine"], ref("llamafactory")))
     for at, (hole, kind) in enumerate(holes.items()):
-        page.put(param(hole, kind), apart=not at, behind=f"nothing named one: write it here, or -p {hole}=…")
+        page.put(param(hole, kind), apart=not at, behind=f"{_asked(hole)}: write it here, or -p {hole}=…")
     for shared in _SHARED:
         _put_shared(page, stages, shared)
     for stage in stages:
         _put_stage(page, stage)
     return recipe_text(page.items, page.margins, page.head)
+
+
+def _asked(hole: str) -> str:
+    return "nothing named one" if hole in ("base", "rows") else "known only when the script ran"
 
 
 def _put_shared(page: _Page, stages: Sequence[Text], name: str) -> None:
@@ -151,7 +155,12 @@ def _block(page: _Page, name: str, values: Mapping[str, Any], remarks: Mapping[s
 
 
 def _bind(page: _Page, key: str, value: Any, remarks: Mapping[str, str], kind: str, name: str = "") -> tree.Bind:
-    item = bind((name or key).split("."), expression(value, key_at(kind, key)))
+    at = key_at(kind, key)
+    if isinstance(value, Axis):
+        items = tree.ListOf(tuple(expression(one, at) for one in value.items), NOWHERE)
+        item = bind((name or key).split("."), items, tree.Binder.SWEPT)
+    else:
+        item = bind((name or key).split("."), expression(value, at))
     if key in remarks:
         page.about(item, behind=remarks[key])
     return item
@@ -166,7 +175,8 @@ def key_at(kind: str, key: str) -> Key:
 def why_not(kind: str, key: str, value: Any) -> str:
     """Why a key cannot have a value in a recipe; "" when it can."""
     try:
-        bind(key.split("."), expression(value, key_at(kind, key)))
+        for one in value.items if isinstance(value, Axis) else (value,):
+            bind(key.split("."), expression(one, key_at(kind, key)))
     except UnwritableError as error:
         return str(error)
     return ""

@@ -1,5 +1,5 @@
 """The language.
 
-Given: text. Gives: a tree (parsing never fails), formatted text, and resolved values with origins (`resolve/`). Knows: grammar,
-types, units and scopes; not what keys mean.
+Input: text. Output: a syntax tree (parsing never fails), formatted text, and resolved values with origins (`resolve/`). Contains
+the grammar, types, units and scopes; the meaning of keys is in `ftdsl.recipe`.
 """

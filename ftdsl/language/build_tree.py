@@ -1,4 +1,4 @@
-"""Lark's trees to ours: nodes with spans, strings read, doc comments attached."""
+"""Converts Lark's tree to `language.tree`: nodes with spans, decoded strings, attached doc comments."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ftdsl.language import strings, tree
 from ftdsl.source import Source, Span
 
 MAX_DEPTH = 300
-"""Levels of an expression: brackets are counted before (`lexing.shallow`), sums lean on their left side."""
+"""Maximum depth of an expression. `lexing.shallow` limits brackets; this limits long sums, which nest on the left."""
 
 Node = Any
-"""A Lark token or tree; Lark's own types do not say more."""
+"""A Lark token or tree; Lark has no more precise types."""
 
 
 class Builder:
@@ -43,7 +43,9 @@ class Builder:
         while isinstance(first, Tree):
             above.append(id(first))
             first = self._firsts.get(id(first)) or first.children[0]
-        if len(above) > 4:  # a long sum leans to the left, and every part of it is asked
+        if (
+            len(above) > 4
+        ):  # a long sum nests on the left; without the cache, every level would descend to the same token
             self._firsts |= dict.fromkeys(above, first)
         while isinstance(last, Tree):
             last = last.children[-1]
@@ -90,11 +92,11 @@ class Builder:
         inner = key.children[0]
         if isinstance(inner, Token):
             text = strings.read(self._span(inner), self.sink).plain or ""
-            words: tuple[tree.Word, ...] = (tree.Word(text, self._span(inner)),)
+            key_path: tuple[tree.Word, ...] = (tree.Word(text, self._span(inner)),)
         else:
-            words = self._path(inner)
+            key_path = self._path(inner)
         span = self._span(node)
-        return tree.Bind(words, _binder(binder), self.expression(value), span, self._doc(span))
+        return tree.Bind(key_path, _binder(binder), self.expression(value), span, self._doc(span))
 
     def _block(self, node: Node) -> tree.Item:
         children = node.children
@@ -184,8 +186,8 @@ class Builder:
 
 
 def too_deep(span: Span, sink: Sink) -> None:
-    """Say that what stands here is not read."""
-    sink.error("FT065", "this is nested too deeply to be read", span, help="take it apart: `let` gives a part a name")
+    """Report an expression that is nested too deeply."""
+    sink.error("FT065", "this is nested too deeply", span, help="split it: `let` names a part")
 
 
 def _binder(node: Node) -> tree.Binder:

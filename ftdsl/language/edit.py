@@ -1,4 +1,4 @@
-"""Edits of a recipe's text that set a key of a block: the value where it stands, else a line of its own. The rest stays."""
+"""Text edits that set a key of a block: they replace its value, or insert a line. The rest of the text is unchanged."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from ftdsl.source import Span
 
 
 def setting(block: tree.Block, key: Sequence[str], text: str) -> list[Edit]:
-    """Edits after which `key` (`["optim", "lr"]`) of the block is `text`; "" opens the block of that name, `null` for a
-    block takes it out.
+    """Edits that set `key` (such as `["optim", "lr"]`) of the block to `text`. The text "" adds an empty block of that name;
+    the text `null` for a block removes it.
     """
-    name, rest = key[0], key[1:]
+    name, inner_key = key[0], key[1:]
     for item in block.body:
         if isinstance(item, tree.Bind) and [word.text for word in item.key] == list(key):
             return [Edit(item.value.span, text)] if text else []
         if isinstance(item, tree.Block) and item.kind.text == name:
-            if rest:
-                return setting(item, rest, text)
+            if inner_key:
+                return setting(item, inner_key, text)
             return [_removed(item)] if text == "null" else []
     written = f"{'.'.join(key)} = {text}" if text else f"{name} {{ }}"
     return [_inserted(block, written)]
 
 
 def _inserted(block: tree.Block, written: str) -> Edit:
-    """Right after the brace: on a line of its own where the block has several, else before its first item."""
+    """Insert after the opening brace: a separate line if the block has several lines, else before its first item."""
     source = block.span.source
     at = source.text.index("{", block.header.end) + 1
     inside = source.text[at : block.span.end - 1]
@@ -38,7 +38,7 @@ def _inserted(block: tree.Block, written: str) -> Edit:
 
 
 def _removed(item: tree.Block) -> Edit:
-    """The block, and its line where nothing else stands on it."""
+    """Remove the block, and its lines if they contain nothing else."""
     source, start, end = item.span.source, item.span.start, item.span.end
     text = source.text
     line = text.rfind("\n", 0, start) + 1

@@ -1,7 +1,7 @@
-"""One style for recipes. Changes blanks only: tokens, comments and line breaks between items stay as they are.
+"""The formatter. It changes whitespace only: tokens, comments and line breaks between items are kept.
 
-Two spaces a level; a space around binders and operators; binders and braces of neighbouring lines under each other; at
-most one empty line, none inside the edges of a block.
+Two spaces per level; a space around binders and operators; binders and braces of adjacent lines aligned; at most one empty line,
+none at the start or end of a block.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _OPERATORS = ("PLUS", "MINUS", "STAR", "SLASH", "EQUAL", "TILDE", "COMMA", "COLO
 
 
 class FormatError(Exception):
-    """Formatting would change more than blanks: a mistake of ours, and nothing is to be written."""
+    """Formatting would change more than whitespace: a bug of the formatter. The result must not be written."""
 
 
 def format_text(source: Source) -> str | None:
-    """The text in the one style; None when the source has syntax errors, so that nothing is made worse.
+    """The formatted text; None if the source has syntax errors.
 
-    Raises: FormatError when the result does not hold the same tokens and comments, and read as the same recipe.
+    Raises: FormatError if the result does not have the same tokens and comments, or does not parse to the same tree.
     """
     sink = Sink()
     before = parse(source, sink)
@@ -40,13 +40,13 @@ def format_text(source: Source) -> str | None:
     text = _joined(lines)
     after = parse(Source(source.name, text), sink)
     if sink.failed or _essence(text) != _essence(source.text) or _content(after) != _content(before):
-        raise FormatError("formatting would change more than blanks")
+        raise FormatError("formatting would change more than whitespace")
     return text
 
 
 @mutable
 class _Line:
-    """One line of the result: its depth, its text in two parts where a binder or brace may be put under another."""
+    """One line of the result: its depth, and its text in two parts (`head`, `tail`), cut where a binder or brace is aligned."""
 
     depth: int
     tokens: list[Token]
@@ -70,52 +70,52 @@ class _Line:
 def _lines(text: str) -> list[_Line]:
     tokens, comments = lexing.tokens(text)
     solid = [token for token in tokens if token.type != "_NL"]
-    rows: dict[int, tuple[list[Token], list[Token]]] = {}
-    row, ended = 0, 0
-    row_at: dict[int, int] = {}
+    tokens_by_line: dict[int, tuple[list[Token], list[Token]]] = {}
+    line_number, ended = 0, 0
+    line_of: dict[int, int] = {}
     for token in solid:
-        # What comes behind a text of several lines, on the line where that ends, belongs to the line where it began.
-        row = row if token.line == ended else token.line or 0
+        # Tokens after a multi-line string, on its last line, belong to the line where the string begins.
+        line_number = line_number if token.line == ended else token.line or 0
         ended = token.end_line or 0
-        row_at[token.start_pos or 0] = row
-        rows.setdefault(row, ([], []))[0].append(token)
+        line_of[token.start_pos or 0] = line_number
+        tokens_by_line.setdefault(line_number, ([], []))[0].append(token)
     for comment in comments:
-        # Behind a text of several lines, a comment stands on the line where the text ends.
-        rows.setdefault(_row_of(comment, solid, row_at), ([], []))[1].append(comment)
+        # The same for a comment after a multi-line string.
+        tokens_by_line.setdefault(_line_of(comment, solid, line_of), ([], []))[1].append(comment)
     lines: list[_Line] = []
     stack: list[str] = []
     last_end = 0
-    for number in sorted(rows):
-        own, remarks = rows[number]
+    for number in sorted(tokens_by_line):
+        line_tokens, remarks = tokens_by_line[number]
         leading = 0
-        while leading < len(own) and own[leading].type in _CLOSE:
+        while leading < len(line_tokens) and line_tokens[leading].type in _CLOSE:
             leading += 1
         depth = len(stack) - leading
         in_list = bool(stack) and stack[-1] != "LBRACE"
-        for token in own:
+        for token in line_tokens:
             if token.type in _OPEN:
                 stack.append(token.type)
             elif token.type in _CLOSE and stack:
                 stack.pop()
-        line = _Line(max(0, depth), own, in_list=in_list)
+        line = _Line(max(0, depth), line_tokens, in_list=in_list)
         line.ends_deeper = len(stack) > depth
         line.blank_before = number > last_end + 1 and bool(lines)
         line.comment = " ".join(str(remark).rstrip() for remark in remarks)
-        line.head, line.tail = _spaced(own, split=not in_list)
+        line.head, line.tail = _spaced(line_tokens, split=not in_list)
         lines.append(line)
-        last_end = max([number, *(token.end_line or 0 for token in own)])
+        last_end = max([number, *(token.end_line or 0 for token in line_tokens)])
     return lines
 
 
-def _row_of(comment: Token, solid: list[Token], row_at: dict[int, int]) -> int:
+def _line_of(comment: Token, solid: list[Token], line_of: dict[int, int]) -> int:
     for token in reversed(solid):
         if (token.start_pos or 0) < (comment.start_pos or 0):
-            return row_at[token.start_pos or 0] if token.end_line == comment.line else comment.line or 0
+            return line_of[token.start_pos or 0] if token.end_line == comment.line else comment.line or 0
     return comment.line or 0
 
 
 def _spaced(tokens: list[Token], *, split: bool) -> tuple[str, str]:
-    """The code of a line, cut before its first binder or brace."""
+    """The code of a line, split before its first binder or brace."""
     head, tail, cut = "", "", False
     depth = 0
     for at, token in enumerate(tokens):
@@ -134,12 +134,12 @@ def _spaced(tokens: list[Token], *, split: bool) -> tuple[str, str]:
 
 
 def _is_word(tokens: list[Token], at: int) -> bool:
-    """`in` behind a dot is a name."""
+    """Whether the token is a name: `in` after a dot."""
     return tokens[at].type == "IN" and at > 0 and tokens[at - 1].type == "DOT"
 
 
 def _gap(tokens: list[Token], at: int) -> bool:
-    """Whether a space stands before a token."""
+    """Whether a space precedes a token."""
     before, token = tokens[at - 1].type, tokens[at].type
     if token in ("COMMA", "COLON", "OPTIONAL", "DOT", "RPAR", "RSQB") or before in ("DOT", "LPAR", "LSQB"):
         return False
@@ -157,7 +157,7 @@ def _gap(tokens: list[Token], at: int) -> bool:
 
 
 def _align(lines: list[_Line]) -> None:
-    """Binders and braces of neighbouring lines of one depth under each other; a line that opens ends its group."""
+    """Align binders and braces of adjacent lines of the same depth; a line that opens a block ends its group."""
     group: list[_Line] = []
 
     def close() -> None:
@@ -198,7 +198,7 @@ def _joined(lines: list[_Line]) -> str:
 
 
 def _content(node: Any) -> Any:
-    """A tree without where its parts stand: what it says."""
+    """A tree without its spans, to compare content."""
     if isinstance(node, list | tuple):
         return tuple(map(_content, node))
     if isinstance(node, tree.Comment):
@@ -210,7 +210,7 @@ def _content(node: Any) -> Any:
 
 
 def _essence(text: str) -> tuple[list[tuple[str, str]], list[str]]:
-    """What formatting must keep: every token but line breaks, and every comment."""
+    """What formatting must keep: every token except line breaks, and every comment."""
     tokens, comments = lexing.tokens(text)
     solid = [(token.type, str(token)) for token in tokens if token.type != "_NL"]
     return solid, [str(comment).rstrip() for comment in comments]

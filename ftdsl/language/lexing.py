@@ -1,4 +1,4 @@
-"""The Lark parser: its layout hook, and its tables, which are built with the package and only loaded here."""
+"""The Lark parser: its layout hook, and its parse tables, which are built with the package and loaded here."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from lark import __version__ as lark_version
 
 HERE = Path(__file__).parent
 TABLE = HERE / "ft.lark.bin"
-"""Made by the build (or, in a checkout, by the first run): a pickle, so it is only ever read from this folder."""
+"""Written by the build (or, in a checkout, by the first run). It is a pickle, so it is read from this folder only."""
 
 
 _CLOSES = {"LPAR": "RPAR", "LSQB": "RSQB"}
 
 
 class Layout:
-    """Drops newlines inside ( ) and [ ]; braces and unclosed strings end such nesting, since nothing legal has them there."""
+    """Drops newlines inside ( ) and [ ]. Braces and unclosed strings end such nesting, since they are not valid inside it."""
 
     always_accept = ("COMMENT", "STRAY", "UNCLOSED", "ERROR", "MISSING")
 
@@ -44,13 +44,13 @@ class Layout:
 
 
 def grammar_text() -> str:
-    """The grammar: in the package when installed, at the top of the checkout otherwise."""
+    """The grammar: from the package if installed, else from the root of the checkout."""
     inside = HERE / "ft.lark"
     return (inside if inside.exists() else HERE.parent.parent / "grammar" / "ft.lark").read_text(encoding="utf-8")
 
 
 def build() -> Lark:
-    """The parser from its grammar (about 30 ms)."""
+    """Build the parser from its grammar (about 30 ms)."""
     return Lark(
         grammar_text(),
         parser="lalr",
@@ -62,14 +62,14 @@ def build() -> Lark:
 
 
 def stamp() -> str:
-    """What a table depends on: the grammar, this file, and the version of Lark."""
+    """The digest of what a table depends on: the grammar, this file, and the version of Lark."""
     text = grammar_text() + Path(__file__).read_text(encoding="utf-8") + lark_version
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def save(path: Path = TABLE) -> Lark:
-    """Write the table beside, then rename: a reader never sees half of one. Raises: OSError."""
-    from ftdsl.storage import write_file  # hardly ever needed
+    """Write the table to a temporary file, then rename it, so that no reader sees a partial one. Raises: OSError."""
+    from ftdsl.storage import write_file  # rarely needed
 
     lark = build()
     table = io.BytesIO()
@@ -80,7 +80,7 @@ def save(path: Path = TABLE) -> Lark:
 
 @cache
 def parser() -> Lark:
-    """The parser, from its table where that is current (2 ms), else rebuilt and, in a checkout, kept."""
+    """The parser, loaded from its table if that is current (2 ms), else rebuilt (and saved, in a checkout)."""
     try:
         with TABLE.open("rb") as handle:
             if handle.read(64).decode() == stamp():
@@ -99,21 +99,21 @@ def _load(handle: Any) -> Lark:
 
 
 MAX_NESTING = 100
-"""Braces, brackets and signs inside each other: what reads a tree goes down it by recursion."""
+"""Maximum nesting of braces, brackets and signs; the code that reads a tree is recursive."""
 
 _DEEPER = {"LBRACE": 1, "LSQB": 1, "LPAR": 1, "RBRACE": -1, "RSQB": -1, "RPAR": -1}
 
 
 def shallow(tokens: list[Token]) -> tuple[list[Token], Token | None]:
-    """The tokens without those that are nested too deeply, and the first of these, None when there is none."""
+    """The tokens without those nested too deeply, and the first of the latter (None if there is none)."""
     kept: list[Token] = []
     depth = signs = 0
     first: Token | None = None
     for token in tokens:
         change = _DEEPER.get(token.type, 0)
         signs = signs + 1 if token.type == "MINUS" else 0
-        here = depth + 1 if change > 0 else depth
-        if max(here, signs) <= MAX_NESTING:
+        nesting = depth + 1 if change > 0 else depth
+        if max(nesting, signs) <= MAX_NESTING:
             kept.append(token)
         elif first is None:
             first = token
@@ -122,9 +122,9 @@ def shallow(tokens: list[Token]) -> tuple[list[Token], Token | None]:
 
 
 def tokens(text: str) -> tuple[list[Token], list[Token]]:
-    """All tokens of a text, and its comments apart. Never fails: what means nothing is a STRAY token."""
-    found: list[Token] = []
+    """(tokens, comments) of a text. Never fails: an unknown character is a STRAY token."""
+    code: list[Token] = []
     comments: list[Token] = []
     for token in parser().lex(text):
-        (comments if token.type == "COMMENT" else found).append(token)
-    return found, comments
+        (comments if token.type == "COMMENT" else code).append(token)
+    return code, comments

@@ -1,4 +1,4 @@
-"""Text to tree. Never fails: what is wrong is reported once and the rest is read."""
+"""Text to syntax tree. Never fails: an error is reported once, and the rest is parsed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ftdsl.source import Source, Span
 
 
 def parse(source: Source, sink: Sink) -> tree.File:
-    """The tree of a source, complete even where the text is wrong; syntax errors (FT03x) go to the sink."""
+    """The tree of a source, complete even if the text has errors; syntax errors (FT03x) go to the sink."""
     tokens, comments = lexing.tokens(source.text)
     shallow, deep = lexing.shallow(tokens)
     problems = Sink()
@@ -19,7 +19,9 @@ def parse(source: Source, sink: Sink) -> tree.File:
     if deep is not None:
         too_deep(Span(source, deep.start_pos or 0, deep.end_pos or 0), sink)
     for problem in problems:
-        if deep is None or (problem.span and problem.span.end < (deep.start_pos or 0)):  # what follows was not all read
+        if deep is None or (
+            problem.span and problem.span.end < (deep.start_pos or 0)
+        ):  # later errors may come from the dropped tokens
             sink.add(problem)
     docs, file_doc = _docs(source, tokens, comments)
     items = Builder(source, docs, sink).items(root.children[0]) if root is not None else ()
@@ -28,7 +30,7 @@ def parse(source: Source, sink: Sink) -> tree.File:
 
 
 def _docs(source: Source, tokens: list[Token], comments: list[Token]) -> tuple[dict[int, str], str]:
-    """`##` comments by the offset of the item that follows on the next line; the first, followed by a blank, is the file's."""
+    """`##` comments by the offset of the item on the next line. A first comment followed by an empty line documents the file."""
     starts: dict[int | None, int] = {}
     for token in tokens:
         if token.type != "_NL":
@@ -38,7 +40,7 @@ def _docs(source: Source, tokens: list[Token], comments: list[Token]) -> tuple[d
     for comment in comments:
         line = comment.line or 0
         if line in starts and starts[line] < (comment.start_pos or 0):
-            continue  # behind code
+            continue  # at the end of a line of code
         text = str(comment)
         doc = text[2:].strip() if text.startswith("##") else None
         if line != last + 1 or not groups:

@@ -1,8 +1,7 @@
-"""Syntax trees to text, for recipes that a program makes.
+"""Prints syntax trees, for generated recipes.
 
-Given: items of the tree, made with the functions here. Gives: the text in the one style. What a value holds can become
-nothing but that value: names are names or refused, texts are quoted, comments stay on their line, and what was printed is
-parsed again and must give the same tree.
+Input: items made with the functions here. Output: formatted text. A value cannot inject syntax: invalid names are refused, texts
+are quoted, comments stay on their line, and the printed text is parsed again and must give the same tree.
 """
 
 from __future__ import annotations
@@ -27,21 +26,21 @@ RESERVED = frozenset(("let", "param", "include", "from", "in", "as", "true", "fa
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NUMBER = re.compile(r"(\d[\d_]*(?:\.\d[\d_]*)?(?:[eE][+-]?\d+)?) ?([A-Za-z]+(?: [a-z]+)?|%)?", re.ASCII)
 _APART = ("epoch", "epochs", "step", "steps", "token", "tokens", "USD", "EUR", "GBP", "CNY", "JPY")
-"""Units that a blank parts from their number."""
+"""Units with a space before them."""
 
 
 class UnwritableError(ValueError):
-    """A value that the language cannot say; the message is what is wrong with it."""
+    """A value that the language cannot express; the message is the reason."""
 
 
 class ReadBackError(RuntimeError):
-    """What was printed does not read back as the tree it was printed from: a bug here, and nothing to be written."""
+    """The printed text does not parse to the same tree: a bug of this module. The text must not be written."""
 
 
 @frozen
 class Margin:
-    """Comments of an item: on lines of their own `above` it, `behind` it, `inside` a block before its first item;
-    `apart`: an empty line stands before it."""
+    """Comments of an item: lines `above` it, `behind` it on its line, lines `inside` a block before its first item;
+    `apart`: an empty line precedes it."""
 
     above: tuple[str, ...] = ()
     behind: str = ""
@@ -53,9 +52,9 @@ class Margin:
 
 
 def word(text: str) -> tree.Word:
-    """A name. Raises: UnwritableError for what is none."""
+    """A name. Raises: UnwritableError if invalid."""
     if not _NAME.fullmatch(text) or text in RESERVED:
-        raise UnwritableError("it is no name")
+        raise UnwritableError("it is not a valid name")
     return tree.Word(text, NOWHERE)
 
 
@@ -65,16 +64,16 @@ def ref(*names: str) -> tree.Ref:
 
 
 def text(content: str) -> tree.Text:
-    """A string. Raises: UnwritableError for what no file and no command can hold."""
+    """A string. Raises: UnwritableError for a null character or a lone surrogate."""
     if "\0" in content:
-        raise UnwritableError("a text cannot hold a null character")
+        raise UnwritableError("a text cannot contain a null character")
     if any(0xD800 <= ord(char) < 0xE000 for char in content):
-        raise UnwritableError("it holds half a character")
+        raise UnwritableError("it contains half of a surrogate pair")
     return tree.Text((content,) if content else (), NOWHERE)
 
 
 def quantity(written: str) -> tree.Expression:
-    """`5%`, `-1`, `3 epochs`, `500M tokens`, `512 * 512`. Raises: UnwritableError for what is no number."""
+    """`5%`, `-1`, `3 epochs`, `500M tokens`, `512 * 512`. Raises: UnwritableError if it is not a number."""
     if " * " in written:
         left, _, right = written.partition(" * ")
         return tree.Binary("*", quantity(left), quantity(right), NOWHERE)
@@ -82,35 +81,35 @@ def quantity(written: str) -> tree.Expression:
         return tree.Negative(quantity(written[1:]), NOWHERE)
     match = _NUMBER.fullmatch(written)
     if match is None:
-        raise UnwritableError("it is no number")
+        raise UnwritableError("it is not a number")
     number, unit = match[1], match[2] or ""
-    if unit and "e" in number.lower():  # `1e3k` would be read as a name behind a number
+    if unit and "e" in number.lower():  # `1e3k` would parse as a number and a name
         number = format(Decimal(number.replace("_", "")), "f")
     return tree.Quantity(number, unit, NOWHERE, NOWHERE)
 
 
 def call(name: str, positional: Sequence[tree.Expression], named: Mapping[str, tree.Expression]) -> tree.Expression:
     """`name(…)`; the bare name without arguments. Raises: UnwritableError."""
-    unnamed = [tree.Argument(None, value, NOWHERE) for value in positional]
-    others = [tree.Argument(word(key), value, NOWHERE) for key, value in named.items()]
-    if not unnamed and not others:
+    positional_arguments = [tree.Argument(None, value, NOWHERE) for value in positional]
+    keyword_arguments = [tree.Argument(word(key), value, NOWHERE) for key, value in named.items()]
+    if not positional_arguments and not keyword_arguments:
         return ref(name)
-    return tree.Call((word(name),), (*unnamed, *others), NOWHERE)
+    return tree.Call((word(name),), (*positional_arguments, *keyword_arguments), NOWHERE)
 
 
 def constant(value: bool | None) -> tree.Constant:
     return tree.Constant(value, NOWHERE)
 
 
-def bind(key: Sequence[str], value: tree.Expression) -> tree.Bind:
-    """`key = value`. Raises: UnwritableError."""
-    return tree.Bind(tuple(map(word, key)), tree.Binder.FIXED, value, NOWHERE)
+def bind(key: Sequence[str], value: tree.Expression, binder: tree.Binder = tree.Binder.FIXED) -> tree.Bind:
+    """`key = value`, `key in [a, b]`. Raises: UnwritableError."""
+    return tree.Bind(tuple(map(word, key)), binder, value, NOWHERE)
 
 
 def block(kind: str, body: Sequence[tree.Item], name: str = "", parents: Sequence[str] = ()) -> tree.Block:
     """`kind name from parents { body }`. Raises: UnwritableError."""
     label = word(name) if name else None
-    return tree.Block(word(kind), label, tuple(ref(one) for one in parents), tuple(body), NOWHERE, NOWHERE)
+    return tree.Block(word(kind), label, tuple(ref(parent) for parent in parents), tuple(body), NOWHERE, NOWHERE)
 
 
 def param(name: str, kind: str) -> tree.Param:
@@ -131,16 +130,16 @@ def printed(expression: tree.Expression) -> str:
         case tree.Constant(value):
             return {True: "true", False: "false", None: "null"}[value]
         case tree.Ref(path):
-            return ".".join(one.text for one in path)
+            return ".".join(name.text for name in path)
         case tree.Call(path, arguments):
-            return f"{'.'.join(one.text for one in path)}({', '.join(map(_argument, arguments))})"
+            return f"{'.'.join(name.text for name in path)}({', '.join(map(_argument, arguments))})"
         case tree.ListOf(items):
             return f"[{', '.join(map(printed, items))}]"
         case tree.Binary(op, left, right):
             return f"{_operand(left)} {op} {_operand(right)}"
         case tree.Negative(value):
             return f"-{_operand(value)}"
-    raise UnwritableError("there is no value")
+    raise UnwritableError("the value is missing")
 
 
 def _operand(expression: tree.Expression) -> str:
@@ -153,7 +152,7 @@ def _argument(argument: tree.Argument) -> str:
 
 
 def string(parts: Sequence[str | tree.Hole]) -> str:
-    """A string that reads back as these parts: raw where braces or backslashes would need escapes, and it can be."""
+    """A string literal for these parts; a raw one where braces or backslashes would need escapes, if possible."""
     plain = "".join(part for part in parts if isinstance(part, str))
     only_text = not any(isinstance(part, tree.Hole) for part in parts)
     if only_text and re.search(r'[\\{}"]', plain) and "'" not in plain and plain.isprintable():
@@ -167,15 +166,15 @@ _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r", "{"
 
 def _piece(part: str | tree.Hole, after: str | tree.Hole) -> str:
     if isinstance(part, tree.Hole):
-        return "{" + ".".join(one.text for one in part.path) + "}"
+        return "{" + ".".join(name.text for name in part.path) + "}"
     escaped = "".join(_ESCAPES.get(char) or (char if char.isprintable() else f"\\u{{{ord(char):x}}}") for char in part)
     if isinstance(after, tree.Hole):
         escaped = re.sub(r"\$$", r"\\u{24}", escaped)
-    return escaped.replace("${{", "\\u{24}{{")  # `${` is the shell's, and left alone
+    return escaped.replace("${{", "\\u{24}{{")  # `${` is for the shell and has no escape
 
 
 def comment(content: str) -> str:
-    """A comment's text: on one line, visible as it is, and no `allow` of ours, whatever it quotes."""
+    """The text of a comment: one line, printable, and never a valid `ftc: allow`."""
     shown = "".join(char if char.isprintable() else " " for char in content)
     return re.sub(r"ftc:\s+allow", "ftc:allow", shown).strip()
 
@@ -202,8 +201,8 @@ class _Printer:
         margin = self.margins.get(item, Margin())
         if margin.apart:
             self.lines.append("")
-        for one in margin.above:
-            self.note(one)
+        for remark in margin.above:
+            self.note(remark)
         match item:
             case tree.Bind(_, _, value):
                 self._bind(item, value, margin)
@@ -212,7 +211,7 @@ class _Printer:
             case tree.Param(name, kind):
                 self.put(f"param {name.text}: {kind.name.text}" if kind else f"param {name.text}", margin.behind)
             case _:
-                raise UnwritableError("such an item is never made")
+                raise UnwritableError("this kind of item is not generated")
 
     def _bind(self, item: tree.Bind, value: tree.Expression, margin: Margin) -> None:
         line = _bound(item)
@@ -220,8 +219,8 @@ class _Printer:
             self.put(line, margin.behind)
             return
         self.put(f"{_key(item)} {item.binder} [")
-        for one in value.items:
-            self.put(f"{printed(one)},")
+        for element in value.items:
+            self.put(f"{printed(element)},")
         self.put("]", margin.behind)
 
     def _block(self, item: tree.Block, margin: Margin) -> None:
@@ -230,18 +229,18 @@ class _Printer:
             self.put(line, margin.behind or self._remarks(item))
             return
         self.put(f"{head} {{", margin.behind)
-        for one in margin.inside:
-            self.note(one)
+        for remark in margin.inside:
+            self.note(remark)
         for inner in item.body:
             self.item(inner)
         self.put("}")
 
     def _short(self, item: tree.Block, head: str) -> str | None:
-        """The block on one line; None where it has to be on several."""
+        """The block on one line; None if it needs several."""
         margins = [self.margins.get(inner, Margin()) for inner in item.body]
-        own = self.margins.get(item, Margin())
-        remarks = bool(own.behind) + sum(bool(one.behind) for one in margins)
-        if item.kind.text in STAGE_KINDS or own.inside or remarks > 1 or any(one.above for one in margins):
+        margin = self.margins.get(item, Margin())
+        remarks = bool(margin.behind) + sum(bool(inner.behind) for inner in margins)
+        if item.kind.text in STAGE_KINDS or margin.inside or remarks > 1 or any(inner.above for inner in margins):
             return None
         if not all(isinstance(inner, tree.Bind) for inner in item.body):
             return None
@@ -250,11 +249,11 @@ class _Printer:
         return line if len(line) <= WIDTH else None
 
     def _remarks(self, item: tree.Block) -> str:
-        return next((margin.behind for one in item.body if (margin := self.margins.get(one)) and margin.behind), "")
+        return next((margin.behind for inner in item.body if (margin := self.margins.get(inner)) and margin.behind), "")
 
 
 def _key(item: tree.Bind) -> str:
-    return ".".join(one.text for one in item.key)
+    return ".".join(name.text for name in item.key)
 
 
 def _bound(item: tree.Bind) -> str:
@@ -263,14 +262,14 @@ def _bound(item: tree.Bind) -> str:
 
 def _head(item: tree.Block) -> str:
     parts = [item.kind.text, *([item.label.text] if item.label else [])]
-    parents = ", ".join(printed(one) for one in item.parents)
+    parents = ", ".join(printed(parent) for parent in item.parents)
     return " ".join([*parts, *([f"from {parents}"] if parents else [])])
 
 
 def recipe_text(items: Sequence[tree.Item], margins: Mapping[tree.Item, Margin], head: Sequence[str] = ()) -> str:
-    """The text of a recipe in the one style; `head` are comments at its top, before an empty line.
+    """The formatted text of a recipe; `head`: comments at its top, followed by an empty line.
 
-    Raises: UnwritableError for a tree that holds what cannot be written, ReadBackError when the text reads otherwise.
+    Raises: UnwritableError if the tree has something the language cannot express, ReadBackError if the text parses differently.
     """
     printer = _Printer(margins)
     for line in head:
@@ -279,19 +278,19 @@ def recipe_text(items: Sequence[tree.Item], margins: Mapping[tree.Item, Margin],
         printer.lines.append("")
     for item in items:
         printer.item(item)
-    raw = "\n".join(printer.lines).strip() + "\n"
-    done = format_text(Source("recipe.ft", raw)) or raw
+    text = "\n".join(printer.lines).strip() + "\n"
+    formatted = format_text(Source("recipe.ft", text)) or text
     sink = Sink()
-    again = parse(Source("recipe.ft", done), sink)
-    if sink.failed or shape(again.items) != shape(items):
-        raise ReadBackError("a recipe was printed that does not read back as it was meant; nothing was written")
-    if [one.text.rstrip() for one in again.comments] != printer.comments:
-        raise ReadBackError("a comment was printed that does not read back as it was meant; nothing was written")
-    return done
+    parsed = parse(Source("recipe.ft", formatted), sink)
+    if sink.failed or shape(parsed.items) != shape(items):
+        raise ReadBackError("the printed recipe does not parse to the same tree; nothing was written")
+    if [remark.text.rstrip() for remark in parsed.comments] != printer.comments:
+        raise ReadBackError("a printed comment does not parse to the same text; nothing was written")
+    return formatted
 
 
 def shape(node: Any) -> Any:
-    """What a tree says, without places: equal for two trees that say the same."""
+    """A tree without spans, to compare content."""
     if isinstance(node, tuple | list):
         return tuple(map(shape, node))
     if isinstance(node, tree.Text):
@@ -303,11 +302,11 @@ def shape(node: Any) -> Any:
 
 
 def _joined(parts: Sequence[str | tree.Hole]) -> tuple[Any, ...]:
-    """Neighbouring texts as one: where they are cut means nothing."""
-    found: list[Any] = []
+    """Adjacent texts joined, since their boundaries have no meaning."""
+    joined: list[Any] = []
     for part in parts:
-        if isinstance(part, str) and found and isinstance(found[-1], str):
-            found[-1] += part
+        if isinstance(part, str) and joined and isinstance(joined[-1], str):
+            joined[-1] += part
         else:
-            found.append(part if isinstance(part, str) else shape(part))
-    return tuple(found)
+            joined.append(part if isinstance(part, str) else shape(part))
+    return tuple(joined)

@@ -1,7 +1,7 @@
-"""Feeding tokens to the LALR parser, and what to do when one does not fit: say it once, repair, go on.
+"""Error recovery: feeds tokens to the LALR parser; for a token that does not fit, reports once, repairs and continues.
 
-Repairs are tried in order: supply the one thing missing (a value, a binder, a line break, a brace), drop what cannot
-belong anywhere, else swallow the item. The parser's own stack is the only record of what is open.
+Repairs are tried in order: insert a missing token (value, binder, line break, brace), drop a token that fits nowhere, else skip
+the item. The parser's own stack determines which blocks are open.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ftdsl.source import Source, Span
 
 ENDS = ("_NL", "COMMA", "RBRACE", "$END")
 OPENERS = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
-SAID = {
+TOKEN_NAMES = {
     "EQUAL": "`=`", "LBRACE": "`{`", "RBRACE": "`}`", "RPAR": "`)`", "RSQB": "`]`", "COMMA": "`,`", "NAME": "a name",
     "STRING": "a text", "NUMBER": "a number", "COLON": "`:`", "DOT": "`.`", "FROM": "`from`", "IN": "`in`", "AS": "`as`",
 }  # fmt: skip
@@ -28,7 +28,7 @@ SAID = {
 CLOSE = "close it with `}`"
 
 LABELS = 4
-"""Other blocks that are named when one is never closed."""
+"""Maximum number of outer blocks that are labelled when a block is never closed."""
 
 
 class Driver:
@@ -43,7 +43,7 @@ class Driver:
         self.state: Any = lexing.parser().parse_interactive("")
         self.dry = copy(self.state.parser_state.parse_conf)
         self.dry.callbacks = {}  # a trial must not build trees: Lark's callbacks reuse their children's lists
-        self.braces: list[int] = []  # where in `tokens` they were opened
+        self.braces: list[int] = []  # indices in `tokens` of the open braces
         self.quiet_line = -1
         self.unclosed = False
 
@@ -79,15 +79,15 @@ class Driver:
             self.braces.pop()
 
     def _supply(self, kind: str, text: str = "") -> bool:
-        """Feed a token that is not in the text, right behind the last one; False when it would not fit."""
+        """Insert a token after the last one; False if it does not fit."""
         if not self._fits(kind):
             return False
-        place = self._before().end
-        self.state.feed_token(_token(kind, text, place, place, self.source))
+        end = self._before().end
+        self.state.feed_token(_token(kind, text, end, end, self.source))
         return True
 
     def _fits(self, kind: str) -> bool:
-        """Whether the parser would take a token of this kind now (reductions included)."""
+        """Whether the parser accepts a token of this kind now (reductions included)."""
         trial = self.state.copy(deepcopy_values=False)
         trial.parser_state.parse_conf = self.dry
         try:
@@ -100,7 +100,7 @@ class Driver:
         return Span(self.source, token.start_pos or 0, token.end_pos or 0)
 
     def _before(self) -> Span:
-        """The token before the current one, line breaks left out."""
+        """The span of the token before the current one, ignoring line breaks."""
         at = self.at - 1
         while at >= 0 and self.tokens[at].type == "_NL":
             at -= 1
@@ -113,38 +113,38 @@ class Driver:
     def _peek(self, ahead: int) -> str:
         return self.tokens[self.at + ahead].type if self.at + ahead < len(self.tokens) else "$END"
 
-    # --- what is seen before the parser sees it
+    # --- repairs before the parser sees the token
 
     def _repaired_before(self, token: Token) -> bool:
-        """Habits from other languages that a look at two tokens tells."""
+        """Repair syntax of other languages that two tokens reveal."""
         if token.type == "UNCLOSED":
             self._unclosed_text(token)
             return True
         if token.type in ("SLASH", "DOT", "__ANON_0", "TILDE", "STRAY") and self._bare_text(self.at):
             return True
         if token.type == "RBRACE" and self._closing_brace(token):
-            return True  # before it is fed: the parser would close the file's own body for it, and lose its items
+            return True  # before feeding: the parser would close the body of the file, and lose its items
         if token.type == "COLON" and self._fits("EQUAL") and not self._fits("COLON"):
             return self._colon(token)
         if token.type == "EQUAL" and self._peek(1) == "LBRACE" and self._fits("EQUAL") and self._fits("LBRACE"):
             gap = Span(self.source, self._before().end, token.end_pos or 0)
-            fix = Fix("drop the `=`", (Edit(gap, ""),))
+            fix = Fix("remove the `=`", (Edit(gap, ""),))
             self._report("FT030", "a block takes no `=`", self._span(token), help="write `name { … }`", fix=fix)
             self.at += 1
             return True
         return False
 
     def _colon(self, token: Token) -> bool:
-        """`key: value`, `block: {`, and a header of YAML (`sft:` alone in its line)."""
+        """`key: value`, `block: {`, and a YAML header (`sft:` alone on its line)."""
         span, word = self._span(token), self._before().text
         help = "write `key = value`"
         put: str | None = " ="
         if self._peek(1) == "LBRACE":
             help, put = f"write `{word} {{ … }}`", "" if self.source.text[span.end : span.end + 1].isspace() else " "
         elif self._peek(1) in ENDS:
-            help, put = f"write `{word} {{ … }}`, with what belongs to it in the braces", None
+            help, put = f"write `{word} {{ … }}` with its keys inside", None
         fix = (
-            Fix(f"write `{put.strip()}`" if put and put.strip() else "drop it", (Edit(span, put),))
+            Fix(f"write `{put.strip()}`" if put and put.strip() else "remove it", (Edit(span, put),))
             if put is not None
             else None
         )
@@ -158,7 +158,7 @@ class Driver:
         return True
 
     def _bare_text(self, at: int) -> bool:
-        """A path or name without quotes, as the value that begins with the token at `at`: one message, and no value."""
+        """Repair an unquoted path or name that begins at token `at`: one message, and a missing value."""
         before = self.tokens[at - 1].type if at else ""
         span = unquoted.run_at(self.source, self.tokens[at].start_pos or 0)
         begun = at < self.at
@@ -183,7 +183,7 @@ class Driver:
         return True
 
     def _begun_as_text(self, token: Token) -> bool:
-        """`s3://rows`, `a/8x7B`: what does not go on belongs to a value that should be in quotes."""
+        """`s3://rows`, `a/8x7B`: the token continues a value that needs quotes."""
         first = self.at
         while first and self.tokens[first - 1].end_pos == self.tokens[first].start_pos:
             if self.tokens[first - 1].type in ("EQUAL", "LPAR", "LSQB", "COMMA", "_NL", "LBRACE"):
@@ -204,7 +204,7 @@ class Driver:
     # --- recovery
 
     def _report(self, code: str, message: str, span: Span, **more: Any) -> None:
-        """One cause, one message: a line that was reported stays quiet."""
+        """One cause, one message: report at most once per line."""
         line = self.source.position(span.start)[0]
         if line != self.quiet_line:
             self.sink.add(Diagnostic(code, message, span, **more))
@@ -229,14 +229,14 @@ class Driver:
             return False
         if text == ";":
             last = self._peek(1) in ENDS
-            fix = Fix("drop it" if last else "write `,`", (Edit(span, "" if last else ","),))
+            fix = Fix("remove it" if last else "write `,`", (Edit(span, "" if last else ","),))
             help = "items end with the line; `,` separates items on one line"
             self._report("FT032", "`;` has no meaning here", span, help=help, fix=fix)
             if self._peek(1) not in ENDS:
                 self._supply("_NL")
             self.at += 1
             return True
-        help = "write `{name}` inside a text to use a value" if text in "$@" else ""
+        help = "write `{name}` in a text to insert a value" if text in "$@" else ""
         self._report("FT032", f"`{text}` has no meaning here", span, help=help)
         self._swallow()
         return True
@@ -247,12 +247,12 @@ class Driver:
         span = self._span(token)
         if not self._fits("_NL") and not self._fits("$END") and not self._fits("NAME"):
             return False
-        self._report("FT038", "this `}` closes nothing", span, fix=Fix("drop it", (Edit(span, ""),)))
+        self._report("FT038", "this `}` closes nothing", span, fix=Fix("remove it", (Edit(span, ""),)))
         self.at += 1
         return True
 
     def _missing_value(self, token: Token) -> bool:
-        """`lr = ,`: the value is missing, and a placeholder takes its place."""
+        """`lr = ,`: insert a placeholder for the missing value."""
         if token.type not in ENDS or not self._fits("MISSING"):
             return False
         before = self._before()
@@ -264,7 +264,7 @@ class Driver:
             return False
         before = self._before()
         if token.type in ("STRING", "NUMBER", "TRUE", "FALSE", "NULL", "LSQB", "MINUS"):
-            fix = Fix("put `=` between", (Edit(Span(self.source, before.end, before.end), " ="),))
+            fix = Fix("insert `=`", (Edit(Span(self.source, before.end, before.end), " ="),))
             self._report("FT036", "`=` is missing", self._span(token), help=f"write `{before.text} = …`", fix=fix)
             return self._supply("EQUAL", "=")
         if token.type in ENDS:
@@ -275,7 +275,7 @@ class Driver:
         return False
 
     def _two_items(self, token: Token) -> bool:
-        """A value is complete and another item begins: a line break or comma is missing."""
+        """A value is complete and another item begins: insert the missing line break."""
         starts = token.type in ("NAME", "LET", "PARAM", "INCLUDE") or (
             token.type == "STRING" and self._peek(1) == "EQUAL"
         )
@@ -286,21 +286,20 @@ class Driver:
         ):
             return False
         before = self._before()
-        fix = Fix("put `,` between", (Edit(Span(self.source, before.end, before.end), ","),))
-        help = "start a new line, or put `,` between them"
+        fix = Fix("insert `,`", (Edit(Span(self.source, before.end, before.end), ","),))
+        help = "start a new line, or separate them with `,`"
         self._report("FT037", "two items on one line", self._span(token), help=help, fix=fix)
         return self._supply("_NL")
 
     def _unexpected(self, token: Token) -> None:
-        wanted = [SAID[kind] for kind in SAID if self._fits(kind)]
-        text = "the file ends" if token.type == "$END" else "the line ends" if token.type == "_NL" else f"`{token}`"
+        expected = [TOKEN_NAMES[kind] for kind in TOKEN_NAMES if self._fits(kind)]
+        names = {"$END": "end of file", "_NL": "end of line"}
         span = self._span(token) if token.type not in ("_NL", "$END") else self._before()
-        verb = " too early" if token.type in ("_NL", "$END") else " is not expected here"
-        help = f"expected {_either(wanted)}" if 0 < len(wanted) <= 5 else ""
-        self._report("FT030", text + verb, span, help=help)
+        help = f"expected {_either(expected)}" if 0 < len(expected) <= 5 else ""
+        self._report("FT030", f"unexpected {names.get(token.type, f'`{token}`')}", span, help=help)
 
     def _swallow(self) -> None:
-        """Pop to where an item may stand, put an ERROR item there, and skip to the end of what is broken."""
+        """Pop the stack to a state that accepts an item, insert an ERROR item, and skip to the end of the broken one."""
         states = lexing.parser().parser.parser._parse_table.states
         inner = self.state.parser_state
         popped: list[Any] = []
@@ -320,7 +319,7 @@ class Driver:
             self.state.feed_token(_token("ERROR", "", start, end, self.source))
 
     def _skip(self) -> None:
-        """Past the rest of the item; brackets that open in it close in it."""
+        """Skip the rest of the item, including its brackets."""
         depth = 0
         while self.at < len(self.tokens):
             kind = self.tokens[self.at].type
@@ -332,10 +331,10 @@ class Driver:
                 depth = max(0, depth - 1)
             self.at += 1
 
-    # --- blocks that stay open
+    # --- unclosed blocks
 
     def _close_blocks(self, token: Token) -> None:
-        """Close what cannot be open any more where a line begins with this token; each block is reported itself."""
+        """Close the blocks that must end before this token; with `by_header` each is reported."""
         assert self.closes is not None
         reported = False
         while self.braces and self.closes(self, token):
@@ -355,7 +354,7 @@ class Driver:
                 self._supply("_NL")
 
     def _closing(self, opened: int) -> Fix | None:
-        """A brace on a line of its own, as far to the right as the block's own line begins."""
+        """Insert a brace on a separate line, indented like the block."""
         end = self._before().end
         indent = " " * (self.indent(opened) - 1)
         return Fix("close it here", (Edit(Span(self.source, end, end), f"\n{indent}}}"),), safe=False)
@@ -364,12 +363,12 @@ class Driver:
         return self.at == 0 or self.tokens[self.at - 1].type == "_NL"
 
     def indent(self, at: int) -> int:
-        """The column in which the line of the token at `at` begins, from 1."""
+        """The first non-blank column (from 1) of the line of the token at `at`."""
         line = self.source.line(self.tokens[at].line or 1)
         return len(line) - len(line.lstrip(" \t\ufeff")) + 1
 
     def is_header(self, token: Token) -> bool:
-        """Whether a line begins here with what only stands at file level, in the first column."""
+        """Whether the token begins, in column 1, an item that is valid at file level only."""
         if token.column != 1 or token.type not in ("NAME", "LET", "PARAM", "INCLUDE"):
             return False
         if token.type != "NAME":
@@ -384,7 +383,7 @@ class Driver:
         self.at = at
 
     def _header_span(self, at: int) -> Span:
-        """The block's word and its brace, which is the token at `at`."""
+        """The span from the block's keyword to its brace, the token at `at`."""
         first, brace = at, self.tokens[at]
         while (
             first > 0
@@ -395,15 +394,19 @@ class Driver:
         return self._span(self.tokens[first]).to(self._span(brace))
 
     def _outer_labels(self) -> tuple[Label, ...]:
-        return tuple(Label(self._header_span(brace), "nor is this one") for brace in self.braces[-2 : -2 - LABELS : -1])
+        return tuple(
+            Label(self._header_span(brace), "this block is open too") for brace in self.braces[-2 : -2 - LABELS : -1]
+        )
 
     def _finish(self, end: Token) -> Any:
-        """The root, with open blocks closed; None (a tree without items) should repairs not lead to an end."""
+        """The root, with open blocks closed; None (a tree without items) if the repairs do not terminate."""
         for _ in range(len(self.tokens) + 8):
             try:
                 return self.state.feed_eof(self.tokens[-1] if self.tokens else None)
             except UnexpectedToken:
-                if self._fits("RBRACE"):  # the parser's stack tells what is open; `braces` only where it was opened
+                if self._fits(
+                    "RBRACE"
+                ):  # the parser's stack determines what is open; `braces` only where it was opened
                     if not self.unclosed and self.braces:
                         opened = self.braces[-1]
                         self.quiet_line = -1
@@ -423,16 +426,16 @@ class Driver:
 
 
 Closes = Callable[[Driver, Token], bool]
-"""Whether the innermost open block must end before a token; asked only of a file in which a block stays open."""
+"""Whether the innermost open block must end before a token; used only for files with an unclosed block."""
 
 
 def by_header(driver: Driver, token: Token) -> bool:
-    """What begins in the first column is no part of a block."""
+    """A header in column 1 ends all blocks."""
     return driver.is_header(token)
 
 
 def by_indent(driver: Driver, token: Token) -> bool:
-    """A line that begins no further to the right than the block's own is no part of it; a brace there closes it."""
+    """A line that is not indented further than the block's own ends it; a brace there closes it."""
     if not driver.begins_line():
         return False
     column, opened = token.column or 1, driver.indent(driver.braces[-1])
@@ -440,17 +443,17 @@ def by_indent(driver: Driver, token: Token) -> bool:
 
 
 def read(source: Source, tokens: list[Token], sink: Sink) -> Any:
-    """The root of Lark's tree. A block that stays open is looked for again: where lines or headers say that it has ended,
-    whichever leaves the least to complain of."""
+    """The root of Lark's tree. If a block is never closed, parse again and close blocks by indentation, or by headers; use the
+    attempt with the fewest diagnostics."""
     first = Driver(source, tokens)
     root = first.run()
-    found = first.sink
+    problems = first.sink
     if first.unclosed:
-        others = [Driver(source, tokens, closes) for closes in (by_indent, by_header)]
-        roots = [other.run() for other in others]
-        best = min(range(len(others)), key=lambda at: len(others[at].sink))
-        root, found = roots[best], others[best].sink
-    for problem in found:
+        retries = [Driver(source, tokens, closes) for closes in (by_indent, by_header)]
+        roots = [retry.run() for retry in retries]
+        best = min(range(len(retries)), key=lambda at: len(retries[at].sink))
+        root, problems = roots[best], retries[best].sink
+    for problem in problems:
         sink.add(problem)
     return root
 
@@ -461,13 +464,13 @@ def _token(kind: str, text: str, start: int, end: int, source: Source) -> Token:
 
 
 def _first(popped: list[Any]) -> int | None:
-    """The offset at which the swallowed values begin."""
+    """The offset at which the skipped values begin."""
     offsets = [offset for value in popped for offset in _offsets(value)]
     return min(offsets, default=None)
 
 
 def _offsets(value: Any) -> Iterator[int]:
-    """Of all tokens; without recursion, since a long sum is a deep tree."""
+    """The offsets of all tokens; iterative, since a long sum is a deep tree."""
     todo = [value]
     while todo:
         inner = todo.pop()

@@ -1,8 +1,7 @@
 """Strings: escapes, `{name}` holes, raw and triple forms.
 
-`"…"` knows escapes and holes, `'…'` is raw. `{{` and `}}` are braces; `${X}` is left alone for the shell. The triple forms
-of both may span lines: a line break right after the opening quotes is dropped, and so is the indentation common to all
-lines that are not blank.
+`"…"` has escapes and holes, `'…'` is raw. `{{` and `}}` are braces; `${X}` is left for the shell. The triple-quoted forms may
+span lines; they lose a line break directly after the opening quotes, and the common indentation of non-blank lines.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ _HOLE = re.compile(r"\{\s*([A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*)\
 
 
 def read(span: Span, sink: Sink, *, closed: bool = True) -> tree.Text:
-    """The text of a string token; what is wrong in it is reported at its own place."""
+    """The text of a string token; errors are reported at their own spans."""
     written = span.text
     quotes = written[:3] if written[:3] in ('"""', "'''") else written[:1]
     start = span.start + len(quotes)
@@ -28,9 +27,9 @@ def read(span: Span, sink: Sink, *, closed: bool = True) -> tree.Text:
     parts: list[str | tree.Hole] = [body.text] if raw else _parts(body, sink)
     if len(quotes) == 3:
         parts = _dedent(parts)
-    if "\0" in body.text:  # no path, shell or YAML could take it
+    if "\0" in body.text:  # invalid in paths, shell and YAML
         at = body.start + body.text.index("\0")
-        sink.error("FT039", "a text cannot hold a null character", Span(span.source, at, at + 1), help="drop it")
+        sink.error("FT039", "a text cannot contain a null character", Span(span.source, at, at + 1), help="remove it")
         parts = [part.replace("\0", "\ufffd") if isinstance(part, str) else part for part in parts]
     return tree.Text(tuple(part for part in parts if part != ""), span)
 
@@ -82,7 +81,9 @@ def _escape(text: str, at: int, span: Span, sink: Sink) -> tuple[str, int]:
         number = int(code[1] if text[at + 2] == "{" else code[1][:4], 16)
         if number and not 0xD800 <= number < 0xE000:
             return chr(number), 2 + (len(code[0]) if text[at + 2] == "{" else min(4, len(code[1])))
-    sink.error("FT039", f"`\\{follows}` is no escape", span, help="write `\\\\` for a backslash, or '…' for a raw text")
+    sink.error(
+        "FT039", f"unknown escape `\\{follows}`", span, help="write `\\\\` for a backslash, or '…' for a raw text"
+    )
     return follows, 1 + len(follows)
 
 
@@ -92,20 +93,20 @@ def _hole(body: Span, at: int, parts: list[str | tree.Hole], sink: Sink) -> int:
         end = body.text.find("}", at)
         end = at + 1 if end < 0 or "\n" in body.text[at:end] else end + 1
         span = Span(body.source, body.start + at, body.start + end)
-        help = "write `{{` and `}}` for braces; a hole holds a name: `{name}`"
+        help = "write `{{` and `}}` for braces, or a name: `{name}`"
         sink.error("FT039", f"`{span.text[:40]}` is not a name in braces", span, help=help)
         return end
     offset = body.start + match.start(1)
-    words = []
+    names = []
     for word in match[1].split("."):
-        words.append(tree.Word(word, Span(body.source, offset, offset + len(word))))
+        names.append(tree.Word(word, Span(body.source, offset, offset + len(word))))
         offset += len(word) + 1
-    parts.append(tree.Hole(tuple(words), Span(body.source, body.start + at, body.start + match.end())))
+    parts.append(tree.Hole(tuple(names), Span(body.source, body.start + at, body.start + match.end())))
     return match.end()
 
 
 def _dedent(parts: list[str | tree.Hole]) -> list[str | tree.Hole]:
-    """Drop the first line break and the indentation that all lines share."""
+    """Drop the first line break and the common indentation."""
     if parts and isinstance(parts[0], str):
         parts = [re.sub(r"^[ \t]*\r?\n", "", parts[0], count=1), *parts[1:]]
         first: list[str] = [parts[0]] if isinstance(parts[0], str) else []
@@ -118,8 +119,8 @@ def _dedent(parts: list[str | tree.Hole]) -> list[str | tree.Hole]:
         return parts
     at_start = re.compile(rf"(?m)(?:(?<=\n)|\A)[ \t]{{1,{common}}}")
     inner = re.compile(rf"(?<=\n)[ \t]{{1,{common}}}")
-    done: list[str | tree.Hole] = []
+    dedented: list[str | tree.Hole] = []
     for index, part in enumerate(parts):
         pattern = at_start if index == 0 and first else inner
-        done.append(pattern.sub("", part) if isinstance(part, str) else part)
-    return done
+        dedented.append(pattern.sub("", part) if isinstance(part, str) else part)
+    return dedented

@@ -1,7 +1,7 @@
-"""The syntax tree: what was written, with spans; no meaning yet.
+"""The syntax tree, with spans and without meaning.
 
-A tree is complete even when the text was wrong: what could not be read is a `Bad` item, and a missing value is a
-`Missing` expression. Nodes compare by identity; use `text` of their spans to compare what was written.
+A tree is complete even if the text has errors: unparsable text is a `Bad` item, and a missing value is a `Missing` expression.
+Nodes compare by identity; compare `span.text` to compare source text.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Binder(StrEnum):
 
 @frozen
 class Word:
-    """A name where it was written."""
+    """A name with its span."""
 
     text: str
     span: Span
@@ -50,7 +50,7 @@ class Hole:
 
 @frozen
 class Text:
-    """A string: its pieces in order, escapes already resolved; a raw string has no holes."""
+    """A string: its parts in order, escapes resolved; a raw string has no holes."""
 
     parts: tuple[str | Hole, ...]
     span: Span
@@ -119,7 +119,7 @@ class Negative:
 
 @frozen
 class Missing:
-    """A value that is not there; already reported."""
+    """A missing value; already reported."""
 
     span: Span
 
@@ -191,7 +191,7 @@ class Block:
 
 @frozen
 class Bad:
-    """Text that could not be read; already reported."""
+    """Text that could not be parsed; already reported."""
 
     span: Span
 
@@ -200,7 +200,7 @@ Item: TypeAlias = Include | Let | Param | Bind | Block | Bad
 
 
 def has_bad(items: tuple[Item, ...]) -> bool:
-    """Whether something there could not be read; stages have their own answer, so only shared blocks are looked into."""
+    """Whether an item could not be parsed. Of blocks only shared ones are searched; stages are checked separately."""
     return any(
         isinstance(item, Bad)
         or (isinstance(item, Block) and not item.label and not item.parents and has_bad(item.body))

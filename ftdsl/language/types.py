@@ -1,4 +1,4 @@
-"""Types of keys and arguments, as the vocabulary names them (`list(name)`, `share | count`), and how to say them."""
+"""Types of keys and arguments, as the vocabulary names them (`list(name)`, `share | count`), and their descriptions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Type:
 
 @cache
 def parse_type(text: str) -> Type:
-    """`share | list(name)` -> Type. Types are data of ours, so a mistake in one is a bug, not a user's error.
+    """`share | list(name)` -> Type. Types come from the vocabulary, so an invalid one is a bug, not a user's error.
 
     Raises: ValueError.
     """
@@ -39,7 +39,7 @@ def parse_type(text: str) -> Type:
 
 
 def _split(text: str) -> list[str]:
-    """Split at the `|` that stand outside parentheses."""
+    """Split at each `|` outside parentheses."""
     parts, depth = [""], 0
     for char in text:
         depth += {"(": 1, ")": -1}.get(char, 0)
@@ -50,7 +50,7 @@ def _split(text: str) -> list[str]:
     return parts
 
 
-_SAID = {
+_DESCRIPTIONS = {
     "bool": "`true` or `false`",
     "int": "a whole number",
     "number": "a number",
@@ -92,15 +92,15 @@ _SAID = {
 }
 
 
-def said(kind: Type) -> str:
-    """The type in words, for "expected …" messages."""
+def describe(kind: Type) -> str:
+    """The type as text, for messages."""
     if kind.options:
-        return _either([said(option) for option in kind.options])
+        return _either([describe(option) for option in kind.options])
     if kind.name == "list" and kind.item:
-        return f"a list, each {said(kind.item)}"
+        return f"a list, each {describe(kind.item)}"
     if kind.name == "range" and kind.item:
         return "a range such as `1 .. 3`"
-    return _SAID.get(kind.name, f"a value of type {kind.name}")
+    return _DESCRIPTIONS.get(kind.name, f"a value of type {kind.name}")
 
 
 def _either(parts: list[str]) -> str:

@@ -1,7 +1,7 @@
-"""Units: what the letters after a number mean. The lexer takes any letters; this table judges them.
+"""Units: the letters after a number. The lexer accepts any letters; this table defines the valid ones.
 
-`k M B T` are powers of 1000, `Ki Mi Gi` of 1024; bytes carry a `B` after a prefix (`80GB`, `512MiB`), so that `8B`
-stays eight billion. A unit of two words (`500M tokens`) is a scale and a counted thing.
+`k M B T` are powers of 1000, `Ki Mi Gi` of 1024; bytes have a `B` after a prefix (`80GB`, `512MiB`), so that `8B` is eight
+billion. A unit of two words (`500M tokens`) is a scale and a counted unit.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ ALL_UNITS = ("%", *(s for s in SCALES if s), *_BYTES, *_TIMES, *_THINGS, *_MONEY
 
 @frozen(eq=True)
 class Unit:
-    """A factor to the base unit, and what is counted: bytes, seconds (`time`), a share of 1, …; "" is a bare number."""
+    """The factor to the base unit, and the dimension: bytes, seconds (`time`), a share of 1, …; "" for a plain number."""
 
     factor: float
     dimension: Dimension
 
 
 def unit_of(text: str) -> Unit | None:
-    """The unit written as `text` ("" for none), or None when there is no such unit."""
+    """The unit written as `text` ("" for none); None if unknown."""
     scale, _, thing = text.rpartition(" ")
     if thing in _THINGS:
         return Unit(SCALES[scale], _THINGS[thing]) if scale in SCALES else None
@@ -65,7 +65,7 @@ def unit_of(text: str) -> Unit | None:
 
 
 def exact(number: float) -> int | float:
-    """An int where the number is whole, so that `4Ki` prints as 4096; shares are rounded to what was written."""
+    """An int if the number is whole, so that `4Ki` prints as 4096; else rounded to 12 digits."""
     if isinstance(number, float):
         number = float(f"{number:.12g}")
         if number.is_integer() and abs(number) < 2**53:
@@ -74,10 +74,10 @@ def exact(number: float) -> int | float:
 
 
 NAME_MAX = 255
-"""Bytes of a file's name, on every file system in use."""
+"""Maximum size in bytes of a file name on common file systems."""
 
 
 def longest_name(path: str) -> int:
-    """Bytes of a name in a path that is too long for any file system; 0 when there is none."""
+    """The size in bytes of a path component that is too long for file systems; 0 if there is none."""
     sizes = (len(name.encode("utf-8", "surrogatepass")) for name in path.replace(",", "/").split("/"))
     return next((size for size in sizes if size > NAME_MAX), 0)

@@ -1,6 +1,6 @@
 """Paths and hub names written without quotes: `data/rows.jsonl`, `meta-llama/Llama-3.1-8B`, `./out`.
 
-Some of them are no syntax at all, the others read as arithmetic (`meta - llama / Llama - 3.1`): both get one message.
+Some are syntax errors, others parse as arithmetic (`meta - llama / Llama - 3.1`); both get the same message.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ _HUB = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+)?")
 
 
 def run_at(source: Source, offset: int) -> Span:
-    """What stands at an offset up to the next blank, bracket, comma or quote."""
-    found = _RUN.match(source.text, offset)
-    return Span(source, offset, found.end() if found else offset)
+    """The span from an offset to the next blank, bracket, comma or quote."""
+    match = _RUN.match(source.text, offset)
+    return Span(source, offset, match.end() if match else offset)
 
 
 def is_path(text: str) -> bool:
-    """Whether a text can be nothing but a path or an address."""
+    """Whether a text must be a path or URL."""
     return bool(text.startswith(("/", "./", "../", "~/")) or "://" in text or _ENDING.search(text))
 
 
 def is_name(text: str) -> bool:
-    """Whether it may be a path or the name of a model: it is in one piece, with a slash or a hyphen in it."""
+    """Whether it may be a path or a model's name: no blanks, and a slash or a hyphen."""
     return _RUN.fullmatch(text) is not None and ("/" in text or "-" in text or is_path(text))
 
 
 def leaves(node: tree.Expression) -> list[tree.Ref]:
     """The names of a sum or product."""
-    found: list[tree.Ref] = []
+    names: list[tree.Ref] = []
     todo: list[tree.Expression] = [node]
     while todo:
         inner = todo.pop()
         if isinstance(inner, tree.Binary):
             todo += (inner.right, inner.left)
         elif isinstance(inner, tree.Ref):
-            found.append(inner)
-    return found
+            names.append(inner)
+    return names
 
 
 def quoted(text: str, key: str) -> str:
-    """How it is written: a source for a key that takes a model or data, else a text."""
+    """The quoted form: `hf(…)` or `file(…)` for a key that takes a model or data, else a string."""
     if key in MODELS + DATA:
         hub = _HUB.fullmatch(text) and not _ENDING.search(text) and not (key in DATA and "/" not in text)
         return f'{"hf" if hub else "file"}("{text}")'
@@ -57,9 +57,7 @@ def quoted(text: str, key: str) -> str:
 
 
 def report(span: Span, key: str, sink: Sink) -> None:
-    """One message, with the text in quotes as its fix; which function is meant is a guess."""
+    """Report it, with the quoted form as the fix; the choice of `hf` or `file` is a guess."""
     written = quoted(span.text, key)
     fix = Fix(f"write `{written}`", (Edit(span, written),), safe=written.startswith('"') or is_path(span.text))
-    sink.error(
-        "FT066", f"`{span.text}` needs quotes: it reads as something else", span, help=f"write `{written}`", fix=fix
-    )
+    sink.error("FT066", f"`{span.text}` needs quotes", span, help=f"write `{written}`", fix=fix)

@@ -1,4 +1,4 @@
-"""What a value is once names and units are resolved. Plain data: no spans, comparable, hashable, serialisable."""
+"""Values after names and units are resolved. Plain data: no spans, comparable, hashable, serialisable."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ class Range:
 
 
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-"""Names of environment variables that every shell takes."""
+"""Names of environment variables that every shell accepts."""
 
 
 @frozen(eq=True)
 class Secret:
-    """The value of an environment variable that is only ever emitted as a reference to it."""
+    """A secret environment variable; only its name is ever emitted."""
 
     variable: str
 
@@ -78,19 +78,19 @@ OriginKind: TypeAlias = Literal[
 
 @frozen
 class Origin:
-    """Who set a value: its layer, `file:line` or flag, and for choices made by the compiler the reason."""
+    """Who set a value: its layer, `file:line` or flag, and the reason for a choice of the compiler."""
 
     kind: OriginKind
-    where: str = ""
+    location: str = ""
     reason: str = ""
 
     def __str__(self) -> str:
-        return " ".join(part for part in (self.where or self.kind, self.reason and f"({self.reason})") if part)
+        return " ".join(part for part in (self.location or self.kind, self.reason and f"({self.reason})") if part)
 
 
 @frozen
 class Value:
-    """A resolved value of a key: the data, where it was written, and who set it."""
+    """A resolved value of a key: its data, its span, and who set it."""
 
     data: Any
     span: Span | None
@@ -99,7 +99,7 @@ class Value:
 
 @frozen(eq=True)
 class Slot:
-    """`{name}` in a script: the name as written and what it stands for, in pieces."""
+    """`{name}` in a script: the name, and its value in parts."""
 
     name: str
     value: tuple[str | StageRef, ...]
@@ -107,6 +107,6 @@ class Slot:
 
 @frozen(eq=True)
 class Script:
-    """The user's own shell code, with its slots still apart: a value never becomes part of the code."""
+    """The user's shell code with its slots kept separate, so that a value never becomes code."""
 
     parts: tuple[str | Slot, ...]

@@ -1,12 +1,11 @@
-"""YAML and JSON documents with the place of every part, for checks, imports and rewrites that keep the rest as it is.
+"""YAML and JSON documents with spans, for checks, imports and edits that keep the rest of the text.
 
-Given a `Source`; gives a tree of `Node` whose spans are offsets in that source, so that an edit touches nothing else.
-Scalars are read as OmegaConf (and so LLaMA-Factory) reads them: YAML 1.1, with `1e-4` a number and dates as text
-(omegaconf/_utils.py, get_yaml_loader). JSON is YAML, tabs and all. Needs PyYAML, so import it where it is used.
+Input: a `Source`. Output: a tree of `Node` whose spans are offsets in that source. Scalars are read as OmegaConf (and so
+LLaMA-Factory) reads them: YAML 1.1, with `1e-4` a number and dates as text (omegaconf/_utils.py, get_yaml_loader). JSON is parsed
+as YAML, with tabs allowed. Needs PyYAML, so import this module where it is used.
 
-This is the one place where YAML becomes values, and what comes out is null, true or false, a number that is a float too, a
-text that can be encoded, a list or a map of these: other tags, and texts no tag can read, are errors at their place. What a
-hostile file could make endless (size, depth, aliases of aliases) has a limit.
+All YAML is read here. Values are null, booleans, numbers that fit a float, encodable texts, and lists and maps of these; other
+tags, and texts invalid for their tag, are errors at their span. Size, depth and expanded aliases are limited.
 """
 
 from __future__ import annotations
@@ -28,20 +27,20 @@ Kind: TypeAlias = Literal["map", "list", "scalar"]
 KeyPath: TypeAlias = tuple[str | int, ...]
 
 MAX_SIZE = 1 << 20
-"""Characters. PyYAML reads about 150,000 a second, and no configuration is as large."""
+"""Maximum number of characters. PyYAML reads about 150,000 per second; configurations are smaller."""
 
 MAX_DEPTH = 100
-"""Levels of lists and maps in each other."""
+"""Maximum nesting of lists and maps."""
 
 MAX_VALUES = 30_000
-"""Scalars, lists and maps, aliases counted as what they stand for: nine levels of nine are 400 bytes, and 400 million."""
+"""Maximum number of values with aliases expanded: nine levels of nine aliases are 400 bytes, and 400 million values."""
 
 
 @frozen
 class Node:
-    """A part of a document. `span` is its own text; `plain` a scalar without quotes; `value` of a scalar is its value.
+    """A node of a document. `scalar`: the value of a scalar; `plain`: a scalar without quotes; `flow`: `{ }` or `[ ]` style.
 
-    `entries` are those of a map, in order, duplicates too; `items` those of a list.
+    `entries`: of a map, in order, with duplicates; `items`: of a list.
     """
 
     kind: Kind
@@ -54,25 +53,25 @@ class Node:
 
     @cached_property
     def value(self) -> Any:
-        """As plain Python. Of keys said twice the last counts; `<<` brings in what the map has not itself."""
+        """The node as plain Python. The last of duplicate keys wins; `<<` adds the keys that the map lacks."""
         if self.kind == "scalar":
             return self.scalar
         if self.kind == "list":
             return [item.value for item in self.items]
-        found: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
         for entry in self.entries:
             if entry.key == "<<":
-                for merged in entry.value.items if entry.value.kind == "list" else (entry.value,):
-                    if isinstance(merged.value, dict):
-                        found = {**merged.value, **found}
-        return found | {entry.key: entry.value.value for entry in self.entries if entry.key != "<<"}
+                for source in entry.value.items if entry.value.kind == "list" else (entry.value,):
+                    if isinstance(source.value, dict):
+                        merged = {**source.value, **merged}
+        return merged | {entry.key: entry.value.value for entry in self.entries if entry.key != "<<"}
 
     def entry(self, key: str) -> Entry | None:
-        """The entry of a key: the last, which is the one that counts."""
+        """The last entry of a key, which is the one in effect."""
         return next((entry for entry in reversed(self.entries) if entry.key == key), None)
 
     def at(self, *path: str | int) -> Node | None:
-        """The part at a path of keys and positions, or None."""
+        """The node at a path of keys and indices, or None."""
         node: Node | None = self
         for step in path:
             if node is None:
@@ -80,21 +79,21 @@ class Node:
             if isinstance(step, int):
                 node = node.items[step] if step < len(node.items) else None
             else:
-                node = found.value if (found := node.entry(step)) else None
+                node = entry.value if (entry := node.entry(step)) else None
         return node
 
     def walk(self, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Entry]]:
-        """Every entry of every map, with its path, in the order of the text."""
+        """Every entry of every map with its path, in source order."""
         for entry in self.entries:
             yield (*path, entry.key), entry
             yield from entry.value.walk((*path, entry.key))
-        for place, item in enumerate(self.items):
-            yield from item.walk((*path, place))
+        for index, item in enumerate(self.items):
+            yield from item.walk((*path, index))
 
 
 @frozen
 class Entry:
-    """`key: value`, with the key's own place."""
+    """`key: value`; `name` is the span of the key."""
 
     key: str
     name: Span
@@ -103,22 +102,22 @@ class Entry:
 
     @property
     def span(self) -> Span:
-        """From the key to the end of the value; of an alias the key only, as its value stands elsewhere."""
+        """From the key to the end of the value; for an alias only the key, since its value is elsewhere."""
         return self.name if self.alias else self.name.to(self.value.span)
 
 
 def read(source: Source, sink: Sink) -> Node | None:
-    """The tree of the one document of a source; None, with FT050 in the sink, when there is none to be read.
+    """The tree of a source with one document; None, and FT050 in the sink, if it cannot be parsed.
 
-    A value that its tag cannot read (`!!int x`) is FT050 as well, and counts as null: the rest can still be judged.
+    A value that is invalid for its tag (`!!int x`) is also FT050, and becomes null, so that the rest can be checked.
     """
     json = source.text.lstrip().startswith(("{", "["))
     try:
         if len(source.text) > MAX_SIZE:
-            raise yaml.YAMLError(f"it is larger than {MAX_SIZE >> 20} MiB, which no configuration is")
+            raise yaml.YAMLError(f"it is larger than {MAX_SIZE >> 20} MiB")
         raw = _compose(source.text.replace("\t", " ") if json else source.text)
         if raw is None:
-            sink.error("FT050", "there is nothing in it", Span(source, 0, 0))
+            sink.error("FT050", "the file is empty", Span(source, 0, 0))
             return None
         return _Tree(source, sink, json=json).node(raw)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
@@ -128,34 +127,34 @@ def read(source: Source, sink: Sink) -> Node | None:
 
 
 def scalar(text: str) -> Any:
-    """A text as the value it is in YAML (`1e-4` a number, `true` a switch); the text itself where it is no YAML."""
+    """The value of a text in YAML (`1e-4`: a number, `true`: a boolean); the text itself if it is not YAML."""
     sink = Sink()
     node = read(Source("", text), sink) if text.strip() else None
     return text if node is None or sink.failed else node.value
 
 
 def removal(parent: Node, entry: Entry) -> Edit:
-    """The edit that takes an entry out: whole lines in block style, with its comma in flow style."""
+    """The edit that removes an entry: whole lines in block style, with its comma in flow style."""
     source, text = entry.name.source, entry.name.source.text
     if not parent.flow:
         start = source.line_starts[source.position(entry.name.start)[0] - 1]
-        if text[start : entry.name.start].strip():  # `- key: value`: the dash stays
+        if text[start : entry.name.start].strip():  # `- key: value`: keep the dash
             start = entry.name.start
         last = source.position(entry.span.end)[0]
         end = source.line_starts[last] if last < len(source.line_starts) else len(text)
         return Edit(Span(source, start, end), "")
-    place = parent.entries.index(entry)
-    if place + 1 < len(parent.entries):
-        return Edit(Span(source, entry.name.start, parent.entries[place + 1].name.start), "")
-    start = parent.entries[place - 1].span.end if place else entry.name.start
+    index = parent.entries.index(entry)
+    if index + 1 < len(parent.entries):
+        return Edit(Span(source, entry.name.start, parent.entries[index + 1].name.start), "")
+    start = parent.entries[index - 1].span.end if index else entry.name.start
     return Edit(Span(source, start, entry.span.end), "")
 
 
-_TOO_MANY = f"there are more than {MAX_VALUES:,} values up to here, aliases written out"
+_TOO_MANY = f"more than {MAX_VALUES:,} values up to here, with aliases expanded"
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's, with the two changes OmegaConf makes, no deeper than `MAX_DEPTH`, and with no more than `MAX_VALUES`."""
+    """PyYAML's loader with OmegaConf's two changes, limited to `MAX_DEPTH` and `MAX_VALUES`."""
 
     depth = 0
     count = 0
@@ -163,9 +162,9 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self.depth += 1
         self.count += 1
-        if self.depth > MAX_DEPTH or self.count > 2 * MAX_VALUES:  # keys are nodes, too
+        if self.depth > MAX_DEPTH or self.count > 2 * MAX_VALUES:  # keys are nodes too
             event: Any = self.peek_event()  # type: ignore[no-untyped-call]
-            problem = _TOO_MANY if self.depth <= MAX_DEPTH else "this is nested too deeply to be read"
+            problem = _TOO_MANY if self.depth <= MAX_DEPTH else "this is nested too deeply"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
         node: yaml.Node | None = super().compose_node(parent, index)
         self.depth -= 1
@@ -196,15 +195,15 @@ def _compose(text: str) -> yaml.Node | None:
 
 
 def _problem(error: Exception, length: int) -> tuple[str, int]:
-    """A short fact and the offset it is about."""
+    """(message, offset) of an error."""
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         return str(error.problem or error.context), min(mark.index, length) if mark else 0
     if isinstance(error, yaml.reader.ReaderError):
-        return f"the character {error.character!r} may not stand in YAML", min(error.position, length)
+        return f"YAML does not allow the character {error.character!r}", min(error.position, length)
     if isinstance(error, RecursionError):
-        return "this is nested too deeply to be read", 0
-    return str(error) or "this cannot be read", 0
+        return "this is nested too deeply", 0
+    return str(error) or "the file cannot be parsed", 0
 
 
 _TAG = "tag:yaml.org,2002:"
@@ -213,7 +212,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class _Tree:
-    """PyYAML's nodes to ours."""
+    """Converts PyYAML's nodes."""
 
     def __init__(self, source: Source, sink: Sink, *, json: bool) -> None:
         self.source = source
@@ -227,7 +226,9 @@ class _Tree:
     def node(self, raw: yaml.Node) -> Node:
         if id(raw) not in self.known:
             if id(raw) in self.open:
-                raise yaml.MarkedYAMLError(problem="an alias stands inside what it names", problem_mark=raw.start_mark)
+                raise yaml.MarkedYAMLError(
+                    problem="an alias refers to a value that contains it", problem_mark=raw.start_mark
+                )
             self.open.add(id(raw))
             self.known[id(raw)] = self._made(raw)
             self.open.discard(id(raw))
@@ -249,38 +250,38 @@ class _Tree:
         return Node("map", self._span(raw), flow=bool(raw.flow_style), entries=entries)
 
     def _size(self, raw: yaml.Node, inner: list[yaml.Node]) -> None:
-        """How many values there are with aliases written out. Raises: YAMLError for too many."""
-        size = 1 + sum(self.sizes[id(one)] for one in inner)
+        """Record the number of values with aliases expanded. Raises: YAMLError if there are too many."""
+        size = 1 + sum(self.sizes[id(node)] for node in inner)
         if size > MAX_VALUES:
             raise yaml.MarkedYAMLError(problem=_TOO_MANY, problem_mark=raw.start_mark)
         self.sizes[id(raw)] = size
 
     def _tag(self, raw: yaml.Node, name: str) -> None:
         if raw.tag != f"{_TAG}{name}":
-            self._refuse(raw, f"a configuration cannot hold {_shown(raw.tag)}")
+            self._refuse(raw, f"a configuration cannot contain {_shown(raw.tag)}")
 
     def _scalar(self, raw: yaml.ScalarNode) -> Any:
-        """The value of a scalar; None, and FT050, when its tag cannot read it."""
+        """The value of a scalar; None, and FT050, if it is invalid for its tag."""
         if raw.tag not in _SCALARS:
-            self._refuse(raw, f"a configuration cannot hold {_shown(raw.tag)}")
+            self._refuse(raw, f"a configuration cannot contain {_shown(raw.tag)}")
             return None
         try:
             value = self.loader.construct_object(raw)
             if isinstance(value, int):
-                float(value)  # whoever computes with it must be able to
+                float(value)  # it must fit a float
         except (yaml.YAMLError, LookupError, ValueError, AttributeError, OverflowError, TypeError):
             self._refuse(raw, f"this cannot be read as {_shown(raw.tag)}")
             return None
         return self._text(raw, value) if isinstance(value, str) else value
 
     def _text(self, raw: yaml.Node, text: str) -> str | None:
-        """JSON escapes characters beyond 16 bits in two halves; a half alone is no character, and YAML joins none."""
+        """JSON escapes characters above 16 bits as surrogate pairs, which YAML does not join. A lone surrogate is an error."""
         if not _SURROGATE.search(text):
             return text
         joined = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if self.json else text
         halves = _SURROGATE.search(joined) or joined.count("\ufffd") > text.count("\ufffd")
         if halves:
-            self._refuse(raw, "this text holds half a character")
+            self._refuse(raw, "this text contains half of a surrogate pair")
         return None if halves else joined
 
     def _refuse(self, raw: yaml.Node, problem: str) -> None:
@@ -288,12 +289,12 @@ class _Tree:
 
     def _entry(self, key: yaml.Node, value: yaml.Node) -> Entry:
         if not isinstance(key, yaml.ScalarNode):
-            raise yaml.MarkedYAMLError(problem="a key that is not a word", problem_mark=key.start_mark)
+            raise yaml.MarkedYAMLError(problem="a key must be a scalar", problem_mark=key.start_mark)
         name = self._text(key, key.value) or ""
         return Entry(name, self._span(key), self.node(value), alias=value.start_mark.index < key.start_mark.index)
 
     def _span(self, raw: yaml.Node) -> Span:
-        """Block collections and block text end, for PyYAML, where the next thing begins; here with their last word."""
+        """The span without trailing blanks. For PyYAML, block collections and block text extend to the next token."""
         start, end = raw.start_mark.index, raw.end_mark.index
         if isinstance(raw, yaml.CollectionNode) and not raw.flow_style and raw.value:
             last = raw.value[-1][1] if isinstance(raw, yaml.MappingNode) else raw.value[-1]
@@ -306,6 +307,6 @@ class _Tree:
 
 
 def _shown(tag: str) -> str:
-    """A tag as people write it."""
+    """A tag in its short form."""
     written = f"!!{tag.removeprefix(_TAG)}" if tag.startswith(_TAG) else tag
     return f"`{written[:40]}`"

@@ -1,4 +1,4 @@
-"""Run every rule over one configuration."""
+"""Runs every rule on a configuration."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ FAMILIES = (
     "modules",
     "optimizers",
     "zero",
+    "documents",
     "sharding",
     "launching",
     "templates",
@@ -33,40 +34,42 @@ FAMILIES = (
     "inference",
     "environment",
 )
-"""Modules of ftdsl.lint.families, in the order in which they look; what `values` refuses the others do not see."""
+"""Modules of ftdsl.lint.families in their order; the other families skip parameters that `values` rejects."""
 
 REFUSING = ("FT060", "FT002", "FT003")
 
 
 def load() -> dict[str, Check]:
-    """Every rule by code. Imported only here: a recipe that comes to nothing never pays for them."""
+    """All rules by code. Imported here only, so that a recipe with errors of the language does not pay for it."""
     for family in FAMILIES:
         import_module(f"ftdsl.lint.families.{family}")
     return RULES
 
 
-FIRM = ("FT001", "FT002", "FT003", "FT005", "FT011", "FT060", "FT401", "FT501", "FT502")
-"""Rules whose errors are no predictions: what is not there cannot be run, whatever anybody thinks of it."""
+CERTAIN = ("FT001", "FT002", "FT003", "FT005", "FT011", "FT060", "FT401", "FT501", "FT502")
+"""Rules whose errors are certain, not predictions."""
 
 
-def judged() -> frozenset[str]:
-    """Rules whose errors an author may overrule, with a reason (`# ftc: allow`)."""
-    return frozenset(load()) - frozenset(FIRM)
+def overridable() -> frozenset[str]:
+    """Rules whose errors an author may allow, with a reason (`# ftc: allow`)."""
+    return frozenset(load()) - frozenset(CERTAIN)
 
 
 def check(config: Config, sink: Sink) -> None:
-    """Add what the rules find. A value that one rule refused is not shown to the next: one cause, one message."""
+    """Add the findings of all rules. Rules skip values that an earlier rule rejected: one cause, one message."""
     for code, rule in load().items():
         try:
-            found = list(rule(config))
+            findings = list(rule(config))
         except UnknownError:
             continue
-        for one in found:
-            sink.add(_diagnostic(code, one, config.span))
-        if code in REFUSING and found:
-            config = replace(config, unknown=config.unknown | {one.at.name for one in found})
+        for finding in findings:
+            sink.add(_diagnostic(code, finding, config.span))
+        if code in REFUSING and findings:
+            config = replace(config, unknown=config.unknown | {finding.at.name for finding in findings})
 
 
-def _diagnostic(code: str, found: Finding, whole: Span | None) -> Diagnostic:
-    span = found.at.span or found.at.key or whole
-    return Diagnostic(code, found.message, span, found.severity, found.label, found.labels, found.help, found.fix)
+def _diagnostic(code: str, finding: Finding, whole: Span | None) -> Diagnostic:
+    span = finding.at.span or finding.at.key or whole
+    return Diagnostic(
+        code, finding.message, span, finding.severity, finding.label, finding.labels, finding.help, finding.fix
+    )

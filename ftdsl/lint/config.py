@@ -1,8 +1,8 @@
-"""The view that rules are given: one invocation of an engine, whoever wrote it.
+"""What rules check: one invocation of an engine, written as a recipe, YAML, JSON or command line.
 
-How to make one from a file: `Config(form="yaml", source=…, settings={name: Setting(name, value, name, span, key)})`.
-`span` is the value's place, `key` the key's; both in the author's own file, so that messages and fixes land there.
-Only what the author wrote goes into `settings`: rules ask `config.value(name)`, which falls back on the engine's default.
+From a file: `Config(form="yaml", source=…, settings={name: Setting(name, value, name, span, key)})`. `span` and `key` are
+the spans of value and key in the author's own file, so that messages and fixes apply there. `settings` holds only what
+the author wrote: rules use `config.value(name)`, which falls back to the engine's default.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ Output: TypeAlias = Literal["", "nothing", "checkpoint", "model"]
 
 @frozen
 class Setting:
-    """One parameter that somebody set.
+    """One parameter with its value.
 
-    name: the engine's (`lora_rank`); of a document dotted (`zero_optimization.stage`);
-    value: plain, as YAML or JSON has it; a comma-separated list stays one text;
-    word: what the author wrote there: `lora.rank` in a recipe, `lora_rank` in a YAML, `--lora_rank` on a command line;
-    span, key: places of value and key in the author's file; None where there is none (a choice of the planner);
-    is_explicit: False when it is not the author's: a default of the language, a choice of the planner.
+    name: the engine's (`lora_rank`), dotted in a document (`zero_optimization.stage`);
+    value: plain, as in YAML or JSON; a comma-separated list stays one string;
+    word: as the author writes it: `lora.rank` in a recipe, `lora_rank` in a YAML, `--lora_rank` on a command line;
+    span, key: spans of value and key in the author's file; None without one (a choice of the plan);
+    is_explicit: False for a default of the language or a choice of the plan.
     """
 
     name: str
@@ -46,11 +46,11 @@ class Setting:
 
 @frozen
 class Document:
-    """A nested file beside the parameters: a DeepSpeed or an accelerate configuration.
+    """A nested configuration file next to the parameters: DeepSpeed's or accelerate's.
 
-    title: what the author calls it (`ds_config.json`); data: the whole document, plain;
+    title: its name (`ds_config.json`); data: the whole document, plain;
     settings: every leaf and every table by dotted path (`zero_optimization.stage`), in the document's order;
-    ours: written by the lowering from a recipe, so that its settings carry the words of the recipe.
+    ours: generated from a recipe, so that its settings carry the keys of the recipe.
     """
 
     title: str
@@ -60,50 +60,65 @@ class Document:
     ours: bool = False
 
     def get(self, path: str, default: Any = None) -> Any:
-        """The value at a dotted path, or `default` where any part of it is missing."""
-        found: Any = self.data
+        """The value at a dotted path, or `default` if any part of it is missing."""
+        value: Any = self.data
         for name in path.split("."):
-            if not isinstance(found, Mapping) or name not in found:
+            if not isinstance(value, Mapping) or name not in value:
                 return default
-            found = found[name]
-        return found
+            value = value[name]
+        return value
 
     def at(self, path: str) -> Setting:
-        """The setting at a path; for one that is not there, one that stands where its nearest table does."""
-        found = self.settings.get(path)
-        if found is not None:
-            return found
+        """The setting at a path; if it is missing, a setting with the span of its nearest table."""
+        setting = self.settings.get(path)
+        if setting is not None:
+            return setting
         parent = path.rpartition(".")[0]
-        place = self.at(parent).key if parent else self.span
-        return Setting(path, None, path, place, place, is_explicit=False)
+        span = self.at(parent).key if parent else self.span
+        return Setting(path, None, path, span, span, is_explicit=False)
+
+
+COUNTS = (
+    "nnodes",
+    "num_machines",
+    "num_nodes",
+    "NNODES",
+    "nproc_per_node",
+    "num_gpus",
+    "NPROC_PER_NODE",
+    "num_processes",
+)
+"""Flags and variables that say how many processes start."""
 
 
 @frozen
 class Launch:
-    """How the engine's processes start, as far as that is known.
+    """How the engine's processes are launched.
 
-    processes: of one node; 0 when not known (a YAML does not say); launcher: torchrun, accelerate, deepspeed, ray,
-    python, or "" when not known; env: variables set for it.
+    processes: per node, 0 if unknown (a YAML alone does not show it); launcher: torchrun, accelerate, deepspeed, ray,
+    python, "" if unknown; env: environment variables of the launch; unknown: flags and variables that are set outside of the
+    script, as they are written.
     """
 
     nodes: int = 1
     processes: int = 0
     launcher: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
+    unknown: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def world(self) -> int:
-        """Ranks; 0 when not known."""
-        return self.nodes * self.processes
+        """Number of ranks; 0 if unknown."""
+        return 0 if any(name in self.unknown for name in COUNTS) else self.nodes * self.processes
 
 
 @frozen
 class Dataset:
-    """What is known of one data set.
+    """A data set of the run.
 
-    name: as `dataset` has it; part: `train` or `eval`; entry: of dataset_info.json, None when that was not found;
-    known: names in that file; file: its path if local, and whether it is there (None: not looked); columns: of its
-    first row; rows: how many, if counted; lengths: percentile -> tokens, if measured; setting: where it was named.
+    name: as in `dataset`; part: `train` or `eval`; entry: of dataset_info.json, None if missing; known: names in that
+    file; file: its path if local; there: whether it exists (None: not checked); columns: of its first row; rows: their
+    number, if counted; lengths: percentile -> tokens, if measured; setting: the setting that names it.
     """
 
     name: str
@@ -120,9 +135,9 @@ class Dataset:
 
 @frozen
 class Ancestry:
-    """Where the model of this invocation comes from, when a recipe says.
+    """The origin of the model, if a recipe defines it.
 
-    base: hub id or path of the bottom; adapters: how many it starts with; scratch: it begins with random weights.
+    base: hub id or path of the base model; adapters: how many it starts with; scratch: it starts with random weights.
     """
 
     base: str = ""
@@ -135,18 +150,18 @@ class Config:
     """One invocation of an engine.
 
     kind: which of the engine's entry points reads it: `train` (also evaluation and prediction), `export`, `chat`
-    (inference and serving); form: who wrote it; title: `sft` of a recipe, the file's name otherwise;
-    span: where a message goes that no parameter is to blame for;
-    deepspeed, accelerate: documents given with it, None without; launch: None when nothing is known;
-    gpu: the accelerator's catalogue name, "" for CPU, None when not known; gpus: how many, 0 when not known;
-    versions: package -> version that will run it (empty: not known);
-    unknown: parameters whose value an earlier error has taken: rules that ask for one stay silent;
-    output: what lies in `output_dir` (a checkpoint of an earlier run, a finished model), "" when not looked: what a recipe
-    trains goes into a run folder of its own, where nothing of others is;
-    installed: distributions of the environment that will run it, None when that is not known;
-    adapter_bases: path of an adapter that is at hand -> the base its adapter_config.json names;
-    adapters_below: path of an adapter -> those that it was trained on top of, where that is told beside it;
-    architecture: transformers' model_type of the model, "" when not known; layers: how many it has, 0 when not known.
+    (inference and serving); form: how it was written; title: the stage of a recipe, the file's name otherwise;
+    span: for findings that concern no single parameter;
+    deepspeed, accelerate: their documents, None without; launch: None if unknown;
+    gpu: the GPU's name in the catalogue, "" for CPU, None if unknown; gpus: how many, 0 if unknown;
+    versions: package -> version in force (empty: unknown);
+    unknown: parameters whose value an earlier rule rejected: rules that need one are skipped;
+    output: content of `output_dir` (a checkpoint of an earlier run, a finished model), "" if not checked: a recipe writes
+    to a new run folder;
+    installed: distributions of the engine's environment, None if unknown;
+    adapter_bases: path of a local adapter -> the base model in its adapter_config.json;
+    adapters_below: path of an adapter -> the adapters it was trained on top of, if known;
+    architecture: transformers' model_type of the model, "" if unknown; layers: their number, 0 if unknown.
     """
 
     settings: Mapping[str, Setting]
@@ -171,36 +186,36 @@ class Config:
     layers: int = 0
 
     def has(self, name: str) -> bool:
-        """Whether anybody set it: the author, the language or the planner. `null` counts as not set."""
+        """Whether it is set: by the author, the language or the plan. `null` counts as not set."""
         self._ask(name)
-        found = self.settings.get(name)
-        return found is not None and found.value is not None
+        setting = self.settings.get(name)
+        return setting is not None and setting.value is not None
 
     def is_explicit(self, name: str) -> bool:
         """Whether the author set it."""
         return self.has(name) and self.settings[name].is_explicit
 
     def value(self, name: str) -> Any:
-        """What the engine will see: what was set, else its own default (None for parameters it has not)."""
+        """The value that the engine uses: the setting, else the engine's default (None for unknown parameters)."""
         self._ask(name)
-        found = self.settings.get(name)
-        if found is not None and found.value is not None:
-            return found.value
+        setting = self.settings.get(name)
+        if setting is not None and setting.value is not None:
+            return setting.value
         return self.schema.get(name, {}).get("default")
 
     @property
     def schema(self) -> Mapping[str, catalog.Fact]:
-        """The parameters of the engine, in the versions that will run it."""
+        """The parameters of the engine in the versions in force."""
         return catalog.engine_schema(
             self.engine, self.versions.get(self.engine, ""), self.versions.get("transformers", "")
         )
 
     def on(self, name: str) -> bool:
-        """Whether a switch is on, in any spelling YAML or a command line has for true."""
+        """Whether a switch is on, in any spelling of true in YAML or on a command line."""
         return self.value(name) in (True, "true", "True", "yes", "1", 1)
 
     def number(self, name: str) -> float | None:
-        """The value as a number, written as one or as text (`1e-4` in YAML is text); None when it is none."""
+        """The value as a number, also from a string (`1e-4` in YAML is a string); None if it is not a number."""
         value = self.value(name)
         if isinstance(value, bool):
             return None
@@ -217,22 +232,22 @@ class Config:
         return [str(item).strip() for item in (value if isinstance(value, list) else str(value).split(","))]
 
     def at(self, name: str) -> Setting:
-        """The setting of that name; for one that nobody set, one that stands where the whole invocation does."""
-        found = self.settings.get(name)
-        return found or Setting(name, self.value(name), self.word(name), self.span, None, is_explicit=False)
+        """The setting of that name; if it is not set, a setting with the span of the whole invocation."""
+        setting = self.settings.get(name)
+        return setting or Setting(name, self.value(name), self.word(name), self.span, None, is_explicit=False)
 
     def first(self, *names: str) -> Setting:
-        """The first of these that the author set, else the first that anybody set: where a message goes."""
+        """The first of these that the author set, else the first that is set: the place for a message."""
         for name in names:
             if self.is_explicit(name):
                 return self.at(name)
         return next((self.at(name) for name in names if self.has(name)), self.at(names[0]))
 
     def word(self, name: str) -> str:
-        """What the author calls a parameter: his own word where he set it, else the one he would write."""
-        found = self.settings.get(name)
-        if found is not None and found.is_explicit:
-            return found.word
+        """A parameter as the author writes or would write it."""
+        setting = self.settings.get(name)
+        if setting is not None and setting.is_explicit:
+            return setting.word
         if self.form == "recipe":
             parameter_status = catalog.parameter_status(self.engine, name)
             return parameter_status.word if parameter_status and parameter_status.word else name
@@ -257,7 +272,7 @@ class Config:
 
     @property
     def fsdp(self) -> int | None:
-        """1 or 2 when accelerate or transformers shard with FSDP, else None."""
+        """1 or 2 if accelerate or transformers shard with FSDP, else None."""
         if self.accelerate is not None and self.accelerate.get("distributed_type") == "FSDP":
             return 2 if self.accelerate.get("fsdp_config.fsdp_version", 1) == 2 else 1
         if not self.value("fsdp"):
@@ -266,7 +281,7 @@ class Config:
         return 2 if isinstance(options, Mapping) and options.get("version") == 2 else 1
 
     def version(self, package: str) -> tuple[int, ...]:
-        """A package's version as numbers, (5, 6, 0); empty when it is not known."""
+        """A package's version as numbers, (5, 6, 0); empty if unknown."""
         return catalog.numbers(self.versions.get(package, ""))
 
     def _ask(self, name: str) -> None:
@@ -275,4 +290,4 @@ class Config:
 
 
 class UnknownError(Exception):
-    """A rule asked for a value that an earlier error has taken: it cannot judge, and says nothing."""
+    """A rule needs a value that an earlier rule rejected; the rule is skipped."""

@@ -1,7 +1,7 @@
-"""Fixes at settings, in whatever the author writes: recipe, YAML or JSON. None where no edit can be made.
+"""Fixes of settings in a recipe, YAML or JSON; None if no edit is possible.
 
-A fix is safe where the run stays what it was: another name for the same, the drop of what has no effect. Where the author may
-have meant either of two things (bf16 or fp16, the interval of saving or of measuring) it is not, however likely one is."""
+A fix is safe if it does not change the run: a rename, or the removal of a setting without effect. It is unsafe if the author
+may have meant either of two things (bf16 or fp16, the interval of saving or of evaluation), however likely one is."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ftdsl.source import Span
 
 
 def put(setting: Setting, text: str, *, safe: bool = False) -> Fix | None:
-    """Another value, as the author's file writes it."""
+    """Replace the value by a text."""
     if setting.span is None or setting.key is None:
         return None
     return Fix(f"write `{text}`", (Edit(setting.span, text),), safe)
 
 
 def rename(setting: Setting, name: str, value: Any = None, *, safe: bool = True) -> Fix | None:
-    """Another key, and another value where one is given. For files of parameters; a recipe has its own words."""
+    """Rename the key, and replace the value if one is given. For files of parameters, not for recipes."""
     key = setting.key
     if key is None or setting.span is None or key.text.strip("\"'") != setting.name.rpartition(".")[2]:
         return None
@@ -32,7 +32,7 @@ def rename(setting: Setting, name: str, value: Any = None, *, safe: bool = True)
 
 
 def drop(setting: Setting, *, safe: bool = False) -> Fix | None:
-    """The key and its value taken out, with the line they stood on when nothing else does."""
+    """Remove the key and its value, with their line if nothing else is on it."""
     if setting.key is None or setting.span is None or setting.key.source is not setting.span.source:
         return None
     span = whole(setting.key.to(setting.span))
@@ -40,7 +40,7 @@ def drop(setting: Setting, *, safe: bool = False) -> Fix | None:
 
 
 def add(config: Config, beside: Setting, name: str, value: Any, *, safe: bool = False) -> Fix | None:
-    """Another parameter on a line of its own before one that is there. Not for recipes, where words have blocks."""
+    """Add a parameter on a new line before an existing one. Not for recipes, where keys belong to blocks."""
     if (there := config.settings.get(name)) is not None and there.is_explicit:  # with `null`, which counts as not set
         return put(there, written(value), safe=safe)
     key = beside.key
@@ -51,27 +51,27 @@ def add(config: Config, beside: Setting, name: str, value: Any, *, safe: bool = 
 
 
 def say(config: Config, key: str, text: str, *, safe: bool = False) -> Fix | None:
-    """A word of the recipe in the stage's own block: set where it stands, added where it does not."""
+    """Set a key of the recipe in the stage's own block, or add it."""
     if config.form != "recipe" or config.span is None:
         return None
-    from ftdsl.language import tree  # only where something is wrong
+    from ftdsl.language import tree  # only if there is an error
     from ftdsl.language.edit import setting
     from ftdsl.language.parser import parse
 
     start = config.span.start
-    blocks = [one for one in parse(config.span.source, Sink()).items if isinstance(one, tree.Block)]
-    block = next((one for one in blocks if one.span.start <= start < one.span.end), None)
+    blocks = [item for item in parse(config.span.source, Sink()).items if isinstance(item, tree.Block)]
+    block = next((candidate for candidate in blocks if candidate.span.start <= start < candidate.span.end), None)
     edits = setting(block, key.split("."), text) if block is not None else ()
     return Fix(f"write `{key} = {text}`", tuple(edits), safe) if edits else None
 
 
 def written(value: Any) -> str:
-    """A scalar as YAML and JSON both read it."""
+    """A scalar that YAML and JSON read alike."""
     return value if isinstance(value, str) and value.isidentifier() else json.dumps(value)
 
 
 def whole(span: Span) -> Span:
-    """The span with what parts it from its neighbours: its line, or one comma."""
+    """The span with its separator: its line, or one comma."""
     text, start, end = span.source.text, span.start, span.end
     line = text.rfind("\n", 0, start) + 1
     stop = text.find("\n", end)

@@ -1,4 +1,4 @@
-"""What lies around an invocation, for the rules that ask: folders of models and adapters, read through the session's files."""
+"""Files around an invocation that rules need: folders of models, adapters and outputs, read through the session."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin", "model.safetensors
 
 
 def lies_in(folder: Path, files: Files) -> Output:
-    """What a run finds in its output folder (llamafactory/hparams/parser.py:484-500, 0.9.5)."""
+    """Content of an output folder, as a run sees it (llamafactory/hparams/parser.py:484-500, 0.9.5)."""
     if not files.is_dir(folder):
         return "nothing"
     if any(_CHECKPOINT.fullmatch(path.name) and files.is_dir(path) for path in files.glob(folder, "checkpoint-*")):
@@ -30,22 +30,22 @@ def lies_in(folder: Path, files: Files) -> Output:
 
 
 def adapter_bases(adapters: Iterable[tuple[str, Path]], files: Files) -> Mapping[str, str]:
-    """Name -> the base that the adapter's own adapter_config.json tells, of those that lie here."""
-    told = {
+    """Name -> base model in adapter_config.json, for adapters with a local folder."""
+    bases = {
         name: _object(folder / "adapter_config.json", files).get("base_model_name_or_path") for name, folder in adapters
     }
-    return {name: base for name, base in told.items() if isinstance(base, str) and base}
+    return {name: base for name, base in bases.items() if isinstance(base, str) and base}
 
 
 def adapters_below(adapters: Iterable[tuple[str, Path]], files: Files) -> Mapping[str, tuple[str, ...]]:
-    """Name -> the adapters that it was trained on top of, as the parameters it was trained with tell where they lie beside
-    it: LlamaBoard's training_args.yaml, or the train.yaml of a run of ftc."""
-    told = {name: below(_trained_with(folder, files)) for name, folder in adapters}
-    return {name: found for name, found in told.items() if found}
+    """Name -> the adapters that it was trained on top of, from the training parameters next to it: LlamaBoard's
+    training_args.yaml, or the train.yaml of a run of ftc."""
+    stacks = {name: below(_trained_with(folder, files)) for name, folder in adapters}
+    return {name: stack for name, stack in stacks.items() if stack}
 
 
 def below(params: Mapping[str, Any]) -> tuple[str, ...]:
-    """The adapters under a new one (llamafactory/model/adapter.py:163-186, 0.9.5); () when the first one goes on."""
+    """The adapters below a new one (llamafactory/model/adapter.py:163-186, 0.9.5); () if the first one is trained further."""
     under = params.get("adapter_name_or_path") if params.get("create_new_adapter") in (True, "true", "True") else None
     names = under if isinstance(under, list) else str(under or "").split(",")
     return tuple(str(name).strip() for name in names if str(name).strip())
@@ -54,9 +54,9 @@ def below(params: Mapping[str, Any]) -> tuple[str, ...]:
 def _trained_with(folder: Path, files: Files) -> Mapping[str, Any]:
     from ftdsl.language.yaml_tree import read  # only where an adapter is named
 
-    for place in (folder / "training_args.yaml", folder.parent / "train.yaml"):
+    for path in (folder / "training_args.yaml", folder.parent / "train.yaml"):
         try:
-            node = read(Source(place.as_posix(), files.text(place)), Sink())
+            node = read(Source(path.as_posix(), files.text(path)), Sink())
         except (OSError, UnicodeDecodeError):
             continue
         if node is not None and isinstance(node.value, dict):
@@ -65,19 +65,19 @@ def _trained_with(folder: Path, files: Files) -> Mapping[str, Any]:
 
 
 def architecture(model: str, folder: Path | None, files: Files) -> str:
-    """transformers' model_type of a model: what its config.json says, else the catalogue's; "" when neither knows it."""
-    said = _object(folder / "config.json", files).get("model_type") if folder is not None else None
-    if isinstance(said, str):
-        return said
-    found = known(model)
-    return found.family if found else _by_name(model.rpartition("/")[2])
+    """transformers' model_type of a model, from its config.json or the catalogue; "" if unknown."""
+    model_type = _object(folder / "config.json", files).get("model_type") if folder is not None else None
+    if isinstance(model_type, str):
+        return model_type
+    entry = known(model)
+    return entry.family if entry else _by_name(model.rpartition("/")[2])
 
 
 def layers(model: str, folder: Path | None, files: Files) -> int:
-    """How many blocks a model has, by its config.json or the catalogue; 0 when neither knows it."""
-    said = _object(folder / "config.json", files).get("num_hidden_layers") if folder is not None else None
-    found = known(model)
-    return said if isinstance(said, int) else found.layers if found else 0
+    """Number of blocks of a model, from its config.json or the catalogue; 0 if unknown."""
+    count = _object(folder / "config.json", files).get("num_hidden_layers") if folder is not None else None
+    entry = known(model)
+    return count if isinstance(count, int) else entry.layers if entry else 0
 
 
 def _by_name(name: str) -> str:
@@ -89,7 +89,7 @@ def _by_name(name: str) -> str:
 
 def _object(path: Path, files: Files) -> Mapping[str, Any]:
     try:
-        found = files.json(path)
+        document = files.json(path)
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return document if isinstance(document, dict) else {}

@@ -6,24 +6,24 @@ import sys
 from pathlib import Path
 
 from ftdsl.diagnostics.codes import CODES
-from ftdsl.lint.about import told_of
+from ftdsl.lint.about import explanation_of
 
 TARGET = Path(__file__).parent.parent.parent / "docs" / "rules.md"
 
 HEAD = """\
 # What `ftc check` knows
 
-Made from the rules themselves (`make generate`); `ftc explain CODE` prints the same. Every example is run by the tests:
-it raises its rule, and what to use instead does not. Fragments of YAML stand over a LLaMA-Factory configuration that is
-fine; `# with:` says where it runs, `# file:` begins a file beside it.
+Generated from the rules (`make generate`); `ftc explain CODE` prints the same. The tests run every example: it triggers
+its rule, and "Use instead" does not. Fragments of YAML are added to a valid LLaMA-Factory configuration; `# with:` gives
+facts of the environment, `# file:` starts another file.
 
-An **error**: the engine stops on it, or does something else than what was asked. A **warning**: it does what was asked, and
-that is probably not what was meant. An **info**: good to know.
+An **error**: the engine stops, or does something else than requested. A **warning**: the engine does what was requested,
+which is probably not what was meant. An **info**: a note.
 
-Allow one with a comment on its line, alone on the line above, or at the head of the file for all of it:
-`# ftc: allow FT505 "long rows are rare here"`. Warnings and infos can always be allowed; errors that predict what an engine
-does only with a reason, since a prediction may be wrong; errors of the language never, since nothing sound is behind them.
-Comments that nothing needs any more are said, and `--fix` takes them out.
+Allow a code with a comment on its line, alone on the line above, or at the top of the file for the whole file:
+`# ftc: allow FT505 "long rows are rare here"`. Warnings and infos can always be allowed; errors that predict what an
+engine does need a reason, since a prediction may be wrong; errors of the language can never be allowed. Comments that are
+no longer needed are reported, and `--fix` removes them.
 
 """
 
@@ -45,29 +45,29 @@ def text() -> str:
     """The whole page."""
     parts = [HEAD]
     for start, title in FAMILIES.items():
-        told = [told_of(code) for code in CODES if code.startswith(start)]
-        explained = [one for one in told if one["about"]]
+        rules = [explanation_of(code) for code in CODES if code.startswith(start)]
+        explained = [rule for rule in rules if rule["about"]]
         parts.append(f"## {title}\n\n")
-        parts += [_rule(one["code"], one["name"], one["severities"], one["about"]) for one in explained]
-        if rest := [f"{one['code']} {one['name']}" for one in told if not one["about"]]:
-            parts.append(f"Said where it happens: {', '.join(rest)}.\n\n")
+        parts += [_rule(rule["code"], rule["name"], rule["severities"], rule["about"]) for rule in explained]
+        if rest := [f"{rule['code']} {rule['name']}" for rule in rules if not rule["about"]]:
+            parts.append(f"Without a section of their own: {', '.join(rest)}.\n\n")
     return "".join(parts).rstrip() + "\n"
 
 
 def _rule(code: str, name: str, kinds: list[str], about: dict[str, str]) -> str:
     lines = [f"### {code} {name}", "", f"*{', '.join(kinds)}*"]
-    for heading, said in about.items():
+    for heading, text in about.items():
         if heading in ("Example", "Use instead"):
-            lines += ["", f"{heading}:", "```", said.rstrip(), "```"]
+            lines += ["", f"{heading}:", "```", text.rstrip(), "```"]
         elif heading in ("What it does", "Why it matters", "In a recipe"):
-            lines += ["", said]
+            lines += ["", text]
         else:
-            lines += ["", f"{heading}: {said}"]
+            lines += ["", f"{heading}: {text}"]
     return "\n".join(lines) + "\n\n"
 
 
 def main(check: bool) -> int:
-    """Write the page, or (check) only say that it is out of date: exit 1."""
+    """Write the page, or with `check` only report that it is out of date: exit 1."""
     stale = not TARGET.exists() or TARGET.read_text(encoding="utf-8") != text()
     if stale:
         print(f"{TARGET.name} is out of date" if check else f"wrote {TARGET.name}")

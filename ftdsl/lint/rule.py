@@ -1,4 +1,4 @@
-"""How a rule is written: a function from a `Config` to what it finds, under a code, with a docstring of fixed headings."""
+"""A rule is a function from a `Config` to its findings, registered under a code, with a docstring of fixed headings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ftdsl.record import frozen
 
 @frozen
 class Finding:
-    """What a rule found: at a setting, in the author's words. The code is the rule's."""
+    """A problem at a setting; the code is that of the rule."""
 
     at: Setting
     message: str
@@ -23,15 +23,15 @@ class Finding:
     fix: Fix | None = None
 
 
-Found: TypeAlias = Iterator[Finding]
-Check: TypeAlias = Callable[[Config], Found]
+Findings: TypeAlias = Iterator[Finding]
+Check: TypeAlias = Callable[[Config], Findings]
 
 RULES: dict[str, Check] = {}
-"""The rules of every family that was imported, by code (`ftdsl.lint.check.load` imports them all)."""
+"""Rules of the imported families by code (`ftdsl.lint.check.load` imports all)."""
 
 
 def rule(code: str) -> Callable[[Check], Check]:
-    """Puts a function under a code. Its name, with `-` for `_`, is the name of the code."""
+    """Registers a function under a code. Its name, with `-` for `_`, is the name of the code."""
 
     def put(check: Check) -> Check:
         RULES[code] = check
@@ -49,16 +49,16 @@ def error(
     help: str = "",
     fix: Fix | None = None,
 ) -> Finding:
-    """The engine stops on it, or does something else than what was asked. `also`: other settings that matter."""
+    """The engine stops, or does something else than requested. `also`: related settings with their labels."""
     labels = tuple(Label(other.key or other.span, text) for other, text in also if (other.key or other.span))  # type: ignore[arg-type]
     return Finding(at, message, Severity.ERROR, label, labels, help, fix)
 
 
 def warning(at: Setting, message: str, *, label: str = "", help: str = "", fix: Fix | None = None) -> Finding:
-    """The engine does what was asked, and that is probably not what was meant."""
+    """The engine does what was requested, which is probably not what was meant."""
     return Finding(at, message, Severity.WARNING, label, (), help, fix)
 
 
 def info(at: Setting, message: str, *, help: str = "", fix: Fix | None = None) -> Finding:
-    """Good to know."""
+    """A note."""
     return Finding(at, message, Severity.INFO, "", (), help, fix)

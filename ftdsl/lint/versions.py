@@ -1,4 +1,4 @@
-"""FT901: the versions that count, held against what the engine takes."""
+"""FT901: the versions in force against those that the engine supports."""
 
 from __future__ import annotations
 
@@ -9,24 +9,22 @@ from ftdsl.source import Span
 
 
 def check_versions(versions: Versions, title: str, span: Span, sink: Sink) -> None:
-    """Report which versions count and are not those the engine is known to take; title: the engine's, as people write it.
+    """Report versions in force that the engine does not support. title: the engine's display name.
 
-    A version that is not known is checked as the nearest; one older than all that are known cannot be. What the engine refuses
-    at start is a warning, since the run may be elsewhere; what only pip would refuse is an info.
+    An unknown version is checked as the nearest known one; a version older than all known ones cannot be checked. What the
+    engine rejects at start is a warning, since the run may be elsewhere; what only pip would reject is an info.
     """
     held, known = versions.packages.get(versions.engine), catalog.versions(versions.engine)
     if held is None or not known:
-        return  # an engine whose parameters are not kept by version
+        return  # an engine without version history
     if catalog.numbers(held.version) < catalog.numbers(known[0]):
-        text = f"the parameters of {title} {held.version} ({held.source}) are not known"
+        text = f"the parameters of {title} {held.version} ({held.source}) are unknown"
         sink.error("FT901", text, span, help=f"known: {', '.join(known)}")
     elif not held.exact:
-        sink.warning(
-            "FT901", f"{title} {held.version} ({held.source}) is not known: it is taken for {held.facts}", span
-        )
-    for package, one, wanted in versions.refused():
-        text = f"{title} {held.version} refuses {package} {one.version} ({one.source}) when it starts"
+        sink.warning("FT901", f"{title} {held.version} ({held.source}) is unknown: it is checked as {held.facts}", span)
+    for package, resolved, wanted in versions.refused():
+        text = f"{title} {held.version} rejects {package} {resolved.version} ({resolved.source}) at start"
         sink.warning("FT901", text, span, help=f"install {package}{wanted}")
-    for package, one, wanted in versions.outside():
-        text = f"{package} {one.version} ({one.source}) is not among what {title} {held.version} was released for"
-        sink.info("FT901", text, span, help=f"its metadata asks for {package}{wanted}; it starts all the same")
+    for package, resolved, wanted in versions.outside():
+        text = f"{package} {resolved.version} ({resolved.source}) is outside the range of {title} {held.version}"
+        sink.info("FT901", text, span, help=f"its metadata requires {package}{wanted}; it starts nevertheless")

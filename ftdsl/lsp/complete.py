@@ -10,8 +10,8 @@ from lsprotocol.types import CompletionItem, CompletionItemKind, MarkupContent, 
 from ftdsl import catalog
 from ftdsl.catalog.vocabulary import ANY_NAME, BlockWords, Function, Key, vocabulary
 from ftdsl.language import tree
-from ftdsl.language.resolve import words
-from ftdsl.language.types import Type, parse_type, said
+from ftdsl.language.resolve import keys as key_paths
+from ftdsl.language.types import Type, describe, parse_type
 from ftdsl.lsp.context import Context, context, within
 from ftdsl.lsp.document import Document
 
@@ -119,12 +119,14 @@ def _keys_of(kind: str, path: tuple[str, ...], *, blocks: bool = True) -> Iterat
     block = within(kind, path)
     if path and block is None:
         return
-    keys = block.keys if block else words.keys(kind)
+    keys = block.keys if block else key_paths.keys_of(kind)
     for key in keys.values():
-        yield _item(key.name, CompletionItemKind.Property, said(parse_type(key.type)), _about(key), f"{key.name} = ")
+        yield _item(
+            key.name, CompletionItemKind.Property, describe(parse_type(key.type)), _about(key), f"{key.name} = "
+        )
     if block is not None and block.open:
         yield from _open_keys(block)
-    inner = words.blocks(block.name if block else kind) if blocks else {}
+    inner = key_paths.blocks(block.name if block else kind) if blocks else {}
     for name, other in inner.items():
         yield _item(name, CompletionItemKind.Module, "block", other.about, f"{name} ")
 
@@ -223,7 +225,7 @@ def _function(function: Function, name: str) -> CompletionItem:
 
 
 def _arguments(here: Context) -> Iterator[CompletionItem]:
-    key = words.find(here.kind, (*here.path, *here.key))
+    key = key_paths.find(here.kind, (*here.path, *here.key))
     member = (key.members or {}).get(here.call) if isinstance(key, Key) else None
     if member is not None:
         options: Mapping[str, Key] = member.options
@@ -231,7 +233,7 @@ def _arguments(here: Context) -> Iterator[CompletionItem]:
         options = {name: option for use in vocabulary().functions.get(here.call, {}).values()
                    for name, option in use.options.items()}  # fmt: skip
     for name, option in options.items():
-        yield _item(name, CompletionItemKind.Property, said(parse_type(option.type)), _about(option), f"{name} = ")
+        yield _item(name, CompletionItemKind.Property, describe(parse_type(option.type)), _about(option), f"{name} = ")
 
 
 def _units(key: Key | None) -> Iterator[CompletionItem]:

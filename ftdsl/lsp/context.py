@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 from lark import Token
 
 from ftdsl.catalog.vocabulary import ANY_NAME, BlockWords, Key, vocabulary
-from ftdsl.language.resolve import words
+from ftdsl.language.resolve import keys as key_paths
 from ftdsl.lsp.parts import Part
 from ftdsl.record import frozen, replace
 
@@ -44,7 +44,7 @@ class Context:
     @property
     def definition(self) -> Key | None:
         """The key whose value this is; of an argument its own."""
-        key = words.find(self.kind, (*self.path, *self.key)) if self.key else None
+        key = key_paths.find(self.kind, (*self.path, *self.key)) if self.key else None
         if not isinstance(key, Key):
             return None
         return argument_of(key, self.call, self.argument) if self.call else key
@@ -211,12 +211,12 @@ def scope(blocks: Sequence[str], stages: Mapping[str, str]) -> tuple[str, tuple[
         names = names[1:]
         if names and names[0] in stages:
             return stages[names[0]], tuple(names[1:])
-    if names and (words.is_stage_kind(names[0]) or names[0] in words.DECLARATIONS):
+    if names and (key_paths.is_stage_kind(names[0]) or names[0] in key_paths.DECLARATIONS):
         return names[0], tuple(names[1:])
     return "file", tuple(names)
 
 
 def within(kind: str, path: tuple[str, ...]) -> BlockWords | None:
     """The block at a path, None for the stage or file itself."""
-    block = words.find(kind, path) if path else None
+    block = key_paths.find(kind, path) if path else None
     return block if isinstance(block, BlockWords) else None

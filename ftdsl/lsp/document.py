@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ftdsl.diagnostics import Diagnostic, Severity, Sink
 from ftdsl.language import tree
-from ftdsl.language.resolve import words
+from ftdsl.language.resolve import keys as key_paths
 from ftdsl.language.resolve.resolve import Options
 from ftdsl.lsp.parts import Part, Parts, items
 from ftdsl.lsp.positions import Lines, normalised
@@ -108,7 +108,7 @@ class Document:
         own = {
             (block.label or block.kind).text: block.kind.text
             for block in self.blocks()
-            if words.is_stage_kind(block.kind.text)
+            if key_paths.is_stage_kind(block.kind.text)
         }
         here = self.path.as_posix()
         gone = {

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from lsprotocol.types import CodeLens, Command, InlayHint, Range
 
 from ftdsl.language import tree
-from ftdsl.language.resolve import words
+from ftdsl.language.resolve import keys as key_paths
 from ftdsl.lsp.document import Document, Result
 from ftdsl.lsp.parts import items
 from ftdsl.observe.text import duration
@@ -28,7 +28,7 @@ def inlay_hints(document: Document, wanted: Range) -> list[InlayHint]:
         stages.setdefault(planned.stage.name, []).append(planned)
     hints: list[InlayHint] = []
     for start, item in items(document.parts):
-        if not isinstance(item, tree.Block) or not words.is_stage_kind(item.kind.text):
+        if not isinstance(item, tree.Block) or not key_paths.is_stage_kind(item.kind.text):
             continue
         line = document.lines.position(start + item.span.start).line
         if line > wanted.end.line or document.lines.position(start + item.span.end).line < wanted.start.line:
@@ -71,7 +71,7 @@ def code_lenses(document: Document, commands: Collection[str]) -> list[CodeLens]
     lenses: list[CodeLens] = []
     first = True
     for start, item in items(document.parts):
-        if isinstance(item, tree.Block) and words.is_stage_kind(item.kind.text):
+        if isinstance(item, tree.Block) and key_paths.is_stage_kind(item.kind.text):
             place = document.lines.range(start + item.header.start, start + item.header.end)
             stage = (item.label or item.kind).text
             for command, title in COMMANDS.items():

@@ -8,9 +8,9 @@ from lsprotocol.types import Hover, MarkupContent, MarkupKind
 
 from ftdsl.catalog.vocabulary import ANY_NAME, BlockWords, Function, Key, vocabulary
 from ftdsl.language import tree
-from ftdsl.language.resolve import words
-from ftdsl.language.resolve.names import KeyFound, LetFound, ParamFound, StageFound
-from ftdsl.language.types import parse_type, said
+from ftdsl.language.resolve import keys as key_paths
+from ftdsl.language.resolve.names import KeySymbol, LetSymbol, ParamSymbol, StageSymbol
+from ftdsl.language.types import describe, parse_type
 from ftdsl.language.units import unit_of
 from ftdsl.lsp.context import Context, argument_of, context
 from ftdsl.lsp.document import Document
@@ -58,9 +58,9 @@ def _item(document: Document, here: Context, word: str, offset: int) -> str:
         kind, path, stage = document.stages[here.before[0]], (*here.before[1:], word), here.before[0]
     else:
         kind, path, stage = here.kind, (*here.path, *here.before, word), _stage_at(document, offset)
-    if not here.blocks and not here.before and words.is_stage_kind(word):
+    if not here.blocks and not here.before and key_paths.is_stage_kind(word):
         return _stage_kind(word) + _doc_at(document, offset)
-    meaning = words.find(kind, path)
+    meaning = key_paths.find(kind, path)
     if isinstance(meaning, BlockWords):
         return _block(meaning)
     if isinstance(meaning, Key):
@@ -97,7 +97,7 @@ def _block(block: BlockWords) -> str:
 
 def _key(document: Document, kind: str, path: tuple[str, ...], key: Key, stage: str) -> str:
     dotted = ".".join(path)
-    lines = [f"**{dotted}**: {said(parse_type(key.type))}{_bounds(key)}"]
+    lines = [f"**{dotted}**: {describe(parse_type(key.type))}{_bounds(key)}"]
     lines.append(key.doc.removeprefix("* "))
     if key.default or key.auto:
         lines.append(f"default: `{key.default or key.auto}`")
@@ -178,19 +178,19 @@ def _plan(document: Document, stage: str) -> str:
 
 def _in_value(document: Document, here: Context, word: str, offset: int, follows: str) -> str:
     if follows == "=" and here.call:
-        key = words.find(here.kind, (*here.path, *here.key))
+        key = key_paths.find(here.kind, (*here.path, *here.key))
         option = argument_of(key, here.call, word) if isinstance(key, Key) else None
-        return f"**{word}**: {said(parse_type(option.type))}{_bounds(option)}\n\n{option.doc}" if option else ""
+        return f"**{word}**: {describe(parse_type(option.type))}{_bounds(option)}\n\n{option.doc}" if option else ""
     if here.number and unit_of(word):
         return _unit(f"1{word}")
     checked = document.current.checked if document.current else None
     uses = checked.resolved.uses if checked and checked.resolved else {}
     match uses.get((document.path.as_posix(), offset)):
-        case LetFound() | ParamFound():
+        case LetSymbol() | ParamSymbol():
             return _declared(document, word)
-        case StageFound():
+        case StageSymbol():
             return _stage(document, word)
-        case KeyFound() as found:
+        case KeySymbol() as found:
             value = found.entry.value.span.text if found.entry.value else ""
             return f"`{'.'.join(found.entry.path)} = {value}` ({found.entry.origin})"
     key = here.definition
@@ -210,7 +210,7 @@ def _function(function: Function) -> str:
     lines = [f"**{function.name}**(…): {function.use}"]
     for option in function.options.values():
         lines.append(
-            f"- `{option.name}`: {said(parse_type(option.type))}{', ' + option.doc.removeprefix('* ') if option.doc else ''}"
+            f"- `{option.name}`: {describe(parse_type(option.type))}{', ' + option.doc.removeprefix('* ') if option.doc else ''}"
         )
     return "\n".join(lines)
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ftdsl.language import tree
-from ftdsl.language.resolve import words
+from ftdsl.language.resolve import keys as key_paths
 from ftdsl.language.resolve.load import Module
-from ftdsl.language.resolve.names import Found, KeyFound, LetFound, ParamFound, StageFound
+from ftdsl.language.resolve.names import KeySymbol, LetSymbol, ParamSymbol, StageSymbol, Symbol
 from ftdsl.language.resolve.resolve import Options, Resolved, resolve
 from ftdsl.language.values import Script, Slot, StageRef, Term
 from ftdsl.lsp.document import Document
@@ -83,15 +83,15 @@ def _of_declaration(item: tree.Let | tree.Param) -> Name:
     return Name(kind, item.name.text, item.name.span.source.name, item.name.span.start)
 
 
-def _of_found(found: Found, stages: dict[str, Name]) -> Name | None:
+def _of_found(found: Symbol, stages: dict[str, Name]) -> Name | None:
     match found:
-        case LetFound():
+        case LetSymbol():
             return _of_declaration(found.let)
-        case ParamFound():
+        case ParamSymbol():
             return _of_declaration(found.param)
-        case StageFound():
+        case StageSymbol():
             return stages.get(found.name)
-        case KeyFound():
+        case KeySymbol():
             return Name("key", ".".join(found.entry.path), found.entry.span.source.name, found.entry.span.start)
     return None
 
@@ -110,7 +110,7 @@ def _of_item(
             yield Use(stages[first.text], first.span)
         yield from _of_expression(item.value, module, resolved, stages, keys - {item.key[-1].text})
     elif isinstance(item, tree.Block):
-        if not keys and words.is_stage_kind(item.kind.text):
+        if not keys and key_paths.is_stage_kind(item.kind.text):
             word = item.label or item.kind
             if word.text in stages and stages[word.text].start == word.span.start:
                 yield Use(stages[word.text], word.span, declares=True, implicit=item.label is None)
@@ -145,7 +145,7 @@ def _of_path(
     found = resolved.uses.get((first.span.source.name, first.span.start))
     if found is not None:
         name = _of_found(found, stages)
-        word = path[-1] if isinstance(found, LetFound | ParamFound) else first
+        word = path[-1] if isinstance(found, LetSymbol | ParamSymbol) else first
         if name is not None:
             yield Use(name, word.span)
         return
@@ -232,7 +232,7 @@ def rename(document: Document, offset: int, new: str) -> dict[str, list[tuple[Sp
     if new in taken:
         raise RenameError(f"`{new}` is declared already")
     if use.name.kind == "stage" and (
-        new in words.keys("file") or new in words.blocks("file") or words.is_stage_kind(new)
+        new in key_paths.keys_of("file") or new in key_paths.blocks("file") or key_paths.is_stage_kind(new)
     ):
         raise RenameError(f"`{new}` is a word of the language")
     edits: dict[str, list[tuple[Span, str]]] = {}

@@ -9,7 +9,7 @@ from lsprotocol.types import DocumentSymbol, FoldingRange, FoldingRangeKind, Sym
 
 from ftdsl.catalog.vocabulary import vocabulary
 from ftdsl.language import tree
-from ftdsl.language.resolve import words
+from ftdsl.language.resolve import keys as key_paths
 from ftdsl.lsp.document import Document
 from ftdsl.lsp.parts import Part, children
 from ftdsl.source import Span
@@ -54,7 +54,7 @@ def _symbol(document: Document, item: tree.Item, start: int, keys: bool) -> Docu
             return ranged(item.span, span, ".".join(word.text for word in item.key) or "?", SymbolKind.Property, detail)
         case tree.Block():
             word = item.label or item.kind
-            kind = SymbolKind.Class if words.is_stage_kind(item.kind.text) else SymbolKind.Namespace
+            kind = SymbolKind.Class if key_paths.is_stage_kind(item.kind.text) else SymbolKind.Namespace
             symbol = ranged(item.span, word.span, word.text or "?", kind, item.kind.text if item.label else "")
             inner = item.body if keys else ()
             symbol.children = [s for one in inner if (s := _symbol(document, one, start, keys)) is not None]
@@ -175,7 +175,7 @@ def _roles(item: tree.Item) -> Iterator[tuple[Span, str, bool]]:
             yield from ((word.span, "property", False) for word in item.key)
             yield from _of_expression(item.value)
         case tree.Block():
-            stage = words.is_stage_kind(item.kind.text) or item.kind.text in ("profile", "template", "search")
+            stage = key_paths.is_stage_kind(item.kind.text) or item.kind.text in ("profile", "template", "search")
             yield item.kind.span, "keyword" if stage else "namespace", False
             if item.label is not None:
                 yield item.label.span, "class", True

@@ -1,8 +1,9 @@
-"""A run in a terminal: one line a stage, bars that move, losses as a curve."""
+"""A run in a terminal: one line per stage, progress bars, loss curves."""
 
 from __future__ import annotations
 
 import sys
+from statistics import median
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -13,7 +14,7 @@ from rich.text import Text
 
 from ftdsl.observe import table
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
-from ftdsl.observe.text import clock, duration, sparkline, steady
+from ftdsl.observe.text import clock, duration, rate, sparkline, steady
 from ftdsl.printable import one_line, printable
 
 _MARKS = {
@@ -23,11 +24,40 @@ _MARKS = {
 }  # fmt: skip
 
 
+WIDE = 80
+"""Columns of a terminal in which there is a second line about a stage that trains."""
+ALERT = 5.0
+"""Times the usual gradient norm at which it is marked."""
+
+
+def dashboard(stage: StageProgress) -> str:
+    """`-0.05  held out 1.301 ▇▅▃  norm 0.87  rate 3e-5 ▁▃▇▅  0.08 s a step`: what a training looks like, beside its loss."""
+    parts = []
+    losses = [loss for _, loss in stage.losses]
+    if len(losses) > 20:
+        change = median(losses[-10:]) - median(losses[-20:-10])
+        parts.append(f"{change:+.3g} in 10")
+    held_out = [metrics["loss"] for _, metrics in stage.evals if "loss" in metrics]
+    if held_out:
+        parts.append(f"held out {steady(held_out[-1])} {sparkline(held_out, 8)}".rstrip())
+    if stage.norms:
+        usual = median(stage.norms[-51:])
+        mark = "!" if len(stage.norms) > 20 and not stage.norms[-1] <= ALERT * usual else ""
+        parts.append(f"norm {stage.norms[-1]:.3g}{mark}")
+    if len(stage.rates) > 1:
+        parts.append(f"rate {rate(stage.rates[-1])} {sparkline(stage.rates, 8)}")
+    if stage.pace:
+        parts.append(f"{stage.pace:.3g} s a step")
+    return "  ".join(parts)
+
+
 class LiveView:
-    """Redraws itself about ten times a second; notes stand above."""
+    """Redraws about ten times a second; notes appear above."""
 
     def __init__(self) -> None:
-        self.console = Console(file=getattr(sys.stderr, "raw", sys.stderr), highlight=False)  # it moves the cursor
+        self.console = Console(
+            file=getattr(sys.stderr, "raw", sys.stderr), highlight=False
+        )  # the raw stream: rich moves the cursor
         self._live = Live(console=self.console, auto_refresh=False, transient=False)
         self._spinners: dict[str, Spinner] = {}
 
@@ -56,6 +86,8 @@ class LiveView:
         grid = Table.grid(padding=(0, 2))
         for stage in run.stages:
             grid.add_row(self._mark(stage), one_line(stage.folder), *self._cells(stage, now))
+            if stage.status is Status.RUNNING and (details := dashboard(stage)) and self.console.width >= WIDE:
+                grid.add_row("", "", "", Text(details, "dim", overflow="ellipsis"))
         return Group(head, grid)
 
     def _mark(self, stage: StageProgress) -> RenderableType:

@@ -1,7 +1,4 @@
-"""Reads what a stage leaves in its folder: `metrics.jsonl` while it grows, `result.json` when it is there.
-
-The shapes of both are `ftdsl.runtime.events`'s.
-"""
+"""Reads the files of a stage: `metrics.jsonl` while it grows, and `result.json`; `ftdsl.runtime.events` defines both."""
 
 from __future__ import annotations
 
@@ -14,13 +11,13 @@ from ftdsl.runtime import events
 from ftdsl.session import open_regular
 
 PIECE = 4 << 20
-"""Bytes read at once."""
+"""Bytes per read."""
 
 
 class Tail:
-    """The whole lines of a file that grows. A half line waits for its end; a file cut short is read again.
+    """Reads complete lines of a growing file. An incomplete line waits for its end; a truncated file is read from the start.
 
-    `malformed`: sentences about fields that were dropped, each kind once; whoever shows them empties it.
+    malformed: messages about dropped fields, each kind once; the reader of the list clears it.
     """
 
     def __init__(self, path: Path, start: int = 0) -> None:
@@ -30,24 +27,24 @@ class Tail:
         self._reported: set[str] = set()
 
     def read(self) -> list[dict[str, Any]]:
-        """The events written since the last call; lines that are no events are passed over."""
-        found: list[dict[str, Any]] = []
+        """The events written since the last call; other lines are skipped."""
+        read: list[dict[str, Any]] = []
         while piece := self._new_bytes():
             whole, end, rest = piece.rpartition(b"\n")
             if not end and len(rest) < PIECE:
-                break  # a line that waits for its end
-            self._at += len(whole) + 1 if end else len(rest)  # a longer one is no event
-            found += self._events(whole)
-        return found
+                break  # an incomplete line
+            self._at += len(whole) + 1 if end else len(rest)  # a longer line is not an event
+            read += self._events(whole)
+        return read
 
     def _events(self, whole: bytes) -> list[dict[str, Any]]:
         malformed: list[str] = []
-        found = [event for line in whole.split(b"\n") if (event := events.parse(line, malformed)) is not None]
+        parsed = [event for line in whole.split(b"\n") if (event := events.parse(line, malformed)) is not None]
         for text in malformed:
             if (kind := text.partition(" is ")[0]) not in self._reported:
                 self._reported.add(kind)
                 self.malformed.append(text)
-        return found
+        return parsed
 
     def _new_bytes(self) -> bytes:
         try:
@@ -62,7 +59,7 @@ class Tail:
 
 @dataclass(frozen=True)
 class Sample:
-    """One generated answer beside the wanted one."""
+    """A generated answer and the expected one."""
 
     prompt: str
     label: str
@@ -71,7 +68,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Result:
-    """What a stage made. `path` is relative to the run folder; metrics are by our names (`loss`, `rouge_l`, …)."""
+    """The result of a stage. path: relative to the run folder; metrics: by ftdsl's names (`loss`, `rouge_l`, …)."""
 
     kind: str = "files"
     path: str = ""
@@ -80,12 +77,12 @@ class Result:
 
 
 def read_result(folder: Path) -> Result | None:
-    """The result a stage left in its folder; None when there is none, or it cannot be read."""
-    if not (folder / events.RESULT).is_file():  # nor a pipe or device somebody put there
+    """The result in a stage's folder; None if it is missing or unreadable."""
+    if not (folder / events.RESULT).is_file():  # also not a pipe or device
         return None
-    found = events.read_result(folder)
-    if found is None:
+    document = events.read_result(folder)
+    if document is None:
         return None
     names = ("prompt", "label", "predict")
-    samples = tuple(Sample(*(str(row.get(name, "")) for name in names)) for row in found["samples"])
-    return Result(found["kind"], found["path"], found["metrics"], samples)
+    samples = tuple(Sample(*(str(row.get(name, "")) for name in names)) for row in document["samples"])
+    return Result(document["kind"], document["path"], document["metrics"], samples)

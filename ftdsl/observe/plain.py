@@ -1,4 +1,4 @@
-"""A run as plain lines: for logs, pipes and machines that watch."""
+"""A run as plain lines, for logs, pipes and CI."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ftdsl.observe.text import clock, duration, rate, steady
 from ftdsl.printable import printable
 
 EVERY = 10.0
-"""Seconds between two lines about a stage that goes on."""
+"""Seconds between progress lines of a running stage."""
 
 
 class Plain:
-    """One line when something changes, and one every few seconds while a stage runs."""
+    """One line per change, and one every few seconds while a stage runs."""
 
     def __init__(self, out: TextIO) -> None:
         self.out = out

@@ -13,53 +13,53 @@ if TYPE_CHECKING:
 
 
 def document(plan_view: PlanView) -> list[dict[str, Any]]:
-    """Every stage in the order it runs, models made from nothing (`kind`: scratch) among them."""
+    """All stages in run order, including models from scratch (`kind`: scratch)."""
     recipe = plan_view.plan.recipe
     made = [{"stage": key, "kind": "scratch", **_status(plan_view.statuses.get(key))} for key in plan_view.extra]
     return made + [
         {
-            "stage": one.key,
-            "kind": one.stage.kind,
-            "where": recipe.where(one.stage.span),
-            **_status(plan_view.statuses.get(one.key)),
-            "processes": one.world.size,
-            "card": one.world.gpu or None,
-            "batch": str(one.batch) if one.batch else None,
-            "choices": [{"key": c.key, "value": c.value, "reason": c.reason} for c in one.choices],
-            "forecast": _forecast(plan_view.forecasts[one.key]) if one.key in plan_view.forecasts else None,
-            "takes": _light(plan_view.lights[one.key]) if one.key in plan_view.lights else None,
-            "measured": _measured(plan_view.compared[one.key]) if one.key in plan_view.compared else None,
+            "stage": planned.key,
+            "kind": planned.stage.kind,
+            "where": recipe.location(planned.stage.span),
+            **_status(plan_view.statuses.get(planned.key)),
+            "processes": planned.world.size,
+            "card": planned.world.gpu or None,
+            "batch": str(planned.batch) if planned.batch else None,
+            "choices": [{"key": c.key, "value": c.value, "reason": c.reason} for c in planned.choices],
+            "forecast": _forecast(plan_view.forecasts[planned.key]) if planned.key in plan_view.forecasts else None,
+            "takes": _footprint(plan_view.footprints[planned.key]) if planned.key in plan_view.footprints else None,
+            "measured": _measured(plan_view.compared[planned.key]) if planned.key in plan_view.compared else None,
         }
-        for one in plan_view.plan.stages
+        for planned in plan_view.plan.stages
     ]
 
 
-def _status(one: StageStatus | None) -> dict[str, Any]:
-    return {"state": one.state, "run": one.run or None, "why": list(one.why)} if one else {"state": None}
+def _status(status: StageStatus | None) -> dict[str, Any]:
+    return {"state": status.state, "run": status.run or None, "why": list(status.why)} if status else {"state": None}
 
 
-def _forecast(one: Forecast) -> dict[str, Any]:
-    if one.cost is None:
-        return {"unknown": one.unknown, "steps": one.steps or None}
-    cost, peak = one.cost, one.cost.memory.peak
+def _forecast(forecast: Forecast) -> dict[str, Any]:
+    if forecast.cost is None:
+        return {"unknown": forecast.unknown, "steps": forecast.steps or None}
+    cost, peak = forecast.cost, forecast.cost.memory.peak
     return {
         "fits": cost.fits,
         "needed_bytes": round(cost.need),
         "limit_bytes": round(cost.limit),
         "peak": {"phase": peak.name, "allocated_bytes": round(peak.total), "terms": _rounded(peak.terms)},
         "phases": {phase.name: round(phase.total) for phase in cost.memory.phases},
-        "reserved_bytes": round(cost.memory.reserved) if one.cards else None,
-        "nvidia_smi_bytes": round(cost.memory.nvidia_smi) if one.cards else None,
+        "reserved_bytes": round(cost.memory.reserved) if forecast.cards else None,
+        "nvidia_smi_bytes": round(cost.memory.nvidia_smi) if forecast.cards else None,
         "step_seconds": round(cost.seconds, 4),
         "tokens_per_second_and_card": round(cost.tokens, 1),
-        "steps": one.steps or None,
-        "seconds": round(one.seconds, 1) or None,
-        "disk_bytes": round(one.disk),
-        "usd": round(one.money, 2) or None,
-        "price": {"usd_per_card_and_hour": one.price, "source": one.priced_by} if one.price else None,
-        "calibrated_from_runs": one.here.runs,
+        "steps": forecast.steps or None,
+        "seconds": round(forecast.seconds, 1) or None,
+        "disk_bytes": round(forecast.disk),
+        "usd": round(forecast.money, 2) or None,
+        "price": {"usd_per_card_and_hour": forecast.price, "source": forecast.priced_by} if forecast.price else None,
+        "calibrated_from_runs": forecast.here.runs,
         "ways_out": [{"edits": dict(way.edits), "gives_up": way.gives_up, "needed_bytes": round(way.cost.need),
-                      "step_seconds": round(way.cost.seconds, 4)} for way in one.ways],
+                      "step_seconds": round(way.cost.seconds, 4)} for way in forecast.ways],
     }  # fmt: skip
 
 
@@ -67,18 +67,21 @@ def _rounded(terms: dict[str, float]) -> dict[str, int]:
     return {name: round(size) for name, size in terms.items() if size >= 1}
 
 
-def _light(one: Footprint) -> dict[str, Any]:
-    found = {
-        "memory_bytes": round(one.memory),
-        "of_the_card": one.card,
-        "disk_bytes": round(one.disk),
-        "rows": one.rows,
+def _footprint(footprint: Footprint) -> dict[str, Any]:
+    document = {
+        "memory_bytes": round(footprint.memory),
+        "of_the_card": footprint.card,
+        "disk_bytes": round(footprint.disk),
+        "rows": footprint.rows,
     }
-    return {"unknown": one.unknown, "rows": one.rows} if one.unknown else found
+    return {"unknown": footprint.unknown, "rows": footprint.rows} if footprint.unknown else document
 
 
-def _measured(one: Compared) -> dict[str, Any]:
+def _measured(compared: Compared) -> dict[str, Any]:
     return {
-        "memory_bytes": round(one.memory), "planned_memory_bytes": round(one.planned_memory), "step_seconds": one.step,
-        "planned_step_seconds": round(one.planned_step, 5), "row_length": one.length,
-    }  # fmt: skip
+        "memory_bytes": round(compared.memory),
+        "planned_memory_bytes": round(compared.planned_memory),
+        "step_seconds": compared.step,
+        "planned_step_seconds": round(compared.planned_step, 5),
+        "row_length": compared.length,
+    }

@@ -1,4 +1,4 @@
-"""A plan for people: for each stage how it stands, its layout, a bar of memory by term, time, disk, money, ways out."""
+"""A plan as text: for each stage its status, layout, a bar of memory by term, time, disk, money, alternatives."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 GIB = 2.0**30
 WIDTH = 48
-"""Cells of the bar where there is room."""
+"""Maximum width of the bar in cells."""
 
 NARROW = 16
-"""Cells below which the bar gets a line of its own."""
+"""Width below which the bar gets a separate line."""
 
 INDENT = 10
 SHADES = "█▓▒░▚▞▤▥"
@@ -33,13 +33,13 @@ STATES = {DONE: "2", CHANGED: "33", NEW: "32", BROKEN: "31", RUNNING: "36"}
 
 @frozen
 class PlanView:
-    """All that is shown of a plan, by stage: forecasts of those that train, what others take, how each stands, and what was
-    measured. `extra`: jobs without a stage of their own (models made from nothing), title by key.
+    """A plan and what is shown with it, by stage. forecasts: of stages that train; footprints: of the others; statuses: of all;
+    compared: measured against planned; extra: title by key of jobs without a stage (models from scratch).
     """
 
     plan: Plan
     forecasts: Mapping[str, Forecast]
-    lights: Mapping[str, Footprint] = field(default_factory=dict)
+    footprints: Mapping[str, Footprint] = field(default_factory=dict)
     statuses: Mapping[str, StageStatus] = field(default_factory=dict)
     compared: Mapping[str, Compared] = field(default_factory=dict)
     extra: Mapping[str, str] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class PlanView:
 
 @frozen
 class TextStyle:
-    """How wide a line may be, and whether there is colour."""
+    """Line width, and whether to use colours."""
 
     width: int = 100
     color: bool = False
@@ -56,8 +56,8 @@ class TextStyle:
         text = printable(text)
         return f"\x1b[{code}m{text}\x1b[0m" if self.color and text else text
 
-    def said(self, label: str, text: str) -> Iterator[str]:
-        """A label and its text, broken where the line would grow too long."""
+    def labelled(self, label: str, text: str) -> Iterator[str]:
+        """A label and its text, wrapped to the width."""
         parts = wrap(printable(text), max(30, self.width - INDENT), break_on_hyphens=False, break_long_words=False) or [
             ""
         ]
@@ -66,19 +66,19 @@ class TextStyle:
 
 
 def lines(plan_view: PlanView, *, width: int = 100, color: bool = False) -> Iterator[str]:
-    """The whole plan. What is said of one variant is not said again of the next."""
+    """The whole plan. Stages equal to an earlier one refer to it."""
     style = TextStyle(width, color)
     before: dict[tuple[str, ...], str] = {}
     tall = False
     for at, key in enumerate((*plan_view.extra, *(stage.key for stage in plan_view.plan.stages))):
-        found = [*_why(plan_view.statuses.get(key), style), *_body(key, plan_view, style)]
-        if len(found) > 3 and (first := before.setdefault(tuple(found), key)) != key:
-            found = [f"  all as {first}"]
-        if at and (tall or len(found) > 1):
+        body = [*_why(plan_view.statuses.get(key), style), *_body(key, plan_view, style)]
+        if len(body) > 3 and (first := before.setdefault(tuple(body), key)) != key:
+            body = [f"  all as {first}"]
+        if at and (tall or len(body) > 1):
             yield ""
         yield _head(key, plan_view, style)
-        yield from found
-        tall = len(found) > 1
+        yield from body
+        tall = len(body) > 1
     yield ""
     for text in _end(plan_view):
         yield from wrap(text, max(30, width), subsequent_indent="  ")
@@ -86,17 +86,17 @@ def lines(plan_view: PlanView, *, width: int = 100, color: bool = False) -> Iter
 
 def _head(key: str, plan_view: PlanView, style: TextStyle) -> str:
     status = plan_view.statuses.get(key)
-    planned = next((one for one in plan_view.plan.stages if one.key == key), None)
-    said = _words(planned) if planned else plan_view.extra[key]
+    planned = next((stage for stage in plan_view.plan.stages if stage.key == key), None)
+    title = _title(planned) if planned else plan_view.extra[key]
     name = style.paint(key, "1")
     if status is None:
-        return f"{name}  {said}".rstrip()
+        return f"{name}  {title}".rstrip()
     state = f"done in {status.run}" if status.state == DONE else status.state
-    head = f"{style.paint(MARKS[status.state], STATES[status.state])} {name}  {said}".rstrip()
+    head = f"{style.paint(MARKS[status.state], STATES[status.state])} {name}  {title}".rstrip()
     return f"{head}: {style.paint(state, STATES[status.state])}"
 
 
-def _words(stage: PlannedStage) -> str:
+def _title(stage: PlannedStage) -> str:
     world = stage.world
     cards = f"{world.size} x {world.gpu}"
     if not world.gpu:
@@ -111,84 +111,90 @@ def _words(stage: PlannedStage) -> str:
 
 def _why(status: StageStatus | None, style: TextStyle) -> Iterator[str]:
     for at, reason in enumerate(status.why if status else ()):
-        yield from style.said("because" if not at else "", reason)
+        yield from style.labelled("because" if not at else "", reason)
 
 
 def _body(key: str, plan_view: PlanView, style: TextStyle) -> Iterator[str]:
     status = plan_view.statuses.get(key)
     if key in plan_view.forecasts and status and not status.runs:
         if key in plan_view.compared:
-            yield from style.said("took", _compared(plan_view.compared[key]))
+            yield from style.labelled("took", _compared(plan_view.compared[key]))
     elif key in plan_view.forecasts:
         yield from _stage(plan_view.plan.stage(key), plan_view.forecasts[key], style)
-    elif key in plan_view.lights and not (status and not status.runs):
-        yield from _light(plan_view.lights[key], style)
+    elif key in plan_view.footprints and not (status and not status.runs):
+        yield from _footprint(plan_view.footprints[key], style)
 
 
-def _compared(one: Compared) -> str:
-    """Of rows shorter than they may be, the plan is for those that came."""
-    rows = f", for rows of {one.length} tokens as they came" if one.limit and one.length < one.limit * 0.95 else ""
-    busy = f"; {one.wall:.3g} s with what else the machine did" if one.wall > 1.25 * one.step else ""
+def _compared(run: Compared) -> str:
+    """Measured against planned. Where the rows were shorter than the limit, the plan is computed for the actual length."""
+    short = run.limit and run.length < run.limit * 0.95
+    row_length = f", for rows of {run.length} tokens as they came" if short else ""
+    busy = f"; {run.wall:.3g} s including other load on the machine" if run.wall > 1.25 * run.step else ""
     return (
-        f"{gib(one.memory)} and {one.step:.3g} s a step, measured; planned {gib(one.planned_memory)} "
-        f"({_off(one.memory, one.planned_memory)}) and {one.planned_step:.3g} s ({_off(one.step, one.planned_step)}){rows}{busy}"
+        f"{gib(run.memory)} and {run.step:.3g} s a step, measured; planned {gib(run.planned_memory)} "
+        f"({_off(run.memory, run.planned_memory)}) and {run.planned_step:.3g} s ({_off(run.step, run.planned_step)})"
+        f"{row_length}{busy}"
     )
 
 
-def _off(found: float, planned: float) -> str:
+def _off(measured: float, planned: float) -> str:
     """`+5%`: so much more than planned."""
-    return f"{round(100 * (found / planned - 1)):+d}%"
+    return f"{round(100 * (measured / planned - 1)):+d}%"
 
 
-def _light(one: Footprint, style: TextStyle) -> Iterator[str]:
-    said = [f"{number(one.rows)} row{'s' * (one.rows != 1)}"] if one.rows is not None else []
-    if one.memory:
-        place = "the card" if one.card else "main memory"
-        most = f"up to {gib(one.memory)} of {place} for rows of {one.length} tokens"
-        said.append(most if one.length else f"about {gib(one.memory)} of {place}")
-    if one.disk:
-        said.append(f"writes about {_bytes(one.disk)}")
-    if one.unknown:
-        said.append(one.unknown)
-    if said:
-        yield from style.said("takes", ", ".join(said))
+def _footprint(footprint: Footprint, style: TextStyle) -> Iterator[str]:
+    parts = [f"{number(footprint.rows)} row{'s' * (footprint.rows != 1)}"] if footprint.rows is not None else []
+    if footprint.memory:
+        memory = "the GPU's memory" if footprint.card else "main memory"
+        most = f"up to {gib(footprint.memory)} of {memory} for rows of {footprint.length} tokens"
+        parts.append(most if footprint.length else f"about {gib(footprint.memory)} of {memory}")
+    if footprint.disk:
+        parts.append(f"writes about {_bytes(footprint.disk)}")
+    if footprint.unknown:
+        parts.append(footprint.unknown)
+    if parts:
+        yield from style.labelled("takes", ", ".join(parts))
 
 
 def _bytes(size: float) -> str:
     return gib(size) if size >= 2**20 else f"{max(1, round(size / 1024))} KiB"
 
 
-def _stage(stage: PlannedStage, one: Forecast, style: TextStyle) -> Iterator[str]:
-    yield from style.said("batch", str(stage.batch))
-    cost = one.cost
+def _stage(stage: PlannedStage, forecast: Forecast, style: TextStyle) -> Iterator[str]:
+    yield from style.labelled("batch", str(stage.batch))
+    cost = forecast.cost
     if cost is None:
-        yield from style.said("memory", f"not estimated: {one.unknown}")
-        yield from style.said("steps", number(one.steps) if one.steps else f"not known yet: {one.steps_unknown}")
+        yield from style.labelled("memory", f"not estimated: {forecast.unknown}")
+        yield from style.labelled(
+            "steps", number(forecast.steps) if forecast.steps else f"not known yet: {forecast.steps_unknown}"
+        )
         return
-    yield from _memory(one, style)
-    known = f"{number(one.steps)} step{'s' * (one.steps != 1)}: {duration(one.seconds)}"
-    steps = known if one.steps else f"steps not known yet: {one.steps_unknown}"
-    each = "a card" if stage.world.gpu else "a process" if stage.world.size > 1 else ""
-    yield from style.said(
+    yield from _memory(forecast, style)
+    known = f"{number(forecast.steps)} step{'s' * (forecast.steps != 1)}: {duration(forecast.seconds)}"
+    steps = known if forecast.steps else f"steps not known yet: {forecast.steps_unknown}"
+    each = "per GPU" if stage.world.gpu else "per process" if stage.world.size > 1 else ""
+    yield from style.labelled(
         "time", f"{cost.seconds:.3g} s a step, {f'{cost.tokens:,.0f} tokens/s {each}'.rstrip()}; {steps}"
     )
-    yield from style.said("disk", f"{gib(one.disk)} of checkpoints, {gib(one.checkpoint)} each")
-    if one.money:
-        money = f"about {one.money:,.2f}" if one.money >= 0.005 else "less than 0.01"
-        yield from style.said("cost", f"{money} USD at {one.price:.2f} a card and hour ({one.priced_by})")
+    yield from style.labelled("disk", f"{gib(forecast.disk)} of checkpoints, {gib(forecast.checkpoint)} each")
+    if forecast.money:
+        money = f"about {forecast.money:,.2f}" if forecast.money >= 0.005 else "less than 0.01"
+        yield from style.labelled(
+            "cost", f"{money} USD at {forecast.price:.2f} per GPU and hour ({forecast.priced_by})"
+        )
     for choice in stage.choices:
         if choice.reported:
-            yield from style.said("chosen", str(choice))
-    for at, way in enumerate(one.ways, 1):
-        yield from style.said(f"way {at}", f"{way} ({gib(way.cost.need)}, {way.cost.seconds:.3g} s a step)")
-    if not cost.fits and not one.ways:
-        yield from style.said("", "no single change makes it fit: a larger card, or more of them" if stage.world.gpu else
+            yield from style.labelled("chosen", str(choice))
+    for at, way in enumerate(forecast.ways, 1):
+        yield from style.labelled(f"way {at}", f"{way} ({gib(way.cost.need)}, {way.cost.seconds:.3g} s a step)")
+    if not cost.fits and not forecast.ways:
+        yield from style.labelled("", "no single change makes it fit: use larger GPUs, or more of them" if stage.world.gpu else
                             "this machine has too little main memory for it")  # fmt: skip
 
 
-def _memory(one: Forecast, style: TextStyle) -> Iterator[str]:
-    """The peak by term, the largest first; what the allocator and the context add is drawn as dots."""
-    cost = one.cost
+def _memory(forecast: Forecast, style: TextStyle) -> Iterator[str]:
+    """The peak by term, largest first; the reserve of allocator and context is drawn as dots."""
+    cost = forecast.cost
     assert cost is not None
     verdict = f"{gib(cost.need)} of {gib(cost.limit)}" + ("" if cost.fits else "  does not fit")
     beside = min(WIDTH, style.width - INDENT - len(verdict) - 3)
@@ -202,19 +208,19 @@ def _memory(one: Forecast, style: TextStyle) -> Iterator[str]:
         bar += [style.paint(_shade(at), COLORS[at % len(COLORS)])] * part
     bar += ["·"] * max(0, round(cost.need * scale) - len(bar))
     bar += [" "] * max(0, round(cost.limit * scale) - len(bar))
-    bar.insert(round(cost.limit * scale), "|")  # where the card ends
+    bar.insert(round(cost.limit * scale), "|")  # the GPU's limit
     whole = f"  {'memory':{INDENT - 2}}{''.join(bar)}"
     yield from [f"{whole}  {verdict}"] if beside >= NARROW else [whole, " " * INDENT + verdict]
     yield from _legend(terms, max(0.0, cost.need - used), scale, style)
     where = _PHASES.get(cost.memory.peak.name, cost.memory.peak.name)
-    if one.cards:
+    if forecast.cards:
         low, high = sorted((cost.memory.reserved / GIB, cost.memory.nvidia_smi / GIB))
         shown = f"; nvidia-smi will show {low:.0f} to {high:.0f} GiB" if cost.fits else ""
-        yield from style.said("", f"at the {where}{shown}")
+        yield from style.labelled("", f"at the {where}{shown}")
     else:
-        yield from style.said("", f"of main memory, at the {where}")
+        yield from style.labelled("", f"of main memory, at the {where}")
     if cost.host:
-        yield from style.said("", f"and {gib(cost.host)} of main memory on each machine")
+        yield from style.labelled("", f"and {gib(cost.host)} of main memory on each machine")
 
 
 def _shade(at: int) -> str:
@@ -222,7 +228,7 @@ def _shade(at: int) -> str:
 
 
 def _legend(terms: list[tuple[str, float]], slack: float, scale: float, style: TextStyle) -> Iterator[str]:
-    """The terms that can be seen in the bar, in as many lines as they need."""
+    """The terms visible in the bar, in as many lines as needed."""
     shown = [(at, f"{name} {_size(size)}") for at, (name, size) in enumerate(terms) if size * scale >= 0.4]
     line, used = "", 0
     for at, text in [*shown, (-1, f"reserve {_size(slack)}")]:
@@ -244,29 +250,31 @@ _PHASES = {"forward": "end of the forward pass", "last": "backward pass of the l
 
 
 def _end(plan_view: PlanView) -> Iterator[str]:
-    """What would run, what it takes together, and what the estimates stand on."""
+    """The stages to run, their total cost, and the calibration of the estimates."""
     counted = Counter(status.state for status in plan_view.statuses.values())
     parts = [f"{counted[state]} {state}" for state in (NEW, CHANGED, BROKEN, RUNNING, DONE) if counted[state]]
     todo = [
-        one for key, one in plan_view.forecasts.items() if key not in plan_view.statuses or plan_view.statuses[key].runs
+        forecast
+        for key, forecast in plan_view.forecasts.items()
+        if key not in plan_view.statuses or plan_view.statuses[key].runs
     ]
-    seconds, money = sum(one.seconds for one in todo), sum(one.money for one in todo)
+    seconds, money = sum(forecast.seconds for forecast in todo), sum(forecast.money for forecast in todo)
     if parts and not any(status.runs for status in plan_view.statuses.values()):
         yield f"plan: nothing to do: {counted[DONE]} done"
     elif parts:
         yield f"plan: {', '.join(parts)}"
     if seconds:
-        least = "" if all(one.seconds for one in todo) else "at least "
+        least = "" if all(forecast.seconds for forecast in todo) else "at least "
         yield f"training: {least}{duration(seconds)}" + (f", about {money:,.2f} USD" if money >= 0.005 else "")
-    for card, runs in _stood_on(plan_view).items():
+    for card, runs in _runs_behind(plan_view).items():
         if runs:
-            place = f"{card} on this machine" if card else "this machine"
-            yield f"estimates: calibrated from {runs} run{'s' * (runs != 1)} on {place}"
+            device = f"{card} on this machine" if card else "this machine"
+            yield f"estimates: calibrated from {runs} run{'s' * (runs != 1)} on {device}"
         else:
-            yield f"estimates: not calibrated, no run on {card or 'this machine'} has been measured here yet"
+            yield f"estimates: not calibrated, no run on {card or 'this machine'} measured yet"
 
 
-def _stood_on(plan_view: PlanView) -> dict[str, int]:
-    """By card ("" for this machine's processor), how many measured runs its estimates stand on."""
-    found = plan_view.forecasts.items()
-    return {plan_view.plan.stage(key).world.gpu: one.here.runs for key, one in found if one.cost}
+def _runs_behind(plan_view: PlanView) -> dict[str, int]:
+    """GPU ("" for this machine's processor) -> number of measured runs behind its estimates."""
+    forecasts = plan_view.forecasts.items()
+    return {plan_view.plan.stage(key).world.gpu: forecast.here.runs for key, forecast in forecasts if forecast.cost}

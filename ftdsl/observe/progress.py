@@ -1,5 +1,5 @@
-"""The one model behind every view: a run, its stages, and how far each has come. It is a fold over events: what is applied
-here is what `ftdsl.runtime.events` reads.
+"""The model behind all views: a run and the progress of its stages, as a fold over the events that `ftdsl.runtime.events`
+reads.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from ftdsl.observe.metrics import Result
 
 CURVE = 4096
-"""Points of a curve that are kept: enough for its shape on a screen; the whole curve stays in metrics.jsonl."""
+"""Maximum points of a curve, enough for a screen; metrics.jsonl keeps all."""
 
 
 class Status(StrEnum):
@@ -28,7 +28,7 @@ class Status(StrEnum):
 
     @property
     def ok(self) -> bool:
-        """Its result is there."""
+        """Whether its result is available."""
         return self in (Status.DONE, Status.CACHED)
 
 
@@ -36,8 +36,9 @@ class Status(StrEnum):
 class StageProgress:
     """One stage. Times are seconds since the epoch; `message`: why it failed, was refused or skipped.
 
-    `remaining`: seconds, as of `last_event`; `log_line`: the last line of its log, shown while there is no step to show;
-    `notes`: sentences for the end of the run; `cached_from`: the id of the run that made its result.
+    `norms`, `rates`: gradient norms and learning rates as they were logged; `pace`: seconds a step, since `first_step`;
+    `remaining`: seconds, as of `last_event`; `log_line`: last line of its log, shown while there is no step; `notes`: shown at
+    the end of the run; `cached_from`: the id of the run that produced its result.
     """
 
     key: str
@@ -56,6 +57,10 @@ class StageProgress:
     grad_norm: float | None = None
     losses: list[tuple[int, float]] = field(default_factory=list)
     evals: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    pace: float | None = None
+    first_step: int = 0
     remaining: float | None = None
     last_event: float | None = None
     message: str = ""
@@ -66,15 +71,15 @@ class StageProgress:
 
     @property
     def share(self) -> float | None:
-        """How much is done, from 0 to 1; None when the end is not known."""
+        """The part that is done, from 0 to 1; None if the total is unknown."""
         return min(1.0, self.step / self.total) if self.total else None
 
     def elapsed(self, now: float) -> float:
-        """Seconds it ran, or has run."""
+        """Seconds since its start, until its end."""
         return max(0.0, (self.ended or now) - self.started) if self.started is not None else 0.0
 
     def left(self, now: float) -> float | None:
-        """Seconds to go: as the stage estimates, less the time since; else from the share that is done."""
+        """Remaining seconds: the stage's own estimate less the time since, else from the share that is done."""
         if self.remaining is not None and self.last_event is not None:
             return max(0.0, self.remaining - (now - self.last_event))
         if self.share and self.last_event is not None and self.started is not None and self.step > 0:
@@ -83,13 +88,13 @@ class StageProgress:
         return None
 
     def apply(self, event: Mapping[str, Any], now: float = 0.0) -> None:
-        """Take in an event of its metrics.jsonl. now: its time where it has none."""
+        """Apply an event of its metrics.jsonl. now: the time of events without one."""
         if handler := _HANDLERS.get(str(event.get("event"))):
             self.last_event = event.get("time", now)
             handler(self, event)
 
     def changed(self, event: Mapping[str, Any]) -> None:
-        """Take in an event `stage` of the run. A stage that starts forgets what it was before."""
+        """Apply an event `stage` of the run. A stage that starts is reset."""
         status = Status(event["status"]) if event.get("status") in set(Status) else self.status
         if status is Status.RUNNING:
             self.what, self.step, self.total, self.remaining, self.ended, self.result = "", 0, None, None, None, None
@@ -103,6 +108,7 @@ class StageProgress:
 def _on_start(stage: StageProgress, event: Mapping[str, Any]) -> None:
     stage.total = event.get("total_steps")
     stage.what, stage.step, stage.remaining = "steps", event.get("step", 0), None
+    stage.first_step = stage.step
 
 
 def _on_step(stage: StageProgress, event: Mapping[str, Any]) -> None:
@@ -112,13 +118,20 @@ def _on_step(stage: StageProgress, event: Mapping[str, Any]) -> None:
     stage.remaining = event.get("remaining")
     stage.lr = event.get("lr", stage.lr)
     stage.grad_norm = event.get("grad_norm", stage.grad_norm)
+    for series, name in ((stage.norms, "grad_norm"), (stage.rates, "lr")):
+        if name in event:
+            series.append(event[name])
+            if len(series) > CURVE:
+                series[:] = series[::2]
+    if event.get("elapsed") and stage.step > stage.first_step:
+        stage.pace = event["elapsed"] / (stage.step - stage.first_step)
     if "loss" in event:
         stage.loss = event["loss"]
         _extend_curve(stage, event["loss"])
 
 
 def _extend_curve(stage: StageProgress, loss: float) -> None:
-    # After a resume the steps since the checkpoint come again: the newer values count.
+    # After a resume the steps since the checkpoint repeat: the newer values replace the older.
     while stage.losses and stage.losses[-1][0] >= stage.step:
         stage.losses.pop()
     stage.losses.append((stage.step, loss))
@@ -146,7 +159,7 @@ _HANDLERS = {"start": _on_start, "step": _on_step, "eval": _on_eval, "progress":
 
 @dataclass
 class RunProgress:
-    """A run: its name and id, where it lies, and its stages in order. `stopping`: it was asked to stop."""
+    """A run: its name, id, folder, and stages in order. `stopping`: a stop was requested."""
 
     name: str
     id: str
@@ -164,11 +177,11 @@ class RunProgress:
         raise KeyError(key)
 
     def having(self, *statuses: Status) -> list[StageProgress]:
-        """The stages of these statuses, in order."""
+        """The stages with one of these statuses, in order."""
         return [stage for stage in self.stages if stage.status in statuses]
 
     def apply(self, event: Mapping[str, Any]) -> None:
-        """Take in an event of the run's own events.jsonl."""
+        """Apply an event of the run's events.jsonl."""
         kind = event.get("event")
         if kind == "run":
             self.name, self.id = event.get("name", self.name), event.get("id", self.id)
@@ -193,7 +206,7 @@ def _described(stage: Mapping[str, Any]) -> StageProgress:
 
 
 def fold(events: Iterable[Mapping[str, Any]], folder: Path) -> RunProgress:
-    """A run as its events leave it. folder: where it lies."""
+    """The state of a run after its events. folder: of the run."""
     progress = RunProgress(folder.parent.name, folder.name, folder)
     for event in events:
         progress.apply(event)
@@ -201,23 +214,23 @@ def fold(events: Iterable[Mapping[str, Any]], folder: Path) -> RunProgress:
 
 
 class View(Protocol):
-    """Shows a run to a person. Called from one thread; `now` is seconds since the epoch."""
+    """Shows a run to the user. Called from one thread; `now`: seconds since the epoch."""
 
     def note(self, text: str) -> None:
-        """Show a sentence."""
+        """Show a message."""
 
     def begin(self, run: RunProgress, now: float) -> None:
-        """The run starts, or is resumed."""
+        """The run starts or resumes."""
 
     def update(self, run: RunProgress, now: float) -> None:
         """Something may have changed; called about ten times a second."""
 
     def end(self, run: RunProgress, now: float) -> None:
-        """Nothing runs any more. Called once, also after an interruption."""
+        """The run has ended. Called once, also after an interruption."""
 
 
 class NoView:
-    """Shows nothing: for studies, tests and editors that read the outcome."""
+    """Shows nothing: for studies, tests and editors that use the outcome."""
 
     def note(self, text: str) -> None: ...
 

@@ -1,4 +1,4 @@
-"""What is known of a stage before it runs: whether its result is there, why not, and what it measured beside what was planned."""
+"""The status of a stage before a run, and its measurements against the plan."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ MARKS = {DONE: "=", CHANGED: "~", NEW: "+", BROKEN: "!", RUNNING: ">"}
 
 @frozen
 class Compared:
-    """Bytes and seconds of a step, measured and as the plan has them for rows as long as those that came.
+    """Memory (bytes) and step time (seconds), measured and planned for the actual row length.
 
-    `wall`: seconds with those in which the processor did something else; `length` of the rows, with their padding; `limit`: the
-    longest there may be.
+    wall: seconds including other load on the processor; length: tokens per row with padding; limit: maximum length.
     """
 
     memory: float
@@ -27,7 +26,7 @@ class Compared:
 
 @frozen
 class StageStatus:
-    """Of one job: `state`; the run that says so ("" when there is none) and the stage's folder in it; why, a reason a line."""
+    """The status of one job. run: the run with its result ("" if none); folder: the stage's folder in it; why: reasons."""
 
     key: str
     state: str
@@ -37,5 +36,5 @@ class StageStatus:
 
     @property
     def runs(self) -> bool:
-        """Whether `ftc run` would carry it out."""
+        """Whether `ftc run` would run it."""
         return self.state != DONE

@@ -1,4 +1,4 @@
-"""What stands at the end of a run: a table of stages, scores side by side, and some answers before and after."""
+"""The summary of a run: a table of stages, scores side by side, and sample answers of each model."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ MARKS = {
 }  # fmt: skip
 SAMPLES = 5
 FAILED = 60
-"""Characters of a failure that stand in the table."""
+"""Maximum length of a failure in the table."""
 
 
 def summary(run: RunProgress, *, smoke: bool = False) -> list[str]:
-    """All lines of the end of a run. Of a smoke run only what was tried: its numbers mean nothing."""
+    """The lines of the summary. Of a smoke run only what was tried, since its numbers mean nothing."""
     if smoke:
         return columns([("stage", "", "time", "what was tried"), *(_tried(stage) for stage in run.stages)])
     lines = columns([("stage", "", "time", "result", "where"), *(_row(stage, run) for stage in run.stages)])
@@ -40,8 +40,8 @@ def summary(run: RunProgress, *, smoke: bool = False) -> list[str]:
 
 def _tried(stage: StageProgress) -> tuple[str, ...]:
     steps = [f"{stage.step} steps"] if stage.status.ok and stage.what == "steps" else []
-    said = [words for words in (_in_a_cell(stage), *steps, *stage.notes) if words]
-    return stage.key, MARKS[stage.status], _spent(stage), ", ".join(said)
+    parts = [part for part in (_cell_text(stage), *steps, *stage.notes) if part]
+    return stage.key, MARKS[stage.status], _spent(stage), ", ".join(parts)
 
 
 def _spent(stage: StageProgress) -> str:
@@ -52,31 +52,31 @@ def _row(stage: StageProgress, run: RunProgress) -> tuple[str, ...]:
     spent = _spent(stage)
     where = f"{run.folder.as_posix()}/{stage.folder}" if stage.status is not Status.SKIPPED else ""
     if stage.result and stage.status.ok and stage.result.path and stage.result.path != stage.folder:
-        where = _place(run.folder, stage.result.path)
+        where = _result_path(run.folder, stage.result.path)
     if stage.status is Status.FAILED:
         where = f"{run.folder.as_posix()}/{stage.folder}/log.txt"
-    return stage.key, MARKS[stage.status], spent, _in_a_cell(stage), where
+    return stage.key, MARKS[stage.status], spent, _cell_text(stage), where
 
 
-def _in_a_cell(stage: StageProgress) -> str:
-    """Why a stage failed is said whole below the table."""
-    said = result_text(stage)
-    return _short(said, FAILED) if stage.status is Status.FAILED else said
+def _cell_text(stage: StageProgress) -> str:
+    """The result, or the reason of a failure in short; the caller prints it in full below the table."""
+    text = result_text(stage)
+    return _short(text, FAILED) if stage.status is Status.FAILED else text
 
 
-def _place(run: Path, path: str) -> str:
-    """A result's path, through the link to the recipe's folder where that is shorter to read."""
-    place = run / path
+def _result_path(run: Path, path: str) -> str:
+    """A result's path, relative to the current folder if it is below the recipe's inputs."""
+    result_path = run / path
     if path.startswith("inputs/"):
         try:
-            return place.resolve().relative_to(Path.cwd()).as_posix()
+            return result_path.resolve().relative_to(Path.cwd()).as_posix()
         except ValueError:
-            return place.resolve().as_posix()
-    return place.as_posix()
+            return result_path.resolve().as_posix()
+    return result_path.as_posix()
 
 
 def result_text(stage: StageProgress) -> str:
-    """What came out, in a few words."""
+    """The result as a short text."""
     if not stage.status.ok:
         return stage.message
     result = stage.result
@@ -95,7 +95,7 @@ def result_text(stage: StageProgress) -> str:
 
 
 def _scores(stages: Sequence[StageProgress]) -> list[str]:
-    """Metrics down, stages across."""
+    """A table: one row per metric, one column per stage."""
     tables: list[Mapping[str, float]] = [stage.result.metrics for stage in stages if stage.result]
     names = list(dict.fromkeys(name for table in tables for name in table))
     rows = [("metric", *(stage.key for stage in stages))]
@@ -105,7 +105,7 @@ def _scores(stages: Sequence[StageProgress]) -> list[str]:
 
 
 def _answers(stages: Sequence[StageProgress]) -> Iterator[str]:
-    """The same questions to each model, as far as they were asked the same."""
+    """Answers of all models to the questions that they share."""
     tables = [{sample.prompt: sample for sample in _samples(stage.result)} for stage in stages]
     prompts = [prompt for prompt in tables[-1] if all(prompt in table for table in tables)][:SAMPLES]
     width = max(len("wanted"), *(len(stage.key) for stage in stages))
@@ -121,7 +121,7 @@ def _samples(result: Result | None) -> tuple[Sample, ...]:
 
 
 def _question(prompt: str) -> str:
-    """The last thing asked, without the marks of the chat template."""
+    """The last question, without the markers of the chat template."""
     lines = [
         line for line in prompt.replace("<|im_end|>", "").split("\n") if line.strip() and not line.startswith("<|")
     ]
@@ -134,7 +134,7 @@ def _short(text: str, width: int = 100) -> str:
 
 
 def columns(rows: Sequence[Sequence[str]], *, right: bool = False) -> list[str]:
-    """Rows as lines, the cells of a column one below the other, as wide as a terminal shows them; nothing is wrapped."""
+    """Rows as aligned lines, by display width; nothing is wrapped."""
     rows = [[printable(cell.replace("\n", " ")) for cell in row] for row in rows]
     grid = Table.grid(padding=(0, 2))
     for at in range(len(rows[0])):

@@ -1,4 +1,4 @@
-"""Numbers and times the way every view prints them."""
+"""Formats numbers and times for all views."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def duration(seconds: float) -> str:
 
 
 def gib(size: float) -> str:
-    """Memory, which is counted in powers of two: `512 MiB`, `15.2 GiB`."""
+    """Bytes in powers of two: `512 MiB`, `15.2 GiB`."""
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:.0f} MiB"
 
 
 def clock(seconds: float) -> str:
-    """`0:48`, `12:05`, `1:04:10`: narrow, and as wide in the next second."""
+    """`0:48`, `12:05`, `1:04:10`: narrow, with a constant width."""
     whole = max(0, int(seconds))
     hours, minutes = whole // 3600, whole // 60 % 60
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
@@ -41,7 +41,7 @@ def number(value: float) -> str:
 
 
 def steady(value: float) -> str:
-    """A number that keeps its width while it changes, for a line that is drawn again and again."""
+    """A number of constant width, for a line that is redrawn."""
     if not math.isfinite(value):
         return str(value)
     return f"{value:.3f}" if 0.001 <= abs(value) < 1000 or value == 0 else f"{value:.1e}"
@@ -56,7 +56,7 @@ def rate(value: float) -> str:
 
 
 def sparkline(values: Sequence[float], width: int, bars: str = BARS) -> str:
-    """The shape of a curve in at most `width` characters; what is not a number is an `x`."""
+    """A curve in at most `width` characters; `x` for values that are not finite."""
     means = [_mean(part) for part in _parts(values, width)]
     real = [mean for mean in means if math.isfinite(mean)]
     low, high = (min(real), max(real)) if real else (0.0, 0.0)
@@ -76,6 +76,6 @@ def _mean(values: Sequence[float]) -> float:
 def _bar(value: float, low: float, high: float, bars: str) -> str:
     if not math.isfinite(value):
         return "x"
-    # A flat curve is a line in the middle: at the bottom it would read as "fell to the lowest".
+    # A flat curve is drawn in the middle: at the bottom it would look like a minimum.
     share = (value - low) / (high - low) if high > low else 0.5
     return bars[min(len(bars) - 1, int(share * len(bars)))]

@@ -1,4 +1,4 @@
-"""What to change when a stage does not fit: a few ways, each tried, those that keep the most speed first."""
+"""Changes that make a stage fit: each is tried, and those that keep the most speed come first."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ftdsl.record import frozen, replace
 
 WAYS = 3
 SHORTEST = 512
-"""Tokens below which nobody wants rows cut."""
+"""Tokens below which a shorter `max_len` is not offered."""
 
 
 @frozen
 class Alternative:
-    """Edits that make a stage fit: dotted keys of the stage with their new values as written (`parallel.strategy` ->
-    `zero3`; a value of "" opens the block), what they give up, and what the stage costs then.
+    """Edits that make a stage fit. edits: dotted keys of the stage with their new values as written (`parallel.strategy` ->
+    `zero3`; "" opens the block); gives_up: the price; cost: of the changed stage.
     """
 
     edits: tuple[tuple[str, str], ...]
@@ -28,12 +28,12 @@ class Alternative:
     cost: Cost
 
     def __str__(self) -> str:
-        said = ", ".join(f"{key} = {text}" if text else f"{key} {{ }}" for key, text in self.edits)
-        return f"{said}: {self.gives_up}"
+        edits = ", ".join(f"{key} = {text}" if text else f"{key} {{ }}" for key, text in self.edits)
+        return f"{edits}: {self.gives_up}"
 
 
 @frozen
-class _Try:
+class _Trial:
     edits: tuple[tuple[str, str], ...]
     gives_up: str
     layout: Layout
@@ -41,27 +41,27 @@ class _Try:
 
 
 def alternatives(layouts: LayoutSearch, layout: Layout) -> list[Alternative]:
-    """At most three ways that fit, those that keep the results as they are before those that change them."""
+    """At most three alternatives that fit; those with the same training results first."""
     kept: list[tuple[int, Alternative]] = []
     evaluated = layouts.evaluated
     if evaluated > 1 and (cost := layouts.evaluating_less.cost(layout)).fits:
         kept.append((FREE, Alternative((("evaluate.batch", "1"),), "evaluates in more steps", cost)))
-    for rank, one in (*_fused(layouts, layout), *_tries(layouts.stage, layout, layouts.world.size)):
-        there = replace(layouts, stage=one.stage)
-        if not layouts.engine.possible(one.stage, one.layout, layouts.world):
+    for rank, trial in (*_fused(layouts, layout), *_trials(layouts.stage, layout, layouts.world.size)):
+        candidate = replace(layouts, stage=trial.stage)
+        if not layouts.engine.possible(trial.stage, trial.layout, layouts.world):
             continue
         try:
-            cost = there.cost(one.layout)
+            cost = candidate.cost(trial.layout)
         except NotModelledError:
             continue
         if cost.fits:
-            kept.append((rank, Alternative(one.edits, one.gives_up, cost)))
+            kept.append((rank, Alternative(trial.edits, trial.gives_up, cost)))
     kept.sort(key=lambda item: (item[0], len(item[1].edits), -item[1].cost.tokens))
     return [way for _, way in _distinct(kept)][:WAYS]
 
 
 def _distinct(kept: list[tuple[int, Alternative]]) -> Iterator[tuple[int, Alternative]]:
-    """A way that another already contains says nothing new."""
+    """Without alternatives whose edits include those of an earlier one."""
     seen: list[set[tuple[str, str]]] = []
     for rank, way in kept:
         edits = set(way.edits)
@@ -71,11 +71,11 @@ def _distinct(kept: list[tuple[int, Alternative]]) -> Iterator[tuple[int, Altern
 
 
 FREE, SAME, CLOSE, OTHER = range(4)
-"""Training itself untouched; the same training only slower; nearly the same; another training."""
+"""Training unchanged; the same training, slower; nearly the same; a different training."""
 
 
-def _fused(layouts: LayoutSearch, layout: Layout) -> Iterator[tuple[int, _Try]]:
-    """A loss that holds no logits: the same training, and as fast."""
+def _fused(layouts: LayoutSearch, layout: Layout) -> Iterator[tuple[int, _Trial]]:
+    """A fused loss, which stores no logits: the same training, as fast."""
     try:
         family = layouts.architecture().family
     except NotModelledError:
@@ -83,55 +83,59 @@ def _fused(layouts: LayoutSearch, layout: Layout) -> Iterator[tuple[int, _Try]]:
     name = layouts.engine.fused_loss(layouts.stage, family)
     if not name:
         return
-    stage, edits, text = _with(layouts.stage, {"kernels": Term(name)}), (("kernels", name),), "the loss holds no logits"
-    yield SAME, _Try(edits, text, layout, stage)
-    for rank, one in _tries(stage, layout, layouts.world.size):
-        yield rank, _Try((*edits, *one.edits), f"{text}; {one.gives_up}", one.layout, one.stage)
+    stage, edits, text = (
+        _with(layouts.stage, {"kernels": Term(name)}),
+        (("kernels", name),),
+        "the loss stores no logits",
+    )
+    yield SAME, _Trial(edits, text, layout, stage)
+    for rank, trial in _trials(stage, layout, layouts.world.size):
+        yield rank, _Trial((*edits, *trial.edits), f"{text}; {trial.gives_up}", trial.layout, trial.stage)
 
 
-def _tries(stage: Stage, layout: Layout, world: int) -> Iterator[tuple[int, _Try]]:
-    accumulate = _said(stage, "batch.accumulate")
+def _trials(stage: Stage, layout: Layout, world: int) -> Iterator[tuple[int, _Trial]]:
+    accumulate = _explicit_number(stage, "batch.accumulate")
     single = list(_slower(layout, world, accumulate))
-    for edits, text, found in single:
-        yield SAME, _Try(edits, text, found, stage)
-    for edits, text, found in single:
-        for more, also, both in _slower(found, world, accumulate):
+    for edits, text, changed in single:
+        yield SAME, _Trial(edits, text, changed, stage)
+    for edits, text, changed in single:
+        for more, also, both in _slower(changed, world, accumulate):
             if more[0][0] != edits[0][0]:
-                yield SAME, _Try((*edits, *more), f"{text}; {also}", both, stage)
-    for edits, text, found, other in _lighter(stage, layout):
-        yield CLOSE, _Try(edits, text, found, other)
-        for more, also, both in _slower(found, world, accumulate):
-            yield CLOSE, _Try((*edits, *more), f"{text}; {also}", both, other)
-    for edits, text, found, other in _others(stage, layout):
-        yield OTHER, _Try(edits, text, found, other)
-        for more, also, both in _slower(found, world, accumulate):
-            yield OTHER, _Try((*edits, *more), f"{text}; {also}", both, other)
+                yield SAME, _Trial((*edits, *more), f"{text}; {also}", both, stage)
+    for edits, text, changed, lighter in _lighter(stage, layout):
+        yield CLOSE, _Trial(edits, text, changed, lighter)
+        for more, also, both in _slower(changed, world, accumulate):
+            yield CLOSE, _Trial((*edits, *more), f"{text}; {also}", both, lighter)
+    for edits, text, changed, other in _others(stage, layout):
+        yield OTHER, _Trial(edits, text, changed, other)
+        for more, also, both in _slower(changed, world, accumulate):
+            yield OTHER, _Trial((*edits, *more), f"{text}; {also}", both, other)
 
 
 _Edits = tuple[tuple[str, str], ...]
 
 
 def _slower(layout: Layout, world: int, accumulate: int) -> Iterator[tuple[_Edits, str, Layout]]:
-    """The same gradients, at the cost of time. `accumulate`: what the recipe says of it, 0 for nothing."""
+    """The same gradients, at the cost of time. accumulate: as the recipe sets it, 0 if it does not."""
     if layout.checkpointing == "none":
-        yield (("memory.checkpointing", "full"),), "layers are computed again", replace(layout, checkpointing="full")
+        yield (("memory.checkpointing", "full"),), "recomputes layers", replace(layout, checkpointing="full")
     micro = layout.micro
     while micro > 1:
         micro //= 2
         edits: _Edits = (("batch.micro", str(micro)),)
-        if accumulate:  # the same batch: what is said of accumulation grows as micro-batches shrink
+        if accumulate:  # keeps the global batch
             edits = (*edits, ("batch.accumulate", str(accumulate * layout.micro // micro)))
         yield edits, "smaller micro-batches", replace(layout, micro=micro)
     if world > 1:
         for name in ("zero2", "zero3"):
             if layout.strategy in ("ddp", "zero0", "zero1", "zero2") and name > layout.strategy:
-                yield (("parallel.strategy", name),), "more traffic between cards", replace(layout, strategy=name)
+                yield (("parallel.strategy", name),), "more communication between GPUs", replace(layout, strategy=name)
     yield from _offloaded(layout, world)
 
 
 def _offloaded(layout: Layout, world: int) -> Iterator[tuple[_Edits, str, Layout]]:
-    """States, or states and weights, in main memory. A 4-bit base goes there whole under FSDP too (LLaMA-Factory's example of a
-    70B model on two cards of 24 GB: examples/extras/fsdp_qlora)."""
+    """Optimizer states, or states and weights, in main memory. Under FSDP also a whole 4-bit base (LLaMA-Factory's example of
+    a 70B model on two GPUs of 24 GB: examples/extras/fsdp_qlora)."""
     moves = {"none": ("optimizer", "params"), "optimizer": ("params",)}.get(layout.offload, ())
     if layout.strategy not in ("", "ddp", *ZERO, *FSDP):
         return
@@ -147,32 +151,32 @@ def _offloaded(layout: Layout, world: int) -> Iterator[tuple[_Edits, str, Layout
             edits: _Edits = (("parallel.offload", value),)
             if name != layout.strategy:
                 edits = (("parallel.strategy", name), *edits)
-            yield edits, "waits for main memory", replace(layout, strategy=name, offload=moved)
+            yield edits, "steps wait for main memory", replace(layout, strategy=name, offload=moved)
 
 
 def _lighter(stage: Stage, layout: Layout) -> Iterator[tuple[_Edits, str, Layout, Stage]]:
-    """Nearly the same training: 8-bit states, a base in 4 bits."""
+    """Nearly the same training: 8-bit optimizer states, a 4-bit base."""
     if stage.settings.name("optim.name") in ("", "adamw") and layout.method == "full":
         other = _with(stage, {"optim.name": "adamw_8bit"})
         yield (("optim.name", "adamw_8bit"),), "optimizer states in 8 bits", layout, other
     if layout.method == "lora" and not layout.bits:
-        yield (("quantize", ""),), "the base in 4 bits (QLoRA)", replace(layout, bits=4), stage
+        yield (("quantize", ""),), "a 4-bit base (QLoRA)", replace(layout, bits=4), stage
 
 
 def _others(stage: Stage, layout: Layout) -> Iterator[tuple[_Edits, str, Layout, Stage]]:
-    """Another training: shorter rows, adapters instead of all weights."""
+    """A different training: shorter rows, adapters instead of all weights."""
     if layout.method == "full":
-        found = replace(layout, method="lora")
-        yield (("full", "null"), ("lora", "")), "adapters instead of all weights", found, stage
-        quantised = replace(found, bits=4)
-        yield (("full", "null"), ("lora", ""), ("quantize", "")), "adapters on a base in 4 bits", quantised, stage
+        adapters = replace(layout, method="lora")
+        yield (("full", "null"), ("lora", "")), "adapters instead of all weights", adapters, stage
+        quantised = replace(adapters, bits=4)
+        yield (("full", "null"), ("lora", ""), ("quantize", "")), "adapters on a 4-bit base", quantised, stage
     length = stage.settings.get("max_len")
     while isinstance(length, int) and (length := length // 2) >= SHORTEST:
-        yield (("max_len", str(length)),), "longer rows are cut", layout, _with(stage, {"max_len": length})
+        yield (("max_len", str(length)),), "truncates longer rows", layout, _with(stage, {"max_len": length})
 
 
-def _said(stage: Stage, key: str) -> int:
-    """A number the recipe itself says, 0 where it says none."""
+def _explicit_number(stage: Stage, key: str) -> int:
+    """A number that the recipe sets explicitly; 0 if it does not."""
     origin, number = stage.origins.get(key), stage.settings.get(key)
     return number if isinstance(number, int) and origin is not None and origin.kind not in ("auto", "default") else 0
 

@@ -77,7 +77,7 @@ def _on_this_machine(recipe: Recipe, session: Session) -> tuple[Recipe, dict[str
     """The recipe with every `gpu = auto` resolved, and what was read for it (variable -> text), which the lock keeps."""
     if not any(stage.settings.name("hardware.gpu") == "auto" for stage in recipe.stages):
         return recipe, {}
-    gpus = machine.cards(session)
+    gpus = machine.local_gpus(session)
     if gpus is None:
         session.sink.info("FT700", "`gpu = auto`: this machine has no GPU; planned for an unknown one", _auto(recipe))
         return recipe, {}
@@ -121,7 +121,7 @@ def _stage(
     layouts = LayoutSearch(
         _filled(stage, chooser), world, recipe, precision, engine, budget_bytes, measurements, session.files
     )
-    method, strategy = choose_layout.lay_out(stage, chooser, layouts)
+    method, strategy = choose_layout.choose_layout(stage, chooser, layouts)
     _template(stage, chooser, engine, recipe.versions_of(stage), session)
     _learning_rate(stage, chooser, method)
     batch = solve(stage, chooser, world, session)
@@ -213,21 +213,21 @@ def _engine_defaults(stage: Stage, chooser: Chooser, recipe: Recipe, defaults: M
 
 
 BATCH = 16
-"""Sequences of a step where nothing is said of batches: recipes of LLaMA-Factory, Axolotl and TRL have 8 to 128."""
+"""Default sequences per step: recipes of LLaMA-Factory, Axolotl and TRL use 8 to 128."""
 
 TOKENIZERS = 8
-"""Processes that tokenise on a machine with cards, which has at least as many cores for each."""
+"""Processes that tokenise on a machine with GPUs, which has at least as many cores for each."""
 
 
 def _practice(chooser: Chooser, world: World) -> None:
-    """What practitioners write where engines' own defaults are for small machines."""
+    """Common values where the engines' own defaults are for small machines."""
     sizes = ("batch.micro", "batch.accumulate", "batch.global", "batch.tokens")
     if all(chooser.get(key) is None for key in sizes) and chooser.get("loss") is None:
-        # some losses are not averaged over accumulated micro-batches: who names one, sizes the batch
+        # some losses are not averaged over accumulated micro-batches; their recipes must set the batch
         ranks = max(1, world.data)
         chooser.set("batch.global", -(-BATCH // ranks) * ranks, "a common start")
     if chooser.get("loader.tokenize") == 1 and chooser.settings.get("loader.tokenize") is None:
-        chooser.set("loader.tokenize", TOKENIZERS, "the host of a card has cores to spare", reported=False)
+        chooser.set("loader.tokenize", TOKENIZERS, "a machine with GPUs has enough cores", reported=False)
 
 
 def _held_out(data: Any, recipe: Recipe) -> StageRef | None:

@@ -1,4 +1,4 @@
-"""A stage laid out: the best layout found becomes words of the recipe, each with why; what does not fit is said."""
+"""The layout of a stage: the best one becomes settings of the recipe, each with its reason; reports what does not fit."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from ftdsl.session import Files, Session
 from ftdsl.source import Span
 
 
-def lay_out(stage: Stage, chooser: Chooser, layouts: LayoutSearch) -> tuple[str, str]:
-    """Fill in what decides memory and speed; method and strategy ("" for one process)."""
+def choose_layout(stage: Stage, chooser: Chooser, layouts: LayoutSearch) -> tuple[str, str]:
+    """Fill in the settings that determine memory and speed. Returns: method, strategy ("" for one process)."""
     searched = layouts.searched()
     best = searched.best or searched.ranking.nearest
     method = _method(stage, chooser, searched, best)
     strategy = _strategy(chooser, layouts, searched, best)
     if searched.kernels:
-        chooser.set("kernels", Term(searched.kernels), "nothing fits that holds all logits at once")
+        chooser.set("kernels", Term(searched.kernels), "nothing fits that stores all logits")
     _offload(chooser, best)
     _checkpointing(chooser, layouts, searched, best)
     if best and layouts.wanted and chooser.unset("batch.micro") and chooser.unset("batch.accumulate"):
@@ -50,7 +50,7 @@ def _method(stage: Stage, chooser: Chooser, searched: SearchResult, best: Cost |
     method = best.layout.method if best else "lora"
     chooser.blocks.add(method)
     chooser.choices.append(
-        Choice(method, "{ }", searched.why or f"no method given, and no memory to go by: {searched.unknown}")
+        Choice(method, "{ }", searched.why or f"no method is set, and memory is not estimated: {searched.unknown}")
     )
     if method == "lora":
         _lora(chooser)
@@ -77,7 +77,7 @@ def _strategy(chooser: Chooser, layouts: LayoutSearch, searched: SearchResult, b
     if best and best.layout.strategy:
         chooser.set("parallel.strategy", Term(best.layout.strategy), _won(searched, best, "strategy"))
         return best.layout.strategy
-    why = f"{layouts.world.size} processes, and no memory to go by: {searched.unknown}" if several else "one process"
+    why = f"{layouts.world.size} processes; memory is not estimated: {searched.unknown}" if several else "one process"
     chooser.set("parallel.strategy", Term("ddp"), why, reported=several)
     return "ddp" if several else ""
 
@@ -101,7 +101,7 @@ def _checkpointing(chooser: Chooser, layouts: LayoutSearch, searched: SearchResu
 
 
 def _won(searched: SearchResult, best: Cost, choice: str) -> str:
-    """Why this option: what the best layout with another one costs."""
+    """The reason for an option: the cost of the best layout with another one."""
     mine = getattr(best.layout, choice)
     other = next((cost for cost in searched.ranking.costs if getattr(cost.layout, choice) != mine), None)
     if not best.fits:
@@ -120,7 +120,7 @@ def _won(searched: SearchResult, best: Cost, choice: str) -> str:
 
 
 def check_fit(planned: PlannedStage, layouts: LayoutSearch, session: Session) -> None:
-    """What certainly does not fit is an error with ways out; what probably does not is a warning, with the band."""
+    """A stage that certainly does not fit is an error with alternatives; one that probably does not, a warning with the range."""
     layouts = replace(layouts, stage=planned.stage)
     cost = cost_of(planned, layouts)
     if cost is None or cost.fits or _fits_its_rows(planned, layouts, cost):
@@ -130,23 +130,25 @@ def check_fit(planned: PlannedStage, layouts: LayoutSearch, session: Session) ->
     label = ", ".join(f"{name} {_gib(size)}" for name, size in terms)
     severity = Severity.ERROR if cost.refused else Severity.WARNING
     text = _fit_text(stage, cost, layouts)
-    session.sink.add(Diagnostic("FT701", text, _place(stage, cost), severity, label, (), _fit_help(layouts, cost)))
+    session.sink.add(
+        Diagnostic("FT701", text, _blamed_span(stage, cost), severity, label, (), _fit_help(layouts, cost))
+    )
 
 
 def _fit_text(stage: Stage, cost: Cost, layouts: LayoutSearch) -> str:
     if cost.crowds_host:
-        return f"`{stage.name}` offloads {_gib(cost.host)} to main memory, and a machine has {_gib(cost.host_limit)}"
+        return f"`{stage.name}` offloads {_gib(cost.host)} to main memory, but a machine has {_gib(cost.host_limit)}"
     bound = f"the budget is {_gib(cost.bound)}" if layouts.budget else f"a {layouts.world.gpu} has {_gib(cost.bound)}"
     if cost.certain > cost.bound:
-        return f"`{stage.name}` needs at least {_gib(cost.certain)} on each card whatever its rows are; {bound}"
+        return f"`{stage.name}` needs at least {_gib(cost.certain)} per GPU, however short its rows are; {bound}"
     length = int(stage.settings.get("max_len") or 0)
-    return f"`{stage.name}` needs {cost.low / GIB:.1f} to {_gib(cost.high)} on each card at {length:,} tokens; {bound}"
+    return f"`{stage.name}` needs {cost.low / GIB:.1f} to {_gib(cost.high)} per GPU at {length:,} tokens; {bound}"
 
 
 def _fit_help(layouts: LayoutSearch, cost: Cost) -> str:
-    """How long rows may be, and the ways out."""
+    """The first alternative, and the row length that fits."""
     ways = alternatives(layouts, cost.layout)
-    parts = [str(ways[0])] if ways else ["a larger card"]
+    parts = [str(ways[0])] if ways else ["use a larger GPU"]
     if not layouts.budget and not cost.crowds_host and cost.certain <= cost.bound:
         shorter = longest_that_fits(layouts.setup(cost.layout))
         parts += [f"rows of up to {shorter:,} tokens are likely to fit"] if shorter >= SHORTEST else []
@@ -155,7 +157,7 @@ def _fit_help(layouts: LayoutSearch, cost: Cost) -> str:
 
 
 def _fits_its_rows(planned: PlannedStage, layouts: LayoutSearch, cost: Cost) -> bool:
-    """Whether it fits with the longest rows of the data at hand, which may be far shorter than the limit."""
+    """Whether it fits with the longest rows of the local data, which may be far shorter than the limit."""
     limit = planned.stage.settings.get("max_len")
     longest = longest_row(planned.stage, layouts.recipe, layouts.files or Files())
     if not longest or not isinstance(limit, int) or longest >= limit or planned.stage.settings.get("packing"):
@@ -167,7 +169,7 @@ def _fits_its_rows(planned: PlannedStage, layouts: LayoutSearch, cost: Cost) -> 
 
 
 def cost_of(planned: PlannedStage, layouts: LayoutSearch) -> Cost | None:
-    """What a planned stage costs as it stands; None where there is no card, or no model of it."""
+    """The cost of a planned stage; None without a GPU, or if it is not modelled."""
     if not layouts.world.gpu or planned.batch is None:
         return None
     try:
@@ -176,13 +178,13 @@ def cost_of(planned: PlannedStage, layouts: LayoutSearch) -> Cost | None:
         return None
 
 
-_BLAMED: Sequence[str] = ("batch.micro", "max_len", "parallel.strategy", "full", "lora", "model")
+_BLAMED_KEYS: Sequence[str] = ("batch.micro", "max_len", "parallel.strategy", "full", "lora", "model")
 
 
-def _place(stage: Stage, cost: Cost) -> Span:
+def _blamed_span(stage: Stage, cost: Cost) -> Span:
     if cost.memory.peak.name == "evaluation" and "evaluate.batch" in stage.spans:
         return stage.spans["evaluate.batch"]
-    return next((stage.spans[key] for key in _BLAMED if key in stage.spans), stage.span)
+    return next((stage.spans[key] for key in _BLAMED_KEYS if key in stage.spans), stage.span)
 
 
 def _gib(size: float) -> str:

@@ -68,8 +68,20 @@ def _held(stage: Stage, part: str, total: int) -> int:
     return round(total * number) if number < 1 else int(number)
 
 
-def _of_files(item: Term, folder: Path, files: Files) -> int | None:
+def source_path(item: Term, folder: Path, files: Files) -> Path | None:
+    """The local file of a source; of an entry of a dataset_info.json the file that the entry names."""
     path = local_path(item, folder)
+    if path is None or "entry" not in item.options:
+        return path
+    try:
+        entry = files.json(path)[item.options["entry"]]
+        return path.parent / str(entry["file_name"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _of_files(item: Term, folder: Path, files: Files) -> int | None:
+    path = source_path(item, folder, files)
     paths = files_of(path, folder, files) if path is not None else []
     counted = [_rows(file, files) for file in paths]
     if not counted or any(count is None for count in counted):
@@ -97,18 +109,18 @@ def _rows(path: Path, files: Files) -> int | None:
 
 def size_of(item: Term | StageRef, recipe: Recipe, files: Files) -> int:
     """Bytes of a source's local files."""
-    path = local_path(item, recipe.folder) if isinstance(item, Term) else None
-    return sum(files.size(place) for place in files_of(path, recipe.folder, files)) if path is not None else 0
+    path = source_path(item, recipe.folder, files) if isinstance(item, Term) else None
+    return sum(files.size(file) for file in files_of(path, recipe.folder, files)) if path is not None else 0
 
 
 MEASURED = 16 << 20
-"""Bytes of a file up to which its longest row is looked for."""
+"""Size in bytes up to which a file is searched for its longest row."""
 
 BYTES_A_TOKEN = 2.0
-"""Fewer than any usual tokenizer needs for a row as a whole: 3 to 4.5 of English, 2 to 3 of Chinese."""
+"""Below the average of usual tokenizers over a row: 3 to 4.5 for English, 2 to 3 for Chinese."""
 
 TEMPLATE = 64
-"""Tokens that a chat template adds to a row at most, about."""
+"""Approximate maximum number of tokens that a chat template adds to a row."""
 
 
 USUAL_BYTES_A_TOKEN = 3.5
@@ -127,23 +139,23 @@ def mean_row(stage: Stage, recipe: Recipe, files: Files) -> int:
 
 
 def longest_row(stage: Stage, recipe: Recipe, files: Files) -> int:
-    """Tokens of the longest row of a stage's data, or more; 0 where the data are not at hand as lines of JSON."""
+    """An upper bound of the tokens of the longest row of a stage's data; 0 if the data are not local JSON Lines."""
     sources = named(stage.settings, "data")
     lengths = [_longest(item, recipe, files) for item in sources]
     return max(lengths) if lengths and all(lengths) else 0
 
 
 def _longest(item: Term | StageRef, recipe: Recipe, files: Files) -> int:
-    path = local_path(item, recipe.folder) if isinstance(item, Term) else None
-    places = files_of(path, recipe.folder, files) if path is not None else []
+    path = source_path(item, recipe.folder, files) if isinstance(item, Term) else None
+    paths = files_of(path, recipe.folder, files) if path is not None else []
     longest = 0
-    for place in places:
-        if place.suffix != ".jsonl":
+    for file in paths:
+        if file.suffix != ".jsonl":
             return 0
         try:
-            if files.size(place) > MEASURED:
+            if files.size(file) > MEASURED:
                 return 0
-            longest = max([longest, *(len(line.encode()) for line in files.text(place).splitlines())])
+            longest = max([longest, *(len(line.encode()) for line in files.text(file).splitlines())])
         except (OSError, UnicodeDecodeError):
             return 0
     return math.ceil(longest / BYTES_A_TOKEN) + TEMPLATE if longest else 0

@@ -1,4 +1,4 @@
-"""Measurements of this machine's own runs as rows of the format that the estimator is held to."""
+"""Measurements of this machine's runs as rows of the estimator's benchmark format."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GIB = 2.0**30
 
 
 def rows(session: Session) -> Iterator[dict[str, str]]:
-    """A row for each measured run on a card that the catalogue has, the oldest first, by engine and version."""
+    """One row per measured run on a GPU of the catalogue, oldest first, by engine and version."""
     folder = folder_of(session.env)
     if folder is None or not session.files.is_dir(folder):
         return
@@ -60,7 +60,7 @@ def _row(run: Measured, name: str, engine: str, recipe: str) -> dict[str, str]:
         "source_ref": f"{engine}: {recipe}",
         "split": "own",
         "quality": "A",
-        # memory is of the longest micro-batch, time of the usual one: a row says one length
+        # memory is of the longest micro-batch, time of a typical one; a row has one length
         "eval_mem": 1,
         "eval_tput": int(usual.seq_len == setup.seq_len),
         "outcome": "oom" if run.failed else "ok",

@@ -1,4 +1,4 @@
-"""What a planned stage will take: memory by phase, step time, steps, total time, disk, money; or why it cannot be said."""
+"""The forecast of a planned stage: memory by phase, step time, steps, total time, disk, money; or why there is none."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ from ftdsl.record import frozen
 from ftdsl.session import Session
 
 LISTED = "list price"
-"""Where a price of the catalogue comes from, in words."""
+"""The source of a price from the catalogue, as shown."""
 
 
 @frozen
 class Forecast:
-    """Of one training stage. cost: None when `unknown` says why; steps: optimizer steps, 0 when not known (and
-    `steps_unknown` says why); seconds: of all steps; disk: bytes of all checkpoints kept; bare: of a checkpoint that cannot
-    be gone on from; price: USD an hour and card, and whose; ways: what to change when it does not fit; here: what is known
-    of the machine.
+    """The forecast of one training stage.
+
+    cost: None if `unknown` gives a reason; steps: optimizer steps, 0 if `steps_unknown` gives a reason; seconds: of all
+    steps; disk: bytes of all kept checkpoints; checkpoint: bytes of one; bare: bytes of one without the optimizer state;
+    cards: GPUs; price: USD per GPU and hour; priced_by: its source; ways: alternatives if it does not fit; here: facts of
+    the machine.
     """
 
     key: str
@@ -50,24 +52,24 @@ class Forecast:
 
     @property
     def money(self) -> float:
-        """USD; 0 when time or price are not known."""
+        """USD; 0 if time or price are unknown."""
         return self.seconds / 3600 * self.cards * self.price
 
 
 def forecasts(plan: Plan, session: Session) -> dict[str, Forecast]:
-    """Of every training stage of a plan, by key."""
+    """The forecasts of all training stages by key."""
     known: dict[str, Here] = {}
-    found = {}
-    for one in plan.stages:
-        if one.batch is not None:
-            if one.world.gpu not in known:
-                known[one.world.gpu] = here(session, plan.recipe, one.world.gpu)
-            found[one.key] = forecast(one, plan.recipe, session, known[one.world.gpu])
-    return found
+    by_stage = {}
+    for planned in plan.stages:
+        if planned.batch is not None:
+            if planned.world.gpu not in known:
+                known[planned.world.gpu] = here(session, plan.recipe, planned.world.gpu)
+            by_stage[planned.key] = forecast(planned, plan.recipe, session, known[planned.world.gpu])
+    return by_stage
 
 
 def forecast(planned: PlannedStage, recipe: Recipe, session: Session, known: Here) -> Forecast:
-    """Never raises: what is not modelled is said."""
+    """The forecast of a stage. Never raises: `unknown` says what is not modelled."""
     stage, world = planned.stage, planned.world
     steps, why = steps_of(planned, recipe, session.files)
     budget, engine = recipe.budget.get("memory", 0.0), planned.engine
@@ -91,7 +93,7 @@ def _resumable(stage: Stage) -> bool:
 
 
 def _kept(stage: Stage, steps: int) -> int:
-    """Checkpoints that lie there at the end: at most `save.keep` of those made, and what the stage hands on."""
+    """Checkpoints on disk at the end: those written, at most `save.keep`, including the stage's result."""
     every, keep = stage.settings.get("save.every"), stage.settings.get("save.keep")
     made = 1
     if isinstance(every, Amount) and steps:
@@ -102,9 +104,9 @@ def _kept(stage: Stage, steps: int) -> int:
 
 
 def price_of(stage: Stage) -> tuple[float, str]:
-    """USD an hour of one card, and who says so; 0 where nobody does."""
-    said = stage.settings.get("hardware.price")
-    number = getattr(said, "number", said)
+    """(USD per GPU and hour, source); 0 if unknown."""
+    price = stage.settings.get("hardware.price")
+    number = getattr(price, "number", price)
     if isinstance(number, int | float):
         return float(number), "hardware.price"
     listed = catalog.prices().get(stage.settings.name("hardware.gpu"), 0.0)

@@ -67,7 +67,11 @@ def _dotted(text: str) -> str:
 
 def svg(plan: Plan) -> str:
     """The graph as SVG, in the viewer's light or dark scheme."""
-    graph_nodes = nodes(plan)
+    return drawn(nodes(plan))
+
+
+def drawn(graph_nodes: list[Node]) -> str:
+    """Nodes as SVG, in their order."""
     corners = _corners(graph_nodes)
     width = max((x for x, _ in corners.values()), default=0) + WIDTH + MARGIN
     height = max((y for _, y in corners.values()), default=0) + HEIGHT + MARGIN

@@ -1,4 +1,4 @@
-"""What `auto` may decide about a training stage, and what a stage laid out so costs: the bridge to ftdsl.estimate.
+"""From a stage and its layout to the estimator's setup (`ftdsl.estimate`).
 
 How an engine holds a model and which loss it computes are the engine's to say (`Abilities.setup`).
 """
@@ -21,8 +21,8 @@ from ftdsl.session import Files
 
 
 def architecture_of(stage: Stage, recipe: Recipe, files: Files | None = None, hub: Path | None = None) -> Architecture:
-    """Sizes of the model a stage starts from, through the stages before it. `files`: what stands for the disk where it is not
-    read itself; `hub`: the folder of the hub's cache. Raises: NotModelledError."""
+    """Sizes of the model that a stage starts from, through earlier stages. files: the file system to read; hub: the folder of
+    the hub's cache. Raises: NotModelledError."""
     start, files = stage.start, files or Files()
     if start is None:
         raise NotModelledError("the stage has no model")
@@ -38,11 +38,11 @@ def architecture_of(stage: Stage, recipe: Recipe, files: Files | None = None, hu
         return sizes_in_folder(folder, str(options["path"]), files)
     if name := options.get("id") or options.get("path"):
         return sizes_of(str(name), recipe.folder, files, hub)
-    raise NotModelledError('the model has no name; `like = "org/name"` names a model of its sizes')
+    raise NotModelledError('the model has no name; `like = "org/name"` names a model of the same size')
 
 
 def _bottom(lineage: Lineage, recipe: Recipe) -> Any:
-    """The model at the bottom: results of stages lead to what those stages start from."""
+    """The base model, through the results of earlier stages."""
     base: Any = lineage.base
     seen: set[str] = set()
     while isinstance(base, StageRef) and base.key not in seen:
@@ -63,7 +63,7 @@ def _scratch(options: Mapping[str, Any]) -> Architecture:
 
 
 def setup_of(stage: Stage, world: World, layout: Layout, architecture: Architecture, engine: Abilities) -> Setup:
-    """The set-up an estimate is made of. Raises: NotModelledError for what there is no physics for."""
+    """The setup to estimate. Raises: NotModelledError."""
     get, name = stage.settings.get, stage.settings.name
     if layout.bits not in (0, 4, 8):
         raise NotModelledError(f"a base in {layout.bits} bits is not modelled")
@@ -118,11 +118,11 @@ MEGATRON: dict[str, Any] = {
     "autocast": False,
     "opt_in_backward": False,
 }
-"""How Megatron holds a model: 16-bit weights, fp32 gradients and copies, states spread over data-parallel ranks."""
+"""Megatron's types: 16-bit weights, fp32 gradients and master weights, states sharded over data-parallel ranks."""
 
 
 def _method(stage: Stage, layout: Layout) -> dict[str, Any]:
-    """What is trained: all weights, some layers, adapters."""
+    """The trained parameters: all weights, some layers, adapters."""
     get, name = stage.settings.get, stage.settings.name
     if layout.method == "freeze":
         layers = get("freeze.layers")
@@ -154,14 +154,14 @@ def _method(stage: Stage, layout: Layout) -> dict[str, Any]:
 
 
 LORA_RANK = 8
-"""What is taken where a recipe says nothing of it: a common start, and LLaMA-Factory's own."""
+"""Defaults: a common rank, and LLaMA-Factory's own value."""
 
 UNFROZEN, OFT_BLOCK = 2, 32
-"""LLaMA-Factory's own: the layers that `freeze` trains, the size of OFT's blocks (hparams/finetuning_args.py)."""
+"""LLaMA-Factory's defaults: layers that `freeze` trains, block size of OFT (hparams/finetuning_args.py)."""
 
 
 def _embeds(stage: Stage, key: str) -> bool:
-    """Whether embedding or head are trained whole; both are counted then."""
+    """Whether embedding or head are trained; then both are counted."""
     named = set(stage.settings.names(key))
     return bool(named & {"embed_tokens", "lm_head", "wte", "embed_out", "word_embeddings"})
 
@@ -170,7 +170,7 @@ def _optimizer(stage: Stage) -> dict[str, Any]:
     asked, get = stage.settings.name("optim.name"), stage.settings.get
     if asked not in _OPTIMIZERS:
         raise NotModelledError(f"the memory of the optimizer `{asked}` is not modelled")
-    options = found.options if isinstance(found := get("optim.name"), Term) else {}
+    options = optimizer.options if isinstance(optimizer := get("optim.name"), Term) else {}
     if asked == "badam" and str(getattr(options.get("mode"), "name", options.get("mode"))) == "ratio":
         raise NotModelledError("the memory of BAdam by ratio is not modelled")
     rank = options.get("rank")
@@ -183,7 +183,7 @@ SUBSPACE = 16
 
 
 def _evaluated(stage: Stage, layout: Layout) -> int:
-    """Sequences of one evaluation on one card."""
+    """Evaluation batch per GPU."""
     if stage.kind == "ppo":
         return layout.micro
     if not stage.settings.get("evaluate.data"):
@@ -203,7 +203,7 @@ _OPTIMIZERS = {
 
 
 def _strategy(name: str) -> str:
-    """The estimate's word: DeepSpeed's stage 0 is data parallel, both FSDPs shard alike."""
+    """The estimator's name of a strategy: DeepSpeed stage 0 is data parallel; both versions of FSDP shard alike."""
     if name in FSDP:
         return "fsdp"
     return {"": "single", "zero0": "ddp", "megatron": "zero1"}.get(name, name)
@@ -214,13 +214,13 @@ _MAPS = {"q_proj": "q", "k_proj": "k", "v_proj": "v", "o_proj": "o", "gate_proj"
 
 
 def _targets(stage: Stage, block: str) -> tuple[str, ...]:
-    """The adapted maps by the estimate's names; names it does not know count as nothing."""
+    """The adapted matrices by the estimator's names; unknown names are ignored."""
     asked = stage.settings.names(f"{block}.targets") or ["all"]
     return tuple(_MAPS.values()) if "all" in asked else tuple(_MAPS[item] for item in asked if item in _MAPS)
 
 
 def card_memory(stage: Stage) -> float:
-    """GiB of the card the recipe names: `h100(80GB)`; 0 where it names none."""
+    """Memory in GB of the GPU in the recipe, as in `h100(80GB)`; 0 if not set."""
     gpu = stage.settings.get("hardware.gpu")
     size = gpu.options.get("memory") if isinstance(gpu, Term) else None
     number = getattr(size, "number", size)

@@ -1,8 +1,8 @@
-"""Layouts for a training stage: what the recipe leaves to `auto` is searched, what it fixes is respected.
+"""Layouts for a training stage: searches what the recipe leaves to `auto`, and keeps what it sets.
 
-Method first, by the handbook's matrix, since methods are not each other's equals: full fine-tuning when the cards have more
-than twice what it needs, LoRA when it fits, QLoRA when only that does. Within a method the fastest layout that fits. Before
-anything is moved to main memory, a fused loss is tried, and a base in 4 bits.
+The method comes first, since methods give different results: full fine-tuning if GPU memory is more than twice what it
+needs, LoRA if it fits, else QLoRA. Within a method the fastest layout that fits. A fused loss and a 4-bit base are tried
+before anything is offloaded to main memory.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from ftdsl.record import frozen, replace
 from ftdsl.session import Files
 
 ROOM = 0.95
-"""The part of what a card offers that is planned for, unless `budget.memory` says otherwise."""
+"""Share of GPU memory to plan for, unless `budget.memory` is set."""
 
 CARE = 1.05
-"""Room that is left besides: a card filled to its last GiB is nothing that a practitioner chooses."""
+"""Further room to leave: practitioners do not fill a GPU to its last GiB."""
 
 UNTRIED = 1.1
-"""The same where the estimate was held to no measurement, so that nothing is chosen on a guess."""
+"""The same for estimates that were never checked against measurements."""
 
 _UNTRIED = ("parallelism", "experts", "fp8", "compiled layers", "rollouts", "beside the model", "DoRA", "training by",
             "the optimizer")  # fmt: skip
@@ -46,8 +46,8 @@ _UNTRIED = ("parallelism", "experts", "fp8", "compiled layers", "rollouts", "bes
 
 @frozen
 class SearchResult:
-    """The ranking of a stage's layouts. `why`: why that method; `unknown`: why nothing could be estimated, else ""; `kernels`:
-    the fused loss that all of them have, which the recipe does not ask for."""
+    """The ranking of a stage's layouts. why: the reason for the method; unknown: why nothing can be estimated, else "";
+    kernels: the fused loss that the search added, else ""."""
 
     ranking: Ranking = field(default_factory=lambda: Ranking(()))
     why: str = ""
@@ -61,9 +61,8 @@ class SearchResult:
 
 @frozen
 class LayoutSearch:
-    """One stage, its processes, its precision, its engine, the bytes of a card that may be planned for (0: 95 % of it), what is
-    known of the machine, and the files beside the recipe (None: the disk's), where a model's config.json may lie. careful: room
-    is left besides what is needed.
+    """The search for one stage. budget: bytes of GPU memory to plan for (0: 95 % of it); known: facts of the machine; files:
+    the file system (None: the disk), for a model's config.json; careful: leave room beyond what is needed.
     """
 
     stage: Stage
@@ -77,25 +76,25 @@ class LayoutSearch:
     careful: bool = True
 
     def searched(self) -> SearchResult:
-        """Never raises: what is not modelled is said in `unknown`."""
+        """Search. Never raises: `unknown` says what is not modelled."""
         if not self.world.gpu:
-            return SearchResult(unknown="there is no card")
+            return SearchResult(unknown="there is no GPU")
         try:
             architecture = self.architecture()
-            found = self._fitted(architecture)
-            if self.evaluated <= 1 or (found.best and not found.kernels):
-                return found
+            result = self._fitted(architecture)
+            if self.evaluated <= 1 or (result.best and not result.kernels):
+                return result
             less = self.evaluating_less._fitted(architecture)
-            return less if not found.best or not less.kernels else found
+            return less if not result.best or not less.kernels else result
         except NotModelledError as error:
             return SearchResult(unknown=str(error))
 
     def cost(self, layout: Layout, architecture: Architecture | None = None) -> Cost:
-        """What a layout costs, for the same global batch whatever the micro-batch. Raises: NotModelledError."""
+        """The cost of a layout at a fixed global batch. Raises: NotModelledError."""
         setup = self.setup(layout, architecture)
         if not self.world.gpu:
             return self._on_cpu(setup, layout)
-        found, spent = fit(setup), time(setup)
+        fitted, spent = fit(setup), time(setup)
         care = (
             1.0
             if not self.careful
@@ -103,23 +102,23 @@ class LayoutSearch:
             if any(part in name for name in weak(setup) for part in _UNTRIED)
             else CARE
         )
-        limit = self.budget or found.usable * ROOM
+        limit = self.budget or fitted.usable * ROOM
         host = host_bytes(setup) * self.world.processes_per_node / self.world.size
         there = self.stage.settings.get("hardware.memory")
         there = float(getattr(there, "number", there) or 0.0)
-        need, step = found.needed * self.here.factors.memory, spent.step * self.here.factors.time
+        need, step = fitted.needed * self.here.factors.memory, spent.step * self.here.factors.time
         tokens = spent.tokens_per_gpu / self.here.factors.time
         factor = self.here.factors.memory
         return Cost(
-            layout, found.memory, need, limit, step, tokens, host, there, care,
-            found.certain, found.least * factor, found.low * factor, found.high * factor,
-            self.budget or found.capacity, setup.seq_kind,
+            layout, fitted.memory, need, limit, step, tokens, host, there, care,
+            fitted.certain, fitted.least * factor, fitted.low * factor, fitted.high * factor,
+            self.budget or fitted.capacity, setup.seq_kind,
         )  # fmt: skip
 
     def setup(self, layout: Layout, architecture: Architecture | None = None) -> Setup:
-        """The set-up of a layout, for the same global batch whatever the micro-batch. Raises: NotModelledError."""
+        """The setup of a layout at a fixed global batch. Raises: NotModelledError."""
         if not self.world.data:
-            raise NotModelledError("the processes do not divide")  # which is an error of its own
+            raise NotModelledError("the processes cannot be divided")  # reported separately
         sizes = architecture or self.architecture()
         setup = setup_of(self.stage, self.world, layout, sizes, self.engine)
         if setup.mask and setup.attention == "flash":
@@ -137,9 +136,9 @@ class LayoutSearch:
         return architecture_of(self.stage, self.recipe, self.files, self.here.hub)
 
     def _on_cpu(self, setup: Setup, layout: Layout) -> Cost:
-        """Of a process on this machine, whose main memory the processes share."""
+        """The cost on this machine's CPU; all processes share its main memory."""
         if setup.compute_bytes != 4 or setup.strategy not in ("single", "ddp"):
-            raise NotModelledError("on a CPU only fp32 on one process or several equal ones is modelled")
+            raise NotModelledError("on a CPU only fp32 with equal processes is modelled")
         here = self.here
         spent = cpu.spent(setup, here.threads, here.processor)
         need = spent.resident_interval[1]
@@ -148,13 +147,13 @@ class LayoutSearch:
 
     @property
     def evaluated(self) -> int:
-        """Sequences of one evaluation on one card, where the recipe says so; 0 where it does not evaluate or leaves it open."""
+        """Evaluation batch per GPU, if the recipe sets one; else 0."""
         batch = self.stage.settings.get("evaluate.batch") if self.stage.settings.get("evaluate.data") else 0
         return batch if isinstance(batch, int) else 0
 
     @property
     def evaluating_less(self) -> LayoutSearch:
-        """The same with evaluations of one sequence: what an evaluation needs too much is no reason for another layout."""
+        """The same with an evaluation batch of 1: evaluation memory does not decide the layout."""
         settings = self.stage.settings.with_values({"evaluate.batch": 1})
         return replace(self, stage=replace(self.stage, settings=settings))
 
@@ -162,7 +161,7 @@ class LayoutSearch:
 
     @property
     def wanted(self) -> int:
-        """Sequences of one optimizer step, 0 when the recipe does not say."""
+        """Sequences per optimizer step; 0 if the recipe does not set it."""
         get = self.stage.settings.get
         if isinstance(rows := get("batch.global"), int):
             return rows
@@ -183,7 +182,7 @@ class LayoutSearch:
         if asked not in ("", "auto"):
             return (asked,)
         if self.world.elastic:
-            return ("ddp",)  # checkpoints of ZeRO are of one number of ranks (FT432)
+            return ("ddp",)  # ZeRO checkpoints need the same number of ranks (FT432)
         return ("ddp", "zero2", "zero3") if self.world.size > 1 else ("", "zero2", "zero3")
 
     def _offloads(self) -> Sequence[str]:
@@ -209,8 +208,8 @@ class LayoutSearch:
         return [micro for micro in range(1, LARGEST + 1) if share % micro == 0] or (1,)
 
     def _allowed(self, layout: Layout) -> bool:
-        """What is possible; one process needs DeepSpeed only to offload; and packed 4-bit weights are not moved off the card by
-        ZeRO-3 unasked, which nobody shows at work (DeepSpeed#4410, transformers#24395).
+        """Whether to try a layout: one process needs DeepSpeed only to offload; ZeRO-3 offloads packed 4-bit weights only if the
+        recipe sets it, as no working example is known (DeepSpeed#4410, transformers#24395).
         """
         settings = self.stage.settings
         open_ended = settings.name("parallel.strategy") in ("", "auto")
@@ -220,8 +219,8 @@ class LayoutSearch:
         return not plain and not unasked and self.engine.possible(self.stage, layout, self.world)
 
     def _ranked(self, free: Free, architecture: Architecture) -> Ranking:
-        """Adapters are small enough for plain data parallelism: DeepSpeed, which would train them in 16 bits, only where
-        the base must be sharded.
+        """Rank the layouts. Adapters use plain data parallelism; DeepSpeed, which would train them in 16 bits, only if the base
+        must be sharded.
         """
 
         def cost(layout: Layout) -> Cost:
@@ -240,7 +239,7 @@ class LayoutSearch:
         bits = int(settings.get("quantize.bits") or 4) if settings.has("quantize") else 0
         method = next((name for name in METHODS if settings.has(name)), "")
         if method or bits or (self.stage.start and self.stage.start.adapters):
-            why = "a quantised base is trained by adapters" if bits else ""
+            why = "a quantised base needs adapters" if bits else ""
             return self._first_that_fits([(method or "lora", bits)], architecture, lambda _: why)
         full = self._ranked(self._kept_on_card([("full", 0)]), architecture)
         least = _least(full)
@@ -253,20 +252,20 @@ class LayoutSearch:
         def reason(best: Cost | None) -> str:
             if best and best.layout.bits:
                 return f"a 16-bit base would take {_gib(_on_card(whole))}"
-            return "full fine-tuning would take more than half of the card" if best else "nothing fits"
+            return "full fine-tuning would take more than half of the GPU's memory" if best else "nothing fits"
 
         return self._first_that_fits([("lora", 0), ("lora", 4)], architecture, reason)
 
     def _first_that_fits(
         self, methods: Sequence[tuple[str, int]], architecture: Architecture, why: Callable[[Cost | None], str]
     ) -> SearchResult:
-        """The first of the methods for which something fits: as the recipe has it, then with a fused loss, then offloaded."""
+        """The first method for which a layout fits: as the recipe sets it, then with a fused loss, then with offloading."""
         open_ended = self._offloads()
         kept = [name for name in open_ended if name == "none"]
         moved = [name for name in open_ended if name != "none"]
         tight = replace(self, careful=False)
         attempts = [*self._attempts(methods, kept, architecture), *tight._attempts(methods, kept, architecture)]
-        # of bases in main memory the smaller one first: it travels to the card in each step
+        # with the base in main memory the smaller one first: each step copies it to the GPU
         small_first = sorted(methods, key=lambda method: method[1] == 0)
         attempts += self._attempts(small_first, moved, architecture)
         attempts += tight._attempts(small_first, moved, architecture)
@@ -275,30 +274,30 @@ class LayoutSearch:
             ranking = layouts._ranked(free, architecture)
             if ranking.best:
                 return SearchResult(Ranking((*ranking.costs, *tried)), why(ranking.best), kernels=kernels)
-            # what comes nearest is shown as the recipe has it
+            # the nearest layout is shown as the recipe sets it
             tried += ranking.costs if layouts.careful and not kernels else []
         return SearchResult(Ranking(sorted(tried, key=_nearness)), why(None))
 
     def _attempts(
         self, methods: Sequence[tuple[str, int]], offloads: Sequence[str], architecture: Architecture
     ) -> list[tuple[LayoutSearch, Free, str]]:
-        """What is searched, in this order: each method as the recipe has it, and with a fused loss."""
+        """Searches in their order: each method as the recipe sets it, and with a fused loss."""
         fused, kernels = self._with_fused_loss(architecture)
-        found: list[tuple[LayoutSearch, Free, str]] = []
+        attempts: list[tuple[LayoutSearch, Free, str]] = []
         for method in methods if offloads else ():
             free = replace(self.free([method]), offloads=offloads)
             if method[1] and "params" in offloads and self.world.size > 1 and len(free.strategies) > 1:
-                # a 4-bit base goes to main memory under FSDP, as LLaMA-Factory's own example has it
+                # a 4-bit base in main memory needs FSDP, as in LLaMA-Factory's own example
                 free = replace(free, strategies=[*free.strategies, "fsdp1"])
-            found += [(self, free, "")] + ([(fused, free, kernels)] if fused else [])
-        return found
+            attempts += [(self, free, "")] + ([(fused, free, kernels)] if fused else [])
+        return attempts
 
     def _kept_on_card(self, methods: Sequence[tuple[str, int]]) -> Free:
         free = self.free(methods)
         return replace(free, offloads=["none"]) if "none" in free.offloads else free
 
     def _with_fused_loss(self, architecture: Architecture) -> tuple[LayoutSearch | None, str]:
-        """The same with a loss that holds no logits, where the recipe leaves kernels open and the engine has one."""
+        """The same with a fused loss, if the recipe leaves kernels open and the engine has one."""
         name = self.engine.fused_loss(self.stage, architecture.family)
         if not name or self.stage.settings.names("kernels"):
             return None, ""
@@ -307,22 +306,22 @@ class LayoutSearch:
 
 
 def _nearness(cost: Cost) -> tuple[float, ...]:
-    """What comes nearest to fitting first; of layouts as near as makes no difference, the plainest."""
+    """Sort key: nearest to fitting first; of equally near layouts the simplest."""
     return (cost.need // (NEAR * max(1.0, cost.limit)), *plainness(cost.layout))
 
 
 NEAR = 0.05
-"""The part of a card by which one layout must be nearer to fitting to be shown before a plainer one."""
+"""Share of GPU memory by which a layout must be nearer to fitting to be shown before a simpler one."""
 
 
 def _least(ranking: Ranking) -> Cost | None:
-    """The layout that fits in the least memory of the card, nothing offloaded."""
+    """The layout without offloading that needs the least GPU memory."""
     fitting = [cost for cost in ranking.costs if cost.fits and cost.layout.offload == "none"]
     return min(fitting, key=lambda cost: cost.need, default=None)
 
 
 def _on_card(ranking: Ranking) -> float:
-    """Bytes of the card that the least of the layouts needs which offload nothing."""
+    """Least bytes of GPU memory of all layouts without offloading."""
     return min((cost.need for cost in ranking.costs if cost.layout.offload == "none"), default=0.0)
 
 
@@ -332,7 +331,7 @@ too when parameters go along (deepspeed/runtime/zero/stage_1_and_2.py, stage3.py
 
 
 def host_bytes(setup: Setup) -> float:
-    """Bytes of main memory that offloading takes, all machines together."""
+    """Bytes of main memory for offloading, on all machines together."""
     if setup.offload == "none":
         return 0.0
     part = weights.share(replace(setup, tensor=1, pipeline=1, expert=1))
@@ -341,7 +340,7 @@ def host_bytes(setup: Setup) -> float:
 
 
 def offloaded(stage: Stage) -> list[str]:
-    """What the recipe moves to main memory, by name."""
+    """Names of what the recipe offloads."""
     return stage.settings.names("parallel.offload")
 
 
@@ -350,7 +349,7 @@ def _gib(size: float) -> str:
 
 
 def layout_of(planned: PlannedStage) -> Layout:
-    """The layout a planned stage has, read back from its settings."""
+    """The layout of a planned stage, from its settings."""
     settings = planned.stage.settings
     bits = int(settings.get("quantize.bits") or 4) if settings.has("quantize") else 0
     offload = offloaded(planned.stage)
@@ -362,7 +361,7 @@ def layout_of(planned: PlannedStage) -> Layout:
 
 
 def setup_as_planned(planned: PlannedStage, recipe: Recipe) -> Setup:
-    """The set-up a planned stage has. Raises: NotModelledError."""
+    """The setup of a planned stage. Raises: NotModelledError."""
     return LayoutSearch(planned.stage, planned.world, recipe, planned.precision, planned.engine).setup(
         layout_of(planned)
     )

@@ -1,4 +1,4 @@
-"""`hardware { gpu = auto }`: the cards of this machine, read off the driver's files without starting a program."""
+"""`hardware { gpu = auto }`: the GPUs of this machine, from the driver's files, without starting a program."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ftdsl.record import frozen, replace
 from ftdsl.session import Session
 
 VARIABLE = "FTC_GPU"
-"""What is found is written to the lock under this name, as `8 x h100(80GB)` or `none`; set, it says what counts instead."""
+"""The lock keeps the result under this name, as `8 x h100(80GB)` or `none`; a set variable overrides it."""
 
 DRIVER = Path("/proc/driver/nvidia/gpus")
-"""One folder a card, with `Model: NVIDIA H100 80GB HBM3` in its file `information` (NVIDIA driver README, chapter on /proc)."""
+"""A folder per GPU, with `Model: NVIDIA H100 80GB HBM3` in its file `information` (NVIDIA driver README, chapter on /proc)."""
 
 _TEXT = re.compile(r"(\d+) x ([a-z0-9]+)\((\d+)GB\)")
 
 
 @frozen(eq=True)
-class Cards:
-    """So many cards of a kind; `name` is the catalogue's, "none" without any; memory in GB."""
+class Gpus:
+    """GPUs of one kind. name: in the catalogue, "none" without a GPU; memory: GB."""
 
     name: str = "none"
     count: int = 1
@@ -37,33 +37,33 @@ class Cards:
         return Term(self.name, {"memory": self.memory * 10**9} if self.memory else {})
 
 
-def cards(session: Session) -> Cards | None:
-    """What the variable says, else what the driver shows: the commonest kind that the catalogue knows; None without any, as
-    the recipe may be meant for another machine.
+def local_gpus(session: Session) -> Gpus | None:
+    """The GPUs of the variable, else of the driver: the most frequent kind in the catalogue; None without a GPU, as the recipe
+    may be meant for another machine.
     """
-    if said := session.env.get(VARIABLE):
-        found = _TEXT.fullmatch(said.strip())
-        return Cards(found[2], int(found[1]), int(found[3])) if found and found[2] in catalog.gpus() else Cards()
-    models = [known for model in _models(session) if (known := card_of(model))]
+    if variable := session.env.get(VARIABLE):
+        match = _TEXT.fullmatch(variable.strip())
+        return Gpus(match[2], int(match[1]), int(match[3])) if match and match[2] in catalog.gpus() else Gpus()
+    models = [known for model in _models(session) if (known := gpu_of(model))]
     if not models:
         return None
     name, memory = max(set(models), key=models.count)
-    return Cards(name, models.count((name, memory)), memory)
+    return Gpus(name, models.count((name, memory)), memory)
 
 
 def _models(session: Session) -> list[str]:
-    found = []
+    models = []
     for path in session.files.glob(DRIVER, "*/information") if session.files.is_dir(DRIVER) else []:
         try:
             match = re.search(r"^Model:\s*(.+)$", session.files.text(path), re.MULTILINE)
         except (OSError, UnicodeDecodeError):
             continue
-        found += [match[1].strip()] if match else []
-    return found
+        models += [match[1].strip()] if match else []
+    return models
 
 
-def card_of(model: str) -> tuple[str, int] | None:
-    """The catalogue's name and memory in GB of a card as its driver calls it: `NVIDIA A100-SXM4-80GB`."""
+def gpu_of(model: str) -> tuple[str, int] | None:
+    """(name in the catalogue, GB) of a GPU by its driver's name, such as `NVIDIA A100-SXM4-80GB`."""
     card = card_named(model)
     if not card.name:
         return None
@@ -71,23 +71,23 @@ def card_of(model: str) -> tuple[str, int] | None:
 
 
 def size_left_open(stage: Stage) -> tuple[Term, str] | None:
-    """A card made in several sizes and named without one is the smallest, so that the plan holds on the others: and why."""
+    """(the smallest size, reason) of a GPU sold in several sizes and named without one, so that the plan also fits the others."""
     gpu = stage.settings.get("hardware.gpu")
     known = catalog.gpus().get(getattr(gpu, "name", ""))
     if known is None or len(known.memory) == 1 or "memory" in gpu.options:
         return None
     smallest, *larger = known.memory
     others = " or ".join(f"`{gpu.name}({size}GB)`" for size in larger)
-    return Cards(gpu.name, 1, smallest).term, f"the smallest there is, unless you write {others}"
+    return Gpus(gpu.name, 1, smallest).term, f"the smallest size; otherwise write {others}"
 
 
-def named(stage: Stage, found: Cards) -> Stage:
-    """The stage with its `gpu = auto` replaced by what was found, and all of the cards where no number is said."""
-    filled = {"hardware.gpu": found.term}
+def named(stage: Stage, available: Gpus) -> Stage:
+    """The stage with `gpu = auto` replaced by the available GPUs, all of them if it sets no number."""
+    filled = {"hardware.gpu": available.term}
     if "hardware.count" not in stage.settings.values:
-        filled["hardware.count"] = found.count  # type: ignore[assignment]
+        filled["hardware.count"] = available.count  # type: ignore[assignment]
     reason = Origin(
-        "auto", "", f"this machine has {found}" if found.name != "none" else "no card was found on this machine"
+        "auto", "", f"this machine has {available}" if available.name != "none" else "this machine has no GPU"
     )
     origins = {**stage.origins, **dict.fromkeys(filled, reason)}
     return replace(stage, settings=stage.settings.with_values(filled), origins=origins)
@@ -97,21 +97,21 @@ CPUINFO, MEMINFO, CGROUP = Path("/proc/cpuinfo"), Path("/proc/meminfo"), Path("/
 
 
 def processor(session: Session) -> str:
-    """`AMD EPYC 9654`: the processor as Linux names it; `this processor` elsewhere."""
+    """The processor as Linux names it, such as `AMD EPYC 9654`; `this processor` elsewhere."""
     try:
-        found = re.search(rb"^model name\s*:\s*(.+)$", session.files.head(CPUINFO, 4096), re.MULTILINE)
+        match = re.search(rb"^model name\s*:\s*(.+)$", session.files.head(CPUINFO, 4096), re.MULTILINE)
     except OSError:
-        found = None
-    return found[1].decode("utf-8", "replace").strip() if found else "this processor"
+        match = None
+    return match[1].decode("utf-8", "replace").strip() if match else "this processor"
 
 
 def main_memory(session: Session) -> float:
-    """Bytes of main memory that processes here may have: the machine's, or what its container is held to; 0: not known."""
+    """Bytes of main memory available to processes: the machine's, or the limit of its container; 0 if unknown."""
     sizes = []
     for path, pattern, unit in ((MEMINFO, rb"MemTotal:\s*(\d+) kB", 1024), (CGROUP, rb"(\d+)\s*$", 1)):
         try:
-            found = re.match(pattern, session.files.head(path, 64))
+            match = re.match(pattern, session.files.head(path, 64))
         except OSError:
             continue
-        sizes += [float(found[1]) * unit] if found else []
+        sizes += [float(match[1]) * unit] if match else []
     return min(sizes, default=0.0)

@@ -1,7 +1,7 @@
-"""What earlier runs measured, read from the user's state folder, and what it says of the estimates of a plan.
+"""Measurements of earlier runs in the user's state folder, and the corrections of estimates that follow.
 
-`$XDG_STATE_HOME/ftdsl/measured/llamafactory-0.9.5.jsonl`, a run of a stage a line; `ftdsl.run.measured` writes it. A line that
-cannot be read is passed over: it costs a measurement and never a plan.
+`$XDG_STATE_HOME/ftdsl/measured/llamafactory-0.9.5.jsonl`, one run of a stage per line, written by `ftdsl.run.measured`.
+Unreadable lines are skipped.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 
 from ftdsl.estimate import cpu
 from ftdsl.estimate.architecture import Architecture, NotModelledError
-from ftdsl.estimate.calibration import Believed, Seen, corrected
+from ftdsl.estimate.calibration import Believed, Measurement, corrected
 from ftdsl.estimate.fit import fit
 from ftdsl.estimate.memory import memory
 from ftdsl.estimate.setup import Setup
 from ftdsl.estimate.time import time
-from ftdsl.plan.machine import card_of, main_memory, processor
+from ftdsl.plan.machine import gpu_of, main_memory, processor
 from ftdsl.plan.model_sizes import hub_folder
 from ftdsl.recipe.recipe import Recipe
 from ftdsl.recipe.settings import METHODS
@@ -28,24 +28,24 @@ from ftdsl.record import frozen, replace
 from ftdsl.session import Session
 
 VARIABLE = "FTC_MEASURED"
-"""`none`: no measurements count. With a card's name behind (`FTC_MEASURED_H100`): what measurements say of it, which is how
-the lock keeps those that decided an `auto`."""
+"""`none`: ignore measurements. With a GPU's name as suffix (`FTC_MEASURED_H100`): its correction factors, as the lock keeps
+those that decided an `auto`."""
 
 KINDS = ("pretrain", "sft")
-"""Stages whose set-ups are estimated in full: a pass of a reference or a reward model is not, so theirs calibrate nothing."""
+"""Stages whose setup is estimated completely; passes of a reference or reward model are not, so those do not calibrate."""
 
 DECIDES = (*METHODS, "parallel.strategy", "parallel.offload", "memory.checkpointing", "batch.micro")
-"""Choices that what a card holds decides."""
+"""Choices that depend on GPU memory."""
 
 CARD_MEMORY, CARD_TIME = Believed(1.0, 0.06), Believed(1.0, 0.2)
-"""A card's factors: how far estimates are off for sources that nothing was fitted to (docs/planner.md)."""
+"""Prior of a GPU's factors: the error of estimates for sources not used in fitting (docs/planner.md)."""
 
 CARD_NOISE = 0.04, 0.1
 
 
 @frozen(eq=True)
 class Factors:
-    """What `runs` measured runs say of a card's estimates: factors of memory and step time."""
+    """Correction factors of a GPU's estimates from `runs` measured runs: memory and step time."""
 
     memory: float = 1.0
     time: float = 1.0
@@ -60,8 +60,8 @@ _FACTORS = re.compile(r"memory x(\d+\.\d+), time x(\d+\.\d+): (\d+) runs?")
 
 @frozen
 class Here:
-    """What is known of where a stage trains: a card's factors; of this machine its processor, the threads of a process, and
-    bytes of main memory (0: not known); the folder of the hub's cache.
+    """Facts of the machine that trains: the GPU's factors; this machine's processor, threads per process, bytes of main memory
+    (0: unknown); the folder of the hub's cache.
     """
 
     factors: Factors = Factors()
@@ -72,14 +72,14 @@ class Here:
 
     @property
     def runs(self) -> int:
-        """How many measured runs it stands on."""
+        """Number of measured runs behind the corrections."""
         return self.factors.runs or self.processor.runs
 
 
 @frozen
 class Measured:
-    """A line of the file: what ran, where, and what it took (bytes, seconds); its set-up with rows as long as those of the
-    largest micro-batch, which memory is of, and as those of the usual one, which time is of. failed: it ran out of memory.
+    """A line of the file. memory: peak bytes; step: seconds; setup: with the row length of the largest micro-batch, which
+    determines memory; usual: with the typical row length, which determines time; failed: it ran out of memory.
     """
 
     kind: str
@@ -93,7 +93,7 @@ class Measured:
 
 
 def folder_of(env: Mapping[str, str]) -> Path | None:
-    """Where measurements are kept (XDG base directories: state); None without a home."""
+    """The folder of measurements (XDG base directories: state); None without a home folder."""
     if base := env.get("XDG_STATE_HOME"):
         return Path(base) / "ftdsl" / "measured"
     return Path(env["HOME"], ".local", "state", "ftdsl", "measured") if env.get("HOME") else None
@@ -104,12 +104,12 @@ def file_name(engine: str, version: str) -> str:
 
 
 def read(session: Session, engine: str, version: str) -> list[Measured]:
-    """All that was measured with this version of the engine of runs that ended well, the oldest first."""
+    """Measurements of successful runs with this version of the engine, oldest first."""
     return [run for run in read_all(session, engine, version) if not run.failed]
 
 
 def read_all(session: Session, engine: str, version: str) -> list[Measured]:
-    """Those that ran out of memory too."""
+    """The same, including runs that ran out of memory."""
     folder = folder_of(session.env)
     if folder is None or session.env.get(VARIABLE) == "none":
         return []
@@ -117,11 +117,11 @@ def read_all(session: Session, engine: str, version: str) -> list[Measured]:
         text = session.files.text(folder / file_name(engine, version))
     except (OSError, UnicodeDecodeError):
         return []
-    return [found for line in text.splitlines() if (found := parse_line(line))]
+    return [measured for line in text.splitlines() if (measured := parse_line(line))]
 
 
 def parse_line(text: str) -> Measured | None:
-    """A line of the file; None for one that cannot be read."""
+    """Parse a line of the file; None if it is invalid."""
     try:
         row = json.loads(text)
         setup = setup_from(row["setup"])
@@ -137,9 +137,9 @@ def parse_line(text: str) -> Measured | None:
         return None
 
 
-def setup_from(said: Mapping[str, Any]) -> Setup:
-    """Raises: KeyError, TypeError for what is none, or that of another ftdsl."""
-    values: dict[str, Any] = {name: tuple(item) if isinstance(item, list) else item for name, item in said.items()}
+def setup_from(document: Mapping[str, Any]) -> Setup:
+    """The inverse of `setup_as_json`. Raises: KeyError, TypeError if invalid, or of another version of ftdsl."""
+    values: dict[str, Any] = {name: tuple(item) if isinstance(item, list) else item for name, item in document.items()}
     sizes = dict(values.pop("architecture"))
     if not set(values) <= set(_names(Setup)) or not set(sizes) <= set(_names(Architecture)):
         raise KeyError("of another version")
@@ -147,69 +147,69 @@ def setup_from(said: Mapping[str, Any]) -> Setup:
 
 
 def setup_as_json(setup: Setup) -> dict[str, Any]:
-    """All that is not as by default."""
-    plain = {name: item for name, item in _said(setup) if name != "architecture"}
-    return {"architecture": dict(_said(setup.architecture)), **plain}
+    """The fields that differ from their defaults."""
+    plain = {name: item for name, item in _not_default(setup) if name != "architecture"}
+    return {"architecture": dict(_not_default(setup.architecture)), **plain}
 
 
 def _names(kind: type[Any]) -> tuple[str, ...]:
     return kind.__match_args__  # type: ignore[no-any-return]
 
 
-def _said(one: Setup | Architecture) -> Iterator[tuple[str, Any]]:
-    for name in _names(type(one)):
-        item = getattr(one, name)
-        if name not in type(one).__dict__ or item != type(one).__dict__[name]:
+def _not_default(record: Setup | Architecture) -> Iterator[tuple[str, Any]]:
+    for name in _names(type(record)):
+        item = getattr(record, name)
+        if name not in type(record).__dict__ or item != type(record).__dict__[name]:
             yield name, item
 
 
 def here(session: Session, recipe: Recipe, card: str) -> Here:
-    """Of a card, or of this machine's processor."""
+    """Facts of a GPU, or of this machine's processor for ""."""
     engine, version = recipe.versions.engine, recipe.versions.of()
     if card:
-        return Here(card_factors(session, engine, version, card), hub=hub_folder(session.env))
-    found = processor_of(session, engine, version)
-    return Here(Factors(), found, threads_of(session.env), main_memory(session), hub_folder(session.env))
+        return Here(gpu_factors(session, engine, version, card), hub=hub_folder(session.env))
+    calibrated = processor_of(session, engine, version)
+    return Here(Factors(), calibrated, threads_of(session.env), main_memory(session), hub_folder(session.env))
 
 
 def expected(longest: Setup, usual: Setup, known: Here) -> tuple[float, float]:
-    """Bytes at the peak and seconds of a step that are estimated where so much is known. Raises: NotModelledError."""
+    """Corrected estimates: (peak bytes, seconds per step). Raises: NotModelledError."""
     if not longest.card:
-        found = cpu.spent(longest, known.threads, known.processor)
-        return found.resident, cpu.spent(usual, known.threads, known.processor).step
+        spent = cpu.spent(longest, known.threads, known.processor)
+        return spent.resident, cpu.spent(usual, known.threads, known.processor).step
     return memory(longest).allocated * known.factors.memory, time(usual).step * known.factors.time
 
 
-# --- cards
+# --- GPUs
 
 
-def card_factors(session: Session, engine: str, version: str, card: str) -> Factors:
-    """Of a card: what the lock or the environment says, else what runs measured."""
-    if said := session.env.get(variable_of(card)):
-        found = _FACTORS.fullmatch(said.strip())
-        return Factors(float(found[1]), float(found[2]), int(found[3])) if found else Factors()
-    return _factors(one for one in read_all(session, engine, version) if one.device == card and one.kind in KINDS)
+def gpu_factors(session: Session, engine: str, version: str, card: str) -> Factors:
+    """Factors of a GPU from the lock or the environment, else from measured runs."""
+    if variable := session.env.get(variable_of(card)):
+        match = _FACTORS.fullmatch(variable.strip())
+        return Factors(float(match[1]), float(match[2]), int(match[3])) if match else Factors()
+    return _factors(run for run in read_all(session, engine, version) if run.device == card and run.kind in KINDS)
 
 
 def variable_of(card: str) -> str:
     return f"{VARIABLE}_{re.sub(r'[^A-Z0-9]', '_', card.upper())}"
 
 
-def _factors(rows: Iterable[Measured]) -> Factors:
+def _factors(runs: Iterable[Measured]) -> Factors:
     memories, times = [], []
-    for one in rows:
+    for run in runs:
         try:
-            if one.failed:
-                # it needed more than the card has: what the estimate lacks of that is all that is known
-                needed = fit(one.setup).needed
-                memories += [Seen((needed,), one.memory)] if needed < one.memory else []
+            if run.failed:
+                # it needed more than the GPU has: a lower bound, used only if the estimate is below it
+                needed = fit(run.setup).needed
+                memories += [Measurement((needed,), run.memory)] if needed < run.memory else []
                 continue
-            peak, step = memory(one.setup).allocated, time(one.usual).step
+            peak, step = memory(run.setup).allocated, time(run.usual).step
         except NotModelledError:
             continue
-        memories.append(Seen((peak,), one.memory))
-        times.append(Seen((step,), one.step))
-    # rounded: what the lock says is what counted
+        memories.append(Measurement((peak,), run.memory))
+        times.append(Measurement((step,), run.step))
+    # rounded as the lock writes them
     (more,) = corrected((CARD_MEMORY,), memories, CARD_NOISE[0])
     (longer,) = corrected((CARD_TIME,), times, CARD_NOISE[1])
     return Factors(round(more, 3), round(longer, 3), max(len(times), len(memories)))
@@ -219,22 +219,22 @@ def _factors(rows: Iterable[Measured]) -> Factors:
 
 
 def processor_of(session: Session, engine: str, version: str) -> cpu.Processor:
-    """The processor of this machine, by the runs it has done."""
+    """The processor of this machine, calibrated by its runs."""
     here = processor(session)
     return cpu.calibrated(
-        [cpu.Run(one.setup, one.usual, one.threads, one.memory, one.step) for one in read(session, engine, version)
-         if one.device == here and one.kind in KINDS]
+        [cpu.Run(run.setup, run.usual, run.threads, run.memory, run.step) for run in read(session, engine, version)
+         if run.device == here and run.kind in KINDS]
     )  # fmt: skip
 
 
 def threads_of(env: Mapping[str, str]) -> int:
-    """Threads of a process on a CPU, as `launch.sh` starts it: OMP_NUM_THREADS, else one."""
-    said = env.get("OMP_NUM_THREADS", "")
-    return int(said) if said.isdecimal() and int(said) else 1
+    """Threads of a process on a CPU, as `launch.sh` starts it: OMP_NUM_THREADS, else 1."""
+    variable = env.get("OMP_NUM_THREADS", "")
+    return int(variable) if variable.isdecimal() and int(variable) else 1
 
 
 def device_of(seen: Mapping[str, Any], session: Session) -> str:
-    """What a stage trained on, as measurements are kept by: the catalogue's name of a card, or the processor."""
+    """The device of a measurement: the GPU's name in the catalogue, or the processor."""
     name = str(seen.get("device") or "")
-    known = card_of(name)
+    known = gpu_of(name)
     return processor(session) if name == "cpu" else known[0] if known else name

@@ -1,6 +1,6 @@
-"""Sizes of a model by its name or folder: the catalogue, the project's own file, a config.json here, and last the name itself.
+"""Sizes of a model: from the catalogue, the project's file, a local config.json, or last its name.
 
-`ftc models add NAME` asks the hub once and keeps the answer, with its revision, beside the recipe; nothing here touches a
+`ftc models add NAME` queries the hub once and keeps the answer with its revision next to the recipe; this module uses no
 network.
 """
 
@@ -16,14 +16,14 @@ from ftdsl.estimate.naming import by_name, guessed
 from ftdsl.session import Files
 
 PROJECT_FILE = "ftc.models.json"
-"""Beside a recipe: `{"org/name": {"revision": "…", "config": {…}}}`, as `ftc models add` writes it."""
+"""Next to a recipe: `{"org/name": {"revision": "…", "config": {…}}}`, written by `ftc models add`."""
 
 
-LIKE = '`like = "org/name"` names a model of its sizes'
+LIKE = '`like = "org/name"` names a model of the same size'
 
 
 def hub_folder(env: Mapping[str, str]) -> Path | None:
-    """Where the hub's files are cached (huggingface_hub, constants.py: HF_HUB_CACHE, HF_HOME); None without a home."""
+    """The hub's cache folder (huggingface_hub, constants.py: HF_HUB_CACHE, HF_HOME); None without a home folder."""
     if cache := env.get("HF_HUB_CACHE"):
         return Path(cache)
     if home := env.get("HF_HOME"):
@@ -32,46 +32,44 @@ def hub_folder(env: Mapping[str, str]) -> Path | None:
 
 
 def sizes_of(name: str, project: Path, files: Files, hub: Path | None = None) -> Architecture:
-    """Of a hub id. Raises: NotModelledError where nothing says how large it is, or its config.json cannot be modelled."""
-    if found := by_name(name):
-        return found
+    """Sizes of a hub id. Raises: NotModelledError if they are unknown, or its config.json is not modelled."""
+    if architecture := by_name(name):
+        return architecture
     config = project_models(project, files).get(name, {}).get("config") or _cached(name, hub, files)
     if isinstance(config, dict):
         return read_config(config, name)
-    if found := guessed(name):
-        return found
-    raise NotModelledError(
-        f'the sizes of {name} are not known; `ftc models add {name}` asks the hub, `like = "org/name"` names a model of its sizes'
-    )
+    if architecture := guessed(name):
+        return architecture
+    raise NotModelledError(f"the size of {name} is unknown; `ftc models add {name}` queries the hub, {LIKE}")
 
 
 def sizes_in_folder(folder: Path, name: str, files: Files) -> Architecture:
-    """Of the config.json in a folder; of the folder's name where there is none. Raises: NotModelledError, with why."""
+    """Sizes from the config.json in a folder, else from the folder's name. Raises: NotModelledError."""
     try:
         config = files.json(folder / "config.json")
     except (OSError, ValueError):
         if why := files.trouble(folder / "config.json"):
             raise NotModelledError(f"the config.json of {name} cannot be read: {why}; {LIKE}") from None
-        if found := by_name(folder.name) or guessed(folder.name):
-            return found
-        raise NotModelledError(f"{name} has no config.json here; {LIKE}") from None
+        if architecture := by_name(folder.name) or guessed(folder.name):
+            return architecture
+        raise NotModelledError(f"{name} has no local config.json; {LIKE}") from None
     return read_config(config, name)
 
 
 def read_config(config: Any, name: str) -> Architecture:
-    """Raises: NotModelledError, with what is missing or wrong."""
+    """Sizes from a config.json. Raises: NotModelledError, with what is missing or wrong."""
     if not isinstance(config, dict):
-        raise NotModelledError(f"the config.json of {name} is no object")
+        raise NotModelledError(f"the config.json of {name} is not an object")
     try:
         return from_config(config, name)
     except NotModelledError:
         raise
     except (TypeError, ValueError, ZeroDivisionError, KeyError, AttributeError):
-        raise NotModelledError(f"the config.json of {name} has sizes that are no numbers") from None
+        raise NotModelledError(f"the config.json of {name} has sizes that are not numbers") from None
 
 
 def project_models(project: Path, files: Files) -> dict[str, dict[str, Any]]:
-    """What the project's file holds; nothing where there is none, or none that can be read."""
+    """The entries of the project's file; {} if it is missing or unreadable."""
     try:
         models = files.json(project / PROJECT_FILE)
     except (OSError, ValueError):
@@ -82,7 +80,7 @@ def project_models(project: Path, files: Files) -> dict[str, dict[str, Any]]:
 
 
 def _cached(name: str, hub: Path | None, files: Files) -> Any:
-    """The config.json that the hub's cache holds, of the revision it calls main, else of any."""
+    """The config.json in the hub's cache, of the revision `main`, else of any."""
     if hub is None or "/" not in name:
         return None
     folder = hub / f"models--{name.replace('/', '--')}"
@@ -91,9 +89,9 @@ def _cached(name: str, hub: Path | None, files: Files) -> Any:
         revision = files.text(folder / "refs" / "main").strip()
     except (OSError, UnicodeDecodeError):
         revision = ""
-    found = [snapshots / revision / "config.json"] if revision else []
-    found += files.glob(snapshots, "*/config.json") if files.is_dir(snapshots) else []
-    for path in found:
+    paths = [snapshots / revision / "config.json"] if revision else []
+    paths += files.glob(snapshots, "*/config.json") if files.is_dir(snapshots) else []
+    for path in paths:
         try:
             return files.json(path)
         except (OSError, ValueError):

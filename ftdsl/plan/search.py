@@ -1,7 +1,6 @@
-"""The fastest layout that fits, by search over all that `auto` leaves open; and why the others lost.
+"""The fastest layout that fits, by search over all options that `auto` leaves open; and the costs of the others.
 
-The lattice is small (a few hundred layouts), and memory grows with the micro-batch, so that it is walked in well under a
-second without starting anything.
+The search space is small (a few hundred layouts), and memory grows with the micro-batch: the search takes well under a second.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from ftdsl.plan.engine import Layout
 from ftdsl.record import frozen, replace
 
 LARGEST = 128
-"""Sequences of one card at once beyond which nothing gets faster; those up to it that divide a card's share are tried."""
+"""Micro-batch beyond which nothing gets faster; those up to it that divide a GPU's share of the batch are tried."""
 EQUAL = 1.02
-"""Layouts this close in time count as equal: the simpler one wins, as it has less that can break."""
+"""Layouts within this factor of time count as equal: the simpler one wins, as it is more robust."""
 
 _SIMPLE = {"strategy": ("", "ddp", "zero1", "zero2", "zero3", "fsdp2", "fsdp1", "megatron"),
            "offload": ("none", "optimizer", "params"), "checkpointing": ("none", "full")}  # fmt: skip
@@ -26,11 +25,13 @@ _SIMPLE = {"strategy": ("", "ddp", "zero1", "zero2", "zero3", "fsdp2", "fsdp1", 
 
 @frozen
 class Cost:
-    """What a layout costs. need: bytes of the card it must be given, the upper end of the estimate; limit: bytes there are;
-    seconds: of one optimizer step; tokens: a second, on one card; host: bytes of main memory on each machine for what is
-    offloaded; host_limit: bytes there are (0: not known); care: how much more room a layout must leave to be chosen. low and
-    high: bytes of the card that nine of ten runs need; certain: what no row changes; least: what nearly all runs need; bound:
-    what there can be of it at most (0: not known); seq_kind: of the estimate's set-up.
+    """The cost of a layout, in bytes and seconds.
+
+    need: GPU memory to plan for, the upper end of the estimate; limit: GPU memory available; seconds: per optimizer step;
+    tokens: per second and GPU; host: main memory per machine for offloading; host_limit: main memory available (0:
+    unknown); care: factor of extra room that a layout must leave to be chosen; low, high: range of GPU memory of nine of
+    ten runs; certain: memory that does not depend on rows; least: memory that nearly all runs need; bound: maximum of GPU
+    memory available (0: unknown); seq_kind: of the estimate's setup.
     """
 
     layout: Layout
@@ -55,25 +56,25 @@ class Cost:
 
     @property
     def crowds_host(self) -> bool:
-        """Whether what is offloaded is more than main memory."""
+        """Whether offloading needs more than main memory."""
         return bool(self.host_limit) and self.host > self.host_limit
 
     @property
     def refused(self) -> bool:
-        """Whether it certainly does not fit: nothing less than that makes an error."""
+        """Whether it certainly does not fit; only that is an error."""
         return self.crowds_host or (
             bool(self.bound) and is_certain(self.certain, self.least, self.bound, self.seq_kind)
         )
 
     @property
     def chosen(self) -> bool:
-        """Whether it leaves enough room to be chosen: `fits` is for what a recipe fixes."""
+        """Whether it leaves enough room to be chosen; `fits` is for layouts that a recipe fixes."""
         return self.fits and self.need * self.care <= self.limit
 
 
 @frozen
 class Free:
-    """What is left open: for each choice its options, in the order tried; a choice the recipe makes has one."""
+    """The options of each choice, in the order tried; one option if the recipe sets it."""
 
     methods: Sequence[tuple[str, int]]
     precisions: Sequence[str]
@@ -84,7 +85,7 @@ class Free:
     allowed: Callable[[Layout], bool] = field(default=lambda layout: True)
 
     def layouts(self) -> Iterator[Layout]:
-        """Every layout but for the micro-batch, which is the smallest."""
+        """All layouts with the smallest micro-batch."""
         for method, precision, strategy, offload, again in product(
             self.methods, self.precisions, self.strategies, self.offloads, self.checkpointing
         ):
@@ -94,7 +95,7 @@ class Free:
 
 
 def _makes_sense(layout: Layout) -> bool:
-    """Offload needs an engine that does it; parameters can only be moved where they are sharded."""
+    """Offloading needs a strategy that supports it; parameters can only be offloaded if they are sharded."""
     if layout.offload == "params":
         return layout.strategy in ("zero3", "fsdp1", "fsdp2")
     if layout.offload == "optimizer":
@@ -104,7 +105,7 @@ def _makes_sense(layout: Layout) -> bool:
 
 @frozen
 class Ranking:
-    """All layouts that were looked at: those that fit, the best first, then the others, the nearest to fitting first."""
+    """All layouts tried: those that fit, best first, then the others, nearest to fitting first."""
 
     costs: Sequence[Cost]
 
@@ -114,14 +115,14 @@ class Ranking:
 
     @property
     def nearest(self) -> Cost | None:
-        """What comes nearest to fitting."""
+        """The layout nearest to fitting."""
         return next((cost for cost in self.costs if not cost.chosen), None)
 
 
 def search(free: Free, cost: Callable[[Layout], Cost]) -> Ranking:
-    """The ranking over the whole lattice. The time of a step is for the same global batch everywhere.
+    """Rank the whole search space. Step times are for the same global batch.
 
-    Main memory is slow, and its time the hardest to predict: what is offloaded only counts where nothing fits without.
+    Main memory is slow, and its time is the hardest to predict: layouts with offloading are used only if nothing fits without.
     """
     tried: list[Cost] = []
     for offload in free.offloads:
@@ -129,7 +130,7 @@ def search(free: Free, cost: Callable[[Layout], Cost]) -> Ranking:
         if ranking.best:
             return Ranking((*ranking.costs, *tried))
         tried += ranking.costs
-    return Ranking(sorted(tried, key=lambda one: (one.need, plainness(one.layout))))
+    return Ranking(sorted(tried, key=lambda item: (item.need, plainness(item.layout))))
 
 
 def _search(free: Free, cost: Callable[[Layout], Cost]) -> Ranking:
@@ -137,18 +138,18 @@ def _search(free: Free, cost: Callable[[Layout], Cost]) -> Ranking:
     others: list[Cost] = []
     for layout in free.layouts():
         for micro in free.micro:
-            found = cost(replace(layout, micro=micro))
-            if not found.chosen:
+            candidate = cost(replace(layout, micro=micro))
+            if not candidate.chosen:
                 if micro == free.micro[0]:
-                    others.append(found)
+                    others.append(candidate)
                 break
-            fitting.append(found)
-    others.sort(key=lambda one: (one.need, plainness(one.layout)))
+            fitting.append(candidate)
+    others.sort(key=lambda item: (item.need, plainness(item.layout)))
     return Ranking((*_ranked(fitting), *others))
 
 
 def _ranked(costs: list[Cost]) -> list[Cost]:
-    """The fastest first; of those as good as the fastest, the simplest."""
+    """Fastest first; of those as fast as the fastest, the simplest."""
     if not costs:
         return []
     fastest = min(cost.seconds for cost in costs)
@@ -159,6 +160,6 @@ def _ranked(costs: list[Cost]) -> list[Cost]:
 
 
 def plainness(layout: Layout) -> tuple[int, ...]:
-    """Simple layouts before those that have more to break."""
+    """Sort key: simpler layouts first."""
     return tuple(order.index(getattr(layout, name)) if getattr(layout, name) in order else len(order)
                  for name, order in _SIMPLE.items())  # fmt: skip

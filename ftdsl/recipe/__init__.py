@@ -1,5 +1,5 @@
 """The typed recipe.
 
-Given: resolved values with origins. Gives: stages with settings, their lineage (what each starts from and makes), shapes of data,
-and errors of meaning (`rules/`). Knows: what stages and their keys mean; no engine.
+Input: resolved values with origins. Output: stages with settings, their lineage (the model each starts from and produces), shapes
+of data, and semantic errors (`rules/`). Contains the meaning of stages and keys; depends on no engine.
 """

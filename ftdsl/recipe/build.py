@@ -1,4 +1,4 @@
-"""Values to the typed recipe: settings per stage, lineage, and the checks that need no engine."""
+"""Builds the typed recipe from values: settings per stage, lineage, and the checks that need no engine."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from ftdsl.catalog.vocabulary import vocabulary
 from ftdsl.diagnostics import Label, Sink
 from ftdsl.environments import resolve_versions
+from ftdsl.language.resolve.keys import Path
 from ftdsl.language.resolve.layers import Entry
 from ftdsl.language.resolve.resolve import Resolved, ResolvedStage
-from ftdsl.language.resolve.words import Path
 from ftdsl.language.values import Secret, StageRef, Term, Value
 from ftdsl.recipe import rules
 from ftdsl.recipe.lineage import Linked, Linker
-from ftdsl.recipe.literal_secrets import kept_out
+from ftdsl.recipe.literal_secrets import without_secrets
 from ftdsl.recipe.recipe import EngineChoice, Recipe, Stage
 from ftdsl.recipe.settings import Settings
 from ftdsl.session import Session
@@ -25,7 +25,7 @@ DEFAULT_SEED = 42
 
 
 def build(resolved: Resolved, folder: FilePath, session: Session) -> Recipe:
-    """The recipe as far as it could be understood; what is wrong is in the session's sink."""
+    """The recipe, as far as it is valid; errors go to the session's sink."""
     linker = Linker(session.sink)
     stages = tuple(_stage(linker.link(stage), session.sink) for stage in resolved.stages)
     engine, seed = resolved.file.get(("engine",)), resolved.file.get(("seed",))
@@ -52,30 +52,30 @@ def build(resolved: Resolved, folder: FilePath, session: Session) -> Recipe:
 
 
 def _engines(file: Term, stages: tuple[Stage, ...], folder: FilePath, session: Session) -> dict[str, EngineChoice]:
-    """The engines of the file and of its stages. One recipe takes an engine in one version: there is one environment of each."""
+    """The engines of the file and of its stages. A recipe uses one version of an engine, as there is one environment for each."""
     engines: dict[str, EngineChoice] = {}
-    own = [(stage, term) for stage in stages if isinstance(term := stage.settings.get("engine"), Term)]
-    for stage, term in [(None, file), *own]:
+    stage_engines = [(stage, term) for stage in stages if isinstance(term := stage.settings.get("engine"), Term)]
+    for stage, term in [(None, file), *stage_engines]:
         earlier = engines.get(term.name)
         if earlier is None:
             version = str(term.options.get("version") or "")
             versions = resolve_versions(term.name, session, version=version, python=python_of(term, folder))
             engines[term.name] = EngineChoice(term, versions)
         elif stage is not None and term.options and term.options != earlier.term.options:
-            text = f"`{term.name}` is named with other options before"
-            help = "name its version and Python once: `engine = …` at the top of the file"
+            text = f"`{term.name}` has other options elsewhere in the recipe"
+            help = "set version and Python once: `engine = …` at the top of the file"
             session.sink.error("FT006", text, stage.spans.get("engine", stage.span), help=help)
     return engines
 
 
 def python_of(engine: Term, folder: FilePath) -> str:
-    """The Python an engine names, seen from the recipe's folder; "" when it names none."""
+    """The Python that an engine names, relative to the recipe's folder; "" if none."""
     named = engine.options.get("python")
     return str(folder / str(named)) if named else ""
 
 
 def _stage(linked: Linked, sink: Sink) -> Stage:
-    stage, values = linked.stage, kept_out(linked.values, sink)
+    stage, values = linked.stage, without_secrets(linked.values, sink)
     blocks = {".".join(path): span for path, span in stage.blocks.items()}
     return Stage(
         key=stage.key,
@@ -86,7 +86,7 @@ def _stage(linked: Linked, sink: Sink) -> Stage:
         origins={".".join(path): value.origin for path, value in values.items()},
         spans=blocks | {".".join(path): value.span for path, value in values.items() if value.span},
         keys={".".join(path): span for path, span in stage.keys.items()},
-        layers=[(".".join(e.path), _spoken(e, values), e.origin) for e in stage.layers if e.value is not None],
+        layers=[(".".join(e.path), _written_value(e, values), e.origin) for e in stage.layers if e.value is not None],
         span=stage.declared.block.header,
         parents=tuple(ref.key for ref in stage.parents),
         needs=linked.needs,
@@ -99,8 +99,8 @@ def _stage(linked: Linked, sink: Sink) -> Stage:
     )
 
 
-def _spoken(entry: Entry, values: Mapping[Path, Value]) -> str:
-    """A value as it is written; never a secret's."""
+def _written_value(entry: Entry, values: Mapping[Path, Value]) -> str:
+    """The source text of a value; for a secret the reference."""
     value = values.get(entry.path)
     if value is not None and isinstance(value.data, Secret):
         return f'secret("{value.data.variable}")'
@@ -112,20 +112,20 @@ def _dotted(values: Mapping[Path, Value]) -> dict[str, Any]:
 
 
 def _check_destinations(resolved: Resolved, sink: Sink) -> None:
-    """Two runs that put their results in one place would overwrite each other."""
+    """Report runs with the same destination, which would overwrite each other."""
     seen: dict[str, tuple[ResolvedStage, Value]] = {}
     for stage in resolved.stages:
         value = stage.values.get(("to",))
         if value is None or isinstance(value.data, StageRef):
             continue
-        place = str(FilePath(str(value.data)))
-        other = seen.setdefault(place, (stage, value))
-        if other[0] is stage:
+        path = str(FilePath(str(value.data)))
+        first = seen.setdefault(path, (stage, value))
+        if first[0] is stage:
             continue
-        if other[0].name == stage.name:
-            text = f"every run of `{stage.name}` would be put in `{value.data}`"
-            sink.error("FT082", text, value.span, help='write `{run}` into it: `to = "out/{run}"`')
+        if first[0].name == stage.name:
+            text = f"every run of `{stage.name}` would be written to `{value.data}`"
+            sink.error("FT082", text, value.span, help='use `{run}`: `to = "out/{run}"`')
         else:
-            labels = (Label(other[1].span, "also here"),) if other[1].span else ()
-            text = f"`{stage.name}` and `{other[0].name}` would be put in one place"
+            labels = (Label(first[1].span, "also here"),) if first[1].span else ()
+            text = f"`{stage.name}` and `{first[0].name}` would be written to the same folder"
             sink.error("FT082", text, value.span, labels=labels)

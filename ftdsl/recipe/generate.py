@@ -1,7 +1,7 @@
-"""`python -m ftdsl.recipe.generate [--check]`: the vocabulary -> `defaults.py` (defaults as values, by block and kind of
-stage) and `models.py` (one pydantic model a block and a kind of stage).
+"""`python -m ftdsl.recipe.generate [--check]`: generates `defaults.py` (default values by block and kind of stage) and
+`models.py` (a pydantic model per block and kind of stage) from the vocabulary.
 
-Generated, so that the words are written down once: `vocabulary.toml` is the source of names, types, bounds and defaults.
+`vocabulary.toml` is the single source of names, types, bounds and defaults.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ftdsl.language.parser import parse
 from ftdsl.language.resolve.evaluate import Evaluator
 from ftdsl.language.resolve.layers import Effective
 from ftdsl.language.resolve.load import Module
-from ftdsl.language.resolve.names import Names, Place, View
+from ftdsl.language.resolve.names import Names, Scope, View
 from ftdsl.language.types import Type, parse_type
 from ftdsl.session import Session
 from ftdsl.source import Source
@@ -45,7 +45,7 @@ _Script = InstanceOf[Script]
 
 
 class Block(BaseModel):
-    """What all blocks and stages share: values are checked once, and never changed."""
+    """The base of all blocks and stages: frozen, and validated once."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, strict=True, populate_by_name=True)
 '''
@@ -96,7 +96,7 @@ def _bounds(key: Key) -> str:
 
 
 class _Defaults:
-    """Reads a default as the recipe would write it, with the language itself."""
+    """Evaluates a default, written as in a recipe, with the language itself."""
 
     def __init__(self) -> None:
         self.session = Session(env={})
@@ -105,11 +105,11 @@ class _Defaults:
         self.evaluator = Evaluator(self.session, Names({}, View("", Effective("file"))), {})
 
     def value(self, key: Key) -> Any:
-        """Raises: ValueError when the vocabulary's default is not a value of its own type."""
+        """The value of a key's default. Raises: ValueError if it does not have the type of the key."""
         sink = Sink()
         item = parse(Source(key.name, f"x = {key.default}"), sink).items[0]
         assert isinstance(item, tree.Bind)
-        data = self.evaluator.typed(item.value, key, Place(self.module), sink)
+        data = self.evaluator.typed(item.value, key, Scope(self.module), sink)
         if len(sink):
             raise ValueError(f"default of {key.name}: {next(iter(sink)).message}")
         return data
@@ -150,28 +150,34 @@ def _class_name(word: str) -> str:
 
 def models() -> str:
     """The text of `models.py`, formatted."""
-    words, defaults = vocabulary(), _Defaults()
-    names = [n for n in words.block_names() if "_in" in words.block(n).raw and not words.block(n).open]
-    classes, known = [], []
+    vocab, defaults = vocabulary(), _Defaults()
+    names = [n for n in vocab.block_names() if "_in" in vocab.block(n).raw and not vocab.block(n).open]
+    classes, block_names = [], []
     for name in names:
-        block = words.block(name)
-        inner = list(words.blocks_in(name)) if name not in STAGE_KINDS else []
+        block = vocab.block(name)
+        inner = list(vocab.blocks_in(name)) if name not in STAGE_KINDS else []
         classes.append(_class(_class_name(name), f"The block `{name}`.", dict(block.keys), inner, defaults))
-        known.append(name)
-    shared = list(words.blocks_in("sft"))  # the same for every kind that trains
+        block_names.append(name)
+    shared = list(vocab.blocks_in("sft"))  # the same for all kinds that train
     classes.append(
-        _class("TrainingStage", "What stages that train share.", dict(words.block("train").keys), shared, defaults)
+        _class(
+            "TrainingStage",
+            "The keys and blocks of all stages that train.",
+            dict(vocab.block("train").keys),
+            shared,
+            defaults,
+        )
     )
     for kind in STAGE_KINDS:
         about = f"A `{kind}` stage."
         if kind in TRAINING:
-            own = dict(words.block(kind).keys) if kind in words.block_names() else {}
-            rest = [block for block in words.blocks_in(kind) if block not in shared]
-            classes.append(_class(f"{_class_name(kind)}Stage", about, own, rest, defaults, "TrainingStage"))
+            own_keys = dict(vocab.block(kind).keys) if kind in vocab.block_names() else {}
+            own_blocks = [block for block in vocab.blocks_in(kind) if block not in shared]
+            classes.append(_class(f"{_class_name(kind)}Stage", about, own_keys, own_blocks, defaults, "TrainingStage"))
         else:
-            keys, blocks = dict(words.keys_of(kind)), list(words.blocks_in(kind))
+            keys, blocks = dict(vocab.keys_of(kind)), list(vocab.blocks_in(kind))
             classes.append(_class(f"{_class_name(kind)}Stage", about, keys, blocks, defaults))
-    blocks_table = ", ".join(f'"{name}": {_class_name(name)}' for name in known)
+    blocks_table = ", ".join(f'"{name}": {_class_name(name)}' for name in block_names)
     stages_table = ", ".join(f'"{kind}": {_class_name(kind)}Stage' for kind in STAGE_KINDS)
     tables = (
         f"BLOCKS: dict[str, type[Block]] = {{{blocks_table}}}\nSTAGES: dict[str, type[Block]] = {{{stages_table}}}\n"
@@ -181,10 +187,10 @@ def models() -> str:
 
 def defaults() -> str:
     """The text of `defaults.py`, formatted."""
-    words, read = vocabulary(), _Defaults()
-    names = [n for n in words.block_names() if "_in" in words.block(n).raw and not words.block(n).open]
-    groups = {name: words.block(name).keys for name in names}
-    groups |= {kind: words.keys_of(kind) for kind in STAGE_KINDS}
+    vocab, read = vocabulary(), _Defaults()
+    names = [n for n in vocab.block_names() if "_in" in vocab.block(n).raw and not vocab.block(n).open]
+    groups = {name: vocab.block(name).keys for name in names}
+    groups |= {kind: vocab.keys_of(kind) for kind in STAGE_KINDS}
     lines = ["DEFAULTS: dict[str, dict[str, Any]] = {"]
     for name, keys in groups.items():
         pairs = ", ".join(f'"{key.name}": {read.value(key)!r}' for key in keys.values() if key.default)
@@ -199,7 +205,7 @@ def _formatted(text: str) -> str:
 
 
 def main(check: bool) -> int:
-    """Write what is out of date, or (check) only say so: exit 1."""
+    """Write the outdated files; with `check` only report them, with exit status 1."""
     stale = False
     for target, text in ((DEFAULTS, defaults()), (MODELS, models())):
         if target.exists() and target.read_text(encoding="utf-8") == text:

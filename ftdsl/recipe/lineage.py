@@ -1,4 +1,4 @@
-"""What each stage starts from and what it hands on: the types of stage results, and the hand-offs that are refused."""
+"""Lineage: the model that each stage starts from and produces, and the errors of hand-offs between stages."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import field
 from typing import Any
 
 from ftdsl.diagnostics import Sink
-from ftdsl.language.resolve import words
+from ftdsl.language.resolve import keys
+from ftdsl.language.resolve.keys import Path
 from ftdsl.language.resolve.resolve import ResolvedStage
-from ftdsl.language.resolve.words import Path
 from ftdsl.language.values import Origin, StageRef, Term, Value
 from ftdsl.recipe.recipe import Lineage
 from ftdsl.record import frozen, mutable
@@ -18,12 +18,12 @@ from ftdsl.source import Span
 TRAINING = ("pretrain", "sft", "reward", "dpo", "kto", "ppo")
 SCORING = ("eval", "merge", "quantize")
 HANDED = ("template", "system", "tools", "thinking", "keep_thinking", "tokenizer", "media")
-"""What belongs to a model and goes wherever it goes; with an adapter `quantize` (how its base is loaded) goes too."""
+"""Keys that belong to a model and are inherited with it; with an adapter also `quantize` (how its base is loaded)."""
 
 
 @frozen
 class Linked:
-    """A stage with its place in the lineage, and its values with what was handed on."""
+    """A stage with its lineage, and its values with the inherited ones."""
 
     stage: ResolvedStage
     values: Mapping[Path, Value]
@@ -35,13 +35,13 @@ class Linked:
 
     @property
     def sound(self) -> bool:
-        """Whether it is known what it starts from, where it has to start from something."""
+        """Whether the model it starts from is known, if it needs one."""
         return self.start is not None or self.stage.declared.kind not in (*TRAINING, *SCORING)
 
 
 @mutable
 class Linker:
-    """Links stages one after the other, in an order in which each comes after what it refers to."""
+    """Links stages in order; each comes after those it refers to."""
 
     sink: Sink
     done: dict[str, Linked] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class Linker:
         parent = self._giver(stage)
         if parent and start:
             self._hand_on(stage, parent, start, values)
-        method = next((m for m in sorted(words.methods()) if (m,) in stage.blocks), "")
+        method = next((m for m in sorted(keys.methods()) if (m,) in stage.blocks), "")
         needs = tuple(dict.fromkeys(_key(ref) for ref in (*stage.parents, *stage.refs)))
         linked = Linked(
             stage, values, start, self._stacks(method, start), self._result(stage, start, method), needs, method
@@ -62,7 +62,7 @@ class Linker:
         self.done[stage.key] = linked
         return linked
 
-    # --- where a stage starts
+    # --- the model a stage starts from
 
     def _start(self, stage: ResolvedStage) -> Lineage | None:
         kind = stage.declared.kind
@@ -70,16 +70,16 @@ class Linker:
         if kind not in (*TRAINING, *SCORING):
             return None
         if model and stage.parents:
-            own = model.origin.kind != "file"
+            is_stage_key = model.origin.kind != "file"
             text = f"`{stage.name}` has a `model` and starts `from` a stage"
-            label = "" if own else "here it is the model of every stage"
-            help = "keep one of them" if own else "write it in the stages that start from it"
+            label = "" if is_stage_key else "this sets the model of all stages"
+            help = "remove one of them" if is_stage_key else "set it in the stages that start from it"
             self.sink.error("FT622", text, model.span, label=label, help=help)
         if model:
             return self._lineage(model.data, model.span)
         if not stage.parents:
             if ("model",) in stage.unknown or stage.declared.block.parents:
-                return None  # said where it is written
+                return None  # reported at its own span
             if not any(value.origin.kind != "default" for value in stage.values.values()) and stage.refs:
                 return None
             text = f"`{stage.name}` has no model to start from"
@@ -91,19 +91,19 @@ class Linker:
     def _from_parents(self, stage: ResolvedStage) -> Lineage | None:
         spans = [parent.span for parent in stage.declared.block.parents]
         lineages = [self._lineage(ref, span) for ref, span in zip(stage.parents, spans, strict=False)]
-        known = [lineage for lineage in lineages if lineage]
-        if len(known) < len(lineages) or not known:
+        resolved = [lineage for lineage in lineages if lineage]
+        if len(resolved) < len(lineages) or not resolved:
             return None
-        if len(known) > 1 and stage.declared.kind != "merge":
-            text = f"`{stage.name}` starts from several stages; only `merge` can"
+        if len(resolved) > 1 and stage.declared.kind != "merge":
+            text = "only a `merge` stage can start from several stages"
             self.sink.error("FT622", text, stage.declared.block.header)
             return None
-        for lineage, span in zip(known[1:], spans[1:], strict=False):
-            if lineage.base != known[0].base:
-                text = "adapters of different bases cannot be merged into one"
-                self.sink.error("FT622", text, span, label=f"its base is {_said(lineage.base)}")
+        for lineage, span in zip(resolved[1:], spans[1:], strict=False):
+            if lineage.base != resolved[0].base:
+                text = "cannot merge adapters of different base models"
+                self.sink.error("FT622", text, span, label=f"its base is {_describe(lineage.base)}")
                 return None
-        return Lineage(known[0].base, tuple(adapter for lineage in known for adapter in lineage.adapters))
+        return Lineage(resolved[0].base, tuple(adapter for lineage in resolved for adapter in lineage.adapters))
 
     def _lineage(self, data: Any, span: Span | None) -> Lineage | None:
         if isinstance(data, StageRef):
@@ -115,27 +115,27 @@ class Linker:
         return Lineage(data)
 
     def _of_best(self, data: Term, span: Span | None) -> Lineage | None:
-        """One of several runs, chosen when they are done: they must differ in what they learned only."""
+        """The best of several runs, selected after they have run: they must start from the same model."""
         refs: tuple[StageRef, ...] = data.options.get("stage", ())
-        found = [self._of_stage(ref, span) for ref in refs]
-        known = [lineage for lineage in found if lineage]
-        if not known or len(known) < len(found):
+        lineages = [self._of_stage(ref, span) for ref in refs]
+        resolved = [lineage for lineage in lineages if lineage]
+        if not resolved or len(resolved) < len(lineages):
             return None
-        first = known[0]
+        first = resolved[0]
         if not first.adapters:
             return Lineage(data)
-        if any((one.base, one.adapters[:-1]) != (first.base, first.adapters[:-1]) for one in known):
-            text = f"the runs of `{refs[0].stage}` start from different models, and the best one's is not known before"
-            self.sink.error("FT602", text, span, help="merge each into its base, and take the best of the merged")
+        if any((lineage.base, lineage.adapters[:-1]) != (first.base, first.adapters[:-1]) for lineage in resolved):
+            text = f"the runs of `{refs[0].stage}` start from different models, so the best one's base is unknown"
+            self.sink.error(
+                "FT602", text, span, help="merge each run into its base, and take `best()` of the merged models"
+            )
             return None
         return Lineage(first.base, (*first.adapters[:-1], data))
 
     def _of_adapter(self, data: Term, span: Span | None) -> Lineage | None:
         base = data.options.get("base")
         if base is None:
-            self.sink.error(
-                "FT010", "`adapter()` needs the `base` it was trained on", span, help='write `base = hf("…")`'
-            )
+            self.sink.error("FT010", "`adapter()` needs its `base` model", span, help='write `base = hf("…")`')
             return None
         below = self._lineage(base, span)
         return Lineage(below.base, (*below.adapters, data)) if below else None
@@ -149,13 +149,13 @@ class Linker:
             if kind not in TRAINING + SCORING or kind == "eval":
                 gives = {"data": "data", "eval": "metrics", "shell": "files"}.get(kind, "no model")
                 help = {"data": f"write `data = {ref.stage}`", "shell": f"write `model = file({ref.stage}.path)`"}.get(
-                    kind, f"start from what `{ref.stage}` scores, and write `after = {ref.stage}`"
+                    kind, f"start from the model that `{ref.stage}` evaluates, and write `after = {ref.stage}`"
                 )
-                self.sink.error("FT622", f"`{ref.stage}` makes {gives}, not a model", span, help=help)
+                self.sink.error("FT622", f"`{ref.stage}` produces {gives}, not a model", span, help=help)
             return None
         return linked.result
 
-    # --- what it hands on
+    # --- inheritance and results
 
     def _giver(self, stage: ResolvedStage) -> Linked | None:
         model = stage.values.get(("model",))
@@ -165,37 +165,37 @@ class Linker:
         return self.done.get(_key(ref)) if isinstance(ref, StageRef) and not ref.part else None
 
     def _hand_on(self, stage: ResolvedStage, parent: Linked, start: Lineage, values: dict[Path, Value]) -> None:
-        """The parent's words about the model, weaker than anything the stage says itself."""
+        """Inherit the parent's values of the model's keys; the stage's own values win."""
         handed = (*HANDED, "quantize") if start.adapters else HANDED
         for path, value in parent.values.items():
-            if path[0] not in handed or words.find(stage.declared.kind, path) is None:
+            if path[0] not in handed or keys.find(stage.declared.kind, path) is None:
                 continue
-            if path[:1] in stage.taken_back or path in stage.taken_back:
+            if path[:1] in stage.reset_paths or path in stage.reset_paths:
                 continue
             if path not in values:
                 origin = Origin("from", parent.stage.key, str(value.origin))
                 values[path] = Value(value.data, value.span, origin)
             elif path == ("template",) and values[path].data != value.data:
-                text = f"`{stage.name}` uses another template than `{parent.stage.name}`, which trained its model"
-                self.sink.error("FT504", text, values[path].span, label=f"there it is `{value.data}`")
+                text = f"`{stage.name}` uses another template than `{parent.stage.name}`, from which it starts"
+                self.sink.error("FT504", text, values[path].span, label=f"`{parent.stage.name}` uses `{value.data}`")
 
     def _stacks(self, method: str, start: Lineage | None) -> bool:
         return bool(method in ("lora", "oft") and start and start.adapters)
 
     def _result(self, stage: ResolvedStage, start: Lineage | None, method: str) -> Lineage | None:
         kind = stage.declared.kind
-        this = StageRef(stage.name, "", stage.run)
+        own_ref = StageRef(stage.name, "", stage.run)
         if kind in ("merge", "quantize"):
-            return Lineage(this)
+            return Lineage(own_ref)
         if kind not in TRAINING or start is None:
             return None
         if method in ("full", "freeze"):
-            return Lineage(this)
+            return Lineage(own_ref)
         if method or not start.adapters:
-            return Lineage(start.base, (*start.adapters, this))
-        return Lineage(start.base, (*start.adapters[:-1], this))
+            return Lineage(start.base, (*start.adapters, own_ref))
+        return Lineage(start.base, (*start.adapters[:-1], own_ref))
 
-    # --- what is refused
+    # --- errors
 
     def _check_method(self, linked: Linked) -> None:
         stage, start = linked.stage, linked.start
@@ -203,42 +203,42 @@ class Linker:
             return
         kind = stage.declared.kind
         if kind == "quantize" and start.adapters:
-            text = "only a whole model can be quantised, and this is an adapter"
-            self.sink.error("FT622", text, stage.declared.block.header, help="put a `merge` stage between")
+            text = "cannot quantise an adapter"
+            self.sink.error("FT622", text, stage.declared.block.header, help="add a `merge` stage before it")
         self._check_reward_parent(linked)
 
     def _check_reward_parent(self, linked: Linked) -> None:
         for ref, node in zip(linked.stage.parents, linked.stage.declared.block.parents, strict=False):
             parent = self.done.get(_key(ref))
             if parent and parent.stage.declared.kind == "reward" and linked.stage.declared.kind in TRAINING:
-                text = f"`{ref.stage}` is a reward model: it scores answers and cannot be trained to give them"
+                text = f"`{ref.stage}` is a reward model, which scores answers and cannot generate them"
                 self.sink.error("FT622", text, node.span, help=f"in a `ppo` stage write `reward = {ref.stage}`")
 
     def _check_refs(self, stage: ResolvedStage) -> None:
-        """Data comes from data stages (and from splits they hold out); a reward from a reward stage."""
+        """Check that data comes from data stages (or their held-out splits), and a reward from a reward stage."""
         for path, value in stage.values.items():
             if path[-1] in ("data", "source", "calibrate") or path[0] == "holdout":
                 for item in value.data if isinstance(value.data, list) else [value.data]:
                     if isinstance(item, StageRef):
                         self._check_data(item, value.span)
             if path == ("reward",) and isinstance(value.data, StageRef):
-                other = self.done.get(_key(value.data))
-                if other and other.stage.declared.kind != "reward":
+                reward_stage = self.done.get(_key(value.data))
+                if reward_stage and reward_stage.stage.declared.kind != "reward":
                     self.sink.error("FT622", f"`{value.data.stage}` is not a `reward` stage", value.span)
 
     def _check_data(self, ref: StageRef, span: Span | None) -> None:
-        other = self.done.get(_key(ref))
-        if other is None:
+        data_stage = self.done.get(_key(ref))
+        if data_stage is None:
             return
-        if other.stage.declared.kind != "data":
+        if data_stage.stage.declared.kind != "data":
             self.sink.error(
-                "FT622", f"`{ref.stage}` makes no data", span, help="data comes from a `data` stage or `file(…)`"
+                "FT622", f"`{ref.stage}` produces no data", span, help="data comes from a `data` stage or `file(…)`"
             )
             return
         if ref.part not in ("", "train", "eval", "test"):
             self.sink.error("FT040", f"data has no part `{ref.part}`", span, help="parts: train, eval, test")
-        elif ref.part in ("eval", "test") and ("holdout", ref.part) not in other.values:
-            text = f"`{ref.stage}` holds nothing out as `{ref.part}`"
+        elif ref.part in ("eval", "test") and ("holdout", ref.part) not in data_stage.values:
+            text = f"`{ref.stage}` has no `{ref.part}` split"
             help = f"write `holdout {{ {ref.part} = 5% }}` in `data {ref.stage}`"
             self.sink.error("FT622", text, span, help=help)
 
@@ -247,7 +247,7 @@ def _key(ref: Any) -> str:
     return ref.key if isinstance(ref, StageRef) else ""
 
 
-def _said(where: Any) -> str:
-    if isinstance(where, StageRef):
-        return f"the stage `{where.stage}`"
-    return f"`{where.options.get('id') or where.options.get('path') or where.name}`"
+def _describe(model: Any) -> str:
+    if isinstance(model, StageRef):
+        return f"the stage `{model.stage}`"
+    return f"`{model.options.get('id') or model.options.get('path') or model.name}`"

@@ -16,7 +16,7 @@ _Script = InstanceOf[Script]
 
 
 class Block(BaseModel):
-    """What all blocks and stages share: values are checked once, and never changed."""
+    """The base of all blocks and stages: frozen, and validated once."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, strict=True, populate_by_name=True)
 
@@ -332,7 +332,7 @@ class Search(Block):
 
 
 class TrainingStage(Block):
-    """What stages that train share."""
+    """The keys and blocks of all stages that train."""
 
     model: _Term | _Ref | None = None
     template: str | None = None

@@ -1,4 +1,4 @@
-"""The typed recipe: stages with checked settings, in the order of their graph, and what each starts from and makes."""
+"""The typed recipe: stages with checked settings in topological order, and the models they start from and produce."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from ftdsl.recipe.settings import Settings
 from ftdsl.record import frozen
 from ftdsl.source import Span
 
-Where: TypeAlias = Term | StageRef
-"""A model, adapter or data set: a call such as `hf(…)`, or the stage that makes it."""
+ModelRef: TypeAlias = Term | StageRef
+"""A reference to a model, adapter or data set: a call such as `hf(…)`, or the stage that produces it."""
 
 
 @frozen(eq=True)
 class Lineage:
-    """A model as the recipe knows it: a base, and the adapters stacked on it, in order."""
+    """A model: a base, and the adapters stacked on it, in order."""
 
-    base: Where
-    adapters: tuple[Where, ...] = ()
+    base: ModelRef
+    adapters: tuple[ModelRef, ...] = ()
 
 
 @frozen
 class Stage:
-    """A stage of one variant.
+    """One variant of a stage.
 
     key: unique (`sft`, `sft@seed=1`); run: the variant (`seed=1`) or "";
-    settings: what it says, with what is handed on, shared, set by profiles and `--set` already in;
-    origins, spans (of values) and keys (where the key stands): by dotted key (`optim.lr`);
-    layers: (dotted key, value as written, who) of every layer that set a key, weakest first;
-    parents: keys named by `from`; needs: keys of every stage that must have succeeded before (parents included);
-    start: what it begins with (None for data and shell); new_adapter: it puts a new adapter on top of `start`;
-    result: what it hands on (None for data, eval, shell);
-    unknown: dotted keys whose value an error has taken; sound: what it starts from and says could be read at all.
+    settings: its values, with inherited and shared ones, profiles and `--set`;
+    origins, spans (of values) and keys (spans of keys): by dotted key (`optim.lr`);
+    layers: (dotted key, source text, origin) of every layer that set a key, weakest first;
+    parents: keys of the stages in `from`; needs: keys of all stages that must succeed before (with parents);
+    start: the model it starts from (None for data and shell); new_adapter: it adds a new adapter to `start`;
+    result: the model it produces (None for data, eval, shell);
+    unknown: dotted keys whose value has an error; sound: the stage could be parsed, and its start is known.
     """
 
     key: str
@@ -62,7 +62,7 @@ class Stage:
 
 @frozen
 class EngineChoice:
-    """An engine as a recipe names it (`llamafactory("0.9.5")`), and the versions that count."""
+    """An engine as the recipe names it (`llamafactory("0.9.5")`), and the versions in force."""
 
     term: Term
     versions: Versions
@@ -70,11 +70,10 @@ class EngineChoice:
 
 @frozen
 class Recipe:
-    """A whole recipe after resolution and checks. `folder` is where the recipe file lies; `stages` are in run order.
-    engine: the file's; `engines`: of every engine that a stage names, how it is named and the versions that count of it and
-    of what it runs beside.
+    """A recipe after resolution and checks.
 
-    `smoke`: it is one in small; then `resumed` are the keys of stages that are interrupted and gone on with.
+    folder: of the recipe file; stages: in run order; engine: of the file; engines: by name, for all stages.
+    smoke: reduced for a smoke run; resumed: then the keys of stages that are interrupted and resumed.
     """
 
     name: str
@@ -94,20 +93,20 @@ class Recipe:
 
     @property
     def versions(self) -> Versions:
-        """Of the file's engine."""
+        """The versions of the file's engine."""
         return self.engines[self.engine.name].versions
 
     def engine_of(self, stage: Stage) -> str:
-        """The name of the engine that a stage asks for, else the file's."""
+        """The name of a stage's engine: its own, else the file's."""
         return stage.settings.name("engine") or self.engine.name
 
     def versions_of(self, stage: Stage) -> Versions:
-        """The versions that count for a stage."""
+        """The versions in force for a stage."""
         return self.engines[self.engine_of(stage)].versions
 
-    def where(self, place: Span | str) -> str:
-        """`file:line` seen from the recipe's folder, so that artifacts do not tell where the recipe was compiled."""
-        text = place if isinstance(place, str) else place.where
+    def location(self, span: Span | str) -> str:
+        """`file:line` relative to the recipe's folder, so that artifacts do not contain the path of the machine."""
+        text = span if isinstance(span, str) else span.location
         folder = f"{self.folder.as_posix()}/"
         return text.removeprefix(folder).replace(f"({folder}", "(")  # `profile p (folder/recipe.ft:3)`
 
@@ -116,15 +115,15 @@ class Recipe:
         return self._by_key[key]
 
     def find(self, key: str) -> Stage | None:
-        """The stage of that key, if there is one."""
+        """The stage of that key, or None."""
         return self._by_key.get(key)
 
     def reader(self, data: Stage) -> str:
-        """The kind of the first stage that reads a data stage: pairs and labels follow from it. `sft` when none does."""
+        """The kind of the first stage that reads a data stage, which determines pairs and labels; `sft` if none does."""
         return self.read_by(data) or "sft"
 
     def read_by(self, data: Stage) -> str:
-        """The kind of the first stage that reads a data stage; "" when none does."""
+        """The kind of the first stage that reads a data stage; "" if none does."""
         return self._readers.get(data.key, "")
 
     @cached_property

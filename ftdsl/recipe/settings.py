@@ -1,7 +1,7 @@
-"""The settings of a stage, read by dotted key: what the recipe says, else the language's default.
+"""The settings of a stage by dotted key: the recipe's value, else the default of the language.
 
-Light on purpose: `ftc check` reads thousands of keys and must not pay for building pydantic models. The same values go
-through the models of `recipe.models` before anything is compiled (`recipe.validate`).
+Without pydantic, since `ftc check` reads thousands of keys and building models is slow. `recipe.validate` validates the same
+values with the models of `recipe.models` before compilation.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from ftdsl.record import mutable
 
 METHODS = ("full", "freeze", "lora", "oft", "adapter", "prefix")
 _ON_DEMAND = (*METHODS, "quantize")
-"""Blocks whose absence means something: without them their keys have no value, not even a default."""
+"""Blocks whose keys have no value, not even a default, unless the block is present."""
 
 
 @mutable
 class Settings:
-    """`kind` is a stage kind or a block's name; `values` by dotted key; `blocks` are those that were written."""
+    """`kind`: a stage kind or the name of a block; `values`: by dotted key; `blocks`: those in the recipe."""
 
     kind: str
     values: Mapping[str, Any]
@@ -38,31 +38,31 @@ class Settings:
         return DEFAULTS.get(block, {}).get(name) if self.has(block) else None
 
     def has(self, block: str) -> bool:
-        """Whether a block counts: written, or one that every stage of the kind has."""
+        """Whether a block is in effect: in the recipe, or implicit in stages of the kind."""
         return block in self._written or (block not in _ON_DEMAND and self.may_have(block))
 
     @cached_property
     def _written(self) -> frozenset[str]:
-        """Blocks that were opened, or have a key set."""
+        """Blocks in the recipe, or with a key set."""
         return self.blocks | {key.rpartition(".")[0] for key in self.values}
 
     def may_have(self, block: str) -> bool:
-        """Whether stages of this kind can have the block at all; a table that is a value (`launch.runtime_env`) is none."""
-        words = vocabulary()
-        return block in words and self.kind in words.block(block).contexts
+        """Whether stages of this kind can have the block; a table that is a value (`launch.runtime_env`) is not a block."""
+        vocab = vocabulary()
+        return block in vocab and self.kind in vocab.block(block).contexts
 
     def inside(self, block: str) -> dict[str, Any]:
-        """What was written in a block, by the names there: for open blocks such as `llamafactory { }`."""
+        """The values set in a block, by key: for open blocks such as `llamafactory { }`."""
         start = f"{block}."
         return {key.removeprefix(start): value for key, value in self.values.items() if key.startswith(start)}
 
     def items(self, key: str) -> list[Any]:
-        """The values at a key that takes one or several; empty when unset."""
+        """The values of a key that takes one or several; empty if unset."""
         value = self.get(key)
         return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
 
     def name(self, key: str) -> str:
-        """The name of the member at a key; a text as it is; "" when unset."""
+        """The name of the member at a key; for a text, the text; "" if unset."""
         value = self.get(key)
         return value.name if isinstance(value, Term) else str(value or "")
 
@@ -71,11 +71,11 @@ class Settings:
         return [str(getattr(item, "name", item)) for item in self.items(key)]
 
     def with_values(self, values: Mapping[str, Any], blocks: frozenset[str] = frozenset()) -> Settings:
-        """A copy with these values on top."""
+        """A copy with these values added; they win."""
         return Settings(self.kind, {**self.values, **values}, self.blocks | blocks)
 
     def nested(self) -> dict[str, Any]:
-        """`{"optim": {"lr": 1e-4}}`; a block that was written but is empty becomes `{}`."""
+        """`{"optim": {"lr": 1e-4}}`; an empty block becomes `{}`."""
         tree: dict[str, Any] = {}
         for block in self.blocks:
             _inner(tree, block.split("."))
@@ -92,7 +92,7 @@ def _inner(tree: dict[str, Any], blocks: list[str]) -> dict[str, Any]:
 
 
 _UNNAMED = frozenset({"id", "path", "memory", "version", "n", "url", "value", "share", "where"})
-"""Options that people write without their name: `hf("org/model")`, `a100(80GB)`, `last(2)`."""
+"""Options shown without their name: `hf("org/model")`, `a100(80GB)`, `last(2)`."""
 
 
 def _option(name: str, value: Any) -> str:
@@ -103,7 +103,7 @@ def _option(name: str, value: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as a person would write it."""
+    """A value in the syntax of the language."""
     if isinstance(value, Term):
         inner = ", ".join(_option(name, option) for name, option in value.options.items())
         return f"{value.name}({inner})" if inner else value.name
@@ -123,5 +123,5 @@ def shown(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(shown(item) for item in value)}]"
     if isinstance(value, float):
-        return f"{value:g}".replace("e-0", "e-").replace("e+0", "e+")  # 1e-4, as everybody writes it
+        return f"{value:g}".replace("e-0", "e-").replace("e+0", "e+")  # 1e-4 instead of 1e-04
     return "null" if value is None else "true" if value is True else "false" if value is False else str(value)

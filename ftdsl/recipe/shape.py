@@ -1,6 +1,6 @@
-"""The shape of a data source: its format, which column plays which part, and how a chat row names its speakers.
+"""The shape of a data source: its format, the roles of its columns, and the names of speakers in chats.
 
-What the recipe does not say is read off the first row of the file, where the file is at hand.
+What the recipe leaves open is detected from the first row, if the file is available.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PAIRS = ("dpo", "reward")
 _KINDS = (".json", ".jsonl", ".csv", ".parquet")
 _PACKED = (".gz", ".bz2", ".xz", ".zst")
 ENDINGS = (*_KINDS, *(f"{kind}{packed}" for kind in _KINDS for packed in _PACKED))
-"""Files of rows, where a folder is named; as ftdsl/runtime/data/reading.py has it."""
+"""Extensions of data files in a folder; the same as in ftdsl/runtime/data/reading.py."""
 
 _CHAT = {"messages": "conversations", "system": "system", "tools": "tools"}
 _MEDIA = {"images": "images", "videos": "videos", "audios": "audios"}
@@ -44,10 +44,8 @@ _ROLES: Mapping[str, Mapping[str, str]] = {
 
 @frozen
 class Shape:
-    """`format` is alpaca, sharegpt, openai or text; `columns`: part -> column; `roles` of chats, else empty.
-
-    `row` is the first row, or None when it could not be seen; `missing`: columns that a stage of the kind needs and the
-    row has not.
+    """format: alpaca, sharegpt, openai or text; columns: part -> column; roles: of chats, else empty;
+    row: the first row, None if not available; missing: columns that a stage of the kind needs and the row lacks.
     """
 
     format: str
@@ -58,22 +56,22 @@ class Shape:
 
 
 def shape_of(settings: Settings, row: Mapping[str, Any] | None, kind: str) -> Shape:
-    """The shape of a source (`settings`: of a data stage, or a source's own options) for a stage of a kind."""
+    """The shape of a source for a stage of a kind (`settings`: of a data stage, or the source's own options)."""
     format = settings.name("format") or "auto"
     if format == "auto":
         format = _seen(row) if row is not None else "text" if kind == "pretrain" else "alpaca"
-    said = settings.inside("columns")
+    own_columns = settings.inside("columns")
     parts = {**_COLUMNS.get(format, _COLUMNS["alpaca"]), **_MEDIA, **_extra(kind)}
-    columns = {part: str(said.get(part, column)) for part, column in parts.items()}
+    columns = {part: str(own_columns.get(part, column)) for part, column in parts.items()}
     needed = {_NEEDED.get(format, "prompt"), *_extra(kind)}
     if kind == "sft" and format == "alpaca":
         needed.add("response")
     missing = tuple(columns[part] for part in sorted(needed) if row is not None and columns[part] not in row)
     if kind in PAIRS or kind == "kto" or row is None:
-        wanted = {*needed, *said, *(() if kind in PAIRS else ("response", "query"))}
+        needed_parts = {*needed, *own_columns, *(() if kind in PAIRS else ("response", "query"))}
     else:
-        wanted = {*needed, *said}
-    kept = {p: c for p, c in columns.items() if (p in wanted if row is None else c in row or p in said)}
+        needed_parts = {*needed, *own_columns}
+    kept = {p: c for p, c in columns.items() if (p in needed_parts if row is None else c in row or p in own_columns)}
     roles = {**_ROLES[format], **{k: str(v) for k, v in settings.inside("roles").items()}} if format in _ROLES else {}
     return Shape(format, kept, roles, row, missing)
 
@@ -92,43 +90,45 @@ def _seen(row: Mapping[str, Any]) -> str:
 
 
 def settings_of(item: Term) -> Settings:
-    """A source written straight into a stage: its options are the keys a `data` block would have."""
+    """The settings of a source inside a stage: its options are the keys of a `data` stage."""
     return Settings("data", dict(item.options))
 
 
 def only_source(settings: Settings) -> Term | None:
-    """The one source of a data stage, where it names one and that is no stage."""
+    """The source of a data stage, if it has a single one that is not a stage."""
     sources = [item for item in settings.items("source") if isinstance(item, Term | StageRef)]
     return sources[0] if len(sources) == 1 and isinstance(sources[0], Term) else None
 
 
 def with_own_options(settings: Settings) -> Settings:
-    """Of a data stage with one source: what that says for itself counts as said by the stage."""
+    """The settings of a data stage, with the options of its source if it has a single one."""
     source = only_source(settings)
-    own = {name: value for name, value in source.options.items() if name not in ("id", "path")} if source else {}
-    return settings.with_values(own) if own else settings
+    own_options = (
+        {name: value for name, value in source.options.items() if name not in ("id", "path")} if source else {}
+    )
+    return settings.with_values(own_options) if own_options else settings
 
 
 def local_path(item: Term | StageRef, folder: Path) -> Path | None:
-    """Where a `file(…)` source lies; None for hubs, other machines and results of stages."""
+    """The path of a `file(…)` source; None for hubs, URLs and results of stages."""
     path = item.options.get("path") if isinstance(item, Term) and item.name == "file" else None
     return folder / path if isinstance(path, str) and "://" not in path else None
 
 
 HEAD = 1 << 20
-"""Bytes of a file that are read to see its first row."""
+"""Maximum bytes of a file to read for its first row."""
 
 
 def first_row(item: Term | StageRef, folder: Path, files: Files) -> Mapping[str, Any] | None:
-    """The first row of a JSON, JSON Lines, CSV or text source, or None when it cannot be seen cheaply."""
+    """The first row of a JSON, JSON Lines, CSV or text source; None if it is not available cheaply."""
     path = local_path(item, folder)
     if path is None:
         return None
-    for place in files_of(path, folder, files)[:1]:
+    for file in files_of(path, folder, files)[:1]:
         try:
-            head, name = files.head(place, HEAD), place.name
+            head, name = files.head(file, HEAD), file.name
             if name.endswith(".gz"):
-                head, name = zlib.decompressobj(wbits=31).decompress(head, HEAD), place.stem
+                head, name = zlib.decompressobj(wbits=31).decompress(head, HEAD), file.stem
             text = head.decode("utf-8", "ignore").lstrip("\ufeff \t\r\n")
             if name.endswith(".csv"):
                 return _first_of_csv(text)
@@ -141,7 +141,7 @@ def first_row(item: Term | StageRef, folder: Path, files: Files) -> Mapping[str,
 
 
 def _first_of_csv(text: str) -> Mapping[str, Any] | None:
-    import csv  # few data sets need it
+    import csv  # rarely needed
 
     try:
         return next(csv.DictReader(io.StringIO(text)), None)
@@ -150,7 +150,7 @@ def _first_of_csv(text: str) -> Mapping[str, Any] | None:
 
 
 def files_of(path: Path, folder: Path, files: Files) -> list[Path]:
-    """The files a path stands for: itself, those of a folder, those a glob matches."""
+    """The files of a path: itself, those in a folder, or the matches of a glob pattern."""
     if any(char in str(path) for char in "*?["):
         anchor = Path(path.anchor) if path.is_absolute() else Path()
         return [p for p in files.glob(anchor, str(path.relative_to(anchor))) if files.is_file(p)]
@@ -160,7 +160,7 @@ def files_of(path: Path, folder: Path, files: Files) -> list[Path]:
 
 
 def _first(text: str) -> Mapping[str, Any] | None:
-    """Raises: ValueError when the text does not start with a JSON object, or an array of them."""
+    """The first JSON object of a text. Raises: ValueError if it does not start with an object or an array of objects."""
     start = len(text) - len(text[1:].lstrip()) if text.startswith("[") else 0
     row, _ = json.JSONDecoder().raw_decode(text, start)
     return row if isinstance(row, dict) else None

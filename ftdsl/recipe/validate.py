@@ -1,7 +1,7 @@
-"""The last word before anything is compiled: every stage through the pydantic model of its kind.
+"""Validation before compilation, with the pydantic model of each stage's kind.
 
-The resolver has judged units, members and bounds at the place where they stand, so nothing should be left to find here;
-a test holds the two to each other. What is found all the same is a user's error with a span, never a traceback.
+The resolver has already checked units, members and bounds, so no errors are expected; a test compares the two. An error is still
+reported with a span, never as a traceback.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from ftdsl.recipe.recipe import Recipe, Stage
 
 
 def validate(recipe: Recipe, sink: Sink) -> None:
-    """Report what the models of the recipe's stages refuse."""
+    """Report the values that the models of the stages refuse."""
     for stage in recipe.stages:
         for key, message in problems(stage):
             sink.error("FT003", message, stage.spans.get(key, stage.span))
 
 
 def problems(stage: Stage) -> list[tuple[str, str]]:
-    """(dotted key, message) of each value that does not fit."""
+    """(dotted key, message) of each invalid value."""
     try:
         STAGES[stage.kind].model_validate(stage.settings.nested())
     except ValidationError as error:
-        found: dict[str, str] = {}
-        for one in error.errors(include_url=False, include_context=True, include_input=False):
-            words = [str(part) for part in one["loc"] if isinstance(part, str) and part.isidentifier()]
-            found.setdefault(".".join(words[:2]), _said(words[-1] if words else "this", one))
-        return list(found.items())
+        messages: dict[str, str] = {}
+        for detail in error.errors(include_url=False, include_context=True, include_input=False):
+            keys = [str(part) for part in detail["loc"] if isinstance(part, str) and part.isidentifier()]
+            messages.setdefault(".".join(keys[:2]), _message(keys[-1] if keys else "this", detail))
+        return list(messages.items())
     return []
 
 
@@ -43,9 +43,9 @@ _BOUNDS = {
 }
 
 
-def _said(key: str, error: Any) -> str:
+def _message(key: str, error: Any) -> str:
     kind = error["type"]
     if kind in _BOUNDS:
-        name, words = _BOUNDS[kind]
-        return f"`{key}` is {words} {error['ctx'][name]}"
-    return f"`{key}` does not belong here" if kind == "extra_forbidden" else f"`{key}` does not take this value"
+        name, phrase = _BOUNDS[kind]
+        return f"`{key}` must be {phrase} {error['ctx'][name]}"
+    return f"`{key}` is not allowed here" if kind == "extra_forbidden" else f"invalid value of `{key}`"

@@ -145,5 +145,5 @@ def _prepared(stage: StageProgress, outcome: Outcome, view: View) -> None:
     plan = outcome.compiled.plan
     warnings = [] if plan.recipe.smoke else list(cut(plan, stage.key, read_report(folder) or {}))
     for warning in warnings:
-        view.note(f"warning: {warning.message} ({warning.span.where if warning.span else ''})")
+        view.note(f"warning: {warning.message} ({warning.span.location if warning.span else ''})")
     outcome.problems += warnings

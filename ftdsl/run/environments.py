@@ -12,7 +12,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from ftdsl.engines import registry
-from ftdsl.environments import NAMED, candidates, may_be_brought, runnable
+from ftdsl.environments import NAMED, candidates, is_from_repository, runnable
 from ftdsl.printable import typed
 from ftdsl.run.trust import why_not
 
@@ -97,7 +97,7 @@ def find(
 
 def not_started(python: Path, source: str, env: Mapping[str, str], folder: Path | None = None) -> str:
     """Why a Python is not started unasked; "" when it is."""
-    if not may_be_brought(source):
+    if not is_from_repository(source):
         return ""
     return why_not(runnable(python), (Path(), *((folder,) if folder else ())), env)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftdsl import catalog
+from ftdsl.diagnose.causes import CODE, Cause, cause_in_log, cause_of, parameter_keys
 from ftdsl.diagnostics import Diagnostic, Severity
 from ftdsl.plan.plan import Plan
 from ftdsl.recipe.recipe import Stage
@@ -20,7 +20,6 @@ from ftdsl.run.launchers.log import last_lines
 from ftdsl.runtime import events
 from ftdsl.source import Span
 
-CODE = "FT950"
 LINES = 400
 """Lines at a log's end that are searched."""
 
@@ -52,9 +51,11 @@ def read(end: Mapping[str, Any], log: Path, status: int, log_start: int = 0) -> 
         return fault_of(end, log.parent.parent)
     errors: list[str] = end.get("error", [])
     lines = last_lines(log, LINES, log_start)
-    for text in errors or ["\n".join(lines)]:
-        if fault := _known(text):
+    for text in errors:
+        if fault := _known(cause_of(text)):
             return fault
+    if not errors and (fault := _known(cause_in_log("\n".join(lines)))):
+        return fault
     return _own_words(errors[0] if errors else "", lines, status)
 
 
@@ -86,19 +87,11 @@ def _last_attempt(stage: Path) -> list[events.Event]:
     return events.last_attempt(events.read(stage / events.METRICS))
 
 
-def _known(text: str) -> Fault | None:
-    for cause, entry in catalog.faults().items():
-        if match := re.search(entry["match"], text):
-            say, help = _filled(entry["say"], match), _filled(entry["help"], match)
-            return Fault(say, tuple(entry["keys"]), help, entry.get("code", CODE), cause=cause)
-    return None
-
-
-def _filled(text: str, match: re.Match[str]) -> str:
-    """`{name}` is what the group of that name matched; other braces stay."""
-    for name, value in match.groupdict(default="").items():
-        text = text.replace(f"{{{name}}}", value)
-    return text
+def _known(cause: Cause | None) -> Fault | None:
+    """An entry of the table as a fault; None where the program's own words must do."""
+    if cause is None or not cause.name:
+        return None
+    return Fault(cause.message, cause.keys, cause.help, cause.code, cause=cause.name)
 
 
 def _own_words(error: str, lines: Sequence[str], status: int) -> Fault:
@@ -112,14 +105,8 @@ def _own_words(error: str, lines: Sequence[str], status: int) -> Fault:
         return Fault(f"{why}; its last line was: {lines[-1].strip()}" if lines else why, known=False)
     match = _LAST.match(text)
     words = (match["text"] if match and match["text"] else text).strip()
-    keys = tuple(dict.fromkeys(_words(words)))
+    keys = tuple(parameter_keys(words))
     return Fault(f"the engine says: {words[:300]}", keys, known=False)
-
-
-def _words(text: str) -> Iterator[str]:
-    """The recipe's words for the engine's parameters that stand in backticks, or after dashes."""
-    for name in re.findall(r"`-{0,2}(\w+)`|--(\w+)", text):
-        yield from catalog.keys_of_parameter(name[0] or name[1])
 
 
 def place(stage: Stage, keys: Sequence[str]) -> Span:

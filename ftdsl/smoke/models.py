@@ -9,7 +9,7 @@ from typing import Any
 
 from ftdsl import catalog
 from ftdsl.language.values import StageRef, Term
-from ftdsl.recipe.recipe import Recipe, Stage, Where
+from ftdsl.recipe.recipe import ModelRef, Recipe, Stage
 from ftdsl.record import frozen
 from ftdsl.session import Files
 
@@ -28,14 +28,14 @@ class Toy:
     now: str
 
 
-def name_of(base: Where) -> str:
+def name_of(base: ModelRef) -> str:
     """The name of a model in messages."""
     if isinstance(base, StageRef):
         return base.stage
     return str(base.options.get("id") or base.options.get("path") or base.name)
 
 
-def toy_of(base: Where, recipe: Recipe, stage: Stage, files: Files) -> Toy:
+def toy_of(base: ModelRef, recipe: Recipe, stage: Stage, files: Files) -> Toy:
     """The toy that replaces a model."""
     name, like = name_of(base), base.options.get("like") if isinstance(base, Term) else None
     folder, config = _local(base, recipe, files)
@@ -53,7 +53,7 @@ def toy_of(base: Where, recipe: Recipe, stage: Stage, files: Files) -> Toy:
     return Toy(Term("scratch", options), now)
 
 
-def _local(base: Where, recipe: Recipe, files: Files) -> tuple[str, dict[str, Any]]:
+def _local(base: ModelRef, recipe: Recipe, files: Files) -> tuple[str, dict[str, Any]]:
     """The folder of a local model and its config.json; ("", {}) for others."""
     path = base.options.get("path") if isinstance(base, Term) and base.name == "file" else None
     if not isinstance(path, str) or "://" in path:
@@ -83,7 +83,7 @@ def _architecture(name: str, config: dict[str, Any]) -> tuple[str, str]:
     return guess, "only its language model, without vision and audio" if seeing else ""
 
 
-def _templates(base: Where, recipe: Recipe) -> list[str]:
+def _templates(base: ModelRef, recipe: Recipe) -> list[str]:
     """The templates of a model whose family is unknown: those that the recipe trains it with."""
     named: Iterable[str] = (
         stage.settings.name("template")

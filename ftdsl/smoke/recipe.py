@@ -11,7 +11,7 @@ from ftdsl import catalog
 from ftdsl.language.values import Secret, StageRef, Term
 from ftdsl.plan.engine import Abilities, EngineOf
 from ftdsl.recipe.lineage import TRAINING
-from ftdsl.recipe.recipe import Lineage, Recipe, Stage, Where
+from ftdsl.recipe.recipe import Lineage, ModelRef, Recipe, Stage
 from ftdsl.recipe.rules.data import SOURCES
 from ftdsl.recipe.settings import Settings
 from ftdsl.record import frozen, replace
@@ -40,7 +40,7 @@ def smoke(recipe: Recipe, files: Files, engine_of: EngineOf) -> SmokeRecipe:
     replacements: list[Replacement] = []
     for stage in recipe.stages:
         if stage.key in skipped:
-            where, why = recipe.where(stage.span), reasons[stage.key]
+            where, why = recipe.location(stage.span), reasons[stage.key]
             replacements.append(Replacement(stage.key, "stage", stage.kind, "left out", why, where))
             continue
         builder = _StageBuilder(recipe, stage, skipped, files, engine_of(stage))
@@ -141,7 +141,7 @@ class _StageBuilder:
                 lineage = Lineage(start.base, start.adapters + lineage.adapters[len(made.adapters) :])
         return lineage
 
-    def _toy(self, base: Where, recorded: bool) -> Where:
+    def _toy(self, base: ModelRef, recorded: bool) -> ModelRef:
         """The same architecture at toy size; results of stages, and models from scratch, stay."""
         if self._made_here(base):
             return base
@@ -153,7 +153,7 @@ class _StageBuilder:
                 self.reducer.values["template"] = self.engine.template(base, self.recipe.versions_of(self.stage))[0]
         return toy.term
 
-    def _made_here(self, base: Where) -> bool:
+    def _made_here(self, base: ModelRef) -> bool:
         if isinstance(base, StageRef):
             return base.key not in self.skipped
         inner = base.options.get("path")
@@ -172,7 +172,7 @@ class _StageBuilder:
             self.reducer.drop("resume", "the checkpoint belongs to the real model")
 
 
-def _begins(adapters: tuple[Where, ...], beginning: tuple[Where, ...]) -> bool:
+def _begins(adapters: tuple[ModelRef, ...], beginning: tuple[ModelRef, ...]) -> bool:
     return adapters[: len(beginning)] == beginning
 
 
@@ -181,6 +181,6 @@ def searched(recipe: Recipe, dimensions: dict[str, list[tuple[str, Any]]]) -> li
     replacements = []
     for stage in recipe.stages:
         for key, span in dimensions.get(stage.key, ()):
-            where = recipe.where(span)
+            where = recipe.location(span)
             replacements.append(Replacement(stage.key, key, span.text, "auto", "a smoke run tests one trial", where))
     return replacements

@@ -73,7 +73,7 @@ class StageReducer:
     def record(self, key: str, was: str, now: str, why: str) -> None:
         spans = self.stage.spans
         span = spans.get(key) or spans.get(key.split(".")[0]) or self.stage.span
-        self.replacements.append(Replacement(self.stage.key, key, was, now, why, self.recipe.where(span)))
+        self.replacements.append(Replacement(self.stage.key, key, was, now, why, self.recipe.location(span)))
 
     # --- by the table
 

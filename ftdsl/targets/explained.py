@@ -9,7 +9,7 @@ from typing import Any
 
 from ftdsl.catalog.vocabulary import BlockWords, Key
 from ftdsl.engines.jobs import Command, Document, Job, Raw, Reasons
-from ftdsl.language.resolve import words
+from ftdsl.language.resolve import keys
 from ftdsl.plan.plan import Plan
 from ftdsl.recipe.recipe import Stage
 from ftdsl.recipe.settings import shown
@@ -64,14 +64,14 @@ def files(plan: Plan, job: Job, reasons: Reasons) -> Iterator[File]:
 
 def _because(plan: Plan, stage: Stage | None, why: str) -> Because:
     """A reason as the engine gives it: a key of the stage, or a sentence."""
-    entry = words.find(stage.kind, tuple(why.split("."))) if stage and " " not in why else None
+    entry = keys.find(stage.kind, tuple(why.split("."))) if stage and " " not in why else None
     if stage is None or (entry is None and why not in stage.origins):
         return Because(why=why)
     recipe = plan.recipe
     origin = stage.origins.get(why)
     if isinstance(entry, BlockWords):
         span = stage.spans.get(why)
-        location = recipe.where(span) if span else ""
+        location = recipe.location(span) if span else ""
         inside = "{ … }" if stage.settings.inside(why) else "{ }"
         return Because(why, inside, "stage" if span else "auto", location, _chosen(plan, stage, why))
     layers = [text for key, text, _ in stage.layers if key == why]
@@ -81,7 +81,7 @@ def _because(plan: Plan, stage: Stage | None, why: str) -> Because:
     if origin.kind == "auto":
         return Because(why, value, "auto", "", origin.reason)
     text = layers[-1] if layers and origin.kind != "from" else value
-    return Because(why, text, origin.kind, recipe.where(str(origin)))
+    return Because(why, text, origin.kind, recipe.location(str(origin)))
 
 
 def _default(key: str, value: str, entry: Key | BlockWords | None) -> Because:

@@ -78,7 +78,7 @@ def _job(job: Job) -> dict[str, Any]:
 def _stage(planned: PlannedStage, plan: Plan) -> dict[str, Any]:
     return {
         "key": planned.key,
-        "where": plan.recipe.where(planned.stage.span),
+        "where": plan.recipe.location(planned.stage.span),
         "batch": str(planned.batch) if planned.batch else None,
         "values": values_of(planned, plan),
     }
@@ -88,6 +88,6 @@ def values_of(planned: PlannedStage, plan: Plan) -> dict[str, dict[str, Any]]:
     """Every value of a stage in recipe syntax, and who set it."""
     stage = planned.stage
     return {
-        key: {"value": shown(stage.settings.get(key)), "origin": plan.recipe.where(str(origin))}
+        key: {"value": shown(stage.settings.get(key)), "origin": plan.recipe.location(str(origin))}
         for key, origin in sorted(stage.origins.items())
     }

@@ -146,6 +146,6 @@ def _shown(value: Any) -> str:
 def lines(upgraded: Upgraded) -> Iterator[str]:
     """Every change as a line: `train.yaml:4: …`."""
     for diagnostic in upgraded.diagnostics:
-        where = f"{diagnostic.span.where}: " if diagnostic.span else ""
+        where = f"{diagnostic.span.location}: " if diagnostic.span else ""
         source = f" [{diagnostic.help}]" if diagnostic.help else ""
         yield f"{where}{diagnostic.message}{source}"

@@ -50,6 +50,8 @@ CALLS = {
     "attach": [("attach", "r.ft")],
     "logs": [("logs", "r.ft")],
     "cancel": [("cancel", "r.ft")],
+    "diagnose": [("diagnose", "r.ft"), ("diagnose", "r.ft", "--json"), ("diagnose", ".")],
+    "report": [("report", "r.ft", "--markdown")],
     "accept": [("accept", "r.ft", "sft", "--reason", "looked at")],
     "graph": [("graph", "r.ft"), ("graph", "r.ft", "--format", "svg")],
     "explain": [
@@ -127,7 +129,7 @@ def test_every_command_has_a_row() -> None:
     assert set(CALLS) == set(VERBS) - {"run"}
 
 
-RUN = ("status", "watch", "attach", "logs", "cancel")
+RUN = ("status", "watch", "attach", "logs", "cancel", "diagnose", "report")
 
 
 @pytest.mark.parametrize("verb", RUN)

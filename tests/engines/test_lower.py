@@ -134,13 +134,16 @@ def test_hand_offs_the_engine_cannot_do(text: str, code: str, checked: Callable[
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("eval e from sft { data = prefs.eval }", "holds nothing out"),
-        ("sft b from prefs { }", "makes data, not a model"),
-        ('eval e from sft { data = file("rows.jsonl") }\nsft b from e { data = prefs }', "makes metrics, not a model"),
+        ("eval e from sft { data = prefs.eval }", "has no `eval` split"),
+        ("sft b from prefs { }", "produces data, not a model"),
+        (
+            'eval e from sft { data = file("rows.jsonl") }\nsft b from e { data = prefs }',
+            "produces metrics, not a model",
+        ),
         ("reward r from sft { data = prefs }\ndpo from r { data = prefs }", "is a reward model"),
-        ('sft b { model = hf("a/b"), data = sft }', "makes no data"),
-        ('dpo from sft { data = file("rows.jsonl") }', "needs `chosen`, `rejected` in its rows"),
-        ('pretrain b { model = hf("a/b"), data = file("rows.jsonl") }', "learns from plain text"),
+        ('sft b { model = hf("a/b"), data = sft }', "produces no data"),
+        ('dpo from sft { data = file("rows.jsonl") }', "needs rows with `chosen`, `rejected`"),
+        ('pretrain b { model = hf("a/b"), data = file("rows.jsonl") }', "needs plain text"),
     ],
 )
 def test_wrong_hand_offs_are_errors(text: str, said: str, checked: Callable[..., Outcome]) -> None:

@@ -266,7 +266,7 @@ def test_megatron_gets_its_own_names_and_nothing_else(checked: Check) -> None:
 
 
 LIMITS = [
-    ("lora {}\n  parallel { strategy = megatron }", "FT012", "accepts `lora` and ignores it"),
+    ("lora {}\n  parallel { strategy = megatron }", "FT012", "ignores `lora` and trains all weights"),
     ("full {}\n  neftune = 5\n  parallel { strategy = megatron }", "FT012", "`neftune` has no effect"),
     ("full {}\n  optim { name = sgd }\n  parallel { strategy = megatron }", "FT012", "Megatron has no optimizer"),
     ("full {}\n  parallel { strategy = megatron, tensor = 8, sequence = false }\n  max_len = 2k", "", ""),
@@ -298,7 +298,7 @@ def test_limits_of_the_megatron_path(stage: str, code: str, said: str, checked: 
 
 SILENT = [
     ("parallel { strategy = fsdp2 }", {"gpu": "none"}, "FT012", "silently run unsharded copies"),
-    ("precision = fp16", {"gpu": "none"}, "FT216", "fp16 is not done on a CPU"),
+    ("precision = fp16", {"gpu": "none"}, "FT216", "a CPU does not support fp16"),
     ("lora {}\n  parallel { strategy = zero1, tensor = 2 }", {}, "FT012", "AutoTP splits tensors here, and fails with `lora`"),
     ("full {}\n  parallel { strategy = zero1, tensor = 2 }\n"
      "  deepspeed { zero_optimization { gather_16bit_weights_on_model_save = false } }",

@@ -6,7 +6,7 @@ import pytest
 
 from ftdsl.estimate import cpu
 from ftdsl.estimate.architecture import Architecture
-from ftdsl.estimate.calibration import Believed, Seen, corrected, left
+from ftdsl.estimate.calibration import Believed, Measurement, corrected, left
 from ftdsl.estimate.setup import Setup
 from ftdsl.record import replace
 
@@ -18,13 +18,13 @@ def test_what_is_believed_holds_until_something_is_seen() -> None:
 
 
 def test_measurements_decide_as_they_grow_in_number() -> None:
-    found = [corrected((ONE,), [Seen((100.0,), 120.0)] * runs, 0.1)[0] for runs in (1, 4, 50)]
+    found = [corrected((ONE,), [Measurement((100.0,), 120.0)] * runs, 0.1)[0] for runs in (1, 4, 50)]
     assert found == sorted(found) and 1.05 < found[0] < 1.15 and found[2] == pytest.approx(1.2, abs=0.01)
 
 
 def test_a_busy_machine_does_not_decide() -> None:
-    good = [Seen((100.0,), 110.0)] * 5
-    odd = corrected((ONE,), [*good, Seen((100.0,), 500.0)], 0.1)[0]
+    good = [Measurement((100.0,), 110.0)] * 5
+    odd = corrected((ONE,), [*good, Measurement((100.0,), 500.0)], 0.1)[0]
     assert odd == pytest.approx(corrected((ONE,), good, 0.1)[0], rel=0.05)
 
 

@@ -129,6 +129,7 @@ def test_names_of_the_hub(name: str, billions: float) -> None:
     ("name", "billions"),
     [
         ("somebody/my-13B-chat", 13.0),
+        ("somebody/my-7b1", 7.1),
         ("somebody/mix-8x22B", 140.0),
         ("somebody/flash-120B-A12B", 120.0),
         ("zai-org/GLM-5.2", 744.0),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ftdsl.catalog.vocabulary import vocabulary
-from ftdsl.language.resolve.words import find
+from ftdsl.language.resolve.keys import find
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "ftdsl"

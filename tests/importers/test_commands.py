@@ -10,6 +10,7 @@ import pytest
 
 from ftdsl.diagnostics import Sink
 from ftdsl.importers import shell
+from ftdsl.importers.bash_words import MAX_WORD
 from ftdsl.language.resolve.resolve import Options
 from ftdsl.pipeline import check
 from ftdsl.plan.plan import PlannedStage
@@ -66,8 +67,8 @@ def stages(place: Path) -> dict[str, PlannedStage]:
 @pytest.mark.parametrize(
     ("command", "world", "strategy"),
     [
-        (f"llamafactory-cli train {FLAGS}", 1, ""),
-        (f"python src/train.py {FLAGS}", 1, ""),
+        (f"llamafactory-cli train {FLAGS}", 1, "ddp"),
+        (f"python src/train.py {FLAGS}", 1, "ddp"),
         (f"CUDA_VISIBLE_DEVICES=0,1 llamafactory-cli train {FLAGS}", 2, "ddp"),
         (f"export NPROC_PER_NODE=4\nFORCE_TORCHRUN=1 llamafactory-cli train {FLAGS}", 4, "ddp"),
         (f"torchrun --nproc_per_node 8 src/train.py {FLAGS} --deepspeed ds.json", 8, "zero3"),
@@ -154,7 +155,7 @@ def test_nothing_is_executed_and_secrets_stay_where_they_are(place: Path) -> Non
     assert not (place / "gone").exists()
     assert "s3cret" not in json.dumps(found)
     assert 'WANDB_API_KEY = secret("WANDB_API_KEY")' in found["recipe"]
-    assert any("only a shell could tell" in note["text"] for note in found["notes"])
+    assert any("set outside of this script" in note["text"] for note in found["notes"])
 
 
 def test_a_recipe_that_is_there_is_not_lost(place: Path) -> None:
@@ -237,7 +238,7 @@ def test_variables_of_variables_have_an_end() -> None:
     script = shell.read(Source("x.sh", "\n".join(lines)), Sink())
     words = script.commands[0].words
     assert not words[1].known
-    assert all(len(word.text) <= shell.MAX_WORD for word in words)
+    assert all(len(word.text) <= MAX_WORD for word in words)
     assert words[2].text == "x" * 80
 
 

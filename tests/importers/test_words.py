@@ -41,7 +41,9 @@ WITH: dict[str, dict[str, Any]] = {
     "metric_for": {"load_best_model_at_end": True}, "greater_is": {"load_best_model_at_end": True},
     "eval_steps": {"eval_strategy": "steps"}, "per_device_eval": {"eval_strategy": "steps"},
     "interleave_probs": {"dataset": "a,b", "mix_strategy": "interleave_over"}, "adapter_folder": {"adapter_name_or_path": "a/b"},
-    "val_size": {"eval_dataset": None},
+    "val_size": {"eval_dataset": None}, **{name: {"predict_with_generate": True} for name in (
+        "do_sample", "eval_num_beams", "num_beams", "length_penalty", "max_new_tokens", "repetition_penalty",
+        "skip_special_tokens", "temperature", "top_k", "top_p")},
 }  # fmt: skip
 SAMPLES: dict[str, Any] = {
     "pref_loss": "orpo", "optim": "adafactor", "lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"num_cycles": 2},

@@ -14,7 +14,7 @@ from ftdsl.language.parser import parse
 from ftdsl.language.resolve.evaluate import Evaluator
 from ftdsl.language.resolve.layers import Effective
 from ftdsl.language.resolve.load import Module
-from ftdsl.language.resolve.names import Names, Place, View
+from ftdsl.language.resolve.names import Names, Scope, View
 from ftdsl.language.resolve.raw import WRONG
 from ftdsl.language.types import parse_type
 from ftdsl.session import Session
@@ -29,7 +29,7 @@ def evaluate(text: str, key: Key) -> object:
     evaluator = Evaluator(session, Names({}, View("", Effective("file"))), {})
     item = module.file.items[0]
     assert isinstance(item, tree.Bind)
-    return evaluator.typed(item.value, key, Place(module), sink)
+    return evaluator.typed(item.value, key, Scope(module), sink)
 
 
 def every_key() -> Iterator[tuple[str, Key]]:

@@ -60,7 +60,7 @@ def test_every_value_keeps_its_origin() -> None:
     stage = next(stage for stage in resolved.stages if stage.name == "sft")
     for value in stage.values.values():
         assert value.origin.kind
-        assert value.origin.where or value.origin.kind == "default"
+        assert value.origin.location or value.origin.kind == "default"
     assert stage.values[("optim", "lr")].origin.kind == "set"
     assert stage.values[("optim", "schedule")].origin.kind == "file"
     assert stage.values[("lora", "rank")].origin.kind == "stage"

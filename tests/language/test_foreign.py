@@ -111,7 +111,7 @@ def test_a_value_that_cannot_be_carried_over_has_no_fix(value: str, checked: Cal
 @pytest.mark.parametrize("name", ["do_train", "stage", "finetuning_type_x", "task_dir"])
 def test_what_has_no_word_says_so(name: str, checked: Callable[..., Outcome]) -> None:
     found = checked(small(f"{name} = true"), ROWS).only("FT001")
-    assert name.endswith("_x") or "drop it" in f"{found.help} {found.label}"
+    assert name.endswith("_x") or "remove it" in f"{found.help} {found.label}"
 
 
 def test_all_parameters_with_a_word_are_known() -> None:

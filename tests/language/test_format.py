@@ -88,7 +88,7 @@ def test_what_cannot_be_proven_is_not_written(tmp_path: Path) -> None:
     (tmp_path / "other.ft").write_text("sft { rank = 2 }\n", encoding="utf-8")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "r.ft: ftc has a bug here: formatting would change more than blanks; not changed" in done.stderr
+    assert "r.ft: ftc has a bug here: formatting would change more than whitespace; not changed" in done.stderr
     assert "Traceback" not in done.stderr
     assert (tmp_path / "r.ft").read_text(encoding="utf-8") == "sft {  rank = 1 }\n"
 

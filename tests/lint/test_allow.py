@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ftdsl.diagnostics.fixes import apply
-from ftdsl.lint.check import FIRM, judged
+from ftdsl.lint.check import CERTAIN, overridable
 from tests.conftest import ROWS, Outcome, ftc, small
 
 RATE = "optim { lr = 2e-1 }"
@@ -67,7 +67,7 @@ PATIENCE = "guard { patience = 3 }"
 
 
 def test_a_prediction_can_be_overruled_with_a_reason(checked: Callable[..., Outcome]) -> None:
-    assert "FT106" in judged()
+    assert "FT106" in overridable()
     assert codes(checked(small(f'{PATIENCE} # ftc: allow FT106 "our fork waits for the loss"'), ROWS)) == []
     found = codes(checked(small(f"{PATIENCE} # ftc: allow FT106"), ROWS))
     assert sorted(found) == ["FT019", "FT106"]
@@ -76,7 +76,7 @@ def test_a_prediction_can_be_overruled_with_a_reason(checked: Callable[..., Outc
 def test_errors_of_the_language_stay(checked: Callable[..., Outcome]) -> None:
     found = codes(checked(small('lora { rnak = 3 } # ftc: allow FT001 "no"'), ROWS))
     assert sorted(found) == ["FT001", "FT019"]
-    assert "FT001" in FIRM
+    assert "FT001" in CERTAIN
 
 
 YAML = """\

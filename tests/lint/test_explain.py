@@ -10,7 +10,7 @@ import pytest
 
 from ftdsl.diagnostics.codes import CODES
 from ftdsl.diagnostics.meanings import meanings
-from ftdsl.lint.about import severities, told_of
+from ftdsl.lint.about import explanation_of, severities
 from ftdsl.lint.check import load
 from tests.conftest import ROWS, Outcome, ftc, small
 
@@ -33,7 +33,7 @@ def test_the_example_of_a_code_raises_it(code: str, checked: Callable[..., Outco
 
 @pytest.mark.parametrize("code", [code for code in CODES if code in ("FT510", "FT511", "FT520") or code >= "FT950"])
 def test_what_only_a_run_finds_is_explained(code: str) -> None:
-    told = told_of(code)["about"]
+    told = explanation_of(code)["about"]
     assert {"What it does", "What to do"} <= set(told)
 
 
@@ -54,11 +54,11 @@ def test_severities_are_read_off_the_rules() -> None:
     assert all(severities(rule) for rule in rules.values())
 
 
-@pytest.mark.parametrize("asked", ["FT101", "ft101", "warmup-said-twice"])
+@pytest.mark.parametrize("asked", ["FT101", "ft101", "warmup-set-twice"])
 def test_a_rule_by_code_and_by_name(asked: str, tmp_path: Path) -> None:
     done = ftc("explain", asked, cwd=tmp_path)
     assert done.returncode == 0
-    assert done.stdout.startswith("FT101 warmup-said-twice (error)\n")
+    assert done.stdout.startswith("FT101 warmup-set-twice (error)\n")
     assert "    warmup_ratio: 0.1\n" in done.stdout
 
 
@@ -66,6 +66,6 @@ def test_as_json_and_unknown(tmp_path: Path) -> None:
     told = json.loads(ftc("explain", "FT008", "--json", cwd=tmp_path).stdout)
     assert (told["code"], told["severities"]) == ("FT008", ["error"])
     assert next(iter(told["about"])) == "What it does"
-    done = ftc("explain", "warmup-said-twise", cwd=tmp_path)
+    done = ftc("explain", "warmup-set-twise", cwd=tmp_path)
     assert done.returncode == 2
-    assert "did you mean `warmup-said-twice`?" in done.stderr
+    assert "did you mean `warmup-set-twice`?" in done.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ftdsl.language.resolve.resolve import Options
-from ftdsl.lint.check import FIRM, load
+from ftdsl.lint.check import CERTAIN, load
 from ftdsl.pipeline import check
 from ftdsl.session import Session
 from tests.conftest import CORPUS, EXAMPLES, NOWHERE, ROOT
@@ -21,7 +21,7 @@ def test_what_is_right_is_left_alone(path: Path) -> None:
     """Data that is not here and what cannot be compiled yet are no matter of rules."""
     session = Session(env={**NOWHERE, "MODEL": "x", "HF_HOME": "/tmp"})
     check(path, Options(), session)
-    rules = load().keys() - set(FIRM)
+    rules = load().keys() - set(CERTAIN)
     found = {one.code for one in session.sink if one.code in rules and one.severity.value != "info"}
     assert {(path.name, code) for code in found} <= DEFENDED
 

@@ -10,7 +10,7 @@ from ftdsl.lint.check import load
 from tests.lint.reading import lint
 
 RULES = load()
-NAMES = ("LLaMA-Factory", "DeepSpeed", "YAML", "FSDP", "ZeRO", "PPO", "DoRA", "PiSSA", "LoRA",
+NAMES = ("LLaMA-Factory", "Muon", "Adam-mini", "DeepSpeed", "YAML", "FSDP", "ZeRO", "PPO", "DoRA", "PiSSA", "LoRA",
          "GaLore", "APOLLO", "BAdam", "KTransformers", "Unsloth", "NaN", "HQQ", "EETQ", "OFT", "KTO", "DPO", "JSON", "Gemma",
          "GPTQ", "FP8", "FlashAttention", "Youtu-VL", "TRL", "Megatron")  # fmt: skip
 """What a message may begin with besides a small letter."""

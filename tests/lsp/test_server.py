@@ -137,14 +137,18 @@ def test_requests_for_documents_that_are_not_open(tmp_path: Path) -> None:
 
 
 def test_yaml_of_the_engine(tmp_path: Path) -> None:
-    text, place = marked("model_name_or_path: a/b\nstage: sft\ndo_train: true\ndataset: x\ntemplate: qwen3\nlora_rnak: 8\nlora_al⌖\n")
+    text, place = marked(
+        "model_name_or_path: a/b\nstage: sft\ndo_train: true\ndataset: x\ntemplate: qwen3\nlora_rnak: 8\nlora_al⌖\n"
+    )
 
     async def body(editor: Editor, folder: Path) -> None:
         uri = editor.open(folder / "train.yaml", text.replace("lora_al\n", ""), language="yaml")
         problems = await editor.problems(uri)
         assert any("lora_rnak" in one.message for one in problems)
         editor.type(uri, text, 2)
-        answer = await editor.text_document_completion_async(lsp.CompletionParams(lsp.TextDocumentIdentifier(uri), place))
+        answer = await editor.text_document_completion_async(
+            lsp.CompletionParams(lsp.TextDocumentIdentifier(uri), place)
+        )
         assert isinstance(answer, lsp.CompletionList)
         assert "lora_alpha" in [item.label for item in answer.items]
         other = editor.open(folder / "ci.yaml", "name: ci\non: [push]\n", language="yaml")

@@ -15,7 +15,7 @@ from ftdsl.estimate.architecture import known
 from ftdsl.estimate.memory import memory
 from ftdsl.estimate.setup import Setup
 from ftdsl.plan.export import HEADER, as_csv
-from ftdsl.plan.measured import card_factors, setup_as_json
+from ftdsl.plan.measured import gpu_factors, setup_as_json
 from ftdsl.record import replace
 from ftdsl.session import Session
 from tests.conftest import ftc
@@ -68,7 +68,7 @@ def test_a_run_out_of_memory_is_a_row_without_a_figure_and_corrects_the_card(tmp
     session = state(tmp_path, line(QLORA, outcome="oom", memory_bytes=bound))
     (cells,) = csv.DictReader(as_csv(session).splitlines())
     assert cells["outcome"] == "oom" and cells["mem_gib"] == ""
-    assert card_factors(session, "llamafactory", "0.9.5", "rtx4090").memory > 1.05
+    assert gpu_factors(session, "llamafactory", "0.9.5", "rtx4090").memory > 1.05
 
 
 def test_the_command(tmp_path: Path) -> None:

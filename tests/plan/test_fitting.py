@@ -131,7 +131,7 @@ def test_an_unknown_model_is_not_guessed(checked: Check) -> None:
     outcome = checked(recipe(model="somebody/his-own", stage="template = default"), ROWS)
     assert "FT701" not in outcome.codes
     assert outcome.checked.plan is not None
-    assert "are not known" in next(c for c in outcome.checked.plan.stages[0].choices if c.key == "lora").reason
+    assert "is unknown" in next(c for c in outcome.checked.plan.stages[0].choices if c.key == "lora").reason
 
 
 WHOLE = "full { }\n parallel { strategy = ddp }\n batch { micro = 1, accumulate = 4 }"
@@ -140,7 +140,7 @@ WHOLE = "full { }\n parallel { strategy = ddp }\n batch { micro = 1, accumulate 
 def test_only_what_is_certain_is_an_error(checked: Check) -> None:
     """Weights, states and gradients of 8B in full are there whatever the rows; logits of eight rows are not."""
     certain = checked(recipe("rtx4090", stage=WHOLE), ROWS).only("FT701")
-    assert certain.severity is Severity.ERROR and "whatever its rows are" in certain.message
+    assert certain.severity is Severity.ERROR and "however short its rows are" in certain.message
     doubtful = "lora { }\n kernels = none\n memory { checkpointing = full }\n batch { micro = 8, accumulate = 4 }"
     likely = checked(recipe("rtx4090", model="Qwen/Qwen3-4B", stage=doubtful), LONG_ROWS).only("FT701")
     assert likely.severity is Severity.WARNING and "at 2,048 tokens; a rtx4090 has 24.0 GiB" in likely.message
@@ -279,7 +279,8 @@ def test_a_models_own_config_is_read(checked: Check) -> None:
 @pytest.mark.parametrize(
     ("config", "why"),
     [({**QWEN, "model_type": "t5"}, "not a decoder"), ({**QWEN, "state_size": 16}, "state-space layers alone"),
-     ({"model_type": "qwen3"}, "no hidden_size"), ([], "no object"), ({**QWEN, "num_attention_heads": "many"}, "no numbers")],
+     ({"model_type": "qwen3"}, "no hidden_size"), ([], "not an object"),
+     ({**QWEN, "num_attention_heads": "many"}, "not numbers")],
 )  # fmt: skip
 def test_a_config_that_is_not_modelled_says_why(checked: Check, config: object, why: str) -> None:
     outcome = checked(*in_folder(config))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ftdsl.plan.machine import Cards, card_of, cards
+from ftdsl.plan.machine import Gpus, gpu_of, local_gpus
 from ftdsl.session import Files, Session
 from tests.conftest import Outcome, ftc
 
@@ -37,7 +37,7 @@ sft {
     ],
 )
 def test_what_drivers_call_cards(model: str, known: tuple[str, int] | None) -> None:
-    assert card_of(model) == known
+    assert gpu_of(model) == known
 
 
 class Driver(Files):
@@ -56,7 +56,7 @@ class Driver(Files):
 
 
 def test_the_commonest_card_counts() -> None:
-    assert cards(Session(Driver(), env={})) == Cards("a100", 2, 80)
+    assert local_gpus(Session(Driver(), env={})) == Gpus("a100", 2, 80)
 
 
 def test_what_was_found_is_in_the_lock_and_frozen(tmp_path: Path) -> None:
@@ -76,4 +76,4 @@ def test_what_was_found_is_in_the_lock_and_frozen(tmp_path: Path) -> None:
 def test_a_card_named_without_its_size_is_the_smallest(checked: Callable[..., Outcome]) -> None:
     rows = {"rows.jsonl": '{"instruction": "q", "output": "a"}\n'}
     (found,) = checked(RECIPE.replace("gpu = auto", "gpu = a100"), rows).found
-    assert "hardware.gpu = a100(40GB) (the smallest there is, unless you write `a100(80GB)`)" in found.notes
+    assert "hardware.gpu = a100(40GB) (the smallest size; otherwise write `a100(80GB)`)" in found.notes

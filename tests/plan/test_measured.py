@@ -125,6 +125,6 @@ def test_a_budget_is_a_limit(budget: str, said: str, way: str, place: Path) -> N
         assert done.returncode == 1
         shown = done.stdout + done.stderr
         assert said in shown and way in shown and "r.ft:3:" in shown
-    assert "tokens/s a card" in done.stdout
+    assert "tokens/s per GPU" in done.stdout
     write(place, budget="budget { time = 1000h, cost = 9000 USD, disk = 1TB }")
     assert ftc("plan", "r.ft", cwd=place).returncode == 0

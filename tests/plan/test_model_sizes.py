@@ -80,4 +80,4 @@ def test_a_model_is_added_once_with_its_revision(tmp_path: Path, hub: str) -> No
 
 def test_a_size_in_a_name_is_said_to_be_a_guess(tmp_path: Path) -> None:
     shown = ftc("models", "show", "somebody/thing-13B", cwd=tmp_path, HF_HOME=str(tmp_path))
-    assert "13.00 billion parameters" in shown.stdout and "guessed by the name" in shown.stdout
+    assert "13.00 billion parameters" in shown.stdout and "guessed from the name" in shown.stdout

@@ -310,7 +310,7 @@ def test_what_a_smoke_run_made_is_refused(checked: Callable[..., Outcome]) -> No
         files = {**ROWS, "copied/SMOKE_TEST.txt": "x", "bare/config.json": '{"ftdsl_smoke": true}'}
         text = small("template = qwen3").replace('hf("Qwen/Qwen3-0.6B")', model)
         found = checked(text, files).only("FT954")
-        assert found.span is not None and found.span.where.endswith("recipe.ft:4")
+        assert found.span is not None and found.span.location.endswith("recipe.ft:4")
     data = small().replace('"rows.jsonl"', '"runs/x.smoke/1/10-d/train.jsonl"')
     assert "FT954" in checked(data).codes
 

@@ -17,6 +17,16 @@ from tests.conftest import ROOT, ROWS, Outcome, small
 
 SAID = {
     "card_out_of_memory": "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB",
+    "shared_memory": "ERROR: Unexpected bus error encountered in worker. insufficient shared memory (shm).",
+    "loss_scale": "Exception: Current loss scale already at minimum - cannot decrease scale anymore. Exiting run.",
+    "weights_damaged": "safetensors_rust.SafetensorError: Error while deserializing header: MetadataIncompleteBuffer",
+    "illegal_access": "torch.AcceleratorError: CUDA error: an illegal memory access was encountered",
+    "gpu_failed": "RuntimeError: CUDA error: uncorrectable ECC error encountered",
+    "gpu_number": "RuntimeError: CUDA error: invalid device ordinal",
+    "time_limit": "slurmstepd: error: *** JOB 812 ON n3 CANCELLED AT 2026-01-01T00:00:00 DUE TO TIME LIMIT ***",
+    "rendezvous": "RendezvousConnectionError: The connection to the C10d store has failed.",
+    "crashed": "  traceback : Signal 11 (SIGSEGV) received by PID 21319",
+    "process_lost": "RuntimeError: [gloo/transport/tcp/pair.cc:537] Read error [::1]:45783: Connection reset by peer.",
     "memory": "RuntimeError: [enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory",
     "killed": "  exitcode  : -9 (pid: 4711)",
     "disk_full": "OSError: [Errno 28] No space left on device: 'out/model.safetensors'",

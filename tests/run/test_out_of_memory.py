@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ftdsl.plan.measured import card_factors
+from ftdsl.plan.measured import gpu_factors
 from ftdsl.run.faults import Fault
 from ftdsl.run.out_of_memory import CAUSE, explained
 from ftdsl.session import Session
@@ -39,4 +39,4 @@ def test_ways_out_and_a_measurement(checked: Callable[..., Outcome], tmp_path: P
     versions = plan.recipe.versions
     kept = list((tmp_path / "ftdsl").rglob("*.jsonl"))
     assert len(kept) == 1 and '"outcome": "oom"' in kept[0].read_text(encoding="utf-8")
-    assert card_factors(session, versions.engine, versions.of(), "rtx4090").memory >= 1.0
+    assert gpu_factors(session, versions.engine, versions.of(), "rtx4090").memory >= 1.0

@@ -122,7 +122,7 @@ def test_a_missing_package_stands_at_the_word_that_asks_for_it(
     assert package in fault.message
     assert f"pip install {package}" in fault.help
     span = diagnostic(fault, key, compiled.plan).span
-    assert span is not None and span.where.endswith(f"r.ft:{line}")
+    assert span is not None and span.location.endswith(f"r.ft:{line}")
 
 
 def test_packages_only_a_card_uses_are_missed_too(place: Path) -> None:

@@ -154,7 +154,7 @@ def test_accept_takes_a_finished_stage_as_good(place: Path) -> None:
     told = json.loads(ftc("plan", "r.ft", "--json", cwd=place).stdout)
     assert [stage["state"] for stage in told["stages"]] == ["changed", "changed"]
     done = ftc("accept", "r.ft", "a", "--reason", "only a remark", cwd=place)
-    assert done.returncode == 0 and done.stdout.count("is taken as good") == 2
+    assert done.returncode == 0 and done.stdout.count("is accepted") == 2
     again = json.loads(ftc("run", "r.ft", "--json", cwd=place).stdout)
     assert {stage["status"] for stage in again["stages"]} == {"cached"}
     events = (place / first["run"] / "events.jsonl").read_text(encoding="utf-8")

@@ -120,11 +120,11 @@ def test_no_path_leads_out(name: str, tmp_path: Path) -> None:
 
 def test_what_waits_for_a_reader_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(NotWrittenError, match="no regular file"):
+    with pytest.raises(NotWrittenError, match="not a regular file"):
         write_file(tmp_path / "pipe", b"x")
-    with pytest.raises(NotWrittenError, match="no regular file"):
+    with pytest.raises(NotWrittenError, match="not a regular file"):
         storage.read_file(tmp_path / "pipe")
-    with pytest.raises(NotWrittenError, match="no regular file"):
+    with pytest.raises(NotWrittenError, match="not a regular file"):
         storage.open_to_append(tmp_path / "pipe")
 
 

@@ -114,7 +114,7 @@ def test_a_name_of_a_variable_never_becomes_code(recipe: str, name: str, tmp_pat
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "bug" not in done.stderr
-    assert "is no name of an environment variable" in done.stderr or "FT039" in done.stderr
+    assert "is not a valid name of an environment variable" in done.stderr or "FT039" in done.stderr
     assert not (tmp_path / "build").exists()
 
 

@@ -77,7 +77,7 @@ def test_what_only_a_person_can_tell_stays_and_is_said_with_its_line(text: str, 
     one = next(one for one in found.diagnostics if one.span and said in one.message)
     assert found.needs_attention
     assert one.span
-    assert one.span.where == "x.yaml:3"
+    assert one.span.location == "x.yaml:3"
 
 
 def test_a_key_goes_to_the_version_that_is_asked_for() -> None:

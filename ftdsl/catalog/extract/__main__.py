@@ -24,7 +24,7 @@ HISTORY = Path(__file__).parent.parent / "data" / "history"
 VERSIONS = Path(__file__).parent / "versions.toml"
 ENGINES = ("llamafactory",)
 HELPED = ("llamafactory", "transformers", "accelerate")
-"""Packages whose keys people write themselves: their help texts are kept."""
+"""Packages whose keys users write: their help texts are kept."""
 
 
 def known_versions() -> dict[str, list[str]]:
@@ -43,15 +43,15 @@ def facts(package: Package) -> dict[str, dict[str, Any]]:
 
 def write(name: str, versions: list[str], cache: Path) -> list[Path]:
     """Extract every version and write one file a table, and the newest help texts. Returns the files."""
-    found = []
+    by_version = []
     for version in versions:
         print(f"{name} {version}", file=sys.stderr)
-        found.append((version, facts(fetched(name, version, cache))))
+        by_version.append((version, facts(fetched(name, version, cache))))
     if name in ENGINES:
-        _admitted(found)
+        _admitted(by_version)
     written = []
-    for table in dict.fromkeys(table for _, tables in found for table in tables):
-        each = [(version, tables.get(table, {})) for version, tables in found]
+    for table in dict.fromkeys(table for _, tables in by_version for table in tables):
+        each = [(version, tables.get(table, {})) for version, tables in by_version]
         head = {"package": name, "table": table}
         written.append(_put(HISTORY / name / f"{table}.json", timelines.text_of(head, timelines.fold(each))))
         if (help := timelines.helps(each)) and name in HELPED:
@@ -59,10 +59,10 @@ def write(name: str, versions: list[str], cache: Path) -> list[Path]:
     return written
 
 
-def _admitted(found: list[tuple[str, dict[str, dict[str, Any]]]]) -> None:
-    """Beside each pin of an engine, the newest known version it admits: what counts where nothing is installed."""
+def _admitted(by_version: list[tuple[str, dict[str, dict[str, Any]]]]) -> None:
+    """Add to each pin of an engine the newest known version that it admits, which is used if nothing is installed."""
     known = known_versions()
-    for _, tables in found:
+    for _, tables in by_version:
         for name, pin in tables["pins"].items():
             if name in known and (best := newest(pin, known[name])):
                 pin["newest"] = best
@@ -75,23 +75,23 @@ def _put(path: Path, text: str) -> Path:
 
 
 def differences(package: Package) -> list[str]:
-    """What an installed package's sources say otherwise than the committed history of that version."""
+    """Differences between an installed package's sources and the committed history of its version."""
     from ftdsl.catalog import history
 
-    said = []
+    differing = []
     for table, names in facts(package).items():
         committed = history.table(package.name, table)
         if package.version not in committed.versions:
             return [f"{package.name} {package.version} is not among the versions that are kept"]
         known = committed.at(package.version)
         for name in sorted(known.keys() | names.keys()):
-            there = timelines.fold([("", {name: names[name]})])[name][""] if name in names else None
+            extracted = timelines.fold([("", {name: names[name]})])[name][""] if name in names else None
             kept = (
                 {k: v for k, v in known[name].items() if k != "newest"} if table == "pins" and name in known else None
             )
-            if there != (kept if table == "pins" else known.get(name)):
-                said.append(f"{package.name} {package.version} {table}: {name}")
-    return said
+            if extracted != (kept if table == "pins" else known.get(name)):
+                differing.append(f"{package.name} {package.version} {table}: {name}")
+    return differing
 
 
 def main(argv: list[str]) -> int:
@@ -104,21 +104,21 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     names = args.packages or list(known_versions())
     if args.site:
-        said = [line for name in names for line in differences(Installed(name, args.site))]
-        print("\n".join(said) or "the catalogue agrees with what is installed")
-        return int(bool(said))
+        differing = [line for name in names for line in differences(Installed(name, args.site))]
+        print("\n".join(differing) or "the catalogue agrees with what is installed")
+        return int(bool(differing))
     if args.latest:
         _add_latest(names)
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as folder:
         for name in names:
-            for path in write(name, known_versions()[name], args.cache or Path(place)):
+            for path in write(name, known_versions()[name], args.cache or Path(folder)):
                 print(f"wrote {path.relative_to(HISTORY.parent)} ({path.stat().st_size // 1024} KiB)")
     _put(HISTORY / "versions.json", json.dumps(known_versions()).replace("], ", "],\n") + "\n")
     return 0
 
 
 def _add_latest(names: list[str]) -> None:
-    """Each minor release is kept in its last patch; what an engine pins exactly stays as it is listed."""
+    """Add the last patch of each newer minor release; exact pins of an engine stay as listed."""
     known = known_versions()
     for name in names:
         after = [int(part) for part in known[name][-1].split(".")]

@@ -1,7 +1,7 @@
-"""Names of the linear modules of each architecture, read off transformers' modeling sources: what LoRA can be put on.
+"""Names of the linear modules of each architecture, from transformers' modeling sources: the targets of LoRA.
 
-From the class that trains (`Qwen3ForCausalLM`) down through the classes it is made of. What a configuration decides
-(dense or sparse layers, one way to attend or another) is all there: a name listed here may be missing in one model.
+From the trained class (`Qwen3ForCausalLM`) down through the classes it uses. Includes modules that depend on the configuration
+(dense or sparse layers, kinds of attention): a listed name may be missing in a given model.
 """
 
 from __future__ import annotations
@@ -18,20 +18,22 @@ AUTO = "transformers/models/auto/modeling_auto.py"
 MAPPINGS = ("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES",
             "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES", "MODEL_FOR_VISION_2_SEQ_MAPPING_NAMES")  # fmt: skip
 LINEAR = ("Linear", "Conv1D")
-SIGHT = re.compile(r"vision|visual|image|audio|speech|patch|merger|projector|perceiver|qformer|video|siglip|clip", re.I)
-"""Parts of a model that see or hear, or hand on what was seen: by the name of class or attribute."""
+VISION = re.compile(
+    r"vision|visual|image|audio|speech|patch|merger|projector|perceiver|qformer|video|siglip|clip", re.I
+)
+"""Vision and audio parts of a model, and their projectors, by the name of class or attribute."""
 
 
 def architectures(package: Package) -> dict[str, Fact]:
     """Model type -> `linear` (of the language model), `experts` (fused: parameters of three dimensions), `vision`,
     `head`; and `text`, when the language model is one of another type."""
     sources = _Sources(package)
-    found = {}
+    facts = {}
     for model_type, name in _types(package):
         module = sources.of(name)
-        if module is not None and model_type not in found:
-            found[model_type] = _Walk(sources).fact(module, name)
-    return found
+        if module is not None and model_type not in facts:
+            facts[model_type] = _Walk(sources).fact(module, name)
+    return facts
 
 
 def _types(package: Package) -> Iterator[tuple[str, str]]:
@@ -48,24 +50,24 @@ def _types(package: Package) -> Iterator[tuple[str, str]]:
 
 
 class _Sources:
-    """Modeling files, parsed when a class in them is asked for."""
+    """Modeling files, parsed on demand."""
 
     def __init__(self, package: Package) -> None:
         self.package = package
         self.modules: dict[str, Module] = {}
 
     @cached_property
-    def places(self) -> dict[str, str]:
+    def paths(self) -> dict[str, str]:
         """Class -> file."""
-        found: dict[str, str] = {}
+        paths: dict[str, str] = {}
         for path in self.package.below("transformers/models"):
             if "/modeling_" in path and not path.endswith(("_tf.py", "_flax.py")) and "modeling_tf_" not in path:
                 for name in re.findall(r"^class (\w+)", self.package.text(path), re.MULTILINE):
-                    found.setdefault(name, path)
-        return found
+                    paths.setdefault(name, path)
+        return paths
 
     def of(self, name: str) -> Module | None:
-        path = self.places.get(name)
+        path = self.paths.get(name)
         if path is None:
             return None
         if path not in self.modules:
@@ -74,52 +76,52 @@ class _Sources:
 
 
 class _Walk:
-    """Through the classes of one model."""
+    """Collects the modules of one model through its classes."""
 
     def __init__(self, sources: _Sources) -> None:
         self.sources = sources
-        self.found: dict[str, set[str]] = {"linear": set(), "experts": set(), "vision": set(), "head": set()}
+        self.names: dict[str, set[str]] = {"linear": set(), "experts": set(), "vision": set(), "head": set()}
         self.seen: set[tuple[str, bool]] = set()
         self.text = False
 
     def fact(self, module: Module, name: str) -> Fact:
-        self._class(module, name, plan_view=False, top=True)
-        fact: Fact = {kind: sorted(names) for kind, names in self.found.items() if names}
+        self._class(module, name, vision=False, top=True)
+        fact: Fact = {kind: sorted(names) for kind, names in self.names.items() if names}
         return fact | ({"text": "auto"} if self.text else {})
 
-    def _class(self, module: Module, name: str, *, plan_view: bool, top: bool = False) -> None:
-        if (name, plan_view) in self.seen or name not in module.classes:
+    def _class(self, module: Module, name: str, *, vision: bool, top: bool = False) -> None:
+        if (name, vision) in self.seen or name not in module.classes:
             return
-        self.seen.add((name, plan_view))
+        self.seen.add((name, vision))
         node = module.classes[name]
         for base in node.bases:
             word = ast.unparse(base)
             if word in module.classes:
-                self._class(module, word, plan_view=plan_view, top=top)
+                self._class(module, word, vision=vision, top=top)
         for attribute, value in _attributes(node):
-            self._value(module, attribute, value, plan_view=plan_view, top=top)
+            self._value(module, attribute, value, vision=vision, top=top)
         for other in _named(node, module):
-            self._made(module, other, plan_view=plan_view)
+            self._made(module, other, vision=vision)
 
-    def _value(self, module: Module, attribute: str, value: ast.expr, *, plan_view: bool, top: bool) -> None:
-        plan_view = plan_view or bool(SIGHT.search(attribute))
+    def _value(self, module: Module, attribute: str, value: ast.expr, *, vision: bool, top: bool) -> None:
+        vision = vision or bool(VISION.search(attribute))
         for name in _made(value, module):
             if name in LINEAR or _is_linear(module, name):
                 if _is_direct(value, name):
-                    kind = "vision" if plan_view else "head" if top else "linear"
-                    self.found[kind].add(attribute)
+                    kind = "vision" if vision else "head" if top else "linear"
+                    self.names[kind].add(attribute)
             else:
-                self._made(module, name, plan_view=plan_view)
-        if _dimensions(value) == 3 and not plan_view:
-            self.found["experts"].add(attribute)
+                self._made(module, name, vision=vision)
+        if _dimensions(value) == 3 and not vision:
+            self.names["experts"].add(attribute)
 
-    def _made(self, module: Module, name: str, *, plan_view: bool) -> None:
+    def _made(self, module: Module, name: str, *, vision: bool) -> None:
         if name.startswith("AutoModel"):
-            self.text = self.text or not plan_view
+            self.text = self.text or not vision
             return
         home = module if name in module.classes else self.sources.of(name)
         if home is not None and not _is_linear(home, name):
-            self._class(home, name, plan_view=plan_view or bool(SIGHT.search(name)))
+            self._class(home, name, vision=vision or bool(VISION.search(name)))
 
 
 def _named(node: ast.ClassDef, module: Module) -> Iterator[str]:
@@ -128,14 +130,14 @@ def _named(node: ast.ClassDef, module: Module) -> Iterator[str]:
     for method in node.body:
         if not isinstance(method, ast.FunctionDef) or method.name in ("forward", "_init_weights"):
             continue
-        for one in ast.walk(method):
-            if isinstance(one, ast.Name) and one.id in module.classes:
-                yield one.id
-            elif isinstance(one, ast.Name) and isinstance(table := module.constants.get(one.id), ast.Dict):
+        for inner in ast.walk(method):
+            if isinstance(inner, ast.Name) and inner.id in module.classes:
+                yield inner.id
+            elif isinstance(inner, ast.Name) and isinstance(table := module.constants.get(inner.id), ast.Dict):
                 yield from (ast.unparse(value) for value in table.values)
-            elif isinstance(one, ast.Call) and ast.unparse(one.func).endswith(".from_config"):
-                owner = ast.unparse(one.func).partition(".")[0]
-                if "text" in ast.unparse(one) or "language" in ast.unparse(one):
+            elif isinstance(inner, ast.Call) and ast.unparse(inner.func).endswith(".from_config"):
+                owner = ast.unparse(inner.func).partition(".")[0]
+                if "text" in ast.unparse(inner) or "language" in ast.unparse(inner):
                     yield owner
 
 
@@ -152,7 +154,7 @@ def _attributes(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr]]:
 
 
 def _made(value: ast.expr, module: Module) -> Iterator[str]:
-    """Classes that an expression makes something of: called, made from a configuration, or looked up in a table."""
+    """Classes that an expression instantiates: called, created from a configuration, or looked up in a table."""
     for node in ast.walk(value):
         if not isinstance(node, ast.Call):
             continue
@@ -161,19 +163,19 @@ def _made(value: ast.expr, module: Module) -> Iterator[str]:
             called = called.value
         if isinstance(called, ast.Subscript):
             table = module.constants.get(ast.unparse(called.value))
-            yield from (ast.unparse(one) for one in table.values) if isinstance(table, ast.Dict) else ()
+            yield from (ast.unparse(value) for value in table.values) if isinstance(table, ast.Dict) else ()
         else:
             yield ast.unparse(called).removeprefix("nn.").removeprefix("torch.nn.")
 
 
 def _is_linear(module: Module, name: str) -> bool:
-    """A class of the module's own that is a linear layer with something added."""
+    """Whether a class of the module extends a linear layer."""
     node = module.classes.get(name)
     return node is not None and any(ast.unparse(base) in ("nn.Linear", "torch.nn.Linear") for base in node.bases)
 
 
 def _is_direct(value: ast.expr, name: str) -> bool:
-    """Whether the attribute is the layer itself, not a list or a sequence that holds it under a number."""
+    """Whether the attribute is the layer itself, not a list or sequence of layers."""
     if isinstance(value, ast.IfExp):
         return _is_direct(value.body, name) or _is_direct(value.orelse, name)
     return isinstance(value, ast.Call) and ast.unparse(value.func).rpartition(".")[2] == name

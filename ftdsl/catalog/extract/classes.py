@@ -25,7 +25,7 @@ _GENERIC = {"List": "list", "Dict": "dict", "Tuple": "tuple", "Set": "set", "Typ
 
 
 class Module:
-    """One source file: its classes, and what its constants stand for."""
+    """One source file: its classes and constants."""
 
     def __init__(self, path: str, text: str) -> None:
         self.path = path
@@ -41,16 +41,16 @@ class Module:
 
     @cached_property
     def imports(self) -> Mapping[str, str]:
-        """Names that stand for others here: `from … import A as B`."""
-        found: dict[str, str] = {}
+        """Alias -> original name, of `from … import A as B`."""
+        originals: dict[str, str] = {}
         for node in ast.walk(self.tree):
             if isinstance(node, ast.ImportFrom):
-                found |= {alias.asname: alias.name for alias in node.names if alias.asname}
-        return found
+                originals |= {alias.asname: alias.name for alias in node.names if alias.asname}
+        return originals
 
 
 class Classes:
-    """All classes of some files of a package, by name: of two of one name the one given first counts."""
+    """All classes of some files of a package, by name; of two with the same name the first is used."""
 
     def __init__(self, package: Package, paths: list[str], *, members_are_choices: bool = False) -> None:
         self.members_are_choices = members_are_choices
@@ -61,18 +61,18 @@ class Classes:
                 self.where.setdefault(name, module)
 
     def fields(self, name: str, module: Module | None = None) -> dict[str, Fact]:
-        """The fields a class can be given, those of its bases (as far as they are known here) first."""
+        """The fields that a class accepts, those of its known bases first."""
         module = module or self.where.get(name)
         if module is None or name not in module.classes:
             return {}
         node = module.classes[name]
-        found: dict[str, Fact] = {}
+        fields: dict[str, Fact] = {}
         for base in reversed(node.bases):
             word = ast.unparse(base).rpartition(".")[2]
             word = module.imports.get(word, word)
             if word != name or self.where.get(word) is not module:
-                found |= self.fields(word, module if word in module.classes and word != name else None)
-        return found | dict(self._own(node, module))
+                fields |= self.fields(word, module if word in module.classes and word != name else None)
+        return fields | dict(self._own(node, module))
 
     def _own(self, node: ast.ClassDef, module: Module) -> Iterator[tuple[str, Fact]]:
         local = {**module.constants, **dict(_assigned(node.body))}
@@ -84,7 +84,7 @@ class Classes:
                 continue
             keywords = _keywords(item.value)
             if "init" in keywords and self.value(keywords["init"], local) is False:
-                continue  # worked out by the class itself: nobody can give it
+                continue  # computed by the class
             yield name, self._field(item, keywords, local)
 
     def _field(self, item: ast.AnnAssign, keywords: Mapping[str, ast.expr], local: Mapping[str, ast.expr]) -> Fact:
@@ -120,18 +120,18 @@ class Classes:
                 given = factory.body if isinstance(factory, ast.Lambda) else ast.Call(factory, [], [])
         if given is None or (isinstance(given, ast.Constant) and given.value is ...):
             return {}
-        found = self.value(given, local)
-        return {"default_code": ast.unparse(given)[:80]} if found is UNKNOWN else {"default": found}
+        default = self.value(given, local)
+        return {"default_code": ast.unparse(given)[:80]} if default is UNKNOWN else {"default": default}
 
     def _of_model(self, keywords: Mapping[str, ast.expr], local: Mapping[str, ast.expr]) -> Fact:
-        """What pydantic and DeepSpeed say beside: alias, bounds, deprecation (deepspeed/runtime/config_utils.py)."""
+        """Further facts of pydantic and DeepSpeed: alias, bounds, deprecation (deepspeed/runtime/config_utils.py)."""
         extra = {**keywords, **dict_of(keywords.get("json_schema_extra"))}
         names = ("alias", "ge", "gt", "le", "lt", "deprecated", "new_param", "deprecated_msg")
-        found = {name: self.value(extra[name], local) for name in names if name in extra}
-        return {name: value for name, value in found.items() if value not in (UNKNOWN, "", None)}
+        facts = {name: self.value(extra[name], local) for name in names if name in extra}
+        return {name: value for name, value in facts.items() if value not in (UNKNOWN, "", None)}
 
     def value(self, node: ast.expr | None, local: Mapping[str, ast.expr], deep: int = 0) -> Any:
-        """What an expression stands for; UNKNOWN when only running it would tell."""
+        """The value of an expression; UNKNOWN if it cannot be evaluated statically."""
         if node is None or deep > 8:
             return UNKNOWN
         try:
@@ -173,15 +173,15 @@ class Classes:
         module = self.where.get(name)
         if module is None:
             return {}
-        found: dict[str, Any] = {}
+        members: dict[str, Any] = {}
         for member, node in _assigned(module.classes[name].body):
             value = self.value(node, {})
-            found[member] = member.lower() if _called(node) == "auto" else value
-        return {member: value for member, value in found.items() if value is not UNKNOWN}
+            members[member] = member.lower() if _called(node) == "auto" else value
+        return {member: value for member, value in members.items() if value is not UNKNOWN}
 
 
 def first_sentence(text: str) -> str:
-    """What a help text begins with, in at most 160 characters."""
+    """The first sentence of a help text, at most 160 characters."""
     return re.split(r"(?<=[a-z`)])\.(?=\s|$)", " ".join(text.split()))[0][:160]
 
 
@@ -194,7 +194,7 @@ def dict_of(node: ast.expr | None) -> dict[str, ast.expr]:
 
 
 def type_of(node: ast.expr) -> str:
-    """A type, written one way: members of a union in order of the alphabet, `None` last."""
+    """A type in canonical form: members of a union sorted, `None` last."""
     if isinstance(node, ast.Constant):
         return "None" if node.value is None else type_of(ast.parse(str(node.value), mode="eval").body)
     parts = list(dict.fromkeys(_union(node)))
@@ -252,7 +252,7 @@ def _called(node: ast.expr) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON has it."""
+    """Convert to JSON types."""
     if isinstance(value, set | frozenset):
         return sorted(value)
     return list(value) if isinstance(value, tuple) else value

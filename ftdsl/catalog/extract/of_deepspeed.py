@@ -35,7 +35,7 @@ READ = {
     "activation_checkpointing": "deepspeed/runtime/activation_checkpointing/config.py",
     "aio": "deepspeed/runtime/swap_tensor/aio_config.py",
 }
-"""Sections read key by key in a file of their own."""
+"""Sections read key by key in a separate file."""
 
 OPEN = {
     "elasticity": "deepspeed/elasticity/config.py",
@@ -49,14 +49,14 @@ OPEN = {
 """Sections that are known by name only, and the file that reads them."""
 
 LOCAL = {"data_types_params": "data_types", "checkpoint_params": "checkpoint"}
-"""What runtime/config.py calls a section once it holds it."""
+"""Variables of runtime/config.py that hold a section."""
 
 
 PREFIXES = {"FP16": "fp16", "BFLOAT16": "bf16"}
-"""Before they were models: constants whose names begin so are keys of that section."""
+"""Sections of older versions: constants with this prefix are their keys."""
 
 NO_KEYS = ("bf16.bfloat16", "mode", "attention")
-"""Another spelling of a section, and keys of something else."""
+"""Not keys: another spelling of a section, and keys of something else."""
 
 
 def tables(package: Package) -> dict[str, dict[str, Fact]]:
@@ -65,28 +65,28 @@ def tables(package: Package) -> dict[str, dict[str, Fact]]:
     classes = Classes(package, [*paths, "deepspeed/runtime/zero/offload_config.py"], members_are_choices=True)
     module = Module(MAIN, package.text(MAIN))
     constants = _constants(package)
-    found = dict(_read(classes, module, {**constants, **module.constants}, {"param_dict": "", **LOCAL}))
-    found |= {section: {"type": "dict"} for section, path in OPEN.items() if package.has(path)}
+    keys = dict(_read(classes, module, {**constants, **module.constants}, {"param_dict": "", **LOCAL}))
+    keys |= {section: {"type": "dict"} for section, path in OPEN.items() if package.has(path)}
     for name, node in Module(CONSTANTS, package.text(CONSTANTS)).constants.items():
         section = PREFIXES.get(name.partition("_")[0])
         if section and isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
-            found.setdefault(f"{section}.{node.value}", {"type": "Any"})
+            keys.setdefault(f"{section}.{node.value}", {"type": "Any"})
     for section, path in READ.items():
         own = Module(path, package.text(path))
         for key, fact in _read(classes, own, {**constants, **own.constants}, {}):
             if key != section:
-                found[f"{section}.{key}"] = fact
+                keys[f"{section}.{key}"] = fact
     for section, name in MODELS.items():
-        found |= {f"{section}.{field}": fact for field, fact in classes.fields(name).items()}
-    for key in [key for key in found if "." in key]:
-        found.setdefault(key.rpartition(".")[0], {"type": "dict"})
-    return {"config": {key: fact for key, fact in found.items() if key not in NO_KEYS}}
+        keys |= {f"{section}.{field}": fact for field, fact in classes.fields(name).items()}
+    for key in [key for key in keys if "." in key]:
+        keys.setdefault(key.rpartition(".")[0], {"type": "dict"})
+    return {"config": {key: fact for key, fact in keys.items() if key not in NO_KEYS}}
 
 
 def _read(
     reader: Classes, module: Module, known: Mapping[str, ast.expr], owners: Mapping[str, str]
 ) -> Iterator[tuple[str, Fact]]:
-    """Keys a module asks for. `owners`: variable -> the section it holds; without them every variable counts."""
+    """Keys that a module reads. owners: variable -> its section; {} for any variable."""
 
     def text(node: ast.expr) -> str | None:
         value = reader.value(node, known)
@@ -103,7 +103,7 @@ def _read(
 
 
 def _section(owner: ast.expr, owners: Mapping[str, str], text: Callable[[ast.expr], str | None]) -> str | None:
-    """`zero_optimization.` for a variable or `param_dict[ZERO_OPTIMIZATION]`; None when it is something else."""
+    """`zero_optimization.` for a variable or `param_dict[ZERO_OPTIMIZATION]`; None for anything else."""
     if isinstance(owner, ast.Call) and isinstance(owner.func, ast.Attribute) and owner.func.attr == "keys":
         owner = owner.func.value
     if isinstance(owner, ast.Subscript):
@@ -117,7 +117,7 @@ def _section(owner: ast.expr, owners: Mapping[str, str], text: Callable[[ast.exp
 
 
 def _asked(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr, ast.expr | None]]:
-    """(what is asked, the key, the default) of `get_scalar_param(…)`, `….get(KEY)`, `…[KEY]`, `KEY in …`."""
+    """(object, key, default) of `get_scalar_param(…)`, `….get(KEY)`, `…[KEY]`, `KEY in …`."""
     if isinstance(node, ast.Call):
         called = ast.unparse(node.func)
         if called.startswith("get_") and len(node.args) == 3:
@@ -139,11 +139,9 @@ def _type(value: object) -> str:
 
 
 def _constants(package: Package) -> Mapping[str, ast.expr]:
-    """Constants of the modules that name keys; those of runtime/ count before others of the same name."""
-    found: dict[str, ast.expr] = {}
-    places = [
-        name for name in package.below("deepspeed") if name.endswith("constants.py") and "/inference/" not in name
-    ]
-    for place in sorted(places, key=lambda name: name == CONSTANTS):
-        found |= Module(place, package.text(place)).constants
-    return found
+    """Constants of the modules that name keys; those of runtime/ take precedence."""
+    constants: dict[str, ast.expr] = {}
+    paths = [name for name in package.below("deepspeed") if name.endswith("constants.py") and "/inference/" not in name]
+    for path in sorted(paths, key=lambda name: name == CONSTANTS):
+        constants |= Module(path, package.text(path)).constants
+    return constants

@@ -1,4 +1,4 @@
-"""LLaMA-Factory: parameters, chat templates, models with their templates, constants, checks of versions while it runs."""
+"""LLaMA-Factory: parameters, chat templates, models with their templates, constants, version checks at run time."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def tables(package: Package) -> dict[str, dict[str, Any]]:
 
 
 def _parameters(package: Package) -> dict[str, Fact]:
-    found: dict[str, Fact] = {}
+    parameters: dict[str, Fact] = {}
     for section in HPARAMS:
         path = f"llamafactory/hparams/{section}.py"
         classes = Classes(package, [path, CONSTANTS], members_are_choices=True)
         for name in [name for name, module in classes.where.items() if module.path == path]:
             for field, fact in classes.fields(name).items():
-                found.setdefault(field, {**fact, "section": section})
-    return found
+                parameters.setdefault(field, {**fact, "section": section})
+    return parameters
 
 
 def _calls(module: Module, *functions: str) -> Iterator[dict[str, ast.expr]]:
@@ -46,7 +46,7 @@ def _calls(module: Module, *functions: str) -> Iterator[dict[str, ast.expr]]:
 
 
 def _templates(module: Module) -> Iterator[tuple[str, Fact]]:
-    """What later stages ask of a template: whether it thinks, ends early, sees; not its text."""
+    """Flags of a template (reasoning, end of turn, multimodal plugin), not its text."""
     for keywords in _calls(module, "register_template", "_register_template"):
         name = keywords.get("name")
         if not isinstance(name, ast.Constant):
@@ -59,25 +59,25 @@ def _templates(module: Module) -> Iterator[tuple[str, Fact]]:
                 fact[flag] = True
         plugin = keywords.get("mm_plugin")
         if isinstance(plugin, ast.Call):
-            words = [k.value for k in plugin.keywords if k.arg == "name"] or plugin.args
-            fact["plugin"] = ast.literal_eval(words[0])
+            arguments = [k.value for k in plugin.keywords if k.arg == "name"] or plugin.args
+            fact["plugin"] = ast.literal_eval(arguments[0])
         yield str(name.value), fact
 
 
 def _models(module: Module) -> dict[str, str]:
-    """Model id on a hub -> template ("" where the engine names none), from the engine's own groups."""
-    found: dict[str, str] = {}
+    """Model id on a hub -> template ("" without one), from the engine's own groups."""
+    templates: dict[str, str] = {}
     for keywords in _calls(module, "register_model_group"):
         template = keywords.get("template")
         name = str(template.value) if isinstance(template, ast.Constant) else ""
         for node in ast.walk(keywords["models"]):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.count("/") == 1:
-                found[node.value] = found.get(node.value) or name
-    return found
+                templates[node.value] = templates.get(node.value) or name
+    return templates
 
 
 def _constants(classes: Classes) -> Iterator[tuple[str, Any]]:
-    """Lists, sets and maps of words (stages, methods, models that something supports), not file names."""
+    """Lists, sets and maps of names (stages, methods, supported models), not file names."""
     module = classes.modules[0]
     for name, node in module.constants.items():
         value = classes.value(node, module.constants)
@@ -86,8 +86,8 @@ def _constants(classes: Classes) -> Iterator[tuple[str, Any]]:
 
 
 def _checks(package: Package) -> dict[str, Fact]:
-    """Requirements held while it runs: package -> the requirement, and the file that asks when not every run does."""
-    found: dict[str, Fact] = {}
+    """Requirements checked at run time: package -> requirement, and the file that checks it unless every run does."""
+    checks: dict[str, Fact] = {}
     for path in package.below("llamafactory"):
         text = package.text(path)
         if "check_version(" not in text and "require_version(" not in text:
@@ -99,7 +99,7 @@ def _checks(package: Package) -> dict[str, Fact]:
                 continue
             name, rest = re.match(r"([\w.-]+)\s*(.*)", str(node.args[0].value)).groups()  # type: ignore[union-attr]
             always = path == "llamafactory/extras/misc.py"
-            known = found.get(name)
+            known = checks.get(name)
             if known is None or (always and "file" in known):
-                found[name] = {"requires": rest} | ({} if always else {"file": path})
-    return found
+                checks[name] = {"requires": rest} | ({} if always else {"file": path})
+    return checks

@@ -1,7 +1,7 @@
 """`python -m ftdsl.catalog.extract.of_mcore_adapter CHECKOUT`: the mcore adapter's arguments, from a clone of ROLL.
 
-LLaMA-Factory's Megatron path stands on it. It is published only in github.com/alibaba/ROLL: the package of that name on
-the index is somebody else's, and is never downloaded.
+LLaMA-Factory's Megatron path uses it. It is published only in github.com/alibaba/ROLL: the package of that name on the index
+is a different one, and is never downloaded.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TARGET = Path(__file__).parent.parent / "data" / f"{NAME}.json"
 
 
 class Checkout(Package):
-    """The adapter's folder in a clone of ROLL. Raises: OSError when it is not there."""
+    """The adapter's folder in a clone of ROLL. Raises: OSError if it is missing."""
 
     def __init__(self, folder: Path) -> None:
         self._source = folder / "mcore_adapter" / "src"
@@ -51,9 +51,9 @@ def main(argv: list[str]) -> int:
     command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
     commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     head = {"package": NAME, "version": package.version, "source": f"github.com/alibaba/ROLL@{commit}"}
-    found = dict(sorted(tables(package)["parameters"].items()))
-    TARGET.write_text(timelines.text_of(head, found), encoding="utf-8")
-    print(f"wrote {len(found)} parameters")
+    parameters = dict(sorted(tables(package)["parameters"].items()))
+    TARGET.write_text(timelines.text_of(head, parameters), encoding="utf-8")
+    print(f"wrote {len(parameters)} parameters")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""A package's files, wherever they lie: a wheel, a source distribution, or the site-packages of an environment."""
+"""A package's files: in a wheel, a source distribution, or the site-packages of an environment."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from functools import cache, cached_property
 from pathlib import Path
 
 WITHOUT_WHEELS = frozenset({"deepspeed"})
-"""Published as source only. pip prepares their metadata, which runs their setup.py, in an environment of its own."""
+"""Published as source only. pip prepares their metadata, which runs their setup.py, in an isolated environment."""
 
 
 class Package(ABC):
-    """The files of one version of a package, by path as they are installed (`trl/trainer/dpo_config.py`)."""
+    """The files of one version of a package, by installed path (`trl/trainer/dpo_config.py`)."""
 
     def __init__(self, name: str, version: str) -> None:
         self.name = name
@@ -27,7 +27,7 @@ class Package(ABC):
 
     @abstractmethod
     def text(self, path: str) -> str:
-        """A file's text. Raises: KeyError, OSError when it is not there."""
+        """A file's text. Raises: KeyError, OSError if it is missing."""
 
     @abstractmethod
     def metadata(self) -> str:
@@ -85,7 +85,7 @@ class Sdist(Package):
 
 
 class Installed(Package):
-    """What is in a site-packages folder. Raises: LookupError when the package is not."""
+    """A package in a site-packages folder. Raises: LookupError if it is missing."""
 
     def __init__(self, name: str, site: Path) -> None:
         folders = sorted(site.glob(f"{name}-*.dist-info"))
@@ -117,16 +117,16 @@ def fetched(name: str, version: str, cache: Path) -> Package:
 
 
 def _archive(folder: Path) -> Path | None:
-    found = sorted([*folder.glob("*.whl"), *folder.glob("*.tar.gz")])
-    return found[0] if found else None
+    archives = sorted([*folder.glob("*.whl"), *folder.glob("*.tar.gz")])
+    return archives[0] if archives else None
 
 
 @cache
 def published(name: str) -> list[str]:
-    """All final releases of a package, oldest first, as `pip index versions` tells them."""
+    """All final releases of a package, oldest first, from `pip index versions`."""
     done = subprocess.run(
         [sys.executable, "-m", "pip", "index", "versions", name], capture_output=True, text=True, check=True
     )
     line = next(line for line in done.stdout.splitlines() if line.startswith("Available versions:"))
-    found = [version.strip() for version in line.partition(":")[2].split(",")]
-    return sorted(found, key=lambda version: [int(part) for part in version.split(".")])
+    versions = [version.strip() for version in line.partition(":")[2].split(",")]
+    return sorted(versions, key=lambda version: [int(part) for part in version.split(".")])

@@ -1,4 +1,4 @@
-"""What a package asks of others: in its metadata, and in checks while it runs; the two disagree, so both are kept."""
+"""A package's requirements: from its metadata, and from checks at run time; they differ, so both are kept."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ OURS = ("transformers", "accelerate", "peft", "trl", "deepspeed", "torch", "data
 
 
 def pins(package: Package, checks: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Package -> `metadata` (with `extra` when only that extra asks), `check` (with `file` when not every run does)."""
-    found: dict[str, dict[str, Any]] = {}
+    """Package -> `metadata` (with `extra` if only that extra requires it), `check` (with `file` if not every run checks it)."""
+    requirements: dict[str, dict[str, Any]] = {}
     for text in HeaderParser().parsestr(package.metadata()).get_all("Requires-Dist", []):
         requirement = Requirement(text)
         name = str(canonicalize_name(requirement.name))
         extra = re.search(r"extra == ['\"]([\w-]+)['\"]", str(requirement.marker or ""))
-        if not _applies(requirement, extra[1] if extra else "") or (extra and name in found):
+        if not _applies(requirement, extra[1] if extra else "") or (extra and name in requirements):
             continue
         if extra and package.name != "llamafactory":
-            continue  # extras of the others are for their own developers
-        found[name] = {"metadata": str(requirement.specifier)} | ({"extra": extra[1]} if extra else {})
+            continue  # extras of other packages are for their developers
+        requirements[name] = {"metadata": str(requirement.specifier)} | ({"extra": extra[1]} if extra else {})
     for name, check in checks.items():
         entry = {"check": check["requires"]} | ({"file": check["file"]} if "file" in check else {})
-        found[canonicalize_name(name)] = found.get(canonicalize_name(name), {}) | entry
-    return found
+        requirements[canonicalize_name(name)] = requirements.get(canonicalize_name(name), {}) | entry
+    return requirements
 
 
 def _applies(requirement: Requirement, extra: str) -> bool:

@@ -33,7 +33,7 @@ _TAGS = {"role": "role_tag", "content": "content_tag", "user": "user_tag", "assi
          "tool": "observation_tag", "call": "function_tag", "system": "system_tag"}  # fmt: skip
 
 _DESCRIBED = {"split": "split", "subset": "subset", "folder": "folder", "sample": "num_samples", "format": ""}
-"""Options of a source that stand in dataset_info.json, by their name there; `format` is told with the columns."""
+"""Options of a source -> their names in dataset_info.json; `format` is handled with the columns."""
 
 
 @mutable
@@ -69,33 +69,35 @@ class Datasets:
             if isinstance(item, Term) and not mixed and settings.get("weight") is not None:
                 self._refuse(item, "weight", key, "rows that are only scored are not mixed", "drop `weight`")
             if rows is not None and rows.name == "hf" and settings.get("entry") is not None:
-                found = self._remote(item, rows, settings, key)
+                added = self._remote(item, rows, settings, key)
             else:
                 name, entry = self._entry(item, rows, settings, key)
-                found = []
+                added = []
                 for _ in range(settings.get("repeat") or 1 if rows is not None else 1):
-                    found.append(self._unique(name, entry))
-                    self.entries[found[-1]] = entry
-            names += found
+                    added.append(self._unique(name, entry))
+                    self.entries[added[-1]] = entry
+            names += added
             if (weight := settings.get("weight")) is not None:
-                weights += [float(weight.number if isinstance(weight, Amount) else weight)] * len(found)
+                weights += [float(weight.number if isinstance(weight, Amount) else weight)] * len(added)
         return names, weights
 
     def _remote(self, item: Term | StageRef, rows: Term, settings: Settings, key: str) -> list[str]:
-        """Data sets that a repository's own dataset_info.json describes: it says all there is to say of them."""
+        """Data sets described completely by a repository's own dataset_info.json."""
         self.remote.add(str(rows.options["id"]))
         entries = list(map(str, settings.items("entry")))
-        said = [word for word in (*OURS, *_DESCRIBED, "repeat", "media") if settings.values.get(word) is not None]
-        said += [block for block in ("columns", "roles") if settings.inside(block)]
+        conflicting = [
+            word for word in (*OURS, *_DESCRIBED, "repeat", "media") if settings.values.get(word) is not None
+        ]
+        conflicting += [block for block in ("columns", "roles") if settings.inside(block)]
         if settings.get("weight") is not None and len(entries) > 1:
-            said.append("weight")
-        for word in said:
-            why = f"`entry` names what the repository's own dataset_info.json describes, and `{word}` is not read beside it"
+            conflicting.append("weight")
+        for word in conflicting:
+            why = f"`entry` uses the repository's own dataset_info.json, which replaces `{word}`"
             self._refuse(item, word, key, why, "drop one of them")
         return entries
 
     def _refuse(self, item: Term | StageRef, word: str, key: str, why: str, help: str = "") -> None:
-        """At the word: in the stage, or in the data stage whose rows go to the engine as they are."""
+        """Report at the key: in the stage, or in the data stage whose rows go to the engine unchanged."""
         if isinstance(item, Term):
             self.context.refuse(key, why, help)
             return
@@ -157,7 +159,9 @@ class Datasets:
         """A path of the run folder, relative to the stage's folder, which has dataset_info.json."""
         if path.startswith("/") or "://" in path:
             return path
-        return os.path.relpath(path, self.context.folder).replace(os.sep, "/")
+        inside = path.removeprefix("inputs/")  # a link: what follows it, `..` too, is the file system's to follow
+        here = os.path.relpath("inputs" if inside != path else path, self.context.folder).replace(os.sep, "/")
+        return f"{here}/{inside}" if inside != path else here
 
     def _existing(self, item: Term, settings: Settings, key: str) -> tuple[str, dict[str, Any]]:
         """An entry of a dataset_info.json the author has: copied, with its file seen from here."""
@@ -176,11 +180,9 @@ class Datasets:
             self.inputs.append(beside)
             entry["file_name"] = self._from_here(seen_from_run(beside))
         if "format" in item.options:
-            self.context.refuse(
-                key, f"`{name}` says what its rows look like, and `format` is not read beside it", "drop it"
-            )
-        if said := settings.get("media"):
-            self.media |= {seen_from_run(str(said))}
+            self.context.refuse(key, f"`{name}` has a description of its rows, which replaces `format`", "drop it")
+        if media := settings.get("media"):
+            self.media |= {seen_from_run(str(media))}
         return name, entry | _described(settings)
 
     def _shape(self, item: Term | StageRef) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def _template(context: StageContext, template: Settings) -> dict[str, Any]:
 
 
 def _frozen_in_half(context: StageContext) -> bool:
-    """Whether weights that do not learn would stay in the type of the checkpoint, where fp32 is asked for.
+    """Whether frozen weights would keep the type of the checkpoint although the recipe sets fp32.
 
     No parameter changes that: `infer_dtype` counts only for what does not train (llamafactory/model/patcher.py:322). Under
     ZeRO-3 they are loaded in fp32; quantised ones stay as they are.

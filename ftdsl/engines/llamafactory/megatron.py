@@ -106,9 +106,7 @@ def check(context: StageContext) -> None:
     if context.planned.method != "full":
         # its parser accepts `finetuning_type: lora`, and nothing reads it: every weight would be trained
         where = context.planned.method if context.stage.settings.has(context.planned.method) else "parallel.strategy"
-        text = (
-            f"LLaMA-Factory's Megatron path trains every weight; it accepts `{context.planned.method}` and ignores it"
-        )
+        text = f"LLaMA-Factory's Megatron path ignores `{context.planned.method}` and trains all weights"
         context.refuse(where, text, "write `full { }`, or `strategy = zero3`")
     _ignored_keys(context)
     _choices(context)

@@ -105,6 +105,6 @@ def title_of(context: StageContext, what: str) -> str:
     if isinstance(base, StageRef):
         return f"{what} from {base.stage}"
     options = base.options if isinstance(base, Term) else {}
-    place = options.get("id") or options.get("path") or options.get("architecture")
-    name = place.name if isinstance(place, Term) else place.stage if isinstance(place, StageRef) else place
+    source = options.get("id") or options.get("path") or options.get("architecture")
+    name = source.name if isinstance(source, Term) else source.stage if isinstance(source, StageRef) else source
     return f"{what} of {name}" if name else what

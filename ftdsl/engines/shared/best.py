@@ -72,7 +72,7 @@ def _job(plan: Plan, paths: RunPaths, term: Term, user: PlannedStage, session: S
         runtime=("__init__", "best", "events"),
         result=f"{folder}/result",
         result_kind="adapter" if term in (user.stage.start.adapters if user.stage.start else ()) else "model",
-        location=plan.recipe.where(span),
+        location=plan.recipe.location(span),
     )
 
 

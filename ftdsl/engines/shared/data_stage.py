@@ -86,10 +86,10 @@ def _items(context: StageContext, key: str) -> list[Term | StageRef]:
 def _source(context: StageContext, key: str, item: Term | StageRef, inputs: list[str]) -> Spec | None:
     """A source as the spec has it; None, with an error in the sink, if it cannot be read."""
     span = context.stage.spans.get(key, context.stage.span)
-    path_of_rows = _place(context, key, item, inputs)
+    path_of_rows = _location_spec(context, key, item, inputs)
     if path_of_rows is None:
         return None
-    entry: Spec = {**path_of_rows, "where": context.plan.recipe.where(span)}
+    entry: Spec = {**path_of_rows, "where": context.plan.recipe.location(span)}
     own = settings_of(item) if isinstance(item, Term) else None
     for name in ("limit", "sample", "repeat", "weight"):
         value = own.get(name) if own else None
@@ -112,17 +112,17 @@ def _check_keys(context: StageContext) -> None:
 
 
 def _is_shared(context: StageContext, key: str) -> bool:
-    """Whether a key stands at file level, for all stages that can use it."""
+    """Whether a key is set at file level, for all stages that can use it."""
     return context.stage.origins[key].kind in ("file", "include")
 
 
 def _why_at_all(context: StageContext) -> str:
     """Why the engine does not read the rows itself."""
     asked = works(context.stage.settings)
-    return f" (`{asked[0]}` asks for a data stage)" if asked else ""
+    return f" (`{asked[0]}` needs a data stage)" if asked else ""
 
 
-def _place(context: StageContext, key: str, item: Term | StageRef, inputs: list[str]) -> Spec | None:
+def _location_spec(context: StageContext, key: str, item: Term | StageRef, inputs: list[str]) -> Spec | None:
     if isinstance(item, StageRef):
         return {"path": context.paths.rows(item)}
     for word in item.options:
@@ -208,15 +208,15 @@ def _format(shape: Shape, kind: str) -> Spec:
 
 
 def _media(context: StageContext, shape: Shape, inputs: list[str]) -> str | None:
-    """The folder that pictures and sound are seen from: said, or that of the data."""
-    said = context.get("media")
+    """The folder that media paths are relative to: `media`, or that of the data."""
+    media = context.get("media")
     if not {"images", "videos", "audios"} & set(shape.columns):
-        if said and not _is_shared(context, "media"):
+        if media and not _is_shared(context, "media"):
             help = 'name the column: columns { images = "images" }'
-            why = "`media` is for pictures, videos and sound, and no column of these rows is known to hold any"
+            why = "`media` is for images, videos and audio, but no column of these rows holds any"
             context.refuse("media", why, help)
         return None
-    return seen_from_run(str(said)) if said else beside(inputs[0]) if inputs else None
+    return seen_from_run(str(media)) if media else beside(inputs[0]) if inputs else None
 
 
 # --- cleaning, mixing and splitting

@@ -41,7 +41,7 @@ def gate_command(context: StageContext, documents: list[Document], gates: tuple[
     """The command that checks the bounds; its document is appended to `documents`."""
     spec = {
         "stage": context.folder,
-        "where": context.plan.recipe.where(context.stage.spans.get("gate", context.stage.span)),
+        "where": context.plan.recipe.location(context.stage.spans.get("gate", context.stage.span)),
         "gates": [{"metric": g.metric, "op": g.op, "bound": round(g.bound, 12), "than": g.than or None} for g in gates],
     }
     documents.append(Document(f"{context.folder}/gate.json", "json", spec))

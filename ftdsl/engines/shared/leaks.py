@@ -40,7 +40,7 @@ def leak_check(context: StageContext) -> tuple[Document, Command] | None:
     key = "evaluate.data" if context.stage.kind in TRAINING else "data"
     spec: dict[str, Any] = {
         "stage": context.folder,
-        "where": context.plan.recipe.where(context.stage.spans.get(key, context.stage.span)),
+        "where": context.plan.recipe.location(context.stage.spans.get(key, context.stage.span)),
         "leak": context.name("guard.leak") if context.stage.kind in TRAINING else "warn",
         **readable,
         "skipped": skipped,

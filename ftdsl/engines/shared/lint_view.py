@@ -24,7 +24,7 @@ from ftdsl.lint import config as view
 from ftdsl.lint import facts
 from ftdsl.lint.check import check
 from ftdsl.lint.config import Config, Setting
-from ftdsl.recipe.recipe import Lineage, Where
+from ftdsl.recipe.recipe import Lineage, ModelRef
 from ftdsl.recipe.settings import METHODS
 from ftdsl.recipe.shape import local_path
 from ftdsl.source import Span
@@ -37,16 +37,27 @@ def lint(context: StageContext, documents: list[Document]) -> None:
     """Run the rules over every configuration of a job. A smoke run is not what the author wrote, so it is not checked."""
     if context.plan.recipe.smoke or not catalog.versions(context.engine.name):
         return
-    beside = {name: _beside(context, documents, name) for name in (DEEPSPEED, ACCELERATE)}
+    beside = {name: _beside(context, documents, name, block)
+              for name, block in ((DEEPSPEED, "deepspeed"), (ACCELERATE, "accelerate"))}  # fmt: skip
     for document in documents:
         if document.kind == "yaml" and not document.path.endswith(f"/{ACCELERATE}"):
             check(config_of(context, document.data, beside), context.session.sink)
 
 
-def _beside(context: StageContext, documents: list[Document], name: str) -> view.Document | None:
-    """A configuration file that the lowering wrote beside the parameters."""
-    file = next((document for document in documents if document.path.endswith(f"/{name}")), None)
-    return view.Document(name, file.data, span=context.stage.span, ours=True) if file else None
+def _beside(context: StageContext, documents: list[Document], name: str, block: str) -> view.Document | None:
+    """A file that the lowering put beside the parameters. With keys of the author's own (`deepspeed { }`) it is held to the
+    rules for files: a key that is passed through may contradict the rest."""
+    found = next((document for document in documents if document.path.endswith(f"/{name}")), None)
+    if found is None:
+        return None
+    stage = context.stage
+    given = {
+        path: Setting(
+            path, value, f"{block}.{path}", stage.spans.get(f"{block}.{path}"), stage.keys.get(f"{block}.{path}")
+        )
+        for path, value in stage.settings.inside(block).items()
+    }
+    return view.Document(name, found.data, given, stage.span, ours=not given)
 
 
 def config_of(context: StageContext, params: Mapping[str, Any], beside: Mapping[str, view.Document | None]) -> Config:
@@ -101,7 +112,7 @@ def bottom(context: StageContext) -> tuple[str, Path | None]:
     return str(name), _folder(context, base)
 
 
-def _folder(context: StageContext, where: Where) -> Path | None:
+def _folder(context: StageContext, where: ModelRef) -> Path | None:
     """The folder of a `file(…)`; None for stages and hubs."""
     inner = where.options.get("where", where) if isinstance(where, Term) else where
     return local_path(inner, context.plan.recipe.folder)

@@ -9,7 +9,7 @@ from typing import Any
 from ftdsl.engines.jobs import Job
 from ftdsl.language.values import StageRef, Term
 from ftdsl.plan.plan import Plan
-from ftdsl.recipe.recipe import Where
+from ftdsl.recipe.recipe import ModelRef
 from ftdsl.record import frozen
 
 
@@ -53,7 +53,7 @@ class RunPaths:
         """The file of a data stage's part."""
         return f"{self.folder(ref)}/{ref.part or 'train'}.jsonl"
 
-    def model(self, where: Where) -> str:
+    def model(self, where: ModelRef) -> str:
         """The value of `model_name_or_path`."""
         if isinstance(where, StageRef):
             return self.result(where)
@@ -63,7 +63,7 @@ class RunPaths:
             return f"{self.best[written_id(where)]}/result"
         return self._source(where)
 
-    def adapter(self, where: Where) -> str:
+    def adapter(self, where: ModelRef) -> str:
         """One value of `adapter_name_or_path`."""
         if isinstance(where, StageRef):
             return self.result(where)

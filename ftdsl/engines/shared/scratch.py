@@ -100,7 +100,7 @@ def _job(plan: Plan, paths: RunPaths, term: Term, users: list[PlannedStage], ses
         result=f"{folder}/result",
         result_kind="model",
         environment=users[0].engine.name,
-        location=plan.recipe.where(span),
+        location=plan.recipe.location(span),
     )
 
 

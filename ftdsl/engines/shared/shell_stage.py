@@ -47,7 +47,7 @@ def lower_shell(context: StageContext) -> Job:
             slot = list(_slots(script))[error.hole]
             text = f"`{{{slot.name}}}` cannot be used here: {error}"
             help = error.help.replace("{x}", f"{{{slot.name}}}")
-            context.session.sink.error("FT064", text, _place(context, script, error.hole), help=help)
+            context.session.sink.error("FT064", text, _hole_span(context, script, error.hole), help=help)
     elif "run" not in context.stage.unknown:
         context.session.sink.error("FT011", f"`{context.stage.name}` has nothing to run", context.stage.span)
     outputs = [str(overlay.plain(item)) for item in context.stage.settings.items("outputs") if isinstance(item, str)]
@@ -93,7 +93,7 @@ def _part(part: str | Slot, variables: dict[str, str]) -> str | Hole:
     return Hole(variables[part.name], bool(number))
 
 
-def _place(context: StageContext, script: Script, hole: int) -> Span:
+def _hole_span(context: StageContext, script: Script, hole: int) -> Span:
     """The span of a name in the text of the script, if the text is in the recipe."""
     span = context.stage.spans.get("run", context.stage.span)
     names = [re.escape(slot.name) for slot in _slots(script)]

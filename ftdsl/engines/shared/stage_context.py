@@ -35,7 +35,7 @@ class StageContext:
     @property
     def location(self) -> str:
         """`quickstart.ft:12`, relative to the recipe's folder."""
-        return self.plan.recipe.where(self.stage.span)
+        return self.plan.recipe.location(self.stage.span)
 
     @property
     def folder(self) -> str:

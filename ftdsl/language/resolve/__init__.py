@@ -1,5 +1,5 @@
-"""Tree to values: includes, parameters, profiles, `--set` and axes.
+"""Resolution of a tree to values: includes, parameters, profiles, `--set` and axes.
 
-Given: a tree and options. Gives: one set of values per stage, each with its origin and all layers that set it. Knows: scopes,
+Input: a tree and options. Output: the values of each stage, each with its origin and all layers that set it. Contains scopes,
 layers and the types of the vocabulary.
 """

@@ -1,4 +1,4 @@
-"""Sums and products of quantities: `2 * rank`, `512 * 512`, `1h + 30min`."""
+"""Arithmetic on quantities: `2 * rank`, `512 * 512`, `1h + 30min`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ftdsl.source import Span
 
 
 def quantity(node: tree.Quantity, sink: Sink) -> Raw:
-    """The number in base units; an unknown unit is reported with the one that was probably meant."""
+    """The number in base units; an unknown unit is reported with the closest one."""
     unit = unit_of(node.unit)
     if unit is None:
         from ftdsl.diagnostics.suggest import closest
@@ -22,7 +22,7 @@ def quantity(node: tree.Quantity, sink: Sink) -> Raw:
             node.unit
         )
         label = f"did you mean `{guess}`?" if guess else ""
-        sink.error("FT061", f"there is no unit `{node.unit}`", node.unit_span, label=label, help=_units_help())
+        sink.error("FT061", f"unknown unit `{node.unit}`", node.unit_span, label=label, help=_units_help())
         return Broken(node.span)
     number = _number(node.number)
     if number is None:
@@ -45,7 +45,7 @@ def _units_help() -> str:
 
 
 def combine(op: str, left: Raw, right: Raw, span: Span, sink: Sink) -> Raw:
-    """`left op right` of two numbers; units must agree, or one side has none."""
+    """`left op right` of two numbers; the units must agree, or one side has none."""
     for side in (left, right):
         if not isinstance(side, Num):
             if not isinstance(side, Broken):
@@ -54,12 +54,14 @@ def combine(op: str, left: Raw, right: Raw, span: Span, sink: Sink) -> Raw:
     assert isinstance(left, Num) and isinstance(right, Num)
     dimension = _dimension(op, left.dimension, right.dimension)
     if dimension is None:
-        said = f"`{left.written}` {op} `{right.written}`"
-        sink.error("FT063", f"{said} mixes units", span, help="both sides need the same unit, or one side none")
+        operation = f"`{left.written}` {op} `{right.written}`"
+        sink.error(
+            "FT063", f"{operation} mixes units", span, help="use the same unit on both sides, or no unit on one side"
+        )
         return Broken(span)
     number = _compute(op, left.number, right.number)
     if number is None:
-        sink.error("FT063", "this cannot be computed", span, label="division by zero, or too large")
+        sink.error("FT063", "cannot compute this", span, label="division by zero, or too large")
         return Broken(span)
     return Num(number, dimension, format(number, ".12g"), span)
 

@@ -1,4 +1,4 @@
-"""Bounds: of a key's own, of its type, and those that every share has."""
+"""Bounds of values: those of the key, of its type, and those of shares."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _LARGEST: Mapping[str, float] = {
     "number": 10**30,
     **dict.fromkeys(("span", "steps", "epochs", "tokens", "every", "warmup", "part"), 10**15),
 }
-"""What nobody can mean, and no engine's integers hold; in base units."""
+"""Upper limits in base units, above which no value is plausible or fits an engine's integers."""
 
 
-def bounded(data: Any, kind: Type, key: Key, raw: Raw, sink: Sink) -> Any:
-    """The data, where all of it lies within the bounds of its type and key; else WRONG, and it is reported."""
+def check_bounds(data: Any, kind: Type, key: Key, raw: Raw, sink: Sink) -> Any:
+    """The data if it is within the bounds of its type and key; else WRONG and a diagnostic."""
     for value in data if isinstance(data, list) else [data]:
         number = value.number if isinstance(value, Amount) else value
         if isinstance(number, bool) or not isinstance(number, int | float):
@@ -34,15 +34,17 @@ def bounded(data: Any, kind: Type, key: Key, raw: Raw, sink: Sink) -> Any:
         share = kind.name == "share" or (isinstance(value, Amount) and value.unit == "share")
         if bound := _broken_bound(number, kind, key, share=share):
             written = raw.written if isinstance(raw, Num) else str(number)
-            meant = "share" in key.type and number > 1 and not _broken_bound(number / 100, kind, key, share=True)
-            help = f"write `{written}%`" if meant and "%" not in written else ""
-            sink.error("FT003", f"`{key.name}` is {bound}, not `{written}`", raw.span, help=help)
+            is_percentage = (
+                "share" in key.type and number > 1 and not _broken_bound(number / 100, kind, key, share=True)
+            )
+            help = f"write `{written}%`" if is_percentage and "%" not in written else ""
+            sink.error("FT003", f"`{key.name}` must be {bound}, not `{written}`", raw.span, help=help)
             return WRONG
     return data
 
 
-def of_length(items: list[Any], key: Key, span: Span, sink: Sink) -> Any:
-    """The items, where a list has as many as the key takes."""
+def check_length(items: list[Any], key: Key, span: Span, sink: Sink) -> Any:
+    """The items if the list has the length that the key requires; else WRONG and a diagnostic."""
     if key.length is not None and len(items) != key.length:
         sink.error("FT003", f"`{key.name}` takes {key.length} values, not {len(items)}", span)
         return WRONG
@@ -51,14 +53,14 @@ def of_length(items: list[Any], key: Key, span: Span, sink: Sink) -> Any:
 
 def _broken_bound(number: float, kind: Type, key: Key, *, share: bool) -> str:
     if share:
-        for limit, broken, words in (
+        for limit, broken, phrase in (
             (key.share_above, number <= (key.share_above or 0), "more than"),
             (key.share_below, number >= (key.share_below or 1), "less than"),
             (0, number < 0, "at least"),
             (1, number > 1, "at most"),
         ):
             if limit is not None and broken and not _stricter(key, limit):
-                return f"{words} {exact(limit * 100)}%"
+                return f"{phrase} {exact(limit * 100)}%"
     if outside := _outside(number, key):
         return outside
     largest = _LARGEST.get(kind.name, 10**30)
@@ -66,22 +68,22 @@ def _broken_bound(number: float, kind: Type, key: Key, *, share: bool) -> str:
 
 
 def _stricter(key: Key, limit: float) -> bool:
-    """Whether the key's own bound says more than that of all shares."""
-    own = (key.min, key.above) if limit == 0 else (key.max, key.below)
-    return any(bound is not None for bound in own)
+    """Whether the key has a bound of its own instead of that of all shares."""
+    own_bounds = (key.min, key.above) if limit == 0 else (key.max, key.below)
+    return any(bound is not None for bound in own_bounds)
 
 
 def _outside(number: float, key: Key) -> str:
     if key.min is not None and number < key.min:
-        return f"at least {_said(key.min, key)}"
+        return f"at least {_bound_text(key.min, key)}"
     if key.above is not None and number <= key.above:
-        return f"more than {_said(key.above, key)}"
+        return f"more than {_bound_text(key.above, key)}"
     if key.max is not None and number > key.max:
-        return f"at most {_said(key.max, key)}"
+        return f"at most {_bound_text(key.max, key)}"
     if key.below is not None and number >= key.below:
-        return f"less than {_said(key.below, key)}"
+        return f"less than {_bound_text(key.below, key)}"
     return ""
 
 
-def _said(bound: float, key: Key) -> str:
+def _bound_text(bound: float, key: Key) -> str:
     return f"{exact(bound * 100)}%" if "share" in key.type and 0 < bound <= 1 else str(exact(bound))

@@ -1,4 +1,4 @@
-"""Raw values to plain data of a type: units are judged, members known, bounds kept; or a message of what was expected."""
+"""Converts raw values to plain data of a type: checks units, members and bounds, or reports what was expected."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ftdsl.catalog.vocabulary import ANY_NAME, Key, Member, vocabulary
 from ftdsl.diagnostics import Diagnostic, Edit, Fix, Severity, Sink, guessed
 from ftdsl.language import tree
 from ftdsl.language.resolve import calls
-from ftdsl.language.resolve.bounds import bounded, of_length
+from ftdsl.language.resolve.bounds import check_bounds, check_length
 from ftdsl.language.resolve.raw import WRONG, Bare, Between, Broken, Choice, Invoke, Lit, Lst, Num, Raw, Stg, Str
-from ftdsl.language.types import Type, parse_type, said
+from ftdsl.language.types import Type, describe, parse_type
 from ftdsl.language.units import exact, longest_name
 from ftdsl.language.values import Amount, AmountUnit, Range, StageRef, Term
 from ftdsl.source import Span
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 
 def coerce(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
-    """`raw` as data of `kind` under the bounds of `key`; WRONG and a diagnostic when it does not fit."""
+    """`raw` as data of type `kind` within the bounds of `key`; WRONG and a diagnostic if it does not fit."""
     if isinstance(raw, Broken):
         return WRONG
     if isinstance(raw, Bare) and (word := _constant(raw, kind, key)):
         fix = Fix(f"write `{word}`", (Edit(raw.span, word),))
-        sink.error("FT060", f"`{raw.name}` is written `{word}` here", raw.span, help=f"write `{word}`", fix=fix)
+        sink.error("FT060", f"write `{word}` instead of `{raw.name}`", raw.span, help=f"write `{word}`", fix=fix)
         return WRONG
     if kind.options:
         return _union(ev, raw, kind, key, sink)
     if isinstance(raw, Invoke) and raw.name in ("env", "secret"):
         return calls.environment(ev, raw, kind, key, sink)
     data = _HANDLERS.get(kind.name, _by_use)(ev, raw, kind, key, sink)
-    return WRONG if data is WRONG else bounded(data, kind, key, raw, sink)
+    return WRONG if data is WRONG else check_bounds(data, kind, key, raw, sink)
 
 
 _CONSTANTS = {
@@ -42,11 +42,11 @@ _CONSTANTS = {
     **dict.fromkeys(("False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"), "false"),
     **dict.fromkeys(("None", "NONE", "Null", "NULL", "nil", "undefined"), "null"),
 }
-"""Words of Python, YAML and others for what is `true`, `false` and `null` (or `none`) here."""
+"""Spellings of Python, YAML and others for `true`, `false` and `null` (or `none`)."""
 
 
 def _constant(raw: Bare, kind: Type, key: Key) -> str:
-    """What a word of another language is called here; "" where it may be meant as it stands."""
+    """The constant that a word of another language means; "" if the key may take the word itself."""
     word = _CONSTANTS.get(raw.name, "")
     if not word or raw.name in (key.members or {}):
         return ""
@@ -58,7 +58,7 @@ def _constant(raw: Bare, kind: Type, key: Key) -> str:
 
 
 def item_type(kind: Type) -> Type | None:
-    """The type of the items where a list may stand."""
+    """The type of the items if the type allows a list; else None."""
     if kind.name == "list":
         return kind.item
     if kind.name in ("data", "any"):
@@ -70,9 +70,9 @@ def item_type(kind: Type) -> Type | None:
 
 
 def _wrong(raw: Raw, kind: Type, key: Key, sink: Sink, help: str = "", fix: Fix | None = None) -> Any:
-    text = f"`{key.name}` takes {said(kind)}, not {_shown(raw)}"
+    text = f"`{key.name}` takes {describe(kind)}, not {_shown(raw)}"
     if isinstance(raw, Num) and not raw.dimension and kind.name in _NEED_UNIT:
-        sink.error("FT062", f"`{key.name}` needs a unit: {said(kind)}", raw.span, help=help)
+        sink.error("FT062", f"`{key.name}` needs a unit: {describe(kind)}", raw.span, help=help)
     else:
         sink.error("FT060", text, raw.span, help=help, fix=fix)
     return WRONG
@@ -102,7 +102,7 @@ def _shown(raw: Raw) -> str:
     return "this"
 
 
-def _unknown(raw: Bare | Invoke, names: list[str], key: Key, sink: Sink, what: str = "") -> Any:
+def _unknown(raw: Bare | Invoke, names: list[str], key: Key, sink: Sink, phrase: str = "") -> Any:
     from ftdsl.diagnostics.suggest import closest
 
     span = raw.span if isinstance(raw, Bare) else raw.call.path[0].span.to(raw.call.path[-1].span)
@@ -112,7 +112,7 @@ def _unknown(raw: Bare | Invoke, names: list[str], key: Key, sink: Sink, what: s
     label = f"did you mean `{guess}`?" if guess else ""
     shown = ", ".join(names[:14]) + (", …" if len(names) > 14 else "")
     code, text = (
-        ("FT002", f"`{key.name}` has no member `{raw.name}`") if not what else ("FT040", f"{what} `{raw.name}`")
+        ("FT002", f"`{key.name}` has no member `{raw.name}`") if not phrase else ("FT040", f"{phrase} `{raw.name}`")
     )
     if instead := key.instead.get(raw.name):
         sink.error(code, text, span, help=instead)
@@ -127,7 +127,7 @@ def _unknown(raw: Bare | Invoke, names: list[str], key: Key, sink: Sink, what: s
 def _union(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     names = {option.name for option in kind.options}
     if isinstance(raw, Num) and not raw.dimension and raw.number >= 1 and "share" in names and names & {*_NEED_UNIT}:
-        text = f"`{key.name}` needs a unit: {said(kind)}"  # all of it, or one of them?
+        text = f"`{key.name}` needs a unit: {describe(kind)}"  # 1 may mean 100% or one step
         sink.error("FT062", text, raw.span, help=f"write `{raw.written} steps`, or a share such as `100%`")
         return WRONG
     failed: list[tuple[Type, Sink]] = []
@@ -140,7 +140,7 @@ def _union(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
             return data
         failed.append((option, attempt))
     for option, attempt in failed:
-        if any(found.code not in ("FT060", "FT062", "FT002", "FT040") for found in attempt):
+        if any(diagnostic.code not in ("FT060", "FT062", "FT002", "FT040") for diagnostic in attempt):
             return coerce(ev, raw, option, key, sink)
     if isinstance(raw, Invoke):
         uses = vocabulary().functions.get(raw.name, {})
@@ -149,11 +149,16 @@ def _union(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
                 return coerce(ev, raw, option, key, sink)
     if isinstance(raw, Bare | Invoke | Str):
         for option, attempt in failed:
-            if any(found.code in ("FT002", "FT040") for found in attempt):
+            if any(diagnostic.code in ("FT002", "FT040") for diagnostic in attempt):
                 return coerce(ev, raw, option, key, sink)
-    mendable = [found for _, attempt in failed for found in attempt if found.fix is not None and found.fix.safe]
-    if mendable:
-        return _wrong(raw, kind, key, sink, mendable[0].help, mendable[0].fix)
+    fixable = [
+        diagnostic
+        for _, attempt in failed
+        for diagnostic in attempt
+        if diagnostic.fix is not None and diagnostic.fix.safe
+    ]
+    if fixable:
+        return _wrong(raw, kind, key, sink, fixable[0].help, fixable[0].fix)
     return _wrong(raw, kind, key, sink)
 
 
@@ -201,10 +206,10 @@ _IN_QUOTES = re.compile(r"\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?(?:%|[A-Za-z]+| (?:
 
 
 def _number_in_quotes(raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
-    """WRONG, with the quotes to drop, for a text that is a number; None for anything else."""
+    """WRONG, and a fix that removes the quotes, if the text is a number; else None."""
     if not isinstance(raw, Str) or raw.plain is None or not _IN_QUOTES.fullmatch(raw.plain):
         return None
-    fix = Fix("drop the quotes", (Edit(raw.span, raw.plain),))
+    fix = Fix("remove the quotes", (Edit(raw.span, raw.plain),))
     return _wrong(raw, kind, key, sink, f"write `{raw.plain}` without quotes", fix)
 
 
@@ -212,12 +217,12 @@ _POWERS = re.compile(r"(1|2|4|8|16|32|64|128|256|512)k")
 
 
 def _hint_at_1024(raw: Num, key: Key, ev: Evaluator) -> None:
-    """`8k` tokens are 8000, and models are made for 8192."""
+    """Report `8k`, which is 8000; models usually have 8192."""
     if key.powers and _POWERS.fullmatch(raw.written):
-        meant = f"{raw.written}i"
-        text = f"`{raw.written}` is {int(raw.number)}; lengths of models are mostly powers of two"
-        help = f"write `{meant}` for {int(raw.number) // 1000 * 1024}"
-        fix = Fix(f"write `{meant}`", (Edit(raw.span, meant),), safe=False)
+        suggestion = f"{raw.written}i"
+        text = f"`{raw.written}` is {int(raw.number)}; context lengths are usually powers of two"
+        help = f"write `{suggestion}` for {int(raw.number) // 1000 * 1024}"
+        fix = Fix(f"write `{suggestion}`", (Edit(raw.span, suggestion),), safe=False)
         ev.session.sink.add(Diagnostic("FT067", text, raw.span, Severity.INFO, help=help, fix=fix))
 
 
@@ -252,7 +257,7 @@ _SPECIAL = {"every": ("never", "best")}
 
 
 def _level(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
-    """A share or a number: `10%` of something, or `1e-6` itself (`part`: or `500` of them)."""
+    """A share or an absolute number: `10%`, or `1e-6` (for `part`: a count such as `500`)."""
     if isinstance(raw, Num) and raw.dimension == "share":
         return Amount(raw.number, "share")
     if isinstance(raw, Num) and raw.dimension in ("", "count"):
@@ -261,41 +266,41 @@ def _level(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
 
 
 def _metric(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
-    """The name of a metric (`eval_loss`), or that of a stage (`sft.eval_loss`)."""
+    """The name of a metric (`eval_loss`), or a stage's (`sft.eval_loss`)."""
     if isinstance(raw, Stg):
         return raw.ref
     return raw.name if isinstance(raw, Bare) else _wrong(raw, kind, key, sink)
 
 
 FILES = ("path", "train", "eval", "test")
-"""Parts of a stage that are files: where its result lies, and the splits of data."""
+"""Parts of a stage that are files: the path of its result, and the splits of data."""
 
 
 def part_exists(ev: Evaluator, raw: Stg, parts: tuple[str, ...], sink: Sink) -> bool:
-    """Whether what is wanted of a stage is among what can be used here; else it is reported."""
+    """Whether the part of the stage can be used here; else it is reported."""
     kind = ev.names.stages.get(raw.ref.stage, "")
-    known = [part for part in parts if part == "path" or kind == "data"]
-    if not raw.ref.part or raw.ref.part in known:
+    available = [part for part in parts if part == "path" or kind == "data"]
+    if not raw.ref.part or raw.ref.part in available:
         return True
-    help = f"parts: {', '.join(known)}" if known else f"write `{raw.ref.stage}`"
-    sink.error("FT040", f"`{raw.ref.stage}` has no part `{raw.ref.part}` that can be used here", raw.span, help=help)
+    help = f"parts: {', '.join(available)}" if available else f"write `{raw.ref.stage}`"
+    sink.error("FT040", f"`{raw.ref.stage}` has no part `{raw.ref.part}`", raw.span, help=help)
     return False
 
 
 def _text(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
-    reads = kind.name == "path" and key.name != "to"  # where a result is put is no result
-    if kind.name == "script":  # one that is written is read as it is: here a value would be part of the code
+    reads = kind.name == "path" and key.name != "to"  # the destination is not an input
+    if kind.name == "script":  # only a literal script: an interpolated value would become code
         return _wrong(raw, kind, key, sink, 'write the script itself: `run = "…"`')
     if isinstance(raw, Str):
         if raw.plain == "" and not key.empty and kind.name != "script":
-            sink.error("FT003", f"`{key.name}` is an empty text", raw.span, help="leave it out, or write something")
+            sink.error("FT003", f"`{key.name}` is an empty text", raw.span, help="write a text, or remove the key")
             return WRONG
         if raw.plain is not None:
             return _path(raw, raw.plain, key, sink) if kind.name == "path" else raw.plain
         if reads and len(raw.parts) == 1 and isinstance(raw.parts[0], StageRef):
             return raw.parts[0]
         name = next(p.stage for p in raw.parts if isinstance(p, StageRef))
-        sink.error("FT060", f"what `{name}` makes is known only when it has run", raw.span)
+        sink.error("FT060", f"the result of `{name}` is known only after it has run", raw.span)
         return WRONG
     if isinstance(raw, Stg) and reads:
         return raw.ref if part_exists(ev, raw, FILES, sink) else WRONG
@@ -306,17 +311,18 @@ def _text(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
 
 
 def _path(raw: Str, text: str, key: Key, sink: Sink) -> Any:
-    """What no file system takes, or takes otherwise than it is meant, is said here, where it stands."""
+    """Report a path with a component that is too long, or with a `~` that no shell would expand."""
     if size := longest_name(text):
         sink.error(
-            "FT003", f"`{key.name}` holds a name of {size} bytes", raw.span, label="file systems take at most 255"
+            "FT003",
+            f"`{key.name}` contains a file name of {size} bytes",
+            raw.span,
+            label="file systems allow at most 255",
         )
         return WRONG
     if text.startswith("~"):
-        help = 'write a path from the recipe\'s folder, or all of it: let home = env("HOME"), and "{home}/…"'
-        sink.error(
-            "FT059", "`~` is a folder of that name here: only a shell takes it for the home", raw.span, help=help
-        )
+        help = 'write a path relative to the recipe, or `let home = env("HOME")` and "{home}/…"'
+        sink.error("FT059", "`~` is not expanded to the home folder", raw.span, help=help)
         return WRONG
     return text
 
@@ -325,10 +331,10 @@ def _name(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     text = raw.name if isinstance(raw, Bare) else raw.plain if isinstance(raw, Str) else None
     if text is None:
         return _wrong(raw, kind, key, sink)
-    if "," in text:  # a list as YAML and flags write it
+    if "," in text:  # a list in the syntax of YAML or flags
         written = f"[{', '.join(part.strip() for part in text.split(','))}]"
         fix = Fix(f"write `{written}`", (Edit(raw.span, written),), safe=False)
-        sink.error("FT060", f"`{key.name}` takes one name, not several in one text", raw.span,
+        sink.error("FT060", f"`{key.name}` takes one name, not a list in one text", raw.span,
                    help=f"write `{written}`", fix=fix)  # fmt: skip
         return WRONG
     names = calls.catalog_names(ev, key)
@@ -347,7 +353,7 @@ def _member(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
         return raw.value
     if isinstance(raw, Str) and raw.plain and not any(char in raw.plain for char in "/\n "):
         if raw.plain in members or (key.catalog and raw.plain in calls.catalog_names(ev, key)):
-            fix = Fix("drop the quotes", (Edit(raw.span, raw.plain),))
+            fix = Fix("remove the quotes", (Edit(raw.span, raw.plain),))
             return _wrong(raw, kind, key, sink, f"write `{raw.plain}` without quotes", fix)
         raw = Bare((tree.Word(raw.plain, raw.span),), raw.span)
     if isinstance(raw, Lit) and raw.value is not None and (word := "true" if raw.value else "false") in members:
@@ -367,7 +373,7 @@ def _member(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
 
 
 def _by_use(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
-    """A type that functions give: `model`, `data`, `push`, bounds, goals, phases."""
+    """A type whose values are calls: `model`, `data`, `push`, bounds, goals, phases."""
     if isinstance(raw, Choice):
         return raw.value
     if isinstance(raw, Stg) and kind.name in ("model", "stage"):
@@ -375,31 +381,33 @@ def _by_use(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     if isinstance(raw, Invoke):
         return calls.function(ev, raw, kind.name, key, sink)
     if isinstance(raw, Bare) and kind.name in ("model", "stage"):
-        return _unknown(raw, list(ev.names.stages), key, sink, "there is no stage or value")
+        return _unknown(raw, list(ev.names.stages), key, sink, "no stage or value is named")
     if isinstance(raw, Str) and raw.plain and kind.name in ("model", "data"):
-        return _place_in_quotes(raw, raw.plain, kind, key, sink)
+        return _source_in_quotes(raw, raw.plain, kind, key, sink)
     return _wrong(raw, kind, key, sink)
 
 
-def _place_in_quotes(raw: Str, text: str, kind: Type, key: Key, sink: Sink) -> Any:
-    """A hub id is `organisation/name`, at most one slash and no file's ending; anything else is a path."""
+def _source_in_quotes(raw: Str, text: str, kind: Type, key: Key, sink: Sink) -> Any:
+    """A hub id is `organisation/name`: at most one slash, and no extension of a data file. Anything else is a path."""
     is_id = re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", text) and not text.endswith(
         (".json", ".jsonl", ".csv", ".parquet")
     )
-    meant = f"{'hf' if is_id else 'file'}({raw.span.text})"  # as it is written, escapes and all
-    return _wrong(raw, kind, key, sink, f"write `{meant}`", Fix(f"write `{meant}`", (Edit(raw.span, meant),)))
+    suggestion = f"{'hf' if is_id else 'file'}({raw.span.text})"  # the source text, with its escapes
+    return _wrong(
+        raw, kind, key, sink, f"write `{suggestion}`", Fix(f"write `{suggestion}`", (Edit(raw.span, suggestion),))
+    )
 
 
 def _data(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
-    """Always a list: a source, a data stage or a part of one, or several of these."""
+    """A list of sources, data stages and parts of data stages."""
     if isinstance(raw, Lst):
         items = [_data(ev, item, kind, key, sink) for item in raw.items]
         return WRONG if any(item is WRONG for item in items) else [part for item in items for part in item]
     if isinstance(raw, Stg):
         return [raw.ref]
     if isinstance(raw, Bare):
-        known = [name for name, kind in ev.names.stages.items() if kind == "data"]
-        return _unknown(raw, known, key, sink, "there is no data called")
+        data_stages = [name for name, kind in ev.names.stages.items() if kind == "data"]
+        return _unknown(raw, data_stages, key, sink, "no data stage is named")
     data = _by_use(ev, raw, kind, key, sink)
     return WRONG if data is WRONG else [data]
 
@@ -408,12 +416,12 @@ def _list(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     item = kind.item or Type("any")
     raws = raw.items if isinstance(raw, Lst) else (raw,)
     items = []
-    for one in raws:
-        if isinstance(one, Bare) and item.name in ("text", "path") and one.name not in _CONSTANTS:
-            items.append(one.name)
+    for element in raws:
+        if isinstance(element, Bare) and item.name in ("text", "path") and element.name not in _CONSTANTS:
+            items.append(element.name)
         else:
-            items.append(coerce(ev, one, item, key, sink))
-    return WRONG if any(one is WRONG for one in items) else of_length(items, key, raw.span, sink)
+            items.append(coerce(ev, element, item, key, sink))
+    return WRONG if any(element is WRONG for element in items) else check_length(items, key, raw.span, sink)
 
 
 def _range(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
@@ -423,13 +431,13 @@ def _range(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     if low is WRONG or high is WRONG:
         return WRONG
     if low > high:
-        sink.error("FT003", "a range goes from low to high", raw.span)
+        sink.error("FT003", "the low end of the range is above the high end", raw.span)
         return WRONG
     return Range(low, high)
 
 
 def _any(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
-    """Whatever a tool's own block is given, as plain data."""
+    """A value in a passthrough block, as plain data."""
     match raw:
         case Lit():
             return raw.value
@@ -446,7 +454,7 @@ def _any(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
 
 
 def _fixed(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
-    """A type of one word: `auto`, `none`, `all`."""
+    """A type with one value: `auto`, `none`, `all`."""
     return Term(kind.name) if isinstance(raw, Bare) and raw.name == kind.name else _wrong(raw, kind, key, sink)
 
 
@@ -477,7 +485,7 @@ _HANDLERS: Mapping[str, Handler] = {
 
 
 def typed_key(name: str, kind: str) -> Key:
-    """A key that exists only while a value is being read (a parameter, an argument of a type's own)."""
+    """A temporary key of a given type (for a parameter, or an argument)."""
     parse_type(kind)
     return Key(name=name, type=kind)
 

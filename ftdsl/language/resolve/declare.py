@@ -1,4 +1,4 @@
-"""What a recipe declares, sorted: stages, shared keys, templates, the search; and the edits of profiles and `--set`."""
+"""The declarations of a recipe (stages, shared keys, templates, the search), and the edits of profiles and `--set`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ftdsl.diagnostics import Label, Sink
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.language import tree
 from ftdsl.language.parser import parse
-from ftdsl.language.resolve import words
+from ftdsl.language.resolve import keys
 from ftdsl.language.resolve.flatten import Flattener, check
 from ftdsl.language.resolve.layers import Entry, Layer
 from ftdsl.language.resolve.load import Module
@@ -26,7 +26,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 @frozen
 class Declared:
-    """A stage as written."""
+    """A declared stage, unevaluated."""
 
     name: str
     kind: str
@@ -45,8 +45,8 @@ class Declarations:
 
 
 def declare(module: Module, session: Session) -> Declarations:
-    """Sort the items of a recipe and its plain includes; what is written in the recipe wins."""
-    found = Declarations(doc=module.file.doc)
+    """Collect the declarations of a recipe and its plain includes; the recipe's own win."""
+    declarations = Declarations(doc=module.file.doc)
     for file in module.layers:
         kind: OriginKind = "file" if file is module.file else "include"
         items: list[tree.Item] = []
@@ -54,27 +54,27 @@ def declare(module: Module, session: Session) -> Declarations:
             if not isinstance(item, tree.Block):
                 if isinstance(item, tree.Bind):
                     items.append(item)
-            elif not _declaration(item, module, found, session):
+            elif not _declaration(item, module, declarations, session):
                 items.append(item)
         shared = check(Flattener(kind, module).entries(items), "file", session.sink)
-        found.shared.append(Layer("", tuple(shared)))
-    return found
+        declarations.shared.append(Layer("", tuple(shared)))
+    return declarations
 
 
-def _declaration(block: tree.Block, module: Module, found: Declarations, session: Session) -> bool:
-    """Take a block that declares something; False when it is a shared block."""
+def _declaration(block: tree.Block, module: Module, declarations: Declarations, session: Session) -> bool:
+    """Record a block that declares something; False for a shared block."""
     word = block.kind.text
     if word == "profile":
         return True
     if word == "search":
-        found.search = (block, _checked(block, "search", module, session))
+        declarations.search = (block, _checked(block, "search", module, session))
         return True
     if word == "template":
-        _template(block, module, found, session)
+        _template(block, module, declarations, session)
         return True
-    if not words.is_stage_kind(word):
+    if not keys.is_stage_kind(word):
         return _not_a_stage(block, session)
-    _stage(block, module, found, session)
+    _stage(block, module, declarations, session)
     return True
 
 
@@ -82,67 +82,72 @@ def _checked(block: tree.Block, kind: str, module: Module, session: Session) -> 
     return tuple(check(Flattener("stage", module).entries(block.body), kind, session.sink))
 
 
-def _template(block: tree.Block, module: Module, found: Declarations, session: Session) -> None:
+def _template(block: tree.Block, module: Module, declarations: Declarations, session: Session) -> None:
     if block.label is None:
         session.sink.error("FT046", "a template needs a name", block.kind.span, help="write `template house { … }`")
         return
-    found.templates[block.label.text] = (block, _checked(block, "template", module, session))
+    declarations.templates[block.label.text] = (block, _checked(block, "template", module, session))
 
 
 def _not_a_stage(block: tree.Block, session: Session) -> bool:
-    """A shared block has no name and no parent; a stage misspelled usually has one of them."""
+    """Whether a block that is not a stage was reported; False for a shared block, which has neither label nor parents."""
     from ftdsl.catalog.vocabulary import vocabulary
 
     word = block.kind
-    if word.text in words.blocks("file") and not (block.label or block.parents):
+    if word.text in keys.blocks("file") and not (block.label or block.parents):
         return False
-    if word.text in words.blocks("file"):
-        session.sink.error("FT046", f"`{word.text}` is shared by all stages and has no name", block.header)
+    if word.text in keys.blocks("file"):
+        session.sink.error("FT046", f"`{word.text}` at file level takes no name: all stages share it", block.header)
         return True
-    guess = closest(word.text, [*vocabulary().stage_kinds, *words.blocks("file"), "profile", "search", "template"])
+    guess = closest(word.text, [*vocabulary().stage_kinds, *keys.blocks("file"), "profile", "search", "template"])
     label = f"did you mean `{guess}`?" if guess else ""
-    if word.text in words.blocks("sft"):
-        text, help = f"`{word.text}` belongs in a stage", f"write `sft {{ {word.text} {{ … }} }}`"
+    if word.text in keys.blocks("sft"):
+        text, help = f"`{word.text}` must be inside a stage", f"write `sft {{ {word.text} {{ … }} }}`"
         session.sink.error("FT005", text, word.span, help=help)
     else:
         kinds = ", ".join(vocabulary().stage_kinds)
         session.sink.error(
-            "FT620", f"there is no stage or block `{word.text}`", word.span, label=label, help=f"stages: {kinds}"
+            "FT620", f"unknown stage or block `{word.text}`", word.span, label=label, help=f"stages: {kinds}"
         )
     return True
 
 
-def _stage(block: tree.Block, module: Module, found: Declarations, session: Session) -> None:
+def _stage(block: tree.Block, module: Module, declarations: Declarations, session: Session) -> None:
     label = block.label or block.kind
     if not _NAME.fullmatch(label.text):
-        session.sink.error("FT046", f"`{label.text}` cannot name a stage", label.span, help="letters, digits and `_`")
+        session.sink.error(
+            "FT046",
+            f"`{label.text}` is not a valid name of a stage",
+            label.span,
+            help="use letters, digits and `_`, starting with a letter",
+        )
         return
-    before = found.stages.get(label.text)
+    before = declarations.stages.get(label.text)
     if before and before.block.span.source is block.span.source:
         first = Label(before.block.header, "first used here")
-        help = f"name it: write `{block.kind.text} other {{ … }}`"
-        session.sink.error("FT006", f"two stages are called `{label.text}`", label.span, labels=(first,), help=help)
+        help = f"write `{block.kind.text} other {{ … }}`"
+        session.sink.error("FT006", f"two stages are named `{label.text}`", label.span, labels=(first,), help=help)
         return
     entries = _checked(block, block.kind.text, module, session)
-    found.stages[label.text] = Declared(label.text, block.kind.text, block, module, entries)
+    declarations.stages[label.text] = Declared(label.text, block.kind.text, block, module, entries)
 
 
 # --- edits
 
 
-def profile_edits(module: Module, found: Declarations, session: Session) -> dict[int, list[Layer]]:
-    """What each profile edits itself, by the id of its block; all are checked, also those that nobody chose."""
+def profile_edits(module: Module, declarations: Declarations, session: Session) -> dict[int, list[Layer]]:
+    """The edits of each profile, by the id of its block. All profiles are checked, selected or not."""
     edits: dict[int, list[Layer]] = {}
     for name, block in module.profiles.items():
         for parent in block.parents:
             if module.profile(parent.span.text) is None:
                 _unknown_profile(parent.span.text, module, session, parent)
-        edits[id(block)] = _edits(block.body, "profile", f"profile {name}", module, found, session)
+        edits[id(block)] = _edits(block.body, "profile", f"profile {name}", module, declarations, session)
     return edits
 
 
 def profile_layers(name: str, module: Module, edits: Mapping[int, list[Layer]]) -> list[Layer]:
-    """What a profile edits, its own parents' edits first."""
+    """The edits of a profile, after those of its parents."""
     chain: dict[int, None] = {}
     todo = deque([name])
     while todo:
@@ -156,41 +161,43 @@ def profile_layers(name: str, module: Module, edits: Mapping[int, list[Layer]]) 
 def _unknown_profile(name: str, module: Module, session: Session, at: tree.Ref | None) -> None:
     guess = closest(name, module.profiles)
     label = f"did you mean `{guess}`?" if guess else ""
-    known = f"profiles here: {', '.join(module.profiles)}" if module.profiles else "this recipe has no profiles"
-    session.sink.error("FT080", f"there is no profile `{name}`", at.span if at else None, label=label, help=known)
+    help = f"profiles here: {', '.join(module.profiles)}" if module.profiles else "this recipe has no profiles"
+    session.sink.error("FT080", f"unknown profile `{name}`", at.span if at else None, label=label, help=help)
 
 
-def known_profile(name: str, module: Module, session: Session) -> bool:
-    """Whether there is a profile of that name (`laptop`, or `site.laptop` of an include); if not, it is reported."""
-    known = module.profile(name) is not None
-    if not known:
+def check_profile(name: str, module: Module, session: Session) -> bool:
+    """Whether a profile exists (`laptop`, or `site.laptop` of an include); if not, it is reported."""
+    exists = module.profile(name) is not None
+    if not exists:
         _unknown_profile(name, module, session, None)
-    return known
+    return exists
 
 
-def set_layers(texts: Sequence[str], module: Module, found: Declarations, session: Session) -> list[Layer]:
+def set_layers(texts: Sequence[str], module: Module, declarations: Declarations, session: Session) -> list[Layer]:
     """`--set optim.lr=1e-5` (shared) and `--set sft.optim.lr=1e-5` (one stage)."""
     layers: list[Layer] = []
     for text in texts:
         file = parse(Source(f"--set {text}", text), session.sink)
         if file.items and not all(isinstance(item, tree.Bind) for item in file.items):
-            session.sink.error("FT036", f"`--set {text}` sets nothing", None, help="write --set optim.lr=1e-5")
+            session.sink.error(
+                "FT036", f"`--set {text}` is not an assignment", None, help="write `--set optim.lr=1e-5`"
+            )
             continue
-        layers += _edits(file.items, "set", "--set", module, found, session)
+        layers += _edits(file.items, "set", "--set", module, declarations, session)
     return layers
 
 
 def _edits(
-    items: Sequence[tree.Item], kind: str, via: str, module: Module, found: Declarations, session: Session
+    items: Sequence[tree.Item], kind: str, via: str, module: Module, declarations: Declarations, session: Session
 ) -> list[Layer]:
     layers: list[Layer] = []
-    alone = not found.stages or any(item.span.source is not module.file.source for item in items)
+    alone = not declarations.stages or any(item.span.source is not module.file.source for item in items)
     flat = Flattener("profile" if kind == "profile" else "set", module, via)
     for item in items:
         word = (
             item.key[0].text if isinstance(item, tree.Bind) else item.kind.text if isinstance(item, tree.Block) else ""
         )
-        stage = found.stages.get(word)
+        stage = declarations.stages.get(word)
         if stage is None or (
             isinstance(item, tree.Bind) and len(item.key) == 1 and item.binder is not tree.Binder.FIXED
         ):
@@ -208,16 +215,16 @@ def _edits(
 
 
 def _kinds_named(item: tree.Item, word: str) -> tuple[str, ...]:
-    """Kinds of the stage that a profile names, in a file of profiles: the stage itself is in some other recipe."""
-    if words.is_stage_kind(word):
+    """The possible kinds of a stage that a profile edits but its file does not contain (the recipe that includes it does)."""
+    if keys.is_stage_kind(word):
         return (word,)
     inside = isinstance(item, tree.Block) or (isinstance(item, tree.Bind) and len(item.key) > 1)
     training_first = sorted(vocabulary().stage_kinds, key=lambda kind: kind not in TRAINING)
-    return tuple(training_first) if inside and words.find("file", (word,)) is None else ()
+    return tuple(training_first) if inside and keys.find("file", (word,)) is None else ()
 
 
 def _check_elsewhere(item: tree.Item, kinds: tuple[str, ...], flat: Flattener, session: Session) -> None:
-    """Hold the edits of a stage that is not here against what stages of these kinds can have."""
+    """Check edits of a stage of another file against the possible kinds; report the kind with the fewest diagnostics."""
     entries = list(flat.entries(item.body if isinstance(item, tree.Block) else [item]))
     if isinstance(item, tree.Bind):
         entries = [_below(entry) for entry in entries if len(entry.path) > 1]
@@ -231,5 +238,5 @@ def _check_elsewhere(item: tree.Item, kinds: tuple[str, ...], flat: Flattener, s
 
 
 def _below(entry: Entry) -> Entry:
-    """The entry without the stage's name in front."""
+    """The entry without the leading name of the stage."""
     return replace(entry, path=entry.path[1:])

@@ -1,4 +1,4 @@
-"""Keys of other tools in a recipe: `num_train_epochs = 3` is `duration = 3 epochs` here."""
+"""Keys of other tools in a recipe: `num_train_epochs = 3` is `duration = 3 epochs` in the language."""
 
 from __future__ import annotations
 
@@ -8,58 +8,58 @@ from ftdsl.catalog import foreign
 from ftdsl.catalog.vocabulary import Key
 from ftdsl.diagnostics import Edit, Fix
 from ftdsl.language import tree, unquoted
-from ftdsl.language.resolve import words
-from ftdsl.language.resolve.words import Path as KeyPath
+from ftdsl.language.resolve import keys
+from ftdsl.language.resolve.keys import Path as KeyPath
 from ftdsl.record import frozen
 from ftdsl.source import Source, Span
 
 
 @frozen
-class Known:
-    """What a foreign key is here: the dotted path of our key ((): it has none), and the line to write ("": unknown value)."""
+class Equivalent:
+    """The equivalent of a foreign key: its path (() if there is none), and the line to write ("" if the value is unknown)."""
 
     path: KeyPath
     line: str
     why: str
 
 
-def known(kind: str, word: str, value: tree.Expression | None) -> Known | None:
-    """The key of a recipe that a foreign one stands for, in a stage of a kind; None for a word that nobody has."""
-    meant = foreign.meant(word)
-    if meant is None:
+def equivalent_of(kind: str, word: str, value: tree.Expression | None) -> Equivalent | None:
+    """The equivalent of a foreign key in a stage of a kind; None if no tool has the key."""
+    meaning = foreign.meant(word)
+    if meaning is None:
         return None
     text = (
         value.span.text if isinstance(value, tree.Quantity | tree.Text | tree.Constant | tree.Ref | tree.ListOf) else ""
     )
-    line = _line(meant, text) if value is not None else ""
-    if line and not _sound(kind, line):
+    line = _line(meaning, text) if value is not None else ""
+    if line and not _is_valid(kind, line):
         line = ""
-    if (standing := foreign.parameter_status(meant.parameter)) is not None and standing.kind != "word" and not line:
-        return _wordless(meant.parameter, standing.kind, text)
-    key = line.partition(" = ")[0] if line else meant.word or foreign.word_of(meant.parameter)
+    if (status := foreign.parameter_status(meaning.parameter)) is not None and status.kind != "word" and not line:
+        return _without_key(meaning.parameter, status.kind, text)
+    key = line.partition(" = ")[0] if line else meaning.word or foreign.word_of(meaning.parameter)
     path = tuple(key.split(".")) if key else ()
-    if path and words.find(kind, path) is None:
+    if path and keys.find(kind, path) is None:
         return None
-    return Known(path, line, meant.why)
+    return Equivalent(path, line, meaning.why)
 
 
-def _wordless(parameter: str, kind: str, text: str) -> Known:
-    """A parameter without a word of its own."""
+def _without_key(parameter: str, kind: str, text: str) -> Equivalent:
+    """A parameter without a key of the language."""
     if kind == "passthrough":
-        return Known(
+        return Equivalent(
             (foreign.ENGINE,), f"{foreign.ENGINE}.{parameter} = {text}" if text else "", "LLaMA-Factory's name"
         )
-    why = "it is worked out from the recipe: drop it" if kind == "derived" else "it has no effect: drop it"
-    return Known((), "", why)
+    why = "it is derived from the recipe: remove it" if kind == "derived" else "it has no effect: remove it"
+    return Equivalent((), "", why)
 
 
-def _sound(kind: str, line: str) -> bool:
-    """Whether a line is one of this language: what tables give is held against the key's own type."""
+def _is_valid(kind: str, line: str) -> bool:
+    """Whether a line built from the tables is valid, checked against the type of its key."""
     from ftdsl.language.parser import parse
     from ftdsl.language.resolve.evaluate import Evaluator
     from ftdsl.language.resolve.layers import Effective
     from ftdsl.language.resolve.load import Module
-    from ftdsl.language.resolve.names import Names, Place, View
+    from ftdsl.language.resolve.names import Names, Scope, View
     from ftdsl.language.resolve.raw import WRONG
     from ftdsl.session import Session
 
@@ -68,33 +68,33 @@ def _sound(kind: str, line: str) -> bool:
     item = file.items[0] if file.items else None
     if isinstance(item, tree.Block):
         return not session.sink.failed
-    key = words.find(kind, tuple(word.text for word in item.key)) if isinstance(item, tree.Bind) else None
+    key = keys.find(kind, tuple(word.text for word in item.key)) if isinstance(item, tree.Bind) else None
     if session.sink.failed or not isinstance(item, tree.Bind) or not isinstance(key, Key):
         return False
     evaluator = Evaluator(session, Names({}, View("", Effective("file"))), {})
-    return evaluator.typed(item.value, key, Place(Module(Path(), file)), session.sink) is not WRONG
+    return evaluator.typed(item.value, key, Scope(Module(Path(), file)), session.sink) is not WRONG
 
 
-def _line(meant: foreign.Meant, text: str) -> str:
-    """`duration = 3 epochs`; "" where the value is none that can be carried over."""
+def _line(meaning: foreign.Meant, text: str) -> str:
+    """`duration = 3 epochs`; "" if the value cannot be converted."""
     plain = text.strip("\"'")
-    parameter = meant.parameter
-    if meant.change is not None:
-        became = meant.change.becomes(_value(plain))
-        if not became or len(became) != 1:
+    parameter = meaning.parameter
+    if meaning.change is not None:
+        parameters = meaning.change.becomes(_value(plain))
+        if not parameters or len(parameters) != 1:
             return ""
-        parameter, given = next(iter(became.items()))
-        plain = str(given).lower() if isinstance(given, bool) else str(given)
-    if meant.value is not None:
+        parameter, value = next(iter(parameters.items()))
+        plain = str(value).lower() if isinstance(value, bool) else str(value)
+    if meaning.value is not None:
         if plain.lower() in ("false", "no", "0", ""):
             return ""
-        plain = str(meant.value)
-    if meant.word:
-        return f"{meant.word} = {str(meant.value).replace('{value}', text.strip())}" if text else ""
+        plain = str(meaning.value)
+    if meaning.word:
+        return f"{meaning.word} = {str(meaning.value).replace('{value}', text.strip())}" if text else ""
     if not plain:
         return ""
     if parameter == "finetuning_type":
-        return f"{plain} {{ }}" if plain in words.methods() else ""
+        return f"{plain} {{ }}" if plain in keys.methods() else ""
     return _written(parameter, plain)
 
 
@@ -142,14 +142,14 @@ def _filled(template: str, plain: str) -> str:
 
 
 def _quoted_if_text(word: str, value: str) -> str:
-    """A text or path in quotes, anything else bare."""
-    key = next((found for kind in ("sft", "dpo", "kto", "ppo", "merge", "file")
-                if (found := words.find(kind, tuple(word.split("."))))), None)  # fmt: skip
+    """A text or path in quotes, anything else without."""
+    key = next((definition for kind in ("sft", "dpo", "kto", "ppo", "merge", "file")
+                if (definition := keys.find(kind, tuple(word.split("."))))), None)  # fmt: skip
     return f'"{value}"' if getattr(key, "type", "") in ("text", "path") else value
 
 
 def _value(plain: str) -> object:
-    """A text as YAML would read it, as far as changes of parameters ask."""
+    """A scalar as YAML would read it: boolean, number or text."""
     if plain.lower() in ("true", "false"):
         return plain.lower() == "true"
     try:
@@ -161,11 +161,11 @@ def _value(plain: str) -> object:
             return plain
 
 
-def mended(found: Known, outer: KeyPath, item: Span) -> Fix | None:
-    """The whole `key = value` written in our words, where they can stand at this place."""
-    if not found.line:
+def fix_of(equivalent: Equivalent, outer: KeyPath, item: Span) -> Fix | None:
+    """A fix that replaces `key = value` by the equivalent; None if that belongs in another block."""
+    if not equivalent.line:
         return None
-    line = found.line
+    line = equivalent.line
     if outer:
         block = ".".join(outer) + "."
         if not line.startswith(block):

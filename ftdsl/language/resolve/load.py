@@ -1,4 +1,4 @@
-"""Files and what they declare: the recipe, its includes, and the names each of them brings."""
+"""Loads the recipe and its includes, and collects the names that each file declares."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from ftdsl.session import Session
 from ftdsl.source import Source
 
 MAX_RECIPE = 2**23
-"""Bytes of the recipe itself: some 200,000 lines."""
+"""Maximum size of the recipe in bytes: about 200,000 lines."""
 
 MAX_INCLUDE = 2**20
-"""Bytes. An include is read by people; what is larger is a mistake (a data file, a device)."""
+"""Maximum size of an include in bytes; a larger file is a mistake, such as a data file."""
 
 MAX_LEVELS = 32
-"""Includes inside each other."""
+"""Maximum nesting of includes."""
 
 ENDING = ".ft"
 
 
 @mutable
 class Module:
-    """One scope: a file with what it includes without `as`, weakest first.
+    """A file with its includes without `as`.
 
-    lets, params, profiles and declarations by name (the file's own win over included ones); `aliases` are the includes
-    with `as`. `layers` are the files' items with the file they came from, each file once.
+    lets, params, profiles: by name; the file's own win over included ones. aliases: the includes with `as`.
+    layers: the syntax trees of the file and its includes, weakest first, each once. files: the paths of all files.
     """
 
     path: Path
@@ -44,14 +44,14 @@ class Module:
     files: list[Path] = field(default_factory=list)
 
     def profile(self, name: str) -> tree.Block | None:
-        """The profile of that name; `site.laptop` is one of the include that is called `site`."""
+        """The profile of that name; `site.laptop` is a profile of the include with alias `site`."""
         alias, dot, inner = name.partition(".")
         if dot and alias in self.aliases:
             return self.aliases[alias].profile(inner)
         return self.profiles.get(name)
 
     def everywhere(self) -> Iterator[Module]:
-        """This module, and those that were included under a name, each once."""
+        """This module and all included with an alias, each once."""
         seen: dict[int, Module] = {}
         todo = [self]
         while todo:
@@ -63,10 +63,10 @@ class Module:
 
 
 def load(path: Path, name: str, session: Session) -> Module | None:
-    """The recipe at `path` with everything it includes; None (and a diagnostic) when it cannot be read."""
+    """The recipe at `path` with its includes; None and a diagnostic if it cannot be read."""
     try:
         if (real := _foreign(path)) is not None:
-            session.sink.error("FT501", f"cannot read `{name}`: it is a link to `{real}`, which is no recipe", None)
+            session.sink.error("FT501", f"cannot read `{name}`: it is a link to `{real}`, which is not a recipe", None)
             return None
         text = session.files.text(path, MAX_RECIPE)
     except (OSError, UnicodeDecodeError) as error:
@@ -76,7 +76,7 @@ def load(path: Path, name: str, session: Session) -> Module | None:
 
 
 def _foreign(path: Path) -> str | None:
-    """What a link that is called like a recipe leads to, when that is none: its lines are not to be shown."""
+    """The target of a link with the extension of a recipe, if the target does not have it: its content must not be shown."""
     real = os.path.realpath(path)
     return real if path.suffix == ENDING and path.is_symlink() and not real.endswith(ENDING) else None
 
@@ -84,28 +84,28 @@ def _foreign(path: Path) -> str | None:
 def _why(error: OSError | UnicodeDecodeError) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "it is not a UTF-8 text"
-    return {FileNotFoundError: "there is no such file", IsADirectoryError: "it is a folder, not one recipe"}.get(
+    return {FileNotFoundError: "there is no such file", IsADirectoryError: "it is a folder"}.get(
         type(error), (error.strerror or str(error)).lower()
     )
 
 
 class _Loader:
-    """Reads each file once, however often it is included."""
+    """Loads each file once, however often it is included."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
         self.done: dict[Path, Module] = {}
 
     def module(self, path: Path, source: Source, opened: tuple[Path, ...]) -> Module:
-        """The module of a file; `opened` are those that include it, outermost first."""
-        place = _identity(path)
-        if place in self.done:
-            return self.done[place]
+        """The module of a file; `opened`: the files that include it, outermost first."""
+        identity = _identity(path)
+        if identity in self.done:
+            return self.done[identity]
         file = parse(source, self.session.sink)
-        module = self.done[place] = Module(path, file, files=[path])
+        module = self.done[identity] = Module(path, file, files=[path])
         for item in file.items:
             if isinstance(item, tree.Include):
-                self._include(module, item, (*opened, place))
+                self._include(module, item, (*opened, identity))
         module.layers.append(file)
         for layer in module.layers:
             _declare(module, layer, self.session.sink)
@@ -115,12 +115,12 @@ class _Loader:
         written = item.path.plain
         if written is None:
             help = 'write `include "common.ft"`'
-            self.session.sink.error("FT043", "an include is a plain path", item.path.span, help=help)
+            self.session.sink.error("FT043", "an include needs a plain path", item.path.span, help=help)
             return
         path = module.path.parent / written
-        known = _identity(path) in self.done and _identity(path) not in opened
-        source = None if known else self._read(module, item, path, opened)
-        if source is None and not known:
+        is_loaded = _identity(path) in self.done and _identity(path) not in opened
+        source = None if is_loaded else self._read(module, item, path, opened)
+        if source is None and not is_loaded:
             return
         inner = self.done[_identity(path)] if source is None else self.module(path, source, opened)
         module.files += [path for path in inner.files if path not in module.files]
@@ -128,25 +128,25 @@ class _Loader:
             module.aliases[item.alias.text] = inner
             module.profiles = {**module.profiles, **inner.profiles}
             return
-        here = {id(layer) for layer in module.layers}
-        module.layers += [layer for layer in inner.layers if id(layer) not in here]
+        present = {id(layer) for layer in module.layers}
+        module.layers += [layer for layer in inner.layers if id(layer) not in present]
         module.profiles |= inner.profiles
         module.aliases |= inner.aliases
 
     def _read(self, module: Module, item: tree.Include, path: Path, opened: tuple[Path, ...]) -> Source | None:
-        """The text of an include; None, with the reason in the sink."""
+        """The source of an include; None and a diagnostic if it cannot be read."""
         span, written = item.path.span, item.path.plain
-        why, help = "", "paths are seen from this file"
+        why, help = "", "paths are relative to this file"
         files = self.session.files
         if _identity(path) in opened:
             self.session.sink.error("FT043", f"`{written}` includes itself", span)
             return None
         if len(opened) > MAX_LEVELS:
-            why, help = f"includes are more than {MAX_LEVELS} levels deep", "include it from the recipe itself"
+            why, help = f"includes are nested more than {MAX_LEVELS} levels", "include it from the recipe itself"
         elif not files.is_file(path):
             why = "it is not a regular file" if files.exists(path) else "there is no such file"
         elif not os.path.realpath(path).endswith(ENDING):
-            why, help = "it is no recipe", f"what is included ends in `{ENDING}`"
+            why, help = "it is not a recipe", f"included files end in `{ENDING}`"
         else:
             try:
                 text = files.text(path, MAX_INCLUDE)
@@ -158,15 +158,15 @@ class _Loader:
 
 
 def _identity(path: Path) -> Path:
-    """The same for all ways to write a path; a file in two folders is two, since its includes are seen from there."""
+    """The same for all spellings of a path. Links in two folders to one file differ: includes are relative to the folder."""
     return Path(os.path.realpath(path.parent)) / path.name
 
 
 def _declare(module: Module, file: tree.File, sink: Sink) -> None:
-    own: dict[str, tree.Word] = {}
+    declared: dict[str, tree.Word] = {}
     for item in file.items:
         if isinstance(item, tree.Let | tree.Param):
-            _once(own, item.name, sink)
+            _once(declared, item.name, sink)
         if isinstance(item, tree.Let):
             module.lets[item.name.text] = item
             module.params.pop(item.name.text, None)
@@ -177,22 +177,22 @@ def _declare(module: Module, file: tree.File, sink: Sink) -> None:
             _profile(module, item, sink)
 
 
-def _once(own: dict[str, tree.Word], word: tree.Word, sink: Sink) -> None:
-    if first := own.get(word.text):
-        here = Label(first.span, "first set here")
-        sink.error("FT006", f"`{word.text}` is set twice", word.span, labels=(here,))
-    own.setdefault(word.text, word)
+def _once(declared: dict[str, tree.Word], word: tree.Word, sink: Sink) -> None:
+    if first := declared.get(word.text):
+        label = Label(first.span, "first set here")
+        sink.error("FT006", f"`{word.text}` is set twice", word.span, labels=(label,))
+    declared.setdefault(word.text, word)
 
 
 def _profile(module: Module, block: tree.Block, sink: Sink) -> None:
     if block.label is None:
         sink.error("FT046", "a profile needs a name", block.kind.span, help="write `profile laptop { … }`")
         return
-    known = module.profiles.get(block.label.text)
-    if known is block:
+    earlier = module.profiles.get(block.label.text)
+    if earlier is block:
         return
-    if known and known.span.source is block.span.source:
-        first = Label(known.header, "first set here")
+    if earlier and earlier.span.source is block.span.source:
+        first = Label(earlier.header, "first set here")
         sink.error("FT006", f"profile `{block.label.text}` is set twice", block.label.span, labels=(first,))
         return
     module.profiles[block.label.text] = block

@@ -1,6 +1,6 @@
-"""What names were found to be worth: each is evaluated once for an assignment of axes, also when it is wrong.
+"""Memoised values of names: each is evaluated once per assignment of axes, also if it has errors.
 
-A name that is wrong is poisoned: what uses it is wrong without a message of its own, and the cause is reported once.
+A name with an error is poisoned: its uses are wrong without messages of their own, and the cause is reported once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ftdsl.record import frozen, mutable
 
 @frozen
 class Memo:
-    """A result with what it depends on; `owner` keeps what the key names alive, so that ids stay unique."""
+    """A result with its dependencies; `owner` keeps the objects of the key alive, so that their ids stay unique."""
 
     owner: object
     data: Any
@@ -27,8 +27,8 @@ class Memo:
 
 @mutable
 class _Open:
-    """A name that is being evaluated. `held`: results that were found while it was open and that a cycle through it made
-    wrong; they are worth nothing once it closes. `problems` of these are its own."""
+    """A name that is being evaluated. held: results that a cycle through this name made invalid; they are discarded when it
+    closes. problems: their diagnostics. lowest: the depth of the outermost name that the evaluation reached."""
 
     key: Hashable
     held: list[Hashable] = field(default_factory=list)
@@ -37,24 +37,24 @@ class _Open:
 
 
 class Memos:
-    """Results by key: constants for good, the others as long as the assignment of axes and the stage are the same."""
+    """Results by key: constants permanently, others for the same assignment of axes and stage."""
 
     def __init__(self) -> None:
         self._constant: dict[Hashable, Memo] = {}
         self._local: dict[Hashable, Memo] = {}
         self._lowest: dict[Hashable, int] = {}
         self._open: list[_Open] = []
-        self._where: dict[Hashable, int] = {}
+        self._depths: dict[Hashable, int] = {}
 
     @contextmanager
     def apart(self) -> Iterator[None]:
-        """Evaluate under another assignment, or for another stage."""
-        kept = self._local, self._lowest, self._open, self._where
-        self._local, self._lowest, self._open, self._where = {}, {}, [], {}
+        """Evaluate with empty memos, for another assignment or stage."""
+        kept = self._local, self._lowest, self._open, self._depths
+        self._local, self._lowest, self._open, self._depths = {}, {}, [], {}
         try:
             yield
         finally:
-            self._local, self._lowest, self._open, self._where = kept
+            self._local, self._lowest, self._open, self._depths = kept
 
     def get(self, key: Hashable) -> Memo | None:
         memo = self._constant.get(key) or self._local.get(key)
@@ -63,41 +63,41 @@ class Memos:
         return memo
 
     def is_open(self, key: Hashable) -> bool:
-        """Whether a name is being evaluated; if so, all that was opened since depends on it."""
-        at = self._where.get(key)
+        """Whether a name is being evaluated; if so, all names opened since depend on it."""
+        at = self._depths.get(key)
         if at is not None:
             self._reach(at)
         return at is not None
 
     def evaluate(self, key: Hashable, owner: object, work: Callable[[Sink], tuple[Any, Trace]]) -> Memo:
-        """Run `work` once with the name open. The memo is kept, unless a cycle through an outer name has spoilt it."""
+        """Run `work` with the name open. The memo is kept, unless a cycle through an outer name made it invalid."""
         depth = len(self._open)
-        here = _Open(key, lowest=depth)
-        self._open.append(here)
-        self._where[key] = depth
+        opened = _Open(key, lowest=depth)
+        self._open.append(opened)
+        self._depths[key] = depth
         problems = Sink()
         try:
             data, trace = work(problems)
         finally:
             self._open.pop()
-            del self._where[key]
-            for held in here.held:
-                self._local.pop(held, None)
-                self._lowest.pop(held, None)
-        memo = Memo(owner, data, trace, (*problems, *here.problems))
-        if here.lowest >= depth:
+            del self._depths[key]
+            for dependent in opened.held:
+                self._local.pop(dependent, None)
+                self._lowest.pop(dependent, None)
+        memo = Memo(owner, data, trace, (*problems, *opened.problems))
+        if opened.lowest >= depth:
             (self._constant if trace.constant else self._local)[key] = memo
         else:
-            outer = self._open[here.lowest]
+            outer = self._open[opened.lowest]
             outer.held.append(key)
             outer.problems += memo.problems
-            self._local[key], self._lowest[key] = memo, here.lowest
-            self._reach(here.lowest)
+            self._local[key], self._lowest[key] = memo, opened.lowest
+            self._reach(opened.lowest)
         return memo
 
     @property
     def innermost(self) -> Hashable:
-        """The key of the name that was opened last; None when none is open."""
+        """The key of the name opened last; None if none is open."""
         return self._open[-1].key if self._open else None
 
     def _reach(self, depth: int) -> None:

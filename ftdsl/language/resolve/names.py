@@ -1,19 +1,19 @@
-"""Scopes: what a name may mean, from the own block outward."""
+"""Scopes: the symbols that a name can refer to, innermost first."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from ftdsl.language import tree
+from ftdsl.language.resolve.keys import Path
 from ftdsl.language.resolve.layers import Effective, Entry
 from ftdsl.language.resolve.load import Module
-from ftdsl.language.resolve.words import Path
 from ftdsl.record import frozen, mutable
 
 
 @frozen
 class View:
-    """A stage while it is resolved: its name, what counts for it, and (last) the name of its variant."""
+    """A stage being resolved: its name, its entries in effect, and (once known) the name of its variant."""
 
     name: str
     effective: Effective
@@ -25,8 +25,8 @@ class View:
 
 
 @frozen
-class Place:
-    """Where an expression stands: its module, its stage if in one, its block, and its own key (which it cannot see)."""
+class Scope:
+    """The scope of an expression: its module, its stage (if any), its block, and its own key (which it cannot refer to)."""
 
     module: Module
     view: View | None = None
@@ -35,75 +35,75 @@ class Place:
 
 
 @frozen
-class KeyFound:
-    """A key of the stage or a shared key: evaluated where it was written."""
+class KeySymbol:
+    """A key of the stage, or a shared key; evaluated in its own scope."""
 
     entry: Entry
     view: View
 
 
 @frozen
-class LetFound:
+class LetSymbol:
     let: tree.Let
     module: Module
 
 
 @frozen
-class ParamFound:
+class ParamSymbol:
     param: tree.Param
     module: Module
 
 
 @frozen
-class StageFound:
+class StageSymbol:
     name: str
     part: str
 
 
 @frozen
-class BestFound:
+class BestSymbol:
     """`search.best`."""
 
 
-Found = KeyFound | LetFound | ParamFound | StageFound | BestFound
+Symbol = KeySymbol | LetSymbol | ParamSymbol | StageSymbol | BestSymbol
 
 
 @mutable
 class Names:
-    """Everything a recipe declares: stages by name with their kind, shared keys as a view of their own, templates."""
+    """All names of a recipe: kinds of stages by name, shared keys as a view, names of templates."""
 
     stages: Mapping[str, str]
     shared: View
     searched: bool = False
     declared: Sequence[str] = ()
 
-    def candidates(self, path: Path, place: Place) -> Iterator[Found]:
-        """What `path` may mean at `place`, innermost first; a key never sees itself."""
+    def candidates(self, path: Path, scope: Scope) -> Iterator[Symbol]:
+        """The symbols that `path` can refer to in `scope`, innermost first; a key cannot refer to itself."""
         seen: set[int] = set()
-        for found in self._keys(path, place):
-            if id(found.entry) not in seen:
-                seen.add(id(found.entry))
-                yield found
-        yield from self._declared(path, place.module)
+        for symbol in self._keys(path, scope):
+            if id(symbol.entry) not in seen:
+                seen.add(id(symbol.entry))
+                yield symbol
+        yield from self._declared(path, scope.module)
         if path[0] in self.stages and (len(path) <= 2 or path[1] in ("metrics",)):
-            yield StageFound(path[0], ".".join(path[1:]))
+            yield StageSymbol(path[0], ".".join(path[1:]))
         if path == ("search", "best") and self.searched:
-            yield BestFound()
+            yield BestSymbol()
 
-    def _keys(self, path: Path, place: Place) -> Iterator[KeyFound]:
-        views = [place.view] if place.view else []
+    def _keys(self, path: Path, scope: Scope) -> Iterator[KeySymbol]:
+        views = [scope.view] if scope.view else []
         for view in (*views, self.shared):
-            prefix = place.prefix if view is place.view else ()
+            prefix = scope.prefix if view is scope.view else ()
             for depth in range(len(prefix), -1, -1):
                 at = (*prefix[:depth], *path)
                 entry = view.effective.entries.get(at)
-                if entry is not None and entry.value is not None and at != place.own:
-                    yield KeyFound(entry, view)
+                if entry is not None and entry.value is not None and at != scope.own:
+                    yield KeySymbol(entry, view)
 
-    def _declared(self, path: Path, module: Module) -> Iterator[Found]:
+    def _declared(self, path: Path, module: Module) -> Iterator[Symbol]:
         if len(path) == 1 and (let := module.lets.get(path[0])):
-            yield LetFound(let, module)
+            yield LetSymbol(let, module)
         if len(path) == 1 and (param := module.params.get(path[0])):
-            yield ParamFound(param, module)
+            yield ParamSymbol(param, module)
         if len(path) > 1 and (inner := module.aliases.get(path[0])):
             yield from self._declared(path[1:], inner)

@@ -1,4 +1,4 @@
-"""Parameters and names: `-p name=value`, the types of `param`, calls of a `let`, and what a recipe is called by default."""
+"""Parameters and names: `-p name=value`, the types of `param`, calls in a `let`, and the default name of a recipe."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ftdsl.catalog.vocabulary import BlockWords, Key
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.language import tree
 from ftdsl.language.parser import parse
-from ftdsl.language.resolve import words
+from ftdsl.language.resolve import keys
 from ftdsl.language.resolve.raw import Invoke
 from ftdsl.session import Session
 from ftdsl.source import Source, Span
 
 
 def name_of(stem: str) -> str:
-    """A file's stem as the name of a recipe. Where letters have no place in one, a digest keeps two files apart."""
+    """The name of a recipe from the stem of its file. If characters are replaced, a digest keeps names unique."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-").lstrip("._-")
     if name == stem:
         return name
@@ -24,8 +24,8 @@ def name_of(stem: str) -> str:
     return f"{name or 'recipe'}-{digest}"
 
 
-def parsed(text: str, value: str, param: tree.Param, session: Session) -> tree.Expression:
-    """The expression in `-p name=value`; for texts, what cannot be read as an expression is the text itself."""
+def parse_argument(text: str, value: str, param: tree.Param, session: Session) -> tree.Expression:
+    """The expression in `-p name=value`; for a text, an invalid expression is taken literally."""
     from ftdsl.diagnostics import Sink
 
     attempt = Sink()
@@ -59,21 +59,21 @@ def param_type(written: tree.TypeName, session: Session) -> str | None:
     guess = closest(name, [*_PARAM_TYPES, "list"])
     label = f"did you mean `{guess}`?" if guess else ""
     help = f"types: {', '.join(_PARAM_TYPES)}, list[…]"
-    session.sink.error("FT060", f"there is no type `{name}`", written.name.span, label=label, help=help)
+    session.sink.error("FT060", f"unknown type `{name}`", written.name.span, label=label, help=help)
     return None
 
 
 def check_call(raw: Invoke, session: Session) -> None:
     from ftdsl.catalog.vocabulary import vocabulary
 
-    known = vocabulary().functions
-    if raw.name in known or any(raw.name in (k.members or {}) for k in _all_keys()):
+    functions = vocabulary().functions
+    if raw.name in functions or any(raw.name in (k.members or {}) for k in _all_keys()):
         return
-    guess = closest(raw.name, known)
+    guess = closest(raw.name, functions)
     label = f"did you mean `{guess}`?" if guess else ""
-    session.sink.error("FT015", f"there is no function `{raw.name}`", raw.call.path[0].span, label=label)
+    session.sink.error("FT015", f"unknown function `{raw.name}`", raw.call.path[0].span, label=label)
 
 
 def _all_keys() -> list[Key]:
-    nested = [k for b in words.blocks("sft").values() if isinstance(b, BlockWords) for k in b.keys.values()]
-    return [*words.keys("file").values(), *nested]
+    nested = [k for b in keys.blocks("sft").values() if isinstance(b, BlockWords) for k in b.keys.values()]
+    return [*keys.keys_of("file").values(), *nested]

@@ -1,4 +1,4 @@
-"""Values before a type is wanted of them: numbers with their unit, texts, calls not yet looked into, bare names."""
+"""Values before conversion to a type: numbers with units, texts, unevaluated calls, unresolved names."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ftdsl.record import frozen
 from ftdsl.source import Span
 
 if TYPE_CHECKING:
-    from ftdsl.language.resolve.names import Place
+    from ftdsl.language.resolve.names import Scope
 
 
 class _Wrong:
-    """The result of what could not be resolved; the reason is in the sink."""
+    """The result of a failed conversion; the reason is in the sink."""
 
     def __repr__(self) -> str:
         return "WRONG"
@@ -26,7 +26,7 @@ WRONG: Final[Any] = _Wrong()
 
 @frozen
 class Num:
-    """A number in base units (bytes, seconds, shares of 1); `written` is how the recipe says it."""
+    """A number in base units (bytes, seconds, shares of 1); `written` is its source text."""
 
     number: float
     dimension: Dimension
@@ -36,7 +36,7 @@ class Num:
 
 @frozen
 class Str:
-    """A text; a part that is a StageRef is filled in when the stage's result is known."""
+    """A text; a part that is a StageRef is filled in after the stage has run."""
 
     parts: tuple[str | StageRef, ...]
     span: Span
@@ -56,7 +56,7 @@ class Lit:
 
 @frozen
 class Lst:
-    """`size`: its items, those of lists in it counted."""
+    """A list; `size`: the number of its items with those of nested lists."""
 
     items: tuple[Raw, ...]
     span: Span
@@ -65,7 +65,7 @@ class Lst:
 
 @frozen
 class Bare:
-    """A name nothing in scope answers to: perhaps a member of the type wanted."""
+    """A name that is not in scope; it may be a member of the expected type."""
 
     path: tuple[tree.Word, ...]
     span: Span
@@ -85,10 +85,10 @@ class Stg:
 
 @frozen
 class Invoke:
-    """A call, with the place its arguments are seen from."""
+    """A call, with the scope of its arguments."""
 
     call: tree.Call
-    place: Place
+    scope: Scope
     span: Span
 
     @property
@@ -105,7 +105,7 @@ class Between:
 
 @frozen
 class Choice:
-    """A term already made (the representative of a searched value)."""
+    """A term that needs no conversion (the representative of a searched value)."""
 
     value: Any
     span: Span
@@ -113,7 +113,7 @@ class Choice:
 
 @frozen
 class Broken:
-    """Could not be read; already reported."""
+    """A value with an error; already reported."""
 
     span: Span
 
@@ -122,7 +122,7 @@ Raw: TypeAlias = Num | Str | Lit | Lst | Bare | Stg | Invoke | Between | Choice 
 
 
 def same(left: Raw, right: Raw) -> bool:
-    """Whether two raw values are the same value, wherever they were written."""
+    """Whether two raw values are equal, ignoring spans."""
     match left, right:
         case Num(), Num():
             return (left.number, left.dimension) == (right.number, right.dimension)

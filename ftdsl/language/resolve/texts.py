@@ -1,4 +1,4 @@
-"""Texts: what the holes of a text stand for."""
+"""Texts: interpolation of holes (`{name}`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ftdsl.diagnostics import Sink
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.language import tree
 from ftdsl.language.resolve.coerce import FILES, coerce, part_exists
-from ftdsl.language.resolve.names import Found, KeyFound, LetFound, ParamFound, Place, StageFound
+from ftdsl.language.resolve.names import KeySymbol, LetSymbol, ParamSymbol, Scope, StageSymbol, Symbol
 from ftdsl.language.resolve.raw import WRONG, Bare, Broken, Invoke, Lit, Num, Raw, Stg, Str
 from ftdsl.language.types import parse_type
 from ftdsl.language.values import Script, Slot, StageRef, Term
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from ftdsl.language.resolve.evaluate import Evaluator
 
 MAX_NAMES = 100
-"""Names that may stand for each other until one of them is a script."""
+"""Maximum length of a chain of names that leads to a script."""
 
 MAX_TEXT = 2**16
-"""Characters an interpolated text may have; texts that double each other would never end otherwise."""
+"""Maximum characters of an interpolated text, since names could double a text exponentially."""
 
 Written = tuple[str | StageRef, ...]
-"""A text in pieces; what a stage makes is filled in when it has run."""
+"""A text in parts; results of stages are filled in after they have run."""
 
 
-def text(ev: Evaluator, node: tree.Text, place: Place, sink: Sink) -> Raw:
-    """A text with its holes filled; what a stage makes stays a reference."""
+def text(ev: Evaluator, node: tree.Text, scope: Scope, sink: Sink) -> Raw:
+    """A text with its holes filled; results of stages stay references."""
     parts: list[str | StageRef] = []
     for part in node.parts:
-        written = (part,) if isinstance(part, str) else _hole(ev, part, place, sink)
+        written = (part,) if isinstance(part, str) else _hole(ev, part, scope, sink)
         if written is None:
             return Broken(node.span)
         for piece in written:
@@ -46,33 +46,33 @@ def text(ev: Evaluator, node: tree.Text, place: Place, sink: Sink) -> Raw:
     return Str(tuple(parts), node.span)
 
 
-def _hole(ev: Evaluator, hole: tree.Hole, place: Place, sink: Sink) -> Written | None:
+def _hole(ev: Evaluator, hole: tree.Hole, scope: Scope, sink: Sink) -> Written | None:
     path = tuple(word.text for word in hole.path)
-    if place.view and path in (("run",), ("stage",)):
+    if scope.view and path in (("run",), ("stage",)):
         ev.trace.local = True
-        return (place.view.run if path == ("run",) else place.view.name,)
+        return (scope.view.run if path == ("run",) else scope.view.name,)
     ref = tree.Ref(hole.path, hole.span)
     meanings: list[Written] = []
     raw: Raw | None = None
-    for candidate in ev.names.candidates(path, place):
+    for symbol in ev.names.candidates(path, scope):
         with ev.tracing() as trace:
-            raw = ev.look_up(candidate, ref, sink if isinstance(candidate, StageFound) else Sink())
+            raw = ev.look_up(symbol, ref, sink if isinstance(symbol, StageSymbol) else Sink())
             if isinstance(raw, Invoke) and raw.name in ("env", "secret"):
-                ev.used(hole.path[0].span, candidate)
+                ev.used(hole.path[0].span, symbol)
                 return _variable(ev, raw, hole, sink)
             if isinstance(raw, Stg) and not part_exists(ev, raw, FILES, sink):
                 return None
-            written = _as_text(ev, candidate, raw, ref)
+            written = _as_text(ev, symbol, raw, ref)
         if written is not None:
             if not meanings:
-                ev.used(hole.path[0].span, candidate)
+                ev.used(hole.path[0].span, symbol)
             meanings.append(written)
             ev.trace.absorb(trace)
     if not meanings:
         if raw is None:
             _unknown(ev, hole, sink)
         elif not isinstance(raw, Broken):
-            sink.error("FT060", f"`{'.'.join(path)}` is no text, number or name", hole.span)
+            sink.error("FT060", f"`{'.'.join(path)}` is not a text, number or name", hole.span)
         return None
     if any(other != meanings[0] for other in meanings[1:]):
         sink.error("FT041", f"`{'.'.join(path)}` could be two different values", hole.span, help="rename one of them")
@@ -83,11 +83,11 @@ def _unknown(ev: Evaluator, hole: tree.Hole, sink: Sink) -> None:
     word = hole.path[0].text
     guess = closest(word, [*ev.names.stages, "name", "run", "stage"])
     label = f"did you mean `{guess}`?" if guess else ""
-    help = "for a brace itself write `{{`; for the shell's variables `${NAME}`"
-    sink.error("FT040", f"nothing here is called `{word}`", hole.span, label=label, help=help)
+    help = "write `{{` for a brace, `${NAME}` for a variable of the shell"
+    sink.error("FT040", f"unknown name `{word}`", hole.span, label=label, help=help)
 
 
-def _as_text(ev: Evaluator, found: Found, raw: Raw, node: tree.Ref) -> Written | None:
+def _as_text(ev: Evaluator, symbol: Symbol, raw: Raw, node: tree.Ref) -> Written | None:
     match raw:
         case Str():
             return raw.parts
@@ -100,15 +100,15 @@ def _as_text(ev: Evaluator, found: Found, raw: Raw, node: tree.Ref) -> Written |
         case Stg():
             return (raw.ref if raw.ref.part else replace(raw.ref, part="path"),)
         case Invoke():
-            return ev.as_text(found, raw, node)
+            return ev.as_text(symbol, raw, node)
     return None
 
 
 def _variable(ev: Evaluator, raw: Invoke, hole: tree.Hole, sink: Sink) -> tuple[str, ...] | None:
-    """`env()` is what the variable holds; a secret would be written down with the text."""
+    """The value of `env()` in a text; a secret is refused, since the text is written to files."""
     if raw.name == "secret":
-        text = f"`{hole.span.text}` is a secret, and would be written into the text"
-        help = "give it to the environment, and let the shell read it: env { NAME = secret(…) }, and `${NAME}`"
+        text = f"`{hole.span.text}` is a secret, and would be written with the text"
+        help = "pass it in the environment: env { NAME = secret(…) }, and write `${NAME}`"
         sink.error("FT060", text, hole.span, help=help)
         return None
     value = coerce(ev, raw, parse_type("text"), Key(name="env", type="text", empty=True), sink)
@@ -116,53 +116,53 @@ def _variable(ev: Evaluator, raw: Invoke, hole: tree.Hole, sink: Sink) -> tuple[
 
 
 def call_as_text(ev: Evaluator, raw: Invoke) -> Written | None:
-    """A model or data set in a string is its id or path; a member is its name."""
+    """A model or data set in a text is its id or path; a member is its name."""
     for use in ("model", "data"):
         term = coerce(ev, raw, parse_type(use), Key(name=use, type=use), Sink())
         term = term[0] if isinstance(term, list) and len(term) == 1 else term
         if isinstance(term, Term):
-            place = term.options.get("id") or term.options.get("path")
-            return (place if isinstance(place, StageRef) else str(place),) if place else None
+            path = term.options.get("id") or term.options.get("path")
+            return (path if isinstance(path, StageRef) else str(path),) if path else None
     return (raw.name,)
 
 
-def where_written(
-    ev: Evaluator, node: tree.Expression | Raw, place: Place, sink: Sink, seen: int = 0
-) -> tuple[tree.Text, Place] | None:
-    """The text that a script is, where it is written: names in it stay apart also behind the names of others."""
+def literal_script(
+    ev: Evaluator, node: tree.Expression | Raw, scope: Scope, sink: Sink, depth: int = 0
+) -> tuple[tree.Text, Scope] | None:
+    """The literal text and scope of a script, following names, so that its holes can be kept separate."""
     if isinstance(node, tree.Text):
-        return node, place
-    if not isinstance(node, tree.Ref) or seen > MAX_NAMES:
+        return node, scope
+    if not isinstance(node, tree.Ref) or depth > MAX_NAMES:
         return None
-    found = next(iter(ev.names.candidates(tuple(word.text for word in node.path), place)), None)
+    symbol = next(iter(ev.names.candidates(tuple(word.text for word in node.path), scope)), None)
     value: tree.Expression | Raw | None = None
-    if isinstance(found, LetFound):
-        value, place = found.let.value, Place(found.module)
-        if found.let.binder is tree.Binder.SWEPT:
-            value = ev.swept(value, found.let.name.text, id(found.let), place, sink)
-    elif isinstance(found, KeyFound) and (written := found.entry.value) is not None:
-        entry = found.entry
-        value, place = written, Place(entry.module, found.view, entry.path[:-1], entry.path)
+    if isinstance(symbol, LetSymbol):
+        value, scope = symbol.let.value, Scope(symbol.module)
+        if symbol.let.binder is tree.Binder.SWEPT:
+            value = ev.swept(value, symbol.let.name.text, id(symbol.let), scope, sink)
+    elif isinstance(symbol, KeySymbol) and (written := symbol.entry.value) is not None:
+        entry = symbol.entry
+        value, scope = written, Scope(entry.module, symbol.view, entry.path[:-1], entry.path)
         if entry.binder is tree.Binder.SWEPT:
-            value = ev.swept(written, entry.path[-1], id(entry), place, sink)
-    elif isinstance(found, ParamFound):
-        value, place = ev.given.get(found.param.name.text, (found.param.default, Place(found.module)))
-    return None if value is None else where_written(ev, value, place, sink, seen + 1)
+            value = ev.swept(written, entry.path[-1], id(entry), scope, sink)
+    elif isinstance(symbol, ParamSymbol):
+        value, scope = ev.given.get(symbol.param.name.text, (symbol.param.default, Scope(symbol.module)))
+    return None if value is None else literal_script(ev, value, scope, sink, depth + 1)
 
 
-def script(ev: Evaluator, node: tree.Text, place: Place, sink: Sink) -> Any:
-    """The user's own code, with what its holes stand for still apart; WRONG where one stands for nothing."""
+def script(ev: Evaluator, node: tree.Text, scope: Scope, sink: Sink) -> Any:
+    """The user's script with the values of its holes kept separate; WRONG if a hole has no value."""
     parts: list[str | Slot] = []
     for part in node.parts:
         if isinstance(part, str):
             parts.append(part)
             continue
         name = ".".join(word.text for word in part.path)
-        own = place.view is not None and name in ("stage.path", f"{place.view.name}.path")
-        if own and place.view is not None:  # where its own result goes
-            written: Written | None = (StageRef(place.view.name, "path", place.view.run),)
+        is_own_path = scope.view is not None and name in ("stage.path", f"{scope.view.name}.path")
+        if is_own_path and scope.view is not None:  # the path of its own result
+            written: Written | None = (StageRef(scope.view.name, "path", scope.view.run),)
         else:
-            written = _hole(ev, part, place, sink)
+            written = _hole(ev, part, scope, sink)
         if written is None:
             return WRONG
         parts.append(Slot(name, written))

@@ -1,4 +1,4 @@
-"""What an evaluation depends on: axes, stages, searched dimensions."""
+"""The dependencies of an evaluation: axes, stages, searched dimensions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ftdsl.source import Span
 
 @frozen
 class Axis:
-    """A swept value: `id` is unique, `label` is the key's last word, `names` how each of its values is called."""
+    """A swept value: a unique `id`, `label` (the last part of the key), and the names of its values."""
 
     id: int
     label: str
@@ -29,9 +29,9 @@ class Dimension:
 
 @mutable
 class Trace:
-    """What an evaluation met: axes it depends on, stages it refers to, dimensions it would be searched along.
+    """The dependencies of an evaluation: axes, stages referred to, dimensions of the search.
 
-    local: it depends on the stage that is being resolved (`{run}`, a stage that waits for this one).
+    local: it depends on the stage being resolved (`{run}`, or a stage that depends on this one).
     """
 
     axes: dict[int, Axis] = field(default_factory=dict)

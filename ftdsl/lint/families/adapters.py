@@ -1,4 +1,4 @@
-"""LoRA, OFT and freezing: what goes with what."""
+"""LoRA, OFT and freezing: which parameters can be combined."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from ftdsl.lint.config import Config
 from ftdsl.lint.edits import drop
 from ftdsl.lint.families.precision import model_of
 from ftdsl.lint.families.quantization import PTQ, sharded
-from ftdsl.lint.rule import Found, error, rule, warning
+from ftdsl.lint.rule import Findings, error, rule, warning
 
 LORA_ONLY = ("loraplus_lr_ratio", "use_rslora", "use_dora", "pissa_init")
 
 
 @rule("FT301")
-def only_with_lora(config: Config) -> Found:
-    """What it does: finds what only LoRA has (LoRA+, rsLoRA, DoRA, PiSSA) with another method.
-    Why it matters: LLaMA-Factory stops when its arguments are read.
+def only_with_lora(config: Config) -> Findings:
+    """What it does: finds parameters of LoRA (LoRA+, rsLoRA, DoRA, PiSSA) under another method.
+    Why it matters: LLaMA-Factory stops while parsing its arguments.
     Example:
         finetuning_type: full
         learning_rate: 1e-5
@@ -36,7 +36,7 @@ def only_with_lora(config: Config) -> Found:
             at, other = config.at(name), config.at("finetuning_type")
             yield error(
                 at,
-                f"`{at.word}` is for LoRA, and this trains {method}",
+                f"`{at.word}` needs LoRA, but the method is {method}",
                 also=((other, f"{method} here"),),
                 help="drop it, or use LoRA",
                 fix=drop(at, safe=False),
@@ -44,9 +44,9 @@ def only_with_lora(config: Config) -> Found:
 
 
 @rule("FT302")
-def dora_on_other_quantisation(config: Config) -> Found:
-    """What it does: finds DoRA over a base that is quantised with anything but bitsandbytes.
-    Why it matters: DoRA reads the norms of weights; LLaMA-Factory stops after it loaded the model.
+def dora_on_unsupported_quantisation(config: Config) -> Findings:
+    """What it does: finds DoRA on a base quantised with anything but bitsandbytes.
+    Why it matters: DoRA needs the norms of the weights; LLaMA-Factory stops after loading the model.
     Example:
         use_dora: true
         quantization_bit: 8
@@ -65,19 +65,23 @@ def dora_on_other_quantisation(config: Config) -> Found:
         return
     at, method = config.at("use_dora"), config.value("quantization_method")
     if config.has("quantization_bit") and method in ("hqq", "eetq"):
-        yield error(at, f"DoRA does not work over a {str(method).upper()} base", help="use bitsandbytes, or plain LoRA")
+        yield error(
+            at,
+            f"DoRA does not support a base quantised with {str(method).upper()}",
+            help="use bitsandbytes, or plain LoRA",
+        )
     elif PTQ.search(model_of(config)):
         yield error(
             at,
-            "DoRA does not work over a checkpoint that is quantised already",
+            "DoRA does not support a pre-quantised checkpoint",
             help="use plain LoRA, or the unquantised model",
         )
 
 
 @rule("FT303")
-def dora_split_in_eight_bits(config: Config) -> Found:
-    """What it does: finds DoRA over 8-bit weights with FSDP.
-    Why it matters: seen to fail when the first layer is gathered.
+def dora_in_8bit_with_fsdp(config: Config) -> Findings:
+    """What it does: finds DoRA on 8-bit weights with FSDP.
+    Why it matters: reported to fail when the first layer is gathered.
     Example:
         use_dora: true
         quantization_bit: 8
@@ -93,16 +97,16 @@ def dora_split_in_eight_bits(config: Config) -> Found:
     if config.on("use_dora") and config.fsdp and config.number("quantization_bit") == 8:
         yield warning(
             config.at("use_dora"),
-            "DoRA over 8-bit weights has been seen to fail with FSDP",
+            "DoRA on 8-bit weights is reported to fail with FSDP",
             help="use 4 bits, or plain LoRA",
         )
 
 
 @rule("FT304")
-def pissa_not_here(config: Config) -> Found:
-    """What it does: finds PiSSA where the reference is the untouched base (DPO, KTO, PPO), and with ZeRO-3.
-    Why it matters: PiSSA changes the base, so that switching the adapter off no longer gives the reference;
-        LLaMA-Factory stops when its arguments are read.
+def pissa_not_supported(config: Config) -> Findings:
+    """What it does: finds PiSSA where the unchanged base is the reference (DPO, KTO, PPO), and with ZeRO-3.
+    Why it matters: PiSSA changes the base, so disabling the adapter no longer yields the reference;
+        LLaMA-Factory stops while parsing its arguments.
     Example:
         stage: kto
         learning_rate: 5e-6
@@ -126,19 +130,19 @@ def pissa_not_here(config: Config) -> Found:
     at = config.at("pissa_init")
     referred = config.stage == "dpo" and config.value("pref_loss") not in ("orpo", "simpo")
     if config.kind == "train" and (config.stage in ("ppo", "kto") or referred):
-        yield error(at, f"PiSSA changes the base, which {config.stage} needs as its reference", help="use plain LoRA")
+        yield error(at, f"PiSSA changes the base, which is the reference of {config.stage}", help="use plain LoRA")
     elif config.zero == 3:
         yield error(
             at,
-            "PiSSA cannot take whole matrices apart with ZeRO-3",
+            "PiSSA cannot decompose weights that ZeRO-3 shards",
             help="use ZeRO-2, or run scripts/pissa_init.py first",
         )
 
 
 @rule("FT312")
-def new_tokens_not_trained(config: Config) -> Found:
-    """What it does: finds a vocabulary that grows under LoRA while embeddings stay frozen.
-    Why it matters: the new rows of the embedding stay random: the model reads noise for every new token.
+def new_tokens_not_trained(config: Config) -> Findings:
+    """What it does: finds a resized vocabulary under LoRA while the embeddings stay frozen.
+    Why it matters: the new rows of the embedding stay random, so every new token is noise to the model.
     Example:
         resize_vocab: true
         ---
@@ -158,16 +162,16 @@ def new_tokens_not_trained(config: Config) -> Found:
         word = config.word("additional_target")
         yield warning(
             at,
-            "the vocabulary grows, and nothing says that the new embeddings are trained",
+            "the vocabulary grows, but the new embeddings are not trained",
             help=f"set `{word}` to embed_tokens and lm_head",
         )
 
 
 @rule("FT315")
-def adapter_needs_lora(config: Config) -> Found:
-    """What it does: finds an adapter to start from under another method than LoRA.
-    Why it matters: LLaMA-Factory takes adapters with `finetuning_type: lora` only, whatever made them; full and
-        freeze training need the adapter merged first.
+def adapter_needs_lora(config: Config) -> Findings:
+    """What it does: finds training that starts from an adapter with another method than LoRA.
+    Why it matters: LLaMA-Factory loads adapters only with `finetuning_type: lora`, however they were made; full and
+        freeze training need a merged adapter.
     Example:
         finetuning_type: full
         learning_rate: 1e-5
@@ -193,13 +197,13 @@ def adapter_needs_lora(config: Config) -> Found:
             if config.form == "recipe"
             else "merge the adapter first (`llamafactory-cli export`)"
         )
-        yield error(at, f"{method} cannot start from an adapter", also=((other, "started from here"),), help=help)
+        yield error(at, f"{method} cannot start from an adapter", also=((other, "the adapter"),), help=help)
 
 
 @rule("FT316")
-def special_tokens_said_twice(config: Config) -> Found:
-    """What it does: finds special tokens given in two ways.
-    Why it matters: the file wins, and the list is forgotten with one line in the log.
+def special_tokens_set_twice(config: Config) -> Findings:
+    """What it does: finds special tokens set both as a list and as a file.
+    Why it matters: the file wins; the list is ignored with a log line only.
     Example:
         add_special_tokens: <a>,<b>
         new_special_tokens_config: tokens.yaml
@@ -214,13 +218,15 @@ def special_tokens_said_twice(config: Config) -> Found:
     """
     if config.has("add_special_tokens") and config.has("new_special_tokens_config"):
         at, other = config.at("add_special_tokens"), config.at("new_special_tokens_config")
-        yield warning(at, f"`{at.word}` does not count beside `{other.word}`", help="drop it", fix=drop(at, safe=True))
+        yield warning(
+            at, f"`{at.word}` is ignored: `{other.word}` takes precedence", help="drop it", fix=drop(at, safe=True)
+        )
 
 
 @rule("FT317")
-def descriptions_missing(config: Config) -> Found:
-    """What it does: finds special tokens that are to start from their descriptions, and no descriptions.
-    Why it matters: LLaMA-Factory falls back to noise with one line in the log.
+def token_descriptions_missing(config: Config) -> Findings:
+    """What it does: finds special tokens to be initialised from descriptions when there are no descriptions.
+    Why it matters: LLaMA-Factory falls back to random initialisation with a log line only.
     Example:
         init_special_tokens: desc_init
         add_special_tokens: <a>,<b>
@@ -234,15 +240,15 @@ def descriptions_missing(config: Config) -> Found:
         at = config.at("init_special_tokens")
         yield warning(
             at,
-            "new tokens are to start from their descriptions, and there are none",
+            "new tokens are initialised from descriptions, but there are none",
             help="write them into `new_special_tokens_config`",
         )
 
 
 @rule("FT318")
-def expanded_blocks_with_full(config: Config) -> Found:
+def llama_pro_with_full_training(config: Config) -> Findings:
     """What it does: finds expanded blocks (LLaMA Pro) under full training.
-    Why it matters: they are for freeze and LoRA training; LLaMA-Factory stops when its arguments are read.
+    Why it matters: they need freeze or LoRA training; LLaMA-Factory stops while parsing its arguments.
     Example:
         finetuning_type: full
         learning_rate: 1e-5
@@ -257,15 +263,15 @@ def expanded_blocks_with_full(config: Config) -> Found:
     if config.on("use_llama_pro") and config.value("finetuning_type") == "full":
         at = config.at("use_llama_pro")
         yield error(
-            at, "expanded blocks are for freeze and LoRA training", help="drop it, or write `finetuning_type: freeze`"
+            at, "expanded blocks need freeze or LoRA training", help="drop it, or write `finetuning_type: freeze`"
         )
 
 
 @rule("FT320")
-def other_kernels_cannot(config: Config) -> Found:
-    """What it does: finds what KTransformers and Unsloth cannot do: generation and accuracy while training,
-        other methods than LoRA, LoRA reward models, ZeRO-3.
-    Why it matters: each stops the run, some of them only after the model was loaded.
+def unsupported_by_unsloth_or_ktransformers(config: Config) -> Findings:
+    """What it does: finds what KTransformers and Unsloth do not support: generation and accuracy during training,
+        methods other than LoRA, LoRA reward models, ZeRO-3.
+    Why it matters: each stops the run, some only after the model is loaded.
     Example:
         use_kt: true
         predict_with_generate: true
@@ -297,30 +303,30 @@ def other_kernels_cannot(config: Config) -> Found:
         if config.value("finetuning_type") == "oft" or (name == "use_kt" and config.value("finetuning_type") != "lora"):
             yield error(
                 at,
-                f"{who} does not train {config.value('finetuning_type')}",
-                also=((config.at("finetuning_type"), "asked for here"),),
+                f"{who} does not support {config.value('finetuning_type')} training",
+                also=((config.at("finetuning_type"), "set here"),),
                 help="use LoRA",
             )
         if config.stage == "ppo" and config.value("reward_model_type") == "lora":
-            yield error(at, f"{who} takes no LoRA reward model", help="write `reward_model_type: full`")
+            yield error(at, f"{who} does not support a LoRA reward model", help="write `reward_model_type: full`")
         for other in (
             ("predict_with_generate", "compute_accuracy") if name == "use_kt" and config.stage == "sft" else ()
         ):
             if config.on(other):
                 yield error(
                     config.at(other),
-                    f"{who} cannot do this while it trains",
-                    also=((at, "asked for here"),),
-                    help="score in a run of its own",
+                    f"{who} does not support this during training",
+                    also=((at, "set here"),),
+                    help="evaluate in a separate run",
                 )
         if len(config.items("adapter_name_or_path")) > 1:
-            yield error(config.at("adapter_name_or_path"), f"{who} takes one adapter", help="merge them first")
+            yield error(config.at("adapter_name_or_path"), f"{who} supports one adapter", help="merge them first")
 
 
 @rule("FT416")
-def other_kernels_cannot_be_split(config: Config) -> Found:
+def zero3_with_unsloth_or_ktransformers(config: Config) -> Findings:
     """What it does: finds Unsloth or KTransformers with ZeRO-3.
-    Why it matters: LLaMA-Factory stops when its arguments are read.
+    Why it matters: LLaMA-Factory stops while parsing its arguments.
     Example:
         use_unsloth: true
         deepspeed: ds_config.json
@@ -345,10 +351,10 @@ def other_kernels_cannot_be_split(config: Config) -> Found:
 
 
 @rule("FT602")
-def new_adapter_ignored(config: Config) -> Found:
+def new_adapter_ignored(config: Config) -> Findings:
     """What it does: finds `create_new_adapter` where LLaMA-Factory cannot merge the adapter below: ZeRO-3,
         Unsloth, KTransformers.
-    Why it matters: it is ignored without a word, and the adapter that was meant to stay is trained on.
+    Why it matters: the option is silently ignored, and the existing adapter is trained further.
     Example:
         adapter_name_or_path: saves/sft
         create_new_adapter: true
@@ -379,14 +385,14 @@ def new_adapter_ignored(config: Config) -> Found:
     if how:
         at = config.first("create_new_adapter", "adapter_name_or_path")
         help = "put a `merge` stage between" if config.form == "recipe" else "merge the first adapter before this stage"
-        yield error(at, f"LLaMA-Factory makes no new adapter with {how}: it trains the old one on", help=help)
+        yield error(at, f"LLaMA-Factory creates no new adapter with {how}: it trains the existing one", help=help)
 
 
 @rule("FT321")
-def several_adapters_split(config: Config) -> Found:
+def several_adapters_split(config: Config) -> Findings:
     """What it does: finds several adapters with ZeRO-3.
-    Why it matters: they are merged one into the other when the model is loaded, which ZeRO-3 cannot; an
-        assertion stops the run.
+    Why it matters: LLaMA-Factory merges them when it loads the model, which ZeRO-3 does not support; an assertion
+        stops the run.
     Example:
         adapter_name_or_path: saves/a,saves/b
         deepspeed: ds_config.json
@@ -404,15 +410,15 @@ def several_adapters_split(config: Config) -> Found:
     if len(adapters) > 1 and config.zero == 3 and not config.has("quantization_bit"):
         yield error(
             config.at("adapter_name_or_path"),
-            f"ZeRO-3 takes one adapter, and here are {len(adapters)}",
+            f"ZeRO-3 supports one adapter, but there are {len(adapters)}",
             help="merge them first",
         )
 
 
 @rule("FT412")
-def flattened_with_two_types(config: Config) -> Found:
+def fsdp1_with_mixed_types(config: Config) -> Findings:
     """What it does: finds LoRA under FSDP 1 where adapter and base have different types.
-    Why it matters: FSDP 1 flattens parameters of a layer into one tensor of one type; fp32 adapters over a bf16
+    Why it matters: FSDP 1 flattens the parameters of a layer into one tensor of one type; fp32 adapters on a bf16
         base stop the run at the first wrap.
     Example:
         pure_bf16: false
@@ -440,15 +446,15 @@ def flattened_with_two_types(config: Config) -> Found:
         at = document.at("fsdp_config.fsdp_use_orig_params")
         yield error(
             at,
-            "FSDP 1 cannot flatten fp32 adapters with a base in half precision",
+            "FSDP 1 cannot flatten fp32 adapters together with a half-precision base",
             help="write `fsdp_version: 2`, or `fsdp_use_orig_params: true`",
         )
 
 
 @rule("FT314")
-def checkpointing_cuts_gradients(config: Config) -> Found:
+def reentrant_checkpointing_with_fsdp2(config: Config) -> Findings:
     """What it does: finds reentrant checkpointing with FSDP 2.
-    Why it matters: LLaMA-Factory switches it off with one line in the log, whatever the file says.
+    Why it matters: LLaMA-Factory disables it with a log line only, whatever the file says.
     Example:
         use_reentrant_gc: true
         # file: accelerate.yaml
@@ -470,5 +476,5 @@ def checkpointing_cuts_gradients(config: Config) -> Found:
     ):
         at = config.at("use_reentrant_gc")
         yield warning(
-            at, "FSDP 2 checkpoints without re-entry, whatever this says", help="drop it", fix=drop(at, safe=True)
+            at, "FSDP 2 ignores this: its checkpointing is never reentrant", help="drop it", fix=drop(at, safe=True)
         )

@@ -1,20 +1,21 @@
-"""Rows: which, how many, how they are packed and mixed."""
+"""Data sets: files, formats, mixing, lengths."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.lint.config import Config, Dataset
 from ftdsl.lint.edits import drop, put
-from ftdsl.lint.rule import Found, error, info, rule, warning
+from ftdsl.lint.rule import Findings, error, info, rule, warning
 
 
 @rule("FT113")
-def stream_without_end(config: Config) -> Found:
+def stream_without_end(config: Config) -> Findings:
     """What it does: finds streams without `max_steps`, with `max_samples`, or saved with `tokenized_path`.
-    Why it matters: nobody knows how long a stream is: the run stops when its arguments are read, or when the
-        rows are to be saved.
+    Why it matters: the length of a stream is unknown: the run stops while parsing its arguments, or when the
+        rows should be saved.
     Example:
         streaming: true
         ---
@@ -37,29 +38,29 @@ def stream_without_end(config: Config) -> Found:
     if (config.number("max_steps") or -1) <= 0 and config.kind == "train":
         yield error(
             at,
-            "a stream has no end: the run needs a number of steps",
+            "a stream has no known length: the run needs a number of steps",
             help="write `max_steps: 1000`" if config.form != "recipe" else "write `duration = 1000 steps`",
         )
     if config.has("max_samples"):
         other = config.at("max_samples")
         yield error(
             other,
-            f"`{other.word}` cannot be taken from a stream",
-            also=((at, "streamed here"),),
-            help=f"drop it; `{config.word('max_steps')}` says how long",
+            f"`{other.word}` does not apply to a stream",
+            also=((at, "streaming is on"),),
+            help=f"drop it; `{config.word('max_steps')}` limits the run",
             fix=drop(other),
         )
     if config.has("tokenized_path"):
         other = config.at("tokenized_path")
         yield error(
-            other, "a stream cannot be tokenised ahead", also=((at, "streamed here"),), help="turn streaming off"
+            other, "a stream cannot be tokenised in advance", also=((at, "streaming is on"),), help="disable streaming"
         )
 
 
 @rule("FT501")
-def file_not_found(config: Config) -> Found:
-    """What it does: looks for each data set in dataset_info.json, and for its file.
-    Why it matters: LLaMA-Factory looks after the model's tokenizer is loaded: a slip in a name costs a download.
+def file_not_found(config: Config) -> Findings:
+    """What it does: looks up each data set in dataset_info.json, and its file.
+    Why it matters: LLaMA-Factory does so only after the tokenizer is loaded: a typo costs a download.
     Example:
         dataset: suport
         # file: dataset_info.json
@@ -71,26 +72,27 @@ def file_not_found(config: Config) -> Found:
     Applies to: LLaMA-Factory
     Source: llamafactory/data/parser.py:126, data/loader.py:82-89 (0.9.5)
     """
-    for one in config.datasets:
-        at = one.setting or config.at("dataset")
-        if one.entry is None and one.known:
-            guess = closest(one.name, one.known)
+    for dataset in config.datasets:
+        at = dataset.setting or config.at("dataset")
+        if dataset.entry is None and dataset.known:
+            guess = closest(dataset.name, dataset.known)
             label = f"did you mean `{guess}`?" if guess else ""
-            fix = put(at, at.text.replace(one.name, guess), safe=False) if guess and at.span else None
-            some = ", ".join(list(one.known)[:6])
-            yield error(at, f"dataset_info.json has no `{one.name}`", label=label, help=f"it has {some}", fix=fix)
-        elif one.there is False:
-            yield error(at, f"there is no file `{one.file}`", help="paths are seen from `dataset_dir`")
+            fix = put(at, at.text.replace(dataset.name, guess), safe=False) if guess and at.span else None
+            some = ", ".join(list(dataset.known)[:6])
+            yield error(at, f"dataset_info.json has no `{dataset.name}`", label=label, help=f"it lists {some}", fix=fix)
+        elif dataset.there is False:
+            yield error(at, f"there is no file `{dataset.file}`", help="paths are relative to `dataset_dir`")
 
 
 def entries(config: Config) -> list[tuple[Dataset, dict[str, object]]]:
-    return [(one, dict(one.entry)) for one in config.datasets if one.entry is not None]
+    return [(dataset, dict(dataset.entry)) for dataset in config.datasets if dataset.entry is not None]
 
 
 @rule("FT502")
-def wrong_data_for_stage(config: Config) -> Found:
-    """What it does: holds the kind of rows against the stage: pairs for `rm` and `dpo`, none for the others.
-    Why it matters: the engine refuses when the rows are loaded.
+def wrong_data_for_stage(config: Config) -> Findings:
+    """What it does: checks the kind of rows against the stage: `rm` and `dpo` need pairs, the others take none; and the
+        columns of the first row, where it can be read, against those the stage reads.
+    Why it matters: the engine stops when it loads the rows.
     Example:
         stage: dpo
         learning_rate: 5e-6
@@ -104,6 +106,11 @@ def wrong_data_for_stage(config: Config) -> Found:
             "file_name": "pairs.json",
             "ranking": true,
             "columns": {"prompt": "instruction", "chosen": "chosen", "rejected": "rejected"}}}
+        ---
+        # with: columns=question answer
+        dataset: support
+        # file: dataset_info.json
+        {"support": {"file_name": "support.json"}}
     Use instead:
         stage: dpo
         learning_rate: 5e-6
@@ -117,27 +124,55 @@ def wrong_data_for_stage(config: Config) -> Found:
     Source: llamafactory/data/loader.py:178 (0.9.5), where dpo loads as rm; LLaMA-Factory#6189
     """
     pairs = config.stage in ("rm", "dpo")
-    for one, entry in entries(config):
-        at = one.setting or config.at("dataset")
+    for dataset, entry in entries(config):
+        at = dataset.setting or config.at("dataset")
         if pairs and not entry.get("ranking"):
             yield error(
                 at,
-                f"a {config.stage} stage learns from pairs, and `{one.name}` is not marked as such",
+                f"a {config.stage} stage needs pairs, and `{dataset.name}` is not marked as ranking data",
                 help='write `"ranking": true` in its entry of dataset_info.json',
             )
         elif not pairs and entry.get("ranking"):
             yield error(
                 at,
-                f"`{one.name}` holds pairs, and a {config.stage} stage learns from single answers",
+                f"`{dataset.name}` holds pairs, but a {config.stage} stage needs single answers",
                 help="use it in a `dpo` or `rm` stage",
+            )
+        elif lacking := _lacking(dataset, entry, config.stage):
+            have = ", ".join(f"`{name}`" for name in dataset.columns)
+            yield error(
+                at,
+                f"rows of `{dataset.name}` have no {', '.join(f'`{name}`' for name in lacking)}, which `{config.stage}` needs",
+                label=f"they have {have}",
+                help='name the columns in its entry of dataset_info.json: `"columns": {"prompt": "…", "response": "…"}`',
             )
 
 
+_DEFAULT_COLUMNS = {"prompt": "instruction", "response": "output", "messages": "conversations"}
+_NEEDED = {
+    "pt": ("prompt",),
+    "sft": ("prompt", "response"),
+    "kto": ("prompt", "response", "kto_tag"),
+    "ppo": ("prompt",),
+}
+
+
+def _lacking(dataset: Dataset, entry: Mapping[str, object], stage: str) -> list[str]:
+    """Columns that a stage reads, by their names in the entry, and that the first row lacks; none if no row is available."""
+    columns = entry.get("columns", _DEFAULT_COLUMNS)
+    if not dataset.columns or not isinstance(columns, Mapping):
+        return []
+    needed = ("messages",) if entry.get("formatting", "alpaca") != "alpaca" else _NEEDED.get(stage, ("prompt",))
+    needed = (*needed, *(("chosen", "rejected") if entry.get("ranking") else ()))
+    names = [columns[part] for part in needed if isinstance(columns.get(part), str)]
+    return [name for name in names if name not in dataset.columns]
+
+
 @rule("FT515")
-def columns_forget_the_rest(config: Config) -> Found:
-    """What it does: finds `columns` or `tags` of dataset_info.json that name some and leave the others out.
-    Why it matters: as soon as one column is named LLaMA-Factory forgets the default of every other: with only
-        `prompt` given there are no answers, and rows are dropped or learnt empty.
+def columns_incomplete(config: Config) -> Findings:
+    """What it does: finds incomplete `columns` or `tags` in dataset_info.json.
+    Why it matters: once one column is named, LLaMA-Factory drops the defaults of all others: with only
+        `prompt` there are no answers, and rows are dropped or trained empty.
     Example:
         dataset: support
         # file: dataset_info.json
@@ -157,8 +192,8 @@ def columns_forget_the_rest(config: Config) -> Found:
     Applies to: LLaMA-Factory
     Source: llamafactory/data/parser.py:66-90, DatasetAttr.join (0.9.5)
     """
-    for one, entry in entries(config):
-        at = one.setting or config.at("dataset")
+    for dataset, entry in entries(config):
+        at = dataset.setting or config.at("dataset")
         chat = entry.get("formatting") in ("sharegpt", "openai")
         columns, tags = entry.get("columns"), entry.get("tags")
         needed = [] if not isinstance(columns, dict) else ["messages"] if chat else ["prompt"]
@@ -166,20 +201,20 @@ def columns_forget_the_rest(config: Config) -> Found:
             needed.append("response")
         missing = [name for name in needed if not isinstance(columns, dict) or name not in columns]
         if missing:
-            text = f"`columns` of `{one.name}` leaves out {' and '.join(f'`{name}`' for name in missing)}, which then is nothing"
-            yield warning(at, text, help="name every column that is there: defaults are gone as soon as one is named")
+            text = f"`columns` of `{dataset.name}` lacks {' and '.join(f'`{name}`' for name in missing)}, which makes them empty"
+            yield warning(at, text, help="name every column: naming one removes all defaults")
         if isinstance(tags, dict) and chat:
             gone = [name for name in ("role_tag", "content_tag", "user_tag", "assistant_tag") if name not in tags]
             if gone:
-                text = f"`tags` of `{one.name}` leaves out {' and '.join(f'`{name}`' for name in gone)}, which then is nothing"
-                yield warning(at, text, help="name every tag: defaults are gone as soon as one is named")
+                text = f"`tags` of `{dataset.name}` lacks {' and '.join(f'`{name}`' for name in gone)}, which makes them empty"
+                yield warning(at, text, help="name every tag: naming one removes all defaults")
 
 
 @rule("FT521")
-def system_prompt_added(config: Config) -> Found:
+def system_prompt_added(config: Config) -> Findings:
     """What it does: finds data sets with `"formatting": "openai"`.
-    Why it matters: the engine writes "detailed thinking off" into the system prompt of each of their rows that has no
-        tools, in place of the template's own; the model is then never asked the way it was trained.
+    Why it matters: in each row without tools the engine replaces the template's system prompt by "detailed thinking
+        off"; at inference the model never sees the prompt it was trained with.
     Example:
         dataset: chats
         # file: dataset_info.json
@@ -200,17 +235,17 @@ def system_prompt_added(config: Config) -> Found:
     Applies to: LLaMA-Factory
     Source: llamafactory/data/converter.py, OpenAIDatasetConverter (0.9.5)
     """
-    for one, entry in entries(config):
+    for dataset, entry in entries(config):
         if entry.get("formatting") == "openai":
-            text = f'`{one.name}` is read as `openai`: rows without tools get the system prompt "detailed thinking off"'
+            text = f'`{dataset.name}` is read as `openai`: rows without tools get the system prompt "detailed thinking off"'
             help = 'write `"formatting": "sharegpt"` with `role_tag`, `content_tag`, `user_tag`, `assistant_tag`, `system_tag`'
-            yield warning(one.setting or config.at("dataset"), text, help=help)
+            yield warning(dataset.setting or config.at("dataset"), text, help=help)
 
 
 @rule("FT505")
-def rows_are_cut(config: Config) -> Found:
-    """What it does: holds the measured length of rows against `cutoff_len`.
-    Why it matters: what is longer is cut off without a word, from the end: the answer goes first.
+def rows_are_cut(config: Config) -> Findings:
+    """What it does: compares the measured row lengths with `cutoff_len`.
+    Why it matters: longer rows are silently truncated at the end, where the answer is.
     Example:
         # with: p95=5200
         cutoff_len: 2048
@@ -227,25 +262,25 @@ def rows_are_cut(config: Config) -> Found:
     Source: LLaMA-Factory#3995; llamafactory/data/processor/processor_utils.py, infer_seqlen (0.9.5)
     """
     limit = config.number("cutoff_len")
-    for one in config.datasets:
-        length = one.lengths.get(95)
+    for dataset in config.datasets:
+        length = dataset.lengths.get(95)
         if length and limit and length > limit and not config.on("packing"):
             at = config.first("cutoff_len")
             near = -(-length // 1024) * 1024
             yield warning(
                 at,
-                f"more than 5 % of `{one.name}` is longer than {limit:g} tokens and is cut",
-                label=f"95 % of it fit into {length}",
+                f"more than 5 % of the rows of `{dataset.name}` exceed {limit:g} tokens and are truncated",
+                label=f"95 % have at most {length}",
                 help=f"write {near}, or drop long rows",
                 fix=put(at, str(near), safe=False) if config.form != "recipe" else None,
             )
 
 
 @rule("FT508")
-def weights_do_not_fit(config: Config) -> Found:
-    """What it does: holds mixture weights against the data sets they are for.
-    Why it matters: `concat` takes none; every other strategy wants one a data set, and LLaMA-Factory holds them
-        against `eval_dataset` too.
+def wrong_number_of_weights(config: Config) -> Findings:
+    """What it does: checks the number of mixture weights against the number of data sets.
+    Why it matters: `concat` takes none; every other strategy needs one per data set, and LLaMA-Factory applies the
+        same check to `eval_dataset`.
     Example:
         dataset: a,b
         interleave_probs: 0.5,0.5
@@ -271,7 +306,7 @@ def weights_do_not_fit(config: Config) -> Found:
     if config.value("mix_strategy") == "concat":
         yield error(
             at,
-            f"`{at.word}` means nothing while data sets are put end to end",
+            f"`{at.word}` has no effect while data sets are concatenated",
             help="write `mix_strategy: interleave_over`",
         )
         return
@@ -284,17 +319,17 @@ def weights_do_not_fit(config: Config) -> Found:
                 at,
                 f"{weights} weights for {count} data sets in `{other.word}`",
                 also=((other, f"{count} here"),),
-                help="give one a data set"
+                help="give one weight per data set"
                 if name == "dataset"
-                else "LLaMA-Factory holds them against the eval list too: use `val_size`",
+                else "LLaMA-Factory applies the weights to the eval list too: use `val_size`",
             )
 
 
 @rule("FT513")
-def trains_after_tokenising(config: Config) -> Found:
-    """What it does: says that a run with `tokenized_path` trains after it has saved the tokens.
-    Why it matters: the first run is often meant to prepare only. And once the folder is there, `dataset`,
-        `cutoff_len`, `template` and the like are ignored: what was saved counts.
+def saved_tokens_override_data(config: Config) -> Findings:
+    """What it does: points out that a run with `tokenized_path` also trains, and that later runs use the saved tokens.
+    Why it matters: the first run is often meant to prepare only. Once the folder exists, `dataset`, `cutoff_len`,
+        `template` and the like are ignored.
     Example:
         tokenized_path: saves/tokens
     Use instead:
@@ -305,16 +340,15 @@ def trains_after_tokenising(config: Config) -> Found:
     if config.is_explicit("tokenized_path") and config.trains and config.form != "recipe":
         yield info(
             config.at("tokenized_path"),
-            "once this folder is there, every other data parameter is ignored",
+            "once this folder exists, all other data parameters are ignored",
             help="delete it when you change the data",
         )
 
 
 @rule("FT514")
-def counted_once(config: Config) -> Found:
-    """What it does: finds a data set that is named twice.
-    Why it matters: LLaMA-Factory keeps data sets by name, so that `a,a` is read once; naming it again does not
-        weight it.
+def repeated_dataset_ignored(config: Config) -> Findings:
+    """What it does: finds a data set that is listed twice.
+    Why it matters: LLaMA-Factory keeps data sets by name, so `a,a` is read once; the repetition adds no weight.
     Example:
         dataset: support,support
     Use instead:
@@ -324,22 +358,22 @@ def counted_once(config: Config) -> Found:
     """
     for name in ("dataset", "eval_dataset"):
         names = config.items(name)
-        twice = [one for at, one in enumerate(names) if one in names[:at]]
+        twice = [dataset for index, dataset in enumerate(names) if dataset in names[:index]]
         if twice:
             at = config.at(name)
             left = ",".join(dict.fromkeys(names))
             yield warning(
                 at,
-                f"`{twice[0]}` is named twice and read once",
-                help="give it a second entry in dataset_info.json to weight it",
+                f"`{twice[0]}` is listed twice but read once",
+                help="add a second entry to dataset_info.json to give it more weight",
                 fix=put(at, left, safe=True) if at.text.replace(" ", "") == ",".join(names) else None,
             )
 
 
 @rule("FT516")
-def mixed_in_name_only(config: Config) -> Found:
-    """What it does: finds data sets that are streamed end to end.
-    Why it matters: rows of one data set all come before the next: what is learnt last is only the last.
+def streams_not_mixed(config: Config) -> Findings:
+    """What it does: finds several streamed data sets without interleaving.
+    Why it matters: all rows of one data set come before the next, so the end of training sees the last one only.
     Example:
         dataset: a,b
         streaming: true
@@ -356,15 +390,15 @@ def mixed_in_name_only(config: Config) -> Found:
         at = config.first("dataset")
         yield warning(
             at,
-            "streamed data sets are not mixed: one comes after the other",
+            "streamed data sets are read one after the other, not mixed",
             help="write `mix_strategy: interleave_under`",
         )
 
 
 @rule("FT512")
-def pixels_upside_down(config: Config) -> Found:
-    """What it does: finds a largest picture that is smaller than the smallest.
-    Why it matters: the run stops when its arguments are read.
+def max_pixels_below_min(config: Config) -> Findings:
+    """What it does: finds a maximum image or video size below the minimum.
+    Why it matters: the run stops while parsing its arguments.
     Example:
         image_max_pixels: 512
         ---
@@ -380,16 +414,16 @@ def pixels_upside_down(config: Config) -> Found:
             at = config.first(f"{kind}_max_pixels", f"{kind}_min_pixels")
             yield error(
                 at,
-                f"the largest {kind} has {high:g} pixels and the smallest {low:g}",
+                f"the maximum {kind} size ({high:g} pixels) is below the minimum ({low:g})",
                 help=f"raise `{config.word(f'{kind}_max_pixels')}`",
             )
 
 
 @rule("FT518")
-def file_types_differ(config: Config) -> Found:
-    """What it does: looks at the ending of a data set's file.
-    Why it matters: LLaMA-Factory reads by the ending, and stops on one it does not know after the tokenizer is
-        loaded.
+def unsupported_file_type(config: Config) -> Findings:
+    """What it does: checks the file extension of each data set.
+    Why it matters: LLaMA-Factory chooses the reader by extension, and stops on an unknown one after the tokenizer
+        is loaded.
     Example:
         dataset: support
         # file: dataset_info.json
@@ -401,21 +435,21 @@ def file_types_differ(config: Config) -> Found:
     Applies to: LLaMA-Factory
     Source: llamafactory/extras/constants.py, FILEEXT2TYPE; data/loader.py:84 (0.9.5)
     """
-    for one, entry in entries(config):
+    for dataset, entry in entries(config):
         ending = PurePosixPath(str(entry.get("file_name", ""))).suffix
         if ending and ending not in (".arrow", ".csv", ".json", ".jsonl", ".parquet", ".txt"):
-            at = one.setting or config.at("dataset")
+            at = dataset.setting or config.at("dataset")
             yield error(
                 at,
-                f"`{one.name}` is a `{ending}` file, which LLaMA-Factory does not read",
+                f"`{dataset.name}` is a `{ending}` file, which LLaMA-Factory cannot read",
                 help="convert it to JSON Lines",
             )
 
 
 @rule("FT522")
-def rows_of_no_format(config: Config) -> Found:
-    """What it does: finds a `formatting` in dataset_info.json that is none.
-    Why it matters: LLaMA-Factory looks for its converter when the rows are loaded.
+def unknown_row_format(config: Config) -> Findings:
+    """What it does: finds an unknown `formatting` in dataset_info.json.
+    Why it matters: LLaMA-Factory looks for the converter only when it loads the rows.
     Example:
         dataset: support
         # file: dataset_info.json
@@ -427,10 +461,12 @@ def rows_of_no_format(config: Config) -> Found:
     Applies to: LLaMA-Factory
     Source: llamafactory/data/converter.py:369-388 (0.9.5)
     """
-    for one, entry in entries(config):
-        said = entry.get("formatting", "alpaca")
-        if said not in ("alpaca", "sharegpt", "openai"):
-            at = one.setting or config.at("dataset")
+    for dataset, entry in entries(config):
+        formatting = entry.get("formatting", "alpaca")
+        if formatting not in ("alpaca", "sharegpt", "openai"):
+            at = dataset.setting or config.at("dataset")
             yield error(
-                at, f"`{one.name}` is in no format: `{said}`", help="write alpaca, sharegpt or openai in its entry"
+                at,
+                f"`{dataset.name}` has an unknown format: `{formatting}`",
+                help="write alpaca, sharegpt or openai in its entry",
             )

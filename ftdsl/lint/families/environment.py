@@ -1,16 +1,16 @@
-"""What is installed, and which file the engine can read at all."""
+"""Installed packages, and the file format of the configuration."""
 
 from __future__ import annotations
 
 from ftdsl import catalog
 from ftdsl.lint.config import Config
-from ftdsl.lint.rule import Found, error, rule, warning
+from ftdsl.lint.rule import Findings, error, rule, warning
 
 
 @rule("FT902")
-def json_is_not_read(config: Config) -> Found:
+def json_not_supported(config: Config) -> Findings:
     """What it does: finds a configuration in JSON.
-    Why it matters: `llamafactory-cli train x.json` hands the path to a parser that wants text, and stops with a
+    Why it matters: `llamafactory-cli train x.json` passes the path to a parser that expects text, and stops with a
         TypeError.
     Example:
         # with: form=json
@@ -25,14 +25,14 @@ def json_is_not_read(config: Config) -> Found:
         yield error(
             at,
             "LLaMA-Factory 0.9.5 cannot read configurations in JSON",
-            help="save it as YAML: JSON is YAML already, so a new ending will do",
+            help="rename it to .yaml: JSON is valid YAML",
         )
 
 
 @rule("FT218")
-def torch_too_old(config: Config) -> Found:
-    """What it does: finds FSDP 2 with a torch from before 2.6.
-    Why it matters: accelerate stops when the process group is there, on every rank.
+def torch_too_old(config: Config) -> Findings:
+    """What it does: finds FSDP 2 with torch before 2.6.
+    Why it matters: accelerate stops on every rank once the process group is initialised.
     Example:
         # with: torch=2.5.1
         bf16: true
@@ -50,15 +50,15 @@ def torch_too_old(config: Config) -> Found:
         beside = config.accelerate
         at = beside.at("fsdp_config.fsdp_version") if beside is not None else config.at("fsdp_config")
         yield error(
-            at, f"FSDP 2 needs torch 2.6, and here is {config.versions['torch']}", help="install it, or use FSDP 1"
+            at, f"FSDP 2 needs torch 2.6 or newer, not {config.versions['torch']}", help="upgrade torch, or use FSDP 1"
         )
 
 
 @rule("FT903")
-def needs_a_package(config: Config) -> Found:
-    """What it does: looks for the packages that a parameter needs, where the environment that will run it is known.
-    Why it matters: LLaMA-Factory looks for most of them after it loaded torch; `plot_loss` and generated
-        answers need some that nothing else does. A warning, since the run may be elsewhere; `ftc run` asks again.
+def dependency_missing(config: Config) -> Findings:
+    """What it does: checks that the packages a parameter needs are installed, if the engine's environment is known.
+    Why it matters: LLaMA-Factory checks most of them after loading torch; `plot_loss` and generated answers need
+        packages that nothing else needs. A warning, since the run may be elsewhere; `ftc run` checks again.
     Example:
         # with: installed=llamafactory
         finetuning_type: full
@@ -85,6 +85,6 @@ def needs_a_package(config: Config) -> Found:
             at = config.at(name)
             yield warning(
                 at,
-                f"`{at.word}` needs {' and '.join(missing)}, which the engine's environment here has not",
+                f"`{at.word}` needs {' and '.join(missing)}, not installed in the engine's environment here",
                 help=f"pip install {' '.join(missing)}",
             )

@@ -1,14 +1,14 @@
-"""Measuring during a run: when, on what, and what follows from it."""
+"""Evaluation during training: when, on which rows, and what depends on it."""
 
 from __future__ import annotations
 
 from ftdsl.lint.config import Config
 from ftdsl.lint.edits import add, drop, put, say
-from ftdsl.lint.rule import Found, error, info, rule, warning
+from ftdsl.lint.rule import Findings, error, info, rule, warning
 
 
 def evaluates(config: Config) -> bool:
-    """As transformers decides it: asked for, or an interval given."""
+    """As transformers decides: `do_eval`, or an evaluation strategy."""
     return config.on("do_eval") or config.value("eval_strategy") not in ("no", None, False)
 
 
@@ -17,14 +17,14 @@ def has_eval_rows(config: Config) -> bool:
 
 
 EVALUATE = "evaluate.data = 5%"
-"""What a recipe says to hold rows out."""
+"""How a recipe holds rows out."""
 
 
 @rule("FT105")
-def best_needs_same_rhythm(config: Config) -> Found:
-    """What it does: wants checkpoints where there are evaluations, for `load_best_model_at_end`.
-    Why it matters: the best model can only be brought back if it was saved; transformers stops when the
-        intervals do not fit.
+def save_and_eval_intervals_differ(config: Config) -> Findings:
+    """What it does: checks that `load_best_model_at_end` has a checkpoint for every evaluation.
+    Why it matters: the best model can only be restored if it was saved; transformers stops when the intervals
+        differ.
     Example:
         load_best_model_at_end: true
         eval_strategy: steps
@@ -55,10 +55,14 @@ def best_needs_same_rhythm(config: Config) -> Found:
     """
     if not config.on("load_best_model_at_end") or config.value("save_strategy") == "best":
         return
+    if "evaluation_strategy" in config.settings:  # FT116 says so, and that it is what measures
+        return
     save, measure = config.value("save_strategy"), config.value("eval_strategy")
     if save != measure:
         at = config.first("eval_strategy", "save_strategy", "load_best_model_at_end")
-        text = f"the best model is wanted, and it is saved by {save} but measured by {measure}"
+        text = (
+            f"the best model needs a checkpoint per evaluation, but the run saves by {save} and evaluates by {measure}"
+        )
         yield error(at, text, help="write the same for both", also=((config.at("save_strategy"), "saved here"),))
         return
     if save != "steps":
@@ -70,21 +74,21 @@ def best_needs_same_rhythm(config: Config) -> Found:
     if (every < 1) != (each < 1):
         yield error(
             at,
-            "one interval is a share of the run and the other a number of steps",
+            "one interval is a fraction of the run, the other a number of steps",
             also=((other, "the other"),),
-            help="write both as shares, or both as steps",
+            help="write both as fractions, or both as steps",
         )
     elif round(every * 1e6) % round(each * 1e6):
         near = max(each, round(every / each) * each)
-        text = f"saved every {every:g} steps, measured every {each:g}: not every checkpoint has a score"
+        text = f"saves every {every:g} steps, evaluates every {each:g}: not every checkpoint has a score"
         fix = put(config.at("save_steps"), f"{near:g}") if config.form != "recipe" else None
-        yield error(at, text, also=((other, "measured here"),), help=f"save every {near:g} steps", fix=fix)
+        yield error(at, text, also=((other, "the other interval"),), help=f"save every {near:g} steps", fix=fix)
 
 
 @rule("FT106")
-def stopping_needs_a_metric(config: Config) -> Found:
-    """What it does: wants an evaluation and a metric where a run may stop early.
-    Why it matters: the callback asserts both when training begins, after the model and the data are loaded.
+def early_stopping_without_metric(config: Config) -> Findings:
+    """What it does: checks that early stopping has an evaluation and a metric.
+    Why it matters: the callback asserts both when training starts, after the model and the data are loaded.
     Example:
         early_stopping_steps: 3
         ---
@@ -108,7 +112,7 @@ def stopping_needs_a_metric(config: Config) -> Found:
     if config.value("eval_strategy") in ("no", None):
         yield error(
             at,
-            f"`{at.word}` waits for evaluations, and there are none",
+            f"`{at.word}` needs evaluations, but there are none",
             help=f"write `{EVALUATE}`" if config.form == "recipe" else "set `eval_strategy`",
             fix=say(config, *EVALUATE.split(" = ")),
         )
@@ -116,16 +120,16 @@ def stopping_needs_a_metric(config: Config) -> Found:
         word = config.word("metric_for_best_model")
         yield error(
             at,
-            f"`{at.word}` does not know what to watch",
+            f"`{at.word}` needs a metric to watch",
             help=f"set `{word}`, for example to `loss`",
             fix=add(config, at, "metric_for_best_model", "loss") or say(config, word, "loss"),
         )
 
 
 @rule("FT111")
-def evaluation_without_rows(config: Config) -> Found:
-    """What it does: finds evaluation or prediction asked for, and nothing to do it on.
-    Why it matters: the run stops when its arguments are read: 5 seconds, a traceback, no line.
+def evaluation_without_rows(config: Config) -> Findings:
+    """What it does: finds evaluation or prediction without rows.
+    Why it matters: the run stops while parsing its arguments: after 5 seconds, with a traceback and no line number.
     Example:
         eval_strategy: steps
         eval_steps: 100
@@ -145,17 +149,17 @@ def evaluation_without_rows(config: Config) -> Found:
         help = f"write `{EVALUATE}`" if config.form == "recipe" else "set `eval_dataset`, or `val_size: 0.1`"
         yield error(
             at,
-            f"`{at.word}` asks for an evaluation, and there are no rows for one",
+            f"`{at.word}` needs rows to evaluate on, but there are none",
             help=help,
             fix=say(config, *EVALUATE.split(" = ")),
         )
 
 
 @rule("FT112")
-def held_out_twice(config: Config) -> Found:
-    """What it does: finds `val_size` where it cannot be taken: beside `eval_dataset`, without `dataset`, or as
-        a share of a stream.
-    Why it matters: the run stops when its arguments are read.
+def held_out_twice(config: Config) -> Findings:
+    """What it does: finds `val_size` where it does not apply: together with `eval_dataset`, without `dataset`, or as
+        a fraction of a stream.
+    Why it matters: the run stops while parsing its arguments.
     Example:
         val_size: 0.1
         eval_dataset: other
@@ -190,18 +194,18 @@ def held_out_twice(config: Config) -> Found:
             fix=drop(at, safe=False),
         )
     elif not config.has("dataset"):
-        yield error(at, f"`{at.word}` has no `dataset` to take rows from", help="write `eval_dataset` instead")
+        yield error(at, f"`{at.word}` needs a `dataset` to split", help="write `eval_dataset` instead")
     elif config.on("streaming") and share < 1:
         yield error(
-            at, f"a share of a stream is not known: `{at.word}` must be a number of rows", help="write `val_size: 500`"
+            at, f"a stream has no known length: `{at.word}` must be a number of rows", help="write `val_size: 500`"
         )
 
 
 @rule("FT114")
-def part_of_a_step(config: Config) -> Found:
-    """What it does: finds intervals above 1 that are not whole steps.
-    Why it matters: below 1 they are shares of the run, above they must be whole; transformers stops on anything
-        between.
+def fractional_interval(config: Config) -> Findings:
+    """What it does: finds intervals above 1 that are not whole numbers.
+    Why it matters: below 1 they are fractions of the run, above they are steps; transformers stops on anything
+        else.
     Example:
         save_steps: 2.5
         ---
@@ -223,16 +227,16 @@ def part_of_a_step(config: Config) -> Found:
             at = config.at(name)
             yield error(
                 at,
-                f"`{at.word}` cannot be {number:g} steps",
+                f"`{at.word}` must be a whole number of steps, not {number:g}",
                 help=f"write `{round(number)}`",
                 fix=put(at, str(round(number))),
             )
 
 
 @rule("FT115")
-def interval_longer_than_the_run(config: Config) -> Found:
-    """What it does: finds intervals that are longer than the whole run.
-    Why it matters: nothing is saved or measured before the end, and a crash loses everything.
+def interval_longer_than_the_run(config: Config) -> Findings:
+    """What it does: finds save and evaluation intervals longer than the run.
+    Why it matters: nothing is saved or evaluated before the end, and a crash loses everything.
     Example:
         max_steps: 200
         save_steps: 500
@@ -251,21 +255,24 @@ def interval_longer_than_the_run(config: Config) -> Found:
     total = config.number("max_steps") or 0
     if total <= 0 or not config.trains:
         return
-    for name, strategy, what in (("save_steps", "save_strategy", "saved"), ("eval_steps", "eval_strategy", "measured")):
+    for name, strategy, what in (
+        ("save_steps", "save_strategy", "saved"),
+        ("eval_steps", "eval_strategy", "evaluated"),
+    ):
         every = config.number(name)
         if config.value(strategy) == "steps" and every and every > total and config.is_explicit(name):
             at = config.at(name)
             yield warning(
                 at,
-                f"the run has {total:g} steps, and nothing is {what} before step {every:g}",
+                f"the run has {total:g} steps, but nothing is {what} before step {every:g}",
                 help=f"write at most {total / 4:g}",
             )
 
 
 @rule("FT120")
-def prefetch_without_workers(config: Config) -> Found:
+def prefetch_without_workers(config: Config) -> Findings:
     """What it does: finds `dataloader_prefetch_factor` without worker processes.
-    Why it matters: nobody is there to fetch ahead; transformers stops on it.
+    Why it matters: only worker processes prefetch; transformers stops.
     Example:
         dataloader_prefetch_factor: 4
     Use instead:
@@ -281,10 +288,10 @@ def prefetch_without_workers(config: Config) -> Found:
 
 
 @rule("FT214")
-def generation_not_here(config: Config) -> Found:
+def generation_not_supported(config: Config) -> Findings:
     """What it does: finds `predict_with_generate` where LLaMA-Factory cannot generate: outside SFT, with
         ZeRO-3, or together with `compute_accuracy`.
-    Why it matters: the run stops when its arguments are read.
+    Why it matters: the run stops while parsing its arguments.
     Example:
         stage: dpo
         predict_with_generate: true
@@ -313,27 +320,25 @@ def generation_not_here(config: Config) -> Found:
         yield error(
             at,
             f"a {config.stage} stage cannot generate answers",
-            help="score with an SFT configuration of its own",
+            help="evaluate with a separate SFT configuration",
             fix=drop(at),
         )
     elif config.zero == 3:
-        yield error(
-            at, "answers cannot be generated with ZeRO-3", help="use ZeRO-2 here, or score in a stage of its own"
-        )
+        yield error(at, "ZeRO-3 does not support generation", help="use ZeRO-2, or evaluate in a separate stage")
     if config.on("compute_accuracy"):
         other = config.at("compute_accuracy")
         yield error(
             other,
-            "token accuracy and generated answers cannot be had in one run",
-            also=((at, "generates"),),
+            "token accuracy and generation exclude each other",
+            also=((at, "generation is on"),),
             help="keep one of them",
             fix=drop(other, safe=False),
         )
 
 
 @rule("FT609")
-def predictions_not_kept(config: Config) -> Found:
-    """What it does: wants `predict_with_generate` where predictions of an SFT model are asked for.
+def predict_without_generate(config: Config) -> Findings:
+    """What it does: finds `do_predict` in SFT without `predict_with_generate`.
     Why it matters: without it there is nothing to save, and LLaMA-Factory stops.
     Example:
         do_train: false
@@ -356,17 +361,17 @@ def predictions_not_kept(config: Config) -> Found:
         at = config.at("do_predict")
         yield error(
             at,
-            f"`{at.word}` keeps no answers without `predict_with_generate`",
+            f"`{at.word}` saves no answers without `predict_with_generate`",
             help="write `predict_with_generate: true`",
             fix=add(config, at, "predict_with_generate", True),
         )
 
 
 @rule("FT702")
-def evaluation_piles_up(config: Config) -> Found:
-    """What it does: points at evaluations that keep every prediction on the card until the end.
-    Why it matters: without `eval_accumulation_steps` token predictions of all rows stay in GPU memory; large
-        evaluation sets run out of it long after training went well.
+def evaluation_fills_gpu_memory(config: Config) -> Findings:
+    """What it does: points out evaluations that keep every prediction in GPU memory until they end.
+    Why it matters: without `eval_accumulation_steps` the predictions of all rows stay on the GPU; a large
+        evaluation set exhausts its memory, often long after training started.
     Example:
         compute_accuracy: true
         eval_strategy: steps
@@ -392,6 +397,6 @@ def evaluation_piles_up(config: Config) -> Found:
     word = config.word("eval_accumulation_steps")
     yield info(
         at,
-        "every prediction of an evaluation stays on the card until its end",
-        help=f"set `{word}` to 16 when it runs out of memory",
+        "an evaluation keeps all predictions in GPU memory until it ends",
+        help=f"set `{word}` to 16 if memory runs out",
     )

@@ -1,4 +1,4 @@
-"""What a stage starts from, compares with, and hands on."""
+"""Base models, adapters, references and reward models of a stage."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import re
 from ftdsl import catalog
 from ftdsl.lint.config import Config
 from ftdsl.lint.edits import add, drop, put
-from ftdsl.lint.rule import Found, error, rule, warning
+from ftdsl.lint.rule import Findings, error, rule, warning
 
 
 @rule("FT601")
-def reference_is_the_base(config: Config) -> Found:
-    """What it does: finds preference training that goes on with an adapter and names no reference.
-    Why it matters: with LoRA the reference is the model with its adapter switched off. Going on with the SFT
-        adapter, that is the bare base, not the SFT model: the KL term pulls away from what SFT taught.
+def reference_is_the_base(config: Config) -> Findings:
+    """What it does: finds preference training that continues an adapter without a reference model.
+    Why it matters: with LoRA the reference is the model with its adapter disabled. If the SFT adapter is trained
+        further, that is the base, not the SFT model: the KL term pulls away from what SFT taught.
     Example:
         stage: dpo
         learning_rate: 5e-6
@@ -39,17 +39,17 @@ def reference_is_the_base(config: Config) -> Found:
         at = config.at("adapter_name_or_path")
         yield warning(
             at,
-            "the reference is the base without this adapter",
-            help="write `create_new_adapter: true`, or name a `ref_model`",
+            "the reference is the base model without this adapter",
+            help="write `create_new_adapter: true`, or set `ref_model`",
             fix=add(config, at, "create_new_adapter", True, safe=False),
         )
 
 
 @rule("FT605")
-def adapter_of_another_base(config: Config) -> Found:
-    """What it does: holds the base that an adapter names in its adapter_config.json against the model.
-    Why it matters: shapes often fit between models of a family, and the adapter is put onto weights it was
-        never trained on, without a word.
+def adapter_of_another_base(config: Config) -> Findings:
+    """What it does: compares the base model in an adapter's adapter_config.json with the model of the run.
+    Why it matters: shapes often match within a model family, so the adapter is silently applied to weights it was
+        not trained on.
     Example:
         # with: adapter=saves/sft:Qwen/Qwen3-8B-Base
         adapter_name_or_path: saves/sft
@@ -70,25 +70,27 @@ def adapter_of_another_base(config: Config) -> Found:
         at, text = config.at("adapter_name_or_path"), f"`{path}` was trained on {base}"
         if base in listed and model in listed:
             other = config.at("model_name_or_path")
-            yield error(at, text, also=((other, "and here is another"),), help=f"start from {base}")
+            yield error(at, text, also=((other, "a different model"),), help=f"start from {base}")
         else:
-            yield warning(at, text, label=f"and this starts from {model}", help="make sure that it is the same model")
+            yield warning(
+                at, text, label=f"this run starts from {model}", help="make sure that both are the same model"
+            )
 
 
 _PACKED = re.compile(r"(-unsloth)?-(bnb-4bit|gptq|awq|aqlm|int[48]|4bit|8bit).*$")
 
 
 def _bare(model: str) -> str:
-    """The model whoever hosts it, and however its weights are packed."""
+    """The model's name without its owner and without suffixes of quantised formats."""
     return _PACKED.sub("", model.rstrip("/").rpartition("/")[2].lower())
 
 
 @rule("FT603")
-def adapter_below_left_out(config: Config) -> Found:
-    """What it does: finds an adapter that was trained on top of another one which is not given with it.
-    Why it matters: with `create_new_adapter` the first adapter is melted into the base in memory only: merged
-        or served without it, the result has learnt its preferences and forgotten what it was taught. What an adapter was trained
-        on is told by an earlier command of the same script, by LlamaBoard's training_args.yaml or a run of ftc.
+def parent_adapter_missing(config: Config) -> Findings:
+    """What it does: finds an adapter that was trained on top of another adapter which is missing here.
+    Why it matters: with `create_new_adapter` the first adapter is merged into the base in memory only; merged or
+        served without it, the result lacks all of its training. Known from an earlier command of the same script,
+        LlamaBoard's training_args.yaml or a run of ftc.
     Example:
         # with: below=saves/dpo:saves/sft
         adapter_name_or_path: saves/dpo
@@ -102,24 +104,26 @@ def adapter_below_left_out(config: Config) -> Found:
     """
     given = config.items("adapter_name_or_path")
     at = config.at("adapter_name_or_path")
-    for place, name in enumerate(given):
-        missing = [one for one in config.adapters_below.get(name, ()) if one not in given[:place]]
+    for index, name in enumerate(given):
+        missing = [below for below in config.adapters_below.get(name, ()) if below not in given[:index]]
         if missing:
-            whole = ",".join([*[one for one in given if one not in missing and one != name], *missing, name])
+            whole = ",".join(
+                [*[adapter for adapter in given if adapter not in missing and adapter != name], *missing, name]
+            )
             yield error(
                 at,
-                f"`{name}` was trained on top of `{missing[0]}`, which is left out",
+                f"`{name}` was trained on top of `{missing[0]}`, which is missing",
                 help=f"write `{whole}`",
                 fix=put(at, whole) if config.form == "yaml" and isinstance(at.value, str) else None,
             )
 
 
 @rule("FT606")
-def preference_words_do_not_fit(config: Config) -> Found:
-    """What it does: finds what preference and PPO training cannot be told: label smoothing of another loss than
-        sigmoid, PPO without a reward model, a LoRA reward without LoRA, a tracker PPO does not know, evaluation
-        in PPO.
-    Why it matters: all of them stop the run, some after the model was loaded.
+def invalid_preference_settings(config: Config) -> Findings:
+    """What it does: finds invalid settings of preference and PPO training: label smoothing with a loss other than
+        sigmoid, PPO without a reward model, a LoRA reward model without LoRA, a tracker that PPO does not support,
+        evaluation in PPO.
+    Why it matters: all of them stop the run, some after the model is loaded.
     Example:
         stage: dpo
         learning_rate: 5e-6
@@ -160,7 +164,7 @@ def preference_words_do_not_fit(config: Config) -> Found:
         at = config.at("dpo_label_smoothing")
         yield error(
             at,
-            f"`{at.word}` is for the sigmoid loss, and this is {config.value('pref_loss')}",
+            f"`{at.word}` needs the sigmoid loss, but the loss is {config.value('pref_loss')}",
             help="drop it",
             fix=drop(at),
         )
@@ -168,7 +172,7 @@ def preference_words_do_not_fit(config: Config) -> Found:
         yield from _ppo(config)
 
 
-def _ppo(config: Config) -> Found:
+def _ppo(config: Config) -> Findings:
     at = config.first("stage")
     method, kind = config.value("finetuning_type"), config.value("reward_model_type")
     reward = config.value("reward_model")
@@ -177,33 +181,33 @@ def _ppo(config: Config) -> Found:
     elif kind == "lora" and method != "lora":
         yield error(
             config.first("reward_model_type", "reward_model"),
-            f"a LoRA reward model needs LoRA training, and this is {method}",
+            f"a LoRA reward model needs LoRA training, but the method is {method}",
             help="write `reward_model_type: full`",
         )
     elif kind == "api" and not str(reward).startswith("http"):
-        yield error(
-            config.at("reward_model"), "a reward server is called by its full address", help=f"write `http://{reward}`"
-        )
+        yield error(config.at("reward_model"), "a reward server needs a full URL", help=f"write `http://{reward}`")
     if not config.on("do_train"):
-        yield error(config.first("do_train", "stage"), "PPO only trains", help="score with `stage: sft`")
+        yield error(config.first("do_train", "stage"), "PPO supports training only", help="evaluate with `stage: sft`")
     trackers = [name for name in config.items("report_to") if name not in ("wandb", "tensorboard", "trackio", "none")]
     if trackers:
         yield error(
-            config.at("report_to"), f"PPO does not log to {trackers[0]}", help="it takes wandb, tensorboard or trackio"
+            config.at("report_to"),
+            f"PPO does not support the tracker {trackers[0]}",
+            help="it supports wandb, tensorboard and trackio",
         )
     if config.has("eval_dataset") or (config.number("val_size") or 0) > 1e-6:
         yield error(
             config.first("eval_dataset", "val_size"),
-            "PPO takes no rows to evaluate on",
-            help="drop it, and score in a stage of its own",
+            "PPO does not support evaluation",
+            help="drop it, and evaluate in a separate stage",
         )
 
 
 @rule("FT615")
-def ppo_needs_old_trl(config: Config) -> Found:
-    """What it does: says which TRL LLaMA-Factory's PPO runs with.
-    Why it matters: its trainer asserts trl 0.8.6 to 0.9.6 when it is imported, while everything else of
-        LLaMA-Factory 0.9.5 wants 0.18 or newer: PPO needs an environment of its own.
+def ppo_needs_old_trl(config: Config) -> Findings:
+    """What it does: finds PPO with a TRL that LLaMA-Factory's PPO trainer does not support.
+    Why it matters: the trainer asserts trl 0.8.6 to 0.9.6 on import, while the rest of LLaMA-Factory 0.9.5 needs
+        0.18 or newer: PPO needs a separate environment.
     Example:
         stage: ppo
         reward_model: saves/rm
@@ -219,16 +223,16 @@ def ppo_needs_old_trl(config: Config) -> Found:
         at = config.first("stage")
         yield error(
             at,
-            f"PPO does not run with trl {config.versions['trl']}",
-            help="install trl 0.9.6 beside it, and set DISABLE_VERSION_CHECK=1",
+            f"PPO does not support trl {config.versions['trl']}",
+            help="install trl 0.9.6 in a separate environment, and set DISABLE_VERSION_CHECK=1",
         )
 
 
 @rule("FT618")
-def reward_at_evaluation(config: Config) -> Found:
-    """What it does: wants a reference where DPO only measures.
-    Why it matters: rewards are differences to a reference; without one the model is compared with itself, and
-        they are all 0.
+def evaluation_without_reference(config: Config) -> Findings:
+    """What it does: finds a DPO evaluation without a reference model.
+    Why it matters: rewards are relative to a reference; without one the model is compared with itself, and
+        all rewards are 0.
     Example:
         stage: dpo
         do_train: false
@@ -245,4 +249,4 @@ def reward_at_evaluation(config: Config) -> Found:
     """
     if config.kind == "train" and config.stage == "dpo" and not config.on("do_train") and not config.has("ref_model"):
         at = config.first("stage")
-        yield warning(at, "rewards are measured against a reference, and there is none", help="name a `ref_model`")
+        yield warning(at, "rewards are relative to a reference model, but there is none", help="set `ref_model`")

@@ -1,16 +1,16 @@
-"""Using a model: engines for inference, and the commands that are gone."""
+"""Inference backends, evaluation commands."""
 
 from __future__ import annotations
 
 from ftdsl.lint.config import Config
-from ftdsl.lint.rule import Found, error, rule, warning
+from ftdsl.lint.rule import Findings, error, rule, warning
 
 
 @rule("FT611")
-def backend_cannot(config: Config) -> Found:
-    """What it does: finds what vLLM and SGLang cannot do in LLaMA-Factory: training, reward models,
+def unsupported_by_backend(config: Config) -> Findings:
+    """What it does: finds what vLLM and SGLang do not support in LLaMA-Factory: training, reward models,
         bitsandbytes, RoPE scaling, several adapters.
-    Why it matters: each stops the run when its arguments are read.
+    Why it matters: each stops the run while parsing its arguments.
     Example:
         infer_backend: vllm
         do_train: true
@@ -37,29 +37,29 @@ def backend_cannot(config: Config) -> Found:
         return
     at = config.at("infer_backend")
     if config.kind == "train" or config.on("do_train"):
-        yield error(at, f"{backend} does not train", help="drop it", label="it is for chat and api")
+        yield error(at, f"{backend} does not support training", help="drop it", label="it is for chat and api")
         return
     if backend != "vllm":
         return
     if config.has("quantization_bit"):
         yield error(
             config.at("quantization_bit"),
-            "vLLM loads no bitsandbytes here",
-            also=((at, "asked for here"),),
+            "LLaMA-Factory does not support bitsandbytes with vLLM",
+            also=((at, "vLLM is set here"),),
             help="use a GPTQ or AWQ checkpoint",
         )
     if config.has("rope_scaling"):
         yield error(
             config.at("rope_scaling"),
-            "vLLM takes no RoPE scaling here",
-            also=((at, "asked for here"),),
-            help="write it into the model's config.json",
+            "LLaMA-Factory does not support RoPE scaling with vLLM",
+            also=((at, "vLLM is set here"),),
+            help="set it in the model's config.json",
         )
     adapters = config.items("adapter_name_or_path")
     if len(adapters) > 1:
         yield error(
             config.at("adapter_name_or_path"),
-            f"vLLM takes one adapter, and here are {len(adapters)}",
+            f"vLLM supports one adapter, but there are {len(adapters)}",
             help="merge them first",
         )
     if config.stage != "sft":
@@ -67,9 +67,9 @@ def backend_cannot(config: Config) -> Found:
 
 
 @rule("FT610")
-def evaluation_command_is_gone(config: Config) -> Found:
+def eval_command_removed(config: Config) -> Findings:
     """What it does: finds parameters of `llamafactory-cli eval`.
-    Why it matters: that command raises NotImplementedError since 0.9.4; the parameters are still taken.
+    Why it matters: that command raises NotImplementedError since 0.9.4; its parameters are still accepted.
     Example:
         task: mmlu_test
         do_train: null
@@ -84,14 +84,14 @@ def evaluation_command_is_gone(config: Config) -> Found:
     if config.is_explicit("task") and config.word("task") in ("task", "--task"):
         at = config.at("task")
         yield error(
-            at, "LLaMA-Factory's own benchmarks are gone", help="use lm-evaluation-harness: `lm_eval --tasks mmlu`"
+            at, "LLaMA-Factory removed its benchmarks", help="use lm-evaluation-harness: `lm_eval --tasks mmlu`"
         )
 
 
 @rule("FT619")
-def scored_in_few_bits(config: Config) -> Found:
-    """What it does: points at scores taken in 4 or 8 bits.
-    Why it matters: they are lower than the model's own, and not comparable with those of another run.
+def evaluation_of_quantised_model(config: Config) -> Findings:
+    """What it does: finds evaluation of a model that is loaded in 4 or 8 bits.
+    Why it matters: the scores are lower than those of the full-precision model, and not comparable across runs.
     Example:
         do_train: false
         do_eval: true
@@ -108,5 +108,5 @@ def scored_in_few_bits(config: Config) -> Found:
     if config.kind == "train" and scores and not config.on("do_train") and config.has("quantization_bit"):
         at = config.at("quantization_bit")
         yield warning(
-            at, "scores in fewer bits are lower than the model's own", help="load the model in 16 bits to score it"
+            at, "a quantised model scores lower than the original", help="load the model in 16 bits to evaluate it"
         )

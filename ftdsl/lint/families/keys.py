@@ -1,4 +1,4 @@
-"""Keys: those the engine does not have, and those that have no effect where they stand."""
+"""Keys that the engine does not have, and keys without effect."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ftdsl.diagnostics import Fix
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.lint.config import Config, Setting
 from ftdsl.lint.edits import drop, rename
-from ftdsl.lint.rule import Found, error, rule, warning
+from ftdsl.lint.rule import Findings, error, rule, warning
 from ftdsl.record import replace
 
 GONE = {
@@ -19,13 +19,13 @@ GONE = {
     "per_gpu_train_batch_size",
     "fp16_backend",
 }
-"""Known to have existed once: FT116 and FT118 say what became of them."""
+"""Removed parameters: FT116 and FT118 name their replacements."""
 
 
 @rule("FT001")
-def unknown_key(config: Config) -> Found:
+def unknown_key(config: Config) -> Findings:
     """What it does: finds parameters that the engine does not have.
-    Why it matters: LLaMA-Factory 0.9.5 loads torch for 4.7 s before it refuses one, with a traceback and no line.
+    Why it matters: LLaMA-Factory 0.9.5 imports torch for 4.7 s before it rejects them, with a traceback and no line number.
     Example:
         lora_rnak: 64
     Use instead:
@@ -43,17 +43,17 @@ def unknown_key(config: Config) -> Found:
         yield error(
             _the_key(setting),
             f"LLaMA-Factory {config.versions.get('llamafactory', '')} has no `{name}`".replace("  ", " "),
-            label=(f"it is called `{guess}` now" if sure else f"did you mean `{guess}`?") if guess else "",
+            label=(f"it was renamed to `{guess}`" if sure else f"did you mean `{guess}`?") if guess else "",
             help=named.why if named else "",
             fix=rename(setting, guess, named.value if named else None, safe=False) if guess else None,
         )
 
 
 @rule("FT008")
-def checkpointing_of_another_tool(config: Config) -> Found:
+def gradient_checkpointing_ignored(config: Config) -> Findings:
     """What it does: finds transformers' `gradient_checkpointing`, which LLaMA-Factory overrides.
-    Why it matters: LLaMA-Factory checkpoints unless `disable_gradient_checkpointing` says otherwise; `false`
-        here changes nothing, and memory and speed are not what you think.
+    Why it matters: LLaMA-Factory checkpoints unless `disable_gradient_checkpointing` is true; `false` here changes
+        neither memory nor speed.
     Example:
         gradient_checkpointing: false
     Use instead:
@@ -69,16 +69,16 @@ def checkpointing_of_another_tool(config: Config) -> Found:
         help = (
             "write `disable_gradient_checkpointing: true`"
             if not config.on(name)
-            else "drop it: checkpointing is on by itself"
+            else "drop it: checkpointing is on by default"
         )
         yield error(setting, f"`{setting.word}` has no effect in LLaMA-Factory", help=help, fix=fix)
 
 
 @rule("FT009")
-def unknown_deepspeed_key(config: Config) -> Found:
+def unknown_deepspeed_key(config: Config) -> Findings:
     """What it does: finds top-level keys that DeepSpeed does not read.
-    Why it matters: DeepSpeed checks keys inside `zero_optimization` but not beside it: what is misspelt there is
-        ignored without a word, and inside it stops the run when the engine is made.
+    Why it matters: DeepSpeed checks keys inside `zero_optimization`, where a typo stops the run when the engine is
+        initialised, but not at the top level, where it is silently ignored.
     Example:
         deepspeed: ds_config.json
         # file: ds_config.json
@@ -98,7 +98,11 @@ def unknown_deepspeed_key(config: Config) -> Found:
     known = {*facts, *(f"{_table(name)}{fact['alias']}" for name, fact in facts.items() if fact.get("alias"))}
     for path, setting in document.settings.items():
         table, _, name = path.rpartition(".")
-        if path in known or table not in tables or name.startswith(("_", "//")) or table in _FREE:
+        old = path.partition(".")[0] in _OLD_TABLES
+        if path in known or old or table not in tables or name.startswith(("_", "//")) or table in _FREE:
+            continue
+        if not table and (inside := next((key.rpartition(".")[0] for key in known if key.endswith(f".{name}")), "")):
+            yield error(_the_key(setting), f"DeepSpeed has no `{name}`", label=f"it belongs inside `{inside}`")
             continue
         beside = [other.rpartition(".")[2] for other in known if other.rpartition(".")[0] == table]
         guess = closest(name, beside)
@@ -116,18 +120,20 @@ def _table(path: str) -> str:
 
 
 def _the_key(setting: Setting) -> Setting:
-    """What is wrong is the key, not its value."""
+    """The setting with its key as span: the key is wrong, not the value."""
     return replace(setting, span=setting.key)
 
 
+_OLD_TABLES = ("bfloat16",)
+"""Names of tables that DeepSpeed reads under their old name too (deepspeed/runtime/constants.py, BFLOAT16_OLD)."""
 _FREE = ("optimizer", "optimizer.params", "scheduler", "scheduler.params", "model_info", "compression_training")
-"""Tables whose keys are those of the class they name."""
+"""Tables whose keys depend on the class they name."""
 
 
 @rule("FT116")
-def renamed_eval_strategy(config: Config) -> Found:
-    """What it does: finds `evaluation_strategy`, which is called `eval_strategy` now.
-    Why it matters: deprecated in transformers 4.41 and gone since 4.46; the run stops while it reads the file.
+def renamed_eval_strategy(config: Config) -> Findings:
+    """What it does: finds `evaluation_strategy`, which was renamed to `eval_strategy`.
+    Why it matters: deprecated in transformers 4.41, removed in 4.46; the run stops while parsing its arguments.
     Example:
         evaluation_strategy: steps
         eval_steps: 100
@@ -140,13 +146,15 @@ def renamed_eval_strategy(config: Config) -> Found:
     Source: transformers#30190; absent in training_args.py 5.6.0
     """
     if (setting := config.settings.get("evaluation_strategy")) is not None:
-        yield error(setting, "`evaluation_strategy` is called `eval_strategy`", fix=rename(setting, "eval_strategy"))
+        yield error(
+            setting, "`evaluation_strategy` was renamed to `eval_strategy`", fix=rename(setting, "eval_strategy")
+        )
 
 
 @rule("FT118")
-def removed_key(config: Config) -> Found:
-    """What it does: finds parameters that transformers 5 took away, and says what took their place.
-    Why it matters: the run stops while it reads the file.
+def removed_key(config: Config) -> Findings:
+    """What it does: finds parameters that transformers 5 removed, and names the replacement.
+    Why it matters: the run stops while parsing its arguments.
     Example:
         group_by_length: true
     Use instead:
@@ -158,9 +166,7 @@ def removed_key(config: Config) -> Found:
         setting = config.settings.get(name)
         if setting is None or name in config.schema or config.form == "recipe":
             continue
-        yield error(
-            setting, f"`{name}` is gone from transformers 5", help=_INSTEAD[name][0], fix=_instead(config, setting)
-        )
+        yield error(setting, f"transformers 5 removed `{name}`", help=_INSTEAD[name][0], fix=_instead(config, setting))
 
 
 _INSTEAD = {
@@ -170,9 +176,9 @@ _INSTEAD = {
         "group_by_length",
     ),
     "no_cuda": ("write `use_cpu: true`", "use_cpu", True),
-    "save_safetensors": ("drop it: safetensors is what is written", "", None),
+    "save_safetensors": ("drop it: transformers always writes safetensors", "", None),
     "per_gpu_train_batch_size": ("write `per_device_train_batch_size`", "per_device_train_batch_size", None),
-    "fp16_backend": ("drop it: there is one backend left", "", None),
+    "fp16_backend": ("drop it: there is one backend only", "", None),
 }
 
 
@@ -184,10 +190,10 @@ def _instead(config: Config, setting: Setting) -> Fix | None:
 
 
 @rule("FT117")
-def overwrite_output(config: Config) -> Found:
-    """What it does: points out that `overwrite_output_dir: true` starts from scratch, whatever lies in `output_dir`.
-    Why it matters: transformers 5.0 removed the parameter; LLaMA-Factory kept its own: with `true` an
-        interrupted run does not go on from its last checkpoint, it begins again.
+def overwrite_and_resume(config: Config) -> Findings:
+    """What it does: finds `overwrite_output_dir: true` together with `resume_from_checkpoint`.
+    Why it matters: transformers 5.0 removed the parameter; LLaMA-Factory kept its own: with `true` an interrupted
+        run does not resume from its last checkpoint but starts from scratch.
     Example:
         overwrite_output_dir: true
         resume_from_checkpoint: saves/x/checkpoint-500
@@ -206,6 +212,6 @@ def overwrite_output(config: Config) -> Found:
         other = config.word("resume_from_checkpoint")
         yield warning(
             setting,
-            f"`{setting.word}` and `{other}` ask for opposite things; the checkpoint wins",
+            f"`{setting.word}` contradicts `{other}`; the checkpoint wins",
             fix=drop(setting, safe=True),
         )

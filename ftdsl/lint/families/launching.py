@@ -1,16 +1,16 @@
-"""How processes start, how many, and how long they wait for each other."""
+"""Launchers, number of processes, nodes, timeouts, Megatron."""
 
 from __future__ import annotations
 
-from ftdsl.lint.config import Config
-from ftdsl.lint.rule import Found, error, info, rule, warning
+from ftdsl.lint.config import Config, Launch
+from ftdsl.lint.rule import Findings, error, info, rule, warning
 
 
 @rule("FT405")
-def needs_another_launch(config: Config) -> Found:
+def needs_distributed_launch(config: Config) -> Findings:
     """What it does: finds DeepSpeed without a distributed launch.
-    Why it matters: LLaMA-Factory refuses it, even on one card: `FORCE_TORCHRUN=1` or torchrun has to start it.
-        A YAML alone does not say how it is started, and gets a note.
+    Why it matters: LLaMA-Factory refuses it, even on one GPU: it needs torchrun or `FORCE_TORCHRUN=1`. A YAML alone
+        does not show how the run is launched, so this is an info there.
     Example:
         # with: gpus=1, launcher=python
         deepspeed: ds_config.json
@@ -26,27 +26,34 @@ def needs_another_launch(config: Config) -> Found:
         return
     at = config.at("deepspeed")
     launch = config.launch
+    if launch is not None and not launch.launcher and _several_cards(launch):
+        return  # llamafactory-cli starts torchrun by itself (llamafactory/cli.py)
     if launch is None or not launch.launcher:
         if config.accelerate is None and (launch is None or launch.env.get("FORCE_TORCHRUN") not in ("1", "true")):
             yield info(
                 at,
-                "DeepSpeed has to be started distributed, even on one card",
+                "DeepSpeed needs a distributed launch, even on one GPU",
                 help="start it with `FORCE_TORCHRUN=1 llamafactory-cli train …`",
             )
     elif launch.launcher == "python" and launch.env.get("FORCE_TORCHRUN") not in ("1", "true"):
         yield error(
             at,
-            "DeepSpeed has to be started distributed, even on one card",
+            "DeepSpeed needs a distributed launch, even on one GPU",
             help="put `FORCE_TORCHRUN=1` before the command",
         )
 
 
+def _several_cards(launch: Launch) -> bool:
+    visible = [card for card in launch.env.get("CUDA_VISIBLE_DEVICES", "").split(",") if card.strip()]
+    return len(visible) > 1 or launch.processes > 1
+
+
 @rule("FT419")
-def hangs_unseen(config: Config) -> Found:
+def ddp_timeout_too_long(config: Config) -> Findings:
     """What it does: finds a `ddp_timeout` of more than a day.
-    Why it matters: LLaMA-Factory's examples ship 180000000 seconds (5.7 years), so that slow tokenising does
-        not end a run; a rank that died is not noticed either, and the others wait and cost. Said only where there
-        are others, as far as is known.
+    Why it matters: LLaMA-Factory's examples set 180000000 seconds (5.7 years), so that slow tokenising does not end a
+        run; but then a dead rank is not noticed either, and the others wait, at full cost. Reported only where several
+        ranks are known.
     Example:
         # with: gpus=8, launcher=torchrun
         ddp_timeout: 180000000
@@ -64,19 +71,18 @@ def hangs_unseen(config: Config) -> Found:
     if config.is_explicit("ddp_timeout") and seconds and seconds > 86400 and (several or sharded):
         at = config.at("ddp_timeout")
         years = seconds / 31557600
-        said = f"{years:.1f} years" if years >= 1 else f"{seconds / 86400:.0f} days"
+        timeout = f"{years:.1f} years" if years >= 1 else f"{seconds / 86400:.0f} days"
         yield info(
             at,
-            f"ranks wait {said} for one that died",
-            help="write 7200, and tokenise ahead (`tokenized_path`) when that takes longer",
+            f"if one rank dies, the others wait {timeout}",
+            help="write 7200; if tokenising takes longer, do it in advance (`tokenized_path`)",
         )
 
 
 @rule("FT420")
-def nodes_without_a_head(config: Config) -> Found:
-    """What it does: finds several nodes without an address to meet at, or with `RANK` where LLaMA-Factory reads
-        `NODE_RANK`.
-    Why it matters: every node then waits for the others at 127.0.0.1, or all call themselves node 0.
+def no_master_address(config: Config) -> Findings:
+    """What it does: finds several nodes without `MASTER_ADDR`, or with `RANK` where LLaMA-Factory reads `NODE_RANK`.
+    Why it matters: every node waits for the others at 127.0.0.1, or all nodes take rank 0.
     Example:
         # with: nodes=2, gpus=8, launcher=llamafactory-cli, NNODES=2
         learning_rate: 1e-4
@@ -96,18 +102,18 @@ def nodes_without_a_head(config: Config) -> Found:
     if launch.env.get("MASTER_ADDR", "127.0.0.1") in ("127.0.0.1", "localhost"):
         yield error(
             at,
-            f"{launch.nodes} nodes have nowhere to meet",
+            f"{launch.nodes} nodes need a common `MASTER_ADDR`",
             help="set `MASTER_ADDR` to the first node's address, on every node",
         )
     if "RANK" in launch.env and "NODE_RANK" not in launch.env:
-        yield error(at, "LLaMA-Factory reads `NODE_RANK`, not `RANK`", help="write `NODE_RANK` for `RANK`")
+        yield error(at, "LLaMA-Factory reads `NODE_RANK`, not `RANK`", help="write `NODE_RANK` instead")
 
 
 @rule("FT424")
-def zero3_corrupts(config: Config) -> Found:
-    """What it does: finds ZeRO-3 over several ranks with a DeepSpeed older than 0.19.8.
-    Why it matters: with 0.18.4, which LLaMA-Factory names as its newest, weights were silently corrupted in 8
-        of 20 runs; 0.19.8 had none.
+def zero3_corrupts(config: Config) -> Findings:
+    """What it does: finds ZeRO-3 on several ranks with DeepSpeed before 0.19.8.
+    Why it matters: 0.18.4, the newest version that LLaMA-Factory's metadata allows, silently corrupted weights in 8
+        of 20 runs; 0.19.8 in none.
     Example:
         # with: gpus=2, launcher=torchrun, deepspeed=0.18.4
         deepspeed: ds_config.json
@@ -133,9 +139,9 @@ def zero3_corrupts(config: Config) -> Found:
 
 
 @rule("FT433")
-def megatron_trains_all(config: Config) -> Found:
+def megatron_trains_all(config: Config) -> Findings:
     """What it does: finds LoRA, OFT or freezing under LLaMA-Factory's Megatron path.
-    Why it matters: that path reads `finetuning_type` nowhere: every weight is trained, and no adapter is made.
+    Why it matters: that path does not read `finetuning_type`: it trains all weights and creates no adapter.
     Example:
         # with: USE_MCA=1, gpus=8
         finetuning_type: lora
@@ -149,14 +155,14 @@ def megatron_trains_all(config: Config) -> Found:
     method = config.value("finetuning_type")
     if megatron and config.trains and method != "full":
         at = config.at("finetuning_type")
-        text = f"LLaMA-Factory's Megatron path trains every weight; it accepts `{method}` and ignores it"
+        text = f"LLaMA-Factory's Megatron path ignores `{method}` and trains all weights"
         yield error(at, text, help="write `finetuning_type: full`, or train with DeepSpeed")
 
 
 @rule("FT425")
-def megatron_drops_trackers(config: Config) -> Found:
+def megatron_drops_trackers(config: Config) -> Findings:
     """What it does: finds wandb under LLaMA-Factory's Megatron path.
-    Why it matters: that path takes wandb out of `report_to` without a word; nothing is tracked.
+    Why it matters: that path silently removes wandb from `report_to`; nothing is tracked.
     Example:
         # with: USE_MCA=1, gpus=8
         report_to: wandb
@@ -172,4 +178,4 @@ def megatron_drops_trackers(config: Config) -> Found:
         and "wandb" in config.items("report_to")
     ):
         at = config.at("report_to")
-        yield warning(at, "LLaMA-Factory drops wandb on its Megatron path", help="write `report_to: tensorboard`")
+        yield warning(at, "LLaMA-Factory's Megatron path ignores wandb", help="write `report_to: tensorboard`")

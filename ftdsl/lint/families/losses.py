@@ -1,20 +1,20 @@
-"""Which loss is trained in the end, and how that of several micro-batches adds up."""
+"""Losses: which one is trained, and how it is averaged over micro-batches."""
 
 from __future__ import annotations
 
 from ftdsl.lint.config import Config
-from ftdsl.lint.rule import Found, error, rule, warning
+from ftdsl.lint.rule import Findings, error, rule, warning
 
 ITS_OWN = ("orpo", "simpo")
 """Preference losses that LLaMA-Factory computes itself; the others are TRL's."""
 
 
 @rule("FT612")
-def another_loss_is_trained(config: Config) -> Found:
-    """What it does: finds preference losses that TRL never hears of.
-    Why it matters: LLaMA-Factory sets the loss on its trainer, and since 0.20 TRL's `dpo_loss` reads it from an
-        argument that LLaMA-Factory does not give: hinge, IPO and kto_pair train the sigmoid loss, without a word.
-        The first loss of the run shows it: 0.6931, where hinge begins at 1.
+def another_loss_is_trained(config: Config) -> Findings:
+    """What it does: finds preference losses that LLaMA-Factory does not pass on to TRL.
+    Why it matters: LLaMA-Factory sets the loss on its trainer, but since 0.20 TRL's `dpo_loss` takes it as an
+        argument, which LLaMA-Factory omits: hinge, IPO and kto_pair silently train the sigmoid loss. The first loss
+        shows it: 0.6931, where hinge starts at 1.
     Example:
         stage: dpo
         learning_rate: 5e-6
@@ -41,16 +41,16 @@ def another_loss_is_trained(config: Config) -> Found:
     if config.version("trl") >= (0, 20):
         yield error(
             config.at("pref_loss"),
-            f"with trl {config.versions['trl']} `{loss}` would train the sigmoid loss, without a word",
+            f"with trl {config.versions['trl']} `{loss}` silently trains the sigmoid loss",
             help="write `sigmoid`, or `simpo` or `orpo`, which LLaMA-Factory computes itself",
         )
 
 
 @rule("FT613")
-def asft_is_not_scored(config: Config) -> Found:
+def asft_cannot_evaluate(config: Config) -> Findings:
     """What it does: finds evaluation while training with ASFT.
-    Why it matters: LLaMA-Factory's ASFT gives the loss where transformers wants the loss and the outputs; the first
-        evaluation ends the run ("iteration over a 0-d tensor"), after the training up to there.
+    Why it matters: LLaMA-Factory's ASFT returns the loss where transformers expects the loss and the outputs; the first
+        evaluation ends the run ("iteration over a 0-d tensor"), after all training before it.
     Example:
         finetuning_type: full
         learning_rate: 1e-5
@@ -70,18 +70,18 @@ def asft_is_not_scored(config: Config) -> Found:
         own = config.form == "recipe"
         yield error(
             config.first("eval_strategy", "do_eval", "use_asft_loss"),
-            "a training with ASFT ends at its first evaluation",
-            also=((config.at("use_asft_loss"), "trained with it here"),),
-            help=f"write `{'evaluate { every = never }' if own else 'eval_strategy: no'}`, and score what it made",
+            "training with ASFT fails at its first evaluation",
+            also=((config.at("use_asft_loss"), "ASFT is on"),),
+            help=f"write `{'evaluate { every = never }' if own else 'eval_strategy: no'}`, and evaluate afterwards",
         )
 
 
 @rule("FT222")
-def losses_add_up(config: Config) -> Found:
-    """What it does: finds label smoothing and ASFT with accumulation.
-    Why it matters: both average the loss of a micro-batch, and transformers does not divide by the number of
-        micro-batches where it believes that the loss was divided by the tokens of the whole step. Loss and gradients
-        are as many times too large as there are micro-batches; clipping then cuts nearly every step.
+def losses_summed_not_averaged(config: Config) -> Findings:
+    """What it does: finds label smoothing and ASFT with gradient accumulation.
+    Why it matters: both average the loss over a micro-batch, while transformers assumes an average over the whole step
+        and does not divide by the number of micro-batches. Loss and gradients are too large by that number, and
+        gradient clipping affects nearly every step.
     Example:
         label_smoothing_factor: 0.1
         gradient_accumulation_steps: 8
@@ -105,5 +105,5 @@ def losses_add_up(config: Config) -> Found:
     if times > 1 and (smoothed or config.on("use_asft_loss")):
         at = config.at("label_smoothing_factor" if smoothed else "use_asft_loss")
         less = "batch.accumulate = 1" if config.form == "recipe" else "gradient_accumulation_steps: 1"
-        text = f"the losses of {times} micro-batches are added up here, so that gradients are {times} times as large"
+        text = f"the losses of {times} micro-batches are summed, not averaged: gradients are {times} times too large"
         yield warning(at, text, help=f"write `{less}`, with larger micro-batches")

@@ -1,4 +1,4 @@
-"""Names of layers, held against the architecture where it is known: what an adapter reaches, and what it does not."""
+"""Names of layers, checked against the architecture where it is known."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ftdsl.catalog import Modules
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.lint.config import Config
 from ftdsl.lint.edits import put
-from ftdsl.lint.rule import Finding, Found, error, info, rule, warning
+from ftdsl.lint.rule import Finding, Findings, error, info, rule, warning
 
 TARGETS = ("lora_target", "oft_target")
 FUSED = frozenset(("gate_up_proj", "down_proj", "up_proj"))
@@ -18,18 +18,18 @@ OF_EXPERTS = FUSED | {"gate_proj", "w1", "w2", "w3"}
 
 
 def modules_of(config: Config) -> Modules | None:
-    """Of the model, in the transformers that will load it; None when it is not known which they are."""
+    """The model's modules in the installed transformers; None if unknown."""
     return (
         catalog.modules(config.architecture, config.versions.get("transformers", "")) if config.architecture else None
     )
 
 
 @rule("FT305")
-def unknown_module(config: Config) -> Found:
-    """What it does: looks for layers that the model's architecture does not have; where it is not known, for names that
-        are nearly those of known ones.
-    Why it matters: `lora_target: q_porj` is taken when the file is read; the run stops after the model is
-        loaded. And where one other name fits, that alone is trained, without a word.
+def unknown_module(config: Config) -> Findings:
+    """What it does: finds layer names that the model's architecture does not have; if the architecture is unknown, names
+        that differ from a known one by a typo.
+    Why it matters: `lora_target: q_porj` is accepted when the file is read; the run stops after the model is loaded.
+        If another name matches, only that one is trained, silently.
     Example:
         lora_target: q_porj,v_proj
         ---
@@ -64,10 +64,10 @@ def _nearly(config: Config, name: str) -> Iterator[Finding]:
 
 
 def _not_there(config: Config, name: str, modules: Modules) -> Iterator[Finding]:
-    """PEFT stops when no name fits, and passes over single ones (peft 0.18.1, tuners/tuners_utils.py; run)."""
+    """PEFT stops if no name matches, and skips single ones (peft 0.18.1, tuners/tuners_utils.py; run)."""
     wanted = [module for module in config.items(name) if config.is_explicit(name) and re.fullmatch(r"[\w.]+", module)]
     known = {*modules.linear, *modules.vision, *modules.head, *modules.experts, *OF_EXPERTS, "all"}
-    missing = [one for one in wanted if (last := one.rpartition(".")[2]) not in known and "embed" not in last]
+    missing = [module for module in wanted if (last := module.rpartition(".")[2]) not in known and "embed" not in last]
     at = config.at(name)
     for module in missing:
         guess = closest(module, known)
@@ -77,15 +77,15 @@ def _not_there(config: Config, name: str, modules: Modules) -> Iterator[Finding]
         if guess or missing == wanted:
             yield error(at, text, label=label, help=help, fix=fix)
         else:
-            yield warning(at, f"{text}, and PEFT passes over it", help=help)
+            yield warning(at, f"{text}; PEFT ignores it", help=help)
 
 
 @rule("FT313")
-def experts_not_reached(config: Config) -> Found:
-    """What it does: finds LoRA on a mixture of experts whose experts are one tensor a layer.
-    Why it matters: from transformers 5 on they are no linear modules, and LLaMA-Factory's LoRA has no words for
-        anything else: nine tenths of the weights get no adapter. Their names are passed over without a word as long as one
-        other name fits. With `all` it is an info: all linear layers is what was asked for.
+def experts_not_reached(config: Config) -> Findings:
+    """What it does: finds LoRA on a mixture of experts whose experts are one tensor per layer.
+    Why it matters: since transformers 5 they are not linear modules, and LLaMA-Factory's LoRA adapts nothing else:
+        nine tenths of the weights get no adapter. Their names are silently ignored as long as another name matches.
+        With `all` it is an info, since all linear layers are adapted as requested.
     Example:
         # with: architecture=qwen3_moe
         lora_target: q_proj,v_proj,gate_proj,up_proj,down_proj
@@ -107,23 +107,23 @@ def experts_not_reached(config: Config) -> Found:
         return
     for name in TARGETS if config.value("finetuning_type") in ("lora", "oft") else ():
         at, wanted = config.at(name), config.items(name)
-        named = [one for one in wanted if one.rpartition(".")[2] in OF_EXPERTS]
+        named = [module for module in wanted if module.rpartition(".")[2] in OF_EXPERTS]
         if config.is_explicit(name) and named:
             yield warning(
                 at,
-                f"an adapter does not reach the experts of {config.architecture}: `{named[0]}` is none of its linear layers",
-                help="drop the names of experts, or train with transformers 4.57, where they are linear layers",
+                f"the experts of {config.architecture} get no adapter: `{named[0]}` is not a linear layer",
+                help="drop the names of experts, or use transformers 4.57, where they are linear layers",
             )
         elif config.value("finetuning_type") == name.partition("_")[0] and wanted == ["all"]:
-            yield info(at, f"the experts of {config.architecture} get no adapter: they are no linear layers")
+            yield info(at, f"the experts of {config.architecture} get no adapter: they are not linear layers")
 
 
 @rule("FT414")
-def experts_wait_for_each_other(config: Config) -> Found:
-    """What it does: finds a mixture of experts under ZeRO-3 that LLaMA-Factory does not keep whole.
-    Why it matters: each rank gathers the experts its own tokens went to; where ranks choose others they wait for
-        each other for ever. LLaMA-Factory marks the blocks of the models it knows. From transformers 5 on experts are one tensor
-        a layer, and it does not come to that.
+def experts_may_deadlock(config: Config) -> Findings:
+    """What it does: finds a mixture of experts under ZeRO-3 that LLaMA-Factory does not register as a leaf module.
+    Why it matters: each rank gathers only the experts of its own tokens; if ranks choose different experts, they
+        deadlock. LLaMA-Factory registers the blocks of the models it knows. Since transformers 5 experts are one
+        tensor per layer, which avoids this.
     Example:
         # with: architecture=dots1, transformers=4.57.1, gpus=8, launcher=torchrun
         deepspeed: ds_config.json
@@ -150,10 +150,10 @@ def experts_wait_for_each_other(config: Config) -> Found:
         return
     yield warning(
         config.first("deepspeed", "model_name_or_path"),
-        f"ranks may wait for each other for ever: LLaMA-Factory does not keep the experts of {kind} whole under ZeRO-3",
+        f"ranks may deadlock: LLaMA-Factory does not register the experts of {kind} as a leaf module for ZeRO-3",
         help=f"use LLaMA-Factory {since}"
         if since
-        else "use ZeRO-2, or transformers 5, where experts are one tensor a layer",
+        else "use ZeRO-2, or transformers 5, where experts are one tensor per layer",
     )
 
 
@@ -163,10 +163,9 @@ def _of_experts(kind: str) -> bool:
 
 
 @rule("FT319")
-def blocks_do_not_divide(config: Config) -> Found:
-    """What it does: finds expanded blocks (LLaMA Pro) that do not come at even distances.
-    Why it matters: every n-th block is trained, and LLaMA-Factory stops when the model is loaded and n is no
-        whole number.
+def blocks_do_not_divide(config: Config) -> Findings:
+    """What it does: finds a number of expanded blocks (LLaMA Pro) that does not divide the number of layers.
+    Why it matters: every n-th block is trained; LLaMA-Factory stops after loading the model if n is not whole.
     Example:
         # with: layers=36
         finetuning_type: freeze
@@ -185,15 +184,17 @@ def blocks_do_not_divide(config: Config) -> Found:
     many = config.number("freeze_trainable_layers")
     if config.trains and config.on("use_llama_pro") and config.layers and many and config.layers % abs(many):
         at = config.first("freeze_trainable_layers", "use_llama_pro")
-        near = [one for one in range(1, config.layers + 1) if config.layers % one == 0 and one >= abs(many) / 2][:3]
+        near = [
+            count for count in range(1, config.layers + 1) if config.layers % count == 0 and count >= abs(many) / 2
+        ][:3]
         help = f"write {', '.join(map(str, near[:-1]))} or {near[-1]}" if len(near) > 1 else f"write {near[0]}"
-        yield error(at, f"{config.layers} layers cannot be parted by {abs(many):g}", help=help)
+        yield error(at, f"{config.layers} layers are not divisible by {abs(many):g}", help=help)
 
 
 @rule("FT322")
-def no_mixture_of_depths(config: Config) -> Found:
+def mixture_of_depths_not_supported(config: Config) -> Findings:
     """What it does: finds `mixture_of_depths` on an architecture that LLaMA-Factory cannot convert.
-    Why it matters: it stops when the model is loaded.
+    Why it matters: the run stops when the model is loaded.
     Example:
         # with: architecture=qwen3
         finetuning_type: full
@@ -211,5 +212,5 @@ def no_mixture_of_depths(config: Config) -> Found:
     """
     known = catalog.facts("depths")["supported"]
     if config.value("mixture_of_depths") == "convert" and config.architecture and config.architecture not in known:
-        text = f"{config.architecture} cannot become a mixture of depths"
-        yield error(config.at("mixture_of_depths"), text, help=f"it works with {', '.join(known)}")
+        text = f"{config.architecture} does not support mixture of depths"
+        yield error(config.at("mixture_of_depths"), text, help=f"supported: {', '.join(known)}")

@@ -1,10 +1,10 @@
-"""Optimisers of LLaMA-Factory's own: what each needs and what it cannot be used with."""
+"""LLaMA-Factory's own optimisers: requirements and conflicts."""
 
 from __future__ import annotations
 
 from ftdsl.lint.config import Config
 from ftdsl.lint.edits import add, put, say
-from ftdsl.lint.rule import Found, error, rule, warning
+from ftdsl.lint.rule import Findings, error, rule, warning
 
 OWN = {
     "use_galore": "GaLore",
@@ -17,17 +17,17 @@ GALORE_BASES = ("adamw_torch", "adamw_bnb_8bit", "adamw_8bit", "paged_adamw_8bit
 
 
 def distributed(config: Config) -> bool | None:
-    """Whether the run has several ranks; None when nobody said."""
+    """Whether the run has several ranks; None if unknown."""
     if config.deepspeed is not None or config.has("deepspeed"):
         return True
     return None if config.launch is None or not config.launch.world else config.launch.world > 1
 
 
 @rule("FT325")
-def matrices_in_flat_pieces(config: Config) -> Found:
+def optimiser_needs_whole_matrices(config: Config) -> Findings:
     """What it does: finds Muon and Adam-mini with ZeRO.
-    Why it matters: they work on whole matrices, and ZeRO gives an optimiser flat pieces of its own: the first step
-        ends the run ("'use_muon'", "too many indices for tensor of dimension 1").
+    Why it matters: they need whole matrices, but ZeRO passes flattened partitions to the optimiser: the run fails in
+        its first step ("'use_muon'", "too many indices for tensor of dimension 1").
     Example:
         finetuning_type: full
         learning_rate: 1e-5
@@ -44,17 +44,17 @@ def matrices_in_flat_pieces(config: Config) -> Found:
     """
     for name in ("use_muon", "use_adam_mini"):
         if config.on(name) and config.zero:
-            text = f"ZeRO-{config.zero} cuts matrices into flat pieces, and {OWN[name]} works on whole ones"
+            text = f"{OWN[name]} needs whole matrices, but ZeRO-{config.zero} flattens and partitions them"
             yield error(config.at(name), text, help="use DDP, or a plain optimiser")
 
 
 @rule("FT308")
-def optimiser_not_with_that(config: Config) -> Found:
-    """What it does: finds GaLore, APOLLO and BAdam where they cannot work: with LoRA or OFT, with each other,
-        with DeepSpeed, layer by layer over several ranks or with gradient accumulation.
-    Why it matters: they work on the gradients of all weights; most of these stop the run when its arguments are
-        read, accumulation when the optimiser is made. BAdam under OFT runs: it trains the weights below the adapter,
-        and only the adapter is saved.
+def optimiser_conflict(config: Config) -> Findings:
+    """What it does: finds GaLore, APOLLO and BAdam where they do not work: with LoRA or OFT, with each other,
+        with DeepSpeed, layer-wise on several ranks or with gradient accumulation.
+    Why it matters: they need the gradients of all weights; most conflicts stop the run while parsing its arguments,
+        accumulation when the optimiser is created. BAdam under OFT runs, but trains the weights below the adapter
+        while only the adapter is saved.
     Example:
         use_galore: true
         optim: adamw_torch
@@ -122,7 +122,7 @@ def optimiser_not_with_that(config: Config) -> Found:
     at, who = config.at(mine[0]), OWN[mine[0]]
     method = config.value("finetuning_type")
     if method in ("lora", "oft"):
-        text = f"{who} trains all weights, and this is {'LoRA' if method == 'lora' else 'OFT'}"
+        text = f"{who} trains all weights, but the method is {'LoRA' if method == 'lora' else 'OFT'}"
         yield error(at, text, help="use full or freeze training, or a plain optimiser")
     if len(mine) > 1:
         other = config.at(mine[1])
@@ -131,7 +131,7 @@ def optimiser_not_with_that(config: Config) -> Found:
     yield from _layerwise(config, mine[0])
 
 
-def _with_deepspeed(config: Config, name: str) -> Found:
+def _with_deepspeed(config: Config, name: str) -> Findings:
     at, who = config.at(name), OWN[name]
     if name != "use_badam":
         if config.deepspeed is not None or config.has("deepspeed"):
@@ -140,35 +140,35 @@ def _with_deepspeed(config: Config, name: str) -> Found:
         if config.value("badam_mode") == "ratio":
             yield error(
                 config.first("badam_mode", name),
-                "BAdam by ratio does not work over several ranks",
+                "BAdam by ratio does not support several ranks",
                 help="use `badam_mode: layer` with ZeRO-3",
             )
         elif config.zero != 3 and (config.zero is not None or not config.has("deepspeed")):
-            yield error(at, "BAdam by layer needs ZeRO-3 over several ranks", help="use ZeRO-3, or one card")
+            yield error(at, "BAdam by layer needs ZeRO-3 on several ranks", help="use ZeRO-3, or one GPU")
 
 
-def _layerwise(config: Config, name: str) -> Found:
+def _layerwise(config: Config, name: str) -> Findings:
     layerwise = f"{name.removeprefix('use_')}_layerwise"
     if name == "use_badam" or not config.on(layerwise):
         return
     at, who = config.at(layerwise), OWN[name]
     if distributed(config):
-        yield error(at, f"{who} layer by layer does not work over several ranks", help="drop it, or use one card")
+        yield error(at, f"layer-wise {who} does not support several ranks", help="drop it, or use one GPU")
     if (config.number("gradient_accumulation_steps") or 1) != 1:
         other = config.at("gradient_accumulation_steps")
         yield error(
             at,
-            f"{who} layer by layer cannot accumulate gradients",
-            also=((other, "accumulated here"),),
-            help="write 1 there",
+            f"layer-wise {who} does not support gradient accumulation",
+            also=((other, "accumulation is set here"),),
+            help="set it to 1",
         )
 
 
 @rule("FT309")
-def base_of_projection(config: Config) -> Found:
-    """What it does: wants an optimiser under GaLore and APOLLO that they can take.
-    Why it matters: transformers 5 defaults to `adamw_torch_fused`, which both refuse; a file that sets no
-        `optim`, as LLaMA-Factory's own examples, stops when the optimiser is made.
+def projection_needs_other_optimiser(config: Config) -> Findings:
+    """What it does: checks that `optim` is one that GaLore or APOLLO supports.
+    Why it matters: transformers 5 defaults to `adamw_torch_fused`, which both reject; a file without `optim`, such
+        as LLaMA-Factory's own examples, stops when the optimiser is created.
     Example:
         finetuning_type: full
         learning_rate: 1e-5
@@ -194,24 +194,24 @@ def base_of_projection(config: Config) -> Found:
             if config.version("transformers") >= (5,):
                 yield error(
                     config.at(name),
-                    f"{who} does not take transformers' default optimiser",
+                    f"{who} does not support transformers' default optimiser",
                     help="write `optim: adamw_torch`",
                     fix=add(config, config.at(name), "optim", "adamw_torch"),
                 )
         elif given not in bases:
             yield error(
                 at,
-                f"{who} does not take `{given}`",
-                help=f"it takes {', '.join(bases)}",
+                f"{who} does not support `{given}`",
+                help=f"it supports {', '.join(bases)}",
                 fix=put(at, "adamw_torch") if config.form != "recipe" else None,
             )
 
 
 @rule("FT310")
-def two_optimisers(config: Config) -> Found:
+def two_optimisers(config: Config) -> Findings:
     """What it does: finds several of LLaMA-Factory's own optimisers at once, or one that ignores `optim`.
-    Why it matters: the first in a fixed order is made (GaLore, APOLLO, LoRA+, BAdam, Adam-mini, Muon), the
-        others are ignored without a word.
+    Why it matters: the first in a fixed order is used (GaLore, APOLLO, LoRA+, BAdam, Adam-mini, Muon), the others
+        are silently ignored.
     Example:
         use_muon: true
         use_adam_mini: true
@@ -238,16 +238,17 @@ def two_optimisers(config: Config) -> Found:
     first, idle = config.at(mine[0]), config.at(mine[1])
     yield error(
         idle,
-        f"`{idle.word}` is ignored: `{first.word}` comes first",
-        also=((first, "counts"),),
+        f"`{idle.word}` is ignored: `{first.word}` takes precedence",
+        also=((first, "used"),),
         help="keep one of them",
     )
 
 
 @rule("FT311")
-def mixed_precision_over_projection(config: Config) -> Found:
-    """What it does: points at GaLore and APOLLO with mixed precision.
-    Why it matters: a master copy in fp32 eats what the projection saves; LLaMA-Factory recommends `pure_bf16`.
+def mixed_precision_over_projection(config: Config) -> Findings:
+    """What it does: finds GaLore and APOLLO with mixed precision.
+    Why it matters: the fp32 master weights use the memory that the projection saves; LLaMA-Factory recommends
+        `pure_bf16`.
     Example:
         finetuning_type: full
         learning_rate: 1e-5
@@ -266,14 +267,14 @@ def mixed_precision_over_projection(config: Config) -> Found:
         if (
             config.trains
             and config.on(name)
-            and config.value("finetuning_type") != "lora"  # FT308 says that it does not go at all
+            and config.value("finetuning_type") != "lora"  # FT308 rejects it
             and not config.on("pure_bf16")
             and (config.on("bf16") or config.on("fp16"))
         ):
             word = "precision = pure_bf16" if config.form == "recipe" else "pure_bf16: true"
             yield warning(
                 config.at(name),
-                f"a master copy in fp32 eats the memory that {OWN[name]} saves",
+                f"fp32 master weights use up the memory that {OWN[name]} saves",
                 help=f"write `{word}`",
                 fix=say(config, "precision", "pure_bf16"),
             )

@@ -1,18 +1,17 @@
-"""Several rows in one, and which of their tokens are learnt from."""
+"""Packing of rows into sequences, and masking of the loss."""
 
 from __future__ import annotations
 
 from ftdsl.lint.config import Config
 from ftdsl.lint.edits import drop, put
 from ftdsl.lint.families.templates import template_fact
-from ftdsl.lint.rule import Found, error, info, rule
+from ftdsl.lint.rule import Findings, error, info, rule
 
 
 @rule("FT506")
-def packed_unasked(config: Config) -> Found:
-    """What it does: says that pretraining packs rows together unless told otherwise.
-    Why it matters: `pt` packs by default, every other stage does not: the same file gives other batches when
-        only `stage` changes.
+def pretrain_packs_by_default(config: Config) -> Findings:
+    """What it does: points out that pretraining packs rows by default.
+    Why it matters: `pt` packs by default, every other stage does not: changing only `stage` changes the batches.
     Example:
         stage: pt
         template: null
@@ -25,16 +24,16 @@ def packed_unasked(config: Config) -> Found:
     if config.kind == "train" and config.stage == "pt" and not config.has("packing") and config.form != "recipe":
         yield info(
             config.at("stage"),
-            "pretraining packs rows together unless told otherwise",
+            "pretraining packs rows by default",
             help="write `packing: true`, or `false`",
         )
 
 
 @rule("FT507")
-def masking_not_here(config: Config) -> Found:
-    """What it does: finds packing and masking where they do not work: outside SFT, two masks at once, or the
-        prompt trained with a template that has no end of text.
-    Why it matters: the run stops when its arguments or its template are read.
+def masking_not_supported(config: Config) -> Findings:
+    """What it does: finds packing and masking where they do not work: outside SFT, two masks at once, or training on
+        prompts with a template that has no end-of-text token.
+    Why it matters: the run stops while parsing its arguments or its template.
     Example:
         stage: dpo
         learning_rate: 5e-6
@@ -74,23 +73,23 @@ def masking_not_here(config: Config) -> Found:
         other = config.at("mask_history")
         yield error(
             other,
-            f"`{other.word}` and `{at.word}` ask for opposite things",
+            f"`{other.word}` and `{at.word}` contradict each other",
             also=((at, "and here"),),
             help="keep one of them",
         )
     elif template_fact(config, "efficient_eos"):
         yield error(
             at,
-            f"`{at.word}` does not work with the template `{config.value('template')}`",
+            f"the template `{config.value('template')}` does not support `{at.word}`",
             help="train on responses only",
         )
 
 
 @rule("FT509")
-def packed_one_at_a_time(config: Config) -> Found:
-    """What it does: finds neat packing with FlashAttention 2 and more than one pack at a time, or with Gemma 4.
-    Why it matters: LLaMA-Factory 0.9.5 cuts the padding out of the one pack there is; with two the first step
-        stops at an assertion, when everything is loaded. Gemma 4 is refused.
+def neat_packing_needs_micro_batch_1(config: Config) -> Findings:
+    """What it does: finds neat packing with FlashAttention 2 and a micro-batch above 1, or with Gemma 4.
+    Why it matters: LLaMA-Factory 0.9.5 removes the padding of a single packed sequence; with two, an assertion fails
+        in the first step, after everything is loaded. Gemma 4 is rejected.
     Example:
         neat_packing: true
         flash_attn: fa2
@@ -116,7 +115,9 @@ def packed_one_at_a_time(config: Config) -> Found:
     if not asked or (0, 9, 5) > config.version("llamafactory") > ():
         return
     if config.architecture == "gemma4":
-        yield error(config.at("neat_packing"), "Gemma 4 takes no neat packs with FlashAttention 2", help="use sdpa")
+        yield error(
+            config.at("neat_packing"), "Gemma 4 does not support neat packing with FlashAttention 2", help="use sdpa"
+        )
     elif many > 1:
         packed = config.at("neat_packing")
         less = (
@@ -126,8 +127,8 @@ def packed_one_at_a_time(config: Config) -> Found:
         )
         yield error(
             at if at.is_explicit else packed,
-            f"FlashAttention 2 takes one neat pack at a time, not {many:g}",
-            also=((packed, "packed neatly"),) if at.is_explicit else (),
-            help=f"{less}: a pack is full of rows already",
+            f"neat packing with FlashAttention 2 needs a micro-batch of 1, not {many:g}",
+            also=((packed, "neat packing is on"),) if at.is_explicit else (),
+            help=f"{less}: a packed sequence holds several rows",
             fix=put(at, "1", safe=False) if at.is_explicit else None,
         )

@@ -1,23 +1,23 @@
-"""What is computed in, and with which attention."""
+"""Precision and attention."""
 
 from __future__ import annotations
 
 from ftdsl import catalog
 from ftdsl.lint.config import Config
 from ftdsl.lint.edits import add, drop, put
-from ftdsl.lint.rule import Found, error, rule, warning
+from ftdsl.lint.rule import Findings, error, rule, warning
 
 
 def model_of(config: Config) -> str:
-    """The model's name in small letters, whoever hosts it."""
+    """The model's name or path in lower case."""
     return str(config.value("model_name_or_path") or "").lower()
 
 
 @rule("FT201")
-def two_precisions(config: Config) -> Found:
-    """What it does: finds more than one precision asked for.
+def fp16_and_bf16(config: Config) -> Findings:
+    """What it does: finds more than one precision.
     Why it matters: transformers stops on `fp16` with `bf16`; `pure_bf16` with `fp16` is accepted, and scales
-        gradients that need none.
+        gradients that need no scaling.
     Example:
         fp16: true
         bf16: true
@@ -46,9 +46,9 @@ def two_precisions(config: Config) -> Found:
 
 
 @rule("FT209")
-def fp8_half_on(config: Config) -> Found:
-    """What it does: finds the FP8 all-gather switched on without FP8.
-    Why it matters: LLaMA-Factory says that it switches FP8 on, sets it on the wrong object, and trains without.
+def fp8_not_enabled(config: Config) -> Findings:
+    """What it does: finds the FP8 all-gather without FP8.
+    Why it matters: LLaMA-Factory logs that it enables FP8, but sets the flag on the wrong object and trains without.
     Example:
         fp8_enable_fsdp_float8_all_gather: true
     Use instead:
@@ -63,16 +63,16 @@ def fp8_half_on(config: Config) -> Found:
         at = config.at(name)
         yield error(
             at,
-            "LLaMA-Factory says that this switches FP8 on, and it does not",
+            "this does not enable FP8, although LLaMA-Factory logs that it does",
             help="write `fp8: true` as well",
             fix=add(config, at, "fp8", True),
         )
 
 
 @rule("FT210")
-def fp8_gather_needs_fsdp2(config: Config) -> Found:
-    """What it does: finds the FP8 all-gather where FSDP 2 does not run.
-    Why it matters: there is nothing to gather in 8 bits; the switch does nothing.
+def fp8_gather_needs_fsdp2(config: Config) -> Findings:
+    """What it does: finds the FP8 all-gather without FSDP 2.
+    Why it matters: only FSDP 2 gathers in 8 bits; elsewhere the option has no effect.
     Example:
         fp8: true
         fp8_enable_fsdp_float8_all_gather: true
@@ -90,13 +90,13 @@ def fp8_gather_needs_fsdp2(config: Config) -> Found:
     """
     at = config.at("fp8_enable_fsdp_float8_all_gather")
     if config.on(at.name) and config.on("fp8") and (config.fsdp == 1 or config.deepspeed is not None):
-        yield error(at, f"`{at.word}` works with FSDP 2 only", help="write `fsdp_version: 2`, or drop it", fix=drop(at))
+        yield error(at, f"`{at.word}` needs FSDP 2", help="write `fsdp_version: 2`, or drop it", fix=drop(at))
 
 
 @rule("FT211")
-def card_too_old(config: Config) -> Found:
-    """What it does: holds precision and attention against the card: bf16, TF32 and FlashAttention 2 came with
-        compute capability 8.0, FP8 with 8.9.
+def gpu_too_old(config: Config) -> Findings:
+    """What it does: checks precision and attention against the GPU: bf16, TF32 and FlashAttention 2 need compute
+        capability 8.0, FP8 needs 8.9.
     Why it matters: transformers stops on bf16 and TF32; FlashAttention fails in its first step.
     Example:
         # with: gpu=v100, gpus=1
@@ -125,29 +125,31 @@ def card_too_old(config: Config) -> Found:
             at = config.at(name)
             yield error(
                 at,
-                f"{config.gpu} does not compute in bf16",
+                f"{config.gpu} does not support bf16",
                 help="write `precision = fp16`" if config.form == "recipe" else "write `fp16: true`",
             )
     if 0 < known.capability < 8:
         if config.on("tf32"):
-            yield error(config.at("tf32"), f"{config.gpu} has no TF32", help="drop it", fix=drop(config.at("tf32")))
+            yield error(
+                config.at("tf32"), f"{config.gpu} does not support TF32", help="drop it", fix=drop(config.at("tf32"))
+            )
         if config.value("flash_attn") == "fa2":
             at = config.at("flash_attn")
             yield error(
                 at,
-                f"FlashAttention 2 does not run on {config.gpu}",
-                label=f"compute capability {known.capability:.1f}, and it needs 8.0",
+                f"FlashAttention 2 does not support {config.gpu}",
+                label=f"compute capability {known.capability:.1f}; 8.0 is needed",
                 help="use sdpa",
                 fix=put(at, "sdpa"),
             )
     if config.on("fp8") and not known.fp8:
-        yield error(config.at("fp8"), f"{config.gpu} does not compute in FP8", help="use bf16")
+        yield error(config.at("fp8"), f"{config.gpu} does not support FP8", help="use bf16")
 
 
 @rule("FT212")
-def pure_bf16_not_here(config: Config) -> Found:
+def pure_bf16_with_zero3(config: Config) -> Findings:
     """What it does: finds `pure_bf16` with ZeRO-3.
-    Why it matters: LLaMA-Factory stops when its arguments are read.
+    Why it matters: LLaMA-Factory stops while parsing its arguments.
     Example:
         pure_bf16: true
         deepspeed: ds_config.json
@@ -164,15 +166,15 @@ def pure_bf16_not_here(config: Config) -> Found:
     if config.on("pure_bf16") and config.zero == 3:
         yield error(
             config.at("pure_bf16"),
-            "weights cannot be bf16 alone with ZeRO-3",
-            help="use bf16, which keeps a master copy, or ZeRO-2",
+            "ZeRO-3 does not support `pure_bf16`",
+            help="use bf16, which keeps fp32 master weights, or ZeRO-2",
         )
 
 
 @rule("FT216")
-def fp16_on_cpu(config: Config) -> Found:
-    """What it does: finds `fp16` in a run that is on a CPU.
-    Why it matters: accelerate drops it there without a word, and everything is computed in fp32.
+def fp16_on_cpu(config: Config) -> Findings:
+    """What it does: finds `fp16` in a run on the CPU.
+    Why it matters: accelerate silently ignores it there, and computes in fp32.
     Example:
         use_cpu: true
         fp16: true
@@ -181,22 +183,22 @@ def fp16_on_cpu(config: Config) -> Found:
         use_cpu: true
         bf16: true
     Applies to: accelerate
-    Source: accelerate/accelerator.py:563-569 (1.11.0): autocast is left out where the device is a CPU
+    Source: accelerate/accelerator.py:563-569 (1.11.0): no autocast on a CPU
     """
     if config.on("fp16") and config.on("use_cpu"):
         at = config.at("fp16")
-        said = f"{at.word} = bf16" if at.word == "precision" else "bf16: true"
-        yield error(at, "fp16 is not done on a CPU: the engine would train in fp32", help=f"write `{said}`, or drop it")
+        bf16 = f"{at.word} = bf16" if at.word == "precision" else "bf16: true"
+        yield error(
+            at, "a CPU does not support fp16: the engine would train in fp32", help=f"write `{bf16}`, or drop it"
+        )
 
 
 @rule("FT213")
-def full_precision_by_silence(config: Config) -> Found:
-    """What it does: points at training without mixed precision on a card, and at quantised training without
-        fp32 norms.
-    Why it matters: without `bf16` or `fp16` what is trained is kept and computed in fp32: more memory, a fraction
-        of the speed. Frozen weights stay in the type of the checkpoint, so that under LoRA neither is what it says.
-        Norms of a quantised model are unstable in half precision; LLaMA-Factory recommends
-        `upcast_layernorm`.
+def no_mixed_precision(config: Config) -> Findings:
+    """What it does: finds training on a GPU without mixed precision, and quantised training without fp32 norms.
+    Why it matters: without `bf16` or `fp16` the trained weights are stored and computed in fp32: more memory, a
+        fraction of the speed. Frozen weights keep the type of the checkpoint. Norms of a quantised model are
+        unstable in half precision; LLaMA-Factory recommends `upcast_layernorm`.
     Example:
         bf16: false
         ---
@@ -222,7 +224,7 @@ def full_precision_by_silence(config: Config) -> Found:
         ):
             yield warning(
                 at,
-                "no mixed precision: what is trained is in fp32, and the rest in the type of the checkpoint",
+                "no mixed precision: trained weights are fp32, frozen weights keep the type of the checkpoint",
                 help="write `bf16: true`",
                 fix=add(config, config.first("output_dir"), "bf16", True)
                 if not config.has("bf16")
@@ -232,17 +234,17 @@ def full_precision_by_silence(config: Config) -> Found:
         at = config.at("quantization_bit")
         yield warning(
             at,
-            "norms of a quantised model are best kept in fp32",
+            "the norms of a quantised model should be in fp32",
             help="write `upcast_layernorm: true`",
             fix=add(config, at, "upcast_layernorm", True) if not config.has("upcast_layernorm") else None,
         )
 
 
 @rule("FT215")
-def attention_of_another_model(config: Config) -> Found:
-    """What it does: finds SDPA with models whose attention it cannot compute: Gemma 2 caps its logits, Youtu-VL
-        is switched to eager.
-    Why it matters: the model still runs, and its scores are those of another function.
+def sdpa_not_supported(config: Config) -> Findings:
+    """What it does: finds SDPA with models whose attention it does not implement: Gemma 2 caps its logits, Youtu-VL
+        falls back to eager.
+    Why it matters: the model runs, but its attention scores differ from those it was trained with.
     Example:
         model_name_or_path: google/gemma-2-9b-it
         template: gemma2
@@ -258,20 +260,22 @@ def attention_of_another_model(config: Config) -> Found:
         return
     at, name = config.at("flash_attn"), model_of(config)
     if "gemma-2-" in name:
-        yield warning(at, "Gemma 2 caps its attention logits, and sdpa does not", help="use FlashAttention 2, or eager")
+        yield warning(
+            at, "Gemma 2 caps its attention logits, which sdpa does not do", help="use FlashAttention 2, or eager"
+        )
     elif "youtu-vl" in name:
         yield warning(
             at,
-            "Youtu-VL does not run with sdpa; LLaMA-Factory switches to eager",
+            "Youtu-VL does not support sdpa; LLaMA-Factory falls back to eager",
             help="write `flash_attn: disabled`",
             fix=put(at, "disabled"),
         )
 
 
 @rule("FT220")
-def attention_of_one_model(config: Config) -> Found:
-    """What it does: finds `flash_attn: fa3`, which LLaMA-Factory knows for gpt-oss only.
-    Why it matters: the engine takes it while it reads the file, and stops when it sets the model up.
+def flash_attention_3_not_supported(config: Config) -> Findings:
+    """What it does: finds `flash_attn: fa3`, which LLaMA-Factory supports for gpt-oss only.
+    Why it matters: the engine accepts it when it reads the file, and stops when it configures the model.
     Example:
         flash_attn: fa3
     Use instead:
@@ -283,16 +287,16 @@ def attention_of_one_model(config: Config) -> Found:
         at = config.at("flash_attn")
         yield error(
             at,
-            "LLaMA-Factory uses FlashAttention 3 for gpt-oss only",
+            "LLaMA-Factory supports FlashAttention 3 for gpt-oss only",
             help="use FlashAttention 2",
             fix=put(at, "flash2" if config.form == "recipe" else "fa2"),
         )
 
 
 @rule("FT217")
-def slow_convolution(config: Config) -> Found:
+def slow_convolution(config: Config) -> Findings:
     """What it does: finds torch 2.9 with a model whose vision tower is a 3D convolution.
-    Why it matters: that convolution is very slow in 2.9; LLaMA-Factory stops after it loaded the model.
+    Why it matters: that convolution is very slow in 2.9; LLaMA-Factory stops after loading the model.
     Example:
         # with: torch=2.9.1
         model_name_or_path: Qwen/Qwen2.5-VL-7B-Instruct
@@ -308,16 +312,16 @@ def slow_convolution(config: Config) -> Found:
     if (2, 9) <= version < (2, 10) and config.value("template") in catalog.facts("templates")["conv3d"]:
         yield error(
             config.at("model_name_or_path"),
-            "LLaMA-Factory refuses this model with torch 2.9",
+            "LLaMA-Factory rejects this model with torch 2.9",
             label="its vision tower is a 3D convolution",
             help="install torch 2.10, or 2.8",
         )
 
 
 @rule("FT221")
-def attention_without_prompt(config: Config) -> Found:
+def shift_attention_with_ppo(config: Config) -> Findings:
     """What it does: finds `shift_attn` with PPO.
-    Why it matters: LLaMA-Factory stops when its arguments are read.
+    Why it matters: LLaMA-Factory stops while parsing its arguments.
     Example:
         stage: ppo
         reward_model: saves/rm
@@ -330,4 +334,4 @@ def attention_without_prompt(config: Config) -> Found:
     """
     if config.stage == "ppo" and config.on("shift_attn") and config.kind == "train":
         at = config.at("shift_attn")
-        yield error(at, "PPO does not work with shifted sparse attention", help="drop it", fix=drop(at))
+        yield error(at, "PPO does not support shifted sparse attention", help="drop it", fix=drop(at))

@@ -1,4 +1,4 @@
-"""Fewer bits: how the base is loaded, and what cannot be done with it."""
+"""Quantised base models and quantising exports: what they support."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import re
 from ftdsl.lint.config import Config
 from ftdsl.lint.edits import drop, put
 from ftdsl.lint.families.precision import model_of
-from ftdsl.lint.rule import Found, error, rule, warning
+from ftdsl.lint.rule import Findings, error, rule, warning
 
 PTQ = re.compile(r"gptq|awq|aqlm|-int4|-int8|w4a16|w8a8|bnb-4bit|-4bits?$|-8bits?$")
-"""Names of checkpoints that are quantised already."""
+"""Names of pre-quantised checkpoints."""
 
 BNB = ("bnb", "bitsandbytes")
-"""bitsandbytes, as LLaMA-Factory names it and as it did before 0.9.3."""
+"""LLaMA-Factory's names for bitsandbytes: now, and before 0.9.3."""
 
 
 def sharded(config: Config) -> str:
-    """What splits the weights of one layer over cards."""
+    """What shards the weights of a layer over GPUs; "" for none."""
     return "ZeRO-3" if config.zero == 3 else "FSDP" if config.fsdp else ""
 
 
 @rule("FT202")
-def quantised_weights_are_fixed(config: Config) -> Found:
+def quantised_base_not_trainable(config: Config) -> Findings:
     """What it does: finds a quantised base under full or freeze training.
-    Why it matters: quantised weights cannot be trained; LLaMA-Factory stops when its arguments are read.
+    Why it matters: quantised weights cannot be trained; LLaMA-Factory stops while parsing its arguments.
     Example:
         finetuning_type: full
         learning_rate: 1e-5
@@ -36,21 +36,21 @@ def quantised_weights_are_fixed(config: Config) -> Found:
     Source: llamafactory/hparams/parser.py:235 (0.9.5)
     """
     method = config.value("finetuning_type")
-    if config.has("quantization_bit") and method in ("full", "freeze"):
+    if config.has("quantization_bit") and method in ("full", "freeze") and (config.trains or config.form != "recipe"):
         at, other = config.at("quantization_bit"), config.at("finetuning_type")
         yield error(
             at,
-            f"{method} training cannot change a quantised base",
-            also=((other, "trained here"),),
+            f"{method} training does not support a quantised base",
+            also=((other, "the method"),),
             help="use LoRA, or load the base unquantised",
         )
 
 
 @rule("FT203")
-def bits_not_offered(config: Config) -> Found:
-    """What it does: holds the number of bits against the method: bitsandbytes has 4 and 8, HQQ 1 to 6 and 8,
+def unsupported_bits(config: Config) -> Findings:
+    """What it does: checks the number of bits against the method: bitsandbytes supports 4 and 8, HQQ 1 to 6 and 8,
         EETQ 8, GPTQ export 2, 3, 4 and 8.
-    Why it matters: found out only when the model is loaded.
+    Why it matters: the run stops only when the model is loaded.
     Example:
         quantization_bit: 5
         ---
@@ -91,16 +91,17 @@ def bits_not_offered(config: Config) -> Found:
             some = " or ".join(map(str, bits)) if len(bits) < 3 else ", ".join(map(str, bits))
             yield error(
                 at,
-                f"{who} has no {number:g} bits" if who != "LLaMA-Factory" else f"`{at.word}` cannot be {number:g}",
+                f"{who} does not support {number:g} bits"
+                if who != "LLaMA-Factory"
+                else f"`{at.word}` cannot be {number:g}",
                 help=f"write {some}",
             )
 
 
 @rule("FT204")
-def eight_bits_cannot_be_split(config: Config) -> Found:
-    """What it does: finds 8-bit bitsandbytes where weights are split over cards.
-    Why it matters: only 4-bit weights can be stored in pieces; LLaMA-Factory stops after it read the model's
-        configuration.
+def eight_bits_not_shardable(config: Config) -> Findings:
+    """What it does: finds 8-bit bitsandbytes where weights are sharded over GPUs.
+    Why it matters: only 4-bit weights can be sharded; LLaMA-Factory stops after reading the model's configuration.
     Example:
         quantization_bit: 8
         deepspeed: ds_config.json
@@ -123,15 +124,14 @@ def eight_bits_cannot_be_split(config: Config) -> Found:
     if how and config.number("quantization_bit") == 8 and config.value("quantization_method") in BNB:
         at = config.at("quantization_bit")
         yield error(
-            at, f"8-bit weights cannot be split by {how}; 4-bit ones can", help="write 4", fix=put(at, "4", safe=False)
+            at, f"{how} cannot shard 8-bit weights, only 4-bit ones", help="write 4", fix=put(at, "4", safe=False)
         )
 
 
 @rule("FT205")
-def quantised_cannot_be_split(config: Config) -> Found:
-    """What it does: finds HQQ, EETQ, or a checkpoint quantised beforehand (by its name) where weights are split
-        over cards.
-    Why it matters: LLaMA-Factory stops after it read the model's configuration.
+def quantised_not_shardable(config: Config) -> Findings:
+    """What it does: finds HQQ, EETQ, or a pre-quantised checkpoint (by its name) where weights are sharded over GPUs.
+    Why it matters: LLaMA-Factory stops after reading the model's configuration.
     Example:
         quantization_bit: 4
         quantization_method: hqq
@@ -158,20 +158,20 @@ def quantised_cannot_be_split(config: Config) -> Found:
     method = str(config.value("quantization_method"))
     if config.has("quantization_bit") and method in ("hqq", "eetq"):
         at = config.first("quantization_method", "quantization_bit")
-        yield error(at, f"{method.upper()} weights cannot be split by {how}", help="use 4-bit bitsandbytes")
+        yield error(at, f"{how} cannot shard {method.upper()} weights", help="use 4-bit bitsandbytes")
     elif PTQ.search(model_of(config)):
         at = config.at("model_name_or_path")
         yield error(
             at,
-            f"a checkpoint that is quantised already cannot be split by {how}",
+            f"{how} cannot shard a pre-quantised checkpoint",
             help="start from the unquantised model, or use ZeRO-2",
         )
 
 
 @rule("FT206")
-def quantised_already(config: Config) -> Found:
-    """What it does: finds `quantization_bit` on a checkpoint that is quantised already (by its name).
-    Why it matters: it is ignored with one line in the log: the checkpoint's own bits count.
+def quantised_already(config: Config) -> Findings:
+    """What it does: finds `quantization_bit` on a pre-quantised checkpoint (by its name).
+    Why it matters: it is ignored with a log line only; the checkpoint keeps its own bits.
     Example:
         model_name_or_path: Qwen/Qwen2.5-7B-Instruct-GPTQ-Int8
         template: qwen
@@ -186,17 +186,17 @@ def quantised_already(config: Config) -> Found:
         at = config.at("quantization_bit")
         yield warning(
             at,
-            f"`{at.word}` has no effect: by its name, the checkpoint is quantised already",
+            f"`{at.word}` has no effect: by its name, the checkpoint is already quantised",
             help="drop it",
             fix=drop(at, safe=False) if config.form != "recipe" else None,
         )
 
 
 @rule("FT207")
-def not_on_a_quantised_base(config: Config) -> Found:
-    """What it does: finds what a quantised base does not bear: a new vocabulary, a new adapter over another,
+def not_on_a_quantised_base(config: Config) -> Findings:
+    """What it does: finds what a quantised base does not support: a resized vocabulary, a new adapter on top of another,
         several adapters, PiSSA.
-    Why it matters: LLaMA-Factory stops when its arguments are read.
+    Why it matters: LLaMA-Factory stops while parsing its arguments.
     Example:
         quantization_bit: 4
         resize_vocab: true
@@ -223,7 +223,7 @@ def not_on_a_quantised_base(config: Config) -> Found:
     if config.on("resize_vocab"):
         yield error(
             config.at("resize_vocab"),
-            "the vocabulary of a quantised base cannot grow",
+            "the vocabulary of a quantised base cannot be resized",
             also=bits,
             help="load the base unquantised",
         )
@@ -239,23 +239,23 @@ def not_on_a_quantised_base(config: Config) -> Found:
         at = config.first("create_new_adapter", "adapter_name_or_path")
         yield error(
             at,
-            "a new adapter cannot be put on a quantised base that has one",
+            "a quantised base with an adapter does not support a new one",
             also=bits,
-            help="merge the first adapter before",
+            help="merge the first adapter first",
         )
     elif len(adapters) > 1:
         yield error(
             config.at("adapter_name_or_path"),
-            f"a quantised base takes one adapter, and here are {len(adapters)}",
+            f"a quantised base supports one adapter, but there are {len(adapters)}",
             also=bits,
             help="merge them first",
         )
 
 
 @rule("FT208")
-def fp8_on_quantised(config: Config) -> Found:
-    """What it does: finds FP8 computation over a quantised base.
-    Why it matters: LLaMA-Factory stops when its arguments are read.
+def fp8_on_quantised(config: Config) -> Findings:
+    """What it does: finds FP8 training of a quantised base.
+    Why it matters: LLaMA-Factory stops while parsing its arguments.
     Example:
         fp8: true
         quantization_bit: 4
@@ -268,16 +268,16 @@ def fp8_on_quantised(config: Config) -> Found:
         at, other = config.at("fp8"), config.at("quantization_bit")
         yield error(
             at,
-            "FP8 cannot be computed over a quantised base",
+            "FP8 does not support a quantised base",
             also=((other, "quantised here"),),
             help="keep one of them",
         )
 
 
 @rule("FT219")
-def device_map_while_training(config: Config) -> Found:
+def device_map_while_training(config: Config) -> Findings:
     """What it does: finds `quantization_device_map: auto` in training.
-    Why it matters: a map over cards is for inference; LLaMA-Factory stops when its arguments are read.
+    Why it matters: a device map is for inference; LLaMA-Factory stops while parsing its arguments.
     Example:
         quantization_bit: 4
         quantization_device_map: auto
@@ -288,14 +288,14 @@ def device_map_while_training(config: Config) -> Found:
     """
     if config.trains and config.value("quantization_device_map") == "auto":
         at = config.at("quantization_device_map")
-        yield error(at, "a map over cards is for inference, not for training", help="drop it", fix=drop(at))
+        yield error(at, "a device map is for inference, not for training", help="drop it", fix=drop(at))
 
 
 @rule("FT604")
-def export_in_two_steps(config: Config) -> Found:
-    """What it does: finds exports that want too much at once: adapters merged into a quantised base, or merged
-        and quantised in one go, or quantised without rows to calibrate on.
-    Why it matters: LLaMA-Factory loads the whole model before it says so.
+def export_needs_two_steps(config: Config) -> Findings:
+    """What it does: finds exports that need two steps or lack data: adapters merged into a quantised base, merging and
+        quantising at once, quantising without calibration data.
+    Why it matters: LLaMA-Factory stops only after loading the whole model.
     Example:
         adapter_name_or_path: saves/sft
         quantization_bit: 4
@@ -334,23 +334,23 @@ def export_in_two_steps(config: Config) -> Found:
         if adapter:
             yield error(
                 at,
-                "merging and quantising cannot be done in one go",
+                "an export cannot merge and quantise at once",
                 also=((config.at("adapter_name_or_path"), "merged here"),),
-                help="export the merged model first, then quantise that",
+                help="export the merged model first, then quantise it",
             )
         if not config.has("export_quantization_dataset"):
             yield error(
                 at,
-                "quantising needs rows to calibrate on",
+                "quantising needs calibration data",
                 help="write `export_quantization_dataset: rows.json`, with a `text` column",
             )
 
 
 @rule("FT617")
-def calibration_runs_dry(config: Config) -> Found:
-    """What it does: points at calibration windows that few rows fill.
-    Why it matters: GPTQ export reads a `text` column and wants rows longer than `export_quantization_maxlen`;
-        after 100 tries without one it stops, the model already loaded.
+def calibration_rows_too_short(config: Config) -> Findings:
+    """What it does: finds a calibration length that few rows reach.
+    Why it matters: GPTQ export samples rows of the `text` column longer than `export_quantization_maxlen`; after 100
+        tries without one it stops, with the model already loaded.
     Example:
         export_dir: out
         export_quantization_bit: 4
@@ -368,6 +368,6 @@ def calibration_runs_dry(config: Config) -> Found:
         at = config.at("export_quantization_maxlen")
         yield warning(
             at,
-            f"calibration wants rows of more than {at.text} tokens, and gives up after 100 tries",
+            f"calibration needs rows longer than {at.text} tokens, and stops after 100 tries without one",
             help="1024 is usual",
         )

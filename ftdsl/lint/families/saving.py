@@ -1,17 +1,17 @@
-"""What is kept of a run, where, and whether it can be gone on from."""
+"""Checkpoints, resuming, logs and trackers."""
 
 from __future__ import annotations
 
 from ftdsl.lint.config import Config
 from ftdsl.lint.edits import add, drop, put
-from ftdsl.lint.rule import Found, error, info, rule, warning
+from ftdsl.lint.rule import Findings, error, info, rule, warning
 
 
 @rule("FT417")
-def best_of_weights_only(config: Config) -> Found:
-    """What it does: finds `save_only_model` together with what needs whole checkpoints: the best model under
+def best_model_needs_full_checkpoints(config: Config) -> Findings:
+    """What it does: finds `save_only_model` together with what needs full checkpoints: the best model under
         DeepSpeed or FSDP, or sharded state.
-    Why it matters: the trainer stops on it when it is made, after the model was loaded.
+    Why it matters: the trainer stops when it is created, after the model is loaded.
     Example:
         save_only_model: true
         load_best_model_at_end: true
@@ -44,24 +44,24 @@ def best_of_weights_only(config: Config) -> Found:
         other = config.at("load_best_model_at_end")
         yield error(
             at,
-            f"{how} cannot bring back the best model from weights alone",
-            also=((other, "wanted here"),),
-            help=f"drop `{at.word}`, or `{other.word}`",
+            f"{how} cannot restore the best model from weights only",
+            also=((other, "set here"),),
+            help=f"drop `{at.word}` or `{other.word}`",
             fix=drop(at, safe=False),
         )
     state = config.accelerate and config.accelerate.get("fsdp_config.fsdp_state_dict_type")
     if config.fsdp and state == "SHARDED_STATE_DICT":
         yield error(
             at,
-            f"`{at.word}` needs the whole state in one piece, and here it is sharded",
+            f"`{at.word}` needs a full state dict, not a sharded one",
             help="write `fsdp_state_dict_type: FULL_STATE_DICT`",
         )
 
 
 @rule("FT802")
-def nothing_to_resume_from(config: Config) -> Found:
-    """What it does: finds `save_only_model` in a run that is to be resumed.
-    Why it matters: without optimizer state a run that goes on is another run: warm-up and moments begin anew.
+def resume_needs_optimizer_state(config: Config) -> Findings:
+    """What it does: finds `save_only_model` in a run that resumes.
+    Why it matters: without the optimizer state, warm-up and moments start from scratch.
     Example:
         save_only_model: true
         resume_from_checkpoint: saves/x/checkpoint-500
@@ -75,18 +75,18 @@ def nothing_to_resume_from(config: Config) -> Found:
         at, other = config.at("save_only_model"), config.at("resume_from_checkpoint")
         yield error(
             at,
-            "checkpoints of weights alone cannot be resumed",
-            also=((other, "resumed here"),),
+            "a run cannot resume from weights only",
+            also=((other, "resumes here"),),
             help=f"drop `{at.word}`",
             fix=drop(at),
         )
 
 
 @rule("FT803")
-def output_in_use(config: Config) -> Found:
-    """What it does: says what a folder that is not empty does to the run: LLaMA-Factory goes on from the last
-        checkpoint it finds, or stops at a finished model.
-    Why it matters: a run that was meant to be new silently continues an old one, with the old schedule.
+def output_in_use(config: Config) -> Findings:
+    """What it does: finds an output folder that is not empty: LLaMA-Factory resumes from its last checkpoint, or stops
+        if it holds a finished model.
+    Why it matters: a run that was meant to be new silently resumes an old one, with the old schedule.
     Example:
         # with: output=checkpoint
         output_dir: saves/x
@@ -111,22 +111,22 @@ def output_in_use(config: Config) -> Found:
     if config.output == "checkpoint":
         yield warning(
             at,
-            f"`{at.text}` holds checkpoints, and the run goes on from the last one",
-            help="write another folder, or `resume_from_checkpoint` to say that it is meant",
+            f"`{at.text}` holds checkpoints: the run resumes from the last one",
+            help="use another folder, or set `resume_from_checkpoint` if that is intended",
         )
     else:
         yield error(
             at,
-            f"`{at.text}` holds a finished model, and LLaMA-Factory stops",
-            help="write another folder, or `overwrite_output_dir: true`",
+            f"`{at.text}` holds a finished model: LLaMA-Factory stops",
+            help="use another folder, or write `overwrite_output_dir: true`",
         )
 
 
 @rule("FT804")
-def resuming_needs_torch(config: Config) -> Found:
-    """What it does: finds a run that goes on from a checkpoint with a torch from before 2.6.
-    Why it matters: transformers refuses to read the optimizer's and the scheduler's state with it
-        (CVE-2025-32434): the run stops when the model is loaded.
+def resuming_needs_torch(config: Config) -> Findings:
+    """What it does: finds a run that resumes with torch before 2.6.
+    Why it matters: transformers then refuses to load the state of optimizer and scheduler (CVE-2025-32434): the run
+        stops when the model is loaded.
     Example:
         # with: torch=2.5.1
         resume_from_checkpoint: saves/x/checkpoint-500
@@ -140,15 +140,15 @@ def resuming_needs_torch(config: Config) -> Found:
     if config.trains and config.has("resume_from_checkpoint") and () < torch < (2, 6) and transformers >= (4, 52):
         yield error(
             config.at("resume_from_checkpoint"),
-            f"transformers {config.versions['transformers']} does not resume with torch {config.versions['torch']}",
+            f"transformers {config.versions['transformers']} cannot resume with torch {config.versions['torch']}",
             help="install torch 2.6 or newer",
         )
 
 
 @rule("FT805")
-def best_of_what(config: Config) -> Found:
-    """What it does: wants a metric where `save_strategy` is `best`.
-    Why it matters: the trainer stops when it is made: there is nothing to compare checkpoints by.
+def best_without_metric(config: Config) -> Findings:
+    """What it does: finds `save_strategy: best` without a metric.
+    Why it matters: the trainer stops when it is created, as nothing ranks the checkpoints.
     Example:
         save_strategy: best
         eval_strategy: steps
@@ -169,17 +169,16 @@ def best_of_what(config: Config) -> Found:
     if not config.has("metric_for_best_model") and not config.on("load_best_model_at_end"):
         yield error(
             at,
-            "the best is to be saved, and nothing says by which metric",
+            "saving the best checkpoint needs a metric",
             help="write `metric_for_best_model: loss`",
             fix=add(config, at, "metric_for_best_model", "loss"),
         )
 
 
 @rule("FT607")
-def stage_cannot_do_that(config: Config) -> Found:
-    """What it does: finds what reward and PPO stages cannot do: bring back the best model, or resume with all
-        weights.
-    Why it matters: the first stops the run; the second is dropped without a word, and training begins anew.
+def unsupported_by_stage(config: Config) -> Findings:
+    """What it does: finds what reward and PPO stages do not support: restoring the best model, resuming full training.
+    Why it matters: the first stops the run; the second is silently ignored, and training starts from scratch.
     Example:
         stage: rm
         load_best_model_at_end: true
@@ -202,24 +201,23 @@ def stage_cannot_do_that(config: Config) -> Found:
         return
     if config.on("load_best_model_at_end"):
         at = config.at("load_best_model_at_end")
-        yield error(at, f"a {config.stage} stage cannot bring back its best model", help="drop it", fix=drop(at))
+        yield error(at, f"a {config.stage} stage cannot restore its best model", help="drop it", fix=drop(at))
     if config.value("finetuning_type") in ("full", "freeze") and config.has("resume_from_checkpoint"):
         at = config.at("resume_from_checkpoint")
         yield error(
             at,
-            f"a {config.stage} stage that trains all weights cannot be resumed: it begins anew",
+            f"a {config.stage} stage that trains all weights cannot resume: it starts from scratch",
             help="drop it, or use LoRA",
         )
     if config.stage == "ppo" and config.has("resume_from_checkpoint") and config.value("finetuning_type") == "lora":
         at = config.at("resume_from_checkpoint")
-        yield error(at, "PPO cannot be resumed", help="start from the adapter: put it into `adapter_name_or_path`")
+        yield error(at, "PPO cannot resume", help="start from the adapter: set it as `adapter_name_or_path`")
 
 
 @rule("FT801")
-def nan_never_logged(config: Config) -> Found:
+def nan_never_logged(config: Config) -> Findings:
     """What it does: finds `logging_nan_inf_filter: true`, which hides NaN from the log.
-    Why it matters: a loss of NaN is logged as the last good mean, so nobody, and no rule that watches the log,
-        ever sees it.
+    Why it matters: a NaN loss is logged as the last finite mean, so neither people nor tools that watch the log see it.
     Example:
         logging_nan_inf_filter: true
     Use instead:
@@ -231,17 +229,17 @@ def nan_never_logged(config: Config) -> Found:
         at = config.at("logging_nan_inf_filter")
         yield warning(
             at,
-            "a loss of NaN never reaches the log",
+            "a NaN loss never reaches the log",
             help="write `logging_nan_inf_filter: false`",
             fix=put(at, "false"),
         )
 
 
 @rule("FT119")
-def logged_nowhere(config: Config) -> Found:
-    """What it does: says that nothing is logged where `report_to` is not set.
-    Why it matters: transformers 5 changed the default from everything that is installed to nothing: curves that
-        used to be there are missing after an upgrade.
+def no_tracker(config: Config) -> Findings:
+    """What it does: points out that without `report_to` no tracker is used.
+    Why it matters: transformers 5 changed the default from all installed trackers to none: curves are missing after
+        an upgrade.
     Example:
         report_to: null
     Use instead:
@@ -260,16 +258,16 @@ def logged_nowhere(config: Config) -> Found:
         at = config.first("output_dir")
         yield info(
             at,
-            "no `report_to`: transformers 5 logs to no tracker",
+            "without `report_to` transformers 5 uses no tracker",
             help="write `report_to: wandb`, or `report_to: none`",
             fix=add(config, at, "report_to", "none"),
         )
 
 
 @rule("FT904")
-def tracker_without_project(config: Config) -> Found:
-    """What it does: wants a project where trackio is logged to.
-    Why it matters: without one LLaMA-Factory stops; with the default everything lands under `huggingface`.
+def tracker_without_project(config: Config) -> Findings:
+    """What it does: finds trackio without a project.
+    Why it matters: LLaMA-Factory stops; with the default, all runs go to the project `huggingface`.
     Example:
         report_to: trackio
         project: ""

@@ -1,4 +1,4 @@
-"""How long, and along which curve."""
+"""Duration and learning rate schedule."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from ftdsl.lint.config import Config
 from ftdsl.lint.edits import drop, put, rename, say
 from ftdsl.lint.families.evaluation import EVALUATE
-from ftdsl.lint.rule import Found, error, rule, warning
+from ftdsl.lint.rule import Findings, error, rule, warning
 
 
 @rule("FT101")
-def warmup_said_twice(config: Config) -> Found:
-    """What it does: finds `warmup_ratio` and `warmup_steps` side by side.
-    Why it matters: which of them counts was turned round: transformers 4 follows the steps, from 5.0 on the
-        ratio wins, even a ratio of 0. An upgrade changes the run without a word.
+def warmup_set_twice(config: Config) -> Findings:
+    """What it does: finds both `warmup_ratio` and `warmup_steps`.
+    Why it matters: the precedence changed: in transformers 4 the steps win, since 5.0 the ratio wins, even a ratio of
+        0. An upgrade silently changes the run.
     Example:
         warmup_ratio: 0.1
         warmup_steps: 100
@@ -31,16 +31,16 @@ def warmup_said_twice(config: Config) -> Found:
     counts, idle = (ratio, steps) if new else (steps, ratio)
     version = config.versions.get("transformers", "4")
     text = f"`{ratio.word}` and `{steps.word}` are both set"
-    label = f"transformers {version} follows `{counts.word}`"
+    label = f"transformers {version} uses `{counts.word}`"
     yield error(
         idle, text, label=label, also=((counts, "and here"),), help=f"keep `{counts.word}`", fix=drop(idle, safe=True)
     )
 
 
 @rule("FT102")
-def warmup_ratio_is_going(config: Config) -> Found:
-    """What it does: finds `warmup_ratio` where transformers takes a share as `warmup_steps` below 1.
-    Why it matters: deprecated since transformers 5.0, gone in 5.15: the same file stops working with an upgrade.
+def warmup_ratio_deprecated(config: Config) -> Findings:
+    """What it does: finds `warmup_ratio` where transformers accepts a fraction as `warmup_steps`.
+    Why it matters: deprecated in transformers 5.0, removed in 5.15: an upgrade breaks the file.
     Example:
         warmup_ratio: 0.03
     Use instead:
@@ -60,15 +60,15 @@ def warmup_ratio_is_going(config: Config) -> Found:
     fix = rename(setting, "warmup_steps") if (config.number("warmup_ratio") or 0) < 1 else None
     help = f"write `warmup_steps: {setting.text}`"
     if version >= (5, 15):
-        yield error(setting, f"`{setting.word}` is gone from transformers 5.15", help=help, fix=fix)
+        yield error(setting, f"transformers 5.15 removed `{setting.word}`", help=help, fix=fix)
     else:
-        yield warning(setting, f"`{setting.word}` goes away with transformers 5.15", help=help, fix=fix)
+        yield warning(setting, f"transformers 5.15 removes `{setting.word}`", help=help, fix=fix)
 
 
 @rule("FT103")
-def share_of_steps_too_early(config: Config) -> Found:
-    """What it does: finds `warmup_steps` below 1 where transformers does not know shares yet.
-    Why it matters: before 5.0 `warmup_steps: 0.03` is less than one step: no warm-up at all, and nothing says so.
+def warmup_share_not_supported(config: Config) -> Findings:
+    """What it does: finds `warmup_steps` below 1 where transformers does not support fractions.
+    Why it matters: before 5.0 `warmup_steps: 0.03` is less than one step: silently no warm-up at all.
     Example:
         # with: transformers==4.57.1
         warmup_steps: 0.03
@@ -81,7 +81,7 @@ def share_of_steps_too_early(config: Config) -> Found:
     steps = config.number("warmup_steps")
     if config.version("transformers") < (5,) and config.version("transformers") and steps and 0 < steps < 1:
         setting = config.at("warmup_steps")
-        text = f"transformers {config.versions['transformers']} takes `{setting.word}` in whole steps"
+        text = f"transformers {config.versions['transformers']} needs whole steps in `{setting.word}`"
         yield error(
             setting,
             text,
@@ -92,9 +92,9 @@ def share_of_steps_too_early(config: Config) -> Found:
 
 
 @rule("FT104")
-def ratio_above_one(config: Config) -> Found:
+def warmup_ratio_above_one(config: Config) -> Findings:
     """What it does: finds a `warmup_ratio` of 1 or more.
-    Why it matters: transformers 5 copies it into `warmup_steps`, where it counts as so many whole steps.
+    Why it matters: transformers 5 copies it to `warmup_steps`, where it is a number of steps.
     Example:
         warmup_ratio: 10
     Use instead:
@@ -107,20 +107,20 @@ def ratio_above_one(config: Config) -> Found:
         setting = config.at("warmup_ratio")
         yield error(
             setting,
-            f"a `{setting.word}` of {setting.text} becomes {ratio:g} steps",
-            help=f"write `warmup_steps: {ratio:g}`, or a share below 1",
+            f"a `{setting.word}` of {setting.text} means {ratio:g} steps",
+            help=f"write `warmup_steps: {ratio:g}`, or a fraction below 1",
         )
 
 
 def kwargs(config: Config) -> Mapping[str, Any]:
-    found = config.value("lr_scheduler_kwargs")
-    return found if isinstance(found, Mapping) else {}
+    arguments = config.value("lr_scheduler_kwargs")
+    return arguments if isinstance(arguments, Mapping) else {}
 
 
 @rule("FT107")
-def floor_not_given(config: Config) -> Found:
-    """What it does: wants exactly one of `min_lr` and `min_lr_rate` for the cosine schedules that have a floor.
-    Why it matters: with neither or both the run stops when the scheduler is made, after the model is loaded.
+def minimum_rate_missing(config: Config) -> Findings:
+    """What it does: checks that cosine schedules with a minimum have exactly one of `min_lr` and `min_lr_rate`.
+    Why it matters: with neither or both the run stops when the scheduler is created, after the model is loaded.
     Example:
         lr_scheduler_type: cosine_with_min_lr
         ---
@@ -140,14 +140,14 @@ def floor_not_given(config: Config) -> Found:
         yield error(at, "`min_lr` and `min_lr_rate` are both set", help="keep one of them")
     elif not given:
         name = config.value("lr_scheduler_type")
-        yield error(at, f"`{name}` needs a floor", help="write `lr_scheduler_kwargs: {min_lr_rate: 0.1}`")
+        yield error(at, f"`{name}` needs a minimum rate", help="write `lr_scheduler_kwargs: {min_lr_rate: 0.1}`")
 
 
 @rule("FT108")
-def floor_above_rate(config: Config) -> Found:
-    """What it does: finds a final rate that is not below the rate it starts from.
-    Why it matters: `polynomial` stops on it when the scheduler is made; the cosine with a floor would rise
-        instead of fall.
+def final_rate_too_high(config: Config) -> Findings:
+    """What it does: finds a final learning rate that is not below the initial one.
+    Why it matters: `polynomial` stops when the scheduler is created; a cosine with a minimum would rise instead of
+        fall.
     Example:
         learning_rate: 1e-5
         lr_scheduler_type: polynomial
@@ -172,17 +172,17 @@ def floor_above_rate(config: Config) -> Found:
         other = config.at("learning_rate")
         yield error(
             at,
-            f"`{name}` {end:g} is not below the rate {rate:g}",
-            also=((other, "the rate"),),
+            f"`{name}` {end:g} is not below the learning rate {rate:g}",
+            also=((other, "the learning rate"),),
             help=f"write a `{name}` below {rate:g}",
         )
 
 
 @rule("FT109")
-def phases_do_not_add_up(config: Config) -> Found:
-    """What it does: adds up warm-up, stable and decay phases, and holds the sum against the steps of the run.
-    Why it matters: the engine draws the curve as told: a sum that is too short ends the run at the lowest rate
-        for the rest, one too long never decays.
+def phases_do_not_add_up(config: Config) -> Findings:
+    """What it does: compares the sum of the warm-up, stable and decay phases with the steps of the run.
+    Why it matters: the engine follows the phases: if they are too short, the rest of the run has the lowest rate; if
+        too long, the rate never decays.
     Example:
         max_steps: 1000
         warmup_steps: 100
@@ -206,15 +206,15 @@ def phases_do_not_add_up(config: Config) -> Found:
     summed = warm + sum(part for part in parts if part)
     if summed != total:
         at = config.first("lr_scheduler_kwargs", "lr_scheduler_type")
-        text = f"{warm:g} warm-up + {parts[0]} stable + {parts[1]} decay = {summed:g} steps, and the run has {total:g}"
+        text = f"{warm:g} warm-up + {parts[0]} stable + {parts[1]} decay = {summed:g} steps, but the run has {total:g}"
         left = total - warm - (parts[0] or 0)
         yield error(at, text, help=f"decay for {left:g} steps" if left > 0 else "make the phases shorter")
 
 
 @rule("FT110")
-def schedule_needs_evaluation(config: Config) -> Found:
-    """What it does: finds schedules that follow a metric in runs that never measure one.
-    Why it matters: `reduce_lr_on_plateau` and `greedy` step on an evaluation; without any the run stops at the start.
+def schedule_needs_evaluation(config: Config) -> Findings:
+    """What it does: finds schedules that depend on a metric in runs without evaluation.
+    Why it matters: `reduce_lr_on_plateau` and `greedy` step after an evaluation; without one the run stops at the start.
     Example:
         lr_scheduler_type: reduce_lr_on_plateau
     Use instead:
@@ -230,16 +230,16 @@ def schedule_needs_evaluation(config: Config) -> Found:
         at = config.at("lr_scheduler_type")
         yield error(
             at,
-            f"`{name}` follows an evaluation, and there is none",
+            f"`{name}` needs evaluations, but there are none",
             help=f"write `{EVALUATE if config.form == 'recipe' else 'eval_strategy: steps'}`, or another schedule",
             fix=say(config, *EVALUATE.split(" = ")),
         )
 
 
 @rule("FT121")
-def duration_said_twice(config: Config) -> Found:
-    """What it does: finds `num_train_epochs` beside `max_steps`.
-    Why it matters: the steps win, and the epochs are ignored without a word.
+def duration_set_twice(config: Config) -> Findings:
+    """What it does: finds both `num_train_epochs` and `max_steps`.
+    Why it matters: the steps win; the epochs are silently ignored.
     Example:
         num_train_epochs: 3
         max_steps: 1000
@@ -256,16 +256,16 @@ def duration_said_twice(config: Config) -> Found:
         epochs, steps = config.at("num_train_epochs"), config.at("max_steps")
         yield warning(
             epochs,
-            f"`{epochs.word}` does not count beside `{steps.word}`",
+            f"`{epochs.word}` is ignored: `{steps.word}` takes precedence",
             help=f"drop one of them; `{steps.word}` wins",
             fix=drop(epochs, safe=True),
         )
 
 
 @rule("FT122")
-def no_evaluation_interval(config: Config) -> Found:
-    """What it does: finds an interval in steps of zero.
-    Why it matters: transformers refuses a zero it cannot fall back from.
+def zero_interval(config: Config) -> Findings:
+    """What it does: finds `logging_steps` of zero.
+    Why it matters: transformers rejects it.
     Example:
         logging_steps: 0
         ---

@@ -1,14 +1,14 @@
-"""FSDP and accelerate: their configuration, alone and beside DeepSpeed."""
+"""FSDP and accelerate: their configuration, alone and with DeepSpeed."""
 
 from __future__ import annotations
 
 from ftdsl.lint.config import Config
 from ftdsl.lint.edits import drop, put
-from ftdsl.lint.rule import Found, error, rule, warning
+from ftdsl.lint.rule import Findings, error, rule, warning
 
 DS_FIELDS = ("gradient_accumulation_steps", "gradient_clipping", "zero_stage", "offload_optimizer_device", "offload_param_device",
              "offload_param_nvme_path", "offload_optimizer_nvme_path", "zero3_save_16bit_model", "mixed_precision")  # fmt: skip
-"""Fields that accelerate refuses beside `deepspeed_config_file` (utils/dataclasses.py, _deepspeed_config_checks)."""
+"""Fields that accelerate rejects together with `deepspeed_config_file` (utils/dataclasses.py, _deepspeed_config_checks)."""
 
 
 def option(name: str) -> str:
@@ -16,10 +16,10 @@ def option(name: str) -> str:
 
 
 @rule("FT404")
-def sharded_twice(config: Config) -> Found:
-    """What it does: finds DeepSpeed and FSDP both asked for.
-    Why it matters: each splits the model in its own way; one of them is set up over the other, and the run
-        breaks when it first saves or gathers.
+def sharded_twice(config: Config) -> Findings:
+    """What it does: finds both DeepSpeed and FSDP.
+    Why it matters: each shards the model its own way; one is set up on top of the other, and the run fails when it
+        first saves or gathers.
     Example:
         deepspeed: ds_config.json
         fsdp: full_shard auto_wrap
@@ -38,21 +38,21 @@ def sharded_twice(config: Config) -> Found:
     at = config.at("deepspeed")
     if config.value("fsdp"):
         other = config.at("fsdp")
-        yield error(at, "DeepSpeed and FSDP are both asked for", also=((other, "and here"),), help="keep one of them")
+        yield error(at, "DeepSpeed and FSDP are both set", also=((other, "and here"),), help="keep one of them")
     elif config.accelerate is not None and config.accelerate.get("distributed_type") == "FSDP":
         other = config.accelerate.at("distributed_type")
         yield error(
             at,
-            "DeepSpeed and FSDP are both asked for",
+            "DeepSpeed and FSDP are both set",
             also=((other, "and here"),),
             help="drop `deepspeed`, or launch with torchrun",
         )
 
 
 @rule("FT407")
-def deepspeed_in_two_places(config: Config) -> Found:
-    """What it does: finds DeepSpeed fields of accelerate beside a DeepSpeed file.
-    Why it matters: accelerate stops: with a file those fields would be ignored.
+def deepspeed_set_twice(config: Config) -> Findings:
+    """What it does: finds DeepSpeed fields in accelerate's configuration together with a DeepSpeed file.
+    Why it matters: accelerate stops, as it would ignore those fields.
     Example:
         # file: accelerate.yaml
         distributed_type: DEEPSPEED
@@ -73,17 +73,17 @@ def deepspeed_in_two_places(config: Config) -> Found:
             at = document.at(path)
             yield error(
                 at,
-                f"`{name}` stands beside a DeepSpeed file, which accelerate refuses",
-                help="say it in that file",
+                f"accelerate rejects `{name}` together with a DeepSpeed file",
+                help="set it in that file",
                 fix=drop(at, safe=False),
             )
 
 
 @rule("FT410")
-def fsdp1_is_going(config: Config) -> Found:
-    """What it does: points at FSDP 1.
-    Why it matters: transformers takes FSDP 2 by default from 5.10 on, and FSDP 1 is to go; it is also the one
-        that flattens layers, which LoRA and quantised weights do not bear.
+def fsdp1_deprecated(config: Config) -> Findings:
+    """What it does: finds FSDP 1.
+    Why it matters: transformers uses FSDP 2 by default since 5.10, and FSDP 1 will be removed; it also flattens
+        layers, which LoRA and quantised weights do not support.
     Example:
         # file: accelerate.yaml
         distributed_type: FSDP
@@ -98,14 +98,14 @@ def fsdp1_is_going(config: Config) -> Found:
     document = config.accelerate
     if config.fsdp == 1 and document is not None and document.get("distributed_type") == "FSDP":
         at = document.at(option("version"))
-        place, fix = (at, put(at, "2", safe=False)) if at.is_explicit else (document.at("fsdp_config"), None)
-        yield warning(place, "FSDP 1 is on its way out", help="write `fsdp_version: 2`", fix=fix)
+        setting, fix = (at, put(at, "2", safe=False)) if at.is_explicit else (document.at("fsdp_config"), None)
+        yield warning(setting, "FSDP 1 is deprecated", help="write `fsdp_version: 2`", fix=fix)
 
 
 @rule("FT411")
-def words_of_the_other_fsdp(config: Config) -> Found:
-    """What it does: finds options of FSDP 1 under FSDP 2, and the other way round.
-    Why it matters: accelerate stops on some of them and drops others with a line in the log.
+def option_of_other_fsdp_version(config: Config) -> Findings:
+    """What it does: finds options of FSDP 1 under FSDP 2, and vice versa.
+    Why it matters: accelerate stops on some of them and ignores others with a log line only.
     Example:
         # file: accelerate.yaml
         distributed_type: FSDP
@@ -136,30 +136,30 @@ def words_of_the_other_fsdp(config: Config) -> Found:
     at = document.at(option("reshard_after_forward"))
     if config.fsdp == 2:
         if isinstance(shard, str) and shard.lower() not in ("true", "false"):
-            yield error(at, "FSDP 2 reshards or does not: true or false", help="write `true`", fix=put(at, "true"))
+            yield error(at, "FSDP 2 needs true or false here", help="write `true`", fix=put(at, "true"))
         if document.get(option("state_dict_type")) == "LOCAL_STATE_DICT":
             at = document.at(option("state_dict_type"))
             yield error(
                 at,
-                "FSDP 2 has no local state dict",
+                "FSDP 2 does not support a local state dict",
                 help="write `SHARDED_STATE_DICT` or `FULL_STATE_DICT`",
                 fix=put(at, "SHARDED_STATE_DICT"),
             )
         if document.get(option("forward_prefetch")):
             at = document.at(option("forward_prefetch"))
-            yield error(at, "FSDP 2 does not prefetch forward", help="drop it", fix=drop(at))
+            yield error(at, "FSDP 2 does not support forward prefetch", help="drop it", fix=drop(at))
         for name in ("use_orig_params", "sync_module_states", "backward_prefetch"):
             if document.get(option(name)) not in (None, "NO_PREFETCH"):
                 at = document.at(option(name))
                 yield warning(at, f"FSDP 2 ignores `fsdp_{name}`", help="drop it", fix=drop(at, safe=True))
     elif isinstance(shard, bool):
-        yield error(at, "FSDP 1 takes the name of a strategy here", help="write `FULL_SHARD`, or `fsdp_version: 2`")
+        yield error(at, "FSDP 1 needs the name of a strategy here", help="write `FULL_SHARD`, or `fsdp_version: 2`")
 
 
 @rule("FT421")
-def checkpointed_twice(config: Config) -> Found:
-    """What it does: finds FSDP's activation checkpointing beside LLaMA-Factory's own.
-    Why it matters: every layer is computed three times instead of two.
+def checkpointed_twice(config: Config) -> Findings:
+    """What it does: finds FSDP's activation checkpointing together with LLaMA-Factory's own.
+    Why it matters: every layer is computed three times instead of twice.
     Example:
         # file: accelerate.yaml
         distributed_type: FSDP
@@ -186,10 +186,10 @@ def checkpointed_twice(config: Config) -> Found:
 
 
 @rule("FT423")
-def loaded_once_not_sent(config: Config) -> Found:
-    """What it does: finds models loaded on one rank and not sent to the others.
-    Why it matters: with FSDP 1 the other ranks train on empty weights, or accelerate overrules you with a line
-        in the log.
+def weights_not_broadcast(config: Config) -> Findings:
+    """What it does: finds models loaded on one rank but not broadcast to the others.
+    Why it matters: with FSDP 1 the other ranks train empty weights, or accelerate overrides the option with a log line
+        only.
     Example:
         # file: accelerate.yaml
         distributed_type: FSDP
@@ -207,14 +207,17 @@ def loaded_once_not_sent(config: Config) -> Found:
     if document.get(option("sync_module_states")) is False:
         at = document.at(option("sync_module_states"))
         yield error(
-            at, "weights are loaded on one rank and not sent to the others", help="write `true`", fix=put(at, "true")
+            at,
+            "weights are loaded on one rank but not broadcast to the others",
+            help="write `true`",
+            fix=put(at, "true"),
         )
 
 
 @rule("FT422")
-def copies_without_shards(config: Config) -> Found:
-    """What it does: finds tensor or context parallelism over plain copies of the model.
-    Why it matters: accelerate refuses it: copies have to be sharded (`dp_shard`) to be combined with either.
+def replicas_not_sharded(config: Config) -> Findings:
+    """What it does: finds tensor or context parallelism with replicas that are not sharded.
+    Why it matters: accelerate rejects it: both need sharded replicas (`dp_shard`).
     Example:
         # file: accelerate.yaml
         parallelism_config: {parallelism_config_dp_replicate_size: 2, parallelism_config_tp_size: 2}
@@ -237,15 +240,15 @@ def copies_without_shards(config: Config) -> Found:
         at = document.at("parallelism_config.parallelism_config_dp_replicate_size")
         yield error(
             at,
-            "plain copies of the model cannot be split further",
+            "tensor and context parallelism need sharded replicas",
             help="write `parallelism_config_dp_shard_size` instead",
         )
 
 
 @rule("FT403")
-def ranks_do_not_divide(config: Config) -> Found:
-    """What it does: holds the sizes of accelerate's parallelism against the number of ranks.
-    Why it matters: every rank must have one place; accelerate stops when the groups are made.
+def ranks_do_not_divide(config: Config) -> Findings:
+    """What it does: checks the sizes of accelerate's parallelism against the number of ranks.
+    Why it matters: their product must equal the number of ranks; accelerate stops when it creates the groups.
     Example:
         # with: gpus=8
         # file: accelerate.yaml
@@ -273,6 +276,8 @@ def ranks_do_not_divide(config: Config) -> Found:
     for size in sizes.values():
         product *= size if isinstance(size, int) else 1
     if product != world:
-        said = " x ".join(f"{size} {name}" for name, size in sizes.items())
+        formula = " x ".join(f"{size} {name}" for name, size in sizes.items())
         at = document.at("parallelism_config")
-        yield error(at, f"{said} = {product}, and there are {world} ranks", help=f"make the sizes multiply to {world}")
+        yield error(
+            at, f"{formula} = {product}, but there are {world} ranks", help=f"choose sizes whose product is {world}"
+        )

@@ -1,17 +1,17 @@
-"""Which modules an adapter goes on."""
+"""The modules that an adapter is applied to."""
 
 from __future__ import annotations
 
 from ftdsl.lint.config import Config
 from ftdsl.lint.edits import rename
-from ftdsl.lint.rule import Found, error, rule
+from ftdsl.lint.rule import Findings, error, rule
 
 
 @rule("FT324")
-def targets_of_lora_count(config: Config) -> Found:
-    """What it does: finds targets of OFT that nothing reads.
-    Why it matters: LLaMA-Factory looks for the modules of an OFT adapter in `lora_target`, and there only: with
-        `oft_target` every linear module gets one, without a word.
+def oft_target_ignored(config: Config) -> Findings:
+    """What it does: finds `oft_target`, which LLaMA-Factory does not read.
+    Why it matters: LLaMA-Factory takes the modules of an OFT adapter from `lora_target`: with `oft_target` alone every
+        linear module is silently adapted.
     Example:
         finetuning_type: oft
         oft_target: q_proj,v_proj
@@ -26,5 +26,5 @@ def targets_of_lora_count(config: Config) -> Found:
         return
     if given != config.items("lora_target") and given != ["all"]:
         at = config.at("oft_target")
-        text = "nothing reads the targets of OFT: its adapter goes on the modules of `lora_target`"
+        text = "LLaMA-Factory ignores `oft_target`: an OFT adapter uses the modules of `lora_target`"
         yield error(at, text, help=f"write `lora_target: {','.join(given)}`", fix=rename(at, "lora_target"))

@@ -1,24 +1,24 @@
-"""Chat templates against the model they are for."""
+"""Chat templates: do they match the model?"""
 
 from __future__ import annotations
 
 from ftdsl import catalog
 from ftdsl.lint.config import Config
 from ftdsl.lint.edits import add, put
-from ftdsl.lint.rule import Found, info, rule, warning
+from ftdsl.lint.rule import Findings, info, rule, warning
 
 
 def template_fact(config: Config, name: str) -> bool:
-    """What the engine's own list says of the template: `reasoning`, `efficient_eos`."""
+    """A flag of the template in the engine's own list: `reasoning`, `efficient_eos`."""
     known = catalog.schema(config.engine, config.versions.get(config.engine, ""), "templates")
     return bool(known.get(str(config.value("template")), {}).get(name))
 
 
 @rule("FT503")
-def template_of_another_family(config: Config) -> Found:
-    """What it does: holds the template against the family of the model, by LLaMA-Factory's own list.
-    Why it matters: a model that learnt to end its turns with one token is trained to end them with another: the
-        loss looks fine, and at inference answers never stop.
+def template_of_another_family(config: Config) -> Findings:
+    """What it does: checks that the template belongs to the model's family, by LLaMA-Factory's own list.
+    Why it matters: the model is trained to end its turns with another token than before: the loss looks fine, but at
+        inference answers do not stop.
     Example:
         model_name_or_path: meta-llama/Meta-Llama-3.1-8B-Instruct
         template: qwen
@@ -47,7 +47,7 @@ def template_of_another_family(config: Config) -> Found:
     at = config.at("template")
     yield warning(
         at,
-        f"`{given}` is not the template of this model",
+        f"`{given}` is not the template of this model's family",
         label=f"LLaMA-Factory lists `{wanted}`",
         help=f"write `{wanted}`",
         fix=put(at, wanted, safe=False),
@@ -55,7 +55,7 @@ def template_of_another_family(config: Config) -> Found:
 
 
 def family(template: str) -> str:
-    """Templates that end their turns alike: variants with thinking, tools or pictures are of one family."""
+    """Family of templates that end turns alike, including variants with reasoning, tools or images."""
     stem = template.removesuffix("_nothink")
     for known in (
         "qwen",
@@ -77,10 +77,10 @@ def family(template: str) -> str:
 
 
 @rule("FT517")
-def template_guessed(config: Config) -> Found:
-    """What it does: says that without `template` LLaMA-Factory takes the tokenizer's own apart.
-    Why it matters: the parts are guessed from how it renders a probe; a template with conditions comes out
-        wrong, and a tokenizer without one gives `empty`: no roles at all.
+def template_guessed(config: Config) -> Findings:
+    """What it does: finds a run without `template`: LLaMA-Factory derives one from the tokenizer.
+    Why it matters: the parts are guessed from a rendered sample; a template with conditions is derived wrongly, and a
+        tokenizer without template yields `empty`: no roles at all.
     Example:
         template: null
     Use instead:
@@ -97,17 +97,17 @@ def template_guessed(config: Config) -> Found:
     help = f"write `template: {wanted}`" if wanted else "write `template: name`"
     yield warning(
         at,
-        "no `template`: it is guessed from the tokenizer",
+        "without `template` it is guessed from the tokenizer",
         help=help,
         fix=add(config, at, "template", wanted, safe=False) if wanted else None,
     )
 
 
 @rule("FT519")
-def thinking_template(config: Config) -> Found:
-    """What it does: points at reasoning templates over models that do not reason.
-    Why it matters: a reasoning template puts an empty thought before answers that have none; a model without
-        thoughts learns tokens that mean nothing to it.
+def reasoning_template_not_needed(config: Config) -> Findings:
+    """What it does: finds reasoning templates for models without reasoning.
+    Why it matters: a reasoning template inserts an empty thought before answers without one; such a model learns tokens
+        that it never uses.
     Example:
         model_name_or_path: Qwen/Qwen3-4B-Instruct-2507
         template: qwen3
@@ -126,7 +126,7 @@ def thinking_template(config: Config) -> Found:
         at = config.at("template")
         yield info(
             at,
-            "this model does not reason, and the template makes room for thoughts",
+            "a reasoning template for a model without reasoning",
             help=f"write `{wanted}`",
             fix=put(at, wanted, safe=False),
         )

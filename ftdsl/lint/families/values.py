@@ -1,4 +1,4 @@
-"""Values: their type, their set, their bounds. What is refused here no later rule looks at."""
+"""Values: type, members, bounds. Later rules skip parameters whose value is rejected here."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ftdsl.diagnostics.suggest import closest
 from ftdsl.language.units import longest_name
 from ftdsl.lint.config import Config, Setting
 from ftdsl.lint.edits import drop, put
-from ftdsl.lint.rule import Found, error, rule, warning
+from ftdsl.lint.rule import Findings, error, rule, warning
 
 
 @rule("FT060")
-def wrong_type(config: Config) -> Found:
-    """What it does: holds the type of each value against the parameter's own.
-    Why it matters: nothing checks types when LLaMA-Factory reads a YAML; a text where a number belongs fails
-        much later, or compares as false for the whole run.
+def wrong_type(config: Config) -> Findings:
+    """What it does: checks the type of each value.
+    Why it matters: LLaMA-Factory does not check types when it reads a YAML; a string in place of a number fails much
+        later, or counts as false for the whole run.
     Example:
         lora_rank: eight
         ---
@@ -33,14 +33,14 @@ def wrong_type(config: Config) -> Found:
     """
     for name, setting, entry in _known(config):
         wanted = str(entry.get("type", ""))
-        said = _misfit(setting.value, wanted)
+        misfit = _misfit(setting.value, wanted)
         share = name == "warmup_steps" and _number(setting.value) and not isinstance(setting.value, bool)
-        if said and not share:  # shares of it are FT103's
-            yield error(setting, f"`{setting.word}` takes {said}", label=f"this is {_kind(setting.value)}")
+        if misfit and not share:  # shares of it are FT103's
+            yield error(setting, f"`{setting.word}` takes {misfit}", label=f"this is {_kind(setting.value)}")
 
 
 def _known(config: Config) -> Iterator[tuple[str, Setting, Mapping[str, Any]]]:
-    """Settings whose parameter the engine has, with its entry in the schema."""
+    """Settings of parameters in the engine's schema, with their entries."""
     schema = config.schema
     for name, setting in config.settings.items():
         if setting.value is not None and name in schema and name not in config.unknown:
@@ -48,7 +48,7 @@ def _known(config: Config) -> Iterator[tuple[str, Setting, Mapping[str, Any]]]:
 
 
 def _misfit(value: Any, wanted: str) -> str:
-    """What the parameter takes, when the value is nothing of the kind; else "". Only plain types are judged."""
+    """What the parameter takes, if the value has another type; else "". Only plain types are checked."""
     kinds = {part.strip() for part in wanted.replace("Optional[", "").rstrip("]").split("|")} - {"None"}
     if kinds == {"bool"}:
         return "" if str(value).lower() in ("true", "false", "yes", "no", "on", "off", "0", "1") else "true or false"
@@ -70,16 +70,16 @@ def _number(value: Any) -> bool:
 
 def _kind(value: Any) -> str:
     if isinstance(value, float) and not _number(value):
-        return "endless" if value == value else "no number"
+        return "infinite" if value == value else "not a number"
     names = {bool: "true or false", str: "a text", dict: "a table", list: "a list", int: "a number", float: "a number"}
     return names.get(type(value), "something else")
 
 
 @rule("FT002")
-def unknown_value(config: Config) -> Found:
-    """What it does: finds values that are not in the set a parameter takes.
-    Why it matters: LLaMA-Factory 0.9.5 takes `stage: stf` or `template: qwne3` without a word while it reads
-        the file, loads the model, and fails minutes later; some are never noticed.
+def unknown_value(config: Config) -> Findings:
+    """What it does: finds values that a parameter does not accept.
+    Why it matters: LLaMA-Factory 0.9.5 reads `stage: stf` or `template: qwne3` without an error, loads the model, and
+        fails minutes later; some values never fail.
     Example:
         stage: stf
         ---
@@ -108,8 +108,10 @@ def unknown_value(config: Config) -> Found:
         members = _members(config, name, entry)
         values = setting.value if isinstance(setting.value, list) else [setting.value]
         for value in values:
-            own = name == "template" and config.form == "recipe"  # may be one of the recipe's; the language has looked
-            if own or not members or str(value) in members or isinstance(value, bool | int | float):
+            own = name == "template" and config.form == "recipe"  # may be defined in the recipe; the language checks it
+            if own or not members or str(value) in members:
+                continue
+            if isinstance(value, bool | int | float) and not foreign.value_of(name, str(value)):
                 continue
             guess = foreign.value_of(name, str(value)) or closest(str(value), members)
             label = f"did you mean `{guess}`?" if guess else ""
@@ -119,28 +121,27 @@ def unknown_value(config: Config) -> Found:
 
 
 def _members(config: Config, name: str, entry: Mapping[str, Any]) -> list[str]:
-    """What a parameter takes: an engine's own list, the schema's choices, or the members of its enum."""
+    """Values of a parameter: the engine's own list, the schema's choices, or the members of its enum."""
     version = config.versions.get(config.engine, "")
     if name == "template":
         return catalog.templates(config.engine, version)
     known: Mapping[str, list[str]] = catalog.facts("values")
-    choices = [str(one) for one in entry.get("choices", ())]
+    choices = [str(choice) for choice in entry.get("choices", ())]
     if name in known or choices:
-        some = [one for one in known.get(name, ()) if one in choices or not choices]
+        some = [value for value in known.get(name, ()) if value in choices or not choices]
         return some or choices or known[name]
     enum = str(entry.get("type", "")).partition(" ")[0]
     enums = (
         catalog.schema("transformers", config.versions.get("transformers", ""), "enums") if enum[:1].isupper() else ()
     )
-    return [one.partition(".")[2] for one in enums if one.startswith(f"{enum}.")]
+    return [member.partition(".")[2] for member in enums if member.startswith(f"{enum}.")]
 
 
 @rule("FT003")
-def out_of_range(config: Config) -> Found:
-    """What it does: finds numbers outside of what a parameter can mean, and names in paths that are longer than any
-        file system takes (255 bytes).
-    Why it matters: LLaMA-Factory 0.9.5 accepts `lora_rank: -8`, `cutoff_len: 0` and `num_train_epochs: -1`; the
-        run breaks after the model is loaded, or trains nothing.
+def out_of_range(config: Config) -> Findings:
+    """What it does: finds numbers out of range, and file names longer than file systems support (255 bytes).
+    Why it matters: LLaMA-Factory 0.9.5 accepts `lora_rank: -8`, `cutoff_len: 0` and `num_train_epochs: -1`; the run
+        fails after the model is loaded, or trains nothing.
     Example:
         lora_rank: -8
         ---
@@ -177,22 +178,22 @@ def out_of_range(config: Config) -> Found:
             )
         elif name == "val_size" and number > 1 and number != int(number):
             yield error(
-                setting, f"`{setting.word}` cannot be {setting.text}", label="a share below 1, or a number of rows"
+                setting, f"`{setting.word}` cannot be {setting.text}", label="a fraction below 1, or a number of rows"
             )
 
 
 _PATHS = re.compile(r"(?:.*_(?:dir|path|file|folder)|deepspeed|resume_from_checkpoint|ref_model|reward_model)")
-"""Parameters whose values are paths, or may be."""
+"""Parameters whose values are or may be paths."""
 
 
-def _long_names(config: Config) -> Found:
-    """In a recipe the language finds them."""
+def _long_names(config: Config) -> Findings:
+    """Names above 255 bytes; in a recipe the language checks them."""
     if config.form == "recipe":
         return
     for name, setting in config.settings.items():
         if isinstance(setting.value, str) and _PATHS.fullmatch(name) and (size := longest_name(setting.value)):
             yield error(
-                setting, f"`{setting.word}` holds a name of {size} bytes", label="file systems take at most 255"
+                setting, f"`{setting.word}` holds a name of {size} bytes", label="file systems support at most 255"
             )
 
 
@@ -210,9 +211,9 @@ PREFERENCE_RATES = {"full": 5e-6, "freeze": 5e-6, "lora": 1e-4, "oft": 1e-4}
 
 
 @rule("FT004")
-def implausible_rate(config: Config) -> Found:
-    """What it does: finds learning rates far above what anybody trains with: over 5e-3 with LoRA, over 1e-4
-        with all weights, lower for preference stages (5e-6 full, 1e-4 LoRA). A rule of thumb.
+def implausible_rate(config: Config) -> Findings:
+    """What it does: finds learning rates far above the usual: over 5e-3 with LoRA, over 1e-4 with all weights, lower
+        for preference stages (5e-6 full, 1e-4 LoRA). A rule of thumb.
     Why it matters: LLaMA-Factory 0.9.5 accepts `learning_rate: 1e4`; the loss becomes NaN in the first steps,
         and NaN is logged as 0.
     Example:
@@ -243,7 +244,7 @@ def implausible_rate(config: Config) -> Found:
     what = f"{config.stage} with {method}" if config.stage in ("dpo", "kto") else method
     yield warning(
         setting,
-        f"a rate of {setting.text} is far above what {what} is trained with",
+        f"a learning rate of {setting.text} is far above the usual for {what}",
         help=f"rates up to {_rate(limit)} are usual",
     )
 
@@ -255,11 +256,9 @@ def _rate(number: float) -> str:
 
 
 @rule("FT005")
-def key_not_here(config: Config) -> Found:
-    """What it does: finds parameters that belong to another kind of stage: `pref_beta` in SFT, training
-        parameters in an export.
-    Why it matters: a training stage ignores them without a word, so what you set has no effect; an export stops
-        on them.
+def key_not_here(config: Config) -> Findings:
+    """What it does: finds parameters of another kind of stage: `pref_beta` in SFT, training parameters in an export.
+    Why it matters: a training stage silently ignores them; an export stops.
     Example:
         pref_beta: 0.1
         ---
@@ -281,12 +280,12 @@ def key_not_here(config: Config) -> Found:
             continue
         if config.kind == "train" and config.stage not in stages.get(name, [config.stage]):
             kinds = " and ".join(stages[name])
-            text = f"`{setting.word}` belongs to {kinds}, and has no effect in {config.stage}"
+            text = f"`{setting.word}` is for {kinds} and has no effect in {config.stage}"
             yield error(
                 setting, text, help=f"drop it, or write `stage: {stages[name][0]}`", fix=drop(setting, safe=False)
             )
         elif config.kind == "export" and str(entry.get("section")) in _TRAINING and setting.word == name:
-            text = f"`{setting.word}` belongs to training, and an export stops on it"
+            text = f"`{setting.word}` is for training; an export stops on it"
             yield error(setting, text, help="drop it", fix=drop(setting, safe=True))
 
 
@@ -295,10 +294,11 @@ _ODD = re.compile(r"[-+]?(0[0-7_]+|[0-9][0-9_]*(:[0-5]?[0-9])+)")
 
 
 @rule("FT007")
-def yaml_reads_it_otherwise(config: Config) -> Found:
-    """What it does: finds scalars that YAML 1.1 does not read as they look: `010` is 8, `1:30` is 90, `no` is false.
-    Why it matters: LLaMA-Factory reads its files with OmegaConf, which follows YAML 1.1; the value that reaches
-        the engine is not the one in the file.
+def yaml_reads_it_otherwise(config: Config) -> Findings:
+    """What it does: finds scalars that YAML 1.1 reads differently from what they look like: `010` is 8, `1:30` is 90,
+        `no` is false.
+    Why it matters: LLaMA-Factory reads its files with OmegaConf, which follows YAML 1.1; the engine gets another value
+        than the file shows.
     Example:
         save_steps: 0500
         ---
@@ -321,7 +321,7 @@ def yaml_reads_it_otherwise(config: Config) -> Found:
         if isinstance(setting.value, int) and not isinstance(setting.value, bool) and _ODD.fullmatch(text):
             meant = text if ":" in text else text.lstrip("0") or "0"
             value = str(setting.value) if ":" in text else meant
-            help = f"write `{value}`" if ":" in text else f"write `{meant}` if that is meant"
+            help = f"write `{value}`" if ":" in text else f"write `{meant}` if you mean that"
             fix = put(setting, value, safe=":" in text)
             yield warning(setting, f"YAML reads `{text}` as {setting.value}", help=help, fix=fix)
         elif isinstance(setting.value, bool) and "bool" not in str(entry.get("type")):
@@ -334,9 +334,9 @@ def yaml_reads_it_otherwise(config: Config) -> Found:
 
 
 @rule("FT011")
-def missing_key(config: Config) -> Found:
-    """What it does: says what no run can do without: a model, somewhere to put the result, something to learn from.
-    Why it matters: the engine says so after it has loaded torch, a traceback deep.
+def missing_key(config: Config) -> Findings:
+    """What it does: finds a run without a model, training without data, an export without a folder.
+    Why it matters: the engine reports it after importing torch, in a traceback.
     Example:
         model_name_or_path: null
         ---
@@ -353,13 +353,13 @@ def missing_key(config: Config) -> Found:
     Source: llamafactory/hparams/model_args.py:208, parser.py:478, train/tuner.py:156 (0.9.5)
     """
     if not config.has("model_name_or_path"):
-        yield error(config.at("model_name_or_path"), "there is no model", help="write `model_name_or_path: org/name`")
+        yield error(config.at("model_name_or_path"), "no model is set", help="write `model_name_or_path: org/name`")
     if config.trains and not config.has("dataset") and config.form != "recipe":
         yield error(
             config.first("do_train"),
-            "there is nothing to train on",
-            help="write `dataset: name`, or take `do_train` out",
+            "no data to train on",
+            help="write `dataset: name`, or drop `do_train`",
         )
     if config.kind == "export" and not config.has("export_dir"):
         at = config.first("export_size", "export_quantization_bit", "model_name_or_path")
-        yield error(at, "an export has to say where to", help="write `export_dir: out`")
+        yield error(at, "an export needs an output folder", help="write `export_dir: out`")

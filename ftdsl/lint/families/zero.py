@@ -1,4 +1,4 @@
-"""DeepSpeed: its own document, and how it agrees with the parameters beside it."""
+"""DeepSpeed: its file, and whether it agrees with the engine's parameters."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 from ftdsl import catalog
 from ftdsl.lint.config import Config, Document
 from ftdsl.lint.edits import drop, put, written
-from ftdsl.lint.rule import Found, error, rule, warning
+from ftdsl.lint.rule import Findings, error, rule, warning
 
 
 def own(config: Config) -> Document | None:
-    """The author's DeepSpeed document; None without one, or when it was written from a recipe."""
+    """The author's DeepSpeed document; None without one, or if it was generated from a recipe."""
     return config.deepspeed if config.deepspeed is not None and not config.deepspeed.ours else None
 
 
 @rule("FT401")
-def batch_equation(config: Config) -> Found:
-    """What it does: works out the batch equation: train batch = micro batch x accumulation x ranks.
-    Why it matters: DeepSpeed asserts it when the engine is made, on every rank, after the model was loaded.
+def batch_equation(config: Config) -> Findings:
+    """What it does: checks the batch equation: train batch = micro batch x accumulation x ranks.
+    Why it matters: DeepSpeed asserts it when its engine is initialised, on every rank, after the model is loaded.
     Example:
         # with: gpus=8
         deepspeed: ds_config.json
@@ -51,12 +51,20 @@ def batch_equation(config: Config) -> Found:
     if world and total != micro * steps * world:
         label = f"{micro:g} micro x {steps:g} accumulate x {world} ranks = {micro * steps * world:g}"
         yield error(
-            at, f"a batch of {total} cannot be made up", label=label, help='write "auto"', fix=put(at, '"auto"')
+            at,
+            f"`train_batch_size` is {total}, but its factors give {micro * steps * world:g}",
+            label=label,
+            help='write "auto"',
+            fix=put(at, '"auto"'),
         )
     elif not world and total % (micro * steps):
         label = f"{micro:g} micro x {steps:g} accumulate = {micro * steps:g} a rank"
         yield error(
-            at, f"no number of ranks makes a batch of {total}", label=label, help='write "auto"', fix=put(at, '"auto"')
+            at,
+            f"`train_batch_size` {total} is not a multiple of {micro * steps:g}",
+            label=label,
+            help='write "auto"',
+            fix=put(at, '"auto"'),
         )
 
 
@@ -77,14 +85,14 @@ PAIRS = (
     ("fp16.enabled", "fp16"),
     ("bf16.enabled", "bf16"),
 )
-"""What transformers holds against each other (transformers/integrations/deepspeed.py, trainer_config_process)."""
+"""Pairs that transformers requires to be equal (transformers/integrations/deepspeed.py, trainer_config_process)."""
 
 
 @rule("FT402")
-def two_files_disagree(config: Config) -> Found:
-    """What it does: holds each value of the DeepSpeed file against the parameter that says the same.
-    Why it matters: transformers refuses every pair that differs, after the model was loaded; a number written
-        as text differs too.
+def two_files_disagree(config: Config) -> Findings:
+    """What it does: compares each value of the DeepSpeed file with the parameter of the same meaning.
+    Why it matters: transformers rejects every pair that differs, after the model is loaded; a number written as a
+        string differs too.
     Example:
         deepspeed: ds_config.json
         per_device_train_batch_size: 2
@@ -117,9 +125,8 @@ def two_files_disagree(config: Config) -> Found:
             continue
         at, other = document.at(path), config.at(name)
         if isinstance(theirs, str):
-            yield error(
-                at, f"`{path}` is a text, and DeepSpeed wants a number", help='write "auto"', fix=put(at, '"auto"')
-            )
+            wanted = "true or false" if name in ("fp16", "bf16") else "a number"
+            yield error(at, f"`{path}` must be {wanted}, not a string", help='write "auto"', fix=put(at, '"auto"'))
             continue
         shown = written(ours) if isinstance(ours, bool) else f"{ours:g}" if ours is not None else "unset"
         label = f"`{other.word}` is {shown}"
@@ -134,10 +141,10 @@ def two_files_disagree(config: Config) -> Found:
 
 
 @rule("FT406")
-def deepspeed_precision(config: Config) -> Found:
-    """What it does: finds fp16 and bf16 both on in the DeepSpeed file, and a file that contradicts accelerate's
-        mixed precision.
-    Why it matters: DeepSpeed and accelerate stop on it when the engine is made.
+def deepspeed_precision_conflict(config: Config) -> Findings:
+    """What it does: finds both fp16 and bf16 in the DeepSpeed file, and a file that contradicts accelerate's mixed
+        precision.
+    Why it matters: DeepSpeed and accelerate stop when the engine is initialised.
     Example:
         deepspeed: ds_config.json
         # file: ds_config.json
@@ -174,21 +181,21 @@ def deepspeed_precision(config: Config) -> Found:
     other = {"bf16": "fp16", "fp8": "fp16", "fp16": "bf16"}.get(str(mixed), "")
     if other in on and config.accelerate:
         at = document.at(f"{other}.enabled")
-        said = config.accelerate.at("mixed_precision")
+        accelerate_setting = config.accelerate.at("mixed_precision")
         yield error(
             at,
-            f"accelerate computes in {mixed}, and DeepSpeed in {other}",
-            also=((said, "said here"),),
+            f"accelerate is set to {mixed}, but DeepSpeed to {other}",
+            also=((accelerate_setting, "accelerate's setting"),),
             help='write "auto"',
             fix=put(at, '"auto"'),
         )
 
 
 @rule("FT408")
-def offload_not_here(config: Config) -> Found:
-    """What it does: finds offload that ZeRO's stage cannot do: parameters below stage 3, a part of the
-        optimiser below stage 3, anything at stage 0 or 1.
-    Why it matters: DeepSpeed asserts it when the engine is made, or ignores it.
+def offload_not_supported(config: Config) -> Findings:
+    """What it does: finds offloading that the ZeRO stage does not support: parameters or a part of the optimiser below
+        stage 3, anything at stage 0.
+    Why it matters: DeepSpeed asserts it when its engine is initialised, or ignores it.
     Example:
         deepspeed: ds_config.json
         # file: ds_config.json
@@ -215,7 +222,7 @@ def offload_not_here(config: Config) -> Found:
         at = document.at(f"{zero}.offload_param")
         yield error(
             at,
-            f"ZeRO-{config.zero} does not split parameters, and cannot move them",
+            f"ZeRO-{config.zero} does not shard parameters and cannot offload them",
             help='write `"stage": 3`, or drop it',
             fix=drop(at, safe=False),
         )
@@ -224,20 +231,20 @@ def offload_not_here(config: Config) -> Found:
         at = document.at(f"{zero}.offload_optimizer.ratio")
         yield error(
             at,
-            f"ZeRO-{config.zero} moves the whole optimiser or nothing",
+            f"ZeRO-{config.zero} can only offload the whole optimiser",
             help="drop `ratio`, or use stage 3",
             fix=drop(at),
         )
     if document.get(f"{zero}.offload_optimizer.device") in ("cpu", "nvme") and config.zero == 0:
         at = document.at(f"{zero}.offload_optimizer")
-        yield error(at, "without ZeRO there is no optimiser state to move", help='write `"stage": 2`')
+        yield error(at, "without ZeRO there is no sharded optimiser state to offload", help='write `"stage": 2`')
 
 
 @rule("FT409")
-def untested_optimiser(config: Config) -> Found:
-    """What it does: wants `zero_allow_untested_optimizer` where the optimiser is not one that DeepSpeed has
-        tried with ZeRO, and `zero_force_ds_cpu_optimizer: false` where it is moved to the CPU.
-    Why it matters: DeepSpeed asserts the first and raises on the second when the engine is made.
+def untested_optimiser(config: Config) -> Findings:
+    """What it does: finds an optimiser that DeepSpeed does not list as tested with ZeRO, without
+        `zero_allow_untested_optimizer`.
+    Why it matters: DeepSpeed asserts it when its engine is initialised.
     Example:
         deepspeed: ds_config.json
         optim: adafactor
@@ -264,15 +271,15 @@ def untested_optimiser(config: Config) -> Found:
         at = config.at("optim")
         yield error(
             at,
-            f"DeepSpeed has not tried `{config.value('optim')}` with ZeRO, and asks for leave",
+            f"DeepSpeed rejects `{config.value('optim')}` under ZeRO unless `zero_allow_untested_optimizer` is true",
             help='write `"zero_allow_untested_optimizer": true` in the DeepSpeed file',
         )
 
 
 @rule("FT418")
-def batch_search_with_zero3(config: Config) -> Found:
+def batch_search_with_zero3(config: Config) -> Findings:
     """What it does: finds `auto_find_batch_size` with ZeRO-3.
-    Why it matters: transformers stops on it when the trainer is made, the model already loaded.
+    Why it matters: transformers stops when the trainer is created, after the model is loaded.
     Example:
         auto_find_batch_size: true
         deepspeed: ds_config.json
@@ -290,17 +297,17 @@ def batch_search_with_zero3(config: Config) -> Found:
         at = config.at("auto_find_batch_size")
         yield error(
             at,
-            f"`{at.word}` does not work with ZeRO-3",
-            help="set the batch yourself, or use ZeRO-2",
+            f"ZeRO-3 does not support `{at.word}`",
+            help="set the batch size, or use ZeRO-2",
             fix=drop(at, safe=False),
         )
 
 
 @rule("FT426")
-def batch_in_no_file(config: Config) -> Found:
-    """What it does: wants a batch in the DeepSpeed file.
-    Why it matters: DeepSpeed asserts that one of `train_batch_size` and `train_micro_batch_size_per_gpu` is
-        there; "auto" will do.
+def deepspeed_batch_missing(config: Config) -> Findings:
+    """What it does: finds a DeepSpeed file without a batch size.
+    Why it matters: DeepSpeed asserts that `train_batch_size` or `train_micro_batch_size_per_gpu` is set; "auto" is
+        enough.
     Example:
         deepspeed: ds_config.json
         # file: ds_config.json
@@ -317,14 +324,16 @@ def batch_in_no_file(config: Config) -> Found:
         return
     if document.get("train_batch_size") is None and document.get("train_micro_batch_size_per_gpu") is None:
         at = document.at("zero_optimization")
-        yield error(at, "the DeepSpeed file names no batch", help='write `"train_micro_batch_size_per_gpu": "auto"`')
+        yield error(
+            at, "the DeepSpeed file sets no batch size", help='write `"train_micro_batch_size_per_gpu": "auto"`'
+        )
 
 
 @rule("FT427")
-def weights_left_in_pieces(config: Config) -> Found:
-    """What it does: finds ZeRO-3 and tensor parallelism (AutoTP) that do not gather the weights when they save.
-    Why it matters: checkpoints of ZeRO-3 then hold pieces that only `zero_to_fp32.py` puts together; AutoTP writes no
-        model at all, and the run ends well.
+def weights_not_gathered(config: Config) -> Findings:
+    """What it does: finds ZeRO-3 and tensor parallelism (AutoTP) that do not gather the weights when saving.
+    Why it matters: checkpoints of ZeRO-3 then hold shards that only `zero_to_fp32.py` can merge; AutoTP writes no
+        model at all, although the run succeeds.
     Example:
         deepspeed: ds_config.json
         # file: ds_config.json
@@ -356,7 +365,7 @@ def weights_left_in_pieces(config: Config) -> Found:
         at = document.at(name)
         yield warning(
             at,
-            "what is saved stays in pieces, which nothing but zero_to_fp32.py reads",
+            "checkpoints stay sharded: only zero_to_fp32.py can read them",
             help="write true",
             fix=put(at, "true"),
         )
@@ -366,15 +375,15 @@ def weights_left_in_pieces(config: Config) -> Found:
         at = document.at("tensor_parallel.autotp_size")
         yield error(
             at,
-            "tensors are split and not gathered when they are saved: no model would be written",
+            "sharded tensors are not gathered when saving: no model would be written",
             help='write `"gather_16bit_weights_on_model_save": true` into `zero_optimization`',
         )
 
 
 @rule("FT428")
-def no_zero_section(config: Config) -> Found:
-    """What it does: wants `zero_optimization` in the DeepSpeed file.
-    Why it matters: accelerate stops without it, even where ZeRO is not wanted; `{"stage": 0}` says that.
+def no_zero_section(config: Config) -> Findings:
+    """What it does: finds a DeepSpeed file without `zero_optimization`.
+    Why it matters: accelerate stops without it, even if ZeRO is off; `{"stage": 0}` turns it off.
     Example:
         deepspeed: ds_config.json
         # file: ds_config.json
@@ -393,6 +402,6 @@ def no_zero_section(config: Config) -> Found:
         if not near:
             yield error(
                 at,
-                "the DeepSpeed file says nothing of ZeRO",
+                "the DeepSpeed file has no `zero_optimization`",
                 help='write `"zero_optimization": {"stage": 0}`, or a higher stage',
             )

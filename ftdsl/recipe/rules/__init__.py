@@ -1,11 +1,11 @@
-"""Checks of the typed recipe: one module per family, in the order of this table."""
+"""Rules: semantic checks of the typed recipe, one module per family, in the order of this table."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from ftdsl.recipe.recipe import Recipe
-from ftdsl.recipe.rules import data, hardware, places, smoke, watching
+from ftdsl.recipe.rules import data, destinations, evaluation, hardware, smoke
 from ftdsl.session import Session
 
 RULES: tuple[Callable[[Recipe, Session], None], ...] = (
@@ -13,15 +13,15 @@ RULES: tuple[Callable[[Recipe, Session], None], ...] = (
     data.files_exist,
     data.right_data_for_stage,
     smoke.made_by_smoke,
-    places.destination_is_a_folder,
-    places.destination_is_its_own,
-    places.can_resume,
-    watching.best_by_is_measured,
-    watching.held_out_is_there,
+    destinations.destination_is_a_folder,
+    destinations.destination_is_its_own,
+    destinations.can_resume,
+    evaluation.best_by_is_measured,
+    evaluation.held_out_is_there,
 )
 
 
 def check(recipe: Recipe, session: Session) -> None:
-    """Run every rule; each adds what it finds to the session's sink."""
+    """Run all rules; each reports to the session's sink."""
     for rule in RULES:
         rule(recipe, session)

@@ -1,4 +1,4 @@
-"""Data a stage reads: that it is there, and that its shape fits the stage."""
+"""Data that a stage reads: whether it exists, and whether its shape fits the stage."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ SOURCES = ("data", "source", "calibrate", "evaluate.data", "holdout.eval", "hold
 """Keys whose values name data."""
 
 BESIDE = ("tokenizer.special",)
-"""Keys whose values may name files that belong to the recipe itself."""
+"""Keys whose values may name files beside the recipe."""
 
 
 def sources(stage: Stage) -> Iterator[tuple[str, Term | StageRef]]:
-    """Every source a stage names, with the dotted key it stands at."""
+    """(dotted key, source) of all sources that a stage names."""
     settings = stage.settings
     for key in SOURCES:
         for item in named(settings, key):
@@ -32,12 +32,12 @@ def sources(stage: Stage) -> Iterator[tuple[str, Term | StageRef]]:
 
 
 def named(settings: Settings, key: str) -> Iterator[Term | StageRef]:
-    """The sources a key names, less shares and counts."""
+    """The sources that a key names, without shares and counts."""
     return (item for item in settings.items(key) if isinstance(item, Term | StageRef))
 
 
 def files_exist(recipe: Recipe, session: Session) -> None:
-    """A file that is named must be there; one with an absolute path may lie on another machine (`elsewhere`: all data may)."""
+    """A named file must exist; one with an absolute path may be on another machine (`session.elsewhere`: all data may)."""
     for stage in recipe.stages:
         data = () if session.elsewhere else sources(stage)
         beside = ((key, item) for key in BESIDE for item in named(stage.settings, key))
@@ -54,81 +54,81 @@ def _check_file(recipe: Recipe, item: Term, span: Span, session: Session) -> Non
     if any(char in written for char in "*?["):
         folder = recipe.folder if not Path(written).is_absolute() else Path(Path(written).anchor)
         pattern = str(Path(written).relative_to(folder)) if Path(written).is_absolute() else written
-        there = bool(session.files.glob(folder, pattern))
+        exists = bool(session.files.glob(folder, pattern))
     else:
-        there = session.files.exists(path)
-    if there and not any(char in written for char in "*?["):
-        what = session.files.is_file(path) or session.files.is_dir(path)
-        if not what:  # a pipe is empty when it is read again, and a device never ends
+        exists = session.files.exists(path)
+    if exists and not any(char in written for char in "*?["):
+        is_usable = session.files.is_file(path) or session.files.is_dir(path)
+        if not is_usable:  # a pipe can be read once only, and a device has no end
             session.sink.error("FT501", f"`{written}` is neither a file nor a folder", _inside(span, written))
-    if there:
+    if exists:
         return
     if Path(written).is_absolute():
         session.sink.warning("FT501", f"`{written}` is not on this machine", span)
     else:
-        near = closest(path.name, [one.name for one in session.files.glob(path.parent, "*")])
-        guess = str(Path(written).with_name(near)) if near else ""
-        place = _inside(span, written)
+        sibling = closest(path.name, [sibling.name for sibling in session.files.glob(path.parent, "*")])
+        guess = str(Path(written).with_name(sibling)) if sibling else ""
+        own_span = _inside(span, written)
         session.sink.error(
             "FT501",
-            f"there is no file `{written}`",
-            place,
+            f"no such file: `{written}`",
+            own_span,
             label=f"did you mean `{guess}`?" if guess else "",
-            help="paths are seen from the recipe's folder",
-            fix=Fix(f"write `{guess}`", (Edit(place, place.text.replace(written, guess)),), safe=False)
+            help="paths are relative to the recipe's folder",
+            fix=Fix(f"write `{guess}`", (Edit(own_span, own_span.text.replace(written, guess)),), safe=False)
             if guess and not _ESCAPED.search(guess)
             else None,
         )
 
 
 _ESCAPED = re.compile(r"[\"'\\\\{}\x00-\x1f\x7f]")
-"""What a text in quotes would have to write otherwise."""
+"""Characters that need an escape in a quoted text."""
 
 
 def _inside(span: Span, written: str) -> Span:
-    """The path's own place within the value, where it stands there as written."""
+    """The span of the path within the value, if it occurs literally."""
     at = span.text.find(written)
     return Span(span.source, span.start + at, span.start + at + len(written)) if at >= 0 else span
 
 
 def right_data_for_stage(recipe: Recipe, session: Session) -> None:
-    """A stage that learns needs data, and rows of the shape it learns from."""
+    """A stage that trains needs data, with rows of the right shape."""
     for stage in recipe.stages:
         if stage.kind == "data":
             _check_unread(recipe, stage, session)
         if stage.kind not in TRAINING:
             continue
         if not stage.settings.get("data") and "data" not in stage.unknown:
-            text = f"`{stage.name}` has nothing to learn from"
+            text = f"`{stage.name}` has no training data"
             session.sink.error("FT011", text, stage.span, help='write `data = file("data.jsonl")`')
         for key, item in sources(stage):
             _check_shape(recipe, stage, key, item, session)
 
 
 def _check_shape(recipe: Recipe, stage: Stage, key: str, item: Term | StageRef, session: Session) -> None:
-    """The first row tells: pairs for dpo and reward, labels for kto, plain text for pretrain."""
+    """Check the first row: pairs for dpo and reward, labels for kto, plain text for pretrain."""
     span = stage.spans.get(key, stage.span)
     settings, origin = _settings(recipe, item)
     if settings is None or origin is None:
         return
     shape = shape_of(settings, first_row(origin, recipe.folder, session.files), stage.kind)
     if stage.kind == "pretrain" and shape.format != "text" and shape.row is not None:
-        text = f"`{stage.name}` learns from plain text, and these rows are {shape.format}"
-        help = 'rows for it look like {"text": "…"}; to learn answers, use an `sft` stage'
+        text = f"`{stage.name}` needs plain text, but these rows are {shape.format}"
+        help = 'write rows as {"text": "…"}, or use an `sft` stage for answers'
         session.sink.error("FT502", text, span, help=help)
     elif stage.kind != "pretrain" and shape.format == "text" and shape.row is not None:
-        text = f"`{stage.name}` learns from questions and answers, and these rows are plain text"
+        text = f"`{stage.name}` needs prompts and answers, but these rows are plain text"
         session.sink.error("FT502", text, span, help="use a `pretrain` stage for text")
     elif shape.missing and shape.row is not None:
         wanted = ", ".join(f"`{column}`" for column in shape.missing)
         label = f"they have {', '.join(f'`{name}`' for name in list(shape.row)[:8])}"
-        help = f'name the columns in a `data` stage: columns {{ {_part(shape.missing[0])} = "…" }}'
-        text = f"`{stage.name}` needs {wanted} in its rows"
+        help = f'map the columns in a `data` stage: columns {{ {_part(shape.missing[0])} = "…" }}'
+        text = f"`{stage.name}` needs rows with {wanted}"
         session.sink.error("FT502", text, span, label=label, help=help)
 
 
 def _check_unread(recipe: Recipe, stage: Stage, session: Session) -> None:
-    """Rows that no stage reads are held against no format where their columns tell none."""
+    """Report a data stage that no stage reads, if its columns do not determine the format."""
     settings = stage.settings
     origin = next(named(settings, "source"), None)
     if recipe.read_by(stage) or origin is None or settings.inside("columns"):
@@ -137,8 +137,8 @@ def _check_unread(recipe: Recipe, stage: Stage, session: Session) -> None:
     shape = shape_of(settings, row, "sft")
     if row is not None and shape.format == "alpaca" and len(shape.missing) > 1:
         label = f"they have {', '.join(f'`{name}`' for name in list(row)[:8])}"
-        text = f"no stage reads the rows of `{stage.name}`, and their columns do not tell what they are"
-        help = 'name them: columns { prompt = "…", response = "…" }'
+        text = f"no stage reads `{stage.name}`, and its columns match no format"
+        help = 'map them: columns { prompt = "…", response = "…" }'
         session.sink.warning("FT502", text, stage.spans.get("source", stage.span), label=label, help=help)
 
 
@@ -147,7 +147,7 @@ def _part(column: str) -> str:
 
 
 def _settings(recipe: Recipe, item: Term | StageRef) -> tuple[Settings | None, Term | StageRef | None]:
-    """What is known of a source: of a data stage its settings, with the first file it reads."""
+    """(settings, source) of a source: for a data stage its settings and first source."""
     if isinstance(item, Term):
         return (settings_of(item), item) if "entry" not in item.options else (None, None)
     stage = recipe.find(item.key)

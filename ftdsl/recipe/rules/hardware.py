@@ -1,4 +1,4 @@
-"""Where a recipe runs."""
+"""Hardware."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ftdsl.session import Session
 
 
 def no_hardware(recipe: Recipe, session: Session) -> None:
-    """Without `hardware` one process and no GPU is assumed, and said once."""
+    """Report once that without `hardware` one process and no GPU is assumed."""
     trained = [stage for stage in recipe.stages if stage.settings.may_have("optim")]
     if trained and not any(key.startswith("hardware.") for stage in trained for key in stage.origins):
         text = "no `hardware` block: one process and no GPU is assumed"

@@ -1,4 +1,4 @@
-"""What a smoke run leaves is no result: it must not come back as one."""
+"""Results of smoke runs must not be used as models or data."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from ftdsl.recipe.recipe import Recipe
 from ftdsl.session import Files, Session
 
 MARK = "SMOKE_TEST.txt"
-"""The file in every stage and model of a smoke run (ftdsl/runtime/report.py writes it)."""
+"""The marker file in every stage and model of a smoke run (written by ftdsl/runtime/report.py)."""
 
 FLAG = "ftdsl_smoke"
-"""What a toy's config.json says, wherever it is copied (ftdsl/runtime/scratch.py writes it)."""
+"""The key in the config.json of a toy model, which is copied with it (written by ftdsl/runtime/scratch.py)."""
 
 _ABOVE = 3
-"""Folders above a path that are looked at: `result/checkpoint-2` lies in a stage's folder."""
+"""Number of parent folders to search for the marker, such as those of `result/checkpoint-2`."""
 
 
 def made_by_smoke(recipe: Recipe, session: Session) -> None:
-    """A toy trained for four steps, or its few rows, named as a model, an adapter, a checkpoint or data."""
+    """Report a model, adapter, checkpoint or data of a smoke run: a toy model trained for a few steps, or a few rows."""
     for stage in recipe.stages:
         for key, value in stage.settings.values.items():
             for path in _paths(value):
                 if _marked(recipe.folder / path, session.files):
-                    text = f"`{path}` was made by a smoke run: a toy, to try a recipe"
-                    help = "name the real one; a real run of that recipe (without --smoke) makes it"
+                    text = f"`{path}` is the result of a smoke run"
+                    help = "use the result of a real run (without `--smoke`)"
                     session.sink.error("FT954", text, stage.spans.get(key, stage.span), help=help)
 
 
 def _paths(value: Any) -> Iterator[str]:
-    """Every path that a value names."""
+    """All paths in a value."""
     if isinstance(value, Term):
         path = value.options.get("path")
         if value.name == "file" and isinstance(path, str) and "://" not in path:
@@ -45,14 +45,14 @@ def _paths(value: Any) -> Iterator[str]:
             yield from _paths(item)
 
 
-def _marked(place: Path, files: Files) -> bool:
-    folders = [place, *list(place.parents)[:_ABOVE]]
+def _marked(path: Path, files: Files) -> bool:
+    folders = [path, *list(path.parents)[:_ABOVE]]
     if any(files.exists(folder / MARK) for folder in folders):
         return True
-    parts = place.parts
+    parts = path.parts
     if any(folder == "runs" and run.endswith(".smoke") for folder, run in pairwise(parts)):
         return True
     try:
-        return bool(files.json(place / "config.json").get(FLAG))
+        return bool(files.json(path / "config.json").get(FLAG))
     except (OSError, ValueError, AttributeError):
         return False

@@ -1,4 +1,4 @@
-"""What a stage is watched by: the metric that picks its best checkpoint, and the rows that are kept from training."""
+"""Evaluation: the metric that selects the best checkpoint, and the rows held out from training."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from ftdsl.session import Session
 
 SCORES = {"loss": ("loss",), "accuracy": ("accuracy",), "rouge": ("rouge_1", "rouge_2", "rouge_l", "bleu_4"),
           "bleu": ("rouge_1", "rouge_2", "rouge_l", "bleu_4")}  # fmt: skip
-"""Member of `evaluate.metrics` -> the scores that it gives; the loss is always among them (llamafactory/train/sft/metric.py)."""
+"""Member of `evaluate.metrics` -> its scores; the loss is always measured (llamafactory/train/sft/metric.py)."""
 
 COUNTED = 1 << 23
-"""Bytes of a file whose lines are counted for this: a check is quick."""
+"""Maximum size in bytes of a file whose lines are counted, since a check must be fast."""
 
 
 def best_by_is_measured(recipe: Recipe, session: Session) -> None:
-    """`save.best_by` names a score that the stage is evaluated with; the engine asks for it at the first checkpoint."""
+    """`save.best_by` must be a score that the evaluation measures; the engine needs it at the first checkpoint."""
     for stage in recipe.stages:
         value = stage.settings.get("save.best_by")
         metric = value.options.get("metric") if isinstance(value, Term) else value
         if not isinstance(metric, str) or stage.settings.get("evaluate.each"):
             continue
         score = metric.removeprefix("eval_")
-        asked = [*stage.settings.names("evaluate.metrics"), "loss"]
-        if score in {name for member in asked for name in SCORES.get(member, ())}:
+        members = [*stage.settings.names("evaluate.metrics"), "loss"]
+        if score in {name for member in members for name in SCORES.get(member, ())}:
             continue
         _not_measured(stage, metric, score, session)
 
@@ -40,27 +40,27 @@ def _not_measured(stage: Stage, metric: str, score: str, session: Session) -> No
     span = stage.spans.get("save.best_by", stage.span)
     member = next((member for member, names in SCORES.items() if score in names), None)
     if member is not None:
-        text = f"`{metric}` is not measured: `evaluate.metrics` has no `{member}`"
+        text = f"`{metric}` is not measured: `evaluate.metrics` lacks `{member}`"
         session.sink.error("FT068", text, span, help=f"write `evaluate {{ metrics = [loss, {member}] }}`")
         return
-    known = sorted({name for names in SCORES.values() for name in names})
-    guess = closest(score, known)
+    scores = sorted({name for names in SCORES.values() for name in names})
+    guess = closest(score, scores)
     label = f"did you mean `eval_{guess}`?" if guess else ""
     fix = guessed(span, f"eval_{guess}") if guess and span.text == metric else None
-    help = f"scores: {', '.join(f'eval_{name}' for name in known)}"
-    session.sink.error("FT068", f"nothing measures `{metric}`", span, label=label, help=help, fix=fix)
+    help = f"scores: {', '.join(f'eval_{name}' for name in scores)}"
+    session.sink.error("FT068", f"unknown score `{metric}`", span, label=label, help=help, fix=fix)
 
 
 def held_out_is_there(recipe: Recipe, session: Session) -> None:
-    """Of the rows there are, some are left to train on when those for an evaluation are taken out."""
+    """Held-out rows must leave some rows to train on."""
     if session.elsewhere:
         return
     for stage in recipe.stages:
         for key, sources in (("evaluate.data", "data"), ("holdout.eval", "source"), ("holdout.test", "source")):
             count = _count(stage.settings, key)
-            rows = _rows(stage, sources, recipe, session) if count else None
-            if rows is not None and count >= rows:
-                text = f"{count} rows are to be held out, and there are {rows}"
+            total = _count_rows(stage, sources, recipe, session) if count else None
+            if total is not None and count >= total:
+                text = f"cannot hold out {count} rows of {total}"
                 session.sink.error(
                     "FT069", text, stage.spans.get(key, stage.span), help="hold out a share, such as `5%`"
                 )
@@ -71,13 +71,13 @@ def _count(settings: Settings, key: str) -> int:
     return int(value.number) if isinstance(value, Amount) and value.unit == "count" and value.number >= 1 else 0
 
 
-def _rows(stage: Stage, key: str, recipe: Recipe, session: Session) -> int | None:
-    """Rows of the sources, where all of them are lines of files that lie here."""
+def _count_rows(stage: Stage, key: str, recipe: Recipe, session: Session) -> int | None:
+    """The number of rows of the sources; None unless all are small local JSON Lines files."""
     total = 0
-    for rows in _counted(stage, key, recipe, session):
-        if rows is None:
+    for count in _counted(stage, key, recipe, session):
+        if count is None:
             return None
-        total += rows
+        total += count
     return total
 
 
@@ -85,14 +85,14 @@ def _counted(stage: Stage, key: str, recipe: Recipe, session: Session) -> Iterat
     if len(list(named(stage.settings, key))) != len(stage.settings.items(key)):
         yield None
     for item in named(stage.settings, key):
-        path = local_path(item, recipe.folder)
-        places = files_of(path, recipe.folder, session.files) if path is not None else []
-        if not places:
+        source_path = local_path(item, recipe.folder)
+        paths = files_of(source_path, recipe.folder, session.files) if source_path is not None else []
+        if not paths:
             yield None
-        for place in places:
+        for path in paths:
             try:
-                small = place.suffix == ".jsonl" and session.files.size(place) <= COUNTED
-                yield session.files.lines(place) if small else None
+                small = path.suffix == ".jsonl" and session.files.size(path) <= COUNTED
+                yield session.files.lines(path) if small else None
             except OSError:
                 yield None
 

@@ -1,0 +1,128 @@
+"""What ended a program, read from what it printed: the engine's messages and what they mean (catalog/data/faults.toml)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ftdsl import catalog
+from ftdsl.credentials import masked
+from ftdsl.printable import printable
+from ftdsl.record import frozen, replace
+
+CODE = "FT950"
+"""The code of a cause that has no other."""
+LATEST = 2 << 20
+"""Bytes at a log's end that are searched."""
+
+
+@frozen
+class Cause:
+    """Why a program ended. name: the entry of faults.toml, "" where the program's own message had to do; message: a sentence;
+    keys: of the recipe, the first that is set counts; help: what to do; line: in the log, from 1, 0 where it is not known.
+    """
+
+    name: str
+    message: str
+    keys: tuple[str, ...]
+    help: str
+    code: str = CODE
+    line: int = 0
+
+
+def cause_of(text: str, context: str = "") -> Cause | None:
+    """The first entry of the table that matches; None where none does. context: the same text with the lines of source code
+    that a traceback quotes, in which only details are looked for.
+    """
+    context = context or text
+    for name, entry in catalog.faults().items():
+        if (match := re.search(entry["match"], text)) and re.search(entry.get("near", ""), context):
+            details = [
+                detail for group in entry.get("details", ()) if (detail := _detail(group, context, match.start()))
+            ]
+            say = "; ".join([_filled(entry["say"], match), *details])
+            line = text.count("\n", 0, match.start()) + 1
+            return Cause(name, say, tuple(entry["keys"]), _filled(entry["help"], match), entry.get("code", CODE), line)
+    return None
+
+
+AROUND = 20_000
+"""Characters before and after a message in which its details are looked for: a traceback is shorter."""
+
+
+def _detail(alternatives: Sequence[Mapping[str, str]], text: str, at: int) -> str:
+    """What the first of these patterns that matches near the message adds; "" where none does."""
+    near = text[max(0, at - AROUND) : at + AROUND]
+    for alternative in alternatives:
+        if match := re.search(alternative["match"], near):
+            return _filled(alternative["say"], match)
+    return ""
+
+
+def _filled(text: str, match: re.Match[str]) -> str:
+    """`{name}` is what the group of that name matched; other braces stay."""
+    for name, value in match.groupdict(default="").items():
+        text = text.replace(f"{{{name}}}", value)
+    return text
+
+
+_WRAPPER = re.compile(r"ChildFailedError|CalledProcessError|SystemExit|ProcessRaisedException|TaskError")
+"""What a launcher raises when a process of its own failed: that one's error says why."""
+_WARNING = re.compile(r"\bWARN(?:ING)?\b|\b\w*Warning\b")
+_QUOTED = re.compile(r"(?:\[rank\d+\]: ?)? {4,}(?=\S)")
+"""Source code in a traceback: `    raise ValueError(f"Template {name} does not exist.")`."""
+_ENDED_WELL = re.compile(r"\*{5} train metrics \*{5}|'train_runtime'|Training completed\.|\btrain_loss +=")
+_BROKE = re.compile(
+    r"^Traceback \(most recent call last\)|^(?:\[\w+\]: ?)?[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Failure)\b(?::|$)"
+    r"|exitcode\s*: -?\d|\bKilled\b|oom-kill|Segmentation fault|Bus error|slurmstepd: error|core dumped|returned non-zero exit",
+    re.MULTILINE,
+)
+_LAST = re.compile(
+    r"^(?:\[\w+\]: ?)?(?P<type>[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Failure))(?:: (?P<text>.+))?$", re.MULTILINE
+)
+
+
+def cause_in_log(text: str) -> Cause | None:
+    """Why the program that printed a log broke; None where it did not.
+
+    Warnings that were survived do not count: only what comes after the last sign that a training ended well, from the first
+    line at which something broke on. Of several processes the table's order decides: a process that is out of memory explains
+    those that waited for it.
+    """
+    skipped = max(0, len(text) - LATEST)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text[skipped:])
+    well = max((match.end() for match in _ENDED_WELL.finditer(text)), default=0)
+    broke = _BROKE.search(text, well)
+    if broke is None:
+        return None
+    start = text.rfind("\n", 0, broke.start()) + 1
+    rest = text[start:]
+    cause = cause_of(
+        "\n".join("" if _WARNING.search(line) or _QUOTED.match(line) else line for line in rest.split("\n")), rest
+    )
+    if cause is not None:
+        line = 0 if skipped else cause.line + text.count("\n", 0, start)
+        return replace(cause, message=masked(printable(cause.message)), line=line)
+    errors = list(_LAST.finditer(text, well))
+    if not errors:
+        return None
+    last = next((error for error in reversed(errors) if not _WRAPPER.search(error["type"])), errors[-1])
+    kind, _, words = printable(last.group(0)).partition(": ")
+    message = f"{kind}: {masked(words)}"[:300] if words else kind
+    line = 0 if skipped else text.count("\n", 0, last.start()) + 1
+    return Cause("", f"the program says: {message}", tuple(parameter_keys(message)), "", CODE, line)
+
+
+def parameter_keys(message: str) -> dict[str, None]:
+    """The recipe's keys for the engine's parameters that are in backticks, or after dashes."""
+    names: dict[str, None] = {}
+    for name in re.findall(r"`-{0,2}(\w+)`|--(\w+)", message):
+        names |= dict.fromkeys(catalog.keys_of_parameter(name[0] or name[1]))
+    return names
+
+
+def as_data(cause: Cause) -> dict[str, Any]:
+    """A cause as JSON holds it."""
+    return {"code": cause.code, "cause": cause.name or None, "message": cause.message, "keys": list(cause.keys),
+            "help": cause.help, "line": cause.line or None}  # fmt: skip

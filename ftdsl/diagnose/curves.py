@@ -1,0 +1,182 @@
+"""What was logged of one training, whoever logged it; and the quantities that judges ask for, each computed once."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from statistics import median
+from typing import Any
+
+from ftdsl.diagnose.statistics import jitter, share, smooth, thinned
+
+POINTS = 600
+"""Points of a long curve that its shape is read from (medians of neighbours); single steps are looked at in all of it."""
+
+
+REWARDS = ("rewards/", "objective/", "completion")
+"""How series begin that only trainers of preferences and rewards log; the loss of these may be 0 or below."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """Values at steps, which rise. Both lists are of the same length."""
+
+    steps: list[int] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def add(self, step: int, value: float) -> None:
+        """Append; after a resume the steps since the checkpoint come again, and the newer values count."""
+        while self.steps and self.steps[-1] >= step:
+            self.steps.pop()
+            self.values.pop()
+        self.steps.append(step)
+        self.values.append(value)
+
+    @cached_property
+    def finite(self) -> Series:
+        """Without what is no number."""
+        pairs = [(s, v) for s, v in zip(self.steps, self.values, strict=True) if math.isfinite(v)]
+        return self if len(pairs) == len(self) else Series([s for s, _ in pairs], [v for _, v in pairs])
+
+    def before(self, step: int) -> Series:
+        """Up to a step, without it."""
+        at = next((at for at, own in enumerate(self.steps) if own >= step), len(self))
+        return Series(self.steps[:at], self.values[:at])
+
+
+@dataclass(frozen=True)
+class Curves:
+    """One training.
+
+    source: the file, as it was named; loss: of training, by optimizer step; evals: loss on held-out rows; more: every other
+    series by the Trainer's name (`grad_norm`, `learning_rate`, `epoch`, `rewards/chosen`, …), `elapsed` in seconds,
+    `memory` in bytes; config: the engine's parameters, where they are known; stage: its key in the recipe, of our own runs.
+    """
+
+    source: str = ""
+    loss: Series = field(default_factory=Series)
+    evals: Series = field(default_factory=Series)
+    more: Mapping[str, Series] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    stage: str = ""
+
+    def series(self, name: str) -> Series:
+        """A series by name; an empty one where it was not logged."""
+        return self.more.get(name) or Series()
+
+    @cached_property
+    def grads(self) -> Series:
+        return self.series("grad_norm")
+
+    @cached_property
+    def shape(self) -> list[float]:
+        """The finite losses, thinned: what does not depend on the number of steps is read from these."""
+        return thinned(self.loss.finite.values, POINTS)
+
+    @cached_property
+    def trend(self) -> list[float]:
+        """The shape without its noise: medians over a twentieth of the run, at least 5 points."""
+        return smooth(self.shape, max(5, len(self.shape) // 20) | 1)
+
+    @cached_property
+    def first(self) -> float:
+        """The loss before anything was learned: the first update follows the first value."""
+        return self.loss.finite.values[0]
+
+    @cached_property
+    def last(self) -> float:
+        """The loss that the run ends at: the median of its last tenth, at least 5 values."""
+        values = self.loss.finite.values
+        return median(values[-max(5, len(values) // 10) :])
+
+    @cached_property
+    def lowest(self) -> float:
+        return min(self.trend)
+
+    @cached_property
+    def noise(self) -> float:
+        """Standard deviation of a step's loss around the trend, in the second half (in the first it falls too fast)."""
+        return jitter(share(self.loss.finite.values, 0.5))
+
+    @cached_property
+    def fall(self) -> float:
+        """Share of its first loss that the run lost; negative where it rose."""
+        return 1 - self.last / self.first if self.first else 0.0
+
+    @cached_property
+    def rates(self) -> Series:
+        return self.series("learning_rate").finite
+
+    @cached_property
+    def peak_rate(self) -> float:
+        return max(self.rates.values, default=0.0)
+
+    @cached_property
+    def epochs(self) -> float:
+        """Passes over the rows, 0 where they were not logged."""
+        return max(self.series("epoch").finite.values, default=0.0)
+
+    @cached_property
+    def steps_per_epoch(self) -> float:
+        """Optimizer steps of one pass; 0 where it is not known."""
+        epochs = self.series("epoch").finite
+        return epochs.steps[-1] / epochs.values[-1] if len(epochs) and epochs.values[-1] > 0 else 0.0
+
+    @cached_property
+    def early_grads(self) -> list[float]:
+        """Gradient norms before much was learned: the first twentieth, at least 3."""
+        values = self.grads.finite.values
+        return values[: max(3, len(values) // 20)]
+
+    @cached_property
+    def late_grads(self) -> Sequence[float]:
+        """Gradient norms of the last third."""
+        return share(self.grads.finite.values, 2 / 3) if len(self.grads.finite) else []
+
+    @cached_property
+    def gap(self) -> float | None:
+        """Held-out loss against the training loss around it, as a share of the latter: the median of the second half of the
+        evaluations. None without evaluation, or where too little was logged around it.
+        """
+        losses, evals = self.loss.finite, self.evals.finite
+        if not len(evals) or not len(losses):
+            return None
+        width = (evals.steps[-1] - evals.steps[0]) / (2 * max(1, len(evals) - 1)) or len(losses) / 10
+        gaps = []
+        for step, value in zip(evals.steps[len(evals) // 2 :], evals.values[len(evals) // 2 :], strict=True):
+            start, end = bisect_left(losses.steps, step - width), bisect_right(losses.steps, step + width)
+            around = losses.values[start:end]
+            if around and (train := median(around)) > 0:
+                gaps.append(value / train - 1)
+        return median(gaps[:-1] or gaps) if gaps else None
+
+    @cached_property
+    def gap_error(self) -> float:
+        """Standard error of the training loss that the gap is taken against, as a share."""
+        count = max(1, len(share(self.loss.finite.values, 0.5)))
+        return self.noise / self.last / math.sqrt(count) if self.last > 0 else math.inf
+
+    def number(self, name: str, default: float = 0.0) -> float:
+        """A parameter of the config as a number; the default where it is none, or not known."""
+        try:
+            return float(self.config.get(name, default))
+        except (TypeError, ValueError):
+            return default
+
+    @cached_property
+    def of_preferences(self) -> bool:
+        """Whether the loss is one of preferences or rewards, not of tokens."""
+        named = self.config.get("stage") in ("dpo", "kto", "ppo", "rm")
+        return named or any(name in ("reward", "kl") or name.startswith(REWARDS) for name in self.more)
+
+    @cached_property
+    def batch(self) -> int:
+        """Rows that one process puts into an optimizer step, by the config; 0 where that is not known."""
+        micro = self.number("per_device_train_batch_size")
+        return int(micro * self.number("gradient_accumulation_steps", 1))

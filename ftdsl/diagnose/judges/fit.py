@@ -1,0 +1,286 @@
+"""Whether the model learned what it should: too much of its rows, too little, or something else."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from statistics import mean, median
+
+from ftdsl.diagnose.curves import Curves
+from ftdsl.diagnose.judge import Change, Ill, judge
+from ftdsl.diagnose.judges.shared import UNKNOWN, text
+from ftdsl.diagnose.statistics import jitter, share, slope
+
+
+def _start_and_end(curves: Curves) -> str:
+    steps = curves.loss.finite.steps
+    return f"loss {text(curves.first)} -> {text(curves.last)} over steps {steps[0]} to {steps[-1]}"
+
+
+def _grads(curves: Curves) -> tuple[float, float]:
+    """Gradient norm early and late; (0, 0) where it was not logged."""
+    return (median(curves.early_grads), median(curves.late_grads)) if len(curves.grads.finite) >= 6 else (0.0, 0.0)
+
+
+def _stuck(curves: Curves, most: float = 0.15) -> bool:
+    """A loss that has hardly moved (fallen by less than `most`), at a height at which nothing is known of the rows."""
+    return len(curves.loss.finite) >= 20 and not curves.of_preferences and curves.fall < most and curves.last > UNKNOWN
+
+
+@judge("FD201", "rate", "fit", "clip", "noise")
+def vanishing(curves: Curves) -> Ill | None:
+    """What it does: finds a model whose loss does not depend on its rows, and does not move.
+    Why it matters: the signal dies inside of the network, forward and backward: initialisation, depth, a norm of about 0. No
+    rate helps.
+    Threshold: the loss moves by less than 15 %, above 2.5 nats, and from step to step (different rows) by less than 0.1 %:
+    rows differ by 1 % and more where the output depends on them.
+    What to do: check how the model is initialised (the handbook: deep networks, improper initialisation), its norms and
+    residuals.
+    Source: Glorot and Bengio 2010; SageMaker Debugger VanishingGradient; the handbook, pathology of gradients
+    """
+    if not _stuck(curves) or curves.noise > 1e-3 * curves.last or max(curves.loss.finite.values) > 1.05 * curves.first:
+        return None
+    early, late = _grads(curves)
+    evidence = (
+        _start_and_end(curves),
+        f"from step to step the loss differs by {100 * curves.noise / curves.last:.3f} %: the output hardly depends on the rows",
+        *((f"gradient norm {text(early)} -> {text(late)}",) if early else ()),
+    )
+    return Ill("gradients vanish: the loss does not depend on the rows", evidence, 0.8, ("model", "lora", "freeze"))
+
+
+@judge("FD202", "rate", "fit", "clip")
+def rate_too_low(curves: Curves) -> Ill | None:
+    """What it does: finds a loss that hardly moves although the gradient stays as large as it was.
+    Why it matters: the run costs as much as a good one and leaves the model as it was.
+    Threshold: the loss falls by less than 15 %, stays above 2.5 nats, and the gradient norm stays within a quarter of its
+    early value: the weights have hardly moved. Where no gradient norm was
+    logged: the loss falls by less than 6 %.
+    What to do: raise the rate ten times; LoRA wants about ten times the rate of full training.
+    Source: SageMaker Debugger LossNotDecreasing; Schulman et al. 2025, LoRA without regret (rates of LoRA)
+    """
+    early, late = _grads(curves)
+    still = 0.75 < late / early < 1.33 if early else curves.fall < 0.06
+    if not _stuck(curves) or not still or _small_adapter(curves):
+        return None
+    rate = (f"peak rate {text(curves.peak_rate)}",) if curves.peak_rate else ()
+    norms = (f"gradient norm {text(early)} -> {text(late)}: as large as before",) if early else ()
+    evidence = (_start_and_end(curves), *norms, *rate)
+    keys = ("optim.lr", "optim.schedule", "duration")
+    changes = (Change("raise the rate ten times", "optim.lr", "", 10),)
+    return Ill("the rate is too low: the weights hardly move", evidence, 0.8 if early else 0.5, keys, changes)
+
+
+def _small_adapter(curves: Curves) -> bool:
+    """An adapter that can hold next to nothing: rank 1 or 2, or one kind of module alone."""
+    targets = str(curves.config.get("lora_target", "all"))
+    lora = curves.config.get("finetuning_type") == "lora"
+    return lora and (curves.number("lora_rank", 8) <= 2 or (targets != "all" and "," not in targets))
+
+
+@judge("FD203", "fit", "clip")
+def underfitting(curves: Curves) -> Ill | None:
+    """What it does: finds a loss that falls by a few percent and stays high, on training rows as on held-out ones.
+    Why it matters: what is trained cannot hold what the rows say: an adapter of rank 1, few modules, a small frozen part.
+    Threshold: the loss falls by less than 20 % and stays above 2.5 nats, and the gradient norm has changed (the weights did
+    move), or the adapter is known to be small (then by less than 35 %).
+    What to do: a higher rank, all modules, a larger model; then a higher rate or a longer run.
+    Source: the handbook, reading loss curves (underfitting: 2.1 -> 2.0 -> 1.9)
+    """
+    small = _small_adapter(curves)
+    if not _stuck(curves, 0.35 if small else 0.2):
+        return None
+    early, late = _grads(curves)
+    if not early and not small and curves.fall < 0.05:
+        return None
+    evidence = [_start_and_end(curves)]
+    if len(curves.evals.finite):
+        values = curves.evals.finite.values
+        evidence.append(f"held-out loss {text(values[0])} -> {text(values[-1])}")
+    if early:
+        evidence.append(f"gradient norm {text(early)} -> {text(late)}")
+    if small:
+        evidence.append(
+            f"LoRA of rank {curves.config.get('lora_rank', 8)} on {curves.config.get('lora_target', 'all')}"
+        )
+    changes = (Change("a larger adapter", "lora.rank", "16"), Change("on all modules", "lora.targets", "all"),
+               Change("raise the rate three times", "optim.lr", "", 3))  # fmt: skip
+    return Ill("the model hardly learns its rows (underfitting)", tuple(evidence), 0.75,
+               ("lora.rank", "lora.targets", "lora", "optim.lr", "duration"), changes)  # fmt: skip
+
+
+@judge("FD204", "fit", "held-out")
+def overfitting(curves: Curves) -> Ill | None:
+    """What it does: finds a held-out loss that rises from its lowest while the training loss falls on.
+    Why it matters: from there on the model learns its rows by heart. The best checkpoint is the one at the lowest.
+    Threshold: the last held-out losses are above the lowest by 2 %, and by 3 standard deviations of their own jitter (2 where
+    they are half above the training loss) or by 4 standard errors of a line through them, and the training loss has fallen
+    since, to a tenth below them or more.
+    What to do: stop at the lowest (`save { best_by = eval_loss }`, `guard { patience = 3 }`), fewer epochs, more rows,
+    dropout, a smaller rank.
+    Source: Prechelt 1998, Early stopping, but when?; the handbook, reading loss curves; SageMaker Debugger Overfit
+    """
+    evals, losses = curves.evals.finite, curves.loss.finite
+    if len(evals) < 3 or len(losses) < 10 or 0 < curves.epochs < 1.5:
+        return None
+    lowest = min(evals.values)
+    at = evals.values.index(lowest)
+    after = evals.values[at:]
+    if lowest <= 0 or len(after) < 2:
+        return None
+    around = median(evals.values[max(0, at - 1) : at + 2]) if len(after) > 4 else lowest
+    end = median(after[-3:]) if len(after) > 4 else min(after[-2:]) if len(after) > 2 else after[-1]
+    gap = curves.gap or 0.0
+    wobble = jitter(evals.values[max(0, at - 2) :]) / lowest
+    train_then = curves.trend[_at(curves, evals.steps[at])]
+    rises = end / around - 1 > max(0.02, (2 if gap > 0.5 else 3) * wobble)
+    if not (rises or _line_rises(after)) or curves.last > 0.99 * train_then or gap < 0.1:
+        return None
+    evidence = [
+        f"held-out loss {text(lowest)} at step {evals.steps[at]}, {text(evals.values[-1])} at step {evals.steps[-1]}",
+        f"training loss {text(train_then)} -> {text(curves.last)} meanwhile",
+    ]
+    changes = [Change("keep the best checkpoint, not the last", "save.best_by", "eval_loss")]
+    if curves.epochs > 1:
+        best = curves.epochs * evals.steps[at] / losses.steps[-1]
+        evidence.append(f"{curves.epochs:.3g} epochs; the lowest was after {best:.2g}")
+        changes.insert(
+            0, Change(f"train for {max(1, round(best))} epochs", "duration", f"{max(1, round(best))} epochs")
+        )
+    return Ill("the model learns its rows by heart (overfitting)", tuple(evidence), 0.9,
+               ("duration", "lora.rank", "data"), tuple(changes), evals.steps[at])  # fmt: skip
+
+
+def _line_rises(values: list[float]) -> bool:
+    """Whether a line through the values rises by 2 % in all, and by 4 standard errors."""
+    per_value, error = slope(range(len(values)), values)
+    return len(values) >= 5 and per_value > 4 * error and per_value * (len(values) - 1) > 0.02 * values[0]
+
+
+def _at(curves: Curves, step: int) -> int:
+    """Where a step is in the thinned curve."""
+    steps = curves.loss.finite.steps
+    part = (step - steps[0]) / max(1, steps[-1] - steps[0])
+    return min(len(curves.trend) - 1, max(0, int(part * len(curves.trend))))
+
+
+@judge("FD205", "fit", "held-out")
+def memorising(curves: Curves) -> Ill | None:
+    """What it does: finds a training loss that falls in stairs: at the start of each epoch, and hardly within.
+    Why it matters: rows are known again, not understood; with nothing held out, no one sees the harm.
+    Threshold: without evaluation, over at least 2 borders of epochs of at least 12 logged steps: between the last and the first
+    quarters around the borders the loss falls by 4 standard errors in all, and by 1.8 times what it falls from the first to
+    the last quarters of epochs (where a smooth curve would fall three times as much).
+    What to do: fewer epochs (1 to 3 for fine-tuning), and hold rows out.
+    Source: Howard and Whitaker 2023, Can LLMs learn from a single example?; Zhang et al. 2017
+    """
+    period = curves.steps_per_epoch
+    losses = curves.loss.finite
+    if len(curves.evals) or curves.epochs < 2.5 or len(losses) < 20 or curves.of_preferences:
+        return None
+    across = within = error = 0.0
+    stairs = []
+    for epoch in range(1, int(curves.epochs)):
+        border = losses.steps[0] + epoch * period
+        before, after = _between(curves, border - period / 4, border), _between(curves, border, border + period / 4)
+        later = _between(curves, border + 3 * period / 4, border + period)
+        if len(before) < 3 or len(after) < 3:
+            return None
+        stairs.append((round(border), mean(before), mean(after)))
+        across += mean(before) - mean(after)
+        error += 1 / len(before) + 1 / len(after)
+        within += mean(after) - mean(later) if len(later) >= 3 else 0.0
+    if len(stairs) < 2 or across < 4 * curves.noise * math.sqrt(error) or across < 1.8 * within:
+        return None
+    steepest = sorted(sorted(stairs, key=lambda stair: stair[2] - stair[1])[:3])
+    falls = (
+        f"the loss falls by {text(across)} across the starts of {len(stairs)} epochs, and by {text(within)} within them"
+    )
+    examples = (f"loss {text(a)} -> {text(b)} across the start of an epoch at step {step}" for step, a, b in steepest)
+    evidence = (falls, *examples)
+    return Ill("the loss falls in stairs, epoch by epoch: rows are learned by heart", evidence, 0.75, ("duration", "data"),
+               (Change("train for 2 epochs", "duration", "2 epochs"), Change("hold rows out", "evaluate.data", "5%")),
+               steepest[0][0])  # fmt: skip
+
+
+def _between(curves: Curves, start: float, end: float) -> list[float]:
+    """Losses of the steps from `start` on, before `end`."""
+    losses = curves.loss.finite
+    return losses.values[bisect_left(losses.steps, start) : bisect_left(losses.steps, end)]
+
+
+@judge("FD206", "held-out")
+def noisy_labels(curves: Curves) -> Ill | None:
+    """What it does: finds a training loss that stays above the held-out loss.
+    Why it matters: a part of the training rows cannot be learned: answers that do not belong to their questions, cut rows.
+    Threshold: over the second half of the run the held-out loss is below the training loss around it by more than 8 %, and by
+    4 standard errors; not where dropout, NEFTune or label smoothing raise the training loss.
+    What to do: clean the rows (duplicates with different answers, wrong columns), or hold out rows of the same kind.
+    Source: Song et al. 2022, Learning from noisy labels (survey); measured (docs/diagnose.md)
+    """
+    raised = any(curves.number(name) for name in ("neftune_noise_alpha", "label_smoothing_factor", "lora_dropout"))
+    gap = curves.gap
+    if gap is None or raised or curves.epochs > 5 or len(curves.evals.finite) < 3 or len(curves.loss.finite) < 20:
+        return None
+    if gap > -0.08 or -gap < 4 * curves.gap_error:
+        return None
+    values = curves.evals.finite.values
+    evidence = (f"held-out loss {text(values[-1])}, training loss {text(curves.last)} at the end",
+                f"held-out below training by {-100 * gap:.0f} % over the second half of the run")  # fmt: skip
+    return Ill(
+        "a part of the training rows cannot be learned, and held-out rows can", evidence, 0.7, ("data", "evaluate")
+    )
+
+
+@judge("FD207", "held-out")
+def evaluation_rows_seen(curves: Curves) -> Ill | None:
+    """What it does: finds a held-out loss that follows the training loss through many epochs of few rows.
+    Why it matters: the rows held out are rows that are trained on: the evaluation says nothing.
+    Threshold: the config names the same rows for both; or 10 epochs and more (5, of fewer than 200 rows), and the held-out
+    loss is no more than 2 % above the training loss around it, which has fallen by half.
+    What to do: hold out other rows; the data stage's leak guard compares them.
+    Source: measured (docs/diagnose.md); Magar and Schwartz 2022, Data contamination
+    """
+    gap, data, held = curves.gap, curves.config.get("dataset"), curves.config.get("eval_dataset")
+    same = bool(data) and data == held and len(curves.evals.finite) > 0
+    if gap is None or (not same and (curves.fall < 0.5 or not -0.08 < gap < 0.02)):
+        return None
+    rows = curves.steps_per_epoch * curves.batch
+    few = 0 < rows < 200
+    if not same and (curves.epochs < (5 if few else 10)):
+        return None
+    evidence = [f"{curves.epochs:.3g} epochs, held-out loss {text(curves.evals.finite.values[-1])}, training {text(curves.last)}",
+                f"held-out above training by {100 * gap:.1f} %"]  # fmt: skip
+    if same:
+        evidence.append(f"`{held}` is trained on and evaluated on")
+    keys = ("evaluate.data", "evaluate", "data")
+    return Ill("the rows held out are seen in training", tuple(evidence), 0.95 if same else 0.6, keys,
+               (Change("hold out a part of the rows", "evaluate.data", "5%"),))  # fmt: skip
+
+
+@judge("FD208", "start")
+def wrong_template(curves: Curves) -> Ill | None:
+    """What it does: finds a trained model that reads its rows as foreign at first, and is at home after a few steps.
+    Why it matters: the chat template is not the one the model was trained with: the first part of the run teaches markers,
+    and whoever serves the model with its own template gets another model.
+    Threshold: the first loss is between 1.5 and 5 nats (an untrained model is above 5), the run ends above 0.1 and below half
+    of that, the gradient norm falls to below 48 %, and the last 40 % of the steps bring less than 15 % (6 %, where no norm was
+    logged).
+    What to do: name the model's own template; `ftc plan` shows which that is. Score the base model with it first.
+    Source: measured (docs/diagnose.md); the rules FT503, FT504 compare the template's name with the model's family
+    """
+    early, late = _grads(curves)
+    if len(curves.loss.finite) < 30 or not 1.5 < curves.first < 5 or curves.of_preferences:
+        return None
+    settled = median(share(curves.shape, 0.5, 0.7))
+    if not 0.1 < curves.last < 0.5 * curves.first or (early and late > 0.48 * early):
+        return None
+    if settled > (1.15 if early else 1.06) * curves.last:
+        return None
+    template = curves.config.get("template")
+    norms = (f"gradient norm {text(early)} -> {text(late)}",) if early else ()
+    evidence = (_start_and_end(curves), *norms,
+                f"at the middle the loss is {text(settled)}: all of it was learned in the first steps",
+                *((f"template `{template}`",) if template else ()))  # fmt: skip
+    return Ill("the chat template is probably not the model's own", evidence, 0.5 if early else 0.4,
+               ("template", "model"))  # fmt: skip

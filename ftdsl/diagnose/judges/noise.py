@@ -1,0 +1,162 @@
+"""What the loss does from step to step: spikes, oscillation, the order of rows."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from itertools import pairwise
+from statistics import median
+
+from ftdsl.diagnose.curves import Curves, Series
+from ftdsl.diagnose.judge import Change, Ill, judge
+from ftdsl.diagnose.judges.shared import UNKNOWN, text
+from ftdsl.diagnose.statistics import correlation, jitter, share
+
+WINDOW = 20
+"""Steps before a step that it is held against."""
+SHORTEST = 24
+"""Steps of a run in which a spike can be told from noise."""
+HEIGHT = 8.0
+"""Standard deviations of its neighbours that a spike is above them: PaLM's and OLMo's spikes are far beyond; 6 and fewer are
+met by the noise of small batches.
+"""
+
+
+def spikes(losses: Series, window: int = WINDOW) -> list[tuple[int, int, float]]:
+    """Where a loss leaps: (first index, index of its end, median before). A step of a spike does not count for the next ones.
+
+    A value that is 1.5 times the median of the window before it, and above it by 8 standard deviations of its jitter (at
+    least 3 % of the median). The spike ends where the loss is near that median again.
+    """
+    values, leaps = losses.values, []
+    calm = values[:window]
+    at = len(calm)
+    while at < len(values):
+        if values[at] <= 1.3 * calm[-1] and values[at] <= 1.3 * calm[0]:  # no spike: cheap, and nearly always so
+            calm = [*calm[1:], values[at]]
+            at += 1
+            continue
+        middle = median(calm)
+        deviation = max(jitter(calm), 0.03 * middle)
+        if values[at] > 1.5 * middle and values[at] - middle > HEIGHT * deviation:
+            end = at + 1
+            while end < len(values) and values[end] > middle + 3 * deviation:
+                end += 1
+            leaps.append((at, end, middle))
+            at = end
+            continue
+        calm = [*calm[1:], values[at]]
+        at += 1
+    return leaps
+
+
+@judge("FD301", "events")
+def loss_spikes(curves: Curves) -> Ill | None:
+    """What it does: finds losses that leap far above their neighbours, and come back. One step: its rows. Several steps that
+    recover slowly: an update that was too large (rate, a stale second moment, a restart).
+    Why it matters: a batch of broken rows pulls the weights; a large update can cost thousands of steps, or the run.
+    Threshold: 1.5 times the median of the 20 steps before, and 8 standard deviations of their jitter above it.
+    What to do: look at the rows of that step and drop them; clip gradients (the handbook: cut off at 5 times); skip or roll
+    back.
+    Source: Chowdhery et al. 2022 (PaLM); OLMo 2, spike score; the handbook, pathology of gradients; measured
+    """
+    losses = curves.loss.finite
+    leaps = spikes(losses, min(WINDOW, len(losses) // 3)) if len(losses) >= SHORTEST else []
+    if not leaps:
+        return None
+    long = [(at, end, middle) for at, end, middle in leaps if end - at >= 4]
+    worst = max(leaps, key=lambda spike: max(losses.values[spike[0] : spike[1]]) / spike[2])
+    evidence = []
+    for at, end, middle in sorted(sorted(leaps, key=lambda spike: -losses.values[spike[0]])[:5]):
+        top = max(losses.values[at:end])
+        lasts = f", {end - at} steps long" if end - at > 1 else ""
+        evidence.append(f"step {losses.steps[at]}: loss {text(top)} where {text(middle)} was usual{lasts}")
+    if (norm := _norm_at(curves, losses.steps[worst[0]])) > 3:
+        evidence.append(f"gradient norm {norm:.2g} times the usual at step {losses.steps[worst[0]]}")
+    count = f"{len(leaps)} spikes" if len(leaps) > 1 else "a spike"
+    if long:
+        return Ill(f"{count} of the loss, recovered from over several steps: an update was too large", tuple(evidence), 0.85,
+                   ("optim.lr", "optim.clip", "optim.schedule"), (Change("clip gradients", "optim.clip", "1.0"),
+                    Change("halve the rate", "optim.lr", "", 0.5)), losses.steps[worst[0]])  # fmt: skip
+    return Ill(f"{count} of the loss at single steps: look at the rows of those steps", tuple(evidence), 0.85,
+               ("data", "optim.clip"), (Change("clip gradients", "optim.clip", "0.5"),), losses.steps[worst[0]])  # fmt: skip
+
+
+def _norm_at(curves: Curves, step: int) -> float:
+    """The gradient norm of a step against the median of the 20 before; 0 where it is not known."""
+    grads = curves.grads.finite
+    at = bisect_left(grads.steps, step)
+    before = grads.values[max(0, at - WINDOW) : at]
+    return grads.values[at] / median(before) if before and at < len(grads) and median(before) > 0 else 0.0
+
+
+@judge("FD302", "noise", "fit")
+def oscillating(curves: Curves) -> Ill | None:
+    """What it does: finds a loss that jumps up and down from step to step by a fifth of itself and more.
+    Why it matters: the gradient of so few rows is mostly noise: the run needs more steps, and ends at a worse loss.
+    Threshold: in the second half the standard deviation around the trend is above 30 % of the loss (of a tenth of the first,
+    where the loss is lower than that); above 20 % where the gradient norm shakes by more than 25 % too; above 10 % where the
+    config says that a step is one row (5 % where such a run ends above 2.5 nats). At least 50 logged steps, 20
+    with one row each. Isolated spikes do not count. Noise alone is no fault: rows differ, and a small batch with a rate that
+    suits it shows 10 to 25 %.
+    What to do: a larger `batch.global` (the handbook: batch too small, more accumulation), or a lower rate.
+    Source: McCandlish et al. 2018 (gradient noise scale); the handbook, pathology of gradients; measured
+    """
+    losses = curves.loss.finite
+    if len(losses) < 20 or curves.last <= 0 or curves.of_preferences:
+        return None
+    size = curves.noise / max(curves.last, 0.1 * curves.first)
+    late = list(curves.late_grads)
+    shaking = jitter(late) / median(late) if len(late) > 6 and median(late) > 0 else 0.0
+    alone = curves.batch == 1 and (size > 0.1 or (size > 0.05 and curves.last > UNKNOWN))
+    enough = len(losses) >= 50  # of fewer, the noise is known to a third only
+    if not (alone or (enough and (size > 0.3 or (size > 0.2 and shaking > 0.25)))):
+        return None
+    values = share(losses.values, 0.5)
+    evidence = [
+        f"from step to step the loss differs by {100 * size:.0f} % (second half: {text(min(values))} to {text(max(values))})"
+    ]
+    if curves.batch:
+        evidence.append(f"{curves.batch} row{'s' if curves.batch > 1 else ''} in a step of one process")
+    if shaking:
+        evidence.append(f"the gradient norm by {100 * shaking:.0f} %")
+    return Ill("the loss oscillates: the batch is too small for this rate", tuple(evidence), 0.75,
+               ("batch.global", "batch.accumulate", "optim.lr", "batch"), (Change("four times the batch", "batch.global", "", 4),
+                Change("halve the rate", "optim.lr", "", 0.5)))  # fmt: skip
+
+
+@judge("FD303", "noise", "held-out")
+def order_of_rows(curves: Curves) -> Ill | None:
+    """What it does: finds a pattern of the loss that repeats with every epoch.
+    Why it matters: the rows come in the same order each time (not shuffled, or sorted): batches are alike inside, and the
+    model swings from one kind of row to the next.
+    Threshold: after division by its mean over one epoch, the changes of the loss from step to step correlate with those an
+    epoch later by more than 0.6, and by 4 standard errors; two epochs of at least 6 logged steps, and 12 steps more.
+    What to do: shuffle (`loader { order = random }`), or mix the sources.
+    Source: measured (docs/diagnose.md); Bengio et al. 2009 for when an order is wanted
+    """
+    losses = curves.loss.finite
+    if len(losses) < 16 or not curves.steps_per_epoch:
+        return None
+    between = (losses.steps[-1] - losses.steps[0]) / (len(losses) - 1)
+    period = round(curves.steps_per_epoch / between)
+    if period < 6 or len(losses) / period < 2.2:
+        return None
+    values, half = losses.values, period // 2
+    sums = [0.0]
+    for value in values:
+        sums.append(sums[-1] + value)
+    rest = [
+        values[at] / ((sums[at - half + period] - sums[at - half]) / period) - 1
+        for at in range(half, len(values) - period + half)
+    ]
+    leaps = [after - before for before, after in pairwise(rest)]  # without what is left of the trend
+    pairs = len(leaps) - period
+    if pairs < 12:
+        return None
+    repeats = max(correlation(leaps[:-lag], leaps[lag:]) for lag in (period - 1, period, period + 1))
+    if repeats < max(0.6, 4 / math.sqrt(pairs)):
+        return None
+    evidence = (f"changes of the loss correlate with those an epoch ({period * between:.0f} steps) later by {repeats:.2f}",
+                f"over {curves.epochs:.3g} epochs")  # fmt: skip
+    return Ill("the rows come in the same order in every epoch", evidence, 0.9, ("loader.order", "loader", "data"))

@@ -1,0 +1,236 @@
+"""What trainings log, as `Curves`: our `metrics.jsonl`, LLaMA-Factory's `trainer_log.jsonl`, the Trainer's `trainer_state.json`,
+text that a trainer printed, and folders of these.
+
+Files of any origin: what is not understood is passed over, nothing is executed, and no line makes a reader fail.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ftdsl.diagnose.curves import Curves, Series
+from ftdsl.diagnose.text import curves_of_text
+from ftdsl.runtime import events
+from ftdsl.session import LARGE, LIMIT, TooLargeError, is_absent, open_regular
+
+LOG = "log.txt"
+STATE, TRAINER_LOG = "trainer_state.json", "trainer_log.jsonl"
+NAMES = {
+    "lr": "learning_rate",
+    "current_steps": "step",
+    "reserved_bytes": "memory",
+    "rss_bytes": "memory",
+    "gpu_memory": "memory",
+}
+"""What others call a series -> our name of it, which is the Trainer's where it has one."""
+SKIPPED = frozenset(
+    ("step", "total_steps", "total_flos", "percentage", "remaining_time", "remaining", "event", "time", "schema")
+)
+
+
+class UnreadableError(Exception):
+    """A path in which nothing is that could be read as a training: a sentence."""
+
+
+class CurvesBuilder:
+    """Rows of logged numbers, in order, made into curves."""
+
+    def __init__(self) -> None:
+        self.loss, self.evals = Series(), Series()
+        self.more: dict[str, Series] = {}
+
+    def add(self, step: int, row: Mapping[str, Any]) -> None:
+        """A row of one step: every value that is a number, or a text of one."""
+        for name, value in row.items():
+            if name in SKIPPED or value is None:
+                continue
+            if name == "loss":
+                if (number := measure(value)) is not None:
+                    self.loss.add(step, number)
+            elif name == "eval_loss":
+                if (number := measure(value)) is not None:
+                    self.evals.add(step, number)
+            elif not name.startswith(("eval_", "train_")):
+                if name == "elapsed_time":
+                    name, value = "elapsed", _seconds(value)
+                elif name in NAMES:
+                    name = NAMES[name]
+                if (number := measure(value)) is not None:
+                    if (series := self.more.get(name)) is None:
+                        series = self.more[name] = Series()
+                    series.add(step, number)
+
+    def add_events(self, rows: list[events.Event]) -> None:
+        """Events of a stage of ours: steps and evaluations; a new attempt starts where its steps do."""
+        for row in rows:
+            metrics = row.get("metrics")
+            if row["event"] == "step":
+                self.add(row["step"], row)
+            elif row["event"] == "eval" and isinstance(metrics, dict) and "step" in row:
+                self.add(row["step"], {f"eval_{name}": value for name, value in metrics.items()})
+
+    def curves(self, source: str, config: Mapping[str, Any], stage: str = "") -> Curves:
+        return Curves(source, self.loss, self.evals, self.more, config, stage)
+
+
+def measure(value: object) -> float | None:
+    """A number, or a text that stands for one, NaN and infinities too; else None."""
+    if isinstance(value, float):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _seconds(value: object) -> object:
+    """`1 day, 2:03:04` or `0:00:12` in seconds."""
+    match = re.fullmatch(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d)", str(value))
+    if match is None:
+        return value
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return float(days * 86400 + hours * 3600 + minutes * 60 + seconds)
+
+
+def trainings(path: Path) -> list[Curves]:
+    """Every training that a file or folder tells of, in order. Raises: OSError; UnreadableError where there is none."""
+    curves = list(_of_folder(path) if path.is_dir() else _of_file(path))
+    if not curves:
+        what = "no training was logged in this folder" if path.is_dir() else "no training was logged in this file"
+        raise UnreadableError(f"{path.as_posix()}: {what}")
+    return curves
+
+
+def _of_folder(folder: Path) -> Iterator[Curves]:
+    """A run of ours (a folder a stage), one stage, or an engine's output folder with its checkpoints."""
+    for name in (events.METRICS, STATE, TRAINER_LOG):
+        if (folder / name).is_file():
+            curves = list(_of_file(folder / name))
+            if curves:
+                yield from curves
+                return
+    checkpoints = sorted(folder.glob(f"checkpoint-*/{STATE}"), key=_number)
+    if checkpoints:
+        yield from _of_file(checkpoints[-1])
+        return
+    below = [place for place in sorted(folder.iterdir()) if place.is_dir() and not place.is_symlink()]
+    logged = [
+        place for place in below if any((place / name).is_file() for name in (events.METRICS, STATE, TRAINER_LOG))
+    ]
+    for place in logged:
+        yield from _of_folder(place)
+    if not logged:
+        for log in sorted(folder.glob("*.log")) + sorted(folder.glob("*.txt")):
+            yield from _of_file(log)
+
+
+def _number(path: Path) -> int:
+    text = path.parent.name.rpartition("-")[2]
+    return int(text) if text.isdigit() and len(text) < 16 else -1
+
+
+def _of_file(path: Path) -> Iterator[Curves]:
+    content = content_of(path, LARGE)
+    config = config_beside(path)
+    curves = Curves()
+    first = _json(content.strip().partition(b"\n")[0])
+    document = _json(content) if path.suffix == ".json" or first is None else None
+    if first is not None or document is not None:
+        curves = of_document(document, path, config) if isinstance(document, dict) else _of_lines(content, path, config)
+    else:
+        curves = curves_of_text(content.decode("utf-8", "replace"), path.as_posix(), config)
+    if len(curves.loss):
+        yield curves
+
+
+def content_of(path: Path, limit: int = LIMIT) -> bytes:
+    """The content of a regular file. Raises: OSError, TooLargeError for more than `limit` bytes."""
+    with open_regular(path) as handle:
+        content = handle.read(limit + 1)
+    if len(content) > limit:
+        raise TooLargeError(errno.EFBIG, f"it is larger than {limit >> 20} megabytes", str(path))
+    return content
+
+
+def _json(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+
+
+def of_document(document: Mapping[str, Any], path: Path, config: Mapping[str, Any]) -> Curves:
+    """`trainer_state.json` (`log_history`), or `steps` and `evals` with the `config`, as benchmarks/diagnosis.py keeps runs."""
+    builder = CurvesBuilder()
+    for key in ("log_history", "steps", "evals"):
+        rows = document.get(key)
+        for row in rows if isinstance(rows, list) else ():
+            if isinstance(row, dict) and (step := _step(row)) is not None:
+                builder.add(step, row)
+    own = document.get("config")
+    return builder.curves(path.as_posix(), own if isinstance(own, dict) else config)
+
+
+def _step(row: Mapping[str, Any]) -> int | None:
+    for name in ("step", "current_steps", "global_step"):
+        value = row.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0:
+            return int(value)
+    return None
+
+
+def _of_lines(content: bytes, path: Path, config: Mapping[str, Any]) -> Curves:
+    """JSON Lines: our events, LLaMA-Factory's log, or rows of any trainer that say `step`."""
+    builder = CurvesBuilder()
+    for raw in content.split(b"\n"):
+        if not raw.startswith(b"{") or len(raw) > events.LONGEST:
+            continue
+        try:
+            row = json.loads(raw)
+        except (ValueError, RecursionError):
+            continue
+        if not isinstance(row, dict) or (step := _step(row)) is None:
+            continue
+        metrics = row.get("metrics")
+        if row.get("event") == "eval" and isinstance(metrics, dict):
+            row = {f"eval_{name}": value for name, value in metrics.items()}
+        builder.add(step, row)
+    stage = path.parent.name if path.name == events.METRICS else ""
+    return builder.curves(path.as_posix(), config, stage)
+
+
+CONFIGS = ("train.yaml", "training_args.yaml", "train.json")
+
+
+def config_beside(path: Path) -> Mapping[str, Any]:
+    """The engine's parameters where they lie beside a log; {} where they do not, or cannot be read."""
+    for name in CONFIGS:
+        file = path.parent / name
+        if not file.is_file():
+            continue
+        try:
+            text = content_of(file).decode("utf-8")
+            config = json.loads(text) if name.endswith(".json") else _yaml(text)
+        except (OSError, ValueError, RecursionError) as error:
+            if isinstance(error, OSError) and is_absent(error):
+                continue
+            return {}
+        return config if isinstance(config, dict) else {}
+    return {}
+
+
+def _yaml(text: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return None

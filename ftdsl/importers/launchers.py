@@ -1,0 +1,340 @@
+"""What stands before the engine in a command: wrappers (`srun`, `uv run`, `docker run`), launchers and their flags.
+
+Given: the words of a command. Gives: which launcher with which flags, the environment, and the words for the engine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ftdsl import catalog
+from ftdsl.credentials import is_secret_name
+from ftdsl.importers import documents, tools
+from ftdsl.importers.bash_words import Word
+from ftdsl.importers.draft import Note
+from ftdsl.importers.shell import Simple
+from ftdsl.importers.values import whole
+from ftdsl.language.yaml_tree import scalar
+from ftdsl.lint.config import Document, Kind, Launch, Setting
+from ftdsl.record import mutable
+from ftdsl.session import Session
+
+CLI = ("llamafactory-cli", "lmf")
+SCRIPTS = ("train.py", "train_bash.py", "launcher.py", "cli.py", "export_model.py", "train_web.py")
+ACTIONS: Mapping[str, Kind] = {"train": "train", "export": "export", "chat": "chat", "api": "chat", "webchat": "chat"}
+TAKEN_OUT = ("eval",)
+OLD_MODULES = ("llmtuner.cli", "src.llmtuner.cli", "src.llamafactory.cli")
+"""Names of the command line's module in earlier releases and in checkouts."""
+MODULES = (
+    *OLD_MODULES,
+    "llamafactory.cli",
+    "llamafactory",
+    "llamafactory.launcher",
+    "llamafactory.train.tuner",
+    "src.train",
+)
+OWN = frozenset(
+    ("stage", "finetuning_type", "template", "cutoff_len", "dataset_dir", "lora_target", "export_dir", "dataset")
+)
+"""Flags that tell LLaMA-Factory's `train.py` from anybody's."""
+_SWITCHES = frozenset(
+    "standalone no_python module use_deepspeed use_fsdp multi_gpu cpu use_megatron_lm tpu same_network debug quiet use_xpu "
+    "no_local_rank no_ssh force_multi save_pid enable_elastic_training bind_cores_to_rank mps m dynamo_use_fullgraph "
+    "dynamo_use_dynamic ipex".split()
+)
+"""Flags of the launchers that take no value."""
+
+
+@mutable
+class Started:
+    """A command on the way: launcher, its flags, the environment, and the words meant for the engine.
+
+    launcher: "" for the engine's own, "other" where no engine is started; tool: another tool that is; gone: a verb that
+    LLaMA-Factory no longer has; wrappers: what stands before.
+    """
+
+    env: dict[str, Word]
+    launcher: str = ""
+    flags: dict[str, Word] = field(default_factory=dict)
+    action: Kind = "train"
+    words: list[Word] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    tool: str = ""
+    gone: str = ""
+    wrappers: list[Word] = field(default_factory=list)
+
+
+def started(simple: Simple) -> Started:
+    """What a command starts."""
+    made = Started(dict(simple.env))
+    words = list(simple.words)
+    texts = [word.text for word in words]
+    at = _start(texts)
+    if at is None:
+        made.launcher, made.tool = "other", tools.of_command(texts)
+        return made
+    made.wrappers = words[:at]
+    made.env |= _environment(words[:at])
+    words = words[at:]
+    while words:
+        name = PurePosixPath(words[0].text).name
+        if name in CLI or words[0].text in (*OLD_MODULES, "llamafactory.cli", "llamafactory.launcher"):
+            return _cli(made, words)
+        if name in ("torchrun", "deepspeed"):
+            made.launcher = name
+            words = _launcher_flags(made, words[1:])
+        elif name == "accelerate" and len(words) > 1 and words[1].text == "launch":
+            made.launcher = name
+            words = _launcher_flags(made, words[2:])
+        elif name in SCRIPTS and _is_ours(words):
+            return _script(made, words, "export" if name.startswith("export") else "train")
+        elif _is_python(words[0]):
+            words = _python(made, words)
+        elif words[0].text in MODULES:
+            return _script(made, words, "train")
+        else:
+            break
+    made.launcher, made.tool = "other", tools.of_command(texts)
+    return made
+
+
+def _start(texts: Sequence[str]) -> int | None:
+    """Where the engine, or the launcher that starts it, stands: first, or behind wrappers and their flags."""
+    for at, text in enumerate(texts):
+        before, after = texts[at - 1] if at else "", texts[at + 1] if at + 1 < len(texts) else ""
+        if _starts(text, before, after):
+            return at
+        if at == 0 and not _wraps(text):
+            return None
+    return None
+
+
+def _starts(text: str, before: str, after: str) -> bool:
+    """Whether a word, between these two, starts the engine, a launcher or Python."""
+    name = PurePosixPath(text).name
+    if name in (*CLI, "torchrun", "deepspeed") or (name == "accelerate" and after == "launch"):
+        return True
+    if name in SCRIPTS:
+        return not _is_python_text(before)
+    return _is_python_text(text) and (after.endswith(".py") or after.startswith("-"))
+
+
+_WRAPPERS = frozenset(
+    "srun mpirun mpiexec numactl taskset timeout stdbuf nice ionice sudo nohup time exec env xvfb-run uv uvx poetry conda "
+    "mamba micromamba pipenv pdm hatch pixi rye singularity apptainer docker nvidia-docker podman kubectl ssh screen tmux "
+    "setsid command unbuffer script sbatch bsub nsys ncu py-spy viztracer proxychains proxychains4 flock chronic pdsh ray "
+    "torchx caffeinate bash sh zsh firejail systemd-run stdbuf ts parallel CUDA_LAUNCH_BLOCKING dotenv op doppler".split()
+)
+
+
+def _wraps(text: str) -> bool:
+    """Whether a command may start another one that follows it; what only a shell could tell may."""
+    return PurePosixPath(text).name in _WRAPPERS or text.startswith(("$", "-")) or "=" in text
+
+
+def _is_python_text(text: str) -> bool:
+    name = PurePosixPath(text).name
+    return bool(re.fullmatch(r"(?:python|pypy)[\d.]*(?:\.exe)?|py|ipython|coverage", name)) or (
+        text.startswith("$") and "py" in text.lower()
+    )
+
+
+def _is_python(word: Word) -> bool:
+    return _is_python_text(word.text)
+
+
+def _is_ours(words: Sequence[Word]) -> bool:
+    """Whether `train.py` is LLaMA-Factory's: by where it lies, by the file it is given, by its flags."""
+    path = words[0].text
+    if path.startswith("src/") or "/src/" in path or "factory" in path.lower() or path.endswith("train_bash.py"):
+        return True
+    rest = [word.text for word in words[1:]]
+    if rest and rest[0].endswith((".yaml", ".yml", ".json")):
+        return True
+    return bool({text.lstrip("-").partition("=")[0].replace("-", "_") for text in rest if text.startswith("--")} & OWN)
+
+
+def _environment(words: Sequence[Word]) -> dict[str, Word]:
+    """`A=b` among the words of a wrapper: `env A=b`, `docker run -e A=b`, `srun --export=ALL,A=b`."""
+    found: dict[str, Word] = {}
+    for word in words:
+        text = word.text.removeprefix("--env=").removeprefix("--export=")
+        for part in text.split(",") if word.text.startswith("--export") else [text]:
+            match = re.fullmatch(r"([A-Za-z_]\w*)=(.*)", part, re.S | re.A)
+            if match is not None:
+                found[match[1]] = Word(match[2], word.span, word.known)
+    return found
+
+
+def _python(made: Started, words: list[Word]) -> list[Word]:
+    """`python -m torch.distributed.run` is torchrun, `python -m llamafactory.cli` the engine, else a script follows."""
+    rest = words[1:]
+    while rest and rest[0].text.startswith("-") and rest[0].text != "-m":
+        rest = rest[1:]
+    if len(rest) > 1 and rest[0].text == "-m":
+        module, span = rest[1].text, rest[1].span
+        if module in ("torch.distributed.run", "torch.distributed.launch"):
+            return [Word("torchrun", span), *rest[2:]]
+        if module in ("accelerate.commands.launch", "accelerate.commands.accelerate_cli"):
+            return [Word("accelerate", span), Word("launch", span), *rest[2 + (module.endswith("cli")) :]]
+        if module.startswith("deepspeed"):
+            return [Word("deepspeed", span), *rest[2:]]
+        if module in (*OLD_MODULES, "llamafactory.cli", "llamafactory"):
+            return [Word("llamafactory-cli", span), *rest[2:]]
+        return rest[1:] if module in MODULES else []
+    ours = rest and (PurePosixPath(rest[0].text).name in (*SCRIPTS, *CLI) or rest[0].text.endswith("deepspeed"))
+    return rest if ours else []
+
+
+def _launcher_flags(made: Started, words: list[Word]) -> list[Word]:
+    """The launcher's own flags, up to the script."""
+    while words and words[0].text.startswith("-"):
+        name, equals, value = words[0].text.lstrip("-").partition("=")
+        name = name.replace("-", "_")
+        if equals:
+            marked = words[0].marked.partition("=")[2]
+            made.flags[name] = Word(value, words[0].span, words[0].known, marked)
+            words = words[1:]
+        elif name in _SWITCHES or len(words) < 2 or words[1].text.startswith("--"):
+            made.flags[name] = Word("true", words[0].span)
+            words = words[1:]
+        else:
+            made.flags[name] = words[1]
+            words = words[2:]
+    return words
+
+
+def _cli(made: Started, words: list[Word]) -> Started:
+    action = words[1].text if len(words) > 1 else ""
+    if words[0].text == "llamafactory.launcher" and action not in ACTIONS:
+        return _script(made, words, "train")
+    made.action = ACTIONS.get(action, "chat")
+    made.words = words[2:]
+    if action not in ACTIONS:
+        made.launcher, made.gone = "other", action if action in TAKEN_OUT else ""
+    return made
+
+
+def _script(made: Started, words: list[Word], action: Kind) -> Started:
+    rest = words[1:]
+    if rest and rest[0].text in ACTIONS:
+        action, rest = ACTIONS[rest[0].text], rest[1:]
+    made.action, made.words = action, rest
+    return made
+
+
+# --- how many processes start
+
+
+def launch(made: Started, cards: int = 0) -> Launch:
+    """`cards`: of one node, where a scheduler's header says so."""
+    flags = {name: word.text for name, word in made.flags.items() if word.known}
+    env = {name: word.text for name, word in made.env.items() if word.known or is_secret_name(name)}
+    unknown = {name: word.marked for name, word in made.env.items() if not word.known and not is_secret_name(name)}
+    unknown |= {_VARIABLES.get(name, name): word.marked for name, word in made.flags.items() if not word.known}
+    for name, variable in _VARIABLES.items():
+        if name in flags:
+            env[variable] = flags[name]
+    nodes = next((flags[name] for name in NODES if name in flags), env.get("NNODES", "1"))
+    if ":" in nodes:
+        env["MIN_NNODES"], _, env["MAX_NNODES"] = nodes.partition(":")
+        nodes = env["MAX_NNODES"]
+    count = whole(nodes) or 1
+    if devices := flags.get("include", "").rpartition(":")[2]:  # deepspeed --include localhost:0,1
+        env.setdefault("CUDA_VISIBLE_DEVICES", devices)
+    elif "gpu_ids" in flags and flags["gpu_ids"] != "all":
+        env.setdefault("CUDA_VISIBLE_DEVICES", flags["gpu_ids"])
+    launcher = made.launcher or ("torchrun" if env.get("FORCE_TORCHRUN") in ("1", "true") else "")
+    processes = _processes(flags, env, count, made)
+    if not processes and not launcher and "CUDA_VISIBLE_DEVICES" not in env and "NPROC_PER_NODE" not in unknown:
+        processes = cards
+    return Launch(count, processes, launcher, env, unknown)
+
+
+_OF_LIBRARIES = re.compile(
+    r"(CUDA|NCCL|GLOO|TORCH|PYTORCH|HF|HUGGINGFACE|TRANSFORMERS|TOKENIZERS|WANDB|SWANLAB|MLFLOW|COMET|OMP|MKL|ASCEND|HCCL|NPU|ROCR?|HIP"
+    r"|DS|DEEPSPEED|ACCELERATE|LLAMAFACTORY|MODELSCOPE|OPENMIND|PYTHON|LD|TRITON|XLA|UCX|FI|NVTE|FLASH|VLLM|RAY|USE|DISABLE|FORCE"
+    r"|MASTER|SLURM|NNODES|NODE|NPROC|RANK|WORLD|LOCAL|MIN|MAX|RDZV|RECORD|OPTIM|TMPDIR|XDG|http|https|no_proxy|HTTP|HTTPS)(_|$)"
+    r"|(NNODES|NPROC_PER_NODE|LD_LIBRARY_PATH|PYTHONPATH)$"
+)  # fmt: skip
+"""Names of variables that the engine, its libraries or launchers read."""
+
+
+def is_for_the_run(name: str, used: Set[str]) -> bool:
+    """Whether a variable is for what is started: not one that the script only keeps its own values in."""
+    return is_secret_name(name) or _OF_LIBRARIES.match(name) is not None or (name not in used and not name.islower())
+
+
+NODES = ("nnodes", "num_machines", "num_nodes")
+PROCESSES = ("nproc_per_node", "num_gpus")
+_VARIABLES = {"master_addr": "MASTER_ADDR", "master_port": "MASTER_PORT", "main_process_ip": "MASTER_ADDR",
+              "main_process_port": "MASTER_PORT", "max_restarts": "MAX_RESTARTS", "rdzv_id": "RDZV_ID"}  # fmt: skip
+_READ = frozenset((*NODES, *PROCESSES, *_VARIABLES, *_SWITCHES, *(
+    "num_processes node_rank machine_rank include gpu_ids config_file rdzv_backend rdzv_endpoint use_env deepspeed_config_file "
+    "zero_stage standalone local_addr log_dir tee redirects hostfile exclude H e i".split())))  # fmt: skip
+"""Flags of launchers that are read, or that a recipe's own launch gives each node."""
+_UNSAID = {"hostfile": "a recipe names no hosts: each node is started with its own rank",
+           "H": "a recipe names no hosts: each node is started with its own rank",
+           "exclude": "write `hardware { devices = […] }`", "e": "write `hardware { devices = […] }`"}  # fmt: skip
+
+
+def unsaid(made: Started) -> list[Note]:
+    """Flags of launchers that a recipe has no word for."""
+    found: list[Note] = []
+    for name, word in made.flags.items():
+        if name in _UNSAID:
+            found.append(Note(f"--{name}", _UNSAID[name], word.span))
+        elif name not in _READ and made.launcher != "accelerate":
+            found.append(Note(f"--{name}", f"a flag of {made.launcher} that no recipe carries", word.span))
+    return found
+
+
+def _processes(flags: Mapping[str, str], env: Mapping[str, str], nodes: int, made: Started) -> int:
+    own = next((flags[name] for name in PROCESSES if name in flags), env.get("NPROC_PER_NODE", ""))
+    if (found := whole(own)) is not None:
+        return found
+    if made.launcher == "torchrun" and "nproc_per_node" not in made.flags:
+        return 1
+    return (whole(flags.get("num_processes", "")) or 0) // nodes
+
+
+# --- accelerate's file, or its flags as such a file
+
+
+def accelerate(made: Started, root: Path, session: Session) -> Document | Word | None:
+    """The file of `accelerate launch --config_file`, or its flags as such a file would have them; the word of a file that is
+    not there. Raises: OSError, UnicodeDecodeError."""
+    if made.launcher != "accelerate":
+        return None
+    if (file := made.flags.get("config_file")) is not None:
+        return documents.document(root / file.text, file.text, session) if file.known else file
+    flags = {name: (scalar(word.text), word) for name, word in made.flags.items() if word.known}
+    leaves: dict[str, Setting] = {}
+    data: dict[str, Any] = {}
+    for name, (value, word) in flags.items():
+        path = _path(name, set(flags))
+        if path:
+            leaves[path] = Setting(path, value, f"--{name}", word.span, word.span)
+            table, _, key = path.rpartition(".")
+            (data.setdefault(table, {}) if table else data)[key] = value
+    for switch, kind in (("use_fsdp", "FSDP"), ("use_deepspeed", "DEEPSPEED")):
+        if flags.get(switch, (False,))[0] is True:
+            data["distributed_type"] = kind
+    return Document("accelerate launch", data, leaves, next((word.span for word in made.flags.values()), None))
+
+
+def _path(flag: str, given: set[str]) -> str:
+    """The key of accelerate's file that a flag sets; "" for one that only chooses how to start."""
+    if flag in ("use_fsdp", "use_deepspeed", "multi_gpu", "config_file", "m", "module", "no_python", "debug", "quiet"):
+        return ""
+    if flag == "dynamo_backend" or flag.startswith("dynamo_"):
+        return f"dynamo_config.{flag}"
+    known = catalog.passthrough_schema("accelerate")
+    return next(
+        (path for path in (f"fsdp_config.{flag}", f"deepspeed_config.{flag}") if path in known and flag not in known),
+        flag,
+    )

@@ -1,0 +1,65 @@
+"""Other tools by name: whose command, script or configuration something is, where it is not LLaMA-Factory's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from ftdsl import catalog
+
+SENTENCE = "this {what} is for {title}; ftc reads LLaMA-Factory only"
+
+
+def of_command(words: Sequence[str]) -> str:
+    """The title of the tool that a command starts; "" for none that is known."""
+    for at, word in enumerate(words[:40]):
+        name = PurePosixPath(word).name
+        after = words[at + 1] if at + 1 < len(words) else ""
+        for entry in catalog.tools().values():
+            known = entry.get("commands", {}).get(name)
+            if known is not None and (not known or after in known):
+                return str(entry["title"])
+            if word in ("-m", "--module") and after.partition(".")[0] in entry.get("modules", ()):
+                return str(entry["title"])
+            if word.endswith(".py") and _script(word, entry):
+                return str(entry["title"])
+    return ""
+
+
+def _script(path: str, entry: Mapping[str, Any]) -> bool:
+    parts = PurePosixPath(path).parts
+    return parts[-1] in entry.get("scripts", ()) or any(part in entry.get("modules", ()) for part in parts[:-1])
+
+
+def of_document(data: Mapping[str, Any]) -> str:
+    """The title of the tool whose configuration this is; "" where LLaMA-Factory's own keys are as many."""
+    keys = {str(key) for key in data}
+    best, title = 0, ""
+    for entry in catalog.tools().values():
+        count = len(keys & set(entry.get("keys", ()))) + 3 * len(keys & set(entry.get("sure", ())))
+        if count > best:
+            best, title = count, str(entry["title"])
+    if best < 2 or keys & _OURS or (best < 3 and sum(_is_ours(key) for key in keys) > 4 * best):
+        return ""
+    return title
+
+
+_OURS = frozenset(
+    ("stage", "finetuning_type", "template", "cutoff_len", "dataset_dir", "do_train", "export_dir", "lora_target")
+)
+"""Keys that only LLaMA-Factory has."""
+
+
+def _is_ours(key: str) -> bool:
+    return catalog.parameter_status("llamafactory", key) is not None
+
+
+def of_python(text: str) -> str:
+    """The title of the tool that a Python text imports; "" for none."""
+    modules = set(re.findall(r"^\s*(?:from|import)\s+(\w+)", text[:200_000], re.M))
+    for entry in catalog.tools().values():
+        if modules & set(entry.get("modules", ())):
+            return str(entry["title"])
+    return "transformers and PEFT" if modules & {"transformers", "peft"} else ""
