@@ -44,7 +44,7 @@ STOPS = ToolAnnotations(read_only_hint=False, destructive_hint=True, open_world_
 def server(*, allow_run: bool) -> MCPServer:
     """The server with its tools; those that act only with `allow_run`."""
     own = MCPServer("ftdsl", version=__version__, instructions=INSTRUCTIONS, log_level="ERROR")
-    for function in (check, plan, explain, import_files, diff, compile_recipe):
+    for function in (check, plan, explain, import_files, diff, compile_recipe, diagnose):
         own.tool(name=_name(function.__name__), annotations=READS)(function)
     if allow_run:
         own.tool(annotations=ACTS)(run)
@@ -113,6 +113,13 @@ def compile_recipe(file: File, profiles: Profiles, sets: Sets, params: Params) -
     problems = view(session.sink.ordered())
     texts = {name: content.decode() for name, content in sorted(compiled.files.items())} if compiled else {}
     return {"status": 0 if compiled else 1, "result": {"files": texts, "problems": problems}, "messages": ""}
+
+
+def diagnose(
+    path: Annotated[str, Field(description="a recipe (its newest run), a run folder, or a log of any training")],
+) -> dict[str, Any]:
+    """What was wrong with a training, read from what it logged, and which line of the recipe to change."""
+    return _called("diagnose", path, "--json")
 
 
 # --- tools that act

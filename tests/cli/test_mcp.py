@@ -15,7 +15,7 @@ from mcp import Client, StdioServerParameters
 
 from tests.conftest import ROOT, ROWS, ftc, small
 
-READING = {"check", "plan", "explain", "import", "diff", "compile"}
+READING = {"check", "plan", "explain", "import", "diff", "compile", "diagnose"}
 ACTING = {"run", "build", "status", "cancel"}
 YAML = "stage: sft\ndo_train: true\nmodel_name_or_path: Qwen/Qwen3-0.6B\ndataset: x\ntemplate: qwen3\noutput_dir: o\n"
 
@@ -48,6 +48,7 @@ def served(folder: Path, body: Callable[[Client, Call], Awaitable[None]], *flags
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "rows.jsonl").write_text(ROWS["rows.jsonl"], encoding="utf-8")
     (tmp_path / "a.yaml").write_text(YAML, encoding="utf-8")
+    (tmp_path / "loss.txt").write_text("{'loss': 2.0, 'epoch': 0.1}\n" * 30, encoding="utf-8")
     (tmp_path / "r.ft").write_text(small("max_len = 64, lora { rank = 8 }"), encoding="utf-8")
     return tmp_path
 
@@ -88,6 +89,7 @@ def test_an_agent_checks_mends_and_plans(folder: Path) -> None:
         ("explain", {"subject": "lora.rank"}, ("explain", "lora.rank", "--json")),
         ("explain", {"subject": "r.ft", "key": "sft.lora.rank"}, ("explain", "r.ft", "sft.lora.rank", "--json")),
         ("import", {"files": ["a.yaml"]}, ("import", "a.yaml", "--json")),
+        ("diagnose", {"path": "loss.txt"}, ("diagnose", "loss.txt", "--json")),
         ("diff", {"before": "r.ft", "after": "a.yaml"}, ("diff", "r.ft", "a.yaml", "--json")),
     ],
 )
@@ -152,6 +154,7 @@ def test_without_allow_run_nothing_can_be_started(tool: str, folder: Path) -> No
         ("explain", {"subject": "r.ft", "key": "--json"}),
         ("diff", {"before": "--help", "after": "r.ft"}),
         ("compile", {"file": "-o"}),
+        ("diagnose", {"path": "--apply=1"}),
     ],
 )
 def test_no_argument_becomes_an_option(tool: str, arguments: dict[str, Any], folder: Path) -> None:
