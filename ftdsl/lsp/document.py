@@ -16,10 +16,11 @@ from ftdsl.language.resolve import keys as key_paths
 from ftdsl.language.resolve.resolve import Options
 from ftdsl.lsp.parts import Part, Parts, items
 from ftdsl.lsp.positions import Lines, normalised
-from ftdsl.record import frozen
+from ftdsl.record import mutable
 from ftdsl.session import Files, Session
 
 if TYPE_CHECKING:
+    from ftdsl.lsp.names import Use
     from ftdsl.pipeline import Checked
     from ftdsl.plan.forecast import Forecast
 
@@ -27,10 +28,11 @@ RECIPE = ".ft"
 CONFIGURATIONS = (".yaml", ".yml", ".json")
 
 
-@frozen
+@mutable
 class Result:
     """A check. version: of the text that was checked; parts: of that text; seconds: CPU time of the check.
-    messages: texts of diagnostics as they were shown, by id, since most are shown again at the next keystroke.
+    messages: texts of diagnostics as they were shown, by id, since most are shown again at the next keystroke; uses: places of
+    names, filled in on first use.
     """
 
     version: int
@@ -39,6 +41,7 @@ class Result:
     checked: Checked | None
     seconds: float
     messages: dict[int, str] = field(default_factory=dict)
+    uses: list[Use] | None = None
 
     @cached_property
     def forecasts(self) -> Mapping[str, Forecast]:
@@ -68,13 +71,14 @@ class _Sink(Sink):
 
 
 class Document:
-    """A text with a version. `unsaved` are the editor's other texts by path."""
+    """A text with a version. unsaved: the editor's texts by path; uris: the editor's names of open files, by path."""
 
     def __init__(self, uri: str, path: Path, version: int, text: str, encoding: str) -> None:
         self.uri = uri
         self.path = path
         self.encoding = encoding
         self.unsaved: Mapping[Path, str] = {}
+        self.uris: Mapping[str, str] = {}
         self.result: Result | None = None
         self.parts = Parts("", path.as_posix())
         self.change(version, text)
@@ -97,6 +101,11 @@ class Document:
 
     def session_files(self) -> Files:
         return Files({**self.unsaved, self.path: self.text})
+
+    def uri_of(self, name: str) -> str:
+        """The URI of a source by its name: the editor's own where the file is open."""
+        path = os.path.abspath(name)  # noqa: PTH100 (without `..`, links as they are)
+        return self.uri if name == self.path.as_posix() else self.uris.get(path) or Path(path).as_uri()
 
     # --- what the text declares
 

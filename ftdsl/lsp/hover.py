@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from lsprotocol.types import Hover, MarkupContent, MarkupKind
 
 from ftdsl.catalog.vocabulary import ANY_NAME, BlockWords, Function, Key, vocabulary
+from ftdsl.credentials import masked
 from ftdsl.language import tree
 from ftdsl.language.resolve import keys as key_paths
 from ftdsl.language.resolve.names import KeySymbol, LetSymbol, ParamSymbol, StageSymbol
@@ -35,7 +36,7 @@ def hover(document: Document, offset: int) -> Hover | None:
             (other for other in part.tokens if (other.start_pos or 0) >= last and other.type != "COMMENT"), None
         )
         sign = str(follows) if follows is not None else ""
-        text = _word(document, here, str(token), start + first, sign)
+        text = masked(_word(document, here, str(token), start + first, sign), names=False)
     return (
         Hover(MarkupContent(MarkupKind.Markdown, text), document.lines.range(start + first, start + last))
         if text

@@ -54,9 +54,15 @@ class Use:
 
 
 def uses(document: Document) -> tuple[list[Use], Resolved | None]:
-    """Every place that names something of the recipe, in all of its files."""
-    resolved = _resolved(document.path, document.session_files(), ())
-    return (list(_uses(resolved)) if resolved else []), resolved
+    """Every place that names something of the recipe, in all of its files; of the last check, if that was of this text."""
+    result = document.current
+    checked = result.checked.resolved if result is not None and result.checked is not None else None
+    if result is None or checked is None:
+        resolved = _resolved(document.path, document.session_files(), ())
+        return (list(_uses(resolved)) if resolved else []), resolved
+    if result.uses is None:
+        result.uses = list(_uses(checked))
+    return result.uses, checked
 
 
 def _resolved(path: Path, files: Files, profiles: tuple[str, ...]) -> Resolved | None:

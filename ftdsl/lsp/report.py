@@ -14,10 +14,6 @@ from ftdsl.lsp.positions import Lines
 from ftdsl.source import Source, Span
 
 
-def uri_of(name: str) -> str:
-    return Path(name).absolute().as_uri()
-
-
 def range_of(span: Span, document: Document, cache: dict[str, Lines]) -> lsp.Range:
     """The range of a span in this document or in another file."""
     source = span.source
@@ -56,7 +52,7 @@ def full(document: Document, result: Result) -> dict[str, list[lsp.Diagnostic]]:
 
 def _uri(span: Span, document: Document) -> str:
     name = span.source.name
-    return document.uri if name == document.path.as_posix() or not Path(name).suffix else uri_of(name)
+    return document.uri_of(name) if Path(name).suffix else document.uri  # `--set` is no file
 
 
 def _diagnostic(

@@ -24,7 +24,7 @@ from pygls.uris import to_fs_path
 from ftdsl import __version__
 from ftdsl.lsp import complete, configuration, hints, hover, names, report, structure
 from ftdsl.lsp.document import CONFIGURATIONS, Document, Result, SupersededError, check, warm_up
-from ftdsl.lsp.report import range_of, uri_of
+from ftdsl.lsp.report import range_of
 from ftdsl.session import resolved
 from ftdsl.source import Span
 
@@ -53,6 +53,11 @@ class Server(LanguageServer):
 
     def texts(self) -> dict[Path, str]:
         return {document.path: document.text for document in self.documents.values()}
+
+    def refresh(self, document: Document) -> None:
+        """Tell a document of the others."""
+        document.unsaved = self.texts()
+        document.uris = {other.path.as_posix(): other.uri for other in self.documents.values()}
 
     def schedule(self, document: Document) -> None:
         """Check a document; an earlier check of it that has not begun is dropped."""
@@ -172,7 +177,7 @@ async def _opened(server: Server, parameters: lsp.DidOpenTextDocumentParams) -> 
     encoding = server.workspace.position_encoding
     document = Document(item.uri, Path(path), item.version, item.text, str(getattr(encoding, "value", encoding)))
     server.documents[item.uri] = document
-    document.unsaved = server.texts()
+    server.refresh(document)
     server.schedule(document)
     _others(server, document)
 
@@ -183,7 +188,7 @@ async def _changed(server: Server, parameters: lsp.DidChangeTextDocumentParams) 
         return
     for change in parameters.content_changes:
         document.change(parameters.text_document.version, change.text)
-    document.unsaved = server.texts()
+    server.refresh(document)
     server.schedule(document)
     _others(server, document)
 
@@ -196,14 +201,14 @@ def _others(server: Server, document: Document) -> None:
         if other is not document and checked is not None and checked.resolved is not None:
             files = {resolved(path) for module in checked.resolved.module.everywhere() for path in module.files}
             if place in files:
-                other.unsaved = server.texts()
+                server.refresh(other)
                 server.schedule(other)
 
 
 async def _saved(server: Server, parameters: lsp.DidSaveTextDocumentParams) -> None:
     """Other documents may include the one that was saved."""
     for document in server.documents.values():
-        document.unsaved = server.texts()
+        server.refresh(document)
         server.schedule(document)
 
 
@@ -270,16 +275,14 @@ async def _code_action(server: Server, parameters: lsp.CodeActionParams) -> list
 
 
 def _location(span: Span, document: Document) -> lsp.Location:
-    name = span.source.name
-    uri = document.uri if name == document.path.as_posix() else uri_of(name)
-    return lsp.Location(uri, range_of(span, document, {}))
+    return lsp.Location(document.uri_of(span.source.name), range_of(span, document, {}))
 
 
 def _recipe_at(server: Server, parameters: Any) -> tuple[Document, int] | None:
     here = _at(server, parameters)
     if here is None or not here[0].is_recipe:
         return None
-    here[0].unsaved = server.texts()
+    server.refresh(here[0])
     return here
 
 
@@ -300,6 +303,8 @@ def _references(server: Server, parameters: lsp.ReferenceParams) -> list[lsp.Loc
 def _highlight(server: Server, parameters: lsp.DocumentHighlightParams) -> list[lsp.DocumentHighlight] | None:
     if (here := _recipe_at(server, parameters)) is None:
         return None
+    if here[0].current is None and here[0].result is not None and here[0].result.seconds > SLOW:
+        return None  # asked for at every move of the cursor
     own = here[0].path.as_posix()
     spans = [span for span in names.references(*here) if span.source.name == own]
     return [lsp.DocumentHighlight(range_of(span, here[0], {})) for span in spans]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,31 @@ def test_documents_that_include_each_other(tmp_path: Path) -> None:
         editor.text_document_did_close(lsp.DidCloseTextDocumentParams(lsp.TextDocumentIdentifier(recipe)))
         while editor.diagnostics[recipe].diagnostics or editor.diagnostics[common].diagnostics:
             await asyncio.sleep(0.02)
+
+    session(body, tmp_path)
+
+
+def test_a_rename_names_open_files_as_the_editor_does(tmp_path: Path) -> None:
+    """An editor may write a URI otherwise than Python: two names for one file would be two documents."""
+    folder = tmp_path / "a b"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "common.ft").write_text("let width = 8\n", encoding="utf-8")
+    text, place = marked('include "../common.ft"\nlet broad = wi⌖dth\n')
+
+    async def body(editor: Editor, _: Path) -> None:
+        common = (folder / "common.ft").as_uri().replace("a%20b", "%61%20b")
+        item = lsp.TextDocumentItem(common, "ft", 1, "let width = 8\n")
+        editor.text_document_did_open(lsp.DidOpenTextDocumentParams(item))
+        uri = editor.open(folder / "sub" / "r.ft", text)
+        for _attempt in range(2):
+            document = lsp.TextDocumentIdentifier(uri)
+            change = await editor.text_document_rename_async(lsp.RenameParams(document, place, "narrow"))
+            assert change and change.changes
+            assert set(change.changes) == {uri, common}
+            await editor.problems(uri)
+        where = await editor.text_document_definition_async(lsp.DefinitionParams(document, place))
+        assert isinstance(where, lsp.Location)
+        assert where.uri == common
 
     session(body, tmp_path)
 
@@ -174,3 +201,12 @@ def test_a_failure_in_a_handler_is_logged_and_the_server_goes_on(tmp_path: Path)
     assert "RecursionError: deep" in logged[0]
     assert hover is not None
     own.worker.shutdown()
+
+
+@pytest.mark.parametrize(("verb", "package"), [("lsp", "pygls"), ("mcp", "mcp")])
+def test_without_the_package_it_says_what_to_install(verb: str, package: str, tmp_path: Path) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None; from ftdsl.cli.main import main; sys.exit(main([{verb!r}]))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"pip install 'ftdsl[{verb}]'" in done.stderr
+    assert "Traceback" not in done.stderr
