@@ -224,6 +224,7 @@ sft {{
 """
 
 
+_GUARD = "run in tests/real/test_guard.py"
 _RUN = "run in tests/real/test_methods.py"
 _14B = "examples/handbook_14b.ft"
 _SEARCH = "search { sampler = tpe, goal = minimize(sft.eval_loss), trials = 100 }"
@@ -245,7 +246,7 @@ HANDBOOK = [
         "2.2",
         "a batch that grows",
         "lora {}, batch { ramp = [phase(until = 1000 steps, micro = 2, accumulate = 8), phase(micro = 8, accumulate = 2)] }",
-        "",
+        "run in tests/real/test_ramp.py",
     ),
     Lesson("2.3", "FP32, to look for faults", "lora {}, precision = fp32", _RUN),
     Lesson("2.3", "AMP in 16 bits", "lora {}, precision = fp16", "the engine's parser"),
@@ -298,9 +299,9 @@ HANDBOOK = [
     Lesson(
         "4.1", "a loss that is not a number ends the run", "lora {}, guard { nan = stop }", "tests/real/test_stages.py"
     ),
-    Lesson("4.1", "a spike of the loss is seen", "lora {}, guard { spike = warn(factor = 2) }", ""),
+    Lesson("4.1", "a spike of the loss is seen", "lora {}, guard { spike = warn(factor = 2) }", _GUARD),
     Lesson("4.2", "gradients clipped", "lora {}, optim { clip = 1.0 }", "examples/handbook_opening.ft"),
-    Lesson("4.2", "steps with large gradients skipped", "lora {}, guard { grad_norm = skip(5.0) }", ""),
+    Lesson("4.2", "steps with large gradients skipped", "lora {}, guard { grad_norm = skip(5.0) }", _GUARD),
     Lesson(
         "4.3",
         "both losses side by side",
@@ -319,7 +320,7 @@ HANDBOOK = [
         " guard { patience = 3 }",
         _RUN,
     ),
-    Lesson("5.3", "rolling back", "lora {}, guard { nan = rollback }", ""),
+    Lesson("5.3", "rolling back", "lora {}, guard { nan = rollback }", _GUARD),
     Lesson("6.1", "MoE-LoRA", "lora { experts = 4 }", ""),
     Lesson("6.2", "dynamic rank", "lora { rank_budget = 16 }", ""),
 ]

@@ -163,8 +163,8 @@ def _fine(name: str, checked: Checked) -> Iterator[str]:
     if checked.recipe and (versions := checked.recipe.versions.notable):
         yield f"  checked for {versions}"
     for stage in stages:
-        if stage.batch:
-            yield f"  {stage.key}: {stage.batch}"
+        for equation in stage.equations:
+            yield f"  {stage.key}: {equation}"
 
 
 def _rows_cut(checked: Checked, session: Session) -> None:

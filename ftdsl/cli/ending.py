@@ -151,4 +151,5 @@ def _stage(stage: StageProgress, run: RunProgress) -> dict[str, Any]:
         "path": (run.folder / stage.result.path).as_posix() if stage.result else None,
         "metrics": dict(stage.result.metrics) if stage.result else {},
         "notes": stage.notes,
+        "ledger": [dict(entry) for entry in stage.ledger],
     }

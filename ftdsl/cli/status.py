@@ -74,7 +74,7 @@ def lines(seen: Seen, now: float) -> list[str]:
     """A run as text: a heading, and one line per stage."""
     from ftdsl.observe.plain import progress_text
     from ftdsl.observe.progress import Status
-    from ftdsl.observe.table import MARKS, columns, result_text
+    from ftdsl.observe.table import MARKS, columns, ledger, result_text
     from ftdsl.observe.text import duration
 
     run = seen.progress
@@ -100,7 +100,7 @@ def lines(seen: Seen, now: float) -> list[str]:
                 text,
             )
         )
-    return [f"{run.folder.as_posix()}: {who or 'not running'}", *(columns(rows) if rows else [])]
+    return [f"{run.folder.as_posix()}: {who or 'not running'}", *(columns(rows) if rows else []), *ledger(run)]
 
 
 def document(seen: Seen) -> dict[str, Any]:
@@ -119,5 +119,6 @@ def _stage(stage: StageProgress, orphan: int | None) -> dict[str, Any]:
         "stage": stage.key, "folder": stage.folder, "status": stage.status.value, "message": stage.message,
         "what": stage.what, "step": stage.step, "total": stage.total, "loss": loss, "started": stage.started,
         "ended": stage.ended, "left": stage.left(time.time()), "orphan": orphan,
+        "ledger": [dict(entry) for entry in stage.ledger],
         "metrics": {name: value for name, value in stage.result.metrics.items() if math.isfinite(value)} if stage.result else {},
     }  # fmt: skip

@@ -249,4 +249,5 @@ CODES = {
     "FT955": "package-missing",
     "FT956": "destination-is-a-file",
     "FT957": "destination-is-an-input",
+    "FT958": "training-went-wrong",
 }

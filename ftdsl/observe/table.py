@@ -21,6 +21,8 @@ MARKS = {
     Status.SKIPPED: "skipped", Status.STOPPED: "stopped", Status.WAITING: "waiting", Status.RUNNING: "running",
 }  # fmt: skip
 SAMPLES = 5
+ENTRIES = 8
+"""Entries of a stage's ledger that are shown; all are in its metrics.jsonl."""
 FAILED = 60
 """Maximum length of a failure in the table."""
 
@@ -30,11 +32,31 @@ def summary(run: RunProgress, *, smoke: bool = False) -> list[str]:
     if smoke:
         return columns([("stage", "", "time", "what was tried"), *(_tried(stage) for stage in run.stages)])
     lines = columns([("stage", "", "time", "result", "where"), *(_row(stage, run) for stage in run.stages)])
+    lines += ledger(run)
     scored = [stage for stage in run.stages if stage.result and stage.result.kind == "metrics"]
     if scored:
         lines += ["", *_scores(scored)]
     if answered := [stage for stage in scored if stage.result and stage.result.samples]:
         lines += ["", *_answers(answered)]
+    return lines
+
+
+def ledger(run: RunProgress) -> list[str]:
+    """What guards detected in trainings and did, also of stages that are taken from an earlier run; empty where nothing was."""
+    lines: list[str] = []
+    for stage in run.stages:
+        kept = stage.result.ledger if stage.result else ()
+        messages = [str(entry["message"]) for entry in stage.ledger] or list(kept)
+        if messages:
+            lines += [
+                "",
+                f"{stage.key}: what its guard saw and did",
+                *(f"  {printable(text)}" for text in messages[:ENTRIES]),
+            ]
+        if len(messages) > ENTRIES:
+            lines.append(
+                f"  and {len(messages) - ENTRIES} more in {run.folder.as_posix()}/{stage.folder}/metrics.jsonl"
+            )
     return lines
 
 
