@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lsprotocol.types import CompletionItem, CompletionItemKind, Hover, MarkupContent, MarkupKind, TextEdit
 
 from ftdsl import catalog
 from ftdsl.catalog.history import about
 from ftdsl.importers.recognise import ENGINE
-from ftdsl.lsp.document import Document
+
+if TYPE_CHECKING:
+    from ftdsl.lsp.document import Document
 
 _LINE = re.compile(r"^(?P<key>[A-Za-z_]\w*)(?P<colon>[ \t]*:(?:[ \t]+|$))?(?P<value>[^#\n]*)", re.MULTILINE)
 _BOOLEANS = ("true", "false")
 
 
-def is_configuration(document: Document) -> bool:
+def is_configuration(text: str, path: Path) -> bool:
     """Whether most keys of a YAML text are the engine's; also of a text that cannot be read at the moment."""
-    keys = {match["key"] for match in _LINE.finditer(document.text) if match["colon"]}
+    keys = {match["key"] for match in _LINE.finditer(text) if match["colon"]}
     known = keys & set(catalog.engine_schema(ENGINE))
-    return document.path.suffix in (".yaml", ".yml") and len(known) >= 2 and 2 * len(known) > len(keys)
+    return path.suffix in (".yaml", ".yml") and len(known) >= 2 and 2 * len(known) > len(keys)
 
 
 def _line(document: Document, offset: int) -> re.Match[str] | None:
@@ -30,7 +34,7 @@ def _line(document: Document, offset: int) -> re.Match[str] | None:
 
 def complete(document: Document, offset: int) -> list[CompletionItem]:
     """Parameters that are not set yet; after a colon the values of the parameter."""
-    if not is_configuration(document):
+    if not is_configuration(document.text, document.path):
         return []
     start = document.text.rfind("\n", 0, offset) + 1
     typed = document.text[start:offset]
@@ -104,7 +108,12 @@ def _lines(name: str, fact: Mapping[str, object]) -> Iterator[str]:
 def hover(document: Document, offset: int) -> Hover | None:
     """The parameter at an offset."""
     match = _line(document, offset)
-    if match is None or not match["colon"] or offset > match.end("key") or not is_configuration(document):
+    if (
+        match is None
+        or not match["colon"]
+        or offset > match.end("key")
+        or not is_configuration(document.text, document.path)
+    ):
         return None
     fact = catalog.engine_schema(ENGINE).get(match["key"])
     if fact is None:

@@ -204,18 +204,25 @@ def check(
             if checked.resolved is not None:
                 report_search(checked.resolved, session, error=False)
         else:
-            from ftdsl.importers.checking import UNKNOWN
-            from ftdsl.importers.checking import check as check_other
-
-            check_other(path, session)
-            if any(diagnostic.message == UNKNOWN for diagnostic in session.sink):
-                session.sink = Sink()  # some other program's file, and none of our business
+            _check_configuration(path, text, session)
     except RecursionError:
         session.sink.error("FT065", "this is nested too deeply to be read", None)
     except OSError as error:
         session.sink.error("FT501", f"`{error.filename or path}`: {error.strerror}", None)
     seconds = time.thread_time() - begin
     return Result(version, parts, tuple(session.sink.ordered()), checked, seconds)
+
+
+def _check_configuration(path: Path, text: str, session: Session) -> None:
+    """Check a YAML or JSON file of a known kind; files of other programs, with tags and templates of theirs, are left alone."""
+    from ftdsl.importers import recognise
+    from ftdsl.importers.checking import check as check_other
+    from ftdsl.lsp.configuration import is_configuration
+
+    kind = check_other(path, session)
+    ours = kind != "a file" or is_configuration(text, path)
+    if not ours and not any(diagnostic.message == recognise.V1 for diagnostic in session.sink):
+        session.sink = Sink()
 
 
 def warm_up() -> None:

@@ -45,6 +45,8 @@ def hover(document: Document, offset: int) -> Hover | None:
 
 
 def _word(document: Document, here: Context, word: str, offset: int, follows: str) -> str:
+    if (declared := _declared_at(document, offset)) is not None:
+        return _declared(document, word) if isinstance(declared, tree.Let | tree.Param) else _stage(document, word)
     if here.mode == "item" or (here.mode == "none" and not here.key):
         return _item(document, here, word, offset)
     if here.mode == "from":
@@ -67,6 +69,22 @@ def _item(document: Document, here: Context, word: str, offset: int) -> str:
     if isinstance(meaning, Key):
         return _key(document, kind, path, meaning, stage)
     return _stage(document, word) or _declared(document, word)
+
+
+def _declared_at(document: Document, offset: int) -> tree.Let | tree.Param | tree.Block | None:
+    """What a name declares where it is written: it may be called like a key."""
+    start, part = document.parts.at(offset)
+    for item in part.file.items:
+        name = (
+            item.name
+            if isinstance(item, tree.Let | tree.Param)
+            else item.label
+            if isinstance(item, tree.Block)
+            else None
+        )
+        if name is not None and start + name.span.start == offset:
+            return item if isinstance(item, tree.Let | tree.Param | tree.Block) else None
+    return None
 
 
 def _stage_at(document: Document, offset: int) -> str:

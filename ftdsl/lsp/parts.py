@@ -33,6 +33,7 @@ class Part:
     def __init__(self, text: str, name: str) -> None:
         self.text = text
         self.name = name
+        self.coloured: list[tuple[int, int, int, int]] | None = None  # by `structure`
 
     @cached_property
     def _read(self) -> tuple[tree.File, list[Diagnostic]]:

@@ -132,9 +132,8 @@ _OPERATORS = {"EQUAL", "TILDE", "PLUS", "MINUS", "STAR", "SLASH", "DOTDOT", "__A
 
 def _coloured(part: Part) -> list[tuple[int, int, int, int]]:
     """(start, end, index in TYPES, bits of MODIFIERS) in the order of the text; kept with the part."""
-    cached: list[tuple[int, int, int, int]] | None = getattr(part, "coloured", None)
-    if cached is not None:
-        return cached
+    if part.coloured is not None:
+        return part.coloured
     roles: dict[int, tuple[str, bool]] = {}
     for item in part.file.items:
         for span, role, declares in _roles(item):
@@ -156,7 +155,7 @@ def _coloured(part: Part) -> list[tuple[int, int, int, int]]:
         if role:
             modifier = int(declares) | (2 if token.type == "COMMENT" and token.startswith("##") else 0)
             found.append((at, end, TYPES.index(role), modifier))
-    part.coloured = found  # type: ignore[attr-defined]
+    part.coloured = found
     return found
 
 

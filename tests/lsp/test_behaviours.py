@@ -39,6 +39,7 @@ profile small { base { lora { rank = width }, batch { micro = 1 } } }
 def document(text: str, folder: Path, name: str = "recipe.ft", encoding: str = "utf-16") -> tuple[Document, int]:
     """A checked document, and the offset of the mark in it (the end, without one)."""
     (folder / "rows.jsonl").write_text(ALPACA, encoding="utf-8")
+    (folder / "recipes").mkdir(exist_ok=True)
     before, _, after = text.partition(MARK)
     path = folder / name
     opened = Document(path.as_uri(), path, 1, before + after, encoding)
@@ -100,6 +101,9 @@ COMPLETIONS = {
     "parameters of the engine": (at("llamafactory { ⌖ }"), {"flash_attn"}, {"lora"}),
     "nothing in a comment": (at("# op⌖"), set(), {"optim"}),
     "nothing in a plain text": (at('to = "op⌖"'), set(), {"optim"}),
+    "files to include": (RECIPE + 'include "⌖"', {"recipes/"}, {"rows.jsonl", "recipe.ft2"}),
+    "stages to wait for": (at("after = ⌖"), {"support", "dpo"}, {"true"}),
+    "a dotted key of a stage in a profile": (RECIPE + "profile p { base.optim.schedule = ⌖ }", {"cosine"}, {"lr"}),
     "an unclosed string": (at('data = file("ro⌖'), {"rows.jsonl"}, set()),
 }
 
@@ -135,6 +139,10 @@ HOVERS = {
     "a function": (RECIPE.replace('hf("Qwen', 'h⌖f("Qwen'), ["revision", "trust_remote_code"]),
     "a member": (at("optim { schedule = cos⌖ine }"), ["schedule"]),
     "a unit": (at("max_len = 2⌖Ki"), ["2,048"]),
+    "a let that is called like a key": ("## How wide.\nlet ra⌖nk = 8\n" + RECIPE, ["let rank = 8", "How wide."]),
+    "a stage that is called like a block": (RECIPE.replace("sft base", "sft op⌖tim").replace("from base", "from optim"),
+                                            ["sft optim", "Learns to answer."]),
+    "a secret": ('let tok⌖en = "hf_abcdefghijklmnopqrstuvwxyzABCDEFGH"\n' + RECIPE, ["let token", "***"]),
     "a key in a profile": (RECIPE.replace("small { base { lora { rank", "small { base { lora { ra⌖nk"), ["lora_rank"]),
 }  # fmt: skip
 
@@ -272,10 +280,29 @@ def test_llamafactory_yaml(tmp_path: Path) -> None:
     assert shown is not None
     assert "lora.rank" in shown.contents.value  # type: ignore[union-attr]
     here, _ = document(YAML.replace("lora_rank", "lora_rnak"), tmp_path, "a.yaml")
-    assert here.result and "FT001" in {d.code for d in here.result.diagnostics} | {"FT001"}
-    assert any("lora_rnak" in d.message for d in here.result.diagnostics)
+    assert here.result and any("lora_rnak" in d.message for d in here.result.diagnostics)
     here, _ = document("name: x\non: push\n", tmp_path, "ci.yaml")
     assert here.result and not here.result.diagnostics
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("ci.yml", "job:\n  script: !reference [a, b]\n"),
+        ("chart.yaml", "{{- if .Values.x }}\nkind: Pod\n{{- end }}\n"),
+        ("many.yaml", "kind: A\n---\nkind: B\n"),
+        ("package.json", '{"name": "x",\n  // a comment\n "version": "1"}'),
+        ("empty.yaml", ""),
+    ],
+)
+def test_files_of_other_programs_are_left_alone(name: str, text: str, tmp_path: Path) -> None:
+    here, _ = document(text, tmp_path, name)
+    assert here.result and not here.result.diagnostics
+
+
+def test_a_configuration_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
+    here, _ = document(YAML + "lora_alpha: [8\n", tmp_path, "a.yaml")
+    assert here.result and "FT050" in {diagnostic.code for diagnostic in here.result.diagnostics}
 
 
 def test_fixes_are_edits_of_the_newest_text_only(tmp_path: Path) -> None:
