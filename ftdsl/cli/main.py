@@ -37,8 +37,11 @@ VERBS = (
     "upgrade",
     "engine",
     "models",
+    "search",
     "measurements",
     "completion",
+    "lsp",
+    "mcp",
 )
 """In the order of `ftc --help`; each is a module of this package with `register(subparsers)` and `run(args) -> int`."""
 MODULES = {"import": "imports"}

@@ -50,7 +50,8 @@ def _hole(ev: Evaluator, hole: tree.Hole, scope: Scope, sink: Sink) -> Written |
     path = tuple(word.text for word in hole.path)
     if scope.view and path in (("run",), ("stage",)):
         ev.trace.local = True
-        return (scope.view.run if path == ("run",) else scope.view.name,)
+        run = ",".join(filter(None, (scope.view.run, ev.trial_run)))
+        return (run if path == ("run",) else scope.view.name,)
     ref = tree.Ref(hole.path, hole.span)
     meanings: list[Written] = []
     raw: Raw | None = None
@@ -58,11 +59,14 @@ def _hole(ev: Evaluator, hole: tree.Hole, scope: Scope, sink: Sink) -> Written |
         with ev.tracing() as trace:
             raw = ev.look_up(symbol, ref, sink if isinstance(symbol, StageSymbol) else Sink())
             if isinstance(raw, Invoke) and raw.name in ("env", "secret"):
+                ev.used(hole.path[0].span, symbol)
                 return _variable(ev, raw, hole, sink)
             if isinstance(raw, Stg) and not part_exists(ev, raw, FILES, sink):
                 return None
             written = _as_text(ev, symbol, raw, ref)
         if written is not None:
+            if not meanings:
+                ev.used(hole.path[0].span, symbol)
             meanings.append(written)
             ev.trace.absorb(trace)
     if not meanings:
