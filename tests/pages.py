@@ -224,6 +224,7 @@ sft {{
 """
 
 
+_GUARD = "run in tests/real/test_guard.py"
 _RUN = "run in tests/real/test_methods.py"
 _14B = "examples/handbook_14b.ft"
 _SEARCH = "search { sampler = tpe, goal = minimize(sft.eval_loss), trials = 100 }"
@@ -245,7 +246,7 @@ HANDBOOK = [
         "2.2",
         "a batch that grows",
         "lora {}, batch { ramp = [phase(until = 1000 steps, micro = 2, accumulate = 8), phase(micro = 8, accumulate = 2)] }",
-        "",
+        "run in tests/real/test_ramp.py",
     ),
     Lesson("2.3", "FP32, to look for faults", "lora {}, precision = fp32", _RUN),
     Lesson("2.3", "AMP in 16 bits", "lora {}, precision = fp16", "the engine's parser"),
@@ -298,9 +299,9 @@ HANDBOOK = [
     Lesson(
         "4.1", "a loss that is not a number ends the run", "lora {}, guard { nan = stop }", "tests/real/test_stages.py"
     ),
-    Lesson("4.1", "a spike of the loss is seen", "lora {}, guard { spike = warn(factor = 2) }", ""),
+    Lesson("4.1", "a spike of the loss is seen", "lora {}, guard { spike = warn(factor = 2) }", _GUARD),
     Lesson("4.2", "gradients clipped", "lora {}, optim { clip = 1.0 }", "examples/handbook_opening.ft"),
-    Lesson("4.2", "steps with large gradients skipped", "lora {}, guard { grad_norm = skip(5.0) }", ""),
+    Lesson("4.2", "steps with large gradients skipped", "lora {}, guard { grad_norm = skip(5.0) }", _GUARD),
     Lesson(
         "4.3",
         "both losses side by side",
@@ -309,7 +310,12 @@ HANDBOOK = [
     ),
     Lesson("5.1", "the 14B configuration", "lora { rank = 64, alpha = 128, dropout = 10% }, optim { lr = 3e-5 }", _14B),
     Lesson(
-        "5.2", "Optuna's search", "lora { rank ~ uniform(8 .. 128) }, optim { lr ~ log(1e-6 .. 1e-4) }", "", _SEARCH
+        "5.2",
+        "Optuna's search",
+        "lora { rank ~ uniform(8 .. 128) }, optim { lr ~ log(1e-6 .. 1e-4), warmup ~ uniform(0% .. 20%) },"
+        " batch { global ~ choice(8, 16, 32) }, evaluate { data = 10% }",
+        "examples/search.ft; run in tests/real/test_search.py",
+        _SEARCH,
     ),
     Lesson("5.3", "checkpoints in rotation", "lora {}, save { every = 100 steps, keep = 5 }", _RUN),
     Lesson(
@@ -319,23 +325,20 @@ HANDBOOK = [
         " guard { patience = 3 }",
         _RUN,
     ),
-    Lesson("5.3", "rolling back", "lora {}, guard { nan = rollback }", ""),
+    Lesson("5.3", "rolling back", "lora {}, guard { nan = rollback }", _GUARD),
     Lesson("6.1", "MoE-LoRA", "lora { experts = 4 }", ""),
     Lesson("6.2", "dynamic rank", "lora { rank_budget = 16 }", ""),
 ]
 
 
 def lesson_row(lesson: Lesson) -> str:
-    from ftdsl.pipeline import report_search
-
     path = place() / "r.ft"
     path.write_text(lesson.text(), encoding="utf-8")
     session = Session(env=dict(NOWHERE))
     checked, _ = _judged(path, session)
-    if checked.resolved is not None:
-        report_search(checked.resolved, session, error=True)
+    searched = checked.resolved is not None and any(stage.dimensions for stage in checked.resolved.stages)
     said = [one for one in session.sink.ordered() if one.severity.value != "info"]
-    stands = sentence(said[0]) if said else "compiles"
+    stands = sentence(said[0]) if said else "`ftc run` searches" if searched else "compiles"
     words = f"`{lesson.words}`" if lesson.words else "(no method said)"
     return f"| {lesson.chapter} | {lesson.what} | {words} | {stands} | {lesson.shown} |"
 

@@ -119,6 +119,8 @@ class LiveView:
             text.append(f"loss {steady(stage.loss)} ")
             text.append(sparkline([loss for _, loss in stage.losses], 16), "cyan")
             text.append("  ")
+        if stage.ledger:
+            text.append(f"{one_line(stage.ledger[-1]['message'][:60])}  ", "yellow")
         left = stage.left(now)
         if left is not None:
             text.append(f"{clock(left)} left", "dim")

@@ -68,12 +68,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class Result:
-    """The result of a stage. path: relative to the run folder; metrics: by ftdsl's names (`loss`, `rouge_l`, …)."""
+    """The result of a stage. path: relative to the run folder; metrics: by ftdsl's names (`loss`, `rouge_l`, …);
+    ledger: what a training's guard detected and did, a sentence each.
+    """
 
     kind: str = "files"
     path: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     samples: tuple[Sample, ...] = ()
+    ledger: tuple[str, ...] = ()
 
 
 def read_result(folder: Path) -> Result | None:
@@ -85,4 +88,7 @@ def read_result(folder: Path) -> Result | None:
         return None
     names = ("prompt", "label", "predict")
     samples = tuple(Sample(*(str(row.get(name, "")) for name in names)) for row in document["samples"])
-    return Result(document["kind"], document["path"], document["metrics"], samples)
+    entries = document.get("ledger")
+    entries = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    ledger = tuple(str(entry.get("message", "")) for entry in entries)
+    return Result(document["kind"], document["path"], document["metrics"], samples, ledger)

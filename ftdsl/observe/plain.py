@@ -43,6 +43,14 @@ class Plain:
         self.update(run, now)
 
 
+class PlainStudy(Plain):
+    """A study as lines: what its driver notes."""
+
+    def begin(self, run: RunProgress, now: float) -> None: ...
+
+    def update(self, run: RunProgress, now: float) -> None: ...
+
+
 def _changed(stage: StageProgress, now: float) -> str:
     if stage.status is Status.RUNNING:
         return stage.title
@@ -66,4 +74,6 @@ def progress_text(stage: StageProgress, now: float) -> str:
     left = stage.left(now)
     if left is not None:
         parts.append(f"{clock(left)} left")
+    if back := sum(entry.get("action") == "rollback" for entry in stage.ledger):
+        parts.append(f"{back} rollback{'s' * (back != 1)}")
     return ", ".join(parts) or stage.log_line[:100] or "starting"

@@ -24,7 +24,7 @@ def document(plan_view: PlanView) -> list[dict[str, Any]]:
             **_status(plan_view.statuses.get(planned.key)),
             "processes": planned.world.size,
             "card": planned.world.gpu or None,
-            "batch": str(planned.batch) if planned.batch else None,
+            "batch": "; ".join(planned.equations) or None,
             "choices": [{"key": c.key, "value": c.value, "reason": c.reason} for c in planned.choices],
             "forecast": _forecast(plan_view.forecasts[planned.key]) if planned.key in plan_view.forecasts else None,
             "takes": _footprint(plan_view.footprints[planned.key]) if planned.key in plan_view.footprints else None,

@@ -161,7 +161,8 @@ def _bytes(size: float) -> str:
 
 
 def _stage(stage: PlannedStage, forecast: Forecast, style: TextStyle) -> Iterator[str]:
-    yield from style.labelled("batch", str(stage.batch))
+    for equation in stage.equations:
+        yield from style.labelled("batch", equation)
     cost = forecast.cost
     if cost is None:
         yield from style.labelled("memory", f"not estimated: {forecast.unknown}")

@@ -38,7 +38,8 @@ class StageProgress:
 
     `norms`, `rates`: gradient norms and learning rates as they were logged; `pace`: seconds a step, since `first_step`;
     `remaining`: seconds, as of `last_event`; `log_line`: last line of its log, shown while there is no step; `notes`: shown at
-    the end of the run; `cached_from`: the id of the run that produced its result.
+    the end of the run; `cached_from`: the id of the run that produced its result; `ledger`: events `guard`
+    in order: what was detected in a training, and what was done.
     """
 
     key: str
@@ -68,6 +69,7 @@ class StageProgress:
     result: Result | None = None
     cached_from: str = ""
     notes: list[str] = field(default_factory=list)
+    ledger: list[Mapping[str, Any]] = field(default_factory=list)
 
     @property
     def share(self) -> float | None:
@@ -98,7 +100,7 @@ class StageProgress:
         status = Status(event["status"]) if event.get("status") in set(Status) else self.status
         if status is Status.RUNNING:
             self.what, self.step, self.total, self.remaining, self.ended, self.result = "", 0, None, None, None, None
-            self.message, self.notes = "", []
+            self.message, self.notes, self.ledger = "", [], []
         self.status = status
         for name in ("folder", "started", "ended", "message", "cached_from"):
             if name in event:
@@ -154,7 +156,12 @@ def _on_note(stage: StageProgress, event: Mapping[str, Any]) -> None:
     stage.notes.append(event["message"])
 
 
-_HANDLERS = {"start": _on_start, "step": _on_step, "eval": _on_eval, "progress": _on_progress, "note": _on_note}
+def _on_guard(stage: StageProgress, event: Mapping[str, Any]) -> None:
+    stage.ledger.append(event)
+
+
+_HANDLERS = {"start": _on_start, "step": _on_step, "eval": _on_eval, "progress": _on_progress, "note": _on_note,
+             "guard": _on_guard}  # fmt: skip
 
 
 @dataclass

@@ -1,12 +1,16 @@
-"""The batch equation: global = micro x accumulate x data-parallel. Any two of the three decide the third."""
+"""The batch equation: global = micro x accumulate x data-parallel. Any two of the three decide the third; a ramp sets both by
+phase.
+"""
 
 from __future__ import annotations
 
 from typing import Any, Protocol
 
+from ftdsl.language.values import Amount, Term
 from ftdsl.plan.plan import Batch
 from ftdsl.plan.world import World
 from ftdsl.recipe.recipe import Stage
+from ftdsl.runtime.ramp import Phase
 from ftdsl.session import Session
 
 
@@ -36,6 +40,60 @@ def solve(stage: Stage, chooser: Chooses, world: World, session: Session) -> Bat
     if _given(stage, "global") is not None and batch.total != wanted:
         _refuse(stage, batch, _given(stage, "global") or 0, world, session)
     return batch
+
+
+def ramp_of(stage: Stage, chooser: Chooses, session: Session) -> tuple[Phase, ...]:
+    """The phases of `batch.ramp`, in order; none without one, and none, with an error, for phases that cannot be carried out.
+
+    What the engine is given is the largest micro-batch: memory is planned for it, and each step is cut by our runtime.
+    """
+    written = stage.settings.items("batch.ramp")
+    if not written:
+        return ()
+    phases = tuple(map(_phase, written))
+    if why := _no_ramp(stage, written, phases):
+        session.sink.error("FT401", why[0], stage.spans.get("batch.ramp", stage.span), help=why[1])
+        return ()
+    largest = max(phase.micro for phase in phases)
+    chooser.set("batch.micro", largest, "that of the largest phase of `ramp`", reported=False)
+    chooser.set("batch.accumulate", 1, "each step is cut into micro-batches by phase", reported=False)
+    return phases
+
+
+def _phase(item: Any) -> Phase:
+    options = item.options if isinstance(item, Term) else {}
+    until = options.get("until")
+    return Phase(
+        int(options.get("micro") or 1),
+        int(options.get("accumulate") or 1),
+        int(until.number) if isinstance(until, Amount) else 0,
+    )
+
+
+def _no_ramp(stage: Stage, written: list[Any], phases: tuple[Phase, ...]) -> tuple[str, str] | None:
+    """Why phases cannot be carried out, and what to write; None where they can."""
+    example = "write `[phase(until = 1000 steps, micro = 2, accumulate = 8), phase(micro = 8, accumulate = 2)]`"
+    if any(not isinstance(item, Term) or item.name != "phase" for item in written):
+        return "`ramp` takes phases such as `phase(until = 1000 steps, micro = 2)`", example
+    for name in ("global", "tokens", "micro", "accumulate"):
+        origin = stage.origins.get(f"batch.{name}")
+        if (
+            origin is not None
+            and origin.kind not in ("auto", "default")
+            and stage.settings.get(f"batch.{name}") is not None
+        ):
+            return f"`ramp` and `{name}` both set the batch size", f"drop `{name}`"
+    ends = [phase.until for phase in phases]
+    if ends[-1]:
+        return "the last phase lasts to the end of the training", "drop its `until`"
+    if not all(ends[:-1]):
+        return "every phase but the last needs `until`", example
+    if any(end <= before for before, end in zip([0, *ends], ends[:-1], strict=False)):
+        return (
+            "`until` of a phase is not larger than that of the phase before",
+            "write increasing steps: they count from the start of the training",
+        )
+    return None
 
 
 def _given(stage: Stage, name: str) -> int | None:

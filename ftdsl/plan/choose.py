@@ -14,7 +14,7 @@ from ftdsl import catalog
 from ftdsl.environments import Versions
 from ftdsl.language.values import Origin, StageRef, Term
 from ftdsl.plan import budget, choose_layout, machine, measured
-from ftdsl.plan.batch import solve
+from ftdsl.plan.batch import ramp_of, solve
 from ftdsl.plan.chooser import Chooser
 from ftdsl.plan.engine import UNKNOWN_FAMILY, Abilities, EngineOf
 from ftdsl.plan.layout_search import LayoutSearch
@@ -113,6 +113,7 @@ def _stage(
     world = world_of(stage)
     check_world(stage, world, session)
     _engine_defaults(stage, chooser, recipe, engine.defaults(stage))
+    ramp = ramp_of(stage, chooser, session)
     if world.gpu:
         _practice(chooser, world)
     precision = _precision(chooser, world)
@@ -126,7 +127,9 @@ def _stage(
     _learning_rate(stage, chooser, method)
     batch = solve(stage, chooser, world, session)
     done = _filled(stage, chooser)
-    planned = PlannedStage(done, folder, world, engine, batch, method, strategy, precision, tuple(chooser.choices))
+    planned = PlannedStage(
+        done, folder, world, engine, batch, method, strategy, precision, tuple(chooser.choices), ramp
+    )
     choose_layout.check_fit(planned, layouts, session)
     return planned
 

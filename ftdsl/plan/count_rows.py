@@ -11,6 +11,7 @@ from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.recipe.rules.data import named
 from ftdsl.recipe.shape import files_of, local_path
 from ftdsl.record import replace
+from ftdsl.runtime import ramp
 from ftdsl.session import Files
 
 ARRAY = 64 << 20
@@ -25,7 +26,10 @@ def steps_of(planned: PlannedStage, recipe: Recipe, files: Files) -> tuple[int, 
     if duration.unit == "steps":
         return int(duration.number), ""
     if duration.unit == "tokens":
-        return math.ceil(duration.number / (batch.total * int(planned.stage.settings.get("max_len")))), ""
+        rows = duration.number / int(planned.stage.settings.get("max_len"))
+        if planned.ramp:
+            return ramp.steps_of(planned.ramp, rows, batch.data_parallel), ""
+        return math.ceil(rows / batch.total), ""
     if duration.unit != "epochs":
         return 0, "its duration is a time"
     if planned.stage.settings.get("packing"):
@@ -36,6 +40,8 @@ def steps_of(planned: PlannedStage, recipe: Recipe, files: Files) -> tuple[int, 
     rows = sum(count or 0 for count in counted)
     limit = planned.stage.settings.get("limit")
     rows = min(rows, limit) if isinstance(limit, int) else rows
+    if planned.ramp:  # epochs follow each other as one stream of rows
+        return ramp.steps_of(planned.ramp, rows * duration.number, batch.data_parallel), ""
     return max(1, math.ceil(rows / batch.total)) * math.ceil(duration.number), ""
 
 

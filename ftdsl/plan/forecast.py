@@ -16,6 +16,7 @@ from ftdsl.plan.plan import Plan, PlannedStage
 from ftdsl.plan.search import Cost
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.record import frozen
+from ftdsl.runtime.ramp import rows_until
 from ftdsl.session import Session
 
 LISTED = "list price"
@@ -29,7 +30,7 @@ class Forecast:
     cost: None if `unknown` gives a reason; steps: optimizer steps, 0 if `steps_unknown` gives a reason; seconds: of all
     steps; disk: bytes of all kept checkpoints; checkpoint: bytes of one; bare: bytes of one without the optimizer state;
     cards: GPUs; price: USD per GPU and hour; priced_by: its source; ways: alternatives if it does not fit; here: facts of
-    the machine.
+    the machine; largest: with a ramp, micro-batches of its largest phase that make up all steps, otherwise 0.
     """
 
     key: str
@@ -45,10 +46,11 @@ class Forecast:
     priced_by: str = ""
     ways: tuple[Alternative, ...] = ()
     here: Here = Here()
+    largest: float = 0.0
 
     @property
     def seconds(self) -> float:
-        return self.steps * self.cost.seconds if self.cost else 0.0
+        return (self.largest or self.steps) * self.cost.seconds if self.cost else 0.0
 
     @property
     def money(self) -> float:
@@ -84,8 +86,14 @@ def forecast(planned: PlannedStage, recipe: Recipe, session: Session, known: Her
     price, whose = price_of(stage)
     return Forecast(
         planned.key, cost, "", steps, why, saved * _kept(stage, steps), saved, bare, world.size if world.gpu else 0, price, whose,
-        ways, known,
+        ways, known, _micro_batches(planned, steps),
     )  # fmt: skip
+
+
+def _micro_batches(planned: PlannedStage, steps: int) -> float:
+    if not planned.ramp or planned.batch is None:
+        return 0.0
+    return rows_until(planned.ramp, steps, planned.batch.data_parallel) / planned.batch.total
 
 
 def _resumable(stage: Stage) -> bool:

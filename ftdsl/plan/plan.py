@@ -11,6 +11,7 @@ from ftdsl.plan.engine import Abilities
 from ftdsl.plan.world import World
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.record import frozen
+from ftdsl.runtime.ramp import Phase
 
 
 @frozen
@@ -52,6 +53,7 @@ class PlannedStage:
 
     stage: its settings include every choice; folder: `20-sft`; engine: abilities of the stage's engine; method: `lora`, `full`, …
     or "" for stages that do not train.
+    ramp: the phases of a batch that changes; `batch` has the largest micro-batch of them.
     """
 
     stage: Stage
@@ -63,6 +65,20 @@ class PlannedStage:
     strategy: str = ""
     precision: str = ""
     choices: tuple[Choice, ...] = ()
+    ramp: tuple[Phase, ...] = ()
+
+    @property
+    def equations(self) -> tuple[str, ...]:
+        """The batch equation, of each phase where the batch changes; none where a stage has no batch."""
+        if self.batch is None:
+            return ()
+        if not self.ramp:
+            return (str(self.batch),)
+        begins = [1, *(phase.until + 1 for phase in self.ramp[:-1])]
+        parts = [Batch(phase.micro, phase.accumulate, self.batch.data_parallel) for phase in self.ramp]
+        spans = [f"{begin:,} to {phase.until:,}" if phase.until else f"{begin:,} on"
+                 for begin, phase in zip(begins, self.ramp, strict=True)]  # fmt: skip
+        return tuple(f"steps {span}: {part}" for span, part in zip(spans, parts, strict=True))
 
     @property
     def key(self) -> str:

@@ -288,10 +288,14 @@ class Guard(Block):
     nan: _Term | None = Term(name="stop", options={})
     spike: _Term | None = None
     grad_norm: _Term | None = None
+    stall: _Term | None = None
+    eval: _Term | None = None
+    diverged: _Term | None = None
     leak: _Term | None = Term(name="warn", options={})
     patience: Annotated[int, Field(ge=1)] | None = None
-    retries: Annotated[int, Field(ge=0)] | None = None
+    retries: Annotated[int, Field(ge=1)] | None = None
     cut_lr: Annotated[float, Field(gt=0, lt=1)] | None = None
+    skip: bool | None = None
 
 
 class Generate(Block):
@@ -327,8 +331,8 @@ class Search(Block):
     goal: list[_Term] | None = None
     trials: Annotated[int, Field(ge=1)] | None = None
     parallel: Annotated[int, Field(ge=1)] | None = None
-    timeout: float | None = None
-    storage: str | None = None
+    timeout: Annotated[float, Field(gt=0)] | None = None
+    storage: _Term | None = None
 
 
 class TrainingStage(Block):

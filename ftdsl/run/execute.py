@@ -36,6 +36,7 @@ class _Running:
     end: dict[str, Any] = field(default_factory=dict)
     refusals: list[str] = field(default_factory=list)
     log_size: int = -1
+    known_entries: int = 0
 
 
 @dataclass
@@ -125,8 +126,9 @@ class Executor:
         assert handle is not None, "found before"
         self.resources.take_these(job, state.cards)
         tail = Tail(folder / events.METRICS, _last_attempt(folder))
+        known = sum(event["event"] == "guard" for event in self.run.since_start(job.key))
         self._change(job, Status.RUNNING, started=state.started)
-        self.running[job.key] = _Running(job, handle, tail, self.keys.times(job))
+        self.running[job.key] = _Running(job, handle, tail, self.keys.times(job), known_entries=known)
 
     def _task(self, job: Job, env: Mapping[str, str]) -> Task:
         return Task(self.run.folder, job.folder, env, job.processes, job.nodes, job.accelerators)
@@ -169,6 +171,8 @@ class Executor:
             elif kind == "warning":
                 self.warnings.append((stage.key, fault := fault_of(event, self.run.folder)))
                 self.view.note(f"warning: {stage.key}: {fault.message}")
+            elif kind == "guard":
+                self._guarded(running, event)
         while running.tail.malformed:
             self.view.note(f"warning: {stage.key}: {running.tail.malformed.pop(0)}; it is left out")
         self._read_log(running, stage)
@@ -176,6 +180,15 @@ class Executor:
             del self.running[job.key]
             self.resources.give_back(job)
             self._end(running, stage, status)
+
+    def _guarded(self, running: _Running, event: events.Event) -> None:
+        """An entry of a stage's ledger: shown, and kept with the run. Of a start that was joined the first are there already."""
+        if running.known_entries:
+            running.known_entries -= 1
+            return
+        entry = {name: event[name] for name in ("step", "anomaly", "action", "message") if name in event}
+        self.run.record("guard", stage=running.job.key, **entry)
+        self.view.note(f"{running.job.folder}: {event['message']}")
 
     def _read_log(self, running: _Running, stage: StageProgress) -> None:
         try:

@@ -96,6 +96,12 @@ class Run:
         self.write(event)
         return event
 
+    def since_start(self, key: str) -> list[Event]:
+        """The run's events of a stage since it was last started."""
+        own = [event for event in read_events(self.folder) if event.get("stage") == key]
+        starts = [at for at, event in enumerate(own) if event["event"] == "stage" and event.get("handle")]
+        return own[starts[-1] :] if starts else own
+
 
 def load(folder: Path) -> Run | None:
     """A run as it was left; None for a folder without events."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,16 @@ class TakenError(Exception):
     """Something lies at a destination that no stage has made."""
 
 
-def seal(checkpoint: Path) -> None:
-    """Write down what a whole checkpoint consists of. Raises: OSError."""
+def seal(checkpoint: Path, *, finite: bool = True) -> None:
+    """Record the files of a complete checkpoint. finite: whether loss and gradients of its step were finite. Raises: OSError."""
     files = [path for path in sorted(checkpoint.rglob("*")) if path.is_file() and path.name != SEAL]
     sizes = {path: path.stat().st_size for path in files}
     hashed = sum(sizes.values()) <= HASHED
     listed = {
         path.relative_to(checkpoint).as_posix(): [size, _digest(path) if hashed else ""] for path, size in sizes.items()
     }
-    _write(checkpoint / SEAL, {"schema": 1, "files": listed})
+    document = {"schema": 1, "files": listed} | ({} if finite else {"finite": False})
+    _write(checkpoint / SEAL, document)
 
 
 def changed_since(checkpoint: Path) -> bool:
@@ -69,6 +71,27 @@ def newest_first(output: Path) -> list[Path]:
         if path.name.removeprefix("checkpoint-").isdigit() and path.is_dir()
     ]
     return sorted(found, key=lambda path: -int(path.name.removeprefix("checkpoint-")))
+
+
+def finite(checkpoint: Path) -> bool:
+    """Whether loss and gradients were finite at the step after which a sealed checkpoint was saved."""
+    return (_read(checkpoint / SEAL) or {}).get("finite") is not False
+
+
+def last_good(output: Path) -> tuple[Path | None, list[tuple[Path, str]]]:
+    """The newest checkpoint that is whole and finite, None where there is none; damaged newer ones are set aside, and why."""
+    broken = set_broken_aside(output)
+    return next((path for path in newest_first(output) if finite(path) and not damage(path)), None), broken
+
+
+def rotate(output: Path, keep: int, protected: Path | None = None) -> None:
+    """Remove old checkpoints but the `keep` newest (at least two, so that one is left when the newest turns out damaged) and the
+    protected one. Only behind sound ones: those that are not do not count.
+    """
+    sound = [path for path in newest_first(output) if finite(path) and (path / SEAL).is_file()]
+    for path in sound[max(2, keep) :]:
+        if protected is None or path.resolve() != protected.resolve():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def set_broken_aside(output: Path) -> list[tuple[Path, str]]:

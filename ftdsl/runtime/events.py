@@ -110,6 +110,8 @@ FIELDS: dict[str, dict[str, Field]] = {
                  "allocated_bytes": count, "reserved_bytes": count},
     "warning": _SENTENCE,
     "note": {"message": text},
+    "guard": {"stage": text, "step": count, "anomaly": text, "action": text, "message": text},
+    "phase": {"step": count, "micro": count, "accumulate": count, "rows": count},
     "error": {"message": text, "kind": text},
     "gate": {"metric": text, "op": text, "value": measure, "bound": measure, "than": text, "holds": flag, "message": text},
     "end": {"ok": flag, "error": texts, **_SENTENCE},
@@ -121,7 +123,8 @@ FIELDS: dict[str, dict[str, Field]] = {
     "stop": {},
 }  # fmt: skip
 """The fields of every kind of event. Nothing else is read; a field that is absent or null has no value. `attempt` begins what
-one start of a stage says; `start` is a training's, at a `step` it goes on from.
+one start of a stage says; `start` is a training's, at a `step` it goes on from;
+`guard` what was seen of it and done about it, also in the run's own events, with its stage; `phase` where a batch ramp changes.
 """
 
 NEEDED = {
@@ -129,6 +132,8 @@ NEEDED = {
     "stage": "stage",
     "warning": "message",
     "note": "message",
+    "guard": "message",
+    "phase": "step",
     "error": "message",
     "gate": "holds",
 }

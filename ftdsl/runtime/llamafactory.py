@@ -22,7 +22,7 @@ if (
     __package__ = Path(__file__).resolve().parent.name
     __import__(__package__)
 
-from . import chat, checkpoints, events, stale_locks, watch
+from . import chat, checkpoints, events, failures, replace_trainers, stale_locks, watch
 from .report import Log, StageError, carried_out, mark, marked, save_result
 from .stage import Part, Stage, read
 
@@ -75,7 +75,8 @@ def train(stage: Stage, parts: tuple[Part, ...], log: Log) -> int:
         _refuse(config, stage, log)
         if stage.smoke:
             chat.blind(config)
-        run_exp(dict(config), callbacks=[watch.callback(stage, part, log, config), *added])
+        guard = replace_trainers.replaced(stage, config, log) if stage.kind == "train" else None
+        run_exp(dict(config), callbacks=[watch.callback(stage, part, log, config, guard), *added])
         if log.first and not part.until:
             _finish(stage, str(config["output_dir"]))
     return 0
@@ -144,7 +145,7 @@ def _finish(stage: Stage, output: str) -> None:
         metrics: dict[str, Any] = {"eval_loss": measured["eval_loss"]} if "eval_loss" in measured else {}
         metrics |= losses_of(stage.stage, measured.get("train_loss"))
         kind = "model" if stage.result == "shards" else stage.result
-        result = {"kind": kind, "path": output, "metrics": metrics}
+        result = {"kind": kind, "path": output, "metrics": metrics} | replace_trainers.ledger_of(output)
         save_result(stage.stage, result, smoke=stage.smoke)
         if stage.smoke:
             mark(Path(output))
@@ -285,6 +286,9 @@ def main(argv: list[str]) -> int:
     Path(stage.stage).mkdir(parents=True, exist_ok=True)
     if args.work == "fresh":
         return carried_out(lambda log: fresh(stage, log), Log(stage.stage), last=False)
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) and (known := _hopeless(stage)):
+        print(f"error: {known}; started again, the same would happen", file=sys.stderr)
+        return 1
     parts = stage.parts if args.part is None else stage.parts[args.part - 1 : args.part]
     try:
         import llamafactory  # noqa: F401
@@ -293,6 +297,15 @@ def main(argv: list[str]) -> int:
         return 1
     work = {"train": train, "export": export, "tokens": tokenise}[args.work]
     return carried_out(lambda log: work(stage, parts, log), Log(stage.stage))
+
+
+def _hopeless(stage: Stage) -> str:
+    """Why the start before failed, where torchrun starts ranks again and a person has to mend something; "" otherwise."""
+    seen = events.read(Path(stage.stage) / events.METRICS)
+    if not seen or seen[-1]["event"] != "end":
+        return ""
+    failure = failures.failure_of(1, seen[-1:])
+    return failure.why if failure.kind == failures.MEND else ""
 
 
 def leave(status: int) -> None:

@@ -1,12 +1,13 @@
-"""`retry.py TIMES --stage FOLDER -- COMMAND…`: a launcher started anew when it broke, the stage going on from its checkpoint.
+"""`retry.py TIMES --stage FOLDER -- COMMAND…`: restarts a stage that failed; it resumes from its last checkpoint.
 
-Not after what a person must mend (the last event in metrics.jsonl says so), nor when this was asked to stop: the same would
-come of it. Standard library.
+Not after failures that the user has to fix (`failures.py`), nor after a request to stop; after an unknown failure once.
+Rollbacks of a training are counted over all starts (guard.json), so restarts and rollbacks do not multiply. Standard library.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import signal
 import subprocess
@@ -22,16 +23,15 @@ if (
     __package__ = Path(__file__).resolve().parent.name
     __import__(__package__)
 
-from . import checkpoints, events
+from . import checkpoints, events, failures
 
 PAUSE = 1.0
 """Seconds before a new start: ports of the dead one are given back by then."""
 
 
-def hopeless(stage: str) -> bool:
-    """Whether the stage ended for a reason that it would meet again."""
-    found = events.read(Path(stage) / events.METRICS)
-    return bool(found and found[-1]["event"] == "end" and found[-1].get("message"))
+def seen_of(stage: str) -> list[events.Event]:
+    """What all starts of a stage have said."""
+    return events.read(Path(stage) / events.METRICS)
 
 
 def set_broken_aside(stage: str) -> list[tuple[Path, str]]:
@@ -41,6 +41,13 @@ def set_broken_aside(stage: str) -> list[tuple[Path, str]]:
     except (OSError, ValueError, AttributeError):
         return []
     return checkpoints.set_broken_aside(Path(output)) if output else []
+
+
+def record(stage: str, seen: list[events.Event], anomaly: str, action: str, message: str) -> None:
+    """An entry of the ledger."""
+    step = next((event["step"] for event in reversed(seen) if event["event"] == "step"), 0)
+    with contextlib.suppress(OSError):
+        events.append(Path(stage) / events.METRICS, "guard", step=step, anomaly=anomaly, action=action, message=message)
 
 
 def main(argv: list[str]) -> int:
@@ -60,14 +67,26 @@ def main(argv: list[str]) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+    unknown = 0
     for start in range(args.times + 1):
+        before = len(seen_of(args.stage))
         running[:] = [subprocess.Popen(command)]
         status = running[0].wait()
-        if not status or stopped or start == args.times or hopeless(args.stage):
+        if not status or stopped or start == args.times:
+            break
+        seen = seen_of(args.stage)
+        failure = failures.failure_of(status, seen[before:])
+        unknown += failure.kind == failures.UNKNOWN
+        if failure.kind == failures.MEND or unknown > failures.UNKNOWN_STARTS:
             break
         for aside, why in set_broken_aside(args.stage):
             print(f"== {args.stage}: {aside.name} is damaged: {why}")
-        print(f"== {args.stage}: ended with status {status}; start {start + 2} of {args.times + 1}", flush=True)
+            record(
+                args.stage, seen, "checkpoint", "set aside", f"{aside.name.removeprefix('broken-')} is damaged ({why})"
+            )
+        text = f"{failure.why}; start {start + 2} of {args.times + 1}"
+        record(args.stage, seen, "restart", "restarted", text)
+        print(f"== {args.stage}: ended with status {status}; {text}", flush=True)
         time.sleep(PAUSE)
     return status if status >= 0 else 128 - status
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,9 @@ class Stage:
     stage: the folder, where metrics.jsonl and result.json go. kind: train, eval, export or tokens. parts: calls of the
     engine, in order. world: processes planned; at_least: the fewest of an elastic job (0: as many as planned).
     output: where a model is written. result: what must be there at the end: adapter, model, or shards that another command
-    makes a model of. nan: what a number that is none does: ignore, warn, stop. extend: a spec of extend.py. private: an
-    upload goes to a private repository. smoke: what looks wrong ends it, results are marked.
+    makes a model of. guard, watch: what goes wrong in a training, and what follows (guard.py, Policy). ramp: phases of the batch
+    (ramp.py, Phase). extend: a spec of extend.py. private: an upload goes to a private repository. smoke: what looks wrong ends
+    it, results are marked.
     """
 
     stage: str
@@ -36,7 +38,9 @@ class Stage:
     at_least: int = 0
     output: str = ""
     result: str = "adapter"
-    nan: str = "stop"
+    guard: dict[str, Any] = field(default_factory=dict)
+    watch: dict[str, Any] = field(default_factory=dict)
+    ramp: tuple[dict[str, int], ...] = ()
     extend: str = ""
     private: bool = False
     smoke: bool = False
@@ -45,4 +49,5 @@ class Stage:
 def read(path: str) -> Stage:
     """The spec in a file. Raises: OSError, ValueError, TypeError for a key there is not."""
     found = json.loads(Path(path).read_text(encoding="utf-8"))
-    return Stage(**{**found, "parts": tuple(Part(**part) for part in found["parts"])})
+    parts, ramp = tuple(Part(**part) for part in found["parts"]), tuple(found.get("ramp", ()))
+    return Stage(**{**found, "parts": parts, "ramp": ramp})

@@ -10,7 +10,9 @@ from typing import Any
 from . import judges, labels
 from .actions import act, save_and_stop
 from .checkpoints import changed_since, seal
+from .guard import Guard, Rule
 from .measure import Meter
+from .ramp import Phase, phase_at
 from .report import Log
 from .stage import Part, Stage
 
@@ -39,10 +41,12 @@ def judge_setup(training: Any, stage: Stage, config: dict[str, Any]) -> None:
 class Watcher:
     """What the callback does at each of the Trainer's events; raises `StageError`. Made a TrainerCallback by `callback`."""
 
-    def __init__(self, stage: Stage, part: Part, log: Log, config: dict[str, Any]) -> None:
-        self.stage, self.part, self.log, self.config = stage, part, log, config
+    def __init__(self, stage: Stage, part: Part, log: Log, config: dict[str, Any], guard: Guard | None) -> None:
+        self.stage, self.part, self.log, self.config, self.guard = stage, part, log, config, guard
+        self.entered = False
+        self.phase: Phase | None = None
         self.began = time.monotonic()
-        self.first_step = 0
+        self.first_step = self.since = 0
         self.saved: Path | None = None
         self.scored = 0
         self.reported = 0.0
@@ -52,11 +56,16 @@ class Watcher:
         judge_setup(training, self.stage, self.config)
 
     def on_train_begin(self, training: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.began, self.first_step = time.monotonic(), state.global_step
+        self.began = time.monotonic()
         self.log.event(
-            "start", stage=self.stage.stage, step=self.first_step, total_steps=state.max_steps,
+            "start", stage=self.stage.stage, step=state.global_step, total_steps=state.max_steps,
             world_size=training.world_size,
         )  # fmt: skip
+        self.since = state.global_step
+        if self.entered:  # once more, after a rollback
+            self.meter.again()
+            return
+        self.entered, self.first_step = True, state.global_step
         act(judges.resumed(self.part.resumed, state.global_step))
         if self.part.resumed:
             self.log.event("note", message=f"stopped at step {self.part.resumed} and resumed")
@@ -78,16 +87,30 @@ class Watcher:
 
             torch.distributed.barrier()  # all ranks have written their parts
         if self.log.first and self.saved.is_dir():
-            seal(self.saved)
+            self._seal(self.saved)
         self.meter.again()
+
+    def _seal(self, checkpoint: Path) -> None:
+        seal(checkpoint, finite=self.guard is None or self.guard.finite)
 
     def on_step_begin(self, training: Any, state: Any, control: Any, **_: Any) -> None:
         self._seal_again()
+        if self.stage.ramp:
+            self._phase(state.global_step)
+
+    def _phase(self, step: int) -> None:
+        """Where a batch ramp changes, and where a training begins in one."""
+        phases = [Phase(**phase) for phase in self.stage.ramp]
+        phase = phase_at(phases, step)
+        if phase != self.phase:
+            self.phase = phase
+            rows = phase.rows(int(os.environ.get("WORLD_SIZE", "1")))
+            self.log.event("phase", step=step, micro=phase.micro, accumulate=phase.accumulate, rows=rows)
 
     def _seal_again(self) -> None:
         """Callbacks of the engine's that are called after this one may have changed a checkpoint (of a value head they do)."""
         if self.saved is not None and self.log.first and changed_since(self.saved):
-            seal(self.saved)
+            self._seal(self.saved)
             self.meter.again()
         self.saved = None
 
@@ -107,14 +130,16 @@ class Watcher:
 
     def _step(self, state: Any, logs: dict[str, Any]) -> None:
         elapsed = time.monotonic() - self.began
-        done = max(1, state.global_step - self.first_step)
+        done = max(1, state.global_step - self.since)
         self.log.event(
             "step", step=state.global_step, total_steps=state.max_steps, epoch=logs.get("epoch"),
             loss=logs["loss"], lr=logs.get("learning_rate"), grad_norm=logs.get("grad_norm"),
             elapsed=round(elapsed, 3), remaining=round(elapsed / done * (state.max_steps - state.global_step), 3),
         )  # fmt: skip
         seen = {name: float(logs[name]) for name in ("loss", "grad_norm") if logs.get(name) is not None}
-        act(judges.finite(judges.Step(state.global_step, **seen), self.stage.nan))
+        if self.guard is None:  # else every step was judged before it was taken
+            rule = Rule(**{**self.stage.watch, **self.stage.guard}.get("nan", {"action": "ignore"}))
+            act(judges.finite(judges.Step(state.global_step, **seen), rule.action))
 
     def on_prediction_step(self, training: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.scored += 1
@@ -124,8 +149,8 @@ class Watcher:
             self.log.event("progress", done=self.scored, total=len(loader) if loader else None, what="batches")
 
 
-def callback(stage: Stage, part: Part, log: Log, config: dict[str, Any]) -> Any:
+def callback(stage: Stage, part: Part, log: Log, config: dict[str, Any], guard: Guard | None = None) -> Any:
     """A TrainerCallback for one call of the engine."""
     from transformers import TrainerCallback
 
-    return type("Watch", (Watcher, TrainerCallback), {})(stage, part, log, config)
+    return type("Watch", (Watcher, TrainerCallback), {})(stage, part, log, config, guard)

@@ -146,7 +146,12 @@ class StageReducer:
         else:
             self.cut("max_len", MAX_LEN, "short rows")
         self.cut("limit", ROWS, "few rows")
-        self.set("batch.micro", 2, "small batches")
+        if self.get("batch.ramp"):
+            self.set("batch.ramp", [Term("phase", {"until": Amount(2, "steps"), "micro": 1, "accumulate": 2}),
+                                    Term("phase", {"micro": 2, "accumulate": 1})], "small batches")  # fmt: skip
+            self.values.pop("batch.micro", None)
+        else:
+            self.set("batch.micro", 2, "small batches")
         self._saving()
         self.set("track.every", Amount(1, "steps"), "few steps")
         self.set("track.to", [Term("none")], "no trackers in a smoke run")

@@ -79,7 +79,7 @@ def _stage(planned: PlannedStage, plan: Plan) -> dict[str, Any]:
     return {
         "key": planned.key,
         "where": plan.recipe.location(planned.stage.span),
-        "batch": str(planned.batch) if planned.batch else None,
+        "batch": "; ".join(planned.equations) or None,
         "values": values_of(planned, plan),
     }
 

@@ -1,7 +1,8 @@
 """A Python that has the engine imported already: each command is a fork of it, so that fifty stages pay for torch once.
 
 `started` gives the path of a program that stands in for the engine's Python. What it is asked to run is what a recipe's
-launch scripts say, in a process of its own; anything but our runtime's modules goes to the real Python.
+launch scripts say, in a process of its own; anything but our runtime's modules goes to the real Python. Ranks that torchrun would
+start are forks too, in the same environment; what a launcher does when one of them dies is to be tried with the real one.
 """
 
 from __future__ import annotations
@@ -63,13 +64,26 @@ while True:
 CLIENT = """#!{own} -SE
 import json, os, socket, sys
 argv = sys.argv[1:]
-if not argv or not argv[0].startswith("runtime/"):
-    os.execv("{real}", ["{real}", *argv])
-line = socket.socket(socket.AF_UNIX)
-line.connect("{door}")
-asked = json.dumps({{"argv": argv, "cwd": os.getcwd(), "env": dict(os.environ)}}).encode()
-socket.send_fds(line, [asked], [0, 1, 2])
-sys.exit(int(line.recv(16) or b"1"))
+ranks = 1
+if argv[:2] == ["-m", "torch.distributed.run"] and "--standalone" in argv:
+    ranks = int(argv[argv.index("--nproc_per_node") + 1])
+    argv = argv[next(at for at, word in enumerate(argv) if word.startswith("runtime/")):]
+if not argv or not argv[0].startswith("runtime/") or argv[0].endswith("retry.py"):
+    os.execv("{real}", ["{real}", *sys.argv[1:]])
+with socket.create_server(("", 0)) as free:
+    port = free.getsockname()[1]
+lines = []
+for rank in range(ranks):
+    env = dict(os.environ)
+    if ranks > 1:
+        env |= {{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}}
+        env |= {{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "False"}}
+    line = socket.socket(socket.AF_UNIX)
+    line.connect("{door}")
+    asked = json.dumps({{"argv": argv, "cwd": os.getcwd(), "env": env}}).encode()
+    socket.send_fds(line, [asked], [0, 1, 2])
+    lines.append(line)
+sys.exit(max(abs(int(line.recv(16) or b"1")) for line in lines))
 """
 
 

@@ -54,3 +54,20 @@ class Dies(TrainerCallback):
         if args.process_index == 1 and state.global_step == 3 and not mark.exists():
             mark.touch()
             os._exit(9)
+
+
+class Rows(TrainerCallback):
+    """Writes down which rows each step reads, by their tokens: `rows-STAGE-RANK.jsonl`, a line a micro-batch."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        stage = Path(args.output_dir).parent.name
+        path = Path(f"rows-{stage}-{args.process_index}.jsonl")
+
+        def seen(module: Any, arguments: Any, kwargs: Any) -> None:
+            if module.training:
+                ids, mask = kwargs["input_ids"], kwargs["attention_mask"]
+                rows = [row[kept.bool()].tolist() for row, kept in zip(ids, mask, strict=True)]
+                with path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps([state.global_step, rows]) + "\n")
+
+        model.register_forward_pre_hook(seen, with_kwargs=True)

@@ -18,6 +18,7 @@ import pytest
 
 from ftdsl.run.environments import Environment
 from tests.conftest import ROOT, ftc_process
+from tests.real import trained
 
 pytestmark = pytest.mark.real
 
@@ -126,6 +127,28 @@ def test_a_rank_that_dies_is_replaced(engine: Environment, toy: str, tmp_path: P
     assert len(starts) == 2
     assert steps == [3, 4, 5, 6], "from the checkpoint of step 2"
     assert "start 2 of 2" in (stage / "log.txt").read_text(encoding="utf-8")
+
+
+FAULTS = {
+    "killed": ("exit@4:1", "guard { nan = stop }", [("restart", "restarted")]),
+    "hung": ("hang@4:1", "guard { stall = stop(5s) }", [("stall", "stop"), ("restart", "restarted")]),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_rank_that_dies_or_hangs_leaves_no_trace(name: str, engine: Environment, toy: str, tmp_path: Path) -> None:
+    """With the real launcher: the stage ends, starts again from its last checkpoint, and learns what it would have learned."""
+    fault, guard, ledger = FAULTS[name]
+    more = f'launch.retries = 1, {guard}, env {{ FTC_INJECT = "{fault}" }}'
+    build(tmp_path, toy, STAGE.format(name="plain", more="") + STAGE.format(name="faulty", more=more))
+    done = ftc_process("run", "r.ft", "--plain", "--engine-python", str(engine.python), cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    plain, faulty = (trained.events_of(next(tmp_path.glob(f"runs/r/last/*-{stage}"))) for stage in ("plain", "faulty"))
+    losses = [
+        {event["step"]: event["loss"] for event in events if event["event"] == "step"} for events in (plain, faulty)
+    ]
+    assert losses[0] == losses[1] and len(losses[0]) == 6
+    assert [(event["anomaly"], event["action"]) for event in faulty if event["event"] == "guard"] == ledger
 
 
 def inside(folder: Path) -> list[int]:

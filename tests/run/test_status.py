@@ -109,3 +109,31 @@ def test_lines_fit_the_terminal(columns: str, place: Path) -> None:
     shown = ftc("plan", "r.ft", cwd=place, COLUMNS=columns).stdout
     assert "\x1b" not in shown and "batch" in shown
     assert all(len(line) <= int(columns) for line in shown.splitlines())
+
+
+GUARDED = {
+    "event": "guard",
+    "step": 3,
+    "anomaly": "nan",
+    "action": "rollback",
+    "message": "loss is nan at step 3: back",
+}
+
+
+def test_the_ledger_of_a_stage_is_kept_with_the_run(tmp_path: Path) -> None:
+    """Each entry once in the run's own events; `ftc run` and `ftc status` show it, and have it as data."""
+    (tmp_path / "event.jsonl").write_text(json.dumps(GUARDED) + "\n", encoding="utf-8")
+    recipe = 'shell train { run = "cat inputs/event.jsonl >> 10-train/metrics.jsonl", outputs = [] }\n'
+    (tmp_path / "r.ft").write_text(recipe, encoding="utf-8")
+    ran = ftc("run", "r.ft", "--plain", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert "10-train: loss is nan at step 3: back" in ran.stdout + ran.stderr
+    assert "train: what its guard saw and did\n  loss is nan at step 3: back" in ran.stdout
+    events = [
+        json.loads(line) for line in (tmp_path / "runs/r/last/events.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    (kept,) = [event for event in events if event["event"] == "guard"]
+    assert {name: kept[name] for name in GUARDED} == GUARDED and kept["stage"] == "train"
+    assert "  loss is nan at step 3: back" in ftc("status", "r.ft", cwd=tmp_path).stdout
+    (run,) = json.loads(ftc("status", "r.ft", "--json", cwd=tmp_path).stdout)["runs"]
+    assert [entry["step"] for entry in run["stages"][0]["ledger"]] == [3]

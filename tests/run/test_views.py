@@ -46,6 +46,34 @@ def test_events_become_progress() -> None:
     assert one.loss != one.loss, "nan is kept, not read as 0"
 
 
+GUARDED = {
+    "event": "guard",
+    "step": 13,
+    "anomaly": "nan",
+    "action": "rollback",
+    "message": "loss is nan at step 13: back",
+}
+
+
+def test_what_a_guard_did_is_shown_while_it_runs_and_at_the_end() -> None:
+    one = stage("a", Status.RUNNING, started=100.0, what="steps", step=12, total=24)
+    one.apply(GUARDED, 101.0)
+    out = io.StringIO()
+    view = Plain(out)
+    run = RunProgress("r", "1", Path("runs/r/1"), (one,), started=100.0)
+    view.begin(run, 100.0)
+    view.update(run, 120.0)
+    assert "12/24 steps, 0:00 left, 1 rollback" in out.getvalue()
+    one.status = Status.DONE
+    assert summary(run)[-2:] == ["a: what its guard saw and did", "  loss is nan at step 13: back"]
+    before = stage("b", Status.CACHED, result=Result("model", ledger=("a spike at step 3",)))
+    assert summary(RunProgress("r", "2", Path("runs/r/2"), (before,)))[-1] == "  a spike at step 3"
+    many = stage("c", Status.DONE, ledger=[GUARDED] * 20)
+    assert (
+        summary(RunProgress("r", "2", Path("runs/r/2"), (many,)))[-1] == "  and 12 more in runs/r/2/10-c/metrics.jsonl"
+    )
+
+
 def test_the_end_shows_before_and_after_side_by_side() -> None:
     asked = "<|im_start|>user\nWhat?<|im_end|>"
     results = [

@@ -23,6 +23,8 @@ SAMPLE: dict[str, dict[str, Any]] = {
     "measured": {"steps": 3, "step_seconds": 0.1, "rss_bytes": 5},
     "warning": {"message": "m", "keys": ["a"], "help": "h", "code": "FT1"},
     "note": {"message": "m"},
+    "guard": {"stage": "a", "step": 13, "anomaly": "nan", "action": "rollback", "message": "m"},
+    "phase": {"step": 3, "micro": 2, "accumulate": 4, "rows": 16},
     "error": {"message": "f:1: bad", "kind": "json"},
     "gate": {"metric": "loss", "op": "at_most", "value": 1.0, "bound": 2.0, "holds": True, "message": "m"},
     "end": {"ok": False, "message": "m", "keys": ["a"]},

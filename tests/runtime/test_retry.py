@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import ftdsl.runtime.retry as retry
+from ftdsl.runtime import events
 from tests.conftest import until
 
 COUNT = 'import pathlib, sys; p = pathlib.Path("starts"); n = int(p.read_text()) + 1 if p.exists() else 1; p.write_text(str(n)); '
@@ -31,13 +35,40 @@ def test_a_death_by_signal_is_a_status(tmp_path: Path) -> None:
     assert run(tmp_path, 0, "import os; os.kill(os.getpid(), 9)") == (137, 1)
 
 
-def test_what_a_person_must_mend_is_not_tried_again(tmp_path: Path) -> None:
+def ends(**fields: object) -> str:
+    """A command that leaves an event at its end, and fails."""
+    line = json.dumps({"event": "end", "ok": False, **fields})
+    return f"open('s/metrics.jsonl', 'a').write({line + chr(10)!r}); sys.exit(1)"
+
+
+STARTS = [
+    ({"message": "loss is nan at step 3"}, 1),
+    ({"error": ["ValueError: no such template"]}, 1),
+    ({"error": ["RuntimeError: CUDA out of memory"]}, 1),
+    ({"error": ["RuntimeError: Connection closed by peer [127.0.0.1]:1234"]}, 4),
+    ({"error": ["OSError: [Errno 5] Input/output error"]}, 4),
+    ({"error": ["OSError: a card fell off the bus"]}, 2),
+]
+"""What a start says at its end; how often a stage is started that may be started four times."""
+
+
+@pytest.mark.parametrize(("fields", "starts"), STARTS, ids=[str(*fields.values()) for fields, _ in STARTS])
+def test_each_class_of_failures_has_its_budget(fields: dict[str, object], starts: int, tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
-    log = tmp_path / "s" / "metrics.jsonl"
-    log.write_text('{"event": "end", "ok": false, "message": "loss is nan at step 3"}\n', encoding="utf-8")
-    assert run(tmp_path, 3, "sys.exit(1)") == (1, 1)
-    log.write_text('{"event": "end", "ok": false, "error": ["OSError: a card fell off the bus"]}\n', encoding="utf-8")
-    assert run(tmp_path, 1, "sys.exit(1)") == (1, 3)
+    assert run(tmp_path, 3, ends(**fields)) == (1, starts)
+    ledger = [event for event in events.read(tmp_path / "s" / "metrics.jsonl") if event["event"] == "guard"]
+    assert [event["action"] for event in ledger] == ["restarted"] * (starts - 1)
+
+
+def test_killed_without_a_word_it_is_started_again(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    step = json.dumps({"event": "step", "step": 7})
+    kill = f"open('s/metrics.jsonl', 'a').write({step + chr(10)!r}); import os; os.kill(os.getpid(), 9)"
+    assert run(tmp_path, 2, kill) == (137, 3)
+    ledger = [event for event in events.read(tmp_path / "s" / "metrics.jsonl") if event["event"] == "guard"]
+    assert [(event["step"], event["message"]) for event in ledger] == [
+        (7, "it was ended by signal 9; start 2 of 3"), (7, "it was ended by signal 9; start 3 of 3"),
+    ]  # fmt: skip
 
 
 def test_asked_to_stop_it_stops(tmp_path: Path) -> None:

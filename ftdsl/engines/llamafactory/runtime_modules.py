@@ -14,8 +14,9 @@ TRAIN = (PROGRAM, "train")
 """ftdsl's program that calls the engine, and its verb for training and scoring."""
 
 MODULES = (
-    "__init__", "actions", "chat", "checkpoints", "events", "extend", "judges", "labels",
-    "llamafactory", "measure", "report", "stage", "stale_locks", "tokens", "watch",
+    "__init__", "actions", "anomalies", "chat", "checkpoints", "events", "extend", "failures", "guard", "inject", "judges",
+    "labels", "llamafactory", "measure", "ramp", "replace_trainers", "report", "stage", "stale_locks", "tokens", "trainer",
+    "watch", "watchdog",
 )  # fmt: skip
 """`runtime/llamafactory.py` and what it imports."""
 
@@ -51,7 +52,7 @@ def spec(
         data["extend"] = added.path
     if context.plan.recipe.smoke:
         data["smoke"] = True
-    return Document(spec_path(folder), "json", data)
+    return Document(spec_path(folder), "json", data, bookkeeping=("watch",))
 
 
 def trainings(context: StageContext, config: str) -> tuple[list[dict[str, Any]], list[Command]]:

@@ -9,12 +9,14 @@ from ftdsl.engines.llamafactory import limits, lowerings, runtime_modules, shard
 from ftdsl.engines.llamafactory.datasets import Datasets, training
 from ftdsl.engines.llamafactory.documents import dataset_info, job_of, yaml_of
 from ftdsl.engines.llamafactory.extending import extension, own_files
+from ftdsl.engines.llamafactory.lowerings.watch import reached
 from ftdsl.engines.llamafactory.tokens import ahead
 from ftdsl.engines.shared import overlay, parallel
 from ftdsl.engines.shared.assemble import result_of, title_of
 from ftdsl.engines.shared.leaks import leak_check
 from ftdsl.engines.shared.parallel import PYTHON
 from ftdsl.engines.shared.stage_context import StageContext
+from ftdsl.engines.shared.trainer import guard
 
 STAGES = {"pretrain": "pt", "sft": "sft", "reward": "rm", "dpo": "dpo", "kto": "kto", "ppo": "ppo"}
 
@@ -40,10 +42,10 @@ def train(context: StageContext) -> Job:
     added = extension(context, training=True)
     if added is not None:
         documents.append(added)
-    output, nan = result_of(context), context.name("guard.nan") or "stop"
+    output, more = result_of(context), guard.policy(context, reaches=reached(context)[0]) | guard.ramp(context)
     train = documents[0].path
     parts, launched = runtime_modules.trainings(context, train)
-    documents.append(runtime_modules.spec(context, "train", parts, added, output=output, result=written, nan=nan))
+    documents.append(runtime_modules.spec(context, "train", parts, added, output=output, result=written, **more))
     first = Command(
         (PYTHON, runtime_modules.PROGRAM, "fresh", documents[-1].path),
         comment="keeps this stage's own checkpoints, to resume from; sets aside those of other runs",

@@ -23,7 +23,6 @@ UNSUPPORTED = {
     "weights": ("LLaMA-Factory merges adapters one after the other, without weights", "drop it"),
     "lora.experts": ("LLaMA-Factory has no mixture of adapters", "drop it, or use a larger `rank`"),
     "lora.rank_budget": ("LLaMA-Factory has no adaptive rank", "drop it"),
-    "batch.ramp": ("LLaMA-Factory cannot increase the batch during training", "write `batch { global = … }`"),
     "tokenizer.pad": ("LLaMA-Factory uses the padding token of the template", "drop it"),
 }
 """Dotted key or method -> why the engine does not support it, and what to write instead."""

@@ -35,7 +35,8 @@ def job_of(
     environment: Mapping[str, Any] = {**parallel.environment(context), **overlay.environment(context)}
     used = " ".join(str(argument) for command in commands for argument in command.argv)
     named = tuple(name for name in ("calibrate", "gate", "merge_shards", "retry") if f"runtime/{name}.py" in used)
-    runtime = (*runtime, *named)
+    needed = ("checkpoints", "failures") if "retry" in named else ()
+    runtime = tuple(dict.fromkeys((*runtime, *named, *needed)))
     if any(document.path.endswith("/leaks.json") for document in documents):
         runtime = (*runtime, "data")
     world = context.planned.world

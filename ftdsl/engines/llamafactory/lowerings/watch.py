@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ftdsl.engines.shared.overlay import plain
 from ftdsl.engines.shared.stage_context import Params, StageContext
+from ftdsl.engines.shared.trainer import guard as trainer_guard
 
 
 def metrics(context: StageContext) -> Params:
@@ -20,35 +21,26 @@ def metrics(context: StageContext) -> Params:
 
 
 def guard(context: StageContext) -> Params:
-    """The engine's filter, which logs NaN as 0, is always off."""
-    _refuse_guards(context)
+    """The engine's filter, which logs NaN as 0, is always off. Everything else is done by the runtime (`stage.json`)."""
+    reaches, why = reached(context)
+    trainer_guard.check(context, reaches=reaches, why=why)
     params: Params = {"logging_nan_inf_filter": False}
     if context.get("guard.patience"):
         params["early_stopping_steps"] = context.get("guard.patience")
     return params
 
 
-_CLIP = "write `optim { clip = 1.0 }`, which scales large gradients down"
-_UNWATCHED = {
-    "spike": ("spikes of the loss are not detected yet", "drop it, or write `nan = stop`"),
-    "grad_norm": ("gradient norms are not watched yet", _CLIP),
-}
+def ramp(context: StageContext) -> Params:
+    """No parameter: the YAML has the largest micro-batch (plan/batch.py), `stage.json` the phases."""
+    return {}
 
 
-def _refuse_guards(context: StageContext) -> None:
-    """One message per cause: options of a rollback are not reported in addition to the rollback itself."""
-    rolled = False
-    for key in ("nan", "spike", "grad_norm"):
-        action = context.name(f"guard.{key}")
-        if not context.is_explicit(f"guard.{key}") or action == "ignore":
-            continue
-        if action == "rollback":
-            rolled = True
-            why, help = "training cannot be rolled back yet", "write `nan = stop`: it keeps checkpoints to resume from"
-            context.refuse(f"guard.{key}", why, help)
-        elif key in _UNWATCHED:
-            context.refuse(f"guard.{key}", *_UNWATCHED[key])
-    for key in ("retries", "cut_lr"):
-        if context.is_explicit(f"guard.{key}") and not rolled:
-            why = f"`{key}` is an option of rolling back, which is not possible yet"
-            context.refuse(f"guard.{key}", why, "drop it")
+def reached(context: StageContext) -> tuple[bool, str]:
+    """Whether the runtime replaces the engine's trainer, and why not (runtime/replace_trainers.py)."""
+    if context.stage.kind == "ppo":
+        return False, "PPO's trainer has its own loop"
+    if context.planned.strategy == "megatron":
+        return False, "Megatron has its own trainer"
+    if trainer_guard.launched_elsewhere(context):
+        return False, "Ray starts the engine's own trainer in its workers"
+    return True, ""

@@ -65,7 +65,7 @@ def shape_of(context: StageContext) -> Mapping[str, int]:
 def equation(context: StageContext) -> tuple[str, ...]:
     """The batch equation and the world equation, for headers."""
     batch, world = context.planned.batch, context.planned.world
-    lines = [str(batch)] if batch else []
+    lines = list(context.planned.equations)
     if world.size > 1:
         lines.append(str(world))
     if world.elastic and batch:

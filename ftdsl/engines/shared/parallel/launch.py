@@ -33,7 +33,8 @@ def launch(context: StageContext, program: Words, parts: int) -> list[Command]:
     """
     run: Words = (*program, f"{context.folder}/stage.json")
     if not distributed(context) or launcher(context) == "ray":
-        return [Command((PYTHON, *run))]
+        retry = _retry(context) if launcher(context) != "ray" else ()
+        return [Command((PYTHON, *retry, *run))]
     start = {"torchrun": _torchrun, "accelerate": _accelerate, "deepspeed": _deepspeed}[launcher(context)](context)
     retry = _retry(context)
     if parts == 1:

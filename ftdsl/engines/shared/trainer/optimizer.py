@@ -8,6 +8,7 @@ from typing import Any
 from ftdsl.engines.shared.overlay import plain
 from ftdsl.engines.shared.stage_context import Params, StageContext
 from ftdsl.language.values import Amount, Term
+from ftdsl.runtime.ramp import steps_of
 
 
 def duration(context: StageContext) -> Params:
@@ -19,8 +20,10 @@ def duration(context: StageContext) -> Params:
     if value.unit == "steps":
         return {"max_steps": int(value.number)}
     if value.unit == "tokens" and context.planned.batch:
-        per_step = context.planned.batch.total * int(context.get("max_len"))
-        return {"max_steps": math.ceil(value.number / per_step)}
+        rows = value.number / int(context.get("max_len"))
+        if context.planned.ramp:
+            return {"max_steps": steps_of(context.planned.ramp, rows, context.planned.batch.data_parallel)}
+        return {"max_steps": math.ceil(rows / context.planned.batch.total)}
     context.refuse("duration", f"{context.engine.title} cannot stop after a time", "write steps or epochs")
     return {}
 
