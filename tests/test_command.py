@@ -41,6 +41,8 @@ CASES = [
     ("models", ("models", "show", "Qwen/Qwen3-8B")),
     ("measurements", ("measurements",)),
     ("completion", ("completion", "bash")),
+    ("lsp", ("lsp", "--help")),
+    ("mcp", ("mcp", "--help")),
     ("", ("--version",)),
     ("", ("chek",)),
     ("", ("run",)),

@@ -40,6 +40,8 @@ VERBS = (
     "search",
     "measurements",
     "completion",
+    "lsp",
+    "mcp",
 )
 """In the order of `ftc --help`; each is a module of this package with `register(subparsers)` and `run(args) -> int`."""
 MODULES = {"import": "imports"}

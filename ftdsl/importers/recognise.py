@@ -15,6 +15,9 @@ Kind: TypeAlias = Literal[
     "powershell", "python", "notebook", "recipe", "unknown"
 ]  # fmt: skip
 
+ENGINE = "llamafactory"
+"""The engine whose own configurations are read."""
+
 _DEEPSPEED = ("zero_optimization", "train_batch_size", "train_micro_batch_size_per_gpu", "gradient_clipping", "bf16", "fp16",
               "zero_allow_untested_optimizer", "bfloat16", "optimizer", "scheduler", "wall_clock_breakdown",
               "steps_per_print")  # fmt: skip

@@ -67,6 +67,8 @@ CALLS = {
     "models": [("models", "show", "Qwen/Qwen3-8B")],
     "measurements": [("measurements",)],
     "completion": [("completion", "bash")],
+    "lsp": [("lsp",), ("lsp", "--stdio")],
+    "mcp": [("mcp",)],
 }
 """Calls of each command that write no more than its row says without a condition."""
 

@@ -69,6 +69,7 @@ class Evaluator:
         self.trial_run = ""
         self.dimension_names: dict[int, str] = {}
         self._dimensions: dict[int, Dimension | None] = {}
+        self.uses: dict[tuple[str, int], Symbol] = {}
         self._memos = Memos()
         self._depth = 0
         self._too_deep = False
@@ -159,6 +160,7 @@ class Evaluator:
             if data is not WRONG:
                 fits.append((data, symbol, trace))
         if fits:
+            self.used(node.span, fits[0][1])
             self._agree(node, fits, sink)
             self.trace.absorb(fits[0][2])
             return fits[0][0]
@@ -264,6 +266,8 @@ class Evaluator:
                 raw = self.look_up(symbol, node, sink if isinstance(symbol, StageSymbol) else Sink())
             poisoned |= isinstance(raw, Broken)
             if isinstance(raw, Num):
+                if not numbers:
+                    self.used(node.span, symbol)
                 numbers.append(raw)
                 self.trace.absorb(trace)
         if not numbers:
@@ -289,8 +293,13 @@ class Evaluator:
     def _natural_ref(self, node: tree.Ref, scope: Scope, sink: Sink) -> Raw:
         path = tuple(w.text for w in node.path)
         for symbol in self.names.candidates(path, scope):
+            self.uses.setdefault((node.span.source.name, node.span.start), symbol)  # a wanted type may know better
             return self.look_up(symbol, node, sink)
         return Bare(node.path, node.span)
+
+    def used(self, span: Span, symbol: Symbol) -> None:
+        """Keep what a name turned out to refer to, for editors."""
+        self.uses[span.source.name, span.start] = symbol
 
     def look_up(self, symbol: Symbol, node: tree.Ref, sink: Sink) -> Raw:
         """The value of a symbol, with the span of its use, so that messages point there.

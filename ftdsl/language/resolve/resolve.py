@@ -29,7 +29,7 @@ from ftdsl.language.resolve.evaluate import Evaluator
 from ftdsl.language.resolve.keys import Path
 from ftdsl.language.resolve.layers import Effective, Entry, Layer
 from ftdsl.language.resolve.load import Module, load
-from ftdsl.language.resolve.names import Names, Scope, StageSymbol, View
+from ftdsl.language.resolve.names import Names, Scope, StageSymbol, Symbol, View
 from ftdsl.language.resolve.parameters import check_call, name_of, param_type, parse_argument
 from ftdsl.language.resolve.raw import WRONG, Broken, Invoke, Stg
 from ftdsl.language.resolve.trace import Axis, Trace
@@ -94,7 +94,10 @@ class ResolvedStage:
 
 @frozen
 class Resolved:
-    """A recipe as values; each stage comes after those it refers to."""
+    """A recipe as values; each stage comes after those it refers to.
+
+    uses: the symbol that a name refers to, by its source's name and offset, as far as it was evaluated.
+    """
 
     module: Module
     name: str
@@ -105,6 +108,7 @@ class Resolved:
     env: Mapping[str, str]
     doc: str = ""
     search_span: Span | None = None
+    uses: Mapping[tuple[str, int], Symbol] = field(default_factory=dict)
 
 
 def resolve(path: FilePath, name: str, options: Options, session: Session) -> Resolved | None:
@@ -166,6 +170,7 @@ class _Resolver:
             self.ev.env_used,
             self.declarations.doc,
             self.declarations.search[0].header if self.declarations.search else None,
+            self.ev.uses,
         )
 
     def _name_dimensions(self) -> None:

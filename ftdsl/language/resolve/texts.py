@@ -59,11 +59,14 @@ def _hole(ev: Evaluator, hole: tree.Hole, scope: Scope, sink: Sink) -> Written |
         with ev.tracing() as trace:
             raw = ev.look_up(symbol, ref, sink if isinstance(symbol, StageSymbol) else Sink())
             if isinstance(raw, Invoke) and raw.name in ("env", "secret"):
+                ev.used(hole.path[0].span, symbol)
                 return _variable(ev, raw, hole, sink)
             if isinstance(raw, Stg) and not part_exists(ev, raw, FILES, sink):
                 return None
             written = _as_text(ev, symbol, raw, ref)
         if written is not None:
+            if not meanings:
+                ev.used(hole.path[0].span, symbol)
             meanings.append(written)
             ev.trace.absorb(trace)
     if not meanings:
