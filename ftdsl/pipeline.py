@@ -56,12 +56,20 @@ def check(path: Path, options: Options, session: Session) -> Checked:
 
 
 def compile_recipe(
-    path: Path, options: Options, session: Session, *, frozen: bool = False, smoke: bool = False, target: str = ""
+    path: Path,
+    options: Options,
+    session: Session,
+    *,
+    frozen: bool = False,
+    smoke: bool = False,
+    target: str = "",
+    study: bool = False,
 ) -> Compiled | None:
     """The artifacts in memory; None and diagnostics if there are errors. Executes nothing, writes nothing.
 
     frozen: the lock must match; smoke: compile the reduced recipe (the real one must have no errors either); target: how jobs
     are started, bash by default.
+    study: for a study, which sets the searched keys by `options.trial`; without a trial they have representative values.
     """
     from ftdsl.plan import measured
     from ftdsl.targets import lock
@@ -78,8 +86,9 @@ def compile_recipe(
         return None
     if not checked.jobs:
         return None
-    if any(stage.dimensions for stage in checked.resolved.stages) and not smoke:
-        report_search(checked.resolved, session, error=True)
+    if not (smoke or study):
+        report_search(checked.resolved, session)
+    if session.sink.failed:
         return None
     from ftdsl.recipe.validate import validate
     from ftdsl.targets.artifacts import compile_files
@@ -143,11 +152,10 @@ def _compile_smoke(checked: Checked, lock: Path, session: Session, target: Targe
     return Compiled(recipe.name, recipe.folder, plan, jobs, files, (lock, b""), replaced, wanted)
 
 
-def report_search(resolved: Resolved, session: Session, *, error: bool) -> None:
-    """A search needs several trials, which artifacts cannot run yet: an error where artifacts are needed, else an info."""
-    report = session.sink.error if error else session.sink.info
+def report_search(resolved: Resolved, session: Session) -> None:
+    """Artifacts have one set of values: an error for each key that a search sets."""
     for stage in resolved.stages:
         for dimension in stage.dimensions.values():
-            text = f"`{dimension.key}` is searched, which cannot be compiled or run yet"
-            help = f"set it for one run: --set {stage.name}.{dimension.key}=…"
-            report("FT084", text, dimension.span, help=help)
+            text = f"`{dimension.key}` is searched, and artifacts need one value"
+            help = f"type `ftc run`, which runs the search, or set it: --set {stage.name}.{dimension.key}=…"
+            session.sink.error("FT084", text, dimension.span, help=help)

@@ -23,6 +23,8 @@ __all__ = ["ftc", "ftc_process"]  # most tests want them beside the recipes belo
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.ft"))
+COMPILED = [path for path in EXAMPLES if path.stem != "search"]
+"""Artifacts are of one set of values, and a recipe that searches has many."""
 CORPUS = sorted((ROOT / "tests" / "corpus").glob("*.ft"))
 
 os.environ["XDG_STATE_HOME"] = mkdtemp(prefix="ftc-state-")  # what runs measured before is no part of a test

@@ -67,8 +67,8 @@ NOT_RECIPES = {
     "dataset_info.json": '{"rows": {"file_name": "r.json", "format": "sharegpt"}}\n',
 }
 ELSEWHERE = {
-    "FT041", "FT049", "FT085", "FT086", "FT510", "FT511", "FT520", "FT900", "FT910", "FT911", "FT912",
-    "FT950", "FT951", "FT952", "FT953", "FT954", "FT955", "FT956",
+    "FT041", "FT049", "FT085", "FT086", "FT089", "FT095", "FT096", "FT510", "FT511", "FT520", "FT900", "FT910", "FT911", "FT912",
+    "FT950", "FT951", "FT952", "FT953", "FT954", "FT955", "FT956", "FT958",
 }  # fmt: skip
 """Codes of runs, locks, targets and upgrades, which no check of a file gives: fewer, never more."""
 
@@ -135,7 +135,7 @@ def found(place: Path, files: Mapping[str, str | bytes], options: Options | None
         return session.sink.ordered()
     checked = check(first, options or Options(), session)
     if checked.resolved is not None:
-        report_search(checked.resolved, session, error=True)  # as a run would
+        report_search(checked.resolved, session)  # as a compile would
     return session.sink.ordered()
 
 

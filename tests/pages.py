@@ -310,7 +310,12 @@ HANDBOOK = [
     ),
     Lesson("5.1", "the 14B configuration", "lora { rank = 64, alpha = 128, dropout = 10% }, optim { lr = 3e-5 }", _14B),
     Lesson(
-        "5.2", "Optuna's search", "lora { rank ~ uniform(8 .. 128) }, optim { lr ~ log(1e-6 .. 1e-4) }", "", _SEARCH
+        "5.2",
+        "Optuna's search",
+        "lora { rank ~ uniform(8 .. 128) }, optim { lr ~ log(1e-6 .. 1e-4), warmup ~ uniform(0% .. 20%) },"
+        " batch { global ~ choice(8, 16, 32) }, evaluate { data = 10% }",
+        "examples/search.ft; run in tests/real/test_search.py",
+        _SEARCH,
     ),
     Lesson("5.3", "checkpoints in rotation", "lora {}, save { every = 100 steps, keep = 5 }", _RUN),
     Lesson(
@@ -327,16 +332,13 @@ HANDBOOK = [
 
 
 def lesson_row(lesson: Lesson) -> str:
-    from ftdsl.pipeline import report_search
-
     path = place() / "r.ft"
     path.write_text(lesson.text(), encoding="utf-8")
     session = Session(env=dict(NOWHERE))
     checked, _ = _judged(path, session)
-    if checked.resolved is not None:
-        report_search(checked.resolved, session, error=True)
+    searched = checked.resolved is not None and any(stage.dimensions for stage in checked.resolved.stages)
     said = [one for one in session.sink.ordered() if one.severity.value != "info"]
-    stands = sentence(said[0]) if said else "compiles"
+    stands = sentence(said[0]) if said else "`ftc run` searches" if searched else "compiles"
     words = f"`{lesson.words}`" if lesson.words else "(no method said)"
     return f"| {lesson.chapter} | {lesson.what} | {words} | {stands} | {lesson.shown} |"
 

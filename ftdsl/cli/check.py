@@ -119,10 +119,6 @@ def _check_file(args: argparse.Namespace, name: str) -> FileResult:
         return FileResult(name, session.sink.ordered(), (), None, False)
     if isinstance(checked, str):
         return FileResult(name, session.sink.ordered(), (f"{one_line(name)}: fine, {checked}",), None, False)
-    if checked.resolved is not None:
-        from ftdsl.pipeline import report_search
-
-        report_search(checked.resolved, session, error=False)  # correct, but cannot run yet
     _rows_cut(checked, session)
     versions = checked.recipe.versions.plain() if checked.recipe else None
     return FileResult(name, session.sink.ordered(), tuple(_fine(name, checked)), versions, bool(checked.plan))

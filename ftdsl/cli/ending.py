@@ -13,6 +13,7 @@ from ftdsl.diagnostics.render_text import render
 from ftdsl.diagnostics.view import view
 from ftdsl.observe import table
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
+from ftdsl.observe.study import StudyPicture, headline, rows
 from ftdsl.observe.text import duration
 from ftdsl.printable import typed
 from ftdsl.run import faults
@@ -25,7 +26,11 @@ from ftdsl.run.outcome import Outcome, status_of
 def show_outcome(outcome: Outcome, *, smoke: bool) -> None:
     """Print the table of stages, the problems, and the next step."""
     progress = outcome.progress
+    if outcome.study is not None:
+        print("\n".join([*study_lines(outcome.study), *([""] if progress else [])]))
     if progress is None:
+        if outcome.study is not None or outcome.message:
+            _show_problems(outcome)
         return
     if outcome.nothing_to_do:
         folder = progress.folder.as_posix()
@@ -33,11 +38,20 @@ def show_outcome(outcome: Outcome, *, smoke: bool) -> None:
     print("\n".join(table.summary(progress, smoke=smoke)))
     for text in _logs(outcome, progress):
         print(text, file=sys.stderr)
-    if outcome.problems:
-        print(f"\n{render(outcome.problems, color=color(sys.stderr))}\n", file=sys.stderr)
+    _show_problems(outcome)
     if smoke:
         print(_smoke_line(outcome, progress))
     print(_next(outcome, progress, smoke=smoke), file=sys.stderr)
+
+
+def _show_problems(outcome: Outcome) -> None:
+    if outcome.problems:
+        print(f"\n{render(outcome.problems, color=color(sys.stderr))}\n", file=sys.stderr)
+
+
+def study_lines(picture: StudyPicture, most: int = 20) -> list[str]:
+    """A study as text: how far it is, and its trials, best first."""
+    return [headline(picture), *table.columns(rows(picture, most=most))]
 
 
 def _logs(outcome: Outcome, progress: RunProgress) -> Iterator[str]:
@@ -133,6 +147,8 @@ def _document(outcome: Outcome, *, smoke: bool) -> dict[str, Any]:
         "stages": [_stage(stage, progress) for stage in progress.stages] if progress else [],
         "problems": view(_loud(outcome)),
     }
+    if outcome.study is not None:
+        document["study"] = outcome.study.document()
     if outcome.message:
         document["message"] = outcome.message
     if smoke:

@@ -37,6 +37,7 @@ VERBS = (
     "upgrade",
     "engine",
     "models",
+    "search",
     "measurements",
     "completion",
     "lsp",

@@ -1,7 +1,7 @@
 """`ftc report RUN…`: one page about a run, or several over each other: curves, diagnosis, plan, metrics, lineage, files.
 
 RUN: a recipe (its newest run), or a run folder. The page needs nothing beside it and no network. `--markdown` is for a pull
-request."""
+request; `--card` is a README.md with the Hub's metadata."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument("runs", metavar="RUN", nargs="+", help="a recipe, or a run folder; several are compared")
     add_recipe_arguments(parser)
     parser.add_argument("-o", "--output", default="", metavar="FILE", help="default: report.html; Markdown: stdout")
-    parser.add_argument("--markdown", action="store_true", help="Markdown instead of a page")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--markdown", action="store_true", help="Markdown instead of a page")
+    kinds.add_argument("--card", action="store_true", help="a model card (README.md) of what one run made")
     parser.set_defaults(run=run)
 
 
@@ -41,10 +43,14 @@ def run(args: argparse.Namespace) -> int:
             why = str(error) if isinstance(error, NoRunError) else f"{text}: {(error.strerror or str(error)).lower()}"
             print(f"error: {why}", file=sys.stderr)
             return 2
-    if args.markdown:
+    if args.card and len(reports) > 1:
+        print("error: a model card is of one run", file=sys.stderr)
+        return 2
+    if args.markdown or args.card:
+        from ftdsl.report.card import card
         from ftdsl.report.markdown import markdown
 
-        document = markdown(reports)
+        document = card(reports[0]) if args.card else markdown(reports)
         if not args.output:
             print(document, end="")
             return 0

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 from ftdsl.cli.common import add_recipe_arguments, keep_lock, options_of, recipe_path, show
 
 if TYPE_CHECKING:
+    from ftdsl.language.resolve.resolve import Options
     from ftdsl.observe.progress import View
     from ftdsl.run.outcome import Outcome
     from ftdsl.run.stop import Stop
+    from ftdsl.search.trial import TrialSource
     from ftdsl.session import Session
     from ftdsl.targets.compiled import Compiled
 
@@ -96,11 +98,17 @@ def _outcome(file: str, args: argparse.Namespace) -> Outcome:
     from ftdsl.run.prepare import StillRunningError, UnknownStageError
     from ftdsl.run.store import BusyError
     from ftdsl.run.supervise import SupervisorError
+    from ftdsl.search.errors import MissingPackageError
     from ftdsl.session import Session
 
     session, outcome = Session(engine_python=args.engine_python), Outcome(file)
     path, options = recipe_path(file), options_of(args)
-    compiled = compile_recipe(path, options, session, frozen=args.frozen, smoke=args.smoke)
+    compiled = compile_recipe(path, options, session, frozen=args.frozen, smoke=args.smoke, study=not args.smoke)
+    source = _searched(path, options, compiled, args)
+    if source is not None:
+        from ftdsl.search.trial import representative
+
+        compiled, session = representative(source)
     show(session.sink)
     outcome.diagnostics = list(session.sink.ordered())
     if compiled is None:
@@ -112,8 +120,15 @@ def _outcome(file: str, args: argparse.Namespace) -> Outcome:
     if not args.frozen and not args.smoke:
         keep_lock(compiled)
     try:
-        carried_out = _carry_out(compiled, path, args, session)
-    except (NoEngineError, UnknownStageError, BusyError, StillRunningError, SupervisorError) as error:
+        carried_out = _carry_out(compiled, path, args, session, source)
+    except (
+        NoEngineError,
+        UnknownStageError,
+        BusyError,
+        StillRunningError,
+        SupervisorError,
+        MissingPackageError,
+    ) as error:
         print(f"error: {error}", file=sys.stderr)
         outcome.message = str(error)
         return outcome.ended(1)
@@ -122,11 +137,34 @@ def _outcome(file: str, args: argparse.Namespace) -> Outcome:
     return carried_out.ended(carried_out.status)
 
 
-def _carry_out(compiled: Compiled, path: Path, args: argparse.Namespace, session: Session) -> Outcome:
+def _searched(path: Path, options: Options, compiled: Compiled | None, args: argparse.Namespace) -> TrialSource | None:
+    """What a study makes trials of; None where nothing is searched. A recipe that cannot be run at one point of its space may be
+    at another.
+    """
+    from ftdsl.recipe.search import is_searched
+
+    if args.smoke or (compiled is not None and not is_searched(compiled.plan.recipe)):
+        return None
+    if compiled is None:
+        from ftdsl.language.resolve.resolve import resolve
+        from ftdsl.session import Session
+
+        resolved = resolve(path, path.as_posix(), options, Session())
+        if resolved is None or resolved.search is None or not any(stage.dimensions for stage in resolved.stages):
+            return None
+    from ftdsl.search.trial import TrialSource
+
+    return TrialSource(path, options, args.engine_python, args.frozen)
+
+
+def _carry_out(
+    compiled: Compiled, path: Path, args: argparse.Namespace, session: Session, source: TrialSource | None = None
+) -> Outcome:
     from ftdsl.run.carry_out import carry_out, environments_of
-    from ftdsl.run.prepare import Wishes, selected
-    from ftdsl.run.project import home_of
+    from ftdsl.run.prepare import UnknownStageError, Wishes, selected
+    from ftdsl.run.project import home_of, study_folder
     from ftdsl.run.stop import Stop
+    from ftdsl.search.storage import need_optuna
 
     wishes = Wishes(tuple(args.only), tuple(args.force), args.fresh, args.jobs, args.verify)
     jobs = selected(compiled.jobs, wishes)
@@ -136,16 +174,31 @@ def _carry_out(compiled: Compiled, path: Path, args: argparse.Namespace, session
     def work(view: View, stop: Stop) -> Outcome:
         for name in dict.fromkeys(job.environment for job in jobs if job.environment):
             view.note(f"engine: {environments[name].said(name)}, found by {environments[name].source}")
+        if source is not None:
+            from ftdsl.search.run import search
+
+            return search(
+                source, compiled, environments, view, stop=stop, home=home, fresh=args.fresh, side_by_side=args.jobs
+            )
         return carry_out(compiled, wishes, environments, view, session=session, stop=stop, home=home)
 
+    if source is not None:
+        if args.only or args.force:
+            raise UnknownStageError("a search is carried out whole: --only and --force name stages of one run")
+        need_optuna()
+        shown: AbstractContextManager[View] = study_view(study_folder(home, fresh=args.fresh), plain=args.plain)
+    else:
+        shown = nullcontext(view_of(plain=args.plain))
     if args.smoke or args.foreground or not hasattr(os, "fork"):
         stop = Stop()
-        with _signals(lambda _: stop.stop(), leave=False):
-            return work(view_of(plain=args.plain), stop)
-    return _supervised(work, home, args)
+        with _signals(lambda _: stop.stop(), leave=False), shown as view:
+            return work(view, stop)
+    return _supervised(work, home, args, shown)
 
 
-def _supervised(work: Callable[[View, Stop], Outcome], home: Path, args: argparse.Namespace) -> Outcome:
+def _supervised(
+    work: Callable[[View, Stop], Outcome], home: Path, args: argparse.Namespace, shown: AbstractContextManager[View]
+) -> Outcome:
     """A supervisor carries it out; this process only watches, and may go away."""
     from ftdsl.run.outcome import Outcome
     from ftdsl.run.supervise import begun, follow, start
@@ -157,8 +210,19 @@ def _supervised(work: Callable[[View, Stop], Outcome], home: Path, args: argpars
         if folder is not None:
             print(f"{folder.as_posix()}: process {run.pid}\nnext: ftc watch {file}, ftc cancel {file}", file=sys.stderr)
         return Outcome(detached=True)
-    with _signals(lambda number: os.kill(run.pid, number), leave=True):
-        return follow(run, view_of(plain=args.plain))
+    with _signals(lambda number: os.kill(run.pid, number), leave=True), shown as view:
+        return follow(run, view)
+
+
+def study_view(folder: Path, *, plain: bool) -> AbstractContextManager[View]:
+    """What shows a study here: a table in a terminal, else lines."""
+    if sys.stderr.isatty() and not plain and os.environ.get("TERM") != "dumb":
+        from ftdsl.observe.study_live import StudyView
+
+        return StudyView(folder)
+    from ftdsl.observe.plain import PlainStudy
+
+    return nullcontext(PlainStudy(sys.stderr))
 
 
 def view_of(*, plain: bool) -> View:

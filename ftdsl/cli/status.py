@@ -14,6 +14,7 @@ from ftdsl.cli.common import add_recipe_arguments, options_of, recipe_path
 
 if TYPE_CHECKING:
     from ftdsl.observe.progress import StageProgress
+    from ftdsl.observe.study import StudyPicture
     from ftdsl.run.control import Seen
 
 
@@ -70,8 +71,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def study_of(seen: Seen) -> StudyPicture | None:
+    """The study of a run's recipe; None where it has none."""
+    from ftdsl.observe.study import read
+    from ftdsl.run.project import study_folder
+
+    return read(study_folder(seen.home))
+
+
 def lines(seen: Seen, now: float) -> list[str]:
     """A run as text: a heading, and one line per stage."""
+    from ftdsl.cli.ending import study_lines
     from ftdsl.observe.plain import progress_text
     from ftdsl.observe.progress import Status
     from ftdsl.observe.table import MARKS, columns, ledger, result_text
@@ -100,16 +110,19 @@ def lines(seen: Seen, now: float) -> list[str]:
                 text,
             )
         )
-    return [f"{run.folder.as_posix()}: {who or 'not running'}", *(columns(rows) if rows else []), *ledger(run)]
+    head = [f"{run.folder.as_posix()}: {who or 'not running'}", *(columns(rows) if rows else []), *ledger(run)]
+    study = study_of(seen)
+    return [*head, *(f"  {line}" for line in study_lines(study))] if study else head
 
 
 def document(seen: Seen) -> dict[str, Any]:
     """A run as data."""
-    run = seen.progress
+    run, study = seen.progress, study_of(seen)
     stages = [_stage(stage, seen.orphans.get(stage.key)) for stage in run.stages]
     return {
         "run": run.folder.as_posix(), "name": run.name, "running": seen.running, "supervisor": seen.supervisor or None,
         "stopping": run.stopping, "stages": stages,
+        **({"study": study.document()} if study else {}),
     }  # fmt: skip
 
 

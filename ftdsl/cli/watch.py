@@ -9,9 +9,13 @@ import os
 import signal
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from ftdsl.cli.common import add_recipe_arguments
-from ftdsl.cli.status import seen_of
+from ftdsl.cli.status import seen_of, study_of
+
+if TYPE_CHECKING:
+    from ftdsl.run.control import Seen
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -38,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
     seen = seen_of(args)
     if seen is None:
         return 1
+    if (study := study_of(seen)) is not None and study.pid == seen.supervisor:
+        return _watch_study(seen, args)
     follower, view, asked = Follower(seen.progress.folder), view_of(plain=args.plain), 0
     follower.update()
     view.begin(follower.progress, time.time())
@@ -62,3 +68,33 @@ def run(args: argparse.Namespace) -> int:
     status = 130 if stopped else 1 if failed else 3 if refused else 0
     show_outcome(Outcome(args.file, progress=follower.progress).ended(status), smoke=False)
     return status
+
+
+def _watch_study(seen: Seen, args: argparse.Namespace) -> int:
+    """Exit 0 when the study has ended with a best trial, or is left; 1 without one."""
+    from ftdsl.cli.ending import study_lines
+    from ftdsl.cli.run import study_view
+    from ftdsl.observe.study import headline
+    from ftdsl.run.control import supervisor_of
+    from ftdsl.run.project import study_folder
+
+    shown, asked = "", 0
+    with study_view(study_folder(seen.home), plain=args.plain) as view:
+        while supervisor_of(seen.home):
+            try:
+                study = study_of(seen)
+                if study is not None and args.plain and headline(study) != shown:
+                    shown = headline(study)
+                    view.note(shown)
+                time.sleep(0.2)
+            except KeyboardInterrupt:
+                if args.verb == "watch":
+                    print(f"it runs on; ftc cancel {args.file} stops it", file=sys.stderr)
+                    return 0
+                asked += 1
+                os.kill(seen.supervisor, signal.SIGINT)
+    study = study_of(seen)
+    if study is None:
+        return 1
+    print("\n".join(study_lines(study)))
+    return 130 if asked else 0 if study.best else 1

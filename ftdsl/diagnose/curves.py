@@ -140,21 +140,26 @@ class Curves:
         return share(self.grads.finite.values, 2 / 3) if len(self.grads.finite) else []
 
     @cached_property
-    def gap(self) -> float | None:
-        """Held-out loss against the training loss around it, as a share of the latter: the median of the second half of the
-        evaluations. None without evaluation, or where too little was logged around it.
+    def gaps(self) -> list[tuple[int, float]]:
+        """Step, and held-out loss against the training loss around it, as a share of the latter, at each evaluation around
+        which something was logged.
         """
         losses, evals = self.loss.finite, self.evals.finite
-        if not len(evals) or not len(losses):
-            return None
-        width = (evals.steps[-1] - evals.steps[0]) / (2 * max(1, len(evals) - 1)) or len(losses) / 10
+        width = (evals.steps[-1] - evals.steps[0]) / (2 * max(1, len(evals) - 1)) if len(evals) else 0.0
+        width = width or len(losses) / 10
         gaps = []
-        for step, value in zip(evals.steps[len(evals) // 2 :], evals.values[len(evals) // 2 :], strict=True):
-            start, end = bisect_left(losses.steps, step - width), bisect_right(losses.steps, step + width)
-            around = losses.values[start:end]
+        for step, value in zip(evals.steps, evals.values, strict=True):
+            around = losses.values[bisect_left(losses.steps, step - width) : bisect_right(losses.steps, step + width)]
             if around and (train := median(around)) > 0:
-                gaps.append(value / train - 1)
-        return median(gaps[:-1] or gaps) if gaps else None
+                gaps.append((step, value / train - 1))
+        return gaps
+
+    @cached_property
+    def gap(self) -> float | None:
+        """The gap of the run: the median of the second half of the evaluations. None without evaluation."""
+        evals = self.evals.finite
+        late = [gap for step, gap in self.gaps if step >= evals.steps[len(evals) // 2]]
+        return median(late[:-1] or late) if late else None
 
     @cached_property
     def gap_error(self) -> float:

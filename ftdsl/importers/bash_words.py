@@ -20,6 +20,8 @@ MAX_WORD = 128 << 10
 """Characters of a word; the most that Linux takes as one argument."""
 
 MAX_FIELDS = 10_000
+MAX_RANGE = 256
+"""Numbers of one `{1..n}`."""
 OPEN, CLOSE = "\ue000", "\ue001"
 """Around the name of a variable that only a shell could tell, in `Word.marked`."""
 
@@ -264,6 +266,8 @@ class Expander:
         if match is None:
             return _Piece(text)
         first, last = int(match[1]), int(match[2])
+        if abs(first - last) >= MAX_RANGE:
+            return _Piece(text)
         some = range(first, last + 1) if first <= last else range(first, last - 1, -1)
         span = self.syntax.span(node)
         return _Piece("", fields=[Word(str(number), span) for number in some])

@@ -125,7 +125,9 @@ def special(draft: StageDraft) -> None:
 
 
 def token_init(draft: StageDraft) -> None:
-    if draft.raw("init_special_tokens"):
+    if draft.given("init_special_tokens") and not draft.raw("init_special_tokens"):
+        draft.note("init_special_tokens", "`false` is not a value of it: the engine's default counts")
+    elif draft.raw("init_special_tokens"):
         how = str(draft.raw("init_special_tokens"))
         noise = {"desc_init_w_noise": {"noise": True}}.get(how, {})
         draft.say("tokenizer.init", Term("noise") if how == "noise_init" else Term("described", noise))

@@ -198,11 +198,8 @@ def check(
     try:
         if path.suffix == RECIPE:
             from ftdsl.pipeline import check as check_recipe
-            from ftdsl.pipeline import report_search
 
             checked = check_recipe(path, Options(), session)
-            if checked.resolved is not None:
-                report_search(checked.resolved, session, error=False)
         else:
             _check_configuration(path, text, session)
     except RecursionError:

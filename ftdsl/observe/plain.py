@@ -43,6 +43,14 @@ class Plain:
         self.update(run, now)
 
 
+class PlainStudy(Plain):
+    """A study as lines: what its driver notes."""
+
+    def begin(self, run: RunProgress, now: float) -> None: ...
+
+    def update(self, run: RunProgress, now: float) -> None: ...
+
+
 def _changed(stage: StageProgress, now: float) -> str:
     if stage.status is Status.RUNNING:
         return stage.title

@@ -32,6 +32,9 @@ def summary(run: RunProgress, *, smoke: bool = False) -> list[str]:
     if smoke:
         return columns([("stage", "", "time", "what was tried"), *(_tried(stage) for stage in run.stages)])
     lines = columns([("stage", "", "time", "result", "where"), *(_row(stage, run) for stage in run.stages)])
+    for name in dict.fromkeys(stage.key.partition("@")[0] for stage in run.stages if "@" in stage.key):
+        if len(compared := _sweep(name, run)) > 2:
+            lines += ["", *columns(compared)]
     lines += ledger(run)
     scored = [stage for stage in run.stages if stage.result and stage.result.kind == "metrics"]
     if scored:
@@ -58,6 +61,34 @@ def ledger(run: RunProgress) -> list[str]:
                 f"  and {len(messages) - ENTRIES} more in {run.folder.as_posix()}/{stage.folder}/metrics.jsonl"
             )
     return lines
+
+
+_LOSSES = ("eval_loss", "loss", "train_loss")
+"""By the first of these that there is, the runs of a sweep are in order."""
+
+
+def _sweep(name: str, run: RunProgress) -> list[tuple[str, ...]]:
+    """The runs of one stage side by side: axes, metrics, time; the lowest loss first."""
+    runs = [stage for stage in run.stages if stage.key.partition("@")[0] == name]
+    ended = [(stage, dict(stage.result.metrics)) for stage in runs if stage.status.ok and stage.result]
+    names = list(dict.fromkeys(metric for _, metrics in ended for metric in metrics))
+    if not names:
+        return []
+    axes = list(dict.fromkeys(part.partition("=")[0] for stage in runs for part in _axes(stage)))
+    loss = next((metric for metric in _LOSSES if metric in names), "")
+    ended.sort(key=lambda item: item[1].get(loss, 0.0) if loss else 0.0)
+    rows = [(name, *axes, *names, "time")]
+    for at, (stage, metrics) in enumerate(ended):
+        values = dict(part.split("=", 1) for part in _axes(stage))
+        mark = "best" if loss and at == 0 else ""
+        shown = (number(metrics[metric]) if metric in metrics else "-" for metric in names)
+        rows.append((mark, *(values.get(axis, "") for axis in axes), *shown, _spent(stage)))
+    return rows
+
+
+def _axes(stage: StageProgress) -> list[str]:
+    """`lr=1e-4`, `rank=8` of a stage's key."""
+    return [part for part in stage.key.partition("@")[2].split(",") if "=" in part]
 
 
 def _tried(stage: StageProgress) -> tuple[str, ...]:

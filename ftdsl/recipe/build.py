@@ -45,6 +45,8 @@ def build(resolved: Resolved, folder: FilePath, session: Session) -> Recipe:
         budget_spans={
             path[1]: value.span for path, value in resolved.file.items() if path[0] == "budget" and value.span
         },
+        search_spans={".".join(path): value.span for path, value in (resolved.search or {}).items() if value.span}
+        | ({"": resolved.search_span} if resolved.search_span else {}),
     )
     _check_destinations(resolved, session.sink)
     rules.check(recipe, session)
@@ -96,6 +98,7 @@ def _stage(linked: Linked, sink: Sink) -> Stage:
         doc=stage.declared.block.doc,
         unknown=frozenset(".".join(path) for path in stage.unknown),
         sound=stage.readable and linked.sound,
+        dimensions=stage.dimensions,
     )
 
 

@@ -331,8 +331,8 @@ class Search(Block):
     goal: list[_Term] | None = None
     trials: Annotated[int, Field(ge=1)] | None = None
     parallel: Annotated[int, Field(ge=1)] | None = None
-    timeout: float | None = None
-    storage: str | None = None
+    timeout: Annotated[float, Field(gt=0)] | None = None
+    storage: _Term | None = None
 
 
 class TrainingStage(Block):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ftdsl.environments import Versions
+from ftdsl.language.resolve.dimensions import Dimension
 from ftdsl.language.values import Origin, StageRef, Term
 from ftdsl.recipe.settings import Settings
 from ftdsl.record import frozen
@@ -37,7 +38,8 @@ class Stage:
     parents: keys of the stages in `from`; needs: keys of all stages that must succeed before (with parents);
     start: the model it starts from (None for data and shell); new_adapter: it adds a new adapter to `start`;
     result: the model it produces (None for data, eval, shell);
-    unknown: dotted keys whose value has an error; sound: the stage could be parsed, and its start is known.
+    unknown: dotted keys whose value has an error; sound: the stage could be parsed, and its start is known;
+    dimensions: what a search sets, by name.
     """
 
     key: str
@@ -58,6 +60,7 @@ class Stage:
     doc: str = ""
     unknown: frozenset[str] = frozenset()
     sound: bool = True
+    dimensions: Mapping[str, Dimension] = field(default_factory=dict)
 
 
 @frozen
@@ -90,6 +93,7 @@ class Recipe:
     smoke: bool = False
     resumed: frozenset[str] = frozenset()
     budget_spans: Mapping[str, Span] = field(default_factory=dict)
+    search_spans: Mapping[str, Span] = field(default_factory=dict)
 
     @property
     def versions(self) -> Versions:

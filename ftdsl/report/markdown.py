@@ -16,25 +16,25 @@ def markdown(reports: Sequence[RunReport]) -> str:
         lines += _one(report)
     if len(reports) > 1:
         rows = [(key, *values) for key, values in differences(list(reports))]
-        lines += ["## What differs", "", *_table(("key", *(report.label for report in reports)), rows), ""]
+        lines += ["## What differs", "", *table(("key", *(report.label for report in reports)), rows), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _one(report: RunReport) -> Iterator[str]:
-    yield f"## {_cell(report.label)}"
+    yield f"## {cell(report.label)}"
     yield ""
     rows = [
         (stage.progress.folder, stage.progress.status.value,
          duration(stage.progress.elapsed(0)) if stage.progress.ended else "", result_text(stage.progress))
         for stage in report.stages
     ]  # fmt: skip
-    yield from _table(("stage", "state", "time", "result"), rows)
+    yield from table(("stage", "state", "time", "result"), rows)
     yield ""
     for stage in report.stages:
         if stage.training is not None and len(stage.training.curves.loss.finite) > 1:
-            yield f"- {_cell(stage.progress.key)}: `{sparkline(stage.training.curves.loss.finite.values, 40)}`"
+            yield f"- {cell(stage.progress.key)}: `{sparkline(stage.training.curves.loss.finite.values, 40)}`"
         for gate in stage.gates:
-            yield f"- {'holds' if gate.holds else '**refused**'}: {_cell(gate.message)}"
+            yield f"- {'holds' if gate.holds else '**refused**'}: {cell(gate.message)}"
     yield ""
     yield from _diagnosis(report)
     scored = [stage for stage in report.stages if stage.metrics and stage.progress.kind == "eval"]
@@ -44,12 +44,12 @@ def _one(report: RunReport) -> Iterator[str]:
             (name, *(number(stage.metrics[name]) if name in stage.metrics else "" for stage in scored))
             for name in names
         ]
-        yield from _table(("metric", *(stage.progress.key for stage in scored)), cells)
+        yield from table(("metric", *(stage.progress.key for stage in scored)), cells)
         yield ""
     if report.lineage:
         yield "<details><summary>Lineage</summary>"
         yield ""
-        yield from _table(("what", "value"), report.lineage)
+        yield from table(("what", "value"), report.lineage)
         yield ""
         yield "</details>"
         yield ""
@@ -58,24 +58,24 @@ def _one(report: RunReport) -> Iterator[str]:
 def _diagnosis(report: RunReport) -> Iterator[str]:
     for training in report.examined.trainings if report.examined else ():
         if training.cause is not None:
-            yield f"- **{_cell(training.key)}**: {_cell(training.cause.message)}"
+            yield f"- **{cell(training.key)}**: {cell(training.cause.message)}"
         elif not training.findings and training.enough:
-            yield f"- {_cell(training.key)}: healthy"
+            yield f"- {cell(training.key)}: healthy"
         for finding in training.findings:
-            yield f"- **{_cell(training.key)}**: {_cell(finding.message)} ({finding.code}); {_cell('; '.join(finding.evidence))}"
+            yield f"- **{cell(training.key)}**: {cell(finding.message)} ({finding.code}); {cell('; '.join(finding.evidence))}"
             for change in report.remedies.changes(training, finding):
-                yield f"  - {_cell(change.text)}"
+                yield f"  - {cell(change.text)}"
     yield ""
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     if rows:
-        yield f"| {' | '.join(map(_cell, head))} |"
+        yield f"| {' | '.join(map(cell, head))} |"
         yield f"|{'---|' * len(head)}"
-        yield from (f"| {' | '.join(map(_cell, row))} |" for row in rows)
+        yield from (f"| {' | '.join(map(cell, row))} |" for row in rows)
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Text in which nothing is markup."""
     flat = " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|")
     return flat.replace("<", "&lt;").replace("`", "\\`").replace("*", "\\*").replace("[", "\\[")

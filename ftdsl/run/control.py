@@ -13,7 +13,7 @@ from ftdsl.observe.progress import RunProgress, Status
 from ftdsl.run.events import NAME, Follower
 from ftdsl.run.launchers.launcher import Task
 from ftdsl.run.launchers.local import LocalLauncher, alive, living
-from ftdsl.run.project import OWNER
+from ftdsl.run.project import OWNER, study_folder
 from ftdsl.run.store import holder_of
 
 PATIENCE = 60.0
@@ -46,7 +46,10 @@ def look(home: Path) -> Seen | None:
     """The newest run in a folder of runs; None where there is none."""
     folder = home / "last"
     if not (folder / NAME).exists():
-        return None
+        study = study_folder(home)
+        return (
+            Seen(home, RunProgress(home.name, study.name, study), supervisor_of(home), {}) if study.is_dir() else None
+        )
     follower = Follower(home / folder.readlink().name if folder.is_symlink() else folder)
     follower.update()
     supervisor = supervisor_of(home)

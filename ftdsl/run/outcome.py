@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ftdsl.diagnostics import Diagnostic, Severity
 from ftdsl.observe.progress import RunProgress
+from ftdsl.observe.study import StudyPicture
 from ftdsl.record import replace
 from ftdsl.run import faults
 
@@ -23,7 +24,7 @@ class Outcome:
     """One recipe's. `status`: as an exit status: 0 all is done, 1 a stage failed or cannot run here, 3 a gate refused, 130
     stopped; `seconds` it took; `message`: why nothing could be carried out, in a sentence; `nothing_to_do`: all was done
     before; `detached`: it runs on without this process; `diagnostics` of the check; `problems` of the run, at their places in
-    the recipe; `unexplained`: keys of stages of which nobody knows why they failed.
+    the recipe; `unexplained`: keys of stages of which nobody knows why they failed; `study`: all trials of a search.
     """
 
     file: str = ""
@@ -38,6 +39,7 @@ class Outcome:
     unexplained: list[str] = field(default_factory=list)
     progress: RunProgress | None = None
     compiled: Compiled | None = None
+    study: StudyPicture | None = None
 
     def ended(self, status: int) -> Outcome:
         self.status, self.seconds = status, time.monotonic() - self.began

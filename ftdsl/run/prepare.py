@@ -19,7 +19,7 @@ from ftdsl.run.environments import Environment
 from ftdsl.run.faults import Fault
 from ftdsl.run.fingerprint import damage
 from ftdsl.run.launchers.launcher import Launcher, Task
-from ftdsl.run.project import siblings
+from ftdsl.run.project import is_trial, siblings
 from ftdsl.run.resources import Resources
 from ftdsl.run.store import JobState, Run
 from ftdsl.runtime.events import RESULT, Event, made
@@ -178,7 +178,7 @@ def done_before(
             continue
         candidates = _candidates(job, keys[job.key], earlier) or _candidates(job, keys[job.key], variants)
         if not candidates and _shareable(job):
-            beside = store.runs_beside(home) if beside is None else beside
+            beside = ([] if is_trial(home) else store.runs_beside(home)) if beside is None else beside
             candidates = _candidates(job, keys[job.key], beside)
         for candidate in candidates:
             text = damage(candidate.run, candidate.state.made, keys.digests, thorough=wishes.verify)

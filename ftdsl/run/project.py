@@ -59,14 +59,53 @@ def home_of(
     raise AssertionError("there is always another number")
 
 
+STUDY = "study"
+"""In a folder of runs: those of a study's trials, each a folder of runs of its own."""
+
+
+def study_folder(home: Path, *, fresh: bool = False) -> Path:
+    """The folder of a recipe's newest study; of a new one with `fresh`, or where there is none."""
+    number = 1
+    while (home / _study_name(number + 1)).is_dir():
+        number += 1
+    here = home / _study_name(number)
+    return home / _study_name(number + 1) if fresh and here.is_dir() else here
+
+
+def _study_name(number: int) -> str:
+    return STUDY if number == 1 else f"{STUDY}-{number}"
+
+
+def claim_trial(home: Path, above: Path) -> None:
+    """Make a folder of runs that of a trial of the recipe whose runs lie `above`."""
+    owner = _read(above / OWNER)
+    known = owner if isinstance(owner, dict) else {}
+    home.mkdir(parents=True, exist_ok=True)
+    write_file(home / OWNER, json.dumps({**known, STUDY: above.name}, ensure_ascii=False).encode(), root=above.parent)
+
+
+def is_trial(home: Path) -> bool:
+    """Whether a folder of runs is a trial's."""
+    owner = _read(home / OWNER)
+    return isinstance(owner, dict) and STUDY in owner
+
+
 def siblings(home: Path) -> list[Path]:
-    """The folders of the same recipe's other variants."""
+    """The folders of the same recipe's other variants; of a trial the recipe's own folder and the study's other trials."""
     owner = _read(home / OWNER)
     if not isinstance(owner, dict) or not home.parent.is_dir():
         return []
+    if STUDY in owner:
+        return [home.parent.parent, *(other for other in _trials(home.parent.parent) if other.name != home.name)]
     others = sorted(other for other in home.parent.iterdir() if other.is_dir() and other.name != home.name)
     found = ((other, _read(other / OWNER)) for other in others)
-    return [other for other, known in found if isinstance(known, dict) and known.get("recipe") == owner.get("recipe")]
+    same = [other for other, known in found if isinstance(known, dict) and known.get("recipe") == owner.get("recipe")]
+    return [*_trials(home), *same]
+
+
+def _trials(home: Path) -> list[Path]:
+    """Folders of the trials of a recipe's studies, newest first."""
+    return sorted((mark.parent for mark in home.glob(f"{STUDY}*/[0-9]*/{OWNER}")), reverse=True)
 
 
 def build_of(recipe: Path, name: str) -> Path:

@@ -45,6 +45,7 @@ CALLS = {
     "fmt": [("fmt", "--check"), ("fmt", "--diff", "r.ft"), ("fmt", "-")],
     "plan": [("plan", "r.ft"), ("plan", "r.ft", "--json"), ("plan", ".")],
     "compile": [("compile", "r.ft"), ("compile", "r.ft", "-o", "out")],
+    "search": [("search", "show", "r.ft"), ("search", "best", "r.ft"), ("search", "export", "r.ft")],
     "status": [("status",), ("status", "r.ft"), ("status", "r.ft", "--json")],
     "watch": [("watch", "r.ft")],
     "attach": [("attach", "r.ft")],

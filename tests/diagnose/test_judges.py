@@ -168,6 +168,30 @@ def test_spikes_do_not_depend_on_the_scale_of_the_loss(scale: float) -> None:
     assert "loss-spikes" in names(curves)
 
 
+@pytest.mark.parametrize(("early", "found"), [(0.7, []), (1.0, ["noisy-labels"])])
+def test_held_out_rows_may_be_easier(early: float, found: list[str]) -> None:
+    """A held-out loss that is below the training loss from the start: another kind of rows, not noise."""
+    curves = curve(lambda step: 1.0 + math.exp(-step / 20), 200)
+    at = list(range(20, 201, 20))
+    evals = Series(at, [(early + (0.7 - early) * min(1, step / 100)) * (1.0 + math.exp(-step / 20)) for step in at])
+    assert names(Curves("x", curves.loss, evals)) == found
+
+
+@pytest.mark.parametrize("losses", [(2.1, 1.3, 0.9), (1.6, 1.2, 1.1), (2.3, 1.0, 0.8), (1.1, 0.9, 0.85)])
+def test_the_curve_of_a_healthy_fine_tuning(losses: tuple[float, float, float]) -> None:
+    """The handbook's (2.1 -> 1.3 -> 0.9, held out 2.0 -> 1.2 -> 0.95), and others of models that were trained before."""
+    first, middle, last = losses
+
+    def falls(step: int) -> float:
+        return last + (first - last) * math.exp(-step / 300 * 2 * math.log((first - last) / (middle - last)))
+
+    for more in ({}, {"grad_norm": lambda step: 0.5 + 1.5 * math.exp(-step / 30)}):
+        loss = curve(falls, 300, **more)  # type: ignore[arg-type]
+        at = list(range(30, 301, 30))
+        evals = Series(at, [falls(step) * 1.04 for step in at])
+        assert names(Curves("x", loss.loss, evals, loss.more)) == []
+
+
 def test_few_steps_are_not_judged() -> None:
     assert names(curve(lambda step: math.nan, 3)) == []
 

@@ -319,7 +319,10 @@ def test_searches_are_tried_once(checked: Callable[..., Outcome], tmp_path: Path
     from ftdsl.language.resolve.resolve import Options
     from ftdsl.pipeline import compile_recipe
 
-    text = small("optim { lr ~ log(1e-6 .. 1e-4) }") + "search { trials = 3, goal = minimize(sft.eval_loss) }\n"
+    text = (
+        small("evaluate { data = 25% }\n  optim { lr ~ log(1e-6 .. 1e-4) }")
+        + "search { trials = 3, goal = minimize(sft.eval_loss) }\n"
+    )
     checked(text, ROWS)
     session = Session()
     assert compile_recipe(tmp_path / "recipe.ft", Options(), session) is None

@@ -137,6 +137,19 @@ def test_markdown(pages: Path) -> None:
     assert "<img" not in done.stdout
 
 
+def test_a_model_card(pages: Path) -> None:
+    import yaml
+
+    done = ftc("report", "runs/r/20260101-000000", "--card", cwd=pages)
+    assert done.returncode == 0, done.stderr
+    _, head, body = done.stdout.split("---\n", 2)
+    metadata = yaml.safe_load(head)
+    assert metadata["library_name"] == "transformers" and metadata["tags"] == ["ftdsl", "sft"]
+    assert metadata["model-index"][0]["results"][0]["metrics"] == [{"type": "rouge_l", "value": 50.0}]
+    assert "| optim.lr | 0.004 |" in body and "(FD204)" in body and "<img" not in body
+    assert ftc("report", "runs/r/20260101-000000", "runs/r/20260102-000000", "--card", cwd=pages).returncode == 2
+
+
 def test_what_is_no_run(tmp_path: Path) -> None:
     for arguments in (["x"], ["."], ["r.ft"]):
         done = ftc("report", *arguments, cwd=tmp_path)

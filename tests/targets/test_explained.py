@@ -13,7 +13,7 @@ from ftdsl.language.resolve.resolve import Options
 from ftdsl.pipeline import check
 from ftdsl.session import Session
 from ftdsl.targets.explained import Line, files
-from tests.conftest import EXAMPLES, ROOT, ftc
+from tests.conftest import COMPILED, ROOT, ftc
 from tests.engines.layouts import layouts
 
 HANDBOOK = ROOT / "examples" / "handbook_14b.ft"
@@ -36,7 +36,7 @@ def unexplained(path: Path, *profiles: str) -> list[str]:
     return [f"{name}: {line.text}" for name, line in judged if not (line.because.key or line.because.why)]
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", COMPILED, ids=lambda path: path.stem)
 def test_every_line_has_its_reason(path: Path) -> None:
     assert unexplained(path) == []
 

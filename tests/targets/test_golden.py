@@ -18,12 +18,12 @@ from ftdsl.language.resolve.resolve import Options
 from ftdsl.pipeline import compile_recipe
 from ftdsl.session import Session
 from ftdsl.targets.write import write
-from tests.conftest import EXAMPLES, ROOT, ftc
+from tests.conftest import COMPILED, ROOT, ftc
 
 GOLDEN = ROOT / "tests" / "golden"
 
 
-VARIANTS = [(path, "") for path in EXAMPLES] + [
+VARIANTS = [(path, "") for path in COMPILED] + [
     (ROOT / "examples" / "handbook_14b.ft", profile) for profile in ("accelerate", "deepspeed", "three_d")
 ]
 """Recipes, and profiles of them."""
@@ -93,7 +93,7 @@ def test_the_same_bytes_from_anywhere(tmp_path: Path) -> None:
         out = tmp_path / f"out{at}"
         folder = copied(tmp_path / f"place{at}")
         cwd, start = (folder.parent, Path("examples")) if at == 0 else (tmp_path, folder)
-        names = [str(start / recipe.name) for recipe in EXAMPLES]
+        names = [str(start / recipe.name) for recipe in COMPILED]
         command = [sys.executable, "-c", COMPILES, str(out), *names]
         done = subprocess.run(
             command, cwd=cwd, env={**os.environ, **env}, capture_output=True, encoding="utf-8", check=False
@@ -104,8 +104,8 @@ def test_the_same_bytes_from_anywhere(tmp_path: Path) -> None:
         }
         files |= {path.name: path.read_bytes() for path in folder.glob("*.lock")}
         outs.append({name: content for name, content in files.items() if "/inputs/" not in name})
-    assert {path.stem for path in EXAMPLES} == {name.split("/")[0] for name in outs[0] if "/" in name}
-    assert len([name for name in outs[0] if name.endswith(".lock")]) == len(EXAMPLES)
+    assert {path.stem for path in COMPILED} == {name.split("/")[0] for name in outs[0] if "/" in name}
+    assert len([name for name in outs[0] if name.endswith(".lock")]) == len(COMPILED)
     assert outs[0] == outs[1]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ALPACA, CORPUS, EXAMPLES, ftc_process
+from tests.conftest import ALPACA, COMPILED, CORPUS, ftc_process
 
 EVERY = """
 let x = "a b"
@@ -33,7 +33,7 @@ def built(folder: Path, name: str, seed: str, *flags: str) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    "path", [*EXAMPLES, *CORPUS, None], ids=lambda path: path.stem if path else "every kind of value"
+    "path", [*COMPILED, *CORPUS, None], ids=lambda path: path.stem if path else "every kind of value"
 )
 def test_a_build_is_the_same_in_another_process(path: Path | None, tmp_path: Path) -> None:
     if path is None:

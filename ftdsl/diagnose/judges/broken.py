@@ -55,9 +55,9 @@ def exploding(curves: Curves) -> Ill | None:
     """What it does: finds a loss or gradient norm that grows by orders of magnitude; what comes after (NaN, a dead model
     whose gradient is exactly 0 and whose loss never changes) follows from it.
     Why it matters: the weights are lost; a checkpoint of after that step is of no use.
-    Threshold: a gradient norm above 1,000 times or a loss above 100 times that of the start; or NaN after a loss of 20 times
-    the start, or of twice what was usual in the last 3 steps before; or a gradient norm of exactly 0 after the loss had
-    grown.
+    Threshold: a gradient norm above 1,000 times that of the start, or a loss above 10 nats and 100 times the start; or NaN
+    after a loss of 20 times the start, or of twice what was usual in the last 3 steps before; or a gradient norm of exactly 0
+    after the loss had grown.
     What to do: lower the rate, clip gradients at 1 (the handbook: exploding gradients come of a rate that is too high, or of
     no clipping), and start again from before that step.
     Source: Pascanu et al. 2013; SageMaker Debugger ExplodingTensor; the handbook, pathology of gradients

@@ -45,8 +45,8 @@ def lint(context: StageContext, documents: list[Document]) -> None:
 
 
 def _beside(context: StageContext, documents: list[Document], name: str, block: str) -> view.Document | None:
-    """A file that the lowering put beside the parameters. With keys of the author's own (`deepspeed { }`) it is held to the
-    rules for files: a key that is passed through may contradict the rest."""
+    """A file that the lowering put beside the parameters. `settings` are the author's own keys (`deepspeed { }`): a key that
+    is passed through may contradict the rest."""
     found = next((document for document in documents if document.path.endswith(f"/{name}")), None)
     if found is None:
         return None
@@ -57,7 +57,7 @@ def _beside(context: StageContext, documents: list[Document], name: str, block: 
         )
         for path, value in stage.settings.inside(block).items()
     }
-    return view.Document(name, found.data, given, stage.span, ours=not given)
+    return view.Document(name, found.data, given, stage.span, ours=True)
 
 
 def config_of(context: StageContext, params: Mapping[str, Any], beside: Mapping[str, view.Document | None]) -> Config:

@@ -10,9 +10,10 @@ from ftdsl.catalog.vocabulary import Key
 from ftdsl.diagnostics import Diagnostic, Label, Sink
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.language import tree, unquoted
-from ftdsl.language.resolve import arithmetic, texts
+from ftdsl.language.resolve import arithmetic, dimensions, texts
 from ftdsl.language.resolve.bounds import check_length
 from ftdsl.language.resolve.coerce import coerce, item_type
+from ftdsl.language.resolve.dimensions import Dimension
 from ftdsl.language.resolve.layers import Entry
 from ftdsl.language.resolve.load import Module
 from ftdsl.language.resolve.memo import Memo, Memos
@@ -27,7 +28,7 @@ from ftdsl.language.resolve.names import (
     Symbol,
 )
 from ftdsl.language.resolve.raw import WRONG, Bare, Between, Broken, Choice, Invoke, Lit, Lst, Num, Raw, Stg, same
-from ftdsl.language.resolve.trace import Axis, Dimension, Trace
+from ftdsl.language.resolve.trace import Axis, Trace
 from ftdsl.language.types import Type, parse_type
 from ftdsl.language.values import StageRef, Term
 from ftdsl.record import replace
@@ -64,6 +65,10 @@ class Evaluator:
         self.env_used: dict[str, str] = {}
         self.causes: list[Diagnostic] = []
         self.sizes: dict[int, tuple[Term, int]] = {}
+        self.trial: Mapping[str, str] = {}
+        self.trial_run = ""
+        self.dimension_names: dict[int, str] = {}
+        self._dimensions: dict[int, Dimension | None] = {}
         self.uses: dict[tuple[str, int], Symbol] = {}
         self._memos = Memos()
         self._depth = 0
@@ -371,7 +376,7 @@ class Evaluator:
             chosen = self.swept(let.value, let.name.text, id(let), scope, sink)
             return self.natural(chosen, scope, sink) if isinstance(chosen, tree.Expression) else chosen
         if let.binder is tree.Binder.SAMPLED:
-            return self._sampled(let.value, let.name.text, scope, sink)
+            return self._sampled(let.value, let.name.text, let, scope, sink)
         return self.natural(let.value, scope, sink)
 
     def _param(self, symbol: ParamSymbol, node: tree.Ref, sink: Sink) -> Raw:
@@ -408,7 +413,7 @@ class Evaluator:
             chosen = self.swept(entry.value, entry.path[-1], id(entry), scope, sink)
             return self.natural(chosen, scope, sink) if isinstance(chosen, tree.Expression) else chosen
         if entry.binder is tree.Binder.SAMPLED:
-            return self._sampled(entry.value, ".".join(entry.path), scope, sink)
+            return self._sampled(entry.value, ".".join(entry.path), entry, scope, sink)
         return self.natural(entry.value, scope, sink)
 
     def swept(self, value: tree.Expression, label: str, axis: int, scope: Scope, sink: Sink) -> tree.Expression | Raw:
@@ -424,25 +429,38 @@ class Evaluator:
         self.trace.axes[axis] = Axis(axis, label, _names([item.span.text for item in items]))
         return items[min(self.assignment.get(axis, 0), len(items) - 1)]
 
-    def _sampled(self, value: tree.Expression, key: str, scope: Scope, sink: Sink) -> Raw:
-        chosen = self.sampled(value, key, sink)
-        return self.natural(chosen, scope, sink) if chosen else Broken(value.span)
+    def _sampled(self, value: tree.Expression, key: str, owner: object, scope: Scope, sink: Sink) -> Raw:
+        chosen = self.sampled(value, key, owner, scope, sink)
+        if chosen is None:
+            return Broken(value.span)
+        return chosen if isinstance(chosen, Num) else self.natural(chosen, scope, sink)
 
-    def sampled(self, value: tree.Expression, key: str, sink: Sink) -> tree.Expression | None:
-        """The representative of a distribution: its first choice or lower bound."""
+    def sampled(
+        self, value: tree.Expression, key: str, owner: object, scope: Scope, sink: Sink
+    ) -> tree.Expression | Num | None:
+        """The value that the trial gives a dimension; without a trial one that stands for all of them."""
+        dimension = self.dimension(value, key, owner, scope, sink)
+        if dimension is None:
+            return None
+        self.trace.dimensions[dimension.name] = dimension
+        return dimensions.value_of(
+            dimension, value, self.trial.get(dimension.name, dimension.representative), self.session.sink
+        )
+
+    def dimension(self, value: tree.Expression, key: str, owner: object, scope: Scope, sink: Sink) -> Dimension | None:
+        """What a sampled value spans, read once. owner: the `let` or the entry of the key; key: its name there."""
         if not self.names.searched:
             text = f"`{key}` is sampled without a `search` block"
             sink.error("FT081", text, value.span, help="add `search { goal = minimize(…), trials = 20 }`")
             return None
-        first = value.arguments[0].value if isinstance(value, tree.Call) and value.arguments else None
-        name = value.path[0].text if isinstance(value, tree.Call) else ""
-        if name not in ("choice", "log", "uniform") or first is None:
-            sink.error(
-                "FT083", "`~` needs a distribution", value.span, help="write `log(1e-6 .. 1e-4)` or `choice(8, 16)`"
-            )
-            return None
-        self.trace.dimensions[key] = Dimension(key, Term(name, {"text": value.span.text}), value.span)
-        return first.left if isinstance(first, tree.Binary) and first.op == ".." else first
+        if id(value) not in self._dimensions:
+            name = self.dimension_names.get(id(owner), key)
+            found = dimensions.read(self, value, name, key, scope, self.session.sink)
+            if found and not found.first and isinstance(owner, Entry) and scope.view:
+                layers = scope.view.effective.layers
+                found = replace(found, first=dimensions.own_value(self, found, layers, owner, sink))
+            self._dimensions[id(value)] = found
+        return self._dimensions[id(value)]
 
 
 def _names(texts: list[str]) -> tuple[str, ...]:

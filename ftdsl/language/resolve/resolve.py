@@ -24,6 +24,7 @@ from ftdsl.language.resolve.declare import (
     profile_layers,
     set_layers,
 )
+from ftdsl.language.resolve.dimensions import Dimension, candidates, choice_of
 from ftdsl.language.resolve.evaluate import Evaluator
 from ftdsl.language.resolve.keys import Path
 from ftdsl.language.resolve.layers import Effective, Entry, Layer
@@ -31,7 +32,7 @@ from ftdsl.language.resolve.load import Module, load
 from ftdsl.language.resolve.names import Names, Scope, StageSymbol, Symbol, View
 from ftdsl.language.resolve.parameters import check_call, name_of, param_type, parse_argument
 from ftdsl.language.resolve.raw import WRONG, Broken, Invoke, Stg
-from ftdsl.language.resolve.trace import Axis, Dimension, Trace
+from ftdsl.language.resolve.trace import Axis, Trace
 from ftdsl.language.types import parse_type
 from ftdsl.language.values import Origin, StageRef, Value
 from ftdsl.record import frozen, mutable
@@ -45,12 +46,21 @@ _RECIPE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @frozen
+class Trial:
+    """A point of the search space: what `{run}` is called, and a text for each dimension, by its name."""
+
+    run: str
+    values: Mapping[str, str]
+
+
+@frozen
 class Options:
-    """Options of the command line: profiles in order, `--set` and `-p` texts (`name=value`)."""
+    """Options of the command line: profiles in order, `--set` and `-p` texts (`name=value`); and of a study: the trial."""
 
     profiles: tuple[str, ...] = ()
     sets: tuple[str, ...] = ()
     params: tuple[str, ...] = ()
+    trial: Trial | None = None
 
 
 @frozen
@@ -97,6 +107,7 @@ class Resolved:
     search: Mapping[Path, Value] | None
     env: Mapping[str, str]
     doc: str = ""
+    search_span: Span | None = None
     uses: Mapping[tuple[str, int], Symbol] = field(default_factory=dict)
 
 
@@ -123,6 +134,7 @@ class _Resolver:
     ev: Evaluator = field(init=False)
     edits: list[Layer] = field(default_factory=list)
     swept_profiles: tuple[Axis, list[list[Layer]]] | None = None
+    profile_dimension: Dimension | None = None
     done: dict[str, list[_Variant]] = field(default_factory=dict)
     order: list[ResolvedStage] = field(default_factory=list)
     stack: list[str] = field(default_factory=list)
@@ -142,6 +154,7 @@ class _Resolver:
         names.declared = tuple(self.declarations.templates)
         self.ev = Evaluator(self.session, names, self._given())
         self.ev.variants, self.ev.best_of = self._variants, self._best_of
+        self._name_dimensions()
         self._check_declared()
         for stage in self.declarations.stages:
             self._expand(stage)
@@ -156,8 +169,20 @@ class _Resolver:
             self._block("search", self.declarations.search[1]) if self.declarations.search else None,
             self.ev.env_used,
             self.declarations.doc,
+            self.declarations.search[0].header if self.declarations.search else None,
             self.ev.uses,
         )
+
+    def _name_dimensions(self) -> None:
+        """A dimension is named by where it is written; a trial gives it a value by that name."""
+        names = self.ev.dimension_names
+        for stage in self.declarations.stages.values():
+            names |= {id(entry): ".".join((stage.name, *entry.path)) for entry in stage.entries}
+        edits = [*self.edits, *(layer for layers in (self.swept_profiles or (None, ()))[1] for layer in layers)]
+        for layer in edits:
+            names |= {id(entry): ".".join(filter(None, (layer.target, *entry.path))) for entry in layer.entries}
+        if self.options.trial is not None:
+            self.ev.trial, self.ev.trial_run = self.options.trial.values, self.options.trial.run
 
     def _report_causes(self) -> None:
         """Report the causes of poisoned names; without any, report the keys that have no value, so that none is lost silently."""
@@ -207,8 +232,15 @@ class _Resolver:
 
     def _profile_key(self, entry: Entry) -> list[str]:
         """`profile = a` selects a profile; `profile in [a, b]` is an axis over profiles."""
-        value = entry.value
+        value, dimension = entry.value, None
         items = value.items if isinstance(value, tree.ListOf) else (value,) if value else ()
+        if entry.binder is tree.Binder.SAMPLED and value is not None:
+            dimension = self.profile_dimension = choice_of(value, "profile", self.session.sink)
+            items = (
+                tuple(argument.value for argument in value.arguments)
+                if isinstance(value, tree.Call) and dimension
+                else ()
+            )
         names = [item.span.text.strip("\"'") for item in items]
         for name, item in zip(names, items, strict=True):
             if self.module.profile(name) is None:
@@ -216,6 +248,10 @@ class _Resolver:
                 label = f"did you mean `{guess}`?" if guess else ""
                 self.session.sink.error("FT080", f"unknown profile `{name}`", item.span, label=label)
                 return []
+        if isinstance(value, tree.Call) and entry.binder is tree.Binder.SAMPLED and dimension:
+            return [
+                (self.options.trial.values if self.options.trial else {}).get(dimension.name, dimension.representative)
+            ]
         if entry.binder is not tree.Binder.SWEPT:
             return names
         layers = [profile_layers(name, self.module, self.profile_edits) for name in names]
@@ -365,6 +401,8 @@ class _Resolver:
         return effective
 
     def _profile_axis(self, declared: Declared) -> Sequence[Layer]:
+        if self.profile_dimension is not None:
+            self.ev.trace.dimensions[self.profile_dimension.name] = self.profile_dimension
         if self.swept_profiles is None:
             return ()
         axis, layers = self.swept_profiles
@@ -435,6 +473,22 @@ class _Resolver:
                 self.lost.append(entry)
         return values
 
+    def _sampled(self, entry: Entry, key: Key, scope: Scope) -> Any:
+        """What the trial gives a key. Without a trial all that it may be given is held against the key."""
+        assert entry.value is not None
+        name, sink = ".".join(entry.path), self.session.sink
+        dimension = self.ev.dimension(entry.value, name, entry, scope, sink)
+        if dimension is not None and self.options.trial is None:
+            before = len(sink)
+            for value in candidates(dimension, entry.value, sink):
+                if isinstance(value, tree.Expression):
+                    self.ev.typed(value, key, scope, sink)
+                else:
+                    coerce(self.ev, value, parse_type(key.type), key, sink)
+            if len(sink) > before:
+                return None
+        return self.ev.sampled(entry.value, name, entry, scope, sink)
+
     def _value(self, entry: Entry, key: Key, scope: Scope) -> Any:
         assert entry.value is not None
         sink = self.session.sink
@@ -442,7 +496,7 @@ class _Resolver:
         if entry.binder is tree.Binder.SWEPT:
             chosen = self.ev.swept(entry.value, entry.path[-1], id(entry), scope, sink)
         elif entry.binder is tree.Binder.SAMPLED:
-            chosen = self.ev.sampled(entry.value, ".".join(entry.path), sink)
+            chosen = self._sampled(entry, key, scope)
         if chosen is None or isinstance(chosen, Broken | tree.Missing):
             return WRONG
         if isinstance(chosen, tree.Expression):

@@ -50,7 +50,8 @@ def _hole(ev: Evaluator, hole: tree.Hole, scope: Scope, sink: Sink) -> Written |
     path = tuple(word.text for word in hole.path)
     if scope.view and path in (("run",), ("stage",)):
         ev.trace.local = True
-        return (scope.view.run if path == ("run",) else scope.view.name,)
+        run = ",".join(filter(None, (scope.view.run, ev.trial_run)))
+        return (run if path == ("run",) else scope.view.name,)
     ref = tree.Ref(hole.path, hole.span)
     meanings: list[Written] = []
     raw: Raw | None = None

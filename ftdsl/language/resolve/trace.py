@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import field
 
-from ftdsl.language.values import StageRef, Term
+from ftdsl.language.resolve.dimensions import Dimension
+from ftdsl.language.values import StageRef
 from ftdsl.record import frozen, mutable
 from ftdsl.source import Span
 
@@ -16,15 +17,6 @@ class Axis:
     id: int
     label: str
     names: tuple[str, ...]
-
-
-@frozen
-class Dimension:
-    """A searched value: its dotted key and the distribution."""
-
-    key: str
-    distribution: Term
-    span: Span
 
 
 @mutable

@@ -10,7 +10,7 @@ from ftdsl import catalog
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.lint.config import Config, Setting
 from ftdsl.lint.edits import put
-from ftdsl.lint.families.zero import own
+from ftdsl.lint.families.zero import authored
 from ftdsl.lint.rule import Findings, error, rule, warning
 
 
@@ -39,8 +39,8 @@ def wrong_type_in_a_file(config: Config) -> Findings:
     Applies to: DeepSpeed, accelerate
     Source: deepspeed/runtime/config.py, runtime/zero/config.py (0.19.8, pydantic); accelerate/commands/config (1.11.0)
     """
-    for block, document in (("deepspeed", own(config)), ("accelerate", config.accelerate)):
-        if document is None or document.ours:
+    for block, document in (("deepspeed", authored(config)), ("accelerate", config.accelerate)):
+        if document is None:
             continue
         facts = catalog.schema(block, config.versions.get(block, ""))
         names = {_alias(path, fact): path for path, fact in facts.items() if fact.get("alias")}
@@ -124,7 +124,7 @@ def unknown_optimizer(config: Config) -> Findings:
     Applies to: DeepSpeed
     Source: deepspeed/runtime/engine.py, _configure_basic_optimizer; runtime/lr_schedules.py (0.19.8)
     """
-    document = own(config)
+    document = authored(config)
     for key, known, same in (("optimizer", _OPTIMIZERS, str.lower), ("scheduler", _SCHEDULERS, str)):
         name = document.get(f"{key}.type") if document is not None else None
         if not isinstance(name, str) or document is None or same(name) in {same(one) for one in known}:
@@ -168,7 +168,7 @@ def rate_of_the_file(config: Config) -> Findings:
     Applies to: DeepSpeed, transformers
     Source: transformers/integrations/deepspeed.py, fill_match (5.6.0); deepspeed/ops/adam/fused_adam.py:78 (0.19.8)
     """
-    document = own(config)
+    document = authored(config)
     if document is None:
         return
     if document.get("optimizer.type") is not None and document.get("optimizer.params.lr") is None:

@@ -15,6 +15,12 @@ def own(config: Config) -> Document | None:
     return config.deepspeed if config.deepspeed is not None and not config.deepspeed.ours else None
 
 
+def authored(config: Config) -> Document | None:
+    """The DeepSpeed document if the author wrote it, or keys of it (`deepspeed { }` in a recipe)."""
+    document = config.deepspeed
+    return document if document is not None and (document.settings or not document.ours) else None
+
+
 @rule("FT401")
 def batch_equation(config: Config) -> Findings:
     """What it does: checks the batch equation: train batch = micro batch x accumulation x ranks.
@@ -113,10 +119,12 @@ def two_files_disagree(config: Config) -> Findings:
     Applies to: transformers, DeepSpeed
     Source: transformers/integrations/deepspeed.py, fill_match (5.6.0); LLaMA-Factory#1116
     """
-    document = own(config)
+    document = authored(config)
     if document is None or config.kind != "train" or not config.settings:
         return
     for path, name in PAIRS:
+        if document.ours and path not in document.settings:
+            continue
         theirs = document.get(path)
         if theirs is None or theirs == "auto" or (name == "max_steps" and (config.number(name) or -1) < 0):
             continue

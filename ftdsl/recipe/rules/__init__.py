@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ftdsl.recipe.recipe import Recipe
-from ftdsl.recipe.rules import data, destinations, evaluation, hardware, smoke
+from ftdsl.recipe.rules import data, destinations, evaluation, hardware, search, smoke
 from ftdsl.session import Session
 
 RULES: tuple[Callable[[Recipe, Session], None], ...] = (
@@ -18,6 +18,7 @@ RULES: tuple[Callable[[Recipe, Session], None], ...] = (
     destinations.can_resume,
     evaluation.best_by_is_measured,
     evaluation.held_out_is_there,
+    search.search_is_whole,
 )
 
 

@@ -1,0 +1,393 @@
+"""The loop of a study: trials chosen, checked, carried out side by side, told; until enough have ended, or it is stopped.
+
+Optuna's `ask` and `tell` are called under one lock. A trial belongs to the worker that holds the lock in its folder: one whose
+worker was killed is continued by the next, under its number, with what its stages left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from ftdsl.diagnostics import Severity
+from ftdsl.language.resolve.resolve import Trial
+from ftdsl.observe.progress import RunProgress
+from ftdsl.observe.study import NAME as PICTURE
+from ftdsl.observe.study import StudyPicture, encoded, parameters_text, values_text
+from ftdsl.run.carry_out import carry_out, environments_of
+from ftdsl.run.environments import Environment, NoEngineError
+from ftdsl.run.outcome import INTERRUPTED, Outcome
+from ftdsl.run.prepare import StillRunningError, Wishes
+from ftdsl.run.project import claim_trial
+from ftdsl.run.resources import visible_cards
+from ftdsl.run.stop import Stop
+from ftdsl.run.store import BusyError
+from ftdsl.search.samplers import suggested
+from ftdsl.search.storage import HEARTBEAT
+from ftdsl.search.study import REASON, RELEASED, RUN, STATE, SURPLUS, VALUES, WORKER, OpenStudy
+from ftdsl.search.trial import TrialSource, TrialView, folder_name, reason_of, values_for
+from ftdsl.search.values import Curve, NoValueError, value_of, watched_by
+from ftdsl.storage import write_file
+from ftdsl.targets.compiled import Compiled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from optuna.trial import FrozenTrial
+    from optuna.trial import Trial as Asked
+
+PAUSE = 0.2
+HOPELESS = 5
+"""Trials that fail alike, with none that ended well, after which something else is wrong than their values."""
+REFUSED = 5
+"""Times as many refused trials as are wanted, after which the space has too little that can be run."""
+PRUNERS_AFTER = ("patient",)
+
+
+@dataclass
+class Mine:
+    """A trial that this worker carries out. lock: held as long as it does; taken: continued from another worker."""
+
+    asked: Asked
+    number: int
+    trial: Trial
+    home: Path
+    lock: FileLock
+    stop: Stop = field(default_factory=Stop)
+    taken: bool = False
+
+
+@dataclass
+class Driver:
+    """One worker of a study. over: why the study has ended, "" where it was stopped; note: shows a sentence."""
+
+    study: OpenStudy
+    source: TrialSource
+    environments: Mapping[str, Environment]
+    home: Path
+    note: Callable[[str], None]
+    stop: Stop
+    parallel: int = 1
+    deadline: float | None = None
+    shared_stages: tuple[str, ...] = ()
+    over: str = ""
+    running: dict[int, Mine] = field(default_factory=dict)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _errors: list[BaseException] = field(default_factory=list)
+    _stale_asked: float = 0.0
+    _pictured: float = 0.0
+    _began: float = field(default_factory=time.time)
+
+    def run(self) -> None:
+        """Until the study has ended, or is stopped. Raises: OSError, and what a bug raises in a trial."""
+        slots = [threading.Thread(target=self._slot, args=(at,), daemon=True) for at in range(self.parallel)]
+        beats = threading.Thread(target=self._beat, args=(done := threading.Event(),), daemon=True)
+        for thread in (*slots, beats):
+            thread.start()
+        while any(slot.is_alive() for slot in slots):
+            time.sleep(PAUSE)
+            self._heed()
+            self.picture()
+        done.set()
+        beats.join()
+        self.picture(force=True)
+        if self._errors:
+            raise self._errors[0]
+
+    # --- around the trials
+
+    def _heed(self) -> None:
+        """Pass on to the trials that the host, or the time limit, stops the study."""
+        late = self.deadline is not None and time.monotonic() > self.deadline
+        if late and not self.over:
+            self.over = "its time is up"
+        asked = max(self.stop.asked, 1 if late or self._errors else 0)
+        with self._lock:
+            for mine in self.running.values():
+                while mine.stop.asked < asked:
+                    mine.stop.stop()
+
+    def _beat(self, done: threading.Event) -> None:
+        """Signs of life of this worker's trials, for workers on other machines."""
+        while not done.wait(HEARTBEAT / 2):
+            with self._lock, contextlib.suppress(Exception):  # a database that is away for a while
+                for mine in self.running.values():
+                    self.study.optuna._storage.record_heartbeat(mine.asked._trial_id)  # type: ignore[attr-defined]
+
+    def picture(self, *, force: bool = False) -> StudyPicture | None:
+        """Write `study.json`, about once a second."""
+        if not force and time.monotonic() - self._pictured < 1:
+            return None
+        self._pictured = time.monotonic()
+        with self._lock:
+            found = self.study.picture(
+                shared=list(self.shared_stages), over=self.over, began=self._began, pid=os.getpid()
+            )
+        write_file(self.study.folder / PICTURE, encoded(found))
+        return found
+
+    # --- which trial is next
+
+    def _slot(self, at: int) -> None:
+        """Trials one after the other."""
+        try:
+            while not (self.stop.asked or self._errors or self.over):
+                mine = self._next()
+                if isinstance(mine, Mine):
+                    try:
+                        self._carry(mine, at)
+                    finally:
+                        with self._lock:
+                            self.running.pop(mine.number, None)
+                        mine.lock.release()
+                elif mine is None:
+                    return
+                else:
+                    time.sleep(PAUSE * 5)  # others run the last ones; one may be left to us
+        except BaseException as error:
+            self._errors.append(error)
+
+    def _next(self) -> Mine | bool | None:
+        """A trial to carry out; True to ask again later, None when there is none any more."""
+        with self._lock:
+            self._fail_lost()
+            trials = self.study.trials()
+            left = [trial for trial in trials if trial.state.name == "RUNNING" and trial.number not in self.running]
+            for trial in left:
+                if mine := self._taken_over(trial):
+                    return mine
+            launched = [trial for trial in trials if trial.user_attrs.get(STATE) != "infeasible"]
+            ended = [trial for trial in launched if trial.state.is_finished()]
+            if len(ended) >= self.study.wanted or self._exhausted():
+                self.over = self.over or "all trials have ended"
+                return None
+            if self._hopeless(trials, ended):
+                return None
+            if len(launched) >= self.study.wanted:
+                return True if left else None
+            return self._asked()
+
+    def _exhausted(self) -> bool:
+        from optuna.samplers import GridSampler
+
+        sampler = self.study.optuna.sampler
+        return isinstance(sampler, GridSampler) and sampler.is_exhausted(self.study.optuna)
+
+    def _hopeless(self, trials: list[FrozenTrial], ended: list[FrozenTrial]) -> bool:
+        failed = [trial for trial in ended if trial.state.name == "FAIL"]
+        reasons = {trial.user_attrs.get(REASON, "") for trial in failed}
+        if len(failed) >= HOPELESS and len(failed) == len(ended) and len(reasons) == 1:
+            self.over = f"the first {len(failed)} trials failed: {failed[-1].user_attrs.get(REASON, '')}"
+        refused = [trial for trial in trials if trial.user_attrs.get(STATE) == "infeasible"]
+        if len(refused) >= REFUSED * max(self.study.wanted, 10):
+            self.over = f"{len(refused)} trials were refused beforehand: {refused[-1].user_attrs.get(REASON, '')}"
+        return bool(self.over)
+
+    def _fail_lost(self) -> None:
+        """Trials of other machines that give no sign of life are queued again."""
+        if self.study.shared and time.monotonic() - self._stale_asked > HEARTBEAT:
+            from optuna.storages import fail_stale_trials
+
+            self._stale_asked = time.monotonic()
+            fail_stale_trials(self.study.optuna)
+
+    def _home(self, number: int) -> Path:
+        return self.study.folder / folder_name(number)
+
+    def _locked(self, number: int) -> FileLock | None:
+        """The lock of a trial, held; None where another worker holds it."""
+        home = self._home(number)
+        claim_trial(home, self.home)
+        lock = FileLock(home / ".worker", timeout=0, thread_local=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            return None
+        return lock
+
+    def _taken_over(self, trial: FrozenTrial) -> Mine | None:
+        """A trial that its worker has left, on this machine; it is continued."""
+        from optuna.trial import Trial as Asked
+
+        host = trial.user_attrs.get(WORKER)
+        if host != os.uname().nodename:
+            return None
+        lock = self._locked(trial.number)
+        if lock is None:
+            return None
+        asked = Asked(self.study.optuna, trial._trial_id)
+        if asked._cached_frozen_trial.state.is_finished():
+            lock.release()
+            return None
+        values = trial.user_attrs.get(VALUES)
+        if not values:  # it was killed between two words with the storage: nothing was launched
+            asked.set_user_attr(STATE, SURPLUS)
+            self._tell(asked, "FAIL")
+            lock.release()
+            return None
+        asked.set_user_attr(RELEASED, False)
+        mine = Mine(
+            asked, trial.number, Trial(f"trial={trial.number}", values), self._home(trial.number), lock, taken=True
+        )
+        self.running[trial.number] = mine
+        self.note(f"trial {trial.number}: was left unfinished, and is continued")
+        return mine
+
+    def _asked(self) -> Mine | bool:
+        """A new trial from the sampler; True where another worker was faster."""
+        asked = self.study.optuna.ask()
+        lock = self._locked(asked.number)
+        if lock is None:
+            return True
+        try:
+            asked.set_user_attr(WORKER, os.uname().nodename)
+            self.study.optuna._storage.record_heartbeat(asked._trial_id)  # type: ignore[attr-defined]
+            trial = values_for(
+                self.source, asked.number, self.study.space, lambda dimension: suggested(asked, dimension)
+            )
+            asked.set_user_attr(VALUES, dict(trial.values))
+            before = [
+                other for other in self.study.trials()
+                if other.number < asked.number and other.user_attrs.get(STATE) != "infeasible"
+            ]  # fmt: skip
+            if len(before) >= self.study.wanted:
+                asked.set_user_attr(STATE, SURPLUS)
+                self._tell(asked, "FAIL")
+                lock.release()
+                return True
+        except BaseException:
+            lock.release()
+            raise
+        mine = Mine(asked, asked.number, trial, self._home(asked.number), lock)
+        self.running[asked.number] = mine
+        return mine
+
+    # --- one trial
+
+    def _carry(self, mine: Mine, slot: int) -> None:
+        session = self.source.session()
+        compiled = self.source.compiled(mine.trial, session)
+        if compiled is None:
+            self._end(mine, "infeasible", reason_of(session.sink.ordered()))
+            return
+        try:
+            outcome, view = self._carried_out(compiled, mine, slot)
+        except BusyError:
+            return  # another process is at it, and tells
+        except (StillRunningError, NoEngineError) as error:
+            self._end(mine, "failed", str(error))
+            return
+        if view.pruned and outcome.status in (0, INTERRUPTED):
+            self._end(mine, "pruned", "")
+        elif outcome.status == INTERRUPTED:
+            with self._lock:
+                mine.asked.set_user_attr(RELEASED, True)
+        elif outcome.status == 1:
+            problems = [found for found in outcome.problems if found.severity is Severity.ERROR]
+            self._end(mine, "failed", reason_of(problems) or "a stage failed")
+        else:
+            self._end_with_values(mine, outcome)
+
+    def _carried_out(self, compiled: Compiled, mine: Mine, slot: int) -> tuple[Outcome, TrialView]:
+        watched = watched_by(self.study.goals[0], compiled.plan.recipe) if len(self.study.goals) == 1 else None
+        curve = Curve(watched, self._after()) if watched else None
+        session = self.source.session()
+        session.env = self._env(slot)
+        wishes = Wishes(only=tuple(dict.fromkeys(goal.stage for goal in self.study.goals)))
+        needed = {job.environment for job in compiled.jobs}
+        environments = self.environments
+        if needed - environments.keys():
+            environments = environments_of(compiled.jobs, compiled, session.env, python=self.source.engine_python)
+        view = TrialView(
+            lambda text: self.note(f"trial {mine.number}: {text}"), lambda run: self._launched(mine, run),
+            lambda step, value: self._judged(mine, step, value), curve, mine.stop.stop,
+        )  # fmt: skip
+        outcome = carry_out(compiled, wishes, environments, view, session=session, stop=mine.stop, home=mine.home)
+        return outcome, view
+
+    def _after(self) -> int:
+        """Steps before which a pruner that does not count them itself is given nothing."""
+        search = self.study.recipe.search
+        assert search is not None
+        term = search.get("pruner")
+        if search.name("pruner") not in PRUNERS_AFTER or not hasattr(term, "options"):
+            return 0
+        return int(getattr(term.options.get("after"), "number", 0))
+
+    def _env(self, slot: int) -> dict[str, str]:
+        """What a trial's stages inherit: of the cards this machine has, the slot's share."""
+        env = dict(os.environ)
+        cards = visible_cards(env) if self.parallel > 1 else []
+        if cards:
+            share = max(1, len(cards) // self.parallel)
+            own = [cards[at % len(cards)] for at in range(slot * share, (slot + 1) * share)]
+            env["CUDA_VISIBLE_DEVICES"] = ",".join(own)
+        return env
+
+    def _launched(self, mine: Mine, run: RunProgress) -> None:
+        with self._lock:
+            mine.asked.set_user_attr(RUN, run.folder.as_posix())
+        if not mine.taken:
+            self.note(f"trial {mine.number}: {self._text(mine)}")
+
+    def _text(self, mine: Mine) -> str:
+        from ftdsl.observe.study import TrialRow
+
+        return parameters_text(TrialRow(mine.number, "running", mine.trial.values))
+
+    def _judged(self, mine: Mine, step: int, value: float) -> bool:
+        """A value on the way is kept; whether the trial is to be stopped."""
+        with self._lock:
+            mine.asked.report(value, step)
+            return bool(mine.asked.should_prune())
+
+    # --- told
+
+    def _end_with_values(self, mine: Mine, outcome: Outcome) -> None:
+        assert outcome.progress is not None
+        try:
+            values = [value_of(goal, outcome.progress) for goal in self.study.goals]
+        except NoValueError as error:
+            state = "refused" if outcome.status == 3 else "failed"
+            self._end(mine, state, str(error))
+            return
+        if outcome.status == 3:
+            refused = [stage.message for stage in outcome.progress.stages if stage.status.value == "refused"]
+            self._end(mine, "refused", "; ".join(refused))
+        else:
+            self._end(mine, "complete", "", values)
+
+    def _end(self, mine: Mine, state: str, reason: str, values: list[float] | None = None) -> None:
+        """Tell the storage, and whoever watches."""
+        with self._lock:
+            if reason:
+                mine.asked.set_user_attr(REASON, reason[:500])
+            if state in ("infeasible", "refused"):
+                mine.asked.set_user_attr(STATE, state)
+                mine.asked.set_constraint("runs", 1.0)
+            known = {"complete": "COMPLETE", "failed": "FAIL"}.get(state, "PRUNED")
+            self._tell(mine.asked, known, values)
+            found = self.study.picture()
+        row = next((row for row in found.trials if row.number == mine.number), None)
+        if row is None:
+            return
+        best = found.best
+        mark = " (best so far)" if best is not None and best.number == mine.number else ""
+        text = values_text(row, found) or row.reason or (f"at step {row.step}" if row.step is not None else "")
+        if state == "infeasible":
+            text = f"{self._text(mine)}: {text}"
+        word = {"complete": "done", "infeasible": "refused before it started"}.get(state, state)
+        self.note(f"trial {mine.number}: {word}{f': {text}' if text else ''}{mark}")
+
+    def _tell(self, asked: Asked, state: str, values: list[float] | None = None) -> None:
+        from optuna.trial import TrialState
+
+        self.study.optuna.tell(asked, values, TrialState[state])

@@ -1,0 +1,62 @@
+"""A study of the real engine: it learns, prunes by the trainer's own evaluations, and trains on with the best."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ftdsl.run.environments import Environment
+from tests.conftest import ROOT, ftc_process
+
+pytestmark = pytest.mark.real
+
+RECIPE = """
+name   = "study"
+engine = llamafactory("0.9.5")
+hardware { gpu = none, count = 1 }
+template = qwen3_nothink
+max_len  = 64
+
+data capitals { source = file("data/capitals.jsonl"), holdout { eval = 15% } }
+
+sft {
+  model    = scratch(architecture = qwen3, hidden = 64, layers = 2, heads = 4, vocab = 1k)
+  data     = capitals
+  duration = 24 steps
+  full     {}
+  optim    { lr ~ choice(5e-3, 1e-7, 1e-6, 2e-6), warmup = 5% }
+  batch    { global = 16, micro = 16 }
+  save     { every = never }
+  evaluate { data = capitals.eval, every = 6 steps, batch = 16 }
+}
+
+search { sampler = grid, pruner = median(after = 6 steps, startup = 1), goal = minimize(sft.eval_loss) }
+"""
+
+
+def test_a_study_on_the_engine(engine: Environment, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "examples" / "data", tmp_path / "data")
+    (tmp_path / "s.ft").write_text(RECIPE, encoding="utf-8")
+    done = ftc_process("run", "s.ft", "--json", "--engine-python", str(engine.python), cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    study = json.loads(done.stdout)["study"]
+    states = [trial["state"] for trial in study["trials"]]
+    assert len(states) == 4 and set(states) <= {"complete", "pruned"}
+    best = next(trial for trial in study["trials"] if trial["number"] == study["best"])
+    assert best["parameters"] == {"sft.optim.lr": "5e-3"}
+    for trial in study["trials"]:
+        if trial["state"] == "complete":
+            folder = tmp_path / trial["run"]
+            result = json.loads((next(folder.glob("*-sft")) / "result.json").read_text(encoding="utf-8"))
+            assert result["metrics"]["eval_loss"] == trial["values"]["sft.eval_loss"]
+        else:
+            assert trial["step"] < 24
+    shared = study["shared"]
+    assert "capitals" in shared and "sft" not in shared
+    (data,) = {path.resolve() for path in (tmp_path / "runs" / "study" / "study").glob("*/*/*-capitals")}
+    assert data.parent.parent.name == "study" and data.parent.parent.parent.name == "runs", (
+        "made once, in the recipe's own run"
+    )
