@@ -40,6 +40,8 @@ CASES = [
     ("engine", ("engine", "doctor", "--engine-python", "nowhere/python")),
     ("models", ("models", "show", "Qwen/Qwen3-8B")),
     ("measurements", ("measurements",)),
+    ("diagnose", ("diagnose", "r.ft")),
+    ("report", ("report", "r.ft", "--markdown")),
     ("completion", ("completion", "bash")),
     ("lsp", ("lsp", "--help")),
     ("mcp", ("mcp", "--help")),
