@@ -42,6 +42,7 @@ CASES = [
     ("measurements", ("measurements",)),
     ("diagnose", ("diagnose", "r.ft")),
     ("report", ("report", "r.ft", "--markdown")),
+    ("search", ("search", "show", "r.ft")),
     ("completion", ("completion", "bash")),
     ("lsp", ("lsp", "--help")),
     ("mcp", ("mcp", "--help")),
