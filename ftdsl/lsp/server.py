@@ -30,6 +30,8 @@ from ftdsl.source import Span
 
 SLOW = 0.15
 """Seconds: a recipe whose check takes longer is checked when the author pauses; until then its syntax is."""
+LARGE = 40_000
+"""Characters of a text of which, when it is opened, the syntax is reported before the first check ends."""
 PAUSE = 0.4
 """Seconds without a keystroke after which a slow check begins, or as long as the last one took."""
 LONGEST_PAUSE = 2.0
@@ -66,7 +68,9 @@ class Server(LanguageServer):
         self.tasks[document.uri] = asyncio.get_running_loop().create_task(self._check(document))
 
     async def _check(self, document: Document) -> None:
-        if document.result is not None and document.result.seconds > SLOW:
+        if document.result is None and len(document.text) > LARGE:
+            self.publish(document.uri, report.quick(document), document.version)
+        elif document.result is not None and document.result.seconds > SLOW:
             self.publish(document.uri, report.quick(document), document.version)
             await asyncio.sleep(min(max(PAUSE, document.result.seconds), LONGEST_PAUSE))
         version = document.version

@@ -8,7 +8,7 @@ import pytest
 from lsprotocol.types import InlayHint, Position, Range
 
 from ftdsl.lsp import complete, configuration, hints, hover, names, report, structure
-from ftdsl.lsp.document import Document, check
+from ftdsl.lsp.document import Document, SupersededError, check
 from ftdsl.source import Span
 from tests.conftest import ALPACA, EXAMPLES
 from tests.lsp.client import MARK
@@ -314,3 +314,24 @@ def test_fixes_are_edits_of_the_newest_text_only(tmp_path: Path) -> None:
     assert not report.actions(here, here.lines.range(0, 1), None)
     here.change(2, text + "\n")
     assert not report.actions(here, here.lines.range(offset, offset), None)
+
+
+def test_before_a_slow_check_ends_the_rest_keeps_its_diagnostics(tmp_path: Path) -> None:
+    """What is known of declarations that have not changed moves with them; of the changed one its syntax is reported."""
+    text = RECIPE.replace("dpo from base {", "dpo from base { lraning = 1,")
+    here, _ = document(text, tmp_path)
+    assert here.result is not None
+    known = {d.code for d in here.result.diagnostics if d.span and d.span.text == "lraning"}
+    assert known
+    changed = "let more = 1\n" + text.replace("rank = width, alpha", "rank = = width, alpha")
+    here.change(2, changed)
+    found = [(changed[start:end], diagnostic.code) for start, end, diagnostic in here.quick()]
+    assert {code for word, code in found if word == "lraning"} == known
+    assert [code for _, code in found if code.startswith("FT03")]
+    assert len(report.quick(here)) == len(found)
+
+
+def test_a_check_of_an_old_text_ends_at_its_next_diagnostic(tmp_path: Path) -> None:
+    here, _ = document(RECIPE.replace("rank = width, alpha", "rnak = width, alpha"), tmp_path)
+    with pytest.raises(SupersededError):
+        check(here.path, here.text, 1, here.parts, {}, lambda: True)

@@ -94,10 +94,7 @@ class ResolvedStage:
 
 @frozen
 class Resolved:
-    """A recipe as values; each stage comes after those it refers to.
-
-    uses: the symbol that a name refers to, by its source's name and offset, as far as it was evaluated.
-    """
+    """A recipe as values; each stage comes after those it refers to. uses: symbols of names, by source name and offset."""
 
     module: Module
     name: str
@@ -160,18 +157,16 @@ class _Resolver:
             self._expand(stage)
         file = self._values(View("", shared), only=keys.FILE_KEYS)
         self._report_causes()
+        search = self.declarations.search
         return Resolved(
             self.module,
             self._recipe_name(file),
             file,
             tuple(self.order),
             {name: self._block("template", entries) for name, (_, entries) in self.declarations.templates.items()},
-            self._block("search", self.declarations.search[1]) if self.declarations.search else None,
-            self.ev.env_used,
-            self.declarations.doc,
-            self.declarations.search[0].header if self.declarations.search else None,
-            self.ev.uses,
-        )
+            self._block("search", search[1]) if search else None,
+            self.ev.env_used, self.declarations.doc, search[0].header if search else None, self.ev.uses,
+        )  # fmt: skip
 
     def _name_dimensions(self) -> None:
         """A dimension is named by where it is written; a trial gives it a value by that name."""
