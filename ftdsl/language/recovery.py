@@ -27,6 +27,9 @@ TOKEN_NAMES = {
 
 CLOSE = "close it with `}`"
 
+REPAIRS = 64
+"""Maximum number of repairs before one token; closing a block is one."""
+
 LABELS = 4
 """Maximum number of outer blocks that are labelled when a block is never closed."""
 
@@ -49,8 +52,15 @@ class Driver:
 
     def run(self) -> Any:
         """The root of Lark's tree."""
+        repairs, last = 0, -1
         while self.at < len(self.tokens):
-            self._next()
+            repairs, last = (repairs + 1, last) if self.at == last else (0, self.at)
+            if repairs > REPAIRS:
+                self._unexpected(self.tokens[self.at])
+                self._swallow()
+                self.at = max(self.at, last + 1)
+            else:
+                self._next()
         return self._finish(self._end_token())
 
     # --- tokens
@@ -98,6 +108,9 @@ class Driver:
 
     def _span(self, token: Token) -> Span:
         return Span(self.source, token.start_pos or 0, token.end_pos or 0)
+
+    def _at_offset(self) -> int:
+        return self.tokens[self.at].start_pos or 0
 
     def _before(self) -> Span:
         """The span of the token before the current one, ignoring line breaks."""
@@ -165,7 +178,7 @@ class Driver:
         plausible = "/" in span.text if begun else unquoted.is_path(span.text)
         if self.tokens[at].type == "STRAY":
             plausible = span.text.isalnum() or plausible
-        if before not in ("EQUAL", "LPAR", "LSQB", "COMMA") or not plausible:
+        if before not in ("EQUAL", "LPAR", "LSQB", "COMMA") or not plausible or span.end <= self._at_offset():
             return False
         inner = self.state.parser_state
         while begun and len(inner.state_stack) > 1 and (_first([inner.value_stack[-1]]) or 0) >= span.start:
