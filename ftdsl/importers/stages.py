@@ -34,7 +34,7 @@ INVERSE: Mapping[str, Inverse] = {
     "save_every": inverse.save_every,
     "keep": inverse.keep, "best_by": inverse.best_by, "eval_every": inverse.eval_every, "metrics": inverse.metrics,
     "track_to": inverse.track_to, "track_project": inverse.track_project, "track_name": inverse.track_name,
-    "log_every": inverse.log_every, "logging_dir": inverse.logging_dir, "guard": inverse.guard,
+    "log_every": inverse.log_every, "logging_dir": inverse.logging_dir, "guard": inverse.guard, "ramp": inverse.nothing,
     "temperature": inverse.temperature, "beams": inverse.beams, "resume": inverse.resume, "push": inverse.push,
     "export_device": inverse.export_device, "strategy": parallel.strategy, "use_cpu": inverse.nothing,
     "count": parallel.hardware, "nodes": inverse.nothing, "launcher": parallel.launcher, "rendezvous": parallel.rendezvous,

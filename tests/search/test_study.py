@@ -103,7 +103,7 @@ def test_what_is_known_to_be_wrong_is_never_launched(tmp_path: Path) -> None:
     assert len(ran) == 6, "what is refused is none of the trials"
     assert {trial["parameters"]["kept.holdout.eval"] for trial in refused} <= {"40"}
     assert "40" not in {trial["parameters"]["kept.holdout.eval"] for trial in ran}
-    assert all("held out" in trial["reason"] and not trial["run"] for trial in refused)
+    assert all("hold out" in trial["reason"] and not trial["run"] for trial in refused)
     assert lines(tmp_path / "starts.log") == len({trial["parameters"]["kept.holdout.eval"] for trial in ran}), (
         "same values, same result"
     )
@@ -118,7 +118,7 @@ def test_a_space_of_which_nothing_runs_says_why(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text(rows(20), encoding="utf-8")
     write(tmp_path, INFEASIBLE.replace("choice(1, 2, 40)", "choice(30, 40)"))
     done = run(tmp_path)
-    assert done["code"] == 1 and "held out" in done["stderr"]
+    assert done["code"] == 1 and "hold out" in done["stderr"]
     assert not (tmp_path / "starts.log").exists()
 
 

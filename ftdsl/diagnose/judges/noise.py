@@ -38,7 +38,7 @@ def spikes(losses: Series, window: int = WINDOW) -> list[tuple[int, int, float]]
             continue
         middle = median(calm)
         deviation = max(jitter(calm), 0.03 * middle)
-        if values[at] > 1.5 * middle and values[at] - middle > HEIGHT * deviation:
+        if middle > 0 and values[at] > 1.5 * middle and values[at] - middle > HEIGHT * deviation:
             end = at + 1
             while end < len(values) and values[end] > middle + 3 * deviation:
                 end += 1
@@ -143,13 +143,16 @@ def order_of_rows(curves: Curves) -> Ill | None:
     if period < 6 or len(losses) / period < 2.2:
         return None
     values, half = losses.values, period // 2
+    if min(values) <= 0:  # no loss of tokens: it cannot be divided by its mean
+        return None
     sums = [0.0]
     for value in values:
         sums.append(sums[-1] + value)
-    rest = [
-        values[at] / ((sums[at - half + period] - sums[at - half]) / period) - 1
-        for at in range(half, len(values) - period + half)
-    ]
+    middles = range(half, len(values) - period + half)
+    means = [(sums[at - half + period] - sums[at - half]) / period for at in middles]
+    if not min(means) > 0:  # so large a value before that the others are lost in the sum
+        return None
+    rest = [values[at] / mean - 1 for at, mean in zip(middles, means, strict=True)]
     leaps = [after - before for before, after in pairwise(rest)]  # without what is left of the trend
     pairs = len(leaps) - period
     if pairs < 12:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 LOWERED = frozenset(
-    "data mix evaluate.data guard.nan guard.leak metrics seed model max_len limit track.project push attention_dropout "
-    "hidden_dropout callbacks".split()
+    "data mix evaluate.data batch.ramp guard.nan guard.leak metrics seed model max_len limit track.project push "
+    "attention_dropout hidden_dropout callbacks".split()
 )
 """Dotted keys that neither the overlay nor a lowering of the same name carries out, but other code does."""
 

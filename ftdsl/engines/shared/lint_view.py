@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ftdsl import catalog
+from ftdsl.diagnostics import Severity
 from ftdsl.engines.jobs import Document
 from ftdsl.engines.shared import overlay
 from ftdsl.engines.shared.parallel.accelerate import NAME as ACCELERATE
@@ -45,8 +46,9 @@ def lint(context: StageContext, documents: list[Document]) -> None:
 
 
 def _beside(context: StageContext, documents: list[Document], name: str, block: str) -> view.Document | None:
-    """A file that the lowering put beside the parameters. `settings` are the author's own keys (`deepspeed { }`): a key that
-    is passed through may contradict the rest."""
+    """A file that the lowering put beside the parameters. `settings` are the author's own keys (`deepspeed { }`), which are held
+    to some rules for files: a key that is passed through may contradict the rest. Not those with an error already: a mistake is
+    reported once."""
     found = next((document for document in documents if document.path.endswith(f"/{name}")), None)
     if found is None:
         return None
@@ -57,7 +59,9 @@ def _beside(context: StageContext, documents: list[Document], name: str, block: 
         )
         for path, value in stage.settings.inside(block).items()
     }
-    return view.Document(name, found.data, given, stage.span, ours=True)
+    errors = {one.span for one in context.session.sink if one.severity is Severity.ERROR and one.span}
+    kept = {path: one for path, one in given.items() if one.span not in errors and one.key not in errors}
+    return view.Document(name, found.data, kept, stage.span, ours=True)
 
 
 def config_of(context: StageContext, params: Mapping[str, Any], beside: Mapping[str, view.Document | None]) -> Config:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from ftdsl.catalog.vocabulary import Key
 from ftdsl.diagnostics import Sink
 from ftdsl.language import tree
-from ftdsl.language.resolve.layers import Entry
+from ftdsl.language.resolve.layers import Entry, Layer
 from ftdsl.language.resolve.names import Scope
 from ftdsl.language.resolve.raw import Between, Broken, Num
 from ftdsl.language.types import Type, parse_type
@@ -278,6 +278,20 @@ def candidates(dimension: Dimension, value: tree.Expression, sink: Sink) -> Iter
             yield replace(found, span=ends[at], written=ends[at].text if ends[at] is not value.span else text)
         elif found is not None:
             yield found
+
+
+def names_in(layers: Sequence[Layer]) -> dict[int, str]:
+    """The dotted name of each entry, by its id: the stage that a layer is for, and the key."""
+    return {
+        id(entry): ".".join(filter(None, (layer.target, *entry.path))) for layer in layers for entry in layer.entries
+    }
+
+
+def with_own_value(ev: Evaluator, dimension: Dimension, owner: object, scope: Scope, sink: Sink) -> Dimension:
+    """The dimension, which begins at the value of a weaker layer where it names no `first`. owner: its entry, or its `let`."""
+    if dimension.first or not isinstance(owner, Entry) or scope.view is None:
+        return dimension
+    return replace(dimension, first=own_value(ev, dimension, scope.view.effective.layers, owner, sink))
 
 
 def own_value(ev: Evaluator, dimension: Dimension, entry_layers: Sequence[Entry], own: Entry, sink: Sink) -> str:

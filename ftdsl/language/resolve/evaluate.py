@@ -432,9 +432,8 @@ class Evaluator:
 
     def _sampled(self, value: tree.Expression, key: str, owner: object, scope: Scope, sink: Sink) -> Raw:
         chosen = self.sampled(value, key, owner, scope, sink)
-        if chosen is None:
-            return Broken(value.span)
-        return chosen if isinstance(chosen, Num) else self.natural(chosen, scope, sink)
+        known = Broken(value.span) if chosen is None else chosen
+        return known if isinstance(known, Num | Broken) else self.natural(known, scope, sink)
 
     def sampled(
         self, value: tree.Expression, key: str, owner: object, scope: Scope, sink: Sink
@@ -457,10 +456,7 @@ class Evaluator:
         if id(value) not in self._dimensions:
             name = self.dimension_names.get(id(owner), key)
             found = dimensions.read(self, value, name, key, scope, self.session.sink)
-            if found and not found.first and isinstance(owner, Entry) and scope.view:
-                layers = scope.view.effective.layers
-                found = replace(found, first=dimensions.own_value(self, found, layers, owner, sink))
-            self._dimensions[id(value)] = found
+            self._dimensions[id(value)] = dimensions.with_own_value(self, found, owner, scope, sink) if found else None
         return self._dimensions[id(value)]
 
 

@@ -24,7 +24,7 @@ from ftdsl.language.resolve.declare import (
     profile_layers,
     set_layers,
 )
-from ftdsl.language.resolve.dimensions import Dimension, candidates, choice_of
+from ftdsl.language.resolve.dimensions import Dimension, candidates, choice_of, names_in
 from ftdsl.language.resolve.evaluate import Evaluator
 from ftdsl.language.resolve.keys import Path
 from ftdsl.language.resolve.layers import Effective, Entry, Layer
@@ -170,12 +170,9 @@ class _Resolver:
 
     def _name_dimensions(self) -> None:
         """A dimension is named by where it is written; a trial gives it a value by that name."""
-        names = self.ev.dimension_names
-        for stage in self.declarations.stages.values():
-            names |= {id(entry): ".".join((stage.name, *entry.path)) for entry in stage.entries}
-        edits = [*self.edits, *(layer for layers in (self.swept_profiles or (None, ()))[1] for layer in layers)]
-        for layer in edits:
-            names |= {id(entry): ".".join(filter(None, (layer.target, *entry.path))) for entry in layer.entries}
+        own = [Layer(stage.name, stage.entries) for stage in self.declarations.stages.values()]
+        swept = [layer for layers in (self.swept_profiles or (None, ()))[1] for layer in layers]
+        self.ev.dimension_names = names_in([*own, *self.edits, *swept])
         if self.options.trial is not None:
             self.ev.trial, self.ev.trial_run = self.options.trial.values, self.options.trial.run
 
@@ -473,16 +470,14 @@ class _Resolver:
         assert entry.value is not None
         name, sink = ".".join(entry.path), self.session.sink
         dimension = self.ev.dimension(entry.value, name, entry, scope, sink)
+        before = len(sink)
         if dimension is not None and self.options.trial is None:
-            before = len(sink)
             for value in candidates(dimension, entry.value, sink):
                 if isinstance(value, tree.Expression):
                     self.ev.typed(value, key, scope, sink)
                 else:
                     coerce(self.ev, value, parse_type(key.type), key, sink)
-            if len(sink) > before:
-                return None
-        return self.ev.sampled(entry.value, name, entry, scope, sink)
+        return None if len(sink) > before else self.ev.sampled(entry.value, name, entry, scope, sink)
 
     def _value(self, entry: Entry, key: Key, scope: Scope) -> Any:
         assert entry.value is not None

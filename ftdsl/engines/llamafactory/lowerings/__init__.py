@@ -19,7 +19,7 @@ from ftdsl.engines.llamafactory.lowerings.method import (
 )
 from ftdsl.engines.llamafactory.lowerings.rows import packing, special, token_init
 from ftdsl.engines.llamafactory.lowerings.start import calibrate, infer_model, model, reference, reward
-from ftdsl.engines.llamafactory.lowerings.watch import guard, metrics, ramp
+from ftdsl.engines.llamafactory.lowerings.watch import guard, metrics
 from ftdsl.engines.shared.stage_context import Params, StageContext
 from ftdsl.engines.shared.trainer.compute import compile, use_cpu
 from ftdsl.engines.shared.trainer.optimizer import betas, duration, schedule, warmup
@@ -31,7 +31,7 @@ Lowering = Callable[[StageContext], Params]
 TRAINING: tuple[Lowering, ...] = (
     model, method, quantisation, use_cpu, kernels, run_name, duration, packing, upcast, compile, trainable, resume, push,
     reference, reward, layers, oft_rank, oft_targets, special, token_init, betas, schedule, warmup, checkpointing, save_every,
-    keep, best_by, eval_every, metrics, track_to, log_every, guard, ramp,
+    keep, best_by, eval_every, metrics, track_to, log_every, guard,
 )  # fmt: skip
 SCORING: tuple[Lowering, ...] = (infer_model, quantisation, use_cpu, special)
 MERGING: tuple[Lowering, ...] = (infer_model, special, token_init, push)

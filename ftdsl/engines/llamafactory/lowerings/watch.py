@@ -30,11 +30,6 @@ def guard(context: StageContext) -> Params:
     return params
 
 
-def ramp(context: StageContext) -> Params:
-    """No parameter: the YAML has the largest micro-batch (plan/batch.py), `stage.json` the phases."""
-    return {}
-
-
 def reached(context: StageContext) -> tuple[bool, str]:
     """Whether the runtime replaces the engine's trainer, and why not (runtime/replace_trainers.py)."""
     if context.stage.kind == "ppo":
