@@ -26,6 +26,7 @@ from ftdsl.language.resolve.names import (
     Scope,
     StageSymbol,
     Symbol,
+    span_of,
 )
 from ftdsl.language.resolve.raw import WRONG, Bare, Between, Broken, Choice, Invoke, Lit, Lst, Num, Raw, Stg, same
 from ftdsl.language.resolve.trace import Axis, Trace
@@ -188,7 +189,7 @@ class Evaluator:
         first = fits[0]
         for data, symbol, _ in fits[1:]:
             if data != first[0] or type(data) is not type(first[0]):
-                labels = tuple(Label(_span(f), "this") for f in (first[1], symbol) if _span(f))
+                labels = tuple(Label(span, "this") for f in (first[1], symbol) if (span := span_of(f)))
                 text = f"`{node.span.text}` could be two different values"
                 sink.error("FT041", text, node.span, labels=labels, help="rename one of them")
                 return
@@ -484,17 +485,6 @@ def _identity(symbol: Symbol) -> tuple[object, ...]:
         case ParamSymbol():
             return ("param", id(symbol.param))
     return (id(symbol),)
-
-
-def _span(symbol: Symbol) -> Any:
-    match symbol:
-        case KeySymbol():
-            return symbol.entry.span
-        case LetSymbol():
-            return symbol.let.name.span
-        case ParamSymbol():
-            return symbol.param.name.span
-    return None
 
 
 __all__ = ["Evaluator"]

@@ -9,6 +9,7 @@ from ftdsl.language.resolve.keys import Path
 from ftdsl.language.resolve.layers import Effective, Entry
 from ftdsl.language.resolve.load import Module
 from ftdsl.record import frozen, mutable
+from ftdsl.source import Span
 
 
 @frozen
@@ -66,6 +67,18 @@ class BestSymbol:
 
 
 Symbol = KeySymbol | LetSymbol | ParamSymbol | StageSymbol | BestSymbol
+
+
+def span_of(symbol: Symbol) -> Span | None:
+    """Where a key, `let` or `param` is declared; None for stages."""
+    match symbol:
+        case KeySymbol():
+            return symbol.entry.span
+        case LetSymbol():
+            return symbol.let.name.span
+        case ParamSymbol():
+            return symbol.param.name.span
+    return None
 
 
 @mutable
