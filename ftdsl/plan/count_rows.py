@@ -135,13 +135,16 @@ USUAL_BYTES_A_TOKEN = 3.5
 
 def mean_row(stage: Stage, recipe: Recipe, files: Files) -> int:
     """Tokens of a stage's rows on average, about; 0 where the data are not local files whose rows can be counted."""
-    sources = named(stage.settings, "data")
-    counts = [rows_of(item, recipe, files) for item in sources]
-    sizes = [size_of(item, recipe, files) for item in sources]
-    if not sources or not all(counts) or not all(sizes):
+    paths: list[Path] = []
+    for item in named(stage.settings, "data"):
+        path = local_path(item, recipe.folder) if isinstance(item, Term) else None
+        if path is None:
+            return 0
+        paths += files_of(path, recipe.folder, files)
+    counts = [_rows(path, files) or 0 for path in paths]
+    if not counts or min(counts) < 1:
         return 0
-    rows = sum(count or 0 for count in counts)
-    return math.ceil(sum(sizes) / rows / USUAL_BYTES_A_TOKEN) + TEMPLATE
+    return math.ceil(sum(map(files.size, paths)) / sum(counts) / USUAL_BYTES_A_TOKEN) + TEMPLATE
 
 
 def longest_row(stage: Stage, recipe: Recipe, files: Files) -> int:

@@ -10,7 +10,9 @@ from time import process_time
 import pytest
 
 from ftdsl.diagnostics import Severity
+from ftdsl.plan.count_rows import mean_row
 from ftdsl.plan.layout_search import LayoutSearch, layout_of
+from ftdsl.session import Files
 from tests.conftest import Outcome, ftc
 
 RECIPE = """\
@@ -40,6 +42,9 @@ def recipe(
     file: str = "",
 ) -> str:
     return RECIPE.format(gpu=gpu, count=count, model=model, length=length, stage=stage, file=file)
+
+
+ROW = '{"instruction": "q", "input": "", "output": "%s"}\n' % ("a" * 54)
 
 
 def choices(outcome: Outcome) -> dict[str, str]:
@@ -300,3 +305,15 @@ def test_an_evaluation_too_large_is_said_and_changes_no_layout(checked: Check, t
     path = written(tmp_path, text)
     assert ftc("plan", path.name, "--apply", "1", cwd=tmp_path).returncode == 0
     assert "batch = 1 " in path.read_text(encoding="utf-8").replace("batch = 1\n", "batch = 1 ")
+
+
+@pytest.mark.parametrize(("rows", "tokens"), [(ROW * 9, 64 + 30), ("", 0), ("\n", 0)])
+@pytest.mark.parametrize("limit", ["", "limit = 3"])
+def test_the_mean_length_of_rows_is_known_where_they_are_at_hand(
+    rows: str, tokens: int, limit: str, checked: Check
+) -> None:
+    """102 bytes a row, 3.5 a token, and a template; a limit takes fewer rows, of the same length."""
+    outcome = checked(recipe(stage=f"packing = neat\n  {limit}\n  lora {{}}"), {"rows.jsonl": rows})
+    found = outcome.checked.recipe
+    assert found is not None
+    assert mean_row(found.stages[0], found, Files()) == tokens
