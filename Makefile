@@ -8,7 +8,7 @@ OPTIMIZERS := galore-torch==1.0 apollo-torch==1.0.3 badam==1.4 adam-mini==1.1.1
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check fast steps golden generate bench clean
+.PHONY: help quickstart test tools check fast steps golden generate bench clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -31,7 +31,16 @@ quickstart: $(BIN)/ftc $(ENGINE)/.ready ## set up, and run examples/quickstart.f
 	$(BIN)/ftc engine trust $(ENGINE)
 	$(BIN)/ftc run examples/quickstart.ft
 
-test: check $(ENGINE)/.tests ## set up, and run every test, with the real engine (about 20 minutes)
+# a browser for the tests of pages, PostgreSQL for those of shared studies; named where they cannot be installed from here
+tools:
+	@for tool in chromium:chromium initdb:postgresql; do \
+	  command -v $${tool%%:*} >/dev/null || ls /usr/lib/postgresql/*/bin/$${tool%%:*} >/dev/null 2>&1 && continue; \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get install -y --no-install-recommends $${tool##*:} >/dev/null || (apt-get update && apt-get install -y --no-install-recommends $${tool##*:}); \
+	  else echo "some slow tests need $${tool%%:*}: apt-get install $${tool##*:}"; fi; \
+	done
+
+test: check tools $(ENGINE)/.tests ## set up, and run every test, with the real engine (about 45 minutes)
 	$(BIN)/pytest -m "slow" -n 2
 	$(BIN)/pytest -m "real"
 

@@ -100,11 +100,11 @@ def test_two_runs_are_compared_by_meaning(pages: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine")
 @pytest.mark.parametrize("width", [400, 900, 1400])
 @pytest.mark.parametrize("name", ["one.html", "two.html"])
 def test_the_page_opens_in_a_browser(pages: Path, name: str, width: int) -> None:
     """Drawn, hovered over and zoomed, with nothing wider than the window and no error."""
+    assert CHROMIUM, "these tests open a browser; type: apt-get install chromium"
     probe = """<script>addEventListener("load", () => setTimeout(() => {
       const place = document.querySelector("[data-figure]");
       Plotly.Fx.hover(place, [{ curveNumber: 0, pointNumber: 5 }]);
