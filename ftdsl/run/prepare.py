@@ -75,12 +75,14 @@ def prepare(
     wishes: Wishes,
     home: Path,
     note: Callable[[str], None] = lambda text: None,
+    *,
+    joins: bool = False,
 ) -> tuple[Run, RunProgress]:
     """The run to resume, or a new one, laid out on disk; stages that are done are marked so. note: is given what a person
     should know of it.
 
     A run that was left unfinished is resumed: its stages keep their checkpoints as long as nothing that reaches
-    them has changed.
+    them has changed. joins: a job of the newest run is joined, so that run is resumed even if it was finished for fewer stages.
     """
     smoke = compiled.plan.recipe.smoke
     earlier = [run for run in store.runs_of(home) if run.smoke == smoke]
@@ -91,7 +93,7 @@ def prepare(
     complete = newest is not None and all(done.get(job.key) == Earlier(newest.folder, job.folder) for job in jobs)
     run = (
         newest
-        if newest is not None and (complete or not newest.finished)
+        if newest is not None and (complete or joins or not newest.finished)
         else Run(store.new_folder(home, datetime.now()), smoke=smoke)
     )
     store.point_last(home, run.folder)
