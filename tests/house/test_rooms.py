@@ -144,7 +144,10 @@ print("\\n" + " ".join(m for m in sys.modules if "." not in m))
     ("arguments", "banned"),
     [
         (["--version"], {"lark", "pydantic", "jinja2", "yaml", "rich", "torch", "shtab"}),
-        (["check", "examples/quickstart.ft"], {"pydantic", "jinja2", "yaml", "rich", "torch", "regex", "interegular"}),
+        (
+            ["check", "examples/quickstart.ft"],
+            {"email", "pydantic", "jinja2", "yaml", "rich", "torch", "regex", "interegular"},
+        ),
         (["fmt", "--check", "examples/quickstart.ft"], {"pydantic", "jinja2", "yaml", "rich", "torch"}),
         (["compile", "examples/quickstart.ft", "-o", "{tmp}"], {"rich", "torch"}),
     ],

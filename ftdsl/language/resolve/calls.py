@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ftdsl import catalog
@@ -173,11 +173,12 @@ def _refuse_env(name: str, why: str, raw: Invoke, kind: Type, sink: Sink) -> Any
     return WRONG
 
 
-def catalog_names(ev: Evaluator, key: Key) -> list[str]:
-    """The names in the catalogue for a key, with the recipe's own templates; empty if the key has no catalogue."""
-    if not key.catalog:
-        return []
-    return [*catalog.names(key.catalog), *(("auto", *ev.names.declared) if key.catalog == "templates" else ())]
+def catalog_names(ev: Evaluator, key: Key) -> Iterator[str]:
+    """The names in the catalogue for a key, with the recipe's own templates; none if the key has no catalogue."""
+    if key.catalog:
+        yield from catalog.each_name(key.catalog)
+    if key.catalog == "templates":
+        yield from ("auto", *ev.names.declared)
 
 
 __all__ = ["StageRef", "arguments", "catalog_names", "environment", "function"]

@@ -337,10 +337,9 @@ def _name(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
         sink.error("FT060", f"`{key.name}` takes one name, not a list in one text", raw.span,
                    help=f"write `{written}`", fix=fix)  # fmt: skip
         return WRONG
-    names = calls.catalog_names(ev, key)
-    if names and text not in names:
+    if key.catalog and text not in calls.catalog_names(ev, key):
         bare = raw if isinstance(raw, Bare) else Bare((tree.Word(text, raw.span),), raw.span)
-        return _unknown(bare, names, key, sink)
+        return _unknown(bare, list(dict.fromkeys(calls.catalog_names(ev, key))), key, sink)
     return text
 
 
@@ -352,7 +351,7 @@ def _member(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     if isinstance(raw, Choice):
         return raw.value
     if isinstance(raw, Str) and raw.plain and not any(char in raw.plain for char in "/\n "):
-        if raw.plain in members or (key.catalog and raw.plain in calls.catalog_names(ev, key)):
+        if raw.plain in members or raw.plain in calls.catalog_names(ev, key):
             fix = Fix("remove the quotes", (Edit(raw.span, raw.plain),))
             return _wrong(raw, kind, key, sink, f"write `{raw.plain}` without quotes", fix)
         raw = Bare((tree.Word(raw.plain, raw.span),), raw.span)
@@ -362,10 +361,10 @@ def _member(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
         return _wrong(raw, kind, key, sink)
     member = members.get(raw.name) if raw.name != ANY_NAME else None
     if member is None:
-        names = calls.catalog_names(ev, key)
-        member = members.get(ANY_NAME, Member(raw.name)) if raw.name in names else None
-        if member is None:
-            return _unknown(raw, [*(name for name in members if name != ANY_NAME), *names], key, sink)
+        if raw.name not in calls.catalog_names(ev, key):
+            known = dict.fromkeys(calls.catalog_names(ev, key))
+            return _unknown(raw, [*(name for name in members if name != ANY_NAME), *known], key, sink)
+        member = members.get(ANY_NAME, Member(raw.name))
     if isinstance(raw, Bare):
         return Term(raw.name)
     options = calls.arguments(ev, raw, member.options, member.positional, sink)
