@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ftdsl.catalog.shapes import problems
@@ -58,16 +58,16 @@ def main(check: bool) -> int:
     if wrong:
         print("\n".join(wrong))
         return 1
-    stale = [
-        target
-        for source, target in PAIRS
-        if not target.exists() or target.read_text(encoding="utf-8") != generated(source)
-    ]
-    for target in stale:
-        print(f"{target.name} is out of date" if check else f"wrote {target.name}")
-    if not check:
-        for source, target in PAIRS:
-            target.write_text(generated(source), encoding="utf-8")
+    return update({target: generated(source) for source, target in PAIRS}, check)
+
+
+def update(texts: Mapping[Path, str], check: bool) -> int:
+    """Write the generated files whose text has changed, or (check) only report them with exit status 1."""
+    stale = [path for path, text in texts.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    for path in stale:
+        print(f"{path.name} is out of date" if check else f"wrote {path.name}")
+        if not check:
+            path.write_text(texts[path], encoding="utf-8")
     return int(check and bool(stale))
 
 

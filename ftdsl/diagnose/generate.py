@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from ftdsl.catalog.generate import update
 from ftdsl.diagnose.about import sections
 from ftdsl.diagnose.judge import JUDGES
 
@@ -43,12 +44,7 @@ def text() -> str:
 
 def main(check: bool) -> int:
     """Write the page, or (check) only report that it is out of date: exit 1."""
-    stale = not TARGET.exists() or TARGET.read_text(encoding="utf-8") != text()
-    if stale:
-        print(f"{TARGET.name} is out of date" if check else f"wrote {TARGET.name}")
-    if not check:
-        TARGET.write_text(text(), encoding="utf-8")
-    return int(check and stale)
+    return update({TARGET: text()}, check)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from ftdsl.catalog.generate import update
 from ftdsl.engines.reference import BlockEntry, KeyEntry, blocks, functions
 from ftdsl.language.types import describe, parse_type
 
@@ -97,13 +98,7 @@ def _functions() -> Iterator[str]:
 
 def main(check: bool) -> int:
     """Write the page when it is out of date, or (check) only say so: exit 1."""
-    text = page()
-    current = PAGE.exists() and PAGE.read_text(encoding="utf-8") == text
-    if not current:
-        print(f"{PAGE.name} is out of date" if check else f"wrote {PAGE.name}")
-        if not check:
-            PAGE.write_text(text, encoding="utf-8")
-    return int(check and not current)
+    return update({PAGE: page()}, check)
 
 
 if __name__ == "__main__":

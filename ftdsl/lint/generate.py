@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from ftdsl.catalog.generate import update
 from ftdsl.diagnostics.codes import CODES
 from ftdsl.lint.about import explanation_of
 
@@ -68,12 +69,7 @@ def _rule(code: str, name: str, kinds: list[str], about: dict[str, str]) -> str:
 
 def main(check: bool) -> int:
     """Write the page, or with `check` only report that it is out of date: exit 1."""
-    stale = not TARGET.exists() or TARGET.read_text(encoding="utf-8") != text()
-    if stale:
-        print(f"{TARGET.name} is out of date" if check else f"wrote {TARGET.name}")
-    if not check:
-        TARGET.write_text(text(), encoding="utf-8")
-    return int(check and stale)
+    return update({TARGET: text()}, check)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path as FilePath
 from typing import Any
 
+from ftdsl.catalog.generate import update
 from ftdsl.catalog.vocabulary import STAGE_KINDS, TRAINING, BlockWords, Key, vocabulary
 from ftdsl.diagnostics import Sink
 from ftdsl.language import tree
@@ -206,15 +207,7 @@ def _formatted(text: str) -> str:
 
 def main(check: bool) -> int:
     """Write the outdated files; with `check` only report them, with exit status 1."""
-    stale = False
-    for target, text in ((DEFAULTS, defaults()), (MODELS, models())):
-        if target.exists() and target.read_text(encoding="utf-8") == text:
-            continue
-        stale = True
-        print(f"{target.name} is out of date" if check else f"wrote {target.name}")
-        if not check:
-            target.write_text(text, encoding="utf-8")
-    return int(check and stale)
+    return update({DEFAULTS: defaults(), MODELS: models()}, check)
 
 
 if __name__ == "__main__":

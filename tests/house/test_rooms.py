@@ -125,7 +125,9 @@ def test_templates_hold_no_logic() -> None:
             assert re.fullmatch(r"[\w.]+( \| (sh|yaml|json|comment))?", expression), f"{path.name}: {expression}"
 
 
-@pytest.mark.parametrize("module", ["ftdsl.catalog.generate", "ftdsl.recipe.generate", "ftdsl.lint.generate"])
+@pytest.mark.parametrize(
+    "module", ["ftdsl.catalog.generate", "ftdsl.recipe.generate", "ftdsl.lint.generate", "ftdsl.diagnose.generate"]
+)
 def test_generated_files_are_current(module: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert import_module(module).main(check=True) == 0, capsys.readouterr().out
 
