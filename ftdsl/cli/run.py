@@ -209,7 +209,7 @@ def _supervised(
         file = quote(args.files[0])
         if folder is not None:
             print(f"{folder.as_posix()}: process {run.pid}\nnext: ftc watch {file}, ftc cancel {file}", file=sys.stderr)
-        return Outcome(detached=True)
+        return Outcome()  # it runs on without this process
     with _signals(lambda number: os.kill(run.pid, number), leave=True), shown as view:
         return follow(run, view)
 

@@ -36,8 +36,7 @@ class Traits:
     keep their input.
 
     Time: `host`: seconds of CPU for a kernel against transformers' modules; `kernels`: of attention, `flash1`, `flash2`,
-    `cudnn`; `variable_length`: attention runs over documents, not over the pack; `overlaps_tensor`: exchanges of tensor
-    parallelism overlap with its products.
+    `cudnn`; `overlaps_tensor`: exchanges of tensor parallelism overlap with its products.
     """
 
     checkpointing: str = ""
@@ -67,7 +66,6 @@ class Traits:
     keeps_quantised_inputs: bool = False
     host: float = 0.8
     kernels: str = "flash2"
-    variable_length: bool = False
     overlaps_tensor: bool = False
     known: bool = False
 

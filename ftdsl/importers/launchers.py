@@ -54,7 +54,7 @@ class Started:
     """A command on the way: launcher, its flags, the environment, and the words meant for the engine.
 
     launcher: "" for the engine's own, "other" where no engine is started; tool: another tool that is; gone: a verb that
-    LLaMA-Factory no longer has; wrappers: what stands before.
+    LLaMA-Factory no longer has.
     """
 
     env: dict[str, Word]
@@ -65,7 +65,6 @@ class Started:
     notes: list[Note] = field(default_factory=list)
     tool: str = ""
     gone: str = ""
-    wrappers: list[Word] = field(default_factory=list)
 
 
 def started(simple: Simple) -> Started:
@@ -77,7 +76,6 @@ def started(simple: Simple) -> Started:
     if at is None:
         made.launcher, made.tool = "other", tools.of_command(texts)
         return made
-    made.wrappers = words[:at]
     made.env |= _environment(words[:at])
     words = words[at:]
     while words:

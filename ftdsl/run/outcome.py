@@ -23,8 +23,8 @@ INTERRUPTED = 130
 class Outcome:
     """One recipe's. `status`: as an exit status: 0 all is done, 1 a stage failed or cannot run here, 3 a gate refused, 130
     stopped; `seconds` it took; `message`: why nothing could be carried out, in a sentence; `nothing_to_do`: all was done
-    before; `detached`: it runs on without this process; `diagnostics` of the check; `problems` of the run, at their places in
-    the recipe; `unexplained`: keys of stages of which nobody knows why they failed; `study`: all trials of a search.
+    before; `diagnostics` of the check; `problems` of the run, at their places in the recipe; `unexplained`: keys of stages of
+    which nobody knows why they failed; `study`: all trials of a search.
     """
 
     file: str = ""
@@ -33,7 +33,6 @@ class Outcome:
     seconds: float = 0.0
     message: str = ""
     nothing_to_do: bool = False
-    detached: bool = False
     diagnostics: list[Diagnostic] = field(default_factory=list)
     problems: list[Diagnostic] = field(default_factory=list)
     unexplained: list[str] = field(default_factory=list)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -73,8 +73,13 @@ def _search(
     side_by_side: int | None,
 ) -> None:
     quiet = _Quiet(view)
+
+    def carried(compiled: Compiled, only: tuple[str, ...]) -> Outcome:
+        wishes = Wishes(only=only, side_by_side=side_by_side)
+        return carry_out(compiled, wishes, environments, quiet, stop=stop, home=home)
+
     shared = _shared_stages(base)
-    if shared and (run := _shared(shared, base, environments, quiet, stop, home, side_by_side, view)).status != 0:
+    if shared and (run := _shared(shared, base, carried, stop, view)).status != 0:
         outcome.problems, outcome.progress, outcome.unexplained = run.problems, run.progress, run.unexplained
         outcome.ended(run.status)
         return
@@ -100,7 +105,7 @@ def _search(
         outcome.message = f"no trial has ended with a value{f': {driver.over}' if driver.over else ''}"
         outcome.ended(1)
     else:
-        _with_best(best, outcome, source, environments, quiet, stop, home, side_by_side, view)
+        _with_best(best, outcome, source, carried, view)
 
 
 def _announce(study: OpenStudy, recipe: object, view: View) -> None:
@@ -125,39 +130,23 @@ def _shared_stages(base: Compiled) -> tuple[str, ...]:
     return tuple(job.key for job in base.jobs if job.key in wanted and job.key not in touched)
 
 
-def _shared(
-    keys: tuple[str, ...],
-    base: Compiled,
-    environments: Mapping[str, Environment],
-    quiet: _Quiet,
-    stop: Stop,
-    home: Path,
-    side_by_side: int | None,
-    view: View,
-) -> Outcome:
+Carried = Callable[[Compiled, tuple[str, ...]], Outcome]
+"""Carries out stages around the trials: those of these keys, all without a key. Raises: BusyError."""
+
+
+def _shared(keys: tuple[str, ...], base: Compiled, carried: Carried, stop: Stop, view: View) -> Outcome:
     """The stages of all trials, once. Another worker may be at them: it is waited for."""
     view.note(f"once for all trials: {', '.join(keys)}")
     while True:
         try:
-            wishes = Wishes(only=keys, side_by_side=side_by_side)
-            return carry_out(base, wishes, environments, quiet, stop=stop, home=home)
+            return carried(base, keys)
         except BusyError:
             if stop.asked:
                 return Outcome(compiled=base).ended(INTERRUPTED)
             time.sleep(PAUSE)
 
 
-def _with_best(
-    best: TrialRow,
-    outcome: Outcome,
-    source: TrialSource,
-    environments: Mapping[str, Environment],
-    quiet: _Quiet,
-    stop: Stop,
-    home: Path,
-    side_by_side: int | None,
-    view: View,
-) -> None:
+def _with_best(best: TrialRow, outcome: Outcome, source: TrialSource, carried: Carried, view: View) -> None:
     """The whole recipe with the best values: what the trial has done is done, the rest is carried out."""
     assert outcome.study is not None
     view.note(f"best: trial {best.number}, {values_text(best, outcome.study)}; {parameters_text(best)}")
@@ -169,7 +158,7 @@ def _with_best(
         outcome.ended(1)
         return
     try:
-        run = carry_out(compiled, Wishes(side_by_side=side_by_side), environments, quiet, stop=stop, home=home)
+        run = carried(compiled, ())
     except BusyError:
         view.note("another worker runs the recipe with the best values")
         outcome.ended(0)
