@@ -61,12 +61,17 @@ def log_error(row: Row) -> float:
         return 1.0
 
 
-def flat(row: Row) -> float:
-    """The rule of thumb: 40 % of the card's peak rate, six FLOP a weight and token (four where weights are frozen)."""
+def peak_rate(row: Row) -> float:
+    """Tokens a second at the card's 16-bit peak: six FLOP a weight and token (four where weights are frozen)."""
     one = row.setup
     a = one.architecture
     weights = a.layers * a.active_layer_linear + a.embedding
-    return FLAT * one.gpu.half * 1e12 / ((6 if not one.adapts else 4) * weights + 6 * a.layers * a.q * one.seq_len)
+    return one.gpu.half * 1e12 / ((6 if not one.adapts else 4) * weights + 6 * a.layers * a.q * one.seq_len)
+
+
+def flat(row: Row) -> float:
+    """The rule of thumb: 40 % of the card's peak rate."""
+    return FLAT * peak_rate(row)
 
 
 PLAUSIBLE = (0.10, 0.85)
@@ -76,7 +81,7 @@ PLAUSIBLE = (0.10, 0.85)
 def share_of_peak(row: Row) -> float:
     """The estimated rate as a share of the card's 16-bit peak (fp8 products: of theirs)."""
     peak = row.setup.gpu.fp8_rate / row.setup.gpu.half if row.setup.quant == "fp8_compute" else 1.0
-    return FLAT * estimate(row, "") / flat(row) / max(1.0, peak)
+    return estimate(row, "") / peak_rate(row) / max(1.0, peak)
 
 
 def implausible(rows: list[Row]) -> list[tuple[Row, float]]:

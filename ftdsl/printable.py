@@ -43,6 +43,11 @@ def one_line(text: str) -> str:
     )
 
 
+def shortened(text: str, most: int) -> str:
+    """A text of at most `most` characters; one that is longer ends in `…`."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def typed(name: str) -> str:
     """A name quoted for a shell, on one line: `a.ft`, `'a b.ft'`, `$'a\\nb.ft'`."""
     from shlex import quote

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ftdsl.diagnostics.model import Diagnostic, Fix, Label, Severity
+from ftdsl.printable import shortened
 from ftdsl.record import replace
 from ftdsl.source import Span
 
 LONGEST = 600
 """Maximum characters of a message, since text quoted from a source may be long."""
-
-
-def _clipped(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 class Sink:
@@ -24,7 +21,7 @@ class Sink:
 
     def add(self, diagnostic: Diagnostic) -> None:
         if max(len(diagnostic.message), len(diagnostic.label), len(diagnostic.help)) > LONGEST:
-            short = {name: _clipped(getattr(diagnostic, name)) for name in ("message", "label", "help")}
+            short = {name: shortened(getattr(diagnostic, name), LONGEST) for name in ("message", "label", "help")}
             diagnostic = replace(diagnostic, **short)
         self._diagnostics.setdefault(diagnostic.identity, diagnostic)
 

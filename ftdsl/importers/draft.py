@@ -13,6 +13,7 @@ from ftdsl.importers.recipe_paths import Places
 from ftdsl.language.printing import comment
 from ftdsl.language.values import StageRef
 from ftdsl.lint.config import Config, Setting
+from ftdsl.printable import shortened
 from ftdsl.record import frozen, mutable, replace
 from ftdsl.source import Span
 
@@ -33,7 +34,7 @@ class Note:
     def without(self, secrets: Iterable[str]) -> Note:
         """The same on one line, without these values and what has the shape of a credential, no longer than a person reads."""
         word, text = (comment(masked(one, secrets, names=False)) for one in (self.word, self.text))
-        return replace(self, word=_short(word, 80), text=_short(text, 400))
+        return replace(self, word=shortened(word, 80), text=shortened(text, 400))
 
 
 @frozen(eq=True)
@@ -41,10 +42,6 @@ class Axis:
     """Values of a key, one run each (`lr in [1e-5, 1e-4]`)."""
 
     items: tuple[Any, ...]
-
-
-def _short(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 @mutable

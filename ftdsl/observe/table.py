@@ -14,7 +14,7 @@ from rich.text import Text
 from ftdsl.observe.metrics import Result, Sample
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
 from ftdsl.observe.text import duration, number
-from ftdsl.printable import printable
+from ftdsl.printable import printable, shortened
 
 MARKS = {
     Status.DONE: "done", Status.CACHED: "done before", Status.FAILED: "FAILED", Status.REFUSED: "REFUSED",
@@ -182,8 +182,7 @@ def _question(prompt: str) -> str:
 
 
 def _short(text: str, width: int = 100) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= width else flat[: width - 1] + "…"
+    return shortened(" ".join(text.split()), width)
 
 
 def columns(rows: Sequence[Sequence[str]], *, right: bool = False) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 from ftdsl.plan.plan import Plan
+from ftdsl.printable import shortened
 
 WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 190, 54, 60, 22, 20
 
@@ -104,13 +105,9 @@ def _box(node: Node, at: tuple[int, int]) -> str:
     x, y = at
     return (
         f'<rect x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" rx="8"/>'
-        f'<text x="{x + 12}" y="{y + 22}">{escape(_cut(node.key, 24))}</text>'
-        f'<text class="d" x="{x + 12}" y="{y + 41}">{escape(_cut(node.detail, 30))}</text>'
+        f'<text x="{x + 12}" y="{y + 22}">{escape(shortened(node.key, 24))}</text>'
+        f'<text class="d" x="{x + 12}" y="{y + 41}">{escape(shortened(node.detail, 30))}</text>'
     )
-
-
-def _cut(text: str, size: int) -> str:
-    return text if len(text) <= size else text[: size - 1] + "…"
 
 
 def _edge(start: tuple[int, int], end: tuple[int, int], solid: bool) -> str:
