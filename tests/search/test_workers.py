@@ -58,11 +58,15 @@ def test_two_of_four_workers_are_killed(address: str, tmp_path: Path) -> None:
 
 
 def test_importance_reads_the_server(address: str, tmp_path: Path) -> None:
-    write(tmp_path, recipe('trials = 6, sampler = random, storage = env("STUDY_URL")'))
-    assert ftc("run", "s.ft", cwd=tmp_path, STUDY_URL=address).returncode == 1, (
-        "its name is another recipe's study there"
-    )
-    write(tmp_path, 'name = "other"\n' + recipe('trials = 6, sampler = random, storage = env("STUDY_URL")'))
-    assert ftc("run", "s.ft", cwd=tmp_path, STUDY_URL=address).returncode == 0
+    sampled = recipe('trials = 6, sampler = random, storage = env("STUDY_URL")')
+    write(tmp_path, 'name = "importance"\n' + sampled)
+    done = ftc("run", "s.ft", cwd=tmp_path, STUDY_URL=address)
+    assert done.returncode == 0, done.stderr
     done = ftc("search", "importance", "s.ft", "--json", cwd=tmp_path, STUDY_URL=address)
     assert json.loads(done.stdout)["importance"]["score.loss"]
+    other = tmp_path / "other"
+    other.mkdir()
+    write(other, 'name = "importance"\n' + sampled.replace("choice(4, 8)", "choice(4, 16)"))
+    done = ftc("run", "s.ft", cwd=other, STUDY_URL=address)
+    assert done.returncode == 1, "the name is another recipe's study there"
+    assert "importance" in done.stderr
