@@ -69,4 +69,4 @@ def test_importance_reads_the_server(address: str, tmp_path: Path) -> None:
     write(other, 'name = "importance"\n' + sampled.replace("choice(4, 8)", "choice(4, 16)"))
     done = ftc("run", "s.ft", cwd=other, STUDY_URL=address)
     assert done.returncode == 1, "the name is another recipe's study there"
-    assert "importance" in done.stderr
+    assert "FT095" in done.stderr
