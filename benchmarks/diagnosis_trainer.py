@@ -119,17 +119,24 @@ def with_lora(model: Any, rank: int, family: dict[str, Any], *, everything: bool
     return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, task_type="CAUSAL_LM"))
 
 
+def dead(model: Any) -> Any:
+    """With a last norm of next to nothing."""
+    for name, weight in model.named_parameters():
+        if name.endswith(("model.norm.weight", "ln_f.weight", "final_layer_norm.weight")):
+            weight.data.mul_(1e-3)
+    return model
+
+
 def runs(family: dict[str, Any], words: Words, base: Callable[[], Any]) -> dict[str, dict[str, Any]]:
     """Name -> what differs: `args` of the Trainer, `rows`, `held`, `model`, `plant`; see `train`."""
     lr, steps, batch = family["lr"], family["steps"], family["batch"]
     few = 5 * batch
     none = {"held": None}
     bad = words.rows(3000)
-    for at in random.Random(steps).sample(range(batch * steps // 4, batch * steps * 3 // 4), 4):
-        for place in range(PROMPT + 2, len(bad[at]["labels"])):
-            word = words.draw.randrange(10, 10 + words.count)
-            bad[at]["labels"][place] = word
-            bad[at]["input_ids"][place] = word
+    for at in range(0, len(bad), 400):  # long rows: a loss is the mean over tokens
+        long = [words.draw.randrange(10, 10 + words.count) for _ in range(6 * family["length"])]
+        start = bad[at]["input_ids"][: PROMPT + 2]
+        bad[at] = {"input_ids": [*start, *long], "labels": [-100] * len(start) + long}
     by_prompt = sorted(words.rows(batch * steps // 6), key=lambda row: row["input_ids"])
     easy = [row for share in (0.02, 0.1, 0.2, 0.3) for row in words.rows(batch * steps // 4, epsilon=share)]
     lora = {"model": lambda: with_lora(base(), 8, family)}
@@ -142,14 +149,14 @@ def runs(family: dict[str, Any], words: Words, base: Callable[[], Any]) -> dict[
                     "plant": {"wide": 1}},
         "lr_high": {"args": {"learning_rate": 0.3, "lr_scheduler_type": "constant"}},
         "lr_low": {"args": {"learning_rate": lr / 1000}},
-        "vanish": {"args": {"learning_rate": 0.01, "optim": "sgd"}, "plant": {"vanish": 1e-3}},
+        "vanish": {"args": {"learning_rate": 0.01, "optim": "sgd"}, "model": lambda: dead(make_model(family, 1, max(family["vocab"], 256)))},
         "frozen": {"plant": {"dead": 1}},
         "underfit": {"model": lambda: with_lora(make_model(family, 1, family["vocab"]), 1, family, everything=False)},
         "spike_rows": {"rows": bad, "order": True},
         "spike_lr": {"plant": {"lr_spike": int(0.6 * steps), "factor": 100}, "args": {"lr_scheduler_type": "constant"}},
         "sawtooth": {"rows": by_prompt, "order": True},
         "overfit": {"rows": words.rows(few, epsilon=0.5), "args": {"learning_rate": 2 * lr}},
-        "memorised": {"rows": words.rows(batch * steps // 12, noise=True), "args": {"learning_rate": 3 * lr}, **none},
+        "memorised": {"rows": words.rows(12 * batch, noise=True), "args": {"learning_rate": 3 * lr}, **none},
         "label_noise": {"rows": [row for pair in zip(words.rows(1200), words.rows(1200, noise=True), strict=True) for row in pair]},
         "oscillate": {"args": {"per_device_train_batch_size": 1, "learning_rate": 8 * lr}},
         "template": {"model": base, "rows": words.rows(2000, **other), "held": words.rows(64, **other),
@@ -168,8 +175,8 @@ def runs(family: dict[str, Any], words: Words, base: Callable[[], Any]) -> dict[
         "healthy_stable_decay": {"args": {"lr_scheduler_type": "warmup_stable_decay",
                                           "lr_scheduler_kwargs": {"num_decay_steps": steps // 5}}},
         "healthy_curriculum": {"rows": easy, "order": True},
-        "healthy_few_rows": {"model": base, "rows": words.rows(15 * batch, shift=1), "held": words.rows(64, shift=1),
-                             "args": {"learning_rate": lr / 6}},
+        "healthy_few_rows": {"model": base, "rows": words.rows(batch * steps // 8, shift=1), "held": words.rows(64, shift=1),
+                             "args": {"learning_rate": lr / 10}},
         "healthy_lora_high": {**lora, "rows": words.rows(2000, shift=2), "held": words.rows(64, shift=2),
                               "args": {"learning_rate": 3 * lr}},
         "healthy_one_row": {"args": {"per_device_train_batch_size": 1, "learning_rate": lr / 5, "max_steps": 600}},

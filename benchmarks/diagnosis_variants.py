@@ -76,12 +76,14 @@ VARIANTS: dict[str, Callable[[Document], Document]] = {
     "mean of 10, no gradient norm": lambda document: without(averaged(document, 10), "grad_norm"),
 }
 LOST: dict[str, frozenset[str]] = {
-    "no gradient norm": frozenset(("clipped", "frozen")),
+    "no gradient norm": frozenset(("clipped", "frozen", "oscillate", "underfit")),
     "no parameters": frozenset(("clipped",)),
     "no evaluation": frozenset(("overfit", "overfit_map", "label_noise", "leak")),
-    "loss and step alone": frozenset(("clipped", "frozen", "lr_ends", "slower", "sawtooth", "memorised", "leak")),
+    "loss and step alone": frozenset(
+        ("clipped", "frozen", "oscillate", "underfit", "lr_ends", "slower", "sawtooth", "memorised", "leak")
+    ),
     "mean of 5, no parameters": frozenset(("clipped",)),
-    "mean of 10, no gradient norm": frozenset(("clipped", "frozen")),
+    "mean of 10, no gradient norm": frozenset(("clipped", "frozen", "oscillate", "underfit", "explode")),
 }
 """Variant -> conditions of which it holds no trace: what shows them is the column that is missing."""
 
