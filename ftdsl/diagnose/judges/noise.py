@@ -29,7 +29,7 @@ def spikes(losses: Series, window: int = WINDOW) -> list[tuple[int, int, float]]
     least 3 % of the median). The spike ends where the loss is near that median again; what never is, is no spike: harder rows, or
     a run that is lost.
     """
-    values, leaps = losses.values, []
+    values, found = losses.values, []
     calm = values[:window]
     at = len(calm)
     while at < len(values):
@@ -44,12 +44,12 @@ def spikes(losses: Series, window: int = WINDOW) -> list[tuple[int, int, float]]
             while end < len(values) and values[end] > middle + 3 * deviation:
                 end += 1
             if end < len(values) or len(values) - at <= window // 4:  # what does not come back is another level
-                leaps.append((at, end, middle))
+                found.append((at, end, middle))
             at = end
             continue
         calm = [*calm[1:], values[at]]
         at += 1
-    return leaps
+    return found
 
 
 def averaged_spikes(losses: Series, every: int) -> list[tuple[int, int, float]]:
@@ -67,12 +67,12 @@ def averaged_spikes(losses: Series, every: int) -> list[tuple[int, int, float]]:
             excess = [value - line for value, line in zip(values[at : at + width], lines, strict=True)]
             rest[at, width] = (min(excess), sum(lines) / width)
     usual = {width: spread([excess for (_, own), (excess, _) in rest.items() if own == width]) for width in (1, 2)}
-    leaps: list[tuple[int, int, float]] = []
+    found: list[tuple[int, int, float]] = []
     for (at, width), (excess, line) in sorted(rest.items(), key=lambda item: -item[1][0]):
         tall = line > 0 and excess > max(0.15, 0.5 / math.sqrt(every)) * line and excess > 10 * usual[width]
-        if tall and not any(at < end and own < at + width for own, end, _ in leaps):
-            leaps.append((at, at + width, line))
-    return sorted(leaps) or _leap(values, usual[1])
+        if tall and not any(at < end and own < at + width for own, end, _ in found):
+            found.append((at, at + width, line))
+    return sorted(found) or _leap(values, usual[1])
 
 
 def _leap(values: list[float], usual: float) -> list[tuple[int, int, float]]:
@@ -89,6 +89,13 @@ def _leap(values: list[float], usual: float) -> list[tuple[int, int, float]]:
     return []
 
 
+def leaps(curves: Curves) -> list[tuple[int, int, float]]:
+    """Where the loss leaps, in single steps or in means over several."""
+    losses = curves.loss.finite
+    found = spikes(losses, min(WINDOW, len(losses) // 3)) if len(losses) >= SHORTEST else []
+    return found or (averaged_spikes(losses, curves.every) if curves.every > 1 else [])
+
+
 @judge("FD301", "events")
 def loss_spikes(curves: Curves) -> Ill | None:
     """What it does: finds losses that leap far above their neighbours, and come back. One step: its rows. Several steps that
@@ -103,21 +110,19 @@ def loss_spikes(curves: Curves) -> Ill | None:
     Source: Chowdhery et al. 2022 (PaLM); OLMo 2, spike score; the handbook, pathology of gradients; measured
     """
     losses = curves.loss.finite
-    leaps = spikes(losses, min(WINDOW, len(losses) // 3)) if len(losses) >= SHORTEST else []
-    if not leaps and curves.every > 1:
-        leaps = averaged_spikes(losses, curves.every)
-    if not leaps:
+    found = leaps(curves)
+    if not found:
         return None
-    long = [(at, end, middle) for at, end, middle in leaps if (end - at) * curves.every >= 4 and end - at > 1]
-    worst = max(leaps, key=lambda spike: max(losses.values[spike[0] : spike[1]]) / spike[2])
+    long = [(at, end, middle) for at, end, middle in found if (end - at) * curves.every >= 4 and end - at > 1]
+    worst = max(found, key=lambda spike: max(losses.values[spike[0] : spike[1]]) / spike[2])
     evidence = []
-    for at, end, middle in sorted(sorted(leaps, key=lambda spike: -losses.values[spike[0]])[:5]):
+    for at, end, middle in sorted(sorted(found, key=lambda spike: -losses.values[spike[0]])[:5]):
         top = max(losses.values[at:end])
         lasts = f", {end - at} steps long" if end - at > 1 else ""
         evidence.append(f"step {losses.steps[at]}: loss {text(top)} where {text(middle)} was usual{lasts}")
     if (norm := _norm_at(curves, losses.steps[worst[0]])) > 3:
         evidence.append(f"gradient norm {norm:.2g} times the usual at step {losses.steps[worst[0]]}")
-    count = f"{len(leaps)} spikes" if len(leaps) > 1 else "a spike"
+    count = f"{len(found)} spikes" if len(found) > 1 else "a spike"
     if long:
         return Ill(f"{count} of the loss, recovered from over several steps: an update was too large", tuple(evidence), 0.85,
                    ("optim.lr", "optim.clip", "optim.schedule"), (Change("clip gradients", "optim.clip", "1.0"),
