@@ -47,7 +47,7 @@ class Row:
 
     @property
     def errors(self) -> list[str]:
-        return [one.message for one in self.made.found if one.severity.value == "error"] if self.made else []
+        return [one.message for one in self.made.diagnostics if one.severity.value == "error"] if self.made else []
 
 
 def rows(root: Path | None = None, endings: tuple[str, ...] = (".yaml",)) -> list[Row]:
