@@ -14,9 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-if (
-    not __package__
-):  # run by path: its folder becomes the package `runtime`, and stands in for none of the engine's modules
+if not __package__:  # run by path: its folder becomes the package `runtime`, and shadows none of the engine's modules
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     __package__ = Path(__file__).resolve().parent.name
     __import__(__package__)
@@ -32,10 +30,10 @@ OURS = ("data", "peft")
 def config_of(path: str) -> dict[str, Any]:
     import yaml
 
-    found: dict[str, Any] = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    config: dict[str, Any] = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     if not sys.stderr.isatty():
-        found.setdefault("disable_tqdm", True)  # a bar has no place in a log; metrics.jsonl tells the same
-    return found
+        config.setdefault("disable_tqdm", True)  # no progress bar in a log; metrics.jsonl has the same
+    return config
 
 
 def train(stage: Stage, parts: tuple[Part, ...], log: Log) -> int:
