@@ -76,21 +76,14 @@ def install(wish: Wish, say: Callable[[str], None]) -> Path:
         "off",
     ]
     _torch(pip, wish, say)
-<<<<<<< HEAD
     if wish.requirements:
         say(f"installing {wish.title}")
         _run([*pip, TORCH, *wish.requirements], say)
     else:
-        say("installing what LLaMA-Factory needs")
+        say("installing the dependencies of LLaMA-Factory")
         _run([*pip, TORCH, *BESIDE, *(() if wish.cpu else ON_GPU)], say)
         say("installing LLaMA-Factory")
         _run([*pip, "--no-deps", LLAMAFACTORY], say)
-=======
-    say("installing the dependencies of LLaMA-Factory")
-    _run([*pip, TORCH, *BESIDE, *(() if wish.cpu else ON_GPU)], say)
-    say("installing LLaMA-Factory")
-    _run([*pip, "--no-deps", LLAMAFACTORY], say)
->>>>>>> main
     if wish.deepspeed:
         say("installing DeepSpeed")
         _run([*pip, "setuptools", "wheel"], say)
