@@ -33,18 +33,18 @@ def leave_out(spec: dict[str, Any], table: Table, spans: list[Span], reporter: R
         rows = rows[why[rows] == 0]
         if not len(rows):
             text = f"{entry['where'].removeprefix('inputs/')} is named in `drop_rows`, and there is no such row"
-            reporter.warning(spec["where"], text, "drop_rows")
+            reporter.warning(spec["where"], text, "drop_rows", code="FT524")
         why[rows] = REASONS.index("named")
         reasons |= dict.fromkeys(rows.tolist(), entry.get("reason", ""))
     return reasons
 
 
 def _at(where: str, table: Table, spans: list[Span]) -> np.ndarray[Any, Any]:
-    """The row at a place."""
-    places = table.column("place")
+    """The row at a position of a file."""
+    positions = table.column("position")
     for span in spans:
         if where.startswith(span.file.name):
             for row in range(span.start, span.end):
-                if span.file.where(int(places[row])) == where:
+                if span.file.where(int(positions[row])) == where:
                     return np.array([row])
     return np.zeros(0, np.int64)

@@ -38,10 +38,10 @@ def lines_of(path: str, rows: Iterable[int]) -> dict[int, bytes]:
 
 
 def origins(spec: dict[str, Any], part: str, rows: Iterable[int]) -> list[dict[str, Any]]:
-    """Each row with the first place in the sources that holds it; "" where none does any more. Raises: OSError."""
+    """Each row with its first position in the sources; "" where none does any more. Raises: OSError."""
     lines = lines_of(os.path.join(spec["stage"], f"{part}.jsonl"), rows)
     missing = set(lines.values())
-    places: dict[bytes, str] = {}
+    locations: dict[bytes, str] = {}
     for source in spec["sources"]:
         try:
             files = files_of(source)
@@ -51,16 +51,16 @@ def origins(spec: dict[str, Any], part: str, rows: Iterable[int]) -> list[dict[s
             if not missing:
                 break
             for block in file.blocks():
-                for place, line in block.places():
+                for position, line in block.numbered():
                     if (line := line.strip()) in missing:
                         missing.discard(line)
-                        places[line] = file.where(place)
+                        locations[line] = file.where(position)
                 if not missing:
                     break
     made = []
     for row, line in lines.items():
         text = orjson.loads(line)
-        made.append({"row": row, "where": places.get(line, ""), "hash": hash_of(text), "text": text})
+        made.append({"row": row, "where": locations.get(line, ""), "hash": hash_of(text), "text": text})
     return made
 
 
