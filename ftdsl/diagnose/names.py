@@ -28,7 +28,7 @@ _NAMES = {
     "tps": "throughput", "tokens_per_second": "throughput", "tokens_per_sec": "throughput", "tokens/sec": "throughput",
     "tokens_per_second_per_gpu": "throughput", "throughput(tps)": "throughput", "samples_per_second": "throughput",
     "throughput/tokens_per_sec": "throughput", "samples_per_sec": "throughput",
-    "reserved_bytes": "memory", "rss_bytes": "memory", "gpu_memory": "memory", "vram_reserved": "memory",
+    "memory_bytes": "memory", "reserved_bytes": "memory", "rss_bytes": "memory", "gpu_memory": "memory", "vram_reserved": "memory",
     "peak_memory_reserved": "memory", "memory/max_reserved(gib)": "memory", "max_memory_reserved": "memory",
     "memory/device_reserved (gib)": "memory", "memory/max_mem_reserved(gib)": "memory", "memory_gib": "memory",
 }  # fmt: skip

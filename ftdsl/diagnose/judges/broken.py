@@ -77,8 +77,8 @@ def exploding(curves: Curves) -> Ill | None:
     """
     losses, grads = curves.loss.finite, curves.grads.finite
     if not curves.of_preferences and _broke_at_once(curves) and not any(math.isfinite(value) for value in curves.loss.values[1:]):
-        evidence = (f"loss and gradient norm are no numbers from the first logged value (step {curves.loss.steps[0]}) on",)
-        return Ill("gradients explode within the first steps", evidence, 0.6, ("optim.lr", "optim.clip", "optim"),
+        begins = f"loss and gradient norm are no numbers from the first logged value (step {curves.loss.steps[0]}) on"
+        return Ill("gradients explode within the first steps", (begins,), 0.6, ("optim.lr", "optim.clip", "optim"),
                    (LOWER_RATE, CLIP), curves.loss.steps[0])  # fmt: skip
     if len(losses) < 1 or losses.values[0] <= 0 or curves.of_preferences:
         return None

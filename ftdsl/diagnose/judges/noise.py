@@ -64,8 +64,8 @@ def averaged_spikes(losses: Series, every: int) -> list[tuple[int, int, float]]:
         for at in range(2, len(values) - width):
             before, after = values[at - 1], values[at + width]
             lines = [before + (after - before) * (step + 1) / (width + 1) for step in range(width)]
-            excess = [value - line for value, line in zip(values[at : at + width], lines, strict=True)]
-            rest[at, width] = (min(excess), sum(lines) / width)
+            above = min(value - line for value, line in zip(values[at : at + width], lines, strict=True))
+            rest[at, width] = (above, sum(lines) / width)
     usual = {width: spread([excess for (_, own), (excess, _) in rest.items() if own == width]) for width in (1, 2)}
     found: list[tuple[int, int, float]] = []
     for (at, width), (excess, line) in sorted(rest.items(), key=lambda item: -item[1][0]):
