@@ -32,7 +32,7 @@ RIGHT: Mapping[str, tuple[str, ...]] = {
     "masked": ("nothing-to-learn",),
     "nan": ("not-a-number",),
     "explode": ("exploding",),
-    "lr_high": ("rate-too-high", "plateau"),
+    "lr_high": ("rate-too-high", "plateau", "warmup-too-short"),
     "lr_low": ("rate-too-low",),
     "vanish": ("vanishing",),
     "frozen": ("no-gradient",),

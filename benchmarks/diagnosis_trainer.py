@@ -180,7 +180,7 @@ def runs(family: dict[str, Any], words: Words, base: Callable[[], Any]) -> dict[
         "healthy_lora_high": {**lora, "rows": words.rows(2000, shift=2), "held": words.rows(64, shift=2),
                               "args": {"learning_rate": 3 * lr}},
         "healthy_one_row": {"args": {"per_device_train_batch_size": 1, "learning_rate": lr / 5, "max_steps": 600}},
-        "healthy_dpo": {"pairs": "good", "args": {"learning_rate": lr / 20, "max_steps": 80}},
+        "healthy_dpo": {"pairs": "good", "args": {"learning_rate": lr / 40, "max_steps": 80}},
         "healthy_continued": {"model": base, "args": {"learning_rate": lr / 20}},
         "healthy_text": {**text, "args": {"learning_rate": lr}},
         "healthy_accumulate": {"args": {"per_device_train_batch_size": max(1, batch // 3), "gradient_accumulation_steps": 3}},
@@ -274,8 +274,6 @@ def prefer(family: dict[str, Any], words: Words, run: dict[str, Any], seed: int,
         pairs.append({name: " ".join(f"w{word}" for word in numbers) for name, numbers in texts.items()})
     config = {"per_device_train_batch_size": family["batch"], "gradient_accumulation_steps": 1, "lr_scheduler_type": family["schedule"],
               "warmup_steps": 4, "logging_steps": 1, "seed": seed, "max_grad_norm": 1.0, "beta": 0.1, **run["args"]}  # fmt: skip
-    if run["pairs"] == "good":
-        config |= {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 1.0]}
     settings = DPOConfig(**config, output_dir=str(out), use_cpu=True, report_to="none", disable_tqdm=True, save_strategy="no",
                          bf16=False, gradient_checkpointing=False, max_length=128)  # fmt: skip
     trainer = DPOTrainer(model=base(), ref_model=base(), args=settings, train_dataset=Dataset.from_list(pairs), processing_class=made,

@@ -177,13 +177,14 @@ def no_gradient(curves: Curves) -> Ill | None:
 def _rise(curves: Curves) -> tuple[int, float]:
     """Where the loss first rose well above its start, and how high: (0, 0) where it did not.
 
-    Well above: by a tenth, and by 6 times the noise: that of the first steps, or of the second half (a rise is no noise).
+    Well above: by a tenth, and by 6 times the noise: that of the first steps, or of the second half (a rise is no noise). The loss
+    of preferences has no noise at first, where policy and reference are equal: there it is that of the second half.
     """
     values = smooth(curves.shape, 3)
     start = curves.first
     losses = curves.loss.finite.values
     noise = min(jitter(losses[: max(12, len(losses) // 20)]), max(curves.noise, 0.02 * start), 0.1 * start)
-    limit = max(1.1 * start, start + 6 * noise)
+    limit = max(1.1 * start, start + 6 * (curves.noise if curves.of_preferences else noise))
     if (top := max(values)) <= limit:
         return 0, 0.0
     scale = len(curves.loss.finite) / len(values)

@@ -283,7 +283,8 @@ def wrong_template(curves: Curves) -> Ill | None:
     Why it matters: the chat template is not the one the model was trained with: the first part of the run teaches markers,
     and whoever serves the model with its own template gets another model.
     Threshold: the first loss is between 2.5 and 5 nats (a trained model reads its own format at less, an untrained one is
-    above 5), the run ends above 0.1 and below 45 % of that, the gradient norm falls to below 48 %, and the last 40 % of the
+    above 5; unless the loss falls to 30 %, and is within 45 % of that after a twelfth of the run, and the gradient norm falls to
+    a quarter), the run ends above 0.1 and below 45 % of that, the gradient norm falls to below 48 %, and the last 40 % of the
     steps bring less than 15 % (6 %, where no norm was logged), within 3 epochs (rows seen more often are learned anyway).
     What to do: name the model's own template; `ftc plan` shows which that is. Score the base model with it first.
     Source: measured (docs/diagnose.md); the rules FT503, FT504 compare the template's name with the model's family
@@ -291,7 +292,9 @@ def wrong_template(curves: Curves) -> Ill | None:
     early, late = _grads(curves)
     if len(curves.loss.finite) * min(curves.every, 2) < 30 or curves.of_preferences or curves.epochs > 3:
         return None
-    if curves.every > max(1, 0.02 * curves.loss.steps[-1]) or curves.first > 5 or median(curves.loss.finite.values[:3]) < UNKNOWN:
+    at_home = median(share(curves.shape, 0.06, 0.1)) < 1.45 * curves.last
+    foreign = curves.first > 5 and not (at_home and early > 4 * late > 0 and curves.last < 0.3 * curves.first)
+    if curves.every > max(1, 0.02 * curves.loss.steps[-1]) or foreign or median(curves.loss.finite.values[:3]) < UNKNOWN:
         return None
     settled = median(share(curves.shape, 0.5, 0.7))
     if not 0.1 < curves.last < 0.45 * curves.first or (early and late > 0.48 * early):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections.abc import Callable
 from itertools import pairwise
 from statistics import median
 
@@ -52,11 +53,20 @@ def spikes(losses: Series, window: int = WINDOW) -> list[tuple[int, int, float]]
     return found
 
 
-def averaged_spikes(losses: Series, every: int) -> list[tuple[int, int, float]]:
+def averaged_spikes(losses: Series, every: int, evals: Series | None = None) -> list[tuple[int, int, float]]:
     """The same in a log of means over `every` steps: values above the line through the values on both sides, which is near them
-    where nothing leaps. The first descent is curved: the first two values do not count.
+    where nothing leaps. The first descent is curved: the first two values do not count. evals: held-out losses.
     """
     values = losses.values
+
+    def evaluated(at: int) -> float:
+        """The held-out loss after a value against that before it; 0 where it is not known."""
+        if evals is None or at < 1:
+            return 0.0
+        before = [value for step, value in zip(evals.steps, evals.values, strict=True) if step < losses.steps[at - 1]]
+        after = [value for step, value in zip(evals.steps, evals.values, strict=True) if step >= losses.steps[at]]
+        return after[0] / before[-1] if before and after and before[-1] > 0 else 0.0
+
     if len(values) < 10:
         return []
     rest: dict[tuple[int, int], tuple[float, float]] = {}
@@ -72,20 +82,25 @@ def averaged_spikes(losses: Series, every: int) -> list[tuple[int, int, float]]:
         tall = line > 0 and excess > max(0.15, 0.5 / math.sqrt(every)) * line and excess > 10 * usual[width]
         if tall and not any(at < end and own < at + width for own, end, _ in found):
             found.append((at, at + width, line))
-    return sorted(found) or _leap(values, usual[1])
+    return sorted(found) or _leap(values, usual[1], evaluated)
 
 
-def _leap(values: list[float], usual: float) -> list[tuple[int, int, float]]:
-    """A leap up by 30 % and more of the three values before, that half of it at least is recovered from: longer than the width of
-    a line through neighbours.
+def _leap(values: list[float], usual: float, evaluated: Callable[[int], float]) -> list[tuple[int, int, float]]:
+    """A leap up by 30 % and more of the three values before, that half of it at least is recovered from (three quarters, where
+    nothing is held out): longer than the width of a line through neighbours. Weights that were spoiled show in the held-out loss
+    too; where that goes on falling, harder rows came.
     """
     for at in range(3, len(values) - 2):
         before = median(values[at - 3 : at])
         height = values[at] - min(before, values[at - 1])
         if before > 0 and values[at] > 1.3 * before and height > 6 * max(usual, 0.03 * before):
-            limit = values[at] - 0.5 * height
+            ratio = evaluated(at)
+            if 0 < ratio < 1.02:
+                continue
+            limit = values[at] - (0.5 if ratio else 0.75) * height
             end = next((own for own in range(at + 1, len(values)) if values[own] < limit), 0)
-            return [(at, end, before)] if end else []
+            if end:
+                return [(at, end, before)]
     return []
 
 
@@ -93,7 +108,7 @@ def leaps(curves: Curves) -> list[tuple[int, int, float]]:
     """Where the loss leaps, in single steps or in means over several."""
     losses = curves.loss.finite
     found = spikes(losses, min(WINDOW, len(losses) // 3)) if len(losses) >= SHORTEST else []
-    return found or (averaged_spikes(losses, curves.every) if curves.every > 1 else [])
+    return found or (averaged_spikes(losses, curves.every, curves.evals.finite) if curves.every > 1 else [])
 
 
 @judge("FD301", "events")
