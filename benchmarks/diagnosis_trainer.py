@@ -68,7 +68,9 @@ class Words:
             last = word
         return made
 
-    def row(self, epsilon: float, *, noise: bool = False, markers: tuple[int, ...] = (1, 2), shift: int = 0) -> dict[str, Any]:
+    def row(
+        self, epsilon: float, *, noise: bool = False, markers: tuple[int, ...] = (1, 2), shift: int = 0
+    ) -> dict[str, Any]:
         """One row; shift: another task, with the same words."""
         prompt = [self.draw.choice(self.keys) for _ in range(PROMPT)]
         answer = self.answer([(prompt[0] + shift - 10) % len(self.keys) + 10, *prompt[1:]], epsilon)
@@ -140,6 +142,7 @@ def runs(family: dict[str, Any], words: Words, base: Callable[[], Any]) -> dict[
     by_prompt = sorted(words.rows(batch * steps // 6), key=lambda row: row["input_ids"])
     easy = [row for share in (0.02, 0.1, 0.2, 0.3) for row in words.rows(batch * steps // 4, epsilon=share)]
     lora = {"model": lambda: with_lora(base(), 8, family)}
+    half_noise = [row for pair in zip(words.rows(1200), words.rows(1200, noise=True), strict=True) for row in pair]
     other = {"markers": (4, 5, 6, 7, 8, 9)}
     text = {"rows": text_rows(48, 0), "held": text_rows(48, 1)[:64]}
     return {
@@ -149,7 +152,8 @@ def runs(family: dict[str, Any], words: Words, base: Callable[[], Any]) -> dict[
                     "plant": {"wide": 1}},
         "lr_high": {"args": {"learning_rate": 0.3, "lr_scheduler_type": "constant"}},
         "lr_low": {"args": {"learning_rate": lr / 1000}},
-        "vanish": {"args": {"learning_rate": 0.01, "optim": "sgd"}, "model": lambda: dead(make_model(family, 1, max(family["vocab"], 256)))},
+        "vanish": {"args": {"learning_rate": 0.01, "optim": "sgd"},
+                   "model": lambda: dead(make_model(family, 1, max(family["vocab"], 256)))},
         "frozen": {"plant": {"dead": 1}},
         "underfit": {"model": lambda: with_lora(make_model(family, 1, family["vocab"]), 1, family, everything=False)},
         "spike_rows": {"rows": bad, "order": True},
@@ -157,7 +161,7 @@ def runs(family: dict[str, Any], words: Words, base: Callable[[], Any]) -> dict[
         "sawtooth": {"rows": by_prompt, "order": True},
         "overfit": {"rows": words.rows(few, epsilon=0.5), "args": {"learning_rate": 2 * lr}},
         "memorised": {"rows": words.rows(12 * batch, noise=True), "args": {"learning_rate": 3 * lr}, **none},
-        "label_noise": {"rows": [row for pair in zip(words.rows(1200), words.rows(1200, noise=True), strict=True) for row in pair]},
+        "label_noise": {"rows": half_noise},
         "oscillate": {"args": {"per_device_train_batch_size": 1, "learning_rate": 8 * lr}},
         "template": {"model": base, "rows": words.rows(2000, **other), "held": words.rows(64, **other),
                      "args": {"learning_rate": lr / 5}},
@@ -184,7 +188,8 @@ def runs(family: dict[str, Any], words: Words, base: Callable[[], Any]) -> dict[
         "healthy_continued": {"model": base, "args": {"learning_rate": lr / 20}},
         "healthy_text": {**text, "args": {"learning_rate": lr}},
         "healthy_accumulate": {"args": {"per_device_train_batch_size": max(1, batch // 3), "gradient_accumulation_steps": 3}},
-        "healthy_dropout": {"model": base, "args": {"learning_rate": lr / 5, "weight_decay": 0.1, "label_smoothing_factor": 0.05}},
+        "healthy_dropout": {"model": base,
+                            "args": {"learning_rate": lr / 5, "weight_decay": 0.1, "label_smoothing_factor": 0.05}},
     }  # fmt: skip
 
 
@@ -201,7 +206,10 @@ def train(family: dict[str, Any], words: Words, run: dict[str, Any], seed: int, 
     def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
         longest = max(len(row["input_ids"]) for row in rows)
         padded = {"input_ids": 0, "labels": -100}
-        batch = {key: torch.tensor([row[key] + [fill] * (longest - len(row[key])) for row in rows]) for key, fill in padded.items()}
+        batch = {
+            key: torch.tensor([row[key] + [fill] * (longest - len(row[key])) for row in rows])
+            for key, fill in padded.items()
+        }
         return batch | {"attention_mask": (batch["labels"] != -100).long().fill_(1)}
 
     rows = run.get("rows") or words.rows(3000)
@@ -250,7 +258,9 @@ def train(family: dict[str, Any], words: Words, run: dict[str, Any], seed: int, 
     return config
 
 
-def prefer(family: dict[str, Any], words: Words, run: dict[str, Any], seed: int, out: Path, base: Callable[[], Any]) -> dict[str, Any]:
+def prefer(
+    family: dict[str, Any], words: Words, run: dict[str, Any], seed: int, out: Path, base: Callable[[], Any]
+) -> dict[str, Any]:
     """DPO on trl: answers as text of token numbers."""
     from datasets import Dataset
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -260,7 +270,9 @@ def prefer(family: dict[str, Any], words: Words, run: dict[str, Any], seed: int,
     vocabulary = {f"w{number}": number for number in range(max(family["vocab"], 256))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="w9"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="w0", eos_token="w3", bos_token="w3", unk_token="w9")
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="w0", eos_token="w3", bos_token="w3", unk_token="w9"
+    )
     pairs = []
     for row in words.rows(800):
         prompt, answer = row["input_ids"][: PROMPT + 2], row["input_ids"][PROMPT + 2 : -1]
@@ -268,16 +280,19 @@ def prefer(family: dict[str, Any], words: Words, run: dict[str, Any], seed: int,
         other = {
             "close": [*answer[:-1], words.draw.choice(words.keys)],
             "coin": words.answer(key, family["epsilon"]),
-            "good": [words.draw.randrange(10, 10 + words.count) if words.draw.random() < 0.5 else word for word in answer],
+            "good": [
+                words.draw.randrange(10, 10 + words.count) if words.draw.random() < 0.5 else word for word in answer
+            ],
         }[run["pairs"]]
         texts = {"prompt": prompt, "chosen": answer, "rejected": other}
         pairs.append({name: " ".join(f"w{word}" for word in numbers) for name, numbers in texts.items()})
-    config = {"per_device_train_batch_size": family["batch"], "gradient_accumulation_steps": 1, "lr_scheduler_type": family["schedule"],
+    config = {"per_device_train_batch_size": family["batch"], "gradient_accumulation_steps": 1,
+              "lr_scheduler_type": family["schedule"],
               "warmup_steps": 4, "logging_steps": 1, "seed": seed, "max_grad_norm": 1.0, "beta": 0.1, **run["args"]}  # fmt: skip
     settings = DPOConfig(**config, output_dir=str(out), use_cpu=True, report_to="none", disable_tqdm=True, save_strategy="no",
                          bf16=False, gradient_checkpointing=False, max_length=128)  # fmt: skip
-    trainer = DPOTrainer(model=base(), ref_model=base(), args=settings, train_dataset=Dataset.from_list(pairs), processing_class=made,
-                         callbacks=planted({}))  # fmt: skip
+    trainer = DPOTrainer(model=base(), ref_model=base(), args=settings, train_dataset=Dataset.from_list(pairs),
+    processing_class=made, callbacks=planted({}))  # fmt: skip
     trainer.train()
     trainer.state.save_to_json(str(out / "trainer_state.json"))
     return config
@@ -319,7 +334,9 @@ def run_family(number: int, target: Path, only: set[str]) -> None:
             began = time.monotonic()
             try:
                 config = (
-                    prefer(family, words, run, number, out, base) if "pairs" in run else train(family, words, run, number, out)
+                    prefer(family, words, run, number, out, base)
+                    if "pairs" in run
+                    else train(family, words, run, number, out)
                 )
             except Exception as error:
                 print(f"{name}/{number}: {type(error).__name__}: {error}", file=sys.stderr)
@@ -327,11 +344,19 @@ def run_family(number: int, target: Path, only: set[str]) -> None:
             made = curves(name, number, config, run.get("plant", {}), out, time.monotonic() - began)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(made, separators=(",", ":")), encoding="utf-8")
-            print(f"{name}/{number} {made['wall']} s, loss {made['steps'][0]['loss']} -> {made['steps'][-1]['loss']}", flush=True)
+            print(
+                f"{name}/{number} {made['wall']} s, loss {made['steps'][0]['loss']} -> {made['steps'][-1]['loss']}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
-    os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "TRANSFORMERS_VERBOSITY": "error"}
+    os.environ |= {
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
     flags = list(zip(sys.argv, sys.argv[1:], strict=False))
     chosen = {name for flag, names in flags if flag == "--only" for name in names.split(",")}
     for each in [int(value) for flag, value in flags if flag == "--family"] or list(FAMILIES):

@@ -1,7 +1,7 @@
 """The same trainings as other programs would have logged them: averaged over steps, without columns, cut short, resumed.
 
-A Trainer that logs each k-th step prints the mean loss of those k steps, and the gradient norm and the rate of the last one: a run
-that was logged at every step holds what it would have printed with any k.
+A Trainer that logs each k-th step prints the mean loss of those k steps, and the gradient norm and the rate of the last one: a
+run that was logged at every step holds what it would have printed with any k.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def without(document: Document, *names: str) -> Document:
 
 def scaled(document: Document) -> Document:
     """As fp16 begins: the scaler's first steps overflow, are skipped, and have a norm that is no number."""
-    rows = [{**row, "grad_norm": "inf"} if row["step"] <= 3 and row.get("grad_norm") else row for row in document["steps"]]
+    rows = [
+        {**row, "grad_norm": "inf"} if row["step"] <= 3 and row.get("grad_norm") else row for row in document["steps"]
+    ]
     return {**document, "steps": rows}
 
 

@@ -32,7 +32,9 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     add_recipe_arguments(parser)
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.add_argument("--apply", type=int, metavar="N", help="write change N into the recipe")
-    parser.add_argument("--diff", action="store_true", help="with --apply or --drop: show the change, and change nothing")
+    parser.add_argument(
+        "--diff", action="store_true", help="with --apply or --drop: show the change, and change nothing"
+    )
     diagnose_rows.register(parser)
     parser.set_defaults(run=run)
 

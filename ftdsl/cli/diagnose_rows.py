@@ -13,7 +13,6 @@ from ftdsl.cli.common import print_diff, print_json, read_exactly, rewrite
 
 if TYPE_CHECKING:
     from ftdsl.diagnose.examined import Examined
-    from ftdsl.language.resolve.resolve import Options
     from ftdsl.plan.plan import Plan, PlannedStage
     from ftdsl.run.recipe_of import RunOrigin
     from ftdsl.run.step_rows import BatchRow
@@ -28,8 +27,16 @@ class CannotError(Exception):
 
 def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rows", metavar="STEPS", help="the rows of these steps (`47` or `47,59`), or of `spikes`")
-    parser.add_argument("--drop", action="append", default=[], metavar="PLACE", help="with --rows: leave this row out (data/a.jsonl:212)")
-    parser.add_argument("--engine-python", default="", metavar="PYTHON", help="with --rows: the Python that has the engine")
+    parser.add_argument(
+        "--drop",
+        action="append",
+        default=[],
+        metavar="PLACE",
+        help="with --rows: leave this row out (data/a.jsonl:212)",
+    )
+    parser.add_argument(
+        "--engine-python", default="", metavar="PYTHON", help="with --rows: the Python that has the engine"
+    )
 
 
 def run(args: argparse.Namespace, examined: Examined) -> int:
@@ -63,7 +70,10 @@ def _run(args: argparse.Namespace, examined: Examined) -> int:
     if args.drop:
         return _drop(args, origin, plan, rows, folder, steps)
     if args.json:
-        shown = [{"where": row.where, "hash": row.hash or None, "steps": list(row.steps), "row": row.text or None} for row in rows]
+        shown = [
+            {"where": row.where, "hash": row.hash or None, "steps": list(row.steps), "row": row.text or None}
+            for row in rows
+        ]
         print_json({"schema": 1, "stage": folder, "steps": steps, "rows": shown})
         return 0
     _show(args, rows, folder, steps)
@@ -108,7 +118,10 @@ def _show(args: argparse.Namespace, rows: Sequence[BatchRow], folder: str, steps
     from ftdsl.printable import one_line, shortened, typed
 
     several = len(steps) > 1
-    print(f"{folder}, step{'s' * several} {', '.join(map(str, steps))}: {len(rows)} rows" + (", those of most steps first" if several else ""))
+    print(
+        f"{folder}, step{'s' * several} {', '.join(map(str, steps))}: {len(rows)} rows"
+        + (", those of most steps first" if several else "")
+    )
     for row in rows[:SHOWN]:
         mark = f" #{row.hash}" if row.hash else ""
         often = f"  (steps {', '.join(map(str, row.steps))})" if len(row.steps) > 1 else ""
@@ -119,10 +132,15 @@ def _show(args: argparse.Namespace, rows: Sequence[BatchRow], folder: str, steps
         print(f"  and {len(rows) - SHOWN} more: --json")
     first = rows[0] if rows else None
     if first and first.hash:
-        print(f"next: ftc diagnose {typed(args.paths[0])} --rows {args.rows} --drop {typed(first.where)} --diff", file=sys.stderr)
+        print(
+            f"next: ftc diagnose {typed(args.paths[0])} --rows {args.rows} --drop {typed(first.where)} --diff",
+            file=sys.stderr,
+        )
 
 
-def _drop(args: argparse.Namespace, origin: RunOrigin, plan: Plan, rows: Sequence[BatchRow], folder: str, steps: Sequence[int]) -> int:
+def _drop(
+    args: argparse.Namespace, origin: RunOrigin, plan: Plan, rows: Sequence[BatchRow], folder: str, steps: Sequence[int]
+) -> int:
     """Write the rows into `drop_rows` of the data stage that read them, with the reason. Raises: CannotError."""
     from ftdsl.cli.edited import edited
     from ftdsl.language.printing import string
@@ -136,7 +154,9 @@ def _drop(args: argparse.Namespace, origin: RunOrigin, plan: Plan, rows: Sequenc
             raise CannotError(f"{place} is none of the rows of these steps")
         planned = next((planned for planned in plan.stages if planned.folder == row.data), None)
         if not row.hash or planned is None:
-            raise CannotError(f"{place} is read by the engine itself: let a `data` stage read it, which can leave rows out")
+            raise CannotError(
+                f"{place} is read by the engine itself: let a `data` stage read it, which can leave rows out"
+            )
         what = "spike at step" if args.rows == "spikes" else "step"
         reason = f"{what} {' and '.join(map(str, row.steps))} of {folder} in {origin.folder.name}"
         entries.setdefault(planned.stage.name, _present(planned)).append(f"{place} #{row.hash} {reason}")
@@ -158,4 +178,3 @@ def _drop(args: argparse.Namespace, origin: RunOrigin, plan: Plan, rows: Sequenc
 
 def _present(planned: PlannedStage) -> list[str]:
     return [str(text) for text in planned.stage.settings.get("drop_rows") or ()]
-

@@ -77,7 +77,7 @@ class Curves:
 
     @cached_property
     def every(self) -> int:
-        """Optimizer steps from one logged loss to the next. The Trainer logs the mean over them, and so do Megatron and others."""
+        """Optimizer steps from one logged loss to the next. The Trainer and Megatron log the mean over them."""
         steps = self.loss.steps
         return max(1, round(median([after - before for before, after in pairwise(steps)]))) if len(steps) > 2 else 1
 

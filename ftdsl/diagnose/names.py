@@ -12,7 +12,9 @@ STEPS = (
     "iteration", "iter", "completed_steps", "update", "num_updates", "_step",
 )  # fmt: skip
 """Keys of the optimizer step, the first that is there counts; `_step` of W&B counts its own calls."""
-_HELD_OUT = re.compile(r"(?:^|/)(?:eval|val|valid|validation|test|held_?out)[/_]|(?:loss)/(?:eval|val|valid|validation)$")
+_HELD_OUT = re.compile(
+    r"(?:^|/)(?:eval|val|valid|validation|test|held_?out)[/_]|(?:loss)/(?:eval|val|valid|validation)$"
+)
 _TRAINING = re.compile(r"^(?:train|training|trainer)/")
 _LOSS = frozenset(
     ("loss", "train_loss", "training_loss", "lm_loss", "loss/train", "ce_loss", "total_loss", "loss_mean", "train_lm_loss",
@@ -28,7 +30,8 @@ _NAMES = {
     "tps": "throughput", "tokens_per_second": "throughput", "tokens_per_sec": "throughput", "tokens/sec": "throughput",
     "tokens_per_second_per_gpu": "throughput", "throughput(tps)": "throughput", "samples_per_second": "throughput",
     "throughput/tokens_per_sec": "throughput", "samples_per_sec": "throughput",
-    "memory_bytes": "memory", "reserved_bytes": "memory", "rss_bytes": "memory", "gpu_memory": "memory", "vram_reserved": "memory",
+    "memory_bytes": "memory", "reserved_bytes": "memory", "rss_bytes": "memory", "gpu_memory": "memory",
+    "vram_reserved": "memory",
     "peak_memory_reserved": "memory", "memory/max_reserved(gib)": "memory", "max_memory_reserved": "memory",
     "memory/device_reserved (gib)": "memory", "memory/max_mem_reserved(gib)": "memory", "memory_gib": "memory",
 }  # fmt: skip
@@ -50,7 +53,7 @@ def canonical(name: str) -> str:
     name = _TRAINING.sub("", name)
     if name in _LOSS:
         return "loss"
-    if name in SKIPPED or name.startswith("train_") and name not in _NAMES:
+    if name in SKIPPED or (name.startswith("train_") and name not in _NAMES):
         return ""
     return _NAMES.get(name, name)
 

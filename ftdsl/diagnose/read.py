@@ -22,6 +22,8 @@ from ftdsl.session import LARGE, LIMIT, TooLargeError, is_absent, open_regular
 
 LOG = "log.txt"
 STATE, TRAINER_LOG = "trainer_state.json", "trainer_log.jsonl"
+
+
 class UnreadableError(Exception):
     """A path in which nothing is that could be read as a training: a sentence."""
 

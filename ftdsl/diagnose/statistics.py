@@ -73,7 +73,8 @@ def least_squares(columns: Sequence[Sequence[float]], ys: Sequence[float]) -> tu
     right = [sum(a * y for a, y in zip(column, ys, strict=True)) for column in columns]
     fitted = [sum(inverse[row][at] * right[at] for at in range(many)) for row in range(many)]
     rest = sum(
-        (y - sum(factor * column[at] for factor, column in zip(fitted, columns, strict=True))) ** 2 for at, y in enumerate(ys)
+        (y - sum(factor * column[at] for factor, column in zip(fitted, columns, strict=True))) ** 2
+        for at, y in enumerate(ys)
     )
     variance = rest / (count - many)
     return fitted, [math.sqrt(max(0.0, inverse[at][at] * variance)) for at in range(many)]

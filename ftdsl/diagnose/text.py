@@ -1,4 +1,4 @@
-"""Curves out of text that a trainer printed: the Trainer's dictionaries, Megatron's rows, lines with a step and a loss, tables."""
+"""Curves out of text that a trainer printed: dictionaries of the Trainer, rows of Megatron, lines with step and loss, tables."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ _ITEM = re.compile(rf"['\"]([\w/.@-]+)['\"]\s*:\s*['\"]?({_NUMBER})['\"]?\s*[,}}
 _BAR = re.compile(r"(?:\||\s)(\d+)/(\d+) \[[^\]\n]{3,200}\]")
 """A progress bar: `12%|#2 | 12/100 [00:10<01:13,  1.20it/s]`, also with values behind the speed."""
 _MEGATRON = re.compile(r"iteration\s+(\d+)/\s*\d+")
-_STEP = re.compile(r"\b(?:global_|train_|optimizer[ _])?(?:steps?|iter(?:ation)?|update|it)\b[\s:=#\[|]*(\d+)|\[\s*(\d+)/\d+\]", re.IGNORECASE)
+_STEP = re.compile(
+    r"\b(?:global_|train_|optimizer[ _])?(?:steps?|iter(?:ation)?|update|it)\b[\s:=#\[|]*(\d+)|\[\s*(\d+)/\d+\]",
+    re.IGNORECASE,
+)
 _WANTED = (
-    r"(?:(?:train(?:ing)?|val(?:id(?:ation)?)?|eval(?:uation)?|test|held[ _-]?out|lm|total|mean|avg|average|ce|reduced[ _]train)[ _/])*"
+    r"(?:(?:train(?:ing)?|val(?:id(?:ation)?)?|eval(?:uation)?|test|held[ _-]?out|lm|total|mean|avg|average|ce|reduced)[ _/])*"
     r"loss(?:[ _/](?:train|val|valid|validation|eval)\b)?"
     r"|(?:total[ _]|global[ _])?grad(?:ient)?[ _-]?norm|gnorm|learning[ _-]rate|lr|epoch|memory|tps|step_time|iter_time"
     r"|samples_per_sec(?:ond)?|tokens_per_sec(?:ond)?(?:_per_gpu)?"
@@ -70,12 +73,18 @@ def _dictionaries(text: str) -> Rows:
             step_now = steps[at_bar][1]
             at_bar += 1
         own = next((items[name] for name in STEPS if name in items), None)
-        row = {} if "train_runtime" in items else {ours: value for name, value in items.items() if (ours := canonical(name))}
+        row = (
+            {}
+            if "train_runtime" in items
+            else {ours: value for name, value in items.items() if (ours := canonical(name))}
+        )
         if "loss" in row or "eval_loss" in row:
             told += own is not None and 0 <= own < 1e15
             rows.append((int(own) if own is not None and 0 <= own < 1e15 else step_now, row))
     seen = [step for step, row in rows if "loss" in row]
-    if told < len(rows) and (len(set(seen)) < 0.9 * len(seen) or seen != sorted(seen)):  # no bars, or bars that tell nothing
+    if told < len(rows) and (
+        len(set(seen)) < 0.9 * len(seen) or seen != sorted(seen)
+    ):  # no bars, or bars that tell nothing
         return _counted(rows)
     return rows
 

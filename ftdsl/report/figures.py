@@ -86,13 +86,17 @@ def _speed(curves: Curves) -> Series:
     """Tokens a second between logged steps: of our runs from their number, else as they were logged."""
     tokens, elapsed = curves.series("tokens").finite, curves.series("elapsed").finite
     seconds = dict(zip(elapsed.steps, elapsed.values, strict=True))
-    counted = [(step, value, seconds[step]) for step, value in zip(tokens.steps, tokens.values, strict=True) if step in seconds]
+    counted = [
+        (step, value, seconds[step]) for step, value in zip(tokens.steps, tokens.values, strict=True) if step in seconds
+    ]
     speeds = [
         (step, (after - before) / (now - then))
         for (_, before, then), (step, after, now) in pairwise(counted)
         if now > then and after > before
     ]
-    return Series([step for step, _ in speeds], [speed for _, speed in speeds]) if speeds else curves.series("throughput")
+    return (
+        Series([step for step, _ in speeds], [speed for _, speed in speeds]) if speeds else curves.series("throughput")
+    )
 
 
 def _drawn(series: Series) -> tuple[list[int], list[float | None]]:

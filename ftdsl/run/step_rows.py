@@ -30,8 +30,9 @@ class NoRowsError(Exception):
 
 @frozen
 class BatchRow:
-    """A row of a step. where: `data/a.jsonl:212` from the recipe's folder, where it was read; data: the folder of the data stage that
-    read it, "" for a file that the engine reads itself; hash: of its content, "" where it is not known; text: the row as JSON.
+    """A row of a step. where: `data/a.jsonl:212` from the recipe's folder, where it was read; data: the folder of the data
+    stage that read it, "" for a file that the engine reads itself; hash: of its content, "" where it is not known; text: the
+    row as JSON.
     """
 
     where: str
@@ -110,7 +111,9 @@ def _of_file(run: Path, file: str, rows: Sequence[int], python: Path, env: Mappi
 def _asked(command: list[str], run: Path, env: Mapping[str, str]) -> Any:
     """The last line that a program prints, as JSON. Raises: NoRowsError."""
     try:
-        done = subprocess.run(command, cwd=run, env=dict(env), capture_output=True, text=True, timeout=SECONDS, check=False)
+        done = subprocess.run(
+            command, cwd=run, env=dict(env), capture_output=True, text=True, timeout=SECONDS, check=False
+        )
         if done.returncode == 0:
             return json.loads(done.stdout.splitlines()[-1])
     except (OSError, ValueError, IndexError, subprocess.SubprocessError) as error:

@@ -1,8 +1,8 @@
 """Which rows an optimizer step reads: the order of an epoch, dealt to ranks and micro-batches as the Trainer and accelerate do.
 
-Sources: transformers 5.6, trainer.py (steps of an epoch); accelerate 1.11, data_loader.py (SeedableRandomSampler: the permutation of
-an epoch has the seed `seed + epoch`; BatchSamplerShard: batches go to ranks in turn, and the first rows fill up the last round).
-Standard library only.
+Sources: transformers 5.6, trainer.py (steps of an epoch); accelerate 1.11, data_loader.py (SeedableRandomSampler: the
+permutation of an epoch has the seed `seed + epoch`; BatchSamplerShard: batches go to ranks in turn, and the first rows fill up
+the last round). Standard library only.
 """
 
 from __future__ import annotations
@@ -36,11 +36,13 @@ def rows_of_step(
     return permutation[start:end]
 
 
-def rows_of_ramp(step: int, rows: int, order: Order, phases: Sequence[Phase], world: int = 1) -> list[int]:
-    """The same of a training whose batch grows (ramp.py)."""
+def rows_of_ramp(
+    step: int, rows: int, order: Order, phases: Sequence[Phase], world: int = 1, total: int = 0
+) -> list[int]:
+    """The same of a training whose batch grows (ramp.py). total: rows that are read in all, 0 where steps decide."""
     read: list[int] = []
     for rank in range(world):
-        batches = StepBatches(rows, phases, step, rank, world, order)
+        batches = StepBatches(rows, phases, step, rank, world, order, total)
         for micros in islice(batches, step - 1, step):
             read += [row for micro in micros for row in micro]
     return read

@@ -1,13 +1,14 @@
 """`step_rows.py STAGE.json STEP…`, in the run folder, by the engine's Python: the rows that optimizer steps of a training read.
 
-Prints one JSON document: `{"files": [...], "steps": {"47": [[file, row], …]}}`; `row` counts from 0 in the file, or the data set of a
-hub. The engine prepares its rows as it did for the training; a number that each row carries says which they were. Nothing is trained
-and no model is loaded. Source: LLaMA-Factory 0.9.5, data/loader.py and data/processor.
+Prints one JSON document: `{"files": [...], "steps": {"47": [[file, row], …]}}`; `row` counts from 0 in the file, or the data
+set of a hub. The engine prepares its rows as it did for the training; a number that each row carries says which they were.
+Nothing is trained and no model is loaded. Source: LLaMA-Factory 0.9.5, data/loader.py and data/processor.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import tempfile
@@ -80,7 +81,10 @@ class Prepared:
         self.seed = training.data_seed if training.data_seed is not None else training.seed
         self.micro, self.accumulate = training.per_device_train_batch_size, training.gradient_accumulation_steps
         self.drop_last = training.dataloader_drop_last
-        self._processor = loader._get_dataset_processor(self.data, self.stage, template, self.tokenizer, loaded["processor"])
+        self.by_steps, self.epochs = training.max_steps > 0 or self.drop_last, training.num_train_epochs
+        self._processor = loader._get_dataset_processor(
+            self.data, self.stage, template, self.tokenizer, loaded["processor"]
+        )
 
     def _watch(self, loader: Any) -> None:
         """Let every row carry where it is from, up to where it becomes tokens."""
@@ -144,7 +148,9 @@ class Prepared:
         if self.stage == "sft" and self.data.packing:
             from llamafactory.data.processor import SupervisedDatasetProcessor
 
-            given = {name: getattr(self._processor, name) for name in ("template", "tokenizer", "processor", "data_args")}
+            given = {
+                name: getattr(self._processor, name) for name in ("template", "tokenizer", "processor", "data_args")
+            }
             return SupervisedDatasetProcessor(**given)
         return self._processor
 
@@ -248,7 +254,8 @@ def _rows_of(prepared: Prepared, stage: Stage, step: int) -> list[int]:
     rows = len(prepared.rows)
     if stage.ramp:
         phases = [Phase(**phase) for phase in stage.ramp]
-        return rows_of_ramp(step, rows, prepared.order, phases, stage.world)
+        total = 0 if prepared.by_steps else math.ceil(rows * prepared.epochs)
+        return rows_of_ramp(step, rows, prepared.order, phases, stage.world, total)
     return rows_of_step(
         step, rows, prepared.order, micro=prepared.micro, accumulate=prepared.accumulate, world=stage.world,
         drop_last=prepared.drop_last,

@@ -106,7 +106,9 @@ def test_memory_tokens_and_cost() -> None:
     assert dashboard(full)[-1] == "79.0 of 80.0 GiB!"
     assert dashboard(training(memory_bytes=3 << 30))[-1] == "3.0 GiB"
     assert stage.cost(1800.0) == 6.0
-    run = RunProgress("a", "b", Path("runs/a/b"), (stage, StageProgress("old", status=Status.CACHED, started=0.0, hourly=5.0)))
+    run = RunProgress(
+        "a", "b", Path("runs/a/b"), (stage, StageProgress("old", status=Status.CACHED, started=0.0, hourly=5.0))
+    )
     assert run.cost(1800.0) == 6.0
     assert "8,192 tokens/s" in progress_text(stage, 1800.0)
     assert "6.00 USD so far" in progress_text(stage, 1800.0)
@@ -116,7 +118,10 @@ def test_without_a_price_nothing_is_said_of_cost() -> None:
     stage = training()
     stage.hourly = 0.0
     assert "USD" not in progress_text(stage, 1800.0)
-    event = {"event": "run", "stages": [{"key": "a", "hourly": "x"}, {"key": "b", "hourly": True}, {"key": "c", "hourly": 2}]}
+    event = {
+        "event": "run",
+        "stages": [{"key": "a", "hourly": "x"}, {"key": "b", "hourly": True}, {"key": "c", "hourly": 2}],
+    }
     run = RunProgress("a", "b", Path())
     run.apply(event)
     assert [stage.hourly for stage in run.stages] == [0.0, 0.0, 2.0]
@@ -127,7 +132,9 @@ def test_lines_fit_the_terminal(width: int) -> None:
     """Parts are left out whole; nothing is wider than the terminal, and there are few lines."""
     view = LiveView()
     view.console = Console(width=width, height=30, file=StringIO(), force_terminal=True)
-    run = RunProgress("a", "b", Path("runs/a/b"), (training(memory_bytes=62 << 30, memory_total_bytes=80 << 30),), started=0.0)
+    run = RunProgress(
+        "a", "b", Path("runs/a/b"), (training(memory_bytes=62 << 30, memory_total_bytes=80 << 30),), started=0.0
+    )
     with view.console.capture() as capture:
         view.console.print(view._drawn(run, 20.0))
     lines = [Text.from_ansi(line).plain for line in capture.get().splitlines()]

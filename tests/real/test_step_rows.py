@@ -28,7 +28,7 @@ SFT = {
     "packed": f"batch {{ micro = 2, accumulate = 2 }}, duration = 2 epochs, max_len = 96, packing = true, {ROWS}",
     "packed_plainly": f"batch {{ micro = 2 }}, duration = 1 epochs, max_len = 96, packing = plain, {ROWS}",
     "in_order": f"batch {{ micro = 4 }}, duration = 1 epochs, loader {{ order = sequential }}, {ROWS}",
-    "held": f'data = kept, batch {{ micro = 4 }}, duration = 2 epochs, evaluate {{ data = kept.eval }}, {ROWS}',
+    "held": f"data = kept, batch {{ micro = 4 }}, duration = 2 epochs, evaluate {{ data = kept.eval }}, {ROWS}",
 }
 MORE = f"""
 data kept {{
@@ -80,7 +80,9 @@ def named(stage: trained.Trained, steps: list[int], python: Path) -> dict[int, s
 
 
 @pytest.mark.parametrize("name", [*SFT, "pairs", "liked"])
-def test_rows_of_a_step_are_those_that_were_computed(name: str, ran: dict[str, trained.Trained], engine: Environment) -> None:
+def test_rows_of_a_step_are_those_that_were_computed(
+    name: str, ran: dict[str, trained.Trained], engine: Environment
+) -> None:
     seen = computed(ran[name])
     last = max(seen)
     steps = sorted({1, 2, last // 2, last // 2 + 1, last - 1, last})
@@ -99,7 +101,10 @@ def test_text_that_is_cut_into_blocks(ran: dict[str, trained.Trained], engine: E
 def test_rows_that_are_named_are_left_out(ran: dict[str, trained.Trained]) -> None:
     folder = next(ran["held"].folder.parent.glob("*-kept"))
     dropped = [json.loads(line) for line in (folder / "dropped.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [(row["why"], row["line"], row.get("reason")) for row in dropped] == [("named", 7, "it is garbage"), ("named", 9, None)]
+    assert [(row["why"], row["line"], row.get("reason")) for row in dropped] == [
+        ("named", 7, "it is garbage"),
+        ("named", 9, None),
+    ]
     assert not {"say 6", "say 8"} & set().union(*computed(ran["held"]).values())
 
 

@@ -76,7 +76,11 @@ def exploding(curves: Curves) -> Ill | None:
     Source: Pascanu et al. 2013; SageMaker Debugger ExplodingTensor; the handbook, pathology of gradients
     """
     losses, grads = curves.loss.finite, curves.grads.finite
-    if not curves.of_preferences and _broke_at_once(curves) and not any(math.isfinite(value) for value in curves.loss.values[1:]):
+    if (
+        not curves.of_preferences
+        and _broke_at_once(curves)
+        and not any(math.isfinite(value) for value in curves.loss.values[1:])
+    ):
         begins = f"loss and gradient norm are no numbers from the first logged value (step {curves.loss.steps[0]}) on"
         return Ill("gradients explode within the first steps", (begins,), 0.6, ("optim.lr", "optim.clip", "optim"),
                    (LOWER_RATE, CLIP), curves.loss.steps[0])  # fmt: skip
@@ -177,8 +181,8 @@ def no_gradient(curves: Curves) -> Ill | None:
 def _rise(curves: Curves) -> tuple[int, float]:
     """Where the loss first rose well above its start, and how high: (0, 0) where it did not.
 
-    Well above: by a tenth, and by 6 times the noise: that of the first steps, or of the second half (a rise is no noise). The loss
-    of preferences has no noise at first, where policy and reference are equal: there it is that of the second half.
+    Well above: by a tenth, and by 6 times the noise: that of the first steps, or of the second half (a rise is no noise). The
+    loss of preferences has no noise at first, where policy and reference are equal: there it is that of the second half.
     """
     values = smooth(curves.shape, 3)
     start = curves.first
@@ -214,7 +218,10 @@ def rate_too_high(curves: Curves) -> Ill | None:
                    ("optim.lr", "optim.warmup"), (LOWER_RATE,), at)  # fmt: skip
     summed = curves.number("gradient_accumulation_steps", 1) > 1  # some versions log the sum over micro-batches
     if curves.every > 1 and curves.first > KNOWS_NOTHING > curves.last and not summed:
-        evidence = (f"mean loss {text(start)} over the first {curves.every} steps, {text(curves.last)} at the end", *rate)
+        evidence = (
+            f"mean loss {text(start)} over the first {curves.every} steps, {text(curves.last)} at the end",
+            *rate,
+        )
         return Ill("the rate is too high: the loss was above what knowing nothing costs", evidence, 0.75,
                    ("optim.lr", "optim.warmup"), (LOWER_RATE,), curves.loss.steps[0])  # fmt: skip
     trend = curves.trend
@@ -223,7 +230,12 @@ def rate_too_high(curves: Curves) -> Ill | None:
     wide = max(curves.noise, 0.02 * end)
     scale = len(curves.loss.finite) / len(trend)
     step = curves.loss.finite.steps[int(low * scale)]
-    if end > 1.5 * trend[low] and end - trend[low] > 6 * wide and not _falling(curves) and not _harder_rows(curves, step):
+    if (
+        end > 1.5 * trend[low]
+        and end - trend[low] > 6 * wide
+        and not _falling(curves)
+        and not _harder_rows(curves, step)
+    ):
         evidence = (f"loss {text(trend[low])} at step {step}, {text(end)} at the end, and it stays there", *rate)
         return Ill(f"the loss diverges after step {step}", evidence, 0.85, ("optim.lr", "optim.clip"),
                    (LOWER_RATE, CLIP), step)  # fmt: skip
@@ -239,7 +251,9 @@ def _harder_rows(curves: Curves, step: int) -> bool:
     after = [value for own, value in zip(evals.steps, evals.values, strict=True) if own > step]
     if before and after:
         return median(after[-3:]) < 1.02 * before[-1]
-    norms = [value for own, value in zip(curves.grads.finite.steps, curves.grads.finite.values, strict=True) if own >= step]
+    norms = [
+        value for own, value in zip(curves.grads.finite.steps, curves.grads.finite.values, strict=True) if own >= step
+    ]
     usual = median(curves.grads.finite.before(step).values[-20:] or [0.0])
     return bool(norms) and usual > 0 and max(norms) < 3 * usual and curves.last < 0.6 * curves.first
 

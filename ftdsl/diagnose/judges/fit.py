@@ -22,7 +22,12 @@ def _grads(curves: Curves) -> tuple[float, float]:
 
 def _stuck(curves: Curves, most: float = 0.15) -> bool:
     """A loss that has hardly moved (fallen by less than `most`), at a height at which nothing is known of the rows."""
-    return len(curves.loss.finite) >= 7 and not curves.of_preferences and curves.fall < most and curves.last > LEARNED_NOTHING
+    return (
+        len(curves.loss.finite) >= 7
+        and not curves.of_preferences
+        and curves.fall < most
+        and curves.last > LEARNED_NOTHING
+    )
 
 
 @judge("FD201", "rate", "fit", "clip", "noise")
@@ -36,12 +41,16 @@ def vanishing(curves: Curves) -> Ill | None:
     residuals.
     Source: Glorot and Bengio 2010; SageMaker Debugger VanishingGradient; the handbook, pathology of gradients
     """
-    if not _stuck(curves) or curves.step_noise > 1e-3 * curves.last or max(curves.loss.finite.values) > 1.05 * curves.first:
+    if (
+        not _stuck(curves)
+        or curves.step_noise > 1e-3 * curves.last
+        or max(curves.loss.finite.values) > 1.05 * curves.first
+    ):
         return None
     early, late = _grads(curves)
     evidence = (
         _start_and_end(curves),
-        f"from step to step the loss differs by {100 * curves.step_noise / curves.last:.3f} %: the output hardly depends on the rows",
+        f"from step to step the loss differs by {100 * curves.step_noise / curves.last:.3f} %: it hardly depends on the rows",
         *((f"gradient norm {text(early)} -> {text(late)}",) if early else ()),
     )
     return Ill("gradients vanish: the loss does not depend on the rows", evidence, 0.8, ("model", "lora", "freeze"))
@@ -167,8 +176,8 @@ def memorising(curves: Curves) -> Ill | None:
     Why it matters: rows are known again, not understood; with nothing held out, no one sees the harm.
     Threshold: without evaluation, from the end of the first epoch on: a parabola with a sawtooth of one epoch fits the losses
     better than a parabola, the sawtooth by 4 standard errors, and its stairs are half and more of what the loss falls in an
-    epoch (100 % where it only falls at borders, 0 where it falls evenly). Over at least 2 borders, with 2.5 logged values an epoch.
-    Or 8 epochs and more, at whose end the loss is below 0.05 nats: no text is as certain.
+    epoch (100 % where it only falls at borders, 0 where it falls evenly). Over at least 2 borders, with 2.5 logged values an
+    epoch. Or 8 epochs and more, at whose end the loss is below 0.05 nats: no text is as certain.
     What to do: fewer epochs (1 to 3 for fine-tuning), and hold rows out.
     Source: Howard and Whitaker 2023, Can LLMs learn from a single example?; Zhang et al. 2017
     """
@@ -185,7 +194,8 @@ def memorising(curves: Curves) -> Ill | None:
         return None
     start = curves.loss.steps[0] - curves.every
     borders = [round(start + epoch * period) for epoch in range(1, int(curves.epochs))]
-    evidence = (f"at the start of an epoch the loss falls by {text(height)} (standard error {text(error)}), of {text(fall)} in a whole one",
+    stair = f"{text(height)} (standard error {text(error)}), of {text(fall)} in a whole one"
+    evidence = (f"at the start of an epoch the loss falls by {stair}",
                 f"epochs start at steps {', '.join(map(str, borders[:4]))}{', …' if len(borders) > 4 else ''}",
                 _start_and_end(curves))  # fmt: skip
     return Ill("the loss falls in stairs, epoch by epoch: rows are learned by heart", evidence, 0.75, ("duration", "data"),
@@ -193,8 +203,8 @@ def memorising(curves: Curves) -> Ill | None:
 
 
 def _stairs(curves: Curves) -> tuple[float, float, float]:
-    """Nats by which the loss leaps down where epochs start, the standard error, and its fall in an epoch; zeros where there are too
-    few values. A mean over steps holds the mean of the sawtooth over them.
+    """Nats by which the loss leaps down where epochs start, the standard error, and its fall in an epoch; zeros where there
+    are too few values. A mean over steps holds the mean of the sawtooth over them.
     """
     losses, period, every = curves.loss.finite, curves.steps_per_epoch, curves.every
     together = max(1, len(losses) // 3000)
@@ -294,7 +304,11 @@ def wrong_template(curves: Curves) -> Ill | None:
         return None
     at_home = median(share(curves.shape, 0.06, 0.1)) < 1.45 * curves.last
     foreign = curves.first > 5 and not (at_home and early > 4 * late > 0 and curves.last < 0.3 * curves.first)
-    if curves.every > max(1, 0.02 * curves.loss.steps[-1]) or foreign or median(curves.loss.finite.values[:3]) < UNKNOWN:
+    if (
+        curves.every > max(1, 0.02 * curves.loss.steps[-1])
+        or foreign
+        or median(curves.loss.finite.values[:3]) < UNKNOWN
+    ):
         return None
     settled = median(share(curves.shape, 0.5, 0.7))
     if not 0.1 < curves.last < 0.45 * curves.first or (early and late > 0.48 * early):

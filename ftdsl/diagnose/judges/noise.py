@@ -205,8 +205,8 @@ def order_of_rows(curves: Curves) -> Ill | None:
     Why it matters: the rows come in the same order each time (not shuffled, or sorted): batches are alike inside, and the
     model swings from one kind of row to the next.
     Threshold: after division by its mean over one epoch, the changes of the loss from step to step correlate with those an
-    epoch later by more than 0.6, and by 4 standard errors; two epochs of at least 6 logged steps, and 12 steps more. Of means over
-    several steps, 2.5 and more an epoch over 3 epochs: a sine and a cosine of one epoch fit what is left of a parabola and a
+    epoch later by more than 0.6, and by 4 standard errors; two epochs of at least 6 logged steps, and 12 steps more. Of means
+    over several steps, 2.5 and more an epoch over 3 epochs: a sine and a cosine of one epoch fit what is left of a parabola and a
     sawtooth (the stairs of FD205), by 4.5 standard errors.
     What to do: shuffle (`loader { order = random }`), or mix the sources.
     Source: measured (docs/diagnose.md); Bengio et al. 2009 for when an order is wanted
@@ -215,7 +215,10 @@ def order_of_rows(curves: Curves) -> Ill | None:
     if len(losses) < 12 or not curves.steps_per_epoch:
         return None
     if curves.every > 1 and (wave := _wave(curves)):
-        evidence = (f"the loss swings by {text(wave)} with each epoch ({curves.steps_per_epoch:.0f} steps)", f"over {curves.epochs:.3g} epochs")
+        evidence = (
+            f"the loss swings by {text(wave)} with each epoch ({curves.steps_per_epoch:.0f} steps)",
+            f"over {curves.epochs:.3g} epochs",
+        )
         return Ill("the rows come in the same order in every epoch", evidence, 0.7, ("loader.order", "loader", "data"))
     between = (losses.steps[-1] - losses.steps[0]) / (len(losses) - 1)
     period = round(curves.steps_per_epoch / between)

@@ -259,7 +259,9 @@ def _named_rows(context: StageContext) -> list[Spec]:
     for text in context.get("drop_rows") or ():
         match = _NAMED_ROW.fullmatch(str(text).strip())
         if match is None:
-            help = 'write "data/a.jsonl:212", then the row\'s hash and a reason: "data/a.jsonl:212 #d17027a7c66e garbage"'
+            help = (
+                'write "data/a.jsonl:212", then the row\'s hash and a reason: "data/a.jsonl:212 #d17027a7c66e garbage"'
+            )
             context.refuse("drop_rows", f"`{text}` is no place of a row", help)
             continue
         parts = {name: value for name, value in match.groupdict().items() if value}

@@ -1,4 +1,4 @@
-"""`python -m runtime.data [leaks|origins] SPEC.json …`, in the run folder. 0 when written, 1 when rows do not fit or cannot be read."""
+"""`python -m runtime.data [leaks|origins] SPEC.json …`, in the run folder. 0 when done, 1 when rows do not fit or are unreadable."""
 
 from __future__ import annotations
 
