@@ -7,15 +7,17 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ftdsl.cli.common import print_diff, print_json, read_exactly, rewrite
 
 if TYPE_CHECKING:
     from ftdsl.diagnose.examined import Examined
+    from ftdsl.engines.engine import Engine
     from ftdsl.plan.plan import Plan, PlannedStage
     from ftdsl.run.recipe_of import RunOrigin
     from ftdsl.run.step_rows import BatchRow
+    from ftdsl.session import Session
 
 SHOWN = 40
 """Rows that are shown; `--json` has all."""
@@ -66,7 +68,9 @@ def _run(args: argparse.Namespace, examined: Examined) -> int:
     plan = check(origin.recipe, origin.options, session).plan
     if plan is None:
         raise CannotError(f"{origin.recipe.as_posix()} has errors: ftc check {origin.recipe.as_posix()}")
-    rows = rows_of_steps(origin.folder, folder, steps, _python(plan, origin, session), session.env)
+    engine = _engine(plan, folder)
+    python = _python(engine.name, plan, origin, session)
+    rows = rows_of_steps(origin.folder, folder, steps, engine.step_rows, python, session.env)
     if args.drop:
         return _drop(args, origin, plan, rows, folder, steps)
     if args.json:
@@ -102,16 +106,28 @@ def _steps(text: str, examined: Examined) -> tuple[str, list[int]]:
     return folder, sorted(set(steps))
 
 
-def _python(plan: Plan, origin: RunOrigin, session: Any) -> Path:
-    """The engine's Python. Raises: NoEngineError."""
+def _engine(plan: Plan, folder: str) -> Engine:
+    """The engine of a stage. Raises: CannotError."""
+    from ftdsl.engines import registry
+
+    planned = next((planned for planned in plan.stages if planned.folder == folder), None)
+    if planned is None:
+        raise CannotError(f"the recipe has no stage {folder} any more")
+    engine = registry.get(planned.engine.name)
+    if engine is None or not engine.step_rows:
+        raise CannotError(f"{planned.engine.title} is not asked for the rows of its steps yet")
+    return engine
+
+
+def _python(name: str, plan: Plan, origin: RunOrigin, session: Session) -> Path:
+    """The Python of an engine; what is named counts for the recipe's own. Raises: NoEngineError."""
     from ftdsl.recipe.build import python_of
     from ftdsl.run.environments import find
 
-    engine = plan.recipe.engine
-    return find(
-        engine.name, session.env, flag=session.engine_python, recipe=python_of(engine, origin.recipe.parent),
-        folder=origin.recipe.parent,
-    ).python  # fmt: skip
+    own = name == plan.recipe.engine.name
+    folder = origin.recipe.parent
+    named = python_of(plan.recipe.engine, folder) if own else ""
+    return find(name, session.env, flag=session.engine_python if own else "", recipe=named, folder=folder).python
 
 
 def _show(args: argparse.Namespace, rows: Sequence[BatchRow], folder: str, steps: Sequence[int]) -> None:

@@ -18,7 +18,7 @@ from ftdsl.record import frozen
 from ftdsl.session import read_json
 
 SPEC, DATA = "stage.json", "data.json"
-PROGRAM = Path(ftdsl.__file__).parent / "runtime" / "step_rows.py"
+RUNTIME = Path(ftdsl.__file__).parent / "runtime"
 _PACKAGES = ("orjson", "numpy", "xxhash")
 SECONDS = 3600
 """Rows are tokenised anew where the engine has not kept them."""
@@ -42,12 +42,15 @@ class BatchRow:
     steps: tuple[int, ...]
 
 
-def rows_of_steps(run: Path, folder: str, steps: Sequence[int], python: Path, env: Mapping[str, str]) -> list[BatchRow]:
-    """Rows of the steps, those of most steps first. run: the run folder; folder: the stage's. python: of its engine.
+def rows_of_steps(
+    run: Path, folder: str, steps: Sequence[int], program: str, python: Path, env: Mapping[str, str]
+) -> list[BatchRow]:
+    """Rows of the steps, those of most steps first. run: the run folder; folder: the stage's. program: of the runtime, that
+    its engine has for this (`Engine.step_rows`); python: the engine's.
 
     Raises: NoRowsError.
     """
-    answer = _asked([str(python), str(PROGRAM), f"{folder}/{SPEC}", *map(str, steps)], run, env)
+    answer = _asked([str(python), str(RUNTIME / program), f"{folder}/{SPEC}", *map(str, steps)], run, env)
     files = [_seen_from_run(run, folder, str(name)) for name in answer["files"]]
     by_row: dict[tuple[int, int], list[int]] = defaultdict(list)
     for step, rows in answer["steps"].items():

@@ -68,7 +68,7 @@ def computed(stage: trained.Trained) -> dict[int, set[str]]:
 
 
 def named(stage: trained.Trained, steps: list[int], python: Path) -> dict[int, set[str]]:
-    rows = rows_of_steps(stage.folder.parent, stage.folder.name, steps, python, os.environ)
+    rows = rows_of_steps(stage.folder.parent, stage.folder.name, steps, "step_rows.py", python, os.environ)
     found: dict[int, set[str]] = {step: set() for step in steps}
     for row in rows:
         path, _, line = row.where.rpartition(":")

@@ -120,8 +120,8 @@ def loss_spikes(curves: Curves) -> Ill | None:
     steps are logged, a step's spike is an n-th of its height: one or two values in a row that are above the line through their
     neighbours by 10 standard deviations of such differences, and by 50 % of it over the square root of n (15 % at least), and
     come back.
-    What to do: look at the rows of that step and drop them; clip gradients (the handbook: cut off at 5 times); skip or roll
-    back.
+    What to do: look at the rows of that step (`ftc diagnose RUN --rows spikes`) and drop them (`--drop`); clip gradients (the
+    handbook: cut off at 5 times); skip or roll back.
     Source: Chowdhery et al. 2022 (PaLM); OLMo 2, spike score; the handbook, pathology of gradients; measured
     """
     losses = curves.loss.finite

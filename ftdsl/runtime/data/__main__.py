@@ -1,4 +1,4 @@
-"""`python -m runtime.data [leaks|origins] SPEC.json …`, in the run folder. 0 when done, 1 when rows do not fit or are unreadable."""
+"""`python -m runtime.data [leaks|origins] SPEC.json …`, in the run folder. 0 when done, 1 when rows do not fit."""
 
 from __future__ import annotations
 
