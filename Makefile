@@ -8,7 +8,7 @@ OPTIMIZERS := galore-torch==1.0 apollo-torch==1.0.3 badam==1.4 adam-mini==1.1.1
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-editors tools check fast steps golden generate bench clean
+.PHONY: help quickstart test docs test-editors tools check fast steps golden generate bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -44,7 +44,11 @@ test: check tools $(ENGINE)/.tests ## set up, and run every test, with the real 
 	$(BIN)/pytest -m "slow" -n 2
 	$(BIN)/pytest -m "real"
 
-test-editors: $(BIN)/ftc ## the VS Code extension, packaged and opened in VS Code in a browser; needs npm, a C++ compiler and Chromium (4 minutes)
+docs: $(BIN)/ftc ## the documentation as a site, with the playground, into build/site; needs npm
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev,docs]'
+	$(BIN)/python -m docs.site.build
+
+test-editors: docs ## VS Code with the extension, the site and the playground, in a browser; needs npm, a C++ compiler and Chromium (6 minutes)
 	$(BIN)/pytest -m "editors"
 
 check: $(BIN)/ftc fast ## format, lint, types, fast tests: before each commit
