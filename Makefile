@@ -6,6 +6,8 @@ ENGINE := .engines/llamafactory
 # of recipes that ask for them; whoever trains with one installs it
 OPTIMIZERS := galore-torch==1.0 apollo-torch==1.0.3 badam==1.4 adam-mini==1.1.1
 export OMP_NUM_THREADS ?= 1
+# without bytecode every Python that a test starts compiles all it imports: half of its time
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test docs test-editors tools check fast steps golden generate bench clean
