@@ -13,6 +13,8 @@ from ftdsl.engines.jobs import Job
 from ftdsl.environments import Versions
 from ftdsl.observe.metrics import Result, read_result
 from ftdsl.observe.progress import RunProgress, Status, fold
+from ftdsl.plan.forecast import price_of
+from ftdsl.plan.plan import Plan
 from ftdsl.run import store
 from ftdsl.run.cache_keys import CacheKeys
 from ftdsl.run.environments import Environment
@@ -100,10 +102,12 @@ def prepare(
     cached = [event for job in jobs if (event := _settle(job, keys, done, run, note)) is not None]
     waiting = {job.key for job in jobs} - {event["stage"] for event in cached}
     store.write_build(run.folder, compiled.files, compiled.folder, {job.folder for job in jobs if job.key in waiting})
+    prices = hourly_prices(compiled.plan)
     described = [
-        {"key": job.key, "folder": job.folder, "kind": job.kind, "title": job.title, "where": job.location}
+        {"key": job.key, "folder": job.folder, "kind": job.kind, "title": job.title, "where": job.location,
+         **({"hourly": prices[job.key]} if job.key in prices else {})}
         for job in jobs
-    ]
+    ]  # fmt: skip
     first = made("run", id=run.id, name=compiled.name, smoke=smoke, stages=described, pid=os.getpid())
     if waiting or not run.finished:
         run.write(first, *cached)
@@ -112,6 +116,16 @@ def prepare(
         job = next(job for job in jobs if job.key == event["stage"])
         progress.stage(job.key).result = _result(run.folder / job.folder, done[job.key], job)
     return run, progress
+
+
+def hourly_prices(plan: Plan) -> dict[str, float]:
+    """USD an hour of each stage that runs on GPUs, by key; those whose price is not known are left out."""
+    prices = {}
+    for planned in plan.stages:
+        price, _ = price_of(planned.stage)
+        if price and planned.world.gpu:
+            prices[planned.stage.key] = round(price * planned.world.size, 4)
+    return prices
 
 
 def joinable(jobs: tuple[Job, ...], keys: CacheKeys, wishes: Wishes, home: Path, launcher: Launcher) -> list[Job]:
