@@ -16,7 +16,6 @@ from ftdsl.run.environments import Environment
 from ftdsl.run.faults import Fault, fault_of, read
 from ftdsl.run.fingerprint import made_by
 from ftdsl.run.launchers.launcher import Handle, Launcher, LaunchError, Task
-from ftdsl.run.prepare import made_paths
 from ftdsl.run.resources import Resources
 from ftdsl.run.stop import Stop
 from ftdsl.run.store import Run, mark_smoke
@@ -220,7 +219,7 @@ class Executor:
         if self.keys.times(job) != running.times:
             self.keys.forget(job)
             self.view.note(f"warning: {job.folder}: a file it reads changed while it ran: the next run makes it again")
-        made = made_by(self.run.folder, made_paths(job), self.keys.digests)
+        made = made_by(self.run.folder, job.made_paths, self.keys.digests)
         self.keys.digests.save()
         (self.run.folder / job.folder / "done").touch()
         self._change(job, Status.DONE, ended=round(time.time(), 3), key=self.keys[job.key], made=made)

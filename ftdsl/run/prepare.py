@@ -13,7 +13,7 @@ from ftdsl.engines.jobs import Job
 from ftdsl.environments import Versions
 from ftdsl.observe.metrics import Result, read_result
 from ftdsl.observe.progress import RunProgress, Status, fold
-from ftdsl.run import store
+from ftdsl.run import by_hand, store
 from ftdsl.run.cache_keys import CacheKeys
 from ftdsl.run.environments import Environment
 from ftdsl.run.faults import Fault
@@ -22,7 +22,7 @@ from ftdsl.run.launchers.launcher import Launcher, Task
 from ftdsl.run.project import is_trial, siblings
 from ftdsl.run.resources import Resources
 from ftdsl.run.store import JobState, Run
-from ftdsl.runtime.events import RESULT, Event, made
+from ftdsl.runtime.events import Event, made
 from ftdsl.targets.compiled import Compiled
 
 
@@ -174,6 +174,7 @@ def done_before(
     again = {job.key for job in jobs if job.key in wishes.force or job.key.partition("@")[0] in wishes.force}
     beside: list[Run] | None = None
     variants = [run for other in siblings(home) for run in store.runs_of(other) if not run.smoke]
+    earlier = [*earlier, *by_hand.runs(home, jobs, keys)]
     for job in jobs:
         if job.key in again or any(need in again for need in job.needs):
             again.add(job.key)
@@ -204,16 +205,6 @@ def _candidates(job: Job, key: str, runs: list[Run]) -> list[Earlier]:
 def _shareable(job: Job) -> bool:
     """Whether a result may be another recipe's: it lies in the run folder, and nothing but the result was meant."""
     return job.kind != "shell" and job.result.startswith(job.folder) and not job.gates
-
-
-def made_paths(job: Job) -> tuple[str, ...]:
-    """What a job is for, as paths of the run folder."""
-    if job.kind == "shell":
-        return job.outputs
-    result = f"{job.folder}/{RESULT}"
-    if job.kind == "data":
-        return (*(f"{job.folder}/{part}.jsonl" for part in ("train", "eval", "test")), result)
-    return (result,) if job.result_kind == "metrics" else (job.result, result)
 
 
 def _settle(job: Job, keys: CacheKeys, done: dict[str, Earlier], run: Run, note: Callable[[str], None]) -> Event | None:
