@@ -8,7 +8,7 @@ OPTIMIZERS := galore-torch==1.0 apollo-torch==1.0.3 badam==1.4 adam-mini==1.1.1
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test tools check fast steps golden generate bench clean
+.PHONY: help quickstart test moments tools check fast steps golden generate bench clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -43,6 +43,9 @@ tools:
 test: check tools $(ENGINE)/.tests ## set up, and run every test, with the real engine (about 45 minutes)
 	$(BIN)/pytest -m "slow" -n 2
 	$(BIN)/pytest -m "real"
+
+moments: $(BIN)/ftc ## disturb runs at MOMENTS (100) random moments: kills, signals, a full disk, … (about 8 minutes)
+	MOMENTS=$${MOMENTS:-100} $(BIN)/pytest tests/run/test_disturbed.py -m slow
 
 check: $(BIN)/ftc fast ## format, lint, types, fast tests: before each commit
 
