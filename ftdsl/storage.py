@@ -137,6 +137,8 @@ def _begin(root: Path, name: str, content: bytes) -> _Pending | None:
             _as_before(descriptor, existing)
     except OSError as error:
         pending.close()
+        if error.filename:
+            raise
         raise OSError(error.errno, error.strerror, str(pending.path)) from error
     except BaseException:
         pending.close()

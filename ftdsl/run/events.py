@@ -36,6 +36,8 @@ class EventLog:
             if new:
                 sync_folder(self.path.parent)
         except OSError as error:
+            if error.filename:
+                raise
             raise OSError(error.errno, error.strerror, str(self.path)) from error
 
 
