@@ -31,6 +31,7 @@ VERBS = (
     "report",
     "cancel",
     "accept",
+    "clean",
     "graph",
     "explain",
     "diff",
