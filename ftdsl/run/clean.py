@@ -171,8 +171,10 @@ def _is_folder_of(folder: Path, path: Path) -> bool:
 
 
 def _thing(home: Path, path: Path, why: str) -> Removable:
-    size, changed, seen = 0, 0.0, set()
-    for here, folders, files in os.walk(path) if path.is_dir() else [(path.parent, [], [path.name])]:
+    size, changed = 0, 0.0
+    seen: set[tuple[int, int]] = set()
+    folder = [(str(path.parent), list[str](), [path.name])]
+    for here, folders, files in os.walk(path) if path.is_dir() else folder:
         for name in (*folders, *files):
             facts = Path(here, name).lstat()
             changed = max(changed, facts.st_mtime)
