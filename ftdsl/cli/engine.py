@@ -59,7 +59,7 @@ def run_install(args: argparse.Namespace) -> int:
     if environment is None or not environment.has(args.name):
         print(f"error: {python} still has no {args.name}", file=sys.stderr)
         return 1
-    print(environment.said(args.name))
+    print(environment.describe(args.name))
     try:
         trust(python, os.environ)
     except OSError as error:
@@ -156,7 +156,7 @@ def run_doctor(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps([check.__dict__ for check in checks], indent=2))
         return int(any(check.needed and not check.fine for check in checks))
-    print(environment.said(args.name))
+    print(environment.describe(args.name))
     for check in checks:
         mark = "ok     " if check.fine else "MISSING" if check.needed else "absent "
         print(f"  {mark}  {check.name}: {check.detail}")

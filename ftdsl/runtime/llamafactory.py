@@ -15,9 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-if (
-    not __package__
-):  # run by path: its folder becomes the package `runtime`, and stands in for none of the engine's modules
+if not __package__:  # run by path: its folder becomes the package `runtime`, and shadows none of the engine's modules
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     __package__ = Path(__file__).resolve().parent.name
     __import__(__package__)
@@ -38,19 +36,19 @@ NAMES = {
 def config_of(path: str) -> dict[str, Any]:
     import yaml
 
-    found: dict[str, Any] = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    config: dict[str, Any] = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     if not sys.stderr.isatty():
-        found.setdefault("disable_tqdm", True)  # a bar has no place in a log; metrics.jsonl tells the same
-    return found
+        config.setdefault("disable_tqdm", True)  # no progress bar in a log; metrics.jsonl has the same
+    return config
 
 
 def scores_of(folder: str) -> dict[str, Any]:
     """What the engine measured, from all_results.json."""
     try:
-        found = json.loads((Path(folder) / "all_results.json").read_text(encoding="utf-8"))
+        scores = json.loads((Path(folder) / "all_results.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return scores if isinstance(scores, dict) else {}
 
 
 def samples_of(folder: str) -> list[dict[str, str]]:
@@ -89,7 +87,7 @@ def _restorable() -> None:
     import torch
 
     torch.serialization.register_package(
-        30, lambda storage: None, lambda storage, place: storage if place.startswith("cpu:") else None
+        30, lambda storage: None, lambda storage, location: storage if location.startswith("cpu:") else None
     )
 
 
@@ -100,9 +98,9 @@ _STARTS = ("model_name_or_path", "adapter_name_or_path", "ref_model", "ref_model
 def _refuse(config: dict[str, Any], stage: Stage, log: Log) -> None:
     """What the engine would take without a word: a toy as a base, a template the tokenizer cannot read. Raises: StageError."""
     for key in _STARTS:
-        for place in str(config.get(key) or "").split(","):
-            if place and not stage.smoke and marked(place):
-                text = f"{place} was made by a smoke run: a toy trained for a few steps"
+        for path in str(config.get(key) or "").split(","):
+            if path and not stage.smoke and marked(path):
+                text = f"{path} was made by a smoke run: a toy trained for a few steps"
                 raise StageError(text, "model", "reference", "resume", help="name the real model", code="FT954")
     resume = config.get("resume_from_checkpoint")
     if isinstance(resume, str) and not Path(resume, "trainer_state.json").is_file():
@@ -167,20 +165,20 @@ def losses_of(stage: str, engines: float | None) -> dict[str, float]:
     curve, since, resumed = learning_curve(events.read(Path(stage) / events.METRICS))
     if not curve:
         return {} if engines is None else {"train_loss": engines}
-    found = {"first_loss": curve[0][1], "last_loss": curve[-1][1]}
+    losses = {"first_loss": curve[0][1], "last_loss": curve[-1][1]}
     if engines is not None:
         total = curve[-1][0]
-        found["train_loss"] = engines + since / total if resumed and total else engines
-    return found
+        losses["train_loss"] = engines + since / total if resumed and total else engines
+    return losses
 
 
-def learning_curve(found: list[dict[str, Any]]) -> tuple[list[tuple[int, float]], float, bool]:
+def learning_curve(events_read: list[dict[str, Any]]) -> tuple[list[tuple[int, float]], float, bool]:
     """(step, mean loss since the point before) of a training with all its resumes; the sum of the losses up to the step it was
     last resumed at; and whether it was.
     """
     curve: list[tuple[int, float]] = []
     before, start = 0.0, 0
-    for event in found:
+    for event in events_read:
         if event["event"] == "start":
             start = event.get("step", 0)
             curve = [point for point in curve if point[0] <= start]
@@ -209,27 +207,27 @@ def export(stage: Stage, parts: tuple[Part, ...], log: Log) -> int:
 
         create_repo(config["export_hub_model_id"], private=True, exist_ok=True)
     export_model(config)
-    place = Path(str(config["export_dir"]))
-    weights = weights_of(place)
-    if not (place / "config.json").exists() or not weights:
-        raise StageError(f"the engine ended without writing a model to {place}", "to")
+    folder = Path(str(config["export_dir"]))
+    weights = weights_of(folder)
+    if not (folder / "config.json").exists() or not weights:
+        raise StageError(f"the engine ended without writing a model to {folder}", "to")
     if stage.smoke:
-        _reload(place)
+        _reload(folder)
         log.event("note", message="loaded again")
-        mark(place)
+        mark(folder)
     size = sum(path.stat().st_size for path in weights)
-    save_result(stage.stage, {"kind": "model", "path": str(place), "metrics": {"bytes": size}}, smoke=stage.smoke)
+    save_result(stage.stage, {"kind": "model", "path": str(folder), "metrics": {"bytes": size}}, smoke=stage.smoke)
     log.event("progress", done=2, total=2, what="saved")
     return 0
 
 
-def _reload(place: Path) -> None:
+def _reload(folder: Path) -> None:
     """What was written can be loaded again, on its own, and answers. Raises: StageError."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        model, tokenizer = AutoModelForCausalLM.from_pretrained(place), AutoTokenizer.from_pretrained(place)
+        model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
         with torch.no_grad():
             scores = model(**tokenizer("a question", return_tensors="pt")).logits
     except Exception as error:
@@ -237,11 +235,11 @@ def _reload(place: Path) -> None:
         raise StageError(text, "model", "tokenizer.resize", "to") from error
     if not bool(torch.isfinite(scores).all()):
         raise StageError("what was merged gives numbers that are none", "dtype", "to")
-    print(f"loaded again from {place}: {scores.shape[-1]:,} scores for each token")
+    print(f"loaded again from {folder}: {scores.shape[-1]:,} scores for each token")
 
 
 def fresh(stage: Stage, log: Log) -> int:
-    """Before a stage trains: what lies at its destination is its own, with a whole checkpoint to resume from, or is set aside.
+    """Before a stage trains: make its destination its own, with a whole checkpoint to resume from; anything else is set aside.
     Raises: StageError.
 
     The engine resumes from any checkpoint it finds in its output_dir, also from one that another recipe left there.
@@ -250,25 +248,25 @@ def fresh(stage: Stage, log: Log) -> int:
         print(f"{lock} was left by a build that was broken off; it is gone")
     if os.environ.get("NODE_RANK", "0") != "0":
         return 0  # the first node's business: all see one folder
-    place = Path(stage.output)
-    _claim(place, stage)
-    for aside, why in checkpoints.set_broken_aside(place):
-        left = checkpoints.newest_first(place)
+    output = Path(stage.output)
+    _claim(output, stage)
+    for aside, why in checkpoints.set_broken_aside(output):
+        left = checkpoints.newest_first(output)
         then = f"resumes from {left[0].name}" if left else "starts anew"
         text = f"{aside.name.removeprefix('broken-')} is damaged ({why}); it is now {aside.name}, and the stage {then}"
         log.warn(StageError(text, "save", code="FT806"))
     return 0
 
 
-def _claim(place: Path, stage: Stage) -> None:
-    """Raises: StageError when something lies there that is not a stage's to move."""
+def _claim(output: Path, stage: Stage) -> None:
+    """Raises: StageError if something there was not made by a stage."""
     try:
-        aside = checkpoints.claim(place, stage.stage)
+        aside = checkpoints.claim(output, stage.stage)
     except checkpoints.TakenError as error:
         help = "move it away, or name another folder in `to`"
         raise StageError(str(error), "to", help=help, code="FT957") from error
     if aside:
-        print(f"{place} held another result; it is now {aside}")
+        print(f"{output} held another result; it is now {aside}")
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
