@@ -157,7 +157,9 @@ def _parts(home: Path, folder: Path) -> Iterator[Removable]:
 def _destinations(home: Path, folder: Path, run: Run | None) -> Iterator[Removable]:
     """Beside the destinations of a run: earlier results that a stage made and that were set aside."""
     for state in run.jobs.values() if run else ():
-        result = str((read_result(folder / state.folder) or {}).get("path", "")) if state.status != Status.RUNNING else ""
+        result = (
+            str((read_result(folder / state.folder) or {}).get("path", "")) if state.status != Status.RUNNING else ""
+        )
         if result and result.startswith(("/", "../", "inputs/")):
             place = Path(os.path.normpath((folder / result).parent.resolve() / Path(result).name))
             for path in sorted(place.parent.glob(f"{place.name}.before-*")):

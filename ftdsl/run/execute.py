@@ -17,6 +17,7 @@ from ftdsl.run.environments import Environment
 from ftdsl.run.faults import Fault, fault_of, full_disk, read
 from ftdsl.run.fingerprint import made_by
 from ftdsl.run.launchers.launcher import Handle, Launcher, LaunchError, Task
+from ftdsl.run.preload import Preload
 from ftdsl.run.resources import Resources
 from ftdsl.run.stop import Stop
 from ftdsl.run.store import Run, mark_smoke
@@ -64,8 +65,12 @@ class Executor:
     faults: dict[str, Fault] = field(default_factory=dict)
     warnings: list[tuple[str, Fault]] = field(default_factory=list)
     when_done: Callable[[StageProgress], None] = lambda stage: None
+    preload: Preload = field(init=False)
     _stops_passed_on: int = 0
     _tried: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.preload = Preload(self.run.folder, self.environments)
 
     def execute(self) -> None:
         """Until nothing runs and nothing can start. Raises: OSError when the run's events cannot be written.
@@ -168,9 +173,9 @@ class Executor:
             job, Status.RUNNING, started=round(time.time(), 3), key=self.keys[job.key], message="", handle="",
             facts=self.keys.facts[job.key], cards=[card for listed in cards.values() for card in listed.split(",")],
         )  # fmt: skip
-        python = str(self.environments[job.environment].python)
-        env = {**self.env, "FT_PYTHON": python, "PYTHONUNBUFFERED": "1", "FTC_STAGE_KEY": self.keys[job.key], **cards}
+        env = {**self.env, "PYTHONUNBUFFERED": "1", "FTC_STAGE_KEY": self.keys[job.key], **cards}
         try:
+            env |= self.preload.python(job)
             for name in (events.RESULT, "done"):
                 (folder / name).unlink(missing_ok=True)
             tail = Tail(folder / events.METRICS, _begin(folder))
