@@ -45,7 +45,7 @@ class Preload:
 
     def __init__(self, run: Path, environments: Mapping[str, Environment]) -> None:
         self._run, self._environments = run, environments
-        self._servers: dict[str, tuple[subprocess.Popen[bytes], str]] = {}
+        self._servers: dict[str, tuple[subprocess.Popen[bytes], str, dict[str, str]]] = {}
 
     def start(self, jobs: Iterable[Job], env: Mapping[str, str], log: Path) -> None:
         """Begin to import, beside whatever runs first."""
@@ -55,9 +55,10 @@ class Preload:
             variables, count = wanted.most_common(1)[0]
             if count >= FEWEST:
                 with contextlib.suppress(OSError):  # then each stage imports for itself
-                    self._serve(name, dict(variables), log)
+                    own = {variable: value for variable, value in variables if env.get(variable) != value}
+                    self._serve(name, {**env, **own}, own, log)
 
-    def _serve(self, name: str, env: Mapping[str, str], log: Path) -> None:
+    def _serve(self, name: str, env: Mapping[str, str], own: dict[str, str], log: Path) -> None:
         engine = registry.get(name)
         assert engine is not None
         python = self._environments[name].python
@@ -72,7 +73,7 @@ class Preload:
                 cwd=self._run,
                 start_new_session=True,
             )
-        self._servers[name] = (process, door)
+        self._servers[name] = (process, door, own)
 
     def python(self, job: Job) -> dict[str, str]:
         """Variables with which a job's script finds its Python: one that asks the server where the job may be a fork."""
@@ -85,11 +86,14 @@ class Preload:
         write_file(wrapper, text.encode())
         wrapper.chmod(0o755)
         path = os.pathsep.join((str(Path(real).parent), os.environ.get("PATH", os.defpath)))
-        return {"FT_PYTHON": str(wrapper.absolute()), REAL: real, DOOR: server[1], "PATH": path}
+        _, door, variables = (
+            server  # a model made at random has a script that sets none of them, and is the same with them
+        )
+        return {**variables, "FT_PYTHON": str(wrapper.absolute()), REAL: real, DOOR: door, "PATH": path}
 
     def close(self) -> None:
         """No more is asked for. What was forked has a watcher of its own, and ends with who asked for it."""
-        for process, door in self._servers.values():
+        for process, door, _ in self._servers.values():
             process.kill()
             process.communicate()
             shutil.rmtree(Path(door).parent, ignore_errors=True)
