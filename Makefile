@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test docs test-editors tools check fast steps golden generate bench clean
+.PHONY: help quickstart test docs test-editors moments tools check fast steps golden generate bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -45,6 +45,9 @@ tools:
 test: check tools $(ENGINE)/.tests ## set up, and run every test, with the real engine (about 45 minutes)
 	$(BIN)/pytest -m "slow" -n 2
 	$(BIN)/pytest -m "real"
+
+moments: $(BIN)/ftc ## disturb runs at MOMENTS (100) random moments: kills, signals, a full disk, … (about 8 minutes)
+	MOMENTS=$${MOMENTS:-100} $(BIN)/pytest tests/run/test_disturbed.py -m slow
 
 docs: $(BIN)/ftc ## the documentation as a site, with the playground, into build/site; needs npm
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev,docs]'
