@@ -100,7 +100,7 @@ def run(
         + more
     )
     (place / "r.ft").write_text(text, encoding="utf-8")
-    done = ftc_process("run", "r.ft", "--json", "--engine-python", str(python), cwd=place)
+    done = ftc_process("run", "r.ft", "--json", "--no-preload", "--engine-python", str(python), cwd=place)
     assert "Traceback" not in done.stderr, done.stderr
     assert done.stdout, done.stderr
     document = json.loads(done.stdout)
