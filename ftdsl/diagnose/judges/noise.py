@@ -108,7 +108,17 @@ def leaps(curves: Curves) -> list[tuple[int, int, float]]:
     """Where the loss leaps, in single steps or in means over several."""
     losses = curves.loss.finite
     found = spikes(losses, min(WINDOW, len(losses) // 3)) if len(losses) >= SHORTEST else []
+    found = [leap for leap in found if not _other_rows(curves, leap)]
     return found or (averaged_spikes(losses, curves.every, curves.evals.finite) if curves.every > 1 else [])
+
+
+def _other_rows(curves: Curves, leap: tuple[int, int, float]) -> bool:
+    """Whether a leap that lasts is not in the held-out loss that was measured meanwhile: harder rows came, weights are sound."""
+    losses, evals = curves.loss.finite, curves.evals.finite
+    start, end = losses.steps[leap[0]], losses.steps[min(leap[1], len(losses)) - 1]
+    at = bisect_left(evals.steps, start + 1)
+    meanwhile = [value for step, value in zip(evals.steps[at:], evals.values[at:], strict=True) if step <= end]
+    return bool(meanwhile) and at > 0 and median(meanwhile) < 1.02 * evals.values[at - 1]
 
 
 @judge("FD301", "events")
