@@ -10,10 +10,10 @@ export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test tools check fast steps golden generate bench clean
+.PHONY: help quickstart test docs test-editors moments tools check fast steps golden generate bench clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 $(BIN)/ftc: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -46,6 +46,16 @@ test: check tools $(ENGINE)/.tests ## set up, and run every test, with the real 
 	$(BIN)/pytest -m "slow" -n 2
 	$(BIN)/pytest -m "real"
 
+moments: $(BIN)/ftc ## disturb runs at MOMENTS (100) random moments: kills, signals, a full disk, … (about 8 minutes)
+	MOMENTS=$${MOMENTS:-100} $(BIN)/pytest tests/run/test_disturbed.py -m slow
+
+docs: $(BIN)/ftc ## the documentation as a site, with the playground, into build/site; needs npm
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev,docs]'
+	$(BIN)/python -m docs.site.build
+
+test-editors: docs ## VS Code with the extension, the site and the playground, in a browser; needs npm, a C++ compiler and Chromium (6 minutes)
+	$(BIN)/pytest -m "editors"
+
 check: $(BIN)/ftc fast ## format, lint, types, fast tests: before each commit
 
 fast: $(BIN)/ftc
@@ -62,7 +72,7 @@ steps:
 	$(BIN)/python -m ftdsl.diagnose.generate --check
 	$(BIN)/python -m ftdsl.engines.reference_page --check
 	$(BIN)/ftc fmt --check examples/*.ft tests/corpus/*.ft
-	$(BIN)/pytest -m "not real and not slow" -n 2
+	$(BIN)/pytest -m "not real and not slow and not editors" -n 2
 
 golden: $(BIN)/ftc ## compile the examples anew into tests/golden, plans shown in docs too; to be read and committed
 	$(BIN)/python -m tests.golden_update

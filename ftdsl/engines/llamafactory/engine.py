@@ -17,6 +17,8 @@ ENGINE = Engine(
     unsupported=UNSUPPORTED,
     package=NAME,
     probe="llamafactory.train.tuner",
+    linted=True,
+    step_rows="step_rows.py",
     distributions=(
         NAME, "torch", "transformers", "datasets", "accelerate", "peft", "trl", "deepspeed", "bitsandbytes",
     ),
