@@ -40,6 +40,7 @@ class Engine:
     probe: the module whose import shows that it can train, for `ftc engine doctor`;
     parameters: the parameters that a stage can have, where they differ by kind of stage (by default the engine's whole schema);
     linted: whether the rules of `ftdsl.lint` are about its parameters;
+    step_rows: the program of `ftdsl/runtime` that names the rows of a step, "" where there is none;
     overlay: its tables, where they are not generated into the catalogue (an engine from elsewhere).
     """
 
@@ -54,6 +55,7 @@ class Engine:
     requirements: tuple[str, ...] = ()
     parameters: Callable[[Stage, Versions], Mapping[str, Fact]] | None = None
     linted: bool = False
+    step_rows: str = ""
     overlay: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
