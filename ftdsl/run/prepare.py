@@ -13,6 +13,8 @@ from ftdsl.engines.jobs import Job
 from ftdsl.environments import Versions
 from ftdsl.observe.metrics import Result, read_result
 from ftdsl.observe.progress import RunProgress, Status, fold
+from ftdsl.plan.forecast import price_of
+from ftdsl.plan.plan import Plan
 from ftdsl.run import by_hand, store
 from ftdsl.run.cache_keys import CacheKeys
 from ftdsl.run.environments import Environment
@@ -99,7 +101,7 @@ def prepare(
         else Run(store.new_folder(home, datetime.now()), smoke=smoke)
     )
     store.point_last(home, run.folder)
-    first, *cached = cached_events(compiled.name, jobs, keys, done, run, note)
+    first, *cached = cached_events(compiled.name, jobs, keys, done, run, note, hourly_prices(compiled.plan))
     waiting = {job.key for job in jobs} - {event["stage"] for event in cached}
     store.write_build(run.folder, compiled.files, compiled.folder, {job.folder for job in jobs if job.key in waiting})
     if waiting or not run.finished:
@@ -114,12 +116,17 @@ def cached_events(
     done: Mapping[str, Earlier],
     run: Run,
     note: Callable[[str], None] = lambda text: None,
+    prices: Mapping[str, float] | None = None,
 ) -> list[Event]:
-    """The event that begins a run, and one for each stage that is done; the folders of stages are made ready."""
+    """The event that begins a run, and one for each stage that is done; the folders of stages are made ready.
+
+    prices: USD an hour of the stages whose price is known.
+    """
     described = [
-        {"key": job.key, "folder": job.folder, "kind": job.kind, "title": job.title, "where": job.location}
+        {"key": job.key, "folder": job.folder, "kind": job.kind, "title": job.title, "where": job.location,
+         **({"hourly": prices[job.key]} if prices and job.key in prices else {})}
         for job in jobs
-    ]
+    ]  # fmt: skip
     first = made("run", id=run.id, name=name, smoke=run.smoke, stages=described, pid=os.getpid())
     return [first, *(event for job in jobs if (event := _settle(job, keys, done, run, note)) is not None)]
 
@@ -131,6 +138,16 @@ def progress_of(run: Run, jobs: tuple[Job, ...], done: Mapping[str, Earlier], ev
         if job.key in done:
             progress.stage(job.key).result = _result(run.folder / job.folder, done[job.key], job)
     return progress
+
+
+def hourly_prices(plan: Plan) -> dict[str, float]:
+    """USD an hour of each stage that runs on GPUs, by key; those whose price is not known are left out."""
+    prices = {}
+    for planned in plan.stages:
+        price, _ = price_of(planned.stage)
+        if price and planned.world.gpu:
+            prices[planned.stage.key] = round(price * planned.world.size, 4)
+    return prices
 
 
 def joinable(jobs: tuple[Job, ...], keys: CacheKeys, wishes: Wishes, home: Path, launcher: Launcher) -> list[Job]:
