@@ -52,7 +52,7 @@ def test_one_stage_alone_imports_for_itself(tmp_path: Path) -> None:
     preload = Preload(tmp_path, dict.fromkeys(("llamafactory", ""), Environment(python, "a test")))
     preload.start(by_key.values(), {}, tmp_path / "log")
     assert not (tmp_path / "log").exists()
-    assert {key: preload.python(job) for key, job in by_key.items()} == {
+    assert {key: preload.python(job, {}) for key, job in by_key.items()} == {
         key: {"FT_PYTHON": str(python)} for key in by_key
     }
     preload.close()
