@@ -107,4 +107,4 @@ def test_cancelled_nothing_is_left(place: Path, engine: Environment) -> None:
     assert client.wait(timeout=60) == 130
     until(lambda: not processes(place), "all have ended", 30)
     done = run(place, engine)
-    assert {stage["status"] for stage in done["stages"]} == {"done"}
+    assert [stage["status"] for stage in done["stages"] if stage["stage"] in "ab"] == ["done", "done"]
