@@ -175,7 +175,7 @@ class Executor:
         )  # fmt: skip
         env = {**self.env, "PYTHONUNBUFFERED": "1", "FTC_STAGE_KEY": self.keys[job.key], **cards}
         try:
-            env |= self.preload.python(job)
+            env |= self.preload.python(job, self.env)
             for name in (events.RESULT, "done"):
                 (folder / name).unlink(missing_ok=True)
             tail = Tail(folder / events.METRICS, _begin(folder))
