@@ -60,7 +60,7 @@ steps:
 	$(BIN)/python -m ftdsl.diagnose.generate --check
 	$(BIN)/python -m ftdsl.engines.reference_page --check
 	$(BIN)/ftc fmt --check examples/*.ft tests/corpus/*.ft
-	$(BIN)/pytest -m "not real and not slow" -n 2
+	$(BIN)/pytest -m "not real and not slow and not cluster" -n 2
 
 golden: $(BIN)/ftc ## compile the examples anew into tests/golden, plans shown in docs too; to be read and committed
 	$(BIN)/python -m tests.golden_update

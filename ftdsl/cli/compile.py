@@ -21,7 +21,9 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     add_recipe_arguments(parser)
     add_no_data(parser)
     parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="where to (default: build/<name>)")
-    parser.add_argument("--target", default="", metavar="T", help="what starts it (default: as the recipe says, else bash)")
+    parser.add_argument(
+        "--target", default="", metavar="T", help="what starts it (default: as the recipe says, else bash)"
+    )
     parser.add_argument("--frozen", action="store_true", help="fail if anything differs from the recipe's lock")
     parser.add_argument("--json", action="store_true", help="what was written, as JSON")
     parser.set_defaults(run=run)
