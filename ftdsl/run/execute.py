@@ -223,8 +223,8 @@ class Executor:
         self._read_log(running, stage)
         if status is None and isinstance(self.launcher, QueueLauncher):
             self._say_where(running, self.launcher)
-        if status and any(need in self.running for need in job.needs):
-            return  # a queue dropped it, since one that it needs has failed, which is told first
+        if status and not self.stop.asked and not all(self._stage(need).status.ok for need in job.needs):
+            return  # a queue dropped it, since one that it needs has failed: it is skipped
         if status is not None:
             del self.running[job.key]
             self.resources.give_back(job)

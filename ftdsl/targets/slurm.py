@@ -14,6 +14,8 @@ from typing import Any
 from ftdsl.catalog.vocabulary import TRAINING
 from ftdsl.engines.jobs import Job
 from ftdsl.plan.plan import Plan
+from ftdsl.plan.world import world_of
+from ftdsl.recipe.recipe import Stage
 from ftdsl.record import frozen
 from ftdsl.session import Session
 from ftdsl.targets.options import check_texts, options_of, refuse, stage_of
@@ -86,13 +88,16 @@ class SlurmTarget:
 def flags_of(plan: Plan, job: Job) -> list[str]:
     """What a job asks of Slurm, as flags of sbatch."""
     options = options_of(plan, job, NAME)
+    planned = stage_of(plan, job)
     each = math.ceil(job.processes / job.nodes)
     cards = math.ceil(job.accelerators / job.nodes)
+    if job.kind == "shell" and planned and _has_own_hardware(planned.stage):
+        world = world_of(planned.stage)
+        each, cards = world.processes_per_node, world.processes_per_node * bool(world.gpu)
     partition = options.get("partition") if cards else options.get("cpu_partition", options.get("partition"))
     flags = [f"--partition={partition}"] if partition else []
     flags += [f"--{name}={options[name]}" for name in ("account", "qos", "constraint", "exclude", "reservation")
               if name in options]  # fmt: skip
-    planned = stage_of(plan, job)
     least = planned.world.least_nodes if planned and planned.world.elastic else 0
     flags += [f"--nodes={least}-{job.nodes}" if least else f"--nodes={job.nodes}", "--ntasks-per-node=1"]
     if cards:
@@ -104,6 +109,12 @@ def flags_of(plan: Plan, job: Job) -> list[str]:
     if memory:
         flags.append(f"--mem={math.ceil(memory / 2**20)}M")
     return [*flags, *_times(plan, job, options), *map(str, options.get("options", ()))]
+
+
+def _has_own_hardware(stage: Stage) -> bool:
+    """Whether a script stage says itself what it runs on; what the file says is for those that train."""
+    origins = [stage.origins.get("hardware.gpu"), stage.origins.get("hardware.count")]
+    return any(origin is not None and origin.kind in ("stage", "set") for origin in origins)
 
 
 def seconds_of(plan: Plan, job: Job) -> float | None:

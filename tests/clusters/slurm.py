@@ -131,11 +131,12 @@ class Slurm:
         """slurmd, as the first process of the node's process namespace."""
         hide = "".join(f"mount -t tmpfs none '{folder}'; " for folder in self.hidden.get(name, ()))
         conf, hosts = self.folder / "slurm.conf", self.folder / "hosts"
-        script = f"mount --bind {hosts} /etc/hosts; {hide}hostname {name}; exec slurmd -D -f {conf} -N {name}"
+        script = f"mount --bind {hosts} /etc/hosts; {hide}hostname {name}; slurmd -D -f {conf} -N {name} & wait"
         enter = ["nsenter", f"--net=/run/netns/{self.tag}{name}"]
         apart = ["unshare", "--uts", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
         (self.folder / "spool" / name).mkdir(parents=True, exist_ok=True)
-        self._daemon(name, [*enter, *apart, "sh", "-c", script])
+        # bash, since the first process of a namespace must reap the others
+        self._daemon(name, [*enter, *apart, "bash", "-c", script])
 
     def start_controller(self) -> None:
         self._daemon("slurmctld", ["slurmctld", "-D", "-f", str(self.folder / "slurm.conf")])
@@ -146,6 +147,12 @@ class Slurm:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(10)
+
+    def stop_controller(self) -> None:
+        """As an administrator does: it writes down what it knows."""
+        process = self.daemons.pop("slurmctld")
+        process.terminate()
+        process.wait(20)
 
     def wait_for_nodes(self, count: int = 0) -> None:
         """Until so many nodes (all) are idle. Raises: AssertionError with the daemons' logs."""
@@ -169,7 +176,7 @@ class Slurm:
         env = {**os.environ, **self.env}
         with (self.folder / "log" / f"{name}.out").open("ab") as log:
             self.daemons[name] = subprocess.Popen(
-                command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                ["setpriv", "--pdeathsig", "KILL", *command], env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
 
     def _network(self) -> None:

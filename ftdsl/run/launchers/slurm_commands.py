@@ -15,6 +15,8 @@ from ftdsl.session import read_bytes
 
 PATIENCE = 20.0
 """Seconds after which a command of Slurm's counts as not answered."""
+GLANCE = 8.0
+"""The same for a look at the queue, which is repeated."""
 
 _TARGET = ("target",)
 _REFUSALS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
@@ -82,7 +84,7 @@ def queue(ids: Iterable[str], env: Mapping[str, str]) -> dict[str, QueuedJob] | 
     """Jobs by id (`17`, `17_3` in an array), as far as Slurm remembers them; None when it does not answer."""
     bases = sorted({id.partition("_")[0] for id in ids})
     try:
-        done = _run(["squeue", "-h", "-r", "-t", "all", "-j", ",".join(bases), "-o", "%i|%T|%r|%N"], env)
+        done = _run(["squeue", "-h", "-r", "-t", "all", "-j", ",".join(bases), "-o", "%i|%T|%r|%N"], env, patience=GLANCE)
     except (OSError, subprocess.SubprocessError):
         return None
     if done.returncode and "Invalid job id" not in done.stderr:
@@ -94,7 +96,7 @@ def queue(ids: Iterable[str], env: Mapping[str, str]) -> dict[str, QueuedJob] | 
 def accounted(ids: Iterable[str], env: Mapping[str, str]) -> dict[str, QueuedJob]:
     """Jobs that have left the queue, from the accounting; none where there is none."""
     try:
-        done = _run(["sacct", "-n", "-P", "-X", "-j", ",".join(sorted(ids)), "-o", "JobID,State,NodeList"], env)
+        done = _run(["sacct", "-n", "-P", "-X", "-j", ",".join(sorted(ids)), "-o", "JobID,State,NodeList"], env, patience=GLANCE)
     except (OSError, subprocess.SubprocessError):
         return {}
     rows = [line.split("|") for line in done.stdout.splitlines()] if not done.returncode else []
@@ -164,15 +166,17 @@ def _facts(asked: Mapping[str, str], env: Mapping[str, str]) -> dict[str, str]:
 
 
 def _last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("Try ")]
     line = lines[-1] if lines else "no reason was given"
     return re.sub(r"^(sbatch|sinfo|squeue|allocation)( error|: error)?: ", "", line).removeprefix(
         "Batch job submission failed: "
     ).removeprefix("allocation failure: ")  # fmt: skip
 
 
-def _run(command: list[str], env: Mapping[str, str], folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+def _run(
+    command: list[str], env: Mapping[str, str], folder: Path | None = None, *, patience: float = PATIENCE
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, cwd=folder, env=dict(env), capture_output=True, text=True, timeout=PATIENCE, check=False, errors="replace",
+        command, cwd=folder, env=dict(env), capture_output=True, text=True, timeout=patience, check=False, errors="replace",
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
