@@ -8,10 +8,10 @@ OPTIMIZERS := galore-torch==1.0 apollo-torch==1.0.3 badam==1.4 adam-mini==1.1.1
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test tools check fast steps golden generate bench clean
+.PHONY: help quickstart test test-editors test-clusters tools check fast steps golden generate bench clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 $(BIN)/ftc: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -27,13 +27,16 @@ $(ENGINE)/.tests: Makefile $(ENGINE)/.ready
 	$(ENGINE)/bin/python -m pip install -q --disable-pip-version-check $(OPTIMIZERS)
 	@touch $@
 
+SLURM := slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client ip:iproute2
+
 quickstart: $(BIN)/ftc $(ENGINE)/.ready ## set up, and run examples/quickstart.ft on the real engine (CPU, about 4 minutes)
 	$(BIN)/ftc engine trust $(ENGINE)
 	$(BIN)/ftc run examples/quickstart.ft
 
-# a browser for the tests of pages, PostgreSQL for those of shared studies; named where they cannot be installed from here
+# a browser for the tests of pages, PostgreSQL for those of shared studies, Slurm for those of clusters; named where they cannot
+# be installed from here
 tools:
-	@for tool in chromium:chromium initdb:postgresql; do \
+	@for tool in chromium:chromium initdb:postgresql $(SLURM); do \
 	  command -v $${tool%%:*} >/dev/null || ls /usr/lib/postgresql/*/bin/$${tool%%:*} >/dev/null 2>&1 && continue; \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get install -y --no-install-recommends $${tool##*:} >/dev/null || (apt-get update && apt-get install -y --no-install-recommends $${tool##*:}); \
@@ -43,6 +46,12 @@ tools:
 test: check tools $(ENGINE)/.tests ## set up, and run every test, with the real engine (about 45 minutes)
 	$(BIN)/pytest -m "slow" -n 2
 	$(BIN)/pytest -m "real"
+
+test-editors: $(BIN)/ftc ## the VS Code extension, packaged and opened in VS Code in a browser; needs npm, a C++ compiler and Chromium (4 minutes)
+	$(BIN)/pytest -m "editors"
+
+test-clusters: $(BIN)/ftc tools $(ENGINE)/.tests ## trainings and the quickstart on a throw-away Slurm of two nodes, and files for other clusters read by their own tools; needs root (25 minutes)
+	$(BIN)/pytest -m "cluster"
 
 check: $(BIN)/ftc fast ## format, lint, types, fast tests: before each commit
 
@@ -60,7 +69,7 @@ steps:
 	$(BIN)/python -m ftdsl.diagnose.generate --check
 	$(BIN)/python -m ftdsl.engines.reference_page --check
 	$(BIN)/ftc fmt --check examples/*.ft tests/corpus/*.ft
-	$(BIN)/pytest -m "not real and not slow and not cluster" -n 2
+	$(BIN)/pytest -m "not real and not slow and not editors and not cluster" -n 2
 
 golden: $(BIN)/ftc ## compile the examples anew into tests/golden, plans shown in docs too; to be read and committed
 	$(BIN)/python -m tests.golden_update

@@ -40,7 +40,9 @@ def on_cluster(cluster: Slurm, monkeypatch: pytest.MonkeyPatch) -> Slurm:
     return cluster
 
 
-def compiled_in(place: Path, text: str, options: Options | None = None, target: str = "slurm") -> tuple[object, Session]:
+def compiled_in(
+    place: Path, text: str, options: Options | None = None, target: str = "slurm"
+) -> tuple[object, Session]:
     (place / "rows.jsonl").write_text(ROWS, encoding="utf-8")
     (place / "r.ft").write_text(text, encoding="utf-8")
     session = Session()

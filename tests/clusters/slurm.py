@@ -174,9 +174,10 @@ class Slurm:
 
     def _daemon(self, name: str, command: list[str]) -> None:
         env = {**os.environ, **self.env}
+        mortal = ["setpriv", "--pdeathsig", "KILL", *command]  # with the thread that starts it, however that ends
         with (self.folder / "log" / f"{name}.out").open("ab") as log:
             self.daemons[name] = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *command], env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                mortal, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
 
     def _network(self) -> None:

@@ -46,7 +46,7 @@ def test_a_chain_of_stages(run_there: Run, on_cluster: Slurm) -> None:
 
 def test_an_axis_of_a_hundred_points_is_one_array(run_there: Run, on_cluster: Slurm, tmp_path: Path) -> None:
     """Submitted as one job, each point of the second stage after its own point of the first."""
-    seeds = ", ".join(f"\"{number}\"" for number in range(1, 101))
+    seeds = ", ".join(f'"{number}"' for number in range(1, 101))
     text = f"""
     target = slurm(cpus = 1)
     shell point {{ env {{ N in [{seeds}] }}, run = "echo $N > {{point.path}}" }}
@@ -86,7 +86,12 @@ def test_what_fails_takes_what_waits_for_it_along(run_there: Run, on_cluster: Sl
         ('slurm(partition = "gpuu")', "", "no such partition `gpuu`", "partitions: main, cpu"),
         ("slurm(time = 90h)", "", "time limit of 5400 min", "main allows 1:00:00"),
         ('slurm(partition = "cpu")', "target = slurm(time = 20min)", "time limit of 20 min", "cpu allows 10:00"),
-        ("slurm(cpus = 2)", "hardware { gpu = h100, count = 8 }", "what is asked for: nodes 1, gpus-per-node 8", "no GPU"),
+        (
+            "slurm(cpus = 2)",
+            "hardware { gpu = h100, count = 8 }",
+            "what is asked for: nodes 1, gpus-per-node 8",
+            "no GPU",
+        ),
         ("slurm(cpus = 99)", "", "cpus-per-task 99", "4 cores"),
         ("slurm(memory = 900GB)", "", "mem 858307M", ""),
         ('slurm(constraint = "infiniband")', "", "constraint `infiniband`", ""),

@@ -155,7 +155,8 @@ def test_the_signal_before_the_time_limit(cluster: Slurm, place: Path, engine: E
 
 def test_a_run_whose_supervisor_is_gone(cluster: Slurm, place: Path, engine: Environment) -> None:
     """`--detach`, and the process that watches is killed: the jobs go on, any terminal sees and cancels them, `ftc run` joins."""
-    text = f"{HEAD}\nsft {{ {LONG}, hardware {{ gpu = none, count = 1 }} }}\nshell last {{ after = sft, run = \"true > {{last.path}}\" }}"
+    text = f"{HEAD}\nsft {{ {LONG}, hardware {{ gpu = none, count = 1 }} }}"
+    text += '\nshell last { after = sft, run = "true > {last.path}" }'
     (place / "r.ft").write_text(text, encoding="utf-8")
     assert start(cluster, place, engine, "--detach").wait(60) == 0
     until(reaches(place, 20), "step 20")

@@ -84,7 +84,9 @@ def queue(ids: Iterable[str], env: Mapping[str, str]) -> dict[str, QueuedJob] | 
     """Jobs by id (`17`, `17_3` in an array), as far as Slurm remembers them; None when it does not answer."""
     bases = sorted({id.partition("_")[0] for id in ids})
     try:
-        done = _run(["squeue", "-h", "-r", "-t", "all", "-j", ",".join(bases), "-o", "%i|%T|%r|%N"], env, patience=GLANCE)
+        done = _run(
+            ["squeue", "-h", "-r", "-t", "all", "-j", ",".join(bases), "-o", "%i|%T|%r|%N"], env, patience=GLANCE
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     if done.returncode and "Invalid job id" not in done.stderr:
@@ -96,7 +98,9 @@ def queue(ids: Iterable[str], env: Mapping[str, str]) -> dict[str, QueuedJob] | 
 def accounted(ids: Iterable[str], env: Mapping[str, str]) -> dict[str, QueuedJob]:
     """Jobs that have left the queue, from the accounting; none where there is none."""
     try:
-        done = _run(["sacct", "-n", "-P", "-X", "-j", ",".join(sorted(ids)), "-o", "JobID,State,NodeList"], env, patience=GLANCE)
+        done = _run(
+            ["sacct", "-n", "-P", "-X", "-j", ",".join(sorted(ids)), "-o", "JobID,State,NodeList"], env, patience=GLANCE
+        )
     except (OSError, subprocess.SubprocessError):
         return {}
     rows = [line.split("|") for line in done.stdout.splitlines()] if not done.returncode else []
