@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _report(folder: Path, compiled: Compiled, args: argparse.Namespace) -> None:
+    from ftdsl.run.launchers import registry as launchers
     from ftdsl.targets import registry
 
     files = compiled.files
@@ -71,4 +72,5 @@ def _report(folder: Path, compiled: Compiled, args: argparse.Namespace) -> None:
     target = registry.get(compiled.target)
     assert target is not None, "it was compiled for"
     chosen = f" --target {args.target}" if args.target else ""
-    print(f"next: {join(target.next_step(folder.as_posix()))}, or ftc run{chosen} {typed(args.file)}", file=sys.stderr)
+    run = f", or ftc run{chosen} {typed(args.file)}" if compiled.target in launchers.names() else ""
+    print(f"next: {join(target.next_step(folder.as_posix()))}{run}", file=sys.stderr)

@@ -4,13 +4,17 @@ of the job's stage.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from ftdsl.engines.jobs import Job
-from ftdsl.language.values import Term
+from ftdsl.language.values import Secret, Term
 from ftdsl.plan.plan import Plan, PlannedStage
+from ftdsl.plan.world import world_of
+from ftdsl.recipe.recipe import Stage
+from ftdsl.record import frozen
 from ftdsl.session import Session
 from ftdsl.source import Span
 
@@ -71,3 +75,71 @@ def check_texts(plan: Plan, jobs: tuple[Job, ...], target: str, session: Session
 def refuse(plan: Plan, job: Job, session: Session, text: str, *, key: str = "target", help: str = "") -> None:
     """An error at the recipe's line."""
     session.sink.error(CODE, text, span_of(plan, job, key), help=help)
+
+
+# --- what a job needs of a node
+
+CPUS_PER_GPU = 4
+"""Cores for each GPU when the recipe names none: the loader's workers and the rank itself."""
+
+
+@frozen
+class Hardware:
+    """What a job asks of each of its nodes. gpus: how many, and kind: of the catalogue ("" for none); cpus: cores; memory: bytes,
+    0 if the recipe does not say.
+    """
+
+    gpus: int
+    kind: str
+    cpus: int
+    memory: float
+
+
+def hardware_of(plan: Plan, job: Job) -> Hardware:
+    """Of the plan; a script stage has what its own `hardware` block says, since the file's is for stages that train."""
+    planned = stage_of(plan, job)
+    processes, gpus = math.ceil(job.processes / job.nodes), math.ceil(job.accelerators / job.nodes)
+    kind = planned.world.gpu if planned else ""
+    if job.kind == "shell" and planned and _has_own_hardware(planned.stage):
+        world = world_of(planned.stage)
+        processes, gpus, kind = world.processes_per_node, world.processes_per_node * bool(world.gpu), world.gpu
+    cpus, memory = (_of_node(planned, f"hardware.{name}", whole_node=gpus > 0) for name in ("cpus", "memory"))
+    return Hardware(
+        gpus, kind if gpus else "", int(cpus) or max(processes, CPUS_PER_GPU * gpus), memory
+    )  # fmt: skip
+
+
+def _of_node(planned: PlannedStage | None, key: str, *, whole_node: bool) -> float:
+    """Cores or bytes of a node; what the file says of its GPU nodes is not asked for a stage without a GPU."""
+    if planned is None or not (whole_node or _is_own(planned.stage, key)):
+        return 0
+    return float(planned.stage.settings.get(key) or 0)
+
+
+def _has_own_hardware(stage: Stage) -> bool:
+    return any(_is_own(stage, key) for key in ("hardware.gpu", "hardware.count"))
+
+
+def _is_own(stage: Stage, key: str) -> bool:
+    origin = stage.origins.get(key)
+    return origin is not None and origin.kind in ("stage", "set")
+
+
+def inputs_of(jobs: tuple[Job, ...]) -> list[str]:
+    """What jobs read of the recipe's folder, seen from the build: files and folders; of a pattern the folder that it is in."""
+    found = dict.fromkeys(path for job in jobs for path in (*job.inputs, *job.reads))
+    inside = [_before_pattern(path) for path in found if "://" not in path and not path.startswith(("/", "~"))]
+    return sorted({f"inputs/{path}" for path in inside})
+
+
+def _before_pattern(path: str) -> str:
+    parts = path.split("/")
+    at = next((at for at, part in enumerate(parts) if re.search(r"[*?\[]", part)), len(parts))
+    return "/".join(parts[:at]) or "."
+
+
+def secrets_of(plan: Plan, job: Job) -> list[str]:
+    """Names of the secret variables of a job's stage; their values are nobody's business but the cluster's."""
+    planned = stage_of(plan, job)
+    values = planned.stage.settings.values.values() if planned else ()
+    return sorted({value.variable for value in values if isinstance(value, Secret)})

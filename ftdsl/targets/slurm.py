@@ -14,11 +14,9 @@ from typing import Any
 from ftdsl.catalog.vocabulary import TRAINING
 from ftdsl.engines.jobs import Job
 from ftdsl.plan.plan import Plan
-from ftdsl.plan.world import world_of
-from ftdsl.recipe.recipe import Stage
 from ftdsl.record import frozen
 from ftdsl.session import Session
-from ftdsl.targets.options import check_texts, options_of, refuse, stage_of
+from ftdsl.targets.options import check_texts, hardware_of, options_of, refuse, stage_of
 from ftdsl.targets.render import render
 
 NAME = "slurm"
@@ -29,8 +27,6 @@ SAVE_BEFORE = 300
 """Seconds before the time limit at which a training is asked to save."""
 REQUEUE = 5
 """Times that a job goes on after its time limit."""
-CPUS_PER_GPU = 4
-"""Cores for each GPU when the recipe names none: the loader's workers and the rank itself."""
 
 OPTION = r"--[a-z][a-z-]*(=[\w.,:@/+=\[\]&|*()%~-]+)?"
 OURS = ("--array", "--dependency", "--kill-on-invalid-dep", "--output", "--error", "--open-mode", "--parsable", "--chdir",
@@ -88,12 +84,8 @@ class SlurmTarget:
 def flags_of(plan: Plan, job: Job) -> list[str]:
     """What a job asks of Slurm, as flags of sbatch."""
     options = options_of(plan, job, NAME)
+    asked, cards = hardware_of(plan, job), hardware_of(plan, job).gpus
     planned = stage_of(plan, job)
-    each = math.ceil(job.processes / job.nodes)
-    cards = math.ceil(job.accelerators / job.nodes)
-    if job.kind == "shell" and planned and _has_own_hardware(planned.stage):
-        world = world_of(planned.stage)
-        each, cards = world.processes_per_node, world.processes_per_node * bool(world.gpu)
     partition = options.get("partition") if cards else options.get("cpu_partition", options.get("partition"))
     flags = [f"--partition={partition}"] if partition else []
     flags += [f"--{name}={options[name]}" for name in ("account", "qos", "constraint", "exclude", "reservation")
@@ -102,19 +94,11 @@ def flags_of(plan: Plan, job: Job) -> list[str]:
     flags += [f"--nodes={least}-{job.nodes}" if least else f"--nodes={job.nodes}", "--ntasks-per-node=1"]
     if cards:
         flags.append(f"--gres={options['gpus']}:{cards}" if "gpus" in options else f"--gpus-per-node={cards}")
-    settings = planned.stage.settings if planned else None
-    own_cpus = settings.get("hardware.cpus") if settings else None
-    flags.append(f"--cpus-per-task={options.get('cpus') or own_cpus or max(each, CPUS_PER_GPU * cards)}")
-    memory = options.get("memory") or (settings.get("hardware.memory") if settings else None)
+    flags.append(f"--cpus-per-task={options.get('cpus') or asked.cpus}")
+    memory = options.get("memory") or asked.memory
     if memory:
         flags.append(f"--mem={math.ceil(memory / 2**20)}M")
     return [*flags, *_times(plan, job, options), *map(str, options.get("options", ()))]
-
-
-def _has_own_hardware(stage: Stage) -> bool:
-    """Whether a script stage says itself what it runs on; what the file says is for those that train."""
-    origins = [stage.origins.get("hardware.gpu"), stage.origins.get("hardware.count")]
-    return any(origin is not None and origin.kind in ("stage", "set") for origin in origins)
 
 
 def seconds_of(plan: Plan, job: Job) -> float | None:

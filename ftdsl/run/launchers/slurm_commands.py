@@ -136,18 +136,18 @@ def refusal(text: str, script: Path, env: Mapping[str, str]) -> LaunchError:
     except OSError:
         text_of_script = ""
     asked = dict(re.findall(r"^#SBATCH '?--([\w-]+)=([^'\n]*)'?$", text_of_script, re.MULTILINE))
-    said = _last_line(text)
+    reason = _last_line(text)
     for part, sentence, keys, help in _REFUSALS:
-        if part in said.lower():
+        if part in reason.lower():
             facts = _facts(asked, env) if "{" in help else {}
             named = {name: f" `{asked[name]}`" if name in asked else "" for name in
                      ("partition", "account", "qos", "constraint", "reservation")}  # fmt: skip
             named["time"] = f" of {asked['time']} min" if "time" in asked else ""
             wanted = ", ".join(f"{name} {asked[name]}" for name in _SHOWN if name in asked)
             return LaunchError(
-                f"{sentence.format(asked=wanted, **named)} (sbatch: {said})", keys=keys, help=help.format(**facts)
+                f"{sentence.format(asked=wanted, **named)} (sbatch: {reason})", keys=keys, help=help.format(**facts)
             )
-    return LaunchError(f"sbatch: {said}", keys=_TARGET)
+    return LaunchError(f"sbatch: {reason}", keys=_TARGET)
 
 
 def _facts(asked: Mapping[str, str], env: Mapping[str, str]) -> dict[str, str]:
