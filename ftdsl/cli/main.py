@@ -36,6 +36,7 @@ VERBS = (
     "diff",
     "upgrade",
     "engine",
+    "doctor",
     "models",
     "search",
     "measurements",

@@ -38,6 +38,7 @@ class _Running:
     log_size: int = -1
     known_entries: int = 0
     where: str = ""
+    waits: bool = False
 
 
 @dataclass
@@ -233,10 +234,11 @@ class Executor:
     def _say_where(self, running: _Running, launcher: QueueLauncher) -> None:
         """How a stage stands in a queue, in the run's events where that has changed; its time counts from when it runs."""
         text = launcher.describe(running.handle)
+        waits = launcher.waits(running.handle)
         if text != running.where:
-            running.where = text
-            key = running.job.key
-            self.progress.apply(self.run.record("stage", stage=key, message=text, started=round(time.time(), 3)))
+            begins = {} if waits or not running.waits else {"started": round(time.time(), 3)}
+            self.progress.apply(self.run.record("stage", stage=running.job.key, message=text, **begins))
+        running.where, running.waits = text, waits
 
     def _guarded(self, running: _Running, event: events.Event) -> None:
         """An entry of a stage's ledger: shown, and kept with the run. Of a start that was joined the first are there already."""

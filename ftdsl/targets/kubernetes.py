@@ -15,7 +15,7 @@ from ftdsl.engines.jobs import Job
 from ftdsl.plan.plan import Plan
 from ftdsl.record import frozen
 from ftdsl.session import Session
-from ftdsl.targets.options import check_texts, hardware_of, inputs_of, options_of, refuse, secrets_of
+from ftdsl.targets.options import asked_text, check_texts, hardware_of, inputs_of, options_of, refuse, secrets_of
 from ftdsl.targets.render import render
 
 NAME = "kubernetes"
@@ -76,6 +76,10 @@ class KubernetesTarget:
 
     def next_step(self, folder: str) -> tuple[str, ...]:
         return ("bash", f"{folder}/apply.sh")
+
+    def asks(self, plan: Plan, job: Job) -> str:
+        options = options_of(plan, job, NAME)
+        return asked_text(plan, job, options, _seconds(plan, options), _kind(plan, job)[0])
 
 
 def documents(plan: Plan, job: Job) -> list[Document]:

@@ -77,6 +77,22 @@ def refuse(plan: Plan, job: Job, session: Session, text: str, *, key: str = "tar
     session.sink.error(CODE, text, span_of(plan, job, key), help=help)
 
 
+def asked_text(plan: Plan, job: Job, options: Mapping[str, Any], seconds: float | None, *first: str) -> str:
+    """What a job asks for, in a line. first: words before it."""
+    asked = hardware_of(plan, job)
+    cpus, memory = options.get("cpus") or asked.cpus, options.get("memory") or asked.memory
+    gpus = f"{asked.gpus} x {asked.kind or 'GPU'}, " if asked.gpus else ""
+    node = f"{gpus}{cpus} core{'s' * (cpus != 1)}" + (f", {memory / 1e9:.4g} GB" if memory else "")
+    nodes = f"{job.nodes} nodes, each {node}" if job.nodes > 1 else node
+    limit = f"at most {_duration(seconds)}" if seconds else "no time limit of its own"
+    return ", ".join((*first, nodes, limit))
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = divmod(math.ceil(seconds / 60), 60)
+    return " ".join(part for part in (f"{hours} h" * bool(hours), f"{minutes} min" * bool(minutes)) if part)
+
+
 # --- what a job needs of a node
 
 CPUS_PER_GPU = 4

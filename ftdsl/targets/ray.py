@@ -15,7 +15,7 @@ from ftdsl.plan.plan import Plan
 from ftdsl.record import frozen
 from ftdsl.session import Session
 from ftdsl.targets.artifacts import runtime_module
-from ftdsl.targets.options import check_texts, hardware_of, inputs_of, options_of, refuse, secrets_of
+from ftdsl.targets.options import asked_text, check_texts, hardware_of, inputs_of, options_of, refuse, secrets_of
 from ftdsl.targets.render import render
 
 NAME = "ray"
@@ -58,6 +58,10 @@ class RayTarget:
 
     def next_step(self, folder: str) -> tuple[str, ...]:
         return ("bash", f"{folder}/submit.sh")
+
+    def asks(self, plan: Plan, job: Job) -> str:
+        options = options_of(plan, job, NAME)
+        return asked_text(plan, job, options, options.get("time"))
 
 
 def _stage(plan: Plan, job: Job) -> dict[str, Any]:

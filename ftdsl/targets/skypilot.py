@@ -16,7 +16,7 @@ from ftdsl.engines.jobs import Job
 from ftdsl.plan.plan import Plan
 from ftdsl.record import frozen
 from ftdsl.session import Session
-from ftdsl.targets.options import check_texts, hardware_of, inputs_of, options_of, refuse, secrets_of
+from ftdsl.targets.options import asked_text, check_texts, hardware_of, inputs_of, options_of, refuse, secrets_of
 from ftdsl.targets.render import render
 
 NAME = "skypilot"
@@ -64,6 +64,11 @@ class SkyPilotTarget:
 
     def next_step(self, folder: str) -> tuple[str, ...]:
         return ("bash", f"{folder}/submit.sh")
+
+    def asks(self, plan: Plan, job: Job) -> str:
+        options = options_of(plan, job, NAME)
+        first = (str(options.get("infra", "any cloud")), "spot" if options.get("spot") else "on demand")
+        return asked_text(plan, job, options, options.get("time"), *first)
 
 
 def task(plan: Plan, job: Job) -> dict[str, Any]:

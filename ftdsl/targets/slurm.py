@@ -16,7 +16,7 @@ from ftdsl.engines.jobs import Job
 from ftdsl.plan.plan import Plan
 from ftdsl.record import frozen
 from ftdsl.session import Session
-from ftdsl.targets.options import check_texts, hardware_of, options_of, refuse, stage_of
+from ftdsl.targets.options import asked_text, check_texts, hardware_of, options_of, refuse, stage_of
 from ftdsl.targets.render import render
 
 NAME = "slurm"
@@ -77,6 +77,12 @@ class SlurmTarget:
     def next_step(self, folder: str) -> tuple[str, ...]:
         return ("bash", f"{folder}/submit.sh")
 
+    def asks(self, plan: Plan, job: Job) -> str:
+        options = options_of(plan, job, NAME)
+        partition = partition_of(options, gpus=hardware_of(plan, job).gpus)
+        first = [f"partition {partition}"] if partition else ["the default partition"]
+        return asked_text(plan, job, options, seconds_of(plan, job), *first)
+
 
 # --- what is asked for
 
@@ -86,7 +92,7 @@ def flags_of(plan: Plan, job: Job) -> list[str]:
     options = options_of(plan, job, NAME)
     asked, cards = hardware_of(plan, job), hardware_of(plan, job).gpus
     planned = stage_of(plan, job)
-    partition = options.get("partition") if cards else options.get("cpu_partition", options.get("partition"))
+    partition = partition_of(options, gpus=cards)
     flags = [f"--partition={partition}"] if partition else []
     flags += [f"--{name}={options[name]}" for name in ("account", "qos", "constraint", "exclude", "reservation")
               if name in options]  # fmt: skip
@@ -99,6 +105,12 @@ def flags_of(plan: Plan, job: Job) -> list[str]:
     if memory:
         flags.append(f"--mem={math.ceil(memory / 2**20)}M")
     return [*flags, *_times(plan, job, options), *map(str, options.get("options", ()))]
+
+
+def partition_of(options: Mapping[str, Any], *, gpus: int) -> str:
+    """The partition of a job; "" for the cluster's default one."""
+    name = options.get("partition", "")
+    return str(name if gpus else options.get("cpu_partition", name))
 
 
 def seconds_of(plan: Plan, job: Job) -> float | None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ import pytest
 from ftdsl.observe.progress import Status
 from ftdsl.run.launchers.slurm import SlurmLauncher
 from ftdsl.run.outcome import Outcome
-from tests.clusters.slurm import Slurm
-from tests.conftest import until
+from tests.clusters.slurm import Slurm, missing
+from tests.conftest import ROOT, ftc_process, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -160,3 +161,121 @@ def test_a_launcher_finds_a_start_again(run_there: Run, on_cluster: Slurm) -> No
     handle = SlurmLauncher().find(Task(outcome.progress.folder, outcome.progress.stages[0].folder, {}))
     assert handle is not None
     assert SlurmLauncher().poll(handle) == 0
+
+
+SEEN_BY_ONE = """
+target = slurm(exclude = "n1")
+shell s { run = "true > {s.path}" }
+"""
+
+
+def test_a_folder_that_a_node_does_not_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_there: Run) -> None:
+    """The run folder lies on a disk of this machine's own."""
+    with Slurm(2, hidden={"n2": [tmp_path]}) as cluster:
+        for name, value in cluster.env.items():
+            monkeypatch.setenv(name, value)
+        outcome = run_there(SEEN_BY_ONE)
+    assert outcome.status == 1
+    (problem,) = outcome.problems
+    assert "n2 does not see" in problem.message, problem.message
+    assert "all nodes share" in problem.help
+    assert problem.span is not None
+    assert problem.span.text == 'slurm(exclude = "n1")'
+
+
+def test_a_python_that_a_node_does_not_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_there: Run) -> None:
+    with Slurm(2, hidden={"n2": [Path(sys.executable).parent]}) as cluster:
+        for name, value in cluster.env.items():
+            monkeypatch.setenv(name, value)
+        outcome = run_there(SEEN_BY_ONE)
+        seen = ftc_process(
+            "doctor", "--target", "slurm", "--on-a-node", "--engine-python", sys.executable, cwd=tmp_path
+        )
+    assert outcome.status == 1
+    (problem,) = outcome.problems
+    assert "n2 does not see the Python that runs the stage" in problem.message, problem.message
+    assert "--engine-python" in problem.help
+    assert problem.span is not None
+    assert problem.span.text == 'slurm(exclude = "n1")'
+    assert seen.returncode == 0, "n1 is the first node, and sees it"
+    assert "a job ran on n1" in seen.stdout
+    assert f"n1 sees {tmp_path}" in seen.stdout
+
+
+def test_the_doctor_says_what_there_is(on_cluster: Slurm, tmp_path: Path) -> None:
+    done = ftc_process("doctor", "--target", "slurm", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for line in (
+        "controller: answers",
+        "partition main*: 2 nodes of 4 cores, no GPU, at most 1:00:00",
+        "accounting: none",
+    ):
+        assert line in done.stdout, done.stdout
+
+
+WIDE = """
+hardware { gpu = h100(80GB), count = 8, nodes = NODES }
+target = slurm(partition = "gpu", time = 8h, cpu_partition = "cpu")
+data rows { source = file("rows.jsonl") }
+sft { model = hf("Qwen/Qwen3-0.6B"), data = rows, duration = 1 epoch, full {}, parallel { strategy = zero3 } }
+"""
+
+
+@pytest.fixture(scope="module")
+def wide() -> Iterator[Slurm]:
+    """16 nodes of 8 GPUs, and nodes without."""
+    if why := missing():
+        pytest.skip(why)
+    partitions = {"gpu": "Nodes=ALL MaxTime=1440", "cpu": "Nodes=n1 MaxTime=600"}
+    with Slurm(16, cpus=192, memory=1_900_000, gpus=8, partitions=partitions) as started:
+        yield started
+
+
+MULTI_NODE = [
+    (path, profile)
+    for path, profile in ((ROOT / "tests/corpus/35_multinode.ft", ""), (ROOT / "tests/corpus/35_multinode.ft", "elastic"),
+                          (ROOT / "examples/handbook_14b.ft", "three_d"), (ROOT / "examples/align_8gpu.ft", ""))
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "profile"), MULTI_NODE, ids=lambda value: getattr(value, "stem", value))
+def test_sixteen_nodes_take_every_example(path: Path, profile: str, wide: Slurm, tmp_path: Path) -> None:
+    """`ftc plan` asks `sbatch --test-only`; nothing is submitted."""
+    arguments = [
+        "plan",
+        str(path),
+        "--target",
+        "slurm",
+        "--no-data",
+        "--json",
+        *(["--profile", profile] if profile else []),
+    ]
+    done = ftc_process(*arguments, cwd=tmp_path, **wide.env)
+    jobs = json.loads(done.stdout)["target"]["jobs"]
+    assert jobs
+    assert all(job["answer"].startswith("would start at") for job in jobs), jobs
+    assert not wide.run("squeue", "-h").stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence", "line"),
+    [
+        (("NODES", "17"), "nodes 17", 2),
+        (("count = 8", "count = 9"), "gpus-per-node 9", 2),
+        (("h100(80GB), count = 8,", "h100(80GB), count = 8, memory = 9000GB,"), "mem 8583069M", 2),
+        (("time = 8h", "time = 80h"), "time limit of 4800 min", 3),
+        (('"gpu"', '"gpuu"'), "no such partition `gpuu`", 3),
+        (("time = 8h", 'time = 8h, reservation = "mine"'), "reservation `mine`", 3),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_sixteen_nodes_refuse_what_is_wrong(
+    change: tuple[str, str], sentence: str, line: int, wide: Slurm, tmp_path: Path
+) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"instruction": "q", "input": "", "output": "a"}\n' * 9, encoding="utf-8")
+    (tmp_path / "r.ft").write_text(WIDE.replace(*change).replace("NODES", "16"), encoding="utf-8")
+    done = ftc_process("plan", "r.ft", "--json", cwd=tmp_path, **wide.env)
+    assert done.returncode == 1, done.stdout
+    problems = [problem for problem in json.loads(done.stdout)["problems"] if sentence in problem["message"]]
+    assert problems, done.stdout
+    assert problems[0]["line"] == line, problems[0]

@@ -171,7 +171,7 @@ def test_a_run_whose_supervisor_is_gone(cluster: Slurm, place: Path, engine: Env
     ended(start(cluster, place, engine), place)
     assert job_of(place) == first, "joined, not started again"
     status = json.loads(ftc_process("status", "r.ft", "--json", cwd=place, **cluster.env).stdout)
-    assert [stage["status"] for stage in status["runs"][0]["stages"]] == ["done", "done"]
+    assert [stage["status"] for stage in status["runs"][0]["stages"]] == ["cached", "done", "done"]
 
 
 def test_cancelled_from_another_terminal(cluster: Slurm, place: Path, engine: Environment) -> None:

@@ -22,6 +22,10 @@ class LaunchError(Exception):
         self.keys, self.help = keys, help
 
 
+class NotAnsweredError(LaunchError):
+    """The scheduler is not there, or does not answer: nothing is known of the stage."""
+
+
 @dataclass(frozen=True)
 class Task:
     """A stage to start. run: the run folder; stage: its folder in it (`20-sft`); env: the whole environment of its script;
@@ -101,6 +105,9 @@ class QueueLauncher(Launcher, Protocol):
 
     def describe(self, handle: Handle) -> str:
         """How a stage that has not ended stands in the queue: `job 17 waits: Resources`."""
+
+    def waits(self, handle: Handle) -> bool:
+        """Whether a stage that has not ended is in the queue and not started."""
 
     def ending(self, handle: Handle) -> Ending | None:
         """Why a stage ended with another status than 0, where the queue knows it; None where its own words count."""

@@ -51,6 +51,24 @@ class SlurmLauncher:
         self._silent_since = 0.0
         self._gone: dict[str, float] = {}
 
+    # --- try
+
+    def try_out(self, folder: Path) -> dict[str, str | LaunchError]:
+        """By stage folder: when Slurm would start its job ("" if it does not say), or why it would refuse it. Submits nothing.
+
+        folder: where the target's files lie.
+        """
+        found: dict[str, str | LaunchError] = {}
+        by_script: dict[str, str | LaunchError] = {}
+        for stage, (script, _, _) in _listed(folder).items():
+            if script not in by_script:
+                try:
+                    by_script[script] = commands.try_out(f"slurm/{script}", folder, self.env)
+                except LaunchError as error:
+                    by_script[script] = error
+            found[stage] = by_script[script]
+        return found
+
     # --- start
 
     def submit(self, task: Task) -> Handle:
@@ -173,6 +191,9 @@ class SlurmLauncher:
         if job.state == "PENDING":
             return f"job {handle.id} waits: {_reason(job.reason)}"
         return f"job {handle.id} on {job.nodes}" if job.nodes else f"job {handle.id}: {job.state.lower()}"
+
+    def waits(self, handle: Handle) -> bool:
+        return self._jobs.get(handle.id, QueuedJob("", "PENDING")).state == "PENDING"
 
     def ending(self, handle: Handle) -> Ending | None:
         job = self._jobs.get(handle.id, QueuedJob(handle.id, ""))

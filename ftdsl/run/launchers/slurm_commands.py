@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ftdsl.record import frozen
-from ftdsl.run.launchers.launcher import LaunchError
+from ftdsl.run.launchers.launcher import LaunchError, NotAnsweredError
 from ftdsl.session import read_bytes
 
 PATIENCE = 20.0
@@ -39,6 +39,9 @@ _REFUSALS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
 """What sbatch says, and what that means: a part of its text, a sentence, the keys it is about, help."""
 
 
+_SILENT = ("Unable to contact", "configuration source", "timed out", "Connection refused")
+"""What sbatch says when no controller answers."""
+
 _SHOWN = ("partition", "nodes", "gpus-per-node", "gres", "cpus-per-task", "mem")
 """Flags that are shown where the nodes do not have what is asked for."""
 
@@ -62,7 +65,7 @@ def submit(script: str, folder: Path, options: Sequence[str], env: Mapping[str, 
             "there is no `sbatch` here", keys=_TARGET, help="submit from a login node of the cluster"
         ) from None
     except (OSError, subprocess.SubprocessError):
-        raise LaunchError("Slurm does not answer", keys=_TARGET, help="ftc run again goes on from here") from None
+        raise NotAnsweredError("Slurm does not answer", keys=_TARGET, help="ftc run again goes on from here") from None
     if done.returncode:
         raise refusal(done.stderr, folder / script, env)
     return done.stdout.strip().partition(";")[0]
@@ -73,7 +76,7 @@ def try_out(script: str, folder: Path, env: Mapping[str, str]) -> str:
     try:
         done = _run(["sbatch", "--test-only", script], env, folder)
     except (OSError, subprocess.SubprocessError):
-        raise LaunchError("Slurm does not answer", keys=_TARGET) from None
+        raise NotAnsweredError("Slurm does not answer", keys=_TARGET) from None
     if done.returncode:
         raise refusal(done.stderr, folder / script, env)
     match = re.search(r"to start at (\S+)", done.stderr)
@@ -122,11 +125,19 @@ def partitions(env: Mapping[str, str]) -> list[tuple[str, str, str, str, str]]:
     try:
         done = _run(["sinfo", "-h", "-o", "%P|%l|%D|%c|%G"], env)
     except (OSError, subprocess.SubprocessError):
-        raise LaunchError("Slurm does not answer", keys=_TARGET) from None
+        raise NotAnsweredError("Slurm does not answer", keys=_TARGET) from None
     if done.returncode:
-        raise LaunchError(_last_line(done.stderr), keys=_TARGET)
+        raise NotAnsweredError(f"Slurm does not answer (sinfo: {_last_line(done.stderr)})", keys=_TARGET)
     rows = [tuple(line.split("|")) for line in done.stdout.splitlines()]
     return [(row[0], row[1], row[2], row[3], row[4]) for row in rows if len(row) == 5]
+
+
+def keeps_accounts(env: Mapping[str, str]) -> bool:
+    """Whether the accounting answers."""
+    try:
+        return _run(["sacct", "-n", "-X", "-S", "now"], env, patience=GLANCE).returncode == 0
+    except (OSError, subprocess.SubprocessError):
+        return False
 
 
 def refusal(text: str, script: Path, env: Mapping[str, str]) -> LaunchError:
@@ -137,6 +148,8 @@ def refusal(text: str, script: Path, env: Mapping[str, str]) -> LaunchError:
         text_of_script = ""
     asked = dict(re.findall(r"^#SBATCH '?--([\w-]+)=([^'\n]*)'?$", text_of_script, re.MULTILINE))
     reason = _last_line(text)
+    if any(part in reason for part in _SILENT):
+        return NotAnsweredError(f"Slurm does not answer (sbatch: {reason})", keys=_TARGET)
     for part, sentence, keys, help in _REFUSALS:
         if part in reason.lower():
             facts = _facts(asked, env) if "{" in help else {}
