@@ -184,22 +184,23 @@ def test_a_folder_that_a_node_does_not_see(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_python_that_a_node_does_not_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_there: Run) -> None:
-    with Slurm(2, hidden={"n2": [Path(sys.executable).parent]}) as cluster:
+    partitions = {"main": "Nodes=ALL", "one": "Nodes=n1", "two": "Nodes=n2"}
+    with Slurm(2, hidden={"n2": [Path(sys.executable).parent]}, partitions=partitions) as cluster:
         for name, value in cluster.env.items():
             monkeypatch.setenv(name, value)
         outcome = run_there(SEEN_BY_ONE)
-        seen = ftc_process(
-            "doctor", "--target", "slurm", "--on-a-node", "--engine-python", sys.executable, cwd=tmp_path
-        )
+        look = ("doctor", "--target", "slurm", "--on-a-node", "--engine-python", sys.executable, "--partition")
+        seen, unseen = (ftc_process(*look, name, cwd=tmp_path) for name in ("one", "two"))
     assert outcome.status == 1
     (problem,) = outcome.problems
     assert "n2 does not see the Python that runs the stage" in problem.message, problem.message
     assert "--engine-python" in problem.help
     assert problem.span is not None
     assert problem.span.text == 'slurm(exclude = "n1")'
-    assert seen.returncode == 0, "n1 is the first node, and sees it"
-    assert "a job ran on n1" in seen.stdout
+    assert seen.returncode == 0, seen.stdout
     assert f"n1 sees {tmp_path}" in seen.stdout
+    assert unseen.returncode == 1
+    assert f"n2 has no {sys.executable}" in unseen.stdout
 
 
 def test_the_doctor_says_what_there_is(on_cluster: Slurm, tmp_path: Path) -> None:
