@@ -19,7 +19,7 @@ LOOK = """
 folder=$1 python=$2
 echo "node $(hostname)"
 [ -d "$folder" ] && echo "folder yes" || echo "folder no"
-"$python" -c "import sys; print(\"python\", sys.version.split()[0])" 2>/dev/null || echo "python no"
+"$python" -c 'import sys; print("python", sys.version.split()[0])' 2>/dev/null || echo "python no"
 """
 PATIENCE = 120.0
 """Seconds that a job which looks from a node may wait in the queue."""

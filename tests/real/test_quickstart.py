@@ -75,9 +75,7 @@ def test_the_merged_model_says_what_the_data_taught(engine: Environment, quickst
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    right = [
-        f"The capital of {c} is {city}." == line for (c, city), line in zip(countries.items(), lines, strict=True)
-    ]
+    right = [f"The capital of {c} is {city}." == line for (c, city), line in zip(countries.items(), lines, strict=True)]
     assert sum(right) >= 4, lines
 
 

@@ -155,7 +155,5 @@ def test_the_hooks_of_the_docs_run(tmp_path: Path) -> None:
         assert ftc(*words[1:2], "--help", cwd=tmp_path).returncode == 0
         page = ftc(*words[1:2], "--help", cwd=tmp_path).stdout
         assert all(
-            word in page
-            for word in words
-            if word.startswith("--") and word not in ("--cpu", "--deepspeed", "--user")
+            word in page for word in words if word.startswith("--") and word not in ("--cpu", "--deepspeed", "--user")
         )
