@@ -49,7 +49,7 @@ class RayTarget:
         return {
             "submit.sh": render(
                 "ray/submit.sh.j2", name=plan.recipe.name, doc=plan.recipe.doc.splitlines(), storage=storage,
-                address=str(first.get("address", ADDRESS)), label=label, python=python, inputs=inputs_of(jobs),
+                address=str(first.get("address", ADDRESS)), label=label, inputs=inputs_of(jobs),
             ),
             "ray/runtime_env.yaml": render("ray/runtime_env.yaml.j2", name=plan.recipe.name, document=environment),
             "ray/stages.json": json.dumps(stages, indent=1) + "\n",

@@ -231,7 +231,12 @@ def _quietly(*command: str) -> None:
 
 
 @contextlib.contextmanager
-def slurm(nodes: int = 2, **more: object) -> Iterator[Slurm]:
-    """A cluster for a test."""
-    with Slurm(nodes, **more) as cluster:  # type: ignore[arg-type]
-        yield cluster
+def lonely_network() -> Iterator[list[str]]:
+    """A network namespace with nothing but loopback: the beginning of a command line that runs in it."""
+    name = f"ft{os.getpid():x}l{next(_numbers)}"
+    _ip("netns", "add", name)
+    try:
+        _ip("-n", name, "link", "set", "lo", "up")
+        yield ["nsenter", f"--net=/run/netns/{name}"]
+    finally:
+        _quietly("ip", "netns", "del", name)
