@@ -18,7 +18,7 @@ from ftdsl.run.launchers import slurm_commands as commands
 from ftdsl.run.launchers.launcher import Ending, Handle, LaunchError, Task
 from ftdsl.run.launchers.log import last_lines
 from ftdsl.run.launchers.slurm_commands import QueuedJob
-from ftdsl.session import read_bytes, read_json
+from ftdsl.session import read_json
 from ftdsl.storage import write_file
 
 JOBS = "slurm/jobs.json"
@@ -298,7 +298,7 @@ def _left(handle: Handle) -> int | None:
     """The exit status that a job wrote at its end; None where it wrote none, or another job did."""
     folder = Path(str((handle.facts or {})["folder"]))
     try:
-        job, status = read_bytes(folder / EXIT).decode("ascii").split()
+        job, status = commands.small(folder / EXIT).decode("ascii").split()
         return int(status) if job else None
     except (OSError, ValueError):
         return None

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ftdsl.record import frozen
 from ftdsl.run.launchers.launcher import LaunchError, NotAnsweredError
-from ftdsl.session import read_bytes
+from ftdsl.session import open_regular
 
 PATIENCE = 20.0
 """Seconds after which a command of Slurm's counts as not answered."""
@@ -143,7 +143,7 @@ def keeps_accounts(env: Mapping[str, str]) -> bool:
 def refusal(text: str, script: Path, env: Mapping[str, str]) -> LaunchError:
     """What sbatch refused, in words of the recipe."""
     try:
-        text_of_script = read_bytes(script).decode("utf-8", "replace")
+        text_of_script = small(script).decode("utf-8", "replace")
     except OSError:
         text_of_script = ""
     asked = dict(re.findall(r"^#SBATCH '?--([\w-]+)=([^'\n]*)'?$", text_of_script, re.MULTILINE))
@@ -161,6 +161,12 @@ def refusal(text: str, script: Path, env: Mapping[str, str]) -> LaunchError:
                 f"{sentence.format(asked=wanted, **named)} (sbatch: {reason})", keys=keys, help=help.format(**facts)
             )
     return LaunchError(f"sbatch: {reason}", keys=_TARGET)
+
+
+def small(path: Path) -> bytes:
+    """A file of a few kilobytes. Raises: OSError."""
+    with open_regular(path) as handle:
+        return handle.read(1 << 20)
 
 
 def _facts(asked: Mapping[str, str], env: Mapping[str, str]) -> dict[str, str]:
