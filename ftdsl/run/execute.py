@@ -225,10 +225,7 @@ class Executor:
 
     def _not_started(self, job: Job, error: LaunchError | OSError) -> None:
         self.resources.give_back(job)
-        if isinstance(error, LaunchError):
-            fault = Fault(str(error), error.keys, error.help)
-        else:
-            fault = Fault(sentence(error))
+        fault = Fault(str(error), error.keys, error.help) if isinstance(error, LaunchError) else Fault(sentence(error))
         self._fail(job, full_disk(self.run.folder / job.folder) or fault)
 
     def _started(self, job: Job, handle: Handle, tail: Tail, times: dict[str, list[int]]) -> None:
