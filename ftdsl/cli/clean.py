@@ -65,10 +65,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _texts(root: Path) -> dict[str, str]:
     """The recipes of a project: a run that one of them names is needed."""
+    from ftdsl.session import read_bytes
+
     texts = {}
     for name in recipes_in([str(root)]):
         if Path(name).is_file():
-            texts[name] = Path(name).read_text(encoding="utf-8", errors="replace")
+            texts[name] = read_bytes(Path(name)).decode("utf-8", "replace")
     return texts
 
 
