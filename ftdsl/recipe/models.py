@@ -342,6 +342,7 @@ class Search(Block):
     trials: Annotated[int, Field(ge=1)] | None = None
     parallel: Annotated[int, Field(ge=1)] | None = None
     timeout: Annotated[float, Field(gt=0)] | None = None
+    earlier: list[str] | None = None
     storage: _Term | None = None
 
 
