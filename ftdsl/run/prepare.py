@@ -302,6 +302,8 @@ def obstacles(
             text = f"needs {', '.join(missing)}, which {environment.python} lacks"
             keys = tuple(key for name in missing for key in _ASKED_BY.get(name, ()))
             faults.append((job.key, Fault(text, keys, _way(missing, environment), "FT955")))
+        if resources.elsewhere:
+            continue
         if job.nodes > 1:
             text = f"runs on {job.nodes} nodes, and this is one"
             help = f"ftc compile, and then on each of them: {job.by_hand[0]}"
