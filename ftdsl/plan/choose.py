@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ftdsl import catalog
+from ftdsl.catalog.vocabulary import TRAINING
 from ftdsl.environments import Versions
 from ftdsl.language.values import Origin, StageRef, Term
 from ftdsl.plan import budget, choose_layout, machine, measured
@@ -21,7 +22,6 @@ from ftdsl.plan.layout_search import LayoutSearch
 from ftdsl.plan.model_sizes import hub_folder
 from ftdsl.plan.plan import Plan, PlannedStage
 from ftdsl.plan.world import World, check_world, world_of
-from ftdsl.recipe.lineage import TRAINING
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.record import replace
 from ftdsl.session import Session

@@ -10,6 +10,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "hardware": {"count": 1, "nodes": 1},
     "launch": {"port": 29500, "retries": 0, "timeout": 1800.0},
     "lora": {"dropout": 0.0, "targets": ["all"]},
+    "adapter": {
+        "size": 64,
+        "sublayers": [Term(name="attention", options={}), Term(name="mlp", options={})],
+        "activation": Term(name="relu", options={}),
+        "dropout": 0.0,
+    },
     "quantize": {"dtype": Term(name="auto", options={}), "shards": 5000000000},
     "optim": {
         "name": Term(name="adamw", options={}),
@@ -40,6 +46,19 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "dpo": {"attention": Term(name="auto", options={}), "loss": Term(name="sigmoid", options={}), "beta": 0.1},
     "kto": {"attention": Term(name="auto", options={}), "beta": 0.1},
     "ppo": {"attention": Term(name="auto", options={})},
+    "grpo": {
+        "attention": Term(name="auto", options={}),
+        "loss": Term(name="dapo", options={}),
+        "generations": 8,
+        "beta": 0,
+        "importance": Term(name="token", options={}),
+        "clip_range": 0.2,
+        "scale": Term(name="group", options={}),
+        "inner_epochs": 1,
+        "mask_truncated": False,
+        "backend": Term(name="hf", options={}),
+    },
+    "distill": {"attention": Term(name="auto", options={}), "divergence": 1, "backend": Term(name="hf", options={})},
     "eval": {"attention": Term(name="auto", options={}), "metrics": [Term(name="loss", options={})]},
     "merge": {"dtype": Term(name="auto", options={}), "shards": 5000000000},
 }

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
+from ftdsl.catalog.vocabulary import TRAINING
 from ftdsl.diagnostics import Sink
 from ftdsl.language.resolve import keys
 from ftdsl.language.resolve.keys import Path
@@ -15,7 +16,6 @@ from ftdsl.recipe.recipe import Lineage
 from ftdsl.record import frozen, mutable
 from ftdsl.source import Span
 
-TRAINING = ("pretrain", "sft", "reward", "dpo", "kto", "ppo")
 SCORING = ("eval", "merge", "quantize")
 HANDED = ("template", "system", "tools", "thinking", "keep_thinking", "tokenizer", "media")
 """Keys that belong to a model and are inherited with it; with an adapter also `quantize` (how its base is loaded)."""

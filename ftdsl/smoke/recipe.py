@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from ftdsl import catalog
+from ftdsl.catalog.vocabulary import TRAINING
 from ftdsl.language.values import Secret, StageRef, Term
 from ftdsl.plan.engine import Abilities, EngineOf
-from ftdsl.recipe.lineage import TRAINING
 from ftdsl.recipe.recipe import Lineage, ModelRef, Recipe, Stage
 from ftdsl.recipe.rules.data import SOURCES
 from ftdsl.recipe.settings import Settings

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from ftdsl import catalog
+from ftdsl.catalog.vocabulary import TRAINING
 from ftdsl.language.values import Amount, Range, Term
-from ftdsl.recipe.lineage import TRAINING
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.recipe.settings import Settings, shown
 from ftdsl.smoke.report import Replacement
