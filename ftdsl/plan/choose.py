@@ -15,7 +15,7 @@ from ftdsl.catalog.vocabulary import TRAINING
 from ftdsl.environments import Versions
 from ftdsl.language.values import Origin, StageRef, Term
 from ftdsl.plan import budget, choose_layout, machine, measured
-from ftdsl.plan.batch import ramp_of, solve
+from ftdsl.plan.batch import ramp_of, solve, whole_groups
 from ftdsl.plan.chooser import Chooser
 from ftdsl.plan.engine import UNKNOWN_FAMILY, Abilities, EngineOf
 from ftdsl.plan.layout_search import LayoutSearch
@@ -114,6 +114,7 @@ def _stage(
     check_world(stage, world, session)
     _engine_defaults(stage, chooser, recipe, engine.defaults(stage))
     ramp = ramp_of(stage, chooser, session)
+    whole_groups(stage, chooser, world, BATCH if world.gpu else 1)
     if world.gpu:
         _practice(chooser, world)
     precision = _precision(chooser, world)
@@ -186,7 +187,7 @@ def _template(stage: Stage, chooser: Chooser, engine: Abilities, versions: Versi
 
 def _learning_rate(stage: Stage, chooser: Chooser, method: str) -> None:
     if chooser.unset("optim.lr"):
-        rates = PREFERENCE_RATES if stage.kind in ("dpo", "kto", "ppo") else LEARNING_RATES
+        rates = PREFERENCE_RATES if stage.kind in ("dpo", "kto", "ppo", "grpo") else LEARNING_RATES
         chooser.set("optim.lr", rates.get(method, 1e-4), f"a common rate for {stage.kind} with {method}")
 
 

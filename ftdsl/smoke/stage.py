@@ -160,8 +160,10 @@ class StageReducer:
         self._schedule()
         self._layers()
         self._low_ranks()
-        if self.stage.kind == "ppo":
+        if self.stage.kind in ("ppo", "grpo", "distill"):
             self.cut("generate.max_new_tokens", NEW_TOKENS, "short answers")
+        if self.stage.kind == "grpo":
+            self.cut("generations", 2, "small groups")
 
     def _saving(self) -> None:
         half = Amount(STEPS // 2, "steps")

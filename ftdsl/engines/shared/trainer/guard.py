@@ -83,9 +83,6 @@ def _rolls_back(context: StageContext) -> bool:
 
 def check(context: StageContext, *, reaches: bool, why: str = "") -> None:
     """Errors at the key for what the runtime cannot do. reaches: whether it replaces the trainer of this stage; why: why not."""
-    if context.name("guard.grad_norm") not in ("", "ignore") and context.option("guard.grad_norm", "limit") is None:
-        action = context.name("guard.grad_norm")
-        context.refuse("guard.grad_norm", f"`{action}` needs the norm above which it acts", f"write `{action}(5.0)`")
     _own_loop(context, reaches, why)
     _rollback(context)
     _skip(context)
