@@ -58,6 +58,8 @@ class StageProgress:
     grad_norm: float | None = None
     losses: list[tuple[int, float]] = field(default_factory=list)
     evals: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
+    reward: float | None = None
+    rewards: list[float] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
     pace: float | None = None
@@ -125,6 +127,11 @@ def _on_step(stage: StageProgress, event: Mapping[str, Any]) -> None:
             series.append(event[name])
             if len(series) > CURVE:
                 series[:] = series[::2]
+    if (reward := event.get("metrics", {}).get("reward")) is not None:
+        stage.reward = reward
+        stage.rewards.append(reward)
+        if len(stage.rewards) > CURVE:
+            stage.rewards[:] = stage.rewards[::2]
     if event.get("elapsed") and stage.step > stage.first_step:
         stage.pace = event["elapsed"] / (stage.step - stage.first_step)
     if "loss" in event:

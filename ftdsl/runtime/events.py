@@ -102,7 +102,7 @@ FIELDS: dict[str, dict[str, Field]] = {
     "attempt": {},
     "start": {"stage": text, "step": count, "total_steps": count, "world_size": count},
     "step": {"step": count, "total_steps": count, "epoch": number, "loss": measure, "lr": measure, "grad_norm": measure,
-             "elapsed": number, "remaining": number},
+             "elapsed": number, "remaining": number, "metrics": table},
     "eval": {"step": count, "metrics": table},
     "progress": {"done": number, "total": number, "what": text},
     "measured": {"steps": count, "step_seconds": number, "tokens": number, "longest": count, "width": count,
