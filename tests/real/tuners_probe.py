@@ -1,4 +1,4 @@
-"""Run by an engine's Python: `tuners_probe.py FOLDER`. Trains each own adapter on one batch, saves it, loads it with the file beside
+"""Run by an engine's Python: `tuners_probe.py FOLDER`. Trains each adapter on one batch, saves it, loads it with the file beside
 it in another process, and prints what it saw as JSON.
 """
 
@@ -65,9 +65,6 @@ def trained(folder: Path, config: Any, ids: torch.Tensor) -> tuple[Any, dict[str
     parameters = dict(model.named_parameters())
     seen["unmoved"] = [name for name, was in start.items() if torch.equal(was, parameters[name])]
     seen["trainable"] = sum(p.numel() for p in start.values())
-    seen["frozen_moved"] = [
-        n for n, p in base(folder).named_parameters() if n in parameters and not torch.equal(p, parameters[n])
-    ]
     model.eval()
     with model.disable_adapter():
         seen["switched_off"] = float((model(ids).logits - before).abs().max())
