@@ -46,12 +46,15 @@ class InstallError(Exception):
 
 @dataclass(frozen=True)
 class Wish:
-    """What to install: into `folder`, or into the environment of `python` when that is given."""
+    """What to install: into `folder`, or into the environment of `python` when that is given. requirements: the engine's own, in
+    place of LLaMA-Factory's; title: its name in messages."""
 
     folder: Path
     python: Path | None = None
     cpu: bool = False
     deepspeed: bool = False
+    requirements: tuple[str, ...] = ()
+    title: str = ""
 
 
 def install(wish: Wish, say: Callable[[str], None]) -> Path:
@@ -73,17 +76,22 @@ def install(wish: Wish, say: Callable[[str], None]) -> Path:
         "off",
     ]
     _torch(pip, wish, say)
-    say("installing what LLaMA-Factory stands on")
-    _run([*pip, TORCH, *BESIDE, *(() if wish.cpu else ON_GPU)], say)
-    say("installing LLaMA-Factory")
-    _run([*pip, "--no-deps", LLAMAFACTORY], say)
+    if wish.requirements:
+        say(f"installing {wish.title}")
+        _run([*pip, TORCH, *wish.requirements], say)
+    else:
+        say("installing what LLaMA-Factory needs")
+        _run([*pip, TORCH, *BESIDE, *(() if wish.cpu else ON_GPU)], say)
+        say("installing LLaMA-Factory")
+        _run([*pip, "--no-deps", LLAMAFACTORY], say)
     if wish.deepspeed:
         say("installing DeepSpeed")
         _run([*pip, "setuptools", "wheel"], say)
         _run([*pip, "--no-build-isolation", *DEEPSPEED], say, {"DS_BUILD_OPS": "0"})
         if shutil.which("g++") is None:
             say("note: DeepSpeed builds small parts when it starts and needs g++, which is not on PATH")
-    _stub(python, say)
+    if not wish.requirements:
+        _stub(python, say)
     return python
 
 
