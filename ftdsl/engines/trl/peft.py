@@ -6,6 +6,7 @@ from typing import Any
 
 from ftdsl.engines.shared.overlay import plain
 from ftdsl.engines.shared.stage_context import Params, StageContext
+from ftdsl.engines.trl import own_adapters
 from ftdsl.language.values import Term
 
 
@@ -14,6 +15,11 @@ def peft(context: StageContext) -> Params:
     start = context.stage.start
     if context.planned.method == "full" or (start and start.adapters and not context.stage.new_adapter):
         return {}
+    if context.planned.method == "adapter":
+        return own_adapters.bottleneck(context)
+    if context.get("lora.experts"):
+        return own_adapters.mixture(context, _lora(context))
+    own_adapters.without_experts(context)
     return _lora(context)
 
 

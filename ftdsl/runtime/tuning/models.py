@@ -58,6 +58,9 @@ def with_adapters(model: Any, config: dict[str, Any], *, new: bool) -> Any:
     """The base with the adapters below, merged in order; without a new adapter the last one is trained further."""
     from peft import PeftModel
 
+    from .. import tuners
+
+    tuners.register()
     paths = list(config.get("adapter_name_or_path") or ())
     for at, path in enumerate(paths):
         if at == len(paths) - 1 and not new:
@@ -70,6 +73,9 @@ def peft_config(spec: dict[str, Any], *, scores: bool = False) -> Any:
     """PEFT's configuration from the document's `peft`. Raises: StageError for what PEFT refuses."""
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING, TaskType
 
+    from .. import tuners  # makes its adapters known to PEFT
+
+    tuners.register()
     options = dict(spec)
     kind = PEFT_TYPE_TO_CONFIG_MAPPING[options.pop("peft_type")]
     try:
