@@ -102,7 +102,7 @@ def _finish(stage: Stage, output: str, measured: dict[str, Any]) -> None:
     if stage.result != "shards" and not training.weights_of(Path(output)):
         raise StageError(f"the engine ended without writing a model to {output}", "parallel.strategy", "parallel")
     metrics: dict[str, Any] = {"eval_loss": measured["eval_loss"]} if "eval_loss" in measured else {}
-    metrics |= training.losses_of(stage.stage, measured.get("train_loss"))
+    metrics |= training.losses_of(stage.stage, measured.get("train_loss")) | training.rewards_of(stage.stage)
     kind = "model" if stage.result == "shards" else stage.result
     result = {"kind": kind, "path": output, "metrics": metrics} | guarded.ledger_of(output)
     save_result(stage.stage, result, smoke=stage.smoke)

@@ -69,6 +69,8 @@ def _number(value: Any) -> float:
 
 
 def _default(context: StageContext, name: str) -> dict[str, Any]:
+    if context.stage.kind == "grpo" and name in ("eval", "diverged"):
+        return {"action": "ignore"}  # the loss of a policy on its own answers says nothing about how well it does
     warned = name in ("stall", "eval") or (name == "spike" and context.stage.kind in COUNTS_TOKENS)
     rule: dict[str, Any] = {"action": "stop" if name in ("nan", "diverged") else "warn" if warned else "ignore"}
     return {**rule, "after": STALL} if name == "stall" else rule
