@@ -85,7 +85,7 @@ def losses_of(stage: str, engines: float | None) -> dict[str, float]:
 
 
 def rewards_of(stage: str) -> dict[str, float]:
-    """First and last mean reward of a stage that trains on its own answers, each over a tenth of what was logged; {} for others."""
+    """First and last mean reward of a stage that trains on its own answers, each over a tenth of its logged steps; else {}."""
     rewards: dict[int, float] = {}
     for event in events.read(Path(stage) / events.METRICS):
         if event["event"] == "step" and "reward" in event.get("metrics", {}):

@@ -55,7 +55,7 @@ def _trained(config: dict[str, Any], stage: Stage, part: Part, log: Log) -> dict
     """One training; its metrics. The model is saved."""
     from transformers.trainer_utils import get_last_checkpoint
 
-    from .tuning import build
+    from .tuning import build, models
 
     trainer = build.trainer(config, stage, part, log, extensions(stage))
     output = str(config["output_dir"])
@@ -65,6 +65,8 @@ def _trained(config: dict[str, Any], stage: Stage, part: Part, log: Log) -> dict
     if part.until:
         return metrics
     trainer.save_model(output)
+    if log.first:
+        models.add_loader(trainer.model, output)
     trainer.save_state()
     if trainer.eval_dataset is not None:
         metrics |= trainer.evaluate()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 SERVER = """
 import array, json, os, runpy, socket, sys
-import llamafactory.train.tuner, peft, trl
+import {imports}
 place = sys.argv[1]
 door = socket.socket(socket.AF_UNIX)
 door.bind(place)
@@ -88,13 +88,13 @@ sys.exit(max(abs(int(line.recv(16) or b"1")) for line in lines))
 
 
 @contextlib.contextmanager
-def started(python: Path, folder: Path) -> Iterator[Path]:
-    """A stand-in for `python`, for as long as the block lasts; its files lie in `folder`."""
+def started(python: Path, folder: Path, imports: str = "llamafactory.train.tuner, peft, trl") -> Iterator[Path]:
+    """A stand-in for `python`, for as long as the block lasts; its files lie in `folder`. imports: what it has imported."""
     door, client = folder / "door", folder / "python"
     client.write_text(CLIENT.format(own=sys.executable, real=python, door=door), encoding="utf-8")
     client.chmod(client.stat().st_mode | stat.S_IXUSR)
     env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [str(python), "-c", SERVER, str(door)]
+    command = [str(python), "-c", SERVER.replace("{imports}", imports), str(door)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env, cwd=folder) as server:
         try:
             assert server.stdout is not None

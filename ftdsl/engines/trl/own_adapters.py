@@ -24,7 +24,7 @@ def mixture(context: StageContext, lora: Params) -> Params:
     """`lora { experts }`. lora: the fields of a plain LoRA with the same keys."""
     get = context.get
     experts = get("lora.experts")
-    top_k = get("lora.top_k") or min(2, experts)
+    top_k = get("lora.top_k") or min(2, experts - 1)
     if top_k > experts:
         text = f"`top_k = {top_k}` is more than there are experts"
         context.refuse("lora.top_k", text, f"write `top_k = {experts}`, or more `experts`")

@@ -69,6 +69,15 @@ def with_adapters(model: Any, config: dict[str, Any], *, new: bool) -> Any:
     return model
 
 
+def add_loader(model: Any, folder: str) -> None:
+    """A file that loads an adapter which PEFT alone does not know, beside it."""
+    from .. import tuners
+
+    kinds = {config.peft_type for config in getattr(model, "peft_config", {}).values()}
+    if kinds & {tuners.BOTTLENECK, tuners.MOE_LORA}:
+        tuners.save_loader(folder)
+
+
 def peft_config(spec: dict[str, Any], *, scores: bool = False) -> Any:
     """PEFT's configuration from the document's `peft`. Raises: StageError for what PEFT refuses."""
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING, TaskType

@@ -6,13 +6,15 @@ from ftdsl.engines.shared.overlay import plain
 from ftdsl.engines.shared.stage_context import Params, StageContext
 from ftdsl.language.values import Term
 
-KINDS = ("grpo", "distill")
-"""Stages whose model generates."""
+
+def generates(context: StageContext) -> bool:
+    """Whether the trainer takes prompts, for which the model generates answers."""
+    return context.stage.kind == "grpo" or (context.stage.kind == "distill" and context.get("teacher") is not None)
 
 
 def answers(context: StageContext) -> Params:
     """Sampling, by default at temperature 1. TRL's `generate` options of other stages are no parameters of a training."""
-    if context.stage.kind not in KINDS:
+    if not generates(context):
         return {}
     names = {"max_new_tokens": "max_completion_length", "temperature": "temperature", "top_p": "top_p", "top_k": "top_k",
              "repetition_penalty": "repetition_penalty"}  # fmt: skip
@@ -30,7 +32,7 @@ def answers(context: StageContext) -> Params:
 
 def backend(context: StageContext) -> Params:
     """vLLM on the GPUs of the training, or behind `trl vllm-serve`; else transformers' `generate`."""
-    value = context.get("backend") if context.stage.kind in KINDS else None
+    value = context.get("backend") if generates(context) else None
     if not isinstance(value, Term) or value.name != "vllm":
         return {}
     options, mode = value.options, plain(value.options.get("mode") or "colocate")
@@ -48,6 +50,11 @@ def backend(context: StageContext) -> Params:
         "url": "vllm_server_base_url",
     }
     return params | {theirs: plain(options[ours]) for ours, theirs in names.items() if options.get(ours) is not None}
+
+
+def divergence(context: StageContext) -> Params:
+    """Between the distributions of teacher and student."""
+    return {"beta": context.get("divergence")} if context.stage.kind == "distill" and generates(context) else {}
 
 
 def weights(context: StageContext) -> Params:
