@@ -63,7 +63,7 @@ def run_install(args: argparse.Namespace) -> int:
     if environment is None or not environment.has(args.name):
         print(f"error: {python} still has no {args.name}", file=sys.stderr)
         return 1
-    print(environment.said(args.name))
+    print(environment.describe(args.name))
     try:
         trust(python, os.environ)
     except OSError as error:
@@ -109,6 +109,7 @@ def run_list(args: argparse.Namespace) -> int:
     """Exit 0; 1 when there is none."""
     import json
 
+    from ftdsl import catalog
     from ftdsl.engines import registry
     from ftdsl.environments import candidates, installed
     from ftdsl.run.environments import not_started, probe, trusting
@@ -120,7 +121,7 @@ def run_list(args: argparse.Namespace) -> int:
             why = not_started(python, source, os.environ)
             environment = None if why else probe(python, source)
             packages = dict(installed(python, Files()) if why else environment.packages if environment else {})
-            if name in packages:
+            if catalog.serves(name, packages):
                 row: dict[str, object] = {"engine": name, "python": str(python), "found": source, "packages": packages}
                 environments.append(
                     (row | ({"not_started": why} if why else {}), f"{why}; type: {trusting(python)}" if why else "")
@@ -160,7 +161,7 @@ def run_doctor(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps([check.__dict__ for check in checks], indent=2))
         return int(any(check.needed and not check.fine for check in checks))
-    print(environment.said(args.name))
+    print(environment.describe(args.name))
     for check in checks:
         mark = "ok     " if check.fine else "MISSING" if check.needed else "absent "
         print(f"  {mark}  {check.name}: {check.detail}")

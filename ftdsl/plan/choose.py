@@ -20,7 +20,7 @@ from ftdsl.plan.chooser import Chooser
 from ftdsl.plan.engine import UNKNOWN_FAMILY, Abilities, EngineOf
 from ftdsl.plan.layout_search import LayoutSearch
 from ftdsl.plan.model_sizes import hub_folder
-from ftdsl.plan.plan import Plan, PlannedStage
+from ftdsl.plan.plan import Choice, Plan, PlannedStage
 from ftdsl.plan.world import World, check_world, world_of
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.record import replace
@@ -105,6 +105,8 @@ def _stage(
 ) -> PlannedStage:
     folder = folder_of(at * 10, stage)
     chooser = Chooser(stage.settings)
+    if (origin := stage.origins.get("engine")) and origin.kind == "auto":
+        chooser.choices.append(Choice("engine", stage.settings.name("engine"), origin.reason))
     if size := machine.size_left_open(stage):
         chooser.set("hardware.gpu", *size)
     if stage.kind not in TRAINING:

@@ -16,6 +16,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "activation": Term(name="relu", options={}),
         "dropout": 0.0,
     },
+    "prefix": {"tokens": 30},
+    "prompt": {"tokens": 20},
     "quantize": {"dtype": Term(name="auto", options={}), "shards": 5000000000},
     "optim": {
         "name": Term(name="adamw", options={}),

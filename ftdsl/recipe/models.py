@@ -123,6 +123,7 @@ class Lora(Block):
     top_k: Annotated[int, Field(ge=1)] | None = None
     balance: Annotated[float, Field(ge=0)] | None = None
     rank_budget: Annotated[float, Field(gt=0)] | None = None
+    target_parameters: list[str] | None = None
 
 
 class Oft(Block):
@@ -147,7 +148,16 @@ class Adapter(Block):
 class Prefix(Block):
     """The block `prefix`."""
 
-    tokens: Annotated[int, Field(ge=1)] | None = None
+    tokens: Annotated[int, Field(ge=1)] | None = 30
+    projection: bool | None = None
+
+
+class Prompt(Block):
+    """The block `prompt`."""
+
+    tokens: Annotated[int, Field(ge=1)] | None = 20
+    text: str | None = None
+    encoder: _Term | None = None
 
 
 class Quantize(Block):
@@ -389,6 +399,7 @@ class TrainingStage(Block):
     oft: Oft | None = None
     adapter: Adapter | None = None
     prefix: Prefix | None = None
+    prompt: Prompt | None = None
     quantize: Quantize | None = None
     tokenizer: Tokenizer = Field(default_factory=Tokenizer)
     media: Media = Field(default_factory=Media)
@@ -615,6 +626,7 @@ BLOCKS: dict[str, type[Block]] = {
     "oft": Oft,
     "adapter": Adapter,
     "prefix": Prefix,
+    "prompt": Prompt,
     "quantize": Quantize,
     "tokenizer": Tokenizer,
     "media": Media,

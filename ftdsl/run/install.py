@@ -1,4 +1,4 @@
-"""Builds or completes an engine's environment, with pip: the pins that were tried, and nothing the engine needs not."""
+"""Builds or completes an engine's environment with pip: tested pins, and only what the engine needs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def __getattr__(name):
 
 
 class InstallError(Exception):
-    """pip failed; the message says on what."""
+    """pip failed; the message names the package."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def install(wish: Wish, say: Callable[[str], None]) -> Path:
     if wish.python is None and not python.exists():
         say(f"making {wish.folder}")
         _run([sys.executable, "-I", "-m", "venv", str(wish.folder)], say)
-    # -I: no module of the folder it is called in stands in for one of Python's or pip's.
+    # -I: no module of the working directory replaces one of Python's or pip's.
     pip = [
         str(python),
         "-I",
@@ -80,7 +80,7 @@ def install(wish: Wish, say: Callable[[str], None]) -> Path:
         say(f"installing {wish.title}")
         _run([*pip, TORCH, *wish.requirements], say)
     else:
-        say("installing what LLaMA-Factory needs")
+        say("installing the dependencies of LLaMA-Factory")
         _run([*pip, TORCH, *BESIDE, *(() if wish.cpu else ON_GPU)], say)
         say("installing LLaMA-Factory")
         _run([*pip, "--no-deps", LLAMAFACTORY], say)
@@ -96,7 +96,7 @@ def install(wish: Wish, say: Callable[[str], None]) -> Path:
 
 
 def _torch(pip: list[str], wish: Wish, say: Callable[[str], None]) -> None:
-    """On a machine without cards the build without CUDA: a tenth of the size."""
+    """On a machine without GPUs the build without CUDA: a tenth of the size."""
     if not wish.cpu:
         return
     say("installing torch without CUDA")
@@ -106,7 +106,7 @@ def _torch(pip: list[str], wish: Wish, say: Callable[[str], None]) -> None:
 
 
 def _stub(python: Path, say: Callable[[str], None]) -> None:
-    """Where the real torchaudio cannot be imported, a package that says so when it is used."""
+    """If the real torchaudio cannot be imported, a package that raises when it is used."""
     if _tried([str(python), "-I", "-c", "import torchaudio"], lambda _: None):
         return
     where = subprocess.run(
@@ -115,8 +115,8 @@ def _stub(python: Path, say: Callable[[str], None]) -> None:
         text=True,
         check=True,
     )
-    place = Path(where.stdout.strip()) / "torchaudio"
-    write_file(place / "__init__.py", STUB.encode(), root=place.parent)
+    package = Path(where.stdout.strip()) / "torchaudio"
+    write_file(package / "__init__.py", STUB.encode(), root=package.parent)
     say("torchaudio has no build beside this torch: put a stand-in there (text training does not use it)")
 
 

@@ -14,9 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-if (
-    not __package__
-):  # run by path: its folder becomes the package `runtime`, and stands in for none of the engine's modules
+if not __package__:  # run by path: its folder becomes the package `runtime`, and shadows none of the engine's modules
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     __package__ = Path(__file__).resolve().parent.name
     __import__(__package__)
@@ -37,19 +35,19 @@ NAMES = {
 def config_of(path: str) -> dict[str, Any]:
     import yaml
 
-    found: dict[str, Any] = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    config: dict[str, Any] = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     if not sys.stderr.isatty():
-        found.setdefault("disable_tqdm", True)  # a bar has no place in a log; metrics.jsonl tells the same
-    return found
+        config.setdefault("disable_tqdm", True)  # no progress bar in a log; metrics.jsonl has the same
+    return config
 
 
 def scores_of(folder: str) -> dict[str, Any]:
     """What the engine measured, from all_results.json."""
     try:
-        found = json.loads((Path(folder) / "all_results.json").read_text(encoding="utf-8"))
+        scores = json.loads((Path(folder) / "all_results.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return scores if isinstance(scores, dict) else {}
 
 
 def samples_of(folder: str) -> list[dict[str, str]]:
@@ -88,9 +86,9 @@ _STARTS = ("model_name_or_path", "adapter_name_or_path", "ref_model", "ref_model
 def _refuse(config: dict[str, Any], stage: Stage, log: Log) -> None:
     """What the engine would take without a word: a toy as a base, a template the tokenizer cannot read. Raises: StageError."""
     for key in _STARTS:
-        for place in str(config.get(key) or "").split(","):
-            if place and not stage.smoke and marked(place):
-                text = f"{place} was made by a smoke run: a toy trained for a few steps"
+        for path in str(config.get(key) or "").split(","):
+            if path and not stage.smoke and marked(path):
+                text = f"{path} was made by a smoke run: a toy trained for a few steps"
                 raise StageError(text, "model", "reference", "resume", help="name the real model", code="FT954")
     resume = config.get("resume_from_checkpoint")
     if isinstance(resume, str) and not Path(resume, "trainer_state.json").is_file():
@@ -160,16 +158,16 @@ def export(stage: Stage, parts: tuple[Part, ...], log: Log) -> int:
 
         create_repo(config["export_hub_model_id"], private=True, exist_ok=True)
     export_model(config)
-    place = Path(str(config["export_dir"]))
-    weights = training.weights_of(place)
-    if not (place / "config.json").exists() or not weights:
-        raise StageError(f"the engine ended without writing a model to {place}", "to")
+    folder = Path(str(config["export_dir"]))
+    weights = training.weights_of(folder)
+    if not (folder / "config.json").exists() or not weights:
+        raise StageError(f"the engine ended without writing a model to {folder}", "to")
     if stage.smoke:
-        training.reload(place)
+        training.reload(folder)
         log.event("note", message="loaded again")
-        mark(place)
+        mark(folder)
     size = sum(path.stat().st_size for path in weights)
-    save_result(stage.stage, {"kind": "model", "path": str(place), "metrics": {"bytes": size}}, smoke=stage.smoke)
+    save_result(stage.stage, {"kind": "model", "path": str(folder), "metrics": {"bytes": size}}, smoke=stage.smoke)
     log.event("progress", done=2, total=2, what="saved")
     return 0
 

@@ -14,7 +14,7 @@ from .stage import Stage
 
 
 def fresh(stage: Stage, log: Log) -> int:
-    """Before a stage trains: what lies at its destination is its own, with a whole checkpoint to resume from, or is set aside.
+    """Before a stage trains: make its destination its own, with a whole checkpoint to resume from; anything else is set aside.
     Raises: StageError.
 
     The engine resumes from any checkpoint it finds in its output_dir, also from one that another recipe left there.
@@ -23,25 +23,25 @@ def fresh(stage: Stage, log: Log) -> int:
         print(f"{lock} was left by a build that was broken off; it is gone")
     if os.environ.get("NODE_RANK", "0") != "0":
         return 0  # the first node's business: all see one folder
-    place = Path(stage.output)
-    claim(place, stage)
-    for aside, why in checkpoints.set_broken_aside(place):
-        left = checkpoints.newest_first(place)
+    output = Path(stage.output)
+    claim(output, stage)
+    for aside, why in checkpoints.set_broken_aside(output):
+        left = checkpoints.newest_first(output)
         then = f"resumes from {left[0].name}" if left else "starts anew"
         text = f"{aside.name.removeprefix('broken-')} is damaged ({why}); it is now {aside.name}, and the stage {then}"
         log.warn(StageError(text, "save", code="FT806"))
     return 0
 
 
-def claim(place: Path, stage: Stage) -> None:
-    """Raises: StageError when something lies there that is not a stage's to move."""
+def claim(output: Path, stage: Stage) -> None:
+    """Raises: StageError if something there was not made by a stage."""
     try:
-        aside = checkpoints.claim(place, stage.stage)
+        aside = checkpoints.claim(output, stage.stage)
     except checkpoints.TakenError as error:
         help = "move it away, or name another folder in `to`"
         raise StageError(str(error), "to", help=help, code="FT957") from error
     if aside:
-        print(f"{place} held another result; it is now {aside}")
+        print(f"{output} held another result; it is now {aside}")
 
 
 def restorable() -> None:
@@ -51,7 +51,7 @@ def restorable() -> None:
     import torch
 
     torch.serialization.register_package(
-        30, lambda storage: None, lambda storage, place: storage if place.startswith("cpu:") else None
+        30, lambda storage: None, lambda storage, location: storage if location.startswith("cpu:") else None
     )
 
 
@@ -77,11 +77,11 @@ def losses_of(stage: str, engines: float | None) -> dict[str, float]:
     curve, since, resumed = learning_curve(events.read(Path(stage) / events.METRICS))
     if not curve:
         return {} if engines is None else {"train_loss": engines}
-    found = {"first_loss": curve[0][1], "last_loss": curve[-1][1]}
+    losses = {"first_loss": curve[0][1], "last_loss": curve[-1][1]}
     if engines is not None:
         total = curve[-1][0]
-        found["train_loss"] = engines + since / total if resumed and total else engines
-    return found
+        losses["train_loss"] = engines + since / total if resumed and total else engines
+    return losses
 
 
 def rewards_of(stage: str) -> dict[str, float]:
@@ -96,13 +96,13 @@ def rewards_of(stage: str) -> dict[str, float]:
     return {name: sum(of) / len(of) for name, of in mean.items() if of}
 
 
-def learning_curve(found: list[dict[str, Any]]) -> tuple[list[tuple[int, float]], float, bool]:
+def learning_curve(events_read: list[dict[str, Any]]) -> tuple[list[tuple[int, float]], float, bool]:
     """(step, mean loss since the point before) of a training with all its resumes; the sum of the losses up to the step it was
     last resumed at; and whether it was.
     """
     curve: list[tuple[int, float]] = []
     before, start = 0.0, 0
-    for event in found:
+    for event in events_read:
         if event["event"] == "start":
             start = event.get("step", 0)
             curve = [point for point in curve if point[0] <= start]
@@ -115,13 +115,13 @@ def learning_curve(found: list[dict[str, Any]]) -> tuple[list[tuple[int, float]]
     return curve, before, start > 0
 
 
-def reload(place: Path) -> None:
+def reload(folder: Path) -> None:
     """What was written can be loaded again, on its own, and answers. Raises: StageError."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        model, tokenizer = AutoModelForCausalLM.from_pretrained(place), AutoTokenizer.from_pretrained(place)
+        model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
         with torch.no_grad():
             scores = model(**tokenizer("a question", return_tensors="pt")).logits
     except Exception as error:
@@ -129,7 +129,7 @@ def reload(place: Path) -> None:
         raise StageError(text, "model", "tokenizer.resize", "to") from error
     if not bool(torch.isfinite(scores).all()):
         raise StageError("what was merged gives numbers that are none", "dtype", "to")
-    print(f"loaded again from {place}: {scores.shape[-1]:,} scores for each token")
+    print(f"loaded again from {folder}: {scores.shape[-1]:,} scores for each token")
 
 
 def leave(status: int) -> None:

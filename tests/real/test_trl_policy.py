@@ -42,15 +42,34 @@ save { every = never }
 let tiny = scratch(architecture = qwen3, hidden = 32, layers = 1, heads = 2, vocab = 300)
 
 sft bottle { model = tiny, duration = 12 steps, adapter { size = 8 }, batch { micro = 8 } }
-sft mixture { model = tiny, duration = 12 steps, lora { rank = 4, experts = 4, top_k = 1, balance = 0.05 }, batch { micro = 4, accumulate = 2 } }
+sft mixture {
+  model = tiny, duration = 12 steps, batch { micro = 4, accumulate = 2 }
+  lora { rank = 4, experts = 4, top_k = 1, balance = 0.05 }
+}
 sft further from mixture { duration = 3 steps, batch { micro = 8 } }
 sft teacher { model = tiny, duration = 30 steps, full {}, batch { micro = 16 } }
 reward judge { model = tiny, data = file("pairs.jsonl"), duration = 10 steps, lora {}, batch { micro = 8 } }
-grpo digits { model = tiny, rewards = [python("own.py:digits"), length(6, weight = 0.5)], duration = 50 steps, full {}, optim { lr = 1e-2 }, batch { micro = 64 }, generate { max_new_tokens = 6 } }
-grpo judged { model = tiny, rewards = [judge(judge), python("own.py:leveled", weight = 2), exact("answer"), code(timeout = 1s), format([a])], beta = 0.05, duration = 2 steps, lora { experts = 2 }, batch { micro = 16 }, generate { max_new_tokens = 4 } }
-grpo nothing { model = tiny, rewards = [python("own.py:flat")], duration = 11 steps, lora {}, batch { micro = 8 }, generate { max_new_tokens = 2 } }
-distill own { model = tiny, teacher = teacher, duration = 12 steps, full {}, batch { micro = 16 }, generate { max_new_tokens = 6 } }
-distill both { model = tiny, teacher = teacher, on_policy = 50%, divergence = 0, duration = 12 steps, full {}, batch { micro = 16 }, generate { max_new_tokens = 6 } }
+grpo digits {
+  model = tiny, duration = 50 steps, full {}, optim { lr = 1e-2 }, batch { micro = 64 }, generate { max_new_tokens = 6 }
+  rewards = [python("own.py:digits"), length(6, weight = 0.5)]
+}
+grpo judged {
+  model = tiny, duration = 2 steps, lora { experts = 2 }, batch { micro = 16 }, generate { max_new_tokens = 4 }
+  rewards = [judge(judge), python("own.py:leveled", weight = 2), exact("answer"), code(timeout = 1s), format([a])]
+  beta = 0.05
+}
+grpo nothing {
+  model = tiny, duration = 11 steps, lora {}, batch { micro = 8 }, generate { max_new_tokens = 2 }
+  rewards = [python("own.py:flat")]
+}
+distill own {
+  model = tiny, duration = 12 steps, full {}, batch { micro = 16 }, generate { max_new_tokens = 6 }
+  teacher = teacher
+}
+distill both {
+  model = tiny, duration = 12 steps, full {}, batch { micro = 16 }, generate { max_new_tokens = 6 }
+  teacher = teacher, on_policy = 50%, divergence = 0
+}
 distill offline { model = tiny, duration = 12 steps, full {}, batch { micro = 16 } }
 """
 LOAD = """
@@ -150,7 +169,7 @@ def test_distillation(ran: Ran) -> None:
     shares = [step["on_policy"] for step in ran.metrics("both")]
     assert set(shares) == {0.0, 1.0}
     lengths = {step["on_policy"]: step["answer_tokens"] for step in ran.metrics("both")}
-    assert lengths[0.0] < lengths[1.0]   # what an untrained model writes is longer
+    assert lengths[0.0] < lengths[1.0]  # what an untrained model writes is longer
     assert ran.result("offline")["last_loss"] < ran.result("offline")["first_loss"]
 
 

@@ -20,22 +20,20 @@ def bottleneck(context: StageContext) -> Params:
     }  # fmt: skip
 
 
-def mixture(context: StageContext, lora: Params) -> Params:
-    """`lora { experts }`. lora: the fields of a plain LoRA with the same keys."""
+def mixture(context: StageContext, modules: Params) -> Params:
+    """`lora { experts }`. modules: dropout, and the modules that get an adapter, as of a plain LoRA."""
     get = context.get
-    experts = get("lora.experts")
+    rank, experts, balance = get("lora.rank") or 8, get("lora.experts"), get("lora.balance")
     top_k = get("lora.top_k") or min(2, experts - 1)
     if top_k > experts:
         text = f"`top_k = {top_k}` is more than there are experts"
         context.refuse("lora.top_k", text, f"write `top_k = {experts}`, or more `experts`")
-    for key, name in (("rslora", "use_rslora"), ("init", "init_lora_weights"), ("variant", "use_dora")):
-        if name in lora or (key == "variant" and context.name("lora.variant") not in ("", "plain")):
-            context.refuse(f"lora.{key}", f"a mixture of experts has plain LoRA experts, without `{key}`", "drop it")
-    kept = ("r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save")
-    balance = get("lora.balance")
+    for key in ("rslora", "init", "variant", "rank_budget", "target_parameters"):
+        if get(f"lora.{key}") and context.name(f"lora.{key}") not in ("plain", "zero"):
+            context.refuse(f"lora.{key}", f"a mixture has plain LoRA experts, without `{key}`", "drop one of them")
     return {
-        "peft_type": MOE_LORA, **{name: lora[name] for name in kept if name in lora}, "experts": experts, "top_k": top_k,
-        "balance": plain(BALANCE if balance is None else balance),
+        "peft_type": MOE_LORA, "r": rank, "lora_alpha": plain(get("lora.alpha") or 2 * rank), **modules, "experts": experts,
+        "top_k": top_k, "balance": plain(BALANCE if balance is None else balance),
     }  # fmt: skip
 
 

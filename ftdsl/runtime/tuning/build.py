@@ -7,7 +7,7 @@ from typing import Any
 from .. import guarded, watch
 from ..report import Log
 from ..stage import Part, Stage
-from . import models, on_policy, sources
+from . import models, on_policy, ranks, sources
 from .formats import Format, format_of
 from .trainers import Kind, arguments, kind_of, trainer_class
 
@@ -32,7 +32,9 @@ def trainer(config: dict[str, Any], stage: Stage, part: Part, log: Log, callback
     if kind.generates:
         room = int(config["max_length"]) - trained.max_completion_length
         train, held = (part and on_policy.fitting(part, tokenizer, format, room, log) for part in (train, held))
-    model = models.with_adapters(models.base_of(config, tokenizer, scores=kind.scores), config, new=peft is not None)
+    scored = stage.kind == "eval"
+    base_model = models.base_of(config, tokenizer, scores=kind.scores)
+    model = models.with_adapters(base_model, config, new=peft is not None, trained=not scored)
     added = models.peft_config(peft, scores=kind.scores) if peft else None
     guard = guarded.guard_of(stage, str(config["output_dir"]), log, scaled=bool(config.get("fp16")))
     base = trainer_class(kind, *_mixins(kind, peft), **_fields(kind, data, format))
@@ -43,9 +45,9 @@ def trainer(config: dict[str, Any], stage: Stage, part: Part, log: Log, callback
         model=model,
         args=trained,
         train_dataset=train,
-        eval_dataset=held,
+        eval_dataset=train if scored else held,
         processing_class=tokenizer,
-        callbacks=[watcher, *callbacks, *([on_policy.spread(log)] if "rewards" in data else [])],
+        callbacks=[watcher, *_callbacks(data, peft, log), *callbacks],
         **({"peft_config": added} if added is not None else {}),
         **_reference(kind, data, config, tokenizer),
         **_scored(data, config, tokenizer, format, stage),
@@ -56,11 +58,19 @@ def _mixins(kind: Kind, peft: dict[str, Any] | None) -> list[type]:
     found: list[type] = [on_policy.OnFormat] if kind.generates else []
     if kind.config == "DistillationConfig":
         found = [on_policy.PartlyOffPolicy]
-    if peft and peft["peft_type"] == MIXTURE:
+    adapter = (peft or {}).get("peft_type")
+    if adapter == ranks.TYPE:
+        found.append(ranks.Orthogonal)
+    if adapter == MIXTURE:
         from ..balanced import Balanced
 
         found.insert(0, Balanced)
     return found
+
+
+def _callbacks(data: dict[str, Any], peft: dict[str, Any] | None, log: Log) -> list[Any]:
+    found = [ranks.callback(log)] if (peft or {}).get("peft_type") == ranks.TYPE else []
+    return [*found, on_policy.spread(log)] if "rewards" in data else found
 
 
 def _fields(kind: Kind, data: dict[str, Any], format: Format) -> dict[str, Any]:

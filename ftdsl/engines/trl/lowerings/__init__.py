@@ -25,6 +25,9 @@ TRAINING: tuple[Lowering, ...] = (
     divergence, weights,
 )  # fmt: skip
 
+SCORING: tuple[Lowering, ...] = (model, quantisation, precision, use_cpu, metrics)
+MERGING: tuple[Lowering, ...] = (model, push)
+
 _IN_OTHER_MODULES = {"peft", "dataset", "template", "reference", "teacher", "count", "strategy", "launcher", "rendezvous",
                      "nodes", "export_device", "track_project"}  # fmt: skip
 
