@@ -26,7 +26,7 @@ def positional(completions, /): return []
 async def later(completions): return []
 """
 FILES = {"rows.jsonl": ROWS, "pairs.jsonl": PAIRS, "own.py": OWN, "broken.py": "def f(:\n", "notes.txt": ""}
-HEAD = 'hardware { gpu = none, count = 1 }\nmodel = hf("Qwen/Qwen3-0.6B")\ntemplate = qwen3\n'
+HEAD = 'hardware { gpu = none, count = 1 }\nengine = trl\nmodel = hf("Qwen/Qwen3-0.6B")\ntemplate = qwen3\n'
 
 
 def grpo(rewards: str = "[length(20)]", more: str = "", before: str = "", data: str = 'file("rows.jsonl")') -> str:
@@ -35,7 +35,7 @@ def grpo(rewards: str = "[length(20)]", more: str = "", before: str = "", data: 
 
 
 def own(outcome: Outcome) -> list[Diagnostic]:
-    return [found for found in outcome.found if found.severity.value != "info" and found.code != "FT012"]
+    return [found for found in outcome.found if found.severity.value != "info"]
 
 
 REWARDS = [
@@ -195,6 +195,13 @@ def test_a_teacher(more: str, codes: list[str], share: float, checked: Callable[
     assert [one.code for one in own(outcome)] == codes, [one.message for one in own(outcome)]
     assert outcome.checked.recipe is not None
     assert on_policy(outcome.checked.recipe.stage("distill").settings) == share
+
+
+def test_the_engine_is_chosen_by_itself(checked: Callable[..., Outcome]) -> None:
+    outcome = checked(grpo().replace("engine = trl\n", ""), FILES)
+    assert own(outcome) == []
+    assert outcome.checked.recipe is not None
+    assert outcome.checked.recipe.engine_of(outcome.checked.recipe.stage("grpo")) == "trl"
 
 
 def test_an_engine_without_the_stage_says_so(checked: Callable[..., Outcome]) -> None:
