@@ -28,6 +28,7 @@ PANELS = (
     ("answer_tokens", "tokens of an answer"),
     ("gate_entropy", "gate entropy"),
     ("expert_load/max", "highest expert load"),
+    ("average_rank", "average rank"),
 )
 """Series, and what their axis is called, from top to bottom."""
 

@@ -25,6 +25,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+NETWORK, PROCESSES = "open network connections", "start other processes"
+WRITING, READING = "write outside of its folder", "read your files"
 FILE = 1 << 20
 """Maximum size in bytes of a file that the code writes."""
 
@@ -113,15 +115,24 @@ def check_all(work: Sequence[tuple[str, Sequence[str]]], limits: Limits | None =
 
 @cache
 def protections() -> tuple[str, ...]:
-    """What holds on this machine besides time, CPU and memory, found by trying it."""
+    """What holds on this machine besides time, CPU and memory, found by trying it: a part of `NETWORK`, `PROCESSES`, …"""
+    outside = Path(tempfile.mkdtemp(prefix="ftdsl-outside-"))
     tried = {
-        "no network": "import socket\nsocket.socket()",
-        "no other processes": "import os\nif os.fork() == 0: os._exit(0)",
-        "no writing outside its folder": f"open({str(Path(tempfile.gettempdir()) / secrets.token_hex(8))!r}, 'w')",
-        "no reading of your files": f"open({str(Path(__file__).resolve())!r})",
+        NETWORK: "import socket\nsocket.socket()",
+        PROCESSES: "import os\nif os.fork() == 0: os._exit(0)",
+        WRITING: f"open({str(outside / 'file')!r}, 'w')",
+        READING: f"open({str(Path(__file__).resolve())!r})",
     }
-    checks = check_all([("", [code]) for code in tried.values()])
+    try:
+        checks = check_all([("", [code]) for code in tried.values()])
+    finally:
+        shutil.rmtree(outside, ignore_errors=True)
     return tuple(name for name, verdict in zip(tried, checks, strict=True) if not verdict.share)
+
+
+def missing() -> tuple[str, ...]:
+    """What code may do here although it should not."""
+    return tuple(name for name in (NETWORK, PROCESSES, WRITING, READING) if name not in protections())
 
 
 # --- in the process

@@ -42,7 +42,7 @@ METRICS = {
     "reward": "reward", "reward_std": "reward_std", "frac_reward_zero_std": "zero_spread", "kl": "kl", "entropy": "entropy",
     "clip_ratio/region_mean": "clip_share", "completions/mean_length": "answer_tokens",
     "completions/clipped_ratio": "cut_answers", "gate_entropy": "gate_entropy", "balance_loss": "balance_loss",
-    "on_policy": "on_policy",
+    "on_policy": "on_policy", "average_rank": "average_rank",
 }  # fmt: skip
 """The trainer's names of what it logs besides loss, rate and gradient norm, and ours."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -184,8 +186,6 @@ def test_gates_move_and_experts_are_loaded(ran: Ran) -> None:
 
 
 def test_own_adapters_are_loaded_outside(ran: Ran) -> None:
-    import subprocess
-
     base = ran.stage("scratch") / "result"
     python = python_in(ROOT / folder_of("trl"))
     for name in ("bottle", "further"):
@@ -195,3 +195,65 @@ def test_own_adapters_are_loaded_outside(ran: Ran) -> None:
         changed, off = json.loads(done.stdout.splitlines()[-1])
         assert changed > 0.05
         assert off < 1e-6
+
+
+CARDS = """
+hardware { gpu = h100(80GB), count = 4 }
+engine = trl
+template = qwen3
+max_len = 2048
+model = hf("Qwen/Qwen3-0.6B")
+data = file("rows.jsonl")
+duration = 100 steps
+generate { max_new_tokens = 1024, top_p = 0.95, top_k = 50 }
+grpo colocated {
+  rewards = [exact("answer", take = boxed), length(800, weight = 0.1)], generations = 16, batch { global = 64 }, lora {}
+  loss = dr_grpo, importance = sequence, clip_high = 0.28, scale = none, inner_epochs = 2, mask_truncated = true, beta = 0.01
+  backend = vllm(colocate, gpu_memory = 40%, tensor = 2)
+}
+grpo served {
+  rewards = [exact], full {}, batch { global = 64 }
+  backend = vllm(server, url = "http://10.0.0.7:8000")
+}
+distill student {
+  teacher = hf("Qwen/Qwen3-4B"), divergence = 0.5, lora {}, batch { global = 64 }
+  backend = vllm(colocate, gpu_memory = 30%)
+}
+"""
+CONFIGURED = """
+import dataclasses, json, sys, yaml
+from ftdsl.runtime.tuning import build, trainers
+found = {}
+for path in sys.argv[1:]:
+    config = yaml.safe_load(open(path))
+    kind = trainers.kind_of(config["data"])
+    params = {name: value for name, value in config.items() if name not in (*build.OURS, "max_length", "deepspeed")}
+    made = trainers.arguments(kind, params | {"bf16": False, "fp16": False, "use_cpu": True})
+    found[path] = {field.name: getattr(made, field.name) for field in dataclasses.fields(made) if field.name in params}
+print(json.dumps(found, default=str))
+"""
+
+
+def test_vllm_and_every_key_are_taken_by_trl(tmp_path: Path) -> None:
+    """No GPU is here: what is compiled for four of them is held against TRL's configuration classes."""
+    row = json.dumps({"instruction": "q", "input": "", "output": "a"})
+    (tmp_path / "rows.jsonl").write_text(f"{row}\n", encoding="utf-8")
+    (tmp_path / "r.ft").write_text(CARDS, encoding="utf-8")
+    done = ftc_process("compile", "r.ft", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    paths = sorted(str(path) for path in (tmp_path / "build").rglob("train.yaml"))
+    command = [str(python_in(ROOT / folder_of("trl"))), "-c", CONFIGURED, *paths]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "WORLD_SIZE": "1"}
+    probed = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert probed.returncode == 0, probed.stderr[-2000:]
+    colocated, served, student = (json.loads(probed.stdout.splitlines()[-1])[path] for path in paths)
+    asked = {
+        "use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": 0.4, "vllm_tensor_parallel_size": 2,
+        "vllm_max_model_length": 2048, "max_completion_length": 1024, "top_p": 0.95, "top_k": 50, "num_generations": 16,
+        "loss_type": "dr_grpo", "importance_sampling_level": "sequence", "epsilon": 0.2, "epsilon_high": 0.28,
+        "scale_rewards": "none", "num_iterations": 2, "mask_truncated_completions": True, "beta": 0.01,
+        "reward_weights": [1.0, 0.1],
+    }  # fmt: skip
+    assert asked.items() <= colocated.items()
+    assert served["vllm_server_base_url"] == "http://10.0.0.7:8000"
+    assert (student["beta"], student["use_vllm"]) == (0.5, True)

@@ -94,6 +94,10 @@ def test_nothing_outside_is_reached(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["yours.txt"]
 
 
+def test_everything_is_in_force_here() -> None:
+    assert sandbox.missing() == ()
+
+
 def test_what_ordinary_code_needs() -> None:
     code = """
 import collections, decimal, heapq, itertools, json, math, re, threading

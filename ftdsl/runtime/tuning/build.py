@@ -50,7 +50,7 @@ def trainer(config: dict[str, Any], stage: Stage, part: Part, log: Log, callback
         callbacks=[watcher, *_callbacks(data, peft, log), *callbacks],
         **({"peft_config": added} if added is not None else {}),
         **_reference(kind, data, config, tokenizer),
-        **_scored(data, config, tokenizer, format, stage),
+        **_scored(data, config, tokenizer, format, stage, log),
     )
 
 
@@ -78,11 +78,11 @@ def _fields(kind: Kind, data: dict[str, Any], format: Format) -> dict[str, Any]:
 
 
 def _scored(
-    data: dict[str, Any], config: dict[str, Any], tokenizer: Any, format: Format, stage: Stage
+    data: dict[str, Any], config: dict[str, Any], tokenizer: Any, format: Format, stage: Stage, log: Log
 ) -> dict[str, Any]:
     """Rewards, or a teacher."""
     if "rewards" in data:
-        return {"reward_funcs": on_policy.functions(data, config, tokenizer, format, smoke=stage.smoke)}
+        return {"reward_funcs": on_policy.functions(data, config, tokenizer, format, log, smoke=stage.smoke)}
     if "teacher" not in data:
         return {}
     named = data["teacher"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import rewards
+from .. import rewards, sandbox
 from ..report import Log, StageError
 from . import models, tokens
 from .formats import Format, Ids
@@ -75,9 +75,12 @@ def fitting(rows: Any, tokenizer: Any, format: Format, room: int, log: Log) -> A
 
 
 def functions(
-    data: Mapping[str, Any], config: Mapping[str, Any], tokenizer: Any, format: Format, *, smoke: bool
+    data: Mapping[str, Any], config: Mapping[str, Any], tokenizer: Any, format: Format, log: Log, *, smoke: bool
 ) -> list[rewards.Reward]:
     """The rewards of a stage, in order. Raises: StageError."""
+    if any(spec["kind"] == "code" for spec in data["rewards"]) and (open := sandbox.missing()):
+        text = f"this system does not keep the code of answers from these: {', '.join(open)}"
+        log.warn(StageError(text, "rewards", help="train where Linux has seccomp and Landlock, or in a container"))
     made = rewards.made(data["rewards"], Path("inputs"), smoke=smoke)
     return [
         reward or judge(spec, config, tokenizer, format) for spec, reward in zip(data["rewards"], made, strict=True)

@@ -55,6 +55,12 @@ class Orthogonal:
             term = term / self.current_gradient_accumulation_steps
         return (found[0] + term, *found[1:]) if return_outputs else found + term
 
+    def log(self: Any, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        if "loss" in logs:
+            ranks = count(self.model)
+            logs["average_rank"] = sum(ranks.values()) / len(ranks)
+        super().log(logs, *args, **kwargs)  # type: ignore[misc]
+
 
 def irregularity(tuner: Any) -> Any:
     """The weighted mean of the distances of P'P and QQ' from the identity."""
