@@ -13,7 +13,7 @@ from typing import Any
 from ftdsl import catalog
 from ftdsl.catalog.vocabulary import TRAINING
 from ftdsl.environments import Versions
-from ftdsl.language.values import Origin, StageRef, Term
+from ftdsl.language.values import Amount, Origin, StageRef, Term
 from ftdsl.plan import budget, choose_layout, machine, measured
 from ftdsl.plan.batch import ramp_of, solve, whole_groups
 from ftdsl.plan.chooser import Chooser
@@ -196,6 +196,8 @@ def _learning_rate(stage: Stage, chooser: Chooser, method: str) -> None:
 def _engine_defaults(stage: Stage, chooser: Chooser, recipe: Recipe, defaults: Mapping[str, Any]) -> None:
     """The engine's own defaults, written out; most of them are not reported."""
     own = "the engine's own default"
+    if chooser.unset("duration"):
+        chooser.set("duration", Amount(3, "epochs"), own)
     if chooser.unset("max_len"):
         chooser.set("max_len", defaults["max_len"], own)
     if chooser.unset("seed"):

@@ -438,6 +438,7 @@ class DataStage(Block):
     mix: _Term | None = None
     dedupe: _Term | None = Term(name="none", options={})
     drop: list[_Term] | None = [Term(name="bad_roles", options={})]
+    drop_rows: list[str] | None = None
     tokens: _Range | None = None
     languages: list[str] | None = None
     seed: int | None = None

@@ -123,7 +123,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
     (place / "own.py").write_text(OWN, encoding="utf-8")
     (place / "r.ft").write_text(RECIPE, encoding="utf-8")
     real = python_in(ROOT / folder_of("trl"))
-    with preloaded.started(real, tmp_path_factory.mktemp("p"), imports="trl, peft") as python:
+    with preloaded.started(real, tmp_path_factory.mktemp("p"), modules=("trl", "peft")) as python:
         done = ftc_process("run", "r.ft", "--json", "--engine-python", str(python), cwd=place)
         assert done.stdout, done.stderr
         document = json.loads(done.stdout)
