@@ -35,6 +35,8 @@ def trainer(config: dict[str, Any], stage: Stage, part: Part, log: Log, callback
     scored = stage.kind == "eval"
     base_model = models.base_of(config, tokenizer, scores=kind.scores)
     model = models.with_adapters(base_model, config, new=peft is not None, trained=not scored)
+    if kind.generates:
+        on_policy.end_answers(model, tokenizer, format)
     added = models.peft_config(peft, scores=kind.scores) if peft else None
     guard = guarded.guard_of(stage, str(config["output_dir"]), log, scaled=bool(config.get("fp16")))
     base = trainer_class(kind, *_mixins(kind, peft), **_fields(kind, data, format))

@@ -122,6 +122,14 @@ def _device() -> Any:
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
+def end_answers(model: Any, tokenizer: Any, format: Format) -> None:
+    """An answer ends at the model's own end tokens, and at those of the chat format."""
+    known = model.generation_config.eos_token_id
+    ends = [*(known if isinstance(known, list) else [known]), tokenizer.eos_token_id]
+    ends += [tokenizer.convert_tokens_to_ids(token) for token in format.stop]
+    model.generation_config.eos_token_id = list(dict.fromkeys(token for token in ends if token is not None))
+
+
 # --- trainers
 
 
