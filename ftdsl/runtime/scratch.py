@@ -99,7 +99,9 @@ class Likeness:
         self.special = ["<|endoftext|>"]
         self.chat_template: str | None = None
         real = _real_tokenizer(spec.get("place"))
-        if real is None:
+        if real is None and "formats" in spec:
+            self._of_formats(spec["formats"])
+        elif real is None:
             self._of_templates(spec.get("templates") or ())
         else:
             self._of_tokenizer(real)
@@ -111,6 +113,25 @@ class Likeness:
         added = [str(token) for token in real.added_tokens_decoder.values()]
         self.special += [token for token in [*added, *real.all_special_tokens] if token][:1024]
         self.chat_template = real.chat_template if isinstance(real.chat_template, str) else None
+
+    def _of_formats(self, formats: Any) -> None:
+        """As of the templates, from their texts in the spec: a part is a list of texts, and of special tokens by name."""
+        from .chat import MARKS
+
+        for format in formats:
+            parts = [slot for part in ("prefix", "system", "user", "assistant") for slot in format.get(part) or ()]
+            texts = [slot if isinstance(slot, str) else slot.get("token", "") for slot in parts]
+            self.special += [mark for text in texts for mark in MARKS.findall(text.replace("{{content}}", " "))]
+            self.special += [
+                *format.get("stop", ()),
+                *(word.strip() for word in format.get("thought", ()) if word.strip()),
+            ]
+            if any(
+                isinstance(slot, dict) and slot.get("special") == "bos_token" for slot in format.get("prefix") or ()
+            ):
+                self.ends["bos_token"] = "<s>"
+            if format.get("replace_eos") and format.get("stop"):
+                self.ends["eos_token"] = format["stop"][0]
 
     def _of_templates(self, names: Any) -> None:
         from llamafactory.data.template import TEMPLATES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ftdsl import catalog
 from ftdsl.engines.jobs import Command, Document, Job
 from ftdsl.engines.shared.overlay import plain
 from ftdsl.engines.shared.parallel import PYTHON
@@ -77,6 +78,9 @@ def _job(plan: Plan, paths: RunPaths, term: Term, users: list[PlannedStage], ses
     spec: dict[str, Any] = {"stage": folder, **options, "like": _like(term, paths)}
     if path := term.options.get("place"):
         spec["place"] = seen_from_run(str(path))
+    package, formats = catalog.chat_formats()
+    if term.options.get("toy") and users[0].engine.name != package:  # its environment has no texts of chat formats
+        spec["formats"] = [formats[name] for name in term.options.get("templates") or () if name in formats]
     if plan.recipe.smoke:
         spec["smoke"] = True
     spec.setdefault("seed", plan.recipe.seed)

@@ -32,6 +32,7 @@ def trainer(config: dict[str, Any], stage: Stage, part: Part, log: Log, callback
     if kind.generates:
         room = int(config["max_length"]) - trained.max_completion_length
         train, held = (part and on_policy.fitting(part, tokenizer, format, room, log) for part in (train, held))
+        on_policy.enough(len(train), trained)
     scored = stage.kind == "eval"
     base_model = models.base_of(config, tokenizer, scores=kind.scores)
     model = models.with_adapters(base_model, config, new=peft is not None, trained=not scored)

@@ -71,6 +71,16 @@ def fitting(rows: Any, tokenizer: Any, format: Format, room: int, log: Log) -> A
     return kept
 
 
+def enough(rows: int, arguments: Any) -> None:
+    """Raises: StageError for fewer prompts than a step takes: TRL would drop them, and train no step at all."""
+    step = arguments.per_device_train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps
+    prompts = step // getattr(arguments, "num_generations", 1)
+    if rows < prompts:
+        help = "write a smaller `batch.global`, or add prompts"
+        text = f"a step takes {prompts} prompts, and the data has {rows}"
+        raise StageError(text, "batch.global", "batch", "data", help=help, code="FT401")
+
+
 # --- rewards
 
 
