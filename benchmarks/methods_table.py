@@ -141,7 +141,7 @@ def main(arguments: list[str]) -> int:
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     PAGE.write_text(f"{before}{BEGIN}\n{table(run)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
     moe, ranks = (next(run.glob(f"*-{name}")) / "metrics.jsonl" for name in ("moe", "adalora"))
-    shares = "expert_load/*=share of the tokens of each expert; max: of one layer's busiest"
+    shares = "expert_load/*=share of the tokens of each expert, and of the busiest one of any layer"
     draw(PAGE.with_name("moe.svg"), moe, ["loss", "gate_entropy=entropy of the gates, share of its maximum", shares])
     draw(PAGE.with_name("adalora.svg"), ranks, ["loss", "average_rank=average rank of the adapted matrices"])
     print(table(run))

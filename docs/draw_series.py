@@ -64,8 +64,9 @@ def panel(found: dict[str, Series], title: str, top: int) -> list[str]:
         lines.append(f'<polyline points="{thin}" fill="none" stroke="{colour}" stroke-opacity=".35"/>')
         lines.append(f'<polyline points="{thick}" fill="none" stroke="{colour}" stroke-width="2"/>')
         if len(found) > 1:
-            x = LEFT + WIDTH - 4 - 92 * (len(found) - 1 - at)
-            lines.append(f'<text x="{x}" y="{top - 8}" text-anchor="end" fill="{colour}">{escape(name)}</text>')
+            x = LEFT + WIDTH - 8 - 34 * (len(found) - 1 - at)
+            short = escape(name.rpartition("/")[2])
+            lines.append(f'<text x="{x}" y="{top + 14}" text-anchor="end" fill="{colour}">{short}</text>')
     return lines
 
 
