@@ -414,6 +414,7 @@ class TrainingStage(Block):
     guard: Guard = Field(default_factory=Guard)
     generate: Generate = Field(default_factory=Generate)
     llamafactory: dict[str, Any] | None = None
+    trl: dict[str, Any] | None = None
     deepspeed: dict[str, Any] | None = None
     accelerate: dict[str, Any] | None = None
     megatron: dict[str, Any] | None = None
@@ -558,6 +559,7 @@ class EvalStage(Block):
     generate: Generate = Field(default_factory=Generate)
     gate: dict[str, Any] | None = None
     llamafactory: dict[str, Any] | None = None
+    trl: dict[str, Any] | None = None
 
 
 class MergeStage(Block):
@@ -579,6 +581,7 @@ class MergeStage(Block):
     tokenizer: Tokenizer = Field(default_factory=Tokenizer)
     media: Media = Field(default_factory=Media)
     llamafactory: dict[str, Any] | None = None
+    trl: dict[str, Any] | None = None
 
 
 class QuantizeStage(Block):
