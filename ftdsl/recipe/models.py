@@ -347,6 +347,7 @@ class Search(Block):
     trials: Annotated[int, Field(ge=1)] | None = None
     parallel: Annotated[int, Field(ge=1)] | None = None
     timeout: Annotated[float, Field(gt=0)] | None = None
+    earlier: list[str] | None = None
     storage: _Term | None = None
 
 
@@ -390,6 +391,7 @@ class TrainingStage(Block):
     settings: _Term | _Ref | None = None
     callbacks: list[str] | None = None
     engine: _Term | None = None
+    target: _Term | None = None
     hardware: Hardware = Field(default_factory=Hardware)
     launch: Launch = Field(default_factory=Launch)
     env: dict[str, Any] | None = None
@@ -424,6 +426,7 @@ class DataStage(Block):
     """A `data` stage."""
 
     after: list[_Term | _Ref] | None = None
+    target: _Term | None = None
     source: list[_Term | _Ref] | None = None
     format: _Term | None = Term(name="auto", options={})
     split: str | None = None
@@ -539,6 +542,7 @@ class EvalStage(Block):
     seed: int | None = None
     after: list[_Term | _Ref] | None = None
     engine: _Term | None = None
+    target: _Term | None = None
     data: list[_Term | _Ref] | None = None
     tasks: list[str] | None = None
     shots: Annotated[int, Field(ge=0)] | None = None
@@ -569,6 +573,7 @@ class MergeStage(Block):
     template: str | None = None
     after: list[_Term | _Ref] | None = None
     engine: _Term | None = None
+    target: _Term | None = None
     dtype: _Term | None = Term(name="auto", options={})
     shards: int | None = 5000000000
     legacy: bool | None = None
@@ -591,6 +596,7 @@ class QuantizeStage(Block):
     template: str | None = None
     after: list[_Term | _Ref] | None = None
     engine: _Term | None = None
+    target: _Term | None = None
     dtype: _Term | None = Term(name="auto", options={})
     shards: int | None = 5000000000
     to: str | _Ref | None = None
@@ -610,6 +616,7 @@ class ShellStage(Block):
     """A `shell` stage."""
 
     after: list[_Term | _Ref] | None = None
+    target: _Term | None = None
     run: _Script | None = None
     inputs: list[_Term | _Ref] | None = None
     outputs: list[str | _Ref] | None = None
