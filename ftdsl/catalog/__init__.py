@@ -220,7 +220,14 @@ def chat_formats(version: str = "") -> tuple[str, Mapping[str, Fact]]:
 
 def listed(engine: str, model: str, version: str = "") -> bool:
     """Whether an engine's own list of models contains this hub id."""
-    return model in schema(engine, version, "models")
+    return model in _models(engine, version)
+
+
+def _models(engine: str, version: str) -> Mapping[str, Any]:
+    """An engine's own list of models; for one without, that of the engine whose chat templates are known."""
+    if _has_table(engine, "models"):
+        return schema(engine, version, "models")
+    return schema(chat_formats()[0], "", "models")
 
 
 @cache
@@ -230,7 +237,7 @@ def template_for_model(engine: str, model: str, version: str = "") -> str | None
     An unlisted id is matched by its name: copies by others, other precisions, an organisation's new name
     (`meta-llama/Llama-3.1-8B` was `Meta-Llama-3.1-8B`); then other sizes; then an organisation whose family has one template.
     """
-    families: Mapping[str, Any] = schema(engine, version, "models")
+    families: Mapping[str, Any] = _models(engine, version)
     if families.get(model):
         return str(families[model])
     for alike in (_model_name, _without_size, _organisation_and_family):

@@ -78,11 +78,11 @@ def _job(plan: Plan, paths: RunPaths, term: Term, users: list[PlannedStage], ses
     spec: dict[str, Any] = {"stage": folder, **options, "like": _like(term, paths)}
     if path := term.options.get("place"):
         spec["place"] = seen_from_run(str(path))
-    package, formats = catalog.chat_formats()
-    if term.options.get("toy") and users[0].engine.name != package:  # its environment has no texts of chat formats
-        spec["formats"] = [formats[name] for name in term.options.get("templates") or () if name in formats]
     if plan.recipe.smoke:
         spec["smoke"] = True
+    package, formats = catalog.chat_formats()
+    if users[0].engine.name != package:  # its environment lacks the package that has the templates
+        spec["formats"] = [formats[name] for name in spec.get("templates") or () if name in formats]
     spec.setdefault("seed", plan.recipe.seed)
     spec["texts"] = [f"{planned.folder}/train.jsonl" for planned in data] + [
         seen_from_run(path) for path in dict.fromkeys(files)
