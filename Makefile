@@ -30,11 +30,19 @@ $(ENGINE)/.tests: Makefile $(ENGINE)/.ready
 	$(ENGINE)/bin/python -m pip install -q --disable-pip-version-check $(OPTIMIZERS)
 	@touch $@
 
+<<<<<<< HEAD
 $(TRL)/.tests: ftdsl/engines/trl/engine.py ftdsl/run/install.py | $(BIN)/ftc
 	$(BIN)/ftc engine install trl --cpu --deepspeed --trust
 	@touch $@
 
 SLURM := slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client ip:iproute2
+=======
+SLURM := slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client ip:iproute2
+
+$(TRL)/.tests: ftdsl/engines/trl/engine.py ftdsl/run/install.py | $(BIN)/ftc
+	$(BIN)/ftc engine install trl --cpu --deepspeed --trust
+	@touch $@
+>>>>>>> methods
 
 quickstart: $(BIN)/ftc $(ENGINE)/.ready ## set up, and run examples/quickstart.ft on the real engine (CPU, about 4 minutes)
 	$(BIN)/ftc engine trust $(ENGINE)
