@@ -54,9 +54,15 @@ def python_in(folder: Path) -> Path:
     return folder / "bin" / "python"
 
 
-def candidates(engine: str, env: Mapping[str, str], *, flag: str = "", recipe: str = "") -> Iterator[tuple[Path, str]]:
-    """(Python, source) in the order in which they are tried. A named one (flag, variable, recipe) is the only candidate."""
-    for text, source in zip((flag, env.get("FTC_ENGINE_PYTHON", ""), recipe), NAMED, strict=True):
+def candidates(
+    engine: str, env: Mapping[str, str], *, flag: str = "", recipe: str = "", variable: str = ""
+) -> Iterator[tuple[Path, str]]:
+    """(Python, source) in the order in which they are tried. A named one (flag, variable, recipe) is the only candidate.
+
+    variable: the environment variable that names it, where that is not the engine's (a tool).
+    """
+    named = env.get(variable or NAMED[1], "")
+    for text, source in zip((flag, named, recipe), (NAMED[0], variable or NAMED[1], NAMED[2]), strict=True):
         if text:
             yield Path(text).expanduser(), source
             return

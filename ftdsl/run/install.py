@@ -1,4 +1,4 @@
-"""Builds or completes an engine's environment, with pip: the pins that were tried, and nothing the engine needs not."""
+"""Builds or completes the environment of an engine or a tool, with pip: the pins that were tried, and nothing it needs not."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ftdsl.engines.tools.tool import Tool
 from ftdsl.environments import python_in
 from ftdsl.storage import write_file
 
@@ -46,12 +47,13 @@ class InstallError(Exception):
 
 @dataclass(frozen=True)
 class Wish:
-    """What to install: into `folder`, or into the environment of `python` when that is given."""
+    """What to install: into `folder`, or into the environment of `python` when that is given. tool: instead of an engine."""
 
     folder: Path
     python: Path | None = None
     cpu: bool = False
     deepspeed: bool = False
+    tool: Tool | None = None
 
 
 def install(wish: Wish, say: Callable[[str], None]) -> Path:
@@ -73,6 +75,10 @@ def install(wish: Wish, say: Callable[[str], None]) -> Path:
         "off",
     ]
     _torch(pip, wish, say)
+    if wish.tool:
+        say(f"installing {wish.tool.title}")
+        _run([*pip, *((TORCH,) if wish.cpu else ()), *wish.tool.requirements], say)
+        return python
     say("installing what LLaMA-Factory stands on")
     _run([*pip, TORCH, *BESIDE, *(() if wish.cpu else ON_GPU)], say)
     say("installing LLaMA-Factory")

@@ -22,7 +22,7 @@ if (
     __package__ = Path(__file__).resolve().parent.name
     __import__(__package__)
 
-from . import chat, checkpoints, events, failures, replace_trainers, stale_locks, watch
+from . import chat, checkpoints, events, failures, proof, replace_trainers, shipping, stale_locks, watch
 from .report import Log, StageError, carried_out, mark, marked, save_result
 from .stage import Part, Stage, read
 
@@ -194,37 +194,52 @@ def learning_curve(found: list[dict[str, Any]]) -> tuple[list[tuple[int, float]]
 
 
 def export(stage: Stage, parts: tuple[Part, ...], log: Log) -> int:
-    """Merge adapters into their base and save. Raises: StageError."""
+    """Merge adapters into their base, save, compare what was saved, and only then upload it. Raises: StageError."""
     config = config_of(parts[0].config)
     config.pop("disable_tqdm", None)  # a word of training only
+    upload = config.pop("export_hub_model_id", None)
     _refuse(config, stage, log)
-    log.event("progress", done=0, total=2, what="loading")
+    log.event("progress", done=0, total=3, what="loading")
     from llamafactory.train.tuner import export_model
 
     _claim(Path(str(config["export_dir"])), stage)
     extensions(stage)
-    log.event("progress", done=1, total=2, what="merging")
-    if stage.private:
-        from huggingface_hub import create_repo
-
-        create_repo(config["export_hub_model_id"], private=True, exist_ok=True)
-    export_model(config)
+    log.event("progress", done=1, total=3, what="merging")
+    export_model(dict(config))
     place = Path(str(config["export_dir"]))
     weights = weights_of(place)
     if not (place / "config.json").exists() or not weights:
         raise StageError(f"the engine ended without writing a model to {place}", "to")
+    log.event("progress", done=2, total=3, what="comparing")
+    _prove(place, config, log)
     if stage.smoke:
-        _reload(place)
-        log.event("note", message="loaded again")
+        _answers(place)
         mark(place)
     size = sum(path.stat().st_size for path in weights)
     save_result(stage.stage, {"kind": "model", "path": str(place), "metrics": {"bytes": size}}, smoke=stage.smoke)
-    log.event("progress", done=2, total=2, what="saved")
+    shipping.complete(place, stage.card)
+    if upload:
+        shipping.upload(place, str(upload), private=stage.private, revision=stage.revision or None)
+    log.event("progress", done=3, total=3, what="saved")
     return 0
 
 
-def _reload(place: Path) -> None:
-    """What was written can be loaded again, on its own, and answers. Raises: StageError."""
+def _prove(place: Path, config: dict[str, Any], log: Log) -> None:
+    """What was merged holds what its adapters learned, and loads. Raises: StageError."""
+    if config.get("export_quantization_bit") or not list(place.glob("*.safetensors")):
+        return
+    if adapters := [name for name in str(config.get("adapter_name_or_path") or "").split(",") if name]:
+        base, revision = str(config["model_name_or_path"]), config.get("model_revision")
+        text = proof.compare(base, adapters, place, log, revision=revision)
+        print(text, flush=True)
+        log.event("note", message=text)
+    text = proof.reload(place)
+    print(text, flush=True)
+    log.event("note", message=text)
+
+
+def _answers(place: Path) -> None:
+    """A toy answers. Raises: StageError."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -234,9 +249,9 @@ def _reload(place: Path) -> None:
             scores = model(**tokenizer("a question", return_tensors="pt")).logits
     except Exception as error:
         text = f"what was merged cannot be loaded again: {type(error).__name__}: {error}"
-        raise StageError(text, "model", "tokenizer.resize", "to") from error
+        raise StageError(text, "model", "tokenizer.resize", "to", code="FT970") from error
     if not bool(torch.isfinite(scores).all()):
-        raise StageError("what was merged gives numbers that are none", "dtype", "to")
+        raise StageError("what was merged gives numbers that are none", "dtype", "to", code="FT970")
     print(f"loaded again from {place}: {scores.shape[-1]:,} scores for each token")
 
 

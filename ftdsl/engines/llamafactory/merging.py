@@ -11,6 +11,7 @@ from ftdsl.engines.llamafactory.documents import job_of, yaml_of
 from ftdsl.engines.llamafactory.extending import extension, own_files
 from ftdsl.engines.shared import overlay
 from ftdsl.engines.shared.assemble import result_of, title_of
+from ftdsl.engines.shared.card import card_of
 from ftdsl.engines.shared.parallel import PYTHON
 from ftdsl.engines.shared.stage_context import Params, StageContext
 from ftdsl.language.values import StageRef
@@ -48,8 +49,12 @@ def _export(
     params |= overlay.params(context, context.stage.kind, only=_EXPORT_KEYS)
     params |= {"export_dir": result_of(context), "export_device": "auto" if context.planned.world.gpu else "cpu"}
     config, added = yaml_of(context, "export", params), extension(context, training=False)
-    private: dict[str, Any] = {"private": True} if context.option("push", "private") else {}
-    spec = runtime_modules.spec(context, "export", [{"config": config.path}], added, **private)
+    more: dict[str, Any] = {"private": True} if context.option("push", "private") else {}
+    if revision := context.option("push", "revision"):
+        more["revision"] = str(revision)
+    relation = "quantized" if context.stage.kind == "quantize" else "finetune"
+    more["card"] = card_of(context, title_of(context, what).capitalize() + ", by LLaMA-Factory.", relation)
+    spec = runtime_modules.spec(context, "export", [{"config": config.path}], added, **more)
     argv = (PYTHON, runtime_modules.PROGRAM, "export", spec.path)
     documents = [config, *documents, *([added] if added else []), spec]
     commands = [*before, Command(argv)]

@@ -15,8 +15,8 @@ TRAIN = (PROGRAM, "train")
 
 MODULES = (
     "__init__", "actions", "anomalies", "chat", "checkpoints", "events", "extend", "failures", "guard", "inject", "judges",
-    "labels", "llamafactory", "measure", "ramp", "replace_trainers", "report", "stage", "stale_locks", "tokens", "trainer",
-    "watch", "watchdog",
+    "labels", "llamafactory", "measure", "proof", "ramp", "replace_trainers", "report", "shipping", "stage", "stale_locks",
+    "tokens", "trainer", "watch", "watchdog",
 )  # fmt: skip
 """`runtime/llamafactory.py` and what it imports."""
 
@@ -52,7 +52,7 @@ def spec(
         data["extend"] = added.path
     if context.plan.recipe.smoke:
         data["smoke"] = True
-    return Document(spec_path(folder), "json", data, bookkeeping=("watch",))
+    return Document(spec_path(folder), "json", data, bookkeeping=("watch", "card"))
 
 
 def trainings(context: StageContext, config: str) -> tuple[list[dict[str, Any]], list[Command]]:

@@ -1,0 +1,207 @@
+"""A merged model proves itself: the tensor that its adapters change most is compared with base + adapters, and it is loaded again.
+
+LLaMA-Factory has ended well and left the unmodified base, where `export_size` was near the size of the base's shards.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .report import Log, StageError
+
+INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+ROUNDING = 2.0
+"""Units of rounding, relative to the tensor's norm, that a merge may differ by: it is rounded after each adapter."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one adapter does to one weight. scale: its factor; size: norm of the factors, an upper bound of the change's."""
+
+    folder: str
+    module: str
+    config: dict[str, Any]
+    scale: float
+    size: float
+
+
+class Tensors:
+    """The tensors of a model by name, read one at a time. where: a folder, or the name of a model in the hub's cache."""
+
+    def __init__(self, where: str, revision: str | None = None) -> None:
+        self._files: dict[str, str] = {}
+        for name, path in _weight_files(where, revision):
+            self._files[name] = path
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def name_of(self, module: str) -> str:
+        """The weight of a module; "" where there is none, or several could be meant (classes nest a model differently)."""
+        wanted = f"{module}.weight"
+        if wanted in self._files:
+            return wanted
+        tail = wanted[wanted.index("layers.") :] if "layers." in wanted else wanted
+        near = [name for name in self._files if name.endswith(tail)]
+        return near[0] if len(near) == 1 else ""
+
+    def read(self, name: str) -> Any:
+        from safetensors import safe_open
+
+        with safe_open(self._files[name], framework="pt") as file:
+            return file.get_tensor(name)
+
+
+def _weight_files(where: str, revision: str | None) -> Iterator[tuple[str, str]]:
+    from safetensors import safe_open
+
+    def path_of(name: str) -> str | None:
+        from transformers.utils import cached_file
+
+        if Path(where).is_dir():
+            return str(Path(where, name)) if Path(where, name).is_file() else None
+        found: str | None = cached_file(
+            where, name, revision=revision, local_files_only=True, _raise_exceptions_for_missing_entries=False
+        )
+        return found
+
+    if index := path_of(INDEX):
+        for name, file in json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].items():
+            if path := path_of(file):
+                yield name, path
+    elif single := path_of(SINGLE):
+        with safe_open(single, framework="pt") as file:
+            yield from ((name, single) for name in file.keys())
+
+
+def compare(base: str, adapters: Sequence[str], made: Path, log: Log, *, revision: str | None = None) -> str:
+    """What was compared, as a sentence. Raises: StageError when the model does not hold what its adapters learned."""
+    import torch
+
+    changes = [list(_changes(adapter)) for adapter in adapters]
+    before, after = Tensors(base, revision), Tensors(str(made))
+    sizes: dict[str, float] = {}
+    for change in (change for adapter in changes for change in adapter):
+        sizes[change.module] = sizes.get(change.module, 0.0) + change.size
+    module = next((m for m in sorted(sizes, key=sizes.__getitem__, reverse=True) if _both(m, before, after)), "")
+    if not module or not sizes[module]:
+        return "the adapters change no weight that could be compared" if sizes else "no weights to compare"
+    start = before.read(before.name_of(module)).double()
+    result = after.read(after.name_of(module))
+    wanted = start
+    for change in (change for adapter in changes for change in adapter if change.module == module):
+        wanted = _applied(change, wanted)
+    changed = float(torch.linalg.norm(wanted - start))
+    if wanted.shape != result.shape:
+        raise _unmerged(f"`{module}` has the shape {tuple(result.shape)}, and the base's is {tuple(start.shape)}")
+    error = float(torch.linalg.norm(wanted - result.double()))
+    rounding = ROUNDING * len(adapters) * torch.finfo(result.dtype).eps * float(torch.linalg.norm(wanted))
+    if not math.isfinite(error) or error > max(rounding, 1e-6 * changed):
+        same = float(torch.linalg.norm(start - result.double())) <= rounding
+        how = "is the base's, unchanged" if same else f"differs from base + adapters by {error / changed:.0%} of the change"
+        raise _unmerged(f"`{module}` {how}")
+    if changed <= rounding:
+        text = (
+            f"the adapters change the weights less than {str(result.dtype).removeprefix('torch.')} can hold "
+            f"(`{module}` by {changed:.2g} of {float(torch.linalg.norm(wanted)):.3g})"
+        )
+        log.warn(StageError(text, "dtype", help="write `dtype = fp32`, or train longer", code="FT971"))
+    return f"compared with base + adapters: {module} (off by {error / changed if changed else 0.0:.1e} of the change)"
+
+
+def _unmerged(why: str) -> StageError:
+    text = f"what was merged does not hold what its adapters learned: {why}"
+    help = "write another `shards`, such as `shards = 2GB`, and merge again"
+    return StageError(text, "shards", "to", help=help, code="FT970")
+
+
+def _both(module: str, before: Tensors, after: Tensors) -> bool:
+    return bool(before.name_of(module) and after.name_of(module))
+
+
+def _changes(adapter: str) -> Iterator[Change]:
+    """The weights that a LoRA adapter changes by a product of two matrices. Others (OFT, an initial value that is taken from
+    the base, ranks by module) are left out.
+    """
+    from safetensors import safe_open
+
+    folder = Path(adapter) if Path(adapter).is_dir() else _cached(adapter)
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    path = folder / "adapter_model.safetensors"
+    plain = config.get("peft_type") == "LORA" and not config.get("rank_pattern") and not config.get("alpha_pattern")
+    if not plain or not path.is_file() or isinstance(config.get("init_lora_weights"), str) and _split(config):
+        return
+    rank = float(config["r"])
+    scale = float(config["lora_alpha"]) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    with safe_open(str(path), framework="pt") as file:
+        names = set(file.keys())
+        for name in sorted(names):
+            if name.endswith(".lora_A.weight") and (other := name.replace(".lora_A.", ".lora_B.")) in names:
+                size = scale * float(file.get_tensor(name).double().norm() * file.get_tensor(other).double().norm())
+                module = name.removesuffix(".lora_A.weight").removeprefix("base_model.model.")
+                yield Change(str(folder), module, config, scale, size)
+
+
+def _split(config: dict[str, Any]) -> bool:
+    """Whether the adapter fits the base less its own initial value."""
+    return str(config["init_lora_weights"]).startswith(("pissa", "olora", "corda", "eva", "loftq"))
+
+
+def _cached(name: str) -> Path:
+    from transformers.utils import cached_file
+
+    return Path(str(cached_file(name, "adapter_config.json", local_files_only=True))).parent
+
+
+def _applied(change: Change, weight: Any) -> Any:
+    """A weight with an adapter merged into it, in double precision (peft/tuners/lora/layer.py, get_delta_weight; dora.py)."""
+    from safetensors import safe_open
+
+    with safe_open(str(Path(change.folder, "adapter_model.safetensors")), framework="pt") as file:
+        stem = f"base_model.model.{change.module}"
+        down, up = (file.get_tensor(f"{stem}.{part}.weight").double() for part in ("lora_A", "lora_B"))
+        delta = change.scale * (up @ down)
+        merged = weight + (delta.T if change.config.get("fan_in_fan_out") else delta)
+        if not change.config.get("use_dora"):
+            return merged
+        magnitude = file.get_tensor(f"{stem}.lora_magnitude_vector").double()
+        return merged * (magnitude / merged.norm(dim=1)).unsqueeze(1)
+
+
+def reload(made: Path) -> str:
+    """Every tensor that the model's class wants is there, and no other; what was seen, as a sentence. Raises: StageError."""
+    import transformers
+
+    size = sum(path.stat().st_size for path in made.glob("*.safetensors"))
+    if size > 0.8 * _free_memory():
+        return "not loaded again: it does not fit into the memory that is free"
+    try:
+        config = transformers.AutoConfig.from_pretrained(made)
+        kind = getattr(transformers, (config.architectures or ["AutoModelForCausalLM"])[0], None)
+        if kind is None:
+            return "not loaded again: its class comes with the model"
+        model, info = kind.from_pretrained(made, output_loading_info=True)
+    except Exception as error:
+        text = f"what was made cannot be loaded again: {type(error).__name__}: {error}"
+        raise StageError(text[:600], "to", "model", code="FT970") from error
+    lost = sorted(info["missing_keys"])
+    if lost or info.get("mismatched_keys"):
+        names = ", ".join(f"`{name}`" for name in lost[:3]) or "tensors of another shape"
+        raise StageError(f"what was made is not whole: {names} of {len(lost)}", "to", "shards", code="FT970")
+    bad = [name for name, tensor in model.named_parameters() if not bool(tensor.isfinite().all())]
+    if bad:
+        raise StageError(f"what was made holds numbers that are none, in `{bad[0]}`", "dtype", "to", code="FT970")
+    return "loaded again"
+
+
+def _free_memory() -> float:
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return float(next(line.split()[1] for line in lines if line.startswith("MemAvailable"))) * 1024
+    except (OSError, StopIteration):
+        return math.inf
