@@ -266,4 +266,5 @@ CODES = {
     "FT973": "cannot-be-uploaded",
     "FT974": "cannot-be-scored",
     "FT975": "cannot-be-quantised",
+    "FT976": "rows-not-made-yet",
 }

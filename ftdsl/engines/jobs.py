@@ -106,7 +106,8 @@ class Job:
     result: path (relative to the run folder) of what it makes, and `result_kind` what that is;
     processes: planned world size, over `nodes`, of which each is started as `by_hand` says;
     outputs: what a script must leave, seen from the run folder;
-    environment: the name of the environment it runs in (an engine's), "" for any Python;
+    environment: the name of the environment it runs in (an engine's or a tool's), "" for any Python;
+    uploads: the Hub's repository that it uploads to;
     packages: distributions that environment must have; env values may be `Raw`
     references (secrets).
     """
@@ -133,4 +134,5 @@ class Job:
     header: tuple[str, ...] = ()
     environment: str = ""
     packages: tuple[str, ...] = ()
+    uploads: str = ""
     outputs: tuple[str, ...] = ()

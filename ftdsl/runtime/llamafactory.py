@@ -1,4 +1,4 @@
-"""`llamafactory.py fresh|train|export|tokens STAGE.json [--part N]`: LLaMA-Factory's own run_exp and export_model, watched.
+"""`llamafactory.py fresh|train|export|tokens|show STAGE.json [--part N]`: LLaMA-Factory's own run_exp and export_model, watched.
 
 Adds what its command line lacks: metrics as strict JSON while it runs, a world size that must be the planned one, a
 stop (and a failure) when the loss is not a number or there is nothing to learn, and a result.json. The same YAML works
@@ -133,6 +133,18 @@ def tokenise(stage: Stage, parts: tuple[Part, ...], log: Log) -> int:
     log.event("progress", done=0, total=1, what="tokenising")
     extensions(stage)
     save_result(stage.stage, tokens.make(config_of(parts[0].config)), smoke=stage.smoke)
+    return 0
+
+
+def show(stage: Stage, parts: tuple[Part, ...], count: int, to: str) -> int:
+    """The first rows as the model sees them, as JSON into a file."""
+    from . import show as shown
+
+    extensions(stage)
+    config = config_of(parts[0].config)
+    if stage.smoke:
+        chat.blind(config)
+    Path(to).write_text(json.dumps(shown.rows(config, count), ensure_ascii=False), encoding="utf-8")
     return 0
 
 
@@ -288,9 +300,11 @@ def _claim(place: Path, stage: Stage) -> None:
 
 def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("work", choices=("train", "export", "tokens", "fresh"))
+    parser.add_argument("work", choices=("train", "export", "tokens", "fresh", "show"))
     parser.add_argument("stage", metavar="STAGE.json")
     parser.add_argument("--part", type=int, metavar="N", help="this part alone, from 1: each is started by itself")
+    parser.add_argument("--rows", type=int, default=5, help="of show")
+    parser.add_argument("--to", default="rows.json", help="of show: the file it writes")
     return parser.parse_args(argv)
 
 
@@ -310,6 +324,8 @@ def main(argv: list[str]) -> int:
     except ImportError as error:
         print(f"error: {sys.executable} has no LLaMA-Factory ({error}); set FT_PYTHON", file=sys.stderr)
         return 1
+    if args.work == "show":
+        return carried_out(lambda log: show(stage, parts, args.rows, args.to), Log(stage.stage))
     work = {"train": train, "export": export, "tokens": tokenise}[args.work]
     return carried_out(lambda log: work(stage, parts, log), Log(stage.stage))
 
