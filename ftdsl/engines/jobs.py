@@ -87,12 +87,16 @@ class Command:
 
 @frozen
 class Gate:
-    """A bound on a metric. op: `at_least`, `at_most`, or `no_worse` (`than` is the folder of the stage to compare with)."""
+    """A bound on a metric. op: `at_least`, `at_most`, or `no_worse` (`than` is the folder of the stage to compare with, or "" for
+    the model that the stage itself scores as `against`). stderrs: how many standard errors of the difference are added to the
+    bound.
+    """
 
     metric: str
     op: str
     bound: float
     than: str = ""
+    stderrs: float = 0.0
 
 
 @frozen

@@ -40,6 +40,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "dpo": {"attention": Term(name="auto", options={}), "loss": Term(name="sigmoid", options={}), "beta": 0.1},
     "kto": {"attention": Term(name="auto", options={}), "beta": 0.1},
     "ppo": {"attention": Term(name="auto", options={})},
-    "eval": {"attention": Term(name="auto", options={}), "metrics": [Term(name="loss", options={})]},
+    "eval": {"attention": Term(name="auto", options={}), "chat": False, "metrics": [Term(name="loss", options={})]},
     "merge": {"dtype": Term(name="auto", options={}), "shards": 5000000000},
 }

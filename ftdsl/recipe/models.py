@@ -497,8 +497,9 @@ class EvalStage(Block):
     after: list[_Term | _Ref] | None = None
     engine: _Term | None = None
     data: list[_Term | _Ref] | None = None
-    tasks: list[str] | None = None
+    tasks: list[_Term] | None = None
     shots: Annotated[int, Field(ge=0)] | None = None
+    chat: bool | None = False
     metrics: list[_Term] | None = [Term(name="loss", options={})]
     against: _Term | _Ref | None = None
     batch: Annotated[int, Field(ge=1)] | None = None

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ftdsl.engines.jobs import Job
+from ftdsl.engines.tools.tool import TOOLS
 from ftdsl.environments import candidates, installed
 from ftdsl.observe.progress import Status
 from ftdsl.observe.status import BROKEN, CHANGED, DONE, NEW, RUNNING, StageStatus
@@ -33,6 +34,8 @@ def stage_statuses(
     if not runs:  # nothing to compare with: no data is read to find out
         return {job.key: StageStatus(job.key, NEW) for job in jobs}
     packages = dict.fromkeys((plan.recipe.engine.name, ""), _packages(plan, jobs, runs, session))
+    for name in {job.environment for job in jobs} & TOOLS.keys():
+        packages[name] = _tool_packages(name, session)
     keys = CacheKeys(jobs, plan.recipe.folder, packages, kept_digests())
     done, damaged = done_before(jobs, keys, Wishes(), runs, home)
     found: dict[str, StageStatus] = {}
@@ -59,6 +62,14 @@ def _packages(plan: Plan, jobs: tuple[Job, ...], runs: list[Run], session: Sessi
         states = [state for run in reversed(runs) for state in run.jobs.values()]
         return {name: version for state in states for name, version in state.facts.get("packages", {}).items()}
     return last
+
+
+def _tool_packages(name: str, session: Session) -> Mapping[str, str]:
+    """Versions in a tool's environment; empty where there is none."""
+    for python, _ in candidates(name, session.env, variable=TOOLS[name].variable):
+        if name in (packages := installed(python, session.files)):
+            return packages
+    return {}
 
 
 def _undone(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 LOWERED = frozenset(
     "data mix evaluate.data batch.ramp guard.nan guard.leak metrics seed model max_len limit track.project push "
-    "attention_dropout hidden_dropout callbacks".split()
+    "attention_dropout hidden_dropout callbacks tasks shots chat against backend".split()
 )
 """Dotted keys that neither the overlay nor a lowering of the same name carries out, but other code does."""
 
@@ -13,13 +13,6 @@ _OTHER_METHOD = "write `lora { }` instead"
 UNSUPPORTED = {
     "adapter": ("LLaMA-Factory has no bottleneck adapters", _OTHER_METHOD),
     "prefix": ("LLaMA-Factory has no trainable prefixes", _OTHER_METHOD),
-    "tasks": ("LLaMA-Factory 0.9.5 runs no benchmarks", "run lm-eval in a `shell` stage, on `{merge.path}`"),
-    "shots": ("LLaMA-Factory 0.9.5 runs no benchmarks", "drop it"),
-    "backend": ("LLaMA-Factory scores with transformers only", "drop it"),
-    "against": (
-        "scores are not reported as differences yet",
-        "score the other model in an `eval` stage, and write `gate { loss = no_worse(NAME) }`",
-    ),
     "weights": ("LLaMA-Factory merges adapters one after the other, without weights", "drop it"),
     "lora.experts": ("LLaMA-Factory has no mixture of adapters", "drop it, or use a larger `rank`"),
     "lora.rank_budget": ("LLaMA-Factory has no adaptive rank", "drop it"),
