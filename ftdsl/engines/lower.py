@@ -17,6 +17,7 @@ from ftdsl.engines.shared.scratch import lower_scratch, scratch_folders
 from ftdsl.engines.shared.shell_stage import lower_shell
 from ftdsl.engines.shared.sources import passes_through
 from ftdsl.engines.shared.stage_context import StageContext
+from ftdsl.engines.tools import model_merges
 from ftdsl.engines.tools.evaluation import lower_eval
 from ftdsl.lint.versions import check_versions
 from ftdsl.plan.engine import Abilities, EngineOf
@@ -71,6 +72,8 @@ def _lower_stage(context: StageContext) -> Job | None:
     if kind == "data" and passes_through(context.stage.settings):
         return None
     lowering = WITHOUT_ENGINE.get(kind) or context.engine.lowerings.get(kind)
+    if model_merges.wants(context):
+        return model_merges.job(context)
     if kind == "eval" and (job := lower_eval(context, lowering)) is not None:
         return job
     if lowering is not None and kind != "eval":

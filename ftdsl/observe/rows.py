@@ -19,7 +19,9 @@ def lines(shown: Mapping[str, Any], *, color: bool, ids: bool) -> Iterator[str]:
         if number > 1:
             yield ""
         if row["dropped"]:
-            yield _head(f"row {number} of {row['data']}: left out, the engine calls it invalid (roles, or no answer)", color)
+            yield _head(
+                f"row {number} of {row['data']}: left out, the engine calls it invalid (roles, or no answer)", color
+            )
             continue
         for side in row["sides"]:
             yield _head(_title(number, row, side, shown), color)

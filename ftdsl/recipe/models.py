@@ -529,7 +529,11 @@ class MergeStage(Block):
     dtype: _Term | None = Term(name="auto", options={})
     shards: int | None = 5000000000
     legacy: bool | None = None
+    method: _Term | None = None
+    models: list[_Term | _Ref] | None = None
+    base: _Term | _Ref | None = None
     weights: list[float] | None = None
+    densities: list[float] | None = None
     to: str | _Ref | None = None
     push: _Term | None = None
     hardware: Hardware = Field(default_factory=Hardware)

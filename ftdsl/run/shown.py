@@ -91,7 +91,9 @@ def show(
                     stderr=subprocess.STDOUT, timeout=TIMEOUT, check=False,
                 ).returncode  # fmt: skip
             except subprocess.TimeoutExpired:
-                return Shown(fault=faults.Fault(f"the rows were not tokenised within {TIMEOUT // 60} minutes", ("data",)))
+                return Shown(
+                    fault=faults.Fault(f"the rows were not tokenised within {TIMEOUT // 60} minutes", ("data",))
+                )
         if status == 0 and target.is_file():
             data: dict[str, Any] = json.loads(target.read_text(encoding="utf-8"))
             return Shown(data)

@@ -18,7 +18,7 @@ def lacks_token(job: Job, env: Mapping[str, str]) -> Fault | None:
     if not job.uploads or any(_is_set(name, job, env) for name in TOKENS) or _token_file(env).is_file():
         return None
     text = f"uploads to `{job.uploads}`, and there is no token of the Hub here"
-    help = "set HF_TOKEN (`env { HF_TOKEN = secret(\"HF_TOKEN\") }` where it has another name), or type: hf auth login"
+    help = 'set HF_TOKEN (`env { HF_TOKEN = secret("HF_TOKEN") }` where it has another name), or type: hf auth login'
     return Fault(text, ("push",), help, "FT973")
 
 

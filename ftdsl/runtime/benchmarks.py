@@ -45,6 +45,7 @@ def evaluate(spec: dict[str, Any], log: Log) -> int:
     model = _model(spec)
     metrics: dict[str, float] = {}
     lower: list[str] = []
+    aliases: dict[str, str] = {}
     shown: list[dict[str, str]] = []
     whole: dict[str, Any] = {}
     for done, task in enumerate(spec["tasks"], 1):
@@ -61,17 +62,18 @@ def evaluate(spec: dict[str, Any], log: Log) -> int:
                 raise fault from error
             raise
         assert found is not None, "only other ranks get nothing"
-        scores, worse = scores_of(task["name"], found)
+        scores, worse, names = scores_of(task["name"], found)
         if task["name"] not in scores:
             raise StageError(f"`{task['name']}` gives no number", "tasks", code="FT974")
         metrics |= scores
         lower += worse
+        aliases |= names
         whole[task["name"]] = {key: found.get(key) for key in ("results", "groups", "n-shot", "n-samples", "versions")}
         shown += list(_keep(found.get("samples") or {}, Path(spec["stage"]), SAMPLES - len(shown)))
         print(f"{task['name']}: {_plus_minus(task['name'], scores)}", flush=True)
     text = json.dumps(events.strict(whole), indent=1, ensure_ascii=False, default=str)
     Path(spec["stage"], "benchmarks.json").write_text(text + "\n", encoding="utf-8")
-    result = {"kind": "metrics", "path": spec["stage"], "metrics": metrics, "samples": shown}
+    result = {"kind": "metrics", "path": spec["stage"], "metrics": metrics, "samples": shown, "aliases": aliases}
     events.save_result(spec["stage"], result | ({"lower_is_better": lower} if lower else {}))
     return 0
 
@@ -143,15 +145,16 @@ def _unavailable(error: BaseException, task: dict[str, Any]) -> StageError | Non
     return None
 
 
-def scores_of(task: str, found: dict[str, Any]) -> tuple[dict[str, float], list[str]]:
-    """The scores of a task or group by our names, and those of which less is better. The first score that lm-eval lists is the
-    main one: `gsm8k`, `gsm8k_stderr`; each also has its own name: `gsm8k_exact_match_flexible_extract`.
+def scores_of(task: str, found: dict[str, Any]) -> tuple[dict[str, float], list[str], dict[str, str]]:
+    """The scores of a task or group by our names; those of which less is better; other names of scores. The first score that
+    lm-eval lists is the task's own: `gsm8k`, `gsm8k_stderr`; others are called `gsm8k_exact_match_flexible_extract`.
     """
     name = task if task in found["results"] else next(iter(found["results"]))
     row = (found.get("groups") or {}).get(name) or found["results"][name]
     better = (found.get("higher_is_better") or {}).get(name) or {}
     metrics: dict[str, float] = {}
     lower: list[str] = []
+    aliases: dict[str, str] = {}
     for key, value in row.items():
         metric, _, filter_ = key.partition(",")
         if metric.endswith("_stderr") or not isinstance(value, int | float) or isinstance(value, bool):
@@ -160,13 +163,15 @@ def scores_of(task: str, found: dict[str, Any]) -> tuple[dict[str, float], list[
             continue
         error = row.get(f"{metric}_stderr,{filter_}")
         own = _word(f"{task}_{metric}" + (f"_{filter_}" if filter_ not in ("", "none") else ""))
-        for word in [*([] if task in metrics else [task]), own]:
-            metrics[word] = float(value)
-            if isinstance(error, int | float) and math.isfinite(error):
-                metrics[f"{word}_stderr"] = float(error)
-            if better.get(metric) is False:
-                lower.append(word)
-    return metrics, lower
+        word = own if task in metrics else task
+        if word == task:
+            aliases[own] = task
+        metrics[word] = float(value)
+        if isinstance(error, int | float) and math.isfinite(error):
+            metrics[f"{word}_stderr"] = float(error)
+        if better.get(metric) is False:
+            lower.append(word)
+    return metrics, lower, aliases
 
 
 def _word(text: str) -> str:

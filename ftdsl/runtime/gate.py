@@ -42,7 +42,7 @@ def number(value: Any) -> float:
 def holds(gate: dict[str, Any], result: dict[str, Any]) -> tuple[bool, str]:
     """Whether one gate holds, and the comparison in words. result: the stage's own."""
     metrics = result.get("metrics", {})
-    name, bound = gate["metric"], float(gate["bound"])
+    name, bound = result.get("aliases", {}).get(gate["metric"], gate["metric"]), float(gate["bound"])
     value = number(metrics.get(name))
     shown = f"{name} = {value:g}" if not math.isnan(value) else f"{name} was not measured"
     if gate["op"] == "at_least":

@@ -214,7 +214,7 @@ def export(stage: Stage, parts: tuple[Part, ...], log: Log) -> int:
     log.event("progress", done=0, total=3, what="loading")
     from llamafactory.train.tuner import export_model
 
-    _claim(Path(str(config["export_dir"])), stage)
+    shipping.claim(Path(str(config["export_dir"])), stage.stage)
     extensions(stage)
     log.event("progress", done=1, total=3, what="merging")
     export_model(dict(config))
@@ -278,24 +278,13 @@ def fresh(stage: Stage, log: Log) -> int:
     if os.environ.get("NODE_RANK", "0") != "0":
         return 0  # the first node's business: all see one folder
     place = Path(stage.output)
-    _claim(place, stage)
+    shipping.claim(place, stage.stage)
     for aside, why in checkpoints.set_broken_aside(place):
         left = checkpoints.newest_first(place)
         then = f"resumes from {left[0].name}" if left else "starts anew"
         text = f"{aside.name.removeprefix('broken-')} is damaged ({why}); it is now {aside.name}, and the stage {then}"
         log.warn(StageError(text, "save", code="FT806"))
     return 0
-
-
-def _claim(place: Path, stage: Stage) -> None:
-    """Raises: StageError when something lies there that is not a stage's to move."""
-    try:
-        aside = checkpoints.claim(place, stage.stage)
-    except checkpoints.TakenError as error:
-        help = "move it away, or name another folder in `to`"
-        raise StageError(str(error), "to", help=help, code="FT957") from error
-    if aside:
-        print(f"{place} held another result; it is now {aside}")
 
 
 def parse(argv: list[str]) -> argparse.Namespace:

@@ -103,7 +103,11 @@ def compare(base: str, adapters: Sequence[str], made: Path, log: Log, *, revisio
     rounding = ROUNDING * len(adapters) * torch.finfo(result.dtype).eps * float(torch.linalg.norm(wanted))
     if not math.isfinite(error) or error > max(rounding, 1e-6 * changed):
         same = float(torch.linalg.norm(start - result.double())) <= rounding
-        how = "is the base's, unchanged" if same else f"differs from base + adapters by {error / changed:.0%} of the change"
+        how = (
+            "is the base's, unchanged"
+            if same
+            else f"differs from base + adapters by {error / changed:.0%} of the change"
+        )
         raise _unmerged(f"`{module}` {how}")
     if changed <= rounding:
         text = (
@@ -134,7 +138,7 @@ def _changes(adapter: str) -> Iterator[Change]:
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     path = folder / "adapter_model.safetensors"
     plain = config.get("peft_type") == "LORA" and not config.get("rank_pattern") and not config.get("alpha_pattern")
-    if not plain or not path.is_file() or isinstance(config.get("init_lora_weights"), str) and _split(config):
+    if not plain or not path.is_file() or (isinstance(config.get("init_lora_weights"), str) and _split(config)):
         return
     rank = float(config["r"])
     scale = float(config["lora_alpha"]) / (math.sqrt(rank) if config.get("use_rslora") else rank)
@@ -178,7 +182,7 @@ def reload(made: Path) -> str:
     import transformers
 
     size = sum(path.stat().st_size for path in made.glob("*.safetensors"))
-    if size > 0.8 * _free_memory():
+    if size > 0.8 * free_memory():
         return "not loaded again: it does not fit into the memory that is free"
     try:
         config = transformers.AutoConfig.from_pretrained(made)
@@ -199,7 +203,8 @@ def reload(made: Path) -> str:
     return "loaded again"
 
 
-def _free_memory() -> float:
+def free_memory() -> float:
+    """Bytes of main memory that are free; infinite where the system does not say."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         return float(next(line.split()[1] for line in lines if line.startswith("MemAvailable"))) * 1024

@@ -39,6 +39,7 @@ def complete(spec: dict[str, Any], log: Log) -> int:
         part = events.read_result(folder) or {}
         metrics |= part.get("metrics", {})
         lower += part.get("lower_is_better", [])
+        result["aliases"] = {**result.get("aliases", {}), **part.get("aliases", {})}
         samples = (samples + part.get("samples", []))[:20]
     result |= {"metrics": metrics, "samples": samples} | ({"lower_is_better": lower} if lower else {})
     if other := spec.get("against"):

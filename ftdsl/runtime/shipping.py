@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import events
+from . import checkpoints, events
 from .report import StageError
 
 CARD, GENERATION, MODELFILE = "README.md", "generation_config.json", "Modelfile"
@@ -34,6 +34,17 @@ def complete(place: Path, card: dict[str, Any], *, parent: str = "") -> None:
             GenerationConfig.from_model_config(AutoConfig.from_pretrained(place)).save_pretrained(place)
         except (ValueError, OSError) as error:  # a model with code of its own
             print(f"no {GENERATION}: {error}", flush=True)
+
+
+def claim(place: Path, stage: str) -> None:
+    """Make a destination the stage's own. Raises: StageError when something lies there that is not a stage's to move."""
+    try:
+        aside = checkpoints.claim(place, stage)
+    except checkpoints.TakenError as error:
+        help = "move it away, or name another folder in `to`"
+        raise StageError(str(error), "to", help=help, code="FT957") from error
+    if aside:
+        print(f"{place} held another result; it is now {aside}", flush=True)
 
 
 def upload(place: Path, repository: str, *, private: bool = False, revision: str | None = None) -> None:
@@ -63,7 +74,7 @@ def _card(card: dict[str, Any]) -> Iterator[str]:
         yield from (f"## {stage['stage']}", "", *_table(("setting", "value"), stage["settings"]), "")
     if scores:
         names = list(dict.fromkeys(name for _, found in scores for name in found))
-        rows = [[name, *(f"{found[name]:.4g}" if name in found else "" for _, found in scores)] for name in names]
+        rows = [[name, *(_value(name, found) for _, found in scores)] for name in names if not name.endswith("_stderr")]
         yield from ("## Scores", "", *_table(("metric", *(stage for stage, _ in scores)), rows), "")
 
 
@@ -78,14 +89,26 @@ def _metadata(card: dict[str, Any], scores: list[tuple[str, dict[str, float]]]) 
         yield "    results:"
         for stage, found in scores[-1:]:
             for name, value in found.items():
+                if name.endswith("_stderr"):
+                    continue
                 yield "      - task: {type: text-generation}"
                 yield f"        dataset: {{name: {json.dumps(stage)}, type: {json.dumps(stage)}}}"
                 yield f"        metrics: [{{type: {json.dumps(name)}, value: {value:.6g}}}]"
 
 
+def _value(name: str, found: dict[str, float]) -> str:
+    """A score with its standard error; "" where it was not measured."""
+    if name not in found:
+        return ""
+    error = found.get(f"{name}_stderr")
+    return f"{found[name]:.4g}" + (f" ± {error:.2g}" if error is not None else "")
+
+
 def _metrics(folder: str) -> dict[str, float]:
     found = (events.read_result(folder) or {}).get("metrics", {})
-    return {str(name): value for name, value in found.items() if isinstance(value, int | float) and math.isfinite(value)}
+    return {
+        str(name): value for name, value in found.items() if isinstance(value, int | float) and math.isfinite(value)
+    }
 
 
 def _table(head: tuple[str, ...], rows: list[list[str]]) -> Iterator[str]:

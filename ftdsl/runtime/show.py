@@ -122,7 +122,10 @@ def _with_parts(row: dict[str, Any], tokenizer: Any, kind: str, *, answers: bool
         wanted = row.get(name.replace("input_ids", "labels"))
         if answers:
             target = [int(number) for number in wanted or ()]
-            parts = [{"learned": False, "text": _text(tokenizer, ids)}, {"learned": None, "text": _text(tokenizer, target)}]
+            parts = [
+                {"learned": False, "text": _text(tokenizer, ids)},
+                {"learned": None, "text": _text(tokenizer, target)},
+            ]
             sides.append({"side": side, "ids": ids, "labels": target, "learned": 0, "padding": 0, "parts": parts,
                           "tokens": [], "whole": row.get("whole", {}).get(name, len(ids))})  # fmt: skip
             continue
@@ -135,7 +138,12 @@ def _with_parts(row: dict[str, Any], tokenizer: Any, kind: str, *, answers: bool
             "whole": row.get("whole", {}).get(name, len(ids)),
         })  # fmt: skip
     tag = {"desirable": bool(row["kto_tags"])} if "kto_tags" in row else {}
-    return {"data": row["data"], "dropped": bool(row.get("dropped")), "pieces": row.get("pieces", 1), "sides": sides} | tag
+    return {
+        "data": row["data"],
+        "dropped": bool(row.get("dropped")),
+        "pieces": row.get("pieces", 1),
+        "sides": sides,
+    } | tag
 
 
 def _padding(ids: list[int], labels: list[int], row: dict[str, Any], tokenizer: Any) -> int:

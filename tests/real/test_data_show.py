@@ -16,7 +16,18 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.real
 
-TEMPLATES = ("qwen3", "qwen3_nothink", "llama3", "mistral", "gemma2", "chatml", "deepseekr1", "phi4", "vicuna", "alpaca")
+TEMPLATES = (
+    "qwen3",
+    "qwen3_nothink",
+    "llama3",
+    "mistral",
+    "gemma2",
+    "chatml",
+    "deepseekr1",
+    "phi4",
+    "vicuna",
+    "alpaca",
+)
 KINDS: dict[str, dict[str, Any]] = {
     "cut": {"cutoff_len": 40}, "everything": {"train_on_prompt": True}, "last response": {"mask_history": True},
     "packed": {"packing": True, "neat_packing": True, "cutoff_len": 200}, "dpo": {"stage": "dpo", "dataset": "pairs"},
@@ -167,7 +178,9 @@ def test_the_command_shows_a_stage(engine: Environment, made: dict[str, Any], tm
 
 def test_what_is_not_there_is_told_at_its_line(engine: Environment, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"instruction": "Hi", "input": "", "output": "Yo"}\n', encoding="utf-8")
-    made_later = RECIPE.replace('file("toy")', "scratch(architecture = qwen3, hidden = 16, layers = 1, heads = 2, vocab = 300)")
+    made_later = RECIPE.replace(
+        'file("toy")', "scratch(architecture = qwen3, hidden = 16, layers = 1, heads = 2, vocab = 300)"
+    )
     (tmp_path / "r.ft").write_text(made_later, encoding="utf-8")
     python = str((ROOT / engine.python) if not engine.python.is_absolute() else engine.python)
     done = ftc("data", "show", "r.ft", "sft", "--engine-python", python, cwd=tmp_path)

@@ -13,7 +13,19 @@ _OTHER_METHOD = "write `lora { }` instead"
 UNSUPPORTED = {
     "adapter": ("LLaMA-Factory has no bottleneck adapters", _OTHER_METHOD),
     "prefix": ("LLaMA-Factory has no trainable prefixes", _OTHER_METHOD),
-    "weights": ("LLaMA-Factory merges adapters one after the other, without weights", "drop it"),
+    "weights": (
+        "adapters are merged one after the other, without weights",
+        "write a `method`, such as `method = linear`",
+    ),
+    "models": (
+        "adapters are merged into their base, and `models` are not looked at",
+        "write a `method`, such as `method = linear`",
+    ),
+    "base": (
+        "adapters are merged into the base they were trained on",
+        "write a `method`, such as `method = ties`, or drop it",
+    ),
+    "densities": ("adapters are merged as they are, without densities", "write `method = ties`, or drop it"),
     "lora.experts": ("LLaMA-Factory has no mixture of adapters", "drop it, or use a larger `rank`"),
     "lora.rank_budget": ("LLaMA-Factory has no adaptive rank", "drop it"),
     "tokenizer.pad": ("LLaMA-Factory uses the padding token of the template", "drop it"),

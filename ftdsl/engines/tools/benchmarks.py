@@ -25,14 +25,14 @@ def wants(context: StageContext) -> bool:
     return context.stage.kind == "eval" and bool(context.stage.settings.items("tasks"))
 
 
-def job(context: StageContext, *, folder: str = "", key: str = "", title: str = "benchmarks") -> Job:
-    """The job that runs them. folder, key: where it is not the stage's own job."""
+def job(context: StageContext, *, folder: str = "", key: str = "", title: str = "") -> Job:
+    """The job that runs them. folder, key, title: where it is not the stage's own job."""
     folder = folder or context.folder
     spec = _spec(context, folder)
     document = Document(f"{folder}/benchmarks.json", "json", spec)
     command = Command((LM_EVAL.python, PROGRAM, document.path), comment="lm-evaluation-harness, in its own environment")
     made = assemble.job_of(
-        context, [document], [command], list(_inputs(context)), "metrics", assemble.title_of(context, title),
+        context, [document], [command], list(_inputs(context)), "metrics", title or assemble.title_of(context, "benchmarks"),
         runtime=MODULES, packages=_packages(context), environment=LM_EVAL.name,
     )  # fmt: skip
     return replace(made, folder=folder, key=key or made.key, result=f"{folder}/result")
@@ -94,5 +94,3 @@ def _inputs(context: StageContext) -> Iterator[str]:
 
 def _packages(context: StageContext) -> tuple[str, ...]:
     return (context.name("backend"),) if context.name("backend") in ("vllm", "sglang") else ()
-
-

@@ -16,10 +16,10 @@ from ftdsl.engines.shared.trainer.start import lineage_of
 from ftdsl.engines.tools import benchmarks
 from ftdsl.engines.tools.tool import LM_EVAL
 from ftdsl.language.values import StageRef, Term
-from ftdsl.record import replace
 from ftdsl.recipe.recipe import Lineage
 from ftdsl.recipe.rules.evaluation import own_scorers
 from ftdsl.recipe.settings import Settings
+from ftdsl.record import replace
 
 PREDICTIONS = "predict/generated_predictions.jsonl"
 """In the stage's folder: answers that the engine generated, as `prompt`, `label`, `predict`."""

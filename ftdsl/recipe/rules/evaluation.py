@@ -120,14 +120,18 @@ def task_file(path: str, folder: Path, session: Session) -> TaskFile | None:
 
     Loader.add_multi_constructor("!", lambda loader, tag, node: f"!{tag} {getattr(node, 'value', '')}")
     try:
-        config = yaml.load(session.files.text(folder / path), Loader)  # noqa: S506 (a SafeLoader)
+        config = yaml.load(session.files.text(folder / path), Loader)
     except (OSError, ValueError, yaml.YAMLError):
         return None
     if not isinstance(config, dict) or not isinstance(config.get("task"), str):
         return None
     beside = PurePosixPath(path).parent
     names = [text for text in _texts(config.get("dataset_kwargs")) if "." in text and "://" not in text]
-    names += [f"{text.split()[-1].rpartition('.')[0].replace('.', '/')}.py" for text in _texts(config) if text.startswith("!function ")]
+    names += [
+        f"{text.split()[-1].rpartition('.')[0].replace('.', '/')}.py"
+        for text in _texts(config)
+        if text.startswith("!function ")
+    ]
     names += [name for name in [config.get("include")] if isinstance(name, str)]
     files = (str(beside / name) for name in dict.fromkeys(names) if not name.startswith("/"))
     return TaskFile(config["task"], tuple(file for file in files if session.files.exists(folder / file)))
@@ -146,7 +150,11 @@ def _texts(value: Any) -> Iterator[str]:
 
 def own_scorers(settings: Settings) -> list[str]:
     """Functions of the author's own in `metrics`: `score.py:exact`."""
-    return [str(item.options["path"]) for item in settings.items("metrics") if isinstance(item, Term) and item.name == "file"]
+    return [
+        str(item.options["path"])
+        for item in settings.items("metrics")
+        if isinstance(item, Term) and item.name == "file"
+    ]
 
 
 def own_files_are_there(recipe: Recipe, session: Session) -> None:
@@ -217,4 +225,11 @@ def _measured(stage: Stage, recipe: Recipe, session: Session) -> Iterator[str]:
             yield known.name if known else PurePosixPath(path).stem
 
 
-__all__ = ["best_by_is_measured", "gates_are_measured", "held_out_is_there", "own_files_are_there", "own_scorers", "task_file"]
+__all__ = [
+    "best_by_is_measured",
+    "gates_are_measured",
+    "held_out_is_there",
+    "own_files_are_there",
+    "own_scorers",
+    "task_file",
+]
