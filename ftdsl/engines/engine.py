@@ -34,8 +34,8 @@ class Engine:
     package: the distribution that is the engine ("": none, the engine runs in ftc's own Python);
     distributions: those whose versions may change a result, the package first;
     probe: the module whose import shows that it can train, for `ftc engine doctor`;
-    show: its program and verb that write the first rows of a stage as the model sees them, for `ftc data show` (empty: it cannot); rows.json is
-    in the shape of runtime/show.py;
+    show: its program and verb that write the first rows of a stage as the model sees them, for `ftc data show`, in the shape of
+    runtime/show.py (empty: it cannot);
     overlay: its tables, where they are not generated into the catalogue (an engine from elsewhere).
     """
 

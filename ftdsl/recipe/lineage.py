@@ -175,6 +175,9 @@ class Linker:
                     kind, f"start from the model that `{ref.stage}` evaluates, and write `after = {ref.stage}`"
                 )
                 self.sink.error("FT622", f"`{ref.stage}` produces {gives}, not a model", span, help=help)
+            elif kind == "quantize" and linked.start is not None:
+                text = f"`{ref.stage}` writes a GGUF file, which is served, and neither trained nor scored"
+                self.sink.error("FT622", text, span, help=f"start from the model that `{ref.stage}` starts from")
             return None
         return linked.result
 
@@ -208,6 +211,9 @@ class Linker:
     def _result(self, stage: ResolvedStage, start: Lineage | None, method: str) -> Lineage | None:
         kind = stage.declared.kind
         own_ref = StageRef(stage.name, "", stage.run)
+        scheme = stage.values.get(("scheme",))
+        if kind == "quantize" and scheme and getattr(scheme.data, "name", "") == "gguf":
+            return None
         if kind in ("merge", "quantize"):
             return Lineage(own_ref)
         if kind not in TRAINING or start is None:

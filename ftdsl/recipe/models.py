@@ -557,6 +557,7 @@ class QuantizeStage(Block):
     push: _Term | None = None
     bits: Annotated[int, Field(ge=2, le=8)] | None = None
     scheme: _Term | None = None
+    library: _Term | None = None
     calibrate: list[_Term | _Ref] | None = None
     max_len: int | None = None
     hardware: Hardware = Field(default_factory=Hardware)

@@ -1,8 +1,8 @@
 """`benchmarks.py SPEC.json`: tasks of lm-evaluation-harness on one model, in lm-eval's own environment.
 
 Leaves result.json (each task's main score under its name, with its standard error, and all others under `TASK_SCORE`),
-benchmarks.json (all that lm-eval measured) and samples-TASK.jsonl (every answer). Tasks in files need no network, where their data
-is a file. The spec is described in docs/eval.md.
+benchmarks.json (all that lm-eval measured) and samples-TASK.jsonl (every answer). Tasks in files need no network, where their
+data is a file. The spec is described in docs/eval.md.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def check(paths: dict[str, str], log: Log) -> None:
             raise StageError(text, "models", "from", "method", code="FT972")
         if (mine := _vocabulary(paths[names[0]])) and (theirs := _vocabulary(paths[name])) and mine != theirs:
             differ = sum(mine.get(token) != number for token, number in theirs.items())
-            text = f"the tokenizers of {names[0]} and {name} differ in {differ:,} tokens, whose embeddings are merged all the same"
+            text = f"the tokenizers of {names[0]} and {name} differ in {differ:,} tokens, which are merged all the same"
             log.warn(StageError(text, "models", "from", help="merge models with one tokenizer", code="FT972"))
 
 
@@ -137,14 +137,15 @@ def _room(paths: dict[str, str], place: Path, spec: dict[str, Any]) -> None:
     largest = 0
     for file in Path(next(iter(paths.values()))).glob("*.safetensors"):
         with safe_open(str(file), framework="pt") as tensors:
-            for name in tensors.keys():
+            for name in tensors.keys():  # noqa: SIM118
                 count = 1
                 for side in tensors.get_slice(name).get_shape():
                     count *= side
                 largest = max(largest, count)
     memory = largest * 4 * (2 * len(paths) + 1)  # of each model as it is and in fp32, and the result
     if memory > proof.free_memory():
-        text = f"merging the largest tensor needs {memory / 1e9:.1f} GB of memory, and {proof.free_memory() / 1e9:.1f} GB are free"
+        free_memory = proof.free_memory() / 1e9
+        text = f"merging the largest tensor needs {memory / 1e9:.1f} GB of memory, and {free_memory:.1f} GB are free"
         raise StageError(text, "models", "method", code="FT972")
 
 
@@ -211,7 +212,7 @@ def _recomputed(spec: dict[str, Any], paths: dict[str, str], place: Path) -> str
     error = float(torch.linalg.vector_norm(wanted - result.double()))
     rounding = 2 * len(rows) * torch.finfo(result.dtype).eps * float(torch.linalg.vector_norm(wanted))
     if not error <= rounding:
-        text = f"what was merged is not the {spec['method']} of its models: `{name}` is off by {error:.3g} (rounding: {rounding:.1g})"
+        text = f"what was merged is not the {spec['method']} of its models: `{name}` is off by {error:.3g}"
         raise StageError(text, "method", code="FT970")
     return f"worked out again: {name} (off by {error:.1e})"
 

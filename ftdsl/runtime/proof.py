@@ -1,4 +1,4 @@
-"""A merged model proves itself: the tensor that its adapters change most is compared with base + adapters, and it is loaded again.
+"""A merged model proves itself: the weight that its adapters change most is compared with base + adapters, and it is loaded.
 
 LLaMA-Factory has ended well and left the unmodified base, where `export_size` was near the size of the base's shards.
 """
@@ -76,7 +76,7 @@ def _weight_files(where: str, revision: str | None) -> Iterator[tuple[str, str]]
                 yield name, path
     elif single := path_of(SINGLE):
         with safe_open(single, framework="pt") as file:
-            yield from ((name, single) for name in file.keys())
+            yield from ((name, single) for name in file.keys())  # noqa: SIM118
 
 
 def compare(base: str, adapters: Sequence[str], made: Path, log: Log, *, revision: str | None = None) -> str:

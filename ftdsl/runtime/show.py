@@ -1,4 +1,4 @@
-"""Rows of a stage as its model sees them: token ids, which of them are learned from, and what is cut; made by the engine's own parts.
+"""Rows of a stage as its model sees them: token ids, which of them are learned from, what is cut; by the engine's own parts.
 
 Each row goes alone through the processor that the engine would choose (llamafactory/data/loader.py, _get_dataset_processor), so
 that what it drops is seen; rows that are packed go together.

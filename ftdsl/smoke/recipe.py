@@ -117,7 +117,7 @@ class _StageBuilder:
     def _without_calibration(self) -> str:
         """Calibration needs a GPU: the stage copies the model instead, so that later stages are tested."""
         self.reducer.record("stage", "quantize", "merge", "calibration needs a GPU: the stage copies the model")
-        for key in ("bits", "scheme", "calibrate", "max_len"):
+        for key in ("bits", "scheme", "library", "calibrate", "max_len"):
             self.reducer.values.pop(key, None)
         return "merge"
 

@@ -46,7 +46,8 @@ from runtime.tokens import STAGES
 
 chats = [
     {"messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Where is Rome?"},
-                  {"role": "assistant", "content": "Rome is in Italy, as anybody knows."}, {"role": "user", "content": "And Oslo?"},
+                  {"role": "assistant", "content": "Rome is in Italy, as anybody knows."},
+                  {"role": "user", "content": "And Oslo?"},
                   {"role": "assistant", "content": "<think>\\nNorth.\\n</think>\\n\\nIn Norway \\u00e9\\u4e2d."}]},
     {"messages": [{"role": "user", "content": "One"}, {"role": "assistant", "content": "Two"}]},
 ]
@@ -62,7 +63,8 @@ Path("dataset_info.json").write_text(json.dumps({
     "chats": {"file_name": "chats.json", "formatting": "sharegpt", "columns": {"messages": "messages"}, "tags": tags},
     "pairs": {"file_name": "pairs.json", "formatting": "sharegpt", "ranking": True,
               "columns": {"messages": "conversations", "chosen": "chosen", "rejected": "rejected"}},
-    "marked": {"file_name": "marked.json", "formatting": "sharegpt", "columns": {"messages": "messages", "kto_tag": "label"}, "tags": tags},
+    "marked": {"file_name": "marked.json", "formatting": "sharegpt", "columns": {"messages": "messages", "kto_tag": "label"},
+               "tags": tags},
     "texts": {"file_name": "texts.json", "columns": {"prompt": "text"}}}))
 raw = Tokenizer(models.BPE())
 raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
@@ -93,7 +95,8 @@ def engines(config):  # what a training reads
 
 out = {}
 for name, more in json.loads(sys.argv[2]).items():
-    config = {"model_name_or_path": "toy", "stage": "sft", "do_train": True, "finetuning_type": "lora", "dataset": "chats", "dataset_dir": ".",
+    config = {"model_name_or_path": "toy", "stage": "sft", "do_train": True, "finetuning_type": "lora",
+              "dataset": "chats", "dataset_dir": ".",
               "template": "qwen3_nothink", "cutoff_len": 128, "output_dir": "out", "use_cpu": True, "report_to": "none",
               "overwrite_cache": True, **more}
     rows, made = ours(config)

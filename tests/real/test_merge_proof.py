@@ -1,4 +1,4 @@
-"""A merge that holds what its adapters learned passes, and one that does not is refused: peft's own merges, and what can go wrong."""
+"""A merge that holds what its adapters learned passes, and one that does not is refused: peft's own, and what can go wrong."""
 
 from __future__ import annotations
 

@@ -90,7 +90,8 @@ METHODS: dict[str, tuple[dict[str, Any], str]] = {
     "linear": (
         {"method": "linear", "models": models("a", "b", "c", weight=[0.5, 0.3, 0.4])},
         "merge_method: linear\nmodels:\n"
-        "- {model: ./a, parameters: {weight: 0.5}}\n- {model: ./b, parameters: {weight: 0.3}}\n- {model: ./c, parameters: {weight: 0.4}}\n",
+        "- {model: ./a, parameters: {weight: 0.5}}\n- {model: ./b, parameters: {weight: 0.3}}\n"
+        "- {model: ./c, parameters: {weight: 0.4}}\n",
     ),
     "slerp": (
         {"method": "slerp", "models": models("a", "b"), "t": 0.3},

@@ -6,11 +6,11 @@ from typing import Any
 
 from ftdsl.engines.jobs import Command, Document, Job
 from ftdsl.engines.llamafactory import limits, lowerings, runtime_modules
-from ftdsl.engines.llamafactory.calibrating import calibration
 from ftdsl.engines.llamafactory.documents import job_of, yaml_of
 from ftdsl.engines.llamafactory.extending import extension, own_files
 from ftdsl.engines.shared import overlay
 from ftdsl.engines.shared.assemble import result_of, title_of
+from ftdsl.engines.shared.calibrating import calibration
 from ftdsl.engines.shared.card import card_of
 from ftdsl.engines.shared.parallel import PYTHON
 from ftdsl.engines.shared.stage_context import Params, StageContext
@@ -30,10 +30,15 @@ def merge(context: StageContext) -> Job:
 def quantise(context: StageContext) -> Job:
     """GPTQ by `export_model` (llamafactory/model/model_utils/quantization.py)."""
     overlay.refuse_unlowered(context, lowerings.names(lowerings.QUANTISING))
-    params, documents, commands, inputs = calibration(context)
+    rows = calibration(context)
+    params: Params = {}
+    if rows is not None:
+        params = {"export_quantization_nsamples": rows.rows, "export_quantization_dataset": rows.dataset}
     if context.get("bits") not in (2, 3, 4, 8):
         context.refuse("bits", f"GPTQ supports 2, 3, 4 or 8 bits, not {context.get('bits')}", "write `bits = 4`")
-    return _export(context, params, documents, commands, f"{context.get('bits')}-bit GPTQ", inputs)
+    documents, commands, inputs = (rows.documents, rows.commands, rows.inputs) if rows else ((), (), ())
+    what = f"{context.get('bits')}-bit GPTQ"
+    return _export(context, params, list(documents), list(commands), what, list(inputs))
 
 
 def _export(

@@ -15,8 +15,8 @@ TRAIN = (PROGRAM, "train")
 
 MODULES = (
     "__init__", "actions", "anomalies", "chat", "checkpoints", "events", "extend", "failures", "guard", "inject", "judges",
-    "labels", "llamafactory", "measure", "proof", "ramp", "replace_trainers", "report", "shipping", "show", "stage", "stale_locks",
-    "tokens", "trainer", "watch", "watchdog",
+    "labels", "llamafactory", "measure", "proof", "ramp", "replace_trainers", "report", "shipping", "show", "stage",
+    "stale_locks", "tokens", "trainer", "watch", "watchdog",
 )  # fmt: skip
 """`runtime/llamafactory.py` and what it imports."""
 

