@@ -65,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _job(compiled: Compiled, name: str) -> Job | None:
     """The job to show; prints why there is none."""
+    from ftdsl.recipe.lineage import TRAINING
     from ftdsl.run.shown import readers
 
     jobs = readers(compiled)
@@ -73,7 +74,12 @@ def _job(compiled: Compiled, name: str) -> Job | None:
         return job
     names = ", ".join(job.key for job in jobs)
     if any(stage.stage.name == name for stage in compiled.plan.stages):
-        kind = next(stage.stage.kind for stage in compiled.plan.stages if stage.stage.name == name)
+        planned = next(stage for stage in compiled.plan.stages if stage.stage.name == name)
+        kind = planned.stage.kind
+        if kind in TRAINING:
+            text = f"rows of `{name}` cannot be shown yet: {planned.engine.title} has no program for it"
+            print(f"error: {text}", file=sys.stderr)
+            return None
         users = [job.key for job in jobs if any(need == name for need in job.needs)]
         text = f"`{name}` is a `{kind}` stage: rows are tokenised by the stages that read them"
         print(f"error: {text}: {', '.join(users) or names or 'there is none'}", file=sys.stderr)

@@ -112,10 +112,12 @@ class Linker:
         listed = stage.values.get(("models",))
         spans = [parent.span for parent in stage.declared.block.parents]
         models: list[tuple[Any, Span | None]] = list(zip(stage.parents, spans, strict=False))
-        models += [(item, listed.span) for item in (listed.data if listed else [])]
+        if listed is not None:
+            models += [(item, listed.span) for item in listed.data]
         base = stage.values.get(("base",))
-        lineages = [self._lineage(item, span) for item, span in [*models, *([(base.data, base.span)] if base else [])]]
-        for lineage, (_, span) in zip(lineages, [*models, (None, base.span if base else None)], strict=False):
+        every = [*models, *([(base.data, base.span)] if base else [])]
+        lineages = [self._lineage(item, span) for item, span in every]
+        for lineage, (_, span) in zip(lineages, every, strict=True):
             if lineage is not None and lineage.adapters:
                 text = "a `method` merges whole models, and this is an adapter"
                 self.sink.error(

@@ -1,4 +1,4 @@
-"""Looks into the environment of an engine or a tool the way a run would: imports, cards, compilers."""
+"""Examines the environment of an engine or a tool the way a run uses it: imports, GPUs, compilers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ print("\\n" + json.dumps(found))
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at: `needed` for any training, else only for some recipes."""
+    """One check: `needed` for any training, else only for some recipes."""
 
     name: str
     fine: bool

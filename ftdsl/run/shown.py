@@ -77,7 +77,7 @@ def show(
     """The first rows. Raises: OSError when the folder cannot be written."""
     with TemporaryDirectory(prefix="ftc-show-") as name:
         folder = Path(name)
-        store.lay_out(folder, compiled.files, compiled.folder, {job.folder})
+        store.write_build(folder, compiled.files, compiled.folder, {job.folder})
         for source in _sources(job, compiled):
             made = Path(statuses[source.key].folder)
             store.link(folder, source.folder, made)

@@ -19,6 +19,7 @@ ENGINE = Engine(
     package=NAME,
     probe="llamafactory.train.tuner",
     show=(PROGRAM, "show"),
+    linted=True,
     distributions=(
         NAME, "torch", "transformers", "datasets", "accelerate", "peft", "trl", "deepspeed", "bitsandbytes",
     ),

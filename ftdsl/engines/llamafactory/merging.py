@@ -7,11 +7,12 @@ from typing import Any
 from ftdsl.engines.jobs import Command, Document, Job
 from ftdsl.engines.llamafactory import limits, lowerings, runtime_modules
 from ftdsl.engines.llamafactory.documents import job_of, yaml_of
-from ftdsl.engines.llamafactory.extending import extension, own_files
-from ftdsl.engines.shared import overlay
+from ftdsl.engines.llamafactory.extending import extension
+from ftdsl.engines.shared import overlay, runtime_spec
 from ftdsl.engines.shared.assemble import result_of, title_of
 from ftdsl.engines.shared.calibrating import calibration
 from ftdsl.engines.shared.card import card_of
+from ftdsl.engines.shared.extending import own_files
 from ftdsl.engines.shared.parallel import PYTHON
 from ftdsl.engines.shared.stage_context import Params, StageContext
 from ftdsl.language.values import StageRef
@@ -59,7 +60,7 @@ def _export(
         more["revision"] = str(revision)
     relation = "quantized" if context.stage.kind == "quantize" else "finetune"
     more["card"] = card_of(context, title_of(context, what).capitalize() + ", by LLaMA-Factory.", relation)
-    spec = runtime_modules.spec(context, "export", [{"config": config.path}], added, **more)
+    spec = runtime_spec.spec(context, "export", [{"config": config.path}], added, **more)
     argv = (PYTHON, runtime_modules.PROGRAM, "export", spec.path)
     documents = [config, *documents, *([added] if added else []), spec]
     commands = [*before, Command(argv)]

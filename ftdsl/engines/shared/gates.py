@@ -8,7 +8,7 @@ from typing import Any
 from ftdsl.engines.jobs import Command, Document, Gate, Raw
 from ftdsl.engines.shared.parallel import PYTHON
 from ftdsl.engines.shared.stage_context import StageContext
-from ftdsl.language.values import Term
+from ftdsl.language.values import Amount, Term
 
 
 def gates_of(context: StageContext) -> Iterator[Gate]:
@@ -29,7 +29,7 @@ def gates_of(context: StageContext) -> Iterator[Gate]:
                 continue
             folder = other.folder if other is not None and not scored else ""
             level = options.get("by")
-            if getattr(level, "unit", "") == "stderrs":
+            if isinstance(level, Amount) and level.unit == "stderrs":
                 yield Gate(metric, "no_worse", 0.0, folder, float(level.number))
                 continue
             yield Gate(metric, "no_worse", 0.0 if level is None else _level(metric, level), folder)
