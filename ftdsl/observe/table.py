@@ -36,7 +36,9 @@ def summary(run: RunProgress, *, smoke: bool = False) -> list[str]:
         if len(compared := _sweep(name, run)) > 2:
             lines += ["", *columns(compared)]
     lines += ledger(run)
-    scored = [stage for stage in run.stages if stage.result and stage.result.kind == "metrics"]
+    scored = [
+        stage for stage in run.stages if stage.result and stage.result.kind == "metrics" and stage.kind != "scores"
+    ]
     if scored:
         lines += ["", *_scores(scored)]
     if answered := [stage for stage in scored if stage.result and stage.result.samples]:

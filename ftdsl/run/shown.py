@@ -20,7 +20,8 @@ from ftdsl.observe.status import StageStatus
 from ftdsl.run import faults, store
 from ftdsl.run.environments import Environment
 from ftdsl.runtime import events
-from ftdsl.session import Session
+from ftdsl.session import LARGE, Session, read_json
+from ftdsl.storage import write_file
 from ftdsl.targets.compiled import Compiled
 
 TIMEOUT = 600
@@ -84,18 +85,18 @@ def show(
         spec = next(document.path for document in job.documents if document.path.endswith("/stage.json"))
         target, log = folder / "rows.json", folder / job.folder / "log.txt"
         command = [str(environment.python.absolute()), *_program(job), spec, "--rows", str(rows), "--to", str(target)]
-        with log.open("wb") as output:
-            try:
-                status = subprocess.run(
-                    command, cwd=folder, env=_env(job, session.env), stdin=subprocess.DEVNULL, stdout=output,
-                    stderr=subprocess.STDOUT, timeout=TIMEOUT, check=False,
-                ).returncode  # fmt: skip
-            except subprocess.TimeoutExpired:
-                return Shown(
-                    fault=faults.Fault(f"the rows were not tokenised within {TIMEOUT // 60} minutes", ("data",))
-                )
+        try:
+            done = subprocess.run(
+                command, cwd=folder, env=_env(job, session.env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, timeout=TIMEOUT, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            minutes = TIMEOUT // 60
+            return Shown(fault=faults.Fault(f"the rows were not tokenised within {minutes} minutes", ("data",)))
+        write_file(log, done.stdout)
+        status = done.returncode
         if status == 0 and target.is_file():
-            data: dict[str, Any] = json.loads(target.read_text(encoding="utf-8"))
+            data: dict[str, Any] = read_json(target, LARGE)
             return Shown(data)
         seen = events.read(folder / job.folder / events.METRICS)
         end = next((event for event in reversed(seen) if event["event"] == "end"), {})

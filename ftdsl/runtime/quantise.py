@@ -131,11 +131,16 @@ def _divides(model: Any, group: int) -> None:
     """Raises: StageError where a layer's width is no multiple of the group."""
     import torch
 
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear) and "lm_head" not in name and module.in_features % group:
-            best = math.gcd(module.in_features, 128)
-            text = f"`{name}` is {module.in_features} wide, which is no multiple of the group of {group}"
-            raise StageError(text, "scheme", help=f"write `group = {best}` in the scheme's options", code="FT975")
+    widths = {
+        name: module.in_features
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and "lm_head" not in name
+    }
+    for name, width in widths.items():
+        if width % group:
+            text = f"`{name}` is {width} wide, which is no multiple of the group of {group}"
+            help = f"write `group = {math.gcd(128, *widths.values())}` in the scheme's options"
+            raise StageError(text, "scheme", help=help, code="FT975")
 
 
 def _llmcompressor(spec: dict[str, Any], model: Any, rows: list[list[int]]) -> None:

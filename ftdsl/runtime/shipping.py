@@ -71,7 +71,12 @@ def _card(card: dict[str, Any]) -> Iterator[str]:
     yield from _metadata(card, scores)
     yield from ("---", "", f"# {card['name']}", "", card["made"], "")
     for stage in card.get("trained", ()):
-        yield from (f"## {stage['stage']}", "", *_table(("setting", "value"), stage["settings"]), "")
+        yield from (
+            f"## {stage['stage']}",
+            "",
+            *_table(("setting", "value"), [*map(list, stage["settings"].items())]),
+            "",
+        )
     if scores:
         names = list(dict.fromkeys(name for _, found in scores for name in found))
         rows = [[name, *(_value(name, found) for _, found in scores)] for name in names if not name.endswith("_stderr")]

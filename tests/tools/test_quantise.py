@@ -32,7 +32,7 @@ raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False
 raw.train_from_iterator(texts, trainers.BpeTrainer(
     vocab_size=300, special_tokens=["<eos>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
 PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<eos>", pad_token="<eos>").save_pretrained("toy")
-model = Qwen3ForCausalLM(Qwen3Config(vocab_size=320, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
+model = Qwen3ForCausalLM(Qwen3Config(vocab_size=320, hidden_size=64, intermediate_size=192, num_hidden_layers=2,
     num_attention_heads=2, num_key_value_heads=2, head_dim=32, tie_word_embeddings=False))
 model.save_pretrained("toy")
 
@@ -109,7 +109,12 @@ def _made(python: Path, probe: str, cases: dict[str, dict[str, Any]], folder: Pa
 
 @pytest.fixture(scope="module")
 def made(tool: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return _made(tool("llmcompressor"), PROBE, CASES, tmp_path_factory.mktemp("small"))
+    """By case; bitsandbytes in a process of its own, as a stage is: llm-compressor changes how transformers loads a model."""
+    found: dict[str, Any] = {}
+    for apart in (True, False):
+        cases = {name: case for name, case in CASES.items() if (name in ("nf4", "int8")) == apart}
+        found |= _made(tool("llmcompressor"), PROBE, cases, tmp_path_factory.mktemp("small"))
+    return found
 
 
 @pytest.mark.parametrize("scheme", ["gptq", "fp8", "w8a8", "nf4", "int8"])
@@ -129,7 +134,7 @@ def test_gptq_has_the_bits_and_groups_that_were_asked_for(made: dict[str, Any]) 
     assert (weights["num_bits"], weights["group_size"], weights["type"]) == (4, 32, "int")
 
 
-@pytest.mark.parametrize(("case", "help"), [("awq", "gptq"), ("wide groups", "group = 32")])
+@pytest.mark.parametrize(("case", "help"), [("awq", "gptq"), ("wide groups", "group = 64")])
 def test_what_cannot_work_is_refused(case: str, help: str, made: dict[str, Any]) -> None:
     assert made[case][0].startswith("FT975") and help in made[case][1], made[case]
 

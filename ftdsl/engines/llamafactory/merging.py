@@ -32,13 +32,14 @@ def quantise(context: StageContext) -> Job:
     """GPTQ by `export_model` (llamafactory/model/model_utils/quantization.py)."""
     overlay.refuse_unlowered(context, lowerings.names(lowerings.QUANTISING))
     rows = calibration(context)
-    params: Params = {}
+    bits = context.get("bits") or 4
+    params: Params = {"export_quantization_bit": bits}
     if rows is not None:
-        params = {"export_quantization_nsamples": rows.rows, "export_quantization_dataset": rows.dataset}
-    if context.get("bits") not in (2, 3, 4, 8):
-        context.refuse("bits", f"GPTQ supports 2, 3, 4 or 8 bits, not {context.get('bits')}", "write `bits = 4`")
+        params |= {"export_quantization_nsamples": rows.rows, "export_quantization_dataset": rows.dataset}
+    if bits not in (2, 3, 4, 8):
+        context.refuse("bits", f"GPTQ supports 2, 3, 4 or 8 bits, not {bits}", "write `bits = 4`")
     documents, commands, inputs = (rows.documents, rows.commands, rows.inputs) if rows else ((), (), ())
-    what = f"{context.get('bits')}-bit GPTQ"
+    what = f"{bits}-bit GPTQ"
     return _export(context, params, list(documents), list(commands), what, list(inputs))
 
 

@@ -70,7 +70,7 @@ def _hub_items(planned: PlannedStage, key: str) -> Iterator[str]:
             yield name
 
 
-def _settings(planned: PlannedStage) -> list[list[str]]:
+def _settings(planned: PlannedStage) -> dict[str, str]:
     """The text of each setting that the author wrote: the strongest layer counts."""
     texts = {key: text for key, text, _ in planned.stage.layers}
-    return [[key, texts[key]] for key in SHOWN if key in texts]
+    return {key: texts[key] for key in SHOWN if key in texts}

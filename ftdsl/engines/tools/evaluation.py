@@ -56,7 +56,7 @@ def _completed(context: StageContext, job: Job, lowering: Lowering | None, pytho
         name = _name(context.get("against"))
         spec["against"] = {"name": name, "parts": [part.folder for part in against]}
     for part in parts:
-        context.paths.shared[part.key] = part
+        context.paths.shared[part.key] = replace(part, kind="scores")  # of a stage, and no stage by itself
     documents, commands, gates = list(job.documents), list(job.commands), job.gates
     if len(spec) > 1:
         document = Document(f"{job.folder}/scores.json", "json", spec)
