@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ftdsl.engines.jobs import Job
+from ftdsl.engines.tools.tool import TOOLS
 from ftdsl.observe.metrics import Tail, read_result
 from ftdsl.observe.progress import RunProgress, StageProgress, Status, View
 from ftdsl.run.cache_keys import CacheKeys
@@ -146,7 +147,15 @@ class Executor:
             facts=self.keys.facts[job.key], cards=[card for listed in cards.values() for card in listed.split(",")],
         )  # fmt: skip
         python = str(self.environments[job.environment].python)
-        env = {**self.env, "FT_PYTHON": python, "PYTHONUNBUFFERED": "1", "FTC_STAGE_KEY": self.keys[job.key], **cards}
+        named = {TOOLS[job.environment].variable: python} if job.environment in TOOLS else {}
+        env = {
+            **self.env,
+            **named,
+            "FT_PYTHON": python,
+            "PYTHONUNBUFFERED": "1",
+            "FTC_STAGE_KEY": self.keys[job.key],
+            **cards,
+        }
         try:
             tail = Tail(folder / events.METRICS, _begin(folder))
             handle = self.launcher.submit(self._task(job, env))
