@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -38,6 +39,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument("-j", "--jobs", type=int, metavar="N", help="stages side by side at most")
     parser.add_argument("--detach", action="store_true", help="start it and leave: ftc watch, ftc cancel")
     parser.add_argument("--foreground", action="store_true", help="no supervisor: it ends with this process")
+    parser.add_argument("--no-preload", action="store_true", help="every stage imports the engine by itself")
     parser.add_argument("--plain", action="store_true", help="lines instead of a live view")
     parser.add_argument(
         "--output-format", choices=("text", "json", "github"), default="text", help="of the report at the end"
@@ -103,6 +105,8 @@ def _outcome(file: str, args: argparse.Namespace) -> Outcome:
 
     session, outcome = Session(engine_python=args.engine_python), Outcome(file)
     path, options = recipe_path(file), options_of(args)
+    if (finished := _all_done(file, path, options, args)) is not None:
+        return finished
     compiled = compile_recipe(path, options, session, frozen=args.frozen, smoke=args.smoke, study=not args.smoke)
     source = _searched(path, options, compiled, args)
     if source is not None:
@@ -137,6 +141,41 @@ def _outcome(file: str, args: argparse.Namespace) -> Outcome:
     return carried_out.ended(carried_out.status)
 
 
+def _all_done(file: str, path: Path, options: Options, args: argparse.Namespace) -> Outcome | None:
+    """The outcome where nothing is to be done, as `ftc plan` sees it; None where something may be, or all is looked at anew."""
+    from ftdsl.run.project import home_of, root_of
+
+    if args.smoke or args.fresh or args.force or args.only or args.verify or args.frozen:
+        return None
+    if not any((root_of(path) / "runs").glob("*/last")):
+        return None
+    from ftdsl.pipeline import check
+    from ftdsl.recipe.search import is_searched
+    from ftdsl.session import Session
+    from ftdsl.targets.lock import path_of
+
+    session, began = Session(engine_python=args.engine_python), time.monotonic()
+    checked = check(path, options, session)
+    lock = path_of(path)
+    if (
+        session.sink.failed
+        or checked.plan is None
+        or not checked.jobs
+        or is_searched(checked.plan.recipe)
+        or not lock.exists()
+    ):
+        return None
+    from ftdsl.run.all_done import outcome_of
+
+    home = home_of(path, checked.plan.recipe.name, options)
+    outcome = outcome_of(checked.plan, checked.jobs, lock, home, view_of(plain=True), session)
+    if outcome is not None:
+        show(session.sink)
+        outcome.file, outcome.began, outcome.diagnostics = file, began, list(session.sink.ordered())
+        outcome.ended(outcome.status)
+    return outcome
+
+
 def _searched(path: Path, options: Options, compiled: Compiled | None, args: argparse.Namespace) -> TrialSource | None:
     """What a study makes trials of; None where nothing is searched. A recipe that cannot be run at one point of its space may be
     at another.
@@ -166,7 +205,7 @@ def _carry_out(
     from ftdsl.run.stop import Stop
     from ftdsl.search.storage import need_optuna
 
-    wishes = Wishes(tuple(args.only), tuple(args.force), args.fresh, args.jobs, args.verify)
+    wishes = Wishes(tuple(args.only), tuple(args.force), args.fresh, args.jobs, args.verify, not args.no_preload)
     jobs = selected(compiled.jobs, wishes)
     environments = environments_of(jobs, compiled, session.env, python=args.engine_python)
     home = home_of(path, compiled.name, options_of(args), smoke=args.smoke, claim=True)

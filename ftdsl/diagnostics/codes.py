@@ -208,6 +208,7 @@ CODES = {
     "FT521": "system-prompt-added",
     "FT522": "unknown-row-format",
     "FT523": "unknown-dataset-key",
+    "FT524": "named-row-missing",
     # FT6xx stages and hand-offs
     "FT601": "reference-is-the-base",
     "FT602": "new-adapter-ignored",

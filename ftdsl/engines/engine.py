@@ -38,6 +38,7 @@ class Engine:
     show: its program and verb that write the first rows of a stage as the model sees them, for `ftc data show`, in the shape of
     runtime/show.py (empty: it cannot);
     linted: whether the rules of `ftdsl.lint` are about its parameters;
+    step_rows: the program of `ftdsl/runtime` that names the rows of a step, "" where there is none;
     overlay: its tables, where they are not generated into the catalogue (an engine from elsewhere).
     """
 
@@ -52,6 +53,7 @@ class Engine:
     show: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()
     linted: bool = False
+    step_rows: str = ""
     overlay: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property

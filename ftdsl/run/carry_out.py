@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ftdsl.engines import registry
 from ftdsl.engines.jobs import Job
+from ftdsl.environments import by_engine
 from ftdsl.observe.progress import StageProgress, Status, View
 from ftdsl.recipe.build import python_of
 from ftdsl.run import measured, out_of_memory, prepare, store
@@ -80,13 +81,18 @@ def carry_out(
         )
         executor.when_done = partial(_done, outcome=outcome, view=view, session=session)
         for stage in outcome.progress.having(Status.CACHED):
-            _prepared(stage, outcome, view)
+            report_data(stage, outcome, view)
             outcome.add_warnings((stage.key, fault) for fault in warnings_of(run.folder / stage.folder))
         for job in running:
             view.note(f"{job.folder}: runs already, started by an earlier ftc; joined")
             executor.join(job)
         if todo:
-            executor.execute()
+            if wishes.preload and launcher.name == LocalLauncher.name:
+                executor.preload.start(new, session.env, home / "preloaded.log")
+            try:
+                executor.execute()
+            finally:
+                executor.preload.close()
     outcome.nothing_to_do = not todo
     outcome.add_faults(out_of_memory.explained(executor.faults.items(), compiled.plan, session))
     outcome.add_warnings([*executor.warnings, *prepare.lacking(compiled, environments)])
@@ -110,7 +116,9 @@ def environments_of(
             environments[name] = this_python()
         elif name:
             named = python_of(engine, compiled.folder) if own else ""
-            environments[name] = find(name, env, flag=python if own else "", recipe=named, folder=compiled.folder)
+            environments[name] = find(
+                name, env, flag=python if own or by_engine(python) else "", recipe=named, folder=compiled.folder
+            )
     if engine.name in environments:
         return {**environments, "": environments[engine.name]}
     if any(job.packages for job in jobs):
@@ -124,7 +132,7 @@ def environments_of(
 
 def _done(stage: StageProgress, outcome: Outcome, view: View, session: Session) -> None:
     """After a stage succeeded: keep its measurements for later plans."""
-    _prepared(stage, outcome, view)
+    report_data(stage, outcome, view)
     assert outcome.progress is not None and outcome.compiled is not None
     plan = outcome.compiled.plan
     try:
@@ -136,7 +144,7 @@ def _done(stage: StageProgress, outcome: Outcome, view: View, session: Session) 
         view.note(f"{stage.folder}: {kept}")
 
 
-def _prepared(stage: StageProgress, outcome: Outcome, view: View) -> None:
+def report_data(stage: StageProgress, outcome: Outcome, view: View) -> None:
     """Notes of a data stage that is done: the path of its data card, and stages that would cut its rows."""
     if stage.kind != "data" or outcome.progress is None or outcome.compiled is None:
         return

@@ -12,7 +12,7 @@ from ftdsl.observe.progress import Status
 from ftdsl.observe.status import BROKEN, CHANGED, DONE, NEW, RUNNING, StageStatus
 from ftdsl.plan.plan import Plan
 from ftdsl.recipe.build import python_of
-from ftdsl.run import store
+from ftdsl.run import by_hand, store
 from ftdsl.run.cache_keys import CacheKeys
 from ftdsl.run.fingerprint import kept_digests
 from ftdsl.run.launchers.local import living
@@ -31,11 +31,9 @@ def stage_statuses(
     runs = [run for run in store.runs_of(home) if not run.smoke]
     if not runs and base is not None:
         runs = [run for run in store.runs_of(base) if not run.smoke]
-    if not runs:  # nothing to compare with: no data is read to find out
+    if not runs and not by_hand.folders(home):  # nothing to compare with: no data is read to find out
         return {job.key: StageStatus(job.key, NEW) for job in jobs}
-    packages = dict.fromkeys((plan.recipe.engine.name, ""), _packages(plan, jobs, runs, session))
-    for name in {job.environment for job in jobs} & TOOLS.keys():
-        packages[name] = _tool_packages(name, session)
+    packages = packages_by_environment(plan, jobs, runs, session)
     keys = CacheKeys(jobs, plan.recipe.folder, packages, kept_digests())
     done, damaged = done_before(jobs, keys, Wishes(), runs, home)
     statuses: dict[str, StageStatus] = {}
@@ -47,7 +45,7 @@ def stage_statuses(
     return statuses
 
 
-def _packages(plan: Plan, jobs: tuple[Job, ...], runs: list[Run], session: Session) -> Mapping[str, str]:
+def packages_of(plan: Plan, jobs: tuple[Job, ...], runs: list[Run], session: Session) -> Mapping[str, str]:
     """Versions that `ftc run` would find, read from folder names. Where the engine is not on this machine they count as they
     were in the newest run.
     """
@@ -62,6 +60,14 @@ def _packages(plan: Plan, jobs: tuple[Job, ...], runs: list[Run], session: Sessi
         states = [state for run in reversed(runs) for state in run.jobs.values()]
         return {name: version for state in states for name, version in state.facts.get("packages", {}).items()}
     return last
+
+
+def packages_by_environment(
+    plan: Plan, jobs: tuple[Job, ...], runs: list[Run], session: Session
+) -> dict[str, Mapping[str, str]]:
+    """Versions by the name of the environment: the engine's, and those of the tools that jobs run in."""
+    packages = dict.fromkeys((plan.recipe.engine.name, ""), packages_of(plan, jobs, runs, session))
+    return packages | {name: _tool_packages(name, session) for name in {job.environment for job in jobs} & TOOLS.keys()}
 
 
 def _tool_packages(name: str, session: Session) -> Mapping[str, str]:

@@ -79,6 +79,16 @@ def _weight_files(where: str, revision: str | None) -> Iterator[tuple[str, str]]
             yield from ((name, single) for name in file.keys())  # noqa: SIM118
 
 
+def prove(made: Path, base: str, adapters: Sequence[str], log: Log, *, revision: str | None = None) -> None:
+    """What was merged holds what its adapters learned, and loads; what was looked at is noted. Raises: StageError."""
+    if not list(made.glob("*.safetensors")):
+        return
+    texts = [compare(base, adapters, made, log, revision=revision)] if adapters else []
+    for text in (*texts, reload(made)):
+        print(text, flush=True)
+        log.event("note", message=text)
+
+
 def compare(base: str, adapters: Sequence[str], made: Path, log: Log, *, revision: str | None = None) -> str:
     """What was compared, as a sentence. Raises: StageError when the model does not hold what its adapters learned."""
     import torch

@@ -20,6 +20,7 @@ ENGINE = Engine(
     probe="llamafactory.train.tuner",
     show=(PROGRAM, "show"),
     linted=True,
+    step_rows="step_rows.py",
     distributions=(
         NAME, "torch", "transformers", "datasets", "accelerate", "peft", "trl", "deepspeed", "bitsandbytes",
     ),

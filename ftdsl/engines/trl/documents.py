@@ -19,8 +19,8 @@ PROGRAM = "runtime/trl.py"
 
 MODULES = (
     "__init__", "actions", "anomalies", "checkpoints", "events", "extend", "failures", "guard", "guarded", "inject", "judges",
-    "labels", "measure", "ramp", "report", "shipping", "stage", "stale_locks", "trainer", "training", "trl", "tuning", "watch",
-    "watchdog",
+    "labels", "measure", "proof", "ramp", "report", "shipping", "stage", "stale_locks", "trainer", "training", "trl", "tuning",
+    "watch", "watchdog",
 )  # fmt: skip
 """`runtime/trl.py` and what it imports."""
 

@@ -17,7 +17,7 @@ REASONS = {
     "bad_roles": "speakers do not take turns", "empty": "question or answer empty", "no_text": "no text at all",
     "too_long": "longer than its reader takes", "tokens": "too short or too long", "languages": "in another language",
     "duplicates": "the same as another row", "near_duplicates": "almost the same as another row",
-    "held_out": "held out for evaluation",
+    "held_out": "held out for evaluation", "named": "named in the recipe",
 }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ MARKS = {"images": "<image>", "videos": "<video>", "audios": "<audio>"}
 """The placeholder of each kind of file in a text (llamafactory/extras/constants.py)."""
 REASONS = (
     "", "bad_roles", "empty", "no_text", "too_long", "tokens", "languages", "duplicates", "near_duplicates", "held_out",
+    "named",
 )  # fmt: skip
 """Why a row is left out, by the number kept of it; 0 is none."""
 
