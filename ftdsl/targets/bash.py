@@ -38,7 +38,7 @@ def _run_text(plan: Plan, jobs: tuple[Job, ...]) -> str:
         name=recipe.name,
         doc=list(_doc(plan)),
         engine=recipe.engine.name,
-        tools=[{"variable": tool.variable, "title": tool.title} for tool in _tools(jobs)],
+        tools=[_plain(tool) for tool in _tools(jobs)],
         default_run=f"runs/{recipe.name}/by-hand",
         jobs=stages,
         nodes=most.nodes,
@@ -49,6 +49,12 @@ def _run_text(plan: Plan, jobs: tuple[Job, ...]) -> str:
 def _tools(jobs: tuple[Job, ...]) -> list[Tool]:
     """The tools whose environments the jobs run in."""
     return [TOOLS[name] for name in dict.fromkeys(job.environment for job in jobs) if name in TOOLS]
+
+
+def _plain(tool: Tool) -> dict[str, str]:
+    """What the templates need of a tool: its variable, how it is set, and its value."""
+    name = tool.variable
+    return {"variable": name, "title": tool.title, "export": f"{name}={tool.python.text}", "value": f"${name}"}
 
 
 def _doc(plan: Plan) -> Iterator[str]:

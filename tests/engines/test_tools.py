@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from ftdsl.run.environments import NoEngineError, find
 from ftdsl.run.uploads import lacks_token
 from ftdsl.runtime import gate, scores
 from ftdsl.runtime.report import StageError
+from ftdsl.targets.bash import BashTarget
 
 BASE = """
 template = qwen3_nothink
@@ -257,3 +259,12 @@ def test_a_token_of_another_name_is_a_secret_of_the_recipe(checked: Checked, tmp
     job = jobs_of(checked, text)["merge"]
     assert lacks_token(job, {"HOME": str(tmp_path)}) is not None
     assert lacks_token(job, {"HOME": str(tmp_path), "MINE": "x"}) is None
+
+
+def test_run_sh_says_which_variable_names_a_tools_python(checked: Checked, tmp_path: Path) -> None:
+    outcome = checked(BASE + "eval exam from sft { tasks = [gsm8k] }", FILES)
+    assert outcome.checked.plan is not None
+    script = BashTarget().scripts(outcome.checked.plan, outcome.checked.jobs)["run.sh"]
+    assert 'export FT_LM_EVAL_PYTHON="${FT_LM_EVAL_PYTHON:-$FT_PYTHON}"' in script
+    (tmp_path / "run.sh").write_text(script, encoding="utf-8")
+    subprocess.run(["bash", "-n", tmp_path / "run.sh"], check=True)
