@@ -15,8 +15,11 @@ from typing import Any
 from .report import Log, StageError
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
-ROUNDING = 2.0
-"""Units of rounding, relative to the tensor's norm, that a merge may differ by: it is rounded after each adapter."""
+APART = 0.3
+"""How far the part of a change that a merged weight holds may be from what it should hold."""
+
+LEFT, FAINT = 0.2, 0.1
+"""Below this part of a change that rounding leaves, and above this uncertainty, nothing can be said."""
 
 
 @dataclass(frozen=True)
@@ -93,39 +96,94 @@ def compare(base: str, adapters: Sequence[str], made: Path, log: Log, *, revisio
     """What was compared, as a sentence. Raises: StageError when the model does not hold what its adapters learned."""
     import torch
 
-    changes = [list(_changes(adapter)) for adapter in adapters]
+    every = [list(_changes(adapter)) for adapter in adapters]
     before, after = Tensors(base, revision), Tensors(str(made))
     sizes: dict[str, float] = {}
-    for change in (change for adapter in changes for change in adapter):
+    for change in (change for changes in every for change in changes):
         sizes[change.module] = sizes.get(change.module, 0.0) + change.size
     module = next((m for m in sorted(sizes, key=sizes.__getitem__, reverse=True) if _both(m, before, after)), "")
     if not module or not sizes[module]:
         return "the adapters change no weight that could be compared" if sizes else "no weights to compare"
-    start = before.read(before.name_of(module)).double()
-    result = after.read(after.name_of(module))
-    wanted = start
-    for change in (change for adapter in changes for change in adapter if change.module == module):
-        wanted = _applied(change, wanted)
-    changed = float(torch.linalg.norm(wanted - start))
-    if wanted.shape != result.shape:
+    start, result = before.read(before.name_of(module)), after.read(after.name_of(module))
+    if start.shape != result.shape:
         raise _unmerged(f"`{module}` has the shape {tuple(result.shape)}, and the base's is {tuple(start.shape)}")
-    error = float(torch.linalg.norm(wanted - result.double()))
-    rounding = ROUNDING * len(adapters) * torch.finfo(result.dtype).eps * float(torch.linalg.norm(wanted))
-    if not math.isfinite(error) or error > max(rounding, 1e-6 * changed):
-        same = float(torch.linalg.norm(start - result.double())) <= rounding
-        how = (
-            "is the base's, unchanged"
-            if same
-            else f"differs from base + adapters by {error / changed:.0%} of the change"
-        )
-        raise _unmerged(f"`{module}` {how}")
-    if changed <= rounding:
-        text = (
-            f"the adapters change the weights less than {str(result.dtype).removeprefix('torch.')} can hold "
-            f"(`{module}` by {changed:.2g} of {float(torch.linalg.norm(wanted)):.3g})"
-        )
+    if not bool(result.isfinite().all()):
+        raise _unmerged(f"`{module}` holds numbers that are none")
+    own = [change for changes in every for change in changes if change.module == module]
+    loaded = {start.dtype, result.dtype, *_dtype_of(base, revision)}
+    held = [_held(own, at, start, result, loaded) for at in range(len(own))]
+    if any(share is None for share in held):
+        kind = str(result.dtype).removeprefix("torch.")
+        text = f"the adapters change the weights less than {kind} can hold (`{module}`)"
         log.warn(StageError(text, "dtype", help="write `dtype = fp32`, or train longer", code="FT971"))
-    return f"compared with base + adapters: {module} (off by {error / changed if changed else 0.0:.1e} of the change)"
+    for at, share in enumerate(held):
+        if share is not None and not share.fine:
+            same = bool(torch.equal(result, start.to(result.dtype)))
+            of = f"of the change by {Path(own[at].folder).name} " if len(own) > 1 else "of the change "
+            how = "is the base's, unchanged" if same else f"holds {share.found:.0%} {of}that was learned"
+            raise _unmerged(f"`{module}` {how}")
+    shares = ", ".join(f"{share.found:.1%}" for share in held if share is not None) or "less than can be told"
+    return f"compared with base + adapters: {module} (holds {shares} of the change)"
+
+
+@dataclass(frozen=True)
+class Share:
+    """How much of an adapter's change a weight holds; whether that is what rounding leaves of it."""
+
+    found: float
+    fine: bool
+
+
+def _held(own: list[Change], at: int, start: Any, result: Any, loaded: set[Any]) -> Share | None:
+    """The part of one adapter's change that is in the merged weight: its projection on the change, from which rounding, which
+    knows nothing of the change, is averaged out. None where rounding alone could have eaten it. loaded: the dtypes in which
+    the base may have been held while it was merged.
+    """
+    import torch
+
+    without = _merged([change for n, change in enumerate(own) if n != at], start.double())
+    wanted = _merged(own, start.double())
+    change = wanted - without
+    size = float(torch.linalg.norm(change))
+    if not size:
+        return Share(1.0, True)
+
+    def share(weight: Any) -> float:
+        return float(((weight.double() - without) * change).sum()) / size**2
+
+    expected = [share(_rounded(own, start, kind).to(result.dtype)) for kind in loaded]
+    noise = torch.finfo(result.dtype).eps / 4 * float(torch.linalg.norm(wanted)) / math.sqrt(start.numel()) / size
+    if min(expected) < LEFT or noise > FAINT:
+        return None
+    found = share(result)
+    return Share(found, (1 - APART) * min(expected) <= found <= (1 + APART) * max(expected))
+
+
+def _merged(own: Sequence[Change], weight: Any) -> Any:
+    for change in own:
+        weight = _applied(change, weight)
+    return weight
+
+
+def _rounded(own: Sequence[Change], weight: Any, kind: Any) -> Any:
+    """As peft merges: in the dtype of the model, one adapter after the other."""
+    weight = weight.to(kind)
+    for change in own:
+        weight = _applied(change, weight.double()).to(kind)
+    return weight
+
+
+def _dtype_of(base: str, revision: str | None) -> list[Any]:
+    """The dtype that the base's configuration names."""
+    import torch
+    from transformers import AutoConfig
+
+    try:
+        named = getattr(AutoConfig.from_pretrained(base, revision=revision, local_files_only=True), "dtype", None)
+    except (OSError, ValueError):
+        return []
+    kind = getattr(torch, named, None) if isinstance(named, str) else named
+    return [kind] if isinstance(kind, torch.dtype) else []
 
 
 def _unmerged(why: str) -> StageError:

@@ -53,7 +53,12 @@ adapter("oft", config=OFTConfig(r=0, oft_block_size=4, target_modules=["q_proj"]
 merge("base", ["plain"], "m-plain"); merge("base", ["rs"], "m-rs"); merge("base", ["dora"], "m-dora")
 merge("base", ["plain", "rs"], "m-two"); merge("base16", ["half"], "m-half"); merge("base", ["plain"], "m-16", torch.bfloat16)
 merge("base16", ["faint"], "m-faint"); merge("base", ["oft"], "m-oft")
+adapter("usual", base="base16", size=5e-4); adapter("small", base="base16", size=1.25e-4); adapter("small32", size=1.25e-4)
+merge("base16", ["usual"], "m-usual"); merge("base16", ["small"], "m-small")
+merge("base", ["small32"], "m-small32", torch.bfloat16)
 load("base").save_pretrained("m-unmerged", max_shard_size="20KB")
+load("base").to(torch.bfloat16).save_pretrained("m-unmerged32")
+load("base16").save_pretrained("m-unmerged16")
 shutil.copytree("m-plain", "m-torn")
 tensors = load_file("m-torn/model.safetensors"); tensors.pop("model.layers.1.mlp.up_proj.weight")
 save_file(tensors, "m-torn/model.safetensors", {"format": "pt"})
@@ -81,6 +86,12 @@ CASES = {
     "another dtype": ("base", ["plain"], "m-16"),
     "oft": ("base", ["oft"], "m-oft"),
     "an adapter that learned nothing": ("base", ["none"], "m-unmerged"),
+    "a change of 2%": ("base16", ["usual"], "m-usual"),
+    "a change of 0.5%": ("base16", ["small"], "m-small"),
+    "a change of 0.5%, rounded at the end": ("base", ["small32"], "m-small32"),
+    "the bf16 base, 2%": ("base16", ["usual"], "m-unmerged16"),
+    "the bf16 base, 0.5%": ("base16", ["small"], "m-unmerged16"),
+    "the base in bf16, 0.5%": ("base", ["small32"], "m-unmerged32"),
     "the base, in shards": ("base", ["plain"], "m-unmerged"),
     "the second adapter lost": ("base", ["plain", "rs"], "m-plain"),
     "another scale": ("base", ["rs"], "m-plain"),
@@ -101,17 +112,23 @@ def seen(engine: Environment, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return found
 
 
-@pytest.mark.parametrize("case", ["lora", "rslora", "dora", "two adapters", "a bf16 base", "another dtype"])
+HELD = ("lora", "rslora", "dora", "two adapters", "a bf16 base", "another dtype", "a change of 2%", "a change of 0.5%",
+        "a change of 0.5%, rounded at the end")  # fmt: skip
+LOST = ("the base, in shards", "the second adapter lost", "another scale", "the bf16 base, 2%", "the bf16 base, 0.5%",
+        "the base in bf16, 0.5%")  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HELD)
 def test_a_merge_that_holds_its_adapters_passes(case: str, seen: dict[str, list[str]]) -> None:
     text, events = seen[case]
     assert text.startswith("compared with base + adapters: model.layers.") and text.endswith("; loaded again"), text
     assert not events
 
 
-@pytest.mark.parametrize("case", ["the base, in shards", "the second adapter lost", "another scale"])
+@pytest.mark.parametrize("case", LOST)
 def test_a_merge_without_its_adapters_is_refused(case: str, seen: dict[str, list[str]]) -> None:
     assert seen[case][0].startswith("FT970 what was merged does not hold what its adapters learned"), seen[case]
-    assert ("unchanged" in seen[case][0]) == (case == "the base, in shards")
+    assert ("unchanged" in seen[case][0]) == case.startswith("the b")
 
 
 @pytest.mark.parametrize("case", ["a tensor lost", "a number that is none"])
