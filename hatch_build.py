@@ -36,5 +36,7 @@ class TableHook(BuildHookInterface[Any]):
                      "--output", str(page)]  # fmt: skip
         env["SOURCE_DATE_EPOCH"] = env.get("SOURCE_DATE_EPOCH", "0")  # the same page whenever it is built
         env.update(PYTHONPATH=os.pathsep.join([self.root, *sys.path]), COLUMNS="100")
-        subprocess.run([sys.executable, "-c", "from argparse_manpage.cli import main; main()", *arguments], check=True, env=env)
+        subprocess.run(
+            [sys.executable, "-c", "from argparse_manpage.cli import main; main()", *arguments], check=True, env=env
+        )
         build_data["shared_data"][str(page)] = "share/man/man1/ftc.1"

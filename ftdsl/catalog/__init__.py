@@ -393,7 +393,7 @@ _GROUPS = ("file", "train", "dpo", "kto", "ppo", "data", "eval", "merge", "stage
 
 def parameters_of(entry: Mapping[str, Any]) -> list[str]:
     """Every parameter that an overlay entry writes."""
-    names = [to.split(":")[0] for to in entry["to"] if "." not in to]
+    names = [to.split(":")[0] for to in entry["to"] if "." not in to or to.startswith("peft.")]
     names += [text.split("=")[0] for texts in entry.get("set", {}).values() for text in texts]
     return names + [name for options in entry.get("opts", {}).values() for name in options.values()]
 

@@ -38,6 +38,7 @@ VERBS = (
     "diff",
     "upgrade",
     "engine",
+    "doctor",
     "models",
     "search",
     "measurements",

@@ -59,3 +59,6 @@ def _plain(tool: Tool) -> dict[str, str]:
 
 def _doc(plan: Plan) -> Iterator[str]:
     yield from plan.recipe.doc.splitlines()
+
+
+TARGET = BashTarget()
