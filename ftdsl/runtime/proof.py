@@ -246,18 +246,22 @@ def _applied(change: Change, weight: Any) -> Any:
 
 
 def reload(made: Path) -> str:
-    """Every tensor that the model's class wants is there, and no other; what was seen, as a sentence. Raises: StageError."""
+    """Every tensor that the model's class wants is there, and finite; what was seen, as a sentence. Raises: StageError."""
     import transformers
 
     size = sum(path.stat().st_size for path in made.glob("*.safetensors"))
     if size > 0.8 * free_memory():
         return "not loaded again: it does not fit into the memory that is free"
+    if "auto_map" in json.loads((made / "config.json").read_text(encoding="utf-8")):
+        return "not loaded again: its code comes with the model"
     try:
         config = transformers.AutoConfig.from_pretrained(made)
         kind = getattr(transformers, (config.architectures or ["AutoModelForCausalLM"])[0], None)
         if kind is None:
             return "not loaded again: its class comes with the model"
         model, info = kind.from_pretrained(made, output_loading_info=True)
+    except ImportError as error:
+        return f"not loaded again: {str(error).strip().splitlines()[0]}"
     except Exception as error:
         text = f"what was made cannot be loaded again: {type(error).__name__}: {error}"
         raise StageError(text[:600], "to", "model", code="FT970") from error
