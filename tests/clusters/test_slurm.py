@@ -12,8 +12,14 @@ from pathlib import Path
 import pytest
 
 from ftdsl.observe.progress import Status
+from ftdsl.run.cache_keys import CacheKeys
+from ftdsl.run.fingerprint import kept_digests
+from ftdsl.run.launchers.local import LocalLauncher
+from ftdsl.run.launchers.registry import living_start
 from ftdsl.run.launchers.slurm import SlurmLauncher
 from ftdsl.run.outcome import Outcome
+from ftdsl.run.prepare import StillRunningError, Wishes, joinable
+from ftdsl.run.store import BusyError
 from tests.clusters.slurm import Slurm, missing
 from tests.conftest import ROOT, ftc_process, until
 
@@ -161,6 +167,26 @@ def test_a_launcher_finds_a_start_again(run_there: Run, on_cluster: Slurm) -> No
     handle = SlurmLauncher().find(Task(outcome.progress.folder, outcome.progress.stages[0].folder, {}))
     assert handle is not None
     assert SlurmLauncher().poll(handle) == 0
+
+
+def test_a_stage_is_not_started_here_while_it_runs_there(run_there: Run, on_cluster: Slurm, tmp_path: Path) -> None:
+    """Whoever runs the same recipe without the cluster is told; a view and `ftc clean` see that it lives."""
+    text = 'target = slurm()\nshell s { run = "sleep 20; true > {s.path}" }'
+    outcomes: list[Outcome] = []
+    thread = threading.Thread(target=lambda: outcomes.append(run_there(text)))
+    thread.start()
+    until(lambda: "RUNNING" in on_cluster.run("squeue", "-h", "-o", "%T").stdout, "a stage that runs")
+    run = tmp_path / "runs" / "r" / "last"
+    start = living_start(run.resolve(), "10-s")
+    assert start is not None
+    assert start[0].name == "slurm"
+    with pytest.raises((StillRunningError, BusyError)):
+        run_there(text, target="bash")
+    keys = CacheKeys((), tmp_path, {}, kept_digests())
+    with pytest.raises(StillRunningError, match="Slurm's job"):
+        joinable((), keys, Wishes(), tmp_path / "runs" / "r", LocalLauncher())
+    thread.join()
+    assert outcomes[0].status == 0
 
 
 SEEN_BY_ONE = """
