@@ -342,6 +342,7 @@ class Search(Block):
     trials: Annotated[int, Field(ge=1)] | None = None
     parallel: Annotated[int, Field(ge=1)] | None = None
     timeout: Annotated[float, Field(gt=0)] | None = None
+    earlier: list[str] | None = None
     storage: _Term | None = None
 
 
@@ -410,6 +411,7 @@ class TrainingStage(Block):
     guard: Guard = Field(default_factory=Guard)
     generate: Generate = Field(default_factory=Generate)
     llamafactory: dict[str, Any] | None = None
+    trl: dict[str, Any] | None = None
     deepspeed: dict[str, Any] | None = None
     accelerate: dict[str, Any] | None = None
     megatron: dict[str, Any] | None = None
@@ -531,6 +533,7 @@ class EvalStage(Block):
     generate: Generate = Field(default_factory=Generate)
     gate: dict[str, Any] | None = None
     llamafactory: dict[str, Any] | None = None
+    trl: dict[str, Any] | None = None
 
 
 class MergeStage(Block):
@@ -553,6 +556,7 @@ class MergeStage(Block):
     tokenizer: Tokenizer = Field(default_factory=Tokenizer)
     media: Media = Field(default_factory=Media)
     llamafactory: dict[str, Any] | None = None
+    trl: dict[str, Any] | None = None
 
 
 class QuantizeStage(Block):

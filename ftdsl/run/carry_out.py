@@ -71,7 +71,7 @@ def carry_out(
         packages = {name: environment.packages for name, environment in environments.items()}
         keys = CacheKeys(jobs, compiled.folder, packages, kept_digests())
         running = prepare.joinable(jobs, keys, wishes, home, launcher)
-        run, outcome.progress = prepare.prepare(compiled, jobs, keys, wishes, home, view.note, joins=bool(running))
+        run, outcome.progress = prepare.prepare(compiled, jobs, keys, wishes, home, view.note, joined=running)
         waiting = {stage.key for stage in outcome.progress.having(Status.WAITING)}
         todo = [job for job in jobs if job.key in waiting]
         new = [job for job in todo if job not in running]

@@ -215,7 +215,7 @@ class Executor:
         )  # fmt: skip
         env = {**self.env, "PYTHONUNBUFFERED": "1", "FTC_STAGE_KEY": self.keys[job.key], **cards}
         try:
-            env |= self.preload.python(job)
+            env |= self.preload.python(job, self.env)
             for name in (events.RESULT, "done"):
                 (folder / name).unlink(missing_ok=True)
             return self._task(job, env), Tail(folder / events.METRICS, _begin(folder)), times

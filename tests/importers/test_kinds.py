@@ -440,7 +440,7 @@ FLAGS_OF_LAUNCHERS = [
     (
         "accelerate launch --use_deepspeed --deepspeed_config_file ds.json --num_processes 4",
         "note",
-        "`ds.json` is not there",
+        "`ds.json` does not exist",
     ),
     ("torchrun --nproc_per_node 2 --numa_binding node", "note", "--numa_binding"),
     ("accelerate launch --main_process_port 0 --num_processes 2", "recipe", "count = 2"),
