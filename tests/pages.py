@@ -233,13 +233,8 @@ HANDBOOK = [
     Lesson("1", "full fine-tuning", "full {}, optim { name = adamw, lr = 1e-5 }, parallel { strategy = zero3 }", _RUN),
     Lesson("1", "LoRA", "lora { rank = 8 }", _RUN),
     Lesson("1", "QLoRA", "lora { rank = 8 }, quantize { bits = 4 }", f"{_RUN}, examples/qlora_24gb.ft"),
-<<<<<<< HEAD
-    Lesson("1", "adapters for several tasks", "adapter { size = 64 }", ""),
-    Lesson("1", "prefix tuning", "prefix { tokens = 30 }", "run in tests/real/test_trl.py, on TRL"),
-=======
     Lesson("1", "adapters for several tasks", "adapter { size = 64 }", "run in tests/real/test_trl_policy.py"),
-    Lesson("1", "prefix tuning", "prefix { tokens = 30 }", ""),
->>>>>>> methods
+    Lesson("1", "prefix tuning", "prefix { tokens = 30 }", "run in tests/real/test_trl.py, on TRL"),
     Lesson("1", "the method by memory", "", "the table below, `ftc plan`"),
     Lesson(
         "2.1",
@@ -332,13 +327,8 @@ HANDBOOK = [
         _RUN,
     ),
     Lesson("5.3", "rolling back", "lora {}, guard { nan = rollback }", _GUARD),
-<<<<<<< HEAD
-    Lesson("6.1", "MoE-LoRA", "lora { experts = 4 }", ""),
-    Lesson("6.2", "dynamic rank", "lora { rank_budget = 16 }", "run in tests/real/test_trl.py, on TRL"),
-=======
     Lesson("6.1", "MoE-LoRA", "lora { experts = 4 }", "run in tests/real/test_trl_policy.py"),
-    Lesson("6.2", "dynamic rank", "lora { rank_budget = 16 }", ""),
->>>>>>> methods
+    Lesson("6.2", "dynamic rank", "lora { rank_budget = 16 }", "run in tests/real/test_trl.py, on TRL"),
 ]
 
 
