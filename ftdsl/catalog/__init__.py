@@ -172,19 +172,18 @@ def engine_schema(engine: str, version: str = "", transformers: str = "") -> Map
         return {}
     version = version or newest(engine)
     beside = schema("transformers", transformers or beside_engine(engine, version, "transformers"))
-    return {**beside, **_fields(schema(engine, version))}
+    own = schema(engine, version)
+    if any("." in name for name in own):  # by class: some only override a default
+        return {**_fields(own), **beside}
+    return {**beside, **own}
 
 
 def _fields(parameters: Mapping[str, Fact]) -> Mapping[str, Fact]:
-    """Parameters by the name of the field, where they are known as `Class.field`; `classes`: those that have the field."""
+    """Parameters known as `Class.field` by the name of the field; `classes`: those that have it."""
     fields: dict[str, Fact] = {}
     for name, fact in parameters.items():
-        owner, dot, field = name.rpartition(".")
-        if dot:
-            known = fields.setdefault(field, {**fact, "classes": []})
-            known["classes"].append(owner)
-        else:
-            fields[name] = fact
+        owner, _, field = name.rpartition(".")
+        fields.setdefault(field, {**fact, "classes": []})["classes"].append(owner)
     return fields
 
 
