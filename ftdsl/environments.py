@@ -54,11 +54,17 @@ def python_in(folder: Path) -> Path:
     return folder / "bin" / "python"
 
 
-def candidates(engine: str, env: Mapping[str, str], *, flag: str = "", recipe: str = "") -> Iterator[tuple[Path, str]]:
+def candidates(
+    engine: str, env: Mapping[str, str], *, flag: str = "", recipe: str = "", variable: str = ""
+) -> Iterator[tuple[Path, str]]:
     """(Python, source) in the order in which they are tried. A named one (flag, variable, recipe) is the only candidate; flag and
-    variable may name one for each of several engines: `llamafactory=P,trl=Q`."""
-    named = (_of_engine(engine, flag), _of_engine(engine, env.get("FTC_ENGINE_PYTHON", "")), recipe)
-    for text, source in zip(named, NAMED, strict=True):
+    variable may name one for each of several engines: `llamafactory=P,trl=Q`.
+
+    variable: the environment variable that names it, where that is not the engine's (a tool).
+    """
+    by_variable = env.get(variable, "") if variable else _of_engine(engine, env.get(NAMED[1], ""))
+    named = (_of_engine(engine, flag), by_variable, recipe)
+    for text, source in zip(named, (NAMED[0], variable or NAMED[1], NAMED[2]), strict=True):
         if text:
             yield Path(text).expanduser(), source
             return
@@ -93,7 +99,7 @@ def installed(python: Path, files: Files) -> dict[str, str]:
     prefix = _on_path(runnable(python)).parent.parent
     for pattern in _SITES:
         for site in files.glob(prefix, pattern):
-            if packages := dict(_distributions(files.glob(site, "*.dist-info"))):
+            if packages := dict(_distributions(files.names(site))):
                 return packages
     return {}
 
@@ -107,9 +113,11 @@ def _on_path(python: Path) -> Path:
     return Path(which(str(python)) or python)
 
 
-def _distributions(folders: list[Path]) -> Iterator[tuple[str, str]]:
+def _distributions(folders: list[str]) -> Iterator[tuple[str, str]]:
     for folder in folders:
-        name, _, version = folder.name.removesuffix(".dist-info").partition("-")
+        if not folder.endswith(".dist-info"):
+            continue
+        name, _, version = folder.removesuffix(".dist-info").partition("-")
         yield re.sub(r"[-_.]+", "-", name).lower(), version
 
 

@@ -265,4 +265,11 @@ CODES = {
     "FT956": "destination-is-a-file",
     "FT957": "destination-is-an-input",
     "FT958": "training-went-wrong",
+    "FT970": "result-fails-its-proof",
+    "FT971": "adapter-lost-in-rounding",
+    "FT972": "models-do-not-match",
+    "FT973": "cannot-be-uploaded",
+    "FT974": "cannot-be-scored",
+    "FT975": "cannot-be-quantised",
+    "FT976": "rows-not-made-yet",
 }

@@ -61,6 +61,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "backend": Term(name="hf", options={}),
     },
     "distill": {"attention": Term(name="auto", options={}), "divergence": 1, "backend": Term(name="hf", options={})},
-    "eval": {"attention": Term(name="auto", options={}), "metrics": [Term(name="loss", options={})]},
+    "eval": {"attention": Term(name="auto", options={}), "chat": False, "metrics": [Term(name="loss", options={})]},
     "merge": {"dtype": Term(name="auto", options={}), "shards": 5000000000},
 }

@@ -77,6 +77,8 @@ class Linker:
             self.sink.error("FT622", text, model.span, label=label, help=help)
         if model:
             return self._lineage(model.data, model.span)
+        if ("method",) in stage.values and kind == "merge":
+            return self._merged_models(stage)
         if not stage.parents:
             if ("model",) in stage.unknown or stage.declared.block.parents:
                 return None  # reported at its own span
@@ -104,6 +106,29 @@ class Linker:
                 self.sink.error("FT622", text, span, label=f"its base is {_describe(lineage.base)}")
                 return None
         return Lineage(resolved[0].base, tuple(adapter for lineage in resolved for adapter in lineage.adapters))
+
+    def _merged_models(self, stage: ResolvedStage) -> Lineage | None:
+        """A merge of whole models starts from the first; all must be models without adapters."""
+        listed = stage.values.get(("models",))
+        spans = [parent.span for parent in stage.declared.block.parents]
+        models: list[tuple[Any, Span | None]] = list(zip(stage.parents, spans, strict=False))
+        if listed is not None:
+            models += [(item, listed.span) for item in listed.data]
+        base = stage.values.get(("base",))
+        every = [*models, *([(base.data, base.span)] if base else [])]
+        lineages = [self._lineage(item, span) for item, span in every]
+        for lineage, (_, span) in zip(lineages, every, strict=True):
+            if lineage is not None and lineage.adapters:
+                text = "a `method` merges whole models, and this is an adapter"
+                self.sink.error(
+                    "FT622", text, span, help="add a `merge` stage that merges it into its base, and name that"
+                )
+                return None
+        if not models:
+            help = "write `merge NAME from first, second`, or `models = [...]`"
+            self.sink.error("FT011", f"`{stage.name}` has no models to merge", stage.declared.block.header, help=help)
+            return None
+        return lineages[0] if all(lineages) else None
 
     def _lineage(self, data: Any, span: Span | None) -> Lineage | None:
         if isinstance(data, StageRef):
@@ -152,6 +177,9 @@ class Linker:
                     kind, f"start from the model that `{ref.stage}` evaluates, and write `after = {ref.stage}`"
                 )
                 self.sink.error("FT622", f"`{ref.stage}` produces {gives}, not a model", span, help=help)
+            elif kind == "quantize" and linked.start is not None:
+                text = f"`{ref.stage}` writes a GGUF file, which is served, and neither trained nor scored"
+                self.sink.error("FT622", text, span, help=f"start from the model that `{ref.stage}` starts from")
             return None
         return linked.result
 
@@ -185,6 +213,9 @@ class Linker:
     def _result(self, stage: ResolvedStage, start: Lineage | None, method: str) -> Lineage | None:
         kind = stage.declared.kind
         own_ref = StageRef(stage.name, "", stage.run)
+        scheme = stage.values.get(("scheme",))
+        if kind == "quantize" and scheme and getattr(scheme.data, "name", "") == "gguf":
+            return None
         if kind in ("merge", "quantize"):
             return Lineage(own_ref)
         if kind not in TRAINING or start is None:

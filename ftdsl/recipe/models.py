@@ -544,8 +544,9 @@ class EvalStage(Block):
     engine: _Term | None = None
     target: _Term | None = None
     data: list[_Term | _Ref] | None = None
-    tasks: list[str] | None = None
+    tasks: list[_Term] | None = None
     shots: Annotated[int, Field(ge=0)] | None = None
+    chat: bool | None = False
     metrics: list[_Term] | None = [Term(name="loss", options={})]
     against: _Term | _Ref | None = None
     batch: Annotated[int, Field(ge=1)] | None = None
@@ -577,7 +578,11 @@ class MergeStage(Block):
     dtype: _Term | None = Term(name="auto", options={})
     shards: int | None = 5000000000
     legacy: bool | None = None
+    method: _Term | None = None
+    models: list[_Term | _Ref] | None = None
+    base: _Term | _Ref | None = None
     weights: list[float] | None = None
+    densities: list[float] | None = None
     to: str | _Ref | None = None
     push: _Term | None = None
     hardware: Hardware = Field(default_factory=Hardware)
@@ -603,6 +608,7 @@ class QuantizeStage(Block):
     push: _Term | None = None
     bits: Annotated[int, Field(ge=2, le=8)] | None = None
     scheme: _Term | None = None
+    library: _Term | None = None
     calibrate: list[_Term | _Ref] | None = None
     max_len: int | None = None
     hardware: Hardware = Field(default_factory=Hardware)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from . import checkpoints, events, failures, stale_locks
+from . import checkpoints, events, failures, shipping, stale_locks
 from .report import Log, StageError
 from .stage import Stage
 
@@ -35,13 +35,7 @@ def fresh(stage: Stage, log: Log) -> int:
 
 def claim(output: Path, stage: Stage) -> None:
     """Raises: StageError if something there was not made by a stage."""
-    try:
-        aside = checkpoints.claim(output, stage.stage)
-    except checkpoints.TakenError as error:
-        help = "move it away, or name another folder in `to`"
-        raise StageError(str(error), "to", help=help, code="FT957") from error
-    if aside:
-        print(f"{output} held another result; it is now {aside}")
+    shipping.claim(output, stage.stage)
 
 
 def restorable() -> None:
@@ -132,9 +126,9 @@ def reload(folder: Path) -> None:
             scores = model(**tokenizer("a question", return_tensors="pt")).logits
     except Exception as error:
         text = f"what was merged cannot be loaded again: {type(error).__name__}: {error}"
-        raise StageError(text, "model", "tokenizer.resize", "to") from error
+        raise StageError(text, "model", "tokenizer.resize", "to", code="FT970") from error
     if not bool(torch.isfinite(scores).all()):
-        raise StageError("what was merged gives numbers that are none", "dtype", "to")
+        raise StageError("what was merged gives numbers that are none", "dtype", "to", code="FT970")
     print(f"loaded again from {folder}: {scores.shape[-1]:,} scores for each token")
 
 

@@ -20,7 +20,7 @@ if not __package__:  # run by path: its folder becomes the package `runtime`, an
     __package__ = Path(__file__).resolve().parent.name
     __import__(__package__)
 
-from . import guarded, training, watch
+from . import guarded, proof, shipping, training, watch
 from .report import Log, StageError, carried_out, mark, marked, save_result
 from .stage import Part, Stage, read
 
@@ -106,15 +106,17 @@ def export(stage: Stage, parts: tuple[Part, ...], log: Log) -> int:
     tokenizer.save_pretrained(folder)
     if not training.weights_of(folder):
         raise StageError(f"no model was written to {folder}", "to")
+    del model
+    adapters = config.get("adapter_name_or_path") or []
+    adapters = [adapters] if isinstance(adapters, str) else list(adapters)
+    proof.prove(folder, str(config["model_name_or_path"]), adapters, log, revision=config.get("model_revision"))
     if stage.smoke:
         if config["data"]["kind"] != "reward":
             training.reload(folder)
-            log.event("note", message="loaded again")
         mark(folder)
+    shipping.complete(folder, stage.card)
     if name := config.get("hub_model_id"):
-        private = bool(config["data"].get("private"))
-        model.push_to_hub(name, private=private)
-        tokenizer.push_to_hub(name, private=private)
+        shipping.upload(folder, name, private=bool(config["data"].get("private")), revision=stage.revision or None)
     size = sum(path.stat().st_size for path in training.weights_of(folder))
     save_result(stage.stage, {"kind": "model", "path": str(folder), "metrics": {"bytes": size}}, smoke=stage.smoke)
     log.event("progress", done=2, total=2, what="saved")

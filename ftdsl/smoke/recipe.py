@@ -56,6 +56,8 @@ def _left_out(stage: Stage, recipe: Recipe) -> str:
     """Why a stage cannot be part of a smoke run; "" if it can."""
     if stage.kind == "shell":
         return "scripts never run"
+    if stage.kind == "eval" and stage.settings.items("tasks") and stage.settings.get("data") is None:
+        return "benchmarks take hours"
     limit = catalog.smoke()["newest"].get(stage.kind)
     version = recipe.versions_of(stage).of(limit["package"]) if limit else ""
     if not limit or catalog.numbers(version) <= catalog.numbers(limit["version"]):
@@ -100,6 +102,7 @@ class _StageBuilder:
         kind = stage.kind
         if kind == "quantize":
             kind = self._without_calibration()
+        self._without_benchmarks()
         reducer.reduce()
         for key in SOURCES:
             data.replace(key, reducer)
@@ -114,10 +117,21 @@ class _StageBuilder:
             stage, kind=kind, settings=settings, start=start, result=result, needs=needs, new_adapter=stacked
         )
 
+    def _without_benchmarks(self) -> None:
+        """Gates on what a smoke run does not measure: benchmarks, and the model that is scored besides."""
+        settings = self.stage.settings
+        tasks = [name for name in settings.names("tasks") if name != "file"]
+        for metric, bound in settings.inside("gate").items():
+            compared = isinstance(bound, Term) and bound.options.get("than")
+            if compared and compared == settings.get("against"):
+                self.reducer.drop(f"gate.{metric}", "the other model is not scored")
+            elif metric.startswith(tuple(tasks)) if tasks else False:
+                self.reducer.drop(f"gate.{metric}", "benchmarks take hours")
+
     def _without_calibration(self) -> str:
         """Calibration needs a GPU: the stage copies the model instead, so that later stages are tested."""
         self.reducer.record("stage", "quantize", "merge", "calibration needs a GPU: the stage copies the model")
-        for key in ("bits", "scheme", "calibrate", "max_len"):
+        for key in ("bits", "scheme", "library", "calibrate", "max_len"):
             self.reducer.values.pop(key, None)
         return "merge"
 

@@ -44,6 +44,7 @@ CALLS = {
     ],
     "fmt": [("fmt", "--check"), ("fmt", "--diff", "r.ft"), ("fmt", "-")],
     "plan": [("plan", "r.ft"), ("plan", "r.ft", "--json"), ("plan", ".")],
+    "data": [("data", "show", "r.ft"), ("data", "show", "r.ft", "none")],
     "compile": [("compile", "r.ft"), ("compile", "r.ft", "-o", "out")],
     "search": [("search", "show", "r.ft"), ("search", "best", "r.ft"), ("search", "export", "r.ft")],
     "status": [("status",), ("status", "r.ft"), ("status", "r.ft", "--json")],
@@ -55,6 +56,7 @@ CALLS = {
     "report": [("report", "r.ft", "--markdown")],
     "accept": [("accept", "r.ft", "sft", "--reason", "looked at")],
     "clean": [("clean",), ("clean", "r.ft", "--json")],
+    "doctor": [("doctor",), ("doctor", "--target", "slurm")],
     "graph": [("graph", "r.ft"), ("graph", "r.ft", "--format", "svg")],
     "explain": [
         ("explain", "r.ft"),

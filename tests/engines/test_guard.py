@@ -52,7 +52,7 @@ def test_what_nobody_asks_for_is_a_stop_and_warnings(recipe: Callable[..., Outco
     assert spec.data["guard"] == {"nan": {"action": "stop"}}
     actions = {name: rule["action"] for name, rule in spec.data["watch"].items()}
     assert actions == {"spike": "warn", "stall": "warn", "eval": "warn", "diverged": "stop"}
-    assert spec.bookkeeping == ("watch",), "what only reports makes no result another one"
+    assert spec.bookkeeping == ("watch", "card"), "what only reports makes no result another one"
 
 
 RULES = [

@@ -19,8 +19,8 @@ PROGRAM = "runtime/trl.py"
 
 MODULES = (
     "__init__", "actions", "anomalies", "balanced", "checkpoints", "events", "extend", "failures", "guard", "guarded",
-    "inject", "judges", "labels", "measure", "ramp", "report", "rewards", "sandbox", "stage", "stale_locks", "trainer",
-    "training", "trl", "tuners", "tuning", "watch", "watchdog",
+    "inject", "judges", "labels", "measure", "proof", "ramp", "report", "rewards", "sandbox", "shipping", "stage",
+    "stale_locks", "trainer", "training", "trl", "tuners", "tuning", "watch", "watchdog",
 )  # fmt: skip
 """`runtime/trl.py` and what it imports."""
 

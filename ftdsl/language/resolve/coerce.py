@@ -252,6 +252,7 @@ _AMOUNTS: Mapping[str, tuple[str, ...]] = {
     "steps": ("steps",),
     "epochs": ("epochs",),
     "tokens": ("tokens",),
+    "stderrs": ("stderrs",),
 }
 _SPECIAL = {"every": ("never", "best")}
 
@@ -361,7 +362,8 @@ def _member(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
         return _wrong(raw, kind, key, sink)
     member = members.get(raw.name) if raw.name != ANY_NAME else None
     if member is None:
-        if raw.name not in calls.catalog_names(ev, key):
+        is_open = ANY_NAME in members and not key.catalog
+        if raw.name not in calls.catalog_names(ev, key) and not is_open:
             known = dict.fromkeys(calls.catalog_names(ev, key))
             return _unknown(raw, [*(name for name in members if name != ANY_NAME), *known], key, sink)
         member = members.get(ANY_NAME, Member(raw.name))

@@ -18,6 +18,8 @@ RULES: tuple[Callable[[Recipe, Session], None], ...] = (
     destinations.can_resume,
     evaluation.best_by_is_measured,
     evaluation.held_out_is_there,
+    evaluation.own_files_are_there,
+    evaluation.gates_are_measured,
     search.search_is_whole,
     post_training.rewards_are_usable,
     post_training.room_for_answers,
