@@ -41,8 +41,7 @@ def fill(disk: Path, spare: int) -> None:
 
 def test_a_checkpoint_that_does_not_fit(small_disk: Path, engine: Environment) -> None:
     trained.write_rows(small_disk)
-    (undisturbed,) = trained.run(small_disk, {"a": "full {}"}, engine.python).values()
-    losses = undisturbed.losses
+    losses = trained.run(small_disk, {"a": "full {}"}, engine.python)["a"].losses
     home = small_disk / "runs" / "r"
     shutil.rmtree(home)
     command = [sys.executable, "-m", "ftdsl.cli.main", "run", "r.ft", "--plain", "--engine-python", str(engine.python)]
@@ -53,9 +52,7 @@ def test_a_checkpoint_that_does_not_fit(small_disk: Path, engine: Environment) -
     assert client.returncode == 1 and "`a`: the disk is full" in err and "Traceback" not in err, err
     assert "save { keep = 1 }" in err
     (small_disk / "runs" / "filler").unlink()
-    (again,) = [
-        stage for name, stage in trained.run(small_disk, {"a": "full {}"}, engine.python).items() if name == "a"
-    ]
+    again = trained.run(small_disk, {"a": "full {}"}, engine.python)["a"]
     assert again.status == "done" and again.losses == losses, "bit for bit"
     starts = [event["step"] for event in again.events if event["event"] == "start"]
     assert starts[0] == 0 and starts[-1] >= 5, "it continued from a checkpoint"
