@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 ENGINE := .engines/llamafactory
+TRL    := .engines/trl
 # of recipes that ask for them; whoever trains with one installs it
 OPTIMIZERS := galore-torch==1.0 apollo-torch==1.0.3 badam==1.4 adam-mini==1.1.1
 export OMP_NUM_THREADS ?= 1
@@ -29,6 +30,10 @@ $(ENGINE)/.tests: Makefile $(ENGINE)/.ready
 	$(ENGINE)/bin/python -m pip install -q --disable-pip-version-check $(OPTIMIZERS)
 	@touch $@
 
+$(TRL)/.tests: ftdsl/engines/trl/engine.py ftdsl/run/install.py | $(BIN)/ftc
+	$(BIN)/ftc engine install trl --cpu --deepspeed --trust
+	@touch $@
+
 SLURM := slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client ip:iproute2
 
 quickstart: $(BIN)/ftc $(ENGINE)/.ready ## set up, and run examples/quickstart.ft on the real engine (CPU, about 4 minutes)
@@ -45,7 +50,7 @@ tools:
 	  else echo "some slow tests need $${tool%%:*}: apt-get install $${tool##*:}"; fi; \
 	done
 
-test: check tools $(ENGINE)/.tests ## set up, and run every test, with the real engine (about 45 minutes)
+test: check tools $(ENGINE)/.tests $(TRL)/.tests ## set up, and run every test, with the real engine (about 45 minutes)
 	$(BIN)/pytest -m "slow" -n 2
 	$(BIN)/pytest -m "real"
 

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _job(compiled: Compiled, name: str) -> Job | None:
     """The job to show; prints why there is none."""
-    from ftdsl.recipe.lineage import TRAINING
+    from ftdsl.catalog.vocabulary import TRAINING
     from ftdsl.run.shown import readers
 
     jobs = readers(compiled)

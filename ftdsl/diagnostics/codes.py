@@ -231,6 +231,9 @@ CODES = {
     "FT621": "stage-cycle",
     "FT622": "wrong-hand-off",
     "FT623": "two-methods",
+    "FT624": "reward-not-usable",
+    "FT625": "no-room-for-the-answer",
+    "FT626": "needs-a-teacher",
     # FT7xx memory, disk, choices made for the author
     "FT700": "chosen-for-you",
     "FT701": "does-not-fit",

@@ -140,6 +140,8 @@ def result_text(stage: StageProgress) -> str:
     metrics = result.metrics
     if result.kind == "dataset":
         return ", ".join(f"{number(value)} {name}" for name, value in metrics.items())
+    if "first_reward" in metrics and "reward" in metrics:
+        return f"reward {number(metrics['first_reward'])} -> {number(metrics['reward'])}"
     if "first_loss" in metrics and "last_loss" in metrics:
         return f"loss {number(metrics['first_loss'])} -> {number(metrics['last_loss'])}"
     if result.kind == "metrics":

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
+from ftdsl.catalog.vocabulary import TRAINING
 from ftdsl.diagnostics import Sink
 from ftdsl.language.resolve import keys
 from ftdsl.language.resolve.keys import Path
@@ -15,7 +16,6 @@ from ftdsl.recipe.recipe import Lineage
 from ftdsl.record import frozen, mutable
 from ftdsl.source import Span
 
-TRAINING = ("pretrain", "sft", "reward", "dpo", "kto", "ppo")
 SCORING = ("eval", "merge", "quantize")
 HANDED = ("template", "system", "tools", "thinking", "keep_thinking", "tokenizer", "media")
 """Keys that belong to a model and are inherited with it; with an adapter also `quantize` (how its base is loaded)."""
@@ -243,7 +243,10 @@ class Linker:
             parent = self.done.get(_key(ref))
             if parent and parent.stage.declared.kind == "reward" and linked.stage.declared.kind in TRAINING:
                 text = f"`{ref.stage}` is a reward model, which scores answers and cannot generate them"
-                self.sink.error("FT622", text, node.span, help=f"in a `ppo` stage write `reward = {ref.stage}`")
+                help = (
+                    f"in a `ppo` stage write `reward = {ref.stage}`, in a `grpo` stage `rewards = [judge({ref.stage})]`"
+                )
+                self.sink.error("FT622", text, node.span, help=help)
 
     def _check_refs(self, stage: ResolvedStage) -> None:
         """Check that data comes from data stages (or their held-out splits), and a reward from a reward stage."""
@@ -252,10 +255,12 @@ class Linker:
                 for item in value.data if isinstance(value.data, list) else [value.data]:
                     if isinstance(item, StageRef):
                         self._check_data(item, value.span)
-            if path == ("reward",) and isinstance(value.data, StageRef):
-                reward_stage = self.done.get(_key(value.data))
+            for ref in _judges(path, value.data):
+                reward_stage = self.done.get(_key(ref))
                 if reward_stage and reward_stage.stage.declared.kind != "reward":
-                    self.sink.error("FT622", f"`{value.data.stage}` is not a `reward` stage", value.span)
+                    self.sink.error("FT622", f"`{ref.stage}` is not a `reward` stage", value.span)
+            if path == ("teacher",) and isinstance(value.data, StageRef) and not value.data.part:
+                self._of_stage(value.data, value.span)
 
     def _check_data(self, ref: StageRef, span: Span | None) -> None:
         data_stage = self.done.get(_key(ref))
@@ -272,6 +277,16 @@ class Linker:
             text = f"`{ref.stage}` has no `{ref.part}` split"
             help = f"write `holdout {{ {ref.part} = 5% }}` in `data {ref.stage}`"
             self.sink.error("FT622", text, span, help=help)
+
+
+def _judges(path: Path, data: Any) -> list[StageRef]:
+    """The stages that score answers: `reward = judge`, `rewards = [judge(it)]`."""
+    if path == ("reward",):
+        return [data] if isinstance(data, StageRef) else []
+    if path != ("rewards",) or not isinstance(data, list):
+        return []
+    models = (item.options.get("model") for item in data if isinstance(item, Term) and item.name == "judge")
+    return [model for model in models if isinstance(model, StageRef)]
 
 
 def _key(ref: Any) -> str:

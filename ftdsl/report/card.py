@@ -14,7 +14,7 @@ from ftdsl.observe.text import STDERR, number, score, score_names
 from ftdsl.report.gather import RunReport, StageReport
 from ftdsl.report.markdown import cell, table
 
-TRAINED = ("pretrain", "sft", "dpo", "kto", "reward", "ppo")
+TRAINED = ("pretrain", "sft", "dpo", "kto", "reward", "ppo", "grpo", "distill")
 SHOWN = (
     "model", "data", "duration", "optim.lr", "optim.schedule", "optim.warmup", "lora.rank", "lora.alpha", "max_len",
     "precision", "template", "seed",

@@ -15,7 +15,7 @@ from ftdsl.recipe.build import python_of
 from ftdsl.run import by_hand, store
 from ftdsl.run.cache_keys import CacheKeys
 from ftdsl.run.fingerprint import kept_digests
-from ftdsl.run.launchers.local import living
+from ftdsl.run.launchers.registry import who_runs
 from ftdsl.run.prepare import Wishes, done_before
 from ftdsl.run.store import JobState, Run
 from ftdsl.session import LARGE, Session, read_json
@@ -91,9 +91,10 @@ def _undone(
     if run is None:
         return StageStatus(job.key, NEW)
     state = run.jobs[job.key]
-    if state.status == Status.RUNNING and (pid := living(run.folder / state.folder)):
+    if state.status == Status.RUNNING and (who := who_runs(run.folder, state.folder)):
         changed = () if state.key == keys[job.key] else ("as it was before the recipe changed",)
-        return StageStatus(job.key, RUNNING, run.id, "", (f"process {pid}", *changed))
+        runner = f"process {who}" if isinstance(who, int) else who
+        return StageStatus(job.key, RUNNING, run.id, "", (runner, *changed))
     if state.key == keys[job.key]:
         if state.done:
             return StageStatus(job.key, CHANGED, run.id, "", (damaged.get(job.key) or "its result cannot be used",))

@@ -84,6 +84,18 @@ def losses_of(stage: str, engines: float | None) -> dict[str, float]:
     return losses
 
 
+def rewards_of(stage: str) -> dict[str, float]:
+    """First and last mean reward of a stage that trains on its own answers, each over a tenth of its logged steps; else {}."""
+    rewards: dict[int, float] = {}
+    for event in events.read(Path(stage) / events.METRICS):
+        if event["event"] == "step" and "reward" in event.get("metrics", {}):
+            rewards[event["step"]] = event["metrics"]["reward"]
+    values = [rewards[step] for step in sorted(rewards)]
+    part = max(1, len(values) // 10)
+    mean = {"first_reward": values[:part], "reward": values[-part:]}
+    return {name: sum(of) / len(of) for name, of in mean.items() if of}
+
+
 def learning_curve(events_read: list[dict[str, Any]]) -> tuple[list[tuple[int, float]], float, bool]:
     """(step, mean loss since the point before) of a training with all its resumes; the sum of the losses up to the step it was
     last resumed at; and whether it was.

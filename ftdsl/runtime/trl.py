@@ -57,7 +57,7 @@ def _trained(config: dict[str, Any], stage: Stage, part: Part, log: Log) -> dict
     """One training; its metrics. The model is saved."""
     from transformers.trainer_utils import get_last_checkpoint
 
-    from .tuning import build, ranks
+    from .tuning import build, models, ranks
 
     trainer = build.trainer(config, stage, part, log, extensions(stage))
     output = str(config["output_dir"])
@@ -69,6 +69,8 @@ def _trained(config: dict[str, Any], stage: Stage, part: Part, log: Log) -> dict
     if (config.get("peft") or {}).get("peft_type") == ranks.TYPE:
         ranks.save(trainer.model, Path(output), trainer.state.global_step)
     trainer.save_model(output)
+    if log.first:
+        models.add_loader(trainer.model, output)
     trainer.save_state()
     if trainer.eval_dataset is not None:
         metrics |= trainer.evaluate()
@@ -152,7 +154,7 @@ def _finish(stage: Stage, output: str, measured: dict[str, Any]) -> None:
     if stage.result != "shards" and not training.weights_of(Path(output)):
         raise StageError(f"the engine ended without writing a model to {output}", "parallel.strategy", "parallel")
     metrics: dict[str, Any] = {"eval_loss": measured["eval_loss"]} if "eval_loss" in measured else {}
-    metrics |= training.losses_of(stage.stage, measured.get("train_loss"))
+    metrics |= training.losses_of(stage.stage, measured.get("train_loss")) | training.rewards_of(stage.stage)
     kind = "model" if stage.result == "shards" else stage.result
     result = {"kind": kind, "path": output, "metrics": metrics} | guarded.ledger_of(output)
     save_result(stage.stage, result, smoke=stage.smoke)

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from ftdsl import catalog
+from ftdsl.catalog.vocabulary import TRAINING
 from ftdsl.language.values import Secret, StageRef, Term
 from ftdsl.plan.engine import Abilities, EngineOf
-from ftdsl.recipe.lineage import TRAINING
 from ftdsl.recipe.recipe import Lineage, ModelRef, Recipe, Stage
 from ftdsl.recipe.rules.data import SOURCES
 from ftdsl.recipe.settings import Settings
@@ -182,8 +182,22 @@ class _StageBuilder:
         if isinstance(reward := self.reducer.values.get("reward"), Term):
             self.reducer.values["reward"] = start.base
             self.reducer.record("reward", models.name_of(reward), "the toy it starts from", "toy size")
+        if isinstance(teacher := self.reducer.values.get("teacher"), Term):
+            self.reducer.values["teacher"] = start.base
+            self.reducer.record("teacher", models.name_of(teacher), "the toy it starts from", "toy size")
+        self._judges(start)
         if isinstance(self.reducer.values.get("resume"), Term) and self.reducer.settings().name("resume") == "file":
             self.reducer.drop("resume", "the checkpoint belongs to the real model")
+
+    def _judges(self, start: Lineage) -> None:
+        """Models that score answers, other than those of stages."""
+        rewards = list(self.reducer.values.get("rewards") or ())
+        for at, reward in enumerate(rewards):
+            if isinstance(model := reward.options.get("model"), Term):
+                rewards[at] = Term(reward.name, {**reward.options, "model": start.base})
+                self.reducer.record("rewards", models.name_of(model), "the toy it starts from", "toy size")
+        if rewards:
+            self.reducer.values["rewards"] = rewards
 
 
 def _begins(adapters: tuple[ModelRef, ...], beginning: tuple[ModelRef, ...]) -> bool:

@@ -132,7 +132,7 @@ WRONG = [
         "not larger than",
     ),
     ("guard { spike = rollback(factor = 1) }", "FT003", "more than 1"),
-    ("guard { grad_norm = skip }", "FT012", "needs the norm"),
+    ("guard { grad_norm = skip }", "FT010", "`skip` needs `limit`"),
 ]
 
 

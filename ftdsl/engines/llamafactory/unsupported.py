@@ -28,6 +28,8 @@ UNSUPPORTED = {
     ),
     "densities": ("adapters are merged as they are, without densities", "write `method = ties`, or drop it"),
     "lora.experts": ("LLaMA-Factory has no mixture of adapters", _TRL),
+    "lora.top_k": ("LLaMA-Factory has no mixture of adapters", _TRL),
+    "lora.balance": ("LLaMA-Factory has no mixture of adapters", _TRL),
     "lora.rank_budget": ("LLaMA-Factory has no dynamic rank", _TRL),
     "lora.target_parameters": ("LLaMA-Factory adapts modules, not parameters", _TRL),
     "tokenizer.pad": ("LLaMA-Factory uses the padding token of the template", "drop it"),

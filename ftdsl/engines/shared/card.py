@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ftdsl.catalog.vocabulary import TRAINING
 from ftdsl.engines.shared.stage_context import StageContext
 from ftdsl.language.values import StageRef, Term
 from ftdsl.plan.plan import PlannedStage
-from ftdsl.recipe.lineage import TRAINING
 from ftdsl.recipe.recipe import ModelRef
 
 SHOWN = (

@@ -368,6 +368,10 @@ def _member(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
             return _unknown(raw, [*(name for name in members if name != ANY_NAME), *known], key, sink)
         member = members.get(ANY_NAME, Member(raw.name))
     if isinstance(raw, Bare):
+        needed = next((name for name in member.positional[:1] if member.options[name].required), "")
+        if needed:
+            sink.error("FT010", f"`{raw.name}` needs `{needed}`", raw.span, help=f"write `{raw.name}(…)`")
+            return WRONG
         return Term(raw.name)
     options = calls.arguments(ev, raw, member.options, member.positional, sink)
     return WRONG if options is WRONG else Term(raw.name, options)
