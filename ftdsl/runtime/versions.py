@@ -3,12 +3,16 @@ nothing else: results made by the same version are used again, whatever else of 
 """
 
 VERSIONS = {
+    "benchmarks": 1,
     "best": 1,
     "calibrate": 1,
     "data": 1,
     "gate": 1,
     "llamafactory": 1,
+    "merge_models": 1,
     "merge_shards": 1,
+    "quantise": 1,
+    "scores": 1,
     "scratch": 1,
 }
 """By program."""
