@@ -208,6 +208,9 @@ CODES = {
     "FT521": "system-prompt-added",
     "FT522": "unknown-row-format",
     "FT523": "unknown-dataset-key",
+    "FT524": "unreadable-data",
+    "FT525": "rows-left-out",
+    "FT526": "less-than-a-pack",
     # FT6xx stages and hand-offs
     "FT601": "reference-is-the-base",
     "FT602": "new-adapter-ignored",

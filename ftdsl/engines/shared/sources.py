@@ -10,7 +10,7 @@ from ftdsl.engines.shared.run_paths import seen_from_run
 from ftdsl.language.values import StageRef, Term
 from ftdsl.plan.plan import Plan
 from ftdsl.recipe.settings import Settings
-from ftdsl.recipe.shape import Shape, first_row, only_source, settings_of, shape_of, with_own_options
+from ftdsl.recipe.shape import Shape, first_row, only_source, settings_of, shape_of, shape_of_sources, with_own_options
 from ftdsl.session import Session
 
 CLOUDS = ("s3://", "gs://", "gcs://")
@@ -61,6 +61,6 @@ def settings_in(plan: Plan, item: Term | StageRef) -> Settings:
 def shape_in(plan: Plan, item: Term | StageRef, kind: str, session: Session) -> Shape:
     """The shape of a data set's rows for a stage of that kind."""
     settings = settings_in(plan, item)
-    source = first_source(settings) if isinstance(item, StageRef) else item
-    row = first_row(source, plan.recipe.folder, session.files) if source else None
-    return shape_of(settings, row, kind)
+    if isinstance(item, Term):
+        return shape_of(settings, first_row(item, plan.recipe.folder, session.files), kind)
+    return shape_of_sources(settings, plan.recipe.folder, kind, session.files)

@@ -9,6 +9,7 @@ from ftdsl.diagnostics.suggest import closest
 from ftdsl.lint.config import Config, Dataset
 from ftdsl.lint.edits import drop, put
 from ftdsl.lint.rule import Findings, error, info, rule, warning
+from ftdsl.recipe.rows import far_too_long
 
 
 @rule("FT113")
@@ -138,11 +139,11 @@ def wrong_data_for_stage(config: Config) -> Findings:
                 f"`{dataset.name}` holds pairs, but a {config.stage} stage needs single answers",
                 help="use it in a `dpo` or `rm` stage",
             )
-        elif lacking := _lacking(dataset, entry, config.stage):
+        elif missing := lacking(dataset, entry, config.stage):
             have = ", ".join(f"`{name}`" for name in dataset.columns)
             yield error(
                 at,
-                f"rows of `{dataset.name}` have no {', '.join(f'`{name}`' for name in lacking)}, which `{config.stage}` needs",
+                f"rows of `{dataset.name}` have no {', '.join(f'`{name}`' for name in missing)}, which `{config.stage}` needs",
                 label=f"they have {have}",
                 help='name the columns in its entry of dataset_info.json: `"columns": {"prompt": "…", "response": "…"}`',
             )
@@ -157,7 +158,7 @@ _NEEDED = {
 }
 
 
-def _lacking(dataset: Dataset, entry: Mapping[str, object], stage: str) -> list[str]:
+def lacking(dataset: Dataset, entry: Mapping[str, object], stage: str) -> list[str]:
     """Columns that a stage reads, by their names in the entry, and that the first row lacks; none if no row is available."""
     columns = entry.get("columns", _DEFAULT_COLUMNS)
     if not dataset.columns or not isinstance(columns, Mapping):
@@ -274,6 +275,12 @@ def rows_are_cut(config: Config) -> Findings:
                 help=f"write {near}, or drop long rows",
                 fix=put(at, str(near), safe=False) if config.form != "recipe" else None,
             )
+        elif not length and limit and not config.on("packing") and config.stage != "pt" and config.form != "recipe":
+            looks = dataset.looks
+            long, rows = sum(far_too_long(look, limit) for look in looks), sum(len(look.lengths) for look in looks)
+            if long > 0.05 * rows:
+                text = f"{long:,} of the first {rows:,} rows of `{dataset.name}` are much longer than {limit:g} tokens, and are cut"
+                yield warning(config.first("cutoff_len", "dataset"), text, help="raise `cutoff_len`, or leave long rows out")
 
 
 @rule("FT508")

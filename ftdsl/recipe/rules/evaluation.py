@@ -8,6 +8,7 @@ from typing import Any
 from ftdsl.diagnostics import guessed
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.language.values import Amount, Term
+from ftdsl.recipe.heads import head_of
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.recipe.rules.data import named
 from ftdsl.recipe.settings import Settings
@@ -59,7 +60,7 @@ def held_out_is_there(recipe: Recipe, session: Session) -> None:
         for key, sources in (("evaluate.data", "data"), ("holdout.eval", "source"), ("holdout.test", "source")):
             count = _count(stage.settings, key)
             total = _count_rows(stage, sources, recipe, session) if count else None
-            if total is not None and count >= total:
+            if total and count >= total:  # an empty file is FT524
                 text = f"cannot hold out {count} rows of {total}"
                 session.sink.error(
                     "FT069", text, stage.spans.get(key, stage.span), help="hold out a share, such as `5%`"
@@ -91,8 +92,9 @@ def _counted(stage: Stage, key: str, recipe: Recipe, session: Session) -> Iterat
             yield None
         for path in paths:
             try:
+                head = head_of(path, session.files)
                 small = path.suffix == ".jsonl" and session.files.size(path) <= COUNTED
-                yield session.files.lines(path) if small else None
+                yield len(head.rows) if head.is_all else session.files.lines(path) if small else None
             except OSError:
                 yield None
 
