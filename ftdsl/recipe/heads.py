@@ -115,6 +115,8 @@ def _read(content: bytes, kind: str, whole: bool, limit: int) -> Head:
         _values(text, head, limit)
     else:
         _lines(text, head, limit)
+    if whole and not head.rows and not head.errors and not head.trouble:
+        head.trouble = "there are no rows in it"
     if kind == ".json" and not head.errors and (name := _nested(head)):
         head.trouble = f"the rows are inside `{name}`; the file must be a list of rows"
     return head
@@ -197,7 +199,7 @@ def _values(text: str, head: Head, limit: int, start: int = 0) -> None:
             head.errors.append((line, "json", "not JSON: nested too deep"))
             return
         except json.JSONDecodeError as error:
-            if head.is_whole or error.pos < len(text) - 16 and not error.msg.startswith("Unterminated"):
+            if head.is_whole or (error.pos < len(text) - 16 and not error.msg.startswith("Unterminated")):
                 where = text.count("\n", 0, error.pos) + 1
                 head.errors.append((where, "json", _reason(error)))
             return

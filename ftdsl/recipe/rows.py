@@ -22,7 +22,7 @@ SILENT = ("roles", "empty")
 
 @frozen
 class Problem:
-    """line: of the file, 0 for the file as a whole; kind: `file`, `json`, `missing`, `type`, `roles`, `empty`, `media`, `tools`."""
+    """line: of the file, 0 for the file as a whole; kind: `file`, `json`, `missing`, `type`, `roles`, `empty` or `tools`."""
 
     line: int
     kind: str
@@ -112,7 +112,11 @@ def spec_of_entry(entry: Mapping[str, Any], stage: str) -> dict[str, Any] | None
     roles = {role: str(tags.get(tag, "") if "tags" in entry else default) for role, (tag, default) in _TAGS.items()}
     family = "preference-" if entry.get("ranking") else "kto-" if "label" in columns and stage == "kto" else ""
     if stage == "pt" and format == "alpaca":
-        return {"format": "text", "columns": {part: columns[part] for part in ("prompt",) if part in columns}, "roles": {}}
+        return {
+            "format": "text",
+            "columns": {part: columns[part] for part in ("prompt",) if part in columns},
+            "roles": {},
+        }
     if format == "alpaca" and not family and stage != "sft":
         columns.pop("response", None)
     return {"format": family + format, "columns": columns, "roles": roles if format in CHATS else {}}

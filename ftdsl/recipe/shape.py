@@ -70,7 +70,8 @@ def shape_of(settings: Settings, row: Mapping[str, Any] | None, kind: str) -> Sh
     if format == "auto":
         format = _seen(row, kind) if row is not None else "text" if kind == "pretrain" else "alpaca"
     own_columns = settings.inside("columns")
-    roles = {**_roles_of(format, row, own_columns), **{k: str(v) for k, v in settings.inside("roles").items()}}
+    roles = _roles_of(format, row, own_columns)
+    roles = {**roles, **{k: str(v) for k, v in settings.inside("roles").items()}} if roles else {}
     parts = {**_COLUMNS.get(format, _COLUMNS["alpaca"]), **_MEDIA, **_extra(kind)}
     if row is not None:
         parts = {part: _present(part, column, format, row) for part, column in parts.items()}
@@ -130,7 +131,9 @@ def shape_of_all(settings: Settings, rows: Sequence[Mapping[str, Any] | None], o
 
 def _joined(first: Shape, shapes: Sequence[Shape]) -> Shape:
     """Sources of one format with other columns: those of the first count, and rows are held against them."""
-    return Shape(first.format, first.columns, first.roles, first.row, first.missing, any(s.is_converted for s in shapes))
+    return Shape(
+        first.format, first.columns, first.roles, first.row, first.missing, any(s.is_converted for s in shapes)
+    )
 
 
 def _present(part: str, column: str, format: str, row: Mapping[str, Any]) -> str:

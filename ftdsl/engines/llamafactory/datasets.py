@@ -141,12 +141,13 @@ class Datasets:
         """Refuse files and rows that the engine cannot read and a data stage can."""
         if item.name != "file" or (written := str(item.options["path"])).startswith(CLOUDS):
             return
-        help = f'put it into a `data` stage, which converts it: data rows {{ source = file("{written}") }}, and `data = rows` here'
+        help = f'put it into a `data` stage: data rows {{ source = file("{written}") }}, and `data = rows` here'
         suffix = PurePosixPath(written).suffix
         if suffix in PACKED:
             self.context.refuse(key, f"LLaMA-Factory reads no `{suffix}` files", help)
         elif shape_in(self.context.plan, item, self.context.stage.kind, self.context.session).is_converted:
-            why = "LLaMA-Factory does not read rows of this layout (messages in other columns, content parts, or `tools` as a list)"
+            layout = "messages in other columns, content parts, or `tools` as a list"
+            why = f"LLaMA-Factory does not read rows of this layout ({layout}); a data stage converts them"
             self.context.refuse(key, why, help)
 
     def _source(self, item: Term, settings: Settings, key: str) -> dict[str, Any]:

@@ -209,9 +209,8 @@ def _with_own_shape(context: StageContext, key: str, sources: list[Spec], shape:
     """Add to a source's entry how its rows are read, where they are not of the shape that is written."""
     for entry, item in zip(sources, _parts(context, key), strict=False):
         own = _own_shape(context, item, kind)
-        if own is not None and (own.format, own.columns, own.roles) != (shape.format, shape.columns, shape.roles):
-            if own.format != shape.format or (shape.roles and own.roles != shape.roles):
-                entry |= {"format": own.format, "columns": dict(own.columns), "roles": dict(own.roles)}
+        if own is not None and (own.format != shape.format or own.roles != shape.roles):
+            entry |= {"format": own.format, "columns": dict(own.columns), "roles": dict(own.roles)}
 
 
 def _media(context: StageContext, shape: Shape, inputs: list[str]) -> str | None:

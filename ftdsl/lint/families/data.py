@@ -279,8 +279,11 @@ def rows_are_cut(config: Config) -> Findings:
             looks = dataset.looks
             long, rows = sum(far_too_long(look, limit) for look in looks), sum(len(look.lengths) for look in looks)
             if long > 0.05 * rows:
-                text = f"{long:,} of the first {rows:,} rows of `{dataset.name}` are much longer than {limit:g} tokens, and are cut"
-                yield warning(config.first("cutoff_len", "dataset"), text, help="raise `cutoff_len`, or leave long rows out")
+                of = f"{long:,} of the first {rows:,} rows of `{dataset.name}`"
+                text = f"{of} are much longer than {limit:g} tokens, and are cut"
+                yield warning(
+                    config.first("cutoff_len", "dataset"), text, help="raise `cutoff_len`, or leave long rows out"
+                )
 
 
 @rule("FT508")

@@ -114,7 +114,9 @@ def rows_left_out(config: Config) -> Findings:
             empty = look.problems[0].kind == "empty"
             does = "the engine trains on such rows" if empty else "the engine leaves such rows out"
             text = f"`{dataset.name}`: {summary(look, look.problems, look.path.name)}; {does}"
-            yield warning(at, text, help="fix the rows; a `data` stage of a recipe leaves such rows out and counts them")
+            yield warning(
+                at, text, help="fix the rows; a `data` stage of a recipe leaves such rows out and counts them"
+            )
     most = config.number("max_samples")
     if most is None or config.form == "recipe":
         return
@@ -159,4 +161,6 @@ def less_than_a_pack(config: Config) -> Findings:
         if fewer_than_a_pack(looks, limit):
             rows = sum(look.rows for look in looks)
             text = f"all {rows:,} rows together are shorter than one pack of {limit:g} tokens: there is nothing to train on"
-            yield error(config.first("cutoff_len", "dataset"), text, help="lower `cutoff_len`, or write `packing: false`")
+            yield error(
+                config.first("cutoff_len", "dataset"), text, help="lower `cutoff_len`, or write `packing: false`"
+            )

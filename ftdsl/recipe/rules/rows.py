@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ftdsl.language.values import StageRef, Term
 from ftdsl.recipe.heads import head_of
 from ftdsl.recipe.lineage import TRAINING
 from ftdsl.recipe.recipe import Recipe, Stage
-from ftdsl.recipe.rows import FILES, Look, far_too_long, fewer_than_a_pack, look_at, summary
+from ftdsl.recipe.rows import FILES, Look, far_too_long, fewer_than_a_pack, look_at, spec_of_entry, summary
 from ftdsl.recipe.rules.data import named, shape_for
 from ftdsl.recipe.settings import Settings
-from ftdsl.recipe.shape import Shape, files_of, local_path, own_format, shape_of, shape_of_sources
+from ftdsl.recipe.shape import Shape, files_of, local_path, own_format, settings_of, shape_of, shape_of_sources
 from ftdsl.session import Session
 from ftdsl.source import Span
 
@@ -27,6 +26,8 @@ _HELP = {
     "tools": 'write tools as JSON: [{"name": "…", "description": "…", "parameters": {…}}]',
 }
 _DIRECT = "a `data` stage can leave such rows out: drop = [broken(1%)]"
+_STAGES = {"pretrain": "pt", "reward": "rm"}
+"""LLaMA-Factory's names of stages, where they differ."""
 Looks = dict[str, list[Look]]
 
 
@@ -77,7 +78,8 @@ def _files(recipe: Recipe, source: Term | StageRef, session: Session) -> list[Pa
 def _own(settings: Settings, source: Term | StageRef, file: Path, kind: str, session: Session) -> Shape:
     """The shape of one source of a data stage, which may differ from that of the rows that are written."""
     name = own_format(source)
-    row = next((row for _, row in head_of(file, session.files, rows=1).rows if isinstance(row, dict)), None)
+    head = head_of(file, session.files, rows=1)
+    row = next((row for _, row in head.rows if isinstance(row, dict)), None) if not head.trouble else None
     return shape_of(settings.with_values({"format": Term(name)}) if name else settings, row, kind)
 
 
@@ -99,7 +101,11 @@ def _training(recipe: Recipe, stage: Stage, staged: Looks, session: Session) -> 
     for key, item in items:
         if isinstance(item, StageRef):
             looks += staged.get(item.key, ()) if key == "data" else ()
-            is_local = is_local and key != "data"
+            is_local = is_local and (key != "data" or _is_all(recipe, recipe.find(item.key), session))
+            continue
+        if "entry" in item.options:
+            is_local = False
+            looks += _entry(recipe, item, stage, key, session)
             continue
         shape = shape_for(recipe, item, stage.kind, session)
         if shape is None or not _is_checked(shape, stage.kind) or shape.is_converted:
@@ -112,6 +118,34 @@ def _training(recipe: Recipe, stage: Stage, staged: Looks, session: Session) -> 
             _report(look, recipe, stage, key, session)
             looks += [look] if key == "data" else []
     _lengths(stage, looks, session, is_all=is_local)
+
+
+def _is_all(recipe: Recipe, stage: Stage | None, session: Session) -> bool:
+    """Whether the rows of a data stage are those of its local files, each once at most."""
+    sources = list(named(stage.settings, "source")) if stage is not None and stage.kind == "data" else []
+    settings = [stage.settings] if stage is not None else []
+    settings += [settings_of(source) for source in sources if isinstance(source, Term)]
+    several = any(one.values.get(key) is not None for one in settings for key in ("repeat", "sample", "weight"))
+    return bool(sources) and not several and all(0 < len(_files(recipe, source, session)) < FILES for source in sources)
+
+
+def _entry(recipe: Recipe, item: Term, stage: Stage, key: str, session: Session) -> list[Look]:
+    """The rows of an entry of a dataset_info.json: the engine reads them by what the entry says."""
+    info = local_path(item, recipe.folder)
+    try:
+        entry = session.files.json(info)[str(item.options["entry"])] if info is not None else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    if info is None or not isinstance(entry, dict) or not isinstance(entry.get("file_name"), str):
+        return []
+    spec = spec_of_entry(entry, _STAGES.get(stage.kind, stage.kind))
+    if spec is None:
+        return []
+    files = files_of(info.parent / entry["file_name"], recipe.folder, session.files)[:FILES]
+    looks = [look_at(file, session.files, spec, convert=False) for file in files]
+    for look in looks:
+        _report(look, recipe, stage, key, session)
+    return looks if key == "data" else []
 
 
 def _report(look: Look, recipe: Recipe, stage: Stage, key: str, session: Session, *, skips: bool = False) -> None:
@@ -128,14 +162,20 @@ def _report(look: Look, recipe: Recipe, stage: Stage, key: str, session: Session
         first = look.dropped[0]
         text = f"{summary(look, look.dropped, name)}, and `{first.kind}` leaves them out: no row is left"
         session.sink.error("FT511", text, span, help=_HELP["roles" if first.kind == "bad_roles" else "empty"])
-    elif look.dropped and staged and stage.origins["drop"].kind == "default":
+    elif look.dropped and staged and not _is_explicit(stage, "drop"):
         text = f"{summary(look, look.dropped, name)}, and left out"
-        session.sink.warning("FT525", text, span, help="name it: drop = [bad_roles], or drop = [bad_roles(1%)] for 1 % at most")
+        session.sink.warning(
+            "FT525", text, span, help="name it: drop = [bad_roles], or drop = [bad_roles(1%)] for 1 % at most"
+        )
     elif look.problems and not staged:
         empty = look.problems[0].kind == "empty"
         does = "the engine trains on such rows" if empty else "the engine leaves such rows out without counting them"
         help = f"a `data` stage leaves them out and counts them: drop = [{'empty' if empty else 'bad_roles'}]"
         session.sink.warning("FT525", f"{summary(look, look.problems, name)}; {does}", span, help=help)
+
+
+def _is_explicit(stage: Stage, key: str) -> bool:
+    return key in stage.origins and stage.origins[key].kind not in ("auto", "default")
 
 
 def _name(path: Path, folder: Path) -> str:
@@ -159,7 +199,9 @@ def _lengths(stage: Stage, looks: list[Look], session: Session, *, is_all: bool)
     long = sum(far_too_long(look, limit) for look in looks)
     if long > 0.05 * rows and not packs:
         text = f"{long:,} of the {'' if is_all else 'first '}{rows:,} rows are much longer than {limit:,} tokens, and are cut"
-        session.sink.warning("FT505", text, span, help="raise `max_len`, or write `drop = [too_long]` in a `data` stage")
+        session.sink.warning(
+            "FT505", text, span, help="raise `max_len`, or write `drop = [too_long]` in a `data` stage"
+        )
     elif is_all and packs and stage.kind == "pretrain" and fewer_than_a_pack(looks, limit):
         text = f"all {rows:,} rows together are shorter than one pack of {limit:,} tokens: there is nothing to train on"
         session.sink.error("FT526", text, span, help="lower `max_len`, or write `packing = false`")

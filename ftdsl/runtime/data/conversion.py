@@ -1,7 +1,7 @@
 """Rows in the layouts of other tools become rows of the format that the engine reads.
 
-TRL's conversational columns, OpenAI's fine-tuning files, `tools` as lists, content parts, and sources of another format than that of
-their data stage. A row that needs nothing is returned as it is. `ftc check` converts and checks the first rows with the same code.
+TRL's conversational columns, OpenAI's fine-tuning files, `tools` as lists, content parts, and sources of another format
+than that of their data stage. A row that needs nothing is returned as it is. `ftc check` uses the same code on first rows.
 """
 
 from __future__ import annotations

@@ -115,9 +115,11 @@ def _dropped(survey: Survey) -> Counter[str]:
 
 def _warn(spec: dict[str, Any], survey: Survey, choice: Choice) -> None:
     reporter, where = survey.reporter, spec["where"]
-    why = _dropped(survey)
-    if bad := [f"{why[word]:,} {word}" for word in BAD if why[word]]:
-        text = f"{sum(why[word] for word in BAD):,} of {survey.table.rows + survey.unreadable:,} rows are left out: "
+    dropped = _dropped(survey)
+    if bad := [f"{dropped[word]:,} {word}" for word in BAD if dropped[word]]:
+        text = (
+            f"{sum(dropped[word] for word in BAD):,} of {survey.table.rows + survey.unreadable:,} rows are left out: "
+        )
         help = f"they are in {spec['stage']}/dropped.jsonl; fix them, or bound their share: drop = [{bad[0].split()[1]}(1%)]"
         reporter.warning(where, text + ", ".join(bad), "drop", "source", code="FT525", help=help)
     if (spec.get("tokens") or spec.get("longest")) and (why := at_hand(spec.get("tokenizer"))[1]):

@@ -38,7 +38,8 @@ def _named(path: str) -> list[str]:
 def _file(name: str) -> File:
     kind = unpacked(name).rpartition(".")[2]
     kinds = {
-        "jsonl": formats.line_rows, "csv": formats.csv_rows, "parquet": formats.parquet_rows, "json": formats.json_rows, "txt": formats.text_rows,
+        "jsonl": formats.line_rows,
+        "csv": formats.csv_rows, "parquet": formats.parquet_rows, "json": formats.json_rows, "txt": formats.text_rows,
     }  # fmt: skip
     blocks = kinds.get(kind, formats.lines)
     return File(name, os.path.getsize(name), lambda: blocks(name), "row" if kind == "parquet" else "line")
