@@ -8,10 +8,10 @@ OPTIMIZERS := galore-torch==1.0 apollo-torch==1.0.3 badam==1.4 adam-mini==1.1.1
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test tools check fast steps golden generate bench clean
+.PHONY: help quickstart test test-editors tools check fast steps golden generate bench clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 $(BIN)/ftc: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -44,6 +44,9 @@ test: check tools $(ENGINE)/.tests ## set up, and run every test, with the real 
 	$(BIN)/pytest -m "slow" -n 2
 	$(BIN)/pytest -m "real"
 
+test-editors: $(BIN)/ftc ## the VS Code extension, packaged and opened in VS Code in a browser; needs npm, a C++ compiler and Chromium (4 minutes)
+	$(BIN)/pytest -m "editors"
+
 check: $(BIN)/ftc fast ## format, lint, types, fast tests: before each commit
 
 fast: $(BIN)/ftc
@@ -60,7 +63,7 @@ steps:
 	$(BIN)/python -m ftdsl.diagnose.generate --check
 	$(BIN)/python -m ftdsl.engines.reference_page --check
 	$(BIN)/ftc fmt --check examples/*.ft tests/corpus/*.ft
-	$(BIN)/pytest -m "not real and not slow" -n 2
+	$(BIN)/pytest -m "not real and not slow and not editors" -n 2
 
 golden: $(BIN)/ftc ## compile the examples anew into tests/golden, plans shown in docs too; to be read and committed
 	$(BIN)/python -m tests.golden_update

@@ -33,6 +33,7 @@ OF_THE_PACKAGE = frozenset(
         "catalog.engine_schema",
         "catalog.template_for_model",
         "catalog.built_in_engines",
+        "catalog.chat_formats",
         "catalog.engine_entry_points",
         "catalog.changes._all",
         "catalog.history._helps",

@@ -166,7 +166,20 @@ def engine_schema(engine: str, version: str = "", transformers: str = "") -> Map
         return {}
     version = version or newest(engine)
     beside = schema("transformers", transformers or beside_engine(engine, version, "transformers"))
-    return {**beside, **schema(engine, version)}
+    return {**beside, **_fields(schema(engine, version))}
+
+
+def _fields(parameters: Mapping[str, Fact]) -> Mapping[str, Fact]:
+    """Parameters by the name of the field, where they are known as `Class.field`; `classes`: those that have the field."""
+    fields: dict[str, Fact] = {}
+    for name, fact in parameters.items():
+        owner, dot, field = name.rpartition(".")
+        if dot:
+            known = fields.setdefault(field, {**fact, "classes": []})
+            known["classes"].append(owner)
+        else:
+            fields[name] = fact
+    return fields
 
 
 def newest(package: str) -> str:
@@ -182,7 +195,21 @@ def beside_engine(engine: str, version: str, package: str) -> str:
 
 def templates(engine: str, version: str = "") -> list[str]:
     """Chat templates of an engine; [] if it has no list of its own."""
-    return list(schema(engine, version, "templates")) if versions(engine) else []
+    return list(schema(engine, version, "templates")) if _has_table(engine, "templates") else []
+
+
+def _has_table(package: str, name: str) -> bool:
+    return (DATA / "history" / package / f"{name}.json").exists()
+
+
+@cache
+def chat_formats(version: str = "") -> tuple[str, Mapping[str, Fact]]:
+    """(package, its chat templates with the texts around the turns); by default of the newest version.
+
+    Source: ftdsl/catalog/extract/of_llamafactory.py, `_formats`.
+    """
+    package = next(name for name in built_in_engines() if _has_table(name, "formats"))
+    return package, schema(package, version, "formats")
 
 
 def listed(engine: str, model: str, version: str = "") -> bool:
@@ -260,7 +287,8 @@ def each_name(catalog: str) -> Iterator[str]:
         yield from engine_entry_points()
     elif catalog == "templates":
         for engine in built_in_engines():
-            yield from table(engine, "templates").names
+            if _has_table(engine, "templates"):
+                yield from table(engine, "templates").names
     else:
         package, kind, prefix = _NAMES[catalog]
         yield from (name.removeprefix(prefix) for name in table(package, kind).names if name.startswith(prefix))

@@ -12,7 +12,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser = verbs.add_parser("engine", help="install and examine engines", description=__doc__)
     inner = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
     install = inner.add_parser("install", help="build or complete an engine's environment")
-    install.add_argument("name", help="llamafactory, …")
+    install.add_argument("name", help="llamafactory, trl, …")
     install.add_argument("--cpu", action="store_true", help="torch without CUDA")
     install.add_argument("--deepspeed", action="store_true", help="DeepSpeed too (ZeRO)")
     install.add_argument("--python", type=Path, metavar="P", help="complete this Python's environment instead")
@@ -35,6 +35,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def run_install(args: argparse.Namespace) -> int:
     """Exit 0 with the environment ready, 1 when it cannot be made."""
+    from ftdsl.engines import registry
     from ftdsl.environments import folder_of, python_in, user_folder
     from ftdsl.run.environments import not_started, probe
     from ftdsl.run.install import InstallError, Wish, install
@@ -42,6 +43,8 @@ def run_install(args: argparse.Namespace) -> int:
 
     if not _known(args.name):
         return 2
+    engine = registry.get(args.name)
+    assert engine is not None, "it is known"
     folder = args.folder or (user_folder(args.name, os.environ) if args.user else folder_of(args.name))
     there = args.python is None and python_in(folder).exists() and not args.trust
     if there and (why := not_started(python_in(folder), str(folder), os.environ)):
@@ -50,7 +53,8 @@ def run_install(args: argparse.Namespace) -> int:
         return 1
     try:
         python = install(
-            Wish(folder, args.python, args.cpu, args.deepspeed), lambda text: print(text, file=sys.stderr, flush=True)
+            Wish(folder, args.python, args.cpu, args.deepspeed, engine.requirements, engine.title),
+            lambda text: print(text, file=sys.stderr, flush=True),
         )
     except InstallError as error:
         print(f"error: {args.name} could not be installed:\n{error}", file=sys.stderr)
@@ -59,7 +63,7 @@ def run_install(args: argparse.Namespace) -> int:
     if environment is None or not environment.has(args.name):
         print(f"error: {python} still has no {args.name}", file=sys.stderr)
         return 1
-    print(environment.said(args.name))
+    print(environment.describe(args.name))
     try:
         trust(python, os.environ)
     except OSError as error:
@@ -68,7 +72,7 @@ def run_install(args: argparse.Namespace) -> int:
             f"note: that it may be started could not be kept ({why}); name it: --engine-python {python}",
             file=sys.stderr,
         )
-    print("next: ftc engine doctor", file=sys.stderr)
+    print(f"next: ftc engine doctor {args.name}", file=sys.stderr)
     return 0
 
 
@@ -156,7 +160,7 @@ def run_doctor(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps([check.__dict__ for check in checks], indent=2))
         return int(any(check.needed and not check.fine for check in checks))
-    print(environment.said(args.name))
+    print(environment.describe(args.name))
     for check in checks:
         mark = "ok     " if check.fine else "MISSING" if check.needed else "absent "
         print(f"  {mark}  {check.name}: {check.detail}")

@@ -92,7 +92,7 @@ def _data(imported: Imported, notes: Sequence[Note]) -> dict[str, object]:
                 "severity": diagnostic.severity.value,
                 "message": masked(diagnostic.message, imported.secrets, names=False),
             }
-            for diagnostic in imported.found
+            for diagnostic in imported.diagnostics
             if diagnostic.severity.value != "info"
         ],
     }
@@ -114,7 +114,7 @@ def _report(made: Imported, notes: Sequence[Note], args: argparse.Namespace) -> 
                 print(f"  {note.where:{width}}  {note.word}: {note.text}", file=out)
     if args.verify:
         _differences(made)
-    problems = [diagnostic for diagnostic in made.found if diagnostic.severity.value == "error"]
+    problems = [diagnostic for diagnostic in made.diagnostics if diagnostic.severity.value == "error"]
     for diagnostic in problems:
         print(f"still wrong: {comment(masked(diagnostic.message, made.secrets, names=False))}", file=out)
     target = args.output or "recipe.ft"

@@ -173,7 +173,7 @@ def _carry_out(
 
     def work(view: View, stop: Stop) -> Outcome:
         for name in dict.fromkeys(job.environment for job in jobs if job.environment):
-            view.note(f"engine: {environments[name].said(name)}, found by {environments[name].source}")
+            view.note(f"engine: {environments[name].describe(name)}, found by {environments[name].source}")
         if source is not None:
             from ftdsl.search.run import search
 

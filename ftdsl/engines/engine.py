@@ -33,7 +33,9 @@ class Engine:
     unsupported: dotted key -> why the engine does not support it, and what to write instead;
     package: the distribution that is the engine ("": none, the engine runs in ftc's own Python);
     distributions: those whose versions may change a result, the package first;
+    requirements: what `ftc engine install` installs beside torch; (): LLaMA-Factory's, in run/install.py;
     probe: the module whose import shows that it can train, for `ftc engine doctor`;
+    linted: whether the rules of `ftdsl.lint` are about its parameters;
     overlay: its tables, where they are not generated into the catalogue (an engine from elsewhere).
     """
 
@@ -45,6 +47,8 @@ class Engine:
     package: str = ""
     distributions: tuple[str, ...] = ()
     probe: str = ""
+    requirements: tuple[str, ...] = ()
+    linted: bool = False
     overlay: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property

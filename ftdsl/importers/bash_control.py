@@ -1,4 +1,4 @@
-"""What decides in a script which commands run: tests of known texts, branches, texts that are commands, Slurm's headers."""
+"""Control flow of a script: tests of known texts, branches, texts that are commands, Slurm headers."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ SBATCH = re.compile(r"^#SBATCH[ \t]+(-[A-Za-z]|--[a-z-]+)[ \t=]+([^\s#]+)", re.M
 
 
 def slurm(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """The variables Slurm sets from what a job's header asks for."""
+    """The variables that Slurm sets from a job's header."""
     nodes = headers.get("--nodes") or headers.get("-N") or ""
-    found = dict.fromkeys(("SLURM_NNODES", "SLURM_JOB_NUM_NODES"), nodes) if nodes.isdigit() else {}
-    cards = cards_of(headers)
-    return found | (dict.fromkeys(("SLURM_GPUS_ON_NODE", "SLURM_GPUS_PER_NODE"), str(cards)) if cards else {})
+    variables = dict.fromkeys(("SLURM_NNODES", "SLURM_JOB_NUM_NODES"), nodes) if nodes.isdigit() else {}
+    gpus = gpus_of(headers)
+    return variables | (dict.fromkeys(("SLURM_GPUS_ON_NODE", "SLURM_GPUS_PER_NODE"), str(gpus)) if gpus else {})
 
 
-def cards_of(headers: Mapping[str, str]) -> int:
-    """Cards of one node that a Slurm job asks for; 0 where it does not say."""
+def gpus_of(headers: Mapping[str, str]) -> int:
+    """GPUs of one node that a Slurm job requests; 0 if it requests none."""
     for name in ("--gpus-per-node", "--gres", "--gpus", "-G"):
         match = re.search(r"(?:^|:|=)(\d{1,3})$", headers.get(name, ""))
         if match is not None:
@@ -37,11 +37,11 @@ TESTS = {"=": "==", "==": "==", "!=": "!=", "-eq": "==", "-ne": "!=", "-gt": ">"
 def tested(left: str, how: str, right: str) -> bool | None:
     if how in ("=", "==", "!="):
         return None if "*" in right else (left == right) == (how != "!=")
-    one, other = computed(left), computed(right)
-    if one is None or other is None:
+    first, second = computed(left), computed(right)
+    if first is None or second is None:
         return None
-    return {"==": one == other, "!=": one != other, ">": one > other, "<": one < other, ">=": one >= other,
-            "<=": one <= other}[TESTS[how]]  # fmt: skip
+    return {"==": first == second, "!=": first != second, ">": first > second, "<": first < second, ">=": first >= second,
+            "<=": first <= second}[TESTS[how]]  # fmt: skip
 
 
 def branches(node: Node) -> Iterator[tuple[Node | None, list[Node]]]:

@@ -1,4 +1,4 @@
-"""Bash to a syntax tree, with places in characters of the text; the grammar is tree-sitter's."""
+"""Bash to a syntax tree with spans in characters; the grammar is tree-sitter's."""
 
 from __future__ import annotations
 
@@ -79,11 +79,11 @@ class Syntax:
 
 def _characters(text: str) -> array[int]:
     """Byte -> character."""
-    found = array("I")
+    positions = array("I")
     for at, char in enumerate(text):
-        found.extend([at] * len(char.encode("utf-8", "surrogatepass")))
-    found.append(len(text))
-    return found
+        positions.extend([at] * len(char.encode("utf-8", "surrogatepass")))
+    positions.append(len(text))
+    return positions
 
 
 def _shallow(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Words of bash as the shell would hand them on: quotes gone, variables put in, split at blanks. Nothing is executed."""
+"""Bash words after expansion: quotes removed, variables substituted, split at blanks. Nothing is executed."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ MAX_FIELDS = 10_000
 MAX_RANGE = 256
 """Numbers of one `{1..n}`."""
 OPEN, CLOSE = "\ue000", "\ue001"
-"""Around the name of a variable that only a shell could tell, in `Word.marked`."""
+"""Around the name of a variable whose value is known only to a running shell, in `Word.marked`."""
 
 
 @frozen
 class Word:
-    """One word, quotes gone and variables put in.
+    """One word, quotes removed and variables substituted.
 
     known: False where part of it only a shell could tell; `text` shows that part as it is written. marked: the text with
     such a part as OPEN + name + CLOSE ("" when all is known).
@@ -41,7 +41,7 @@ class Word:
 
     @property
     def names(self) -> list[str]:
-        """The variables that only a shell could tell."""
+        """The variables whose values are known only to a running shell."""
         return re.findall(f"{OPEN}(\\w+){CLOSE}", self.marked)
 
 
@@ -51,7 +51,7 @@ Value: TypeAlias = tuple[Word, ...]
 
 @frozen
 class _Piece:
-    """A part of a word. split: blanks in it part words; fields: further words that follow (`"${A[@]}"`)."""
+    """A part of a word. split: blanks in it separate words; fields: further words that follow (`"${A[@]}"`)."""
 
     text: str
     known: bool = True
@@ -155,7 +155,7 @@ class Expander:
             case "process_substitution":
                 yield self._unknown(text, "file")
             case _:
-                yield _Piece(re.sub(r"\\(\n|.)", lambda one: "" if one[1] == "\n" else one[1], text, flags=re.S))
+                yield _Piece(re.sub(r"\\(\n|.)", lambda match: "" if match[1] == "\n" else match[1], text, flags=re.S))
 
     def _between(self, start: int, end: int, nodes: Sequence[Node]) -> Iterator[_Piece]:
         """Text in quotes: what is between the expansions is itself."""
@@ -197,8 +197,8 @@ class Expander:
                     )
         else:
             at = int(index) if index.lstrip("-").isdigit() and len(index) < 6 else 0
-            there = -len(value) <= at < len(value)
-            only = value[at] if there else Word("", self.syntax.span(node))
+            exists = -len(value) <= at < len(value)
+            only = value[at] if exists else Word("", self.syntax.span(node))
             yield _Piece(only.text, only.known, only.marked, not quoted)
 
     def _expansion(self, text: str, node: Node, quoted: bool) -> Iterator[_Piece]:
@@ -209,7 +209,7 @@ class Expander:
         length, name, index, op, rest = match[1], match[2], match[3] or "", match[4] or "", match[5] or ""
         value = self._value(name)
         if length:
-            known = value is not None and all(one.known for one in value)
+            known = value is not None and all(word.known for word in value)
             count = (
                 len(value or ()) if index in ("@", "*") else len((value or (Word("", self.syntax.span(node)),))[0].text)
             )
@@ -217,8 +217,8 @@ class Expander:
         elif not op:
             yield from self._variable(name, index, quoted, node)
         elif op in (":-", "-", ":=", "=", ":?", "?"):
-            empty = value is None or (op[0] == ":" and not any(one.text for one in value))
-            empty = empty or (op in (":-", "-", ":=", "=") and all(not one.known for one in value or ()))
+            empty = value is None or (op[0] == ":" and not any(word.text for word in value))
+            empty = empty or (op in (":-", "-", ":=", "=") and all(not word.known for word in value or ()))
             if not empty:
                 yield from self._variable(name, index, quoted, node)
             elif op in (":?", "?"):
@@ -226,7 +226,7 @@ class Expander:
             else:
                 yield from self._rest(node, op, quoted)
         elif op in (":+", "+"):
-            if value is not None and any(one.text for one in value):
+            if value is not None and any(word.text for word in value):
                 yield from self._rest(node, op, quoted)
         else:
             changed = (
@@ -235,7 +235,7 @@ class Expander:
             yield self._unknown(text, name) if changed is None else _Piece(changed, split=not quoted)
 
     def _rest(self, node: Node, op: str, quoted: bool) -> Iterator[_Piece]:
-        """What stands behind the operator of `${A:-…}`."""
+        """What follows the operator of `${A:-…}`."""
         at = next(
             (child.end_byte for child in node.children if not child.is_named and self.syntax.of(child) == op), None
         )
@@ -247,7 +247,7 @@ class Expander:
         yield from self._pieces(inner[0], quoted) if plain else self._between(at, end, inner)
 
     def _substitution(self, text: str, node: Node, quoted: bool) -> Iterator[_Piece]:
-        """`$(basename "$X")` and the like, which only look at their words; anything else is not known."""
+        """`$(basename "$X")` and other commands that only read their arguments; the result of others is unknown."""
         commands = [child for child in node.named_children if child.type == "command"]
         chain = [child for child in node.named_children if child.type == "list"]
         if len(chain) == 1:
@@ -293,9 +293,9 @@ _BRACED = re.compile(
 
 def _joined(pieces: Sequence[_Piece], span: Span) -> Word:
     """One word of its pieces."""
-    flat = [_Piece(one.text, one.known, one.marked) for piece in pieces for one in piece.fields or (piece,)]
+    flat = [_Piece(part.text, part.known, part.marked) for piece in pieces for part in piece.fields or (piece,)]
     if any(piece.fields is not None for piece in pieces):
-        flat = [replace(one, text=f"{' ' if at else ''}{one.text}") for at, one in enumerate(flat)]
+        flat = [replace(part, text=f"{' ' if at else ''}{part.text}") for at, part in enumerate(flat)]
     text = "".join(piece.text for piece in flat)
     known = all(piece.known for piece in flat)
     marked = "" if known else "".join(piece.text if piece.known else piece.marked or piece.text for piece in flat)
@@ -354,7 +354,7 @@ def _fits(text: str, pattern: str) -> bool:
 
 
 def _computed(words: Sequence[Word]) -> str | None:
-    """What a command prints that only looks at its words."""
+    """What a command prints that only reads its arguments."""
     name, given = words[0].text, [word.text for word in words[1:]]
     if not all(word.known for word in words):
         return None
@@ -367,9 +367,9 @@ def _computed(words: Sequence[Word]) -> str | None:
         return given[-1]
     if name == "pwd" and not given:
         return "."
-    if name == "echo" and not any(one.startswith("-") for one in given[:1]):
+    if name == "echo" and not any(argument.startswith("-") for argument in given[:1]):
         return " ".join(given)
-    if name == "seq" and 1 <= len(given) <= 3 and all(re.fullmatch(r"\d{1,4}", one) for one in given):
+    if name == "seq" and 1 <= len(given) <= 3 and all(re.fullmatch(r"\d{1,4}", argument) for argument in given):
         numbers = list(map(int, given))
         low, step = numbers[0] if len(numbers) > 1 else 1, numbers[1] if len(numbers) == 3 else 1
         return " ".join(map(str, range(low, numbers[-1] + 1, max(1, step))))

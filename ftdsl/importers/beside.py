@@ -1,4 +1,4 @@
-"""What lies beside a file: the folder the engine would be started in, the data sets it names."""
+"""The surroundings of a file: the folder the engine would be started in, the data sets it names."""
 
 from __future__ import annotations
 
@@ -16,24 +16,30 @@ from ftdsl.session import Files, Session
 INFO = "dataset_info.json"
 
 
-def root_of(path: Path, found: Mapping[str, Setting], files: Files) -> Path:
-    """The engine sees paths from where it is started: here, or the nearest folder above the file that fits them."""
+def root_of(path: Path, settings: Mapping[str, Setting], files: Files) -> Path:
+    """The folder the engine is started in: the current one, or the nearest folder above the file in which its paths exist."""
     here = Path()
-    wanted = [str(found[name].value) for name in ("deepspeed",) if name in found and isinstance(found[name].value, str)]
-    folder = found["dataset_dir"].value if "dataset_dir" in found else "data"
+    wanted = [
+        str(settings[name].value)
+        for name in ("deepspeed",)
+        if name in settings and isinstance(settings[name].value, str)
+    ]
+    folder = settings["dataset_dir"].value if "dataset_dir" in settings else "data"
     if isinstance(folder, str) and ":" not in folder:
         wanted.append(f"{folder}/{INFO}")
-    for place in (here, path.parent, *list(path.parent.parents)[:6]):
-        if any(files.is_file(place / name) for name in wanted):
-            return place
+    for folder_above in (here, path.parent, *list(path.parent.parents)[:6]):
+        if any(files.is_file(folder_above / name) for name in wanted):
+            return folder_above
     return here
 
 
-def around(found: Mapping[str, Setting], root: Path, files: Files) -> dict[str, Any]:
-    """What lies where the model, its adapters and the output are named, as fields of a Config."""
-    model, output = _text(found, "model_name_or_path"), _text(found, "output_dir")
+def around(settings: Mapping[str, Setting], root: Path, files: Files) -> dict[str, Any]:
+    """The folders of the model, its adapters and the output, as fields of a Config."""
+    model, output = _text(settings, "model_name_or_path"), _text(settings, "output_dir")
     adapters = [
-        (name.strip(), root / name.strip()) for name in _text(found, "adapter_name_or_path").split(",") if name.strip()
+        (name.strip(), root / name.strip())
+        for name in _text(settings, "adapter_name_or_path").split(",")
+        if name.strip()
     ]
     return {
         "output": facts.lies_in(root / output, files) if output else "",
@@ -44,41 +50,45 @@ def around(found: Mapping[str, Setting], root: Path, files: Files) -> dict[str, 
     }
 
 
-def tell_unreadable(found: Mapping[str, Setting], root: Path, session: Session) -> None:
-    """Files that parameters lead to, that are there, and are no texts: a pipe, a device, something huge. They are FT050."""
-    folder = found["dataset_dir"].value if "dataset_dir" in found else "data"
+def report_unreadable(settings: Mapping[str, Setting], root: Path, session: Session) -> None:
+    """FT050 for existing files that parameters lead to and that are not text: a pipe, a device, a huge file."""
+    folder = settings["dataset_dir"].value if "dataset_dir" in settings else "data"
     named: list[tuple[str, Path]] = []
     if isinstance(folder, str) and ":" not in folder:
-        named.append(("dataset_dir" if "dataset_dir" in found else "dataset", root / folder / INFO))
-    if model := _text(found, "model_name_or_path"):
+        named.append(("dataset_dir" if "dataset_dir" in settings else "dataset", root / folder / INFO))
+    if model := _text(settings, "model_name_or_path"):
         named.append(("model_name_or_path", root / model / "config.json"))
-    for adapter in filter(None, map(str.strip, _text(found, "adapter_name_or_path").split(","))):
-        place = root / adapter
-        files = (place / "adapter_config.json", place / "training_args.yaml", place.parent / "train.yaml")
+    for adapter in filter(None, map(str.strip, _text(settings, "adapter_name_or_path").split(","))):
+        adapter_folder = root / adapter
+        files = (
+            adapter_folder / "adapter_config.json",
+            adapter_folder / "training_args.yaml",
+            adapter_folder.parent / "train.yaml",
+        )
         named += [("adapter_name_or_path", file) for file in files]
     for name, path in named:
-        if name in found and (trouble := session.files.trouble(path)):
-            session.sink.error("FT050", f"`{path.as_posix()}` cannot be read: {trouble}", found[name].span)
+        if name in settings and (trouble := session.files.trouble(path)):
+            session.sink.error("FT050", f"`{path.as_posix()}` cannot be read: {trouble}", settings[name].span)
 
 
-def _text(found: Mapping[str, Setting], name: str) -> str:
-    value = found[name].value if name in found else None
+def _text(settings: Mapping[str, Setting], name: str) -> str:
+    value = settings[name].value if name in settings else None
     return value if isinstance(value, str) else ",".join(map(str, value)) if isinstance(value, list) else ""
 
 
-def datasets(found: Mapping[str, Setting], root: Path, files: Files) -> tuple[Dataset, ...]:
-    """Every data set named, with what is known of it."""
-    return tuple(_datasets(found, root, files))
+def datasets(settings: Mapping[str, Setting], root: Path, files: Files) -> tuple[Dataset, ...]:
+    """Every data set that is named, with its entry and the state of its file."""
+    return tuple(_datasets(settings, root, files))
 
 
-def _datasets(found: Mapping[str, Setting], root: Path, files: Files) -> Iterator[Dataset]:
-    folder = found["dataset_dir"].value if "dataset_dir" in found else "data"
+def _datasets(settings: Mapping[str, Setting], root: Path, files: Files) -> Iterator[Dataset]:
+    folder = settings["dataset_dir"].value if "dataset_dir" in settings else "data"
     if not isinstance(folder, str) or folder == "ONLINE" or folder.startswith("REMOTE:"):
         return
     info = read_json(root / folder / INFO, files)
-    stage = str(found["stage"].value) if "stage" in found else "sft"
+    stage = str(settings["stage"].value) if "stage" in settings else "sft"
     for key, part in (("dataset", "train"), ("eval_dataset", "eval")):
-        setting = found.get(key)
+        setting = settings.get(key)
         if setting is None or not isinstance(setting.value, str | list):
             continue
         names = setting.value if isinstance(setting.value, list) else setting.value.split(",")
@@ -89,10 +99,10 @@ def _datasets(found: Mapping[str, Setting], root: Path, files: Files) -> Iterato
 def read_json(path: Path, files: Files) -> Mapping[str, Any] | None:
     """An object, or None when there is none to be read."""
     try:
-        found = files.json(path)
+        content = files.json(path)
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return content if isinstance(content, dict) else None
 
 
 def _dataset(
@@ -108,9 +118,9 @@ def _dataset(
         return Dataset(name, part, entry, tuple(info), setting=setting)
     path = folder / file
     row = first_row(Term("file", {"path": file}), folder, files)
-    there = files.is_file(path) or files.is_dir(path)
+    exists = files.is_file(path) or files.is_dir(path)
     looks = looks_at(path, folder, entry, stage, files)
-    return Dataset(name, part, entry, tuple(info), str(path), there, tuple(row or ()), setting=setting, looks=looks)
+    return Dataset(name, part, entry, tuple(info), str(path), exists, tuple(row or ()), setting=setting, looks=looks)
 
 
 def looks_at(path: Path, folder: Path, entry: Mapping[str, Any], stage: str, files: Files) -> tuple[Look, ...]:

@@ -1,4 +1,4 @@
-"""`ftc check` of files people have: the same rules as for recipes, at the places in those files.
+"""`ftc check` of existing files: the same rules as for recipes, with spans in those files.
 
 What a file names is read too (DeepSpeed and accelerate files, dataset_info.json), and checked with it. Nothing runs.
 """
@@ -35,7 +35,7 @@ ASIDE = {"dataset_info": "a list of data sets", "tokens": "special tokens and wh
 
 
 def check(path: Path, session: Session) -> str:
-    """Everything that is wrong with a file and with those it names; gives what the file is, in words."""
+    """Check a file and those it names; gives a description of the file's kind."""
     try:
         source = Source(path.as_posix(), session.files.text(path))
     except UnicodeDecodeError:
@@ -59,7 +59,7 @@ def _judged(path: Path, source: Source, session: Session) -> str:
     file = documents.of_text(path, source, session)
     if file is None:
         return "a file"
-    _said_twice(file.node, session.sink)
+    _repeated_key(file.node, session.sink)
     whole = Span(source, file.node.span.start, min(file.node.span.end, file.node.span.start + 1))
     if file.kind == "llamafactory":
         root = root_of(path, documents.settings(file.node), session.files)
@@ -111,19 +111,19 @@ def _at(node: Node, path: Sequence[str]) -> Span:
 
 
 def _without_megatron(config: Config, session: Session) -> Config:
-    """Arguments of the mcore adapter, which `USE_MCA=1` lets stand among the engine's own: taken out, and said."""
+    """Remove arguments of the mcore adapter, which `USE_MCA=1` allows among the engine's own, and report them."""
     own, theirs = catalog.engine_schema("llamafactory"), catalog.passthrough_schema("megatron")
-    found = [setting for name, setting in config.settings.items() if name in theirs and name not in own]
-    if not found:
+    arguments = [setting for name, setting in config.settings.items() if name in theirs and name not in own]
+    if not arguments:
         return config
-    text = f"`{found[0].name}` is Megatron's: start it with USE_MCA=1"
-    session.sink.info("FT405", text, found[0].key, help="USE_MCA=1 llamafactory-cli train FILE")
-    left = {setting.name for setting in found}
-    return replace(config, settings={name: one for name, one in config.settings.items() if name not in left})
+    text = f"`{arguments[0].name}` is Megatron's: start it with USE_MCA=1"
+    session.sink.info("FT405", text, arguments[0].key, help="USE_MCA=1 llamafactory-cli train FILE")
+    left = {setting.name for setting in arguments}
+    return replace(config, settings={name: setting for name, setting in config.settings.items() if name not in left})
 
 
 def _script(source: Source, session: Session) -> str:
-    """Every command of a script. Where none starts LLaMA-Factory, that is an error: nothing was checked."""
+    """Check every command of a script. An error if none starts LLaMA-Factory: nothing was checked."""
     from ftdsl.importers import commands, shell
 
     script = shell.read(source, session.sink)
@@ -138,7 +138,7 @@ def _script(source: Source, session: Session) -> str:
             config = made[0]
             count += 1
             _lint(replace(config, adapters_below={**config.adapters_below, **below}), session)
-            if under := facts.below({name: one.value for name, one in config.settings.items()}):
+            if under := facts.below({name: setting.value for name, setting in config.settings.items()}):
                 below[str(config.value("output_dir"))] = under
     for problem in report.problems:
         session.sink.add(problem)
@@ -148,7 +148,7 @@ def _script(source: Source, session: Session) -> str:
 
 
 def _alone(file: Read, session: Session) -> str:
-    """A DeepSpeed or accelerate file by itself: what rules say of it, and nothing of parameters nobody has given."""
+    """Check a DeepSpeed or accelerate file by itself, without rules about parameters that are not given."""
     document = documents.document_of(file, file.path.name)
     config = Config({}, None, "llamafactory", title=file.path.name, form=file.form)
     inner = replace(session, sink=Sink())
@@ -157,42 +157,42 @@ def _alone(file: Read, session: Session) -> str:
     else:
         beside = documents.deepspeed_of(document, file.path.parent, session)
         _lint(replace(config, accelerate=document, deepspeed=beside), inner)
-    for one in inner.sink:
-        if one.span is not None and _of_documents(one, file):
-            session.sink.add(one)
+    for diagnostic in inner.sink:
+        if diagnostic.span is not None and _of_documents(diagnostic, file):
+            session.sink.add(diagnostic)
     return "a DeepSpeed configuration" if file.kind == "deepspeed" else "an accelerate configuration"
 
 
-def _of_documents(one: Diagnostic, file: Read) -> bool:
-    return one.span is not None and one.span.source.name in (file.source.name, file.path.name)
+def _of_documents(diagnostic: Diagnostic, file: Read) -> bool:
+    return diagnostic.span is not None and diagnostic.span.source.name in (file.source.name, file.path.name)
 
 
 def _lint(config: Config, session: Session) -> None:
-    found = resolve_versions("llamafactory", session)
+    versions_found = resolve_versions("llamafactory", session)
     if config.settings and config.span:
-        check_versions(found, TITLE, Span(config.span.source, 0, 0), session.sink)
-    lint(replace(config, versions=held_to(found), installed=found.installed), session.sink)
+        check_versions(versions_found, TITLE, Span(config.span.source, 0, 0), session.sink)
+    lint(replace(config, versions=held_to(versions_found), installed=versions_found.installed), session.sink)
 
 
 def versions(session: Session) -> dict[str, str]:
-    """The packages a file is held to: those installed here, else the newest that are known."""
+    """The package versions a file is checked against: those installed here, else the newest known."""
     return held_to(resolve_versions("llamafactory", session))
 
 
-def held_to(found: Versions) -> dict[str, str]:
-    return {name: one.facts or one.version for name, one in found.packages.items()}
+def held_to(resolved: Versions) -> dict[str, str]:
+    return {name: package.facts or package.version for name, package in resolved.packages.items()}
 
 
-def _said_twice(node: Node, sink: Sink) -> None:
-    """The engine refuses a key said twice (omegaconf/_utils.py, get_yaml_loader); other readers take the last."""
+def _repeated_key(node: Node, sink: Sink) -> None:
+    """The engine refuses a repeated key (omegaconf/_utils.py, get_yaml_loader); other readers take the last."""
     seen: dict[str, Span] = {}
     for entry in node.entries:
         if entry.key in seen and entry.key != "<<":
-            first = next(one for one in node.entries if one.key == entry.key)
+            first = next(other for other in node.entries if other.key == entry.key)
             fix = Fix("drop the first", (removal(node, first),), safe=False)
             labels = (Label(seen[entry.key], "first set here"),)
             sink.error("FT006", f"`{entry.key}` is set twice", entry.name, labels=labels, fix=fix)
         seen.setdefault(entry.key, entry.name)
-        _said_twice(entry.value, sink)
+        _repeated_key(entry.value, sink)
     for item in node.items:
-        _said_twice(item, sink)
+        _repeated_key(item, sink)

@@ -1,4 +1,4 @@
-"""Commands that start LLaMA-Factory, as `Config`s: what the launcher is told, then what the engine is told.
+"""Commands that start LLaMA-Factory, as `Config`s: the launcher's arguments, then the engine's.
 
 `llamafactory-cli train …`, `torchrun … src/train.py …`, `accelerate launch … src/train.py …`, `deepspeed … src/train.py …`,
 `python src/train.py …`, behind whatever starts them, each with a file, with `key=value` after it, or with flags.
@@ -15,7 +15,7 @@ from typing import Any
 from ftdsl import catalog
 from ftdsl.diagnostics import Diagnostic, Severity
 from ftdsl.importers import documents, launchers, recognise, tools
-from ftdsl.importers.bash_control import cards_of
+from ftdsl.importers.bash_control import gpus_of
 from ftdsl.importers.bash_words import Word
 from ftdsl.importers.draft import Note
 from ftdsl.importers.launchers import Started
@@ -37,8 +37,8 @@ _SILENT = frozenset(
 
 @mutable
 class Report:
-    """What there is to say of commands: notes of an import; problems, which `ftc check` says, and an import where it has
-    nothing to import; cut: the last command was cut short, and that was said."""
+    """Results about commands: notes of an import; problems, which `ftc check` reports, and an import if it has
+    nothing to import; cut: the last command was cut short, which was reported."""
 
     notes: list[Note] = field(default_factory=list)
     problems: list[Diagnostic] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Report:
 
 
 def config(simple: Simple, script: Script, root: Path, session: Session, report: Report) -> tuple[Config, str] | None:
-    """The invocation a command is, with the stem of the file it names; None (and a word in the report) when it starts no
+    """The invocation a command is, with the stem of the file it names; None (and a note in the report) when it starts no
     engine, or a file of it cannot be read."""
     started = launchers.started(simple)
     report.notes += started.notes
@@ -68,31 +68,33 @@ def config(simple: Simple, script: Script, root: Path, session: Session, report:
         stem = PurePosixPath(words[0].text).stem
         if file is None or not _fits(file, words[0], report):
             return None
-        found = documents.settings(file.node) | dict(_overrides(words[1:]))
+        settings = documents.settings(file.node) | dict(_overrides(words[1:]))
         span = file.node.span
-        kind = _kind(kind, found, words[0], simple, report)
+        kind = _kind(kind, settings, words[0], simple, report)
     else:
-        found = dict(_flags(words, report.notes))
-    report.notes += launchers.unsaid(started)
+        settings = dict(_flags(words, report.notes))
+    report.notes += launchers.not_carried(started)
     form: Form = "yaml" if stem else "command"
     accelerate = _accelerate(started, root, session, report)
     started.env = {name: word for name, word in started.env.items() if launchers.is_for_the_run(name, script.used)}
-    launch = launchers.launch(started, cards_of(script.headers))
+    launch = launchers.launch(started, gpus_of(script.headers))
     made = documents.made(
-        found, form, stem or "command", span, root, session, kind=kind, launch=launch, accelerate=accelerate
+        settings, form, stem or "command", span, root, session, kind=kind, launch=launch, accelerate=accelerate
     )
     unknown = frozenset(
-        name for name, one in found.items() if isinstance(one.value, str) and recognise.is_open(one.value)
+        name
+        for name, setting in settings.items()
+        if isinstance(setting.value, str) and recognise.is_open(setting.value)
     )
     if unknown:
-        _tell_unknown([found[name] for name in unknown], report)
-    if simple.cut is not None and not stem:  # what seems to be missing may stand in the part that is cut off
-        unknown |= catalog.engine_schema("llamafactory").keys() - found.keys()
+        _report_unknown([settings[name] for name in unknown], report)
+    if simple.cut is not None and not stem:  # what seems to be missing may be in the part that is cut off
+        unknown |= catalog.engine_schema("llamafactory").keys() - settings.keys()
     return replace(made, unknown=made.unknown | unknown), stem
 
 
 def _other(simple: Simple, started: Started, report: Report) -> None:
-    """A command that starts no engine: another tool's, one that LLaMA-Factory has no more, the rest of one cut short."""
+    """A command that starts no engine: another tool's, one that LLaMA-Factory removed, the rest of one cut short."""
     name, text = simple.words[0], simple.words[0].text
     span = name.span.to(simple.words[-1].span)
     if started.tool:
@@ -118,28 +120,28 @@ def _cut(at: Span, report: Report) -> None:
     """`at`: from what ends the command to the first line that is cut off."""
     first = at.source.text[at.start : at.end].split("\n")[0]
     line = at.source.position(at.end)[0]
-    place = Span(at.source, at.start, at.start + len(first.rstrip()))
+    span = Span(at.source, at.start, at.start + len(first.rstrip()))
     if first.startswith("#"):
         why, help = f"this comment ends the command: line {line} is not part of it", "put the comment above the command"
     else:
         why, help = f"the blank after `\\` ends the command: line {line} is not part of it", "remove the blank"
-    report.add("FT053", Severity.ERROR, why, place, help=help)
-    report.notes.append(Note(first.strip()[:40], why, place))
+    report.add("FT053", Severity.ERROR, why, span, help=help)
+    report.notes.append(Note(first.strip()[:40], why, span))
 
 
-def _tell_unknown(settings: Sequence[Setting], report: Report) -> None:
-    """One line for a command: which parameters only its own shell will know."""
-    settings = sorted(settings, key=lambda one: one.span.start if one.span else 0)
-    names = ", ".join(f"`{one.word}`" for one in settings)
+def _report_unknown(settings: Sequence[Setting], report: Report) -> None:
+    """One line for a command: the parameters whose values are known only when it runs."""
+    settings = sorted(settings, key=lambda setting: setting.span.start if setting.span else 0)
+    names = ", ".join(f"`{setting.word}`" for setting in settings)
     span = settings[0].span
     if span is not None:
         text = f"{names}: known only when the script runs; not checked"
         report.add("FT052", Severity.INFO, text, span)
 
 
-def _kind(kind: Kind, found: Mapping[str, Setting], word: Word, simple: Simple, report: Report) -> Kind:
-    """What a file is for, where the verb before it is for another: the engine would not do what the file says."""
-    own = documents.kind_of(dict(found))
+def _kind(kind: Kind, settings: Mapping[str, Setting], word: Word, simple: Simple, report: Report) -> Kind:
+    """The kind of a file, with an error if it contradicts the verb before it: the engine would do something else."""
+    own = documents.kind_of(dict(settings))
     if kind == own or (kind == "chat" and own != "export") or (kind, own) == ("train", "chat"):
         return kind
     verbs = {"train": "train", "export": "export", "chat": "chat"}
@@ -165,15 +167,15 @@ def _fits(file: documents.Read, word: Word, report: Report) -> bool:
 def _accelerate(started: Started, root: Path, session: Session, report: Report) -> Document | None:
     file = started.flags.get("config_file")
     try:
-        found = launchers.accelerate(started, root, session)
+        document = launchers.accelerate(started, root, session)
     except (OSError, UnicodeDecodeError) as error:
         assert file is not None
         _unread(f"--config_file {file.text}", file, error, session, report)
         return None
-    if isinstance(found, Word):
-        report.notes.append(Note(f"--config_file {found.text}", "is set outside of this script", found.span))
+    if isinstance(document, Word):
+        report.notes.append(Note(f"--config_file {document.text}", "is set outside of this script", document.span))
         return None
-    return found
+    return document
 
 
 # --- the engine's part
@@ -196,7 +198,7 @@ def _unread(name: str, word: Word, error: OSError | UnicodeDecodeError, session:
     """A file that is not here may be elsewhere; one that is here and no text is an error."""
     if is_absent(error):
         report.add("FT501", Severity.ERROR, f"there is no file `{word.text}`", word.span)
-        report.notes.append(Note(name, "is not there to be read", word.span))
+        report.notes.append(Note(name, "does not exist", word.span))
     else:
         session.sink.error("FT050", f"`{word.text}` cannot be read: {reason(error)}", word.span)
 

@@ -1,7 +1,7 @@
-"""Two of anything (recipes, profiles of one recipe, files of an engine) compared by what they would do.
+"""Compares two recipes, profiles of a recipe, or files of an engine, by what they would do.
 
-Stages are paired by name, else by kind. What differs is said in the words of the language, grouped by what people ask
-first: batch, rate, schedule, data, method; then what would have to run again.
+Stages are paired by name, else by kind. Differences are named by keys of the
+language, grouped by importance: batch, rate, schedule, data, method; then what would have to run again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ftdsl.run.fingerprint import kept_digests
 from ftdsl.session import Session
 
 GROUPS = ("effective batch", "learning rate", "schedule", "data", "model", "method", "hardware", "")
-"""In the order they are told; "" is the rest."""
+"""In the order in which they are shown; "" is the rest."""
 
 _GROUPED = {
     "optim.lr": "learning rate", "optim.schedule": "schedule", "optim.warmup": "schedule", "optim.min_lr": "schedule",
@@ -55,7 +55,7 @@ class Side:
 
 @frozen(eq=True)
 class Change:
-    """A key that differs: both values as a person writes them, "" where it is not said; where each comes from."""
+    """A key that differs: both values as a person writes them, "" where it is not set; the origin of each."""
 
     stage: str
     group: str
@@ -88,11 +88,11 @@ def read(path: Path, text: str, options: Options, name: str, session: Session) -
             checked = check(path, _named(options, name), Session(session.files, session.env))
         imported = None
     else:
-        found = find([(path, text)], session)
-        if session.sink.failed or not found.starts:
+        inputs = find([(path, text)], session)
+        if session.sink.failed or not inputs.starts:
             return None
-        target = found.starts[0].root / path.with_suffix(".ft").name  # paths stay as the engine sees them
-        imported = import_all(found.starts, name, target, [], session)
+        target = inputs.starts[0].root / path.with_suffix(".ft").name  # paths stay as the engine sees them
+        imported = import_all(inputs.starts, name, target, [], session)
         checked = imported.checked
     if session.sink.failed or checked.plan is None or checked.recipe is None:
         return None
@@ -127,38 +127,38 @@ def _pairs(
     right = {key: stage for key, stage in after.items() if key in left or key not in before}
     yield from ((stage, after[key]) for key, stage in before.items() if key not in left)
     for stage in left.values():
-        others = [one for one in left.values() if one.stage.kind == stage.stage.kind]
-        same = [one for one in right.values() if one.stage.kind == stage.stage.kind]
-        if len(same) == len(others) == 1:
+        left_over = [stage_left for stage_left in left.values() if stage_left.stage.kind == stage.stage.kind]
+        same = [stage_left for stage_left in right.values() if stage_left.stage.kind == stage.stage.kind]
+        if len(same) == len(left_over) == 1:
             yield stage, same[0]
 
 
 def _changes(before: Side, left: PlannedStage, after: Side, right: PlannedStage) -> Iterator[Change]:
     if str(left.batch) != str(right.batch):
-        places = (
+        locations = (
             _where(before, left, "batch.global", "batch.micro"),
             _where(after, right, "batch.global", "batch.micro"),
         )
-        yield Change(right.key, "effective batch", "batch", _batch(left), _batch(right), *places)
+        yield Change(right.key, "effective batch", "batch", _batch(left), _batch(right), *locations)
     if left.method != right.method:
-        places = (_where(before, left, left.method), _where(after, right, right.method))
-        yield Change(right.key, "method", "method", left.method, right.method, *places)
+        locations = (_where(before, left, left.method), _where(after, right, right.method))
+        yield Change(right.key, "method", "method", left.method, right.method, *locations)
     if left.strategy != right.strategy:
-        places = (_where(before, left, "parallel.strategy"), _where(after, right, "parallel.strategy"))
-        yield Change(right.key, "hardware", "parallel.strategy", left.strategy, right.strategy, *places)
+        locations = (_where(before, left, "parallel.strategy"), _where(after, right, "parallel.strategy"))
+        yield Change(right.key, "hardware", "parallel.strategy", left.strategy, right.strategy, *locations)
     for key in dict.fromkeys([*left.stage.settings.values, *right.stage.settings.values]):
         if key in _NOT_SAID or (right.stage.kind not in (*TRAINING, "eval") and _group(key) == "hardware"):
             continue
-        one, other = left.stage.settings.get(key), right.stage.settings.get(key)
-        if one == other or _resolved(before, one) == _resolved(after, other):
+        setting, other_setting = left.stage.settings.get(key), right.stage.settings.get(key)
+        if setting == other_setting or _resolved(before, setting) == _resolved(after, other_setting):
             continue
-        texts = (_text(left, key, one), _text(right, key, other))
+        texts = (_text(left, key, setting), _text(right, key, other_setting))
         yield Change(right.key, _group(key), key, *texts, _where(before, left, key), _where(after, right, key))
 
 
 def _batch(planned: PlannedStage) -> str:
-    one = planned.batch
-    return f"{one.total} ({one.micro} x {one.accumulate} x {one.data_parallel})" if one else ""
+    batch = planned.batch
+    return f"{batch.total} ({batch.micro} x {batch.accumulate} x {batch.data_parallel})" if batch else ""
 
 
 def _group(key: str) -> str:
@@ -169,7 +169,7 @@ def _group(key: str) -> str:
 
 
 def _resolved(side: Side, given: Any) -> Any:
-    """With files where they really lie: two recipes in two folders may name one file."""
+    """With absolute paths: two recipes in two folders may name the same file."""
     recipe = side.checked.recipe
     if isinstance(given, list | tuple):
         return [_resolved(side, item) for item in given]
@@ -197,12 +197,12 @@ def _short(side: Side, where: str) -> str:
 
 
 def _where(side: Side, planned: PlannedStage, *keys: str) -> str:
-    """Who says it: a place in a file, a profile, or a choice with its reason."""
+    """The origin of a value: a location in a file, a profile, or a choice with its reason."""
     for key in keys:
-        place = side.imported.places.get((planned.key, key)) if side.imported else None
+        location = side.imported.locations.get((planned.key, key)) if side.imported else None
         origin, span = planned.stage.origins.get(key), planned.stage.spans.get(key)
-        if place or (origin is None and span is not None and side.imported is None):
-            return _short(side, place or (span.location if span else ""))
+        if location or (origin is None and span is not None and side.imported is None):
+            return _short(side, location or (span.location if span else ""))
         if origin is None:
             continue
         if origin.kind == "auto":

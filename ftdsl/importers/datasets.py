@@ -1,6 +1,6 @@
-"""Data sets read backwards: entries of dataset_info.json become `file(…)` and `hf(…)` where these say the same.
+"""Data sets read backwards: entries of dataset_info.json become `file(…)` and `hf(…)` where these are equivalent.
 
-Where an entry says more (columns or roles that the rows do not show), it is named as it stands:
+An entry with more (columns or roles that the rows do not show) is referred to by name:
 `file("data/dataset_info.json", entry = "identity")`.
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 from ftdsl.engines.llamafactory.datasets import dataset_entry
 from ftdsl.importers.beside import INFO, read_json
 from ftdsl.importers.draft import StageDraft
+from ftdsl.importers.recognise import LOCATION_KEYS
 from ftdsl.importers.values import number
 from ftdsl.language.values import Amount, Term
 from ftdsl.recipe.shape import first_row, settings_of, shape_of
@@ -22,7 +23,6 @@ COLUMNS = ("prompt", "query", "response", "history", "messages", "system", "tool
 _COLUMN_DEFAULTS = {"prompt": "instruction", "query": "input", "response": "output", "messages": "conversations"}
 _TAG_DEFAULTS = {"role_tag": "from", "content_tag": "value", "user_tag": "human", "assistant_tag": "gpt",
                  "observation_tag": "observation", "function_tag": "function_call", "system_tag": "system"}  # fmt: skip
-_PLACES = ("file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
 
 
 def dataset(draft: StageDraft) -> None:
@@ -36,7 +36,7 @@ def dataset(draft: StageDraft) -> None:
         return
     sources = _together([source(draft, name) for name in names])
     _weigh(draft, sources)
-    draft.say("data", sources)
+    draft.set("data", sources)
 
 
 def eval_data(draft: StageDraft) -> None:
@@ -46,9 +46,9 @@ def eval_data(draft: StageDraft) -> None:
     size = draft.raw("val_size")
     if names := draft.config.items("eval_dataset"):
         draft.used.add("eval_dataset")
-        draft.say("evaluate.data", _together([source(draft, name) for name in names]))
+        draft.set("evaluate.data", _together([source(draft, name) for name in names]))
     elif size:
-        draft.say("evaluate.data", Amount(size, "share" if size < 1 else "count"))
+        draft.set("evaluate.data", Amount(size, "share" if size < 1 else "count"))
 
 
 def calibrate(draft: StageDraft) -> None:
@@ -56,13 +56,11 @@ def calibrate(draft: StageDraft) -> None:
     where, count = str(draft.raw("export_quantization_dataset") or ""), draft.raw("export_quantization_nsamples")
     if where and draft.kind == "quantize":
         options = {"sample": count} if count is not None else {}
-        file = PurePosixPath(where).suffix or draft.places.files.exists(draft.places.root / where)
+        file = PurePosixPath(where).suffix or draft.paths.files.exists(draft.paths.root / where)
         value = (
-            Term("file", {"path": draft.places.seen(where), **options})
-            if file
-            else Term("hf", {"id": where, **options})
+            Term("file", {"path": draft.paths.seen(where), **options}) if file else Term("hf", {"id": where, **options})
         )
-        draft.say("calibrate", [value])
+        draft.set("calibrate", [value])
 
 
 _MIXES = {"interleave_under": "first", "interleave_over": "all", "interleave_once": "once"}
@@ -71,7 +69,7 @@ _MIXES = {"interleave_under": "first", "interleave_over": "all", "interleave_onc
 def _weigh(draft: StageDraft, sources: list[Term]) -> None:
     strategy, shares = str(draft.take("mix_strategy")), draft.config.items("interleave_probs")
     if strategy in _MIXES:
-        draft.say("mix", Term("interleave", {"until": Term(_MIXES[strategy])}))
+        draft.set("mix", Term("interleave", {"until": Term(_MIXES[strategy])}))
     if shares and strategy == "concat":
         draft.note("interleave_probs", "has no effect without `mix_strategy: interleave_under` or `interleave_over`")
     elif len(shares) == len(sources):
@@ -92,24 +90,24 @@ def source(draft: StageDraft, name: str) -> Term:
     if folder.startswith("REMOTE:"):
         return Term("hf", {"id": folder.removeprefix("REMOTE:"), "entry": [name]})
     info = f"{folder.rstrip('/')}/{INFO}"
-    as_it_stands = Term("file", {"path": draft.places.seen(info), "entry": name})
-    entry = (read_json(draft.places.root / info, draft.places.files) or {}).get(name)
+    by_entry = Term("file", {"path": draft.paths.seen(info), "entry": name})
+    entry = (read_json(draft.paths.root / info, draft.paths.files) or {}).get(name)
     if not isinstance(entry, dict):
-        return as_it_stands
+        return by_entry
     plain = _plain(draft, entry, folder)
-    return plain if plain is not None and _same(draft, plain, entry) else as_it_stands
+    return plain if plain is not None and _same(draft, plain, entry) else by_entry
 
 
 def _together(sources: list[Term]) -> list[Term]:
     """Entries of one hub's dataset_info.json as one source."""
-    entries = [entry for one in sources if one.name == "hf" for entry in one.options.get("entry", ())]
-    if len(entries) < 2 or len({one.options.get("id") for one in sources}) > 1:
+    entries = [entry for source in sources if source.name == "hf" for entry in source.options.get("entry", ())]
+    if len(entries) < 2 or len({source.options.get("id") for source in sources}) > 1:
         return sources
     return [Term("hf", {"id": sources[0].options["id"], "entry": entries})]
 
 
 def _plain(draft: StageDraft, entry: Mapping[str, Any], folder: str) -> Term | None:
-    """The source in our words, as far as place, split and sampling go."""
+    """The source as a term of the language, as far as path, split and sampling go."""
     options = {"split": entry.get("split"), "subset": entry.get("subset"), "folder": entry.get("folder"),
                "sample": entry.get("num_samples")}  # fmt: skip
     given = {name: value for name, value in options.items() if value is not None}
@@ -118,15 +116,15 @@ def _plain(draft: StageDraft, entry: Mapping[str, Any], folder: str) -> Term | N
     if "cloud_file_name" in entry:
         return Term("file", {"path": str(entry["cloud_file_name"]), **given})
     if isinstance(entry.get("file_name"), str):
-        return Term("file", {"path": draft.places.seen(f"{folder.rstrip('/')}/{entry['file_name']}"), **given})
+        return Term("file", {"path": draft.paths.seen(f"{folder.rstrip('/')}/{entry['file_name']}"), **given})
     return None
 
 
 def _same(draft: StageDraft, term: Term, entry: Mapping[str, Any]) -> bool:
-    """Whether our own reading of the source says what the entry says."""
-    if any(other in entry for other in _PLACES if other != _place_key(term)) and "hf_hub_url" not in entry:
+    """Whether our own reading of the source is equivalent to the entry."""
+    if any(key in entry for key in LOCATION_KEYS if key != _place_key(term)) and "hf_hub_url" not in entry:
         return False
-    row = first_row(term, draft.places.folder, draft.places.files)
+    row = first_row(term, draft.paths.folder, draft.paths.files)
     if row is None:
         return False
     ours = dataset_entry(shape_of(settings_of(term), row, draft.kind), draft.kind)

@@ -1,4 +1,4 @@
-"""YAML and JSON files as `Config`s and `Document`s, every value with its place; files they name are read too."""
+"""YAML and JSON files as `Config`s and `Document`s, every value with its span; files they name are read too."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def of_text(path: Path, source: Source, session: Session) -> Read | None:
 
 
 def settings(node: Node) -> dict[str, Setting]:
-    """Top-level keys as settings; of a key said twice the last counts, as for the engine."""
+    """Top-level keys as settings; of a repeated key the last counts, as for the engine."""
     return {
         entry.key: Setting(entry.key, entry.value.value, entry.key, entry.value.span, entry.name)
         for entry in node.entries
@@ -53,12 +53,12 @@ def settings(node: Node) -> dict[str, Setting]:
 
 def config(file: Read, root: Path, session: Session, *, launch: Launch | None = None) -> Config:
     """A LLaMA-Factory file as one invocation, with the DeepSpeed file it names."""
-    found = settings(file.node)
-    return made(found, file.form, file.path.name, file.node.span, root, session, launch=launch)
+    parameters = settings(file.node)
+    return made(parameters, file.form, file.path.name, file.node.span, root, session, launch=launch)
 
 
 def made(
-    found: dict[str, Setting],
+    parameters: dict[str, Setting],
     form: Form,
     title: str,
     span: Span,
@@ -70,25 +70,27 @@ def made(
     accelerate: Document | None = None,
 ) -> Config:
     """A Config of settings, however they were given."""
-    from ftdsl.importers.beside import INFO, around, datasets, tell_unreadable
+    from ftdsl.importers.beside import INFO, around, datasets, report_unreadable
 
     known = {
-        name: one for name, one in found.items() if not (isinstance(one.value, str) and recognise.is_open(one.value))
+        name: setting
+        for name, setting in parameters.items()
+        if not (isinstance(setting.value, str) and recognise.is_open(setting.value))
     }
-    tell_unreadable(known, root, session)
+    report_unreadable(known, root, session)
     if (folder := known.get("dataset_dir")) is not None and not recognise.is_elsewhere(folder.value):
         info = f"{str(folder.value).rstrip('/')}/{INFO}"
         if "dataset" in known and not session.files.exists(root / info):
-            tell_absent(info, folder, session)
+            report_absent(info, folder, session)
     deepspeed = _deepspeed(known.get("deepspeed"), root, session)
-    if deepspeed is None and accelerate is not None and "deepspeed" not in found:
+    if deepspeed is None and accelerate is not None and "deepspeed" not in parameters:
         deepspeed = deepspeed_of(accelerate, root, session)
     return Config(
-        found,
+        parameters,
         span,
         "llamafactory",
         title=title,
-        kind=kind or kind_of(found),
+        kind=kind or kind_of(parameters),
         form=form,
         deepspeed=deepspeed,
         accelerate=accelerate,
@@ -98,12 +100,12 @@ def made(
     )
 
 
-def kind_of(found: dict[str, Setting]) -> Kind:
+def kind_of(parameters: dict[str, Setting]) -> Kind:
     """Which entry point of the engine such a file is for."""
-    if "export_dir" in found:
+    if "export_dir" in parameters:
         return "export"
     training = ("stage", "do_train", "do_predict", "do_eval", "output_dir", "dataset", "learning_rate")
-    return "train" if any(name in found for name in training) else "chat"
+    return "train" if any(name in parameters for name in training) else "chat"
 
 
 def _deepspeed(setting: Setting | None, root: Path, session: Session) -> Document | None:
@@ -120,14 +122,14 @@ def _deepspeed(setting: Setting | None, root: Path, session: Session) -> Documen
         if not is_absent(error):
             session.sink.error("FT050", f"`{setting.value}` cannot be read: {reason(error)}", setting.span)
         else:
-            tell_absent(setting.value, setting, session)
+            report_absent(setting.value, setting, session)
         return None
 
 
 _EXAMPLES = re.compile(r"(?:^|/)examples/deepspeed/ds_z\d\w*\.json$")
 
 
-def tell_absent(name: str, setting: Setting, session: Session) -> None:
+def report_absent(name: str, setting: Setting, session: Session) -> None:
     """A file that a configuration names and that is not where the engine would look; LLaMA-Factory's own are in its folder."""
     if _EXAMPLES.search(name):
         return
@@ -168,10 +170,10 @@ def document(path: Path, title: str, session: Session) -> Document | None:
 
 def document_of(file: Read, title: str) -> Document:
     leaves = {
-        ".".join(map(str, place)): Setting(
-            ".".join(map(str, place)), entry.value.value, str(place[-1]), entry.value.span, entry.name
+        ".".join(map(str, key_path)): Setting(
+            ".".join(map(str, key_path)), entry.value.value, str(key_path[-1]), entry.value.span, entry.name
         )
-        for place, entry in file.node.walk()
+        for key_path, entry in file.node.walk()
     }
     data: Any = file.node.value
     return Document(title, data if isinstance(data, dict) else {}, leaves, file.node.span)

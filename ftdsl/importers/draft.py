@@ -1,4 +1,4 @@
-"""What one stage will say: words collected from parameters, and a note on everything that could not be carried."""
+"""A stage while it is imported: keys collected from parameters, and a note on everything that is not carried over."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from ftdsl import catalog
 from ftdsl.catalog.vocabulary import TRAINING, vocabulary
 from ftdsl.credentials import masked
-from ftdsl.importers.recipe_paths import Places
+from ftdsl.importers.recipe_paths import RecipePaths
 from ftdsl.language.printing import comment
 from ftdsl.language.values import StageRef
 from ftdsl.lint.config import Config, Setting
@@ -20,7 +20,7 @@ from ftdsl.source import Span
 
 @frozen
 class Note:
-    """Something a person should know: `word` as it stands in the file, why it was not carried (or how it was)."""
+    """A note for the user. word: as written in the file; text: why it was not carried over (or how it was)."""
 
     word: str
     text: str
@@ -33,7 +33,7 @@ class Note:
 
     def without(self, secrets: Iterable[str]) -> Note:
         """The same on one line, without these values and what has the shape of a credential, no longer than a person reads."""
-        word, text = (comment(masked(one, secrets, names=False)) for one in (self.word, self.text))
+        word, text = (comment(masked(part, secrets, names=False)) for part in (self.word, self.text))
         return replace(self, word=shortened(word, 80), text=shortened(text, 400))
 
 
@@ -49,14 +49,14 @@ class StageDraft:
     """One stage in the making: `values` by dotted key, `blocks` that are opened even when empty.
 
     `used`: parameters that have been dealt with; `remarks`: a comment behind a key; `passed`: for the passthrough block;
-    `results`: stages of this import by the place they put what they make; `reasons`: why a silent parameter will differ;
+    `results`: stages of this import by the path of their result; `reasons`: why a silent parameter will differ;
     `holes`: parameters the recipe asks for, with their type, where nothing named a model or data, or only a running script
     would; `samples`: a value to compile with, where the type alone does not give one.
     """
 
     config: Config
     kind: str
-    places: Places
+    paths: RecipePaths
     results: Mapping[str, StageRef] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
     blocks: set[str] = field(default_factory=set)
@@ -77,7 +77,7 @@ class StageDraft:
         return self.config.settings.get(name)
 
     def given(self, *names: str) -> bool:
-        """Whether any of these parameters stands in the file, `null` too."""
+        """Whether any of these parameters is set in the file, also to `null`."""
         return any(name in self.config.settings for name in names)
 
     def take(self, name: str) -> Any:
@@ -88,39 +88,39 @@ class StageDraft:
     def raw(self, name: str) -> Any:
         """The value that was given, None when none was."""
         self.used.add(name)
-        found = self.setting(name)
-        return found.value if found else None
+        setting = self.setting(name)
+        return setting.value if setting else None
 
     def on(self, name: str) -> bool:
         """A switch that was turned on."""
         self.used.add(name)
         return self.config.on(name)
 
-    def say(self, key: str, value: Any, remark: str = "") -> None:
-        """A word; the first who says it wins."""
+    def set(self, key: str, value: Any, remark: str = "") -> None:
+        """Set a key of the language; the first value wins."""
         if key not in self.values:
             self.values[key] = value
             if remark:
                 self.remarks[key] = remark
 
     def note(self, name: str, text: str, *, carried: bool = False) -> None:
-        """Why a parameter was not carried, or what was made of it; one that only we said aloud needs no word."""
+        """Note why a parameter was not carried over, or what it became; none for one that the import added itself."""
         self.used.add(name)
-        found = self.setting(name)
+        setting = self.setting(name)
         self.reasons.setdefault(name, text)
-        if found and not found.is_explicit:
+        if setting and not setting.is_explicit:
             return
-        word = found.word if found else name
-        span = (found.key or found.span) if found else None
+        word = setting.word if setting else name
+        span = (setting.key or setting.span) if setting else None
         self.notes.append(Note(word, text, span, carried))
 
     def may_have(self, key: str) -> bool:
-        """Whether a stage of this kind knows the word."""
+        """Whether a stage of this kind has the key."""
         block, dot, name = key.rpartition(".")
         if not dot:
             return key in vocabulary().keys_of(self.kind)
-        found = vocabulary().block(block)
-        return self.kind in found.contexts and (bool(found.open) or name in found.keys)
+        known_block = vocabulary().block(block)
+        return self.kind in known_block.contexts and (bool(known_block.open) or name in known_block.keys)
 
     def env(self, name: str) -> str:
         """A variable the command was started with, "" without."""

@@ -18,7 +18,7 @@ from ftdsl.source import Source, Span
 
 
 @mutable
-class Found:
+class Inputs:
     """What the given files hold: invocations, documents that belong to no invocation yet, and notes."""
 
     starts: list[Start] = field(default_factory=list)
@@ -27,44 +27,44 @@ class Found:
     notes: list[Note] = field(default_factory=list)
 
 
-def find(files: Sequence[tuple[Path, str]], session: Session) -> Found:
+def find(files: Sequence[tuple[Path, str]], session: Session) -> Inputs:
     """`files`: (path, text). What cannot be read is an error in the session's sink."""
-    found = Found()
+    inputs = Inputs()
     for path, text in files:
         source = Source(path.as_posix(), text)
         kind = recognise.text(source.name, text)
         if kind == "command":
-            _script(path, source, found, session)
+            _script(path, source, inputs, session)
         elif kind == "unknown":
-            _document(path, source, found, session)
+            _document(path, source, inputs, session)
         else:
             refuse(kind, source, session)
-    if not found.starts and (found.deepspeed or found.accelerate):
-        document = found.accelerate or found.deepspeed
+    if not inputs.starts and (inputs.deepspeed or inputs.accelerate):
+        document = inputs.accelerate or inputs.deepspeed
         config = Config({}, document.span if document else None, "llamafactory", kind="chat")
-        found.starts.append(Start(config, "", Path()))
-    found.starts = [_joined(start, found, session) for start in found.starts]
-    for start in found.starts:
+        inputs.starts.append(Start(config, "", Path()))
+    inputs.starts = [_joined(start, inputs, session) for start in inputs.starts]
+    for start in inputs.starts:
         if name := stages.no_stage(start.config):
             at = start.config.at("stage")
             unknown = recognise.is_open(name)
             what = f"`{at.text}` is known only when the script runs" if unknown else f"`{at.word}` has no `{name}`"
             session.sink.error("FT002", what, at.span, help="it takes pt, sft, rm, ppo, dpo, kto")
-    return found
+    return inputs
 
 
-def _document(path: Path, source: Source, found: Found, session: Session) -> None:
+def _document(path: Path, source: Source, inputs: Inputs, session: Session) -> None:
     file = documents.of_text(path, source, session)
     if file is None:
         return
     start = Span(source, file.node.span.start, min(file.node.span.end, file.node.span.start + 1))
     if file.kind == "llamafactory":
         root = root_of(path, documents.settings(file.node), session.files)
-        found.starts.append(Start(documents.config(file, root, session), path.stem, root))
+        inputs.starts.append(Start(documents.config(file, root, session), path.stem, root))
     elif file.kind == "deepspeed":
-        found.deepspeed = documents.document_of(file, path.name)
+        inputs.deepspeed = documents.document_of(file, path.name)
     elif file.kind == "accelerate":
-        found.accelerate = documents.document_of(file, path.name)
+        inputs.accelerate = documents.document_of(file, path.name)
     elif file.kind == "other":
         sentence = tools.SENTENCE.format(what="configuration", title=file.tool)
         session.sink.error("FT051", sentence, start, help="`ftc init` writes a recipe to begin with")
@@ -88,10 +88,10 @@ def refuse(kind: str, source: Source, session: Session, span: Span | None = None
     session.sink.error("FT051", what, span or Span(source, 0, min(1, len(source.text))), help=help)
 
 
-def _script(path: Path, source: Source, found: Found, session: Session) -> None:
+def _script(path: Path, source: Source, inputs: Inputs, session: Session) -> None:
     script = shell.read(source, session.sink)
-    found.notes += script.notes
-    report = commands.Report(found.notes)
+    inputs.notes += script.notes
+    report = commands.Report(inputs.notes)
     session.files = session.files.also(written_by(script, path, session))
     seen: list[tuple[Any, ...]] = []
     count = 0
@@ -106,7 +106,7 @@ def _script(path: Path, source: Source, found: Found, session: Session) -> None:
             continue
         seen.append(key)
         count += 1
-        found.starts.append(Start(replace(config, unknown=frozenset()), stem, root, simple.loops))
+        inputs.starts.append(Start(replace(config, unknown=frozenset()), stem, root, simple.loops))
     if not count and not session.sink.failed:
         for problem in report.problems:
             session.sink.add(problem)
@@ -126,20 +126,20 @@ def written_by(script: shell.Script, path: Path, session: Session) -> dict[Path,
 def started_in(path: Path, simple: shell.Simple, session: Session) -> Path:
     """Where the script is started: here, or the nearest folder above that has the files it names."""
     named = [word.text for word in simple.words if word.text.endswith((".yaml", ".yml", ".json", ".py"))]
-    for place in (Path(), path.parent, *list(path.parent.parents)[:6]):
-        if any(session.files.is_file(place / name) for name in named):
-            return place
+    for folder in (Path(), path.parent, *list(path.parent.parents)[:6]):
+        if any(session.files.is_file(folder / name) for name in named):
+            return folder
     given = {word.text.lstrip("-"): after.text for word, after in zip(simple.words, simple.words[1:], strict=False)}
     return root_of(path, {name: Setting(name, value, name) for name, value in given.items()}, session.files)
 
 
-def _joined(start: Start, found: Found, session: Session) -> Start:
+def _joined(start: Start, inputs: Inputs, session: Session) -> Start:
     """DeepSpeed and accelerate files given beside an invocation that names none are its own; accelerate's may name one."""
     config = start.config
-    if config.deepspeed is None and found.deepspeed is not None:
-        config = replace(config, deepspeed=found.deepspeed)
-    if config.accelerate is None and found.accelerate is not None:
-        config = replace(config, accelerate=found.accelerate)
+    if config.deepspeed is None and inputs.deepspeed is not None:
+        config = replace(config, deepspeed=inputs.deepspeed)
+    if config.accelerate is None and inputs.accelerate is not None:
+        config = replace(config, accelerate=inputs.accelerate)
     if config.deepspeed is None and config.accelerate is not None:
         config = replace(config, deepspeed=documents.deepspeed_of(config.accelerate, start.root, session))
     return start if config is start.config else replace(start, config=config)

@@ -1,7 +1,7 @@
-"""The overlay read backwards: parameters that stand one to one for a word, a member, or a member's option.
+"""The inverse of the overlay: parameters that correspond to a key, a member, or an option of a member.
 
-The only table is the engine's overlay (engines/llamafactory/overlay.toml); what it lowers by a rule is read backwards in
-`rules`. A parameter without a word goes into the passthrough block; one that would have no effect is noted and left out.
+The only table is the engine's overlay (engines/llamafactory/overlay.toml); what it lowers by a function is inverted in
+`inverse`. A parameter without a key goes into the passthrough block; one that would have no effect is noted and left out.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ Entry = Mapping[str, Any]
 
 
 def tables(draft: StageDraft) -> None:
-    """Every word of the stage's kind that no rule lowers."""
+    """Every key of the stage's kind that no function lowers."""
     for key, entry in entries("llamafactory", draft.kind):
         if "rule" not in entry and draft.may_have(key) and _counts(draft, key):
             _entry(draft, key, entry)
 
 
 def _counts(draft: StageDraft, key: str) -> bool:
-    """A method's words count under that method only, and those of `quantize` when something is quantised."""
+    """Keys of a method count under that method only, and those of `quantize` when something is quantised."""
     block = key.partition(".")[0]
     return block not in (*METHODS, "quantize") or block in draft.blocks
 
@@ -50,25 +50,25 @@ def _entry(draft: StageDraft, key: str, entry: Entry) -> None:
 
 
 def _switches(entry: Entry) -> frozenset[str]:
-    """Parameters that members set: they never hold a word's value themselves, unless the overlay maps values too."""
-    told = {text.partition("=")[0] for texts in entry.get("set", {}).values() for text in texts}
-    return frozenset() if "map" in entry else frozenset(told)
+    """Parameters that members set: they do not hold a key's value themselves, unless the overlay maps values too."""
+    parameters = {text.partition("=")[0] for texts in entry.get("set", {}).values() for text in texts}
+    return frozenset() if "map" in entry else frozenset(parameters)
 
 
 def _plain(draft: StageDraft, key: str, entry: Entry, name: str, function: str) -> None:
     value = draft.raw(name)
     word = find(draft.kind, tuple(key.split(".")))
     assert isinstance(word, Key)
-    for member, told in entry.get("map", {}).items():
-        if told == value or (told == "null" and value is None):
-            draft.say(key, Term(member))
+    for member, written in entry.get("map", {}).items():
+        if written == value or (written == "null" and value is None):
+            draft.set(key, Term(member))
             return
     if value is None:
         return  # `null` is what the engine has anyway
     try:
         if word.type == "path" and isinstance(value, str):
-            value = draft.places.seen(value)
-        draft.say(key, typed(back(value, function), word))
+            value = draft.paths.seen(value)
+        draft.set(key, typed(back(value, function), word))
     except (TypeError, ValueError):
         draft.note(name, f"`{value}` is not something `{key}` can be")
 
@@ -91,7 +91,7 @@ _SWITCHES = {"true": True, "yes": True, "all": True, "non_padding": True, "false
 
 
 def typed(value: Any, word: Key) -> Any:
-    """A plain value as the language holds one at this word. Raises: ValueError, TypeError where it cannot be one."""
+    """A plain value as the language represents it at this key. Raises: ValueError, TypeError where it cannot be one."""
     kind = parse_type(word.type)
     names = {kind.name, *(option.name for option in kind.options)}
     if isinstance(value, bool) or value is None:
@@ -118,23 +118,23 @@ def typed(value: Any, word: Key) -> Any:
 
 
 def _member(draft: StageDraft, key: str, entry: Entry) -> bool:
-    """The member whose parameters are all set; False when the word has to be read otherwise."""
+    """The member whose parameters are all set; False when the key has to be read in another way."""
     sets = {member: dict(_pairs(entry, member)) for member in entry["members"]}
     matching = [member for member in sets if _matches(draft, entry, sets, member)]
     if matching:
-        member = max(matching, key=lambda one: len(sets[one]))  # nf4 sets more than int8 does
+        member = max(matching, key=lambda candidate: len(sets[candidate]))  # nf4 sets more than int8 does
         draft.used.update(sets[member])
         for name in sets[member]:
             if not draft.given(name):
                 draft.reasons[name] = f"`{member}` needs it"
-        draft.say(key, Term(member, _options(draft, key, entry, member)))
+        draft.set(key, Term(member, _options(draft, key, entry, member)))
         _idle(draft, entry, member)
         return True
     switches = {name for pairs in sets.values() for name in pairs}
     plain = next((member for member, pairs in sets.items() if not pairs), None)
     mapped = entry["to"][0].partition(":")[0] if "map" in entry else ""
     if plain and any(draft.given(name) for name in switches - {mapped}) and not (mapped and draft.given(mapped)):
-        draft.say(key, Term(plain))
+        draft.set(key, Term(plain))
     draft.used.update(name for name in switches - {mapped} if draft.given(name))
     _idle(draft, entry, "")
     return not mapped
@@ -143,8 +143,12 @@ def _member(draft: StageDraft, key: str, entry: Entry) -> bool:
 def _matches(draft: StageDraft, entry: Entry, sets: Mapping[str, Mapping[str, Any]], member: str) -> bool:
     """All that the member sets is set, or the switch that only this member turns on (`fp8`, with or without `bf16`)."""
     pairs = {name: value for name, value in sets[member].items() if _asks(entry, name)}
-    others = [other for name, other in sets.items() if name != member]
-    own = {name: value for name, value in pairs.items() if value is True and not any(name in other for other in others)}
+    other_members = [pairs_of_other for name, pairs_of_other in sets.items() if name != member]
+    own = {
+        name: value
+        for name, value in pairs.items()
+        if value is True and not any(name in pairs_of_other for pairs_of_other in other_members)
+    }
     return any(draft.given(name) for name in pairs) and (
         all(_is(draft, name, value) for name, value in pairs.items())
         or (bool(own) and all(_is(draft, name, value) for name, value in own.items()))
@@ -152,7 +156,7 @@ def _matches(draft: StageDraft, entry: Entry, sets: Mapping[str, Mapping[str, An
 
 
 def _asks(entry: Entry, name: str) -> bool:
-    """Whether a parameter tells the member: `optim`, which GaLore needs set, does not tell GaLore."""
+    """Whether a parameter determines the member: `optim`, which GaLore needs, does not determine GaLore."""
     return not ("map" in entry and name == entry["to"][0].partition(":")[0])
 
 
@@ -171,25 +175,25 @@ def _options(draft: StageDraft, key: str, entry: Entry, member: str) -> dict[str
     assert isinstance(word, Key)
     known = word.members[member].options if word.members and member in word.members else {}
     usual = dict(_pairs(entry, member))
-    found: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     for option, name in entry.get("opts", {}).get(member, {}).items():
         if not draft.given(name) or draft.raw(name) is None or (name in usual and draft.raw(name) == usual[name]):
             continue
-        told = entry.get("values", {}).get(member, {})
-        found[option] = _option(draft, draft.raw(name), known.get(option, Key(option, "any")), told)
-    return found
+        spellings = entry.get("values", {}).get(member, {})
+        options[option] = _option(draft, draft.raw(name), known.get(option, Key(option, "any")), spellings)
+    return options
 
 
-def _option(draft: StageDraft, value: Any, word: Key, told: Mapping[str, Any]) -> Any:
+def _option(draft: StageDraft, value: Any, word: Key, spellings: Mapping[str, Any]) -> Any:
     """A parameter's value as the option of a member: one of the option's own members, a list, a path, or as it is."""
-    if (name := next((name for name, theirs in told.items() if theirs == value), None)) is not None:
+    if (name := next((name for name, theirs in spellings.items() if theirs == value), None)) is not None:
         return Term(name)
     if "exact" in word.type and value == -1:
         return Term("exact")
     if isinstance(value, str) and ("list" in word.type or (word.type == "any" and "," in value)):
         return back(value, "csv")
     if word.type == "path":
-        return draft.places.seen(str(value))
+        return draft.paths.seen(str(value))
     return typed(value, word) if word.type != "any" else value
 
 
@@ -206,7 +210,7 @@ def _idle(draft: StageDraft, entry: Entry, chosen: str) -> None:
                 and name != "optim"
             ):
                 if draft.raw(name) == draft.default(name):
-                    continue  # says what counts anyway
+                    continue  # the default
                 switch = " or ".join(n for n, v in _pairs(entry, member) if v is True) or f"`{member}`"
                 draft.note(name, f"has no effect without `{switch}`")
 
@@ -215,7 +219,7 @@ def _idle(draft: StageDraft, entry: Entry, chosen: str) -> None:
 
 
 def rest(draft: StageDraft) -> None:
-    """Parameters no word took: passed through where the recipe allows it, else named with the reason."""
+    """Parameters that no key covers: passed through where the recipe allows it, else noted with the reason."""
     for name, setting in draft.config.settings.items():
         if name in draft.used:
             continue
@@ -249,6 +253,6 @@ def _why_not(draft: StageDraft, word: str) -> str:
         key for kind in vocabulary().stage_kinds for key in vocabulary().keys_of(kind)
     }:
         return f"has no effect in a `{draft.kind}` stage"
-    if block in {found.name for found in vocabulary().blocks_in("sft")} and not draft.may_have(word):
+    if block in {known_block.name for known_block in vocabulary().blocks_in("sft")} and not draft.may_have(word):
         return f"has no effect in a `{draft.kind}` stage"
-    return f"`{word}` cannot say this value"
+    return f"`{word}` cannot have this value"

@@ -1,4 +1,4 @@
-"""Files to a recipe: read, said, written, compiled again, compared."""
+"""Files to a recipe: read, translated, written, compiled again, compared."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ftdsl.importers import outside, sweeps
 from ftdsl.importers import stages as staging
 from ftdsl.importers.draft import Note, StageDraft
 from ftdsl.importers.outside import STAND_INS
-from ftdsl.importers.recipe_paths import Places
+from ftdsl.importers.recipe_paths import RecipePaths
 from ftdsl.importers.verify import Difference, compare
 from ftdsl.importers.write import SHARED, Text, recipe
 from ftdsl.language.resolve.resolve import Options
@@ -41,7 +41,7 @@ class Start:
 
 @mutable
 class Stage:
-    """A stage of the import: the invocation it comes from and what it says."""
+    """A stage of the import: the invocation it comes from and its draft."""
 
     start: Start
     config: Config
@@ -52,7 +52,7 @@ class Stage:
 
 @frozen
 class Imported:
-    """A recipe's text, what was not carried, how it differs when compiled again, and what `ftc check` says of it.
+    """A recipe's text, what was not carried, how it differs when compiled again, and its diagnostics.
 
     checked: the recipe compiled, with what is missing stood in for; places: (stage, dotted key) -> `file:line` of the
     parameter it comes from; secrets: values that were left out, and must not be shown.
@@ -61,95 +61,99 @@ class Imported:
     text: str
     notes: tuple[Note, ...]
     differences: Mapping[str, Sequence[Difference]]
-    found: Sequence[Diagnostic]
+    diagnostics: Sequence[Diagnostic]
     checked: Checked
-    places: Mapping[tuple[str, str], str]
+    locations: Mapping[tuple[str, str], str]
     secrets: frozenset[str]
 
 
 def import_all(starts: Sequence[Start], name: str, target: Path, head: Sequence[str], session: Session) -> Imported:
-    """`target`: where the recipe will lie (its folder decides how paths are written).
+    """`target`: the path of the recipe (its folder decides how paths are written).
 
     Raises: ReadBackError when the recipe would read otherwise than it was meant.
     """
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("._-") or "recipe"  # as of a recipe that says none
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("._-") or "recipe"  # as of a recipe without a name
     secrets = frozenset(value for start in starts for value in staging.secrets_of(start.config))
     stages = _stages(starts, target, session.files, {})
     text = _written(stages, name, head, secrets)
     checked = _compiled(stages, text, target, session)
     more = _more(stages, _by_key(checked))
-    if any(one.defaults or one.carried for one in more.values()):
+    if any(extra.defaults or extra.carried for extra in more.values()):
         stages = _stages(starts, target, session.files, more)
         text = _written(stages, name, head, secrets)
         checked = _compiled(stages, text, target, session)
     jobs = _by_key(checked)
-    found = _found(text, target, session)
+    diagnostics = _diagnostics_of(text, target, session)
     for stage in stages:
-        stage.draft.reasons |= _refused(stage, found)
+        stage.draft.reasons |= _refused(stage, diagnostics)
     compared = {stage.name: _compare(stage, jobs[stage.name]) for stage in stages if stage.name in jobs}
-    differences = {name: [one.without(secrets) for one in some] for name, some in compared.items()}
+    differences = {name: [extra.without(secrets) for extra in some] for name, some in compared.items()}
     notes = tuple(note.without(secrets) for stage in stages for note in stage.draft.notes)
-    return Imported(text, notes, differences, found, checked, dict(_places(stages)), secrets)
+    return Imported(text, notes, differences, diagnostics, checked, dict(_locations(stages)), secrets)
 
 
 def _stages(starts: Sequence[Start], target: Path, files: Files, more: Mapping[str, More]) -> list[Stage]:
     """Every invocation in order; each may start from what those before it make."""
-    found: list[Stage] = []
+    stages: list[Stage] = []
     results: dict[str, StageRef] = {}
     spoken = frozenset(word for start in starts for word in _spoken(start.config))
     left: list[Note] = []
     swept: set[str] = set()
     for start, rounds in _rounds(starts):
         kinds = staging.kinds(start.config)
-        if not kinds and (found or any(staging.kinds(one.config) for one in starts)):
+        if not kinds and (stages or any(staging.kinds(iteration.config) for iteration in starts)):
             left.append(Note("chat", "a chat or a server is not a stage: start it by hand", start.config.span))
         elif not kinds:
-            draft = staging.shared(start.config, Places(start.root, target.parent, files))
-            found.append(Stage(start, start.config, SHARED, "", draft))
+            draft = staging.shared(start.config, RecipePaths(start.root, target.parent, files))
+            stages.append(Stage(start, start.config, SHARED, "", draft))
         for kind in kinds:
             stem = start.name if len(starts) > 1 else ""
-            name = staging.name_of(stem or kind, kind, {stage.name for stage in found}, spoken)
+            name = staging.name_of(stem or kind, kind, {stage.name for stage in stages}, spoken)
             needed = more.get(name, More())
             config = staging.forced(start.config, needed.defaults)
-            places = Places(start.root, target.parent, files)
-            after = found[-1] if kind != kinds[0] and found else None
+            paths = RecipePaths(start.root, target.parent, files)
+            after = stages[-1] if kind != kinds[0] and stages else None
             drafts = [
-                staging.say(
-                    staging.forced(one.config, needed.defaults),
+                staging.draft_of(
+                    staging.forced(iteration.config, needed.defaults),
                     kind,
-                    places,
+                    paths,
                     results,
                     needed.carried,
                     after.name if after else "",
                 )
-                for one in rounds
+                for iteration in rounds
             ]
-            if len(drafts) > 1 and sweeps.joined(drafts, [one.loops for one in rounds]) is None:
-                return _stages([replace(one, loops=()) for one in starts], target, files, more)
+            if len(drafts) > 1 and sweeps.joined(drafts, [iteration.loops for iteration in rounds]) is None:
+                return _stages([replace(iteration, loops=()) for iteration in starts], target, files, more)
             draft = drafts[0]
             if swept & set(draft.parents):
                 draft.reasons |= dict.fromkeys(("adapter_name_or_path", "model_name_or_path"), sweeps.APART)
             if len(drafts) > 1:
                 swept.add(name)
-            _own_place(draft, found)
-            found.append(Stage(start, config, kind, name, draft))
-            for one in rounds if kind != "eval" else ():
-                place = one.config.value("export_dir" if kind in ("merge", "quantize") else "output_dir")
-                if isinstance(place, str):
-                    results = {**results, outside.renamed(place).removeprefix("./").rstrip("/"): StageRef(name)}
-    if found:
-        found[0].draft.notes += left
-    return found
+            _own_result_path(draft, stages)
+            stages.append(Stage(start, config, kind, name, draft))
+            for iteration in rounds if kind != "eval" else ():
+                result_path = iteration.config.value("export_dir" if kind in ("merge", "quantize") else "output_dir")
+                if isinstance(result_path, str):
+                    results = {**results, outside.renamed(result_path).removeprefix("./").rstrip("/"): StageRef(name)}
+    if stages:
+        stages[0].draft.notes += left
+    return stages
 
 
-def _own_place(draft: StageDraft, before: Sequence[Stage]) -> None:
+def _own_result_path(draft: StageDraft, before: Sequence[Stage]) -> None:
     """Two commands of a script may write into one folder, one after the other; two stages may not."""
-    place = draft.values.get("to")
-    other = next((stage.name for stage in before if place is not None and stage.draft.values.get("to") == place), "")
+    result_path = draft.values.get("to")
+    other = next(
+        (stage.name for stage in before if result_path is not None and stage.draft.values.get("to") == result_path), ""
+    )
     if other:
         parameter = "export_dir" if draft.given("export_dir") else "output_dir"
         del draft.values["to"]
-        draft.note(parameter, f"`{other}` is written to `{place}` too: this stage keeps its result in the run folder")
+        draft.note(
+            parameter, f"`{other}` is written to `{result_path}` too: this stage keeps its result in the run folder"
+        )
 
 
 def _rounds(starts: Sequence[Start]) -> Iterator[tuple[Start, list[Start]]]:
@@ -158,19 +162,19 @@ def _rounds(starts: Sequence[Start]) -> Iterator[tuple[Start, list[Start]]]:
     while rest:
         first = rest[0]
         ids = [name for name, _ in first.loops]
-        same = [one for one in rest if first.loops and _place(one.config) == _place(first.config)
-                and [name for name, _ in one.loops] == ids and staging.kinds(one.config)]  # fmt: skip
+        same = [start for start in rest if first.loops and _result_and_numbers(start.config) == _result_and_numbers(first.config)
+                and [name for name, _ in start.loops] == ids and staging.kinds(start.config)]  # fmt: skip
         some = same if len(same) > 1 else [first]
-        rest = [one for one in rest if not any(one is other for other in some)]
+        rest = [start for start in rest if not any(start is other for other in some)]
         yield first, some
 
 
-def _place(config: Config) -> tuple[str, int, int]:
+def _result_and_numbers(config: Config) -> tuple[str, int, int]:
     return (config.span.source.name, config.span.start, config.span.end) if config.span else ("", 0, 0)
 
 
 def _spoken(config: Config) -> Iterator[str]:
-    """Words that values say: a stage of such a name would be meant by them (`schedule = cosine`)."""
+    """Names that occur as values: a stage of such a name would capture them (`schedule = cosine`)."""
     for setting in config.settings.values():
         items = setting.value if isinstance(setting.value, list) else str(setting.value).split(",")
         yield from (str(item).strip() for item in items)
@@ -188,14 +192,14 @@ def _written(stages: Sequence[Stage], name: str, head: Sequence[str], secrets: I
 
 def _by_key(checked: Checked) -> dict[str, Job]:
     """Jobs by the name of their stage; of an axis the first run."""
-    found: dict[str, Job] = {}
+    jobs: dict[str, Job] = {}
     for job in checked.jobs:
-        found.setdefault(job.key.partition("@")[0], job)
-    return found
+        jobs.setdefault(job.key.partition("@")[0], job)
+    return jobs
 
 
-def _places(stages: Sequence[Stage]) -> Iterator[tuple[tuple[str, str], str]]:
-    """Where each word comes from: the first parameter of its overlay entry that the file gives."""
+def _locations(stages: Sequence[Stage]) -> Iterator[tuple[tuple[str, str], str]]:
+    """The location each key comes from: the first parameter of its overlay entry that the file sets."""
     for stage in stages:
         given = stage.draft.config.settings
         if (method := given.get("finetuning_type")) is not None and method.span is not None:
@@ -218,19 +222,19 @@ def _compiled(stages: Sequence[Stage], text: str, target: Path, session: Session
 
 
 def _absent(stages: Sequence[Stage], target: Path) -> dict[Path, str]:
-    """Files of data that are named and not there, as empty as can be."""
+    """Data files that are named and missing, as empty stand-ins."""
     entries: dict[Path, dict[str, Any]] = {}
     for stage in stages:
         for value in stage.draft.values.values():
             for item in value if isinstance(value, list) else ():
                 path = item.options.get("path") if isinstance(item, Term) and item.name == "file" else None
-                if isinstance(path, str) and not stage.draft.places.files.exists(place := target.parent / path):
+                if isinstance(path, str) and not stage.draft.paths.files.exists(missing_file := target.parent / path):
                     name = item.options.get("entry")
-                    entries.setdefault(place, {}).update({name: {"file_name": f"{name}.json"}} if name else {})
-    return {place: json.dumps(known) if known else "" for place, known in entries.items()}
+                    entries.setdefault(missing_file, {}).update({name: {"file_name": f"{name}.json"}} if name else {})
+    return {missing_file: json.dumps(known) if known else "" for missing_file, known in entries.items()}
 
 
-def _found(text: str, target: Path, session: Session) -> Sequence[Diagnostic]:
+def _diagnostics_of(text: str, target: Path, session: Session) -> Sequence[Diagnostic]:
     own = Session(files=Files({target: text}), env=session.env)
     check(target, Options(), own)
     return own.sink.ordered()
@@ -247,26 +251,36 @@ class More:
 
 def _more(stages: Sequence[Stage], jobs: Mapping[str, Job]) -> dict[str, More]:
     schema = catalog.engine_schema("llamafactory")
-    found: dict[str, More] = {}
+    needed: dict[str, More] = {}
     for stage in stages:
         if (job := jobs.get(stage.name)) is None:
             continue
-        missed = [one for one in _compare(stage, job) if not one.why]
-        silent = [one.name for one in missed if one.name in schema and one.name not in stage.config.settings]
-        found[stage.name] = More(
+        missed = [difference for difference in _compare(stage, job) if not difference.why]
+        silent = [
+            difference.name
+            for difference in missed
+            if difference.name in schema and difference.name not in stage.config.settings
+        ]
+        needed[stage.name] = More(
             {name: stage.draft.default(name) for name in silent},
-            {".".join(one.carry): one.theirs for one in missed if all(one.carry)},
+            {".".join(difference.carry): difference.theirs for difference in missed if all(difference.carry)},
         )
-    return found
+    return needed
 
 
-def _refused(stage: Stage, found: Sequence[Diagnostic]) -> dict[str, str]:
-    """Parameters whose word `ftc check` refuses in the recipe: the message is the reason they differ."""
-    words = {one.message.split("`")[1]: one.message for one in found if one.code == "FT012" and "`" in one.message}
-    told = [
-        (catalog.parameters_of(entry), words[key]) for key, entry in entries("llamafactory", stage.kind) if key in words
+def _refused(stage: Stage, diagnostics: Sequence[Diagnostic]) -> dict[str, str]:
+    """Parameters whose key `ftc check` refuses in the recipe: the message is the reason they differ."""
+    refusals = {
+        diagnostic.message.split("`")[1]: diagnostic.message
+        for diagnostic in diagnostics
+        if diagnostic.code == "FT012" and "`" in diagnostic.message
+    }
+    refused = [
+        (catalog.parameters_of(entry), refusals[key])
+        for key, entry in entries("llamafactory", stage.kind)
+        if key in refusals
     ]
-    return {name: text for names, text in told for name in names}
+    return {name: text for names, text in refused for name in names}
 
 
 def _compare(stage: Stage, job: Job) -> list[Difference]:
@@ -277,7 +291,7 @@ def _compare(stage: Stage, job: Job) -> list[Difference]:
                 excused[name] = note.text
     if why := next((excused[name] for name in ("warmup_ratio", "warmup_steps") if name in excused), ""):
         excused.setdefault("warmup", why)
-    return compare(stage.draft.config, stage.kind, job, stage.draft.places, excused)
+    return compare(stage.draft.config, stage.kind, job, stage.draft.paths, excused)
 
 
 __all__ = ["Imported", "Start", "import_all"]

@@ -1,4 +1,4 @@
-"""The rules of engines/llamafactory/rules.py read backwards: words that several parameters decide.
+"""The inverse of engines/llamafactory/lowerings: keys that several parameters determine.
 
 `INVERSE` is keyed by the overlay's own rule names; a test holds it complete.
 """
@@ -29,26 +29,26 @@ def duration(draft: StageDraft) -> None:
     steps = draft.raw("max_steps")
     epochs = draft.raw("num_train_epochs")
     if steps is not None and steps > 0:
-        draft.say("duration", Amount(steps, "steps"))
+        draft.set("duration", Amount(steps, "steps"))
         if epochs is not None:
             draft.note("num_train_epochs", f"has no effect: `max_steps: {steps}` wins")
     elif draft.given("num_train_epochs", "max_steps"):
-        draft.say("duration", Amount(3.0 if epochs is None else epochs, "epochs"))
+        draft.set("duration", Amount(3.0 if epochs is None else epochs, "epochs"))
 
 
 def packing(draft: StageDraft) -> None:
     if draft.given("packing", "neat_packing") and draft.training:
         neat, plain = draft.on("neat_packing"), draft.raw("packing")
         if neat:
-            draft.say("packing", Term("neat"))
+            draft.set("packing", Term("neat"))
         elif plain is not None or draft.given("neat_packing"):
-            draft.say("packing", Term("plain") if plain else False)
+            draft.set("packing", Term("plain") if plain else False)
 
 
 def tokenize(draft: StageDraft) -> None:
     path = draft.raw("tokenized_path")
     if path:
-        draft.say("tokenize", Term("ahead", {"path": draft.places.seen(str(path))}))
+        draft.set("tokenize", Term("ahead", {"path": draft.paths.seen(str(path))}))
 
 
 # --- how it computes
@@ -57,21 +57,21 @@ def tokenize(draft: StageDraft) -> None:
 def upcast(draft: StageDraft) -> None:
     names = {"upcast_layernorm": "norms", "upcast_lmhead_output": "logits"}
     if draft.given(*names):
-        draft.say("upcast", [Term(part) for name, part in names.items() if draft.on(name)])
+        draft.set("upcast", [Term(part) for name, part in names.items() if draft.on(name)])
 
 
 def compile(draft: StageDraft) -> None:
     if draft.on("torch_compile"):
         options = {key: draft.raw(f"torch_compile_{key}") for key in ("backend", "mode")}
         given = {key: value for key, value in options.items() if value is not None}
-        draft.say("compile", Term("compile", given) if given else True)
+        draft.set("compile", Term("compile", given) if given else True)
 
 
 def trainable(draft: StageDraft) -> None:
     names = {"freeze_vision_tower": "vision", "freeze_multi_modal_projector": "projector",
              "freeze_language_model": "language"}  # fmt: skip
     if draft.given(*names) and draft.training:
-        draft.say("trainable", [Term(part) for name, part in names.items() if not draft.config.on(name)])
+        draft.set("trainable", [Term(part) for name, part in names.items() if not draft.config.on(name)])
         draft.used.update(names)
 
 
@@ -79,24 +79,24 @@ def checkpointing(draft: StageDraft) -> None:
     if draft.given("disable_gradient_checkpointing", "use_reentrant_gc"):
         reentrant = draft.raw("use_reentrant_gc")
         if draft.on("disable_gradient_checkpointing"):
-            draft.say("memory.checkpointing", Term("none"))
+            draft.set("memory.checkpointing", Term("none"))
         else:
-            draft.say("memory.checkpointing", Term("full", {} if reentrant is None else {"reentrant": reentrant}))
+            draft.set("memory.checkpointing", Term("full", {} if reentrant is None else {"reentrant": reentrant}))
 
 
 def layers(draft: StageDraft) -> None:
     block = next((block for block in ("freeze", "lora") if block in draft.blocks), "")
     count = draft.take("freeze_trainable_layers")
     if draft.on("use_llama_pro") and block:
-        draft.say(f"{block}.layers", Term("expanded", {"n": count}))
+        draft.set(f"{block}.layers", Term("expanded", {"n": count}))
     elif block == "freeze" and draft.given("freeze_trainable_layers"):
-        draft.say("freeze.layers", Term("first" if count < 0 else "last", {"n": abs(count)}))
+        draft.set("freeze.layers", Term("first" if count < 0 else "last", {"n": abs(count)}))
 
 
 def oft_rank(draft: StageDraft) -> None:
     rank = draft.raw("oft_rank")
     if rank and "oft" in draft.blocks:
-        draft.say("oft.rank", rank)
+        draft.set("oft.rank", rank)
         if draft.given("oft_block_size"):
             draft.used.add("oft_block_size")  # 0 beside a rank, and lowered as 0 again
 
@@ -110,7 +110,7 @@ def oft_targets(draft: StageDraft) -> None:
         draft.note("oft_target", "the engine does not read it: the modules of OFT are those of `lora_target`")
     draft.used.update(("lora_target", "oft_target"))
     if draft.given("lora_target"):
-        draft.say("oft.targets", read)
+        draft.set("oft.targets", read)
 
 
 # --- tokens
@@ -119,9 +119,9 @@ def oft_targets(draft: StageDraft) -> None:
 def special(draft: StageDraft) -> None:
     path, tokens = draft.raw("new_special_tokens_config"), draft.raw("add_special_tokens")
     if path:
-        draft.say("tokenizer.special", Term("file", {"path": draft.places.seen(str(path))}))
+        draft.set("tokenizer.special", Term("file", {"path": draft.paths.seen(str(path))}))
     elif tokens:
-        draft.say("tokenizer.special", str(tokens).split(","))
+        draft.set("tokenizer.special", str(tokens).split(","))
 
 
 def token_init(draft: StageDraft) -> None:
@@ -130,7 +130,7 @@ def token_init(draft: StageDraft) -> None:
     elif draft.raw("init_special_tokens"):
         how = str(draft.raw("init_special_tokens"))
         noise = {"desc_init_w_noise": {"noise": True}}.get(how, {})
-        draft.say("tokenizer.init", Term("noise") if how == "noise_init" else Term("described", noise))
+        draft.set("tokenizer.init", Term("noise") if how == "noise_init" else Term("described", noise))
 
 
 # --- optimiser
@@ -138,7 +138,7 @@ def token_init(draft: StageDraft) -> None:
 
 def betas(draft: StageDraft) -> None:
     if draft.given("adam_beta1", "adam_beta2"):
-        draft.say("optim.betas", [draft.take("adam_beta1"), draft.take("adam_beta2")])
+        draft.set("optim.betas", [draft.take("adam_beta1"), draft.take("adam_beta2")])
 
 
 _SCHEDULE_OPTIONS = {"num_cycles": "cycles", "power": "power"}
@@ -148,10 +148,10 @@ _WSD = {"num_stable_steps": "stable", "num_decay_steps": "decay"}
 def _table(value: Any) -> dict[str, Any]:
     """A table, also as the JSON text a command line has; {} for what is none (FT060 says so)."""
     try:
-        found = json.loads(value) if isinstance(value, str) else value
+        content = json.loads(value) if isinstance(value, str) else value
     except ValueError:
         return {}
-    return dict(found) if isinstance(found, dict) else {}
+    return dict(content) if isinstance(content, dict) else {}
 
 
 def schedule(draft: StageDraft) -> None:
@@ -165,9 +165,9 @@ def schedule(draft: StageDraft) -> None:
     if name == "cosine_with_min_lr":
         name = "cosine"
         if (rate := kwargs.pop("min_lr_rate", None)) is not None:
-            draft.say("optim.min_lr", Amount(rate, "share"))
+            draft.set("optim.min_lr", Amount(rate, "share"))
         elif (rate := kwargs.pop("min_lr", None)) is not None:
-            draft.say("optim.min_lr", Amount(rate, "rate"))
+            draft.set("optim.min_lr", Amount(rate, "rate"))
     options: dict[str, Any] = {}
     if name == "warmup_stable_decay":
         name, options = "wsd", _wsd(draft, kwargs)
@@ -176,12 +176,12 @@ def schedule(draft: StageDraft) -> None:
             options[ours] = kwargs.pop(theirs)
     if kwargs:
         draft.note("lr_scheduler_kwargs", f"`{', '.join(kwargs)}` of a schedule cannot be said")
-    draft.say("optim.schedule", Term(name, options))
+    draft.set("optim.schedule", Term(name, options))
 
 
 def _wsd(draft: StageDraft, kwargs: dict[str, Any]) -> dict[str, Any]:
     if (floor := kwargs.pop("min_lr_ratio", None)) is not None:
-        draft.say("optim.min_lr", Amount(floor, "share"))
+        draft.set("optim.min_lr", Amount(floor, "share"))
     options: dict[str, Any] = {
         ours: Amount(kwargs.pop(theirs), "steps") for theirs, ours in _WSD.items() if theirs in kwargs
     }
@@ -196,11 +196,11 @@ def warmup(draft: StageDraft) -> None:
     if not draft.training:
         return
     if ratio is not None:
-        draft.say("optim.warmup", Amount(ratio, "share"))
+        draft.set("optim.warmup", Amount(ratio, "share"))
         if steps:
             draft.note("warmup_steps", f"has no effect: `warmup_ratio: {ratio}` wins in transformers 5")
     elif steps is not None:
-        draft.say("optim.warmup", Amount(steps, "share") if 0 < steps < 1 else Amount(steps, "steps"))
+        draft.set("optim.warmup", Amount(steps, "share") if 0 < steps < 1 else Amount(steps, "steps"))
 
 
 # --- saving, evaluating, logging
@@ -208,11 +208,11 @@ def warmup(draft: StageDraft) -> None:
 
 def _every(draft: StageDraft, key: str, strategy: str, steps: Any) -> bool:
     if strategy == "no":
-        draft.say(key, Term("never"))
+        draft.set(key, Term("never"))
     elif strategy == "epoch":
-        draft.say(key, Amount(1, "epochs"))
+        draft.set(key, Amount(1, "epochs"))
     elif strategy == "steps":
-        draft.say(key, Amount(steps, "share" if steps < 1 else "steps"))
+        draft.set(key, Amount(steps, "share" if steps < 1 else "steps"))
     else:
         return False
     return True
@@ -228,7 +228,7 @@ def save_every(draft: StageDraft) -> None:
 def keep(draft: StageDraft) -> None:
     if draft.given("save_total_limit") and draft.training:
         limit = draft.raw("save_total_limit")
-        draft.say("save.keep", Term("all") if limit is None else limit)
+        draft.set("save.keep", Term("all") if limit is None else limit)
 
 
 _METRICS = {"rouge-1": "rouge_1", "rouge-2": "rouge_2", "rouge-l": "rouge_l"}
@@ -247,7 +247,7 @@ def best_by(draft: StageDraft) -> None:
     usual = not metric.endswith("loss")
     name = _METRICS.get(metric, metric)
     order = "highest" if greater else "lowest"
-    draft.say("save.best_by", name if greater in (None, usual) else Term(order, {"metric": name}))
+    draft.set("save.best_by", name if greater in (None, usual) else Term(order, {"metric": name}))
 
 
 def eval_every(draft: StageDraft) -> None:
@@ -270,17 +270,17 @@ def eval_every(draft: StageDraft) -> None:
     if not _every(draft, "evaluate.every", strategy, steps or draft.config.value("logging_steps")):
         draft.note("eval_strategy", f"`{strategy}` has no word")
     if strategy != "no":
-        draft.say("evaluate.batch", draft.take("per_device_eval_batch_size"))
+        draft.set("evaluate.batch", draft.take("per_device_eval_batch_size"))
 
 
 def metrics(draft: StageDraft) -> None:
     if draft.kind == "eval" or not draft.training:
         return
-    found = [Term("accuracy")] if draft.on("compute_accuracy") else []
+    metric_terms = [Term("accuracy")] if draft.on("compute_accuracy") else []
     if draft.on("predict_with_generate"):
-        found = [Term("rouge"), Term("bleu")]
-    if found:
-        draft.say("evaluate.metrics", found)
+        metric_terms = [Term("rouge"), Term("bleu")]
+    if metric_terms:
+        draft.set("evaluate.metrics", metric_terms)
 
 
 _SWANLAB = {"swanlab_mode": "mode", "swanlab_workspace": "workspace", "swanlab_logdir": "dir"}
@@ -295,7 +295,7 @@ def track_to(draft: StageDraft) -> None:
     space = draft.raw("trackio_space_id")
     known = {"swanlab": options, "trackio": {"space": space} if space else {}}
     if names and draft.training:
-        draft.say("track.to", [Term(str(name), known.get(str(name), {})) for name in names])
+        draft.set("track.to", [Term(str(name), known.get(str(name), {})) for name in names])
     elif names:
         draft.used.update(("report_to", "use_swanlab"))
 
@@ -307,13 +307,13 @@ def track_project(draft: StageDraft) -> None:
     if project == draft.env("WANDB_PROJECT") != "":
         draft.reasons["project"] = "WANDB_PROJECT says so"
     if project and project != draft.default("project") and draft.training:
-        draft.say("track.project", str(project))
+        draft.set("track.project", str(project))
 
 
 def track_name(draft: StageDraft) -> None:
     name = draft.raw("run_name") or draft.raw("swanlab_run_name")
     if name and draft.training:
-        draft.say("track.name", str(name))
+        draft.set("track.name", str(name))
 
 
 def log_every(draft: StageDraft) -> None:
@@ -322,12 +322,12 @@ def log_every(draft: StageDraft) -> None:
         draft.reasons["logging_steps"] = "`logging_strategy` decides"
         return
     if steps is not None and draft.training:
-        draft.say("track.every", Amount(steps, "share" if steps < 1 else "steps"))
+        draft.set("track.every", Amount(steps, "share" if steps < 1 else "steps"))
 
 
 def logging_dir(draft: StageDraft) -> None:
     if path := draft.raw("logging_dir"):
-        draft.say("track.dir", draft.places.seen(str(path)))
+        draft.set("track.dir", draft.paths.seen(str(path)))
 
 
 def guard(draft: StageDraft) -> None:
@@ -349,12 +349,12 @@ def temperature(draft: StageDraft) -> None:
     if not answers and not draft.given("temperature", "do_sample", "top_p", "top_k"):
         return
     if not draft.take("do_sample"):
-        draft.say("generate.temperature", 0)
+        draft.set("generate.temperature", 0)
         for name in ("temperature", "top_p", "top_k"):
             draft.used.add(name)
         return
     for key in ("temperature", "top_p", "top_k"):
-        draft.say(f"generate.{key}", draft.take(key))
+        draft.set(f"generate.{key}", draft.take(key))
 
 
 _SAMPLING = ("temperature", "do_sample", "top_p", "top_k", "max_new_tokens", "max_length", "repetition_penalty", "length_penalty",
@@ -373,7 +373,7 @@ def beams(draft: StageDraft) -> None:
         return
     beams = draft.raw("eval_num_beams") or draft.raw("num_beams")
     if beams and draft.may_have("generate.beams"):
-        draft.say("generate.beams", beams)
+        draft.set("generate.beams", beams)
 
 
 def eval_stage(draft: StageDraft) -> None:
@@ -381,11 +381,11 @@ def eval_stage(draft: StageDraft) -> None:
     draft.used.update(("do_eval", "do_predict"))
     if draft.kind != "eval":
         return
-    found = [Term("loss")] if draft.on("do_eval") else []
-    found += [Term("accuracy")] if draft.on("compute_accuracy") else []
+    metric_terms = [Term("loss")] if draft.on("do_eval") else []
+    metric_terms += [Term("accuracy")] if draft.on("compute_accuracy") else []
     if draft.on("predict_with_generate"):
-        found += [Term("rouge"), Term("bleu")]
-    draft.say("metrics", found or [Term("loss")])
+        metric_terms += [Term("rouge"), Term("bleu")]
+    draft.set("metrics", metric_terms or [Term("loss")])
 
 
 # --- resuming, uploading
@@ -396,15 +396,15 @@ def resume(draft: StageDraft) -> None:
     if not draft.training:
         return
     if isinstance(where, str) and where.lower() not in ("true", "false"):
-        draft.say("resume", Term("file", {"path": draft.places.seen(where)}))
+        draft.set("resume", Term("file", {"path": draft.paths.seen(where)}))
     elif over:
-        draft.say("resume", Term("never"))
+        draft.set("resume", Term("never"))
 
 
 def push(draft: StageDraft) -> None:
     if draft.kind in ("merge", "quantize"):
         if where := draft.raw("export_hub_model_id"):
-            draft.say("push", Term("hf", {"id": where}))
+            draft.set("push", Term("hf", {"id": where}))
         return
     names = {"hub_private_repo": "private", "hub_revision": "revision"}
     if not draft.on("push_to_hub"):
@@ -414,7 +414,7 @@ def push(draft: StageDraft) -> None:
         draft.note("hub_strategy", f"`{draft.raw('hub_strategy')}` has no word: `when` is `end` or `save`")
     options = {ours: draft.raw(theirs) for theirs, ours in names.items() if draft.raw(theirs) is not None}
     where = draft.raw("hub_model_id") or str(draft.config.value("output_dir")).rstrip("/").rpartition("/")[2]
-    draft.say("push", Term("hf", {"id": where, **options, **({"when": Term(when)} if when else {})}))
+    draft.set("push", Term("hf", {"id": where, **options, **({"when": Term(when)} if when else {})}))
 
 
 def export_device(draft: StageDraft) -> None:

@@ -1,4 +1,4 @@
-"""What stands before the engine in a command: wrappers (`srun`, `uv run`, `docker run`), launchers and their flags.
+"""What precedes the engine in a command: wrappers (`srun`, `uv run`, `docker run`), launchers and their flags.
 
 Given: the words of a command. Gives: which launcher with which flags, the environment, and the words for the engine.
 """
@@ -101,7 +101,7 @@ def started(simple: Simple) -> Started:
 
 
 def _start(texts: Sequence[str]) -> int | None:
-    """Where the engine, or the launcher that starts it, stands: first, or behind wrappers and their flags."""
+    """The position of the engine, or of the launcher that starts it: first, or behind wrappers and their flags."""
     for at, text in enumerate(texts):
         before, after = texts[at - 1] if at else "", texts[at + 1] if at + 1 < len(texts) else ""
         if _starts(text, before, after):
@@ -158,14 +158,14 @@ def _is_ours(words: Sequence[Word]) -> bool:
 
 def _environment(words: Sequence[Word]) -> dict[str, Word]:
     """`A=b` among the words of a wrapper: `env A=b`, `docker run -e A=b`, `srun --export=ALL,A=b`."""
-    found: dict[str, Word] = {}
+    variables: dict[str, Word] = {}
     for word in words:
         text = word.text.removeprefix("--env=").removeprefix("--export=")
         for part in text.split(",") if word.text.startswith("--export") else [text]:
             match = re.fullmatch(r"([A-Za-z_]\w*)=(.*)", part, re.S | re.A)
             if match is not None:
-                found[match[1]] = Word(match[2], word.span, word.known)
-    return found
+                variables[match[1]] = Word(match[2], word.span, word.known)
+    return variables
 
 
 def _python(made: Started, words: list[Word]) -> list[Word]:
@@ -228,8 +228,8 @@ def _script(made: Started, words: list[Word], action: Kind) -> Started:
 # --- how many processes start
 
 
-def launch(made: Started, cards: int = 0) -> Launch:
-    """`cards`: of one node, where a scheduler's header says so."""
+def launch(made: Started, gpus: int = 0) -> Launch:
+    """`gpus`: of one node, if a scheduler's header requests them."""
     flags = {name: word.text for name, word in made.flags.items() if word.known}
     env = {name: word.text for name, word in made.env.items() if word.known or is_secret_name(name)}
     unknown = {name: word.marked for name, word in made.env.items() if not word.known and not is_secret_name(name)}
@@ -249,7 +249,7 @@ def launch(made: Started, cards: int = 0) -> Launch:
     launcher = made.launcher or ("torchrun" if env.get("FORCE_TORCHRUN") in ("1", "true") else "")
     processes = _processes(flags, env, count, made)
     if not processes and not launcher and "CUDA_VISIBLE_DEVICES" not in env and "NPROC_PER_NODE" not in unknown:
-        processes = cards
+        processes = gpus
     return Launch(count, processes, launcher, env, unknown)
 
 
@@ -275,26 +275,26 @@ _READ = frozenset((*NODES, *PROCESSES, *_VARIABLES, *_SWITCHES, *(
     "num_processes node_rank machine_rank include gpu_ids config_file rdzv_backend rdzv_endpoint use_env deepspeed_config_file "
     "zero_stage standalone local_addr log_dir tee redirects hostfile exclude H e i".split())))  # fmt: skip
 """Flags of launchers that are read, or that a recipe's own launch gives each node."""
-_UNSAID = {"hostfile": "a recipe names no hosts: each node is started with its own rank",
+_NOT_CARRIED = {"hostfile": "a recipe names no hosts: each node is started with its own rank",
            "H": "a recipe names no hosts: each node is started with its own rank",
            "exclude": "write `hardware { devices = […] }`", "e": "write `hardware { devices = […] }`"}  # fmt: skip
 
 
-def unsaid(made: Started) -> list[Note]:
+def not_carried(made: Started) -> list[Note]:
     """Flags of launchers that a recipe has no word for."""
-    found: list[Note] = []
+    notes: list[Note] = []
     for name, word in made.flags.items():
-        if name in _UNSAID:
-            found.append(Note(f"--{name}", _UNSAID[name], word.span))
+        if name in _NOT_CARRIED:
+            notes.append(Note(f"--{name}", _NOT_CARRIED[name], word.span))
         elif name not in _READ and made.launcher != "accelerate":
-            found.append(Note(f"--{name}", f"a flag of {made.launcher} that no recipe carries", word.span))
-    return found
+            notes.append(Note(f"--{name}", f"a flag of {made.launcher} that no recipe carries", word.span))
+    return notes
 
 
 def _processes(flags: Mapping[str, str], env: Mapping[str, str], nodes: int, made: Started) -> int:
     own = next((flags[name] for name in PROCESSES if name in flags), env.get("NPROC_PER_NODE", ""))
-    if (found := whole(own)) is not None:
-        return found
+    if (processes := whole(own)) is not None:
+        return processes
     if made.launcher == "torchrun" and "nproc_per_node" not in made.flags:
         return 1
     return (whole(flags.get("num_processes", "")) or 0) // nodes

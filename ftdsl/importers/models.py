@@ -1,4 +1,4 @@
-"""Models read backwards: what is trained, what it is compared with, what rewards it."""
+"""The inverse of model references: what is trained, what it is compared with, what rewards it."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ def model(draft: StageDraft) -> None:
     draft.raw("create_new_adapter")
     if base is None or draft.parents:
         return
-    if adapters and (made := draft.results.get(_place(adapters[-1]))) is not None:
+    if adapters and (made := draft.results.get(_normalized(adapters[-1]))) is not None:
         draft.parents.append(made.stage)
         return
-    if not adapters and (made := draft.results.get(_place(str(base)))) is not None:
+    if not adapters and (made := draft.results.get(_normalized(str(base)))) is not None:
         draft.parents.append(made.stage)
         return
-    value = draft.places.model(str(base), **options)
+    value = draft.paths.model(str(base), **options)
     for adapter in adapters:
         folder = {"folder": draft.raw("adapter_folder")} if draft.given("adapter_folder") else {}
-        value = Term("adapter", {"where": draft.places.model(adapter), "base": value, **folder})
-    draft.say("model", value)
+        value = Term("adapter", {"where": draft.paths.model(adapter), "base": value, **folder})
+    draft.set("model", value)
 
 
 def _options(draft: StageDraft) -> dict[str, Any]:
@@ -45,13 +45,13 @@ def _csv(value: Any) -> list[str]:
     return [str(item).strip() for item in items]
 
 
-def _place(path: str) -> str:
+def _normalized(path: str) -> str:
     return path.removeprefix("./").rstrip("/")
 
 
-def place_of(draft: StageDraft, path: str) -> StageRef | None:
-    """The stage of this import that puts its result at a path."""
-    return draft.results.get(_place(path))
+def stage_at(draft: StageDraft, path: str) -> StageRef | None:
+    """The stage of this import whose result is at a path."""
+    return draft.results.get(_normalized(path))
 
 
 def reference(draft: StageDraft) -> None:
@@ -61,10 +61,10 @@ def reference(draft: StageDraft) -> None:
     where, adapters = draft.raw("ref_model"), _csv(draft.raw("ref_model_adapters"))
     if where is None:
         return
-    value: Any = place_of(draft, str(where)) or draft.places.model(str(where))
+    value: Any = stage_at(draft, str(where)) or draft.paths.model(str(where))
     for adapter in adapters:
-        value = place_of(draft, adapter) or Term("adapter", {"where": draft.places.model(adapter), "base": value})
-    draft.say("reference", value)
+        value = stage_at(draft, adapter) or Term("adapter", {"where": draft.paths.model(adapter), "base": value})
+    draft.set("reference", value)
 
 
 def reward(draft: StageDraft) -> None:
@@ -75,13 +75,13 @@ def reward(draft: StageDraft) -> None:
     draft.used.update(("reward_model_adapters",))
     if where is None:
         return
-    made = place_of(draft, str(where))
+    made = stage_at(draft, str(where))
     if made is not None:
-        draft.say("reward", made)
+        draft.set("reward", made)
     elif kind == "api":
-        draft.say("reward", Term("server", {"url": where}))
+        draft.set("reward", Term("server", {"url": where}))
     elif kind == "full":
-        draft.say("reward", draft.places.model(str(where)))
+        draft.set("reward", draft.paths.model(str(where)))
     else:
         base = draft.values.get("model") or (StageRef(draft.parents[0]) if draft.parents else StageRef("base"))
-        draft.say("reward", Term("adapter", {"where": draft.places.model(str(where)), "base": base}))
+        draft.set("reward", Term("adapter", {"where": draft.paths.model(str(where)), "base": base}))

@@ -1,4 +1,4 @@
-"""What only a running script would know (`$1`, `$LR`, `$(date)`): parameters of the recipe, or a note; never text in it."""
+"""Values known only when a script runs (`$1`, `$LR`, `$(date)`): parameters of the recipe, or a note; never text in it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TEXTS = frozenset(
     "ref_model ref_model_adapters hub_model_id export_hub_model_id swanlab_project swanlab_run_name project default_system "
     "export_quantization_dataset media_dir dataset_dir".split()
 )
-"""Parameters that are texts or paths in a recipe too: the variable stands in the text (`to = "out/{name}"`)."""
+"""Parameters that are texts or paths in a recipe too: the variable is part of the text (`to = "out/{name}"`)."""
 
 STAND_INS: Mapping[str, str] = {
     "int": "2", "number": "1", "count": "1000", "share": "5%", "rate": "1e-4", "bool": "true", "time": "30min", "bytes": "1GB",
@@ -38,7 +38,7 @@ _AS = {"warmup": "steps", "level": "number", "part": "share"}
 _BY_NAME = {"warmup_ratio": "share", "warmup_steps": "steps", "num_train_epochs": "span", "max_steps": "span"}
 _FOLLOWS = {"lora_rank": ("lora_alpha",), "logging_steps": ("eval_steps",)}
 """Parameters whose default is worked out from another one."""
-SAID = "set outside of this script"
+SET_OUTSIDE = "set outside of this script"
 
 
 def name_of(variable: str) -> str:
@@ -49,13 +49,14 @@ def name_of(variable: str) -> str:
 
 def renamed(text: str) -> str:
     """A marked text with the recipe's names."""
-    return _MARK.sub(lambda one: f"{OPEN}{name_of(one[1])}{CLOSE}", text)
+    return _MARK.sub(lambda match: f"{OPEN}{name_of(match[1])}{CLOSE}", text)
 
 
 def parted(config: Config) -> tuple[Config, list[Setting]]:
-    """The invocation without what only a shell could tell, and that; texts and paths stay, with the recipe's names in them."""
+    """The invocation without settings whose values are known only to a running shell, and those; texts and paths stay, with the
+    recipe's names in them."""
     kept: dict[str, Setting] = {}
-    others: list[Setting] = []
+    named_only: list[Setting] = []
     for name, setting in config.settings.items():
         value = setting.value
         if not isinstance(value, str) or OPEN not in value:
@@ -66,19 +67,19 @@ def parted(config: Config) -> tuple[Config, list[Setting]]:
         if name in _TEXTS or (name == "model_name_or_path" and not whole):
             kept[name] = named
         else:
-            others.append(named)
-    return replace(config, settings=kept, unknown=frozenset()), others
+            named_only.append(named)
+    return replace(config, settings=kept, unknown=frozenset()), named_only
 
 
-def say(draft: StageDraft, settings: list[Setting]) -> None:
-    """Each as a parameter of the recipe, where one can have the type; else a note."""
+def add_parameters(draft: StageDraft, settings: list[Setting]) -> None:
+    """Each as a parameter of the recipe, if one can have the type; else a note."""
     for setting in settings:
         draft.used.add(setting.name)
-        draft.reasons |= dict.fromkeys((setting.name, *_FOLLOWS.get(setting.name, ())), SAID)
+        draft.reasons |= dict.fromkeys((setting.name, *_FOLLOWS.get(setting.name, ())), SET_OUTSIDE)
         key, kind = _typed(draft, setting.name)
         match = _MARK.fullmatch(str(setting.value))
         if match is None or not kind or not draft.may_have(key):
-            why = f"`{setting.text if setting.span else shown(str(setting.value))}` is {SAID}"
+            why = f"`{setting.text if setting.span else shown(str(setting.value))}` is {SET_OUTSIDE}"
             draft.notes.append(Note(setting.word, f"{why}: write `{key} = …`" if key else why, setting.span))
             continue
         value: Any = StageRef(match[1])
@@ -92,13 +93,13 @@ def say(draft: StageDraft, settings: list[Setting]) -> None:
             draft.holes.setdefault(name, "text")
     for name, setting in draft.config.settings.items():
         if isinstance(setting.value, str) and OPEN in setting.value:
-            draft.reasons[name] = SAID
+            draft.reasons[name] = SET_OUTSIDE
 
 
 def ask(draft: StageDraft, name: str, kind: str, setting: Setting) -> None:
     """A parameter of the recipe that has no value yet."""
     draft.holes[name] = kind
-    draft.notes.append(Note(setting.word, f"{SAID}: give it with `-p {name}=…`", setting.span, carried=True))
+    draft.notes.append(Note(setting.word, f"{SET_OUTSIDE}: give it with `-p {name}=…`", setting.span, carried=True))
 
 
 def _typed(draft: StageDraft, parameter: str) -> tuple[str, str]:
@@ -114,24 +115,24 @@ def _typed(draft: StageDraft, parameter: str) -> tuple[str, str]:
     kind = parse_type(key.type)
     if kind.name == "member" or key.catalog == "templates":
         return status.word, "name"
-    names = [_AS.get(one.name, one.name) for one in (kind, *kind.options)]
+    names = [_AS.get(member.name, member.name) for member in (kind, *kind.options)]
     return status.word, next((name for name in names if name in STAND_INS and name not in ("model", "data")), "")
 
 
 def launch(draft: StageDraft, names: tuple[str, ...], key: str, kind: str) -> bool:
-    """A flag or variable of the launcher that only a shell could tell, as a parameter; whether there was one."""
+    """A flag or variable of the launcher whose value only a shell knows, as a parameter; whether there was one."""
     unknown = draft.config.launch.unknown if draft.config.launch else {}
-    found = next((name for name in names if name in unknown), None)
-    match = _MARK.fullmatch(unknown[found]) if found else None
-    if found is None:
+    flag = next((name for name in names if name in unknown), None)
+    match = _MARK.fullmatch(unknown[flag]) if flag else None
+    if flag is None:
         return False
     if match is None:
-        draft.notes.append(Note(found, f"`{shown(unknown[found])}` is {SAID}: write `{key} = …`"))
+        draft.notes.append(Note(flag, f"`{shown(unknown[flag])}` is {SET_OUTSIDE}: write `{key} = …`"))
         return True
     name = name_of(match[1])
     value: Any = f"{OPEN}{name}{CLOSE}" if kind == "text" else StageRef(name)
-    draft.say(key, value)
-    ask(draft, name, kind, Setting(found, None, found))
+    draft.set(key, value)
+    ask(draft, name, kind, Setting(flag, None, flag))
     return True
 
 
@@ -141,10 +142,10 @@ _PATHS = frozenset(
 
 
 def variables(draft: StageDraft, read: frozenset[str]) -> None:
-    """Variables that are exported with a value only a shell could tell, but for those a node says itself."""
+    """Variables that are exported with a value only a shell knows, without those that each node sets itself."""
     for name, marked in (draft.config.launch.unknown if draft.config.launch else {}).items():
         if name not in _PATHS and name not in read and not name.islower():
-            draft.notes.append(Note(name, f"`{shown(marked)}` is {SAID}: write it into `env {{ }}`"))
+            draft.notes.append(Note(name, f"`{shown(marked)}` is {SET_OUTSIDE}: write it into `env {{ }}`"))
 
 
 def _marks(value: Any) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""How processes start, read backwards: launcher, cards, nodes; DeepSpeed and accelerate files as `parallel { }`."""
+"""How processes start: launcher, GPUs, nodes; DeepSpeed and accelerate files as `parallel { }`."""
 
 from __future__ import annotations
 
@@ -24,32 +24,30 @@ COUNT = ("nproc_per_node", "num_gpus", "NPROC_PER_NODE")
 
 
 def hardware(draft: StageDraft) -> None:
-    """Cards and nodes as the launcher has them; a file alone does not say, so one card is assumed and said."""
+    """GPUs and nodes from the launcher; for a file alone one GPU is assumed, with a remark."""
     if draft.kind == "merge":
         return  # done on the CPU
     if draft.kind == "quantize" and draft.config.value("export_device") == "cpu":
-        draft.say("hardware.gpu", Term("none"))
+        draft.set("hardware.gpu", Term("none"))
         return
     processes, nodes = _processes(draft), _nodes(draft)
     devices = draft.env("CUDA_VISIBLE_DEVICES") or draft.env("ASCEND_RT_VISIBLE_DEVICES")
-    cards = [number for card in devices.split(",") if (number := whole(card.strip())) is not None]
+    ids = [number for part in devices.split(",") if (number := whole(part.strip())) is not None]
     if draft.on("use_cpu") or devices == "-1" or _accelerate(draft).get("use_cpu") is True:
-        draft.say("hardware.gpu", Term("none"))
+        draft.set("hardware.gpu", Term("none"))
     else:
-        draft.say(
-            "hardware.gpu", Term("auto"), "which card? the plan can do more when it knows: h100(80GB), rtx4090, …"
-        )
-    count = processes or len(cards) or _at_least(draft)
+        draft.set("hardware.gpu", Term("auto"), "which GPU? the plan can do more when it knows: h100(80GB), rtx4090, …")
+    count = processes or len(ids) or _at_least(draft)
     if not outside.launch(draft, COUNT, "hardware.count", "int"):
-        draft.say("hardware.count", count, "" if processes or cards else "as many as the engine sees: write how many")
+        draft.set("hardware.count", count, "" if processes or ids else "as many as the engine sees: write how many")
     if not outside.launch(draft, NODES, "hardware.nodes", "int") and nodes != 1:
-        draft.say("hardware.nodes", nodes)
-    if cards and cards != list(range(len(cards))):
-        draft.say("hardware.devices", cards)
+        draft.set("hardware.nodes", nodes)
+    if ids and ids != list(range(len(ids))):
+        draft.set("hardware.devices", ids)
 
 
 def _at_least(draft: StageDraft) -> int:
-    """Megatron splits a model over so many cards; experts are spread over its data-parallel ranks."""
+    """Megatron splits a model over so many GPUs; experts are spread over its data-parallel ranks."""
     return math.prod(_count(draft.config.number(name), 1) for name in MEGATRON)
 
 
@@ -91,20 +89,20 @@ def _machines(draft: StageDraft) -> int:
 
 
 def launcher(draft: StageDraft) -> None:
-    """Only what differs from what a recipe does of itself: torchrun, and accelerate for FSDP."""
+    """Only what differs from a recipe's default: torchrun, and accelerate for FSDP."""
     launch = draft.config.launch
     kind = launch.launcher if launch else ""
     if draft.given("ray_num_workers") or draft.env("USE_RAY") in _ON:
         kind = "ray"
-        asked = draft.raw("ray_init_kwargs")
-        for name, value in (asked.get("runtime_env") or {}).items() if isinstance(asked, Mapping) else ():
-            draft.say(f"launch.runtime_env.{name}", value)
+        ray_options = draft.raw("ray_init_kwargs")
+        for name, value in (ray_options.get("runtime_env") or {}).items() if isinstance(ray_options, Mapping) else ():
+            draft.set(f"launch.runtime_env.{name}", value)
     sharded = draft.values.get("parallel.strategy")
     natural = {"", "python", "torchrun"} | (
         {"accelerate"} if isinstance(sharded, Term) and "fsdp" in sharded.name else set()
     )
     if kind not in natural:
-        draft.say("launch.with", Term(kind))
+        draft.set("launch.with", Term(kind))
 
 
 def rendezvous(draft: StageDraft) -> None:
@@ -115,12 +113,12 @@ def rendezvous(draft: StageDraft) -> None:
     head = draft.env("MASTER_ADDR") or given.get("main_process_ip") or draft.raw("master_addr")
     port = draft.env("MASTER_PORT") or given.get("main_process_port") or draft.raw("master_port")
     if head:
-        draft.say("launch.head", str(head))
+        draft.set("launch.head", str(head))
     if port and (number := whole(str(port))):  # 0: any that is free, which a recipe finds by itself
-        draft.say("launch.port", number)
+        draft.set("launch.port", number)
     retries = draft.env("MAX_RESTARTS")
     if times := whole(retries):
-        draft.say("launch.retries", times)
+        draft.set("launch.retries", times)
 
 
 def strategy(draft: StageDraft) -> None:
@@ -129,9 +127,9 @@ def strategy(draft: StageDraft) -> None:
     megatron = _megatron(draft)
     if megatron:
         return
-    told = "parallel.strategy" in draft.values
-    if draft.given("deepspeed") or config.deepspeed is not None or told or _named(draft):
-        if not told:
+    is_set = "parallel.strategy" in draft.values
+    if draft.given("deepspeed") or config.deepspeed is not None or is_set or _named(draft):
+        if not is_set:
             _deepspeed(draft, config.deepspeed)
         _no_fsdp(draft)
         return
@@ -142,7 +140,7 @@ def strategy(draft: StageDraft) -> None:
 
 
 def silent(draft: StageDraft) -> None:
-    """What the engine does where nothing says otherwise, and a plan that knows the card may not: checkpointing, no offload,
+    """Set the engine's defaults that a plan for a known GPU may change: checkpointing, no offload,
     and plain data parallelism."""
     if not draft.training or draft.values.get("hardware.gpu") == Term("none"):
         return
@@ -150,23 +148,23 @@ def silent(draft: StageDraft) -> None:
     kind = sharded.name if isinstance(sharded, Term) else ""
     if kind == "megatron":
         return
-    draft.say("memory.checkpointing", Term("full"))
+    draft.set("memory.checkpointing", Term("full"))
     if not draft.given("enable_liger_kernel", "use_unsloth", "use_unsloth_gc", "use_kt"):
-        draft.say("kernels", Term("none"))
+        draft.set("kernels", Term("none"))
     if not kind and not draft.given("deepspeed") and not _named(draft):
-        draft.say("parallel.strategy", Term("ddp"))
+        draft.set("parallel.strategy", Term("ddp"))
     elif kind not in ("", "ddp", "zero0"):
-        draft.say("parallel.offload", [Term("none")])
+        draft.set("parallel.offload", [Term("none")])
 
 
 def table(document: Document, name: str) -> Mapping[str, Any]:
-    """A table of a file; empty where something else stands there."""
-    found = document.get(name)
-    return found if isinstance(found, Mapping) else {}
+    """A table of a file; empty for any other value."""
+    value = document.get(name)
+    return value if isinstance(value, Mapping) else {}
 
 
 def alone(draft: StageDraft) -> None:
-    """What DeepSpeed and accelerate files say by themselves."""
+    """Keys of DeepSpeed and accelerate files without an invocation."""
     strategy(draft)
     if draft.config.accelerate is not None:
         hardware(draft)
@@ -176,20 +174,20 @@ def alone(draft: StageDraft) -> None:
         return
     for path, word in _BATCH.items():
         if isinstance(value := document.get(path), int | float):
-            draft.say(word, value)
+            draft.set(word, value)
     for name, old in (("bf16", "bfloat16"), ("fp16", "fp16")):
         if document.get(f"{name}.enabled") is True or document.get(f"{old}.enabled") is True:
-            draft.say("precision", Term(name))
+            draft.set("precision", Term(name))
     _keys_alone(draft, document)
 
 
 def _keys_alone(draft: StageDraft, document: Document) -> None:
-    """Keys of a DeepSpeed file alone that no word says go into `deepspeed { }`, or are named."""
-    for leaf in sharding.unsaid("deepspeed", document.data):
+    """Keys of a DeepSpeed file alone without a key of the language go into `deepspeed { }`, or are noted."""
+    for leaf in sharding.uncovered("deepspeed", document.data):
         if leaf.path in _BATCH or leaf.path.endswith(("bf16.enabled", "fp16.enabled", "bfloat16.enabled")):
             continue
         if leaf.carry:
-            draft.say(f"deepspeed.{leaf.path}", leaf.theirs)
+            draft.set(f"deepspeed.{leaf.path}", leaf.theirs)
         else:
             at = document.at(leaf.path)
             draft.notes.append(Note(leaf.path, leaf.why or "a recipe works it out", at.key or at.span))
@@ -204,31 +202,31 @@ def _megatron(draft: StageDraft) -> bool:
     draft.used.add("use_mca")
     if not bridge and draft.env("USE_MCA") not in _ON and not draft.given(*MEGATRON):
         return False
-    draft.say("parallel.strategy", Term("megatron", {"bridge": True} if bridge else {}))
+    draft.set("parallel.strategy", Term("megatron", {"bridge": True} if bridge else {}))
     for name, word in MEGATRON.items():
         if (value := draft.raw(name)) is not None and (value != 1 or word in ("tensor",)):
-            draft.say(f"parallel.{word}", value)
+            draft.set(f"parallel.{word}", value)
     if draft.given("sequence_parallel"):
-        draft.say("parallel.sequence", draft.raw("sequence_parallel"))
+        draft.set("parallel.sequence", draft.raw("sequence_parallel"))
     granularity = draft.raw("recompute_granularity")  # silent: the adapter recomputes nothing
-    draft.say("memory.checkpointing", Term(granularity if granularity in ("full", "selective") else "none"))
+    draft.set("memory.checkpointing", Term(granularity if granularity in ("full", "selective") else "none"))
     return True
 
 
 def _deepspeed(draft: StageDraft, document: Document | None) -> None:
-    """A DeepSpeed file in three words (stage, offload, tensor); its other keys are named."""
+    """A DeepSpeed file as three keys (strategy, offload, tensor); its other keys are noted."""
     draft.used.add("deepspeed")
     if document is None:
         _by_name(draft, str(draft.raw("deepspeed") or _named(draft)))
         return
     stage = document.get("zero_optimization.stage", 0)
-    draft.say("parallel.strategy", Term(f"zero{stage}"))
+    draft.set("parallel.strategy", Term(f"zero{stage}"))
     moved = [Term(word) for word, key in (("optimizer", "offload_optimizer"), ("params", "offload_param"))
              if document.get(f"zero_optimization.{key}.device", "none") not in ("none", None)]  # fmt: skip
     if moved:
-        draft.say("parallel.offload", moved)
+        draft.set("parallel.offload", moved)
     if (tensor := document.get("tensor_parallel.autotp_size", 1)) != 1:
-        draft.say("parallel.tensor", tensor)
+        draft.set("parallel.tensor", tensor)
 
 
 def _named(draft: StageDraft) -> str:
@@ -236,42 +234,42 @@ def _named(draft: StageDraft) -> str:
     given = _accelerate(draft)
     inner = given.get("deepspeed_config")
     inner = inner if isinstance(inner, Mapping) else {}
-    found = given.get("deepspeed_config_file") or inner.get("deepspeed_config_file")
-    return found if isinstance(found, str) else ""
+    path = given.get("deepspeed_config_file") or inner.get("deepspeed_config_file")
+    return path if isinstance(path, str) else ""
 
 
 _STAGE = re.compile(r"(?:z|zero|stage|zero_?stage)[-_]?([0-3])(?![0-9])", re.I)
 
 
 def _by_name(draft: StageDraft, name: str) -> None:
-    """A DeepSpeed file that is not there: its name says a stage (`ds_z3_offload_config.json`, as LLaMA-Factory's own), or
+    """A DeepSpeed file that is missing: its name tells the ZeRO stage (`ds_z3_offload_config.json`, as LLaMA-Factory's own), or
     somebody has to."""
     match = _STAGE.search(PurePosixPath(name).name)
     if match is None:
-        text = f"`{name}` is not there to be read: write `parallel {{ strategy = zero2 }}`, or what it says"
+        text = f"`{name}` does not exist: write `parallel {{ strategy = zero2 }}`, or the strategy it sets"
         draft.note("deepspeed", text)
         return
     stage = int(match[1])
     draft.reasons["deepspeed"] = f"`{name}` is not there to be read: taken by its name"
     draft.notes.append(Note("deepspeed", f"{draft.reasons['deepspeed']}, as ZeRO-{stage}", _span(draft), carried=True))
-    draft.say("parallel.strategy", Term(f"zero{stage}"), "by the name of a file that was not there")
+    draft.set("parallel.strategy", Term(f"zero{stage}"), "by the name of a file that does not exist")
     if "offload" in name.lower() and stage:
-        draft.say("parallel.offload", [Term("optimizer"), *([Term("params")] if stage == 3 else [])])
+        draft.set("parallel.offload", [Term("optimizer"), *([Term("params")] if stage == 3 else [])])
 
 
 def _span(draft: StageDraft) -> Span | None:
-    found = draft.setting("deepspeed")
-    return found.span if found else None
+    setting = draft.setting("deepspeed")
+    return setting.span if setting else None
 
 
 def fsdp(draft: StageDraft, document: Document) -> None:
     """accelerate's `fsdp_config` (version, offload, hybrid sharding)."""
     inner = table(document, "fsdp_config")
-    draft.say("parallel.strategy", Term("fsdp2" if str(inner.get("fsdp_version", 1)) == "2" else "fsdp1"))
+    draft.set("parallel.strategy", Term("fsdp2" if str(inner.get("fsdp_version", 1)) == "2" else "fsdp1"))
     if inner.get("fsdp_offload_params") is True:
-        draft.say("parallel.offload", [Term("optimizer"), Term("params")])
+        draft.set("parallel.offload", [Term("optimizer"), Term("params")])
     if inner.get("fsdp_activation_checkpointing") is True:
-        draft.say("memory.checkpointing", Term("full"))
+        draft.set("memory.checkpointing", Term("full"))
 
 
 def _no_fsdp(draft: StageDraft) -> None:
@@ -282,16 +280,16 @@ def _no_fsdp(draft: StageDraft) -> None:
         if draft.raw(name):
             draft.note(name, text)
     if draft.config.accelerate is not None and draft.config.accelerate.get("distributed_type") == "FSDP":
-        place = draft.config.accelerate.at("distributed_type")
-        draft.notes.append(Note("distributed_type: FSDP", text, place.key or place.span))
+        entry = draft.config.accelerate.at("distributed_type")
+        draft.notes.append(Note("distributed_type: FSDP", text, entry.key or entry.span))
 
 
 def _own_fsdp(draft: StageDraft) -> None:
     """transformers' own `fsdp` and `fsdp_config`."""
     given = draft.raw("fsdp")
-    words = given if isinstance(given, list) else str(given).replace(",", " ").split()
+    flags = given if isinstance(given, list) else str(given).replace(",", " ").split()
     options = draft.raw("fsdp_config")
     version = options.get("version", 1) if isinstance(options, Mapping) else 1
-    draft.say("parallel.strategy", Term("fsdp2" if version == 2 else "fsdp1"))
-    if "offload" in words:
-        draft.say("parallel.offload", [Term("optimizer"), Term("params")])
+    draft.set("parallel.strategy", Term("fsdp2" if version == 2 else "fsdp1"))
+    if "offload" in flags:
+        draft.set("parallel.offload", [Term("optimizer"), Term("params")])

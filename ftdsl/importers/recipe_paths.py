@@ -1,4 +1,4 @@
-"""Paths: the engine sees them from where it is started, a recipe from where it lies."""
+"""Paths: relative to the folder the engine is started in, and to the recipe's folder."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ LOCAL = (
 
 
 @frozen
-class Places:
-    """`root`: the folder the engine is started in; `folder`: where the recipe will lie."""
+class RecipePaths:
+    """`root`: the folder the engine is started in; `folder`: the recipe's folder."""
 
     root: Path
     folder: Path

@@ -26,7 +26,7 @@ _ACCELERATE = ("compute_environment", "distributed_type", "fsdp_config", "deepsp
                "tpu_env", "same_network", "gpu_ids", "dynamo_config", "main_process_port")  # fmt: skip
 _V1 = ("train_dataset", "dist_config", "kernel_config", "peft_config", "quant_config", "sample_backend", "model_class",
        "init_config", "eval_dataset")  # fmt: skip
-_PLACES = ("file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
+LOCATION_KEYS = ("file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
 
 
 V1 = "this is a file of LLaMA-Factory's v1 trainer, which is being rewritten and takes other keys; recipes are for v0"
@@ -61,7 +61,7 @@ def described(kind: str, tool: str = "") -> str:
 
 
 def is_open(text: str) -> bool:
-    """Whether a text holds a variable that only a shell could tell."""
+    """Whether a text contains a variable whose value is known only to a running shell."""
     return OPEN in text
 
 
@@ -108,7 +108,9 @@ def document(data: Any) -> Kind:
         return best  # type: ignore[return-value]
     if all(isinstance(value, str) for value in data.values()) and all("<" in key for key in keys):
         return "tokens"
-    return "dataset_info" if tables and any(set(map(str, table)) & set(_PLACES) for table in tables) else "unknown"
+    return (
+        "dataset_info" if tables and any(set(map(str, table)) & set(LOCATION_KEYS) for table in tables) else "unknown"
+    )
 
 
 def _nested(data: Mapping[str, Any]) -> bool:
@@ -121,7 +123,7 @@ _SHELLS = (".sh", ".bash", ".zsh", ".slurm", ".sbatch", ".sub", ".job", ".pbs", 
 
 
 def text(name: str, content: str) -> Kind:
-    """What a text is, as far as it is no document: "unknown" for one that has to be read as YAML or JSON to tell.
+    """The kind of a text that is not a document: "unknown" for one that has to be parsed as YAML or JSON.
 
     `name`: of the file, "" or `stdin` for none.
     """

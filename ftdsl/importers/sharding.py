@@ -1,4 +1,4 @@
-"""DeepSpeed and accelerate files, key by key: equal, said by a word, carried in the tool's own block, or told.
+"""DeepSpeed and accelerate files, key by key: equal, covered by a key, carried in the tool's own block, or reported.
 
 `auto` is whatever Hugging Face fills in, which is what a recipe writes in numbers: equal. A key that is not given has the
 tool's default (the catalogue knows it).
@@ -19,18 +19,18 @@ FILES = {"deepspeed": "ds_config.json", "accelerate": "accelerate.yaml"}
 """What the compiled recipe calls each block's file."""
 
 _DERIVED = {
-    "train_batch_size": "follows from `batch`", "machine_rank": "each node says its own when it is started",
+    "train_batch_size": "follows from `batch`", "machine_rank": "each node gets its own at its start",
     "main_process_port": "a free one is found", "same_network": "nodes reach each other by address and port",
     "rdzv_backend": "follows from `hardware.nodes`", "deepspeed_config": "follows from `parallel.strategy`",
 }  # fmt: skip
 _FILLED = ("optimizer.", "scheduler.")
-"""Tables whose `auto` counts: Hugging Face fills in keys that say so, and DeepSpeed its own defaults where they are missing."""
+"""Tables whose `auto` counts: Hugging Face fills in such keys, and DeepSpeed its own defaults where they are missing."""
 _EMPTY: tuple[Any, ...] = (None, False, "no", "none", "", "LOCAL_MACHINE", [])
 
 
 @frozen
 class Leaf:
-    """A key of such a file that the compiled recipe has otherwise. `carry`: the tool's own block can say it."""
+    """A key of such a file that the compiled recipe has otherwise. `carry`: the tool's own block can set it."""
 
     block: str
     path: str
@@ -53,8 +53,8 @@ def leaves(block: str, theirs: Mapping[str, Any], ours: Document) -> Iterator[Le
             yield _leaf(block, path, given, left, right, why)
 
 
-def unsaid(block: str, theirs: Mapping[str, Any]) -> Iterator[Leaf]:
-    """Every key of a file whose value is neither the tool's default, nor `auto`, nor told by a word."""
+def uncovered(block: str, theirs: Mapping[str, Any]) -> Iterator[Leaf]:
+    """Every key of a file whose value is neither the tool's default, nor `auto`, nor covered by a key of the language."""
     given = dict(_flat(theirs, block))
     for path, value in given.items():
         if path.startswith("_") or (value == "auto" and not path.startswith(_FILLED)):
@@ -72,9 +72,9 @@ def unsaid(block: str, theirs: Mapping[str, Any]) -> Iterator[Leaf]:
 
 def _leaf(block: str, path: str, given: Mapping[str, Any], left: Any, right: Any, why: Mapping[str, str]) -> Leaf:
     if (
-        told := next((text for key, text in _DERIVED.items() if path == key or path.startswith(f"{key}.")), None)
+        derived := next((text for key, text in _DERIVED.items() if path == key or path.startswith(f"{key}.")), None)
     ) is not None:
-        return Leaf(block, path, left, right, told)
+        return Leaf(block, path, left, right, derived)
     if path not in given:
         reason = why.get(path, "")
         return Leaf(block, path, left, right, f"follows from `{reason}`" if "." in reason else reason or "written out")
@@ -85,7 +85,7 @@ def _leaf(block: str, path: str, given: Mapping[str, Any], left: Any, right: Any
     ):
         return Leaf(block, path, left, right, f"{block} has a table there")
     word = catalog.passthrough_key("llamafactory", block, path)
-    return Leaf(block, path, given[path], right, f"`{word}` says it" if word else "", carry=word is None)
+    return Leaf(block, path, given[path], right, f"set `{word}`" if word else "", carry=word is None)
 
 
 def _flat(data: Mapping[str, Any], block: str, start: str = "") -> Iterator[tuple[str, Any]]:
@@ -108,20 +108,20 @@ def _known(block: str) -> Mapping[str, str]:
 
 
 def _is_known(block: str, path: str) -> bool:
-    """Whether the tool reads the key; in sections whose keys are the author's, whatever stands there."""
+    """Whether the tool reads the key; in sections with free keys, any key."""
     keys = catalog.passthrough_schema(block)
     section = path.rpartition(".")[0]
     return path in keys or (section in keys and not any(key.startswith(f"{section}.") for key in keys))
 
 
 def _value(block: str, path: str, values: Mapping[str, Any]) -> Any:
-    found = values[path] if path in values else catalog.passthrough_schema(block).get(path, {}).get("default")
-    if isinstance(found, str):
-        found = {"true": True, "false": False, "no": False}.get(found.lower(), found)
-    if isinstance(found, str) and (number := whole(found)) is not None:
-        found = number
-    if isinstance(found, bool):
-        return found or None
-    if isinstance(found, int | float):
-        return float(found)
-    return None if found in _EMPTY else str(found)
+    value = values[path] if path in values else catalog.passthrough_schema(block).get(path, {}).get("default")
+    if isinstance(value, str):
+        value = {"true": True, "false": False, "no": False}.get(value.lower(), value)
+    if isinstance(value, str) and (number := whole(value)) is not None:
+        value = number
+    if isinstance(value, bool):
+        return value or None
+    if isinstance(value, int | float):
+        return float(value)
+    return None if value in _EMPTY else str(value)

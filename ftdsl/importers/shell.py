@@ -1,4 +1,4 @@
-"""A shell script or command line as simple commands, each word with its place. Read, never executed.
+"""A shell script or command line as simple commands, each word with its span. Read, never executed.
 
 Variables, arrays, arithmetic, functions, loops over literal lists and tests of known texts are followed. Of what only
 running could tell (`$(…)`, `$1`, other loops) the words say so (`Word.known`), and both ways of a branch are read.
@@ -128,9 +128,9 @@ class _Reader:
     # --- variables
 
     def _assignment(self, node: Node) -> None:
-        found = self._assigned(node)
-        if found is not None:
-            name, value = found
+        assigned = self._assigned(node)
+        if assigned is not None:
+            name, value = assigned
             self.variables[name] = value
             if name in self.exported:
                 self.exported[name] = value[0] if value else Word("", self.syntax.span(node))
@@ -166,9 +166,9 @@ class _Reader:
         exports = how == "export" or any(self.syntax.of(child) == "-x" for child in node.named_children)
         for child in node.named_children:
             if child.type == "variable_assignment":
-                found = self._assigned(child)
-                if found is not None:
-                    name, value = found
+                assigned = self._assigned(child)
+                if assigned is not None:
+                    name, value = assigned
                     self.variables[name] = value
                     if exports:
                         self.exported[name] = value[0] if value else Word("", self.syntax.span(child))
@@ -195,8 +195,8 @@ class _Reader:
         words: list[Word] = []
         for child in node.children:
             if child.type == "variable_assignment":
-                if (found := self._assigned(child)) is not None:
-                    env[found[0]] = found[1][0] if found[1] else Word("", self.syntax.span(child))
+                if (assigned := self._assigned(child)) is not None:
+                    env[assigned[0]] = assigned[1][0] if assigned[1] else Word("", self.syntax.span(child))
             elif child.type == "ERROR":
                 self._open_quote(child, words)
             elif child.is_named and child.type not in ("file_redirect", "heredoc_redirect", "herestring_redirect"):
@@ -297,14 +297,14 @@ class _Reader:
 
     def _written(self, words: Sequence[Word], redirects: Sequence[Node]) -> None:
         """A here-document becomes the file it is written to, or commands where a shell reads it."""
-        here = next((one for one in redirects if one.type == "heredoc_redirect"), None)
+        here = next((redirect for redirect in redirects if redirect.type == "heredoc_redirect"), None)
         inside = list(here.named_children) if here is not None else []
         target = ""
         append = False
-        for one in [*redirects, *inside]:
-            place = one.child_by_field_name("destination") if one.type == "file_redirect" else None
-            if place is not None and self.syntax.of(one).lstrip("0123456789").startswith(">"):
-                target, append = self.expand.word(place).text, ">>" in self.syntax.of(one)[:4]
+        for redirect in [*redirects, *inside]:
+            destination = redirect.child_by_field_name("destination") if redirect.type == "file_redirect" else None
+            if destination is not None and self.syntax.of(redirect).lstrip("0123456789").startswith(">"):
+                target, append = self.expand.word(destination).text, ">>" in self.syntax.of(redirect)[:4]
         tee = [word.text for word in words[1:] if not word.text.startswith("-")] if words[0].text == "tee" else []
         for child in inside:
             if child.type == "pipeline" or (child.type == "command" and words[0].text == "cat"):
@@ -385,7 +385,7 @@ class _Reader:
             values = list(self.expand.arguments)
         glob = any(re.search(r"[*?\[]", word.text) for word in values)
         if not values or glob or len(values) > MAX_ROUNDS or not all(word.known for word in values):
-            self._note(node, "is a loop whose values only a shell could tell: one round of it is read")
+            self._note(node, "is a loop whose values are known only when the script runs: one round of it is read")
             self.variables[key] = (
                 Word(f"${key}", self.syntax.span(name), False, f"{OPEN}{variable_name(key)}{CLOSE}"),
             )
@@ -407,7 +407,7 @@ class _Reader:
             return
         for name in set(re.findall(r"[A-Za-z_]\w*(?=\+\+|--|\+=|=)", self.syntax.of(node).partition("do")[0])):
             self.variables[name] = (Word(f"${name}", self.syntax.span(node), False, f"{OPEN}{name}{CLOSE}"),)
-        self._note(node, "is a loop whose rounds only a shell could tell: one of them is read")
+        self._note(node, "is a loop whose rounds are known only when the script runs: one of them is read")
         body = node.child_by_field_name("body")
         self._branch([body] if body is not None else [])
 
@@ -443,9 +443,9 @@ class _Reader:
         word = self.expand.word(value) if value is not None else None
         before, ends = dict(self.variables), list[dict[str, Value]]()
         for item in (child for child in node.named_children if child.type == "case_item"):
-            patterns = [self.syntax.of(one).strip("\"'") for one in item.children_by_field_name("value")]
+            patterns = [self.syntax.of(pattern).strip("\"'") for pattern in item.children_by_field_name("value")]
             body = [child for child in item.named_children if child not in item.children_by_field_name("value")]
-            if word is not None and word.known and all(re.fullmatch(r"[\w.-]+|\*", one) for one in patterns):
+            if word is not None and word.known and all(re.fullmatch(r"[\w.-]+|\*", pattern) for pattern in patterns):
                 if word.text in patterns or "*" in patterns:
                     self._each(body)
                     return
@@ -457,10 +457,10 @@ class _Reader:
         self._merged([*ends, before], node)
 
     def _merged(self, ends: Sequence[dict[str, Value]], node: Node) -> None:
-        names = dict.fromkeys(name for one in ends for name in one)
+        names = dict.fromkeys(name for end in ends for name in end)
         self.variables.clear()
         for name in names:
-            values = [one[name] for one in ends if name in one]
+            values = [end[name] for end in ends if name in end]
             texts = {tuple(word.text for word in value) for value in values}
             if len(texts) == 1 and values:
                 self.variables[name] = values[0]
@@ -470,7 +470,7 @@ class _Reader:
                     self.exported[name] = self.variables[name][0]
 
     def _holds(self, node: Node) -> bool | None:
-        """`[ "$A" = x ]`, `[[ -z $A ]]`, `[ $N -gt 1 ]` of known texts; None where only a shell could tell."""
+        """`[ "$A" = x ]`, `[[ -z $A ]]`, `[ $N -gt 1 ]` of known texts; None if only a running shell knows."""
         text = self.syntax.of(node)
         if node.type != "test_command" or "&&" in text or "||" in text or " -a " in text or " -o " in text:
             return None

@@ -1,4 +1,4 @@
-"""Configs to stages: which kind each is, what it says, and which starts from which."""
+"""Configs to stages: the kind of each, its keys, and which stage starts from which."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ftdsl.credentials import secret_in
 from ftdsl.engines.shared.overlay import entries
 from ftdsl.importers import datasets, from_overlay, inverse, models, outside, parallel, unknown
 from ftdsl.importers.draft import Note, StageDraft
-from ftdsl.importers.recipe_paths import Places
+from ftdsl.importers.recipe_paths import RecipePaths
 from ftdsl.importers.values import meaning
 from ftdsl.importers.write import SHARED, why_not
 from ftdsl.language.resolve.keys import find
@@ -40,11 +40,11 @@ INVERSE: Mapping[str, Inverse] = {
     "count": parallel.hardware, "nodes": inverse.nothing, "launcher": parallel.launcher, "rendezvous": parallel.rendezvous,
     "eval_stage": inverse.eval_stage, "run_name": inverse.nothing,
 }  # fmt: skip
-"""Every rule of the overlay by its name, read backwards, in the order in which words are claimed."""
+"""The inverse of every lowering by its name, in the order in which keys are claimed."""
 
 
 def kinds(config: Config) -> tuple[str, ...]:
-    """The stages one invocation stands for: training may be followed by prediction; a chat is none."""
+    """The kinds of stages in one invocation: training may be followed by prediction; a chat is none."""
     if config.kind == "export":
         return ("quantize",) if config.has("export_quantization_bit") else ("merge",)
     if config.kind == "chat":
@@ -57,27 +57,27 @@ def kinds(config: Config) -> tuple[str, ...]:
 
 
 def no_stage(config: Config) -> str:
-    """The stage an invocation asks for and the engine has not; "" where it has it."""
+    """The stage an invocation names and the engine does not have; "" if it has it."""
     known = config.stage in STAGES or config.stage in unknown.ALGORITHMS
     return "" if config.kind != "train" or known else config.stage
 
 
-def say(
+def draft_of(
     config: Config,
     kind: str,
-    places: Places,
+    paths: RecipePaths,
     results: Mapping[str, StageRef],
     carried: Mapping[str, Any] | None = None,
     after: str = "",
 ) -> StageDraft:
-    """Everything one stage says. `carried`: keys of the tools' own blocks to say besides (`deepspeed.aio.…`); `after`: the
+    """The draft of one stage. `carried`: keys of the tools' own blocks to set too (`deepspeed.aio.…`); `after`: the
     training stage of the same invocation, whose result is scored."""
     config, open_settings = outside.parted(config)
     otherwise = list(unknown.other_values(config))
     loss = unknown.ALGORITHMS.get(config.stage)
     stage = config.at("stage") if config.is_explicit("stage") else None
     config, wrong = unknown.fitting(unknown.renamed(config))
-    draft = StageDraft(config, kind, places, results)
+    draft = StageDraft(config, kind, paths, results)
     for setting, value in otherwise:
         text = f"LLaMA-Factory has no `{setting.value}`; taken as `{value}`"
         draft.notes.append(Note(setting.word, text, setting.span, carried=True))
@@ -96,7 +96,7 @@ def say(
             ("model_name_or_path", "adapter_name_or_path"), f"`{after}` makes what is scored"
         )
     _method(draft)
-    unknown.words_first(draft)
+    unknown.recipe_keys_first(draft)
     _precision(draft)
     for rule in dict.fromkeys(INVERSE.values()):
         rule(draft)
@@ -106,22 +106,22 @@ def say(
     unknown.name_them(draft)
     from_overlay.rest(draft)
     draft.values |= carried or {}
-    outside.say(draft, open_settings)
+    outside.add_parameters(draft, open_settings)
     outside.variables(draft, LAUNCHER)
     _writable(draft, kind)
     _holes(draft)
     _silent(draft)
     if after:  # what its training stage carries, or names, is not lost here
-        words = {setting.word for setting in draft.config.settings.values()}
-        draft.notes = [note for note in draft.notes if note.word not in words]
+        parameters_set = {setting.word for setting in draft.config.settings.values()}
+        draft.notes = [note for note in draft.notes if note.word not in parameters_set]
     return draft
 
 
-def shared(config: Config, places: Places) -> StageDraft:
+def shared(config: Config, paths: RecipePaths) -> StageDraft:
     """Words of an invocation that is no stage (a chat), or of DeepSpeed and accelerate files alone."""
     config, _ = outside.parted(config)
     config, _ = unknown.fitting(unknown.renamed(config))
-    draft = StageDraft(config, "eval" if config.settings else "sft", places, {})
+    draft = StageDraft(config, "eval" if config.settings else "sft", paths, {})
     if config.settings:
         models.model(draft)
         from_overlay.tables(draft)
@@ -138,7 +138,7 @@ def shared(config: Config, places: Places) -> StageDraft:
 
 
 def _writable(draft: StageDraft, kind: str) -> None:
-    """Secrets, and values that no recipe can say, are noted and left out; of a list, the items."""
+    """Secrets, and values that no recipe can express, are noted and left out; of a list, the items."""
     for key, value in list(draft.values.items()):
         if why := _secret(key.rpartition(".")[2], value):
             draft.note(_parameter(draft, key), f"{why}: its value is not copied")
@@ -176,7 +176,7 @@ def _secret(name: str, value: Any) -> str:
 
 
 def secrets_of(config: Config) -> Iterator[str]:
-    """The secret values an invocation holds, so that nothing that is said of it repeats them."""
+    """The secret values of an invocation, so that no message repeats them."""
     given = [(name, setting.value) for name, setting in config.settings.items()]
     given += list(config.launch.env.items()) if config.launch else []
     for document in filter(None, (config.deepspeed, config.accelerate)):
@@ -198,11 +198,11 @@ def _secrets_in(name: str, value: Any) -> Iterator[str]:
 
 
 def _parameter(draft: StageDraft, key: str) -> str:
-    """The parameter a key comes from, as far as the overlay tells; else the key's own name."""
-    told = next(
+    """The parameter a key comes from, if the overlay has it; else the key's own name."""
+    parameters = next(
         (catalog.parameters_of(entry) for known, entry in entries("llamafactory", draft.kind) if known == key), ()
     )
-    return next((name for name in told if draft.given(name)), key.partition(".")[2] or key)
+    return next((name for name in parameters if draft.given(name)), key.partition(".")[2] or key)
 
 
 def _short(value: Any) -> str:
@@ -224,28 +224,28 @@ def _method(draft: StageDraft) -> None:
 
 
 def _precision(draft: StageDraft) -> None:
-    """What `accelerate launch` says counts where the engine is told nothing (transformers/training_args.py)."""
+    """`accelerate launch` decides where the engine's parameters do not (transformers/training_args.py)."""
     mixed = draft.config.accelerate.get("mixed_precision") if draft.config.accelerate else None
     if draft.training and mixed in ("bf16", "fp16") and not draft.given("bf16", "fp16", "pure_bf16"):
-        draft.say("precision", Term(mixed))
-        draft.reasons[mixed] = "`accelerate` says so"
+        draft.set("precision", Term(mixed))
+        draft.reasons[mixed] = "set by `accelerate`"
 
 
 _HOLES = {"model": ("base", "model", "model_name_or_path"), "data": ("rows", "data", "dataset")}
 
 
 def _silent(draft: StageDraft) -> None:
-    """What the engine wants said and a recipe works out."""
+    """What the engine requires and a recipe derives."""
     if draft.training and not draft.given("do_train"):
         draft.notes.append(
-            Note("do_train", "nothing says so, and the engine would do nothing: taken as training", carried=True)
+            Note("do_train", "is missing, and the engine would do nothing: taken as training", carried=True)
         )
     if not draft.given("template"):
         draft.reasons["template"] = "a recipe takes the template of the model's family"
     if draft.kind == "eval" and draft.config.on("do_train"):
         draft.reasons["dataset"] = "an `eval` stage answers `eval_dataset`"
     if not draft.given("output_dir"):
-        draft.reasons["output_dir"] = "a recipe's results lie in its run folder"
+        draft.reasons["output_dir"] = "a recipe's results are in its run folder"
 
 
 def _holes(draft: StageDraft) -> None:
@@ -268,11 +268,11 @@ def _environment(draft: StageDraft) -> None:
         if not _VARIABLE.fullmatch(name):
             draft.notes.append(Note(name, "is no name of a variable"))
         elif why:
-            draft.say(f"env.{name}", Secret(name))
+            draft.set(f"env.{name}", Secret(name))
             text = f"{why}: its value is not copied, set the variable where the recipe runs"
             draft.notes.append(Note(name, text, carried=True))
         elif name not in LAUNCHER:
-            draft.say(f"env.{name}", value)
+            draft.set(f"env.{name}", value)
 
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -281,20 +281,24 @@ LAUNCHER = frozenset(
     "USE_MCA USE_MEGATRON_BRIDGE CUDA_VISIBLE_DEVICES ASCEND_RT_VISIBLE_DEVICES WANDB_PROJECT WANDB_TAGS RANK WORLD_SIZE "
     "LOCAL_RANK ACCELERATE_USE_DEEPSPEED OMP_NUM_THREADS".split()
 )
-"""Variables that a recipe has words for, or sets itself."""
+"""Variables that a recipe has keys for, or sets itself."""
 
 
 def name_of(text: str, kind: str, taken: Set[str], spoken: Set[str] = frozenset()) -> str:
-    """A stage's name from a file's (letters, digits and `_`), or from its kind; never one that is taken, nor a word that a
-    value could say (`spoken`, members, keys): it would be taken for the stage."""
+    """A stage's name from a file's (letters, digits and `_`), or from its kind; never one that is taken, nor a name that
+    occurs as a value (`spoken`, members, keys): it would be taken for the stage."""
     name = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_") or kind
     name = name if name[0].isalpha() else f"{kind}_{name}"
     numbered = (f"{name}_{number}" for number in count(2))
     names = chain((name, kind, f"{name}_{kind}"), numbered)
-    return next(one for one in names if one not in taken and (one == kind or not (one in spoken or one in meaning())))
+    return next(
+        candidate
+        for candidate in names
+        if candidate not in taken and (candidate == kind or not (candidate in spoken or candidate in meaning()))
+    )
 
 
 def forced(config: Config, defaults: Mapping[str, Any]) -> Config:
-    """The same invocation with these of the engine's defaults said aloud."""
+    """The same invocation with these engine defaults set explicitly."""
     extra = {name: Setting(name, value, name, None, None, is_explicit=False) for name, value in defaults.items()}
     return replace(config, settings={**extra, **config.settings})

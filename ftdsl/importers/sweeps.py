@@ -20,25 +20,25 @@ def joined(drafts: Sequence[StageDraft], loops: Sequence[Loops]) -> StageDraft |
     """The first draft with every value that differs as an axis; None where one loop changes several keys at once, or the
     rounds have other keys."""
     first = drafts[0]
-    if any(one.values.keys() != first.values.keys() or one.blocks != first.blocks or one.parents != first.parents
-           or one.passed != first.passed for one in drafts):  # fmt: skip
+    if any(draft.values.keys() != first.values.keys() or draft.blocks != first.blocks or draft.parents != first.parents
+           or draft.passed != first.passed for draft in drafts):  # fmt: skip
         return None
-    differing = [key for key in first.values if any(one.values[key] != first.values[key] for one in drafts)]
+    differing = [key for key in first.values if any(draft.values[key] != first.values[key] for draft in drafts)]
     axes: dict[str, str] = {}
     for key in differing:
         if key in _NAMES:
             continue
-        by = _loop_of([one.values[key] for one in drafts], loops)
+        by = _loop_of([draft.values[key] for draft in drafts], loops)
         if not by or by in axes.values() or key.partition(".")[0] in ("hardware", "launch", "env"):
             return None
         axes[key] = by
-    if not axes and not first.parents:  # nothing that a recipe tells apart: stages of their own
+    if not axes and not first.parents:  # no key of the recipe differs: stages of their own
         return None
     for key in axes:
-        first.values[key] = Axis(tuple(_distinct([one.values[key] for one in drafts])))
+        first.values[key] = Axis(tuple(_distinct([draft.values[key] for draft in drafts])))
     for key in differing:
         if key in _NAMES:
-            _named(first, key, [one.values[key] for one in drafts])
+            _named(first, key, [draft.values[key] for draft in drafts])
     if axes and "to" in first.values and "to" not in differing:
         _named(first, "to", [first.values["to"]])
     return first
@@ -50,17 +50,17 @@ def _loop_of(values: Sequence[Any], loops: Sequence[Loops]) -> str:
         by_round: dict[int, list[Any]] = {}
         for value, loop in zip(values, loops, strict=True):
             by_round.setdefault(loop[at][1], []).append(value)
-        if all(one == some[0] for some in by_round.values() for one in some):
+        if all(item == some[0] for some in by_round.values() for item in some):
             return name
     return ""
 
 
 def _distinct(values: Sequence[Any]) -> list[Any]:
-    found: list[Any] = []
+    distinct: list[Any] = []
     for value in values:
-        if value not in found:
-            found.append(value)
-    return found
+        if value not in distinct:
+            distinct.append(value)
+    return distinct
 
 
 def _named(draft: StageDraft, key: str, values: Sequence[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Parameters the engine has not: what was probably meant, and what it should be.
+"""Parameters the engine does not have: what was probably meant, and what it should be.
 
 The names are data: flags of other tools and the usual slips (catalog/data/misnamed.toml), and what versions before had
 (catalog/data/changes.toml).
@@ -25,18 +25,18 @@ from ftdsl.record import replace
 
 def renamed(config: Config) -> Config:
     """Parameters under a wrong name, put under the right one where that is not given too."""
-    found = {name: _known_value(name, setting) for name, setting in config.settings.items()}
+    settings = {name: _known_value(name, setting) for name, setting in config.settings.items()}
     if (loss := ALGORITHMS.get(str(config.value("stage")))) is not None:
-        at = found["stage"]
-        found["stage"] = replace(at, value="dpo")
-        found.setdefault("pref_loss", Setting("pref_loss", loss, at.word, at.span, at.key))
+        at = settings["stage"]
+        settings["stage"] = replace(at, value="dpo")
+        settings.setdefault("pref_loss", Setting("pref_loss", loss, at.word, at.span, at.key))
     for name, setting in config.settings.items():
         if catalog.parameter_status(config.engine, name):
             continue
         for target, value in meant(name, setting.value).items():
-            if target not in found and "." not in target:
-                found[target] = Setting(target, value, setting.word, setting.span, setting.key)
-    return replace(config, settings=found)
+            if target not in settings and "." not in target:
+                settings[target] = Setting(target, value, setting.word, setting.span, setting.key)
+    return replace(config, settings=settings)
 
 
 ALGORITHMS = {"orpo": "orpo", "simpo": "simpo"}
@@ -63,7 +63,7 @@ def fitting(config: Config) -> tuple[Config, list[Setting]]:
     """Parameters with values of their type (`"1e-4"` becomes a number), and those whose values no parameter of that type
     can have."""
     schema = catalog.engine_schema(config.engine)
-    found: dict[str, Setting] = {}
+    settings: dict[str, Setting] = {}
     wrong: list[Setting] = []
     for name, setting in config.settings.items():
         try:
@@ -71,24 +71,24 @@ def fitting(config: Config) -> tuple[Config, list[Setting]]:
         except (TypeError, ValueError):
             wrong.append(setting)
         else:
-            found[name] = setting if value is setting.value else replace(setting, value=value)
-    return replace(config, settings=found), wrong
+            settings[name] = setting if value is setting.value else replace(setting, value=value)
+    return replace(config, settings=settings), wrong
 
 
 def _typed(value: Any, kind: str) -> Any:
     """Raises: TypeError, ValueError."""
-    words = set(re.findall(r"[A-Za-z]+", kind)) - {"None"}
-    if value is None or (isinstance(value, dict) and "dict" in words):
+    types = set(re.findall(r"[A-Za-z]+", kind)) - {"None"}
+    if value is None or (isinstance(value, dict) and "dict" in types):
         return value
-    if words and words <= {"int", "float", "bool"}:
+    if types and types <= {"int", "float", "bool"}:
         if isinstance(value, str) and value.lower() in _SWITCHES:
             value = _SWITCHES[value.lower()]
         if isinstance(value, bool):
-            if "bool" not in words:
+            if "bool" not in types:
                 raise TypeError(kind)
             return value
         number = float(value)
-        if not math.isfinite(number) or (words == {"int"} and number != int(number)):
+        if not math.isfinite(number) or (types == {"int"} and number != int(number)):
             raise ValueError(value)
         return number if isinstance(value, str) else value
     if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, dict | list) for item in value)):
@@ -115,34 +115,34 @@ def _change(name: str) -> Change | None:
 def _old(draft: StageDraft, name: str, change: Change) -> None:
     """A parameter that versions before had."""
     instead = change.becomes(draft.raw(name))
-    told = ", ".join(f"`{target}: {value}`" for target, value in (instead or {}).items())
+    successors = ", ".join(f"`{target}: {value}`" for target, value in (instead or {}).items())
     if instead and any("." in target for target in instead):
-        draft.note(name, f"moved to {told}, a table of its own, which a recipe cannot say")
-    elif told:
-        draft.note(name, f"gone ({change.why}); taken as {told}", carried=True)
+        draft.note(name, f"moved to {successors}, a table of its own, which a recipe cannot set")
+    elif successors:
+        draft.note(name, f"gone ({change.why}); taken as {successors}", carried=True)
     else:
         draft.note(name, f"gone: {change.drop or change.hand or change.why}")
 
 
-def words_first(draft: StageDraft) -> None:
-    """Names that only a word of the recipe can stand for (`--deepspeed_stage 3`)."""
+def recipe_keys_first(draft: StageDraft) -> None:
+    """Names that only a key of the recipe can express (`--deepspeed_stage 3`)."""
     for name in draft.config.settings:
         other = catalog.misnamed().get(name, {})
         if "word" in other and catalog.parameter_status("llamafactory", name) is None:
-            told = _told(draft, name)
+            value = _text_of(draft, name)
             kind = parse_type(key_at(draft.kind, other["word"]).type).name
             if other["word"] == "track.project":
-                draft.reasons["project"] = f"`{name}` says so"
-            draft.say(other["word"], told if kind in ("text", "path") else Term(told))
+                draft.reasons["project"] = f"set by `{name}`"
+            draft.set(other["word"], value if kind in ("text", "path") else Term(value))
 
 
-def _told(draft: StageDraft, name: str) -> str:
+def _text_of(draft: StageDraft, name: str) -> str:
     text: str = catalog.misnamed()[name]["value"]
     return text.replace("{value}", str(draft.raw(name)))
 
 
 def name_them(draft: StageDraft) -> None:
-    """A note on each name the engine has not."""
+    """A note on each name the engine does not have."""
     for name in draft.config.settings:
         if catalog.parameter_status("llamafactory", name) is None and (
             name not in draft.used or name in catalog.misnamed()
@@ -164,8 +164,8 @@ def _name(draft: StageDraft, name: str) -> None:
         hint = f"; `{flag}{guess}` is the nearest" if guess else ""
         draft.note(name, f"LLaMA-Factory has no such parameter{hint}")
     elif "word" in other:
-        draft.reasons["deepspeed"] = f"`{name}` stands for it"
-        draft.note(name, f"{other['why']}; taken as `{other['word']} = {_told(draft, name)}`", carried=True)
+        draft.reasons["deepspeed"] = f"set by `{name}`"
+        draft.note(name, f"{other['why']}; taken as `{other['word']} = {_text_of(draft, name)}`", carried=True)
     elif "parameter" in other:
         target = other["parameter"]
         value = f" {other['value']}" if "value" in other else ""

@@ -60,7 +60,7 @@ def expression(value: Any, key: Key = ANY) -> tree.Expression:
 
 
 def _names(kind: Type) -> Iterator[str]:
-    """All the types that may stand at a key: of a union each, of a list its items too."""
+    """All the types that are possible at a key: of a union each, of a list its items too."""
     yield kind.name
     for inner in (*kind.options, *([kind.item] if kind.item else [])):
         yield from _names(inner)
@@ -104,10 +104,10 @@ def _signature(value: Term, key: Key) -> tuple[Mapping[str, Key], tuple[str, ...
 def number(value: Any) -> float | None:
     """A value as a finite number, written as one or as text; None for anything else."""
     try:
-        found = None if isinstance(value, bool) else float(value)
+        result = None if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         return None
-    return found if found is not None and math.isfinite(found) else None
+    return result if result is not None and math.isfinite(result) else None
 
 
 def whole(text: str) -> int | None:
@@ -201,7 +201,7 @@ _BY_TYPE = {"bytes": _bytes, "time": _time, "rate": _rate, "count": _count, "sha
 
 
 def _text(content: str, key: Key, kinds: frozenset[str]) -> tree.Expression:
-    """Bare where the key takes names, in quotes where it takes texts; names of parameters in it stand in braces.
+    """Bare where the key takes names, in quotes where it takes texts; names of parameters in it are in braces.
 
     Raises: UnwritableError where it is neither.
     """
@@ -222,7 +222,7 @@ def _parts(content: str) -> Iterator[str | tree.Hole]:
         if at % 2:
             yield tree.Hole((word(part),), NOWHERE)
         elif part:
-            yield from (one for one in text(part).parts)
+            yield from (piece for piece in text(part).parts)
 
 
 def _free(name: str, key: Key) -> None:
@@ -237,18 +237,18 @@ def _free(name: str, key: Key) -> None:
 @cache
 def in_scope() -> frozenset[str]:
     """Keys, blocks and kinds of stages, and what an import asks for."""
-    words = vocabulary()
-    blocks = words.block_names()
+    language = vocabulary()
+    blocks = language.block_names()
     return frozenset(
-        ["base", "rows", *STAGE_KINDS, *blocks, *(key for name in blocks for key in words.block(name).keys)]
+        ["base", "rows", *STAGE_KINDS, *blocks, *(key for name in blocks for key in language.block(name).keys)]
     )
 
 
 @cache
 def meaning() -> frozenset[str]:
     """Words that mean something where a value is wanted: names of keys, blocks and members."""
-    words = vocabulary()
-    keys = (key for name in words.block_names() for key in words.block(name).keys.values())
+    language = vocabulary()
+    keys = (key for name in language.block_names() for key in language.block(name).keys.values())
     return (in_scope() - frozenset(STAGE_KINDS)) | {member for key in keys for member in key.members or ()}
 
 

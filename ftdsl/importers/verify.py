@@ -1,4 +1,4 @@
-"""An imported recipe compiled again, held against what was imported: empty, or each difference with its reason."""
+"""An imported recipe compiled again and compared with what was imported: each difference with its reason."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ftdsl.importers import sharding
 from ftdsl.importers.bash_words import shown
 from ftdsl.importers.beside import INFO, read_json
 from ftdsl.importers.datasets import effective
-from ftdsl.importers.recipe_paths import Places
+from ftdsl.importers.recipe_paths import RecipePaths
 from ftdsl.language.printing import comment
 from ftdsl.lint.config import Config, Setting
 from ftdsl.record import frozen
@@ -23,7 +23,7 @@ from ftdsl.record import frozen
 @frozen(eq=True)
 class Difference:
     """A parameter that the compiled recipe gives otherwise. `why` explains it; "" is a difference nobody wanted.
-    `carry`: the block and key that can say it after all."""
+    `carry`: the block and key that can set it after all."""
 
     name: str
     theirs: Any
@@ -42,7 +42,7 @@ class Difference:
 
 
 def _hidden(name: str, value: Any) -> Any:
-    """A value with every secret in it, however deep, as the word that it is one."""
+    """A value with every secret in it, however deep, replaced by `a secret`."""
     if isinstance(value, Mapping):
         return {key: _hidden(str(key), inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -70,13 +70,13 @@ class Side:
 OURS = {
     "run_name": "a run is named by its recipe and stage",
     "logging_nan_inf_filter": "a recipe never hides NaN",
-    "overwrite_output_dir": "a stage goes on from its own checkpoints; what another run left is set aside",
+    "overwrite_output_dir": "a stage resumes from its own checkpoints; what another run left is set aside",
     "save_hf_model": "what a stage makes can be loaded by the next one, and by others",
     "oft_target": "nothing reads it: the modules of OFT are those of `lora_target`",
     "logging_first_step": "a recipe logs the first step too",
     "include_num_input_tokens_seen": "a recipe counts the tokens it has seen",
-    "use_cpu": "always said where there is no card",
-    "preprocessing_num_workers": "processes that tokenise: eight where there is a card, unless `loader.tokenize` says how many",
+    "use_cpu": "always set on a machine without a GPU",
+    "preprocessing_num_workers": "processes that tokenise: eight on a machine with a GPU, unless `loader.tokenize` sets them",
 }
 """What a recipe does on purpose."""
 
@@ -106,9 +106,9 @@ _FOLDED = (
 )
 
 
-def compare(config: Config, kind: str, job: Job, places: Places, excused: Mapping[str, str]) -> list[Difference]:
-    """The differences for one stage. `excused`: parameters whose loss the import has told of, with the reason."""
-    theirs = normal(_their_side(config, places))
+def compare(config: Config, kind: str, job: Job, paths: RecipePaths, excused: Mapping[str, str]) -> list[Difference]:
+    """The differences for one stage. `excused`: parameters whose loss the import has noted, with the reason."""
+    theirs = normal(_their_side(config, paths))
     ours = normal(_our_side(job))
     return [*_differences(theirs, ours, excused, config, kind), *_files(config, job)]
 
@@ -117,7 +117,7 @@ def _files(config: Config, job: Job) -> Iterator[Difference]:
     """DeepSpeed and accelerate files against the compiled ones."""
     for block, document in (("deepspeed", config.deepspeed), ("accelerate", config.accelerate)):
         name = sharding.FILES[block]
-        ours = next((one for one in job.documents if PurePosixPath(one.path).name == name), None)
+        ours = next((written for written in job.documents if PurePosixPath(written.path).name == name), None)
         if document is None or ours is None:
             continue
         for leaf in sharding.leaves(block, document.data, ours):
@@ -145,7 +145,7 @@ def _idle(name: str, config: Config, kind: str) -> str:
     if name == "finetuning_type" and not training and not config.has("adapter_name_or_path"):
         return "there is no adapter"
     if name == "output_dir" and kind == "eval":
-        return "results of an `eval` lie in its folder of the run"
+        return "results of an `eval` are in its folder of the run"
     parameter_status = catalog.parameter_status("llamafactory", name)
     word = parameter_status.word if parameter_status else ""
     if not training and word.split(".")[0] in ("optim", "save", "track", "batch", "launch", "lora", "memory", "duration",
@@ -154,23 +154,23 @@ def _idle(name: str, config: Config, kind: str) -> str:
     return ""
 
 
-def _their_side(config: Config, places: Places) -> Side:
+def _their_side(config: Config, paths: RecipePaths) -> Side:
     params = {name: setting.value for name, setting in config.settings.items()}
     folder = str(config.value("dataset_dir") or "data")
-    known = read_json(places.root / folder / INFO, places.files) or {}
+    known = read_json(paths.root / folder / INFO, paths.files) or {}
 
     def info(name: str) -> Mapping[str, Any]:
         if folder.startswith("REMOTE:"):
             return {"hf_hub_url": f"{folder}/{name}"}
         entry = dict(known.get(name) or ({} if known else {"file_name": f"{name}.json"}))
         if isinstance(entry.get("file_name"), str):
-            entry["file_name"] = places.seen(f"{folder.rstrip('/')}/{entry['file_name']}")
+            entry["file_name"] = paths.seen(f"{folder.rstrip('/')}/{entry['file_name']}")
         return entry
 
     def model(text: str) -> str:
-        return places.seen(text) if places.local(text) else text
+        return paths.seen(text) if paths.local(text) else text
 
-    return Side(params, places.seen, model, info, config.deepspeed is not None, config.fsdp)
+    return Side(params, paths.seen, model, info, config.deepspeed is not None, config.fsdp)
 
 
 def _our_side(job: Job) -> Side:
@@ -209,35 +209,35 @@ def normal(side: Side) -> dict[str, Any]:
     params = {name: value for name, value in side.params.items() if value is not None}
     filled = Config({name: Setting(name, value, name) for name, value in params.items()}, None, "llamafactory")
     names = {*catalog.engine_schema("llamafactory"), *params} - catalog.misnamed().keys()
-    found = {name: _one(name, filled.value(name), side) for name in names if name not in _FOLDED}
-    found |= {"warmup": _warmup(filled), "deepspeed": side.deepspeed, "fsdp": side.fsdp}
-    found |= {name: [_entry(side, one) for one in filled.items(name)] for name in _DATA}
-    found |= {name: None for name, size in found.items() if name.endswith("_parallel_size") and size == 1}
-    found["preprocessing_num_workers"] = float(filled.value("preprocessing_num_workers") or 1)
-    found["optim"] = params.get("optim", FUSED)
+    normalized = {name: _normal_value(name, filled.value(name), side) for name in names if name not in _FOLDED}
+    normalized |= {"warmup": _warmup(filled), "deepspeed": side.deepspeed, "fsdp": side.fsdp}
+    normalized |= {name: [_entry(side, item) for item in filled.items(name)] for name in _DATA}
+    normalized |= {name: None for name, size in normalized.items() if name.endswith("_parallel_size") and size == 1}
+    normalized["preprocessing_num_workers"] = float(filled.value("preprocessing_num_workers") or 1)
+    normalized["optim"] = params.get("optim", FUSED)
     if not filled.value("lora_alpha"):
-        found["lora_alpha"] = 2 * filled.value("lora_rank")
+        normalized["lora_alpha"] = 2 * filled.value("lora_rank")
     if filled.value("eval_strategy") == "steps" and not filled.value("eval_steps"):
-        found["eval_steps"] = filled.value("logging_steps")
+        normalized["eval_steps"] = filled.value("logging_steps")
     scores = filled.on("do_predict") or filled.on("do_eval")
     if (filled.on("do_train") or not scores) and str(filled.value("eval_strategy")) == "no":
-        found |= {"eval_steps": None, "per_device_eval_batch_size": None}
+        normalized |= {"eval_steps": None, "per_device_eval_batch_size": None}
     if filled.on("load_best_model_at_end"):  # transformers/training_args.py, __post_init__
         metric = str(filled.value("metric_for_best_model") or "loss").removeprefix("eval_")
         greater = filled.value("greater_is_better")
-        found |= {"metric_for_best_model": metric,
+        normalized |= {"metric_for_best_model": metric,
                   "greater_is_better": not metric.endswith("loss") if greater is None else greater}  # fmt: skip
     else:
-        found |= {"metric_for_best_model": None, "greater_is_better": None}
+        normalized |= {"metric_for_best_model": None, "greater_is_better": None}
     for what in ("save", "eval", "logging"):
         if str(filled.value(f"{what}_strategy")) != "steps":
-            found[f"{what}_steps"] = None
+            normalized[f"{what}_steps"] = None
     if (filled.number("max_steps") or 0) > 0:
-        found["num_train_epochs"] = None
-    return {name: value for name, value in found.items() if value not in (None, [], "", False)}
+        normalized["num_train_epochs"] = None
+    return {name: value for name, value in normalized.items() if value not in (None, [], "", False)}
 
 
-def _one(name: str, given: Any, side: Side) -> Any:
+def _normal_value(name: str, given: Any, side: Side) -> Any:
     if secret_in(name, given):
         return "a secret"
     if name in _SETS:

@@ -33,13 +33,13 @@ _LAST = ("seed", "resume", "to", "push")
 _BLOCKS = (*METHODS, "quantize", "optim", "batch", "parallel", "memory", "evaluate", "save", "track", "loader", "tokenizer",
            "media", "guard", "generate")  # fmt: skip
 SHARED = "file"
-"""The kind of a `Text` whose words stand at file level."""
+"""The kind of a `Text` whose keys are at file level."""
 _SHARED = ("hardware", "launch", "env")
 
 
 @mutable
 class Text:
-    """A stage to be written: its head (`dpo prefs from sft`), its words, blocks to open even when empty, remarks."""
+    """A stage to be written: its head (`dpo prefs from sft`), its keys, blocks to open even when empty, remarks."""
 
     kind: str
     name: str
@@ -76,7 +76,7 @@ def recipe(head: Sequence[str], name: str, stages: Sequence[Text], holes: Mappin
     page.put(bind(["name"], text(name)))
     page.put(bind(["engine"], ref("llamafactory")))
     for at, (hole, kind) in enumerate(holes.items()):
-        page.put(param(hole, kind), apart=not at, behind=f"{_asked(hole)}: write it here, or -p {hole}=…")
+        page.put(param(hole, kind), apart=not at, behind=f"{_question(hole)}: write it here, or -p {hole}=…")
     for shared in _SHARED:
         _put_shared(page, stages, shared)
     for stage in stages:
@@ -84,15 +84,15 @@ def recipe(head: Sequence[str], name: str, stages: Sequence[Text], holes: Mappin
     return recipe_text(page.items, page.margins, page.head)
 
 
-def _asked(hole: str) -> str:
+def _question(hole: str) -> str:
     return "nothing named one" if hole in ("base", "rows") else "known only when the script ran"
 
 
 def _put_shared(page: _Page, stages: Sequence[Text], name: str) -> None:
-    """A block at file level, when all stages that have it say the same; it is taken out of them."""
+    """A block at file level, if it is equal in all stages that have it; it is removed from them."""
     owners = [stage for stage in stages if any(key.startswith(f"{name}.") for key in stage.values)]
     draft = [{k: v for k, v in stage.values.items() if k.startswith(f"{name}.")} for stage in owners]
-    if not draft or any(one != draft[0] for one in draft):
+    if not draft or any(block_of_stage != draft[0] for block_of_stage in draft):
         return
     page.put(_block(page, name, draft[0], owners[0].remarks, owners[0].kind), apart=True)
     for stage in owners:
@@ -100,7 +100,7 @@ def _put_shared(page: _Page, stages: Sequence[Text], name: str) -> None:
 
 
 def _put_stage(page: _Page, stage: Text) -> None:
-    """A stage in braces; what belongs to no stage stands at file level, as every stage's default."""
+    """A stage in braces; what belongs to no stage is at file level, as every stage's default."""
     notes = tuple(_not_carried(stage.notes))
     body = _body(page, stage)
     if stage.kind != SHARED:
@@ -126,7 +126,7 @@ def _body(page: _Page, stage: Text) -> list[tree.Item]:
         items.append(_bind(page, key, stage.values[key], stage.remarks, stage.kind))
     opened = dict.fromkeys(key.partition(".")[0] for key in stage.values if "." in key)
     blocks: list[tree.Item] = []
-    for name in [*_BLOCKS, *(one for one in opened if one not in _BLOCKS)]:
+    for name in [*_BLOCKS, *(name for name in opened if name not in _BLOCKS)]:
         inner = {key: value for key, value in stage.values.items() if key.startswith(f"{name}.")}
         if inner or name in stage.blocks:
             blocks.append(_block(page, name, inner, stage.remarks, stage.kind))
@@ -157,7 +157,7 @@ def _block(page: _Page, name: str, values: Mapping[str, Any], remarks: Mapping[s
 def _bind(page: _Page, key: str, value: Any, remarks: Mapping[str, str], kind: str, name: str = "") -> tree.Bind:
     at = key_at(kind, key)
     if isinstance(value, Axis):
-        items = tree.ListOf(tuple(expression(one, at) for one in value.items), NOWHERE)
+        items = tree.ListOf(tuple(expression(axis_value, at) for axis_value in value.items), NOWHERE)
         item = bind((name or key).split("."), items, tree.Binder.SWEPT)
     else:
         item = bind((name or key).split("."), expression(value, at))
@@ -167,7 +167,7 @@ def _bind(page: _Page, key: str, value: Any, remarks: Mapping[str, str], kind: s
 
 
 def key_at(kind: str, key: str) -> Key:
-    """What the vocabulary says of a key in a stage of a kind; any value where it says nothing."""
+    """The vocabulary's entry of a key in a stage of a kind; any value for an unknown key."""
     known = find(kind, tuple(key.split(".")))
     return known if isinstance(known, Key) else ANY
 
@@ -175,8 +175,8 @@ def key_at(kind: str, key: str) -> Key:
 def why_not(kind: str, key: str, value: Any) -> str:
     """Why a key cannot have a value in a recipe; "" when it can."""
     try:
-        for one in value.items if isinstance(value, Axis) else (value,):
-            bind(key.split("."), expression(one, key_at(kind, key)))
+        for item in value.items if isinstance(value, Axis) else (value,):
+            bind(key.split("."), expression(item, key_at(kind, key)))
     except UnwritableError as error:
         return str(error)
     return ""

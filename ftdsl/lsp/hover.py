@@ -142,6 +142,11 @@ def _members(key: Key) -> Iterator[str]:
         yield "one of " + ", ".join(f"`{name}`" for name in names[:24]) + (", …" if len(names) > 24 else "")
 
 
+def _beside(document: Document, origin: object) -> str:
+    """Where a value is from, as seen from the recipe's folder: an editor knows recipes by absolute paths."""
+    return str(origin).replace(f"{document.path.parent.as_posix()}/", "")
+
+
 def _value(document: Document, stage: str, dotted: str) -> Iterator[str]:
     """The value in force, and every layer that set it, of the last check."""
     from ftdsl.recipe.settings import shown
@@ -154,9 +159,15 @@ def _value(document: Document, stage: str, dotted: str) -> Iterator[str]:
             continue
         value, origin = planned.stage.settings.get(dotted), planned.stage.origins.get(dotted)
         choice = next((choice for choice in planned.choices if choice.key == dotted), None)
-        layers = [f"`{text}` ({who})" for name, text, who in planned.stage.layers if name == dotted]
+        layers = [f"`{text}` ({_beside(document, who)})" for name, text, who in planned.stage.layers if name == dotted]
         if value is not None:
-            source = f" (plan: {choice.reason})" if choice else f" (from {origin})" if origin else " (default)"
+            source = (
+                f" (plan: {choice.reason})"
+                if choice
+                else f" (from {_beside(document, origin)})"
+                if origin
+                else " (default)"
+            )
             yield f"value: `{shown(value)}`{source}"
         if len(layers) > 1:
             yield "set by " + ", then ".join(layers)
@@ -211,7 +222,7 @@ def _in_value(document: Document, here: Context, word: str, offset: int, follows
             return _stage(document, word)
         case KeySymbol() as found:
             value = found.entry.value.span.text if found.entry.value else ""
-            return f"`{'.'.join(found.entry.path)} = {value}` ({found.entry.origin})"
+            return f"`{'.'.join(found.entry.path)} = {value}` ({_beside(document, found.entry.origin)})"
     key = here.definition
     if follows == "(" and word in vocabulary().functions:
         uses_of = vocabulary().functions[word]

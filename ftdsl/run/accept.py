@@ -1,4 +1,4 @@
-"""A finished stage taken as good although its key has changed: the reason is an event of the run that made it."""
+"""A finished stage accepted although its key changed: the reason is an event of the run that made it."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from ftdsl.targets.compiled import Compiled
 
 
 class NotDoneError(Exception):
-    """There is nothing that could be taken as good."""
+    """There is no result that could be accepted."""
 
 
 def accept(compiled: Compiled, stages: tuple[str, ...], reason: str, home: Path, session: Session) -> dict[str, str]:
-    """The run of each stage that is accepted, by key: the stages named and those done that stand on them.
+    """The run of each stage that is accepted, by key: the stages named and finished stages that depend on them.
 
     Raises: UnknownStageError, BusyError; NotDoneError when a stage that is named was never done, or is damaged; NoEngineError.
     """
     named = {job.key for job in selected(compiled.jobs, Wishes(force=stages)) if _is_named(job.key, stages)}
     environments = environments_of(compiled.jobs, compiled, session.env, python=session.engine_python)
-    packages = {name: found.packages for name, found in environments.items()}
+    packages = {name: environment.packages for name, environment in environments.items()}
     keys = CacheKeys(compiled.jobs, compiled.folder, packages, kept_digests())
     wanted = set(named)
     accepted: dict[str, str] = {}
     with store.locked(home):
-        runs = [run for place in (home, *siblings(home)) for run in store.runs_of(place) if not run.smoke]
+        runs = [run for folder in (home, *siblings(home)) for run in store.runs_of(folder) if not run.smoke]
         for job in compiled.jobs:
             if job.key not in wanted and not any(need in wanted for need in job.needs):
                 continue
@@ -38,7 +38,7 @@ def accept(compiled: Compiled, stages: tuple[str, ...], reason: str, home: Path,
             why = damage(run.folder, run.jobs[job.key].made, keys.digests) if run else "it was never done"
             if run is None or why:
                 if job.key in named:
-                    raise NotDoneError(f"`{job.key}` cannot be taken as good: {why}")
+                    raise NotDoneError(f"`{job.key}` cannot be accepted: {why}")
                 continue
             wanted.add(job.key)
             facts, message = keys.facts[job.key], f"accepted: {reason}"

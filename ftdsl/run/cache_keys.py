@@ -1,7 +1,7 @@
-"""What a job's result depends on, as one hash: equal keys mean that the result can be used again.
+"""A hash of everything a job's result depends on: with an equal key a result is used again.
 
 Counted are a job's documents and commands, the files it reads, what it needs, the versions of packages and of our own
-runtime. Not counted is what cannot change a result: names and numbers of stages, places in the recipe, trackers, logging,
+runtime. Not counted is what cannot change a result: names and numbers of stages, spans of the recipe, trackers, logging,
 how many checkpoints are kept.
 """
 
@@ -44,7 +44,7 @@ class CacheKeys(dict[str, str]):
         digests.save()
 
     def renew(self, job: Job) -> bool:
-        """Look at a job's files again, now that it reads them: whether its key is another than before."""
+        """Read a job's files again, now that it uses them; whether its key changed."""
         before = self.get(job.key)
         facts: dict[str, Any] = {
             "documents": {document.path: _counted_lines(document) for document in job.documents},
@@ -52,7 +52,7 @@ class CacheKeys(dict[str, str]):
             "code": {name: str(VERSIONS[name]) for name in job.runtime if name in VERSIONS},
             "inputs": {name: digest for path, digest in self._read(job).items() if (name := str(path))},
             "packages": {name: self._packages.get(job.environment, {}).get(name) for name in _counted(job)},
-            # What a reference to the environment stands for is not looked at: secrets stay out of hashes.
+            # The value of a reference to the environment is not read: secrets stay out of hashes.
             "env": {name: _text(value) for name, value in sorted(job.env.items()) if not name.startswith(TRACKERS)},
         }
         needs = {need: self[need] for need in job.needs}
@@ -70,56 +70,56 @@ class CacheKeys(dict[str, str]):
 
     def times(self, job: Job) -> dict[str, list[int]]:
         """Size, time and inode of the files a job reads: whether they are the same before and after it has run."""
-        found = {}
+        stats = {}
         for path in self._paths(job).values():
             try:
-                found[str(path)] = stat_of(path)
+                stats[str(path)] = stat_of(path)
             except OSError:
                 continue
-        return found
+        return stats
 
     def forget(self, job: Job) -> None:
-        """A key that no other run will have: a file changed while the job was reading it."""
+        """Make the key unique: a file changed while the job was reading it."""
         self[job.key] = _digest(f"{self[job.key]} {sorted(self.times(job).items())} changed".encode())
 
     def _paths(self, job: Job) -> dict[str, Path]:
         """The files outside the run folder that a job reads, by name."""
-        found: dict[str, Path] = {}
+        paths: dict[str, Path] = {}
         for written in (*job.inputs, *job.reads):
-            place = self._folder / written
-            files = files_of(place, self._folder, Files()) if written in job.inputs else tree(place)
+            path_outside = self._folder / written
+            files = files_of(path_outside, self._folder, Files()) if written in job.inputs else tree(path_outside)
             for path in files:
-                found[written if path == place else f"{written}: {_inside(path, place)}"] = path
+                paths[written if path == path_outside else f"{written}: {_inside(path, path_outside)}"] = path
             if not files:
-                found[written] = place
-        return found
+                paths[written] = path_outside
+        return paths
 
     def _read(self, job: Job) -> dict[str, str]:
         paths = self._paths(job)
-        found = dict(zip(paths, self.digests.files(paths.values()), strict=True))
-        # A name that is no file here is a model's on a hub, or missing; both are told by the documents.
-        return {name: digest for name, digest in found.items() if digest != ABSENT or name in job.inputs}
+        digests = dict(zip(paths, self.digests.files(paths.values()), strict=True))
+        # A name that is no file here is a model on a hub, or missing; the documents tell them apart.
+        return {name: digest for name, digest in digests.items() if digest != ABSENT or name in job.inputs}
 
     def _nameless(self, text: str, job: Job) -> str:
-        """Folders of stages as what they make, not as they are called."""
+        """Folders of stages by their results' keys, not their names."""
         for other in self._folders:
             text = text.replace(other.folder, "<own>" if other is job else f"<{self.get(other.key, other.key)}>")
         return text
 
     def _short(self, data: Any) -> str:
-        """To be compared with the last time: stages by name, as what they make is compared by itself."""
+        """For comparison with an earlier run: stages by name, since their results are compared separately."""
         text = json.dumps(data, sort_keys=True)
         for other in self._folders:
             text = text.replace(other.folder, f"<{other.key}>")
         return _digest(text.encode())[:16]
 
 
-def _inside(path: Path, place: Path) -> str:
-    return path.relative_to(place).as_posix() if path.is_relative_to(place) else path.name
+def _inside(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
 
 
 def _counted_lines(document: Any) -> Any:
-    """A document without places in the recipe, and without what is only kept books with."""
+    """A document without spans of the recipe, and without bookkeeping."""
     data = placeless(document.data)
     if isinstance(data, dict) and document.bookkeeping:
         return {key: value for key, value in data.items() if key not in document.bookkeeping}
@@ -131,14 +131,14 @@ def _text(word: str | Raw) -> str:
 
 
 def placeless(data: Any) -> Any:
-    """A document without places in the recipe."""
+    """A document without spans of the recipe."""
     if isinstance(data, dict):
         return {str(key): placeless(value) for key, value in data.items() if key != "where"}
     return [placeless(item) for item in data] if isinstance(data, list | tuple) else data
 
 
 def _counted(job: Job) -> tuple[str, ...]:
-    """Packages whose versions may change what comes out."""
+    """Packages whose versions may change results."""
     return (job.environment, *COUNTED) if job.environment else job.packages
 
 

@@ -1,6 +1,6 @@
-"""A compiled recipe carried out: the one way in, for the command line, a study, a test or an editor.
+"""Carries out a compiled recipe: the single entry point for the command line, a study, a test or an editor.
 
-Nothing here reads arguments, prints, or touches signals: what is asked for, where it runs and who watches are handed in.
+Nothing here reads arguments, prints, or handles signals: the wishes, the environments and the view are parameters.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ def carry_out(
     launcher: Launcher | None = None,
     home: Path | None = None,
 ) -> Outcome:
-    """Everything that is not done is run, and what came of it.
+    """Run every stage that is not done; gives the outcome.
 
     environments: by name, as `environments_of` finds them; session: through which files are read (a new one); stop: by which
-    the host stops it; launcher: what starts stages (this machine); home: where its run folders lie (`project.home_of`).
+    the host stops it; launcher: what starts stages (this machine); home: the folder of its runs (`project.home_of`).
 
     Raises: UnknownStageError for a wish, BusyError while another process runs this recipe, StillRunningError while a stage
     lives that another left, OSError when the run folder cannot be written.
@@ -64,7 +64,7 @@ def carry_out(
         view.note(text)
     home = home or home_of(Path(compiled.plan.recipe.span.source.name), compiled.name, smoke=smoke, claim=True)
     with store.locked(home):
-        packages = {name: found.packages for name, found in environments.items()}
+        packages = {name: environment.packages for name, environment in environments.items()}
         keys = CacheKeys(jobs, compiled.folder, packages, kept_digests())
         running = prepare.joinable(jobs, keys, wishes, home, launcher)
         run, outcome.progress = prepare.prepare(compiled, jobs, keys, wishes, home, view.note, joins=bool(running))
@@ -90,7 +90,7 @@ def carry_out(
     outcome.add_faults(out_of_memory.explained(executor.faults.items(), compiled.plan, session))
     outcome.add_warnings([*executor.warnings, *prepare.lacking(compiled, environments)])
     failed, refused = (outcome.progress.having(status) for status in (Status.FAILED, Status.REFUSED))
-    return outcome.ended(INTERRUPTED if stop.asked else 1 if failed else 3 if refused else 0)
+    return outcome.ended(INTERRUPTED if stop.requests else 1 if failed else 3 if refused else 0)
 
 
 def environments_of(
@@ -102,27 +102,27 @@ def environments_of(
     Raises: NoEngineError when one that is needed is not there.
     """
     engine = compiled.plan.recipe.engine
-    found: dict[str, Environment] = {}
+    environments: dict[str, Environment] = {}
     for name in dict.fromkeys(job.environment for job in jobs):
         own, known = name == engine.name, registry.get(name)
         if known is not None and not known.package:
-            found[name] = this_python()
+            environments[name] = this_python()
         elif name:
             named = python_of(engine, compiled.folder) if own else ""
-            found[name] = find(name, env, flag=python if own else "", recipe=named, folder=compiled.folder)
-    if engine.name in found:
-        return {**found, "": found[engine.name]}
+            environments[name] = find(name, env, flag=python if own else "", recipe=named, folder=compiled.folder)
+    if engine.name in environments:
+        return {**environments, "": environments[engine.name]}
     if any(job.packages for job in jobs):
         try:
             named = python_of(engine, compiled.folder)
-            return {**found, "": find(engine.name, env, flag=python, recipe=named, folder=compiled.folder)}
+            return {**environments, "": find(engine.name, env, flag=python, recipe=named, folder=compiled.folder)}
         except NoEngineError:
             pass
-    return {**found, "": this_python()}
+    return {**environments, "": this_python()}
 
 
 def _done(stage: StageProgress, outcome: Outcome, view: View, session: Session) -> None:
-    """A stage that has ended well: what it measured is kept for later plans."""
+    """After a stage succeeded: keep its measurements for later plans."""
     _prepared(stage, outcome, view)
     assert outcome.progress is not None and outcome.compiled is not None
     plan = outcome.compiled.plan
@@ -136,7 +136,7 @@ def _done(stage: StageProgress, outcome: Outcome, view: View, session: Session) 
 
 
 def _prepared(stage: StageProgress, outcome: Outcome, view: View) -> None:
-    """Of a data stage that is done: where its card lies, and which stages would cut its rows."""
+    """Notes of a data stage that is done: the path of its data card, and stages that would cut its rows."""
     if stage.kind != "data" or outcome.progress is None or outcome.compiled is None:
         return
     folder = outcome.progress.folder / stage.folder

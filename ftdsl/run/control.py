@@ -1,4 +1,4 @@
-"""Runs seen and stopped from any terminal: which there are, how far each has come, who supervises it."""
+"""Inspects and cancels runs from any terminal: their progress and supervisors."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def look(home: Path) -> Seen | None:
 
 def homes_below(root: Path) -> list[Path]:
     """Folders of runs of a project."""
-    return sorted(place.parent for place in (root / "runs").glob(f"*/{OWNER}"))
+    return sorted(owner.parent for owner in (root / "runs").glob(f"*/{OWNER}"))
 
 
 def cancel(seen: Seen, *, now: bool = False) -> bool:

@@ -1,4 +1,4 @@
-"""Looks into an engine's environment the way a run would: imports, cards, compilers."""
+"""Examines an engine's environment the way a run uses it: imports, GPUs, compilers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ print("\\n" + json.dumps(found))
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at: `needed` for any training, else only for some recipes."""
+    """One check: `needed` for any training, else only for some recipes."""
 
     name: str
     fine: bool
@@ -49,18 +49,18 @@ def examine(environment: Environment, engine: Engine) -> list[Check]:
     try:
         command = [str(environment.python), "-I", "-c", _LOOK, engine.probe or "torch"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-        found = json.loads(done.stdout.strip().splitlines()[-1])
+        probed = json.loads(done.stdout.strip().splitlines()[-1])
     except (OSError, ValueError, IndexError, subprocess.SubprocessError) as error:
         return [Check("python", False, f"does not answer ({type(error).__name__})", needed=True)]
     here = f"ftc engine install {engine.name} --python {environment.python}"
     packages = environment.packages
     rouge = all(name in packages for name in ("jieba", "nltk", "rouge-chinese"))
-    cards = found.get("cards") or []
+    gpus = probed.get("cards") or []
     return [
-        Check("torch", "torch" in found, found.get("torch") or found.get("torch_error", ""), here, True),
-        Check(engine.title, "engine" in found, _version(environment, engine, found), here, True),
-        Check("cards", bool(cards), ", ".join(cards) or "none: trains on CPU"),
-        Check("torchaudio", found.get("audio") == "real", found.get("audio") or found.get("audio_error", "")),
+        Check("torch", "torch" in probed, probed.get("torch") or probed.get("torch_error", ""), here, True),
+        Check(engine.title, "engine" in probed, _version(environment, engine, probed), here, True),
+        Check("cards", bool(gpus), ", ".join(gpus) or "none: trains on CPU"),
+        Check("torchaudio", probed.get("audio") == "real", probed.get("audio") or probed.get("audio_error", "")),
         Check("rouge and bleu", rouge, "jieba, nltk, rouge-chinese", here),
         Check("DeepSpeed", "deepspeed" in packages, packages.get("deepspeed", "for ZeRO"), f"{here} --deepspeed"),
         Check("g++", shutil.which("g++") is not None, shutil.which("g++") or "DeepSpeed builds small parts with it"),
@@ -70,5 +70,5 @@ def examine(environment: Environment, engine: Engine) -> list[Check]:
     ]
 
 
-def _version(environment: Environment, engine: Engine, found: dict[str, str]) -> str:
-    return found.get("engine_error") or environment.packages.get(engine.package, "")
+def _version(environment: Environment, engine: Engine, probed: dict[str, str]) -> str:
+    return probed.get("engine_error") or environment.packages.get(engine.package, "")

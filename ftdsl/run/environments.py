@@ -1,4 +1,4 @@
-"""Engines are environments of their own: the one that has an engine, asked by running its Python."""
+"""Finds the Python environment that has an engine, by running its Python."""
 
 from __future__ import annotations
 
@@ -51,18 +51,18 @@ class Environment:
         here = self.packages.get(wanted.name)
         return here is None or not wanted.specifier.contains(here, prereleases=True)
 
-    def said(self, engine: str) -> str:
+    def describe(self, engine: str) -> str:
         """`LLaMA-Factory 0.9.5 in .engines/llamafactory (torch 2.13.0)`."""
         torch = self.packages.get("torch")
         return f"{engine} {self.packages.get(engine, '?')} in {self.python}" + (f" (torch {torch})" if torch else "")
 
 
 class NoEngineError(Exception):
-    """No Python with the engine; the message is a sentence with the command to type."""
+    """No Python with the engine; the message contains the command that installs it."""
 
 
 class NotTrustedError(NoEngineError):
-    """A Python that may have come with the repository, and that nobody who may has said to start."""
+    """A Python that may have come with the repository, and that the user has not trusted."""
 
 
 def probe(python: Path, source: str) -> Environment | None:
@@ -70,40 +70,40 @@ def probe(python: Path, source: str) -> Environment | None:
     try:
         command = [str(python), "-I", "-c", _PROBE, *registry.distributions(), *OPTIONAL]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-        found = json.loads(done.stdout)
+        versions = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
-    return Environment(python, source, found["python"], found["packages"])
+    return Environment(python, source, versions["python"], versions["packages"])
 
 
 def find(
     engine: str, env: Mapping[str, str], *, flag: str = "", recipe: str = "", folder: Path | None = None
 ) -> Environment:
     """The first environment that has the engine. `folder`: the recipe's. Raises: NoEngineError, NotTrustedError."""
-    asked = []
+    probed = []
     for python, source in candidates(engine, env, flag=flag, recipe=recipe):
         if why := not_started(python, source, env, folder):
             raise NotTrustedError(f"{python} is not started: {why}; type: {trusting(python)}")
-        found = probe(runnable(python), source)
-        if found and found.has(engine):
-            return found
-        asked.append((python, source, found))
-    python, source, found = asked[0]
+        environment = probe(runnable(python), source)
+        if environment and environment.has(engine):
+            return environment
+        probed.append((python, source, environment))
+    python, source, environment = probed[0]
     if source in NAMED:
-        why = f"has no {engine}" if found else "does not run"
+        why = f"has no {engine}" if environment else "does not run"
         raise NoEngineError(f"{python} (named by {source}) {why}; type: ftc engine install {engine} --python {python}")
     raise NoEngineError(f"there is no engine `{engine}` here; type: ftc engine install {engine} [--cpu]")
 
 
 def not_started(python: Path, source: str, env: Mapping[str, str], folder: Path | None = None) -> str:
-    """Why a Python is not started unasked; "" when it is."""
+    """Why a Python is not started without the user's trust; "" if it is."""
     if not is_from_repository(source):
         return ""
     return why_not(runnable(python), (Path(), *((folder,) if folder else ())), env)
 
 
 def trusting(python: Path) -> str:
-    """What to type so that a Python is started, by those who know where it is from."""
+    """The command by which a user trusts a Python."""
     home = python.parent.parent if python.parent.name == "bin" else python
     return f"ftc engine trust {typed(str(home))}"
 

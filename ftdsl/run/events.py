@@ -1,4 +1,4 @@
-"""A run's own events, `runs/…/events.jsonl`: appended and synced, and read as far as they are whole."""
+"""A run's own events, `runs/…/events.jsonl`: appended and synced; only complete lines are read."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class EventLog:
 
 
 def sync_folder(folder: Path) -> None:
-    """The names in a folder are on disk too. Raises: OSError."""
+    """Sync a folder's entries to disk. Raises: OSError."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -63,31 +63,31 @@ class Follower:
         self._stages: dict[str, Tail] = {}
 
     def update(self) -> list[tuple[str, events.Event]]:
-        """Take in what is new; what that was, each with the key of its stage ("" for the run's own)."""
-        found: list[tuple[str, events.Event]] = []
+        """Read and apply new events; gives them, each with the key of its stage ("" for the run's own)."""
+        new: list[tuple[str, events.Event]] = []
         for event in self._run.read():
             if event["event"] == "run":
                 self._stages.clear()
             self.progress.apply(event)
-            found.append(("", event))
+            new.append(("", event))
         for stage in self.progress.stages:
             if stage.started is not None and stage.status is not Status.CACHED:
                 path = self.progress.folder / stage.folder / events.METRICS
                 tail = self._stages.setdefault(stage.key, Tail(path))
                 for event in tail.read():
                     stage.apply(event)
-                    found.append((stage.key, event))
+                    new.append((stage.key, event))
             if stage.status is Status.RUNNING:
                 stage.log_line = "".join(last_lines(self.progress.folder / stage.folder / "log.txt", 1))
             if stage.status.ok and stage.result is None:
                 stage.result = read_result(self.progress.folder / stage.folder)
-        return found
+        return new
 
 
-def states(found: list[events.Event]) -> Iterator[tuple[str, events.Event]]:
+def states(run_events: list[events.Event]) -> Iterator[tuple[str, events.Event]]:
     """What is known of every job: its events `stage` joined, the newer fields winning, by key."""
     joined: dict[str, events.Event] = {}
-    for event in found:
+    for event in run_events:
         if event["event"] == "stage":
             joined[event["stage"]] = joined.get(event["stage"], {}) | event
     yield from joined.items()

@@ -1,4 +1,4 @@
-"""The stage graph carried out: in order, side by side where there is room, stopped cleanly, resumed later."""
+"""Carries out the stage graph: in order, in parallel where resources allow; stops cleanly and resumes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Executor:
     faults: dict[str, Fault] = field(default_factory=dict)
     warnings: list[tuple[str, Fault]] = field(default_factory=list)
     when_done: Callable[[StageProgress], None] = lambda stage: None
-    _asked: int = 0
+    _stops_passed_on: int = 0
 
     def execute(self) -> None:
         """Until nothing runs and nothing can start. Raises: OSError when the run's events cannot be written."""
@@ -79,7 +79,7 @@ class Executor:
         self._heed()
         for running in list(self.running.values()):
             self._watch(running)
-        if not self.stop.asked:
+        if not self.stop.requests:
             self._skip_hopeless()
             for job in self._ready():
                 if self.resources.fits(job):
@@ -88,13 +88,13 @@ class Executor:
         return bool(self.running)
 
     def _heed(self) -> None:
-        """Pass on what the host has asked for since the last look."""
-        if self.stop.asked == self._asked:
+        """Pass on the host's stop requests since the last call."""
+        if self.stop.requests == self._stops_passed_on:
             return
-        self._asked = self.stop.asked
+        self._stops_passed_on = self.stop.requests
         self.progress.apply(self.run.record("stop"))
         for running in self.running.values():
-            self.launcher.cancel(running.handle, now=self._asked > 1)
+            self.launcher.cancel(running.handle, now=self._stops_passed_on > 1)
 
     # --- which
 
@@ -106,7 +106,7 @@ class Executor:
         return [job for job in waiting if all(self._stage(need).status.ok for need in job.needs)]
 
     def _skip_hopeless(self) -> None:
-        """What waits for something that failed will not run."""
+        """Skip stages that depend on a failed one."""
         bad = (Status.FAILED, Status.REFUSED, Status.SKIPPED, Status.STOPPED)
         for job in self.jobs:
             cause = next((need for need in job.needs if self._stage(need).status in bad), None)
@@ -116,7 +116,7 @@ class Executor:
     # --- start, watch, end
 
     def _change(self, job: Job, status: Status, **fields: Any) -> None:
-        """A stage's new status, on disk and then in view."""
+        """Record a stage's new status, then show it."""
         self.progress.apply(self.run.record("stage", stage=job.key, status=status.value, folder=job.folder, **fields))
 
     def join(self, job: Job) -> None:
@@ -204,7 +204,7 @@ class Executor:
         stage.result = read_result(folder)
         if self.run.smoke:
             mark_smoke(folder)
-        if self.stop.asked:
+        if self.stop.requests:
             self._change(job, Status.STOPPED, ended=round(time.time(), 3), message="interrupted")
         elif status == GATE_REFUSED and running.refusals:
             self._change(job, Status.REFUSED, ended=round(time.time(), 3), message="; ".join(running.refusals))
@@ -231,7 +231,7 @@ class Executor:
         self._change(job, Status.FAILED, ended=round(time.time(), 3), message=fault.message)
 
     def _missing(self, job: Job, stage: StageProgress) -> str:
-        """A stage that ended well must have left what it is for."""
+        """The result that a successful stage must have left and has not; "" if it is there."""
         if job.kind == "shell":
             lost = [path for path in job.outputs if not (self.run.folder / path).exists()]
             return f"it left no {lost[0]}" if lost else ""

@@ -1,4 +1,4 @@
-"""Why a stage broke, in a sentence with the recipe's place: from what it said at its end, else from the end of its log.
+"""Why a stage failed, as a sentence with a span of the recipe: from its last event, else from the end of its log.
 
 What engines say and what it means is data: catalog/data/faults.toml.
 """
@@ -30,9 +30,9 @@ _LAST = re.compile(
 
 @frozen
 class Fault:
-    """A sentence, the words of the recipe it is about (the first that is said counts), and what to do.
+    """A sentence, the keys of the recipe it is about (the first that is set counts), and what to do.
 
-    `known` is False where the engine's own words had to do; `cause`: the entry of faults.toml, if it is one of them.
+    `known` is False if the message is the engine's own; `cause`: the entry of faults.toml, if it is one of them.
     """
 
     message: str
@@ -56,7 +56,7 @@ def read(end: Mapping[str, Any], log: Path, status: int, log_start: int = 0) -> 
             return fault
     if not errors and (fault := _known(cause_in_log("\n".join(lines)))):
         return fault
-    return _own_words(errors[0] if errors else "", lines, status)
+    return _engine_message(errors[0] if errors else "", lines, status)
 
 
 def fault_of(event: Mapping[str, Any], run: Path) -> Fault:
@@ -73,7 +73,7 @@ def from_here(text: str, run: Path) -> str:
 
 
 def row_errors(stage: Path) -> list[str]:
-    """The rows that stopped a data stage, each with its file and line, and how many there are; none where one says it all."""
+    """The rows that stopped a data stage, each with its file and line, and how many there are; none if one message covers all."""
     errors = [event["message"] for event in _last_attempt(stage) if event["event"] == "error"]
     return [from_here(text, stage.parent) for text in errors] if len(errors) > 2 else []
 
@@ -88,14 +88,14 @@ def _last_attempt(stage: Path) -> list[events.Event]:
 
 
 def _known(cause: Cause | None) -> Fault | None:
-    """An entry of the table as a fault; None where the program's own words must do."""
+    """An entry of the table as a fault; None if there is none."""
     if cause is None or not cause.name:
         return None
     return Fault(cause.message, cause.keys, cause.help, cause.code, cause=cause.name)
 
 
-def _own_words(error: str, lines: Sequence[str], status: int) -> Fault:
-    """The engine's words, with the recipe's word for a parameter they name."""
+def _engine_message(error: str, lines: Sequence[str], status: int) -> Fault:
+    """The engine's message, with the recipe's key for a parameter it names."""
     text = re.sub(r" \[[^\]]+\]$", "", error.partition("\n")[0]) or next(
         (line for line in reversed(lines) if _LAST.match(line)), ""
     )
@@ -104,13 +104,13 @@ def _own_words(error: str, lines: Sequence[str], status: int) -> Fault:
         why = f"it was ended by signal {abs(status) % 128}" if known else f"it ended with status {status}"
         return Fault(f"{why}; its last line was: {lines[-1].strip()}" if lines else why, known=False)
     match = _LAST.match(text)
-    words = (match["text"] if match and match["text"] else text).strip()
-    keys = tuple(parameter_keys(words))
-    return Fault(f"the engine says: {words[:300]}", keys, known=False)
+    message = (match["text"] if match and match["text"] else text).strip()
+    keys = tuple(parameter_keys(message))
+    return Fault(f"the engine says: {message[:300]}", keys, known=False)
 
 
-def place(stage: Stage, keys: Sequence[str]) -> Span:
-    """The recipe's place of the first of these words that is said; else the stage's own."""
+def span_of(stage: Stage, keys: Sequence[str]) -> Span:
+    """The span of the first of these keys that the recipe sets; else the stage's own."""
     return next((span for key in keys if (span := stage.spans.get(key) or _inside(stage, key))), stage.span)
 
 
@@ -119,17 +119,17 @@ def _inside(stage: Stage, block: str) -> Span | None:
 
 
 def diagnostic(fault: Fault, key: str, plan: Plan, severity: Severity = Severity.ERROR) -> Diagnostic:
-    """A fault at its place in the recipe. `key`: of the job it happened in (jobs that no stage wrote belong to the first
+    """A fault at its span in the recipe. `key`: of the job it happened in (jobs that no stage wrote belong to the first
     stage with a model).
     """
     stages = [planned.stage for planned in plan.stages]
-    stage = next((one for one in stages if one.key == key), None)
-    stage = stage or next((one for one in stages if one.start), stages[0])
-    span = place(stage, fault.keys or _quoted(stage, fault.message))
+    stage = next((stage for stage in stages if stage.key == key), None)
+    stage = stage or next((stage for stage in stages if stage.start), stages[0])
+    span = span_of(stage, fault.keys or _quoted(stage, fault.message))
     return Diagnostic(fault.code, f"`{key}`: {fault.message}", span, severity, help=fault.help)
 
 
 def _quoted(stage: Stage, message: str) -> tuple[str, ...]:
-    """Words whose value stands in quotes in what the engine says: a path, a name."""
+    """Keys whose value the engine's message quotes: a path, a name."""
     values = set(re.findall(r"['\"`]([^'\"`]+)['\"`]", message))
     return tuple(key for key, value in stage.settings.values.items() if isinstance(value, str) and value in values)

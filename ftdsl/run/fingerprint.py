@@ -1,4 +1,4 @@
-"""What files hold, as digests: read once, and then known by size, time and inode until one of these changes."""
+"""Digests of files: read once, then cached by size, time and inode until one of these changes."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ Made = dict[str, list[Any]]
 class Digests:
     """SHA-256 of files. place: where known ones are kept between calls of `ftc`; None: nowhere."""
 
-    def __init__(self, place: Path | None = None) -> None:
-        self._place = place
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
         self._known: dict[str, list[Any]] = {}
         self._new = False
-        if place is not None:
+        if path is not None:
             with contextlib.suppress(OSError, ValueError):
-                found = read_json(place, LARGE)
-                self._known = found if isinstance(found, dict) else {}
+                content = read_json(path, LARGE)
+                self._known = content if isinstance(content, dict) else {}
 
     def file(self, path: Path) -> str:
         """The digest of a file; `absent` of one that cannot be read."""
@@ -57,16 +57,16 @@ class Digests:
         return digest
 
     def files(self, paths: Iterable[Path]) -> list[str]:
-        """Several, side by side."""
+        """Digests of several files, in parallel."""
         with ThreadPoolExecutor(READERS) as readers:
             return list(readers.map(self.file, paths))
 
     def save(self) -> None:
         """Keep what is known for the next call; where that cannot be, the next call reads again."""
-        if self._place is not None and self._new:
+        if self._path is not None and self._new:
             newest = dict(list(self._known.items())[-MOST:])
             with contextlib.suppress(OSError):
-                write_file(self._place, json.dumps(newest).encode())
+                write_file(self._path, json.dumps(newest).encode())
 
 
 def kept_digests() -> Digests:
@@ -86,27 +86,27 @@ def tree(path: Path) -> list[Path]:
     """
     if path.is_file():
         return [path]
-    found: list[Path] = []
+    paths: list[Path] = []
     for home, folders, names in os.walk(path):
         folders[:] = sorted(
             name for name in folders if not name.startswith((".", "checkpoint-")) and name not in _NOISE
         )
-        found += [Path(home) / name for name in sorted(names) if not name.startswith(".")]
-    return found
+        paths += [Path(home) / name for name in sorted(names) if not name.startswith(".")]
+    return paths
 
 
 _NOISE = ("runs", "wandb", "__pycache__")
 
 
 def made_by(run: Path, paths: Iterable[str], digests: Digests) -> Made:
-    """The files that lie at paths of a run folder, with what they hold. What cannot be read is left out."""
+    """The files at paths of a run folder, with their digests. Unreadable files are left out."""
     files = [(path, file) for path in paths for file in tree(run / path)]
-    found: Made = {}
+    made: Made = {}
     for (path, file), digest in zip(files, digests.files([file for _, file in files]), strict=True):
         name = path if file == run / path else f"{path}/{file.relative_to(run / path).as_posix()}"
         with contextlib.suppress(OSError):
-            found[name] = [*stat_of(file), digest]
-    return found
+            made[name] = [*stat_of(file), digest]
+    return made
 
 
 def damage(run: Path, made: Mapping[str, Any], digests: Digests, *, thorough: bool = False) -> str:

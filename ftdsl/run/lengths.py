@@ -1,4 +1,4 @@
-"""Rows that a stage would cut: what the reports of data stages say of lengths, held against `max_len`.
+"""Rows that a stage would cut: the lengths in the reports of data stages compared with `max_len`.
 
 A report is used by the run that wrote it, and by a later check where it still speaks of the same data.
 """
@@ -21,7 +21,7 @@ from ftdsl.run.cache_keys import placeless
 from ftdsl.session import LARGE, read_json
 
 FEW = 0.005
-"""Below this share of rows nobody is told."""
+"""Below this share of rows there is no warning."""
 STEP = 256
 RUNS = 5
 """Newest runs in which a check looks for a report."""
@@ -40,7 +40,7 @@ def cut(plan: Plan, data: str, report: dict[str, Any]) -> Iterator[Diagnostic]:
         if reads and stage.kind in TRAINING and isinstance(longest, int) and _same(plan, stage, str(lengths.get("by"))):
             share = 1 - bisect_right(table, longest) / len(table)
             if share >= FEW and not _packed(stage):
-                yield _said(stage, data, share, longest, table)
+                yield _cut_warning(stage, data, share, longest, table)
 
 
 def _same(plan: Plan, stage: Stage, by: str) -> bool:
@@ -55,7 +55,7 @@ def _packed(stage: Stage) -> bool:
     return stage.kind == "pretrain" and stage.settings.get("packing") is not False
 
 
-def _said(stage: Stage, data: str, share: float, longest: int, table: list[int]) -> Diagnostic:
+def _cut_warning(stage: Stage, data: str, share: float, longest: int, table: list[int]) -> Diagnostic:
     text = f"{100 * share:.1f}% of the rows of `{data}` are longer than max_len ({longest}) and will be cut"
     enough = -(-table[int(0.99 * (len(table) - 1))] // STEP) * STEP
     more = f"max_len = {enough} holds 99% of them" if enough > longest else f"max_len = {table[-1]} holds all of them"
@@ -65,34 +65,34 @@ def _said(stage: Stage, data: str, share: float, longest: int, table: list[int])
 
 
 def known(plan: Plan, jobs: tuple[Job, ...], home: Path) -> list[Diagnostic]:
-    """What finished data stages in a recipe's runs say of the data it reads now."""
+    """Warnings from finished data stages in a recipe's runs about the data it reads now."""
     runs = sorted((path for path in home.iterdir() if path.name[:1].isdigit()), reverse=True)[:RUNS]
-    found: list[Diagnostic] = []
+    diagnostics: list[Diagnostic] = []
     for job in jobs:
         if job.kind == "data":
             report = next(
                 (report for run in runs if (report := _report(run / job.folder, job, plan.recipe.folder))), None
             )
-            found += cut(plan, job.key, report) if report else ()
-    return found
+            diagnostics += cut(plan, job.key, report) if report else ()
+    return diagnostics
 
 
 def read_report(stage: Path) -> dict[str, Any] | None:
     """The report a data stage left in its folder."""
     try:
-        found = read_json(stage / "report.json", LARGE)
+        report = read_json(stage / "report.json", LARGE)
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return report if isinstance(report, dict) else None
 
 
 def _report(stage: Path, job: Job, recipe: Path) -> dict[str, Any] | None:
     """A report that speaks of the same rows: the same document, and files not touched since."""
     try:
-        asked = read_json(stage / "data.json", LARGE)
+        spec = read_json(stage / "data.json", LARGE)
         written = (stage / "report.json").stat().st_mtime
         report = read_report(stage)
-        if report is None or placeless(asked) != placeless(json.loads(json.dumps(job.documents[0].data))):
+        if report is None or placeless(spec) != placeless(json.loads(json.dumps(job.documents[0].data))):
             return None
         for name, size in report["sizes"].items():
             if name.startswith(("inputs/", "/")):  # others are rows of another data stage, or of a hub

@@ -28,13 +28,13 @@ MOST = 200
 def seen_in(stage: Path) -> dict[str, Any]:
     """What a stage measured, from its metrics.jsonl; nothing when it did not train, or not to its end."""
     attempt = events.last_attempt(events.read(stage / events.METRICS))
-    found = [event for event in attempt if event["event"] == "measured"]
-    whole = found and all(found[-1].get(name, 0) > 0 for name in ("step_seconds", "rss_bytes", "longest"))
-    return found[-1] if whole else {}
+    measurements = [event for event in attempt if event["event"] == "measured"]
+    whole = measurements and all(measurements[-1].get(name, 0) > 0 for name in ("step_seconds", "rss_bytes", "longest"))
+    return measurements[-1] if whole else {}
 
 
 def memory_of(seen: Mapping[str, Any]) -> float:
-    """Bytes: of the card what torch's allocator gave out at most, else of the process."""
+    """Peak bytes: of the GPU's memory by torch's allocator, else of the process."""
     return float(seen.get("allocated_bytes") or seen["rss_bytes"])
 
 
@@ -49,9 +49,9 @@ def at_its_lengths(planned: PlannedStage, plan: Plan, seen: Mapping[str, Any]) -
     Raises: NotModelledError.
     """
     setup = setup_as_planned(planned, plan.recipe)
-    rows = setup.micro_batch
-    longest = replace(setup, seq_len=max(1, round(int(seen["longest"]) / rows)), seq_kind="exact")
-    usual = float(seen.get("tokens") or 0) / (rows * setup.accumulate)
+    batch_rows = setup.micro_batch
+    longest = replace(setup, seq_len=max(1, round(int(seen["longest"]) / batch_rows)), seq_kind="exact")
+    usual = float(seen.get("tokens") or 0) / (batch_rows * setup.accumulate)
     return longest, replace(longest, seq_len=max(1, round(usual))) if usual else longest
 
 
@@ -71,7 +71,7 @@ def compared(planned: PlannedStage, plan: Plan, stage: Path, known: Here) -> Com
 
 def keep(key: str, plan: Plan, stage: Path, session: Session) -> str:
     """Add what a stage measured, if it trained and its set-up can be estimated: what was kept, in words. Raises: OSError."""
-    planned = next((one for one in plan.stages if one.key == key), None)
+    planned = next((planned for planned in plan.stages if planned.key == key), None)
     folder, seen = folder_of(session.env), seen_in(stage)
     if planned is None or folder is None or not seen or plan.recipe.smoke or planned.stage.kind not in KINDS:
         return ""
@@ -104,4 +104,4 @@ def add_line(path: Path, line: str) -> None:
             before = path.read_text(encoding="utf-8", errors="replace").splitlines()
         except FileNotFoundError:
             before = []
-        write_file(path, "".join(f"{one}\n" for one in [*before, line][-MOST:]).encode())
+        write_file(path, "".join(f"{text}\n" for text in [*before, line][-MOST:]).encode())

@@ -1,5 +1,4 @@
-"""A stage that ran out of a card's memory: what the estimate did not know is kept for later plans, and the ways out count it
-in."""
+"""A stage that ran out of GPU memory: the error of the estimate is kept for later plans, and alternatives account for it."""
 
 from __future__ import annotations
 
@@ -22,11 +21,11 @@ CAUSE = "card_out_of_memory"
 """The entry of faults.toml."""
 
 BEYOND = 1.1
-"""How much more than the card is taken to have been needed: nobody knows how much more, and a way out should be one."""
+"""The factor over the GPU's memory that is assumed to have been needed: the real need is unknown, and an alternative must fit."""
 
 
 def explained(faults: Iterable[tuple[str, Fault]], plan: Plan, session: Session) -> Iterator[tuple[str, Fault]]:
-    """The faults, those for want of a card's memory with ways out that fit by more than was missing. Keeps each as measured."""
+    """The faults; those for lack of GPU memory with alternatives that fit by more than was missing. Keeps each as measured."""
     for key, fault in faults:
         planned = next((stage for stage in plan.stages if stage.key == key), None)
         if fault.cause == CAUSE and planned is not None and planned.batch is not None and not plan.recipe.smoke:

@@ -44,15 +44,15 @@ class Outcome:
         self.status, self.seconds = status, time.monotonic() - self.began
         return self
 
-    def add_faults(self, found: Iterable[tuple[str, faults.Fault]]) -> None:
+    def add_faults(self, faults_by_key: Iterable[tuple[str, faults.Fault]]) -> None:
         """Stages that cannot run, or failed, by job key."""
-        for key, fault in found:
+        for key, fault in faults_by_key:
             self._add(key, fault, Severity.ERROR)
             if not fault.known:
                 self.unexplained.append(key)
 
-    def add_warnings(self, found: Iterable[tuple[str, faults.Fault]]) -> None:
-        for key, fault in found:
+    def add_warnings(self, warnings_by_key: Iterable[tuple[str, faults.Fault]]) -> None:
+        for key, fault in warnings_by_key:
             self._add(key, fault, Severity.WARNING)
 
     def _add(self, key: str, fault: faults.Fault, severity: Severity) -> None:
@@ -73,5 +73,5 @@ class Outcome:
 
 def status_of(outcomes: Sequence[Outcome]) -> int:
     """Of several recipes the worst: interrupted, failed, wrong usage, a gate that refuses."""
-    found = {outcome.status for outcome in outcomes}
-    return next((status for status in (INTERRUPTED, 1, 2, 3) if status in found), 0)
+    statuses = {outcome.status for outcome in outcomes}
+    return next((status for status in (INTERRUPTED, 1, 2, 3) if status in statuses), 0)

@@ -99,7 +99,7 @@ def prepare(
     store.point_last(home, run.folder)
     cached = [event for job in jobs if (event := _settle(job, keys, done, run, note)) is not None]
     waiting = {job.key for job in jobs} - {event["stage"] for event in cached}
-    store.lay_out(run.folder, compiled.files, compiled.folder, {job.folder for job in jobs if job.key in waiting})
+    store.write_build(run.folder, compiled.files, compiled.folder, {job.folder for job in jobs if job.key in waiting})
     described = [
         {"key": job.key, "folder": job.folder, "kind": job.kind, "title": job.title, "where": job.location}
         for job in jobs
@@ -118,7 +118,7 @@ def joinable(jobs: tuple[Job, ...], keys: CacheKeys, wishes: Wishes, home: Path,
     """Jobs of the newest run that an earlier `ftc` has started and left: those that still run, and those that ended well
     meanwhile. Raises: StillRunningError when one runs that is not what would be started now.
     """
-    found = []
+    joined = []
     for at, run in enumerate(store.runs_of(home)):
         for key, state in run.jobs.items():
             handle = launcher.find(Task(run.folder, state.folder, {})) if state.status == Status.RUNNING else None
@@ -133,14 +133,14 @@ def joinable(jobs: tuple[Job, ...], keys: CacheKeys, wishes: Wishes, home: Path,
                 and job.folder == state.folder
                 and (status is None or state.handle == handle.id)
             ):
-                found.append(job)
+                joined.append(job)
             elif status is None:
                 pid = (handle.facts or {}).get("pid", handle.id)
                 where = f"process {pid}, in {(run.folder / state.folder).as_posix()}"
                 raise StillRunningError(
                     f"`{key}` still runs ({where}), and is not what would run now; wait for it, or type: kill {pid}"
                 )
-    return found
+    return joined
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Earlier:
     folder: str
     state: JobState = field(default_factory=JobState, compare=False)
 
-    def place(self, path: str, job: Job) -> str:
+    def path_of(self, path: str, job: Job) -> str:
         """A path of this run's, as it is called there."""
         return _renamed(path, job.folder, self.folder)
 
@@ -169,7 +169,7 @@ def done_before(
 
     A stage may have had another name: what it made does not depend on it.
     """
-    found: dict[str, Earlier] = {}
+    reusable: dict[str, Earlier] = {}
     damaged: dict[str, str] = {}
     again = {job.key for job in jobs if job.key in wishes.force or job.key.partition("@")[0] in wishes.force}
     beside: list[Run] | None = None
@@ -187,22 +187,22 @@ def done_before(
             if not (candidate.run / candidate.folder).is_dir():
                 text = f"{candidate.folder} is not there any more"
             if not text:
-                found[job.key] = candidate
+                reusable[job.key] = candidate
                 break
             damaged.setdefault(job.key, text)
     keys.digests.save()
-    return found, {key: text for key, text in damaged.items() if key not in found}
+    return reusable, {key: text for key, text in damaged.items() if key not in reusable}
 
 
 def _candidates(job: Job, key: str, runs: list[Run]) -> list[Earlier]:
     """Stages that were done with this key, those of the same name first."""
     states = [(run, name, state) for run in runs for name, state in run.jobs.items() if state.done and state.key == key]
-    states.sort(key=lambda found: found[1] != job.key)
+    states.sort(key=lambda state: state[1] != job.key)
     return [Earlier(run.folder, state.folder or job.folder, state) for run, _, state in states]
 
 
 def _shareable(job: Job) -> bool:
-    """Whether a result may be another recipe's: it lies in the run folder, and nothing but the result was meant."""
+    """Whether another recipe's result may be used: it is in the run folder, and the stage has no other effect."""
     return job.kind != "shell" and job.result.startswith(job.folder) and not job.gates
 
 
@@ -220,24 +220,26 @@ def _settle(job: Job, keys: CacheKeys, done: dict[str, Earlier], run: Run, note:
     """Make a stage's folder ready: linked to the run that did it, or as far as it can be resumed, or empty. The event of a
     stage that is done, else None.
     """
-    place = run.folder / job.folder
+    stage_folder = run.folder / job.folder
     known = run.jobs.get(job.key)
     source = done.get(job.key)
     if source is None:
-        if place.is_symlink() or (known is None and place.exists()):
-            store.clear_stage(place)
+        if stage_folder.is_symlink() or (known is None and stage_folder.exists()):
+            store.clear_stage(stage_folder)
         elif known and known.key != keys[job.key]:
-            if any(place.glob("*/checkpoint-*")):
-                aside = store.set_aside(place).as_posix()
+            if any(stage_folder.glob("*/checkpoint-*")):
+                aside = store.set_aside(stage_folder).as_posix()
                 note(f"{job.folder}: its settings have changed; the checkpoints of before are in {aside}")
-            store.clear_stage(place)
+            store.clear_stage(stage_folder)
         elif known and known.done:
-            store.clear_stage(place)  # forced, or damaged: a checkpoint would make it resume instead of starting anew
+            store.clear_stage(
+                stage_folder
+            )  # forced, or damaged: a checkpoint would make it resume instead of starting anew
         return None
     if source != Earlier(run.folder, job.folder):
         for path in (job.folder, *(path for path in job.outputs if not Path(path).is_absolute())):
-            store.link(run.folder, path, source.run / source.place(path, job))
-    real = place.resolve().parent.name
+            store.link(run.folder, path, source.run / source.path_of(path, job))
+    real = stage_folder.resolve().parent.name
     times = {"started": known.started, "ended": known.ended} if known and source.run == run.folder else {}
     files = {_renamed(name, source.folder, job.folder): facts for name, facts in source.state.made.items()}
     return made(
@@ -246,9 +248,9 @@ def _settle(job: Job, keys: CacheKeys, done: dict[str, Earlier], run: Run, note:
     )  # fmt: skip
 
 
-def _result(place: Path, source: Earlier, job: Job) -> Result | None:
+def _result(folder: Path, source: Earlier, job: Job) -> Result | None:
     """What a stage made, with its path as it is called in this run."""
-    result = read_result(place)
+    result = read_result(folder)
     if result and f"{result.path}/".startswith(f"{source.folder}/"):
         return replace(result, path=job.folder + result.path.removeprefix(source.folder))
     return result
@@ -258,34 +260,34 @@ def obstacles(
     jobs: list[Job], environments: Mapping[str, Environment], resources: Resources, versions: Versions
 ) -> list[tuple[str, Fault]]:
     """Why jobs cannot run here, by job key, each with what can be done about it."""
-    found = []
+    faults = []
     for job in jobs:
         environment = environments[job.environment]
         if job.environment and (wrong := _other_version(environment, versions)):
-            found.append((job.key, wrong))
+            faults.append((job.key, wrong))
             continue
         missing = [name for name in job.packages if environment.lacks(name)]
         if missing:
             text = f"needs {', '.join(missing)}, which {environment.python} lacks"
             keys = tuple(key for name in missing for key in _ASKED_BY.get(name, ()))
-            found.append((job.key, Fault(text, keys, _way(missing, environment), "FT955")))
+            faults.append((job.key, Fault(text, keys, _way(missing, environment), "FT955")))
         if job.nodes > 1:
             text = f"runs on {job.nodes} nodes, and this is one"
             help = f"ftc compile, and then on each of them: {job.by_hand[0]}"
-            found.append((job.key, Fault(text, ("hardware.nodes", "hardware"), help)))
-        elif job.accelerators > len(resources.cards):
-            here = f"{len(resources.cards)} here" if resources.cards else "there are none here"
+            faults.append((job.key, Fault(text, ("hardware.nodes", "hardware"), help)))
+        elif job.accelerators > len(resources.gpus):
+            here = f"{len(resources.gpus)} here" if resources.gpus else "there are none here"
             text = f"needs {job.accelerators} GPU{'s' * (job.accelerators > 1)} and {here}"
             help = "run it where they are (ftc compile, then run.sh), or use a profile with `hardware { gpu = none }`"
-            found.append((job.key, Fault(text, ("hardware.gpu", "hardware"), help)))
-    return found
+            faults.append((job.key, Fault(text, ("hardware.gpu", "hardware"), help)))
+    return faults
 
 
 def lacking(compiled: Compiled, environments: Mapping[str, Environment]) -> list[tuple[str, Fault]]:
     """What the real run of a recipe needs and its environments lack, where a smoke run does without."""
     small = {job.key: set(job.packages) for job in compiled.jobs}
     where = {job.key: job.environment for job in compiled.jobs}
-    found = []
+    faults = []
     for key, packages in compiled.wanted.items():
         environment = environments.get(where.get(key, ""))
         if environment is None:
@@ -294,8 +296,8 @@ def lacking(compiled: Compiled, environments: Mapping[str, Environment]) -> list
         if missing:
             text = f"where it will train it needs {', '.join(missing)}, and {environment.python} has none"
             keys = tuple(key for name in missing for key in _ASKED_BY.get(name, ()))
-            found.append((key, Fault(text, keys, f"there: pip install {' '.join(missing)}", "FT955")))
-    return found
+            faults.append((key, Fault(text, keys, f"there: pip install {' '.join(missing)}", "FT955")))
+    return faults
 
 
 def _other_version(environment: Environment, versions: Versions) -> Fault | None:

@@ -1,4 +1,4 @@
-"""A project: where its runs and builds lie, whatever folder `ftc` is called in, and whose folder is whose.
+"""A project: the folders of its runs and builds, whatever the working directory, and the recipe each belongs to.
 
 The root is the folder of `ftc.toml` above a recipe, else the repository's, else the recipe's own.
 """
@@ -30,8 +30,8 @@ def root_of(recipe: Path) -> Path:
     folder = recipe.resolve().parent
     above = (folder, *folder.parents)
     for mark in (SETTINGS, ".git"):
-        if found := next((place for place in above if (place / mark).exists()), None):
-            return found
+        if root := next((parent for parent in above if (parent / mark).exists()), None):
+            return root
     return folder
 
 
@@ -77,7 +77,7 @@ def _study_name(number: int) -> str:
 
 
 def claim_trial(home: Path, above: Path) -> None:
-    """Make a folder of runs that of a trial of the recipe whose runs lie `above`."""
+    """Make a folder of runs that of a trial of the recipe whose runs are in `above`."""
     owner = _read(above / OWNER)
     known = owner if isinstance(owner, dict) else {}
     home.mkdir(parents=True, exist_ok=True)
@@ -97,9 +97,9 @@ def siblings(home: Path) -> list[Path]:
         return []
     if STUDY in owner:
         return [home.parent.parent, *(other for other in _trials(home.parent.parent) if other.name != home.name)]
-    others = sorted(other for other in home.parent.iterdir() if other.is_dir() and other.name != home.name)
-    found = ((other, _read(other / OWNER)) for other in others)
-    same = [other for other, known in found if isinstance(known, dict) and known.get("recipe") == owner.get("recipe")]
+    folders = sorted(other for other in home.parent.iterdir() if other.is_dir() and other.name != home.name)
+    owners = ((other, _read(other / OWNER)) for other in folders)
+    same = [other for other, known in owners if isinstance(known, dict) and known.get("recipe") == owner.get("recipe")]
     return [*_trials(home), *same]
 
 
@@ -111,12 +111,12 @@ def _trials(home: Path) -> list[Path]:
 def build_of(recipe: Path, name: str) -> Path:
     """The folder a recipe is compiled into: `build/<name>`, with a number where another recipe of the project has that name."""
     folder = recipe.resolve().parent
-    for place in _numbered(root_of(recipe) / "build" / name):
-        manifest = _read(place / MANIFEST)
+    for candidate in _numbered(root_of(recipe) / "build" / name):
+        manifest = _read(candidate / MANIFEST)
         other = manifest.get("recipe") if isinstance(manifest, dict) else None
-        linked = (place / INPUTS).resolve() == folder if (place / INPUTS).is_symlink() else True
+        linked = (candidate / INPUTS).resolve() == folder if (candidate / INPUTS).is_symlink() else True
         if other in (None, recipe.name) and linked:
-            return from_here(place)
+            return from_here(candidate)
     raise AssertionError("there is always another number")
 
 
@@ -144,7 +144,7 @@ def _variant(options: Options | None) -> str:
 
 def _read(path: Path) -> object:
     try:
-        found: object = read_json(path)
+        content: object = read_json(path)
     except (OSError, ValueError):
         return None
-    return found
+    return content

@@ -12,7 +12,7 @@ from ftdsl.language.values import Amount
 from ftdsl.plan.plan import Plan, PlannedStage
 from ftdsl.recipe.settings import shown
 from ftdsl.record import frozen
-from ftdsl.run.faults import place
+from ftdsl.run.faults import span_of
 
 
 @frozen
@@ -33,7 +33,7 @@ class Remedies:
         planned = self.stage(folder)
         if planned is None:
             return ""
-        span = place(planned.stage, keys)
+        span = span_of(planned.stage, keys)
         row = span.source.position(span.start)[0]
         return f"{span.location}: {span.source.text.splitlines()[row - 1].strip()}"
 

@@ -1,4 +1,4 @@
-"""What this machine has for jobs, and what is taken: cores for CPU jobs, cards for the others."""
+"""Resources of this machine for jobs, and which are taken: cores for CPU jobs, GPUs for the others."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from ftdsl.engines.jobs import Job
 
 
-def visible_cards(env: Mapping[str, str]) -> list[str]:
-    """Ids of the cards jobs may use: CUDA_VISIBLE_DEVICES, else what nvidia-smi lists."""
-    told = env.get("CUDA_VISIBLE_DEVICES")
-    if told is not None:
-        return [part.strip() for part in told.split(",") if part.strip() not in ("", "-1")]
+def visible_gpus(env: Mapping[str, str]) -> list[str]:
+    """Ids of the GPUs jobs may use: CUDA_VISIBLE_DEVICES, else what nvidia-smi lists."""
+    visible = env.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [part.strip() for part in visible.split(",") if part.strip() not in ("", "-1")]
     if shutil.which("nvidia-smi") is None:
         return []
     try:
@@ -27,44 +27,44 @@ def visible_cards(env: Mapping[str, str]) -> list[str]:
 
 @dataclass
 class Resources:
-    """Free cores and cards; `most` caps how many jobs run side by side."""
+    """Free cores and GPUs; `most` caps how many jobs run side by side."""
 
     cores: int
-    cards: list[str]
+    gpus: list[str]
     most: int
     _held: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
 
     def fits(self, job: Job) -> bool:
         """Whether the job can start now. One that never fits runs alone rather than never."""
         if not self._held:
-            return job.accelerators <= len(self.cards)
+            return job.accelerators <= len(self.gpus)
         if len(self._held) >= self.most:
             return False
-        return self._cores(job) <= self.cores and job.accelerators <= len(self.cards)
+        return self._cores(job) <= self.cores and job.accelerators <= len(self.gpus)
 
     @staticmethod
     def _cores(job: Job) -> int:
         return 0 if job.accelerators else job.processes
 
     def take(self, job: Job) -> dict[str, str]:
-        """Hold what the job needs; the variables that tell it which cards are its own."""
-        cards, self.cards = self.cards[: job.accelerators], self.cards[job.accelerators :]
+        """Reserve what the job needs; the environment variables that select its GPUs."""
+        gpus, self.gpus = self.gpus[: job.accelerators], self.gpus[job.accelerators :]
         self.cores -= self._cores(job)
-        self._held[job.key] = (self._cores(job), cards)
-        return {"CUDA_VISIBLE_DEVICES": ",".join(cards)} if cards else {}
+        self._held[job.key] = (self._cores(job), gpus)
+        return {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}
 
-    def take_these(self, job: Job, cards: list[str]) -> None:
-        """Hold what a job that runs already has."""
-        self.cards = [card for card in self.cards if card not in cards]
+    def take_these(self, job: Job, gpus: list[str]) -> None:
+        """Reserve what a running job already has."""
+        self.gpus = [gpu for gpu in self.gpus if gpu not in gpus]
         self.cores -= self._cores(job)
-        self._held[job.key] = (self._cores(job), cards)
+        self._held[job.key] = (self._cores(job), gpus)
 
     def give_back(self, job: Job) -> None:
-        cores, cards = self._held.pop(job.key)
+        cores, gpus = self._held.pop(job.key)
         self.cores += cores
-        self.cards = sorted(self.cards + cards)
+        self.gpus = sorted(self.gpus + gpus)
 
 
 def of_this_machine(env: Mapping[str, str], most: int | None) -> Resources:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Resources(cores, visible_cards(env), most or 64)
+    return Resources(cores, visible_gpus(env), most or 64)

@@ -1,4 +1,4 @@
-"""How the stages of a recipe stand against the runs there are: done, new, changed and why, broken off. Starts nothing."""
+"""The status of a recipe's stages, given its runs: done, new, changed and why, interrupted. Starts nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ftdsl.targets.manifest import NAME, values_of
 def stage_statuses(
     plan: Plan, jobs: tuple[Job, ...], home: Path, session: Session, base: Path | None = None
 ) -> dict[str, StageStatus]:
-    """Of every job, by key. home: where the runs of this recipe lie; base: where those without its profiles and `--set` do,
+    """Of every job, by key. home: the folder of this recipe's runs; base: that without its profiles and `--set`,
     with which a variant that has never run is compared.
     """
     runs = [run for run in store.runs_of(home) if not run.smoke]
@@ -35,13 +35,13 @@ def stage_statuses(
     packages = dict.fromkeys((plan.recipe.engine.name, ""), _packages(plan, jobs, runs, session))
     keys = CacheKeys(jobs, plan.recipe.folder, packages, kept_digests())
     done, damaged = done_before(jobs, keys, Wishes(), runs, home)
-    found: dict[str, StageStatus] = {}
+    statuses: dict[str, StageStatus] = {}
     for job in jobs:
-        if place := done.get(job.key):
-            found[job.key] = StageStatus(job.key, DONE, place.run.name, (place.run / place.folder).as_posix())
+        if earlier := done.get(job.key):
+            statuses[job.key] = StageStatus(job.key, DONE, earlier.run.name, (earlier.run / earlier.folder).as_posix())
         else:
-            found[job.key] = _undone(job, keys, runs, plan, found, damaged)
-    return found
+            statuses[job.key] = _undone(job, keys, runs, plan, statuses, damaged)
+    return statuses
 
 
 def _packages(plan: Plan, jobs: tuple[Job, ...], runs: list[Run], session: Session) -> Mapping[str, str]:
@@ -82,13 +82,13 @@ def _undone(
             return StageStatus(job.key, CHANGED, run.id, "", (damaged.get(job.key) or "its result cannot be used",))
         return StageStatus(job.key, BROKEN, run.id, "", (_ended(state),))
     why = tuple(_changes(job, state, keys.facts[job.key], run, plan, before))
-    return StageStatus(job.key, CHANGED, run.id, "", why or ("what it stands on is another",))
+    return StageStatus(job.key, CHANGED, run.id, "", why or ("a stage it depends on changed",))
 
 
 def _ended(state: JobState) -> str:
     known = {"failed": "failed last time", "stopped": "was stopped", "running": "was cut off", "refused": "was refused"}
-    said = known.get(state.status, f"was {state.status} last time")
-    return f"{said}: {state.message}" if state.message and state.status != "stopped" else said
+    reason = known.get(state.status, f"was {state.status} last time")
+    return f"{reason}: {state.message}" if state.message and state.status != "stopped" else reason
 
 
 def _changes(
@@ -102,9 +102,9 @@ def _changes(
     """What differs from the last time, what the author did first."""
     old = state.facts
     if _different(old, facts, "settings"):
-        found = list(_settings(job, run, plan))
+        changes = list(_settings(job, run, plan))
         names = ", ".join(_different(old, facts, "settings"))
-        yield from found or [f"what is written for the engine is another: {names}"]
+        yield from changes or [f"what is written for the engine is another: {names}"]
     for name in _different(old, facts, "inputs"):
         word = (
             "is new"
@@ -130,7 +130,7 @@ def _different(old: Mapping[str, Mapping[str, str]], new: Mapping[str, Mapping[s
 
 def _settings(job: Job, run: Run, plan: Plan) -> Iterator[str]:
     """`optim.lr 1e-4 -> 5e-5 (recipe.ft:12)`, by the manifests of then and now."""
-    planned = next((one for one in plan.stages if one.key == job.key), None)
+    planned = next((planned for planned in plan.stages if planned.key == job.key), None)
     try:
         stages = read_json(run.folder / NAME, LARGE)["stages"]
         then = next(stage["values"] for stage in stages if stage["key"] == job.key)
@@ -146,8 +146,8 @@ def _settings(job: Job, run: Run, plan: Plan) -> Iterator[str]:
     ):
         new = str(now[key]["value"]) if key in now else None
         if was.get(key) != new:
-            place = f" ({now[key]['origin']})" if key in now else ""
-            yield f"{key} {_brief(was.get(key))} -> {_brief(new)}{place}"
+            origin = f" ({now[key]['origin']})" if key in now else ""
+            yield f"{key} {_brief(was.get(key))} -> {_brief(new)}{origin}"
 
 
 def _brief(text: str | None) -> str:

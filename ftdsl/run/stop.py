@@ -1,13 +1,13 @@
-"""How a host stops what it has carried out: a signal handler, an editor's button or a study holds one of these."""
+"""How a host (a signal handler, an editor, a study) stops a run."""
 
 from __future__ import annotations
 
 
 class Stop:
-    """Asked once, stages may end by themselves (and save); asked again, they are killed. Safe in a signal handler."""
+    """After one request stages may save and end by themselves; after a second they are killed. Safe in a signal handler."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.requests = 0
 
     def stop(self) -> None:
-        self.asked += 1
+        self.requests += 1

@@ -105,13 +105,13 @@ class Run:
 
 def load(folder: Path) -> Run | None:
     """A run as it was left; None for a folder without events."""
-    run, found = Run(folder), read_events(folder)
+    run, events = Run(folder), read_events(folder)
     try:
-        for event in found:
+        for event in events:
             run.apply(event)
     except (KeyError, TypeError):  # lines that are events in shape alone
         return None
-    return run if found else None
+    return run if events else None
 
 
 def runs_beside(home: Path) -> list[Run]:
@@ -126,7 +126,7 @@ def runs_of(home: Path) -> list[Run]:
     """Runs of a recipe, newest first."""
     if not home.is_dir():
         return []
-    last = (home / "last").resolve().name  # whatever the clock said when it was made
+    last = (home / "last").resolve().name  # whatever time its name has
     folders = sorted((p for p in home.iterdir() if p.is_dir() and not p.is_symlink()), reverse=True)
     folders.sort(key=lambda folder: folder.name != last)
     return [run for folder in folders if (run := load(folder))]
@@ -153,7 +153,7 @@ def new_folder(home: Path, now: datetime) -> Path:
     raise FileExistsError(f"{home}/{name}")
 
 
-def lay_out(folder: Path, files: Mapping[str, bytes], recipe_folder: Path, stages: set[str]) -> None:
+def write_build(folder: Path, files: Mapping[str, bytes], recipe_folder: Path, stages: set[str]) -> None:
     """The build's files for these stage folders (others are left as they are), and the link to the recipe's folder."""
     first = {name: name.partition("/")[0] for name in files}
     wanted = [name for name in files if "/" not in name or first[name] in ("runtime", "smoke", *stages)]
@@ -162,7 +162,7 @@ def lay_out(folder: Path, files: Mapping[str, bytes], recipe_folder: Path, stage
 
 
 def clear_stage(folder: Path) -> None:
-    """Forget what a stage left. A link to another run's is only unlinked."""
+    """Delete what a stage left. A link to another run's is only unlinked."""
     if folder.is_symlink() or folder.is_file():
         folder.unlink()
     elif folder.exists():
@@ -170,7 +170,7 @@ def clear_stage(folder: Path) -> None:
 
 
 def set_aside(folder: Path) -> Path:
-    """Another name for a folder that is in the way; what it is called now."""
+    """Rename a folder that is in the way; gives its new path."""
     number = 1
     while (aside := folder.with_name(f"{folder.name}.before-{number}")).exists():
         number += 1
@@ -179,13 +179,13 @@ def set_aside(folder: Path) -> Path:
 
 
 def link(run: Path, name: str, other: Path) -> None:
-    """Use what another run has under this name; what is there through another link already stays."""
-    place = run / name
-    if place.exists() and place.resolve() == other.resolve():
+    """Link to another run's folder of this name; an equal link stays."""
+    path = run / name
+    if path.exists() and path.resolve() == other.resolve():
         return
-    clear_stage(place)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.symlink_to(os.path.relpath(other.resolve(), place.parent.resolve()))
+    clear_stage(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(os.path.relpath(other.resolve(), path.parent.resolve()))
 
 
 def point_last(home: Path, folder: Path) -> None:

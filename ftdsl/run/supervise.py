@@ -1,5 +1,5 @@
 """A run that outlives the terminal: a supervisor, forked off and leading a session of its own, carries it out; whoever
-started it only watches. What the watcher needs comes through a pipe: notes, where the run lies, the outcome. All else is in the
+started it only watches. What the watcher needs comes through a pipe: notes, the run's folder, the outcome. All else is in the
 run's events.
 """
 
@@ -72,8 +72,8 @@ class Supervised:
             return []
         piece = os.read(self.pipe, 1 << 20)
         whole, _, self._rest = (self._rest + piece).rpartition(b"\n")
-        found = [json.loads(line) for line in whole.split(b"\n") if line]
-        return found or (None if not piece else [])
+        messages = [json.loads(line) for line in whole.split(b"\n") if line]
+        return messages or (None if not piece else [])
 
 
 def start(work: Work, log: Path) -> Supervised:

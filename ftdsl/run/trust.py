@@ -34,7 +34,7 @@ def state_file(env: Mapping[str, str]) -> Path | None:
 def why_not(python: Path, folders: tuple[Path, ...], env: Mapping[str, str]) -> str:
     """Why a Python must not be started unasked; "" when it may.
 
-    folders: where the recipe lies, and where ftc is called. What lies outside of their projects nobody can have brought along.
+    folders: the recipe's, and the working directory. What is outside of their projects cannot have come with them.
     """
     if not any(_inside(python, project) for folder in folders for project in _projects(folder)):
         return ""
@@ -70,16 +70,16 @@ def python_of(path: Path) -> Path:
 
 
 def _records(env: Mapping[str, str]) -> dict[str, str]:
-    place = state_file(env)
+    path = state_file(env)
     try:
-        found = json.loads(read_file(place))["trusted"] if place else {}
+        records = json.loads(read_file(path))["trusted"] if path else {}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
-    return {str(path): str(mark) for path, mark in found.items()} if isinstance(found, dict) else {}
+    return {str(path): str(mark) for path, mark in records.items()} if isinstance(records, dict) else {}
 
 
 def _real(python: Path) -> Path:
-    """The path with links in its folders resolved, and that of the Python itself kept: it is what makes an environment one."""
+    """The path with links in its folders resolved, but not that of the Python itself, which identifies the environment."""
     path = Path.cwd() / python
     return Path(os.path.realpath(path.parent)) / path.name
 
@@ -92,7 +92,7 @@ def _token(python: Path) -> str:
 
 
 def _fingerprint(python: Path) -> str:
-    """Of the Python, what its environment says of itself, and the token."""
+    """A digest of the Python, its pyvenv.cfg and the token."""
     path = _real(python)
     try:
         if stat.S_ISLNK(path.lstat().st_mode):
@@ -110,15 +110,15 @@ def _fingerprint(python: Path) -> str:
 
 
 def _inside(python: Path, project: Path) -> bool:
-    """By its words, or once links are resolved: a link that leads out of a project may have come with it."""
+    """As written, or with links resolved: a link that leads out of a project may have come with it."""
     path = Path(os.path.normpath(Path.cwd() / python))
     return path.is_relative_to(project) or _real(python).is_relative_to(project)
 
 
 def _projects(folder: Path) -> Iterator[Path]:
     """A folder and the repository it is in, as named and with links resolved."""
-    for place in {Path(os.path.normpath(Path.cwd() / folder)), Path(os.path.realpath(folder))} - {Path("/")}:
-        yield next((above for above in (place, *place.parents) if (above / ".git").exists()), place)
+    for path in {Path(os.path.normpath(Path.cwd() / folder)), Path(os.path.realpath(folder))} - {Path("/")}:
+        yield next((above for above in (path, *path.parents) if (above / ".git").exists()), path)
 
 
 def _tracked(python: Path) -> bool:

@@ -12,9 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-if (
-    not __package__
-):  # run by path: its folder becomes the package `runtime`, and stands in for none of the engine's modules
+if not __package__:  # run by path: its folder becomes the package `runtime`, and shadows none of the engine's modules
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     __package__ = Path(__file__).resolve().parent.name
     __import__(__package__)
@@ -36,11 +34,11 @@ def main(argv: list[str]) -> int:
         return events.fail(spec["stage"], f"none of the runs has a finite {spec['metric']}", "model")
     pick = min if spec["order"] == "lowest" else max
     value, run = pick(scores, key=lambda score: score[0])
-    place = Path(spec["stage"]) / "result"
-    place.unlink(missing_ok=True)
-    place.symlink_to(os.path.relpath(run["result"], spec["stage"]), target_is_directory=True)
+    link = Path(spec["stage"]) / "result"
+    link.unlink(missing_ok=True)
+    link.symlink_to(os.path.relpath(run["result"], spec["stage"]), target_is_directory=True)
     print(f"{run['run']} is best of {len(scores)}: {spec['metric']} {value:g}")
-    result = {"kind": "model", "path": str(place), "metrics": {spec["metric"]: value}, "chosen": run["run"]}
+    result = {"kind": "model", "path": str(link), "metrics": {spec["metric"]: value}, "chosen": run["run"]}
     events.save_result(spec["stage"], result)
     return 0
 

@@ -12,9 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-if (
-    not __package__
-):  # run by path: its folder becomes the package `runtime`, and stands in for none of the engine's modules
+if not __package__:  # run by path: its folder becomes the package `runtime`, and shadows none of the engine's modules
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     __package__ = Path(__file__).resolve().parent.name
     __import__(__package__)
@@ -27,9 +25,9 @@ PARTS = ("system", "prompt", "query", "response")
 def text_of(row: dict[str, Any], columns: dict[str, str], roles: dict[str, str]) -> str:
     """The words of a row, turn by turn, without the marks of a chat format."""
     turns = row.get(columns.get("messages", "")) or []
-    said = [str(turn.get(roles.get("content", "content")) or "") for turn in turns if isinstance(turn, dict)]
-    found = [str(row.get(columns[part]) or "") for part in PARTS if part in columns]
-    return "\n".join(part for part in (*found, *said) if part)
+    turn_texts = [str(turn.get(roles.get("content", "content")) or "") for turn in turns if isinstance(turn, dict)]
+    column_texts = [str(row.get(columns[part]) or "") for part in PARTS if part in columns]
+    return "\n".join(part for part in (*column_texts, *turn_texts) if part)
 
 
 def long_texts(texts: Iterable[str], least: int) -> Iterator[str]:
@@ -49,8 +47,8 @@ def long_texts(texts: Iterable[str], least: int) -> Iterator[str]:
 def main(argv: list[str]) -> int:
     """The exit status: 1 when there is nothing to calibrate with."""
     spec = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
-    place = Path(spec["stage"]) / "calibrate.jsonl"
-    beside = place.with_name(".calibrate.jsonl")
+    path = Path(spec["stage"]) / "calibrate.jsonl"
+    beside = path.with_name(".calibrate.jsonl")
     count = 0
     with Path(spec["rows"]).open(encoding="utf-8") as lines, beside.open("w", encoding="utf-8") as out:
         rows = (json.loads(line) for line in lines if line.strip())
@@ -58,7 +56,7 @@ def main(argv: list[str]) -> int:
         for text in long_texts(filter(None, texts), spec["characters"]):
             out.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
             count += 1
-    beside.replace(place)
+    beside.replace(path)
     return 0 if count else events.fail(spec["stage"], f"{spec['rows']} has no text to calibrate with", "calibrate")
 
 

@@ -1,7 +1,7 @@
-"""The chat format a stage trains with, held against the tokenizer of the model it starts from.
+"""Compares the chat format a stage trains with to the tokenizer of the model it starts from.
 
 A template writes marks between the turns (`<|im_start|>`); a tokenizer that does not know them reads them as letters,
-and neither the engine nor the loss says so.
+and neither the engine nor the loss shows it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def faults(config: dict[str, Any]) -> list[StageError]:
     template = TEMPLATES.get(str(name))
     if tokenizer is None or template is None:
         return []
-    found = [_unknown_marks(str(name), template, tokenizer, config), _no_prompt(str(name), template, tokenizer)]
-    return [fault for fault in found if fault]
+    faults_found = [_unknown_marks(str(name), template, tokenizer, config), _no_prompt(str(name), template, tokenizer)]
+    return [fault for fault in faults_found if fault]
 
 
 def blind(config: dict[str, Any]) -> None:
@@ -45,7 +45,7 @@ def blind(config: dict[str, Any]) -> None:
 
 
 def _tokenizer(config: dict[str, Any]) -> Any:
-    """The tokenizer as it lies there, before the engine mends it; None when it cannot be read alone."""
+    """The tokenizer as stored, before the engine changes it; None if it cannot be loaded alone."""
     from transformers import AutoTokenizer
 
     try:
@@ -57,14 +57,14 @@ def _tokenizer(config: dict[str, Any]) -> Any:
 
 def marks_of(template: Any) -> list[str]:
     """The marks a template writes around turns, and its stop words, in order."""
-    found: dict[str, None] = {}
+    marks: dict[str, None] = {}
     for part in (template.format_prefix, template.format_system, template.format_user, template.format_assistant):
         for slot in part.slots:
             if isinstance(slot, str):
-                found |= dict.fromkeys(MARKS.findall(slot.replace("{{content}}", " ")))
+                marks |= dict.fromkeys(MARKS.findall(slot.replace("{{content}}", " ")))
             elif isinstance(slot, dict):
-                found[slot["token"]] = None
-    return list(found | dict.fromkeys(template.stop_words))
+                marks[slot["token"]] = None
+    return list(marks | dict.fromkeys(template.stop_words))
 
 
 def _unknown_marks(name: str, template: Any, tokenizer: Any, config: dict[str, Any]) -> StageError | None:
@@ -76,21 +76,21 @@ def _unknown_marks(name: str, template: Any, tokenizer: Any, config: dict[str, A
     if not missing:
         return None
     shown = ", ".join(f"`{mark}`" for mark in missing[:4])
-    words = ", ".join(f'"{mark}"' for mark in missing)
+    quoted = ", ".join(f'"{mark}"' for mark in missing)
     text = f"the template `{name}` writes {shown}, and the tokenizer has no such token"
-    help = f"use the model's own template, or add them: tokenizer {{ special = [{words}], resize = true }}"
+    help = f"use the model's own template, or add them: tokenizer {{ special = [{quoted}], resize = true }}"
     return StageError(text, "template", "model", help=help, code="FT952")
 
 
 def _no_prompt(name: str, template: Any, tokenizer: Any) -> StageError | None:
-    """A format that does not open the assistant's turn: the model is asked to answer and is not told that it is its turn."""
+    """A format that does not open the assistant's turn: the model is asked to answer without the marks of its turn."""
     head = "".join(slot for slot in template.format_assistant.apply(content=ANSWER) if isinstance(slot, str))
     before = head.partition(ANSWER)[0].strip()
     if before:
         text = (
             f"the template `{name}` opens an answer with `{before}` in the answer itself, not in what comes before it"
         )
-        help = f"end the `user` part with `{before}`, so that it stands in the prompt"
+        help = f"end the `user` part with `{before}`, so that it is part of the prompt"
         return StageError(text, "template", help=help, code="FT953")
     if template.replace_jinja_template or not tokenizer.chat_template:
         return None  # the engine saves a format of its own making
@@ -103,14 +103,14 @@ def _no_prompt(name: str, template: Any, tokenizer: Any) -> StageError | None:
 
 
 def _unopened(tokenizer: Any) -> str:
-    """What stands before an answer and is not in the prompt, less empty thoughts; "" where all is well or nothing shows."""
+    """Text before an answer that is not in the prompt, without empty thoughts; "" if none is detected."""
     user = {"role": "user", "content": "ftdsl-question"}
     try:
-        asked = tokenizer.apply_chat_template([user], add_generation_prompt=True, tokenize=False)
+        prompt = tokenizer.apply_chat_template([user], add_generation_prompt=True, tokenize=False)
         whole = tokenizer.apply_chat_template([user, {"role": "assistant", "content": ANSWER}], tokenize=False)
     except Exception:  # a format for other turns than these
         return ""
     before = str(whole).partition(ANSWER)[0]
-    if not before.startswith(asked) or ANSWER not in whole:
+    if not before.startswith(prompt) or ANSWER not in whole:
         return ""
-    return re.sub(r"</?think>", "", before[len(asked) :]).strip()
+    return re.sub(r"</?think>", "", before[len(prompt) :]).strip()

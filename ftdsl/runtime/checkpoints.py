@@ -1,8 +1,9 @@
-"""Checkpoints that can be trusted, and places that belong to who wrote them. Standard library only.
+"""Sound checkpoints, and destinations that belong to the stage that wrote them. Standard library only.
 
 A checkpoint is sealed once it is whole: `ftdsl.json` in it lists its files. One without a seal was broken off while it was
-written; one whose files are not those it was sealed with was damaged since. A place outside the run folder carries a mark of the
-stage that wrote it last, so that no stage resumes from what another left, and nothing that a person put there is moved.
+written; one whose files are not those it was sealed with was damaged since. A destination outside the run folder
+carries a mark of the stage that wrote it last, so that no stage resumes from what another left, and nothing that a person
+put there is moved.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ HASHED = 2 << 30
 
 
 class TakenError(Exception):
-    """Something lies at a destination that no stage has made."""
+    """A destination holds something that no stage made."""
 
 
 def seal(checkpoint: Path, *, finite: bool = True) -> None:
@@ -65,12 +66,12 @@ def damage(checkpoint: Path) -> str:
 
 
 def newest_first(output: Path) -> list[Path]:
-    found = [
+    checkpoints = [
         path
         for path in output.glob("checkpoint-*")
         if path.name.removeprefix("checkpoint-").isdigit() and path.is_dir()
     ]
-    return sorted(found, key=lambda path: -int(path.name.removeprefix("checkpoint-")))
+    return sorted(checkpoints, key=lambda path: -int(path.name.removeprefix("checkpoint-")))
 
 
 def finite(checkpoint: Path) -> bool:
@@ -107,27 +108,27 @@ def set_broken_aside(output: Path) -> list[tuple[Path, str]]:
     return broken
 
 
-def claim(place: Path, stage: str) -> Path | None:
+def claim(output: Path, stage: str) -> Path | None:
     """Make a destination the stage's own: an earlier result of it, or another stage's, is set aside; its new name, or None where
-    there was none, or where the stage can resume. Raises: OSError; TakenError when what lies there was not made by a stage.
+    there was none, or where the stage can resume. Raises: OSError; TakenError if its content was not made by a stage.
     """
-    inside = Path(stage).resolve() in place.resolve().parents
+    inside = Path(stage).resolve() in output.resolve().parents
     mine = _mark(stage)
     aside = None
-    if place.is_dir() and any(place.iterdir()):
-        known = _read(place / MARKER)
+    if output.is_dir() and any(output.iterdir()):
+        known = _read(output / MARKER)
         if known is None and not inside:
-            raise TakenError(f"{place} is there already, and no stage has made it")
-        if known != mine or not newest_first(place):
-            aside = _free(place.with_name(f"{place.name}.before-1"))
-            place.rename(aside)
-    place.mkdir(parents=True, exist_ok=True)
-    _write(place / MARKER, mine)
+            raise TakenError(f"{output} is there already, and no stage has made it")
+        if known != mine or not newest_first(output):
+            aside = _free(output.with_name(f"{output.name}.before-1"))
+            output.rename(aside)
+    output.mkdir(parents=True, exist_ok=True)
+    _write(output / MARKER, mine)
     return aside
 
 
 def _mark(stage: str) -> dict[str, Any]:
-    """Who writes: the stage, what it was made of (`ftc run` says it), and a trace of where, which names no folder."""
+    """The mark of a stage: its name, its key (from `ftc run`), and a hash of its folder."""
     where = hashlib.sha256(str(Path(stage).resolve()).encode()).hexdigest()[:16]
     return {"schema": 1, "stage": stage, "key": os.environ.get("FTC_STAGE_KEY", ""), "where": where}
 

@@ -32,14 +32,14 @@ Event = dict[str, Any]
 
 def number(value: Any) -> float:
     """A finite number. Raises: ValueError."""
-    found = measure(value)
-    if not math.isfinite(found):
+    value_measured = measure(value)
+    if not math.isfinite(value_measured):
         raise ValueError("not finite")
-    return found
+    return value_measured
 
 
 def measure(value: Any) -> float:
-    """A number, or one of the texts that stand for NaN and infinities. Raises: ValueError."""
+    """A number, or one of the texts for NaN and infinities. Raises: ValueError."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError("no number")
     try:
@@ -50,10 +50,10 @@ def measure(value: Any) -> float:
 
 def count(value: Any) -> int:
     """A whole number of things, at most 2**53. Raises: ValueError."""
-    found = number(value)
-    if not 0 <= found <= 2**53 or found != int(found):
+    value_counted = number(value)
+    if not 0 <= value_counted <= 2**53 or value_counted != int(value_counted):
         raise ValueError("no count")
-    return int(found)
+    return int(value_counted)
 
 
 def text(value: Any) -> str:
@@ -81,13 +81,13 @@ def table(value: Any) -> dict[str, float]:
     """Metrics by name; those that are no numbers are left out. Raises: ValueError."""
     if not isinstance(value, dict):
         raise ValueError("no table")
-    found = {}
+    numbers = {}
     for name, item in value.items():
         try:
-            found[str(name)] = measure(item)
+            numbers[str(name)] = measure(item)
         except ValueError:
             continue
-    return found
+    return numbers
 
 
 def anything(value: Any) -> Any:
@@ -123,7 +123,7 @@ FIELDS: dict[str, dict[str, Field]] = {
     "stop": {},
 }  # fmt: skip
 """The fields of every kind of event. Nothing else is read; a field that is absent or null has no value. `attempt` begins what
-one start of a stage says; `start` is a training's, at a `step` it goes on from;
+one start of a stage reports; `start` is a training's, at the `step` it resumes from;
 `guard` what was seen of it and done about it, also in the run's own events, with its stage; `phase` where a batch ramp changes.
 """
 
@@ -137,7 +137,7 @@ NEEDED = {
     "error": "message",
     "gate": "holds",
 }
-"""The field without which an event of that kind says nothing."""
+"""The field that an event of that kind must have."""
 
 
 # --- written
@@ -161,7 +161,7 @@ def made(kind: str, /, **fields: Any) -> Event:
 
 
 def line(event: Event) -> bytes:
-    """An event as it stands in a file. Raises: ValueError for what is no JSON."""
+    """Parse a line of an event file. Raises: ValueError for what is no JSON."""
     return (json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "backslashreplace")
 
 
@@ -172,7 +172,7 @@ def append(path: str | os.PathLike[str], kind: str, /, **fields: Any) -> None:
 
 
 def fail(stage: str | os.PathLike[str], message: str, *keys: str, help: str = "") -> int:
-    """A program beside a run that cannot do its work says why, to people and as the last event; 1, its exit status."""
+    """Report why a program beside a run failed, on stderr and as the last event; gives its exit status, 1."""
     print(f"error: {message}", file=sys.stderr, flush=True)
     append(Path(stage) / METRICS, "end", ok=False, message=message, keys=list(keys), help=help)
     return 1
@@ -186,17 +186,17 @@ def parse(raw: bytes, malformed: list[str] | None = None) -> Event | None:
     for each field that is dropped. Never raises.
     """
     try:
-        found = json.loads(raw) if len(raw) <= LONGEST else None
+        content = json.loads(raw) if len(raw) <= LONGEST else None
     except (ValueError, RecursionError):
         return None
-    if not isinstance(found, dict) or not isinstance(found.get("event"), str):
+    if not isinstance(content, dict) or not isinstance(content.get("event"), str):
         return None
-    fields = FIELDS.get(found["event"])
-    if fields is None or found.get("schema", SCHEMA) != SCHEMA:
+    fields = FIELDS.get(content["event"])
+    if fields is None or content.get("schema", SCHEMA) != SCHEMA:
         return None
-    event: Event = {"event": found["event"], "schema": SCHEMA}
+    event: Event = {"event": content["event"], "schema": SCHEMA}
     for name, kind in {"time": number, **fields}.items():
-        value = found.get(name)
+        value = content.get(name)
         if value is None:
             continue
         try:
@@ -230,7 +230,7 @@ def read(path: str | os.PathLike[str]) -> list[Event]:
 
 
 def last_attempt(events: list[Event]) -> list[Event]:
-    """What the last start of a stage said."""
+    """Events of the last start of a stage."""
     begins = [at for at, event in enumerate(events) if event["event"] == "attempt"]
     return events[begins[-1] :] if begins else events
 
@@ -244,29 +244,29 @@ def save_result(stage: str | os.PathLike[str], result: Mapping[str, Any]) -> Non
     kind: adapter, model, dataset, metrics or files; path: relative to the run folder; metrics: by our names; samples: at
     most 20 of `prompt`, `label`, `predict`.
     """
-    place = Path(stage) / RESULT
-    beside = place.with_name(f".{RESULT}")
+    path = Path(stage) / RESULT
+    beside = path.with_name(f".{RESULT}")
     with open(beside, "w", encoding="utf-8", errors="backslashreplace") as handle:
         json.dump(strict(dict(result)), handle, indent=2, ensure_ascii=False, allow_nan=False)
         handle.write("\n")
         handle.flush()
         os.fsync(handle.fileno())
-    beside.replace(place)
+    beside.replace(path)
 
 
 def read_result(stage: str | os.PathLike[str]) -> dict[str, Any] | None:
     """The result a stage left, its metrics as numbers; None when there is none or it cannot be read. Never raises."""
     try:
-        found = json.loads(_content(Path(stage) / RESULT, LARGEST_RESULT))
+        content = json.loads(_content(Path(stage) / RESULT, LARGEST_RESULT))
     except (OSError, ValueError, RecursionError):
         return None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         return None
     try:
-        metrics = table(found.get("metrics"))
+        metrics = table(content.get("metrics"))
     except ValueError:
         metrics = {}
-    rows = found.get("samples")
+    rows = content.get("samples")
     samples = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-    kind, path = str(found.get("kind", "files")), str(found.get("path", ""))
-    return {**found, "kind": kind, "path": path, "metrics": metrics, "samples": samples}
+    kind, path = str(content.get("kind", "files")), str(content.get("path", ""))
+    return {**content, "kind": kind, "path": path, "metrics": metrics, "samples": samples}

@@ -52,27 +52,27 @@ def callbacks(spec: dict[str, Any]) -> list[Any]:
     """In the order of the spec: the weights, the curve, dropout, the clock, and the author's own."""
     from transformers import TrainerCallback
 
-    found: list[Any] = []
+    callbacks_made: list[Any] = []
     if spec.get("weights") == "float32":
-        found.append(_full_weights(TrainerCallback))
+        callbacks_made.append(_full_weights(TrainerCallback))
     if "schedule" in spec:
-        found.append(_curve(TrainerCallback, spec["schedule"]))
+        callbacks_made.append(_curve(TrainerCallback, spec["schedule"]))
     if "dropout" in spec:
-        found.append(_dropout(TrainerCallback, spec["dropout"]))
+        callbacks_made.append(_dropout(TrainerCallback, spec["dropout"]))
     if "save_seconds" in spec:
-        found.append(_clock(TrainerCallback, float(spec["save_seconds"])))
-    return [*found, *map(_own, spec.get("callbacks", ()))]
+        callbacks_made.append(_clock(TrainerCallback, float(spec["save_seconds"])))
+    return [*callbacks_made, *map(_own, spec.get("callbacks", ()))]
 
 
-def _own(place: str) -> Any:
+def _own(reference: str) -> Any:
     """`package.module:Class`, looked for in the recipe's folder too."""
     if "inputs" not in sys.path:
         sys.path.append("inputs")
-    module, _, name = place.partition(":")
+    module, _, name = reference.partition(":")
     try:
         return getattr(importlib.import_module(module), name)()
     except (ImportError, AttributeError, TypeError) as error:
-        raise StageError(f"the callback {place} cannot be made: {error}", "callbacks") from error
+        raise StageError(f"the callback {reference} cannot be made: {error}", "callbacks") from error
 
 
 # --- the curve of the rate
@@ -89,7 +89,7 @@ def factor(phases: Sequence[dict[str, Any]], step: int, total: int) -> float:
     """The rate of an optimizer step as a share of the peak.
 
     phases: `{"kind": "warmup" | "hold" | "decay", "steps": n or "share": of all steps, "start"/"to": shares of the peak,
-    "shape"}`; a phase goes on from the level the one before it reached, and the last level is kept.
+    "shape"}`; a phase starts from the level the one before it reached, and the last level is kept.
     """
     level = 0.0 if phases and phases[0]["kind"] == "warmup" else 1.0
     for phase in phases:
@@ -136,7 +136,7 @@ def _full_weights(base: type) -> Any:
 
 
 def full_weights(model: Any) -> int:
-    """Cast every half-precision parameter and buffer to fp32, in place; how many there were."""
+    """Cast every half-precision parameter and buffer to fp32, in place; their number."""
     import torch
 
     half = (torch.float16, torch.bfloat16)
@@ -148,23 +148,23 @@ def full_weights(model: Any) -> int:
 
 # --- dropout
 
-PLACES = {
+ATTRIBUTES = {
     "attention": ("attention_dropout", "attn_dropout"),
     "hidden": ("hidden_dropout", "resid_dropout", "post_attention_dropout", "post_mlp_dropout"),
 }
-"""Names that models of transformers give these places: a number read in each forward pass, or a Dropout module."""
+"""Names of these attributes in models of transformers: a number read in each forward pass, or a Dropout module."""
 
 
 def set_dropout(model: Any, where: str, rate: float) -> int:
-    """Set the rate wherever the model has such a place; the number of places."""
+    """Set the rate of every such attribute of the model; their number."""
     count = 0
     for module in model.modules():
-        for name in PLACES[where]:
-            place = getattr(module, name, None)
-            if isinstance(place, int | float):
+        for name in ATTRIBUTES[where]:
+            value = getattr(module, name, None)
+            if isinstance(value, int | float):
                 setattr(module, name, rate)
-            elif place is not None and hasattr(place, "p"):
-                place.p = rate
+            elif value is not None and hasattr(value, "p"):
+                value.p = rate
             else:
                 continue
             count += 1
@@ -176,7 +176,7 @@ def _dropout(base: type, rates: dict[str, float]) -> Any:
         def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
             for where, rate in rates.items():
                 if not set_dropout(model, where, rate) and rate:
-                    raise StageError("this model has no such place", f"{where}_dropout", help="drop the word")
+                    raise StageError("this model has no such dropout", f"{where}_dropout", help="remove the key")
 
     return Dropout()
 

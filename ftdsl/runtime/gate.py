@@ -12,23 +12,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
-if (
-    not __package__
-):  # run by path: its folder becomes the package `runtime`, and stands in for none of the engine's modules
+if not __package__:  # run by path: its folder becomes the package `runtime`, and shadows none of the engine's modules
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     __package__ = Path(__file__).resolve().parent.name
     __import__(__package__)
 
 from . import events
 
-WORDS = {"at_least": "at least", "at_most": "at most", "no_worse": "no worse than"}
+COMPARISONS = {"at_least": "at least", "at_most": "at most", "no_worse": "no worse than"}
 LOWER_IS_BETTER = ("loss", "perplexity")
 
 
 def metrics_of(stage: str) -> dict[str, Any]:
     """Metrics in a stage's result.json; empty when there is none."""
-    found: dict[str, Any] = (events.read_result(stage) or {}).get("metrics", {})
-    return found
+    metrics: dict[str, Any] = (events.read_result(stage) or {}).get("metrics", {})
+    return metrics
 
 
 def number(value: Any) -> float:

@@ -17,7 +17,7 @@ from . import anomalies
 from .anomalies import Finding, Window
 
 NAME = "guard.json"
-PLACES = 3
+MOST_CHECKPOINTS = 3
 """Incidents of one anomaly that may cause rollbacks, `retries` each."""
 RECORDED = 20
 """Recorded warnings of one anomaly; further ones are dropped."""
@@ -197,7 +197,7 @@ class Guard:
         known = [incident for incident in self.memory.incidents if incident.anomaly == finding.anomaly]
         incident = next((incident for incident in known if incident.open), None)  # not got past since
         where = f"{finding.message} at step {step}"
-        if incident is None and len(known) >= PLACES:
+        if incident is None and len(known) >= MOST_CHECKPOINTS:
             return self._give_up(finding, step, f"{where}, incident {len(known) + 1} of its kind")
         if incident is None:
             incident = Incident(finding.anomaly, step)

@@ -34,18 +34,18 @@ class Planted:
 
 def planted(text: str) -> list[Planted]:
     """Raises: ValueError."""
-    found = []
+    faults = []
     for part in filter(None, (part.strip() for part in text.split(";"))):
-        kind, _, place = part.partition("@")
+        kind, _, position = part.partition("@")
         if kind not in (*SCALES, "exit", "hang", "corrupt"):
             raise ValueError(f"{VARIABLE}: no fault `{kind}`")
-        step, _, rank = place.partition(":")
-        found.append(Planted(kind, int(step), int(rank or -1)))
-    return found
+        step, _, rank = position.partition(":")
+        faults.append(Planted(kind, int(step), int(rank or -1)))
+    return faults
 
 
 class Injector:
-    """The faults of one process. folder: the stage's, where marks of what has happened lie."""
+    """The faults of one process. folder: the stage's, with marks of the faults that have happened."""
 
     def __init__(self, folder: Path, faults: list[Planted], rank: int, world: int) -> None:
         self.folder, self.faults, self.rank, self.world = folder, faults, rank, world

@@ -84,13 +84,13 @@ def device(kind: str, config: Mapping[str, Any]) -> Verdict | None:
 
 
 def precision(used: str, config: Mapping[str, Any]) -> Verdict | None:
-    """What accelerate computes in, held against the config: `accelerate launch` decides where the YAML is silent. DeepSpeed's
-    own file is held against the YAML by transformers.
+    """Compares accelerate's precision with the config's: `accelerate launch` decides where the YAML does not. DeepSpeed's
+    own file is compared with the YAML by transformers.
     """
     wanted = next((name for name in ("fp16", "bf16") if config.get(name)), "no")
     if config.get("deepspeed") or config.get("fp8") or used == wanted:
         return None
-    text = f"accelerate computes in {used} where the config says {wanted}"
+    text = f"accelerate computes in {used}, and the config sets {wanted}"
     return Verdict("stop", text, ("precision", "accelerate"))
 
 

@@ -12,20 +12,20 @@ from .report import Log, StageError
 IGNORED = -100
 """The label that does not count (torch.nn.CrossEntropyLoss, ignore_index; llamafactory/extras/constants.py)."""
 
-ROWS = 256
+SAMPLE = 256
 """Rows looked at, spread over all there are."""
 
-TOLD = 0.05
-"""A share of silent rows above which it is said."""
+WARN_ABOVE = 0.05
+"""The share of rows without labels above which there is a warning."""
 
 
 def look(loader: Any, config: dict[str, Any], log: Log) -> None:
     """Raises: StageError when no row has a token to learn; warns when many have none. Rows that stream are not looked at."""
-    rows = getattr(loader, "dataset", None)
-    names = [name for name in getattr(rows, "column_names", None) or () if _counts(name)]
-    if rows is None or not names or not hasattr(rows, "select") or not len(rows):
+    data_set = getattr(loader, "dataset", None)
+    names = [name for name in getattr(data_set, "column_names", None) or () if _counts(name)]
+    if data_set is None or not names or not hasattr(data_set, "select") or not len(data_set):
         return
-    seen = rows.select(range(0, len(rows), max(1, len(rows) // ROWS)))
+    seen = data_set.select(range(0, len(data_set), max(1, len(data_set) // SAMPLE)))
     silent, cut = 0, 0
     limit = int(config.get("cutoff_len") or 0)
     for row in seen:
@@ -51,6 +51,6 @@ def _tell(silent: int, cut: int, seen: int, limit: int, log: Log) -> None:
     if silent == seen:
         text = f"every label is masked, so there is nothing to learn: {why}"
         raise StageError(text, *keys, help=help, code="FT951")
-    if silent > TOLD * seen:
+    if silent > WARN_ABOVE * seen:
         text = f"{silent / seen:.0%} of the rows teach nothing: {why}"
         log.warn(StageError(text, *keys, help=help, code="FT951"))

@@ -8,21 +8,18 @@ with `llamafactory-cli`. What is expected of the stage is `stage.py`'s.
 from __future__ import annotations
 
 import argparse
-import atexit
 import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
-if (
-    not __package__
-):  # run by path: its folder becomes the package `runtime`, and stands in for none of the engine's modules
+if not __package__:  # run by path: its folder becomes the package `runtime`, and shadows none of the engine's modules
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     __package__ = Path(__file__).resolve().parent.name
     __import__(__package__)
 
-from . import chat, checkpoints, events, failures, replace_trainers, stale_locks, watch
+from . import chat, events, guarded, replace_trainers, training, watch
 from .report import Log, StageError, carried_out, mark, marked, save_result
 from .stage import Part, Stage, read
 
@@ -38,19 +35,19 @@ NAMES = {
 def config_of(path: str) -> dict[str, Any]:
     import yaml
 
-    found: dict[str, Any] = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    config: dict[str, Any] = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     if not sys.stderr.isatty():
-        found.setdefault("disable_tqdm", True)  # a bar has no place in a log; metrics.jsonl tells the same
-    return found
+        config.setdefault("disable_tqdm", True)  # no progress bar in a log; metrics.jsonl has the same
+    return config
 
 
 def scores_of(folder: str) -> dict[str, Any]:
     """What the engine measured, from all_results.json."""
     try:
-        found = json.loads((Path(folder) / "all_results.json").read_text(encoding="utf-8"))
+        scores = json.loads((Path(folder) / "all_results.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return scores if isinstance(scores, dict) else {}
 
 
 def samples_of(folder: str) -> list[dict[str, str]]:
@@ -68,7 +65,7 @@ def train(stage: Stage, parts: tuple[Part, ...], log: Log) -> int:
     watch.judge_launch(stage)
     from llamafactory.train.tuner import run_exp
 
-    _restorable()
+    training.restorable()
     added = extensions(stage)
     for part in parts:
         config = config_of(part.config)
@@ -82,17 +79,6 @@ def train(stage: Stage, parts: tuple[Part, ...], log: Log) -> int:
     return 0
 
 
-def _restorable() -> None:
-    """Several processes on a CPU save their optimizer as lying on `cpu:0`, which torch 2.13 does not know when it is loaded
-    again: a checkpoint could not be gone on with.
-    """
-    import torch
-
-    torch.serialization.register_package(
-        30, lambda storage: None, lambda storage, place: storage if place.startswith("cpu:") else None
-    )
-
-
 _STARTS = ("model_name_or_path", "adapter_name_or_path", "ref_model", "ref_model_adapters", "reward_model",
            "resume_from_checkpoint")  # fmt: skip
 
@@ -100,9 +86,9 @@ _STARTS = ("model_name_or_path", "adapter_name_or_path", "ref_model", "ref_model
 def _refuse(config: dict[str, Any], stage: Stage, log: Log) -> None:
     """What the engine would take without a word: a toy as a base, a template the tokenizer cannot read. Raises: StageError."""
     for key in _STARTS:
-        for place in str(config.get(key) or "").split(","):
-            if place and not stage.smoke and marked(place):
-                text = f"{place} was made by a smoke run: a toy trained for a few steps"
+        for path in str(config.get(key) or "").split(","):
+            if path and not stage.smoke and marked(path):
+                text = f"{path} was made by a smoke run: a toy trained for a few steps"
                 raise StageError(text, "model", "reference", "resume", help="name the real model", code="FT954")
     resume = config.get("resume_from_checkpoint")
     if isinstance(resume, str) and not Path(resume, "trainer_state.json").is_file():
@@ -111,10 +97,6 @@ def _refuse(config: dict[str, Any], stage: Stage, log: Log) -> None:
         if stage.smoke:
             raise fault
         log.warn(fault)
-
-
-def weights_of(folder: Path) -> list[Path]:
-    return [path for path in (*folder.glob("*.safetensors"), *folder.glob("*.bin")) if path.stem != "training_args"]
 
 
 def extensions(stage: Stage) -> list[Any]:
@@ -140,12 +122,14 @@ def _finish(stage: Stage, output: str) -> None:
     """Write result.json. Raises: StageError when the engine ended well and left no weights."""
     measured = scores_of(output)
     if stage.kind == "train":
-        if stage.result != "shards" and not weights_of(Path(output)):  # the next command makes a model of shards
+        if stage.result != "shards" and not training.weights_of(
+            Path(output)
+        ):  # the next command makes a model of shards
             raise StageError(f"the engine ended without writing a model to {output}", "parallel.strategy", "parallel")
         metrics: dict[str, Any] = {"eval_loss": measured["eval_loss"]} if "eval_loss" in measured else {}
-        metrics |= losses_of(stage.stage, measured.get("train_loss"))
+        metrics |= training.losses_of(stage.stage, measured.get("train_loss"))
         kind = "model" if stage.result == "shards" else stage.result
-        result = {"kind": kind, "path": output, "metrics": metrics} | replace_trainers.ledger_of(output)
+        result = {"kind": kind, "path": output, "metrics": metrics} | guarded.ledger_of(output)
         save_result(stage.stage, result, smoke=stage.smoke)
         if stage.smoke:
             mark(Path(output))
@@ -158,41 +142,6 @@ def _finish(stage: Stage, output: str) -> None:
     save_result(stage.stage, scores, smoke=stage.smoke)
 
 
-def losses_of(stage: str, engines: float | None) -> dict[str, float]:
-    """First, last and mean training loss of this stage, from its own events.
-
-    engines: what the engine calls the mean. After a resume it is the sum of the losses since, over all steps: those before are
-    added, as they were logged.
-    """
-    curve, since, resumed = learning_curve(events.read(Path(stage) / events.METRICS))
-    if not curve:
-        return {} if engines is None else {"train_loss": engines}
-    found = {"first_loss": curve[0][1], "last_loss": curve[-1][1]}
-    if engines is not None:
-        total = curve[-1][0]
-        found["train_loss"] = engines + since / total if resumed and total else engines
-    return found
-
-
-def learning_curve(found: list[dict[str, Any]]) -> tuple[list[tuple[int, float]], float, bool]:
-    """(step, mean loss since the point before) of a training with all its resumes; the sum of the losses up to the step it was
-    last resumed at; and whether it was.
-    """
-    curve: list[tuple[int, float]] = []
-    before, start = 0.0, 0
-    for event in found:
-        if event["event"] == "start":
-            start = event.get("step", 0)
-            curve = [point for point in curve if point[0] <= start]
-            steps = [0, *(step for step, _ in curve)]
-            before = sum(loss * (step - last) for (step, loss), last in zip(curve, steps, strict=False))
-            before += curve[-1][1] * (start - curve[-1][0]) if curve else 0.0  # what was not logged before it broke off
-        elif event["event"] == "step" and "loss" in event:
-            curve = [point for point in curve if point[0] < event["step"]]
-            curve.append((event["step"], event["loss"]))
-    return curve, before, start > 0
-
-
 def export(stage: Stage, parts: tuple[Part, ...], log: Log) -> int:
     """Merge adapters into their base and save. Raises: StageError."""
     config = config_of(parts[0].config)
@@ -201,7 +150,7 @@ def export(stage: Stage, parts: tuple[Part, ...], log: Log) -> int:
     log.event("progress", done=0, total=2, what="loading")
     from llamafactory.train.tuner import export_model
 
-    _claim(Path(str(config["export_dir"])), stage)
+    training.claim(Path(str(config["export_dir"])), stage)
     extensions(stage)
     log.event("progress", done=1, total=2, what="merging")
     if stage.private:
@@ -209,66 +158,18 @@ def export(stage: Stage, parts: tuple[Part, ...], log: Log) -> int:
 
         create_repo(config["export_hub_model_id"], private=True, exist_ok=True)
     export_model(config)
-    place = Path(str(config["export_dir"]))
-    weights = weights_of(place)
-    if not (place / "config.json").exists() or not weights:
-        raise StageError(f"the engine ended without writing a model to {place}", "to")
+    folder = Path(str(config["export_dir"]))
+    weights = training.weights_of(folder)
+    if not (folder / "config.json").exists() or not weights:
+        raise StageError(f"the engine ended without writing a model to {folder}", "to")
     if stage.smoke:
-        _reload(place)
+        training.reload(folder)
         log.event("note", message="loaded again")
-        mark(place)
+        mark(folder)
     size = sum(path.stat().st_size for path in weights)
-    save_result(stage.stage, {"kind": "model", "path": str(place), "metrics": {"bytes": size}}, smoke=stage.smoke)
+    save_result(stage.stage, {"kind": "model", "path": str(folder), "metrics": {"bytes": size}}, smoke=stage.smoke)
     log.event("progress", done=2, total=2, what="saved")
     return 0
-
-
-def _reload(place: Path) -> None:
-    """What was written can be loaded again, on its own, and answers. Raises: StageError."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    try:
-        model, tokenizer = AutoModelForCausalLM.from_pretrained(place), AutoTokenizer.from_pretrained(place)
-        with torch.no_grad():
-            scores = model(**tokenizer("a question", return_tensors="pt")).logits
-    except Exception as error:
-        text = f"what was merged cannot be loaded again: {type(error).__name__}: {error}"
-        raise StageError(text, "model", "tokenizer.resize", "to") from error
-    if not bool(torch.isfinite(scores).all()):
-        raise StageError("what was merged gives numbers that are none", "dtype", "to")
-    print(f"loaded again from {place}: {scores.shape[-1]:,} scores for each token")
-
-
-def fresh(stage: Stage, log: Log) -> int:
-    """Before a stage trains: what lies at its destination is its own, with a whole checkpoint to resume from, or is set aside.
-    Raises: StageError.
-
-    The engine resumes from any checkpoint it finds in its output_dir, also from one that another recipe left there.
-    """
-    for lock in stale_locks.unlock():
-        print(f"{lock} was left by a build that was broken off; it is gone")
-    if os.environ.get("NODE_RANK", "0") != "0":
-        return 0  # the first node's business: all see one folder
-    place = Path(stage.output)
-    _claim(place, stage)
-    for aside, why in checkpoints.set_broken_aside(place):
-        left = checkpoints.newest_first(place)
-        then = f"resumes from {left[0].name}" if left else "starts anew"
-        text = f"{aside.name.removeprefix('broken-')} is damaged ({why}); it is now {aside.name}, and the stage {then}"
-        log.warn(StageError(text, "save", code="FT806"))
-    return 0
-
-
-def _claim(place: Path, stage: Stage) -> None:
-    """Raises: StageError when something lies there that is not a stage's to move."""
-    try:
-        aside = checkpoints.claim(place, stage.stage)
-    except checkpoints.TakenError as error:
-        help = "move it away, or name another folder in `to`"
-        raise StageError(str(error), "to", help=help, code="FT957") from error
-    if aside:
-        print(f"{place} held another result; it is now {aside}")
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -285,8 +186,8 @@ def main(argv: list[str]) -> int:
     stage = read(args.stage)
     Path(stage.stage).mkdir(parents=True, exist_ok=True)
     if args.work == "fresh":
-        return carried_out(lambda log: fresh(stage, log), Log(stage.stage), last=False)
-    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) and (known := _hopeless(stage)):
+        return carried_out(lambda log: training.fresh(stage, log), Log(stage.stage), last=False)
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) and (known := training.hopeless(stage)):
         print(f"error: {known}; started again, the same would happen", file=sys.stderr)
         return 1
     parts = stage.parts if args.part is None else stage.parts[args.part - 1 : args.part]
@@ -299,26 +200,5 @@ def main(argv: list[str]) -> int:
     return carried_out(lambda log: work(stage, parts, log), Log(stage.stage))
 
 
-def _hopeless(stage: Stage) -> str:
-    """Why the start before failed, where torchrun starts ranks again and a person has to mend something; "" otherwise."""
-    seen = events.read(Path(stage.stage) / events.METRICS)
-    if not seen or seen[-1]["event"] != "end":
-        return ""
-    failure = failures.failure_of(1, seen[-1:])
-    return failure.why if failure.kind == failures.MEND else ""
-
-
-def leave(status: int) -> None:
-    """End at once where there are several ranks: everything is written, and DeepSpeed's own clearing up aborts about one
-    two-process ZeRO-3 run in seven (seen with 0.19.8), which would call a good run failed.
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        atexit._run_exitfuncs()  # trackers send their last lines there
-        os._exit(status)
-    sys.exit(status)
-
-
 if __name__ == "__main__":
-    leave(main(sys.argv[1:]))
+    training.leave(main(sys.argv[1:]))

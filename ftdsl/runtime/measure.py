@@ -1,7 +1,7 @@
 """What training took: seconds of a step, peak memory, how long its rows were. One event, once training has ended.
 
 Seconds count from the end of one step, or of the saving and scoring after it, to the end of the next. The engine's process is
-measured as it is seen from outside: what Linux says it held at most, and on a card what torch's allocator says.
+measured from outside: its peak memory by Linux, and on a GPU by torch's allocator.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Meter:
         self._hook: Any = None
 
     def begin(self, model: Any) -> None:
-        """Training starts: what is held now is the model and all that was imported."""
+        """Training starts: memory in use is the model and imported modules."""
         self.loaded = peak_rss()
         if hasattr(model, "register_forward_pre_hook"):
             self._hook = model.register_forward_pre_hook(self._look, with_kwargs=True)
@@ -67,14 +67,14 @@ class Meter:
         at = WARM_UP if len(self.spent) > 2 * WARM_UP else 0
         if not self.spent:
             return {}
-        found = {
+        fields = {
             "steps": len(self.spent),
             "step_seconds": round(statistics.median(self.spent[at:]), 5),
             "tokens": statistics.median(self.tokens[at:]),
             "longest": self.longest, "width": self.width,
             "loaded_bytes": self.loaded, "rss_bytes": peak_rss(),
         }  # fmt: skip
-        return {**found, **_device(statistics.median(self.busy[at:]))}
+        return {**fields, **_device(statistics.median(self.busy[at:]))}
 
 
 def peak_rss() -> int:
@@ -90,7 +90,7 @@ def peak_rss() -> int:
 
 
 def _device(busy: float) -> dict[str, Any]:
-    """What trained: the card by its driver's name with what its allocator held, or the CPU's threads and the seconds of a step
+    """The device: the GPU by its driver's name with its allocator's peak, or the CPU's threads and the seconds of a step
     in which they computed, which other work on the machine does not lengthen.
     """
     import torch

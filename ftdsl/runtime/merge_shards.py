@@ -10,9 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-if (
-    not __package__
-):  # run by path: its folder becomes the package `runtime`, and stands in for none of the engine's modules
+if not __package__:  # run by path: its folder becomes the package `runtime`, and shadows none of the engine's modules
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     __package__ = Path(__file__).resolve().parent.name
     __import__(__package__)
@@ -22,10 +20,10 @@ from . import events
 
 def last_shards(output: Path) -> Path | None:
     """The shards of the newest checkpoint; None when there are none."""
-    found = sorted(
+    folders = sorted(
         output.glob("checkpoint-*/pytorch_model_fsdp_0"), key=lambda path: int(path.parent.name.split("-")[1])
     )
-    return found[-1] if found else None
+    return folders[-1] if folders else None
 
 
 def main(argv: list[str]) -> int:

@@ -103,9 +103,9 @@ MARK = "SMOKE_TEST.txt"
 """The file in every model and adapter of a smoke run; ftdsl/recipe/rules knows it too."""
 
 
-def marked(place: str) -> bool:
-    """Whether a smoke run made what lies there: by a mark in its folder or above, or by its own config.json."""
-    folder = Path(place)
+def marked(path: str) -> bool:
+    """Whether a smoke run made a path: by a mark in its folder or above, or by its own config.json."""
+    folder = Path(path)
     if any((parent / MARK).exists() for parent in (folder, *list(folder.parents)[:3])):
         return True
     try:

@@ -16,9 +16,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-if (
-    not __package__
-):  # run by path: its folder becomes the package `runtime`, and stands in for none of the engine's modules
+if not __package__:  # run by path: its folder becomes the package `runtime`, and shadows none of the engine's modules
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     __package__ = Path(__file__).resolve().parent.name
     __import__(__package__)
@@ -30,7 +28,7 @@ PAUSE = 1.0
 
 
 def seen_of(stage: str) -> list[events.Event]:
-    """What all starts of a stage have said."""
+    """Events of all starts of a stage."""
     return events.read(Path(stage) / events.METRICS)
 
 

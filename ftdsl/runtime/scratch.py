@@ -2,7 +2,7 @@
 
 Byte-level BPE (Sennrich et al. 2016; bytes as in GPT-2), so that every text can be written. Weights start wide
 (initializer_range 0.1) and embeddings are not tied: at 0.02 and tied, a toy of this size hardly learns. A `toy` of a smoke
-run stands in for a real model: its architecture, and the special tokens, begin and end of its tokenizer and chat format.
+run replaces a real model: its architecture, and the special tokens, begin and end of its tokenizer and chat format.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-if (
-    not __package__
-):  # run by path: its folder becomes the package `runtime`, and stands in for none of the engine's modules
+if not __package__:  # run by path: its folder becomes the package `runtime`, and shadows none of the engine's modules
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     __package__ = Path(__file__).resolve().parent.name
     __import__(__package__)
@@ -34,8 +32,8 @@ def texts_of(path: str, most: int | None = None) -> Iterator[str]:
     """Every text in files of rows, whatever their shape: JSON, JSON Lines, plain lines; folders and patterns too. Others
     (Parquet) have none.
     """
-    place = Path(path)
-    files = sorted(place.iterdir()) if place.is_dir() else [Path(one) for one in sorted(glob.glob(path))] or [place]
+    given = Path(path)
+    files = sorted(given.iterdir()) if given.is_dir() else [Path(name) for name in sorted(glob.glob(path))] or [given]
     for file in files:
         if file.is_file() and file.suffix != ".parquet":
             with file.open("rb") as handle:
@@ -92,7 +90,7 @@ def make_tokenizer(spec: dict[str, Any]) -> Any:
 
 
 class Likeness:
-    """What a toy's tokenizer has of the real one: from the model's own files where they are at hand (`place`), else the
+    """What a toy's tokenizer takes from the real one: from the model's own files where they are at hand (`place`), else the
     marks that the chat format of its family writes (`templates`).
     """
 
@@ -130,12 +128,12 @@ class Likeness:
                 self.ends["eos_token"] = template.stop_words[0]
 
 
-def _real_tokenizer(place: str | None) -> Any:
+def _real_tokenizer(folder: str | None) -> Any:
     """The tokenizer in a model's folder; None where there is none that can be read."""
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(place) if place else None
+        return AutoTokenizer.from_pretrained(folder) if folder else None
     except Exception:  # a folder of weights alone, or a tokenizer with code of its own
         return None
 
@@ -186,20 +184,20 @@ def make(spec: dict[str, Any], log: Log) -> int:
     tokenizer = AutoTokenizer.from_pretrained(spec["like"]) if spec.get("like") else make_tokenizer(spec)
     log.event("progress", done=1, total=2, what="weights")
     torch.manual_seed(spec["seed"])
-    place, smoke = Path(spec["stage"]) / "result", bool(spec.get("smoke"))
+    result, smoke = Path(spec["stage"]) / "result", bool(spec.get("smoke"))
     config = make_config(spec, tokenizer)
     if smoke:
         config.ftdsl_smoke = True  # goes with every model that is made of this one
     model = AutoModelForCausalLM.from_config(config)
-    model.save_pretrained(place)
-    tokenizer.save_pretrained(place)
+    model.save_pretrained(result)
+    tokenizer.save_pretrained(result)
     if smoke:
-        mark(place)
+        mark(result)
     count = sum(parameter.numel() for parameter in model.parameters())
     metrics = {"parameters": count, "vocab": len(tokenizer)}
-    save_result(spec["stage"], {"kind": "model", "path": str(place), "metrics": metrics}, smoke=smoke)
+    save_result(spec["stage"], {"kind": "model", "path": str(result), "metrics": metrics}, smoke=smoke)
     log.event("progress", done=2, total=2, what="saved")
-    print(f"{count:,} parameters, {len(tokenizer):,} tokens: {place}")
+    print(f"{count:,} parameters, {len(tokenizer):,} tokens: {result}")
     return 0
 
 

@@ -48,6 +48,6 @@ class Stage:
 
 def read(path: str) -> Stage:
     """The spec in a file. Raises: OSError, ValueError, TypeError for a key there is not."""
-    found = json.loads(Path(path).read_text(encoding="utf-8"))
-    parts, ramp = tuple(Part(**part) for part in found["parts"]), tuple(found.get("ramp", ()))
-    return Stage(**{**found, "parts": parts, "ramp": ramp})
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    parts, ramp = tuple(Part(**part) for part in content["parts"]), tuple(content.get("ramp", ()))
+    return Stage(**{**content, "parts": parts, "ramp": ramp})

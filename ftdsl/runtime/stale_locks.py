@@ -14,7 +14,7 @@ YOUNG = 60.0
 """Seconds: before and after its compiler runs, a build is a few seconds of Python."""
 
 
-def place() -> Path:
+def extensions_folder() -> Path:
     """Where torch builds extensions (torch/utils/cpp_extension.py, _get_build_directory)."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("TORCH_EXTENSIONS_DIR") or Path(cache) / "torch_extensions")
@@ -22,8 +22,8 @@ def place() -> Path:
 
 def unlock() -> list[Path]:
     """Remove the locks of builds that nobody works on; which those were."""
-    found = [lock for depth in ("*/lock", "*/*/lock") for lock in place().glob(depth)]
-    stale = [lock for lock in found if _old(lock) and not _built(lock.parent.resolve())]
+    locks = [lock for depth in ("*/lock", "*/*/lock") for lock in extensions_folder().glob(depth)]
+    stale = [lock for lock in locks if _old(lock) and not _built(lock.parent.resolve())]
     for lock in stale:
         lock.unlink(missing_ok=True)
     return stale

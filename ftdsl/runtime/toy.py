@@ -51,14 +51,14 @@ ALWAYS = ("head_dim", "num_experts_per_tok", "num_key_value_heads")
 """Sizes that some architectures leave open, and then take from larger ones."""
 
 
-def config(model_type: str, place: str | None, tokens: dict[str, int | None], vocab: int) -> Any:
-    """The architecture's configuration at toy size; `place`: a folder whose config.json says how it is built;
+def config(model_type: str, folder: str | None, tokens: dict[str, int | None], vocab: int) -> Any:
+    """The architecture's configuration at toy size; `folder`: its config.json has the real architecture;
     `tokens`: ids of the toy's own special tokens (`pad_token_id`, …).
     """
     from transformers import AutoConfig
 
     plain = AutoConfig.for_model(model_type)
-    given = _real(place) if place else {}
+    given = _real(folder) if folder else {}
     sizes = {name: size for name, size in SIZES.items() if _takes(plain, name) or given.get(name) is not None}
     if "qk_rope_head_dim" in sizes:
         sizes["head_dim"] = sizes["qk_rope_head_dim"]  # the turned part of latent attention
@@ -66,17 +66,17 @@ def config(model_type: str, place: str | None, tokens: dict[str, int | None], vo
         sizes["num_key_value_heads"] = HEADS  # latent attention unpacks keys for every head
     lists = {name: given.get(name) or getattr(plain, name, None) for name in EACH_LAYER if _takes(plain, name)}
     kinds = {name: _kinds(each) for name, each in lists.items() if isinstance(each, list)}
-    words = {"vocab_size": vocab} | (
+    vocabulary = {"vocab_size": vocab} | (
         {"vocab_size_per_layer_input": vocab} if _takes(plain, "vocab_size_per_layer_input") else {}
     )
-    return AutoConfig.for_model(model_type, **{**given, **sizes, **kinds, **tokens, **words})
+    return AutoConfig.for_model(model_type, **{**given, **sizes, **kinds, **tokens, **vocabulary})
 
 
-def _real(place: str) -> dict[str, Any]:
-    """What a real config.json says, less what is too large or not ours."""
-    found = json.loads((Path(place) / "config.json").read_text(encoding="utf-8"))
-    found = {**found, **found.pop("text_config", {})}  # the text side of a multimodal model
-    return {name: value for name, value in found.items() if name not in (*DROPPED, *EACH_LAYER)}
+def _real(folder: str) -> dict[str, Any]:
+    """A real config.json without keys that are too large or do not apply."""
+    config_read = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    config_read = {**config_read, **config_read.pop("text_config", {})}  # the text side of a multimodal model
+    return {name: value for name, value in config_read.items() if name not in (*DROPPED, *EACH_LAYER)}
 
 
 def _takes(config: Any, name: str) -> bool:

@@ -127,10 +127,10 @@ class Guarded:
         return loss
 
     def compute_loss(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        found = super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
+        loss = super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
         if self.injector and model.training and (scale := self.injector.scale(self.state.global_step + 1)) != 1:
-            found = (found[0] * scale, *found[1:]) if isinstance(found, tuple) else found * scale
-        return found
+            loss = (loss[0] * scale, *loss[1:]) if isinstance(loss, tuple) else loss * scale
+        return loss
 
     def _get_grad_norm(self: Any, model: Any, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[misc]
@@ -322,8 +322,8 @@ class Ramped:
         if before // size < after // size and done < self.state.max_steps:
             for name in ("save", "eval", "logging"):
                 if str(getattr(self.args, f"{name}_strategy")).rpartition(".")[2].lower() == "epoch":
-                    asked = {"save": "should_save", "eval": "should_evaluate", "logging": "should_log"}[name]
-                    setattr(self.control, asked, True)
+                    flag = {"save": "should_save", "eval": "should_evaluate", "logging": "should_log"}[name]
+                    setattr(self.control, flag, True)
 
 
 def callback(trainer: Any) -> Any:

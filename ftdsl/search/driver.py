@@ -27,7 +27,7 @@ from ftdsl.run.environments import Environment, NoEngineError
 from ftdsl.run.outcome import INTERRUPTED, Outcome
 from ftdsl.run.prepare import StillRunningError, Wishes
 from ftdsl.run.project import claim_trial
-from ftdsl.run.resources import visible_cards
+from ftdsl.run.resources import visible_gpus
 from ftdsl.run.stop import Stop
 from ftdsl.run.store import BusyError
 from ftdsl.search.samplers import suggested
@@ -109,10 +109,10 @@ class Driver:
         late = self.deadline is not None and time.monotonic() > self.deadline
         if late and not self.over:
             self.over = "its time is up"
-        asked = max(self.stop.asked, 1 if late or self._errors else 0)
+        wanted = max(self.stop.requests, 1 if late or self._errors else 0)
         with self._lock:
             for mine in self.running.values():
-                while mine.stop.asked < asked:
+                while mine.stop.requests < wanted:
                     mine.stop.stop()
 
     def _beat(self, done: threading.Event) -> None:
@@ -139,7 +139,7 @@ class Driver:
     def _slot(self, at: int) -> None:
         """Trials one after the other."""
         try:
-            while not (self.stop.asked or self._errors or self.over):
+            while not (self.stop.requests or self._errors or self.over):
                 mine = self._next()
                 if isinstance(mine, Mine):
                     try:
@@ -325,7 +325,7 @@ class Driver:
     def _env(self, slot: int) -> dict[str, str]:
         """What a trial's stages inherit: of the cards this machine has, the slot's share."""
         env = dict(os.environ)
-        cards = visible_cards(env) if self.parallel > 1 else []
+        cards = visible_gpus(env) if self.parallel > 1 else []
         if cards:
             share = max(1, len(cards) // self.parallel)
             own = [cards[at % len(cards)] for at in range(slot * share, (slot + 1) * share)]

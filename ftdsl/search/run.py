@@ -99,7 +99,7 @@ def _search(
     assert outcome.study is not None
     view.note(headline(outcome.study) + (f"; {driver.over}" if driver.over else ""))
     best = outcome.study.best
-    if stop.asked:
+    if stop.requests:
         outcome.ended(INTERRUPTED)
     elif best is None:
         outcome.message = f"no trial has ended with a value{f': {driver.over}' if driver.over else ''}"
@@ -141,7 +141,7 @@ def _shared(keys: tuple[str, ...], base: Compiled, carried: Carried, stop: Stop,
         try:
             return carried(base, keys)
         except BusyError:
-            if stop.asked:
+            if stop.requests:
                 return Outcome(compiled=base).ended(INTERRUPTED)
             time.sleep(PAUSE)
 

@@ -188,7 +188,7 @@ def test_names_of_files_become_names_of_stages_or_none(stem: str) -> None:
     named = [(Path(f"{stem}.yaml"), config), (Path("other.yaml"), {**config, "output_dir": "saves/other"})]
     found = find([(path, as_yaml(one)) for path, one in named], session)
     made = imports.import_all(found.starts, stem, Path("recipe.ft"), [f"from {stem}"], session)
-    assert [one.message for one in made.found if one.severity.value == "error"] == []
+    assert [one.message for one in made.diagnostics if one.severity.value == "error"] == []
 
 
 def test_what_is_not_said_is_noted(here: Path) -> None:

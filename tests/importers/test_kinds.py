@@ -34,7 +34,7 @@ MERGE = "model_name_or_path: Qwen/Qwen2.5-3B-Instruct\nadapter_name_or_path: out
 ZERO3 = '{"train_micro_batch_size_per_gpu": "auto", "zero_optimization": {"stage": 3}}'
 
 
-class Place:
+class Workspace:
     """A folder with data, in which files are checked and imported."""
 
     def __init__(self, folder: Path) -> None:
@@ -92,8 +92,8 @@ class Place:
 
 
 @pytest.fixture
-def here(place: Path) -> Place:
-    return Place(place)
+def here(place: Path) -> Workspace:
+    return Workspace(place)
 
 
 # --- shell as people write it
@@ -140,7 +140,7 @@ SAME = {
 
 
 @pytest.mark.parametrize("script", SAME.values(), ids=SAME)
-def test_one_command_however_it_is_written(script: str, here: Place) -> None:
+def test_one_command_however_it_is_written(script: str, here: Workspace) -> None:
     """Each is the same run: the plain flags and rank 8."""
     here.write("run.sh", script)
     here.imported("run.sh")
@@ -181,7 +181,7 @@ def test_one_command_however_it_is_written(script: str, here: Place) -> None:
         ),
     ],
 )
-def test_loops_over_lists_are_axes(script: str, words: list[str], here: Place) -> None:
+def test_loops_over_lists_are_axes(script: str, words: list[str], here: Workspace) -> None:
     here.write("run.sh", script.format(F=FLAGS))
     recipe = here.recipe("run.sh")
     assert all(word in recipe for word in words), recipe
@@ -190,7 +190,7 @@ def test_loops_over_lists_are_axes(script: str, words: list[str], here: Place) -
     assert "$" not in recipe
 
 
-def test_loops_over_files_are_stages(here: Place) -> None:
+def test_loops_over_files_are_stages(here: Workspace) -> None:
     here.put(a_dot_yaml=YAML, b_dot_yaml=YAML.replace("out/x", "out/y"))
     here.write("run.sh", 'for f in a b; do llamafactory-cli train "$f.yaml"; done\n')
     recipe = here.recipe("run.sh")
@@ -216,7 +216,7 @@ OUTSIDE = {
 
 
 @pytest.mark.parametrize("flags", OUTSIDE)
-def test_what_only_the_script_would_know_is_a_parameter(flags: str, here: Place) -> None:
+def test_what_only_the_script_would_know_is_a_parameter(flags: str, here: Workspace) -> None:
     here.write("run.sh", f"llamafactory-cli train {FLAGS} {flags}\n")
     recipe = here.recipe("run.sh")
     assert all(word in recipe for word in OUTSIDE[flags]), recipe
@@ -231,7 +231,7 @@ def test_what_only_the_script_would_know_is_a_parameter(flags: str, here: Place)
     ["--nnodes $NNODES --node_rank $RANK --nproc_per_node 8 --master_addr $MASTER_ADDR", "--nnodes=$NNODES --nproc_per_node=8 "
      "--master_addr=$MASTER_ADDR --node_rank=$SLURM_PROCID"],
 )  # fmt: skip
-def test_nodes_that_are_not_known_are_asked_for(flags: str, here: Place) -> None:
+def test_nodes_that_are_not_known_are_asked_for(flags: str, here: Workspace) -> None:
     here.write("run.sh", f"torchrun {flags} src/train.py {FLAGS}\n")
     recipe = here.recipe("run.sh")
     assert "nodes = nnodes" in recipe
@@ -255,14 +255,14 @@ def test_nodes_that_are_not_known_are_asked_for(flags: str, here: Place) -> None
         (f"C=conf.yaml\ncat > $C <<EOT\n{YAML}EOT\nllamafactory-cli train $C\n", "conf"),
     ],
 )
-def test_here_documents_are_files(written: str, name: str, here: Place) -> None:
+def test_here_documents_are_files(written: str, name: str, here: Workspace) -> None:
     here.write("run.sh", written)
     assert "lr = 1e-4" in here.recipe("run.sh")
     assert here.checked("run.sh")[0] == 0
     assert not (here.folder / "conf.yaml").exists()
 
 
-def test_a_deepspeed_file_of_a_here_document(here: Place) -> None:
+def test_a_deepspeed_file_of_a_here_document(here: Workspace) -> None:
     here.write(
         "run.sh",
         f"cat > ds.json <<'E'\n{ZERO3}\nE\ntorchrun --nproc_per_node 2 src/train.py {FLAGS} --deepspeed ds.json\n",
@@ -274,7 +274,7 @@ def test_a_deepspeed_file_of_a_here_document(here: Place) -> None:
     ("middle", "line"),
     [(" # --lora_rank 64 \\\n", 3), (" #--a b \\\n #--c d \\\n", 4), ("", 2)],
 )
-def test_a_command_cut_short_is_told_as_bash_sees_it(middle: str, line: int, here: Place) -> None:
+def test_a_command_cut_short_is_told_as_bash_sees_it(middle: str, line: int, here: Workspace) -> None:
     end = "\\\n" if middle else "\\ \n"
     here.write(
         "run.sh",
@@ -319,7 +319,7 @@ NOT_OURS = {
 
 
 @pytest.mark.parametrize("name", NOT_OURS)
-def test_every_verb_judges_a_file_alike_and_never_calls_it_fine(name: str, here: Place) -> None:
+def test_every_verb_judges_a_file_alike_and_never_calls_it_fine(name: str, here: Workspace) -> None:
     text, sentence = NOT_OURS[name]
     here.write(name, text)
     status, out = here.checked(name)
@@ -333,7 +333,7 @@ def test_every_verb_judges_a_file_alike_and_never_calls_it_fine(name: str, here:
 
 
 @pytest.mark.parametrize("name", ["run.slurm", "run.sbatch", "run.job", "run", "run.bash", "train.sub"])
-def test_scripts_are_known_by_what_is_in_them(name: str, here: Place) -> None:
+def test_scripts_are_known_by_what_is_in_them(name: str, here: Workspace) -> None:
     here.write(name, f"#!/bin/bash\n#SBATCH --gres=gpu:2\nset -e\n{LF}")
     assert here.checked(name)[0] == 0
     assert "count = 2" in here.recipe(name)
@@ -342,14 +342,14 @@ def test_scripts_are_known_by_what_is_in_them(name: str, here: Place) -> None:
 @pytest.mark.parametrize(
     ("verb", "file", "stage"), [("train", MERGE, "merge {"), ("export", YAML, "sft {"), ("train", YAML, "sft {")]
 )
-def test_a_verb_with_another_verbs_file(verb: str, file: str, stage: str, here: Place) -> None:
+def test_a_verb_with_another_verbs_file(verb: str, file: str, stage: str, here: Workspace) -> None:
     here.put(x_dot_yaml=file)
     here.write("run.sh", f"llamafactory-cli {verb} x.yaml\n")
     assert stage in here.recipe("run.sh")
     assert (here.checked("run.sh")[0] == 1) == ((verb, file) != ("train", YAML))
 
 
-def test_chats_beside_training(here: Place) -> None:
+def test_chats_beside_training(here: Workspace) -> None:
     chat = "llamafactory-cli chat --model_name_or_path Qwen/Qwen2.5-7B --template qwen\n"
     here.write("run.sh", f"{chat}{LF}{chat.replace('chat ', 'api ').replace('7B', '3B')}")
     assert here.recipe("run.sh").count("model = ") == 1
@@ -374,7 +374,7 @@ def test_chats_beside_training(here: Place) -> None:
         ('"optimizer": {"type": "AdamW", "params": {"lr": 1e-4}}', ["params.lr = 1e-4"]),
     ],
 )
-def test_auto_of_optimizers_and_schedules_is_kept(part: str, words: list[str], here: Place) -> None:
+def test_auto_of_optimizers_and_schedules_is_kept(part: str, words: list[str], here: Workspace) -> None:
     here.put(ds_dot_json=f'{{"train_micro_batch_size_per_gpu": "auto", "zero_optimization": {{"stage": 2}}, {part}}}')
     here.put(a_dot_yaml=YAML + "deepspeed: ds.json\n")
     recipe = here.recipe("a.yaml")
@@ -385,7 +385,7 @@ def test_auto_of_optimizers_and_schedules_is_kept(part: str, words: list[str], h
 
 
 @pytest.mark.parametrize(("stage", "loss"), [("orpo", "loss = orpo"), ("simpo", "loss = simpo")])
-def test_a_loss_that_is_written_as_a_stage(stage: str, loss: str, here: Place) -> None:
+def test_a_loss_that_is_written_as_a_stage(stage: str, loss: str, here: Workspace) -> None:
     here.put(a_dot_yaml=YAML.replace("stage: sft", f"stage: {stage}"))
     recipe = here.recipe("a.yaml")
     assert "dpo {" in recipe
@@ -393,7 +393,7 @@ def test_a_loss_that_is_written_as_a_stage(stage: str, loss: str, here: Place) -
 
 
 @pytest.mark.parametrize("stage", ["grpo", "dop", "SFT", "rlhf", "pretrain"])
-def test_stages_that_do_not_exist_are_refused(stage: str, here: Place) -> None:
+def test_stages_that_do_not_exist_are_refused(stage: str, here: Workspace) -> None:
     here.put(a_dot_yaml=YAML.replace("stage: sft", f"stage: {stage}"))
     assert f"`stage` has no `{stage}`" in here.refused("a.yaml")
 
@@ -410,13 +410,13 @@ def test_stages_that_do_not_exist_are_refused(stage: str, here: Place) -> None:
         ("deepspeed_config.json", "write `parallel { strategy = zero2 }`"),
     ],
 )
-def test_a_deepspeed_file_that_is_not_there(name: str, words: str, here: Place) -> None:
+def test_a_deepspeed_file_that_is_not_there(name: str, words: str, here: Workspace) -> None:
     here.put(a_dot_yaml=YAML + f"deepspeed: {name}\n")
     assert words in here.recipe("a.yaml") + here.notes("a.yaml")
     assert ("FT501" in here.codes("a.yaml")) == (not name.startswith("examples/"))
 
 
-def test_a_deepspeed_file_alone_keeps_its_keys(here: Place) -> None:
+def test_a_deepspeed_file_alone_keeps_its_keys(here: Workspace) -> None:
     here.put(ds_dot_json='{"train_micro_batch_size_per_gpu": "auto", "zero_optimization": {"stage": 3, "overlap_comm": false},'
                          '"wall_clock_breakdown": true, "offload_optimizer": {"device": "cpu"}}')  # fmt: skip
     recipe = here.recipe("ds.json")
@@ -448,14 +448,14 @@ FLAGS_OF_LAUNCHERS = [
 
 
 @pytest.mark.parametrize(("launcher", "where", "words"), FLAGS_OF_LAUNCHERS)
-def test_flags_of_launchers_are_carried_or_named(launcher: str, where: str, words: str, here: Place) -> None:
+def test_flags_of_launchers_are_carried_or_named(launcher: str, where: str, words: str, here: Workspace) -> None:
     here.write("run.sh", f"{launcher} src/train.py {FLAGS}\n")
     assert words in (here.recipe("run.sh") if where == "recipe" else here.notes("run.sh"))
     assert "port = 0" not in here.recipe("run.sh")
 
 
 @pytest.mark.parametrize("start", ["export WANDB_PROJECT=abc; ", "WANDB_PROJECT=abc "])
-def test_the_project_of_a_tracker(start: str, here: Place) -> None:
+def test_the_project_of_a_tracker(start: str, here: Workspace) -> None:
     here.write("run.sh", f"{start}{LF.strip()} --report_to wandb\n")
     assert 'project = "abc"' in here.recipe("run.sh")
 
@@ -466,7 +466,7 @@ def test_the_project_of_a_tracker(start: str, here: Place) -> None:
      ("ddp_timeout: 3e-9\n", "ddp_timeout"), ("adapter_name_or_path: out/sft\nlora_target: q_proj\n", "lora_target"),
      ("max_new_tokens: 100\n", "max_new_tokens"), ("reward_model: out/rm\n", "reward_model")],
 )  # fmt: skip
-def test_what_has_no_effect_is_named_once(lines: str, word: str, here: Place) -> None:
+def test_what_has_no_effect_is_named_once(lines: str, word: str, here: Workspace) -> None:
     here.put(a_dot_yaml=YAML + lines)
     notes = [one for one in here.imported("a.yaml")["notes"] if one["word"] == word]
     assert len(notes) == 1
@@ -487,7 +487,7 @@ def test_what_has_no_effect_is_named_once(lines: str, word: str, here: Place) ->
         ("export_device: gpu\n", ""),
     ],
 )
-def test_verify_tells_no_difference_that_is_none(lines: str, why: str, here: Place) -> None:
+def test_verify_tells_no_difference_that_is_none(lines: str, why: str, here: Workspace) -> None:
     """`imported` refuses a difference without a reason."""
     text = "".join(line for line in YAML.splitlines(True) if line.partition(":")[0] not in lines) + lines
     here.put(a_dot_yaml=text if "export" not in lines else MERGE + lines)
@@ -503,14 +503,14 @@ def test_verify_tells_no_difference_that_is_none(lines: str, why: str, here: Pla
         ("scripts/run.sh", "scripts/x.ft", "../saves/one", "../data/rows.json"),
     ],
 )
-def test_paths_move_with_the_recipe(script: str, target: str, to: str, data: str, here: Place) -> None:
+def test_paths_move_with_the_recipe(script: str, target: str, to: str, data: str, here: Workspace) -> None:
     here.write(script, f"llamafactory-cli train {FLAGS} --dataset_dir ../data --output_dir ../saves/one\n")
     recipe = here.recipe(script, target)
     assert f'to = "{to}"' in recipe
     assert f'file("{data}")' in recipe
 
 
-def test_data_above_the_recipes_folder_is_found_by_the_engine(here: Place) -> None:
+def test_data_above_the_recipes_folder_is_found_by_the_engine(here: Workspace) -> None:
     """`inputs` of a run is a link: `..` behind it is not to be folded into what stands before."""
     here.put(a_dot_yaml=YAML)
     here.imported("a.yaml", "recipes/x.ft")
@@ -538,7 +538,7 @@ SILENT = {
     "card", ["gpu = rtx3090, count = 8", "gpu = h100(80GB), count = 8", "gpu = a100(40GB), count = 1"]
 )
 @pytest.mark.parametrize("kind", SILENT)
-def test_naming_the_card_changes_nothing_the_file_decides(kind: str, card: str, here: Place) -> None:
+def test_naming_the_card_changes_nothing_the_file_decides(kind: str, card: str, here: Workspace) -> None:
     more = SILENT[kind]
     base = "".join(line for line in YAML.splitlines(True) if line.partition(":")[0] not in more)
     here.put(a_dot_yaml=base + more, ds_dot_json=ZERO3)
@@ -592,7 +592,7 @@ DEEPSPEED = {
 
 
 @pytest.mark.parametrize("part", DEEPSPEED)
-def test_types_and_keys_of_deepspeed_files(part: str, here: Place) -> None:
+def test_types_and_keys_of_deepspeed_files(part: str, here: Workspace) -> None:
     here.put(ds_dot_json=f'{{"train_micro_batch_size_per_gpu": "auto", {part}}}')
     assert set(here.codes("ds.json")) == ({DEEPSPEED[part]} if DEEPSPEED[part] else set())
 
@@ -608,7 +608,7 @@ ACCELERATE = {
 
 
 @pytest.mark.parametrize("text", ACCELERATE)
-def test_accelerates_files(text: str, here: Place) -> None:
+def test_accelerates_files(text: str, here: Workspace) -> None:
     here.put(acc_dot_yaml=text)
     found = set(here.codes("acc.yaml")) - {"FT007", "FT410"}
     assert found == ({ACCELERATE[text]} if ACCELERATE[text] else set())
@@ -624,7 +624,7 @@ def test_accelerates_files(text: str, here: Place) -> None:
         ("MyLayer", "Qwen/Qwen2.5-7B", False),
     ],
 )
-def test_the_class_that_fsdp_wraps(layer: str, model: str, wrong: bool, here: Place) -> None:
+def test_the_class_that_fsdp_wraps(layer: str, model: str, wrong: bool, here: Workspace) -> None:
     here.put(acc_dot_yaml="distributed_type: FSDP\nnum_processes: 4\nfsdp_config: {fsdp_version: 2, fsdp_auto_wrap_policy: "
                           f"TRANSFORMER_BASED_WRAP, fsdp_transformer_layer_cls_to_wrap: {layer}}}\n")  # fmt: skip
     here.write(
@@ -633,7 +633,7 @@ def test_the_class_that_fsdp_wraps(layer: str, model: str, wrong: bool, here: Pl
     assert ("FT438" in here.codes("run.sh")) == wrong
 
 
-def test_numbers_of_accelerates_file_against_the_run(here: Place) -> None:
+def test_numbers_of_accelerates_file_against_the_run(here: Workspace) -> None:
     here.put(
         acc_dot_yaml="distributed_type: DEEPSPEED\nnum_processes: 4\n"
         "deepspeed_config: {zero_stage: 2, gradient_accumulation_steps: 8}\n"
@@ -649,7 +649,7 @@ def test_numbers_of_accelerates_file_against_the_run(here: Place) -> None:
     [({"format": "sharegpt"}, "formatting"), ({"columns": {"instruction": "q"}}, "prompt"), ({"num_sample": 5}, "num_samples"),
      ({"formatting": "alpaca", "file_sha1": "x"}, ""), ({"columns": {"prompt": "q", "response": "a"}, "tags": {}}, "")],
 )  # fmt: skip
-def test_keys_of_dataset_info(entry: dict[str, Any], guess: str, here: Place) -> None:
+def test_keys_of_dataset_info(entry: dict[str, Any], guess: str, here: Workspace) -> None:
     here.put(data__dataset_info_dot_json=json.dumps({"rows": {"file_name": "rows.json", **entry}}), a_dot_yaml=YAML)
     for name in ("data/dataset_info.json", "a.yaml"):
         _, out = here.checked(name)
@@ -685,7 +685,7 @@ sft {{
         ("zero_optimization.overlap_comm = false", ""),
     ],
 )
-def test_a_recipe_is_held_to_the_rules_for_the_files_it_compiles_to(block: str, code: str, here: Place) -> None:
+def test_a_recipe_is_held_to_the_rules_for_the_files_it_compiles_to(block: str, code: str, here: Workspace) -> None:
     here.put(x_dot_ft=RECIPE.format(block))
     assert set(here.codes("x.ft")) == ({code} if code else set())
 
@@ -693,7 +693,7 @@ def test_a_recipe_is_held_to_the_rules_for_the_files_it_compiles_to(block: str, 
 # --- invocations of several stages
 
 
-def test_training_and_prediction_in_one_command(here: Place) -> None:
+def test_training_and_prediction_in_one_command(here: Workspace) -> None:
     more = "do_predict: true\npredict_with_generate: true\neval_dataset: rows\nfreeze_vision_tower: true\nsave_total_limit: 2\n"
     here.put(a_dot_yaml=YAML + more)
     recipe = here.recipe("a.yaml")
@@ -702,7 +702,7 @@ def test_training_and_prediction_in_one_command(here: Place) -> None:
     assert "learning_rate" not in here.notes("a.yaml")
 
 
-def test_prediction_of_a_quantised_base(here: Place) -> None:
+def test_prediction_of_a_quantised_base(here: Workspace) -> None:
     text = YAML.replace(
         "do_train: true", "do_predict: true\npredict_with_generate: true\nquantization_bit: 8\neval_dataset: rows"
     )
@@ -711,7 +711,7 @@ def test_prediction_of_a_quantised_base(here: Place) -> None:
     assert here.checked("recipe.ft")[0] == 0
 
 
-def test_a_reward_model_without_a_model(here: Place) -> None:
+def test_a_reward_model_without_a_model(here: Workspace) -> None:
     text = YAML.replace("model_name_or_path: Qwen/Qwen2.5-3B-Instruct\n", "reward_model: out/rm\n").replace(
         "stage: sft", "stage: ppo"
     )
@@ -732,13 +732,13 @@ def test_a_reward_model_without_a_model(here: Place) -> None:
         (f"{LF.strip()} --gradient_accumulation_steps many\n", "FT060", True),
     ],
 )
-def test_rules_know_what_the_shell_knows(script: str, code: str, wanted: bool, here: Place) -> None:
+def test_rules_know_what_the_shell_knows(script: str, code: str, wanted: bool, here: Workspace) -> None:
     here.put(ds_dot_json=ZERO3)
     here.write("run.sh", script)
     assert (code in here.checked("run.sh")[1]) == wanted
 
 
-def test_an_old_name_is_one_message(here: Place) -> None:
+def test_an_old_name_is_one_message(here: Workspace) -> None:
     here.put(
         a_dot_yaml=YAML
         + "evaluation_strategy: steps\neval_steps: 100\nval_size: 0.1\nload_best_model_at_end: true\nsave_steps: 100\n"
@@ -746,7 +746,7 @@ def test_an_old_name_is_one_message(here: Place) -> None:
     assert set(here.codes("a.yaml")) == {"FT116"}
 
 
-def test_the_environment_has_what_the_run_reads(here: Place) -> None:
+def test_the_environment_has_what_the_run_reads(here: Workspace) -> None:
     """Not what the script only keeps its own values in, or hands to `envsubst`."""
     own = "export MODEL=Qwen/Qwen2.5-3B-Instruct\nexport learning_rate=1e-4\nexport NCCL_DEBUG=INFO HF_HOME=/h MY_FLAG=1\n"
     here.write("run.sh", f"{own}llamafactory-cli train {FLAGS} --model_name_or_path $MODEL\n")
@@ -758,27 +758,27 @@ def test_the_environment_has_what_the_run_reads(here: Place) -> None:
 
 
 @pytest.mark.parametrize("flag", ["--flash_attn", "--flash_attn True", "--flash_attn flash_attention_2"])
-def test_values_of_earlier_releases(flag: str, here: Place) -> None:
+def test_values_of_earlier_releases(flag: str, here: Workspace) -> None:
     here.write("run.sh", f"{LF.strip()} {flag}\n")
     assert "attention = flash2" in here.recipe("run.sh")
     assert "FT002" in here.codes("run.sh")
 
 
 @pytest.mark.parametrize("second", ["", "--num_train_epochs 2"])
-def test_two_commands_into_one_folder(second: str, here: Place) -> None:
+def test_two_commands_into_one_folder(second: str, here: Workspace) -> None:
     here.write("run.sh", f"{LF}{LF.strip()} --seed 7 {second}\n")
     recipe = here.recipe("run.sh")
     assert recipe.count('to = "out/x"') == 1
     assert here.checked("recipe.ft")[0] == 0
 
 
-def test_a_line_without_a_backslash_ends_the_command(here: Place) -> None:
+def test_a_line_without_a_backslash_ends_the_command(here: Workspace) -> None:
     here.write("run.sh", f"{LF}--overwrite_output_dir\n")
     assert "ends without a backslash" in here.codes("run.sh")["FT053"]
 
 
 @pytest.mark.parametrize("module", ["src.llmtuner.cli", "llmtuner.cli", "llamafactory.cli"])
-def test_modules_of_earlier_releases(module: str, here: Place) -> None:
+def test_modules_of_earlier_releases(module: str, here: Workspace) -> None:
     here.put(a_dot_yaml=YAML)
     here.write(
         "run.sh", f"accelerate launch --num_processes 2 -m {module} train a.yaml\npython -m {module} train a.yaml\n"
@@ -786,7 +786,7 @@ def test_modules_of_earlier_releases(module: str, here: Place) -> None:
     assert "sft" in here.recipe("run.sh")
 
 
-def test_places_to_be_filled_in_are_words(here: Place) -> None:
+def test_places_to_be_filled_in_are_words(here: Workspace) -> None:
     here.write("run.sh", f"cd <YOUR_PATH_TO_LLAMA_FACTORY>\n\n{LF}")
     assert here.checked("run.sh")[0] == 0
 
@@ -807,7 +807,7 @@ def test_places_to_be_filled_in_are_words(here: Place) -> None:
     ],
 )  # fmt: skip
 def test_rows_are_looked_at_for_yaml_and_scripts(
-    row: dict[str, Any], entry: dict[str, Any], stage: str, wrong: bool, here: Place
+    row: dict[str, Any], entry: dict[str, Any], stage: str, wrong: bool, here: Workspace
 ) -> None:
     here.put(
         data__r_dot_json=json.dumps([row]),
@@ -819,7 +819,7 @@ def test_rows_are_looked_at_for_yaml_and_scripts(
         assert ("FT502" in here.codes(name)) == wrong, name
 
 
-def test_rows_of_an_entry_are_counted_in_its_file(here: Place) -> None:
+def test_rows_of_an_entry_are_counted_in_its_file(here: Workspace) -> None:
     """Not in the lines of dataset_info.json."""
     entries = {f"other{at}": {"file_name": "rows.json"} for at in range(300)} | {"rows": {"file_name": "r.json"}}
     rows = json.dumps([{"instruction": "a"}] * 40, indent=2)

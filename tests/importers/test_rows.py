@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ftc
-from tests.importers.test_kinds import FLAGS, YAML, Place
+from tests.importers.test_kinds import FLAGS, YAML, Workspace
 
 ROW = {"instruction": "q", "input": "", "output": "a"}
 TURNS = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
@@ -22,26 +22,26 @@ RECIPE = """hardware {{ gpu = none, count = 1 }}
 
 
 @pytest.fixture
-def here(tmp_path: Any) -> Place:
-    return Place(tmp_path)
+def here(tmp_path: Any) -> Workspace:
+    return Workspace(tmp_path)
 
 
 def lines(*rows: Any) -> bytes:
     return b"".join((row if isinstance(row, bytes) else json.dumps(row).encode()) + b"\n" for row in rows)
 
 
-def direct(here: Place, file: str, kind: str = "sft", max_len: int = 2048) -> dict[str, str]:
+def direct(here: Workspace, file: str, kind: str = "sft", max_len: int = 2048) -> dict[str, str]:
     here.write("direct.ft", RECIPE.format(data="", kind=kind, source=f'file("data/{file}")', max_len=max_len))
     return here.codes("direct.ft")
 
 
-def staged(here: Place, file: str, kind: str = "sft", max_len: int = 2048, options: str = "") -> dict[str, str]:
+def staged(here: Workspace, file: str, kind: str = "sft", max_len: int = 2048, options: str = "") -> dict[str, str]:
     data = f'data rows {{ source = file("data/{file}"){options} }}\n'
     here.write("staged.ft", RECIPE.format(data=data, kind=kind, source="rows", max_len=max_len))
     return here.codes("staged.ft")
 
 
-def files(here: Place, file: str, stage: str = "sft", **entry: Any) -> list[dict[str, str]]:
+def files(here: Workspace, file: str, stage: str = "sft", **entry: Any) -> list[dict[str, str]]:
     """What is said of a YAML and of a script."""
     here.write("data/dataset_info.json", json.dumps({"rows": {"file_name": file, **entry}}))
     here.write("a.yaml", YAML.replace("stage: sft", f"stage: {stage}"))
@@ -67,7 +67,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
-def test_files_that_cannot_be_read(name: str, here: Place) -> None:
+def test_files_that_cannot_be_read(name: str, here: Workspace) -> None:
     content, why = UNREADABLE[name]
     here.write("data/x", "")
     (here.folder / "data" / name).write_bytes(content)
@@ -88,7 +88,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_rows_at_which_a_run_stops(name: str, here: Place) -> None:
+def test_rows_at_which_a_run_stops(name: str, here: Workspace) -> None:
     content, why = BROKEN[name]
     here.write("data/x", "")
     (here.folder / "data" / name).write_bytes(content)
@@ -111,7 +111,7 @@ SILENT = {
 
 
 @pytest.mark.parametrize("name", SILENT)
-def test_rows_that_the_engine_passes_over(name: str, here: Place) -> None:
+def test_rows_that_the_engine_passes_over(name: str, here: Workspace) -> None:
     """A warning where the engine reads them; a data stage wants them named, or is told to leave them out."""
     row, entry, why, word = SILENT[name]
     good = {"conversations": TURNS} if entry else ROW
@@ -125,14 +125,14 @@ def test_rows_that_the_engine_passes_over(name: str, here: Place) -> None:
     assert not staged(here, "a.jsonl", options=f", drop = [{word}]")
 
 
-def test_rows_far_longer_than_the_limit(here: Place) -> None:
+def test_rows_far_longer_than_the_limit(here: Workspace) -> None:
     here.write("data/a.jsonl", lines(*[{**ROW, "instruction": "word " * 5000}] * 9).decode())
     for codes in (direct(here, "a.jsonl"), staged(here, "a.jsonl"), *files(here, "a.jsonl")):
         assert "9 of" in codes["FT505"], codes
     assert not direct(here, "a.jsonl", max_len=32768)
 
 
-def test_text_that_fills_no_pack(here: Place) -> None:
+def test_text_that_fills_no_pack(here: Workspace) -> None:
     here.write("data/a.jsonl", lines(*[{"text": "six short notes"}] * 6).decode())
     columns = {"columns": {"prompt": "text"}}
     for codes in (
@@ -146,7 +146,7 @@ def test_text_that_fills_no_pack(here: Place) -> None:
 
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress], ids=["gz", "bz2", "xz"])
 @pytest.mark.parametrize("good", [True, False])
-def test_compressed_files(pack: Any, good: bool, here: Place) -> None:
+def test_compressed_files(pack: Any, good: bool, here: Workspace) -> None:
     """A data stage unpacks them, and their rows are looked at; the engine reads none."""
     name = "a.jsonl" + {gzip.compress: ".gz", bz2.compress: ".bz2", lzma.compress: ".xz"}[pack]
     here.write("data/x", "")
@@ -176,20 +176,20 @@ def test_compressed_files(pack: Any, good: bool, here: Place) -> None:
         },
     ],
 )
-def test_layouts_that_only_a_data_stage_converts(row: dict[str, Any], here: Place) -> None:
+def test_layouts_that_only_a_data_stage_converts(row: dict[str, Any], here: Workspace) -> None:
     here.write("data/a.jsonl", lines(row).decode())
     assert list(direct(here, "a.jsonl")) == ["FT012"]
     assert not staged(here, "a.jsonl")
 
 
-def test_a_part_of_the_rows_is_mentioned(here: Place) -> None:
+def test_a_part_of_the_rows_is_mentioned(here: Workspace) -> None:
     here.write("data/a.jsonl", lines(*[ROW] * 50).decode())
     here.write("data/dataset_info.json", json.dumps({"rows": {"file_name": "a.jsonl"}}))
     here.write("a.yaml", YAML + "max_samples: 20\n")
     assert "20 of the 50 rows of `rows` are used" in here.checked("a.yaml")[1]
 
 
-def test_an_entry_of_dataset_info_in_a_recipe(here: Place) -> None:
+def test_an_entry_of_dataset_info_in_a_recipe(here: Workspace) -> None:
     here.write("data/a.jsonl", lines(ROW, b"{").decode())
     here.write("data/dataset_info.json", json.dumps({"rows": {"file_name": "a.jsonl"}}))
     source = 'file("data/dataset_info.json", entry = "rows")'

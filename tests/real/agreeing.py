@@ -64,11 +64,11 @@ def refused(step: Callable[[], Any]) -> str:
         while last and last.tb_next:
             last = last.tb_next
         if last and "llamafactory" in last.tb_frame.f_code.co_filename and isinstance(error, REFUSALS):
-            return said(error)
+            return message(error)
     return ""
 
 
-def said(error: BaseException) -> str:
+def message(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
@@ -76,7 +76,7 @@ def verdict(kind: str, given: dict[str, Any], beside: dict[str, Any]) -> list[st
     try:
         args = (get_train_args if kind == "train" else get_infer_args)(given)
     except BaseException as error:
-        return [said(error), ""]
+        return [message(error), ""]
     return ["", next(filter(None, map(refused, steps(args, beside))), "")]
 
 

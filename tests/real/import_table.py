@@ -32,7 +32,7 @@ class Row:
     path: Path
     kind: str
     made: Imported | None
-    said: list[str]
+    messages: list[str]
     checked: list[str]
 
     @property
@@ -47,7 +47,7 @@ class Row:
 
     @property
     def errors(self) -> list[str]:
-        return [one.message for one in self.made.found if one.severity.value == "error"] if self.made else []
+        return [one.message for one in self.made.diagnostics if one.severity.value == "error"] if self.made else []
 
 
 def rows(root: Path | None = None, endings: tuple[str, ...] = (".yaml",)) -> list[Row]:
@@ -66,9 +66,9 @@ def row(path: Path) -> Row:
     codes = sorted({one.code for one in checking.sink if one.severity.value != "info"})
     session = Session()
     found = find([(path, path.read_text(encoding="utf-8"))], session)
-    said = [one.message for one in session.sink]
+    messages = [one.message for one in session.sink]
     if not found.starts:
-        return Row(path, "v1" if any("v1" in text for text in said) else "none", None, said, codes)
+        return Row(path, "v1" if any("v1" in text for text in messages) else "none", None, messages, codes)
     kind = "accelerate" if found.accelerate else "deepspeed" if found.deepspeed else found.starts[0].config.kind
     made = import_all(found.starts, path.stem, Path("recipe.ft"), [], session)
     return Row(path, kind, made, [f"{note.word}: {note.text}" for note in made.notes], codes)
@@ -76,7 +76,7 @@ def row(path: Path) -> Row:
 
 def text_of(one: Row) -> str:
     if one.made is None:
-        return one.said[0] if one.said else "not imported"
+        return one.messages[0] if one.messages else "not imported"
     if not one.made.differences:
         what = {"chat": "no stage: its words stand at file level", "accelerate": "`hardware`, `parallel`, `launch`"}
         parts = [what.get(one.kind, "nothing to compile")]

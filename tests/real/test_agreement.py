@@ -105,7 +105,7 @@ def ours(example: Example) -> list[str]:
 
 
 def test_what_they_catch_we_catch(theirs: dict[str, Verdict]) -> None:
-    missed = {name: said for name, said in theirs.items() if any(said) and not ours(CASES[name])}
+    missed = {name: message for name, message in theirs.items() if any(message) and not ours(CASES[name])}
     assert missed == {}
 
 
@@ -137,16 +137,16 @@ def test_every_later_refusal_has_a_rule_or_a_reason(part: str, theirs: dict[str,
 def _left(part: str, theirs: dict[str, Verdict], engine: Environment) -> list[str]:
     """`file: text` of every refusal in a part of the engine that no example provokes."""
     site = next(engine.python.parent.parent.glob("lib/python*/site-packages"))
-    provoked = "\n".join("\n".join(said) for said in theirs.values())
+    provoked = "\n".join("\n".join(message) for message in theirs.values())
     return [
         f"{path.name}: {text}"
         for path in sorted((site / "llamafactory" / part).rglob("*.py"))
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if (text := _said(node)) and text not in provoked
+        if (text := _text_of(node)) and text not in provoked
     ]
 
 
-def _said(node: ast.AST) -> str:
+def _text_of(node: ast.AST) -> str:
     """What a refusal says, up to its first filled-in part."""
     if isinstance(node, ast.Assert):
         value: ast.AST | None = node.msg

@@ -12,7 +12,7 @@ from ftdsl import catalog
 from ftdsl.catalog.extract.__main__ import differences, known_versions
 from ftdsl.catalog.extract.packages import Installed
 from ftdsl.run.environments import Environment
-from ftdsl.runtime.extend import PLACES
+from ftdsl.runtime.extend import ATTRIBUTES
 
 pytestmark = pytest.mark.real
 
@@ -25,7 +25,7 @@ def test_the_facts_are_those_of_the_installed_package(package: str, engine: Envi
 
 def test_architectures_with_hidden_dropout_are_those_of_the_sources(engine: Environment) -> None:
     site = next(engine.python.parent.parent.glob("lib/python*/site-packages"))
-    place = re.compile(rf"self\.({'|'.join(PLACES['hidden'])}) = ")
+    place = re.compile(rf"self\.({'|'.join(ATTRIBUTES['hidden'])}) = ")
     files = (site / "transformers" / "models").glob("*/modeling_*.py")
     names = {path.stem.removeprefix("modeling_") for path in files if place.search(path.read_text(encoding="utf-8"))}
     known = {name for name in names if catalog.modules(name, engine.packages["transformers"])}

@@ -45,8 +45,8 @@ sft {
 
 
 def diagnosis(place: Path) -> list[dict[str, Any]]:
-    told = json.loads(ftc_process("diagnose", "sick.ft", "--json", cwd=place).stdout)
-    findings: list[dict[str, Any]] = told["diagnoses"][0]["trainings"][0]["findings"]
+    output = json.loads(ftc_process("diagnose", "sick.ft", "--json", cwd=place).stdout)
+    findings: list[dict[str, Any]] = output["diagnoses"][0]["trainings"][0]["findings"]
     return findings
 
 

@@ -98,10 +98,10 @@ def test_from_the_hub_then_from_the_cache_then_not_at_all(
 
     assert run("v1", offline=False)[2] == 30
     assert run("1" * 40, offline=True)[2] == 30, "the commit is what the cache has"
-    code, said, _ = run("2" * 40, offline=True)
+    code, message, _ = run("2" * 40, offline=True)
     assert code == 1
-    assert "the cache on this machine has another revision" in said
+    assert "the cache on this machine has another revision" in message
     assert run("v2", offline=False)[2] == 50
-    code, said, _ = run("v1", offline=True, home="two")
+    code, message, _ = run("v1", offline=True, home="two")
     assert code == 1
-    assert "neither from the hub nor from the cache on this machine" in said
+    assert "neither from the hub nor from the cache on this machine" in message

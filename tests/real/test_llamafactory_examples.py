@@ -37,8 +37,8 @@ def test_v1_files_get_one_sentence(rows: list[import_table.Row]) -> None:
     assert len(found) > 10
     for row in found:
         assert row.made is None
-        assert len(row.said) == 1
-        assert "v1" in row.said[0]
+        assert len(row.messages) == 1
+        assert "v1" in row.messages[0]
 
 
 def test_no_finding_that_is_not_defended(rows: list[import_table.Row]) -> None:

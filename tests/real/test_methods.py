@@ -89,5 +89,5 @@ def test_what_is_not_run_is_taken_by_the_engines_parser(engine: Environment, tmp
     assert len(cases) > 60
     model = {"model_type": "qwen3", "quantised": False}
     given = [(name, "train", {**data, "use_cpu": True, "tf32": None}, model) for name, data in cases.items()]
-    said = verdicts(given, engine, tmp_path, rank=False)
-    assert {name: arguments for name, (arguments, _) in said.items() if arguments} == {}
+    expected = verdicts(given, engine, tmp_path, rank=False)
+    assert {name: arguments for name, (arguments, _) in expected.items() if arguments} == {}

@@ -28,7 +28,7 @@ class Found:
     """The problem a smoke run ends with, and everything it said."""
 
     problem: dict[str, Any]
-    said: str
+    expected: str
     log: str
 
     @property

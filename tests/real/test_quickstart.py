@@ -74,9 +74,9 @@ def test_the_merged_model_says_what_the_data_taught(engine: Environment, quickst
     command = [str(engine.python), "-c", SAY, str(quickstart.run / "70-merge" / "result"), *countries]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    said = done.stdout.splitlines()
-    right = [f"The capital of {c} is {city}." == line for (c, city), line in zip(countries.items(), said, strict=True)]
-    assert sum(right) >= 4, said
+    lines = done.stdout.splitlines()
+    right = [f"The capital of {c} is {city}." == line for (c, city), line in zip(countries.items(), lines, strict=True)]
+    assert sum(right) >= 4, lines
 
 
 def test_a_second_run_does_nothing(engine: Environment, quickstart: Done) -> None:

@@ -84,9 +84,9 @@ WRONG = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("stage", "name", "right", "wrong", "said"), WRONG, ids=[stage for stage, *_ in WRONG])
+@pytest.mark.parametrize(("stage", "name", "right", "wrong", "expected"), WRONG, ids=[stage for stage, *_ in WRONG])
 def test_what_would_be_wrong_in_silence_fails(
-    stage: str, name: str, right: str, wrong: str, said: str, engine: Environment, folder: Path
+    stage: str, name: str, right: str, wrong: str, expected: str, engine: Environment, folder: Path
 ) -> None:
     file = next(folder.glob(f"*-{stage}/{name}"))
     text = file.read_text(encoding="utf-8")
@@ -97,7 +97,7 @@ def test_what_would_be_wrong_in_silence_fails(
     log = (file.parent / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     last = json.loads(log[-1])
     assert (last["event"], last["ok"]) == ("end", False)
-    assert said in last["message"]
+    assert expected in last["message"]
     assert last["keys"], "it is said at the recipe's line"
 
 

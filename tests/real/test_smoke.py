@@ -42,10 +42,10 @@ def test_every_example_goes_through(recipe: Path, engine: Environment, tmp_path:
     assert "FT510" not in [one["code"] for one in document["problems"]], "what is evaluated was trained on"
     assert not list((tmp_path / "examples").glob("*.lock"))
     assert not (tmp_path / "examples" / "out").exists()
-    told = json.loads((tmp_path / document["run"] / "smoke.json").read_text(encoding="utf-8"))["replaced"]
-    assert told == document["replaced"]
-    assert all(f"{one['key']} {one['was']} -> {one['now']}: {one['why']}" in done.stderr for one in told)
-    assert any(one["key"] == "duration" for one in told)
+    replaced = json.loads((tmp_path / document["run"] / "smoke.json").read_text(encoding="utf-8"))["replaced"]
+    assert replaced == document["replaced"]
+    assert all(f"{one['key']} {one['was']} -> {one['now']}: {one['why']}" in done.stderr for one in replaced)
+    assert any(one["key"] == "duration" for one in replaced)
     trained = [stage for stage in document["stages"] if "first_loss" in stage["metrics"]]
     assert any("stopped at step 2 and resumed" in stage["notes"] for stage in trained) or recipe.stem in SAVES_NOTHING
     assert all("loaded again" in stage["notes"] for stage in document["stages"] if "bytes" in stage["metrics"])
@@ -64,13 +64,13 @@ def test_hubs_scripts_gates_and_destinations(engine: Environment, tmp_path: Path
     assert not (tmp_path / "runs" / "r").exists(), "a real run can never find these results"
     exam = next(stage for stage in document["stages"] if stage["stage"] == "exam")
     assert exam["notes"][0].startswith("gate would refuse: loss = ")
-    for said in (
+    for message in (
         "32 generated sharegpt rows",
         "llama with 2 layers",
         "paged_adamw_8bit -> adamw_torch",
         "shell -> left out",
     ):
-        assert said in done.stderr
+        assert message in done.stderr
 
 
 def test_a_failure_names_the_recipes_line(engine: Environment, tmp_path: Path) -> None:

@@ -191,8 +191,8 @@ def test_two_hosts(more: str, engine: Environment, trained: Trained) -> None:
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         for rank in (1, 0)
     ]  # fmt: skip
-    said = [node.communicate(timeout=120)[0] for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], "\n".join(text[-2000:] for text in said)
+    message = [node.communicate(timeout=120)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], "\n".join(text[-2000:] for text in message)
     trained.read(name, trained.place / f"{name}-run" / "10-sft")
     assert trained.worlds[name] == 2
     for step, plain in zip(trained.curves[name], trained.curves["ddp"], strict=True):

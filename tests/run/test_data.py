@@ -138,20 +138,20 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("block", "said"), REFUSED, ids=[said for _, said in REFUSED])
-def test_what_a_data_stage_cannot_do_is_refused_in_the_recipe(block: str, said: str, place: Path) -> None:
+@pytest.mark.parametrize(("block", "message"), REFUSED, ids=[message for _, message in REFUSED])
+def test_what_a_data_stage_cannot_do_is_refused_in_the_recipe(block: str, message: str, place: Path) -> None:
     (place / "r.ft").write_text(f"data mixed {{ {block} }}\n", encoding="utf-8")
     done = ftc("check", "r.ft", cwd=place)
     assert done.returncode == 1
-    assert said in done.stdout
+    assert message in done.stdout
 
 
 def test_rows_that_nobody_reads_and_no_column_explains_are_said(place: Path) -> None:
     (place / "r.ft").write_text('data odd { source = file("odd.jsonl") }\n', encoding="utf-8")
     (place / "odd.jsonl").write_text(lines([{"question": "q", "reply": "a"}]), encoding="utf-8")
-    said = ftc("check", "r.ft", cwd=place).stdout
-    assert "warning[FT502]" in said
-    assert "they have `question`, `reply`" in said
+    message = ftc("check", "r.ft", cwd=place).stdout
+    assert "warning[FT502]" in message
+    assert "they have `question`, `reply`" in message
 
 
 def test_a_stage_that_is_stopped_leaves_nothing_half_written(place: Path) -> None:

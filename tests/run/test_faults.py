@@ -15,7 +15,7 @@ from ftdsl.engines.shared import scratch
 from ftdsl.run.faults import Fault, diagnostic, read
 from tests.conftest import ROOT, ROWS, Outcome, small
 
-SAID = {
+MESSAGES = {
     "card_out_of_memory": "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB",
     "shared_memory": "ERROR: Unexpected bus error encountered in worker. insufficient shared memory (shm).",
     "loss_scale": "Exception: Current loss scale already at minimum - cannot decrease scale anymore. Exiting run.",
@@ -64,13 +64,13 @@ SAID = {
 
 
 def test_every_known_fault_has_an_example() -> None:
-    assert set(SAID) == set(catalog.faults())
+    assert set(MESSAGES) == set(catalog.faults())
 
 
-@pytest.mark.parametrize("name", SAID)
+@pytest.mark.parametrize("name", MESSAGES)
 def test_what_the_engine_says_is_understood(name: str, tmp_path: Path) -> None:
     entry = catalog.faults()[name]
-    fault = read({"event": "end", "ok": False, "error": [SAID[name]]}, tmp_path / "none.txt", 1)
+    fault = read({"event": "end", "ok": False, "error": [MESSAGES[name]]}, tmp_path / "none.txt", 1)
     assert fault.known
     assert fault.keys == tuple(entry["keys"]), f"{fault.message} came first"
     assert not re.search(r"\{\w+\}", fault.message + fault.help), "every place is filled in"

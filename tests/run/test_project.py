@@ -41,8 +41,8 @@ def test_what_is_done_is_done_from_everywhere(tmp_path: Path) -> None:
     assert run(tmp_path, "t.ft")["statuses"] == {"a": "done"}
     assert run(tmp_path / "other", "../t.ft")["statuses"] == {"a": "cached"}
     assert run(tmp_path / "other" / "deep", str(tmp_path / "t.ft"))["statuses"] == {"a": "cached"}
-    told = json.loads(ftc("plan", "../t.ft", "--json", cwd=tmp_path / "other").stdout)
-    assert told["stages"][0]["state"] == "done"
+    output = json.loads(ftc("plan", "../t.ft", "--json", cwd=tmp_path / "other").stdout)
+    assert output["stages"][0]["state"] == "done"
     assert not list((tmp_path / "other").rglob("runs"))
 
 
@@ -64,8 +64,8 @@ def test_two_recipes_of_one_name_never_share_a_folder(tmp_path: Path) -> None:
     assert len(homes) == len(builds) == len(files)
     for name in files:
         assert run(tmp_path, name)["statuses"] == {"a": "cached"}
-        told = json.loads(ftc("plan", name, "--json", cwd=tmp_path).stdout)
-        assert told["stages"][0]["state"] == "done"
+        output = json.loads(ftc("plan", name, "--json", cwd=tmp_path).stdout)
+        assert output["stages"][0]["state"] == "done"
 
 
 def test_variants_have_folders_of_their_own_and_share_what_is_the_same(tmp_path: Path) -> None:

@@ -38,8 +38,8 @@ def run(place: Path, *arguments: str, file: str = "r.ft") -> dict[str, Any]:
 
 
 def why(place: Path, stage: str) -> list[str]:
-    told = json.loads(ftc("plan", "r.ft", "--json", cwd=place).stdout)
-    found: list[str] = next(one["why"] for one in told["stages"] if one["stage"] == stage)
+    printed = json.loads(ftc("plan", "r.ft", "--json", cwd=place).stdout)
+    found: list[str] = next(one["why"] for one in printed["stages"] if one["stage"] == stage)
     return found
 
 

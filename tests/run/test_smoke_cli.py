@@ -153,7 +153,7 @@ def test_the_hooks_of_the_docs_run(tmp_path: Path) -> None:
     steps = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
     for words in (shlex.split(step.splitlines()[0], comments=True) for step in steps if step.startswith("ftc ")):
         assert ftc(*words[1:2], "--help", cwd=tmp_path).returncode == 0
-        said = ftc(*words[1:2], "--help", cwd=tmp_path).stdout
+        page = ftc(*words[1:2], "--help", cwd=tmp_path).stdout
         assert all(
-            word in said for word in words if word.startswith("--") and word not in ("--cpu", "--deepspeed", "--user")
+            word in page for word in words if word.startswith("--") and word not in ("--cpu", "--deepspeed", "--user")
         )

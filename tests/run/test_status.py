@@ -38,9 +38,9 @@ def done(place: Path) -> Path:
 
 
 def stages(place: Path, *arguments: str, code: int = 0) -> dict[str, dict[str, Any]]:
-    told = ftc("plan", "r.ft", "--json", *arguments, cwd=place)
-    assert told.returncode == code, told.stderr
-    return {stage["stage"]: stage for stage in json.loads(told.stdout)["stages"]}
+    printed = ftc("plan", "r.ft", "--json", *arguments, cwd=place)
+    assert printed.returncode == code, printed.stderr
+    return {stage["stage"]: stage for stage in json.loads(printed.stdout)["stages"]}
 
 
 def test_new_then_done(place: Path) -> None:
@@ -95,9 +95,9 @@ def test_a_smoke_run_is_no_result(place: Path) -> None:
 
 def test_several_recipes_in_one_document(done: Path) -> None:
     (done / "other.ft").write_text(RECIPE.replace("25%", "10%"), encoding="utf-8")
-    told = ftc("plan", "r.ft", "other.ft", "--json", "--exit-code", cwd=done)
-    assert told.returncode == 4
-    found = json.loads(told.stdout)["recipes"]
+    printed = ftc("plan", "r.ft", "other.ft", "--json", "--exit-code", cwd=done)
+    assert printed.returncode == 4
+    found = json.loads(printed.stdout)["recipes"]
     assert [(one["name"], one["would_run"]) for one in found] == [("r", False), ("other", True)]
 
 

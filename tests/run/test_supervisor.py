@@ -151,8 +151,8 @@ def test_accept_takes_a_finished_stage_as_good(place: Path) -> None:
     assert ftc("accept", "r.ft", "a", "--reason", "x", cwd=place).returncode == 1, "it was never done"
     first = json.loads(ftc("run", "r.ft", "--json", cwd=place).stdout)
     (place / "work.py").write_text("print(1)  # a remark\n", encoding="utf-8")
-    told = json.loads(ftc("plan", "r.ft", "--json", cwd=place).stdout)
-    assert [stage["state"] for stage in told["stages"]] == ["changed", "changed"]
+    output = json.loads(ftc("plan", "r.ft", "--json", cwd=place).stdout)
+    assert [stage["state"] for stage in output["stages"]] == ["changed", "changed"]
     done = ftc("accept", "r.ft", "a", "--reason", "only a remark", cwd=place)
     assert done.returncode == 0 and done.stdout.count("is accepted") == 2
     again = json.loads(ftc("run", "r.ft", "--json", cwd=place).stdout)

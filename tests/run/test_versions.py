@@ -19,7 +19,7 @@ def machine() -> Resources:
 
 
 @pytest.mark.parametrize(
-    ("pin", "here", "said"),
+    ("pin", "here", "expected"),
     [
         ('engine = llamafactory("0.9.3")', "0.9.5", "is compiled for llamafactory 0.9.3 (the recipe), and p has 0.9.5"),
         ('engine = llamafactory("0.9.5")', "0.9.5", ""),
@@ -27,7 +27,7 @@ def machine() -> Resources:
     ],
 )
 def test_another_version_is_an_obstacle(
-    pin: str, here: str, said: str, machine: Resources, checked: Callable[..., Outcome]
+    pin: str, here: str, expected: str, machine: Resources, checked: Callable[..., Outcome]
 ) -> None:
     outcome = checked(small(file=pin), ROWS)
     assert outcome.checked.recipe
@@ -35,4 +35,4 @@ def test_another_version_is_an_obstacle(
     environments = {"": environment, "llamafactory": environment}
     versions = outcome.checked.recipe.versions
     found = obstacles(list(outcome.checked.jobs), environments, machine, versions)
-    assert [fault.message for _, fault in found] == [said] * bool(said)
+    assert [fault.message for _, fault in found] == [expected] * bool(expected)

@@ -12,7 +12,7 @@ import pytest
 
 from ftdsl.runtime import checkpoints, events, judges, retry
 from ftdsl.runtime.checkpoints import TakenError, claim, damage, newest_first, seal, set_broken_aside
-from ftdsl.runtime.llamafactory import learning_curve, losses_of
+from ftdsl.runtime.training import learning_curve, losses_of
 
 FILES = (
     "adapter_model.safetensors",

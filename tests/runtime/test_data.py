@@ -58,14 +58,14 @@ BAD = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("format", "columns", "row", "said"), BAD, ids=[case[3] for case in BAD])
+@pytest.mark.parametrize(("format", "columns", "row", "expected"), BAD, ids=[case[3] for case in BAD])
 def test_a_bad_row_is_named_with_file_and_line(
-    format: str, columns: dict[str, str], row: Any, said: str, tmp_path: Path
+    format: str, columns: dict[str, str], row: Any, expected: str, tmp_path: Path
 ) -> None:
     done = run(tmp_path, {"a.jsonl": lines([row])}, format=format, columns=columns, roles=CHAT, drop=[])
     assert done.returncode == 1
     assert done.stderr.startswith("error: a.jsonl:1: ")
-    assert said in done.stderr
+    assert expected in done.stderr
     assert not (tmp_path / "10-d" / "train.jsonl").exists(), "no half result"
 
 
@@ -165,8 +165,8 @@ def test_a_column_that_only_later_rows_have_is_said(tmp_path: Path) -> None:
     rows = [*numbered(2), {"instruction": "q", "output": "a", "system": "Be kind."}]
     done = run(tmp_path, {"a.jsonl": lines(rows)})
     assert "1 rows have `system`, which nothing reads" in done.stderr
-    told = run(tmp_path, {"a.jsonl": lines(rows)}, columns=ALPACA | {"system": "system"})
-    assert "which nothing reads" not in told.stderr
+    printed = run(tmp_path, {"a.jsonl": lines(rows)}, columns=ALPACA | {"system": "system"})
+    assert "which nothing reads" not in printed.stderr
 
 
 def test_what_is_dropped_can_be_looked_at(tmp_path: Path) -> None:

@@ -136,8 +136,11 @@ def test_languages_are_kept_and_what_cannot_be_told_stays(tmp_path: Path) -> Non
     done = run(tmp_path, {"a.jsonl": lines(rows_of(texts))}, languages=["en", "de"])
     assert [row["instruction"] for row in done.rows()] == [texts[0], texts[1], texts[3]]
     assert done.report["dropped"] == {"languages": 1}
-    assert "1 rows do not tell their language for sure" in done.stderr
-    assert "`klingon` is no language that can be told" in run(tmp_path, {"a.jsonl": ""}, languages=["klingon"]).stderr
+    assert "1 rows have no reliably detected language" in done.stderr
+    assert (
+        "`klingon` is not a language that can be detected"
+        in run(tmp_path, {"a.jsonl": ""}, languages=["klingon"]).stderr
+    )
 
 
 def test_rows_without_any_text_are_dropped_by_their_own_rule(tmp_path: Path) -> None:

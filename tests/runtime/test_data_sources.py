@@ -118,9 +118,9 @@ BROKEN = [
         "the number in `n` does not fit 64 bits",
     ),
     (b'{"instruction": "q", "output": "a", "n": ' + b"9" * 5000 + b"}\n", "not JSON: "),
-    (b'{"instruction": "q", "instruction": "r", "output": "a"}\n', "the key `instruction` stands twice"),
-    (b'{"instruction" : "q", "instruction": "r", "output": "a"}\n', "the key `instruction` stands twice"),
-    (b'{"instruction": "q", "output": {"a": 1, "a": 2}}\n', "the key `a` stands twice"),
+    (b'{"instruction": "q", "instruction": "r", "output": "a"}\n', "the key `instruction` is repeated"),
+    (b'{"instruction" : "q", "instruction": "r", "output": "a"}\n', "the key `instruction` is repeated"),
+    (b'{"instruction": "q", "output": {"a": 1, "a": 2}}\n', "the key `a` is repeated"),
     (b'{"instruction": "q", "output": "a", "n": NaN}\n', "not JSON: NaN is no number there; write null"),
     (b'{"instruction": "\\ud800", "output": "a"}\n', "not JSON: "),
     (b'{"instruction": "q", "output": "a"\n', "not JSON: "),
@@ -130,13 +130,13 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(("line", "said"), BROKEN, ids=[said for _, said in BROKEN])
-def test_a_broken_line_is_named_and_the_others_are_read(line: bytes, said: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("line", "message"), BROKEN, ids=[message for _, message in BROKEN])
+def test_a_broken_line_is_named_and_the_others_are_read(line: bytes, message: str, tmp_path: Path) -> None:
     done = run(tmp_path, {"a.jsonl": GOOD + line + GOOD + b"{}\n"})
     assert done.returncode == 1
     first, second, *_ = done.stderr.splitlines()
     assert first.startswith("error: a.jsonl:2: ")
-    assert said in first
+    assert message in first
     assert second.startswith("error: a.jsonl:4: no `instruction`"), "what comes after is read all the same"
 
 
@@ -153,7 +153,7 @@ FILES = [
     ("a.csv", b"instruction,input,output\nq1,,\xff\n", "a.csv:2: not UTF-8"),
     ("a.csv", b'instruction,input,output\nq1,,"a"b\n', "a.csv:2: not CSV"),
     ("a.csv", b"instruction;input;output\nq;;a\n", "a.csv: its cells are separated by semicolons; commas are read"),
-    ("a.csv", b"instruction,output,output\nq,a,b\n", "a.csv: the column `output` stands twice in its header"),
+    ("a.csv", b"instruction,output,output\nq,a,b\n", "a.csv: the column `output` is repeated in its header"),
     ("a.jsonl", GOOD.decode().encode("utf-16"), "a.jsonl: this is UTF-16; save it as UTF-8"),
     ("a.json", b'[{"instruction": "q", "output": "a"},\n {"instruction": }]', "a.json:2: not JSON: expecting value"),
     ("a.json", b'[{"instruction": "q", "output": "a"},\n {"instruction": "q"', "a.json:2: not JSON"),
@@ -170,11 +170,13 @@ def test_lines_of_text_are_rows(tmp_path: Path) -> None:
     assert done.rows() == [{"text": "one"}, {"text": "  two"}]
 
 
-@pytest.mark.parametrize(("name", "content", "said"), FILES, ids=[f"{name}: {said[-20:]}" for name, _, said in FILES])
-def test_a_broken_file_is_named(name: str, content: bytes, said: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "content", "message"), FILES, ids=[f"{name}: {message[-20:]}" for name, _, message in FILES]
+)
+def test_a_broken_file_is_named(name: str, content: bytes, message: str, tmp_path: Path) -> None:
     done = run(tmp_path, {name: content})
     assert done.returncode == 1
-    assert f"error: {said}" in done.stderr
+    assert f"error: {message}" in done.stderr
     assert not (tmp_path / "10-d" / "train.jsonl").exists()
 
 
@@ -198,4 +200,4 @@ def test_a_data_set_of_a_hub_that_is_nowhere_is_a_sentence(tmp_path: Path, monke
     done = run(tmp_path, {}, sources=[{"hub": "hf", "id": "nobody/nothing"}])
     assert done.returncode == 1
     assert "error: nobody/nothing: " in done.stderr
-    assert "neither from the hub nor from the cache" in done.stderr or "which this Python has not" in done.stderr
+    assert "neither from the hub nor from the cache" in done.stderr or "which this Python does not have" in done.stderr

@@ -59,17 +59,17 @@ TRAIN = [
 def test_the_same_text_and_the_same_question_are_told_apart_across_formats(tmp_path: Path) -> None:
     evaluated = [chat("how old  is the moon?", "old."), chat("Where does the Rhine end?", "Nowhere."),
                  chat("Go on.", "No."), chat("Who are you now?", "Me.")]  # fmt: skip
-    code, said, found = leaks(tmp_path, TRAIN, evaluated)
+    code, message, found = leaks(tmp_path, TRAIN, evaluated)
     assert code == 0
     assert found["found"] == {"the same text": 1, "the same question": 1}, "a short question gives nothing away"
-    assert "warning: r.ft:9: 2 of 4 rows of `e` are trained on too" in said
-    assert "eval.jsonl:1 has the same text as train.jsonl:1" in said
+    assert "warning: r.ft:9: 2 of 4 rows of `e` are trained on too" in message
+    assert "eval.jsonl:1 has the same text as train.jsonl:1" in message
 
 
 def test_stop_ends_the_stage_and_nothing_found_is_said(tmp_path: Path) -> None:
     assert leaks(tmp_path, TRAIN, TRAIN[:1], leak="stop")[0] == 1
-    code, said, _ = leaks(tmp_path, TRAIN, [asked("Is this another question?", "Yes.")], leak="stop")
-    assert (code, said) == (0, "leaks: none in e\n")
+    code, message, _ = leaks(tmp_path, TRAIN, [asked("Is this another question?", "Yes.")], leak="stop")
+    assert (code, message) == (0, "leaks: none in e\n")
 
 
 def test_near_duplicates_where_they_are_asked_for(tmp_path: Path) -> None:

@@ -15,11 +15,12 @@ CONSTANTS = "llamafactory/extras/constants.py"
 
 
 def tables(package: Package) -> dict[str, dict[str, Any]]:
-    """`parameters`, `templates` by name, `models` (id on a hub -> template), `enums`, `constants`, `checks` by package."""
+    """`parameters`, `templates`, `formats` by name, `models` (id on a hub -> template), `enums`, `constants`, `checks`."""
     constants = Classes(package, [CONSTANTS])
     return {
         "parameters": _parameters(package),
         "templates": dict(_templates(Module("", package.text("llamafactory/data/template.py")))),
+        "formats": dict(_formats(Module("", package.text("llamafactory/data/template.py")))),
         "models": _models(constants.modules[0]),
         "enums": {f"{name}.{value}": {} for name in constants.where for value in constants.members(name).values()},
         "constants": dict(_constants(constants)),
@@ -62,6 +63,42 @@ def _templates(module: Module) -> Iterator[tuple[str, Fact]]:
             arguments = [k.value for k in plugin.keywords if k.arg == "name"] or plugin.args
             fact["plugin"] = ast.literal_eval(arguments[0])
         yield str(name.value), fact
+
+
+_PARTS = {"format_prefix": "prefix", "format_system": "system", "format_user": "user", "format_assistant": "assistant",
+          "format_observation": "tool"}  # fmt: skip
+_WORDS = {"default_system": "default_system", "stop_words": "stop", "thought_words": "thought"}
+
+
+def _formats(module: Module) -> Iterator[tuple[str, Fact]]:
+    """The texts of a template around its turns. A part is a list: texts, `{"special": "eos_token"}`, `{"token": "<|user|>"}`.
+
+    kind: Template, or the class that joins the parts in another way.
+    """
+    for keywords in _calls(module, "register_template", "_register_template"):
+        name = keywords.get("name")
+        if not isinstance(name, ast.Constant):
+            continue
+        fact: Fact = {}
+        for parameter, part in _PARTS.items():
+            if isinstance(call := keywords.get(parameter), ast.Call):
+                slots = next((keyword.value for keyword in call.keywords if keyword.arg == "slots"), None)
+                fact[part] = [_slot(slot) for slot in slots.elts] if isinstance(slots, ast.List) else []
+        for parameter, part in _WORDS.items():
+            if (value := keywords.get(parameter)) is not None:
+                fact[part] = ast.literal_eval(value)
+        for flag in ("efficient_eos", "replace_eos"):
+            if isinstance(value := keywords.get(flag), ast.Constant) and value.value:
+                fact[flag] = True
+        kind = ast.unparse(keywords["template_class"]) if "template_class" in keywords else "Template"
+        yield str(name.value), fact | ({"kind": kind} if kind != "Template" else {})
+
+
+def _slot(node: ast.expr) -> str | dict[str, str]:
+    value = ast.literal_eval(node)
+    if isinstance(value, set):
+        return {"special": str(*value)}
+    return value if isinstance(value, dict) else str(value)
 
 
 def _models(module: Module) -> dict[str, str]:

@@ -19,12 +19,12 @@ from ftdsl.engines.shared.sources import (
     first_source,
     name_of,
     passes_through,
+    refuse_unreadable,
     settings_in,
     shape_in,
 )
 from ftdsl.engines.shared.stage_context import StageContext
 from ftdsl.language.values import Amount, StageRef, Term
-from ftdsl.recipe.heads import PACKED
 from ftdsl.recipe.settings import Settings
 from ftdsl.recipe.shape import PAIRS, Shape
 from ftdsl.record import mutable
@@ -134,21 +134,8 @@ class Datasets:
                 self.context.refuse(key, why, "put the source into a `data` stage of its own")
         if item.name == "file" and "entry" in item.options:
             return self._existing(item, settings, key)
-        self._readable(item, key)
+        refuse_unreadable(self.context, item, key)
         return name_of(item), self._source(item, settings, key) | self._shape(item)
-
-    def _readable(self, item: Term, key: str) -> None:
-        """Refuse files and rows that the engine cannot read and a data stage can."""
-        if item.name != "file" or (written := str(item.options["path"])).startswith(CLOUDS):
-            return
-        help = f'put it into a `data` stage: data rows {{ source = file("{written}") }}, and `data = rows` here'
-        suffix = PurePosixPath(written).suffix
-        if suffix in PACKED:
-            self.context.refuse(key, f"LLaMA-Factory reads no `{suffix}` files", help)
-        elif shape_in(self.context.plan, item, self.context.stage.kind, self.context.session).is_converted:
-            layout = "messages in other columns, content parts, or `tools` as a list"
-            why = f"LLaMA-Factory does not read rows of this layout ({layout}); a data stage converts them"
-            self.context.refuse(key, why, help)
 
     def _source(self, item: Term, settings: Settings, key: str) -> dict[str, Any]:
         """Where the rows come from, in the format of dataset_info.json."""

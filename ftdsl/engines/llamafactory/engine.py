@@ -17,6 +17,7 @@ ENGINE = Engine(
     unsupported=UNSUPPORTED,
     package=NAME,
     probe="llamafactory.train.tuner",
+    linted=True,
     distributions=(
         NAME, "torch", "transformers", "datasets", "accelerate", "peft", "trl", "deepspeed", "bitsandbytes",
     ),

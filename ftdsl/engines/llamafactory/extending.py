@@ -5,11 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ftdsl.engines.jobs import Document
-from ftdsl.engines.shared.overlay import plain
+from ftdsl.engines.shared.extending import additions, template_of
 from ftdsl.engines.shared.stage_context import StageContext
-from ftdsl.engines.shared.trainer.optimizer import drawn_by_engine, phases
-from ftdsl.language.values import Amount, Term
-from ftdsl.recipe.settings import Settings
 
 
 def extension(context: StageContext, folder: str = "", *, training: bool) -> Document | None:
@@ -19,32 +16,11 @@ def extension(context: StageContext, folder: str = "", *, training: bool) -> Doc
     """
     spec: dict[str, Any] = {}
     if template := context.plan.recipe.templates.get(context.name("template")):
-        spec["template"] = _template(context, template)
+        spec["template"] = template_of(context, template)
     if training:
-        spec |= _training(context)
+        spec |= {"weights": "float32"} if _frozen_in_half(context) else {}
+        spec |= additions(context)
     return Document(f"{folder or context.folder}/extend.json", "json", spec) if spec else None
-
-
-def own_files(context: StageContext) -> list[str]:
-    """Files of the recipe's folder that a stage reads besides its data: callbacks, and descriptions of new tokens."""
-    files = [str(plain(item)).partition(":")[0].replace(".", "/") + ".py" for item in context.get("callbacks") or ()]
-    special = context.get("tokenizer.special")
-    if isinstance(special, Term) and special.name == "file":
-        files.append(str(special.options["path"]))
-    return [name for name in files if context.session.files.exists(context.plan.recipe.folder / name)]
-
-
-def _template(context: StageContext, template: Settings) -> dict[str, Any]:
-    """The recipe's `{{content}}` arrives here as `{content}`; the engine expects two braces."""
-    spec: dict[str, Any] = {"name": context.name("template")}
-    for part in ("user", "assistant", "system", "tool", "prefix", "default_system"):
-        if (text := template.get(part)) is not None:
-            spec[part] = str(text).replace("{content}", "{{content}}")
-    if stop := template.get("stop"):
-        spec["stop"] = list(stop)
-    if "user" not in spec:
-        context.refuse("template", f"the template `{spec['name']}` has no `user`, the format of a user's turn")
-    return spec
 
 
 def _frozen_in_half(context: StageContext) -> bool:
@@ -61,25 +37,3 @@ def _frozen_in_half(context: StageContext) -> bool:
         and planned.strategy not in ("zero3", "megatron")
         and not context.get("quantize.bits")
     )
-
-
-def _training(context: StageContext) -> dict[str, Any]:
-    spec: dict[str, Any] = {}
-    if _frozen_in_half(context):
-        spec["weights"] = "float32"
-    if not drawn_by_engine(context):
-        spec["schedule"] = phases(context)
-    dropout = {name: context.get(f"{name}_dropout") for name in ("attention", "hidden")}
-    if any(rate is not None for rate in dropout.values()):
-        spec["dropout"] = {name: float(rate) for name, rate in dropout.items() if rate is not None}
-    every = context.get("save.every")
-    if isinstance(every, Amount) and every.unit == "time":
-        spec["save_seconds"] = every.number
-    if own := [str(plain(item)) for item in context.get("callbacks") or ()]:
-        spec["callbacks"] = own
-        for callback in own:
-            if callback.count(":") != 1:
-                context.refuse(
-                    "callbacks", f"`{callback}` is not a class", 'write `callbacks = ["package.module:Class"]`'
-                )
-    return spec

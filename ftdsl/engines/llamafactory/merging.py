@@ -8,9 +8,10 @@ from ftdsl.engines.jobs import Command, Document, Job
 from ftdsl.engines.llamafactory import limits, lowerings, runtime_modules
 from ftdsl.engines.llamafactory.calibrating import calibration
 from ftdsl.engines.llamafactory.documents import job_of, yaml_of
-from ftdsl.engines.llamafactory.extending import extension, own_files
-from ftdsl.engines.shared import overlay
+from ftdsl.engines.llamafactory.extending import extension
+from ftdsl.engines.shared import overlay, runtime_spec
 from ftdsl.engines.shared.assemble import result_of, title_of
+from ftdsl.engines.shared.extending import own_files
 from ftdsl.engines.shared.parallel import PYTHON
 from ftdsl.engines.shared.stage_context import Params, StageContext
 from ftdsl.language.values import StageRef
@@ -49,7 +50,7 @@ def _export(
     params |= {"export_dir": result_of(context), "export_device": "auto" if context.planned.world.gpu else "cpu"}
     config, added = yaml_of(context, "export", params), extension(context, training=False)
     private: dict[str, Any] = {"private": True} if context.option("push", "private") else {}
-    spec = runtime_modules.spec(context, "export", [{"config": config.path}], added, **private)
+    spec = runtime_spec.spec(context, "export", [{"config": config.path}], added, **private)
     argv = (PYTHON, runtime_modules.PROGRAM, "export", spec.path)
     documents = [config, *documents, *([added] if added else []), spec]
     commands = [*before, Command(argv)]

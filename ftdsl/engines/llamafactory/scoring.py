@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from ftdsl.engines.jobs import Document, Job
-from ftdsl.engines.llamafactory import limits, lowerings, runtime_modules, sharding
+from ftdsl.engines.llamafactory import limits, lowerings, sharding
 from ftdsl.engines.llamafactory.datasets import Datasets, media
 from ftdsl.engines.llamafactory.documents import dataset_info, job_of, yaml_of
-from ftdsl.engines.llamafactory.extending import extension, own_files
+from ftdsl.engines.llamafactory.extending import extension
 from ftdsl.engines.llamafactory.lowerings.generate import generation
 from ftdsl.engines.llamafactory.runtime_modules import TRAIN
-from ftdsl.engines.shared import overlay, parallel
+from ftdsl.engines.shared import overlay, parallel, runtime_spec
 from ftdsl.engines.shared.assemble import title_of
+from ftdsl.engines.shared.extending import own_files
 from ftdsl.engines.shared.gates import gate_command, gates_of
 from ftdsl.engines.shared.leaks import leak_check
 from ftdsl.engines.shared.stage_context import StageContext
@@ -50,7 +51,7 @@ def score(context: StageContext) -> Job:
     added = extension(context, training=False)
     documents += [added] if added else []
     parts = [{"config": document.path} for document in configs]
-    documents.append(runtime_modules.spec(context, "eval", parts, added))
+    documents.append(runtime_spec.spec(context, "eval", parts, added))
     commands = parallel.launch(context, TRAIN, len(parts))
     if leaks := leak_check(context):
         documents.append(leaks[0])

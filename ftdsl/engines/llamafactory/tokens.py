@@ -12,8 +12,10 @@ from ftdsl import catalog
 from ftdsl.engines.jobs import Command, Document, Job, Raw
 from ftdsl.engines.llamafactory import runtime_modules
 from ftdsl.engines.llamafactory.datasets import Datasets
-from ftdsl.engines.llamafactory.extending import extension, own_files
+from ftdsl.engines.llamafactory.extending import extension
+from ftdsl.engines.shared import runtime_spec
 from ftdsl.engines.shared.assemble import reads_of
+from ftdsl.engines.shared.extending import own_files
 from ftdsl.engines.shared.overlay import environment
 from ftdsl.engines.shared.parallel import PYTHON
 from ftdsl.engines.shared.run_paths import seen_from_run
@@ -55,7 +57,7 @@ def _job(context: StageContext, params: Params, datasets: Datasets, path: str) -
     config = {**params, "use_cpu": True, "report_to": "none", "dataset_dir": folder, "output_dir": folder}
     document = Document(f"{folder}/tokens.yaml", "yaml", {**config, "tokenized_path": result}, (context.location,))
     entries = Document(f"{folder}/dataset_info.json", "json", dict(datasets.entries))
-    spec = runtime_modules.spec(context, "tokens", [{"config": document.path}], added, folder=folder)
+    spec = runtime_spec.spec(context, "tokens", [{"config": document.path}], added, folder=folder)
     argv: tuple[str | Raw, ...] = (PYTHON, runtime_modules.PROGRAM, "tokens", spec.path)
     return Job(
         key=job_key(folder),

@@ -8,11 +8,12 @@ from ftdsl.engines.jobs import Command, Job
 from ftdsl.engines.llamafactory import limits, lowerings, runtime_modules, sharding
 from ftdsl.engines.llamafactory.datasets import Datasets, training
 from ftdsl.engines.llamafactory.documents import dataset_info, job_of, yaml_of
-from ftdsl.engines.llamafactory.extending import extension, own_files
+from ftdsl.engines.llamafactory.extending import extension
 from ftdsl.engines.llamafactory.lowerings.watch import reached
 from ftdsl.engines.llamafactory.tokens import ahead
-from ftdsl.engines.shared import overlay, parallel
+from ftdsl.engines.shared import overlay, parallel, runtime_spec
 from ftdsl.engines.shared.assemble import result_of, title_of
+from ftdsl.engines.shared.extending import own_files
 from ftdsl.engines.shared.leaks import leak_check
 from ftdsl.engines.shared.parallel import PYTHON
 from ftdsl.engines.shared.stage_context import StageContext
@@ -44,8 +45,8 @@ def train(context: StageContext) -> Job:
         documents.append(added)
     output, more = result_of(context), guard.policy(context, reaches=reached(context)[0]) | guard.ramp(context)
     train = documents[0].path
-    parts, launched = runtime_modules.trainings(context, train)
-    documents.append(runtime_modules.spec(context, "train", parts, added, output=output, result=written, **more))
+    parts, launched = runtime_spec.trainings(context, runtime_modules.PROGRAM, train)
+    documents.append(runtime_spec.spec(context, "train", parts, added, output=output, result=written, **more))
     first = Command(
         (PYTHON, runtime_modules.PROGRAM, "fresh", documents[-1].path),
         comment="keeps this stage's own checkpoints, to resume from; sets aside those of other runs",

@@ -12,7 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ftdsl import catalog
 from ftdsl.diagnostics import Severity
 from ftdsl.engines.jobs import Document
 from ftdsl.engines.shared import overlay
@@ -36,7 +35,7 @@ _OF_THE_METHOD = ("finetuning_type", "create_new_adapter")
 
 def lint(context: StageContext, documents: list[Document]) -> None:
     """Run the rules over every configuration of a job. A smoke run is not what the author wrote, so it is not checked."""
-    if context.plan.recipe.smoke or not catalog.versions(context.engine.name):
+    if context.plan.recipe.smoke or not context.engine.linted:
         return
     beside = {name: _beside(context, documents, name, block)
               for name, block in ((DEEPSPEED, "deepspeed"), (ACCELERATE, "accelerate"))}  # fmt: skip

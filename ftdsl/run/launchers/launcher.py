@@ -1,7 +1,7 @@
-"""What starts a stage and can say what became of it. The executor knows nothing else of machines.
+"""Starts stages and reports how they ended. The executor knows nothing else of machines.
 
 A launcher is given `<stage>/launch.sh` of a run folder, which it runs with that folder as working directory. Everything else
-a stage leaves (metrics.jsonl, result.json) lies in its folder, which whoever watches can read.
+a stage leaves (metrics.jsonl, result.json) is in its folder, which any observer can read.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Launcher(Protocol):
         """Start a stage. Raises: LaunchError when it cannot be."""
 
     def find(self, task: Task) -> Handle | None:
-        """The last start of this stage, whoever made it; None where none is on record. `poll` says whether it lives."""
+        """The last start of this stage, whoever made it; None where none is on record. `poll` tells whether it runs."""
 
     def poll(self, handle: Handle) -> int | None:
         """The exit status of its script, or None while it runs. Called a few times a second, and once more after the end."""

@@ -1,7 +1,7 @@
 """This machine: a stage is a process group of its own that holds a lock in its folder for as long as it lives.
 
 The lock is what keeps a stage from being started twice, also after `ftc` was killed: it belongs to the stage, not to who
-started it. Beside it lie the process that holds it (its number, when it began, which boot of the machine) and, at the end, its
+started it. Beside it are the process that holds it (its number, when it began, which boot of the machine) and, at the end, its
 exit status, so that a later `ftc` can join it. Processes that leave the group (torchrun's ranks do) are known by a variable of
 their environment.
 """
@@ -54,7 +54,7 @@ class LocalLauncher:
 
     def __init__(self) -> None:
         self._own: dict[str, subprocess.Popen[bytes]] = {}
-        self._asked: dict[str, float] = {}
+        self._cancelled_at: dict[str, float] = {}
 
     def submit(self, task: Task) -> Handle:
         """Raises: LaunchError when the stage runs already, or cannot be started."""
@@ -98,14 +98,14 @@ class LocalLauncher:
             lives = alive(facts["pid"], facts["start"], facts["boot"])
             status = None if lives else _left(Path(facts["folder"]))
         if status is not None:
-            self._kill(handle)  # what it left behind; where its leader was killed, nobody could say how the rest ends
-        elif (asked := self._asked.get(handle.id)) is not None and time.monotonic() - asked > GRACE:
+            self._kill(handle)  # its remaining processes; if their leader was killed, their exit status would be lost
+        elif (cancelled := self._cancelled_at.get(handle.id)) is not None and time.monotonic() - cancelled > GRACE:
             self._kill(handle)
         return status
 
     def cancel(self, handle: Handle, *, now: bool = False) -> None:
-        if handle.id not in self._asked:
-            self._asked[handle.id] = time.monotonic()
+        if handle.id not in self._cancelled_at:
+            self._cancelled_at[handle.id] = time.monotonic()
             _signal(os.killpg, (handle.facts or {})["pid"], signal.SIGTERM)
         if now:
             self._kill(handle)

@@ -1,6 +1,6 @@
 """The data stage: rows read, checked, cleaned, split, mixed and written for the engine. Given a spec, leaves a folder.
 
-The data's way, in the order of the files' names below; rows are read twice and never held, so files may be larger than
+The steps, in the order of the files below; rows are read twice and never kept in memory, so files may be larger than
 memory:
 
     reading   files, folders, hubs -> blocks of JSON lines          (formats.py: CSV, Parquet, arrays, compressed)

@@ -1,4 +1,4 @@
-"""What files of rows are handed on as: a `File` gives `Block`s of JSON lines."""
+"""Files of rows: a `File` gives `Block`s of JSON lines."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ class CannotReadError(Exception):
 
 
 def on_line(line: int, row: int) -> int:
-    """The place of a row that shares its line with others: both numbers, in one."""
+    """The position of a row that shares its line with others: both numbers, in one."""
     return row << 32 | line
 
 
 @dataclass
 class Block:
-    """Rows as JSON, one a line. `numbers` are their places in the file (None: `first` and on, a line each); `read` is how
-    many bytes of the file are read so far; `errors` are what is no row: how many rows of the block come before, its place, why.
+    """Rows as JSON, one a line. `numbers` are their positions in the file (None: `first` and on, a line each); `read` is how
+    many bytes of the file are read so far; `errors` are lines that are no rows: how many rows of the block precede it, its
+    position, why.
     """
 
     lines: bytes
@@ -32,34 +33,34 @@ class Block:
     read: int = 0
     errors: tuple[tuple[int, int, str], ...] = ()
 
-    def places(self) -> Iterator[tuple[int, bytes]]:
-        """(place, line) of every line that is not blank."""
+    def numbered(self) -> Iterator[tuple[int, bytes]]:
+        """(position, line) of every line that is not blank."""
         lines = self.lines.split(b"\n")
-        for place, line in zip(self.numbers or range(self.first, self.first + len(lines)), lines, strict=False):
+        for position, line in zip(self.numbers or range(self.first, self.first + len(lines)), lines, strict=False):
             if line and not line.isspace():
-                yield place, line
+                yield position, line
 
 
 @dataclass
 class File:
-    """A file of a source, or a hub's data set. `by` says how places in it are counted: `line` or `row`."""
+    """A file of a source, or a hub's data set. `by`: the unit of positions, `line` or `row`."""
 
     name: str
     size: int
     blocks: Callable[[], Iterator[Block]]
     by: str = "line"
 
-    def where(self, place: int) -> str:
+    def where(self, position: int) -> str:
         """`inputs/data/a.jsonl:17`, `a.json:1: row 17`, `a.parquet: row 17`."""
-        found = self.numbers(place)
-        line = f":{found['line']}" if "line" in found else ""
-        return f"{self.name}{line}" + (f": row {found['row']}" if "row" in found else "")
+        numbers = self.numbers(position)
+        line = f":{numbers['line']}" if "line" in numbers else ""
+        return f"{self.name}{line}" + (f": row {numbers['row']}" if "row" in numbers else "")
 
-    def numbers(self, place: int) -> dict[str, int]:
-        """The line of a place, its row, or both."""
-        line, row = place & 0xFFFFFFFF, place >> 32
+    def numbers(self, position: int) -> dict[str, int]:
+        """The line of a position, its row, or both."""
+        line, row = position & 0xFFFFFFFF, position >> 32
         if self.by == "row":
-            return {"row": place}
+            return {"row": position}
         return {"line": line, "row": row} if row else {"line": line}
 
 

@@ -13,7 +13,7 @@ Facts = dict[str, Any]
 BINS, WIDTH, HEIGHT = 48, 720, 150
 MARKS = (50, 90, 99)
 LONG = (512, 1024, 2048, 4096, 8192, 16384, 32768)
-WORDS = {
+REASONS = {
     "bad_roles": "speakers do not take turns", "empty": "question or answer empty", "no_text": "no text at all",
     "broken": "not readable, or not of the format",
     "too_long": "longer than its reader takes", "tokens": "too short or too long", "languages": "in another language",
@@ -94,13 +94,13 @@ def _flow(facts: Facts, rows: int) -> list[dict[str, Any]]:
     """What became of the rows that were read, as shares of a bar."""
     kept = sum(source["kept"] for source in facts["sources"])
     spare = sum(source["not_sampled"] for source in facts["sources"])
-    found = [("kept", kept, "kept")]
-    found += [(WORDS.get(why, why), count, "drop") for why, count in facts["dropped"].items()]
-    found += [("not in the sample", spare, "spare")] if spare else []
+    shares = [("kept", kept, "kept")]
+    shares += [(REASONS.get(why, why), count, "drop") for why, count in facts["dropped"].items()]
+    shares += [("not in the sample", spare, "spare")] if spare else []
     return [
         {"name": name, "count": f"{count:,}", "share": _share(count, rows), "width": f"{100 * count / max(1, rows):.3f}",
          "kind": kind, "shade": f"{max(0.5, 1.1 - 0.12 * at):.2f}"}
-        for at, (name, count, kind) in enumerate(found)
+        for at, (name, count, kind) in enumerate(shares)
     ]  # fmt: skip
 
 
@@ -132,9 +132,9 @@ def above(table: list[int], length: int) -> float:
 
 
 def _long(table: list[int]) -> list[dict[str, str]]:
-    found = [(length, above(table, length)) for length in LONG if length < table[-1] and length >= table[0]]
+    shares = [(length, above(table, length)) for length in LONG if length < table[-1] and length >= table[0]]
     return [
-        {"length": f"{length:,}", "share": _percent(share), "width": f"{100 * share:.2f}"} for length, share in found
+        {"length": f"{length:,}", "share": _percent(share), "width": f"{100 * share:.2f}"} for length, share in shares
     ]
 
 
@@ -162,7 +162,7 @@ def _histogram(table: list[int]) -> dict[str, Any]:
 
 
 def _mark(number: int, value: int, x: float) -> dict[str, Any]:
-    """A line at a length; its words stand on the side where there is room."""
+    """A line at a length; its label is on the side with room."""
     right = x > WIDTH * 0.8
     return {
         "x": f"{x:.1f}",
@@ -204,7 +204,7 @@ def _source(source: Facts, rows: int) -> dict[str, Any]:
 
 def _dropped(facts: Facts) -> list[dict[str, str]]:
     return [
-        {"why": WORDS.get(why, why), "rule": why, "file": file["file"], "rows": f"{count:,}",
+        {"why": REASONS.get(why, why), "rule": why, "file": file["file"], "rows": f"{count:,}",
          "share": _share(count, file["rows"])}
         for why in facts["dropped"]
         for file in facts["files"]
@@ -224,18 +224,20 @@ def _sample(sample: Facts) -> dict[str, Any]:
 
 
 def _fields(row: Facts) -> list[dict[str, str]]:
-    found = []
+    fields = []
     for name, value in row.items():
-        if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+        if isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value):
             for turn in value:
                 role = str(turn.get("role") or turn.get("from") or name)
                 text = turn.get("content") or turn.get("value")
-                found.append(
+                fields.append(
                     {"name": role, "text": text if isinstance(text, str) else _json(turn), "side": _side(role)}
                 )
         elif value not in (None, "", []):
-            found.append({"name": name, "text": value if isinstance(value, str) else _json(value), "side": _side(name)})
-    return found
+            fields.append(
+                {"name": name, "text": value if isinstance(value, str) else _json(value), "side": _side(name)}
+            )
+    return fields
 
 
 def _side(name: str) -> str:

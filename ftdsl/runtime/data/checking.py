@@ -1,4 +1,4 @@
-"""Holds rows against their format: what LLaMA-Factory would stumble over, or pass over in silence, is said here.
+"""Checks rows against their format, and reports what LLaMA-Factory would fail on, or ignore silently.
 
 What it does with each format: llamafactory/data/converter.py, data/formatter.py, data/mm_plugin.py (0.9.5).
 """
@@ -38,7 +38,7 @@ class DroppedError(Exception):
 
 
 class Checker:
-    """Holds rows against the format of a spec."""
+    """Checks rows against the format of a spec."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self.family, _, self.base = spec["format"].rpartition("-")
@@ -52,7 +52,7 @@ class Checker:
         self._history = self.columns.get("history", "")
         self._media = [part for part in MARKS if part in self.columns]
         self._folder = spec.get("media") or ""
-        self._there: dict[str, bool] = {}
+        self._exists: dict[str, bool] = {}
         self._base = {"alpaca": self._alpaca, "text": self._text}.get(self.base, self._chat)
 
     def check(self, row: Any) -> tuple[list[str], list[str]]:
@@ -66,12 +66,12 @@ class Checker:
             raise BadRowError("type", f"`{self.columns['label']}` is true or false, not {kind_of(label)}")
         if "tools" in self.columns and row.get(self.columns["tools"]):
             self._tools(row[self.columns["tools"]])
-        asked, answered = self.texts.of(row)
-        if "no_text" in self.drop and not any(text.strip() for text in (*asked, *answered)):
+        questions, answers = self.texts.of(row)
+        if "no_text" in self.drop and not any(text.strip() for text in (*questions, *answers)):
             raise DroppedError("no_text")
         if self._media:
-            self._files(row, (*asked, *answered))
-        return asked, answered
+            self._files(row, (*questions, *answers))
+        return questions, answers
 
     def _need(self, row: Row, part: str) -> Any:
         column = self.columns.get(part, part)
@@ -156,7 +156,7 @@ class Checker:
             has = ", ".join(f"`{key}`" for key in turn) or "nothing"
             raise BadRowError("missing", f"turn {at} has no `{role}`; it has {has}")
         if calls := turn.get("tool_calls"):
-            self._calls([one.get("function") if isinstance(one, dict) else one for one in calls], at)
+            self._calls([call.get("function") if isinstance(call, dict) else call for call in calls], at)
             return self.roles["call"]
         name, text = str(turn[role]), turn.get(content)
         if name not in list(self.roles.values())[2:]:
@@ -184,8 +184,8 @@ class Checker:
                 raise BadRowError("tools", text)
 
     def _tools(self, tools: Any) -> None:
-        found = _parsed(tools) if isinstance(tools, str) else None
-        if not isinstance(found, list):
+        content = _parsed(tools) if isinstance(tools, str) else None
+        if not isinstance(content, list):
             text = f"`{self.columns['tools']}` is text that holds a JSON list of tools"
             raise BadRowError("tools", text if isinstance(tools, str) else f"{text}, not {kind_of(tools)}")
 
@@ -201,8 +201,8 @@ class Checker:
 
     def _files(self, row: Row, texts: Iterable[str]) -> None:
         for part in self._media:
-            found = row.get(self.columns[part]) or []
-            names = found if isinstance(found, list) else [found]
+            value = row.get(self.columns[part]) or []
+            names = value if isinstance(value, list) else [value]
             marks = sum(text.count(MARKS[part]) for text in texts)
             if len(names) != marks:
                 text = f"{len(names)} in `{self.columns[part]}`, and {marks} {MARKS[part]} in the text"
@@ -215,9 +215,9 @@ class Checker:
         for frame in frames:
             if not isinstance(frame, str):
                 raise BadRowError("type", f"`{self.columns[part]}` is a list of paths, not {kind_of(frame)}")
-            if frame not in self._there:
-                self._there[frame] = os.path.isfile(os.path.join(self._folder, frame)) or os.path.isfile(frame)
-            if not self._there[frame]:
+            if frame not in self._exists:
+                self._exists[frame] = os.path.isfile(os.path.join(self._folder, frame)) or os.path.isfile(frame)
+            if not self._exists[frame]:
                 raise BadRowError("media", f"there is no file `{frame}` in {self._folder or 'the run folder'}")
 
 

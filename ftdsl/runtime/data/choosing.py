@@ -135,17 +135,17 @@ def _sample(rows: Array, source: dict[str, Any], digest: Array, seed: int, copie
 
 def lowest(digest: Array, rows: Array, count: int, seed: int, *, ties: bool = False) -> Array:
     """The rows whose digests, shuffled by a seed, are the lowest; with `ties` all that equal the last one too."""
-    best, found = np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    best, chosen = np.zeros(0, np.uint64), np.zeros(0, np.int64)
     if count <= 0:
-        return found
+        return chosen
     for start in range(0, len(rows), BATCH):
         some = rows[start : start + BATCH]
-        best, found = np.r_[best, mixed(digest[some], seed)], np.r_[found, some]
+        best, chosen = np.r_[best, mixed(digest[some], seed)], np.r_[chosen, some]
         if len(best) > count:
             last = np.partition(best, count - 1)[count - 1]
             keep = best <= last
-            best, found = best[keep], found[keep]
-    return found if ties else found[np.lexsort((found, best))[:count]]
+            best, chosen = best[keep], chosen[keep]
+    return chosen if ties else chosen[np.lexsort((chosen, best))[:count]]
 
 
 def _split(digest: Array, holdout: dict[str, Any], choice: Choice) -> None:
@@ -164,9 +164,9 @@ def _split(digest: Array, holdout: dict[str, Any], choice: Choice) -> None:
 
 
 def _between(digest: Array, rows: Array, seed: int, low: int, high: int) -> Array:
-    found = []
+    chosen = []
     for start in range(0, len(rows), BATCH):
         some = rows[start : start + BATCH]
         value = mixed(digest[some], seed)
-        found.append(some[(value >= np.uint64(low)) & (value < np.uint64(high))])
-    return np.concatenate(found) if found else rows
+        chosen.append(some[(value >= np.uint64(low)) & (value < np.uint64(high))])
+    return np.concatenate(chosen) if chosen else rows

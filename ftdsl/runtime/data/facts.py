@@ -27,12 +27,12 @@ LONG = 4000
 
 def to_show(table: Table, choice: Choice, seed: int) -> dict[int, str]:
     """A few rows of each part: row -> part. Chosen by content, so that the same data shows the same rows."""
-    found: dict[int, str] = {}
+    to_part: dict[int, str] = {}
     for number, name in enumerate(PARTS):
         rows = choice.kept(number)
         if len(rows):
-            found |= dict.fromkeys(lowest(table.column("digest"), rows, SHOWN, seed ^ 0x5B0).tolist(), name)
-    return found
+            to_part |= dict.fromkeys(lowest(table.column("digest"), rows, SHOWN, seed ^ 0x5B0).tolist(), name)
+    return to_part
 
 
 def facts(
@@ -64,11 +64,11 @@ def facts(
         "parts": {name: _part(name, part, table, choice) for name, part in parts.items()},
         "tokens": lengths.measured(spec, table, choice, seen),
         "characters": {"unit": "characters", "of": len(chars), "quantiles": lengths.quantiles(chars)},
-        "language_untold": survey.untold,
+        "language_untold": survey.undetected,
         "dropped_rows": "dropped.jsonl" if writer.dropped else None,
         "dropped_rows_cap": KEPT_OUT,
         "samples": [
-            _sample(row, name, writer) for row, name in sorted(shown.items(), key=lambda one: PARTS.index(one[1]))
+            _sample(row, name, writer) for row, name in sorted(shown.items(), key=lambda item: PARTS.index(item[1]))
         ],
         "warnings": survey.reporter.warnings,
     }
@@ -151,5 +151,5 @@ def _cut(value: Any) -> Any:
     if isinstance(value, str):
         return value if len(value) <= LONG else f"{value[:LONG]} … ({len(value) - LONG} characters more)"
     if isinstance(value, list):
-        return [_cut(one) for one in value[:50]]
-    return {key: _cut(one) for key, one in value.items()} if isinstance(value, dict) else value
+        return [_cut(item) for item in value[:50]]
+    return {key: _cut(item) for key, item in value.items()} if isinstance(value, dict) else value

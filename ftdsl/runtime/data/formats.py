@@ -1,4 +1,4 @@
-"""Files of each format as blocks of JSON lines. Files are streamed, compressed ones too; none is held whole."""
+"""Files of each format as blocks of JSON lines. Files are streamed, compressed ones too; none is loaded whole."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BATCH = 1024
 
 
 def opened(name: str) -> tuple[IO[bytes], IO[bytes]]:
-    """A file's content, unpacked, and the file as it lies on disk (for how far it is read). Raises: CannotReadError."""
+    """A file's content, unpacked, and the raw file (for the progress). Raises: CannotReadError."""
     raw = open(name, "rb")  # noqa: SIM115 (closed by whoever reads)
     ending = name.removeprefix(unpacked(name))
     if not ending:
@@ -61,7 +61,7 @@ def _pyarrow(what: str) -> Any:
         import pyarrow.parquet
     except ImportError:
         raise CannotReadError(
-            f"{what} is read with pyarrow, which this Python has not; every LLaMA-Factory environment has it"
+            f"{what} is read with pyarrow, which this Python does not have; every LLaMA-Factory environment has it"
         ) from None
     return pyarrow
 
@@ -93,11 +93,11 @@ def text_rows(name: str) -> Iterator[Block]:
     """Plain text: a line is a row, `{"text": …}`, as LLaMA-Factory reads it."""
     for block in lines(name):
         rows = _Rows()
-        for place, line in block.places():
+        for position, line in block.numbered():
             try:
-                rows.add(place, orjson.dumps({"text": line.decode().rstrip("\r")}))
+                rows.add(position, orjson.dumps({"text": line.decode().rstrip("\r")}))
             except UnicodeDecodeError:
-                rows.fail(place, "not UTF-8")
+                rows.fail(position, "not UTF-8")
         yield rows.block(block.read)
 
 
@@ -117,7 +117,7 @@ class _Rows:
         self.bytes += len(row)
 
     def fail(self, number: int, why: str) -> None:
-        """What stands here is no row."""
+        """Record an error in place of a row."""
         self.errors.append((len(self.rows), number, why))
 
     @property
@@ -132,7 +132,7 @@ class _Rows:
 
 
 def csv_rows(name: str) -> Iterator[Block]:
-    """CSV with a header; a row's place is the line it ends on."""
+    """CSV with a header; a row's position is the line it ends on."""
     content, raw = opened(name)
     csv.field_size_limit(sys.maxsize)
     with raw, io.TextIOWrapper(content, "utf-8-sig", errors="surrogateescape", newline="") as text:
@@ -158,24 +158,24 @@ def csv_rows(name: str) -> Iterator[Block]:
 
 
 def _header(reader: csv.DictReader[str]) -> None:
-    """Raises: CannotReadError where a name stands twice, or something else than commas between the cells."""
+    """Raises: CannotReadError if a name is repeated, or another separator than commas is used."""
     try:
         names = reader.fieldnames or ()
-    except csv.Error:  # said again, with its line, by whoever reads the rows
+    except csv.Error:  # reported again, with its line, when the rows are read
         return
     other = next((mark for mark in ";\t|" if len(names) == 1 and mark in names[0]), "")
     if other:
         mark = {"\t": "tabs", ";": "semicolons"}.get(other, f"`{other}`")
         raise CannotReadError(f"its cells are separated by {mark}; commas are read")
     if twice := next((name for name in names if list(names).count(name) > 1), None):
-        raise CannotReadError(f"the column `{twice}` stands twice in its header")
+        raise CannotReadError(f"the column `{twice}` is repeated in its header")
 
 
 def _cells(row: dict[str | None, Any]) -> str:
     """What is wrong with a row that is longer or shorter than the header."""
     wanted = len([name for name in row if name is not None])
-    found = sum(value is not None for name, value in row.items() if name is not None) + len(row.get(None) or ())
-    return f"{found} cell{'s' * (found != 1)}, and the header has {wanted}"
+    cells = sum(value is not None for name, value in row.items() if name is not None) + len(row.get(None) or ())
+    return f"{cells} cell{'s' * (cells != 1)}, and the header has {wanted}"
 
 
 def parquet_rows(name: str) -> Iterator[Block]:
@@ -247,15 +247,15 @@ def _values(name: str) -> Iterator[Block]:
         window, rows, last = _Window(text), _Rows(raw), 0
         for number in count(1):
             try:
-                if (found := window.value()) is None:
+                if (item := window.value()) is None:
                     break
-                line, row = found
+                line, row = item
                 shared = line == last or (window.goes_on() and window.line == line)
                 rows.add(on_line(line, number) if shared else line, row)
                 last = line
             except (ValueError, RecursionError) as error:
-                place = on_line(window.line, number) if window.line == last else window.line
-                rows.fail(place, f"not JSON: {str(error).split(':')[0].lower()}")
+                position = on_line(window.line, number) if window.line == last else window.line
+                rows.fail(position, f"not JSON: {str(error).split(':')[0].lower()}")
                 break  # where the next row starts cannot be known
             if rows.full:
                 yield rows.block()
@@ -267,7 +267,7 @@ class _Window:
 
     def __init__(self, text: IO[str]) -> None:
         self._text, self._buffer, self._at, self.line = text, "", 0, 1
-        self._decoder = json.JSONDecoder(strict=False)  # control characters are found, and said, by whoever parses rows
+        self._decoder = json.JSONDecoder(strict=False)  # control characters are reported when rows are parsed
         self._whole = False
 
     def value(self) -> tuple[int, bytes] | None:
@@ -284,10 +284,10 @@ class _Window:
                 continue
             if end == len(self._buffer) and self._more():
                 continue  # a number may go on
-            found, line = self._buffer[self._at : end], self.line
-            self.line += found.count("\n")
+            text, line = self._buffer[self._at : end], self.line
+            self.line += text.count("\n")
             self._at = end
-            return line, found.replace("\n", " ").encode("utf-8", "surrogateescape")
+            return line, text.replace("\n", " ").encode("utf-8", "surrogateescape")
 
     def goes_on(self) -> bool:
         """Past blanks, commas and brackets between values; False at the end."""

@@ -26,9 +26,9 @@ def data_set(source: dict[str, Any]) -> File:
 
 
 def _name(source: dict[str, Any]) -> str:
-    said = [str(source[key]) for key in ("subset", "folder", "split") if source.get(key)]
+    options = [str(source[key]) for key in ("subset", "folder", "split") if source.get(key)]
     revision = f"@{source['revision']}" if source.get("revision") else ""
-    return f"hf:{source['id']}{revision}" + (f" ({', '.join(said)})" if said else "")
+    return f"hf:{source['id']}{revision}" + (f" ({', '.join(options)})" if options else "")
 
 
 def _loaded(source: dict[str, Any], name: str) -> Any:
@@ -37,7 +37,7 @@ def _loaded(source: dict[str, Any], name: str) -> Any:
         import datasets
     except ImportError:
         raise CannotReadError(
-            f"{name} is read with the package `datasets`, which this Python has not; every LLaMA-Factory environment has it"
+            f"{name} is read with the package `datasets`, which this Python does not have; every LLaMA-Factory environment has it"
         ) from None
     datasets.disable_progress_bars()
     try:

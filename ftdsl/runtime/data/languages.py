@@ -1,4 +1,4 @@
-"""Keeps rows in the languages a recipe names, told by py3langid (97 languages; its model comes with the package)."""
+"""Keeps rows in the languages a recipe names, detected by py3langid (97 languages; its model comes with the package)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from .blocks import CannotReadError
 from .checking import REASONS
 
 HEAD = 2000
-"""Characters that are looked at: more tell nothing new."""
+"""Characters that are read: more do not improve the detection."""
 SURE = 0.5
-"""Below this probability nothing is said of a row (too short, code, formulas): it stays, and is counted."""
+"""Below this probability a row's language is undetected (too short, code, formulas): it stays, and is counted."""
 
 
 class Languages:
@@ -23,12 +23,12 @@ class Languages:
         known = self._identifier.labels
         for name in wanted:
             if name not in known:
-                text = f"`{name}` is no language that can be told; known: {', '.join(sorted(known))}"
+                text = f"`{name}` is not a language that can be detected; known: {', '.join(sorted(known))}"
                 raise CannotReadError(text)
         self._wanted = {*wanted, "und"}
 
     def judge(self, texts: list[str], why: Any) -> int:
-        """Mark rows in other languages; how many nothing can be said of."""
+        """Mark rows in other languages; the number of undetected ones."""
         untold = 0
         for at, text in enumerate(texts):
             if why[at]:

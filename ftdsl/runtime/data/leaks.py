@@ -1,7 +1,7 @@
 """`python -m runtime.data leaks SPEC.json`: are rows evaluated with trained on too? Over all data sets of a stage.
 
 Compared are texts, without case and blanks, so that a question is found in a data set of another format. A row that asks
-the same and is answered otherwise counts, and is said apart. Where a data stage looks for near-duplicates, rows that
+the same and is answered otherwise counts, and is reported separately. Where a data stage looks for near-duplicates, rows that
 are only alike are found too.
 """
 
@@ -33,45 +33,45 @@ Array = np.ndarray[Any, Any]
 
 @dataclass
 class Evaluated:
-    """Rows of one data set that is evaluated with: their place by what is asked, and by all that stands in them."""
+    """Rows of a data set that is evaluated with: their locations by the hash of the question, and by that of the whole text."""
 
     name: str
     rows: int = 0
     questions: dict[int, str] = field(default_factory=dict)
     wholes: dict[int, str] = field(default_factory=dict)
     texts: list[tuple[str, str]] = field(default_factory=list)
-    found: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """Place -> (how, the place it is trained on)."""
+    leaks: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Location -> (how, the location of the row it is trained on)."""
 
 
 def compare(spec: dict[str, Any]) -> int:
-    """0; 1 when rows are found and the spec says stop. What is found stands in leaks-report.json. Raises: OSError."""
+    """0; 1 if there are leaks and the spec says stop. Leaks are listed in leaks-report.json. Raises: OSError."""
     folder = spec["stage"]
     os.makedirs(folder, exist_ok=True)
     with Reporter(folder) as reporter:
         try:
             near = spec.get("near")
-            evaluated = [_evaluated(one, near) for one in spec["eval"]]
-            for one in spec["train"]:
-                _trained(one, evaluated, near, reporter)
+            evaluated = [_evaluated(part, near) for part in spec["eval"]]
+            for part in spec["train"]:
+                _trained(part, evaluated, near, reporter)
         except (CannotReadError, *BROKEN) as error:
             reporter.error(spec["where"], str(error))
             reporter.failed("data")
             return 1
-        return _tell(spec, evaluated, reporter)
+        return _report(spec, evaluated, reporter)
 
 
 def _rows(part: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """(place, what is asked, all of it) of every row that can be read; what cannot is the engine's to say."""
+    """(location, question, whole text) of every row that can be read; the engine reports the others."""
     texts = Texts(part)
     for file in files_of(part):
         for block in file.blocks():
-            for place, line in block.places():
+            for position, line in block.numbered():
                 try:
-                    question, whole = texts.asked(orjson.loads(line))
+                    question, whole = texts.question_and_text(orjson.loads(line))
                 except (ValueError, KeyError, TypeError, AttributeError, IndexError):
                     continue
-                yield file.where(place), _plain(question), _plain(whole)
+                yield file.where(position), _plain(question), _plain(whole)
 
 
 def _plain(text: str) -> str:
@@ -83,29 +83,29 @@ def _hash(text: str) -> int:
 
 
 def _evaluated(part: dict[str, Any], near: float | None) -> Evaluated:
-    found = Evaluated(part["name"])
-    for place, question, whole in _rows(part):
-        found.rows += 1
-        found.wholes[_hash(whole)] = place
+    evaluated = Evaluated(part["name"])
+    for location, question, whole in _rows(part):
+        evaluated.rows += 1
+        evaluated.wholes[_hash(whole)] = location
         if question.count(" ") >= LEAST - 1:
-            found.questions[_hash(question)] = place
+            evaluated.questions[_hash(question)] = location
         if near:
-            found.texts.append((place, whole))
-    return found
+            evaluated.texts.append((location, whole))
+    return evaluated
 
 
 def _trained(part: dict[str, Any], evaluated: list[Evaluated], near: float | None, reporter: Reporter) -> None:
-    likeness = [_Likeness(one, near) for one in evaluated] if near else []
+    likeness = [_Likeness(data_set, near) for data_set in evaluated] if near else []
     batch: list[tuple[str, str]] = []
-    for done, (place, question, whole) in enumerate(_rows(part), 1):
-        asked, all_of_it = _hash(question), _hash(whole)
-        for one in evaluated:
-            if (same := one.wholes.get(all_of_it)) is not None:
-                one.found[same] = ("the same text", place)
-            elif (same := one.questions.get(asked)) is not None:
-                one.found.setdefault(same, ("the same question", place))
+    for done, (location, question, whole) in enumerate(_rows(part), 1):
+        question_hash, whole_hash = _hash(question), _hash(whole)
+        for data_set in evaluated:
+            if (same := data_set.wholes.get(whole_hash)) is not None:
+                data_set.leaks[same] = ("the same text", location)
+            elif (same := data_set.questions.get(question_hash)) is not None:
+                data_set.leaks.setdefault(same, ("the same question", location))
         if near:
-            batch.append((place, whole))
+            batch.append((location, whole))
             if len(batch) == BATCH:
                 _look(likeness, batch)
                 batch = []
@@ -115,8 +115,8 @@ def _trained(part: dict[str, Any], evaluated: list[Evaluated], near: float | Non
 
 
 def _look(likeness: list[_Likeness], batch: list[tuple[str, str]]) -> None:
-    for one in likeness:
-        one.look(batch)
+    for likeness_of in likeness:
+        likeness_of.look(batch)
 
 
 class _Likeness:
@@ -140,26 +140,27 @@ class _Likeness:
                 mine = order[low[row] : high[row]]
                 same = mine[alike(self._signs[mine], signs[row][None, :]) >= self._share]
                 for other in same.tolist():
-                    self._evaluated.found.setdefault(
+                    self._evaluated.leaks.setdefault(
                         self._evaluated.texts[other][0], ("almost the same text", batch[row][0])
                     )
 
 
-def _tell(spec: dict[str, Any], evaluated: list[Evaluated], reporter: Reporter) -> int:
+def _report(spec: dict[str, Any], evaluated: list[Evaluated], reporter: Reporter) -> int:
     report = []
-    for one in evaluated:
+    for data_set in evaluated:
         kinds: dict[str, int] = {}
-        for how, _ in one.found.values():
+        for how, _ in data_set.leaks.values():
             kinds[how] = kinds.get(how, 0) + 1
         examples = [
-            {"row": row, "how": how, "trained": place} for row, (how, place) in list(one.found.items())[:EXAMPLES]
+            {"row": row, "how": how, "trained": location}
+            for row, (how, location) in list(data_set.leaks.items())[:EXAMPLES]
         ]
-        report.append({"name": one.name, "rows": one.rows, "found": kinds, "examples": examples})
-        if one.found:
-            row, (how, place) = next(iter(one.found.items()))
-            said = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-            where = f"{row} has {how} as {place}"
-            text = f"{len(one.found)} of {one.rows} rows of `{one.name}` are trained on too ({said}): {where}"
+        report.append({"name": data_set.name, "rows": data_set.rows, "found": kinds, "examples": examples})
+        if data_set.leaks:
+            row, (how, location) = next(iter(data_set.leaks.items()))
+            counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+            where = f"{row} has {how} as {location}"
+            text = f"{len(data_set.leaks)} of {data_set.rows} rows of `{data_set.name}` are trained on too ({counts}): {where}"
             reporter.warning(spec["where"], text, "evaluate.data", "data", code="FT510")
     beside = os.path.join(spec["stage"], ".leaks-report.json")
     with open(beside, "w", encoding="utf-8") as file:
@@ -167,11 +168,11 @@ def _tell(spec: dict[str, Any], evaluated: list[Evaluated], reporter: Reporter) 
             {"schema": 1, "evaluated": report, "not_compared": spec["skipped"]}, file, indent=1, ensure_ascii=False
         )
     os.replace(beside, os.path.join(spec["stage"], "leaks-report.json"))
-    found = any(one.found for one in evaluated)
-    if found and spec["leak"] == "stop":
+    has_leaks = any(data_set.leaks for data_set in evaluated)
+    if has_leaks and spec["leak"] == "stop":
         reporter.error(spec["where"], "rows it is evaluated with are trained on too, and `guard.leak = stop`")
         reporter.failed("guard.leak")
         return 1
-    if not found:
-        print(f"leaks: none in {', '.join(one.name for one in evaluated)}")
+    if not has_leaks:
+        print(f"leaks: none in {', '.join(data_set.name for data_set in evaluated)}")
     return 0

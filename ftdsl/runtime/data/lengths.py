@@ -59,8 +59,8 @@ def measured(spec: dict[str, Any], table: Table, choice: Choice, seen: dict[int,
 
 
 def _counted(counting: Counting, texts: Texts, lines: list[bytes]) -> Array:
-    found = []
+    counts = []
     for start in range(0, len(lines), BATCH):
         rows = [texts.of(orjson.loads(line)) for line in lines[start : start + BATCH]]
-        found.append(counting.count(["\n".join((*asked, *answered)) for asked, answered in rows]))
-    return np.concatenate(found)
+        counts.append(counting.count(["\n".join((*questions, *answers)) for questions, answers in rows]))
+    return np.concatenate(counts)

@@ -16,7 +16,7 @@ import numpy as np
 
 PERMUTATIONS = 256
 """Hashes of a sketch: the estimate of an overlap of 85% is then off by 2.2% (one standard deviation)."""
-WORDS = 3
+SHINGLE = 3
 SEED = 1
 RECALL = 0.995
 """Of pairs that are just alike enough, this many share a band."""
@@ -41,7 +41,7 @@ def bands_for(share: float) -> tuple[int, int]:
 def shingles(text: str) -> list[str]:
     """Runs of three words; of a shorter text the whole."""
     words = _WORD.findall(text.lower())
-    return [" ".join(words[at : at + WORDS]) for at in range(max(1, len(words) - WORDS + 1))]
+    return [" ".join(words[at : at + SHINGLE]) for at in range(max(1, len(words) - SHINGLE + 1))]
 
 
 class Sketcher:
@@ -54,8 +54,8 @@ class Sketcher:
         """(a hash of each band, [n, bands] uint32; the lowest byte of each hash, [n, 256] uint8)."""
         from rensa import RMinHash
 
-        found = RMinHash.digest_matrix_from_token_sets([shingles(text) for text in texts], PERMUTATIONS, SEED)
-        hashes = np.array(found.to_rows(), np.uint32).reshape(len(texts), PERMUTATIONS)
+        sketches = RMinHash.digest_matrix_from_token_sets([shingles(text) for text in texts], PERMUTATIONS, SEED)
+        hashes = np.array(sketches.to_rows(), np.uint32).reshape(len(texts), PERMUTATIONS)
         bands = np.zeros((len(texts), self.bands), np.uint32)
         for at in range(self.rows):  # FNV-1a over the hashes of a band
             bands = (bands ^ hashes[:, at : self.bands * self.rows : self.rows]) * np.uint32(16777619)
@@ -104,9 +104,9 @@ def _pairs(rows: Array, rank: Array, band: Array) -> Iterator[tuple[Array, Array
 def _join(parent: array[int], left: Array, right: Array) -> None:
     """Groups that grow: union-find, paths halved on the way up."""
     for a, b in zip(left.tolist(), right.tolist(), strict=True):
-        one, other = _root(parent, a), _root(parent, b)
-        if one != other:
-            parent[max(one, other)] = min(one, other)
+        left_root, right_root = _root(parent, a), _root(parent, b)
+        if left_root != right_root:
+            parent[max(left_root, right_root)] = min(left_root, right_root)
 
 
 def _root(parent: array[int], row: int) -> int:

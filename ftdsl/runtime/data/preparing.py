@@ -80,7 +80,7 @@ def _names(spec: dict[str, Any]) -> list[str]:
 
 
 def _enough(spec: dict[str, Any], names: list[str], choice: Choice, survey: Survey) -> None:
-    """Every part needs a row: where one has none, what became of them is said."""
+    """Every part needs a row: for an empty one, report what became of the rows."""
     table, reporter = survey.table, survey.reporter
     for part in ("system", "tools", "history"):
         if table.rows and (column := spec["columns"].get(part)) and not survey.columns[column]:
@@ -101,8 +101,8 @@ def _enough(spec: dict[str, Any], names: list[str], choice: Choice, survey: Surv
     went += [f"{len(kept):,} in `{name}`" for name in names if len(kept := choice.kept(PARTS.index(name)))]
     for name in names:
         if not len(choice.kept(PARTS.index(name))):
-            said = f"no row is left for `{name}`: {table.rows:,} were read, {', '.join(went)}"
-            reporter.error(spec["where"], said, "dropped" if why else "parts" if name == "train" else "held out")
+            message = f"no row is left for `{name}`: {table.rows:,} were read, {', '.join(went)}"
+            reporter.error(spec["where"], message, "dropped" if why else "parts" if name == "train" else "held out")
 
 
 def _dropped(survey: Survey) -> Counter[str]:
@@ -125,18 +125,18 @@ def _warn(spec: dict[str, Any], survey: Survey, choice: Choice) -> None:
     if (spec.get("tokens") or spec.get("longest")) and (why := at_hand(spec.get("tokenizer"))[1]):
         reporter.warning(where, f"lengths are judged by bytes, 4 a token: {why}", "tokens", "drop")
     for column, part in PARTS_OF_ROWS.items():
-        if (rows := survey.columns[column]) and column not in spec["columns"].values():
-            text = (
-                f"{rows} rows have `{column}`, which nothing reads: the first row, by which columns are told, has none"
-            )
+        if (row_count := survey.columns[column]) and column not in spec["columns"].values():
+            text = f"{row_count} rows have `{column}`, which nothing reads: the first row, which determines the columns, has none"
             help = f'write columns {{ {part} = "{column}" }}'
             reporter.warning(where, text, "columns", "source", help=help)
     if choice.shared:
         text = f"{choice.shared} rows of `train` are in the held-out files too; `dedupe = exact` leaves them out"
         reporter.warning(where, text, "holdout.eval", "holdout.test", code="FT510")
-    if survey.untold:
+    if survey.undetected:
         reporter.warning(
-            where, f"{survey.untold} rows do not tell their language for sure (short, or code); they stay", "languages"
+            where,
+            f"{survey.undetected} rows have no reliably detected language (short, or code); they stay",
+            "languages",
         )
 
 
@@ -152,17 +152,17 @@ def _write(spec: dict[str, Any], survey: Survey, choice: Choice, names: list[str
         os.remove(os.path.join(folder, "dropped.jsonl"))
     if survey.unreadable:
         writer.dropped["broken"] += survey.unreadable
-    found = facts.facts(spec, survey, choice, writer, parts, shown, counted)
-    _put(folder, "report.json", facts.text(found))
-    _put(folder, "card.html", card.html(found))
+    report = facts.facts(spec, survey, choice, writer, parts, shown, counted)
+    _put(folder, "report.json", facts.text(report))
+    _put(folder, "card.html", card.html(report))
     counts = {name: part.rows for name, part in parts.items()}
     result = {"kind": "dataset", "path": folder, "metrics": counts, "samples": []}
     _put(folder, "result.json", json.dumps(result, indent=1) + "\n")
     total = sum(counts.values())
     reporter.progress(total, total, "rows", now=True)
-    said = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-    dropped = ", ".join(f"{count:,} {why}" for why, count in found["dropped"].items())
-    print(f"rows: {said}" + (f"; dropped: {dropped}" if dropped else ""))
+    parts_text = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    dropped = ", ".join(f"{count:,} {why}" for why, count in report["dropped"].items())
+    print(f"rows: {parts_text}" + (f"; dropped: {dropped}" if dropped else ""))
     print(f"card: {folder}/card.html")
 
 

@@ -31,8 +31,8 @@ def _named(path: str) -> list[str]:
     if os.path.isdir(path):
         inside = (os.path.join(path, name) for name in os.listdir(path))
         return sorted(name for name in inside if unpacked(name).endswith(ENDINGS) and os.path.isfile(name))
-    found = [path] if os.path.isfile(path) else glob.glob(path, recursive=True)
-    return sorted(name for name in found if os.path.isfile(name))
+    names = [path] if os.path.isfile(path) else glob.glob(path, recursive=True)
+    return sorted(name for name in names if os.path.isfile(name))
 
 
 def _file(name: str) -> File:

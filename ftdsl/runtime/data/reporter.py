@@ -55,13 +55,13 @@ class Reporter:
         self._event("error", message=summary, kind="summary")
 
     def warning(self, where: str, text: str, *keys: str, code: str = "FT520", help: str = "") -> None:
-        """`keys`: the recipe's words it is about, the first one said counts."""
+        """`keys`: the recipe's keys it is about; the first that is set counts."""
         self.warnings.append({"where": where, "text": text})
         print(f"warning: {where}: {text}", file=sys.stderr, flush=True)
         self._event("warning", message=text, keys=list(keys), code=code, help=help)
 
     def failed(self, *keys: str, help: str = "", where: str = "") -> None:
-        """The last event of a stage that could not do its work: its first error (less its own place), how many there are."""
+        """The last event of a stage that could not do its work: its first error (without its location), and their number."""
         more = f" (and {self.errors - 1:,} more)" if self.errors > 1 else ""
         message = self._first.removeprefix(f"{where}: ") + more
         self._event("end", ok=False, message=message, keys=list(keys), help=help, code="FT511")

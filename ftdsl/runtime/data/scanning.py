@@ -27,14 +27,14 @@ Array = np.ndarray[Any, Any]
 
 
 @dataclass
-class Found:
+class Scanned:
     """What is known of the rows of a block, in their order: one element of each array a row.
 
     `bands` and `signs` (of near-duplicates) and `tokens` are empty where nobody asked for them. `errors` are the first ones
-    (place and reason), `kinds` what each of all of them is, `before` how many rows of the block come before it.
+    (position and reason), `kinds` the kind of each, `before` how many rows of the block precede it.
     """
 
-    place: Array
+    position: Array
     why: Array
     digest: Array
     chars: Array
@@ -46,8 +46,8 @@ class Found:
     before: Array = field(default_factory=lambda: np.zeros(0, np.uint32))
     keys: Counter[tuple[str, ...]] = field(default_factory=Counter)
     """How many rows have these columns."""
-    untold: int = 0
-    """Rows too short to tell their language, which stay."""
+    undetected: int = 0
+    """Rows too short to detect their language, which stay."""
     converted: int = 0
     """Rows that are not written as they were read."""
     unreadable: int = 0
@@ -69,10 +69,10 @@ class Scanner:
         if spec.get("dedupe") == "near":
             self.near = Sketcher(spec["near"])
 
-    def scan(self, block: Block, source: int) -> Found:
+    def scan(self, block: Block, source: int) -> Scanned:
         """Every row of a block of a source: parsed, converted, checked, hashed, measured."""
         convert, converted = self._converters[source].row, 0
-        places: list[int] = []
+        positions: list[int] = []
         whys: list[int] = []
         digests: list[int] = []
         chars: list[int] = []
@@ -83,49 +83,49 @@ class Scanner:
         kinds: list[str] = []
         before: list[int] = []
 
-        def bad(place: int, text: str, kind: str) -> None:
+        def bad(position: int, text: str, kind: str) -> None:
             if len(errors) < SHOWN:
-                errors.append((place, text))
+                errors.append((position, text))
             kinds.append(kind)
-            before.append(len(places))
+            before.append(len(positions))
 
         unread = deque(() if self._skips else block.errors)
-        for number, (place, line) in enumerate(block.places()):
+        for number, (position, line) in enumerate(block.numbered()):
             while unread and unread[0][0] <= number:
                 bad(*unread.popleft()[1:], "unreadable")
             why = digest = 0
-            asked: list[str] = []
-            answered: list[str] = []
+            questions: list[str] = []
+            answers: list[str] = []
             try:
                 read = parsed(line)
                 row = convert(read)
                 converted += row is not read
-                asked, answered = self.checker.check(row)
+                questions, answers = self.checker.check(row)
                 keys[tuple(row)] += 1
                 digest = xxh3_64_intdigest(dumps(row, option=SORTED))
             except BadRowError as error:
                 if not self._skips:
-                    bad(place, str(error), error.kind)
+                    bad(position, str(error), error.kind)
                     continue
                 why = REASONS.index("broken")
             except orjson.JSONEncodeError:  # it reads what is deeper than it writes
                 if not self._skips:
-                    bad(place, "nested deeper than 254 levels", "json")
+                    bad(position, "nested deeper than 254 levels", "json")
                     continue
                 why = REASONS.index("broken")
             except DroppedError as error:
                 why = REASONS.index(error.reason)
-            places.append(place)
+            positions.append(position)
             whys.append(why)
             digests.append(digest)
-            chars.append(sum(map(len, asked)) + sum(map(len, answered)))
+            chars.append(sum(map(len, questions)) + sum(map(len, answers)))
             if measured:
-                texts.append("\n".join((*asked, *answered)))
-        for _, place, text in unread:
-            bad(place, text, "unreadable")
+                texts.append("\n".join((*questions, *answers)))
+        for _, position, text in unread:
+            bad(position, text, "unreadable")
         empty = np.zeros(0, np.uint32)
-        found = Found(
-            np.array(places, np.uint64),
+        scanned = Scanned(
+            np.array(positions, np.uint64),
             np.array(whys, np.uint8),
             np.array(digests, np.uint64),
             np.array(chars, np.uint32),
@@ -137,18 +137,18 @@ class Scanner:
             converted=converted,
             unreadable=len(block.errors) if self._skips else 0,
         )
-        self._measure(texts, found)
-        return found
+        self._measure(texts, scanned)
+        return scanned
 
-    def _measure(self, texts: list[str], found: Found) -> None:
+    def _measure(self, texts: list[str], scanned: Scanned) -> None:
         """What costs more, where it is asked for."""
         if self.tokens:
-            found.tokens = self.tokens.count(texts)
-            self.tokens.judge(found.tokens, found.why)
+            scanned.tokens = self.tokens.count(texts)
+            self.tokens.judge(scanned.tokens, scanned.why)
         if self.languages:
-            found.untold = self.languages.judge(texts, found.why)
+            scanned.undetected = self.languages.judge(texts, scanned.why)
         if self.near:
-            found.bands, found.signs = self.near.sketch(texts)
+            scanned.bands, scanned.signs = self.near.sketch(texts)
 
 
 # --- JSON, strictly
@@ -178,15 +178,15 @@ def _reason(line: bytes, error: orjson.JSONDecodeError) -> str:
         line.decode()
     except UnicodeDecodeError as bad:
         return f"not UTF-8: byte {line[bad.start]:#04x} at {bad.start + 1}"
-    if (found := _NOT_JSON.match(line, error.pos)) is not None:
-        return f"not JSON: {found[0].decode()} is no number there; write null"
+    if (match := _NOT_JSON.match(line, error.pos)) is not None:
+        return f"not JSON: {match[0].decode()} is no number there; write null"
     return f"not JSON: {error.msg.split(': line')[0]} at {error.pos + 1}"
 
 
 def _suspect(line: bytes, row: Any) -> bool:
     """Whether the slow look is needed: a key more in the text than in the row, or a number that may be too large.
 
-    Cheap, and wrong only towards looking: every key of the row stands as `":` in the text unless there are blanks.
+    Cheap, and wrong only towards looking: every key of the row occurs as `":` in the text unless there are blanks.
     """
     if not isinstance(row, dict):
         return False
@@ -202,12 +202,12 @@ def _suspect(line: bytes, row: Any) -> bool:
 def _strict(line: bytes) -> None:
     """The slow look. Raises: BadRowError."""
 
-    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
-        row = dict(found)
-        if len(row) < len(found):
-            twice = Counter(key for key, _ in found).most_common(1)[0][0]
-            raise BadRowError("json", f"the key `{twice}` stands twice")
-        for key, value in found:
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        row = dict(items)
+        if len(row) < len(items):
+            twice = Counter(key for key, _ in items).most_common(1)[0][0]
+            raise BadRowError("json", f"the key `{twice}` is repeated")
+        for key, value in items:
             for number in value if isinstance(value, list) else [value]:
                 if isinstance(number, int) and abs(number) > _BIGGEST:
                     raise BadRowError("json", f"the number in `{key}` does not fit 64 bits")

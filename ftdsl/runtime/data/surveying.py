@@ -18,7 +18,7 @@ import numpy as np
 from .blocks import BLOCK, Block, CannotReadError, File
 from .reading import files_of
 from .reporter import Reporter
-from .scanning import Found, Scanner
+from .scanning import Scanned, Scanner
 from .table import COLUMNS, Table
 
 MOST = 8
@@ -39,13 +39,13 @@ class Span:
 
 
 class Survey:
-    """Fills the table. `spans` are the files in the order of their rows; `untold`: rows whose language cannot be told;
+    """Fills the table. `spans` are the files in the order of their rows; `undetected`: rows whose language cannot be detected;
     `columns`: how many rows have each; `unreadable`: what is no row, and is left out.
     """
 
     def __init__(self, spec: dict[str, Any], table: Table, reporter: Reporter) -> None:
         self.sources: list[dict[str, Any]] = spec["sources"]
-        self.table, self.reporter, self.untold = table, reporter, 0
+        self.table, self.reporter, self.undetected = table, reporter, 0
         self.unreadable = 0
         self.spans: list[Span] = []
         self.columns: Counter[str] = Counter()
@@ -62,12 +62,12 @@ class Survey:
         """Every row of every source, or the first `limit`."""
         started: set[int] = set()
         with _Scans(self._spec, self._size) as scans:
-            for number, block, found in scans.through(self._blocks(), [span.source for span in self.spans]):
+            for number, block, scanned in scans.through(self._blocks(), [span.source for span in self.spans]):
                 span = self.spans[number]
                 if number not in started:
                     started.add(number)
                     span.start = span.end = self.table.rows
-                self._take(span, block, found)
+                self._take(span, block, scanned)
                 before = sum(other.file.size for other in self.spans[:number])
                 self.reporter.progress((before + block.read) / 1e6, self._size / 1e6, "MB read")
         at = 0
@@ -87,36 +87,38 @@ class Survey:
             except BROKEN as error:
                 self.reporter.error(span.file.name, f"cannot be read: {error or 'it ends too soon'}", "files")
 
-    def _take(self, span: Span, block: Block, found: Found) -> None:
+    def _take(self, span: Span, block: Block, scanned: Scanned) -> None:
         left = self._left[span.source]
         if left is not None:
             if left == 0:
                 return
-            taken = int((found.why == 0).sum())
+            taken = int((scanned.why == 0).sum())
             if taken >= left:
-                found = _first(found, left)
+                scanned = _first(scanned, left)
                 taken = left
             self._left[span.source] = left - taken
-        for place, text in found.errors:
-            self.reporter.error(span.file.where(place), text, "")
+        for position, text in scanned.errors:
+            self.reporter.error(span.file.where(position), text, "")
         self.reporter.kinds.pop("", None)
-        self.reporter.errors += len(found.kinds) - len(found.errors)
-        self.reporter.kinds.update(found.kinds)
-        self.untold += found.untold
-        self.unreadable += found.unreadable
-        span.converted |= found.converted > 0
-        for names, rows in found.keys.items():
+        self.reporter.errors += len(scanned.kinds) - len(scanned.errors)
+        self.reporter.kinds.update(scanned.kinds)
+        self.undetected += scanned.undetected
+        self.unreadable += scanned.unreadable
+        span.converted |= scanned.converted > 0
+        for names, rows in scanned.keys.items():
             self.columns.update(dict.fromkeys(names, rows))
-        self.table.add(found)
+        self.table.add(scanned)
         span.end = self.table.rows
 
 
-def _first(found: Found, count: int) -> Found:
+def _first(scanned: Scanned, count: int) -> Scanned:
     """Up to the row that makes the limit full; what comes behind it is nobody's business, be it on the same line."""
-    end = int(np.flatnonzero(found.why == 0)[count - 1]) + 1
-    errors = int(np.searchsorted(found.before, end))
-    cut = {name: getattr(found, name)[:end] for name in (*COLUMNS, "bands")}
-    return replace(found, **cut, errors=found.errors[:errors], kinds=found.kinds[:errors], before=found.before[:errors])
+    end = int(np.flatnonzero(scanned.why == 0)[count - 1]) + 1
+    errors = int(np.searchsorted(scanned.before, end))
+    cut = {name: getattr(scanned, name)[:end] for name in (*COLUMNS, "bands")}
+    return replace(
+        scanned, **cut, errors=scanned.errors[:errors], kinds=scanned.kinds[:errors], before=scanned.before[:errors]
+    )
 
 
 class _Scans:
@@ -142,13 +144,13 @@ class _Scans:
 
     def through(
         self, blocks: Iterator[tuple[int, Block]], sources: Sequence[int]
-    ) -> Iterator[tuple[int, Block, Found]]:
+    ) -> Iterator[tuple[int, Block, Scanned]]:
         """`sources`: of each file, by its number. Raises: CannotReadError when a process is killed."""
         if self._pool is None:
             for number, block in blocks:
                 yield number, block, _scan(block, sources[number])
             return
-        waiting: deque[tuple[int, Block, Future[Found]]] = deque()
+        waiting: deque[tuple[int, Block, Future[Scanned]]] = deque()
         try:
             for number, block in blocks:
                 waiting.append((number, block, self._pool.submit(_scan, block, sources[number])))
@@ -160,10 +162,10 @@ class _Scans:
             raise CannotReadError("a process that reads was killed; was memory short?") from None
 
 
-def _done(number: int, block: Block, future: Future[Found]) -> tuple[int, Block, Found]:
-    found = future.result()
+def _done(number: int, block: Block, future: Future[Scanned]) -> tuple[int, Block, Scanned]:
+    scanned = future.result()
     block.lines = b""
-    return number, block, found
+    return number, block, scanned
 
 
 _scanner: list[Scanner] = []
@@ -182,5 +184,5 @@ def _child() -> bool:
     return parent_process() is not None
 
 
-def _scan(block: Block, source: int) -> Found:
+def _scan(block: Block, source: int) -> Scanned:
     return _scanner[0].scan(block, source)

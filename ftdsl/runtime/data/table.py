@@ -9,11 +9,11 @@ from typing import IO, Any
 
 import numpy as np
 
-from .scanning import Found
+from .scanning import Scanned
 
 Array = np.ndarray[Any, Any]
 COLUMNS: dict[str, Any] = {
-    "place": np.uint64, "why": np.uint8, "digest": np.uint64, "chars": np.uint32, "tokens": np.uint32, "signs": np.uint8,
+    "position": np.uint64, "why": np.uint8, "digest": np.uint64, "chars": np.uint32, "tokens": np.uint32, "signs": np.uint8,
 }  # fmt: skip
 
 
@@ -40,16 +40,16 @@ class Table:
         self._arrays.clear()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def add(self, found: Found) -> None:
+    def add(self, scanned: Scanned) -> None:
         """The rows of a block, after those there are."""
         for name in COLUMNS:
-            if (column := getattr(found, name)).size:
+            if (column := getattr(scanned, name)).size:
                 self._write(name, column)
-        if found.bands.size:
-            self.bands = found.bands.shape[1]
+        if scanned.bands.size:
+            self.bands = scanned.bands.shape[1]
             for at in range(self.bands):
-                self._write(f"band{at}", np.ascontiguousarray(found.bands[:, at]))
-        self.rows += len(found.place)
+                self._write(f"band{at}", np.ascontiguousarray(scanned.bands[:, at]))
+        self.rows += len(scanned.position)
 
     def _write(self, name: str, column: Array) -> None:
         if name not in self._files:

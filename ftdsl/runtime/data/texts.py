@@ -18,38 +18,38 @@ class Texts:
         self._system = roles.get("system", "system")
         self._before = [self.columns[part] for part in ("system", "tools") if part in self.columns]
         self._history = self.columns.get("history")
-        self._asked = [self.columns[part] for part in ("prompt", "query") if part in self.columns]
+        self._question_columns = [self.columns[part] for part in ("prompt", "query") if part in self.columns]
         answers = ("chosen", "rejected") if self.family == "preference" else ("response",)
         self._answers = [self.columns[part] for part in answers if part in self.columns]
         self._read = self._of_columns if self.base in ("alpaca", "text") else self._of_turns
 
     def of(self, row: dict[str, Any]) -> tuple[list[str], list[str]]:
         """(asked, answered); a row of plain text has nothing but what is asked."""
-        asked, answered = self._read(row)
+        questions, answers = self._read(row)
         if not self._before:
-            return asked, answered
+            return questions, answers
         before = [text for column in self._before if isinstance(text := row.get(column), str) and text]
-        return [*before, *asked], answered
+        return [*before, *questions], answers
 
-    def asked(self, row: dict[str, Any]) -> tuple[str, str]:
+    def question_and_text(self, row: dict[str, Any]) -> tuple[str, str]:
         """(what is asked, all of it) without system prompts and tools, so that rows of several formats can be compared.
 
         A row of plain text asks nothing, and is all of it.
         """
-        asked, answered = self._read(row)
+        questions, answers = self._read(row)
         if self.base not in ("alpaca", "text") and self._is_system(row):
-            asked = asked[1:]
-        question = "" if self.base == "text" else "\n".join(asked)
-        return question, "\n".join((*asked, *answered))
+            questions = questions[1:]
+        question = "" if self.base == "text" else "\n".join(questions)
+        return question, "\n".join((*questions, *answers))
 
     def _is_system(self, row: dict[str, Any]) -> bool:
         return bool(row[self.columns["messages"]][0].get(self._role) == self._system)
 
     def _of_columns(self, row: dict[str, Any]) -> tuple[list[str], list[str]]:
-        asked = [text for column in self._asked if (text := row.get(column))]
+        questions = [text for column in self._question_columns if (text := row.get(column))]
         if self._history and (turns := row.get(self._history)):
-            asked = [*(text for turn in turns for text in turn), *asked]
-        return asked, [text for column in self._answers if (text := row.get(column))]
+            questions = [*(text for turn in turns for text in turn), *questions]
+        return questions, [text for column in self._answers if (text := row.get(column))]
 
     def _of_turns(self, row: dict[str, Any]) -> tuple[list[str], list[str]]:
         turns = [self._turn(turn) for turn in row[self.columns["messages"]]]

@@ -20,7 +20,7 @@ Array = np.ndarray[Any, Any]
 def at_hand(wanted: dict[str, Any] | None) -> tuple[str, str]:
     """(path of the tokenizer.json, "") or ("", why there is none)."""
     if not wanted:
-        return "", "no stage says which model reads these rows"
+        return "", "no stage with a model reads these rows"
     if "made_by" in wanted:
         return "", f"the tokenizer is made later, by `{wanted['made_by']}`"
     if "path" in wanted:
@@ -31,18 +31,20 @@ def at_hand(wanted: dict[str, Any] | None) -> tuple[str, str]:
         from huggingface_hub import try_to_load_from_cache
         from huggingface_hub.errors import HFValidationError
 
-        found = try_to_load_from_cache(name, "tokenizer.json", revision=wanted.get("revision"))
+        cached = try_to_load_from_cache(name, "tokenizer.json", revision=wanted.get("revision"))
     except ImportError:
         return "", "this Python has no huggingface_hub to look for it"
     except HFValidationError:
         return "", f"`{name}` is no name on a hub"
     return (
-        (found, "") if isinstance(found, str) else ("", f"the tokenizer of {name} is not in the cache of this machine")
+        (cached, "")
+        if isinstance(cached, str)
+        else ("", f"the tokenizer of {name} is not in the cache of this machine")
     )
 
 
 def name_of(wanted: dict[str, Any] | None) -> str:
-    """What the tokenizer is called where lengths are told."""
+    """The tokenizer's name in reports of lengths."""
     return str(wanted.get("hub") or wanted.get("path") or wanted.get("made_by")) if wanted else ""
 
 
@@ -75,7 +77,7 @@ class Counting:
         if not self._tokenizer:
             return np.array([-(-len(text.encode()) // BYTES) for text in texts], np.uint32)
         encoded = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        return np.array([len(one) for one in encoded], np.uint32)
+        return np.array([len(tokens) for tokens in encoded], np.uint32)
 
     def judge(self, tokens: Array, why: Array) -> None:
         """Mark rows outside of `tokens`, and those longer than their reader takes."""

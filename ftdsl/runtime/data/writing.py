@@ -126,7 +126,7 @@ class Writer:
                 self.seen[row] = lines[row - start]
 
     def _leave_out(self, span: Span, start: int, lines: list[bytes], why: Any, left_out: Part) -> None:
-        told = []
+        lines_left_out = []
         for at in np.flatnonzero(why).tolist():
             reason = REASONS[why[at]]
             self.dropped[reason] += 1
@@ -134,21 +134,21 @@ class Writer:
                 row: dict[str, Any] = {"why": reason, "file": span.file.name, **self._numbers(span, start + at)}
                 if (twin := self.choice.twins.get(start + at)) is not None:
                     row["like"] = self.where(twin)
-                told.append(orjson.dumps(row)[:-1] + b',"row":' + _as_json(lines[at], reason) + b"}")
-        left_out.write(told)
+                lines_left_out.append(orjson.dumps(row)[:-1] + b',"row":' + _as_json(lines[at], reason) + b"}")
+        left_out.write(lines_left_out)
 
-    def _place(self, row: int) -> int:
-        return int(self.table.column("place")[row])
+    def _position(self, row: int) -> int:
+        return int(self.table.column("position")[row])
 
     def _numbers(self, span: Span, row: int) -> dict[str, int]:
         """Where the row is: its line, or its `number` in the file (`row` is what it holds)."""
-        found = span.file.numbers(self._place(row))
-        return {"number" if name == "row" else name: value for name, value in found.items()}
+        numbers = span.file.numbers(self._position(row))
+        return {"number" if name == "row" else name: value for name, value in numbers.items()}
 
     def where(self, row: int) -> str:
         """`a.jsonl:17` of a row of the table."""
         span = next(span for span in self.spans if span.start <= row < span.end)
-        return span.file.where(self._place(row))
+        return span.file.where(self._position(row))
 
     def _lines(self, span: Span) -> Iterator[tuple[int, list[bytes]]]:
         """(number of the first row, lines) by blocks, for the rows the first reading took. Raises: CannotReadError."""
@@ -157,7 +157,7 @@ class Writer:
             for block in span.file.blocks():
                 if row >= span.end:
                     break
-                lines = [line.strip() for _, line in block.places()][: span.end - row]
+                lines = [line.strip() for _, line in block.numbered()][: span.end - row]
                 if span.converted:
                     lines = [self._converted(line, span.source) for line in lines]
                 yield row, lines

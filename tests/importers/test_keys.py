@@ -12,7 +12,7 @@ from ftdsl.catalog.vocabulary import STAGE_KINDS
 from ftdsl.engines.shared import overlay
 from ftdsl.importers import stages
 from ftdsl.importers.draft import StageDraft
-from ftdsl.importers.recipe_paths import Places
+from ftdsl.importers.recipe_paths import RecipePaths
 from ftdsl.importers.values import written
 from ftdsl.importers.write import key_at
 from ftdsl.lint.config import Config, Setting
@@ -88,7 +88,7 @@ def draft(name: str, tmp_path: Path) -> tuple[StageDraft, Any]:
     settings = {key: Setting(key, value, key) for key, value in params.items() if value is not None}
     config = Config(settings, None, "llamafactory", kind="export" if "export_dir" in settings else "train")
     kinds = stages.kinds(config)
-    return stages.say(config, kinds[-1], Places(tmp_path, tmp_path, Files()), {}), params[name]
+    return stages.draft_of(config, kinds[-1], RecipePaths(tmp_path, tmp_path, Files()), {}), params[name]
 
 
 @pytest.mark.parametrize("name", WORDS)

@@ -1,0 +1,73 @@
+"""Chat formats: the texts around the turns of a conversation, by the names that recipes use.
+
+The texts are those of the catalogue (LLaMA-Factory's own templates), so that both engines give a row the same token ids.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ftdsl import catalog
+from ftdsl.engines.shared.extending import template_of
+from ftdsl.engines.shared.stage_context import StageContext
+from ftdsl.language.values import Term
+from ftdsl.plan.engine import UNKNOWN_FAMILY
+
+_SCRATCH = {"qwen2": "qwen", "qwen3": "qwen3_nothink", "llama": "default"}
+
+
+def of_model(base: Any) -> tuple[str, str]:
+    """(name of a base model's chat format, reason)."""
+    if isinstance(base, Term):
+        model = base.options.get("like") or base.options.get("id") or base.options.get("path")
+        like = model.options.get("id") if isinstance(model, Term) else model
+        package, _ = catalog.chat_formats()
+        if isinstance(like, str) and (name := catalog.template_for_model(package, like)):
+            return name, f"the template of {like}"
+        architecture = base.options.get("architecture")
+        if architecture is not None:
+            name = architecture.name if isinstance(architecture, Term) else str(architecture)
+            return _SCRATCH.get(name, "default"), f"the template of {name} models"
+    return "default", UNKNOWN_FAMILY
+
+
+def spec(context: StageContext) -> dict[str, Any]:
+    """`data.template`: the fields of runtime/tuning/formats.py, Format. {} where the stage has no conversations."""
+    name = context.name("template")
+    if context.stage.kind == "pretrain" or not name:
+        return {}
+    own = context.plan.recipe.templates.get(name)
+    found = _own(template_of(context, own)) if own else _listed(name)
+    if found is None:
+        context.refuse("template", f"the texts of the template `{name}` are not known for {context.engine.title}")
+        return {}
+    if (system := context.get("system")) is not None:
+        found["default_system"] = str(system)
+    thinking = context.get("thinking")
+    if isinstance(thinking, bool):
+        found["thinking"] = thinking
+    elif isinstance(thinking, Term):  # mixed
+        found["thinking"] = None
+    if context.get("keep_thinking"):
+        found["keep_thinking"] = True
+    return found
+
+
+def _listed(name: str) -> dict[str, Any] | None:
+    """A format of the catalogue; parts that are left out have the defaults of the runtime's Format."""
+    _, formats = catalog.chat_formats()
+    fact = formats.get(name)
+    if fact is None:
+        return None
+    parts: dict[str, Any] = {"name": name, **{key: value for key, value in fact.items() if key != "type"}}
+    if fact.get("efficient_eos"):
+        parts.setdefault("assistant", ["{{content}}"])
+    return parts
+
+
+def _own(template: dict[str, Any]) -> dict[str, Any]:
+    """A template of the recipe: each part is one text; a system prompt without a format is written like a user's turn."""
+    found: dict[str, Any] = {name: template[name] for name in ("name", "default_system", "stop") if name in template}
+    found |= {name: [template[name]] for name in ("user", "assistant", "system", "tool", "prefix") if name in template}
+    found.setdefault("system", found.get("user", ["{{content}}"]))
+    return found

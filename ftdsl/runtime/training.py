@@ -1,0 +1,132 @@
+"""What every engine's program needs around a training: its folder before it starts, its losses afterwards, how it ends."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from . import checkpoints, events, failures, stale_locks
+from .report import Log, StageError
+from .stage import Stage
+
+
+def fresh(stage: Stage, log: Log) -> int:
+    """Before a stage trains: make its destination its own, with a whole checkpoint to resume from; anything else is set aside.
+    Raises: StageError.
+
+    The engine resumes from any checkpoint it finds in its output_dir, also from one that another recipe left there.
+    """
+    for lock in stale_locks.unlock():
+        print(f"{lock} was left by a build that was broken off; it is gone")
+    if os.environ.get("NODE_RANK", "0") != "0":
+        return 0  # the first node's business: all see one folder
+    output = Path(stage.output)
+    claim(output, stage)
+    for aside, why in checkpoints.set_broken_aside(output):
+        left = checkpoints.newest_first(output)
+        then = f"resumes from {left[0].name}" if left else "starts anew"
+        text = f"{aside.name.removeprefix('broken-')} is damaged ({why}); it is now {aside.name}, and the stage {then}"
+        log.warn(StageError(text, "save", code="FT806"))
+    return 0
+
+
+def claim(output: Path, stage: Stage) -> None:
+    """Raises: StageError if something there was not made by a stage."""
+    try:
+        aside = checkpoints.claim(output, stage.stage)
+    except checkpoints.TakenError as error:
+        help = "move it away, or name another folder in `to`"
+        raise StageError(str(error), "to", help=help, code="FT957") from error
+    if aside:
+        print(f"{output} held another result; it is now {aside}")
+
+
+def restorable() -> None:
+    """Several processes on a CPU save their optimizer as lying on `cpu:0`, which torch 2.13 does not know when it is loaded
+    again: a checkpoint could not be gone on with.
+    """
+    import torch
+
+    torch.serialization.register_package(
+        30, lambda storage: None, lambda storage, location: storage if location.startswith("cpu:") else None
+    )
+
+
+def hopeless(stage: Stage) -> str:
+    """Why the start before failed, where torchrun starts ranks again and a person has to mend something; "" otherwise."""
+    seen = events.read(Path(stage.stage) / events.METRICS)
+    if not seen or seen[-1]["event"] != "end":
+        return ""
+    failure = failures.failure_of(1, seen[-1:])
+    return failure.why if failure.kind == failures.MEND else ""
+
+
+def weights_of(folder: Path) -> list[Path]:
+    return [path for path in (*folder.glob("*.safetensors"), *folder.glob("*.bin")) if path.stem != "training_args"]
+
+
+def losses_of(stage: str, engines: float | None) -> dict[str, float]:
+    """First, last and mean training loss of this stage, from its own events.
+
+    engines: what the engine calls the mean. After a resume it is the sum of the losses since, over all steps: those before are
+    added, as they were logged.
+    """
+    curve, since, resumed = learning_curve(events.read(Path(stage) / events.METRICS))
+    if not curve:
+        return {} if engines is None else {"train_loss": engines}
+    losses = {"first_loss": curve[0][1], "last_loss": curve[-1][1]}
+    if engines is not None:
+        total = curve[-1][0]
+        losses["train_loss"] = engines + since / total if resumed and total else engines
+    return losses
+
+
+def learning_curve(events_read: list[dict[str, Any]]) -> tuple[list[tuple[int, float]], float, bool]:
+    """(step, mean loss since the point before) of a training with all its resumes; the sum of the losses up to the step it was
+    last resumed at; and whether it was.
+    """
+    curve: list[tuple[int, float]] = []
+    before, start = 0.0, 0
+    for event in events_read:
+        if event["event"] == "start":
+            start = event.get("step", 0)
+            curve = [point for point in curve if point[0] <= start]
+            steps = [0, *(step for step, _ in curve)]
+            before = sum(loss * (step - last) for (step, loss), last in zip(curve, steps, strict=False))
+            before += curve[-1][1] * (start - curve[-1][0]) if curve else 0.0  # what was not logged before it broke off
+        elif event["event"] == "step" and "loss" in event:
+            curve = [point for point in curve if point[0] < event["step"]]
+            curve.append((event["step"], event["loss"]))
+    return curve, before, start > 0
+
+
+def reload(folder: Path) -> None:
+    """What was written can be loaded again, on its own, and answers. Raises: StageError."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+        with torch.no_grad():
+            scores = model(**tokenizer("a question", return_tensors="pt")).logits
+    except Exception as error:
+        text = f"what was merged cannot be loaded again: {type(error).__name__}: {error}"
+        raise StageError(text, "model", "tokenizer.resize", "to") from error
+    if not bool(torch.isfinite(scores).all()):
+        raise StageError("what was merged gives numbers that are none", "dtype", "to")
+    print(f"loaded again from {folder}: {scores.shape[-1]:,} scores for each token")
+
+
+def leave(status: int) -> None:
+    """End at once where there are several ranks: everything is written, and DeepSpeed's own clearing up aborts about one
+    two-process ZeRO-3 run in seven (seen with 0.19.8), which would call a good run failed.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        atexit._run_exitfuncs()  # trackers send their last lines there
+        os._exit(status)
+    sys.exit(status)

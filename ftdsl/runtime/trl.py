@@ -1,0 +1,139 @@
+"""`trl.py fresh|train|export STAGE.json [--part N]`: TRL's trainers on a document of their own parameters, watched.
+
+The document has the fields of a TRL configuration class and of its ModelConfig, a `peft` block (fields of a PEFT
+configuration), and `data` (rows, chat format, reference model). What is expected of the stage is `stage.py`'s; events, guards and
+results are those of every engine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+if not __package__:  # run by path: its folder becomes the package `runtime`, and shadows none of the engine's modules
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    __package__ = Path(__file__).resolve().parent.name
+    __import__(__package__)
+
+from . import guarded, training, watch
+from .report import Log, StageError, carried_out, mark, marked, save_result
+from .stage import Part, Stage, read
+
+OURS = ("data", "peft")
+"""Blocks of the document that are no parameters of a TRL configuration."""
+
+
+def config_of(path: str) -> dict[str, Any]:
+    import yaml
+
+    config: dict[str, Any] = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    if not sys.stderr.isatty():
+        config.setdefault("disable_tqdm", True)  # no progress bar in a log; metrics.jsonl has the same
+    return config
+
+
+def train(stage: Stage, parts: tuple[Part, ...], log: Log) -> int:
+    """Train, one part after the other. Raises: StageError."""
+    watch.judge_launch(stage)
+    training.restorable()
+    for part in parts:
+        config = config_of(part.config)
+        _refuse(config, stage)
+        metrics = _trained(config, stage, part, log)
+        if log.first and not part.until:
+            _finish(stage, str(config["output_dir"]), metrics)
+    return 0
+
+
+def _trained(config: dict[str, Any], stage: Stage, part: Part, log: Log) -> dict[str, Any]:
+    """One training; its metrics. The model is saved."""
+    from transformers.trainer_utils import get_last_checkpoint
+
+    from .tuning import build
+
+    trainer = build.trainer(config, stage, part, log, extensions(stage))
+    output = str(config["output_dir"])
+    resume = config.get("resume_from_checkpoint") or (get_last_checkpoint(output) if Path(output).is_dir() else None)
+    outcome = trainer.train(resume_from_checkpoint=resume)
+    metrics: dict[str, Any] = dict(outcome.metrics)
+    if part.until:
+        return metrics
+    trainer.save_model(output)
+    trainer.save_state()
+    if trainer.eval_dataset is not None:
+        metrics |= trainer.evaluate()
+    return metrics
+
+
+_STARTS = ("model_name_or_path", "adapter_name_or_path", "resume_from_checkpoint")
+
+
+def _refuse(config: dict[str, Any], stage: Stage) -> None:
+    """Raises: StageError for a toy as a base, and for a checkpoint that is none."""
+    reference = config.get("data", {}).get("reference") or {}
+    starts = [config.get(key) for key in _STARTS] + [reference.get("model"), reference.get("adapters")]
+    for value in starts:
+        for path in value if isinstance(value, list) else [value]:
+            if path and not stage.smoke and marked(str(path)):
+                text = f"{path} was made by a smoke run: a toy trained for a few steps"
+                raise StageError(text, "model", "reference", "resume", help="name the real model", code="FT954")
+    resume = config.get("resume_from_checkpoint")
+    if isinstance(resume, str) and not Path(resume, "trainer_state.json").is_file():
+        raise StageError(f"{resume} is no checkpoint: there is no trainer_state.json in it", "resume", code="FT806")
+
+
+def extensions(stage: Stage) -> list[Any]:
+    """What the recipe adds to the engine, as callbacks."""
+    if not stage.extend:
+        return []
+    from . import extend
+
+    return extend.callbacks(json.loads(Path(stage.extend).read_text(encoding="utf-8")))
+
+
+def _finish(stage: Stage, output: str, measured: dict[str, Any]) -> None:
+    """Write result.json. Raises: StageError when no weights were written."""
+    if stage.result != "shards" and not training.weights_of(Path(output)):
+        raise StageError(f"the engine ended without writing a model to {output}", "parallel.strategy", "parallel")
+    metrics: dict[str, Any] = {"eval_loss": measured["eval_loss"]} if "eval_loss" in measured else {}
+    metrics |= training.losses_of(stage.stage, measured.get("train_loss"))
+    kind = "model" if stage.result == "shards" else stage.result
+    result = {"kind": kind, "path": output, "metrics": metrics} | guarded.ledger_of(output)
+    save_result(stage.stage, result, smoke=stage.smoke)
+    if stage.smoke:
+        mark(Path(output))
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", choices=("train", "export", "fresh"))
+    parser.add_argument("stage", metavar="STAGE.json")
+    parser.add_argument("--part", type=int, metavar="N", help="this part alone, from 1: each is started by itself")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str]) -> int:
+    """The exit status of a stage."""
+    args = parse(argv)
+    stage = read(args.stage)
+    Path(stage.stage).mkdir(parents=True, exist_ok=True)
+    if args.work == "fresh":
+        return carried_out(lambda log: training.fresh(stage, log), Log(stage.stage), last=False)
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) and (known := training.hopeless(stage)):
+        print(f"error: {known}; started again, the same would happen", file=sys.stderr)
+        return 1
+    parts = stage.parts if args.part is None else stage.parts[args.part - 1 : args.part]
+    try:
+        import trl  # noqa: F401
+    except ImportError as error:
+        print(f"error: {sys.executable} has no TRL ({error}); set FT_PYTHON", file=sys.stderr)
+        return 1
+    return carried_out(lambda log: train(stage, parts, log), Log(stage.stage))
+
+
+if __name__ == "__main__":
+    training.leave(main(sys.argv[1:]))

@@ -1,0 +1,65 @@
+"""A document and what is expected of its stage, to a trainer that is ready to train."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import guarded, watch
+from ..report import Log
+from ..stage import Part, Stage
+from . import models, sources
+from .formats import Format, format_of
+from .trainers import KINDS, Kind, arguments, trainer_class
+
+OURS = ("data", "peft", *models.CONFIG)
+"""Parameters of the document that are no fields of a TRL configuration."""
+
+
+def trainer(config: dict[str, Any], stage: Stage, part: Part, log: Log, callbacks: list[Any]) -> Any:
+    """TRL's trainer with the guard, the ramp and the callbacks of a stage. Raises: StageError."""
+    data, peft = config["data"], config.get("peft")
+    kind = KINDS[data["kind"]]
+    params = {name: value for name, value in config.items() if name not in OURS}
+    trained = arguments(kind, params)  # first: it starts the process group
+    tokenizer = models.tokenizer_of(config)
+    format = format_of(data["template"]) if "template" in data else Format("none")
+    format.prepare(tokenizer)
+    train, held = rows(data, tokenizer, format, int(config["max_length"]))
+    model = models.with_adapters(models.base_of(config, tokenizer, scores=kind.scores), config, new=peft is not None)
+    added = models.peft_config(peft, scores=kind.scores) if peft else None
+    guard = guarded.guard_of(stage, str(config["output_dir"]), log, scaled=bool(config.get("fp16")))
+    base = trainer_class(kind)
+    made = guarded.guarded(base, guard, stage, counts_tokens=kind.counts_tokens)
+    seen = {**config, "cutoff_len": config["max_length"]}
+    watcher = watch.callback(stage, part, log, seen, guard if made is not base else None)
+    return made(
+        model=model,
+        args=trained,
+        train_dataset=train,
+        eval_dataset=held,
+        processing_class=tokenizer,
+        callbacks=[watcher, *callbacks],
+        **({"peft_config": added} if added is not None else {}),
+        **_reference(kind, data, config, tokenizer),
+    )
+
+
+def rows(data: dict[str, Any], tokenizer: Any, format: Format, limit: int) -> tuple[Any, Any]:
+    """(training rows, evaluation rows or None), as token ids."""
+    kind = data["kind"]
+    train, held = sources.load(data, "train", kind), None
+    if data.get("held_out"):
+        train, held = sources.split(train, data["held_out"], data["seed"])
+        held = sources.tokenise(held, data, "train", kind, tokenizer, format, limit)
+    elif data.get("eval"):
+        held = sources.tokenise(sources.load(data, "eval", kind), data, "eval", kind, tokenizer, format, limit)
+    return sources.tokenise(train, data, "train", kind, tokenizer, format, limit), held
+
+
+def _reference(kind: Kind, data: dict[str, Any], config: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
+    """The model that is compared with, where it is not the model in training with its adapter off."""
+    if not kind.reference or "reference" not in data:
+        return {}
+    named = data["reference"]
+    source = {**config, "model_name_or_path": named["model"], "adapter_name_or_path": named.get("adapters", [])}
+    return {"ref_model": models.with_adapters(models.base_of(source, tokenizer), source, new=True)}
