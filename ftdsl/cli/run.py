@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -103,6 +104,8 @@ def _outcome(file: str, args: argparse.Namespace) -> Outcome:
 
     session, outcome = Session(engine_python=args.engine_python), Outcome(file)
     path, options = recipe_path(file), options_of(args)
+    if (finished := _all_done(file, path, options, args)) is not None:
+        return finished
     compiled = compile_recipe(path, options, session, frozen=args.frozen, smoke=args.smoke, study=not args.smoke)
     source = _searched(path, options, compiled, args)
     if source is not None:
@@ -135,6 +138,35 @@ def _outcome(file: str, args: argparse.Namespace) -> Outcome:
     carried_out.file, carried_out.began, carried_out.compiled = file, outcome.began, compiled
     carried_out.diagnostics = outcome.diagnostics
     return carried_out.ended(carried_out.status)
+
+
+def _all_done(file: str, path: Path, options: Options, args: argparse.Namespace) -> Outcome | None:
+    """The outcome where nothing is to be done, found as `ftc plan` finds it; None where something may be, or all is to be looked at."""
+    from ftdsl.run.project import home_of, root_of
+
+    if args.smoke or args.fresh or args.force or args.only or args.verify or args.frozen:
+        return None
+    if not any((root_of(path) / "runs").glob("*/last")):
+        return None
+    from ftdsl.pipeline import check
+    from ftdsl.recipe.search import is_searched
+    from ftdsl.session import Session
+    from ftdsl.targets.lock import path_of
+
+    session, began = Session(engine_python=args.engine_python), time.monotonic()
+    checked = check(path, options, session)
+    lock = path_of(path)
+    if session.sink.failed or checked.plan is None or not checked.jobs or is_searched(checked.plan.recipe) or not lock.exists():
+        return None
+    from ftdsl.run.all_done import outcome_of
+
+    home = home_of(path, checked.plan.recipe.name, options)
+    outcome = outcome_of(checked.plan, checked.jobs, lock, home, view_of(plain=True), session)
+    if outcome is not None:
+        show(session.sink)
+        outcome.file, outcome.began, outcome.diagnostics = file, began, list(session.sink.ordered())
+        outcome.ended(outcome.status)
+    return outcome
 
 
 def _searched(path: Path, options: Options, compiled: Compiled | None, args: argparse.Namespace) -> TrialSource | None:

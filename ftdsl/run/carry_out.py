@@ -79,7 +79,7 @@ def carry_out(
         )
         executor.when_done = partial(_done, outcome=outcome, view=view, session=session)
         for stage in outcome.progress.having(Status.CACHED):
-            _prepared(stage, outcome, view)
+            report_data(stage, outcome, view)
             outcome.add_warnings((stage.key, fault) for fault in warnings_of(run.folder / stage.folder))
         for job in running:
             view.note(f"{job.folder}: runs already, started by an earlier ftc; joined")
@@ -123,7 +123,7 @@ def environments_of(
 
 def _done(stage: StageProgress, outcome: Outcome, view: View, session: Session) -> None:
     """After a stage succeeded: keep its measurements for later plans."""
-    _prepared(stage, outcome, view)
+    report_data(stage, outcome, view)
     assert outcome.progress is not None and outcome.compiled is not None
     plan = outcome.compiled.plan
     try:
@@ -135,7 +135,7 @@ def _done(stage: StageProgress, outcome: Outcome, view: View, session: Session) 
         view.note(f"{stage.folder}: {kept}")
 
 
-def _prepared(stage: StageProgress, outcome: Outcome, view: View) -> None:
+def report_data(stage: StageProgress, outcome: Outcome, view: View) -> None:
     """Notes of a data stage that is done: the path of its data card, and stages that would cut its rows."""
     if stage.kind != "data" or outcome.progress is None or outcome.compiled is None:
         return

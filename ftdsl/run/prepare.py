@@ -97,21 +97,38 @@ def prepare(
         else Run(store.new_folder(home, datetime.now()), smoke=smoke)
     )
     store.point_last(home, run.folder)
-    cached = [event for job in jobs if (event := _settle(job, keys, done, run, note)) is not None]
+    first, *cached = cached_events(compiled.name, jobs, keys, done, run, note)
     waiting = {job.key for job in jobs} - {event["stage"] for event in cached}
     store.write_build(run.folder, compiled.files, compiled.folder, {job.folder for job in jobs if job.key in waiting})
+    if waiting or not run.finished:
+        run.write(first, *cached)
+    return run, progress_of(run, jobs, done, [first, *cached])
+
+
+def cached_events(
+    name: str,
+    jobs: tuple[Job, ...],
+    keys: CacheKeys,
+    done: Mapping[str, Earlier],
+    run: Run,
+    note: Callable[[str], None] = lambda text: None,
+) -> list[Event]:
+    """The event that begins a run, and one for each stage that is done; the folders of stages are made ready."""
     described = [
         {"key": job.key, "folder": job.folder, "kind": job.kind, "title": job.title, "where": job.location}
         for job in jobs
     ]
-    first = made("run", id=run.id, name=compiled.name, smoke=smoke, stages=described, pid=os.getpid())
-    if waiting or not run.finished:
-        run.write(first, *cached)
-    progress = fold([first, *cached], run.folder)
-    for event in cached:
-        job = next(job for job in jobs if job.key == event["stage"])
-        progress.stage(job.key).result = _result(run.folder / job.folder, done[job.key], job)
-    return run, progress
+    first = made("run", id=run.id, name=name, smoke=run.smoke, stages=described, pid=os.getpid())
+    return [first, *(event for job in jobs if (event := _settle(job, keys, done, run, note)) is not None)]
+
+
+def progress_of(run: Run, jobs: tuple[Job, ...], done: Mapping[str, Earlier], events: list[Event]) -> RunProgress:
+    """A run as it begins, with the results of stages that are done."""
+    progress = fold(events, run.folder)
+    for job in jobs:
+        if job.key in done:
+            progress.stage(job.key).result = _result(run.folder / job.folder, done[job.key], job)
+    return progress
 
 
 def joinable(jobs: tuple[Job, ...], keys: CacheKeys, wishes: Wishes, home: Path, launcher: Launcher) -> list[Job]:
@@ -216,7 +233,7 @@ def made_paths(job: Job) -> tuple[str, ...]:
     return (result,) if job.result_kind == "metrics" else (job.result, result)
 
 
-def _settle(job: Job, keys: CacheKeys, done: dict[str, Earlier], run: Run, note: Callable[[str], None]) -> Event | None:
+def _settle(job: Job, keys: CacheKeys, done: Mapping[str, Earlier], run: Run, note: Callable[[str], None]) -> Event | None:
     """Make a stage's folder ready: linked to the run that did it, or as far as it can be resumed, or empty. The event of a
     stage that is done, else None.
     """

@@ -32,7 +32,7 @@ def stage_statuses(
         runs = [run for run in store.runs_of(base) if not run.smoke]
     if not runs:  # nothing to compare with: no data is read to find out
         return {job.key: StageStatus(job.key, NEW) for job in jobs}
-    packages = dict.fromkeys((plan.recipe.engine.name, ""), _packages(plan, jobs, runs, session))
+    packages = dict.fromkeys((plan.recipe.engine.name, ""), packages_of(plan, jobs, runs, session))
     keys = CacheKeys(jobs, plan.recipe.folder, packages, kept_digests())
     done, damaged = done_before(jobs, keys, Wishes(), runs, home)
     statuses: dict[str, StageStatus] = {}
@@ -44,7 +44,7 @@ def stage_statuses(
     return statuses
 
 
-def _packages(plan: Plan, jobs: tuple[Job, ...], runs: list[Run], session: Session) -> Mapping[str, str]:
+def packages_of(plan: Plan, jobs: tuple[Job, ...], runs: list[Run], session: Session) -> Mapping[str, str]:
     """Versions that `ftc run` would find, read from folder names. Where the engine is not on this machine they count as they
     were in the newest run.
     """
