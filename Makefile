@@ -6,9 +6,11 @@ ENGINE := .engines/llamafactory
 # of recipes that ask for them; whoever trains with one installs it
 OPTIMIZERS := galore-torch==1.0 apollo-torch==1.0.3 badam==1.4 adam-mini==1.1.1
 export OMP_NUM_THREADS ?= 1
+# without bytecode every Python that a test starts compiles all it imports: half of its time
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-editors tools check fast steps golden generate bench clean
+.PHONY: help quickstart test docs test-editors moments tools check fast steps golden generate bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -44,7 +46,14 @@ test: check tools $(ENGINE)/.tests ## set up, and run every test, with the real 
 	$(BIN)/pytest -m "slow" -n 2
 	$(BIN)/pytest -m "real"
 
-test-editors: $(BIN)/ftc ## the VS Code extension, packaged and opened in VS Code in a browser; needs npm, a C++ compiler and Chromium (4 minutes)
+moments: $(BIN)/ftc ## disturb runs at MOMENTS (100) random moments: kills, signals, a full disk, … (about 8 minutes)
+	MOMENTS=$${MOMENTS:-100} $(BIN)/pytest tests/run/test_disturbed.py -m slow
+
+docs: $(BIN)/ftc ## the documentation as a site, with the playground, into build/site; needs npm
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev,docs]'
+	$(BIN)/python -m docs.site.build
+
+test-editors: docs ## VS Code with the extension, the site and the playground, in a browser; needs npm, a C++ compiler and Chromium (6 minutes)
 	$(BIN)/pytest -m "editors"
 
 check: $(BIN)/ftc fast ## format, lint, types, fast tests: before each commit

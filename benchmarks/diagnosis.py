@@ -32,7 +32,7 @@ RIGHT: Mapping[str, tuple[str, ...]] = {
     "masked": ("nothing-to-learn",),
     "nan": ("not-a-number",),
     "explode": ("exploding",),
-    "lr_high": ("rate-too-high",),
+    "lr_high": ("rate-too-high", "plateau", "warmup-too-short"),
     "lr_low": ("rate-too-low",),
     "vanish": ("vanishing",),
     "frozen": ("no-gradient",),
@@ -44,7 +44,7 @@ RIGHT: Mapping[str, tuple[str, ...]] = {
     "overfit_map": ("overfitting",),
     "memorised": ("memorising",),
     "label_noise": ("noisy-labels",),
-    "oscillate": ("oscillating",),
+    "oscillate": ("oscillating", "plateau"),
     "template": ("wrong-template",),
     "leak": ("evaluation-rows-seen",),
     "lr_ends": ("rate-ends-early",),
@@ -90,10 +90,10 @@ PLANTED = {
 }
 
 
-def packed() -> dict[str, list[tuple[str, dict[str, Any]]]]:
+def packed(path: Path = PACKED) -> dict[str, list[tuple[str, dict[str, Any]]]]:
     """The committed runs: condition -> file and document of each."""
     runs: dict[str, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
-    for file, document in json.loads(lzma.decompress(PACKED.read_bytes())).items():
+    for file, document in json.loads(lzma.decompress(path.read_bytes())).items():
         rows = [dict(zip(document["names"], values, strict=True)) for values in zip(*document["columns"], strict=True)]
         evals = [dict(zip(("step", "eval_loss"), row, strict=True)) for row in document["evals"]]
         own = {"config": document["config"], "steps": rows, "evals": evals}
@@ -101,13 +101,17 @@ def packed() -> dict[str, list[tuple[str, dict[str, Any]]]]:
     return runs
 
 
-def pack(folder: Path) -> None:
-    """Keep runs in the repository: columns of five digits, compressed."""
+def pack(folder: Path, path: Path = PACKED, digits: int = 5) -> None:
+    """Keep runs in the repository: columns of so many digits (losses of five), compressed."""
     documents = {}
     for file in sorted(folder.glob("*/*.json")):
         document = json.loads(file.read_text(encoding="utf-8"))
         names = list(dict.fromkeys(name for row in document["steps"] for name in row if not name.startswith("logps/")))
-        columns = [[_short(row.get(name)) for row in document["steps"]] for name in names]
+        if digits < 5 and file.parent.name != "slower":
+            names = [name for name in names if name != "elapsed"]
+        columns = [
+            [_short(row.get(name), 5 if name == "loss" else digits) for row in document["steps"]] for name in names
+        ]
         evals = [[row["step"], _short(row["eval_loss"])] for row in document["evals"]]
         config = {key: value for key, value in document["config"].items() if not isinstance(value, dict)}
         documents[f"{file.parent.name}/{file.name}"] = {
@@ -116,11 +120,11 @@ def pack(folder: Path) -> None:
             "columns": columns,
             "evals": evals,
         }
-    PACKED.write_bytes(lzma.compress(json.dumps(documents, separators=(",", ":")).encode(), preset=9))
+    path.write_bytes(lzma.compress(json.dumps(documents, separators=(",", ":")).encode(), preset=9))
 
 
-def _short(value: Any) -> Any:
-    return float(f"{value:.5g}") if isinstance(value, float) else value
+def _short(value: Any, digits: int = 5) -> Any:
+    return float(f"{value:.{digits}g}") if isinstance(value, float) else value
 
 
 def curves_of(folders: Sequence[Path]) -> Iterator[tuple[str, str, Curves]]:

@@ -55,8 +55,10 @@ def python_in(folder: Path) -> Path:
 
 
 def candidates(engine: str, env: Mapping[str, str], *, flag: str = "", recipe: str = "") -> Iterator[tuple[Path, str]]:
-    """(Python, source) in the order in which they are tried. A named one (flag, variable, recipe) is the only candidate."""
-    for text, source in zip((flag, env.get("FTC_ENGINE_PYTHON", ""), recipe), NAMED, strict=True):
+    """(Python, source) in the order in which they are tried. A named one (flag, variable, recipe) is the only candidate; flag and
+    variable may name one for each of several engines: `llamafactory=P,trl=Q`."""
+    named = (_of_engine(engine, flag), _of_engine(engine, env.get("FTC_ENGINE_PYTHON", "")), recipe)
+    for text, source in zip(named, NAMED, strict=True):
         if text:
             yield Path(text).expanduser(), source
             return
@@ -64,6 +66,18 @@ def candidates(engine: str, env: Mapping[str, str], *, flag: str = "", recipe: s
         if python_in(folder).exists():
             yield python_in(folder), str(folder)
     yield Path(sys.executable), "the Python that runs ftc"
+
+
+def _of_engine(engine: str, text: str) -> str:
+    """The Python that a flag or variable names for an engine; "" if it names others."""
+    if not by_engine(text):
+        return text
+    return dict(part.split("=", 1) for part in text.split(",") if "=" in part).get(engine, "")
+
+
+def by_engine(text: str) -> bool:
+    """Whether a flag or variable names Pythons by engine: `trl=P`."""
+    return re.match(r"[a-z][\w-]*=", text) is not None
 
 
 def runnable(python: Path) -> Path:
@@ -223,8 +237,12 @@ def _known(package: str, version: str, source: str) -> ResolvedVersion:
 
 def _environment(engine: str, session: Session, python: str) -> tuple[dict[str, str], str]:
     """The packages of the first environment with the engine, and its source; ({}, "") if there is none."""
-    for path, source in candidates(engine, session.env, flag=session.engine_python, recipe=python):
+    named = candidates(engine, session.env, flag=session.engine_python, recipe=python)
+    others = candidates(
+        engine, session.env, recipe=python
+    )  # a Python named for the file's engine need not have this one
+    for path, source in (*named, *others):
         packages = installed(path, session.files)
-        if engine in packages:
+        if catalog.serves(engine, packages):
             return packages, source if source not in NAMED else f"{path} ({source})"
     return {}, ""

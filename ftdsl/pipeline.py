@@ -143,7 +143,7 @@ def _compile_smoke(checked: Checked, lock: Path, session: Session, target: Targe
     plan = choose(small.recipe, session, engines)
     jobs = lower(plan, session)
     session.sink.forget_infos()  # the choices for the real recipe, and again for the reduced one
-    if session.sink.failed:
+    if session.sink.failed or not jobs:  # stages that run scripts are not tried
         return None
     report = {"replaced": [replacement.as_json() for replacement in replaced]}
     files = compile_files(plan, jobs, session, target) | small.files

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from functools import cached_property
+from itertools import accumulate
 
 from ftdsl.record import frozen
 
@@ -18,7 +19,7 @@ class Source:
     @cached_property
     def line_starts(self) -> tuple[int, ...]:
         """Offsets at which the lines begin; the first is 0."""
-        return (0, *(at + 1 for at, char in enumerate(self.text) if char == "\n"))
+        return tuple(accumulate((len(line) + 1 for line in self.text.split("\n")[:-1]), initial=0))
 
     def position(self, offset: int) -> tuple[int, int]:
         """Line and column (both from 1) of an offset; one past the end is allowed."""

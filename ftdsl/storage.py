@@ -33,6 +33,13 @@ class NotWrittenError(OSError):
         super().__init__(errno.ELOOP, why, str(path))
 
 
+def sentence(error: OSError) -> str:
+    """What could not be read or written, why, and what to do where the disk is full."""
+    text = f"{error.filename or 'a file'}: {(error.strerror or str(error)).lower()}"
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return f"{text}; free some space (`ftc clean` shows what can go), then type the same again" if full else text
+
+
 def write_file(path: Path, content: bytes, *, root: Path | None = None, new: bool = False) -> None:
     """Write a file, unless it has the same content already. new: it must not exist.
 
@@ -128,6 +135,11 @@ def _begin(root: Path, name: str, content: bytes) -> _Pending | None:
             handle.write(content)
         if existing is not None:
             _as_before(descriptor, existing)
+    except OSError as error:
+        pending.close()
+        if error.filename:
+            raise
+        raise OSError(error.errno, error.strerror, str(pending.path)) from error
     except BaseException:
         pending.close()
         raise

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -159,6 +160,12 @@ def clear_caches() -> None:
 
 def cached_functions() -> dict[str, Any]:
     """Functions and methods of loaded ftdsl modules that keep results, by module and name (without `ftdsl.`)."""
+    return _cached_functions(len(sys.modules))
+
+
+@lru_cache(maxsize=1)
+def _cached_functions(modules: int) -> dict[str, Any]:
+    """Searched again only when a module was loaded: a search takes about as long as a small command."""
     found = {}
     for module in [module for name, module in list(sys.modules.items()) if name.split(".")[0] == "ftdsl"]:
         for owner in [module, *(v for v in vars(module).values() if isinstance(v, type))]:

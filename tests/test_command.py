@@ -33,6 +33,7 @@ CASES = [
     ("logs", ("logs", "r.ft")),
     ("cancel", ("cancel", "r.ft")),
     ("accept", ("accept", "r.ft", "sft", "--reason", "looked at")),
+    ("clean", ("clean",)),
     ("graph", ("graph", "r.ft")),
     ("explain", ("explain", "r.ft", "sft.optim.lr")),
     ("diff", ("diff", "r.ft", "other.ft")),

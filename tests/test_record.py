@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ftdsl.record import frozen, mutable, replace
+from ftdsl.record import HOT, frozen, mutable, replace
 
 
 @frozen(eq=True)
@@ -57,6 +57,37 @@ def test_what_compares_by_content_and_what_by_identity() -> None:
     assert Identity(1) != Identity(1)
     assert repr(Point(1)) == "Point(x=1, y=0, tags=[])"
     assert repr(Identity(2)) == "Identity(x=2)"
+
+
+@pytest.mark.parametrize("instances", [0, HOT], ids=["few", "many"])
+def test_many_instances_change_nothing(instances: int) -> None:
+    """A class with many instances gets an `__init__` of its own."""
+
+    @frozen
+    class Row:
+        a: int
+        b: int = 5
+        made: list[int] = field(default_factory=list)
+        c: str = "c"
+
+    @frozen
+    class Late:
+        a: int = 1
+        b: int  # type: ignore[misc]  # without a default after one that has one
+
+    for number in range(instances):
+        Row(number)
+        Late(b=number)
+    row, other = Row(1, c="d"), Row(b=2, a=1)
+    assert (row.a, row.b, row.made, row.c) == (1, 5, [], "d")
+    assert (other.a, other.b, other.made, other.c) == (1, 2, [], "c")
+    assert row.made is not other.made
+    assert (Late(b=3).a, Late(2, 3).a) == (1, 2)
+    for args, given in [((), {"b": 1}), ((1,), {"a": 2}), ((1,), {"z": 2}), ((1, 2, [], "c", 5), {})]:
+        with pytest.raises(TypeError, match="Row"):
+            Row(*args, **given)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="Late needs b"):
+        Late(1)  # type: ignore[call-arg]
 
 
 def test_a_copy_with_other_values() -> None:

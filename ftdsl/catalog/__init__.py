@@ -142,6 +142,12 @@ def misnamed() -> Mapping[str, Mapping[str, Any]]:
     return parameters
 
 
+def variants(key: str = "variant") -> Mapping[str, Mapping[str, Any]]:
+    """Members of `lora.variant` (or of `lora.init`: key `init`) that are data (data/variants.toml explains the fields)."""
+    table: Mapping[str, Mapping[str, Any]] = _load("variants.json")[key]
+    return table
+
+
 def tools() -> Mapping[str, Mapping[str, Any]]:
     """Other tools that train models -> how their commands and files are known (data/tools.toml)."""
     found: Mapping[str, Mapping[str, Any]] = _load("tools.json")
@@ -285,6 +291,8 @@ def each_name(catalog: str) -> Iterator[str]:
     elif catalog == "engines":
         yield from known_engines()
         yield from engine_entry_points()
+    elif catalog in ("variants", "initialisations"):
+        yield from variants({"variants": "variant", "initialisations": "init"}[catalog])
     elif catalog == "templates":
         for engine in built_in_engines():
             if _has_table(engine, "templates"):
@@ -340,6 +348,12 @@ def facts(table: str) -> Mapping[str, Any]:
     """A table of facts.toml: what engines accept beyond their schemas. Raises: KeyError."""
     facts: Mapping[str, Any] = _load("facts.json")[table]
     return facts
+
+
+def serves(engine: str, packages: Mapping[str, str]) -> bool:
+    """Whether an environment with these packages (name -> version) has the engine, in a version that is one."""
+    least = facts("least").get(engine, "0")
+    return engine in packages and numbers(packages[engine]) >= numbers(least)
 
 
 def overlay(engine: str) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:

@@ -25,6 +25,7 @@ TABLES = (
     "written",
     "smoke",
     "facts",
+    "variants",
 )
 ENGINE_TABLES = ("overlay", "reasons")
 

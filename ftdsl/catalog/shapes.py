@@ -242,6 +242,8 @@ class Facts(_Strict):
     depths: dict[str, Strings]
     leaf: dict[str, str]
     architectures: dict[str, Any]
+    only: dict[str, str]
+    least: dict[str, str]
 
 
 class OverlayEntry(_Strict):
@@ -256,6 +258,33 @@ class OverlayEntry(_Strict):
     set: dict[str, Strings] = Field(default_factory=dict)
     opts: dict[str, dict[str, str]] = Field(default_factory=dict)
     values: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+class Variant(_Strict):
+    """A member of `lora.variant`: one of PEFT's adapters."""
+
+    engine: str
+    type: str
+    config: str
+    rank: str = ""
+    alpha: str = ""
+    dropout: str = ""
+    fixed: dict[str, Any] = Field(default_factory=dict)
+    merges: bool
+    about: str
+
+
+class Initialisation(_Strict):
+    """A member of `lora.init`."""
+
+    engine: str
+    value: str
+    about: str
+
+
+class Variants(_Strict):
+    variant: dict[str, Variant]
+    init: dict[str, Initialisation]
 
 
 class Names(_Strict):
@@ -320,6 +349,7 @@ _PARTS: Mapping[str, Callable[[Mapping[str, Any]], Iterator[Part]]] = {
     "written.toml": _whole(Written),
     "smoke.toml": _whole(Smoke),
     "facts.toml": _whole(Facts),
+    "variants.toml": _whole(Variants),
     "overlay.toml": _overlay,
     "reasons.toml": _whole(Reasons),
 }

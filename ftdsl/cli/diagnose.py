@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftdsl.cli import diagnose_rows
 from ftdsl.cli.common import (
     add_recipe_arguments,
     print_diff,
@@ -31,7 +32,10 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     add_recipe_arguments(parser)
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.add_argument("--apply", type=int, metavar="N", help="write change N into the recipe")
-    parser.add_argument("--diff", action="store_true", help="with --apply: show the change, and change nothing")
+    parser.add_argument(
+        "--diff", action="store_true", help="with --apply or --drop: show the change, and change nothing"
+    )
+    diagnose_rows.register(parser)
     parser.set_defaults(run=run)
 
 
@@ -40,8 +44,11 @@ def run(args: argparse.Namespace) -> int:
     from ftdsl.diagnose.examined import examine
     from ftdsl.diagnose.read import UnreadableError
 
-    if args.apply is not None and len(args.paths) > 1:
-        print("error: --apply changes the recipe of one run", file=sys.stderr)
+    if (args.apply is not None or args.rows) and len(args.paths) > 1:
+        print(f"error: {'--rows' if args.rows else '--apply'} is for one run", file=sys.stderr)
+        return 2
+    if args.drop and not args.rows:
+        print("error: --drop needs --rows: the steps whose rows are meant", file=sys.stderr)
         return 2
     results: list[tuple[Examined, Remedies]] = []
     failed = False
@@ -60,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
             print(f"error: {why}", file=sys.stderr)
             failed = True
             continue
+        if args.rows:
+            return diagnose_rows.run(args, examined)
         results.append((examined, _remedies(examined)))
     if args.apply is not None:
         return 2 if failed else _apply(args, results[0][1])

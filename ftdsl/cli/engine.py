@@ -109,6 +109,7 @@ def run_list(args: argparse.Namespace) -> int:
     """Exit 0; 1 when there is none."""
     import json
 
+    from ftdsl import catalog
     from ftdsl.engines import registry
     from ftdsl.environments import candidates, installed
     from ftdsl.run.environments import not_started, probe, trusting
@@ -120,7 +121,7 @@ def run_list(args: argparse.Namespace) -> int:
             why = not_started(python, source, os.environ)
             environment = None if why else probe(python, source)
             packages = dict(installed(python, Files()) if why else environment.packages if environment else {})
-            if name in packages:
+            if catalog.serves(name, packages):
                 row: dict[str, object] = {"engine": name, "python": str(python), "found": source, "packages": packages}
                 environments.append(
                     (row | ({"not_started": why} if why else {}), f"{why}; type: {trusting(python)}" if why else "")

@@ -31,6 +31,7 @@ VERBS = (
     "report",
     "cancel",
     "accept",
+    "clean",
     "graph",
     "explain",
     "diff",
@@ -134,7 +135,9 @@ def _status(given: list[str], out: Stream) -> int:
         print("error: this recipe is nested too deeply to be read", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"error: {error.filename or 'a file'}: {(error.strerror or str(error)).lower()}", file=sys.stderr)
+        from ftdsl.storage import sentence
+
+        print(f"error: {sentence(error)}", file=sys.stderr)
         return 1
     except Exception as error:
         if os.environ.get("FTC_TRACEBACK"):

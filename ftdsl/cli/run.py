@@ -39,6 +39,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument("-j", "--jobs", type=int, metavar="N", help="stages side by side at most")
     parser.add_argument("--detach", action="store_true", help="start it and leave: ftc watch, ftc cancel")
     parser.add_argument("--foreground", action="store_true", help="no supervisor: it ends with this process")
+    parser.add_argument("--no-preload", action="store_true", help="every stage imports the engine by itself")
     parser.add_argument("--plain", action="store_true", help="lines instead of a live view")
     parser.add_argument(
         "--output-format", choices=("text", "json", "github"), default="text", help="of the report at the end"
@@ -141,7 +142,7 @@ def _outcome(file: str, args: argparse.Namespace) -> Outcome:
 
 
 def _all_done(file: str, path: Path, options: Options, args: argparse.Namespace) -> Outcome | None:
-    """The outcome where nothing is to be done, found as `ftc plan` finds it; None where something may be, or all is to be looked at."""
+    """The outcome where nothing is to be done, as `ftc plan` sees it; None where something may be, or all is looked at anew."""
     from ftdsl.run.project import home_of, root_of
 
     if args.smoke or args.fresh or args.force or args.only or args.verify or args.frozen:
@@ -156,7 +157,13 @@ def _all_done(file: str, path: Path, options: Options, args: argparse.Namespace)
     session, began = Session(engine_python=args.engine_python), time.monotonic()
     checked = check(path, options, session)
     lock = path_of(path)
-    if session.sink.failed or checked.plan is None or not checked.jobs or is_searched(checked.plan.recipe) or not lock.exists():
+    if (
+        session.sink.failed
+        or checked.plan is None
+        or not checked.jobs
+        or is_searched(checked.plan.recipe)
+        or not lock.exists()
+    ):
         return None
     from ftdsl.run.all_done import outcome_of
 
@@ -198,7 +205,7 @@ def _carry_out(
     from ftdsl.run.stop import Stop
     from ftdsl.search.storage import need_optuna
 
-    wishes = Wishes(tuple(args.only), tuple(args.force), args.fresh, args.jobs, args.verify)
+    wishes = Wishes(tuple(args.only), tuple(args.force), args.fresh, args.jobs, args.verify, not args.no_preload)
     jobs = selected(compiled.jobs, wishes)
     environments = environments_of(jobs, compiled, session.env, python=args.engine_python)
     home = home_of(path, compiled.name, options_of(args), smoke=args.smoke, claim=True)

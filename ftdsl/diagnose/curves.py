@@ -7,6 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -75,25 +76,31 @@ class Curves:
         return self.series("grad_norm")
 
     @cached_property
+    def every(self) -> int:
+        """Optimizer steps from one logged loss to the next. The Trainer and Megatron log the mean over them."""
+        steps = self.loss.steps
+        return max(1, round(median([after - before for before, after in pairwise(steps)]))) if len(steps) > 2 else 1
+
+    @cached_property
     def shape(self) -> list[float]:
         """The finite losses, thinned: what does not depend on the number of steps is read from these."""
         return thinned(self.loss.finite.values, POINTS)
 
     @cached_property
     def trend(self) -> list[float]:
-        """The shape without its noise: medians over a twentieth of the run, at least 5 points."""
-        return smooth(self.shape, max(5, len(self.shape) // 20) | 1)
+        """The shape without its noise: medians over a twentieth of the run, at least 5 points (3, where each is a mean)."""
+        return smooth(self.shape, max(5 if self.every < 5 else 3, len(self.shape) // 20) | 1)
 
     @cached_property
     def first(self) -> float:
-        """The loss before anything was learned: the first update follows the first value."""
+        """The loss before anything was learned: the first update follows the first value, where every step was logged."""
         return self.loss.finite.values[0]
 
     @cached_property
     def last(self) -> float:
-        """The loss that the run ends at: the median of its last tenth, at least 5 values."""
+        """The loss that the run ends at: the median of its last tenth, at least 5 steps."""
         values = self.loss.finite.values
-        return median(values[-max(5, len(values) // 10) :])
+        return median(values[-max(2, math.ceil(5 / self.every), len(values) // 10) :])
 
     @cached_property
     def lowest(self) -> float:
@@ -101,13 +108,22 @@ class Curves:
 
     @cached_property
     def noise(self) -> float:
-        """Standard deviation of a step's loss around the trend, in the second half (in the first it falls too fast)."""
+        """Standard deviation of a logged loss around the trend, in the second half (in the first it falls too fast)."""
         return jitter(share(self.loss.finite.values, 0.5))
 
     @cached_property
+    def step_noise(self) -> float:
+        """The same of a single step's loss: a mean over n steps has 1/sqrt(n) of it."""
+        return self.noise * math.sqrt(self.every)
+
+    @cached_property
     def fall(self) -> float:
-        """Share of its first loss that the run lost; negative where it rose."""
-        return 1 - self.last / self.first if self.first else 0.0
+        """Share of its first loss that the run lost; negative where it rose. The first mean over several steps is below what the
+        run began with: half of the way to the second is added.
+        """
+        values = self.loss.finite.values
+        lost = max(0.0, values[0] - values[1]) / 2 if self.every > 1 and len(values) > 1 else 0.0
+        return 1 - self.last / (self.first + lost) if self.first else 0.0
 
     @cached_property
     def rates(self) -> Series:
@@ -119,13 +135,26 @@ class Curves:
 
     @cached_property
     def epochs(self) -> float:
-        """Passes over the rows, 0 where they were not logged."""
-        return max(self.series("epoch").finite.values, default=0.0)
+        """Passes over the rows, 0 where they were not logged. Whole numbers are counters: the last of them is not over yet."""
+        values = self.series("epoch").finite.values
+        if self._counts_epochs:
+            return self.loss.steps[-1] / self.steps_per_epoch if self.steps_per_epoch else 0.0
+        return max(values, default=0.0)
+
+    @cached_property
+    def _counts_epochs(self) -> bool:
+        values = self.series("epoch").finite.values
+        return len(values) > 4 and all(value == int(value) for value in values)
 
     @cached_property
     def steps_per_epoch(self) -> float:
         """Optimizer steps of one pass; 0 where it is not known."""
         epochs = self.series("epoch").finite
+        if self._counts_epochs:
+            starts = [step for before, step, value in zip(epochs.values, epochs.steps[1:], epochs.values[1:], strict=False)
+                      if value != before]  # fmt: skip
+            between = [b - a for a, b in pairwise(starts)]
+            return float(median(between)) if between else float(starts[0] - epochs.steps[0]) if starts else 0.0
         return epochs.steps[-1] / epochs.values[-1] if len(epochs) and epochs.values[-1] > 0 else 0.0
 
     @cached_property
@@ -145,11 +174,12 @@ class Curves:
         which something was logged.
         """
         losses, evals = self.loss.finite, self.evals.finite
+        middles = [step - (self.every - 1) / 2 for step in losses.steps]
         width = (evals.steps[-1] - evals.steps[0]) / (2 * max(1, len(evals) - 1)) if len(evals) else 0.0
-        width = width or len(losses) / 10
+        width = max(width or len(losses) / 10, 0.75 * self.every)
         gaps = []
         for step, value in zip(evals.steps, evals.values, strict=True):
-            around = losses.values[bisect_left(losses.steps, step - width) : bisect_right(losses.steps, step + width)]
+            around = losses.values[bisect_left(middles, step - width) : bisect_right(middles, step + width)]
             if around and (train := median(around)) > 0:
                 gaps.append((step, value / train - 1))
         return gaps

@@ -9,12 +9,14 @@ from ftdsl.diagnose.judge import JUDGES, Finding
 __all__ = ["diagnose", "judges"]
 
 LEAST = 5
-"""Losses that are needed to say anything."""
+"""Losses that are needed to call a run healthy."""
+FEWEST = 3
+"""Losses that are needed to say anything; most judges ask for more."""
 
 
 def diagnose(curves: Curves) -> list[Finding]:
     """What is wrong, gravest first; [] of a healthy run. What another finding explains is left out."""
-    if len(curves.loss) < LEAST:
+    if len(curves.loss) < FEWEST:
         return []
     findings: list[Finding] = []
     explained: set[str] = set()

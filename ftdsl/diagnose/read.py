@@ -15,23 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from ftdsl.diagnose.curves import Curves, Series
+from ftdsl.diagnose.names import STEPS, in_bytes, named
 from ftdsl.diagnose.text import curves_of_text
 from ftdsl.runtime import events
 from ftdsl.session import LARGE, LIMIT, TooLargeError, is_absent, open_regular
 
 LOG = "log.txt"
 STATE, TRAINER_LOG = "trainer_state.json", "trainer_log.jsonl"
-NAMES = {
-    "lr": "learning_rate",
-    "current_steps": "step",
-    "reserved_bytes": "memory",
-    "rss_bytes": "memory",
-    "gpu_memory": "memory",
-}
-"""What others call a series -> our name of it, which is the Trainer's where it has one."""
-SKIPPED = frozenset(
-    ("step", "total_steps", "total_flos", "percentage", "remaining_time", "remaining", "event", "time", "schema")
-)
 
 
 class UnreadableError(Exception):
@@ -47,24 +37,17 @@ class CurvesBuilder:
 
     def add(self, step: int, row: Mapping[str, Any]) -> None:
         """A row of one step: every value that is a number, or a text of one."""
-        for name, value in row.items():
-            if name in SKIPPED or value is None:
+        for name, value in named(row).items():
+            if (number := measure(_seconds(value) if name == "elapsed" else value)) is None:
                 continue
             if name == "loss":
-                if (number := measure(value)) is not None:
-                    self.loss.add(step, number)
+                self.loss.add(step, number)
             elif name == "eval_loss":
-                if (number := measure(value)) is not None:
-                    self.evals.add(step, number)
-            elif not name.startswith(("eval_", "train_")):
-                if name == "elapsed_time":
-                    name, value = "elapsed", _seconds(value)
-                elif name in NAMES:
-                    name = NAMES[name]
-                if (number := measure(value)) is not None:
-                    if (series := self.more.get(name)) is None:
-                        series = self.more[name] = Series()
-                    series.add(step, number)
+                self.evals.add(step, number)
+            else:
+                if (series := self.more.get(name)) is None:
+                    series = self.more[name] = Series()
+                series.add(step, in_bytes(number) if name == "memory" else number)
 
     def add_events(self, rows: list[events.Event]) -> None:
         """Events of a stage of ours: steps and evaluations; a new attempt starts where its steps do."""
@@ -180,7 +163,7 @@ def of_document(document: Mapping[str, Any], path: Path, config: Mapping[str, An
 
 
 def _step(row: Mapping[str, Any]) -> int | None:
-    for name in ("step", "current_steps", "global_step"):
+    for name in STEPS:
         value = row.get(name)
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0:
             return int(value)

@@ -59,6 +59,44 @@ def slope(xs: Sequence[float], ys: Sequence[float]) -> tuple[float, float]:
     return steepness, math.sqrt(rest / (count - 2) / square)
 
 
+def least_squares(columns: Sequence[Sequence[float]], ys: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Several columns fitted to values: a coefficient for each, and its standard error; ([], []) where they are dependent or as
+    many as the values.
+    """
+    many, count = len(columns), len(ys)
+    if count <= many:
+        return [], []
+    table = [[sum(a * b for a, b in zip(one, two, strict=True)) for two in columns] for one in columns]
+    inverse = _inverse(table)
+    if not inverse:
+        return [], []
+    right = [sum(a * y for a, y in zip(column, ys, strict=True)) for column in columns]
+    fitted = [sum(inverse[row][at] * right[at] for at in range(many)) for row in range(many)]
+    rest = sum(
+        (y - sum(factor * column[at] for factor, column in zip(fitted, columns, strict=True))) ** 2
+        for at, y in enumerate(ys)
+    )
+    variance = rest / (count - many)
+    return fitted, [math.sqrt(max(0.0, inverse[at][at] * variance)) for at in range(many)]
+
+
+def _inverse(table: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Of a small square matrix, by elimination with the largest pivot; [] where there is none."""
+    many = len(table)
+    rows = [[*row, *(float(at == own) for own in range(many))] for at, row in enumerate(table)]
+    for at in range(many):
+        pivot = max(range(at, many), key=lambda row: abs(rows[row][at]))
+        if not abs(rows[pivot][at]) > 1e-12:
+            return []
+        rows[at], rows[pivot] = rows[pivot], rows[at]
+        rows[at] = [value / rows[at][at] for value in rows[at]]
+        for other in range(many):
+            if other != at and rows[other][at]:
+                factor = rows[other][at]
+                rows[other] = [a - factor * b for a, b in zip(rows[other], rows[at], strict=True)]
+    return [row[many:] for row in rows]
+
+
 def correlation(first: Sequence[float], second: Sequence[float]) -> float:
     """Pearson's; 0 where one is constant."""
     count = len(first)

@@ -1,71 +1,95 @@
-"""Curves out of text that a trainer printed: the Trainer's dictionaries, Megatron's rows, lines with `step` and `loss`."""
+"""Curves out of text that a trainer printed: dictionaries of the Trainer, rows of Megatron, lines with step and loss, tables."""
 
 from __future__ import annotations
 
+import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ftdsl.diagnose.curves import Curves, Series
+from ftdsl.diagnose.names import STEPS, canonical, in_bytes
 
-_NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|nan|inf|NaN|Infinity)"
-_ROW = re.compile(r"\{(?=[^{}]{0,2000}['\"](?:eval_)?loss['\"])[^{}]{1,2000}\}")
+_NUMBER = r"[-+]?(?:\d[\d,]*\.?\d*(?:[eE][-+]?\d+)?|nan|inf|NaN|Infinity|Inf)"
+_ROW = re.compile(r"\{(?=[^{}]{0,2000}['\"](?:\w+/)?(?:\w+_)?loss['\"])[^{}]{1,2000}\}")
 """The Trainer prints `{'loss': 0.5, 'grad_norm': 1.0, 'learning_rate': 1e-05, 'epoch': 0.1}`; 5.x quotes the numbers."""
 _ITEM = re.compile(rf"['\"]([\w/.@-]+)['\"]\s*:\s*['\"]?({_NUMBER})['\"]?\s*[,}}]")
-_BAR = re.compile(r"(?:\||\s)(\d+)/(\d+) \[[^\]\n]{3,60}\]")
-"""A progress bar: `12%|#2 | 12/100 [00:10<01:13,  1.20it/s]`."""
+_BAR = re.compile(r"(?:\||\s)(\d+)/(\d+) \[[^\]\n]{3,200}\]")
+"""A progress bar: `12%|#2 | 12/100 [00:10<01:13,  1.20it/s]`, also with values behind the speed."""
 _MEGATRON = re.compile(r"iteration\s+(\d+)/\s*\d+")
-_STEP = re.compile(r"\b(?:global_)?(?:step|iter(?:ation)?)\b[\s:=#]*(\d+)", re.IGNORECASE)
-_KNOWN = {
-    "lm loss": "loss", "train loss": "loss", "val loss": "eval_loss", "validation loss": "eval_loss",
-    "eval loss": "eval_loss", "grad norm": "grad_norm", "gradient norm": "grad_norm", "learning rate": "learning_rate",
-    "lr": "learning_rate", "loss": "loss", "epoch": "epoch",
-}  # fmt: skip
-_NAMED = "|".join(name.replace(" ", "[_ ]") for name in sorted(_KNOWN, key=len, reverse=True))
-_FIELD = re.compile(rf"\b({_NAMED})\b[\s:=]+({_NUMBER})", re.IGNORECASE)
+_STEP = re.compile(
+    r"\b(?:global_|train_|optimizer[ _])?(?:steps?|iter(?:ation)?|update|it)\b[\s:=#\[|]*(\d+)|\[\s*(\d+)/\d+\]",
+    re.IGNORECASE,
+)
+_WANTED = (
+    r"(?:(?:train(?:ing)?|val(?:id(?:ation)?)?|eval(?:uation)?|test|held[ _-]?out|lm|total|mean|avg|average|ce|reduced)[ _/])*"
+    r"loss(?:[ _/](?:train|val|valid|validation|eval)\b)?"
+    r"|(?:total[ _]|global[ _])?grad(?:ient)?[ _-]?norm|gnorm|learning[ _-]rate|lr|epoch|memory|tps|step_time|iter_time"
+    r"|samples_per_sec(?:ond)?|tokens_per_sec(?:ond)?(?:_per_gpu)?"
+)
+_FIELD = re.compile(rf"(?<![\w/.-])({_WANTED})\b[\s:=|]{{1,6}}({_NUMBER})(?![\d.])", re.IGNORECASE)
+_SPLIT = re.compile(r"(loss) (\w+)", re.IGNORECASE)
+_DECORATED = re.compile(r"\x1b\[[0-9;]*m")
+LONGEST = 5000
+"""Characters of a line, of longer ones nothing is read."""
 
 
 def curves_of_text(text: str, source: str, config: Mapping[str, Any]) -> Curves:
-    """What a log tells of one training. Steps come from progress bars where there are some, else rows are counted."""
-    rows = _dictionaries(text)
-    if not rows:
-        rows = _lines(text)
+    """What a log tells of one training. Steps come from the rows or from progress bars where they say them, else rows are
+    counted.
+    """
+    text = _DECORATED.sub("", text)
+    rows = _dictionaries(text) or _table(text) or _lines(text)
     loss, evals = Series(), Series()
     more: dict[str, Series] = {}
     for step, row in rows:
         for name, value in row.items():
-            target = loss if name == "loss" else evals if name == "eval_loss" else None
-            if target is None:
-                if name.startswith(("eval_", "train_")):
-                    continue
-                target = more.setdefault(name, Series())
-            target.add(step, value)
+            if name == "loss":
+                loss.add(step, value)
+            elif name == "eval_loss":
+                evals.add(step, value)
+            else:
+                more.setdefault(name, Series()).add(step, in_bytes(value) if name == "memory" else value)
     return Curves(source, loss, evals, more, config)
 
 
-def _dictionaries(text: str) -> list[tuple[int, dict[str, float]]]:
-    """The Trainer's rows, each at the step of the last bar before it, or of its number times the usual distance."""
-    rows: list[tuple[int, dict[str, float]]] = []
+Rows = list[tuple[int, dict[str, float]]]
+
+
+def _float(text: str) -> float:
+    return float(text.replace(",", "").replace("Infinity", "inf"))
+
+
+def _dictionaries(text: str) -> Rows:
+    """Dictionaries with a loss, each at its own step, or at that of the last bar before it, or at its number."""
+    rows: Rows = []
     bars = [(bar.start(), int(bar[1]), int(bar[2])) for bar in _BAR.finditer(text)]
     total = max((whole for _, _, whole in bars), default=0)
     steps = [(at, step) for at, step, whole in bars if whole == total]  # bars of evaluation are shorter
-    at_bar, step_now, count = 0, 0, 0
+    at_bar, step_now, told = 0, 0, 0
     for match in _ROW.finditer(text):
-        row = {name: float(value) for name, value in _ITEM.findall(match[0])}
+        items = {name: _float(value) for name, value in _ITEM.findall(match[0])}
         while at_bar < len(steps) and steps[at_bar][0] < match.start():
             step_now = steps[at_bar][1]
             at_bar += 1
-        if "loss" in row:
-            count += 1
+        own = next((items[name] for name in STEPS if name in items), None)
+        row = (
+            {}
+            if "train_runtime" in items
+            else {ours: value for name, value in items.items() if (ours := canonical(name))}
+        )
         if "loss" in row or "eval_loss" in row:
-            rows.append((step_now, row))
+            told += own is not None and 0 <= own < 1e15
+            rows.append((int(own) if own is not None and 0 <= own < 1e15 else step_now, row))
     seen = [step for step, row in rows if "loss" in row]
-    if len(set(seen)) < 0.9 * len(seen) or seen != sorted(seen):  # no bars, or bars that do not tell steps apart
+    if told < len(rows) and (
+        len(set(seen)) < 0.9 * len(seen) or seen != sorted(seen)
+    ):  # no bars, or bars that tell nothing
         return _counted(rows)
     return rows
 
 
-def _counted(rows: list[tuple[int, dict[str, float]]]) -> list[tuple[int, dict[str, float]]]:
+def _counted(rows: Rows) -> Rows:
     count, counted = 0, []
     for _, row in rows:
         count += "loss" in row
@@ -73,16 +97,55 @@ def _counted(rows: list[tuple[int, dict[str, float]]]) -> list[tuple[int, dict[s
     return counted
 
 
-def _lines(text: str) -> list[tuple[int, dict[str, float]]]:
-    """Rows of other trainers: a step and a loss on one line."""
-    rows = []
-    for line in text.splitlines():
-        if "oss" not in line or len(line) > 5000 or line.startswith("{"):
+def _lines(text: str) -> Rows:
+    """Rows of other trainers: a step and a loss on one line; lines of a bar end with a carriage return."""
+    rows: Rows = []
+    told = 0
+    for line in re.split(r"[\r\n]+", text):
+        if "oss" not in line or len(line) > LONGEST or line.startswith("{"):
             continue
-        step = _MEGATRON.search(line) or _STEP.search(line)
-        if step is None or len(step[1]) > 15:
+        row: dict[str, float] = {}
+        for name, value in _FIELD.findall(line):
+            if ours := canonical(_SPLIT.sub(r"\2_\1", name) if name.lower().startswith("loss ") else name):
+                row.setdefault(ours, _float(value))
+        if not ("loss" in row or "eval_loss" in row):
             continue
-        row = {_KNOWN[name.lower().replace("_", " ")]: float(value) for name, value in _FIELD.findall(line)}
-        if "loss" in row or "eval_loss" in row:
-            rows.append((int(step[1]), row))
-    return rows
+        step = _MEGATRON.search(line) or _last(_STEP, line) or _last(_BAR, line)
+        told += step is not None
+        digits = next((group for group in step.groups() if group), "") if step is not None else ""
+        rows.append((int(digits) if 0 < len(digits) <= 15 else -1, row))
+    if told < 0.5 * len(rows):
+        return _counted(rows) if told == 0 and len(rows) >= 5 and any("epoch" in row for _, row in rows) else []
+    return [(step, row) for step, row in rows if step >= 0]
+
+
+def _last(pattern: re.Pattern[str], line: str) -> re.Match[str] | None:
+    """The last match: `iter 10 step 5` counts optimizer steps second."""
+    match = None
+    for match in pattern.finditer(line):  # noqa: B007
+        pass
+    return match
+
+
+def _table(text: str) -> Rows:
+    """A table with a head: comma, tab or bar between cells, as Lightning, W&B's export and notebooks write them."""
+    lines = [line for line in text.splitlines()[:200_001] if line.strip()]
+    for at, line in enumerate(lines[:20]):
+        for mark in (",", "\t", "|", ";"):
+            names = [name.strip().strip('"') for name in line.strip("| ").split(mark)]
+            ours = [canonical(name) for name in names]
+            step = next((number for number, name in enumerate(names) if name.lower() in STEPS), None)
+            if len(names) > 1 and step is not None and ("loss" in ours or "eval_loss" in ours):
+                return list(_cells(lines[at + 1 :], mark, ours, step))
+    return []
+
+
+def _cells(lines: list[str], mark: str, ours: list[str], step: int) -> Iterator[tuple[int, dict[str, float]]]:
+    for cells in csv.reader((line.strip("| ") if mark == "|" else line for line in lines), delimiter=mark):
+        row: dict[str, float] = {}
+        for name, cell in zip(ours, cells, strict=False):
+            if name and re.fullmatch(_NUMBER, cell.strip()):
+                row.setdefault(name, _float(cell.strip()))
+        at = cells[step].strip() if step < len(cells) else ""
+        if row and re.fullmatch(r"\d{1,15}(?:\.0)?", at):
+            yield int(float(at)), row

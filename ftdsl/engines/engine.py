@@ -36,6 +36,7 @@ class Engine:
     requirements: what `ftc engine install` installs beside torch; (): LLaMA-Factory's, in run/install.py;
     probe: the module whose import shows that it can train, for `ftc engine doctor`;
     linted: whether the rules of `ftdsl.lint` are about its parameters;
+    step_rows: the program of `ftdsl/runtime` that names the rows of a step, "" where there is none;
     overlay: its tables, where they are not generated into the catalogue (an engine from elsewhere).
     """
 
@@ -49,6 +50,7 @@ class Engine:
     probe: str = ""
     requirements: tuple[str, ...] = ()
     linted: bool = False
+    step_rows: str = ""
     overlay: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property

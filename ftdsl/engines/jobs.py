@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from ftdsl.language.values import VARIABLE
 from ftdsl.record import frozen
+from ftdsl.runtime.events import RESULT
 
 
 @frozen
@@ -134,3 +135,13 @@ class Job:
     environment: str = ""
     packages: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+
+    @property
+    def made_paths(self) -> tuple[str, ...]:
+        """What it is for, as paths of the run folder."""
+        if self.kind == "shell":
+            return self.outputs
+        result = f"{self.folder}/{RESULT}"
+        if self.kind == "data":
+            return (*(f"{self.folder}/{part}.jsonl" for part in ("train", "eval", "test")), result)
+        return (result,) if self.result_kind == "metrics" else (self.result, result)

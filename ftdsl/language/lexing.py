@@ -12,6 +12,7 @@ from typing import Any
 
 from lark import Lark, Token
 from lark import __version__ as lark_version
+from lark.lexer import LexerThread
 
 HERE = Path(__file__).parent
 TABLE = HERE / "ft.lark.bin"
@@ -98,6 +99,12 @@ def _load(handle: Any) -> Lark:
     return lark
 
 
+@cache
+def _lexer() -> Any:
+    """The parser's lexer. `Lark.lex` of an LALR parser builds a new one, and compiles its patterns, at every call."""
+    return parser()._build_lexer()
+
+
 MAX_NESTING = 100
 """Maximum nesting of braces, brackets and signs; the code that reads a tree is recursive."""
 
@@ -125,6 +132,6 @@ def tokens(text: str) -> tuple[list[Token], list[Token]]:
     """(tokens, comments) of a text. Never fails: an unknown character is a STRAY token."""
     code: list[Token] = []
     comments: list[Token] = []
-    for token in parser().lex(text):
+    for token in Layout().process(LexerThread.from_text(_lexer(), text).lex(None)):  # type: ignore[no-untyped-call]
         (comments if token.type == "COMMENT" else code).append(token)
     return code, comments

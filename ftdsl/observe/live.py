@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from statistics import median
 
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -14,7 +15,7 @@ from rich.text import Text
 
 from ftdsl.observe import table
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
-from ftdsl.observe.text import clock, duration, rate, sparkline, steady
+from ftdsl.observe.text import clock, dollars, duration, gib, rate, sparkline, steady
 from ftdsl.printable import one_line, printable
 
 _MARKS = {
@@ -24,14 +25,18 @@ _MARKS = {
 }  # fmt: skip
 
 
-WIDE = 80
-"""Columns of a terminal in which there is a second line about a stage that trains."""
+DETAILED, LINES = 4, 2
+"""Stages that train at once that have lines of details, and how many each: more would scroll away what is above."""
 ALERT = 5.0
 """Times the usual gradient norm at which it is marked."""
+FULL = 0.95
+"""Share of a GPU's memory above which it is marked."""
 
 
-def dashboard(stage: StageProgress) -> str:
-    """`-0.05  held out 1.301 ▇▅▃  norm 0.87  rate 3e-5 ▁▃▇▅  0.08 s a step`: what a training looks like, beside its loss."""
+def dashboard(stage: StageProgress) -> list[str]:
+    """`-0.05 in 10`, `held out 1.301 ▇▅▃`, `norm 0.87`, `rate 3e-5 ▁▃▇▅`, `0.08 s a step`, `5,120 tokens/s`, `62.1 of 79.2 GiB`:
+    what a training looks like, beside its loss.
+    """
     parts = []
     losses = [loss for _, loss in stage.losses]
     if len(losses) > 20:
@@ -48,7 +53,30 @@ def dashboard(stage: StageProgress) -> str:
         parts.append(f"rate {rate(stage.rates[-1])} {sparkline(stage.rates, 8)}")
     if stage.pace:
         parts.append(f"{stage.pace:.3g} s a step")
-    return "  ".join(parts)
+    if speed := stage.tokens_per_second:
+        parts.append(f"{speed:,.0f} tokens/s" if speed >= 10 else f"{speed:.2g} tokens/s")
+    if stage.memory:
+        parts.append(memory_text(stage))
+    return parts
+
+
+def wrapped(parts: list[str], width: int, most: int) -> list[str]:
+    """Parts on at most `most` lines of `width` cells; what does not fit is left out, whole."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and cell_len(lines[-1]) + 2 + cell_len(part) <= width:
+            lines[-1] += f"  {part}"
+        elif len(lines) < most and cell_len(part) <= width:
+            lines.append(part)
+    return lines
+
+
+def memory_text(stage: StageProgress) -> str:
+    """`62.1 of 79.2 GiB` of the GPU, with `!` where next to nothing is left; `1.2 GiB` of main memory."""
+    if not stage.memory_total:
+        return gib(stage.memory)
+    mark = "!" if stage.memory > FULL * stage.memory_total else ""
+    return f"{stage.memory / 2**30:.1f} of {gib(stage.memory_total)}{mark}"
 
 
 class LiveView:
@@ -81,14 +109,22 @@ class LiveView:
             (one_line(run.name), "bold"),
             f"  {one_line(run.folder.as_posix())}  ",
             (clock(now - run.started), "dim"),
+            (f"  {dollars(run.cost(now))} so far" if run.cost(now) else "", "dim"),
             (stopping, "yellow"),
         )
         grid = Table.grid(padding=(0, 2))
         for stage in run.stages:
             grid.add_row(self._mark(stage), one_line(stage.folder), *self._cells(stage, now))
-            if stage.status is Status.RUNNING and (details := dashboard(stage)) and self.console.width >= WIDE:
-                grid.add_row("", "", "", Text(details, "dim", overflow="ellipsis"))
-        return Group(head, grid)
+        return Group(head, grid, *self._details(run))
+
+    def _details(self, run: RunProgress) -> list[RenderableType]:
+        """Lines about the stages that train."""
+        training = [(stage, parts) for stage in run.having(Status.RUNNING) if (parts := dashboard(stage))][:DETAILED]
+        lines = []
+        for stage, parts in training:
+            named = [one_line(stage.folder), *parts] if len(training) > 1 else parts
+            lines += wrapped(named, self.console.width - 2, LINES)
+        return [Text(f"  {line}", "dim", no_wrap=True, overflow="ellipsis") for line in lines]
 
     def _mark(self, stage: StageProgress) -> RenderableType:
         if stage.status is Status.RUNNING:

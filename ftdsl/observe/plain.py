@@ -6,7 +6,7 @@ from typing import TextIO
 
 from ftdsl.observe import table
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
-from ftdsl.observe.text import clock, duration, rate, steady
+from ftdsl.observe.text import clock, dollars, duration, rate, steady
 from ftdsl.printable import printable
 
 EVERY = 10.0
@@ -71,9 +71,13 @@ def progress_text(stage: StageProgress, now: float) -> str:
         parts.append(f"loss {steady(stage.loss)}")
     if stage.lr is not None and stage.what == "steps":
         parts.append(f"lr {rate(stage.lr)}")
+    if stage.tokens_per_second >= 1 and stage.what == "steps":
+        parts.append(f"{stage.tokens_per_second:,.0f} tokens/s")
     left = stage.left(now)
     if left is not None:
         parts.append(f"{clock(left)} left")
+    if stage.cost(now) >= 0.01:
+        parts.append(f"{dollars(stage.cost(now))} so far")
     if back := sum(entry.get("action") == "rollback" for entry in stage.ledger):
         parts.append(f"{back} rollback{'s' * (back != 1)}")
     return ", ".join(parts) or stage.log_line[:100] or "starting"

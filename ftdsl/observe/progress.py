@@ -14,6 +14,8 @@ from ftdsl.observe.metrics import Result
 
 CURVE = 4096
 """Maximum points of a curve, enough for a screen; metrics.jsonl keeps all."""
+NEWEST = 20
+"""Logged steps that the rate of tokens is taken over."""
 
 
 class Status(StrEnum):
@@ -37,6 +39,9 @@ class StageProgress:
     """One stage. Times are seconds since the epoch; `message`: why it failed, was refused or skipped.
 
     `norms`, `rates`: gradient norms and learning rates as they were logged; `pace`: seconds a step, since `first_step`;
+    `tokens`: (seconds since the start of training, tokens read so far) of the newest steps, with their padding; `memory`: bytes
+    that a process of it holds, `memory_total`: of its GPU, 0 where it is none; `hourly`: USD an hour by the recipe's price or
+    the catalogue's, 0 where no price is known;
     `remaining`: seconds, as of `last_event`; `log_line`: last line of its log, shown while there is no step; `notes`: shown at
     the end of the run; `cached_from`: the id of the run that produced its result; `ledger`: events `guard`
     in order: what was detected in a training, and what was done.
@@ -61,6 +66,10 @@ class StageProgress:
     norms: list[float] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
     pace: float | None = None
+    tokens: list[tuple[float, float]] = field(default_factory=list)
+    memory: int = 0
+    memory_total: int = 0
+    hourly: float = 0.0
     first_step: int = 0
     remaining: float | None = None
     last_event: float | None = None
@@ -79,6 +88,18 @@ class StageProgress:
     def elapsed(self, now: float) -> float:
         """Seconds since its start, until its end."""
         return max(0.0, (self.ended or now) - self.started) if self.started is not None else 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Over the newest steps; 0 where it is not known."""
+        if len(self.tokens) < 2:
+            return 0.0
+        (start, before), (end, after) = self.tokens[0], self.tokens[-1]
+        return (after - before) / (end - start) if end > start and after > before else 0.0
+
+    def cost(self, now: float) -> float:
+        """USD so far; 0 where no price is known."""
+        return self.hourly * self.elapsed(now) / 3600
 
     def left(self, now: float) -> float | None:
         """Remaining seconds: the stage's own estimate less the time since, else from the share that is done."""
@@ -111,6 +132,7 @@ def _on_start(stage: StageProgress, event: Mapping[str, Any]) -> None:
     stage.total = event.get("total_steps")
     stage.what, stage.step, stage.remaining = "steps", event.get("step", 0), None
     stage.first_step = stage.step
+    stage.tokens.clear()
 
 
 def _on_step(stage: StageProgress, event: Mapping[str, Any]) -> None:
@@ -125,6 +147,10 @@ def _on_step(stage: StageProgress, event: Mapping[str, Any]) -> None:
             series.append(event[name])
             if len(series) > CURVE:
                 series[:] = series[::2]
+    stage.memory = event.get("memory_bytes", stage.memory)
+    stage.memory_total = event.get("memory_total_bytes", stage.memory_total)
+    if "tokens" in event and "elapsed" in event:
+        stage.tokens = [*stage.tokens[-NEWEST:], (event["elapsed"], event["tokens"])]
     if event.get("elapsed") and stage.step > stage.first_step:
         stage.pace = event["elapsed"] / (stage.step - stage.first_step)
     if "loss" in event:
@@ -183,6 +209,10 @@ class RunProgress:
                 return stage
         raise KeyError(key)
 
+    def cost(self, now: float) -> float:
+        """USD so far, of stages that ran in this run; 0 where no price is known."""
+        return sum(stage.cost(now) for stage in self.stages if stage.status is not Status.CACHED)
+
     def having(self, *statuses: Status) -> list[StageProgress]:
         """The stages with one of these statuses, in order."""
         return [stage for stage in self.stages if stage.status in statuses]
@@ -209,7 +239,10 @@ def _is_table(stage: object) -> bool:
 
 def _described(stage: Mapping[str, Any]) -> StageProgress:
     key, folder, kind, title, where = (str(stage.get(name, "")) for name in ("key", "folder", "kind", "title", "where"))
-    return StageProgress(key, folder, kind, title, where)
+    hourly = stage.get("hourly")
+    if isinstance(hourly, bool) or not isinstance(hourly, int | float) or not 0 < hourly < 1e9:
+        hourly = 0.0
+    return StageProgress(key, folder, kind, title, where, hourly=float(hourly))
 
 
 def fold(events: Iterable[Mapping[str, Any]], folder: Path) -> RunProgress:

@@ -26,6 +26,11 @@ def gib(size: float) -> str:
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:.0f} MiB"
 
 
+def dollars(amount: float) -> str:
+    """`0.42 USD`, `1,204 USD`: cents below a hundred."""
+    return f"{amount:,.2f} USD" if amount < 100 else f"{amount:,.0f} USD"
+
+
 def clock(seconds: float) -> str:
     """`0:48`, `12:05`, `1:04:10`: narrow, with a constant width."""
     whole = max(0, int(seconds))

@@ -12,14 +12,14 @@ from typing import Any
 
 from ftdsl import catalog
 from ftdsl.environments import Versions
-from ftdsl.language.values import Origin, StageRef, Term
+from ftdsl.language.values import Amount, Origin, StageRef, Term
 from ftdsl.plan import budget, choose_layout, machine, measured
 from ftdsl.plan.batch import ramp_of, solve
 from ftdsl.plan.chooser import Chooser
 from ftdsl.plan.engine import UNKNOWN_FAMILY, Abilities, EngineOf
 from ftdsl.plan.layout_search import LayoutSearch
 from ftdsl.plan.model_sizes import hub_folder
-from ftdsl.plan.plan import Plan, PlannedStage
+from ftdsl.plan.plan import Choice, Plan, PlannedStage
 from ftdsl.plan.world import World, check_world, world_of
 from ftdsl.recipe.lineage import TRAINING
 from ftdsl.recipe.recipe import Recipe, Stage
@@ -105,6 +105,8 @@ def _stage(
 ) -> PlannedStage:
     folder = folder_of(at * 10, stage)
     chooser = Chooser(stage.settings)
+    if (origin := stage.origins.get("engine")) and origin.kind == "auto":
+        chooser.choices.append(Choice("engine", stage.settings.name("engine"), origin.reason))
     if size := machine.size_left_open(stage):
         chooser.set("hardware.gpu", *size)
     if stage.kind not in TRAINING:
@@ -193,6 +195,8 @@ def _learning_rate(stage: Stage, chooser: Chooser, method: str) -> None:
 def _engine_defaults(stage: Stage, chooser: Chooser, recipe: Recipe, defaults: Mapping[str, Any]) -> None:
     """The engine's own defaults, written out; most of them are not reported."""
     own = "the engine's own default"
+    if chooser.unset("duration"):
+        chooser.set("duration", Amount(3, "epochs"), own)
     if chooser.unset("max_len"):
         chooser.set("max_len", defaults["max_len"], own)
     if chooser.unset("seed"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ftdsl import catalog
 from ftdsl.diagnostics import Severity
 from ftdsl.diagnostics.model import Diagnostic
 from ftdsl.estimate.architecture import NotModelledError
@@ -61,10 +62,12 @@ def _method(stage: Stage, chooser: Chooser, searched: SearchResult, best: Cost |
 
 
 def _lora(chooser: Chooser) -> None:
-    if chooser.unset("lora.rank"):
-        chooser.set("lora.rank", LORA_RANK, "a common start")
-    if chooser.unset("lora.alpha"):
-        chooser.set("lora.alpha", 2 * chooser.get("lora.rank"), "2 * rank")
+    """Rank and scale of LoRA; other adapters, and a dynamic rank, keep the defaults of their library."""
+    if chooser.settings.name("lora.variant") not in catalog.variants() and not chooser.get("lora.rank_budget"):
+        if chooser.unset("lora.rank"):
+            chooser.set("lora.rank", LORA_RANK, "a common start")
+        if chooser.unset("lora.alpha"):
+            chooser.set("lora.alpha", 2 * chooser.get("lora.rank"), "2 * rank")
     if chooser.unset("lora.targets"):
         chooser.set("lora.targets", ["all"], "every linear layer", reported=False)
 

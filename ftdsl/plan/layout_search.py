@@ -104,8 +104,7 @@ class LayoutSearch:
         )
         limit = self.budget or fitted.usable * ROOM
         host = host_bytes(setup) * self.world.processes_per_node / self.world.size
-        there = self.stage.settings.get("hardware.memory")
-        there = float(getattr(there, "number", there) or 0.0)
+        there = self._declared_memory()
         need, step = fitted.needed * self.here.factors.memory, spent.step * self.here.factors.time
         tokens = spent.tokens_per_gpu / self.here.factors.time
         factor = self.here.factors.memory
@@ -114,6 +113,11 @@ class LayoutSearch:
             fitted.certain, fitted.least * factor, fitted.low * factor, fitted.high * factor,
             self.budget or fitted.capacity, setup.seq_kind,
         )  # fmt: skip
+
+    def _declared_memory(self) -> float:
+        """`hardware.memory`: bytes of main memory of a node; 0 where nobody wrote it."""
+        declared = self.stage.settings.get("hardware.memory")
+        return float(getattr(declared, "number", declared) or 0.0)
 
     def setup(self, layout: Layout, architecture: Architecture | None = None) -> Setup:
         """The setup of a layout at a fixed global batch. Raises: NotModelledError."""
@@ -143,7 +147,14 @@ class LayoutSearch:
         spent = cpu.spent(setup, here.threads, here.processor)
         need = spent.resident_interval[1]
         tokens = setup.micro_batch * setup.seq_len * setup.accumulate / spent.step
-        return Cost(layout, spent.memory, need, here.memory / self.world.processes_per_node or need, spent.step, tokens)
+        return Cost(
+            layout,
+            spent.memory,
+            need,
+            (self._declared_memory() or here.memory) / self.world.processes_per_node or need,
+            spent.step,
+            tokens,
+        )
 
     @property
     def evaluated(self) -> int:

@@ -16,6 +16,7 @@ from ftdsl.language.values import Secret, StageRef, Term, Value
 from ftdsl.recipe import rules
 from ftdsl.recipe.lineage import Linked, Linker
 from ftdsl.recipe.literal_secrets import without_secrets
+from ftdsl.recipe.needed_engine import with_engines
 from ftdsl.recipe.recipe import EngineChoice, Recipe, Stage
 from ftdsl.recipe.settings import Settings
 from ftdsl.session import Session
@@ -29,6 +30,7 @@ def build(resolved: Resolved, folder: FilePath, session: Session) -> Recipe:
     linker = Linker(session.sink)
     stages = tuple(_stage(linker.link(stage), session.sink) for stage in resolved.stages)
     engine, seed = resolved.file.get(("engine",)), resolved.file.get(("seed",))
+    stages = with_engines(stages, named=engine is not None)
     term = engine.data if engine else Term(vocabulary().block("file").keys["engine"].auto)
     recipe = Recipe(
         resolved.name,

@@ -10,6 +10,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "hardware": {"count": 1, "nodes": 1},
     "launch": {"port": 29500, "retries": 0, "timeout": 1800.0},
     "lora": {"dropout": 0.0, "targets": ["all"]},
+    "prefix": {"tokens": 30},
+    "prompt": {"tokens": 20},
     "quantize": {"dtype": Term(name="auto", options={}), "shards": 5000000000},
     "optim": {
         "name": Term(name="adamw", options={}),

@@ -76,7 +76,7 @@ _SIMPLE = {
     "data": "list[_Term | _Ref]",
     "any": "Any",
 }
-_OPTIONAL_BLOCKS = ("full", "freeze", "lora", "oft", "adapter", "prefix", "quantize")
+_OPTIONAL_BLOCKS = ("full", "freeze", "lora", "oft", "adapter", "prefix", "prompt", "quantize")
 
 
 def _annotation(kind: Type, key: Key) -> str:

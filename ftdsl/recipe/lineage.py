@@ -180,7 +180,7 @@ class Linker:
                 self.sink.error("FT504", text, values[path].span, label=f"`{parent.stage.name}` uses `{value.data}`")
 
     def _stacks(self, method: str, start: Lineage | None) -> bool:
-        return bool(method in ("lora", "oft") and start and start.adapters)
+        return bool(method not in ("", "full", "freeze") and start and start.adapters)
 
     def _result(self, stage: ResolvedStage, start: Lineage | None, method: str) -> Lineage | None:
         kind = stage.declared.kind

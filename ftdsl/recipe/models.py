@@ -121,6 +121,7 @@ class Lora(Block):
     layers: _Term | None = None
     experts: Annotated[int, Field(ge=2)] | None = None
     rank_budget: Annotated[float, Field(gt=0)] | None = None
+    target_parameters: list[str] | None = None
 
 
 class Oft(Block):
@@ -142,7 +143,16 @@ class Adapter(Block):
 class Prefix(Block):
     """The block `prefix`."""
 
-    tokens: Annotated[int, Field(ge=1)] | None = None
+    tokens: Annotated[int, Field(ge=1)] | None = 30
+    projection: bool | None = None
+
+
+class Prompt(Block):
+    """The block `prompt`."""
+
+    tokens: Annotated[int, Field(ge=1)] | None = 20
+    text: str | None = None
+    encoder: _Term | None = None
 
 
 class Quantize(Block):
@@ -384,6 +394,7 @@ class TrainingStage(Block):
     oft: Oft | None = None
     adapter: Adapter | None = None
     prefix: Prefix | None = None
+    prompt: Prompt | None = None
     quantize: Quantize | None = None
     tokenizer: Tokenizer = Field(default_factory=Tokenizer)
     media: Media = Field(default_factory=Media)
@@ -422,6 +433,7 @@ class DataStage(Block):
     mix: _Term | None = None
     dedupe: _Term | None = Term(name="none", options={})
     drop: list[_Term] | None = [Term(name="bad_roles", options={})]
+    drop_rows: list[str] | None = None
     tokens: _Range | None = None
     languages: list[str] | None = None
     seed: int | None = None
@@ -585,6 +597,7 @@ BLOCKS: dict[str, type[Block]] = {
     "oft": Oft,
     "adapter": Adapter,
     "prefix": Prefix,
+    "prompt": Prompt,
     "quantize": Quantize,
     "tokenizer": Tokenizer,
     "media": Media,

@@ -15,7 +15,7 @@ from ftdsl.language.values import Amount, Range, Script, Secret, StageRef, Term
 from ftdsl.recipe.defaults import DEFAULTS
 from ftdsl.record import mutable
 
-METHODS = ("full", "freeze", "lora", "oft", "adapter", "prefix")
+METHODS = ("full", "freeze", "lora", "oft", "adapter", "prefix", "prompt")
 _ON_DEMAND = (*METHODS, "quantize")
 """Blocks whose keys have no value, not even a default, unless the block is present."""
 

@@ -19,6 +19,7 @@ PANELS = (
     ("grad_norm", "gradient norm"),
     ("learning_rate", "learning rate"),
     ("seconds", "s a step"),
+    ("speed", "tokens/s"),
     ("memory", "memory, GiB"),
     ("rewards/margins", "margin"),
 )
@@ -71,12 +72,31 @@ def _series(curves: Curves, name: str) -> Series:
     if name == "memory":
         series = curves.series(name)
         return Series(series.steps, [value / 2**30 for value in series.values])
+    if name == "speed":
+        return _speed(curves)
     if name == "seconds":
         elapsed = curves.series("elapsed").finite
         pairs = list(zip(elapsed.steps, elapsed.values, strict=True))
         paces = [(step, (now - then) / (step - last)) for (last, then), (step, now) in pairwise(pairs)]
         return Series([step for step, _ in paces], [seconds for _, seconds in paces])
     return curves.series(name)
+
+
+def _speed(curves: Curves) -> Series:
+    """Tokens a second between logged steps: of our runs from their number, else as they were logged."""
+    tokens, elapsed = curves.series("tokens").finite, curves.series("elapsed").finite
+    seconds = dict(zip(elapsed.steps, elapsed.values, strict=True))
+    counted = [
+        (step, value, seconds[step]) for step, value in zip(tokens.steps, tokens.values, strict=True) if step in seconds
+    ]
+    speeds = [
+        (step, (after - before) / (now - then))
+        for (_, before, then), (step, after, now) in pairwise(counted)
+        if now > then and after > before
+    ]
+    return (
+        Series([step for step, _ in speeds], [speed for _, speed in speeds]) if speeds else curves.series("throughput")
+    )
 
 
 def _drawn(series: Series) -> tuple[list[int], list[float | None]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ class CacheKeys(dict[str, str]):
     ) -> None:
         self.facts: dict[str, dict[str, dict[str, str]]] = {}
         self.digests = digests
-        self._jobs, self._folder, self._packages = {job.key: job for job in jobs}, folder, packages
+        self._jobs, self.folder, self._packages = {job.key: job for job in jobs}, folder, packages
         self._folders = sorted(jobs, key=lambda job: -len(job.folder))
         for job in jobs:
             self.renew(job)
@@ -51,7 +52,7 @@ class CacheKeys(dict[str, str]):
             "commands": [[*map(_text, command.argv), command.shell] for command in job.commands],
             "code": {name: str(VERSIONS[name]) for name in job.runtime if name in VERSIONS},
             "inputs": {name: digest for path, digest in self._read(job).items() if (name := str(path))},
-            "packages": {name: self._packages.get(job.environment, {}).get(name) for name in _counted(job)},
+            "packages": self.packages(job),
             # The value of a reference to the environment is not read: secrets stay out of hashes.
             "env": {name: _text(value) for name, value in sorted(job.env.items()) if not name.startswith(TRACKERS)},
         }
@@ -67,6 +68,15 @@ class CacheKeys(dict[str, str]):
             "packages": {name: version or "" for name, version in facts["packages"].items()},
         }
         return before is not None and before != self[job.key]
+
+    def inputs(self, job: Job) -> dict[str, str]:
+        """The digests of the files a job reads, by their paths relative to the recipe's folder."""
+        paths = list(self._paths(job).values())
+        return dict(zip((os.path.relpath(path, self.folder) for path in paths), self.digests.files(paths), strict=True))
+
+    def packages(self, job: Job) -> dict[str, str | None]:
+        """The versions that count for a job; None for a package that is not there."""
+        return {name: self._packages.get(job.environment, {}).get(name) for name in _counted(job)}
 
     def times(self, job: Job) -> dict[str, list[int]]:
         """Size, time and inode of the files a job reads: whether they are the same before and after it has run."""
@@ -86,8 +96,8 @@ class CacheKeys(dict[str, str]):
         """The files outside the run folder that a job reads, by name."""
         paths: dict[str, Path] = {}
         for written in (*job.inputs, *job.reads):
-            path_outside = self._folder / written
-            files = files_of(path_outside, self._folder, Files()) if written in job.inputs else tree(path_outside)
+            path_outside = self.folder / written
+            files = files_of(path_outside, self.folder, Files()) if written in job.inputs else tree(path_outside)
             for path in files:
                 paths[written if path == path_outside else f"{written}: {_inside(path, path_outside)}"] = path
             if not files:

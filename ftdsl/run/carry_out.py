@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ftdsl.engines import registry
 from ftdsl.engines.jobs import Job
+from ftdsl.environments import by_engine
 from ftdsl.observe.progress import StageProgress, Status, View
 from ftdsl.recipe.build import python_of
 from ftdsl.run import measured, out_of_memory, prepare, store
@@ -85,7 +86,12 @@ def carry_out(
             view.note(f"{job.folder}: runs already, started by an earlier ftc; joined")
             executor.join(job)
         if todo:
-            executor.execute()
+            if wishes.preload and launcher.name == LocalLauncher.name:
+                executor.preload.start(new, session.env, home / "preloaded.log")
+            try:
+                executor.execute()
+            finally:
+                executor.preload.close()
     outcome.nothing_to_do = not todo
     outcome.add_faults(out_of_memory.explained(executor.faults.items(), compiled.plan, session))
     outcome.add_warnings([*executor.warnings, *prepare.lacking(compiled, environments)])
@@ -109,7 +115,9 @@ def environments_of(
             environments[name] = this_python()
         elif name:
             named = python_of(engine, compiled.folder) if own else ""
-            environments[name] = find(name, env, flag=python if own else "", recipe=named, folder=compiled.folder)
+            environments[name] = find(
+                name, env, flag=python if own or by_engine(python) else "", recipe=named, folder=compiled.folder
+            )
     if engine.name in environments:
         return {**environments, "": environments[engine.name]}
     if any(job.packages for job in jobs):

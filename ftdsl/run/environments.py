@@ -11,6 +11,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from ftdsl import catalog
 from ftdsl.engines import registry
 from ftdsl.environments import NAMED, candidates, is_from_repository, runnable
 from ftdsl.printable import typed
@@ -43,7 +44,7 @@ class Environment:
     packages: Mapping[str, str] = field(default_factory=dict)
 
     def has(self, engine: str) -> bool:
-        return engine in self.packages
+        return catalog.serves(engine, self.packages)
 
     def lacks(self, requirement: str) -> bool:
         """Whether a package is missing or of another version: `peft`, `trl<=0.9.6`, `deepspeed>=0.19.8`."""

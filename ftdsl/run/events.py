@@ -22,22 +22,23 @@ class EventLog:
         self.path = folder / NAME
 
     def append(self, *several: events.Event) -> None:
-        """Write events and wait until they are on disk. Raises: OSError.
+        """Write events and wait until they are on disk: all of them, or none. Raises: OSError, with the path.
 
         A half line that a power cut left is ended first, so that it cannot take the next with it.
         """
         new = not self.path.exists()
-        with os.fdopen(open_to_append(self.path, readable=True), "ab+") as handle:
-            size = handle.seek(0, os.SEEK_END)
-            if size:
-                handle.seek(size - 1)
-                if handle.read(1) != b"\n":
-                    handle.write(b"\n")
-            handle.write(b"".join(map(events.line, several)))
-            handle.flush()
-            os.fsync(handle.fileno())
-        if new:
-            sync_folder(self.path.parent)
+        lines = b"".join(map(events.line, several))
+        try:
+            file = open_to_append(self.path, readable=True)
+            size = os.fstat(file).st_size
+            broken = size and os.pread(file, 1, size - 1) != b"\n"
+            events.append_lines(file, b"\n" + lines if broken else lines, sync=True)
+            if new:
+                sync_folder(self.path.parent)
+        except OSError as error:
+            if error.filename:
+                raise
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
 
 def sync_folder(folder: Path) -> None:

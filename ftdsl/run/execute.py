@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,17 +14,20 @@ from ftdsl.observe.metrics import Tail, read_result
 from ftdsl.observe.progress import RunProgress, StageProgress, Status, View
 from ftdsl.run.cache_keys import CacheKeys
 from ftdsl.run.environments import Environment
-from ftdsl.run.faults import Fault, fault_of, read
+from ftdsl.run.faults import Fault, fault_of, full_disk, read
 from ftdsl.run.fingerprint import made_by
 from ftdsl.run.launchers.launcher import Handle, Launcher, LaunchError, Task
-from ftdsl.run.prepare import made_paths
+from ftdsl.run.preload import Preload
 from ftdsl.run.resources import Resources
 from ftdsl.run.stop import Stop
 from ftdsl.run.store import Run, mark_smoke
 from ftdsl.runtime import events
 from ftdsl.session import open_regular
+from ftdsl.storage import sentence
 
 TICK = 0.1
+RETRY = 2.0
+"""Seconds between attempts to write events to a disk that was full."""
 GATE_REFUSED = 3
 
 
@@ -61,15 +65,24 @@ class Executor:
     faults: dict[str, Fault] = field(default_factory=dict)
     warnings: list[tuple[str, Fault]] = field(default_factory=list)
     when_done: Callable[[StageProgress], None] = lambda stage: None
+    preload: Preload = field(init=False)
     _stops_passed_on: int = 0
+    _tried: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.preload = Preload(self.run.folder, self.environments)
 
     def execute(self) -> None:
-        """Until nothing runs and nothing can start. Raises: OSError when the run's events cannot be written."""
+        """Until nothing runs and nothing can start. Raises: OSError when the run's events cannot be written.
+
+        While they cannot (a full disk), what runs goes on, and nothing is started.
+        """
         self.view.begin(self.progress, time.time())
         try:
             while self._step():
                 time.sleep(TICK)
-            self.run.record("end", ok=all(stage.status.ok for stage in self.progress.stages))
+            self._record("end", ok=all(stage.status.ok for stage in self.progress.stages))
+            self.run.write_kept()
         finally:
             for running in self.running.values():
                 self.launcher.cancel(running.handle, now=True)
@@ -79,7 +92,9 @@ class Executor:
         self._heed()
         for running in list(self.running.values()):
             self._watch(running)
-        if not self.stop.requests:
+        if self.run.unwritten and time.monotonic() - self._tried > RETRY:
+            self._write()
+        if not self.stop.requests and not self.run.unwritten:
             self._skip_hopeless()
             for job in self._ready():
                 if self.resources.fits(job):
@@ -92,7 +107,7 @@ class Executor:
         if self.stop.requests == self._stops_passed_on:
             return
         self._stops_passed_on = self.stop.requests
-        self.progress.apply(self.run.record("stop"))
+        self.progress.apply(self._record("stop"))
         for running in self.running.values():
             self.launcher.cancel(running.handle, now=self._stops_passed_on > 1)
 
@@ -115,9 +130,24 @@ class Executor:
 
     # --- start, watch, end
 
+    def _record(self, kind: str, /, **fields: Any) -> events.Event:
+        event = self.run.keep(kind, **fields)
+        self._write()
+        return event
+
+    def _write(self) -> None:
+        """The run's events to disk; where that cannot be, they are kept for later, and it is reported once."""
+        reported, self._tried = bool(self._tried), time.monotonic()
+        try:
+            self.run.write_kept()
+            self._tried = 0.0
+        except OSError as error:
+            if not reported:
+                self.view.note(f"warning: {sentence(error)}; what runs goes on, and nothing new is started")
+
     def _change(self, job: Job, status: Status, **fields: Any) -> None:
         """Record a stage's new status, then show it."""
-        self.progress.apply(self.run.record("stage", stage=job.key, status=status.value, folder=job.folder, **fields))
+        self.progress.apply(self._record("stage", stage=job.key, status=status.value, folder=job.folder, **fields))
 
     def join(self, job: Job) -> None:
         """Watch a start of a job that another `ftc` made, as if it were ours. Its log and events are read from their begin."""
@@ -135,8 +165,6 @@ class Executor:
 
     def _start(self, job: Job) -> None:
         folder = self.run.folder / job.folder
-        for name in (events.RESULT, "done"):
-            (folder / name).unlink(missing_ok=True)
         if self.keys.renew(job):
             self.view.note(f"{job.folder}: what it reads has changed since the run began; it reads what is there now")
         cards = self.resources.take(job)
@@ -145,18 +173,20 @@ class Executor:
             job, Status.RUNNING, started=round(time.time(), 3), key=self.keys[job.key], message="", handle="",
             facts=self.keys.facts[job.key], cards=[card for listed in cards.values() for card in listed.split(",")],
         )  # fmt: skip
-        python = str(self.environments[job.environment].python)
-        env = {**self.env, "FT_PYTHON": python, "PYTHONUNBUFFERED": "1", "FTC_STAGE_KEY": self.keys[job.key], **cards}
+        env = {**self.env, "PYTHONUNBUFFERED": "1", "FTC_STAGE_KEY": self.keys[job.key], **cards}
         try:
+            env |= self.preload.python(job)
+            for name in (events.RESULT, "done"):
+                (folder / name).unlink(missing_ok=True)
             tail = Tail(folder / events.METRICS, _begin(folder))
             handle = self.launcher.submit(self._task(job, env))
         except (LaunchError, OSError) as error:
-            text = str(error) if isinstance(error, LaunchError) else (error.strerror or str(error)).lower()
             self.resources.give_back(job)
-            self._fail(job, Fault(text))
+            fault = Fault(str(error) if isinstance(error, LaunchError) else sentence(error))
+            self._fail(job, full_disk(folder) or fault)
             return
         self.running[job.key] = _Running(job, handle, tail, times)
-        self.run.record("stage", stage=job.key, handle=handle.id)
+        self._record("stage", stage=job.key, handle=handle.id)
 
     def _watch(self, running: _Running) -> None:
         status = self.launcher.poll(running.handle)
@@ -187,7 +217,7 @@ class Executor:
             running.known_entries -= 1
             return
         entry = {name: event[name] for name in ("step", "anomaly", "action", "message") if name in event}
-        self.run.record("guard", stage=running.job.key, **entry)
+        self._record("guard", stage=running.job.key, **entry)
         self.view.note(f"{running.job.folder}: {event['message']}")
 
     def _read_log(self, running: _Running, stage: StageProgress) -> None:
@@ -209,7 +239,11 @@ class Executor:
         elif status == GATE_REFUSED and running.refusals:
             self._change(job, Status.REFUSED, ended=round(time.time(), 3), message="; ".join(running.refusals))
         elif status:
-            self._fail(job, read(running.end, running.handle.log, status, running.handle.log_start))
+            fault = read(running.end, running.handle.log, status, running.handle.log_start)
+            full = (
+                None if fault.known else full_disk(folder, self.run.folder / job.result)
+            )  # its last words too were lost
+            self._fail(job, full or fault)
         elif missing := self._missing(job, stage):
             self._fail(job, Fault(missing, ("outputs", "to")))
         else:
@@ -220,9 +254,10 @@ class Executor:
         if self.keys.times(job) != running.times:
             self.keys.forget(job)
             self.view.note(f"warning: {job.folder}: a file it reads changed while it ran: the next run makes it again")
-        made = made_by(self.run.folder, made_paths(job), self.keys.digests)
+        made = made_by(self.run.folder, job.made_paths, self.keys.digests)
         self.keys.digests.save()
-        (self.run.folder / job.folder / "done").touch()
+        with contextlib.suppress(OSError):  # for `run.sh` alone
+            (self.run.folder / job.folder / "done").touch()
         self._change(job, Status.DONE, ended=round(time.time(), 3), key=self.keys[job.key], made=made)
         self.when_done(stage)
 

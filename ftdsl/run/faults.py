@@ -5,6 +5,8 @@ What engines say and what it means is data: catalog/data/faults.toml.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -57,6 +59,20 @@ def read(end: Mapping[str, Any], log: Path, status: int, log_start: int = 0) -> 
     if not errors and (fault := _known(cause_in_log("\n".join(lines)))):
         return fault
     return _engine_message(errors[0] if errors else "", lines, status)
+
+
+SPARE = 1 << 20
+"""Bytes: a disk with less is full, and what a stage had to say about it could not be written."""
+
+
+def full_disk(*paths: Path) -> Fault | None:
+    """That the disk of one of these is full; None where none is."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            disk = os.statvfs(path)
+            if disk.f_bavail * disk.f_frsize < SPARE or (disk.f_files and not disk.f_favail):
+                return _known(cause_of(os.strerror(errno.ENOSPC)))
+    return None
 
 
 def fault_of(event: Mapping[str, Any], run: Path) -> Fault:

@@ -13,7 +13,9 @@ from ftdsl.engines.jobs import Job
 from ftdsl.environments import Versions
 from ftdsl.observe.metrics import Result, read_result
 from ftdsl.observe.progress import RunProgress, Status, fold
-from ftdsl.run import store
+from ftdsl.plan.forecast import price_of
+from ftdsl.plan.plan import Plan
+from ftdsl.run import by_hand, store
 from ftdsl.run.cache_keys import CacheKeys
 from ftdsl.run.environments import Environment
 from ftdsl.run.faults import Fault
@@ -22,14 +24,15 @@ from ftdsl.run.launchers.launcher import Launcher, Task
 from ftdsl.run.project import is_trial, siblings
 from ftdsl.run.resources import Resources
 from ftdsl.run.store import JobState, Run
-from ftdsl.runtime.events import RESULT, Event, made
+from ftdsl.runtime.events import Event, made
 from ftdsl.targets.compiled import Compiled
 
 
 @dataclass(frozen=True)
 class Wishes:
     """What is asked for: `only` these stages and what they need; `force` these again; a `fresh` folder; `side_by_side` at most
-    (None: as many as the machine takes); `verify`: read all results instead of looking at their sizes and times.
+    (None: as many as the machine takes); `verify`: read all results instead of looking at their sizes and times; `preload`:
+    import the engine once for short stages.
     """
 
     only: tuple[str, ...] = ()
@@ -37,6 +40,7 @@ class Wishes:
     fresh: bool = False
     side_by_side: int | None = None
     verify: bool = False
+    preload: bool = True
 
 
 class StillRunningError(Exception):
@@ -97,7 +101,7 @@ def prepare(
         else Run(store.new_folder(home, datetime.now()), smoke=smoke)
     )
     store.point_last(home, run.folder)
-    first, *cached = cached_events(compiled.name, jobs, keys, done, run, note)
+    first, *cached = cached_events(compiled.name, jobs, keys, done, run, note, hourly_prices(compiled.plan))
     waiting = {job.key for job in jobs} - {event["stage"] for event in cached}
     store.write_build(run.folder, compiled.files, compiled.folder, {job.folder for job in jobs if job.key in waiting})
     if waiting or not run.finished:
@@ -112,12 +116,17 @@ def cached_events(
     done: Mapping[str, Earlier],
     run: Run,
     note: Callable[[str], None] = lambda text: None,
+    prices: Mapping[str, float] | None = None,
 ) -> list[Event]:
-    """The event that begins a run, and one for each stage that is done; the folders of stages are made ready."""
+    """The event that begins a run, and one for each stage that is done; the folders of stages are made ready.
+
+    prices: USD an hour of the stages whose price is known.
+    """
     described = [
-        {"key": job.key, "folder": job.folder, "kind": job.kind, "title": job.title, "where": job.location}
+        {"key": job.key, "folder": job.folder, "kind": job.kind, "title": job.title, "where": job.location,
+         **({"hourly": prices[job.key]} if prices and job.key in prices else {})}
         for job in jobs
-    ]
+    ]  # fmt: skip
     first = made("run", id=run.id, name=name, smoke=run.smoke, stages=described, pid=os.getpid())
     return [first, *(event for job in jobs if (event := _settle(job, keys, done, run, note)) is not None)]
 
@@ -129,6 +138,16 @@ def progress_of(run: Run, jobs: tuple[Job, ...], done: Mapping[str, Earlier], ev
         if job.key in done:
             progress.stage(job.key).result = _result(run.folder / job.folder, done[job.key], job)
     return progress
+
+
+def hourly_prices(plan: Plan) -> dict[str, float]:
+    """USD an hour of each stage that runs on GPUs, by key; those whose price is not known are left out."""
+    prices = {}
+    for planned in plan.stages:
+        price, _ = price_of(planned.stage)
+        if price and planned.world.gpu:
+            prices[planned.stage.key] = round(price * planned.world.size, 4)
+    return prices
 
 
 def joinable(jobs: tuple[Job, ...], keys: CacheKeys, wishes: Wishes, home: Path, launcher: Launcher) -> list[Job]:
@@ -191,6 +210,7 @@ def done_before(
     again = {job.key for job in jobs if job.key in wishes.force or job.key.partition("@")[0] in wishes.force}
     beside: list[Run] | None = None
     variants = [run for other in siblings(home) for run in store.runs_of(other) if not run.smoke]
+    earlier = [*earlier, *by_hand.runs(home, jobs, keys)]
     for job in jobs:
         if job.key in again or any(need in again for need in job.needs):
             again.add(job.key)
@@ -223,17 +243,9 @@ def _shareable(job: Job) -> bool:
     return job.kind != "shell" and job.result.startswith(job.folder) and not job.gates
 
 
-def made_paths(job: Job) -> tuple[str, ...]:
-    """What a job is for, as paths of the run folder."""
-    if job.kind == "shell":
-        return job.outputs
-    result = f"{job.folder}/{RESULT}"
-    if job.kind == "data":
-        return (*(f"{job.folder}/{part}.jsonl" for part in ("train", "eval", "test")), result)
-    return (result,) if job.result_kind == "metrics" else (job.result, result)
-
-
-def _settle(job: Job, keys: CacheKeys, done: Mapping[str, Earlier], run: Run, note: Callable[[str], None]) -> Event | None:
+def _settle(
+    job: Job, keys: CacheKeys, done: Mapping[str, Earlier], run: Run, note: Callable[[str], None]
+) -> Event | None:
     """Make a stage's folder ready: linked to the run that did it, or as far as it can be resumed, or empty. The event of a
     stage that is done, else None.
     """

@@ -11,7 +11,7 @@ from ftdsl.observe.progress import Status
 from ftdsl.observe.status import BROKEN, CHANGED, DONE, NEW, RUNNING, StageStatus
 from ftdsl.plan.plan import Plan
 from ftdsl.recipe.build import python_of
-from ftdsl.run import store
+from ftdsl.run import by_hand, store
 from ftdsl.run.cache_keys import CacheKeys
 from ftdsl.run.fingerprint import kept_digests
 from ftdsl.run.launchers.local import living
@@ -30,7 +30,7 @@ def stage_statuses(
     runs = [run for run in store.runs_of(home) if not run.smoke]
     if not runs and base is not None:
         runs = [run for run in store.runs_of(base) if not run.smoke]
-    if not runs:  # nothing to compare with: no data is read to find out
+    if not runs and not by_hand.folders(home):  # nothing to compare with: no data is read to find out
         return {job.key: StageStatus(job.key, NEW) for job in jobs}
     packages = dict.fromkeys((plan.recipe.engine.name, ""), packages_of(plan, jobs, runs, session))
     keys = CacheKeys(jobs, plan.recipe.folder, packages, kept_digests())

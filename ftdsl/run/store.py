@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -55,12 +55,15 @@ class JobState:
 
 @dataclass
 class Run:
-    """A run folder and what its events say. `current`: keys of the jobs of its last start; `smoke`: nothing in it is a result."""
+    """A run folder and what its events say. `current`: keys of the jobs of its last start; `smoke`: nothing in it is a result;
+    `unwritten`: events that are not on disk yet, since it is full or cannot be written.
+    """
 
     folder: Path
     jobs: dict[str, JobState] = field(default_factory=dict)
     current: tuple[str, ...] = ()
     smoke: bool = False
+    unwritten: list[Event] = field(default_factory=list)
 
     @property
     def id(self) -> str:
@@ -92,9 +95,22 @@ class Run:
 
     def record(self, kind: str, /, **fields: Any) -> Event:
         """One event of now, written; the event. Raises: OSError."""
-        event = made(kind, **fields)
-        self.write(event)
+        event = self.keep(kind, **fields)
+        self.write_kept()
         return event
+
+    def keep(self, kind: str, /, **fields: Any) -> Event:
+        """One event of now, taken in and to be written; the event."""
+        event = made(kind, **fields)
+        self.unwritten.append(event)
+        self.apply(event)
+        return event
+
+    def write_kept(self) -> None:
+        """All events that are not on disk yet. Raises: OSError."""
+        if self.unwritten:
+            EventLog(self.folder).append(*self.unwritten)
+            self.unwritten.clear()
 
     def since_start(self, key: str) -> list[Event]:
         """The run's events of a stage since it was last started."""
@@ -205,7 +221,8 @@ def locked(home: Path) -> Iterator[None]:
             try:
                 yield
             finally:
-                holder.unlink(missing_ok=True)  # a host may live on when its run has ended
+                with suppress(OSError):
+                    holder.unlink(missing_ok=True)  # a host may live on when its run has ended
     except Timeout:
         known = holder_of(home)
         number = known[0] if known else "?"

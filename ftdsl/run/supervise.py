@@ -23,7 +23,7 @@ from ftdsl.observe.progress import RunProgress, View
 from ftdsl.run.events import Follower
 from ftdsl.run.outcome import Outcome
 from ftdsl.run.stop import Stop
-from ftdsl.storage import open_to_append
+from ftdsl.storage import open_to_append, sentence
 
 TICK = 0.1
 Work = Callable[[View, Stop], Outcome]
@@ -87,8 +87,13 @@ def start(work: Work, log: Path) -> Supervised:
         status = 1
         try:
             os.close(reading)
-            _detach(log, writing)
-            status = _supervise(work, _Reporter(writing))
+            reporter = _Reporter(writing)
+            try:
+                _detach(log, writing)
+            except OSError as error:
+                reporter.send(error=sentence(error))
+            else:
+                status = _supervise(work, reporter)
         finally:
             os._exit(status)
     os.close(writing)
@@ -115,8 +120,14 @@ def _supervise(work: Work, reporter: _Reporter) -> int:
     except Exception as error:
         traceback.print_exc()
         sys.stderr.flush()
-        expected = type(error).__module__.startswith("ftdsl.") or isinstance(error, OSError)
-        text = str(error) if expected else f"ftc has a bug here: {type(error).__name__}: {error}"
+        expected = type(error).__module__.startswith("ftdsl.")
+        text = (
+            sentence(error)
+            if isinstance(error, OSError)
+            else str(error)
+            if expected
+            else f"ftc has a bug here: {type(error).__name__}: {error}"
+        )
         reporter.send(error=text)
         return 1
     outcome.compiled = None

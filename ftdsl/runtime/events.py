@@ -102,7 +102,7 @@ FIELDS: dict[str, dict[str, Field]] = {
     "attempt": {},
     "start": {"stage": text, "step": count, "total_steps": count, "world_size": count},
     "step": {"step": count, "total_steps": count, "epoch": number, "loss": measure, "lr": measure, "grad_norm": measure,
-             "elapsed": number, "remaining": number},
+             "elapsed": number, "remaining": number, "tokens": count, "memory_bytes": count, "memory_total_bytes": count},
     "eval": {"step": count, "metrics": table},
     "progress": {"done": number, "total": number, "what": text},
     "measured": {"steps": count, "step_seconds": number, "tokens": number, "longest": count, "width": count,
@@ -166,9 +166,24 @@ def line(event: Event) -> bytes:
 
 
 def append(path: str | os.PathLike[str], kind: str, /, **fields: Any) -> None:
-    """One event at the end of a file, in one write."""
-    with open(path, "ab") as handle:
-        handle.write(line(made(kind, **fields)))
+    """One event at the end of a file, in one write. Raises: OSError; of a line that does not fit on the disk nothing is left."""
+    append_lines(
+        os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666), line(made(kind, **fields))
+    )
+
+
+def append_lines(file: int, lines: bytes, *, sync: bool = False) -> None:
+    """Whole lines at the end of an open file, which is closed: all of them or, where the disk is full, none. Raises: OSError."""
+    try:
+        size = os.fstat(file).st_size
+        written = os.write(file, lines)
+        if written < len(lines):
+            os.ftruncate(file, size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if sync:
+            os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def fail(stage: str | os.PathLike[str], message: str, *keys: str, help: str = "") -> int:

@@ -89,6 +89,23 @@ def peak_rss() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def memory_now() -> dict[str, int]:
+    """Bytes that this process holds now: on a GPU what torch's allocator has reserved, with the size of the GPU, else of main
+    memory; empty where neither is known.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        at = torch.cuda.current_device()
+        total = int(torch.cuda.get_device_properties(at).total_memory)
+        return {"memory_bytes": int(torch.cuda.memory_reserved(at)), "memory_total_bytes": total}
+    try:
+        with open("/proc/self/statm", encoding="ascii") as handle:
+            return {"memory_bytes": int(handle.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")}
+    except (OSError, ValueError, IndexError):
+        return {}
+
+
 def _device(busy: float) -> dict[str, Any]:
     """The device: the GPU by its driver's name with its allocator's peak, or the CPU's threads and the seconds of a step
     in which they computed, which other work on the machine does not lengthen.

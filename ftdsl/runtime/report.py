@@ -33,14 +33,22 @@ class Log:
 
     def __init__(self, stage: str) -> None:
         self.path = (Path(stage) / events.METRICS).absolute()
+        self.lost = 0
 
     @property
     def first(self) -> bool:
         return os.environ.get("RANK", "0") == "0"
 
     def event(self, kind: str, /, **fields: Any) -> None:
-        if self.first:
+        """Append an event. One that cannot be written (a full disk) is lost, and ends nothing: the log says so once."""
+        if not self.first:
+            return
+        try:
             events.append(self.path, kind, **fields)
+        except OSError as error:
+            self.lost += 1
+            if self.lost == 1:
+                print(f"warning: {self.path.name} cannot be written: {error}", file=sys.stderr, flush=True)
 
     def warn(self, fault: StageError) -> None:
         """Reported, and no more than that."""

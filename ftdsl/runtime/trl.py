@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -43,6 +44,9 @@ def train(stage: Stage, parts: tuple[Part, ...], log: Log) -> int:
     for part in parts:
         config = config_of(part.config)
         _refuse(config, stage)
+        if stage.kind == "eval":
+            _scored(config, stage, part, log)
+            continue
         metrics = _trained(config, stage, part, log)
         if log.first and not part.until:
             _finish(stage, str(config["output_dir"]), metrics)
@@ -53,7 +57,7 @@ def _trained(config: dict[str, Any], stage: Stage, part: Part, log: Log) -> dict
     """One training; its metrics. The model is saved."""
     from transformers.trainer_utils import get_last_checkpoint
 
-    from .tuning import build
+    from .tuning import build, ranks
 
     trainer = build.trainer(config, stage, part, log, extensions(stage))
     output = str(config["output_dir"])
@@ -62,11 +66,57 @@ def _trained(config: dict[str, Any], stage: Stage, part: Part, log: Log) -> dict
     metrics: dict[str, Any] = dict(outcome.metrics)
     if part.until:
         return metrics
+    if (config.get("peft") or {}).get("peft_type") == ranks.TYPE:
+        ranks.save(trainer.model, Path(output), trainer.state.global_step)
     trainer.save_model(output)
     trainer.save_state()
     if trainer.eval_dataset is not None:
         metrics |= trainer.evaluate()
     return metrics
+
+
+def _scored(config: dict[str, Any], stage: Stage, part: Part, log: Log) -> None:
+    """The loss of a model over rows."""
+    from .tuning import build
+
+    output = str(config["output_dir"])
+    metrics = build.trainer(config, stage, part, log, []).evaluate()
+    if log.first:
+        found = {"loss": metrics["eval_loss"], "perplexity": math.exp(min(metrics["eval_loss"], 700.0))}
+        save_result(stage.stage, {"kind": "metrics", "path": output, "metrics": found}, smoke=stage.smoke)
+
+
+def export(stage: Stage, parts: tuple[Part, ...], log: Log) -> int:
+    """Merge adapters into their base and save. Raises: StageError."""
+    from .tuning import models
+
+    config = config_of(parts[0].config)
+    _refuse(config, stage)
+    folder = Path(str(config["output_dir"]))
+    training.claim(folder, stage)
+    log.event("progress", done=0, total=2, what="loading")
+    tokenizer = models.tokenizer_of(config)
+    base = models.base_of(config, tokenizer, scores=config["data"]["kind"] == "reward")
+    log.event("progress", done=1, total=2, what="merging")
+    model = models.with_adapters(base, config, new=True)
+    shards = config.get("max_shard_size")
+    model.save_pretrained(folder, **({"max_shard_size": f"{shards}GB"} if shards else {}))
+    tokenizer.save_pretrained(folder)
+    if not training.weights_of(folder):
+        raise StageError(f"no model was written to {folder}", "to")
+    if stage.smoke:
+        if config["data"]["kind"] != "reward":
+            training.reload(folder)
+            log.event("note", message="loaded again")
+        mark(folder)
+    if name := config.get("hub_model_id"):
+        private = bool(config["data"].get("private"))
+        model.push_to_hub(name, private=private)
+        tokenizer.push_to_hub(name, private=private)
+    size = sum(path.stat().st_size for path in training.weights_of(folder))
+    save_result(stage.stage, {"kind": "model", "path": str(folder), "metrics": {"bytes": size}}, smoke=stage.smoke)
+    log.event("progress", done=2, total=2, what="saved")
+    return 0
 
 
 _STARTS = ("model_name_or_path", "adapter_name_or_path", "resume_from_checkpoint")
@@ -132,7 +182,8 @@ def main(argv: list[str]) -> int:
     except ImportError as error:
         print(f"error: {sys.executable} has no TRL ({error}); set FT_PYTHON", file=sys.stderr)
         return 1
-    return carried_out(lambda log: train(stage, parts, log), Log(stage.stage))
+    work = {"train": train, "export": export}[args.work]
+    return carried_out(lambda log: work(stage, parts, log), Log(stage.stage))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from . import judges, labels
 from .actions import act, save_and_stop
 from .checkpoints import changed_since, seal
 from .guard import Guard, Rule
-from .measure import Meter
+from .measure import Meter, memory_now
 from .ramp import Phase, phase_at
 from .report import Log
 from .stage import Part, Stage
@@ -135,6 +135,7 @@ class Watcher:
             "step", step=state.global_step, total_steps=state.max_steps, epoch=logs.get("epoch"),
             loss=logs["loss"], lr=logs.get("learning_rate"), grad_norm=logs.get("grad_norm"),
             elapsed=round(elapsed, 3), remaining=round(elapsed / done * (state.max_steps - state.global_step), 3),
+            tokens=int(getattr(state, "num_input_tokens_seen", 0) or 0) or None, **memory_now(),
         )  # fmt: skip
         seen = {name: float(logs[name]) for name in ("loss", "grad_norm") if logs.get(name) is not None}
         if self.guard is None:  # else every step was judged before it was taken

@@ -32,8 +32,8 @@ def compile_files(plan: Plan, jobs: tuple[Job, ...], session: Session, target: T
 
 
 def runtime_files(jobs: tuple[Job, ...]) -> dict[str, bytes]:
-    """Copies of the runtime modules that the jobs use."""
-    modules = sorted({module for job in jobs for module in job.runtime})
+    """Copies of the runtime modules that the jobs use, and of what records a run without `ftc`."""
+    modules = sorted({"by_hand", *(module for job in jobs for module in job.runtime)})
     return {path: text.encode() for module in modules for path, text in _runtime(module).items()}
 
 

@@ -72,6 +72,9 @@ def _job(job: Job) -> dict[str, Any]:
         "needs": list(job.needs),
         "processes": job.processes,
         "result": job.result,
+        "inputs": list(job.inputs),
+        "reads": list(job.reads),
+        "makes": list(job.made_paths),
     }
 
 

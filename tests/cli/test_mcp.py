@@ -1,8 +1,12 @@
-"""`ftc mcp` by the official client over stdio: the tools, their JSON against the command line's, and what it cannot do."""
+"""`ftc mcp` by the official client: the tools, their JSON against the command line's, and what it cannot do.
+
+Over stdio where the process is the point; the others speak to the same server object in memory (importing `mcp` takes a second).
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -12,7 +16,10 @@ from typing import Any
 
 import pytest
 from mcp import Client, StdioServerParameters
+from mcp.server.mcpserver import MCPServer
 
+from ftdsl.cli.mcp_server import server
+from tests.command import clear_caches
 from tests.conftest import ROOT, ROWS, ftc, small
 
 READING = {"check", "plan", "explain", "import", "diff", "compile", "diagnose"}
@@ -22,17 +29,36 @@ YAML = "stage: sft\ndo_train: true\nmodel_name_or_path: Qwen/Qwen3-0.6B\ndataset
 Call = Callable[..., Awaitable[Any]]
 
 
-def served(folder: Path, body: Callable[[Client, Call], Awaitable[None]], *flags: str) -> None:
-    """A session of the client with `ftc mcp` in a folder."""
+Body = Callable[[Client, Call], Awaitable[None]]
 
-    async def whole() -> None:
-        command = StdioServerParameters(
+
+def served_by_process(folder: Path, body: Body, *flags: str) -> None:
+    """A session of the client with `ftc mcp` in a folder."""
+    session(
+        body,
+        StdioServerParameters(
             command=sys.executable,
             args=["-m", "ftdsl.cli.main", "mcp", *flags],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
-        async with asyncio.timeout(120), Client(command) as client:
+        ),
+    )
+
+
+def served(folder: Path, body: Body) -> None:
+    """The same in this process, without `--allow-run`."""
+    clear_caches()
+    limit = sys.getrecursionlimit()
+    with contextlib.chdir(folder):
+        try:
+            session(body, server(allow_run=False))
+        finally:
+            sys.setrecursionlimit(limit)
+
+
+def session(body: Body, to: StdioServerParameters | MCPServer) -> None:
+    async def whole() -> None:
+        async with asyncio.timeout(120), Client(to) as client:
 
             async def call(tool: str, **arguments: Any) -> Any:
                 answer = await client.call_tool(tool, arguments)
@@ -76,7 +102,7 @@ def test_an_agent_checks_mends_and_plans(folder: Path) -> None:
         assert planned["result"]["would_run"] is True
         assert [stage["stage"] for stage in planned["result"]["stages"]] == ["sft"]
 
-    served(folder, body)
+    served_by_process(folder, body)
 
 
 @pytest.mark.parametrize(
@@ -181,4 +207,4 @@ def test_with_allow_run_it_starts_and_follows(folder: Path) -> None:
             await asyncio.sleep(0.1)
         assert list(folder.rglob("made")), state
 
-    served(folder, body, "--allow-run")
+    served_by_process(folder, body, "--allow-run")

@@ -54,6 +54,7 @@ CALLS = {
     "diagnose": [("diagnose", "r.ft"), ("diagnose", "r.ft", "--json"), ("diagnose", ".")],
     "report": [("report", "r.ft", "--markdown")],
     "accept": [("accept", "r.ft", "sft", "--reason", "looked at")],
+    "clean": [("clean",), ("clean", "r.ft", "--json")],
     "graph": [("graph", "r.ft"), ("graph", "r.ft", "--format", "svg")],
     "explain": [
         ("explain", "r.ft"),

@@ -193,7 +193,7 @@ def test_the_curve_of_a_healthy_fine_tuning(losses: tuple[float, float, float]) 
 
 
 def test_few_steps_are_not_judged() -> None:
-    assert names(curve(lambda step: math.nan, 3)) == []
+    assert names(curve(lambda step: math.nan, 2)) == []
 
 
 def test_judges_are_pure(tmp_path: Path) -> None:

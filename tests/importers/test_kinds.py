@@ -440,7 +440,7 @@ FLAGS_OF_LAUNCHERS = [
     (
         "accelerate launch --use_deepspeed --deepspeed_config_file ds.json --num_processes 4",
         "note",
-        "`ds.json` is not there",
+        "`ds.json` does not exist",
     ),
     ("torchrun --nproc_per_node 2 --numa_binding node", "note", "--numa_binding"),
     ("accelerate launch --main_process_port 0 --num_processes 2", "recipe", "count = 2"),
@@ -879,7 +879,7 @@ def test_the_best_checkpoint_without_anything_to_evaluate_on(here: Workspace) ->
 
 def test_a_stage_that_starts_from_inside_its_output_folder(here: Workspace) -> None:
     here.write("a.yaml", YAML + "adapter_name_or_path: out/x/checkpoint-14\n")
-    assert " to = " not in here.recipe("a.yaml")
+    assert 'to = "out' not in here.recipe("a.yaml")
     assert "keeps its result in the run folder" in json.dumps(here.imported("a.yaml"))
 
 

@@ -72,7 +72,7 @@ def test_files_that_cannot_be_read(name: str, here: Workspace) -> None:
     here.write("data/x", "")
     (here.folder / "data" / name).write_bytes(content)
     for codes in (direct(here, name), staged(here, name), *files(here, name)):
-        assert why in codes.get("FT524", ""), codes
+        assert why in codes.get("FT527", ""), codes
         assert len(codes) == 1, "one mistake, one message"
 
 

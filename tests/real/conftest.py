@@ -15,13 +15,23 @@ from tests.conftest import ROOT
 @pytest.fixture(scope="session")
 def engine() -> Environment:
     """The engine's environment. Its absence fails the tests: they are what shows that anything works."""
+    return _environment("llamafactory")
+
+
+@pytest.fixture(scope="session")
+def trl() -> Environment:
+    """TRL's environment: `ftc engine install trl --cpu --deepspeed`."""
+    return _environment("trl")
+
+
+def _environment(name: str) -> Environment:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     here = Path.cwd()
     os.chdir(ROOT)
     try:
-        own = python_in(folder_of("llamafactory"))  # whoever runs these tests trusts it
+        own = python_in(folder_of(name))  # whoever runs these tests trusts it
         named = "" if os.environ.get("FTC_ENGINE_PYTHON") or not own.exists() else str(own)
-        return find("llamafactory", os.environ, flag=named)
+        return find(name, os.environ, flag=named)
     except NoEngineError as error:
         pytest.fail(str(error))
     finally:

@@ -1,4 +1,4 @@
-"""A Python that has the engine imported already: each command is a fork of it, so that fifty stages pay for torch once.
+"""A Python that has the engine imported already (`ftdsl/runtime/preloaded.py`): fifty stages pay for torch once.
 
 `started` gives the path of a program that stands in for the engine's Python. What it is asked to run is what a recipe's
 launch scripts say, in a process of its own; anything but our runtime's modules goes to the real Python. Ranks that torchrun would
@@ -15,60 +15,19 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-SERVER = """
-import array, json, os, runpy, socket, sys
-import llamafactory.train.tuner, peft, trl
-place = sys.argv[1]
-door = socket.socket(socket.AF_UNIX)
-door.bind(place)
-door.listen(8)
-print("ready", flush=True)
+from tests.conftest import ROOT
 
-def child(asked, fds):
-    for number, fd in enumerate(fds):
-        os.dup2(fd, number)
-    os.chdir(asked["cwd"])
-    os.environ.clear()
-    os.environ.update(asked["env"])
-    sys.argv = asked["argv"]
-    try:
-        runpy.run_path(sys.argv[0], run_name="__main__")
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-        return 1
-    return 0
-
-def serve(line):
-    text, fds, _, _ = socket.recv_fds(line, 1 << 20, 3)
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            status = child(json.loads(text), fds)
-        finally:
-            sys.stdout.flush(), sys.stderr.flush()
-            os._exit(status)
-    _, ended = os.waitpid(pid, 0)
-    line.sendall(str(os.waitstatus_to_exitcode(ended)).encode())
-
-while True:
-    line, _ = door.accept()
-    if os.fork() == 0:  # so that two stages run side by side
-        serve(line)
-        os._exit(0)
-    line.close()
-"""
+PROGRAM = ROOT / "ftdsl" / "runtime" / "preloaded.py"
 
 CLIENT = """#!{own} -SE
-import json, os, socket, sys
+import os, runpy, socket, sys
+ask = runpy.run_path("{program}")
 argv = sys.argv[1:]
 ranks = 1
 if argv[:2] == ["-m", "torch.distributed.run"] and "--standalone" in argv:
     ranks = int(argv[argv.index("--nproc_per_node") + 1])
     argv = argv[next(at for at, word in enumerate(argv) if word.startswith("runtime/")):]
-if not argv or not argv[0].startswith("runtime/") or argv[0].endswith("retry.py"):
+if not ask["is_for_server"](argv):
     os.execv("{real}", ["{real}", *sys.argv[1:]])
 with socket.create_server(("", 0)) as free:
     port = free.getsockname()[1]
@@ -78,10 +37,8 @@ for rank in range(ranks):
     if ranks > 1:
         env |= {{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}}
         env |= {{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "False"}}
-    line = socket.socket(socket.AF_UNIX)
-    line.connect("{door}")
-    asked = json.dumps({{"argv": argv, "cwd": os.getcwd(), "env": env}}).encode()
-    socket.send_fds(line, [asked], [0, 1, 2])
+    line = ask["ask"]("{door}", argv, env)
+    assert line is not None, "the server refuses"
     lines.append(line)
 sys.exit(max(abs(int(line.recv(16) or b"1")) for line in lines))
 """
@@ -91,11 +48,17 @@ sys.exit(max(abs(int(line.recv(16) or b"1")) for line in lines))
 def started(python: Path, folder: Path) -> Iterator[Path]:
     """A stand-in for `python`, for as long as the block lasts; its files lie in `folder`."""
     door, client = folder / "door", folder / "python"
-    client.write_text(CLIENT.format(own=sys.executable, real=python, door=door), encoding="utf-8")
+    client.write_text(CLIENT.format(own=sys.executable, real=python, door=door, program=PROGRAM), encoding="utf-8")
     client.chmod(client.stat().st_mode | stat.S_IXUSR)
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [str(python), "-c", SERVER, str(door)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env, cwd=folder) as server:
+    env = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    }
+    modules = ("llamafactory.train.tuner", "peft", "trl")
+    command = [str(python), str(PROGRAM), "serve", "--any-environment", str(door), *modules]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env) as server:
         try:
             assert server.stdout is not None
             assert any(line == "ready\n" for line in server.stdout), "the engine cannot be imported"

@@ -66,7 +66,8 @@ class Rows(TrainerCallback):
         def seen(module: Any, arguments: Any, kwargs: Any) -> None:
             if module.training:
                 ids, mask = kwargs["input_ids"], kwargs["attention_mask"]
-                rows = [row[kept.bool()].tolist() for row, kept in zip(ids, mask, strict=True)]
+                kept = mask.bool() if mask.dim() == 2 else ids >= 0  # packed neatly: a mask for each pair of tokens
+                rows = [row[own].tolist() for row, own in zip(ids, kept, strict=True)]
                 with path.open("a", encoding="utf-8") as file:
                     file.write(json.dumps([state.global_step, rows]) + "\n")
 

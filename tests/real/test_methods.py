@@ -35,7 +35,7 @@ def ran(engine: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     stages = [row.stage(f"s{number}") for number, row in enumerate(RAN)]
     (place / "r.ft").write_text(methods.HEAD + 'callbacks = ["probe:Probe"]\n' + "\n".join(stages), encoding="utf-8")
     with preloaded.started(engine.python, tmp_path_factory.mktemp("p")) as python:
-        done = ftc_process("run", "r.ft", "--json", "--engine-python", str(python), cwd=place)
+        done = ftc_process("run", "r.ft", "--json", "--no-preload", "--engine-python", str(python), cwd=place)
     assert "Traceback" not in done.stderr, done.stderr
     assert done.stdout, done.stderr
     document = json.loads(done.stdout)

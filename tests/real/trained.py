@@ -66,6 +66,23 @@ def write_rows(place: Path, count: int = 160) -> None:
         (place / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
+def write_chains(place: Path, count: int = 400, bad: int | None = None) -> None:
+    """Rows whose answers follow from their questions, which a toy learns in an epoch. bad: the number of one that is garbage."""
+    rng = random.Random(4)
+    words = [first + rest for first in "bcdfgklmnprst" for rest in ("al", "en", "ir", "om")]
+    rows = []
+    for _ in range(count):
+        key = rng.choice(words[:16])
+        at, answer = words.index(key), []
+        for place_in_answer in range(6):
+            at = (at * 3 + 5 + place_in_answer) % len(words)
+            answer.append(words[at])
+        rows.append({"instruction": f"tell me of {key} {rng.choice(words)}", "output": " ".join(answer)})
+    if bad is not None:
+        rows[bad]["output"] = "".join(rng.choice("0123456789#%&@") for _ in range(60))
+    (place / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
 def run(
     place: Path,
     stages: dict[str, str],
@@ -83,7 +100,7 @@ def run(
         + more
     )
     (place / "r.ft").write_text(text, encoding="utf-8")
-    done = ftc_process("run", "r.ft", "--json", "--engine-python", str(python), cwd=place)
+    done = ftc_process("run", "r.ft", "--json", "--no-preload", "--engine-python", str(python), cwd=place)
     assert "Traceback" not in done.stderr, done.stderr
     assert done.stdout, done.stderr
     document = json.loads(done.stdout)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
+
+import pytest
 
 from ftdsl.observe.progress import Status, fold
 from ftdsl.run import events as run_events
-from ftdsl.run.store import load
+from ftdsl.run.store import Run, load
 from ftdsl.runtime import events
+from ftdsl.runtime.report import Log
 from tests.conftest import ftc
 
 RECIPE = """
@@ -95,3 +99,44 @@ def test_a_second_failure_shows_its_own_rows_alone(tmp_path: Path) -> None:
     second = ftc("run", "r.ft", cwd=tmp_path)
     assert "rows.jsonl:19: no `output`" in second.stderr
     assert "rows.jsonl:10:" not in second.stderr
+
+
+def test_lines_that_do_not_fit_leave_nothing_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that may not grow is as a disk that is full: half a line would take the next one with it."""
+    log, run = Log(str(tmp_path)), Run(tmp_path)
+    run.record("run", id="x", name="x", smoke=False, stages=[])
+    log.event("step", step=1, loss=1.0)
+    files = [tmp_path / "events.jsonl", tmp_path / "metrics.jsonl"]
+    before = [path.read_bytes() for path in files]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (max(map(len, before)) + 20, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"events\.jsonl"):
+            run.record("stage", stage="a", status="done", folder="10-a", message="x" * 200)
+        for step in (2, 3):
+            log.event("note", message=f"{step}" * 200)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.read_bytes() for path in files] == before
+    assert capsys.readouterr().err.count("metrics.jsonl cannot be written") == 1, "a training does not end for it"
+    run.record("stage", stage="b", status="done", folder="20-b")
+    loaded = load(tmp_path)
+    assert loaded is not None and list(loaded.jobs) == ["a", "b"], "what was kept is written with the next"
+
+
+def test_what_runs_goes_on_while_events_cannot_be_written(tmp_path: Path) -> None:
+    """Its events are written once they can be; until then nothing is started."""
+    text = '''
+shell a { run = "mv events.jsonl kept; ln -s kept events.jsonl; sleep 1.5; rm events.jsonl; mv kept events.jsonl" }
+shell c { run = """
+for i in $(seq 50); do [ -L events.jsonl ] && break; sleep 0.1; done; sleep 0.3; [ -L events.jsonl ] && echo while > inputs/seen
+""" }
+shell b { after = c, run = "[ ! -L events.jsonl ]" }
+'''
+    (tmp_path / "r.ft").write_text(text, encoding="utf-8")
+    done = ftc("run", "r.ft", "--json", "-j", "2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "seen").exists()
+    assert done.stderr.count("events.jsonl: is a link") == 1 and "what runs goes on" in done.stderr
+    run = load((tmp_path / "runs" / "r" / "last").resolve())
+    assert run is not None and {state.status for state in run.jobs.values()} == {"done"}

@@ -157,3 +157,10 @@ def test_the_hooks_of_the_docs_run(tmp_path: Path) -> None:
         assert all(
             word in page for word in words if word.startswith("--") and word not in ("--cpu", "--deepspeed", "--user")
         )
+
+
+def test_a_recipe_of_scripts_alone_has_nothing_to_try(tmp_path: Path) -> None:
+    (tmp_path / "r.ft").write_text('shell a { run = "touch inputs/ran" }\n', encoding="utf-8")
+    done = ftc("run", "r.ft", "--smoke", cwd=tmp_path)
+    assert done.returncode == 0 and "nothing to run" in done.stderr
+    assert not (tmp_path / "ran").exists()

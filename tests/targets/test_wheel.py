@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ftdsl.cli.main import VERBS
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -29,6 +30,10 @@ def test_the_wheel_works_from_any_folder(tmp_path: Path) -> None:
     inside = tmp_path / "inside"
     with zipfile.ZipFile(next(tmp_path.glob("ftdsl-*.whl"))) as wheel:
         wheel.extractall(inside)
+    (page,) = inside.glob("ftdsl-*.data/data/share/man/man1/ftc.1")
+    manual = page.read_text(encoding="utf-8")
+    for verb in VERBS:
+        assert f"ftc {verb}" in manual.replace("\\fR", "").replace("\\fB", "").replace("\\-", "-"), verb
     for name in (
         "language/ft.lark",
         "language/ft.lark.bin",

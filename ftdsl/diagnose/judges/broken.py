@@ -15,6 +15,10 @@ NEAR_ZERO = 0.05
 """Nats: below, a loss may be rounded to 0.0 when it is printed."""
 EXPLODED = 10.0
 """Nats: above what a model with random weights has; a loss that exploded is above."""
+KNOWS_NOTHING = 13.0
+"""Nats: the logarithm of 440,000, which is more than the vocabulary of any model. A mean over steps that is above holds steps
+that were far above what knowing nothing costs.
+"""
 LOWER_RATE = Change("lower the rate ten times", "optim.lr", "", 0.1)
 CLIP = Change("clip gradients", "optim.clip", "1.0")
 
@@ -29,14 +33,16 @@ def nothing_to_learn(curves: Curves) -> Ill | None:
     """What it does: finds a loss that is no number, or exactly 0, from the first step on, with a gradient norm of 0.
     Why it matters: no token of any row has a label (all of them are cut off, masked or ignored), so nothing is trained, and
     the engine ends with status 0. The Trainer's own filter logs such a NaN as 0.0.
-    Threshold: all of the first 5 losses are NaN or 0, and no gradient norm is above 0.
+    Threshold: all of the first 5 losses are NaN or 0, and no gradient norm is above 0; with NaN it may be, where it is a number
+    (a loss of routers is added to the NaN, and its gradient is sound). Where means over several steps are logged, a norm that
+    is NaN speaks for weights that broke within them.
     What to do: raise `max_len` above the length of the prompts; check the columns and the template.
     Source: cross entropy over no token is 0/0 (torch); transformers `logging_nan_inf_filter`; LLaMA-Factory 0.9.5, measured
     """
     start = [] if curves.of_preferences else curves.loss.values[:5]
     empty = [value for value in start if math.isnan(value) or value == 0]
     grads = [value for value in curves.grads.values[:5] if math.isfinite(value) and value > 0]
-    if not start or len(empty) < len(start) or grads:
+    if not start or len(empty) < len(start) or (grads and 0 in start) or _broke_at_once(curves):
         return None
     shown = "NaN" if math.isnan(start[0]) else "exactly 0"
     norm = (f"gradient norm {text(curves.grads.values[0])}",) if len(curves.grads) else ()
@@ -50,19 +56,34 @@ def nothing_to_learn(curves: Curves) -> Ill | None:
     )
 
 
+def _broke_at_once(curves: Curves) -> bool:
+    """Whether the first logged loss is no number, is a mean over several steps, and the norm after them is none either."""
+    norms = curves.grads.values
+    return curves.every > 1 and bool(norms) and not math.isfinite(curves.loss.values[0]) and not math.isfinite(norms[0])
+
+
 @judge("FD102", "broken", *SHAPE)
 def exploding(curves: Curves) -> Ill | None:
     """What it does: finds a loss or gradient norm that grows by orders of magnitude; what comes after (NaN, a dead model
     whose gradient is exactly 0 and whose loss never changes) follows from it.
     Why it matters: the weights are lost; a checkpoint of after that step is of no use.
     Threshold: a gradient norm above 1,000 times that of the start, or a loss above 10 nats and 100 times the start; or NaN
-    after a loss of 20 times the start, or of twice what was usual in the last 3 steps before; or a gradient norm of exactly 0
-    after the loss had grown.
+    after a loss of 20 times the start, or of twice what was usual in the last 3 steps before, or after a mean over steps of more
+    than 13 nats; or a gradient norm of exactly 0 after the loss had grown. Where means over several steps are logged: loss and
+    gradient norm are no numbers from the first of them on.
     What to do: lower the rate, clip gradients at 1 (the handbook: exploding gradients come of a rate that is too high, or of
     no clipping), and start again from before that step.
     Source: Pascanu et al. 2013; SageMaker Debugger ExplodingTensor; the handbook, pathology of gradients
     """
     losses, grads = curves.loss.finite, curves.grads.finite
+    if (
+        not curves.of_preferences
+        and _broke_at_once(curves)
+        and not any(math.isfinite(value) for value in curves.loss.values[1:])
+    ):
+        begins = f"loss and gradient norm are no numbers from the first logged value (step {curves.loss.steps[0]}) on"
+        return Ill("gradients explode within the first steps", (begins,), 0.6, ("optim.lr", "optim.clip", "optim"),
+                   (LOWER_RATE, CLIP), curves.loss.steps[0])  # fmt: skip
     if len(losses) < 1 or losses.values[0] <= 0 or curves.of_preferences:
         return None
     top, norm = max(losses.values), max(grads.values, default=0.0)
@@ -72,7 +93,7 @@ def exploding(curves: Curves) -> Ill | None:
     dead = bool(tail) and all(value == 0 for value in tail) and max(grads.values, default=0) > 0
     lost = _first_bad(curves.loss)
     growth = growth if top > EXPLODED else 1.0
-    leaps = bool(lost) and _leaps(losses.before(lost).values)
+    leaps = bool(lost) and (_leaps(losses.before(lost).values) or (curves.every > 1 and top > KNOWS_NOTHING))
     if not (growth > 100 or (lost and growth > 20) or (dead and growth > 1.5) or growth_norm > 1000 or leaps):
         return None
     at = losses.steps[losses.values.index(top)]
@@ -160,12 +181,14 @@ def no_gradient(curves: Curves) -> Ill | None:
 def _rise(curves: Curves) -> tuple[int, float]:
     """Where the loss first rose well above its start, and how high: (0, 0) where it did not.
 
-    Well above: by a tenth, and by 6 times the noise of its neighbours.
+    Well above: by a tenth, and by 6 times the noise: that of the first steps, or of the second half (a rise is no noise). The
+    loss of preferences has no noise at first, where policy and reference are equal: there it is that of the second half.
     """
     values = smooth(curves.shape, 3)
     start = curves.first
     losses = curves.loss.finite.values
-    limit = max(1.1 * start, start + 6 * min(jitter(losses[: max(12, len(losses) // 20)]), 0.1 * start))
+    noise = min(jitter(losses[: max(12, len(losses) // 20)]), max(curves.noise, 0.02 * start), 0.1 * start)
+    limit = max(1.1 * start, start + 6 * (curves.noise if curves.of_preferences else noise))
     if (top := max(values)) <= limit:
         return 0, 0.0
     scale = len(curves.loss.finite) / len(values)
@@ -178,7 +201,9 @@ def rate_too_high(curves: Curves) -> Ill | None:
     fell.
     Why it matters: the run ends worse than it began, or with what a far smaller rate would pass in a few steps.
     Threshold: the loss rises above its start by a tenth (and 6 standard deviations) and ends above half of it; or it ends
-    above 1.5 times its lowest, 6 standard deviations above it, without a spike that it recovers from.
+    above 1.5 times its lowest, 6 standard deviations above it, without a spike that it recovers from, while the held-out loss
+    does not fall (rows that become harder are no divergence); or means over several steps begin above 13 nats, which knowing
+    nothing does not cost, and fall.
     What to do: lower the rate ten times; with a warm-up.
     Source: SageMaker Debugger LossNotDecreasing; the handbook, exploding gradients: a rate that is too high
     """
@@ -191,17 +216,46 @@ def rate_too_high(curves: Curves) -> Ill | None:
         evidence = (f"loss {text(start)} -> {text(top)} at step {at}, {text(curves.last)} at the end", *rate)
         return Ill("the rate is too high: the loss rises above its start", evidence, 0.9,
                    ("optim.lr", "optim.warmup"), (LOWER_RATE,), at)  # fmt: skip
+    summed = curves.number("gradient_accumulation_steps", 1) > 1  # some versions log the sum over micro-batches
+    if curves.every > 1 and curves.first > KNOWS_NOTHING > curves.last and not summed:
+        evidence = (
+            f"mean loss {text(start)} over the first {curves.every} steps, {text(curves.last)} at the end",
+            *rate,
+        )
+        return Ill("the rate is too high: the loss was above what knowing nothing costs", evidence, 0.75,
+                   ("optim.lr", "optim.warmup"), (LOWER_RATE,), curves.loss.steps[0])  # fmt: skip
     trend = curves.trend
     low = trend.index(min(trend))
     end = median(curves.shape[-max(5, len(curves.shape) // 5) :])
     wide = max(curves.noise, 0.02 * end)
-    if end > 1.5 * trend[low] and end - trend[low] > 6 * wide and not _falling(curves):
-        scale = len(curves.loss.finite) / len(trend)
-        step = curves.loss.finite.steps[int(low * scale)]
+    scale = len(curves.loss.finite) / len(trend)
+    step = curves.loss.finite.steps[int(low * scale)]
+    if (
+        end > 1.5 * trend[low]
+        and end - trend[low] > 6 * wide
+        and not _falling(curves)
+        and not _harder_rows(curves, step)
+    ):
         evidence = (f"loss {text(trend[low])} at step {step}, {text(end)} at the end, and it stays there", *rate)
         return Ill(f"the loss diverges after step {step}", evidence, 0.85, ("optim.lr", "optim.clip"),
                    (LOWER_RATE, CLIP), step)  # fmt: skip
     return None
+
+
+def _harder_rows(curves: Curves, step: int) -> bool:
+    """Whether the held-out loss went on falling while the training loss rose: other rows came, and the model is sound. Without
+    evaluation: whether the gradient norm stays what it was; where weights were spoiled it grows with the loss.
+    """
+    evals = curves.evals.finite
+    before = [value for own, value in zip(evals.steps, evals.values, strict=True) if own <= step]
+    after = [value for own, value in zip(evals.steps, evals.values, strict=True) if own > step]
+    if before and after:
+        return median(after[-3:]) < 1.02 * before[-1]
+    norms = [
+        value for own, value in zip(curves.grads.finite.steps, curves.grads.finite.values, strict=True) if own >= step
+    ]
+    usual = median(curves.grads.finite.before(step).values[-20:] or [0.0])
+    return bool(norms) and usual > 0 and max(norms) < 3 * usual and curves.last < 0.6 * curves.first
 
 
 def _falling(curves: Curves) -> bool:
@@ -219,7 +273,7 @@ def warmup_too_short(curves: Curves) -> Ill | None:
     What to do: a warm-up of 3 to 10 % of the steps, or half the rate.
     Source: Goyal et al. 2017; Liu et al. 2020 (RAdam); the handbook's 14B example warms up over 5 %
     """
-    if len(curves.loss.finite) < 20 or curves.first <= 0:
+    if len(curves.loss.finite) < 12 or curves.first <= 0:
         return None
     at, top = _rise(curves)
     steps = curves.loss.finite.steps

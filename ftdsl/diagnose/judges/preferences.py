@@ -11,6 +11,9 @@ from ftdsl.diagnose.judge import Change, Ill, judge
 from ftdsl.diagnose.judges.shared import text
 from ftdsl.diagnose.statistics import share, spread
 
+FEWEST = 6
+"""Logged values that are needed: the end of a run is the last third of them, and its error is known from these."""
+
 
 def _end(values: Sequence[float]) -> tuple[float, float]:
     """Median of the last third, and its standard error."""
@@ -29,11 +32,11 @@ def margins_collapse(curves: Curves) -> Ill | None:
     Source: Rafailov et al. 2023 (DPO); trl, logged metrics
     """
     values = curves.series("rewards/margins").finite.values
-    if len(values) < 15:
+    if len(values) < FEWEST:
         return None
     end, error = _end(values)
     accuracy = curves.series("rewards/accuracies").finite.values
-    hits = mean(share(accuracy, 2 / 3)) if len(accuracy) >= 15 else 0.5  # of a small batch the median is coarse
+    hits = mean(share(accuracy, 2 / 3)) if len(accuracy) >= FEWEST else 0.5  # of a small batch the median is coarse
     best = max(median(share(values, part / 6, (part + 2) / 6)) for part in range(5))
     fell = best > 0.2 and end < 0.5 * best
     none = (end <= 3 * error or end < 0.05) and 0.35 <= hits <= 0.65
@@ -58,11 +61,11 @@ def chosen_answers_fall(curves: Curves) -> Ill | None:
     Source: Razin et al. 2024, Unintentional unalignment (likelihood displacement); Pal et al. 2024 (DPO-positive)
     """
     chosen = curves.series("rewards/chosen").finite.values
-    if len(chosen) < 15:
+    if len(chosen) < FEWEST:
         return None
     end, error = _end(chosen)
     margins = curves.series("rewards/margins").finite.values
-    margin = abs(_end(margins)[0]) if len(margins) >= 15 else 0.0
+    margin = abs(_end(margins)[0]) if len(margins) >= FEWEST else 0.0
     beta = curves.number("pref_beta", 0.1) or 0.1
     if end >= -4 * error or -end < 0.2 * margin or -end / beta < 1:
         return None
@@ -83,7 +86,7 @@ def divergence_from_reference(curves: Curves) -> Ill | None:
     """
     for name in ("objective/kl", "kl", "rewards/kl"):
         values = curves.series(name).finite.values
-        if len(values) < 15:
+        if len(values) < 9:
             continue
         first, middle, last = (median(share(values, start, start + 1 / 3)) for start in (0, 1 / 3, 2 / 3))
         if last > 10 and last > 10 * max(first, 0.1) and last > 1.5 * middle:

@@ -18,6 +18,7 @@ ENGINE = Engine(
     package=NAME,
     probe="llamafactory.train.tuner",
     linted=True,
+    step_rows="step_rows.py",
     distributions=(
         NAME, "torch", "transformers", "datasets", "accelerate", "peft", "trl", "deepspeed", "bitsandbytes",
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -236,6 +237,7 @@ def _cleaning(context: StageContext, *, made_up: bool) -> Spec:
     dedupe = context.name("dedupe") or "none"
     if made_up:
         return {"drop": ["bad_roles"], "dedupe": "none"}
+    named = _named_rows(context)
     cleaning: Spec = {"drop": [rule for rule in drop if rule != "too_long"], "dedupe": dedupe}
     at_most = {word: _share(rule.options["at_most"]) for word, rule in rules.items() if "at_most" in rule.options}
     if at_most:
@@ -249,6 +251,8 @@ def _cleaning(context: StageContext, *, made_up: bool) -> Spec:
         cleaning["tokens"] = [overlay.plain(tokens.low), overlay.plain(tokens.high)]
     if longest:
         cleaning["longest"] = longest
+    if named:
+        cleaning["drop_rows"] = named
     if languages := context.get("languages"):
         cleaning["languages"] = [overlay.plain(language) for language in languages]
     return cleaning
@@ -256,6 +260,27 @@ def _cleaning(context: StageContext, *, made_up: bool) -> Spec:
 
 def _share(value: Any) -> float:
     return float(getattr(value, "number", value))
+
+
+_NAMED_ROW = re.compile(
+    r"(?P<where>\S.*?(?::\d+)(?:: row \d+)?|\S.*?: row \d+)(?:\s+#(?P<hash>[0-9a-f]{12}))?(?:\s+(?P<reason>[^#\s].*))?"
+)
+
+
+def _named_rows(context: StageContext) -> list[Spec]:
+    """`drop_rows` as entries of the spec: where, hash, reason."""
+    rows: list[Spec] = []
+    for text in context.get("drop_rows") or ():
+        match = _NAMED_ROW.fullmatch(str(text).strip())
+        if match is None:
+            help = (
+                'write "data/a.jsonl:212", then the row\'s hash and a reason: "data/a.jsonl:212 #d17027a7c66e garbage"'
+            )
+            context.refuse("drop_rows", f"`{text}` is no place of a row", help)
+            continue
+        parts = {name: value for name, value in match.groupdict().items() if value}
+        rows.append(parts | {"where": seen_from_run(parts["where"])})
+    return rows
 
 
 def _longest(context: StageContext) -> int | None:

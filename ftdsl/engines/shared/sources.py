@@ -18,7 +18,7 @@ from ftdsl.session import Session
 CLOUDS = ("s3://", "gs://", "gcs://")
 """URLs that the engine reads itself (llamafactory/data/data_utils.py, read_cloud_json)."""
 
-OURS = ("limit", "revision", "dedupe", "drop", "tokens", "languages", "holdout.eval", "holdout.test")
+OURS = ("limit", "revision", "dedupe", "drop", "drop_rows", "tokens", "languages", "holdout.eval", "holdout.test")
 """Keys that only a data stage of ftdsl can carry out."""
 
 

@@ -45,6 +45,8 @@ class TrlAbilities:
         """Not possible: a quantised base under ZeRO-3 or FSDP in 8 bits, whole methods on a quantised base, offload of an
         optimizer that DeepSpeed would replace."""
         settings = stage.settings
+        if layout.method == "prefix" and layout.checkpointing != "none":
+            return False  # the prefix is kept in the attention cache, which checkpointing switches off
         if layout.strategy in ("zero3", "fsdp1", "fsdp2") and (stage.new_adapter or layout.bits == 8):
             return False
         if layout.offload != "none" and settings.name("optim.name") not in (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ftdsl.engines.engine import Engine
 from ftdsl.engines.trl.abilities import NAME, TrlAbilities
+from ftdsl.engines.trl.merging import merge, score
 from ftdsl.engines.trl.training import STAGES, train
 from ftdsl.engines.trl.unsupported import LOWERED, UNSUPPORTED
 
@@ -15,8 +16,8 @@ REQUIREMENTS = (
 
 ENGINE = Engine(
     abilities=TrlAbilities(),
-    lowerings=dict.fromkeys(STAGES, train),
-    methods=("full", "lora"),
+    lowerings={**dict.fromkeys(STAGES, train), "eval": score, "merge": merge},
+    methods=("full", "lora", "prefix", "prompt"),
     lowered=LOWERED,
     unsupported=UNSUPPORTED,
     package=NAME,

@@ -72,7 +72,11 @@ class Rows:
 
 def block(context: StageContext, rows: Rows) -> dict[str, Any]:
     """`data`: kind, sources, mixture, held-out rows, chat format, and which tokens count."""
-    data: dict[str, Any] = {"kind": context.stage.kind, "train": rows.sources("data"), "seed": context.get("seed")}
+    kind, seed = context.stage.kind, context.get("seed")
+    train = rows.sources("data")
+    if kind == "eval":  # plain text is scored as in pretraining, answers as in SFT
+        kind = "pretrain" if train and all(set(source["columns"]) == {"prompt"} for source in train) else "sft"
+    data: dict[str, Any] = {"kind": kind, "train": train, "seed": 42 if seed is None else seed}
     data |= _mix(context)
     held = context.get("evaluate.data")
     if isinstance(held, Amount):
@@ -89,7 +93,7 @@ def block(context: StageContext, rows: Rows) -> dict[str, Any]:
         data["template"] = template
     if context.stage.kind == "sft" and context.name("train_on"):
         data["train_on"] = context.name("train_on")
-    if context.stage.kind == "pretrain" and context.get("packing") is not False:
+    if kind == "pretrain" and context.get("packing") is not False:
         data["packing"] = "wrapped"
     return data
 

@@ -12,7 +12,7 @@ from ftdsl.engines.shared.leaks import leak_check
 from ftdsl.engines.shared.parallel import PYTHON
 from ftdsl.engines.shared.stage_context import StageContext
 from ftdsl.engines.shared.trainer import guard
-from ftdsl.engines.trl import lowerings
+from ftdsl.engines.trl import limits, lowerings
 from ftdsl.engines.trl.documents import MODULES, PROGRAM, extension, packages_of, yaml_of
 from ftdsl.engines.trl.lowerings.start import reference
 from ftdsl.engines.trl.peft import peft
@@ -25,6 +25,7 @@ STAGES = {"pretrain": "SFTConfig", "sft": "SFTConfig", "reward": "RewardConfig",
 def train(context: StageContext) -> Job:
     overlay.refuse_unlowered(context, lowerings.names(lowerings.TRAINING))
     parallel.check(context)
+    limits.check(context, limits.TRAINING)
     rows = Rows(context)
     params: dict[str, Any] = {}
     for rule in lowerings.TRAINING:

@@ -23,7 +23,7 @@ def _fits(config: Config, dataset: Dataset) -> bool:
     return pairs == bool(entry.get("ranking")) and not lacking(dataset, entry, config.stage)
 
 
-@rule("FT524")
+@rule("FT527")
 def unreadable_data(config: Config) -> Findings:
     """What it does: reads the first megabyte of each local data file: whether it is UTF-8, has rows, and is what its name says.
     Why it matters: the engine finds out after it has loaded the tokenizer, and names neither file nor line.

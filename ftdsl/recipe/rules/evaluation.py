@@ -60,7 +60,7 @@ def held_out_is_there(recipe: Recipe, session: Session) -> None:
         for key, sources in (("evaluate.data", "data"), ("holdout.eval", "source"), ("holdout.test", "source")):
             count = _count(stage.settings, key)
             total = _count_rows(stage, sources, recipe, session) if count else None
-            if total and count >= total:  # an empty file is FT524
+            if total and count >= total:  # an empty file is FT527
                 text = f"cannot hold out {count} rows of {total}"
                 session.sink.error(
                     "FT069", text, stage.spans.get(key, stage.span), help="hold out a share, such as `5%`"
@@ -86,6 +86,9 @@ def _counted(stage: Stage, key: str, recipe: Recipe, session: Session) -> Iterat
     if len(list(named(stage.settings, key))) != len(stage.settings.items(key)):
         yield None
     for item in named(stage.settings, key):
+        if isinstance(item, Term) and "entry" in item.options:  # the file describes the rows
+            yield None
+            continue
         source_path = local_path(item, recipe.folder)
         paths = files_of(source_path, recipe.folder, session.files) if source_path is not None else []
         if not paths:

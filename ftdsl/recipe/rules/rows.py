@@ -154,7 +154,7 @@ def _report(look: Look, recipe: Recipe, stage: Stage, key: str, session: Session
     span = _inside(stage.spans.get(key, stage.span), name)
     staged = stage.kind == "data"
     if unreadable := look.of("file"):
-        session.sink.error("FT524", summary(look, unreadable, name), span)
+        session.sink.error("FT527", summary(look, unreadable, name), span)
     elif stops := [] if skips else look.problems if staged else look.stops:
         help = _HELP.get(stops[0].kind, "") if staged else _DIRECT
         session.sink.error("FT511", summary(look, stops, name), span, help=help)

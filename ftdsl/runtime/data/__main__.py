@@ -1,4 +1,4 @@
-"""`python -m runtime.data SPEC.json`, in the run folder. 0 when written, 1 when rows do not fit or cannot be read."""
+"""`python -m runtime.data [leaks|origins] SPEC.json …`, in the run folder. 0 when done, 1 when rows do not fit."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ NEAR, LANGUAGES = {"rensa": "rensa"}, {"py3langid": "py3langid"}
 
 
 def main(argv: list[str]) -> int:
-    """The data stage of a spec, or `leaks` and a spec of it."""
+    """The data stage of a spec; or a program, its spec, and what else it is given."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    program, path = argv if len(argv) > 1 else ("", argv[0])
+    program, path, *given = argv if len(argv) > 1 else ("", argv[0])
     spec = json.loads(Path(path).read_text(encoding="utf-8"))
     if missing := _missing(spec):
         why = f"{sys.executable} lacks {missing}, which the data stage needs"
@@ -30,6 +30,10 @@ def main(argv: list[str]) -> int:
             from .leaks import compare
 
             return compare(spec)
+        if program == "origins":
+            from .origins import main as origins
+
+            return origins(spec, given)
         from .preparing import prepare
 
         return prepare(spec)

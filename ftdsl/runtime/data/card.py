@@ -18,7 +18,7 @@ REASONS = {
     "broken": "not readable, or not of the format",
     "too_long": "longer than its reader takes", "tokens": "too short or too long", "languages": "in another language",
     "duplicates": "the same as another row", "near_duplicates": "almost the same as another row",
-    "held_out": "held out for evaluation",
+    "held_out": "held out for evaluation", "named": "named in the recipe",
 }  # fmt: skip
 
 

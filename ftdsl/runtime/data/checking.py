@@ -16,6 +16,7 @@ from .texts import Texts
 Row = dict[str, Any]
 REASONS = (
     "", "bad_roles", "empty", "no_text", "too_long", "tokens", "languages", "duplicates", "near_duplicates", "held_out",
+    "named",
     "broken",
 )  # fmt: skip
 """Why a row is left out, by the number kept of it; 0 is none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,8 @@ class Choice:
     twins: dict[int, int]
     shared: int = 0
     """Rows that are trained on though a part with files of its own has them too; 0 where copies are dropped."""
+    reasons: dict[int, str] = field(default_factory=dict)
+    """Row that the recipe names -> why, in its author's words."""
 
     def kept(self, part: int) -> Array:
         """Rows of a part, in their order."""

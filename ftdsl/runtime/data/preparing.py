@@ -11,6 +11,7 @@ from . import card, facts, lengths
 from .blocks import CannotReadError
 from .checking import REASONS
 from .choosing import PARTS, Choice, choose
+from .named import leave_out
 from .reporter import Reporter
 from .surveying import Survey
 from .table import Table
@@ -33,6 +34,7 @@ def prepare(spec: dict[str, Any]) -> int:
         try:
             survey = Survey(spec, table, reporter)
             survey.read()
+            reasons = {} if reporter.errors else leave_out(spec, table, survey.spans, reporter)
             choice = None if reporter.errors else choose(spec, table, survey.spans)
             if choice is not None:
                 names = _names(spec)
@@ -42,6 +44,7 @@ def prepare(spec: dict[str, Any]) -> int:
                 reporter.failed("source", help=_help(reporter), where=spec["where"])
                 return 1
             _warn(spec, survey, choice)
+            choice.reasons = reasons
             _write(spec, survey, choice, names)
         except CannotReadError as error:
             reporter.error(spec["where"], str(error), "files")

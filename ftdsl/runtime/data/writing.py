@@ -134,6 +134,8 @@ class Writer:
                 row: dict[str, Any] = {"why": reason, "file": span.file.name, **self._numbers(span, start + at)}
                 if (twin := self.choice.twins.get(start + at)) is not None:
                     row["like"] = self.where(twin)
+                if words := self.choice.reasons.get(start + at):
+                    row["reason"] = words
                 lines_left_out.append(orjson.dumps(row)[:-1] + b',"row":' + _as_json(lines[at], reason) + b"}")
         left_out.write(lines_left_out)
 

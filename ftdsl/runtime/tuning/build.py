@@ -7,7 +7,7 @@ from typing import Any
 from .. import guarded, watch
 from ..report import Log
 from ..stage import Part, Stage
-from . import models, sources
+from . import models, ranks, sources
 from .formats import Format, format_of
 from .trainers import KINDS, Kind, arguments, trainer_class
 
@@ -25,10 +25,13 @@ def trainer(config: dict[str, Any], stage: Stage, part: Part, log: Log, callback
     format = format_of(data["template"]) if "template" in data else Format("none")
     format.prepare(tokenizer)
     train, held = rows(data, tokenizer, format, int(config["max_length"]))
-    model = models.with_adapters(models.base_of(config, tokenizer, scores=kind.scores), config, new=peft is not None)
+    scored = stage.kind == "eval"
+    base_model = models.base_of(config, tokenizer, scores=kind.scores)
+    model = models.with_adapters(base_model, config, new=peft is not None, trained=not scored)
     added = models.peft_config(peft, scores=kind.scores) if peft else None
     guard = guarded.guard_of(stage, str(config["output_dir"]), log, scaled=bool(config.get("fp16")))
-    base = trainer_class(kind)
+    dynamic = (peft or {}).get("peft_type") == ranks.TYPE
+    base = trainer_class(kind, *([ranks.Orthogonal] if dynamic else []))
     made = guarded.guarded(base, guard, stage, counts_tokens=kind.counts_tokens)
     seen = {**config, "cutoff_len": config["max_length"]}
     watcher = watch.callback(stage, part, log, seen, guard if made is not base else None)
@@ -36,9 +39,9 @@ def trainer(config: dict[str, Any], stage: Stage, part: Part, log: Log, callback
         model=model,
         args=trained,
         train_dataset=train,
-        eval_dataset=held,
+        eval_dataset=train if scored else held,
         processing_class=tokenizer,
-        callbacks=[watcher, *callbacks],
+        callbacks=[watcher, *([ranks.callback(log)] if dynamic else []), *callbacks],
         **({"peft_config": added} if added is not None else {}),
         **_reference(kind, data, config, tokenizer),
     )

@@ -20,6 +20,8 @@ Message = tuple[str, str]
 Ids = list[int]
 
 CONTENT = "{{content}}"
+SPECIAL = ("bos_token", "eos_token")
+"""Other names between braces write nothing there (phi_small has one)."""
 _EOS: Slot = {"special": "eos_token"}
 
 
@@ -166,6 +168,6 @@ def _ids(tokenizer: Any, slots: Sequence[Slot]) -> Ids:
             ids += tokenizer.encode(slot, add_special_tokens=False) if slot else []
         elif "token" in slot:
             ids.append(tokenizer.convert_tokens_to_ids(slot["token"]))
-        elif (id := getattr(tokenizer, f"{slot['special']}_id")) is not None:
+        elif slot["special"] in SPECIAL and (id := getattr(tokenizer, f"{slot['special']}_id")) is not None:
             ids.append(id)
     return ids

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..report import StageError
+from . import ranks
 
 CONFIG = (
     "model_name_or_path", "model_revision", "trust_remote_code", "dtype", "attn_implementation", "load_in_4bit", "load_in_8bit",
@@ -54,14 +55,15 @@ def base_of(config: dict[str, Any], tokenizer: Any, *, scores: bool = False) -> 
     return model
 
 
-def with_adapters(model: Any, config: dict[str, Any], *, new: bool) -> Any:
-    """The base with the adapters below, merged in order; without a new adapter the last one is trained further."""
+def with_adapters(model: Any, config: dict[str, Any], *, new: bool, trained: bool = True) -> Any:
+    """The base with the adapters below, merged in order. Without a new adapter the last one stays apart: it is trained further,
+    or (not `trained`) used as it is."""
     from peft import PeftModel
 
     paths = list(config.get("adapter_name_or_path") or ())
     for at, path in enumerate(paths):
         if at == len(paths) - 1 and not new:
-            return PeftModel.from_pretrained(model, path, is_trainable=True)
+            return PeftModel.from_pretrained(model, path, is_trainable=trained)
         model = PeftModel.from_pretrained(model, path).merge_and_unload()
     return model
 
@@ -71,6 +73,8 @@ def peft_config(spec: dict[str, Any], *, scores: bool = False) -> Any:
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING, TaskType
 
     options = dict(spec)
+    if options["peft_type"] == ranks.TYPE:
+        options.setdefault("total_step", ranks.UNKNOWN)  # once training starts, its own number
     kind = PEFT_TYPE_TO_CONFIG_MAPPING[options.pop("peft_type")]
     try:
         return kind(task_type=TaskType.SEQ_CLS if scores else TaskType.CAUSAL_LM, **options)

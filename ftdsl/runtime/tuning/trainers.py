@@ -44,12 +44,12 @@ def arguments(kind: Kind, params: Mapping[str, Any]) -> Any:
         raise StageError(f"{kind.config} refuses its parameters: {error}", "trl") from error
 
 
-def trainer_class(kind: Kind) -> type:
-    """TRL's trainer, which takes rows of token ids."""
+def trainer_class(kind: Kind, *mixins: type) -> type:
+    """TRL's trainer, which takes rows of token ids. mixins: what it does besides."""
     import trl
 
     base: type = getattr(trl, kind.trainer)
-    return type(base.__name__, (OnIds, base), {})
+    return type(base.__name__, (*mixins, OnIds, base), {})
 
 
 class OnIds:

@@ -14,7 +14,7 @@ case "$FT_PYTHON" in */*) FT_PYTHON="$(cd "$(dirname "$FT_PYTHON")" && pwd)/$(ba
 
 mkdir -p "$run"
 ln -sfn "$(cd "$build/inputs" && pwd -P)" "$run/inputs"
-if [ -d "$build/runtime" ]; then cp -R "$build/runtime" "$run/"; fi
+cp -R "$build/runtime" "$run/"
 cp "$build/run.sh" "$build/manifest.json" "$run/"
 cd "$run"
 
@@ -26,6 +26,14 @@ same() { # FOLDER: leaves when what is done was done by another build; comments 
       exit 1
     fi
   done
+  [ ! -e "$1/.by-hand.json" ] || "$FT_PYTHON" -E runtime/by_hand.py same "$1" || {
+    echo "== $1: remove $run/$1, or name another run folder" >&2
+    exit 1
+  }
+}
+
+record() { # begin|end FOLDER: so that ftc run can use what this run makes
+  "$FT_PYTHON" -E runtime/by_hand.py "$1" "$2" || echo "== $2: no record of it: ftc run will make it again" >&2
 }
 
 plain() { # FILE
@@ -41,12 +49,15 @@ stage() { # FOLDER TITLE
   echo "== $1: $2"
   mkdir -p "$1"
   cp -R "$build/$1/." "$1/"
+  FTC_STAGE_KEY="$(record begin "$1")" # its destination is marked with it: no checkpoint of another build is resumed
+  export FTC_STAGE_KEY
   local status=0
   bash "$1/launch.sh" 2>&1 | tee "$1/log.txt" || status=$?
   if [ "$status" -ne 0 ]; then
     echo "== $1: failed with status $status; its log is $run/$1/log.txt" >&2
     exit "$status"
   fi
+  record end "$1"
   touch "$1/done"
 }
 

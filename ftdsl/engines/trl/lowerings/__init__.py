@@ -23,6 +23,9 @@ TRAINING: tuple[Lowering, ...] = (
     schedule, warmup, checkpointing, save_every, keep, best_by, eval_every, metrics, track_to, log_every, guard,
 )  # fmt: skip
 
+SCORING: tuple[Lowering, ...] = (model, quantisation, precision, use_cpu, metrics)
+MERGING: tuple[Lowering, ...] = (model, push)
+
 _IN_OTHER_MODULES = {"peft", "dataset", "template", "reference", "count", "strategy", "launcher", "rendezvous", "nodes",
                      "export_device", "track_project"}  # fmt: skip
 

@@ -1,0 +1,77 @@
+"""What trainers and trackers call the quantities they log -> one name for each, which is the Trainer's where it has one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+STEPS = (
+    "step", "current_steps", "global_step", "train/global_step", "trainer/global_step", "train/step", "global_steps",
+    "iteration", "iter", "completed_steps", "update", "num_updates", "_step",
+)  # fmt: skip
+"""Keys of the optimizer step, the first that is there counts; `_step` of W&B counts its own calls."""
+_HELD_OUT = re.compile(
+    r"(?:^|/)(?:eval|val|valid|validation|test|held_?out)[/_]|(?:loss)/(?:eval|val|valid|validation)$"
+)
+_TRAINING = re.compile(r"^(?:train|training|trainer)/")
+_LOSS = frozenset(
+    ("loss", "train_loss", "training_loss", "lm_loss", "loss/train", "ce_loss", "total_loss", "loss_mean", "train_lm_loss",
+     "cross_entropy", "nll_loss", "loss_metrics/global_avg_loss", "global_avg_loss", "reduced_train_loss"))  # fmt: skip
+_NAMES = {
+    "lr": "learning_rate", "learning-rate": "learning_rate", "lr-adamw": "learning_rate", "train_lr": "learning_rate",
+    "gradient_norm": "grad_norm", "global_grad_norm": "grad_norm", "total_grad_norm": "grad_norm", "grad-norm": "grad_norm",
+    "gnorm": "grad_norm", "total_norm": "grad_norm", "optim/total_grad_norm": "grad_norm", "l2_norm/grad/global": "grad_norm",
+    "epochs": "epoch", "trainer/epoch": "epoch",
+    "_runtime": "elapsed", "elapsed_time": "elapsed", "elapsed_seconds": "elapsed", "wall_time": "elapsed",
+    "step_time": "seconds", "iter_time": "seconds", "time_per_step": "seconds", "seconds_per_step": "seconds",
+    "train_step_timing": "seconds", "time_metrics/end_to_end(s)": "seconds",
+    "tps": "throughput", "tokens_per_second": "throughput", "tokens_per_sec": "throughput", "tokens/sec": "throughput",
+    "tokens_per_second_per_gpu": "throughput", "throughput(tps)": "throughput", "samples_per_second": "throughput",
+    "throughput/tokens_per_sec": "throughput", "samples_per_sec": "throughput",
+    "memory_bytes": "memory", "reserved_bytes": "memory", "rss_bytes": "memory", "gpu_memory": "memory",
+    "vram_reserved": "memory",
+    "peak_memory_reserved": "memory", "memory/max_reserved(gib)": "memory", "max_memory_reserved": "memory",
+    "memory/device_reserved (gib)": "memory", "memory/max_mem_reserved(gib)": "memory", "memory_gib": "memory",
+}  # fmt: skip
+SKIPPED = frozenset(
+    (*STEPS, "total_steps", "total_flos", "percentage", "remaining_time", "remaining", "event", "time", "schema", "_timestamp",
+     "max_steps", "timestamp"))  # fmt: skip
+GIB = 1 << 30
+
+
+@cache
+def canonical(name: str) -> str:
+    """Our name of a series; "" for what is no series of a training: the step itself, other values of an evaluation, sums."""
+    name = name.rpartition(" - ")[2].strip().lower().replace(" ", "_").replace("grad-norm", "grad_norm")
+    if name in SKIPPED:
+        return ""
+    if _HELD_OUT.search(name):
+        last = name.rpartition("/")[2]
+        return "eval_loss" if re.fullmatch(r"(?:[a-z]+_)?(?:lm_)?loss|eval|val|valid|validation", last) else ""
+    name = _TRAINING.sub("", name)
+    if name in _LOSS:
+        return "loss"
+    if name in SKIPPED or (name.startswith("train_") and name not in _NAMES):
+        return ""
+    return _NAMES.get(name, name)
+
+
+def named(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row by our names; of two that mean the same, the first counts.
+
+    The Trainer's last row has the mean over the run as `train_loss`: it comes with `train_runtime`, and is no step.
+    """
+    if "train_runtime" in row or "train/train_runtime" in row:
+        return {}
+    made: dict[str, Any] = {}
+    for name, value in row.items():
+        if value is not None and (ours := canonical(name)):
+            made.setdefault(ours, value)
+    return made
+
+
+def in_bytes(value: float) -> float:
+    """Memory in bytes: what is below 16 Ki is a number of GiB."""
+    return value * GIB if 0 < value < 16384 else value
