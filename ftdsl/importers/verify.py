@@ -144,6 +144,8 @@ def _idle(name: str, config: Config, kind: str) -> str:
         return "no version of LLaMA-Factory that is known has this template"
     if name == "finetuning_type" and not training and not config.has("adapter_name_or_path"):
         return "there is no adapter"
+    if name.startswith("lora_") and str(config.value("finetuning_type")) not in METHODS:
+        return "the method of the file does not exist: the recipe's is chosen"
     if name == "dataset" and kind == "eval":
         return "an `eval` reads them as `eval_dataset`"
     if name == "output_dir" and kind == "eval":

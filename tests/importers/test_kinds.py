@@ -621,6 +621,8 @@ def test_accelerates_files(text: str, here: Workspace) -> None:
         ("LlamaDecoderLayer", "Qwen/Qwen2.5-7B", True),
         ("Qwen2DecoderLayer", "Qwen/Qwen2.5-7B", False),
         ("LlamaDecoderLayer", "meta-llama/Llama-3.1-8B", False),
+        ("Gemma3DecoderLayer", "google/gemma-3-1b-it", False),
+        ("LlamaDecoderLayer", "google/gemma-3-1b-it", True),
         ("MyLayer", "Qwen/Qwen2.5-7B", False),
     ],
 )
@@ -887,3 +889,14 @@ def test_saved_tokens_of_a_prediction(here: Workspace) -> None:
     here.write("a.yaml", YAML.replace("do_train: true", "do_predict: true\npredict_with_generate: true\ntokenized_path: t")
                .replace("dataset:", "eval_dataset:"))  # fmt: skip
     assert " tokenize = ahead" not in here.recipe("a.yaml")
+
+
+@pytest.mark.parametrize("method", ["freeze_llm", "qlora", "dora"])
+def test_methods_that_do_not_exist_are_not_lora(method: str, here: Workspace) -> None:
+    here.write("a.yaml", YAML.replace("finetuning_type: lora", f"finetuning_type: {method}"))
+    assert f"`{method}` is no method of LLaMA-Factory" in here.notes("a.yaml")
+    assert (
+        " lora "
+        not in here.recipe("a.yaml").partition("sft {")[2].replace("# not carried", "").split("not carried")[-1]
+    )
+    assert "FT002" in here.codes("a.yaml")
