@@ -17,6 +17,7 @@ from ftdsl.importers.datasets import effective
 from ftdsl.importers.recipe_paths import RecipePaths
 from ftdsl.language.printing import comment
 from ftdsl.lint.config import Config, Setting
+from ftdsl.recipe.settings import METHODS
 from ftdsl.record import frozen
 
 
