@@ -117,7 +117,7 @@ def _read(content: bytes, kind: str, whole: bool, limit: int) -> Head:
         _lines(text, head, limit)
     if whole and not head.rows and not head.errors and not head.trouble:
         head.trouble = "there are no rows in it"
-    if kind == ".json" and not head.errors and (name := _nested(head)):
+    if kind == ".json" and text.lstrip().startswith("{") and not head.errors and (name := _nested(head)):
         head.trouble = f"the rows are inside `{name}`; the file must be a list of rows"
     return head
 
@@ -218,5 +218,6 @@ def _nested(head: Head) -> str:
     value = head.rows[0][1] if len(head.rows) == 1 and head.is_whole else None
     if isinstance(value, dict) and len(value) == 1:
         name, inner = next(iter(value.items()))
-        return str(name) if isinstance(inner, list) and inner and isinstance(inner[0], dict) else ""
+        rows = isinstance(inner, list) and bool(inner) and isinstance(inner[0], dict)
+        return str(name) if rows and not {"role", "from"} & inner[0].keys() else ""  # a row with turns is a row
     return ""

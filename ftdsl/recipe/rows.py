@@ -32,7 +32,7 @@ class Problem:
 @frozen
 class Look:
     """One file. problems: in the order of lines; rows: how many were looked at; is_whole: there are no more;
-    lengths: bytes of each row's texts; dropped: rows that `drop` leaves out, the reason as their kind.
+    lengths: bytes of each row's texts; columns: of all rows together; dropped: rows that `drop` leaves out, by reason (`kind`).
     """
 
     path: Path
@@ -40,6 +40,7 @@ class Look:
     rows: int
     is_whole: bool
     lengths: Sequence[int]
+    columns: frozenset[str] = frozenset()
     dropped: Sequence[Problem] = ()
 
     def where(self, problem: Problem, name: str) -> str:
@@ -83,8 +84,11 @@ def look_at(
             dropped.append(Problem(line, error.reason, error.text))
         else:
             lengths.append(sum(len(text.encode("utf-8", "replace")) for text in (*asked, *answered)))
+    columns = frozenset(name for _, row in head.rows if isinstance(row, dict) for name in row)
     problems.sort(key=lambda problem: problem.line)
-    return Look(path, tuple(problems), len(head.rows) + len(head.errors), _all_rows(head), tuple(lengths), dropped)
+    return Look(
+        path, tuple(problems), len(head.rows) + len(head.errors), _all_rows(head), tuple(lengths), columns, dropped
+    )
 
 
 def _all_rows(head: Head) -> bool:

@@ -195,3 +195,23 @@ def test_an_entry_of_dataset_info_in_a_recipe(here: Workspace) -> None:
     source = 'file("data/dataset_info.json", entry = "rows")'
     here.write("r.ft", RECIPE.format(data="", kind="sft", source=source, max_len=2048))
     assert ":2: not JSON" in here.codes("r.ft").get("FT511", "")
+
+
+@pytest.mark.parametrize(
+    ("row", "entry", "wrong"),
+    [
+        ({"instruction": "q", "output": "a"}, {}, "no `input`"),
+        ({"instruction": "q", "output": "a"}, {"columns": {"prompt": "instruction", "response": "output"}}, ""),
+        (ROW, {"columns": {"prompt": "instruction", "response": "output", "system": "policy"}}, "no `policy`"),
+        ({"conversations": TURNS}, CHAT | {"columns": {"messages": "conversations", "tools": "tools"}}, "no `tools`"),
+        ({"conversations": TURNS}, CHAT, ""),
+    ],
+)
+def test_columns_that_the_engine_looks_up_in_every_row(
+    row: dict[str, Any], entry: dict[str, Any], wrong: str, here: Workspace
+) -> None:
+    """KeyError, though nothing needs them."""
+    for name, content in {"a.jsonl": lines(row, row), "b.json": json.dumps([row]).encode()}.items():
+        here.write(f"data/{name}", content.decode())
+        for codes in files(here, name, **entry):
+            assert wrong in codes.get("FT502", "") if wrong else not codes, codes

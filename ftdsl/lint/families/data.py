@@ -149,7 +149,7 @@ def wrong_data_for_stage(config: Config) -> Findings:
             )
 
 
-_DEFAULT_COLUMNS = {"prompt": "instruction", "response": "output", "messages": "conversations"}
+_DEFAULT_COLUMNS = {"prompt": "instruction", "query": "input", "response": "output", "messages": "conversations"}
 _NEEDED = {
     "pt": ("prompt",),
     "sft": ("prompt", "response"),
@@ -166,7 +166,20 @@ def lacking(dataset: Dataset, entry: Mapping[str, object], stage: str) -> list[s
     needed = ("messages",) if entry.get("formatting", "alpaca") != "alpaca" else _NEEDED.get(stage, ("prompt",))
     needed = (*needed, *(("chosen", "rejected") if entry.get("ranking") else ()))
     names = [columns[part] for part in needed if isinstance(columns.get(part), str)]
-    return [name for name in names if name not in dataset.columns]
+    missing = [name for name in names if name not in dataset.columns]
+    parts = _CHAT_READ if entry.get("formatting", "alpaca") != "alpaca" else _ALPACA_READ
+    optional = [columns[part] for part in parts if isinstance(columns.get(part), str)]
+    present = {name for look in dataset.looks for name in look.columns}
+    if dataset.looks and all(look.is_whole or look.rows >= _MANY for look in dataset.looks):
+        missing += [name for name in optional if name not in present and name not in missing]
+    return missing
+
+
+_CHAT_READ = ("system", "tools", "images", "videos", "audios", "kto_tag")
+_ALPACA_READ = ("query", "history", *_CHAT_READ)
+"""Parts that the engine looks up in every row once they have a column, `input` by default (llamafactory/data/converter.py)."""
+_MANY = 100
+"""Rows after which a column that none of them has is taken to be missing in all."""
 
 
 @rule("FT515")

@@ -19,7 +19,10 @@ def _looks(config: Config) -> Iterator[tuple[Setting, Dataset, Look]]:
 def _fits(config: Config, dataset: Dataset) -> bool:
     """Whether the columns and the kind of rows are right: else it is FT502, once, not in every row."""
     entry = dict(dataset.entry or {})
-    pairs = config.stage in ("rm", "dpo")
+    columns, pairs = entry.get("columns"), config.stage in ("rm", "dpo")
+    needed = "messages" if entry.get("formatting", "alpaca") != "alpaca" else "prompt"
+    if isinstance(columns, dict) and needed not in columns:  # FT515
+        return False
     return pairs == bool(entry.get("ranking")) and not lacking(dataset, entry, config.stage)
 
 
