@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 ENGINE := .engines/llamafactory
+TRL    := .engines/trl
 # of recipes that ask for them; whoever trains with one installs it
 OPTIMIZERS := galore-torch==1.0 apollo-torch==1.0.3 badam==1.4 adam-mini==1.1.1
 export OMP_NUM_THREADS ?= 1
@@ -10,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: fuzz help quickstart test docs test-editors moments tools check fast steps golden generate bench clean
+.PHONY: fuzz help quickstart test docs test-editors test-clusters moments tools check fast steps golden generate bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -29,20 +30,27 @@ $(ENGINE)/.tests: Makefile $(ENGINE)/.ready
 	$(ENGINE)/bin/python -m pip install -q --disable-pip-version-check $(OPTIMIZERS)
 	@touch $@
 
+$(TRL)/.tests: ftdsl/engines/trl/engine.py ftdsl/run/install.py | $(BIN)/ftc
+	$(BIN)/ftc engine install trl --cpu --deepspeed --trust
+	@touch $@
+
+SLURM := slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client ip:iproute2
+
 quickstart: $(BIN)/ftc $(ENGINE)/.ready ## set up, and run examples/quickstart.ft on the real engine (CPU, about 4 minutes)
 	$(BIN)/ftc engine trust $(ENGINE)
 	$(BIN)/ftc run examples/quickstart.ft
 
-# a browser for the tests of pages, PostgreSQL for those of shared studies; named where they cannot be installed from here
+# a browser for the tests of pages, PostgreSQL for those of shared studies, Slurm for those of clusters; named where they cannot
+# be installed from here
 tools:
-	@for tool in chromium:chromium initdb:postgresql; do \
+	@for tool in chromium:chromium initdb:postgresql $(SLURM); do \
 	  command -v $${tool%%:*} >/dev/null || ls /usr/lib/postgresql/*/bin/$${tool%%:*} >/dev/null 2>&1 && continue; \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get install -y --no-install-recommends $${tool##*:} >/dev/null || (apt-get update && apt-get install -y --no-install-recommends $${tool##*:}); \
 	  else echo "some slow tests need $${tool%%:*}: apt-get install $${tool##*:}"; fi; \
 	done
 
-test: check tools $(ENGINE)/.tests ## set up, and run every test, with the real engine (about 45 minutes)
+test: check tools $(ENGINE)/.tests $(TRL)/.tests ## set up, and run every test, with the real engine (about 45 minutes)
 	$(BIN)/pytest -m "slow" -n 2
 	$(BIN)/pytest -m "real"
 
@@ -55,6 +63,18 @@ docs: $(BIN)/ftc ## the documentation as a site, with the playground, into build
 
 test-editors: docs ## VS Code with the extension, the site and the playground, in a browser; needs npm, a C++ compiler and Chromium (6 minutes)
 	$(BIN)/pytest -m "editors"
+
+# what reads the files for other clusters in tests: each in an environment of its own (2.2 GB)
+.clusters/%/.ready: Makefile
+	$(PYTHON) -m venv .clusters/$*
+	.clusters/$*/bin/python -m pip install -q --disable-pip-version-check $(TOOLS_$*)
+	@touch $@
+TOOLS_kubernetes := kubernetes-validate==1.37.0 kubeflow-trainer-api==2.3.0
+TOOLS_skypilot := skypilot==0.14.1
+TOOLS_ray := 'ray[default]==2.60.0'
+
+test-clusters: $(BIN)/ftc tools $(ENGINE)/.tests .clusters/kubernetes/.ready .clusters/skypilot/.ready .clusters/ray/.ready ## Slurm of two nodes, files for other clusters read by their tools; needs root (25 minutes)
+	$(BIN)/pytest -m "cluster"
 
 check: $(BIN)/ftc fast ## format, lint, types, fast tests: before each commit
 
@@ -72,7 +92,7 @@ steps:
 	$(BIN)/python -m ftdsl.diagnose.generate --check
 	$(BIN)/python -m ftdsl.engines.reference_page --check
 	$(BIN)/ftc fmt --check examples/*.ft tests/corpus/*.ft
-	$(BIN)/pytest -m "not real and not slow and not editors" -n 2
+	$(BIN)/pytest -m "not real and not slow and not editors and not cluster" -n 2
 
 fuzz: $(BIN)/ftc ## 200,000 mutated recipes, configurations, scripts and data files, for a nightly job (hours)
 	$(BIN)/python -m benchmarks.fuzz --recipes 80000 --files 90000 --rows 30000

@@ -31,10 +31,14 @@ class TableHook(BuildHookInterface[Any]):
         subprocess.run([sys.executable, "-c", code, self.root, str(table)], check=True, env=env)
         build_data["force_include"][str(table)] = "ftdsl/language/ft.lark.bin"
         page = folder / "ftc.1"
-        arguments = ["--module", "ftdsl.cli.main", "--function", "parser", "--prog", "ftc", "--project-name", "ftdsl",
-                     "--version", self.metadata.version, "--manual-title", "ftdsl", "--description", "launch LLM fine-tuning from a recipe",
-                     "--output", str(page)]  # fmt: skip
+        arguments = [
+            *("--module", "ftdsl.cli.main", "--function", "parser", "--prog", "ftc", "--project-name", "ftdsl"),
+            *("--version", self.metadata.version, "--manual-title", "ftdsl"),
+            *("--description", "launch LLM fine-tuning from a recipe", "--output", str(page)),
+        ]
         env["SOURCE_DATE_EPOCH"] = env.get("SOURCE_DATE_EPOCH", "0")  # the same page whenever it is built
         env.update(PYTHONPATH=os.pathsep.join([self.root, *sys.path]), COLUMNS="100")
-        subprocess.run([sys.executable, "-c", "from argparse_manpage.cli import main; main()", *arguments], check=True, env=env)
+        subprocess.run(
+            [sys.executable, "-c", "from argparse_manpage.cli import main; main()", *arguments], check=True, env=env
+        )
         build_data["shared_data"][str(page)] = "share/man/man1/ftc.1"

@@ -44,7 +44,7 @@ RIGHT: Mapping[str, tuple[str, ...]] = {
     "overfit_map": ("overfitting",),
     "memorised": ("memorising",),
     "label_noise": ("noisy-labels",),
-    "oscillate": ("oscillating", "plateau"),
+    "oscillate": ("oscillating", "plateau", "rate-too-high"),
     "template": ("wrong-template",),
     "leak": ("evaluation-rows-seen",),
     "lr_ends": ("rate-ends-early",),

@@ -1,9 +1,9 @@
 """The quickstart by `ftc run` against its own run.sh, and a second run that is all cached.
 
-    python benchmarks/quickstart.py [ENGINE_PYTHON]     (default: .engines/llamafactory/bin/python; about 10 minutes)
+    python benchmarks/quickstart.py [ENGINE_PYTHON]   (default: .engines/llamafactory/bin/python; about 10 minutes)
 
-Wall times count on a machine that does nothing else; CPU seconds are of all processes. PYTHONDONTWRITEBYTECODE is unset, as a user
-has it. Goals: `ftc run` at most 0.6 of run.sh, a cached run at most 0.3 s.
+Wall times count on a machine that does nothing else; CPU seconds are of all processes. PYTHONDONTWRITEBYTECODE is unset, as for
+a user. Goals: `ftc run` at most 0.6 of run.sh, a cached run at most 0.3 s.
 """
 
 from __future__ import annotations

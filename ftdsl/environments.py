@@ -93,7 +93,7 @@ def installed(python: Path, files: Files) -> dict[str, str]:
     prefix = _on_path(runnable(python)).parent.parent
     for pattern in _SITES:
         for site in files.glob(prefix, pattern):
-            if packages := dict(_distributions(files.glob(site, "*.dist-info"))):
+            if packages := dict(_distributions(files.names(site))):
                 return packages
     return {}
 
@@ -107,9 +107,11 @@ def _on_path(python: Path) -> Path:
     return Path(which(str(python)) or python)
 
 
-def _distributions(folders: list[Path]) -> Iterator[tuple[str, str]]:
+def _distributions(folders: list[str]) -> Iterator[tuple[str, str]]:
     for folder in folders:
-        name, _, version = folder.name.removesuffix(".dist-info").partition("-")
+        if not folder.endswith(".dist-info"):
+            continue
+        name, _, version = folder.removesuffix(".dist-info").partition("-")
         yield re.sub(r"[-_.]+", "-", name).lower(), version
 
 

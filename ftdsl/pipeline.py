@@ -68,7 +68,7 @@ def compile_recipe(
     """The artifacts in memory; None and diagnostics if there are errors. Executes nothing, writes nothing.
 
     frozen: the lock must match; smoke: compile the reduced recipe (the real one must have no errors either); target: how jobs
-    are started, bash by default.
+    are started, else as the recipe says, else bash; a smoke run is always this machine's.
     study: for a study, which sets the searched keys by `options.trial`; without a trial they have representative values.
     """
     from ftdsl.plan import measured
@@ -93,6 +93,7 @@ def compile_recipe(
     from ftdsl.recipe.validate import validate
     from ftdsl.targets.artifacts import compile_files
     from ftdsl.targets.compiled import Compiled
+    from ftdsl.targets.options import named
 
     validate(checked.recipe, session.sink)
     new_lock = lock.lock_of(checked.plan, checked.jobs, checked.resolved.env, session)
@@ -100,25 +101,30 @@ def compile_recipe(
         lock.compare(new_lock, locked, lock_path, checked.recipe.span, session)
     if session.sink.failed:
         return None
-    chosen = _target(target, checked.plan, checked.jobs, session)
+    chosen = _target("" if smoke else target or named(checked.plan), checked.plan, checked.jobs, session)
     if chosen is None:
         return None
     if smoke:
         return _compile_smoke(checked, lock_path, session, chosen)
     files = compile_files(checked.plan, checked.jobs, session, chosen)
     text = lock.text_of(new_lock, locked, checked.recipe.folder, session)
-    return Compiled(checked.recipe.name, checked.recipe.folder, checked.plan, checked.jobs, files, (lock_path, text))
+    recipe = checked.recipe
+    return Compiled(
+        recipe.name, recipe.folder, checked.plan, checked.jobs, files, (lock_path, text), target=chosen.name
+    )
 
 
 def _target(name: str, plan: Plan, jobs: tuple[Job, ...], session: Session) -> Target | None:
     """The target of that name; None and a diagnostic if it is unknown or cannot run the jobs."""
     from ftdsl.targets import registry
+    from ftdsl.targets.options import check_named
 
     target = registry.get(name or registry.DEFAULT)
     if target is None:
         help = f"targets: {', '.join(registry.names())}"
         session.sink.error("FT086", f"unknown target `{name}`", plan.recipe.span, help=help)
         return None
+    check_named(plan, session)
     target.check(plan, jobs, session)
     return None if session.sink.failed else target
 

@@ -1,5 +1,6 @@
-"""`ftc` for tests: in this process where only what it prints and writes matters (`ftc`), in one of its own where the process is
-the point (`ftc_process`): cold start, signals, locale and encoding, hash seeds, closed streams, several at once."""
+"""`ftc` for tests: in this process where only what it prints and writes matters (`ftc`), in a fork of it where it may never
+return (`ftc_forked`), in one of its own where the process is the point (`ftc_process`): cold start, signals, locale and encoding,
+hash seeds, closed streams, several at once."""
 
 from __future__ import annotations
 
@@ -12,10 +13,12 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
+import traceback
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from ftdsl.catalog import _registered as registered_tables
 from ftdsl.cli.main import main
@@ -106,6 +109,54 @@ def ftc(*arguments: str, cwd: Path, stdin: str | bytes = b"", **env: str) -> End
     with _Streams(_bytes(stdin)) as streams, _process_state(cwd, env):
         status = _status(list(arguments))
     return Ended(["ftc", *arguments], status, *streams.written)
+
+
+def ftc_forked(*arguments: str, cwd: Path, timeout: float = 60) -> Ended:
+    """The command in a fork of this process, for what may never return: a warm start takes milliseconds.
+
+    Raises: subprocess.TimeoutExpired; the fork is killed.
+    """
+    files = [tempfile.TemporaryFile() for _ in range(3)]  # noqa: SIM115 (closed below)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        _run_forked(list(arguments), cwd, files)
+    end = time.monotonic() + timeout
+    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        if time.monotonic() > end:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            raise subprocess.TimeoutExpired(["ftc", *arguments], timeout)
+        time.sleep(0.002)
+    contents = []
+    for file in files[1:]:
+        file.seek(0)
+        contents.append(file.read())
+    for file in files:
+        file.close()
+    return Ended(["ftc", *arguments], os.waitstatus_to_exitcode(ended[1]), contents[0], contents[1])
+
+
+def _run_forked(arguments: list[str], cwd: Path, files: list[IO[bytes]]) -> NoReturn:
+    status = 70
+    try:
+        for number, file in enumerate(files):
+            os.dup2(file.fileno(), number)
+        sys.stdin = _opened(0, "r")
+        sys.stdout, sys.stderr = _opened(1, "w"), _opened(2, "w", errors="backslashreplace", line_buffering=True)
+        for number in SIGNALS:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        clear_caches()
+        os.chdir(cwd)
+        sys.setrecursionlimit(1000)
+        status = _status(arguments)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
 
 
 def _status(arguments: list[str]) -> int:

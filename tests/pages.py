@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ftdsl import catalog
 from ftdsl.diagnostics import Diagnostic
 from ftdsl.engines.jobs import Job
 from ftdsl.engines.shared.lint_view import written_by
@@ -233,7 +234,7 @@ HANDBOOK = [
     Lesson("1", "LoRA", "lora { rank = 8 }", _RUN),
     Lesson("1", "QLoRA", "lora { rank = 8 }, quantize { bits = 4 }", f"{_RUN}, examples/qlora_24gb.ft"),
     Lesson("1", "adapters for several tasks", "adapter { size = 64 }", ""),
-    Lesson("1", "prefix tuning", "prefix { tokens = 30 }", ""),
+    Lesson("1", "prefix tuning", "prefix { tokens = 30 }", "run in tests/real/test_trl.py, on TRL"),
     Lesson("1", "the method by memory", "", "the table below, `ftc plan`"),
     Lesson(
         "2.1",
@@ -327,7 +328,7 @@ HANDBOOK = [
     ),
     Lesson("5.3", "rolling back", "lora {}, guard { nan = rollback }", _GUARD),
     Lesson("6.1", "MoE-LoRA", "lora { experts = 4 }", ""),
-    Lesson("6.2", "dynamic rank", "lora { rank_budget = 16 }", ""),
+    Lesson("6.2", "dynamic rank", "lora { rank_budget = 16 }", "run in tests/real/test_trl.py, on TRL"),
 ]
 
 
@@ -373,8 +374,19 @@ def chosen() -> str:
     return table("| | " + " | ".join(CARDS) + " |", rows)
 
 
+def adapters() -> str:
+    """PEFT's other adapters: members of `lora.variant` and `lora.init`."""
+    rows = []
+    for key in ("variant", "init"):
+        for name, entry in catalog.variants(key).items():
+            takes = ", ".join(f"`{part}`" for part in ("rank", "alpha", "dropout") if entry.get(part))
+            merges = "yes" if entry.get("merges", True) else "no"
+            rows.append(f"| `{key} = {name}` | {entry['about']} | {takes} | {merges} |")
+    return table("| member | what it trains | takes | merges |", iter(rows))
+
+
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
-    "methods.md": {"words": words, "together": together, "why": why},
+    "methods.md": {"words": words, "together": together, "why": why, "adapters": adapters},
     "corpus.md": {"corpus": corpus, "handbook": handbook, "chosen": chosen},
 }
 

@@ -204,6 +204,7 @@ def test_caches_are_emptied_but_for_those_of_the_package(tmp_path: Path, monkeyp
         return os.environ["LOOKED_UP"]
 
     monkeypatch.setattr(command_line, "looked_up", looked_up, raising=False)
+    command._cached_functions.cache_clear()
     monkeypatch.setenv("LOOKED_UP", "before")
     assert looked_up() == "before"
     monkeypatch.setenv("LOOKED_UP", "after")

@@ -17,6 +17,7 @@ from ftdsl.run.launchers.log import last_lines
 from ftdsl.run.store import load
 from ftdsl.session import LIMIT, Files, NotRegularError, Session, TooLargeError, open_regular, read_bytes, read_json
 from ftdsl.targets import lock
+from tests.command import ftc_forked
 
 TRAIN = "stage: sft\ndo_train: true\nmodel_name_or_path: model\ntemplate: qwen3\noutput_dir: out\nbf16: true\ndataset: rows\n"
 RECIPE = "sft {{ model = {model}, data = {data}, template = qwen3, lora {{}} }}\n"
@@ -72,9 +73,8 @@ def strange(
 
 
 def ftc(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """The real command; what waits for a pipe fails here."""
-    command = [sys.executable, "-m", "ftdsl.cli.main", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    """The command; what waits for a pipe fails here."""
+    return ftc_forked(*arguments, cwd=Path.cwd())
 
 
 def test_the_door_opens_to_regular_files_only(strange: Callable[[str], Path]) -> None:

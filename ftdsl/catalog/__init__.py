@@ -172,19 +172,18 @@ def engine_schema(engine: str, version: str = "", transformers: str = "") -> Map
         return {}
     version = version or newest(engine)
     beside = schema("transformers", transformers or beside_engine(engine, version, "transformers"))
-    return {**beside, **_fields(schema(engine, version))}
+    own = schema(engine, version)
+    if any("." in name for name in own):  # by class: some only override a default
+        return {**_fields(own), **beside}
+    return {**beside, **own}
 
 
 def _fields(parameters: Mapping[str, Fact]) -> Mapping[str, Fact]:
-    """Parameters by the name of the field, where they are known as `Class.field`; `classes`: those that have the field."""
+    """Parameters known as `Class.field` by the name of the field; `classes`: those that have it."""
     fields: dict[str, Fact] = {}
     for name, fact in parameters.items():
-        owner, dot, field = name.rpartition(".")
-        if dot:
-            known = fields.setdefault(field, {**fact, "classes": []})
-            known["classes"].append(owner)
-        else:
-            fields[name] = fact
+        owner, _, field = name.rpartition(".")
+        fields.setdefault(field, {**fact, "classes": []})["classes"].append(owner)
     return fields
 
 
@@ -220,7 +219,14 @@ def chat_formats(version: str = "") -> tuple[str, Mapping[str, Fact]]:
 
 def listed(engine: str, model: str, version: str = "") -> bool:
     """Whether an engine's own list of models contains this hub id."""
-    return model in schema(engine, version, "models")
+    return model in _models(engine, version)
+
+
+def _models(engine: str, version: str) -> Mapping[str, Any]:
+    """An engine's own list of models; for one without, that of the engine whose chat templates are known."""
+    if _has_table(engine, "models"):
+        return schema(engine, version, "models")
+    return schema(chat_formats()[0], "", "models")
 
 
 @cache
@@ -230,7 +236,7 @@ def template_for_model(engine: str, model: str, version: str = "") -> str | None
     An unlisted id is matched by its name: copies by others, other precisions, an organisation's new name
     (`meta-llama/Llama-3.1-8B` was `Meta-Llama-3.1-8B`); then other sizes; then an organisation whose family has one template.
     """
-    families: Mapping[str, Any] = schema(engine, version, "models")
+    families: Mapping[str, Any] = _models(engine, version)
     if families.get(model):
         return str(families[model])
     for alike in (_model_name, _without_size, _organisation_and_family):
@@ -393,7 +399,7 @@ _GROUPS = ("file", "train", "dpo", "kto", "ppo", "data", "eval", "merge", "stage
 
 def parameters_of(entry: Mapping[str, Any]) -> list[str]:
     """Every parameter that an overlay entry writes."""
-    names = [to.split(":")[0] for to in entry["to"] if "." not in to]
+    names = [to.split(":")[0] for to in entry["to"] if "." not in to or to.startswith("peft.")]
     names += [text.split("=")[0] for texts in entry.get("set", {}).values() for text in texts]
     return names + [name for options in entry.get("opts", {}).values() for name in options.values()]
 

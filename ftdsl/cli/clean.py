@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ftdsl.cli.common import recipes_in
+from ftdsl.cli.common import read_exactly, recipes_in
 
 if TYPE_CHECKING:
     from ftdsl.run.clean import Removable
@@ -65,11 +65,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _texts(root: Path) -> dict[str, str]:
     """The recipes of a project: a run that one of them names is needed."""
-    texts = {}
-    for name in recipes_in([str(root)]):
-        if Path(name).is_file():
-            texts[name] = Path(name).read_text(encoding="utf-8", errors="replace")
-    return texts
+    paths = [name for name in recipes_in([str(root)]) if Path(name).is_file()]
+    return {name: text for name in paths if (text := read_exactly(Path(name))) is not None}
 
 
 def _show(things: list[Removable], failed: dict[Path, str], args: argparse.Namespace) -> None:

@@ -6,9 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 from shlex import join
+from typing import TYPE_CHECKING
 
 from ftdsl.cli.common import add_no_data, add_recipe_arguments, keep_lock, options_of, recipe_path, show
 from ftdsl.printable import typed
+
+if TYPE_CHECKING:
+    from ftdsl.targets.compiled import Compiled
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -17,7 +21,9 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     add_recipe_arguments(parser)
     add_no_data(parser)
     parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="where to (default: build/<name>)")
-    parser.add_argument("--target", default="", metavar="T", help="what starts it (default: bash)")
+    parser.add_argument(
+        "--target", default="", metavar="T", help="what starts it (default: as the recipe says, else bash)"
+    )
     parser.add_argument("--frozen", action="store_true", help="fail if anything differs from the recipe's lock")
     parser.add_argument("--json", action="store_true", help="what was written, as JSON")
     parser.set_defaults(run=run)
@@ -47,13 +53,15 @@ def run(args: argparse.Namespace) -> int:
     show(session.sink)
     if not written:
         return 1
-    _report(folder, compiled.files, args)
+    _report(folder, compiled, args)
     return 0
 
 
-def _report(folder: Path, files: dict[str, bytes], args: argparse.Namespace) -> None:
+def _report(folder: Path, compiled: Compiled, args: argparse.Namespace) -> None:
+    from ftdsl.run.launchers import registry as launchers
     from ftdsl.targets import registry
 
+    files = compiled.files
     if args.json:
         import json
 
@@ -61,6 +69,8 @@ def _report(folder: Path, files: dict[str, bytes], args: argparse.Namespace) -> 
         return
     for name in sorted(files):
         print(f"{folder.as_posix()}/{name}")
-    target = registry.get(args.target or registry.DEFAULT)
+    target = registry.get(compiled.target)
     assert target is not None, "it was compiled for"
-    print(f"next: {join(target.next_step(folder.as_posix()))}, or ftc run {typed(args.file)}", file=sys.stderr)
+    chosen = f" --target {args.target}" if args.target else ""
+    run = f", or ftc run{chosen} {typed(args.file)}" if compiled.target in launchers.names() else ""
+    print(f"next: {join(target.next_step(folder.as_posix()))}{run}", file=sys.stderr)

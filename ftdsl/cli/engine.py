@@ -6,6 +6,10 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ftdsl.run.doctor import Check
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -141,8 +145,6 @@ def run_list(args: argparse.Namespace) -> int:
 
 def run_doctor(args: argparse.Namespace) -> int:
     """Exit 0 if the engine can train, 1 if something that it needs is missing."""
-    import json
-
     from ftdsl.engines import registry
     from ftdsl.run.doctor import examine
     from ftdsl.run.environments import NoEngineError, find
@@ -158,10 +160,18 @@ def run_doctor(args: argparse.Namespace) -> int:
     engine = registry.get(args.name)
     assert engine is not None, "it is known"
     checks = examine(environment, engine)
-    if args.json:
+    if not args.json:
+        print(environment.describe(args.name))
+    return show_checks(checks, as_json=args.json)
+
+
+def show_checks(checks: list[Check], *, as_json: bool) -> int:
+    """Print one line a check. Exit 0 if nothing that is needed is missing, else 1."""
+    import json
+
+    if as_json:
         print(json.dumps([check.__dict__ for check in checks], indent=2))
         return int(any(check.needed and not check.fine for check in checks))
-    print(environment.describe(args.name))
     for check in checks:
         mark = "ok     " if check.fine else "MISSING" if check.needed else "absent "
         print(f"  {mark}  {check.name}: {check.detail}")

@@ -37,6 +37,7 @@ VERBS = (
     "diff",
     "upgrade",
     "engine",
+    "doctor",
     "models",
     "search",
     "measurements",

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ftdsl.pipeline import Checked
     from ftdsl.plan.forecast import Forecast
     from ftdsl.plan.plan import Plan
+    from ftdsl.run.asked import Asked
     from ftdsl.session import Session
 
 WOULD_RUN = 4
@@ -45,6 +46,9 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument("files", metavar="FILE", nargs="+", help="recipes, or folders of them")
     add_recipe_arguments(parser)
     add_no_data(parser)
+    parser.add_argument(
+        "--target", default="", metavar="T", help="what the jobs would ask it for (default: the recipe's)"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.add_argument(
         "--exit-code", action="store_true", help=f"exit {WOULD_RUN} when something would run, 0 when nothing"
@@ -83,6 +87,7 @@ def _plan(file: str, args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     from ftdsl.observe.plan_text import lines
     from ftdsl.pipeline import check
     from ftdsl.session import Session
+    from ftdsl.targets.options import named
 
     session = Session(elsewhere=args.no_data, engine_python=args.engine_python)
     path = recipe_path(file)
@@ -99,16 +104,71 @@ def _plan(file: str, args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     tight = [
         forecast for forecast in plan_view.forecasts.values() if forecast.cost is not None and not forecast.cost.fits
     ]
+    requests = _requests(checked, args.target, session)
+    errors += [request.problem for request in requests or () if request.problem]
+    if requests is None:
+        show(session.sink)
+        return 1, {"file": file, "problems": view(session.sink.ordered())}
     if not args.json:
         if len(args.files) > 1:
             print(f"{'' if file == args.files[0] else chr(10)}{file}\n")
         width = get_terminal_size((100, 24)).columns
         print("\n".join(lines(plan_view, width=width, color=color(sys.stdout))), flush=True)
-        _hints(" ".join((typed(file), *_recipe_options(args))), plan_view, tight, session)
+        _print_requests(requests, args.target or named(checked.plan))
+        refused = any(request.problem for request in requests)
+        typed_again = " ".join((typed(file), *_recipe_options(args)))
+        _hints(typed_again, plan_view, tight, session, args.target or named(checked.plan), refused=refused)
     would = any(status.runs for status in plan_view.statuses.values())
     status = 1 if tight or errors else WOULD_RUN if would and args.exit_code else 0
-    known = {"name": checked.plan.recipe.name, "file": file, "would_run": would, "stages": document(plan_view)}
+    if requests:
+        rows = [{"stage": request.key, "asks": request.text, "answer": request.answer} for request in requests]
+        asking = {"target": {"name": args.target or named(checked.plan), "jobs": rows}}
+    else:
+        asking = {}
+    known = asking | {"name": checked.plan.recipe.name, "file": file, "would_run": would, "stages": document(plan_view)}
     return status, known | {"problems": view(errors)}
+
+
+def _requests(checked: Checked, name: str, session: Session) -> list[Asked] | None:
+    """What the jobs ask their target for; None when there is no such target, or it cannot run them."""
+    from ftdsl.diagnostics import Severity
+    from ftdsl.run.asked import asked
+    from ftdsl.targets import registry
+    from ftdsl.targets.options import check_named, named
+
+    def errors() -> int:
+        return sum(diagnostic.severity is Severity.ERROR for diagnostic in session.sink)
+
+    plan = checked.plan
+    assert plan is not None
+    name = name or named(plan) or registry.DEFAULT
+    target, before = registry.get(name), errors()
+    if target is None:
+        help = f"targets: {', '.join(registry.names())}"
+        session.sink.error("FT086", f"unknown target `{name}`", plan.recipe.span, help=help)
+        return None
+    check_named(plan, session)
+    target.check(plan, checked.jobs, session)
+    return asked(plan, checked.jobs, target, session.env) if errors() == before else None
+
+
+def _print_requests(requests: list[Asked], target: str) -> None:
+    """What is asked for, with what the scheduler answers."""
+    from ftdsl.diagnostics import Sink
+    from ftdsl.observe.table import columns
+
+    if not requests:
+        return
+    print(f"\n{target}:")
+    rows = [
+        (f"  {request.key}", request.text, request.answer if not request.problem else "refused") for request in requests
+    ]
+    print("\n".join(columns(rows)))
+    sink = Sink()
+    for request in requests:
+        if request.problem:
+            sink.add(request.problem)
+    show(sink)
 
 
 def _recipe_options(args: argparse.Namespace) -> Iterator[str]:
@@ -118,9 +178,12 @@ def _recipe_options(args: argparse.Namespace) -> Iterator[str]:
             yield f"{flag} {typed(value)}"
 
 
-def _hints(file: str, plan_view: PlanView, tight: list[Forecast], session: Session) -> None:
+def _hints(
+    file: str, plan_view: PlanView, tight: list[Forecast], session: Session, target: str, *, refused: bool
+) -> None:
     """Print what is over the budget, and the next command."""
     from ftdsl.diagnostics import Sink
+    from ftdsl.run.launchers import registry as launchers
 
     over = [diagnostic for diagnostic in session.sink.ordered() if diagnostic.code == "FT703"]
     if over:
@@ -130,8 +193,9 @@ def _hints(file: str, plan_view: PlanView, tight: list[Forecast], session: Sessi
         show(sink)
     if tight and tight[0].ways:
         print(f"next: ftc plan {file} --apply 1 (--diff only shows it)", file=sys.stderr)
-    elif not tight and not over and any(status.runs for status in plan_view.statuses.values()):
-        print(f"next: ftc run {file}", file=sys.stderr)
+    elif not tight and not over and not refused and any(status.runs for status in plan_view.statuses.values()):
+        verb = "run" if not target or target in launchers.names() else f"compile --target {target}"
+        print(f"next: ftc {verb} {file}", file=sys.stderr)
 
 
 def _plan_view(checked: Checked, session: Session, path: Path, options: Options) -> PlanView:

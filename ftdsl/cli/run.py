@@ -29,6 +29,9 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser = verbs.add_parser("run", help="run a recipe", description=__doc__)
     parser.add_argument("files", metavar="FILE", nargs="+", help="a recipe (several with --smoke)")
     add_recipe_arguments(parser)
+    parser.add_argument(
+        "--target", default="", metavar="T", help="what starts the stages (default: as the recipe says)"
+    )
     parser.add_argument("--only", action="append", default=[], metavar="STAGE", help="this stage and what it needs")
     parser.add_argument("--force", action="append", default=[], metavar="STAGE", help="again, though it is done")
     parser.add_argument("--smoke", action="store_true", help="try all stages here in small: toy models, few rows")
@@ -95,6 +98,7 @@ def _signals(ask: Callable[[int], object], *, leave: bool) -> Iterator[None]:
 def _outcome(file: str, args: argparse.Namespace) -> Outcome:
     """One recipe, compiled and carried out as far as it goes."""
     from ftdsl.pipeline import compile_recipe
+    from ftdsl.run.carry_out import NoLauncherError
     from ftdsl.run.environments import NoEngineError
     from ftdsl.run.outcome import Outcome
     from ftdsl.run.prepare import StillRunningError, UnknownStageError
@@ -107,7 +111,9 @@ def _outcome(file: str, args: argparse.Namespace) -> Outcome:
     path, options = recipe_path(file), options_of(args)
     if (finished := _all_done(file, path, options, args)) is not None:
         return finished
-    compiled = compile_recipe(path, options, session, frozen=args.frozen, smoke=args.smoke, study=not args.smoke)
+    compiled = compile_recipe(
+        path, options, session, frozen=args.frozen, smoke=args.smoke, study=not args.smoke, target=args.target
+    )
     source = _searched(path, options, compiled, args)
     if source is not None:
         from ftdsl.search.trial import representative
@@ -127,6 +133,7 @@ def _outcome(file: str, args: argparse.Namespace) -> Outcome:
         carried_out = _carry_out(compiled, path, args, session, source)
     except (
         NoEngineError,
+        NoLauncherError,
         UnknownStageError,
         BusyError,
         StillRunningError,
@@ -193,7 +200,7 @@ def _searched(path: Path, options: Options, compiled: Compiled | None, args: arg
             return None
     from ftdsl.search.trial import TrialSource
 
-    return TrialSource(path, options, args.engine_python, args.frozen)
+    return TrialSource(path, options, args.engine_python, args.frozen, args.target)
 
 
 def _carry_out(

@@ -126,7 +126,7 @@ def document(seen: Seen) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _stage(stage: StageProgress, orphan: int | None) -> dict[str, Any]:
+def _stage(stage: StageProgress, orphan: int | str | None) -> dict[str, Any]:
     loss = stage.loss if stage.loss is not None and math.isfinite(stage.loss) else None
     return {
         "stage": stage.key, "folder": stage.folder, "status": stage.status.value, "message": stage.message,

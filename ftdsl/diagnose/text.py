@@ -57,7 +57,7 @@ Rows = list[tuple[int, dict[str, float]]]
 
 
 def _float(text: str) -> float:
-    return float(text.replace(",", "").replace("Infinity", "inf"))
+    return float(text.replace(",", "") if "," in text else text)
 
 
 def _dictionaries(text: str) -> Rows:
@@ -67,17 +67,18 @@ def _dictionaries(text: str) -> Rows:
     total = max((whole for _, _, whole in bars), default=0)
     steps = [(at, step) for at, step, whole in bars if whole == total]  # bars of evaluation are shorter
     at_bar, step_now, told = 0, 0, 0
+    shapes: dict[tuple[str, ...], tuple[int | None, list[tuple[str, int]]]] = {}
     for match in _ROW.finditer(text):
-        items = {name: _float(value) for name, value in _ITEM.findall(match[0])}
+        pairs = _ITEM.findall(match[0])
+        key = tuple(name for name, _ in pairs)
+        if (known := shapes.get(key)) is None:
+            known = shapes[key] = _shape(key)
+        step_at, names = known
         while at_bar < len(steps) and steps[at_bar][0] < match.start():
             step_now = steps[at_bar][1]
             at_bar += 1
-        own = next((items[name] for name in STEPS if name in items), None)
-        row = (
-            {}
-            if "train_runtime" in items
-            else {ours: value for name, value in items.items() if (ours := canonical(name))}
-        )
+        own = _float(pairs[step_at][1]) if step_at is not None else None
+        row = {name: _float(pairs[at][1]) for name, at in names}
         if "loss" in row or "eval_loss" in row:
             told += own is not None and 0 <= own < 1e15
             rows.append((int(own) if own is not None and 0 <= own < 1e15 else step_now, row))
@@ -87,6 +88,18 @@ def _dictionaries(text: str) -> Rows:
     ):  # no bars, or bars that tell nothing
         return _counted(rows)
     return rows
+
+
+def _shape(names: tuple[str, ...]) -> tuple[int | None, list[tuple[str, int]]]:
+    """Of the keys of a dictionary: where its step is, and our names of the others with where they are."""
+    step = next((names.index(name) for name in STEPS if name in names), None)
+    if "train_runtime" in names:
+        return step, []
+    ours: dict[str, int] = {}
+    for at, name in enumerate(names):
+        if own := canonical(name):
+            ours.setdefault(own, at)
+    return step, list(ours.items())
 
 
 def _counted(rows: Rows) -> Rows:

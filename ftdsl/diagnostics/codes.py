@@ -79,6 +79,7 @@ CODES = {
     "FT094": "unknown-storage",
     "FT095": "study-has-changed",
     "FT096": "storage-not-reached",
+    "FT097": "target-cannot",
     # FT1xx schedule, steps, evaluation, saving
     "FT101": "warmup-set-twice",
     "FT102": "warmup-ratio-deprecated",

@@ -11,7 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ftdsl.catalog import Fact
+from ftdsl.environments import Versions
 from ftdsl.plan.engine import Abilities
+from ftdsl.recipe.recipe import Stage
 from ftdsl.record import frozen
 
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ class Engine:
     distributions: those whose versions may change a result, the package first;
     requirements: what `ftc engine install` installs beside torch; (): LLaMA-Factory's, in run/install.py;
     probe: the module whose import shows that it can train, for `ftc engine doctor`;
+    parameters: the parameters that a stage can have, where they differ by kind of stage (by default the engine's whole schema);
     linted: whether the rules of `ftdsl.lint` are about its parameters;
     step_rows: the program of `ftdsl/runtime` that names the rows of a step, "" where there is none;
     overlay: its tables, where they are not generated into the catalogue (an engine from elsewhere).
@@ -49,6 +53,7 @@ class Engine:
     distributions: tuple[str, ...] = ()
     probe: str = ""
     requirements: tuple[str, ...] = ()
+    parameters: Callable[[Stage, Versions], Mapping[str, Fact]] | None = None
     linted: bool = False
     step_rows: str = ""
     overlay: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -19,7 +19,8 @@ SCHEMA = 1
 @dataclass(frozen=True)
 class TrialRow:
     """One trial. state: running, stopped, complete, pruned, failed, refused, infeasible; values: by goal; parameters: as the
-    recipe writes them; step, last: of the last intermediate value.
+    recipe writes them; step, last: of the last intermediate value; spent: seconds in which it ran, without the last start if that
+    still runs.
     """
 
     number: int
@@ -32,6 +33,7 @@ class TrialRow:
     ended: float | None = None
     step: int | None = None
     last: float | None = None
+    spent: float = 0.0
 
     @property
     def counts(self) -> bool:
@@ -46,7 +48,8 @@ class TrialRow:
 @dataclass(frozen=True)
 class StudyPicture:
     """goals: name and whether less is better; dimensions: name and space; wanted: how many trials; shared: stages that ran once
-    for all; over: why it has ended, "" while it may continue; pid: the worker that wrote this.
+    for all; over: why it has ended, "" while it may continue; pid: the worker that wrote this; budget: what of it is
+    used, in words.
     """
 
     name: str
@@ -60,6 +63,7 @@ class StudyPicture:
     over: str = ""
     began: float = 0.0
     pid: int = 0
+    budget: str = ""
 
     def front(self) -> list[TrialRow]:
         """The trials that no other beats: the best one, or with several goals the Pareto front, best in the first goal first."""
@@ -101,7 +105,7 @@ def read(folder: Path) -> StudyPicture | None:
         rows = [TrialRow(**row) for row in document["trials"]]
         names = StudyPicture.__dataclass_fields__.keys() - {"trials", "goals"}
         goals = [(str(name), bool(less)) for name, less in document["goals"]]
-        return StudyPicture(**{name: document[name] for name in names}, trials=rows, goals=goals)
+        return StudyPicture(**{name: document[name] for name in names if name in document}, trials=rows, goals=goals)
     except (OSError, ValueError, TypeError, LookupError):
         return None
 
@@ -187,4 +191,5 @@ def headline(picture: StudyPicture) -> str:
         f"{len(counted)} of {picture.wanted} trials"
         + (f": {text}" if text else "")
         + (f"; {before} refused before they started" if before else "")
+        + (f"; budget: {picture.budget}" if picture.budget else "")
     )

@@ -14,6 +14,7 @@ from ftdsl.language.values import Term
 from ftdsl.plan.alternatives import SHORTEST, alternatives
 from ftdsl.plan.chooser import Chooser
 from ftdsl.plan.count_rows import longest_row
+from ftdsl.plan.engine import Layout
 from ftdsl.plan.layout import LORA_RANK
 from ftdsl.plan.layout_search import LayoutSearch, SearchResult, layout_of
 from ftdsl.plan.plan import Choice, PlannedStage
@@ -34,7 +35,7 @@ def choose_layout(stage: Stage, chooser: Chooser, layouts: LayoutSearch) -> tupl
     if searched.kernels:
         chooser.set("kernels", Term(searched.kernels), "nothing fits that stores all logits")
     _offload(chooser, best)
-    _checkpointing(chooser, layouts, searched, best)
+    _checkpointing(chooser, layouts, searched, best, method)
     if best and layouts.wanted and chooser.unset("batch.micro") and chooser.unset("batch.accumulate"):
         chooser.set("batch.micro", best.layout.micro, _won(searched, best, "micro"))
     return method, strategy
@@ -93,13 +94,18 @@ def _offload(chooser: Chooser, best: Cost | None) -> None:
     chooser.set("parallel.offload", [Term(name) for name in moved], "nothing fits without")
 
 
-def _checkpointing(chooser: Chooser, layouts: LayoutSearch, searched: SearchResult, best: Cost | None) -> None:
+def _checkpointing(
+    chooser: Chooser, layouts: LayoutSearch, searched: SearchResult, best: Cost | None, method: str
+) -> None:
     if not chooser.unset("memory.checkpointing"):
         return
     if best:
         name, why = best.layout.checkpointing, _won(searched, best, "checkpointing")
     else:
         name, why = ("full", "saves the most memory") if layouts.world.gpu else ("none", "on CPU")
+        recomputed = Layout(method, 0, layouts.precision, "", "none", name, 1)
+        if name == "full" and not layouts.engine.possible(layouts.stage, recomputed, layouts.world):
+            name, why = "none", f"{layouts.engine.title} cannot checkpoint here"
     chooser.set("memory.checkpointing", Term(name), why, reported=bool(layouts.world.gpu))
 
 

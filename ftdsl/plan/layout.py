@@ -5,10 +5,12 @@ How an engine holds a model and which loss it computes are the engine's to say (
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ftdsl import catalog
 from ftdsl.estimate.architecture import Architecture, NotModelledError
 from ftdsl.estimate.setup import Setup
 from ftdsl.language.values import StageRef, Term
@@ -143,11 +145,21 @@ def _method(stage: Stage, layout: Layout) -> dict[str, Any]:
         }
     if layout.method == "full":
         return {}
-    if layout.method != "lora" or name("lora.variant") == "vera":
+    if layout.method in ("prefix", "prompt"):
+        # As many trained numbers as LoRA on keys and values has at this rank, or more: little beside the frozen base.
+        tokens = get(f"{layout.method}.tokens")
+        return {
+            "method": "lora",
+            "lora_rank": tokens if isinstance(tokens, int) else LORA_RANK,
+            "lora_targets": ("k", "v"),
+        }
+    if layout.method != "lora" or name("lora.variant") in catalog.variants():
         raise NotModelledError(
             f"`{name('lora.variant') if layout.method == 'lora' else layout.method}` is not modelled"
         )
     rank = get("lora.rank")
+    if budget := get("lora.rank_budget"):  # AdaLoRA starts wider
+        rank = rank if isinstance(rank, int) else math.ceil(1.5 * budget)
     return {"method": "lora", "lora_rank": rank if isinstance(rank, int) else LORA_RANK, "lora_targets": _targets(stage, "lora"),
             "lora_dropout": bool(getattr(get("lora.dropout"), "number", 0)), "dora": name("lora.variant") == "dora",
             "trains_embeddings": _embeds(stage, "lora.modules_to_save")}  # fmt: skip

@@ -30,6 +30,7 @@ def build(resolved: Resolved, folder: FilePath, session: Session) -> Recipe:
     linker = Linker(session.sink)
     stages = tuple(_stage(linker.link(stage), session.sink) for stage in resolved.stages)
     engine, seed = resolved.file.get(("engine",)), resolved.file.get(("seed",))
+    target = resolved.file.get(("target",))
     stages = with_engines(stages, named=engine is not None)
     term = engine.data if engine else Term(vocabulary().block("file").keys["engine"].auto)
     recipe = Recipe(
@@ -49,6 +50,7 @@ def build(resolved: Resolved, folder: FilePath, session: Session) -> Recipe:
         },
         search_spans={".".join(path): value.span for path, value in (resolved.search or {}).items() if value.span}
         | ({"": resolved.search_span} if resolved.search_span else {}),
+        target=target.data if target and isinstance(target.data, Term) else None,
     )
     _check_destinations(resolved, session.sink)
     rules.check(recipe, session)

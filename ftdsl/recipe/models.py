@@ -342,6 +342,7 @@ class Search(Block):
     trials: Annotated[int, Field(ge=1)] | None = None
     parallel: Annotated[int, Field(ge=1)] | None = None
     timeout: Annotated[float, Field(gt=0)] | None = None
+    earlier: list[str] | None = None
     storage: _Term | None = None
 
 
@@ -385,6 +386,7 @@ class TrainingStage(Block):
     settings: _Term | _Ref | None = None
     callbacks: list[str] | None = None
     engine: _Term | None = None
+    target: _Term | None = None
     hardware: Hardware = Field(default_factory=Hardware)
     launch: Launch = Field(default_factory=Launch)
     env: dict[str, Any] | None = None
@@ -409,6 +411,7 @@ class TrainingStage(Block):
     guard: Guard = Field(default_factory=Guard)
     generate: Generate = Field(default_factory=Generate)
     llamafactory: dict[str, Any] | None = None
+    trl: dict[str, Any] | None = None
     deepspeed: dict[str, Any] | None = None
     accelerate: dict[str, Any] | None = None
     megatron: dict[str, Any] | None = None
@@ -418,6 +421,7 @@ class DataStage(Block):
     """A `data` stage."""
 
     after: list[_Term | _Ref] | None = None
+    target: _Term | None = None
     source: list[_Term | _Ref] | None = None
     format: _Term | None = Term(name="auto", options={})
     split: str | None = None
@@ -508,6 +512,7 @@ class EvalStage(Block):
     seed: int | None = None
     after: list[_Term | _Ref] | None = None
     engine: _Term | None = None
+    target: _Term | None = None
     data: list[_Term | _Ref] | None = None
     tasks: list[str] | None = None
     shots: Annotated[int, Field(ge=0)] | None = None
@@ -528,6 +533,7 @@ class EvalStage(Block):
     generate: Generate = Field(default_factory=Generate)
     gate: dict[str, Any] | None = None
     llamafactory: dict[str, Any] | None = None
+    trl: dict[str, Any] | None = None
 
 
 class MergeStage(Block):
@@ -537,6 +543,7 @@ class MergeStage(Block):
     template: str | None = None
     after: list[_Term | _Ref] | None = None
     engine: _Term | None = None
+    target: _Term | None = None
     dtype: _Term | None = Term(name="auto", options={})
     shards: int | None = 5000000000
     legacy: bool | None = None
@@ -549,6 +556,7 @@ class MergeStage(Block):
     tokenizer: Tokenizer = Field(default_factory=Tokenizer)
     media: Media = Field(default_factory=Media)
     llamafactory: dict[str, Any] | None = None
+    trl: dict[str, Any] | None = None
 
 
 class QuantizeStage(Block):
@@ -558,6 +566,7 @@ class QuantizeStage(Block):
     template: str | None = None
     after: list[_Term | _Ref] | None = None
     engine: _Term | None = None
+    target: _Term | None = None
     dtype: _Term | None = Term(name="auto", options={})
     shards: int | None = 5000000000
     to: str | _Ref | None = None
@@ -577,6 +586,7 @@ class ShellStage(Block):
     """A `shell` stage."""
 
     after: list[_Term | _Ref] | None = None
+    target: _Term | None = None
     run: _Script | None = None
     inputs: list[_Term | _Ref] | None = None
     outputs: list[str | _Ref] | None = None

@@ -76,6 +76,7 @@ class Recipe:
     """A recipe after resolution and checks.
 
     folder: of the recipe file; stages: in run order; engine: of the file; engines: by name, for all stages.
+    target: what starts the stages, as the file names it; None: the default.
     smoke: reduced for a smoke run; resumed: then the keys of stages that are interrupted and resumed.
     """
 
@@ -94,6 +95,7 @@ class Recipe:
     resumed: frozenset[str] = frozenset()
     budget_spans: Mapping[str, Span] = field(default_factory=dict)
     search_spans: Mapping[str, Span] = field(default_factory=dict)
+    target: Term | None = None
 
     @property
     def versions(self) -> Versions:

@@ -22,13 +22,14 @@ from ftdsl.run.environments import Environment, NoEngineError, find, this_python
 from ftdsl.run.execute import Executor
 from ftdsl.run.faults import warnings_of
 from ftdsl.run.fingerprint import kept_digests
-from ftdsl.run.launchers.launcher import Launcher
+from ftdsl.run.launchers.launcher import Launcher, QueueLauncher
 from ftdsl.run.launchers.local import LocalLauncher
+from ftdsl.run.launchers.registry import launcher_for, names
 from ftdsl.run.lengths import cut, read_report
 from ftdsl.run.outcome import INTERRUPTED, Outcome
 from ftdsl.run.prepare import Wishes
 from ftdsl.run.project import home_of
-from ftdsl.run.resources import of_this_machine
+from ftdsl.run.resources import of_a_cluster, of_this_machine
 from ftdsl.run.stop import Stop
 from ftdsl.session import Session
 from ftdsl.targets.compiled import Compiled
@@ -48,19 +49,21 @@ def carry_out(
     """Run every stage that is not done; gives the outcome.
 
     environments: by name, as `environments_of` finds them; session: through which files are read (a new one); stop: by which
-    the host stops it; launcher: what starts stages (this machine); home: the folder of its runs (`project.home_of`).
+    the host stops it; launcher: what starts stages (that of the target it is compiled for); home: the folder of its
+    runs (`project.home_of`).
 
-    Raises: UnknownStageError for a wish, BusyError while another process runs this recipe, StillRunningError while a stage
-    lives that another left, OSError when the run folder cannot be written.
+    Raises: NoLauncherError for a target, UnknownStageError for a wish, BusyError while another process runs this recipe,
+    StillRunningError while a stage lives that another left, OSError when the run folder cannot be written.
     """
     gc.enable()
-    session, stop, launcher = session or Session(), stop or Stop(), launcher or LocalLauncher()
+    session, stop, launcher = session or Session(), stop or Stop(), launcher or _launcher(compiled)
     outcome = Outcome(compiled=compiled)
     smoke = compiled.plan.recipe.smoke
     if smoke:
         wishes = replace(wishes, fresh=True)
     jobs = prepare.selected(compiled.jobs, wishes)
-    resources = of_this_machine(session.env, wishes.side_by_side)
+    queued = isinstance(launcher, QueueLauncher)
+    resources = of_a_cluster(wishes.side_by_side) if queued else of_this_machine(session.env, wishes.side_by_side)
     for text in compiled.replaced_lines():
         view.note(text)
     home = home or home_of(Path(compiled.plan.recipe.span.source.name), compiled.name, smoke=smoke, claim=True)
@@ -68,7 +71,7 @@ def carry_out(
         packages = {name: environment.packages for name, environment in environments.items()}
         keys = CacheKeys(jobs, compiled.folder, packages, kept_digests())
         running = prepare.joinable(jobs, keys, wishes, home, launcher)
-        run, outcome.progress = prepare.prepare(compiled, jobs, keys, wishes, home, view.note, joins=bool(running))
+        run, outcome.progress = prepare.prepare(compiled, jobs, keys, wishes, home, view.note, joined=running)
         waiting = {stage.key for stage in outcome.progress.having(Status.WAITING)}
         todo = [job for job in jobs if job.key in waiting]
         new = [job for job in todo if job not in running]
@@ -97,6 +100,20 @@ def carry_out(
     outcome.add_warnings([*executor.warnings, *prepare.lacking(compiled, environments)])
     failed, refused = (outcome.progress.having(status) for status in (Status.FAILED, Status.REFUSED))
     return outcome.ended(INTERRUPTED if stop.requests else 1 if failed else 3 if refused else 0)
+
+
+class NoLauncherError(Exception):
+    """Nothing here starts the jobs of a target; the message is a sentence."""
+
+
+def _launcher(compiled: Compiled) -> Launcher:
+    found = launcher_for(compiled.target)
+    if found is None:
+        raise NoLauncherError(
+            f"`ftc run` starts no jobs of the target `{compiled.target}`, only of {', '.join(names())}; "
+            f"type: ftc compile --target {compiled.target}"
+        )
+    return found
 
 
 def environments_of(

@@ -7,12 +7,14 @@ import os
 import signal
 import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from ftdsl.observe.progress import RunProgress, Status
 from ftdsl.run.events import NAME, Follower
-from ftdsl.run.launchers.launcher import Task
-from ftdsl.run.launchers.local import LocalLauncher, alive, living
+from ftdsl.run.launchers import registry
+from ftdsl.run.launchers.launcher import Handle, Launcher, Task
+from ftdsl.run.launchers.local import alive
 from ftdsl.run.project import OWNER, study_folder
 from ftdsl.run.store import holder_of
 
@@ -23,13 +25,13 @@ PATIENCE = 60.0
 @dataclass(frozen=True)
 class Seen:
     """A run as it is now. supervisor: the process that carries it out, 0 for none; orphans: stages that run without one, by key,
-    with the process of each.
+    with the process or job of each.
     """
 
     home: Path
     progress: RunProgress
     supervisor: int
-    orphans: dict[str, int]
+    orphans: dict[str, int | str]
 
     @property
     def running(self) -> bool:
@@ -54,8 +56,28 @@ def look(home: Path) -> Seen | None:
     follower.update()
     supervisor = supervisor_of(home)
     running = [] if supervisor else follower.progress.having(Status.RUNNING)
-    orphans = {stage.key: pid for stage in running if (pid := living(follower.progress.folder / stage.folder))}
+    orphans = {stage.key: who for stage in running if (who := _who_runs(follower.progress.folder, stage.folder))}
     return Seen(home, follower.progress, supervisor, orphans)
+
+
+def _who_runs(run: Path, stage: str) -> int | str:
+    """The process or job of a stage that runs without a supervisor; 0 where none does."""
+    found = _start_of(run, stage)
+    if found is None or found[0].poll(found[1]) is not None:
+        return 0
+    who: int | str = (found[1].facts or {}).get("pid", found[1].id)
+    return who
+
+
+def _start_of(run: Path, stage: str) -> tuple[Launcher, Handle] | None:
+    return registry.find(Task(run, stage, {}), _launchers())
+
+
+@cache
+def _launchers() -> list[Launcher]:
+    """One of each for the life of the process, since a queue is asked once for all its jobs."""
+    made = (registry.launcher_for(target) for target in registry.names())
+    return [launcher for launcher in made if launcher is not None]
 
 
 def homes_below(root: Path) -> list[Path]:
@@ -72,15 +94,14 @@ def cancel(seen: Seen, *, now: bool = False) -> bool:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(seen.supervisor, signal.SIGTERM)
             time.sleep(0.3)
-    launcher = LocalLauncher()
     folder = seen.progress.folder
-    handles = [launcher.find(Task(folder, seen.progress.stage(key).folder, {})) for key in seen.orphans]
-    for handle in handles:
-        if handle:
-            launcher.cancel(handle, now=now)
+    starts = [_start_of(folder, seen.progress.stage(key).folder) for key in seen.orphans]
+    for start in starts:
+        if start:
+            start[0].cancel(start[1], now=now)
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        left = [handle for handle in handles if handle and launcher.poll(handle) is None]
+        left = [start for start in starts if start and start[0].poll(start[1]) is None]
         if not left and not supervisor_of(seen.home):
             return True
         time.sleep(0.1)

@@ -16,7 +16,7 @@ from ftdsl.run.cache_keys import CacheKeys
 from ftdsl.run.environments import Environment
 from ftdsl.run.faults import Fault, fault_of, full_disk, read
 from ftdsl.run.fingerprint import made_by
-from ftdsl.run.launchers.launcher import Handle, Launcher, LaunchError, Task
+from ftdsl.run.launchers.launcher import Handle, Launcher, LaunchError, QueueLauncher, Task
 from ftdsl.run.preload import Preload
 from ftdsl.run.resources import Resources
 from ftdsl.run.stop import Stop
@@ -41,6 +41,8 @@ class _Running:
     refusals: list[str] = field(default_factory=list)
     log_size: int = -1
     known_entries: int = 0
+    where: str = ""
+    waits: bool = False
 
 
 @dataclass
@@ -96,6 +98,8 @@ class Executor:
             self._write()
         if not self.stop.requests and not self.run.unwritten:
             self._skip_hopeless()
+            if isinstance(self.launcher, QueueLauncher):
+                self._hand_over(self.launcher)
             for job in self._ready():
                 if self.resources.fits(job):
                     self._start(job)
@@ -117,15 +121,18 @@ class Executor:
         return self.progress.stage(key)
 
     def _ready(self) -> list[Job]:
-        waiting = [job for job in self.jobs if self._stage(job.key).status is Status.WAITING]
-        return [job for job in waiting if all(self._stage(need).status.ok for need in job.needs)]
+        return [job for job in self._unstarted() if all(self._stage(need).status.ok for need in job.needs)]
 
     def _skip_hopeless(self) -> None:
         """Skip stages that depend on a failed one."""
         bad = (Status.FAILED, Status.REFUSED, Status.SKIPPED, Status.STOPPED)
         for job in self.jobs:
             cause = next((need for need in job.needs if self._stage(need).status in bad), None)
-            if cause and self._stage(job.key).status is Status.WAITING:
+            if cause and (running := self.running.pop(job.key, None)):  # a queue has it, and will not start it
+                self.launcher.cancel(running.handle, now=True)
+                self.resources.give_back(job)
+                self._change(job, Status.SKIPPED, message=f"needs {cause}")
+            elif cause and self._stage(job.key).status is Status.WAITING:
                 self._change(job, Status.SKIPPED, message=f"needs {cause}")
 
     # --- start, watch, end
@@ -161,9 +168,42 @@ class Executor:
         self.running[job.key] = _Running(job, handle, tail, self.keys.times(job), known_entries=known)
 
     def _task(self, job: Job, env: Mapping[str, str]) -> Task:
-        return Task(self.run.folder, job.folder, env, job.processes, job.nodes, job.accelerators)
+        after = tuple(self.running[need].handle for need in job.needs if need in self.running)
+        return Task(self.run.folder, job.folder, env, job.processes, job.nodes, job.accelerators, after)
+
+    def _hand_over(self, launcher: QueueLauncher) -> None:
+        """Give a queue all there is, each stage with the starts it waits for: it then runs on without this process."""
+        while wave := [job for job in self._unstarted() if self._queued(job) and self.resources.fits(job)]:
+            wave = wave[: self.resources.most - len(self.running)]
+            begun = [(job, start) for job in wave if (start := self._begin_start(job)) is not None]
+            handles = launcher.submit_together([task for _, (task, _, _) in begun])
+            for (job, (_, tail, times)), handle in zip(begun, handles, strict=True):
+                if isinstance(handle, LaunchError):
+                    self._not_started(job, handle)
+                else:
+                    self._started(job, handle, tail, times)
+            self._skip_hopeless()
+
+    def _unstarted(self) -> list[Job]:
+        return [job for job in self.jobs if self._stage(job.key).status is Status.WAITING]
+
+    def _queued(self, job: Job) -> bool:
+        return all(self._stage(need).status.ok or need in self.running for need in job.needs)
 
     def _start(self, job: Job) -> None:
+        start = self._begin_start(job)
+        if start is None:
+            return
+        task, tail, times = start
+        try:
+            handle = self.launcher.submit(task)
+        except (LaunchError, OSError) as error:
+            self._not_started(job, error)
+            return
+        self._started(job, handle, tail, times)
+
+    def _begin_start(self, job: Job) -> tuple[Task, Tail, dict[str, list[int]]] | None:
+        """What a start needs, on disk; None where that cannot be written, and the stage has failed."""
         folder = self.run.folder / job.folder
         if self.keys.renew(job):
             self.view.note(f"{job.folder}: what it reads has changed since the run began; it reads what is there now")
@@ -175,16 +215,20 @@ class Executor:
         )  # fmt: skip
         env = {**self.env, "PYTHONUNBUFFERED": "1", "FTC_STAGE_KEY": self.keys[job.key], **cards}
         try:
-            env |= self.preload.python(job)
+            env |= self.preload.python(job, self.env)
             for name in (events.RESULT, "done"):
                 (folder / name).unlink(missing_ok=True)
-            tail = Tail(folder / events.METRICS, _begin(folder))
-            handle = self.launcher.submit(self._task(job, env))
-        except (LaunchError, OSError) as error:
-            self.resources.give_back(job)
-            fault = Fault(str(error) if isinstance(error, LaunchError) else sentence(error))
-            self._fail(job, full_disk(folder) or fault)
-            return
+            return self._task(job, env), Tail(folder / events.METRICS, _begin(folder)), times
+        except OSError as error:
+            self._not_started(job, error)
+            return None
+
+    def _not_started(self, job: Job, error: LaunchError | OSError) -> None:
+        self.resources.give_back(job)
+        fault = Fault(str(error), error.keys, error.help) if isinstance(error, LaunchError) else Fault(sentence(error))
+        self._fail(job, full_disk(self.run.folder / job.folder) or fault)
+
+    def _started(self, job: Job, handle: Handle, tail: Tail, times: dict[str, list[int]]) -> None:
         self.running[job.key] = _Running(job, handle, tail, times)
         self._record("stage", stage=job.key, handle=handle.id)
 
@@ -206,10 +250,23 @@ class Executor:
         while running.tail.malformed:
             self.view.note(f"warning: {stage.key}: {running.tail.malformed.pop(0)}; it is left out")
         self._read_log(running, stage)
+        if status is None and isinstance(self.launcher, QueueLauncher):
+            self._say_where(running, self.launcher)
+        if status and not self.stop.requests and not all(self._stage(need).status.ok for need in job.needs):
+            return  # a queue dropped it, since one that it needs has failed: it is skipped
         if status is not None:
             del self.running[job.key]
             self.resources.give_back(job)
             self._end(running, stage, status)
+
+    def _say_where(self, running: _Running, launcher: QueueLauncher) -> None:
+        """How a stage stands in a queue, in the run's events where that has changed; its time counts from when it runs."""
+        text = launcher.describe(running.handle)
+        waits = launcher.waits(running.handle)
+        if text != running.where:
+            begins = {} if waits or not running.waits else {"started": round(time.time(), 3)}
+            self.progress.apply(self._record("stage", stage=running.job.key, message=text, **begins))
+        running.where, running.waits = text, waits
 
     def _guarded(self, running: _Running, event: events.Event) -> None:
         """An entry of a stage's ledger: shown, and kept with the run. Of a start that was joined the first are there already."""
@@ -238,6 +295,8 @@ class Executor:
             self._change(job, Status.STOPPED, ended=round(time.time(), 3), message="interrupted")
         elif status == GATE_REFUSED and running.refusals:
             self._change(job, Status.REFUSED, ended=round(time.time(), 3), message="; ".join(running.refusals))
+        elif status and isinstance(self.launcher, QueueLauncher) and (why := self.launcher.ending(running.handle)):
+            self._fail(job, Fault(why.message, why.keys, why.help))
         elif status:
             fault = read(running.end, running.handle.log, status, running.handle.log_start)
             full = (
@@ -258,7 +317,8 @@ class Executor:
         self.keys.digests.save()
         with contextlib.suppress(OSError):  # for `run.sh` alone
             (self.run.folder / job.folder / "done").touch()
-        self._change(job, Status.DONE, ended=round(time.time(), 3), key=self.keys[job.key], made=made)
+        cleared = {"message": ""} if running.where else {}
+        self._change(job, Status.DONE, ended=round(time.time(), 3), key=self.keys[job.key], made=made, **cleared)
         self.when_done(stage)
 
     def _fail(self, job: Job, fault: Fault) -> None:

@@ -75,7 +75,7 @@ class Preload:
             )
         self._servers[name] = (process, door, own)
 
-    def python(self, job: Job) -> dict[str, str]:
+    def python(self, job: Job, env: Mapping[str, str]) -> dict[str, str]:
         """Variables with which a job's script finds its Python: one that asks the server where the job may be a fork."""
         real = str(self._environments[job.environment].python)
         server = self._servers.get(job.environment)
@@ -85,7 +85,9 @@ class Preload:
         text = f'#!/bin/sh\nexec {quote(sys.executable)} -I -S {quote(str(PROGRAM))} run "$@"\n'
         write_file(wrapper, text.encode())
         wrapper.chmod(0o755)
-        path = os.pathsep.join((str(Path(real).parent), os.environ.get("PATH", os.defpath)))
+        if not os.access(wrapper, os.X_OK):  # a disk from which nothing is started
+            return {"FT_PYTHON": real}
+        path = os.pathsep.join((str(Path(real).parent), env.get("PATH", os.defpath)))
         _, door, variables = (
             server  # a model made at random has a script that sets none of them, and is the same with them
         )

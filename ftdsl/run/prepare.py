@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -80,24 +80,26 @@ def prepare(
     home: Path,
     note: Callable[[str], None] = lambda text: None,
     *,
-    joins: bool = False,
+    joined: Sequence[Job] = (),
 ) -> tuple[Run, RunProgress]:
     """The run to resume, or a new one, laid out on disk; stages that are done are marked so. note: is given what a person
     should know of it.
 
     A run that was left unfinished is resumed: its stages keep their checkpoints as long as nothing that reaches
-    them has changed. joins: a job of the newest run is joined, so that run is resumed even if it was finished for fewer stages.
+    them has changed. joined: jobs of the newest run that live: that run is resumed even if it was finished for fewer stages, and
+    their folders are left to them, whatever another run has done.
     """
     smoke = compiled.plan.recipe.smoke
     earlier = [run for run in store.runs_of(home) if run.smoke == smoke]
     newest = earlier[0] if earlier and not wishes.fresh else None
     done, damaged = ({}, {}) if wishes.fresh else done_before(jobs, keys, wishes, earlier, home)
+    done = {key: place for key, place in done.items() if key not in {job.key for job in joined}}
     for key, text in damaged.items():
         note(f"{key} runs again: {text}")
     complete = newest is not None and all(done.get(job.key) == Earlier(newest.folder, job.folder) for job in jobs)
     run = (
         newest
-        if newest is not None and (complete or joins or not newest.finished)
+        if newest is not None and (complete or joined or not newest.finished)
         else Run(store.new_folder(home, datetime.now()), smoke=smoke)
     )
     store.point_last(home, run.folder)
@@ -300,6 +302,8 @@ def obstacles(
             text = f"needs {', '.join(missing)}, which {environment.python} lacks"
             keys = tuple(key for name in missing for key in _ASKED_BY.get(name, ()))
             faults.append((job.key, Fault(text, keys, _way(missing, environment), "FT955")))
+        if resources.elsewhere:
+            continue
         if job.nodes > 1:
             text = f"runs on {job.nodes} nodes, and this is one"
             help = f"ftc compile, and then on each of them: {job.by_hand[0]}"

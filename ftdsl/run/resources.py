@@ -27,15 +27,20 @@ def visible_gpus(env: Mapping[str, str]) -> list[str]:
 
 @dataclass
 class Resources:
-    """Free cores and GPUs; `most` caps how many jobs run side by side."""
+    """Free cores and GPUs; `most` caps how many jobs run side by side; elsewhere: jobs run on other machines, which a scheduler
+    assigns.
+    """
 
     cores: int
     gpus: list[str]
     most: int
+    elsewhere: bool = False
     _held: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
 
     def fits(self, job: Job) -> bool:
         """Whether the job can start now. One that never fits runs alone rather than never."""
+        if self.elsewhere:
+            return len(self._held) < self.most
         if not self._held:
             return job.accelerators <= len(self.gpus)
         if len(self._held) >= self.most:
@@ -68,3 +73,8 @@ class Resources:
 def of_this_machine(env: Mapping[str, str], most: int | None) -> Resources:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Resources(cores, visible_gpus(env), most or 64)
+
+
+def of_a_cluster(most: int | None) -> Resources:
+    """What a scheduler assigns: no limit here but the number of jobs that are handed to it."""
+    return Resources(0, [], most or 10_000, elsewhere=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 import ftdsl
 from ftdsl.record import frozen
-from ftdsl.session import read_json
+from ftdsl.session import open_regular, read_json
 
 SPEC, DATA = "stage.json", "data.json"
 RUNTIME = Path(ftdsl.__file__).parent / "runtime"
@@ -103,7 +103,7 @@ def _of_file(run: Path, file: str, rows: Sequence[int], python: Path, env: Mappi
     if not file.endswith(".jsonl") or not (run / file).is_file():
         return found
     wanted, number = set(rows), -1
-    with (run / file).open("rb") as lines:
+    with open_regular(run / file) as lines:
         for line, content in enumerate(lines, 1):
             number += bool(content.strip())
             if number in wanted and content.strip():

@@ -172,7 +172,8 @@ def new_folder(home: Path, now: datetime) -> Path:
 def write_build(folder: Path, files: Mapping[str, bytes], recipe_folder: Path, stages: set[str]) -> None:
     """The build's files for these stage folders (others are left as they are), and the link to the recipe's folder."""
     first = {name: name.partition("/")[0] for name in files}
-    wanted = [name for name in files if "/" not in name or first[name] in ("runtime", "smoke", *stages)]
+    others = {first[name] for name in files if name.endswith("/launch.sh")} - stages
+    wanted = [name for name in files if first[name] not in others]
     write_files(folder, {name: files[name] for name in wanted})
     link_inputs(folder, recipe_folder)
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from .judges import Verdict
 from .report import StageError
+
+SAVED = 75
+"""Exit status of a training that saved and ended because it was asked to: it is to be started again (EX_TEMPFAIL)."""
 
 
 def act(verdict: Verdict | None) -> None:
@@ -21,3 +26,39 @@ def act(verdict: Verdict | None) -> None:
 def save_and_stop(control: Any) -> None:
     """Ask transformers' Trainer for a checkpoint after this step, and to end there. control: its TrainerControl."""
     control.should_save = control.should_training_stop = True
+
+
+class SaveRequest:
+    """A file by which a training is asked to save and end, since its time on a cluster is nearly over; who started it writes that
+    file and starts the training again. FTC_SAVE_REQUEST names it, FTC_SAVED the file that answers.
+    """
+
+    def __init__(self) -> None:
+        self.path, self.answer = os.environ.get("FTC_SAVE_REQUEST", ""), os.environ.get("FTC_SAVED", "")
+        self.step = 0
+
+    def heed(self, training: Any, state: Any, control: Any) -> None:
+        """After each step. All ranks agree: a rank that saves alone would wait for the others for ever.
+
+        training: transformers' TrainingArguments; a training whose checkpoints cannot be resumed goes on.
+        """
+        if not self.path or self.step or training.save_only_model or state.global_step >= state.max_steps:
+            return
+        asked = Path(self.path).exists()
+        if training.world_size > 1:
+            import torch
+
+            known = torch.tensor([int(asked)], device=training.device)
+            torch.distributed.all_reduce(known, op=torch.distributed.ReduceOp.MAX)
+            asked = bool(known.item())
+        if asked:
+            self.step = state.global_step
+            save_and_stop(control)
+
+    def ended(self, *, first: bool) -> None:
+        """At the end of a training, once its checkpoint is sealed. Raises: StageError where it ended because it was asked to."""
+        if not self.step:
+            return
+        if first and self.answer:
+            Path(self.answer).touch()
+        raise StageError(f"saved at step {self.step}, near the end of its time", status=SAVED)

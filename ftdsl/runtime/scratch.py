@@ -100,7 +100,9 @@ class Likeness:
         self.chat_template: str | None = None
         real = _real_tokenizer(spec.get("place"))
         if real is None:
-            self._of_templates(spec.get("templates") or ())
+            for format in spec.get("formats") or ():
+                self._of_format(format)
+            self._of_templates(() if "formats" in spec else spec.get("templates") or ())
         else:
             self._of_tokenizer(real)
         self.special = list(dict.fromkeys([*self.special, *self.ends.values()]))
@@ -112,7 +114,23 @@ class Likeness:
         self.special += [token for token in [*added, *real.all_special_tokens] if token][:1024]
         self.chat_template = real.chat_template if isinstance(real.chat_template, str) else None
 
+    def _of_format(self, format: dict[str, Any]) -> None:
+        """A chat format of the catalogue (runtime/tuning/formats.py has its fields)."""
+        from .chat import MARKS
+
+        slots = [slot for part in ("prefix", "system", "user", "assistant", "tool") for slot in format.get(part, ())]
+        for slot in slots:
+            self.special += MARKS.findall(slot) if isinstance(slot, str) else [slot["token"]] if "token" in slot else []
+        thoughts = [mark.strip() for mark in format.get("thought", ("<think>", "</think>"))]
+        self.special += [*format.get("stop", ()), *thoughts]
+        if {"special": "bos_token"} in slots:
+            self.ends["bos_token"] = "<s>"
+        if format.get("replace_eos") and format.get("stop"):
+            self.ends["eos_token"] = format["stop"][0]
+
     def _of_templates(self, names: Any) -> None:
+        if not names:
+            return
         from llamafactory.data.template import TEMPLATES
 
         from .chat import marks_of

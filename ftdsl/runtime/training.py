@@ -50,9 +50,15 @@ def restorable() -> None:
     """
     import torch
 
-    torch.serialization.register_package(
-        30, lambda storage: None, lambda storage, location: storage if location.startswith("cpu:") else None
-    )
+    torch.serialization.register_package(30, _no_tag, _on_cpu)
+
+
+def _no_tag(storage: Any) -> None:
+    """Storages are tagged by torch itself."""
+
+
+def _on_cpu(storage: Any, location: str) -> Any:
+    return storage if location.startswith("cpu:") else None
 
 
 def hopeless(stage: Stage) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from . import judges, labels
-from .actions import act, save_and_stop
+from .actions import SaveRequest, act, save_and_stop
 from .checkpoints import changed_since, seal
 from .guard import Guard, Rule
 from .measure import Meter, memory_now
@@ -51,6 +51,7 @@ class Watcher:
         self.scored = 0
         self.reported = 0.0
         self.meter = Meter()
+        self.request = SaveRequest()
 
     def on_init_end(self, training: Any, state: Any, control: Any, **_: Any) -> None:
         judge_setup(training, self.stage, self.config)
@@ -76,6 +77,7 @@ class Watcher:
         self.meter.step()
         if self.part.until and state.global_step >= self.part.until:
             save_and_stop(control)
+        self.request.heed(training, state, control)
 
     def on_evaluate(self, training: Any, state: Any, control: Any, **_: Any) -> None:
         self.meter.again()
@@ -116,6 +118,7 @@ class Watcher:
 
     def on_train_end(self, training: Any, state: Any, control: Any, **_: Any) -> None:
         self._seal_again()
+        self.request.ended(first=self.log.first)
         act(judges.trained(self.first_step, state.global_step, self.config.get("resume_from_checkpoint")))
         if not self.stage.smoke and self.log.first and (seen := self.meter.measured()):
             self.log.event("measured", **seen)

@@ -30,9 +30,11 @@ from ftdsl.run.project import claim_trial
 from ftdsl.run.resources import visible_gpus
 from ftdsl.run.stop import Stop
 from ftdsl.run.store import BusyError
+from ftdsl.search.earlier import STATE
 from ftdsl.search.samplers import suggested
+from ftdsl.search.spending import Spending, seconds_of
 from ftdsl.search.storage import HEARTBEAT
-from ftdsl.search.study import REASON, RELEASED, RUN, STATE, SURPLUS, VALUES, WORKER, OpenStudy
+from ftdsl.search.study import REASON, RELEASED, RUN, SPENT, SURPLUS, VALUES, WORKER, OpenStudy
 from ftdsl.search.trial import TrialSource, TrialView, folder_name, reason_of, values_for
 from ftdsl.search.values import Curve, NoValueError, value_of, watched_by
 from ftdsl.storage import write_file
@@ -63,6 +65,7 @@ class Mine:
     lock: FileLock
     stop: Stop = field(default_factory=Stop)
     taken: bool = False
+    began: float = field(default_factory=time.time)
 
 
 @dataclass
@@ -78,10 +81,12 @@ class Driver:
     parallel: int = 1
     deadline: float | None = None
     shared_stages: tuple[str, ...] = ()
+    spending: Spending = field(default_factory=Spending)
     over: str = ""
     running: dict[int, Mine] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _errors: list[BaseException] = field(default_factory=list)
+    _spent_up: bool = False
     _stale_asked: float = 0.0
     _pictured: float = 0.0
     _began: float = field(default_factory=time.time)
@@ -109,7 +114,7 @@ class Driver:
         late = self.deadline is not None and time.monotonic() > self.deadline
         if late and not self.over:
             self.over = "its time is up"
-        wanted = max(self.stop.requests, 1 if late or self._errors else 0)
+        wanted = max(self.stop.requests, 1 if late or self._spent_up or self._errors else 0)
         with self._lock:
             for mine in self.running.values():
                 while mine.stop.requests < wanted:
@@ -128,11 +133,23 @@ class Driver:
             return None
         self._pictured = time.monotonic()
         with self._lock:
+            seconds = self._seconds()
+            self._judge_spending(seconds)
             found = self.study.picture(
-                shared=list(self.shared_stages), over=self.over, began=self._began, pid=os.getpid()
-            )
+                shared=list(self.shared_stages), over=self.over, began=self._began, pid=os.getpid(),
+                budget=self.spending.text(seconds),
+            )  # fmt: skip
         write_file(self.study.folder / PICTURE, encoded(found))
         return found
+
+    def _seconds(self) -> float:
+        """Time that the study's trials have taken, of all its workers that have ended and of this one."""
+        began = {mine.number: mine.began for mine in self.running.values()}
+        return seconds_of(self.study.picture().trials, began)
+
+    def _judge_spending(self, seconds: float) -> None:
+        if not self.over and (why := self.spending.over(seconds)):
+            self.over, self._spent_up = why, True
 
     # --- which trial is next
 
@@ -147,6 +164,7 @@ class Driver:
                     finally:
                         with self._lock:
                             self.running.pop(mine.number, None)
+                            self._keep_time(mine)
                         mine.lock.release()
                 elif mine is None:
                     return
@@ -155,11 +173,22 @@ class Driver:
         except BaseException as error:
             self._errors.append(error)
 
+    def _keep_time(self, mine: Mine) -> None:
+        """Add this start to the seconds of the trial; a storage that is away loses them, and nothing else."""
+        storage, identity = self.study.optuna._storage, mine.asked._trial_id
+        with contextlib.suppress(Exception):
+            known = float(storage.get_trial(identity).user_attrs.get(SPENT, 0.0))
+            storage.set_trial_user_attr(identity, SPENT, known + time.time() - mine.began)
+            mine.began = time.time()
+
     def _next(self) -> Mine | bool | None:
         """A trial to carry out; True to ask again later, None when there is none any more."""
         with self._lock:
             self._fail_lost()
             trials = self.study.trials()
+            self._judge_spending(self._seconds())
+            if self._spent_up:
+                return None
             left = [trial for trial in trials if trial.state.name == "RUNNING" and trial.number not in self.running]
             for trial in left:
                 if mine := self._taken_over(trial):
@@ -368,6 +397,7 @@ class Driver:
     def _end(self, mine: Mine, state: str, reason: str, values: list[float] | None = None) -> None:
         """Tell the storage, and whoever watches."""
         with self._lock:
+            self._keep_time(mine)  # first: what has ended takes no attributes
             if reason:
                 mine.asked.set_user_attr(REASON, reason[:500])
             if state in ("infeasible", "refused"):

@@ -19,11 +19,12 @@ from ftdsl.run.carry_out import carry_out
 from ftdsl.run.environments import Environment
 from ftdsl.run.launchers.local import identity
 from ftdsl.run.outcome import INTERRUPTED, Outcome
-from ftdsl.run.prepare import Wishes
+from ftdsl.run.prepare import Wishes, hourly_prices
 from ftdsl.run.stop import Stop
 from ftdsl.run.store import BusyError, holder_of
 from ftdsl.search.driver import PAUSE, Driver
 from ftdsl.search.errors import MissingPackageError, StudyError
+from ftdsl.search.spending import Spending
 from ftdsl.search.study import OpenStudy, open_study
 from ftdsl.search.trial import TrialSource, named
 from ftdsl.search.values import watched_by
@@ -91,6 +92,7 @@ def _search(
     driver = Driver(
         study, source, environments, home, view.note, stop, int(recipe.search.get("parallel") or 1),
         time.monotonic() + float(seconds) if seconds else None, shared,
+        Spending.of(recipe.budget, hourly_prices(base.plan), needed(recipe, (goal.stage for goal in goals_of(recipe)))),
     )  # fmt: skip
     _announce(study, recipe, view)
     view.begin(RunProgress(home.name, study.folder.name, study.folder), time.time())

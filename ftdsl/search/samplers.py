@@ -130,6 +130,19 @@ def suggested(trial: Any, dimension: Dimension) -> str:
     )
 
 
+def distribution(dimension: Dimension) -> Any:
+    """Optuna's distribution of a dimension: the one that `suggested` asks for."""
+    from optuna import distributions
+
+    if dimension.kind == "choice":
+        return distributions.CategoricalDistribution(list(dimension.choices))
+    log = dimension.kind == "log"
+    if dimension.whole:
+        step = int(dimension.step or 1)
+        return distributions.IntDistribution(int(dimension.low), int(dimension.high), log=log, step=step)
+    return distributions.FloatDistribution(dimension.low, dimension.high, log=log, step=dimension.step)
+
+
 def parameter(dimension: Dimension, text: str) -> Any:
     """A value as Optuna has it. Raises: ValueError."""
     if dimension.kind == "choice":

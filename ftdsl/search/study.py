@@ -17,6 +17,7 @@ from ftdsl.recipe.search import Goal, goals_of, needed, space_of
 from ftdsl.recipe.settings import shown
 from ftdsl.run.project import STUDY, study_folder
 from ftdsl.search import samplers, storage
+from ftdsl.search.earlier import EARLIER, STATE, learn
 from ftdsl.search.errors import StudyError
 from ftdsl.source import Span
 
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 
 SPACE, BASE, GOALS = "space", "recipe", "goals"
 """What a study was begun with, as attributes of it."""
-VALUES, RUN, REASON, STATE, WORKER, RELEASED = "values", "run", "reason", "state", "worker", "released"
-"""What is kept of a trial beside what Optuna keeps. state: where it says more than Optuna's (infeasible, surplus, refused)."""
+VALUES, RUN, REASON, WORKER, RELEASED, SPENT = "values", "run", "reason", "worker", "released", "spent"
+"""What is kept of a trial beside what Optuna keeps. state: where it says more than Optuna's (infeasible, surplus, refused);
+spent: seconds of its starts that have ended."""
 SURPLUS = "surplus"
 WITHOUT_EFFECT = ("track", "save.keep", "launch", "hardware.price", "push", "budget", "after")
 """Keys (and blocks) that change no metric: a study goes on when they change."""
@@ -60,9 +62,12 @@ class OpenStudy:
         return int(asked)
 
     def trials(self) -> list[FrozenTrial]:
-        """All that count, those given back left out."""
+        """All that count: not those given back, not those of earlier studies."""
         found = self.optuna.get_trials(deepcopy=False)
-        return [trial for trial in found if trial.user_attrs.get(STATE) != SURPLUS and trial.state.name != "WAITING"]
+        return [
+            trial for trial in found
+            if trial.user_attrs.get(STATE) not in (SURPLUS, EARLIER) and trial.state.name != "WAITING"
+        ]  # fmt: skip
 
     def picture(self, **more: Any) -> StudyPicture:
         """The study as it is now."""
@@ -89,7 +94,7 @@ def row_of(trial: FrozenTrial, goals: tuple[Goal, ...]) -> TrialRow:
         trial.number, state, attributes.get(VALUES, {}), values, attributes.get(REASON, ""), attributes.get(RUN, ""),
         trial.datetime_start.timestamp() if trial.datetime_start else None,
         trial.datetime_complete.timestamp() if trial.datetime_complete else None,
-        last, abs(steps[last]) if last is not None else None,
+        last, abs(steps[last]) if last is not None else None, float(attributes.get(SPENT, 0.0)),
     )  # fmt: skip
 
 
@@ -136,6 +141,7 @@ def _opened(recipe: Recipe, folder: Path, url: str, name: str) -> OpenStudy:
 def _begin(study: Study, recipe: Recipe, space: Mapping[str, Dimension], goals: tuple[Goal, ...]) -> None:
     """Its first trial has the values that the recipe names."""
     assert recipe.search is not None
+    learn(study, recipe, space, goals)
     study.set_user_attr(GOALS, [str(goal) for goal in goals])
     study.set_user_attr(BASE, base_of(recipe))
     study.set_metric_names([str(goal) for goal in goals])

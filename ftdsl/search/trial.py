@@ -23,12 +23,13 @@ from ftdsl.targets.compiled import Compiled
 
 @dataclass(frozen=True)
 class TrialSource:
-    """The recipe that is searched, as a trial is made of it. env: of a session."""
+    """The recipe that is searched, as a trial is made of it. target: what starts the stages, "" for what the recipe says."""
 
     path: Path
     options: Options
     engine_python: str = ""
     frozen: bool = False
+    target: str = ""
 
     def session(self) -> Session:
         """A session that plans every trial of a study alike: without measurements, which each run would add to."""
@@ -39,7 +40,7 @@ class TrialSource:
     def compiled(self, trial: Trial | None, session: Session) -> Compiled | None:
         """The recipe at a trial's values; None with the reasons in the session's sink."""
         options = replace(self.options, trial=trial) if trial else self.options
-        return compile_recipe(self.path, options, session, frozen=self.frozen, study=True)
+        return compile_recipe(self.path, options, session, frozen=self.frozen, study=True, target=self.target)
 
     def open_dimensions(self, trial: Trial) -> Mapping[str, Dimension]:
         """Dimensions that a trial has at its values and has no value for: which there are may depend on those before."""

@@ -34,10 +34,10 @@ def compile_files(plan: Plan, jobs: tuple[Job, ...], session: Session, target: T
 def runtime_files(jobs: tuple[Job, ...]) -> dict[str, bytes]:
     """Copies of the runtime modules that the jobs use, and of what records a run without `ftc`."""
     modules = sorted({"by_hand", *(module for job in jobs for module in job.runtime)})
-    return {path: text.encode() for module in modules for path, text in _runtime(module).items()}
+    return {path: text.encode() for module in modules for path, text in runtime_module(module).items()}
 
 
-def _runtime(module: str) -> dict[str, str]:
+def runtime_module(module: str) -> dict[str, str]:
     """A runtime module: a file, or a package with all its files (run as `-m runtime.NAME`)."""
     folder = RUNTIME / module
     if not folder.is_dir():

@@ -46,3 +46,6 @@ def _run_text(plan: Plan, jobs: tuple[Job, ...]) -> str:
 
 def _doc(plan: Plan) -> Iterator[str]:
     yield from plan.recipe.doc.splitlines()
+
+
+TARGET = BashTarget()

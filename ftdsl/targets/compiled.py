@@ -17,7 +17,7 @@ class Compiled:
     """A recipe as artifacts.
 
     files: content by path in the build folder; lock: its path and new content; replaced: what a smoke run replaced; wanted:
-    packages that the real jobs need, by job key.
+    packages that the real jobs need, by job key; target: the name of what starts the jobs.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Compiled:
     lock: tuple[Path, bytes]
     replaced: tuple[Replacement, ...] = ()
     wanted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    target: str = "bash"
 
     def replaced_lines(self) -> list[str]:
         """The replacements as text."""

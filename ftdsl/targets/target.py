@@ -5,7 +5,7 @@ adds the scripts or job descriptions of one scheduler.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ftdsl.engines.jobs import Job
 from ftdsl.plan.plan import Plan
@@ -33,3 +33,11 @@ class Target(Protocol):
 
     def next_step(self, folder: str) -> tuple[str, ...]:
         """The command that starts a build folder, as arguments."""
+
+
+@runtime_checkable
+class AskingTarget(Target, Protocol):
+    """A target that asks a scheduler for machines, and can say for what."""
+
+    def asks(self, plan: Plan, job: Job) -> str:
+        """What a job asks for, in a line: `partition gpu, 2 nodes x 8 GPUs, 32 cores, at most 8 h`."""

@@ -55,6 +55,7 @@ CALLS = {
     "report": [("report", "r.ft", "--markdown")],
     "accept": [("accept", "r.ft", "sft", "--reason", "looked at")],
     "clean": [("clean",), ("clean", "r.ft", "--json")],
+    "doctor": [("doctor",), ("doctor", "--target", "slurm")],
     "graph": [("graph", "r.ft"), ("graph", "r.ft", "--format", "svg")],
     "explain": [
         ("explain", "r.ft"),

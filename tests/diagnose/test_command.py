@@ -105,3 +105,18 @@ def test_explain(tmp_path: Path) -> None:
 
 def test_the_page_is_current(capsys: pytest.CaptureFixture[str]) -> None:
     assert generate.main(check=True) == 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("arguments", "why"), [
+    (("runs/r/20260101-000000", "--rows", "0"), "is no list of steps"),
+    (("runs/r/20260101-000000", "--rows", "3;4"), "is no list of steps"),
+    (("runs/r/20260101-000000", "--rows", "spikes"), "the loss has no spikes"),
+    (("runs/r/20260101-000000", "--rows", "3"), "is no stage whose rows can be followed"),
+    (("trainer_log.jsonl", "--rows", "3"), "is no run of a recipe"),
+    (("r.ft", "trainer_log.jsonl", "--rows", "3"), "--rows is for one run"),
+    (("runs/r/20260101-000000", "--drop", "rows.jsonl:1"), "--drop needs --rows"),
+])  # fmt: skip
+def test_rows_that_cannot_be_named(arguments: tuple[str, ...], why: str, place: Path) -> None:
+    write(place, "healthy/1.json", "trainer_log")
+    done = ftc("diagnose", *arguments, cwd=place)
+    assert (done.returncode, why in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+import cProfile
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from ftdsl.diagnostics import Sink
 from ftdsl.language.resolve.resolve import Options
@@ -17,16 +15,10 @@ from tests.conftest import NOWHERE
 def cost(files: dict[Path, str], recipe: Path) -> tuple[int, Sink]:
     """Calls that a check of the recipe makes, and what it finds."""
     session = Session(Files(files), env=NOWHERE)
-    calls = 0
-
-    def count(frame: FrameType, event: str, argument: Any) -> None:
-        nonlocal calls
-        calls += event in ("call", "c_call")
-
-    before = sys.getprofile()
-    sys.setprofile(count)
+    profile = cProfile.Profile()
+    profile.enable()
     try:
         check(recipe, Options(), session)
     finally:
-        sys.setprofile(before)
-    return calls, session.sink
+        profile.disable()
+    return sum(entry.callcount for entry in profile.getstats()), session.sink

@@ -181,6 +181,14 @@ def test_what_is_too_deep_is_said_at_its_place(text: str) -> None:
 
 
 @pytest.mark.parametrize("points", [256, 257, 300])
+def test_a_sweep_of_a_command_has_its_limit(points: int) -> None:
+    commands = ", ".join(f'"echo {point}"' for point in range(points))
+    text = f"shell s {{ run in [{commands}] }}\n"
+    _, found = cost({HERE: text}, HERE)
+    assert [one.code for one in found if one.severity == "error"] == (["FT083"] if points > 256 else [])
+
+
+@pytest.mark.parametrize("points", [pytest.param(256, marks=pytest.mark.slow), 257, 300])
 def test_a_sweep_has_its_limit(points: int) -> None:
     text = f"""\
 let base = hf("a/b")

@@ -81,8 +81,9 @@ def test_escapes_are_kept(text: str, key: str, tmp_path: Path) -> None:
             assert values(before)[-1] in values(after), (before, after)
 
 
+@pytest.mark.parametrize("mutants", [2, pytest.param(20, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("path", [*EXAMPLES, *CORPUS], ids=lambda path: path.stem)
-def test_mutants_stay_readable(path: Path, tmp_path: Path) -> None:
+def test_mutants_stay_readable(path: Path, mutants: int, tmp_path: Path) -> None:
     """Words put into quotes, doubled, taken out, joined: whatever is mended, it can be read."""
     from functools import partial
 
@@ -92,7 +93,7 @@ def test_mutants_stay_readable(path: Path, tmp_path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     args = parser(["check"]).parse_args(["check", "r.ft"])
     draw = random.Random(path.name)
-    for _ in range(6):
+    for _ in range(mutants):
         lines = text.split("\n")
         for _ in range(3):
             at = draw.randrange(len(lines))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -20,12 +21,14 @@ bf16: true
 ODD = ("true", "no", "010", "1:30", "null")
 
 
-@pytest.mark.parametrize("value", ODD)
-def test_safe_fixes_make_no_errors(value: str, tmp_path: Path) -> None:
-    """Every parameter of the engine with a value that YAML reads as something else."""
+@pytest.mark.parametrize(
+    "values", [ODD, *(pytest.param((value,), marks=pytest.mark.slow) for value in ODD)], ids="-".join
+)
+def test_safe_fixes_make_no_errors(values: tuple[str, ...], tmp_path: Path) -> None:
+    """Every parameter of the engine with a value that YAML reads as something else: one of them each, then (slow) all of them."""
     own = [line.partition(":")[0] for line in BASE.splitlines()]
     names = [name for name in catalog.engine_schema("llamafactory") if name not in own]
-    for name in names:
+    for name, value in zip(names, cycle(values), strict=False):
         (tmp_path / f"{name}.yaml").write_text(f"{BASE}{name}: {value}\n", encoding="utf-8")
     files = [f"{name}.yaml" for name in names]
     before = failing(tmp_path, files)

@@ -90,11 +90,11 @@ def test_rows_of_a_step_are_those_that_were_computed(
 
 
 def test_text_that_is_cut_into_blocks(ran: dict[str, trained.Trained], engine: Environment) -> None:
-    """A row that a block's border cuts belongs to both; a question that is cut cannot be read in either."""
+    """A row that a block's border cuts belongs to both; of a question that is cut only a part can be read, or nothing."""
     seen = computed(ran["text"])
     found = named(ran["text"], [1, 2, max(seen)], engine.python)
     for step, questions in found.items():
-        assert seen[step] <= questions
+        assert all(any(whole.startswith(part) for whole in questions) for part in seen[step])
         assert len(questions - seen[step]) <= 4
 
 

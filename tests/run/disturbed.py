@@ -68,10 +68,10 @@ class Place:
     def home(self) -> Path:
         return self.folder / "runs" / "r"
 
-    def start(self) -> None:
+    def start(self, *arguments: str) -> None:
         """`ftc run` as a terminal starts it; where this is root, without its right to write whatever the modes of files."""
         held = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.getuid() == 0 else []
-        command = [*held, sys.executable, "-m", "ftdsl.cli.main", "run", "r.ft", "--json", "--plain"]
+        command = [*held, sys.executable, "-m", "ftdsl.cli.main", "run", "r.ft", "--json", "--plain", *arguments]
         number = len(self.clients)
         with (self.folder / f"out.{number}").open("wb") as out, (self.folder / f"err.{number}").open("wb") as err:
             self.clients.append(

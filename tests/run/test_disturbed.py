@@ -49,7 +49,12 @@ def test_any_moment(number: int, undisturbed: tuple[float, object], tmp_path: Pa
     with placed(tmp_path) as place:
         disturbed.prepare(place, kind)
         prepared = len(place.undo)
-        place.start()
+        if number % 3 == 2:  # an earlier run has made the same; what is disturbed is one anew
+            place.start()
+            assert place.wait()[0] == 0
+            (place.folder / "trace.txt").write_text("", encoding="utf-8")
+            place.ended.clear()
+        place.start(*["--fresh"] * (number % 3 == 2))
         time.sleep(moment := rng.uniform(0.1, 1.0) * seconds)
         KINDS[kind](place, rng)
         place.wait()

@@ -116,6 +116,22 @@ def test_one_that_ended_meanwhile_is_taken_as_it_ended(place: Path) -> None:
     assert len(starts(place)) == 1
 
 
+def test_one_that_an_earlier_run_has_done_too_is_joined(place: Path) -> None:
+    """The folder of a living stage is its own: no link to an earlier result takes its place."""
+    go(place)
+    assert ftc("run", "r.ft", cwd=place).returncode == 0
+    for name in ("go", "trace.txt"):
+        (place / name).unlink()
+    begin(place, "--fresh").kill()
+    folder = (place / "runs" / "r" / "last").resolve() / "10-a"
+    go(place, 4)
+    done = ftc("run", "r.ft", "--json", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert statuses(done.stdout)["a"] == "done" and len(starts(place)) == 1
+    assert not folder.is_symlink() and (folder / ".exit").read_text(encoding="utf-8") == "0\n"
+    assert not living(place)
+
+
 @pytest.mark.parametrize("change", ["recipe", "fresh", "set"])
 def test_one_that_is_not_what_would_run_is_refused(change: str, place: Path) -> None:
     begin(place).kill()

@@ -294,3 +294,70 @@ def test_without_optuna_it_says_what_to_install(tmp_path: Path) -> None:
     done = ftc_process("run", "s.ft", cwd=tmp_path, PYTHONPATH=str(tmp_path / "hidden"))
     assert done.returncode == 1 and "pip install 'ftdsl[search]'" in done.stderr
     assert not (tmp_path / "runs" / "s" / "study").exists()
+
+
+def test_a_budget_ends_the_study_with_what_it_has(tmp_path: Path) -> None:
+    write(tmp_path, "budget { time = 3s }\n" + recipe("trials = 500, sampler = random"))
+    done = run(tmp_path)
+    assert done["code"] == 0, done["stderr"]
+    assert done["study"]["over"] == "its budget of 3.0 s is used up"
+    assert " of 3.0 s" in done["study"]["budget"]
+    complete = states(done).count("complete")
+    assert 1 <= complete < 500
+    assert (tmp_path / "best.txt").exists(), "what follows runs with the best so far"
+    assert sum(trial["spent"] for trial in trials(done)) >= 2.5
+    again = run(tmp_path)
+    assert states(again).count("complete") == complete, "the budget is the study's, not of one `ftc run`"
+
+
+def test_a_budget_of_money_is_time_at_the_price_of_a_trial() -> None:
+    from ftdsl.search.spending import Spending
+
+    spending = Spending.of({"cost": 20.0}, {"sft": 2.5, "other": 90.0}, ["sft", "eval"])
+    assert spending.over(7.9 * 3600) == ""
+    assert spending.over(8 * 3600) == "its budget of 20.00 USD is used up"
+    assert spending.text(3600) == "2.50 of 20.00 USD"
+    unknown = Spending.of({"cost": 20.0}, {}, ["sft"])
+    assert (unknown.over(1e9), unknown.text(1e9)) == ("", ""), "without a price there is nothing to compare"
+
+
+def test_a_new_study_learns_from_earlier_ones(tmp_path: Path) -> None:
+    write(tmp_path, 'name = "coarse"\n' + recipe("trials = 12, sampler = random"))
+    first = run(tmp_path)
+    best = min(trial["values"]["score.loss"] for trial in trials(first))
+    wanted = 'trials = 6, sampler = tpe(startup = 1), earlier = ["runs/coarse/study"]'
+    write(tmp_path, 'name = "fine"\n' + recipe(wanted))
+    done = run(tmp_path)
+    assert done["code"] == 0, done["stderr"]
+    assert states(done) == ["complete"] * 6, "earlier trials are none of its own"
+    assert not {trial["number"] for trial in trials(done)} & set(range(12)), "their numbers are taken"
+    losses = [trial["values"]["score.loss"] for trial in trials(done)]
+    assert sum(losses) / 6 < sum(trial["values"]["score.loss"] for trial in trials(first)) / 12, (
+        "it begins where they are good"
+    )
+    assert min(losses) < best + 1
+    again = run(tmp_path)
+    assert trials(again) == trials(done)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("choice(4, 8)", "choice(4, 16)"), "`rank` choice(4, 8), here choice(4, 16)"),
+        (
+            ("minimize(score.loss)", "maximize(score.loss)"),
+            "the goal of the study in `runs/coarse/study` is minimize(score.loss)",
+        ),
+        (("runs/coarse/study", "runs/none"), "there is no study in `runs/none`"),
+    ],
+    ids=["space", "goal", "missing"],
+)
+def test_a_study_that_cannot_be_learned_from_is_named(change: tuple[str, str], message: str, tmp_path: Path) -> None:
+    write(tmp_path, 'name = "coarse"\n' + recipe("trials = 2, sampler = random"))
+    assert run(tmp_path)["code"] == 0
+    text = 'name = "fine"\n' + recipe('trials = 2, earlier = ["runs/coarse/study"]')
+    write(tmp_path, text.replace(*change))
+    done = run(tmp_path)
+    assert done["code"] == 1
+    assert message in done["problems"][0]["message"]
+    assert done["problems"][0]["line"] == 4

@@ -79,4 +79,4 @@ def test_a_target_that_is_not_there_is_named(place: Path, capsys: pytest.Capture
     Path("r.ft").write_text(small("lora { rank = 4 }"), encoding="utf-8")
     assert main(["compile", "r.ft", "--target", "queu"]) == 1
     told = capsys.readouterr().err
-    assert "FT086" in told and "bash, queue" in told
+    assert "FT086" in told and "bash, kubernetes, queue, ray, skypilot, slurm" in told

@@ -176,7 +176,7 @@ def memorising(curves: Curves) -> Ill | None:
     Why it matters: rows are known again, not understood; with nothing held out, no one sees the harm.
     Threshold: without evaluation, from the end of the first epoch on: a parabola with a sawtooth of one epoch fits the losses
     better than a parabola, the sawtooth by 4 standard errors, and its stairs are half and more of what the loss falls in an
-    epoch (100 % where it only falls at borders, 0 where it falls evenly). Over at least 2 borders, with 2.5 logged values an
+    epoch (100 % where it only falls at borders, 0 where it falls evenly). Over at least 2 borders, with 1.4 logged values an
     epoch. Or 8 epochs and more, at whose end the loss is below 0.05 nats: no text is as certain.
     What to do: fewer epochs (1 to 3 for fine-tuning), and hold rows out.
     Source: Howard and Whitaker 2023, Can LLMs learn from a single example?; Zhang et al. 2017
@@ -208,7 +208,7 @@ def _stairs(curves: Curves) -> tuple[float, float, float]:
     """
     losses, period, every = curves.loss.finite, curves.steps_per_epoch, curves.every
     together = max(1, len(losses) // 3000)
-    if period / (every * together) < 2.5:
+    if period / (every * together) < 1.4:
         return 0.0, 0.0, 0.0
     start = losses.steps[0] - every
     steps, saws, values = [], [], []

@@ -27,8 +27,8 @@ def spikes(losses: Series, window: int = WINDOW) -> list[tuple[int, int, float]]
     """Where a loss leaps: (first index, index of its end, median before). A step of a spike does not count for the next ones.
 
     A value that is 1.5 times the median of the window before it, and above it by 8 standard deviations of its jitter (at
-    least 3 % of the median). The spike ends where the loss is near that median again; what never is, is no spike: harder rows, or
-    a run that is lost.
+    least 3 % of the median). The spike ends where the loss is near that median again; what never comes back half of the way is no
+    spike: harder rows, or a run that is lost.
     """
     values, found = losses.values, []
     calm = values[:window]
@@ -44,7 +44,9 @@ def spikes(losses: Series, window: int = WINDOW) -> list[tuple[int, int, float]]
             end = at + 1
             while end < len(values) and values[end] > middle + 3 * deviation:
                 end += 1
-            if end < len(values) or len(values) - at <= window // 4:  # what does not come back is another level
+            height = max(values[at:end]) - middle
+            recovers = median(values[end - min(5, end - at) : end]) < middle + 0.5 * height
+            if end < len(values) or recovers or len(values) - at <= window // 4:
                 found.append((at, end, middle))
             at = end
             continue
@@ -108,7 +110,17 @@ def leaps(curves: Curves) -> list[tuple[int, int, float]]:
     """Where the loss leaps, in single steps or in means over several."""
     losses = curves.loss.finite
     found = spikes(losses, min(WINDOW, len(losses) // 3)) if len(losses) >= SHORTEST else []
+    found = [leap for leap in found if not _other_rows(curves, leap)]
     return found or (averaged_spikes(losses, curves.every, curves.evals.finite) if curves.every > 1 else [])
+
+
+def _other_rows(curves: Curves, leap: tuple[int, int, float]) -> bool:
+    """Whether a leap that lasts is not in the held-out loss that was measured meanwhile: harder rows came, weights are sound."""
+    losses, evals = curves.loss.finite, curves.evals.finite
+    start, end = losses.steps[leap[0]], losses.steps[min(leap[1], len(losses)) - 1]
+    at = bisect_left(evals.steps, start + 1)
+    meanwhile = [value for step, value in zip(evals.steps[at:], evals.values[at:], strict=True) if step <= end]
+    return bool(meanwhile) and at > 0 and median(meanwhile) < 1.02 * evals.values[at - 1]
 
 
 @judge("FD301", "events")
@@ -158,7 +170,7 @@ def _norm_at(curves: Curves, step: int) -> float:
 def oscillating(curves: Curves) -> Ill | None:
     """What it does: finds a loss that jumps up and down from step to step by a fifth of itself and more.
     Why it matters: the gradient of so few rows is mostly noise: the run needs more steps, and ends at a worse loss.
-    Threshold: in the second half the standard deviation around the trend is above 30 % of the loss (of a tenth of the first,
+    Threshold: in the second half the standard deviation around the trend is above 40 % of the loss (of a tenth of the first,
     where the loss is lower than that); above 20 % where the gradient norm shakes by more than 25 % too. Or it is above 5 % while
     the loss stays above 2.5 nats and hardly falls in the last 40 % of the steps, and the gradient norm has fallen to 60 % and
     less: the model has given up the rows for the frequencies of their tokens, which is what so noisy an update leaves. Then the
@@ -176,7 +188,7 @@ def oscillating(curves: Curves) -> Ill | None:
     shaking = jitter(late) / median(late) if len(late) > 6 and median(late) > 0 else 0.0
     alone = size > (0.05 if curves.batch == 1 else 0.1) and _gave_up(curves)
     enough = len(losses) >= 50  # of fewer, the noise is known to a third only
-    if not (alone or (enough and (size > 0.3 or (size > 0.2 and shaking > 0.25)))):
+    if not (alone or (enough and (size > 0.4 or (size > 0.2 and shaking > 0.25)))):
         return None
     values = share(losses.values, 0.5)
     evidence = [

@@ -30,6 +30,7 @@ PLANNED = {
     "launch.port", "launch.retries", "parallel.data", "parallel.strategy", "parallel.offload", "parallel.replicate",
     "parallel.tensor", "parallel.pipeline", "parallel.context", "parallel.expert", "parallel.sequence", "batch.global",
     "batch.tokens", "after", "settings", "to", "batch", "name", "engine", "gate", "track.name",
+    "target",
 }  # fmt: skip
 """Keys that the plan, `targets` and `run` carry out for every engine."""
 

@@ -7,6 +7,7 @@ use another configuration than intended, without a message.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 
 from ftdsl import catalog
@@ -58,8 +59,9 @@ def _check_parameter(stage: Stage, name: str, engine: Engine, versions: Versions
     key = f"{engine.name}.{name}"
     span = stage.keys.get(key, stage.span)
     parameter_status = catalog.parameter_status(engine.name, name)
-    if name not in versions.schema and (parameter_status is None or parameter_status.kind == "passthrough"):
-        _unknown(name, span, engine, versions, session)
+    schema = engine.parameters(stage, versions) if engine.parameters else versions.schema
+    if name not in schema and (parameter_status is None or parameter_status.kind == "passthrough"):
+        _unknown(name, span, engine, versions, schema, session)
     elif parameter_status is None:
         return  # a parameter of an older or newer version than the overlay was made for
     elif parameter_status.kind == "word":
@@ -73,12 +75,14 @@ def _check_parameter(stage: Stage, name: str, engine: Engine, versions: Versions
         session.sink.error("FT001", f"`{name}` has no effect in {engine.title} {versions.of()}", span, help="drop it")
 
 
-def _unknown(name: str, span: Span, engine: Engine, versions: Versions, session: Session) -> None:
+def _unknown(
+    name: str, span: Span, engine: Engine, versions: Versions, schema: Mapping[str, catalog.Fact], session: Session
+) -> None:
     """A typo, or a parameter that only a later or an earlier version has."""
     history = versions.history(name)
     title = f"{engine.title} {versions.of()}"
     if history is None:
-        guess = closest(name, list(versions.schema))
+        guess = closest(name, list(schema))
         label = f"did you mean `{guess}`?" if guess else ""
         fix = guessed(span, guess)
         session.sink.error("FT001", f"{title} has no parameter `{name}`", span, label=label, fix=fix)

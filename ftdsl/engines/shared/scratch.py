@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ftdsl import catalog
 from ftdsl.engines.jobs import Command, Document, Job
 from ftdsl.engines.shared.overlay import plain
 from ftdsl.engines.shared.parallel import PYTHON
@@ -79,6 +80,9 @@ def _job(plan: Plan, paths: RunPaths, term: Term, users: list[PlannedStage], ses
         spec["place"] = seen_from_run(str(path))
     if plan.recipe.smoke:
         spec["smoke"] = True
+    package, formats = catalog.chat_formats()
+    if users[0].engine.name != package:  # its environment lacks the package that has the templates
+        spec["formats"] = [formats[name] for name in spec.get("templates") or () if name in formats]
     spec.setdefault("seed", plan.recipe.seed)
     spec["texts"] = [f"{planned.folder}/train.jsonl" for planned in data] + [
         seen_from_run(path) for path in dict.fromkeys(files)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ftdsl.engines.engine import Engine
 from ftdsl.engines.trl.abilities import NAME, TrlAbilities
 from ftdsl.engines.trl.merging import merge, score
+from ftdsl.engines.trl.parameters import parameters
 from ftdsl.engines.trl.training import STAGES, train
 from ftdsl.engines.trl.unsupported import LOWERED, UNSUPPORTED
 
@@ -22,6 +23,7 @@ ENGINE = Engine(
     unsupported=UNSUPPORTED,
     package=NAME,
     probe="trl",
+    parameters=parameters,
     requirements=REQUIREMENTS,
     distributions=(
         NAME, "peft", "torch", "transformers", "datasets", "accelerate", "deepspeed", "bitsandbytes",

@@ -9,7 +9,7 @@ from ftdsl.diagnostics.suggest import closest
 
 Path = tuple[str, ...]
 
-FILE_KEYS = ("name", "engine", "seed", "budget")
+FILE_KEYS = ("name", "engine", "seed", "budget", "target")
 """Keys and blocks of the file itself; others at file level are shared by the stages that can have them."""
 
 

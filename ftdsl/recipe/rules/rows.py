@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from ftdsl.catalog.vocabulary import TRAINING
 from ftdsl.language.values import StageRef, Term
 from ftdsl.recipe.heads import head_of
-from ftdsl.recipe.lineage import TRAINING
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.recipe.rows import FILES, Look, far_too_long, fewer_than_a_pack, look_at, spec_of_entry, summary
 from ftdsl.recipe.rules.data import named, shape_for

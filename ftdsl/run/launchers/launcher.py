@@ -6,20 +6,31 @@ a stage leaves (metrics.jsonl, result.json) is in its folder, which any observer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 class LaunchError(Exception):
-    """A stage could not be handed to its machine; the message is a sentence for a person."""
+    """A stage could not be handed to its machine; the message is a sentence for a person, `keys` what it is about in the recipe
+    (the first that is set counts), `help` what to do.
+    """
+
+    def __init__(self, message: str, *, keys: tuple[str, ...] = (), help: str = "") -> None:
+        super().__init__(message)
+        self.keys, self.help = keys, help
+
+
+class NotAnsweredError(LaunchError):
+    """The scheduler is not there, or does not answer: nothing is known of the stage."""
 
 
 @dataclass(frozen=True)
 class Task:
     """A stage to start. run: the run folder; stage: its folder in it (`20-sft`); env: the whole environment of its script;
-    processes, nodes, accelerators: what it was planned for, over all nodes.
+    processes, nodes, accelerators: what it was planned for, over all nodes; after: the starts of stages that it waits for, where
+    a queue takes it before they have ended.
     """
 
     run: Path
@@ -28,6 +39,7 @@ class Task:
     processes: int = 1
     nodes: int = 1
     accelerators: int = 0
+    after: tuple[Handle, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -71,3 +83,31 @@ class Launcher(Protocol):
 
     def tail(self, handle: Handle, lines: int = 12) -> list[str]:
         """The last lines it printed that are not blank."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why a stage ended that left no word of its own: a sentence, the keys of the recipe it is about, what to do."""
+
+    message: str
+    keys: tuple[str, ...] = ()
+    help: str = ""
+
+
+@runtime_checkable
+class QueueLauncher(Launcher, Protocol):
+    """A launcher with a queue: it takes stages before those they wait for have ended, and several at once. What it starts runs on
+    machines of its own, so this machine's cores and GPUs do not count.
+    """
+
+    def submit_together(self, tasks: Sequence[Task]) -> list[Handle | LaunchError]:
+        """Start stages of which none waits for another of them; for each its handle, or why it was refused. Raises nothing."""
+
+    def describe(self, handle: Handle) -> str:
+        """How a stage that has not ended stands in the queue: `job 17 waits: Resources`."""
+
+    def waits(self, handle: Handle) -> bool:
+        """Whether a stage that has not ended is in the queue and not started."""
+
+    def ending(self, handle: Handle) -> Ending | None:
+        """Why a stage ended with another status than 0, where the queue knows it; None where its own words count."""

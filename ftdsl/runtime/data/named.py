@@ -24,6 +24,7 @@ def leave_out(spec: dict[str, Any], table: Table, spans: list[Span], reporter: R
     reasons: dict[int, str] = {}
     if not entries or not table.rows:
         return reasons
+    limited = any(source.get("limit") is not None for source in spec["sources"])  # the row may be behind
     why, digest = table.column("why"), table.column("digest")
     for entry in entries:
         if entry.get("hash"):
@@ -31,7 +32,7 @@ def leave_out(spec: dict[str, Any], table: Table, spans: list[Span], reporter: R
         else:
             rows = _at(entry["where"], table, spans)
         rows = rows[why[rows] == 0]
-        if not len(rows):
+        if not len(rows) and not limited:
             text = f"{entry['where'].removeprefix('inputs/')} is named in `drop_rows`, and there is no such row"
             reporter.warning(spec["where"], text, "drop_rows", code="FT524")
         why[rows] = REASONS.index("named")

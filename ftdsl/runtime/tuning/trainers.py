@@ -56,13 +56,12 @@ class OnIds:
     """DPO's and KTO's trainers tokenise text in any case; here rows with ids stay as they are. SFT's and the reward trainer know
     such rows (trl 1.16.0, `_prepare_dataset`)."""
 
-    def _prepare_dataset(self: Any, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+    def _prepare_dataset(self: Any, dataset: Any, processing_class: Any, config: Any, *args: Any, **kwargs: Any) -> Any:
         columns = getattr(dataset, "column_names", None) or ()
         if "prompt_ids" not in columns:
-            return super()._prepare_dataset(dataset, *args, **kwargs)  # type: ignore[misc]
+            return super()._prepare_dataset(dataset, processing_class, config, *args, **kwargs)  # type: ignore[misc]
         if getattr(self, "calculate_KL", False) and "KL_completion_ids" not in columns:
-            size = self.args.per_device_train_batch_size
-            return dataset.map(_rotated, batched=True, batch_size=size)
+            return dataset.map(_rotated, batched=True, batch_size=config.per_device_train_batch_size)
         return dataset
 
 

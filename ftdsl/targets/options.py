@@ -1,0 +1,161 @@
+"""What a recipe says of its target (`target = slurm(partition = "gpu")`), for each job: the file's options, and over them those
+of the job's stage.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ftdsl.engines.jobs import Job
+from ftdsl.language.values import Secret, Term
+from ftdsl.plan.plan import Plan, PlannedStage
+from ftdsl.plan.world import world_of
+from ftdsl.recipe.recipe import Stage
+from ftdsl.record import frozen
+from ftdsl.session import Session
+from ftdsl.source import Span
+
+CODE = "FT097"
+"""What a target cannot do with what the recipe asks of it."""
+
+NAME = r"[\w.,:@/+=\[\]&|*()%~ -]+"
+"""Names of partitions, accounts, images and the like: no control characters, quotes or expansions."""
+
+
+def named(plan: Plan) -> str:
+    """The target that the recipe names; "" if none."""
+    return plan.recipe.target.name if plan.recipe.target else ""
+
+
+def options_of(plan: Plan, job: Job, target: str) -> Mapping[str, Any]:
+    """The options of a target for one job; none of another target's."""
+    planned = stage_of(plan, job)
+    terms = (plan.recipe.target, planned.stage.settings.get("target") if planned else None)
+    known = [term.options for term in terms if isinstance(term, Term) and term.name == target]
+    return {name: value for options in known for name, value in options.items() if value is not None}
+
+
+def stage_of(plan: Plan, job: Job) -> PlannedStage | None:
+    """The stage of a job; None for jobs that several stages share."""
+    return next((planned for planned in plan.stages if planned.key == job.key), None)
+
+
+def span_of(plan: Plan, job: Job, key: str = "target") -> Span:
+    """Where the recipe sets a key for a job, else the stage, else the file."""
+    planned = stage_of(plan, job)
+    if planned is None:
+        return plan.recipe.span
+    spans = planned.stage.spans
+    return spans.get(key) or spans.get(key.split(".")[0]) or spans.get("target") or planned.stage.span
+
+
+def check_named(plan: Plan, session: Session) -> None:
+    """A recipe has one target; a stage changes only its options."""
+    target = named(plan)
+    for planned in plan.stages:
+        own = planned.stage.settings.get("target")
+        if isinstance(own, Term) and own.name != (target or own.name):
+            text = f"`{planned.key}` names the target `{own.name}`, and the recipe `{target}`"
+            help = f"a stage changes options only: `target = {target}(time = 1h)`"
+            session.sink.error(CODE, text, planned.stage.spans.get("target", planned.stage.span), help=help)
+
+
+def check_texts(plan: Plan, jobs: tuple[Job, ...], target: str, session: Session, *, title: str) -> None:
+    """Every text among the options is a name: nothing that a file format or a shell would read otherwise."""
+    for job in jobs:
+        for name, value in options_of(plan, job, target).items():
+            for text in value if isinstance(value, list | tuple) else (value,):
+                if isinstance(text, str) and not re.fullmatch(NAME, text):
+                    refuse(plan, job, session, f"`{name} = {text!r}` is no name that {title} takes")
+
+
+def refuse(plan: Plan, job: Job, session: Session, text: str, *, key: str = "target", help: str = "") -> None:
+    """An error at the recipe's line."""
+    session.sink.error(CODE, text, span_of(plan, job, key), help=help)
+
+
+def asked_text(plan: Plan, job: Job, options: Mapping[str, Any], seconds: float | None, *first: str) -> str:
+    """What a job asks for, in a line. first: words before it."""
+    asked = hardware_of(plan, job)
+    cpus, memory = options.get("cpus") or asked.cpus, options.get("memory") or asked.memory
+    gpus = f"{asked.gpus} x {asked.kind or 'GPU'}, " if asked.gpus else ""
+    node = f"{gpus}{cpus} core{'s' * (cpus != 1)}" + (f", {memory / 1e9:.4g} GB" if memory else "")
+    nodes = f"{job.nodes} nodes, each {node}" if job.nodes > 1 else node
+    limit = f"at most {_duration(seconds)}" if seconds else "no time limit of its own"
+    return ", ".join((*first, nodes, limit))
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = divmod(math.ceil(seconds / 60), 60)
+    return " ".join(part for part in (f"{hours} h" * bool(hours), f"{minutes} min" * bool(minutes)) if part)
+
+
+# --- what a job needs of a node
+
+CPUS_PER_GPU = 4
+"""Cores for each GPU when the recipe names none: the loader's workers and the rank itself."""
+
+
+@frozen
+class Hardware:
+    """What a job asks of each of its nodes. gpus: how many, and kind: of the catalogue ("" for none); cpus: cores; memory: bytes,
+    0 if the recipe does not say.
+    """
+
+    gpus: int
+    kind: str
+    cpus: int
+    memory: float
+
+
+def hardware_of(plan: Plan, job: Job) -> Hardware:
+    """Of the plan; a script stage has what its own `hardware` block says, since the file's is for stages that train."""
+    planned = stage_of(plan, job)
+    processes, gpus = math.ceil(job.processes / job.nodes), math.ceil(job.accelerators / job.nodes)
+    kind = planned.world.gpu if planned else ""
+    if job.kind == "shell" and planned and _has_own_hardware(planned.stage):
+        world = world_of(planned.stage)
+        processes, gpus, kind = world.processes_per_node, world.processes_per_node * bool(world.gpu), world.gpu
+    cpus, memory = (_of_node(planned, f"hardware.{name}", whole_node=gpus > 0) for name in ("cpus", "memory"))
+    return Hardware(
+        gpus, kind if gpus else "", int(cpus) or max(processes, CPUS_PER_GPU * gpus), memory
+    )  # fmt: skip
+
+
+def _of_node(planned: PlannedStage | None, key: str, *, whole_node: bool) -> float:
+    """Cores or bytes of a node; what the file says of its GPU nodes is not asked for a stage without a GPU."""
+    if planned is None or not (whole_node or _is_own(planned.stage, key)):
+        return 0
+    return float(planned.stage.settings.get(key) or 0)
+
+
+def _has_own_hardware(stage: Stage) -> bool:
+    return any(_is_own(stage, key) for key in ("hardware.gpu", "hardware.count"))
+
+
+def _is_own(stage: Stage, key: str) -> bool:
+    origin = stage.origins.get(key)
+    return origin is not None and origin.kind in ("stage", "set")
+
+
+def inputs_of(jobs: tuple[Job, ...]) -> list[str]:
+    """What jobs read of the recipe's folder, seen from the build: files and folders; of a pattern the folder that it is in."""
+    found = dict.fromkeys(path for job in jobs for path in (*job.inputs, *job.reads))
+    inside = [_before_pattern(path) for path in found if "://" not in path and not path.startswith(("/", "~"))]
+    return sorted({f"inputs/{path}" for path in inside})
+
+
+def _before_pattern(path: str) -> str:
+    parts = path.split("/")
+    at = next((at for at, part in enumerate(parts) if re.search(r"[*?\[]", part)), len(parts))
+    return "/".join(parts[:at]) or "."
+
+
+def secrets_of(plan: Plan, job: Job) -> list[str]:
+    """Names of the secret variables of a job's stage; their values are nobody's business but the cluster's."""
+    planned = stage_of(plan, job)
+    values = planned.stage.settings.values.values() if planned else ()
+    return sorted({value.variable for value in values if isinstance(value, Secret)})

@@ -1,0 +1,135 @@
+"""The target `skypilot`: a managed job of SkyPilot's, each stage a task of its pipeline, in one file.
+
+Source: docs.skypilot.co (task YAML; managed job pipelines), SkyPilot 0.14.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ftdsl import catalog
+from ftdsl.engines.jobs import Job
+from ftdsl.plan.plan import Plan
+from ftdsl.record import frozen
+from ftdsl.session import Session
+from ftdsl.targets.options import asked_text, check_texts, hardware_of, inputs_of, options_of, refuse, secrets_of
+from ftdsl.targets.render import render
+
+NAME = "skypilot"
+FILE = "skypilot.yaml"
+MOUNT = "/work"
+RETRIES = 3
+
+ACCELERATORS = {
+    "a100": {40: "A100", 80: "A100-80GB"}, "h100": {80: "H100"}, "h200": {141: "H200"}, "a10": {24: "A10"}, "a10g": {24: "A10G"},
+    "l4": {24: "L4"}, "l40s": {48: "L40S"}, "t4": {16: "T4"}, "v100": {16: "V100", 32: "V100-32GB"}, "b200": {180: "B200"},
+    "rtx4090": {24: "RTX4090"}, "rtx3090": {24: "RTX3090"}, "a6000": {48: "RTXA6000"},
+}  # fmt: skip
+"""SkyPilot's names of GPUs: by ours, and gigabytes of memory."""
+
+
+@frozen
+class SkyPilotTarget:
+    name: str = NAME
+    title: str = "SkyPilot"
+
+    def check(self, plan: Plan, jobs: tuple[Job, ...], session: Session) -> None:
+        """Storage is needed where there are several stages or nodes; a GPU must have a name there."""
+        check_texts(plan, jobs, NAME, session, title=self.title)
+        for job in jobs:
+            if "storage" not in options_of(plan, job, NAME):
+                text = "each task of SkyPilot has machines of its own, and needs storage that outlives them"
+                refuse(plan, job, session, text, help='target = skypilot(storage = "s3://my-bucket")')
+            asked = hardware_of(plan, job)
+            if asked.gpus and not accelerator(plan, job):
+                refuse(plan, job, session, f"SkyPilot has no name for `{asked.kind}`", key="hardware.gpu")
+
+    def scripts(self, plan: Plan, jobs: tuple[Job, ...]) -> Mapping[str, str]:
+        """`submit.sh`, `skypilot.yaml` and `skypilot/node.sh`."""
+        documents = [{"name": _label(plan.recipe.name)}, *(task(plan, job) for job in jobs)]
+        return {
+            FILE: render(
+                "skypilot/pipeline.yaml.j2",
+                name=plan.recipe.name,
+                doc=plan.recipe.doc.splitlines(),
+                documents=documents,
+            ),
+            "skypilot/node.sh": render("skypilot/node.sh.j2", name=plan.recipe.name),
+            "submit.sh": render("skypilot/submit.sh.j2", name=plan.recipe.name, inputs=inputs_of(jobs)),
+        }
+
+    def next_step(self, folder: str) -> tuple[str, ...]:
+        return ("bash", f"{folder}/submit.sh")
+
+    def asks(self, plan: Plan, job: Job) -> str:
+        options = options_of(plan, job, NAME)
+        first = (str(options.get("infra", "any cloud")), "spot" if options.get("spot") else "on demand")
+        return asked_text(plan, job, options, options.get("time"), *first)
+
+
+def task(plan: Plan, job: Job) -> dict[str, Any]:
+    """A stage as a task."""
+    options = options_of(plan, job, NAME)
+    mount = str(options.get("mount", MOUNT))
+    run = f"{mount}/{_label(plan.recipe.name)}"
+    secrets = secrets_of(plan, job)
+    document: dict[str, Any] = {
+        "name": _label(job.folder), "workdir": ".", "num_nodes": job.nodes, "resources": _resources(plan, job, options),
+        "file_mounts": {mount: {"source": str(options.get("storage", "")), "mode": "MOUNT"}},
+        "envs": {"FT_PYTHON": str(options.get("python", "python3"))},
+    }  # fmt: skip
+    if secrets:
+        document["secrets"] = dict.fromkeys(secrets)  # null: taken from who launches it
+    if setup := options.get("setup"):
+        document["setup"] = "\n".join(_setup(setup))
+    document["run"] = f"bash skypilot/node.sh {shlex.quote(job.folder)} {shlex.quote(run)}"
+    return document
+
+
+def _setup(packages: list[str]) -> Iterator[str]:
+    """Requirements of pip's, each one word."""
+    yield f'"$FT_PYTHON" -m pip install {" ".join(shlex.quote(text) for text in packages)}'
+
+
+def _resources(plan: Plan, job: Job, options: Mapping[str, Any]) -> dict[str, Any]:
+    asked = hardware_of(plan, job)
+    found: dict[str, Any] = {name: str(options[name]) for name in ("infra",) if name in options}
+    if asked.gpus:
+        found["accelerators"] = {accelerator(plan, job): asked.gpus}
+    found["cpus"] = f"{options.get('cpus') or asked.cpus}+"
+    if memory := options.get("memory") or asked.memory:
+        found["memory"] = f"{math.ceil(memory / 2**30)}+"
+    if "disk" in options:
+        found["disk_size"] = math.ceil(options["disk"] / 2**30)
+    if "image" in options:
+        found["image_id"] = str(options["image"])
+    if options.get("spot"):
+        found["use_spot"] = True
+    found["job_recovery"] = {"max_restarts_on_errors": int(options.get("retries", RETRIES))}
+    return found
+
+
+def accelerator(plan: Plan, job: Job) -> str:
+    """SkyPilot's name of a job's GPU; "" if it has none."""
+    asked = hardware_of(plan, job)
+    sizes = ACCELERATORS.get(asked.kind, {})
+    planned = next((stage for stage in plan.stages if stage.key == job.key), None)
+    term = planned.stage.settings.get("hardware.gpu") if planned else None
+    memory = (term.options.get("memory") if term is not None else None) or _only_memory(asked.kind)
+    return sizes.get(round(memory / 1e9), "") if memory else next(iter(sizes.values()), "")
+
+
+def _only_memory(kind: str) -> float:
+    card = catalog.gpus().get(kind)
+    return card.memory[0] * 1e9 if card is not None and len(card.memory) == 1 else 0.0
+
+
+def _label(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:50].strip("-") or "recipe"
+
+
+TARGET = SkyPilotTarget()
