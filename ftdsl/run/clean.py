@@ -18,7 +18,9 @@ from ftdsl.observe.progress import Status
 from ftdsl.run.control import homes_below, supervisor_of
 from ftdsl.run.events import NAME
 from ftdsl.run.events import read as read_events
-from ftdsl.run.launchers.local import living
+from ftdsl.run.launchers.local import LOCK
+from ftdsl.run.launchers.registry import who_runs
+from ftdsl.run.launchers.slurm import RECORD
 from ftdsl.run.store import Run, load, locked
 from ftdsl.runtime.events import METRICS, RESULT, read_result
 
@@ -73,7 +75,8 @@ def remove(things: list[Removable]) -> Iterator[tuple[Removable, str]]:
 
 def _runs_now(home: Path) -> bool:
     """Whether a supervisor or a stage of any of its runs lives."""
-    return bool(supervisor_of(home)) or any(living(lock.parent) for lock in home.rglob(".lock") if lock.parent != home)
+    stages = {path.parent for name in (LOCK, RECORD) for path in home.rglob(name) if path.parent != home}
+    return bool(supervisor_of(home)) or any(who_runs(stage.parent, stage.name) for stage in sorted(stages))
 
 
 def _ids(home: Path) -> list[Path]:

@@ -7,13 +7,11 @@ import os
 import signal
 import time
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from ftdsl.observe.progress import RunProgress, Status
 from ftdsl.run.events import NAME, Follower
 from ftdsl.run.launchers import registry
-from ftdsl.run.launchers.launcher import Handle, Launcher, Task
 from ftdsl.run.launchers.local import alive
 from ftdsl.run.project import OWNER, study_folder
 from ftdsl.run.store import holder_of
@@ -56,28 +54,10 @@ def look(home: Path) -> Seen | None:
     follower.update()
     supervisor = supervisor_of(home)
     running = [] if supervisor else follower.progress.having(Status.RUNNING)
-    orphans = {stage.key: who for stage in running if (who := _who_runs(follower.progress.folder, stage.folder))}
+    orphans = {
+        stage.key: who for stage in running if (who := registry.who_runs(follower.progress.folder, stage.folder))
+    }
     return Seen(home, follower.progress, supervisor, orphans)
-
-
-def _who_runs(run: Path, stage: str) -> int | str:
-    """The process or job of a stage that runs without a supervisor; 0 where none does."""
-    found = _start_of(run, stage)
-    if found is None or found[0].poll(found[1]) is not None:
-        return 0
-    who: int | str = (found[1].facts or {}).get("pid", found[1].id)
-    return who
-
-
-def _start_of(run: Path, stage: str) -> tuple[Launcher, Handle] | None:
-    return registry.find(Task(run, stage, {}), _launchers())
-
-
-@cache
-def _launchers() -> list[Launcher]:
-    """One of each for the life of the process, since a queue is asked once for all its jobs."""
-    made = (registry.launcher_for(target) for target in registry.names())
-    return [launcher for launcher in made if launcher is not None]
 
 
 def homes_below(root: Path) -> list[Path]:
@@ -95,7 +75,7 @@ def cancel(seen: Seen, *, now: bool = False) -> bool:
                 os.kill(seen.supervisor, signal.SIGTERM)
             time.sleep(0.3)
     folder = seen.progress.folder
-    starts = [_start_of(folder, seen.progress.stage(key).folder) for key in seen.orphans]
+    starts = [registry.living_start(folder, seen.progress.stage(key).folder) for key in seen.orphans]
     for start in starts:
         if start:
             start[0].cancel(start[1], now=now)

@@ -21,9 +21,11 @@ from ftdsl.run.environments import Environment
 from ftdsl.run.faults import Fault
 from ftdsl.run.fingerprint import damage
 from ftdsl.run.launchers.launcher import Launcher, Task
+from ftdsl.run.launchers.registry import living_start
 from ftdsl.run.project import is_trial, siblings
 from ftdsl.run.resources import Resources
 from ftdsl.run.store import JobState, Run
+from ftdsl.run.uploads import lacks_token
 from ftdsl.runtime.events import Event, made
 from ftdsl.targets.compiled import Compiled
 
@@ -159,9 +161,12 @@ def joinable(jobs: tuple[Job, ...], keys: CacheKeys, wishes: Wishes, home: Path,
     joined = []
     for at, run in enumerate(store.runs_of(home)):
         for key, state in run.jobs.items():
-            handle = launcher.find(Task(run.folder, state.folder, {})) if state.status == Status.RUNNING else None
+            if state.status != Status.RUNNING:
+                continue
+            handle = launcher.find(Task(run.folder, state.folder, {}))
             status = launcher.poll(handle) if handle else 1
             if handle is None or status:
+                _check_elsewhere(key, state, run, launcher)
                 continue
             job = next((job for job in jobs if job.key == key), None)
             same = at == 0 and not wishes.fresh and job is not None and keys[key] == state.key
@@ -173,12 +178,21 @@ def joinable(jobs: tuple[Job, ...], keys: CacheKeys, wishes: Wishes, home: Path,
             ):
                 joined.append(job)
             elif status is None:
-                pid = (handle.facts or {}).get("pid", handle.id)
-                where = f"process {pid}, in {(run.folder / state.folder).as_posix()}"
-                raise StillRunningError(
-                    f"`{key}` still runs ({where}), and is not what would run now; wait for it, or type: kill {pid}"
-                )
+                raise StillRunningError(_still_runs(key, state, run, (handle.facts or {}).get("pid", handle.id)))
     return joined
+
+
+def _check_elsewhere(key: str, state: JobState, run: Run, launcher: Launcher) -> None:
+    """A stage that another launcher has started is not started beside it. Raises: StillRunningError."""
+    start = living_start(run.folder, state.folder)
+    if start is not None and start[0].name != launcher.name:
+        raise StillRunningError(_still_runs(key, state, run, (start[1].facts or {}).get("pid", start[1].id)))
+
+
+def _still_runs(key: str, state: JobState, run: Run, who: int | str) -> str:
+    where = f"{f'process {who}' if isinstance(who, int) else who}, in {(run.folder / state.folder).as_posix()}"
+    stop = f"kill {who}" if isinstance(who, int) else "ftc cancel"
+    return f"`{key}` still runs ({where}), and is not what would run now; wait for it, or type: {stop}"
 
 
 @dataclass(frozen=True)
@@ -288,13 +302,19 @@ def _result(folder: Path, source: Earlier, job: Job) -> Result | None:
 
 
 def obstacles(
-    jobs: list[Job], environments: Mapping[str, Environment], resources: Resources, versions: Versions
+    jobs: list[Job],
+    environments: Mapping[str, Environment],
+    resources: Resources,
+    versions: Versions,
+    env: Mapping[str, str],
 ) -> list[tuple[str, Fault]]:
     """Why jobs cannot run here, by job key, each with what can be done about it."""
     faults = []
     for job in jobs:
+        if fault := lacks_token(job, env):
+            faults.append((job.key, fault))
         environment = environments[job.environment]
-        if job.environment and (wrong := _other_version(environment, versions)):
+        if job.environment == versions.engine and (wrong := _other_version(environment, versions)):
             faults.append((job.key, wrong))
             continue
         missing = [name for name in job.packages if environment.lacks(name)]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ftdsl.engines.jobs import Job
+from ftdsl.engines.tools.tool import TOOLS
 from ftdsl.environments import candidates, installed
 from ftdsl.observe.progress import Status
 from ftdsl.observe.status import BROKEN, CHANGED, DONE, NEW, RUNNING, StageStatus
@@ -14,7 +15,7 @@ from ftdsl.recipe.build import python_of
 from ftdsl.run import by_hand, store
 from ftdsl.run.cache_keys import CacheKeys
 from ftdsl.run.fingerprint import kept_digests
-from ftdsl.run.launchers.local import living
+from ftdsl.run.launchers.registry import who_runs
 from ftdsl.run.prepare import Wishes, done_before
 from ftdsl.run.store import JobState, Run
 from ftdsl.session import LARGE, Session, read_json
@@ -32,7 +33,7 @@ def stage_statuses(
         runs = [run for run in store.runs_of(base) if not run.smoke]
     if not runs and not by_hand.folders(home):  # nothing to compare with: no data is read to find out
         return {job.key: StageStatus(job.key, NEW) for job in jobs}
-    packages = dict.fromkeys((plan.recipe.engine.name, ""), packages_of(plan, jobs, runs, session))
+    packages = packages_by_environment(plan, jobs, runs, session)
     keys = CacheKeys(jobs, plan.recipe.folder, packages, kept_digests())
     done, damaged = done_before(jobs, keys, Wishes(), runs, home)
     statuses: dict[str, StageStatus] = {}
@@ -61,6 +62,22 @@ def packages_of(plan: Plan, jobs: tuple[Job, ...], runs: list[Run], session: Ses
     return last
 
 
+def packages_by_environment(
+    plan: Plan, jobs: tuple[Job, ...], runs: list[Run], session: Session
+) -> dict[str, Mapping[str, str]]:
+    """Versions by the name of the environment: the engine's, and those of the tools that jobs run in."""
+    packages = dict.fromkeys((plan.recipe.engine.name, ""), packages_of(plan, jobs, runs, session))
+    return packages | {name: _tool_packages(name, session) for name in {job.environment for job in jobs} & TOOLS.keys()}
+
+
+def _tool_packages(name: str, session: Session) -> Mapping[str, str]:
+    """Versions in a tool's environment; empty where there is none."""
+    for python, _ in candidates(name, session.env, variable=TOOLS[name].variable):
+        if name in (packages := installed(python, session.files)):
+            return packages
+    return {}
+
+
 def _undone(
     job: Job,
     keys: CacheKeys,
@@ -74,9 +91,10 @@ def _undone(
     if run is None:
         return StageStatus(job.key, NEW)
     state = run.jobs[job.key]
-    if state.status == Status.RUNNING and (pid := living(run.folder / state.folder)):
+    if state.status == Status.RUNNING and (who := who_runs(run.folder, state.folder)):
         changed = () if state.key == keys[job.key] else ("as it was before the recipe changed",)
-        return StageStatus(job.key, RUNNING, run.id, "", (f"process {pid}", *changed))
+        runner = f"process {who}" if isinstance(who, int) else who
+        return StageStatus(job.key, RUNNING, run.id, "", (runner, *changed))
     if state.key == keys[job.key]:
         if state.done:
             return StageStatus(job.key, CHANGED, run.id, "", (damaged.get(job.key) or "its result cannot be used",))

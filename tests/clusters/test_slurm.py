@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import threading
 import time
@@ -12,8 +13,16 @@ from pathlib import Path
 import pytest
 
 from ftdsl.observe.progress import Status
+from ftdsl.run.cache_keys import CacheKeys
+from ftdsl.run.fingerprint import kept_digests
+from ftdsl.run.launchers.local import LocalLauncher
+from ftdsl.run.launchers.registry import living_start
 from ftdsl.run.launchers.slurm import SlurmLauncher
 from ftdsl.run.outcome import Outcome
+from ftdsl.run.prepare import StillRunningError, Wishes, joinable
+from ftdsl.run.store import BusyError
+from ftdsl.targets.write import write
+from tests.clusters.conftest import compiled_in
 from tests.clusters.slurm import Slurm, missing
 from tests.conftest import ROOT, ftc_process, until
 
@@ -163,6 +172,26 @@ def test_a_launcher_finds_a_start_again(run_there: Run, on_cluster: Slurm) -> No
     assert SlurmLauncher().poll(handle) == 0
 
 
+def test_a_stage_is_not_started_here_while_it_runs_there(run_there: Run, on_cluster: Slurm, tmp_path: Path) -> None:
+    """Whoever runs the same recipe without the cluster is told; a view and `ftc clean` see that it lives."""
+    text = 'target = slurm()\nshell s { run = "sleep 20; true > {s.path}" }'
+    outcomes: list[Outcome] = []
+    thread = threading.Thread(target=lambda: outcomes.append(run_there(text)))
+    thread.start()
+    until(lambda: "RUNNING" in on_cluster.run("squeue", "-h", "-o", "%T").stdout, "a stage that runs")
+    run = tmp_path / "runs" / "r" / "last"
+    start = living_start(run.resolve(), "10-s")
+    assert start is not None
+    assert start[0].name == "slurm"
+    with pytest.raises((StillRunningError, BusyError)):
+        run_there(text, target="bash")
+    keys = CacheKeys((), tmp_path, {}, kept_digests())
+    with pytest.raises(StillRunningError, match="Slurm's job"):
+        joinable((), keys, Wishes(), tmp_path / "runs" / "r", LocalLauncher())
+    thread.join()
+    assert outcomes[0].status == 0
+
+
 SEEN_BY_ONE = """
 target = slurm(exclude = "n1")
 shell s { run = "true > {s.path}" }
@@ -280,3 +309,37 @@ def test_sixteen_nodes_refuse_what_is_wrong(
     problems = [problem for problem in json.loads(done.stdout)["problems"] if sentence in problem["message"]]
     assert problems, done.stdout
     assert problems[0]["line"] == line, problems[0]
+
+
+BY_HAND = """
+target = slurm(time = 5min)
+data rows { source = file("rows.jsonl"), holdout { eval = 25% } }
+shell point { after = rows, env { N in ["1", "2", "3"] }, run = "sleep 1; echo $N > {point.path}" }
+shell twice { after = point, run = "cat {point.path} > {twice.path}" }
+shell last  { after = rows, run = "STATUS" }
+shell never { after = last, run = "true > {never.path}" }
+"""
+
+
+def test_submit_by_hand_and_again(on_cluster: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without `ftc run`: arrays that wait point by point, what a failure cancels, and a second call that submits what is left."""
+    monkeypatch.setenv("FT_PYTHON", sys.executable)
+    for status, jobs in (("exit 3", 5), ("true > {last.path}", 2)):
+        compiled, session = compiled_in(tmp_path, BY_HAND.replace("STATUS", status))
+        assert compiled is not None, [one.message for one in session.sink.ordered()]
+        assert write(tmp_path / "build", compiled.files, tmp_path, session)  # type: ignore[attr-defined]
+        done = on_cluster.run("bash", str(tmp_path / "build" / "submit.sh"), str(tmp_path / "by-hand"))
+        assert done.returncode == 0, done.stderr
+        ids = re.findall(r": job (\d+)$", done.stdout, re.MULTILINE)
+        assert len(ids) == jobs, done.stdout
+        listed = ",".join(ids)
+        until(lambda: not on_cluster.run("squeue", "-h", "-j", listed, "-t", "PD,R,CG").stdout, "an empty queue")  # noqa: B023
+        states = on_cluster.run("squeue", "-h", "-t", "all", "-r", "-j", listed, "-o", "%T").stdout.split()
+        if jobs == 5:
+            assert sorted(states) == ["CANCELLED", *["COMPLETED"] * 7, "FAILED"]
+        else:
+            assert states == ["COMPLETED"] * 2
+    folder = tmp_path / "by-hand"
+    values = [path.read_text(encoding="utf-8").strip() for path in sorted(folder.glob("*-twice.*/result"))]
+    assert values == ["1", "2", "3"]
+    assert (folder / "10-rows" / "done").exists()

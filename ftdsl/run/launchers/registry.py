@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
-from ftdsl.run.launchers.launcher import Handle, Launcher, Task
-from ftdsl.run.launchers.local import LocalLauncher
+from ftdsl.run.launchers.launcher import Handle, Launcher, QueueLauncher, Task
+from ftdsl.run.launchers.local import LocalLauncher, living
 from ftdsl.run.launchers.slurm import SlurmLauncher
 
 ENTRY_POINTS = "ftdsl.launchers"
@@ -38,10 +39,37 @@ def names() -> list[str]:
     return sorted({*_registered, *_entry_points()})
 
 
-def find(task: Task, launchers: list[Launcher]) -> tuple[Launcher, Handle] | None:
-    """The start of a stage that is on record, and whose it is."""
-    found = ((launcher, launcher.find(task)) for launcher in launchers)
-    return next(((launcher, handle) for launcher, handle in found if handle is not None), None)
+def living_start(run: Path, stage: str) -> tuple[Launcher, Handle] | None:
+    """The start of a stage that lives, whoever made it, and the launcher it belongs to; None where none does. Touches nothing.
+
+    While a scheduler does not answer, a stage that it has counts as living.
+    """
+    task = Task(run, stage, {})
+    if living(task.folder):
+        local = LocalLauncher()
+        handle = local.find(task)
+        return (local, handle) if handle else None
+    for launcher in _queues():
+        handle = launcher.find(task)
+        if handle is not None and launcher.poll(handle) is None:
+            return launcher, handle
+    return None
+
+
+def who_runs(run: Path, stage: str) -> int | str:
+    """The process or the job of a stage that lives; 0 where none does."""
+    start = living_start(run, stage)
+    if start is None:
+        return 0
+    who: int | str = (start[1].facts or {}).get("pid", start[1].id)
+    return who
+
+
+@cache
+def _queues() -> list[QueueLauncher]:
+    """One of each for the life of the process, since a queue is asked once for all its jobs."""
+    made = (launcher_for(target) for target in names())
+    return [launcher for launcher in made if isinstance(launcher, QueueLauncher)]
 
 
 @cache
