@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test docs test-editors test-clusters test-tools moments tools check fast steps golden generate bench clean
+.PHONY: fuzz help quickstart test docs test-editors test-clusters test-tools moments tools check fast steps golden generate bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -100,6 +100,9 @@ steps:
 	$(BIN)/python -m ftdsl.engines.reference_page --check
 	$(BIN)/ftc fmt --check examples/*.ft tests/corpus/*.ft
 	$(BIN)/pytest -m "not real and not slow and not editors and not tools and not cluster" -n 2
+
+fuzz: $(BIN)/ftc ## 200,000 mutated recipes, configurations, scripts and data files, for a nightly job (hours)
+	$(BIN)/python -m benchmarks.fuzz --recipes 80000 --files 90000 --rows 30000
 
 golden: $(BIN)/ftc ## compile the examples anew into tests/golden, plans shown in docs too; to be read and committed
 	$(BIN)/python -m tests.golden_update

@@ -1,22 +1,26 @@
-"""Wrong input by the thousand: recipes, YAML, JSON and scripts, mutated, through every verb that reads and executes nothing.
+"""Wrong input by the thousand: recipes, YAML, JSON, scripts and data, mutated, through the verbs that read and execute nothing.
 
-    python -m benchmarks.fuzz [--recipes 3000] [--files 3000] [--seed 1] [--keep FOLDER]
+    python -m benchmarks.fuzz [--recipes 3000] [--files 3000] [--rows 1000] [--seed 1] [--keep FOLDER]
+    make fuzz     # the nightly form: 200,000 inputs
 
-Whatever comes, a verb ends with 0, 1 or 2 and in less than `LIMIT` seconds, what it says stands inside the file, and what it
-imports is a recipe that can be read and runs no shell. Prints each traceback once, with the input that brought it about in
-`--keep`. Files are mutated as text, and by their structure: any value, key or word becomes one of tests/hostile.py.
+Whatever comes, a verb ends with 0, 1 or 2 and in less than `LIMIT` seconds of processor time, all of them in less than
+`MEMORY` MiB, what it says stands inside the file, and what it imports is a recipe that can be read and runs no shell. Prints
+each traceback once, with the input that brought it about in `--keep`. Files are mutated as text, and by their structure: any
+value, key or word becomes one of tests/hostile.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import gzip
 import hashlib
 import io
 import json
 import os
 import random
 import re
+import resource
 import shlex
 import shutil
 import signal
@@ -39,7 +43,8 @@ from ftdsl.source import Source
 from tests.hostile import VALUES
 
 ROOT = Path(__file__).parent.parent
-LIMIT = 20
+LIMIT = 5
+MEMORY = 500
 
 ODD = (
     "0", "-1", "1", "3", "1e400", "nan", "-0.0", "0.5", "3%", "-5%", "300%", "1 epoch", "0 steps", "1/0", "10 GiB", "5 h",
@@ -59,6 +64,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recipes", type=int, default=3000)
     parser.add_argument("--files", type=int, default=3000)
+    parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, default=Path("fuzz-crashes"))
     args = parser.parse_args()
@@ -69,14 +75,16 @@ def main() -> int:
         shutil.copytree(ROOT / "tests" / "corpus", folder, dirs_exist_ok=True)
         os.chdir(folder)
         os.environ["FTC_TRACEBACK"] = "1"
-        for count, case in ((args.recipes, recipe), (args.files, document)):
+        for count, case in ((args.recipes, recipe), (args.files, document), (args.rows, rows)):
             for number in range(count):
                 case(random.Random(f"{args.seed} {number}"), crashes, keep)
                 if number % 500 == 499:
                     print(f"{case.__name__} {number + 1}: {len(crashes)} kinds of crash", flush=True)
     for said, times in crashes.items():
         print(f"--- {times} times\n{said}")
-    return int(bool(crashes))
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    print(f"{args.recipes + args.files + args.rows:,} inputs, {len(crashes)} kinds of crash, {used} MiB")
+    return int(bool(crashes) or used > MEMORY)
 
 
 def recipe(dice: random.Random, crashes: dict[str, int], keep: Path) -> None:
@@ -116,6 +124,48 @@ def document(dice: random.Random, crashes: dict[str, int], keep: Path) -> None:
         attempt(["check", IMPORTED, "--output-format", "json"], IMPORTED, crashes, keep)
 
 
+def rows(dice: random.Random, crashes: dict[str, int], keep: Path) -> None:
+    """Mutated rows, of which a check looks at the first, named by a recipe, its data stage and a YAML."""
+    name, seeds = dice.choice(ROWS)
+    text = seeds if name.endswith((".csv", ".txt")) else "\n".join(dice.choice(seeds.split("\n")) for _ in range(4))
+    if name.endswith(".json"):
+        text = f"[{text.replace(chr(10), ', ')}]"
+    mutations = (*ANY, cut) if name.endswith((".csv", ".txt")) else (*ANY, cut, hostile_row, hostile_row, hostile_row)
+    for _ in range(dice.choice((1, 1, 2, 4))):
+        text = dice.choice(mutations)(text, dice)
+    content = text.encode(dice.choice(("utf-8", "utf-8", "utf-8", "utf-16", "gbk")), "replace")
+    ending = dice.choice(("", "", "", ".gz"))
+    Path(f"fuzzed{name}{ending}").write_bytes(gzip.compress(content) if ending else content)
+    kind = dice.choice(("sft", "sft", "dpo", "kto", "pretrain", "reward"))
+    model = 'model = hf("Qwen/Qwen3-8B"), template = qwen3, max_len = 64, lora { rank = 8 }, duration = 3 steps'
+    format = dice.choice(("", "", ", format = openai", ", format = sharegpt", ", format = alpaca"))
+    drop = dice.choice(("", "", ", drop = [broken(1%)]", ", drop = [empty, no_text, bad_roles]"))
+    source = f'file("fuzzed{name}{ending}"{format})'
+    Path("direct.ft").write_text(f"{kind} {{ {model}, data = {source} }}\n", encoding="utf-8")
+    staged = f'data d {{ source = [{source}, file("capitals.jsonl")]{drop} }}\n{kind} {{ {model}, data = d }}\n'
+    Path("staged.ft").write_text(staged, encoding="utf-8")
+    entry = {"file_name": f"fuzzed{name}{ending}", "formatting": dice.choice(("alpaca", "sharegpt", "openai"))}
+    Path("dataset_info.json").write_text(json.dumps({"rows": entry}), encoding="utf-8")
+    text = (
+        f"stage: {dice.choice(('sft', 'dpo', 'kto', 'pt'))}\nmodel_name_or_path: a/b\ndataset: rows\ndataset_dir: .\n"
+    )
+    Path("rows.yaml").write_text(text + "do_train: true\noutput_dir: o\ntemplate: qwen\n", encoding="utf-8")
+    for file in ("direct.ft", "staged.ft", "rows.yaml"):
+        attempt(["check", file, "--output-format", "json"], file, crashes, keep)
+
+
+ROWS = [
+    (".jsonl", '{"instruction": "q", "input": "", "output": "a", "history": [["x", "y"]], "system": "s"}\n'
+     '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "tools": [{"name": "f"}]}\n'
+     '{"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}], "images": ["p.png"]}\n'
+     '{"prompt": [{"role": "user", "content": [{"type": "text", "text": "q"}]}], "chosen": [], "rejected": [{"role": "x"}]}\n'
+     '{"input": {"messages": [{"role": "user", "content": "q"}]}, "preferred_output": [], "non_preferred_output": 1}'),
+    (".json", '{"instruction": "q", "input": "", "output": "a"}\n{"prompt": "q", "completion": "a", "label": true}\n'
+     '{"text": "t"}'),
+    (".csv", "instruction,input,output\nq,,a\nq,,a\n"),
+    (".txt", "a text\n\nanother\n"),
+]  # fmt: skip
+
 IMPORTED = "imported.ft"
 
 
@@ -143,8 +193,8 @@ BESIDE = {
 
 def attempt(verb: list[str], name: str, crashes: dict[str, int], keep: Path) -> None:
     """Run one verb in this process; a traceback or a hang is kept."""
-    signal.signal(signal.SIGALRM, _late)
-    signal.alarm(LIMIT)
+    signal.signal(signal.SIGPROF, _late)
+    signal.setitimer(signal.ITIMER_PROF, LIMIT)
     try:
         with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()):
             status = ftc(verb)
@@ -170,7 +220,7 @@ def attempt(verb: list[str], name: str, crashes: dict[str, int], keep: Path) -> 
             known = next(other for other in crashes if key in other)
             crashes[known] += 1
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _inside(found: dict[str, Any], name: str) -> None:
@@ -303,6 +353,21 @@ def _names(entry: object) -> Iterator[str]:
             yield from _names(inner)
     elif isinstance(entry, list):
         yield from (str(one) for one in entry if isinstance(one, str))
+
+
+def cut(text: str, dice: random.Random) -> str:
+    return text[: dice.randrange(len(text) + 1)]
+
+
+def hostile_row(text: str, dice: random.Random) -> str:
+    """A value of a JSON row, wherever it is, becomes another: of another type, hostile, deep."""
+    parts = list(re.finditer(r'"[^"]*"|\btrue\b|\[|\{', text))
+    if not parts:
+        return text
+    part = dice.choice(parts)
+    odd = ("null", "3", "[]", "{}", "[[]]", "true", '""', '"\\ud800"', "1e400", "NaN", "9" * 30, "[" * 2000,
+           json.dumps(dice.choice(VALUES)))  # fmt: skip
+    return f"{text[: part.start()]}{dice.choice(odd)}{text[part.end() :]}"
 
 
 def odd_yaml(text: str, dice: random.Random) -> str:

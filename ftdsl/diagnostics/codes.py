@@ -210,6 +210,9 @@ CODES = {
     "FT522": "unknown-row-format",
     "FT523": "unknown-dataset-key",
     "FT524": "named-row-missing",
+    "FT525": "rows-left-out",
+    "FT526": "less-than-a-pack",
+    "FT527": "unreadable-data",
     # FT6xx stages and hand-offs
     "FT601": "reference-is-the-base",
     "FT602": "new-adapter-ignored",

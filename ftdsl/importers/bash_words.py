@@ -365,6 +365,8 @@ def _computed(words: Sequence[Word]) -> str | None:
         return posixpath.dirname(given[0].rstrip("/")) or "."
     if name in ("realpath", "readlink") and given:
         return given[-1]
+    if (name == "which" and len(given) == 1) or (name == "command" and given[:1] == ["-v"] and len(given) == 2):
+        return given[-1]  # where a program is: its name is what matters
     if name == "pwd" and not given:
         return "."
     if name == "echo" and not any(argument.startswith("-") for argument in given[:1]):

@@ -9,7 +9,8 @@ from typing import Any
 from ftdsl.language.values import Term
 from ftdsl.lint import facts
 from ftdsl.lint.config import Dataset, Setting
-from ftdsl.recipe.shape import first_row
+from ftdsl.recipe.rows import FILES, Look, look_at, spec_of_entry
+from ftdsl.recipe.shape import files_of, first_row
 from ftdsl.session import Files, Session
 
 INFO = "dataset_info.json"
@@ -85,13 +86,14 @@ def _datasets(settings: Mapping[str, Setting], root: Path, files: Files) -> Iter
     if not isinstance(folder, str) or folder == "ONLINE" or folder.startswith("REMOTE:"):
         return
     info = read_json(root / folder / INFO, files)
+    stage = str(settings["stage"].value) if "stage" in settings else "sft"
     for key, part in (("dataset", "train"), ("eval_dataset", "eval")):
         setting = settings.get(key)
         if setting is None or not isinstance(setting.value, str | list):
             continue
         names = setting.value if isinstance(setting.value, list) else setting.value.split(",")
         for name in map(str.strip, map(str, names)):
-            yield _dataset(name, part, info, root / folder, setting, files)
+            yield _dataset(name, part, info, root / folder, setting, files, stage)
 
 
 def read_json(path: Path, files: Files) -> Mapping[str, Any] | None:
@@ -104,7 +106,7 @@ def read_json(path: Path, files: Files) -> Mapping[str, Any] | None:
 
 
 def _dataset(
-    name: str, part: Any, info: Mapping[str, Any] | None, folder: Path, setting: Setting, files: Files
+    name: str, part: Any, info: Mapping[str, Any] | None, folder: Path, setting: Setting, files: Files, stage: str
 ) -> Dataset:
     if info is None:
         return Dataset(name, part, setting=setting)
@@ -114,6 +116,16 @@ def _dataset(
     file = entry.get("file_name")
     if not isinstance(file, str):
         return Dataset(name, part, entry, tuple(info), setting=setting)
+    path = folder / file
     row = first_row(Term("file", {"path": file}), folder, files)
-    exists = files.is_file(folder / file) or files.is_dir(folder / file)
-    return Dataset(name, part, entry, tuple(info), str(folder / file), exists, tuple(row or ()), setting=setting)
+    exists = files.is_file(path) or files.is_dir(path)
+    looks = looks_at(path, folder, entry, stage, files)
+    return Dataset(name, part, entry, tuple(info), str(path), exists, tuple(row or ()), setting=setting, looks=looks)
+
+
+def looks_at(path: Path, folder: Path, entry: Mapping[str, Any], stage: str, files: Files) -> tuple[Look, ...]:
+    """The first rows of an entry's files, as LLaMA-Factory reads them."""
+    spec = spec_of_entry(entry, stage)
+    if spec is None:
+        return ()
+    return tuple(look_at(file, files, spec, convert=False) for file in files_of(path, folder, files)[:FILES])

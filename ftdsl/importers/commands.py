@@ -48,6 +48,9 @@ class Report:
         self.problems.append(Diagnostic(code, message, span, severity, help=help))
 
 
+_OPEN_FLAGS = "is set outside of this script: its flags are not known"
+
+
 def config(simple: Simple, script: Script, root: Path, session: Session, report: Report) -> tuple[Config, str] | None:
     """The invocation a command is, with the stem of the file it names; None (and a note in the report) when it starts no
     engine, or a file of it cannot be read."""
@@ -89,6 +92,8 @@ def config(simple: Simple, script: Script, root: Path, session: Session, report:
     if unknown:
         _report_unknown([settings[name] for name in unknown], report)
     if simple.cut is not None and not stem:  # what seems to be missing may be in the part that is cut off
+        unknown |= catalog.engine_schema("llamafactory").keys() - settings.keys()
+    if any(note.text == _OPEN_FLAGS for note in report.notes):  # they may hold any parameter
         unknown |= catalog.engine_schema("llamafactory").keys() - settings.keys()
     return replace(made, unknown=made.unknown | unknown), stem
 
@@ -223,7 +228,7 @@ def _flags(words: Sequence[Word], notes: list[Note]) -> Iterator[tuple[str, Sett
             if word.known or not word.text.startswith("$"):
                 notes.append(Note(word.text, "is no flag, and no flag stands before it", word.span))
             else:
-                notes.append(Note(word.text, "is set outside of this script: its flags are not known", word.span))
+                notes.append(Note(word.text, _OPEN_FLAGS, word.span))
             continue
         written, equals, text = word.text.lstrip("-").partition("=")
         values = [Word(text, word.span, word.known, word.marked.partition("=")[2])] if equals else []

@@ -6,6 +6,7 @@ An entry with more (columns or roles that the rows do not show) is referred to b
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
@@ -116,7 +117,7 @@ def _plain(draft: StageDraft, entry: Mapping[str, Any], folder: str) -> Term | N
     if "cloud_file_name" in entry:
         return Term("file", {"path": str(entry["cloud_file_name"]), **given})
     if isinstance(entry.get("file_name"), str):
-        return Term("file", {"path": draft.paths.seen(f"{folder.rstrip('/')}/{entry['file_name']}"), **given})
+        return Term("file", {"path": draft.paths.seen(posixpath.join(folder.rstrip("/"), entry["file_name"])), **given})
     return None
 
 

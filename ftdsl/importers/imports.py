@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ftdsl import catalog
@@ -154,6 +154,19 @@ def _own_result_path(draft: StageDraft, before: Sequence[Stage]) -> None:
         draft.note(
             parameter, f"`{other}` is written to `{result_path}` too: this stage keeps its result in the run folder"
         )
+    elif result_path is not None and (read := _read_from(draft)):
+        del draft.values["to"]
+        why = f"the stage starts from `{read}`, which is in it: this stage keeps its result in the run folder"
+        draft.note("output_dir", why)
+
+
+def _read_from(draft: StageDraft) -> str:
+    """A model or adapter that the command reads from the folder it writes to."""
+    output = PurePosixPath(str(draft.config.value("output_dir") or ""))
+    if not output.name or not draft.given("output_dir"):
+        return ""
+    names = [str(draft.config.value("model_name_or_path") or ""), *draft.config.items("adapter_name_or_path")]
+    return next((name for name in names if name and PurePosixPath(name).is_relative_to(output)), "")
 
 
 def _rounds(starts: Sequence[Start]) -> Iterator[tuple[Start, list[Start]]]:

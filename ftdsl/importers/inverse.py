@@ -48,6 +48,9 @@ def packing(draft: StageDraft) -> None:
 def tokenize(draft: StageDraft) -> None:
     path = draft.raw("tokenized_path")
     if path:
+        if not draft.may_have("tokenize"):
+            draft.note("tokenized_path", f"means nothing in `{draft.kind}`")
+            return
         draft.set("tokenize", Term("ahead", {"path": draft.paths.seen(str(path))}))
 
 
@@ -240,6 +243,15 @@ def best_by(draft: StageDraft) -> None:
         for name in names[1:]:
             if draft.raw(name) is not None:
                 draft.note(name, "has no effect without `load_best_model_at_end`")
+        return
+    if draft.training and not (draft.config.value("val_size") or draft.config.value("eval_dataset")):
+        draft.note(
+            "load_best_model_at_end",
+            "has no effect: there is nothing to evaluate on (no `eval_dataset`, no `val_size`)",
+        )
+        draft.used.update(names)
+        for name in names[1:]:
+            draft.reasons.setdefault(name, "there is nothing to evaluate on")
         return
     metric = str(draft.raw("metric_for_best_model") or "loss")
     greater = draft.raw("greater_is_better")

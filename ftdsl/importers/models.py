@@ -55,16 +55,27 @@ def stage_at(draft: StageDraft, path: str) -> StageRef | None:
 
 
 def reference(draft: StageDraft) -> None:
-    """`ref_model` and its adapters; without it the engine compares with where the stage starts."""
+    """`ref_model` and its adapters; without it the engine compares with where the stage starts, but with the bare base where an
+    adapter is trained further (llamafactory/train/trainer_utils.py, create_ref_model).
+    """
     if not draft.may_have("reference"):
         return
     where, adapters = draft.raw("ref_model"), _csv(draft.raw("ref_model_adapters"))
     if where is None:
+        if _trains_adapter_further(draft) and (base := draft.config.value("model_name_or_path")):
+            draft.set("reference", stage_at(draft, str(base)) or draft.paths.model(str(base)))
         return
     value: Any = stage_at(draft, str(where)) or draft.paths.model(str(where))
     for adapter in adapters:
         value = stage_at(draft, adapter) or Term("adapter", {"where": draft.paths.model(adapter), "base": value})
     draft.set("reference", value)
+
+
+def _trains_adapter_further(draft: StageDraft) -> bool:
+    config = draft.config
+    refers = config.stage in ("kto", "ppo") or str(config.value("pref_loss")) not in ("orpo", "simpo")
+    continued = bool(config.value("adapter_name_or_path")) and not config.on("create_new_adapter")
+    return refers and continued and config.value("finetuning_type") == "lora"
 
 
 def reward(draft: StageDraft) -> None:

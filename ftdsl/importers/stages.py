@@ -217,7 +217,13 @@ def _method(draft: StageDraft) -> None:
     if draft.training:
         method = str(draft.config.value("finetuning_type"))
         further = draft.config.has("adapter_name_or_path") and not draft.config.on("create_new_adapter")
-        if not (further and method == "lora"):
+        known = catalog.engine_schema("llamafactory")["finetuning_type"].get("choices") or ()
+        if known and method not in known:
+            draft.note(
+                "finetuning_type",
+                f"`{method}` is no method of LLaMA-Factory ({', '.join(known)}): write the block of one",
+            )
+        elif not (further and method == "lora"):
             draft.blocks.add(method)
     if draft.config.has("quantization_bit") and draft.kind != "quantize":
         draft.blocks.add("quantize")

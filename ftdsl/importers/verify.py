@@ -17,6 +17,7 @@ from ftdsl.importers.datasets import effective
 from ftdsl.importers.recipe_paths import RecipePaths
 from ftdsl.language.printing import comment
 from ftdsl.lint.config import Config, Setting
+from ftdsl.recipe.settings import METHODS
 from ftdsl.record import frozen
 
 
@@ -144,6 +145,10 @@ def _idle(name: str, config: Config, kind: str) -> str:
         return "no version of LLaMA-Factory that is known has this template"
     if name == "finetuning_type" and not training and not config.has("adapter_name_or_path"):
         return "there is no adapter"
+    if name.startswith("lora_") and str(config.value("finetuning_type")) not in METHODS:
+        return "the method of the file does not exist: the recipe's is chosen"
+    if name == "dataset" and kind == "eval":
+        return "an `eval` reads them as `eval_dataset`"
     if name == "output_dir" and kind == "eval":
         return "results of an `eval` are in its folder of the run"
     parameter_status = catalog.parameter_status("llamafactory", name)
@@ -158,13 +163,14 @@ def _their_side(config: Config, paths: RecipePaths) -> Side:
     params = {name: setting.value for name, setting in config.settings.items()}
     folder = str(config.value("dataset_dir") or "data")
     known = read_json(paths.root / folder / INFO, paths.files) or {}
+    exists = paths.files.is_file(paths.root / folder / INFO)
 
     def info(name: str) -> Mapping[str, Any]:
         if folder.startswith("REMOTE:"):
             return {"hf_hub_url": f"{folder}/{name}"}
-        entry = dict(known.get(name) or ({} if known else {"file_name": f"{name}.json"}))
+        entry = dict(known.get(name) or ({} if exists else {"file_name": f"{name}.json"}))
         if isinstance(entry.get("file_name"), str):
-            entry["file_name"] = paths.seen(f"{folder.rstrip('/')}/{entry['file_name']}")
+            entry["file_name"] = paths.seen(posixpath.join(folder.rstrip("/"), entry["file_name"]))
         return entry
 
     def model(text: str) -> str:
@@ -215,7 +221,7 @@ def normal(side: Side) -> dict[str, Any]:
     normalized |= {name: None for name, size in normalized.items() if name.endswith("_parallel_size") and size == 1}
     normalized["preprocessing_num_workers"] = float(filled.value("preprocessing_num_workers") or 1)
     normalized["optim"] = params.get("optim", FUSED)
-    if not filled.value("lora_alpha"):
+    if not filled.value("lora_alpha") and filled.value("finetuning_type") == "lora":
         normalized["lora_alpha"] = 2 * filled.value("lora_rank")
     if filled.value("eval_strategy") == "steps" and not filled.value("eval_steps"):
         normalized["eval_steps"] = filled.value("logging_steps")
@@ -229,6 +235,8 @@ def normal(side: Side) -> dict[str, Any]:
                   "greater_is_better": not metric.endswith("loss") if greater is None else greater}  # fmt: skip
     else:
         normalized |= {"metric_for_best_model": None, "greater_is_better": None}
+    if filled.value("do_sample") is False:  # nothing is drawn
+        normalized |= dict.fromkeys(("temperature", "top_p", "top_k"))
     for what in ("save", "eval", "logging"):
         if str(filled.value(f"{what}_strategy")) != "steps":
             normalized[f"{what}_steps"] = None

@@ -17,6 +17,7 @@ FAMILIES = (
     "evaluation",
     "saving",
     "data",
+    "rows",
     "packing",
     "precision",
     "quantization",

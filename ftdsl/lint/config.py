@@ -12,6 +12,7 @@ from dataclasses import field
 from typing import Any, Literal, TypeAlias
 
 from ftdsl import catalog
+from ftdsl.recipe.rows import Look
 from ftdsl.record import frozen
 from ftdsl.source import Span
 
@@ -118,7 +119,8 @@ class Dataset:
 
     name: as in `dataset`; part: `train` or `eval`; entry: of dataset_info.json, None if missing; known: names in that
     file; file: its path if local; there: whether it exists (None: not checked); columns: of its first row; rows: their
-    number, if counted; lengths: percentile -> tokens, if measured; setting: the setting that names it.
+    number, if counted; lengths: percentile -> tokens, if measured; setting: the setting that names it;
+    looks: the first rows of its files, held against its entry.
     """
 
     name: str
@@ -131,6 +133,7 @@ class Dataset:
     rows: int | None = None
     lengths: Mapping[int, int] = field(default_factory=dict)
     setting: Setting | None = None
+    looks: Sequence[Look] = ()
 
 
 @frozen

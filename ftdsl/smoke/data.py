@@ -7,9 +7,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ftdsl.language.values import StageRef, Term
+from ftdsl.recipe.heads import HEAD
 from ftdsl.recipe.recipe import Recipe
 from ftdsl.recipe.settings import Settings
-from ftdsl.recipe.shape import HEAD, files_of, first_row, local_path, settings_of, shape_of
+from ftdsl.recipe.shape import files_of, first_row, local_path, settings_of, shape_of
 from ftdsl.session import Files
 from ftdsl.smoke import rows
 from ftdsl.smoke.stage import ROWS, StageReducer

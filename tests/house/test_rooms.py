@@ -19,7 +19,8 @@ ORDER = ("runtime", "record", "source", "printable", "credentials", "storage", "
          "environments", "language", "recipe", "plan", "smoke", "lint", "engines", "targets", "observe",
          "diagnose", "run", "pipeline", "search", "report", "importers", "upgrade", "lsp", "cli")  # fmt: skip
 """A room may import itself and those before it. runtime imports nothing of ftdsl, and only these modules of it are imported."""
-SHARED = {"ftdsl.runtime", "ftdsl.runtime.events", "ftdsl.runtime.ramp", "ftdsl.runtime.versions"}
+SHARED = {"ftdsl.runtime", "ftdsl.runtime.events", "ftdsl.runtime.ramp", "ftdsl.runtime.versions",
+          "ftdsl.runtime.data.checking", "ftdsl.runtime.data.conversion"}  # fmt: skip
 MODULES = [path for path in PACKAGE.rglob("*.py") if path.name != "models.py"]
 
 

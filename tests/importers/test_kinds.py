@@ -621,6 +621,8 @@ def test_accelerates_files(text: str, here: Workspace) -> None:
         ("LlamaDecoderLayer", "Qwen/Qwen2.5-7B", True),
         ("Qwen2DecoderLayer", "Qwen/Qwen2.5-7B", False),
         ("LlamaDecoderLayer", "meta-llama/Llama-3.1-8B", False),
+        ("Gemma3DecoderLayer", "google/gemma-3-1b-it", False),
+        ("LlamaDecoderLayer", "google/gemma-3-1b-it", True),
         ("MyLayer", "Qwen/Qwen2.5-7B", False),
     ],
 )
@@ -822,7 +824,7 @@ def test_rows_are_looked_at_for_yaml_and_scripts(
 def test_rows_of_an_entry_are_counted_in_its_file(here: Workspace) -> None:
     """Not in the lines of dataset_info.json."""
     entries = {f"other{at}": {"file_name": "rows.json"} for at in range(300)} | {"rows": {"file_name": "r.json"}}
-    rows = json.dumps([{"instruction": "a"}] * 40, indent=2)
+    rows = json.dumps([{"instruction": "a", "input": "", "output": "b"}] * 40, indent=2)
     here.put(data__dataset_info_dot_json=json.dumps(entries, indent=2), data__r_dot_json=rows)
     recipe = (
         'hardware {{ gpu = h100(80GB), count = 1 }}\nsft {{\n  model = hf("Qwen/Qwen2.5-3B-Instruct")\n  data = {0}\n'
@@ -830,3 +832,71 @@ def test_rows_of_an_entry_are_counted_in_its_file(here: Workspace) -> None:
     )
     here.put(x_dot_ft=recipe.format('file("data/dataset_info.json", entry = "rows")'))
     assert "; 10 steps" in ftc("plan", "x.ft", cwd=here.folder).stdout
+
+
+ADAPTER = "adapter_name_or_path: out/sft\nstage: dpo\npref_beta: 0.1\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "reference"),
+    [
+        (ADAPTER, 'hf("Qwen/Qwen2.5-3B-Instruct")'),
+        (ADAPTER + "create_new_adapter: true\n", ""),
+        (ADAPTER + "pref_loss: simpo\n", ""),
+        (ADAPTER + "ref_model: a/b\n", 'hf("a/b")'),
+    ],
+)
+def test_an_adapter_that_is_trained_further_is_compared_with_the_base(
+    lines: str, reference: str, here: Workspace
+) -> None:
+    """LLaMA-Factory switches the adapter off, so its reference is the base; a recipe's is what the stage starts from."""
+    here.write("dpo.yaml", YAML.replace("stage: sft\n", "") + lines)
+    recipe = here.recipe("dpo.yaml")
+    assert (f"reference = {reference}" in recipe) == bool(reference), recipe
+
+
+def test_data_with_an_absolute_path(here: Workspace) -> None:
+    here.write("data/dataset_info.json", json.dumps({"rows": {"file_name": "/mnt/rows.json"}}))
+    here.write("a.yaml", YAML)
+    assert "data/mnt" not in here.recipe("a.yaml")
+
+
+@pytest.mark.parametrize("program", ["$(which llamafactory-cli)", '"$(command -v llamafactory-cli)"'])
+def test_a_program_by_where_it_is(program: str, here: Workspace) -> None:
+    here.write("run.sh", f"{program} train {FLAGS}\n")
+    assert "sft {" in here.recipe("run.sh")
+
+
+def test_flags_that_only_the_script_knows_are_not_missed(here: Workspace) -> None:
+    """A command whose file or flags come from a function says nothing of what is not in it."""
+    here.write("run.sh", 'CONFIG=$(make_config a b)\nllamafactory-cli train "$CONFIG"\n')
+    assert not {"FT011", "FT517"} & here.codes("run.sh").keys()
+
+
+def test_the_best_checkpoint_without_anything_to_evaluate_on(here: Workspace) -> None:
+    here.write("a.yaml", YAML + "load_best_model_at_end: true\nsave_strategy: epoch\n")
+    assert "does not evaluate" in here.codes("a.yaml")["FT105"]
+    assert "best_by" not in here.recipe("a.yaml")
+
+
+def test_a_stage_that_starts_from_inside_its_output_folder(here: Workspace) -> None:
+    here.write("a.yaml", YAML + "adapter_name_or_path: out/x/checkpoint-14\n")
+    assert 'to = "out' not in here.recipe("a.yaml")
+    assert "keeps its result in the run folder" in json.dumps(here.imported("a.yaml"))
+
+
+def test_saved_tokens_of_a_prediction(here: Workspace) -> None:
+    here.write("a.yaml", YAML.replace("do_train: true", "do_predict: true\npredict_with_generate: true\ntokenized_path: t")
+               .replace("dataset:", "eval_dataset:"))  # fmt: skip
+    assert " tokenize = ahead" not in here.recipe("a.yaml")
+
+
+@pytest.mark.parametrize("method", ["freeze_llm", "qlora", "dora"])
+def test_methods_that_do_not_exist_are_not_lora(method: str, here: Workspace) -> None:
+    here.write("a.yaml", YAML.replace("finetuning_type: lora", f"finetuning_type: {method}"))
+    assert f"`{method}` is no method of LLaMA-Factory" in here.notes("a.yaml")
+    assert (
+        " lora "
+        not in here.recipe("a.yaml").partition("sft {")[2].replace("# not carried", "").split("not carried")[-1]
+    )
+    assert "FT002" in here.codes("a.yaml")

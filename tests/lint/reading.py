@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ftdsl.diagnostics import Diagnostic, Sink
+from ftdsl.importers.beside import looks_at
 from ftdsl.language.yaml_tree import Node, read
 from ftdsl.lint.about import Example
 from ftdsl.lint.check import check
 from ftdsl.lint.config import Config, Dataset, Document, Launch, Setting
+from ftdsl.recipe.rows import Look
+from ftdsl.session import Files
 from ftdsl.source import Source
 
 BASE = {
@@ -44,6 +49,17 @@ def document(title: str, text: str) -> Document:
     return Document(title, node.value, found, node.span)
 
 
+def looks_of(info: Mapping[str, Any], name: str, stage: str, files: Mapping[str, str]) -> tuple[Look, ...]:
+    """The rows of a data set whose file is part of the example."""
+    entry = info.get(name) or {}
+    if (file := entry.get("file_name")) not in files:
+        return ()
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / file
+        path.write_text(files[file], encoding="utf-8")
+        return looks_at(path, path.parent, entry, stage, Files())
+
+
 def config_of(example: Example) -> Config:
     """An example as rules see it; what it does not say is as in BASE."""
     text = example.files.get("train.yaml", "")
@@ -60,9 +76,10 @@ def config_of(example: Example) -> Config:
         env = {name: value for name, value in given.items() if name.isupper()}
         launch = Launch(int(given.get("nodes", 1)), int(given.get("gpus", 1)), given.get("launcher", ""), env)
     names = str(said["dataset"].value if "dataset" in said else BASE["dataset"]).split(",")
+    stage = str(said["stage"].value if "stage" in said else BASE["stage"])
     datasets = () if info is None else tuple(
         Dataset(n.strip(), entry=info.get(n.strip()), known=tuple(info), setting=said.get("dataset"),
-                columns=given["columns"].split() if "columns" in given else (),
+                columns=given["columns"].split() if "columns" in given else (), looks=looks_of(info, n.strip(), stage, files),
                 lengths={95: int(given["p95"])} if "p95" in given else {}) for n in names)  # fmt: skip
     return Config(
         settings={**found, **said},

@@ -48,6 +48,7 @@ def files() -> dict[str, bytes]:
         "b.jsonl.gz": gzip.compress(lines(numbered(40, 100)).encode()),
         "held.csv": b"instruction,input,output\nheld out?,,yes\n",
         "chats.jsonl": lines([{"messages": turns}]).encode(),
+        "texts.txt": b"plain text\n",
     }
 
 
@@ -109,10 +110,12 @@ def test_by_hand_and_by_ftc_alike(place: Path) -> None:
 
 def test_a_bad_row_is_said_at_the_recipes_line(place: Path) -> None:
     (place / "r.ft").write_text(RECIPE.format(more=""), encoding="utf-8")
-    (place / "a.jsonl").write_text(lines(numbered(3)) + '{"instruction": "q"}\n', encoding="utf-8")
+    many = lines(numbered(2500)) + '{"instruction": "q"}\n'  # behind the rows that a check looks at
+    (place / "a.jsonl").write_text(many, encoding="utf-8")
+    assert ftc("check", "r.ft", cwd=place).returncode == 0
     done = ftc("run", "r.ft", cwd=place)
     assert done.returncode == 1
-    assert "`mixed`: a.jsonl:4: no `output`; this row has `instruction`" in done.stderr
+    assert "`mixed`: a.jsonl:2501: no `output`; this row has `instruction`" in done.stderr
     assert "r.ft:3" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -123,9 +126,9 @@ REFUSED = [
     ('source = file("a.jsonl", media = "pictures")', "`media` applies to all sources of a data stage, not to one"),
     (
         'source = [file("a.jsonl", format = alpaca), file("b.jsonl.gz", format = sharegpt)]',
-        "the sources have different formats",
+        "rows in the sharegpt format need `conversations`",
     ),
-    ('source = [file("a.jsonl"), file("chats.jsonl")]', "the sources have different formats: alpaca, openai"),
+    ('source = [file("a.jsonl"), file("texts.txt")]', "plain text does not mix with other formats: alpaca, text"),
     (
         'source = [file("a.jsonl", weight = 3), file("b.jsonl.gz")]',
         "some sources of this mixture have a weight and some have none",

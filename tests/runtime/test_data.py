@@ -34,11 +34,14 @@ def test_an_array_is_read_like_lines(tmp_path: Path) -> None:
 BAD = [
     ("alpaca", ALPACA, {"instruction": "q", "input": ""}, "no `output`"),
     ("alpaca", ALPACA, {"instruction": 3, "input": "", "output": "a"}, "`instruction` is text, not a number"),
-    ("alpaca", ALPACA, ["q", "a"], "a row is an object, not a list"),
+    ("alpaca", ALPACA, "q", "a row is an object, not text"),
     ("alpaca", ALPACA, {"instruction": "q", "input": "", "output": " "}, "`output` is empty"),
     ("text", {"prompt": "text"}, {"txt": "q"}, "no `text`; this row has `txt`"),
-    ("sharegpt", {"messages": "conversations"}, {"conversations": []}, "is a list of turns"),
+    ("sharegpt", {"messages": "conversations"}, {"conversations": []}, "`conversations` has no turns"),
+    ("sharegpt", {"messages": "conversations"}, {"conversations": "q"}, "is a list of turns, not text"),
     ("sharegpt", {"messages": "conversations"}, {"conversations": [{"from": "user", "value": "q"}]}, "by `user`; known: human"),
+    ("sharegpt", {"messages": "conversations"}, {"conversations": [{"from": "human", "value": ""}]}, "turn 1 is empty"),
+    ("sharegpt", {"messages": "conversations"}, {"conversations": [{"from": "human", "value": None}]}, "turn 1 is empty"),
     ("sharegpt", {"messages": "conversations"}, {"conversations": [{"role": "human", "value": "q"}]}, "turn 1 has no `from`"),
     ("sharegpt", {"messages": "conversations"}, {"conversations": [{"from": "human", "value": 1}]}, "no text in `value`"),
     ("preference-alpaca", ALPACA | {"chosen": "chosen", "rejected": "rejected"},
@@ -59,7 +62,7 @@ BAD = [
 def test_a_bad_row_is_named_with_file_and_line(
     format: str, columns: dict[str, str], row: Any, expected: str, tmp_path: Path
 ) -> None:
-    done = run(tmp_path, {"a.jsonl": lines([row])}, format=format, columns=columns, roles=CHAT)
+    done = run(tmp_path, {"a.jsonl": lines([row])}, format=format, columns=columns, roles=CHAT, drop=[])
     assert done.returncode == 1
     assert done.stderr.startswith("error: a.jsonl:1: ")
     assert expected in done.stderr

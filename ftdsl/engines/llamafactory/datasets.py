@@ -19,6 +19,7 @@ from ftdsl.engines.shared.sources import (
     first_source,
     name_of,
     passes_through,
+    refuse_unreadable,
     settings_in,
     shape_in,
 )
@@ -133,6 +134,7 @@ class Datasets:
                 self.context.refuse(key, why, "put the source into a `data` stage of its own")
         if item.name == "file" and "entry" in item.options:
             return self._existing(item, settings, key)
+        refuse_unreadable(self.context, item, key)
         return name_of(item), self._source(item, settings, key) | self._shape(item)
 
     def _source(self, item: Term, settings: Settings, key: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ftdsl.engines.shared.shell_stage import env_of
 from ftdsl.engines.shared.sources import beside, works
 from ftdsl.engines.shared.stage_context import StageContext
 from ftdsl.language.values import Amount, Range, StageRef, Term
-from ftdsl.recipe.shape import PAIRS, Shape, first_row, settings_of, shape_of
+from ftdsl.recipe.shape import Shape, first_row, own_format, settings_of, shape_of, shape_of_sources
 
 Spec = dict[str, Any]
 _OPTIONS = ("path", "id", "limit", "sample", "repeat", "weight", "split", "subset", "folder", "revision", "format")
@@ -32,10 +32,14 @@ def lower_data(context: StageContext) -> Job:
     sources = [source for item in _items(context, "source") if (source := _source(context, "source", item, inputs))]
     shape, kind = _shape(context)
     spec: Spec = {"stage": context.folder, "where": context.location}
-    spec |= _format(shape, kind)
+    spec |= shape.spec(kind)
+    _with_own_shape(context, "source", sources, shape, kind)
     spec |= {"sources": sources, **_cleaning(context, made_up=_made_up(sources))}
     spec |= {"mix": _mix(context, sources), "seed": _seed(context, "seed", context.plan.recipe.seed)}
     spec["holdout"] = _holdout(context, spec["seed"], inputs)
+    for part in ("eval", "test"):
+        if isinstance(held := spec["holdout"].get(part), dict) and "sources" in held:
+            _with_own_shape(context, f"holdout.{part}", held["sources"], shape, kind)
     if media := _media(context, shape, inputs):
         spec["media"] = media
     spec["tokenizer"] = _tokenizer(context, inputs)
@@ -175,37 +179,39 @@ def _shape(context: StageContext) -> tuple[Shape, str]:
     """The shape of the rows, and the kind of stage that reads them."""
     kind = context.plan.recipe.reader(context.stage)
     items = _items(context, "source") if context.stage.settings.items("source") else []
-    settings, row = context.stage.settings, None
-    formats = [_format_of(context, item) for item in items]
+    formats = {format for item in items if (format := _format_of(context, item, kind))}
     for part in ("holdout.eval", "holdout.test"):
-        for item in context.stage.settings.items(part):
-            own = settings_of(item).name("format") if isinstance(item, Term) else ""
-            if own not in ("", "auto", *formats):
-                context.refuse(
-                    part, f"rows that are held out have the format of the others, not `{own}`", "drop `format`"
-                )
-    if len(known_formats := {format for format in formats if format}) > 1:
-        help = "give each format a data stage of its own; the stage that trains takes several: data = [a, b]"
-        context.refuse("source", f"the sources have different formats: {', '.join(sorted(known_formats))}", help)
-    if items:
-        row = first_row(items[0], context.plan.recipe.folder, context.session.files)
-    if known_formats and context.name("format") in ("", "auto"):
-        settings = settings.with_values({"format": Term(min(known_formats))})
-    return shape_of(settings, row, kind), kind
+        formats |= {format for item in _parts(context, part) if (format := _format_of(context, item, kind))}
+    if len(formats) > 1 and "text" in formats:
+        help = "give each a data stage of its own; the stage that trains takes several: data = [a, b]"
+        context.refuse("source", f"plain text does not mix with other formats: {', '.join(sorted(formats))}", help)
+    return shape_of_sources(context.stage.settings, context.plan.recipe.folder, kind, context.session.files), kind
 
 
-def _format_of(context: StageContext, item: Term | StageRef) -> str:
-    """The format set at the source or at its stage, or that of its first row; "" if the row cannot be read."""
-    own = settings_of(item).name("format") if isinstance(item, Term) else ""
-    if (format_name := own or context.name("format")) not in ("", "auto"):
-        return format_name
+def _parts(context: StageContext, key: str) -> list[Term | StageRef]:
+    return [item for item in context.stage.settings.items(key) if isinstance(item, Term | StageRef)]
+
+
+def _own_shape(context: StageContext, item: Term | StageRef, kind: str) -> Shape | None:
+    """The shape of one source; None if nothing is known of its rows."""
+    own, settings = own_format(item), context.stage.settings
     row = first_row(item, context.plan.recipe.folder, context.session.files)
-    return shape_of(context.stage.settings, row, "sft").format if row is not None else ""
+    if row is None and not own:
+        return None
+    return shape_of(settings.with_values({"format": Term(own)}) if own else settings, row, kind)
 
 
-def _format(shape: Shape, kind: str) -> Spec:
-    family = "preference-" if kind in PAIRS else "kto-" if kind == "kto" else ""
-    return {"format": family + shape.format, "columns": dict(shape.columns), "roles": dict(shape.roles)}
+def _format_of(context: StageContext, item: Term | StageRef, kind: str) -> str:
+    shape = _own_shape(context, item, kind)
+    return shape.format if shape is not None else ""
+
+
+def _with_own_shape(context: StageContext, key: str, sources: list[Spec], shape: Shape, kind: str) -> None:
+    """Add to a source's entry how its rows are read, where they are not of the shape that is written."""
+    for entry, item in zip(sources, _parts(context, key), strict=False):
+        own = _own_shape(context, item, kind)
+        if own is not None and (own.format != shape.format or own.roles != shape.roles):
+            entry |= {"format": own.format, "columns": dict(own.columns), "roles": dict(own.roles)}
 
 
 def _media(context: StageContext, shape: Shape, inputs: list[str]) -> str | None:
@@ -225,13 +231,17 @@ def _media(context: StageContext, shape: Shape, inputs: list[str]) -> str | None
 
 def _cleaning(context: StageContext, *, made_up: bool) -> Spec:
     """Rules that drop rows. Generated rows of a smoke run are too similar and too short for most of them."""
-    drop = [overlay.plain(rule) for rule in context.get("drop") or ()]
+    rules = {rule.name: rule for rule in context.get("drop") or ()}
+    drop = list(rules)
     longest = _longest(context) if "too_long" in drop else None
     dedupe = context.name("dedupe") or "none"
     if made_up:
         return {"drop": ["bad_roles"], "dedupe": "none"}
     named = _named_rows(context)
     cleaning: Spec = {"drop": [rule for rule in drop if rule != "too_long"], "dedupe": dedupe}
+    at_most = {word: _share(rule.options["at_most"]) for word, rule in rules.items() if "at_most" in rule.options}
+    if at_most:
+        cleaning["at_most"] = at_most
     if dedupe == "near":
         share = context.option("dedupe", "share")
         cleaning["near"] = ALIKE if share is None else float(getattr(share, "number", share))
@@ -246,6 +256,10 @@ def _cleaning(context: StageContext, *, made_up: bool) -> Spec:
     if languages := context.get("languages"):
         cleaning["languages"] = [overlay.plain(language) for language in languages]
     return cleaning
+
+
+def _share(value: Any) -> float:
+    return float(getattr(value, "number", value))
 
 
 _NAMED_ROW = re.compile(

@@ -7,10 +7,12 @@ import re
 from pathlib import PurePosixPath
 
 from ftdsl.engines.shared.run_paths import seen_from_run
+from ftdsl.engines.shared.stage_context import StageContext
 from ftdsl.language.values import StageRef, Term
 from ftdsl.plan.plan import Plan
+from ftdsl.recipe.heads import PACKED
 from ftdsl.recipe.settings import Settings
-from ftdsl.recipe.shape import Shape, first_row, only_source, settings_of, shape_of, with_own_options
+from ftdsl.recipe.shape import Shape, first_row, only_source, settings_of, shape_of, shape_of_sources, with_own_options
 from ftdsl.session import Session
 
 CLOUDS = ("s3://", "gs://", "gcs://")
@@ -58,9 +60,24 @@ def settings_in(plan: Plan, item: Term | StageRef) -> Settings:
     return settings_of(item) if isinstance(item, Term) else with_own_options(plan.stage(item.key).stage.settings)
 
 
+def refuse_unreadable(context: StageContext, item: Term | StageRef, key: str) -> None:
+    """Refuse a file of a training stage, or rows in it, that engines do not read and a data stage does."""
+    if not isinstance(item, Term) or item.name != "file" or "entry" in item.options:
+        return
+    written, engine = str(item.options["path"]), context.engine.title
+    help = f'put it into a `data` stage: data rows {{ source = file("{written}") }}, and `data = rows` here'
+    if written.startswith(CLOUDS):
+        return
+    if (suffix := PurePosixPath(written).suffix) in PACKED:
+        context.refuse(key, f"{engine} reads no `{suffix}` files", help)
+    elif shape_in(context.plan, item, context.stage.kind, context.session).is_converted:
+        layout = "messages in other columns, content parts, or `tools` as a list"
+        context.refuse(key, f"{engine} does not read rows of this layout ({layout}); a data stage converts them", help)
+
+
 def shape_in(plan: Plan, item: Term | StageRef, kind: str, session: Session) -> Shape:
     """The shape of a data set's rows for a stage of that kind."""
     settings = settings_in(plan, item)
-    source = first_source(settings) if isinstance(item, StageRef) else item
-    row = first_row(source, plan.recipe.folder, session.files) if source else None
-    return shape_of(settings, row, kind)
+    if isinstance(item, Term):
+        return shape_of(settings, first_row(item, plan.recipe.folder, session.files), kind)
+    return shape_of_sources(settings, plan.recipe.folder, kind, session.files)

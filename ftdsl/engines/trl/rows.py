@@ -6,7 +6,7 @@ from dataclasses import field
 from typing import Any
 
 from ftdsl.engines.shared.run_paths import seen_from_run
-from ftdsl.engines.shared.sources import CLOUDS, OURS, passes_through, settings_in, shape_in
+from ftdsl.engines.shared.sources import CLOUDS, OURS, passes_through, refuse_unreadable, settings_in, shape_in
 from ftdsl.engines.shared.stage_context import StageContext
 from ftdsl.engines.trl import formats
 from ftdsl.language.values import Amount, StageRef, Term
@@ -42,6 +42,7 @@ class Rows:
             title = self.context.engine.title
             help = "put the source into a `data` stage of its own"
             self.context.refuse(key, f"{title} has no `{ours[0]}` for one data set", help)
+        refuse_unreadable(self.context, item, key)
         shape = shape_in(plan, item, kind, self.context.session)
         if media := [part for part in (*_MEDIA, "tools") if part in shape.columns]:
             why = f"{self.context.engine.title} stages read text: this data has {', '.join(media)}"

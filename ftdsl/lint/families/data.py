@@ -9,6 +9,7 @@ from ftdsl.diagnostics.suggest import closest
 from ftdsl.lint.config import Config, Dataset
 from ftdsl.lint.edits import drop, put
 from ftdsl.lint.rule import Findings, error, info, rule, warning
+from ftdsl.recipe.rows import far_too_long
 
 
 @rule("FT113")
@@ -138,17 +139,17 @@ def wrong_data_for_stage(config: Config) -> Findings:
                 f"`{dataset.name}` holds pairs, but a {config.stage} stage needs single answers",
                 help="use it in a `dpo` or `rm` stage",
             )
-        elif lacking := _lacking(dataset, entry, config.stage):
+        elif missing := lacking(dataset, entry, config.stage):
             have = ", ".join(f"`{name}`" for name in dataset.columns)
             yield error(
                 at,
-                f"rows of `{dataset.name}` have no {', '.join(f'`{name}`' for name in lacking)}, which `{config.stage}` needs",
+                f"rows of `{dataset.name}` have no {', '.join(f'`{name}`' for name in missing)}, which `{config.stage}` needs",
                 label=f"they have {have}",
                 help='name the columns in its entry of dataset_info.json: `"columns": {"prompt": "…", "response": "…"}`',
             )
 
 
-_DEFAULT_COLUMNS = {"prompt": "instruction", "response": "output", "messages": "conversations"}
+_DEFAULT_COLUMNS = {"prompt": "instruction", "query": "input", "response": "output", "messages": "conversations"}
 _NEEDED = {
     "pt": ("prompt",),
     "sft": ("prompt", "response"),
@@ -157,7 +158,7 @@ _NEEDED = {
 }
 
 
-def _lacking(dataset: Dataset, entry: Mapping[str, object], stage: str) -> list[str]:
+def lacking(dataset: Dataset, entry: Mapping[str, object], stage: str) -> list[str]:
     """Columns that a stage reads, by their names in the entry, and that the first row lacks; none if no row is available."""
     columns = entry.get("columns", _DEFAULT_COLUMNS)
     if not dataset.columns or not isinstance(columns, Mapping):
@@ -165,7 +166,20 @@ def _lacking(dataset: Dataset, entry: Mapping[str, object], stage: str) -> list[
     needed = ("messages",) if entry.get("formatting", "alpaca") != "alpaca" else _NEEDED.get(stage, ("prompt",))
     needed = (*needed, *(("chosen", "rejected") if entry.get("ranking") else ()))
     names = [columns[part] for part in needed if isinstance(columns.get(part), str)]
-    return [name for name in names if name not in dataset.columns]
+    missing = [name for name in names if name not in dataset.columns]
+    parts = _CHAT_READ if entry.get("formatting", "alpaca") != "alpaca" else _ALPACA_READ
+    optional = [columns[part] for part in parts if isinstance(columns.get(part), str)]
+    present = {name for look in dataset.looks for name in look.columns}
+    if dataset.looks and all(look.is_whole or look.rows >= _MANY for look in dataset.looks):
+        missing += [name for name in optional if name not in present and name not in missing]
+    return missing
+
+
+_CHAT_READ = ("system", "tools", "images", "videos", "audios", "kto_tag")
+_ALPACA_READ = ("query", "history", *_CHAT_READ)
+"""Parts that the engine looks up in every row once they have a column, `input` by default (llamafactory/data/converter.py)."""
+_MANY = 100
+"""Rows after which a column that none of them has is taken to be missing in all."""
 
 
 @rule("FT515")
@@ -274,6 +288,15 @@ def rows_are_cut(config: Config) -> Findings:
                 help=f"write {near}, or drop long rows",
                 fix=put(at, str(near), safe=False) if config.form != "recipe" else None,
             )
+        elif not length and limit and not config.on("packing") and config.stage != "pt" and config.form != "recipe":
+            looks = dataset.looks
+            long, rows = sum(far_too_long(look, limit) for look in looks), sum(len(look.lengths) for look in looks)
+            if long > 0.05 * rows:
+                of = f"{long:,} of the first {rows:,} rows of `{dataset.name}`"
+                text = f"{of} are much longer than {limit:g} tokens, and are cut"
+                yield warning(
+                    config.first("cutoff_len", "dataset"), text, help="raise `cutoff_len`, or leave long rows out"
+                )
 
 
 @rule("FT508")

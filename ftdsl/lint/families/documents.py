@@ -235,7 +235,9 @@ def wraps_another_model(config: Config) -> Findings:
     if document is None or not config.architecture:
         return
     given = document.get("fsdp_config.fsdp_transformer_layer_cls_to_wrap")
-    own_name = _plain(config.architecture)
+    own_name = _plain(config.architecture).removesuffix("text")
+    if own_name not in map(_plain, _ARCHITECTURES):  # models that see have layers of a language model's class
+        return
     for name in given.split(",") if isinstance(given, str) else ():
         plain = _plain(name.strip())
         whose = max((one for one in _ARCHITECTURES if plain.startswith(_plain(one))), key=len, default="")

@@ -60,10 +60,15 @@ def save_and_eval_intervals_differ(config: Config) -> Findings:
     save, measure = config.value("save_strategy"), config.value("eval_strategy")
     if save != measure:
         at = config.first("eval_strategy", "save_strategy", "load_best_model_at_end")
-        text = (
-            f"the best model needs a checkpoint per evaluation, but the run saves by {save} and evaluates by {measure}"
-        )
-        yield error(at, text, help="write the same for both", also=((config.at("save_strategy"), "saved here"),))
+        text = f"the best model needs a checkpoint per evaluation, but the run saves by {save} and "
+        text += "does not evaluate" if measure == "no" else f"evaluates by {measure}"
+        help = "write the same for both"
+        if measure == "no":
+            recipe = config.form == "recipe"
+            help = (
+                "write `evaluate { data = 5% }`" if recipe else f"write `eval_strategy: {save}`, and `val_size: 0.05`"
+            )
+        yield error(at, text, help=help, also=((config.at("save_strategy"), "saved here"),))
         return
     if save != "steps":
         return

@@ -31,6 +31,7 @@ def reference_is_the_base(config: Config) -> Findings:
     continued = config.has("adapter_name_or_path") and not config.on("create_new_adapter")
     if (
         config.trains
+        and config.form != "recipe"  # it names its reference
         and refers
         and continued
         and config.value("finetuning_type") == "lora"

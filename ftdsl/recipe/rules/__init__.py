@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ftdsl.recipe.recipe import Recipe
-from ftdsl.recipe.rules import data, destinations, evaluation, hardware, post_training, search, smoke
+from ftdsl.recipe.rules import data, destinations, evaluation, hardware, post_training, rows, search, smoke
 from ftdsl.session import Session
 
 RULES: tuple[Callable[[Recipe, Session], None], ...] = (
     hardware.no_hardware,
     data.files_exist,
     data.right_data_for_stage,
+    rows.rows_fit,
     smoke.made_by_smoke,
     destinations.destination_is_a_folder,
     destinations.destination_is_its_own,

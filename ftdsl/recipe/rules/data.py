@@ -12,7 +12,7 @@ from ftdsl.diagnostics.suggest import closest
 from ftdsl.language.values import StageRef, Term
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.recipe.settings import Settings
-from ftdsl.recipe.shape import first_row, settings_of, shape_of, with_own_options
+from ftdsl.recipe.shape import Shape, first_row, settings_of, shape_of, shape_of_sources
 from ftdsl.session import Session
 from ftdsl.source import Span
 
@@ -108,10 +108,9 @@ def right_data_for_stage(recipe: Recipe, session: Session) -> None:
 def _check_shape(recipe: Recipe, stage: Stage, key: str, item: Term | StageRef, session: Session) -> None:
     """Check the first row: pairs for dpo and reward, labels for kto, plain text for pretrain."""
     span = stage.spans.get(key, stage.span)
-    settings, origin = _settings(recipe, item)
-    if settings is None or origin is None:
+    shape = shape_for(recipe, item, stage.kind, session)
+    if shape is None:
         return
-    shape = shape_of(settings, first_row(origin, recipe.folder, session.files), stage.kind)
     if stage.kind == "pretrain" and shape.format != "text" and shape.row is not None:
         text = f"`{stage.name}` needs plain text, but these rows are {shape.format}"
         help = 'write rows as {"text": "…"}, or use an `sft` stage for answers'
@@ -146,11 +145,13 @@ def _part(column: str) -> str:
     return {"instruction": "prompt", "output": "response", "conversations": "messages"}.get(column, column)
 
 
-def _settings(recipe: Recipe, item: Term | StageRef) -> tuple[Settings | None, Term | StageRef | None]:
-    """(settings, source) of a source: for a data stage its settings and first source."""
+def shape_for(recipe: Recipe, item: Term | StageRef, kind: str, session: Session) -> Shape | None:
+    """The shape of a source's rows for a stage of a kind; None if another file describes them."""
     if isinstance(item, Term):
-        return (settings_of(item), item) if "entry" not in item.options else (None, None)
+        if "entry" in item.options:
+            return None
+        return shape_of(settings_of(item), first_row(item, recipe.folder, session.files), kind)
     stage = recipe.find(item.key)
-    if stage is None or stage.kind != "data":
-        return None, None
-    return with_own_options(stage.settings), next(named(stage.settings, "source"), None)
+    if stage is None or stage.kind != "data" or not any(named(stage.settings, "source")):
+        return None
+    return shape_of_sources(stage.settings, recipe.folder, kind, session.files)

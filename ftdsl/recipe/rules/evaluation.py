@@ -10,6 +10,7 @@ from typing import Any
 from ftdsl.diagnostics import guessed
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.language.values import Amount, Term
+from ftdsl.recipe.heads import head_of
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.recipe.rules.data import named
 from ftdsl.recipe.settings import Settings
@@ -62,7 +63,7 @@ def held_out_is_there(recipe: Recipe, session: Session) -> None:
         for key, sources in (("evaluate.data", "data"), ("holdout.eval", "source"), ("holdout.test", "source")):
             count = _count(stage.settings, key)
             total = _count_rows(stage, sources, recipe, session) if count else None
-            if total is not None and count >= total:
+            if total and count >= total:  # an empty file is FT527
                 text = f"cannot hold out {count} rows of {total}"
                 session.sink.error(
                     "FT069", text, stage.spans.get(key, stage.span), help="hold out a share, such as `5%`"
@@ -88,14 +89,18 @@ def _counted(stage: Stage, key: str, recipe: Recipe, session: Session) -> Iterat
     if len(list(named(stage.settings, key))) != len(stage.settings.items(key)):
         yield None
     for item in named(stage.settings, key):
+        if isinstance(item, Term) and "entry" in item.options:  # the file describes the rows
+            yield None
+            continue
         source_path = local_path(item, recipe.folder)
         paths = files_of(source_path, recipe.folder, session.files) if source_path is not None else []
         if not paths:
             yield None
         for path in paths:
             try:
+                head = head_of(path, session.files)
                 small = path.suffix == ".jsonl" and session.files.size(path) <= COUNTED
-                yield session.files.lines(path) if small else None
+                yield len(head.rows) if head.is_all else session.files.lines(path) if small else None
             except OSError:
                 yield None
 

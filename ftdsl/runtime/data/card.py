@@ -15,6 +15,7 @@ MARKS = (50, 90, 99)
 LONG = (512, 1024, 2048, 4096, 8192, 16384, 32768)
 REASONS = {
     "bad_roles": "speakers do not take turns", "empty": "question or answer empty", "no_text": "no text at all",
+    "broken": "not readable, or not of the format",
     "too_long": "longer than its reader takes", "tokens": "too short or too long", "languages": "in another language",
     "duplicates": "the same as another row", "near_duplicates": "almost the same as another row",
     "held_out": "held out for evaluation", "named": "named in the recipe",

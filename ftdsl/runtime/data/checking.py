@@ -5,20 +5,19 @@ What it does with each format: llamafactory/data/converter.py, data/formatter.py
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
 from typing import Any
 
-import orjson
-
+from .conversion import MARKS
 from .texts import Texts
 
 Row = dict[str, Any]
-MARKS = {"images": "<image>", "videos": "<video>", "audios": "<audio>"}
-"""The placeholder of each kind of file in a text (llamafactory/extras/constants.py)."""
 REASONS = (
     "", "bad_roles", "empty", "no_text", "too_long", "tokens", "languages", "duplicates", "near_duplicates", "held_out",
     "named",
+    "broken",
 )  # fmt: skip
 """Why a row is left out, by the number kept of it; 0 is none."""
 
@@ -32,7 +31,11 @@ class BadRowError(Exception):
 
 
 class DroppedError(Exception):
-    """A row left out by a rule the recipe names."""
+    """A row left out by a rule the recipe names; `reason` is one of REASONS, `text` says what is wrong with the row."""
+
+    def __init__(self, reason: str, text: str = "") -> None:
+        super().__init__(text)
+        self.reason, self.text = reason, text
 
 
 class Checker:
@@ -81,17 +84,33 @@ class Checker:
     def _text_of(self, row: Row, part: str) -> str:
         value = self._need(row, part)
         if not isinstance(value, str):
-            if value is None and self.drop & {"no_text", "empty"}:
-                raise DroppedError("empty" if "empty" in self.drop else "no_text")
+            if value is None and "no_text" in self.drop - {"empty"}:
+                raise DroppedError("no_text")
+            if value is None:
+                self._blank(f"`{self.columns[part]}` is null")
             raise BadRowError("type", f"`{self.columns[part]}` is text, not {kind_of(value)}")
         return value
 
     def _empty(self, part: str) -> None:
+        self._blank(f"`{self.columns[part]}` is empty")
+
+    def _blank(self, text: str) -> None:
+        """A question or answer without text. Raises: DroppedError, BadRowError; neither if only rows without any text go."""
         if "empty" in self.drop:
-            raise DroppedError("empty")
+            raise DroppedError("empty", text)
         if "no_text" not in self.drop:
-            text = f"`{self.columns[part]}` is empty (drop = [empty] leaves such rows out)"
-            raise BadRowError("empty", text)
+            raise BadRowError("empty", f"{text} (drop = [empty] leaves such rows out)")
+
+    def _nothing(self, text: str) -> None:
+        """Raises: DroppedError, BadRowError."""
+        self._blank(text)
+        raise DroppedError("no_text", text)
+
+    def _bad_roles(self, text: str) -> None:
+        """Raises: DroppedError, BadRowError."""
+        if "bad_roles" in self.drop:
+            raise DroppedError("bad_roles", text)
+        raise BadRowError("roles", text)
 
     def _text(self, row: Row) -> None:
         if not self._text_of(row, "prompt").strip():
@@ -115,7 +134,9 @@ class Checker:
 
     def _chat(self, row: Row) -> None:
         turns = self._need(row, "messages")
-        if not isinstance(turns, list) or not turns:
+        if not turns and isinstance(turns, list | None):
+            self._nothing(f"`{self.columns['messages']}` has no turns")
+        if not isinstance(turns, list):
             raise BadRowError("type", f"`{self.columns['messages']}` is a list of turns, not {kind_of(turns)}")
         names = [self._turn(turn, at) for at, turn in enumerate(turns, 1)]
         if names[0] == self.roles["system"]:
@@ -125,9 +146,7 @@ class Checker:
         asks, answers = (self.roles["user"], self.roles["tool"]), (self.roles["assistant"], self.roles["call"])
         wrong = any(name not in (answers if at % 2 else asks) for at, name in enumerate(names))
         if wrong or len(names) % 2 != (self.family == "preference"):
-            if "bad_roles" in self.drop:
-                raise DroppedError("bad_roles")
-            raise BadRowError("roles", f"speakers do not take turns: {', '.join(names)}")
+            self._bad_roles(f"speakers do not take turns: {', '.join(names)}")
 
     def _turn(self, turn: Any, at: int) -> str:
         """The role a turn plays."""
@@ -140,12 +159,20 @@ class Checker:
         if calls := turn.get("tool_calls"):
             self._calls([call.get("function") if isinstance(call, dict) else call for call in calls], at)
             return self.roles["call"]
-        if not isinstance(text := turn.get(content), str):
-            raise BadRowError("type", f"turn {at} has no text in `{content}`")
-        name = str(turn[role])
+        name, text = str(turn[role]), turn.get(content)
         if name not in list(self.roles.values())[2:]:
             known = ", ".join(list(self.roles.values())[2:])
-            raise BadRowError("roles", f"turn {at} is by `{name}`; known: {known}")
+            self._bad_roles(f"turn {at} is by `{name}`; known: {known}")
+        if name in (self.roles["user"], self.roles["assistant"]) and (
+            text is None or (isinstance(text, str) and not text.strip())
+        ):
+            if text is None and "no_text" in self.drop - {"empty"}:  # the engine would write "None"
+                raise DroppedError("no_text")
+            self._blank(f"turn {at} is empty")
+            return name
+        if not isinstance(text, str):
+            parts = ": it has a part that is neither text nor a local file" if isinstance(text, list) else ""
+            raise BadRowError("type", f"turn {at} has no text in `{content}`{parts}")
         if name == self.roles["call"]:
             self._calls(_parsed(text), at)
         return name
@@ -197,8 +224,8 @@ class Checker:
 
 def _parsed(text: str) -> Any:
     try:
-        return orjson.loads(text)
-    except ValueError:
+        return json.loads(text)
+    except (ValueError, RecursionError):
         return None
 
 

@@ -21,6 +21,8 @@ from .writing import Part, Writer
 PARTS_OF_ROWS = {"system": "system", "tools": "tools", "history": "history", "images": "images", "videos": "videos",
                  "audios": "audios"}  # fmt: skip
 """Columns that mean something to the engine by their usual names."""
+BAD = ("broken", "bad_roles", "empty", "no_text")
+"""Reasons to leave out a row that say something is wrong with it; a run reports them even if the recipe asked for it."""
 
 
 def prepare(spec: dict[str, Any]) -> int:
@@ -57,8 +59,9 @@ def _help(reporter: Reporter) -> str:
     return {
         "missing": 'name the columns the rows have: columns { prompt = "…", response = "…" }',
         "roles": 'name the speakers the rows have: roles { user = "…" }, or write drop = [bad_roles]',
-        "tools": 'write tools as text: json.dumps(row["tools"])',
+        "tools": 'write tools as JSON: [{"name": "…", "description": "…", "parameters": {…}}]',
         "empty": "drop = [empty] leaves such rows out",
+        "json": "drop = [broken(1%)] leaves such rows out, 1 % of all at most",
         "held out": "which part a row goes to follows from its content: with so few rows name a file, holdout { eval = file(…) }",
         "parts": "keep out less, or read more rows",
         "dropped": "keep more: drop, dedupe, tokens and languages say what goes",
@@ -91,7 +94,12 @@ def _enough(spec: dict[str, Any], names: list[str], choice: Choice, survey: Surv
             where, "there are no rows in it" if len(survey.spans) == 1 else "there are no rows in them", "files"
         )
         return
-    why = Counter(REASONS[number] for number in table.column("why").tolist() if number)
+    why = _dropped(survey)
+    for word, share in (spec.get("at_most") or {}).items():
+        every = table.rows + survey.unreadable
+        if why[word] > share * every:
+            text = f"{why[word]:,} of {every:,} rows would be left out ({word}), more than {100 * share:g} %"
+            reporter.error(spec["where"], text, "dropped")
     went = [f"{count:,} are dropped ({reason})" for reason, count in why.most_common()]
     went += [f"{len(kept):,} in `{name}`" for name in names if len(kept := choice.kept(PARTS.index(name)))]
     for name in names:
@@ -100,8 +108,23 @@ def _enough(spec: dict[str, Any], names: list[str], choice: Choice, survey: Surv
             reporter.error(spec["where"], message, "dropped" if why else "parts" if name == "train" else "held out")
 
 
+def _dropped(survey: Survey) -> Counter[str]:
+    """How many rows are left out, by reason."""
+    why = Counter(REASONS[number] for number in survey.table.column("why").tolist() if number)
+    if survey.unreadable:
+        why["broken"] += survey.unreadable
+    return why
+
+
 def _warn(spec: dict[str, Any], survey: Survey, choice: Choice) -> None:
     reporter, where = survey.reporter, spec["where"]
+    dropped = _dropped(survey)
+    if bad := [f"{dropped[word]:,} {word}" for word in BAD if dropped[word]]:
+        text = (
+            f"{sum(dropped[word] for word in BAD):,} of {survey.table.rows + survey.unreadable:,} rows are left out: "
+        )
+        help = f"they are in {spec['stage']}/dropped.jsonl; fix them, or bound their share: drop = [{bad[0].split()[1]}(1%)]"
+        reporter.warning(where, text + ", ".join(bad), "drop", "source", code="FT525", help=help)
     if (spec.get("tokens") or spec.get("longest")) and (why := at_hand(spec.get("tokenizer"))[1]):
         reporter.warning(where, f"lengths are judged by bytes, 4 a token: {why}", "tokens", "drop")
     for column, part in PARTS_OF_ROWS.items():
@@ -130,6 +153,8 @@ def _write(spec: dict[str, Any], survey: Survey, choice: Choice, names: list[str
     reporter.progress(0, None, "lengths", now=True)
     if not writer.dropped:
         os.remove(os.path.join(folder, "dropped.jsonl"))
+    if survey.unreadable:
+        writer.dropped["broken"] += survey.unreadable
     report = facts.facts(spec, survey, choice, writer, parts, shown, counted)
     _put(folder, "report.json", facts.text(report))
     _put(folder, "card.html", card.html(report))

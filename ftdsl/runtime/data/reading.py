@@ -38,6 +38,7 @@ def _named(path: str) -> list[str]:
 def _file(name: str) -> File:
     kind = unpacked(name).rpartition(".")[2]
     kinds = {
+        "jsonl": formats.line_rows,
         "csv": formats.csv_rows, "parquet": formats.parquet_rows, "json": formats.json_rows, "txt": formats.text_rows,
     }  # fmt: skip
     blocks = kinds.get(kind, formats.lines)

@@ -16,6 +16,7 @@ from xxhash import xxh3_64_intdigest
 
 from .blocks import Block
 from .checking import REASONS, BadRowError, Checker, DroppedError
+from .conversion import Converter
 from .languages import Languages
 from .near_duplicates import Sketcher
 from .tokens import Counting
@@ -47,6 +48,10 @@ class Scanned:
     """How many rows have these columns."""
     undetected: int = 0
     """Rows too short to detect their language, which stay."""
+    converted: int = 0
+    """Rows that are not written as they were read."""
+    unreadable: int = 0
+    """What is no row, and is left out by `drop = [broken]`."""
 
 
 class Scanner:
@@ -54,6 +59,8 @@ class Scanner:
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self.checker = Checker(spec)
+        self._converters = [Converter(spec, source) for source in spec["sources"]]
+        self._skips = "broken" in (spec.get("drop") or ())
         self.tokens = self.languages = self.near = None
         if spec.get("tokens") or spec.get("longest"):
             self.tokens = Counting(spec)
@@ -62,8 +69,9 @@ class Scanner:
         if spec.get("dedupe") == "near":
             self.near = Sketcher(spec["near"])
 
-    def scan(self, block: Block) -> Scanned:
-        """Every row of a block: parsed, checked, hashed, measured."""
+    def scan(self, block: Block, source: int) -> Scanned:
+        """Every row of a block of a source: parsed, converted, checked, hashed, measured."""
+        convert, converted = self._converters[source].row, 0
         positions: list[int] = []
         whys: list[int] = []
         digests: list[int] = []
@@ -81,7 +89,7 @@ class Scanner:
             kinds.append(kind)
             before.append(len(positions))
 
-        unread = deque(block.errors)
+        unread = deque(() if self._skips else block.errors)
         for number, (position, line) in enumerate(block.numbered()):
             while unread and unread[0][0] <= number:
                 bad(*unread.popleft()[1:], "unreadable")
@@ -89,18 +97,24 @@ class Scanner:
             questions: list[str] = []
             answers: list[str] = []
             try:
-                row = parsed(line)
+                read = parsed(line)
+                row = convert(read)
+                converted += row is not read
                 questions, answers = self.checker.check(row)
                 keys[tuple(row)] += 1
                 digest = xxh3_64_intdigest(dumps(row, option=SORTED))
             except BadRowError as error:
-                bad(position, str(error), error.kind)
-                continue
+                if not self._skips:
+                    bad(position, str(error), error.kind)
+                    continue
+                why = REASONS.index("broken")
             except orjson.JSONEncodeError:  # it reads what is deeper than it writes
-                bad(position, "nested deeper than 254 levels", "json")
-                continue
+                if not self._skips:
+                    bad(position, "nested deeper than 254 levels", "json")
+                    continue
+                why = REASONS.index("broken")
             except DroppedError as error:
-                why = REASONS.index(str(error))
+                why = REASONS.index(error.reason)
             positions.append(position)
             whys.append(why)
             digests.append(digest)
@@ -120,6 +134,8 @@ class Scanner:
             kinds,
             np.array(before, np.uint32),
             keys,
+            converted=converted,
+            unreadable=len(block.errors) if self._skips else 0,
         )
         self._measure(texts, scanned)
         return scanned

@@ -7,7 +7,7 @@ import os
 import signal
 import zlib
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -29,22 +29,24 @@ BROKEN = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
 
 @dataclass
 class Span:
-    """The rows of a file in the table: from `start` up to `end`."""
+    """The rows of a file in the table: from `start` up to `end`. `converted`: some are not written as they were read."""
 
     source: int
     file: File
     start: int = 0
     end: int = 0
+    converted: bool = False
 
 
 class Survey:
     """Fills the table. `spans` are the files in the order of their rows; `undetected`: rows whose language cannot be detected;
-    `columns`: how many rows have each.
+    `columns`: how many rows have each; `unreadable`: what is no row, and is left out.
     """
 
     def __init__(self, spec: dict[str, Any], table: Table, reporter: Reporter) -> None:
         self.sources: list[dict[str, Any]] = spec["sources"]
         self.table, self.reporter, self.undetected = table, reporter, 0
+        self.unreadable = 0
         self.spans: list[Span] = []
         self.columns: Counter[str] = Counter()
         self._spec = spec
@@ -60,7 +62,7 @@ class Survey:
         """Every row of every source, or the first `limit`."""
         started: set[int] = set()
         with _Scans(self._spec, self._size) as scans:
-            for number, block, scanned in scans.through(self._blocks()):
+            for number, block, scanned in scans.through(self._blocks(), [span.source for span in self.spans]):
                 span = self.spans[number]
                 if number not in started:
                     started.add(number)
@@ -101,6 +103,8 @@ class Survey:
         self.reporter.errors += len(scanned.kinds) - len(scanned.errors)
         self.reporter.kinds.update(scanned.kinds)
         self.undetected += scanned.undetected
+        self.unreadable += scanned.unreadable
+        span.converted |= scanned.converted > 0
         for names, rows in scanned.keys.items():
             self.columns.update(dict.fromkeys(names, rows))
         self.table.add(scanned)
@@ -138,16 +142,18 @@ class _Scans:
         if self._pool:
             self._pool.shutdown(cancel_futures=True)
 
-    def through(self, blocks: Iterator[tuple[int, Block]]) -> Iterator[tuple[int, Block, Scanned]]:
-        """Raises: CannotReadError when a process is killed."""
+    def through(
+        self, blocks: Iterator[tuple[int, Block]], sources: Sequence[int]
+    ) -> Iterator[tuple[int, Block, Scanned]]:
+        """`sources`: of each file, by its number. Raises: CannotReadError when a process is killed."""
         if self._pool is None:
             for number, block in blocks:
-                yield number, block, _scan(block)
+                yield number, block, _scan(block, sources[number])
             return
         waiting: deque[tuple[int, Block, Future[Scanned]]] = deque()
         try:
             for number, block in blocks:
-                waiting.append((number, block, self._pool.submit(_scan, block)))
+                waiting.append((number, block, self._pool.submit(_scan, block, sources[number])))
                 if len(waiting) > self._many + 1:
                     yield _done(*waiting.popleft())
             while waiting:
@@ -178,5 +184,5 @@ def _child() -> bool:
     return parent_process() is not None
 
 
-def _scan(block: Block) -> Scanned:
-    return _scanner[0].scan(block)
+def _scan(block: Block, source: int) -> Scanned:
+    return _scanner[0].scan(block, source)

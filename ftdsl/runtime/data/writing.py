@@ -17,6 +17,7 @@ from . import mixing
 from .blocks import CannotReadError
 from .checking import REASONS
 from .choosing import PARTS, Choice
+from .conversion import Converter
 from .reporter import Reporter
 from .surveying import BROKEN, Span
 from .table import Table
@@ -73,6 +74,7 @@ class Writer:
         self.dropped: Counter[str] = Counter()
         self._folder = spec["stage"]
         self._total = int(choice.copies.sum())
+        self._converters = [Converter(spec, source) for source in spec["sources"]]
         self._done = 0
 
     def write(self, names: list[str]) -> dict[str, Part]:
@@ -134,7 +136,7 @@ class Writer:
                     row["like"] = self.where(twin)
                 if words := self.choice.reasons.get(start + at):
                     row["reason"] = words
-                lines_left_out.append(orjson.dumps(row)[:-1] + b',"row":' + lines[at] + b"}")
+                lines_left_out.append(orjson.dumps(row)[:-1] + b',"row":' + _as_json(lines[at], reason) + b"}")
         left_out.write(lines_left_out)
 
     def _position(self, row: int) -> int:
@@ -158,12 +160,22 @@ class Writer:
                 if row >= span.end:
                     break
                 lines = [line.strip() for _, line in block.numbered()][: span.end - row]
+                if span.converted:
+                    lines = [self._converted(line, span.source) for line in lines]
                 yield row, lines
                 row += len(lines)
         except BROKEN as error:
             raise CannotReadError(f"{span.file.name} cannot be read a second time: {error}") from None
         if row != span.end:
             raise CannotReadError(f"{span.file.name} changed while it was read")
+
+    def _converted(self, line: bytes, source: int) -> bytes:
+        try:
+            row = orjson.loads(line)
+        except orjson.JSONDecodeError:  # left out
+            return line
+        made = self._converters[source].row(row)
+        return line if made is row else orjson.dumps(made)
 
     # --- mixtures
 
@@ -201,6 +213,17 @@ class Writer:
                     part = self.choice.part[start : start + len(lines)]
                     chosen = np.flatnonzero((copies > 0) & (part == 0)).tolist()
                     yield from _repeated(lines, chosen, copies[chosen].tolist())
+
+
+def _as_json(line: bytes, reason: str) -> bytes:
+    """A row as it was read; as a text if it may be no JSON."""
+    if reason != "broken":
+        return line
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return orjson.dumps(line.decode("utf-8", "replace"))
+    return line
 
 
 def _repeated(lines: list[bytes], chosen: list[int], times: list[int]) -> list[bytes]:

@@ -84,7 +84,10 @@ def reference(context: StageContext) -> Params:
     if isinstance(value, StageRef):
         lineage = context.plan.stage(value.key).stage.result
     elif isinstance(value, Term):
-        return {"ref_model": context.paths.model(value)}
+        path = context.paths.model(value)
+        if lineage is not None and _needs_reference(context) and path == context.paths.model(lineage.base):
+            return {}  # what the engine compares with: the model with its adapter switched off
+        return {"ref_model": path}
     elif not _needs_reference(context):
         return {}
     if lineage is None:
