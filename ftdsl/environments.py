@@ -54,11 +54,17 @@ def python_in(folder: Path) -> Path:
     return folder / "bin" / "python"
 
 
-def candidates(engine: str, env: Mapping[str, str], *, flag: str = "", recipe: str = "") -> Iterator[tuple[Path, str]]:
+def candidates(
+    engine: str, env: Mapping[str, str], *, flag: str = "", recipe: str = "", variable: str = ""
+) -> Iterator[tuple[Path, str]]:
     """(Python, source) in the order in which they are tried. A named one (flag, variable, recipe) is the only candidate; flag and
-    variable may name one for each of several engines: `llamafactory=P,trl=Q`."""
-    named = (_of_engine(engine, flag), _of_engine(engine, env.get("FTC_ENGINE_PYTHON", "")), recipe)
-    for text, source in zip(named, NAMED, strict=True):
+    variable may name one for each of several engines: `llamafactory=P,trl=Q`.
+
+    variable: the environment variable that names it, where that is not the engine's (a tool).
+    """
+    by_variable = env.get(variable, "") if variable else _of_engine(engine, env.get(NAMED[1], ""))
+    named = (_of_engine(engine, flag), by_variable, recipe)
+    for text, source in zip(named, (NAMED[0], variable or NAMED[1], NAMED[2]), strict=True):
         if text:
             yield Path(text).expanduser(), source
             return

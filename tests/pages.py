@@ -233,7 +233,7 @@ HANDBOOK = [
     Lesson("1", "full fine-tuning", "full {}, optim { name = adamw, lr = 1e-5 }, parallel { strategy = zero3 }", _RUN),
     Lesson("1", "LoRA", "lora { rank = 8 }", _RUN),
     Lesson("1", "QLoRA", "lora { rank = 8 }, quantize { bits = 4 }", f"{_RUN}, examples/qlora_24gb.ft"),
-    Lesson("1", "adapters for several tasks", "adapter { size = 64 }", ""),
+    Lesson("1", "adapters for several tasks", "adapter { size = 64 }", "run in tests/real/test_trl_policy.py"),
     Lesson("1", "prefix tuning", "prefix { tokens = 30 }", "run in tests/real/test_trl.py, on TRL"),
     Lesson("1", "the method by memory", "", "the table below, `ftc plan`"),
     Lesson(
@@ -327,7 +327,7 @@ HANDBOOK = [
         _RUN,
     ),
     Lesson("5.3", "rolling back", "lora {}, guard { nan = rollback }", _GUARD),
-    Lesson("6.1", "MoE-LoRA", "lora { experts = 4 }", ""),
+    Lesson("6.1", "MoE-LoRA", "lora { experts = 4 }", "run in tests/real/test_trl_policy.py"),
     Lesson("6.2", "dynamic rank", "lora { rank_budget = 16 }", "run in tests/real/test_trl.py, on TRL"),
 ]
 

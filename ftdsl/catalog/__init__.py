@@ -394,7 +394,7 @@ def _parameter_statuses(engine: str) -> Mapping[str, ParameterStatus]:
     return statuses
 
 
-_GROUPS = ("file", "train", "dpo", "kto", "ppo", "data", "eval", "merge", "stage_quantize", "shell")
+_GROUPS = ("file", "train", "dpo", "kto", "ppo", "grpo", "distill", "data", "eval", "merge", "stage_quantize", "shell")
 
 
 def parameters_of(entry: Mapping[str, Any]) -> list[str]:

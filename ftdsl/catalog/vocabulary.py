@@ -16,8 +16,22 @@ from ftdsl.record import frozen
 
 DATA = Path(__file__).parent / "data"
 
-STAGE_KINDS = ("data", "pretrain", "sft", "reward", "dpo", "kto", "ppo", "eval", "merge", "quantize", "shell")
-TRAINING = ("pretrain", "sft", "reward", "dpo", "kto", "ppo")
+STAGE_KINDS = (
+    "data",
+    "pretrain",
+    "sft",
+    "reward",
+    "dpo",
+    "kto",
+    "ppo",
+    "grpo",
+    "distill",
+    "eval",
+    "merge",
+    "quantize",
+    "shell",
+)
+TRAINING = ("pretrain", "sft", "reward", "dpo", "kto", "ppo", "grpo", "distill")
 
 
 ANY_NAME = "*"

@@ -1,4 +1,4 @@
-"""`ftc engine install|list|doctor|trust`: engines are environments of their own; ftc itself stays light."""
+"""`ftc engine install|list|doctor|trust`: engines and tools are environments of their own; ftc itself stays light."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser = verbs.add_parser("engine", help="install and examine engines", description=__doc__)
     inner = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
     install = inner.add_parser("install", help="build or complete an engine's environment")
-    install.add_argument("name", help="llamafactory, trl, …")
+    install.add_argument("name", help="llamafactory, trl, lm-eval, mergekit, llmcompressor, …")
     install.add_argument("--cpu", action="store_true", help="torch without CUDA")
     install.add_argument("--deepspeed", action="store_true", help="DeepSpeed too (ZeRO)")
     install.add_argument("--python", type=Path, metavar="P", help="complete this Python's environment instead")
@@ -40,6 +40,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 def run_install(args: argparse.Namespace) -> int:
     """Exit 0 with the environment ready, 1 when it cannot be made."""
     from ftdsl.engines import registry
+    from ftdsl.engines.tools.tool import TOOLS
     from ftdsl.environments import folder_of, python_in, user_folder
     from ftdsl.run.environments import not_started, probe
     from ftdsl.run.install import InstallError, Wish, install
@@ -47,8 +48,8 @@ def run_install(args: argparse.Namespace) -> int:
 
     if not _known(args.name):
         return 2
-    engine = registry.get(args.name)
-    assert engine is not None, "it is known"
+    installed = TOOLS.get(args.name) or registry.get(args.name)
+    assert installed is not None, "it is known"
     folder = args.folder or (user_folder(args.name, os.environ) if args.user else folder_of(args.name))
     there = args.python is None and python_in(folder).exists() and not args.trust
     if there and (why := not_started(python_in(folder), str(folder), os.environ)):
@@ -57,7 +58,7 @@ def run_install(args: argparse.Namespace) -> int:
         return 1
     try:
         python = install(
-            Wish(folder, args.python, args.cpu, args.deepspeed, engine.requirements, engine.title),
+            Wish(folder, args.python, args.cpu, args.deepspeed, installed.requirements, installed.title),
             lambda text: print(text, file=sys.stderr, flush=True),
         )
     except InstallError as error:
@@ -81,15 +82,16 @@ def run_install(args: argparse.Namespace) -> int:
 
 
 def _known(name: str) -> bool:
-    """Whether there is an engine of that name; prints an error if not."""
+    """Whether there is an engine or a tool of that name; prints an error if not."""
     from ftdsl.diagnostics.suggest import closest
     from ftdsl.engines import registry
+    from ftdsl.engines.tools.tool import TOOLS
 
-    if registry.get(name) is not None:
+    if name in TOOLS or registry.get(name) is not None:
         return True
-    guess = closest(name, registry.names())
-    hint = f"did you mean `{guess}`?" if guess else f"engines: {', '.join(registry.names())}"
-    print(f"error: there is no engine `{name}`; {hint}", file=sys.stderr)
+    guess = closest(name, [*registry.names(), *TOOLS])
+    known = f"engines: {', '.join(registry.names())}; tools: {', '.join(TOOLS)}"
+    print(f"error: there is no engine `{name}`; {f'did you mean `{guess}`?' if guess else known}", file=sys.stderr)
     return False
 
 
@@ -115,13 +117,15 @@ def run_list(args: argparse.Namespace) -> int:
 
     from ftdsl import catalog
     from ftdsl.engines import registry
+    from ftdsl.engines.tools.tool import TOOLS
     from ftdsl.environments import candidates, installed
     from ftdsl.run.environments import not_started, probe, trusting
     from ftdsl.session import Files
 
     environments: list[tuple[dict[str, object], str]] = []
-    for name in registry.names():
-        for python, source in candidates(name, os.environ):
+    for name in (*registry.names(), *TOOLS):
+        variable = TOOLS[name].variable if name in TOOLS else ""
+        for python, source in candidates(name, os.environ, variable=variable):
             why = not_started(python, source, os.environ)
             environment = None if why else probe(python, source)
             packages = dict(installed(python, Files()) if why else environment.packages if environment else {})
@@ -146,7 +150,8 @@ def run_list(args: argparse.Namespace) -> int:
 def run_doctor(args: argparse.Namespace) -> int:
     """Exit 0 if the engine can train, 1 if something that it needs is missing."""
     from ftdsl.engines import registry
-    from ftdsl.run.doctor import examine
+    from ftdsl.engines.tools.tool import TOOLS
+    from ftdsl.run.doctor import examine, examine_tool
     from ftdsl.run.environments import NoEngineError, find
 
     args.name = args.name or registry.default().name
@@ -158,8 +163,7 @@ def run_doctor(args: argparse.Namespace) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     engine = registry.get(args.name)
-    assert engine is not None, "it is known"
-    checks = examine(environment, engine)
+    checks = examine(environment, engine) if engine else examine_tool(environment, TOOLS[args.name])
     if not args.json:
         print(environment.describe(args.name))
     return show_checks(checks, as_json=args.json)

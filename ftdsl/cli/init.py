@@ -19,6 +19,7 @@ TEMPLATES = {
     "qlora": ("qlora_24gb.ft", "a GPU of 24 GB", "QLoRA of an 8B model"),
     "align": ("align_8gpu.ft", "8 GPUs of 80 GB", "SFT, DPO, a gated eval, a merge"),
     "zero3": ("handbook_14b.ft", "4 GPUs of 80 GB", "LoRA of a 14B model whose weights are split over the GPUs"),
+    "grpo": ("grpo.ft", "CPU, 3 minutes", "a small model learns from a reward that is checked (TRL)"),
     "sweep": ("sweep.ft", "a GPU of 40 GB", "axes: the same stage for several learning rates and ranks"),
     "search": ("search.ft", "CPU", "a study: Optuna looks for rate, rank, batch and warm-up"),
 }

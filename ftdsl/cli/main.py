@@ -21,6 +21,7 @@ VERBS = (
     "check",
     "fmt",
     "plan",
+    "data",
     "compile",
     "run",
     "status",

@@ -211,6 +211,13 @@ class Curves:
         return named or any(name in ("reward", "kl") or name.startswith(REWARDS) for name in self.more)
 
     @cached_property
+    def of_answers(self) -> bool:
+        """Whether the loss is that of a policy on its own answers, which says nothing about how well it does: the reward does."""
+        return self.config.get("stage") == "ppo" or any(
+            name in ("reward", "frac_reward_zero_std") for name in self.more
+        )
+
+    @cached_property
     def batch(self) -> int:
         """Rows that one process puts into an optimizer step, by the config; 0 where that is not known."""
         micro = self.number("per_device_train_batch_size")

@@ -54,7 +54,7 @@ class CurvesBuilder:
         for row in rows:
             metrics = row.get("metrics")
             if row["event"] == "step":
-                self.add(row["step"], row)
+                self.add(row["step"], {**row, **(metrics if isinstance(metrics, dict) else {})})
             elif row["event"] == "eval" and isinstance(metrics, dict) and "step" in row:
                 self.add(row["step"], {f"eval_{name}": value for name, value in metrics.items()})
 

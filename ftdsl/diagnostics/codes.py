@@ -231,6 +231,9 @@ CODES = {
     "FT621": "stage-cycle",
     "FT622": "wrong-hand-off",
     "FT623": "two-methods",
+    "FT624": "reward-not-usable",
+    "FT625": "no-room-for-the-answer",
+    "FT626": "needs-a-teacher",
     # FT7xx memory, disk, choices made for the author
     "FT700": "chosen-for-you",
     "FT701": "does-not-fit",
@@ -262,4 +265,11 @@ CODES = {
     "FT956": "destination-is-a-file",
     "FT957": "destination-is-an-input",
     "FT958": "training-went-wrong",
+    "FT970": "result-fails-its-proof",
+    "FT971": "adapter-lost-in-rounding",
+    "FT972": "models-do-not-match",
+    "FT973": "cannot-be-uploaded",
+    "FT974": "cannot-be-scored",
+    "FT975": "cannot-be-quantised",
+    "FT976": "rows-not-made-yet",
 }

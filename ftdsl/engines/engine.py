@@ -38,6 +38,8 @@ class Engine:
     distributions: those whose versions may change a result, the package first;
     requirements: what `ftc engine install` installs beside torch; (): LLaMA-Factory's, in run/install.py;
     probe: the module whose import shows that it can train, for `ftc engine doctor`;
+    show: its program and verb that write the first rows of a stage as the model sees them, for `ftc data show`, in the shape of
+    runtime/show.py (empty: it cannot);
     parameters: the parameters that a stage can have, where they differ by kind of stage (by default the engine's whole schema);
     linted: whether the rules of `ftdsl.lint` are about its parameters;
     step_rows: the program of `ftdsl/runtime` that names the rows of a step, "" where there is none;
@@ -52,6 +54,7 @@ class Engine:
     package: str = ""
     distributions: tuple[str, ...] = ()
     probe: str = ""
+    show: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()
     parameters: Callable[[Stage, Versions], Mapping[str, Fact]] | None = None
     linted: bool = False

@@ -88,12 +88,16 @@ class Command:
 
 @frozen
 class Gate:
-    """A bound on a metric. op: `at_least`, `at_most`, or `no_worse` (`than` is the folder of the stage to compare with)."""
+    """A bound on a metric. op: `at_least`, `at_most`, or `no_worse` (`than` is the folder of the stage to compare with, or "" for
+    the model that the stage itself scores as `against`). stderrs: how many standard errors of the difference are added to the
+    bound.
+    """
 
     metric: str
     op: str
     bound: float
     than: str = ""
+    stderrs: float = 0.0
 
 
 @frozen
@@ -107,7 +111,8 @@ class Job:
     result: path (relative to the run folder) of what it makes, and `result_kind` what that is;
     processes: planned world size, over `nodes`, of which each is started as `by_hand` says;
     outputs: what a script must leave, seen from the run folder;
-    environment: the name of the environment it runs in (an engine's), "" for any Python;
+    environment: the name of the environment it runs in (an engine's or a tool's), "" for any Python;
+    uploads: the Hub's repository that it uploads to;
     packages: distributions that environment must have; env values may be `Raw`
     references (secrets).
     """
@@ -134,6 +139,7 @@ class Job:
     header: tuple[str, ...] = ()
     environment: str = ""
     packages: tuple[str, ...] = ()
+    uploads: str = ""
     outputs: tuple[str, ...] = ()
 
     @property

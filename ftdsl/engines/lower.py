@@ -17,6 +17,8 @@ from ftdsl.engines.shared.scratch import lower_scratch, scratch_folders
 from ftdsl.engines.shared.shell_stage import lower_shell
 from ftdsl.engines.shared.sources import passes_through
 from ftdsl.engines.shared.stage_context import StageContext
+from ftdsl.engines.tools import model_merges, quantising
+from ftdsl.engines.tools.evaluation import lower_eval
 from ftdsl.lint.versions import check_versions
 from ftdsl.plan.engine import Abilities, EngineOf
 from ftdsl.plan.plan import Plan
@@ -70,7 +72,13 @@ def _lower_stage(context: StageContext) -> Job | None:
     if kind == "data" and passes_through(context.stage.settings):
         return None
     lowering = WITHOUT_ENGINE.get(kind) or context.engine.lowerings.get(kind)
-    if lowering is not None:
+    if model_merges.wants(context):
+        return model_merges.job(context)
+    if quantising.wants(context):
+        return quantising.job(context)
+    if kind == "eval" and (job := lower_eval(context, lowering)) is not None:
+        return job
+    if lowering is not None and kind != "eval":
         return lowering(context)
     text = f"`{kind}` stages cannot be compiled for {context.engine.title} yet"
     context.session.sink.error("FT012", text, context.stage.span)

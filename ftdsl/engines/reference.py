@@ -15,7 +15,7 @@ from ftdsl.engines.shared.overlay import entries
 from ftdsl.language.types import describe, parse_type
 from ftdsl.record import frozen
 
-GROUPS = ("train", "dpo", "kto", "ppo", "data", "eval", "merge", "stage_quantize", "shell")
+GROUPS = ("train", "dpo", "kto", "ppo", "grpo", "distill", "data", "eval", "merge", "stage_quantize", "shell")
 """Tables of keys of a stage outside its blocks."""
 
 _NAMES = {"train": "every training stage", "stage_quantize": "quantize", "file": "the file"}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ftdsl.catalog.generate import update
+from ftdsl.catalog.vocabulary import TRAINING
 from ftdsl.engines.reference import BlockEntry, KeyEntry, blocks, functions
 from ftdsl.language.types import describe, parse_type
 
@@ -24,9 +25,9 @@ A key of a stage may also be written at file level: it is then the default of ev
 a stage without it is an error; `auto` is planned, and `ftc plan` says what was chosen and why.
 """
 
-_TITLES = {"file": "The file", "train": "Every training stage (pretrain, sft, reward, dpo, kto, ppo)", "dpo": "dpo",
+_TITLES = {"file": "The file", "train": f"Every training stage ({', '.join(TRAINING)})", "dpo": "dpo",
            "stage_quantize": "quantize, the stage"}  # fmt: skip
-_STAGES = ("data", "dpo", "kto", "ppo", "eval", "merge", "stage_quantize", "shell")
+_STAGES = ("data", "dpo", "kto", "ppo", "grpo", "distill", "eval", "merge", "stage_quantize", "shell")
 
 
 def page() -> str:

@@ -25,7 +25,7 @@ NOWHERE = Span(Source("", ""), 0, 0)
 RESERVED = frozenset(("let", "param", "include", "from", "in", "as", "true", "false", "null"))
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NUMBER = re.compile(r"(\d[\d_]*(?:\.\d[\d_]*)?(?:[eE][+-]?\d+)?) ?([A-Za-z]+(?: [a-z]+)?|%)?", re.ASCII)
-_APART = ("epoch", "epochs", "step", "steps", "token", "tokens", "USD", "EUR", "GBP", "CNY", "JPY")
+_APART = ("epoch", "epochs", "step", "steps", "token", "tokens", "stderr", "stderrs", "USD", "EUR", "GBP", "CNY", "JPY")
 """Units with a space before them."""
 
 

@@ -74,6 +74,7 @@ _DESCRIPTIONS = {
     "steps": "a number of steps such as `100 steps`",
     "epochs": "a number of epochs such as `1 epoch`",
     "tokens": "a number of tokens such as `500M tokens`",
+    "stderrs": "standard errors such as `1 stderr`",
     "every": "an interval such as `100 steps`, `1 epoch`, `25%` or `never`",
     "warmup": "a share such as `3%` or steps such as `100 steps`",
     "level": "a share such as `10%` or a number",

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from ftdsl.record import frozen
 
-Dimension: TypeAlias = Literal["", "share", "count", "bytes", "time", "epochs", "steps", "tokens", "money"]
+Dimension: TypeAlias = Literal["", "share", "count", "bytes", "time", "epochs", "steps", "tokens", "money", "stderrs"]
 
 SCALES = {
     "": 1,
@@ -34,6 +34,8 @@ _THINGS: dict[str, Dimension] = {
     "steps": "steps",
     "token": "tokens",
     "tokens": "tokens",
+    "stderr": "stderrs",
+    "stderrs": "stderrs",
 }
 _MONEY = ("USD", "EUR", "GBP", "CNY", "JPY")
 

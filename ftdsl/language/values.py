@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 from ftdsl.record import frozen
 from ftdsl.source import Span
 
-AmountUnit: TypeAlias = Literal["epochs", "steps", "tokens", "time", "share", "count", "rate"]
+AmountUnit: TypeAlias = Literal["epochs", "steps", "tokens", "time", "share", "count", "rate", "stderrs"]
 
 
 @frozen(eq=True)

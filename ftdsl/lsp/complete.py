@@ -28,6 +28,7 @@ _UNITS: Mapping[str, tuple[str, ...]] = {
     "share": ("%",),
     "part": ("%",),
     "level": ("%",),
+    "stderrs": ("stderr",),
     "count": ("k", "M", "Ki", "Mi"),
 }
 _USES: Mapping[str, tuple[str, ...]] = {

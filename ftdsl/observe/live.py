@@ -151,7 +151,11 @@ class LiveView:
         text = Text(overflow="ellipsis")
         if stage.total:
             text.append(f"{stage.step}/{stage.total} {one_line(stage.what)}  ")
-        if stage.loss is not None and stage.what == "steps":
+        if stage.reward is not None and stage.what == "steps":
+            text.append(f"reward {steady(stage.reward)} ")
+            text.append(sparkline(stage.rewards, 16), "cyan")
+            text.append("  ")
+        elif stage.loss is not None and stage.what == "steps":
             text.append(f"loss {steady(stage.loss)} ")
             text.append(sparkline([loss for _, loss in stage.losses], 16), "cyan")
             text.append("  ")

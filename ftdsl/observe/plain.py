@@ -67,7 +67,9 @@ def progress_text(stage: StageProgress, now: float) -> str:
     parts = []
     if stage.what:
         parts.append(f"{stage.step}{f'/{stage.total}' if stage.total else ''} {stage.what}")
-    if stage.loss is not None and stage.what == "steps":
+    if stage.reward is not None and stage.what == "steps":
+        parts.append(f"reward {steady(stage.reward)}")
+    elif stage.loss is not None and stage.what == "steps":
         parts.append(f"loss {steady(stage.loss)}")
     if stage.lr is not None and stage.what == "steps":
         parts.append(f"lr {rate(stage.lr)}")

@@ -63,6 +63,8 @@ class StageProgress:
     grad_norm: float | None = None
     losses: list[tuple[int, float]] = field(default_factory=list)
     evals: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
+    reward: float | None = None
+    rewards: list[float] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
     pace: float | None = None
@@ -147,6 +149,11 @@ def _on_step(stage: StageProgress, event: Mapping[str, Any]) -> None:
             series.append(event[name])
             if len(series) > CURVE:
                 series[:] = series[::2]
+    if (reward := event.get("metrics", {}).get("reward")) is not None:
+        stage.reward = reward
+        stage.rewards.append(reward)
+        if len(stage.rewards) > CURVE:
+            stage.rewards[:] = stage.rewards[::2]
     stage.memory = event.get("memory_bytes", stage.memory)
     stage.memory_total = event.get("memory_total_bytes", stage.memory_total)
     if "tokens" in event and "elapsed" in event:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ftdsl.observe.metrics import Result, Sample
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
-from ftdsl.observe.text import duration, number
+from ftdsl.observe.text import duration, number, score, score_names
 from ftdsl.printable import printable, shortened
 
 MARKS = {
@@ -36,7 +36,9 @@ def summary(run: RunProgress, *, smoke: bool = False) -> list[str]:
         if len(compared := _sweep(name, run)) > 2:
             lines += ["", *columns(compared)]
     lines += ledger(run)
-    scored = [stage for stage in run.stages if stage.result and stage.result.kind == "metrics"]
+    scored = [
+        stage for stage in run.stages if stage.result and stage.result.kind == "metrics" and stage.kind != "scores"
+    ]
     if scored:
         lines += ["", *_scores(scored)]
     if answered := [stage for stage in scored if stage.result and stage.result.samples]:
@@ -138,10 +140,12 @@ def result_text(stage: StageProgress) -> str:
     metrics = result.metrics
     if result.kind == "dataset":
         return ", ".join(f"{number(value)} {name}" for name, value in metrics.items())
+    if "first_reward" in metrics and "reward" in metrics:
+        return f"reward {number(metrics['first_reward'])} -> {number(metrics['reward'])}"
     if "first_loss" in metrics and "last_loss" in metrics:
         return f"loss {number(metrics['first_loss'])} -> {number(metrics['last_loss'])}"
     if result.kind == "metrics":
-        return ", ".join(f"{name} {number(value)}" for name, value in metrics.items())
+        return ", ".join(f"{name} {score(name, metrics)}" for name in score_names([metrics]))
     if "parameters" in metrics:
         return f"{number(metrics['parameters'])} parameters"
     return f"{metrics['bytes'] / 1e6:,.1f} MB" if "bytes" in metrics else result.kind
@@ -150,10 +154,9 @@ def result_text(stage: StageProgress) -> str:
 def _scores(stages: Sequence[StageProgress]) -> list[str]:
     """A table: one row per metric, one column per stage."""
     tables: list[Mapping[str, float]] = [stage.result.metrics for stage in stages if stage.result]
-    names = list(dict.fromkeys(name for table in tables for name in table))
     rows = [("metric", *(stage.key for stage in stages))]
-    for name in names:
-        rows.append((name, *(number(table[name]) if name in table else "-" for table in tables)))
+    for name in score_names(tables):
+        rows.append((name, *(score(name, table, "-") for table in tables)))
     return columns(rows, right=True)
 
 

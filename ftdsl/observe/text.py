@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -43,6 +43,24 @@ def number(value: float) -> str:
     if math.isfinite(value) and value == int(value) and abs(value) < 1e7:
         return f"{int(value):,}"
     return f"{value:.4g}"
+
+
+STDERR = "_stderr"
+"""The ending of a standard error, which is shown beside its score."""
+
+
+def score_names(tables: Iterable[Mapping[str, float]]) -> list[str]:
+    """The scores of several stages, in order, without standard errors."""
+    names = dict.fromkeys(name for table in tables for name in table)
+    return [name for name in names if not (name.endswith(STDERR) and name.removesuffix(STDERR) in names)]
+
+
+def score(name: str, metrics: Mapping[str, float], missing: str = "") -> str:
+    """A score with its standard error, where it has one: `0.6667 ± 0.33`."""
+    if name not in metrics:
+        return missing
+    error = metrics.get(name + STDERR)
+    return number(metrics[name]) + (f" ± {error:.2g}" if error is not None else "")
 
 
 def steady(value: float) -> str:

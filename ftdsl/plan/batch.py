@@ -4,6 +4,7 @@ phase.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Protocol
 
 from ftdsl.language.values import Amount, Term
@@ -39,7 +40,34 @@ def solve(stage: Stage, chooser: Chooses, world: World, session: Session) -> Bat
     # `tokens` is approximate; only a number of sequences must be met exactly.
     if _given(stage, "global") is not None and batch.total != wanted:
         _refuse(stage, batch, _given(stage, "global") or 0, world, session)
+    elif group := group_of(stage):
+        _check_groups(stage, batch, group, session)
     return batch
+
+
+def group_of(stage: Stage) -> int:
+    """Answers to one prompt that are compared with each other, so that a step holds whole groups of them; 0 without groups."""
+    return _number(stage.settings.get("generations")) or 0 if stage.kind == "grpo" else 0
+
+
+def whole_groups(stage: Stage, chooser: Chooses, world: World, least: int) -> None:
+    """Without a batch size of the recipe: the smallest one of at least so many sequences that holds whole groups."""
+    sizes = ("micro", "accumulate", "global", "tokens")
+    if (group := group_of(stage)) and all(chooser.get(f"batch.{size}") is None for size in sizes):
+        unit = math.lcm(group, world.data or 1)
+        chooser.set("batch.global", -(-least // unit) * unit, "whole groups of `generations` answers")
+
+
+def _check_groups(stage: Stage, batch: Batch, group: int, session: Session) -> None:
+    """TRL refuses it when training starts (trl/trainer/grpo_config.py)."""
+    if batch.total % group == 0:
+        return
+    span = stage.spans.get("batch.global") or stage.spans.get("batch") or stage.spans.get("generations", stage.span)
+    unit = math.lcm(group, batch.micro * batch.data_parallel)
+    near = [n for n in (batch.total // unit * unit, (batch.total // unit + 1) * unit) if n]
+    text = f"a step of {batch.total} answers does not hold whole groups of `generations = {group}`"
+    label = f"{batch.micro} micro x {batch.accumulate} accumulate x {batch.data_parallel} data-parallel = {batch.total}"
+    session.sink.error("FT401", text, span, label=label, help=f"write `global = {' or '.join(map(str, near))}`")
 
 
 def ramp_of(stage: Stage, chooser: Chooses, session: Session) -> tuple[Phase, ...]:

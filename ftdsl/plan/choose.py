@@ -11,17 +11,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from ftdsl import catalog
+from ftdsl.catalog.vocabulary import TRAINING
 from ftdsl.environments import Versions
 from ftdsl.language.values import Amount, Origin, StageRef, Term
 from ftdsl.plan import budget, choose_layout, machine, measured
-from ftdsl.plan.batch import ramp_of, solve
+from ftdsl.plan.batch import ramp_of, solve, whole_groups
 from ftdsl.plan.chooser import Chooser
 from ftdsl.plan.engine import UNKNOWN_FAMILY, Abilities, EngineOf
 from ftdsl.plan.layout_search import LayoutSearch
 from ftdsl.plan.model_sizes import hub_folder
 from ftdsl.plan.plan import Choice, Plan, PlannedStage
 from ftdsl.plan.world import World, check_world, world_of
-from ftdsl.recipe.lineage import TRAINING
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.record import replace
 from ftdsl.session import Session
@@ -116,6 +116,7 @@ def _stage(
     check_world(stage, world, session)
     _engine_defaults(stage, chooser, recipe, engine.defaults(stage))
     ramp = ramp_of(stage, chooser, session)
+    whole_groups(stage, chooser, world, BATCH if world.gpu else 1)
     if world.gpu:
         _practice(chooser, world)
     precision = _precision(chooser, world)
@@ -188,7 +189,7 @@ def _template(stage: Stage, chooser: Chooser, engine: Abilities, versions: Versi
 
 def _learning_rate(stage: Stage, chooser: Chooser, method: str) -> None:
     if chooser.unset("optim.lr"):
-        rates = PREFERENCE_RATES if stage.kind in ("dpo", "kto", "ppo") else LEARNING_RATES
+        rates = PREFERENCE_RATES if stage.kind in ("dpo", "kto", "ppo", "grpo") else LEARNING_RATES
         chooser.set("optim.lr", rates.get(method, 1e-4), f"a common rate for {stage.kind} with {method}")
 
 

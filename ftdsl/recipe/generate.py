@@ -66,7 +66,7 @@ _SIMPLE = {
     **dict.fromkeys(("int", "count", "bytes"), "int"),
     **dict.fromkeys(("number", "share", "rate", "time", "money"), "float"),
     **dict.fromkeys(("text", "name"), "str"),
-    **dict.fromkeys(("span", "steps", "epochs", "tokens", "warmup", "level", "part"), "_Amount"),
+    **dict.fromkeys(("span", "steps", "epochs", "tokens", "warmup", "level", "part", "stderrs"), "_Amount"),
     "path": "str | _Ref",
     "every": "_Amount | _Term",
     "script": "_Script",

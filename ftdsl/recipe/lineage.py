@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
+from ftdsl.catalog.vocabulary import TRAINING
 from ftdsl.diagnostics import Sink
 from ftdsl.language.resolve import keys
 from ftdsl.language.resolve.keys import Path
@@ -15,7 +16,6 @@ from ftdsl.recipe.recipe import Lineage
 from ftdsl.record import frozen, mutable
 from ftdsl.source import Span
 
-TRAINING = ("pretrain", "sft", "reward", "dpo", "kto", "ppo")
 SCORING = ("eval", "merge", "quantize")
 HANDED = ("template", "system", "tools", "thinking", "keep_thinking", "tokenizer", "media")
 """Keys that belong to a model and are inherited with it; with an adapter also `quantize` (how its base is loaded)."""
@@ -77,6 +77,8 @@ class Linker:
             self.sink.error("FT622", text, model.span, label=label, help=help)
         if model:
             return self._lineage(model.data, model.span)
+        if ("method",) in stage.values and kind == "merge":
+            return self._merged_models(stage)
         if not stage.parents:
             if ("model",) in stage.unknown or stage.declared.block.parents:
                 return None  # reported at its own span
@@ -104,6 +106,29 @@ class Linker:
                 self.sink.error("FT622", text, span, label=f"its base is {_describe(lineage.base)}")
                 return None
         return Lineage(resolved[0].base, tuple(adapter for lineage in resolved for adapter in lineage.adapters))
+
+    def _merged_models(self, stage: ResolvedStage) -> Lineage | None:
+        """A merge of whole models starts from the first; all must be models without adapters."""
+        listed = stage.values.get(("models",))
+        spans = [parent.span for parent in stage.declared.block.parents]
+        models: list[tuple[Any, Span | None]] = list(zip(stage.parents, spans, strict=False))
+        if listed is not None:
+            models += [(item, listed.span) for item in listed.data]
+        base = stage.values.get(("base",))
+        every = [*models, *([(base.data, base.span)] if base else [])]
+        lineages = [self._lineage(item, span) for item, span in every]
+        for lineage, (_, span) in zip(lineages, every, strict=True):
+            if lineage is not None and lineage.adapters:
+                text = "a `method` merges whole models, and this is an adapter"
+                self.sink.error(
+                    "FT622", text, span, help="add a `merge` stage that merges it into its base, and name that"
+                )
+                return None
+        if not models:
+            help = "write `merge NAME from first, second`, or `models = [...]`"
+            self.sink.error("FT011", f"`{stage.name}` has no models to merge", stage.declared.block.header, help=help)
+            return None
+        return lineages[0] if all(lineages) else None
 
     def _lineage(self, data: Any, span: Span | None) -> Lineage | None:
         if isinstance(data, StageRef):
@@ -152,6 +177,9 @@ class Linker:
                     kind, f"start from the model that `{ref.stage}` evaluates, and write `after = {ref.stage}`"
                 )
                 self.sink.error("FT622", f"`{ref.stage}` produces {gives}, not a model", span, help=help)
+            elif kind == "quantize" and linked.start is not None:
+                text = f"`{ref.stage}` writes a GGUF file, which is served, and neither trained nor scored"
+                self.sink.error("FT622", text, span, help=f"start from the model that `{ref.stage}` starts from")
             return None
         return linked.result
 
@@ -185,6 +213,9 @@ class Linker:
     def _result(self, stage: ResolvedStage, start: Lineage | None, method: str) -> Lineage | None:
         kind = stage.declared.kind
         own_ref = StageRef(stage.name, "", stage.run)
+        scheme = stage.values.get(("scheme",))
+        if kind == "quantize" and scheme and getattr(scheme.data, "name", "") == "gguf":
+            return None
         if kind in ("merge", "quantize"):
             return Lineage(own_ref)
         if kind not in TRAINING or start is None:
@@ -212,7 +243,10 @@ class Linker:
             parent = self.done.get(_key(ref))
             if parent and parent.stage.declared.kind == "reward" and linked.stage.declared.kind in TRAINING:
                 text = f"`{ref.stage}` is a reward model, which scores answers and cannot generate them"
-                self.sink.error("FT622", text, node.span, help=f"in a `ppo` stage write `reward = {ref.stage}`")
+                help = (
+                    f"in a `ppo` stage write `reward = {ref.stage}`, in a `grpo` stage `rewards = [judge({ref.stage})]`"
+                )
+                self.sink.error("FT622", text, node.span, help=help)
 
     def _check_refs(self, stage: ResolvedStage) -> None:
         """Check that data comes from data stages (or their held-out splits), and a reward from a reward stage."""
@@ -221,10 +255,12 @@ class Linker:
                 for item in value.data if isinstance(value.data, list) else [value.data]:
                     if isinstance(item, StageRef):
                         self._check_data(item, value.span)
-            if path == ("reward",) and isinstance(value.data, StageRef):
-                reward_stage = self.done.get(_key(value.data))
+            for ref in _judges(path, value.data):
+                reward_stage = self.done.get(_key(ref))
                 if reward_stage and reward_stage.stage.declared.kind != "reward":
-                    self.sink.error("FT622", f"`{value.data.stage}` is not a `reward` stage", value.span)
+                    self.sink.error("FT622", f"`{ref.stage}` is not a `reward` stage", value.span)
+            if path == ("teacher",) and isinstance(value.data, StageRef) and not value.data.part:
+                self._of_stage(value.data, value.span)
 
     def _check_data(self, ref: StageRef, span: Span | None) -> None:
         data_stage = self.done.get(_key(ref))
@@ -241,6 +277,16 @@ class Linker:
             text = f"`{ref.stage}` has no `{ref.part}` split"
             help = f"write `holdout {{ {ref.part} = 5% }}` in `data {ref.stage}`"
             self.sink.error("FT622", text, span, help=help)
+
+
+def _judges(path: Path, data: Any) -> list[StageRef]:
+    """The stages that score answers: `reward = judge`, `rewards = [judge(it)]`."""
+    if path == ("reward",):
+        return [data] if isinstance(data, StageRef) else []
+    if path != ("rewards",) or not isinstance(data, list):
+        return []
+    models = (item.options.get("model") for item in data if isinstance(item, Term) and item.name == "judge")
+    return [model for model in models if isinstance(model, StageRef)]
 
 
 def _key(ref: Any) -> str:

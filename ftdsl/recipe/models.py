@@ -120,6 +120,8 @@ class Lora(Block):
     embedding_lr: Annotated[float, Field(gt=0)] | None = None
     layers: _Term | None = None
     experts: Annotated[int, Field(ge=2)] | None = None
+    top_k: Annotated[int, Field(ge=1)] | None = None
+    balance: Annotated[float, Field(ge=0)] | None = None
     rank_budget: Annotated[float, Field(gt=0)] | None = None
     target_parameters: list[str] | None = None
 
@@ -137,7 +139,10 @@ class Oft(Block):
 class Adapter(Block):
     """The block `adapter`."""
 
-    size: Annotated[int, Field(ge=1)] | None = None
+    size: Annotated[int, Field(ge=1)] | None = 64
+    sublayers: list[_Term] | None = [Term(name="attention", options={}), Term(name="mlp", options={})]
+    activation: _Term | None = Term(name="relu", options={})
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = 0.0
 
 
 class Prefix(Block):
@@ -498,6 +503,31 @@ class PpoStage(TrainingStage):
     reference_bits: int | None = None
 
 
+class GrpoStage(TrainingStage):
+    """A `grpo` stage."""
+
+    rewards: list[_Term] | None = None
+    generations: Annotated[int, Field(ge=2)] | None = 8
+    beta: Annotated[float, Field(ge=0)] | None = 0
+    loss: _Term | None = Term(name="dapo", options={})
+    importance: _Term | None = Term(name="token", options={})
+    clip_range: Annotated[float, Field(gt=0)] | None = 0.2
+    clip_high: Annotated[float, Field(gt=0)] | None = None
+    scale: _Term | None = Term(name="group", options={})
+    inner_epochs: Annotated[int, Field(ge=1)] | None = 1
+    mask_truncated: bool | None = False
+    backend: _Term | None = Term(name="hf", options={})
+
+
+class DistillStage(TrainingStage):
+    """A `distill` stage."""
+
+    teacher: _Term | _Ref | None = None
+    on_policy: Annotated[float, Field(ge=0, le=1)] | None = None
+    divergence: Annotated[float, Field(ge=0, le=1)] | None = 1
+    backend: _Term | None = Term(name="hf", options={})
+
+
 class EvalStage(Block):
     """A `eval` stage."""
 
@@ -514,8 +544,9 @@ class EvalStage(Block):
     engine: _Term | None = None
     target: _Term | None = None
     data: list[_Term | _Ref] | None = None
-    tasks: list[str] | None = None
+    tasks: list[_Term] | None = None
     shots: Annotated[int, Field(ge=0)] | None = None
+    chat: bool | None = False
     metrics: list[_Term] | None = [Term(name="loss", options={})]
     against: _Term | _Ref | None = None
     batch: Annotated[int, Field(ge=1)] | None = None
@@ -547,7 +578,11 @@ class MergeStage(Block):
     dtype: _Term | None = Term(name="auto", options={})
     shards: int | None = 5000000000
     legacy: bool | None = None
+    method: _Term | None = None
+    models: list[_Term | _Ref] | None = None
+    base: _Term | _Ref | None = None
     weights: list[float] | None = None
+    densities: list[float] | None = None
     to: str | _Ref | None = None
     push: _Term | None = None
     hardware: Hardware = Field(default_factory=Hardware)
@@ -573,6 +608,7 @@ class QuantizeStage(Block):
     push: _Term | None = None
     bits: Annotated[int, Field(ge=2, le=8)] | None = None
     scheme: _Term | None = None
+    library: _Term | None = None
     calibrate: list[_Term | _Ref] | None = None
     max_len: int | None = None
     hardware: Hardware = Field(default_factory=Hardware)
@@ -632,6 +668,8 @@ STAGES: dict[str, type[Block]] = {
     "dpo": DpoStage,
     "kto": KtoStage,
     "ppo": PpoStage,
+    "grpo": GrpoStage,
+    "distill": DistillStage,
     "eval": EvalStage,
     "merge": MergeStage,
     "quantize": QuantizeStage,

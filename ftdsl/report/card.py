@@ -10,11 +10,11 @@ import math
 import re
 from collections.abc import Iterator
 
-from ftdsl.observe.text import number
+from ftdsl.observe.text import STDERR, number, score, score_names
 from ftdsl.report.gather import RunReport, StageReport
 from ftdsl.report.markdown import cell, table
 
-TRAINED = ("pretrain", "sft", "dpo", "kto", "reward", "ppo")
+TRAINED = ("pretrain", "sft", "dpo", "kto", "reward", "ppo", "grpo", "distill")
 SHOWN = (
     "model", "data", "duration", "optim.lr", "optim.schedule", "optim.warmup", "lora.rank", "lora.alpha", "max_len",
     "precision", "template", "seed",
@@ -30,11 +30,8 @@ def card(report: RunReport) -> str:
     for stage in trained:
         lines += [f"## {cell(stage.progress.key)}: {cell(stage.progress.title)}", "", *_training(stage), ""]
     if scores:
-        names = list(dict.fromkeys(name for stage in scores for name in stage.metrics))
-        rows = [
-            (name, *(number(stage.metrics[name]) if name in stage.metrics else "" for stage in scores))
-            for name in names
-        ]
+        names = score_names(stage.metrics for stage in scores)
+        rows = [(name, *(score(name, stage.metrics) for stage in scores)) for name in names]
         lines += ["## Scores", "", *table(("metric", *(stage.progress.key for stage in scores)), rows), ""]
     lines += ["## What made it", "", *table(("what", "value"), report.lineage), ""]
     return "\n".join(lines)
@@ -63,7 +60,7 @@ def _metadata(report: RunReport, trained: list[StageReport], scores: list[StageR
         (stage.progress.key, name, value)
         for stage in scores[-1:]
         for name, value in stage.metrics.items()
-        if math.isfinite(value)
+        if math.isfinite(value) and not name.endswith(STDERR)
     ]
     if values:
         yield "model-index:"

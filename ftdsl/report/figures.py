@@ -22,6 +22,14 @@ PANELS = (
     ("speed", "tokens/s"),
     ("memory", "memory, GiB"),
     ("rewards/margins", "margin"),
+    ("reward", "reward"),
+    ("reward_std", "spread of rewards"),
+    ("kl", "KL from the reference"),
+    ("entropy", "entropy, nats"),
+    ("answer_tokens", "tokens of an answer"),
+    ("gate_entropy", "gate entropy"),
+    ("expert_load/max", "highest expert load"),
+    ("average_rank", "average rank"),
 )
 """Series, and what their axis is called, from top to bottom."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ftdsl.observe.table import result_text
-from ftdsl.observe.text import duration, number, sparkline
+from ftdsl.observe.text import duration, score, score_names, sparkline
 from ftdsl.report.gather import RunReport, differences
 
 
@@ -39,11 +39,8 @@ def _one(report: RunReport) -> Iterator[str]:
     yield from _diagnosis(report)
     scored = [stage for stage in report.stages if stage.metrics and stage.progress.kind == "eval"]
     if scored:
-        names = list(dict.fromkeys(name for stage in scored for name in stage.metrics))
-        cells = [
-            (name, *(number(stage.metrics[name]) if name in stage.metrics else "" for stage in scored))
-            for name in names
-        ]
+        names = score_names(stage.metrics for stage in scored)
+        cells = [(name, *(score(name, stage.metrics) for stage in scored)) for name in names]
         yield from table(("metric", *(stage.progress.key for stage in scored)), cells)
         yield ""
     if report.lineage:

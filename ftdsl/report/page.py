@@ -13,7 +13,7 @@ from typing import Any
 from ftdsl.diagnose.examined import Training
 from ftdsl.observe.progress import Status
 from ftdsl.observe.table import result_text
-from ftdsl.observe.text import duration, number
+from ftdsl.observe.text import duration, number, score, score_names
 from ftdsl.plan.graph import Node, drawn
 from ftdsl.report.figures import figure
 from ftdsl.report.gather import RunReport, StageReport, differences
@@ -161,10 +161,8 @@ def _curves(report: RunReport, figures: list[dict[str, Any]]) -> Iterator[str]:
 
 def _metrics(report: RunReport) -> str:
     scored = [stage for stage in report.stages if stage.metrics]
-    names = list(dict.fromkeys(name for stage in scored for name in stage.metrics))
-    rows = [
-        (name, *(number(stage.metrics[name]) if name in stage.metrics else "" for stage in scored)) for name in names
-    ]
+    names = score_names(stage.metrics for stage in scored)
+    rows = [(name, *(score(name, stage.metrics) for stage in scored)) for name in names]
     gates = [(stage.progress.key, gate) for stage in report.stages for gate in stage.gates]
     lines = "".join(
         f'<p><span class="{"good" if gate.holds else "bad"}">{"holds" if gate.holds else "refused"}</span> '

@@ -13,7 +13,7 @@ from ftdsl.run.faults import warnings_of
 from ftdsl.run.fingerprint import kept_digests
 from ftdsl.run.outcome import Outcome
 from ftdsl.run.prepare import Earlier, Wishes
-from ftdsl.run.status import packages_of
+from ftdsl.run.status import packages_by_environment
 from ftdsl.session import Session
 from ftdsl.targets.compiled import Compiled
 
@@ -28,10 +28,8 @@ def outcome_of(
     runs = [run for run in store.runs_of(home) if not run.smoke]
     if not runs or not runs[0].finished or set(runs[0].current) != {job.key for job in jobs}:
         return None
-    run, name = runs[0], plan.recipe.engine.name
-    keys = CacheKeys(
-        jobs, plan.recipe.folder, dict.fromkeys((name, ""), packages_of(plan, jobs, runs, session)), kept_digests()
-    )
+    run = runs[0]
+    keys = CacheKeys(jobs, plan.recipe.folder, packages_by_environment(plan, jobs, runs, session), kept_digests())
     done, _ = prepare.done_before(jobs, keys, Wishes(), runs, home)
     if any(done.get(job.key) != Earlier(run.folder, job.folder) for job in jobs):
         return None

@@ -75,7 +75,8 @@ def carry_out(
         waiting = {stage.key for stage in outcome.progress.having(Status.WAITING)}
         todo = [job for job in jobs if job.key in waiting]
         new = [job for job in todo if job not in running]
-        if obstacles := prepare.obstacles(new, environments, resources, compiled.plan.recipe.versions):
+        versions = compiled.plan.recipe.versions
+        if obstacles := prepare.obstacles(new, environments, resources, versions, session.env):
             outcome.add_faults(obstacles)
             return outcome.ended(1)
         executor = Executor(

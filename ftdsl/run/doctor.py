@@ -1,4 +1,4 @@
-"""Examines an engine's environment the way a run uses it: imports, GPUs, compilers."""
+"""Examines the environment of an engine or a tool the way a run uses it: imports, GPUs, compilers."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import json
 import shutil
 import subprocess
 from dataclasses import dataclass
+from typing import Any
 
 from ftdsl.engines.engine import Engine
+from ftdsl.engines.tools.tool import Tool
 from ftdsl.run.environments import Environment
 
 _LOOK = """
@@ -46,21 +48,15 @@ class Check:
 
 def examine(environment: Environment, engine: Engine) -> list[Check]:
     """What works in the environment and what does not. Imports torch in its own process, so takes seconds."""
-    try:
-        command = [str(environment.python), "-I", "-c", _LOOK, engine.probe or "torch"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-        probed = json.loads(done.stdout.strip().splitlines()[-1])
-    except (OSError, ValueError, IndexError, subprocess.SubprocessError) as error:
-        return [Check("python", False, f"does not answer ({type(error).__name__})", needed=True)]
+    found = _look(environment, engine.probe)
+    if isinstance(found, Check):
+        return [found]
     here = f"ftc engine install {engine.name} --python {environment.python}"
     packages = environment.packages
     rouge = all(name in packages for name in ("jieba", "nltk", "rouge-chinese"))
-    gpus = probed.get("cards") or []
     return [
-        Check("torch", "torch" in probed, probed.get("torch") or probed.get("torch_error", ""), here, True),
-        Check(engine.title, "engine" in probed, _version(environment, engine, probed), here, True),
-        Check("cards", bool(gpus), ", ".join(gpus) or "none: trains on CPU"),
-        Check("torchaudio", probed.get("audio") == "real", probed.get("audio") or probed.get("audio_error", "")),
+        *_common(environment, found, engine.title, engine.package, here),
+        Check("torchaudio", found.get("audio") == "real", found.get("audio") or found.get("audio_error", "")),
         Check("rouge and bleu", rouge, "jieba, nltk, rouge-chinese", here),
         Check("DeepSpeed", "deepspeed" in packages, packages.get("deepspeed", "for ZeRO"), f"{here} --deepspeed"),
         Check("g++", shutil.which("g++") is not None, shutil.which("g++") or "DeepSpeed builds small parts with it"),
@@ -70,5 +66,30 @@ def examine(environment: Environment, engine: Engine) -> list[Check]:
     ]
 
 
-def _version(environment: Environment, engine: Engine, probed: dict[str, str]) -> str:
-    return probed.get("engine_error") or environment.packages.get(engine.package, "")
+def examine_tool(environment: Environment, tool: Tool) -> list[Check]:
+    """The same of a tool."""
+    found = _look(environment, tool.probe)
+    if isinstance(found, Check):
+        return [found]
+    here = f"ftc engine install {tool.name} --python {environment.python}"
+    return _common(environment, found, tool.title, tool.name, here)
+
+
+def _look(environment: Environment, probe: str) -> dict[str, Any] | Check:
+    try:
+        command = [str(environment.python), "-I", "-c", _LOOK, probe or "torch"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    except (OSError, ValueError, IndexError, subprocess.SubprocessError) as error:
+        return Check("python", False, f"does not answer ({type(error).__name__})", needed=True)
+    return found
+
+
+def _common(environment: Environment, found: dict[str, Any], title: str, package: str, help: str) -> list[Check]:
+    cards = found.get("cards") or []
+    version = found.get("engine_error") or environment.packages.get(package, "")
+    return [
+        Check("torch", "torch" in found, found.get("torch") or found.get("torch_error", ""), help, True),
+        Check(title, "engine" in found, version, help, True),
+        Check("cards", bool(cards), ", ".join(cards) or "none: runs on CPU"),
+    ]

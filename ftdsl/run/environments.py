@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 
 from ftdsl import catalog
 from ftdsl.engines import registry
+from ftdsl.engines.tools.tool import TOOLS, tool_distributions
 from ftdsl.environments import NAMED, candidates, is_from_repository, runnable
 from ftdsl.printable import typed
 from ftdsl.run.trust import why_not
@@ -69,7 +70,8 @@ class NotTrustedError(NoEngineError):
 def probe(python: Path, source: str) -> Environment | None:
     """What a Python has, read from package metadata (no imports, about 0.1 s). None when it does not run."""
     try:
-        command = [str(python), "-I", "-c", _PROBE, *registry.distributions(), *OPTIONAL]
+        names = dict.fromkeys((*registry.distributions(), *tool_distributions(), *OPTIONAL))
+        command = [str(python), "-I", "-c", _PROBE, *names]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
         versions = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.SubprocessError):
@@ -82,7 +84,8 @@ def find(
 ) -> Environment:
     """The first environment that has the engine. `folder`: the recipe's. Raises: NoEngineError, NotTrustedError."""
     probed = []
-    for python, source in candidates(engine, env, flag=flag, recipe=recipe):
+    variable = TOOLS[engine].variable if engine in TOOLS else ""
+    for python, source in candidates(engine, env, flag=flag, recipe=recipe, variable=variable):
         if why := not_started(python, source, env, folder):
             raise NotTrustedError(f"{python} is not started: {why}; type: {trusting(python)}")
         environment = probe(runnable(python), source)
@@ -90,9 +93,12 @@ def find(
             return environment
         probed.append((python, source, environment))
     python, source, environment = probed[0]
-    if source in NAMED:
+    if source in (*NAMED, variable):
         why = f"has no {engine}" if environment else "does not run"
         raise NoEngineError(f"{python} (named by {source}) {why}; type: ftc engine install {engine} --python {python}")
+    if variable:
+        needed = f"`{engine}` is not installed here, and runs {TOOLS[engine].use}"
+        raise NoEngineError(f"{needed}; type: ftc engine install {engine} [--cpu]")
     raise NoEngineError(f"there is no engine `{engine}` here; type: ftc engine install {engine} [--cpu]")
 
 

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ftdsl.catalog.vocabulary import TRAINING
 from ftdsl.diagnostics import Diagnostic, Severity
 from ftdsl.engines.jobs import Job
 from ftdsl.language.values import StageRef, Term
 from ftdsl.plan.plan import Plan
-from ftdsl.recipe.lineage import TRAINING
 from ftdsl.recipe.recipe import Stage
 from ftdsl.run.cache_keys import placeless
 from ftdsl.session import LARGE, read_json

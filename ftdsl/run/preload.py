@@ -22,6 +22,7 @@ from shlex import quote
 import ftdsl.runtime
 from ftdsl.engines import registry
 from ftdsl.engines.jobs import Job, Raw
+from ftdsl.engines.tools.tool import TOOLS
 from ftdsl.run.environments import Environment
 from ftdsl.storage import open_to_append, write_file
 
@@ -78,6 +79,8 @@ class Preload:
     def python(self, job: Job, env: Mapping[str, str]) -> dict[str, str]:
         """Variables with which a job's script finds its Python: one that asks the server where the job may be a fork."""
         real = str(self._environments[job.environment].python)
+        if job.environment in TOOLS:
+            return {TOOLS[job.environment].variable: real, "FT_PYTHON": real}
         server = self._servers.get(job.environment)
         if server is None or not suits(job):
             return {"FT_PYTHON": real}

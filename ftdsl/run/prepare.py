@@ -25,6 +25,7 @@ from ftdsl.run.launchers.registry import living_start
 from ftdsl.run.project import is_trial, siblings
 from ftdsl.run.resources import Resources
 from ftdsl.run.store import JobState, Run
+from ftdsl.run.uploads import lacks_token
 from ftdsl.runtime.events import Event, made
 from ftdsl.targets.compiled import Compiled
 
@@ -301,13 +302,19 @@ def _result(folder: Path, source: Earlier, job: Job) -> Result | None:
 
 
 def obstacles(
-    jobs: list[Job], environments: Mapping[str, Environment], resources: Resources, versions: Versions
+    jobs: list[Job],
+    environments: Mapping[str, Environment],
+    resources: Resources,
+    versions: Versions,
+    env: Mapping[str, str],
 ) -> list[tuple[str, Fault]]:
     """Why jobs cannot run here, by job key, each with what can be done about it."""
     faults = []
     for job in jobs:
+        if fault := lacks_token(job, env):
+            faults.append((job.key, fault))
         environment = environments[job.environment]
-        if job.environment and (wrong := _other_version(environment, versions)):
+        if job.environment == versions.engine and (wrong := _other_version(environment, versions)):
             faults.append((job.key, wrong))
             continue
         missing = [name for name in job.packages if environment.lacks(name)]

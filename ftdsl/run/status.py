@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ftdsl.engines.jobs import Job
+from ftdsl.engines.tools.tool import TOOLS
 from ftdsl.environments import candidates, installed
 from ftdsl.observe.progress import Status
 from ftdsl.observe.status import BROKEN, CHANGED, DONE, NEW, RUNNING, StageStatus
@@ -32,7 +33,7 @@ def stage_statuses(
         runs = [run for run in store.runs_of(base) if not run.smoke]
     if not runs and not by_hand.folders(home):  # nothing to compare with: no data is read to find out
         return {job.key: StageStatus(job.key, NEW) for job in jobs}
-    packages = dict.fromkeys((plan.recipe.engine.name, ""), packages_of(plan, jobs, runs, session))
+    packages = packages_by_environment(plan, jobs, runs, session)
     keys = CacheKeys(jobs, plan.recipe.folder, packages, kept_digests())
     done, damaged = done_before(jobs, keys, Wishes(), runs, home)
     statuses: dict[str, StageStatus] = {}
@@ -59,6 +60,22 @@ def packages_of(plan: Plan, jobs: tuple[Job, ...], runs: list[Run], session: Ses
         states = [state for run in reversed(runs) for state in run.jobs.values()]
         return {name: version for state in states for name, version in state.facts.get("packages", {}).items()}
     return last
+
+
+def packages_by_environment(
+    plan: Plan, jobs: tuple[Job, ...], runs: list[Run], session: Session
+) -> dict[str, Mapping[str, str]]:
+    """Versions by the name of the environment: the engine's, and those of the tools that jobs run in."""
+    packages = dict.fromkeys((plan.recipe.engine.name, ""), packages_of(plan, jobs, runs, session))
+    return packages | {name: _tool_packages(name, session) for name in {job.environment for job in jobs} & TOOLS.keys()}
+
+
+def _tool_packages(name: str, session: Session) -> Mapping[str, str]:
+    """Versions in a tool's environment; empty where there is none."""
+    for python, _ in candidates(name, session.env, variable=TOOLS[name].variable):
+        if name in (packages := installed(python, session.files)):
+            return packages
+    return {}
 
 
 def _undone(

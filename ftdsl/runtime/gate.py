@@ -37,29 +37,40 @@ def number(value: Any) -> float:
         return math.nan
 
 
-def holds(gate: dict[str, Any], metrics: dict[str, Any]) -> tuple[bool, str]:
-    """Whether one gate holds, and the comparison in words."""
-    name, bound = gate["metric"], float(gate["bound"])
+def holds(gate: dict[str, Any], result: dict[str, Any]) -> tuple[bool, str]:
+    """Whether one gate holds, and the comparison in words. result: the stage's own."""
+    metrics = result.get("metrics", {})
+    name, bound = result.get("aliases", {}).get(gate["metric"], gate["metric"]), float(gate["bound"])
     value = number(metrics.get(name))
     shown = f"{name} = {value:g}" if not math.isnan(value) else f"{name} was not measured"
     if gate["op"] == "at_least":
         return value >= bound, f"{shown}, wanted at least {bound:g}"
     if gate["op"] == "at_most":
         return value <= bound, f"{shown}, wanted at most {bound:g}"
-    other = number(metrics_of(gate["than"]).get(name))
-    worst = other + bound if name.endswith(LOWER_IS_BETTER) else other - bound
-    fine = value <= worst if name.endswith(LOWER_IS_BETTER) else value >= worst
-    slack = f" give or take {bound:g}" if bound else ""
-    return fine, f"{shown}, wanted no worse than {other:g} of {gate['than']}{slack}"
+    compared = result.get("against", {}) if gate.get("against") else {}
+    theirs = compared.get("metrics", {}) if gate.get("against") else metrics_of(gate["than"])
+    other, whose = number(theirs.get(name)), compared.get("stage") or gate.get("than") or "the other model"
+    if count := float(gate.get("stderrs") or 0):
+        error = math.hypot(*(number(side.get(f"{name}_stderr")) for side in (metrics, theirs)))
+        if math.isnan(error):
+            return False, f"{shown}, and it has no standard error to compare {whose} by"
+        bound += count * error
+    lower = name.endswith(LOWER_IS_BETTER) or name in result.get("lower_is_better", ())
+    worst = other + bound if lower else other - bound
+    fine = value <= worst if lower else value >= worst
+    slack = f" give or take {bound:.4g}" if bound else ""
+    slack += f" ({count:g} standard error{'s' * (count != 1)} of the difference)" if count else ""
+    return fine, f"{shown}, wanted no worse than {other:g} of {whose}{slack}"
 
 
 def main(argv: list[str]) -> int:
     """Print each comparison; 0 when all hold, 3 when one does not."""
     spec = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
-    metrics, log = metrics_of(spec["stage"]), Path(spec["stage"], events.METRICS)
+    result = events.read_result(spec["stage"]) or {}
+    metrics, log = result.get("metrics", {}), Path(spec["stage"], events.METRICS)
     refused = 0
     for gate in spec["gates"]:
-        fine, text = holds(gate, metrics)
+        fine, text = holds(gate, result)
         print(f"gate ({spec['where']}): {text}: {'holds' if fine else 'REFUSED'}", flush=True)
         refused += not fine
         parts = {key: gate.get(key) for key in ("metric", "op", "bound", "than")}

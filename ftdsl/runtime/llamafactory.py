@@ -1,4 +1,4 @@
-"""`llamafactory.py fresh|train|export|tokens STAGE.json [--part N]`: LLaMA-Factory's own run_exp and export_model, watched.
+"""`llamafactory.py fresh|train|export|tokens|show STAGE.json [--part N]`: LLaMA-Factory's own run_exp and export_model, watched.
 
 Adds what its command line lacks: metrics as strict JSON while it runs, a world size that must be the planned one, a
 stop (and a failure) when the loss is not a number or there is nothing to learn, and a result.json. The same YAML works
@@ -19,7 +19,7 @@ if not __package__:  # run by path: its folder becomes the package `runtime`, an
     __package__ = Path(__file__).resolve().parent.name
     __import__(__package__)
 
-from . import chat, events, guarded, replace_trainers, training, watch
+from . import chat, events, guarded, proof, replace_trainers, shipping, training, watch
 from .report import Log, StageError, carried_out, mark, marked, save_result
 from .stage import Part, Stage, read
 
@@ -118,6 +118,18 @@ def tokenise(stage: Stage, parts: tuple[Part, ...], log: Log) -> int:
     return 0
 
 
+def show(stage: Stage, parts: tuple[Part, ...], count: int, to: str) -> int:
+    """The first rows as the model sees them, as JSON into a file."""
+    from . import show as shown
+
+    extensions(stage)
+    config = config_of(parts[0].config)
+    if stage.smoke:
+        chat.blind(config)
+    Path(to).write_text(json.dumps(shown.rows(config, count), ensure_ascii=False), encoding="utf-8")
+    return 0
+
+
 def _finish(stage: Stage, output: str) -> None:
     """Write result.json. Raises: StageError when the engine ended well and left no weights."""
     measured = scores_of(output)
@@ -143,40 +155,50 @@ def _finish(stage: Stage, output: str) -> None:
 
 
 def export(stage: Stage, parts: tuple[Part, ...], log: Log) -> int:
-    """Merge adapters into their base and save. Raises: StageError."""
+    """Merge adapters into their base, save, compare what was saved, and only then upload it. Raises: StageError."""
     config = config_of(parts[0].config)
     config.pop("disable_tqdm", None)  # a word of training only
+    upload = config.pop("export_hub_model_id", None)
     _refuse(config, stage, log)
-    log.event("progress", done=0, total=2, what="loading")
+    log.event("progress", done=0, total=3, what="loading")
     from llamafactory.train.tuner import export_model
 
     training.claim(Path(str(config["export_dir"])), stage)
     extensions(stage)
-    log.event("progress", done=1, total=2, what="merging")
-    if stage.private:
-        from huggingface_hub import create_repo
-
-        create_repo(config["export_hub_model_id"], private=True, exist_ok=True)
-    export_model(config)
-    folder = Path(str(config["export_dir"]))
-    weights = training.weights_of(folder)
-    if not (folder / "config.json").exists() or not weights:
-        raise StageError(f"the engine ended without writing a model to {folder}", "to")
+    log.event("progress", done=1, total=3, what="merging")
+    export_model(dict(config))
+    place = Path(str(config["export_dir"]))
+    weights = training.weights_of(place)
+    if not (place / "config.json").exists() or not weights:
+        raise StageError(f"the engine ended without writing a model to {place}", "to")
+    log.event("progress", done=2, total=3, what="comparing")
+    _prove(place, config, log)
     if stage.smoke:
-        training.reload(folder)
-        log.event("note", message="loaded again")
-        mark(folder)
+        training.reload(place)
+        mark(place)
     size = sum(path.stat().st_size for path in weights)
-    save_result(stage.stage, {"kind": "model", "path": str(folder), "metrics": {"bytes": size}}, smoke=stage.smoke)
-    log.event("progress", done=2, total=2, what="saved")
+    save_result(stage.stage, {"kind": "model", "path": str(place), "metrics": {"bytes": size}}, smoke=stage.smoke)
+    shipping.complete(place, stage.card)
+    if upload:
+        shipping.upload(place, str(upload), private=stage.private, revision=stage.revision or None)
+    log.event("progress", done=3, total=3, what="saved")
     return 0
+
+
+def _prove(place: Path, config: dict[str, Any], log: Log) -> None:
+    """Raises: StageError when what was merged does not hold what its adapters learned."""
+    if not config.get("export_quantization_bit"):
+        adapters = [name for name in str(config.get("adapter_name_or_path") or "").split(",") if name]
+        proof.prove(place, str(config["model_name_or_path"]), adapters, log, revision=config.get("model_revision"))
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("work", choices=("train", "export", "tokens", "fresh"))
+    parser.add_argument("work", choices=("train", "export", "tokens", "fresh", "show"))
     parser.add_argument("stage", metavar="STAGE.json")
     parser.add_argument("--part", type=int, metavar="N", help="this part alone, from 1: each is started by itself")
+    parser.add_argument("--rows", type=int, default=5, help="of show")
+    parser.add_argument("--to", default="rows.json", help="of show: the file it writes")
     return parser.parse_args(argv)
 
 
@@ -196,6 +218,8 @@ def main(argv: list[str]) -> int:
     except ImportError as error:
         print(f"error: {sys.executable} has no LLaMA-Factory ({error}); set FT_PYTHON", file=sys.stderr)
         return 1
+    if args.work == "show":
+        return carried_out(lambda log: show(stage, parts, args.rows, args.to), Log(stage.stage))
     work = {"train": train, "export": export, "tokens": tokenise}[args.work]
     return carried_out(lambda log: work(stage, parts, log), Log(stage.stage))
 

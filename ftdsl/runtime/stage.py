@@ -27,7 +27,8 @@ class Stage:
     engine, in order. world: processes planned; at_least: the fewest of an elastic job (0: as many as planned).
     output: where a model is written. result: what must be there at the end: adapter, model, or shards that another command
     makes a model of. guard, watch: what goes wrong in a training, and what follows (guard.py, Policy). ramp: phases of the batch
-    (ramp.py, Phase). extend: a spec of extend.py. private: an upload goes to a private repository. smoke: what looks wrong ends
+    (ramp.py, Phase). extend: a spec of extend.py. private, revision: of an upload's repository. card: of a model
+    that is shipped (shipping.py). smoke: what looks wrong ends
     it, results are marked.
     """
 
@@ -43,6 +44,8 @@ class Stage:
     ramp: tuple[dict[str, int], ...] = ()
     extend: str = ""
     private: bool = False
+    revision: str = ""
+    card: dict[str, Any] = field(default_factory=dict)
     smoke: bool = False
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from . import checkpoints, events, failures, stale_locks
+from . import checkpoints, events, failures, shipping, stale_locks
 from .report import Log, StageError
 from .stage import Stage
 
@@ -35,13 +35,7 @@ def fresh(stage: Stage, log: Log) -> int:
 
 def claim(output: Path, stage: Stage) -> None:
     """Raises: StageError if something there was not made by a stage."""
-    try:
-        aside = checkpoints.claim(output, stage.stage)
-    except checkpoints.TakenError as error:
-        help = "move it away, or name another folder in `to`"
-        raise StageError(str(error), "to", help=help, code="FT957") from error
-    if aside:
-        print(f"{output} held another result; it is now {aside}")
+    shipping.claim(output, stage.stage)
 
 
 def restorable() -> None:
@@ -90,6 +84,18 @@ def losses_of(stage: str, engines: float | None) -> dict[str, float]:
     return losses
 
 
+def rewards_of(stage: str) -> dict[str, float]:
+    """First and last mean reward of a stage that trains on its own answers, each over a tenth of its logged steps; else {}."""
+    rewards: dict[int, float] = {}
+    for event in events.read(Path(stage) / events.METRICS):
+        if event["event"] == "step" and "reward" in event.get("metrics", {}):
+            rewards[event["step"]] = event["metrics"]["reward"]
+    values = [rewards[step] for step in sorted(rewards)]
+    part = max(1, len(values) // 10)
+    mean = {"first_reward": values[:part], "reward": values[-part:]}
+    return {name: sum(of) / len(of) for name, of in mean.items() if of}
+
+
 def learning_curve(events_read: list[dict[str, Any]]) -> tuple[list[tuple[int, float]], float, bool]:
     """(step, mean loss since the point before) of a training with all its resumes; the sum of the losses up to the step it was
     last resumed at; and whether it was.
@@ -120,9 +126,9 @@ def reload(folder: Path) -> None:
             scores = model(**tokenizer("a question", return_tensors="pt")).logits
     except Exception as error:
         text = f"what was merged cannot be loaded again: {type(error).__name__}: {error}"
-        raise StageError(text, "model", "tokenizer.resize", "to") from error
+        raise StageError(text, "model", "tokenizer.resize", "to", code="FT970") from error
     if not bool(torch.isfinite(scores).all()):
-        raise StageError("what was merged gives numbers that are none", "dtype", "to")
+        raise StageError("what was merged gives numbers that are none", "dtype", "to", code="FT970")
     print(f"loaded again from {folder}: {scores.shape[-1]:,} scores for each token")
 
 

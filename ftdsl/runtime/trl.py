@@ -20,7 +20,7 @@ if not __package__:  # run by path: its folder becomes the package `runtime`, an
     __package__ = Path(__file__).resolve().parent.name
     __import__(__package__)
 
-from . import guarded, training, watch
+from . import guarded, proof, shipping, training, watch
 from .report import Log, StageError, carried_out, mark, marked, save_result
 from .stage import Part, Stage, read
 
@@ -57,7 +57,7 @@ def _trained(config: dict[str, Any], stage: Stage, part: Part, log: Log) -> dict
     """One training; its metrics. The model is saved."""
     from transformers.trainer_utils import get_last_checkpoint
 
-    from .tuning import build, ranks
+    from .tuning import build, models, ranks
 
     trainer = build.trainer(config, stage, part, log, extensions(stage))
     output = str(config["output_dir"])
@@ -69,6 +69,8 @@ def _trained(config: dict[str, Any], stage: Stage, part: Part, log: Log) -> dict
     if (config.get("peft") or {}).get("peft_type") == ranks.TYPE:
         ranks.save(trainer.model, Path(output), trainer.state.global_step)
     trainer.save_model(output)
+    if log.first:
+        models.add_loader(trainer.model, output)
     trainer.save_state()
     if trainer.eval_dataset is not None:
         metrics |= trainer.evaluate()
@@ -104,15 +106,17 @@ def export(stage: Stage, parts: tuple[Part, ...], log: Log) -> int:
     tokenizer.save_pretrained(folder)
     if not training.weights_of(folder):
         raise StageError(f"no model was written to {folder}", "to")
+    del model
+    adapters = config.get("adapter_name_or_path") or []
+    adapters = [adapters] if isinstance(adapters, str) else list(adapters)
+    proof.prove(folder, str(config["model_name_or_path"]), adapters, log, revision=config.get("model_revision"))
     if stage.smoke:
         if config["data"]["kind"] != "reward":
             training.reload(folder)
-            log.event("note", message="loaded again")
         mark(folder)
+    shipping.complete(folder, stage.card)
     if name := config.get("hub_model_id"):
-        private = bool(config["data"].get("private"))
-        model.push_to_hub(name, private=private)
-        tokenizer.push_to_hub(name, private=private)
+        shipping.upload(folder, name, private=bool(config["data"].get("private")), revision=stage.revision or None)
     size = sum(path.stat().st_size for path in training.weights_of(folder))
     save_result(stage.stage, {"kind": "model", "path": str(folder), "metrics": {"bytes": size}}, smoke=stage.smoke)
     log.event("progress", done=2, total=2, what="saved")
@@ -150,7 +154,7 @@ def _finish(stage: Stage, output: str, measured: dict[str, Any]) -> None:
     if stage.result != "shards" and not training.weights_of(Path(output)):
         raise StageError(f"the engine ended without writing a model to {output}", "parallel.strategy", "parallel")
     metrics: dict[str, Any] = {"eval_loss": measured["eval_loss"]} if "eval_loss" in measured else {}
-    metrics |= training.losses_of(stage.stage, measured.get("train_loss"))
+    metrics |= training.losses_of(stage.stage, measured.get("train_loss")) | training.rewards_of(stage.stage)
     kind = "model" if stage.result == "shards" else stage.result
     result = {"kind": kind, "path": output, "metrics": metrics} | guarded.ledger_of(output)
     save_result(stage.stage, result, smoke=stage.smoke)

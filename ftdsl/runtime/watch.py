@@ -38,6 +38,25 @@ def judge_setup(training: Any, stage: Stage, config: dict[str, Any]) -> None:
         act(judges.precision(AcceleratorState().mixed_precision, config))
 
 
+METRICS = {
+    "reward": "reward", "reward_std": "reward_std", "frac_reward_zero_std": "zero_spread", "kl": "kl", "entropy": "entropy",
+    "clip_ratio/region_mean": "clip_share", "completions/mean_length": "answer_tokens",
+    "completions/clipped_ratio": "cut_answers", "gate_entropy": "gate_entropy", "balance_loss": "balance_loss",
+    "on_policy": "on_policy", "average_rank": "average_rank",
+}  # fmt: skip
+"""The trainer's names of what it logs besides loss, rate and gradient norm, and ours."""
+
+PREFIXES = ("rewards/", "expert_load/")
+
+
+def step_metrics(logs: dict[str, Any]) -> dict[str, float]:
+    """What a step event carries in `metrics`: `rewards/NAME` is the mean of one reward, before its weight."""
+    found = {ours: logs[theirs] for theirs, ours in METRICS.items() if theirs in logs}
+    more = {name.removesuffix("/mean"): value for name, value in logs.items() if name.startswith(PREFIXES)}
+    found |= {name: value for name, value in more.items() if not name.endswith("/std")}
+    return {name: round(float(value), 6) for name, value in found.items() if isinstance(value, int | float)}
+
+
 class Watcher:
     """What the callback does at each of the Trainer's events; raises `StageError`. Made a TrainerCallback by `callback`."""
 
@@ -139,6 +158,7 @@ class Watcher:
             loss=logs["loss"], lr=logs.get("learning_rate"), grad_norm=logs.get("grad_norm"),
             elapsed=round(elapsed, 3), remaining=round(elapsed / done * (state.max_steps - state.global_step), 3),
             tokens=int(getattr(state, "num_input_tokens_seen", 0) or 0) or None, **memory_now(),
+            metrics=step_metrics(logs) or None,
         )  # fmt: skip
         seen = {name: float(logs[name]) for name in ("loss", "grad_norm") if logs.get(name) is not None}
         if self.guard is None:  # else every step was judged before it was taken

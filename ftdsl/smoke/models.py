@@ -44,7 +44,9 @@ def toy_of(base: ModelRef, recipe: Recipe, stage: Stage, files: Files) -> Toy:
     options: dict[str, Any] = {"architecture": architecture, "vocab": VOCAB, "toy": True}
     if folder:
         options["place"] = folder
-    family = catalog.template_for_model(recipe.engine_of(stage), real_name, recipe.versions_of(stage).facts())
+    package, _ = catalog.chat_formats()  # an engine without a list of its own takes its texts from there
+    version = recipe.versions_of(stage).facts() if recipe.engine_of(stage) == package else ""
+    family = catalog.template_for_model(package, real_name, version)
     options["templates"] = [family] if family else _templates(base, recipe)
     notes = [note] if note else []
     if config.get("quantization_config") or _PACKED.search(name):

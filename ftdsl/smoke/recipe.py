@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from ftdsl import catalog
+from ftdsl.catalog.vocabulary import TRAINING
 from ftdsl.language.values import Secret, StageRef, Term
 from ftdsl.plan.engine import Abilities, EngineOf
-from ftdsl.recipe.lineage import TRAINING
 from ftdsl.recipe.recipe import Lineage, ModelRef, Recipe, Stage
 from ftdsl.recipe.rules.data import SOURCES
 from ftdsl.recipe.settings import Settings
@@ -56,6 +56,8 @@ def _left_out(stage: Stage, recipe: Recipe) -> str:
     """Why a stage cannot be part of a smoke run; "" if it can."""
     if stage.kind == "shell":
         return "scripts never run"
+    if stage.kind == "eval" and stage.settings.items("tasks") and stage.settings.get("data") is None:
+        return "benchmarks take hours"
     limit = catalog.smoke()["newest"].get(stage.kind)
     version = recipe.versions_of(stage).of(limit["package"]) if limit else ""
     if not limit or catalog.numbers(version) <= catalog.numbers(limit["version"]):
@@ -100,6 +102,7 @@ class _StageBuilder:
         kind = stage.kind
         if kind == "quantize":
             kind = self._without_calibration()
+        self._without_benchmarks()
         reducer.reduce()
         for key in SOURCES:
             data.replace(key, reducer)
@@ -114,10 +117,21 @@ class _StageBuilder:
             stage, kind=kind, settings=settings, start=start, result=result, needs=needs, new_adapter=stacked
         )
 
+    def _without_benchmarks(self) -> None:
+        """Gates on what a smoke run does not measure: benchmarks, and the model that is scored besides."""
+        settings = self.stage.settings
+        tasks = [name for name in settings.names("tasks") if name != "file"]
+        for metric, bound in settings.inside("gate").items():
+            compared = isinstance(bound, Term) and bound.options.get("than")
+            if compared and compared == settings.get("against"):
+                self.reducer.drop(f"gate.{metric}", "the other model is not scored")
+            elif metric.startswith(tuple(tasks)) if tasks else False:
+                self.reducer.drop(f"gate.{metric}", "benchmarks take hours")
+
     def _without_calibration(self) -> str:
         """Calibration needs a GPU: the stage copies the model instead, so that later stages are tested."""
         self.reducer.record("stage", "quantize", "merge", "calibration needs a GPU: the stage copies the model")
-        for key in ("bits", "scheme", "calibrate", "max_len"):
+        for key in ("bits", "scheme", "library", "calibrate", "max_len"):
             self.reducer.values.pop(key, None)
         return "merge"
 
@@ -168,8 +182,22 @@ class _StageBuilder:
         if isinstance(reward := self.reducer.values.get("reward"), Term):
             self.reducer.values["reward"] = start.base
             self.reducer.record("reward", models.name_of(reward), "the toy it starts from", "toy size")
+        if isinstance(teacher := self.reducer.values.get("teacher"), Term):
+            self.reducer.values["teacher"] = start.base
+            self.reducer.record("teacher", models.name_of(teacher), "the toy it starts from", "toy size")
+        self._judges(start)
         if isinstance(self.reducer.values.get("resume"), Term) and self.reducer.settings().name("resume") == "file":
             self.reducer.drop("resume", "the checkpoint belongs to the real model")
+
+    def _judges(self, start: Lineage) -> None:
+        """Models that score answers, other than those of stages."""
+        rewards = list(self.reducer.values.get("rewards") or ())
+        for at, reward in enumerate(rewards):
+            if isinstance(model := reward.options.get("model"), Term):
+                rewards[at] = Term(reward.name, {**reward.options, "model": start.base})
+                self.reducer.record("rewards", models.name_of(model), "the toy it starts from", "toy size")
+        if rewards:
+            self.reducer.values["rewards"] = rewards
 
 
 def _begins(adapters: tuple[ModelRef, ...], beginning: tuple[ModelRef, ...]) -> bool:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from ftdsl import catalog
+from ftdsl.catalog.vocabulary import TRAINING
 from ftdsl.language.values import Amount, Range, Term
-from ftdsl.recipe.lineage import TRAINING
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.recipe.settings import Settings, shown
 from ftdsl.smoke.report import Replacement
@@ -160,8 +160,10 @@ class StageReducer:
         self._schedule()
         self._layers()
         self._low_ranks()
-        if self.stage.kind == "ppo":
+        if self.stage.kind in ("ppo", "grpo", "distill"):
             self.cut("generate.max_new_tokens", NEW_TOKENS, "short answers")
+        if self.stage.kind == "grpo":
+            self.cut("generations", 2, "small groups")
 
     def _saving(self) -> None:
         half = Amount(STEPS // 2, "steps")

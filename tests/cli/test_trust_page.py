@@ -44,6 +44,7 @@ CALLS = {
     ],
     "fmt": [("fmt", "--check"), ("fmt", "--diff", "r.ft"), ("fmt", "-")],
     "plan": [("plan", "r.ft"), ("plan", "r.ft", "--json"), ("plan", ".")],
+    "data": [("data", "show", "r.ft"), ("data", "show", "r.ft", "none")],
     "compile": [("compile", "r.ft"), ("compile", "r.ft", "-o", "out")],
     "search": [("search", "show", "r.ft"), ("search", "best", "r.ft"), ("search", "export", "r.ft")],
     "status": [("status",), ("status", "r.ft"), ("status", "r.ft", "--json")],

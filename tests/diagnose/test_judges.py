@@ -150,6 +150,15 @@ def test_a_loss_of_rewards_may_be_zero() -> None:
         assert names(grpo) == [], name
 
 
+@pytest.mark.parametrize("start", [0.003, -0.003, 0.0])
+def test_a_policy_loss_may_rise(start: float) -> None:
+    """A small GRPO run: the loss begins near 0 by chance, and is ten times that later."""
+    noise = random.Random(3)
+    series = {"reward": lambda step: step / 200, "frac_reward_zero_std": lambda step: 0.1}
+    grpo = curve(lambda step: start if step < 4 else noise.gauss(0.01, 0.02), **series)
+    assert names(grpo) == []
+
+
 @pytest.mark.parametrize("steps", [60, 200, 1000, 20000])
 def test_a_spike_is_seen_at_any_length(steps: int) -> None:
     half = steps // 2

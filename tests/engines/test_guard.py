@@ -52,7 +52,7 @@ def test_what_nobody_asks_for_is_a_stop_and_warnings(recipe: Callable[..., Outco
     assert spec.data["guard"] == {"nan": {"action": "stop"}}
     actions = {name: rule["action"] for name, rule in spec.data["watch"].items()}
     assert actions == {"spike": "warn", "stall": "warn", "eval": "warn", "diverged": "stop"}
-    assert spec.bookkeeping == ("watch",), "what only reports makes no result another one"
+    assert spec.bookkeeping == ("watch", "card"), "what only reports makes no result another one"
 
 
 RULES = [
@@ -132,7 +132,7 @@ WRONG = [
         "not larger than",
     ),
     ("guard { spike = rollback(factor = 1) }", "FT003", "more than 1"),
-    ("guard { grad_norm = skip }", "FT012", "needs the norm"),
+    ("guard { grad_norm = skip }", "FT010", "`skip` needs `limit`"),
 ]
 
 

@@ -30,7 +30,7 @@ def recipe_of(block: str, example: str) -> str:
     if block == "template":
         return f"{context}\ntemplate house {{ {text.removeprefix('template { ').removesuffix(' }')} }}"
     kind = KINDS.get(block)
-    if kind == "" or block in ("data", "eval", "merge", "shell", "dpo", "kto", "ppo", "train", "stage_quantize"):
+    if kind == "" or block in reference.GROUPS:
         return f"{context}\n{text}"
     stage = kind or next(
         name for name in ("sft", "eval", "dpo", "ppo") if name in BLOCKS[block].where or not BLOCKS[block].where

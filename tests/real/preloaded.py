@@ -12,11 +12,12 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.conftest import ROOT
 
+MODULES = ("llamafactory.train.tuner", "peft", "trl")
 PROGRAM = ROOT / "ftdsl" / "runtime" / "preloaded.py"
 
 CLIENT = """#!{own} -SE
@@ -45,8 +46,8 @@ sys.exit(max(abs(int(line.recv(16) or b"1")) for line in lines))
 
 
 @contextlib.contextmanager
-def started(python: Path, folder: Path) -> Iterator[Path]:
-    """A stand-in for `python`, for as long as the block lasts; its files lie in `folder`."""
+def started(python: Path, folder: Path, modules: Sequence[str] = MODULES) -> Iterator[Path]:
+    """A stand-in for `python`, for as long as the block lasts; its files lie in `folder`. modules: what it has imported."""
     door, client = folder / "door", folder / "python"
     client.write_text(CLIENT.format(own=sys.executable, real=python, door=door, program=PROGRAM), encoding="utf-8")
     client.chmod(client.stat().st_mode | stat.S_IXUSR)
@@ -56,7 +57,6 @@ def started(python: Path, folder: Path) -> Iterator[Path]:
         "CUDA_VISIBLE_DEVICES": "",
         "JE_ARROW_MALLOC_CONF": "background_thread:false",
     }
-    modules = ("llamafactory.train.tuner", "peft", "trl")
     command = [str(python), str(PROGRAM), "serve", "--any-environment", str(door), *modules]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env) as server:
         try:

@@ -118,7 +118,7 @@ def test_a_missing_package_stands_at_the_word_that_asks_for_it(
     assert compiled is not None
     bare = Environment(Path("python"), "test", "3.11", {"llamafactory": "0.9.5"})
     jobs, resources = [job for job in compiled.jobs if job.key == "sft"], Resources(2, [], 1)
-    ((key, fault),) = obstacles(jobs, {"llamafactory": bare}, resources, compiled.plan.recipe.versions)
+    ((key, fault),) = obstacles(jobs, {"llamafactory": bare}, resources, compiled.plan.recipe.versions, {})
     assert package in fault.message
     assert f"pip install {package}" in fault.help
     span = diagnostic(fault, key, compiled.plan).span

@@ -34,5 +34,5 @@ def test_another_version_is_an_obstacle(
     environment = Environment(Path("p"), "", packages={"llamafactory": here})
     environments = {"": environment, "llamafactory": environment}
     versions = outcome.checked.recipe.versions
-    found = obstacles(list(outcome.checked.jobs), environments, machine, versions)
+    found = obstacles(list(outcome.checked.jobs), environments, machine, versions, {})
     assert [fault.message for _, fault in found] == [expected] * bool(expected)

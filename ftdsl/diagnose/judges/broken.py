@@ -207,7 +207,7 @@ def rate_too_high(curves: Curves) -> Ill | None:
     What to do: lower the rate ten times; with a warm-up.
     Source: SageMaker Debugger LossNotDecreasing; the handbook, exploding gradients: a rate that is too high
     """
-    if len(curves.loss.finite) < 10 or curves.first <= 0:
+    if len(curves.loss.finite) < 10 or curves.first <= 0 or curves.of_answers:
         return None
     at, top = _rise(curves)
     start = curves.first
@@ -273,7 +273,7 @@ def warmup_too_short(curves: Curves) -> Ill | None:
     What to do: a warm-up of 3 to 10 % of the steps, or half the rate.
     Source: Goyal et al. 2017; Liu et al. 2020 (RAdam); the handbook's 14B example warms up over 5 %
     """
-    if len(curves.loss.finite) < 12 or curves.first <= 0:
+    if len(curves.loss.finite) < 12 or curves.first <= 0 or curves.of_answers:
         return None
     at, top = _rise(curves)
     steps = curves.loss.finite.steps

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ftdsl.engines.engine import Engine
 from ftdsl.engines.llamafactory.abilities import NAME, LlamaFactoryAbilities
 from ftdsl.engines.llamafactory.merging import merge, quantise
+from ftdsl.engines.llamafactory.runtime_modules import PROGRAM
 from ftdsl.engines.llamafactory.scoring import score
 from ftdsl.engines.llamafactory.training import STAGES, train
 from ftdsl.engines.llamafactory.unsupported import LOWERED, UNSUPPORTED
@@ -17,6 +18,7 @@ ENGINE = Engine(
     unsupported=UNSUPPORTED,
     package=NAME,
     probe="llamafactory.train.tuner",
+    show=(PROGRAM, "show"),
     linted=True,
     step_rows="step_rows.py",
     distributions=(

@@ -6,11 +6,12 @@ from typing import Any
 
 from ftdsl.engines.jobs import Command, Document, Job
 from ftdsl.engines.llamafactory import limits, lowerings, runtime_modules
-from ftdsl.engines.llamafactory.calibrating import calibration
 from ftdsl.engines.llamafactory.documents import job_of, yaml_of
 from ftdsl.engines.llamafactory.extending import extension
 from ftdsl.engines.shared import overlay, runtime_spec
 from ftdsl.engines.shared.assemble import result_of, title_of
+from ftdsl.engines.shared.calibrating import calibration
+from ftdsl.engines.shared.card import card_of
 from ftdsl.engines.shared.extending import own_files
 from ftdsl.engines.shared.parallel import PYTHON
 from ftdsl.engines.shared.stage_context import Params, StageContext
@@ -30,10 +31,16 @@ def merge(context: StageContext) -> Job:
 def quantise(context: StageContext) -> Job:
     """GPTQ by `export_model` (llamafactory/model/model_utils/quantization.py)."""
     overlay.refuse_unlowered(context, lowerings.names(lowerings.QUANTISING))
-    params, documents, commands, inputs = calibration(context)
-    if context.get("bits") not in (2, 3, 4, 8):
-        context.refuse("bits", f"GPTQ supports 2, 3, 4 or 8 bits, not {context.get('bits')}", "write `bits = 4`")
-    return _export(context, params, documents, commands, f"{context.get('bits')}-bit GPTQ", inputs)
+    rows = calibration(context)
+    bits = context.get("bits") or 4
+    params: Params = {"export_quantization_bit": bits}
+    if rows is not None:
+        params |= {"export_quantization_nsamples": rows.rows, "export_quantization_dataset": rows.dataset}
+    if bits not in (2, 3, 4, 8):
+        context.refuse("bits", f"GPTQ supports 2, 3, 4 or 8 bits, not {bits}", "write `bits = 4`")
+    documents, commands, inputs = (rows.documents, rows.commands, rows.inputs) if rows else ((), (), ())
+    what = f"{bits}-bit GPTQ"
+    return _export(context, params, list(documents), list(commands), what, list(inputs))
 
 
 def _export(
@@ -49,8 +56,12 @@ def _export(
     params |= overlay.params(context, context.stage.kind, only=_EXPORT_KEYS)
     params |= {"export_dir": result_of(context), "export_device": "auto" if context.planned.world.gpu else "cpu"}
     config, added = yaml_of(context, "export", params), extension(context, training=False)
-    private: dict[str, Any] = {"private": True} if context.option("push", "private") else {}
-    spec = runtime_spec.spec(context, "export", [{"config": config.path}], added, **private)
+    more: dict[str, Any] = {"private": True} if context.option("push", "private") else {}
+    if revision := context.option("push", "revision"):
+        more["revision"] = str(revision)
+    relation = "quantized" if context.stage.kind == "quantize" else "finetune"
+    more["card"] = card_of(context, title_of(context, what).capitalize() + ", by LLaMA-Factory.", relation)
+    spec = runtime_spec.spec(context, "export", [{"config": config.path}], added, **more)
     argv = (PYTHON, runtime_modules.PROGRAM, "export", spec.path)
     documents = [config, *documents, *([added] if added else []), spec]
     commands = [*before, Command(argv)]

@@ -43,7 +43,7 @@ def score(context: StageContext) -> Job:
         if "accuracy" in metrics:
             params["compute_accuracy"] = True
         configs.append(yaml_of(context, "eval", params))
-    if metrics & {"rouge", "bleu"}:
+    if metrics & {"rouge", "bleu", "file"}:
         params = {**common, "do_predict": True, "predict_with_generate": True, **generation(context)}
         params["output_dir"] = f"{context.folder}/predict"
         configs.append(yaml_of(context, "predict", params))

@@ -25,14 +25,15 @@ def job_of(
     *,
     runtime: tuple[str, ...],
     packages: Iterable[str] = (),
+    environment: str = "",
 ) -> Job:
     """A stage's job; the lint rules run over its documents first.
 
     runtime: the runtime modules of its program (those that other commands use are added);
-    packages: distributions that its environment must have.
+    packages: distributions that its environment must have; environment: a tool's, where it is not the engine's.
     """
     lint(context, documents)
-    environment: Mapping[str, Any] = {**parallel.environment(context), **overlay.environment(context)}
+    variables: Mapping[str, Any] = {**parallel.environment(context), **overlay.environment(context)}
     used = " ".join(str(argument) for command in commands for argument in command.argv)
     named = tuple(name for name in ("calibrate", "gate", "merge_shards", "retry") if f"runtime/{name}.py" in used)
     needed = ("checkpoints", "failures") if "retry" in named else ()
@@ -49,7 +50,7 @@ def job_of(
         needs=(*needed_by(context), *_shared(context, documents)),
         documents=tuple(documents),
         commands=tuple(commands),
-        env={name: exported(value) for name, value in environment.items()},
+        env={name: exported(value) for name, value in variables.items()},
         runtime=runtime,
         inputs=tuple(dict.fromkeys(inputs)),
         reads=reads_of(context),
@@ -60,7 +61,8 @@ def job_of(
         by_hand=parallel.by_hand(context),
         accelerators=world.size if world.gpu else 0,
         gates=gates,
-        environment=context.engine.name,
+        environment=environment or context.engine.name,
+        uploads=str(context.option("push", "id") or ""),
         packages=tuple(dict.fromkeys(packages)),
         location=context.location,
         header=parallel.equation(context),

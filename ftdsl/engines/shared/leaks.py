@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ftdsl.catalog.vocabulary import TRAINING
 from ftdsl.engines.jobs import Command, Document
 from ftdsl.engines.shared.data_stage import ALIKE
 from ftdsl.engines.shared.parallel import PYTHON
@@ -16,7 +17,6 @@ from ftdsl.engines.shared.sources import passes_through, shape_in
 from ftdsl.engines.shared.stage_context import StageContext
 from ftdsl.language.values import StageRef, Term
 from ftdsl.plan.plan import PlannedStage
-from ftdsl.recipe.lineage import TRAINING
 from ftdsl.recipe.shape import PAIRS
 
 Source = tuple[Term | StageRef, PlannedStage]

@@ -21,7 +21,7 @@ _PATHS = ("weights", "experts", "dir")
 _LISTED = ("optim.name",)
 """Keys whose unlisted members go to the engine under the name in the recipe."""
 
-GROUPS = ("train", "dpo", "kto", "ppo", "data", "eval", "merge", "stage_quantize", "shell")
+GROUPS = ("train", "dpo", "kto", "ppo", "grpo", "distill", "data", "eval", "merge", "stage_quantize", "shell")
 _OPEN = ("env", "gate", "launch.runtime_env", *catalog.PASSTHROUGH)
 
 PLANNED = {

@@ -41,7 +41,7 @@ def spec(
         data["extend"] = added.path
     if context.plan.recipe.smoke:
         data["smoke"] = True
-    return Document(spec_path(folder), "json", data, bookkeeping=("watch",))
+    return Document(spec_path(folder), "json", data, bookkeeping=("watch", "card"))
 
 
 def trainings(context: StageContext, program: str, config: str) -> tuple[list[dict[str, Any]], list[Command]]:

@@ -93,6 +93,9 @@ def _precision(layout: Layout) -> dict[str, Any]:
 
 def _objective(stage: Stage, layout: Layout) -> dict[str, Any]:
     """The loss, and a copy of the model as reference unless an adapter can be switched off."""
+    if stage.kind in ("grpo", "distill"):
+        own_copy = layout.method == "full" and bool(stage.settings.get("beta"))
+        return {"references": int(own_copy or stage.settings.get("teacher") is not None)}
     if stage.kind not in ("dpo", "kto", "reward"):
         return {}
     adapter_off = layout.method != "full" and stage.settings.get("reference") is None

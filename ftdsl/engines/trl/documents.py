@@ -18,8 +18,9 @@ PROGRAM = "runtime/trl.py"
 """ftdsl's program that calls the engine."""
 
 MODULES = (
-    "__init__", "actions", "anomalies", "checkpoints", "events", "extend", "failures", "guard", "guarded", "inject", "judges",
-    "labels", "measure", "ramp", "report", "stage", "stale_locks", "trainer", "training", "trl", "tuning", "watch", "watchdog",
+    "__init__", "actions", "anomalies", "balanced", "checkpoints", "events", "extend", "failures", "guard", "guarded",
+    "inject", "judges", "labels", "measure", "proof", "ramp", "report", "rewards", "sandbox", "shipping", "stage",
+    "stale_locks", "trainer", "training", "trl", "tuners", "tuning", "watch", "watchdog",
 )  # fmt: skip
 """`runtime/trl.py` and what it imports."""
 

@@ -7,6 +7,7 @@ from typing import Any
 from ftdsl.engines.jobs import Command, Job
 from ftdsl.engines.shared import overlay, parallel, runtime_spec
 from ftdsl.engines.shared.assemble import job_of, result_of, title_of
+from ftdsl.engines.shared.card import card_of
 from ftdsl.engines.shared.gates import gate_command, gates_of
 from ftdsl.engines.shared.parallel import PYTHON
 from ftdsl.engines.shared.stage_context import StageContext
@@ -36,7 +37,12 @@ def merge(context: StageContext) -> Job:
         params["hub_model_id"] = push.options["id"]
         data |= {"private": True} if push.options.get("private") else {}
     document = yaml_of(context, "export", params, {}, data)
-    spec = runtime_spec.spec(context, "export", [{"config": document.path}], None)
+    more: dict[str, Any] = {
+        "card": card_of(context, title_of(context, "merge").capitalize() + ", by PEFT.", "finetune")
+    }
+    if revision := context.option("push", "revision"):
+        more["revision"] = str(revision)
+    spec = runtime_spec.spec(context, "export", [{"config": document.path}], None, **more)
     commands = [Command((PYTHON, PROGRAM, "export", spec.path))]
     return job_of(context, [document, spec], commands, [], "model", title_of(context, "merge"), runtime=MODULES)
 

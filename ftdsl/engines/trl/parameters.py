@@ -30,8 +30,10 @@ def parameters(stage: Stage, versions: Versions) -> Mapping[str, Fact]:
 
 
 def peft_class(stage: Stage) -> str:
-    """PEFT's configuration class of the stage's new adapter."""
+    """PEFT's configuration class of the stage's new adapter; "" for adapters of ours, whose fields all have a key."""
     settings = stage.settings
+    if settings.has("adapter") or (settings.has("lora") and settings.get("lora.experts")):
+        return ""
     if settings.has("prompt") and settings.name("prompt.encoder") not in ("", "none"):
         return "PromptEncoderConfig"
     for method, config in _PEFT.items():

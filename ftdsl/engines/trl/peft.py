@@ -9,6 +9,7 @@ from typing import Any
 from ftdsl import catalog
 from ftdsl.engines.shared.overlay import plain
 from ftdsl.engines.shared.stage_context import Params, StageContext
+from ftdsl.engines.trl import own_adapters
 from ftdsl.language.values import Term
 
 
@@ -22,6 +23,9 @@ def peft(context: StageContext) -> Params:
 
 def _lora(context: StageContext) -> Params:
     """LoRA, or another adapter of PEFT as a variant."""
+    if context.get("lora.experts"):
+        return own_adapters.mixture(context, {"lora_dropout": _dropout(context), **_targets(context)})
+    own_adapters.without_experts(context)
     variant = context.name("lora.variant")
     if variant in catalog.variants():
         return _variant(context, variant, catalog.variants()[variant])
@@ -128,7 +132,10 @@ def _prompt(context: StageContext) -> Params:
     return {"peft_type": "PROMPT_TUNING", **params, **start}
 
 
-_BLOCKS: Mapping[str, Callable[[StageContext], Params]] = {"lora": _lora, "prefix": _prefix, "prompt": _prompt}
+_BLOCKS: Mapping[str, Callable[[StageContext], Params]] = {
+    "lora": _lora, "prefix": _prefix, "prompt": _prompt, "adapter": own_adapters.bottleneck,
+}  # fmt: skip
+
 """Method block -> its lowering."""
 
 

@@ -12,13 +12,16 @@ from ftdsl.engines.shared.leaks import leak_check
 from ftdsl.engines.shared.parallel import PYTHON
 from ftdsl.engines.shared.stage_context import StageContext
 from ftdsl.engines.shared.trainer import guard
-from ftdsl.engines.trl import limits, lowerings
+from ftdsl.engines.trl import limits, lowerings, post_training
 from ftdsl.engines.trl.documents import MODULES, PROGRAM, extension, packages_of, yaml_of
 from ftdsl.engines.trl.lowerings.start import reference
 from ftdsl.engines.trl.peft import peft
 from ftdsl.engines.trl.rows import Rows, block
 
-STAGES = {"pretrain": "SFTConfig", "sft": "SFTConfig", "reward": "RewardConfig", "dpo": "DPOConfig", "kto": "KTOConfig"}
+STAGES = {
+    "pretrain": "SFTConfig", "sft": "SFTConfig", "reward": "RewardConfig", "dpo": "DPOConfig", "kto": "KTOConfig",
+    "grpo": "GRPOConfig", "distill": "DistillationConfig",
+}  # fmt: skip
 """Kind of stage -> the configuration class whose fields are its parameters."""
 
 
@@ -32,7 +35,7 @@ def train(context: StageContext) -> Job:
         params |= rule(context)
     params = {**overlay.params(context, context.stage.kind), **params, "output_dir": result_of(context)}
     params = parallel.with_params(context, params)
-    data = block(context, rows) | reference(context)
+    data = block(context, rows) | reference(context) | post_training.block(context)
     documents = [yaml_of(context, "train", params, peft(context), data), *parallel.documents(context)]
     if added := extension(context):
         documents.append(added)
@@ -52,7 +55,7 @@ def train(context: StageContext) -> Job:
     if leaks := leak_check(context):
         documents.append(leaks[0])
         commands.insert(0, leaks[1])
-    inputs = [*rows.inputs, *own_files(context)]
+    inputs = [*rows.inputs, *own_files(context), *post_training.files(context)]
     title = title_of(context, f"{context.stage.kind} {method}")
     packages = packages_of(params)
     return job_of(context, documents, commands, inputs, result, title, runtime=MODULES, packages=packages)

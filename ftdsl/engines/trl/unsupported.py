@@ -4,7 +4,7 @@ from __future__ import annotations
 
 LOWERED = frozenset(
     "data mix evaluate.data batch.ramp guard.nan guard.leak metrics seed model max_len limit track.project push "
-    "attention_dropout hidden_dropout callbacks".split()
+    "attention_dropout hidden_dropout callbacks tasks shots chat against backend".split()
 )
 """Dotted keys that neither the overlay nor a lowering of the same name carries out, but other code does."""
 

@@ -20,7 +20,7 @@ _LARGEST: Mapping[str, float] = {
     "time": 10**9,
     "money": 10**12,
     "number": 10**30,
-    **dict.fromkeys(("span", "steps", "epochs", "tokens", "every", "warmup", "part"), 10**15),
+    **dict.fromkeys(("span", "steps", "epochs", "tokens", "every", "warmup", "part", "stderrs"), 10**15),
 }
 """Upper limits in base units, above which no value is plausible or fits an engine's integers."""
 

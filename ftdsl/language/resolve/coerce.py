@@ -252,6 +252,7 @@ _AMOUNTS: Mapping[str, tuple[str, ...]] = {
     "steps": ("steps",),
     "epochs": ("epochs",),
     "tokens": ("tokens",),
+    "stderrs": ("stderrs",),
 }
 _SPECIAL = {"every": ("never", "best")}
 
@@ -361,11 +362,16 @@ def _member(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
         return _wrong(raw, kind, key, sink)
     member = members.get(raw.name) if raw.name != ANY_NAME else None
     if member is None:
-        if raw.name not in calls.catalog_names(ev, key):
+        is_open = ANY_NAME in members and not key.catalog
+        if raw.name not in calls.catalog_names(ev, key) and not is_open:
             known = dict.fromkeys(calls.catalog_names(ev, key))
             return _unknown(raw, [*(name for name in members if name != ANY_NAME), *known], key, sink)
         member = members.get(ANY_NAME, Member(raw.name))
     if isinstance(raw, Bare):
+        needed = next((name for name in member.positional[:1] if member.options[name].required), "")
+        if needed:
+            sink.error("FT010", f"`{raw.name}` needs `{needed}`", raw.span, help=f"write `{raw.name}(…)`")
+            return WRONG
         return Term(raw.name)
     options = calls.arguments(ev, raw, member.options, member.positional, sink)
     return WRONG if options is WRONG else Term(raw.name, options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ftdsl.recipe.recipe import Recipe
-from ftdsl.recipe.rules import data, destinations, evaluation, hardware, search, smoke
+from ftdsl.recipe.rules import data, destinations, evaluation, hardware, post_training, search, smoke
 from ftdsl.session import Session
 
 RULES: tuple[Callable[[Recipe, Session], None], ...] = (
@@ -18,7 +18,12 @@ RULES: tuple[Callable[[Recipe, Session], None], ...] = (
     destinations.can_resume,
     evaluation.best_by_is_measured,
     evaluation.held_out_is_there,
+    evaluation.own_files_are_there,
+    evaluation.gates_are_measured,
     search.search_is_whole,
+    post_training.rewards_are_usable,
+    post_training.room_for_answers,
+    post_training.teacher_fits,
 )
 
 

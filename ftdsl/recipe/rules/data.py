@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from ftdsl.catalog.vocabulary import TRAINING
 from ftdsl.diagnostics import Edit, Fix
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.language.values import StageRef, Term
-from ftdsl.recipe.lineage import TRAINING
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.recipe.settings import Settings
 from ftdsl.recipe.shape import first_row, settings_of, shape_of, with_own_options

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from ftdsl.catalog.vocabulary import TRAINING
 from ftdsl.language.values import Amount, Term
-from ftdsl.recipe.lineage import TRAINING
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.record import frozen
 from ftdsl.session import Session

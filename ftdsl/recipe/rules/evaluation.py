@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ftdsl.diagnostics import guessed
@@ -12,6 +14,7 @@ from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.recipe.rules.data import named
 from ftdsl.recipe.settings import Settings
 from ftdsl.recipe.shape import files_of, local_path
+from ftdsl.record import frozen
 from ftdsl.session import Session
 
 SCORES = {"loss": ("loss",), "accuracy": ("accuracy",), "rouge": ("rouge_1", "rouge_2", "rouge_l", "bleu_4"),
@@ -97,4 +100,136 @@ def _counted(stage: Stage, key: str, recipe: Recipe, session: Session) -> Iterat
                 yield None
 
 
-__all__ = ["best_by_is_measured", "held_out_is_there"]
+# --- benchmarks and functions of the author's own
+
+
+@frozen
+class TaskFile:
+    """A task file of lm-eval. name: its `task`; files: those that it names and that lie beside it, seen from the recipe."""
+
+    name: str
+    files: tuple[str, ...] = ()
+
+
+def task_file(path: str, folder: Path, session: Session) -> TaskFile | None:
+    """What a task file names; None where it cannot be read, or is none. Its functions are not run."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Keeps a function as its name."""
+
+    Loader.add_multi_constructor("!", lambda loader, tag, node: f"!{tag} {getattr(node, 'value', '')}")
+    try:
+        config = yaml.load(session.files.text(folder / path), Loader)
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    if not isinstance(config, dict) or not isinstance(config.get("task"), str):
+        return None
+    beside = PurePosixPath(path).parent
+    names = [text for text in _texts(config.get("dataset_kwargs")) if "." in text and "://" not in text]
+    names += [
+        f"{text.split()[-1].rpartition('.')[0].replace('.', '/')}.py"
+        for text in _texts(config)
+        if text.startswith("!function ")
+    ]
+    names += [name for name in [config.get("include")] if isinstance(name, str)]
+    files = (str(beside / name) for name in dict.fromkeys(names) if not name.startswith("/"))
+    return TaskFile(config["task"], tuple(file for file in files if session.files.exists(folder / file)))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+
+
+def own_scorers(settings: Settings) -> list[str]:
+    """Functions of the author's own in `metrics`: `score.py:exact`."""
+    return [
+        str(item.options["path"])
+        for item in settings.items("metrics")
+        if isinstance(item, Term) and item.name == "file"
+    ]
+
+
+def own_files_are_there(recipe: Recipe, session: Session) -> None:
+    """Task files are tasks, and scorers name a file and a function of it, before hours of training."""
+    for stage in recipe.stages:
+        if stage.kind != "eval":
+            continue
+        for term in stage.settings.items("tasks"):
+            if isinstance(term, Term) and term.name == "file":
+                _check_task(stage, str(term.options["path"]), recipe, session)
+        for path in own_scorers(stage.settings):
+            _check_scorer(stage, path, recipe, session)
+
+
+def _check_task(stage: Stage, path: str, recipe: Recipe, session: Session) -> None:
+    span = stage.spans.get("tasks", stage.span)
+    if not session.files.exists(recipe.folder / path):
+        if not session.elsewhere:
+            session.sink.error("FT501", f"`{path}` is not there", span)
+    elif task_file(path, recipe.folder, session) is None:
+        help = "a task of lm-eval is YAML with a `task`: its name"
+        session.sink.error("FT974", f"`{path}` is no task file of lm-eval", span, help=help)
+
+
+def _check_scorer(stage: Stage, path: str, recipe: Recipe, session: Session) -> None:
+    span = stage.spans.get("metrics", stage.span)
+    file, _, function = path.rpartition(":")
+    if not file.endswith(".py") or not function.isidentifier():
+        help = 'write `file("score.py:exact")`: a Python file, and a function in it'
+        session.sink.error("FT974", f"`{path}` names no function", span, help=help)
+    elif not session.files.exists(recipe.folder / file):
+        if not session.elsewhere:
+            session.sink.error("FT501", f"`{file}` is not there", span)
+    elif not re.search(rf"^(?:async )?(?:def\s+{function}\b|{function}\s*[:=]|(?:from|import)\b.*\b{function}\b)",
+                       session.files.text(recipe.folder / file), re.MULTILINE):  # fmt: skip
+        session.sink.error("FT974", f"`{file}` has no function `{function}`", span)
+
+
+def gates_are_measured(recipe: Recipe, session: Session) -> None:
+    """A gate on a score that the stage does not measure would refuse whatever the model is."""
+    for stage in recipe.stages:
+        if stage.kind != "eval":
+            continue
+        scores = set(_measured(stage, recipe, session))
+        tasks = tuple(f"{name}_" for name in scores)
+        for metric in stage.settings.inside("gate"):
+            if metric in scores or metric.startswith(tasks) or f"gate.{metric}" in stage.unknown:
+                continue
+            guess = closest(metric, scores)
+            help = f"did you mean `{guess}`?" if guess else f"scores here: {', '.join(sorted(scores))}"
+            span = stage.keys.get(f"gate.{metric}") or stage.spans.get(f"gate.{metric}", stage.span)
+            session.sink.error("FT068", f"`{stage.name}` does not measure `{metric}`", span, help=help)
+
+
+def _measured(stage: Stage, recipe: Recipe, session: Session) -> Iterator[str]:
+    """The scores of an `eval` stage; those of a benchmark may have an ending."""
+    members = stage.settings.names("metrics") or ["loss"]
+    for member in members:
+        yield from (name.replace("bleu_4", "bleu") for name in SCORES.get(member, ()))
+    yield from ("loss", "accuracy", "perplexity") if stage.settings.get("data") is not None else ()
+    yield from (path.rpartition(":")[2] for path in own_scorers(stage.settings))
+    for term in stage.settings.items("tasks"):
+        if isinstance(term, Term) and term.name != "file":
+            yield term.name
+        elif isinstance(term, Term):
+            path = str(term.options["path"])
+            known = task_file(path, recipe.folder, session)
+            yield known.name if known else PurePosixPath(path).stem
+
+
+__all__ = [
+    "best_by_is_measured",
+    "gates_are_measured",
+    "held_out_is_there",
+    "own_files_are_there",
+    "own_scorers",
+    "task_file",
+]

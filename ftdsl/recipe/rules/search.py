@@ -73,7 +73,12 @@ def _metrics(stage: Stage) -> tuple[str, ...] | None:
     """The metrics of a stage's result; None where only its code knows."""
     if stage.kind in TRAINING:
         asked = stage.settings.names("evaluate.metrics")
-        return (*TRAINED, *(f"eval_{name}" for member in asked for name in SCORES.get(member, ()) if name != "loss"))
+        rewards = ("reward", "first_reward") if stage.kind == "grpo" else ()
+        return (
+            *TRAINED,
+            *rewards,
+            *(f"eval_{name}" for member in asked for name in SCORES.get(member, ()) if name != "loss"),
+        )
     if stage.kind == "eval":
         asked = stage.settings.names("metrics") or list(SCORES)
         return tuple(

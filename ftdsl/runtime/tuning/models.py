@@ -60,6 +60,9 @@ def with_adapters(model: Any, config: dict[str, Any], *, new: bool, trained: boo
     or (not `trained`) used as it is."""
     from peft import PeftModel
 
+    from .. import tuners
+
+    tuners.register()
     paths = list(config.get("adapter_name_or_path") or ())
     for at, path in enumerate(paths):
         if at == len(paths) - 1 and not new:
@@ -68,10 +71,22 @@ def with_adapters(model: Any, config: dict[str, Any], *, new: bool, trained: boo
     return model
 
 
+def add_loader(model: Any, folder: str) -> None:
+    """A file that loads an adapter which PEFT alone does not know, beside it."""
+    from .. import tuners
+
+    kinds = {config.peft_type for config in getattr(model, "peft_config", {}).values()}
+    if kinds & {tuners.BOTTLENECK, tuners.MOE_LORA}:
+        tuners.save_loader(folder)
+
+
 def peft_config(spec: dict[str, Any], *, scores: bool = False) -> Any:
     """PEFT's configuration from the document's `peft`. Raises: StageError for what PEFT refuses."""
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING, TaskType
 
+    from .. import tuners  # makes its adapters known to PEFT
+
+    tuners.register()
     options = dict(spec)
     if options["peft_type"] == ranks.TYPE:
         options.setdefault("total_step", ranks.UNKNOWN)  # once training starts, its own number

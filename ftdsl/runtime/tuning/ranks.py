@@ -39,6 +39,16 @@ def count(model: Any) -> dict[str, int]:
     return ranks
 
 
+def average(model: Any) -> float:
+    """The mean rank of the adapted matrices now."""
+    ranks = count(model)
+    return sum(ranks.values()) / max(1, len(ranks))
+
+
+AVERAGE = "ftdsl_average_rank"
+"""Attribute of PEFT's tuner: the average rank when ranks were last taken away."""
+
+
 class Orthogonal:
     """A trainer's mixin: the term that keeps AdaLoRA's two matrices orthogonal. PEFT adds it to the loss that the model returns,
     which TRL's trainers do not use. Source: Zhang et al. 2023, arXiv:2303.10512, equation 4; peft/tuners/adalora/model.py.
@@ -54,6 +64,11 @@ class Orthogonal:
         if num_items_in_batch is not None:  # then the loss is a share of the step's, and not divided again
             term = term / self.current_gradient_accumulation_steps
         return (found[0] + term, *found[1:]) if return_outputs else found + term
+
+    def log(self: Any, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        if "loss" in logs:
+            logs["average_rank"] = getattr(tuner_of(self.model), AVERAGE, average(self.model))
+        super().log(logs, *args, **kwargs)  # type: ignore[misc]
 
 
 def irregularity(tuner: Any) -> Any:
@@ -81,7 +96,10 @@ def callback(log: Log) -> Any:
             found.rankallocator.set_total_step(state.max_steps)
 
         def on_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-            tuner_of(model).update_and_allocate(state.global_step + 1)
+            found = tuner_of(model)
+            found.update_and_allocate(state.global_step + 1)
+            if (state.global_step + 1) % found.peft_config[found.trainable_adapter_name].deltaT == 0:
+                setattr(found, AVERAGE, average(model))  # in between, what was taken away grows again for a few steps
 
         def on_log(self, args: Any, state: Any, control: Any, model: Any = None, logs: Any = None, **_: Any) -> None:
             if logs and "loss" in logs:

@@ -23,13 +23,14 @@ class Row:
 @dataclass(frozen=True)
 class Shape:
     """How rows of a source are read. columns: part -> column; roles: name of the field or the speaker; pairs: rows have a chosen
-    and a rejected answer; labelled: rows have a label."""
+    and a rejected answer; labelled: rows have a label; asks: an answer may be missing."""
 
     format: str
     columns: Mapping[str, str]
     roles: Mapping[str, str]
     pairs: bool = False
     labelled: bool = False
+    asks: bool = False
 
     def text(self, row: Mapping[str, Any]) -> str:
         """A row for pretraining."""
@@ -38,7 +39,9 @@ class Shape:
     def read(self, row: Mapping[str, Any]) -> Row | None:
         """The conversation; None for a row that is malformed: turns out of order, or no answer."""
         found = self._alpaca(row) if self.format == "alpaca" else self._chat(row)
-        if found is None or len(found.messages) % 2 != (1 if self.pairs or self.labelled else 0) or not found.messages:
+        if found is None or not found.messages:
+            return None
+        if not self.asks and len(found.messages) % 2 != (1 if self.pairs or self.labelled else 0):
             return None
         return found
 
@@ -57,6 +60,8 @@ class Shape:
             answers = self._part(row, "chosen"), self._part(row, "rejected")
             return Row(tuple(messages), system, answers) if all(isinstance(text, str) for text in answers) else None
         answer = self._part(row, "response")
+        if self.asks and not isinstance(answer, str):
+            return Row(tuple(messages), system)
         if not isinstance(answer, str):
             return None
         if self.labelled:

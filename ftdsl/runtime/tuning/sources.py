@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..report import StageError
-from . import tokens
+from . import on_policy, tokens
 from .formats import Format
 from .rows import Row, Shape
 
@@ -63,7 +63,14 @@ def _limited(rows: Any, source: dict[str, Any], limit: int | None) -> Any:
 def tokenise(rows: Any, data: dict[str, Any], key: str, kind: str, tokenizer: Any, format: Format, limit: int) -> Any:
     """Columns of ids by the kind of stage; malformed rows are left out. Raises: StageError when none is left."""
     shapes = [
-        Shape(source["format"], source["columns"], source.get("roles", {}), kind in ("dpo", "reward"), kind == "kto")
+        Shape(
+            source["format"],
+            source["columns"],
+            source.get("roles", {}),
+            kind in ("dpo", "reward"),
+            kind == "kto",
+            kind == "prompt",
+        )
         for source in data[key]
         for _ in range(source.get("repeat", 1))
     ]
@@ -112,6 +119,14 @@ def _encoder(
         "reward": lambda row: tokens.scored(format, tokenizer, row, limit),
         "kto": lambda row: tokens.feedback(format, tokenizer, row, limit),
     }
+
+    if kind == "prompt":
+
+        def prompts(shapes: list[Shape], raw: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            read = [(on_policy.read(shape, row), row) for shape, row in zip(shapes, raw, strict=True)]
+            return [on_policy.record(row, columns) for row, columns in read if row is not None]
+
+        return prompts
 
     def rows(shapes: list[Shape], raw: list[dict[str, Any]]) -> list[dict[str, Any]]:
         read = (shape.read(row) for shape, row in zip(shapes, raw, strict=True))

@@ -12,13 +12,15 @@ from ..report import StageError
 @dataclass(frozen=True)
 class Kind:
     """A kind of stage. trainer, config: names in `trl`; counts_tokens: the loss is a cross-entropy over tokens; scores: the model
-    gives one number; reference: it compares with a reference model."""
+    gives one number; reference: it compares with a reference model; generates: it trains on answers that the model
+    generates, and takes prompts as messages."""
 
     trainer: str
     config: str
     counts_tokens: bool = False
     scores: bool = False
     reference: bool = False
+    generates: bool = False
 
 
 KINDS: Mapping[str, Kind] = {
@@ -27,6 +29,8 @@ KINDS: Mapping[str, Kind] = {
     "dpo": Kind("DPOTrainer", "DPOConfig", reference=True),
     "kto": Kind("KTOTrainer", "KTOConfig", reference=True),
     "reward": Kind("RewardTrainer", "RewardConfig", scores=True),
+    "grpo": Kind("GRPOTrainer", "GRPOConfig", generates=True),
+    "distill": Kind("DistillationTrainer", "DistillationConfig", generates=True),
 }
 
 
@@ -44,12 +48,17 @@ def arguments(kind: Kind, params: Mapping[str, Any]) -> Any:
         raise StageError(f"{kind.config} refuses its parameters: {error}", "trl") from error
 
 
-def trainer_class(kind: Kind, *mixins: type) -> type:
-    """TRL's trainer, which takes rows of token ids. mixins: what it does besides."""
+def kind_of(data: Mapping[str, Any]) -> Kind:
+    """Of a document's `data`. Distillation without a teacher learns the answers of its data."""
+    return KINDS["sft" if data["kind"] == "distill" and "teacher" not in data else data["kind"]]
+
+
+def trainer_class(kind: Kind, *more: type, **fields: Any) -> type:
+    """TRL's trainer, which takes rows of token ids, or prompts that it is to answer. more: mixins; fields: of the class."""
     import trl
 
     base: type = getattr(trl, kind.trainer)
-    return type(base.__name__, (*mixins, OnIds, base), {})
+    return type(base.__name__, (*more, *(() if kind.generates else (OnIds,)), base), fields)
 
 
 class OnIds:

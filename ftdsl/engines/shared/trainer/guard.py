@@ -69,6 +69,8 @@ def _number(value: Any) -> float:
 
 
 def _default(context: StageContext, name: str) -> dict[str, Any]:
+    if context.stage.kind == "grpo" and name in ("eval", "diverged"):
+        return {"action": "ignore"}  # the loss of a policy on its own answers says nothing about how well it does
     warned = name in ("stall", "eval") or (name == "spike" and context.stage.kind in COUNTS_TOKENS)
     rule: dict[str, Any] = {"action": "stop" if name in ("nan", "diverged") else "warn" if warned else "ignore"}
     return {**rule, "after": STALL} if name == "stall" else rule
@@ -83,9 +85,6 @@ def _rolls_back(context: StageContext) -> bool:
 
 def check(context: StageContext, *, reaches: bool, why: str = "") -> None:
     """Errors at the key for what the runtime cannot do. reaches: whether it replaces the trainer of this stage; why: why not."""
-    if context.name("guard.grad_norm") not in ("", "ignore") and context.option("guard.grad_norm", "limit") is None:
-        action = context.name("guard.grad_norm")
-        context.refuse("guard.grad_norm", f"`{action}` needs the norm above which it acts", f"write `{action}(5.0)`")
     _own_loop(context, reaches, why)
     _rollback(context)
     _skip(context)
