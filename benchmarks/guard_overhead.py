@@ -39,8 +39,15 @@ PROFILED = (
     "import cProfile, runpy, sys, time; sys.argv = sys.argv[2:]; p = cProfile.Profile(time.process_time); p.enable()\n"
 )
 PROFILED += "try: runpy.run_path(sys.argv[0], run_name='__main__')\nexcept SystemExit: pass\np.disable(); p.dump_stats('profile')"
-WRAPPERS = ("training_step", "compute_loss", "_get_grad_norm", "train", "_save_checkpoint", "__init__", "main")
-"""Functions of ours that call the engine's own: of these what they do themselves counts."""
+WHOLE = {
+    "watch.py": ("on_step_begin", "on_step_end", "on_log"),
+    "trainer.py": ("on_step_end", "_mean"),
+    "guard.py": ("judge", "left_out"),
+    "watchdog.py": ("beat",),
+}
+"""What the engine, or a wrapper of ours, calls at a step: with all that it calls."""
+OWN = {"trainer.py": ("training_step", "compute_loss", "_get_grad_norm")}
+"""Wrappers of the engine's own work: what they do themselves."""
 
 
 def run(command: list[str], place: Path, env: dict[str, str]) -> None:
@@ -50,16 +57,15 @@ def run(command: list[str], place: Path, env: dict[str, str]) -> None:
 
 
 def own_seconds(profile: Path) -> dict[str, float]:
-    """Seconds by function of ours that the engine calls, or that wraps what it does."""
+    """Seconds by function of ours that a step calls."""
     stats: Any = pstats.Stats(str(profile))
-    seconds = {}
-    for (file, _, name), (_, _, own, whole, callers) in stats.stats.items():
+    seconds: dict[str, float] = {}
+    for (file, _, name), (_, _, own, whole, _) in stats.stats.items():
         module = Path(file).name
-        if "/runtime/" not in file or module in ("llamafactory.py", "replace_trainers.py", "chat.py", "labels.py"):
-            continue
-        ours = any("/runtime/" in caller[0] and caller[2] not in WRAPPERS for caller in callers)
-        if name in WRAPPERS or not ours:
-            seconds[f"{module}:{name}"] = seconds.get(f"{module}:{name}", 0.0) + (own if name in WRAPPERS else whole)
+        if "deepspeed" not in file and "/runtime/" in file:
+            for table, spent in ((WHOLE, whole), (OWN, own)):
+                if name in table.get(module, ()):
+                    seconds[f"{module}:{name}"] = seconds.get(f"{module}:{name}", 0.0) + spent
     return seconds
 
 

@@ -17,6 +17,9 @@ from tests.real import preloaded
 
 pytestmark = pytest.mark.real
 
+MODULES = (*(f"trl.trainer.{name}_trainer" for name in ("sft", "reward", "grpo", "distillation")), "peft")
+"""Imported once: TRL imports its trainers when they are first used."""
+
 OWN = '''
 def digits(completions, **columns):
     """Share of the characters that are digits."""
@@ -123,7 +126,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
     (place / "own.py").write_text(OWN, encoding="utf-8")
     (place / "r.ft").write_text(RECIPE, encoding="utf-8")
     real = python_in(ROOT / folder_of("trl"))
-    with preloaded.started(real, tmp_path_factory.mktemp("p"), modules=("trl", "peft")) as python:
+    with preloaded.started(real, tmp_path_factory.mktemp("p"), modules=MODULES) as python:
         done = ftc_process("run", "r.ft", "--json", "--engine-python", str(python), cwd=place)
         assert done.stdout, done.stderr
         document = json.loads(done.stdout)

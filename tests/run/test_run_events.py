@@ -127,10 +127,13 @@ def test_lines_that_do_not_fit_leave_nothing_behind(tmp_path: Path, capsys: pyte
 def test_what_runs_goes_on_while_events_cannot_be_written(tmp_path: Path) -> None:
     """Its events are written once they can be; until then nothing is started."""
     text = '''
-shell a { run = "mv events.jsonl kept; ln -s kept events.jsonl; sleep 1.5; rm events.jsonl; mv kept events.jsonl" }
-shell c { run = """
-for i in $(seq 50); do [ -L events.jsonl ] && break; sleep 0.1; done; sleep 0.3; [ -L events.jsonl ] && echo while > inputs/seen
+shell a { run = """
+until grep -q '"stage": "c", "handle"' events.jsonl; do sleep 0.05; done
+mv events.jsonl kept; ln -s nowhere events.jsonl
+until [ -e 20-c/.exit ]; do sleep 0.05; done
+sleep 1.5; mv -f kept events.jsonl
 """ }
+shell c { run = "until [ -L events.jsonl ]; do sleep 0.05; done; echo while > inputs/seen" }
 shell b { after = c, run = "[ ! -L events.jsonl ]" }
 '''
     (tmp_path / "r.ft").write_text(text, encoding="utf-8")
