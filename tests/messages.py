@@ -25,6 +25,7 @@ from tests.conftest import ALPACA, NOWHERE, ROWS, small
 from tests.engines import test_limits as limits
 from tests.engines import test_parallel as parallel
 from tests.language import test_messages as language
+from tests.language import test_post_training as post_training
 from tests.lint import test_wrong as wrong
 from tests.lint.reading import lint
 from tests.plan import test_fitting as fitting
@@ -67,7 +68,8 @@ NOT_RECIPES = {
     "dataset_info.json": '{"rows": {"file_name": "r.json", "format": "sharegpt"}}\n',
 }
 ELSEWHERE = {
-    "FT041", "FT049", "FT085", "FT086", "FT089", "FT095", "FT096", "FT510", "FT511", "FT520", "FT900", "FT910", "FT911", "FT912",
+    "FT041", "FT049", "FT085", "FT086", "FT089", "FT095", "FT096", "FT097",
+    "FT510", "FT520", "FT524", "FT900", "FT910", "FT911", "FT912",
     "FT950", "FT951", "FT952", "FT953", "FT954", "FT955", "FT956", "FT958", "FT970", "FT971", "FT973", "FT975", "FT976",
 }  # fmt: skip
 """Codes of runs, locks, targets and upgrades, which no check of a file gives: fewer, never more."""
@@ -100,6 +102,15 @@ def recipes() -> Iterator[Recipe]:
         yield text, {**ROWS, "pairs.jsonl": limits.PAIRS}
     for text in wrong.RECIPES:
         yield wrong.recipe_of(text), ROWS
+    for rewards, code, _ in post_training.REWARDS:
+        if code:
+            yield post_training.grpo(rewards), post_training.FILES
+    for more, codes, _ in post_training.TEACHERS:
+        if codes:
+            yield post_training.distill(more), post_training.FILES
+    for more, severity in post_training.ROOM:
+        if severity:
+            yield post_training.grpo(more=more), {**post_training.FILES, "rows.jsonl": post_training.LONG_PROMPTS}
     for block, _ in data.REFUSED:
         yield f"data mixed {{ {block} }}\n", data.files()
 

@@ -34,6 +34,8 @@ CASES = [
     ("cancel", ("cancel", "r.ft")),
     ("accept", ("accept", "r.ft", "sft", "--reason", "looked at")),
     ("clean", ("clean",)),
+    ("doctor", ("doctor", "--target", "bash")),
+    ("data", ("data", "show", "r.ft", "sft")),
     ("graph", ("graph", "r.ft")),
     ("explain", ("explain", "r.ft", "sft.optim.lr")),
     ("diff", ("diff", "r.ft", "other.ft")),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pygments.lexer import RegexLexer, bygroups, include
 from pygments.token import Comment, Keyword, Name, Number, Operator, Punctuation, String, Whitespace
 
-STAGES = r"data|pretrain|sft|reward|dpo|kto|ppo|eval|merge|quantize|shell"
+STAGES = r"data|pretrain|sft|reward|dpo|kto|ppo|grpo|distill|eval|merge|quantize|shell"
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _UNIT = r"%|[A-Za-z]+"
 

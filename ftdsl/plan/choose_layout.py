@@ -103,10 +103,19 @@ def _checkpointing(
         name, why = best.layout.checkpointing, _won(searched, best, "checkpointing")
     else:
         name, why = ("full", "saves the most memory") if layouts.world.gpu else ("none", "on CPU")
-        recomputed = Layout(method, 0, layouts.precision, "", "none", name, 1)
-        if name == "full" and not layouts.engine.possible(layouts.stage, recomputed, layouts.world):
+        if name == "full" and _never_checkpoints(layouts, method):
             name, why = "none", f"{layouts.engine.title} cannot checkpoint here"
     chooser.set("memory.checkpointing", Term(name), why, reported=bool(layouts.world.gpu))
+
+
+def _never_checkpoints(layouts: LayoutSearch, method: str) -> bool:
+    """Whether the engine can run the stage without recomputing, and not with it."""
+
+    def possible(checkpointing: str) -> bool:
+        layout = Layout(method, 0, layouts.precision, "", "none", checkpointing, 1)
+        return layouts.engine.possible(layouts.stage, layout, layouts.world)
+
+    return possible("none") and not possible("full")
 
 
 def _won(searched: SearchResult, best: Cost, choice: str) -> str:

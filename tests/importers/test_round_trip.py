@@ -50,9 +50,11 @@ def compiled(path: Path) -> tuple[Job, ...]:
 
 
 def training(path: Path) -> list[Job]:
-    """Every training job of a recipe, but for those with a template of the recipe's own."""
+    """Every training job of LLaMA-Factory in a recipe, but for those with a template of the recipe's own."""
     found = []
     for job in compiled(path):
+        if job.environment != "llamafactory":
+            continue
         documents = [document.data for document in job.documents if document.path.endswith("/train.yaml")]
         if documents and documents[0].get("template") in (None, *catalog.templates("llamafactory")):
             found.append(job)
@@ -61,7 +63,7 @@ def training(path: Path) -> list[Job]:
 
 NOTHING_TO_TRAIN = {
     "07_ppo", "08_predict", "09_merge", "10_quantize_gptq", "27_asft", "30_vlm_video", "38_handbook_all", "46_pipeline",
-    "49_megatron_bridge", "50_custom_template", "common", "profiles",
+    "49_megatron_bridge", "50_custom_template", "common", "grpo", "profiles",
 }  # fmt: skip
 """Recipes that have no such job, or are refused (docs/corpus.md tells which, and why)."""
 

@@ -26,6 +26,7 @@ def positional(completions, /): return []
 async def later(completions): return []
 """
 FILES = {"rows.jsonl": ROWS, "pairs.jsonl": PAIRS, "own.py": OWN, "broken.py": "def f(:\n", "notes.txt": ""}
+LONG_PROMPTS = ROWS.replace("2+2=", "what is two and two")
 HEAD = 'hardware { gpu = none, count = 1 }\nengine = trl\nmodel = hf("Qwen/Qwen3-0.6B")\ntemplate = qwen3\n'
 
 
@@ -167,9 +168,15 @@ ROOM = [
 
 @pytest.mark.parametrize(("more", "severity"), ROOM, ids=[more for more, _ in ROOM])
 def test_a_prompt_and_its_answer_fit_into_the_window(more: str, severity: str, checked: Callable[..., Outcome]) -> None:
-    files = {**FILES, "rows.jsonl": ROWS.replace("2+2=", "what is two and two")}
+    files = {**FILES, "rows.jsonl": LONG_PROMPTS}
     found = own(checked(grpo(more=more), files))
     assert [(one.code, one.severity.value) for one in found] == ([("FT625", severity)] if severity else [])
+
+
+def distill(more: str) -> str:
+    stages = 'data rows { source = file("rows.jsonl") }\nsft expert { data = rows, duration = 1 epoch, full {} }\n'
+    stage = f"distill {{ data = rows, duration = 10 steps, lora {{}}, generate {{ max_new_tokens = 16 }}\n {more} }}"
+    return HEAD + stages + stage
 
 
 TEACHERS = [
@@ -189,9 +196,7 @@ TEACHERS = [
 def test_a_teacher(more: str, codes: list[str], share: float, checked: Callable[..., Outcome]) -> None:
     from ftdsl.recipe.rules.post_training import on_policy
 
-    stages = 'data rows { source = file("rows.jsonl") }\nsft expert { data = rows, duration = 1 epoch, full {} }\n'
-    stage = f"distill {{ data = rows, duration = 10 steps, lora {{}}, generate {{ max_new_tokens = 16 }}\n {more} }}"
-    outcome = checked(HEAD + stages + stage, FILES)
+    outcome = checked(distill(more), FILES)
     assert [one.code for one in own(outcome)] == codes, [one.message for one in own(outcome)]
     assert outcome.checked.recipe is not None
     assert on_policy(outcome.checked.recipe.stage("distill").settings) == share

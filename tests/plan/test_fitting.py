@@ -27,7 +27,7 @@ sft {{
 }}
 """
 ROWS = {"rows.jsonl": '{"instruction": "q", "input": "", "output": "a"}\n' * 100}
-LONG_ROWS = {"rows.jsonl": json.dumps({"instruction": "q", "input": "", "output": "a " * 10_000}) + "\n"}
+LONG_ROWS = {"rows.jsonl": json.dumps({"instruction": "q", "input": "", "output": "a " * 2_500}) + "\n"}
 """Rows longer than any limit of these tests: it is the limit that decides what is needed."""
 
 Check = Callable[..., Outcome]

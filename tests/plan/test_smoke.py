@@ -107,7 +107,10 @@ def test_a_kept_word_never_speaks_of_cards() -> None:
             )
 
 
-SEEN = {("quantize", "double"), ("parallel", "sequence"), ("evaluate", "batch")}
+SEEN = {
+    ("stage_quantize", "scheme"), ("stage_quantize", "library"), ("quantize", "double"), ("parallel", "sequence"),
+    ("evaluate", "batch"),
+}  # fmt: skip
 """Read by a person: they mention cards and run without."""
 
 

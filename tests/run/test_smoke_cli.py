@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +14,7 @@ from ftdsl.run.prepare import lacking, obstacles
 from ftdsl.run.resources import Resources
 from ftdsl.runtime import events
 from ftdsl.session import Session
-from tests.conftest import ALPACA, EXAMPLES, ROOT, ftc, small
+from tests.conftest import ALPACA, ROOT, ftc, small
 
 DATA = 'data rows { source = file("rows.jsonl"), holdout { eval = 50% } }\nshell publish from rows { run = "touch pwned" }\n'
 
@@ -141,22 +138,15 @@ def test_packages_only_a_card_uses_are_missed_too(place: Path) -> None:
     assert fault.keys == ("kernels", "track.to")
 
 
-def test_the_hooks_of_the_docs_run(tmp_path: Path) -> None:
-    """What docs/ci.md tells people to paste is YAML, and each entry is a command that passes on an example."""
+def test_the_docs_name_hooks_and_inputs_that_there_are() -> None:
+    """What docs/ci.md tells people to paste; the hooks and the action themselves: tests/cli/test_ci_files.py."""
     text = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
     workflow, hooks = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL))
-    entries = [hook["entry"] for hook in hooks["repos"][0]["hooks"] if "run" not in hook["entry"]]
-    assert len(entries) == 2
-    for entry in entries:
-        command = [sys.executable, "-m", "ftdsl.cli.main", *shlex.split(entry)[1:], str(EXAMPLES[0])]
-        assert subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode == 0
-    steps = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
-    for words in (shlex.split(step.splitlines()[0], comments=True) for step in steps if step.startswith("ftc ")):
-        assert ftc(*words[1:2], "--help", cwd=tmp_path).returncode == 0
-        page = ftc(*words[1:2], "--help", cwd=tmp_path).stdout
-        assert all(
-            word in page for word in words if word.startswith("--") and word not in ("--cpu", "--deepspeed", "--user")
-        )
+    offered = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
+    assert [hook["id"] for hook in hooks["repos"][0]["hooks"]] == [hook["id"] for hook in offered]
+    action = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
+    (step,) = [step for job in workflow["jobs"].values() for step in job["steps"] if "ftdsl" in step["uses"]]
+    assert step["with"].keys() <= action["inputs"].keys()
 
 
 def test_a_recipe_of_scripts_alone_has_nothing_to_try(tmp_path: Path) -> None:

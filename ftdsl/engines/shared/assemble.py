@@ -82,8 +82,9 @@ def reads_of(context: StageContext) -> tuple[str, ...]:
 
 def _files(values: Iterable[Any]) -> Iterator[str]:
     for value in values:
-        if isinstance(value, Term) and value.name == "file" and not str(value.options["path"]).startswith("run://"):
-            yield str(value.options["path"])
+        path = value.options.get("path") if isinstance(value, Term) and value.name == "file" else None
+        if isinstance(path, str) and not path.startswith("run://"):  # the result of a stage is no file of the recipe's
+            yield path
         elif isinstance(value, Term):
             yield from _files(value.options.values())
         elif isinstance(value, list | tuple):
