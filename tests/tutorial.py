@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.command import Ended
-from tests.conftest import ROOT, ftc
+from tests.conftest import NOWHERE, ROOT, ftc
 
 PAGES = sorted(path for folder in ("tutorial", "zh") for path in (ROOT / "docs" / folder).glob("*.md"))
 FENCE = re.compile(r'^```(ft|jsonl|console|yaml)(?: title="([\w./-]+)")?\n(.*?)^```$', re.M | re.S)
@@ -52,7 +52,7 @@ def carry_out(command: str, folder: Path) -> Ended:
     """`ftc …` as a reader would type it in that folder."""
     name, *arguments = shlex.split(command)
     assert name == "ftc", f"pages run ftc alone: {command}"
-    return ftc(*arguments, cwd=folder)
+    return ftc(*arguments, cwd=folder, **NOWHERE)
 
 
 def renewed(path: Path) -> str:

@@ -86,6 +86,7 @@ def differences(package: Package) -> list[str]:
         known = committed.at(package.version)
         for name in sorted(known.keys() | names.keys()):
             extracted = timelines.fold([("", {name: names[name]})])[name][""] if name in names else None
+            extracted = json.loads(json.dumps(extracted))  # as it is kept: JSON has no tuples
             kept = (
                 {k: v for k, v in known[name].items() if k != "newest"} if table == "pins" and name in known else None
             )
