@@ -97,7 +97,9 @@ def test_by_hand_gives_the_same(engine: Environment, quickstart: Done) -> None:
 
     def names(folder: Path) -> set[str]:
         found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
-        return {name for name in found if not name.startswith(("events.jsonl", "inputs/")) and "/." not in name}
+        return {
+            name for name in found if not name.startswith(("events.jsonl", "inputs/", ".python/")) and "/." not in name
+        }
 
     assert names(place / "by-hand") == names(quickstart.run)
     for stage in ("30-base", "50-sft"):

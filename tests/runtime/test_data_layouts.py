@@ -191,3 +191,20 @@ def test_cells_that_are_too_few_are_broken(tmp_path: Path) -> None:
     status, err, rows = prepared(tmp_path, 'file("a.csv")', options=", drop = [broken]")
     assert (status, len(rows)) == (0, 2), err
     assert "1 broken" in err
+
+
+@pytest.mark.parametrize("history", [5, "text", [["q"]], [["q", 3]], [5], {"q": "a"}])
+def test_a_history_that_is_none_is_an_error_of_its_row(history: object, tmp_path: Path) -> None:
+    row = {"instruction": "q", "input": "", "output": "a", "history": history}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    text = RECIPE.format(source='file("a.jsonl", format = alpaca)', options="", kind="sft")
+    (tmp_path / "r.ft").write_text(text, encoding="utf-8")
+    checked = ftc("check", "r.ft", cwd=tmp_path)
+    assert checked.returncode == 1
+    assert "a.jsonl:1: `history` is a list of [question, answer]" in checked.stdout
+
+
+def test_a_column_without_a_name_is_no_history(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps({"instruction": "q", "output": "a", "": 5}) + "\n", encoding="utf-8")
+    status, err, rows = prepared(tmp_path, 'file("a.jsonl", format = alpaca)')
+    assert (status, len(rows)) == (0, 1), err

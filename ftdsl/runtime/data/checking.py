@@ -126,9 +126,9 @@ class Checker:
         for column in self._maybe:
             if (value := row.get(column)) is not None and not isinstance(value, str):
                 raise BadRowError("type", f"`{column}` is text, not {kind_of(value)}")
-        for turn in row.get(self._history) or ():
-            if not (isinstance(turn, list) and len(turn) == 2 and all(isinstance(text, str) for text in turn)):
-                raise BadRowError("type", f"`{self.columns['history']}` is a list of [question, answer]")
+        turns = (row.get(self._history) if self._history else None) or ()
+        if not isinstance(turns, list | tuple) or not all(map(_is_exchange, turns)):
+            raise BadRowError("type", f"`{self._history}` is a list of [question, answer]")
 
     # --- chats
 
@@ -220,6 +220,10 @@ class Checker:
                 self._exists[frame] = os.path.isfile(os.path.join(self._folder, frame)) or os.path.isfile(frame)
             if not self._exists[frame]:
                 raise BadRowError("media", f"there is no file `{frame}` in {self._folder or 'the run folder'}")
+
+
+def _is_exchange(turn: Any) -> bool:
+    return isinstance(turn, list | tuple) and len(turn) == 2 and all(isinstance(text, str) for text in turn)
 
 
 def _parsed(text: str) -> Any:
