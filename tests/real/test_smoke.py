@@ -28,14 +28,15 @@ merge from dpo { after = [publish, exam], to = "out/m", push = hf("me/m") }
 """
 
 
-SAVES_NOTHING = ("quickstart", "search")
+SAVES_NOTHING = ("grpo", "quickstart", "search")
 
 
 @pytest.mark.parametrize("recipe", EXAMPLES, ids=lambda p: p.stem)
-def test_every_example_goes_through(recipe: Path, engine: Environment, tmp_path: Path) -> None:
+def test_every_example_goes_through(recipe: Path, engine: Environment, trl: Environment, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     name = f"examples/{recipe.name}"
-    done = ftc_process("run", name, "--smoke", "--json", "--engine-python", str(engine.python), cwd=tmp_path)
+    pythons = f"llamafactory={engine.python},trl={trl.python}"
+    done = ftc_process("run", name, "--smoke", "--json", "--engine-python", pythons, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     (document,) = json.loads(done.stdout)["recipes"]
     assert {stage["status"] for stage in document["stages"]} == {"done"}
