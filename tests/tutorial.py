@@ -52,7 +52,7 @@ def carry_out(command: str, folder: Path) -> Ended:
     """`ftc …` as a reader would type it in that folder."""
     name, *arguments = shlex.split(command)
     assert name == "ftc", f"pages run ftc alone: {command}"
-    return ftc(*arguments, cwd=folder, **NOWHERE)
+    return ftc(*arguments, cwd=folder, COLUMNS="100", **NOWHERE)
 
 
 def renewed(path: Path) -> str:
