@@ -133,23 +133,23 @@ class Driver:
             return None
         self._pictured = time.monotonic()
         with self._lock:
-            seconds = self._seconds()
-            self._judge_spending(seconds)
+            used = self._judge_spending()
             found = self.study.picture(
                 shared=list(self.shared_stages), over=self.over, began=self._began, pid=os.getpid(),
-                budget=self.spending.text(seconds),
+                budget=used,
             )  # fmt: skip
         write_file(self.study.folder / PICTURE, encoded(found))
         return found
 
-    def _seconds(self) -> float:
-        """Time that the study's trials have taken, of all its workers that have ended and of this one."""
+    def _judge_spending(self) -> str:
+        """What is used of the budget, in words; ends the study where that is all. Without a budget nothing is read: ""."""
+        if not self.spending.limited:
+            return ""
         began = {mine.number: mine.began for mine in self.running.values()}
-        return seconds_of(self.study.picture().trials, began)
-
-    def _judge_spending(self, seconds: float) -> None:
+        seconds = seconds_of(self.study.rows(), began)
         if not self.over and (why := self.spending.over(seconds)):
             self.over, self._spent_up = why, True
+        return self.spending.text(seconds)
 
     # --- which trial is next
 
@@ -186,7 +186,7 @@ class Driver:
         with self._lock:
             self._fail_lost()
             trials = self.study.trials()
-            self._judge_spending(self._seconds())
+            self._judge_spending()
             if self._spent_up:
                 return None
             left = [trial for trial in trials if trial.state.name == "RUNNING" and trial.number not in self.running]

@@ -26,6 +26,11 @@ class Spending:
         hourly = max((prices[key] for key in stages if key in prices), default=0.0)
         return Spending(float(budget.get("time", 0.0)), float(budget.get("cost", 0.0)), hourly)
 
+    @property
+    def limited(self) -> bool:
+        """Whether there is anything to compare with."""
+        return bool(self.limit_seconds or (self.limit_cost and self.hourly))
+
     def over(self, seconds: float) -> str:
         """Why the study ends after so many seconds of its trials; "" while it may continue."""
         if self.limit_seconds and seconds >= self.limit_seconds:

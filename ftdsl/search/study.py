@@ -69,10 +69,14 @@ class OpenStudy:
             if trial.user_attrs.get(STATE) not in (SURPLUS, EARLIER) and trial.state.name != "WAITING"
         ]  # fmt: skip
 
+    def rows(self) -> list[TrialRow]:
+        """The trials as views have them."""
+        return [row_of(trial, self.goals) for trial in self.trials()]
+
     def picture(self, **more: Any) -> StudyPicture:
         """The study as it is now."""
         spaces = {name: str(space) for name, space in self.optuna.user_attrs.get(SPACE, {}).items()}
-        rows = [row_of(trial, self.goals) for trial in self.trials()]
+        rows = self.rows()
         for row in rows:  # of profiles that others chose
             spaces |= {name: "" for name in row.parameters if name not in spaces}
         return StudyPicture(
