@@ -11,6 +11,7 @@ from dataclasses import field
 from pathlib import PurePosixPath
 from typing import Any
 
+from ftdsl.engines.shared.mixing import held_out, mixture
 from ftdsl.engines.shared.run_paths import seen_from_run
 from ftdsl.engines.shared.sources import (
     CLOUDS,
@@ -239,12 +240,9 @@ def training(context: StageContext, datasets: Datasets) -> dict[str, Any]:
     names, weights = datasets.names("data")
     params: dict[str, Any] = {"dataset": ",".join(names), "dataset_dir": context.folder}
     params |= _mix(context, names, weights)
-    held = context.get("evaluate.data")
-    if isinstance(held, Amount):
-        params["val_size"] = held.number if held.unit == "share" else int(held.number)
-    elif isinstance(held, int | float) and not isinstance(held, bool):
+    if (held := held_out(context)) is not None:
         params["val_size"] = held
-    elif held:
+    elif context.get("evaluate.data"):
         params["eval_dataset"] = ",".join(datasets.names("evaluate.data", mixed=False)[0])
     params |= media(context, datasets)
     params["dataset_dir"] = datasets.folder
@@ -263,19 +261,9 @@ _MIXES = {"first": "interleave_under", "all": "interleave_over", "once": "interl
 
 
 def _mix(context: StageContext, names: list[str], weights: list[float]) -> dict[str, Any]:
-    mix = context.get("mix")
-    if weights and len(weights) != len(names):
-        context.refuse("data", "some sources of this mixture have a weight and some have none", "give each a `weight`")
+    mixed = mixture(context, len(names), weights)
+    if mixed is None:
         return {}
-    if not weights and (mix is None or mix.name == "concat"):
-        return {}
-    if mix is not None and mix.name == "concat":
-        context.refuse(
-            "mix", "weights need `interleave`; `concat` takes every row once", "write `mix = interleave(all)`"
-        )
-        return {}
-    until = mix.options.get("until") if mix else None
-    strategy = _MIXES[until.name if isinstance(until, Term) else str(until or "all")]
-    total = sum(weights)
-    shares = {"interleave_probs": ",".join(f"{weight / total:.6g}" for weight in weights)} if weights else {}
-    return {"mix_strategy": strategy, **shares}
+    until, parts = mixed
+    shares = {"interleave_probs": ",".join(f"{share:.6g}" for share in parts)} if parts else {}
+    return {"mix_strategy": _MIXES[until], **shares}

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Any
 
+from ftdsl.engines.shared.mixing import held_out, mixture
 from ftdsl.engines.shared.run_paths import seen_from_run
 from ftdsl.engines.shared.sources import CLOUDS, OURS, passes_through, refuse_unreadable, settings_in, shape_in
 from ftdsl.engines.shared.stage_context import StageContext
 from ftdsl.engines.trl import formats
-from ftdsl.language.values import Amount, StageRef, Term
+from ftdsl.language.values import StageRef, Term
 from ftdsl.recipe.settings import Settings
 from ftdsl.record import mutable
 
@@ -78,12 +79,9 @@ def block(context: StageContext, rows: Rows) -> dict[str, Any]:
         kind = "pretrain" if train and all(set(source["columns"]) == {"prompt"} for source in train) else "sft"
     data: dict[str, Any] = {"kind": kind, "train": train, "seed": 42 if seed is None else seed}
     data |= _mix(context)
-    held = context.get("evaluate.data")
-    if isinstance(held, Amount):
-        data["held_out"] = held.number if held.unit == "share" else int(held.number)
-    elif isinstance(held, int | float) and not isinstance(held, bool):
+    if (held := held_out(context)) is not None:
         data["held_out"] = held
-    elif held:
+    elif context.get("evaluate.data"):
         data["eval"] = rows.sources("evaluate.data")
     if (limit := context.get("limit")) is not None:
         data["limit"] = int(limit)
@@ -102,19 +100,9 @@ def _mix(context: StageContext) -> dict[str, Any]:
     """How several sources are mixed; weights of the sources themselves."""
     items = [item for item in context.stage.settings.items("data") if isinstance(item, Term | StageRef)]
     weights = [settings_in(context.plan, item).get("weight") for item in items]
-    given = [weight for weight in weights if weight is not None]
-    mix = context.get("mix")
-    concat = mix is None or mix.name == "concat"
-    if given and len(given) != len(weights):
-        context.refuse("data", "some sources of this mixture have a weight and some have none", "give each a `weight`")
+    given = [float(getattr(weight, "number", weight)) for weight in weights if weight is not None]
+    mixed = mixture(context, len(weights), given)
+    if mixed is None:
         return {}
-    if concat and not given:
-        return {}
-    if mix is not None and concat:
-        help = "write `mix = interleave(all)`"
-        context.refuse("mix", "weights need `interleave`; `concat` takes every row once", help)
-        return {}
-    until = mix.options.get("until") if mix else None
-    numbers = [float(getattr(weight, "number", weight)) for weight in given]
-    shares = {"weights": [round(number / sum(numbers), 6) for number in numbers]} if numbers else {}
-    return {"mix": until.name if isinstance(until, Term) else str(until or "all"), **shares}
+    until, parts = mixed
+    return {"mix": until} | ({"weights": [round(share, 6) for share in parts]} if parts else {})
