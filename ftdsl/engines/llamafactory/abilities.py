@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ftdsl import catalog
+from ftdsl.engines.shared.chat_template import template_of_base
 from ftdsl.environments import Versions
-from ftdsl.language.values import Amount, Term
-from ftdsl.plan.engine import UNKNOWN_FAMILY, ZERO, Layout
+from ftdsl.language.values import Amount
+from ftdsl.plan.engine import ZERO, Layout
 from ftdsl.plan.world import World
 from ftdsl.recipe.recipe import Stage
 from ftdsl.record import frozen
@@ -31,8 +31,6 @@ _OFFLOADED_ADAM = ("", "adamw", "adamw_torch", "adamw_torch_fused")
 LIGER = {"gemma", "gemma2", "gemma3", "gemma3_text", "glm", "glm4", "granite", "llama", "mistral", "mixtral", "olmo2", "phi3",
          "qwen2", "qwen2_vl", "qwen2_5_vl", "qwen3", "qwen3_moe", "qwen3_next", "qwen3_5"}  # fmt: skip
 """Architectures that Liger's kernels are applied to (model/model_utils/liger_kernel.py)."""
-
-_SCRATCH_TEMPLATES = {"qwen2": "qwen", "qwen3": "qwen3_nothink", "llama": "default"}
 
 
 @frozen
@@ -94,16 +92,7 @@ class LlamaFactoryAbilities:
 
     def template(self, base: Any, versions: Versions) -> tuple[str, str]:
         """From the engine's own list of models, else by the architecture."""
-        if isinstance(base, Term):
-            model = base.options.get("like") or base.options.get("id") or base.options.get("path")
-            like = model.options.get("id") if isinstance(model, Term) else model
-            if isinstance(like, str) and (name := catalog.template_for_model(NAME, like, versions.facts())):
-                return name, f"the template of {like}"
-            architecture = base.options.get("architecture")
-            if architecture is not None:
-                name = architecture.name if isinstance(architecture, Term) else str(architecture)
-                return _SCRATCH_TEMPLATES.get(name, "default"), f"the template of {name} models"
-        return "default", UNKNOWN_FAMILY
+        return template_of_base(base, NAME, versions.facts())
 
 
 def _precision(stage: Stage, layout: Layout) -> dict[str, Any]:

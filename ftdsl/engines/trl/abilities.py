@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ftdsl.engines.trl import formats
+from ftdsl import catalog
+from ftdsl.engines.shared.chat_template import template_of_base
 from ftdsl.environments import Versions
 from ftdsl.language.values import Amount
 from ftdsl.plan.engine import ZERO, Layout
@@ -75,7 +76,8 @@ class TrlAbilities:
 
     def template(self, base: Any, versions: Versions) -> tuple[str, str]:
         """By the family of the model, from the list of chat formats in the catalogue."""
-        return formats.of_model(base)
+        package, _ = catalog.chat_formats()
+        return template_of_base(base, package)
 
 
 def _precision(layout: Layout) -> dict[str, Any]:

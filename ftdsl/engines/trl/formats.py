@@ -11,24 +11,6 @@ from ftdsl import catalog
 from ftdsl.engines.shared.extending import template_of
 from ftdsl.engines.shared.stage_context import StageContext
 from ftdsl.language.values import Term
-from ftdsl.plan.engine import UNKNOWN_FAMILY
-
-_SCRATCH = {"qwen2": "qwen", "qwen3": "qwen3_nothink", "llama": "default"}
-
-
-def of_model(base: Any) -> tuple[str, str]:
-    """(name of a base model's chat format, reason)."""
-    if isinstance(base, Term):
-        model = base.options.get("like") or base.options.get("id") or base.options.get("path")
-        like = model.options.get("id") if isinstance(model, Term) else model
-        package, _ = catalog.chat_formats()
-        if isinstance(like, str) and (name := catalog.template_for_model(package, like)):
-            return name, f"the template of {like}"
-        architecture = base.options.get("architecture")
-        if architecture is not None:
-            name = architecture.name if isinstance(architecture, Term) else str(architecture)
-            return _SCRATCH.get(name, "default"), f"the template of {name} models"
-    return "default", UNKNOWN_FAMILY
 
 
 def spec(context: StageContext) -> dict[str, Any]:

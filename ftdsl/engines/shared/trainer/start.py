@@ -18,6 +18,20 @@ def lineage_of(context: StageContext, value: Term | StageRef) -> Lineage:
     return Lineage(value)
 
 
+def base_model(context: StageContext) -> Params:
+    """The base of a stage, its revision, and whether its own code may run; {} for a stage that starts from nothing."""
+    start = context.stage.start
+    if start is None:
+        return {}
+    options = start.base.options if isinstance(start.base, Term) else {}
+    params: Params = {"model_name_or_path": context.paths.model(start.base)}
+    if options.get("revision"):
+        params["model_revision"] = options["revision"]
+    if options.get("trust_remote_code"):
+        params["trust_remote_code"] = True
+    return params
+
+
 def resume(context: StageContext) -> Params:
     value = context.get("resume")
     if isinstance(value, Term) and value.name == "file":

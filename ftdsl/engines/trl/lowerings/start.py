@@ -5,23 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from ftdsl.engines.shared.stage_context import Params, StageContext
-from ftdsl.engines.shared.trainer.start import lineage_of
+from ftdsl.engines.shared.trainer.start import base_model, lineage_of
 from ftdsl.language.values import StageRef, Term
 from ftdsl.recipe.recipe import Lineage
 
 
 def model(context: StageContext) -> Params:
     """Base and adapters; the runtime merges the adapters below a new one, in order."""
-    start = context.stage.start
-    if start is None:
-        return {}
-    params: Params = {"model_name_or_path": context.paths.model(start.base)}
-    options = start.base.options if isinstance(start.base, Term) else {}
-    if options.get("revision"):
-        params["model_revision"] = options["revision"]
-    if options.get("trust_remote_code"):
-        params["trust_remote_code"] = True
-    if start.adapters:
+    params, start = base_model(context), context.stage.start
+    if start and start.adapters:
         params["adapter_name_or_path"] = [context.paths.adapter(adapter) for adapter in start.adapters]
     return params
 
