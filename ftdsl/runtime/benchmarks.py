@@ -24,7 +24,7 @@ if (
     __import__(__package__)
 
 from . import events
-from .report import Log, StageError, carried_out
+from .report import Log, StageError, carried_out, lacks
 
 SAMPLES = 20
 OFFLINE = ("ConnectionError", "OfflineModeIsEnabled", "LocalEntryNotFoundError", "DatasetNotFoundError", "MaxRetryError",
@@ -206,10 +206,7 @@ def _answer(row: dict[str, Any]) -> str:
 
 def main(argv: list[str]) -> int:
     spec = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
-    try:
-        import lm_eval  # noqa: F401
-    except ImportError as error:
-        print(f"error: {sys.executable} has no lm-eval ({error}); set FT_LM_EVAL_PYTHON", file=sys.stderr)
+    if lacks("lm_eval", "lm-eval", "FT_LM_EVAL_PYTHON"):
         return 1
     return carried_out(lambda log: evaluate(spec, log), Log(spec["stage"]), last=bool(spec.get("last", True)))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ if not __package__:  # run by path: its folder becomes the package `runtime`, an
     __import__(__package__)
 
 from . import chat, events, guarded, proof, replace_trainers, shipping, training, watch
-from .report import Log, StageError, carried_out, mark, marked, save_result
-from .stage import Part, Stage, read
+from .report import Log, StageError, mark, marked, save_result
+from .stage import Part, Stage
 
 SAMPLES = 20
 
@@ -205,23 +204,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str]) -> int:
     """The exit status of a stage."""
     args = parse(argv)
-    stage = read(args.stage)
-    Path(stage.stage).mkdir(parents=True, exist_ok=True)
-    if args.work == "fresh":
-        return carried_out(lambda log: training.fresh(stage, log), Log(stage.stage), last=False)
-    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) and (known := training.hopeless(stage)):
-        print(f"error: {known}; started again, the same would happen", file=sys.stderr)
-        return 1
-    parts = stage.parts if args.part is None else stage.parts[args.part - 1 : args.part]
-    try:
-        import llamafactory  # noqa: F401
-    except ImportError as error:
-        print(f"error: {sys.executable} has no LLaMA-Factory ({error}); set FT_PYTHON", file=sys.stderr)
-        return 1
-    if args.work == "show":
-        return carried_out(lambda log: show(stage, parts, args.rows, args.to), Log(stage.stage))
-    work = {"train": train, "export": export, "tokens": tokenise}[args.work]
-    return carried_out(lambda log: work(stage, parts, log), Log(stage.stage))
+    works: dict[str, training.Work] = {
+        "train": train, "export": export, "tokens": tokenise,
+        "show": lambda stage, parts, log: show(stage, parts, args.rows, args.to),
+    }  # fmt: skip
+    return training.run(args, Path(__file__).stem, "LLaMA-Factory", works)
 
 
 if __name__ == "__main__":

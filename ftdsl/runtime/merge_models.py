@@ -21,7 +21,7 @@ if (
     __import__(__package__)
 
 from . import proof, shipping
-from .report import Log, StageError, carried_out, mark, marked, save_result
+from .report import Log, StageError, carried_out, lacks, mark, marked, save_result
 
 METHODS = {"dare": "dare_ties"}
 """mergekit's names, where they are not ours."""
@@ -235,10 +235,7 @@ def _matrices(tensors: proof.Tensors) -> Iterator[str]:
 
 def main(argv: list[str]) -> int:
     spec = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
-    try:
-        import mergekit  # noqa: F401
-    except ImportError as error:
-        print(f"error: {sys.executable} has no mergekit ({error}); set FT_MERGEKIT_PYTHON", file=sys.stderr)
+    if lacks("mergekit", "mergekit", "FT_MERGEKIT_PYTHON"):
         return 1
     return carried_out(lambda log: merge(spec, log), Log(spec["stage"]))
 

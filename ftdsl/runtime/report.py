@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,16 @@ class Log:
         if self.first:
             print(f"warning: {fault.message}", file=sys.stderr, flush=True)
             self.event("warning", **fault.fields())
+
+
+def lacks(module: str, title: str, variable: str = "FT_PYTHON") -> bool:
+    """Whether this Python cannot import a program, which is printed. variable: the environment variable that names another."""
+    try:
+        import_module(module)
+    except ImportError as error:
+        print(f"error: {sys.executable} has no {title} ({error}); set {variable}", file=sys.stderr)
+        return True
+    return False
 
 
 def carried_out(work: Callable[[Log], int], log: Log, *, last: bool = True) -> int:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import atexit
 import os
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from . import checkpoints, events, failures, shipping, stale_locks
-from .report import Log, StageError
-from .stage import Stage
+from .report import Log, StageError, carried_out, lacks
+from .stage import Part, Stage, read
+
+Work = Callable[[Stage, tuple[Part, ...], Log], int]
 
 
 def fresh(stage: Stage, log: Log) -> int:
@@ -130,6 +134,23 @@ def reload(folder: Path) -> None:
     if not bool(torch.isfinite(scores).all()):
         raise StageError("what was merged gives numbers that are none", "dtype", "to", code="FT970")
     print(f"loaded again from {folder}: {scores.shape[-1]:,} scores for each token")
+
+
+def run(args: argparse.Namespace, module: str, title: str, works: Mapping[str, Work]) -> int:
+    """The exit status of a stage. args: `work`, `stage` (its file) and `part`; works: what the engine does, by name;
+    module: the package, whose name each program has.
+    """
+    stage = read(args.stage)
+    Path(stage.stage).mkdir(parents=True, exist_ok=True)
+    if args.work == "fresh":
+        return carried_out(lambda log: fresh(stage, log), Log(stage.stage), last=False)
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) and (known := hopeless(stage)):
+        print(f"error: {known}; started again, the same would happen", file=sys.stderr)
+        return 1
+    parts = stage.parts if args.part is None else stage.parts[args.part - 1 : args.part]
+    if lacks(module, title):
+        return 1
+    return carried_out(lambda log: works[args.work](stage, parts, log), Log(stage.stage))
 
 
 def leave(status: int) -> None:

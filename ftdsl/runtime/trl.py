@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,8 @@ if not __package__:  # run by path: its folder becomes the package `runtime`, an
     __import__(__package__)
 
 from . import guarded, proof, shipping, training, watch
-from .report import Log, StageError, carried_out, mark, marked, save_result
-from .stage import Part, Stage, read
+from .report import Log, StageError, mark, marked, save_result
+from .stage import Part, Stage
 
 OURS = ("data", "peft")
 """Blocks of the document that are no parameters of a TRL configuration."""
@@ -172,22 +171,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 def main(argv: list[str]) -> int:
     """The exit status of a stage."""
-    args = parse(argv)
-    stage = read(args.stage)
-    Path(stage.stage).mkdir(parents=True, exist_ok=True)
-    if args.work == "fresh":
-        return carried_out(lambda log: training.fresh(stage, log), Log(stage.stage), last=False)
-    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) and (known := training.hopeless(stage)):
-        print(f"error: {known}; started again, the same would happen", file=sys.stderr)
-        return 1
-    parts = stage.parts if args.part is None else stage.parts[args.part - 1 : args.part]
-    try:
-        import trl  # noqa: F401
-    except ImportError as error:
-        print(f"error: {sys.executable} has no TRL ({error}); set FT_PYTHON", file=sys.stderr)
-        return 1
-    work = {"train": train, "export": export}[args.work]
-    return carried_out(lambda log: work(stage, parts, log), Log(stage.stage))
+    return training.run(parse(argv), Path(__file__).stem, "TRL", {"train": train, "export": export})
 
 
 if __name__ == "__main__":
