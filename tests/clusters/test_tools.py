@@ -28,7 +28,7 @@ def tool(name: str) -> Path:
     """The Python of a tool."""
     python = ROOT / ".clusters" / name / "bin" / "python"
     if not python.exists():
-        pytest.skip(f"no {name} here: make test-clusters installs it")
+        pytest.fail(f"no {name} here: make test-clusters installs it")
     return python
 
 
