@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -43,6 +44,23 @@ NOWHERE = {"FTC_ENGINE_PYTHON": "nowhere/bin/python"}
 
 
 _NUMBERS = count()
+
+
+def examples_in(folder: Path) -> Path:
+    """The examples and their data, copied below a folder: `ftc` writes its lock beside a recipe."""
+    shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("*.lock"))
+    return folder / "examples"
+
+
+_EXAMPLES = sorted((ROOT / "examples").rglob("*"))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """No test writes into the checkout: what one leaves beside an example, another one takes for part of it."""
+    left = sorted(set((ROOT / "examples").rglob("*")) - set(_EXAMPLES))
+    if left and not hasattr(session.config, "workerinput"):
+        print(f"\ntests left files in examples/: {', '.join(str(path.relative_to(ROOT)) for path in left)}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_collection_finish() -> None:

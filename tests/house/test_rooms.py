@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, ftc
+from tests.conftest import ROOT, examples_in, ftc
 
 PACKAGE = ROOT / "ftdsl"
 ORDER = ("runtime", "record", "source", "printable", "credentials", "storage", "catalog", "estimate", "diagnostics", "session",
@@ -157,8 +157,9 @@ print("\\n" + " ".join(m for m in sys.modules if "." not in m))
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
 def test_a_cold_start_loads_nothing_it_need_not(arguments: list[str], banned: set[str], tmp_path: Path) -> None:
+    examples_in(tmp_path)
     own = [text.format(tmp=tmp_path / "out") for text in arguments]
-    done = subprocess.run([sys.executable, "-c", COLD, *own], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", COLD, *own], cwd=tmp_path, capture_output=True, text=True, check=True)
     loaded = set(done.stdout.splitlines()[-1].split())
     assert "ftdsl" in loaded
     assert not loaded & (banned | EDITORS)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.conftest import ROOT, ftc
+from tests.conftest import ROOT, examples_in, ftc
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 BLOCK = re.compile(r"^(```(?:console)?\n\$ ftc (plan .*)\n)((?s:.*?))^```$", re.MULTILINE)
@@ -24,7 +23,7 @@ SHOWN = [
 def printed(command: str) -> str:
     """Standard output, then standard error, as a terminal of 100 columns shows them, where nothing has run."""
     with TemporaryDirectory() as place:
-        shutil.copytree(ROOT / "examples", Path(place) / "examples")
+        examples_in(Path(place))
         done = ftc(*shlex.split(command), cwd=Path(place), COLUMNS="100")
         assert "ftc has a bug here" not in done.stderr, done.stderr  # or it would be written into the documents
         return done.stdout + done.stderr

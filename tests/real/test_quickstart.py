@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 
 from ftdsl.run.environments import Environment
-from tests.conftest import ROOT, ftc_process
+from tests.conftest import examples_in, ftc_process
 
 pytestmark = pytest.mark.real
 
@@ -29,7 +28,7 @@ class Done:
 @pytest.fixture(scope="module")
 def quickstart(engine: Environment, tmp_path_factory: pytest.TempPathFactory) -> Done:
     place = tmp_path_factory.mktemp("quickstart")
-    shutil.copytree(ROOT / "examples", place / "examples")
+    examples_in(place)
     (place / "ftc.toml").touch()  # the project's root, as in a checkout
     done = ftc_process("run", "examples/quickstart.ft", "--json", "--engine-python", str(engine.python), cwd=place)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
 from ftdsl.run.environments import Environment
-from tests.conftest import EXAMPLES, ROOT, ftc_process
+from tests.conftest import EXAMPLES, examples_in, ftc_process
 
 pytestmark = pytest.mark.real
 
@@ -33,7 +32,7 @@ SAVES_NOTHING = ("grpo", "quickstart", "search")
 
 @pytest.mark.parametrize("recipe", EXAMPLES, ids=lambda p: p.stem)
 def test_every_example_goes_through(recipe: Path, engine: Environment, trl: Environment, tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    examples_in(tmp_path)
     name = f"examples/{recipe.name}"
     pythons = f"llamafactory={engine.python},trl={trl.python}"
     done = ftc_process("run", name, "--smoke", "--json", "--engine-python", pythons, cwd=tmp_path)

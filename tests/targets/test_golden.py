@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from ftdsl.language.resolve.resolve import Options
 from ftdsl.pipeline import compile_recipe
 from ftdsl.session import Session
 from ftdsl.targets.write import write
-from tests.conftest import COMPILED, ROOT, ftc
+from tests.conftest import COMPILED, ROOT, examples_in, ftc
 
 GOLDEN = ROOT / "tests" / "golden"
 
@@ -39,16 +38,10 @@ def examples() -> Path:
     nothing is written beside them."""
     folder = TemporaryDirectory(prefix="ftc-golden-")
     _FOLDERS.append(folder)
-    return copied(Path(folder.name))
+    return examples_in(Path(folder.name))
 
 
 _FOLDERS: list[TemporaryDirectory[str]] = []
-
-
-def copied(folder: Path) -> Path:
-    """The examples and their data below a folder."""
-    shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("*.lock"))
-    return folder / "examples"
 
 
 @cache
@@ -91,7 +84,7 @@ def test_the_same_bytes_from_anywhere(tmp_path: Path) -> None:
     )
     for at, env in enumerate(environments):
         out = tmp_path / f"out{at}"
-        folder = copied(tmp_path / f"place{at}")
+        folder = examples_in(tmp_path / f"place{at}")
         cwd, start = (folder.parent, Path("examples")) if at == 0 else (tmp_path, folder)
         names = [str(start / recipe.name) for recipe in COMPILED]
         command = [sys.executable, "-c", COMPILES, str(out), *names]
@@ -110,7 +103,7 @@ def test_the_same_bytes_from_anywhere(tmp_path: Path) -> None:
 
 
 def test_a_manifest_lists_what_was_written(tmp_path: Path) -> None:
-    recipe = copied(tmp_path) / "quickstart.ft"
+    recipe = examples_in(tmp_path) / "quickstart.ft"
     done = ftc("compile", str(recipe), "-o", str(tmp_path / "b"), cwd=tmp_path)
     assert done.returncode == 0
     manifest = json.loads((tmp_path / "b" / "manifest.json").read_text(encoding="utf-8"))
