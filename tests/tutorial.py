@@ -64,14 +64,14 @@ LOG = re.compile(r"ftc diagnose \S+\.(log|jsonl?)$")
 
 
 def trains(command: str) -> bool:
-    return command.startswith("ftc ") and verb(command) in TRAINS and not LOG.match(command)
+    return " runs/" in command or command.startswith("ftc ") and verb(command) in TRAINS and not LOG.match(command)
 
 
 def is_real(path: Path) -> bool:
     return REAL in path.read_text(encoding="utf-8")
 
 
-SHOWS = ("cat", "grep", "head", "ls")
+SHOWS = ("cat", "grep", "head", "ls", "tail")
 """Programs that only show what `ftc` wrote."""
 
 
@@ -88,9 +88,8 @@ def carry_out(command: str, folder: Path) -> Ended:
 
 def fast(command: str, folder: Path) -> str:
     """All that a command prints, without an engine."""
-    words = shlex.split(command)
-    if words[0] in SHOWS:
-        return subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True).stdout
+    if command.startswith(SHOWS):
+        return shown(command, folder)
     ended = carry_out(command, folder)
     if into := command.partition(" > ")[2]:
         (folder / into).write_text(ended.stdout, encoding="utf-8")
@@ -98,8 +97,14 @@ def fast(command: str, folder: Path) -> str:
     return "".join(part.strip("\n") + "\n" for part in (ended.stdout, ended.stderr) if part.strip())
 
 
+def shown(command: str, folder: Path) -> str:
+    return subprocess.run(shlex.split(command), cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
 def real(command: str, folder: Path) -> str:
     """What a command prints on stdout, with the engines of this checkout. Progress on stderr names this machine's folders."""
+    if command.startswith(SHOWS):
+        return shown(command, folder)
     pythons = ",".join(f"{name}={python_in(ROOT / folder_of(name))}" for name in ("llamafactory", "trl"))
     env = {
         "FTC_ENGINE_PYTHON": pythons,
@@ -128,14 +133,14 @@ def renewed(path: Path, *, with_engine: bool = False) -> str:
                 (folder / fence.title).write_text(fence.text, encoding="utf-8")
             if fence.language != "console":
                 continue
-            shown = ""
+            text = ""
             for command, printed in commands(fence.text):
                 if not trains(command):
                     printed = fast(command, folder)
                 elif with_engine:
                     printed = real(command, folder)
-                shown += f"$ {command}\n{printed}"
-            pieces += [page[at : fence.span[0]], shown]
+                text += f"$ {command}\n{printed}"
+            pieces += [page[at : fence.span[0]], text]
             at = fence.span[1]
     return "".join(pieces) + page[at:]
 
@@ -145,6 +150,8 @@ def renewed(path: Path, *, with_engine: bool = False) -> str:
 VARIES = re.compile(
     r"\d{8}-\d{6}"  # when a run began
     r"|(?<![\w.])\d[\d,.]* ?(?:ms|s|min|h|tokens/s)(?: \d+ (?:s|min))?(?![\w])"  # how long it took
+    r"|(?<![\w.])\d+\.\d+\.\d\S*"  # a version
+    r"|[▁▂▃▄▅▆▇█]+"  # a curve
     r"|(?<![\w.])[\d.]+ (?:[KMG]iB|[KMG]?B)(?![\w])"  # how much memory
 )
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e-?\d+)?(?![\w])")
