@@ -64,7 +64,7 @@ LOG = re.compile(r"ftc diagnose \S+\.(log|jsonl?)$")
 
 
 def trains(command: str) -> bool:
-    return " runs/" in command or command.startswith("ftc ") and verb(command) in TRAINS and not LOG.match(command)
+    return " runs/" in command or (command.startswith("ftc ") and verb(command) in TRAINS and not LOG.match(command))
 
 
 def is_real(path: Path) -> bool:
@@ -112,7 +112,7 @@ def real(command: str, folder: Path) -> str:
         "COLUMNS": "100",
         "XDG_STATE_HOME": str(folder / ".state"),
     }
-    ended = ftc_process(*arguments(command), cwd=folder, **env)
+    ended = ftc_process(*arguments(command), cwd=folder, timeout=540, **env)
     assert "Traceback" not in ended.stderr, ended.stderr
     return (
         "".join(line.rstrip() + "\n" for line in ended.stdout.strip("\n").split("\n")) if ended.stdout.strip() else ""
@@ -158,13 +158,28 @@ NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e-?\d+)?(?![\w])")
 
 
 def alike(shown: str, printed: str, *, relative: float = 0.2, absolute: float = 0.1) -> bool:
-    """Whether two outputs say the same: words equal, numbers close; times, dates and memory of a run left out."""
-    shown, printed = (VARIES.sub("*", text) for text in (shown, printed))
-    words = [NUMBER.sub("#", text).split() for text in (shown, printed)]
-    numbers = [[float(number) for number in NUMBER.findall(text)] for text in (shown, printed)]
-    return words[0] == words[1] and all(
-        math.isclose(one, other, rel_tol=relative, abs_tol=absolute) for one, other in zip(*numbers, strict=True)
+    """Whether two outputs say the same: words equal, numbers close; times, dates and memory of a run left out.
+
+    Lines are compared in the order of their words: which of two equal losses is the best one is chance.
+    """
+    pairs = zip(_lines(shown), _lines(printed), strict=False)
+    return len(_lines(shown)) == len(_lines(printed)) and all(
+        words == others
+        and all(
+            math.isclose(one, other, rel_tol=relative, abs_tol=absolute)
+            for one, other in zip(numbers, other_numbers, strict=True)
+        )
+        for (words, numbers), (others, other_numbers) in pairs
     )
+
+
+def _lines(text: str) -> list[tuple[list[str], list[float]]]:
+    """Words and numbers of each line."""
+    lines = []
+    for line in VARIES.sub("*", text).splitlines():
+        line = re.sub(r"^best\b|  best  ", " ", line)
+        lines.append((NUMBER.sub("#", line).split(), [float(number) for number in NUMBER.findall(line)]))
+    return sorted(line for line in lines if line[0])
 
 
 def main(names: list[str]) -> None:
