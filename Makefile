@@ -34,6 +34,7 @@ $(TRL)/.tests: ftdsl/engines/trl/engine.py ftdsl/run/install.py | $(BIN)/ftc
 	$(BIN)/ftc engine install trl --cpu --deepspeed --trust
 	@touch $@
 
+GRAMMARS := batcat:bat github-linguist:ruby-github-linguist
 SLURM := slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client ip:iproute2
 
 quickstart: $(BIN)/ftc $(ENGINE)/.ready ## set up, and run examples/quickstart.ft on the real engine (CPU, about 4 minutes)
@@ -43,7 +44,7 @@ quickstart: $(BIN)/ftc $(ENGINE)/.ready ## set up, and run examples/quickstart.f
 # a browser for the tests of pages, PostgreSQL for those of shared studies, Slurm for those of clusters; named where they cannot
 # be installed from here
 tools:
-	@for tool in chromium:chromium initdb:postgresql $(SLURM); do \
+	@for tool in chromium:chromium initdb:postgresql $(GRAMMARS) $(SLURM); do \
 	  command -v $${tool%%:*} >/dev/null || ls /usr/lib/postgresql/*/bin/$${tool%%:*} >/dev/null 2>&1 && continue; \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get install -y --no-install-recommends $${tool##*:} >/dev/null || (apt-get update && apt-get install -y --no-install-recommends $${tool##*:}); \
@@ -68,7 +69,7 @@ docs: $(BIN)/ftc ## the documentation as a site, with the playground, into build
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev,docs]'
 	$(BIN)/python -m docs.site.build
 
-test-editors: docs ## VS Code with the extension, the site and the playground, in a browser; needs npm, a C++ compiler and Chromium (6 minutes)
+test-editors: docs tools ## VS Code with the extension, the site and the playground, in a browser, the grammar in bat and Linguist; needs npm, a C++ compiler and Chromium (6 minutes)
 	$(BIN)/pytest -m "editors"
 
 # what reads the files for other clusters in tests: each in an environment of its own (2.2 GB)
@@ -113,6 +114,7 @@ generate: $(BIN)/ftc ## data, models and pages from vocabulary.toml, the overlay
 	$(BIN)/python -m ftdsl.lint.generate
 	$(BIN)/python -m ftdsl.diagnose.generate
 	$(BIN)/python -m ftdsl.engines.reference_page
+	$(BIN)/python grammar/sublime.py
 	$(BIN)/python -m tests.pages
 
 bench: $(BIN)/ftc ## cold start of every verb against a bare interpreter, and a 10,000-line recipe
