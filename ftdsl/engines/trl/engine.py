@@ -24,6 +24,7 @@ ENGINE = Engine(
     package=NAME,
     probe="trl",
     parameters=parameters,
+    splits_tensors=("fsdp2",),
     requirements=REQUIREMENTS,
     distributions=(
         NAME, "peft", "torch", "transformers", "datasets", "accelerate", "deepspeed", "bitsandbytes",
