@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -122,18 +123,15 @@ def test_kubernetes_that_is_not_there(what: str, tmp_path: Path) -> None:
 
 
 def test_ray(ray_cluster: dict[str, str], tmp_path: Path) -> None:
-    """From inside of its network; before its dashboard is up nothing answers."""
-    import subprocess
-
+    """From inside of its network."""
     namespace = json.loads(ray_cluster["NAMESPACE"])
     command = [*namespace, sys.executable, "-m", "ftdsl.cli.main", "doctor", "--target", "ray"]
     env = {**os.environ, "RAY_ADDRESS": ray_cluster["RAY_ADDRESS"], "PATH": ray_cluster["PATH"]}
-    end = time.monotonic() + 180
-    while True:
+    end = time.monotonic() + 120
+    while True:  # the node is listed a little after the dashboard answers
         done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
         if done.returncode == 0 or time.monotonic() > end:
             break
-        assert "nothing answers at http://127.0.0.1:8265" in done.stdout or "0 alive" in done.stdout, done.stdout
         time.sleep(3)
     assert done.returncode == 0, done.stdout + done.stderr
     version = subprocess.run(
