@@ -1,4 +1,4 @@
-"""The command that is offered next does what the author means: with the options of the recipe's variant, with the flags it needs."""
+"""The command offered next does what the author means: with the options of the recipe's variant, and the flags it needs."""
 
 from __future__ import annotations
 
@@ -38,9 +38,7 @@ GUESS = "lora { rnak = 8 }"
         (("-q",), ""),
     ],
 )
-def test_a_guess_is_offered_with_the_flags_that_apply_it(
-    flags: tuple[str, ...], offered: str, tmp_path: Path
-) -> None:
+def test_a_guess_is_offered_with_the_flags_that_apply_it(flags: tuple[str, ...], offered: str, tmp_path: Path) -> None:
     done = ftc("check", *flags, "recipe.ft", cwd=written(tmp_path, small(GUESS)))
     assert (done.stderr.splitlines() or [""])[-1] == offered
 

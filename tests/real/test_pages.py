@@ -12,7 +12,9 @@ from tests import tutorial
 pytestmark = pytest.mark.real
 
 
-@pytest.mark.parametrize("path", [path for path in tutorial.PAGES if tutorial.is_real(path)], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [path for path in tutorial.PAGES if tutorial.is_real(path)], ids=lambda path: path.stem
+)
 def test_a_page_shows_what_its_trainings_print(path: Path, engine: Environment, trl: Environment) -> None:
     assert engine and trl
     shown = list(tutorial.fences(path.read_text(encoding="utf-8")))
