@@ -269,7 +269,6 @@ def test_what_quantises(text: str, environment: str, kind: str, checked: Checked
 
 
 @pytest.mark.parametrize(("text", "part"), [
-    ("scheme = awq, calibrate = rows.eval", "AWQ needs a GPU"),
     ("scheme = w8a8", "needs exactly one source"),
     ("scheme = fp8, bits = 4", "has 8 bits, not 4"),
     ("scheme = gguf, bits = 4", "the type of a GGUF file"),
