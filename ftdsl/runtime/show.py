@@ -52,12 +52,12 @@ def rows(config: dict[str, Any], count: int) -> dict[str, Any]:
     for name, examples in _examples(data_args, model_args, training_args, kind, read):
         processor = _get_dataset_processor(data_args, kind, template, do_generate=generates, **parts)
         for batch in [examples] if together else _single(examples):
-            found = _processed(processor, batch, data_args.cutoff_len)
+            tokenized = _processed(processor, batch, data_args.cutoff_len)
             if together:
-                made += [{"data": name, **row} for row in found]
+                made += [{"data": name, **row} for row in tokenized]
                 continue
             whole = _processed(processor, batch, WHOLE)
-            made.append({"data": name, **_told(found, whole)})
+            made.append({"data": name, **_tokens_of(tokenized, whole)})
     answers = generates or kind == "ppo"
     return {
         "template": data_args.template, "limit": data_args.cutoff_len, "answers": answers,
@@ -101,14 +101,14 @@ def _processed(processor: Any, batch: dict[str, list[Any]], limit: int) -> list[
     return [{name: values[at] for name, values in columns.items()} for at in range(count)]
 
 
-def _told(found: list[dict[str, Any]], whole: list[dict[str, Any]]) -> dict[str, Any]:
+def _tokens_of(tokenized: list[dict[str, Any]], whole: list[dict[str, Any]]) -> dict[str, Any]:
     """One row with the length it would have uncut; a row that the engine leaves out has no tokens. Plain text is divided
     instead of cut, and its first piece is shown.
     """
-    if not found:
+    if not tokenized:
         return {"dropped": True}
     lengths = {name: len(ids) for name, ids in whole[0].items() if name in SIDES} if whole else {}
-    return {**found[0], "whole": lengths, "pieces": len(found)}
+    return {**tokenized[0], "whole": lengths, "pieces": len(tokenized)}
 
 
 def _with_parts(row: dict[str, Any], tokenizer: Any, kind: str, *, answers: bool) -> dict[str, Any]:

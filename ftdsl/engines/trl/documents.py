@@ -26,7 +26,7 @@ MODULES = (
 
 MODEL = (
     "model_name_or_path", "model_revision", "trust_remote_code", "dtype", "attn_implementation", "load_in_4bit", "load_in_8bit",
-    "bnb_4bit_quant_type", "use_bnb_nested_quant", "adapter_name_or_path",
+    "bnb_4bit_quant_type", "use_bnb_nested_quant", "adapter_name_or_path", "distributed_config",
 )  # fmt: skip
 """Parameters about the model, the first group of the document."""
 

@@ -26,6 +26,7 @@ ENGINE = Engine(
     probe="trl",
     show=(PROGRAM, "show"),
     parameters=parameters,
+    splits_tensors=("fsdp2",),
     requirements=REQUIREMENTS,
     distributions=(
         NAME, "peft", "torch", "transformers", "datasets", "accelerate", "deepspeed", "bitsandbytes",

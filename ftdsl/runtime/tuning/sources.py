@@ -114,7 +114,7 @@ def encoder(
             return [{"input_ids": ids, "labels": list(ids)} for ids in blocks]
 
         return texts
-    one: dict[str, Callable[[Row], dict[str, Any]]] = {
+    readers: dict[str, Callable[[Row], dict[str, Any]]] = {
         "sft": lambda row: tokens.supervised(format, tokenizer, row, limit, data.get("train_on", "responses")),
         "dpo": lambda row: tokens.preference(format, tokenizer, row, limit),
         "reward": lambda row: tokens.scored(format, tokenizer, row, limit),
@@ -131,7 +131,7 @@ def encoder(
 
     def rows(shapes: list[Shape], raw: list[dict[str, Any]]) -> list[dict[str, Any]]:
         read = (shape.read(row) for shape, row in zip(shapes, raw, strict=True))
-        return [one[kind](row) for row in read if row is not None]
+        return [readers[kind](row) for row in read if row is not None]
 
     return rows
 
