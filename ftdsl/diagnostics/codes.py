@@ -275,4 +275,5 @@ CODES = {
     "FT974": "cannot-be-scored",
     "FT975": "cannot-be-quantised",
     "FT976": "rows-not-made-yet",
+    "FT977": "served-otherwise-than-trained",
 }
