@@ -213,6 +213,7 @@ CODES = {
     "FT525": "rows-left-out",
     "FT526": "less-than-a-pack",
     "FT527": "unreadable-data",
+    "FT528": "holds-out-all-rows",
     # FT6xx stages and hand-offs
     "FT601": "reference-is-the-base",
     "FT602": "new-adapter-ignored",
