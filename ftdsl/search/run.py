@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -13,7 +14,8 @@ from filelock import FileLock, Timeout
 from ftdsl.language.resolve.resolve import Trial
 from ftdsl.language.values import Amount
 from ftdsl.observe.progress import RunProgress, View
-from ftdsl.observe.study import TrialRow, headline, parameters_text, values_text
+from ftdsl.observe.study import NAME as PICTURE
+from ftdsl.observe.study import TrialRow, encoded, headline, parameters_text, values_text
 from ftdsl.recipe.search import goals_of, needed, reached
 from ftdsl.run.carry_out import carry_out
 from ftdsl.run.environments import Environment
@@ -27,6 +29,7 @@ from ftdsl.run.store import BusyError, holder_of
 from ftdsl.search.driver import PAUSE, Driver
 from ftdsl.search.errors import MissingPackageError, StudyError
 from ftdsl.search.halving import halving_of
+from ftdsl.search.settings import best_settings
 from ftdsl.search.spending import Spending
 from ftdsl.search.study import OpenStudy, open_study
 from ftdsl.search.trial import TrialSource, named
@@ -114,6 +117,8 @@ def _search(
         outcome.message = f"no trial has ended with a value{f': {driver.over}' if driver.over else ''}"
         outcome.ended(1)
     else:
+        outcome.study = replace(outcome.study, settings=best_settings(source, recipe, best))
+        write_file(study.folder / PICTURE, encoded(outcome.study))
         _with_best(best, outcome, source, carried, view)
 
 

@@ -47,6 +47,7 @@ def test_a_study_on_the_engine(engine: Environment, tmp_path: Path) -> None:
     assert len(states) == 4 and set(states) <= {"complete", "pruned"}
     best = next(trial for trial in study["trials"] if trial["number"] == study["best"])
     assert best["parameters"] == {"sft.optim.lr": "5e-3"}
+    assert {"full {}", "optim.lr = 5e-3"} <= set(study["settings"]), "for `settings = study(…)` of another recipe"
     for trial in study["trials"]:
         if trial["state"] == "complete":
             folder = tmp_path / trial["run"]
