@@ -97,3 +97,29 @@ def test_a_paused_trial_is_continued_from_its_checkpoint(engine: Environment, tm
     assert row["metrics"]["train_loss"] == pytest.approx(kept["train_loss"], rel=1e-12), "a mean of two parts"
     weights = [path / "result" / "model.safetensors" for path in (stage, tmp_path / row["path"] / "..")]
     assert len({path.read_bytes() for path in weights}) == 1
+
+
+THIRD = """
+profile ~ choice(narrow, wide, huge)
+profile narrow { sft.model = scratch(architecture = qwen3, hidden = 32, layers = 2, heads = 4, vocab = 1k) }
+profile wide   { sft.optim.lr = 1e-3 }
+profile huge   { hardware { gpu = rtx4090, count = 1 }, sft.model = hf("Qwen/Qwen3-32B"), parallel { strategy = ddp } }
+"""
+
+
+def test_what_does_not_fit_the_card_is_never_launched(engine: Environment, tmp_path: Path) -> None:
+    """A third of the space trains a model of 32B whole on a card of 24 GB."""
+    shutil.copytree(ROOT / "examples" / "data", tmp_path / "data")
+    text = RECIPE.replace("~ choice(5e-3, 1e-7, 1e-6, 2e-6)", "~ log(1e-4 .. 1e-2)").replace("24 steps", "6 steps")
+    text = text.partition("search {")[0] + THIRD
+    text += "search { sampler = random(seed = 1), trials = 4, goal = minimize(sft.eval_loss) }\n"
+    (tmp_path / "s.ft").write_text(text, encoding="utf-8")
+    done = ftc_process("run", "s.ft", "--json", "--engine-python", str(engine.python), cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    trials = json.loads(done.stdout)["study"]["trials"]
+    ran = [trial for trial in trials if trial["state"] == "complete"]
+    refused = [trial for trial in trials if trial["state"] == "infeasible"]
+    assert len(ran) == 4 and len(ran) + len(refused) == len(trials)
+    assert refused and {trial["parameters"]["profile"] for trial in refused} == {"huge"}
+    assert "huge" not in {trial["parameters"]["profile"] for trial in ran}
+    assert all("GiB" in trial["reason"] and not trial["run"] for trial in refused)
