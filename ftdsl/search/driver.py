@@ -22,9 +22,10 @@ from ftdsl.diagnostics import Severity
 from ftdsl.language.resolve.resolve import Trial
 from ftdsl.observe.progress import RunProgress
 from ftdsl.observe.study import NAME as PICTURE
-from ftdsl.observe.study import StudyPicture, encoded, parameters_text, values_text
+from ftdsl.observe.study import StudyPicture, TrialRow, encoded, parameters_text, values_text
 from ftdsl.run.carry_out import carry_out, environments_of
 from ftdsl.run.environments import Environment, NoEngineError
+from ftdsl.run.launchers.gathered import Gathered, gathered
 from ftdsl.run.launchers.local import LocalLauncher
 from ftdsl.run.launchers.registry import launcher_for
 from ftdsl.run.outcome import INTERRUPTED, Outcome
@@ -36,7 +37,7 @@ from ftdsl.run.stop import Stop
 from ftdsl.run.store import BusyError
 from ftdsl.runtime.events import SAVE_ANSWER, SAVE_REQUEST
 from ftdsl.search.attributes import REASON, RELEASED, RUN, SPENT, STATE, STEPS, SURPLUS, VALUES, WORKER
-from ftdsl.search.halving import Halving, continued, number_of
+from ftdsl.search.halving import Halving, continued, last_step, number_of
 from ftdsl.search.samplers import suggested
 from ftdsl.search.spending import Spending, seconds_of
 from ftdsl.search.storage import HEARTBEAT
@@ -57,8 +58,6 @@ HOPELESS = 5
 """Trials that fail alike, with none that ended well, after which something else is wrong than their values."""
 REFUSED = 5
 """Times as many refused trials as are wanted, after which the space has too little that can be run."""
-REQUEST = ".save"
-"""In a trial's folder: its training saves, and ends. `.saved` beside it is the answer."""
 PRUNERS_AFTER = ("patient",)
 
 
@@ -98,6 +97,7 @@ class Driver:
     halving: Halving | None = None
     over: str = ""
     running: dict[int, Mine] = field(default_factory=dict)
+    _queues: dict[str, Gathered | None] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _errors: list[BaseException] = field(default_factory=list)
     _spent_up: bool = False
@@ -282,7 +282,7 @@ class Driver:
             return None
         asked.set_user_attr(RELEASED, False)
         self.note(f"trial {number}: was left unfinished, and is continued")
-        return self._mine(asked, number, values, lock, taken=True, known=_last_step(trial))
+        return self._mine(asked, number, values, lock, taken=True, known=last_step(trial))
 
     def _mine(
         self, asked: Asked, number: int, values: dict[str, str], lock: FileLock, *, taken: bool = False, known: int = -1
@@ -308,8 +308,8 @@ class Driver:
             return None
         asked = Asked(self.study.optuna, continued(self.study.optuna, trial))
         self.study.optuna._storage.record_heartbeat(asked._trial_id)  # type: ignore[attr-defined]
-        self.note(f"trial {number}: among the best at step {_last_step(trial)}, and is continued")
-        return self._mine(asked, number, trial.user_attrs[VALUES], lock, taken=True, known=_last_step(trial))
+        self.note(f"trial {number}: among the best at step {last_step(trial)}, and is continued")
+        return self._mine(asked, number, trial.user_attrs[VALUES], lock, taken=True, known=last_step(trial))
 
     def _asked(self) -> Mine | bool:
         """A new trial from the sampler; True where another worker was faster."""
@@ -380,9 +380,26 @@ class Driver:
             lambda: self._stop(mine, compiled, watched),
         )  # fmt: skip
         outcome = carry_out(
-            compiled, wishes, environments, view, session=session, stop=mine.stop, home=mine.home, preload=self.preload
+            compiled,
+            wishes,
+            environments,
+            view,
+            session=session,
+            stop=mine.stop,
+            home=mine.home,
+            preload=self.preload,
+            launcher=self._launcher(compiled.target),
         )
         return outcome, view
+
+    def _launcher(self, target: str) -> Gathered | None:
+        """The queue that trials share, so that those that start together are an array; None for a launcher for each."""
+        if self.parallel == 1:
+            return None
+        with self._lock:
+            if target not in self._queues:
+                self._queues[target] = gathered(target)
+            return self._queues[target]
 
     def _after(self) -> int:
         """Steps before which a pruner that does not count them itself is given nothing."""
@@ -395,11 +412,10 @@ class Driver:
 
     def _env(self, slot: int, mine: Mine) -> dict[str, str]:
         """What a trial's stages inherit: of the cards this machine has, the slot's share; by which file they are paused."""
-        request = (mine.home / REQUEST).absolute()
-        answer = request.with_name(f"{REQUEST}d")
-        for path in (request, answer):
+        files = {SAVE_REQUEST: mine.home.absolute() / ".save", SAVE_ANSWER: mine.home.absolute() / ".saved"}
+        for path in files.values():
             path.unlink(missing_ok=True)
-        env = {**os.environ, SAVE_REQUEST: str(request), SAVE_ANSWER: str(answer)}
+        env = {**os.environ, **{name: str(path) for name, path in files.items()}}
         cards = visible_gpus(env) if self.parallel > 1 else []
         if cards:
             share = max(1, len(cards) // self.parallel)
@@ -414,8 +430,6 @@ class Driver:
             self.note(f"trial {mine.number}: {self._text(mine)}")
 
     def _text(self, mine: Mine) -> str:
-        from ftdsl.observe.study import TrialRow
-
         return parameters_text(TrialRow(mine.number, "running", mine.trial.values))
 
     def _judged(self, mine: Mine, step: int, value: float, total: int) -> bool:
@@ -436,7 +450,7 @@ class Driver:
         stage = compiled.plan.recipe.find(watched.stage) if watched else None
         here = launcher_for(compiled.target)
         if self.halving and stage and stage.kind in TRAINING and here is not None and here.name == LocalLauncher.name:
-            (mine.home / REQUEST).touch()
+            (mine.home / ".save").touch()
         else:
             mine.stop.stop()
 
@@ -483,8 +497,3 @@ class Driver:
         from optuna.trial import TrialState
 
         self.study.optuna.tell(asked, values, TrialState[state])
-
-
-def _last_step(trial: FrozenTrial) -> int:
-    """Of its last report; -1 where there is none."""
-    return max(trial.intermediate_values, default=-1)

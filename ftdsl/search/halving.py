@@ -31,6 +31,11 @@ def number_of(trial: FrozenTrial) -> int:
     return int(trial.user_attrs.get(CONTINUES, trial.number))
 
 
+def last_step(trial: FrozenTrial) -> int:
+    """Of its last report; -1 where there is none."""
+    return max(trial.intermediate_values, default=-1)
+
+
 def newest_records(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
     """Of each trial its last record, by number."""
     newest = {number_of(trial): trial for trial in sorted(trials, key=lambda trial: trial.number)}
