@@ -19,7 +19,7 @@ PROGRAM = "runtime/trl.py"
 
 MODULES = (
     "__init__", "actions", "anomalies", "balanced", "checkpoints", "events", "extend", "failures", "guard", "guarded",
-    "inject", "judges", "labels", "measure", "proof", "ramp", "report", "rewards", "sandbox", "shipping", "stage",
+    "inject", "judges", "labels", "measure", "proof", "ramp", "report", "rewards", "row_parts", "sandbox", "shipping", "stage",
     "stale_locks", "trainer", "training", "trl", "tuners", "tuning", "watch", "watchdog",
 )  # fmt: skip
 """`runtime/trl.py` and what it imports."""

@@ -18,9 +18,9 @@ def tokenizer_of(config: dict[str, Any]) -> Any:
     """The tokenizer beside the model."""
     from transformers import AutoTokenizer
 
-    found = AutoTokenizer.from_pretrained(config["model_name_or_path"], **_source(config))
-    found.padding_side = "right"
-    return found
+    tokenizer = AutoTokenizer.from_pretrained(config["model_name_or_path"], **_source(config))
+    tokenizer.padding_side = "right"
+    return tokenizer
 
 
 def _source(config: dict[str, Any]) -> dict[str, Any]:
