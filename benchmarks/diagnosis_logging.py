@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.diagnosis import PACKED, PAGE, RIGHT, is_healthy, pack, packed
+from benchmarks.diagnosis import PACKED, RIGHT, is_healthy, pack, packed, write_table
 from benchmarks.diagnosis_variants import LOST, VARIANTS, variant
 from ftdsl.diagnose.diagnosis import diagnose
 from ftdsl.diagnose.read import content_of, of_document
@@ -116,9 +116,7 @@ def main(arguments: list[str]) -> int:
                     file=sys.stderr,
                 )
     if "--write" in arguments:
-        text = PAGE.read_text(encoding="utf-8")
-        before, after = text.split(BEGIN)[0], text.split(END)[1]
-        PAGE.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n" + END + after, encoding="utf-8")
+        write_table(BEGIN, lines, END)
     return 0
 
 
