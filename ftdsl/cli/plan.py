@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
@@ -19,14 +18,16 @@ from ftdsl.cli.common import (
     read_exactly,
     recipe_path,
     recipes_in,
+    retyped,
     rewrite,
     show,
 )  # fmt: skip
 from ftdsl.cli.edited import edited
-from ftdsl.printable import typed
+from ftdsl.record import replace
 
 if TYPE_CHECKING:
     from ftdsl.language.resolve.resolve import Options
+    from ftdsl.observe.outlook import StudyOutlook
     from ftdsl.observe.plan_text import PlanView
     from ftdsl.pipeline import Checked
     from ftdsl.plan.forecast import Forecast
@@ -98,7 +99,10 @@ def _plan(file: str, args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         if not errors:
             print(f"{file}: nothing to plan: no stages in it", file=sys.stderr)
         return (1 if errors else 2 if len(args.files) == 1 else 0), {"file": file, "problems": view(errors)}
-    plan_view = _plan_view(checked, session, path, options_of(args))
+    plan_view = replace(
+        _plan_view(checked, session, path, options_of(args)),
+        study=_outlook(checked, path, args) if args.apply is None else None,
+    )
     if args.apply is not None:
         return _apply(args, path, checked.plan, dict(plan_view.forecasts)), {}
     tight = [
@@ -116,8 +120,7 @@ def _plan(file: str, args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         print("\n".join(lines(plan_view, width=width, color=color(sys.stdout))), flush=True)
         _print_requests(requests, args.target or named(checked.plan))
         refused = any(request.problem for request in requests)
-        typed_again = " ".join((typed(file), *_recipe_options(args)))
-        _hints(typed_again, plan_view, tight, session, args.target or named(checked.plan), refused=refused)
+        _hints(retyped(file, args), plan_view, tight, session, args.target or named(checked.plan), refused=refused)
     would = any(status.runs for status in plan_view.statuses.values())
     status = 1 if tight or errors else WOULD_RUN if would and args.exit_code else 0
     if requests:
@@ -126,7 +129,22 @@ def _plan(file: str, args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     else:
         asking = {}
     known = asking | {"name": checked.plan.recipe.name, "file": file, "would_run": would, "stages": document(plan_view)}
+    if plan_view.study is not None:
+        known["search"] = plan_view.study.document()
     return status, known | {"problems": view(errors)}
+
+
+def _outlook(checked: Checked, path: Path, args: argparse.Namespace) -> StudyOutlook | None:
+    """What the study takes, of a recipe that searches."""
+    from ftdsl.recipe.search import is_searched
+
+    assert checked.plan is not None
+    if args.no_data or not is_searched(checked.plan.recipe):
+        return None
+    from ftdsl.search.outlook import outlook_of
+    from ftdsl.search.trial import TrialSource
+
+    return outlook_of(TrialSource(path, options_of(args), args.engine_python), checked.plan.recipe)
 
 
 def _requests(checked: Checked, name: str, session: Session) -> list[Asked] | None:
@@ -169,13 +187,6 @@ def _print_requests(requests: list[Asked], target: str) -> None:
         if request.problem:
             sink.add(request.problem)
     show(sink)
-
-
-def _recipe_options(args: argparse.Namespace) -> Iterator[str]:
-    """The command-line options that select this variant of the recipe."""
-    for flag, values in (("--profile", args.profile), ("--set", args.set), ("-p", args.param)):
-        for value in values:
-            yield f"{flag} {typed(value)}"
 
 
 def _hints(

@@ -17,7 +17,7 @@ from tests.conftest import ROOT, examples_in, ftc
 PACKAGE = ROOT / "ftdsl"
 ORDER = ("runtime", "record", "source", "printable", "credentials", "storage", "catalog", "estimate", "diagnostics", "session",
          "environments", "language", "recipe", "plan", "smoke", "lint", "engines", "targets", "observe",
-         "diagnose", "run", "pipeline", "search", "report", "importers", "upgrade", "lsp", "cli")  # fmt: skip
+         "diagnose", "run", "pipeline", "importers", "search", "report", "upgrade", "lsp", "cli")  # fmt: skip
 """A room may import itself and those before it. runtime imports nothing of ftdsl, and only these modules of it are imported."""
 SHARED = {"ftdsl.runtime", "ftdsl.runtime.events", "ftdsl.runtime.ramp", "ftdsl.runtime.versions",
           "ftdsl.runtime.data.checking", "ftdsl.runtime.data.conversion"}  # fmt: skip
