@@ -271,7 +271,7 @@ def _replaces_weights(curves: Curves) -> bool:
     must be known, or the rate twice as high: SGD and Adafactor count in other units, and prompts are trained with rates of 0.03
     to 0.3.
     """
-    optimizer = str(curves.config.get("optim") or ("adamw" if curves.config else ""))
+    optimizer = str(curves.config.get("optim") or ("adamw" if "learning_rate" in curves.config else ""))
     if any(name in optimizer for name in NOT_ADAM) or "prompt" in str(curves.config.get("finetuning_type", "")):
         return False
     return _usual_rate(curves) >= (1 if optimizer else 2) * REPLACES and curves.last > 1 and not curves.of_preferences

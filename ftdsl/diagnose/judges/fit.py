@@ -166,9 +166,9 @@ def underfitting(curves: Curves) -> Ill | None:
 def overfitting(curves: Curves) -> Ill | None:
     """What it does: finds a held-out loss that rises from its lowest while the training loss falls on.
     Why it matters: from there on the model learns its rows by heart. The best checkpoint is the one at the lowest.
-    Threshold: the last held-out losses are above the lowest by 2 %, and by 3 standard deviations of their own jitter (2 where
-    they are half above the training loss) or by 4 standard errors of a line through them, and the training loss has fallen
-    since, to a tenth below them or more.
+    Threshold: the last held-out losses are above the lowest by 2 % (5 %, within the usual three epochs), and by 3 standard
+    deviations of their own jitter (2 where they are half above the training loss) or by 4 standard errors of a line through
+    them, and the training loss has fallen since, to a tenth below them or more.
     What to do: stop at the lowest (`save { best_by = eval_loss }`, `guard { patience = 3 }`), fewer epochs, more rows,
     dropout, a smaller rank.
     Source: Prechelt 1998, Early stopping, but when?; the handbook, reading loss curves; SageMaker Debugger Overfit
@@ -186,8 +186,9 @@ def overfitting(curves: Curves) -> Ill | None:
     gap = curves.gap or 0.0
     wobble = jitter(evals.values[max(0, at - 2) :]) / lowest
     train_then = curves.trend[_at(curves, evals.steps[at])]
-    rises = end / around - 1 > max(0.02, (2 if gap > 0.5 else 3) * wobble)
-    if not (rises or _line_rises(after)) or curves.last > 0.99 * train_then or gap < 0.1:
+    least = 0.05 if 0 < curves.epochs < 3.1 else 0.02
+    rises = end / around - 1 > max(least, (2 if gap > 0.5 else 3) * wobble)
+    if not (rises or _line_rises(after, least)) or curves.last > 0.99 * train_then or gap < 0.1:
         return None
     evidence = [
         f"held-out loss {text(lowest)} at step {evals.steps[at]}, {text(evals.values[-1])} at step {evals.steps[-1]}",
@@ -204,10 +205,10 @@ def overfitting(curves: Curves) -> Ill | None:
                ("duration", "lora.rank", "data"), tuple(changes), evals.steps[at])  # fmt: skip
 
 
-def _line_rises(values: list[float]) -> bool:
-    """Whether a line through the values rises by 2 % in all, and by 4 standard errors."""
+def _line_rises(values: list[float], least: float) -> bool:
+    """Whether a line through the values rises by such a share of the first in all, and by 4 standard errors."""
     per_value, error = slope(range(len(values)), values)
-    return len(values) >= 5 and per_value > 4 * error and per_value * (len(values) - 1) > 0.02 * values[0]
+    return len(values) >= 5 and per_value > 4 * error and per_value * (len(values) - 1) > least * values[0]
 
 
 def _at(curves: Curves, step: int) -> int:

@@ -32,7 +32,7 @@ APART = 1.5
 """
 
 FURTHER = 1.35
-"""The same of means over several steps, whose noise is near normal."""
+"""The same of means over 5 steps and more, whose noise is near normal."""
 
 
 def spikes(losses: Series, window: int = WINDOW) -> list[tuple[int, int, float]]:
@@ -120,13 +120,19 @@ def averaged_spikes(losses: Series, every: int, evals: Series | None = None) -> 
         if tall and (at, width) in peaks and not any(at < end and own < at + width for own, end, _ in found):
             found.append((at, at + width, line))
     singles = {at: rest[at, width] for at, width in peaks if width == 1}
-    return sorted(found) or _apart(singles, usual[1], len(values)) or _leap(values, usual[1], evaluated)
+    return (
+        sorted(found)
+        or _apart(singles, usual[1], len(values), APART if every < 5 else FURTHER)
+        or _leap(values, usual[1], evaluated)
+    )
 
 
-def _apart(peaks: Mapping[int, tuple[float, float]], usual: float, count: int) -> list[tuple[int, int, float]]:
-    """Single means that are above the line through their neighbours by 5 % and 5 standard deviations, a third more than all
-    others, and rare: one step's spike, after it was averaged. Of at least 30 means (of fewer, the deviation is not known), after
-    the first eighth of the run (which is curved). peaks: index -> height above the line, the line.
+def _apart(
+    peaks: Mapping[int, tuple[float, float]], usual: float, count: int, further: float
+) -> list[tuple[int, int, float]]:
+    """Single means that are above the line through their neighbours by 5 % and 5 standard deviations, so many times as much as
+    all others, and rare: one step's spike, after it was averaged. Of at least 30 means (of fewer, the deviation is not known),
+    after the first eighth of the run (which is curved). peaks: index -> height above the line, the line.
     """
     ranked = sorted(((excess, at, line) for at, (excess, line) in peaks.items() if at >= count // 8), reverse=True)
     if count < 30 or usual <= 0:
@@ -134,7 +140,7 @@ def _apart(peaks: Mapping[int, tuple[float, float]], usual: float, count: int) -
     for rank, (lowest, _, line) in enumerate(ranked[: max(3, count // 50)], 1):
         if lowest < 5 * usual or lowest < 0.05 * line:
             return []
-        if rank == len(ranked) or lowest > FURTHER * ranked[rank][0]:
+        if rank == len(ranked) or lowest > further * ranked[rank][0]:
             return sorted((at, at + 1, own) for _, at, own in ranked[:rank])
     return []
 
@@ -185,7 +191,7 @@ def loss_spikes(curves: Curves) -> Ill | None:
     high again, in standard deviations, as any other step. Where means over n steps are logged, a step's spike is an n-th of its
     height: one or two values in a row that are above the line through their neighbours by 10 standard deviations of such
     differences, and by 50 % of it over the square root of n (15 % at least), and come back; or, of 30 means and more, by 5
-    standard deviations and 5 %, where they are rare and a third higher than all others.
+    standard deviations and 5 %, where they are rare and a third (half, of less than 5 steps) higher than all others.
     What to do: look at the rows of that step (`ftc diagnose RUN --rows spikes`) and drop them (`--drop`); clip gradients (the
     handbook: cut off at 5 times); skip or roll back.
     Source: Chowdhery et al. 2022 (PaLM); OLMo 2, spike score; the handbook, pathology of gradients; measured
