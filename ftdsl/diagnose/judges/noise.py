@@ -10,7 +10,7 @@ from statistics import median
 
 from ftdsl.diagnose.curves import Curves, Series
 from ftdsl.diagnose.judge import Change, Ill, judge
-from ftdsl.diagnose.judges.shared import UNKNOWN, change, text
+from ftdsl.diagnose.judges.shared import UNKNOWN, change, hard_text, text
 from ftdsl.diagnose.statistics import correlation, f_score, jitter, least_squares, share, spread
 
 WINDOW = 20
@@ -366,7 +366,7 @@ def oscillating(curves: Curves) -> Ill | None:
 
 def _gave_up(curves: Curves) -> bool:
     """A loss that stays high and hardly falls any more, of a model whose gradients have become small."""
-    if curves.last < UNKNOWN or change(curves)[0] < -0.08:
+    if curves.last < UNKNOWN or change(curves)[0] < -0.08 or hard_text(curves):
         return False
     early, late = curves.early_grads, curves.late_grads
     return bool(early) and bool(late) and median(late) < 0.6 * median(early)

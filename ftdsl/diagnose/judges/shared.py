@@ -59,8 +59,15 @@ def flat_and_high(curves: Curves) -> bool:
     if len(curves.loss.finite) < 12 or curves.of_preferences or curves.fall < 0.15 or curves.last < UNKNOWN:
         return False
     kept = LETTERS if curves.every == 1 else 0.8  # a first mean over steps is below what the run began with
-    if curves.start < 5 and (curves.last < kept * curves.start or 0 < curves.peak_rate < SLOW):
+    if curves.start < 5 and curves.last < kept * curves.start:
         return False
     start = late_by_rate(curves)
     total, still = change(curves, start)
-    return still and abs(total) <= 0.02 and start > 0.3
+    return still and abs(total) <= 0.02 and start > 0.3 and not hard_text(curves)
+
+
+def hard_text(curves: Curves) -> bool:
+    """Whether a loss that stays high may be that of a text which is hard for a model that was trained before: it began below 5
+    nats, and the rate is one for such models, or not known.
+    """
+    return curves.start < 5 and curves.peak_rate < SLOW
