@@ -104,16 +104,15 @@ def packed(path: Path = PACKED) -> dict[str, list[tuple[str, dict[str, Any]]]]:
 
 
 def pack(folder: Path, path: Path = PACKED, digits: int = 5) -> None:
-    """Keep runs in the repository: columns of so many digits (losses of five), compressed."""
+    """Keep runs in the repository, compressed: columns of so many digits; losses of five, clocks whole (differences count)."""
     documents = {}
+    precise = {"loss": 5, "elapsed": 8}
     for file in sorted(folder.glob("*/*.json")):
         document = json.loads(file.read_text(encoding="utf-8"))
         names = list(dict.fromkeys(name for row in document["steps"] for name in row if not name.startswith("logps/")))
         if digits < 5 and file.parent.name != "slower":
             names = [name for name in names if name != "elapsed"]
-        columns = [
-            [_short(row.get(name), 5 if name == "loss" else digits) for row in document["steps"]] for name in names
-        ]
+        columns = [[_short(row.get(name), precise.get(name, digits)) for row in document["steps"]] for name in names]
         evals = [[row["step"], _short(row["eval_loss"])] for row in document["evals"]]
         config = {key: value for key, value in document["config"].items() if not isinstance(value, dict)}
         documents[f"{file.parent.name}/{file.name}"] = {
