@@ -214,6 +214,7 @@ CODES = {
     "FT525": "rows-left-out",
     "FT526": "less-than-a-pack",
     "FT527": "unreadable-data",
+    "FT528": "holds-out-all-rows",
     # FT6xx stages and hand-offs
     "FT601": "reference-is-the-base",
     "FT602": "new-adapter-ignored",
@@ -276,4 +277,5 @@ CODES = {
     "FT974": "cannot-be-scored",
     "FT975": "cannot-be-quantised",
     "FT976": "rows-not-made-yet",
+    "FT977": "served-otherwise-than-trained",
 }

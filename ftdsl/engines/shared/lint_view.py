@@ -48,8 +48,8 @@ def _beside(context: StageContext, documents: list[Document], name: str, block: 
     """A file that the lowering put beside the parameters. `settings` are the author's own keys (`deepspeed { }`), which are held
     to some rules for files: a key that is passed through may contradict the rest. Not those with an error already: a mistake is
     reported once."""
-    found = next((document for document in documents if document.path.endswith(f"/{name}")), None)
-    if found is None:
+    document = next((document for document in documents if document.path.endswith(f"/{name}")), None)
+    if document is None:
         return None
     stage = context.stage
     given = {
@@ -60,7 +60,7 @@ def _beside(context: StageContext, documents: list[Document], name: str, block: 
     }
     errors = {one.span for one in context.session.sink if one.severity is Severity.ERROR and one.span}
     kept = {path: one for path, one in given.items() if one.span not in errors and one.key not in errors}
-    return view.Document(name, found.data, kept, stage.span, ours=True)
+    return view.Document(name, document.data, kept, stage.span, ours=True)
 
 
 def config_of(context: StageContext, params: Mapping[str, Any], beside: Mapping[str, view.Document | None]) -> Config:
@@ -130,6 +130,11 @@ def _unknown(context: StageContext) -> Iterator[str]:
         yield from ("per_device_train_batch_size", "gradient_accumulation_steps")
     if "data" in unknown:
         yield from ("eval_dataset", "val_size")
+    errors = {one.span for one in context.session.sink if one.severity is Severity.ERROR and one.span}
+    engine = context.engine.name
+    for name in context.stage.settings.inside(engine):  # refused in the passthrough block, which was reported
+        if context.stage.keys.get(f"{engine}.{name}") in errors:
+            yield name
     if sum(name in METHODS for name in context.stage.spans) > 1:
         yield "finetuning_type"
 

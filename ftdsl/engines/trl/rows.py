@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Any
 
+from ftdsl.engines.shared import chat_format
 from ftdsl.engines.shared.mixing import held_out, mixture
 from ftdsl.engines.shared.run_paths import seen_from_run
 from ftdsl.engines.shared.sources import CLOUDS, OURS, passes_through, refuse_unreadable, settings_in, shape_in
 from ftdsl.engines.shared.stage_context import StageContext
-from ftdsl.engines.trl import formats
 from ftdsl.language.values import StageRef, Term
 from ftdsl.recipe.settings import Settings
 from ftdsl.record import mutable
@@ -54,7 +54,7 @@ class Rows:
 
     def _outside(self, item: Term, settings: Settings, key: str) -> dict[str, Any]:
         """A file or a hub's data set that the stage reads itself."""
-        found: dict[str, Any] = {}
+        source: dict[str, Any] = {}
         if item.name == "file":
             written = str(item.options["path"])
             if written.startswith(CLOUDS) or "entry" in item.options:
@@ -62,13 +62,13 @@ class Rows:
                 self.context.refuse(key, why, "read it in a `data` stage")
             if not written.startswith("run://"):
                 self.inputs.append(written)
-            found["file"] = seen_from_run(written)
+            source["file"] = seen_from_run(written)
         elif item.name == "hf":
-            found["hub"] = str(item.options["id"])
+            source["hub"] = str(item.options["id"])
         else:
             why = f"{self.context.engine.title} stages do not read from `{item.name}()`"
             self.context.refuse(key, why, "read it in a `data` stage")
-        return found | {name: value for name in _OPTIONS if (value := settings.get(name)) is not None}
+        return source | {name: value for name in _OPTIONS if (value := settings.get(name)) is not None}
 
 
 def block(context: StageContext, rows: Rows) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def block(context: StageContext, rows: Rows) -> dict[str, Any]:
         data["limit"] = int(limit)
     if (processes := context.get("loader.tokenize")) and processes > 1:
         data["processes"] = int(processes)
-    if template := formats.spec(context):
+    if template := chat_format.spec(context):
         data["template"] = template
     if context.stage.kind == "sft" and context.name("train_on"):
         data["train_on"] = context.name("train_on")
