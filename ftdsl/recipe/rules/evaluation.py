@@ -239,6 +239,9 @@ def gates_are_measured(recipe: Recipe, session: Session) -> None:
 
 def measured_scores(stage: Stage, recipe: Recipe, session: Session) -> Iterator[str]:
     """The scores of an `eval` stage; those of a benchmark may have an ending."""
+    if stage.settings.get("serve") is not None:
+        yield from ("prompts_equal", "answers_equal")
+        return
     members = stage.settings.names("metrics") or ["loss"]
     for member in members:
         yield from (name.replace("bleu_4", "bleu") for name in SCORES.get(member, ()))
