@@ -97,6 +97,11 @@ def converted(parameter: str, value: str) -> tuple[str, str]:
     return how, value
 
 
+def instead_of(parameter: str, value: str) -> str:
+    """What to write for a value that another parameter means too (`stage: orpo`); "" if it is unknown."""
+    return str(catalog.written().get("instead", {}).get(parameter, {}).get(value, ""))
+
+
 def value_of(parameter: str, value: str) -> str:
     """The engine's name of a value known under another name; "" if it is unknown."""
     return str(catalog.written()["values"].get(parameter, {}).get(value, ""))

@@ -191,6 +191,7 @@ class Written(_Strict):
 
     write: dict[str, str]
     values: dict[str, dict[str, str]]
+    instead: dict[str, dict[str, str]]
 
 
 class StandIns(_Strict):

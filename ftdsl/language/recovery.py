@@ -6,6 +6,7 @@ the item. The parser's own stack determines which blocks are open.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from copy import copy
 from typing import Any
@@ -175,7 +176,7 @@ class Driver:
         before = self.tokens[at - 1].type if at else ""
         span = unquoted.run_at(self.source, self.tokens[at].start_pos or 0)
         begun = at < self.at
-        plausible = "/" in span.text if begun else unquoted.is_path(span.text)
+        plausible = "/" in span.text or bool(_COLON.search(span.text)) if begun else unquoted.is_path(span.text)
         if self.tokens[at].type == "STRAY":
             plausible = span.text.isalnum() or plausible
         if before not in ("EQUAL", "LPAR", "LSQB", "COMMA") or not plausible or span.end <= self._at_offset():
@@ -249,6 +250,18 @@ class Driver:
                 self._supply("_NL")
             self.at += 1
             return True
+        if text.isalpha():
+            start, end = span.start, span.end
+            while start and self.source.text[start - 1].isidentifier():
+                start -= 1
+            while end < len(self.source.text) and (self.source.text[end].isalnum() or self.source.text[end] == "_"):
+                end += 1
+            name = Span(self.source, start, end)
+            self._report(
+                "FT032", f"`{name.text}` cannot be a name", name, help="names have the letters a to z, digits and `_`"
+            )
+            self._swallow()
+            return True
         help = "write `{name}` in a text to insert a value" if text in "$@" else ""
         self._report("FT032", f"`{text}` has no meaning here", span, help=help)
         self._swallow()
@@ -282,6 +295,10 @@ class Driver:
             return self._supply("EQUAL", "=")
         if token.type in ENDS:
             help = f"write `{before.text} = …` or `{before.text} {{ … }}`"
+            kinds = [self.tokens[at].type for at in range(max(0, self.at - 4), self.at)]
+            if kinds[-2:] == ["COMMA", "NAME"] and kinds[:1] == ["EQUAL"]:
+                first = self._span(self.tokens[self.at - 3]).text
+                help = f"write `[{first}, {before.text}]` for a list"
             self._report("FT036", "expected `=` or a block", before, help=help)
             self._swallow()
             return True
@@ -469,6 +486,10 @@ def read(source: Source, tokens: list[Token], sink: Sink) -> Any:
     for problem in problems:
         sink.add(problem)
     return root
+
+
+_COLON = re.compile(r"\w:[\w\\]")
+"""`a:b`, `C:\\models`: no key and value, which have a blank between them."""
 
 
 def _token(kind: str, text: str, start: int, end: int, source: Source) -> Token:

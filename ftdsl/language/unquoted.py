@@ -52,12 +52,17 @@ def quoted(text: str, key: str) -> str:
     """The quoted form: `hf(…)` or `file(…)` for a key that takes a model or data, else a string."""
     if key in MODELS + DATA:
         hub = _HUB.fullmatch(text) and not _ENDING.search(text) and not (key in DATA and "/" not in text)
-        return f'{"hf" if hub else "file"}("{text}")'
-    return f'"{text}"'
+        return f"{'hf' if hub else 'file'}({_in_quotes(text)})"
+    return _in_quotes(text)
+
+
+def _in_quotes(text: str) -> str:
+    """Raw where it holds a backslash (`C:\\models`), which is none of ours."""
+    return f"'{text}'" if "\\" in text else f'"{text}"'
 
 
 def report(span: Span, key: str, sink: Sink) -> None:
     """Report it, with the quoted form as the fix; the choice of `hf` or `file` is a guess."""
     written = quoted(span.text, key)
-    fix = Fix(f"write `{written}`", (Edit(span, written),), safe=written.startswith('"') or is_path(span.text))
+    fix = Fix(f"write `{written}`", (Edit(span, written),), safe=written[0] in "\"'" or is_path(span.text))
     sink.error("FT066", f"`{span.text}` needs quotes", span, help=f"write `{written}`", fix=fix)

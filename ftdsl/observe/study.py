@@ -49,7 +49,7 @@ class TrialRow:
 class StudyPicture:
     """goals: name and whether less is better; dimensions: name and space; wanted: how many trials; shared: stages that ran once
     for all; over: why it has ended, "" while it may continue; pid: the worker that wrote this; budget: what of it is
-    used, in words.
+    used, in words; settings: of the searched stage in the best trial, as items of a recipe, once the study has ended.
     """
 
     name: str
@@ -64,6 +64,7 @@ class StudyPicture:
     began: float = 0.0
     pid: int = 0
     budget: str = ""
+    settings: Sequence[str] = ()
 
     def front(self) -> list[TrialRow]:
         """The trials that no other beats: the best one, or with several goals the Pareto front, best in the first goal first."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ftdsl.catalog.vocabulary import ANY_NAME, Key, Member, vocabulary
@@ -107,7 +107,7 @@ def _unknown(raw: Bare | Invoke, names: list[str], key: Key, sink: Sink, phrase:
 
     span = raw.span if isinstance(raw, Bare) else raw.call.path[0].span.to(raw.call.path[-1].span)
     same = [name for name in names if name.casefold() == raw.name.casefold()]
-    guess = same[0] if len(same) == 1 else closest(raw.name, names)
+    guess = same[0] if len(same) == 1 else _known_as(raw.name, key) or closest(raw.name, names)
     fix = Fix(f"write `{guess}`", (Edit(span, guess),)) if same and guess else guessed(span, guess)
     label = f"did you mean `{guess}`?" if guess else ""
     shown = ", ".join(names[:14]) + (", …" if len(names) > 14 else "")
@@ -119,6 +119,31 @@ def _unknown(raw: Bare | Invoke, names: list[str], key: Key, sink: Sink, phrase:
     else:
         sink.error(code, text, span, label=label, help=f"one of: {shown}" if names else "", fix=fix)
     return WRONG
+
+
+def _known_as(text: str, key: Key) -> str:
+    """The catalogue's name of a GPU or chat template that people call otherwise (`A100-80G`, `4090`, `qwen2.5`); ""."""
+    if key.catalog == "gpus":
+        from ftdsl.catalog.cards import card_named
+
+        card = card_named(text)
+        return f"{card.name}({card.memory}GB)" if card.name and card.memory else card.name
+    if key.catalog == "templates":
+        from ftdsl.catalog import foreign
+
+        return foreign.value_of("template", text)
+    return ""
+
+
+def named_otherwise(span: Span, key: Key, sink: Sink) -> bool:
+    """Report a GPU's name that reads as a number or a sum (`A100-80G`, `4090`); whether it is one."""
+    guess = _known_as(span.text, key) if key.catalog == "gpus" else ""
+    if guess:
+        fix = guessed(span, guess)
+        sink.error(
+            "FT002", f"`{key.name}` has no member `{span.text}`", span, label=f"did you mean `{guess}`?", fix=fix
+        )
+    return bool(guess)
 
 
 # --- unions
@@ -139,6 +164,8 @@ def _union(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
             ev.trace.absorb(trace)
             return data
         failed.append((option, attempt))
+    if any(not list(attempt) for _, attempt in failed):
+        return WRONG  # a name in it has no value, which was reported there
     for option, attempt in failed:
         if any(diagnostic.code not in ("FT060", "FT062", "FT002", "FT040") for diagnostic in attempt):
             return coerce(ev, raw, option, key, sink)
@@ -339,9 +366,22 @@ def _name(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
                    help=f"write `{written}`", fix=fix)  # fmt: skip
         return WRONG
     if key.catalog and text not in calls.catalog_names(ev, key):
+        if key.catalog == "templates" and _may_be_of_a_fork(text, calls.catalog_names(ev, key), key, raw.span, sink):
+            return text
         bare = raw if isinstance(raw, Bare) else Bare((tree.Word(text, raw.span),), raw.span)
         return _unknown(bare, list(dict.fromkeys(calls.catalog_names(ev, key))), key, sink)
     return text
+
+
+def _may_be_of_a_fork(text: str, names: Iterable[str], key: Key, span: Span, sink: Sink) -> bool:
+    """Warn of a chat template that no release has and that resembles none: a fork of the engine may have it."""
+    from ftdsl.diagnostics.suggest import closest
+
+    if _known_as(text, key) or closest(text, list(names)) or not re.fullmatch(r"[A-Za-z][\w.-]*", text, re.ASCII):
+        return False
+    help = f"define it here, `template {text} {{ … }}`, or use a fork that has it"
+    sink.warning("FT002", f"no release of the engine has a template `{text}`", span, help=help)
+    return True
 
 
 # --- members, functions, stages
@@ -359,7 +399,7 @@ def _member(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     if isinstance(raw, Lit) and raw.value is not None and (word := "true" if raw.value else "false") in members:
         return Term(word)
     if not isinstance(raw, Bare | Invoke):
-        return _wrong(raw, kind, key, sink)
+        return WRONG if named_otherwise(raw.span, key, sink) else _wrong(raw, kind, key, sink)
     member = members.get(raw.name) if raw.name != ANY_NAME else None
     if member is None:
         is_open = ANY_NAME in members and not key.catalog

@@ -12,7 +12,7 @@ from ftdsl.diagnostics.suggest import closest
 from ftdsl.language import tree, unquoted
 from ftdsl.language.resolve import arithmetic, dimensions, texts
 from ftdsl.language.resolve.bounds import check_length
-from ftdsl.language.resolve.coerce import coerce, item_type
+from ftdsl.language.resolve.coerce import coerce, item_type, named_otherwise
 from ftdsl.language.resolve.dimensions import Dimension
 from ftdsl.language.resolve.layers import Entry
 from ftdsl.language.resolve.load import Module
@@ -122,6 +122,8 @@ class Evaluator:
             return texts.script(self, *written, sink)
         if isinstance(expression, tree.Binary | tree.Ref) and self._unquoted(expression, kind, key, scope, sink):
             return WRONG
+        if isinstance(expression, tree.Binary) and named_otherwise(expression.span, key, sink):
+            return WRONG
         if isinstance(expression, tree.Ref):
             return self._typed_ref(expression, key, scope, sink)
         if isinstance(expression, tree.ListOf) and (item := item_type(kind)):
@@ -166,8 +168,11 @@ class Evaluator:
             self.trace.absorb(fits[0][2])
             return fits[0][0]
         bare = Bare(node.path, node.span)
-        member = coerce(self, bare, kind, key, Sink()) if len(node.path) == 1 else WRONG
+        attempt = Sink()
+        member = coerce(self, bare, kind, key, attempt) if len(node.path) == 1 else WRONG
         if member is not WRONG:
+            for warning in attempt:
+                sink.add(warning)
             return member
         return self._fit(candidates[0], node, kind, key, sink) if candidates else coerce(self, bare, kind, key, sink)
 

@@ -145,8 +145,40 @@ def wrong_data_for_stage(config: Config) -> Findings:
                 at,
                 f"rows of `{dataset.name}` have no {', '.join(f'`{name}`' for name in missing)}, which `{config.stage}` needs",
                 label=f"they have {have}",
-                help='name the columns in its entry of dataset_info.json: `"columns": {"prompt": "…", "response": "…"}`',
+                help=f"write in its entry of dataset_info.json: `{_columns_of(dataset, entry, config.stage)}`",
             )
+
+
+_USUAL = {
+    "prompt": ("instruction", "prompt", "question", "query", "text", "content", "input", "q"),
+    "response": ("output", "response", "answer", "completion", "target", "reply", "label", "a"),
+    "messages": ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "turns"),
+    "chosen": ("chosen", "better", "good", "accepted", "preferred", "positive"),
+    "rejected": ("rejected", "worse", "bad", "dispreferred", "negative"),
+    "kto_tag": ("label", "kto_tag", "desirable"),
+}
+"""Part -> what its column is usually called."""
+
+
+def _columns_of(dataset: Dataset, entry: Mapping[str, object], stage: str) -> str:
+    """The `columns` that the rows suggest, with `…` where they suggest none."""
+    have = {name.casefold(): name for name in dataset.columns}
+    given = entry.get("columns")
+    given = given if isinstance(given, Mapping) else {}
+    chat = entry.get("formatting", "alpaca") != "alpaca"
+    as_chat = (
+        not chat
+        and not any(name in have for name in ("instruction", "prompt", "question"))
+        and any(name in have for name in ("messages", "conversations"))
+    )
+    needed = ("messages",) if chat or as_chat else _NEEDED.get(stage, ("prompt",))
+    needed = (*needed, *(("chosen", "rejected") if entry.get("ranking") else ()))
+    named = {part: name for part, name in given.items() if name in dataset.columns}
+    for part in needed:
+        free = [name for name in _USUAL[part] if name in have and have[name] not in named.values()]
+        named.setdefault(part, have[free[0]] if free else "…")
+    columns = ", ".join(f'"{part}": "{name}"' for part, name in named.items())
+    return f'{chr(34)}formatting": "sharegpt", ' * as_chat + f'"columns": {{{columns}}}'
 
 
 _DEFAULT_COLUMNS = {"prompt": "instruction", "query": "input", "response": "output", "messages": "conversations"}
