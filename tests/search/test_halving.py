@@ -14,7 +14,7 @@ from tests.search import toy
 from tests.search.test_kill import begin, stored
 from tests.search.toy import lines, recipe, run, states, trials, write
 
-STEPS = toy.STEPS.replace("PAUSE", "0.1")
+STEPS = toy.STEPS.replace("PAUSE", "0.3")  # so slow that a busy machine sees it run
 ASHA = "sampler = random, pruner = asha(after = 2 steps, reduction = 2, resume = true)"
 HOST = "here"
 
@@ -108,7 +108,7 @@ def test_paused_trials_are_continued(tmp_path: Path) -> None:
 def test_a_grid_is_all_of_it(tmp_path: Path) -> None:
     """What is continued takes no point of the grid."""
     search = ASHA.replace("random", "grid(points = 3)").replace("after = 2", "after = 1")
-    write(tmp_path, recipe(search, STEPS.replace("0.1", "0.05")))
+    write(tmp_path, recipe(search, STEPS))
     done = run(tmp_path)
     assert done["code"] == 0, done["stderr"]
     points = [tuple(sorted(one["parameters"].items())) for one in trials(done)]
