@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 STEPS = (
@@ -50,7 +50,7 @@ SKIPPED = frozenset(
 GIB = 1 << 30
 
 
-@cache
+@lru_cache(maxsize=4096)
 def canonical(name: str) -> str:
     """Our name of a series; "" for what is no series of a training: the step itself, other values of an evaluation, sums."""
     name = name.rpartition(" - ")[2].strip().lower().replace(" ", "_").replace("grad-norm", "grad_norm")
