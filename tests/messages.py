@@ -70,7 +70,7 @@ NOT_RECIPES = {
 ELSEWHERE = {
     "FT041", "FT049", "FT085", "FT086", "FT089", "FT095", "FT096", "FT097",
     "FT510", "FT520", "FT524", "FT900", "FT910", "FT911", "FT912",
-    "FT950", "FT951", "FT952", "FT953", "FT954", "FT955", "FT956", "FT958", "FT970", "FT971", "FT973", "FT975", "FT976",
+    "FT950", "FT951", "FT952", "FT953", "FT954", "FT955", "FT956", "FT958", "FT970", "FT971", "FT973", "FT975", "FT976", "FT977",
 }  # fmt: skip
 """Codes of runs, locks, targets and upgrades, which no check of a file gives: fewer, never more."""
 
