@@ -27,6 +27,7 @@ from tests.conftest import NOWHERE, ROOT, ftc, ftc_process
 
 DOCS = ROOT / "docs"
 PAGES = sorted(path for folder in ("tutorial", "howto", "zh") for path in (DOCS / folder).glob("*.md"))
+PAGES += [DOCS / "readers_test.md"]
 TRANSLATIONS = {path: DOCS / "tutorial" / path.name for path in sorted((DOCS / "zh" / "tutorial").glob("*.md"))}
 """Pages whose files, commands and outputs are those of another page."""
 FENCE = re.compile(r'^```(\w+)(?: title="([\w./-]+)")?\n(.*?)^```$', re.M | re.S)
@@ -116,7 +117,7 @@ def real(command: str, folder: Path) -> str:
         "XDG_STATE_HOME": str(folder / ".state"),
     }
     ended = ftc_process(*arguments(command), cwd=folder, timeout=540, **env)
-    assert "Traceback" not in ended.stderr, ended.stderr
+    assert ended.stdout and "Traceback" not in ended.stderr, ended.stderr
     return (
         "".join(line.rstrip() + "\n" for line in ended.stdout.strip("\n").split("\n")) if ended.stdout.strip() else ""
     )

@@ -7,7 +7,7 @@ parameters), the engine's parameters, and the inverse of the overlay (parameter 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from ftdsl import catalog
@@ -34,7 +34,7 @@ class Meant:
     change: Change | None = None
 
 
-@cache
+@lru_cache(maxsize=1024)
 def meant(name: str) -> Meant | None:
     """The meaning of a name; None if it is unknown."""
     if (entry := catalog.misnamed().get(name)) is not None:

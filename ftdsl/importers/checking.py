@@ -152,7 +152,7 @@ def _script(source: Source, session: Session) -> str:
     for problem in report.problems:
         session.sink.add(problem)
     if not count and not session.sink.failed:
-        nothing_started(source, report, session.sink)
+        nothing_started(source, script, report, session.sink)
     return f"a script; {count} command{'s' * (count != 1)} of LLaMA-Factory"
 
 

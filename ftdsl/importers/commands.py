@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ftdsl import catalog
+from ftdsl.catalog import foreign
 from ftdsl.diagnostics import Diagnostic, Severity
 from ftdsl.importers import documents, launchers, recognise, tools
 from ftdsl.importers.bash_control import gpus_of
@@ -274,8 +275,9 @@ def _flags(words: Sequence[Word], notes: list[Note], report: Report) -> Iterator
         if not values and not equals and _needs_value(written):
             text = f"`--{written}` takes a value, and none follows"
             report.add("FT060", Severity.ERROR, text, word.span)
-            notes.append(Note(word.text, "takes a value, and none follows", word.span))
-            continue
+            if not foreign.value_of(written.replace("-", "_"), "True"):  # once a switch
+                notes.append(Note(word.text, "takes a value, and none follows", word.span))
+                continue
         name, value = _named(written, values)
         span = values[0].span.to(values[-1].span) if values else word.span
         yield name, Setting(name, value, f"--{written}", span, word.span)

@@ -16,6 +16,7 @@ from ftdsl.importers.beside import root_of
 from ftdsl.importers.draft import Note
 from ftdsl.importers.imports import Start
 from ftdsl.lint.config import Config, Document, Setting
+from ftdsl.printable import shortened
 from ftdsl.record import mutable, replace
 from ftdsl.session import Session
 from ftdsl.source import Source, Span
@@ -118,10 +119,10 @@ def _script(path: Path, source: Source, inputs: Inputs, session: Session) -> Non
         for problem in report.problems:
             session.sink.add(problem)
         if not session.sink.failed:
-            nothing_started(source, report, session.sink)
+            nothing_started(source, script, report, session.sink)
 
 
-def nothing_started(source: Source, report: commands.Report, sink: Sink) -> None:
+def nothing_started(source: Source, script: shell.Script, report: commands.Report, sink: Sink) -> None:
     """An error for a script of which no command is read: none starts LLaMA-Factory, or only its own variables name the file."""
     if (odd := BLANKS.search(source.text.removeprefix("\ufeff"))) is not None:
         at = odd.start() + source.text.startswith("\ufeff")
@@ -132,6 +133,11 @@ def nothing_started(source: Source, report: commands.Report, sink: Sink) -> None
     if unknown is not None:
         text = "only the running script knows what it trains with: nothing was read"
         sink.error("FT051", text, unknown, help="pass the file itself to `ftc`")
+    elif other := next(
+        (word for simple in script.commands for word in simple.words if word.text.endswith((".sh", ".bash"))), None
+    ):
+        text = f"no command here starts LLaMA-Factory; `{shortened(other.text, 80)}`, which it starts, may"
+        sink.error("FT051", text, other.span, help=f"give that script: `ftc check {shortened(other.text, 80)}`")
     elif report.idle:
         name, span = report.idle[0]
         sink.error("FT051", f"`{name}` trains nothing, and no other command here does", span, help=LAUNCHERS)

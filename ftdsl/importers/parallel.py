@@ -122,8 +122,10 @@ def launcher(draft: StageDraft) -> None:
 def rendezvous(draft: StageDraft) -> None:
     """Address and port of the first node, and restarts."""
     given = _accelerate(draft)
-    outside.launch(draft, ("MASTER_ADDR",), "launch.head", "text")
-    outside.launch(draft, ("MASTER_PORT",), "launch.port", "int")
+    unknown = draft.config.launch.unknown if draft.config.launch else {}
+    if _nodes(draft) != 1 or any(name in unknown for name in NODES):  # one node needs to ask nobody
+        outside.launch(draft, ("MASTER_ADDR",), "launch.head", "text")
+        outside.launch(draft, ("MASTER_PORT",), "launch.port", "int")
     head = draft.env("MASTER_ADDR") or given.get("main_process_ip") or draft.raw("master_addr")
     port = draft.env("MASTER_PORT") or given.get("main_process_port") or draft.raw("master_port")
     if head:

@@ -25,6 +25,21 @@ def run_at(source: Source, offset: int) -> Span:
     return Span(source, offset, match.end() if match else offset)
 
 
+def name_around(span: Span) -> Span:
+    """The letters, digits and `_` around a character."""
+    text, start, end = span.source.text, span.start, span.end
+    while start and text[start - 1].isidentifier():
+        start -= 1
+    while end < len(text) and (text[end].isalnum() or text[end] == "_"):
+        end += 1
+    return Span(span.source, start, end)
+
+
+def is_joined(text: str) -> bool:
+    """`a:b`, `C:\\models`: no key and value, which have a blank between them."""
+    return re.search(r"\w:[\w\\]", text) is not None
+
+
 def is_path(text: str) -> bool:
     """Whether a text must be a path or URL."""
     return bool(text.startswith(("/", "./", "../", "~/")) or "://" in text or _ENDING.search(text))

@@ -152,7 +152,8 @@ def rows(picture: StudyPicture, now: float | None = None, most: int = 0) -> list
     for row in ordered[: most or None]:
         mark = "best" if row.number in front and len(front) == 1 else "front" if row.number in front else row.state
         mark = "done" if mark == "complete" else mark
-        spent = "" if row.started is None else duration(max(0.0, (row.ended or now) - row.started))
+        lasted = 0.0 if row.started is None else max(0.0, (row.ended or now) - row.started)
+        spent = "" if row.started is None else duration(row.spent if row.ended and row.spent else lasted)
         table.append((
             str(row.number), mark, *(_value(row, name) for name, _ in picture.goals),
             *(row.parameters.get(name, "-") for name in dimensions), spent, _remark(row),

@@ -219,3 +219,23 @@ def test_an_error_inside_ftc_is_a_sentence(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "boom" in done.stderr
+
+
+_OF_TABLES = frozenset(
+    "_load _parameter_statuses _helps _known _compiled _unsafe keys_of blocks entries written_by published _versions".split()
+)
+"""Functions whose results are kept for ever, since their arguments are names of tables, kinds of stages, patterns of ours."""
+
+
+def test_what_an_author_writes_is_kept_within_bounds() -> None:
+    """A language server lives for days: a cache whose keys come from a text has a size."""
+    unbounded = {
+        f"{path.stem}.{function.name}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(function, ast.FunctionDef)
+        and function.args.args
+        and any(isinstance(one, ast.Name) and one.id == "cache" for one in function.decorator_list)
+        and function.name not in _OF_TABLES
+    }
+    assert unbounded == set()

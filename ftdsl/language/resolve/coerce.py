@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ftdsl.catalog.vocabulary import ANY_NAME, Key, Member, vocabulary
@@ -11,6 +11,7 @@ from ftdsl.diagnostics import Diagnostic, Edit, Fix, Severity, Sink, guessed
 from ftdsl.language import tree
 from ftdsl.language.resolve import calls
 from ftdsl.language.resolve.bounds import check_bounds, check_length
+from ftdsl.language.resolve.otherwise import CONSTANTS, known_as, may_be_of_a_fork, named_otherwise
 from ftdsl.language.resolve.raw import WRONG, Bare, Between, Broken, Choice, Invoke, Lit, Lst, Num, Raw, Stg, Str
 from ftdsl.language.types import Type, describe, parse_type
 from ftdsl.language.units import exact, longest_name
@@ -37,24 +38,21 @@ def coerce(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     return WRONG if data is WRONG else check_bounds(data, kind, key, raw, sink)
 
 
-_CONSTANTS = {
-    **dict.fromkeys(("True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"), "true"),
-    **dict.fromkeys(("False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"), "false"),
-    **dict.fromkeys(("None", "NONE", "Null", "NULL", "nil", "undefined"), "null"),
-}
-"""Spellings of Python, YAML and others for `true`, `false` and `null` (or `none`)."""
-
-
 def _constant(raw: Bare, kind: Type, key: Key) -> str:
     """The constant that a word of another language means; "" if the key may take the word itself."""
-    word = _CONSTANTS.get(raw.name, "")
+    word = CONSTANTS.get(raw.name, "")
     if not word or raw.name in (key.members or {}):
         return ""
     kinds = {option.name for option in kind.options or (kind,)}
     if word == "null":
         return "none" if "none" in kinds or "none" in (key.members or {}) else word
-    switch = "bool" in kinds or {"true", "false"} & set(key.members or ())
-    return word if switch or ("any" in kinds and raw.name.lower() in ("true", "false")) else ""
+    return (
+        word
+        if "bool" in kinds
+        or {"true", "false"} & set(key.members or ())
+        or ("any" in kinds and raw.name.lower() in ("true", "false"))
+        else ""
+    )
 
 
 def item_type(kind: Type) -> Type | None:
@@ -107,7 +105,7 @@ def _unknown(raw: Bare | Invoke, names: list[str], key: Key, sink: Sink, phrase:
 
     span = raw.span if isinstance(raw, Bare) else raw.call.path[0].span.to(raw.call.path[-1].span)
     same = [name for name in names if name.casefold() == raw.name.casefold()]
-    guess = same[0] if len(same) == 1 else _known_as(raw.name, key) or closest(raw.name, names)
+    guess = same[0] if len(same) == 1 else known_as(raw.name, key) or closest(raw.name, names)
     fix = Fix(f"write `{guess}`", (Edit(span, guess),)) if same and guess else guessed(span, guess)
     label = f"did you mean `{guess}`?" if guess else ""
     shown = ", ".join(names[:14]) + (", …" if len(names) > 14 else "")
@@ -119,31 +117,6 @@ def _unknown(raw: Bare | Invoke, names: list[str], key: Key, sink: Sink, phrase:
     else:
         sink.error(code, text, span, label=label, help=f"one of: {shown}" if names else "", fix=fix)
     return WRONG
-
-
-def _known_as(text: str, key: Key) -> str:
-    """The catalogue's name of a GPU or chat template that people call otherwise (`A100-80G`, `4090`, `qwen2.5`); ""."""
-    if key.catalog == "gpus":
-        from ftdsl.catalog.cards import card_named
-
-        card = card_named(text)
-        return f"{card.name}({card.memory}GB)" if card.name and card.memory else card.name
-    if key.catalog == "templates":
-        from ftdsl.catalog import foreign
-
-        return foreign.value_of("template", text)
-    return ""
-
-
-def named_otherwise(span: Span, key: Key, sink: Sink) -> bool:
-    """Report a GPU's name that reads as a number or a sum (`A100-80G`, `4090`); whether it is one."""
-    guess = _known_as(span.text, key) if key.catalog == "gpus" else ""
-    if guess:
-        fix = guessed(span, guess)
-        sink.error(
-            "FT002", f"`{key.name}` has no member `{span.text}`", span, label=f"did you mean `{guess}`?", fix=fix
-        )
-    return bool(guess)
 
 
 # --- unions
@@ -195,8 +168,8 @@ def _union(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
 def _bool(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     if isinstance(raw, Lit) and isinstance(raw.value, bool):
         return raw.value
-    if isinstance(raw, Str) and raw.plain is not None and (raw.plain in ("true", "false") or raw.plain in _CONSTANTS):
-        word = _CONSTANTS.get(raw.plain, raw.plain)
+    if isinstance(raw, Str) and raw.plain is not None and (raw.plain in ("true", "false") or raw.plain in CONSTANTS):
+        word = CONSTANTS.get(raw.plain, raw.plain)
         return _wrong(raw, kind, key, sink, f"write `{word}`", Fix(f"write `{word}`", (Edit(raw.span, word),)))
     return _wrong(raw, kind, key, sink)
 
@@ -217,9 +190,7 @@ _NEED_UNIT = ("bytes", "time", "money", "span", "steps", "epochs", "tokens", "ev
 def _number(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     if unwrapped := _number_in_quotes(raw, kind, key, sink):
         return unwrapped
-    if not isinstance(raw, Num):
-        return _wrong(raw, kind, key, sink)
-    if raw.dimension not in _DIMENSIONS[kind.name] and raw.number != 0:
+    if not isinstance(raw, Num) or (raw.dimension not in _DIMENSIONS[kind.name] and raw.number != 0):
         return _wrong(raw, kind, key, sink)
     if kind.name in ("int", "count", "bytes"):
         if raw.number != int(raw.number):
@@ -366,22 +337,11 @@ def _name(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
                    help=f"write `{written}`", fix=fix)  # fmt: skip
         return WRONG
     if key.catalog and text not in calls.catalog_names(ev, key):
-        if key.catalog == "templates" and _may_be_of_a_fork(text, calls.catalog_names(ev, key), key, raw.span, sink):
+        if key.catalog == "templates" and may_be_of_a_fork(text, calls.catalog_names(ev, key), key, raw.span, sink):
             return text
         bare = raw if isinstance(raw, Bare) else Bare((tree.Word(text, raw.span),), raw.span)
         return _unknown(bare, list(dict.fromkeys(calls.catalog_names(ev, key))), key, sink)
     return text
-
-
-def _may_be_of_a_fork(text: str, names: Iterable[str], key: Key, span: Span, sink: Sink) -> bool:
-    """Warn of a chat template that no release has and that resembles none: a fork of the engine may have it."""
-    from ftdsl.diagnostics.suggest import closest
-
-    if _known_as(text, key) or closest(text, list(names)) or not re.fullmatch(r"[A-Za-z][\w.-]*", text, re.ASCII):
-        return False
-    help = f"define it here, `template {text} {{ … }}`, or use a fork that has it"
-    sink.warning("FT002", f"no release of the engine has a template `{text}`", span, help=help)
-    return True
 
 
 # --- members, functions, stages
@@ -462,7 +422,7 @@ def _list(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     raws = raw.items if isinstance(raw, Lst) else (raw,)
     items = []
     for element in raws:
-        if isinstance(element, Bare) and item.name in ("text", "path") and element.name not in _CONSTANTS:
+        if isinstance(element, Bare) and item.name in ("text", "path") and element.name not in CONSTANTS:
             items.append(element.name)
         else:
             items.append(coerce(ev, element, item, key, sink))

@@ -12,7 +12,7 @@ from ftdsl.diagnostics.suggest import closest
 from ftdsl.language import tree, unquoted
 from ftdsl.language.resolve import arithmetic, dimensions, texts
 from ftdsl.language.resolve.bounds import check_length
-from ftdsl.language.resolve.coerce import coerce, item_type, named_otherwise
+from ftdsl.language.resolve.coerce import coerce, item_type
 from ftdsl.language.resolve.dimensions import Dimension
 from ftdsl.language.resolve.layers import Entry
 from ftdsl.language.resolve.load import Module
@@ -28,6 +28,7 @@ from ftdsl.language.resolve.names import (
     Symbol,
     span_of,
 )
+from ftdsl.language.resolve.otherwise import named_otherwise
 from ftdsl.language.resolve.raw import WRONG, Bare, Between, Broken, Choice, Invoke, Lit, Lst, Num, Raw, Stg, same
 from ftdsl.language.resolve.trace import Axis, Trace
 from ftdsl.language.types import Type, parse_type

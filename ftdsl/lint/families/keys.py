@@ -39,7 +39,7 @@ def unknown_key(config: Config) -> Findings:
         if (name in known and not scoring) or name in GONE or not name:
             continue
         named = None if scoring else foreign.meant(name)
-        guess = _SCORING.get(name, "") or (named.parameter if named else closest(name, list(known)))
+        guess = _SCORING[name] if scoring else named.parameter if named else closest(name, list(known))
         sure = named is not None and named.change is not None and named.change.how == "rename"
         yield error(
             _the_key(setting),
@@ -58,8 +58,8 @@ def _origin(why: str) -> str:
     return "" if why in ("no tool has it", "no flag of this engine") else why
 
 
-_SCORING = {"batch_size": "per_device_train_batch_size", "save_dir": "output_dir", "task": "", "task_dir": "", "lang": "",
-            "n_shot": "", "download_mode": ""}  # fmt: skip
+_SCORING = {"batch_size": "per_device_train_batch_size", "save_dir": "output_dir", "task_dir": "", "lang": "", "n_shot": "",
+            "download_mode": ""}  # fmt: skip
 """Parameters of `llamafactory-cli eval` (EvaluationArguments), which the parser of a training refuses -> what may be meant."""
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ftdsl.lint.columns import lacking
 from ftdsl.lint.config import Config, Dataset, Setting
-from ftdsl.lint.families.data import lacking
 from ftdsl.lint.rule import Findings, error, info, rule, warning
 from ftdsl.recipe.rows import Look, fewer_than_a_pack, summary
 
