@@ -51,14 +51,14 @@ def seen_of(args: argparse.Namespace) -> Seen | None:
 def run(args: argparse.Namespace) -> int:
     """Exit 0; 1 if the recipe has never run."""
     from ftdsl.run.control import homes_below, look
-    from ftdsl.run.project import root_of
+    from ftdsl.run.project import from_here, root_of
 
     if args.file:
         seen = [seen_of(args)]
         if seen == [None]:
             return 1
     else:
-        seen = [look(home) for home in homes_below(root_of(Path("here.ft")))]
+        seen = [look(from_here(home)) for home in homes_below(root_of(Path("here.ft")))]
     runs = [run for run in seen if run is not None]
     if args.json:
         documents = [document(run) for run in runs]

@@ -16,7 +16,7 @@ from typing import Any
 
 from ftdsl.engines.jobs import Job, Raw
 from ftdsl.recipe.shape import files_of
-from ftdsl.run.fingerprint import ABSENT, Digests, stat_of, tree
+from ftdsl.run.fingerprint import ABSENT, Digests, tree
 from ftdsl.runtime.versions import VERSIONS
 from ftdsl.session import Files
 
@@ -83,7 +83,8 @@ class CacheKeys(dict[str, str]):
         stats = {}
         for path in self._paths(job).values():
             try:
-                stats[str(path)] = stat_of(path)
+                facts = path.stat()
+                stats[str(path)] = [facts.st_size, facts.st_mtime_ns, facts.st_ino]
             except OSError:
                 continue
         return stats
