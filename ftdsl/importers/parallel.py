@@ -31,6 +31,7 @@ def hardware(draft: StageDraft) -> None:
         draft.set("hardware.gpu", Term("none"))
         return
     processes, nodes = _processes(draft), _nodes(draft)
+    _uneven(draft)
     devices = draft.env("CUDA_VISIBLE_DEVICES") or draft.env("ASCEND_RT_VISIBLE_DEVICES")
     ids = [number for part in devices.split(",") if (number := whole(part.strip())) is not None]
     if draft.on("use_cpu") or devices == "-1" or _accelerate(draft).get("use_cpu") is True:
@@ -44,6 +45,19 @@ def hardware(draft: StageDraft) -> None:
         draft.set("hardware.nodes", nodes)
     if ids and ids != list(range(len(ids))):
         draft.set("hardware.devices", ids)
+
+
+def _uneven(draft: StageDraft) -> None:
+    """accelerate's `num_processes` is the total of all machines."""
+    total, machines = _count(_accelerate(draft).get("num_processes"), 0), _machines(draft)
+    document = draft.config.accelerate
+    if document is None or not total or total % machines == 0:
+        return
+    at = document.at("num_processes")
+    text = (
+        f"{total} is the total of {machines} machines, which it cannot be: taken as {max(1, total // machines)} of each"
+    )
+    draft.notes.append(Note(at.word, text, at.key or at.span, carried=True))
 
 
 def _at_least(draft: StageDraft) -> int:
@@ -108,8 +122,10 @@ def launcher(draft: StageDraft) -> None:
 def rendezvous(draft: StageDraft) -> None:
     """Address and port of the first node, and restarts."""
     given = _accelerate(draft)
-    outside.launch(draft, ("MASTER_ADDR",), "launch.head", "text")
-    outside.launch(draft, ("MASTER_PORT",), "launch.port", "int")
+    unknown = draft.config.launch.unknown if draft.config.launch else {}
+    if _nodes(draft) != 1 or any(name in unknown for name in NODES):  # one node needs to ask nobody
+        outside.launch(draft, ("MASTER_ADDR",), "launch.head", "text")
+        outside.launch(draft, ("MASTER_PORT",), "launch.port", "int")
     head = draft.env("MASTER_ADDR") or given.get("main_process_ip") or draft.raw("master_addr")
     port = draft.env("MASTER_PORT") or given.get("main_process_port") or draft.raw("master_port")
     if head:

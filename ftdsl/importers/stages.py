@@ -11,7 +11,7 @@ from ftdsl import catalog
 from ftdsl.credentials import secret_in
 from ftdsl.engines.shared.overlay import entries
 from ftdsl.importers import datasets, from_overlay, inverse, models, outside, parallel, unknown
-from ftdsl.importers.draft import Note, StageDraft
+from ftdsl.importers.draft import HOLES, Note, StageDraft
 from ftdsl.importers.recipe_paths import RecipePaths
 from ftdsl.importers.values import meaning
 from ftdsl.importers.write import SHARED, why_not
@@ -105,6 +105,7 @@ def draft_of(
     _environment(draft)
     unknown.name_them(draft)
     from_overlay.rest(draft)
+    _of_this_kind(draft)
     draft.values |= carried or {}
     outside.add_parameters(draft, open_settings)
     outside.variables(draft, LAUNCHER)
@@ -135,6 +136,15 @@ def shared(config: Config, paths: RecipePaths) -> StageDraft:
         parallel.alone(draft)
     _writable(draft, SHARED)
     return draft
+
+
+def _of_this_kind(draft: StageDraft) -> None:
+    """Keys that a stage of this kind does not have are noted and left out (`load_best_model_at_end` beside `do_predict`)."""
+    for key in list(draft.values):
+        path = tuple(key.split("."))
+        if find(draft.kind, path) is None and find("file", path) is None:
+            del draft.values[key]
+            draft.note(_parameter(draft, key), f"means nothing in `{draft.kind}`")
 
 
 def _writable(draft: StageDraft, kind: str) -> None:
@@ -232,12 +242,15 @@ def _method(draft: StageDraft) -> None:
 def _precision(draft: StageDraft) -> None:
     """`accelerate launch` decides where the engine's parameters do not (transformers/training_args.py)."""
     mixed = draft.config.accelerate.get("mixed_precision") if draft.config.accelerate else None
-    if draft.training and mixed in ("bf16", "fp16") and not draft.given("bf16", "fp16", "pure_bf16"):
+    if not draft.training or mixed not in ("bf16", "fp16"):
+        return
+    own = next((name for name in ("bf16", "fp16", "pure_bf16") if draft.config.on(name)), "")
+    if not own and not draft.given("bf16", "fp16", "pure_bf16"):
         draft.set("precision", Term(mixed))
         draft.reasons[mixed] = "set by `accelerate`"
-
-
-_HOLES = {"model": ("base", "model", "model_name_or_path"), "data": ("rows", "data", "dataset")}
+    elif own and mixed not in own and draft.config.accelerate is not None:
+        at = draft.config.accelerate.at("mixed_precision")
+        draft.notes.append(Note(at.word, f"`{mixed}` has no effect: `{own}` of the engine wins", at.key or at.span))
 
 
 def _silent(draft: StageDraft) -> None:
@@ -256,16 +269,13 @@ def _silent(draft: StageDraft) -> None:
 
 def _holes(draft: StageDraft) -> None:
     """What an engine cannot do without and nothing names is asked for: a `param` without a value."""
-    for key, (name, kind, parameter) in _HOLES.items():
+    for key in HOLES:
         if key in draft.values or (key == "model" and draft.parents) or not draft.may_have(key):
             continue
         if key == "data" and not draft.training:
             continue
-        draft.holes[name] = kind
-        draft.values[key] = StageRef(name) if key == "model" else [StageRef(name)]
-        draft.reasons[parameter] = "nothing named one"
-        text = f"nothing names one, and the engine would refuse to start: give it with `-p {name}=…`"
-        draft.notes.append(Note(parameter, text, carried=True))
+        asked = draft.ask_for(key)
+        draft.values[key] = asked if key == "model" else [asked]
 
 
 def _environment(draft: StageDraft) -> None:
