@@ -86,6 +86,7 @@ def lines(seen: Seen, now: float) -> list[str]:
     from ftdsl.observe.progress import Status
     from ftdsl.observe.table import MARKS, columns, ledger, result_text
     from ftdsl.observe.text import duration
+    from ftdsl.printable import printable
 
     run = seen.progress
     who = (
@@ -102,6 +103,8 @@ def lines(seen: Seen, now: float) -> list[str]:
         alive = bool(seen.supervisor) or stage.key in seen.orphans
         mark = "broken off" if running and not alive else MARKS[stage.status]
         text = progress_text(stage, now) if running and alive else result_text(stage)
+        if stage.status.ok and stage.message:  # why it was accepted
+            text = ", ".join(filter(None, (text, " ".join(printable(stage.message).split()))))
         rows.append(
             (
                 f"  {stage.folder}",

@@ -208,8 +208,10 @@ def test_accept_takes_a_finished_stage_as_good(place: Path) -> None:
     (place / "work.py").write_text("print(1)  # a remark\n", encoding="utf-8")
     output = json.loads(ftc("plan", "r.ft", "--json", cwd=place).stdout)
     assert [stage["state"] for stage in output["stages"]] == ["changed", "changed"]
+    assert ftc("accept", "r.ft", "a", "--reason", " ", cwd=place).returncode == 2
     done = ftc("accept", "r.ft", "a", "--reason", "only a remark", cwd=place)
     assert done.returncode == 0 and done.stdout.count("is accepted") == 2
+    assert ftc("status", "r.ft", cwd=place).stdout.count("accepted: only a remark") == 2
     again = json.loads(ftc("run", "r.ft", "--json", cwd=place).stdout)
     assert {stage["status"] for stage in again["stages"]} == {"cached"}
     events = (place / first["run"] / "events.jsonl").read_text(encoding="utf-8")
