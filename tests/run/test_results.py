@@ -238,6 +238,12 @@ sft { model = file("base"), data = file("rows.jsonl"), template = qwen3_nothink,
         ("track { to = tensorboard }", True),
         ("save { keep = 2 }", True),
         ('track { to = wandb, project = "p", name = "n" }', True),
+        ("launch { retries = 3 }", True),
+        ("launch { timeout = 2h }", True),
+        ("hardware.count = 2, launch { port = 29999, retries = 2 }", True),
+        ("# a remark\n  ## and what it is for", True),
+        ("guard { spike = warn(factor = 3), stall = stop }", True),
+        ("guard { spike = rollback }", False),
         ("optim { lr = 1e-5 }", False),
         ("save { best_by = eval_loss }, evaluate { data = 10% }", False),
     ],
@@ -251,7 +257,7 @@ def test_bookkeeping_does_not_train_again(more: str, same: bool, place: Path) ->
     (place / "base").mkdir()
     (place / "base" / "config.json").write_text('{"model_type": "qwen3"}', encoding="utf-8")
     keys = []
-    for text in ("", more):
+    for text in ("hardware.count = 2" if "hardware" in more else "", more):
         (place / "r.ft").write_text(SFT.replace("MORE", text), encoding="utf-8")
         session = Session()
         compiled = compile_recipe(place / "r.ft", Options(), session)
