@@ -35,7 +35,10 @@ class NotWrittenError(OSError):
 
 def sentence(error: OSError) -> str:
     """What could not be read or written, why, and what to do where the disk is full."""
-    text = f"{error.filename or 'a file'}: {(error.strerror or str(error)).lower()}"
+    why = (error.strerror or str(error)).lower()
+    if error.errno == errno.EEXIST and why == os.strerror(errno.EEXIST).lower():  # of a folder that was to be made
+        why = "is not a folder"
+    text = f"{error.filename or 'a file'}: {why}"
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return f"{text}; free some space (`ftc clean` shows what can go), then type the same again" if full else text
 

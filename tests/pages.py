@@ -276,8 +276,9 @@ HANDBOOK = [
     Lesson(
         "3.2",
         "8-bit Adam in main memory",
-        "full {}, optim { name = adamw_8bit, lr = 1e-5 }, parallel { strategy = zero3, offload = [optimizer] }",
-        "",
+        "full {}, optim { name = adamw_8bit, lr = 1e-5 }, parallel { strategy = zero3, offload = [optimizer] }, "
+        "deepspeed { zero_force_ds_cpu_optimizer = false }",
+        "run in tests/real/test_offload.py; without the last word DeepSpeed would put its own Adam there (FT408)",
     ),
     Lesson(
         "3.3", "data parallel by DeepSpeed", "lora {}, launch { with = deepspeed }, parallel { strategy = zero2 }", _14B

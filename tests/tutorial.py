@@ -123,13 +123,16 @@ def real(command: str, folder: Path) -> str:
     )
 
 
-def renewed(path: Path, *, with_engine: bool = False) -> str:
-    """The page with what its commands print today; with an engine, also of those that train."""
+def renewed(path: Path, *, with_engine: bool = False, folder: Path | None = None) -> str:
+    """The page with what its commands print today; with an engine, also of those that train.
+
+    folder: where they run (a new one if None); pages that share it make what they have in common once.
+    """
     page = path.read_text(encoding="utf-8")
     pieces, at = [], 0
     with TemporaryDirectory() as name:
-        folder = Path(name)
-        shutil.copytree(ROOT / "examples" / "data", folder / "data")
+        folder = folder or Path(name)
+        shutil.copytree(ROOT / "examples" / "data", folder / "data", dirs_exist_ok=True)
         (folder / "ftc.toml").touch()
         for fence in fences(page):
             if fence.title:
@@ -168,6 +171,7 @@ VARIES = re.compile(
     r"|(?<![\w.])\d+\.\d+\.\d\S*"  # a version
     r"|[▁▂▃▄▅▆▇█]+"  # a curve
     r"|\| packages \|.*"
+    r"|(?<=done) before\b"  # by another page, and then without a time
     r"|(?<![\w.])[\d.]+ (?:[KMG]iB|[KMG]?B)(?![\w])"  # how much memory
 )
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e-?\d+)?(?![\w])")
@@ -192,7 +196,7 @@ def alike(shown: str, printed: str, *, relative: float = 0.2, absolute: float = 
 def _lines(text: str) -> list[tuple[list[str], list[float]]]:
     """Words and numbers of each line."""
     lines = []
-    for line in VARIES.sub("*", text).splitlines():
+    for line in VARIES.sub("", text).splitlines():
         line = re.sub(r"^best\b|  best  ", " ", line)
         lines.append((NUMBER.sub("#", line).split(), [float(number) for number in NUMBER.findall(line)]))
     return sorted(line for line in lines if line[0])

@@ -15,9 +15,15 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument("file", metavar="FILE", help="a recipe")
     parser.add_argument("stages", metavar="STAGE", nargs="+", help="stages, each with those that depend on it")
     add_recipe_arguments(parser)
-    parser.add_argument("--reason", required=True, metavar="TEXT", help="why; kept with the run")
+    parser.add_argument("--reason", required=True, type=_reason, metavar="TEXT", help="why; kept with the run")
     parser.add_argument("--engine-python", default="", metavar="P", help="the engine's Python, as for ftc run")
     parser.set_defaults(run=run)
+
+
+def _reason(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("write why it is as good")
+    return text
 
 
 def run(args: argparse.Namespace) -> int:

@@ -29,7 +29,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if not cancel(seen, now=args.now):
         print(
-            f"error: {args.file} has not ended yet; kill it with: ftc cancel --now {retyped(args.file, args)}",
+            f"error: {args.file} still runs; "
+            + ("look at its processes" if args.now else f"kill it with: ftc cancel --now {retyped(args.file, args)}"),
             file=sys.stderr,
         )
         return 1

@@ -30,23 +30,27 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.set_defaults(run=run)
 
 
-def _age(text: str) -> float:
-    match = re.fullmatch(r"(\d+)\s*([hdw])", text)
-    if match is None:
+def _age(text: str) -> str:
+    """Checked, and kept as typed for the command that is shown."""
+    if re.fullmatch(r"\d+[hdw]", text) is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no age; write 12h, 7d or 4w")
-    return int(match[1]) * UNITS[match[2]]
+    return text
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit 0; 1 if something could not be removed."""
+    """Exit 0; 1 if something could not be removed, or the recipe does not exist."""
     from ftdsl.run.clean import removable, remove
     from ftdsl.run.project import from_here, root_of
     from ftdsl.run.store import BusyError
 
+    if args.file and not Path(args.file).exists():
+        print(f"error: there is no `{args.file}`", file=sys.stderr)
+        return 1
     root = from_here(root_of(Path(args.file or "here.ft")))
     things, notes = removable(root, _texts(root))
     if args.older_than is not None:
-        things = [thing for thing in things if thing.changed < time.time() - args.older_than]
+        seconds = int(args.older_than[:-1]) * UNITS[args.older_than[-1]]
+        things = [thing for thing in things if thing.changed < time.time() - seconds]
     failed: dict[Path, str] = {}
     if args.yes:
         try:
@@ -87,7 +91,8 @@ def _show(things: list[Removable], failed: dict[Path, str], args: argparse.Names
         print(f"removed: {len(things) - len(failed)} of {len(things)}, {size}", file=sys.stderr)
     else:
         file = f" {typed(args.file)}" if args.file else ""
-        print(f"{size} in {len(things)}; nothing is removed yet. next: ftc clean{file} --yes", file=sys.stderr)
+        older = f" --older-than {args.older_than}" if args.older_than else ""
+        print(f"{size} can be removed; nothing is removed yet. next: ftc clean{file}{older} --yes", file=sys.stderr)
 
 
 def _document(things: list[Removable], failed: dict[Path, str], *, removed: bool) -> dict[str, object]:

@@ -33,7 +33,9 @@ def show_outcome(outcome: Outcome, *, smoke: bool, recipe: str) -> None:
         return
     if outcome.nothing_to_do:
         folder = progress.folder.as_posix()
-        print(f"nothing to do: all {len(progress.stages)} stages are done in {folder}", file=sys.stderr)
+        count = len(progress.stages)
+        stages = f"all {count} stages are" if count > 1 else "its stage is"
+        print(f"nothing to do: {stages} done in {folder}", file=sys.stderr)
     print("\n".join(table.summary(progress, smoke=smoke)))
     for text in _logs(outcome, progress):
         print(text, file=sys.stderr)

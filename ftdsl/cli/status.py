@@ -51,14 +51,14 @@ def seen_of(args: argparse.Namespace) -> Seen | None:
 def run(args: argparse.Namespace) -> int:
     """Exit 0; 1 if the recipe has never run."""
     from ftdsl.run.control import homes_below, look
-    from ftdsl.run.project import root_of
+    from ftdsl.run.project import from_here, root_of
 
     if args.file:
         seen = [seen_of(args)]
         if seen == [None]:
             return 1
     else:
-        seen = [look(home) for home in homes_below(root_of(Path("here.ft")))]
+        seen = [look(from_here(home)) for home in homes_below(root_of(Path("here.ft")))]
     runs = [run for run in seen if run is not None]
     if args.json:
         documents = [document(run) for run in runs]
@@ -86,6 +86,7 @@ def lines(seen: Seen, now: float) -> list[str]:
     from ftdsl.observe.progress import Status
     from ftdsl.observe.table import MARKS, columns, ledger, result_text
     from ftdsl.observe.text import duration
+    from ftdsl.printable import printable
 
     run = seen.progress
     who = (
@@ -102,6 +103,8 @@ def lines(seen: Seen, now: float) -> list[str]:
         alive = bool(seen.supervisor) or stage.key in seen.orphans
         mark = "broken off" if running and not alive else MARKS[stage.status]
         text = progress_text(stage, now) if running and alive else result_text(stage)
+        if stage.status.ok and stage.message:  # why it was accepted
+            text = ", ".join(filter(None, (text, " ".join(printable(stage.message).split()))))
         rows.append(
             (
                 f"  {stage.folder}",

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from ftdsl.cli.ending import show_outcome
     from ftdsl.cli.run import view_of
     from ftdsl.observe.progress import Status
-    from ftdsl.run.control import supervisor_of
+    from ftdsl.run.control import look, supervisor_of
     from ftdsl.run.events import Follower
     from ftdsl.run.outcome import Outcome
 
@@ -44,6 +44,9 @@ def run(args: argparse.Namespace) -> int:
         return 1
     if (study := study_of(seen)) is not None and study.pid == seen.supervisor:
         return _watch_study(seen, args)
+    while seen.supervisor and not seen.progress.id:  # it is just being started
+        time.sleep(0.1)
+        seen = look(seen.home) or seen
     follower, view, asked = Follower(seen.progress.folder), view_of(plain=args.plain), 0
     follower.update()
     view.begin(follower.progress, time.time())

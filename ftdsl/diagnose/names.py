@@ -62,8 +62,8 @@ def canonical(name: str) -> str:
     name = _TRAINING.sub("", name)
     if name in _LOSS:
         return "loss"
-    if name in SKIPPED:
-        return ""
+    if name in SKIPPED or (name.startswith("train_") and name.endswith("_per_second")):
+        return ""  # a mean over the run, of the Trainer's last row
     ours = _NAMES.get(name) or next((kind for kind, form in _KINDS if form.search(name)), "")
     return ours or ("" if name.startswith("train_") else name)
 

@@ -165,5 +165,5 @@ class LiveView:
         if left is not None:
             text.append(f"{clock(left)} left", "dim")
         if not text.plain.strip():
-            text.append(one_line(stage.log_line[:80]) or "starting", "dim")
+            text.append(one_line(stage.log_line[:80]) or table.before_output(stage), "dim")
         return bar, text

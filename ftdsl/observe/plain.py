@@ -82,4 +82,4 @@ def progress_text(stage: StageProgress, now: float) -> str:
         parts.append(f"{dollars(stage.cost(now))} so far")
     if back := sum(entry.get("action") == "rollback" for entry in stage.ledger):
         parts.append(f"{back} rollback{'s' * (back != 1)}")
-    return ", ".join(parts) or stage.message or stage.log_line[:100] or "starting"
+    return ", ".join(parts) or stage.message or stage.log_line[:100] or table.before_output(stage)

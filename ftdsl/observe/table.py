@@ -46,6 +46,11 @@ def summary(run: RunProgress, *, smoke: bool = False) -> list[str]:
     return lines
 
 
+def before_output(stage: StageProgress) -> str:
+    """What a stage does that has printed nothing yet: an author's own script may never."""
+    return "no output yet" if stage.kind == "shell" else "starting"
+
+
 def ledger(run: RunProgress) -> list[str]:
     """What guards detected in trainings and did, also of stages that are taken from an earlier run; empty where nothing was."""
     lines: list[str] = []
@@ -56,7 +61,7 @@ def ledger(run: RunProgress) -> list[str]:
             lines += [
                 "",
                 f"{stage.key}: what its guard saw and did",
-                *(f"  {printable(text)}" for text in messages[:ENTRIES]),
+                *(f"  {' '.join(printable(text).split())}" for text in messages[:ENTRIES]),
             ]
         if len(messages) > ENTRIES:
             lines.append(

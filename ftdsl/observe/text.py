@@ -22,7 +22,9 @@ def duration(seconds: float) -> str:
 
 
 def gib(size: float) -> str:
-    """Bytes in powers of two: `512 MiB`, `15.2 GiB`."""
+    """Bytes in powers of two: `80 KiB`, `512 MiB`, `15.2 GiB`."""
+    if 0 < size < 2**20:
+        return f"{max(1, size / 2**10):.0f} KiB"
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:.0f} MiB"
 
 

@@ -2,7 +2,7 @@
 
 Counted are a job's documents and commands, the files it reads, what it needs, the versions of packages and of our own
 runtime. Not counted is what cannot change a result: names and numbers of stages, spans of the recipe, trackers, logging,
-how many checkpoints are kept.
+how many checkpoints are kept, how often a stage is restarted, where its processes meet.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ftdsl.engines.jobs import Job, Raw
 from ftdsl.recipe.shape import files_of
-from ftdsl.run.fingerprint import ABSENT, Digests, stat_of, tree
+from ftdsl.run.fingerprint import ABSENT, Digests, tree
 from ftdsl.runtime.versions import VERSIONS
 from ftdsl.session import Files
 
@@ -25,6 +25,14 @@ COUNTED = ("torch", "transformers", "datasets", "accelerate", "peft", "trl", "de
 
 TRACKERS = ("WANDB_", "MLFLOW_", "SWANLAB_", "TENSORBOARD_", "COMET_", "NEPTUNE_")
 """Beginnings of variables that only trackers read."""
+
+RETRY = "runtime/retry.py"
+MEETING = {
+    **dict.fromkeys(("--max-restarts", "--max_restarts", "--master_addr", "--master_port"), 1),
+    **dict.fromkeys(("--main_process_ip", "--main_process_port"), 1),
+    "--standalone": 0,
+}
+"""Flags of launchers that change nothing of what is made, each with how many words follow it."""
 
 
 class CacheKeys(dict[str, str]):
@@ -49,7 +57,7 @@ class CacheKeys(dict[str, str]):
         before = self.get(job.key)
         facts: dict[str, Any] = {
             "documents": {document.path: _counted_lines(document) for document in job.documents},
-            "commands": [[*map(_text, command.argv), command.shell] for command in job.commands],
+            "commands": [[*_counted_words(command.argv), command.shell] for command in job.commands],
             "code": {name: str(VERSIONS[name]) for name in job.runtime if name in VERSIONS},
             "inputs": {name: digest for path, digest in self._read(job).items() if (name := str(path))},
             "packages": self.packages(job),
@@ -83,7 +91,8 @@ class CacheKeys(dict[str, str]):
         stats = {}
         for path in self._paths(job).values():
             try:
-                stats[str(path)] = stat_of(path)
+                facts = path.stat()
+                stats[str(path)] = [facts.st_size, facts.st_mtime_ns, facts.st_ino]
             except OSError:
                 continue
         return stats
@@ -134,6 +143,24 @@ def _counted_lines(document: Any) -> Any:
     if isinstance(data, dict) and document.bookkeeping:
         return {key: value for key, value in data.items() if key not in document.bookkeeping}
     return data
+
+
+def _counted_words(argv: Sequence[str | Raw]) -> list[str]:
+    """A command without what only says how often it is restarted, and where its processes meet."""
+    words = [_text(word) for word in argv]
+    if RETRY in words:  # retry.py 3 --stage 10-sft -- "$PYTHON"
+        at = words.index(RETRY)
+        words[at : words.index("--", at) + 2] = []
+    counted: list[str] = []
+    skipped = 0
+    for word in words:
+        if skipped:
+            skipped -= 1
+        elif word in MEETING:
+            skipped = MEETING[word]
+        else:
+            counted.append(word)
+    return counted
 
 
 def _text(word: str | Raw) -> str:

@@ -314,7 +314,7 @@ class Executor:
 
     def _done(self, running: _Running, stage: StageProgress) -> None:
         job = running.job
-        if self.keys.times(job) != running.times:
+        if self.keys.times(job) != running.times or self.keys.renew(job):
             self.keys.forget(job)
             self.view.note(f"warning: {job.folder}: a file it reads changed while it ran: the next run makes it again")
         made = made_by(self.run.folder, job.made_paths, self.keys.digests)

@@ -1,4 +1,4 @@
-"""Digests of files: read once, then cached by size, time and inode until one of these changes."""
+"""Digests of files: read once, then cached by size, times and inode until one of these changes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOST = 20_000
 READERS = 4
 
 Made = dict[str, list[Any]]
-"""What a stage made: path, seen from the run folder -> size, time in nanoseconds, inode, SHA-256."""
+"""What a stage made: path, seen from the run folder -> size, time in nanoseconds (as `stat_of`), inode, SHA-256."""
 
 
 class Digests:
@@ -75,9 +75,12 @@ def kept_digests() -> Digests:
 
 
 def stat_of(path: Path) -> list[int]:
-    """Size, time of the last change in nanoseconds, inode. Raises: OSError."""
+    """Size, time of the last change in nanoseconds, inode. Raises: OSError.
+
+    The time is that of the inode (ctime), which no program can set back; that of the content (mtime) can be.
+    """
     facts = path.stat()
-    return [facts.st_size, facts.st_mtime_ns, facts.st_ino]
+    return [facts.st_size, facts.st_ctime_ns, facts.st_ino]
 
 
 def tree(path: Path) -> list[Path]:

@@ -14,13 +14,14 @@ from itertools import count
 from pathlib import Path
 
 from ftdsl.language.resolve.resolve import Options
+from ftdsl.recipe.rules.destinations import RUNS_OWNER
 from ftdsl.session import read_json
 from ftdsl.storage import write_file
 from ftdsl.targets.manifest import NAME as MANIFEST
 from ftdsl.targets.write import INPUTS
 
 SETTINGS = "ftc.toml"
-OWNER = ".recipe"
+OWNER = RUNS_OWNER
 """In a folder of runs: whose they are."""
 LONGEST = 60
 

@@ -21,6 +21,9 @@ from ftdsl.run.store import JobState, Run
 from ftdsl.session import LARGE, Session, read_json
 from ftdsl.targets.manifest import NAME, values_of
 
+BRIEF = 40
+"""Characters of a value that are shown."""
+
 
 def stage_statuses(
     plan: Plan, jobs: tuple[Job, ...], home: Path, session: Session, base: Path | None = None
@@ -165,10 +168,21 @@ def _settings(job: Job, run: Run, plan: Plan) -> Iterator[str]:
         new = str(now[key]["value"]) if key in now else None
         if was.get(key) != new:
             origin = f" ({now[key]['origin']})" if key in now else ""
-            yield f"{key} {_brief(was.get(key))} -> {_brief(new)}{origin}"
+            then, here = _apart(was.get(key), new)
+            yield f"{key} {then} -> {here}{origin}"
 
 
-def _brief(text: str | None) -> str:
+def _apart(then: str | None, now: str | None) -> tuple[str, str]:
+    """Two values cut to a readable length: around the first difference where their beginnings are the same."""
+    if then is None or now is None:
+        return _brief(then), _brief(now)
+    same = next((at for at, (a, b) in enumerate(zip(then, now, strict=False)) if a != b), min(len(then), len(now)))
+    start = max(0, same - 8) if same > BRIEF - 10 and max(len(then), len(now)) > BRIEF else 0
+    return _brief(then, start), _brief(now, start)
+
+
+def _brief(text: str | None, start: int = 0) -> str:
     if text is None:
         return "unset"
-    return text if len(text) <= 40 else f"{text[:39]}…"
+    text = f"…{text[start:]}" if start else text
+    return text if len(text) <= BRIEF else f"{text[: BRIEF - 1]}…"

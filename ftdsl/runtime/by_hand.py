@@ -73,12 +73,12 @@ def packages() -> dict[str, str]:
 
 
 def made_by(paths: list[str]) -> dict[str, list[Any]]:
-    """Size, time in nanoseconds, inode and SHA-256 of the files that lie at paths of the run folder."""
+    """Size, time of the last change (ctime) in nanoseconds, inode and SHA-256 of the files at paths of the run folder."""
     files: dict[str, list[Any]] = {}
     for file in (file for path in paths for file in tree(path)):
         if os.path.isfile(file):
             facts = os.stat(file)
-            files[file] = [facts.st_size, facts.st_mtime_ns, facts.st_ino, digest(file)]
+            files[file] = [facts.st_size, facts.st_ctime_ns, facts.st_ino, digest(file)]
     return files
 
 

@@ -21,8 +21,12 @@ HASHED = 2 << 30
 """Bytes of a checkpoint up to which what its files hold is sealed too; of larger ones their sizes."""
 
 
+STARTED_AS = "FTC_STAGE_ID"
+"""The variable by which all processes of one start of a stage are known (run/launchers/local.py)."""
+
+
 class TakenError(Exception):
-    """A destination holds something that no stage made."""
+    """A destination holds something that no stage made, or a stage that still runs writes there."""
 
 
 def seal(checkpoint: Path, *, finite: bool = True) -> None:
@@ -110,7 +114,8 @@ def set_broken_aside(output: Path) -> list[tuple[Path, str]]:
 
 def claim(output: Path, stage: str) -> Path | None:
     """Make a destination the stage's own: an earlier result of it, or another stage's, is set aside; its new name, or None where
-    there was none, or where the stage can resume. Raises: OSError; TakenError if its content was not made by a stage.
+    there was none, or where the stage can resume. Raises: OSError; TakenError if its content was not made by a stage, or
+    if another start that has not ended is making it: of two recipes, or of two variants, with one destination.
     """
     inside = Path(stage).resolve() in output.resolve().parents
     mine = _mark(stage)
@@ -119,12 +124,27 @@ def claim(output: Path, stage: str) -> Path | None:
         known = _read(output / MARKER)
         if known is None and not inside:
             raise TakenError(f"{output} is there already, and no stage has made it")
+        start = known.pop("start", "") if isinstance(known, dict) else ""
+        if start and start != os.environ.get(STARTED_AS) and (process := _process_of(start)):
+            raise TakenError(f"{output} is being written by another stage, which still runs (process {process})")
         if known != mine or not newest_first(output):
             aside = _free(output.with_name(f"{output.name}.before-1"))
             output.rename(aside)
     output.mkdir(parents=True, exist_ok=True)
-    _write(output / MARKER, mine)
+    _write(output / MARKER, mine | {"start": os.environ.get(STARTED_AS, "")})
     return aside
+
+
+def _process_of(start: str) -> int:
+    """A process of a start of a stage; 0 where none lives on this machine."""
+    mark = f"{STARTED_AS}={start}".encode()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (folder / "environ").read_bytes().split(b"\0"):
+                return int(folder.name)
+        except OSError:  # it ended, or is another user's
+            continue
+    return 0
 
 
 def _mark(stage: str) -> dict[str, Any]:

@@ -95,7 +95,33 @@ def table(value: Any) -> dict[str, float]:
     return numbers
 
 
-def anything(value: Any) -> Any:
+def facts(value: Any) -> dict[str, dict[str, str]]:
+    """Texts by kind and name. Raises: ValueError."""
+    if not isinstance(value, dict):
+        raise ValueError("no table")
+    for kind in value.values():
+        if not isinstance(kind, dict) or not all(isinstance(item, str) for item in kind.values()):
+            raise ValueError("no table of texts")
+    return value
+
+
+def files(value: Any) -> dict[str, list[Any]]:
+    """Files by path: size, time, inode, digest. Raises: ValueError."""
+    if not isinstance(value, dict):
+        raise ValueError("no table")
+    for item in value.values():
+        if not isinstance(item, list) or len(item) != 4 or not isinstance(item[3], str):
+            raise ValueError("no table of files")
+    return value
+
+
+def stages(value: Any) -> list[dict[str, Any]]:
+    """Stages, each with its key and folder. Raises: ValueError."""
+    if not isinstance(value, list):
+        raise ValueError("no list")
+    for stage in value:
+        if not isinstance(stage, dict) or not all(isinstance(stage.get(name), str) for name in ("key", "folder")):
+            raise ValueError("no list of stages")
     return value
 
 
@@ -122,10 +148,10 @@ FIELDS: dict[str, dict[str, Field]] = {
     "gate": {"metric": text, "op": text, "value": measure, "bound": measure, "than": text, "holds": flag, "message": text},
     "end": {"ok": flag, "error": texts, **_SENTENCE},
     # of a run, in its events.jsonl
-    "run": {"id": text, "name": text, "smoke": flag, "stages": anything, "pid": count},
-    "stage": {"stage": text, "status": text, "folder": text, "key": text, "facts": anything, "started": number,
+    "run": {"id": text, "name": text, "smoke": flag, "stages": stages, "pid": count},
+    "stage": {"stage": text, "status": text, "folder": text, "key": text, "facts": facts, "started": number,
               "ended": number, "message": text, "cached_from": text, "handle": text, "cards": texts,
-              "made": anything},
+              "made": files},
     "stop": {},
 }  # fmt: skip
 """The fields of every kind of event. Nothing else is read; a field that is absent or null has no value. `attempt` begins what

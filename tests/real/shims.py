@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,18 @@ class Logits(TrainerCallback):
         logits = logits.full_tensor() if hasattr(logits, "full_tensor") else logits
         if args.process_index == 0:
             torch.save({"ids": ids, "logits": logits.float().clone()}, Path(args.output_dir).parent / "logits.pt")
+
+
+class States(TrainerCallback):
+    """Leaves `states.json` in the stage's folder: types of the optimizer's tensors -> how many there are."""
+
+    def on_train_end(self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
+        while hasattr(optimizer, "optimizer"):  # accelerate's and DeepSpeed's wrappers
+            optimizer = optimizer.optimizer
+        kept = [one for values in optimizer.state.values() for one in values.values() if hasattr(one, "dtype")]
+        types = Counter(str(one.dtype).removeprefix("torch.") for one in kept)
+        if args.process_index == 0:
+            (Path(args.output_dir).parent / "states.json").write_text(json.dumps(types), encoding="utf-8")
 
 
 class Alone(TrainerCallback):

@@ -12,12 +12,18 @@ from tests import tutorial
 pytestmark = pytest.mark.real
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One project for all pages: their small random models are made once."""
+    return tmp_path_factory.mktemp("pages")
+
+
 @pytest.mark.parametrize(
     "path", [path for path in tutorial.PAGES if tutorial.is_real(path)], ids=lambda path: path.stem
 )
-def test_a_page_shows_what_its_trainings_print(path: Path, engine: Environment, trl: Environment) -> None:
+def test_a_page_shows_what_its_trainings_print(path: Path, folder: Path, engine: Environment, trl: Environment) -> None:
     assert engine and trl
     shown = list(tutorial.fences(path.read_text(encoding="utf-8")))
-    printed = list(tutorial.fences(tutorial.renewed(path, with_engine=True)))
+    printed = list(tutorial.fences(tutorial.renewed(path, with_engine=True, folder=folder)))
     for old, new in zip(shown, printed, strict=True):
         assert tutorial.alike(old.text, new.text), f"{path.name}: shown\n{old.text}\nprinted\n{new.text}"

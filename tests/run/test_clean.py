@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -116,6 +117,17 @@ def test_earlier_results_beside_a_destination(tmp_path: Path) -> None:
     for name in ("m", "m.before-1", "other.before-1"):
         (tmp_path / "saves" / name / ".ftdsl.json").write_text("{}", encoding="utf-8")
     assert paths(clean(tmp_path)) == {"saves/m.before-1"}
+
+
+def test_what_to_type_next_removes_no_more_than_is_shown(tmp_path: Path) -> None:
+    run(tmp_path, "1")
+    run(tmp_path, "2")
+    for run_folder in (tmp_path / "runs" / "r").glob("2*"):
+        for path in (run_folder, *run_folder.rglob("*")):
+            os.utime(path, (1, 1), follow_symlinks=False)
+    shown = ftc("clean", "r.ft", "--older-than", "7d", cwd=tmp_path)
+    assert "next: ftc clean r.ft --older-than 7d --yes" in shown.stderr and " KiB " in shown.stdout
+    assert "there is no `s.ft`" in ftc("clean", "s.ft", cwd=tmp_path).stderr
 
 
 def test_age_smoke_runs_and_what_runs(tmp_path: Path) -> None:

@@ -97,6 +97,52 @@ def test_a_folder_of_its_own_is_fine(to: str, checked: Check) -> None:
     assert "FT957" not in checked(text, BASE).codes
 
 
+TWO = """hardware {{ gpu = none, count = 1 }}
+template = qwen3
+duration = 1 epoch
+data = file("rows.jsonl")
+model = hf("Qwen/Qwen3-0.6B")
+sft a {{ lora {{}}, to = "{}" }}
+sft b {{ lora {{}}, to = "{}" }}
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "code"),
+    [
+        ("out/a", "out/./a", "FT082"),
+        ("out/a", "linked/a", "FT082"),
+        ("out/a", "{here}/out/a", "FT082"),
+        ("out/a", "out/a/deep/er", "FT082"),
+        ("out/a/deep", "linked/a", "FT082"),
+        ("out/a", "runs/r/last/10-a/result", "FT957"),
+        ("out/a", "build/r/model", "FT957"),
+        ("out/a", ".git/hooks", "FT957"),
+        ("out/a", "out/ab", ""),
+        ("out/a", "runs/of_before", ""),
+    ],
+)
+def test_destinations_are_apart(first: str, second: str, code: str, tmp_path: Path) -> None:
+    """One folder written in two ways, one inside the other, and what ftc and git keep: no stage moves another's result."""
+    for name in ("out", "runs/r/1/10-a/result", "runs/of_before", "build/r", ".git"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "linked").symlink_to("out")
+    (tmp_path / "runs" / "r" / "last").symlink_to("1")
+    (tmp_path / "runs" / "r" / ".recipe").write_text("{}")
+    (tmp_path / "build" / "r" / "manifest.json").write_text("{}")
+    (tmp_path / "rows.jsonl").write_text(ROWS["rows.jsonl"])
+    (tmp_path / "r.ft").write_text(TWO.format(first, second.replace("{here}", str(tmp_path))))
+    shown = ftc("check", "r.ft", cwd=tmp_path).stdout
+    assert [one for one in ("FT082", "FT957") if one in shown] == [code] * bool(code), shown
+
+
+def test_a_later_stage_may_write_into_an_earlier_ones_result(tmp_path: Path) -> None:
+    """`saves/a` and the model merged from it, `saves/a/merged`: what is inside is made again whenever what is around it is."""
+    (tmp_path / "rows.jsonl").write_text(ROWS["rows.jsonl"])
+    (tmp_path / "r.ft").write_text(TWO.format("saves/a", "saves/a/more").replace("sft b {", "sft b from a {"))
+    assert "FT082" not in ftc("check", "r.ft", cwd=tmp_path).stdout
+
+
 def state(step: int) -> str:
     return json.dumps({"global_step": step})
 

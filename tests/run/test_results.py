@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ftdsl.run.fingerprint import Digests, damage, made_by
+from ftdsl.run.fingerprint import RACY, Digests, damage, made_by
 from tests.conftest import ftc
 
 ROWS = "".join(json.dumps({"instruction": f"q{n}", "output": f"a{n}"}) + "\n" for n in range(40))
@@ -74,12 +74,56 @@ def test_a_result_that_was_only_touched_or_copied_is_the_same(place: Path) -> No
     assert run(place)["statuses"] == {"rows": "cached", "count": "cached"}
 
 
+def hidden(path: Path) -> None:
+    """An edit that keeps size, inode and time of the content."""
+    facts = path.stat()
+    with path.open("r+b") as handle:
+        handle.seek(17)
+        handle.write(b"Z")
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    assert path.stat().st_mtime_ns == facts.st_mtime_ns and path.stat().st_ino == facts.st_ino
+
+
+def linked(path: Path) -> None:
+    """A folder's files by way of a link to a folder that is edited later."""
+    folder = path.parent
+    elsewhere = folder.with_name("elsewhere")
+    folder.rename(elsewhere)
+    folder.symlink_to(elsewhere.name)
+    flip(elsewhere / path.name)
+
+
+def swapped(path: Path) -> None:
+    """A folder in the place of a file."""
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("harm", [hidden, linked, swapped])
+def test_nor_is_one_that_was_changed_on_the_sly(harm: Any, place: Path) -> None:
+    first = run(place)
+    harm(place / first["run"] / "10-rows" / "train.jsonl")
+    assert "10-rows/train.jsonl" in why(place, "rows")[0]
+    assert run(place)["statuses"]["rows"] == "done"
+
+
+def test_an_input_that_was_changed_on_the_sly_has_changed(place: Path) -> None:
+    os.utime(place / "rows.jsonl", (1, 1))
+    time.sleep(RACY + 0.5)  # from then on what it holds is known by its times
+    assert run(place)["statuses"]["rows"] == "done" and run(place)["statuses"]["rows"] == "cached"
+    hidden(place / "rows.jsonl")
+    assert why(place, "rows") == ["rows.jsonl has changed"]
+
+
 def test_verify_reads_everything(place: Path) -> None:
     """A bit that was flipped behind the file system's back changes neither size nor time."""
-    train = place / run(place)["run"] / "10-rows" / "train.jsonl"
-    times = (train.stat().st_atime_ns, train.stat().st_mtime_ns)
+    folder = place / run(place)["run"]
+    train = folder / "10-rows" / "train.jsonl"
+    before = str(train.stat().st_ctime_ns)
     flip(train)
-    os.utime(train, ns=times)
+    known = (folder / "events.jsonl").read_text(encoding="utf-8")
+    assert before in known
+    (folder / "events.jsonl").write_text(known.replace(before, str(train.stat().st_ctime_ns)), encoding="utf-8")
     assert run(place)["statuses"]["rows"] == "cached", "what looks the same is taken for the same"
     assert run(place, "--verify")["statuses"]["rows"] == "done"
 
@@ -194,6 +238,12 @@ sft { model = file("base"), data = file("rows.jsonl"), template = qwen3_nothink,
         ("track { to = tensorboard }", True),
         ("save { keep = 2 }", True),
         ('track { to = wandb, project = "p", name = "n" }', True),
+        ("launch { retries = 3 }", True),
+        ("launch { timeout = 2h }", True),
+        ("hardware.count = 2, launch { port = 29999, retries = 2 }", True),
+        ("# a remark\n  ## and what it is for", True),
+        ("guard { spike = warn(factor = 3), stall = stop }", True),
+        ("guard { spike = rollback }", False),
         ("optim { lr = 1e-5 }", False),
         ("save { best_by = eval_loss }, evaluate { data = 10% }", False),
     ],
@@ -207,7 +257,7 @@ def test_bookkeeping_does_not_train_again(more: str, same: bool, place: Path) ->
     (place / "base").mkdir()
     (place / "base" / "config.json").write_text('{"model_type": "qwen3"}', encoding="utf-8")
     keys = []
-    for text in ("", more):
+    for text in ("hardware.count = 2" if "hardware" in more else "", more):
         (place / "r.ft").write_text(SFT.replace("MORE", text), encoding="utf-8")
         session = Session()
         compiled = compile_recipe(place / "r.ft", Options(), session)
@@ -246,7 +296,8 @@ def test_local_models_and_adapters_are_inputs(model: str, place: Path) -> None:
         assert any(weights.name in path for path in after.facts["sft"]["inputs"])
 
 
-def test_digests_are_read_once(tmp_path: Path) -> None:
+def test_digests_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ftdsl.run.fingerprint.RACY", -1.0)
     file, kept = tmp_path / "file", tmp_path / "digests.json"
     file.write_text("one", encoding="utf-8")
     os.utime(file, (1, 1))

@@ -88,6 +88,32 @@ def test_an_event_of_any_shape_ends_nothing(tmp_path: Path) -> None:
     assert "warning: a: `remaining` of an event `step` is 'inf': not finite; it is left out" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"event": "stage", "stage": "a", "status": "done", "made": 5}',
+        '{"event": "stage", "stage": "a", "made": {"x": [1, 2]}, "facts": {"settings": 3}}',
+        '{"event": "stage", "stage": "a", "key": 7, "folder": [], "cards": {}, "facts": []}',
+        '{"event": "run", "stages": [5]}',
+        '{"event": "run", "stages": [{"key": 5}]}',
+        '{"event": "run", "stages": {}}',
+        '{"event": "stage"}',
+        "\0" * 64,
+    ],
+)
+def test_nor_does_one_of_the_run_itself(line: str, tmp_path: Path) -> None:
+    """What a disk or a person made of `events.jsonl`: the run is there, and what it has done is looked at as ever."""
+    (tmp_path / "r.ft").write_text('shell a { run = "echo x > x.txt", outputs = ["x.txt"] }\n', encoding="utf-8")
+    assert ftc("run", "r.ft", cwd=tmp_path).returncode == 0
+    path = tmp_path / "runs" / "r" / "last" / "events.jsonl"
+    with path.open("a", encoding="utf-8") as handle:
+        handle.write(f"{line}\n")
+    for verb in ("plan", "status", "run"):
+        done = ftc(verb, "r.ft", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert load(path.parent.resolve())
+
+
 def test_a_second_failure_shows_its_own_rows_alone(tmp_path: Path) -> None:
     rows = [json.dumps({"instruction": f"q{n}", "output": f"a{n}"}) for n in range(9)]
     bad = [*rows, *['{"instruction": "q"}'] * 3]

@@ -62,6 +62,18 @@ def test_a_setting_that_changed_is_named_with_both_values(done: Path) -> None:
     assert "~ rows  data: changed" in shown and "plan: 2 changed" in shown
 
 
+@pytest.mark.parametrize("end", ["more", "", "x" * 60])
+def test_long_values_are_shown_where_they_differ(end: str, tmp_path: Path) -> None:
+    script = "echo a rather long script that prints the same at its beginning {}"
+    for text in (script.format("once"), script.format(f"twice {end}")):
+        (tmp_path / "r.ft").write_text(f'shell s {{ run = "{text}" }}\n', encoding="utf-8")
+        if text == script.format("once"):
+            assert ftc("run", "r.ft", cwd=tmp_path).returncode == 0
+    (why,) = stages(tmp_path)["s"]["why"]
+    then, _, now = why.partition(" -> ")
+    assert "once" in then and "twice" in now and len(why) < 110, why
+
+
 def test_a_file_that_changed_is_named(done: Path) -> None:
     (done / "rows.jsonl").write_text(ROWS + ROWS.splitlines()[0].replace("q0", "new") + "\n", encoding="utf-8")
     assert stages(done)["rows"]["why"] == ["rows.jsonl has changed"]

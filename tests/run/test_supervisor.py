@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ftdsl.run.control import look, supervisor_of
+from ftdsl.run.control import cancel, look, supervisor_of
 from tests.conftest import ftc
 from tests.run.test_orphans import SLOW, end, go, living, starts, statuses, until
 
@@ -90,6 +90,61 @@ def test_cancelled_from_another_terminal(now: bool, place: Path) -> None:
     assert ftc("run", "r.ft", cwd=place).returncode == 0
 
 
+@pytest.mark.parametrize("now", [False, True])
+def test_a_supervisor_that_was_suspended_is_cancelled_too(now: bool, place: Path) -> None:
+    process = begin(place)
+    os.kill(supervisor_of(place / "runs" / "r"), signal.SIGSTOP)
+    done = ftc("cancel", "r.ft", *(["--now"] if now else []), cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert not living(place) and not supervisor_of(place / "runs" / "r")
+    process.communicate(timeout=20)
+    assert status(place)["stages"][0]["status"] == "stopped"
+
+
+HANGING = """
+import signal, sys, time
+from pathlib import Path
+from ftdsl.run.store import locked
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, signal.SIG_IGN)
+with locked(Path("runs/r")):
+    Path("held").touch()
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def hanging(place: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that carries a run out and reacts to nothing; no stage has begun."""
+    process = subprocess.Popen([sys.executable, "-c", HANGING], cwd=place)
+    until(lambda: (place / "held").exists())
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_run_that_is_just_being_started_can_be_cancelled(
+    hanging: subprocess.Popen[bytes], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before its first event it is known by its process alone, and one that reacts to nothing is killed with --now."""
+    assert f"running as process {hanging.pid}" in ftc("status", "r.ft", cwd=place).stdout
+    monkeypatch.setattr("ftdsl.run.control.PATIENCE", 0.5)
+    monkeypatch.setattr("ftdsl.run.control.KILLING", 0.5)
+    seen = look(place / "runs" / "r")
+    assert seen and seen.supervisor == hanging.pid and not cancel(seen) and hanging.poll() is None
+    assert cancel(seen, now=True)
+    assert hanging.wait(timeout=5) == -signal.SIGKILL
+
+
+def test_a_run_is_found_without_its_link(place: Path) -> None:
+    """`last` is lost in many a copy."""
+    go(place)
+    assert ftc("run", "r.ft", cwd=place).returncode == 0
+    (place / "runs" / "r" / "last").unlink()
+    shown = ftc("status", cwd=place).stdout
+    assert shown.startswith("runs/r/2") and "done" in shown, "as it is typed, from where one is"
+
+
 def test_a_supervisor_that_is_killed_leaves_a_stage_that_can_be_cancelled_or_joined(place: Path) -> None:
     process = begin(place)
     end(supervisor_of(place / "runs" / "r"))
@@ -153,8 +208,10 @@ def test_accept_takes_a_finished_stage_as_good(place: Path) -> None:
     (place / "work.py").write_text("print(1)  # a remark\n", encoding="utf-8")
     output = json.loads(ftc("plan", "r.ft", "--json", cwd=place).stdout)
     assert [stage["state"] for stage in output["stages"]] == ["changed", "changed"]
+    assert ftc("accept", "r.ft", "a", "--reason", " ", cwd=place).returncode == 2
     done = ftc("accept", "r.ft", "a", "--reason", "only a remark", cwd=place)
     assert done.returncode == 0 and done.stdout.count("is accepted") == 2
+    assert ftc("status", "r.ft", cwd=place).stdout.count("accepted: only a remark") == 2
     again = json.loads(ftc("run", "r.ft", "--json", cwd=place).stdout)
     assert {stage["status"] for stage in again["stages"]} == {"cached"}
     events = (place / first["run"] / "events.jsonl").read_text(encoding="utf-8")

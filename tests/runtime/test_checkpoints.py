@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -131,6 +132,25 @@ def test_what_no_stage_has_made_is_not_moved(stage: str) -> None:
     with pytest.raises(TakenError, match="data is there already"):
         claim(data, stage)
     assert (data / "rows.jsonl").exists() and not list(Path().glob("data.before*"))
+
+
+def test_what_a_running_stage_writes_is_not_moved(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two recipes, or two variants side by side, with one destination."""
+    output = Path("out/m")
+    monkeypatch.setenv("FTC_STAGE_KEY", "key-1")
+    monkeypatch.setenv("FTC_STAGE_ID", "first")
+    claim(output, stage)
+    writer = subprocess.Popen(["sleep", "60"], env={**os.environ, "FTC_STAGE_ID": "first"})
+    checkpoint(output, 5)
+    claim(output, stage)  # a restart within the same start
+    monkeypatch.setenv("FTC_STAGE_KEY", "key-2")
+    monkeypatch.setenv("FTC_STAGE_ID", "second")
+    with pytest.raises(TakenError, match=f"still runs .process {writer.pid}"):
+        claim(output, stage)
+    assert newest_first(output) and not list(output.parent.glob("*.before*"))
+    writer.kill()
+    writer.wait()
+    assert claim(output, stage) == Path("out/m.before-1")
 
 
 def test_a_mark_names_no_folder_of_this_machine(stage: str) -> None:

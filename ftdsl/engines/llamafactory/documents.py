@@ -111,10 +111,10 @@ def yaml_of(context: StageContext, name: str, params: dict[str, Any]) -> Documen
 
 BOOKKEEPING = (
     "report_to", "run_name", "project", "trackio_space_id", "logging_dir", "logging_steps", "logging_first_step",
-    "logging_strategy", "plot_loss", "disable_tqdm", "save_total_limit", "include_num_input_tokens_seen", "use_swanlab",
-    "swanlab_project", "swanlab_workspace", "swanlab_run_name", "swanlab_mode", "swanlab_logdir",
+    "logging_strategy", "plot_loss", "disable_tqdm", "save_total_limit", "include_num_input_tokens_seen", "ddp_timeout",
+    "use_swanlab", "swanlab_project", "swanlab_workspace", "swanlab_run_name", "swanlab_mode", "swanlab_logdir",
 )  # fmt: skip
-"""Parameters that change what is logged, where, and how many checkpoints are kept, and nothing of what is made."""
+"""Parameters of logs, of how many checkpoints are kept and of how long ranks wait: they change nothing of what is made."""
 
 
 def _header(context: StageContext) -> tuple[str, ...]:

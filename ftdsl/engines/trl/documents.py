@@ -32,9 +32,9 @@ MODEL = (
 
 BOOKKEEPING = (
     "report_to", "run_name", "project", "trackio_space_id", "logging_steps", "logging_first_step", "logging_strategy",
-    "disable_tqdm", "save_total_limit", "include_num_input_tokens_seen",
+    "disable_tqdm", "save_total_limit", "include_num_input_tokens_seen", "ddp_timeout",
 )  # fmt: skip
-"""Parameters that change what is logged, where, and how many checkpoints are kept, and nothing of what is made."""
+"""Parameters of logs, of how many checkpoints are kept and of how long ranks wait: they change nothing of what is made."""
 
 
 def yaml_of(context: StageContext, name: str, params: Params, peft: Params, data: Params) -> Document:

@@ -16,6 +16,7 @@ RULES: tuple[Callable[[Recipe, Session], None], ...] = (
     smoke.made_by_smoke,
     destinations.destination_is_a_folder,
     destinations.destination_is_its_own,
+    destinations.destinations_are_apart,
     destinations.can_resume,
     evaluation.best_by_is_measured,
     evaluation.held_out_is_there,

@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from ftdsl.catalog.vocabulary import TRAINING
+from ftdsl.diagnostics import Label
 from ftdsl.language.values import Amount, Term
 from ftdsl.recipe.recipe import Recipe, Stage
 from ftdsl.record import frozen
 from ftdsl.session import Session
+
+RUNS_OWNER = ".recipe"
+"""The file in a folder of runs that says whose they are (run/project.py)."""
 
 
 def destination_is_a_folder(recipe: Recipe, session: Session) -> None:
@@ -49,10 +54,7 @@ def destination_is_its_own(recipe: Recipe, session: Session) -> None:
     """
     inputs = [source for stage in recipe.stages for source in _inputs(stage, recipe, session)]
     recipe_folder = os.path.realpath(recipe.folder)
-    for stage in recipe.stages:
-        written = stage.settings.get("to")
-        if not isinstance(written, str) or "://" in written or written.startswith("~"):  # reported as FT059
-            continue
+    for stage, written in _written(recipe):
         span = stage.spans.get("to", stage.span)
         destination = os.path.realpath(recipe.folder / written)
         conflict = next((source for source in inputs if _in_the_way(source, destination, stage, recipe)), None)
@@ -63,6 +65,59 @@ def destination_is_its_own(recipe: Recipe, session: Session) -> None:
         elif _within(recipe_folder, destination):
             text = f"`{stage.name}` would be written over the recipe's own folder"
             session.sink.error("FT957", text, span, help='set a folder inside it: `to = "out/{name}"`')
+
+
+def destinations_are_apart(recipe: Recipe, session: Session) -> None:
+    """No destination is that of another stage, or inside of it, however it is written; links are resolved. What a later stage
+    writes into the result of an earlier one is fine. None is inside a folder that ftc or git keeps.
+    """
+    writers = {_real(recipe, written): stage for stage, written in reversed([*_written(recipe)])}
+    for stage, written in _written(recipe):
+        destination = _real(recipe, written)
+        span = stage.spans.get("to", stage.span)
+        if kept := next((text for path in _above(destination) if (text := _kept(path, session))), None):
+            text = f"`{stage.name}` would be written into {kept}"
+            session.sink.error("FT957", text, span, help='set a folder of its own: `to = "out/{name}"`')
+            continue
+        outer = next((other for path in _above(destination) if (other := writers.get(path, stage)) is not stage), None)
+        if outer is None or _same_text(written, str(outer.settings.get("to"))) or outer.key in _before(stage, recipe):
+            continue
+        text = f"`{stage.name}` would be written into the destination of `{outer.name}`, `{outer.settings.get('to')}`"
+        labels = (Label(outer.spans.get("to", outer.span), "its destination"),)
+        session.sink.error("FT082", text, span, labels=labels, help="set folders that lie side by side")
+
+
+def _written(recipe: Recipe) -> Iterator[tuple[Stage, str]]:
+    """The stages whose destination is a folder here, with the path as written (other paths are reported as FT059)."""
+    for stage in recipe.stages:
+        written = stage.settings.get("to")
+        if isinstance(written, str) and "://" not in written and not written.startswith("~"):
+            yield stage, written
+
+
+def _same_text(one: str, other: str) -> bool:
+    """Whether both are written alike, which is reported without a look at any disk."""
+    return os.path.normpath(one) == os.path.normpath(other)
+
+
+def _real(recipe: Recipe, written: str) -> Path:
+    return Path(os.path.realpath(recipe.folder / written))
+
+
+def _above(path: Path) -> tuple[Path, ...]:
+    """A path and the folders above it."""
+    return (path, *path.parents)
+
+
+def _kept(path: Path, session: Session) -> str:
+    """What is kept in a folder, where no stage may write by itself; "" for any other folder."""
+    if path.name == ".git":
+        return "the repository's own data"
+    if path.parent.name == "runs" and session.files.exists(path / RUNS_OWNER):
+        return f"the runs of a recipe (`runs/{path.name}`)"
+    if path.parent.name == "build" and session.files.exists(path / "manifest.json"):
+        return f"a build (`build/{path.name}`)"
+    return ""
 
 
 def _in_the_way(source: _Input, destination: str, writer: Stage, recipe: Recipe) -> bool:
