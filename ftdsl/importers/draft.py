@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import field
 from typing import Any
 
-from ftdsl import catalog
 from ftdsl.catalog.vocabulary import TRAINING, vocabulary
 from ftdsl.credentials import masked
 from ftdsl.importers.recipe_paths import RecipePaths
@@ -70,6 +69,10 @@ class StageDraft:
     samples: dict[str, str] = field(default_factory=dict)
 
     @property
+    def engine(self) -> str:
+        return self.config.engine
+
+    @property
     def training(self) -> bool:
         return self.kind in TRAINING
 
@@ -128,4 +131,4 @@ class StageDraft:
 
     def default(self, name: str) -> Any:
         """The engine's own default of a parameter."""
-        return Config({}, None, "llamafactory").value(name) if name in catalog.engine_schema("llamafactory") else None
+        return replace(self.config, settings={}).value(name) if name in self.config.schema else None

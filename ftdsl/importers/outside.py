@@ -106,7 +106,7 @@ def _typed(draft: StageDraft, parameter: str) -> tuple[str, str]:
     """The key that a parameter decides, and the type a `param` for it has; "" where none fits."""
     if parameter in ("model_name_or_path", "dataset"):
         return {"model_name_or_path": ("model", "model"), "dataset": ("data", "data")}[parameter]
-    status = catalog.parameter_status("llamafactory", parameter)
+    status = catalog.parameter_status(draft.engine, parameter)
     if status is None or not status.word:
         return "", ""
     if parameter in _BY_NAME:

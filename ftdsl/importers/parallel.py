@@ -183,7 +183,7 @@ def alone(draft: StageDraft) -> None:
 
 def _keys_alone(draft: StageDraft, document: Document) -> None:
     """Keys of a DeepSpeed file alone without a key of the language go into `deepspeed { }`, or are noted."""
-    for leaf in sharding.uncovered("deepspeed", document.data):
+    for leaf in sharding.uncovered("deepspeed", document.data, draft.engine):
         if leaf.path in _BATCH or leaf.path.endswith(("bf16.enabled", "fp16.enabled", "bfloat16.enabled")):
             continue
         if leaf.carry:
@@ -293,3 +293,11 @@ def _own_fsdp(draft: StageDraft) -> None:
     draft.set("parallel.strategy", Term("fsdp2" if version == 2 else "fsdp1"))
     if "offload" in flags:
         draft.set("parallel.offload", [Term("optimizer"), Term("params")])
+
+
+def mixed_precision(draft: StageDraft) -> None:
+    """`accelerate launch` decides where the engine's parameters do not (transformers/training_args.py)."""
+    mixed = draft.config.accelerate.get("mixed_precision") if draft.config.accelerate else None
+    if draft.training and mixed in ("bf16", "fp16") and not draft.given("bf16", "fp16", "pure_bf16"):
+        draft.set("precision", Term(mixed))
+        draft.reasons[mixed] = "set by `accelerate`"

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ftdsl.catalog.trainers import trainer_of_kind, trainers
 from ftdsl.diagnostics import Severity
 from ftdsl.engines.jobs import Document
 from ftdsl.engines.shared import overlay
@@ -37,6 +38,8 @@ def lint(context: StageContext, documents: list[Document]) -> None:
     """Run the rules over every configuration of a job. A smoke run is not what the author wrote, so it is not checked."""
     if context.plan.recipe.smoke or not context.engine.linted:
         return
+    if trainers(context.engine.name) and not trainer_of_kind(context.engine.name, context.stage.kind):
+        return  # a merge or an evaluation: no trainer's parameters
     beside = {name: _beside(context, documents, name, block)
               for name, block in ((DEEPSPEED, "deepspeed"), (ACCELERATE, "accelerate"))}  # fmt: skip
     for document in documents:
@@ -76,6 +79,7 @@ def config_of(context: StageContext, params: Mapping[str, Any], beside: Mapping[
         kind="export" if "export_dir" in params else "train",
         form="recipe",
         engine=context.engine.name,
+        trainer=trainer_of_kind(context.engine.name, context.stage.kind),
         deepspeed=beside[DEEPSPEED],
         accelerate=beside[ACCELERATE],
         launch=view.Launch(

@@ -25,6 +25,7 @@ ENGINE = Engine(
     probe="trl",
     parameters=parameters,
     requirements=REQUIREMENTS,
+    linted=True,
     distributions=(
         NAME, "peft", "torch", "transformers", "datasets", "accelerate", "deepspeed", "bitsandbytes",
     ),

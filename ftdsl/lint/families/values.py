@@ -12,10 +12,10 @@ from ftdsl.diagnostics.suggest import closest
 from ftdsl.language.units import longest_name
 from ftdsl.lint.config import Config, Setting
 from ftdsl.lint.edits import drop, put
-from ftdsl.lint.rule import Findings, error, rule, warning
+from ftdsl.lint.rule import EVERY, Findings, error, rule, warning
 
 
-@rule("FT060")
+@rule("FT060", EVERY)
 def wrong_type(config: Config) -> Findings:
     """What it does: checks the type of each value.
     Why it matters: LLaMA-Factory does not check types when it reads a YAML; a string in place of a number fails much
@@ -75,7 +75,7 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "something else")
 
 
-@rule("FT002")
+@rule("FT002", EVERY)
 def unknown_value(config: Config) -> Findings:
     """What it does: finds values that a parameter does not accept.
     Why it matters: LLaMA-Factory 0.9.5 reads `stage: stf` or `template: qwne3` without an error, loads the model, and
@@ -126,6 +126,9 @@ def _members(config: Config, name: str, entry: Mapping[str, Any]) -> list[str]:
     if name == "template":
         return catalog.templates(config.engine, version)
     known: Mapping[str, list[str]] = catalog.facts("values")
+    own: Mapping[str, list[str]] = catalog.facts("values_of").get(config.engine, {})
+    if (members := own.get(f"{config.trainer}.{name}", own.get(name))) is not None:
+        return members
     choices = [str(choice) for choice in entry.get("choices", ())]
     if name in known or choices:
         some = [value for value in known.get(name, ()) if value in choices or not choices]
@@ -137,7 +140,7 @@ def _members(config: Config, name: str, entry: Mapping[str, Any]) -> list[str]:
     return [member.partition(".")[2] for member in enums if member.startswith(f"{enum}.")]
 
 
-@rule("FT003")
+@rule("FT003", EVERY)
 def out_of_range(config: Config) -> Findings:
     """What it does: finds numbers out of range, and file names longer than file systems support (255 bytes).
     Why it matters: LLaMA-Factory 0.9.5 accepts `lora_rank: -8`, `cutoff_len: 0` and `num_train_epochs: -1`; the run
@@ -210,7 +213,7 @@ RATES = {"full": 1e-4, "freeze": 1e-4, "lora": 5e-3, "oft": 5e-3}
 PREFERENCE_RATES = {"full": 5e-6, "freeze": 5e-6, "lora": 1e-4, "oft": 1e-4}
 
 
-@rule("FT004")
+@rule("FT004", EVERY)
 def implausible_rate(config: Config) -> Findings:
     """What it does: finds learning rates far above the usual: over 5e-3 with LoRA, over 1e-4 with all weights, lower
         for preference stages (5e-6 full, 1e-4 LoRA). A rule of thumb.
@@ -236,6 +239,10 @@ def implausible_rate(config: Config) -> Findings:
         return
     limits = PREFERENCE_RATES if config.stage in ("dpo", "kto") else RATES
     method = str(config.value("finetuning_type"))
+    if config.trainer:
+        method = "lora" if config.on("use_peft") or config.has("peft") or config.has("adapter_name_or_path") else "full"
+        if config.trainer not in ("sft", "dpo", "kto") or config.form == "recipe":
+            return
     limit = limits.get(method, 5e-3)
     fresh = config.on("train_from_scratch") or (config.ancestry is not None and config.ancestry.scratch)
     if fresh or rate <= limit:
@@ -293,7 +300,7 @@ _TRAINING = ("TrainingArguments", "Seq2SeqTrainingArguments", "training_args")
 _ODD = re.compile(r"[-+]?(0[0-7_]+|[0-9][0-9_]*(:[0-5]?[0-9])+)")
 
 
-@rule("FT007")
+@rule("FT007", EVERY)
 def yaml_reads_it_otherwise(config: Config) -> Findings:
     """What it does: finds scalars that YAML 1.1 reads differently from what they look like: `010` is 8, `1:30` is 90,
         `no` is false.
@@ -333,7 +340,7 @@ def yaml_reads_it_otherwise(config: Config) -> Findings:
             yield warning(setting, text, help=help, fix=put(setting, quoted, safe=True) if taken else None)
 
 
-@rule("FT011")
+@rule("FT011", EVERY)
 def missing_key(config: Config) -> Findings:
     """What it does: finds a run without a model, training without data, an export without a folder.
     Why it matters: the engine reports it after importing torch, in a traceback.
@@ -354,7 +361,11 @@ def missing_key(config: Config) -> Findings:
     """
     if not config.has("model_name_or_path"):
         yield error(config.at("model_name_or_path"), "no model is set", help="write `model_name_or_path: org/name`")
-    if config.trains and not config.has("dataset") and config.form != "recipe":
+    if config.trainer:
+        if not config.has("dataset_name") and not config.has("datasets") and config.form != "recipe":
+            at = config.first("output_dir", "model_name_or_path")
+            yield error(at, "no data to train on", help="write `dataset_name: org/name`, or `datasets`")
+    elif config.trains and not config.has("dataset") and config.form != "recipe":
         yield error(
             config.first("do_train"),
             "no data to train on",
