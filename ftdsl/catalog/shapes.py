@@ -267,6 +267,7 @@ class Facts(_Strict):
     launch_files: dict[str, dict[str, dict[str, Any]]]
     former: dict[str, dict[str, Misnamed]]
     values_of: dict[str, dict[str, Strings]]
+    training_templates: dict[str, Strings]
 
 
 class OverlayEntry(_Strict):

@@ -47,6 +47,7 @@ def around(settings: Mapping[str, Setting], root: Path, files: Files) -> dict[st
         "adapters_below": facts.adapters_below(adapters, files),
         "architecture": facts.architecture(model, root / model, files) if model else "",
         "layers": facts.layers(model, root / model, files) if model else 0,
+        "window": facts.window(model, root / model, files) if model else 0,
     }
 
 

@@ -33,6 +33,8 @@ FAMILIES = (
     "losses",
     "hand_offs",
     "inference",
+    "trl_groups",
+    "trl_trainers",
     "environment",
 )
 """Modules of ftdsl.lint.families in their order; the other families skip parameters that `values` rejects."""

@@ -165,7 +165,8 @@ class Config:
     installed: distributions of the engine's environment, None if unknown;
     adapter_bases: path of a local adapter -> the base model in its adapter_config.json;
     adapters_below: path of an adapter -> the adapters it was trained on top of, if known;
-    architecture: transformers' model_type of the model, "" if unknown; layers: their number, 0 if unknown;
+    architecture: transformers' model_type of the model, "" if unknown; layers: their number, 0 if unknown; window: the positions
+    that it knows, 0 if unknown;
     trainer: the verb of the engine's command line that it is for (`dpo`), "" for an engine without such verbs.
     """
 
@@ -189,6 +190,7 @@ class Config:
     adapters_below: Mapping[str, Sequence[str]] = field(default_factory=dict)
     architecture: str = ""
     layers: int = 0
+    window: int = 0
     trainer: str = ""
 
     def has(self, name: str) -> bool:

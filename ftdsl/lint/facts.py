@@ -80,6 +80,13 @@ def layers(model: str, folder: Path | None, files: Files) -> int:
     return count if isinstance(count, int) else entry.layers if entry else 0
 
 
+def window(model: str, folder: Path | None, files: Files) -> int:
+    """Positions that a model knows, from its config.json, or from the catalogue where they are learned; 0 if unknown."""
+    count = _object(folder / "config.json", files).get("max_position_embeddings") if folder is not None else None
+    entry = known(model)
+    return count if isinstance(count, int) else entry.positions if entry else 0
+
+
 def _by_name(name: str) -> str:
     for start, patterns in catalog.facts("architectures").items():
         if name.startswith(start):

@@ -96,6 +96,7 @@ def config_of(context: StageContext, params: Mapping[str, Any], beside: Mapping[
         adapters_below=facts.adapters_below(adapters, context.session.files),
         architecture=facts.architecture(*model, context.session.files),
         layers=facts.layers(*model, context.session.files),
+        window=facts.window(*model, context.session.files),
     )
 
 

@@ -53,16 +53,13 @@ def unknown_key(config: Config) -> Findings:
         )
 
 
-REPORTED = GONE | {"warmup_ratio"}
-"""Names that rules of their own report."""
-
-
 def _unknown_to_trainer(config: Config) -> Findings:
     """A parameter of another trainer, one of an earlier release, or a slip. A file may hold accelerate's flags too."""
     launcher = catalog.schema("accelerate", "", "launch")
     title = catalog.tools()[config.engine]["title"]
     for name, setting in config.settings.items() if config.form != "recipe" else ():
-        if name in config.schema or name in REPORTED or name in launcher or name == "accelerate_config":
+        reported = name in GONE or (name == "warmup_ratio" and config.version("transformers"))  # by rules of their own
+        if name in config.schema or reported or name in launcher or name == "accelerate_config":
             continue
         other = catalog.misnamed(config.engine).get(name)
         change = None if other else catalog.replacement("transformers", name)
