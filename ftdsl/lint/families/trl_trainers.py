@@ -51,8 +51,17 @@ def _any(config: Config) -> Iterator[Refusal]:
         yield "gradient_checkpointing_kwargs", "`selective` needs `gradient_checkpointing`", "turn it on"
     elif kwargs.get("selective") and kwargs.get("use_reentrant"):
         yield "gradient_checkpointing_kwargs", "`selective` needs `use_reentrant: false`", "drop `use_reentrant`"
+    elif kwargs.get("selective") and adapter(config) and config.zero == 3:
+        yield (
+            "gradient_checkpointing_kwargs",
+            "ZeRO-3 with an adapter cannot checkpoint selectively",
+            "drop `selective`",
+        )
     if config.on("use_liger_kernel") and _table(config, "liger_kernel_config").get("fused_linear_cross_entropy"):
         yield "liger_kernel_config", "Liger's fused loss would replace TRL's own", "drop `fused_linear_cross_entropy`"
+    modules = catalog.modules(config.architecture) if config.architecture else None
+    if config.number("router_aux_loss_coef") and modules is not None and not modules.experts and not _routes(config):
+        yield "router_aux_loss_coef", f"`{config.architecture}` has no router", "drop it"
     mixture = config.value("datasets")
     shares = (
         [entry.get("fraction") for entry in mixture if isinstance(entry, Mapping)] if isinstance(mixture, list) else []
@@ -68,6 +77,10 @@ def _any(config: Config) -> Iterator[Refusal]:
             "`datasets` has no rows to evaluate on without `test_split_size`",
             "write `test_split_size: 0.05`",
         )
+
+
+def _routes(config: Config) -> bool:
+    return any(mark in config.architecture for mark in ("moe", "mixtral", "oss", "deepseek"))
 
 
 def _sft(config: Config) -> Iterator[Refusal]:
