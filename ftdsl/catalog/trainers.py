@@ -19,6 +19,10 @@ def trainers(engine: str) -> Mapping[str, Mapping[str, Any]]:
     return found
 
 
+_SEQ2SEQ = "Seq2SeqTrainingArguments"
+"""A class of transformers that no trainer here inherits."""
+
+
 @cache
 def trainer_schema(engine: str, trainer: str, version: str = "", transformers: str = "") -> Mapping[str, Fact]:
     """Every parameter of one verb: transformers', those of its class and of the classes that all share, the script's own.
@@ -26,7 +30,7 @@ def trainer_schema(engine: str, trainer: str, version: str = "", transformers: s
     version = version or catalog.newest(engine)
     beside = schema("transformers", transformers or catalog.beside_engine(engine, version, "transformers"))
     known = schema(engine, version)
-    found = dict(beside)
+    found = {name: fact for name, fact in beside.items() if fact.get("section") != _SEQ2SEQ}
     for owner in (trainers(engine)[trainer]["config"], *catalog.facts("shared_classes")[engine]):
         found |= {name.partition(".")[2]: fact for name, fact in known.items() if name.startswith(f"{owner}.")}
     script = catalog.facts("scripts")[engine]

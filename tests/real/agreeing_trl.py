@@ -1,7 +1,7 @@
 """Run by test_agreement_trl.py under TRL's Python: cases.json -> verdicts.json, what the parser of a verb refuses ("": nothing).
 
-A case is [name, verb, parameters], read as `trl VERB --config FILE` reads a file: the parser of TRL's own script, with the fields'
-conversions and every `__post_init__`; what is left over goes to accelerate, which knows its own flags.
+A case is [name, verb, parameters], read as `trl VERB --config FILE` reads a file: the parser of TRL's own script, with the
+conversion of every field and every `__post_init__`; what is left over goes to accelerate, which knows its own flags.
 """
 
 from __future__ import annotations

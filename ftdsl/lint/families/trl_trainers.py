@@ -42,6 +42,7 @@ def _any(config: Config) -> Iterator[Refusal]:
         yield "load_in_8bit", "a base cannot be loaded in 4 and in 8 bits", "keep one of them"
     if config.on("fp16_full_eval") and config.on("bf16_full_eval"):
         yield "fp16_full_eval", "an evaluation cannot be in fp16 and in bf16", "keep one of them"
+    yield from _odd(config)
     targets = config.value("lora_target_modules") or _table(config, "peft").get("target_modules") or ()
     if config.trainer != "reward" and "lm_head" in ([targets] if isinstance(targets, str) else targets):
         name = "lora_target_modules" if config.has("lora_target_modules") else "peft"
@@ -77,6 +78,33 @@ def _any(config: Config) -> Iterator[Refusal]:
             "`datasets` has no rows to evaluate on without `test_split_size`",
             "write `test_split_size: 0.05`",
         )
+
+
+def _odd(config: Config) -> Iterator[Refusal]:
+    """Values that only reading the arguments shows to be none."""
+    pad = config.value("pad_to_multiple_of")
+    if isinstance(pad, str) and pad.lower() not in ("auto", "none", "null") and not pad.isdigit():
+        yield "pad_to_multiple_of", f"`{pad}` is no number", "write a number, or `auto`"
+    if config.has("parallelism_config"):
+        yield "parallelism_config", "a file cannot make accelerate's object", "write it into accelerate's own file"
+    if isinstance(config.value("metric_for_best_model"), int | float):
+        yield "metric_for_best_model", "it takes the name of a metric", "write `metric_for_best_model: loss`"
+    debug = config.value("debug")
+    flags = debug.split() if isinstance(debug, str) else debug if isinstance(debug, list) else []
+    if unknown := [flag for flag in flags if flag not in ("underflow_overflow", "tpu_metrics_debug")]:
+        yield "debug", f"there is no `{unknown[0]}`", "write `underflow_overflow`, or drop it"
+    options, known = config.value("accelerator_config"), _ACCELERATOR
+    if isinstance(options, Mapping) and (other := [name for name in options if name not in known]):
+        yield "accelerator_config", f"there is no `{other[0]}` in it", f"it takes {', '.join(known)}"
+    seen = config.value("include_num_input_tokens_seen")
+    if isinstance(seen, str) and seen.lower() not in (*_SWITCHES, "all", "non_padding"):
+        yield "include_num_input_tokens_seen", f"it has no `{seen}`", "write `all`, `non_padding` or `no`"
+
+
+_SWITCHES = ("true", "false", "yes", "no", "1", "0", "on", "off", "t", "f", "y", "n")
+_ACCELERATOR = ("split_batches", "dispatch_batches", "even_batches", "use_seedable_sampler", "non_blocking",
+                "gradient_accumulation_kwargs", "use_configured_state")  # fmt: skip
+"""transformers/trainer_pt_utils.py, AcceleratorConfig."""
 
 
 def _routes(config: Config) -> bool:

@@ -13,6 +13,7 @@ from ftdsl.language.units import longest_name
 from ftdsl.lint.config import Config, Setting
 from ftdsl.lint.edits import drop, put
 from ftdsl.lint.rule import EVERY, Findings, error, rule, warning
+from ftdsl.record import replace
 
 
 @rule("FT060", EVERY)
@@ -31,12 +32,45 @@ def wrong_type(config: Config) -> Findings:
     Applies to: LLaMA-Factory
     Source: transformers/hf_argparser.py, parse_dict: fields are set as they come (5.6.0)
     """
+    if config.trainer and config.form != "recipe":
+        yield from _null_values(config)
     for name, setting, entry in _known(config):
         wanted = str(entry.get("type", ""))
-        misfit = _misfit(setting.value, wanted)
+        misfit = _misfit(setting.value, wanted) or (_shape(name, setting.value, wanted) if config.trainer else "")
         share = name == "warmup_steps" and _number(setting.value) and not isinstance(setting.value, bool)
         if misfit and not share:  # shares of it are FT103's
             yield error(setting, f"`{setting.word}` takes {misfit}", label=f"this is {_kind(setting.value)}")
+
+
+def _null_values(config: Config) -> Findings:
+    """A file's `null` replaces the default (trl/scripts/utils.py, set_defaults_with_config): it is no number and no member."""
+    for name, setting in config.settings.items():
+        wanted = str(config.schema.get(name, {}).get("type", ""))
+        plain = wanted in ("int", "float") or wanted.partition(" ")[0] in _ENUMS
+        if setting.value is None and (plain or name in _NEVER_NULL):
+            at = replace(setting, value=setting.value)
+            yield error(at, f"`{setting.word}` cannot be null", help="drop it: the default counts")
+
+
+_ENUMS = ("IntervalStrategy", "SaveStrategy", "SchedulerType", "OptimizerNames", "HubStrategy")
+_NEVER_NULL = ("num_generations", "datasets")
+
+
+def _shape(name: str, value: Any, wanted: str) -> str:
+    """What a parameter of a list or a table takes, if the value is none."""
+    if name == "datasets":
+        fits = isinstance(value, list) and all(isinstance(entry, Mapping) for entry in value)
+        return "" if fits else "a list of tables with `path`"
+    if wanted.startswith(("list[float]", "list[int]")):
+        items = value if isinstance(value, list) else [value] if isinstance(value, str) else None
+        return "" if items is not None and all(_number(item) for item in items) else "a list of numbers"
+    table = wanted.startswith("dict") and name not in _ALSO_TEXT
+    if table and isinstance(value, str) and not value.strip().startswith("{") and not value.endswith(".json"):
+        return "a table"
+    return ""
+
+
+_ALSO_TEXT = ("deepspeed", "fsdp", "fsdp_config")
 
 
 def _known(config: Config) -> Iterator[tuple[str, Setting, Mapping[str, Any]]]:
@@ -111,7 +145,8 @@ def unknown_value(config: Config) -> Findings:
             own = name == "template" and config.form == "recipe"  # may be defined in the recipe; the language checks it
             if own or not members or str(value) in members:
                 continue
-            if isinstance(value, bool | int | float) and not foreign.value_of(name, str(value)):
+            number = isinstance(value, bool) or (isinstance(value, int | float) and not config.trainer)
+            if number and not foreign.value_of(name, str(value)):
                 continue
             guess = foreign.value_of(name, str(value)) or closest(str(value), members)
             label = f"did you mean `{guess}`?" if guess else ""
@@ -337,7 +372,8 @@ def yaml_reads_it_otherwise(config: Config) -> Findings:
             taken = not members or quoted.strip('"') in members  # in quotes it would only be wrong in another way
             help = f"write `{quoted}`" if taken else f"it takes {', '.join(members[:8])}"
             text = f"YAML reads `{text}` as {str(setting.value).lower()}"
-            yield warning(setting, text, help=help, fix=put(setting, quoted, safe=True) if taken else None)
+            report = error if config.trainer and str(entry.get("type")).partition(" ")[0] in _ENUMS else warning
+            yield report(setting, text, help=help, fix=put(setting, quoted, safe=True) if taken else None)
 
 
 @rule("FT011", EVERY)
