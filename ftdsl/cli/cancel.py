@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from shlex import quote
 
-from ftdsl.cli.common import add_recipe_arguments
+from ftdsl.cli.common import add_recipe_arguments, retyped
 from ftdsl.cli.status import seen_of
 
 
@@ -30,8 +29,9 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if not cancel(seen, now=args.now):
         print(
-            f"error: {args.file} has not ended yet; kill it with: ftc cancel --now {quote(args.file)}", file=sys.stderr
+            f"error: {args.file} has not ended yet; kill it with: ftc cancel --now {retyped(args.file, args)}",
+            file=sys.stderr,
         )
         return 1
-    print(f"stopped; finished stages are kept. next: ftc run {quote(args.file)}", file=sys.stderr)
+    print(f"stopped; finished stages are kept. next: ftc run {retyped(args.file, args)}", file=sys.stderr)
     return 0

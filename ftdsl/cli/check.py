@@ -19,6 +19,7 @@ from ftdsl.cli.common import (
     print_diff,
     read_exactly,
     recipes_in,
+    retyped,
     rewrite,
     stdin_text,
 )
@@ -221,9 +222,23 @@ def _text(diagnostics: list[Diagnostic], results: list[FileResult], args: argpar
         print(render(diagnostics, color=color(sys.stdout)))
     if counts := summary(diagnostics):
         print(f"\n{counts}")
-    if any(diagnostic.severity is Severity.ERROR for diagnostic in diagnostics) or args.quiet:
+    if args.quiet:
+        return
+    if any(diagnostic.severity is Severity.ERROR for diagnostic in diagnostics):
+        _offer_fixes(diagnostics, args)
         return
     for result in results:
         print("\n".join(result.lines))
     if len(results) == 1 and results[0].runnable and args.files != ["-"]:
-        print(f"next: ftc run {typed(args.files[0])}", file=sys.stderr)
+        print(f"next: ftc run {retyped(args.files[0], args)}", file=sys.stderr)
+
+
+def _offer_fixes(diagnostics: list[Diagnostic], args: argparse.Namespace) -> None:
+    """The command that applies the fixes that are left; a guess (`alpa`: `alpha`) is not applied by `--fix` alone."""
+    fixes = [diagnostic.fix for diagnostic in diagnostics if diagnostic.fix is not None]
+    guesses = any(not fix.safe for fix in fixes)
+    if args.files == ["-"] or len(args.files) > 3 or not fixes or args.unsafe_fixes or (args.fix and not guesses):
+        return
+    flags = "--fix --unsafe-fixes" if args.fix or all(not fix.safe for fix in fixes) else "--fix"
+    files = " ".join(typed(name) for name in args.files)
+    print(f"next: ftc check {flags} {files} (with --diff: only shows it)", file=sys.stderr)

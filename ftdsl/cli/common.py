@@ -29,6 +29,14 @@ def add_no_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-data", action="store_true", help="the data is on another machine: ignore missing files")
 
 
+def retyped(file: str, args: argparse.Namespace) -> str:
+    """A recipe as it was named on the command line, with the options that select its variant: for the next command."""
+    from ftdsl.printable import typed
+
+    flags = (("--profile", args.profile), ("--set", args.set), ("-p", args.param))
+    return " ".join([typed(file), *(f"{flag} {typed(value)}" for flag, values in flags for value in values)])
+
+
 def options_of(args: argparse.Namespace) -> Options:
     from ftdsl.language.resolve.resolve import Options
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from shlex import join
 from typing import TYPE_CHECKING
 
-from ftdsl.cli.common import add_no_data, add_recipe_arguments, keep_lock, options_of, recipe_path, show
-from ftdsl.printable import typed
+from ftdsl.cli.common import add_no_data, add_recipe_arguments, keep_lock, options_of, recipe_path, retyped, show
 
 if TYPE_CHECKING:
     from ftdsl.targets.compiled import Compiled
@@ -72,5 +71,5 @@ def _report(folder: Path, compiled: Compiled, args: argparse.Namespace) -> None:
     target = registry.get(compiled.target)
     assert target is not None, "it was compiled for"
     chosen = f" --target {args.target}" if args.target else ""
-    run = f", or ftc run{chosen} {typed(args.file)}" if compiled.target in launchers.names() else ""
+    run = f", or ftc run{chosen} {retyped(args.file, args)}" if compiled.target in launchers.names() else ""
     print(f"next: {join(target.next_step(folder.as_posix()))}{run}", file=sys.stderr)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ftdsl.cli.common import add_recipe_arguments, color, options_of, print_json, recipe_path, show
+from ftdsl.cli.common import add_recipe_arguments, color, options_of, print_json, recipe_path, retyped, show
 
 if TYPE_CHECKING:
     from ftdsl.engines.jobs import Job
@@ -108,7 +108,7 @@ def _show(job: Job, compiled: Compiled, path: Path, args: argparse.Namespace, se
         states = {statuses[need.key].state for need in absent}
         why = "have changed since they ran" if states == {"changed"} else "have not run yet"
         only = " ".join(f"--only {typed(need.key)}" for need in absent)
-        text, help = f"its rows are made by {names}, which {why}", f"type: ftc run {typed(args.file)} {only}"
+        text, help = f"its rows are made by {names}, which {why}", f"type: ftc run {retyped(args.file, args)} {only}"
         fault = Fault(text, ("data", "model"), help, "FT976")
         return _refuse(job, compiled, fault)
     environments = environments_of((job,), compiled, session.env, python=args.engine_python)
@@ -132,10 +132,10 @@ def _hint(job: Job, args: argparse.Namespace, data: object) -> None:
         print("no row is left: a pack that `max_len` does not fill is left out", file=sys.stderr)
     cut = sum(side["whole"] > len(side["ids"]) for row in data["rows"] for side in row["sides"])
     if cut:
-        print(f"cut at {data['limit']} tokens: {cut} of these; next: ftc explain {typed(args.file)} {job.key}.max_len",
+        print(f"cut at {data['limit']} tokens: {cut} of these; next: ftc explain {retyped(args.file, args)} {job.key}.max_len",
               file=sys.stderr)  # fmt: skip
     else:
-        print(f"next: ftc run {typed(args.file)} --only {typed(job.key)}", file=sys.stderr)
+        print(f"next: ftc run {retyped(args.file, args)} --only {typed(job.key)}", file=sys.stderr)
 
 
 def _refuse(job: Job, compiled: Compiled, fault: Fault) -> int:

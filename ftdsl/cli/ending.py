@@ -15,7 +15,6 @@ from ftdsl.observe import table
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
 from ftdsl.observe.study import StudyPicture, headline, rows
 from ftdsl.observe.text import duration
-from ftdsl.printable import typed
 from ftdsl.run import faults
 from ftdsl.run.launchers.log import last_lines
 from ftdsl.run.outcome import Outcome, status_of
@@ -23,8 +22,8 @@ from ftdsl.run.outcome import Outcome, status_of
 # --- as text
 
 
-def show_outcome(outcome: Outcome, *, smoke: bool) -> None:
-    """Print the table of stages, the problems, and the next step."""
+def show_outcome(outcome: Outcome, *, smoke: bool, recipe: str) -> None:
+    """Print the table of stages, the problems, and the next step. recipe: as it is typed, with the options of its variant."""
     progress = outcome.progress
     if outcome.study is not None:
         print("\n".join([*study_lines(outcome.study), *([""] if progress else [])]))
@@ -41,7 +40,7 @@ def show_outcome(outcome: Outcome, *, smoke: bool) -> None:
     _show_problems(outcome)
     if smoke:
         print(_smoke_line(outcome, progress))
-    print(_next(outcome, progress, smoke=smoke), file=sys.stderr)
+    print(_next(outcome, progress, recipe, smoke=smoke), file=sys.stderr)
 
 
 def _show_problems(outcome: Outcome) -> None:
@@ -76,8 +75,7 @@ def _smoke_line(outcome: Outcome, progress: RunProgress) -> str:
     )
 
 
-def _next(outcome: Outcome, progress: RunProgress, *, smoke: bool) -> str:
-    file = typed(outcome.file)
+def _next(outcome: Outcome, progress: RunProgress, file: str, *, smoke: bool) -> str:
     if outcome.status == 130:
         return f"stopped; finished stages are kept. next: ftc run {file}"
     if outcome.status == 1 and smoke:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
@@ -19,11 +18,11 @@ from ftdsl.cli.common import (
     read_exactly,
     recipe_path,
     recipes_in,
+    retyped,
     rewrite,
     show,
 )  # fmt: skip
 from ftdsl.cli.edited import edited
-from ftdsl.printable import typed
 
 if TYPE_CHECKING:
     from ftdsl.language.resolve.resolve import Options
@@ -116,8 +115,7 @@ def _plan(file: str, args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         print("\n".join(lines(plan_view, width=width, color=color(sys.stdout))), flush=True)
         _print_requests(requests, args.target or named(checked.plan))
         refused = any(request.problem for request in requests)
-        typed_again = " ".join((typed(file), *_recipe_options(args)))
-        _hints(typed_again, plan_view, tight, session, args.target or named(checked.plan), refused=refused)
+        _hints(retyped(file, args), plan_view, tight, session, args.target or named(checked.plan), refused=refused)
     would = any(status.runs for status in plan_view.statuses.values())
     status = 1 if tight or errors else WOULD_RUN if would and args.exit_code else 0
     if requests:
@@ -169,13 +167,6 @@ def _print_requests(requests: list[Asked], target: str) -> None:
         if request.problem:
             sink.add(request.problem)
     show(sink)
-
-
-def _recipe_options(args: argparse.Namespace) -> Iterator[str]:
-    """The command-line options that select this variant of the recipe."""
-    for flag, values in (("--profile", args.profile), ("--set", args.set), ("-p", args.param)):
-        for value in values:
-            yield f"{flag} {typed(value)}"
 
 
 def _hints(

@@ -10,10 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING
 
-from ftdsl.cli.common import add_recipe_arguments, keep_lock, options_of, recipe_path, show
+from ftdsl.cli.common import add_recipe_arguments, keep_lock, options_of, recipe_path, retyped, show
 
 if TYPE_CHECKING:
     from ftdsl.language.resolve.resolve import Options
@@ -63,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     for file in args.files:
         outcomes.append(_outcome(file, args))
         if args.output_format != "json":
-            ending.show_outcome(outcomes[-1], smoke=args.smoke)
+            ending.show_outcome(outcomes[-1], smoke=args.smoke, recipe=retyped(file, args))
         if outcomes[-1].status == INTERRUPTED:
             break
     if args.output_format == "json":
@@ -252,7 +251,7 @@ def _supervised(
     run = start(work, home / "supervisor.log")
     if args.detach:
         folder = begun(run, lambda text: print(text, file=sys.stderr))
-        file = quote(args.files[0])
+        file = retyped(args.files[0], args)
         if folder is not None:
             print(f"{folder.as_posix()}: process {run.pid}\nnext: ftc watch {file}, ftc cancel {file}", file=sys.stderr)
         return Outcome()  # it runs on without this process

@@ -11,7 +11,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from ftdsl.cli.common import add_recipe_arguments
+from ftdsl.cli.common import add_recipe_arguments, retyped
 from ftdsl.cli.status import seen_of, study_of
 
 if TYPE_CHECKING:
@@ -66,7 +66,9 @@ def run(args: argparse.Namespace) -> int:
     failed, refused = (follower.progress.having(status) for status in (Status.FAILED, Status.REFUSED))
     stopped = follower.progress.having(Status.STOPPED)
     status = 130 if stopped else 1 if failed else 3 if refused else 0
-    show_outcome(Outcome(args.file, progress=follower.progress).ended(status), smoke=False)
+    show_outcome(
+        Outcome(args.file, progress=follower.progress).ended(status), smoke=False, recipe=retyped(args.file, args)
+    )
     return status
 
 

@@ -70,17 +70,34 @@ def _filled(text: str, match: re.Match[str]) -> str:
 _WRAPPER = re.compile(r"ChildFailedError|CalledProcessError|SystemExit|ProcessRaisedException|TaskError")
 """What a launcher raises when a process of its own failed: that one's error says why."""
 _WARNING = re.compile(r"\bWARN(?:ING)?\b|\b\w*Warning\b")
-_QUOTED = re.compile(r"(?:\[rank\d+\]: ?)? {4,}(?=\S)")
-"""Source code in a traceback: `    raise ValueError(f"Template {name} does not exist.")`."""
-_ENDED_WELL = re.compile(r"\*{5} train metrics \*{5}|'train_runtime'|Training completed\.|\btrain_loss +=")
-_BROKE = re.compile(
-    r"^Traceback \(most recent call last\)|^(?:\[\w+\]: ?)?[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Failure)\b(?::|$)"
-    r"|exitcode\s*: -?\d|\bKilled\b|oom-kill|Segmentation fault|Bus error|slurmstepd: error|core dumped|returned non-zero exit",
+_PREFIX = re.compile(
+    r"^(?:\[\d+\] )?(?:\[rank\d+\]: ?|rank\d+: ?|\([\w.:]+ pid=\d+[^)\n]*\) ?|\d{1,5}: ?|\d{4}-\d\d-\d\dT[\d:.]+Z ?)",
     re.MULTILINE,
 )
-_LAST = re.compile(
-    r"^(?:\[\w+\]: ?)?(?P<type>[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Failure))(?:: (?P<text>.+))?$", re.MULTILINE
+"""What launchers write before every line of a process: torchrun, Ray, `srun --label`, containers."""
+_FRAME = re.compile(r'\s*File ".*", line \d+')
+_INDENTED = re.compile(r" {4,}\S")
+_ENDED_WELL = re.compile(r"\*{5} train metrics \*{5}|'train_runtime'|Training completed\.|\btrain_loss +=")
+_ERROR = r"^(?:ERROR:? )?(?P<type>[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Failure))"
+_BROKE = re.compile(
+    rf"Traceback \(most recent call last\)|{_ERROR}(?::|$)"
+    r"|exitcode\s*: -?\d|\bKilled\b|oom-kill|OOM ?Killed|Segmentation fault|Fatal Python error|Bus error|\(SIG[A-Z]{3,5}\)"
+    r"|slurmstepd: error|srun: error|core dumped|returned non-zero exit|return code = -?[1-9]|terminated with signal"
+    r"|\[E[\d ][^\]\n]{0,80}\.cpp:\d+\]|terminate called after",
+    re.MULTILINE,
 )
+_LAST = re.compile(rf"{_ERROR}(?:: (?P<text>.+))?$", re.MULTILINE)
+
+
+def _spoken(text: str) -> str:
+    """A log without its warnings and without the source code that its tracebacks quote (`    raise ValueError(f"Template {name}
+    does not exist.")`), which come after the line of a frame; what a message indents stays. The number of lines is the same.
+    """
+    lines, quoted = [], False
+    for line in text.split("\n"):
+        quoted = bool(_FRAME.match(line)) or (quoted and bool(_INDENTED.match(line)))
+        lines.append("" if _WARNING.search(line) or (quoted and _INDENTED.match(line)) else line)
+    return "\n".join(lines)
 
 
 def cause_in_log(text: str) -> Cause | None:
@@ -91,16 +108,14 @@ def cause_in_log(text: str) -> Cause | None:
     those that waited for it.
     """
     skipped = max(0, len(text) - LATEST)
-    text = re.sub(r"\x1b\[[0-9;]*m", "", text[skipped:])
+    text = _PREFIX.sub("", re.sub(r"\x1b\[[0-9;]*m", "", text[skipped:]))
     well = max((match.end() for match in _ENDED_WELL.finditer(text)), default=0)
     broke = _BROKE.search(text, well)
     if broke is None:
         return None
     start = text.rfind("\n", 0, broke.start()) + 1
     rest = text[start:]
-    cause = cause_of(
-        "\n".join("" if _WARNING.search(line) or _QUOTED.match(line) else line for line in rest.split("\n")), rest
-    )
+    cause = cause_of(_spoken(rest), rest)
     if cause is not None:
         line = 0 if skipped else cause.line + text.count("\n", 0, start)
         return replace(cause, message=masked(printable(cause.message)), line=line)

@@ -42,6 +42,7 @@ class Engine:
     runtime/show.py (empty: it cannot);
     parameters: the parameters that a stage can have, where they differ by kind of stage (by default the engine's whole schema);
     linted: whether the rules of `ftdsl.lint` are about its parameters;
+    splits_tensors: strategies under which it can also split tensors over ranks by itself;
     step_rows: the program of `ftdsl/runtime` that names the rows of a step, "" where there is none;
     overlay: its tables, where they are not generated into the catalogue (an engine from elsewhere).
     """
@@ -58,6 +59,7 @@ class Engine:
     requirements: tuple[str, ...] = ()
     parameters: Callable[[Stage, Versions], Mapping[str, Fact]] | None = None
     linted: bool = False
+    splits_tensors: tuple[str, ...] = ()
     step_rows: str = ""
     overlay: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 

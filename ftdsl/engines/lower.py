@@ -17,7 +17,7 @@ from ftdsl.engines.shared.scratch import lower_scratch, scratch_folders
 from ftdsl.engines.shared.shell_stage import lower_shell
 from ftdsl.engines.shared.sources import passes_through
 from ftdsl.engines.shared.stage_context import StageContext
-from ftdsl.engines.tools import model_merges, quantising
+from ftdsl.engines.tools import adapter_merges, model_merges, quantising
 from ftdsl.engines.tools.evaluation import lower_eval
 from ftdsl.lint.versions import check_versions
 from ftdsl.plan.engine import Abilities, EngineOf
@@ -72,6 +72,8 @@ def _lower_stage(context: StageContext) -> Job | None:
     if kind == "data" and passes_through(context.stage.settings):
         return None
     lowering = WITHOUT_ENGINE.get(kind) or context.engine.lowerings.get(kind)
+    if adapter_merges.wants(context):
+        return adapter_merges.job(context)
     if model_merges.wants(context):
         return model_merges.job(context)
     if quantising.wants(context):

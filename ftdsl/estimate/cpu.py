@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ftdsl.estimate import compute, constants, loss, memory, trained, weights
+from ftdsl.estimate import compute, constants, loss, memory, rollout, trained, weights
 from ftdsl.estimate.calibration import Believed, Measurement, corrected, left
 from ftdsl.estimate.layer import upcasts_norms
 from ftdsl.estimate.memory import Memory, Phase
@@ -70,6 +70,8 @@ class Spent:
     step: float
     resident_interval: tuple[float, float]
     step_interval: tuple[float, float]
+    writing: float = 0.0
+    """Seconds of a step in which answers are written."""
 
     @property
     def resident(self) -> float:
@@ -89,7 +91,13 @@ def spent(setup: Setup, threads: int, processor: Processor) -> Spent:
         step,
         _around(whole.allocated, left(KEPT.spread, processor.runs, MEMORY_NOISE)),
         _around(step, left(RATE.spread, processor.runs, TIME_NOISE)),
+        _seconds(_writing(setup), processor, threads),
     )
+
+
+def _seconds(work: tuple[float, float], processor: Processor, threads: int) -> float:
+    """Of FLOPs and bytes of one thread."""
+    return (work[0] / processor.rate + work[1] / processor.stream) / float(max(1, threads) ** MORE_THREADS)
 
 
 def calibrated(runs: Sequence[Run]) -> Processor:
@@ -150,9 +158,22 @@ def _work(setup: Setup, threads: int) -> tuple[float, float]:
     # sdpa on a CPU works all pairs, also those a causal mask hides
     pairs = 4.0 * flash.seq_len * a.q * tokens * (1 + back * (again + 2.5)) * a.layers
     moved = _traffic(flash) * tokens * (1 + back * (again + constants.FITTED.backward)) * a.layers
-    moved += loss.loss_bytes(flash) * constants.FITTED.loss_traffic
+    moved += loss.moved_bytes(flash) * constants.FITTED.loss_traffic
     learnt = weights.trainable(flash, weights.share(flash))
     sweeps = learnt * 4 * (3 + 4) * (1.0 if flash.optimizer == "adamw_fused" else 1.5)
     more = max(1, threads) ** MORE_THREADS
     count = flash.accumulate
-    return (products + head + pairs) * count / more, (moved * count + sweeps) / more
+    without = rollout.forwards(flash) * 2 * (a.active_layer_linear * a.layers + a.embedding) * tokens
+    written, read = _writing(flash)
+    return ((products + head + pairs + without) * count + written) / more, (moved * count + sweeps + read) / more
+
+
+def _writing(setup: Setup) -> tuple[float, float]:
+    """FLOPs and bytes of a step's answers at full length: every token reads all weights, and the keys and values so far."""
+    rows = rollout.rows(setup)
+    if not rows:
+        return 0.0, 0.0
+    a, answer, prompt = setup.architecture, rollout.answer(setup), rollout.prompt(setup)
+    products = 2 * (a.active_layer_linear * a.layers + a.embedding) * rows * (prompt + answer)
+    cache = rollout.cache_bytes(setup, prompt + answer // 2)
+    return setup.rollout_share * products, setup.rollout_share * answer * (4.0 * a.params + cache)

@@ -83,6 +83,7 @@ def _methods(setup: Setup) -> dict[str, float]:
         "a vision or sound tower": (0.08, a.tower > 0),
         "fp8": (0.08, setup.quant == "fp8_compute"),
         "PPO's rollouts": (0.2, setup.objective == "ppo"),
+        "rollouts": (0.2, setup.rollout > 0),
         "a reference beside the model": (0.12, setup.objective in ("dpo", "kto")),
         f"training by `{setup.method}`": (0.12, setup.method in ("freeze", "oft")),
         "DoRA": (0.12, setup.dora),

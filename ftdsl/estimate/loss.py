@@ -44,9 +44,18 @@ HELD = {
     # their gradient
     "titan_ce": Held(12),
     "titan_ce_compile": Held(4.5),
+    # TRL: log-probabilities from tiles of 4096 tokens x 32768 entries of the vocabulary (`_tiled`); distillation has two, in fp32
+    "trl_tiles": Held(2),
+    "trl_pairs": Held(10),
+    # TRL's reward models: one number for a row
+    "score": Held(0, 4),
     # Megatron's vocab-parallel cross-entropy: 16-bit logits, an fp32 copy that becomes softmax and gradient in place
     "megatron_ce": Held(8),
 }
+
+TILED = ("trl_tiles", "trl_pairs", "score")
+TILE_TOKENS, TILE_VOCAB = 4096, 32768
+"""TRL's sizes of a tile (trl/kernels/chunked_logprob.py: TOKEN_CHUNK_SIZE; trainer/utils.py: _CHUNKED_LOGPROB_CHUNK_SIZE)."""
 
 NOT_UPCAST = {"gpt_bigcode", "gpt_neox", "bloom", "falcon", "gpt2", "mpt", "opt"}
 """Families whose transformers code passes bf16 logits to the loss (modeling_gpt_bigcode.py and similar, before 4.48)."""
@@ -69,12 +78,46 @@ SINCE_4_45 = {"granite", "qwen3", "gemma3", "smollm3"}
 def loss_bytes(setup: Setup) -> float:
     """Bytes of logits and all that the loss makes of them at the worst moment."""
     held = HELD[setup.loss]
+    if setup.loss in TILED:
+        scored = setup.tokens * (scored_part(setup) if setup.card else 1.0)  # without Triton every position is scored
+        return _tiled(setup, scored)
     vocab = setup.architecture.vocab / setup.tensor
     if setup.objective in PREFERENCE:
         return setup.tokens * vocab * PREFERENCE[setup.objective]
     if held.chunks == 0:
         return _fused_linear(setup, held)
     return setup.tokens * vocab * _logit_bytes(setup, held)
+
+
+def moved_bytes(setup: Setup) -> float:
+    """Bytes of logits and what the loss makes of them, in all: tiles come and go many times."""
+    if setup.loss not in TILED:
+        return loss_bytes(setup)
+    scored = setup.tokens * scored_part(setup)
+    return scored * setup.architecture.vocab / setup.tensor * HELD[setup.loss].logit * 2
+
+
+def scored_part(setup: Setup) -> float:
+    """The part of a row's tokens that are scored: those of a generated answer alone, otherwise all."""
+    return min(1.0, setup.rollout / setup.seq_len) if setup.rollout else 1.0
+
+
+def _tiled(setup: Setup, scored: float) -> float:
+    """Bytes of a tile of logits, of the part of the head that it is made with, and of the fp32 gradients of hidden states and
+    head (trl/kernels/chunked_logprob.py, chunked_divergence.py: backward). scored: number of tokens. Without Triton three fp32
+    copies of the tile come to it."""
+    if setup.loss == "score":
+        return 0.0
+    a = setup.architecture
+    width = min(a.vocab, TILE_VOCAB)
+    tile = (
+        min(scored, TILE_TOKENS)
+        * width
+        * (HELD[setup.loss].logit * setup.compute_bytes / 2 + (0 if setup.card else 12))
+    )
+    trained = not setup.adapts or setup.trains_embeddings
+    part = width * a.hidden * setup.compute_bytes
+    return (tile + part + scored * a.hidden * 4.0 + (a.embedding * 4.0 if trained else 0.0)) / setup.tensor
 
 
 def _logit_bytes(setup: Setup, held: Held) -> float:
@@ -106,6 +149,8 @@ def _fused_linear(setup: Setup, held: Held) -> float:
 
 def eval_bytes(setup: Setup) -> float:
     """Bytes of the logits of an evaluation, which the fused losses do without as in training."""
+    if setup.loss in TILED:
+        return _tiled(setup, setup.eval_batch * setup.seq_len)
     if HELD[setup.loss].chunks == 0 and setup.objective not in PREFERENCE:
         return _fused_linear(replace(setup, micro_batch=setup.eval_batch), HELD[setup.loss])
     per = 6.0 if setup.objective == "reward" else EVALUATED

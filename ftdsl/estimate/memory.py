@@ -5,11 +5,12 @@ last:      backward of the last layer: all checkpoints and one layer recomputed
 first:     backward of the first layer: all gradients and one layer
 step:      the optimizer's step: all gradients and its temporaries
 evaluation: logits of an evaluation in addition to weights and states
+generation: the model writes the answers that the step trains on
 """
 
 from __future__ import annotations
 
-from ftdsl.estimate import layer, loss, reserve, sharding, states, trained, weights
+from ftdsl.estimate import layer, loss, reserve, rollout, sharding, states, trained, weights
 from ftdsl.estimate.interval import interval
 from ftdsl.estimate.setup import Setup
 from ftdsl.record import frozen, replace
@@ -83,8 +84,11 @@ def _stage(setup: Setup, first: bool, last: bool) -> Memory:
     part = weights.share(setup, first, last)
     gradients = {"gradients": _gradients(setup, part)}
     static = _static(setup, part)
-    if setup.references:
-        static["frozen models"] = weights.reference_bytes(setup) / setup.weight_shards / setup.tensor / setup.pipeline
+    if setup.references or setup.teachers or setup.judges:
+        shared = weights.reference_bytes(setup) / setup.weight_shards / setup.tensor / setup.pipeline
+        static["frozen models"] = shared + weights.judge_bytes(setup)
+    if setup.served:
+        static["vLLM"] = setup.served * setup.capacity
     running = static | _gathered(setup, part)
     if mask := layer.mask_bytes(setup):
         running["mask"] = mask
@@ -103,7 +107,11 @@ def _stage(setup: Setup, first: bool, last: bool) -> Memory:
     }
     if setup.eval_batch and last:
         phases["evaluation"] = running | _evaluation(setup)
+    if rollout.rows(setup):
+        phases["generation"] = rollout.terms(setup, part, running)
     copies = weights.autocast_copies(setup, part)
+    if rollout.rows(setup):
+        copies["generation"] = copies["forward"]  # each token's pass makes them again
     return Memory(setup, tuple(Phase(name, _with(terms, copies.get(name, 0.0))) for name, terms in phases.items()))
 
 

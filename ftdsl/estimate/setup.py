@@ -43,8 +43,12 @@ class Setup:
     size of OFT's blocks; `trained_layers`: of `freeze`, the last ones unless `trained_first`. `train_dtype`: of trained
     parameters; `base_dtype`: of frozen and loaded ones. `master`: fp32 master weights and states for low-precision weights.
     `optimizer_rank`: of GaLore's and APOLLO's subspace. `references`: additional frozen models, in `reference_quant`.
-    `eval_batch`: evaluation batch per GPU (0: none), `generated`: tokens generated for each sequence. `mask`: attention gets a
-    mask for each pair of tokens (packed rows that do not attend to each other). `document_len`: tokens that scores reach in
+    `reference_dtype`: of them and of `teachers` and `judges`, frozen models of other sizes; judges are whole on every GPU.
+    `eval_batch`: evaluation batch per GPU (0: none), `generated`: tokens generated for each sequence. `rollout`: tokens, at
+    most, of an answer that is written for each sequence before the model trains on it (0: none); `rollout_share`: steps that
+    write, as a share; `nucleus`: sampling by `top_p`; `vllm`: vLLM writes, and keeps the share `served` of the GPU;
+    `extra_forwards`: passes of a micro-batch without gradient, of the reference and of old probabilities. `mask`: attention gets
+    a mask for each pair of tokens (packed rows that do not attend to each other). `document_len`: tokens that scores reach in
     a packed sequence whose kernels keep its rows apart (0: the whole sequence; for rows of many lengths
     sum(l^2) / sum(l)). `loss`: how
     logits and cross-entropy are stored (estimate.loss).
@@ -78,8 +82,17 @@ class Setup:
     objective: str = "sft"
     references: int = 0
     reference_quant: str = "none"
+    reference_dtype: str = "bf16"
+    teachers: tuple[Architecture, ...] = ()
+    judges: tuple[Architecture, ...] = ()
     eval_batch: int = 0
     generated: int = 0
+    rollout: int = 0
+    rollout_share: float = 1.0
+    nucleus: bool = False
+    vllm: bool = False
+    served: float = 0.0
+    extra_forwards: float = 0.0
     mask: bool = False
     kbit_prepare: bool = False
     seq_len: int = 2048

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ftdsl.estimate import comms, compute, constants, layer, loss, states, weights
+from ftdsl.estimate import comms, compute, constants, layer, loss, rollout, states, weights
 from ftdsl.estimate.interval import interval
 from ftdsl.estimate.memory import memory
 from ftdsl.estimate.setup import BYTES, Setup
@@ -48,13 +48,14 @@ def time(setup: Setup) -> Time:
         "unpacking": compute.unpacking(setup) * layers,
         "launching": compute.launching(setup) * layers,
         "head and loss": compute.head(setup)
-        + compute.stream(setup, loss.loss_bytes(setup) * constants.FITTED.loss_traffic),
+        + compute.stream(setup, loss.moved_bytes(setup) * constants.FITTED.loss_traffic),
         "forwards": _forwards(setup, compute.matmul(setup) * layers),
         "gathering": comms.gathering(setup) * layers,
         "splitting": comms.splitting(setup) * layers,
         "offloading": _offloading(setup) * layers,
         "reducing": comms.reducing(setup),
         "optimizer": _optimizer(setup),
+        "generation": rollout.seconds(setup),
     }
     micro = _micro(setup, terms)
     # a pipeline fills and drains once a step, a bubble of p - 1 micro-batches, less where stages interleave
@@ -68,7 +69,12 @@ def time(setup: Setup) -> Time:
     moved = comms.host(setup, setup.accumulate * 2.0)
     return Time(
         setup,
-        body + exposed + moved + terms["optimizer"] + constants.FITTED.step * compute.host_speed(setup),
+        body
+        + exposed
+        + moved
+        + terms["generation"]
+        + terms["optimizer"]
+        + constants.FITTED.step * compute.host_speed(setup),
         terms | {"host": moved},
     )
 
@@ -97,7 +103,7 @@ PPO's rollouts are not among them."""
 
 def _forwards(setup: Setup, products: float) -> float:
     """Seconds of passes without gradient, at the rate of the policy's matrix products."""
-    return FORWARDS.get(setup.objective, 0) * products / compute.passes(setup)
+    return (FORWARDS.get(setup.objective, 0) + rollout.forwards(setup)) * products / compute.passes(setup)
 
 
 def _offloading(setup: Setup) -> float:

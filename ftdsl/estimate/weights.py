@@ -133,11 +133,20 @@ def gradient_bytes(setup: Setup, part: Share) -> float:
 def reference_bytes(setup: Setup) -> float:
     """Bytes of the frozen models beside the one that is trained, before sharding: a reference, a reward model. Adapters need no
     copy, since the model without its adapter is the reference (llamafactory, train/trainer_utils.py: create_ref_model)."""
+    plain = BYTES[setup.reference_dtype]
+    others = plain * sum(model.params for model in setup.teachers)
     if not setup.references:
-        return 0.0
+        return others
     a = setup.architecture
     linear = a.layers * a.layer_linear
-    return setup.references * (linear * QUANT_BYTES.get(setup.reference_quant, 2.0) + 2.0 * (a.params - linear))
+    return others + setup.references * (
+        linear * QUANT_BYTES.get(setup.reference_quant, plain) + plain * (a.params - linear)
+    )
+
+
+def judge_bytes(setup: Setup) -> float:
+    """Bytes of reward models, which no strategy shards."""
+    return BYTES[setup.reference_dtype] * sum(model.params for model in setup.judges)
 
 
 def layer_weight_bytes(setup: Setup, gathered: bool = True) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ftdsl.catalog.vocabulary import ANY_NAME, BlockWords, Function, Key, vocabu
 from ftdsl.language import tree
 from ftdsl.language.resolve import keys as key_paths
 from ftdsl.language.types import Type, describe, parse_type
+from ftdsl.lsp import measured
 from ftdsl.lsp.context import Context, context, within
 from ftdsl.lsp.document import Document
 
@@ -45,6 +47,7 @@ _DECLARATIONS = {
     "search": "search { goal = … }: a search for values",
 }
 _SPLITS = ("train", "eval", "test")
+_GOALS = ("minimize", "maximize", "lowest", "highest")
 MANY = 400
 """Items a list has at most; the client is told to ask again as the word grows."""
 
@@ -74,7 +77,7 @@ def _placed(item: CompletionItem, place: Range) -> CompletionItem:
 
 
 def _items(document: Document, here: Context) -> Iterator[CompletionItem]:
-    if here.mode == "include" or (here.text is not None and here.call == "file"):
+    if here.mode == "include" or (here.text is not None and here.call in ("file", "python")):
         yield from _files(document, here)
     elif here.text is not None:
         yield from _in_text(document, here)
@@ -105,6 +108,9 @@ def _keys(document: Document, here: Context) -> Iterator[CompletionItem]:
             kind, path = document.stages[here.before[0]], here.before[1:]
         yield from _keys_of(kind, path, blocks=False)
         return
+    if here.path == ("gate",):
+        for name in measured.scores(document, here.stage):
+            yield _item(name, CompletionItemKind.Field, "score", insert=f"{name} = ")
     yield from _keys_of(here.kind, here.path)
     if not here.blocks:
         for kind in vocabulary().stage_kinds:
@@ -155,11 +161,22 @@ def _about(key: Key) -> str:
 
 def _values(document: Document, here: Context) -> Iterator[CompletionItem]:
     key = here.definition
+    if here.call in _GOALS and here.key == ("goal",):
+        yield from _goals(document, here)
+        return
     if here.before:
         yield from _parts_of(document, here)
         return
+    if here.binder == "TILDE" and not here.call:
+        for name, uses in vocabulary().functions.items():
+            if "dist" in uses:
+                yield _function(uses["dist"], name)
+        return
     if here.number:
         yield from _units(key)
+        return
+    if here.key == ("profile",) and here.kind == "file":
+        yield from (_item(name, CompletionItemKind.Class, "profile") for name in document.profiles)
         return
     if here.call and not here.argument:
         yield from _arguments(here)
@@ -169,9 +186,10 @@ def _values(document: Document, here: Context) -> Iterator[CompletionItem]:
             yield _item("auto", CompletionItemKind.Constant, "chosen by the plan")
         if key.catalog and "member" not in key.type:
             yield from _members(key)
-    elif here.key == ("profile",) and here.kind == "file":
-        yield from (_item(name, CompletionItemKind.Class, "profile") for name in document.profiles)
-        return
+        if key.name == "targets":
+            yield _item("all", CompletionItemKind.Constant, "every linear layer")
+        if key.name == "settings":
+            yield _item("search.best", CompletionItemKind.Property, "the best trial")
     yield from _names(document, everything=key is None and not here.call)
 
 
@@ -263,6 +281,17 @@ def _brief(text: str) -> str:
     return text if len(text) <= 60 and "\n" not in text else f"{text[:57].partition(chr(10))[0]}…"
 
 
+def _goals(document: Document, here: Context) -> Iterator[CompletionItem]:
+    """`sft.eval_loss`: a metric of a stage."""
+    if here.before:
+        for name in measured.metrics(document, here.before[0]):
+            yield _item(name, CompletionItemKind.Property, "metric")
+        return
+    for stage, kind in document.stages.items():
+        for name in measured.metrics(document, stage) if kind not in ("data", "shell") else ():
+            yield _item(f"{stage}.{name}", CompletionItemKind.Property, f"metric of a {kind} stage")
+
+
 def _parts_of(document: Document, here: Context) -> Iterator[CompletionItem]:
     """After a dot: the splits of a data stage, the result of another."""
     kind = document.stages.get(here.before[0])
@@ -278,8 +307,17 @@ def _parts_of(document: Document, here: Context) -> Iterator[CompletionItem]:
 
 
 def _in_text(document: Document, here: Context) -> Iterator[CompletionItem]:
+    if here.call in ("exact", "code") or (here.kind == "data" and here.path == ("columns",)):
+        for name in measured.columns(document, here.stage):
+            yield _item(name, CompletionItemKind.Field, "column of the rows")
+        return
     if here.call in ("hf", "modelscope", "scratch") and here.definition is not None:
         yield from _models(quoted=False)
+        return
+    if hole := re.search(r"\{(\w+)\.\w*$", here.text or ""):
+        if hole[1] in document.stages:
+            written = f"{(here.text or '')[: hole.start()]}{{{hole[1]}.path}}"
+            yield _item(written, CompletionItemKind.Property, "the folder of its result")
         return
     opened = (here.text or "").rfind("{")
     if opened >= 0 and "}" not in (here.text or "")[opened:]:

@@ -25,7 +25,8 @@ class Context:
     """mode: what may stand here; blocks: words of the blocks around, outermost first; kind: the stage kind by which keys are
     looked up ("file" outside of stages); path: blocks inside the stage; key: the dotted key whose value this is; word: what
     is typed of a name, from `start`; before: the names before a dot; call: the innermost function; argument: the name of its
-    argument or ""; text: what is typed of a string, else None; number: the number just before, whose unit this is.
+    argument or ""; text: what is typed of a string, else None; number: the number just before, whose unit this is; binder: the
+    type of the token between key and value; stage: the name of the stage around.
     """
 
     mode: Mode
@@ -40,6 +41,8 @@ class Context:
     argument: str = ""
     text: str | None = None
     number: str = ""
+    binder: str = ""
+    stage: str = ""
 
     @property
     def definition(self) -> Key | None:
@@ -140,7 +143,7 @@ def _placed(
 ) -> Context:  # fmt: skip
     kind, path = scope(blocks, stages)
     around = tuple(block.split(" ")[0] for block in blocks)
-    base = Context("none", around, kind, path, word=word, start=start, before=dotted, text=text)
+    base = Context("none", around, kind, path, word=word, start=start, before=dotted, text=text, stage=_stage(blocks))
     if not item:
         return replace(base, mode="item")
     first = item[0].type
@@ -178,7 +181,13 @@ def _placed(
         or item[-1].type not in (*_WORDS, "STRING", "RPAR", "RSQB", "NUMBER")
     )
     mode: Mode = "value" if free else "none"
-    return replace(base, mode=mode, key=names, call=call, argument=argument, number=number)
+    return replace(base, mode=mode, key=names, call=call, argument=argument, number=number, binder=item[binder].type)
+
+
+def _stage(blocks: Sequence[str]) -> str:
+    """`sft base` and `base` of a profile are the stage `base`; a stage without a name is called as its kind."""
+    own = blocks[1:] if blocks and blocks[0].startswith("profile") else blocks
+    return own[0].split(" ")[-1] if own else ""
 
 
 def _binder(item: Sequence[Token]) -> int | None:

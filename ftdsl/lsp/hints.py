@@ -45,7 +45,7 @@ def _of_stage(
     planned = variants[0]
     more = f" ({len(variants)} runs)" if len(variants) > 1 else ""
     brace = document.text.find("{", start + block.header.end - 1) + 1
-    if brace and (text := _cost(result.forecasts.get(planned.key))):
+    if brace and (text := cost_of(result.forecasts.get(planned.key))):
         yield InlayHint(document.lines.position(brace), f"{text}{more}", padding_left=True, tooltip="from the plan")
     batch = next((i for i in block.body if isinstance(i, tree.Block) and i.kind.text == "batch"), None)
     if planned.batch is not None and batch is not None:
@@ -53,7 +53,7 @@ def _of_stage(
         yield InlayHint(place, str(planned.batch), padding_left=True, tooltip="the batch equation")
 
 
-def _cost(forecast: Forecast | None) -> str:
+def cost_of(forecast: Forecast | None) -> str:
     if forecast is None or forecast.cost is None:
         return ""
     cost = forecast.cost

@@ -15,6 +15,7 @@ from ftdsl.language.types import describe, parse_type
 from ftdsl.language.units import unit_of
 from ftdsl.lsp.context import Context, argument_of, context
 from ftdsl.lsp.document import Document
+from ftdsl.lsp.hints import cost_of
 from ftdsl.lsp.parts import items
 
 
@@ -197,6 +198,8 @@ def _plan(document: Document, stage: str) -> str:
     for planned in checked.plan.stages if checked and checked.plan else ():
         if planned.stage.name == stage:
             lines += [f"batch: {planned.batch}"] if planned.batch else []
+            cost = cost_of(document.result.forecasts.get(planned.key)) if document.result else ""
+            lines += [f"memory and time: {cost}"] if cost else []
             lines += [
                 f"chosen: `{choice.key} = {choice.value}` ({choice.reason})"
                 for choice in planned.choices

@@ -9,6 +9,7 @@ from ftdsl.observe.status import Compared, StageStatus
 
 if TYPE_CHECKING:
     from ftdsl.plan.forecast import Forecast
+    from ftdsl.plan.search import Cost
     from ftdsl.plan.untrained import Footprint
 
 
@@ -52,6 +53,7 @@ def _forecast(forecast: Forecast) -> dict[str, Any]:
         "nvidia_smi_bytes": round(cost.memory.nvidia_smi) if forecast.cards else None,
         "step_seconds": round(cost.seconds, 4),
         "tokens_per_second_and_card": round(cost.tokens, 1),
+        "answers": _answers(cost),
         "steps": forecast.steps or None,
         "seconds": round(forecast.seconds, 1) or None,
         "disk_bytes": round(forecast.disk),
@@ -61,6 +63,16 @@ def _forecast(forecast: Forecast) -> dict[str, Any]:
         "ways_out": [{"edits": dict(way.edits), "gives_up": way.gives_up, "needed_bytes": round(way.cost.need),
                       "step_seconds": round(way.cost.seconds, 4)} for way in forecast.ways],
     }  # fmt: skip
+
+
+def _answers(cost: Cost) -> dict[str, Any] | None:
+    """Of a stage that trains on the model's own answers: tokens of one at most, how many a process writes at once, seconds of a
+    step at most (None where vLLM writes them)."""
+    setup = cost.memory.setup
+    if not setup.rollout:
+        return None
+    at_once = 0 if setup.vllm else setup.micro_batch * setup.accumulate
+    return {"tokens": setup.rollout, "at_once": at_once or None, "seconds": round(cost.writing, 4) or None}
 
 
 def _rounded(terms: dict[str, float]) -> dict[str, int]:

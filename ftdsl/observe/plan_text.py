@@ -171,6 +171,7 @@ def _stage(stage: PlannedStage, forecast: Forecast, style: TextStyle) -> Iterato
         )
         return
     yield from _memory(forecast, style)
+    yield from _answers(stage, forecast, style)
     known = f"{number(forecast.steps)} step{'s' * (forecast.steps != 1)}: {duration(forecast.seconds)}"
     steps = known if forecast.steps else f"steps not known yet: {forecast.steps_unknown}"
     each = "per GPU" if stage.world.gpu else "per process" if stage.world.size > 1 else ""
@@ -191,6 +192,42 @@ def _stage(stage: PlannedStage, forecast: Forecast, style: TextStyle) -> Iterato
     if not cost.fits and not forecast.ways:
         yield from style.labelled("", "no single change makes it fit: use larger GPUs, or more of them" if stage.world.gpu else
                             "this machine has too little main memory for it")  # fmt: skip
+
+
+def _answers(stage: PlannedStage, forecast: Forecast, style: TextStyle) -> Iterator[str]:
+    """What a stage that trains on the model's own answers writes at each step, and what that takes."""
+    cost = forecast.cost
+    assert cost is not None
+    setup = cost.memory.setup
+    if not setup.rollout or stage.batch is None:
+        return
+    total, group = (
+        stage.batch.total,
+        int(stage.stage.settings.get("generations") or 1) if stage.stage.kind == "grpo" else 1,
+    )
+    each = f", {group} to each of {number(total // group)} prompts" if group > 1 else ""
+    parts = [f"{number(total)} a step{each}, up to {number(setup.rollout)} tokens"]
+    place = "on a GPU" if stage.world.gpu else "in a process"
+    written = next((phase for phase in cost.memory.phases if phase.name == "generation"), None)
+    if written:
+        parts.append(f"{number(setup.micro_batch * setup.accumulate)} at once {place}, whose keys and values take "
+                     f"{gib(written.terms['keys and values'])}")  # fmt: skip
+        parts.append(f"at most {cost.writing:.3g} s of a step, if none ends early (an estimate)")
+    elif setup.served:
+        parts.append(
+            f"vLLM keeps {gib(setup.served * setup.capacity)} of each GPU; its time is not estimated, nor in the step"
+        )
+    else:
+        parts.append("written by a vLLM server, whose time is not estimated, nor in the step")
+    yield from style.labelled("answers", "; ".join(parts))
+    models = [
+        (setup.references, "a reference" if setup.references == 1 else f"{setup.references} references"),
+        (len(setup.teachers), "the teacher"),
+        (len(setup.judges), "a judge" if len(setup.judges) == 1 else f"{len(setup.judges)} judges"),
+    ]
+    if present := [name for count, name in models if count]:
+        size = cost.memory.peak.terms.get("frozen models", 0.0)
+        yield from style.labelled("", f"beside it {' and '.join(present)}: {gib(size)}")
 
 
 def _memory(forecast: Forecast, style: TextStyle) -> Iterator[str]:
@@ -247,7 +284,8 @@ def _size(size: float) -> str:
 
 
 _PHASES = {"forward": "end of the forward pass", "last": "backward pass of the last layer",
-           "first": "backward pass of the first layer", "step": "optimizer's step"}  # fmt: skip
+           "first": "backward pass of the first layer", "step": "optimizer's step",
+           "generation": "writing of answers"}  # fmt: skip
 
 
 def _end(plan_view: PlanView) -> Iterator[str]:

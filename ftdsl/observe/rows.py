@@ -19,9 +19,8 @@ def lines(shown: Mapping[str, Any], *, color: bool, ids: bool) -> Iterator[str]:
         if number > 1:
             yield ""
         if row["dropped"]:
-            yield _head(
-                f"row {number} of {row['data']}: left out, the engine calls it invalid (roles, or no answer)", color
-            )
+            why = row.get("why") or "the engine calls it invalid (roles, or no answer)"
+            yield _head(f"row {number} of {row['data']}: left out, {why}", color)
             continue
         for side in row["sides"]:
             yield _head(_title(number, row, side, shown), color)

@@ -62,7 +62,8 @@ class Abilities(Protocol):
         """Whether the engine generates tokens during the stage: for a text metric, or to train on them."""
 
     def setup(self, stage: Stage, layout: Layout) -> Mapping[str, Any]:
-        """Fields of `ftdsl.estimate.setup.Setup` that the engine determines: dtypes, master copies, objective, references.
+        """Fields of `ftdsl.estimate.setup.Setup` that the engine determines: dtypes, master copies, objective, references; `loss`
+        where the engine has its own. Models besides (`teachers`, `judges`) are added by the plan, which knows their sizes.
 
         Raises: NotModelledError if the memory model does not cover the stage.
         """

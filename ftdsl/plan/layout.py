@@ -25,10 +25,42 @@ from ftdsl.session import Files
 def architecture_of(stage: Stage, recipe: Recipe, files: Files | None = None, hub: Path | None = None) -> Architecture:
     """Sizes of the model that a stage starts from, through earlier stages. files: the file system to read; hub: the folder of
     the hub's cache. Raises: NotModelledError."""
-    start, files = stage.start, files or Files()
-    if start is None:
+    if stage.start is None:
         raise NotModelledError("the stage has no model")
-    base = _bottom(start, recipe)
+    return _sizes(_bottom(stage.start, recipe), recipe, files or Files(), hub)
+
+
+def beside(
+    stage: Stage, recipe: Recipe, own: Architecture, files: Files | None = None, hub: Path | None = None
+) -> dict[str, Any]:
+    """Fields of `Setup` for models of other sizes that a stage uses: the teacher, reward models that judge. own: sizes of the
+    model that is trained, which a model of unknown size is taken to have."""
+    unknown: list[str] = []
+
+    def sizes(value: Any, what: str) -> Architecture:
+        made = recipe.find(value.key) if isinstance(value, StageRef) else None
+        base = _bottom(made.result, recipe) if made and made.result else value
+        try:
+            return _sizes(base, recipe, files or Files(), hub)
+        except NotModelledError:
+            unknown.append(what)
+            return own
+
+    teacher = stage.settings.get("teacher") if stage.kind == "distill" else None
+    judged = [
+        reward.options["model"]
+        for reward in stage.settings.items("rewards")
+        if isinstance(reward, Term) and reward.name == "judge"
+    ]
+    found = {
+        "teachers": () if teacher is None else (sizes(teacher, "the teacher's size"),),
+        "judges": tuple(sizes(model, "a judge's size") for model in judged),
+    }
+    return {**found, "unknown": tuple(dict.fromkeys(unknown))}
+
+
+def _sizes(base: Any, recipe: Recipe, files: Files, hub: Path | None) -> Architecture:
+    """Sizes of a base model. Raises: NotModelledError."""
     options = base.options if isinstance(base, Term) else {}
     like = options.get("like")
     if isinstance(base, Term) and base.name == "scratch" and like is None:
@@ -74,6 +106,7 @@ def setup_of(stage: Stage, world: World, layout: Layout, architecture: Architect
     mask = get("packing") is True or getattr(get("packing"), "name", "") == "neat"
     megatron = layout.strategy == "megatron"
     settings = {**_method(stage, layout), **_optimizer(stage), **engine.setup(stage, layout)}
+    own_loss = settings.pop("loss", "")
     if megatron:
         settings |= MEGATRON
     return Setup(
@@ -93,6 +126,8 @@ def setup_of(stage: Stage, world: World, layout: Layout, architecture: Architect
         mask=mask,
         loss="megatron_ce"
         if megatron
+        else own_loss
+        if own_loss
         else "flce"
         if "liger" in kernels
         else "fused_ce_new"

@@ -21,7 +21,7 @@ from ftdsl.estimate.time import time
 from ftdsl.language.values import Term
 from ftdsl.plan.count_rows import mean_row
 from ftdsl.plan.engine import Abilities, Layout
-from ftdsl.plan.layout import architecture_of, setup_of
+from ftdsl.plan.layout import architecture_of, beside, setup_of
 from ftdsl.plan.measured import Here
 from ftdsl.plan.plan import PlannedStage
 from ftdsl.plan.search import LARGEST, Cost, Free, Ranking, plainness, search
@@ -111,7 +111,7 @@ class LayoutSearch:
         return Cost(
             layout, fitted.memory, need, limit, step, tokens, host, there, care,
             fitted.certain, fitted.least * factor, fitted.low * factor, fitted.high * factor,
-            self.budget or fitted.capacity, setup.seq_kind,
+            self.budget or fitted.capacity, setup.seq_kind, spent.terms["generation"] * self.here.factors.time,
         )  # fmt: skip
 
     def _declared_memory(self) -> float:
@@ -127,6 +127,8 @@ class LayoutSearch:
         setup = setup_of(self.stage, self.world, layout, sizes, self.engine)
         if setup.mask and setup.attention == "flash":
             setup = replace(setup, document_len=self.packed_row)
+        if self.stage.kind in ("grpo", "distill"):
+            setup = replace(setup, **beside(self.stage, self.recipe, sizes, self.files, self.here.hub))
         ranks = layout.micro * self.world.data
         return replace(setup, accumulate=max(1, round((self.wanted or ranks) / ranks)))
 
@@ -154,6 +156,7 @@ class LayoutSearch:
             (self._declared_memory() or here.memory) / self.world.processes_per_node or need,
             spent.step,
             tokens,
+            writing=spent.writing,
         )
 
     @property

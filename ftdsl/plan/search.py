@@ -28,10 +28,10 @@ class Cost:
     """The cost of a layout, in bytes and seconds.
 
     need: GPU memory to plan for, the upper end of the estimate; limit: GPU memory available; seconds: per optimizer step;
-    tokens: per second and GPU; host: main memory per machine for offloading; host_limit: main memory available (0:
-    unknown); care: factor of extra room that a layout must leave to be chosen; low, high: range of GPU memory of nine of
-    ten runs; certain: memory that does not depend on rows; least: memory that nearly all runs need; bound: maximum of GPU
-    memory available (0: unknown); seq_kind: of the estimate's setup.
+    writing: those of them in which answers are written, at most; tokens: per second and GPU; host: main memory per machine
+    for offloading; host_limit: main memory available (0: unknown); care: factor of extra room that a layout must leave to
+    be chosen; low, high: range of GPU memory of nine of ten runs; certain: memory that does not depend on rows; least:
+    memory that nearly all runs need; bound: maximum of GPU memory available (0: unknown); seq_kind: of the estimate's setup.
     """
 
     layout: Layout
@@ -49,6 +49,7 @@ class Cost:
     high: float = 0.0
     bound: float = 0.0
     seq_kind: str = "limit"
+    writing: float = 0.0
 
     @property
     def fits(self) -> bool:

@@ -108,7 +108,7 @@ class Linker:
         return Lineage(resolved[0].base, tuple(adapter for lineage in resolved for adapter in lineage.adapters))
 
     def _merged_models(self, stage: ResolvedStage) -> Lineage | None:
-        """A merge of whole models starts from the first; all must be models without adapters."""
+        """A merge of whole models starts from the first; a merge of adapters from their base, with all of them."""
         listed = stage.values.get(("models",))
         spans = [parent.span for parent in stage.declared.block.parents]
         models: list[tuple[Any, Span | None]] = list(zip(stage.parents, spans, strict=False))
@@ -117,9 +117,11 @@ class Linker:
         base = stage.values.get(("base",))
         every = [*models, *([(base.data, base.span)] if base else [])]
         lineages = [self._lineage(item, span) for item, span in every]
+        if models and all(lineage is None or lineage.adapters for lineage in lineages[: len(models)]):
+            return self._merged_adapters(lineages[: len(models)], [span for _, span in models])
         for lineage, (_, span) in zip(lineages, every, strict=True):
             if lineage is not None and lineage.adapters:
-                text = "a `method` merges whole models, and this is an adapter"
+                text = "a `method` merges whole models or adapters of one base, and this is an adapter among models"
                 self.sink.error(
                     "FT622", text, span, help="add a `merge` stage that merges it into its base, and name that"
                 )
@@ -129,6 +131,22 @@ class Linker:
             self.sink.error("FT011", f"`{stage.name}` has no models to merge", stage.declared.block.header, help=help)
             return None
         return lineages[0] if all(lineages) else None
+
+    def _merged_adapters(self, lineages: list[Lineage | None], spans: list[Span | None]) -> Lineage | None:
+        """The common base, the adapters below all of them, and then each one's own."""
+        resolved = [lineage for lineage in lineages if lineage]
+        if len(resolved) < len(lineages):
+            return None
+        first = resolved[0]
+        for lineage, span in zip(resolved[1:], spans[1:], strict=True):
+            if (lineage.base, lineage.adapters[:-1]) != (first.base, first.adapters[:-1]):
+                text = "cannot merge adapters of different base models"
+                label = (
+                    f"its base is {_describe(lineage.base)}" if lineage.base != first.base else "others lie below it"
+                )
+                self.sink.error("FT622", text, span, label=label)
+                return None
+        return Lineage(first.base, (*first.adapters[:-1], *(lineage.adapters[-1] for lineage in resolved)))
 
     def _lineage(self, data: Any, span: Span | None) -> Lineage | None:
         if isinstance(data, StageRef):

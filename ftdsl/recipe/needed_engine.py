@@ -18,12 +18,12 @@ def with_engines(stages: tuple[Stage, ...], *, named: bool) -> tuple[Stage, ...]
     needed: dict[str, tuple[str, str]] = {}
     chosen = []
     for stage in stages:
-        found = _own(stage) or _of_adapters(stage, needed)
-        if found:
-            needed[stage.key] = found
-        if found and not named and not stage.settings.name("engine"):
-            settings = stage.settings.with_values({"engine": Term(found[0])})
-            stage = replace(stage, settings=settings, origins={**stage.origins, "engine": Origin("auto", "", found[1])})
+        need = _own(stage) or _of_adapters(stage, needed)
+        if need:
+            needed[stage.key] = need
+        if need and not named and not stage.settings.name("engine"):
+            settings = stage.settings.with_values({"engine": Term(need[0])})
+            stage = replace(stage, settings=settings, origins={**stage.origins, "engine": Origin("auto", "", need[1])})
         chosen.append(stage)
     return tuple(chosen)
 

@@ -105,9 +105,9 @@ def gather(folder: Path, plan: Plan | None) -> RunReport:
     for stage in run.stages:
         values = written.get(stage.key, {}).get("values")
         settings = {key: str(value.get("value")) for key, value in values.items()} if isinstance(values, dict) else {}
-        place = folder / stage.folder
+        own = folder / stage.folder
         if stage.result is None:
-            stage.result = read_result(place)
+            stage.result = read_result(own)
         stages.append(
             StageReport(
                 stage,
@@ -115,9 +115,9 @@ def gather(folder: Path, plan: Plan | None) -> RunReport:
                 settings,
                 tuple(map(str, jobs.get(stage.key, {}).get("needs") or ())),
                 trainings.get(stage.folder),
-                tuple(_planned(stage, place, plan)),
-                tuple(_gates(place)),
-                (read_report(place) or {}) if stage.kind == "data" else {},
+                tuple(_planned(stage, own, plan)),
+                tuple(_gates(own)),
+                (read_report(own) or {}) if stage.kind == "data" else {},
             )
         )
     return RunReport(
@@ -137,7 +137,7 @@ def _tables(value: object) -> list[dict[str, Any]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def _planned(stage: StageProgress, place: Path, plan: Plan | None) -> Iterator[tuple[str, str, str]]:
+def _planned(stage: StageProgress, folder: Path, plan: Plan | None) -> Iterator[tuple[str, str, str]]:
     """What was planned beside what was measured."""
     from ftdsl.estimate.architecture import NotModelledError
     from ftdsl.plan.forecast import forecasts
@@ -149,7 +149,7 @@ def _planned(stage: StageProgress, place: Path, plan: Plan | None) -> Iterator[t
         return
     try:
         known = forecasts(plan, Session()).get(stage.key)
-        comparison = compared(planned, plan, place, known.here) if known else None
+        comparison = compared(planned, plan, folder, known.here) if known else None
     except (NotModelledError, OSError):
         return
     if comparison is not None:
@@ -157,8 +157,8 @@ def _planned(stage: StageProgress, place: Path, plan: Plan | None) -> Iterator[t
         yield "step", f"{comparison.planned_step:.3g} s", f"{comparison.step:.3g} s"
 
 
-def _gates(place: Path) -> Iterator[Gate]:
-    for event in events.last_attempt(events.read(place / events.METRICS)):
+def _gates(folder: Path) -> Iterator[Gate]:
+    for event in events.last_attempt(events.read(folder / events.METRICS)):
         if event["event"] == "gate":
             yield Gate(str(event.get("message", "")), bool(event["holds"]))
 

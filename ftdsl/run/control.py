@@ -15,6 +15,7 @@ from ftdsl.run.launchers import registry
 from ftdsl.run.launchers.local import alive
 from ftdsl.run.project import OWNER, study_folder
 from ftdsl.run.store import holder_of
+from ftdsl.run.unsupervised import take_in
 
 PATIENCE = 60.0
 """Seconds that a cancelled run may take to end; its stages are killed before that."""
@@ -57,6 +58,8 @@ def look(home: Path) -> Seen | None:
     orphans = {
         stage.key: who for stage in running if (who := registry.who_runs(follower.progress.folder, stage.folder))
     }
+    if not supervisor:
+        take_in(follower.progress, {*orphans})
     return Seen(home, follower.progress, supervisor, orphans)
 
 

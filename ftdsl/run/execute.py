@@ -21,6 +21,7 @@ from ftdsl.run.preload import Preload
 from ftdsl.run.resources import Resources
 from ftdsl.run.stop import Stop
 from ftdsl.run.store import Run, mark_smoke
+from ftdsl.run.unsupervised import GATE_REFUSED, refusals_of
 from ftdsl.runtime import events
 from ftdsl.session import open_regular
 from ftdsl.storage import sentence
@@ -28,7 +29,6 @@ from ftdsl.storage import sentence
 TICK = 0.1
 RETRY = 2.0
 """Seconds between attempts to write events to a disk that was full."""
-GATE_REFUSED = 3
 
 
 @dataclass
@@ -240,8 +240,8 @@ class Executor:
             kind = event["event"]
             if kind == "end":
                 running.end = event
-            elif kind == "gate" and not event["holds"]:
-                running.refusals.append(event.get("message", event.get("metric", "")))
+            elif kind == "gate":
+                running.refusals += refusals_of([event])
             elif kind == "warning":
                 self.warnings.append((stage.key, fault := fault_of(event, self.run.folder)))
                 self.view.note(f"warning: {stage.key}: {fault.message}")

@@ -49,7 +49,13 @@ def _program(job: Job) -> tuple[str, ...]:
 def _config(job: Job) -> Mapping[str, Any] | None:
     """The first of the engine's documents that names rows."""
     documents = (document.data for document in job.documents if document.kind == "yaml")
-    return next((data for data in documents if data.get("dataset") or data.get("eval_dataset")), None)
+    return next((data for data in documents if _names_rows(data)), None)
+
+
+def _names_rows(data: Mapping[str, Any]) -> bool:
+    """By name in a file of data sets (LLaMA-Factory), or in a block of sources (ftdsl's own runtime)."""
+    block = data.get("data")
+    return bool(data.get("dataset") or data.get("eval_dataset") or (isinstance(block, dict) and block.get("train")))
 
 
 def missing(job: Job, compiled: Compiled, statuses: Mapping[str, StageStatus]) -> list[Job]:
@@ -61,7 +67,7 @@ def _sources(job: Job, compiled: Compiled) -> Iterator[Job]:
     """The jobs that the rows and the tokenizer come from."""
     config = _config(job) or {}
     entries = [document.data for document in job.documents if document.path.endswith("dataset_info.json")]
-    text = json.dumps([config.get("model_name_or_path"), entries], ensure_ascii=False)
+    text = json.dumps([config.get("model_name_or_path"), config.get("data"), entries], ensure_ascii=False)
     for other in compiled.jobs:
         if other.key in job.needs and (other.folder in text or (other.result and other.result in text)):
             yield other

@@ -7,13 +7,13 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from ftdsl.run import cluster_doctor
 from ftdsl.run.doctor import Check
 from ftdsl.run.launchers import slurm_commands
 from ftdsl.run.launchers.launcher import LaunchError
 from ftdsl.run.launchers.slurm import SlurmLauncher
 
-COMMANDS = {"kubernetes": "kubectl", "skypilot": "sky", "ray": "ray"}
-"""What a target's script calls."""
+OTHERS = {"kubernetes": cluster_doctor.kubernetes, "skypilot": cluster_doctor.skypilot, "ray": cluster_doctor.ray}
 
 LOOK = """
 folder=$1 python=$2
@@ -31,10 +31,8 @@ def examine(
     """What is there and what is missing. on_a_node: start a job of one minute that looks from a node of a partition."""
     if target == SlurmLauncher.name:
         return _slurm(env, folder, python or "python3", on_a_node=on_a_node, partition=partition)
-    command = COMMANDS.get(target, "")
-    where = shutil.which(command, path=env.get("PATH")) if command else ""
-    here = [Check(command, bool(where), where or "not here", f"install it where {target} jobs are submitted", True)]
-    return here if command else []
+    look = OTHERS.get(target)
+    return list(look(env)) if look else []
 
 
 def _slurm(env: Mapping[str, str], folder: Path, python: str, *, on_a_node: bool, partition: str) -> list[Check]:

@@ -16,13 +16,13 @@ class Balanced:
 
     def compute_loss(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         tuners.forget(model)
-        found = super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
+        outputs = super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
         added = tuners.balance_loss(model) if model.training else None
         if added is None:
-            return found
+            return outputs
         self._balance.append(float(added.detach()))
         added = added / self._parts(kwargs.get("num_items_in_batch"))
-        return (found[0] + added, *found[1:]) if isinstance(found, tuple) else found + added
+        return (outputs[0] + added, *outputs[1:]) if isinstance(outputs, tuple) else outputs + added
 
     def _parts(self: Any, items: Any) -> int:
         """By what to divide, so that the micro-batches of a step add up to their mean: 1 where the Trainer divides

@@ -52,7 +52,7 @@ def evaluate(spec: dict[str, Any], log: Log) -> int:
         log.event("progress", done=done, total=len(spec["tasks"]) + 1, what=task["name"])
         try:
             wanted = _own(manager, files[task["name"]]) if task["name"] in files else [task["name"]]
-            found = lm_eval.simple_evaluate(
+            results = lm_eval.simple_evaluate(
                 model=model, tasks=wanted, num_fewshot=task.get("shots"), limit=spec.get("limit"), log_samples=True,
                 task_manager=manager, random_seed=spec["seed"], numpy_random_seed=spec["seed"],
                 torch_random_seed=spec["seed"], fewshot_random_seed=spec["seed"], apply_chat_template=bool(spec.get("chat")),
@@ -61,15 +61,17 @@ def evaluate(spec: dict[str, Any], log: Log) -> int:
             if fault := _unavailable(error, task):
                 raise fault from error
             raise
-        assert found is not None, "only other ranks get nothing"
-        scores, worse, names = scores_of(task["name"], found)
+        assert results is not None, "only other ranks get nothing"
+        scores, worse, names = scores_of(task["name"], results)
         if task["name"] not in scores:
             raise StageError(f"`{task['name']}` gives no number", "tasks", code="FT974")
         metrics |= scores
         lower += worse
         aliases |= names
-        whole[task["name"]] = {key: found.get(key) for key in ("results", "groups", "n-shot", "n-samples", "versions")}
-        shown += list(_keep(found.get("samples") or {}, Path(spec["stage"]), SAMPLES - len(shown)))
+        whole[task["name"]] = {
+            key: results.get(key) for key in ("results", "groups", "n-shot", "n-samples", "versions")
+        }
+        shown += list(_keep(results.get("samples") or {}, Path(spec["stage"]), SAMPLES - len(shown)))
         print(f"{task['name']}: {_plus_minus(task['name'], scores)}", flush=True)
     text = json.dumps(events.strict(whole), indent=1, ensure_ascii=False, default=str)
     Path(spec["stage"], "benchmarks.json").write_text(text + "\n", encoding="utf-8")
@@ -145,13 +147,13 @@ def _unavailable(error: BaseException, task: dict[str, Any]) -> StageError | Non
     return None
 
 
-def scores_of(task: str, found: dict[str, Any]) -> tuple[dict[str, float], list[str], dict[str, str]]:
+def scores_of(task: str, results: dict[str, Any]) -> tuple[dict[str, float], list[str], dict[str, str]]:
     """The scores of a task or group by our names; those of which less is better; other names of scores. The first score that
     lm-eval lists is the task's own: `gsm8k`, `gsm8k_stderr`; others are called `gsm8k_exact_match_flexible_extract`.
     """
-    name = task if task in found["results"] else next(iter(found["results"]))
-    row = (found.get("groups") or {}).get(name) or found["results"][name]
-    better = (found.get("higher_is_better") or {}).get(name) or {}
+    name = task if task in results["results"] else next(iter(results["results"]))
+    row = (results.get("groups") or {}).get(name) or results["results"][name]
+    better = (results.get("higher_is_better") or {}).get(name) or {}
     metrics: dict[str, float] = {}
     lower: list[str] = []
     aliases: dict[str, str] = {}

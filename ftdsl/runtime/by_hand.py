@@ -33,10 +33,10 @@ def digest(path: str) -> str:
 
 
 def _digest(handle: Any) -> str:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     while piece := handle.read(1 << 20):
-        found.update(piece)
-    return found.hexdigest()
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def tree(path: str) -> list[str]:

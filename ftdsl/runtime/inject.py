@@ -2,8 +2,8 @@
 
 `KIND@STEP[:RANK]`, separated by `;`. Steps count from 1; without a rank, the last rank fails. Once per stage, also across
 restarts: nan (the loss is NaN), spike (loss and gradients are multiplied by 100), exit (the rank is killed), hang (the rank
-stops computing), corrupt (one bit of that step's checkpoint is flipped). Whenever the rows of that step are read: rows (their
-loss is NaN), peak (it is multiplied by 100).
+stops computing), corrupt (one bit of that step's checkpoint is flipped, once it is whole: on the first rank). Whenever the
+rows of that step are read: rows (their loss is NaN), peak (it is multiplied by 100).
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ class Injector:
         """The kind of the fault that happens at a step of this rank; "" for none. What happens once is marked."""
         for fault in self.faults:
             rank = fault.rank if fault.rank >= 0 else self.world - 1
+            if fault.kind == "corrupt":  # the first rank seals checkpoints
+                rank = 0
             if fault.step != step or fault.kind not in kinds or rank != self.rank:
                 continue
             if fault.kind in ALWAYS:

@@ -166,29 +166,29 @@ def export(stage: Stage, parts: tuple[Part, ...], log: Log) -> int:
     extensions(stage)
     log.event("progress", done=1, total=3, what="merging")
     export_model(dict(config))
-    place = Path(str(config["export_dir"]))
-    weights = training.weights_of(place)
-    if not (place / "config.json").exists() or not weights:
-        raise StageError(f"the engine ended without writing a model to {place}", "to")
+    folder = Path(str(config["export_dir"]))
+    weights = training.weights_of(folder)
+    if not (folder / "config.json").exists() or not weights:
+        raise StageError(f"the engine ended without writing a model to {folder}", "to")
     log.event("progress", done=2, total=3, what="comparing")
-    _prove(place, config, log)
+    _prove(folder, config, log)
     if stage.smoke:
-        training.reload(place)
-        mark(place)
+        training.reload(folder)
+        mark(folder)
     size = sum(path.stat().st_size for path in weights)
-    save_result(stage.stage, {"kind": "model", "path": str(place), "metrics": {"bytes": size}}, smoke=stage.smoke)
-    shipping.complete(place, stage.card)
+    save_result(stage.stage, {"kind": "model", "path": str(folder), "metrics": {"bytes": size}}, smoke=stage.smoke)
+    shipping.complete(folder, stage.card)
     if upload:
-        shipping.upload(place, str(upload), private=stage.private, revision=stage.revision or None)
+        shipping.upload(folder, str(upload), private=stage.private, revision=stage.revision or None)
     log.event("progress", done=3, total=3, what="saved")
     return 0
 
 
-def _prove(place: Path, config: dict[str, Any], log: Log) -> None:
+def _prove(folder: Path, config: dict[str, Any], log: Log) -> None:
     """Raises: StageError when what was merged does not hold what its adapters learned."""
     if not config.get("export_quantization_bit"):
         adapters = [name for name in str(config.get("adapter_name_or_path") or "").split(",") if name]
-        proof.prove(place, str(config["model_name_or_path"]), adapters, log, revision=config.get("model_revision"))
+        proof.prove(folder, str(config["model_name_or_path"]), adapters, log, revision=config.get("model_revision"))
 
 
 def parse(argv: list[str]) -> argparse.Namespace:

@@ -51,6 +51,10 @@ class Meter:
         self.again()
 
     def _look(self, module: Any, _args: Any, kwargs: Any) -> None:
+        import torch
+
+        if not torch.is_grad_enabled():
+            return  # answers are being written, or scored, and not learned from
         shape = [int(size) for size in getattr(kwargs.get("input_ids"), "shape", ())]
         if module.training and len(shape) == 2:
             rows, width = shape

@@ -45,25 +45,25 @@ def merge(spec: dict[str, Any], log: Log) -> int:
                 text = f"{row['model']} was made by a smoke run: a toy trained for a few steps"
                 raise StageError(text, "models", "from", help="name the real model", code="FT954")
     check(paths, log)
-    place = Path(spec["to"])
-    _room(paths, place, spec)
-    shipping.claim(place, spec["stage"])
+    target = Path(spec["to"])
+    _room(paths, target, spec)
+    shipping.claim(target, spec["stage"])
     log.event("progress", done=1, total=3, what="merging")
-    _merge(spec, paths, place)
+    _merge(spec, paths, target)
     log.event("progress", done=2, total=3, what="comparing")
-    for text in (_recomputed(spec, paths, place), proof.reload(place)):
+    for text in (_recomputed(spec, paths, target), proof.reload(target)):
         if text:
             print(text, flush=True)
             log.event("note", message=text)
     if spec.get("smoke"):
-        mark(place)
-    size = sum(path.stat().st_size for path in place.glob("*.safetensors"))
+        mark(target)
+    size = sum(path.stat().st_size for path in target.glob("*.safetensors"))
     save_result(
-        spec["stage"], {"kind": "model", "path": str(place), "metrics": {"bytes": size}}, smoke=bool(spec.get("smoke"))
+        spec["stage"], {"kind": "model", "path": str(target), "metrics": {"bytes": size}}, smoke=bool(spec.get("smoke"))
     )
-    shipping.complete(place, spec.get("card", {}), parent=paths[spec["models"][0]["model"]])
+    shipping.complete(target, spec.get("card", {}), parent=paths[spec["models"][0]["model"]])
     if push := spec.get("push"):
-        shipping.upload(place, push["id"], private=bool(push.get("private")), revision=push.get("revision"))
+        shipping.upload(target, push["id"], private=bool(push.get("private")), revision=push.get("revision"))
     log.event("progress", done=3, total=3, what="saved")
     return 0
 
@@ -84,12 +84,12 @@ def _local(row: dict[str, Any]) -> str:
 
 def _config(path: str) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(Path(path, "config.json").read_text(encoding="utf-8"))
+        config: dict[str, Any] = json.loads(Path(path, "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StageError(
             f"{path} is no model: its config.json cannot be read", "models", "from", code="FT972"
         ) from error
-    return found.get("text_config") or found
+    return config.get("text_config") or config
 
 
 def check(paths: dict[str, str], log: Log) -> None:
@@ -115,21 +115,21 @@ def check(paths: dict[str, str], log: Log) -> None:
 
 def _vocabulary(path: str) -> dict[str, int]:
     try:
-        found = json.loads(Path(path, "tokenizer.json").read_text(encoding="utf-8"))
+        tokenizer = json.loads(Path(path, "tokenizer.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    vocabulary = (found.get("model") or {}).get("vocab")
-    added = {token["content"]: token["id"] for token in found.get("added_tokens", ())}
+    vocabulary = (tokenizer.get("model") or {}).get("vocab")
+    added = {token["content"]: token["id"] for token in tokenizer.get("added_tokens", ())}
     return {**(vocabulary if isinstance(vocabulary, dict) else {}), **added}
 
 
-def _room(paths: dict[str, str], place: Path, spec: dict[str, Any]) -> None:
+def _room(paths: dict[str, str], target: Path, spec: dict[str, Any]) -> None:
     """Raises: StageError where the disk, or the memory for one tensor of each model, is too small."""
     from safetensors import safe_open
 
     sizes = [sum(file.stat().st_size for file in Path(path).glob("*.safetensors")) for path in paths.values()]
     needed = max(sizes) * (2 if spec.get("dtype") == "float32" else 1) + PAGE
-    there = next(folder for folder in (place, *place.resolve().parents) if folder.exists())
+    there = next(folder for folder in (target, *target.resolve().parents) if folder.exists())
     free = shutil.disk_usage(there).free
     if free < needed:
         text = f"the merged model needs {needed / 1e9:.1f} GB, and {there} has {free / 1e9:.1f} GB left"
@@ -173,7 +173,7 @@ def configuration(spec: dict[str, Any], paths: dict[str, str]) -> dict[str, Any]
     return config
 
 
-def _merge(spec: dict[str, Any], paths: dict[str, str], place: Path) -> None:
+def _merge(spec: dict[str, Any], paths: dict[str, str], target: Path) -> None:
     from mergekit.config import MergeConfiguration
     from mergekit.merge import run_merge
     from mergekit.options import MergeOptions
@@ -185,10 +185,10 @@ def _merge(spec: dict[str, Any], paths: dict[str, str], place: Path) -> None:
         copy_tokenizer=True, out_shard_size=spec["shard_bytes"], random_seed=spec["seed"], trust_remote_code=trusted,
         lazy_unpickle=True, write_model_card=False, quiet=True,
     )  # fmt: skip
-    run_merge(MergeConfiguration.model_validate(config), str(place.resolve()), options)
+    run_merge(MergeConfiguration.model_validate(config), str(target.resolve()), options)
 
 
-def _recomputed(spec: dict[str, Any], paths: dict[str, str], place: Path) -> str:
+def _recomputed(spec: dict[str, Any], paths: dict[str, str], target: Path) -> str:
     """One tensor, worked out again for the methods that are plain sums; what was compared. Raises: StageError."""
     import torch
 
@@ -196,7 +196,7 @@ def _recomputed(spec: dict[str, Any], paths: dict[str, str], place: Path) -> str
         return ""
     rows = [(proof.Tensors(paths[row["model"]]), float(row.get("weight", 1.0))) for row in spec["models"]]
     base = proof.Tensors(paths[spec["base"]["model"]]) if spec.get("base") else None
-    after = proof.Tensors(str(place))
+    after = proof.Tensors(str(target))
     name = _most_different(rows, base, after)
     if not name:
         return "the models are equal: there is nothing to compare"

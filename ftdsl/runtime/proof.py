@@ -68,10 +68,10 @@ def _weight_files(where: str, revision: str | None) -> Iterator[tuple[str, str]]
 
         if Path(where).is_dir():
             return str(Path(where, name)) if Path(where, name).is_file() else None
-        found: str | None = cached_file(
+        path: str | None = cached_file(
             where, name, revision=revision, local_files_only=True, _raise_exceptions_for_missing_entries=False
         )
-        return found
+        return path
 
     if index := path_of(INDEX):
         for name, file in json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].items():

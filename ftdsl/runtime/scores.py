@@ -58,15 +58,15 @@ def complete(spec: dict[str, Any], log: Log) -> int:
 
 def differences(ours: dict[str, float], theirs: dict[str, float]) -> dict[str, dict[str, float]]:
     """Ours less theirs, by metric; the standard error is that of two independent measurements."""
-    found = {}
+    differences = {}
     for name, value in ours.items():
         if name.endswith("_stderr") or name not in theirs:
             continue
-        found[name] = {"difference": value - theirs[name]}
+        differences[name] = {"difference": value - theirs[name]}
         errors = [side.get(f"{name}_stderr") for side in (ours, theirs)]
         if all(error is not None for error in errors):
-            found[name]["stderr"] = math.hypot(*(error for error in errors if error is not None))
-    return found
+            differences[name]["stderr"] = math.hypot(*(error for error in errors if error is not None))
+    return differences
 
 
 def own_scores(spec: dict[str, Any]) -> dict[str, float]:

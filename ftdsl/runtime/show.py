@@ -12,6 +12,7 @@ from typing import Any
 
 from .labels import IGNORED
 from .report import StageError
+from .row_parts import asked_side, learned_side
 from .tokens import STAGES
 
 MODEL = (
@@ -51,12 +52,12 @@ def rows(config: dict[str, Any], count: int) -> dict[str, Any]:
     for name, examples in _examples(data_args, model_args, training_args, kind, read):
         processor = _get_dataset_processor(data_args, kind, template, do_generate=generates, **parts)
         for batch in [examples] if together else _single(examples):
-            found = _processed(processor, batch, data_args.cutoff_len)
+            tokenized = _processed(processor, batch, data_args.cutoff_len)
             if together:
-                made += [{"data": name, **row} for row in found]
+                made += [{"data": name, **row} for row in tokenized]
                 continue
             whole = _processed(processor, batch, WHOLE)
-            made.append({"data": name, **_told(found, whole)})
+            made.append({"data": name, **_tokens_of(tokenized, whole)})
     answers = generates or kind == "ppo"
     return {
         "template": data_args.template, "limit": data_args.cutoff_len, "answers": answers,
@@ -100,43 +101,30 @@ def _processed(processor: Any, batch: dict[str, list[Any]], limit: int) -> list[
     return [{name: values[at] for name, values in columns.items()} for at in range(count)]
 
 
-def _told(found: list[dict[str, Any]], whole: list[dict[str, Any]]) -> dict[str, Any]:
+def _tokens_of(tokenized: list[dict[str, Any]], whole: list[dict[str, Any]]) -> dict[str, Any]:
     """One row with the length it would have uncut; a row that the engine leaves out has no tokens. Plain text is divided
     instead of cut, and its first piece is shown.
     """
-    if not found:
+    if not tokenized:
         return {"dropped": True}
     lengths = {name: len(ids) for name, ids in whole[0].items() if name in SIDES} if whole else {}
-    return {**found[0], "whole": lengths, "pieces": len(found)}
+    return {**tokenized[0], "whole": lengths, "pieces": len(tokenized)}
 
 
 def _with_parts(row: dict[str, Any], tokenizer: Any, kind: str, *, answers: bool) -> dict[str, Any]:
-    """A row for people: `sides` (one, or two of a preference), each with `ids`, `labels`, `parts` of text with whether they are
-    learned from, `learned` tokens, and `whole`, its length uncut. answers: labels are the answer that is wanted, not learned.
-    """
+    """A row for people: `sides` (one, or two of a preference). answers: labels are the answer that is wanted, not learned."""
     sides = []
     for name, side in SIDES.items():
         if name not in row:
             continue
-        ids = [int(number) for number in row[name]]
+        ids, whole = list(row[name]), row.get("whole", {}).get(name, 0)
         wanted = row.get(name.replace("input_ids", "labels"))
         if answers:
-            target = [int(number) for number in wanted or ()]
-            parts = [
-                {"learned": False, "text": _text(tokenizer, ids)},
-                {"learned": None, "text": _text(tokenizer, target)},
-            ]
-            sides.append({"side": side, "ids": ids, "labels": target, "learned": 0, "padding": 0, "parts": parts,
-                          "tokens": [], "whole": row.get("whole", {}).get(name, len(ids))})  # fmt: skip
+            sides.append(asked_side(ids, wanted or (), tokenizer, whole=whole))
             continue
-        labels = ids if wanted is None or kind == "pt" else [int(number) for number in wanted]
+        labels = ids if wanted is None or kind == "pt" else list(wanted)
         padding = _padding(ids, labels, row, tokenizer)
-        sides.append({
-            "side": side, "ids": ids, "labels": labels, "learned": sum(label != IGNORED for label in labels),
-            "padding": padding, "parts": list(_segments(ids[: len(ids) - padding], labels, tokenizer)),
-            "tokens": [_text(tokenizer, [number]) for number in ids[: len(ids) - padding]],
-            "whole": row.get("whole", {}).get(name, len(ids)),
-        })  # fmt: skip
+        sides.append(learned_side(side, ids, labels, tokenizer, whole=whole, padding=padding))
     tag = {"desirable": bool(row["kto_tags"])} if "kto_tags" in row else {}
     return {
         "data": row["data"],
@@ -154,17 +142,3 @@ def _padding(ids: list[int], labels: list[int], row: dict[str, Any], tokenizer: 
     while count < len(ids) and ids[-1 - count] == tokenizer.pad_token_id and labels[-1 - count] == IGNORED:
         count += 1
     return count
-
-
-def _text(tokenizer: Any, ids: list[int]) -> str:
-    text: str = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    return text
-
-
-def _segments(ids: list[int], labels: list[int], tokenizer: Any) -> Iterator[dict[str, Any]]:
-    """Runs of tokens that are all learned from, or all not, as text."""
-    start = 0
-    for at in range(1, len(ids) + 1):
-        if at == len(ids) or (labels[at] == IGNORED) != (labels[start] == IGNORED):
-            yield {"learned": labels[start] != IGNORED, "text": _text(tokenizer, ids[start:at])}
-            start = at

@@ -1,4 +1,4 @@
-"""`trl.py fresh|train|export STAGE.json [--part N]`: TRL's trainers on a document of their own parameters, watched.
+"""`trl.py fresh|train|export|show STAGE.json [--part N]`: TRL's trainers on a document of their own parameters, watched.
 
 The document has the fields of a TRL configuration class and of its ModelConfig, a `peft` block (fields of a PEFT
 configuration), and `data` (rows, chat format, reference model). What is expected of the stage is `stage.py`'s; events, guards and
@@ -122,6 +122,16 @@ def export(stage: Stage, parts: tuple[Part, ...], log: Log) -> int:
     return 0
 
 
+def show(stage: Stage, parts: tuple[Part, ...], count: int, to: str) -> int:
+    """Write the first rows as the model sees them. Raises: StageError."""
+    from .tuning import shown
+
+    config = config_of(parts[0].config)
+    _refuse(config, stage)
+    Path(to).write_text(json.dumps(shown.rows(config, count), ensure_ascii=False), encoding="utf-8")
+    return 0
+
+
 _STARTS = ("model_name_or_path", "adapter_name_or_path", "resume_from_checkpoint")
 
 
@@ -163,15 +173,21 @@ def _finish(stage: Stage, output: str, measured: dict[str, Any]) -> None:
 
 def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("work", choices=("train", "export", "fresh"))
+    parser.add_argument("work", choices=("train", "export", "fresh", "show"))
     parser.add_argument("stage", metavar="STAGE.json")
     parser.add_argument("--part", type=int, metavar="N", help="this part alone, from 1: each is started by itself")
+    parser.add_argument("--rows", type=int, default=5, help="of show")
+    parser.add_argument("--to", default="rows.json", help="of show: the file it writes")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str]) -> int:
     """The exit status of a stage."""
-    return training.run(parse(argv), Path(__file__).stem, "TRL", {"train": train, "export": export})
+    args = parse(argv)
+    works: dict[str, training.Work] = {
+        "train": train, "export": export, "show": lambda stage, parts, log: show(stage, parts, args.rows, args.to),
+    }  # fmt: skip
+    return training.run(args, Path(__file__).stem, "TRL", works)
 
 
 if __name__ == "__main__":

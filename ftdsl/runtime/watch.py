@@ -51,10 +51,10 @@ PREFIXES = ("rewards/", "expert_load/")
 
 def step_metrics(logs: dict[str, Any]) -> dict[str, float]:
     """What a step event carries in `metrics`: `rewards/NAME` is the mean of one reward, before its weight."""
-    found = {ours: logs[theirs] for theirs, ours in METRICS.items() if theirs in logs}
+    values = {ours: logs[theirs] for theirs, ours in METRICS.items() if theirs in logs}
     more = {name.removesuffix("/mean"): value for name, value in logs.items() if name.startswith(PREFIXES)}
-    found |= {name: value for name, value in more.items() if not name.endswith("/std")}
-    return {name: round(float(value), 6) for name, value in found.items() if isinstance(value, int | float)}
+    values |= {name: value for name, value in more.items() if not name.endswith("/std")}
+    return {name: round(float(value), 6) for name, value in values.items() if isinstance(value, int | float)}
 
 
 class Watcher:

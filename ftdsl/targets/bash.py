@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ftdsl.engines.jobs import Job
-from ftdsl.engines.tools.tool import TOOLS, Tool
 from ftdsl.plan.plan import Plan
 from ftdsl.record import frozen
 from ftdsl.session import Session
+from ftdsl.targets.pythons import for_template
 from ftdsl.targets.render import render
 
 
@@ -37,24 +37,12 @@ def _run_text(plan: Plan, jobs: tuple[Job, ...]) -> str:
         "bash/run-nodes.sh.j2" if most.nodes > 1 else "bash/run.sh.j2",
         name=recipe.name,
         doc=list(_doc(plan)),
-        engine=recipe.engine.name,
-        tools=[_plain(tool) for tool in _tools(jobs)],
         default_run=f"runs/{recipe.name}/by-hand",
         jobs=stages,
         nodes=most.nodes,
         by_hand=most.by_hand,
+        **for_template(plan, jobs),
     )
-
-
-def _tools(jobs: tuple[Job, ...]) -> list[Tool]:
-    """The tools whose environments the jobs run in."""
-    return [TOOLS[name] for name in dict.fromkeys(job.environment for job in jobs) if name in TOOLS]
-
-
-def _plain(tool: Tool) -> dict[str, str]:
-    """What the templates need of a tool: its variable, how it is set, and its value."""
-    name = tool.variable
-    return {"variable": name, "title": tool.title, "export": f"{name}={tool.python.text}", "value": f"${name}"}
 
 
 def _doc(plan: Plan) -> Iterator[str]:

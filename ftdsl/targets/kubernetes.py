@@ -16,6 +16,7 @@ from ftdsl.plan.plan import Plan
 from ftdsl.record import frozen
 from ftdsl.session import Session
 from ftdsl.targets.options import asked_text, check_texts, hardware_of, inputs_of, options_of, refuse, secrets_of
+from ftdsl.targets.pythons import variables
 from ftdsl.targets.render import render
 
 NAME = "kubernetes"
@@ -173,7 +174,7 @@ def _pod(plan: Plan, job: Job, head: str = "") -> Document:
     options = options_of(plan, job, NAME)
     mount = str(options.get("mount", MOUNT))
     folder = f"{mount}/{_label(plan.recipe.name)}"
-    env: list[Document] = [{"name": "FT_PYTHON", "value": str(options.get("python", "python3"))}]
+    env: list[Document] = [{"name": name, "value": path} for name, path in variables(options, [job]).items()]
     if head:
         env += [{"name": "MASTER_ADDR", "value": head}, {"name": "MASTER_PORT", "value": str(PORT)}]
     env += [{"name": variable, "valueFrom": {"secretKeyRef": {"name": str(options.get("secrets", "")), "key": variable}}}

@@ -39,8 +39,16 @@ def options_of(plan: Plan, job: Job, target: str) -> Mapping[str, Any]:
 
 
 def stage_of(plan: Plan, job: Job) -> PlannedStage | None:
-    """The stage of a job; None for jobs that several stages share."""
-    return next((planned for planned in plan.stages if planned.key == job.key), None)
+    """The stage of a job, also of a part of it in an environment of its own; None for jobs that several stages share."""
+    part = job.kind == "scores"
+    return next(
+        (
+            planned
+            for planned in plan.stages
+            if planned.key == job.key or (part and job.folder.startswith(f"{planned.folder}-"))
+        ),
+        None,
+    )
 
 
 def span_of(plan: Plan, job: Job, key: str = "target") -> Span:

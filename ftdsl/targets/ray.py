@@ -16,6 +16,7 @@ from ftdsl.record import frozen
 from ftdsl.session import Session
 from ftdsl.targets.artifacts import runtime_module
 from ftdsl.targets.options import asked_text, check_texts, hardware_of, inputs_of, options_of, refuse, secrets_of
+from ftdsl.targets.pythons import variables
 from ftdsl.targets.render import render
 
 NAME = "ray"
@@ -41,9 +42,8 @@ class RayTarget:
         first = options_of(plan, jobs[0], NAME)
         label = re.sub(r"[^A-Za-z0-9_-]+", "-", plan.recipe.name)
         storage = f"{first.get('storage', '')}/{label}"
-        python = str(first.get("python", "python3"))
         stages = {"schema": 1, "run": storage, "stages": [_stage(plan, job) for job in jobs]}
-        environment: dict[str, Any] = {"env_vars": {"FT_PYTHON": python, "RAY_USAGE_STATS_ENABLED": "0"}}
+        environment: dict[str, Any] = {"env_vars": {**variables(first, jobs), "RAY_USAGE_STATS_ENABLED": "0"}}
         if packages := first.get("packages"):
             environment["pip"] = [str(text) for text in packages]
         return {

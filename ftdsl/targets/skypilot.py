@@ -17,6 +17,7 @@ from ftdsl.plan.plan import Plan
 from ftdsl.record import frozen
 from ftdsl.session import Session
 from ftdsl.targets.options import asked_text, check_texts, hardware_of, inputs_of, options_of, refuse, secrets_of
+from ftdsl.targets.pythons import variables
 from ftdsl.targets.render import render
 
 NAME = "skypilot"
@@ -80,7 +81,7 @@ def task(plan: Plan, job: Job) -> dict[str, Any]:
     document: dict[str, Any] = {
         "name": _label(job.folder), "workdir": ".", "num_nodes": job.nodes, "resources": _resources(plan, job, options),
         "file_mounts": {mount: {"source": str(options.get("storage", "")), "mode": "MOUNT"}},
-        "envs": {"FT_PYTHON": str(options.get("python", "python3"))},
+        "envs": variables(options, [job]),
     }  # fmt: skip
     if secrets:
         document["secrets"] = dict.fromkeys(secrets)  # null: taken from who launches it

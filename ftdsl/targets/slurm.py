@@ -17,6 +17,7 @@ from ftdsl.plan.plan import Plan
 from ftdsl.record import frozen
 from ftdsl.session import Session
 from ftdsl.targets.options import asked_text, check_texts, hardware_of, options_of, refuse, stage_of
+from ftdsl.targets.pythons import for_template, variable_of
 from ftdsl.targets.render import render
 
 NAME = "slurm"
@@ -216,6 +217,7 @@ def _script(plan: Plan, group: Group) -> str:
         modules=options.get("modules", ()),
         nodes=str(first.nodes),
         requeue=str(requeue_of(options)),
+        python=variable_of(first),
     )
 
 
@@ -234,10 +236,10 @@ def _submit(plan: Plan, groups: list[Group]) -> str:
         "slurm/submit.sh.j2",
         name=plan.recipe.name,
         doc=plan.recipe.doc.splitlines(),
-        engine=plan.recipe.engine.name,
         default_run=f"runs/{plan.recipe.name}/by-hand",
         groups=rows,
         limited=[{"script": script, "at_once": str(most)} for script, most in limits if most],
+        **for_template(plan, [job for group in groups for job in group.jobs]),
     )
 
 

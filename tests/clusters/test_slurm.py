@@ -120,7 +120,7 @@ def test_what_slurm_refuses_is_told_at_the_line(
     assert any(word in problem.span.text for word in ("slurm(", "h100", "8", "3")), problem.span.text
 
 
-def test_a_controller_that_is_away(run_there: Run, on_cluster: Slurm) -> None:
+def test_a_controller_that_is_away(run_there: Run, on_cluster: Slurm, tmp_path: Path) -> None:
     """The stage ends while nobody answers; its end is known from what it left, and what waits for it runs later."""
     text = """
     target = slurm()
@@ -132,14 +132,18 @@ def test_a_controller_that_is_away(run_there: Run, on_cluster: Slurm) -> None:
     thread.start()
     until(lambda: "RUNNING" in on_cluster.run("squeue", "-h", "-o", "%T").stdout, "a stage that runs")
     on_cluster.stop_controller()
-    time.sleep(12)
+    events = tmp_path / "runs" / "r" / "last" / "events.jsonl"
+    # squeue gives up only after several seconds, of which a busy machine makes more
+    until(lambda: "Slurm does not answer" in events.read_text(encoding="utf-8"), "a queue that does not answer")
+    until(lambda: '"done"' in events.read_text(encoding="utf-8"), "the end of the first stage")
+    back = time.time()
     on_cluster.start_controller()
     thread.join()
     (outcome,) = outcomes
     assert outcome.status == 0, [one.message for one in outcome.problems]
-    assert outcome.progress is not None
-    events = (outcome.progress.folder / "events.jsonl").read_text(encoding="utf-8")
-    assert "Slurm does not answer" in events
+    ended = {event["stage"]: event["time"] for line in events.read_text(encoding="utf-8").splitlines()
+             if (event := json.loads(line)).get("status") == "done"}  # fmt: skip
+    assert ended["first"] < back, "its end was known while nobody answered"
 
 
 def test_a_host_that_stops_cancels_the_jobs(run_there: Run, on_cluster: Slurm) -> None:

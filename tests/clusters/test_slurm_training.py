@@ -205,3 +205,44 @@ def test_the_quickstart_as_on_this_machine(cluster: Slurm, tmp_path: Path, engin
         }
     assert metrics["slurm"] == metrics["bash"]
     assert len(metrics["slurm"]) == 8
+
+
+REFUSING = f"""
+template  = qwen3_nothink
+max_len   = 32
+precision = fp32
+hardware {{ gpu = none, count = 1 }}
+data rows {{ source = file("rows.jsonl"), holdout {{ eval = 25% }} }}
+sft {{ model = {TINY}, data = rows, duration = 2 steps, batch {{ micro = 4 }}, save {{ every = never }}, lora {{}} }}
+eval exam from sft {{ data = rows.eval, metrics = [loss], batch = 8, gate {{ loss = at_most(0.001) }} }}
+merge from sft {{ after = exam }}
+shell last {{ after = merge, run = "true > {{last.path}}" }}
+"""
+
+
+@pytest.mark.parametrize("supervised", [True, False], ids=["watched", "supervisor killed"])
+def test_what_a_gate_refuses_is_cancelled(supervised: bool, cluster: Slurm, place: Path, engine: Environment) -> None:
+    """The reason is the gate's own comparison, wherever one looks; nothing after it runs, and nothing is left in the queue."""
+    (place / "r.ft").write_text(REFUSING, encoding="utf-8")
+    if supervised:
+        run = start(cluster, place, engine)
+        assert run.wait(300) == 3, (place / "ftc.log").read_text(encoding="utf-8")
+    else:
+        assert start(cluster, place, engine, "--detach").wait(60) == 0
+        submitted = place / "runs" / "r" / "last"
+        until(lambda: (next(submitted.glob("*-last"), submitted) / ".slurm-job").exists(), "all jobs in the queue")
+        os.kill(int((place / "runs" / "r" / ".pid").read_text(encoding="ascii").split()[0]), signal.SIGKILL)
+    until(lambda: not cluster.run("squeue", "-h", "-t", "PD,R,CG").stdout, "an empty queue", 300)
+    seen = ftc_process("status", "r.ft", cwd=place, **cluster.env)
+    stages = json.loads(ftc_process("status", "r.ft", "--json", cwd=place, **cluster.env).stdout)["runs"][0]["stages"]
+    status = {stage["stage"]: stage["status"] for stage in stages}
+    assert {name: status[name] for name in ("exam", "merge", "last")} == {
+        "exam": "refused", "merge": "skipped", "last": "skipped",
+    }, seen.stdout  # fmt: skip
+    exam = next(stage for stage in stages if stage["stage"] == "exam")
+    assert "wanted at most 0.001" in exam["message"] and "r.ft:" in exam["message"]
+    assert "wanted at most 0.001" in seen.stdout and "REFUSED" in seen.stdout
+    assert all(
+        "exam" in stage["message"] or "merge" in stage["message"] for stage in stages if stage["status"] == "skipped"
+    )
+    assert not list(place.glob("runs/r/last/*-merge/log.txt"))

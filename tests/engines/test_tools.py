@@ -194,9 +194,65 @@ def test_models_that_cannot_be_merged_are_refused(text: str, code: str, part: st
     assert any(part in one.message for one in outcome.found if one.code == code), outcome.found
 
 
-def test_a_method_does_not_take_adapters_of_stages(checked: Checked) -> None:
+def test_a_method_does_not_mix_adapters_and_models(checked: Checked) -> None:
     outcome = checked(f'{BASE}\nmerge soup from sft {{ models = [file("a")], method = linear }}', FILES)
     assert "FT622" in outcome.codes
+
+
+ADAPTERS = BASE + 'sft other { model = file("base"), data = rows, duration = 2 steps, lora {} }\n'
+
+
+@pytest.mark.parametrize("engine", ["llamafactory", "trl"])
+@pytest.mark.parametrize(("method", "expected"), [
+    ("cat", {"method": "cat"}), ("svd(8)", {"method": "svd", "rank": 8}), ("linear", {"method": "linear"}),
+    ("ties(density = 50%)", {"method": "ties", "density": 0.5}),
+    ("dare(density = 60%, signs = false)", {"method": "dare", "density": 0.6, "signs": False}),
+])  # fmt: skip
+def test_a_method_combines_adapters_by_peft(
+    method: str, expected: dict[str, Any], engine: str, checked: Checked
+) -> None:
+    text = f"engine = {engine}\n{ADAPTERS}merge soup from sft, other {{ method = {method}, weights = [0.3, 0.7] }}"
+    outcome = checked(text, FILES)
+    assert not [one for one in outcome.found if one.severity.value == "error"], outcome.found
+    job = next(job for job in outcome.checked.jobs if job.key == "soup")
+    spec = document(job, "merge.json")
+    assert expected.items() <= spec.items()
+    assert job.environment == engine and spec["model"] == "inputs/base"
+    assert [(row["adapter"].partition("-")[2], row["weight"]) for row in spec["adapters"]] == [
+        ("sft/result", 0.3), ("other/result", 0.7),
+    ]  # fmt: skip
+    assert {"sft", "other"} <= {*job.needs}
+
+
+def test_adapters_below_all_are_merged_first(checked: Checked) -> None:
+    text = """
+    sft one from sft { data = rows, duration = 2 steps, lora {} }
+    sft two from sft { data = rows, duration = 2 steps, lora {} }
+    merge soup from one, two { method = cat }
+    """
+    spec = document(jobs_of(checked, text)["soup"], "merge.json")
+    assert [path.partition("-")[2] for path in spec["below"]] == ["sft/result"]
+    assert [row["adapter"].partition("-")[2] for row in spec["adapters"]] == ["one/result", "two/result"]
+
+
+@pytest.mark.parametrize(("text", "code", "part"), [
+    ("from sft, other { method = slerp }", "FT012", "merges whole models, and these are adapters"),
+    ("from sft, other { method = model_stock }", "FT012", "merges whole models"),
+    ("from sft { method = cat }", "FT012", "two adapters or more"),
+    ('from sft, other { method = cat, base = file("base") }', "FT012", "have their base already"),
+    ("from sft, other { method = ties }", "FT012", "needs a `density`"),
+    ("from sft, other { method = ties(density = 50%), densities = [50%, 50%] }", "FT012", "one density for all"),
+    ("from sft, other { method = linear(normalize = true) }", "FT012", "weights as they are"),
+    ("from sft, other { method = cat, weights = [1] }", "FT012", "there are 1 `weights`, and 2 adapters"),
+    ("from sft, other { method = linear, weights = [1, -1] }", "FT012", "one is negative"),
+    ("from sft, other { method = cat, legacy = true }", "FT012", "safetensors"),
+    ("from sft, other { method = cat, quantize { bits = 4 } }", "", "not quantised"),
+    ('from sft { models = [adapter(file("x"), base = file("a"))], method = cat }', "FT622", "different base models"),
+    ('{ models = [file("a"), file("a")], method = cat }', "FT012", "merges adapters, and these are whole models"),
+])  # fmt: skip
+def test_adapters_that_cannot_be_combined_are_refused(text: str, code: str, part: str, checked: Checked) -> None:
+    outcome = checked(f"{ADAPTERS}\nmerge soup {text}", FILES)
+    assert any(part in one.message for one in outcome.found if not code or one.code == code), outcome.found
 
 
 @pytest.mark.parametrize(("text", "environment", "kind"), [

@@ -154,3 +154,56 @@ def test_every_parameter_is_one_of_its_class(checked: Callable[..., Outcome]) ->
         for name in document(outcome, stage).keys() - {"data", "peft", "adapter_name_or_path"}:
             assert {config, "ModelConfig"} & set(schema[name].get("classes", (config,))), name
     assert document(outcome, "s")["loss_type"] == ["sigmoid", "sft"]
+
+
+CARDS = """
+engine = trl
+duration = 8 steps
+template = qwen3_nothink
+max_len = 64
+model = scratch(architecture = {family}, hidden = 32, layers = 2, heads = 2, vocab = 300)
+data = file("rows.jsonl")
+"""
+SPLIT = "hardware { gpu = h100(80GB), count = 8 }, parallel { strategy = fsdp2, tensor = 2 }, batch { global = 16, micro = 4 }"
+
+
+def test_split_tensors_times_fsdp2_are_loaded_in_parts(checked: Callable[..., Outcome]) -> None:
+    outcome = checked(CARDS.format(family="qwen3") + f"sft s {{ full {{}}, {SPLIT} }}", ROWS)
+    assert outcome.codes == []
+    found = document(outcome, "s")
+    assert found["distributed_config"] == {"tp_size": 2, "fsdp_size": 4}
+    assert found["save_only_model"] is True and found["gradient_accumulation_steps"] == 1
+    job = next(job for job in outcome.checked.jobs if job.key == "s")
+    assert not any(found.path.endswith("accelerate.yaml") for found in job.documents)
+    assert any("torch.distributed.run" in map(str, command.argv) for command in job.commands)
+
+
+def test_replicas_of_split_models(checked: Callable[..., Outcome]) -> None:
+    text = SPLIT.replace("tensor = 2", "tensor = 2, replicate = 2, offload = [optimizer, params]")
+    outcome = checked(CARDS.format(family="qwen3") + f"sft s {{ full {{}}, {text} }}", ROWS)
+    assert document(outcome, "s")["distributed_config"] == {
+        "tp_size": 2, "fsdp_size": 2, "dp_replicate_size": 2, "fsdp_cpu_offload": True,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("stage", "key"),
+    [
+        (f"sft s {{ lora {{}}, {SPLIT} }}", "`lora` adds some that it does not split"),
+        (f'dpo s {{ full {{}}, data = file("pairs.jsonl"), {SPLIT} }}', "not in `dpo`"),
+        (f"sft s {{ full {{}}, {SPLIT}, launch {{ retries = 1 }} }}", "saves no optimizer"),
+        (f"sft s {{ full {{}}, {SPLIT}, save {{ resumable = true }} }}", "saves no optimizer"),
+        (f"sft s {{ full {{}}, {SPLIT}, launch {{ with = accelerate }} }}", "started by torchrun"),
+        (f"sft s {{ full {{}}, {SPLIT.replace('gpu = h100(80GB)', 'gpu = none')} }}", "refuses split tensors on CPU"),
+        (f"sft s {{ full {{}}, {SPLIT.replace('micro = 4', 'micro = 2')} }}", "query and key norms anew"),
+        (f"sft s {{ full {{}}, engine = llamafactory, {SPLIT} }}", "`fsdp2` cannot split tensors"),
+    ],
+)
+def test_what_split_tensors_cannot(stage: str, key: str, checked: Callable[..., Outcome]) -> None:
+    outcome = checked(CARDS.format(family="qwen3") + stage, ROWS)
+    assert any(key in diagnostic.message for diagnostic in outcome.found), outcome.found
+
+
+def test_models_without_head_norms_accumulate_when_split(checked: Callable[..., Outcome]) -> None:
+    text = SPLIT.replace("micro = 4", "micro = 2")
+    assert checked(CARDS.format(family="llama") + f"sft s {{ full {{}}, {text} }}", ROWS).codes == []

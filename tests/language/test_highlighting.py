@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,16 @@ def test_both_know_every_kind_of_stage() -> None:
     assert set(STAGES.split("|")) == kinds
     named = GRAMMAR["repository"]["blocks"]["patterns"]
     assert all(f"{'|'.join(STAGES.split('|'))}" in pattern["match"] for pattern in named[:2])
+
+
+def test_the_sublime_syntax_is_made_from_the_grammar() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import sublime; print(sublime.text(), end='')"],
+        cwd=ROOT / "grammar", capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert (ROOT / "grammar" / "ft.sublime-syntax").read_text(encoding="utf-8") == done.stdout, (
+        "python grammar/sublime.py"
+    )
 
 
 @pytest.fixture(scope="module")

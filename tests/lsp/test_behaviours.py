@@ -104,6 +104,43 @@ COMPLETIONS = {
     "files to include": (RECIPE + 'include "⌖"', {"recipes/"}, {"rows.jsonl", "recipe.ft2"}),
     "stages to wait for": (at("after = ⌖"), {"support", "dpo"}, {"true"}),
     "a dotted key of a stage in a profile": (RECIPE + "profile p { base.optim.schedule = ⌖ }", {"cosine"}, {"lr"}),
+    "metrics of a goal": (
+        RECIPE + "search { goal = minimize(⌖) }",
+        {"base.eval_loss", "dpo.last_loss"},
+        {"support.size"},
+    ),
+    "metrics of a stage in a goal": (
+        RECIPE + "eval e from base { data = support.eval, metrics = [rouge] }\nsearch { goal = maximize(e.⌖) }",
+        {"rouge_l", "loss", "seconds"},
+        {"eval_loss", "path"},
+    ),
+    "scores of a gate": (
+        RECIPE + "eval e from base { data = support.eval, metrics = [rouge], gate { ⌖ } }",
+        {"rouge_l", "loss"},
+        {"at_least"},
+    ),
+    "bounds of a gate": (
+        RECIPE + "eval e from base { metrics = [rouge], gate { rouge_l = ⌖ } }",
+        {"at_least", "no_worse"},
+        {"rouge"},
+    ),
+    "distributions": (at("optim { lr ~ ⌖ }"), {"log", "uniform", "choice"}, {"auto", "width"}),
+    "profiles of a search": (RECIPE + "profile ~ choice(⌖)", {"small"}, {"first", "width"}),
+    "the best trial": (RECIPE + "sft x from base { settings = ⌖ }", {"search.best", "base"}, {"hf"}),
+    "adapted layers": (at("lora { targets = ⌖ }"), {"all"}, {"auto"}),
+    "columns of the rows": (
+        RECIPE.replace("holdout", 'columns { prompt = "⌖" }, holdout'),
+        {"instruction", "output"},
+        {"base"},
+    ),
+    "columns of a reward": (
+        RECIPE + 'grpo { model = base, data = support, duration = 1 epoch, rewards = [exact("⌖")] }',
+        {"answer", "instruction"},
+        {"rows.jsonl"},
+    ),
+    "files of a reward": (RECIPE + 'grpo { rewards = [python("⌖")] }', {"rows.jsonl"}, {"answer"}),
+    "the folder of a stage in a text": (RECIPE + 'shell s { run = "ls {base.⌖}" }', {"ls {base.path}"}, {"ls {base}"}),
+    "names of target options": (RECIPE + "target = slurm(⌖)", {"partition", "account", "time"}, {"sbatch"}),
     "an unclosed string": (at('data = file("ro⌖'), {"rows.jsonl"}, set()),
 }
 
@@ -132,7 +169,8 @@ HOVERS = {
                                                      ["a whole number", "lora_rank", "value: `8`"]),
     "a key of the plan": (at("pre⌖cision = auto"), ["value: `bf16`", "plan:"]),
     "a block": (RECIPE.replace("lora     {", "lo⌖ra     {"), ["rank", "alpha"]),
-    "a stage: its doc and its plan": (RECIPE.replace("sft base", "s⌖ft base"), ["Learns to answer.", "batch: 64 global"]),
+    "a stage: its doc and its plan": (RECIPE.replace("sft base", "s⌖ft base"),
+                                       ["Learns to answer.", "batch: 64 global", "time:", "GiB"]),
     "a stage where it is used": (RECIPE.replace("from base", "from ba⌖se"), ["sft base", "Learns to answer."]),
     "a let where it is used": (RECIPE.replace("rank = width", "rank = wi⌖dth", 1), ["let width = 8"]),
     "a key where it is used": (RECIPE.replace("2 * rank", "2 * ra⌖nk"), ["lora.rank = width"]),

@@ -33,10 +33,42 @@ class Sharded(TrainerCallback):
         AcceleratorState.__init__ = init
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        parameters = list(model.parameters())
-        own = sum(getattr(one, "to_local", lambda one=one: one)().numel() for one in parameters)
-        counts = {"own": own, "all": sum(one.numel() for one in parameters)}
-        Path(f"rank-{args.process_index}.json").write_text(json.dumps(counts), encoding="utf-8")
+        count_parameters(args, model)
+
+
+class Split(TrainerCallback):
+    """Tensors split over ranks of a CPU: accelerate's check of its parallelism wants several GPUs. Leaves `rank-N.json` too."""
+
+    def __init__(self) -> None:
+        from accelerate.parallelism_config import ParallelismConfig
+
+        ParallelismConfig._validate_accelerator = lambda *_: None
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        count_parameters(args, model)
+
+
+def count_parameters(args: Any, model: Any) -> None:
+    """`rank-N.json`: parameters that a rank holds, and parameters there are."""
+    parameters = list(model.parameters())
+    own = sum(getattr(one, "to_local", lambda one=one: one)().numel() for one in parameters)
+    counts = {"own": own, "all": sum(one.numel() for one in parameters)}
+    Path(f"rank-{args.process_index}.json").write_text(json.dumps(counts), encoding="utf-8")
+
+
+class Logits(TrainerCallback):
+    """Leaves `logits.pt` in the stage's folder: token ids, and the logits of the model at the end, before it is saved."""
+
+    def on_train_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        import torch
+
+        ids, training = torch.arange(5, 17).unsqueeze(0), model.training
+        with torch.no_grad():  # by all ranks: each holds a part of the weights
+            logits = model.eval()(input_ids=ids).logits
+        model.train(training)
+        logits = logits.full_tensor() if hasattr(logits, "full_tensor") else logits
+        if args.process_index == 0:
+            torch.save({"ids": ids, "logits": logits.float().clone()}, Path(args.output_dir).parent / "logits.pt")
 
 
 class Alone(TrainerCallback):

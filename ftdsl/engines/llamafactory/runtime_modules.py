@@ -8,7 +8,7 @@ TRAIN = (PROGRAM, "train")
 
 MODULES = (
     "__init__", "actions", "anomalies", "chat", "checkpoints", "events", "extend", "failures", "guard", "guarded", "inject",
-    "judges", "labels", "llamafactory", "measure", "proof", "ramp", "replace_trainers", "report", "shipping", "show", "stage",
-    "stale_locks", "tokens", "trainer", "training", "watch", "watchdog",
+    "judges", "labels", "llamafactory", "measure", "proof", "ramp", "replace_trainers", "report", "row_parts", "shipping", "show",
+    "stage", "stale_locks", "tokens", "trainer", "training", "watch", "watchdog",
 )  # fmt: skip
 """`runtime/llamafactory.py` and what it imports."""

@@ -51,8 +51,8 @@ def _beside(context: StageContext, documents: list[Document], name: str, block: 
     """A file that the lowering put beside the parameters. `settings` are the author's own keys (`deepspeed { }`), which are held
     to some rules for files: a key that is passed through may contradict the rest. Not those with an error already: a mistake is
     reported once."""
-    found = next((document for document in documents if document.path.endswith(f"/{name}")), None)
-    if found is None:
+    document = next((document for document in documents if document.path.endswith(f"/{name}")), None)
+    if document is None:
         return None
     stage = context.stage
     given = {
@@ -63,7 +63,7 @@ def _beside(context: StageContext, documents: list[Document], name: str, block: 
     }
     errors = {one.span for one in context.session.sink if one.severity is Severity.ERROR and one.span}
     kept = {path: one for path, one in given.items() if one.span not in errors and one.key not in errors}
-    return view.Document(name, found.data, kept, stage.span, ours=True)
+    return view.Document(name, document.data, kept, stage.span, ours=True)
 
 
 def config_of(context: StageContext, params: Mapping[str, Any], beside: Mapping[str, view.Document | None]) -> Config:

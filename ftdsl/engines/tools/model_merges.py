@@ -20,6 +20,7 @@ from ftdsl.record import replace
 PROGRAM = "runtime/merge_models.py"
 MODULES = ("__init__", "checkpoints", "events", "merge_models", "proof", "report", "shipping")
 NEEDS_BASE = ("ties", "dare", "task_arithmetic", "model_stock")
+OF_ADAPTERS = ("cat", "svd")
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
 
@@ -102,6 +103,8 @@ def _name(model: ModelRef) -> str:
 def _check(context: StageContext, models: Sequence[ModelRef]) -> None:
     """What cannot be merged, before anything starts."""
     method = context.name("method")
+    if method in OF_ADAPTERS:
+        context.refuse("method", f"`{method}` merges adapters, and these are whole models", "write `method = linear`")
     if method == "slerp" and len(models) != 2:
         context.refuse(
             "method", f"`slerp` is between two models, and these are {len(models)}", "write `method = linear`"

@@ -12,10 +12,11 @@ from typing import Any
 from ftdsl import catalog
 from ftdsl.engines.shared.chat_template import template_of_base
 from ftdsl.environments import Versions
-from ftdsl.language.values import Amount
+from ftdsl.language.values import Amount, Term
 from ftdsl.plan.engine import ZERO, Layout
 from ftdsl.plan.world import World
 from ftdsl.recipe.recipe import Stage
+from ftdsl.recipe.rules.post_training import on_policy
 from ftdsl.record import frozen
 
 NAME, TITLE = "trl", "TRL"
@@ -68,11 +69,16 @@ class TrlAbilities:
 
     def generates(self, stage: Stage) -> bool:
         """On-policy stages train on the tokens that they generate."""
-        return stage.kind in ("grpo", "distill")
+        return stage.kind == "grpo" or (stage.kind == "distill" and stage.settings.get("teacher") is not None)
 
     def setup(self, stage: Stage, layout: Layout) -> Mapping[str, Any]:
-        """Dtypes, loss, additional frozen models."""
-        return {**_precision(layout), **_objective(stage, layout), "generated": 0}
+        """Dtypes, loss, additional frozen models, and the answers that it trains on."""
+        precision = _precision(layout)
+        answers = _answers(stage) if self.generates(stage) else {}
+        return {
+            **precision, **_objective(stage, layout), **answers, "loss": _loss(stage), "generated": 0,
+            "reference_dtype": precision["base_dtype"],
+        }  # fmt: skip
 
     def template(self, base: Any, versions: Versions) -> tuple[str, str]:
         """By the family of the model, from the list of chat formats in the catalogue."""
@@ -95,10 +101,42 @@ def _precision(layout: Layout) -> dict[str, Any]:
 
 def _objective(stage: Stage, layout: Layout) -> dict[str, Any]:
     """The loss, and a copy of the model as reference unless an adapter can be switched off."""
-    if stage.kind in ("grpo", "distill"):
-        own_copy = layout.method == "full" and bool(stage.settings.get("beta"))
-        return {"references": int(own_copy or stage.settings.get("teacher") is not None)}
+    if stage.kind == "grpo":
+        return {"references": int(layout.method == "full" and bool(stage.settings.get("beta")))}
     if stage.kind not in ("dpo", "kto", "reward"):
         return {}
     adapter_off = layout.method != "full" and stage.settings.get("reference") is None
     return {"objective": stage.kind, "references": 0 if stage.kind == "reward" or adapter_off else 1}
+
+
+def _loss(stage: Stage) -> str:
+    """TRL's trainers work log-probabilities out in tiles (trl/trainer/utils.py: add_fused_lm_head, 1.16.0)."""
+    if stage.kind == "reward":
+        return "score"
+    return "trl_pairs" if stage.kind == "distill" and stage.settings.get("teacher") is not None else "trl_tiles"
+
+
+VLLM_MEMORY = 0.3
+"""Share of a GPU that vLLM takes beside the training (trl/trainer/grpo_config.py, vllm_gpu_memory_utilization)."""
+
+
+def _answers(stage: Stage) -> dict[str, Any]:
+    """Tokens of an answer, who writes it, and how often: once for all inner epochs; in distillation for a share of the steps."""
+    get, option = stage.settings.get, stage.settings.get("backend")
+    rounds = int(get("inner_epochs") or 1)
+    share = on_policy(stage.settings) if stage.kind == "distill" else 1 / rounds
+    served = isinstance(option, Term) and option.name == "vllm"
+    found: dict[str, Any] = {"rollout": int(get("generate.max_new_tokens") or ANSWER), "rollout_share": share}
+    found["nucleus"] = (get("generate.top_p") or 1) < 1
+    if served:
+        colocated = option.options.get("url") is None
+        share_of_gpu = option.options.get("gpu_memory") or VLLM_MEMORY
+        found |= {"vllm": True, "served": float(getattr(share_of_gpu, "number", share_of_gpu)) if colocated else 0.0}
+    if stage.kind == "grpo":
+        old = served or rounds > 1  # probabilities before any update of these answers
+        found["extra_forwards"] = (bool(get("beta")) + old) / rounds
+    return found
+
+
+ANSWER = 512
+"""TRL's own default length (trl/trainer/grpo_config.py, max_completion_length)."""

@@ -19,14 +19,14 @@ PROGRAM = "runtime/trl.py"
 
 MODULES = (
     "__init__", "actions", "anomalies", "balanced", "checkpoints", "events", "extend", "failures", "guard", "guarded",
-    "inject", "judges", "labels", "measure", "proof", "ramp", "report", "rewards", "sandbox", "shipping", "stage",
+    "inject", "judges", "labels", "measure", "proof", "ramp", "report", "rewards", "row_parts", "sandbox", "shipping", "stage",
     "stale_locks", "trainer", "training", "trl", "tuners", "tuning", "watch", "watchdog",
 )  # fmt: skip
 """`runtime/trl.py` and what it imports."""
 
 MODEL = (
     "model_name_or_path", "model_revision", "trust_remote_code", "dtype", "attn_implementation", "load_in_4bit", "load_in_8bit",
-    "bnb_4bit_quant_type", "use_bnb_nested_quant", "adapter_name_or_path",
+    "bnb_4bit_quant_type", "use_bnb_nested_quant", "adapter_name_or_path", "distributed_config",
 )  # fmt: skip
 """Parameters about the model, the first group of the document."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ftdsl.engines.engine import Engine
 from ftdsl.engines.trl.abilities import NAME, TrlAbilities
+from ftdsl.engines.trl.documents import PROGRAM
 from ftdsl.engines.trl.merging import merge, score
 from ftdsl.engines.trl.parameters import parameters
 from ftdsl.engines.trl.training import STAGES, train
@@ -23,7 +24,9 @@ ENGINE = Engine(
     unsupported=UNSUPPORTED,
     package=NAME,
     probe="trl",
+    show=(PROGRAM, "show"),
     parameters=parameters,
+    splits_tensors=("fsdp2",),
     requirements=REQUIREMENTS,
     linted=True,
     distributions=(

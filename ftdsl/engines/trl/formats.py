@@ -19,20 +19,20 @@ def spec(context: StageContext) -> dict[str, Any]:
     if context.stage.kind == "pretrain" or not name:
         return {}
     own = context.plan.recipe.templates.get(name)
-    found = _own(template_of(context, own)) if own else _listed(name)
-    if found is None:
+    template = _own(template_of(context, own)) if own else _listed(name)
+    if template is None:
         context.refuse("template", f"the texts of the template `{name}` are not known for {context.engine.title}")
         return {}
     if (system := context.get("system")) is not None:
-        found["default_system"] = str(system)
+        template["default_system"] = str(system)
     thinking = context.get("thinking")
     if isinstance(thinking, bool):
-        found["thinking"] = thinking
+        template["thinking"] = thinking
     elif isinstance(thinking, Term):  # mixed
-        found["thinking"] = None
+        template["thinking"] = None
     if context.get("keep_thinking"):
-        found["keep_thinking"] = True
-    return found
+        template["keep_thinking"] = True
+    return template
 
 
 def _listed(name: str) -> dict[str, Any] | None:
@@ -49,7 +49,7 @@ def _listed(name: str) -> dict[str, Any] | None:
 
 def _own(template: dict[str, Any]) -> dict[str, Any]:
     """A template of the recipe: each part is one text; a system prompt without a format is written like a user's turn."""
-    found: dict[str, Any] = {name: template[name] for name in ("name", "default_system", "stop") if name in template}
-    found |= {name: [template[name]] for name in ("user", "assistant", "system", "tool", "prefix") if name in template}
-    found.setdefault("system", found.get("user", ["{{content}}"]))
-    return found
+    parts: dict[str, Any] = {name: template[name] for name in ("name", "default_system", "stop") if name in template}
+    parts |= {name: [template[name]] for name in ("user", "assistant", "system", "tool", "prefix") if name in template}
+    parts.setdefault("system", parts.get("user", ["{{content}}"]))
+    return parts

@@ -9,6 +9,7 @@ from ftdsl.engines.shared import overlay, parallel, runtime_spec
 from ftdsl.engines.shared.assemble import job_of, result_of, title_of
 from ftdsl.engines.shared.card import card_of
 from ftdsl.engines.shared.gates import gate_command, gates_of
+from ftdsl.engines.shared.merging import merges_reward_model, refuse_quantised
 from ftdsl.engines.shared.parallel import PYTHON
 from ftdsl.engines.shared.stage_context import StageContext
 from ftdsl.engines.shared.trainer.compute import use_cpu
@@ -17,7 +18,7 @@ from ftdsl.engines.trl.documents import MODULES, PROGRAM, yaml_of
 from ftdsl.engines.trl.lowerings.compute import precision
 from ftdsl.engines.trl.lowerings.start import model, quantisation
 from ftdsl.engines.trl.rows import Rows, block
-from ftdsl.language.values import StageRef, Term
+from ftdsl.language.values import Term
 
 _MERGED = frozenset({"dtype", "shards", "tokenizer.resize"})
 
@@ -26,13 +27,11 @@ def merge(context: StageContext) -> Job:
     """Each adapter in order, by PEFT's merge_and_unload."""
     overlay.refuse_unlowered(context, lowerings.names(lowerings.MERGING))
     limits.check(context, limits.MERGING)
-    if context.is_explicit("quantize.bits") or context.is_explicit("quantize.scheme"):
-        help = "write a `quantize` stage after it"
-        context.refuse("quantize", "adapters can be merged only into weights that are not quantised", help)
+    refuse_quantised(context)
     params: dict[str, Any] = model(context) | overlay.params(context, "merge", only=_MERGED)
     params.setdefault("dtype", "auto")
     params["output_dir"] = result_of(context)
-    data: dict[str, Any] = {"kind": "reward"} if _scores(context) else {"kind": "merge"}
+    data: dict[str, Any] = {"kind": "reward"} if merges_reward_model(context) else {"kind": "merge"}
     if isinstance(push := context.get("push"), Term):
         params["hub_model_id"] = push.options["id"]
         data |= {"private": True} if push.options.get("private") else {}
@@ -70,10 +69,3 @@ def score(context: StageContext) -> Job:
         commands.append(gate_command(context, documents, gates))
     title = title_of(context, "evaluation")
     return job_of(context, documents, commands, rows.inputs, "metrics", title, gates, runtime=MODULES)
-
-
-def _scores(context: StageContext) -> bool:
-    """Whether the stage merges a reward model."""
-    start = context.stage.start
-    last = (start.adapters[-1] if start.adapters else start.base) if start else None
-    return isinstance(last, StageRef) and context.plan.stage(last.key).stage.kind == "reward"

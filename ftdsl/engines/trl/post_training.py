@@ -58,7 +58,7 @@ def _model(context: StageContext, value: Any) -> dict[str, Any]:
     lineage = context.plan.stage(value.key).stage.result if isinstance(value, StageRef) else lineage_of(context, value)
     if lineage is None:
         return {"model": ""}  # reported as a wrong hand-off
-    found: dict[str, Any] = {"model": context.paths.model(lineage.base)}
+    teacher: dict[str, Any] = {"model": context.paths.model(lineage.base)}
     if lineage.adapters:
-        found["adapters"] = [context.paths.adapter(adapter) for adapter in lineage.adapters]
-    return found
+        teacher["adapters"] = [context.paths.adapter(adapter) for adapter in lineage.adapters]
+    return teacher

@@ -54,7 +54,7 @@ class Rows:
 
     def _outside(self, item: Term, settings: Settings, key: str) -> dict[str, Any]:
         """A file or a hub's data set that the stage reads itself."""
-        found: dict[str, Any] = {}
+        source: dict[str, Any] = {}
         if item.name == "file":
             written = str(item.options["path"])
             if written.startswith(CLOUDS) or "entry" in item.options:
@@ -62,13 +62,13 @@ class Rows:
                 self.context.refuse(key, why, "read it in a `data` stage")
             if not written.startswith("run://"):
                 self.inputs.append(written)
-            found["file"] = seen_from_run(written)
+            source["file"] = seen_from_run(written)
         elif item.name == "hf":
-            found["hub"] = str(item.options["id"])
+            source["hub"] = str(item.options["id"])
         else:
             why = f"{self.context.engine.title} stages do not read from `{item.name}()`"
             self.context.refuse(key, why, "read it in a `data` stage")
-        return found | {name: value for name in _OPTIONS if (value := settings.get(name)) is not None}
+        return source | {name: value for name in _OPTIONS if (value := settings.get(name)) is not None}
 
 
 def block(context: StageContext, rows: Rows) -> dict[str, Any]:

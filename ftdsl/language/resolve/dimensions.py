@@ -175,15 +175,21 @@ def _range(
         return None
     unit, factor = _unit(low if low.dimension else high)
     whole = _is_whole(low, high, _key_of(key, scope))
-    found = Dimension(
+    dimension = Dimension(
         name, key, "log" if word == "log" else "uniform", value.span,
         float(exact(low.number / factor)), float(exact(high.number / factor)), unit, whole=whole,
     )  # fmt: skip
-    return _with_options(ev, found, named, factor, low, scope, sink)
+    return _with_options(ev, dimension, named, factor, low, scope, sink)
 
 
 def _with_options(
-    ev: Evaluator, found: Dimension, named: dict[str, tree.Argument], factor: float, low: Num, scope: Scope, sink: Sink
+    ev: Evaluator,
+    dimension: Dimension,
+    named: dict[str, tree.Argument],
+    factor: float,
+    low: Num,
+    scope: Scope,
+    sink: Sink,
 ) -> Dimension | None:
     for option, argument in named.items():
         raw = ev.natural(argument.value, scope, sink)
@@ -194,17 +200,19 @@ def _with_options(
             return None
         number = float(exact(raw.number / factor))
         if option == "step":
-            if not 0 < number <= found.high - found.low or found.kind == "log":
-                text = "`log()` has no steps" if found.kind == "log" else "a step is more than 0 and fits in the range"
+            if not 0 < number <= dimension.high - dimension.low or dimension.kind == "log":
+                text = (
+                    "`log()` has no steps" if dimension.kind == "log" else "a step is more than 0 and fits in the range"
+                )
                 sink.error("FT003", text, argument.span)
                 return None
-            found = replace(found, step=number)
-        elif not found.low <= number <= found.high:
+            dimension = replace(dimension, step=number)
+        elif not dimension.low <= number <= dimension.high:
             sink.error("FT003", f"`first` is within the range, not `{raw.written}`", argument.value.span)
             return None
         else:
-            found = replace(found, first=found.text(number))
-    return found
+            dimension = replace(dimension, first=dimension.text(number))
+    return dimension
 
 
 def _same_unit(left: Num, right: Num) -> bool:
@@ -229,8 +237,8 @@ def _unit(bound: Num) -> tuple[str, float]:
 def _key_of(key: str, scope: Scope) -> Key | None:
     from ftdsl.language.resolve import keys
 
-    found = keys.find(scope.view.kind if scope.view else "file", tuple(key.split("."))) if scope.own else None
-    return found if isinstance(found, Key) else None
+    entry = keys.find(scope.view.kind if scope.view else "file", tuple(key.split("."))) if scope.own else None
+    return entry if isinstance(entry, Key) else None
 
 
 def _is_whole(low: Num, high: Num, key: Key | None) -> bool:
@@ -252,9 +260,9 @@ def value_of(dimension: Dimension, value: tree.Expression, text: str, sink: Sink
     """What a trial's text stands for: the choice where it is written, or a number; None, and reported, when it is neither."""
     if dimension.kind == "choice" and isinstance(value, tree.Call):
         items = [argument.value for argument in value.arguments if argument.name is None]
-        found = next((item for item in items if " ".join(item.span.text.split()) == text), None)
-        if found is not None:
-            return found
+        item = next((item for item in items if " ".join(item.span.text.split()) == text), None)
+        if item is not None:
+            return item
     elif dimension.kind != "choice":
         try:
             number = dimension.number(text)
@@ -273,11 +281,11 @@ def candidates(dimension: Dimension, value: tree.Expression, sink: Sink) -> Iter
     if isinstance(value, tree.Call) and value.arguments and isinstance(span := value.arguments[0].value, tree.Binary):
         ends = [span.left.span, span.right.span]
     for at, text in enumerate(dimension.choices or (dimension.text(dimension.low), dimension.text(dimension.high))):
-        found = value_of(dimension, value, text, sink)
-        if isinstance(found, Num):
-            yield replace(found, span=ends[at], written=ends[at].text if ends[at] is not value.span else text)
-        elif found is not None:
-            yield found
+        term = value_of(dimension, value, text, sink)
+        if isinstance(term, Num):
+            yield replace(term, span=ends[at], written=ends[at].text if ends[at] is not value.span else text)
+        elif term is not None:
+            yield term
 
 
 def names_in(layers: Sequence[Layer]) -> dict[int, str]:

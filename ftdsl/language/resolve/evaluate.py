@@ -455,8 +455,10 @@ class Evaluator:
             return None
         if id(value) not in self._dimensions:
             name = self.dimension_names.get(id(owner), key)
-            found = dimensions.read(self, value, name, key, scope, self.session.sink)
-            self._dimensions[id(value)] = dimensions.with_own_value(self, found, owner, scope, sink) if found else None
+            dimension = dimensions.read(self, value, name, key, scope, self.session.sink)
+            self._dimensions[id(value)] = (
+                dimensions.with_own_value(self, dimension, owner, scope, sink) if dimension else None
+            )
         return self._dimensions[id(value)]
 
 

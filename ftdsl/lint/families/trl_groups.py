@@ -220,7 +220,7 @@ def _constant(config: Config) -> Iterator[str]:
     """Why each reward that has no spread has none."""
     answer, weights = config.number("max_completion_length") or 0, config.value("reward_weights")
     for at, reward in enumerate(_rewards(config)):
-        spec = reward if isinstance(reward, Mapping) else {"kind": str(reward)}
+        spec = reward if isinstance(reward, Mapping) and "kind" in reward else {"kind": str(reward)}
         if isinstance(weights, list) and at < len(weights) and weights[at] == 0:
             yield f"`{spec['kind']}` {_LOGGED}"
         elif spec["kind"] == "get_soft_overlong_punishment" and answer <= 1024:

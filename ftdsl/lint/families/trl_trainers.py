@@ -43,8 +43,8 @@ def _any(config: Config) -> Iterator[Refusal]:
     if config.on("fp16_full_eval") and config.on("bf16_full_eval"):
         yield "fp16_full_eval", "an evaluation cannot be in fp16 and in bf16", "keep one of them"
     yield from _odd(config)
-    targets = config.value("lora_target_modules") or _table(config, "peft").get("target_modules") or ()
-    if config.trainer != "reward" and "lm_head" in ([targets] if isinstance(targets, str) else targets):
+    targets = config.value("lora_target_modules") or _table(config, "peft").get("target_modules")
+    if config.trainer != "reward" and "lm_head" in (targets if isinstance(targets, list) else [targets]):
         name = "lora_target_modules" if config.has("lora_target_modules") else "peft"
         yield name, "an adapter on `lm_head` is never trained: the loss reads its weight directly", "drop `lm_head`"
     kwargs = _table(config, "gradient_checkpointing_kwargs")

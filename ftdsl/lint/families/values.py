@@ -64,6 +64,8 @@ def _shape(name: str, value: Any, wanted: str) -> str:
     if wanted.startswith(("list[float]", "list[int]")):
         items = value if isinstance(value, list) else [value] if isinstance(value, str) else None
         return "" if items is not None and all(_number(item) for item in items) else "a list of numbers"
+    if wanted.startswith("list[str]") and not isinstance(value, list | str):
+        return "a list"
     table = wanted.startswith("dict") and name not in _ALSO_TEXT
     if table and isinstance(value, str) and not value.strip().startswith("{") and not value.endswith(".json"):
         return "a table"

@@ -203,7 +203,7 @@ def gates_are_measured(recipe: Recipe, session: Session) -> None:
     for stage in recipe.stages:
         if stage.kind != "eval":
             continue
-        scores = set(_measured(stage, recipe, session))
+        scores = set(measured_scores(stage, recipe, session))
         tasks = tuple(f"{name}_" for name in scores)
         for metric in stage.settings.inside("gate"):
             if metric in scores or metric.startswith(tasks) or f"gate.{metric}" in stage.unknown:
@@ -214,7 +214,7 @@ def gates_are_measured(recipe: Recipe, session: Session) -> None:
             session.sink.error("FT068", f"`{stage.name}` does not measure `{metric}`", span, help=help)
 
 
-def _measured(stage: Stage, recipe: Recipe, session: Session) -> Iterator[str]:
+def measured_scores(stage: Stage, recipe: Recipe, session: Session) -> Iterator[str]:
     """The scores of an `eval` stage; those of a benchmark may have an ending."""
     members = stage.settings.names("metrics") or ["loss"]
     for member in members:
@@ -234,6 +234,7 @@ __all__ = [
     "best_by_is_measured",
     "gates_are_measured",
     "held_out_is_there",
+    "measured_scores",
     "own_files_are_there",
     "own_scorers",
     "task_file",

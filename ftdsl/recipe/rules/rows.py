@@ -125,7 +125,7 @@ def _is_all(recipe: Recipe, stage: Stage | None, session: Session) -> bool:
     sources = list(named(stage.settings, "source")) if stage is not None and stage.kind == "data" else []
     settings = [stage.settings] if stage is not None else []
     settings += [settings_of(source) for source in sources if isinstance(source, Term)]
-    several = any(one.values.get(key) is not None for one in settings for key in ("repeat", "sample", "weight"))
+    several = any(entry.values.get(key) is not None for entry in settings for key in ("repeat", "sample", "weight"))
     return bool(sources) and not several and all(0 < len(_files(recipe, source, session)) < FILES for source in sources)
 
 

@@ -191,12 +191,18 @@ def members(id: str) -> Iterator[int]:
             continue
 
 
-def _left(stage: Path) -> int:
-    """The exit status a stage left; where it left none it was killed."""
+def left(stage: Path) -> int | None:
+    """The exit status that a stage left; None where it left none."""
     try:
         return int((stage / EXIT).read_text(encoding="ascii"))
     except (OSError, ValueError):
-        return 128 + signal.SIGKILL
+        return None
+
+
+def _left(stage: Path) -> int:
+    """The exit status a stage left; where it left none it was killed."""
+    status = left(stage)
+    return 128 + signal.SIGKILL if status is None else status
 
 
 def _signal(send: Callable[[int, int], None], target: int, number: signal.Signals) -> None:

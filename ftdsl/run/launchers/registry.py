@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from ftdsl.run.launchers.launcher import Handle, Launcher, QueueLauncher, Task
-from ftdsl.run.launchers.local import LocalLauncher, living
+from ftdsl.run.launchers.local import LocalLauncher, left, living
 from ftdsl.run.launchers.slurm import SlurmLauncher
 
 ENTRY_POINTS = "ftdsl.launchers"
@@ -54,6 +54,21 @@ def living_start(run: Path, stage: str) -> tuple[Launcher, Handle] | None:
         if handle is not None and launcher.poll(handle) is None:
             return launcher, handle
     return None
+
+
+def recorded_start(run: Path, stage: str, id: str) -> tuple[Launcher, Handle] | None:
+    """The start of this id, whoever made it, whether it lives or not; None where none is on record. Touches nothing."""
+    task = Task(run, stage, {})
+    for launcher in (LocalLauncher(), *_queues()):
+        handle = launcher.find(task)
+        if handle is not None and handle.id == id:
+            return launcher, handle
+    return None
+
+
+def exit_status(launcher: Launcher, handle: Handle) -> int | None:
+    """How a start that does not live ended; None where nothing is known of that. Touches nothing."""
+    return left(handle.log.parent) if isinstance(launcher, LocalLauncher) else launcher.poll(handle)
 
 
 def who_runs(run: Path, stage: str) -> int | str:

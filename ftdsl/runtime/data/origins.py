@@ -1,7 +1,7 @@
 """`python -m runtime.data origins SPEC.json PART ROW…`: where rows of a data stage's part came from.
 
 Rows are numbered from 0, in `PART.jsonl` of the stage's folder. Prints JSON: a list of `{"row": …, "where": "inputs/a.jsonl:17",
-"hash": "5f3c81…", "text": {…}}`. The sources are read until all are found; a part's lines are those of its sources.
+"hash": "5f3c81…", "text": {…}}`. The sources are read until all are lines; a part's lines are those of its sources.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ def hash_of(row: Any) -> str:
 def lines_of(path: str, rows: Iterable[int]) -> dict[int, bytes]:
     """Lines of a file that are not blank, by their number from 0."""
     wanted = set(rows)
-    found: dict[int, bytes] = {}
+    lines: dict[int, bytes] = {}
     with open(path, "rb") as file:
         for number, line in enumerate(line.strip() for line in file if line.strip()):
             if number in wanted:
-                found[number] = line
-                if len(found) == len(wanted):
+                lines[number] = line
+                if len(lines) == len(wanted):
                     break
-    return found
+    return lines
 
 
 def origins(spec: dict[str, Any], part: str, rows: Iterable[int]) -> list[dict[str, Any]]:

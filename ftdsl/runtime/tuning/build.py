@@ -58,22 +58,22 @@ def trainer(config: dict[str, Any], stage: Stage, part: Part, log: Log, callback
 
 
 def _mixins(kind: Kind, peft: dict[str, Any] | None) -> list[type]:
-    found: list[type] = [on_policy.OnFormat] if kind.generates else []
+    mixins: list[type] = [on_policy.OnFormat] if kind.generates else []
     if kind.config == "DistillationConfig":
-        found = [on_policy.PartlyOffPolicy]
+        mixins = [on_policy.PartlyOffPolicy]
     adapter = (peft or {}).get("peft_type")
     if adapter == ranks.TYPE:
-        found.append(ranks.Orthogonal)
+        mixins.append(ranks.Orthogonal)
     if adapter == MIXTURE:
         from ..balanced import Balanced
 
-        found.insert(0, Balanced)
-    return found
+        mixins.insert(0, Balanced)
+    return mixins
 
 
 def _callbacks(data: dict[str, Any], peft: dict[str, Any] | None, log: Log) -> list[Any]:
-    found = [ranks.callback(log)] if (peft or {}).get("peft_type") == ranks.TYPE else []
-    return [*found, on_policy.spread(log)] if "rewards" in data else found
+    callbacks = [ranks.callback(log)] if (peft or {}).get("peft_type") == ranks.TYPE else []
+    return [*callbacks, on_policy.spread(log)] if "rewards" in data else callbacks
 
 
 def _fields(kind: Kind, data: dict[str, Any], format: Format) -> dict[str, Any]:

@@ -9,18 +9,18 @@ from . import ranks
 
 CONFIG = (
     "model_name_or_path", "model_revision", "trust_remote_code", "dtype", "attn_implementation", "load_in_4bit", "load_in_8bit",
-    "bnb_4bit_quant_type", "use_bnb_nested_quant", "adapter_name_or_path",
+    "bnb_4bit_quant_type", "use_bnb_nested_quant", "adapter_name_or_path", "distributed_config",
 )  # fmt: skip
-"""Parameters about the model: TRL's ModelConfig, and the adapters below a new one."""
+"""Parameters about the model: TRL's ModelConfig, the adapters below a new one, and transformers' DistributedConfig."""
 
 
 def tokenizer_of(config: dict[str, Any]) -> Any:
     """The tokenizer beside the model."""
     from transformers import AutoTokenizer
 
-    found = AutoTokenizer.from_pretrained(config["model_name_or_path"], **_source(config))
-    found.padding_side = "right"
-    return found
+    tokenizer = AutoTokenizer.from_pretrained(config["model_name_or_path"], **_source(config))
+    tokenizer.padding_side = "right"
+    return tokenizer
 
 
 def _source(config: dict[str, Any]) -> dict[str, Any]:
@@ -45,6 +45,10 @@ def base_of(config: dict[str, Any], tokenizer: Any, *, scores: bool = False) -> 
             bnb_4bit_use_double_quant=bool(config.get("use_bnb_nested_quant")),
             bnb_4bit_compute_dtype=options["dtype"],
         )
+    if split := config.get("distributed_config"):
+        from transformers.distributed import DistributedConfig
+
+        options["distributed_config"] = DistributedConfig(**split)
     kind = transformers.AutoModelForSequenceClassification if scores else transformers.AutoModelForCausalLM
     options |= {"num_labels": 1} if scores else {}
     model = kind.from_pretrained(config["model_name_or_path"], **options)

@@ -57,13 +57,13 @@ class Orthogonal:
     def compute_loss(
         self: Any, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        found = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[misc]
+        outputs = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[misc]
         if not model.training:
-            return found
+            return outputs
         term = irregularity(tuner_of(model))
         if num_items_in_batch is not None:  # then the loss is a share of the step's, and not divided again
             term = term / self.current_gradient_accumulation_steps
-        return (found[0] + term, *found[1:]) if return_outputs else found + term
+        return (outputs[0] + term, *outputs[1:]) if return_outputs else outputs + term
 
     def log(self: Any, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs:
@@ -90,16 +90,16 @@ def callback(log: Log) -> Any:
 
     class Ranks(TrainerCallback):  # type: ignore[misc]
         def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-            found = tuner_of(model)
+            tuner = tuner_of(model)
             for name, value in {"total_step": state.max_steps, **schedule(state.max_steps)}.items():
-                setattr(found.peft_config[found.trainable_adapter_name], name, value)
-            found.rankallocator.set_total_step(state.max_steps)
+                setattr(tuner.peft_config[tuner.trainable_adapter_name], name, value)
+            tuner.rankallocator.set_total_step(state.max_steps)
 
         def on_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-            found = tuner_of(model)
-            found.update_and_allocate(state.global_step + 1)
-            if (state.global_step + 1) % found.peft_config[found.trainable_adapter_name].deltaT == 0:
-                setattr(found, AVERAGE, average(model))  # in between, what was taken away grows again for a few steps
+            tuner = tuner_of(model)
+            tuner.update_and_allocate(state.global_step + 1)
+            if (state.global_step + 1) % tuner.peft_config[tuner.trainable_adapter_name].deltaT == 0:
+                setattr(tuner, AVERAGE, average(model))  # in between, what was taken away grows again for a few steps
 
         def on_log(self, args: Any, state: Any, control: Any, model: Any = None, logs: Any = None, **_: Any) -> None:
             if logs and "loss" in logs:

@@ -38,12 +38,12 @@ class Shape:
 
     def read(self, row: Mapping[str, Any]) -> Row | None:
         """The conversation; None for a row that is malformed: turns out of order, or no answer."""
-        found = self._alpaca(row) if self.format == "alpaca" else self._chat(row)
-        if found is None or not found.messages:
+        conversation = self._alpaca(row) if self.format == "alpaca" else self._chat(row)
+        if conversation is None or not conversation.messages:
             return None
-        if not self.asks and len(found.messages) % 2 != (1 if self.pairs or self.labelled else 0):
+        if not self.asks and len(conversation.messages) % 2 != (1 if self.pairs or self.labelled else 0):
             return None
-        return found
+        return conversation
 
     def _part(self, row: Mapping[str, Any], part: str) -> Any:
         column = self.columns.get(part)

@@ -62,19 +62,8 @@ def _limited(rows: Any, source: dict[str, Any], limit: int | None) -> Any:
 
 def tokenise(rows: Any, data: dict[str, Any], key: str, kind: str, tokenizer: Any, format: Format, limit: int) -> Any:
     """Columns of ids by the kind of stage; malformed rows are left out. Raises: StageError when none is left."""
-    shapes = [
-        Shape(
-            source["format"],
-            source["columns"],
-            source.get("roles", {}),
-            kind in ("dpo", "reward"),
-            kind == "kto",
-            kind == "prompt",
-        )
-        for source in data[key]
-        for _ in range(source.get("repeat", 1))
-    ]
-    encode = _encoder(kind, data, tokenizer, format, limit)
+    shapes = [shape_of(source, kind) for source in data[key] for _ in range(source.get("repeat", 1))]
+    encode = encoder(kind, data, tokenizer, format, limit)
 
     def encoded(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         names = list(batch)
@@ -89,6 +78,18 @@ def tokenise(rows: Any, data: dict[str, Any], key: str, kind: str, tokenizer: An
     return made
 
 
+def shape_of(source: dict[str, Any], kind: str) -> Shape:
+    """How the rows of a source are read for a kind of stage."""
+    return Shape(
+        source["format"],
+        source["columns"],
+        source.get("roles", {}),
+        kind in ("dpo", "reward"),
+        kind == "kto",
+        kind == "prompt",
+    )
+
+
 def _processes(data: dict[str, Any], rows: int) -> int | None:
     number = min(int(data.get("processes", 1)), max(1, rows // 64))
     return number if number > 1 else None
@@ -99,7 +100,7 @@ def _columns(records: list[dict[str, Any]]) -> dict[str, list[Any]]:
     return {name: [record[name] for record in records] for name in names}
 
 
-def _encoder(
+def encoder(
     kind: str, data: dict[str, Any], tokenizer: Any, format: Format, limit: int
 ) -> Callable[[list[Shape], list[dict[str, Any]]], list[dict[str, Any]]]:
     """A function from rows with their shapes to records of ids."""
@@ -113,7 +114,7 @@ def _encoder(
             return [{"input_ids": ids, "labels": list(ids)} for ids in blocks]
 
         return texts
-    one: dict[str, Callable[[Row], dict[str, Any]]] = {
+    readers: dict[str, Callable[[Row], dict[str, Any]]] = {
         "sft": lambda row: tokens.supervised(format, tokenizer, row, limit, data.get("train_on", "responses")),
         "dpo": lambda row: tokens.preference(format, tokenizer, row, limit),
         "reward": lambda row: tokens.scored(format, tokenizer, row, limit),
@@ -130,7 +131,7 @@ def _encoder(
 
     def rows(shapes: list[Shape], raw: list[dict[str, Any]]) -> list[dict[str, Any]]:
         read = (shape.read(row) for shape, row in zip(shapes, raw, strict=True))
-        return [one[kind](row) for row in read if row is not None]
+        return [readers[kind](row) for row in read if row is not None]
 
     return rows
 

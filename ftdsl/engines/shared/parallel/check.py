@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ftdsl.engines.shared.parallel import accelerate, common
-from ftdsl.engines.shared.parallel.common import FSDP, fsdp_version, launcher, offloads, zero_stage
+from ftdsl.engines.shared.parallel.common import FSDP, fsdp_version, launcher, loaded_in_parts, offloads, zero_stage
 from ftdsl.engines.shared.stage_context import StageContext
 
 STARTS = {
@@ -28,7 +28,11 @@ def check(context: StageContext) -> None:
 
 def _launcher(context: StageContext) -> None:
     name, strategy, world = launcher(context), context.planned.strategy, context.planned.world
-    if strategy not in STARTS[name]:
+    if loaded_in_parts(context):
+        if name != "torchrun":
+            text = f"a model that is split while it is loaded is started by torchrun, not by `{name}`"
+            context.refuse("launch.with", text, "drop `with`")
+    elif strategy not in STARTS[name]:
         can = next(other for other, strategies in STARTS.items() if strategy in strategies)
         context.refuse("launch.with", f"`{name}` cannot start `{strategy}`", f"write `with = {can}`")
     if world.elastic and name != "torchrun":
@@ -58,6 +62,9 @@ def _launcher(context: StageContext) -> None:
 
 
 def _on_cpu(context: StageContext) -> None:
+    if loaded_in_parts(context) and not context.planned.world.gpu:
+        why = "accelerate refuses split tensors on CPU (ParallelismConfig is only compatible with several GPUs)"
+        context.refuse("parallel.tensor", why, "write `hardware { gpu = … }`, or `strategy = zero3` without `tensor`")
     if fsdp_version(context) and not context.planned.world.gpu:
         text = f"`{context.planned.strategy}` does not work on CPU: accelerate would silently run unsharded copies"
         context.refuse("parallel.strategy", text, "write `strategy = zero3`")
@@ -65,7 +72,7 @@ def _on_cpu(context: StageContext) -> None:
 
 def _splits(context: StageContext) -> None:
     world, strategy = context.planned.world, context.planned.strategy
-    if world.tensor > 1 and strategy != "megatron":
+    if world.tensor > 1 and strategy != "megatron" and not loaded_in_parts(context):
         if strategy not in ("zero0", "zero1", "zero2"):
             text = f"`{strategy or 'ddp'}` cannot split tensors"
             context.refuse("parallel.tensor", text, "write `strategy = zero1` (DeepSpeed AutoTP), or `megatron`")
@@ -80,7 +87,7 @@ def _splits(context: StageContext) -> None:
         context.refuse("parallel.sequence", "`sequence` needs Megatron", "write `strategy = megatron`")
     replicas = context.get("parallel.replicate")
     if isinstance(replicas, int) and replicas > 1:
-        if not fsdp_version(context):
+        if not fsdp_version(context) and not loaded_in_parts(context):
             context.refuse("parallel.replicate", "replicas of a sharded model need FSDP", "write `strategy = fsdp2`")
         elif fsdp_version(context) == 1 and replicas != world.nodes:
             text = f"`fsdp1` shards within a node, so there is one replica per node: {world.nodes}"

@@ -22,8 +22,14 @@ def zero_stage(context: StageContext) -> int | None:
 
 
 def fsdp_version(context: StageContext) -> int | None:
+    """1 or 2 where accelerate shards the model; None where the engine does so itself."""
     strategy = context.planned.strategy
-    return int(strategy[-1]) if strategy in FSDP else None
+    return int(strategy[-1]) if strategy in FSDP and not loaded_in_parts(context) else None
+
+
+def loaded_in_parts(context: StageContext) -> bool:
+    """Whether the engine shards the model and splits its tensors itself while it loads it: each rank reads its own part."""
+    return context.planned.world.tensor > 1 and context.planned.strategy in context.engine.splits_tensors
 
 
 def megatron(context: StageContext) -> bool:

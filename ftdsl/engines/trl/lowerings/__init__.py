@@ -14,6 +14,7 @@ from ftdsl.engines.shared.trainer.start import push, run_name
 from ftdsl.engines.shared.trainer.watch import best_by, eval_every, keep, log_every, save_every, track_to
 from ftdsl.engines.trl.lowerings.compute import checkpointing, packing, precision
 from ftdsl.engines.trl.lowerings.generate import answers, backend, divergence, weights
+from ftdsl.engines.trl.lowerings.split import split
 from ftdsl.engines.trl.lowerings.start import model, quantisation, resume
 from ftdsl.engines.trl.lowerings.watch import guard, metrics, preference_losses
 
@@ -22,7 +23,7 @@ Lowering = Callable[[StageContext], Params]
 TRAINING: tuple[Lowering, ...] = (
     model, quantisation, precision, use_cpu, run_name, duration, packing, compile, resume, push, preference_losses, betas,
     schedule, warmup, checkpointing, save_every, keep, best_by, eval_every, metrics, track_to, log_every, guard, answers, backend,
-    divergence, weights,
+    divergence, weights, split,
 )  # fmt: skip
 
 SCORING: tuple[Lowering, ...] = (model, quantisation, precision, use_cpu, metrics)

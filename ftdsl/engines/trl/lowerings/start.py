@@ -64,7 +64,7 @@ def _continued(context: StageContext) -> bool:
 
 
 def _described(context: StageContext, lineage: Lineage) -> dict[str, Any]:
-    found: dict[str, Any] = {"model": context.paths.model(lineage.base)}
+    reference: dict[str, Any] = {"model": context.paths.model(lineage.base)}
     if lineage.adapters:
-        found["adapters"] = [context.paths.adapter(adapter) for adapter in lineage.adapters]
-    return {"reference": found}
+        reference["adapters"] = [context.paths.adapter(adapter) for adapter in lineage.adapters]
+    return {"reference": reference}
