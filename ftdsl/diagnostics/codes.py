@@ -249,6 +249,8 @@ CODES = {
     "FT636": "quantised-in-fp32",
     "FT637": "quantised-without-adapter",
     "FT638": "template-without-marks",
+    "FT639": "reward-model-of-another-kind",
+    "FT640": "adapter-needs-newer-peft",
     # FT7xx memory, disk, choices made for the author
     "FT700": "chosen-for-you",
     "FT701": "does-not-fit",

@@ -164,6 +164,8 @@ class Config:
     to a new run folder;
     installed: distributions of the engine's environment, None if unknown;
     adapter_bases: path of a local adapter -> the base model in its adapter_config.json;
+    adapters_of_parameters: local adapters on fused experts (`target_parameters` in their adapter_config.json);
+    reward_form: what the local folder of a reward model holds: `classifier`, `value head`, "" if unknown;
     adapters_below: path of an adapter -> the adapters it was trained on top of, if known;
     architecture: transformers' model_type of the model, "" if unknown; layers: their number, 0 if unknown; window: the positions
     that it knows, 0 if unknown;
@@ -188,6 +190,8 @@ class Config:
     installed: frozenset[str] | None = None
     adapter_bases: Mapping[str, str] = field(default_factory=dict)
     adapters_below: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    adapters_of_parameters: frozenset[str] = frozenset()
+    reward_form: str = ""
     architecture: str = ""
     layers: int = 0
     window: int = 0

@@ -106,6 +106,8 @@ def config_of(example: Example) -> Config:
         architecture=given.get("architecture", ""),
         layers=int(given.get("layers", 0)),
         window=int(given.get("window", 0)),
+        reward_form=given.get("reward", "").replace("_", " "),
+        adapters_of_parameters=frozenset(given.get("parameters", "").split()),
         adapters_below={k: tuple(v.split(",")) for k, v in [given["below"].split(":")]} if "below" in given else {},
         adapter_bases=dict([given["adapter"].split(":")]) if "adapter" in given else {},
     )

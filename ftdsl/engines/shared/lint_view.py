@@ -94,6 +94,8 @@ def config_of(context: StageContext, params: Mapping[str, Any], beside: Mapping[
         installed=context.versions.installed,
         adapter_bases=facts.adapter_bases(adapters, context.session.files),
         adapters_below=facts.adapters_below(adapters, context.session.files),
+        adapters_of_parameters=facts.adapters_of_parameters(adapters, context.session.files),
+        reward_form=_reward_form(context),
         architecture=facts.architecture(*model, context.session.files),
         layers=facts.layers(*model, context.session.files),
         window=facts.window(*model, context.session.files),
@@ -108,6 +110,13 @@ def _adapters(context: StageContext) -> list[tuple[str, Path]]:
         for adapter in (start.adapters if start else ())
         if (folder := _folder(context, adapter))
     ]
+
+
+def _reward_form(context: StageContext) -> str:
+    """What the reward model of a `ppo` stage is, where it is a local folder."""
+    value = context.get("reward")
+    folder = _folder(context, value) if isinstance(value, Term) and value.name in ("file", "adapter") else None
+    return facts.reward_form(folder, context.session.files) if folder else ""
 
 
 def bottom(context: StageContext) -> tuple[str, Path | None]:
