@@ -220,12 +220,12 @@ def _constant(config: Config) -> Iterator[str]:
     """Why each reward that has no spread has none."""
     answer, weights = config.number("max_completion_length") or 0, config.value("reward_weights")
     for at, reward in enumerate(_rewards(config)):
-        spec = reward if isinstance(reward, Mapping) and "kind" in reward else {"kind": str(reward)}
+        spec: Mapping[str, Any] = reward if isinstance(reward, Mapping) and "kind" in reward else {"kind": str(reward)}
         if isinstance(weights, list) and at < len(weights) and weights[at] == 0:
             yield f"`{spec['kind']}` {_LOGGED}"
         elif spec["kind"] == "get_soft_overlong_punishment" and answer <= 1024:
             yield f"no answer of {answer:g} tokens is above 1024"
-        elif spec["kind"] == "length" and not spec.get("min") and answer <= spec.get("max", 0):
+        elif spec["kind"] == "length" and not spec.get("min") and answer <= (spec.get("max") or 0):
             yield f"no answer is above {answer:g} tokens, and `length` allows {spec['max']}"
         elif spec["kind"] == "regex" and _everywhere(str(spec.get("pattern", ""))):
             yield f"`{spec['pattern']}` is in every text"
