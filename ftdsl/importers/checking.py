@@ -14,7 +14,7 @@ from ftdsl.environments import Versions, resolve_versions
 from ftdsl.importers import dialects, documents, recognise, tools
 from ftdsl.importers.beside import root_of
 from ftdsl.importers.documents import Read
-from ftdsl.importers.files import LAUNCHERS, NOTHING, refuse, started_in, written_by
+from ftdsl.importers.files import LAUNCHERS, NOTHING, config_of, refuse, started_in, written_by
 from ftdsl.language.yaml_tree import Node, removal
 from ftdsl.lint import facts
 from ftdsl.lint.check import check as lint
@@ -62,7 +62,7 @@ def _judged(path: Path, source: Source, session: Session) -> str:
     whole = Span(source, file.node.span.start, min(file.node.span.end, file.node.span.start + 1))
     if file.kind in (recognise.ENGINE, recognise.TRL):
         root = root_of(path, documents.settings(file.node), session.files)
-        _lint(_without_megatron(documents.config(file, root, session), session), session)
+        _lint(_without_megatron(config_of(file, root, session), session), session)
         return recognise.described(file.kind)
     if file.kind in ("deepspeed", "accelerate"):
         return _alone(file, session)

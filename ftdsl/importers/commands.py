@@ -23,6 +23,7 @@ from ftdsl.importers.draft import Note
 from ftdsl.importers.launchers import Started
 from ftdsl.importers.shell import Script, Simple
 from ftdsl.importers.trl import launch as trl_launch
+from ftdsl.importers.trl.trainers import helps
 from ftdsl.language.yaml_tree import scalar
 from ftdsl.lint.config import Config, Document, Form, Kind, Setting
 from ftdsl.record import mutable, replace
@@ -148,7 +149,8 @@ def _other(simple: Simple, started: Started, report: Report) -> None:
     span = name.span.to(simple.words[-1].span)
     if started.tool:
         sentence = tools.sentence("command", started.tool)
-        report.add("FT051", Severity.ERROR, sentence, name.span, help="`ftc init` writes a recipe to begin with")
+        severity = Severity.INFO if helps([word.text for word in simple.words]) else Severity.ERROR
+        report.add("FT051", severity, sentence, name.span, help="`ftc init` writes a recipe to begin with")
         report.notes.append(Note(text, sentence, name.span))
     elif started.gone:
         sentence = f"`llamafactory-cli {started.gone}` was taken out of LLaMA-Factory"
@@ -305,9 +307,10 @@ def _is_flag(text: str, schema: Schema) -> bool:
 
 def _unabbreviated(name: str, schema: Schema, engine: str) -> str:
     """argparse takes the start of a flag for the flag, where only one begins so."""
-    if name in schema or name in catalog.misnamed(engine):
-        return name
     fitting = [known for known in schema if known.startswith(name)]
+    listed = name in catalog.misnamed(engine) and not (engine == recognise.TRL and len(fitting) == 1)
+    if name in schema or listed:
+        return name
     return fitting[0] if len(fitting) == 1 else name
 
 

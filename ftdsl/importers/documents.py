@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ftdsl.importers import recognise, tools
-from ftdsl.importers.trl.trainers import trainer_of_file
 from ftdsl.language import yaml_tree
 from ftdsl.language.yaml_tree import Node
 from ftdsl.lint.config import Config, Document, Form, Kind, Launch, Setting
@@ -54,22 +53,9 @@ def settings(node: Node) -> dict[str, Setting]:
 
 
 def config(file: Read, root: Path, session: Session, *, launch: Launch | None = None) -> Config:
-    """An engine's file as one invocation, with the DeepSpeed file it names."""
+    """A LLaMA-Factory file as one invocation, with the DeepSpeed file it names."""
     parameters = settings(file.node)
-    engine, trainer = recognise.ENGINE, ""
-    if file.kind == recognise.TRL:
-        engine, trainer = recognise.TRL, trainer_of_file(plain(parameters), str(file.path))[0]
-    return made(
-        parameters,
-        file.form,
-        file.path.name,
-        file.node.span,
-        root,
-        session,
-        launch=launch,
-        engine=engine,
-        trainer=trainer,
-    )
+    return made(parameters, file.form, file.path.name, file.node.span, root, session, launch=launch)
 
 
 def plain(parameters: Mapping[str, Setting]) -> dict[str, Any]:

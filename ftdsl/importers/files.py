@@ -11,6 +11,7 @@ from ftdsl.importers import commands, dialects, documents, recognise, shell, too
 from ftdsl.importers.beside import root_of
 from ftdsl.importers.draft import Note
 from ftdsl.importers.imports import Start
+from ftdsl.importers.trl import launch
 from ftdsl.importers.trl.trainers import CLI, trainer_of_file
 from ftdsl.lint.config import Config, Document, Setting
 from ftdsl.record import mutable, replace
@@ -64,7 +65,7 @@ def _document(path: Path, source: Source, inputs: Inputs, session: Session) -> N
     start = Span(source, file.node.span.start, min(file.node.span.end, file.node.span.start + 1))
     if file.kind in (recognise.ENGINE, recognise.TRL):
         root = root_of(path, documents.settings(file.node), session.files)
-        config = documents.config(file, root, session)
+        config = config_of(file, root, session)
         inputs.starts.append(Start(config, path.stem, root))
         if config.trainer:
             inputs.notes.append(_trainer(config, file, path, start))
@@ -84,6 +85,12 @@ def _document(path: Path, source: Source, inputs: Inputs, session: Session) -> N
     else:
         help = "known are YAML and JSON of LLaMA-Factory and TRL, DeepSpeed and accelerate files, commands and shell scripts"
         session.sink.error("FT051", "this is no configuration that is known here", start, help=help)
+
+
+def config_of(file: documents.Read, root: Path, session: Session) -> Config:
+    """A file of an engine's parameters as one invocation."""
+    read = launch.config_of if file.kind == recognise.TRL else documents.config
+    return read(file, root, session)
 
 
 def _trainer(config: Config, file: documents.Read, path: Path, at: Span) -> Note:

@@ -176,6 +176,34 @@ def test_what_a_command_means(name: str, here: Workspace) -> None:
     assert [part for part in parts if part not in recipe] == [], recipe
 
 
+def test_flags_of_accelerate_in_a_file(here: Workspace) -> None:
+    text = YAML + "accelerate_config: zero2\nnum_processes: 4\nreport_to: none\n"
+    here.write("sft.yaml", text)
+    recipe = here.recipe("sft.yaml")
+    assert "strategy = zero2" in recipe and "count = 4" in recipe
+    assert here.codes("sft.yaml") == {}
+
+
+def test_a_server_beside_a_training_is_no_error(here: Workspace) -> None:
+    grpo = f"trl grpo {FLAGS.replace('me/rows', 'me/prompts')} --reward_funcs think_format_reward --use_vllm --vllm_mode server"
+    here.write("run.sh", f"CUDA_VISIBLE_DEVICES=0 trl vllm-serve --model Qwen/Qwen3-0.6B &\n{grpo} --report_to none\n")
+    assert "FT051" not in here.codes("run.sh")
+    assert "trl: this command of TRL trains nothing" in here.notes("run.sh")
+
+
+@pytest.mark.parametrize("flag", ["--model_name", "--model_name_or", "--model_name_or_path"])
+def test_flags_cut_short_are_what_argparse_takes(flag: str, here: Workspace) -> None:
+    here.write("run.sh", f"trl sft {FLAGS.replace('--model_name_or_path', flag)} --report_to none\n")
+    assert here.codes("run.sh") == {}
+    assert 'hf("Qwen/Qwen3-0.6B")' in here.recipe("run.sh")
+
+
+@pytest.mark.parametrize("script", [f"trl sft {FLAGS} --learning_rte 1\n", f"python sft.py {FLAGS} --learning_rte 1\n"])
+def test_a_script_is_checked(script: str, here: Workspace) -> None:
+    here.write("run.sh", script)
+    assert "has no `learning_rte`" in here.codes("run.sh")["FT001"]
+
+
 NOTED = {
     "a reward nobody knows": ("grpo", "--reward_funcs tag_count", "is no reward of TRL"),
     "math_verify": ("grpo", "--reward_funcs accuracy_reward", "math_verify decides"),

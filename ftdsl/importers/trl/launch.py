@@ -7,15 +7,39 @@ from pathlib import Path
 from typing import Any
 
 from ftdsl import catalog
+from ftdsl.catalog.trainers import trainer_schema
 from ftdsl.engines.trl.abilities import NAME
 from ftdsl.importers import documents, launchers
 from ftdsl.importers.bash_words import Word
 from ftdsl.importers.launchers import Started
-from ftdsl.lint.config import Document, Setting
+from ftdsl.importers.trl.trainers import trainer_of_file
+from ftdsl.lint.config import Config, Document, Setting
 from ftdsl.session import Session, is_absent
 from ftdsl.source import Span
 
 FILE = "accelerate_config"
+
+
+def config_of(file: documents.Read, root: Path, session: Session) -> Config:
+    """A file alone, as `trl VERB --config FILE` reads it: it may hold flags of `accelerate launch`."""
+    settings = documents.settings(file.node)
+    trainer = trainer_of_file(documents.plain(settings), str(file.path))[0]
+    started = Started({}, engine=NAME, trainer=trainer, verb=True)
+    accelerate = beside(started, settings, trainer_schema(NAME, trainer), root, session)
+    launch = launchers.launch(started) if started.flags else None
+    span, title = file.node.span, file.path.name
+    return documents.made(
+        settings,
+        file.form,
+        title,
+        span,
+        root,
+        session,
+        launch=launch,
+        accelerate=accelerate,
+        engine=NAME,
+        trainer=trainer,
+    )
 
 
 def beside(

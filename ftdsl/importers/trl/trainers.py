@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -29,6 +30,14 @@ def trainer_of_script(path: str, arguments: Sequence[str]) -> str:
         return ""
     flags = {text.lstrip("-").partition("=")[0].replace("-", "_") for text in arguments if text.startswith("--")}
     return verb if CLI in parts[:-1] or flags & set(_SURE) else ""
+
+
+_HELPERS = ("vllm-serve", "env", "chat", "skills")
+
+
+def helps(words: Sequence[str]) -> bool:
+    """Whether a command of TRL's is one beside a training: the server that writes answers for it, a look at the environment."""
+    return any(PurePosixPath(word).name == CLI and after in _HELPERS for word, after in pairwise(words))
 
 
 def is_verb(text: str) -> bool:
