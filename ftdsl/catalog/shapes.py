@@ -268,6 +268,7 @@ class Facts(_Strict):
     former: dict[str, dict[str, Misnamed]]
     values_of: dict[str, dict[str, Strings]]
     training_templates: dict[str, Strings]
+    words: dict[str, dict[str, str]]
 
 
 class OverlayEntry(_Strict):

@@ -38,7 +38,8 @@ def hardware(draft: StageDraft) -> None:
     else:
         draft.set("hardware.gpu", Term("auto"), "which GPU? the plan can do more when it knows: h100(80GB), rtx4090, …")
     count = processes or len(ids) or _at_least(draft)
-    if not outside.launch(draft, COUNT, "hardware.count", "int"):
+    all_processes = ("num_processes",) if nodes == 1 else ()  # accelerate counts those of all machines
+    if not outside.launch(draft, (*COUNT, *all_processes), "hardware.count", "int"):
         draft.set("hardware.count", count, "" if processes or ids else "as many as the engine sees: write how many")
     if not outside.launch(draft, NODES, "hardware.nodes", "int") and nodes != 1:
         draft.set("hardware.nodes", nodes)

@@ -204,6 +204,44 @@ def test_a_script_is_checked(script: str, here: Workspace) -> None:
     assert "has no `learning_rte`" in here.codes("run.sh")["FT001"]
 
 
+OUTSIDE = {
+    "a model": (
+        "sft",
+        "--model_name_or_path $MODEL --dataset_name me/rows",
+        ["param given_model: model", "model = given_model"],
+    ),
+    "data": ("sft", "--model_name_or_path a/b --dataset_name $DATA", ["param given_data: data", "data = given_data"]),
+    "a rate": (
+        "dpo",
+        "--model_name_or_path a/b --dataset_name c/d --learning_rate $1",
+        ["param arg1: rate", "lr = arg1"],
+    ),
+    "a rank": (
+        "sft",
+        "--model_name_or_path a/b --dataset_name c/d --use_peft --lora_r $R",
+        ["param r: int", "rank = r"],
+    ),
+    "a folder": (
+        "sft",
+        "--model_name_or_path a/b --dataset_name c/d --output_dir out/$NAME",
+        ['to = "out/{given_name}"'],
+    ),
+    "processes": (
+        "sft",
+        "--model_name_or_path a/b --dataset_name c/d --num_processes $N",
+        ["param n: int", "count = n"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_what_only_the_shell_knows_is_asked_for(name: str, here: Workspace) -> None:
+    verb, flags, parts = OUTSIDE[name]
+    here.write("run.sh", f"trl {verb} {flags}\n")
+    recipe = here.recipe("run.sh")
+    assert [part for part in parts if part not in recipe] == [], recipe
+
+
 NOTED = {
     "a reward nobody knows": ("grpo", "--reward_funcs tag_count", "is no reward of TRL"),
     "math_verify": ("grpo", "--reward_funcs accuracy_reward", "math_verify decides"),

@@ -9,8 +9,8 @@ from typing import Any
 from ftdsl import catalog
 from ftdsl.catalog.trainers import trainer_schema
 from ftdsl.engines.trl.abilities import NAME
-from ftdsl.importers import documents, launchers
-from ftdsl.importers.bash_words import Word
+from ftdsl.importers import documents, launchers, recognise
+from ftdsl.importers.bash_words import Word, shown
 from ftdsl.importers.launchers import Started
 from ftdsl.importers.trl.trainers import trainer_of_file
 from ftdsl.lint.config import Config, Document, Setting
@@ -51,9 +51,9 @@ def beside(
         setting = settings.pop(name)
         span = setting.span or setting.key
         if span is not None:
-            started.flags[name] = Word(
-                str(setting.value).lower() if setting.value is True else str(setting.value), span
-            )
+            text = "true" if setting.value is True else str(setting.value)
+            unknown = recognise.is_open(text)
+            started.flags[name] = Word(shown(text), span, not unknown, text if unknown else "")
     named = started.flags.pop(FILE, None)
     if named is None:
         return _by_flags(started, root, session)
