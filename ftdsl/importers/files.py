@@ -7,6 +7,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
+from ftdsl.engines.trl.abilities import TITLE
 from ftdsl.importers import commands, dialects, documents, recognise, shell, tools
 from ftdsl.importers.beside import root_of
 from ftdsl.importers.draft import Note
@@ -107,6 +108,8 @@ def refuse(kind: str, source: Source, session: Session, span: Span | None = None
     help = recognise.HELPS.get(kind, "")
     if kind in ("python", "notebook") and (title := tools.of_python(source.text)):
         what = what.replace("; ", f" that trains with {title}; ")
+        if title == TITLE:
+            help = f"write its parameters into a YAML (`{CLI} sft --config FILE`), or a recipe (`engine = {recognise.TRL}`)"
     session.sink.error("FT051", what, span or Span(source, 0, min(1, len(source.text))), help=help)
 
 

@@ -301,6 +301,8 @@ NOT_OURS = {
     "n.sh": ("tune run --nproc_per_node 2 full_finetune_distributed --config a\n", "torchtune"),
     "c.sh": ("torchrun --nproc_per_node 2 run_clm.py --model_name_or_path gpt2 --do_train\n", "transformers' example scripts"),
     "e.sh": ("python src/train_sft.py --do_train --model_name_or_path a/b --output_dir o\n", "LLaMA-Efficient-Tuning"),
+    "clm.json": ('{"model_name_or_path": "gpt2", "dataset_name": "wikitext", "dataset_config_name": "a", "output_dir": "o"}\n',
+                 "transformers' example scripts"),
     "f.py": ("import torch\nfrom trl import SFTTrainer\nprint(1)\n", "Python script that trains with TRL"),
     "g.py": ("from unsloth import FastLanguageModel\n", "Python script that trains with Unsloth"),
     "n.ipynb": ('{"cells": [], "nbformat": 4}', "notebook"),

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from ftdsl.catalog.trainers import trainer_schema, trainers
+from ftdsl.catalog.trainers import own_parameters, trainer_schema, trainers
 from ftdsl.importers import stages
 from ftdsl.importers.recipe_paths import RecipePaths
+from ftdsl.importers.trl import verify
 from ftdsl.lint.config import Config, Setting
 from ftdsl.session import Files
 from tests.importers.test_kinds import Workspace
@@ -58,6 +59,22 @@ def test_no_parameter_is_lost_in_silence(verb: str, tmp_path: Path) -> None:
         if name not in draft.used and name not in draft.passed and not noted:
             lost.append(name)
     assert lost == []
+
+
+ODD: list[Any] = ["x", -1, 2.5, True, [], [1], ["a", None], {"a": {"b": [1]}}, None]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_value_makes_an_import_fail(verb: str, tmp_path: Path) -> None:
+    """Parameters of the trainer's own; what all have is tried on SFT."""
+    paths = RecipePaths(tmp_path, tmp_path, Files())
+    names = own_parameters("trl", verb) | ({*trainer_schema("trl", "sft")} if verb == "sft" else set())
+    for name in sorted(names):
+        for value in ODD[:: 1 if name in own_parameters("trl", verb) else 3]:
+            settings = {key: Setting(key, given, key) for key, given in {**BASE, name: value}.items()}
+            config = Config(settings, None, "trl", trainer=verb)
+            draft = stages.draft_of(config, stages.kinds(config)[0], paths, {})
+            verify.normal(draft.config, paths, (False, None))
 
 
 @pytest.fixture

@@ -181,8 +181,8 @@ def _loss(draft: StageDraft, name: Any) -> None:
     members = {written: member for member, written in entry.get("map", {}).items()}
     if name is None or name == draft.default("loss_type"):
         return
-    if name in members:
-        draft.set("loss", Term(members[str(name)]))
+    if isinstance(name, str) and name in members:
+        draft.set("loss", Term(members[name]))
     else:
         known = ", ".join(f"`{written}`" for written in members) or "its default"
         draft.note("loss_type", f"a recipe has no `{name}` for this stage: {known}")

@@ -145,7 +145,7 @@ def _rows(config: Config, paths: RecipePaths | None) -> dict[str, Any]:
     if isinstance(mixture, list) and mixture:
         held = config.value("eval_rows") or config.value("test_split_size")
         parts = {"train": mixture, "eval": held if evaluates else None}
-        return {part: [_entry(entry, paths) for entry in rows] if isinstance(rows, list) else rows
+        return {part: [_entry(entry, paths) for entry in rows if isinstance(entry, Mapping)] if isinstance(rows, list) else rows
                 for part, rows in parts.items()}  # fmt: skip
     name = config.value("dataset_name")
     if name is None:
