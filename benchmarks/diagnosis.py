@@ -51,6 +51,7 @@ RIGHT: Mapping[str, tuple[str, ...]] = {
     "warmup": ("warmup-too-short", "rate-too-high"),
     "clipped": ("always-clipped",),
     "slower": ("slower-and-slower",),
+    "memory": ("memory-creeps",),
     "chosen_falls": ("chosen-answers-fall",),
     "no_margin": ("margins-collapse",),
 }
@@ -85,6 +86,7 @@ PLANTED = {
     "warmup": "a trained model, ten times the rate, no warm-up",
     "clipped": "gradients clipped at 0.02",
     "slower": "each step takes longer than the one before",
+    "memory": "tensors that are kept at every step",
     "chosen_falls": "pairs that differ in one word, a high rate",
     "no_margin": "chosen and rejected drawn alike",
 }
@@ -102,16 +104,15 @@ def packed(path: Path = PACKED) -> dict[str, list[tuple[str, dict[str, Any]]]]:
 
 
 def pack(folder: Path, path: Path = PACKED, digits: int = 5) -> None:
-    """Keep runs in the repository: columns of so many digits (losses of five), compressed."""
+    """Keep runs in the repository, compressed: columns of so many digits; losses of five, clocks whole (differences count)."""
     documents = {}
+    precise = {"loss": 5, "elapsed": 8}
     for file in sorted(folder.glob("*/*.json")):
         document = json.loads(file.read_text(encoding="utf-8"))
         names = list(dict.fromkeys(name for row in document["steps"] for name in row if not name.startswith("logps/")))
         if digits < 5 and file.parent.name != "slower":
             names = [name for name in names if name != "elapsed"]
-        columns = [
-            [_short(row.get(name), 5 if name == "loss" else digits) for row in document["steps"]] for name in names
-        ]
+        columns = [[_short(row.get(name), precise.get(name, digits)) for row in document["steps"]] for name in names]
         evals = [[row["step"], _short(row["eval_loss"])] for row in document["evals"]]
         config = {key: value for key, value in document["config"].items() if not isinstance(value, dict)}
         documents[f"{file.parent.name}/{file.name}"] = {
@@ -182,6 +183,13 @@ def table(by_kind: Mapping[str, list[tuple[str, list[str]]]]) -> list[str]:
             f"False alarms: {wrong} of {healthy} healthy runs ({alarms:.1f} %) of {kinds} kinds."]  # fmt: skip
 
 
+def write_table(begin: str, lines: Sequence[str], end: str) -> None:
+    """Put a table between two marks of docs/diagnose.md, each of which is there once."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
+    after = rest.partition(end)[2]
+    PAGE.write_text("\n".join([before + begin, *lines, end + after]), encoding="utf-8")
+
+
 def make() -> None:
     """Make the runs that are not there yet, on the engine (CPU, about 10 minutes)."""
     python = ROOT / ".engines" / "llamafactory" / "bin" / "python"
@@ -208,9 +216,7 @@ def main(arguments: list[str]) -> int:
             if (is_healthy(condition) and names) or (right and not set(names) & set(right)):
                 print(f"wrong: {file}: {', '.join(names) or 'healthy'}", file=sys.stderr)
     if "--write" in arguments:
-        text = PAGE.read_text(encoding="utf-8")
-        before, after = text.split(BEGIN)[0], text.split(END)[1]
-        PAGE.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n" + END + after, encoding="utf-8")
+        write_table(BEGIN, lines, END)
     return 0
 
 

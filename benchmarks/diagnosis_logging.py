@@ -1,8 +1,9 @@
-"""How much of a diagnosis is left when less was logged: `python -m benchmarks.diagnosis_logging [FOLDER…] [--pack FOLDER]
-[--write]`.
+"""How much of a diagnosis is left when less was logged: `python -m benchmarks.diagnosis_logging [FOLDER…] [--pack FOLDER
+[--kept-back]] [--write]`.
 
-The committed runs of benchmarks/diagnosis.py, and those of benchmarks/diagnosis_trainer.py (`--pack FOLDER` keeps them), as
-they were logged and as other programs would have logged them (benchmarks/diagnosis_variants.py). `--write` puts the table into
+The committed runs of benchmarks/diagnosis.py, those of benchmarks/diagnosis_trainer.py and diagnosis_letters.py (`--pack FOLDER`
+keeps them), and a family that is kept back, as they were logged and as other programs would have logged them
+(benchmarks/diagnosis_variants.py). `--write` puts the table into
 docs/diagnose.md; `-v` names what was missed.
 """
 
@@ -15,13 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.diagnosis import PACKED, PAGE, RIGHT, is_healthy, pack, packed
+from benchmarks.diagnosis import PACKED, RIGHT, is_healthy, pack, packed, write_table
 from benchmarks.diagnosis_variants import LOST, VARIANTS, variant
 from ftdsl.diagnose.diagnosis import diagnose
 from ftdsl.diagnose.read import content_of, of_document
 from ftdsl.session import LARGE
 
 TRAINER = PACKED.with_name("trainer_curves.json.xz")
+KEPT_BACK = PACKED.with_name("kept_back_curves.json.xz")
+"""Family 13 of benchmarks/diagnosis_letters.py, which nothing is mended by."""
 BEGIN, END = "<!-- table: python -m benchmarks.diagnosis_logging --write -->", "<!-- end of that table -->"
 
 
@@ -95,13 +98,14 @@ def table(columns: dict[str, dict[str, Score]]) -> list[str]:
 
 def columns() -> dict[str, dict[str, Score]]:
     """The committed runs, by where they were made."""
-    return {"LLaMA-Factory": scores(runs_of(PACKED)), "transformers, TRL": scores(runs_of(TRAINER))}
+    packs = {"LLaMA-Factory": PACKED, "transformers, TRL": TRAINER, "kept back": KEPT_BACK}
+    return {name: scores(runs_of(path)) for name, path in packs.items()}
 
 
 def main(arguments: list[str]) -> int:
     """Exit 0."""
     if "--pack" in arguments:
-        pack(Path(arguments[arguments.index("--pack") + 1]), TRAINER, 3)
+        pack(Path(arguments[arguments.index("--pack") + 1]), KEPT_BACK if "--kept-back" in arguments else TRAINER, 3)
         return 0
     folders = [Path(text) for text in arguments if not text.startswith("-")]
     made = {folder.as_posix(): scores(runs_below(folder)) for folder in folders} or columns()
@@ -116,9 +120,7 @@ def main(arguments: list[str]) -> int:
                     file=sys.stderr,
                 )
     if "--write" in arguments:
-        text = PAGE.read_text(encoding="utf-8")
-        before, after = text.split(BEGIN)[0], text.split(END)[1]
-        PAGE.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n" + END + after, encoding="utf-8")
+        write_table(BEGIN, lines, END)
     return 0
 
 

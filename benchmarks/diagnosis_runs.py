@@ -327,7 +327,7 @@ def curves(
             row = {"step": entry["step"], "loss": entry["loss"], "grad_norm": entry.get("grad_norm"),
                    "lr": entry.get("learning_rate"),
                    "epoch": entry.get("epoch"), "elapsed": entry.get("elapsed")}  # fmt: skip
-            row |= {key: value for key, value in entry.items() if key.startswith(("rewards/", "logps/"))}
+            row |= {key: value for key, value in entry.items() if key.startswith(("rewards/", "logps/", "memory"))}
             steps.append(row)
         elif "eval_loss" in entry:
             evals.append({"step": entry["step"], "eval_loss": entry["eval_loss"]})

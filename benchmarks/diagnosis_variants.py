@@ -82,7 +82,7 @@ LOST: dict[str, frozenset[str]] = {
     "no parameters": frozenset(("clipped",)),
     "no evaluation": frozenset(("overfit", "overfit_map", "label_noise", "leak")),
     "loss and step alone": frozenset(
-        ("clipped", "frozen", "oscillate", "underfit", "lr_ends", "slower", "sawtooth", "memorised", "leak")
+        ("clipped", "frozen", "oscillate", "underfit", "lr_ends", "slower", "memory", "sawtooth", "memorised", "leak")
     ),
     "mean of 5, no parameters": frozenset(("clipped",)),
     "mean of 10, no gradient norm": frozenset(("clipped", "frozen", "oscillate", "underfit", "explode")),

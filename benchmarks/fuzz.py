@@ -1,22 +1,24 @@
 """Wrong input by the thousand: recipes, YAML, JSON, scripts and data, mutated, through the verbs that read and execute nothing.
 
-    python -m benchmarks.fuzz [--recipes 3000] [--files 3000] [--rows 1000] [--seed 1] [--keep FOLDER]
+    python -m benchmarks.fuzz [--recipes 3000] [--files 3000] [--rows 1000] [--seed 1] [--jobs 1] [--minutes N] [--keep FOLDER]
     make fuzz     # the nightly form: 200,000 inputs
 
-Whatever comes, a verb ends with 0, 1 or 2 and in less than `LIMIT` seconds of processor time, all of them in less than
-`MEMORY` MiB, what it says stands inside the file, and what it imports is a recipe that can be read and runs no shell. Prints
-each traceback once, with the input that brought it about in `--keep`. Files are mutated as text, and by their structure: any
-value, key or word becomes one of tests/hostile.py.
+Whatever comes, a verb ends with 0, 1 or 2 and in less than `LIMIT` seconds of processor time, each part of `PART` inputs (a
+process of its own) in less than `MEMORY` MiB, what it says stands inside the file, and what it imports is a recipe that can be
+read and runs no shell. Prints each traceback once, with the input that brought it about in `--keep`. Files are mutated as text,
+and by their structure: any value, key or word becomes one of tests/hostile.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import gzip
 import hashlib
 import io
 import json
+import multiprocessing
 import os
 import random
 import re
@@ -26,8 +28,10 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,32 +63,78 @@ ODD_YAML = (
 )  # fmt: skip
 
 
+PART = 200
+"""Inputs of one process: the next part has a fresh one, so that nothing which one leaves behind hides in another."""
+
+
+@dataclass
+class Part:
+    """Inputs of one kind, by number. crashes: description -> times; peak: MiB."""
+
+    kind: str
+    first: int
+    last: int
+    crashes: dict[str, int] = field(default_factory=dict)
+    peak: int = 0
+
+
 def main() -> int:
-    """Exit 1 when anything crashed or hung."""
+    """Exit 1 when anything crashed or hung, or a process took more than `MEMORY` MiB."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recipes", type=int, default=3000)
     parser.add_argument("--files", type=int, default=3000)
     parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=1e6, help="stop after so many; the kinds take turns")
     parser.add_argument("--keep", type=Path, default=Path("fuzz-crashes"))
     args = parser.parse_args()
+    began, count, peak = time.monotonic(), 0, 0
     crashes: dict[str, int] = {}
-    keep = args.keep.absolute()
+    counts = {"recipe": args.recipes, "document": args.files, "rows": args.rows}
+    todo = [(part, args.seed, args.keep.absolute()) for part in parts(counts)]
+    with multiprocessing.get_context("fork").Pool(args.jobs, maxtasksperchild=1) as pool:
+        for part in pool.imap(run_part, todo):
+            count, peak = count + part.last - part.first, max(peak, part.peak)
+            for description, times in part.crashes.items():
+                crashes[description] = crashes.get(description, 0) + times
+            if count % 5000 < PART:
+                rate = count / (time.monotonic() - began)
+                print(f"{count:,} inputs, {rate:.1f} a second, {peak} MiB, {len(crashes)} kinds of crash", flush=True)
+            if time.monotonic() - began > 60 * args.minutes:
+                pool.terminate()
+                break
+    for description, times in crashes.items():
+        print(f"--- {times} times\n{description}")
+    rate = count / (time.monotonic() - began)
+    print(f"{count:,} inputs, {rate:.1f} a second, {len(crashes)} kinds of crash, {peak} MiB")
+    return int(bool(crashes) or peak > MEMORY)
+
+
+def parts(counts: dict[str, int]) -> Iterator[Part]:
+    """All inputs in parts, the kinds in turns, as often as they have inputs."""
+    numbered = [
+        ((first + PART / 2) / count, Part(kind, first, min(first + PART, count)))
+        for kind, count in counts.items()
+        for first in range(0, count, PART)
+    ]
+    yield from (part for _, part in sorted(numbered, key=lambda pair: pair[0]))
+
+
+def run_part(given: tuple[Part, int, Path]) -> Part:
+    """The part with its crashes and its peak of memory; in a process of its own."""
+    part, seed, keep = given
+    case = {"recipe": recipe, "document": document, "rows": rows}[part.kind]
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(ROOT / "examples", folder, dirs_exist_ok=True)
         shutil.copytree(ROOT / "tests" / "corpus", folder, dirs_exist_ok=True)
         os.chdir(folder)
         os.environ["FTC_TRACEBACK"] = "1"
-        for count, case in ((args.recipes, recipe), (args.files, document), (args.rows, rows)):
-            for number in range(count):
-                case(random.Random(f"{args.seed} {number}"), crashes, keep)
-                if number % 500 == 499:
-                    print(f"{case.__name__} {number + 1}: {len(crashes)} kinds of crash", flush=True)
-    for said, times in crashes.items():
-        print(f"--- {times} times\n{said}")
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    print(f"{args.recipes + args.files + args.rows:,} inputs, {len(crashes)} kinds of crash, {used} MiB")
-    return int(bool(crashes) or used > MEMORY)
+        for number in range(part.first, part.last):
+            case(random.Random(f"{seed} {number}"), part.crashes, keep)
+        os.chdir(ROOT)
+    part.peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    return part
 
 
 def recipe(dice: random.Random, crashes: dict[str, int], keep: Path) -> None:
@@ -221,6 +271,7 @@ def attempt(verb: list[str], name: str, crashes: dict[str, int], keep: Path) -> 
             crashes[known] += 1
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
+        gc.enable()  # a verb turns it off: a process of its own has not long to live
 
 
 def _inside(found: dict[str, Any], name: str) -> None:

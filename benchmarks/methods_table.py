@@ -121,12 +121,17 @@ def table(run: Path) -> str:
     return "\n".join(lines)
 
 
+def recipe(steps: int = STEPS) -> str:
+    """The recipe of all methods."""
+    stages = "".join(STAGE.format(name=name, method=method, steps=steps) for name, (_, method) in METHODS.items())
+    return RECIPE.format(stages=stages)
+
+
 def trained(python: str) -> Path:
     """The recipe carried out in a temporary folder; its run folder."""
     folder = Path(tempfile.mkdtemp(prefix="ftc-methods-"))
     shutil.copytree(ROOT / "examples" / "data", folder / "data")
-    stages = "".join(STAGE.format(name=name, method=method, steps=STEPS) for name, (_, method) in METHODS.items())
-    (folder / "methods.ft").write_text(RECIPE.format(stages=stages), encoding="utf-8")
+    (folder / "methods.ft").write_text(recipe(), encoding="utf-8")
     named = ["--engine-python", python] if python else []
     subprocess.run([sys.executable, "-m", "ftdsl.cli.main", "run", "methods.ft", *named], cwd=folder, check=True)
     return folder / "runs" / "methods" / "last"

@@ -2,17 +2,20 @@
 
 The stage is no training: a shell stage computes a loss from rate, rank, batch and warm-up, shaped like the toy of
 examples/search.ft (a valley over log(lr) whose floor moves with the batch, little gained by rank, divergence at high rates
-without warm-up), with noise. `--engine PYTHON` searches examples/search.ft itself instead, with fewer trials.
+without warm-up), with noise. `--engine PYTHON` trains on the real engine instead: ASHA against a
+grid of 12, then examples/search.ft, shortened.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -111,22 +114,84 @@ def halving(points: int) -> None:
             break
 
 
-def engine(python: str, seeds: int, budget: int) -> None:
-    """On the real engine: the example, without its last stage."""
-    import shutil
+def shortened(text: str) -> str:
+    """The example's search alone, with half the steps, one evaluation at the end, and no pruner."""
+    text = text.partition("## The winner")[0]
+    for old, new in (
+        ("duration = 60 steps", "duration = 30 steps"),
+        ("every = 10 steps", "every = 30 steps"),
+        ("  pruner  = median(after = 20 steps)\n", ""),
+        (", first = 1e-3", ""),
+    ):
+        assert old in text, old
+        text = text.replace(old, new)
+    return text
 
+
+def engine(python: str, seeds: int, budget: int) -> None:
+    """On the real engine: examples/search.ft, shortened."""
     found: dict[str, list[float]] = {"tpe": [], "random": []}
+    began, trained = time.monotonic(), 0
     with tempfile.TemporaryDirectory() as made:
-        place = Path(made)
-        shutil.copytree(ROOT / "examples", place / "examples")
-        (place / "ftc.toml").touch()
-        text = (ROOT / "examples" / "search.ft").read_text(encoding="utf-8").partition("## The winner")[0]
+        place = examples(Path(made))
+        text = shortened((place / "search.ft").read_text(encoding="utf-8"))
         for seed in range(seeds):
             for name, values in found.items():
-                own = text.replace("tpe(seed = 7)", f"{name}(seed = {1000 * seed})").replace("= 30", f"= {budget}")
-                own = own.replace("  pruner  = median(after = 20 steps)\n", "").replace(", first = 1e-3", "")
-                values.append(best(study(own, "--engine-python", python, name="search.ft", folder=place / "examples")))
-    report(found, budget, "examples/search.ft on LLaMA-Factory, CPU")
+                own = text.replace("tpe(seed = 7)", f"{name}(seed = {1000 * seed})").replace("= 30\n", f"= {budget}\n")
+                trials = study(own, "--engine-python", python, name="search.ft", folder=place)
+                trained += len(trials)
+                values.append(best(trials))
+                print(f"  seed {seed}, {name}: {values[-1]:.4f} ({time.monotonic() - began:.0f} s so far)", flush=True)
+    report(found, budget, "examples/search.ft with 30 steps, on LLaMA-Factory, CPU")
+    print(f"{trained} trials in {time.monotonic() - began:.0f} s")
+
+
+GRID_OF_12 = """
+sft from base {
+  data     = capitals
+  duration = 54 steps
+  lora     { rank ~ choice(8, 64), alpha = 2 * rank, targets = all }
+  optim    { lr ~ choice(1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2), schedule = cosine, warmup = 5% }
+  batch    { global = 32, micro = 8 }
+  save     { every = never }
+  evaluate { data = capitals.eval, every = 3 steps, batch = 16 }
+}
+
+search { sampler = grid, goal = minimize(sft.eval_loss)PRUNER }
+"""
+
+
+def halving_on_engine(python: str) -> None:
+    """A grid of 12 trainings, all of them whole, against ASHA over the same, which continues those it has paused."""
+    with tempfile.TemporaryDirectory() as made:
+        place = examples(Path(made))
+        head = (place / "search.ft").read_text(encoding="utf-8").partition("sft from base")[0]
+        rows = {}
+        for name, pruner in (("grid", ""), ("ASHA", ", pruner = asha(after = 3 steps, reduction = 3)")):
+            text = f'name = "{name.lower()}"\n' + head.replace('name   = "search"\n', "") + GRID_OF_12
+            began = time.monotonic()
+            trials = study(text.replace("PRUNER", pruner), "--engine-python", python, name=f"{name}.ft", folder=place)
+            rows[name] = best(trials), sum(_trained(place / trial["run"]) for trial in trials)
+            print(
+                f"{name} of {len(trials)}: best {rows[name][0]:.4f} in {rows[name][1]} steps, {time.monotonic() - began:.0f} s"
+            )
+        print(f"ASHA's share of the steps: {rows['ASHA'][1] / rows['grid'][1]:.0%}")
+
+
+def _trained(run: Path) -> int:
+    """Steps that a trial's training took: its last one, or where it was paused, since no step is repeated."""
+    (stage,) = run.glob("*-sft")
+    events = [json.loads(line) for line in (stage / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    if events[-1].get("ok"):
+        return max(int(event["step"]) for event in events if event["event"] == "eval")
+    return max(int(path.name.rpartition("-")[2]) for path in stage.glob("result/checkpoint-*"))
+
+
+def examples(place: Path) -> Path:
+    """A copy of the examples in a project of its own."""
+    shutil.copytree(ROOT / "examples", place / "examples", ignore=shutil.ignore_patterns("*.lock"))
+    (place / "ftc.toml").touch()
+    return place / "examples"
 
 
 def main() -> None:
@@ -136,6 +201,7 @@ def main() -> None:
     parser.add_argument("--engine", metavar="PYTHON", help="search examples/search.ft with this engine's Python")
     args = parser.parse_args()
     if args.engine:
+        halving_on_engine(args.engine)
         engine(args.engine, args.seeds, args.trials)
         return
     samplers(args.seeds, args.trials)

@@ -75,6 +75,8 @@ _SHAPES: tuple[tuple[str, tuple[str, ...], str], ...] = (
      r"\b(?:r8|gsk|pplx|fw|tgp_v1)_[A-Za-z0-9]{24,}"
      r"|\b(?:nvapi|pplx|xai)-[A-Za-z0-9_-]{24,}|\bSG\.[\w-]{16,}\.[\w-]{16,}"),
     ("a storage account's key", ("AccountKey=", "SharedAccessKey="), r"(?:AccountKey|SharedAccessKey)=[A-Za-z0-9+/=]{20,}"),
+    ("a connection string with a password", ("assword=", "Pwd=", "pwd=", "PWD=", "PASSWORD="),
+     r"(?i)(?:^|[;&\s])(?:password|pwd)=[^;&\s'\"$]{3,}(?=;|&|$)"),
     ("an authorization header", ("uthorization", "UTHORIZATION", "earer ", "EARER "),
      r"(?i)\bauthorization['\"]?\s*[:=]\s*['\"]?(?:bearer|basic|token)\s+[^\s'\"]{8,}"
      r"|\bbearer\s+(?=[A-Za-z._~+/-]*\d)[A-Za-z0-9+/._~-]{16,}=*"),
@@ -99,7 +101,7 @@ def is_secret_name(name: str) -> bool:
         return False  # such as a column, a switch, the working directory
     if parts[-1:] == ["PWD"] and parts[:1] == ["OLD"]:
         return False
-    return any(_is_strong(part, parts) for part in parts)
+    return "CONNECTION STRING" in " ".join(parts) or any(_is_strong(part, parts) for part in parts)
 
 
 def _is_strong(part: str, parts: list[str]) -> bool:

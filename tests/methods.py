@@ -70,9 +70,10 @@ class Seen:
     """What tests/real/probe.py saw of a training, and what the training left.
 
     open, trained: parameters that could learn, that changed; kinds, types: modules by class, weights by number type;
-    products, logits: their number types in a forward pass; rates: of the optimizer's groups; state, kept: the optimizer's tensors
-    by number type, and how many numbers they hold; rows, mask: shape of the first batch, dimensions and largest entry of
-    its mask; curve: the rate of each step; saved: type and shape of the tensors that were written.
+    products, logits: their number types in a forward pass; placed: rates of dropout between layers; rates: of the
+    optimizer's groups; state, kept: the optimizer's tensors by number type, and how many numbers they hold; rows, mask: shape
+    of the first batch, dimensions and largest entry of its mask; curve: the rate of each step; saved: type and shape of the
+    tensors that were written.
     """
 
     open: list[str]
@@ -87,6 +88,7 @@ class Seen:
     dropouts: list[float]
     recomputed: int
     noisy: bool
+    placed: list[float]
     quantised: list[list[Any]]
     steps: int
     products: str = ""
@@ -370,6 +372,11 @@ ATTENTION = [
             f"{_LORA}, attention = sdpa, attention_dropout = 10%",
             lambda s: s.attention == "sdpa" and s.dropouts == [0.1] and not begins(s, s.losses[0] + 0.02),
             "put into every layer by ftdsl's runtime; what is saved keeps the model's own",
+        ),
+        (
+            f"{_LORA}, hidden_dropout = 10%",
+            lambda s: s.placed == [0.1] * 4 and not begins(s, s.losses[0] + 0.02),
+            "on what attention and MLP add, where the model has no place of its own; by ftdsl's runtime, and not saved",
         ),
         (f"{_LORA}, upcast = [softmax]", _lora, "every attention of transformers has its softmax in fp32 anyway"),
     ),

@@ -227,6 +227,7 @@ sft {{
 
 _GUARD = "run in tests/real/test_guard.py"
 _RUN = "run in tests/real/test_methods.py"
+_XFORMERS = "its kernel is in torch's sdpa, and transformers has no other way to it; `attention = xformers` is told so"
 _14B = "examples/handbook_14b.ft"
 _SEARCH = "search { sampler = tpe, goal = minimize(sft.eval_loss), trials = 100 }"
 HANDBOOK = [
@@ -261,9 +262,9 @@ HANDBOOK = [
     Lesson("3.1", "FlashAttention 2", "lora {}, attention = flash2", "the engine's parser"),
     Lesson("3.1", "attention dropout", "lora {}, attention_dropout = 10%", _RUN),
     Lesson("3.1", "hidden dropout of 0", "lora {}, hidden_dropout = 0", "no effect to show: it is 0"),
-    Lesson("3.1", "hidden dropout of more", "lora {}, hidden_dropout = 10%", ""),
+    Lesson("3.1", "hidden dropout of more", "lora {}, hidden_dropout = 10%", _RUN),
     Lesson("3.1", "softmax in FP32", "lora {}, upcast = [softmax]", f"{_RUN}; every attention has it so anyway"),
-    Lesson("3.1", "xFormers", "lora {}, attention = xformers", ""),
+    Lesson("3.1", "xFormers", "lora {}, attention = sdpa", f"{_RUN}; {_XFORMERS}"),
     Lesson("3.2", "activations computed again", "lora {}, memory { checkpointing = full }", _RUN),
     Lesson(
         "3.2",
@@ -285,7 +286,7 @@ HANDBOOK = [
         "3.3",
         "tensor and pipeline parallel",
         "full {}, optim { lr = 1e-5 }, parallel { strategy = megatron, tensor = 2, pipeline = 2 }",
-        "docs/rules.md, the golden files",
+        "docs/rules.md, the golden files; its numbers run by megatron-core in tests/megatron/test_3d.py",
     ),
     Lesson(
         "3.3",

@@ -81,7 +81,30 @@ def test_the_files_for_ci_name_what_there_is() -> None:
     assert {hook["id"] for hook in used} == {hook["id"] for hook in hooks}
 
 
-@pytest.mark.parametrize("folder", ["tutorial", "howto"])
+@pytest.mark.parametrize("path", tutorial.TRANSLATIONS, ids=named)
+def test_a_translation_has_the_files_and_commands_of_its_original(path: Path) -> None:
+    page, original = path.read_text(encoding="utf-8"), tutorial.TRANSLATIONS[path].read_text(encoding="utf-8")
+    assert page == tutorial.followed(path), "python -m tests.tutorial"
+    assert page.count("\n## ") == original.count("\n## ")
+    for command in re.findall(r"`(ftc [^`]+)`", page):
+        assert command in original, f"`{command}` is not on the English page"
+
+
+def test_the_chinese_front_page_has_the_commands_of_the_english_one() -> None:
+    english = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/tutorial/README.md"))
+    page = (ROOT / "docs" / "zh" / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```\n(.*?)^```$", page, re.M | re.S)
+    for line in block.splitlines():
+        assert line.partition("  #")[0].strip() in english, line
+
+
+def test_every_chapter_is_translated() -> None:
+    assert {path.name for path in tutorial.TRANSLATIONS} == {
+        path.name for path in (ROOT / "docs" / "tutorial").glob("*.md")
+    }
+
+
+@pytest.mark.parametrize("folder", ["tutorial", "howto", "zh/tutorial"])
 def test_the_front_page_lists_every_page(folder: str) -> None:
     front = (ROOT / "docs" / folder / "README.md").read_text(encoding="utf-8")
     pages = {path.name for path in (ROOT / "docs" / folder).glob("*.md")} - {"README.md"}

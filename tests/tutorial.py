@@ -1,4 +1,5 @@
-"""Pages whose commands are run: `python -m tests.tutorial` writes what they print into docs/tutorial, docs/howto and docs/zh.
+"""Pages whose commands are run: `python -m tests.tutorial` writes what they print into docs/tutorial, docs/howto and docs/zh;
+pages of docs/zh/tutorial have those of docs/tutorial.
 
 A fence ```` ```ft title="a.ft" ```` is a file, and stays for the rest of the page. In a fence ```` ```console ```` each line that
 begins with `$ ` is a command, and what follows is what it prints. What trains (`ftc run`), or reads what was trained, is shown as
@@ -24,8 +25,11 @@ from ftdsl.environments import folder_of, python_in
 from tests.command import Ended
 from tests.conftest import NOWHERE, ROOT, ftc, ftc_process
 
-FOLDERS = ("tutorial", "howto", "zh")
-PAGES = sorted(path for folder in FOLDERS for path in (ROOT / "docs" / folder).glob("*.md"))
+DOCS = ROOT / "docs"
+PAGES = sorted(path for folder in ("tutorial", "howto", "zh") for path in (DOCS / folder).glob("*.md"))
+PAGES += [DOCS / "readers_test.md"]
+TRANSLATIONS = {path: DOCS / "tutorial" / path.name for path in sorted((DOCS / "zh" / "tutorial").glob("*.md"))}
+"""Pages whose files, commands and outputs are those of another page."""
 FENCE = re.compile(r'^```(\w+)(?: title="([\w./-]+)")?\n(.*?)^```$', re.M | re.S)
 TRAINS = ("run", "diagnose", "report", "status", "logs", "data", "search", "clean")
 REAL = "<!-- run on the real engine: tests/real/test_pages.py -->"
@@ -113,7 +117,7 @@ def real(command: str, folder: Path) -> str:
         "XDG_STATE_HOME": str(folder / ".state"),
     }
     ended = ftc_process(*arguments(command), cwd=folder, timeout=540, **env)
-    assert "Traceback" not in ended.stderr, ended.stderr
+    assert ended.stdout and "Traceback" not in ended.stderr, ended.stderr
     return (
         "".join(line.rstrip() + "\n" for line in ended.stdout.strip("\n").split("\n")) if ended.stdout.strip() else ""
     )
@@ -145,6 +149,17 @@ def renewed(path: Path, *, with_engine: bool = False) -> str:
     return "".join(pieces) + page[at:]
 
 
+def followed(path: Path) -> str:
+    """A translation with the files, commands and outputs of its original. Raises: ValueError if it has more or fewer."""
+    page = path.read_text(encoding="utf-8")
+    own, original = ([*FENCE.finditer(text)] for text in (page, TRANSLATIONS[path].read_text(encoding="utf-8")))
+    pieces, at = [], 0
+    for mine, theirs in zip(own, original, strict=True):
+        pieces += [page[at : mine.start()], theirs[0]]
+        at = mine.end()
+    return "".join(pieces) + page[at:]
+
+
 # --- what two runs of one command may differ in
 
 VARIES = re.compile(
@@ -152,6 +167,7 @@ VARIES = re.compile(
     r"|(?<![\w.])\d[\d,.]* ?(?:ms|s|min|h|tokens/s)(?: \d+ (?:s|min))?(?![\w])"  # how long it took
     r"|(?<![\w.])\d+\.\d+\.\d\S*"  # a version
     r"|[▁▂▃▄▅▆▇█]+"  # a curve
+    r"|\| packages \|.*"
     r"|(?<![\w.])[\d.]+ (?:[KMG]iB|[KMG]?B)(?![\w])"  # how much memory
 )
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e-?\d+)?(?![\w])")
@@ -188,6 +204,8 @@ def main(names: list[str]) -> None:
     for path in [Path(name).absolute() for name in names[with_engine:]] or PAGES:
         if not with_engine or is_real(path):
             path.write_text(renewed(path, with_engine=with_engine), encoding="utf-8")
+    for path in TRANSLATIONS:
+        path.write_text(followed(path), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -162,7 +162,7 @@ def written() -> Mapping[str, Mapping[str, Any]]:
     return tables
 
 
-@cache
+@lru_cache(maxsize=64)
 def engine_schema(engine: str, version: str = "", transformers: str = "") -> Mapping[str, Fact]:
     """Every parameter of an engine: its own, and those of transformers' TrainingArguments.
 
@@ -208,7 +208,7 @@ def _has_table(package: str, name: str) -> bool:
     return (DATA / "history" / package / f"{name}.json").exists()
 
 
-@cache
+@lru_cache(maxsize=64)
 def chat_formats(version: str = "") -> tuple[str, Mapping[str, Fact]]:
     """(package, its chat templates with the texts around the turns); by default of the newest version.
 
@@ -230,7 +230,7 @@ def _models(engine: str, version: str) -> Mapping[str, Any]:
     return schema(chat_formats()[0], "", "models")
 
 
-@cache
+@lru_cache(maxsize=512)
 def template_for_model(engine: str, model: str, version: str = "") -> str | None:
     """The template of a model's family, from an engine's own list. model: a hub id or a folder.
 

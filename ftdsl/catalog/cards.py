@@ -6,7 +6,7 @@ Names match as a whole: an A1000 is not an A100, nor an L40S an L4.
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 
 from ftdsl import catalog
 from ftdsl.record import frozen
@@ -40,7 +40,7 @@ def _names() -> dict[str, str]:
     return names
 
 
-@cache
+@lru_cache(maxsize=256)
 def card_named(text: str) -> Card:
     """What a text names."""
     small = text.lower()

@@ -7,7 +7,7 @@ parameters), the engine's parameters, and the inverse of the overlay (parameter 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from ftdsl import catalog
@@ -34,7 +34,7 @@ class Meant:
     change: Change | None = None
 
 
-@cache
+@lru_cache(maxsize=1024)
 def meant(name: str) -> Meant | None:
     """The meaning of a name; None if it is unknown."""
     if (entry := catalog.misnamed().get(name)) is not None:
@@ -95,6 +95,11 @@ def converted(parameter: str, value: str) -> tuple[str, str]:
             return "", str(member)
     how = next((to.partition(":")[2] for to in entry.get("to", ()) if to.partition(":")[0] == parameter), "")
     return how, value
+
+
+def instead_of(parameter: str, value: str) -> str:
+    """What to write for a value that another parameter means too (`stage: orpo`); "" if it is unknown."""
+    return str(catalog.written().get("instead", {}).get(parameter, {}).get(value, ""))
 
 
 def value_of(parameter: str, value: str) -> str:

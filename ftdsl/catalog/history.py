@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -103,7 +103,7 @@ def packages() -> list[str]:
     return sorted(_versions())
 
 
-@cache
+@lru_cache(maxsize=64)
 def table(package: str, name: str = "") -> Table:
     """A table of a package, by default that of its keys. Raises: OSError if there is none."""
     raw = json.loads((HISTORY / package / f"{name or MAIN.get(package, 'parameters')}.json").read_bytes())
@@ -134,7 +134,7 @@ def nearest(package: str, version: str) -> Known:
     return Known(before[-1], exact=False)
 
 
-@cache
+@lru_cache(maxsize=64)
 def schema(package: str, version: str = "", name: str = "") -> Mapping[str, Fact]:
     """Key -> fact in a version (the nearest known one), by default in the newest.
 
@@ -164,7 +164,7 @@ def key_history(package: str, key: str, name: str = "") -> KeyHistory | None:
     )
 
 
-@cache
+@lru_cache(maxsize=64)
 def pins(engine: str, version: str) -> Mapping[str, Pin]:
     """A version's requirements of other packages, by distribution name."""
     return {name: Pin(**fact) for name, fact in schema(engine, version, "pins").items()} if versions(engine) else {}

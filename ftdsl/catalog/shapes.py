@@ -191,6 +191,7 @@ class Written(_Strict):
 
     write: dict[str, str]
     values: dict[str, dict[str, str]]
+    instead: dict[str, dict[str, str]]
 
 
 class StandIns(_Strict):
@@ -253,7 +254,6 @@ class Facts(_Strict):
     stages: dict[str, Strings]
     deepspeed: dict[str, Strings]
     modules: dict[str, Strings]
-    dropout: dict[str, Strings]
     templates: dict[str, Strings]
     packages: dict[str, Strings]
     depths: dict[str, Strings]

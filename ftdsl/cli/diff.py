@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING
 
 from ftdsl.cli.common import print_json, read_exactly, recipe_path, show
@@ -29,7 +30,13 @@ def run(args: argparse.Namespace) -> int:
     """Exit 0 if they are equivalent, 1 if they differ, 2 if one cannot be read (like diff)."""
     from ftdsl.importers.compare import compare
 
-    sides = _side(args.before, ""), _side(args.after, args.before.partition("@")[0])
+    try:
+        sides = _side(args.before, ""), _side(args.after, args.before.partition("@")[0])
+    except OSError as error:
+        from ftdsl.storage import sentence
+
+        print(f"error: {sentence(error)}", file=sys.stderr)
+        return 2
     if sides[0] is None or sides[1] is None:
         return 2
     comparison = compare(sides[0], sides[1])

@@ -62,6 +62,17 @@ def run(args: argparse.Namespace) -> int:
         print(f"error: no stage `{name}` with a key after it; stages: {names}", file=sys.stderr)
         return 2
     if _word(stages[0], key) is None:
+        from ftdsl.catalog.vocabulary import BlockWords
+        from ftdsl.language.resolve import keys
+
+        if isinstance(block := keys.find(stages[0].kind, tuple(key.split("."))), BlockWords):
+            set_here = sorted(path for path in stages[0].origins if path.startswith(f"{key}."))
+            some = set_here or [f"{block.name}.{option}" for option in list(block.keys)[:3]]
+            print(
+                f"error: `{key}` is a block; its keys: {', '.join(f'{stages[0].name}.{path}' for path in some)}",
+                file=sys.stderr,
+            )
+            return 2
         return _unknown(stages[0], key)
     values = [_explained(stage, key, checked.plan) for stage in stages]
     if args.json:
@@ -114,11 +125,19 @@ def _explained(stage: Stage, key: str, plan: Plan) -> dict[str, Any]:
         "value": shown(value) if value is not None else None,
         "layers": [{"text": text, "where": plan.recipe.location(str(who)), "layer": who.kind} for text, who in layers],
         "about": definition.doc.lstrip("* "),
-        "takes": describe(parse_type(definition.type)),
+        "takes": _taken(describe(parse_type(definition.type)), definition),
         "becomes": [to for to in targets if "." not in to and catalog.parameter_status(engine.name, to)],
         "engine": engine.title,
         "engine_default": entry.get("engine"),
     }
+
+
+def _taken(text: str, definition: Key) -> str:
+    """What a key takes, with the members it has."""
+    from ftdsl.catalog.vocabulary import ANY_NAME
+
+    members = [name for name in definition.members or () if name != ANY_NAME]
+    return text.replace("one of its members", f"one of {', '.join(members)}") if members else text
 
 
 def _lines(value: dict[str, Any]) -> Iterator[str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,14 +50,29 @@ def run(args: argparse.Namespace) -> int:
     target = Path(args.output) if args.output else Path("recipe.ft")
     name = target.stem if args.output else files[0][0].stem
     head = [f"from {', '.join(path.name for path, _ in files)}, by ftc import"]
-    imported = import_all(inputs.starts, name, target, head, session)
-    notes = sorted([*(note.without(imported.secrets) for note in inputs.notes), *imported.notes], key=_order)
-    _write(imported, notes, args)
+    with _folder(target.parent):  # paths are seen from it
+        imported = import_all(inputs.starts, name, target, head, session)
+        notes = sorted([*(note.without(imported.secrets) for note in inputs.notes), *imported.notes], key=_order)
+        _write(imported, notes, args)
     _report(imported, notes, args)
     wrong = [
         difference for differences in imported.differences.values() for difference in differences if not difference.why
     ]
     return 1 if args.verify and wrong else 0
+
+
+@contextlib.contextmanager
+def _folder(path: Path) -> Iterator[None]:
+    """The recipe's folder, made if it is missing, and removed again if no recipe is written into it."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for folder in missing:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def _order(note: Note) -> tuple[str, int]:

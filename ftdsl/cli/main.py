@@ -118,6 +118,8 @@ def _lost(out: Stream) -> bool:
 
 def _status(given: list[str], out: Stream) -> int:
     """The exit status of a command line, everything printed."""
+    if given[:1] == ["help"]:
+        given = [*given[1:2], "--help"]
     try:
         args = parser(given[:1] if given and given[0] in VERBS else VERBS).parse_args(given)
         gc.disable()  # short-lived, and trees hold no cycles worth a search; ftc run turns it on again

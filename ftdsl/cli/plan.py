@@ -23,9 +23,11 @@ from ftdsl.cli.common import (
     show,
 )  # fmt: skip
 from ftdsl.cli.edited import edited
+from ftdsl.record import replace
 
 if TYPE_CHECKING:
     from ftdsl.language.resolve.resolve import Options
+    from ftdsl.observe.outlook import StudyOutlook
     from ftdsl.observe.plan_text import PlanView
     from ftdsl.pipeline import Checked
     from ftdsl.plan.forecast import Forecast
@@ -97,7 +99,10 @@ def _plan(file: str, args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         if not errors:
             print(f"{file}: nothing to plan: no stages in it", file=sys.stderr)
         return (1 if errors else 2 if len(args.files) == 1 else 0), {"file": file, "problems": view(errors)}
-    plan_view = _plan_view(checked, session, path, options_of(args))
+    plan_view = replace(
+        _plan_view(checked, session, path, options_of(args)),
+        study=_outlook(checked, path, args) if args.apply is None else None,
+    )
     if args.apply is not None:
         return _apply(args, path, checked.plan, dict(plan_view.forecasts)), {}
     tight = [
@@ -124,7 +129,22 @@ def _plan(file: str, args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     else:
         asking = {}
     known = asking | {"name": checked.plan.recipe.name, "file": file, "would_run": would, "stages": document(plan_view)}
+    if plan_view.study is not None:
+        known["search"] = plan_view.study.document()
     return status, known | {"problems": view(errors)}
+
+
+def _outlook(checked: Checked, path: Path, args: argparse.Namespace) -> StudyOutlook | None:
+    """What the study takes, of a recipe that searches."""
+    from ftdsl.recipe.search import is_searched
+
+    assert checked.plan is not None
+    if args.no_data or not is_searched(checked.plan.recipe):
+        return None
+    from ftdsl.search.outlook import outlook_of
+    from ftdsl.search.trial import TrialSource
+
+    return outlook_of(TrialSource(path, options_of(args), args.engine_python), checked.plan.recipe)
 
 
 def _requests(checked: Checked, name: str, session: Session) -> list[Asked] | None:

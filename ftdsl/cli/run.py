@@ -223,8 +223,9 @@ def _carry_out(
             from ftdsl.search.run import search
 
             return search(
-                source, compiled, environments, view, stop=stop, home=home, fresh=args.fresh, side_by_side=args.jobs
-            )
+                source, compiled, environments, view, stop=stop, home=home, fresh=args.fresh, side_by_side=args.jobs,
+                preload=not args.no_preload,
+            )  # fmt: skip
         return carry_out(compiled, wishes, environments, view, session=session, stop=stop, home=home)
 
     if source is not None:

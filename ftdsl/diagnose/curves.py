@@ -108,8 +108,11 @@ class Curves:
 
     @cached_property
     def noise(self) -> float:
-        """Standard deviation of a logged loss around the trend, in the second half (in the first it falls too fast)."""
-        return jitter(share(self.loss.finite.values, 0.5))
+        """Standard deviation of a logged loss around the trend, in the second half (in the first it falls too fast); of fewer
+        than 32 values in the last three quarters: of six the deviation is not known by half.
+        """
+        values = self.loss.finite.values
+        return jitter(share(values, 0.5 if len(values) >= 32 else 0.25))
 
     @cached_property
     def step_noise(self) -> float:
@@ -117,13 +120,17 @@ class Curves:
         return self.noise * math.sqrt(self.every)
 
     @cached_property
-    def fall(self) -> float:
-        """Share of its first loss that the run lost; negative where it rose. The first mean over several steps is below what the
-        run began with: half of the way to the second is added.
-        """
+    def start(self) -> float:
+        """The loss that the run began with. The first mean over several steps is below it: half of the way to the second is
+        added."""
         values = self.loss.finite.values
         lost = max(0.0, values[0] - values[1]) / 2 if self.every > 1 and len(values) > 1 else 0.0
-        return 1 - self.last / (self.first + lost) if self.first else 0.0
+        return self.first + lost
+
+    @cached_property
+    def fall(self) -> float:
+        """Share of what it began with that the run lost; negative where it rose."""
+        return 1 - self.last / self.start if self.first else 0.0
 
     @cached_property
     def rates(self) -> Series:

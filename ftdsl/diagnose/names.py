@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 STEPS = (
@@ -35,13 +35,22 @@ _NAMES = {
     "peak_memory_reserved": "memory", "memory/max_reserved(gib)": "memory", "max_memory_reserved": "memory",
     "memory/device_reserved (gib)": "memory", "memory/max_mem_reserved(gib)": "memory", "memory_gib": "memory",
 }  # fmt: skip
+_KINDS = (
+    ("throughput",
+    re.compile(r"(?:^|[/_])(?:tok(?:en)?s?|samples?|iter(?:ation)?s?|steps?|it)(?:_per_|/|_?p)(?:s|sec|second)(?:\W|_|$)"
+    r"|^train_speed\(iter/s\)$|^t[gp]s$")), ("seconds",
+    re.compile(r"(?:^|[/_])(?:step|iter(?:ation)?)_time(?:_m?s|_sec(?:onds)?)?$"
+    r"|(?:^|[/_])(?:m?s|sec(?:ond)?s?|time)_?(?:per_|/)(?:step|it(?:er(?:ation)?)?)(?:_m?s)?$")), ("memory",
+    re.compile(r"^(?:(?:gpu|cuda|vram|device|peak|max|cpu|rss|host|process|torch)[/_.]?)*(?:mem(?:ory)?|vram|rss)"
+    r"(?:[/_](?:allocated|reserved|used|usage|gpu))?[/_ ]?\(?(?:[gmk]i?b|bytes)?\)?$")), )  # fmt: skip
+"""Series that nobody calls alike -> how their names are made. Units do not matter: what is asked is whether they grow."""
 SKIPPED = frozenset(
     (*STEPS, "total_steps", "total_flos", "percentage", "remaining_time", "remaining", "event", "time", "schema", "_timestamp",
      "max_steps", "timestamp"))  # fmt: skip
 GIB = 1 << 30
 
 
-@cache
+@lru_cache(maxsize=4096)
 def canonical(name: str) -> str:
     """Our name of a series; "" for what is no series of a training: the step itself, other values of an evaluation, sums."""
     name = name.rpartition(" - ")[2].strip().lower().replace(" ", "_").replace("grad-norm", "grad_norm")
@@ -53,9 +62,10 @@ def canonical(name: str) -> str:
     name = _TRAINING.sub("", name)
     if name in _LOSS:
         return "loss"
-    if name in SKIPPED or (name.startswith("train_") and name not in _NAMES):
+    if name in SKIPPED:
         return ""
-    return _NAMES.get(name, name)
+    ours = _NAMES.get(name) or next((kind for kind, form in _KINDS if form.search(name)), "")
+    return ours or ("" if name.startswith("train_") else name)
 
 
 def named(row: Mapping[str, Any]) -> dict[str, Any]:

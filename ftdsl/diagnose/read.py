@@ -193,8 +193,27 @@ def _of_lines(content: bytes, path: Path, config: Mapping[str, Any]) -> Curves:
 CONFIGS = ("train.yaml", "training_args.yaml", "train.json")
 
 
+ADAPTER = "adapter_config.json"
+
+
 def config_beside(path: Path) -> Mapping[str, Any]:
-    """The engine's parameters where they lie beside a log; {} where they do not, or cannot be read."""
+    """The engine's parameters where they lie beside a log, else what PEFT says of the adapter; {} where neither can be read."""
+    return _parameters_beside(path) or _adapter_beside(path)
+
+
+def _adapter_beside(path: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(content_of(path.parent / ADAPTER))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(found, dict) or found.get("peft_type") != "LORA":
+        return {"finetuning_type": "prompt"} if isinstance(found, dict) and "num_virtual_tokens" in found else {}
+    targets = found.get("target_modules")
+    names = ",".join(map(str, targets)) if isinstance(targets, list) else "all"
+    return {"finetuning_type": "lora", "lora_rank": found.get("r", 8), "lora_target": names}
+
+
+def _parameters_beside(path: Path) -> Mapping[str, Any]:
     for name in CONFIGS:
         file = path.parent / name
         if not file.is_file():

@@ -80,6 +80,18 @@ def least_squares(columns: Sequence[Sequence[float]], ys: Sequence[float]) -> tu
     return fitted, [math.sqrt(max(0.0, inverse[at][at] * variance)) for at in range(many)]
 
 
+def f_score(between: float, within: float, groups: int, rest: int) -> float:
+    """How many standard deviations of a normal distribution a ratio of variances is worth; 0 where there are too few values.
+
+    between, within: sums of squares; groups, rest: their degrees of freedom. Wilson and Hilferty's cube root makes F normal.
+    """
+    if groups < 1 or rest < 3 or within <= 0:
+        return 0.0
+    root = math.cbrt(between / groups / (within / rest))
+    a, b = 2 / (9 * groups), 2 / (9 * rest)
+    return ((1 - b) * root - (1 - a)) / math.sqrt(b * root**2 + a)
+
+
 def _inverse(table: Sequence[Sequence[float]]) -> list[list[float]]:
     """Of a small square matrix, by elimination with the largest pivot; [] where there is none."""
     many = len(table)

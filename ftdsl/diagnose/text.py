@@ -14,8 +14,9 @@ _NUMBER = r"[-+]?(?:\d[\d,]*\.?\d*(?:[eE][-+]?\d+)?|nan|inf|NaN|Infinity|Inf)"
 _ROW = re.compile(r"\{(?=[^{}]{0,2000}['\"](?:\w+/)?(?:\w+_)?loss['\"])[^{}]{1,2000}\}")
 """The Trainer prints `{'loss': 0.5, 'grad_norm': 1.0, 'learning_rate': 1e-05, 'epoch': 0.1}`; 5.x quotes the numbers."""
 _ITEM = re.compile(rf"['\"]([\w/.@-]+)['\"]\s*:\s*['\"]?({_NUMBER})['\"]?\s*[,}}]")
-_BAR = re.compile(r"(?:\||\s)(\d+)/(\d+) \[[^\]\n]{3,200}\]")
-"""A progress bar: `12%|#2 | 12/100 [00:10<01:13,  1.20it/s]`, also with values behind the speed."""
+_BAR = re.compile(r"(?:\||\s)(\d+)/(\d+) \[(?:(?:(\d+):)?(\d+):(\d\d)<)?[^\]\n]{3,200}\]")
+"""A progress bar: `12%|#2 | 12/100 [00:10<01:13,  1.20it/s]`, also with values behind the speed. Its time is that since the
+start."""
 _MEGATRON = re.compile(r"iteration\s+(\d+)/\s*\d+")
 _STEP = re.compile(
     r"\b(?:global_|train_|optimizer[ _])?(?:steps?|iter(?:ation)?|update|it)\b[\s:=#\[|]*(\d+)|\[\s*(\d+)/\d+\]",
@@ -63,10 +64,11 @@ def _float(text: str) -> float:
 def _dictionaries(text: str) -> Rows:
     """Dictionaries with a loss, each at its own step, or at that of the last bar before it, or at its number."""
     rows: Rows = []
-    bars = [(bar.start(), int(bar[1]), int(bar[2])) for bar in _BAR.finditer(text)]
-    total = max((whole for _, _, whole in bars), default=0)
-    steps = [(at, step) for at, step, whole in bars if whole == total]  # bars of evaluation are shorter
+    bars = [(bar.start(), int(bar[1]), int(bar[2]), _elapsed(bar)) for bar in _BAR.finditer(text)]
+    total = max((whole for _, _, whole, _ in bars), default=0)
+    steps = [(at, step, time) for at, step, whole, time in bars if whole == total]  # bars of evaluation are shorter
     at_bar, step_now, told = 0, 0, 0
+    time_now: float | None = None
     shapes: dict[tuple[str, ...], tuple[int | None, list[tuple[str, int]]]] = {}
     for match in _ROW.finditer(text):
         pairs = _ITEM.findall(match[0])
@@ -75,10 +77,12 @@ def _dictionaries(text: str) -> Rows:
             known = shapes[key] = _shape(key)
         step_at, names = known
         while at_bar < len(steps) and steps[at_bar][0] < match.start():
-            step_now = steps[at_bar][1]
+            _, step_now, time_now = steps[at_bar]
             at_bar += 1
         own = _float(pairs[step_at][1]) if step_at is not None else None
         row = {name: _float(pairs[at][1]) for name, at in names}
+        if time_now is not None and "loss" in row:
+            row.setdefault("elapsed", time_now)
         if "loss" in row or "eval_loss" in row:
             told += own is not None and 0 <= own < 1e15
             rows.append((int(own) if own is not None and 0 <= own < 1e15 else step_now, row))
@@ -88,6 +92,11 @@ def _dictionaries(text: str) -> Rows:
     ):  # no bars, or bars that tell nothing
         return _counted(rows)
     return rows
+
+
+def _elapsed(bar: re.Match[str]) -> float | None:
+    """Seconds since the start, by a progress bar; None where it does not show them."""
+    return None if bar[5] is None else 3600.0 * int(bar[3] or 0) + 60.0 * int(bar[4]) + int(bar[5])
 
 
 def _shape(names: tuple[str, ...]) -> tuple[int | None, list[tuple[str, int]]]:

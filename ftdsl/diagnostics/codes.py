@@ -80,6 +80,7 @@ CODES = {
     "FT095": "study-has-changed",
     "FT096": "storage-not-reached",
     "FT097": "target-cannot",
+    "FT098": "study-not-there",
     # FT1xx schedule, steps, evaluation, saving
     "FT101": "warmup-set-twice",
     "FT102": "warmup-ratio-deprecated",
@@ -213,6 +214,7 @@ CODES = {
     "FT525": "rows-left-out",
     "FT526": "less-than-a-pack",
     "FT527": "unreadable-data",
+    "FT528": "holds-out-all-rows",
     # FT6xx stages and hand-offs
     "FT601": "reference-is-the-base",
     "FT602": "new-adapter-ignored",
@@ -289,4 +291,5 @@ CODES = {
     "FT974": "cannot-be-scored",
     "FT975": "cannot-be-quantised",
     "FT976": "rows-not-made-yet",
+    "FT977": "served-otherwise-than-trained",
 }

@@ -17,7 +17,7 @@ from ftdsl.engines.shared.scratch import lower_scratch, scratch_folders
 from ftdsl.engines.shared.shell_stage import lower_shell
 from ftdsl.engines.shared.sources import passes_through
 from ftdsl.engines.shared.stage_context import StageContext
-from ftdsl.engines.tools import adapter_merges, model_merges, quantising
+from ftdsl.engines.tools import adapter_merges, model_merges, quantising, serving
 from ftdsl.engines.tools.evaluation import lower_eval
 from ftdsl.lint.versions import check_versions
 from ftdsl.plan.engine import Abilities, EngineOf
@@ -80,6 +80,8 @@ def _lower_stage(context: StageContext) -> Job | None:
         return model_merges.job(context)
     if quantising.wants(context):
         return quantising.job(context)
+    if serving.wants(context):
+        return serving.job(context)
     if kind == "eval" and (job := lower_eval(context, lowering)) is not None:
         return job
     if lowering is not None and kind != "eval":

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ftdsl.importers.bash_words import Word, computed
+from ftdsl.importers.bash_words import CLOSE, OPEN, Expander, Value, Word, computed, variable_name
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -84,4 +84,70 @@ def inner_text(words: Sequence[Word]) -> Word | None:
                 return words[at + 2]
             if re.fullmatch(r"-[a-z]+", flag) and at + 3 < len(words) and words[at + 2].text == "-c":
                 return words[at + 3]
+    if words[0].text.rpartition("/")[2] == "sbatch":
+        wrapped = next((word for word in words[1:] if word.text.startswith("--wrap")), None)
+        after = words[words.index(wrapped) + 1 :] if wrapped is not None and "=" not in wrapped.text else []
+        if wrapped is not None:
+            marked = wrapped.marked.partition("=")[2]
+            return after[0] if after else Word(wrapped.text.partition("=")[2], wrapped.span, wrapped.known, marked)
+    if words[0].text.rpartition("/")[2] in _REMOTE:
+        return next((word for word in words[1:] if COMMAND.search(word.text)), None)
     return None
+
+
+_REMOTE = frozenset(
+    "ssh pdsh clush pssh tmux screen su sudo runuser parallel xargs watch script kubectl docker podman srun salloc setsid nohup "
+    "flock sshpass autossh gcloud aws az oc".split()
+)
+"""Commands that are given another one as one text (`ssh host "cd x && llamafactory-cli train y.yaml"`)."""
+COMMAND = re.compile(
+    r"(?s)(?=.*\s).*(?:llamafactory-cli|\blmf\b|torchrun|accelerate launch|deepspeed|train\w*\.py|llamafactory\.)"
+)
+
+
+def decided(node: Node, expand: Expander) -> bool | None:
+    """`[ "$A" = x ]`, `[[ -z $A ]]`, `[ $N -gt 1 ]` of known texts; None if only a running shell knows."""
+    text = expand.syntax.of(node)
+    if node.type != "test_command" or "&&" in text or "||" in text or " -a " in text or " -o " in text:
+        return None
+    inner = [child for child in node.named_children if child.type in ("unary_expression", "binary_expression")]
+    if len(inner) != 1:
+        return None
+    parts = inner[0].children
+    texts = [expand.syntax.of(part) for part in parts]
+    if len(parts) == 2 and texts[0] in ("-z", "-n"):
+        word = expand.word(parts[1])
+        return (not word.text) == (texts[0] == "-z") if word.known else None
+    if len(parts) == 3 and texts[1] in TESTS:
+        left, right = expand.word(parts[0]), expand.word(parts[2])
+        if left.known and right.known:
+            return tested(left.text, texts[1], right.text)
+    return None
+
+
+def extended(values: Sequence[Value], unknown: Word) -> Value:
+    """What a variable holds after branches of which some append to it (`ARGS+=(--bf16)`): what it held before, and what is
+    not known; where they set it otherwise, nothing is known."""
+    shortest = min(values, key=lambda value: (len(value), len(value[0].text) if value else 0))
+    if not shortest or not all(word.known for word in shortest):
+        return (unknown,)
+    if len(shortest) == 1 and all(len(value) == 1 for value in values):
+        text = shortest[0].text
+        if text.strip() and all(value[0].text.startswith(text) for value in values):
+            blank = "" if text[-1].isspace() else " "
+            return (Word(f"{text}{blank}{unknown.text}", unknown.span, False, f"{text}{blank}{unknown.marked}"),)
+        return (unknown,)
+    words = [word.text for word in shortest]
+    begins = all([word.text for word in value[: len(words)]] == words for value in values)
+    return (*shortest, unknown) if begins else (unknown,)
+
+
+def let(words: Sequence[Word], expand: Expander) -> Iterator[tuple[str, Value]]:
+    """The variables that `let A=64/8` sets: whole-number arithmetic."""
+    for word in words:
+        match = re.fullmatch(r"([A-Za-z_]\w*)=(.+)", word.text, re.S | re.A)
+        if match is None:
+            continue
+        result = expand.arithmetic(match[2]) if word.known else None
+        unknown = Word(f"${match[1]}", word.span, False, f"{OPEN}{variable_name(match[1])}{CLOSE}")
+        yield match[1], (unknown if result is None else Word(str(result), word.span),)

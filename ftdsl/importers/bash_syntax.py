@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MAX_DEPTH = 400
 """Brackets and compound commands within one another: of more the parser's time grows with the square."""
 
-_BLANKS = re.compile(r"[\f\v\0\x1c-\x1f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff]")
+BLANKS = re.compile(r"[\f\v\0\x1c-\x1f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff]")
 """Letters for a shell, and blanks for the grammar."""
 
 
@@ -42,7 +42,7 @@ def _fitting(text: str) -> str:
     to be filled in."""
     text = _PLACEHOLDER.sub(lambda match: "x" * len(match[0]), text)
     text = text.replace("\\\r\n", "\\\n ").replace("\r", " ")
-    return _BLANKS.sub(lambda match: "x" * len(match[0].encode()), text)
+    return BLANKS.sub(lambda match: "x" * len(match[0].encode()), text)
 
 
 class Syntax:

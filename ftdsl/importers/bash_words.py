@@ -7,6 +7,7 @@ import operator
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import dropwhile, takewhile
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ftdsl.importers.bash_syntax import Syntax
@@ -146,7 +147,7 @@ class Expander:
             case "expansion":
                 yield from self._expansion(text, node, quoted)
             case "arithmetic_expansion":
-                result = self._arithmetic(text.removeprefix("$((").removeprefix("$[").rstrip(")]"))
+                result = self.arithmetic(text.removeprefix("$((").removeprefix("$[").rstrip(")]"))
                 yield _Piece(str(result)) if result is not None else self._unknown(text, "computed")
             case "command_substitution":
                 yield from self._substitution(text, node, quoted)
@@ -272,7 +273,7 @@ class Expander:
         span = self.syntax.span(node)
         return _Piece("", fields=[Word(str(number), span) for number in some])
 
-    def _arithmetic(self, text: str) -> int | None:
+    def arithmetic(self, text: str) -> int | None:
         """The value of `64 / $WORLD / 2`; None where a part is not known."""
 
         def put(match: re.Match[str]) -> str:
@@ -312,6 +313,24 @@ def _unescaped(text: str) -> str:
 def _ansi(text: str) -> str:
     known = {"n": "\n", "t": "\t", "\\": "\\", "'": "'", '"': '"', "r": "\r"}
     return re.sub(r"\\(.)", lambda match: known.get(match[1], match[0]), text, flags=re.S)
+
+
+def printed(words: Sequence[Word]) -> str:
+    """What `echo` or `printf` writes: escapes with `-e` or in a format, `%s` one after the other."""
+    name, given = words[0].text, [word.marked or word.text for word in words[1:]]
+    if name == "echo":
+        flags = "".join(takewhile(re.compile(r"-[neE]+").fullmatch, given))
+        text = " ".join(dropwhile(re.compile(r"-[neE]+").fullmatch, given))
+        return (_ansi(text) if "e" in flags else text) + "\n" * ("n" not in flags)
+    if not given:
+        return ""
+    form, rest = _ansi(given[0]), given[1:]
+    fields = len(re.findall(r"%[sdfg]", form))
+    texts: list[str] = []
+    while not texts or (rest and fields):
+        some, rest = iter(rest[:fields]), rest[fields:]
+        texts.append(re.sub(r"%[sdfg]", lambda _: next(some, ""), form).replace("%%", "%"))  # noqa: B023 (used at once)
+    return "".join(texts)[:MAX_WORD]
 
 
 def _changed(text: str, op: str, rest: str) -> str | None:
@@ -369,6 +388,8 @@ def _computed(words: Sequence[Word]) -> str | None:
         return given[-1]  # where a program is: its name is what matters
     if name == "pwd" and not given:
         return "."
+    if name == "expr" and len(given) > 2 and (result := computed(" ".join(given))) is not None:
+        return str(result)
     if name == "echo" and not any(argument.startswith("-") for argument in given[:1]):
         return " ".join(given)
     if name == "seq" and 1 <= len(given) <= 3 and all(re.fullmatch(r"\d{1,4}", argument) for argument in given):

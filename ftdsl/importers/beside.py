@@ -11,7 +11,7 @@ from ftdsl.lint import facts
 from ftdsl.lint.config import Dataset, Setting
 from ftdsl.recipe.rows import FILES, Look, look_at, spec_of_entry
 from ftdsl.recipe.shape import files_of, first_row
-from ftdsl.session import Files, Session
+from ftdsl.session import Files, Session, reason
 
 INFO = "dataset_info.json"
 
@@ -59,6 +59,8 @@ def report_unreadable(settings: Mapping[str, Setting], root: Path, session: Sess
     folder = settings["dataset_dir"].value if "dataset_dir" in settings else "data"
     named: list[tuple[str, Path]] = []
     if isinstance(folder, str) and ":" not in folder:
+        if "dataset" in settings:
+            _report_no_table(root / folder / INFO, settings["dataset"], session)
         named.append(("dataset_dir" if "dataset_dir" in settings else "dataset", root / folder / INFO))
     if model := _text(settings, "model_name_or_path"):
         named.append(("model_name_or_path", root / model / "config.json"))
@@ -73,6 +75,21 @@ def report_unreadable(settings: Mapping[str, Setting], root: Path, session: Sess
     for name, path in named:
         if name in settings and (trouble := session.files.trouble(path)):
             session.sink.error("FT050", f"`{path.as_posix()}` cannot be read: {trouble}", settings[name].span)
+
+
+def _report_no_table(path: Path, setting: Setting, session: Session) -> None:
+    """FT050 for a list of data sets that is no JSON object: the engine finds none in it."""
+    if not session.files.is_file(path) or session.files.trouble(path):
+        return
+    try:
+        content = session.files.json(path)
+    except (OSError, ValueError) as error:
+        text = f"`{path.as_posix()}` cannot be read: {error if isinstance(error, ValueError) else reason(error)}"
+        session.sink.error("FT050", text.partition("\n")[0], setting.span)
+        return
+    if not isinstance(content, dict):
+        text = f"`{path.as_posix()}` must be an object, with a key for each data set"
+        session.sink.error("FT050", text, setting.span, help='write `{"name": {"file_name": "rows.json"}}`')
 
 
 def _text(settings: Mapping[str, Setting], name: str) -> str:

@@ -12,15 +12,15 @@ from ftdsl import catalog
 from ftdsl.diagnostics import Diagnostic, Fix, Label, Sink, allow
 from ftdsl.environments import Versions, resolve_versions
 from ftdsl.importers import dialects, documents, recognise, tools
-from ftdsl.importers.beside import root_of
+from ftdsl.importers.beside import INFO, root_of
 from ftdsl.importers.documents import Read
-from ftdsl.importers.files import LAUNCHERS, NOTHING, config_of, refuse, started_in, written_by
+from ftdsl.importers.files import config_of, listing, nothing_started, refuse, started_in, written_by
 from ftdsl.language.yaml_tree import Node, removal
 from ftdsl.lint import facts
 from ftdsl.lint.check import check as lint
 from ftdsl.lint.check import overridable
 from ftdsl.lint.config import Config
-from ftdsl.lint.families.documents import unknown_keys
+from ftdsl.lint.families.documents import FORMATS, unknown_keys, wrong_values
 from ftdsl.lint.versions import check_versions
 from ftdsl.record import replace
 from ftdsl.session import Session, reason
@@ -77,7 +77,10 @@ def _judged(path: Path, source: Source, session: Session) -> str:
     elif file.kind in ASIDE:
         session.sink.info("FT051", "this is checked with the file that names it", whole)
         return ASIDE[file.kind]
-    else:
+    elif path.name == INFO:
+        text = "a list of data sets must be an object, with a key for each"
+        session.sink.error("FT050", text, whole, help='write `{"name": {"file_name": "rows.json"}}`')
+    elif not any(diagnostic.code == "FT050" for diagnostic in session.sink):
         session.sink.error("FT051", UNKNOWN, whole, help=KNOWN)
     return "a file"
 
@@ -95,6 +98,12 @@ def _entries(file: Read, session: Session) -> None:
                 session.sink.error("FT523", text, at, label=f"did you mean `{guess}`?")
             else:
                 session.sink.warning("FT523", text, at)
+        for path, takes in wrong_values(entry.value.value):
+            session.sink.error("FT523", f"`{path}` of `{entry.key}` takes {takes}", _at(entry.value, path.split(".")))
+        formatting = entry.value.value.get("formatting", FORMATS[0])
+        if isinstance(formatting, str) and formatting not in FORMATS:
+            at = _at(entry.value, ["formatting"])
+            session.sink.error("FT522", f"an unknown format: `{formatting}`", at, help=f"write {', '.join(FORMATS)}")
         name = entry.value.value.get("file_name")
         if isinstance(name, str) and not session.elsewhere and not session.files.exists(file.path.parent / name):
             at = _at(entry.value, ["file_name"])
@@ -127,8 +136,8 @@ def _script(source: Source, session: Session) -> str:
     """Check every command of a script. An error if none starts an engine: nothing was checked."""
     from ftdsl.importers import commands, shell
 
-    script = shell.read(source, session.sink)
     path = Path(source.name)
+    script = shell.read(source, session.sink, listing(path, session))
     session.files = session.files.also(written_by(script, path, session))
     report = commands.Report(script.notes)
     below: dict[str, Sequence[str]] = {}
@@ -146,7 +155,7 @@ def _script(source: Source, session: Session) -> str:
     for problem in report.problems:
         session.sink.add(problem)
     if not count and not session.sink.failed:
-        session.sink.error("FT051", NOTHING, Span(source, 0, 0), help=LAUNCHERS)
+        nothing_started(source, script, report, session.sink)
     names = sorted({dialects.of(engine).title for engine in engines}) or ["LLaMA-Factory"]
     return f"a script; {count} command{'s' * (count != 1)} of {' and '.join(names)}"
 

@@ -14,11 +14,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
 from ftdsl import catalog
+from ftdsl.catalog import foreign
 from ftdsl.catalog.trainers import trainer_schema
 from ftdsl.diagnostics import Diagnostic, Severity
 from ftdsl.importers import documents, launchers, recognise, tools
 from ftdsl.importers.bash_control import gpus_of
-from ftdsl.importers.bash_words import Word
+from ftdsl.importers.bash_words import CLOSE, OPEN, Word
 from ftdsl.importers.draft import Note
 from ftdsl.importers.launchers import Started
 from ftdsl.importers.shell import Script, Simple
@@ -26,6 +27,7 @@ from ftdsl.importers.trl import launch as trl_launch
 from ftdsl.importers.trl.trainers import helps
 from ftdsl.language.yaml_tree import scalar
 from ftdsl.lint.config import Config, Document, Form, Kind, Setting
+from ftdsl.printable import shortened
 from ftdsl.record import mutable, replace
 from ftdsl.session import Session, is_absent, reason
 from ftdsl.source import Span
@@ -42,10 +44,12 @@ _SILENT = frozenset(
 @mutable
 class Report:
     """Results about commands: notes of an import; problems, which `ftc check` reports, and an import if it has
-    nothing to import; cut: the last command was cut short, which was reported."""
+    nothing to import; idle: commands of LLaMA-Factory that train nothing (`webui`, `version`); cut: the last command was cut
+    short, which was reported."""
 
     notes: list[Note] = field(default_factory=list)
     problems: list[Diagnostic] = field(default_factory=list)
+    idle: list[tuple[str, Span]] = field(default_factory=list)
     cut: bool = False
 
     def add(self, code: str, severity: Severity, message: str, span: Span, help: str = "") -> None:
@@ -70,16 +74,22 @@ def config(simple: Simple, script: Script, root: Path, session: Session, report:
     if simple.cut is not None:
         _cut(simple.cut, report)
     words = list(started.words)
+    own_notes: list[Note] = []
     span = simple.words[0].span.to(simple.words[-1].span)
     kind = started.action
+    if not words and kind in ("train", "export"):
+        text = "this command names neither a file nor flags"
+        report.add("FT051", Severity.ERROR, text, span)
+        report.notes.append(Note(simple.words[0].text, "names neither a file nor flags", span))
+        return None
     stem = ""
     schema = _schema(started)
     if started.trainer:
-        found = _trainer_settings(started, words, root, session, report)
+        found = _trainer_settings(started, words, root, session, report, own_notes)
         if found is None:
             return None
         settings, stem = found
-    elif words and words[0].text.endswith((".yaml", ".yml", ".json")):
+    elif words and (words[0].text.endswith((".yaml", ".yml", ".json")) or _is_open_file(words)):
         file = _file(words[0], root, session, report)
         stem = PurePosixPath(words[0].text).stem
         if file is None or not _fits(file, words[0], report, started.engine):
@@ -88,8 +98,17 @@ def config(simple: Simple, script: Script, root: Path, session: Session, report:
         span = file.node.span
         kind = _kind(kind, settings, words[0], simple, report)
     else:
-        settings = dict(_flags(words, report.notes, schema, started.engine))
+        settings = dict(_flags(words, own_notes, report, schema, started.engine))
+    report.notes += own_notes
+    open_flags = [note for note in own_notes if note.text == _OPEN_FLAGS]
+    for note in open_flags:
+        if note.span is not None:
+            report.add("FT052", Severity.INFO, f"`{note.word}`: {_OPEN_FLAGS}, and not checked", note.span)
     report.notes += launchers.not_carried(started)
+    if (word := launchers.uncounted(started)) is not None:
+        text = f"`{shortened(word.text, 40)}` is no number of processes"
+        report.add("FT060", Severity.ERROR, text, word.span)
+        report.notes.append(Note(word.text, "is no number of processes", word.span))
     form: Form = "yaml" if stem and not started.trainer else "command"
     accelerate = trl_launch.beside(started, settings, schema, root, session) if started.verb else None
     accelerate = accelerate or _accelerate(started, root, session, report)
@@ -108,7 +127,7 @@ def config(simple: Simple, script: Script, root: Path, session: Session, report:
         _report_unknown([settings[name] for name in unknown], report)
     if simple.cut is not None and not stem:  # what seems to be missing may be in the part that is cut off
         unknown |= schema.keys() - settings.keys()
-    if any(note.text == _OPEN_FLAGS for note in report.notes):  # they may hold any parameter
+    if open_flags:  # they may hold any parameter
         unknown |= schema.keys() - settings.keys()
     return replace(made, unknown=made.unknown | unknown), stem
 
@@ -124,7 +143,7 @@ CONFIG = "--config"
 
 
 def _trainer_settings(
-    started: Started, words: list[Word], root: Path, session: Session, report: Report
+    started: Started, words: list[Word], root: Path, session: Session, report: Report, notes: list[Note]
 ) -> tuple[dict[str, Setting], str] | None:
     """The settings of the file behind `--config`, and of the flags, which win; with the stem of the file. None if the file cannot
     be read."""
@@ -140,7 +159,7 @@ def _trainer_settings(
         settings, stem = documents.settings(file.node), PurePosixPath(name.text).stem
         words = words[:at] + words[at + 2 :]
         break
-    return settings | dict(_flags(words, report.notes, _schema(started), started.engine)), stem
+    return settings | dict(_flags(words, notes, report, _schema(started), started.engine)), stem
 
 
 def _other(simple: Simple, started: Started, report: Report) -> None:
@@ -156,6 +175,10 @@ def _other(simple: Simple, started: Started, report: Report) -> None:
         sentence = f"`llamafactory-cli {started.gone}` was taken out of LLaMA-Factory"
         report.add("FT051", Severity.ERROR, sentence, span, help="an `eval` stage scores a model on rows of your own")
         report.notes.append(Note(f"llamafactory-cli {started.gone}", "was taken out of LLaMA-Factory", span))
+    elif started.idle:
+        if "webui" in started.idle:
+            report.notes.append(Note(started.idle, "opens a web page, which is not a stage: start it by hand", span))
+        report.idle.append((started.idle, span))
     elif re.match(r"--?[A-Za-z]", text):
         if not report.cut:
             why = f"`{text}` is not part of the command above, which ends without a backslash"
@@ -222,14 +245,25 @@ def _accelerate(started: Started, root: Path, session: Session, report: Report) 
     except (OSError, UnicodeDecodeError) as error:
         assert file is not None
         _unread(f"--config_file {file.text}", file, error, session, report)
-        return None
+        report.notes[-1:] = [
+            replace(note, text=f"{note.text}: write `parallel {{ }}` as it has it") for note in report.notes[-1:]
+        ]
+        return launchers.of_flags(started)
     if isinstance(document, Word):
         report.notes.append(Note(f"--config_file {document.text}", "is set outside of this script", document.span))
-        return None
+        return launchers.of_flags(started)
     return document
 
 
 # --- the engine's part
+
+
+def _is_open_file(words: Sequence[Word]) -> bool:
+    """Whether all that follows the verb is one variable (`train $CONFIG`), or `key=value` behind it: it names the file."""
+    word = words[0]
+    several = re.search(r"\$\{?[@*]|\[[@*]\]", word.text) is not None
+    flags = any(other.text.startswith("-") or "=" not in other.text for other in words[1:])
+    return not word.known and word.text.startswith("$") and not several and not flags
 
 
 def _file(word: Word, root: Path, session: Session, report: Report) -> documents.Read | None:
@@ -264,7 +298,9 @@ def _overrides(words: Sequence[Word]) -> Iterator[tuple[str, Setting]]:
             yield name, Setting(name, value, name, word.span, word.span)
 
 
-def _flags(words: Sequence[Word], notes: list[Note], schema: Schema, engine: str) -> Iterator[tuple[str, Setting]]:
+def _flags(
+    words: Sequence[Word], notes: list[Note], report: Report, schema: Schema, engine: str
+) -> Iterator[tuple[str, Setting]]:
     """`--name value`, `--name=value`, `--name` alone for true; several values make a list (HfArgumentParser)."""
     at = 0
     while at < len(words):
@@ -273,17 +309,56 @@ def _flags(words: Sequence[Word], notes: list[Note], schema: Schema, engine: str
         if not word.text.startswith("--") and not (word.text.startswith("-") and _is_flag(word.text, schema)):
             if word.known or not word.text.startswith("$"):
                 notes.append(Note(word.text, "is no flag, and no flag stands before it", word.span))
+                _stray(word, report)
             else:
                 notes.append(Note(word.text, _OPEN_FLAGS, word.span))
             continue
         written, equals, text = word.text.lstrip("-").partition("=")
         values = [Word(text, word.span, word.known, word.marked.partition("=")[2])] if equals else []
         while not equals and at < len(words) and not words[at].text.startswith("--"):
+            if _may_be_flags(words[at], written, bool(values), schema):
+                break
             values.append(words[at])
             at += 1
+        if not values and not equals and _needs_value(written, schema, engine):
+            text = f"`--{written}` takes a value, and none follows"
+            report.add("FT060", Severity.ERROR, text, word.span)
+            if not foreign.value_of(written.replace("-", "_"), "True"):  # once a switch
+                notes.append(Note(word.text, "takes a value, and none follows", word.span))
+                continue
         name, value = _named(written, values, schema, engine)
         span = values[0].span.to(values[-1].span) if values else word.span
         yield name, Setting(name, value, f"--{written}", span, word.span)
+
+
+_DASHES = re.compile(r"[\u2010-\u2015\u2212]+")
+"""Hyphens and dashes that text programs put for `-` and `--`."""
+
+
+def _stray(word: Word, report: Report) -> None:
+    """A word that belongs to no flag: the engine's parser refuses it."""
+    shown = shortened(word.text, 60)
+    if _DASHES.match(word.text):
+        help = f"write `--{_DASHES.sub('-', word.text).lstrip('-')}`: these dashes are of a text program"
+        report.add("FT001", Severity.ERROR, f"`{shown}` is no flag", word.span, help=help)
+    elif not report.problems or report.problems[-1].help.find("dashes") < 0:  # what follows such a flag is its value
+        report.add("FT001", Severity.ERROR, f"`{shown}` belongs to no flag", word.span)
+
+
+def _needs_value(flag: str, schema: Schema, engine: str) -> bool:
+    """Whether the parser refuses the flag alone: only switches may stand so."""
+    name = _unabbreviated(flag.replace("-", "_"), schema, engine)
+    kind = str(schema.get(name, {}).get("type", ""))
+    return bool(kind) and "bool" not in kind and not name.startswith("no_")
+
+
+def _may_be_flags(word: Word, flag: str, has_value: bool, schema: Schema) -> bool:
+    """Whether a word that only a running shell knows holds further flags (`"$@"`, `$EXTRA`) and is not the flag's value."""
+    if word.known or not re.fullmatch(f"{OPEN}\\w+{CLOSE}", word.marked):
+        return False
+    several = re.search(r"\$\{?[@*]|\[[@*]\]", word.text) is not None
+    kind = str(schema.get(flag.replace("-", "_"), {}).get("type", ""))
+    return several or (has_value and "list" not in kind) or kind.split(" ")[0] == "bool"
 
 
 def _named(written: str, values: Sequence[Word], schema: Schema, engine: str) -> tuple[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ftdsl.engines.llamafactory.datasets import dataset_entry
 from ftdsl.importers.beside import INFO, read_json
-from ftdsl.importers.draft import StageDraft
+from ftdsl.importers.draft import Note, StageDraft
 from ftdsl.importers.recognise import LOCATION_KEYS
 from ftdsl.importers.values import number
 from ftdsl.language.values import Amount, Term
@@ -36,6 +36,11 @@ def dataset(draft: StageDraft) -> None:
     if not names:
         return
     sources = _together([source(draft, name) for name in names])
+    if draft.kind == "eval" and key == "dataset" and (held := draft.setting("val_size")) is not None and held.value:
+        text = (
+            f"the engine answers the rows it holds out (`{held.text}`), this stage all: hold them out in a `data` stage"
+        )
+        draft.notes.append(Note("rows of do_predict", text, held.key or held.span))
     _weigh(draft, sources)
     draft.set("data", sources)
 

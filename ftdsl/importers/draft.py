@@ -43,6 +43,10 @@ class Axis:
     items: tuple[Any, ...]
 
 
+_HOLES = {"model": ("base", "model"), "data": ("rows", "data")}
+"""Key -> the parameter of the recipe that asks for it, its type."""
+
+
 @mutable
 class StageDraft:
     """One stage in the making: `values` by dotted key, `blocks` that are opened even when empty.
@@ -124,6 +128,16 @@ class StageDraft:
             return key in vocabulary().keys_of(self.kind)
         known_block = vocabulary().block(block)
         return self.kind in known_block.contexts and (bool(known_block.open) or name in known_block.keys)
+
+    def ask_for(self, key: str, parameter: str) -> StageRef:
+        """A model or data that no engine's parameter names, as a `param` of the recipe without a value; noted once."""
+        name, kind = _HOLES[key]
+        if name not in self.holes:
+            self.holes[name] = kind
+            self.reasons[parameter] = "nothing named one"
+            text = f"nothing names one, and the engine would refuse to start: give it with `-p {name}=…`"
+            self.notes.append(Note(parameter, text, carried=True))
+        return StageRef(name)
 
     def env(self, name: str) -> str:
         """A variable the command was started with, "" without."""

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Any
 
+from ftdsl.catalog import foreign
+from ftdsl.diagnostics import Sink
+from ftdsl.diagnostics.suggest import closest
 from ftdsl.engines.trl.abilities import TITLE
-from ftdsl.importers import commands, dialects, documents, recognise, shell, tools
+from ftdsl.importers import commands, dialects, documents, llamafactory, recognise, shell, tools
+from ftdsl.importers.bash_syntax import BLANKS
 from ftdsl.importers.beside import root_of
 from ftdsl.importers.draft import Note
 from ftdsl.importers.imports import Start
 from ftdsl.importers.trl import launch
 from ftdsl.importers.trl.trainers import CLI, trainer_of_file
 from ftdsl.lint.config import Config, Document, Setting
+from ftdsl.printable import shortened
 from ftdsl.record import mutable, replace
 from ftdsl.session import Session
 from ftdsl.source import Source, Span
@@ -55,7 +60,12 @@ def find(files: Sequence[tuple[Path, str]], session: Session) -> Inputs:
             what = f"`{at.text}` is known only when the script runs" if unknown else f"`{at.word}` has no `{name}`"
             if start.config.trainer:
                 what = f"a recipe has no stage for {dialect.title}'s `{name}`"
-            session.sink.error("FT002", what, at.span, help=f"it takes {dialect.stages}")
+                session.sink.error("FT002", what, at.span, help=f"it takes {dialect.stages}")
+                continue
+            instead = foreign.instead_of("stage", name)
+            guess = foreign.value_of("stage", name) or closest(name, list(llamafactory.STAGES))
+            label = f"did you mean `{guess}`?" if guess and not unknown and not instead else ""
+            session.sink.error("FT002", what, at.span, label=label, help=instead or f"it takes {dialect.stages}")
     return inputs
 
 
@@ -83,7 +93,7 @@ def _document(path: Path, source: Source, inputs: Inputs, session: Session) -> N
         what = "data sets" if file.kind == "dataset_info" else "special tokens"
         help = "import the file that names it"
         session.sink.error("FT051", f"this describes {what}, and starts nothing", start, help=help)
-    else:
+    elif not session.sink.failed:
         help = "known are YAML and JSON of LLaMA-Factory and TRL, DeepSpeed and accelerate files, commands and shell scripts"
         session.sink.error("FT051", "this is no configuration that is known here", start, help=help)
 
@@ -114,7 +124,7 @@ def refuse(kind: str, source: Source, session: Session, span: Span | None = None
 
 
 def _script(path: Path, source: Source, inputs: Inputs, session: Session) -> None:
-    script = shell.read(source, session.sink)
+    script = shell.read(source, session.sink, listing(path, session))
     inputs.notes += script.notes
     report = commands.Report(inputs.notes)
     session.files = session.files.also(written_by(script, path, session))
@@ -136,7 +146,49 @@ def _script(path: Path, source: Source, inputs: Inputs, session: Session) -> Non
         for problem in report.problems:
             session.sink.add(problem)
         if not session.sink.failed:
-            session.sink.error("FT051", NOTHING, Span(source, 0, 0), help=LAUNCHERS)
+            nothing_started(source, script, report, session.sink)
+
+
+def nothing_started(source: Source, script: shell.Script, report: commands.Report, sink: Sink) -> None:
+    """An error for a script of which no command is read: none starts LLaMA-Factory, or only its own variables name the file."""
+    if (odd := BLANKS.search(source.text.removeprefix("\ufeff"))) is not None:
+        at = odd.start() + source.text.startswith("\ufeff")
+        text = f"U+{ord(odd[0]):04X} looks like a blank, and is a letter to a shell"
+        sink.error("FT032", text, Span(source, at, at + 1), help="write a blank")
+        return
+    unknown = next((problem.span for problem in report.problems if problem.code == "FT052"), None)
+    if unknown is not None:
+        text = "only the running script knows what it trains with: nothing was read"
+        sink.error("FT051", text, unknown, help="pass the file itself to `ftc`")
+    elif other := next(
+        (word for simple in script.commands for word in simple.words if word.text.endswith((".sh", ".bash"))), None
+    ):
+        text = f"no command here starts LLaMA-Factory; `{shortened(other.text, 80)}`, which it starts, may"
+        sink.error("FT051", text, other.span, help=f"give that script: `ftc check {shortened(other.text, 80)}`")
+    elif report.idle:
+        name, span = report.idle[0]
+        sink.error("FT051", f"`{name}` trains nothing, and no other command here does", span, help=LAUNCHERS)
+    else:
+        sink.error("FT051", NOTHING, Span(source, 0, 0), help=LAUNCHERS)
+
+
+def listing(path: Path, session: Session) -> Callable[[str], Sequence[str]]:
+    """The configurations that a pattern in a script names, seen from where the script may be started."""
+
+    def listed(pattern: str) -> Sequence[str]:
+        if (
+            not pattern.endswith((".yaml", ".yml", ".json"))
+            or pattern.startswith("/")
+            or ".." in pattern
+            or "**" in pattern
+        ):
+            return ()
+        for folder in (Path(), path.parent, *list(path.parent.parents)[:6]):
+            if matches := session.files.glob(folder, pattern):
+                return [match.relative_to(folder).as_posix() for match in matches[: shell.MAX_ROUNDS]]
+        return ()
+
+    return listed
 
 
 NOTHING = "no command here starts LLaMA-Factory or TRL"

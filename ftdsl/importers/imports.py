@@ -137,9 +137,37 @@ def _stages(starts: Sequence[Start], target: Path, files: Files, more: Mapping[s
                 result_path = iteration.config.value("export_dir" if kind in ("merge", "quantize") else "output_dir")
                 if isinstance(result_path, str):
                     results = {**results, outside.renamed(result_path).removeprefix("./").rstrip("/"): StageRef(name)}
+    for stage in stages:
+        _result_that_is_read(stage.draft, stages)
     if stages:
         stages[0].draft.notes += left
     return stages
+
+
+def _result_that_is_read(draft: StageDraft, stages: Sequence[Stage]) -> None:
+    """A later command reads a checkpoint inside the folder that this one writes to: of a recipe that is another model than the
+    stage makes, so the stage keeps its own result elsewhere."""
+    target = str(draft.values.get("to") or "")
+    for stage in stages:
+        inside = next(
+            (path for path in _folders(stage.draft) if stage.draft is not draft and path.startswith(f"{target}/")), ""
+        )
+        if target and inside:
+            del draft.values["to"]
+            why = f"`{stage.name}` reads `{inside}` in it: this stage keeps its result in the run folder"
+            draft.note("export_dir" if draft.given("export_dir") else "output_dir", why)
+            return
+
+
+def _folders(draft: StageDraft) -> Iterator[str]:
+    """The local folders of the models that a stage starts from or reads."""
+    for key in ("model", "reference", "reward", "resume"):
+        value = draft.values.get(key)
+        while isinstance(value, Term):
+            where = value.options.get("where", value)
+            if isinstance(where, Term) and isinstance(path := where.options.get("path"), str):
+                yield path
+            value = value.options.get("base")
 
 
 def _own_result_path(draft: StageDraft, before: Sequence[Stage]) -> None:

@@ -246,12 +246,14 @@ def _held_out(draft: StageDraft) -> bool:
 
 def best_by(draft: StageDraft) -> None:
     names = ("load_best_model_at_end", "metric_for_best_model", "greater_is_better")
+    if not draft.training:
+        return
     if not draft.on("load_best_model_at_end"):
         for name in names[1:]:
             if draft.raw(name) is not None:
                 draft.note(name, "has no effect without `load_best_model_at_end`")
         return
-    if draft.training and not _held_out(draft):
+    if not _held_out(draft):
         draft.note(
             "load_best_model_at_end",
             "has no effect: there is nothing to evaluate on (no `eval_dataset`, no `val_size`)",
@@ -346,6 +348,7 @@ def log_every(draft: StageDraft) -> None:
 def logging_dir(draft: StageDraft) -> None:
     if path := draft.raw("logging_dir"):
         draft.set("track.dir", draft.paths.seen(str(path)))
+        draft.reasons["logging_dir"] = "a variable of the stage, TENSORBOARD_LOGGING_DIR"
 
 
 def guard(draft: StageDraft) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from ftdsl import catalog
 from ftdsl.credentials import is_secret_name
 from ftdsl.importers import documents, recognise, tools
-from ftdsl.importers.bash_words import Word
+from ftdsl.importers.bash_words import OPEN, Word
 from ftdsl.importers.draft import Note
 from ftdsl.importers.shell import Simple
 from ftdsl.importers.trl.trainers import CLI as CLI_OF_TRAINERS
@@ -22,11 +22,14 @@ from ftdsl.importers.trl.trainers import is_verb, trainer_of_script
 from ftdsl.importers.values import whole
 from ftdsl.language.yaml_tree import scalar
 from ftdsl.lint.config import Document, Kind, Launch, Setting
-from ftdsl.record import mutable
+from ftdsl.record import mutable, replace
 from ftdsl.session import Session
 
 CLI = ("llamafactory-cli", "lmf")
-SCRIPTS = ("train.py", "train_bash.py", "launcher.py", "cli.py", "export_model.py", "train_web.py")
+SCRIPTS = ("train.py", "train_bash.py", "launcher.py", "cli.py", "export_model.py", "train_web.py", "cli_demo.py", "web_demo.py",
+           "api_demo.py")  # fmt: skip
+CHATS = ("cli_demo.py", "web_demo.py", "api_demo.py")
+"""Scripts of releases until 0.7 that chat or serve."""
 ACTIONS: Mapping[str, Kind] = {"train": "train", "export": "export", "chat": "chat", "api": "chat", "webchat": "chat"}
 TAKEN_OUT = ("eval",)
 OLD_MODULES = ("llmtuner.cli", "src.llmtuner.cli", "src.llamafactory.cli")
@@ -56,8 +59,8 @@ class Started:
     """A command on the way: launcher, its flags, the environment, and the words meant for the engine.
 
     launcher: "" for the engine's own, "other" where no engine is started; tool: another tool that is; gone: a verb that
-    LLaMA-Factory no longer has; engine, trainer: whose, and which verb of its command line; verb: that command line itself, which
-    takes accelerate's flags among its own.
+    LLaMA-Factory no longer has; idle: a command of LLaMA-Factory that neither trains, exports nor chats; engine, trainer: whose,
+    and which verb of its command line; verb: that command line itself, which takes accelerate's flags among its own.
     """
 
     env: dict[str, Word]
@@ -68,6 +71,7 @@ class Started:
     notes: list[Note] = field(default_factory=list)
     tool: str = ""
     gone: str = ""
+    idle: str = ""
     engine: str = recognise.ENGINE
     trainer: str = ""
     verb: bool = False
@@ -99,7 +103,7 @@ def started(simple: Simple) -> Started:
             made.launcher = name
             words = _launcher_flags(made, words[2:])
         elif name in SCRIPTS and _is_ours(words):
-            return _script(made, words, "export" if name.startswith("export") else "train")
+            return _script(made, words, "chat" if name in CHATS else "export" if name.startswith("export") else "train")
         elif _is_python(words[0]):
             words = _python(made, words)
         elif words[0].text in MODULES:
@@ -150,10 +154,14 @@ def _starts(text: str, before: str, after: str) -> bool:
 
 
 _WRAPPERS = frozenset(
-    "srun mpirun mpiexec numactl taskset timeout stdbuf nice ionice sudo nohup time exec env xvfb-run uv uvx poetry conda "
-    "mamba micromamba pipenv pdm hatch pixi rye singularity apptainer docker nvidia-docker podman kubectl ssh screen tmux "
-    "setsid command unbuffer script sbatch bsub nsys ncu py-spy viztracer proxychains proxychains4 flock chronic pdsh ray "
-    "torchx caffeinate bash sh zsh firejail systemd-run stdbuf ts parallel CUDA_LAUNCH_BLOCKING dotenv op doppler".split()
+    "srun mpirun mpiexec numactl taskset timeout stdbuf nice ionice sudo nohup time exec env xvfb-run uv uvx poetry "
+    "conda mamba micromamba pipenv pdm hatch pixi rye singularity apptainer docker nvidia-docker podman kubectl ssh "
+    "screen tmux setsid command unbuffer script sbatch bsub nsys ncu py-spy viztracer proxychains proxychains4 flock "
+    "chronic pdsh ray torchx caffeinate bash sh zsh firejail systemd-run ts parallel CUDA_LAUNCH_BLOCKING dotenv op "
+    "doppler salloc gosu su runuser chroot enroot shifter watch xargs strace perf compute-sanitizer jsrun aprun prun "
+    "flux orterun qsub dumb-init tini chrt prlimit unshare nsenter cgexec hwloc-bind ddtrace-run opentelemetry-instrument "
+    "eatmydata fakeroot catchsegv sky mpirun.openmpi mpiexec.hydra retry oarsub condor_run charliecloud "
+    "ch-run udocker devbox nix nix-shell guix direnv mise asdf aws-vault vault".split()
 )
 
 
@@ -246,6 +254,7 @@ def _cli(made: Started, words: list[Word]) -> Started:
     made.action = ACTIONS.get(action, "chat")
     made.words = words[2:]
     if action not in ACTIONS:
+        made.idle = f"llamafactory-cli {action}".rstrip()
         made.launcher, made.gone = "other", action if action in TAKEN_OUT else ""
     return made
 
@@ -270,11 +279,12 @@ def launch(made: Started, gpus: int = 0) -> Launch:
     for name, variable in _VARIABLES.items():
         if name in flags:
             env[variable] = flags[name]
-    nodes = next((flags[name] for name in NODES if name in flags), env.get("NNODES", "1"))
+    _endpoint(made, env, unknown)
+    nodes = next((flags[name] for name in NODES if name in flags), env.get("NNODES", ""))
     if ":" in nodes:
         env["MIN_NNODES"], _, env["MAX_NNODES"] = nodes.partition(":")
         nodes = env["MAX_NNODES"]
-    count = whole(nodes) or 1
+    count = whole(nodes) or (len(flags["include"].split("@")) if "include" in flags else 1)
     if devices := flags.get("include", "").rpartition(":")[2]:  # deepspeed --include localhost:0,1
         env.setdefault("CUDA_VISIBLE_DEVICES", devices)
     elif "gpu_ids" in flags and flags["gpu_ids"] != "all":
@@ -284,6 +294,24 @@ def launch(made: Started, gpus: int = 0) -> Launch:
     if not processes and not launcher and "CUDA_VISIBLE_DEVICES" not in env and "NPROC_PER_NODE" not in unknown:
         processes = gpus
     return Launch(count, processes, launcher, env, unknown)
+
+
+_HERE = ("", "localhost", "127.0.0.1", "0.0.0.0", "::1")
+
+
+def _endpoint(made: Started, env: dict[str, str], unknown: dict[str, str]) -> None:
+    """`--rdzv_endpoint HOST:PORT` names the first node, as `--master_addr` and `--master_port` do."""
+    word = made.flags.get("rdzv_endpoint")
+    if word is None:
+        return
+    host, colon, port = (word.text if word.known else word.marked).rpartition(":")
+    host, port = (host, port) if colon else (port, "")
+    if host in _HERE:
+        return
+    for variable, part in (("MASTER_ADDR", host), ("MASTER_PORT", port)):
+        if variable in env or variable in unknown or not part or part == "0":
+            continue
+        (unknown if OPEN in part else env)[variable] = part
 
 
 _OF_LIBRARIES = re.compile(
@@ -317,11 +345,54 @@ def not_carried(made: Started) -> list[Note]:
     """Flags of launchers that a recipe has no word for."""
     notes: list[Note] = []
     for name, word in made.flags.items():
-        if name in _NOT_CARRIED:
+        if name in ("hostfile", "H") and not {*NODES, "include"} & made.flags.keys():
+            notes.append(Note(f"--{name}", "a recipe names no hosts: write `hardware { nodes = … }`", word.span))
+        elif name in _NOT_CARRIED:
             notes.append(Note(f"--{name}", _NOT_CARRIED[name], word.span))
-        elif name not in _READ and made.launcher != "accelerate":
+        elif made.launcher == "accelerate" and (why := _without_effect(name, made.flags)):
+            notes.append(Note(f"--{name}", why, word.span))
+        elif name not in _READ and not (made.launcher == "accelerate" and _is_carried(name, made.flags)):
             notes.append(Note(f"--{name}", f"a flag of {made.launcher} that no recipe carries", word.span))
     return notes
+
+
+_NEEDED = {"fsdp_config": "use_fsdp", "deepspeed_config": "use_deepspeed"}
+
+
+def _without_effect(flag: str, given: Mapping[str, Word]) -> str:
+    """Why accelerate does not read a flag: settings of FSDP or DeepSpeed where neither is switched on."""
+    switch = _NEEDED.get(_path(flag, set(given)).partition(".")[0], "")
+    return (
+        f"has no effect without `--{switch}`" if switch and switch not in given and "config_file" not in given else ""
+    )
+
+
+def _is_carried(flag: str, given: Mapping[str, Word]) -> bool:
+    path = _path(flag, set(given))
+    return not path or path.startswith("dynamo_config.") or path in catalog.passthrough_schema("accelerate")
+
+
+_COUNTS = (*NODES, *PROCESSES, "num_processes")
+_WORDS = ("gpu", "cpu", "auto", "xpu")  # torchrun counts what is there
+
+
+def uncounted(made: Started) -> Word | None:
+    """The number of nodes or processes of a command that is no number."""
+    words = [word for name, word in made.flags.items() if name in _COUNTS and word.known]
+    words += [made.env[name] for name in ("NNODES", "NPROC_PER_NODE") if name in made.env and made.env[name].known]
+    return next(
+        (
+            word
+            for word in words
+            if word.text not in _WORDS
+            and any((whole(part) or 0) > _MOST or whole(part) is None for part in word.text.split(":"))
+        ),
+        None,
+    )
+
+
+_MOST = 10**6
+"""More processes than anybody has."""
 
 
 def _processes(flags: Mapping[str, str], env: Mapping[str, str], nodes: int, made: Started) -> int:
@@ -341,8 +412,27 @@ def accelerate(made: Started, root: Path, session: Session) -> Document | Word |
     not there. Raises: OSError, UnicodeDecodeError."""
     if made.launcher != "accelerate":
         return None
-    if (file := made.flags.get("config_file")) is not None:
-        return documents.document(root / file.text, file.text, session) if file.known else file
+    if (file := made.flags.get("config_file")) is None:
+        return of_flags(made)
+    if not file.known:
+        return file
+    document = documents.document(root / file.text, file.text, session)
+    return document if document is None else _over(document, of_flags(made))
+
+
+def _over(document: Document, flags: Document) -> Document:
+    """accelerate's file with the flags of the command, which win (accelerate/commands/launch.py)."""
+    if not flags.data:
+        return document
+    data = dict(document.data)
+    for name, value in flags.data.items():
+        below = data.get(name)
+        data[name] = {**below, **value} if isinstance(value, dict) and isinstance(below, Mapping) else value
+    return replace(document, data=data, settings={**document.settings, **flags.settings})
+
+
+def of_flags(made: Started) -> Document:
+    """The flags of `accelerate launch` as a file would have them."""
     flags = {name: (scalar(word.text), word) for name, word in made.flags.items() if word.known}
     leaves: dict[str, Setting] = {}
     data: dict[str, Any] = {}

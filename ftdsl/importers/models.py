@@ -13,7 +13,7 @@ def model(draft: StageDraft) -> None:
     base, adapters = draft.raw("model_name_or_path"), _csv(draft.raw("adapter_name_or_path"))
     options = _options(draft)
     draft.raw("create_new_adapter")
-    if base is None or draft.parents:
+    if draft.parents or (base is None and not adapters):
         return
     if adapters and (made := draft.results.get(_normalized(adapters[-1]))) is not None:
         draft.parents.append(made.stage)
@@ -21,7 +21,9 @@ def model(draft: StageDraft) -> None:
     if not adapters and (made := draft.results.get(_normalized(str(base)))) is not None:
         draft.parents.append(made.stage)
         return
-    value = draft.paths.model(str(base), **options)
+    value: Any = (
+        draft.ask_for("model", "model_name_or_path") if base is None else draft.paths.model(str(base), **options)
+    )
     for adapter in adapters:
         folder = {"folder": draft.raw("adapter_folder")} if draft.given("adapter_folder") else {}
         value = Term("adapter", {"where": draft.paths.model(adapter), "base": value, **folder})
@@ -94,5 +96,14 @@ def reward(draft: StageDraft) -> None:
     elif kind == "full":
         draft.set("reward", draft.paths.model(str(where)))
     else:
-        base = draft.values.get("model") or (StageRef(draft.parents[0]) if draft.parents else StageRef("base"))
-        draft.set("reward", Term("adapter", {"where": draft.paths.model(str(where)), "base": base}))
+        draft.set("reward", Term("adapter", {"where": draft.paths.model(str(where)), "base": _judge_base(draft)}))
+
+
+def _judge_base(draft: StageDraft) -> Any:
+    """What a LoRA reward model was trained on: the engine loads it beside the adapter in training, on the same weights
+    (llamafactory/train/trainer_utils.py, create_reward_model)."""
+    if draft.parents:
+        return StageRef(draft.parents[0])
+    value: Any = draft.values.get("model") or draft.ask_for("model", "model_name_or_path")
+    further = isinstance(value, Term) and value.name == "adapter" and not draft.blocks & {"lora", "oft"}
+    return value.options["base"] if further else value

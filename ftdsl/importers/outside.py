@@ -151,7 +151,12 @@ _PATHS = frozenset(
 def variables(draft: StageDraft, read: frozenset[str]) -> None:
     """Variables that are exported with a value only a shell knows, without those that each node sets itself."""
     for name, marked in (draft.config.launch.unknown if draft.config.launch else {}).items():
-        if name not in _PATHS and name not in read and not name.islower():
+        if (
+            name not in _PATHS
+            and name not in ("MASTER_ADDR", "MASTER_PORT")
+            and name not in read
+            and not name.islower()
+        ):
             draft.notes.append(Note(name, f"`{shown(marked)}` is {SET_OUTSIDE}: write it into `env {{ }}`"))
 
 

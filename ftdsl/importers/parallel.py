@@ -31,6 +31,7 @@ def hardware(draft: StageDraft) -> None:
         draft.set("hardware.gpu", Term("none"))
         return
     processes, nodes = _processes(draft), _nodes(draft)
+    _uneven(draft)
     devices = draft.env("CUDA_VISIBLE_DEVICES") or draft.env("ASCEND_RT_VISIBLE_DEVICES")
     ids = [number for part in devices.split(",") if (number := whole(part.strip())) is not None]
     if draft.on("use_cpu") or devices == "-1" or _accelerate(draft).get("use_cpu") is True:
@@ -45,6 +46,19 @@ def hardware(draft: StageDraft) -> None:
         draft.set("hardware.nodes", nodes)
     if ids and ids != list(range(len(ids))):
         draft.set("hardware.devices", ids)
+
+
+def _uneven(draft: StageDraft) -> None:
+    """accelerate's `num_processes` is the total of all machines."""
+    total, machines = _count(_accelerate(draft).get("num_processes"), 0), _machines(draft)
+    document = draft.config.accelerate
+    if document is None or not total or total % machines == 0:
+        return
+    at = document.at("num_processes")
+    text = (
+        f"{total} is the total of {machines} machines, which it cannot be: taken as {max(1, total // machines)} of each"
+    )
+    draft.notes.append(Note(at.word, text, at.key or at.span, carried=True))
 
 
 def _at_least(draft: StageDraft) -> int:
@@ -109,8 +123,10 @@ def launcher(draft: StageDraft) -> None:
 def rendezvous(draft: StageDraft) -> None:
     """Address and port of the first node, and restarts."""
     given = _accelerate(draft)
-    outside.launch(draft, ("MASTER_ADDR",), "launch.head", "text")
-    outside.launch(draft, ("MASTER_PORT",), "launch.port", "int")
+    unknown = draft.config.launch.unknown if draft.config.launch else {}
+    if _nodes(draft) != 1 or any(name in unknown for name in NODES):  # one node needs to ask nobody
+        outside.launch(draft, ("MASTER_ADDR",), "launch.head", "text")
+        outside.launch(draft, ("MASTER_PORT",), "launch.port", "int")
     head = draft.env("MASTER_ADDR") or given.get("main_process_ip") or draft.raw("master_addr")
     port = draft.env("MASTER_PORT") or given.get("main_process_port") or draft.raw("master_port")
     if head:
@@ -299,6 +315,12 @@ def _own_fsdp(draft: StageDraft) -> None:
 def mixed_precision(draft: StageDraft) -> None:
     """`accelerate launch` decides where the engine's parameters do not (transformers/training_args.py)."""
     mixed = draft.config.accelerate.get("mixed_precision") if draft.config.accelerate else None
-    if draft.training and mixed in ("bf16", "fp16") and not draft.given("bf16", "fp16", "pure_bf16"):
+    if not draft.training or mixed not in ("bf16", "fp16"):
+        return
+    own = next((name for name in ("bf16", "fp16", "pure_bf16") if draft.config.on(name)), "")
+    if not own and not draft.given("bf16", "fp16", "pure_bf16"):
         draft.set("precision", Term(mixed))
         draft.reasons[mixed] = "set by `accelerate`"
+    elif own and mixed not in own and draft.config.accelerate is not None:
+        at = draft.config.accelerate.at("mixed_precision")
+        draft.notes.append(Note(at.word, f"`{mixed}` has no effect: `{own}` of the engine wins", at.key or at.span))

@@ -7,14 +7,14 @@ running could tell (`$(…)`, `$1`, other loops) the words say so (`Word.known`)
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING
 
 from ftdsl.diagnostics import Sink
-from ftdsl.importers.bash_control import SBATCH, TESTS, branches, inner_text, slurm, spine, tested
+from ftdsl.importers.bash_control import COMMAND, SBATCH, branches, decided, extended, inner_text, let, slurm, spine
 from ftdsl.importers.bash_syntax import Syntax, TooDeepError
-from ftdsl.importers.bash_words import CLOSE, MAX_WORD, OPEN, Expander, Value, Word, variable_name
+from ftdsl.importers.bash_words import CLOSE, MAX_WORD, OPEN, Expander, Value, Word, printed, variable_name
 from ftdsl.importers.draft import Note
 from ftdsl.record import frozen, mutable, replace
 from ftdsl.source import Source, Span
@@ -27,7 +27,6 @@ MAX_SCRIPT = 1 << 20
 MAX_STEPS = 20_000
 """Commands, assignments and rounds of loops that are followed."""
 MAX_ROUNDS = 64
-"""Rounds of one loop."""
 _DEPTH = 100
 
 
@@ -53,11 +52,15 @@ class Script:
     used: set[str] = field(default_factory=set)
     headers: dict[str, str] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
+    listed: Callable[[str], Sequence[str]] | None = None
 
 
-def read(source: Source, sink: Sink) -> Script:
-    """Every simple command of a script; nothing, and FT050 or FT065 in the sink, of one that is too large or too deep."""
-    script = Script()
+def read(source: Source, sink: Sink, listed: Callable[[str], Sequence[str]] | None = None) -> Script:
+    """Every simple command of a script; nothing, and FT050 or FT065 in the sink, of one that is too large or too deep.
+
+    listed: the files that a pattern names (`conf/*.yaml`), for loops over them.
+    """
+    script = Script(listed=listed)
     if len(source.text) > MAX_SCRIPT:
         sink.error("FT050", f"it is larger than {MAX_SCRIPT >> 20} MiB, which no script is", Span(source, 0, 0))
         return script
@@ -211,9 +214,11 @@ class _Reader:
         elif name == "export":
             for word in words[1:]:
                 self._export(word)
+        elif name == "let":
+            self.variables.update(let(words[1:], self.expand))
         elif name in ("exit", "return") and not self.undecided:
             self.ended = True
-        elif redirects and name in ("cat", "tee", "bash", "sh", "sbatch", "srun", "echo"):
+        elif redirects and name in ("cat", "tee", "bash", "sh", "sbatch", "srun", "echo", "printf"):
             self._written(words, redirects)
         else:
             self.script.commands.append(Simple(tuple(words), env, self.loops, self._cut(node)))
@@ -311,9 +316,8 @@ class _Reader:
                 text = self.syntax.of(child).split()
                 tee += [text[at + 1] for at, word in enumerate(text[:-1]) if word == "tee"]
         if here is None:
-            if words[0].text == "echo" and target.endswith((".yaml", ".yml", ".json")):
-                content = " ".join(word.text for word in words[1:] if word.text not in ("-e", "-n")) + "\n"
-                self._file(target, content, append)
+            if words[0].text in ("echo", "printf") and target.endswith((".yaml", ".yml", ".json")):
+                self._file(target, printed(words), append)
             elif words[0].text != "cat":
                 self.script.commands.append(Simple(tuple(words), dict(self.exported), self.loops))
             return
@@ -383,6 +387,7 @@ class _Reader:
         listed = any(child.type == "in" for child in node.children)
         if not listed and self.expand.arguments is not None:
             values = list(self.expand.arguments)
+        values = [part for word in values for part in self._files(word)]
         glob = any(re.search(r"[*?\[]", word.text) for word in values)
         if not values or glob or len(values) > MAX_ROUNDS or not all(word.known for word in values):
             self._note(node, "is a loop whose values are known only when the script runs: one round of it is read")
@@ -400,6 +405,11 @@ class _Reader:
             self._run(body)
         self.loops = loops
 
+    def _files(self, word: Word) -> list[Word]:
+        """The files that a pattern names; the word itself for what is no pattern, or names none."""
+        listed = self.script.listed if word.known and re.search(r"[*?\[]", word.text) else None
+        return [Word(name, word.span) for name in (listed(word.text) if listed else ())] or [word]
+
     def _loop(self, node: Node) -> None:
         """`while`, `for ((…))`: one round, with its variables not known; a loop over the script's own arguments has none."""
         head = self.syntax.of(node).partition("\n")[0]
@@ -407,9 +417,15 @@ class _Reader:
             return
         for name in set(re.findall(r"[A-Za-z_]\w*(?=\+\+|--|\+=|=)", self.syntax.of(node).partition("do")[0])):
             self.variables[name] = (Word(f"${name}", self.syntax.span(node), False, f"{OPEN}{name}{CLOSE}"),)
+        condition = node.child_by_field_name("condition") if node.type == "while_statement" else None
+        if condition is not None and condition.type != "test_command":
+            before = len(self.script.commands)
+            self._branch([condition])  # `until llamafactory-cli train …; do sleep 5; done`
+            if len(self.script.commands) > before:
+                return
         self._note(node, "is a loop whose rounds are known only when the script runs: one of them is read")
-        body = node.child_by_field_name("body")
-        self._branch([body] if body is not None else [])
+        if (body := node.child_by_field_name("body")) is not None:
+            self._branch([body])
 
     def _branch(self, nodes: Sequence[Node]) -> None:
         self.undecided += 1
@@ -419,10 +435,11 @@ class _Reader:
     def _if(self, node: Node) -> None:
         """The branch that is taken, where the test is of known texts; else each, and what they set otherwise is not known."""
         ways = list(branches(node))
+        self._branch([test for test, _ in ways if test and COMMAND.search(f"{self.syntax.of(test)} ")])
         before = dict(self.variables)
         ends: list[dict[str, Value]] = []
         for test, body in ways:
-            holds = self._holds(test) if test is not None else True
+            holds = decided(test, self.expand) if test is not None else True
             if holds is False:
                 continue
             if holds and not ends:
@@ -465,28 +482,11 @@ class _Reader:
             if len(texts) == 1 and values:
                 self.variables[name] = values[0]
             else:
-                self.variables[name] = (Word(f"${name}", self.syntax.span(node), False, f"{OPEN}{name}{CLOSE}"),)
+                self.variables[name] = extended(
+                    values, Word(f"${name}", self.syntax.span(node), False, f"{OPEN}{name}{CLOSE}")
+                )
                 if name in self.exported:
                     self.exported[name] = self.variables[name][0]
-
-    def _holds(self, node: Node) -> bool | None:
-        """`[ "$A" = x ]`, `[[ -z $A ]]`, `[ $N -gt 1 ]` of known texts; None if only a running shell knows."""
-        text = self.syntax.of(node)
-        if node.type != "test_command" or "&&" in text or "||" in text or " -a " in text or " -o " in text:
-            return None
-        inner = [child for child in node.named_children if child.type in ("unary_expression", "binary_expression")]
-        if len(inner) != 1:
-            return None
-        parts = inner[0].children
-        texts = [self.syntax.of(part) for part in parts]
-        if len(parts) == 2 and texts[0] in ("-z", "-n"):
-            word = self.expand.word(parts[1])
-            return (not word.text) == (texts[0] == "-z") if word.known else None
-        if len(parts) == 3 and texts[1] in TESTS:
-            left, right = self.expand.word(parts[0]), self.expand.word(parts[2])
-            if left.known and right.known:
-                return tested(left.text, texts[1], right.text)
-        return None
 
 
 _CUT = re.compile(r"(?:[ \t]*\\\n)*[ \t]*(#[^\n]*|\\[ \t]+(?=\n))(?:\n[ \t]*#[^\n]*)*\n[ \t]*-{1,2}[A-Za-z]")

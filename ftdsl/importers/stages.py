@@ -59,6 +59,7 @@ def draft_of(
     _environment(draft)
     unknown.name_them(draft)
     from_overlay.rest(draft)
+    _of_this_kind(draft)
     draft.values |= carried or {}
     outside.add_parameters(draft, open_settings)
     outside.variables(draft, LAUNCHER)
@@ -89,6 +90,15 @@ def shared(config: Config, paths: RecipePaths) -> StageDraft:
         parallel.alone(draft)
     _writable(draft, SHARED)
     return draft
+
+
+def _of_this_kind(draft: StageDraft) -> None:
+    """Keys that a stage of this kind does not have are noted and left out (`load_best_model_at_end` beside `do_predict`)."""
+    for key in list(draft.values):
+        path = tuple(key.split("."))
+        if find(draft.kind, path) is None and find("file", path) is None:
+            del draft.values[key]
+            draft.note(_parameter(draft, key), f"means nothing in `{draft.kind}`")
 
 
 def _writable(draft: StageDraft, kind: str) -> None:
@@ -164,23 +174,15 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-_HOLES = {"model": ("base", "model"), "data": ("rows", "data")}
-"""Key -> the name and the type of the parameter that a recipe asks for."""
-
-
 def _holes(draft: StageDraft, parameters: Mapping[str, str]) -> None:
     """What an engine cannot do without and nothing names is asked for: a `param` without a value."""
     for key, parameter in parameters.items():
-        name, kind = _HOLES[key]
         if key in draft.values or (key == "model" and draft.parents) or not draft.may_have(key):
             continue
         if key == "data" and not draft.training:
             continue
-        draft.holes[name] = kind
-        draft.values[key] = StageRef(name) if key == "model" else [StageRef(name)]
-        draft.reasons[parameter] = "nothing named one"
-        text = f"nothing names one, and the engine would refuse to start: give it with `-p {name}=…`"
-        draft.notes.append(Note(parameter, text, carried=True))
+        asked = draft.ask_for(key, parameter)
+        draft.values[key] = asked if key == "model" else [asked]
 
 
 def _environment(draft: StageDraft) -> None:

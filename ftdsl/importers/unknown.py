@@ -15,6 +15,7 @@ from ftdsl.catalog.changes import Change, replacement
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.engines import registry
 from ftdsl.importers.draft import StageDraft
+from ftdsl.importers.values import whole
 from ftdsl.importers.write import key_at
 from ftdsl.language.types import parse_type
 from ftdsl.language.values import Term
@@ -119,6 +120,10 @@ def recipe_keys_first(draft: StageDraft) -> None:
             kind = parse_type(key_at(draft.kind, other["word"]).type).name
             if other["word"] == "track.project":
                 draft.reasons["project"] = f"set by `{name}`"
+            if kind == "int":
+                if (number := whole(value)) is not None:
+                    draft.set(other["word"], number)
+                continue
             draft.set(other["word"], value if kind in ("text", "path") else Term(value))
 
 

@@ -175,7 +175,7 @@ class Driver:
         before = self.tokens[at - 1].type if at else ""
         span = unquoted.run_at(self.source, self.tokens[at].start_pos or 0)
         begun = at < self.at
-        plausible = "/" in span.text if begun else unquoted.is_path(span.text)
+        plausible = "/" in span.text or unquoted.is_joined(span.text) if begun else unquoted.is_path(span.text)
         if self.tokens[at].type == "STRAY":
             plausible = span.text.isalnum() or plausible
         if before not in ("EQUAL", "LPAR", "LSQB", "COMMA") or not plausible or span.end <= self._at_offset():
@@ -234,11 +234,8 @@ class Driver:
         if token.type not in ("STRAY", "COLON", "TILDE", "OPTIONAL", "SLASH"):
             return False
         span, text = self._span(token), str(token)
-        if token.type == "SLASH" and self._peek(1) in ("SLASH", "STAR") and not self._fits("SLASH"):
-            self._report("FT032", "comments start with `#`", span, help="write `# …`")
-            self._swallow()
-            return True
-        if token.type != "STRAY":
+        comment = token.type == "SLASH" and self._peek(1) in ("SLASH", "STAR") and not self._fits("SLASH")
+        if token.type != "STRAY" and not comment:
             return False
         if text == ";":
             last = self._peek(1) in ENDS
@@ -250,7 +247,13 @@ class Driver:
             self.at += 1
             return True
         help = "write `{name}` in a text to insert a value" if text in "$@" else ""
-        self._report("FT032", f"`{text}` has no meaning here", span, help=help)
+        why = f"`{text}` has no meaning here"
+        if comment:
+            why, help = "comments start with `#`", "write `# …`"
+        elif text.isalpha():
+            span, help = unquoted.name_around(span), "names have the letters a to z, digits and `_`"
+            why = f"`{span.text}` cannot be a name"
+        self._report("FT032", why, span, help=help)
         self._swallow()
         return True
 
@@ -282,6 +285,9 @@ class Driver:
             return self._supply("EQUAL", "=")
         if token.type in ENDS:
             help = f"write `{before.text} = …` or `{before.text} {{ … }}`"
+            last = self.tokens[max(0, self.at - 4) : self.at]
+            if [token.type for token in last[::2]] == ["EQUAL", "COMMA"]:
+                help = f"write `[{last[1]}, {before.text}]` for a list"
             self._report("FT036", "expected `=` or a block", before, help=help)
             self._swallow()
             return True
@@ -359,7 +365,9 @@ class Driver:
                              help=CLOSE, fix=self._closing(opened))  # fmt: skip
             reported = self.closes is by_header
             if not self._fits("RBRACE"):
-                self._swallow_to_close()
+                at = self.at
+                self._swallow()
+                self.at = at
             if not self._supply("RBRACE", "}"):
                 return
             self.braces.pop()
@@ -389,11 +397,6 @@ class Driver:
         kinds = [self._peek(ahead) for ahead in range(1, 12)]
         line = kinds[: kinds.index("_NL")] if "_NL" in kinds else kinds
         return "LBRACE" in line and "EQUAL" not in line[: line.index("LBRACE")]
-
-    def _swallow_to_close(self) -> None:
-        at = self.at
-        self._swallow()
-        self.at = at
 
     def _header_span(self, at: int) -> Span:
         """The span from the block's keyword to its brace, the token at `at`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 
 from ftdsl.record import frozen
 
@@ -21,7 +21,7 @@ class Type:
         return f"{self.name}({self.item})" if self.item else self.name
 
 
-@cache
+@lru_cache(maxsize=512)
 def parse_type(text: str) -> Type:
     """`share | list(name)` -> Type. Types come from the vocabulary, so an invalid one is a bug, not a user's error.
 

@@ -8,12 +8,14 @@ from dataclasses import field
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from ftdsl.observe import outlook
 from ftdsl.observe.status import BROKEN, CHANGED, DONE, MARKS, NEW, RUNNING, Compared, StageStatus
 from ftdsl.observe.text import duration, gib, number
 from ftdsl.printable import printable
 from ftdsl.record import frozen
 
 if TYPE_CHECKING:
+    from ftdsl.observe.outlook import StudyOutlook
     from ftdsl.plan.forecast import Forecast
     from ftdsl.plan.plan import Plan, PlannedStage
     from ftdsl.plan.untrained import Footprint
@@ -34,7 +36,8 @@ STATES = {DONE: "2", CHANGED: "33", NEW: "32", BROKEN: "31", RUNNING: "36"}
 @frozen
 class PlanView:
     """A plan and what is shown with it, by stage. forecasts: of stages that train; footprints: of the others; statuses: of all;
-    compared: measured against planned; extra: title by key of jobs without a stage (models from scratch).
+    compared: measured against planned; extra: title by key of jobs without a stage (models from scratch);
+    study: of a recipe that searches.
     """
 
     plan: Plan
@@ -43,6 +46,7 @@ class PlanView:
     statuses: Mapping[str, StageStatus] = field(default_factory=dict)
     compared: Mapping[str, Compared] = field(default_factory=dict)
     extra: Mapping[str, str] = field(default_factory=dict)
+    study: StudyOutlook | None = None
 
 
 @frozen
@@ -79,6 +83,11 @@ def lines(plan_view: PlanView, *, width: int = 100, color: bool = False) -> Iter
         yield _head(key, plan_view, style)
         yield from body
         tall = len(body) > 1
+    if plan_view.study is not None:
+        yield ""
+        yield f"{style.paint('search', '1')}  {printable(outlook.head(plan_view.study))}"
+        for label, text in outlook.lines(plan_view.study):
+            yield from style.labelled(label, text)
     yield ""
     for text in _end(plan_view):
         yield from wrap(text, max(30, width), subsequent_indent="  ")

@@ -49,7 +49,7 @@ class TrialRow:
 class StudyPicture:
     """goals: name and whether less is better; dimensions: name and space; wanted: how many trials; shared: stages that ran once
     for all; over: why it has ended, "" while it may continue; pid: the worker that wrote this; budget: what of it is
-    used, in words.
+    used, in words; settings: of the searched stage in the best trial, as items of a recipe, once the study has ended.
     """
 
     name: str
@@ -64,6 +64,7 @@ class StudyPicture:
     began: float = 0.0
     pid: int = 0
     budget: str = ""
+    settings: Sequence[str] = ()
 
     def front(self) -> list[TrialRow]:
         """The trials that no other beats: the best one, or with several goals the Pareto front, best in the first goal first."""
@@ -151,7 +152,8 @@ def rows(picture: StudyPicture, now: float | None = None, most: int = 0) -> list
     for row in ordered[: most or None]:
         mark = "best" if row.number in front and len(front) == 1 else "front" if row.number in front else row.state
         mark = "done" if mark == "complete" else mark
-        spent = "" if row.started is None else duration(max(0.0, (row.ended or now) - row.started))
+        lasted = 0.0 if row.started is None else max(0.0, (row.ended or now) - row.started)
+        spent = "" if row.started is None else duration(row.spent if row.ended and row.spent else lasted)
         table.append((
             str(row.number), mark, *(_value(row, name) for name, _ in picture.goals),
             *(row.parameters.get(name, "-") for name in dimensions), spent, _remark(row),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ftdsl.language.values import Amount, StageRef, Term
 from ftdsl.plan.plan import PlannedStage
@@ -79,11 +81,20 @@ def source_path(item: Term, folder: Path, files: Files) -> Path | None:
     path = local_path(item, folder)
     if path is None or "entry" not in item.options:
         return path
+    name = _entry(item, folder, files).get("file_name")
+    return path.parent / name if isinstance(name, str) else None
+
+
+def _entry(item: Term, folder: Path, files: Files) -> Mapping[str, Any]:
+    """The entry of a dataset_info.json that a source names; {} for any other source."""
+    path = local_path(item, folder)
+    if path is None or "entry" not in item.options:
+        return {}
     try:
         entry = files.json(path)[item.options["entry"]]
-        return path.parent / str(entry["file_name"])
     except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return {}
+    return entry if isinstance(entry, Mapping) else {}
 
 
 def _of_files(item: Term, folder: Path, files: Files) -> int | None:
@@ -93,6 +104,8 @@ def _of_files(item: Term, folder: Path, files: Files) -> int | None:
     if not counted or any(count is None for count in counted):
         return None
     total = sum(count or 0 for count in counted)
+    if isinstance(most := _entry(item, folder, files).get("num_samples"), int) and not isinstance(most, bool):
+        total = most  # the engine takes so many, some of them again (llamafactory/data/loader.py, num_samples)
     for option in ("limit", "sample"):
         if isinstance(most := item.options.get(option), int):
             total = min(total, most) if option == "limit" else most

@@ -187,7 +187,10 @@ def _values(text: str, head: Head, limit: int, start: int = 0) -> None:
     """Rows one after the other, with commas or without, each over several lines."""
     decoder, at, line, counted = json.JSONDecoder(strict=False), start, 1, 0
     while len(head.rows) < limit:
-        at = _next(text, at)
+        before, at = at, _next(text, at)
+        if why := _between(text[before:at], bool(start), bool(head.rows), at == len(text)):
+            head.errors.append((text.count("\n", 0, before) + 1, "json", f"not JSON: {why}"))
+            return
         if at == len(text):
             if start and head.is_whole and not text.rstrip().endswith("]"):
                 head.errors.append((text.count("\n") + 1, "json", "not JSON: the array is not closed"))
@@ -205,6 +208,20 @@ def _values(text: str, head: Head, limit: int, start: int = 0) -> None:
             return
         head.rows.append((line, value))
         at = end
+
+
+def _between(gap: str, in_array: bool, after_row: bool, last: bool) -> str:
+    """What is wrong between two rows; "" if nothing is."""
+    commas = gap.count(",")
+    if not in_array:
+        return "commas between rows need the brackets of a list around them" if commas else ""
+    if last and "]" in gap:
+        return "a comma before the end of the list" if commas else ""
+    if last or "]" in gap:
+        return "" if last else "the list ends here"
+    if after_row and not commas:
+        return "a comma between two rows is missing"
+    return "a comma too many" if commas > after_row else ""
 
 
 def _next(text: str, at: int) -> int:

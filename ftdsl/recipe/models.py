@@ -548,6 +548,7 @@ class EvalStage(Block):
     shots: Annotated[int, Field(ge=0)] | None = None
     chat: bool | None = False
     metrics: list[_Term] | None = [Term(name="loss", options={})]
+    serve: _Term | None = None
     against: _Term | _Ref | None = None
     batch: Annotated[int, Field(ge=1)] | None = None
     limit: int | None = None

@@ -27,6 +27,7 @@ from ftdsl.run.launchers.local import LocalLauncher
 from ftdsl.run.launchers.registry import launcher_for, names
 from ftdsl.run.lengths import cut, read_report
 from ftdsl.run.outcome import INTERRUPTED, Outcome
+from ftdsl.run.preload import Preload
 from ftdsl.run.prepare import Wishes
 from ftdsl.run.project import home_of
 from ftdsl.run.resources import of_a_cluster, of_this_machine
@@ -45,12 +46,13 @@ def carry_out(
     stop: Stop | None = None,
     launcher: Launcher | None = None,
     home: Path | None = None,
+    preload: Preload | None = None,
 ) -> Outcome:
     """Run every stage that is not done; gives the outcome.
 
     environments: by name, as `environments_of` finds them; session: through which files are read (a new one); stop: by which
     the host stops it; launcher: what starts stages (that of the target it is compiled for); home: the folder of its
-    runs (`project.home_of`).
+    runs (`project.home_of`); preload: an engine that is imported already, for longer than this run.
 
     Raises: NoLauncherError for a target, UnknownStageError for a wish, BusyError while another process runs this recipe,
     StillRunningError while a stage lives that another left, OSError when the run folder cannot be written.
@@ -80,8 +82,9 @@ def carry_out(
             outcome.add_faults(obstacles)
             return outcome.ended(1)
         executor = Executor(
-            run, jobs, keys, environments, session.env, launcher, resources, view, outcome.progress, stop
-        )
+            run, jobs, keys, environments, session.env, launcher, resources, view, outcome.progress, stop,
+            preload or Preload(run.folder, environments),
+        )  # fmt: skip
         executor.when_done = partial(_done, outcome=outcome, view=view, session=session)
         for stage in outcome.progress.having(Status.CACHED):
             report_data(stage, outcome, view)
@@ -90,17 +93,21 @@ def carry_out(
             view.note(f"{job.folder}: runs already, started by an earlier ftc; joined")
             executor.join(job)
         if todo:
-            if wishes.preload and launcher.name == LocalLauncher.name:
+            own = preload is None
+            if own and wishes.preload and launcher.name == LocalLauncher.name:
                 executor.preload.start(new, session.env, home / "preloaded.log")
             try:
                 executor.execute()
             finally:
-                executor.preload.close()
+                if own:
+                    executor.preload.close()
     outcome.nothing_to_do = not todo
     outcome.add_faults(out_of_memory.explained(executor.faults.items(), compiled.plan, session))
     outcome.add_warnings([*executor.warnings, *prepare.lacking(compiled, environments)])
-    failed, refused = (outcome.progress.having(status) for status in (Status.FAILED, Status.REFUSED))
-    return outcome.ended(INTERRUPTED if stop.requests else 1 if failed else 3 if refused else 0)
+    failed, refused, stopped = (
+        outcome.progress.having(status) for status in (Status.FAILED, Status.REFUSED, Status.STOPPED)
+    )
+    return outcome.ended(INTERRUPTED if stop.requests or stopped else 1 if failed else 3 if refused else 0)
 
 
 class NoLauncherError(Exception):

@@ -63,16 +63,13 @@ class Executor:
     view: View
     progress: RunProgress
     stop: Stop
+    preload: Preload
     running: dict[str, _Running] = field(default_factory=dict)
     faults: dict[str, Fault] = field(default_factory=dict)
     warnings: list[tuple[str, Fault]] = field(default_factory=list)
     when_done: Callable[[StageProgress], None] = lambda stage: None
-    preload: Preload = field(init=False)
     _stops_passed_on: int = 0
     _tried: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.preload = Preload(self.run.folder, self.environments)
 
     def execute(self) -> None:
         """Until nothing runs and nothing can start. Raises: OSError when the run's events cannot be written.
@@ -215,7 +212,7 @@ class Executor:
         )  # fmt: skip
         env = {**self.env, "PYTHONUNBUFFERED": "1", "FTC_STAGE_KEY": self.keys[job.key], **cards}
         try:
-            env |= self.preload.python(job, self.env)
+            env |= self.preload.python(job, self.env, self.run.folder, self.environments[job.environment])
             for name in (events.RESULT, "done"):
                 (folder / name).unlink(missing_ok=True)
             return self._task(job, env), Tail(folder / events.METRICS, _begin(folder)), times
@@ -293,6 +290,8 @@ class Executor:
             mark_smoke(folder)
         if self.stop.requests:
             self._change(job, Status.STOPPED, ended=round(time.time(), 3), message="interrupted")
+        elif status == events.SAVED and self._saved_as_asked():
+            self._change(job, Status.STOPPED, ended=round(time.time(), 3), message="saved, to be continued")
         elif status == GATE_REFUSED and running.refusals:
             self._change(job, Status.REFUSED, ended=round(time.time(), 3), message="; ".join(running.refusals))
         elif status and isinstance(self.launcher, QueueLauncher) and (why := self.launcher.ending(running.handle)):
@@ -307,6 +306,11 @@ class Executor:
             self._fail(job, Fault(missing, ("outputs", "to")))
         else:
             self._done(running, stage)
+
+    def _saved_as_asked(self) -> bool:
+        """Whether a training ended since the host asked it to save, by the file of its environment."""
+        answer = self.env.get(events.SAVE_ANSWER)
+        return bool(answer) and Path(str(answer)).exists()
 
     def _done(self, running: _Running, stage: StageProgress) -> None:
         job = running.job

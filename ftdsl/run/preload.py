@@ -1,4 +1,4 @@
-"""The engine, imported once for several short stages of a run (`ftdsl/runtime/preloaded.py`).
+"""The engine, imported once for several short stages of a run, or of a study (`ftdsl/runtime/preloaded.py`).
 
 Only stages of one process without a GPU are run that way: a fork of a process that has initialised CUDA cannot use it, and a long
 training gains nothing. What cannot be served runs with the engine's Python as usual, so that a server that is gone, or never came
@@ -42,10 +42,13 @@ def suits(job: Job) -> bool:
 
 
 class Preload:
-    """The servers of a run, one an environment. `start` those that are worth it, and `close` at its end."""
+    """The servers of a run or of a study, one an environment. `start` those that are worth it, and `close` at the end.
 
-    def __init__(self, run: Path, environments: Mapping[str, Environment]) -> None:
-        self._run, self._environments = run, environments
+    folder: where the servers work; fewest: stages with the same variables from which on one is started.
+    """
+
+    def __init__(self, folder: Path, environments: Mapping[str, Environment], fewest: int = FEWEST) -> None:
+        self._folder, self._environments, self._fewest = folder, environments, fewest
         self._servers: dict[str, tuple[subprocess.Popen[bytes], str, dict[str, str]]] = {}
 
     def start(self, jobs: Iterable[Job], env: Mapping[str, str], log: Path) -> None:
@@ -54,7 +57,7 @@ class Preload:
         for name in dict.fromkeys(job.environment for job in jobs):
             wanted = Counter(tuple(environment_of(job, env).items()) for job in jobs if job.environment == name)
             variables, count = wanted.most_common(1)[0]
-            if count >= FEWEST:
+            if count >= self._fewest:
                 with contextlib.suppress(OSError):  # then each stage imports for itself
                     own = {variable: value for variable, value in variables if env.get(variable) != value}
                     self._serve(name, {**env, **own}, own, log)
@@ -71,20 +74,23 @@ class Preload:
                 stdout=output,
                 stderr=output,
                 env={**env, **ONE_THREAD},
-                cwd=self._run,
+                cwd=self._folder,
                 start_new_session=True,
             )
         self._servers[name] = (process, door, own)
 
-    def python(self, job: Job, env: Mapping[str, str]) -> dict[str, str]:
-        """Variables with which a job's script finds its Python: one that asks the server where the job may be a fork."""
-        real = str(self._environments[job.environment].python)
+    def python(self, job: Job, env: Mapping[str, str], run: Path, environment: Environment) -> dict[str, str]:
+        """Variables with which a job's script finds its Python: one that asks the server where the job may be a fork.
+        run: its run folder; environment: what it runs in.
+        """
+        real = str(environment.python)
         if job.environment in TOOLS:
             return {TOOLS[job.environment].variable: real, "FT_PYTHON": real}
         server = self._servers.get(job.environment)
-        if server is None or not suits(job):
+        served = self._environments.get(job.environment)
+        if server is None or served is None or served.python != environment.python or not suits(job):
             return {"FT_PYTHON": real}
-        wrapper = self._run / ".python" / "python"
+        wrapper = run / ".python" / "python"
         text = f'#!/bin/sh\nexec {quote(sys.executable)} -I -S {quote(str(PROGRAM))} run "$@"\n'
         write_file(wrapper, text.encode())
         wrapper.chmod(0o755)

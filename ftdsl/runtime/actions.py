@@ -7,11 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from .events import SAVE_ANSWER, SAVE_REQUEST, SAVED
 from .judges import Verdict
 from .report import StageError
-
-SAVED = 75
-"""Exit status of a training that saved and ended because it was asked to: it is to be started again (EX_TEMPFAIL)."""
 
 
 def act(verdict: Verdict | None) -> None:
@@ -29,12 +27,12 @@ def save_and_stop(control: Any) -> None:
 
 
 class SaveRequest:
-    """A file by which a training is asked to save and end, since its time on a cluster is nearly over; who started it writes that
-    file and starts the training again. FTC_SAVE_REQUEST names it, FTC_SAVED the file that answers.
+    """A file by which a training is asked to save and end: its time on a cluster is nearly over, or its trial is paused. Who
+    started it writes that file, and may start the training again.
     """
 
     def __init__(self) -> None:
-        self.path, self.answer = os.environ.get("FTC_SAVE_REQUEST", ""), os.environ.get("FTC_SAVED", "")
+        self.path, self.answer = os.environ.get(SAVE_REQUEST, ""), os.environ.get(SAVE_ANSWER, "")
         self.step = 0
 
     def heed(self, training: Any, state: Any, control: Any) -> None:
@@ -61,4 +59,4 @@ class SaveRequest:
             return
         if first and self.answer:
             Path(self.answer).touch()
-        raise StageError(f"saved at step {self.step}, near the end of its time", status=SAVED)
+        raise StageError(f"saved at step {self.step}, since it was asked to", status=SAVED)

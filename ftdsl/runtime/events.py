@@ -24,6 +24,11 @@ RESULT = "result.json"
 LONGEST = 1 << 20
 """Bytes of a line that are read: nothing of ours is longer, and a stage may write anything there."""
 
+SAVED = 75
+"""Exit status of a training that saved and ended because it was asked to: it is to be started again (EX_TEMPFAIL)."""
+SAVE_REQUEST, SAVE_ANSWER = "FTC_SAVE_REQUEST", "FTC_SAVED"
+"""Variables of a stage: the file that asks it to save and end, and the file with which it answers."""
+
 Event = dict[str, Any]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -171,11 +172,46 @@ def set_dropout(model: Any, where: str, rate: float) -> int:
     return count
 
 
+SUBLAYER = re.compile(
+    r"^(?!.*(vision|visual|audio))\D*\.\d+\."
+    r"(self_attn|attn|attention|self_attention|linear_attn|mixer|temporal_block|mlp|feed_forward|ffn|moe|block_sparse_moe)$"
+)
+"""Names of attention and MLP in a layer of the language model, in the model families of transformers."""
+
+
+def place_dropout(model: Any, rate: float) -> int:
+    """Drop shares of what each attention and each MLP adds to the hidden states, while the model trains (Vaswani et al. 2017,
+    arXiv:1706.03762, 5.4), in models that have no such place of their own. Nothing of it is saved. Returns: the places.
+    """
+    places = [module for name, module in model.named_modules() if SUBLAYER.match(f".{name}")]
+    for module in places:
+        if not hasattr(module, PLACED):  # training may begin again with the same model
+            module.register_forward_hook(_drop)
+        setattr(module, PLACED, rate)
+    return len(places)
+
+
+PLACED = "placed_hidden_dropout"
+
+
+def _drop(module: Any, _inputs: Any, output: Any) -> Any:
+    import torch
+
+    if not module.training:
+        return output
+    first, *rest = output if isinstance(output, tuple) else (output,)
+    dropped = torch.nn.functional.dropout(first, getattr(module, PLACED))
+    return (dropped, *rest) if isinstance(output, tuple) else dropped
+
+
 def _dropout(base: type, rates: dict[str, float]) -> Any:
     class Dropout(base):  # type: ignore[misc]
         def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
             for where, rate in rates.items():
-                if not set_dropout(model, where, rate) and rate:
+                found = set_dropout(model, where, rate)
+                if not found and rate and where == "hidden":
+                    found = place_dropout(model, rate)
+                if not found and rate:
                     raise StageError("this model has no such dropout", f"{where}_dropout", help="remove the key")
 
     return Dropout()

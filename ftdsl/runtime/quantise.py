@@ -68,9 +68,6 @@ def _compressed(spec: dict[str, Any], target: Path, log: Log) -> dict[str, float
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     gpu = torch.cuda.is_available()
-    if spec["scheme"] == "awq" and not gpu:
-        help = "write `scheme = gptq`, which a CPU can do"
-        raise StageError("AWQ needs a GPU: llm-compressor pins its memory", "scheme", help=help, code="FT975")
     common = {"revision": spec.get("revision"), "trust_remote_code": bool(spec.get("trust_remote_code"))}
     torch.manual_seed(spec["seed"])
     tokenizer = AutoTokenizer.from_pretrained(spec["model"], **common)
@@ -157,15 +154,15 @@ def _llmcompressor(spec: dict[str, Any], model: Any, rows: list[list[int]]) -> N
         recipe = QuantizationModifier(targets="Linear", scheme="FP8_DYNAMIC", ignore=ignored)
     elif spec["scheme"] == "w8a8":
         recipe = GPTQModifier(targets="Linear", scheme="W8A8", ignore=ignored)
-    elif spec["scheme"] == "awq":
-        from llmcompressor.modifiers.awq import AWQModifier
-
-        recipe = AWQModifier(targets=["Linear"], scheme="W4A16_ASYM", ignore=ignored)
     else:
-        weights = QuantizationArgs(num_bits=spec["bits"], type="int", symmetric=True, strategy="group",
+        awq = spec["scheme"] == "awq"
+        weights = QuantizationArgs(num_bits=spec["bits"], type="int", symmetric=not awq, strategy="group",
                                    group_size=spec["group"])  # fmt: skip
-        group = QuantizationScheme(targets=["Linear"], weights=weights)
-        recipe = GPTQModifier(config_groups={"group_0": group}, ignore=ignored)
+        groups = {"group_0": QuantizationScheme(targets=["Linear"], weights=weights)}
+        if awq:
+            recipe = [_awq(), QuantizationModifier(config_groups=groups, ignore=ignored)]
+        else:
+            recipe = GPTQModifier(config_groups=groups, ignore=ignored)
     if spec["scheme"] == "fp8":
         oneshot(model=model, recipe=recipe)
         return
@@ -174,6 +171,19 @@ def _llmcompressor(spec: dict[str, Any], model: Any, rows: list[list[int]]) -> N
         model=model, dataset=data, recipe=recipe, max_seq_length=spec["max_len"], num_calibration_samples=len(rows),
         shuffle_calibration_samples=False,
     )  # fmt: skip
+
+
+def _awq() -> Any:
+    """Scales of activations are searched first, and then weights are rounded. On a CPU nothing is pinned: llm-compressor
+    0.14 asks for the memory of an accelerator without looking for one, to copy faster.
+    """
+    import torch
+    from llmcompressor.modifiers.transform.awq import AWQModifier
+    from llmcompressor.pipelines.cache import IntermediatesCache
+
+    if not torch.accelerator.is_available():
+        IntermediatesCache.pin_memory = lambda *_, **__: None
+    return AWQModifier(duo_scaling="both")
 
 
 def _bitsandbytes(spec: dict[str, Any], common: dict[str, Any]) -> Any:

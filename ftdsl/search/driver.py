@@ -17,26 +17,33 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from ftdsl.catalog.vocabulary import TRAINING
 from ftdsl.diagnostics import Severity
 from ftdsl.language.resolve.resolve import Trial
 from ftdsl.observe.progress import RunProgress
 from ftdsl.observe.study import NAME as PICTURE
-from ftdsl.observe.study import StudyPicture, encoded, parameters_text, values_text
+from ftdsl.observe.study import StudyPicture, TrialRow, encoded, parameters_text, values_text
 from ftdsl.run.carry_out import carry_out, environments_of
 from ftdsl.run.environments import Environment, NoEngineError
+from ftdsl.run.launchers.gathered import Gathered, gathered
+from ftdsl.run.launchers.local import LocalLauncher
+from ftdsl.run.launchers.registry import launcher_for
 from ftdsl.run.outcome import INTERRUPTED, Outcome
+from ftdsl.run.preload import Preload
 from ftdsl.run.prepare import StillRunningError, Wishes
 from ftdsl.run.project import claim_trial
 from ftdsl.run.resources import visible_gpus
 from ftdsl.run.stop import Stop
 from ftdsl.run.store import BusyError
-from ftdsl.search.earlier import STATE
+from ftdsl.runtime.events import SAVE_ANSWER, SAVE_REQUEST
+from ftdsl.search.attributes import REASON, RELEASED, RUN, SPENT, STATE, STEPS, SURPLUS, VALUES, WORKER
+from ftdsl.search.halving import Halving, continued, last_step, number_of
 from ftdsl.search.samplers import suggested
 from ftdsl.search.spending import Spending, seconds_of
 from ftdsl.search.storage import HEARTBEAT
-from ftdsl.search.study import REASON, RELEASED, RUN, SPENT, SURPLUS, VALUES, WORKER, OpenStudy
-from ftdsl.search.trial import TrialSource, TrialView, folder_name, reason_of, values_for
-from ftdsl.search.values import Curve, NoValueError, value_of, watched_by
+from ftdsl.search.study import OpenStudy
+from ftdsl.search.trial import TrialSource, TrialView, folder_name, named, reason_of, values_for
+from ftdsl.search.values import Curve, NoValueError, Watched, value_of, watched_by
 from ftdsl.storage import write_file
 from ftdsl.targets.compiled import Compiled
 
@@ -56,7 +63,9 @@ PRUNERS_AFTER = ("patient",)
 
 @dataclass
 class Mine:
-    """A trial that this worker carries out. lock: held as long as it does; taken: continued from another worker."""
+    """A trial that this worker carries out. lock: held as long as it does; taken: continued, not begun; known: the step of its
+    last report before; total: steps of its training.
+    """
 
     asked: Asked
     number: int
@@ -65,6 +74,8 @@ class Mine:
     lock: FileLock
     stop: Stop = field(default_factory=Stop)
     taken: bool = False
+    known: int = -1
+    total: int = 0
     began: float = field(default_factory=time.time)
 
 
@@ -82,8 +93,11 @@ class Driver:
     deadline: float | None = None
     shared_stages: tuple[str, ...] = ()
     spending: Spending = field(default_factory=Spending)
+    preload: Preload | None = None
+    halving: Halving | None = None
     over: str = ""
     running: dict[int, Mine] = field(default_factory=dict)
+    _queues: dict[str, Gathered | None] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _errors: list[BaseException] = field(default_factory=list)
     _spent_up: bool = False
@@ -189,19 +203,22 @@ class Driver:
             self._judge_spending()
             if self._spent_up:
                 return None
-            left = [trial for trial in trials if trial.state.name == "RUNNING" and trial.number not in self.running]
+            running = [trial for trial in trials if trial.state.name == "RUNNING"]
+            left = [trial for trial in running if number_of(trial) not in self.running]
             for trial in left:
                 if mine := self._taken_over(trial):
                     return mine
             launched = [trial for trial in trials if trial.user_attrs.get(STATE) != "infeasible"]
             ended = [trial for trial in launched if trial.state.is_finished()]
+            if mine := self._continued(trials, last=len(ended) >= self.study.wanted):
+                return mine
             if len(ended) >= self.study.wanted or self._exhausted():
                 self.over = self.over or "all trials have ended"
                 return None
             if self._hopeless(trials, ended):
                 return None
             if len(launched) >= self.study.wanted:
-                return True if left else None
+                return True if left or (self.halving and running) else None
             return self._asked()
 
     def _exhausted(self) -> bool:
@@ -249,7 +266,8 @@ class Driver:
         host = trial.user_attrs.get(WORKER)
         if host != os.uname().nodename:
             return None
-        lock = self._locked(trial.number)
+        number = number_of(trial)
+        lock = self._locked(number)
         if lock is None:
             return None
         asked = Asked(self.study.optuna, trial._trial_id)
@@ -263,12 +281,35 @@ class Driver:
             lock.release()
             return None
         asked.set_user_attr(RELEASED, False)
-        mine = Mine(
-            asked, trial.number, Trial(f"trial={trial.number}", values), self._home(trial.number), lock, taken=True
-        )
-        self.running[trial.number] = mine
-        self.note(f"trial {trial.number}: was left unfinished, and is continued")
+        self.note(f"trial {number}: was left unfinished, and is continued")
+        return self._mine(asked, number, values, lock, taken=True, known=last_step(trial))
+
+    def _mine(
+        self, asked: Asked, number: int, values: dict[str, str], lock: FileLock, *, taken: bool = False, known: int = -1
+    ) -> Mine:
+        mine = Mine(asked, number, Trial(named(number), values), self._home(number), lock, taken=taken, known=known)
+        self.running[number] = mine
         return mine
+
+    def _continued(self, trials: list[FrozenTrial], *, last: bool) -> Mine | None:
+        """A paused trial that is among the best of its rung; with `last`, and none with a value, the best there is."""
+        from optuna.trial import Trial as Asked
+
+        if self.halving is None:
+            return None
+        last = last and not any(trial.state.name == "COMPLETE" for trial in trials)
+        trial = self.halving.next(trials, os.uname().nodename, last=last)
+        number = number_of(trial) if trial is not None else -1
+        lock = self._locked(number) if trial is not None else None
+        if trial is None or lock is None:
+            return None
+        if all(other._trial_id != trial._trial_id for other in self.study.trials()):  # another worker was faster
+            lock.release()
+            return None
+        asked = Asked(self.study.optuna, continued(self.study.optuna, trial))
+        self.study.optuna._storage.record_heartbeat(asked._trial_id)  # type: ignore[attr-defined]
+        self.note(f"trial {number}: among the best at step {last_step(trial)}, and is continued")
+        return self._mine(asked, number, trial.user_attrs[VALUES], lock, taken=True, known=last_step(trial))
 
     def _asked(self) -> Mine | bool:
         """A new trial from the sampler; True where another worker was faster."""
@@ -285,7 +326,7 @@ class Driver:
             asked.set_user_attr(VALUES, dict(trial.values))
             before = [
                 other for other in self.study.trials()
-                if other.number < asked.number and other.user_attrs.get(STATE) != "infeasible"
+                if number_of(other) < asked.number and other.user_attrs.get(STATE) != "infeasible"
             ]  # fmt: skip
             if len(before) >= self.study.wanted:
                 asked.set_user_attr(STATE, SURPLUS)
@@ -295,9 +336,7 @@ class Driver:
         except BaseException:
             lock.release()
             raise
-        mine = Mine(asked, asked.number, trial, self._home(asked.number), lock)
-        self.running[asked.number] = mine
-        return mine
+        return self._mine(asked, asked.number, dict(trial.values), lock)
 
     # --- one trial
 
@@ -314,7 +353,7 @@ class Driver:
         except (StillRunningError, NoEngineError) as error:
             self._end(mine, "failed", str(error))
             return
-        if view.pruned and outcome.status in (0, INTERRUPTED):
+        if view.pruned and outcome.status == INTERRUPTED:
             self._end(mine, "pruned", "")
         elif outcome.status == INTERRUPTED:
             with self._lock:
@@ -327,9 +366,9 @@ class Driver:
 
     def _carried_out(self, compiled: Compiled, mine: Mine, slot: int) -> tuple[Outcome, TrialView]:
         watched = watched_by(self.study.goals[0], compiled.plan.recipe) if len(self.study.goals) == 1 else None
-        curve = Curve(watched, self._after()) if watched else None
+        curve = Curve(watched, self._after(), mine.known) if watched else None
         session = self.source.session()
-        session.env = self._env(slot)
+        session.env = self._env(slot, mine)
         wishes = Wishes(only=tuple(dict.fromkeys(goal.stage for goal in self.study.goals)))
         needed = {job.environment for job in compiled.jobs}
         environments = self.environments
@@ -337,10 +376,30 @@ class Driver:
             environments = environments_of(compiled.jobs, compiled, session.env, python=self.source.engine_python)
         view = TrialView(
             lambda text: self.note(f"trial {mine.number}: {text}"), lambda run: self._launched(mine, run),
-            lambda step, value: self._judged(mine, step, value), curve, mine.stop.stop,
+            lambda step, value, total: self._judged(mine, step, value, total), curve,
+            lambda: self._stop(mine, compiled, watched),
         )  # fmt: skip
-        outcome = carry_out(compiled, wishes, environments, view, session=session, stop=mine.stop, home=mine.home)
+        outcome = carry_out(
+            compiled,
+            wishes,
+            environments,
+            view,
+            session=session,
+            stop=mine.stop,
+            home=mine.home,
+            preload=self.preload,
+            launcher=self._launcher(compiled.target),
+        )
         return outcome, view
+
+    def _launcher(self, target: str) -> Gathered | None:
+        """The queue that trials share, so that those that start together are an array; None for a launcher for each."""
+        if self.parallel == 1:
+            return None
+        with self._lock:
+            if target not in self._queues:
+                self._queues[target] = gathered(target)
+            return self._queues[target]
 
     def _after(self) -> int:
         """Steps before which a pruner that does not count them itself is given nothing."""
@@ -351,9 +410,12 @@ class Driver:
             return 0
         return int(getattr(term.options.get("after"), "number", 0))
 
-    def _env(self, slot: int) -> dict[str, str]:
-        """What a trial's stages inherit: of the cards this machine has, the slot's share."""
-        env = dict(os.environ)
+    def _env(self, slot: int, mine: Mine) -> dict[str, str]:
+        """What a trial's stages inherit: of the cards this machine has, the slot's share; by which file they are paused."""
+        files = {SAVE_REQUEST: mine.home.absolute() / ".save", SAVE_ANSWER: mine.home.absolute() / ".saved"}
+        for path in files.values():
+            path.unlink(missing_ok=True)
+        env = {**os.environ, **{name: str(path) for name, path in files.items()}}
         cards = visible_gpus(env) if self.parallel > 1 else []
         if cards:
             share = max(1, len(cards) // self.parallel)
@@ -368,15 +430,29 @@ class Driver:
             self.note(f"trial {mine.number}: {self._text(mine)}")
 
     def _text(self, mine: Mine) -> str:
-        from ftdsl.observe.study import TrialRow
-
         return parameters_text(TrialRow(mine.number, "running", mine.trial.values))
 
-    def _judged(self, mine: Mine, step: int, value: float) -> bool:
+    def _judged(self, mine: Mine, step: int, value: float, total: int) -> bool:
         """A value on the way is kept; whether the trial is to be stopped."""
         with self._lock:
+            if self.halving and total != mine.total:
+                mine.asked.set_user_attr(STEPS, total)
+                mine.total = total
             mine.asked.report(value, step)
-            return bool(mine.asked.should_prune())
+            if self.halving is None:
+                return bool(mine.asked.should_prune())
+            trials = self.study.trials()
+            own = next((trial for trial in trials if number_of(trial) == mine.number), None)
+            return own is not None and not self.halving.goes_on(own, trials)
+
+    def _stop(self, mine: Mine, compiled: Compiled, watched: Watched | None) -> None:
+        """Stop a trial. One that may be continued saves where it is, if it is a training of this machine."""
+        stage = compiled.plan.recipe.find(watched.stage) if watched else None
+        here = launcher_for(compiled.target)
+        if self.halving and stage and stage.kind in TRAINING and here is not None and here.name == LocalLauncher.name:
+            (mine.home / ".save").touch()
+        else:
+            mine.stop.stop()
 
     # --- told
 

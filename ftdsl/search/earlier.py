@@ -11,13 +11,11 @@ from ftdsl.observe.study import StudyPicture, read
 from ftdsl.recipe.recipe import Recipe
 from ftdsl.recipe.search import Goal
 from ftdsl.search import samplers
+from ftdsl.search.attributes import EARLIER, STATE
 from ftdsl.search.errors import StudyError
 
 if TYPE_CHECKING:
     from optuna import Study
-
-STATE, EARLIER = "state", "earlier"
-"""An attribute of a trial, and its value for those that are no trials of this study."""
 
 
 def learn(study: Study, recipe: Recipe, space: Mapping[str, Dimension], goals: tuple[Goal, ...]) -> None:

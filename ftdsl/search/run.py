@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -13,17 +14,22 @@ from filelock import FileLock, Timeout
 from ftdsl.language.resolve.resolve import Trial
 from ftdsl.language.values import Amount
 from ftdsl.observe.progress import RunProgress, View
-from ftdsl.observe.study import TrialRow, headline, parameters_text, values_text
+from ftdsl.observe.study import NAME as PICTURE
+from ftdsl.observe.study import TrialRow, encoded, headline, parameters_text, values_text
 from ftdsl.recipe.search import goals_of, needed, reached
 from ftdsl.run.carry_out import carry_out
 from ftdsl.run.environments import Environment
-from ftdsl.run.launchers.local import identity
+from ftdsl.run.launchers.local import LocalLauncher, identity
+from ftdsl.run.launchers.registry import launcher_for
 from ftdsl.run.outcome import INTERRUPTED, Outcome
+from ftdsl.run.preload import Preload
 from ftdsl.run.prepare import Wishes, hourly_prices
 from ftdsl.run.stop import Stop
 from ftdsl.run.store import BusyError, holder_of
 from ftdsl.search.driver import PAUSE, Driver
 from ftdsl.search.errors import MissingPackageError, StudyError
+from ftdsl.search.halving import halving_of
+from ftdsl.search.settings import best_settings
 from ftdsl.search.spending import Spending
 from ftdsl.search.study import OpenStudy, open_study
 from ftdsl.search.trial import TrialSource, named
@@ -42,8 +48,10 @@ def search(
     home: Path,
     fresh: bool = False,
     side_by_side: int | None = None,
+    preload: bool = True,
 ) -> Outcome:
-    """base: the recipe at typical values; home: where its runs lie; fresh: a new study.
+    """base: the recipe at typical values; home: where its runs lie; fresh: a new study; preload: import the engine once for all
+    trials, where they are forks of it.
 
     Raises: BusyError while another process drives the study (and its storage takes one alone), OSError.
     """
@@ -57,8 +65,8 @@ def search(
         if isinstance(error, MissingPackageError):
             view.note(f"error: {error}")
         return outcome.ended(1)
-    with _driving(study, home):
-        _search(study, source, base, environments, view, outcome, stop, home, side_by_side)
+    with _driving(study, home), _preloaded(base, environments, study.folder, preload) as served:
+        _search(study, source, base, environments, view, outcome, stop, home, side_by_side, served)
     return outcome
 
 
@@ -72,12 +80,13 @@ def _search(
     stop: Stop,
     home: Path,
     side_by_side: int | None,
+    served: Preload,
 ) -> None:
     quiet = _Quiet(view)
 
     def carried(compiled: Compiled, only: tuple[str, ...]) -> Outcome:
         wishes = Wishes(only=only, side_by_side=side_by_side)
-        return carry_out(compiled, wishes, environments, quiet, stop=stop, home=home)
+        return carry_out(compiled, wishes, environments, quiet, stop=stop, home=home, preload=served)
 
     shared = _shared_stages(base)
     if shared and (run := _shared(shared, base, carried, stop, view)).status != 0:
@@ -93,6 +102,7 @@ def _search(
         study, source, environments, home, view.note, stop, int(recipe.search.get("parallel") or 1),
         time.monotonic() + float(seconds) if seconds else None, shared,
         Spending.of(recipe.budget, hourly_prices(base.plan), needed(recipe, (goal.stage for goal in goals_of(recipe)))),
+        served, halving_of(recipe),
     )  # fmt: skip
     _announce(study, recipe, view)
     view.begin(RunProgress(home.name, study.folder.name, study.folder), time.time())
@@ -107,7 +117,26 @@ def _search(
         outcome.message = f"no trial has ended with a value{f': {driver.over}' if driver.over else ''}"
         outcome.ended(1)
     else:
+        outcome.study = replace(outcome.study, settings=best_settings(source, recipe, best))
+        write_file(study.folder / PICTURE, encoded(outcome.study))
         _with_best(best, outcome, source, carried, view)
+
+
+@contextmanager
+def _preloaded(
+    base: Compiled, environments: Mapping[str, Environment], folder: Path, wanted: bool
+) -> Iterator[Preload]:
+    """The engine, imported once for all trials that this machine runs."""
+    served = Preload(folder, environments, fewest=1)
+    launcher = launcher_for(base.target)
+    if wanted and launcher is not None and launcher.name == LocalLauncher.name:
+        keys = needed(base.plan.recipe, (goal.stage for goal in goals_of(base.plan.recipe)))
+        folder.mkdir(parents=True, exist_ok=True)
+        served.start([job for job in base.jobs if job.key in keys], os.environ, folder / "preloaded.log")
+    try:
+        yield served
+    finally:
+        served.close()
 
 
 def _announce(study: OpenStudy, recipe: object, view: View) -> None:
@@ -118,7 +147,8 @@ def _announce(study: OpenStudy, recipe: object, view: View) -> None:
     search = study.recipe.search
     if search is not None and search.name("pruner") not in ("", "none"):
         watched = watched_by(study.goals[0], study.recipe)
-        view.note(f"trials are pruned by {watched}" if watched else "no stage reports on the way: nothing is pruned")
+        what = "paused and continued" if halving_of(study.recipe) else "pruned"
+        view.note(f"trials are {what} by {watched}" if watched else "no stage reports on the way: nothing is pruned")
 
 
 def _shared_stages(base: Compiled) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from ftdsl.language.resolve.dimensions import Dimension
 from ftdsl.language.values import Amount, Term
 from ftdsl.recipe.recipe import Recipe
 from ftdsl.search.errors import StudyError
+from ftdsl.search.halving import halving_of
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
@@ -95,7 +96,7 @@ def grid_size(space: Mapping[str, Dimension], recipe: Recipe) -> int:
 
 
 def pruner_of(recipe: Recipe) -> BasePruner | None:
-    """None where trials run to their end. Steps are those of the trainer."""
+    """None where Optuna stops none. Steps are those of the trainer."""
     from optuna import pruners
 
     assert recipe.search is not None
@@ -107,6 +108,8 @@ def pruner_of(recipe: Recipe) -> BasePruner | None:
     if name == "median":
         return pruners.MedianPruner(n_startup_trials=int(options.get("startup", 5)), n_warmup_steps=steps)
     if name == "asha":
+        if halving_of(recipe) is not None:
+            return None  # the study's loop pauses and continues them
         return pruners.SuccessiveHalvingPruner(min_resource=steps or "auto", reduction_factor=reduction)
     if name == "hyperband":
         return pruners.HyperbandPruner(min_resource=steps or 1, reduction_factor=reduction)

@@ -17,8 +17,10 @@ from ftdsl.recipe.search import Goal, goals_of, needed, space_of
 from ftdsl.recipe.settings import shown
 from ftdsl.run.project import STUDY, study_folder
 from ftdsl.search import samplers, storage
-from ftdsl.search.earlier import EARLIER, STATE, learn
+from ftdsl.search.attributes import EARLIER, REASON, RELEASED, RUN, SPENT, STATE, SURPLUS, VALUES
+from ftdsl.search.earlier import learn
 from ftdsl.search.errors import StudyError
+from ftdsl.search.halving import newest_records, number_of
 from ftdsl.source import Span
 
 if TYPE_CHECKING:
@@ -27,10 +29,6 @@ if TYPE_CHECKING:
 
 SPACE, BASE, GOALS = "space", "recipe", "goals"
 """What a study was begun with, as attributes of it."""
-VALUES, RUN, REASON, WORKER, RELEASED, SPENT = "values", "run", "reason", "worker", "released", "spent"
-"""What is kept of a trial beside what Optuna keeps. state: where it says more than Optuna's (infeasible, surplus, refused);
-spent: seconds of its starts that have ended."""
-SURPLUS = "surplus"
 WITHOUT_EFFECT = ("track", "save.keep", "launch", "hardware.price", "push", "budget", "after")
 """Keys (and blocks) that change no metric: a study goes on when they change."""
 RETRIES = 3
@@ -62,12 +60,11 @@ class OpenStudy:
         return int(asked)
 
     def trials(self) -> list[FrozenTrial]:
-        """All that count: not those given back, not those of earlier studies."""
-        found = self.optuna.get_trials(deepcopy=False)
-        return [
-            trial for trial in found
+        """All that count, each as it was last recorded: not those given back, not those of earlier studies."""
+        return newest_records(
+            trial for trial in self.optuna.get_trials(deepcopy=False)
             if trial.user_attrs.get(STATE) not in (SURPLUS, EARLIER) and trial.state.name != "WAITING"
-        ]  # fmt: skip
+        )  # fmt: skip
 
     def rows(self) -> list[TrialRow]:
         """The trials as views have them."""
@@ -95,7 +92,7 @@ def row_of(trial: FrozenTrial, goals: tuple[Goal, ...]) -> TrialRow:
     steps = trial.intermediate_values
     last = max(steps) if steps else None
     return TrialRow(
-        trial.number, state, attributes.get(VALUES, {}), values, attributes.get(REASON, ""), attributes.get(RUN, ""),
+        number_of(trial), state, attributes.get(VALUES, {}), values, attributes.get(REASON, ""), attributes.get(RUN, ""),
         trial.datetime_start.timestamp() if trial.datetime_start else None,
         trial.datetime_complete.timestamp() if trial.datetime_complete else None,
         last, abs(steps[last]) if last is not None else None, float(attributes.get(SPENT, 0.0)),

@@ -115,11 +115,14 @@ def reason_of(diagnostics: list[Diagnostic]) -> str:
 
 @dataclass
 class TrialView:
-    """Watches one trial for its study: reports values on the way and asks whether to go on. `pruned`: it was not to."""
+    """Watches one trial for its study: reports values on the way and asks whether to go on. `pruned`: it was not to.
+
+    judge: given a step, the value there, and the steps of the training (0: not known).
+    """
 
     note_to: Callable[[str], None]
     changed: Callable[[RunProgress], None]
-    judge: Callable[[int, float], bool]
+    judge: Callable[[int, float, int], bool]
     curve: Curve | None
     stop: Callable[[], None]
     pruned: bool = False
@@ -137,7 +140,8 @@ class TrialView:
         if self.curve is None or self.pruned:
             return
         for step, value in self.curve.new(run):
-            if self.judge(step, value) and run.having(Status.RUNNING):
+            total = self.curve.total(run)
+            if self.judge(step, value, total) and step != total and run.having(Status.RUNNING):
                 self.pruned = True
                 self.stop()
                 return
@@ -145,4 +149,4 @@ class TrialView:
     def end(self, run: RunProgress, now: float) -> None:
         if self.curve is not None and not self.pruned:
             for step, value in self.curve.new(run):
-                self.judge(step, value)
+                self.judge(step, value, self.curve.total(run))

@@ -88,11 +88,11 @@ def watched_by(goal: Goal, recipe: Recipe) -> Watched | None:
 
 
 class Curve:
-    """The values on the way of one trial, each given once."""
+    """The values on the way of one trial, each given once. known: the step of the last value of an earlier start."""
 
-    def __init__(self, watched: Watched, after: int = 0) -> None:
+    def __init__(self, watched: Watched, after: int = 0, known: int = -1) -> None:
         self.watched, self.after = watched, after
-        self._last = -1
+        self._last = known
         self._smoothed: float | None = None
 
     def new(self, progress: RunProgress) -> list[tuple[int, float]]:
@@ -107,6 +107,13 @@ class Curve:
         return [
             (step, value * self.watched.sign) for step, value in points if step >= self.after and math.isfinite(value)
         ]
+
+    def total(self, progress: RunProgress) -> int:
+        """Steps of the stage, 0 where they are not known."""
+        try:
+            return progress.stage(self.watched.stage).total or 0
+        except KeyError:
+            return 0
 
     def _points(self, stage: StageProgress) -> list[tuple[int, float]]:
         if self.watched.metric:

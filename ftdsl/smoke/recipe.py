@@ -56,6 +56,8 @@ def _left_out(stage: Stage, recipe: Recipe) -> str:
     """Why a stage cannot be part of a smoke run; "" if it can."""
     if stage.kind == "shell":
         return "scripts never run"
+    if stage.kind == "eval" and stage.settings.get("serve") is not None:
+        return "no server is started"
     if stage.kind == "eval" and stage.settings.items("tasks") and stage.settings.get("data") is None:
         return "benchmarks take hours"
     limit = catalog.smoke()["newest"].get(stage.kind)

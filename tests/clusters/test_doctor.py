@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -76,6 +77,12 @@ def api_server() -> Iterator[str]:
     server.shutdown()
 
 
+@pytest.fixture
+def kubectl() -> None:
+    if shutil.which("kubectl") is None:
+        pytest.fail("no kubectl here: make tools installs it (kubernetes-client)")
+
+
 def _config(folder: Path, server: str) -> dict[str, str]:
     """The environment in which kubectl talks to this server."""
     config = {
@@ -88,7 +95,7 @@ def _config(folder: Path, server: str) -> dict[str, str]:
     return {"KUBECONFIG": str(folder / "config"), "HOME": str(folder)}
 
 
-def test_kubernetes(api_server: str, tmp_path: Path) -> None:
+def test_kubernetes(kubectl: None, api_server: str, tmp_path: Path) -> None:
     done = ftc_process("doctor", "--target", "kubernetes", cwd=tmp_path, **_config(tmp_path, api_server))
     for line in (
         "ok       context: mine",
@@ -105,7 +112,7 @@ def test_kubernetes(api_server: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["no context", "nothing answers", "no command"])
-def test_kubernetes_that_is_not_there(what: str, tmp_path: Path) -> None:
+def test_kubernetes_that_is_not_there(what: str, kubectl: None, tmp_path: Path) -> None:
     env = _config(tmp_path, "http://127.0.0.1:9")
     if what == "no context":
         env["KUBECONFIG"] = str(tmp_path / "none")

@@ -236,6 +236,29 @@ def test_a_python_that_a_node_does_not_see(tmp_path: Path, monkeypatch: pytest.M
     assert f"n2 has no {sys.executable}" in unseen.stdout
 
 
+def test_a_tools_python_that_a_node_does_not_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand: `submit.sh` passes the variable of the tool on, and the node looks for that Python, not for the engine's."""
+    tools, place = tmp_path / "tools", tmp_path / "project"
+    for folder in (tools, place / "toy"):
+        folder.mkdir(parents=True)
+    (tools / "python").symlink_to(sys.executable)
+    (place / "toy" / "config.json").write_text('{"model_type": "qwen3"}', encoding="utf-8")
+    text = 'target = slurm(exclude = "n1", requeue = 0)\neval exam { model = file("toy"), tasks = [gsm8k] }'
+    compiled, session = compiled_in(place, text)
+    assert compiled is not None, [one.message for one in session.sink.ordered()]
+    assert write(place / "build", compiled.files, place, session)  # type: ignore[attr-defined]
+    monkeypatch.setenv("FT_PYTHON", sys.executable)
+    monkeypatch.setenv("FT_LM_EVAL_PYTHON", str(tools / "python"))
+    with Slurm(2, hidden={"n2": [tools]}) as cluster:
+        done = cluster.run("bash", str(place / "build" / "submit.sh"), str(place / "by-hand"))
+        assert done.returncode == 0, done.stderr
+        until(lambda: not cluster.run("squeue", "-h", "-t", "PD,R,CG").stdout, "an empty queue")
+    folder = next((place / "by-hand").glob("*-exam"))
+    assert f"n2 does not see {tools}/python" in (folder / "log.txt").read_text(encoding="utf-8")
+    last = json.loads((folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    assert (last["event"], last["code"]) == ("end", "FT900")
+
+
 def test_the_doctor_says_what_there_is(on_cluster: Slurm, tmp_path: Path) -> None:
     done = ftc_process("doctor", "--target", "slurm", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -21,8 +21,8 @@ from tests.diagnose.runs import kept
 
 SCORES = columns()
 LEAST = {
-    "as logged": 0.9, "mean of 2 steps": 0.85, "mean of 5 steps": 0.72, "mean of 10 steps": 0.66, "mean of 20 steps": 0.6,
-    "mean of 50 steps": 0.5, "mean of 5, no parameters": 0.68, "mean of 10, no gradient norm": 0.58,
+    "as logged": 0.93, "mean of 2 steps": 0.9, "mean of 5 steps": 0.82, "mean of 10 steps": 0.76, "mean of 20 steps": 0.7,
+    "mean of 50 steps": 0.5, "mean of 5, no parameters": 0.78, "mean of 10, no gradient norm": 0.73,
 }  # fmt: skip
 """Recall that must stay, of other variants 0.85; docs/diagnose.md has what it is."""
 
@@ -40,7 +40,7 @@ def test_false_alarms() -> None:
     alarms = {name: sum(score.alarms for score in scores) for name, scores in by_variant.items()}
     healthy = {name: sum(score.healthy for score in scores) for name, scores in by_variant.items()}
     assert sum(alarms.values()) / sum(healthy.values()) < 0.02
-    assert all(alarms[name] <= max(1, 0.04 * healthy[name]) for name in VARIANTS), alarms
+    assert all(alarms[name] <= max(1, 0.03 * healthy[name]) for name in VARIANTS), alarms
 
 
 def test_the_page_shows_what_is_measured() -> None:

@@ -9,10 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ftdsl.diagnose.diagnosis import diagnose
+from ftdsl.diagnose.names import canonical
 from ftdsl.diagnose.read import UnreadableError, trainings
 from tests.diagnose.runs import FORMATS, kept, write
 
@@ -92,6 +93,7 @@ def test_what_is_no_training(name: str, content: bytes, tmp_path: Path) -> None:
         trainings(tmp_path / name)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.dictionaries(st.sampled_from(["step", "loss", "eval_loss", "grad_norm", "lr", "epoch", "elapsed_time"]),
                                 st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.just("x"),
                                           st.just("nan"), st.just("0:00:05"))), max_size=60))  # fmt: skip
@@ -126,3 +128,42 @@ def test_a_hundred_thousand_steps_take_under_two_seconds(tmp_path: Path) -> None
     (curves,) = trainings(tmp_path)
     assert diagnose(curves) == []
     assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [("tokens/s", "throughput"), ("train/tokens_per_second_per_gpu", "throughput"), ("train_speed(iter/s)", "throughput"),
+     ("it/s", "throughput"), ("step_time_ms", "seconds"), ("ms_per_step", "seconds"), ("time/iteration", "seconds"),
+     ("memory(GiB)", "memory"), ("gpu_memory_allocated_gb", "memory"), ("rss_mb", "memory"), ("max_memory_allocated", "memory"),
+     ("train_samples_per_second", "throughput"), ("eval_samples_per_second", ""), ("mean_token_accuracy", "mean_token_accuracy"),
+     ("num_tokens", "num_tokens"), ("memory_bank_loss", "memory_bank_loss")],
+)  # fmt: skip
+def test_what_nobody_calls_alike(name: str, ours: str) -> None:
+    assert canonical(name) == ours
+
+
+def test_a_bar_is_a_clock(tmp_path: Path) -> None:
+    """Printed by the Trainer: steps that take longer and longer."""
+    rows, clock = [], 0.0
+    for step in range(1, 201):
+        clock += 0.5 + 0.01 * step
+        hours, rest = divmod(int(clock), 3600)
+        shown = f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60:02d}:{rest % 60:02d}"
+        rows.append(
+            f"\r {step // 2}%|#    | {step}/200 [{shown}<10:00,  1.50s/it]\n{{'loss': {2 - step / 400:.4f}, 'epoch': 0.1}}"
+        )
+    (tmp_path / "train.log").write_text("\n".join(rows), encoding="utf-8")
+    (curves,) = trainings(tmp_path / "train.log")
+    assert curves.series("elapsed").values[-1] == int(clock)
+    assert "slower-and-slower" in [finding.name for finding in diagnose(curves)]
+
+
+def test_an_adapter_beside_a_log_is_known(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "r": 1, "target_modules": ["q_proj"]}), encoding="utf-8"
+    )
+    rows = [{"step": step, "loss": 4.2 - 0.001 * step + 0.02 * (step % 3), "grad_norm": 0.2} for step in range(1, 40)]
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": rows}), encoding="utf-8")
+    (curves,) = trainings(tmp_path)
+    assert (curves.config["lora_rank"], curves.config["lora_target"]) == (1, "q_proj")
+    assert [finding.name for finding in diagnose(curves)] == ["underfitting"]

@@ -37,7 +37,6 @@ CASES = [
     ("sft", "none", "kernels = liger", "`liger` needs a GPU"),
     ("sft", "none", "memory { offload_activations = true }", "in main memory already"),
     ("sft", "none", "attention = flash2", "has no effect on CPU"),
-    ("sft", "a100(80GB)", "hidden_dropout = 10%", "no dropout between their layers"),
     ("sft", "a100(80GB)", "guard { cut_lr = 50% }", "`cut_lr` is an option of rollbacks"),
     ("sft", "a100(80GB)", "guard { nan = rollback }, save { resumable = false }", "does not save"),
     ("sft", "a100(80GB)", "guard { nan = rollback }, lora { init = pissa(convert = true) }", "PiSSA's converter"),

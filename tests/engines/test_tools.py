@@ -269,7 +269,6 @@ def test_what_quantises(text: str, environment: str, kind: str, checked: Checked
 
 
 @pytest.mark.parametrize(("text", "part"), [
-    ("scheme = awq, calibrate = rows.eval", "AWQ needs a GPU"),
     ("scheme = w8a8", "needs exactly one source"),
     ("scheme = fp8, bits = 4", "has 8 bits, not 4"),
     ("scheme = gguf, bits = 4", "the type of a GGUF file"),
@@ -324,3 +323,30 @@ def test_run_sh_says_which_variable_names_a_tools_python(checked: Checked, tmp_p
     assert 'export FT_LM_EVAL_PYTHON="${FT_LM_EVAL_PYTHON:-$FT_PYTHON}"' in script
     (tmp_path / "run.sh").write_text(script, encoding="utf-8")
     subprocess.run(["bash", "-n", tmp_path / "run.sh"], check=True)
+
+
+# --- servers
+
+
+def test_a_server_is_asked_in_its_own_environment(checked: Checked) -> None:
+    jobs = jobs_of(checked, "merge from sft { }\neval served from merge { serve = transformers, data = rows.eval, limit = 3, "
+                            "gate { prompts_equal = at_least(100%) } }")  # fmt: skip
+    job = jobs["served"]
+    spec = document(job, "serve.json")
+    assert job.environment == "transformers" and job.gates[0].metric == "prompts_equal"
+    assert spec["format"]["name"] == "qwen3_nothink" and spec["questions"] == 3 and spec["max_new_tokens"] == 32
+    assert spec["rows"]["file"].endswith("rows/eval.jsonl") and spec["model"].endswith("-merge/result")
+
+
+@pytest.mark.parametrize(("text", "code", "part"), [
+    ("from sft { serve = transformers }", "FT012", "this is an adapter"),
+    ('{ model = file("a"), serve = vllm, hardware { gpu = none } }', "FT012", "needs a GPU"),
+    ('{ model = file("a"), serve = transformers, tasks = [gsm8k] }', "FT012", "measures nothing else: `tasks`"),
+    ('{ model = file("a"), serve = transformers, metrics = [rouge] }', "FT012", "own metrics"),
+    ('{ model = file("a"), serve = transformers, data = hf("me/rows") }', "FT012", "a .json or .jsonl file"),
+    ('{ model = file("a"), serve = transformers, gate { loss = at_most(1) } }', "FT068", "does not measure `loss`"),
+    ('{ model = file("a"), serve = ollma }', "", "ollma"),
+])  # fmt: skip
+def test_what_no_server_can_be_asked_is_refused(text: str, code: str, part: str, checked: Checked) -> None:
+    outcome = checked(f"{BASE}\neval served {text}", FILES)
+    assert any(part in one.message for one in outcome.found if not code or one.code == code), outcome.found

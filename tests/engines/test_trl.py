@@ -207,3 +207,13 @@ def test_what_split_tensors_cannot(stage: str, key: str, checked: Callable[..., 
 def test_models_without_head_norms_accumulate_when_split(checked: Callable[..., Outcome]) -> None:
     text = SPLIT.replace("micro = 4", "micro = 2")
     assert checked(CARDS.format(family="llama") + f"sft s {{ full {{}}, {text} }}", ROWS).codes == []
+
+
+def test_patience_needs_a_score(checked: Callable[..., Outcome]) -> None:
+    text = (
+        HEAD + f"engine = trl\nsft s {{ {TINY}, full {{}}, evaluate {{ data = 25% }}, guard {{ patience = 3 }}, SAVE }}"
+    )
+    wrong = checked(text.replace("SAVE", "save { keep = 1 }"), ROWS)
+    assert [diagnostic.code for diagnostic in wrong.found if diagnostic.code == "FT012"] == ["FT012"]
+    right = checked(text.replace("SAVE", "save { best_by = eval_loss }"), ROWS)
+    assert document(right, "s")["data"]["patience"] == 3

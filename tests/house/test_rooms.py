@@ -17,7 +17,7 @@ from tests.conftest import ROOT, examples_in, ftc
 PACKAGE = ROOT / "ftdsl"
 ORDER = ("runtime", "record", "source", "printable", "credentials", "storage", "catalog", "estimate", "diagnostics", "session",
          "environments", "language", "recipe", "plan", "smoke", "lint", "engines", "targets", "observe",
-         "diagnose", "run", "pipeline", "search", "report", "importers", "upgrade", "lsp", "cli")  # fmt: skip
+         "diagnose", "run", "pipeline", "importers", "search", "report", "upgrade", "lsp", "cli")  # fmt: skip
 """A room may import itself and those before it. runtime imports nothing of ftdsl, and only these modules of it are imported."""
 SHARED = {"ftdsl.runtime", "ftdsl.runtime.events", "ftdsl.runtime.ramp", "ftdsl.runtime.versions",
           "ftdsl.runtime.data.checking", "ftdsl.runtime.data.conversion"}  # fmt: skip
@@ -115,13 +115,13 @@ def test_sizes() -> None:
 
 
 def test_templates_hold_no_logic() -> None:
-    """Names, filters and loops over what is handed in: no conditions, no sums, no calls."""
+    """Names, filters, loops over what is handed in, and a part that several share: no conditions, no sums, no calls."""
     templates = sorted((ROOT / "templates").rglob("*.j2"))
     assert templates
     for path in templates:
         text = path.read_text(encoding="utf-8")
         for statement in re.findall(r"{%-?\s*(.*?)\s*-?%}", text):
-            assert re.fullmatch(r"for \w+ in [\w.]+|endfor", statement), f"{path.name}: {statement}"
+            assert re.fullmatch(r'for \w+ in [\w.]+|endfor|include "[\w./-]+"', statement), f"{path.name}: {statement}"
         for expression in re.findall(r"{{\s*(.*?)\s*}}", text):
             assert re.fullmatch(r"[\w.]+( \| (sh|yaml|json|comment))?", expression), f"{path.name}: {expression}"
 
@@ -219,3 +219,23 @@ def test_an_error_inside_ftc_is_a_sentence(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "boom" in done.stderr
+
+
+_OF_TABLES = frozenset(
+    "_load _parameter_statuses _helps _known _compiled _unsafe keys_of blocks entries written_by published _versions".split()
+)
+"""Functions whose results are kept for ever, since their arguments are names of tables, kinds of stages, patterns of ours."""
+
+
+def test_what_an_author_writes_is_kept_within_bounds() -> None:
+    """A language server lives for days: a cache whose keys come from a text has a size."""
+    unbounded = {
+        f"{path.stem}.{function.name}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(function, ast.FunctionDef)
+        and function.args.args
+        and any(isinstance(one, ast.Name) and one.id == "cache" for one in function.decorator_list)
+        and function.name not in _OF_TABLES
+    }
+    assert unbounded == set()

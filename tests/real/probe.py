@@ -34,6 +34,7 @@ class Probe(TrainerCallback):  # type: ignore[misc]
             "rates": sorted({group["initial_lr"] for group in optimizer.param_groups if "initial_lr" in group}),
             "attention": config._attn_implementation,
             "dropouts": sorted({one.attention_dropout for one in model.modules() if hasattr(one, "attention_dropout")}),
+            "placed": [one.placed_hidden_dropout for one in model.modules() if hasattr(one, "placed_hidden_dropout")],
             "recomputed": sum(bool(getattr(one, "gradient_checkpointing", False)) for one in model.modules()),
             "noisy": any("neftune" in str(hook) for one in model.modules() for hook in one._forward_hooks.values()),
         }

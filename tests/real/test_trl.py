@@ -197,3 +197,21 @@ def test_an_adapter_goes_from_one_engine_to_the_other_and_back(
         loss[name] = [event["loss"] for line in events if (event := json.loads(line))["event"] == "step"]
     assert abs(loss["second"][0] - 0.6931) < 1e-3
     assert loss["third"][0] < loss["first"][0], "it goes on from what the two before have learned"
+
+
+PATIENT = (
+    DATA
+    + """
+sft patient {
+  full { }, duration = 30 steps, optim { lr = 1e-9 }
+  evaluate { data = 10%, every = 1 steps }
+  save { every = 1 steps, best_by = eval_loss }
+  guard { patience = 2 }
+}
+"""
+)
+
+
+def test_it_stops_when_nothing_gets_better(trl: Environment, tmp_path: Path) -> None:
+    found = carried_out(tmp_path, PATIENT, trl)["patient"]
+    assert 2 < len(found["losses"]) < 30, "two evaluations without a better one"

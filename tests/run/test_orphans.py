@@ -107,6 +107,24 @@ def test_a_stage_whose_ftc_was_killed_is_joined(place: Path) -> None:
     assert not living(place)
 
 
+@pytest.mark.parametrize(("last", "status", "text"), [
+    ("echo ok > a.txt", "done", ""), ("exit 7", "failed", "status 7"),
+    ("""echo '{"event": "gate", "holds": false, "message": "loss = 9, wanted at most 1"}' >> 10-a/metrics.jsonl; exit 3""",
+     "refused", "loss = 9, wanted at most 1"),
+])  # fmt: skip
+def test_status_shows_how_one_ended_that_nobody_watched(last: str, status: str, text: str, place: Path) -> None:
+    """By what it left: the gate's comparison, or its exit status."""
+    recipe = SLOW.replace("echo ok > a.txt", last.replace("{", "{{").replace("}", "}}"))
+    (place / "r.ft").write_text(recipe, encoding="utf-8")
+    begin(place).kill()
+    go(place)
+    until(lambda: not living(place))
+    stages = json.loads(ftc("status", "r.ft", "--json", cwd=place).stdout)["runs"][0]["stages"]
+    assert stages[0]["status"] == status
+    assert text in stages[0]["message"]
+    assert text in ftc("status", "r.ft", cwd=place).stdout
+
+
 def test_one_that_ended_meanwhile_is_taken_as_it_ended(place: Path) -> None:
     begin(place).kill()
     go(place)

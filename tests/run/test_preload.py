@@ -49,10 +49,11 @@ def test_the_server_has_the_variables_that_the_script_sets(tmp_path: Path) -> No
 def test_one_stage_alone_imports_for_itself(tmp_path: Path) -> None:
     by_key = jobs(tmp_path)
     python = Path("engine/bin/python")
-    preload = Preload(tmp_path, dict.fromkeys(("llamafactory", ""), Environment(python, "a test")))
+    environment = Environment(python, "a test")
+    preload = Preload(tmp_path, dict.fromkeys(("llamafactory", ""), environment))
     preload.start(by_key.values(), {}, tmp_path / "log")
     assert not (tmp_path / "log").exists()
-    assert {key: preload.python(job, {}) for key, job in by_key.items()} == {
+    assert {key: preload.python(job, {}, tmp_path, environment) for key, job in by_key.items()} == {
         key: {"FT_PYTHON": str(python)} for key in by_key
     }
     preload.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ftdsl.run.launchers import slurm_commands as commands
+from ftdsl.run.launchers.gathered import Gathered
 from ftdsl.run.launchers.launcher import Handle, LaunchError, NotAnsweredError, QueueLauncher, Task
 from ftdsl.run.launchers.slurm import SlurmLauncher
 
@@ -137,3 +138,67 @@ def test_what_sbatch_says_is_told_in_words_of_the_recipe(
                                   "sbatch: fatal: Could not establish a configuration source"])  # fmt: skip
 def test_no_answer_is_no_refusal(text: str, tmp_path: Path) -> None:
     assert isinstance(commands.refusal(text, tmp_path / "none", NO_SLURM), NotAnsweredError)
+
+
+def trials(place: Path, count: int, flags: str = "#SBATCH --time=5") -> list[Path]:
+    """Run folders of trials, each with the same two stages."""
+    runs = []
+    for number in range(count):
+        run = place / f"{number:04d}" / "run"
+        for folder in ("slurm", "10-sft", "20-exam"):
+            (run / folder).mkdir(parents=True)
+        scripts = [
+            {"script": f"{name[3:]}.sbatch", "folders": [name], "at_once": None} for name in ("10-sft", "20-exam")
+        ]
+        (run / "slurm" / "jobs.json").write_text(json.dumps({"schema": 1, "scripts": scripts}), encoding="utf-8")
+        for name in ("10-sft", "20-exam"):
+            text = f"#!/bin/bash\n{flags}\nfolders=(\n  {name}\n)\n"
+            (run / "slurm" / f"{name[3:]}.sbatch").write_text(text, encoding="utf-8")
+        runs.append(run)
+    return runs
+
+
+def across(run: Path, tasks: list[Task]) -> list[Handle]:
+    handles = SlurmLauncher({}).submit_across(tasks)
+    assert all(isinstance(handle, Handle) for handle in handles), handles
+    return [handle for handle in handles if isinstance(handle, Handle)]
+
+
+def test_trials_that_start_together_are_an_array(run: Path) -> None:
+    """The next stage of each waits for its own trial, in whatever order they come."""
+    env = {"PATH": f"{run}/bin:/usr/bin:/bin", "LOG": str(run / "log")}
+    runs = trials(run / "study", 3)
+    first = across(run, [Task(folder, "10-sft", {**env, "FTC_STAGE_KEY": folder.parent.name}) for folder in runs])
+    assert [handle.id for handle in first] == ["11_0", "11_1", "11_2"]
+    order = (2, 0, 1)
+    second = across(run, [Task(runs[at], "20-exam", env, after=(first[at],)) for at in order])
+    assert [handle.id for handle in second] == ["12_2", "12_0", "12_1"]
+    assert calls(run) == [
+        "--parsable --output=slurm/%A_%a.out --array=0,1,2 slurm/sft.sbatch",
+        "--parsable --output=slurm/%A_%a.out --dependency=aftercorr:11 --kill-on-invalid-dep=yes --array=0,1,2 slurm/exam.sbatch",
+    ]
+    (listing, _) = sorted((runs[0] / "slurm").glob("array-*.txt"), key=lambda path: "10-sft" not in path.read_text())
+    assert listing.read_text(encoding="utf-8").splitlines() == [f"10-sft\t{folder}" for folder in runs]
+    assert (runs[1] / "10-sft" / ".key").read_text(encoding="utf-8") == "0001", "each has its own key"
+    again = SlurmLauncher(NO_SLURM).find(Task(runs[2], "20-exam", {}))
+    assert again is not None and again.id == "12_2"
+
+
+def test_trials_that_ask_for_different_things_are_no_array(run: Path) -> None:
+    env = {"PATH": f"{run}/bin:/usr/bin:/bin", "LOG": str(run / "log")}
+    runs = [*trials(run / "small", 1), *trials(run / "large", 1, "#SBATCH --time=90")]
+    assert [handle.id for handle in across(run, [Task(folder, "10-sft", env) for folder in runs])] == ["11", "12"]
+
+
+def test_several_threads_hand_over_at_once(run: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    env = {"PATH": f"{run}/bin:/usr/bin:/bin", "LOG": str(run / "log")}
+    runs, queue = trials(run / "study", 4), Gathered(SlurmLauncher({}), window=0.5)
+    assert isinstance(queue, QueueLauncher)
+    with ThreadPoolExecutor(4) as threads:
+        handles = list(threads.map(lambda folder: queue.submit(Task(folder, "10-sft", env)), runs))
+    assert {handle.id for handle in handles} == {f"11_{at}" for at in range(4)} and len(calls(run)) == 1
+    assert all(
+        (handle.facts or {})["folder"] == str(folder / "10-sft") for handle, folder in zip(handles, runs, strict=True)
+    )

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from ftdsl.runtime.actions import SAVED, SaveRequest
+from ftdsl.runtime.actions import SaveRequest
+from ftdsl.runtime.events import SAVED
 from ftdsl.runtime.report import StageError
 
 

@@ -187,7 +187,11 @@ def _rise(curves: Curves) -> tuple[int, float]:
     values = smooth(curves.shape, 3)
     start = curves.first
     losses = curves.loss.finite.values
-    noise = min(jitter(losses[: max(12, len(losses) // 20)]), max(curves.noise, 0.02 * start), 0.1 * start)
+    noise = min(jitter(losses[: max(12, len(losses) // 20)]), max(curves.noise, 0.02 * start), 0.2 * start)
+    if (
+        0 < curves.last < start
+    ):  # 12 values often have less noise than the run has; in proportion to the loss, it stays the same
+        noise = max(noise, min(0.8 * curves.noise * start / curves.last, 0.2 * start))
     limit = max(1.1 * start, start + 6 * (curves.noise if curves.of_preferences else noise))
     if (top := max(values)) <= limit:
         return 0, 0.0
@@ -203,13 +207,15 @@ def rate_too_high(curves: Curves) -> Ill | None:
     Threshold: the loss rises above its start by a tenth (and 6 standard deviations) and ends above half of it; or it ends
     above 1.5 times its lowest, 6 standard deviations above it, without a spike that it recovers from, while the held-out loss
     does not fall (rows that become harder are no divergence); or means over several steps begin above 13 nats, which knowing
-    nothing does not cost, and fall.
+    nothing does not cost, and fall; or a quarter of the run has a rate of 0.05 and more (0.1, where the optimizer is not known)
+    with Adam, and ends above 1 nat: where the first steps were averaged, their rise is not in the log.
     What to do: lower the rate ten times; with a warm-up.
-    Source: SageMaker Debugger LossNotDecreasing; the handbook, exploding gradients: a rate that is too high
+    Source: SageMaker Debugger LossNotDecreasing; the handbook, exploding gradients: a rate that is too high; Kingma and Ba 2015
+    (the length of Adam's steps is bounded by the rate)
     """
-    if len(curves.loss.finite) < 10 or curves.first <= 0 or curves.of_answers:
+    if len(curves.loss.finite) < 5 or curves.first <= 0 or curves.of_answers:
         return None
-    at, top = _rise(curves)
+    at, top = _rise(curves) if len(curves.loss.finite) >= 10 else (0, 0.0)
     start = curves.first
     rate = (f"peak rate {text(curves.peak_rate)}",) if curves.peak_rate else ()
     if at and curves.last > 0.5 * start:
@@ -224,6 +230,14 @@ def rate_too_high(curves: Curves) -> Ill | None:
         )
         return Ill("the rate is too high: the loss was above what knowing nothing costs", evidence, 0.75,
                    ("optim.lr", "optim.warmup"), (LOWER_RATE,), curves.loss.steps[0])  # fmt: skip
+    if _replaces_weights(curves):
+        held = _usual_rate(curves)
+        evidence = (f"rate {text(held)}: Adam moves a weight by about the rate in a step, and weights are about 0.02 wide",
+                    f"loss {text(start)} -> {text(curves.last)}")  # fmt: skip
+        return Ill("the rate is too high: every step replaces the weights", evidence, 0.7, ("optim.lr", "optim.warmup"),
+                   (LOWER_RATE,), curves.loss.steps[0])  # fmt: skip
+    if len(curves.loss.finite) < 10:
+        return None
     trend = curves.trend
     low = trend.index(min(trend))
     end = median(curves.shape[-max(5, len(curves.shape) // 5) :])
@@ -240,6 +254,27 @@ def rate_too_high(curves: Curves) -> Ill | None:
         return Ill(f"the loss diverges after step {step}", evidence, 0.85, ("optim.lr", "optim.clip"),
                    (LOWER_RATE, CLIP), step)  # fmt: skip
     return None
+
+
+REPLACES = 0.05
+"""Rate at which a step of Adam is as long as a weight is wide (initialisation: 0.02), twice and more."""
+NOT_ADAM = ("sgd", "adafactor", "muon", "lion", "rmsprop", "adagrad", "schedule_free_sgd", "lomo", "badam", "ademamix")
+
+
+def _usual_rate(curves: Curves) -> float:
+    """The rate that a quarter of the run was above: not that of a single step."""
+    return sorted(curves.rates.values)[int(0.75 * len(curves.rates))] if len(curves.rates) else 0.0
+
+
+def _replaces_weights(curves: Curves) -> bool:
+    """Whether the rate alone is beyond what Adam can train weights with, and the loss is not low in spite of it. The optimizer
+    must be known, or the rate twice as high: SGD and Adafactor count in other units, and prompts are trained with rates of 0.03
+    to 0.3.
+    """
+    optimizer = str(curves.config.get("optim") or ("adamw" if "learning_rate" in curves.config else ""))
+    if any(name in optimizer for name in NOT_ADAM) or "prompt" in str(curves.config.get("finetuning_type", "")):
+        return False
+    return _usual_rate(curves) >= (1 if optimizer else 2) * REPLACES and curves.last > 1 and not curves.of_preferences
 
 
 def _harder_rows(curves: Curves, step: int) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from statistics import mean, median
 
 from ftdsl.diagnose.curves import Curves
 from ftdsl.diagnose.judge import Change, Ill, judge
-from ftdsl.diagnose.judges.shared import LEARNED_NOTHING, UNKNOWN, change, text
+from ftdsl.diagnose.judges.shared import LEARNED_NOTHING, change, text
 from ftdsl.diagnose.statistics import jitter, least_squares, share, slope
 
 
@@ -21,12 +22,13 @@ def _grads(curves: Curves) -> tuple[float, float]:
 
 
 def _stuck(curves: Curves, most: float = 0.15) -> bool:
-    """A loss that has hardly moved (fallen by less than `most`), at a height at which nothing is known of the rows."""
+    """A loss that has hardly moved (fallen by less than `most`), from a height at which nothing is known of the rows."""
     return (
         len(curves.loss.finite) >= 7
         and not curves.of_preferences
         and curves.fall < most
-        and curves.last > LEARNED_NOTHING
+        and curves.first > LEARNED_NOTHING
+        and curves.last > 0.85 * LEARNED_NOTHING
     )
 
 
@@ -56,25 +58,70 @@ def vanishing(curves: Curves) -> Ill | None:
     return Ill("gradients vanish: the loss does not depend on the rows", evidence, 0.8, ("model", "lora", "freeze"))
 
 
+def _saturated(curves: Curves) -> bool:
+    """Whether the loss had fallen by 80 % of its whole fall when half of the sum of all rates was spent. Where weights hardly
+    move, it falls in proportion to that sum; where it stops, what is trained holds no more.
+    """
+    rates = curves.rates
+    steps = curves.loss.finite.steps
+    spent = list(accumulate(rates.values))
+    half = next((step for step, own in zip(rates.steps, spent, strict=True) if own >= spent[-1] / 2), 0)
+    at = int(len(curves.shape) * (half - steps[0]) / max(1, steps[-1] - steps[0])) if half else len(curves.shape) // 2
+    width = max(2, len(curves.shape) // 12)
+    there = median(curves.shape[max(0, at - width) : at + width] or [curves.last])
+    first = median(curves.shape[: max(1, width // 2)])
+    fell = first - curves.last
+    return fell > 4 * curves.noise / width**0.5 and fell > 0.005 * first and first - there > 0.8 * fell
+
+
+LEAST_PATH = 1e-4
+"""Sum of all rates of a run: as far as Adam moves a weight at most, where weights are about 0.02 wide."""
+
+
+def _stays(curves: Curves) -> bool:
+    """Whether the weights could hardly move, and the loss did not, wherever it is: the sum of all rates is next to nothing."""
+    path = sum(curves.rates.values) * curves.every
+    losses = curves.loss.finite.values
+    if (
+        not 0 < path < LEAST_PATH
+        or len(losses) < 12
+        or "sgd" in str(curves.config.get("optim"))
+        or curves.of_preferences
+    ):
+        return False
+    size = len(losses) // 3
+    before, after = median(losses[:size]), median(losses[-size:])
+    return before > 0.1 and abs(after / before - 1) < max(0.01, min(0.03, 2 * curves.noise / before / size**0.5))
+
+
 @judge("FD202", "rate", "fit", "clip")
 def rate_too_low(curves: Curves) -> Ill | None:
     """What it does: finds a loss that hardly moves although the gradient stays as large as it was.
     Why it matters: the run costs as much as a good one and leaves the model as it was.
-    Threshold: the loss falls by less than 15 %, stays above 3.5 nats, and the gradient norm stays within a quarter of its
-    early value: the weights have hardly moved. Where no gradient norm was logged: the loss falls by less than 6 %.
+    Threshold: the loss falls by less than 15 %, from above 3.5 nats, and the gradient norm stays within a quarter of its early
+    value: the weights have hardly moved. Where no gradient norm was logged: the loss falls by less than 6 %. Not where 80 % of
+    the fall came with the first half of the sum of all rates (then FD203: what is trained holds no more). Or, at any height,
+    the sum of all rates is below 0.0001 and the loss of the last third is within 1 % of that of the first (3 %, where it is
+    noisy).
     What to do: raise the rate ten times; LoRA wants about ten times the rate of full training.
-    Source: SageMaker Debugger LossNotDecreasing; Schulman et al. 2025, LoRA without regret (rates of LoRA)
+    Source: SageMaker Debugger LossNotDecreasing; Schulman et al. 2025, LoRA without regret (rates of LoRA); Kingma and Ba 2015
+    (the length of Adam's steps is bounded by the rate)
     """
     early, late = _grads(curves)
     still = 0.75 < late / early < 1.33 if early else curves.fall < 0.06
-    if not _stuck(curves) or not still or _small_adapter(curves):
+    stuck = _stuck(curves) and still and not _small_adapter(curves) and not _saturated(curves)
+    stays = not stuck and _stays(curves)
+    if not stuck and not stays:
         return None
     rate = (f"peak rate {text(curves.peak_rate)}",) if curves.peak_rate else ()
-    norms = (f"gradient norm {text(early)} -> {text(late)}: as large as before",) if early else ()
+    if stays:
+        rate = (*rate, f"all steps together: {text(sum(curves.rates.values) * curves.every)}")
+    norms = (f"gradient norm {text(early)} -> {text(late)}",) if early else ()
     evidence = (_start_and_end(curves), *norms, *rate)
     keys = ("optim.lr", "optim.schedule", "duration")
     changes = (Change("raise the rate ten times", "optim.lr", "", 10),)
-    return Ill("the rate is too low: the weights hardly move", evidence, 0.8 if early else 0.5, keys, changes)
+    confidence = 0.6 if stays else 0.8 if early else 0.5
+    return Ill("the rate is too low: the weights hardly move", evidence, confidence, keys, changes)
 
 
 def _small_adapter(curves: Curves) -> bool:
@@ -88,8 +135,8 @@ def _small_adapter(curves: Curves) -> bool:
 def underfitting(curves: Curves) -> Ill | None:
     """What it does: finds a loss that falls by a few percent and stays high, on training rows as on held-out ones.
     Why it matters: what is trained cannot hold what the rows say: an adapter of rank 1, few modules, a small frozen part.
-    Threshold: the loss falls by less than 20 % and stays above 3.5 nats, and the gradient norm has changed (the weights did
-    move), or the adapter is known to be small (then by less than 35 %).
+    Threshold: the loss falls by less than 20 %, from above 3.5 nats, and the gradient norm has changed (the weights did move), or
+    most of the fall came early, or the adapter is known to be small (then by less than 35 %).
     What to do: a higher rank, all modules, a larger model; then a higher rate or a longer run.
     Source: the handbook, reading loss curves (underfitting: 2.1 -> 2.0 -> 1.9)
     """
@@ -119,9 +166,9 @@ def underfitting(curves: Curves) -> Ill | None:
 def overfitting(curves: Curves) -> Ill | None:
     """What it does: finds a held-out loss that rises from its lowest while the training loss falls on.
     Why it matters: from there on the model learns its rows by heart. The best checkpoint is the one at the lowest.
-    Threshold: the last held-out losses are above the lowest by 2 %, and by 3 standard deviations of their own jitter (2 where
-    they are half above the training loss) or by 4 standard errors of a line through them, and the training loss has fallen
-    since, to a tenth below them or more.
+    Threshold: the last held-out losses are above the lowest by 2 % (5 %, within the usual three epochs), and by 3 standard
+    deviations of their own jitter (2 where they are half above the training loss) or by 4 standard errors of a line through
+    them, and the training loss has fallen since, to a tenth below them or more.
     What to do: stop at the lowest (`save { best_by = eval_loss }`, `guard { patience = 3 }`), fewer epochs, more rows,
     dropout, a smaller rank.
     Source: Prechelt 1998, Early stopping, but when?; the handbook, reading loss curves; SageMaker Debugger Overfit
@@ -139,8 +186,9 @@ def overfitting(curves: Curves) -> Ill | None:
     gap = curves.gap or 0.0
     wobble = jitter(evals.values[max(0, at - 2) :]) / lowest
     train_then = curves.trend[_at(curves, evals.steps[at])]
-    rises = end / around - 1 > max(0.02, (2 if gap > 0.5 else 3) * wobble)
-    if not (rises or _line_rises(after)) or curves.last > 0.99 * train_then or gap < 0.1:
+    least = 0.05 if 0 < curves.epochs < 3.1 else 0.02
+    rises = end / around - 1 > max(least, (2 if gap > 0.5 else 3) * wobble)
+    if not (rises or _line_rises(after, least)) or curves.last > 0.99 * train_then or gap < 0.1:
         return None
     evidence = [
         f"held-out loss {text(lowest)} at step {evals.steps[at]}, {text(evals.values[-1])} at step {evals.steps[-1]}",
@@ -157,10 +205,10 @@ def overfitting(curves: Curves) -> Ill | None:
                ("duration", "lora.rank", "data"), tuple(changes), evals.steps[at])  # fmt: skip
 
 
-def _line_rises(values: list[float]) -> bool:
-    """Whether a line through the values rises by 2 % in all, and by 4 standard errors."""
+def _line_rises(values: list[float], least: float) -> bool:
+    """Whether a line through the values rises by such a share of the first in all, and by 4 standard errors."""
     per_value, error = slope(range(len(values)), values)
-    return len(values) >= 5 and per_value > 4 * error and per_value * (len(values) - 1) > 0.02 * values[0]
+    return len(values) >= 5 and per_value > 4 * error and per_value * (len(values) - 1) > least * values[0]
 
 
 def _at(curves: Curves, step: int) -> int:
@@ -177,20 +225,28 @@ def memorising(curves: Curves) -> Ill | None:
     Threshold: without evaluation, from the end of the first epoch on: a parabola with a sawtooth of one epoch fits the losses
     better than a parabola, the sawtooth by 4 standard errors, and its stairs are half and more of what the loss falls in an
     epoch (100 % where it only falls at borders, 0 where it falls evenly). Over at least 2 borders, with 1.4 logged values an
-    epoch. Or 8 epochs and more, at whose end the loss is below 0.05 nats: no text is as certain.
+    epoch. Up to 3 epochs, which are customary, stairs count only where the loss ends below a quarter of the first epoch's. Or 8
+    epochs and more, at whose end the loss is below 0.05 nats (no text is as certain), or below half of what it was after the
+    fourth: up to four, seen rows teach as new ones do.
     What to do: fewer epochs (1 to 3 for fine-tuning), and hold rows out.
-    Source: Howard and Whitaker 2023, Can LLMs learn from a single example?; Zhang et al. 2017
+    Source: Howard and Whitaker 2023, Can LLMs learn from a single example?; Zhang et al. 2017; Muennighoff et al. 2023, Scaling
+    data-constrained language models (four epochs)
     """
     period = curves.steps_per_epoch
     if len(curves.evals) or curves.epochs < 2.5 or len(curves.loss.finite) < 8 or curves.of_preferences or period < 1:
         return None
     changes = (Change("train for 2 epochs", "duration", "2 epochs"), Change("hold rows out", "evaluate.data", "5%"))
-    if curves.epochs >= 8 and curves.last < 0.05 and curves.first > 0.5:
-        evidence: tuple[str, ...] = (_start_and_end(curves), f"{curves.epochs:.3g} epochs, and nothing is held out")
-        return Ill("rows are learned by heart: the loss is next to nothing after many epochs", evidence, 0.6,
-                   ("duration", "data"), changes)  # fmt: skip
+    if curves.epochs >= 8 and curves.first > 0.5:
+        then = _after_epoch(curves, 4)
+        if curves.last < max(0.05, 0.5 * then):
+            evidence: tuple[str, ...] = (_start_and_end(curves), f"{text(then)} after 4 of {curves.epochs:.3g} epochs",
+                                         "nothing is held out")  # fmt: skip
+            return Ill("rows are learned by heart: the loss falls on through many epochs", evidence, 0.6, ("duration", "data"),
+                       changes)  # fmt: skip
     height, error, fall = _stairs(curves)
     if not height or height < 4 * error or height < 0.5 * fall:
+        return None
+    if curves.epochs < 3.1 and curves.last > 0.25 * _after_epoch(curves, 1):
         return None
     start = curves.loss.steps[0] - curves.every
     borders = [round(start + epoch * period) for epoch in range(1, int(curves.epochs))]
@@ -200,6 +256,18 @@ def memorising(curves: Curves) -> Ill | None:
                 _start_and_end(curves))  # fmt: skip
     return Ill("the loss falls in stairs, epoch by epoch: rows are learned by heart", evidence, 0.75, ("duration", "data"),
                changes, borders[0])  # fmt: skip
+
+
+def _after_epoch(curves: Curves, epoch: int) -> float:
+    """The loss around the end of an epoch: the median of half an epoch on both sides; 0 where nothing was logged there."""
+    losses, period = curves.loss.finite, curves.steps_per_epoch
+    middle = losses.steps[0] - curves.every + epoch * period
+    around = [
+        value
+        for step, value in zip(losses.steps, losses.values, strict=True)
+        if abs(step - (curves.every - 1) / 2 - middle) <= max(0.5 * period, curves.every)
+    ]
+    return median(around) if around else 0.0
 
 
 def _stairs(curves: Curves) -> tuple[float, float, float]:
@@ -287,12 +355,16 @@ def evaluation_rows_seen(curves: Curves) -> Ill | None:
                (Change("hold out a part of the rows", "evaluate.data", "5%"),))  # fmt: skip
 
 
+FOREIGN = 2.8
+"""Nats per token: what a trained model has, at least, for answers between markers that it does not know."""
+
+
 @judge("FD208", "start")
 def wrong_template(curves: Curves) -> Ill | None:
     """What it does: finds a trained model that reads its rows as foreign at first, and is at home after a few steps.
     Why it matters: the chat template is not the one the model was trained with: the first part of the run teaches markers,
     and whoever serves the model with its own template gets another model.
-    Threshold: the first loss is between 2.5 and 5 nats (a trained model reads its own format at less, an untrained one is
+    Threshold: the first loss is between 2.8 and 5 nats (a trained model reads its own format at less, an untrained one is
     above 5; unless the loss falls to 30 %, and is within 45 % of that after a twelfth of the run, and the gradient norm falls to
     a quarter), the run ends above 0.1 and below 45 % of that, the gradient norm falls to below 48 %, and the last 40 % of the
     steps bring less than 15 % (6 %, where no norm was logged), within 3 epochs (rows seen more often are learned anyway).
@@ -307,7 +379,7 @@ def wrong_template(curves: Curves) -> Ill | None:
     if (
         curves.every > max(1, 0.02 * curves.loss.steps[-1])
         or foreign
-        or median(curves.loss.finite.values[:3]) < UNKNOWN
+        or median(curves.loss.finite.values[:3]) < FOREIGN
     ):
         return None
     settled = median(share(curves.shape, 0.5, 0.7))

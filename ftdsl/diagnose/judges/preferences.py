@@ -9,16 +9,19 @@ from statistics import mean, median
 from ftdsl.diagnose.curves import Curves
 from ftdsl.diagnose.judge import Change, Ill, judge
 from ftdsl.diagnose.judges.shared import text
-from ftdsl.diagnose.statistics import share, spread
+from ftdsl.diagnose.statistics import jitter, share, spread
 
-FEWEST = 6
+FEWEST = 4
 """Logged values that are needed: the end of a run is the last third of them, and its error is known from these."""
 
 
-def _end(values: Sequence[float]) -> tuple[float, float]:
-    """Median of the last third, and its standard error."""
+def _end(values: Sequence[float], *, falls: bool = False) -> tuple[float, float]:
+    """Median of the last third, and its standard error. falls: a trend is no error: the deviation is that around a line, where it
+    is less (known from six values).
+    """
     tail = share(values, 2 / 3)
-    return median(tail), 1.25 * spread(tail) / math.sqrt(len(tail))
+    around = jitter(share(values, 1 / 3)) if falls and len(values) >= 6 else math.inf
+    return median(tail), 1.25 * min(spread(tail), around) / math.sqrt(len(tail))
 
 
 @judge("FD601", "preferences")
@@ -56,18 +59,20 @@ def chosen_answers_fall(curves: Curves) -> Ill | None:
     """What it does: finds preference training that makes the chosen answers less likely too.
     Why it matters: the margin grows because rejected answers fall faster; probability goes to answers nobody asked for.
     Threshold: over the last third the reward of chosen answers is below 0 by 4 standard errors, by more than a fifth of the
-    margin, and by a fall of more than 1 nat in log-likelihood (reward over beta).
+    margin (half of it, where the margin is above 1: pairs that share most of their tokens fall together while they are
+    learned), and by a fall of more than 1 nat in log-likelihood (reward over beta).
     What to do: add the likelihood of the chosen answer to the loss (`sft_weight`), a larger `beta`, a lower rate.
     Source: Razin et al. 2024, Unintentional unalignment (likelihood displacement); Pal et al. 2024 (DPO-positive)
     """
     chosen = curves.series("rewards/chosen").finite.values
     if len(chosen) < FEWEST:
         return None
-    end, error = _end(chosen)
+    end, error = _end(chosen, falls=True)
     margins = curves.series("rewards/margins").finite.values
     margin = abs(_end(margins)[0]) if len(margins) >= FEWEST else 0.0
-    beta = curves.number("pref_beta", 0.1) or 0.1
-    if end >= -4 * error or -end < 0.2 * margin or -end / beta < 1:
+    # LLaMA-Factory's name, TRL's, and what both take where none is given
+    beta = curves.number("pref_beta") or curves.number("beta") or 0.1
+    if end >= -4 * error or -end < (0.5 if margin > 1 else 0.2) * margin or -end / beta < 1:
         return None
     evidence = (f"reward of chosen answers {text(chosen[0])} -> {text(end)}: {-end / beta:.3g} nats less likely than before",
                 *((f"margin {text(margin)}",) if margin else ()))  # fmt: skip
@@ -80,16 +85,19 @@ def chosen_answers_fall(curves: Curves) -> Ill | None:
 def divergence_from_reference(curves: Curves) -> Ill | None:
     """What it does: finds a KL divergence from the reference model that runs away.
     Why it matters: the policy leaves the language of its reference: reward hacking, gibberish with a high score.
-    Threshold: the last third is above 10 times the first third and still rising, and above 10 nats a sequence.
+    Threshold: the last third is above 10 times the first third and still rising, and above 10 nats a sequence, or half a nat a
+    token where that is what is logged (GRPO and RLOO in TRL: `kl` beside a `reward`).
     What to do: a larger KL coefficient (`beta`), a lower rate, fewer epochs on the same answers.
     Source: Ziegler et al. 2019 (adaptive KL, target 6 nats); Gao et al. 2023 (over-optimisation)
     """
     for name in ("objective/kl", "kl", "rewards/kl"):
         values = curves.series(name).finite.values
-        if len(values) < 9:
+        if len(values) < 6:
             continue
+        per_token = name == "kl" and "reward" in curves.more and "rewards/chosen" not in curves.more
         first, middle, last = (median(share(values, start, start + 1 / 3)) for start in (0, 1 / 3, 2 / 3))
-        if last > 10 and last > 10 * max(first, 0.1) and last > 1.5 * middle:
+        least = 0.5 if per_token else 10
+        if last > least and last > 10 * max(first, least / 100) and last > 1.5 * middle:
             return Ill("the policy runs away from its reference", (f"KL {text(first)} -> {text(middle)} -> {text(last)}",),
                        0.8, ("beta", "optim.lr"), (Change("lower the rate three times", "optim.lr", "", 0.3),))  # fmt: skip
     return None

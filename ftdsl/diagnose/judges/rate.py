@@ -7,7 +7,7 @@ from statistics import median
 
 from ftdsl.diagnose.curves import Curves, Series
 from ftdsl.diagnose.judge import Change, Ill, judge
-from ftdsl.diagnose.judges.shared import change, flat_and_high, text
+from ftdsl.diagnose.judges.shared import change, flat_and_high, late_by_rate, text
 from ftdsl.diagnose.statistics import correlation, share, slope
 
 
@@ -40,8 +40,10 @@ def plateau(curves: Curves) -> Ill | None:
     """What it does: finds a loss that fell, and has not moved for the last 40 % of the run although it is high and the rate
     is not.
     Why it matters: the model is stuck: at the frequencies of its tokens, most often by a rate that is too high.
-    Threshold: above 2.5 nats after a fall of 15 % and more, the slope of the last 40 % is below 2 % and below 2 standard
-    errors, while the rate is above a tenth of its peak.
+    Threshold: above 2.5 nats after a fall of 15 % and more, the loss changes by less than 2 % in the part of the run in which the
+    last 40 % of the sum of all rates is spent (a rate that decays makes every loss flat), within 2 standard errors or by less
+    than 1 %. Of first losses below 5 nats (few kinds of tokens, as letters) it must also keep 72 %: less is more than the
+    frequencies of tokens.
     What to do: half the rate, or a tenth; a longer warm-up; more of the model trained.
     Source: SageMaker Debugger LossNotDecreasing; Smith 2018 (rates and plateaus)
     """
@@ -49,8 +51,9 @@ def plateau(curves: Curves) -> Ill | None:
         return None
     steps = curves.loss.finite.steps
     step = steps[_flat_from(curves)]
+    moved = 100 * change(curves, late_by_rate(curves))[0]
     evidence = (f"loss {text(curves.first)} -> {text(curves.last)}, flat from step {step} of {steps[-1]}",
-                f"change over the last 40 %: {100 * change(curves)[0]:+.1f} %")  # fmt: skip
+                f"change over the last 40 % of the sum of all rates: {moved:+.1f} %")  # fmt: skip
     return Ill(f"a plateau from step {step}, far from learned", evidence, 0.6, ("optim.lr", "optim.warmup", "lora.rank"),
                (Change("a third of the rate", "optim.lr", "", 0.3),), step)  # fmt: skip
 
@@ -90,24 +93,31 @@ def always_clipped(curves: Curves) -> Ill | None:
 def slower_and_slower(curves: Curves) -> Ill | None:
     """What it does: finds steps that take longer and longer.
     Why it matters: something grows or is used up: a loader that falls behind, memory that swaps, a card that throttles.
-    Threshold: the run in eight parts, each by the time that a fifth of its steps stay under (another program on the machine
-    delays some steps, a run that slows down delays all): from the second part on at least 5 of 6 take longer than the one
-    before, they lie on a line (correlation 0.93), and that line doubles. At least 8 logged times, over 10 seconds. Where no
-    time is logged, but seconds a step or tokens a second are, these.
+    Threshold: the run in eight parts, each by the time that a twentieth of its steps (the third, of few) stay under (another
+    program on the machine delays many steps, a run that slows down delays all): from the second part on at least 5 of 6 take
+    longer than the one before, they lie on a line (correlation 0.93), and that line doubles; or all 6 do, on a line (0.97) that
+    rises by 40 %. At least 8 logged times, over 10 seconds. Where no time is logged, but seconds a step or tokens a second are,
+    these.
     What to do: more `loader.workers`, look at temperature and at memory; sort long rows out of the end.
     Source: SageMaker Debugger, StepOutlier and CPUBottleneck; measured
     """
+    clock = curves.series("elapsed").finite.values
     seconds = _seconds_per_step(curves.series("elapsed").finite) or _logged_seconds(curves)
-    if len(seconds) < 8 or sum(seconds) * curves.every < 10:
+    if len(seconds) < 8 or (clock[-1] - clock[0] if clock else sum(seconds) * curves.every) < 10:
         return None
     size = len(seconds) / 8
     pieces = [sorted(seconds[int(part * size) : int((part + 1) * size)]) for part in range(8)]
-    parts = [piece[len(piece) // 5] for piece in pieces][1:]  # the first holds the start: compiling, caches
+    parts = [piece[max(len(piece) // 20, min(2, len(piece) // 5))] for piece in pieces][
+        1:
+    ]  # the first holds the start: compiling, caches
     rising = sum(b > a for a, b in pairwise(parts))
     per_part, _ = slope(range(len(parts)), parts)
     start = sum(parts) / len(parts) - per_part * (len(parts) - 1) / 2
     end = start + per_part * (len(parts) - 1)
-    if rising < 5 or correlation(range(len(parts)), parts) < 0.93 or end < 2 * start:
+    straight = correlation(range(len(parts)), parts)
+    if not (
+        (rising >= 5 and straight > 0.93 and end > 2 * start) or (rising == 6 and straight > 0.97 and end > 1.4 * start)
+    ):
         return None
     evidence = (f"{text(max(start, parts[0]))} s a step at first, {text(end)} s at the end",
                 f"{rising} of 6 parts of the run take longer than the one before")  # fmt: skip
@@ -123,11 +133,16 @@ def _logged_seconds(curves: Curves) -> list[float]:
 
 
 def _seconds_per_step(elapsed: Series) -> list[float]:
-    """Seconds of each step. Where times are whole seconds, so many steps together that rounding is below a tenth."""
+    """Seconds of each step. Where times are rounded (to seconds by LLaMA-Factory), so many steps together that rounding is
+    below a
+    fifth.
+    """
     pairs = list(zip(elapsed.steps, elapsed.values, strict=True))
-    whole = all(value == int(value) for _, value in pairs[:50])
+    rounded = next(
+        (unit for unit in (1.0, 0.1, 0.01) if all(_is_multiple(value, unit) for _, value in pairs[-50:])), 0.0
+    )
     seconds, (at, then) = [], pairs[0] if pairs else (0, 0.0)
-    least = 3.0 if whole else 0.0
+    least = max(3 * rounded, min(10 * rounded, (pairs[-1][1] - then) / 20)) - 1e-6 if pairs else 0.0
     for step, value in pairs[1:]:
         if value - then >= least and step > at:
             seconds.append((value - then) / (step - at))
@@ -135,12 +150,16 @@ def _seconds_per_step(elapsed: Series) -> list[float]:
     return seconds
 
 
+def _is_multiple(value: float, unit: float) -> bool:
+    return abs(value / unit - round(value / unit)) < 1e-6
+
+
 @judge("FD502", "memory")
 def memory_creeps(curves: Curves) -> Ill | None:
     """What it does: finds memory that grows through the whole run.
     Why it matters: it ends out of memory, hours in: tensors that are kept (metrics, graphs), a cache without an end.
     Threshold: of eight parts of the run each holds more than the one before, at least 6 times, and the last 20 % more than
-    the second. At least 12 logged values.
+    the second; or all of them do, on a line (correlation 0.97), and the last holds 5 % more. At least 12 logged values.
     What to do: fewer rows kept by evaluation (`evaluate.accumulate`), a bound for the tokenizer's cache, packing of equal
     lengths.
     Source: PyTorch, understanding CUDA memory usage; LLM Foundry MemoryMonitor
@@ -149,7 +168,9 @@ def memory_creeps(curves: Curves) -> Ill | None:
     if len(values) < 12:
         return None
     parts = [median(share(values, part / 8, (part + 1) / 8)) for part in range(8)]
-    if sum(b > a for a, b in pairwise(parts)) < 6 or parts[-1] < 1.2 * parts[1]:
+    rising, grows = sum(b > a for a, b in pairwise(parts)), parts[-1] / parts[1] if parts[1] > 0 else 0.0
+    steady = rising == 7 and grows > 1.05 and correlation(range(7), parts[1:]) > 0.97
+    if not steady and (rising < 6 or grows < 1.2):
         return None
     gib = 2**30
     evidence = (f"{parts[1] / gib:.2f} GiB after an eighth of the run, {parts[-1] / gib:.2f} GiB at the end",)

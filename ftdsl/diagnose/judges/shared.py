@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 from ftdsl.diagnose.curves import Curves
 from ftdsl.diagnose.statistics import share, slope
 
@@ -15,24 +17,57 @@ tables) for a model that was trained before.
 """
 
 
+LETTERS = 0.72
+"""Share of its first loss that a model which knows how frequent its tokens are, and nothing else, keeps, at least (English
+letters: 0.75 of the logarithm of their number). What is below has learned of its rows, however many nats it is at: with few
+kinds of tokens UNKNOWN alone says nothing.
+"""
+
+
 def text(value: float) -> str:
     """Four digits."""
     return f"{value:.4g}"
 
 
-def change(curves: Curves) -> tuple[float, bool]:
-    """Change of the loss over the last 40 % of the run, as a share of it; whether it is within 2 standard errors of none."""
-    tail = list(share(curves.shape, 0.6))
+def change(curves: Curves, start: float = 0.6) -> tuple[float, bool]:
+    """Change of the loss over the last part of the run, as a share of it; whether it is none: less than 1 %, or within 2 standard
+    errors (of a long run these are so small that any change is beyond them). start: share of the run at which the part begins.
+    """
+    tail = list(share(curves.shape, start))
     per_point, error = slope(range(len(tail)), tail)
-    return per_point * len(tail) / curves.last, abs(per_point) <= 2 * error
+    total = per_point * len(tail) / curves.last
+    return total, abs(per_point) <= 2 * error or abs(total) < 0.01
+
+
+def late_by_rate(curves: Curves) -> float:
+    """Share of the run at which 60 % of the sum of all rates was spent; 0.6 where they are constant or not known."""
+    spent = list(accumulate(curves.rates.values))
+    if len(spent) < 8 or not spent[-1] > 0:
+        return 0.6
+    return next(at for at, own in enumerate(spent) if own >= 0.6 * spent[-1]) / len(spent)
+
+
+SLOW = 5e-4
+"""Rate of Adam below which a model that was trained before is not stuck at what its tokens cost: a text is hard for it."""
 
 
 def flat_and_high(curves: Curves) -> bool:
-    """A loss of tokens that fell by 15 % and more, and then did not move, above what a model that knows its rows has, while
-    the rate was above a tenth of its peak.
+    """A loss of tokens that fell by 15 % and more, and then did not move while rates were spent, above what a model that knows
+    its rows has. First losses of 3 to 5 nats may be those of few kinds of tokens, or of a hard text for a model that was
+    trained before.
     """
     if len(curves.loss.finite) < 12 or curves.of_preferences or curves.fall < 0.15 or curves.last < UNKNOWN:
         return False
-    total, still = change(curves)
-    rate = share(curves.rates.values, 0.8)[0] if len(curves.rates) else 0.0
-    return still and abs(total) <= 0.02 and rate >= 0.1 * curves.peak_rate
+    kept = LETTERS if curves.every == 1 else 0.8  # a first mean over steps is below what the run began with
+    if curves.start < 5 and curves.last < kept * curves.start:
+        return False
+    start = late_by_rate(curves)
+    total, still = change(curves, start)
+    return still and abs(total) <= 0.02 and start > 0.3 and not hard_text(curves)
+
+
+def hard_text(curves: Curves) -> bool:
+    """Whether a loss that stays high may be that of a text which is hard for a model that was trained before: it began below 5
+    nats, and the rate is one for such models, or not known.
+    """
+    return curves.start < 5 and curves.peak_rate < SLOW

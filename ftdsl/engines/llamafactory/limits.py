@@ -8,11 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ftdsl import catalog
-from ftdsl.engines.shared.lint_view import bottom
 from ftdsl.engines.shared.stage_context import StageContext
 from ftdsl.language.values import StageRef, Term
-from ftdsl.lint import facts
 from ftdsl.recipe.settings import Settings
 
 Limit = Callable[[StageContext], None]
@@ -112,17 +109,6 @@ def no_effect_on_cpu(context: StageContext) -> None:
         context.warn("attention", "`flash2` has no effect on CPU: the model's own attention is used", help)
 
 
-def dropout(context: StageContext) -> None:
-    """runtime/extend.py finds no such layer when the model is loaded; architectures from transformers' modeling sources."""
-    kind = facts.architecture(*bottom(context), context.session.files)
-    if not context.get("hidden_dropout") or catalog.modules(kind) is None or kind in catalog.facts("dropout")["hidden"]:
-        return
-    why = f"models of the `{kind}` architecture have no dropout between their layers"
-    lora = context.planned.method == "lora"
-    help = "write `lora { dropout = 10% }`" if lora else "drop it, or write `attention_dropout`, which they have"
-    context.refuse("hidden_dropout", why, help)
-
-
 def needs_gpu(context: StageContext) -> None:
     """pure_bf16: hparams/parser.py. Kernels: their packages need CUDA. Offload: checkpointing.py moves to "cuda"."""
     if context.planned.world.gpu:
@@ -158,7 +144,7 @@ def recomputation(context: StageContext) -> None:
 
 _LOADING: tuple[Limit, ...] = (pissa, bits, scheme, quantised_base, no_effect_on_cpu)
 TRAINING: tuple[Limit, ...] = (
-    *_LOADING, losses, dropout, workers, measured, described_tokens, needs_gpu, fused_loss, recomputation,
+    *_LOADING, losses, workers, measured, described_tokens, needs_gpu, fused_loss, recomputation,
 )  # fmt: skip
 SCORING: tuple[Limit, ...] = _LOADING
 MERGING: tuple[Limit, ...] = (pissa,)

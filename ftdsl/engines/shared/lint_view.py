@@ -144,6 +144,11 @@ def _unknown(context: StageContext) -> Iterator[str]:
         yield from ("per_device_train_batch_size", "gradient_accumulation_steps")
     if "data" in unknown:
         yield from ("eval_dataset", "val_size")
+    errors = {one.span for one in context.session.sink if one.severity is Severity.ERROR and one.span}
+    engine = context.engine.name
+    for name in context.stage.settings.inside(engine):  # refused in the passthrough block, which was reported
+        if context.stage.keys.get(f"{engine}.{name}") in errors:
+            yield name
     if sum(name in METHODS for name in context.stage.spans) > 1:
         yield "finetuning_type"
 

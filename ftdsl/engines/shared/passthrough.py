@@ -8,7 +8,7 @@ use another configuration than intended, without a message.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
+from functools import lru_cache
 
 from ftdsl import catalog
 from ftdsl.diagnostics import guessed
@@ -121,7 +121,7 @@ def _check_key(stage: Stage, block: str, path: str, engine: Engine, versions: Ve
         section = full
 
 
-@cache
+@lru_cache(maxsize=64)
 def _names(block: str, version: str) -> frozenset[str]:
     """Keys by dotted path, with DeepSpeed's aliases."""
     schema = catalog.passthrough_schema(block, version)

@@ -59,14 +59,10 @@ def _gguf_type(context: StageContext) -> str:
 
 def _check(context: StageContext, scheme: str) -> None:
     """What cannot work, before anything starts."""
-    gpu = bool(context.planned.world.gpu)
     if context.name("library") == "gptqmodel" and scheme != "gptq":
         context.refuse("library", f"gptqmodel makes GPTQ, and no {scheme}", "drop it")
     if context.name("library") == "llmcompressor" and scheme in ("nf4", "int8", "gguf"):
         context.refuse("library", f"llm-compressor makes no {scheme}", "drop it")
-    if scheme == "awq" and not gpu:
-        help = "write `scheme = gptq`, with `library = llmcompressor`, which a CPU can do"
-        context.refuse("scheme", "AWQ needs a GPU: llm-compressor pins its memory", help)
     bits = context.get("bits")
     if context.is_explicit("bits") and scheme in BITS and bits not in BITS[scheme]:
         allowed = " or ".join(map(str, BITS[scheme]))

@@ -66,7 +66,25 @@ GGUF = Tool(
     "GGUF files (`scheme = gguf` of a `quantize` stage)",
     Raw('"${FT_CONVERT_HF_TO_GGUF_PYTHON:-$FT_PYTHON}"'),
 )
-TOOLS = {tool.name: tool for tool in (LM_EVAL, MERGEKIT, LLMCOMPRESSOR, GGUF)}
+TRANSFORMERS = Tool(
+    "transformers",
+    "transformers' server",
+    ("transformers[serving]==5.24.0",),
+    ("transformers",),
+    "transformers.cli.serve",
+    "what a served model is asked (`serve` of an `eval` stage)",
+    Raw('"${FT_TRANSFORMERS_PYTHON:-$FT_PYTHON}"'),
+)
+VLLM = Tool(
+    "vllm",
+    "vLLM",
+    ("vllm>=0.11",),  # never run here: it needs a GPU
+    ("vllm",),
+    "vllm",
+    "what a model served by vLLM is asked (`serve = vllm` of an `eval` stage)",
+    Raw('"${FT_VLLM_PYTHON:-$FT_PYTHON}"'),
+)
+TOOLS = {tool.name: tool for tool in (LM_EVAL, MERGEKIT, LLMCOMPRESSOR, GGUF, TRANSFORMERS, VLLM)}
 """Every tool by name."""
 
 

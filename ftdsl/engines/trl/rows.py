@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Any
 
+from ftdsl.engines.shared import chat_format
 from ftdsl.engines.shared.mixing import held_out, mixture
 from ftdsl.engines.shared.run_paths import seen_from_run
 from ftdsl.engines.shared.sources import CLOUDS, OURS, passes_through, refuse_unreadable, settings_in, shape_in
 from ftdsl.engines.shared.stage_context import StageContext
-from ftdsl.engines.trl import formats
 from ftdsl.language.values import StageRef, Term
 from ftdsl.recipe.settings import Settings
 from ftdsl.record import mutable
@@ -87,7 +87,7 @@ def block(context: StageContext, rows: Rows) -> dict[str, Any]:
         data["limit"] = int(limit)
     if (processes := context.get("loader.tokenize")) and processes > 1:
         data["processes"] = int(processes)
-    if template := formats.spec(context):
+    if template := chat_format.spec(context):
         data["template"] = template
     if context.stage.kind == "sft" and context.name("train_on"):
         data["train_on"] = context.name("train_on")

@@ -15,6 +15,7 @@ from ftdsl.engines.shared.trainer import guard
 from ftdsl.engines.trl import limits, lowerings, post_training
 from ftdsl.engines.trl.documents import MODULES, PROGRAM, extension, packages_of, yaml_of
 from ftdsl.engines.trl.lowerings.start import reference
+from ftdsl.engines.trl.lowerings.watch import patience
 from ftdsl.engines.trl.peft import peft
 from ftdsl.engines.trl.rows import Rows, block
 
@@ -35,7 +36,7 @@ def train(context: StageContext) -> Job:
         params |= rule(context)
     params = {**overlay.params(context, context.stage.kind), **params, "output_dir": result_of(context)}
     params = parallel.with_params(context, params)
-    data = block(context, rows) | reference(context) | post_training.block(context)
+    data = block(context, rows) | reference(context) | post_training.block(context) | patience(context)
     documents = [yaml_of(context, "train", params, peft(context), data), *parallel.documents(context)]
     if added := extension(context):
         documents.append(added)

@@ -105,8 +105,8 @@ INVERSE: Mapping[str, Inverse] = {
     "warmup": inverse.warmup, "checkpointing": checkpointing, "save_every": inverse.save_every, "keep": inverse.keep,
     "best_by": inverse.best_by, "eval_every": evaluation, "metrics": inverse.nothing, "track_to": inverse.track_to,
     "track_project": inverse.track_project, "run_name": inverse.track_name, "log_every": inverse.log_every,
-    "guard": inverse.guard, "strategy": parallel.strategy, "use_cpu": inverse.nothing, "count": parallel.hardware,
-    "nodes": inverse.nothing, "launcher": parallel.launcher, "rendezvous": parallel.rendezvous,
+    "guard": inverse.guard, "patience": inverse.nothing, "strategy": parallel.strategy, "use_cpu": inverse.nothing,
+    "count": parallel.hardware, "nodes": inverse.nothing, "launcher": parallel.launcher, "rendezvous": parallel.rendezvous,
     "export_device": inverse.nothing,
 }  # fmt: skip
 """The inverse of every lowering of the overlay by its name, in the order in which parameters are claimed."""

@@ -11,6 +11,7 @@ from ftdsl.diagnostics import Diagnostic, Edit, Fix, Severity, Sink, guessed
 from ftdsl.language import tree
 from ftdsl.language.resolve import calls
 from ftdsl.language.resolve.bounds import check_bounds, check_length
+from ftdsl.language.resolve.otherwise import CONSTANTS, known_as, may_be_of_a_fork, named_otherwise
 from ftdsl.language.resolve.raw import WRONG, Bare, Between, Broken, Choice, Invoke, Lit, Lst, Num, Raw, Stg, Str
 from ftdsl.language.types import Type, describe, parse_type
 from ftdsl.language.units import exact, longest_name
@@ -37,24 +38,21 @@ def coerce(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     return WRONG if data is WRONG else check_bounds(data, kind, key, raw, sink)
 
 
-_CONSTANTS = {
-    **dict.fromkeys(("True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"), "true"),
-    **dict.fromkeys(("False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"), "false"),
-    **dict.fromkeys(("None", "NONE", "Null", "NULL", "nil", "undefined"), "null"),
-}
-"""Spellings of Python, YAML and others for `true`, `false` and `null` (or `none`)."""
-
-
 def _constant(raw: Bare, kind: Type, key: Key) -> str:
     """The constant that a word of another language means; "" if the key may take the word itself."""
-    word = _CONSTANTS.get(raw.name, "")
+    word = CONSTANTS.get(raw.name, "")
     if not word or raw.name in (key.members or {}):
         return ""
     kinds = {option.name for option in kind.options or (kind,)}
     if word == "null":
         return "none" if "none" in kinds or "none" in (key.members or {}) else word
-    switch = "bool" in kinds or {"true", "false"} & set(key.members or ())
-    return word if switch or ("any" in kinds and raw.name.lower() in ("true", "false")) else ""
+    return (
+        word
+        if "bool" in kinds
+        or {"true", "false"} & set(key.members or ())
+        or ("any" in kinds and raw.name.lower() in ("true", "false"))
+        else ""
+    )
 
 
 def item_type(kind: Type) -> Type | None:
@@ -107,7 +105,7 @@ def _unknown(raw: Bare | Invoke, names: list[str], key: Key, sink: Sink, phrase:
 
     span = raw.span if isinstance(raw, Bare) else raw.call.path[0].span.to(raw.call.path[-1].span)
     same = [name for name in names if name.casefold() == raw.name.casefold()]
-    guess = same[0] if len(same) == 1 else closest(raw.name, names)
+    guess = same[0] if len(same) == 1 else known_as(raw.name, key) or closest(raw.name, names)
     fix = Fix(f"write `{guess}`", (Edit(span, guess),)) if same and guess else guessed(span, guess)
     label = f"did you mean `{guess}`?" if guess else ""
     shown = ", ".join(names[:14]) + (", …" if len(names) > 14 else "")
@@ -139,6 +137,8 @@ def _union(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
             ev.trace.absorb(trace)
             return data
         failed.append((option, attempt))
+    if any(not list(attempt) for _, attempt in failed):
+        return WRONG  # a name in it has no value, which was reported there
     for option, attempt in failed:
         if any(diagnostic.code not in ("FT060", "FT062", "FT002", "FT040") for diagnostic in attempt):
             return coerce(ev, raw, option, key, sink)
@@ -168,8 +168,8 @@ def _union(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
 def _bool(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     if isinstance(raw, Lit) and isinstance(raw.value, bool):
         return raw.value
-    if isinstance(raw, Str) and raw.plain is not None and (raw.plain in ("true", "false") or raw.plain in _CONSTANTS):
-        word = _CONSTANTS.get(raw.plain, raw.plain)
+    if isinstance(raw, Str) and raw.plain is not None and (raw.plain in ("true", "false") or raw.plain in CONSTANTS):
+        word = CONSTANTS.get(raw.plain, raw.plain)
         return _wrong(raw, kind, key, sink, f"write `{word}`", Fix(f"write `{word}`", (Edit(raw.span, word),)))
     return _wrong(raw, kind, key, sink)
 
@@ -190,9 +190,7 @@ _NEED_UNIT = ("bytes", "time", "money", "span", "steps", "epochs", "tokens", "ev
 def _number(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     if unwrapped := _number_in_quotes(raw, kind, key, sink):
         return unwrapped
-    if not isinstance(raw, Num):
-        return _wrong(raw, kind, key, sink)
-    if raw.dimension not in _DIMENSIONS[kind.name] and raw.number != 0:
+    if not isinstance(raw, Num) or (raw.dimension not in _DIMENSIONS[kind.name] and raw.number != 0):
         return _wrong(raw, kind, key, sink)
     if kind.name in ("int", "count", "bytes"):
         if raw.number != int(raw.number):
@@ -339,6 +337,8 @@ def _name(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
                    help=f"write `{written}`", fix=fix)  # fmt: skip
         return WRONG
     if key.catalog and text not in calls.catalog_names(ev, key):
+        if key.catalog == "templates" and may_be_of_a_fork(text, calls.catalog_names(ev, key), key, raw.span, sink):
+            return text
         bare = raw if isinstance(raw, Bare) else Bare((tree.Word(text, raw.span),), raw.span)
         return _unknown(bare, list(dict.fromkeys(calls.catalog_names(ev, key))), key, sink)
     return text
@@ -359,7 +359,7 @@ def _member(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     if isinstance(raw, Lit) and raw.value is not None and (word := "true" if raw.value else "false") in members:
         return Term(word)
     if not isinstance(raw, Bare | Invoke):
-        return _wrong(raw, kind, key, sink)
+        return WRONG if named_otherwise(raw.span, key, sink) else _wrong(raw, kind, key, sink)
     member = members.get(raw.name) if raw.name != ANY_NAME else None
     if member is None:
         is_open = ANY_NAME in members and not key.catalog
@@ -422,7 +422,7 @@ def _list(ev: Evaluator, raw: Raw, kind: Type, key: Key, sink: Sink) -> Any:
     raws = raw.items if isinstance(raw, Lst) else (raw,)
     items = []
     for element in raws:
-        if isinstance(element, Bare) and item.name in ("text", "path") and element.name not in _CONSTANTS:
+        if isinstance(element, Bare) and item.name in ("text", "path") and element.name not in CONSTANTS:
             items.append(element.name)
         else:
             items.append(coerce(ev, element, item, key, sink))

@@ -28,6 +28,7 @@ from ftdsl.language.resolve.names import (
     Symbol,
     span_of,
 )
+from ftdsl.language.resolve.otherwise import named_otherwise
 from ftdsl.language.resolve.raw import WRONG, Bare, Between, Broken, Choice, Invoke, Lit, Lst, Num, Raw, Stg, same
 from ftdsl.language.resolve.trace import Axis, Trace
 from ftdsl.language.types import Type, parse_type
@@ -122,6 +123,8 @@ class Evaluator:
             return texts.script(self, *written, sink)
         if isinstance(expression, tree.Binary | tree.Ref) and self._unquoted(expression, kind, key, scope, sink):
             return WRONG
+        if isinstance(expression, tree.Binary) and named_otherwise(expression.span, key, sink):
+            return WRONG
         if isinstance(expression, tree.Ref):
             return self._typed_ref(expression, key, scope, sink)
         if isinstance(expression, tree.ListOf) and (item := item_type(kind)):
@@ -166,8 +169,11 @@ class Evaluator:
             self.trace.absorb(fits[0][2])
             return fits[0][0]
         bare = Bare(node.path, node.span)
-        member = coerce(self, bare, kind, key, Sink()) if len(node.path) == 1 else WRONG
+        attempt = Sink()
+        member = coerce(self, bare, kind, key, attempt) if len(node.path) == 1 else WRONG
         if member is not WRONG:
+            for warning in attempt:
+                sink.add(warning)
             return member
         return self._fit(candidates[0], node, kind, key, sink) if candidates else coerce(self, bare, kind, key, sink)
 

@@ -142,11 +142,21 @@ def _foreign(entry: Entry, equivalent: Equivalent, owner: str, word: str, span: 
     from ftdsl.language.resolve import foreign
 
     key = ".".join(equivalent.path)
-    help = f"write `{equivalent.line or f'{key} = …'}`" if key or equivalent.line else f"`{word}`: {equivalent.why}"
+    inside = f"{'.'.join(outer)}." if outer else "\0"
+    help = (
+        f"write `{(equivalent.line or f'{key} = …').removeprefix(inside)}`"
+        if key or equivalent.line
+        else f"`{word}`: {equivalent.why}"
+    )
     whole = span.to(entry.value.span) if entry.value is not None else span
     simple = entry.path == (*outer, word) and entry.binder is tree.Binder.FIXED
     fix = foreign.fix_of(equivalent, outer, whole) if simple else None
-    return Diagnostic("FT001", f"{owner} has no key `{word}`", span, label=equivalent.why, help=help, fix=fix)
+    label = equivalent.why if equivalent.why not in _OF_NO_TOOL else ""
+    return Diagnostic("FT001", f"{owner} has no key `{word}`", span, label=label, help=help, fix=fix)
+
+
+_OF_NO_TOOL = ("no tool has it", "no flag of this engine", "the name in a recipe")
+"""What a table says of names that people write by habit, which helps nobody in a recipe."""
 
 
 def _word_span(span: Span, depth: int, total: int) -> Span:

@@ -31,6 +31,8 @@ def equivalent_of(kind: str, word: str, value: tree.Expression | None) -> Equiva
     text = (
         value.span.text if isinstance(value, tree.Quantity | tree.Text | tree.Constant | tree.Ref | tree.ListOf) else ""
     )
+    if meaning.parameter == "finetuning_type" and text.strip("\"'") in keys.methods():
+        return Equivalent((), f"{text.strip(chr(34) + chr(39))} {{ }}", meaning.why)
     line = _line(meaning, text) if value is not None else ""
     if line and not _is_valid(kind, line):
         line = ""

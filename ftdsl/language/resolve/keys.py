@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 from ftdsl.catalog.vocabulary import BlockWords, Key, vocabulary
 from ftdsl.diagnostics.suggest import closest
@@ -17,7 +17,7 @@ DECLARATIONS = ("search", "template")
 """Blocks at file level that are neither stages nor shared."""
 
 
-@cache
+@lru_cache(maxsize=4096)
 def find(kind: str, path: Path) -> Key | BlockWords | None:
     """The definition of `path` in a stage of `kind` ("file": shared, or of the file itself); None if unknown."""
     if not path:

@@ -15,6 +15,7 @@ from ftdsl.diagnostics.suggest import closest
 from ftdsl.language import tree
 from ftdsl.language.resolve import keys
 from ftdsl.language.resolve.coerce import coerce
+from ftdsl.language.resolve.copied import CopiedSettings
 from ftdsl.language.resolve.declare import (
     Declarations,
     Declared,
@@ -128,6 +129,7 @@ class _Resolver:
     options: Options
     session: Session
     declarations: Declarations = field(init=False)
+    copied: CopiedSettings = field(init=False)
     ev: Evaluator = field(init=False)
     edits: list[Layer] = field(default_factory=list)
     swept_profiles: tuple[Axis, list[list[Layer]]] | None = None
@@ -139,6 +141,7 @@ class _Resolver:
 
     def run(self) -> Resolved:
         self.declarations = declare(self.module, self.session)
+        self.copied = CopiedSettings(self.declarations, self.session)
         self._take_profiles()
         shared = Effective("file")
         for layer in (*self._named(), *self.declarations.shared, *(edit for edit in self.edits if not edit.target)):
@@ -384,8 +387,7 @@ class _Resolver:
         effective = Effective(declared.kind)
         for layer in self.declarations.shared:
             effective.put(layer.entries)
-        if copied := self._settings(declared):
-            effective.put(copied.entries)
+        effective.put(self.copied.entries_for(declared))
         effective.put(declared.entries, self.session.sink)
         for edit in (*self._profile_axis(declared), *self.edits):
             if edit.target in ("", declared.name):
@@ -400,22 +402,6 @@ class _Resolver:
         axis, layers = self.swept_profiles
         self.ev.trace.axes[axis.id] = axis
         return layers[self.ev.assignment.get(axis.id, 0)]
-
-    def _settings(self, declared: Declared) -> Declared | None:
-        """`settings = sft` copies the entries of that stage; `settings = search.best` those of the searched stage."""
-        for entry in declared.entries:
-            if entry.path == ("settings",) and isinstance(entry.value, tree.Ref):
-                name = entry.value.path[0].text
-                return self._searched() if name == "search" else self.declarations.stages.get(name)
-        return None
-
-    def _searched(self) -> Declared | None:
-        """The stage whose metric is the goal of the search."""
-        entries = self.declarations.search[1] if self.declarations.search else ()
-        goal = next((e.value for e in entries if e.path == ("goal",)), None)
-        call = goal.items[0] if isinstance(goal, tree.ListOf) and goal.items else goal
-        argument = call.arguments[0].value if isinstance(call, tree.Call) and call.arguments else None
-        return self.declarations.stages.get(argument.path[0].text) if isinstance(argument, tree.Ref) else None
 
     def _parents(self, declared: Declared) -> tuple[StageRef, ...]:
         refs: list[StageRef] = []

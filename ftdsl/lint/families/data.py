@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from ftdsl.diagnostics.suggest import closest
+from ftdsl.lint.columns import lacking, suggested
 from ftdsl.lint.config import Config, Dataset
 from ftdsl.lint.edits import drop, put
 from ftdsl.lint.rule import Findings, error, info, rule, warning
@@ -145,41 +145,8 @@ def wrong_data_for_stage(config: Config) -> Findings:
                 at,
                 f"rows of `{dataset.name}` have no {', '.join(f'`{name}`' for name in missing)}, which `{config.stage}` needs",
                 label=f"they have {have}",
-                help='name the columns in its entry of dataset_info.json: `"columns": {"prompt": "…", "response": "…"}`',
+                help=f"write in its entry of dataset_info.json: `{suggested(dataset, entry, config.stage)}`",
             )
-
-
-_DEFAULT_COLUMNS = {"prompt": "instruction", "query": "input", "response": "output", "messages": "conversations"}
-_NEEDED = {
-    "pt": ("prompt",),
-    "sft": ("prompt", "response"),
-    "kto": ("prompt", "response", "kto_tag"),
-    "ppo": ("prompt",),
-}
-
-
-def lacking(dataset: Dataset, entry: Mapping[str, object], stage: str) -> list[str]:
-    """Columns that a stage reads, by their names in the entry, and that the first row lacks; none if no row is available."""
-    columns = entry.get("columns", _DEFAULT_COLUMNS)
-    if not dataset.columns or not isinstance(columns, Mapping):
-        return []
-    needed = ("messages",) if entry.get("formatting", "alpaca") != "alpaca" else _NEEDED.get(stage, ("prompt",))
-    needed = (*needed, *(("chosen", "rejected") if entry.get("ranking") else ()))
-    names = [columns[part] for part in needed if isinstance(columns.get(part), str)]
-    missing = [name for name in names if name not in dataset.columns]
-    parts = _CHAT_READ if entry.get("formatting", "alpaca") != "alpaca" else _ALPACA_READ
-    optional = [columns[part] for part in parts if isinstance(columns.get(part), str)]
-    present = {name for look in dataset.looks for name in look.columns}
-    if dataset.looks and all(look.is_whole or look.rows >= _MANY for look in dataset.looks):
-        missing += [name for name in optional if name not in present and name not in missing]
-    return missing
-
-
-_CHAT_READ = ("system", "tools", "images", "videos", "audios", "kto_tag")
-_ALPACA_READ = ("query", "history", *_CHAT_READ)
-"""Parts that the engine looks up in every row once they have a column, `input` by default (llamafactory/data/converter.py)."""
-_MANY = 100
-"""Rows after which a column that none of them has is taken to be missing in all."""
 
 
 @rule("FT515")

@@ -281,6 +281,30 @@ def unknown_dataset_key(config: Config) -> Findings:
         for path, guess in unknown_keys(one.entry):
             text = f"the entry of `{one.name}` has `{path}`, which LLaMA-Factory does not read"
             yield error(at, text, help=f"write `{guess}`") if guess else warning(at, text, help="drop it")
+        for path, takes in wrong_values(one.entry):
+            yield error(at, f"`{path}` in the entry of `{one.name}` takes {takes}", label="not what it has")
+
+
+def wrong_values(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(dotted key, what it takes) of values in an entry that LLaMA-Factory cannot use, or reads otherwise than they look."""
+    for name, value in entry.items():
+        if name in _TEXT_KEYS and not isinstance(value, str) and not (value is None and name in ("subset", "folder")):
+            yield name, "a text"
+        elif name == "ranking" and not isinstance(value, bool):
+            yield name, "true or false"
+        elif name == "num_samples" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            yield name, "a whole number above 0"
+        elif name in ("columns", "tags") and not isinstance(value, Mapping):
+            yield name, "a table"
+        elif name in ("columns", "tags"):
+            for part, column in value.items():
+                if not isinstance(column, str) and column is not None:
+                    yield f"{name}.{part}", "a text"
+
+
+_TEXT_KEYS = ("file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name", "formatting", "subset",
+              "split", "folder")  # fmt: skip
+FORMATS = ("alpaca", "sharegpt", "openai")
 
 
 ENTRY = ("file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name", "formatting", "ranking",
@@ -304,4 +328,8 @@ def unknown_keys(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             path = f"{table}.{name}" if table else str(name)
             if name not in known and name not in _HARMLESS and not str(name).startswith(("_", "//")):
                 meant = (_COLUMNS_MEANT if table else _MEANT).get(str(name), "")
+                other = next(
+                    (f"{place}.{name}" for place, keys in (("tags", TAGS), ("columns", COLUMNS)) if name in keys), ""
+                )
+                meant = meant or (other if not other.startswith(f"{table}.") else "")
                 yield path, meant or closest(str(name), list(known)) or ""

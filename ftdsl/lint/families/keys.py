@@ -39,16 +39,21 @@ def unknown_key(config: Config) -> Findings:
         yield from _unknown_to_trainer(config)
         return
     for name, setting in config.settings.items() if config.form != "recipe" else ():
-        if name in known or name in GONE:
+        scoring = config.kind == "train" and name in _SCORING
+        if (name in known and not scoring) or name in GONE or not name:
             continue
-        named = foreign.meant(name)
-        guess = named.parameter if named else closest(name, list(known))
+        named = None if scoring else foreign.meant(name)
+        guess = _SCORING[name] if scoring else named.parameter if named else closest(name, list(known))
         sure = named is not None and named.change is not None and named.change.how == "rename"
         yield error(
             _the_key(setting),
             f"LLaMA-Factory {config.versions.get('llamafactory', '')} has no `{name}`".replace("  ", " "),
             label=(f"it was renamed to `{guess}`" if sure else f"did you mean `{guess}`?") if guess else "",
-            help=named.why if named else "",
+            help="it is a parameter of `llamafactory-cli eval`, which is gone"
+            if scoring
+            else _origin(named.why)
+            if named
+            else "",
             fix=rename(setting, guess, named.value if named else None, safe=False) if guess else None,
         )
 
@@ -73,6 +78,15 @@ def _unknown_to_trainer(config: Config) -> Findings:
             help = "drop it: `trl` hands it to accelerate, which stops; the script alone ignores it"
         fix = rename(setting, guess, other.get("value") if other else None, safe=False) if guess else None
         yield error(_the_key(setting), f"{title}'s `{config.trainer}` has no `{name}`", label=label, help=help, fix=fix)
+
+
+def _origin(why: str) -> str:
+    return "" if why in ("no tool has it", "no flag of this engine") else why
+
+
+_SCORING = {"batch_size": "per_device_train_batch_size", "save_dir": "output_dir", "task_dir": "", "lang": "", "n_shot": "",
+            "download_mode": ""}  # fmt: skip
+"""Parameters of `llamafactory-cli eval` (EvaluationArguments), which the parser of a training refuses -> what may be meant."""
 
 
 @rule("FT008")

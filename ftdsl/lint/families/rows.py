@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ftdsl.lint.columns import lacking
 from ftdsl.lint.config import Config, Dataset, Setting
-from ftdsl.lint.families.data import lacking
 from ftdsl.lint.rule import Findings, error, info, rule, warning
 from ftdsl.recipe.rows import Look, fewer_than_a_pack, summary
 
@@ -167,3 +167,46 @@ def less_than_a_pack(config: Config) -> Findings:
             yield error(
                 config.first("cutoff_len", "dataset"), text, help="lower `cutoff_len`, or write `packing: false`"
             )
+
+
+@rule("FT528")
+def holds_out_all_rows(config: Config) -> Findings:
+    """What it does: holds `val_size` as a number of rows against the rows of local data files.
+    Why it matters: the split of so few rows fails once the tokenizer is loaded; `val_size: 1` holds out one row.
+    Example:
+        val_size: 100
+        dataset: support
+        # file: dataset_info.json
+        {"support": {"file_name": "support.jsonl"}}
+        # file: support.jsonl
+        {"instruction": "Where is my order?", "input": "", "output": "On its way."}
+        {"instruction": "And the bill?", "input": "", "output": "Attached."}
+    Use instead:
+        val_size: 0.5
+        dataset: support
+        # file: dataset_info.json
+        {"support": {"file_name": "support.jsonl"}}
+        # file: support.jsonl
+        {"instruction": "Where is my order?", "input": "", "output": "On its way."}
+        {"instruction": "And the bill?", "input": "", "output": "Attached."}
+    Applies to: LLaMA-Factory
+    Source: llamafactory/data/data_utils.py, split_dataset: train_test_split (0.9.5)
+    """
+    held = config.number("val_size")
+    sets = [dataset for dataset in config.datasets if dataset.part == "train"]
+    if held is None or held < 1 or config.form == "recipe" or not sets or config.on("streaming"):
+        return
+    if not all(dataset.looks and all(look.is_whole for look in dataset.looks) for dataset in sets):
+        return
+    rows = sum(_taken(config, dataset) for dataset in sets)
+    if rows <= held and rows:
+        yield error(
+            config.at("val_size"), f"cannot hold out {held:g} of {rows:,} rows", help="write a share: `val_size: 0.05`"
+        )
+
+
+def _taken(config: Config, dataset: Dataset) -> int:
+    """Rows the engine takes of a data set: all, `num_samples` of its entry, or at most `max_samples`."""
+    number = (dataset.entry or {}).get("num_samples")
+    rows = number if isinstance(number, int) else sum(look.rows for look in dataset.looks)
+    return min(rows, int(most)) if (most := config.number("max_samples")) else rows

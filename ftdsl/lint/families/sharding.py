@@ -99,7 +99,8 @@ def fsdp1_deprecated(config: Config) -> Findings:
     if config.fsdp == 1 and document is not None and document.get("distributed_type") == "FSDP":
         at = document.at(option("version"))
         setting, fix = (at, put(at, "2", safe=False)) if at.is_explicit else (document.at("fsdp_config"), None)
-        yield warning(setting, "FSDP 1 is deprecated", help="write `fsdp_version: 2`", fix=fix)
+        help = "write `strategy = fsdp2`" if config.form == "recipe" else "write `fsdp_version: 2`"
+        yield warning(setting, "FSDP 1 is deprecated", help=help, fix=fix)
 
 
 @rule("FT411", EVERY)

@@ -153,6 +153,13 @@ def unknown_value(config: Config) -> Findings:
             guess = foreign.value_of(name, str(value)) or closest(str(value), members)
             label = f"did you mean `{guess}`?" if guess else ""
             some = ", ".join(members[:8]) + (", …" if len(members) > 8 else "")
+            if instead := foreign.instead_of(name, str(value)):
+                yield error(setting, f"`{setting.word}` has no `{value}`", help=instead)
+                continue
+            if name == "template" and not guess:  # a fork may have it
+                help = f"write one of {some}, or use a fork that has it"
+                yield warning(setting, f"no release of LLaMA-Factory has a template `{value}`", help=help)
+                continue
             fix = put(setting, guess, safe=False) if guess and not isinstance(setting.value, list) else None
             yield error(setting, f"`{setting.word}` has no `{value}`", label=label, help=f"it takes {some}", fix=fix)
 

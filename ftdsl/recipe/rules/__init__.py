@@ -19,6 +19,7 @@ RULES: tuple[Callable[[Recipe, Session], None], ...] = (
     destinations.can_resume,
     evaluation.best_by_is_measured,
     evaluation.held_out_is_there,
+    evaluation.held_out_shares,
     evaluation.own_files_are_there,
     evaluation.gates_are_measured,
     search.search_is_whole,

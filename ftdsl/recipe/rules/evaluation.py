@@ -70,6 +70,29 @@ def held_out_is_there(recipe: Recipe, session: Session) -> None:
                 )
 
 
+def held_out_shares(recipe: Recipe, session: Session) -> None:
+    """Parts of a data stage that are held out together leave rows for its train part."""
+    for stage in recipe.stages:
+        parts = [stage.settings.get(key) for key in ("holdout.eval", "holdout.test")]
+        numbers = [part for part in parts if isinstance(part, Amount)]
+        if len(numbers) < 2 or not all(
+            part.number < 1 if part.unit == "share" else part.number >= 1 for part in numbers
+        ):
+            continue
+        span = stage.spans.get("holdout.test", stage.span)
+        if all(part.unit == "share" for part in numbers):
+            share = sum(part.number for part in numbers)
+            if share >= 0.9999:
+                text = f"`eval` and `test` together hold out {share * 100:.4g}% of the rows"
+                session.sink.error("FT069", text, span, help="hold out less: what is left is trained on")
+            continue
+        total = None if session.elsewhere else _count_rows(stage, "source", recipe, session)
+        held = sum(part.number * (total or 0) if part.unit == "share" else part.number for part in numbers)
+        if total and held >= total and not any(part.unit == "count" and part.number >= total for part in numbers):
+            text = f"`eval` and `test` together hold out {held:g} rows of {total}"
+            session.sink.error("FT069", text, span, help="hold out less: what is left is trained on")
+
+
 def _count(settings: Settings, key: str) -> int:
     value: Any = settings.get(key)
     return int(value.number) if isinstance(value, Amount) and value.unit == "count" and value.number >= 1 else 0
@@ -216,6 +239,9 @@ def gates_are_measured(recipe: Recipe, session: Session) -> None:
 
 def measured_scores(stage: Stage, recipe: Recipe, session: Session) -> Iterator[str]:
     """The scores of an `eval` stage; those of a benchmark may have an ending."""
+    if stage.settings.get("serve") is not None:
+        yield from ("prompts_equal", "answers_equal")
+        return
     members = stage.settings.names("metrics") or ["loss"]
     for member in members:
         yield from (name.replace("bleu_4", "bleu") for name in SCORES.get(member, ()))
@@ -234,6 +260,7 @@ __all__ = [
     "best_by_is_measured",
     "gates_are_measured",
     "held_out_is_there",
+    "held_out_shares",
     "measured_scores",
     "own_files_are_there",
     "own_scorers",

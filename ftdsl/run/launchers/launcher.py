@@ -85,6 +85,16 @@ class Launcher(Protocol):
         """The last lines it printed that are not blank."""
 
 
+@runtime_checkable
+class ArrayLauncher(Protocol):
+    """A queue that takes stages of several runs as one array: the trials of a study."""
+
+    def submit_across(self, tasks: Sequence[Task]) -> list[Handle | LaunchError]:
+        """Start stages of different runs of which none waits for another of them, those that ask for the same as one array; for
+        each its handle, or why it was refused. Raises nothing.
+        """
+
+
 @dataclass(frozen=True)
 class Ending:
     """Why a stage ended that left no word of its own: a sentence, the keys of the recipe it is about, what to do."""

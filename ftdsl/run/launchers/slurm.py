@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import os
 import time
+import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from ftdsl.storage import write_file
 
 JOBS = "slurm/jobs.json"
 RECORD, EXIT, KEY = ".slurm-job", ".slurm-exit", ".key"
+ARRAY = "FTC_ARRAY"
+"""Variable of a job: the file with a line for each task of an array of several runs, its stage and its run folder."""
 
 INTERVAL = 2.0
 """Seconds between looks at the queue, for all jobs at once."""
@@ -91,17 +95,46 @@ class SlurmLauncher:
             by_script.setdefault(script, []).append((index, task))
         for script, points in by_script.items():
             for group, wait in _together(points):
-                handles |= self._submit(script, group, wait, *listed[group[0][1].stage][1:])
+                found = self._submit(script, group, wait, *listed[group[0][1].stage][1:])
+                handles |= {task.stage: handle for (_, task), handle in zip(group, found, strict=True)}
         return [handles[task.stage] for task in tasks]
 
+    def submit_across(self, tasks: Sequence[Task]) -> list[Handle | LaunchError]:
+        """Tasks whose scripts are the same are an array: FTC_ARRAY names a file with the run folder of each."""
+        handles: dict[int, Handle | LaunchError] = {}
+        alike: dict[str, list[Task]] = {}
+        for task in tasks:
+            alike.setdefault(_asks(task), []).append(task)
+        for asks, group in alike.items():
+            if not asks or len(group) == 1:
+                handles |= {id(task): self.submit_together([task])[0] for task in group}
+                continue
+            for points, wait in _together(_indexed(group)):
+                handles |= self._submit_array(points, wait)
+        return [handles[id(task)] for task in tasks]
+
+    def _submit_array(self, points: list[tuple[int, Task]], wait: str) -> dict[int, Handle | LaunchError]:
+        at_once = _listed(points[0][1].run)[points[0][1].stage][2]
+        script = _listed(points[0][1].run)[points[0][1].stage][0]
+        by_index = dict(points)
+        rows = [f"{by_index[at].stage}\t{by_index[at].run.absolute()}" if at in by_index else "" for at in
+                range(max(by_index) + 1)]  # fmt: skip
+        listing = (points[0][1].run / "slurm" / f"array-{uuid.uuid4().hex[:8]}.txt").absolute()
+        write_file(listing, ("\n".join(rows) + "\n").encode())
+        named = [(at, replace(task, env={**task.env, ARRAY: str(listing)})) for at, task in points]
+        # a stage is called the same in every trial, so handles are taken by their place
+        found = self._submit(script, named, wait, 0, at_once, ("--output=slurm/%A_%a.out",))
+        return {id(task): handle for (_, task), handle in zip(points, found, strict=True)}
+
     def _submit(
-        self, script: str, points: list[tuple[int, Task]], wait: str, index: int, at_once: int | None
-    ) -> dict[str, Handle | LaunchError]:
+        self, script: str, points: list[tuple[int, Task]], wait: str, index: int, at_once: int | None,
+        more: Sequence[str] = (),
+    ) -> list[Handle | LaunchError]:  # fmt: skip
         first = points[0][1]
-        options = [f"--dependency={wait}", "--kill-on-invalid-dep=yes"] if wait else []
+        options = [*more, *_waiting(wait)]
         if index >= 0:
             options.append("--array=" + ",".join(str(at) for at, _ in points) + (f"%{at_once}" if at_once else ""))
-        starts = {task.stage: _size(task.log) for _, task in points}
+        starts = [_size(task.log) for _, task in points]
         for _, task in points:
             write_file(task.folder / KEY, task.env.get("FTC_STAGE_KEY", "").encode())
             for name in (EXIT, RECORD):
@@ -110,13 +143,13 @@ class SlurmLauncher:
         try:
             job = commands.submit(f"slurm/{script}", first.run, options, env)
         except LaunchError as error:
-            return {task.stage: error for _, task in points}
-        handles: dict[str, Handle | LaunchError] = {}
-        for at, task in points:
-            id = job if index < 0 else f"{job}_{at}"
-            record = {"id": id, "log_start": starts[task.stage]}
+            return [error for _ in points]
+        handles: list[Handle | LaunchError] = []
+        for (at, task), start in zip(points, starts, strict=True):
+            number = job if index < 0 else f"{job}_{at}"
+            record = {"id": number, "log_start": start}
             write_file(task.folder / RECORD, json.dumps(record).encode())
-            handles[task.stage] = _handle(id, task, starts[task.stage])
+            handles.append(_handle(number, task, start))
         return handles
 
     def find(self, task: Task) -> Handle | None:
@@ -261,6 +294,32 @@ def _listed(run: Path) -> dict[str, tuple[str, int, int | None]]:
         for index, folder in enumerate(row["folders"]):
             found[folder] = (row["script"], index if array else -1, row.get("at_once"))
     return found
+
+
+def _asks(task: Task) -> str:
+    """What a script asks for, without the folders that it lists; "" where it is an array itself, or is not there."""
+    script, index, _ = _listed(task.run).get(task.stage, ("", 0, None))
+    if index >= 0:
+        return ""
+    try:
+        lines = commands.small(task.run / "slurm" / script).decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    inside = [at for at, line in enumerate(lines) if line == "folders=("]
+    folders = range(inside[0], inside[0] + 3) if inside else range(0)
+    return "\n".join(line for at, line in enumerate(lines) if at not in folders)
+
+
+def _indexed(tasks: Sequence[Task]) -> list[tuple[int, Task]]:
+    """Indices of an array: where each waits for its own point of another array, those of that."""
+    own = [{handle.id.partition("_")[2] for handle in task.after} for task in tasks]
+    numbers = [int(next(iter(ids))) for ids in own if len(ids) == 1 and next(iter(ids)).isdigit()]
+    same = len(numbers) == len(tasks) == len(set(numbers))
+    return sorted(zip(numbers if same else range(len(tasks)), tasks, strict=True), key=lambda point: point[0])
+
+
+def _waiting(wait: str) -> list[str]:
+    return [f"--dependency={wait}", "--kill-on-invalid-dep=yes"] if wait else []
 
 
 def _together(points: list[tuple[int, Task]]) -> list[tuple[list[tuple[int, Task]], str]]:

@@ -161,8 +161,11 @@ class Checker:
             return self.roles["call"]
         name, text = str(turn[role]), turn.get(content)
         if name not in list(self.roles.values())[2:]:
-            known = ", ".join(list(self.roles.values())[2:])
-            self._bad_roles(f"turn {at} is by `{name}`; known: {known}")
+            known = ", ".join(filter(None, list(self.roles.values())[2:]))
+            unnamed = next((role for role in ("system", "tool") if not self.roles[role] and name == role), "")
+            tag = {"system": "system_tag", "tool": "observation_tag"}.get(unnamed)
+            why = f", and `tags` has no `{tag}`" if tag else ""
+            self._bad_roles(f"turn {at} is by `{name}`{why}; known: {known}")
         if name in (self.roles["user"], self.roles["assistant"]) and (
             text is None or (isinstance(text, str) and not text.strip())
         ):

@@ -73,6 +73,10 @@ def _mixins(kind: Kind, peft: dict[str, Any] | None) -> list[type]:
 
 def _callbacks(data: dict[str, Any], peft: dict[str, Any] | None, log: Log) -> list[Any]:
     callbacks = [ranks.callback(log)] if (peft or {}).get("peft_type") == ranks.TYPE else []
+    if patience := data.get("patience"):
+        from transformers import EarlyStoppingCallback
+
+        callbacks.append(EarlyStoppingCallback(early_stopping_patience=int(patience)))
     return [*callbacks, on_policy.spread(log)] if "rewards" in data else callbacks
 
 

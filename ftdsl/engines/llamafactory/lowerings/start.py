@@ -75,6 +75,8 @@ def reference(context: StageContext) -> Params:
     lineage = context.stage.start
     if isinstance(value, StageRef):
         lineage = context.plan.stage(value.key).stage.result
+    elif isinstance(value, Term) and value.name == "adapter":
+        lineage = lineage_of(context, value)
     elif isinstance(value, Term):
         path = context.paths.model(value)
         if lineage is not None and _needs_reference(context) and path == context.paths.model(lineage.base):

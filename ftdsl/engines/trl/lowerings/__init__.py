@@ -30,7 +30,7 @@ SCORING: tuple[Lowering, ...] = (model, quantisation, precision, use_cpu, metric
 MERGING: tuple[Lowering, ...] = (model, push)
 
 _IN_OTHER_MODULES = {"peft", "dataset", "template", "reference", "teacher", "count", "strategy", "launcher", "rendezvous",
-                     "nodes", "export_device", "track_project"}  # fmt: skip
+                     "nodes", "export_device", "track_project", "patience"}  # fmt: skip
 
 
 def names(rules: tuple[Lowering, ...]) -> frozenset[str]:

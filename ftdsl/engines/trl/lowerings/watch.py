@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ftdsl.engines.shared.overlay import plain
 from ftdsl.engines.shared.stage_context import Params, StageContext
 from ftdsl.engines.shared.trainer import guard as trainer_guard
@@ -19,6 +21,17 @@ def guard(context: StageContext) -> Params:
     """The filter that logs NaN as 0 is always off. Everything else is done by the runtime (`stage.json`)."""
     trainer_guard.check(context, reaches=True)
     return {"logging_nan_inf_filter": False}
+
+
+def patience(context: StageContext) -> dict[str, Any]:
+    """`data.patience`: evaluations without a better score until training stops (transformers' EarlyStoppingCallback)."""
+    number = context.get("guard.patience")
+    if not number:
+        return {}
+    if context.get("save.best_by") is None:
+        why = "`patience` counts evaluations that are no better by `save.best_by`, which is not set"
+        context.refuse("guard.patience", why, "write `save { best_by = eval_loss }`")
+    return {"patience": number}
 
 
 def preference_losses(context: StageContext) -> Params:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# 20-sft: sft lora of Qwen/Qwen3-0.6B (lora.ft:15)
+# 20-sft: sft lora of Qwen/Qwen3-0.6B (lora.ft:14)
 # 16 global = 2 micro x 8 accumulate x 1 data-parallel
 # Works in the run folder. FT_PYTHON: the engine's Python.
 set -euo pipefail

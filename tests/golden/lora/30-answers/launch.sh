@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# 30-answers: eval from sft (lora.ft:29)
+# 30-answers: eval from sft (lora.ft:28)
 # Works in the run folder. FT_PYTHON: the engine's Python.
 set -euo pipefail
 trap 'exit 143' TERM # asked to stop: what runs is waited for, and may still save

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# 40-merge: merge from sft (lora.ft:34)
+# 40-merge: merge from sft (lora.ft:33)
 # Works in the run folder. FT_PYTHON: the engine's Python.
 set -euo pipefail
 trap 'exit 143' TERM # asked to stop: what runs is waited for, and may still save

@@ -1,6 +1,6 @@
 """Chat formats: the texts around the turns of a conversation, by the names that recipes use.
 
-The texts are those of the catalogue (LLaMA-Factory's own templates), so that both engines give a row the same token ids.
+The texts are those of the catalogue (LLaMA-Factory's own templates), so that a row has the same token ids wherever it is written.
 """
 
 from __future__ import annotations

@@ -1,0 +1,53 @@
+"""Names that people, drivers, forks and other languages give to GPUs, chat templates and constants."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from ftdsl.catalog.vocabulary import Key
+from ftdsl.diagnostics import Sink, guessed
+from ftdsl.source import Span
+
+CONSTANTS = {
+    **dict.fromkeys(("True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"), "true"),
+    **dict.fromkeys(("False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"), "false"),
+    **dict.fromkeys(("None", "NONE", "Null", "NULL", "nil", "undefined"), "null"),
+}
+"""Spellings of Python, YAML and others for `true`, `false` and `null` (or `none`)."""
+
+
+def known_as(text: str, key: Key) -> str:
+    """The catalogue's name of a GPU or chat template that people call otherwise (`A100-80G`, `4090`, `qwen2.5`); ""."""
+    if key.catalog == "gpus":
+        from ftdsl.catalog.cards import card_named
+
+        card = card_named(text)
+        return f"{card.name}({card.memory}GB)" if card.name and card.memory else card.name
+    if key.catalog == "templates":
+        from ftdsl.catalog import foreign
+
+        return foreign.value_of("template", text)
+    return ""
+
+
+def named_otherwise(span: Span, key: Key, sink: Sink) -> bool:
+    """Report a GPU's name that reads as a number or a sum (`A100-80G`, `4090`); whether it is one."""
+    guess = known_as(span.text, key) if key.catalog == "gpus" else ""
+    if guess:
+        fix = guessed(span, guess)
+        sink.error(
+            "FT002", f"`{key.name}` has no member `{span.text}`", span, label=f"did you mean `{guess}`?", fix=fix
+        )
+    return bool(guess)
+
+
+def may_be_of_a_fork(text: str, names: Iterable[str], key: Key, span: Span, sink: Sink) -> bool:
+    """Warn of a chat template that no release has and that resembles none: a fork of the engine may have it."""
+    from ftdsl.diagnostics.suggest import closest
+
+    if known_as(text, key) or closest(text, list(names)) or not re.fullmatch(r"[A-Za-z][\w.-]*", text, re.ASCII):
+        return False
+    help = f"define it here, `template {text} {{ … }}`, or use a fork that has it"
+    sink.warning("FT002", f"no release of the engine has a template `{text}`", span, help=help)
+    return True
