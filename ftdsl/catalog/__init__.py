@@ -136,10 +136,11 @@ def faults() -> Mapping[str, Mapping[str, Any]]:
     return faults
 
 
-def misnamed() -> Mapping[str, Mapping[str, Any]]:
-    """Parameters that people write although the engine lacks them -> the right one (data/misnamed.toml explains the fields)."""
-    parameters: Mapping[str, Mapping[str, Any]] = _load("misnamed.json")
-    return parameters
+def misnamed(engine: str = "") -> Mapping[str, Mapping[str, Any]]:
+    """Parameters that people write although an engine (by default the default one) lacks them -> the right one
+    (data/misnamed.toml explains the fields)."""
+    former: Mapping[str, Mapping[str, Mapping[str, Any]]] = facts("former")
+    return former[engine] if engine in former else _load("misnamed.json")
 
 
 def variants(key: str = "variant") -> Mapping[str, Mapping[str, Any]]:

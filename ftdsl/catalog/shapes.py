@@ -229,6 +229,23 @@ class Smoke(_Strict):
     text_sides: dict[str, str]
 
 
+class Trainer(_Strict):
+    """A verb of an engine's command line, with parameters of its own."""
+
+    config: str
+    kind: str
+    also: list[str] = []
+    scripts: list[str] = []
+
+
+class Argument(_Strict):
+    """An argument of an engine's scripts."""
+
+    type: str
+    default: Any = None
+    only: list[str] = []
+
+
 class Facts(_Strict):
     """What engines accept beyond their schemas."""
 
@@ -244,6 +261,14 @@ class Facts(_Strict):
     architectures: dict[str, Any]
     only: dict[str, str]
     least: dict[str, str]
+    trainers: dict[str, dict[str, Trainer]]
+    scripts: dict[str, dict[str, Argument]]
+    shared_classes: dict[str, Strings]
+    launch_files: dict[str, dict[str, dict[str, Any]]]
+    former: dict[str, dict[str, Misnamed]]
+    values_of: dict[str, dict[str, Strings]]
+    training_templates: dict[str, Strings]
+    words: dict[str, dict[str, str]]
 
 
 class OverlayEntry(_Strict):

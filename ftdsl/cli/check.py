@@ -1,4 +1,4 @@
-"""`ftc check FILE…`: all diagnostics of recipes, and of the files LLaMA-Factory, DeepSpeed and accelerate read."""
+"""`ftc check FILE…`: all diagnostics of recipes, and of the files LLaMA-Factory, TRL, DeepSpeed and accelerate read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ftc import FILE…|-`: makes a recipe of LLaMA-Factory YAML, a command, a shell script, DeepSpeed and accelerate files."""
+"""`ftc import FILE…|-`: makes a recipe of a YAML of LLaMA-Factory or TRL, a command, a script, DeepSpeed and accelerate files."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 
 from ftdsl.engines import registry
 from ftdsl.engines.jobs import Job, Reasons
-from ftdsl.engines.shared import passthrough
+from ftdsl.engines.shared import hand_offs, passthrough
 from ftdsl.engines.shared.best import best_folders, lower_best
 from ftdsl.engines.shared.data_stage import lower_data
 from ftdsl.engines.shared.reasons import reasons_of
@@ -62,7 +62,9 @@ def lower(plan: Plan, session: Session) -> tuple[Job, ...]:
     for planned in plan.stages:
         engine = registry.get(planned.engine.name)
         if planned.stage.sound and engine is not None:
-            job = _lower_stage(StageContext(planned, plan, paths, session, engine))
+            context = StageContext(planned, plan, paths, session, engine)
+            hand_offs.check(context)
+            job = _lower_stage(context)
             jobs += [job] if job is not None else []
     return tuple(_ordered([*jobs, *paths.shared.values()]))
 

@@ -1,7 +1,7 @@
-"""Existing files to recipes: LLaMA-Factory YAML, commands and shell scripts, DeepSpeed and accelerate files.
+"""Existing files to recipes: YAML, commands and scripts of LLaMA-Factory and TRL, DeepSpeed and accelerate files.
 
 Given: files, which are never executed. Gives: `Config`s for lint with spans in those files, recipes, and what could not
-be carried over, with the reason. Knows: LLaMA-Factory's parameters, read backwards through its overlay.
+be carried over, with the reason. Knows: engines' parameters, read backwards through their overlays.
 
 The steps of an import: `recognise` (the kind of a file, by its content) -> `documents`, `shell` + `commands` (to Configs) ->
 `from_overlay`, `inverse` (parameters to keys of the language: the inverse of the overlay and of the lowerings) -> `stages` (the

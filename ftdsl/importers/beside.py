@@ -36,6 +36,7 @@ def root_of(path: Path, settings: Mapping[str, Setting], files: Files) -> Path:
 def around(settings: Mapping[str, Setting], root: Path, files: Files) -> dict[str, Any]:
     """The folders of the model, its adapters and the output, as fields of a Config."""
     model, output = _text(settings, "model_name_or_path"), _text(settings, "output_dir")
+    reward = _text(settings, "reward_model") or _text(settings, "reward_model_name_or_path")
     adapters = [
         (name.strip(), root / name.strip())
         for name in _text(settings, "adapter_name_or_path").split(",")
@@ -45,8 +46,11 @@ def around(settings: Mapping[str, Setting], root: Path, files: Files) -> dict[st
         "output": facts.lies_in(root / output, files) if output else "",
         "adapter_bases": facts.adapter_bases(adapters, files),
         "adapters_below": facts.adapters_below(adapters, files),
+        "adapters_of_parameters": facts.adapters_of_parameters(adapters, files),
+        "reward_form": facts.reward_form(root / reward, files) if reward else "",
         "architecture": facts.architecture(model, root / model, files) if model else "",
         "layers": facts.layers(model, root / model, files) if model else 0,
+        "window": facts.window(model, root / model, files) if model else 0,
     }
 
 

@@ -10,12 +10,11 @@ from pathlib import Path
 
 from ftdsl import catalog
 from ftdsl.diagnostics import Diagnostic, Fix, Label, Sink, allow
-from ftdsl.engines.llamafactory.abilities import TITLE
 from ftdsl.environments import Versions, resolve_versions
-from ftdsl.importers import documents, recognise, tools
+from ftdsl.importers import dialects, documents, recognise, tools
 from ftdsl.importers.beside import INFO, root_of
 from ftdsl.importers.documents import Read
-from ftdsl.importers.files import listing, nothing_started, refuse, started_in, written_by
+from ftdsl.importers.files import config_of, listing, nothing_started, refuse, started_in, written_by
 from ftdsl.language.yaml_tree import Node, removal
 from ftdsl.lint import facts
 from ftdsl.lint.check import check as lint
@@ -28,7 +27,7 @@ from ftdsl.session import Session, reason
 from ftdsl.source import Source, Span
 
 UNKNOWN = "this is no configuration that is known here"
-KNOWN = "known are LLaMA-Factory YAML and JSON, DeepSpeed and accelerate files, shell scripts, recipes (.ft)"
+KNOWN = "known are YAML and JSON of LLaMA-Factory and TRL, DeepSpeed and accelerate files, shell scripts, recipes (.ft)"
 
 ASIDE = {"dataset_info": "a list of data sets", "tokens": "special tokens and what they mean"}
 """Files that another one names."""
@@ -61,14 +60,14 @@ def _judged(path: Path, source: Source, session: Session) -> str:
         return "a file"
     _repeated_key(file.node, session.sink)
     whole = Span(source, file.node.span.start, min(file.node.span.end, file.node.span.start + 1))
-    if file.kind == "llamafactory":
+    if file.kind in (recognise.ENGINE, recognise.TRL):
         root = root_of(path, documents.settings(file.node), session.files)
-        _lint(_without_megatron(documents.config(file, root, session), session), session)
-        return "a LLaMA-Factory configuration"
+        _lint(_without_megatron(config_of(file, root, session), session), session)
+        return recognise.described(file.kind)
     if file.kind in ("deepspeed", "accelerate"):
         return _alone(file, session)
     if file.kind == "other":
-        sentence = tools.SENTENCE.format(what="configuration", title=file.tool)
+        sentence = tools.sentence("configuration", file.tool)
         session.sink.error("FT051", sentence, whole)
     elif file.kind in recognise.SENTENCES:
         refuse(file.kind, source, session, whole)
@@ -121,7 +120,9 @@ def _at(node: Node, path: Sequence[str]) -> Span:
 
 def _without_megatron(config: Config, session: Session) -> Config:
     """Remove arguments of the mcore adapter, which `USE_MCA=1` allows among the engine's own, and report them."""
-    own, theirs = catalog.engine_schema("llamafactory"), catalog.passthrough_schema("megatron")
+    if config.trainer:
+        return config
+    own, theirs = config.schema, catalog.passthrough_schema("megatron")
     arguments = [setting for name, setting in config.settings.items() if name in theirs and name not in own]
     if not arguments:
         return config
@@ -132,7 +133,7 @@ def _without_megatron(config: Config, session: Session) -> Config:
 
 
 def _script(source: Source, session: Session) -> str:
-    """Check every command of a script. An error if none starts LLaMA-Factory: nothing was checked."""
+    """Check every command of a script. An error if none starts an engine: nothing was checked."""
     from ftdsl.importers import commands, shell
 
     path = Path(source.name)
@@ -141,11 +142,13 @@ def _script(source: Source, session: Session) -> str:
     report = commands.Report(script.notes)
     below: dict[str, Sequence[str]] = {}
     count = 0
+    engines: set[str] = set()
     for simple in script.commands:
         made = commands.config(simple, script, started_in(path, simple, session), session, report)
         if made is not None:
             config = made[0]
             count += 1
+            engines.add(config.engine)
             _lint(replace(config, adapters_below={**config.adapters_below, **below}), session)
             if under := facts.below({name: setting.value for name, setting in config.settings.items()}):
                 below[str(config.value("output_dir"))] = under
@@ -153,13 +156,14 @@ def _script(source: Source, session: Session) -> str:
         session.sink.add(problem)
     if not count and not session.sink.failed:
         nothing_started(source, script, report, session.sink)
-    return f"a script; {count} command{'s' * (count != 1)} of LLaMA-Factory"
+    names = sorted({dialects.of(engine).title for engine in engines}) or ["LLaMA-Factory"]
+    return f"a script; {count} command{'s' * (count != 1)} of {' and '.join(names)}"
 
 
 def _alone(file: Read, session: Session) -> str:
     """Check a DeepSpeed or accelerate file by itself, without rules about parameters that are not given."""
     document = documents.document_of(file, file.path.name)
-    config = Config({}, None, "llamafactory", title=file.path.name, form=file.form)
+    config = Config({}, None, recognise.ENGINE, title=file.path.name, form=file.form)
     inner = replace(session, sink=Sink())
     if file.kind == "deepspeed":
         _lint(replace(config, deepspeed=document), inner)
@@ -177,15 +181,15 @@ def _of_documents(diagnostic: Diagnostic, file: Read) -> bool:
 
 
 def _lint(config: Config, session: Session) -> None:
-    versions_found = resolve_versions("llamafactory", session)
+    versions_found = resolve_versions(config.engine, session)
     if config.settings and config.span:
-        check_versions(versions_found, TITLE, Span(config.span.source, 0, 0), session.sink)
+        check_versions(versions_found, dialects.of(config.engine).title, Span(config.span.source, 0, 0), session.sink)
     lint(replace(config, versions=held_to(versions_found), installed=versions_found.installed), session.sink)
 
 
 def versions(session: Session) -> dict[str, str]:
     """The package versions a file is checked against: those installed here, else the newest known."""
-    return held_to(resolve_versions("llamafactory", session))
+    return held_to(resolve_versions(recognise.ENGINE, session))
 
 
 def held_to(resolved: Versions) -> dict[str, str]:

@@ -1,7 +1,8 @@
-"""Commands that start LLaMA-Factory, as `Config`s: the launcher's arguments, then the engine's.
+"""Commands that start an engine, as `Config`s: the launcher's arguments, then the engine's.
 
 `llamafactory-cli train …`, `torchrun … src/train.py …`, `accelerate launch … src/train.py …`, `deepspeed … src/train.py …`,
-`python src/train.py …`, behind whatever starts them, each with a file, with `key=value` after it, or with flags.
+`python src/train.py …`, behind whatever starts them, each with a file, with `key=value` after it, or with flags; `trl sft …` and
+TRL's scripts, with flags and a file behind `--config`.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeAlias
 
 from ftdsl import catalog
 from ftdsl.catalog import foreign
+from ftdsl.catalog.trainers import trainer_schema
 from ftdsl.diagnostics import Diagnostic, Severity
 from ftdsl.importers import documents, launchers, recognise, tools
 from ftdsl.importers.bash_control import gpus_of
@@ -21,6 +23,8 @@ from ftdsl.importers.bash_words import CLOSE, OPEN, Word
 from ftdsl.importers.draft import Note
 from ftdsl.importers.launchers import Started
 from ftdsl.importers.shell import Script, Simple
+from ftdsl.importers.trl import launch as trl_launch
+from ftdsl.importers.trl.trainers import helps
 from ftdsl.language.yaml_tree import scalar
 from ftdsl.lint.config import Config, Document, Form, Kind, Setting
 from ftdsl.printable import shortened
@@ -52,6 +56,9 @@ class Report:
         self.problems.append(Diagnostic(code, message, span, severity, help=help))
 
 
+Schema: TypeAlias = Mapping[str, Any]
+"""The parameters of an engine, or of one of its trainers."""
+
 _OPEN_FLAGS = "is set outside of this script: its flags are not known"
 
 
@@ -76,16 +83,22 @@ def config(simple: Simple, script: Script, root: Path, session: Session, report:
         report.notes.append(Note(simple.words[0].text, "names neither a file nor flags", span))
         return None
     stem = ""
-    if words and (words[0].text.endswith((".yaml", ".yml", ".json")) or _is_open_file(words)):
+    schema = _schema(started)
+    if started.trainer:
+        found = _trainer_settings(started, words, root, session, report, own_notes)
+        if found is None:
+            return None
+        settings, stem = found
+    elif words and (words[0].text.endswith((".yaml", ".yml", ".json")) or _is_open_file(words)):
         file = _file(words[0], root, session, report)
         stem = PurePosixPath(words[0].text).stem
-        if file is None or not _fits(file, words[0], report):
+        if file is None or not _fits(file, words[0], report, started.engine):
             return None
         settings = documents.settings(file.node) | dict(_overrides(words[1:]))
         span = file.node.span
         kind = _kind(kind, settings, words[0], simple, report)
     else:
-        settings = dict(_flags(words, own_notes, report))
+        settings = dict(_flags(words, own_notes, report, schema, started.engine))
     report.notes += own_notes
     open_flags = [note for note in own_notes if note.text == _OPEN_FLAGS]
     for note in open_flags:
@@ -96,13 +109,15 @@ def config(simple: Simple, script: Script, root: Path, session: Session, report:
         text = f"`{shortened(word.text, 40)}` is no number of processes"
         report.add("FT060", Severity.ERROR, text, word.span)
         report.notes.append(Note(word.text, "is no number of processes", word.span))
-    form: Form = "yaml" if stem else "command"
-    accelerate = _accelerate(started, root, session, report)
+    form: Form = "yaml" if stem and not started.trainer else "command"
+    accelerate = trl_launch.beside(started, settings, schema, root, session) if started.verb else None
+    accelerate = accelerate or _accelerate(started, root, session, report)
     started.env = {name: word for name, word in started.env.items() if launchers.is_for_the_run(name, script.used)}
     launch = launchers.launch(started, gpus_of(script.headers))
     made = documents.made(
-        settings, form, stem or "command", span, root, session, kind=kind, launch=launch, accelerate=accelerate
-    )
+        settings, form, stem or "command", span, root, session, kind=kind, launch=launch, accelerate=accelerate,
+        engine=started.engine, trainer=started.trainer,
+    )  # fmt: skip
     unknown = frozenset(
         name
         for name, setting in settings.items()
@@ -111,10 +126,40 @@ def config(simple: Simple, script: Script, root: Path, session: Session, report:
     if unknown:
         _report_unknown([settings[name] for name in unknown], report)
     if simple.cut is not None and not stem:  # what seems to be missing may be in the part that is cut off
-        unknown |= catalog.engine_schema("llamafactory").keys() - settings.keys()
+        unknown |= schema.keys() - settings.keys()
     if open_flags:  # they may hold any parameter
-        unknown |= catalog.engine_schema("llamafactory").keys() - settings.keys()
+        unknown |= schema.keys() - settings.keys()
     return replace(made, unknown=made.unknown | unknown), stem
+
+
+def _schema(started: Started) -> Schema:
+    if started.trainer:
+        return trainer_schema(started.engine, started.trainer)
+    return catalog.engine_schema(started.engine)
+
+
+CONFIG = "--config"
+"""The flag before the name of a trainer's file (trl/scripts/utils.py, TrlParser)."""
+
+
+def _trainer_settings(
+    started: Started, words: list[Word], root: Path, session: Session, report: Report, notes: list[Note]
+) -> tuple[dict[str, Setting], str] | None:
+    """The settings of the file behind `--config`, and of the flags, which win; with the stem of the file. None if the file cannot
+    be read."""
+    settings: dict[str, Setting] = {}
+    stem = ""
+    for at, word in enumerate(words[:-1]):
+        if word.text != CONFIG:
+            continue
+        name = words[at + 1]
+        file = _file(name, root, session, report)
+        if file is None or not _fits(file, name, report, started.engine):
+            return None
+        settings, stem = documents.settings(file.node), PurePosixPath(name.text).stem
+        words = words[:at] + words[at + 2 :]
+        break
+    return settings | dict(_flags(words, notes, report, _schema(started), started.engine)), stem
 
 
 def _other(simple: Simple, started: Started, report: Report) -> None:
@@ -122,8 +167,9 @@ def _other(simple: Simple, started: Started, report: Report) -> None:
     name, text = simple.words[0], simple.words[0].text
     span = name.span.to(simple.words[-1].span)
     if started.tool:
-        sentence = tools.SENTENCE.format(what="command", title=started.tool)
-        report.add("FT051", Severity.ERROR, sentence, name.span, help="`ftc init` writes a recipe to begin with")
+        sentence = tools.sentence("command", started.tool)
+        severity = Severity.INFO if helps([word.text for word in simple.words]) else Severity.ERROR
+        report.add("FT051", severity, sentence, name.span, help="`ftc init` writes a recipe to begin with")
         report.notes.append(Note(text, sentence, name.span))
     elif started.gone:
         sentence = f"`llamafactory-cli {started.gone}` was taken out of LLaMA-Factory"
@@ -139,7 +185,7 @@ def _other(simple: Simple, started: Started, report: Report) -> None:
             report.add("FT053", Severity.ERROR, why, name.span, help="end the line above with a backslash")
         report.notes.append(Note(text, "is not part of a command: the one above it ends before this line", name.span))
     elif PurePosixPath(text).name not in _SILENT and not name.text.startswith("$"):
-        report.notes.append(Note(text, "starts no LLaMA-Factory; a `shell` stage can run it", name.span))
+        report.notes.append(Note(text, "starts no engine; a `shell` stage can run it", name.span))
     elif text == "cd":
         report.notes.append(Note("cd", "is not followed: paths are seen from where `ftc import` is called", name.span))
 
@@ -182,9 +228,9 @@ def _kind(kind: Kind, settings: Mapping[str, Setting], word: Word, simple: Simpl
     return own
 
 
-def _fits(file: documents.Read, word: Word, report: Report) -> bool:
-    """Whether a file behind `train` is LLaMA-Factory's."""
-    if file.kind in ("llamafactory", "unknown"):
+def _fits(file: documents.Read, word: Word, report: Report, engine: str) -> bool:
+    """Whether a file of a command is for its engine; a trainer's file may hold any few parameters."""
+    if file.kind in (engine, "unknown") or (engine == recognise.TRL and file.kind == recognise.ENGINE):
         return True
     text = f"`{word.text}` is {recognise.described(file.kind, file.tool)}"
     report.add("FT051", Severity.ERROR, text, word.span)
@@ -252,13 +298,15 @@ def _overrides(words: Sequence[Word]) -> Iterator[tuple[str, Setting]]:
             yield name, Setting(name, value, name, word.span, word.span)
 
 
-def _flags(words: Sequence[Word], notes: list[Note], report: Report) -> Iterator[tuple[str, Setting]]:
+def _flags(
+    words: Sequence[Word], notes: list[Note], report: Report, schema: Schema, engine: str
+) -> Iterator[tuple[str, Setting]]:
     """`--name value`, `--name=value`, `--name` alone for true; several values make a list (HfArgumentParser)."""
     at = 0
     while at < len(words):
         word = words[at]
         at += 1
-        if not word.text.startswith("--") and not (word.text.startswith("-") and _is_flag(word.text)):
+        if not word.text.startswith("--") and not (word.text.startswith("-") and _is_flag(word.text, schema)):
             if word.known or not word.text.startswith("$"):
                 notes.append(Note(word.text, "is no flag, and no flag stands before it", word.span))
                 _stray(word, report)
@@ -268,17 +316,17 @@ def _flags(words: Sequence[Word], notes: list[Note], report: Report) -> Iterator
         written, equals, text = word.text.lstrip("-").partition("=")
         values = [Word(text, word.span, word.known, word.marked.partition("=")[2])] if equals else []
         while not equals and at < len(words) and not words[at].text.startswith("--"):
-            if _may_be_flags(words[at], written, bool(values)):
+            if _may_be_flags(words[at], written, bool(values), schema):
                 break
             values.append(words[at])
             at += 1
-        if not values and not equals and _needs_value(written):
+        if not values and not equals and _needs_value(written, schema, engine):
             text = f"`--{written}` takes a value, and none follows"
             report.add("FT060", Severity.ERROR, text, word.span)
             if not foreign.value_of(written.replace("-", "_"), "True"):  # once a switch
                 notes.append(Note(word.text, "takes a value, and none follows", word.span))
                 continue
-        name, value = _named(written, values)
+        name, value = _named(written, values, schema, engine)
         span = values[0].span.to(values[-1].span) if values else word.span
         yield name, Setting(name, value, f"--{written}", span, word.span)
 
@@ -297,53 +345,53 @@ def _stray(word: Word, report: Report) -> None:
         report.add("FT001", Severity.ERROR, f"`{shown}` belongs to no flag", word.span)
 
 
-def _needs_value(flag: str) -> bool:
+def _needs_value(flag: str, schema: Schema, engine: str) -> bool:
     """Whether the parser refuses the flag alone: only switches may stand so."""
-    name = _unabbreviated(flag.replace("-", "_"), catalog.engine_schema("llamafactory"))
-    kind = str(catalog.engine_schema("llamafactory").get(name, {}).get("type", ""))
+    name = _unabbreviated(flag.replace("-", "_"), schema, engine)
+    kind = str(schema.get(name, {}).get("type", ""))
     return bool(kind) and "bool" not in kind and not name.startswith("no_")
 
 
-def _may_be_flags(word: Word, flag: str, has_value: bool) -> bool:
+def _may_be_flags(word: Word, flag: str, has_value: bool, schema: Schema) -> bool:
     """Whether a word that only a running shell knows holds further flags (`"$@"`, `$EXTRA`) and is not the flag's value."""
     if word.known or not re.fullmatch(f"{OPEN}\\w+{CLOSE}", word.marked):
         return False
     several = re.search(r"\$\{?[@*]|\[[@*]\]", word.text) is not None
-    kind = str(catalog.engine_schema("llamafactory").get(flag.replace("-", "_"), {}).get("type", ""))
+    kind = str(schema.get(flag.replace("-", "_"), {}).get("type", ""))
     return several or (has_value and "list" not in kind) or kind.split(" ")[0] == "bool"
 
 
-def _named(written: str, values: Sequence[Word]) -> tuple[str, Any]:
+def _named(written: str, values: Sequence[Word], schema: Schema, engine: str) -> tuple[str, Any]:
     name = written.replace("-", "_")
-    schema = catalog.engine_schema("llamafactory")
     if name not in schema and name.startswith("no_") and name[3:] in schema:
         return name[3:], False
-    name = _unabbreviated(name, schema)
+    name = _unabbreviated(name, schema, engine)
     if not values:
         return name, True
     if not all(word.known for word in values):
         return name, ",".join(word.marked or word.text for word in values)
     if len(values) > 1:
-        return name, [_typed(name, word.text) for word in values]
-    return name, _typed(name, values[0].text)
+        return name, [_typed(name, word.text, schema) for word in values]
+    return name, _typed(name, values[0].text, schema)
 
 
-def _is_flag(text: str) -> bool:
+def _is_flag(text: str, schema: Schema) -> bool:
     """`-stage`, which is a slip for `--stage`; `-1` is a number."""
-    return text[1:].partition("=")[0].replace("-", "_") in catalog.engine_schema("llamafactory")
+    return text[1:].partition("=")[0].replace("-", "_") in schema
 
 
-def _unabbreviated(name: str, schema: Mapping[str, Any]) -> str:
+def _unabbreviated(name: str, schema: Schema, engine: str) -> str:
     """argparse takes the start of a flag for the flag, where only one begins so."""
-    if name in schema or name in catalog.misnamed():
-        return name
     fitting = [known for known in schema if known.startswith(name)]
+    listed = name in catalog.misnamed(engine) and not (engine == recognise.TRL and len(fitting) == 1)
+    if name in schema or listed:
+        return name
     return fitting[0] if len(fitting) == 1 else name
 
 
-def _typed(name: str, text: str) -> Any:
+def _typed(name: str, text: str, schema: Schema) -> Any:
     """A flag's text as the parameter's type; texts stay texts (`--dataset 123`)."""
-    kind = str(catalog.engine_schema("llamafactory").get(name, {}).get("type", ""))
+    kind = str(schema.get(name, {}).get("type", ""))
     if "dict" in kind and text.startswith("{"):
         return scalar(text)
     if any(word in kind for word in ("bool", "int", "float")) or not kind:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def of_text(path: Path, source: Source, session: Session) -> Read | None:
     if node is None:
         return None
     kind = recognise.document(node.value)
-    return Read(path, source, node, kind, tools.of_document(node.value) if kind == "other" else "")
+    return Read(path, source, node, kind, tools.title(tools.of_document(node.value)) if kind == "other" else "")
 
 
 def settings(node: Node) -> dict[str, Setting]:
@@ -57,6 +58,11 @@ def config(file: Read, root: Path, session: Session, *, launch: Launch | None = 
     return made(parameters, file.form, file.path.name, file.node.span, root, session, launch=launch)
 
 
+def plain(parameters: Mapping[str, Setting]) -> dict[str, Any]:
+    """Values by name."""
+    return {name: setting.value for name, setting in parameters.items()}
+
+
 def made(
     parameters: dict[str, Setting],
     form: Form,
@@ -68,8 +74,10 @@ def made(
     kind: Kind | None = None,
     launch: Launch | None = None,
     accelerate: Document | None = None,
+    engine: str = recognise.ENGINE,
+    trainer: str = "",
 ) -> Config:
-    """A Config of settings, however they were given."""
+    """A Config of settings, however they were given. trainer: the verb of the engine's command line, where it has verbs."""
     from ftdsl.importers.beside import INFO, around, datasets, report_unreadable
 
     known = {
@@ -77,7 +85,8 @@ def made(
         for name, setting in parameters.items()
         if not (isinstance(setting.value, str) and recognise.is_open(setting.value))
     }
-    report_unreadable(known, root, session)
+    if not trainer:
+        report_unreadable(known, root, session)
     if (folder := known.get("dataset_dir")) is not None and not recognise.is_elsewhere(folder.value):
         info = f"{str(folder.value).rstrip('/')}/{INFO}"
         if "dataset" in known and not session.files.exists(root / info):
@@ -85,19 +94,30 @@ def made(
     deepspeed = _deepspeed(known.get("deepspeed"), root, session)
     if deepspeed is None and accelerate is not None and "deepspeed" not in parameters:
         deepspeed = deepspeed_of(accelerate, root, session)
+    if trainer:
+        launch = _with_environment(launch, parameters.get("env"))
     return Config(
         parameters,
         span,
-        "llamafactory",
+        engine,
         title=title,
-        kind=kind or kind_of(parameters),
+        trainer=trainer,
+        kind="train" if trainer else kind or kind_of(parameters),
         form=form,
         deepspeed=deepspeed,
         accelerate=accelerate,
         launch=launch,
-        datasets=datasets(known, root, session.files),
+        datasets=() if trainer else datasets(known, root, session.files),
         **around(known, root, session.files),
     )
+
+
+def _with_environment(launch: Launch | None, setting: Setting | None) -> Launch | None:
+    """The launch with the variables of a file's own `env` (trl/scripts/utils.py, TrlParser)."""
+    if setting is None or not isinstance(setting.value, dict):
+        return launch
+    env = {str(name): str(value) for name, value in setting.value.items()}
+    return replace(launch or Launch(), env={**env, **(launch.env if launch else {})})
 
 
 def kind_of(parameters: dict[str, Setting]) -> Kind:

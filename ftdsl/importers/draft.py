@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import field
 from typing import Any
 
-from ftdsl import catalog
 from ftdsl.catalog.vocabulary import TRAINING, vocabulary
 from ftdsl.credentials import masked
 from ftdsl.importers.recipe_paths import RecipePaths
@@ -44,8 +43,8 @@ class Axis:
     items: tuple[Any, ...]
 
 
-HOLES = {"model": ("base", "model", "model_name_or_path"), "data": ("rows", "data", "dataset")}
-"""Key -> the parameter of the recipe that asks for it, its type, the engine's parameter."""
+_HOLES = {"model": ("base", "model"), "data": ("rows", "data")}
+"""Key -> the parameter of the recipe that asks for it, its type."""
 
 
 @mutable
@@ -72,6 +71,10 @@ class StageDraft:
     parents: list[str] = field(default_factory=list)
     holes: dict[str, str] = field(default_factory=dict)
     samples: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def engine(self) -> str:
+        return self.config.engine
 
     @property
     def training(self) -> bool:
@@ -126,9 +129,9 @@ class StageDraft:
         known_block = vocabulary().block(block)
         return self.kind in known_block.contexts and (bool(known_block.open) or name in known_block.keys)
 
-    def ask_for(self, key: str) -> StageRef:
-        """A model or data that nothing names, as a `param` of the recipe without a value; noted once."""
-        name, kind, parameter = HOLES[key]
+    def ask_for(self, key: str, parameter: str) -> StageRef:
+        """A model or data that no engine's parameter names, as a `param` of the recipe without a value; noted once."""
+        name, kind = _HOLES[key]
         if name not in self.holes:
             self.holes[name] = kind
             self.reasons[parameter] = "nothing named one"
@@ -142,4 +145,4 @@ class StageDraft:
 
     def default(self, name: str) -> Any:
         """The engine's own default of a parameter."""
-        return Config({}, None, "llamafactory").value(name) if name in catalog.engine_schema("llamafactory") else None
+        return replace(self.config, settings={}).value(name) if name in self.config.schema else None

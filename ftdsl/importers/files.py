@@ -10,11 +10,14 @@ from typing import Any
 from ftdsl.catalog import foreign
 from ftdsl.diagnostics import Sink
 from ftdsl.diagnostics.suggest import closest
-from ftdsl.importers import commands, documents, recognise, shell, stages, tools
+from ftdsl.engines.trl.abilities import TITLE
+from ftdsl.importers import commands, dialects, documents, llamafactory, recognise, shell, tools
 from ftdsl.importers.bash_syntax import BLANKS
 from ftdsl.importers.beside import root_of
 from ftdsl.importers.draft import Note
 from ftdsl.importers.imports import Start
+from ftdsl.importers.trl import launch
+from ftdsl.importers.trl.trainers import CLI, trainer_of_file
 from ftdsl.lint.config import Config, Document, Setting
 from ftdsl.printable import shortened
 from ftdsl.record import mutable, replace
@@ -46,18 +49,23 @@ def find(files: Sequence[tuple[Path, str]], session: Session) -> Inputs:
             refuse(kind, source, session)
     if not inputs.starts and (inputs.deepspeed or inputs.accelerate):
         document = inputs.accelerate or inputs.deepspeed
-        config = Config({}, document.span if document else None, "llamafactory", kind="chat")
+        config = Config({}, document.span if document else None, recognise.ENGINE, kind="chat")
         inputs.starts.append(Start(config, "", Path()))
     inputs.starts = [_joined(start, inputs, session) for start in inputs.starts]
     for start in inputs.starts:
-        if name := stages.no_stage(start.config):
+        dialect = dialects.of(start.config.engine)
+        if name := dialect.no_stage(start.config):
             at = start.config.at("stage")
             unknown = recognise.is_open(name)
             what = f"`{at.text}` is known only when the script runs" if unknown else f"`{at.word}` has no `{name}`"
-            guess = foreign.value_of("stage", name) or closest(name, list(stages.STAGES))
-            label = f"did you mean `{guess}`?" if guess and not unknown else ""
-            help = foreign.instead_of("stage", name) or "it takes pt, sft, rm, ppo, dpo, kto"
-            session.sink.error("FT002", what, at.span, label=label * (not foreign.instead_of("stage", name)), help=help)
+            if start.config.trainer:
+                what = f"a recipe has no stage for {dialect.title}'s `{name}`"
+                session.sink.error("FT002", what, at.span, help=f"it takes {dialect.stages}")
+                continue
+            instead = foreign.instead_of("stage", name)
+            guess = foreign.value_of("stage", name) or closest(name, list(llamafactory.STAGES))
+            label = f"did you mean `{guess}`?" if guess and not unknown and not instead else ""
+            session.sink.error("FT002", what, at.span, label=label, help=instead or f"it takes {dialect.stages}")
     return inputs
 
 
@@ -66,15 +74,18 @@ def _document(path: Path, source: Source, inputs: Inputs, session: Session) -> N
     if file is None:
         return
     start = Span(source, file.node.span.start, min(file.node.span.end, file.node.span.start + 1))
-    if file.kind == "llamafactory":
+    if file.kind in (recognise.ENGINE, recognise.TRL):
         root = root_of(path, documents.settings(file.node), session.files)
-        inputs.starts.append(Start(documents.config(file, root, session), path.stem, root))
+        config = config_of(file, root, session)
+        inputs.starts.append(Start(config, path.stem, root))
+        if config.trainer:
+            inputs.notes.append(_trainer(config, file, path, start))
     elif file.kind == "deepspeed":
         inputs.deepspeed = documents.document_of(file, path.name)
     elif file.kind == "accelerate":
         inputs.accelerate = documents.document_of(file, path.name)
     elif file.kind == "other":
-        sentence = tools.SENTENCE.format(what="configuration", title=file.tool)
+        sentence = tools.sentence("configuration", file.tool)
         session.sink.error("FT051", sentence, start, help="`ftc init` writes a recipe to begin with")
     elif file.kind in recognise.SENTENCES:
         refuse(file.kind, source, session, start)
@@ -83,16 +94,32 @@ def _document(path: Path, source: Source, inputs: Inputs, session: Session) -> N
         help = "import the file that names it"
         session.sink.error("FT051", f"this describes {what}, and starts nothing", start, help=help)
     elif not session.sink.failed:
-        help = "known are LLaMA-Factory YAML and JSON, DeepSpeed and accelerate files, commands and shell scripts"
+        help = "known are YAML and JSON of LLaMA-Factory and TRL, DeepSpeed and accelerate files, commands and shell scripts"
         session.sink.error("FT051", "this is no configuration that is known here", start, help=help)
 
 
+def config_of(file: documents.Read, root: Path, session: Session) -> Config:
+    """A file of an engine's parameters as one invocation."""
+    read = launch.config_of if file.kind == recognise.TRL else documents.config
+    return read(file, root, session)
+
+
+def _trainer(config: Config, file: documents.Read, path: Path, at: Span) -> Note:
+    """A file of parameters alone does not say what trains with them; its command does."""
+    why = trainer_of_file(documents.plain(documents.settings(file.node)), str(path))[1]
+    title, verb = dialects.of(config.engine).title, config.trainer
+    text = f"taken as {title}'s `{verb}`{f': {why}' if why else ''}; `{CLI} {verb} --config {path.name}` says it"
+    return Note(path.name, text, at, carried=True)
+
+
 def refuse(kind: str, source: Source, session: Session, span: Span | None = None) -> None:
-    """One sentence on a file that is none of LLaMA-Factory's, and what to do with it."""
+    """One sentence on a file that no engine reads, and what to do with it."""
     what = recognise.SENTENCES.get(kind, "this is already a recipe")
     help = recognise.HELPS.get(kind, "")
     if kind in ("python", "notebook") and (title := tools.of_python(source.text)):
         what = what.replace("; ", f" that trains with {title}; ")
+        if title == TITLE:
+            help = f"write its parameters into a YAML (`{CLI} sft --config FILE`), or a recipe (`engine = {recognise.TRL}`)"
     session.sink.error("FT051", what, span or Span(source, 0, min(1, len(source.text))), help=help)
 
 
@@ -164,8 +191,8 @@ def listing(path: Path, session: Session) -> Callable[[str], Sequence[str]]:
     return listed
 
 
-NOTHING = "no command here starts LLaMA-Factory"
-LAUNCHERS = "known are llamafactory-cli, torchrun, accelerate launch, deepspeed, python src/train.py"
+NOTHING = "no command here starts LLaMA-Factory or TRL"
+LAUNCHERS = "known are llamafactory-cli, trl, torchrun, accelerate launch, deepspeed, python src/train.py"
 
 
 def written_by(script: shell.Script, path: Path, session: Session) -> dict[Path, str]:

@@ -1,6 +1,6 @@
 """The inverse of the overlay: parameters that correspond to a key, a member, or an option of a member.
 
-The only table is the engine's overlay (engines/llamafactory/overlay.toml); what it lowers by a function is inverted in
+The only table is the engine's overlay (engines/<name>/overlay.toml); what it lowers by a function is inverted in
 `inverse`. A parameter without a key goes into the passthrough block; one that would have no effect is noted and left out.
 """
 
@@ -26,7 +26,7 @@ Entry = Mapping[str, Any]
 
 def tables(draft: StageDraft) -> None:
     """Every key of the stage's kind that no function lowers."""
-    for key, entry in entries("llamafactory", draft.kind):
+    for key, entry in entries(draft.engine, draft.kind):
         if "rule" not in entry and draft.may_have(key) and _counts(draft, key):
             _entry(draft, key, entry)
 
@@ -223,7 +223,9 @@ def rest(draft: StageDraft) -> None:
     for name, setting in draft.config.settings.items():
         if name in draft.used:
             continue
-        parameter_status = catalog.parameter_status("llamafactory", name)
+        parameter_status = catalog.parameter_status(draft.engine, name)
+        if parameter_status is None and draft.config.trainer and name in draft.config.schema:
+            parameter_status = catalog.ParameterStatus("passthrough")
         if parameter_status is None:
             continue  # named by `unknown`
         if why := secret_in(name, setting.value):

@@ -13,12 +13,12 @@ from ftdsl import catalog
 from ftdsl.diagnostics import Diagnostic
 from ftdsl.engines.jobs import Job
 from ftdsl.engines.shared.overlay import entries
-from ftdsl.importers import outside, sweeps
+from ftdsl.importers import dialects, outside, sweeps
 from ftdsl.importers import stages as staging
 from ftdsl.importers.draft import Note, StageDraft
 from ftdsl.importers.outside import STAND_INS
 from ftdsl.importers.recipe_paths import RecipePaths
-from ftdsl.importers.verify import Difference, compare
+from ftdsl.importers.verify import Difference
 from ftdsl.importers.write import SHARED, Text, recipe
 from ftdsl.language.resolve.resolve import Options
 from ftdsl.language.values import StageRef, Term
@@ -224,8 +224,8 @@ def _spoken(config: Config) -> Iterator[str]:
 def _written(stages: Sequence[Stage], name: str, head: Sequence[str], secrets: Iterable[str]) -> str:
     holes = {name: kind for stage in stages for name, kind in stage.draft.holes.items()}
     texts = [
-        Text(stage.kind, stage.name, stage.draft.parents, dict(stage.draft.values), stage.draft.blocks, stage.draft.remarks,
-             stage.draft.passed, [note.without(secrets) for note in stage.draft.notes])
+        Text(stage.config.engine, stage.kind, stage.name, stage.draft.parents, dict(stage.draft.values), stage.draft.blocks,
+             stage.draft.remarks, stage.draft.passed, [note.without(secrets) for note in stage.draft.notes])
         for stage in stages
     ]  # fmt: skip
     return recipe(head, name, texts, holes)
@@ -245,7 +245,7 @@ def _locations(stages: Sequence[Stage]) -> Iterator[tuple[tuple[str, str], str]]
         given = stage.draft.config.settings
         if (method := given.get("finetuning_type")) is not None and method.span is not None:
             yield (stage.name, str(method.value)), method.span.location
-        for key, entry in entries("llamafactory", stage.kind) if stage.kind != SHARED else ():
+        for key, entry in entries(stage.config.engine, stage.kind) if stage.kind != SHARED else ():
             spans = (given[name].span for name in catalog.parameters_of(entry) if name in given)
             if key in stage.draft.values and (span := next(filter(None, spans), None)) is not None:
                 yield (stage.name, key), span.location
@@ -291,7 +291,6 @@ class More:
 
 
 def _more(stages: Sequence[Stage], jobs: Mapping[str, Job]) -> dict[str, More]:
-    schema = catalog.engine_schema("llamafactory")
     needed: dict[str, More] = {}
     for stage in stages:
         if (job := jobs.get(stage.name)) is None:
@@ -300,7 +299,7 @@ def _more(stages: Sequence[Stage], jobs: Mapping[str, Job]) -> dict[str, More]:
         silent = [
             difference.name
             for difference in missed
-            if difference.name in schema and difference.name not in stage.config.settings
+            if difference.name in stage.config.schema and difference.name not in stage.config.settings
         ]
         needed[stage.name] = More(
             {name: stage.draft.default(name) for name in silent},
@@ -318,7 +317,7 @@ def _refused(stage: Stage, diagnostics: Sequence[Diagnostic]) -> dict[str, str]:
     }
     refused = [
         (catalog.parameters_of(entry), refusals[key])
-        for key, entry in entries("llamafactory", stage.kind)
+        for key, entry in entries(stage.config.engine, stage.kind)
         if key in refusals
     ]
     return {name: text for names, text in refused for name in names}
@@ -332,6 +331,7 @@ def _compare(stage: Stage, job: Job) -> list[Difference]:
                 excused[name] = note.text
     if why := next((excused[name] for name in ("warmup_ratio", "warmup_steps") if name in excused), ""):
         excused.setdefault("warmup", why)
+    compare = dialects.of(stage.config.engine).compare
     return compare(stage.draft.config, stage.kind, job, stage.draft.paths, excused)
 
 

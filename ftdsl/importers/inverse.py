@@ -148,7 +148,7 @@ _SCHEDULE_OPTIONS = {"num_cycles": "cycles", "power": "power"}
 _WSD = {"num_stable_steps": "stable", "num_decay_steps": "decay"}
 
 
-def _table(value: Any) -> dict[str, Any]:
+def table(value: Any) -> dict[str, Any]:
     """A table, also as the JSON text a command line has; {} for what is none (FT060 says so)."""
     try:
         content = json.loads(value) if isinstance(value, str) else value
@@ -162,7 +162,7 @@ def schedule(draft: StageDraft) -> None:
     if not draft.given("lr_scheduler_type", "lr_scheduler_kwargs") or not draft.training:
         return
     name = str(draft.take("lr_scheduler_type"))
-    kwargs = _table(draft.config.value("lr_scheduler_kwargs"))
+    kwargs = table(draft.config.value("lr_scheduler_kwargs"))
     if kwargs:
         draft.used.add("lr_scheduler_kwargs")
     if name == "cosine_with_min_lr":
@@ -195,7 +195,8 @@ def _wsd(draft: StageDraft, kwargs: dict[str, Any]) -> dict[str, Any]:
 
 def warmup(draft: StageDraft) -> None:
     """transformers 5 takes a share below 1 as `warmup_steps`; where both are given the ratio wins."""
-    ratio, steps = draft.raw("warmup_ratio"), draft.raw("warmup_steps")
+    known = "warmup_ratio" in draft.config.schema  # else it is taken as steps
+    ratio, steps = draft.raw("warmup_ratio") if known else None, draft.raw("warmup_steps")
     if not draft.training:
         return
     if ratio is not None:
@@ -237,6 +238,12 @@ def keep(draft: StageDraft) -> None:
 _METRICS = {"rouge-1": "rouge_1", "rouge-2": "rouge_2", "rouge-l": "rouge_l"}
 
 
+def _held_out(draft: StageDraft) -> bool:
+    """Whether there are rows to evaluate on; a script of a trainer always has a split of them."""
+    config = draft.config
+    return bool(config.trainer or config.value("val_size") or config.value("eval_dataset"))
+
+
 def best_by(draft: StageDraft) -> None:
     names = ("load_best_model_at_end", "metric_for_best_model", "greater_is_better")
     if not draft.training:
@@ -246,7 +253,7 @@ def best_by(draft: StageDraft) -> None:
             if draft.raw(name) is not None:
                 draft.note(name, "has no effect without `load_best_model_at_end`")
         return
-    if not (draft.config.value("val_size") or draft.config.value("eval_dataset")):
+    if not _held_out(draft):
         draft.note(
             "load_best_model_at_end",
             "has no effect: there is nothing to evaluate on (no `eval_dataset`, no `val_size`)",
@@ -269,9 +276,8 @@ def eval_every(draft: StageDraft) -> None:
     if not draft.training:
         return
     batch, strategy = draft.raw("per_device_eval_batch_size"), str(draft.take("eval_strategy"))
-    held = draft.config.value("val_size") or draft.config.value("eval_dataset")
     steps = draft.raw("eval_steps")
-    if not held:
+    if not _held_out(draft):
         for name, value in (
             ("eval_strategy", strategy != "no"),
             ("eval_steps", steps),
@@ -423,6 +429,9 @@ def push(draft: StageDraft) -> None:
         return
     names = {"hub_private_repo": "private", "hub_revision": "revision"}
     if not draft.on("push_to_hub"):
+        for name in ("hub_model_id", "hub_strategy", *names):
+            if draft.raw(name) not in (None, draft.default(name)):
+                draft.note(name, "has no effect without `push_to_hub`")
         return
     when = {"every_save": "save", "end": "end"}.get(str(draft.raw("hub_strategy")))
     if draft.given("hub_strategy") and when is None:

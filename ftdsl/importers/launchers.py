@@ -13,10 +13,12 @@ from typing import Any
 
 from ftdsl import catalog
 from ftdsl.credentials import is_secret_name
-from ftdsl.importers import documents, tools
+from ftdsl.importers import documents, recognise, tools
 from ftdsl.importers.bash_words import OPEN, Word
 from ftdsl.importers.draft import Note
 from ftdsl.importers.shell import Simple
+from ftdsl.importers.trl.trainers import CLI as CLI_OF_TRAINERS
+from ftdsl.importers.trl.trainers import is_verb, trainer_of_script
 from ftdsl.importers.values import whole
 from ftdsl.language.yaml_tree import scalar
 from ftdsl.lint.config import Document, Kind, Launch, Setting
@@ -57,7 +59,8 @@ class Started:
     """A command on the way: launcher, its flags, the environment, and the words meant for the engine.
 
     launcher: "" for the engine's own, "other" where no engine is started; tool: another tool that is; gone: a verb that
-    LLaMA-Factory no longer has; idle: a command of LLaMA-Factory that neither trains, exports nor chats.
+    LLaMA-Factory no longer has; idle: a command of LLaMA-Factory that neither trains, exports nor chats; engine, trainer: whose,
+    and which verb of its command line; verb: that command line itself, which takes accelerate's flags among its own.
     """
 
     env: dict[str, Word]
@@ -69,6 +72,9 @@ class Started:
     tool: str = ""
     gone: str = ""
     idle: str = ""
+    engine: str = recognise.ENGINE
+    trainer: str = ""
+    verb: bool = False
 
 
 def started(simple: Simple) -> Started:
@@ -86,6 +92,10 @@ def started(simple: Simple) -> Started:
         name = PurePosixPath(words[0].text).name
         if name in CLI or words[0].text in (*OLD_MODULES, "llamafactory.cli", "llamafactory.launcher"):
             return _cli(made, words)
+        if verb := _verb([word.text for word in words]):
+            return _trainer(made, verb, words[2:], verb=True)
+        if verb := _trained_by(words):
+            return _trainer(made, verb, words[1:], verb=False)
         if name in ("torchrun", "deepspeed"):
             made.launcher = name
             words = _launcher_flags(made, words[1:])
@@ -104,11 +114,29 @@ def started(simple: Simple) -> Started:
     return made
 
 
+def _verb(texts: Sequence[str]) -> str:
+    """`sft` of `trl sft …`."""
+    starts = len(texts) > 1 and PurePosixPath(texts[0]).name == CLI_OF_TRAINERS and is_verb(texts[1])
+    return texts[1] if starts else ""
+
+
+def _trained_by(words: Sequence[Word]) -> str:
+    """The trainer of a script that comes with TRL."""
+    return trainer_of_script(words[0].text, [word.text for word in words[1:]]) if words[0].text.endswith(".py") else ""
+
+
+def _trainer(made: Started, trainer: str, words: list[Word], *, verb: bool) -> Started:
+    made.engine, made.trainer, made.words, made.verb = recognise.TRL, trainer, words, verb
+    return made
+
+
 def _start(texts: Sequence[str]) -> int | None:
     """The position of the engine, or of the launcher that starts it: first, or behind wrappers and their flags."""
     for at, text in enumerate(texts):
         before, after = texts[at - 1] if at else "", texts[at + 1] if at + 1 < len(texts) else ""
-        if _starts(text, before, after):
+        if _starts(text, before, after) or _verb(texts[at : at + 2]):
+            return at
+        if text.endswith(".py") and not _is_python_text(before) and trainer_of_script(text, texts[at + 1 :]):
             return at
         if at == 0 and not _wraps(text):
             return None
@@ -191,9 +219,14 @@ def _python(made: Started, words: list[Word]) -> list[Word]:
             return [Word("deepspeed", span), *rest[2:]]
         if module in (*OLD_MODULES, "llamafactory.cli", "llamafactory"):
             return [Word("llamafactory-cli", span), *rest[2:]]
+        if module == CLI_OF_TRAINERS or module.startswith(f"{CLI_OF_TRAINERS}.scripts."):
+            script = (
+                [Word(f"{module.replace('.', '/')}.py", span)] if module != CLI_OF_TRAINERS else [Word(module, span)]
+            )
+            return [*script, *rest[2:]]
         return rest[1:] if module in MODULES else []
     ours = rest and (PurePosixPath(rest[0].text).name in (*SCRIPTS, *CLI) or rest[0].text.endswith("deepspeed"))
-    return rest if ours else []
+    return rest if ours or (rest and (_trained_by(rest) or _verb([word.text for word in rest]))) else []
 
 
 def _launcher_flags(made: Started, words: list[Word]) -> list[Word]:

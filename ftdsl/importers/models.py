@@ -21,7 +21,9 @@ def model(draft: StageDraft) -> None:
     if not adapters and (made := draft.results.get(_normalized(str(base)))) is not None:
         draft.parents.append(made.stage)
         return
-    value: Any = draft.ask_for("model") if base is None else draft.paths.model(str(base), **options)
+    value: Any = (
+        draft.ask_for("model", "model_name_or_path") if base is None else draft.paths.model(str(base), **options)
+    )
     for adapter in adapters:
         folder = {"folder": draft.raw("adapter_folder")} if draft.given("adapter_folder") else {}
         value = Term("adapter", {"where": draft.paths.model(adapter), "base": value, **folder})
@@ -102,6 +104,6 @@ def _judge_base(draft: StageDraft) -> Any:
     (llamafactory/train/trainer_utils.py, create_reward_model)."""
     if draft.parents:
         return StageRef(draft.parents[0])
-    value: Any = draft.values.get("model") or draft.ask_for("model")
+    value: Any = draft.values.get("model") or draft.ask_for("model", "model_name_or_path")
     further = isinstance(value, Term) and value.name == "adapter" and not draft.blocks & {"lora", "oft"}
     return value.options["base"] if further else value

@@ -28,6 +28,12 @@ _TEXTS = frozenset(
 )
 """Parameters that are texts or paths in a recipe too: the variable is part of the text (`to = "out/{name}"`)."""
 
+_MODELS_AND_DATA: Mapping[str, tuple[str, str]] = {
+    "model_name_or_path": ("model", "model"), "dataset": ("data", "data"), "dataset_name": ("data", "data"),
+    "teacher_model_name_or_path": ("teacher", "model"),
+}  # fmt: skip
+"""Parameter -> the key that it decides alone, and the type of a parameter of the recipe for it."""
+
 STAND_INS: Mapping[str, str] = {
     "int": "2", "number": "1", "count": "1000", "share": "5%", "rate": "1e-4", "bool": "true", "time": "30min", "bytes": "1GB",
     "span": "1 epoch", "steps": "10 steps", "every": "10 steps", "text": '"x"', "path": '"x"', "model": 'hf("org/{name}")',
@@ -64,7 +70,7 @@ def parted(config: Config) -> tuple[Config, list[Setting]]:
             continue
         named = replace(setting, value=renamed(value))
         whole = _MARK.fullmatch(value) is not None
-        if name in _TEXTS or (name == "model_name_or_path" and not whole):
+        if name in _TEXTS or (name in _MODELS_AND_DATA and not whole):
             kept[name] = named
         else:
             named_only.append(named)
@@ -104,19 +110,20 @@ def ask(draft: StageDraft, name: str, kind: str, setting: Setting) -> None:
 
 def _typed(draft: StageDraft, parameter: str) -> tuple[str, str]:
     """The key that a parameter decides, and the type a `param` for it has; "" where none fits."""
-    if parameter in ("model_name_or_path", "dataset"):
-        return {"model_name_or_path": ("model", "model"), "dataset": ("data", "data")}[parameter]
-    status = catalog.parameter_status("llamafactory", parameter)
-    if status is None or not status.word:
+    if parameter in _MODELS_AND_DATA:
+        return _MODELS_AND_DATA[parameter]
+    status = catalog.parameter_status(draft.engine, parameter)
+    word = status.word if status else catalog.facts("words").get(draft.engine, {}).get(parameter, "")
+    if not word:
         return "", ""
     if parameter in _BY_NAME:
-        return status.word, _BY_NAME[parameter]
-    key = key_at(draft.kind, status.word)
+        return word, _BY_NAME[parameter]
+    key = key_at(draft.kind, word)
     kind = parse_type(key.type)
     if kind.name == "member" or key.catalog == "templates":
-        return status.word, "name"
+        return word, "name"
     names = [_AS.get(member.name, member.name) for member in (kind, *kind.options)]
-    return status.word, next((name for name in names if name in STAND_INS and name not in ("model", "data")), "")
+    return word, next((name for name in names if name in STAND_INS and name not in ("model", "data")), "")
 
 
 def launch(draft: StageDraft, names: tuple[str, ...], key: str, kind: str) -> bool:

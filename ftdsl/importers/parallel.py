@@ -39,7 +39,8 @@ def hardware(draft: StageDraft) -> None:
     else:
         draft.set("hardware.gpu", Term("auto"), "which GPU? the plan can do more when it knows: h100(80GB), rtx4090, …")
     count = processes or len(ids) or _at_least(draft)
-    if not outside.launch(draft, COUNT, "hardware.count", "int"):
+    all_processes = ("num_processes",) if nodes == 1 else ()  # accelerate counts those of all machines
+    if not outside.launch(draft, (*COUNT, *all_processes), "hardware.count", "int"):
         draft.set("hardware.count", count, "" if processes or ids else "as many as the engine sees: write how many")
     if not outside.launch(draft, NODES, "hardware.nodes", "int") and nodes != 1:
         draft.set("hardware.nodes", nodes)
@@ -199,7 +200,7 @@ def alone(draft: StageDraft) -> None:
 
 def _keys_alone(draft: StageDraft, document: Document) -> None:
     """Keys of a DeepSpeed file alone without a key of the language go into `deepspeed { }`, or are noted."""
-    for leaf in sharding.uncovered("deepspeed", document.data):
+    for leaf in sharding.uncovered("deepspeed", document.data, draft.engine):
         if leaf.path in _BATCH or leaf.path.endswith(("bf16.enabled", "fp16.enabled", "bfloat16.enabled")):
             continue
         if leaf.carry:
@@ -309,3 +310,17 @@ def _own_fsdp(draft: StageDraft) -> None:
     draft.set("parallel.strategy", Term("fsdp2" if version == 2 else "fsdp1"))
     if "offload" in flags:
         draft.set("parallel.offload", [Term("optimizer"), Term("params")])
+
+
+def mixed_precision(draft: StageDraft) -> None:
+    """`accelerate launch` decides where the engine's parameters do not (transformers/training_args.py)."""
+    mixed = draft.config.accelerate.get("mixed_precision") if draft.config.accelerate else None
+    if not draft.training or mixed not in ("bf16", "fp16"):
+        return
+    own = next((name for name in ("bf16", "fp16", "pure_bf16") if draft.config.on(name)), "")
+    if not own and not draft.given("bf16", "fp16", "pure_bf16"):
+        draft.set("precision", Term(mixed))
+        draft.reasons[mixed] = "set by `accelerate`"
+    elif own and mixed not in own and draft.config.accelerate is not None:
+        at = draft.config.accelerate.at("mixed_precision")
+        draft.notes.append(Note(at.word, f"`{mixed}` has no effect: `{own}` of the engine wins", at.key or at.span))

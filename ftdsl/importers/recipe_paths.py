@@ -85,4 +85,6 @@ class RecipePaths:
         """Hub names are `organisation/name`; a folder may look the same, so what is there counts, then what is known."""
         if text.startswith(("/", ".", "~", "$", OPEN)) or text.count("/") != 1 or self.files.exists(self.root / text):
             return True
-        return text.partition("/")[0] in LOCAL and not catalog.listed("llamafactory", text)
+        return text.partition("/")[0] in LOCAL and not any(
+            catalog.listed(engine, text) for engine in catalog.built_in_engines()
+        )

@@ -11,12 +11,14 @@ from ftdsl.importers import tools
 from ftdsl.importers.bash_words import OPEN
 
 Kind: TypeAlias = Literal[
-    "llamafactory", "llamafactory-v1", "deepspeed", "accelerate", "dataset_info", "tokens", "command", "other", "wandb", "batch",
+    "llamafactory", "trl",
+    "llamafactory-v1", "deepspeed", "accelerate", "dataset_info", "tokens", "command", "other", "wandb", "batch",
     "powershell", "python", "notebook", "recipe", "unknown"
 ]  # fmt: skip
 
 ENGINE = "llamafactory"
-"""The engine whose own configurations are read."""
+"""The engine whose configurations can be upgraded, and completed in an editor."""
+TRL = "trl"
 
 _DEEPSPEED = ("zero_optimization", "train_batch_size", "train_micro_batch_size_per_gpu", "gradient_clipping", "bf16", "fp16",
               "zero_allow_untested_optimizer", "bfloat16", "optimizer", "scheduler", "wall_clock_breakdown",
@@ -46,6 +48,8 @@ HELPS: Mapping[str, str] = {
     "notebook": "give `ftc` the YAML it trains with, or the command line",
 }
 _DESCRIBED: Mapping[str, str] = {
+    "llamafactory": "a LLaMA-Factory configuration",
+    "trl": "a TRL configuration",
     "llamafactory-v1": "a file of LLaMA-Factory's v1 trainer",
     "deepspeed": "a DeepSpeed configuration",
     "accelerate": "an accelerate configuration",
@@ -100,8 +104,8 @@ def document(data: Any) -> Kind:
         best = "llamafactory"
     if best == "llamafactory" and keys & tools._OURS:
         return "llamafactory"
-    if (best not in ("deepspeed", "accelerate") or not scores[best]) and tools.of_document(data):
-        return "other"
+    if (best not in ("deepspeed", "accelerate") or not scores[best]) and (tool := tools.of_document(data)):
+        return "trl" if tool == TRL else "other"
     if best == "llamafactory" and "model_name_or_path" not in keys and v0 < max(2, len(keys) / 2):
         return "unknown"
     if scores[best]:

@@ -40,7 +40,7 @@ class Leaf:
     carry: bool = False
 
 
-def leaves(block: str, theirs: Mapping[str, Any], ours: Document) -> Iterator[Leaf]:
+def leaves(block: str, theirs: Mapping[str, Any], ours: Document, engine: str) -> Iterator[Leaf]:
     """Every key in which a file and the compiled one differ."""
     given = dict(_flat(theirs, block))
     made = dict(_flat(ours.data, block))
@@ -50,17 +50,17 @@ def leaves(block: str, theirs: Mapping[str, Any], ours: Document) -> Iterator[Le
             continue
         left, right = _value(block, path, given), _value(block, path, made)
         if left != right:
-            yield _leaf(block, path, given, left, right, why)
+            yield _leaf(engine, block, path, given, left, right, why)
 
 
-def uncovered(block: str, theirs: Mapping[str, Any]) -> Iterator[Leaf]:
+def uncovered(block: str, theirs: Mapping[str, Any], engine: str) -> Iterator[Leaf]:
     """Every key of a file whose value is neither the tool's default, nor `auto`, nor covered by a key of the language."""
     given = dict(_flat(theirs, block))
     for path, value in given.items():
         if path.startswith("_") or (value == "auto" and not path.startswith(_FILLED)):
             continue
         usual = catalog.passthrough_schema(block).get(path, {}).get("default", "")
-        if value == usual or catalog.passthrough_key("llamafactory", block, path):
+        if value == usual or catalog.passthrough_key(engine, block, path):
             continue
         if path.startswith("zero_optimization.offload_") and path.endswith((".device", ".pin_memory")):
             continue
@@ -70,7 +70,9 @@ def uncovered(block: str, theirs: Mapping[str, Any]) -> Iterator[Leaf]:
         yield Leaf(block, path, value, None, "" if known else f"{block} has no such key", carry=known)
 
 
-def _leaf(block: str, path: str, given: Mapping[str, Any], left: Any, right: Any, why: Mapping[str, str]) -> Leaf:
+def _leaf(
+    engine: str, block: str, path: str, given: Mapping[str, Any], left: Any, right: Any, why: Mapping[str, str]
+) -> Leaf:
     if (
         derived := next((text for key, text in _DERIVED.items() if path == key or path.startswith(f"{key}.")), None)
     ) is not None:
@@ -84,7 +86,7 @@ def _leaf(block: str, path: str, given: Mapping[str, Any], left: Any, right: Any
         given[path], Mapping
     ):
         return Leaf(block, path, left, right, f"{block} has a table there")
-    word = catalog.passthrough_key("llamafactory", block, path)
+    word = catalog.passthrough_key(engine, block, path)
     return Leaf(block, path, given[path], right, f"set `{word}`" if word else "", carry=word is None)
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from itertools import chain, count
 from typing import Any
 
 from ftdsl import catalog
 from ftdsl.credentials import secret_in
 from ftdsl.engines.shared.overlay import entries
-from ftdsl.importers import datasets, from_overlay, inverse, models, outside, parallel, unknown
-from ftdsl.importers.draft import HOLES, Note, StageDraft
+from ftdsl.importers import dialects, from_overlay, outside, parallel, unknown
+from ftdsl.importers.draft import Note, StageDraft
 from ftdsl.importers.recipe_paths import RecipePaths
 from ftdsl.importers.values import meaning
 from ftdsl.importers.write import SHARED, why_not
@@ -21,45 +21,10 @@ from ftdsl.lint.config import Config, Setting
 from ftdsl.recipe import settings
 from ftdsl.record import replace
 
-STAGES = {"pt": "pretrain", "sft": "sft", "rm": "reward", "dpo": "dpo", "kto": "kto", "ppo": "ppo"}
-
-Inverse = Callable[[StageDraft], None]
-INVERSE: Mapping[str, Inverse] = {
-    "model": models.model, "reference": models.reference, "reward": models.reward,
-    "dataset": datasets.dataset, "mix": inverse.nothing, "eval_data": datasets.eval_data, "calibrate": datasets.calibrate,
-    "format": inverse.nothing, "duration": inverse.duration, "packing": inverse.packing, "tokenize": inverse.tokenize,
-    "upcast": inverse.upcast, "compile": inverse.compile, "trainable": inverse.trainable, "checkpointing": inverse.checkpointing,
-    "layers": inverse.layers, "oft_rank": inverse.oft_rank, "oft_targets": inverse.oft_targets, "special": inverse.special,
-    "token_init": inverse.token_init, "betas": inverse.betas, "schedule": inverse.schedule, "warmup": inverse.warmup,
-    "save_every": inverse.save_every,
-    "keep": inverse.keep, "best_by": inverse.best_by, "eval_every": inverse.eval_every, "metrics": inverse.metrics,
-    "track_to": inverse.track_to, "track_project": inverse.track_project, "track_name": inverse.track_name,
-    "log_every": inverse.log_every, "logging_dir": inverse.logging_dir, "guard": inverse.guard, "ramp": inverse.nothing,
-    "temperature": inverse.temperature, "beams": inverse.beams, "resume": inverse.resume, "push": inverse.push,
-    "export_device": inverse.export_device, "strategy": parallel.strategy, "use_cpu": inverse.nothing,
-    "count": parallel.hardware, "nodes": inverse.nothing, "launcher": parallel.launcher, "rendezvous": parallel.rendezvous,
-    "eval_stage": inverse.eval_stage, "run_name": inverse.nothing,
-}  # fmt: skip
-"""The inverse of every lowering by its name, in the order in which keys are claimed."""
-
 
 def kinds(config: Config) -> tuple[str, ...]:
-    """The kinds of stages in one invocation: training may be followed by prediction; a chat is none."""
-    if config.kind == "export":
-        return ("quantize",) if config.has("export_quantization_bit") else ("merge",)
-    if config.kind == "chat":
-        return ()
-    scores = ("eval",) if config.on("do_predict") or (config.on("do_eval") and not config.on("do_train")) else ()
-    if not config.on("do_train") and scores:
-        return scores
-    stage = "dpo" if config.stage in unknown.ALGORITHMS else config.stage
-    return (STAGES.get(stage, "sft"), *scores)
-
-
-def no_stage(config: Config) -> str:
-    """The stage an invocation names and the engine does not have; "" if it has it."""
-    known = config.stage in STAGES or config.stage in unknown.ALGORITHMS
-    return "" if config.kind != "train" or known else config.stage
+    """The kinds of stages in one invocation."""
+    return dialects.of(config.engine).kinds(config)
 
 
 def draft_of(
@@ -72,20 +37,11 @@ def draft_of(
 ) -> StageDraft:
     """The draft of one stage. `carried`: keys of the tools' own blocks to set too (`deepspeed.aio.…`); `after`: the
     training stage of the same invocation, whose result is scored."""
+    dialect = dialects.of(config.engine)
     config, open_settings = outside.parted(config)
-    otherwise = list(unknown.other_values(config))
-    loss = unknown.ALGORITHMS.get(config.stage)
-    stage = config.at("stage") if config.is_explicit("stage") else None
-    config, wrong = unknown.fitting(unknown.renamed(config))
-    draft = StageDraft(config, kind, paths, results)
-    for setting, value in otherwise:
-        text = f"LLaMA-Factory has no `{setting.value}`; taken as `{value}`"
-        draft.notes.append(Note(setting.word, text, setting.span, carried=True))
-        draft.reasons[setting.name] = text
-    if loss and stage is not None:
-        text = f"no stage, a loss of `dpo`: taken as `stage: dpo` and `pref_loss: {loss}`"
-        draft.notes.append(Note(stage.word, text, stage.span, carried=True))
-        draft.reasons |= {"stage": text, "pref_loss": text}
+    named = dialect.named(config)
+    config, wrong = unknown.fitting(named.config)
+    draft = StageDraft(config, kind, paths, results, notes=list(named.notes), reasons=dict(named.reasons))
     for setting in wrong:
         text = f"`{setting.text}` is not something it can be"
         draft.notes.append(Note(setting.word, text, setting.key or setting.span))
@@ -95,10 +51,8 @@ def draft_of(
         draft.reasons |= dict.fromkeys(
             ("model_name_or_path", "adapter_name_or_path"), f"`{after}` makes what is scored"
         )
-    _method(draft)
-    unknown.recipe_keys_first(draft)
-    _precision(draft)
-    for rule in dict.fromkeys(INVERSE.values()):
+    dialect.begin(draft)
+    for rule in dialect.rules:
         rule(draft)
     from_overlay.tables(draft)
     parallel.silent(draft)
@@ -110,8 +64,8 @@ def draft_of(
     outside.add_parameters(draft, open_settings)
     outside.variables(draft, LAUNCHER)
     _writable(draft, kind)
-    _holes(draft)
-    _silent(draft)
+    _holes(draft, dialect.holes)
+    dialect.end(draft)
     if after:  # what its training stage carries, or names, is not lost here
         parameters_set = {setting.word for setting in draft.config.settings.values()}
         draft.notes = [note for note in draft.notes if note.word not in parameters_set]
@@ -120,19 +74,19 @@ def draft_of(
 
 def shared(config: Config, paths: RecipePaths) -> StageDraft:
     """Words of an invocation that is no stage (a chat), or of DeepSpeed and accelerate files alone."""
+    dialect = dialects.of(config.engine)
     config, _ = outside.parted(config)
-    config, _ = unknown.fitting(unknown.renamed(config))
+    config, _ = unknown.fitting(dialect.named(config).config)
     draft = StageDraft(config, "eval" if config.settings else "sft", paths, {})
     if config.settings:
-        models.model(draft)
-        from_overlay.tables(draft)
+        dialect.shared(draft)
         unknown.name_them(draft)
         from_overlay.rest(draft)
         draft.values = {
             key: value for key, value in draft.values.items() if find("file", tuple(key.split("."))) is not None
         }
     else:
-        _precision(draft)
+        parallel.mixed_precision(draft)
         parallel.alone(draft)
     _writable(draft, SHARED)
     return draft
@@ -169,7 +123,7 @@ def _writable(draft: StageDraft, kind: str) -> None:
         if why := _secret(name, value):
             del draft.passed[name]
             draft.note(name, f"{why}: its value is not copied")
-        elif why := why_not(kind, f"llamafactory.{name}", value):
+        elif why := why_not(kind, f"{draft.engine}.{name}", value):
             del draft.passed[name]
             draft.note(name, f"`{_short(value)}` cannot be written: {why}")
 
@@ -210,7 +164,7 @@ def _secrets_in(name: str, value: Any) -> Iterator[str]:
 def _parameter(draft: StageDraft, key: str) -> str:
     """The parameter a key comes from, if the overlay has it; else the key's own name."""
     parameters = next(
-        (catalog.parameters_of(entry) for known, entry in entries("llamafactory", draft.kind) if known == key), ()
+        (catalog.parameters_of(entry) for known, entry in entries(draft.engine, draft.kind) if known == key), ()
     )
     return next((name for name in parameters if draft.given(name)), key.partition(".")[2] or key)
 
@@ -220,61 +174,14 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _method(draft: StageDraft) -> None:
-    """`finetuning_type` opens a method block; an adapter that is trained further opens none."""
-    for name in ("stage", "do_train", "do_eval", "do_predict", "finetuning_type", "create_new_adapter"):
-        draft.used.add(name)
-    if draft.training:
-        method = str(draft.config.value("finetuning_type"))
-        further = draft.config.has("adapter_name_or_path") and not draft.config.on("create_new_adapter")
-        known = catalog.engine_schema("llamafactory")["finetuning_type"].get("choices") or ()
-        if known and method not in known:
-            draft.note(
-                "finetuning_type",
-                f"`{method}` is no method of LLaMA-Factory ({', '.join(known)}): write the block of one",
-            )
-        elif not (further and method == "lora"):
-            draft.blocks.add(method)
-    if draft.config.has("quantization_bit") and draft.kind != "quantize":
-        draft.blocks.add("quantize")
-
-
-def _precision(draft: StageDraft) -> None:
-    """`accelerate launch` decides where the engine's parameters do not (transformers/training_args.py)."""
-    mixed = draft.config.accelerate.get("mixed_precision") if draft.config.accelerate else None
-    if not draft.training or mixed not in ("bf16", "fp16"):
-        return
-    own = next((name for name in ("bf16", "fp16", "pure_bf16") if draft.config.on(name)), "")
-    if not own and not draft.given("bf16", "fp16", "pure_bf16"):
-        draft.set("precision", Term(mixed))
-        draft.reasons[mixed] = "set by `accelerate`"
-    elif own and mixed not in own and draft.config.accelerate is not None:
-        at = draft.config.accelerate.at("mixed_precision")
-        draft.notes.append(Note(at.word, f"`{mixed}` has no effect: `{own}` of the engine wins", at.key or at.span))
-
-
-def _silent(draft: StageDraft) -> None:
-    """What the engine requires and a recipe derives."""
-    if draft.training and not draft.given("do_train"):
-        draft.notes.append(
-            Note("do_train", "is missing, and the engine would do nothing: taken as training", carried=True)
-        )
-    if not draft.given("template"):
-        draft.reasons["template"] = "a recipe takes the template of the model's family"
-    if draft.kind == "eval" and draft.config.on("do_train"):
-        draft.reasons["dataset"] = "an `eval` stage answers `eval_dataset`"
-    if not draft.given("output_dir"):
-        draft.reasons["output_dir"] = "a recipe's results are in its run folder"
-
-
-def _holes(draft: StageDraft) -> None:
+def _holes(draft: StageDraft, parameters: Mapping[str, str]) -> None:
     """What an engine cannot do without and nothing names is asked for: a `param` without a value."""
-    for key in HOLES:
+    for key, parameter in parameters.items():
         if key in draft.values or (key == "model" and draft.parents) or not draft.may_have(key):
             continue
         if key == "data" and not draft.training:
             continue
-        asked = draft.ask_for(key)
+        asked = draft.ask_for(key, parameter)
         draft.values[key] = asked if key == "model" else [asked]
 
 

@@ -1,4 +1,4 @@
-"""Other tools by name: whose command, script or configuration something is, where it is not LLaMA-Factory's."""
+"""Other tools by name: whose command, script or configuration something is, where it is no engine's whose files are read."""
 
 from __future__ import annotations
 
@@ -8,8 +8,17 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ftdsl import catalog
+from ftdsl.engines.llamafactory.abilities import NAME
+from ftdsl.engines.trl.abilities import TITLE as TRL
 
-SENTENCE = "this {what} is for {title}; ftc reads LLaMA-Factory only"
+SENTENCE = "this {what} is for {title}; ftc reads LLaMA-Factory's and TRL's"
+
+
+def sentence(what: str, title: str) -> str:
+    """A sentence on a command or a configuration of a tool whose files are not read, or that trains nothing."""
+    if title == TRL:
+        return f"this {what} of {title} trains nothing that a recipe has a stage for"
+    return SENTENCE.format(what=what, title=title)
 
 
 def of_command(words: Sequence[str]) -> str:
@@ -34,26 +43,29 @@ def _script(path: str, entry: Mapping[str, Any]) -> bool:
 
 
 def of_document(data: Mapping[str, Any]) -> str:
-    """The title of the tool whose configuration this is; "" where LLaMA-Factory's own keys are as many."""
+    """The name of the tool whose configuration this is; "" where LLaMA-Factory's own keys are as many."""
     keys = {str(key) for key in data}
-    best, title = 0, ""
-    for entry in catalog.tools().values():
+    best, name = 0, ""
+    for tool, entry in catalog.tools().items():
         count = len(keys & set(entry.get("keys", ()))) + 3 * len(keys & set(entry.get("sure", ())))
         if count > best:
-            best, title = count, str(entry["title"])
+            best, name = count, tool
     if best < 2 or keys & _OURS or (best < 3 and sum(_is_ours(key) for key in keys) > 4 * best):
         return ""
-    return title
+    return name
 
 
-_OURS = frozenset(
-    ("stage", "finetuning_type", "template", "cutoff_len", "dataset_dir", "do_train", "export_dir", "lora_target")
-)
+def title(name: str) -> str:
+    """What a tool is called; "" for none."""
+    return str(catalog.tools()[name]["title"]) if name else ""
+
+
+_OURS = frozenset(("stage", "finetuning_type", "template", "cutoff_len", "dataset_dir", "export_dir", "lora_target"))
 """Keys that only LLaMA-Factory has."""
 
 
 def _is_ours(key: str) -> bool:
-    return catalog.parameter_status("llamafactory", key) is not None
+    return catalog.parameter_status(NAME, key) is not None
 
 
 def of_python(text: str) -> str:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from ftdsl import catalog
-from ftdsl.catalog import foreign
 from ftdsl.catalog.changes import Change, replacement
 from ftdsl.diagnostics.suggest import closest
+from ftdsl.engines import registry
 from ftdsl.importers.draft import StageDraft
 from ftdsl.importers.values import whole
 from ftdsl.importers.write import key_at
@@ -26,44 +25,31 @@ from ftdsl.record import replace
 
 def renamed(config: Config) -> Config:
     """Parameters under a wrong name, put under the right one where that is not given too."""
-    settings = {name: _known_value(name, setting) for name, setting in config.settings.items()}
-    if (loss := ALGORITHMS.get(str(config.value("stage")))) is not None:
-        at = settings["stage"]
-        settings["stage"] = replace(at, value="dpo")
-        settings.setdefault("pref_loss", Setting("pref_loss", loss, at.word, at.span, at.key))
+    settings = dict(config.settings)
     for name, setting in config.settings.items():
-        if catalog.parameter_status(config.engine, name):
+        if is_parameter(config, name):
             continue
-        for target, value in meant(name, setting.value).items():
+        for target, value in meant(config.engine, name, setting.value).items():
             if target not in settings and "." not in target:
                 settings[target] = Setting(target, value, setting.word, setting.span, setting.key)
     return replace(config, settings=settings)
 
 
-ALGORITHMS = {"orpo": "orpo", "simpo": "simpo"}
-"""Names of preference losses that people write as a stage -> `pref_loss` of `stage: dpo`."""
+def is_parameter(config: Config, name: str) -> bool:
+    """Whether the engine has a parameter of that name; a trainer has only its own."""
+    return name in config.schema if config.trainer else catalog.parameter_status(config.engine, name) is not None
 
 
-def _known_value(name: str, setting: Setting) -> Setting:
-    """The setting with the engine's name of a value that is known under another one (`template: qwen2`)."""
-    if name in ("stage", "finetuning_type", "export_device") or not isinstance(setting.value, str | bool):
-        return setting
-    value = foreign.value_of(name, str(setting.value))
-    return replace(setting, value=value) if value else setting
-
-
-def other_values(config: Config) -> Iterator[tuple[Setting, Any]]:
-    """Settings that `renamed` gives another value, with that value."""
-    for name, setting in config.settings.items():
-        taken = _known_value(name, setting)
-        if taken is not setting:
-            yield setting, taken.value
+def title(engine: str) -> str:
+    """`LLaMA-Factory`."""
+    found = registry.get(engine)
+    return found.title if found else engine
 
 
 def fitting(config: Config) -> tuple[Config, list[Setting]]:
     """Parameters with values of their type (`"1e-4"` becomes a number), and those whose values no parameter of that type
     can have."""
-    schema = catalog.engine_schema(config.engine)
+    schema = config.schema
     settings: dict[str, Setting] = {}
     wrong: list[Setting] = []
     for name, setting in config.settings.items():
@@ -100,17 +86,17 @@ def _typed(value: Any, kind: str) -> Any:
 _SWITCHES = {"true": True, "yes": True, "false": False, "no": False}
 
 
-def meant(name: str, value: Any) -> dict[str, Any]:
+def meant(engine: str, name: str, value: Any) -> dict[str, Any]:
     """What a wrong name with a value should have been, as far as that is parameters."""
-    other = catalog.misnamed().get(name)
+    other = catalog.misnamed(engine).get(name)
     if other is not None:
         return {other["parameter"]: other.get("value", value)} if "parameter" in other else {}
-    change = _change(name)
+    change = _change(engine, name)
     return (change.becomes(value) or {}) if change else {}
 
 
-def _change(name: str) -> Change | None:
-    return replacement("transformers", name) or replacement("llamafactory", name)
+def _change(engine: str, name: str) -> Change | None:
+    return replacement("transformers", name) or replacement(engine, name)
 
 
 def _old(draft: StageDraft, name: str, change: Change) -> None:
@@ -128,8 +114,8 @@ def _old(draft: StageDraft, name: str, change: Change) -> None:
 def recipe_keys_first(draft: StageDraft) -> None:
     """Names that only a key of the recipe can express (`--deepspeed_stage 3`)."""
     for name in draft.config.settings:
-        other = catalog.misnamed().get(name, {})
-        if "word" in other and catalog.parameter_status("llamafactory", name) is None:
+        other = catalog.misnamed(draft.engine).get(name, {})
+        if "word" in other and name not in draft.config.schema:
             value = _text_of(draft, name)
             kind = parse_type(key_at(draft.kind, other["word"]).type).name
             if other["word"] == "track.project":
@@ -142,32 +128,30 @@ def recipe_keys_first(draft: StageDraft) -> None:
 
 
 def _text_of(draft: StageDraft, name: str) -> str:
-    text: str = catalog.misnamed()[name]["value"]
+    text: str = catalog.misnamed(draft.engine)[name]["value"]
     return text.replace("{value}", str(draft.raw(name)))
 
 
 def name_them(draft: StageDraft) -> None:
     """A note on each name the engine does not have."""
     for name in draft.config.settings:
-        if catalog.parameter_status("llamafactory", name) is None and (
-            name not in draft.used or name in catalog.misnamed()
-        ):
+        if not is_parameter(draft.config, name) and (name not in draft.used or name in catalog.misnamed(draft.engine)):
             _name(draft, name)
 
 
 def _name(draft: StageDraft, name: str) -> None:
     flag = "--" if draft.config.form == "command" else ""
-    other = catalog.misnamed().get(name)
+    other = catalog.misnamed(draft.engine).get(name)
     strategy = draft.values.get("parallel.strategy")
     if isinstance(strategy, Term) and strategy.name == "megatron" and name in catalog.passthrough_schema("megatron"):
         draft.used.add(name)
         draft.values[f"megatron.{name}"] = draft.raw(name)
-    elif other is None and (change := _change(name)) is not None:
+    elif other is None and (change := _change(draft.engine, name)) is not None:
         _old(draft, name, change)
     elif other is None:
-        guess = closest(name, list(catalog.engine_schema("llamafactory")))
+        guess = closest(name, list(draft.config.schema))
         hint = f"; `{flag}{guess}` is the nearest" if guess else ""
-        draft.note(name, f"LLaMA-Factory has no such parameter{hint}")
+        draft.note(name, f"{title(draft.engine)} has no such parameter{hint}")
     elif "word" in other:
         draft.reasons["deepspeed"] = f"set by `{name}`"
         draft.note(name, f"{other['why']}; taken as `{other['word']} = {_text_of(draft, name)}`", carried=True)

@@ -111,17 +111,17 @@ def compare(config: Config, kind: str, job: Job, paths: RecipePaths, excused: Ma
     """The differences for one stage. `excused`: parameters whose loss the import has noted, with the reason."""
     theirs = normal(_their_side(config, paths))
     ours = normal(_our_side(job))
-    return [*_differences(theirs, ours, excused, config, kind), *_files(config, job)]
+    return [*_differences(theirs, ours, excused, config, kind), *files(config, job)]
 
 
-def _files(config: Config, job: Job) -> Iterator[Difference]:
+def files(config: Config, job: Job) -> Iterator[Difference]:
     """DeepSpeed and accelerate files against the compiled ones."""
     for block, document in (("deepspeed", config.deepspeed), ("accelerate", config.accelerate)):
         name = sharding.FILES[block]
         ours = next((written for written in job.documents if PurePosixPath(written.path).name == name), None)
         if document is None or ours is None:
             continue
-        for leaf in sharding.leaves(block, document.data, ours):
+        for leaf in sharding.leaves(block, document.data, ours, config.engine):
             why = secret_in(leaf.path.rpartition(".")[2], leaf.theirs)
             carry = (block, leaf.path) if leaf.carry and not why else ("", "")
             theirs = "a secret" if why else leaf.theirs
@@ -197,9 +197,14 @@ def _our_side(job: Job) -> Side:
             entry["file_name"] = posixpath.normpath(entry["file_name"].removeprefix("../").removeprefix("inputs/"))
         return entry
 
+    return Side(params, _own, _own, info, *sharded(documents))
+
+
+def sharded(documents: Mapping[str, Any]) -> tuple[bool, int | None]:
+    """Whether DeepSpeed shards, and the version of FSDP (None without), by the documents of a job by their names."""
     accelerate = documents.get(sharding.FILES["accelerate"], {}).get("fsdp_config", {})
     version = 2 if str(accelerate.get("fsdp_version")) == "2" else 1 if accelerate else None
-    return Side(params, _own, _own, info, sharding.FILES["deepspeed"] in documents, version)
+    return sharding.FILES["deepspeed"] in documents, version
 
 
 def _own(path: str) -> str:
@@ -216,33 +221,38 @@ def normal(side: Side) -> dict[str, Any]:
     filled = Config({name: Setting(name, value, name) for name, value in params.items()}, None, "llamafactory")
     names = {*catalog.engine_schema("llamafactory"), *params} - catalog.misnamed().keys()
     normalized = {name: _normal_value(name, filled.value(name), side) for name in names if name not in _FOLDED}
-    normalized |= {"warmup": _warmup(filled), "deepspeed": side.deepspeed, "fsdp": side.fsdp}
+    normalized |= {"warmup": warmup(filled), "deepspeed": side.deepspeed, "fsdp": side.fsdp}
     normalized |= {name: [_entry(side, item) for item in filled.items(name)] for name in _DATA}
     normalized |= {name: None for name, size in normalized.items() if name.endswith("_parallel_size") and size == 1}
     normalized["preprocessing_num_workers"] = float(filled.value("preprocessing_num_workers") or 1)
-    normalized["optim"] = params.get("optim", FUSED)
     if not filled.value("lora_alpha") and filled.value("finetuning_type") == "lora":
         normalized["lora_alpha"] = 2 * filled.value("lora_rank")
-    if filled.value("eval_strategy") == "steps" and not filled.value("eval_steps"):
-        normalized["eval_steps"] = filled.value("logging_steps")
-    scores = filled.on("do_predict") or filled.on("do_eval")
-    if (filled.on("do_train") or not scores) and str(filled.value("eval_strategy")) == "no":
-        normalized |= {"eval_steps": None, "per_device_eval_batch_size": None}
-    if filled.on("load_best_model_at_end"):  # transformers/training_args.py, __post_init__
-        metric = str(filled.value("metric_for_best_model") or "loss").removeprefix("eval_")
-        greater = filled.value("greater_is_better")
-        normalized |= {"metric_for_best_model": metric,
-                  "greater_is_better": not metric.endswith("loss") if greater is None else greater}  # fmt: skip
-    else:
-        normalized |= {"metric_for_best_model": None, "greater_is_better": None}
     if filled.value("do_sample") is False:  # nothing is drawn
         normalized |= dict.fromkeys(("temperature", "top_p", "top_k"))
-    for what in ("save", "eval", "logging"):
-        if str(filled.value(f"{what}_strategy")) != "steps":
-            normalized[f"{what}_steps"] = None
-    if (filled.number("max_steps") or 0) > 0:
-        normalized["num_train_epochs"] = None
+    scores = filled.on("do_predict") or filled.on("do_eval")
+    normalized |= of_trainer(filled, only_scores=scores and not filled.on("do_train"))
     return {name: value for name, value in normalized.items() if value not in (None, [], "", False)}
+
+
+def of_trainer(filled: Config, *, only_scores: bool = False) -> dict[str, Any]:
+    """Parameters of transformers' Trainer that others decide (transformers/training_args.py, __post_init__)."""
+    found: dict[str, Any] = {"optim": filled.value("optim") if filled.has("optim") else FUSED}
+    if filled.value("eval_strategy") == "steps" and not filled.value("eval_steps"):
+        found["eval_steps"] = filled.value("logging_steps")
+    if not only_scores and str(filled.value("eval_strategy")) == "no":
+        found |= {"eval_steps": None, "per_device_eval_batch_size": None}
+    if filled.on("load_best_model_at_end"):
+        metric = str(filled.value("metric_for_best_model") or "loss").removeprefix("eval_")
+        greater = filled.value("greater_is_better")
+        greater = not metric.endswith("loss") if greater is None else greater
+        found |= {"metric_for_best_model": metric, "greater_is_better": greater}
+    else:
+        found |= {"metric_for_best_model": None, "greater_is_better": None}
+    found |= {f"{what}_steps": None for what in ("save", "eval", "logging")
+              if str(filled.value(f"{what}_strategy")) != "steps"}  # fmt: skip
+    if (filled.number("max_steps") or 0) > 0:
+        found["num_train_epochs"] = None
+    return found
 
 
 def _normal_value(name: str, given: Any, side: Side) -> Any:
@@ -254,16 +264,17 @@ def _normal_value(name: str, given: Any, side: Side) -> Any:
     if name in _PATHS and isinstance(given, str):
         path = side.path if name not in _HUBS else side.model
         return ",".join(str(PurePosixPath(path(part.strip()))) for part in given.split(","))
+    return plain_value(name, given)
+
+
+def plain_value(name: str, given: Any) -> Any:
+    """A value in one spelling: numbers as floats, switches as they are."""
     if name == "include_num_input_tokens_seen":
         return str(given).lower() not in ("no", "false")
-    if isinstance(given, bool) or given is None:
-        return given
-    if isinstance(given, int | float):
-        return float(given)
-    return given
+    return float(given) if isinstance(given, int | float) and not isinstance(given, bool) else given
 
 
-def _warmup(config: Config) -> Any:
+def warmup(config: Config) -> Any:
     ratio = config.number("warmup_ratio")
     return config.number("warmup_steps") if ratio is None else ratio
 

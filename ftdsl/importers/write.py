@@ -13,10 +13,12 @@ from ftdsl.importers.values import ANY, expression
 from ftdsl.language import tree
 from ftdsl.language.printing import NOWHERE, WIDTH, Margin, UnwritableError, bind, block, param, recipe_text, ref, text
 from ftdsl.language.resolve.keys import find
+from ftdsl.language.values import Term
 from ftdsl.recipe.settings import METHODS
 from ftdsl.record import mutable, replace
 
 _FIRST = (
+    "engine",
     "model",
     "reward",
     "template",
@@ -39,8 +41,9 @@ _SHARED = ("hardware", "launch", "env")
 
 @mutable
 class Text:
-    """A stage to be written: its head (`dpo prefs from sft`), its keys, blocks to open even when empty, remarks."""
+    """A stage to be written: its engine, its head (`dpo prefs from sft`), its keys, blocks to open even when empty, remarks."""
 
+    engine: str
     kind: str
     name: str
     parents: Sequence[str]
@@ -74,7 +77,10 @@ def recipe(head: Sequence[str], name: str, stages: Sequence[Text], holes: Mappin
     """
     page = _Page(head=list(head))
     page.put(bind(["name"], text(name)))
-    page.put(bind(["engine"], ref("llamafactory")))
+    page.put(bind(["engine"], ref(stages[0].engine)))
+    for stage in stages[1:]:
+        if stage.engine != stages[0].engine:
+            stage.values = {"engine": Term(stage.engine), **stage.values}
     for at, (hole, kind) in enumerate(holes.items()):
         page.put(param(hole, kind), apart=not at, behind=f"{_question(hole)}: write it here, or -p {hole}=…")
     for shared in _SHARED:
@@ -133,8 +139,8 @@ def _body(page: _Page, stage: Text) -> list[tree.Item]:
     if blocks:
         page.about(blocks[0], apart=True)
     if stage.passed:
-        inner = {f"llamafactory.{name}": value for name, value in stage.passed.items()}
-        blocks.append(_block(page, "llamafactory", inner, stage.remarks, stage.kind))
+        inner = {f"{stage.engine}.{name}": value for name, value in stage.passed.items()}
+        blocks.append(_block(page, stage.engine, inner, stage.remarks, stage.kind))
         page.about(blocks[-1], apart=True)
     return [*items, *blocks]
 

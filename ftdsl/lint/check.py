@@ -6,7 +6,7 @@ from importlib import import_module
 
 from ftdsl.diagnostics import Diagnostic, Sink
 from ftdsl.lint.config import Config, UnknownError
-from ftdsl.lint.rule import RULES, Check, Finding
+from ftdsl.lint.rule import RULES, Check, Finding, is_about
 from ftdsl.record import replace
 from ftdsl.source import Span
 
@@ -33,6 +33,8 @@ FAMILIES = (
     "losses",
     "hand_offs",
     "inference",
+    "trl_groups",
+    "trl_trainers",
     "environment",
 )
 """Modules of ftdsl.lint.families in their order; the other families skip parameters that `values` rejects."""
@@ -59,6 +61,8 @@ def overridable() -> frozenset[str]:
 def check(config: Config, sink: Sink) -> None:
     """Add the findings of all rules. Rules skip values that an earlier rule rejected: one cause, one message."""
     for code, rule in load().items():
+        if not is_about(code, config.engine):
+            continue
         try:
             findings = list(rule(config))
         except UnknownError:

@@ -12,6 +12,7 @@ from dataclasses import field
 from typing import Any, Literal, TypeAlias
 
 from ftdsl import catalog
+from ftdsl.catalog.trainers import trainer_schema
 from ftdsl.recipe.rows import Look
 from ftdsl.record import frozen
 from ftdsl.source import Span
@@ -163,8 +164,12 @@ class Config:
     to a new run folder;
     installed: distributions of the engine's environment, None if unknown;
     adapter_bases: path of a local adapter -> the base model in its adapter_config.json;
+    adapters_of_parameters: local adapters on fused experts (`target_parameters` in their adapter_config.json);
+    reward_form: what the local folder of a reward model holds: `classifier`, `value head`, "" if unknown;
     adapters_below: path of an adapter -> the adapters it was trained on top of, if known;
-    architecture: transformers' model_type of the model, "" if unknown; layers: their number, 0 if unknown.
+    architecture: transformers' model_type of the model, "" if unknown; layers: their number, 0 if unknown; window: the positions
+    that it knows, 0 if unknown;
+    trainer: the verb of the engine's command line that it is for (`dpo`), "" for an engine without such verbs.
     """
 
     settings: Mapping[str, Setting]
@@ -185,8 +190,12 @@ class Config:
     installed: frozenset[str] | None = None
     adapter_bases: Mapping[str, str] = field(default_factory=dict)
     adapters_below: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    adapters_of_parameters: frozenset[str] = frozenset()
+    reward_form: str = ""
     architecture: str = ""
     layers: int = 0
+    window: int = 0
+    trainer: str = ""
 
     def has(self, name: str) -> bool:
         """Whether it is set: by the author, the language or the plan. `null` counts as not set."""
@@ -204,14 +213,17 @@ class Config:
         setting = self.settings.get(name)
         if setting is not None and setting.value is not None:
             return setting.value
+        if name == "bf16" and self.trainer:  # trl/trainer/base_config.py: on unless fp16 is
+            return not self.on("fp16")
         return self.schema.get(name, {}).get("default")
 
     @property
     def schema(self) -> Mapping[str, catalog.Fact]:
         """The parameters of the engine in the versions in force."""
-        return catalog.engine_schema(
-            self.engine, self.versions.get(self.engine, ""), self.versions.get("transformers", "")
-        )
+        versions = (self.versions.get(self.engine, ""), self.versions.get("transformers", ""))
+        if self.trainer:
+            return trainer_schema(self.engine, self.trainer, *versions)
+        return catalog.engine_schema(self.engine, *versions)
 
     def on(self, name: str) -> bool:
         """Whether a switch is on, in any spelling of true in YAML or on a command line."""
@@ -259,11 +271,11 @@ class Config:
     @property
     def stage(self) -> str:
         """The engine's name of the training stage: pt, sft, rm, ppo, dpo, kto."""
-        return str(self.value("stage"))
+        return self.trainer or str(self.value("stage"))
 
     @property
     def trains(self) -> bool:
-        return self.kind == "train" and self.on("do_train")
+        return self.kind == "train" and (bool(self.trainer) or self.on("do_train"))
 
     @property
     def zero(self) -> int | None:

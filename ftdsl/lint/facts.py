@@ -37,6 +37,23 @@ def adapter_bases(adapters: Iterable[tuple[str, Path]], files: Files) -> Mapping
     return {name: base for name, base in bases.items() if isinstance(base, str) and base}
 
 
+def adapters_of_parameters(adapters: Iterable[tuple[str, Path]], files: Files) -> frozenset[str]:
+    """Adapters that change parameters of fused experts, besides modules."""
+    return frozenset(
+        name for name, folder in adapters if _object(folder / "adapter_config.json", files).get("target_parameters")
+    )
+
+
+def reward_form(folder: Path, files: Files) -> str:
+    """What a reward model in a folder is: TRL's is a classifier, LLaMA-Factory's has a value head; "" if unknown."""
+    if any(files.is_file(folder / f"value_head.{ending}") for ending in ("safetensors", "bin")):
+        return "value head"
+    kinds = _object(folder / "config.json", files).get("architectures")
+    classifies = isinstance(kinds, list) and any(str(kind).endswith("ForSequenceClassification") for kind in kinds)
+    adapts = _object(folder / "adapter_config.json", files).get("task_type") == "SEQ_CLS"
+    return "classifier" if classifies or adapts else ""
+
+
 def adapters_below(adapters: Iterable[tuple[str, Path]], files: Files) -> Mapping[str, tuple[str, ...]]:
     """Name -> the adapters that it was trained on top of, from the training parameters next to it: LlamaBoard's
     training_args.yaml, or the train.yaml of a run of ftc."""
@@ -78,6 +95,13 @@ def layers(model: str, folder: Path | None, files: Files) -> int:
     count = _object(folder / "config.json", files).get("num_hidden_layers") if folder is not None else None
     entry = known(model)
     return count if isinstance(count, int) else entry.layers if entry else 0
+
+
+def window(model: str, folder: Path | None, files: Files) -> int:
+    """Positions that a model knows, from its config.json, or from the catalogue where they are learned; 0 if unknown."""
+    count = _object(folder / "config.json", files).get("max_position_embeddings") if folder is not None else None
+    entry = known(model)
+    return count if isinstance(count, int) else entry.positions if entry else 0
 
 
 def _by_name(name: str) -> str:

@@ -15,8 +15,8 @@ HEAD = """\
 # What `ftc check` knows
 
 Generated from the rules (`make generate`); `ftc explain CODE` prints the same. The tests run every example: it triggers
-its rule, and "Use instead" does not. Fragments of YAML are added to a valid LLaMA-Factory configuration; `# with:` gives
-facts of the environment, `# file:` starts another file.
+its rule, and "Use instead" does not. Fragments of YAML are added to a valid LLaMA-Factory configuration, or to one
+of TRL (`# with: trainer=dpo`); `# with:` gives facts of the environment, `# file:` starts another file.
 
 An **error**: the engine stops, or does something else than requested. A **warning**: the engine does what was requested,
 which is probably not what was meant. An **info**: a note.

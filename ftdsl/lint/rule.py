@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
+from ftdsl.catalog.foreign import ENGINE
 from ftdsl.diagnostics import Fix, Label, Severity
 from ftdsl.lint.config import Config, Setting
 from ftdsl.record import frozen
@@ -29,15 +30,29 @@ Check: TypeAlias = Callable[[Config], Findings]
 RULES: dict[str, Check] = {}
 """Rules of the imported families by code (`ftdsl.lint.check.load` imports all)."""
 
+EVERY = "*"
+ENGINES: dict[str, tuple[str, ...]] = {}
+"""Code -> the engines whose parameters it is about; those that are not here are about the default engine's."""
 
-def rule(code: str) -> Callable[[Check], Check]:
-    """Registers a function under a code. Its name, with `-` for `_`, is the name of the code."""
+
+def rule(code: str, *engines: str) -> Callable[[Check], Check]:
+    """Registers a function under a code. Its name, with `-` for `_`, is the name of the code.
+
+    engines: whose parameters it is about (EVERY: transformers', DeepSpeed's, accelerate's); by default the default engine's.
+    """
 
     def put(check: Check) -> Check:
         RULES[code] = check
+        if engines:
+            ENGINES[code] = engines
         return check
 
     return put
+
+
+def is_about(code: str, engine: str) -> bool:
+    """Whether a rule is about an engine's parameters."""
+    return bool({EVERY, engine} & set(ENGINES.get(code, (ENGINE,))))
 
 
 def error(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ftdsl import catalog
+from ftdsl.catalog.trainers import trainer_schema, trainers
 from ftdsl.catalog.vocabulary import STAGE_KINDS
 from ftdsl.engines.shared import overlay
-from ftdsl.importers import stages
+from ftdsl.importers import llamafactory, stages
+from ftdsl.importers.dialect import Inverse
 from ftdsl.importers.draft import StageDraft
 from ftdsl.importers.recipe_paths import RecipePaths
+from ftdsl.importers.trl import dialect as trl
 from ftdsl.importers.values import written
 from ftdsl.importers.write import key_at
 from ftdsl.lint.config import Config, Setting
@@ -102,17 +106,23 @@ def test_every_parameter_with_a_word_imports(name: str, tmp_path: Path) -> None:
         assert written(value, key_at(found.kind, key)), key
 
 
-def test_every_rule_of_the_overlay_has_an_inverse() -> None:
-    named = {
-        entry["rule"] for kind in STAGE_KINDS for _, entry in overlay.entries("llamafactory", kind) if "rule" in entry
-    }
+@pytest.mark.parametrize(("engine", "inverse"), [("llamafactory", llamafactory.INVERSE), ("trl", trl.INVERSE)])
+def test_every_rule_of_the_overlay_has_an_inverse(engine: str, inverse: Mapping[str, Inverse]) -> None:
+    named = {entry["rule"] for kind in STAGE_KINDS for _, entry in overlay.entries(engine, kind) if "rule" in entry}
     named |= {
         entry["rule"]
         for table in ("hardware", "launch")
-        for entry in catalog.overlay("llamafactory")[table].values()
+        for entry in catalog.overlay(engine)[table].values()
         if "rule" in entry
     }
-    assert named - stages.INVERSE.keys() == set()
+    assert named - inverse.keys() == set()
+
+
+def test_names_of_earlier_releases_of_trl_lead_to_parameters() -> None:
+    for name, entry in catalog.misnamed("trl").items():
+        schemas = [trainer_schema("trl", verb) for verb in trainers("trl")]
+        assert not any(name in schema for schema in schemas), name
+        assert "parameter" not in entry or any(entry["parameter"] in schema for schema in schemas), name
 
 
 def test_names_that_are_no_parameters_lead_to_some() -> None:

@@ -290,10 +290,9 @@ def test_a_command_cut_short_is_told_as_bash_sees_it(middle: str, line: int, her
 
 LF = f"llamafactory-cli train {FLAGS}\n"
 NOT_OURS = {
-    "t.yaml": ("model_name_or_path: a/b\ndataset_name: me/rows\nmax_length: 32768\nattn_implementation: flash_attention_2\n"
-               "output_dir: out\n", "TRL"),
     "a.yml": ("base_model: a/b\nadapter: lora\ndatasets:\n  - path: x/y\n    type: alpaca\nsequence_len: 4096\n", "Axolotl"),
-    "s.sh": ("trl sft --model_name_or_path a/b --dataset_name me/rows --use_peft --output_dir out\n", "TRL"),
+    "s.sh": ("trl vllm-serve --model a/b\n", "trains nothing that a recipe has a stage for"),
+    "t.sh": ("python grpo.py --lr 1e-6\n", "trains nothing that a recipe has a stage for"),
     "x.sh": ("accelerate launch -m axolotl.cli.train conf.yml\n", "Axolotl"),
     "w.sh": ("CUDA_VISIBLE_DEVICES=0 swift sft --model a/b --train_type lora\n", "ms-swift"),
     "u.sh": ("python unsloth-cli.py --model_name a/b\n", "Unsloth"),
@@ -302,6 +301,8 @@ NOT_OURS = {
     "n.sh": ("tune run --nproc_per_node 2 full_finetune_distributed --config a\n", "torchtune"),
     "c.sh": ("torchrun --nproc_per_node 2 run_clm.py --model_name_or_path gpt2 --do_train\n", "transformers' example scripts"),
     "e.sh": ("python src/train_sft.py --do_train --model_name_or_path a/b --output_dir o\n", "LLaMA-Efficient-Tuning"),
+    "clm.json": ('{"model_name_or_path": "gpt2", "dataset_name": "wikitext", "dataset_config_name": "a", "output_dir": "o"}\n',
+                 "transformers' example scripts"),
     "f.py": ("import torch\nfrom trl import SFTTrainer\nprint(1)\n", "Python script that trains with TRL"),
     "g.py": ("from unsloth import FastLanguageModel\n", "Python script that trains with Unsloth"),
     "n.ipynb": ('{"cells": [], "nbformat": 4}', "notebook"),
@@ -311,7 +312,7 @@ NOT_OURS = {
     "m.yaml": ("model: unsloth/x\nlora: {r: 16}\n", "no configuration that is known here"),
     "k.yaml": ("task: gsm8k\ndataset_path: gsm8k\noutput_type: generate_until\nmetric_list: [a]\n",
                "no configuration that is known here"),
-    "q.sh": ("rsync -a b c\npython other.py --x 1\n", "no command here starts LLaMA-Factory"),
+    "q.sh": ("rsync -a b c\npython other.py --x 1\n", "no command here starts LLaMA-Factory or TRL"),
     "r.sh": ("llamafactory-cli train conf/not_here.yaml learning_rate=3e-5\n", "there is no file `conf/not_here.yaml`"),
     "l.sh": ("llamafactory-cli eval x.yaml\n", "was taken out of LLaMA-Factory"),
     "z.yaml": ("model: a/b\ntrain_dataset: x.yaml\nmodel_class: llm\n", "v1 trainer"),

@@ -23,6 +23,9 @@ BASE = {
     "dataset": "support", "template": "qwen3", "cutoff_len": 2048, "output_dir": "saves/x", "bf16": True,
     "learning_rate": 1e-4, "per_device_train_batch_size": 1, "report_to": "none", "upcast_layernorm": True,
 }  # fmt: skip
+TRL_BASE = {"model_name_or_path": "Qwen/Qwen3-8B", "dataset_name": "org/rows", "output_dir": "saves/x", "report_to": "none",
+            "bf16": True}  # fmt: skip
+TRL_VERSIONS = {"trl": "1.16.0", "transformers": "5.23.0", "peft": "0.21.2", "accelerate": "1.15.0"}
 EXPORT = {"model_name_or_path": "Qwen/Qwen3-8B", "template": "qwen3"}
 VERSIONS = {"llamafactory": "0.9.5", "transformers": "5.6.0", "peft": "0.18.1", "accelerate": "1.11.0",
             "trl": "0.24.0", "deepspeed": "0.19.8", "datasets": "4.0.0"}  # fmt: skip
@@ -67,8 +70,10 @@ def config_of(example: Example) -> Config:
     said = settings(read(source, Sink()) if text.strip() else None)
     kind = kind_of({name: one.value for name, one in said.items()})
     base = BASE if kind == "train" else EXPORT
-    found = {name: Setting(name, value, name, None, None) for name, value in base.items() if name not in said}
     given = dict(example.given)
+    if trainer := given.get("trainer", ""):
+        kind, base = "train", TRL_BASE
+    found = {name: Setting(name, value, name, None, None) for name, value in base.items() if name not in said}
     files = example.files
     info = json.loads(files["dataset_info.json"]) if "dataset_info.json" in files else None
     launch = None
@@ -84,7 +89,8 @@ def config_of(example: Example) -> Config:
     return Config(
         settings={**found, **said},
         span=None,
-        engine="llamafactory",
+        engine="trl" if trainer else "llamafactory",
+        trainer=trainer,
         title="train.yaml",
         kind=kind,
         form="json" if given.get("form") == "json" else "yaml",
@@ -92,12 +98,16 @@ def config_of(example: Example) -> Config:
         accelerate=document("accelerate.yaml", files["accelerate.yaml"]) if "accelerate.yaml" in files else None,
         launch=launch,
         gpu=given.get("gpu"),
-        versions=VERSIONS | {name: given[name] for name in given if name in {*VERSIONS, "torch"}},
+        versions=(TRL_VERSIONS if trainer else VERSIONS)
+        | {name: given[name] for name in given if name in {*VERSIONS, "torch"}},
         datasets=datasets,
         installed=frozenset(given["installed"].split()) if "installed" in given else None,
         output=given.get("output", ""),  # type: ignore[arg-type]
         architecture=given.get("architecture", ""),
         layers=int(given.get("layers", 0)),
+        window=int(given.get("window", 0)),
+        reward_form=given.get("reward", "").replace("_", " "),
+        adapters_of_parameters=frozenset(given.get("parameters", "").split()),
         adapters_below={k: tuple(v.split(",")) for k, v in [given["below"].split(":")]} if "below" in given else {},
         adapter_bases=dict([given["adapter"].split(":")]) if "adapter" in given else {},
     )

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ftdsl.catalog.trainers import trainer_of_kind, trainers
 from ftdsl.diagnostics import Severity
 from ftdsl.engines.jobs import Document
 from ftdsl.engines.shared import overlay
@@ -37,6 +38,8 @@ def lint(context: StageContext, documents: list[Document]) -> None:
     """Run the rules over every configuration of a job. A smoke run is not what the author wrote, so it is not checked."""
     if context.plan.recipe.smoke or not context.engine.linted:
         return
+    if trainers(context.engine.name) and not trainer_of_kind(context.engine.name, context.stage.kind):
+        return  # a merge or an evaluation: no trainer's parameters
     beside = {name: _beside(context, documents, name, block)
               for name, block in ((DEEPSPEED, "deepspeed"), (ACCELERATE, "accelerate"))}  # fmt: skip
     for document in documents:
@@ -76,6 +79,7 @@ def config_of(context: StageContext, params: Mapping[str, Any], beside: Mapping[
         kind="export" if "export_dir" in params else "train",
         form="recipe",
         engine=context.engine.name,
+        trainer=trainer_of_kind(context.engine.name, context.stage.kind),
         deepspeed=beside[DEEPSPEED],
         accelerate=beside[ACCELERATE],
         launch=view.Launch(
@@ -90,8 +94,11 @@ def config_of(context: StageContext, params: Mapping[str, Any], beside: Mapping[
         installed=context.versions.installed,
         adapter_bases=facts.adapter_bases(adapters, context.session.files),
         adapters_below=facts.adapters_below(adapters, context.session.files),
+        adapters_of_parameters=facts.adapters_of_parameters(adapters, context.session.files),
+        reward_form=_reward_form(context),
         architecture=facts.architecture(*model, context.session.files),
         layers=facts.layers(*model, context.session.files),
+        window=facts.window(*model, context.session.files),
     )
 
 
@@ -103,6 +110,13 @@ def _adapters(context: StageContext) -> list[tuple[str, Path]]:
         for adapter in (start.adapters if start else ())
         if (folder := _folder(context, adapter))
     ]
+
+
+def _reward_form(context: StageContext) -> str:
+    """What the reward model of a `ppo` stage is, where it is a local folder."""
+    value = context.get("reward")
+    folder = _folder(context, value) if isinstance(value, Term) and value.name in ("file", "adapter") else None
+    return facts.reward_form(folder, context.session.files) if folder else ""
 
 
 def bottom(context: StageContext) -> tuple[str, Path | None]:

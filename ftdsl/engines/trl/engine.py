@@ -28,6 +28,7 @@ ENGINE = Engine(
     parameters=parameters,
     splits_tensors=("fsdp2",),
     requirements=REQUIREMENTS,
+    linted=True,
     distributions=(
         NAME, "peft", "torch", "transformers", "datasets", "accelerate", "deepspeed", "bitsandbytes",
     ),

@@ -11,10 +11,10 @@ from ftdsl.diagnostics.suggest import closest
 from ftdsl.lint.config import Config, Setting
 from ftdsl.lint.edits import put
 from ftdsl.lint.families.zero import authored
-from ftdsl.lint.rule import Findings, error, rule, warning
+from ftdsl.lint.rule import EVERY, Findings, error, rule, warning
 
 
-@rule("FT434")
+@rule("FT434", EVERY)
 def wrong_type_in_a_file(config: Config) -> Findings:
     """What it does: holds the type of each value in a DeepSpeed or accelerate file against the key's own.
     Why it matters: DeepSpeed stops when the engine is made, after the model was loaded; accelerate takes a text for
@@ -107,7 +107,7 @@ def _mended(setting: Setting, wanted: str) -> Any:
     return put(setting, f'{{"device": "{device}"}}', safe=False)
 
 
-@rule("FT435")
+@rule("FT435", EVERY)
 def unknown_optimizer(config: Config) -> Findings:
     """What it does: finds optimizers and schedulers of a DeepSpeed file that neither DeepSpeed nor PyTorch has.
     Why it matters: DeepSpeed looks the class up when the engine is made, and stops.
@@ -150,7 +150,7 @@ _SCHEDULERS = tuple(
 )
 
 
-@rule("FT436")
+@rule("FT436", EVERY)
 def rate_of_the_file(config: Config) -> Findings:
     """What it does: wants a rate where a DeepSpeed file names an optimizer, and its steps where it names a schedule.
     Why it matters: Hugging Face fills in only keys that say "auto". Without `lr` DeepSpeed takes its own, 1e-3, whatever
@@ -180,7 +180,7 @@ def rate_of_the_file(config: Config) -> Findings:
         yield error(at, f"`{kind}` needs `total_num_steps`", help='write `"total_num_steps": "auto"`')
 
 
-@rule("FT437")
+@rule("FT437", EVERY)
 def processes_that_cannot_be(config: Config) -> Findings:
     """What it does: holds accelerate's number of processes against its number of machines.
     Why it matters: `num_processes` is the total of all machines; accelerate divides it, and starts none, or another
@@ -212,7 +212,7 @@ def processes_that_cannot_be(config: Config) -> Findings:
         yield error(at, text, help=f"write a multiple of {machines}: machines times cards")
 
 
-@rule("FT438")
+@rule("FT438", EVERY)
 def wraps_another_model(config: Config) -> Findings:
     """What it does: finds a class to wrap with FSDP that belongs to another model.
     Why it matters: accelerate looks it up in the model and stops: "Could not find the transformer layer class".

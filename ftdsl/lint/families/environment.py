@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ftdsl import catalog
 from ftdsl.lint.config import Config
-from ftdsl.lint.rule import Findings, error, rule, warning
+from ftdsl.lint.rule import EVERY, Findings, error, rule, warning
 
 
 @rule("FT902")
@@ -29,7 +29,7 @@ def json_not_supported(config: Config) -> Findings:
         )
 
 
-@rule("FT218")
+@rule("FT218", EVERY)
 def torch_too_old(config: Config) -> Findings:
     """What it does: finds FSDP 2 with torch before 2.6.
     Why it matters: accelerate stops on every rank once the process group is initialised.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ftdsl.lint.config import Config
 from ftdsl.lint.edits import add, drop, put, say
-from ftdsl.lint.rule import Findings, error, info, rule, warning
+from ftdsl.lint.rule import EVERY, Findings, error, info, rule, warning
 
 
 def evaluates(config: Config) -> bool:
@@ -20,7 +20,7 @@ EVALUATE = "evaluate.data = 5%"
 """How a recipe holds rows out."""
 
 
-@rule("FT105")
+@rule("FT105", EVERY)
 def save_and_eval_intervals_differ(config: Config) -> Findings:
     """What it does: checks that `load_best_model_at_end` has a checkpoint for every evaluation.
     Why it matters: the best model can only be restored if it was saved; transformers stops when the intervals
@@ -68,6 +68,8 @@ def save_and_eval_intervals_differ(config: Config) -> Findings:
             help = (
                 "write `evaluate { data = 5% }`" if recipe else f"write `eval_strategy: {save}`, and `val_size: 0.05`"
             )
+            if config.trainer and not recipe:
+                help = f"write `eval_strategy: {save}`"
         yield error(at, text, help=help, also=((config.at("save_strategy"), "saved here"),))
         return
     if save != "steps":
@@ -206,7 +208,7 @@ def held_out_twice(config: Config) -> Findings:
         )
 
 
-@rule("FT114")
+@rule("FT114", EVERY)
 def fractional_interval(config: Config) -> Findings:
     """What it does: finds intervals above 1 that are not whole numbers.
     Why it matters: below 1 they are fractions of the run, above they are steps; transformers stops on anything
@@ -238,7 +240,7 @@ def fractional_interval(config: Config) -> Findings:
             )
 
 
-@rule("FT115")
+@rule("FT115", EVERY)
 def interval_longer_than_the_run(config: Config) -> Findings:
     """What it does: finds save and evaluation intervals longer than the run.
     Why it matters: nothing is saved or evaluated before the end, and a crash loses everything.
@@ -274,7 +276,7 @@ def interval_longer_than_the_run(config: Config) -> Findings:
             )
 
 
-@rule("FT120")
+@rule("FT120", EVERY)
 def prefetch_without_workers(config: Config) -> Findings:
     """What it does: finds `dataloader_prefetch_factor` without worker processes.
     Why it matters: only worker processes prefetch; transformers stops.

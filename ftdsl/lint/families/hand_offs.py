@@ -7,7 +7,7 @@ import re
 from ftdsl import catalog
 from ftdsl.lint.config import Config
 from ftdsl.lint.edits import add, drop, put
-from ftdsl.lint.rule import Findings, error, rule, warning
+from ftdsl.lint.rule import EVERY, Findings, error, rule, warning
 
 
 @rule("FT601")
@@ -251,3 +251,61 @@ def evaluation_without_reference(config: Config) -> Findings:
     if config.kind == "train" and config.stage == "dpo" and not config.on("do_train") and not config.has("ref_model"):
         at = config.first("stage")
         yield warning(at, "rewards are relative to a reference model, but there is none", help="set `ref_model`")
+
+
+@rule("FT639", EVERY)
+def reward_model_of_another_kind(config: Config) -> Findings:
+    """What it does: finds a reward model of TRL in LLaMA-Factory's PPO, and one of LLaMA-Factory in a run of TRL.
+    Why it matters: TRL's is a classifier with one output, LLaMA-Factory's a model with a value head: the other loads its body,
+        and scores with a head of random numbers, or stops.
+    Example:
+        # with: reward=classifier, trl=0.9.6
+        stage: ppo
+        reward_model: saves/rm
+        ---
+        # with: trainer=grpo, reward=value_head
+        reward_model_name_or_path: saves/rm
+    Use instead:
+        # with: reward=value_head, trl=0.9.6
+        stage: ppo
+        reward_model: saves/rm
+        ---
+        # with: trainer=grpo, reward=classifier
+        reward_model_name_or_path: saves/rm
+    Applies to: LLaMA-Factory, TRL
+    Source: llamafactory/model/model_utils/valuehead.py (0.9.5); trl/trainer/grpo_trainer.py:540 (1.16.0)
+    """
+    name = "reward_model_name_or_path" if config.trainer else "reward_model"
+    wanted, other = ("classifier", "LLaMA-Factory") if config.trainer else ("value head", "TRL")
+    if config.has(name) and config.reward_form and config.reward_form != wanted:
+        at = config.at(name)
+        form = f"a {config.reward_form}"
+        yield error(
+            at, f"`{config.value(name)}` is {form}, as {other} trains them", help=f"train one with a {wanted} here"
+        )
+
+
+@rule("FT640", EVERY)
+def adapter_needs_newer_peft(config: Config) -> Findings:
+    """What it does: finds an adapter on fused experts where PEFT is older than 0.19.
+    Why it matters: PEFT writes adapters of parameters (`target_parameters`) in another form since 0.19: one that an older release
+        reads is not the one that was trained.
+    Example:
+        # with: peft=0.18.1, parameters=saves/moe
+        adapter_name_or_path: saves/moe
+    Use instead:
+        # with: peft=0.19.0, parameters=saves/moe
+        adapter_name_or_path: saves/moe
+    Applies to: PEFT < 0.19
+    Source: files of one adapter, written by PEFT 0.18.1 and 0.21.2, differ (run)
+    """
+    version = config.version("peft")
+    if not () < version < (0, 19):
+        return
+    for name in config.items("adapter_name_or_path"):
+        if name in config.adapters_of_parameters:
+            at = config.at("adapter_name_or_path")
+            text = (
+                f"`{name}` is on fused experts, which PEFT {config.versions['peft']} writes and reads in another form"
+            )
+            yield error(at, text, help="install PEFT 0.19 or newer, or merge it where it was trained")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from ftdsl import catalog
 from ftdsl.catalog import foreign
+from ftdsl.catalog.trainers import own_parameters, trainers
 from ftdsl.diagnostics import Fix
 from ftdsl.diagnostics.suggest import closest
 from ftdsl.lint.config import Config, Setting
 from ftdsl.lint.edits import drop, rename
-from ftdsl.lint.rule import Findings, error, rule, warning
+from ftdsl.lint.rule import EVERY, Findings, error, rule, warning
 from ftdsl.record import replace
 
 GONE = {
@@ -22,7 +23,7 @@ GONE = {
 """Removed parameters: FT116 and FT118 name their replacements."""
 
 
-@rule("FT001")
+@rule("FT001", EVERY)
 def unknown_key(config: Config) -> Findings:
     """What it does: finds parameters that the engine does not have.
     Why it matters: LLaMA-Factory 0.9.5 imports torch for 4.7 s before it rejects them, with a traceback and no line number.
@@ -34,6 +35,9 @@ def unknown_key(config: Config) -> Findings:
     Source: llamafactory/hparams/parser.py (HfArgumentParser.parse_dict); LLaMA-Factory#6456
     """
     known = config.schema
+    if config.trainer:
+        yield from _unknown_to_trainer(config)
+        return
     for name, setting in config.settings.items() if config.form != "recipe" else ():
         scoring = config.kind == "train" and name in _SCORING
         if (name in known and not scoring) or name in GONE or not name:
@@ -52,6 +56,28 @@ def unknown_key(config: Config) -> Findings:
             else "",
             fix=rename(setting, guess, named.value if named else None, safe=False) if guess else None,
         )
+
+
+def _unknown_to_trainer(config: Config) -> Findings:
+    """A parameter of another trainer, one of an earlier release, or a slip. A file may hold accelerate's flags too."""
+    launcher = catalog.schema("accelerate", "", "launch")
+    title = catalog.tools()[config.engine]["title"]
+    for name, setting in config.settings.items() if config.form != "recipe" else ():
+        reported = name in GONE or (name == "warmup_ratio" and config.version("transformers"))  # by rules of their own
+        if name in config.schema or reported or name in launcher or name == "accelerate_config":
+            continue
+        other = catalog.misnamed(config.engine).get(name)
+        change = None if other else catalog.replacement("transformers", name)
+        owners = [verb for verb in trainers(config.engine) if name in own_parameters(config.engine, verb)]
+        guess = other.get("parameter", "") if other else change.new if change else closest(name, list(config.schema))
+        help = other["why"] if other else (change.why or change.drop or change.hand) if change else ""
+        label = f"did you mean `{guess}`?" if guess else ""
+        if owners and not other:
+            label, guess = f"it is a parameter of {', '.join(f'`{verb}`' for verb in owners[:4])}", ""
+        if not label and not help:
+            help = "drop it: `trl` hands it to accelerate, which stops; the script alone ignores it"
+        fix = rename(setting, guess, other.get("value") if other else None, safe=False) if guess else None
+        yield error(_the_key(setting), f"{title}'s `{config.trainer}` has no `{name}`", label=label, help=help, fix=fix)
 
 
 def _origin(why: str) -> str:
@@ -88,7 +114,7 @@ def gradient_checkpointing_ignored(config: Config) -> Findings:
         yield error(setting, f"`{setting.word}` has no effect in LLaMA-Factory", help=help, fix=fix)
 
 
-@rule("FT009")
+@rule("FT009", EVERY)
 def unknown_deepspeed_key(config: Config) -> Findings:
     """What it does: finds top-level keys that DeepSpeed does not read.
     Why it matters: DeepSpeed checks keys inside `zero_optimization`, where a typo stops the run when the engine is
@@ -144,7 +170,7 @@ _FREE = ("optimizer", "optimizer.params", "scheduler", "scheduler.params", "mode
 """Tables whose keys depend on the class they name."""
 
 
-@rule("FT116")
+@rule("FT116", EVERY)
 def renamed_eval_strategy(config: Config) -> Findings:
     """What it does: finds `evaluation_strategy`, which was renamed to `eval_strategy`.
     Why it matters: deprecated in transformers 4.41, removed in 4.46; the run stops while parsing its arguments.
@@ -165,7 +191,7 @@ def renamed_eval_strategy(config: Config) -> Findings:
         )
 
 
-@rule("FT118")
+@rule("FT118", EVERY)
 def removed_key(config: Config) -> Findings:
     """What it does: finds parameters that transformers 5 removed, and names the replacement.
     Why it matters: the run stops while parsing its arguments.

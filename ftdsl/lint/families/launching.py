@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ftdsl.lint.config import Config, Launch
-from ftdsl.lint.rule import Findings, error, info, rule, warning
+from ftdsl.lint.rule import EVERY, Findings, error, info, rule, warning
 
 
 @rule("FT405")
@@ -48,7 +48,7 @@ def _several_cards(launch: Launch) -> bool:
     return len(visible) > 1 or launch.processes > 1
 
 
-@rule("FT419")
+@rule("FT419", EVERY)
 def ddp_timeout_too_long(config: Config) -> Findings:
     """What it does: finds a `ddp_timeout` of more than a day.
     Why it matters: LLaMA-Factory's examples set 180000000 seconds (5.7 years), so that slow tokenising does not end a
@@ -109,7 +109,7 @@ def no_master_address(config: Config) -> Findings:
         yield error(at, "LLaMA-Factory reads `NODE_RANK`, not `RANK`", help="write `NODE_RANK` instead")
 
 
-@rule("FT424")
+@rule("FT424", EVERY)
 def zero3_corrupts(config: Config) -> Findings:
     """What it does: finds ZeRO-3 on several ranks with DeepSpeed before 0.19.8.
     Why it matters: 0.18.4, the newest version that LLaMA-Factory's metadata allows, silently corrupted weights in 8

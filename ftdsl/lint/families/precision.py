@@ -5,7 +5,7 @@ from __future__ import annotations
 from ftdsl import catalog
 from ftdsl.lint.config import Config
 from ftdsl.lint.edits import add, drop, put
-from ftdsl.lint.rule import Findings, error, rule, warning
+from ftdsl.lint.rule import EVERY, Findings, error, rule, warning
 
 
 def model_of(config: Config) -> str:
@@ -13,7 +13,7 @@ def model_of(config: Config) -> str:
     return str(config.value("model_name_or_path") or "").lower()
 
 
-@rule("FT201")
+@rule("FT201", EVERY)
 def fp16_and_bf16(config: Config) -> Findings:
     """What it does: finds more than one precision.
     Why it matters: transformers stops on `fp16` with `bf16`; `pure_bf16` with `fp16` is accepted, and scales
@@ -93,7 +93,7 @@ def fp8_gather_needs_fsdp2(config: Config) -> Findings:
         yield error(at, f"`{at.word}` needs FSDP 2", help="write `fsdp_version: 2`, or drop it", fix=drop(at))
 
 
-@rule("FT211")
+@rule("FT211", EVERY)
 def gpu_too_old(config: Config) -> Findings:
     """What it does: checks precision and attention against the GPU: bf16, TF32 and FlashAttention 2 need compute
         capability 8.0, FP8 needs 8.9.
@@ -133,8 +133,9 @@ def gpu_too_old(config: Config) -> Findings:
             yield error(
                 config.at("tf32"), f"{config.gpu} does not support TF32", help="drop it", fix=drop(config.at("tf32"))
             )
-        if config.value("flash_attn") == "fa2":
-            at = config.at("flash_attn")
+        flash = {"flash_attn": "fa2", "attn_implementation": "flash_attention_2"}
+        for name in [name for name, value in flash.items() if config.value(name) == value]:
+            at = config.at(name)
             yield error(
                 at,
                 f"FlashAttention 2 does not support {config.gpu}",
@@ -171,7 +172,7 @@ def pure_bf16_with_zero3(config: Config) -> Findings:
         )
 
 
-@rule("FT216")
+@rule("FT216", EVERY)
 def fp16_on_cpu(config: Config) -> Findings:
     """What it does: finds `fp16` in a run on the CPU.
     Why it matters: accelerate silently ignores it there, and computes in fp32.

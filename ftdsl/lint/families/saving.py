@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ftdsl.lint.config import Config
 from ftdsl.lint.edits import add, drop, put
-from ftdsl.lint.rule import Findings, error, info, rule, warning
+from ftdsl.lint.rule import EVERY, Findings, error, info, rule, warning
 
 
-@rule("FT417")
+@rule("FT417", EVERY)
 def best_model_needs_full_checkpoints(config: Config) -> Findings:
     """What it does: finds `save_only_model` together with what needs full checkpoints: the best model under
         DeepSpeed or FSDP, or sharded state.
@@ -58,7 +58,7 @@ def best_model_needs_full_checkpoints(config: Config) -> Findings:
         )
 
 
-@rule("FT802")
+@rule("FT802", EVERY)
 def resume_needs_optimizer_state(config: Config) -> Findings:
     """What it does: finds `save_only_model` in a run that resumes.
     Why it matters: without the optimizer state, warm-up and moments start from scratch.
@@ -122,7 +122,7 @@ def output_in_use(config: Config) -> Findings:
         )
 
 
-@rule("FT804")
+@rule("FT804", EVERY)
 def resuming_needs_torch(config: Config) -> Findings:
     """What it does: finds a run that resumes with torch before 2.6.
     Why it matters: transformers then refuses to load the state of optimizer and scheduler (CVE-2025-32434): the run
@@ -145,7 +145,7 @@ def resuming_needs_torch(config: Config) -> Findings:
         )
 
 
-@rule("FT805")
+@rule("FT805", EVERY)
 def best_without_metric(config: Config) -> Findings:
     """What it does: finds `save_strategy: best` without a metric.
     Why it matters: the trainer stops when it is created, as nothing ranks the checkpoints.
@@ -214,7 +214,7 @@ def unsupported_by_stage(config: Config) -> Findings:
         yield error(at, "PPO cannot resume", help="start from the adapter: set it as `adapter_name_or_path`")
 
 
-@rule("FT801")
+@rule("FT801", EVERY)
 def nan_never_logged(config: Config) -> Findings:
     """What it does: finds `logging_nan_inf_filter: true`, which hides NaN from the log.
     Why it matters: a NaN loss is logged as the last finite mean, so neither people nor tools that watch the log see it.
@@ -235,7 +235,7 @@ def nan_never_logged(config: Config) -> Findings:
         )
 
 
-@rule("FT119")
+@rule("FT119", EVERY)
 def no_tracker(config: Config) -> Findings:
     """What it does: points out that without `report_to` no tracker is used.
     Why it matters: transformers 5 changed the default from all installed trackers to none: curves are missing after

@@ -8,10 +8,10 @@ from typing import Any
 from ftdsl.lint.config import Config
 from ftdsl.lint.edits import drop, put, rename, say
 from ftdsl.lint.families.evaluation import EVALUATE
-from ftdsl.lint.rule import Findings, error, rule, warning
+from ftdsl.lint.rule import EVERY, Findings, error, rule, warning
 
 
-@rule("FT101")
+@rule("FT101", EVERY)
 def warmup_set_twice(config: Config) -> Findings:
     """What it does: finds both `warmup_ratio` and `warmup_steps`.
     Why it matters: the precedence changed: in transformers 4 the steps win, since 5.0 the ratio wins, even a ratio of
@@ -37,7 +37,7 @@ def warmup_set_twice(config: Config) -> Findings:
     )
 
 
-@rule("FT102")
+@rule("FT102", EVERY)
 def warmup_ratio_deprecated(config: Config) -> Findings:
     """What it does: finds `warmup_ratio` where transformers accepts a fraction as `warmup_steps`.
     Why it matters: deprecated in transformers 5.0, removed in 5.15: an upgrade breaks the file.
@@ -65,7 +65,7 @@ def warmup_ratio_deprecated(config: Config) -> Findings:
         yield warning(setting, f"transformers 5.15 removes `{setting.word}`", help=help, fix=fix)
 
 
-@rule("FT103")
+@rule("FT103", EVERY)
 def warmup_share_not_supported(config: Config) -> Findings:
     """What it does: finds `warmup_steps` below 1 where transformers does not support fractions.
     Why it matters: before 5.0 `warmup_steps: 0.03` is less than one step: silently no warm-up at all.
@@ -91,7 +91,7 @@ def warmup_share_not_supported(config: Config) -> Findings:
         )
 
 
-@rule("FT104")
+@rule("FT104", EVERY)
 def warmup_ratio_above_one(config: Config) -> Findings:
     """What it does: finds a `warmup_ratio` of 1 or more.
     Why it matters: transformers 5 copies it to `warmup_steps`, where it is a number of steps.
@@ -117,7 +117,7 @@ def kwargs(config: Config) -> Mapping[str, Any]:
     return arguments if isinstance(arguments, Mapping) else {}
 
 
-@rule("FT107")
+@rule("FT107", EVERY)
 def minimum_rate_missing(config: Config) -> Findings:
     """What it does: checks that cosine schedules with a minimum have exactly one of `min_lr` and `min_lr_rate`.
     Why it matters: with neither or both the run stops when the scheduler is created, after the model is loaded.
@@ -143,7 +143,7 @@ def minimum_rate_missing(config: Config) -> Findings:
         yield error(at, f"`{name}` needs a minimum rate", help="write `lr_scheduler_kwargs: {min_lr_rate: 0.1}`")
 
 
-@rule("FT108")
+@rule("FT108", EVERY)
 def final_rate_too_high(config: Config) -> Findings:
     """What it does: finds a final learning rate that is not below the initial one.
     Why it matters: `polynomial` stops when the scheduler is created; a cosine with a minimum would rise instead of
@@ -178,7 +178,7 @@ def final_rate_too_high(config: Config) -> Findings:
         )
 
 
-@rule("FT109")
+@rule("FT109", EVERY)
 def phases_do_not_add_up(config: Config) -> Findings:
     """What it does: compares the sum of the warm-up, stable and decay phases with the steps of the run.
     Why it matters: the engine follows the phases: if they are too short, the rest of the run has the lowest rate; if
@@ -211,7 +211,7 @@ def phases_do_not_add_up(config: Config) -> Findings:
         yield error(at, text, help=f"decay for {left:g} steps" if left > 0 else "make the phases shorter")
 
 
-@rule("FT110")
+@rule("FT110", EVERY)
 def schedule_needs_evaluation(config: Config) -> Findings:
     """What it does: finds schedules that depend on a metric in runs without evaluation.
     Why it matters: `reduce_lr_on_plateau` and `greedy` step after an evaluation; without one the run stops at the start.
@@ -236,7 +236,7 @@ def schedule_needs_evaluation(config: Config) -> Findings:
         )
 
 
-@rule("FT121")
+@rule("FT121", EVERY)
 def duration_set_twice(config: Config) -> Findings:
     """What it does: finds both `num_train_epochs` and `max_steps`.
     Why it matters: the steps win; the epochs are silently ignored.
@@ -262,7 +262,7 @@ def duration_set_twice(config: Config) -> Findings:
         )
 
 
-@rule("FT122")
+@rule("FT122", EVERY)
 def zero_interval(config: Config) -> Findings:
     """What it does: finds `logging_steps` of zero.
     Why it matters: transformers rejects it.

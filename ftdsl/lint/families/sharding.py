@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ftdsl.lint.config import Config
 from ftdsl.lint.edits import drop, put
-from ftdsl.lint.rule import Findings, error, rule, warning
+from ftdsl.lint.rule import EVERY, Findings, error, rule, warning
 
 DS_FIELDS = ("gradient_accumulation_steps", "gradient_clipping", "zero_stage", "offload_optimizer_device", "offload_param_device",
              "offload_param_nvme_path", "offload_optimizer_nvme_path", "zero3_save_16bit_model", "mixed_precision")  # fmt: skip
@@ -15,7 +15,7 @@ def option(name: str) -> str:
     return f"fsdp_config.fsdp_{name}"
 
 
-@rule("FT404")
+@rule("FT404", EVERY)
 def sharded_twice(config: Config) -> Findings:
     """What it does: finds both DeepSpeed and FSDP.
     Why it matters: each shards the model its own way; one is set up on top of the other, and the run fails when it
@@ -49,7 +49,7 @@ def sharded_twice(config: Config) -> Findings:
         )
 
 
-@rule("FT407")
+@rule("FT407", EVERY)
 def deepspeed_set_twice(config: Config) -> Findings:
     """What it does: finds DeepSpeed fields in accelerate's configuration together with a DeepSpeed file.
     Why it matters: accelerate stops, as it would ignore those fields.
@@ -79,7 +79,7 @@ def deepspeed_set_twice(config: Config) -> Findings:
             )
 
 
-@rule("FT410")
+@rule("FT410", EVERY)
 def fsdp1_deprecated(config: Config) -> Findings:
     """What it does: finds FSDP 1.
     Why it matters: transformers uses FSDP 2 by default since 5.10, and FSDP 1 will be removed; it also flattens
@@ -103,7 +103,7 @@ def fsdp1_deprecated(config: Config) -> Findings:
         yield warning(setting, "FSDP 1 is deprecated", help=help, fix=fix)
 
 
-@rule("FT411")
+@rule("FT411", EVERY)
 def option_of_other_fsdp_version(config: Config) -> Findings:
     """What it does: finds options of FSDP 1 under FSDP 2, and vice versa.
     Why it matters: accelerate stops on some of them and ignores others with a log line only.
@@ -186,7 +186,7 @@ def checkpointed_twice(config: Config) -> Findings:
         )
 
 
-@rule("FT423")
+@rule("FT423", EVERY)
 def weights_not_broadcast(config: Config) -> Findings:
     """What it does: finds models loaded on one rank but not broadcast to the others.
     Why it matters: with FSDP 1 the other ranks train empty weights, or accelerate overrides the option with a log line
@@ -215,7 +215,7 @@ def weights_not_broadcast(config: Config) -> Findings:
         )
 
 
-@rule("FT422")
+@rule("FT422", EVERY)
 def replicas_not_sharded(config: Config) -> Findings:
     """What it does: finds tensor or context parallelism with replicas that are not sharded.
     Why it matters: accelerate rejects it: both need sharded replicas (`dp_shard`).
@@ -246,7 +246,7 @@ def replicas_not_sharded(config: Config) -> Findings:
         )
 
 
-@rule("FT403")
+@rule("FT403", EVERY)
 def ranks_do_not_divide(config: Config) -> Findings:
     """What it does: checks the sizes of accelerate's parallelism against the number of ranks.
     Why it matters: their product must equal the number of ranks; accelerate stops when it creates the groups.

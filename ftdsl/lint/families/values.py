@@ -12,10 +12,11 @@ from ftdsl.diagnostics.suggest import closest
 from ftdsl.language.units import longest_name
 from ftdsl.lint.config import Config, Setting
 from ftdsl.lint.edits import drop, put
-from ftdsl.lint.rule import Findings, error, rule, warning
+from ftdsl.lint.rule import EVERY, Findings, error, rule, warning
+from ftdsl.record import replace
 
 
-@rule("FT060")
+@rule("FT060", EVERY)
 def wrong_type(config: Config) -> Findings:
     """What it does: checks the type of each value.
     Why it matters: LLaMA-Factory does not check types when it reads a YAML; a string in place of a number fails much
@@ -31,12 +32,47 @@ def wrong_type(config: Config) -> Findings:
     Applies to: LLaMA-Factory
     Source: transformers/hf_argparser.py, parse_dict: fields are set as they come (5.6.0)
     """
+    if config.trainer and config.form != "recipe":
+        yield from _null_values(config)
     for name, setting, entry in _known(config):
         wanted = str(entry.get("type", ""))
-        misfit = _misfit(setting.value, wanted)
+        misfit = _misfit(setting.value, wanted) or (_shape(name, setting.value, wanted) if config.trainer else "")
         share = name == "warmup_steps" and _number(setting.value) and not isinstance(setting.value, bool)
         if misfit and not share:  # shares of it are FT103's
             yield error(setting, f"`{setting.word}` takes {misfit}", label=f"this is {_kind(setting.value)}")
+
+
+def _null_values(config: Config) -> Findings:
+    """A file's `null` replaces the default (trl/scripts/utils.py, set_defaults_with_config): it is no number and no member."""
+    for name, setting in config.settings.items():
+        wanted = str(config.schema.get(name, {}).get("type", ""))
+        plain = wanted in ("int", "float") or wanted.partition(" ")[0] in _ENUMS
+        if setting.value is None and (plain or name in _NEVER_NULL):
+            at = replace(setting, value=setting.value)
+            yield error(at, f"`{setting.word}` cannot be null", help="drop it: the default counts")
+
+
+_ENUMS = ("IntervalStrategy", "SaveStrategy", "SchedulerType", "OptimizerNames", "HubStrategy")
+_NEVER_NULL = ("num_generations", "datasets")
+
+
+def _shape(name: str, value: Any, wanted: str) -> str:
+    """What a parameter of a list or a table takes, if the value is none."""
+    if name == "datasets":
+        fits = isinstance(value, list) and all(isinstance(entry, Mapping) for entry in value)
+        return "" if fits else "a list of tables with `path`"
+    if wanted.startswith(("list[float]", "list[int]")):
+        items = value if isinstance(value, list) else [value] if isinstance(value, str) else None
+        return "" if items is not None and all(_number(item) for item in items) else "a list of numbers"
+    if wanted.startswith("list[str]") and not isinstance(value, list | str):
+        return "a list"
+    table = wanted.startswith("dict") and name not in _ALSO_TEXT
+    if table and isinstance(value, str) and not value.strip().startswith("{") and not value.endswith(".json"):
+        return "a table"
+    return ""
+
+
+_ALSO_TEXT = ("deepspeed", "fsdp", "fsdp_config")
 
 
 def _known(config: Config) -> Iterator[tuple[str, Setting, Mapping[str, Any]]]:
@@ -75,7 +111,7 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "something else")
 
 
-@rule("FT002")
+@rule("FT002", EVERY)
 def unknown_value(config: Config) -> Findings:
     """What it does: finds values that a parameter does not accept.
     Why it matters: LLaMA-Factory 0.9.5 reads `stage: stf` or `template: qwne3` without an error, loads the model, and
@@ -111,7 +147,8 @@ def unknown_value(config: Config) -> Findings:
             own = name == "template" and config.form == "recipe"  # may be defined in the recipe; the language checks it
             if own or not members or str(value) in members:
                 continue
-            if isinstance(value, bool | int | float) and not foreign.value_of(name, str(value)):
+            number = isinstance(value, bool) or (isinstance(value, int | float) and not config.trainer)
+            if number and not foreign.value_of(name, str(value)):
                 continue
             guess = foreign.value_of(name, str(value)) or closest(str(value), members)
             label = f"did you mean `{guess}`?" if guess else ""
@@ -133,6 +170,9 @@ def _members(config: Config, name: str, entry: Mapping[str, Any]) -> list[str]:
     if name == "template":
         return catalog.templates(config.engine, version)
     known: Mapping[str, list[str]] = catalog.facts("values")
+    own: Mapping[str, list[str]] = catalog.facts("values_of").get(config.engine, {})
+    if (members := own.get(f"{config.trainer}.{name}", own.get(name))) is not None:
+        return members
     choices = [str(choice) for choice in entry.get("choices", ())]
     if name in known or choices:
         some = [value for value in known.get(name, ()) if value in choices or not choices]
@@ -144,7 +184,7 @@ def _members(config: Config, name: str, entry: Mapping[str, Any]) -> list[str]:
     return [member.partition(".")[2] for member in enums if member.startswith(f"{enum}.")]
 
 
-@rule("FT003")
+@rule("FT003", EVERY)
 def out_of_range(config: Config) -> Findings:
     """What it does: finds numbers out of range, and file names longer than file systems support (255 bytes).
     Why it matters: LLaMA-Factory 0.9.5 accepts `lora_rank: -8`, `cutoff_len: 0` and `num_train_epochs: -1`; the run
@@ -217,7 +257,7 @@ RATES = {"full": 1e-4, "freeze": 1e-4, "lora": 5e-3, "oft": 5e-3}
 PREFERENCE_RATES = {"full": 5e-6, "freeze": 5e-6, "lora": 1e-4, "oft": 1e-4}
 
 
-@rule("FT004")
+@rule("FT004", EVERY)
 def implausible_rate(config: Config) -> Findings:
     """What it does: finds learning rates far above the usual: over 5e-3 with LoRA, over 1e-4 with all weights, lower
         for preference stages (5e-6 full, 1e-4 LoRA). A rule of thumb.
@@ -243,6 +283,10 @@ def implausible_rate(config: Config) -> Findings:
         return
     limits = PREFERENCE_RATES if config.stage in ("dpo", "kto") else RATES
     method = str(config.value("finetuning_type"))
+    if config.trainer:
+        method = "lora" if config.on("use_peft") or config.has("peft") or config.has("adapter_name_or_path") else "full"
+        if config.trainer not in ("sft", "dpo", "kto") or config.form == "recipe":
+            return
     limit = limits.get(method, 5e-3)
     fresh = config.on("train_from_scratch") or (config.ancestry is not None and config.ancestry.scratch)
     if fresh or rate <= limit:
@@ -300,7 +344,7 @@ _TRAINING = ("TrainingArguments", "Seq2SeqTrainingArguments", "training_args")
 _ODD = re.compile(r"[-+]?(0[0-7_]+|[0-9][0-9_]*(:[0-5]?[0-9])+)")
 
 
-@rule("FT007")
+@rule("FT007", EVERY)
 def yaml_reads_it_otherwise(config: Config) -> Findings:
     """What it does: finds scalars that YAML 1.1 reads differently from what they look like: `010` is 8, `1:30` is 90,
         `no` is false.
@@ -337,10 +381,11 @@ def yaml_reads_it_otherwise(config: Config) -> Findings:
             taken = not members or quoted.strip('"') in members  # in quotes it would only be wrong in another way
             help = f"write `{quoted}`" if taken else f"it takes {', '.join(members[:8])}"
             text = f"YAML reads `{text}` as {str(setting.value).lower()}"
-            yield warning(setting, text, help=help, fix=put(setting, quoted, safe=True) if taken else None)
+            report = error if config.trainer and str(entry.get("type")).partition(" ")[0] in _ENUMS else warning
+            yield report(setting, text, help=help, fix=put(setting, quoted, safe=True) if taken else None)
 
 
-@rule("FT011")
+@rule("FT011", EVERY)
 def missing_key(config: Config) -> Findings:
     """What it does: finds a run without a model, training without data, an export without a folder.
     Why it matters: the engine reports it after importing torch, in a traceback.
@@ -361,7 +406,11 @@ def missing_key(config: Config) -> Findings:
     """
     if not config.has("model_name_or_path"):
         yield error(config.at("model_name_or_path"), "no model is set", help="write `model_name_or_path: org/name`")
-    if config.trains and not config.has("dataset") and config.form != "recipe":
+    if config.trainer:
+        if not config.has("dataset_name") and not config.has("datasets") and config.form != "recipe":
+            at = config.first("output_dir", "model_name_or_path")
+            yield error(at, "no data to train on", help="write `dataset_name: org/name`, or `datasets`")
+    elif config.trains and not config.has("dataset") and config.form != "recipe":
         yield error(
             config.first("do_train"),
             "no data to train on",

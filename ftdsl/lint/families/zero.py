@@ -7,7 +7,7 @@ from typing import Any
 from ftdsl import catalog
 from ftdsl.lint.config import Config, Document
 from ftdsl.lint.edits import drop, put, written
-from ftdsl.lint.rule import Findings, error, rule, warning
+from ftdsl.lint.rule import EVERY, Findings, error, rule, warning
 
 
 def own(config: Config) -> Document | None:
@@ -21,7 +21,7 @@ def authored(config: Config) -> Document | None:
     return document if document is not None and (document.settings or not document.ours) else None
 
 
-@rule("FT401")
+@rule("FT401", EVERY)
 def batch_equation(config: Config) -> Findings:
     """What it does: checks the batch equation: train batch = micro batch x accumulation x ranks.
     Why it matters: DeepSpeed asserts it when its engine is initialised, on every rank, after the model is loaded.
@@ -94,7 +94,7 @@ PAIRS = (
 """Pairs that transformers requires to be equal (transformers/integrations/deepspeed.py, trainer_config_process)."""
 
 
-@rule("FT402")
+@rule("FT402", EVERY)
 def two_files_disagree(config: Config) -> Findings:
     """What it does: compares each value of the DeepSpeed file with the parameter of the same meaning.
     Why it matters: transformers rejects every pair that differs, after the model is loaded; a number written as a
@@ -148,7 +148,7 @@ def two_files_disagree(config: Config) -> Findings:
         )
 
 
-@rule("FT406")
+@rule("FT406", EVERY)
 def deepspeed_precision_conflict(config: Config) -> Findings:
     """What it does: finds both fp16 and bf16 in the DeepSpeed file, and a file that contradicts accelerate's mixed
         precision.
@@ -199,7 +199,7 @@ def deepspeed_precision_conflict(config: Config) -> Findings:
         )
 
 
-@rule("FT408")
+@rule("FT408", EVERY)
 def offload_not_supported(config: Config) -> Findings:
     """What it does: finds offloading that the ZeRO stage does not support: parameters or a part of the optimiser below
         stage 3, anything at stage 0.
@@ -248,7 +248,7 @@ def offload_not_supported(config: Config) -> Findings:
         yield error(at, "without ZeRO there is no sharded optimiser state to offload", help='write `"stage": 2`')
 
 
-@rule("FT409")
+@rule("FT409", EVERY)
 def untested_optimiser(config: Config) -> Findings:
     """What it does: finds an optimiser that DeepSpeed does not list as tested with ZeRO, without
         `zero_allow_untested_optimizer`.
@@ -284,7 +284,7 @@ def untested_optimiser(config: Config) -> Findings:
         )
 
 
-@rule("FT418")
+@rule("FT418", EVERY)
 def batch_search_with_zero3(config: Config) -> Findings:
     """What it does: finds `auto_find_batch_size` with ZeRO-3.
     Why it matters: transformers stops when the trainer is created, after the model is loaded.
@@ -311,7 +311,7 @@ def batch_search_with_zero3(config: Config) -> Findings:
         )
 
 
-@rule("FT426")
+@rule("FT426", EVERY)
 def deepspeed_batch_missing(config: Config) -> Findings:
     """What it does: finds a DeepSpeed file without a batch size.
     Why it matters: DeepSpeed asserts that `train_batch_size` or `train_micro_batch_size_per_gpu` is set; "auto" is
@@ -337,7 +337,7 @@ def deepspeed_batch_missing(config: Config) -> Findings:
         )
 
 
-@rule("FT427")
+@rule("FT427", EVERY)
 def weights_not_gathered(config: Config) -> Findings:
     """What it does: finds ZeRO-3 and tensor parallelism (AutoTP) that do not gather the weights when saving.
     Why it matters: checkpoints of ZeRO-3 then hold shards that only `zero_to_fp32.py` can merge; AutoTP writes no
@@ -388,7 +388,7 @@ def weights_not_gathered(config: Config) -> Findings:
         )
 
 
-@rule("FT428")
+@rule("FT428", EVERY)
 def no_zero_section(config: Config) -> Findings:
     """What it does: finds a DeepSpeed file without `zero_optimization`.
     Why it matters: accelerate stops without it, even if ZeRO is off; `{"stage": 0}` turns it off.
