@@ -6,7 +6,7 @@ Such an engine's parameters have the names of fields (`beta`), with a default of
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from ftdsl import catalog
@@ -23,7 +23,7 @@ _SEQ2SEQ = "Seq2SeqTrainingArguments"
 """A class of transformers that no trainer here inherits."""
 
 
-@cache
+@lru_cache(maxsize=64)
 def trainer_schema(engine: str, trainer: str, version: str = "", transformers: str = "") -> Mapping[str, Fact]:
     """Every parameter of one verb: transformers', those of its class and of the classes that all share, the script's own.
     Versions: by default the newest of the catalogue."""
@@ -37,7 +37,7 @@ def trainer_schema(engine: str, trainer: str, version: str = "", transformers: s
     return found | {name: fact for name, fact in script.items() if trainer in fact.get("only", (trainer,))}
 
 
-@cache
+@lru_cache(maxsize=64)
 def own_parameters(engine: str, trainer: str) -> frozenset[str]:
     """Parameters that a verb has, and not every other."""
     shared = frozenset.intersection(*(frozenset(trainer_schema(engine, name)) for name in trainers(engine)))
