@@ -22,8 +22,10 @@ def act(verdict: Verdict | None) -> None:
 
 
 def save_and_stop(control: Any) -> None:
-    """Ask transformers' Trainer for a checkpoint after this step, and to end there. control: its TrainerControl."""
-    control.should_save = control.should_training_stop = True
+    """Ask transformers' Trainer for a checkpoint after this step, and to end there. control: its TrainerControl. The losses
+    since the last log are logged too: the mean of the training that goes on from here needs them.
+    """
+    control.should_log = control.should_save = control.should_training_stop = True
 
 
 class SaveRequest:

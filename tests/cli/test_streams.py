@@ -77,6 +77,7 @@ VERBS = [
 
 @pytest.mark.parametrize("arguments", VERBS, ids=lambda arguments: one_line(" ".join(arguments))[:40])
 @pytest.mark.parametrize("name", ["good.ft", "bad.ft", "broken.ft", "a.yaml"])
+@pytest.mark.slow
 def test_no_verb_passes_a_control_character_on(name: str, arguments: tuple[str, ...], place: Path) -> None:
     done = ftc(*(name if part == "FILE" else part for part in arguments), cwd=place)
     assert not wrong(done)
@@ -126,6 +127,7 @@ def test_what_is_read_back_is_the_same(place: Path) -> None:
 
 
 @pytest.mark.parametrize("columns", ["40", "200"])
+@pytest.mark.slow
 def test_on_a_terminal_only_colours_are_set(columns: str, place: Path) -> None:
     for arguments in (
         ["check", "bad.ft"],
@@ -226,6 +228,7 @@ def shell(place: Path, arguments: tuple[str, ...], redirection: str) -> subproce
 
 
 @pytest.mark.parametrize("what", CLOSING)
+@pytest.mark.slow
 def test_a_full_disk_is_a_sentence(what: str, place: Path) -> None:
     done = shell(place, CLOSING[what], "> /dev/full")
     assert done.returncode == 1, done.stderr
@@ -236,6 +239,7 @@ def test_a_full_disk_is_a_sentence(what: str, place: Path) -> None:
 
 
 @pytest.mark.parametrize("what", CLOSING)
+@pytest.mark.slow
 def test_a_closed_stdout_is_a_sentence(what: str, place: Path) -> None:
     done = shell(place, CLOSING[what], ">&-")
     assert "error: stdout is closed" in done.stderr
@@ -247,6 +251,7 @@ def test_a_closed_stdout_is_a_sentence(what: str, place: Path) -> None:
 @pytest.mark.parametrize(
     "redirection", ["> /dev/full", ">&-", "2> /dev/full", "2>&-", "<&-", ">&- 2>&- <&-", "> /dev/full 2>&1"]
 )
+@pytest.mark.slow
 def test_a_run_is_carried_out_whatever_the_streams_take(redirection: str, place: Path) -> None:
     (place / "r.ft").write_text('shell s { run = "echo hello > out.txt", outputs = ["out.txt"] }\n', encoding="utf-8")
     done = shell(place, ("run", "r.ft", "--plain"), redirection)

@@ -137,6 +137,7 @@ RUN = ("status", "watch", "attach", "logs", "cancel", "diagnose", "report")
 
 
 @pytest.mark.parametrize("verb", RUN)
+@pytest.mark.slow
 def test_what_looks_at_a_run_changes_nothing(verb: str, place: Path) -> None:
     (place / "r.ft").write_text('shell s { run = "true" }\n', encoding="utf-8")
     assert watched(("run", "r.ft", "--plain"), place)[0] == 0
@@ -152,6 +153,7 @@ def test_the_page_is_linked() -> None:
 
 
 @pytest.mark.parametrize("verb", CALLS)
+@pytest.mark.slow
 def test_what_is_called_nothing_is_nothing(verb: str, place: Path) -> None:
     _, writes, starts = ROWS[verb]
     for call in CALLS[verb]:

@@ -106,6 +106,7 @@ def test_these_are_all_options() -> None:
 @pytest.mark.parametrize("spelling", ["argument", "key"])
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("place", PLACES)
+@pytest.mark.slow
 def test_an_option_arrives_or_is_refused(place: str, source: str, spelling: str, option: str, folder: Path) -> None:
     text, without = written(place, source, option, spelling), written(place, source, "", spelling)
     if text is None or without is None:

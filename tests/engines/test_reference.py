@@ -39,6 +39,7 @@ def recipe_of(block: str, example: str) -> str:
 
 
 @pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.slow
 def test_every_example_is_written_as_the_checker_takes_it(name: str, checked: Callable[..., Outcome]) -> None:
     wrong = []
     for key in BLOCKS[name].keys:

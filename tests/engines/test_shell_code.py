@@ -127,6 +127,7 @@ def run(code: str, value: str, folder: Path) -> tuple[int, list[str], str]:
 
 
 @pytest.mark.parametrize("context", CONTEXTS)
+@pytest.mark.slow
 def test_a_value_arrives_whole(context: str, tmp_path: Path) -> None:
     code, wanted = CONTEXTS[context]
     made = with_values(parts_of(code))

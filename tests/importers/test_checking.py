@@ -133,6 +133,7 @@ NASTY = (
 
 
 @pytest.mark.parametrize("value", NASTY)
+@pytest.mark.slow
 def test_no_value_breaks_the_check_or_the_import(value: str, place: Path) -> None:
     """Every line of a file with a value of another type: messages, never a traceback."""
     for line in FINE.splitlines():

@@ -225,6 +225,7 @@ def test_only_a_blank_parts_words(char: str, place: Path) -> None:
      "NNODES={} NPROC_PER_NODE={} MASTER_PORT={} CUDA_VISIBLE_DEVICES={} MAX_RESTARTS={} MIN_NNODES={} llamafactory-cli train",
      "python src/train.py --tensor_model_parallel_size {} --ray_num_workers {} --lora_rank {} --lr {}"],
 )  # fmt: skip
+@pytest.mark.slow
 def test_numbers_of_any_length(command: str, number: str, place: Path) -> None:
     (place / "run.sh").write_text(f"{command.replace('{}', number)} {FLAGS}\n", encoding="utf-8")
     done = ftc("import", "run.sh", "--json", cwd=place)

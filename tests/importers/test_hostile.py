@@ -104,6 +104,7 @@ def as_yaml(parameters: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("value", every(VALUES))
+@pytest.mark.slow
 def test_a_value_in_every_key_at_once(value: str) -> None:
     """All parameters of the engine, as a text, a list and a map; YAML and JSON."""
     for at, shape in enumerate((value, [value], {value: value})):
@@ -171,6 +172,7 @@ SCRIPTS = (
 
 
 @pytest.mark.parametrize("value", every(TEXTS))
+@pytest.mark.slow
 def test_words_of_scripts(value: str) -> None:
     """As a flag's value, a name and value of the environment, what launchers are told, a word that stands anywhere."""
     for word in (shlex.quote(value), value, f'"{value}"'):

@@ -140,6 +140,7 @@ SAME = {
 
 
 @pytest.mark.parametrize("script", SAME.values(), ids=SAME)
+@pytest.mark.slow
 def test_one_command_however_it_is_written(script: str, here: Workspace) -> None:
     """Each is the same run: the plain flags and rank 8."""
     here.write("run.sh", script)

@@ -80,6 +80,7 @@ def put(folder: Path, document: Document) -> Path:
 
 
 @pytest.mark.parametrize("path", [*EXAMPLES, *CORPUS], ids=lambda path: path.stem)
+@pytest.mark.slow
 def test_what_we_compile_imports_to_the_same(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = training(path)
     assert bool(jobs) == (path.stem not in NOTHING_TO_TRAIN)

@@ -84,6 +84,7 @@ CASES: dict[str, tuple[int, Callable[[int], str]]] = {
 
 
 @pytest.mark.parametrize(("size", "text"), CASES.values(), ids=CASES)
+@pytest.mark.slow
 def test_twice_the_file_is_twice_the_work(size: int, text: Callable[[int], str]) -> None:
     cost({HERE: text(2)}, HERE)  # what is loaded once
     small, _ = cost({HERE: text(size)}, HERE)
@@ -174,6 +175,7 @@ DEEP = {
 
 
 @pytest.mark.parametrize("text", DEEP.values(), ids=DEEP)
+@pytest.mark.slow
 def test_what_is_too_deep_is_said_at_its_place(text: str) -> None:
     errors = [one for one in cost({HERE: text}, HERE)[1] if one.code == "FT065"]
     assert errors

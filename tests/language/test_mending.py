@@ -65,6 +65,7 @@ def values(text: str) -> list[object]:
 
 @pytest.mark.parametrize("key", ["model", "data", "to", "rank", "template", "schedule", "precision", "nonsense"])
 @pytest.mark.parametrize("text", AWKWARD)
+@pytest.mark.slow
 def test_escapes_are_kept(text: str, key: str, tmp_path: Path) -> None:
     for at, literal in enumerate(literals(text)):
         folder = tmp_path / str(at)

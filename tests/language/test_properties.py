@@ -117,6 +117,7 @@ def survive(seed: int, count: int) -> None:
         signal.signal(signal.SIGVTALRM, before)
 
 
+@pytest.mark.slow
 def test_a_few_mutants() -> None:
     survive(1, 300)
 

@@ -192,6 +192,7 @@ MERGES = "a0: &a0 {x: 1}\n" + "".join(
      "x: " + "y" * (1 << 21), "a: &a [*a]", "&a {b: *a}", "\n".join(" " * n + "a:" for n in range(1400))],
     ids=range(12),
 )  # fmt: skip
+@pytest.mark.slow
 def test_what_would_be_endless_is_an_error_soon(text: str) -> None:
     start = time.process_time()
     found, wrong = problems(text)

@@ -24,6 +24,7 @@ UNITS = {"utf-8": ("utf-8", 1), "utf-16": ("utf-16-le", 2), "utf-32": ("utf-32-l
 
 
 @pytest.mark.parametrize("encoding", UNITS)
+@pytest.mark.slow
 def test_columns_are_in_the_encoding_that_was_negotiated(encoding: str, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text(ALPACA, encoding="utf-8")
     text = RECIPE.replace("let größe = 8\n", "")

@@ -67,6 +67,7 @@ def test_the_same_as_the_long_way(place: Path) -> None:
     ],
     ids=["setting", "data", "damaged", "gone", "lock", "last", "events"],
 )
+@pytest.mark.slow
 def test_what_is_not_done_runs(change: Callable[[Path], object], again: set[str], place: Path) -> None:
     change(place)
     done = document(place)
@@ -76,6 +77,7 @@ def test_what_is_not_done_runs(change: Callable[[Path], object], again: set[str]
 
 
 @pytest.mark.parametrize("option", ["--fresh", "--force=a", "--only=a", "--frozen"])
+@pytest.mark.slow
 def test_what_is_asked_for_is_done(option: str, place: Path) -> None:
     done = document(place, option)
     assert done["status"] == 0

@@ -86,6 +86,7 @@ def write(name: str, text: str) -> Callable[[Path], object]:
     ],
     ids=["data", "more data", "less data", "script", "recipe", "remark", "result", "undone", "build", "garbage", "shape"],
 )  # fmt: skip
+@pytest.mark.slow
 def test_what_is_another_runs_again(change: Callable[[Path], object], runs_again: set[str], place: Path) -> None:
     change(place)
     assert {stage for stage, state in states(place).items() if state != "done"} == runs_again
