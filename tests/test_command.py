@@ -80,6 +80,7 @@ def test_every_verb_is_compared() -> None:
 
 
 @pytest.mark.parametrize(("verb", "arguments"), CASES, ids=[" ".join(arguments) or "nothing" for _, arguments in CASES])
+@pytest.mark.slow
 def test_the_same_as_in_a_process_of_its_own(verb: str, arguments: tuple[str, ...], place: Path) -> None:
     """Exit status, both streams byte by byte, and the files that were written; each verb in a cold process."""
     env = {**NOWHERE, "COLUMNS": "90"}

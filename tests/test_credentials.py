@@ -132,6 +132,7 @@ SUFFIXES = ("", " ://", " eyJ sk- k_live_ AIza xox bearer ")
 
 
 @pytest.mark.parametrize("part", LONG)
+@pytest.mark.slow
 def test_work_grows_with_the_text_and_no_faster(part: str) -> None:
     """Logs have lines of any length. Quadratic work takes 16 times as long for four times the text."""
     for suffix in SUFFIXES:

@@ -115,6 +115,7 @@ def test_the_door_opens_to_regular_files_only(strange: Callable[[str], Path]) ->
     ],
 )
 @pytest.mark.parametrize("verb", ["check", "import"])
+@pytest.mark.slow
 def test_files_that_configurations_name(
     verb: str, name: str, files: dict[str, str], strange: Callable[[str], Path]
 ) -> None:

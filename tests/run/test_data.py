@@ -157,6 +157,7 @@ def test_rows_that_nobody_reads_and_no_column_explains_are_said(place: Path) -> 
     assert "they have `question`, `reply`" in message
 
 
+@pytest.mark.slow
 def test_a_stage_that_is_stopped_leaves_nothing_half_written(place: Path) -> None:
     (place / "a.jsonl").write_text(lines(numbered(400_000)), encoding="utf-8")
     (place / "r.ft").write_text('data d { source = file("a.jsonl"), holdout { eval = 5% } }\n', encoding="utf-8")

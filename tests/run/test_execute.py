@@ -54,6 +54,7 @@ def statuses(document: dict[str, Any]) -> dict[str, str]:
     return {stage["stage"]: stage["status"] for stage in document["stages"]}
 
 
+@pytest.mark.slow
 def test_in_order_then_not_again_then_only_what_changed(place: Path) -> None:
     first = run(place)
     assert first["code"] == 0, first["stderr"]
@@ -113,6 +114,7 @@ def test_a_bad_row_fails_the_stage_with_file_and_line(place: Path) -> None:
 
 
 @pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.slow
 def test_ctrl_c_stops_cleanly(times: int, place: Path) -> None:
     """Asked once, a stage may end by itself; one that will not is killed at the second Ctrl-C."""
     answer = "touch inputs/asked" + ("; exit 1" if times == 1 else "")

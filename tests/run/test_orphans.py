@@ -94,6 +94,7 @@ def statuses(document: str) -> dict[str, str]:
     return {stage["stage"]: stage["status"] for stage in json.loads(document)["stages"]}
 
 
+@pytest.mark.slow
 def test_a_stage_whose_ftc_was_killed_is_joined(place: Path) -> None:
     begin(place).kill()
     assert living(place), "it runs on"
@@ -134,6 +135,7 @@ def test_one_that_ended_meanwhile_is_taken_as_it_ended(place: Path) -> None:
     assert len(starts(place)) == 1
 
 
+@pytest.mark.slow
 def test_one_that_an_earlier_run_has_done_too_is_joined(place: Path) -> None:
     """The folder of a living stage is its own: no link to an earlier result takes its place."""
     go(place)
@@ -151,6 +153,7 @@ def test_one_that_an_earlier_run_has_done_too_is_joined(place: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["recipe", "fresh", "set"])
+@pytest.mark.slow
 def test_one_that_is_not_what_would_run_is_refused(change: str, place: Path) -> None:
     begin(place).kill()
     (pid, *_) = read_holder(place / "runs" / "r" / "last" / "10-a") or (0,)
@@ -173,6 +176,7 @@ def test_one_that_is_not_what_would_run_is_refused(change: str, place: Path) -> 
     assert len(starts(place)) == 1 and living(place), "nothing was started, nothing stopped"
 
 
+@pytest.mark.slow
 def test_where_its_leader_was_killed_too_the_rest_is_ended_before_it_starts_anew(place: Path) -> None:
     begin(place).kill()
     (pid, *_) = read_holder(place / "runs" / "r" / "last" / "10-a") or (0,)

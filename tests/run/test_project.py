@@ -81,6 +81,7 @@ def test_variants_have_folders_of_their_own_and_share_what_is_the_same(tmp_path:
     assert [stage["state"] for stage in third["stages"]] == ["done", "changed"], "compared with the recipe as it is"
 
 
+@pytest.mark.slow
 def test_two_variants_run_side_by_side(tmp_path: Path) -> None:
     text = "param x = 1\n" + 'shell a { run = "touch inputs/{x}.sign; sleep 3" }\n'
     (tmp_path / "r.ft").write_text(text, encoding="utf-8")

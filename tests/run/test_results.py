@@ -55,6 +55,7 @@ def flip(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["train.jsonl", "eval.jsonl", "result.json"])
 @pytest.mark.parametrize("harm", [cut, flip, Path.unlink], ids=["cut", "flipped", "gone"])
+@pytest.mark.slow
 def test_a_result_that_was_damaged_is_made_again(name: str, harm: Any, place: Path) -> None:
     first = run(place)
     harm(place / first["run"] / "10-rows" / name)
@@ -100,6 +101,7 @@ def swapped(path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [hidden, linked, swapped])
+@pytest.mark.slow
 def test_nor_is_one_that_was_changed_on_the_sly(harm: Any, place: Path) -> None:
     first = run(place)
     harm(place / first["run"] / "10-rows" / "train.jsonl")
@@ -128,6 +130,7 @@ def test_verify_reads_everything(place: Path) -> None:
     assert run(place, "--verify")["statuses"]["rows"] == "done"
 
 
+@pytest.mark.slow
 def test_a_file_that_changes_before_its_stage_reads_it(place: Path) -> None:
     """Kept under what it was made of, not under what was there when `ftc run` began."""
     (place / "r.ft").write_text(
@@ -147,6 +150,7 @@ def test_a_file_that_changes_before_its_stage_reads_it(place: Path) -> None:
     assert len((place / again["run"] / "20-rows" / "train.jsonl").read_text(encoding="utf-8").splitlines()) == 40
 
 
+@pytest.mark.slow
 def test_a_file_that_changes_while_its_stage_reads_it_is_not_trusted(place: Path) -> None:
     text = 'shell a { inputs = [file("rows.jsonl")], run = "sleep 3; cat inputs/rows.jsonl > a.txt", outputs = ["a.txt"] }\n'
     (place / "r.ft").write_text(text, encoding="utf-8")

@@ -61,6 +61,7 @@ def test_closing_the_terminal_leaves_the_run(number: signal.Signals, place: Path
     assert statuses(done.stdout) == {"a": "cached", "b": "cached"} and len(starts(place)) == 1
 
 
+@pytest.mark.slow
 def test_detached_watched_and_read(place: Path) -> None:
     done = ftc("run", "r.ft", "--detach", cwd=place)
     assert done.returncode == 0 and "next: ftc watch r.ft, ftc cancel r.ft" in done.stderr
@@ -145,6 +146,7 @@ def test_a_run_is_found_without_its_link(place: Path) -> None:
     assert shown.startswith("runs/r/2") and "done" in shown, "as it is typed, from where one is"
 
 
+@pytest.mark.slow
 def test_a_supervisor_that_is_killed_leaves_a_stage_that_can_be_cancelled_or_joined(place: Path) -> None:
     process = begin(place)
     end(supervisor_of(place / "runs" / "r"))

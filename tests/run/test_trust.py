@@ -74,6 +74,7 @@ PAIRS = [(place, verb) for place in PLACES for verb in VERBS if verb != "engine 
 
 
 @pytest.mark.parametrize(("place", "verb"), PAIRS)
+@pytest.mark.slow
 def test_no_verb_starts_a_planted_python(place: str, verb: str, clone: Path) -> None:
     outside = clone.parent / "outside"
     home = clone
@@ -207,6 +208,7 @@ def test_an_installed_one_is_started(clone: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"trusted": []}', '{"trusted": {"a": 1}}', "\0"])
+@pytest.mark.slow
 def test_a_record_of_any_kind_is_survived(content: str, clone: Path) -> None:
     mark = plant(clone / ".engines" / "llamafactory" / "bin" / "python")
     record = clone.parent / "home" / "state" / "ftdsl" / "engines.json"

@@ -93,6 +93,7 @@ def test_a_row_is_found_again(name: str, where: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["line.json", "a.jsonl"])
+@pytest.mark.slow
 def test_over_many_blocks(name: str, tmp_path: Path) -> None:
     """Read by several processes: the limit falls into one of the later blocks."""
     rows: Rows = [{**row, "input": "x" * 2000} for row in numbered(9000)]

@@ -43,6 +43,7 @@ def test_share_of_tests_that_pass() -> None:
     ],
     ids=lambda value: value[:30],
 )
+@pytest.mark.slow
 def test_what_goes_too_far_passes_nothing(code: str, error: str) -> None:
     start = time.monotonic()
     verdict = sandbox.check(code, ["pass"], SHORT)

@@ -86,6 +86,7 @@ def test_the_newest_record_of_a_trial_counts() -> None:
     assert [(number_of(one), one.number) for one in newest_records(records)] == [(0, 2), (1, 1)]
 
 
+@pytest.mark.slow
 def test_paused_trials_are_continued(tmp_path: Path) -> None:
     write(tmp_path, recipe(f"trials = 6, {ASHA}", STEPS))
     done = run(tmp_path)
@@ -105,6 +106,7 @@ def test_paused_trials_are_continued(tmp_path: Path) -> None:
     assert trials(again) == found
 
 
+@pytest.mark.slow
 def test_a_grid_is_all_of_it(tmp_path: Path) -> None:
     """What is continued takes no point of the grid."""
     search = ASHA.replace("random", "grid(points = 3)").replace("after = 2", "after = 1")
@@ -133,6 +135,7 @@ def test_kill_9_while_trials_are_paused_and_continued(seed: int, tmp_path: Path)
     assert os.uname().nodename in {record.user_attrs.get("worker") for record in stored(tmp_path)}
 
 
+@pytest.mark.slow
 def test_without_checkpoints_they_are_pruned_for_good(tmp_path: Path) -> None:
     write(tmp_path, recipe(f"trials = 4, {ASHA}".replace(", resume = true", ""), STEPS))
     done = run(tmp_path)

@@ -52,6 +52,7 @@ def check(place: Path, document: dict[str, Any], count: int) -> None:
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3))])
+@pytest.mark.slow
 def test_kill_9_of_the_driver(seed: int, tmp_path: Path) -> None:
     """Five kills at random moments of a study of six trials (20 over the four seeds)."""
     write(tmp_path, SLOW)
@@ -67,6 +68,7 @@ def test_kill_9_of_the_driver(seed: int, tmp_path: Path) -> None:
     assert 6 <= starts <= 6 + 5, "a stage that lived on was joined, not started again"
 
 
+@pytest.mark.slow
 def test_a_stage_that_lives_on_is_joined(tmp_path: Path) -> None:
     gate = "while [ ! -e inputs/go ]; do sleep 0.1; done"
     write(tmp_path, recipe("trials = 1", gate))
@@ -86,6 +88,7 @@ def test_a_stage_that_lives_on_is_joined(tmp_path: Path) -> None:
     check(tmp_path, run(tmp_path), 1)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_cleanly_with_what_is_known(tmp_path: Path) -> None:
     write(tmp_path, recipe("trials = 30, sampler = random", STEPS))
     driver = begin(tmp_path)
@@ -112,6 +115,7 @@ def test_cancelled_and_watched_from_another_terminal(tmp_path: Path) -> None:
     assert not living(tmp_path) and not supervisor_of(tmp_path / "runs" / "s")
 
 
+@pytest.mark.slow
 def test_a_pruned_trial_is_stopped_and_costs_no_more(tmp_path: Path) -> None:
     """Losses are flat from the first step: what is worse than the median of those before is stopped at once."""
     text = recipe("trials = 9, sampler = random, pruner = median(after = 2 steps, startup = 3)", STEPS)
@@ -131,6 +135,7 @@ def test_a_pruned_trial_is_stopped_and_costs_no_more(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "pruner", ["asha(after = 1 steps, reduction = 2)", "hyperband(after = 1 steps)", "patient(patience = 3)"]
 )
+@pytest.mark.slow
 def test_other_pruners(pruner: str, tmp_path: Path) -> None:
     steps = STEPS.replace("0.1", "0.05")
     if "patient" in pruner:

@@ -163,6 +163,7 @@ def test_several_goals_keep_the_front(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sampler", ["tpe(seed = 3)", "random", "cmaes"])
+@pytest.mark.slow
 def test_samplers(sampler: str, tmp_path: Path) -> None:
     write(tmp_path, recipe(f"trials = 4, sampler = {sampler}"))
     done = run(tmp_path)
@@ -261,6 +262,7 @@ def test_a_study_of_another_space_is_not_mixed_with_this_one(tmp_path: Path) -> 
     assert sorted(folder.name for folder in (tmp_path / "runs" / "s").glob("study*")) == ["study", "study-2"]
 
 
+@pytest.mark.slow
 def test_its_time_is_limited(tmp_path: Path) -> None:
     write(tmp_path, recipe("trials = 500, timeout = 3s"))
     done = run(tmp_path)
@@ -268,6 +270,7 @@ def test_its_time_is_limited(tmp_path: Path) -> None:
     assert 1 <= states(done).count("complete") < 100 and "its time is up" in done["stderr"]
 
 
+@pytest.mark.slow
 def test_optuna_is_loaded_by_a_study_alone(tmp_path: Path) -> None:
     write(tmp_path, recipe("trials = 1"))
     (tmp_path / "plain.ft").write_text(toy.SHARED, encoding="utf-8")
@@ -296,6 +299,7 @@ def test_without_optuna_it_says_what_to_install(tmp_path: Path) -> None:
     assert not (tmp_path / "runs" / "s" / "study").exists()
 
 
+@pytest.mark.slow
 def test_a_budget_ends_the_study_with_what_it_has(tmp_path: Path) -> None:
     write(tmp_path, "budget { time = 3s }\n" + recipe("trials = 500, sampler = random"))
     done = run(tmp_path)
@@ -321,6 +325,7 @@ def test_a_budget_of_money_is_time_at_the_price_of_a_trial() -> None:
     assert (unknown.over(1e9), unknown.text(1e9)) == ("", ""), "without a price there is nothing to compare"
 
 
+@pytest.mark.slow
 def test_a_new_study_learns_from_earlier_ones(tmp_path: Path) -> None:
     write(tmp_path, 'name = "coarse"\n' + recipe("trials = 12, sampler = random"))
     first = run(tmp_path)

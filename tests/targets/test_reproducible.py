@@ -67,6 +67,7 @@ def files_of(out: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.slow
 def test_a_build_is_the_same_in_another_process(name: str, builds: dict[str, Path]) -> None:
     first, second = (files_of(builds[name] / f"out{seed}") for seed in SEEDS)
     assert first
