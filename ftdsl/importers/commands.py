@@ -110,8 +110,7 @@ def config(simple: Simple, script: Script, root: Path, session: Session, report:
         report.add("FT060", Severity.ERROR, text, word.span)
         report.notes.append(Note(word.text, "is no number of processes", word.span))
     form: Form = "yaml" if stem and not started.trainer else "command"
-    accelerate = trl_launch.beside(started, settings, schema, root, session) if started.verb else None
-    accelerate = accelerate or _accelerate(started, root, session, report)
+    accelerate = _accelerate(started, settings, schema, root, session, report)
     started.env = {name: word for name, word in started.env.items() if launchers.is_for_the_run(name, script.used)}
     launch = launchers.launch(started, gpus_of(script.headers))
     made = documents.made(
@@ -238,12 +237,21 @@ def _fits(file: documents.Read, word: Word, report: Report, engine: str) -> bool
     return False
 
 
-def _accelerate(started: Started, root: Path, session: Session, report: Report) -> Document | None:
-    file = started.flags.get("config_file")
+def _accelerate(
+    started: Started,
+    settings: dict[str, Setting],
+    schema: Mapping[str, Any],
+    root: Path,
+    session: Session,
+    report: Report,
+) -> Document | None:
     try:
-        document = launchers.accelerate(started, root, session)
+        document: Document | Word | None = (
+            trl_launch.beside(started, settings, schema, root, session) if started.verb else None
+        )
+        document = document or launchers.accelerate(started, root, session)
     except (OSError, UnicodeDecodeError) as error:
-        assert file is not None
+        file = started.flags["config_file"]
         _unread(f"--config_file {file.text}", file, error, session, report)
         report.notes[-1:] = [
             replace(note, text=f"{note.text}: write `parallel {{ }}` as it has it") for note in report.notes[-1:]

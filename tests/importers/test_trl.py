@@ -281,6 +281,19 @@ def test_what_is_not_carried_is_named(name: str, here: Workspace) -> None:
     assert text in here.notes("run.sh")
 
 
+@pytest.mark.parametrize("start", ["trl sft", "accelerate launch trl sft", "accelerate launch trl/scripts/sft.py"])
+def test_a_file_of_accelerate_that_is_not_there_is_named(start: str, here: Workspace) -> None:
+    command = start.replace("launch", "launch --config_file gone.yaml")
+    more = "" if "launch" in start else " --config_file gone.yaml"
+    here.write("run.sh", f"{command} {FLAGS}{more}\n")
+    assert "--config_file gone.yaml: does not exist" in here.notes("run.sh")
+
+
+def test_a_file_of_accelerate_that_a_file_names_is_there(here: Workspace) -> None:
+    here.write("sft.yaml", YAML + "config_file: gone.yaml\n")
+    assert here.codes("sft.yaml")["FT501"] == "no such file: `gone.yaml`"
+
+
 def test_a_pipeline_of_commands(here: Workspace) -> None:
     here.write(
         "run.sh", f"trl sft {FLAGS}\ntrl dpo --model_name_or_path out/x --dataset_name me/pairs --output_dir out/y\n"

@@ -25,7 +25,15 @@ def config_of(file: documents.Read, root: Path, session: Session) -> Config:
     settings = documents.settings(file.node)
     trainer = trainer_of_file(documents.plain(settings), str(file.path))[0]
     started = Started({}, engine=NAME, trainer=trainer, verb=True)
-    accelerate = beside(started, settings, trainer_schema(NAME, trainer), root, session)
+    try:
+        accelerate = beside(started, settings, trainer_schema(NAME, trainer), root, session)
+    except (OSError, UnicodeDecodeError) as error:
+        if not is_absent(error):
+            raise
+        named = started.flags.pop("config_file")
+        help = "write accelerate's settings into this file, or the path of a file that has them"
+        session.sink.error("FT501", f"no such file: `{named.text}`", named.span, help=help)
+        accelerate = launchers.of_flags(started)
     launch = launchers.launch(started) if started.flags else None
     span, title = file.node.span, file.path.name
     return documents.made(
@@ -45,7 +53,10 @@ def config_of(file: documents.Read, root: Path, session: Session) -> Config:
 def beside(
     started: Started, settings: dict[str, Setting], schema: Mapping[str, Any], root: Path, session: Session
 ) -> Document | None:
-    """Take accelerate's flags out of the settings, into the launcher's; the file that `--accelerate_config` names."""
+    """Take accelerate's flags out of the settings, into the launcher's; the file that `--accelerate_config` names.
+
+    Raises: OSError, UnicodeDecodeError for the file of `--config_file`.
+    """
     flags = catalog.schema("accelerate", "", "launch")
     for name in [name for name in settings if name not in schema and (name in flags or name == FILE)]:
         setting = settings.pop(name)
@@ -74,8 +85,10 @@ def _by_flags(started: Started, root: Path, session: Session) -> Document | None
     if not started.flags:
         return None
     started.launcher = "accelerate"
-    document = launchers.accelerate(started, root, session)
-    started.launcher = ""
+    try:
+        document = launchers.accelerate(started, root, session)
+    finally:
+        started.launcher = ""
     return document if isinstance(document, Document) else None
 
 
