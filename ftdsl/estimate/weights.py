@@ -41,7 +41,11 @@ def share(setup: Setup, first: bool = True, last: bool = True) -> Share:
     rest = layers * (a.layer_params - a.layer_linear)
     embedding = a.embedding / tensor if first or (last and a.tied) else 0.0
     head = a.embedding / tensor if last and not (a.tied and not _unties(setup)) else 0.0
-    other = a.outside - a.embedding * (1 if a.tied else 2)
+    other: float = a.outside - a.embedding * (1 if a.tied else 2)
+    if (
+        other < 0
+    ):  # fewer parameters than counted: those too many are of matrices that are split (OPT-350m: its embedding)
+        other /= tensor
     return Share(layers, linear, rest, embedding, head, other)
 
 

@@ -35,3 +35,14 @@ def test_a_fused_step_has_no_temporary() -> None:
 def test_the_peak_is_a_phase_and_not_a_sum() -> None:
     found = memory(PURE_BF16)
     assert found.allocated == max(phase.total for phase in found.phases)
+
+
+@pytest.mark.parametrize("name", ["OPT-350m", "Step-3", "Kimi-Linear-48B-A3B"])
+def test_a_model_with_fewer_parameters_than_counted_keeps_some_on_each_card(name: str) -> None:
+    """What the count has too many is split with the matrices it is of: a card never keeps less than nothing."""
+    architecture = known(name)
+    assert architecture is not None and architecture.extra < 0
+    one = Setup(architecture, method="lora", quant="nf4", lora_rank=1, strategy="fsdp", data=2)
+    for tensor in (1, 2, 4, 8):
+        phases = memory(replace(one, tensor=tensor)).phases
+        assert all(size >= 0 for phase in phases for size in phase.terms.values()), tensor
