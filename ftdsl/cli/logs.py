@@ -5,9 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from ftdsl.cli.common import add_recipe_arguments
 from ftdsl.cli.status import seen_of
+
+if TYPE_CHECKING:
+    from ftdsl.observe.progress import StageProgress
+    from ftdsl.run.control import Seen
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -19,16 +24,36 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.set_defaults(run=run)
 
 
+def _named(seen: Seen, name: str) -> list[StageProgress]:
+    return [stage for stage in seen.progress.stages if name in ("", stage.key, stage.folder)]
+
+
+def _begun(seen: Seen, name: str) -> list[StageProgress]:
+    """The stages of a name (of any, if it is empty) that have started, the last one last."""
+    stages = _named(seen, name)
+    return sorted((stage for stage in stages if stage.started is not None), key=lambda stage: stage.started or 0)
+
+
+def _will_begin(seen: Seen, name: str) -> bool:
+    """Whether a stage of the name waits for others, or the run has only just started."""
+    return seen.running and not _begun(seen, name) and bool(_named(seen, name) or not seen.progress.stages)
+
+
 def run(args: argparse.Namespace) -> int:
     """Exit 0; 1 when there is no such run or stage."""
     from ftdsl.observe.progress import Status
     from ftdsl.run.control import look
 
     seen = seen_of(args)
+    try:
+        while args.follow and seen is not None and _will_begin(seen, args.stage):
+            time.sleep(0.2)
+            seen = seen_of(args)
+    except KeyboardInterrupt:
+        return 0
     if seen is None:
         return 1
-    stages = [stage for stage in seen.progress.stages if args.stage in ("", stage.key, stage.folder)]
-    begun = sorted((stage for stage in stages if stage.started is not None), key=lambda stage: stage.started or 0)
+    begun = _begun(seen, args.stage)
     running = [stage for stage in begun if stage.status is Status.RUNNING]
     if not begun:
         names = ", ".join(stage.key for stage in seen.progress.stages)

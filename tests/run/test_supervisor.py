@@ -179,6 +179,13 @@ def test_logs_of_a_stage(place: Path) -> None:
     assert "no stage `c` has run; stages: a, b" in ftc("logs", "r.ft", "c", cwd=place).stderr
 
 
+def test_logs_of_a_stage_that_waits_for_others(place: Path) -> None:
+    text = 'shell a { run = "sleep 1.5" }\nshell b { after = a, run = "echo last" }\n'
+    (place / "r.ft").write_text(text, encoding="utf-8")
+    assert ftc("run", "r.ft", "--detach", cwd=place).returncode == 0
+    assert ftc("logs", "r.ft", "b", "-f", cwd=place).stdout == "last\n"
+
+
 def test_what_has_never_run(place: Path) -> None:
     for verb in ("status", "watch", "attach", "logs", "cancel"):
         done = ftc(verb, "r.ft", cwd=place)
