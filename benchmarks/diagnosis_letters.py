@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from diagnosis_runs import curves
-from diagnosis_trainer import PROMPT, ROOT, dead, make_model, prefer, train, with_lora
+from diagnosis_trainer import PROMPT, ROOT, dead, main, make_model, prefer, train, with_lora
 
 FAMILIES: dict[int, dict[str, Any]] = {
     12: {"model": "gpt2", "hidden": 48, "layers": 3, "vocab": 48, "task": "letters", "batch": 10, "lr": 3e-3, "length": 30,
@@ -300,13 +300,4 @@ def run_family(number: int, target: Path, only: set[str]) -> None:
 
 
 if __name__ == "__main__":
-    os.environ |= {
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-        "TRANSFORMERS_VERBOSITY": "error",
-    }
-    flags = list(zip(sys.argv, sys.argv[1:], strict=False))
-    chosen = {name for flag, names in flags if flag == "--only" for name in names.split(",")}
-    for each in [int(value) for flag, value in flags if flag == "--family"] or list(FAMILIES):
-        run_family(each, Path(sys.argv[1]), chosen)
+    main(FAMILIES, run_family)

@@ -349,7 +349,8 @@ def run_family(number: int, target: Path, only: set[str]) -> None:
             )
 
 
-if __name__ == "__main__":
+def main(families: dict[int, dict[str, Any]], run: Callable[[int, Path, set[str]], None]) -> None:
+    """`FOLDER [--only NAME,…] [--family N]`, on a CPU and without a network."""
     os.environ |= {
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
@@ -358,5 +359,9 @@ if __name__ == "__main__":
     }
     flags = list(zip(sys.argv, sys.argv[1:], strict=False))
     chosen = {name for flag, names in flags if flag == "--only" for name in names.split(",")}
-    for each in [int(value) for flag, value in flags if flag == "--family"] or list(FAMILIES):
-        run_family(each, Path(sys.argv[1]), chosen)
+    for each in [int(value) for flag, value in flags if flag == "--family"] or list(families):
+        run(each, Path(sys.argv[1]), chosen)
+
+
+if __name__ == "__main__":
+    main(FAMILIES, run_family)

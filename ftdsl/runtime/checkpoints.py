@@ -15,14 +15,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from .events import STARTED_AS, processes_of
+
 SEAL = "ftdsl.json"
 MARKER = ".ftdsl.json"
 HASHED = 2 << 30
 """Bytes of a checkpoint up to which what its files hold is sealed too; of larger ones their sizes."""
-
-
-STARTED_AS = "FTC_STAGE_ID"
-"""The variable by which all processes of one start of a stage are known (run/launchers/local.py)."""
 
 
 class TakenError(Exception):
@@ -125,7 +123,7 @@ def claim(output: Path, stage: str) -> Path | None:
         if known is None and not inside:
             raise TakenError(f"{output} is there already, and no stage has made it")
         start = known.pop("start", "") if isinstance(known, dict) else ""
-        if start and start != os.environ.get(STARTED_AS) and (process := _process_of(start)):
+        if start and start != os.environ.get(STARTED_AS) and (process := next(processes_of(start), 0)):
             raise TakenError(f"{output} is being written by another stage, which still runs (process {process})")
         if known != mine or not newest_first(output):
             aside = _free(output.with_name(f"{output.name}.before-1"))
@@ -133,18 +131,6 @@ def claim(output: Path, stage: str) -> Path | None:
     output.mkdir(parents=True, exist_ok=True)
     _write(output / MARKER, mine | {"start": os.environ.get(STARTED_AS, "")})
     return aside
-
-
-def _process_of(start: str) -> int:
-    """A process of a start of a stage; 0 where none lives on this machine."""
-    mark = f"{STARTED_AS}={start}".encode()
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark in (folder / "environ").read_bytes().split(b"\0"):
-                return int(folder.name)
-        except OSError:  # it ended, or is another user's
-            continue
-    return 0
 
 
 def _mark(stage: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,9 @@ SAVED = 75
 """Exit status of a training that saved and ended because it was asked to: it is to be started again (EX_TEMPFAIL)."""
 SAVE_REQUEST, SAVE_ANSWER = "FTC_SAVE_REQUEST", "FTC_SAVED"
 """Variables of a stage: the file that asks it to save and end, and the file with which it answers."""
+
+STARTED_AS = "FTC_STAGE_ID"
+"""The variable by which all processes of one start of a stage are known."""
 
 Event = dict[str, Any]
 
@@ -317,3 +320,17 @@ def read_result(stage: str | os.PathLike[str]) -> dict[str, Any] | None:
     samples = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
     kind, path = str(content.get("kind", "files")), str(content.get("path", ""))
     return {**content, "kind": kind, "path": path, "metrics": metrics, "samples": samples}
+
+
+# --- processes of a stage
+
+
+def processes_of(start: str) -> Iterator[int]:
+    """The processes of a start of a stage, in whatever group or session they are; none on a system without /proc."""
+    mark = f"{STARTED_AS}={start}".encode()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (folder / "environ").read_bytes().split(b"\0"):
+                yield int(folder.name)
+        except OSError:  # it ended, or is another user's
+            continue

@@ -16,22 +16,11 @@ import pytest
 from ftdsl import catalog
 from ftdsl.run.environments import Environment
 from tests.conftest import ROOT, ftc
+from tests.real.test_data_show import TEMPLATES
 from tests.real.trained import write_rows
 
 pytestmark = pytest.mark.real
 
-TEMPLATES = (
-    "qwen3",
-    "qwen3_nothink",
-    "llama3",
-    "mistral",
-    "gemma2",
-    "chatml",
-    "deepseekr1",
-    "phi4",
-    "vicuna",
-    "alpaca",
-)
 KINDS = {
     "cut": "sft cut { data = chats, max_len = 24, lora {} }",
     "all": "sft all { data = chats, train_on = everything, lora {} }",

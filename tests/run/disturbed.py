@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ftdsl.run.control import supervisor_of
-from ftdsl.run.launchers.local import members, read_holder
+from ftdsl.run.launchers.local import read_holder
+from ftdsl.runtime.events import processes_of
 from tests.conftest import until
 
 ROWS = "".join(json.dumps({"instruction": f"q{number}", "output": f"a{number}"}) + "\n" for number in range(40))
@@ -113,7 +114,7 @@ class Place:
     def stages(self) -> Iterator[tuple[int, list[int]]]:
         """Of stages that run: the leader, and all processes."""
         for lock in self.home.glob("*/*/.lock"):
-            if (holder := read_holder(lock.parent)) and (pids := list(members(holder[3]))):
+            if (holder := read_holder(lock.parent)) and (pids := list(processes_of(holder[3]))):
                 yield holder[0], pids
 
     def trace(self) -> list[tuple[str, str, str, int]]:

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from ftdsl.run.launchers.local import VARIABLE, members, read_holder
+from ftdsl.run.launchers.local import read_holder
 from ftdsl.run.store import load
+from ftdsl.runtime.events import STARTED_AS, processes_of
 from tests.conftest import ftc
 
 SLOW = '''
@@ -47,7 +48,7 @@ def living(place: Path) -> list[int]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            marked = f"{VARIABLE}=".encode() in (folder / "environ").read_bytes()
+            marked = f"{STARTED_AS}=".encode() in (folder / "environ").read_bytes()
             if marked and (folder / "cwd").resolve().is_relative_to(place.resolve()):
                 found.append(int(folder.name))
         except OSError:
@@ -232,7 +233,7 @@ def test_a_child_in_a_session_of_its_own_is_stopped_too(place: Path) -> None:
 def test_a_stage_killed_from_outside_has_failed_and_runs_again(place: Path) -> None:
     process = begin(place)
     (_, _, _, id) = read_holder(place / "runs" / "r" / "last" / "10-a") or (0, "", "", "")
-    for member in [*members(id)]:
+    for member in [*processes_of(id)]:
         os.kill(member, signal.SIGKILL)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 1

@@ -8,11 +8,10 @@ from typing import Any
 
 from ftdsl.engines.jobs import Command, Document, Job
 from ftdsl.engines.shared import assemble
-from ftdsl.engines.shared.card import card_of
 from ftdsl.engines.shared.merging import merges_reward_model, refuse_quantised
 from ftdsl.engines.shared.parallel import PYTHON
 from ftdsl.engines.shared.stage_context import StageContext
-from ftdsl.engines.tools.model_merges import DTYPES
+from ftdsl.engines.tools.written_model import hub_options, merged
 from ftdsl.language.values import StageRef, Term
 from ftdsl.recipe.recipe import ModelRef
 
@@ -50,10 +49,9 @@ def _spec(context: StageContext, adapters: tuple[ModelRef, ...]) -> dict[str, An
     """What runtime/merge_adapters.py reads."""
     start = context.stage.start
     assert start is not None, "checked before a stage is lowered"
-    options = start.base.options if isinstance(start.base, Term) else {}
     spec: dict[str, Any] = {"stage": context.folder, "method": context.name("method")}
     spec["model"] = context.paths.model(start.base)
-    spec |= {name: options[name] for name in ("revision", "trust_remote_code") if options.get(name)}
+    spec |= hub_options(start.base)
     spec["below"] = [context.paths.adapter(adapter) for adapter in start.adapters[: -len(adapters)]]
     weights = context.get("weights") or [1.0] * len(adapters)
     rows = zip(adapters, weights, strict=False)
@@ -63,15 +61,8 @@ def _spec(context: StageContext, adapters: tuple[ModelRef, ...]) -> dict[str, An
     for name in ("density", "rank", "signs"):
         if (value := context.option("method", name)) is not None:
             spec[name] = value if isinstance(value, bool | int) else float(getattr(value, "number", value))
-    spec |= {"to": assemble.result_of(context), "seed": context.plan.recipe.seed}
-    spec["shard_bytes"] = int(getattr(context.get("shards"), "number", context.get("shards") or 5e9))
-    if dtype := DTYPES.get(context.name("dtype")):
-        spec["dtype"] = dtype
-    if isinstance(push := context.get("push"), Term):
-        spec["push"] = {key: value for key, value in push.options.items() if key in ("id", "private", "revision")}
     made = f"{context.name('method')} of the adapters {', '.join(map(_name, adapters))}, by PEFT."
-    spec["card"] = card_of(context, made[:1].upper() + made[1:], "finetune")
-    return spec | ({"smoke": True} if context.plan.recipe.smoke else {})
+    return spec | merged(context, made, "finetune")
 
 
 def _name(adapter: ModelRef) -> str:

@@ -7,10 +7,10 @@ from typing import Any
 
 from ftdsl.engines.jobs import Command, Document, Job
 from ftdsl.engines.shared import assemble
-from ftdsl.engines.shared.card import card_of
 from ftdsl.engines.shared.stage_context import StageContext
 from ftdsl.engines.shared.trainer.start import lineage_of
 from ftdsl.engines.tools.tool import MERGEKIT
+from ftdsl.engines.tools.written_model import hub_options, merged
 from ftdsl.estimate.architecture import Architecture, NotModelledError
 from ftdsl.language.values import StageRef, Term
 from ftdsl.plan.layout import architecture_of
@@ -21,7 +21,6 @@ PROGRAM = "runtime/merge_models.py"
 MODULES = ("__init__", "checkpoints", "events", "merge_models", "proof", "report", "shipping")
 NEEDS_BASE = ("ties", "dare", "task_arithmetic", "model_stock")
 OF_ADAPTERS = ("cat", "svd")
-DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
 
 def wants(context: StageContext) -> bool:
@@ -54,7 +53,7 @@ def _spec(context: StageContext, models: Sequence[ModelRef]) -> dict[str, Any]:
     method, weights, densities = context.name("method"), context.get("weights"), context.get("densities")
     rows: list[dict[str, Any]] = []
     for at, model in enumerate(models):
-        row = {"model": _path(context, model), **_hub_options(model)}
+        row = {"model": _path(context, model), **hub_options(model)}
         if weights and at < len(weights):
             row["weight"] = weights[at]
         if densities and at < len(densities):
@@ -67,16 +66,9 @@ def _spec(context: StageContext, models: Sequence[ModelRef]) -> dict[str, Any]:
     base = context.get("base")
     if base is not None:
         where = lineage_of(context, base).base
-        spec["base"] = {"model": _path(context, where), **_hub_options(where)}
-    spec |= {"to": assemble.result_of(context), "seed": context.plan.recipe.seed}
-    spec["shard_bytes"] = int(getattr(context.get("shards"), "number", context.get("shards") or 5e9))
-    if dtype := DTYPES.get(context.name("dtype")):
-        spec["dtype"] = dtype
-    if isinstance(push := context.get("push"), Term):
-        spec["push"] = {key: value for key, value in push.options.items() if key in ("id", "private", "revision")}
+        spec["base"] = {"model": _path(context, where), **hub_options(where)}
     made = f"{method} of {', '.join(_name(model) for model in models)}, by mergekit."
-    spec["card"] = card_of(context, made[:1].upper() + made[1:], "merge")
-    return spec | ({"smoke": True} if context.plan.recipe.smoke else {})
+    return spec | merged(context, made, "merge")
 
 
 def _path(context: StageContext, model: ModelRef) -> str:
@@ -87,11 +79,6 @@ def _path(context: StageContext, model: ModelRef) -> str:
         context.refuse("models", f"`{model.name}(…)` can be only the first of the models", help)
         return model.name
     return context.paths.model(model)
-
-
-def _hub_options(model: ModelRef) -> dict[str, Any]:
-    options = model.options if isinstance(model, Term) else {}
-    return {name: options[name] for name in ("revision", "trust_remote_code") if options.get(name)}
 
 
 def _name(model: ModelRef) -> str:

@@ -13,6 +13,7 @@ from ftdsl.engines.shared.calibrating import Calibration, calibration
 from ftdsl.engines.shared.card import card_of
 from ftdsl.engines.shared.stage_context import StageContext
 from ftdsl.engines.tools.tool import GGUF, LLMCOMPRESSOR
+from ftdsl.engines.tools.written_model import hub_options, shards_and_push
 from ftdsl.language.values import Term
 
 PROGRAM = "runtime/quantise.py"
@@ -77,9 +78,8 @@ def _spec(context: StageContext, scheme: str, rows: Calibration | None) -> dict[
     """What runtime/quantise.py reads."""
     start = context.stage.start
     assert start is not None, "checked before a stage is lowered"
-    options = start.base.options if isinstance(start.base, Term) else {}
     spec: dict[str, Any] = {"stage": context.folder, "scheme": scheme, "model": context.paths.model(start.base)}
-    spec |= {name: options[name] for name in ("revision", "trust_remote_code") if options.get(name)}
+    spec |= hub_options(start.base)
     spec["to"] = assemble.result_of(context)
     if scheme in ("gptq", "awq"):
         spec["bits"] = int(context.get("bits") or 4)
@@ -92,9 +92,7 @@ def _spec(context: StageContext, scheme: str, rows: Calibration | None) -> dict[
         spec["calibrate"] = {"data": rows.dataset, "rows": rows.rows}
         spec["max_len"] = int(context.get("max_len") or 1024)
     spec["seed"] = context.plan.recipe.seed
-    spec["shard_bytes"] = int(getattr(context.get("shards"), "number", context.get("shards") or 5e9))
-    if isinstance(push := context.get("push"), Term):
-        spec["push"] = {key: value for key, value in push.options.items() if key in ("id", "private", "revision")}
+    spec |= shards_and_push(context)
     tool = GGUF.title if scheme == "gguf" else "bitsandbytes" if scheme in ("nf4", "int8") else LLMCOMPRESSOR.title
     what = _what(context, scheme)
     made = f"{what[:1].upper()}{what[1:]}, by {tool}."

@@ -15,11 +15,12 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from ftdsl.run.launchers.launcher import Handle, LaunchError, Task
 from ftdsl.run.launchers.log import last_lines
+from ftdsl.runtime.events import STARTED_AS, processes_of
 from ftdsl.storage import open_to_append
 
 GRACE = 20.0
@@ -29,7 +30,6 @@ DYING = 5.0
 """Seconds that a killed process may take to be gone."""
 
 LOCK, EXIT = ".lock", ".exit"
-VARIABLE = "FTC_STAGE_ID"
 
 SCRIPT = """
 stage=$1 id=$2 boot=- start=-
@@ -72,7 +72,7 @@ class LocalLauncher:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env={**task.env, VARIABLE: id},
+                    env={**task.env, STARTED_AS: id},
                     start_new_session=True,
                     pass_fds=(lock.fileno(),),
                 )
@@ -119,7 +119,7 @@ class LocalLauncher:
             facts["pid"], facts["start"], facts["boot"]
         ):  # else its number may be another's
             _signal(os.killpg, facts["pid"], signal.SIGKILL)
-        for pid in members(handle.id):
+        for pid in processes_of(handle.id):
             _signal(os.kill, pid, signal.SIGKILL)
 
 
@@ -178,17 +178,6 @@ def alive(pid: int, start: str, boot: str) -> bool:
     except OSError:
         return False
     return fields[0] not in "ZX" and fields[19] == start
-
-
-def members(id: str) -> Iterator[int]:
-    """The processes of a start of a stage, in whatever group or session they are; none on a system without /proc."""
-    mark = f"{VARIABLE}={id}".encode()
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark in (folder / "environ").read_bytes().split(b"\0"):
-                yield int(folder.name)
-        except OSError:  # it ended, or is another user's
-            continue
 
 
 def left(stage: Path) -> int | None:
