@@ -94,7 +94,8 @@ def test_a_paused_trial_is_continued_from_its_checkpoint(engine: Environment, tm
     row = next(row for row in json.loads(straight.stdout)["stages"] if row["stage"] == "sft")
     assert row["metrics"]["eval_loss"] == best["values"]["sft.eval_loss"]
     kept = json.loads((stage / "result.json").read_bytes())["metrics"]
-    assert row["metrics"]["train_loss"] == pytest.approx(kept["train_loss"], rel=1e-12), "a mean of two parts"
+    # the trainer adds losses up in 32 bits from log to log: where a pause cut the sum depends on when the trial was stopped
+    assert row["metrics"]["train_loss"] == pytest.approx(kept["train_loss"], rel=1e-6), "a mean of two parts"
     weights = [path / "result" / "model.safetensors" for path in (stage, tmp_path / row["path"] / "..")]
     assert len({path.read_bytes() for path in weights}) == 1
 
