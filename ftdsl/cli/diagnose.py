@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
             continue
         if args.rows:
             return diagnose_rows.run(args, examined)
-        results.append((examined, _remedies(examined)))
+        results.append((examined, remedies_in(examined)))
     if args.apply is not None:
         return 2 if failed else _apply(args, results[0][1])
     if args.json:
@@ -96,7 +96,7 @@ def run_of(text: str, args: argparse.Namespace) -> Path | None:
     return seen.progress.folder if seen else None
 
 
-def _remedies(examined: Examined) -> Remedies:
+def remedies_in(examined: Examined) -> Remedies:
     """What the recipe of the run can do about it, as it is now; nothing where the path is no run of ours."""
     from ftdsl.pipeline import check
     from ftdsl.run.recipe_of import recipe_of
