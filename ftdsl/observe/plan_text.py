@@ -244,7 +244,9 @@ def _memory(forecast: Forecast, style: TextStyle) -> Iterator[str]:
     """The peak by term, largest first; the reserve of allocator and context is drawn as dots."""
     cost = forecast.cost
     assert cost is not None
-    rows = f"  fits its rows of up to {number(forecast.longest_row)} tokens" if forecast.longest_row else "  does not fit"
+    rows = (
+        f"  fits its rows of up to {number(forecast.longest_row)} tokens" if forecast.longest_row else "  does not fit"
+    )
     verdict = f"{gib(cost.need)} of {gib(cost.limit)}" + ("" if cost.need <= cost.limit else rows)
     beside = min(WIDTH, style.width - INDENT - len(verdict) - 3)
     cells = beside if beside >= NARROW else max(10, style.width - INDENT - 1)
