@@ -271,8 +271,8 @@ def _memory(forecast: Forecast, style: TextStyle) -> Iterator[str]:
     else:
         yield from style.labelled("", f"of main memory, at the {where}")
     if cost.host:
-        size = _range(cost.host, cost.host_need)
-        yield from style.labelled("", f"and {size} of main memory on each machine{_host_verdict(cost)}")
+        host = _range(cost.host, cost.host_need)
+        yield from style.labelled("", f"and {host} of main memory on each machine{_host_verdict(cost)}")
 
 
 def _host_verdict(cost: Cost) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ftdsl.credentials import masked
 from ftdsl.printable import printable
+from ftdsl.runtime.events import since_last_start
 from ftdsl.session import open_regular
 
 END = 65536
@@ -17,7 +18,7 @@ _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 
 def last_lines(log: Path, count: int = 12, start: int = 0) -> list[str]:
     """The last lines of a log that are not blank, secrets as stars; a line drawn over itself counts as its last state. Colours
-    are left out, other control characters written out.
+    are left out, other control characters written out. What an earlier start of the stage has printed is left out too.
 
     start: bytes at the beginning that are not looked at.
     """
@@ -27,5 +28,6 @@ def last_lines(log: Path, count: int = 12, start: int = 0) -> list[str]:
             text = handle.read(END).decode("utf-8", "replace")
     except OSError:
         return []
+    text = since_last_start(text)
     lines = [printable(_COLOR.sub("", line.rstrip("\r").rpartition("\r")[2])).rstrip() for line in text.split("\n")]
     return [masked(line) for line in [line for line in lines if line.strip()][-count:]]
