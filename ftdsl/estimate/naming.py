@@ -14,7 +14,7 @@ from ftdsl import catalog
 from ftdsl.estimate.architecture import Architecture, known, trusting
 from ftdsl.record import replace
 
-GUESSED_DENSE, GUESSED_MIXTURE, GUESSED_KIN = 0.1, 0.2, 0.15
+GUESSED_DENSE, GUESSED_MIXTURE, GUESSED_VERSION = 0.1, 0.2, 0.15
 """How far memory may be off, as a part, where sizes are guessed: of a dense model by its size, of a mixture, of a model that has
 the name of another one with more behind it."""
 
@@ -39,16 +39,16 @@ def by_name(name: str) -> Architecture | None:
     return None
 
 
-def by_kin(name: str) -> Architecture | None:
+def by_version(name: str) -> Architecture | None:
     """The newest model of the catalogue whose name differs in its version alone (GLM-5.2 is taken for GLM-5)."""
-    entry = _kin().get(_kind(core_of(name)))
+    entry = _newest_by_kind().get(_kind(core_of(name)))
     relative = known(entry) if entry else None
-    return replace(relative, name=name, uncertainty=GUESSED_KIN) if relative else None
+    return replace(relative, name=name, uncertainty=GUESSED_VERSION) if relative else None
 
 
 def guessed(name: str) -> Architecture | None:
     """A guess: a model whose name differs by version, else the size in the name."""
-    return by_kin(name) or by_size(name)
+    return by_version(name) or by_size(name)
 
 
 def by_size(name: str) -> Architecture | None:
@@ -103,14 +103,14 @@ def _kind(core: str) -> str:
 
 
 @cache
-def _kin() -> Mapping[str, str]:
-    kin: dict[str, tuple[list[int], str]] = {}
+def _newest_by_kind() -> Mapping[str, str]:
+    newest: dict[str, tuple[list[int], str]] = {}
     for core, name in _cores().items():
         version = [int(number) for number in re.findall(r"\d+", core)]
         kind = _kind(core)
-        if kind not in kin or version > kin[kind][0]:
-            kin[kind] = version, name
-    return {kind: name for kind, (_, name) in kin.items()}
+        if kind not in newest or version > newest[kind][0]:
+            newest[kind] = version, name
+    return {kind: name for kind, (_, name) in newest.items()}
 
 
 def _reference(name: str) -> Architecture:

@@ -174,13 +174,13 @@ def _metrics(report: RunReport) -> str:
 
 def _answers(report: RunReport) -> Iterator[str]:
     """The same questions to each model, before and after."""
-    asked = [stage for stage in report.stages if stage.samples]
-    if not asked:
+    with_samples = [stage for stage in report.stages if stage.samples]
+    if not with_samples:
         return
-    tables = [{sample.prompt: sample for sample in stage.samples} for stage in asked]
+    tables = [{sample.prompt: sample for sample in stage.samples} for stage in with_samples]
     prompts = [prompt for prompt in tables[-1] if all(prompt in table for table in tables)][:SAMPLES]
     rows = [(prompt, tables[-1][prompt].label, *(table[prompt].predict for table in tables)) for prompt in prompts]
-    yield _table(("prompt", "wanted", *(stage.progress.key for stage in asked)), rows)
+    yield _table(("prompt", "wanted", *(stage.progress.key for stage in with_samples)), rows)
 
 
 def _data(report: RunReport) -> str:

@@ -77,12 +77,12 @@ def ray(env: Mapping[str, str]) -> Iterator[Check]:
         help = "RAY_ADDRESS=http://HEAD:8265 is the dashboard's, which takes jobs"
         yield Check("address", False, f"{address} is not the address of a dashboard", help, True)
         return
-    there = _get(f"{address.rstrip('/')}/api/version")
-    if there is None:
+    version_info = _get(f"{address.rstrip('/')}/api/version")
+    if version_info is None:
         help = "ray start --head; RAY_ADDRESS, or `ray(address = …)`, names its dashboard"
         yield Check("cluster", False, f"nothing answers at {address}", help, True)
         return
-    version = str(there.get("ray_version", "?"))
+    version = str(version_info.get("ray_version", "?"))
     yield Check("cluster", True, f"Ray {version} answers at {address}", "", True)
     if where is not None:
         mine = _run(["ray", "--version"], env).stdout.strip().rpartition(" ")[2]

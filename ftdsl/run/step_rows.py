@@ -50,7 +50,7 @@ def rows_of_steps(
 
     Raises: NoRowsError.
     """
-    answer = _asked([str(python), str(RUNTIME / program), f"{folder}/{SPEC}", *map(str, steps)], run, env)
+    answer = _answer_of([str(python), str(RUNTIME / program), f"{folder}/{SPEC}", *map(str, steps)], run, env)
     files = [_seen_from_run(run, folder, str(name)) for name in answer["files"]]
     by_row: dict[tuple[int, int], list[int]] = defaultdict(list)
     for step, rows in answer["steps"].items():
@@ -86,7 +86,7 @@ def _of_data_stage(run: Path, file: str, rows: Sequence[int], python: Path, env:
         if not here:  # the engine's Python has them; it must see this package, and nothing else of this Python
             (Path(folder) / "ftdsl").symlink_to(Path(ftdsl.__file__).parent)
         more = {} if here else {"PYTHONPATH": folder}
-        answer = _asked([sys.executable if here else str(python), *arguments], run, {**env, **more})
+        answer = _answer_of([sys.executable if here else str(python), *arguments], run, {**env, **more})
     return {
         row["row"]: (
             str(row["where"] or f"{file}:{row['row'] + 1}").removeprefix("inputs/"),
@@ -112,7 +112,7 @@ def _of_file(run: Path, file: str, rows: Sequence[int], python: Path, env: Mappi
     return origins
 
 
-def _asked(command: list[str], run: Path, env: Mapping[str, str]) -> Any:
+def _answer_of(command: list[str], run: Path, env: Mapping[str, str]) -> Any:
     """The last line that a program prints, as JSON. Raises: NoRowsError."""
     try:
         done = subprocess.run(

@@ -53,11 +53,11 @@ class OpenStudy:
     def wanted(self) -> int:
         """How many trials are run."""
         assert self.recipe.search is not None
-        asked = self.recipe.search.get("trials")
+        trials = self.recipe.search.get("trials")
         if self.recipe.search.name("sampler") == "grid":
             size = samplers.grid_size(self.space, self.recipe)
-            return min(size, int(asked)) if asked is not None else size
-        return int(asked)
+            return min(size, int(trials)) if trials is not None else size
+        return int(trials)
 
     def trials(self) -> list[FrozenTrial]:
         """All that count, each as it was last recorded: not those given back, not those of earlier studies."""

@@ -16,7 +16,7 @@ from ftdsl.engines.jobs import Job
 from ftdsl.plan.plan import Plan
 from ftdsl.record import frozen
 from ftdsl.session import Session
-from ftdsl.targets.options import asked_text, check_texts, hardware_of, options_of, refuse, stage_of
+from ftdsl.targets.options import check_texts, hardware_of, options_of, refuse, request_text, stage_of
 from ftdsl.targets.pythons import for_template, variable_of
 from ftdsl.targets.render import render
 
@@ -82,7 +82,7 @@ class SlurmTarget:
         options = options_of(plan, job, NAME)
         partition = partition_of(options, gpus=hardware_of(plan, job).gpus)
         first = [f"partition {partition}"] if partition else ["the default partition"]
-        return asked_text(plan, job, options, seconds_of(plan, job), *first)
+        return request_text(plan, job, options, seconds_of(plan, job), *first)
 
 
 # --- what is asked for
