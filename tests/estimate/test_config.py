@@ -144,8 +144,8 @@ def test_the_last_resort_is_the_name_and_wide(name: str, billions: float) -> Non
 
 @pytest.mark.parametrize(
     "name",
-    ["Qwen3-0B", "x-0m", "x-0.0B", "x-0x7B", "x-8x0B", "x-7B-A0B", "x-30B-A0.0001B", "x-1B-A7B", f"x-{'9' * 400}B", f"x-{'9' * 400}x7B",
-     f"x-8x{'9' * 400}B", f"x-30B-A{'9' * 400}B"],
+    ["Qwen3-0B", "x-0m", "x-0.0B", "x-0x7B", "x-8x0B", "x-7B-A0B", "x-30B-A0.0001B", "x-1B-A7B",
+     f"x-{'9' * 400}B", f"x-{'9' * 400}x7B", f"x-8x{'9' * 400}B", f"x-30B-A{'9' * 400}B"],
 )  # fmt: skip
 def test_a_size_that_no_model_has_is_no_size(name: str) -> None:
     assert guessed(name) is None
