@@ -35,7 +35,7 @@ def page(reports: Sequence[RunReport]) -> str:
         raise NoPlotlyError from None
     figures: list[dict[str, Any]] = []
     title = " and ".join(report.label for report in reports)
-    body = "\n".join(_one(reports[0], figures) if len(reports) == 1 else _several(reports, figures))
+    body = "\n".join(_run(reports[0], figures) if len(reports) == 1 else _several(reports, figures))
     data = "\n".join(
         f'<script type="application/json" id="f{at}">{_json(made)}</script>' for at, made in enumerate(figures)
     )
@@ -73,7 +73,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 # --- one run
 
 
-def _one(report: RunReport, figures: list[dict[str, Any]]) -> Iterator[str]:
+def _run(report: RunReport, figures: list[dict[str, Any]]) -> Iterator[str]:
     parts = {
         "Diagnosis": "\n".join(_diagnosis(report)),
         "Stages": _graph(report) + _stages(report.stages),

@@ -119,10 +119,10 @@ def skypilot(env: Mapping[str, str]) -> Iterator[Check]:
 def _clouds(text: str) -> list[str]:
     """The clouds in what `sky check -o json` prints: by workspace, else a list."""
     try:
-        found = json.loads(text[text.index("{") if "{" in text else text.index("[") :])
+        answer = json.loads(text[text.index("{") if "{" in text else text.index("[") :])
     except ValueError:
         return []
-    lists = found.values() if isinstance(found, dict) else [found]
+    lists = answer.values() if isinstance(answer, dict) else [answer]
     return sorted({str(name) for names in lists if isinstance(names, list) for name in names if isinstance(name, str)})
 
 
@@ -134,19 +134,19 @@ def _raw(path: str, env: Mapping[str, str]) -> dict[str, Any] | None:
     """What the API server answers; None where it does not, or this user may not ask."""
     done = _run(["kubectl", "get", "--raw", path, f"--request-timeout={PATIENCE:.0f}s"], env, PATIENCE * 2)
     try:
-        found = json.loads(done.stdout) if done.returncode == 0 else None
+        answer = json.loads(done.stdout) if done.returncode == 0 else None
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    return answer if isinstance(answer, dict) else None
 
 
 def _get(url: str) -> dict[str, Any] | None:
     try:
-        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
-            found = json.loads(answer.read(1 << 22))
+        with urllib.request.urlopen(url, timeout=PATIENCE) as response:
+            content = json.loads(response.read(1 << 22))
     except (OSError, ValueError, urllib.error.URLError):
         return None
-    return found if isinstance(found, dict) else None
+    return content if isinstance(content, dict) else None
 
 
 def _run(command: list[str], env: Mapping[str, str], patience: float = PATIENCE) -> subprocess.CompletedProcess[str]:

@@ -81,7 +81,7 @@ def _questions(spec: dict[str, Any]) -> Iterator[Row]:
         return
     source = spec["rows"]
     shape = Shape(source["format"], source["columns"], source["roles"], asks=True)
-    found = 0
+    asked = 0
     for raw in _read(Path(source["file"])):
         row = shape.read(raw)
         if row is None:
@@ -90,18 +90,18 @@ def _questions(spec: dict[str, Any]) -> Iterator[Row]:
         if any(role == "tool" for role, _ in messages):
             continue
         yield Row(messages, row.system)
-        found += 1
-        if found == count:
+        asked += 1
+        if asked == count:
             return
-    if not found:
+    if not asked:
         raise StageError(f"{source['file']} has no row with a question", "data")
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".json" and text.lstrip().startswith("["):
-        found: list[dict[str, Any]] = json.loads(text)
-        return found
+        rows: list[dict[str, Any]] = json.loads(text)
+        return rows
     return [json.loads(line) for line in text.splitlines() if line.strip()]
 
 

@@ -148,12 +148,12 @@ class Driver:
         self._pictured = time.monotonic()
         with self._lock:
             used = self._judge_spending()
-            found = self.study.picture(
+            picture = self.study.picture(
                 shared=list(self.shared_stages), over=self.over, began=self._began, pid=os.getpid(),
                 budget=used,
             )  # fmt: skip
-        write_file(self.study.folder / PICTURE, encoded(found))
-        return found
+        write_file(self.study.folder / PICTURE, encoded(picture))
+        return picture
 
     def _judge_spending(self) -> str:
         """What is used of the budget, in words; ends the study where that is all. Without a budget nothing is read: ""."""
@@ -359,7 +359,7 @@ class Driver:
             with self._lock:
                 mine.asked.set_user_attr(RELEASED, True)
         elif outcome.status == 1:
-            problems = [found for found in outcome.problems if found.severity is Severity.ERROR]
+            problems = [diagnostic for diagnostic in outcome.problems if diagnostic.severity is Severity.ERROR]
             self._end(mine, "failed", reason_of(problems) or "a stage failed")
         else:
             self._end_with_values(mine, outcome)
@@ -481,13 +481,13 @@ class Driver:
                 mine.asked.set_constraint("runs", 1.0)
             known = {"complete": "COMPLETE", "failed": "FAIL"}.get(state, "PRUNED")
             self._tell(mine.asked, known, values)
-            found = self.study.picture()
-        row = next((row for row in found.trials if row.number == mine.number), None)
+            picture = self.study.picture()
+        row = next((row for row in picture.trials if row.number == mine.number), None)
         if row is None:
             return
-        best = found.best
+        best = picture.best
         mark = " (best so far)" if best is not None and best.number == mine.number else ""
-        text = values_text(row, found) or row.reason or (f"at step {row.step}" if row.step is not None else "")
+        text = values_text(row, picture) or row.reason or (f"at step {row.step}" if row.step is not None else "")
         if state == "infeasible":
             text = f"{self._text(mine)}: {text}"
         word = {"complete": "done", "infeasible": "refused before it started"}.get(state, state)

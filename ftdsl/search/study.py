@@ -159,7 +159,7 @@ def _begin(study: Study, recipe: Recipe, space: Mapping[str, Dimension], goals: 
 def base_of(recipe: Recipe) -> dict[str, str]:
     """What the trials of a study have in common: the settings of the stages its goals need, where no dimension is in them."""
     wanted = needed(recipe, (goal.stage for goal in goals_of(recipe)))
-    found = {}
+    common = {}
     for stage in recipe.stages:
         if stage.key in wanted:
             searched = {dimension.key for dimension in stage.dimensions.values()}
@@ -167,8 +167,8 @@ def base_of(recipe: Recipe) -> dict[str, str]:
                 if key not in searched and not any(
                     key == word or key.startswith(f"{word}.") for word in WITHOUT_EFFECT
                 ):
-                    found[f"{stage.key}.{key}"] = shown(value)[:200]
-    return found
+                    common[f"{stage.key}.{key}"] = shown(value)[:200]
+    return common
 
 
 def _compare(study: Study, recipe: Recipe, space: Mapping[str, Dimension], goals: tuple[Goal, ...]) -> None:

@@ -93,17 +93,17 @@ def documents(plan: Plan, job: Job) -> list[Document]:
         return [_train_job(plan, job, name, namespace, options)]
     if kind == "jobset":
         return [_job_set(plan, job, name, namespace, options)]
-    found: list[Document] = [
+    manifests: list[Document] = [
         {"apiVersion": "batch/v1", "kind": "Job", "metadata": _metadata(name, plan, namespace, options),
          "spec": _job_spec(plan, job, name, options, head=f"{name}-0.{name}")}
     ]  # fmt: skip
     if job.nodes > 1:
         service = {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": {"ftdsl/stage": name},
                    "ports": [{"name": "rendezvous", "port": PORT}]}  # fmt: skip
-        found.insert(
+        manifests.insert(
             0, {"apiVersion": "v1", "kind": "Service", "metadata": _metadata(name, plan, namespace), "spec": service}
         )
-    return found
+    return manifests
 
 
 def _job_spec(plan: Plan, job: Job, name: str, options: Mapping[str, Any], *, head: str) -> Document:

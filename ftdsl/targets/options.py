@@ -151,8 +151,8 @@ def _is_own(stage: Stage, key: str) -> bool:
 
 def inputs_of(jobs: tuple[Job, ...]) -> list[str]:
     """What jobs read of the recipe's folder, seen from the build: files and folders; of a pattern the folder that it is in."""
-    found = dict.fromkeys(path for job in jobs for path in (*job.inputs, *job.reads))
-    inside = [_before_pattern(path) for path in found if "://" not in path and not path.startswith(("/", "~"))]
+    paths = dict.fromkeys(path for job in jobs for path in (*job.inputs, *job.reads))
+    inside = [_before_pattern(path) for path in paths if "://" not in path and not path.startswith(("/", "~"))]
     return sorted({f"inputs/{path}" for path in inside})
 
 

@@ -98,20 +98,20 @@ def _setup(packages: list[str]) -> Iterator[str]:
 
 def _resources(plan: Plan, job: Job, options: Mapping[str, Any]) -> dict[str, Any]:
     asked = hardware_of(plan, job)
-    found: dict[str, Any] = {name: str(options[name]) for name in ("infra",) if name in options}
+    resources: dict[str, Any] = {name: str(options[name]) for name in ("infra",) if name in options}
     if asked.gpus:
-        found["accelerators"] = {accelerator(plan, job): asked.gpus}
-    found["cpus"] = f"{options.get('cpus') or asked.cpus}+"
+        resources["accelerators"] = {accelerator(plan, job): asked.gpus}
+    resources["cpus"] = f"{options.get('cpus') or asked.cpus}+"
     if memory := options.get("memory") or asked.memory:
-        found["memory"] = f"{math.ceil(memory / 2**30)}+"
+        resources["memory"] = f"{math.ceil(memory / 2**30)}+"
     if "disk" in options:
-        found["disk_size"] = math.ceil(options["disk"] / 2**30)
+        resources["disk_size"] = math.ceil(options["disk"] / 2**30)
     if "image" in options:
-        found["image_id"] = str(options["image"])
+        resources["image_id"] = str(options["image"])
     if options.get("spot"):
-        found["use_spot"] = True
-    found["job_recovery"] = {"max_restarts_on_errors": int(options.get("retries", RETRIES))}
-    return found
+        resources["use_spot"] = True
+    resources["job_recovery"] = {"max_restarts_on_errors": int(options.get("retries", RETRIES))}
+    return resources
 
 
 def accelerator(plan: Plan, job: Job) -> str:

@@ -178,16 +178,16 @@ def _after(points: Sequence[Job], where: Mapping[str, tuple[str, int, int]]) -> 
     scripts = [tuple(script for script, _, _ in need) for need in needs]
     if len({*scripts}) != 1:
         return None
-    found = []
+    dependencies = []
     for column in zip(*needs, strict=True):
         script, _, size = column[0]
         if len({*column}) == 1:
-            found.append(f"afterok:{script}" if size == 1 else f"afterok:{script}:{column[0][1]}")
+            dependencies.append(f"afterok:{script}" if size == 1 else f"afterok:{script}:{column[0][1]}")
         elif size == len(points) and all(at == index for index, (_, at, _) in enumerate(column)):
-            found.append(f"aftercorr:{script}")
+            dependencies.append(f"aftercorr:{script}")
         else:
             return None
-    return tuple(found)
+    return tuple(dependencies)
 
 
 def _file_name(jobs: Sequence[Job]) -> str:
