@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from ftdsl.cli.examined import document as examined_as_data
+from ftdsl.cli.examined import remedies_in
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
 from ftdsl.printable import one_line, typed
 
@@ -41,8 +43,6 @@ def diagnosed(progress: RunProgress) -> list[tuple[StageProgress, Examined]]:
 
 def lines(progress: RunProgress) -> Iterator[str]:
     """Each finding with its evidence, the line of the recipe that decides it and a change; and what to type next."""
-    from ftdsl.cli.diagnose import remedies_in
-
     for stage, examined in diagnosed(progress):
         remedies = remedies_in(examined)
         yield f"\n{stage.key}: what its curves show"
@@ -64,9 +64,6 @@ def lines(progress: RunProgress) -> Iterator[str]:
 
 def document(progress: RunProgress) -> dict[str, list[dict[str, Any]]]:
     """Findings by the key of their stage, as `ftc diagnose --json` gives them."""
-    from ftdsl.cli.diagnose import document as examined_as_data
-    from ftdsl.cli.diagnose import remedies_in
-
     result = {}
     for stage, examined in diagnosed(progress):
         trainings = examined_as_data(examined, remedies_in(examined))["trainings"]
