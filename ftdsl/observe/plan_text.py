@@ -244,10 +244,8 @@ def _memory(forecast: Forecast, style: TextStyle) -> Iterator[str]:
     """The peak by term, largest first; the reserve of allocator and context is drawn as dots."""
     cost = forecast.cost
     assert cost is not None
-    rows = (
-        f"  fits its rows of up to {number(forecast.longest_row)} tokens" if forecast.longest_row else "  does not fit"
-    )
-    verdict = f"{gib(cost.need)} of {gib(cost.limit)}" + ("" if cost.need <= cost.limit else rows)
+    rows = "fits its rows" if forecast.longest_row else "does not fit"
+    verdict = f"{gib(cost.need)} of {gib(cost.limit)}" + ("" if cost.need <= cost.limit else f"  {rows}")
     beside = min(WIDTH, style.width - INDENT - len(verdict) - 3)
     cells = beside if beside >= NARROW else max(10, style.width - INDENT - 1)
     scale = cells / max(cost.limit, cost.need)
@@ -270,6 +268,10 @@ def _memory(forecast: Forecast, style: TextStyle) -> Iterator[str]:
         yield from style.labelled("", f"at the {where}{shown}")
     else:
         yield from style.labelled("", f"of main memory, at the {where}")
+    if forecast.longest_row:
+        limit = number(cost.memory.setup.seq_len)
+        longest = f"the longest here has {number(forecast.longest_row)}"
+        yield from style.labelled("", f"rows of {limit} tokens would not fit; {longest}")
     if cost.host:
         host = _range(cost.host, cost.host_need)
         yield from style.labelled("", f"and {host} of main memory on each machine{_host_verdict(cost)}")

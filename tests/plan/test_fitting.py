@@ -385,7 +385,8 @@ def test_a_plan_says_when_a_stage_fits_its_rows_only(gpu: str, tmp_path: Path) -
     (tmp_path / "r.ft").write_text(text, encoding="utf-8")
     assert "FT701" not in ftc("check", "r.ft", cwd=tmp_path).stdout
     shown = ftc("plan", "r.ft", cwd=tmp_path).stdout
-    assert "fits its rows of up to" in shown and "does not fit" not in shown and "too little" not in shown
+    assert "fits its rows" in shown and "tokens would not fit; the longest here has" in shown
+    assert "does not fit" not in shown and "too little" not in shown
     (tmp_path / "rows.jsonl").write_text(LONG_ROWS["rows.jsonl"] * 2, encoding="utf-8")
     (tmp_path / "r.ft").write_text(text.replace("131072", "2048"), encoding="utf-8")
     assert "fits its rows" not in ftc("plan", "r.ft", cwd=tmp_path).stdout
