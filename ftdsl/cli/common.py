@@ -63,13 +63,15 @@ def width(stream: TextIO) -> int:
         return WIDTH
 
 
-def show(sink: Sink, stream: TextIO | None = None) -> None:
-    """Print all diagnostics as text, by default on stderr."""
+def show(sink: Sink, stream: TextIO | None = None, *, without: str = "") -> None:
+    """Print all diagnostics as text, by default on stderr. without: the code of lists that are left out."""
     from ftdsl.diagnostics.render_text import render
 
     stream = stream or sys.stderr
-    if len(sink):
-        print(render(sink.ordered(), color=color(stream), width=width(stream)), file=stream)
+    if diagnostics := [
+        diagnostic for diagnostic in sink.ordered() if diagnostic.code != without or not diagnostic.notes
+    ]:
+        print(render(diagnostics, color=color(stream), width=width(stream)), file=stream)
 
 
 def recipe_path(text: str) -> Path:

@@ -17,6 +17,7 @@ from ftdsl.run.environments import Environment
 from ftdsl.run.faults import Fault, fault_of, full_disk, read
 from ftdsl.run.fingerprint import made_by
 from ftdsl.run.launchers.launcher import IN_UTF8, Handle, Launcher, LaunchError, QueueLauncher, Task
+from ftdsl.run.launchers.log import progress_line
 from ftdsl.run.preload import Preload
 from ftdsl.run.resources import Resources
 from ftdsl.run.stop import Stop
@@ -281,7 +282,7 @@ class Executor:
             size = 0
         if size != running.log_size:
             running.log_size = size
-            stage.log_line = "".join(self.launcher.tail(running.handle, 1))
+            stage.log_line = progress_line(self.launcher.tail(running.handle, 12))
 
     def _end(self, running: _Running, stage: StageProgress, status: int) -> None:
         job, folder = running.job, self.run.folder / running.job.folder

@@ -84,7 +84,8 @@ def test_a_package_that_is_missing(tmp_path: Path, found: Callable[..., list[tup
 @pytest.mark.parametrize(
     ("line", "package"),
     [("report_to: tensorboard", "tensorboard"), ("report_to: [wandb, tensorboard]", "tensorboard"),
-     ("report_to: clearml", "clearml"), ("report_to: comet_ml", "comet-ml"), ("optim: paged_adamw_8bit", "bitsandbytes"), ("report_to: none", ""),
+     ("report_to: clearml", "clearml"), ("report_to: comet_ml", "comet-ml"),
+     ("optim: paged_adamw_8bit", "bitsandbytes"), ("report_to: none", ""),
      ("report_to: azure_ml", "")],
 )  # fmt: skip
 def test_packages_that_a_value_needs(

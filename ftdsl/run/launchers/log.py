@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from ftdsl.credentials import masked
@@ -14,6 +15,18 @@ END = 65536
 """Bytes of a log that are looked at."""
 
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
+
+_CHATTER = re.compile(
+    r"""^\[?(?:INFO|WARNING|DEBUG)\b | ^\[\d{4}-\d\d-\d\d[ ][^\]]*\][ ]\[(?:INFO|WARNING|DEBUG)\]
+      | ^Failed[ ]to[ ]load[ ]CPU[ ] | \w*Warning: | ^\s*warnings\.warn\( | ^[WI]\d{4}[ ]\d\d: """,
+    re.X,
+)
+"""Lines that libraries log of themselves while they start, and which say nothing of how far a stage is."""
+
+
+def progress_line(lines: Sequence[str]) -> str:
+    """The last of some lines that says how far a stage is; "" where none does."""
+    return next((line for line in reversed(lines) if not _CHATTER.search(line)), "")
 
 
 def last_lines(log: Path, count: int = 12, start: int = 0) -> list[str]:
