@@ -171,9 +171,9 @@ def _other(simple: Simple, started: Started, report: Report) -> None:
         report.add("FT051", severity, sentence, name.span, help="`ftc init` writes a recipe to begin with")
         report.notes.append(Note(text, sentence, name.span))
     elif started.gone:
-        sentence = f"`llamafactory-cli {started.gone}` was taken out of LLaMA-Factory"
+        sentence = f"`{started.idle}` was taken out of LLaMA-Factory"
         report.add("FT051", Severity.ERROR, sentence, span, help="an `eval` stage scores a model on rows of your own")
-        report.notes.append(Note(f"llamafactory-cli {started.gone}", "was taken out of LLaMA-Factory", span))
+        report.notes.append(Note(started.idle, "was taken out of LLaMA-Factory", span))
     elif started.idle:
         if "webui" in started.idle:
             report.notes.append(Note(started.idle, "opens a web page, which is not a stage: start it by hand", span))

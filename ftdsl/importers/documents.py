@@ -166,7 +166,9 @@ def deepspeed_of(accelerate: Document, root: Path, session: Session) -> Document
         return _deepspeed(Setting("deepspeed", file, "deepspeed_config_file", where.span, where.key), root, session)
     stage = accelerate.get("zero_stage", inner.get("zero_stage"))
     if stage is None:
-        return None
+        if accelerate.get("distributed_type") != "DEEPSPEED":
+            return None
+        stage = 2  # accelerate/utils/dataclasses.py:1202
     zero = {"stage": stage} | {
         f"offload_{part}": {"device": device}
         for part, key in (("optimizer", "offload_optimizer_device"), ("param", "offload_param_device"))

@@ -170,7 +170,8 @@ def _their_side(config: Config, paths: RecipePaths) -> Side:
             return {"hf_hub_url": f"{folder}/{name}"}
         entry = dict(known.get(name) or ({} if exists else {"file_name": f"{name}.json"}))
         if isinstance(entry.get("file_name"), str):
-            entry["file_name"] = paths.seen(posixpath.join(folder.rstrip("/"), entry["file_name"]))
+            seen = paths.seen(posixpath.join(folder.rstrip("/"), entry["file_name"]))
+            entry["file_name"] = posixpath.normpath(seen)
         return entry
 
     def model(text: str) -> str:
