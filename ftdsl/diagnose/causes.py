@@ -88,7 +88,8 @@ _BROKE = re.compile(
     rf"Traceback \(most recent call last\)|{_ERROR}(?::|$)"
     r"|exitcode\s*: -?\d|\bKilled\b|oom-kill|OOM ?Killed|Segmentation fault|Fatal Python error|Bus error|\(SIG[A-Z]{3,5}\)"
     r"|slurmstepd: error|srun: error|core dumped|returned non-zero exit|return code = -?[1-9]|terminated with signal"
-    r"|\[E[\d ][^\]\n]{0,80}\.cpp:\d+\]|terminate called after|^[\w./-]+: error: (?:argument |unrecognized arguments|the following arguments)",
+    r"|\[E[\d ][^\]\n]{0,80}\.cpp:\d+\]|terminate called after"
+    r"|^[\w./-]+: error: (?:argument |unrecognized arguments|the following arguments)",
     re.MULTILINE,
 )
 _LAST = re.compile(rf"{_ERROR}(?:: (?P<text>.+))?$", re.MULTILINE)

@@ -167,7 +167,7 @@ def nothing_started(source: Source, script: shell.Script, report: commands.Repor
         name, span = report.idle[0]
         sink.error("FT051", f"`{name}` trains nothing, and no other command here does", span, help=LAUNCHERS)
     elif program := next((word for simple in script.commands if (word := programs.own_program(simple))), None):
-        text = f"`{shortened(program.text, 80)}` is a program of its own: it starts neither LLaMA-Factory nor TRL that ftc could see"
+        text = f"`{shortened(program.text, 80)}` is a program of its own, not LLaMA-Factory's or TRL's"
         sink.error("FT051", text, program.span, help=OWN_PROGRAM)
     else:
         sink.error("FT051", NOTHING, Span(source, 0, 0), help=LAUNCHERS)

@@ -6,6 +6,9 @@ from ftdsl.importers import launchers
 from ftdsl.importers.bash_words import Word
 from ftdsl.importers.shell import Simple
 
+_NO_TRAINING = ("torch", "accelerate", "deepspeed", "pip", "venv", "http")
+"""Modules that launch or prepare, and train nothing themselves."""
+
 
 def other_script(simple: Simple) -> Word | None:
     """The shell script that a command starts (`bash x.sh`, `./x.sh`, `source x.sh`); none that it copies or edits."""
@@ -23,7 +26,7 @@ def own_program(simple: Simple) -> Word | None:
     words = list(simple.words)
     at = launchers.start_of([word.text for word in words])
     for before, word in zip(words[at:], words[at + 1 :], strict=False) if at is not None else ():
-        if word.text.endswith(".py") or before.text in ("-m", "--module"):
-            if word.text.partition(".")[0] not in ("torch", "accelerate", "deepspeed", "pip", "venv", "http"):
-                return word
+        starts = word.text.endswith(".py") or before.text in ("-m", "--module")
+        if starts and word.text.partition(".")[0] not in _NO_TRAINING:
+            return word
     return None

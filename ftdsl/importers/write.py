@@ -186,11 +186,8 @@ def _expression(value: Any, at: Key, own_keys: Set[str]) -> tree.Expression:
     """A value; a text that is the name of a key beside it in quotes (`log_level = "debug"` below `debug = …`)."""
     if isinstance(value, str) and value in own_keys and at.type == ANY.type:
         return text(value)
-    if (
-        isinstance(value, list)
-        and at.type == ANY.type
-        and own_keys.intersection(item for item in value if isinstance(item, str))
-    ):
+    items = value if isinstance(value, list) and at.type == ANY.type else []
+    if any(isinstance(item, str) and item in own_keys for item in items):
         return tree.ListOf(tuple(_expression(item, at, own_keys) for item in value), NOWHERE)
     return expression(value, at)
 

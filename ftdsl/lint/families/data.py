@@ -81,9 +81,9 @@ def file_not_found(config: Config) -> Findings:
             fix = put(at, at.text.replace(dataset.name, guess), safe=False) if guess and at.span else None
             some = ", ".join(list(dataset.known)[:6])
             yield error(at, f"dataset_info.json has no `{dataset.name}`", label=label, help=f"it lists {some}", fix=fix)
-        elif dataset.there is False and PurePosixPath(str((dataset.entry or {}).get("file_name"))).is_absolute():
+        elif dataset.exists is False and PurePosixPath(str((dataset.entry or {}).get("file_name"))).is_absolute():
             yield warning(at, f"`{dataset.file}` is not on this machine")
-        elif dataset.there is False:
+        elif dataset.exists is False:
             where = "`dataset_dir`" if config.form != "recipe" else "its dataset_info.json"
             yield error(at, f"there is no file `{dataset.file}`", help=f"paths are relative to {where}")
 
