@@ -124,7 +124,8 @@ def kind_of(parameters: dict[str, Setting]) -> Kind:
     """Which entry point of the engine such a file is for."""
     if "export_dir" in parameters:
         return "export"
-    training = ("stage", "do_train", "do_predict", "do_eval", "output_dir", "dataset", "learning_rate")
+    training = ("do_train", "do_predict", "do_eval", "output_dir", "dataset", "eval_dataset", "learning_rate",
+                "num_train_epochs", "per_device_train_batch_size")  # fmt: skip
     return "train" if any(name in parameters for name in training) else "chat"
 
 
