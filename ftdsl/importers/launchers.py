@@ -316,7 +316,7 @@ def launch(made: Started, gpus: int = 0) -> Launch:
         env.setdefault("CUDA_VISIBLE_DEVICES", flags["gpu_ids"])
     launcher = made.launcher or ("torchrun" if env.get("FORCE_TORCHRUN") in ("1", "true") else "")
     processes = _processes(flags, env, count, made)
-    if not processes and not launcher and "CUDA_VISIBLE_DEVICES" not in env and "NPROC_PER_NODE" not in unknown:
+    if not processes and not made.launcher and "CUDA_VISIBLE_DEVICES" not in env and "NPROC_PER_NODE" not in unknown:
         processes = gpus
     return Launch(count, processes, launcher, env, unknown)
 

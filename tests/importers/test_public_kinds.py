@@ -247,3 +247,94 @@ def test_a_file_of_another_machine_is_a_warning(here: Workspace, file: str, seve
     here.write("data/dataset_info.json", json.dumps({"rows": {"file_name": file}}))
     here.write("t.yaml", YAML)
     assert f"{severity}[FT501]" in here.checked("t.yaml")[1]
+
+
+# --- scripts of another machine
+
+
+@pytest.mark.parametrize("path", ["/home/a/repo/conf/t.yaml", "/scratch/x/LLaMA-Factory/conf/t.yaml", "/conf/t.yaml"])
+def test_a_file_of_another_checkout_is_read_from_this_one(here: Workspace, path: str) -> None:
+    here.write("conf/t.yaml", YAML)
+    here.write("jobs/t.sh", f"apptainer run --nv --pwd /scratch/x x.sif llamafactory-cli train {path}\n")
+    code, out = here.checked("jobs/t.sh")
+    assert code == 0 and "is not on this machine: `conf/t.yaml` is read for it" in out
+    assert "not on this machine: read as `conf/t.yaml`" in here.notes("jobs/t.sh")
+    assert "lora" in here.recipe("jobs/t.sh")
+
+
+@pytest.mark.parametrize("path", ["/home/a/repo/other/t.yaml", "/t.yaml", "other/t.yaml"])
+def test_a_file_that_is_nowhere_is_an_error(here: Workspace, path: str) -> None:
+    here.write("t.yaml" if path != "/t.yaml" else "conf/u.yaml", YAML)
+    here.write("t.sh", f"llamafactory-cli train {path}\n")
+    assert "FT501" in here.codes("t.sh")
+
+
+@pytest.mark.parametrize(
+    "header", ["--gres=gpu:4", "--gpus-per-node=h100:4", "--gpus-per-node=4", "--gres=gpu:a100:4", "--gpus=4"]
+)
+def test_llamafactorys_own_torchrun_takes_all_gpus_of_the_job(here: Workspace, header: str) -> None:
+    here.write("t.yaml", YAML)
+    here.write(
+        "t.sh", f"#!/bin/bash\n#SBATCH --nodes=1\n#SBATCH {header}\nFORCE_TORCHRUN=1 llamafactory-cli train t.yaml\n"
+    )
+    assert "count = 4" in here.recipe("t.sh")
+
+
+@pytest.mark.parametrize("value", ["$(hostname)", "run_$(date +%s)", "$(cat a.txt)", "${SLURM_TMPDIR}/x"])
+def test_a_variable_that_only_a_run_knows_is_named_so(here: Workspace, value: str) -> None:
+    here.write("t.sh", f'export HF_HOME="{value}"\nllamafactory-cli train {FLAGS}\n')
+    notes = here.notes("t.sh")
+    assert "is known only when the script runs" in notes and "``" not in notes
+
+
+@pytest.mark.parametrize("launcher", ["deepspeed --num_gpus 8", "torchrun --nproc_per_node 8", "accelerate launch"])
+def test_a_blank_behind_a_backslash_before_the_script_is_seen(here: Workspace, launcher: str) -> None:
+    here.write("t.sh", f"{launcher} \\\n  --master_port 9901 \\ \n  --num_machines 1 \\\n  src/train.py {FLAGS}\n")
+    assert "ends the command" in here.codes("t.sh")["FT053"]
+
+
+# --- what a file asks for, and cannot have
+
+
+@pytest.mark.parametrize(
+    ("launch", "file"),
+    [
+        ("CUDA_VISIBLE_DEVICES=0,1 torchrun --nproc_per_node 4 src/train.py", ""),
+        ("CUDA_VISIBLE_DEVICES=3 accelerate launch --num_processes 2 src/train.py", ""),
+        ("CUDA_VISIBLE_DEVICES=0,1 accelerate launch --config_file a.yaml src/train.py", "num_processes: 4\n"),
+    ],
+)
+def test_more_processes_than_visible_gpus_are_an_error(here: Workspace, launch: str, file: str) -> None:
+    here.write("a.yaml", f"compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\nnum_machines: 1\n{file}")
+    here.write("t.sh", f"{launch} {FLAGS}\n")
+    assert "FT439" in here.codes("t.sh")
+
+
+@pytest.mark.parametrize(
+    "launch",
+    [
+        "CUDA_VISIBLE_DEVICES=0,1 torchrun --nproc_per_node 2 src/train.py",
+        "CUDA_VISIBLE_DEVICES=0,1 deepspeed --num_gpus 4 src/train.py",  # ignores the variable
+        "CUDA_VISIBLE_DEVICES=$GPUS torchrun --nproc_per_node 4 src/train.py",
+        "torchrun --nproc_per_node 4 src/train.py",
+        "CUDA_VISIBLE_DEVICES=0,1 llamafactory-cli train",
+    ],
+)
+def test_as_many_processes_as_gpus_are_none(here: Workspace, launch: str) -> None:
+    here.write("t.sh", f"{launch} {FLAGS}\n")
+    assert "FT439" not in here.codes("t.sh")
+
+
+@pytest.mark.parametrize("more", ["", "do_train: false\n"])
+def test_a_training_file_that_asks_for_nothing_is_an_error(here: Workspace, more: str) -> None:
+    here.write("t.yaml", YAML.replace("do_train: true\n", more))
+    assert "FT641" in here.codes("t.yaml")
+
+
+@pytest.mark.parametrize("more", ["do_predict: true\n", "do_eval: true\n", "tokenized_path: out/tokens\n"])
+def test_a_file_that_scores_or_only_tokenises_asks_for_something(here: Workspace, more: str) -> None:
+    here.write(
+        "t.yaml",
+        YAML.replace("do_train: true\n", more).replace("dataset:", "eval_dataset:" if "do_" in more else "dataset:"),
+    )
+    assert "FT641" not in here.codes("t.yaml")
