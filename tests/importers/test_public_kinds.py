@@ -249,6 +249,14 @@ def test_a_file_of_another_machine_is_a_warning(here: Workspace, file: str, seve
     assert f"{severity}[FT501]" in here.checked("t.yaml")[1]
 
 
+@pytest.mark.parametrize("name", ["mine.json", "data/mine.jsonl", "/opt/data/mine.csv", r"data\mine.parquet"])
+def test_a_path_is_no_name_of_an_entry(here: Workspace, name: str) -> None:
+    here.write("data/dataset_info.json", json.dumps({"rows": {"file_name": "rows.json"}}))
+    here.write("t.yaml", YAML.replace("dataset: rows", f"dataset: {name}"))
+    out = here.checked("t.yaml")[1]
+    assert "error[FT501]" in out and "names of entries, no paths" in out and "write `dataset: mine`" in out
+
+
 # --- scripts of another machine
 
 
