@@ -75,11 +75,14 @@ def measure(value: object) -> float | None:
 
 
 def _seconds(value: object) -> object:
-    """`1 day, 2:03:04` or `0:00:12` in seconds."""
-    match = re.fullmatch(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d)", str(value))
-    if match is None:
+    """`1 day, 2:03:04`, `0:00:12` or `1h 2m 3s` in seconds."""
+    if match := re.fullmatch(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d)", str(value)):
+        parts = match.groups()
+    elif str(value)[-1:] == "s" and (match := re.fullmatch(r"(?:(\d+)d ?)?(?:(\d+)h ?)?(?:(\d+)m ?)?(\d+)s", str(value))):
+        parts = match.groups()
+    else:
         return value
-    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    days, hours, minutes, seconds = (int(part or 0) for part in parts)
     return float(days * 86400 + hours * 3600 + minutes * 60 + seconds)
 
 
@@ -165,9 +168,15 @@ def of_document(document: Mapping[str, Any], path: Path, config: Mapping[str, An
 def _step(row: Mapping[str, Any]) -> int | None:
     for name in STEPS:
         value = row.get(name)
+        if isinstance(value, str) and (match := _OF_SO_MANY.fullmatch(value)):
+            return int(match[1])
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0:
             return int(value)
     return None
+
+
+_OF_SO_MANY = re.compile(r"(\d{1,15})/\d{1,15}")
+"""`5/100`, as ms-swift writes a step."""
 
 
 def _of_lines(content: bytes, path: Path, config: Mapping[str, Any]) -> Curves:
