@@ -78,7 +78,9 @@ def _seconds(value: object) -> object:
     """`1 day, 2:03:04`, `0:00:12` or `1h 2m 3s` in seconds."""
     if match := re.fullmatch(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d)", str(value)):
         parts = match.groups()
-    elif str(value)[-1:] == "s" and (match := re.fullmatch(r"(?:(\d+)d ?)?(?:(\d+)h ?)?(?:(\d+)m ?)?(\d+)s", str(value))):
+    elif str(value)[-1:] == "s" and (
+        match := re.fullmatch(r"(?:(\d+)d ?)?(?:(\d+)h ?)?(?:(\d+)m ?)?(\d+)s", str(value))
+    ):
         parts = match.groups()
     else:
         return value

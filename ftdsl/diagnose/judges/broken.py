@@ -273,8 +273,9 @@ def _may_have_leapt(curves: Curves) -> bool:
         spent = max(rates.values[:2]) * curves.every
         if spent < WIDE:
             return False
-    above = sum(value > KNOWS_NOTHING for value in curves.loss.finite.values)
-    return above <= max(1, len(curves.loss.finite) // 10)
+    values = curves.loss.finite.values
+    above = next((at for at, value in enumerate(values) if value < KNOWS_NOTHING), len(values))
+    return above <= 2 or max(values[:above]) > 1.1 * values[0]
 
 
 REPLACES = 0.05

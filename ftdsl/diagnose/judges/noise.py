@@ -170,7 +170,25 @@ def leaps(curves: Curves) -> list[tuple[int, int, float]]:
     found = spikes(losses, min(WINDOW, len(losses) // 3)) if len(losses) >= SHORTEST else []
     found = [leap for leap in found if not _other_rows(curves, leap)]
     found = found or (averaged_spikes(losses, curves.every, curves.evals.finite) if curves.every > 1 else [])
-    return [leap for leap in found if _counts(curves, leap)]
+    return _rare(losses.values, [leap for leap in found if _counts(curves, leap)])
+
+
+OFTEN = 0.03
+"""Share of a run's steps that are half as high as a spike, at most; more of them are what its rows are like."""
+
+
+def _rare(values: list[float], found: list[tuple[int, int, float]]) -> list[tuple[int, int, float]]:
+    """Leaps that few other steps of the run are half as high as: six, or 3 %."""
+    if not found:
+        return []
+    covered = {step for at, end, _ in found for step in range(at, end)}
+    others = [_above_neighbours(values, at) for at in range(len(values)) if at not in covered]
+    most = max(6, OFTEN * len(values))
+    return [
+        (at, end, middle)
+        for at, end, middle in found
+        if sum(excess > 0.5 * (max(values[at:end]) / middle - 1) for excess in others) <= most
+    ]
 
 
 KNOWN = 0.05
@@ -241,8 +259,8 @@ def loss_spikes(curves: Curves) -> Ill | None:
     height: one or two values in a row that are above the line through their neighbours by 10 standard deviations of such
     differences, and by 50 % of it over the square root of n (15 % at least), and come back; or, of 30 means and more, by 5
     standard deviations and 5 %, where they are rare and a third (half, of less than 5 steps) higher than all others.
-    Never: what is below 4 times the height that a tenth of the 80 steps around exceed (rows that differ so much); a loss below
-    0.05 nats (rows known by heart) that stays below half of the first; a rate that a schedule starts again.
+    Never: what is below 4 times the height that a tenth of the 80 steps around exceed, or what 3 % of all steps (six, of few) are
+    half as high as (rows that differ so much); a loss below 0.05 nats (rows known by heart) that stays below half of the first; a rate that a schedule starts again.
     What to do: look at the rows of that step (`ftc diagnose RUN --rows spikes`) and drop them (`--drop`); clip gradients (the
     handbook: cut off at 5 times); skip or roll back.
     Source: Chowdhery et al. 2022 (PaLM); OLMo 2, spike score; the handbook, pathology of gradients; measured
@@ -400,7 +418,9 @@ def oscillating(curves: Curves) -> Ill | None:
     shaking = jitter(late) / median(late) if len(late) > 6 and median(late) > 0 else 0.0
     alone = size > (0.05 if curves.batch == 1 else 0.1) and _gave_up(curves)
     enough = len(losses) >= 50  # of fewer, the noise is known to a third only
-    enough = enough and curves.last > 0.1 * curves.first  # what lost more has learned; few tokens are left, and they differ
+    enough = (
+        enough and curves.last > 0.1 * curves.first
+    )  # what lost more has learned; few tokens are left, and they differ
     if not (alone or (enough and (size > 0.4 or (size > 0.2 and shaking > 0.25)))):
         return None
     values = share(losses.values, 0.5)
