@@ -74,17 +74,18 @@ def measure(value: object) -> float | None:
         return None
 
 
+_CLOCKS = (
+    re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d)"),
+    re.compile(r"(?:(\d+)d ?)?(?:(\d+)h ?)?(?:(\d+)m ?)?(\d+)s"),
+)
+
+
 def _seconds(value: object) -> object:
     """`1 day, 2:03:04`, `0:00:12` or `1h 2m 3s` in seconds."""
-    if match := re.fullmatch(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d)", str(value)):
-        parts = match.groups()
-    elif str(value)[-1:] == "s" and (
-        match := re.fullmatch(r"(?:(\d+)d ?)?(?:(\d+)h ?)?(?:(\d+)m ?)?(\d+)s", str(value))
-    ):
-        parts = match.groups()
-    else:
+    match = next((found for form in _CLOCKS if (found := form.fullmatch(str(value)))), None)
+    if match is None:
         return value
-    days, hours, minutes, seconds = (int(part or 0) for part in parts)
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return float(days * 86400 + hours * 3600 + minutes * 60 + seconds)
 
 

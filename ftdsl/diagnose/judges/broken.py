@@ -208,8 +208,9 @@ def rate_too_high(curves: Curves) -> Ill | None:
     Threshold: the loss rises above its start by a tenth (and 6 standard deviations) and ends above half of it; or it ends
     above 1.5 times its lowest, 6 standard deviations above it, without a spike that it recovers from, while the held-out loss
     does not fall (rows that become harder are no divergence); or means over several steps begin above 13 nats, which knowing
-    nothing does not cost, and fall soon, after rates that add up to 0.02; or a quarter of the run has a rate of 0.05 and more (0.1, where the optimizer is not known)
-    with Adam, and ends above 1 nat: where the first steps were averaged, their rise is not in the log.
+    nothing does not cost, and fall soon, after rates that add up to 0.02; or a quarter of the run has a rate of 0.05 and more
+    (0.1, where the optimizer is not known) with Adam, and ends above 1 nat: where the first steps were averaged, their rise is
+    not in the log.
     What to do: lower the rate ten times; with a warm-up.
     Source: SageMaker Debugger LossNotDecreasing; the handbook, exploding gradients: a rate that is too high; Kingma and Ba 2015
     (the length of Adam's steps is bounded by the rate)
@@ -264,9 +265,9 @@ def _could_move(curves: Curves, step: int) -> bool:
 
 
 def _may_have_leapt(curves: Curves) -> bool:
-    """Whether a first mean of more than any vocabulary costs can be that of weights that a rate spoiled: the rates until then must
-    have sufficed for it, and it is over soon. Else the loss counts in other units: a sum over micro-batches, several losses, a
-    model that was never trained to give such answers (mT5's begin at 25).
+    """Whether a first mean of more than any vocabulary costs can be that of weights that a rate spoiled: the rates until then
+    must have sufficed for it, and it is over soon. Else the loss counts in other units: a sum over micro-batches, several losses,
+    a model that was never trained to give such answers (mT5's begin at 25).
     """
     rates = curves.rates
     if len(rates) and "sgd" not in str(curves.config.get("optim")):

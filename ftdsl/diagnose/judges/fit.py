@@ -158,9 +158,9 @@ def underfitting(curves: Curves) -> Ill | None:
     """What it does: finds a loss that falls by a few percent and stays high, on training rows as on held-out ones.
     Why it matters: what is trained cannot hold what the rows say: an adapter of rank 1, few modules, a small frozen part.
     Threshold: the loss falls by less than 20 %, from above 3.5 nats, and the gradient norm has changed (the weights did move), or
-    most of the fall came early, or the adapter is known to be small (then by less than 35 %). Else not by less than a tenth from below 5
-    nats, where a trained model may have met a hard text (an untrained one learns the frequencies of its tokens), nor where the last 40 % of the sum of all rates brought 4 % of the loss, within 2
-    standard errors: that run is only short.
+    most of the fall came early, or the adapter is known to be small (then by less than 35 %). Else not by less than a tenth from
+    below 5 nats, where a trained model may have met a hard text (an untrained one learns the frequencies of its tokens), nor
+    where the last 40 % of the sum of all rates brought 4 % of the loss, within 2 standard errors: that run is only short.
     What to do: a higher rank, all modules, a larger model; then a higher rate or a longer run.
     Source: the handbook, reading loss curves (underfitting: 2.1 -> 2.0 -> 1.9)
     """
@@ -240,7 +240,7 @@ def _knows_its_rows_alone(curves: Curves) -> Ill | None:
     evals, gap = curves.evals.finite.values, curves.gap or 0.0
     if curves.epochs < 3.1 or curves.fall < 0.5 or gap < 1 or median(evals[len(evals) // 2 :]) < 0.9 * evals[0]:
         return None
-    evidence = (f"held-out loss {text(evals[0])} -> {text(evals[-1])}, while the training loss falls by {100 * curves.fall:.0f} %",
+    evidence = (f"held-out loss {text(evals[0])} -> {text(evals[-1])}, training loss falls by {100 * curves.fall:.0f} %",
                 f"{curves.epochs:.3g} epochs; held-out above training by {100 * gap:.0f} %")  # fmt: skip
     changes = (Change("keep the best checkpoint, not the last", "save.best_by", "eval_loss"),
                Change("train for 3 epochs", "duration", "3 epochs"))  # fmt: skip
@@ -410,8 +410,8 @@ def wrong_template(curves: Curves) -> Ill | None:
     Threshold: the first loss is between 2.8 and 5 nats (a trained model reads its own format at less, an untrained one is above
     5; unless the loss is within 45 % of its end after a twelfth of the run, and the gradient norm falls to a quarter: an
     untrained one has small norms), the run ends above 0.1 and below 45 % of that, the gradient norm falls to below 48 %, and the
-    last 40 % of the
-    steps bring less than 15 % (6 %, where no norm was logged), within 3 epochs (rows seen more often are learned anyway).
+    last 40 % of the steps bring less than 15 % (6 %, where no norm was logged), within 3 epochs (rows seen more often are
+    learned anyway).
     What to do: name the model's own template; `ftc plan` shows which that is. Score the base model with it first.
     Source: measured (docs/diagnose.md); the rules FT503, FT504 compare the template's name with the model's family
     """

@@ -259,8 +259,9 @@ def loss_spikes(curves: Curves) -> Ill | None:
     height: one or two values in a row that are above the line through their neighbours by 10 standard deviations of such
     differences, and by 50 % of it over the square root of n (15 % at least), and come back; or, of 30 means and more, by 5
     standard deviations and 5 %, where they are rare and a third (half, of less than 5 steps) higher than all others.
-    Never: what is below 4 times the height that a tenth of the 80 steps around exceed, or what 3 % of all steps (six, of few) are
-    half as high as (rows that differ so much); a loss below 0.05 nats (rows known by heart) that stays below half of the first; a rate that a schedule starts again.
+    Never: what is below 4 times the height that a tenth of the 80 steps around exceed, or what 3 % of all steps (six, of few)
+    are half as high as (rows that differ so much); a loss below 0.05 nats (rows known by heart) that stays below half of the
+    first; a rate that a schedule starts again.
     What to do: look at the rows of that step (`ftc diagnose RUN --rows spikes`) and drop them (`--drop`); clip gradients (the
     handbook: cut off at 5 times); skip or roll back.
     Source: Chowdhery et al. 2022 (PaLM); OLMo 2, spike score; the handbook, pathology of gradients; measured
