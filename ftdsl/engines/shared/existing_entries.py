@@ -39,11 +39,11 @@ def dataset(
     path = folder / file
     row = first_row(Term("file", {"path": file}), folder, files)
     exists = files.is_file(path) or files.is_dir(path)
-    looks = _looks_at(path, folder, entry, stage, files)
+    looks = looks_at(path, folder, entry, stage, files)
     return Dataset(name, part, entry, tuple(info), str(path), exists, tuple(row or ()), setting=setting, looks=looks)
 
 
-def _looks_at(path: Path, folder: Path, entry: Mapping[str, Any], stage: str, files: Files) -> tuple[Look, ...]:
+def looks_at(path: Path, folder: Path, entry: Mapping[str, Any], stage: str, files: Files) -> tuple[Look, ...]:
     """The first rows of an entry's files, as LLaMA-Factory reads them."""
     spec = spec_of_entry(entry, stage)
     if spec is None:
