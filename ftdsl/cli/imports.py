@@ -131,8 +131,8 @@ def _report(made: Imported, notes: Sequence[Note], args: argparse.Namespace) -> 
     if args.verify:
         _differences(made)
     problems = [diagnostic for diagnostic in made.diagnostics if diagnostic.severity.value == "error"]
-    for diagnostic in problems:
-        print(f"still wrong: {comment(masked(diagnostic.message, made.secrets, names=False))}", file=out)
+    for message in dict.fromkeys(diagnostic.message for diagnostic in problems):
+        print(f"still wrong: {comment(masked(message, made.secrets, names=False))}", file=out)
     target = args.output or "recipe.ft"
     if not made.checked.jobs and not problems:
         files = " ".join(name for name in args.files if name != "-")
