@@ -37,7 +37,8 @@ def nothing_to_learn(curves: Curves) -> Ill | None:
     Threshold: all of the first 5 losses are NaN or 0, and no gradient norm is above 0; with NaN it may be, where it is a number
     (a loss of routers is added to the NaN, and its gradient is sound). Where means over several steps are logged, a norm that
     is NaN speaks for weights that broke within them.
-    What to do: raise `max_len` above the length of the prompts; check the columns and the template.
+    What to do: raise `max_len` above the length of the prompts; check the columns and the template. If rows do have answers,
+    the model itself computes NaN: write `precision = bf16`, or another `attention` (`sdpa`, `eager`).
     Source: cross entropy over no token is 0/0 (torch); transformers `logging_nan_inf_filter`; LLaMA-Factory 0.9.5, measured
     """
     start = [] if curves.of_preferences else curves.loss.values[:5]
@@ -50,8 +51,8 @@ def nothing_to_learn(curves: Curves) -> Ill | None:
     return Ill(
         f"there is nothing to learn: the loss is {shown} from the first step on",
         (f"loss {shown} at steps {curves.loss.steps[0]} to {curves.loss.steps[len(start) - 1]}", *norm),
-        0.95,
-        ("max_len", "train_on", "data", "template"),
+        0.95 if all(map(math.isfinite, curves.grads.values[:5])) else 0.8,
+        ("max_len", "train_on", "data", "template", "precision", "attention"),
         (Change("let the answers fit: twice the length", "max_len", "", 2),),
         curves.loss.steps[0],
     )
