@@ -128,7 +128,7 @@ class Evaluator:
         if isinstance(expression, tree.Ref):
             return self._typed_ref(expression, key, scope, sink)
         if isinstance(expression, tree.ListOf) and (item := item_type(kind)):
-            items = self._typed_list(expression, replace(key, type=str(item)), scope, sink, flat=kind.name == "data")
+            items = self._typed_list(expression, replace(key, type=str(item)), scope, sink, flat=item.name == "data")
             return WRONG if items is WRONG else check_length(items, key, expression.span, sink)
         return coerce(self, self.natural(expression, scope, sink), kind, key, sink)
 

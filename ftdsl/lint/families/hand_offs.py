@@ -144,6 +144,10 @@ def invalid_preference_settings(config: Config) -> Findings:
         reward_model: saves/rm
         ---
         stage: ppo
+        reward_model: Qwen/Qwen2.5-7B-Instruct
+        reward_model_adapters: saves/rm
+        ---
+        stage: ppo
         reward_model: saves/rm
         report_to: mlflow
         ---
@@ -178,6 +182,11 @@ def invalid_preference_settings(config: Config) -> Findings:
         yield from _ppo(config)
 
 
+def is_whole_model(name: str) -> bool:
+    """Whether a name is that of a base model on a hub."""
+    return any(catalog.listed(engine, name) for engine in catalog.built_in_engines())
+
+
 def _ppo(config: Config) -> Findings:
     at = config.first("stage")
     method, kind = config.value("finetuning_type"), config.value("reward_model_type")
@@ -189,6 +198,15 @@ def _ppo(config: Config) -> Findings:
             config.first("reward_model_type", "reward_model"),
             f"a LoRA reward model needs LoRA training, but the method is {method}",
             help="write `reward_model_type: full`",
+        )
+    elif kind == "lora" and (is_whole_model(str(reward)) or config.has("reward_model_adapters")):
+        instead = config.value("reward_model_adapters")
+        yield error(
+            config.at("reward_model"),
+            f"a LoRA reward model is an adapter of the policy's own model, and `{reward}` is a whole one",
+            help=f"write `reward_model: {instead}`, or `reward_model_type: full`"
+            if instead
+            else "write `reward_model_type: full`",
         )
     elif kind == "api" and not str(reward).startswith("http"):
         yield error(config.at("reward_model"), "a reward server needs a full URL", help=f"write `http://{reward}`")
