@@ -81,7 +81,7 @@ test-editors: docs tools ## VS Code with the extension, the site and the playgro
 TOOLS_kubernetes := kubernetes-validate==1.37.0 kubeflow-trainer-api==2.3.0
 TOOLS_skypilot := skypilot==0.14.1
 TOOLS_ray := 'ray[default]==2.60.0'
-TOOLS_megatron := --extra-index-url https://download.pytorch.org/whl/cpu torch==2.14.1 megatron-core==0.16.1 pyyaml
+TOOLS_megatron := --retries 0 --extra-index-url https://download.pytorch.org/whl/cpu torch==2.14.1 megatron-core==0.16.1 pyyaml
 
 test-clusters: $(BIN)/ftc tools $(ENGINE)/.tests .clusters/kubernetes/.ready .clusters/skypilot/.ready .clusters/ray/.ready ## Slurm of two nodes, files for other clusters read by their tools; needs root (25 minutes)
 	$(BIN)/pytest -m "cluster"

@@ -10,6 +10,7 @@ from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize("name", pages.TABLES)
+@pytest.mark.slow
 def test_the_page_is_current(name: str) -> None:
     assert (ROOT / "docs" / name).read_text(encoding="utf-8") == pages.page(name)
 

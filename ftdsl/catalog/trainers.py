@@ -15,8 +15,8 @@ from ftdsl.catalog.history import Fact, schema
 
 def trainers(engine: str) -> Mapping[str, Mapping[str, Any]]:
     """Verb -> the configuration class, the kind of stage and the names of its script; {} for an engine without verbs."""
-    found: Mapping[str, Mapping[str, Any]] = catalog.facts("trainers").get(engine, {})
-    return found
+    by_verb: Mapping[str, Mapping[str, Any]] = catalog.facts("trainers").get(engine, {})
+    return by_verb
 
 
 _SEQ2SEQ = "Seq2SeqTrainingArguments"
@@ -30,11 +30,11 @@ def trainer_schema(engine: str, trainer: str, version: str = "", transformers: s
     version = version or catalog.newest(engine)
     beside = schema("transformers", transformers or catalog.beside_engine(engine, version, "transformers"))
     known = schema(engine, version)
-    found = {name: fact for name, fact in beside.items() if fact.get("section") != _SEQ2SEQ}
+    parameters = {name: fact for name, fact in beside.items() if fact.get("section") != _SEQ2SEQ}
     for owner in (trainers(engine)[trainer]["config"], *catalog.facts("shared_classes")[engine]):
-        found |= {name.partition(".")[2]: fact for name, fact in known.items() if name.startswith(f"{owner}.")}
+        parameters |= {name.partition(".")[2]: fact for name, fact in known.items() if name.startswith(f"{owner}.")}
     script = catalog.facts("scripts")[engine]
-    return found | {name: fact for name, fact in script.items() if trainer in fact.get("only", (trainer,))}
+    return parameters | {name: fact for name, fact in script.items() if trainer in fact.get("only", (trainer,))}
 
 
 @lru_cache(maxsize=64)
@@ -46,5 +46,5 @@ def own_parameters(engine: str, trainer: str) -> frozenset[str]:
 
 def trainer_of_kind(engine: str, kind: str) -> str:
     """The verb that does what a stage of a kind does; "" without one."""
-    found = trainers(engine).items()
-    return next((name for name, fact in found if kind and kind in (fact["kind"], *fact.get("also", ()))), "")
+    verbs = trainers(engine).items()
+    return next((name for name, fact in verbs if kind and kind in (fact["kind"], *fact.get("also", ()))), "")

@@ -93,16 +93,18 @@ def _steps(text: str, examined: Examined) -> tuple[str, list[int]]:
         raise CannotError("no stage of this run has logged a step")
     if text == "spikes":
         by_stage = {training.key: spike_steps(training.curves) for training in trainings}
-        found = {key: steps for key, steps in by_stage.items() if steps}
-        if not found:
+        steps_by_stage = {key: steps for key, steps in by_stage.items() if steps}
+        if not steps_by_stage:
             raise CannotError("the loss has no spikes")
     else:
         if not re.fullmatch(r"\d{1,9}(,\d{1,9})*", text) or "0" in text.split(","):
             raise CannotError(f"`{text}` is no list of steps: write --rows 47, --rows 47,59 or --rows spikes")
-        found = {training.key: [int(part) for part in text.split(",")] for training in trainings}
-    if len(found) > 1:
-        raise CannotError(f"name the stage's folder: {', '.join((examined.path / key).as_posix() for key in found)}")
-    folder, steps = next(iter(found.items()))
+        steps_by_stage = {training.key: [int(part) for part in text.split(",")] for training in trainings}
+    if len(steps_by_stage) > 1:
+        raise CannotError(
+            f"name the stage's folder: {', '.join((examined.path / key).as_posix() for key in steps_by_stage)}"
+        )
+    folder, steps = next(iter(steps_by_stage.items()))
     return folder, sorted(set(steps))
 
 
@@ -162,20 +164,20 @@ def _drop(
     from ftdsl.language.printing import string
     from ftdsl.printable import typed
 
-    by_place = {row.where: row for row in rows}
+    by_location = {row.where: row for row in rows}
     entries: dict[str, list[str]] = {}
-    for place in args.drop:
-        row = by_place.get(place)
+    for location in args.drop:
+        row = by_location.get(location)
         if row is None:
-            raise CannotError(f"{place} is none of the rows of these steps")
+            raise CannotError(f"{location} is none of the rows of these steps")
         planned = next((planned for planned in plan.stages if planned.folder == row.data), None)
         if not row.hash or planned is None:
             raise CannotError(
-                f"{place} is read by the engine itself: let a `data` stage read it, which can leave rows out"
+                f"{location} is read by the engine itself: let a `data` stage read it, which can leave rows out"
             )
         what = "spike at step" if args.rows == "spikes" else "step"
         reason = f"{what} {' and '.join(map(str, row.steps))} of {folder} in {origin.folder.name}"
-        entries.setdefault(planned.stage.name, _present(planned)).append(f"{place} #{row.hash} {reason}")
+        entries.setdefault(planned.stage.name, _present(planned)).append(f"{location} #{row.hash} {reason}")
     before = read_exactly(origin.recipe)
     after: str | None = before
     for stage, texts in entries.items():

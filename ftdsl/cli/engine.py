@@ -51,8 +51,8 @@ def run_install(args: argparse.Namespace) -> int:
     installed = TOOLS.get(args.name) or registry.get(args.name)
     assert installed is not None, "it is known"
     folder = args.folder or (user_folder(args.name, os.environ) if args.user else folder_of(args.name))
-    there = args.python is None and python_in(folder).exists() and not args.trust
-    if there and (why := not_started(python_in(folder), str(folder), os.environ)):
+    installed_already = args.python is None and python_in(folder).exists() and not args.trust
+    if installed_already and (why := not_started(python_in(folder), str(folder), os.environ)):
         print(f"error: {folder} is there already, and its Python is not started: {why}", file=sys.stderr)
         print("  = help: add --trust to complete it, or --folder DIR to put one elsewhere", file=sys.stderr)
         return 1

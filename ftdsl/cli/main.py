@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ftdsl import __version__
 from ftdsl.cli.streams import OutputError, Stream, guarded
@@ -61,12 +61,37 @@ class Parser(argparse.ArgumentParser):
     Sets the width of formatters: each argument creates one, and without a width it imports shutil, which is slow.
     """
 
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """As argparse's, but what a verb does not know is reported by that verb, which knows its own options."""
+        namespace, extras = super().parse_known_args(args, namespace)
+        if extras:
+            self._refuse(extras)
+        return namespace, extras
+
+    def _refuse(self, extras: Sequence[str]) -> NoReturn:
+        from ftdsl.cli.habits import option_meant
+
+        word = next((word for word in extras if word.startswith("-")), extras[0])
+        if not word.startswith("-"):
+            self.exit(2, f"{self.prog}: error: unexpected argument `{word}`; see {self.prog} --help\n")
+        options = [name for action in self._actions for name in action.option_strings]
+        hint = option_meant(word, options) or f"see {self.prog} --help"
+        self.exit(2, f"{self.prog}: error: there is no option `{word.partition('=')[0]}`; {hint}\n")
+
     def error(self, message: str) -> NoReturn:
         match = re.match(r"argument (.+): invalid choice: '(.*)' \(choose from (.+)\)", message)
+        if match and match[1] == "VERB":
+            from ftdsl.cli.habits import verb_meant
+
+            guess = verb_meant(match[2], VERBS)
+            hint = f"did you mean `ftc {guess}`?" if guess else "see ftc --help"
+            self.exit(2, f"ftc: error: there is no verb `{match[2]}`; {hint}\n")
         if match:
             from ftdsl.diagnostics.suggest import closest
 
-            guess = closest(match[2], re.findall(r"'([^']+)'", match[3]))
+            guess = closest(match[2], re.findall(r"'([^']+)'", match[3])) or ""
             message = f"{match[1]}: there is no `{match[2]}`" + (f"; did you mean `{guess}`?" if guess else "")
         super().error(message)
 

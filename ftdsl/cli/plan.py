@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ftdsl.pipeline import Checked
     from ftdsl.plan.forecast import Forecast
     from ftdsl.plan.plan import Plan
-    from ftdsl.run.asked import Asked
+    from ftdsl.run.job_requests import JobRequest
     from ftdsl.session import Session
 
 WOULD_RUN = 4
@@ -147,10 +147,10 @@ def _outlook(checked: Checked, path: Path, args: argparse.Namespace) -> StudyOut
     return outlook_of(TrialSource(path, options_of(args), args.engine_python), checked.plan.recipe)
 
 
-def _requests(checked: Checked, name: str, session: Session) -> list[Asked] | None:
+def _requests(checked: Checked, name: str, session: Session) -> list[JobRequest] | None:
     """What the jobs ask their target for; None when there is no such target, or it cannot run them."""
     from ftdsl.diagnostics import Severity
-    from ftdsl.run.asked import asked
+    from ftdsl.run.job_requests import job_requests
     from ftdsl.targets import registry
     from ftdsl.targets.options import check_named, named
 
@@ -167,10 +167,10 @@ def _requests(checked: Checked, name: str, session: Session) -> list[Asked] | No
         return None
     check_named(plan, session)
     target.check(plan, checked.jobs, session)
-    return asked(plan, checked.jobs, target, session.env) if errors() == before else None
+    return job_requests(plan, checked.jobs, target, session.env) if errors() == before else None
 
 
-def _print_requests(requests: list[Asked], target: str) -> None:
+def _print_requests(requests: list[JobRequest], target: str) -> None:
     """What is asked for, with what the scheduler answers."""
     from ftdsl.diagnostics import Sink
     from ftdsl.observe.table import columns

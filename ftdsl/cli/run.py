@@ -56,7 +56,9 @@ def run(args: argparse.Namespace) -> int:
     from ftdsl.run.outcome import INTERRUPTED, status_of
 
     if len(args.files) > 1 and not args.smoke:
-        print("error: run one recipe at a time (several only with --smoke)", file=sys.stderr)
+        stage = "" if args.files[1].endswith(".ft") or Path(args.files[1]).exists() else args.files[1]
+        hint = f"; one stage: --only {stage}" if stage else " (several only with --smoke)"
+        print(f"error: run one recipe at a time{hint}", file=sys.stderr)
         return 2
     outcomes: list[Outcome] = []
     for file in args.files:

@@ -176,14 +176,14 @@ def _importance(picture: StudyPicture, folder: Path, home: Path, args: argparse.
     from ftdsl.search.errors import MissingPackageError, StudyError
 
     try:
-        found = importances(picture, folder, recipe_path(args.file), options_of(args))
+        importance = importances(picture, folder, recipe_path(args.file), options_of(args))
     except (MissingPackageError, StudyError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if args.json:
-        print(json.dumps({"schema": 1, "importance": found}, indent=2, ensure_ascii=False))
+        print(json.dumps({"schema": 1, "importance": importance}, indent=2, ensure_ascii=False))
         return 0
-    for goal, shares in found.items():
+    for goal, shares in importance.items():
         if not shares:
             print(f"{goal}: too few finished trials to tell")
             continue
@@ -202,7 +202,7 @@ def _report(picture: StudyPicture, folder: Path, home: Path, args: argparse.Name
     except (MissingPackageError, StudyError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    place = args.out or folder / "report.html"
-    write_file(place, page.encode())
-    print(place.as_posix())
+    path = args.out or folder / "report.html"
+    write_file(path, page.encode())
+    print(path.as_posix())
     return 0

@@ -104,12 +104,14 @@ def _of_folder(folder: Path) -> Iterator[Curves]:
     if checkpoints:
         yield from _of_file(checkpoints[-1])
         return
-    below = [place for place in sorted(folder.iterdir()) if place.is_dir() and not place.is_symlink()]
+    below = [subfolder for subfolder in sorted(folder.iterdir()) if subfolder.is_dir() and not subfolder.is_symlink()]
     logged = [
-        place for place in below if any((place / name).is_file() for name in (events.METRICS, STATE, TRAINER_LOG))
+        subfolder
+        for subfolder in below
+        if any((subfolder / name).is_file() for name in (events.METRICS, STATE, TRAINER_LOG))
     ]
-    for place in logged:
-        yield from _of_folder(place)
+    for subfolder in logged:
+        yield from _of_folder(subfolder)
     if not logged:
         for log in sorted(folder.glob("*.log")) + sorted(folder.glob("*.txt")):
             yield from _of_file(log)
@@ -203,14 +205,14 @@ def config_beside(path: Path) -> Mapping[str, Any]:
 
 def _adapter_beside(path: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads(content_of(path.parent / ADAPTER))
+        config = json.loads(content_of(path.parent / ADAPTER))
     except (OSError, ValueError, RecursionError):
         return {}
-    if not isinstance(found, dict) or found.get("peft_type") != "LORA":
-        return {"finetuning_type": "prompt"} if isinstance(found, dict) and "num_virtual_tokens" in found else {}
-    targets = found.get("target_modules")
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        return {"finetuning_type": "prompt"} if isinstance(config, dict) and "num_virtual_tokens" in config else {}
+    targets = config.get("target_modules")
     names = ",".join(map(str, targets)) if isinstance(targets, list) else "all"
-    return {"finetuning_type": "lora", "lora_rank": found.get("r", 8), "lora_target": names}
+    return {"finetuning_type": "lora", "lora_rank": config.get("r", 8), "lora_target": names}
 
 
 def _parameters_beside(path: Path) -> Mapping[str, Any]:

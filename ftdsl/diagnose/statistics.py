@@ -66,7 +66,7 @@ def least_squares(columns: Sequence[Sequence[float]], ys: Sequence[float]) -> tu
     many, count = len(columns), len(ys)
     if count <= many:
         return [], []
-    table = [[sum(a * b for a, b in zip(one, two, strict=True)) for two in columns] for one in columns]
+    table = [[sum(a * b for a, b in zip(first, second, strict=True)) for second in columns] for first in columns]
     inverse = _inverse(table)
     if not inverse:
         return [], []

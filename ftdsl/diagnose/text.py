@@ -67,7 +67,7 @@ def _dictionaries(text: str) -> Rows:
     bars = [(bar.start(), int(bar[1]), int(bar[2]), _elapsed(bar)) for bar in _BAR.finditer(text)]
     total = max((whole for _, _, whole, _ in bars), default=0)
     steps = [(at, step, time) for at, step, whole, time in bars if whole == total]  # bars of evaluation are shorter
-    at_bar, step_now, told = 0, 0, 0
+    at_bar, step_now, with_step = 0, 0, 0
     time_now: float | None = None
     shapes: dict[tuple[str, ...], tuple[int | None, list[tuple[str, int]]]] = {}
     for match in _ROW.finditer(text):
@@ -84,10 +84,10 @@ def _dictionaries(text: str) -> Rows:
         if time_now is not None and "loss" in row:
             row.setdefault("elapsed", time_now)
         if "loss" in row or "eval_loss" in row:
-            told += own is not None and 0 <= own < 1e15
+            with_step += own is not None and 0 <= own < 1e15
             rows.append((int(own) if own is not None and 0 <= own < 1e15 else step_now, row))
     seen = [step for step, row in rows if "loss" in row]
-    if told < len(rows) and (
+    if with_step < len(rows) and (
         len(set(seen)) < 0.9 * len(seen) or seen != sorted(seen)
     ):  # no bars, or bars that tell nothing
         return _counted(rows)
@@ -122,7 +122,7 @@ def _counted(rows: Rows) -> Rows:
 def _lines(text: str) -> Rows:
     """Rows of other trainers: a step and a loss on one line; lines of a bar end with a carriage return."""
     rows: Rows = []
-    told = 0
+    with_step = 0
     for line in re.split(r"[\r\n]+", text):
         if "oss" not in line or len(line) > LONGEST or line.startswith("{"):
             continue
@@ -133,11 +133,11 @@ def _lines(text: str) -> Rows:
         if not ("loss" in row or "eval_loss" in row):
             continue
         step = _MEGATRON.search(line) or _last(_STEP, line) or _last(_BAR, line)
-        told += step is not None
+        with_step += step is not None
         digits = next((group for group in step.groups() if group), "") if step is not None else ""
         rows.append((int(digits) if 0 < len(digits) <= 15 else -1, row))
-    if told < 0.5 * len(rows):
-        return _counted(rows) if told == 0 and len(rows) >= 5 and any("epoch" in row for _, row in rows) else []
+    if with_step < 0.5 * len(rows):
+        return _counted(rows) if with_step == 0 and len(rows) >= 5 and any("epoch" in row for _, row in rows) else []
     return [(step, row) for step, row in rows if step >= 0]
 
 

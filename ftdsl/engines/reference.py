@@ -5,10 +5,11 @@ Given the vocabulary and the engines' overlays; gives records for `ftc explain K
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ftdsl import catalog
+from ftdsl.catalog import foreign
 from ftdsl.catalog.vocabulary import ANY_NAME, STAGE_KINDS, TRAINING, Function, Key, vocabulary
 from ftdsl.engines import registry
 from ftdsl.engines.shared.overlay import entries
@@ -75,7 +76,8 @@ def blocks() -> Iterator[BlockEntry]:
 
 def find(text: str) -> list[KeyEntry | BlockEntry]:
     """What a name can mean: a block or kind of stage (`lora`, `sft`), a key (`lora.rank`, `duration`), a key by its last name
-    alone (`rank`: of every block that has one).
+    alone (`rank`: of every block that has one), a parameter of an engine (`cutoff_len`) or a name of another tool (`epochs`):
+    the keys that set it.
     """
     every = list(blocks())
     exact: list[KeyEntry | BlockEntry] = [block for block in every if text == _shown_name(block.name)]
@@ -85,7 +87,22 @@ def find(text: str) -> list[KeyEntry | BlockEntry]:
     parent, _, name = text.rpartition(".")
     if not exact and parent in STAGE_KINDS:  # `sft.duration`
         exact += [key for key in keys if key.path == name and name in vocabulary().keys_of(parent)][:1]
-    return exact or [key for key in keys if key.path.rpartition(".")[2] == text]
+    named = exact or [key for key in keys if key.path.rpartition(".")[2] == text]
+    return named or _of_parameter(text, keys)
+
+
+def _of_parameter(name: str, keys: Sequence[KeyEntry]) -> list[KeyEntry | BlockEntry]:
+    """The keys that set a parameter of an engine; `use_dora: true` is a member of `lora.variant`."""
+    own = [
+        key
+        for key in keys
+        if any(name == to.rpartition(".")[2].partition(" ")[0] for tos in key.becomes.values() for to in tos)
+    ]
+    if own:
+        return list(own)
+    meaning = foreign.meant(name)
+    path = "" if meaning is None else meaning.word or foreign.word_of(meaning.parameter)
+    return [key for key in keys if key.path == path]
 
 
 def names() -> list[str]:

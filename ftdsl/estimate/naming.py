@@ -14,7 +14,7 @@ from ftdsl import catalog
 from ftdsl.estimate.architecture import Architecture, known, trusting
 from ftdsl.record import replace
 
-GUESSED_DENSE, GUESSED_MIXTURE, GUESSED_KIN = 0.1, 0.2, 0.15
+GUESSED_DENSE, GUESSED_MIXTURE, GUESSED_VERSION = 0.1, 0.2, 0.15
 """How far memory may be off, as a part, where sizes are guessed: of a dense model by its size, of a mixture, of a model that has
 the name of another one with more behind it."""
 
@@ -27,6 +27,8 @@ _EXPERTS = re.compile(r"(?<![a-z0-9.])(\d+)x(\d+(?:\.\d+)?)b(?![a-z])")
 _SIZE = re.compile(r"(?<![a-z0-9.])(?:e)?(\d+(?:[._]\d+)?[bmt]|\d+[bmt]\d)(?![a-z0-9])")
 """`7B`, `0.6b`, `560m`, and BLOOM's `7b1`, which is 7.1 billion."""
 _UNITS = {"m": 1e6, "b": 1e9, "t": 1e12}
+_SIZES = 1e6, 1e14
+"""Parameters that a name can mean: `Qwen3-0B` and `run-99999999999999B` state no size."""
 
 
 def by_name(name: str) -> Architecture | None:
@@ -39,16 +41,16 @@ def by_name(name: str) -> Architecture | None:
     return None
 
 
-def by_kin(name: str) -> Architecture | None:
+def by_version(name: str) -> Architecture | None:
     """The newest model of the catalogue whose name differs in its version alone (GLM-5.2 is taken for GLM-5)."""
-    entry = _kin().get(_kind(core_of(name)))
+    entry = _newest_by_kind().get(_kind(core_of(name)))
     relative = known(entry) if entry else None
-    return replace(relative, name=name, uncertainty=GUESSED_KIN) if relative else None
+    return replace(relative, name=name, uncertainty=GUESSED_VERSION) if relative else None
 
 
 def guessed(name: str) -> Architecture | None:
     """A guess: a model whose name differs by version, else the size in the name."""
-    return by_kin(name) or by_size(name)
+    return by_version(name) or by_size(name)
 
 
 def by_size(name: str) -> Architecture | None:
@@ -56,16 +58,23 @@ def by_size(name: str) -> Architecture | None:
     states none."""
     text = _base(name)
     if mixed := _EXPERTS.search(text):
-        count, each = int(mixed[1]), float(mixed[2]) * 1e9
+        count, each = float(mixed[1]), float(mixed[2]) * 1e9
         # attention and embeddings are shared, a sixth of a model
-        return _scaled(_reference("Mixtral-8x7B"), each * (1 + 0.83 * (count - 1)), GUESSED_MIXTURE, name)
-    sizes = [_number(stated) for stated in _SIZE.findall(_ACTIVE.sub(" ", text))]
-    if not sizes:
+        total = each * (1 + 0.83 * (count - 1))
+        if count < 1 or not _is_size(each) or not _is_size(total):
+            return None
+        return _scaled(_reference("Mixtral-8x7B"), total, GUESSED_MIXTURE, name)
+    total = next((_number(stated) for stated in _SIZE.findall(_ACTIVE.sub(" ", text))), 0.0)
+    if not _is_size(total):
         return None
-    total = sizes[0]
     if active := _ACTIVE.search(text):
-        return _mixture(total, float(active[1]) * 1e9, name)
+        met = float(active[1]) * 1e9
+        return _mixture(total, met, name) if _is_size(met) and met <= total else None
     return _scaled(_nearest(total), total, GUESSED_DENSE, name)
+
+
+def _is_size(params: float) -> bool:
+    return _SIZES[0] <= params <= _SIZES[1]
 
 
 def _number(stated: str) -> float:
@@ -103,14 +112,14 @@ def _kind(core: str) -> str:
 
 
 @cache
-def _kin() -> Mapping[str, str]:
-    kin: dict[str, tuple[list[int], str]] = {}
+def _newest_by_kind() -> Mapping[str, str]:
+    newest: dict[str, tuple[list[int], str]] = {}
     for core, name in _cores().items():
         version = [int(number) for number in re.findall(r"\d+", core)]
         kind = _kind(core)
-        if kind not in kin or version > kin[kind][0]:
-            kin[kind] = version, name
-    return {kind: name for kind, (_, name) in kin.items()}
+        if kind not in newest or version > newest[kind][0]:
+            newest[kind] = version, name
+    return {kind: name for kind, (_, name) in newest.items()}
 
 
 def _reference(name: str) -> Architecture:

@@ -181,10 +181,10 @@ def _of_documents(diagnostic: Diagnostic, file: Read) -> bool:
 
 
 def _lint(config: Config, session: Session) -> None:
-    versions_found = resolve_versions(config.engine, session)
+    resolved = resolve_versions(config.engine, session)
     if config.settings and config.span:
-        check_versions(versions_found, dialects.of(config.engine).title, Span(config.span.source, 0, 0), session.sink)
-    lint(replace(config, versions=held_to(versions_found), installed=versions_found.installed), session.sink)
+        check_versions(resolved, dialects.of(config.engine).title, Span(config.span.source, 0, 0), session.sink)
+    lint(replace(config, versions=held_to(resolved), installed=resolved.installed), session.sink)
 
 
 def versions(session: Session) -> dict[str, str]:

@@ -85,10 +85,10 @@ def config(simple: Simple, script: Script, root: Path, session: Session, report:
     stem = ""
     schema = _schema(started)
     if started.trainer:
-        found = _trainer_settings(started, words, root, session, report, own_notes)
-        if found is None:
+        trainer_settings = _trainer_settings(started, words, root, session, report, own_notes)
+        if trainer_settings is None:
             return None
-        settings, stem = found
+        settings, stem = trainer_settings
     elif words and (words[0].text.endswith((".yaml", ".yml", ".json")) or _is_open_file(words)):
         file = _file(words[0], root, session, report)
         stem = PurePosixPath(words[0].text).stem

@@ -34,8 +34,8 @@ _GROUPED = {
     "optim.lr": "learning rate", "optim.schedule": "schedule", "optim.warmup": "schedule", "optim.min_lr": "schedule",
     "duration": "schedule", "data": "data", "mix": "data", "limit": "data", "evaluate.data": "data", "model": "model",
 }  # fmt: skip
-_NOT_SAID = ("after", "batch.micro", "batch.accumulate", "batch.global", "batch.tokens", "parallel.strategy")
-"""Told by the batch equation, by the graph, or under the name the plan gives them."""
+_DERIVED = ("after", "batch.micro", "batch.accumulate", "batch.global", "batch.tokens", "parallel.strategy")
+"""Shown by the batch equation, by the graph, or under the name the plan gives them."""
 
 
 @frozen
@@ -147,7 +147,7 @@ def _changes(before: Side, left: PlannedStage, after: Side, right: PlannedStage)
         locations = (_where(before, left, "parallel.strategy"), _where(after, right, "parallel.strategy"))
         yield Change(right.key, "hardware", "parallel.strategy", left.strategy, right.strategy, *locations)
     for key in dict.fromkeys([*left.stage.settings.values, *right.stage.settings.values]):
-        if key in _NOT_SAID or (right.stage.kind not in (*TRAINING, "eval") and _group(key) == "hardware"):
+        if key in _DERIVED or (right.stage.kind not in (*TRAINING, "eval") and _group(key) == "hardware"):
             continue
         setting, other_setting = left.stage.settings.get(key), right.stage.settings.get(key)
         if setting == other_setting or _resolved(before, setting) == _resolved(after, other_setting):

@@ -42,8 +42,8 @@ def is_parameter(config: Config, name: str) -> bool:
 
 def title(engine: str) -> str:
     """`LLaMA-Factory`."""
-    found = registry.get(engine)
-    return found.title if found else engine
+    registered = registry.get(engine)
+    return registered.title if registered else engine
 
 
 def fitting(config: Config) -> tuple[Config, list[Setting]]:

@@ -236,23 +236,23 @@ def normal(side: Side) -> dict[str, Any]:
 
 def of_trainer(filled: Config, *, only_scores: bool = False) -> dict[str, Any]:
     """Parameters of transformers' Trainer that others decide (transformers/training_args.py, __post_init__)."""
-    found: dict[str, Any] = {"optim": filled.value("optim") if filled.has("optim") else FUSED}
+    decided: dict[str, Any] = {"optim": filled.value("optim") if filled.has("optim") else FUSED}
     if filled.value("eval_strategy") == "steps" and not filled.value("eval_steps"):
-        found["eval_steps"] = filled.value("logging_steps")
+        decided["eval_steps"] = filled.value("logging_steps")
     if not only_scores and str(filled.value("eval_strategy")) == "no":
-        found |= {"eval_steps": None, "per_device_eval_batch_size": None}
+        decided |= {"eval_steps": None, "per_device_eval_batch_size": None}
     if filled.on("load_best_model_at_end"):
         metric = str(filled.value("metric_for_best_model") or "loss").removeprefix("eval_")
         greater = filled.value("greater_is_better")
         greater = not metric.endswith("loss") if greater is None else greater
-        found |= {"metric_for_best_model": metric, "greater_is_better": greater}
+        decided |= {"metric_for_best_model": metric, "greater_is_better": greater}
     else:
-        found |= {"metric_for_best_model": None, "greater_is_better": None}
-    found |= {f"{what}_steps": None for what in ("save", "eval", "logging")
+        decided |= {"metric_for_best_model": None, "greater_is_better": None}
+    decided |= {f"{what}_steps": None for what in ("save", "eval", "logging")
               if str(filled.value(f"{what}_strategy")) != "steps"}  # fmt: skip
     if (filled.number("max_steps") or 0) > 0:
-        found["num_train_epochs"] = None
-    return found
+        decided["num_train_epochs"] = None
+    return decided
 
 
 def _normal_value(name: str, given: Any, side: Side) -> Any:

@@ -119,7 +119,7 @@ class Dataset:
     """A data set of the run.
 
     name: as in `dataset`; part: `train` or `eval`; entry: of dataset_info.json, None if missing; known: names in that
-    file; file: its path if local; there: whether it exists (None: not checked); columns: of its first row; rows: their
+    file; file: its path if local; exists: whether it does (None: not checked); columns: of its first row; rows: their
     number, if counted; lengths: percentile -> tokens, if measured; setting: the setting that names it;
     looks: the first rows of its files, held against its entry.
     """
@@ -129,7 +129,7 @@ class Dataset:
     entry: Mapping[str, Any] | None = None
     known: Sequence[str] = ()
     file: str = ""
-    there: bool | None = None
+    exists: bool | None = None
     columns: Sequence[str] = ()
     rows: int | None = None
     lengths: Mapping[int, int] = field(default_factory=dict)

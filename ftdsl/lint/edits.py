@@ -41,8 +41,10 @@ def drop(setting: Setting, *, safe: bool = False) -> Fix | None:
 
 def add(config: Config, beside: Setting, name: str, value: Any, *, safe: bool = False) -> Fix | None:
     """Add a parameter on a new line before an existing one. Not for recipes, where keys belong to blocks."""
-    if (there := config.settings.get(name)) is not None and there.is_explicit:  # with `null`, which counts as not set
-        return put(there, written(value), safe=safe)
+    if (
+        present := config.settings.get(name)
+    ) is not None and present.is_explicit:  # with `null`, which counts as not set
+        return put(present, written(value), safe=safe)
     key = beside.key
     if key is None or config.form != "yaml" or "." in beside.name:
         return None

@@ -60,8 +60,8 @@ def complete(document: Document, offset: int) -> tuple[list[CompletionItem], boo
     typed = here.text if here.text is not None else here.word
     begin = offset - len(typed)
     fitting = [item for item in items if _matches(item.label, typed)]
-    place = document.lines.range(begin, offset)
-    return [_placed(item, place) for item in fitting[:MANY]], len(fitting) > MANY
+    typed_range = document.lines.range(begin, offset)
+    return [_placed(item, typed_range) for item in fitting[:MANY]], len(fitting) > MANY
 
 
 def _matches(label: str, typed: str) -> bool:
@@ -70,8 +70,8 @@ def _matches(label: str, typed: str) -> bool:
     return all(letter in letters for letter in typed.lower())
 
 
-def _placed(item: CompletionItem, place: Range) -> CompletionItem:
-    item.text_edit = TextEdit(place, item.insert_text or item.label)
+def _placed(item: CompletionItem, typed_range: Range) -> CompletionItem:
+    item.text_edit = TextEdit(typed_range, item.insert_text or item.label)
     item.insert_text = None
     return item
 

@@ -40,17 +40,18 @@ def complete(document: Document, offset: int) -> list[CompletionItem]:
     typed = document.text[start:offset]
     match = _line(document, offset)
     if match is not None and match["colon"] and offset >= match.start("value"):
-        place = document.lines.range(match.start("value"), match.end("value"))
+        replaced = document.lines.range(match.start("value"), match.end("value"))
         values = _values(match["key"])
         return [
-            CompletionItem(value, kind=CompletionItemKind.Value, text_edit=TextEdit(place, value)) for value in values
+            CompletionItem(value, kind=CompletionItemKind.Value, text_edit=TextEdit(replaced, value))
+            for value in values
         ]
     if not re.fullmatch(r"\w*", typed):
         return []
     word = re.match(r"\w*", document.text[start:])
     end = start + len(word[0]) if word else offset
-    there = {found["key"] for found in _LINE.finditer(document.text) if found["colon"]}
-    place = document.lines.range(start, end)
+    present = {line["key"] for line in _LINE.finditer(document.text) if line["colon"]}
+    replaced = document.lines.range(start, end)
     suffix = "" if match is not None and match["colon"] else ": "
     return [
         CompletionItem(
@@ -58,10 +59,10 @@ def complete(document: Document, offset: int) -> list[CompletionItem]:
             kind=CompletionItemKind.Property,
             detail=str(fact.get("type", "")) or None,
             documentation=MarkupContent(MarkupKind.Markdown, _about(name, fact)),
-            text_edit=TextEdit(place, f"{name}{suffix}"),
+            text_edit=TextEdit(replaced, f"{name}{suffix}"),
         )
         for name, fact in catalog.engine_schema(ENGINE).items()
-        if name not in there and name.startswith(typed[:1])
+        if name not in present and name.startswith(typed[:1])
     ]
 
 
@@ -118,5 +119,5 @@ def hover(document: Document, offset: int) -> Hover | None:
     fact = catalog.engine_schema(ENGINE).get(match["key"])
     if fact is None:
         return None
-    place = document.lines.range(match.start("key"), match.end("key"))
-    return Hover(MarkupContent(MarkupKind.Markdown, _about(match["key"], fact)), place)
+    key_range = document.lines.range(match.start("key"), match.end("key"))
+    return Hover(MarkupContent(MarkupKind.Markdown, _about(match["key"], fact)), key_range)

@@ -155,29 +155,31 @@ class Document:
 
     def quick(self) -> list[tuple[int, int, Diagnostic]]:
         """Syntax errors of this text, and what the last check reported of parts that have not changed, with their offsets."""
-        found: list[tuple[int, int, Diagnostic]] = []
-        known = _by_part(self.result, self.path.as_posix()) if self.result else {}
+        diagnostics: list[tuple[int, int, Diagnostic]] = []
+        by_part = _by_part(self.result, self.path.as_posix()) if self.result else {}
         for start, part in self.parts:
-            if part in known:
-                found += [(start + at, start + at + length, diagnostic) for at, length, diagnostic in known[part]]
+            if part in by_part:
+                diagnostics += [
+                    (start + at, start + at + length, diagnostic) for at, length, diagnostic in by_part[part]
+                ]
             else:
-                found += [
+                diagnostics += [
                     (start + span.start, start + span.end, diagnostic)
                     for diagnostic in part.diagnostics
                     if (span := diagnostic.span)
                 ]
-        return found
+        return diagnostics
 
 
 def _by_part(result: Result, name: str) -> dict[Part, list[tuple[int, int, Diagnostic]]]:
     """What a check reported, by the part it is in, with its offset in that part and its length."""
-    found: dict[Part, list[tuple[int, int, Diagnostic]]] = {part: [] for _, part in result.parts}
+    by_part: dict[Part, list[tuple[int, int, Diagnostic]]] = {part: [] for _, part in result.parts}
     for diagnostic in result.diagnostics:
         span = diagnostic.span
         if span is not None and span.source.name == name and result.parts.parts:
             start, part = result.parts.at(span.start)
-            found[part].append((span.start - start, span.end - span.start, diagnostic))
-    return found
+            by_part[part].append((span.start - start, span.end - span.start, diagnostic))
+    return by_part
 
 
 def check(

@@ -49,8 +49,8 @@ def _of_stage(
         yield InlayHint(document.lines.position(brace), f"{text}{more}", padding_left=True, tooltip="from the plan")
     batch = next((i for i in block.body if isinstance(i, tree.Block) and i.kind.text == "batch"), None)
     if planned.batch is not None and batch is not None:
-        place = document.lines.position(start + batch.span.end)
-        yield InlayHint(place, str(planned.batch), padding_left=True, tooltip="the batch equation")
+        end_of_batch = document.lines.position(start + batch.span.end)
+        yield InlayHint(end_of_batch, str(planned.batch), padding_left=True, tooltip="the batch equation")
 
 
 def cost_of(forecast: Forecast | None) -> str:
@@ -72,14 +72,14 @@ def code_lenses(document: Document, commands: Collection[str]) -> list[CodeLens]
     first = True
     for start, item in items(document.parts):
         if isinstance(item, tree.Block) and key_paths.is_stage_kind(item.kind.text):
-            place = document.lines.range(start + item.header.start, start + item.header.end)
+            header = document.lines.range(start + item.header.start, start + item.header.end)
             stage = (item.label or item.kind).text
             for command, title in COMMANDS.items():
                 if command in commands and (first or command == "ftdsl.run"):
                     whole = first and command != "ftdsl.run"
                     arguments = [document.uri] if whole else [document.uri, stage]
                     lenses.append(
-                        CodeLens(place, Command(title if whole else f"{title} {stage}", command, arguments=arguments))
+                        CodeLens(header, Command(title if whole else f"{title} {stage}", command, arguments=arguments))
                     )
             first = False
     return lenses

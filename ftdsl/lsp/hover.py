@@ -223,9 +223,9 @@ def _in_value(document: Document, here: Context, word: str, offset: int, follows
             return _declared(document, word)
         case StageSymbol():
             return _stage(document, word)
-        case KeySymbol() as found:
-            value = found.entry.value.span.text if found.entry.value else ""
-            return f"`{'.'.join(found.entry.path)} = {value}` ({_beside(document, found.entry.origin)})"
+        case KeySymbol() as symbol:
+            value = symbol.entry.value.span.text if symbol.entry.value else ""
+            return f"`{'.'.join(symbol.entry.path)} = {value}` ({_beside(document, symbol.entry.origin)})"
     key = here.definition
     if follows == "(" and word in vocabulary().functions:
         uses_of = vocabulary().functions[word]

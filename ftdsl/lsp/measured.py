@@ -33,10 +33,10 @@ def scores(document: Document, name: str) -> list[str]:
     """Scores of an `eval` stage in the last check; without one all that an engine computes."""
     from ftdsl.recipe.rules.evaluation import SCORES, measured_scores
 
-    found = _checked(document, name)
-    if found is None:
+    checked_stage = _checked(document, name)
+    if checked_stage is None:
         return sorted({score for scores in SCORES.values() for score in scores})
-    return sorted(set(measured_scores(*found, Session(document.session_files()))))
+    return sorted(set(measured_scores(*checked_stage, Session(document.session_files()))))
 
 
 def columns(document: Document, name: str) -> list[str]:
@@ -44,9 +44,9 @@ def columns(document: Document, name: str) -> list[str]:
     from ftdsl.recipe.rules.post_training import columns_of
     from ftdsl.recipe.shape import first_row, only_source
 
-    if (found := _checked(document, name)) is None:
+    if (checked_stage := _checked(document, name)) is None:
         return []
-    stage, recipe = found
+    stage, recipe = checked_stage
     session = Session(document.session_files())
     if stage.kind != "data":
         return sorted(columns_of(stage, recipe, session) or ())

@@ -89,16 +89,16 @@ def _of_declaration(item: tree.Let | tree.Param) -> Name:
     return Name(kind, item.name.text, item.name.span.source.name, item.name.span.start)
 
 
-def _of_found(found: Symbol, stages: dict[str, Name]) -> Name | None:
-    match found:
+def _of_symbol(symbol: Symbol, stages: dict[str, Name]) -> Name | None:
+    match symbol:
         case LetSymbol():
-            return _of_declaration(found.let)
+            return _of_declaration(symbol.let)
         case ParamSymbol():
-            return _of_declaration(found.param)
+            return _of_declaration(symbol.param)
         case StageSymbol():
-            return stages.get(found.name)
+            return stages.get(symbol.name)
         case KeySymbol():
-            return Name("key", ".".join(found.entry.path), found.entry.span.source.name, found.entry.span.start)
+            return Name("key", ".".join(symbol.entry.path), symbol.entry.span.source.name, symbol.entry.span.start)
     return None
 
 
@@ -148,10 +148,10 @@ def _of_path(
     path: Sequence[tree.Word], module: Module, resolved: Resolved, stages: dict[str, Name], keys: frozenset[str]
 ) -> Iterator[Use]:
     first = path[0]
-    found = resolved.uses.get((first.span.source.name, first.span.start))
-    if found is not None:
-        name = _of_found(found, stages)
-        word = path[-1] if isinstance(found, LetSymbol | ParamSymbol) else first
+    symbol = resolved.uses.get((first.span.source.name, first.span.start))
+    if symbol is not None:
+        name = _of_symbol(symbol, stages)
+        word = path[-1] if isinstance(symbol, LetSymbol | ParamSymbol) else first
         if name is not None:
             yield Use(name, word.span)
         return
@@ -168,13 +168,15 @@ def _of_path(
 
 def definition(document: Document, offset: int) -> Span | None:
     """Where the name at an offset is declared; of an include the file."""
-    found, resolved = uses(document)
+    every_use, resolved = uses(document)
     if resolved is not None and (path := _included(document, offset)):
         return Span(Source(path.as_posix(), ""), 0, 0)
-    use = _at(found, document, offset)
+    use = _at(every_use, document, offset)
     if use is None:
         return None
-    declared = next((other.span for other in found if other.declares and other.name == use.name), None)
+    declared = next(
+        (candidate.span for candidate in every_use if candidate.declares and candidate.name == use.name), None
+    )
     if declared is None and use.name.kind == "key" and resolved is not None:
         return _of_key(use.name, resolved)
     return declared
@@ -200,9 +202,11 @@ def _of_key(name: Name, resolved: Resolved) -> Span | None:
 
 def references(document: Document, offset: int, *, declaration: bool = True) -> list[Span]:
     """Every place of the name at an offset."""
-    found, _ = uses(document)
-    use = _at(found, document, offset)
-    spans = [other.span for other in found if use and other.name == use.name and (declaration or not other.declares)]
+    every_use, _ = uses(document)
+    use = _at(every_use, document, offset)
+    spans = [
+        other.span for other in every_use if use and other.name == use.name and (declaration or not other.declares)
+    ]
     return _unique(spans)
 
 
@@ -210,15 +214,15 @@ def _unique(spans: Sequence[Span]) -> list[Span]:
     return list({(span.source.name, span.start): span for span in spans}.values())
 
 
-def _at(found: Sequence[Use], document: Document, offset: int) -> Use | None:
+def _at(every_use: Sequence[Use], document: Document, offset: int) -> Use | None:
     name = document.path.as_posix()
-    return next((u for u in found if u.span.source.name == name and u.span.start <= offset <= u.span.end), None)
+    return next((u for u in every_use if u.span.source.name == name and u.span.start <= offset <= u.span.end), None)
 
 
 def renamable(document: Document, offset: int) -> Span:
     """The name at an offset. Raises: RenameError when it is none that can be changed."""
-    found, _ = uses(document)
-    use = _at(found, document, offset)
+    every_use, _ = uses(document)
+    use = _at(every_use, document, offset)
     if use is None or use.name.kind == "key":
         raise RenameError("only names of `let`, `param` and stages can be changed")
     return use.span
@@ -226,15 +230,15 @@ def renamable(document: Document, offset: int) -> Span:
 
 def rename(document: Document, offset: int, new: str) -> dict[str, list[tuple[Span, str]]]:
     """Edits by file, proven to leave every value and diagnostic as it was. Raises: RenameError."""
-    found, resolved = uses(document)
-    use = _at(found, document, offset)
+    every_use, resolved = uses(document)
+    use = _at(every_use, document, offset)
     if use is None or resolved is None or use.name.kind == "key":
         raise RenameError("only names of `let`, `param` and stages can be changed")
     if not _NAME.fullmatch(new) or new in _KEYWORDS or (use.name.kind == "stage" and new.startswith("_")):
         raise RenameError(f"`{new}` cannot be a name: letters, digits and `_`, no keyword")
     if new == use.name.text:
         return {}
-    taken = {other.name.text for other in found if other.declares} | set(resolved.module.aliases)
+    taken = {other.name.text for other in every_use if other.declares} | set(resolved.module.aliases)
     if new in taken:
         raise RenameError(f"`{new}` is declared already")
     if use.name.kind == "stage" and (
@@ -242,10 +246,10 @@ def rename(document: Document, offset: int, new: str) -> dict[str, list[tuple[Sp
     ):
         raise RenameError(f"`{new}` is a word of the language")
     edits: dict[str, list[tuple[Span, str]]] = {}
-    places = {(u.span.source.name, u.span.start): u for u in found if u.name == use.name}
-    for place in places.values():
-        text = f"{place.span.text} {new}" if place.implicit else new
-        edits.setdefault(place.span.source.name, []).append((place.span, text))
+    renamed = {(u.span.source.name, u.span.start): u for u in every_use if u.name == use.name}
+    for occurrence in renamed.values():
+        text = f"{occurrence.span.text} {new}" if occurrence.implicit else new
+        edits.setdefault(occurrence.span.source.name, []).append((occurrence.span, text))
     _prove(document, resolved, edits, use.name, new)
     return edits
 
@@ -254,7 +258,9 @@ def _prove(
     document: Document, before: Resolved, edits: dict[str, list[tuple[Span, str]]], name: Name, new: str
 ) -> None:
     """Check that under each profile the recipe has the same values and the same diagnostics after the edits."""
-    changed = {Path(file): _edited(places[0][0].source.text, places) for file, places in edits.items()}
+    changed = {
+        Path(file): _edited(replacements[0][0].source.text, replacements) for file, replacements in edits.items()
+    }
     texts = {**document.unsaved, document.path: document.text, **changed}
     for profiles in ((), *((profile,) for profile in before.module.profiles)):
         old = _digest(document.path, document.session_files(), profiles, name.text)
@@ -263,8 +269,8 @@ def _prove(
             raise RenameError(f"with the name `{new}` the recipe would mean something else")
 
 
-def _edited(text: str, places: Sequence[tuple[Span, str]]) -> str:
-    for span, new in sorted(places, key=lambda place: place[0].start, reverse=True):
+def _edited(text: str, replacements: Sequence[tuple[Span, str]]) -> str:
+    for span, new in sorted(replacements, key=lambda replacement: replacement[0].start, reverse=True):
         text = text[: span.start] + new + text[span.end :]
     return text
 

@@ -83,14 +83,14 @@ class Parts:
         self.starts, self.parts = before.starts[:keep], before.parts[:keep]
         start = before.starts[keep] if before.starts else 0
         shift = len(text) - len(old)
-        later = {place + shift: index for index, place in enumerate(before.starts) if place > len(old) - tail}
+        later = {begin + shift: index for index, begin in enumerate(before.starts) if begin > len(old) - tail}
         for end in _split(text, start):
             self.starts.append(start)
             self.parts.append(Part(text[start:end], name))
             start = end
             if end in later:
                 index = later[end]
-                self.starts += [place + shift for place in before.starts[index:]]
+                self.starts += [begin + shift for begin in before.starts[index:]]
                 self.parts += before.parts[index:]
                 return
 

@@ -45,8 +45,10 @@ def full(document: Document, result: Result) -> dict[str, list[lsp.Diagnostic]]:
             )
             for label in diagnostic.labels
         ]
-        place = range_of(span, document, cache)
-        by_uri.setdefault(_uri(span, document), []).append(_diagnostic(diagnostic, place, related, result.messages))
+        span_range = range_of(span, document, cache)
+        by_uri.setdefault(_uri(span, document), []).append(
+            _diagnostic(diagnostic, span_range, related, result.messages)
+        )
     return by_uri
 
 
@@ -56,11 +58,14 @@ def _uri(span: Span, document: Document) -> str:
 
 
 def _diagnostic(
-    diagnostic: Diagnostic, place: lsp.Range, related: list[lsp.DiagnosticRelatedInformation], messages: dict[int, str]
+    diagnostic: Diagnostic,
+    span_range: lsp.Range,
+    related: list[lsp.DiagnosticRelatedInformation],
+    messages: dict[int, str],
 ) -> lsp.Diagnostic:
     text = messages.get(id(diagnostic)) or messages.setdefault(id(diagnostic), _text(diagnostic))
     return lsp.Diagnostic(
-        place,
+        span_range,
         text,
         severity=lsp.DiagnosticSeverity(SEVERITY[diagnostic.severity]),
         code=diagnostic.code,
@@ -83,7 +88,7 @@ def actions(document: Document, wanted: lsp.Range, only: Iterable[str] | None) -
         return []
     start, end = document.lines.offset(wanted.start), document.lines.offset(wanted.end)
     kinds = list(only or ())
-    found: list[lsp.CodeAction] = []
+    code_actions: list[lsp.CodeAction] = []
     own = document.path.as_posix()
     for diagnostic in result.diagnostics:
         span, fix = diagnostic.span, diagnostic.fix
@@ -94,15 +99,15 @@ def actions(document: Document, wanted: lsp.Range, only: Iterable[str] | None) -
         edit = edit_of(fix, document)
         cache: dict[str, Lines] = {}
         shown = _diagnostic(diagnostic, range_of(span, document, cache), [], result.messages)
-        found.append(
+        code_actions.append(
             lsp.CodeAction(
                 fix.title, lsp.CodeActionKind.QuickFix, diagnostics=[shown], is_preferred=fix.safe or None, edit=edit
             )
         )
-    found.sort(key=lambda action: not action.is_preferred)
+    code_actions.sort(key=lambda action: not action.is_preferred)
     if kinds and any("source.fixAll".startswith(kind) or kind.startswith("source.fixAll") for kind in kinds):
-        found += _all_safe(document, result.diagnostics)
-    return found
+        code_actions += _all_safe(document, result.diagnostics)
+    return code_actions
 
 
 def _all_safe(document: Document, diagnostics: Iterable[Diagnostic]) -> list[lsp.CodeAction]:
@@ -121,8 +126,8 @@ def edit_of(fix: Fix, document: Document) -> lsp.WorkspaceEdit:
     cache: dict[str, Lines] = {}
     changes: dict[str, list[lsp.TextEdit]] = {}
     for edit in fix.edits:
-        place = range_of(edit.span, document, cache)
-        changes.setdefault(_uri(edit.span, document), []).append(lsp.TextEdit(place, edit.text))
+        span_range = range_of(edit.span, document, cache)
+        changes.setdefault(_uri(edit.span, document), []).append(lsp.TextEdit(span_range, edit.text))
     return lsp.WorkspaceEdit(changes=changes)
 
 

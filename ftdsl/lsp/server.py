@@ -199,12 +199,12 @@ async def _changed(server: Server, parameters: lsp.DidChangeTextDocumentParams) 
 
 def _others(server: Server, document: Document) -> None:
     """Check the open recipes that include a document."""
-    place = resolved(document.path)
+    changed = resolved(document.path)
     for other in server.documents.values():
         checked = other.result.checked if other.result is not None else None
         if other is not document and checked is not None and checked.resolved is not None:
             files = {resolved(path) for module in checked.resolved.module.everywhere() for path in module.files}
-            if place in files:
+            if changed in files:
                 server.refresh(other)
                 server.schedule(other)
 
@@ -332,8 +332,8 @@ def _rename(server: Server, parameters: lsp.RenameParams) -> lsp.WorkspaceEdit |
     except names.RenameError as error:
         raise JsonRpcInvalidParams(message=str(error)) from None
     changes: dict[str, list[lsp.TextEdit]] = {}
-    for places in edits.values():
-        for span, text in places:
+    for replacements in edits.values():
+        for span, text in replacements:
             location = _location(span, document)
             changes.setdefault(location.uri, []).append(lsp.TextEdit(location.range, text))
     return lsp.WorkspaceEdit(changes=changes)

@@ -57,25 +57,26 @@ def _symbol(document: Document, item: tree.Item, start: int, keys: bool) -> Docu
             kind = SymbolKind.Class if key_paths.is_stage_kind(item.kind.text) else SymbolKind.Namespace
             symbol = ranged(item.span, word.span, word.text or "?", kind, item.kind.text if item.label else "")
             inner = item.body if keys else ()
-            symbol.children = [s for one in inner if (s := _symbol(document, one, start, keys)) is not None]
+            children = (_symbol(document, child, start, keys) for child in inner)
+            symbol.children = [child for child in children if child is not None]
             return symbol
     return None
 
 
 def folds(document: Document) -> list[FoldingRange]:
     """Blocks, lists and texts of several lines, and groups of comment lines."""
-    found: dict[int, FoldingRange] = {}
+    ranges: dict[int, FoldingRange] = {}
     for start, part in document.parts:
         for begin, end in _brackets(part):
             first = document.lines.position(start + begin).line
             last = document.lines.position(start + end).line
             if last > first:
-                found.setdefault(first, FoldingRange(first, last))
+                ranges.setdefault(first, FoldingRange(first, last))
         for match in re.finditer(r"^[ \t]*#.*(?:\n[ \t]*#.*)+", part.text, re.MULTILINE):
             first = document.lines.position(start + match.start()).line
             last = document.lines.position(start + match.end()).line
-            found.setdefault(first, FoldingRange(first, last, kind=FoldingRangeKind.Comment))
-    return [found[line] for line in sorted(found)]
+            ranges.setdefault(first, FoldingRange(first, last, kind=FoldingRangeKind.Comment))
+    return [ranges[line] for line in sorted(ranges)]
 
 
 def _brackets(part: Part) -> Iterator[tuple[int, int]]:
@@ -106,16 +107,16 @@ def semantic_tokens(document: Document, first: int = 0, last: int | None = None)
                 continue
         for at, end, kind, modifier in _coloured(part):
             for low, high in _by_line(part.text, at, end):
-                place, stop = lines.position(start + low), lines.position(start + high)
-                delta = place.line - line
+                begins, ends = lines.position(start + low), lines.position(start + high)
+                delta = begins.line - line
                 data += [
                     delta,
-                    place.character - (0 if delta else column),
-                    stop.character - place.character,
+                    begins.character - (0 if delta else column),
+                    ends.character - begins.character,
                     kind,
                     modifier,
                 ]
-                line, column = place.line, place.character
+                line, column = begins.line, begins.character
     return data
 
 
@@ -138,7 +139,7 @@ def _coloured(part: Part) -> list[tuple[int, int, int, int]]:
     for item in part.file.items:
         for span, role, declares in _roles(item):
             roles[span.start] = (role, declares)
-    found = []
+    tokens = []
     for token in part.tokens:
         at, end = token.start_pos or 0, token.end_pos or 0
         role, declares = roles.get(at, ("", False))
@@ -154,9 +155,9 @@ def _coloured(part: Part) -> list[tuple[int, int, int, int]]:
             role = "operator"
         if role:
             modifier = int(declares) | (2 if token.type == "COMMENT" and token.startswith("##") else 0)
-            found.append((at, end, TYPES.index(role), modifier))
-    part.coloured = found
-    return found
+            tokens.append((at, end, TYPES.index(role), modifier))
+    part.coloured = tokens
+    return tokens
 
 
 def _roles(item: tree.Item) -> Iterator[tuple[Span, str, bool]]:

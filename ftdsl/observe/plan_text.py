@@ -216,10 +216,10 @@ def _answers(stage: PlannedStage, forecast: Forecast, style: TextStyle) -> Itera
     )
     each = f", {group} to each of {number(total // group)} prompts" if group > 1 else ""
     parts = [f"{number(total)} a step{each}, up to {number(setup.rollout)} tokens"]
-    place = "on a GPU" if stage.world.gpu else "in a process"
+    device = "on a GPU" if stage.world.gpu else "in a process"
     written = next((phase for phase in cost.memory.phases if phase.name == "generation"), None)
     if written:
-        parts.append(f"{number(setup.micro_batch * setup.accumulate)} at once {place}, whose keys and values take "
+        parts.append(f"{number(setup.micro_batch * setup.accumulate)} at once {device}, whose keys and values take "
                      f"{gib(written.terms['keys and values'])}")  # fmt: skip
         parts.append(f"at most {cost.writing:.3g} s of a step, if none ends early (an estimate)")
     elif setup.served:

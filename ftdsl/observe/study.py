@@ -79,8 +79,8 @@ class StudyPicture:
     def _order(self, row: TrialRow) -> tuple[Any, ...]:
         return (*self._score(row), row.number)
 
-    def _beats(self, one: TrialRow, other: TrialRow) -> bool:
-        scores = list(zip(self._score(one), self._score(other), strict=True))
+    def _beats(self, trial: TrialRow, other: TrialRow) -> bool:
+        scores = list(zip(self._score(trial), self._score(other), strict=True))
         return all(a <= b for a, b in scores) and any(a < b for a, b in scores)
 
     @property

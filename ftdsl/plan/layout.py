@@ -52,11 +52,11 @@ def beside(
         for reward in stage.settings.items("rewards")
         if isinstance(reward, Term) and reward.name == "judge"
     ]
-    found = {
+    sizes_of_others = {
         "teachers": () if teacher is None else (sizes(teacher, "the teacher's size"),),
         "judges": tuple(sizes(model, "a judge's size") for model in judged),
     }
-    return {**found, "unknown": tuple(dict.fromkeys(unknown))}
+    return {**sizes_of_others, "unknown": tuple(dict.fromkeys(unknown))}
 
 
 def _sizes(base: Any, recipe: Recipe, files: Files, hub: Path | None) -> Architecture:

@@ -13,14 +13,14 @@ def markdown(reports: Sequence[RunReport]) -> str:
     """The whole text."""
     lines: list[str] = []
     for report in reports:
-        lines += _one(report)
+        lines += _run(report)
     if len(reports) > 1:
         rows = [(key, *values) for key, values in differences(list(reports))]
         lines += ["## What differs", "", *table(("key", *(report.label for report in reports)), rows), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _one(report: RunReport) -> Iterator[str]:
+def _run(report: RunReport) -> Iterator[str]:
     yield f"## {cell(report.label)}"
     yield ""
     rows = [

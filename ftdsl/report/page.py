@@ -35,7 +35,7 @@ def page(reports: Sequence[RunReport]) -> str:
         raise NoPlotlyError from None
     figures: list[dict[str, Any]] = []
     title = " and ".join(report.label for report in reports)
-    body = "\n".join(_one(reports[0], figures) if len(reports) == 1 else _several(reports, figures))
+    body = "\n".join(_run(reports[0], figures) if len(reports) == 1 else _several(reports, figures))
     data = "\n".join(
         f'<script type="application/json" id="f{at}">{_json(made)}</script>' for at, made in enumerate(figures)
     )
@@ -73,7 +73,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 # --- one run
 
 
-def _one(report: RunReport, figures: list[dict[str, Any]]) -> Iterator[str]:
+def _run(report: RunReport, figures: list[dict[str, Any]]) -> Iterator[str]:
     parts = {
         "Diagnosis": "\n".join(_diagnosis(report)),
         "Stages": _graph(report) + _stages(report.stages),
@@ -174,13 +174,13 @@ def _metrics(report: RunReport) -> str:
 
 def _answers(report: RunReport) -> Iterator[str]:
     """The same questions to each model, before and after."""
-    asked = [stage for stage in report.stages if stage.samples]
-    if not asked:
+    with_samples = [stage for stage in report.stages if stage.samples]
+    if not with_samples:
         return
-    tables = [{sample.prompt: sample for sample in stage.samples} for stage in asked]
+    tables = [{sample.prompt: sample for sample in stage.samples} for stage in with_samples]
     prompts = [prompt for prompt in tables[-1] if all(prompt in table for table in tables)][:SAMPLES]
     rows = [(prompt, tables[-1][prompt].label, *(table[prompt].predict for table in tables)) for prompt in prompts]
-    yield _table(("prompt", "wanted", *(stage.progress.key for stage in asked)), rows)
+    yield _table(("prompt", "wanted", *(stage.progress.key for stage in with_samples)), rows)
 
 
 def _data(report: RunReport) -> str:

@@ -25,14 +25,18 @@ RECORD = ".by-hand.json"
 def folders(home: Path) -> list[Path]:
     """Run folders of `run.sh` beside those of `ftc run`, also those of the recipe without its options; newest first."""
     base = home.with_name(home.name.partition("@")[0])
-    places = {place for parent in (home, base) for place in parent.glob(f"*/{MANIFEST}")}
-    found = [path.parent for path in places if not (path.parent / NAME).exists() and not path.parent.is_symlink()]
-    return sorted(found, key=lambda folder: (-folder.stat().st_mtime_ns, folder.name))
+    manifests = {manifest for parent in (home, base) for manifest in parent.glob(f"*/{MANIFEST}")}
+    run_folders = [
+        manifest.parent
+        for manifest in manifests
+        if not (manifest.parent / NAME).exists() and not manifest.parent.is_symlink()
+    ]
+    return sorted(run_folders, key=lambda folder: (-folder.stat().st_mtime_ns, folder.name))
 
 
 def runs(home: Path, jobs: tuple[Job, ...], keys: CacheKeys) -> list[Run]:
     """The runs of `run.sh`, with those jobs that are done as they would be now."""
-    found = []
+    started_by_hand = []
     for folder in folders(home):
         run = Run(folder)
         for job in jobs:
@@ -44,8 +48,8 @@ def runs(home: Path, jobs: tuple[Job, ...], keys: CacheKeys) -> list[Run]:
             if len(needs) == len(set(job.needs)) and (state := _state(folder, job, keys, needs)):
                 run.jobs[job.key] = state
         if run.jobs:
-            found.append(run)
-    return found
+            started_by_hand.append(run)
+    return started_by_hand
 
 
 def _state(run: Path, job: Job, keys: CacheKeys, needs: dict[str, str]) -> JobState | None:

@@ -115,13 +115,13 @@ class NoLauncherError(Exception):
 
 
 def _launcher(compiled: Compiled) -> Launcher:
-    found = launcher_for(compiled.target)
-    if found is None:
+    launcher = launcher_for(compiled.target)
+    if launcher is None:
         raise NoLauncherError(
             f"`ftc run` starts no jobs of the target `{compiled.target}`, only of {', '.join(names())}; "
             f"type: ftc compile --target {compiled.target}"
         )
-    return found
+    return launcher
 
 
 def environments_of(

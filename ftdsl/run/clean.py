@@ -54,8 +54,8 @@ def removable(root: Path, recipes: Mapping[str, str]) -> tuple[list[Removable], 
             continue
         homes.append(home)
     needed = _needed(homes_below(root), recipes)
-    found = [thing for home in homes for thing in _of_home(home, needed)]
-    return sorted(found, key=lambda thing: (-thing.size, thing.path)), notes
+    things = [thing for home in homes for thing in _of_home(home, needed)]
+    return sorted(things, key=lambda thing: (-thing.size, thing.path)), notes
 
 
 def remove(things: list[Removable]) -> Iterator[tuple[Removable, str]]:
@@ -164,8 +164,8 @@ def _destinations(home: Path, folder: Path, run: Run | None) -> Iterator[Removab
             str((read_result(folder / state.folder) or {}).get("path", "")) if state.status != Status.RUNNING else ""
         )
         if result and result.startswith(("/", "../", "inputs/")):
-            place = Path(os.path.normpath((folder / result).parent.resolve() / Path(result).name))
-            for path in sorted(place.parent.glob(f"{place.name}.before-*")):
+            destination = Path(os.path.normpath((folder / result).parent.resolve() / Path(result).name))
+            for path in sorted(destination.parent.glob(f"{destination.name}.before-*")):
                 if path.is_dir() and not path.is_symlink() and (path / MARKER).is_file():
                     yield _thing(home, Path(os.path.relpath(path)), "an earlier result at its destination, set aside")
 

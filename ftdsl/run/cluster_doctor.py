@@ -77,12 +77,12 @@ def ray(env: Mapping[str, str]) -> Iterator[Check]:
         help = "RAY_ADDRESS=http://HEAD:8265 is the dashboard's, which takes jobs"
         yield Check("address", False, f"{address} is not the address of a dashboard", help, True)
         return
-    there = _get(f"{address.rstrip('/')}/api/version")
-    if there is None:
+    version_info = _get(f"{address.rstrip('/')}/api/version")
+    if version_info is None:
         help = "ray start --head; RAY_ADDRESS, or `ray(address = …)`, names its dashboard"
         yield Check("cluster", False, f"nothing answers at {address}", help, True)
         return
-    version = str(there.get("ray_version", "?"))
+    version = str(version_info.get("ray_version", "?"))
     yield Check("cluster", True, f"Ray {version} answers at {address}", "", True)
     if where is not None:
         mine = _run(["ray", "--version"], env).stdout.strip().rpartition(" ")[2]
@@ -119,10 +119,10 @@ def skypilot(env: Mapping[str, str]) -> Iterator[Check]:
 def _clouds(text: str) -> list[str]:
     """The clouds in what `sky check -o json` prints: by workspace, else a list."""
     try:
-        found = json.loads(text[text.index("{") if "{" in text else text.index("[") :])
+        answer = json.loads(text[text.index("{") if "{" in text else text.index("[") :])
     except ValueError:
         return []
-    lists = found.values() if isinstance(found, dict) else [found]
+    lists = answer.values() if isinstance(answer, dict) else [answer]
     return sorted({str(name) for names in lists if isinstance(names, list) for name in names if isinstance(name, str)})
 
 
@@ -134,19 +134,19 @@ def _raw(path: str, env: Mapping[str, str]) -> dict[str, Any] | None:
     """What the API server answers; None where it does not, or this user may not ask."""
     done = _run(["kubectl", "get", "--raw", path, f"--request-timeout={PATIENCE:.0f}s"], env, PATIENCE * 2)
     try:
-        found = json.loads(done.stdout) if done.returncode == 0 else None
+        answer = json.loads(done.stdout) if done.returncode == 0 else None
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    return answer if isinstance(answer, dict) else None
 
 
 def _get(url: str) -> dict[str, Any] | None:
     try:
-        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
-            found = json.loads(answer.read(1 << 22))
+        with urllib.request.urlopen(url, timeout=PATIENCE) as response:
+            content = json.loads(response.read(1 << 22))
     except (OSError, ValueError, urllib.error.URLError):
         return None
-    return found if isinstance(found, dict) else None
+    return content if isinstance(content, dict) else None
 
 
 def _run(command: list[str], env: Mapping[str, str], patience: float = PATIENCE) -> subprocess.CompletedProcess[str]:

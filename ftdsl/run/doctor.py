@@ -48,15 +48,15 @@ class Check:
 
 def examine(environment: Environment, engine: Engine) -> list[Check]:
     """What works in the environment and what does not. Imports torch in its own process, so takes seconds."""
-    found = _look(environment, engine.probe)
-    if isinstance(found, Check):
-        return [found]
+    probed = _look(environment, engine.probe)
+    if isinstance(probed, Check):
+        return [probed]
     here = f"ftc engine install {engine.name} --python {environment.python}"
     packages = environment.packages
     rouge = all(name in packages for name in ("jieba", "nltk", "rouge-chinese"))
     return [
-        *_common(environment, found, engine.title, engine.package, here),
-        Check("torchaudio", found.get("audio") == "real", found.get("audio") or found.get("audio_error", "")),
+        *_common(environment, probed, engine.title, engine.package, here),
+        Check("torchaudio", probed.get("audio") == "real", probed.get("audio") or probed.get("audio_error", "")),
         Check("rouge and bleu", rouge, "jieba, nltk, rouge-chinese", here),
         Check("DeepSpeed", "deepspeed" in packages, packages.get("deepspeed", "for ZeRO"), f"{here} --deepspeed"),
         Check("g++", shutil.which("g++") is not None, shutil.which("g++") or "DeepSpeed builds small parts with it"),
@@ -68,28 +68,28 @@ def examine(environment: Environment, engine: Engine) -> list[Check]:
 
 def examine_tool(environment: Environment, tool: Tool) -> list[Check]:
     """The same of a tool."""
-    found = _look(environment, tool.probe)
-    if isinstance(found, Check):
-        return [found]
+    probed = _look(environment, tool.probe)
+    if isinstance(probed, Check):
+        return [probed]
     here = f"ftc engine install {tool.name} --python {environment.python}"
-    return _common(environment, found, tool.title, tool.name, here)
+    return _common(environment, probed, tool.title, tool.name, here)
 
 
 def _look(environment: Environment, probe: str) -> dict[str, Any] | Check:
     try:
         command = [str(environment.python), "-I", "-c", _LOOK, probe or "torch"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-        found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+        probed: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     except (OSError, ValueError, IndexError, subprocess.SubprocessError) as error:
         return Check("python", False, f"does not answer ({type(error).__name__})", needed=True)
-    return found
+    return probed
 
 
-def _common(environment: Environment, found: dict[str, Any], title: str, package: str, help: str) -> list[Check]:
-    cards = found.get("cards") or []
-    version = found.get("engine_error") or environment.packages.get(package, "")
+def _common(environment: Environment, probed: dict[str, Any], title: str, package: str, help: str) -> list[Check]:
+    cards = probed.get("cards") or []
+    version = probed.get("engine_error") or environment.packages.get(package, "")
     return [
-        Check("torch", "torch" in found, found.get("torch") or found.get("torch_error", ""), help, True),
-        Check(title, "engine" in found, version, help, True),
+        Check("torch", "torch" in probed, probed.get("torch") or probed.get("torch_error", ""), help, True),
+        Check(title, "engine" in probed, version, help, True),
         Check("cards", bool(cards), ", ".join(cards) or "none: runs on CPU"),
     ]

@@ -95,7 +95,7 @@ def prepare(
     earlier = [run for run in store.runs_of(home) if run.smoke == smoke]
     newest = earlier[0] if earlier and not wishes.fresh else None
     done, damaged = ({}, {}) if wishes.fresh else done_before(jobs, keys, wishes, earlier, home)
-    done = {key: place for key, place in done.items() if key not in {job.key for job in joined}}
+    done = {key: result for key, result in done.items() if key not in {job.key for job in joined}}
     for key, text in damaged.items():
         note(f"{key} runs again: {text}")
     complete = newest is not None and all(done.get(job.key) == Earlier(newest.folder, job.folder) for job in jobs)

@@ -111,11 +111,11 @@ def show(
 
 def _env(job: Job, env: Mapping[str, str]) -> dict[str, str]:
     """What the stage's script exports. A reference becomes the variable's value, as in the script."""
-    found = dict(env)
+    exported = dict(env)
     for name, value in job.env.items():
         if isinstance(value, Raw):
             reference = re.search(r"\$\{(\w+)", value.text)
-            found[name] = env.get(reference[1], "") if reference else ""
+            exported[name] = env.get(reference[1], "") if reference else ""
         else:
-            found[name] = value
-    return found | {"CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false"}
+            exported[name] = value
+    return exported | {"CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false"}

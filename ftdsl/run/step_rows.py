@@ -50,13 +50,13 @@ def rows_of_steps(
 
     Raises: NoRowsError.
     """
-    answer = _asked([str(python), str(RUNTIME / program), f"{folder}/{SPEC}", *map(str, steps)], run, env)
+    answer = _answer_of([str(python), str(RUNTIME / program), f"{folder}/{SPEC}", *map(str, steps)], run, env)
     files = [_seen_from_run(run, folder, str(name)) for name in answer["files"]]
     by_row: dict[tuple[int, int], list[int]] = defaultdict(list)
     for step, rows in answer["steps"].items():
         for file, row in rows:
             by_row[file, row].append(int(step))
-    found = []
+    batch_rows = []
     for number, file in enumerate(files):
         rows = sorted(row for own, row in by_row if own == number)
         if rows:
@@ -64,8 +64,8 @@ def rows_of_steps(
             reader = _of_data_stage if (run / stage / DATA).is_file() else _of_file
             for row, (where, mark, text) in reader(run, file, rows, python, env).items():
                 data = stage if reader is _of_data_stage else ""
-                found.append(BatchRow(where, data, mark, text, tuple(by_row[number, row])))
-    return sorted(found, key=lambda row: (-len(row.steps), row.where))
+                batch_rows.append(BatchRow(where, data, mark, text, tuple(by_row[number, row])))
+    return sorted(batch_rows, key=lambda row: (-len(row.steps), row.where))
 
 
 def _seen_from_run(run: Path, folder: str, name: str) -> str:
@@ -73,19 +73,20 @@ def _seen_from_run(run: Path, folder: str, name: str) -> str:
     return os.path.normpath(f"{folder}/{name}") if (run / folder / name).exists() else name
 
 
-Found = dict[int, tuple[str, str, str]]
+Origins = dict[int, tuple[str, str, str]]
+"""By row of a file: where the row came from, the hash of its content, the row as JSON."""
 
 
-def _of_data_stage(run: Path, file: str, rows: Sequence[int], python: Path, env: Mapping[str, str]) -> Found:
+def _of_data_stage(run: Path, file: str, rows: Sequence[int], python: Path, env: Mapping[str, str]) -> Origins:
     """Where rows of a data stage's part came from; where that is not there any more, the part's own line."""
     path = PurePosixPath(file)
-    asked = ["-P", "-m", "ftdsl.runtime.data", "origins", f"{path.parent}/{DATA}", path.stem, *map(str, rows)]
-    with tempfile.TemporaryDirectory() as place:
+    arguments = ["-P", "-m", "ftdsl.runtime.data", "origins", f"{path.parent}/{DATA}", path.stem, *map(str, rows)]
+    with tempfile.TemporaryDirectory() as folder:
         here = all(find_spec(name) for name in _PACKAGES)
         if not here:  # the engine's Python has them; it must see this package, and nothing else of this Python
-            (Path(place) / "ftdsl").symlink_to(Path(ftdsl.__file__).parent)
-        more = {} if here else {"PYTHONPATH": place}
-        answer = _asked([sys.executable if here else str(python), *asked], run, {**env, **more})
+            (Path(folder) / "ftdsl").symlink_to(Path(ftdsl.__file__).parent)
+        more = {} if here else {"PYTHONPATH": folder}
+        answer = _answer_of([sys.executable if here else str(python), *arguments], run, {**env, **more})
     return {
         row["row"]: (
             str(row["where"] or f"{file}:{row['row'] + 1}").removeprefix("inputs/"),
@@ -96,22 +97,22 @@ def _of_data_stage(run: Path, file: str, rows: Sequence[int], python: Path, env:
     }
 
 
-def _of_file(run: Path, file: str, rows: Sequence[int], python: Path, env: Mapping[str, str]) -> Found:
+def _of_file(run: Path, file: str, rows: Sequence[int], python: Path, env: Mapping[str, str]) -> Origins:
     """Rows of a file that the engine reads itself: lines that are not blank, or numbers of rows."""
     name = file.removeprefix("inputs/")
-    found: Found = {row: (f"{name}: row {row + 1}", "", "") for row in rows}
+    origins: Origins = {row: (f"{name}: row {row + 1}", "", "") for row in rows}
     if not file.endswith(".jsonl") or not (run / file).is_file():
-        return found
+        return origins
     wanted, number = set(rows), -1
     with open_regular(run / file) as lines:
         for line, content in enumerate(lines, 1):
             number += bool(content.strip())
             if number in wanted and content.strip():
-                found[number] = (f"{name}:{line}", "", content.decode("utf-8", "replace").strip())
-    return found
+                origins[number] = (f"{name}:{line}", "", content.decode("utf-8", "replace").strip())
+    return origins
 
 
-def _asked(command: list[str], run: Path, env: Mapping[str, str]) -> Any:
+def _answer_of(command: list[str], run: Path, env: Mapping[str, str]) -> Any:
     """The last line that a program prints, as JSON. Raises: NoRowsError."""
     try:
         done = subprocess.run(
@@ -122,8 +123,8 @@ def _asked(command: list[str], run: Path, env: Mapping[str, str]) -> Any:
     except (OSError, ValueError, IndexError, subprocess.SubprocessError) as error:
         raise NoRowsError(f"the rows of a step cannot be asked for: {error}") from None
     errors = [line for line in done.stderr.splitlines() if line.strip()]
-    said = [line.removeprefix("error: ") for line in errors if line.startswith("error: ")]
-    raise NoRowsError((said or errors or ["the engine gave no reason"])[-1])
+    reasons = [line.removeprefix("error: ") for line in errors if line.startswith("error: ")]
+    raise NoRowsError((reasons or errors or ["the engine gave no reason"])[-1])
 
 
 def stage_of(run: Path, folder: str) -> None:

@@ -13,7 +13,11 @@ from ftdsl.run.launchers import slurm_commands
 from ftdsl.run.launchers.launcher import LaunchError
 from ftdsl.run.launchers.slurm import SlurmLauncher
 
-OTHERS = {"kubernetes": cluster_doctor.kubernetes, "skypilot": cluster_doctor.skypilot, "ray": cluster_doctor.ray}
+CLUSTER_CHECKS = {
+    "kubernetes": cluster_doctor.kubernetes,
+    "skypilot": cluster_doctor.skypilot,
+    "ray": cluster_doctor.ray,
+}
 
 LOOK = """
 folder=$1 python=$2
@@ -31,7 +35,7 @@ def examine(
     """What is there and what is missing. on_a_node: start a job of one minute that looks from a node of a partition."""
     if target == SlurmLauncher.name:
         return _slurm(env, folder, python or "python3", on_a_node=on_a_node, partition=partition)
-    look = OTHERS.get(target)
+    look = CLUSTER_CHECKS.get(target)
     return list(look(env)) if look else []
 
 
@@ -64,14 +68,14 @@ def _slurm(env: Mapping[str, str], folder: Path, python: str, *, on_a_node: bool
 
 
 def _from_a_node(env: Mapping[str, str], folder: Path, python: str, partition: str) -> list[Check]:
-    asked = [f"--partition={partition}"] if partition else []
+    options = [f"--partition={partition}"] if partition else []
     command = [
         "srun",
         "--nodes=1",
         "--ntasks=1",
         "--time=1",
         "--chdir=/",
-        *asked,
+        *options,
         "bash",
         "-c",
         LOOK,

@@ -44,14 +44,14 @@ class SaveRequest:
         """
         if not self.path or self.step or training.save_only_model or state.global_step >= state.max_steps:
             return
-        asked = Path(self.path).exists()
+        requested = Path(self.path).exists()
         if training.world_size > 1:
             import torch
 
-            known = torch.tensor([int(asked)], device=training.device)
-            torch.distributed.all_reduce(known, op=torch.distributed.ReduceOp.MAX)
-            asked = bool(known.item())
-        if asked:
+            requested_anywhere = torch.tensor([int(requested)], device=training.device)
+            torch.distributed.all_reduce(requested_anywhere, op=torch.distributed.ReduceOp.MAX)
+            requested = bool(requested_anywhere.item())
+        if requested:
             self.step = state.global_step
             save_and_stop(control)
 

@@ -29,8 +29,8 @@ def faults(config: dict[str, Any]) -> list[StageError]:
     template = TEMPLATES.get(str(name))
     if tokenizer is None or template is None:
         return []
-    faults_found = [_unknown_marks(str(name), template, tokenizer, config), _no_prompt(str(name), template, tokenizer)]
-    return [fault for fault in faults_found if fault]
+    results = [_unknown_marks(str(name), template, tokenizer, config), _no_prompt(str(name), template, tokenizer)]
+    return [fault for fault in results if fault]
 
 
 def blind(config: dict[str, Any]) -> None:

@@ -183,12 +183,12 @@ def place_dropout(model: Any, rate: float) -> int:
     """Drop shares of what each attention and each MLP adds to the hidden states, while the model trains (Vaswani et al. 2017,
     arXiv:1706.03762, 5.4), in models that have no such place of their own. Nothing of it is saved. Returns: the places.
     """
-    places = [module for name, module in model.named_modules() if SUBLAYER.match(f".{name}")]
-    for module in places:
-        if not hasattr(module, PLACED):  # training may begin again with the same model
-            module.register_forward_hook(_drop)
-        setattr(module, PLACED, rate)
-    return len(places)
+    sublayers = [sublayer for name, sublayer in model.named_modules() if SUBLAYER.match(f".{name}")]
+    for sublayer in sublayers:
+        if not hasattr(sublayer, PLACED):  # training may begin again with the same model
+            sublayer.register_forward_hook(_drop)
+        setattr(sublayer, PLACED, rate)
+    return len(sublayers)
 
 
 PLACED = "placed_hidden_dropout"
@@ -208,10 +208,10 @@ def _dropout(base: type, rates: dict[str, float]) -> Any:
     class Dropout(base):  # type: ignore[misc]
         def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
             for where, rate in rates.items():
-                found = set_dropout(model, where, rate)
-                if not found and rate and where == "hidden":
-                    found = place_dropout(model, rate)
-                if not found and rate:
+                modules = set_dropout(model, where, rate)
+                if not modules and rate and where == "hidden":
+                    modules = place_dropout(model, rate)
+                if not modules and rate:
                     raise StageError("this model has no such dropout", f"{where}_dropout", help="remove the key")
 
     return Dropout()

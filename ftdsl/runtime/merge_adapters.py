@@ -33,27 +33,27 @@ def merge(spec: dict[str, Any], log: Log) -> int:
             raise StageError(text, "models", "from", help="name the real adapter", code="FT954")
     configs = [_config(path) for path in paths]
     _comparable(spec, paths, configs)
-    place = Path(spec["to"])
-    shipping.claim(place, spec["stage"])
+    target = Path(spec["to"])
+    shipping.claim(target, spec["stage"])
     log.event("progress", done=0, total=3, what="loading")
     model = _loaded(spec)
     log.event("progress", done=1, total=3, what="merging")
     combined = str(Path(spec["stage"], "adapter"))
-    _combine(spec, model, paths, configs, combined).save_pretrained(place, max_shard_size=spec["shard_bytes"])
-    _tokenizer(spec, paths).save_pretrained(place)
+    _combine(spec, model, paths, configs, combined).save_pretrained(target, max_shard_size=spec["shard_bytes"])
+    _tokenizer(spec, paths).save_pretrained(target)
     log.event("progress", done=2, total=3, what="comparing")
     if spec["method"] == "cat" and (text := _recomputed(paths, combined, [row["weight"] for row in spec["adapters"]])):
         print(text, flush=True)
         log.event("note", message=text)
-    proof.prove(place, spec["model"], [*spec["below"], combined], log, revision=spec.get("revision"))
+    proof.prove(target, spec["model"], [*spec["below"], combined], log, revision=spec.get("revision"))
     if spec.get("smoke"):
-        mark(place)
-    shipping.complete(place, spec.get("card", {}), parent=spec["model"] if Path(spec["model"]).is_dir() else "")
-    size = sum(path.stat().st_size for path in place.glob("*.safetensors"))
-    result = {"kind": "model", "path": str(place), "metrics": {"bytes": size}}
+        mark(target)
+    shipping.complete(target, spec.get("card", {}), parent=spec["model"] if Path(spec["model"]).is_dir() else "")
+    size = sum(path.stat().st_size for path in target.glob("*.safetensors"))
+    result = {"kind": "model", "path": str(target), "metrics": {"bytes": size}}
     save_result(spec["stage"], result, smoke=bool(spec.get("smoke")))
     if push := spec.get("push"):
-        shipping.upload(place, push["id"], private=bool(push.get("private")), revision=push.get("revision"))
+        shipping.upload(target, push["id"], private=bool(push.get("private")), revision=push.get("revision"))
     log.event("progress", done=3, total=3, what="saved")
     return 0
 

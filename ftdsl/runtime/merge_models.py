@@ -129,10 +129,10 @@ def _room(paths: dict[str, str], target: Path, spec: dict[str, Any]) -> None:
 
     sizes = [sum(file.stat().st_size for file in Path(path).glob("*.safetensors")) for path in paths.values()]
     needed = max(sizes) * (2 if spec.get("dtype") == "float32" else 1) + PAGE
-    there = next(folder for folder in (target, *target.resolve().parents) if folder.exists())
-    free = shutil.disk_usage(there).free
+    disk_folder = next(folder for folder in (target, *target.resolve().parents) if folder.exists())
+    free = shutil.disk_usage(disk_folder).free
     if free < needed:
-        text = f"the merged model needs {needed / 1e9:.1f} GB, and {there} has {free / 1e9:.1f} GB left"
+        text = f"the merged model needs {needed / 1e9:.1f} GB, and {disk_folder} has {free / 1e9:.1f} GB left"
         raise StageError(text, "to", code="FT972")
     largest = 0
     for file in Path(next(iter(paths.values()))).glob("*.safetensors"):

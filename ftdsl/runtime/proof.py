@@ -120,9 +120,9 @@ def compare(base: str, adapters: Sequence[str], made: Path, log: Log, *, revisio
         if share is not None and not share.fine:
             same = bool(torch.equal(result, start.to(result.dtype)))
             of = f"of the change by {Path(own[at].folder).name} " if len(own) > 1 else "of the change "
-            how = "is the base's, unchanged" if same else f"holds {share.found:.0%} {of}that was learned"
+            how = "is the base's, unchanged" if same else f"holds {share.part:.0%} {of}that was learned"
             raise _unmerged(f"`{module}` {how}")
-    shares = ", ".join(f"{share.found:.1%}" for share in held if share is not None) or "less than can be told"
+    shares = ", ".join(f"{share.part:.1%}" for share in held if share is not None) or "less than can be told"
     return f"compared with base + adapters: {module} (holds {shares} of the change)"
 
 
@@ -130,7 +130,7 @@ def compare(base: str, adapters: Sequence[str], made: Path, log: Log, *, revisio
 class Share:
     """How much of an adapter's change a weight holds; whether that is what rounding leaves of it."""
 
-    found: float
+    part: float
     fine: bool
 
 
@@ -155,8 +155,8 @@ def _held(own: list[Change], at: int, start: Any, result: Any, loaded: set[Any])
     noise = torch.finfo(result.dtype).eps / 4 * float(torch.linalg.norm(wanted)) / math.sqrt(start.numel()) / size
     if min(expected) < LEFT or noise > FAINT:
         return None
-    found = share(result)
-    return Share(found, (1 - APART) * min(expected) <= found <= (1 + APART) * max(expected))
+    part = share(result)
+    return Share(part, (1 - APART) * min(expected) <= part <= (1 + APART) * max(expected))
 
 
 def _merged(own: Sequence[Change], weight: Any) -> Any:

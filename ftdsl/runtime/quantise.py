@@ -338,9 +338,11 @@ def check_gguf(path: Path, model: Path, kind: str) -> str:
     if name:
         tensor = tensors["token_embd.weight"]
         wanted = source.read(name).float().numpy()
-        found = np.asarray(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32).reshape(-1, wanted.shape[1])
-        rows = min(len(found), len(wanted))  # the converter fills up the vocabulary
-        error = float(np.linalg.norm(found[:rows] - wanted[:rows]) / np.linalg.norm(wanted[:rows]))
+        embeddings = np.asarray(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32).reshape(
+            -1, wanted.shape[1]
+        )
+        rows = min(len(embeddings), len(wanted))  # the converter fills up the vocabulary
+        error = float(np.linalg.norm(embeddings[:rows] - wanted[:rows]) / np.linalg.norm(wanted[:rows]))
         bound = {"f32": 1e-6, "f16": 2e-3, "bf16": 1e-2, "q8_0": 2e-2}.get(kind, 0.2)
         if not error <= bound:
             text = f"the embeddings in {path.name} differ from the model's by {error:.1%}"

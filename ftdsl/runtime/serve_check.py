@@ -42,12 +42,12 @@ def check(spec: dict[str, Any], log: Log) -> int:
         text = f"{spec['model']} was made by a smoke run: a toy trained for a few steps"
         raise StageError(text, "model", help="name the real model", code="FT954")
     model = str(Path(spec["model"]).resolve()) if Path(spec["model"]).is_dir() else spec["model"]
-    asked = list(_questions(spec))
-    log.event("progress", done=0, total=len(asked) + 1, what="loading")
+    questions = list(_questions(spec))
+    log.event("progress", done=0, total=len(questions) + 1, what="loading")
     tokenizer = _tokenizer(spec, model)
     format = format_of(spec["format"])
     format.prepare(tokenizer)
-    prompts = [tokens.prompted(format, tokenizer, row, 1 << 30) for row in asked]
+    prompts = [tokens.prompted(format, tokenizer, row, 1 << 30) for row in questions]
     wanted = _answers(spec, model, tokenizer, format, prompts)
     served = servers.server(
         spec["server"],
@@ -58,14 +58,17 @@ def check(spec: dict[str, Any], log: Log) -> int:
     )
     samples, differences = [], []
     with servers.started(served, Path(spec["stage"], "server.txt")):
-        for number, (row, prompt, answer) in enumerate(zip(asked, prompts, wanted, strict=True), 1):
-            log.event("progress", done=number, total=len(asked) + 1, what="asking")
+        for number, (row, prompt, answer) in enumerate(zip(questions, prompts, wanted, strict=True), 1):
+            log.event("progress", done=number, total=len(questions) + 1, what="asking")
             samples.append(_asked(spec, served, tokenizer, row, prompt, answer))
             if samples[-1]["difference"]:
                 differences.append(f"question {number}: {samples[-1]['difference']}")
     _save(spec, samples)
     if differences:
-        text = f"{spec['server']} writes {len(differences)} of {len(asked)} prompts otherwise than the training; {differences[0]}"
+        text = (
+            f"{spec['server']} writes {len(differences)} of {len(questions)} prompts otherwise than the training; "
+            f"{differences[0]}"
+        )
         help = "serve it with the training's template: the tokenizer's `chat_template`, a Modelfile's `TEMPLATE`"
         log.warn(StageError(text, "template", "serve", help=help, code="FT977"))
     return 0
@@ -81,7 +84,7 @@ def _questions(spec: dict[str, Any]) -> Iterator[Row]:
         return
     source = spec["rows"]
     shape = Shape(source["format"], source["columns"], source["roles"], asks=True)
-    found = 0
+    asked = 0
     for raw in _read(Path(source["file"])):
         row = shape.read(raw)
         if row is None:
@@ -90,18 +93,18 @@ def _questions(spec: dict[str, Any]) -> Iterator[Row]:
         if any(role == "tool" for role, _ in messages):
             continue
         yield Row(messages, row.system)
-        found += 1
-        if found == count:
+        asked += 1
+        if asked == count:
             return
-    if not found:
+    if not asked:
         raise StageError(f"{source['file']} has no row with a question", "data")
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".json" and text.lstrip().startswith("["):
-        found: list[dict[str, Any]] = json.loads(text)
-        return found
+        rows: list[dict[str, Any]] = json.loads(text)
+        return rows
     return [json.loads(line) for line in text.splitlines() if line.strip()]
 
 

@@ -61,17 +61,17 @@ class Server:
                 "stream": False,
                 "options": options,
             }
-            found = post(f"{self.url}/api/chat", body)
-            return Reply(str(found["message"]["content"]), int(found.get("prompt_eval_count", -1)))
+            answer = post(f"{self.url}/api/chat", body)
+            return Reply(str(answer["message"]["content"]), int(answer.get("prompt_eval_count", -1)))
         body = {"model": self.model, "messages": list(messages), "temperature": 0, "max_tokens": most, "seed": seed}
         extra = {} if thinking is None else {"chat_template_kwargs": {"enable_thinking": thinking}}
-        found = post(f"{self.url}/v1/chat/completions", {**body, **extra})
+        answer = post(f"{self.url}/v1/chat/completions", {**body, **extra})
         ids = None
         if self.kind == "vllm":
-            asked = {"model": self.model, "messages": list(messages), "add_generation_prompt": True, **extra}
-            ids = tuple(post(f"{self.url}/tokenize", asked)["tokens"])
-        counted = int((found.get("usage") or {}).get("prompt_tokens", -1))
-        return Reply(str(found["choices"][0]["message"]["content"] or ""), counted, ids)
+            tokenized = {"model": self.model, "messages": list(messages), "add_generation_prompt": True, **extra}
+            ids = tuple(post(f"{self.url}/tokenize", tokenized)["tokens"])
+        counted = int((answer.get("usage") or {}).get("prompt_tokens", -1))
+        return Reply(str(answer["choices"][0]["message"]["content"] or ""), counted, ids)
 
 
 def server(kind: str, model: str, folder: Path, *, device: str, trust: bool) -> Server:
@@ -157,16 +157,16 @@ def post(url: str, body: dict[str, Any]) -> dict[str, Any]:
     """Raises: OSError with the server's own words."""
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=ANSWER) as answer:
-            found: dict[str, Any] = json.load(answer)
+        with urllib.request.urlopen(request, timeout=ANSWER) as response:
+            content: dict[str, Any] = json.load(response)
     except urllib.error.HTTPError as error:
         raise OSError(f"{error.code}: {error.read(2000).decode('utf-8', 'replace').strip()[:300]}") from error
     except ValueError as error:
         raise OSError(f"no JSON: {error}") from error
-    return found
+    return content
 
 
 def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
         return port

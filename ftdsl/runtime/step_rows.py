@@ -68,8 +68,8 @@ class Prepared:
         self.raw: Any = None
         self._watch(loader)
         kept = {name: value for name, value in config.items() if name not in NOT_NEEDED}
-        with tempfile.TemporaryDirectory() as place:
-            kept |= {"output_dir": place, "use_cpu": True, "report_to": "none", "overwrite_output_dir": True}
+        with tempfile.TemporaryDirectory() as folder:
+            kept |= {"output_dir": folder, "use_cpu": True, "report_to": "none", "overwrite_output_dir": True}
             model, self.data, training, finetuning, _ = get_train_args(kept)
             loaded = load_tokenizer(model)
             self.tokenizer = loaded["tokenizer"]
@@ -127,14 +127,14 @@ class Prepared:
             return self._packed(set(wanted))
         if len(self.rows) == len(self.raw):
             return {row: [row] for row in wanted}
-        found, at, last = {}, 0, max(wanted, default=0)
+        raw_rows, at, last = {}, 0, max(wanted, default=0)
         for raw in range(len(self.raw)):  # the engine dropped some
             if self._alone(raw):
-                found[at] = [raw]
+                raw_rows[at] = [raw]
                 at += 1
             if at > last:
                 break
-        return {row: found[row] for row in wanted if row in found}
+        return {row: raw_rows[row] for row in wanted if row in raw_rows}
 
     def _alone(self, raw: int, name: str = "") -> Any:
         """What the engine makes of one row; empty where it drops it."""
@@ -168,20 +168,20 @@ class Prepared:
             start = end
 
     def _packed(self, wanted: set[int]) -> dict[int, list[int]]:
-        found: dict[int, list[int]] = {}
+        sources: dict[int, list[int]] = {}
         first = 0
         for start, end in self._batches():
             made = self._processor.preprocess_dataset(self.raw[start:end])
             rows = made["input_ids"]
             if own := [row for row in wanted if first <= row < first + len(rows)]:
                 if self.stage == "pt":
-                    self._blocks(start, end, {row: row - first for row in own}, found)
+                    self._blocks(start, end, {row: row - first for row in own}, sources)
                 else:
-                    self._knapsacks(start, end, {row: rows[row - first] for row in own}, found)
+                    self._knapsacks(start, end, {row: rows[row - first] for row in own}, sources)
             first += len(rows)
-        return found
+        return sources
 
-    def _blocks(self, start: int, end: int, own: dict[int, int], found: dict[int, list[int]]) -> None:
+    def _blocks(self, start: int, end: int, own: dict[int, int], sources: dict[int, list[int]]) -> None:
         """Text in one stream, cut into blocks of equal length."""
         eos = "<|end_of_text|>" if self.data.template == "llama3" else self.tokenizer.eos_token
         texts = [messages[0]["content"] + eos for messages in self.raw[start:end]["_prompt"]]
@@ -192,10 +192,10 @@ class Prepared:
         for row, block in own.items():
             low, high = block * self.data.cutoff_len, (block + 1) * self.data.cutoff_len
             begins = [0, *ends[:-1]]
-            found[row] = [start + at for at, (own_start, own_end) in enumerate(zip(begins, ends, strict=True))
+            sources[row] = [start + at for at, (own_start, own_end) in enumerate(zip(begins, ends, strict=True))
                           if own_start < high and own_end > low]  # fmt: skip
 
-    def _knapsacks(self, start: int, end: int, own: dict[int, list[int]], found: dict[int, list[int]]) -> None:
+    def _knapsacks(self, start: int, end: int, own: dict[int, list[int]], sources: dict[int, list[int]]) -> None:
         """Whole rows one behind the other, then padding."""
         by_tokens: dict[tuple[int, ...], list[int]] = {}
         for raw in range(start, end):
@@ -203,7 +203,7 @@ class Prepared:
                 by_tokens.setdefault(tuple(tokens), []).append(raw)
         lengths = sorted({len(tokens) for tokens in by_tokens}, reverse=True)
         for row, packed in own.items():
-            found[row] = self._parts(packed, by_tokens, lengths)
+            sources[row] = self._parts(packed, by_tokens, lengths)
 
     def _parts(self, packed: list[int], by_tokens: dict[tuple[int, ...], list[int]], lengths: list[int]) -> list[int]:
         parts: list[int] = []

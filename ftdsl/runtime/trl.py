@@ -83,8 +83,8 @@ def _scored(config: dict[str, Any], stage: Stage, part: Part, log: Log) -> None:
     output = str(config["output_dir"])
     metrics = build.trainer(config, stage, part, log, []).evaluate()
     if log.first:
-        found = {"loss": metrics["eval_loss"], "perplexity": math.exp(min(metrics["eval_loss"], 700.0))}
-        save_result(stage.stage, {"kind": "metrics", "path": output, "metrics": found}, smoke=stage.smoke)
+        scores = {"loss": metrics["eval_loss"], "perplexity": math.exp(min(metrics["eval_loss"], 700.0))}
+        save_result(stage.stage, {"kind": "metrics", "path": output, "metrics": scores}, smoke=stage.smoke)
 
 
 def export(stage: Stage, parts: tuple[Part, ...], log: Log) -> int:

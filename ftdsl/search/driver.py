@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from optuna.trial import FrozenTrial
-    from optuna.trial import Trial as Asked
+    from optuna.trial import Trial as OptunaTrial
 
 PAUSE = 0.2
 HOPELESS = 5
@@ -67,7 +67,7 @@ class Mine:
     last report before; total: steps of its training.
     """
 
-    asked: Asked
+    optuna_trial: OptunaTrial
     number: int
     trial: Trial
     home: Path
@@ -101,7 +101,7 @@ class Driver:
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _errors: list[BaseException] = field(default_factory=list)
     _spent_up: bool = False
-    _stale_asked: float = 0.0
+    _stale_checked: float = 0.0
     _pictured: float = 0.0
     _began: float = field(default_factory=time.time)
 
@@ -139,7 +139,7 @@ class Driver:
         while not done.wait(HEARTBEAT / 2):
             with self._lock, contextlib.suppress(Exception):  # a database that is away for a while
                 for mine in self.running.values():
-                    self.study.optuna._storage.record_heartbeat(mine.asked._trial_id)  # type: ignore[attr-defined]
+                    self.study.optuna._storage.record_heartbeat(mine.optuna_trial._trial_id)  # type: ignore[attr-defined]
 
     def picture(self, *, force: bool = False) -> StudyPicture | None:
         """Write `study.json`, about once a second."""
@@ -148,12 +148,12 @@ class Driver:
         self._pictured = time.monotonic()
         with self._lock:
             used = self._judge_spending()
-            found = self.study.picture(
+            picture = self.study.picture(
                 shared=list(self.shared_stages), over=self.over, began=self._began, pid=os.getpid(),
                 budget=used,
             )  # fmt: skip
-        write_file(self.study.folder / PICTURE, encoded(found))
-        return found
+        write_file(self.study.folder / PICTURE, encoded(picture))
+        return picture
 
     def _judge_spending(self) -> str:
         """What is used of the budget, in words; ends the study where that is all. Without a budget nothing is read: ""."""
@@ -189,7 +189,7 @@ class Driver:
 
     def _keep_time(self, mine: Mine) -> None:
         """Add this start to the seconds of the trial; a storage that is away loses them, and nothing else."""
-        storage, identity = self.study.optuna._storage, mine.asked._trial_id
+        storage, identity = self.study.optuna._storage, mine.optuna_trial._trial_id
         with contextlib.suppress(Exception):
             known = float(storage.get_trial(identity).user_attrs.get(SPENT, 0.0))
             storage.set_trial_user_attr(identity, SPENT, known + time.time() - mine.began)
@@ -219,7 +219,7 @@ class Driver:
                 return None
             if len(launched) >= self.study.wanted:
                 return True if left or (self.halving and running) else None
-            return self._asked()
+            return self._new_trial()
 
     def _exhausted(self) -> bool:
         from optuna.samplers import GridSampler
@@ -239,10 +239,10 @@ class Driver:
 
     def _fail_lost(self) -> None:
         """Trials of other machines that give no sign of life are queued again."""
-        if self.study.shared and time.monotonic() - self._stale_asked > HEARTBEAT:
+        if self.study.shared and time.monotonic() - self._stale_checked > HEARTBEAT:
             from optuna.storages import fail_stale_trials
 
-            self._stale_asked = time.monotonic()
+            self._stale_checked = time.monotonic()
             fail_stale_trials(self.study.optuna)
 
     def _home(self, number: int) -> Path:
@@ -261,7 +261,7 @@ class Driver:
 
     def _taken_over(self, trial: FrozenTrial) -> Mine | None:
         """A trial that its worker has left, on this machine; it is continued."""
-        from optuna.trial import Trial as Asked
+        from optuna.trial import Trial as OptunaTrial
 
         host = trial.user_attrs.get(WORKER)
         if host != os.uname().nodename:
@@ -270,30 +270,30 @@ class Driver:
         lock = self._locked(number)
         if lock is None:
             return None
-        asked = Asked(self.study.optuna, trial._trial_id)
-        if asked._cached_frozen_trial.state.is_finished():
+        optuna_trial = OptunaTrial(self.study.optuna, trial._trial_id)
+        if optuna_trial._cached_frozen_trial.state.is_finished():
             lock.release()
             return None
         values = trial.user_attrs.get(VALUES)
         if not values:  # it was killed between two words with the storage: nothing was launched
-            asked.set_user_attr(STATE, SURPLUS)
-            self._tell(asked, "FAIL")
+            optuna_trial.set_user_attr(STATE, SURPLUS)
+            self._tell(optuna_trial, "FAIL")
             lock.release()
             return None
-        asked.set_user_attr(RELEASED, False)
+        optuna_trial.set_user_attr(RELEASED, False)
         self.note(f"trial {number}: was left unfinished, and is continued")
-        return self._mine(asked, number, values, lock, taken=True, known=last_step(trial))
+        return self._mine(optuna_trial, number, values, lock, taken=True, known=last_step(trial))
 
     def _mine(
-        self, asked: Asked, number: int, values: dict[str, str], lock: FileLock, *, taken: bool = False, known: int = -1
-    ) -> Mine:
-        mine = Mine(asked, number, Trial(named(number), values), self._home(number), lock, taken=taken, known=known)
+        self, trial: OptunaTrial, number: int, values: dict[str, str], lock: FileLock, *, taken: bool = False, known: int = -1
+    ) -> Mine:  # fmt: skip
+        mine = Mine(trial, number, Trial(named(number), values), self._home(number), lock, taken=taken, known=known)
         self.running[number] = mine
         return mine
 
     def _continued(self, trials: list[FrozenTrial], *, last: bool) -> Mine | None:
         """A paused trial that is among the best of its rung; with `last`, and none with a value, the best there is."""
-        from optuna.trial import Trial as Asked
+        from optuna.trial import Trial as OptunaTrial
 
         if self.halving is None:
             return None
@@ -306,37 +306,37 @@ class Driver:
         if all(other._trial_id != trial._trial_id for other in self.study.trials()):  # another worker was faster
             lock.release()
             return None
-        asked = Asked(self.study.optuna, continued(self.study.optuna, trial))
-        self.study.optuna._storage.record_heartbeat(asked._trial_id)  # type: ignore[attr-defined]
+        optuna_trial = OptunaTrial(self.study.optuna, continued(self.study.optuna, trial))
+        self.study.optuna._storage.record_heartbeat(optuna_trial._trial_id)  # type: ignore[attr-defined]
         self.note(f"trial {number}: among the best at step {last_step(trial)}, and is continued")
-        return self._mine(asked, number, trial.user_attrs[VALUES], lock, taken=True, known=last_step(trial))
+        return self._mine(optuna_trial, number, trial.user_attrs[VALUES], lock, taken=True, known=last_step(trial))
 
-    def _asked(self) -> Mine | bool:
+    def _new_trial(self) -> Mine | bool:
         """A new trial from the sampler; True where another worker was faster."""
-        asked = self.study.optuna.ask()
-        lock = self._locked(asked.number)
+        optuna_trial = self.study.optuna.ask()
+        lock = self._locked(optuna_trial.number)
         if lock is None:
             return True
         try:
-            asked.set_user_attr(WORKER, os.uname().nodename)
-            self.study.optuna._storage.record_heartbeat(asked._trial_id)  # type: ignore[attr-defined]
+            optuna_trial.set_user_attr(WORKER, os.uname().nodename)
+            self.study.optuna._storage.record_heartbeat(optuna_trial._trial_id)  # type: ignore[attr-defined]
             trial = values_for(
-                self.source, asked.number, self.study.space, lambda dimension: suggested(asked, dimension)
+                self.source, optuna_trial.number, self.study.space, lambda dimension: suggested(optuna_trial, dimension)
             )
-            asked.set_user_attr(VALUES, dict(trial.values))
+            optuna_trial.set_user_attr(VALUES, dict(trial.values))
             before = [
                 other for other in self.study.trials()
-                if number_of(other) < asked.number and other.user_attrs.get(STATE) != "infeasible"
+                if number_of(other) < optuna_trial.number and other.user_attrs.get(STATE) != "infeasible"
             ]  # fmt: skip
             if len(before) >= self.study.wanted:
-                asked.set_user_attr(STATE, SURPLUS)
-                self._tell(asked, "FAIL")
+                optuna_trial.set_user_attr(STATE, SURPLUS)
+                self._tell(optuna_trial, "FAIL")
                 lock.release()
                 return True
         except BaseException:
             lock.release()
             raise
-        return self._mine(asked, asked.number, dict(trial.values), lock)
+        return self._mine(optuna_trial, optuna_trial.number, dict(trial.values), lock)
 
     # --- one trial
 
@@ -357,9 +357,9 @@ class Driver:
             self._end(mine, "pruned", "")
         elif outcome.status == INTERRUPTED:
             with self._lock:
-                mine.asked.set_user_attr(RELEASED, True)
+                mine.optuna_trial.set_user_attr(RELEASED, True)
         elif outcome.status == 1:
-            problems = [found for found in outcome.problems if found.severity is Severity.ERROR]
+            problems = [diagnostic for diagnostic in outcome.problems if diagnostic.severity is Severity.ERROR]
             self._end(mine, "failed", reason_of(problems) or "a stage failed")
         else:
             self._end_with_values(mine, outcome)
@@ -425,7 +425,7 @@ class Driver:
 
     def _launched(self, mine: Mine, run: RunProgress) -> None:
         with self._lock:
-            mine.asked.set_user_attr(RUN, run.folder.as_posix())
+            mine.optuna_trial.set_user_attr(RUN, run.folder.as_posix())
         if not mine.taken:
             self.note(f"trial {mine.number}: {self._text(mine)}")
 
@@ -436,11 +436,11 @@ class Driver:
         """A value on the way is kept; whether the trial is to be stopped."""
         with self._lock:
             if self.halving and total != mine.total:
-                mine.asked.set_user_attr(STEPS, total)
+                mine.optuna_trial.set_user_attr(STEPS, total)
                 mine.total = total
-            mine.asked.report(value, step)
+            mine.optuna_trial.report(value, step)
             if self.halving is None:
-                return bool(mine.asked.should_prune())
+                return bool(mine.optuna_trial.should_prune())
             trials = self.study.trials()
             own = next((trial for trial in trials if number_of(trial) == mine.number), None)
             return own is not None and not self.halving.goes_on(own, trials)
@@ -475,25 +475,25 @@ class Driver:
         with self._lock:
             self._keep_time(mine)  # first: what has ended takes no attributes
             if reason:
-                mine.asked.set_user_attr(REASON, reason[:500])
+                mine.optuna_trial.set_user_attr(REASON, reason[:500])
             if state in ("infeasible", "refused"):
-                mine.asked.set_user_attr(STATE, state)
-                mine.asked.set_constraint("runs", 1.0)
+                mine.optuna_trial.set_user_attr(STATE, state)
+                mine.optuna_trial.set_constraint("runs", 1.0)
             known = {"complete": "COMPLETE", "failed": "FAIL"}.get(state, "PRUNED")
-            self._tell(mine.asked, known, values)
-            found = self.study.picture()
-        row = next((row for row in found.trials if row.number == mine.number), None)
+            self._tell(mine.optuna_trial, known, values)
+            picture = self.study.picture()
+        row = next((row for row in picture.trials if row.number == mine.number), None)
         if row is None:
             return
-        best = found.best
+        best = picture.best
         mark = " (best so far)" if best is not None and best.number == mine.number else ""
-        text = values_text(row, found) or row.reason or (f"at step {row.step}" if row.step is not None else "")
+        text = values_text(row, picture) or row.reason or (f"at step {row.step}" if row.step is not None else "")
         if state == "infeasible":
             text = f"{self._text(mine)}: {text}"
         word = {"complete": "done", "infeasible": "refused before it started"}.get(state, state)
         self.note(f"trial {mine.number}: {word}{f': {text}' if text else ''}{mark}")
 
-    def _tell(self, asked: Asked, state: str, values: list[float] | None = None) -> None:
+    def _tell(self, optuna_trial: OptunaTrial, state: str, values: list[float] | None = None) -> None:
         from optuna.trial import TrialState
 
-        self.study.optuna.tell(asked, values, TrialState[state])
+        self.study.optuna.tell(optuna_trial, values, TrialState[state])

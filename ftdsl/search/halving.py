@@ -55,11 +55,11 @@ class Halving:
     def rungs(self, total: int) -> list[int]:
         """Steps at which a training of so many steps may be paused, in order."""
         step = self.first or max(1, round(total / self.reduction**2))
-        found = []
+        steps = []
         while step < total:
-            found.append(step)
+            steps.append(step)
             step *= self.reduction
-        return found
+        return steps
 
     def goes_on(self, trial: FrozenTrial, trials: Iterable[FrozenTrial]) -> bool:
         """Whether a trial that runs continues after its last report."""

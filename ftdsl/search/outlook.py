@@ -46,12 +46,12 @@ def outlook_of(source: TrialSource, recipe: Recipe) -> StudyOutlook:
             money.append(sum(forecast.money for forecast in here))
         shared = _shared(by_stage, wanted - moved)
     search = recipe.search
-    asked = search.get("trials")
+    trials = search.get("trials")
     size = grid_size(space, recipe) if search.name("sampler") == "grid" else 0
     return StudyOutlook(
         goals=", ".join(f"{'minimize' if goal.minimize else 'maximize'}({goal})" for goal in goals_of(recipe)),
         sampler=search.name("sampler") or "tpe", pruner=search.name("pruner"),
-        wanted=min(size, int(asked)) if size and asked is not None else size or int(asked),
+        wanted=min(size, int(trials)) if size and trials is not None else size or int(trials),
         parallel=int(search.get("parallel") or 1),
         dimensions={name: dimension.space for name, dimension in space.items()},
         points=POINTS, refused=sum(reasons.values()), reasons=tuple(reasons.most_common(3)),

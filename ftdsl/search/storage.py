@@ -47,9 +47,9 @@ def quiet() -> None:
 def written(value: Any, span: Span | None) -> str:
     """The address that a recipe names, "" where it names none. Raises: StudyError when a secret is not set."""
     if isinstance(value, Secret):
-        if not (found := os.environ.get(value.variable)):
+        if not (address := os.environ.get(value.variable)):
             raise StudyError("FT096", f"{value.variable} is not set", span, f"export {value.variable}=postgresql://…")
-        return found
+        return address
     return str(value or "")
 
 

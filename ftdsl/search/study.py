@@ -53,11 +53,11 @@ class OpenStudy:
     def wanted(self) -> int:
         """How many trials are run."""
         assert self.recipe.search is not None
-        asked = self.recipe.search.get("trials")
+        trials = self.recipe.search.get("trials")
         if self.recipe.search.name("sampler") == "grid":
             size = samplers.grid_size(self.space, self.recipe)
-            return min(size, int(asked)) if asked is not None else size
-        return int(asked)
+            return min(size, int(trials)) if trials is not None else size
+        return int(trials)
 
     def trials(self) -> list[FrozenTrial]:
         """All that count, each as it was last recorded: not those given back, not those of earlier studies."""
@@ -159,7 +159,7 @@ def _begin(study: Study, recipe: Recipe, space: Mapping[str, Dimension], goals: 
 def base_of(recipe: Recipe) -> dict[str, str]:
     """What the trials of a study have in common: the settings of the stages its goals need, where no dimension is in them."""
     wanted = needed(recipe, (goal.stage for goal in goals_of(recipe)))
-    found = {}
+    common = {}
     for stage in recipe.stages:
         if stage.key in wanted:
             searched = {dimension.key for dimension in stage.dimensions.values()}
@@ -167,8 +167,8 @@ def base_of(recipe: Recipe) -> dict[str, str]:
                 if key not in searched and not any(
                     key == word or key.startswith(f"{word}.") for word in WITHOUT_EFFECT
                 ):
-                    found[f"{stage.key}.{key}"] = shown(value)[:200]
-    return found
+                    common[f"{stage.key}.{key}"] = shown(value)[:200]
+    return common
 
 
 def _compare(study: Study, recipe: Recipe, space: Mapping[str, Dimension], goals: tuple[Goal, ...]) -> None:

@@ -46,8 +46,8 @@ def _metric(name: str, stage: StageProgress, run: Path) -> float | None:
         sizes = [event.get(key, 0) for event in measured for key in ("reserved_bytes", "rss_bytes")]
         return float(max(sizes)) if sizes else None
     if name == "size":
-        place = run / stage.result.path if stage.result else folder
-        return float(sum(path.stat().st_size for path in place.rglob("*") if path.is_file()))
+        result_folder = run / stage.result.path if stage.result else folder
+        return float(sum(path.stat().st_size for path in result_folder.rglob("*") if path.is_file()))
     scores = [event.get("metrics", {}) for event in log if event["event"] == "eval"]
     score: float | None = next((table[name] for table in reversed(scores) if name in table), None)
     return score

@@ -15,7 +15,7 @@ from ftdsl.engines.jobs import Job
 from ftdsl.plan.plan import Plan
 from ftdsl.record import frozen
 from ftdsl.session import Session
-from ftdsl.targets.options import asked_text, check_texts, hardware_of, inputs_of, options_of, refuse, secrets_of
+from ftdsl.targets.options import check_texts, hardware_of, inputs_of, options_of, refuse, request_text, secrets_of
 from ftdsl.targets.pythons import variables
 from ftdsl.targets.render import render
 
@@ -80,7 +80,7 @@ class KubernetesTarget:
 
     def asks(self, plan: Plan, job: Job) -> str:
         options = options_of(plan, job, NAME)
-        return asked_text(plan, job, options, _seconds(plan, options), _kind(plan, job)[0])
+        return request_text(plan, job, options, _seconds(plan, options), _kind(plan, job)[0])
 
 
 def documents(plan: Plan, job: Job) -> list[Document]:
@@ -93,17 +93,17 @@ def documents(plan: Plan, job: Job) -> list[Document]:
         return [_train_job(plan, job, name, namespace, options)]
     if kind == "jobset":
         return [_job_set(plan, job, name, namespace, options)]
-    found: list[Document] = [
+    manifests: list[Document] = [
         {"apiVersion": "batch/v1", "kind": "Job", "metadata": _metadata(name, plan, namespace, options),
          "spec": _job_spec(plan, job, name, options, head=f"{name}-0.{name}")}
     ]  # fmt: skip
     if job.nodes > 1:
         service = {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": {"ftdsl/stage": name},
                    "ports": [{"name": "rendezvous", "port": PORT}]}  # fmt: skip
-        found.insert(
+        manifests.insert(
             0, {"apiVersion": "v1", "kind": "Service", "metadata": _metadata(name, plan, namespace), "spec": service}
         )
-    return found
+    return manifests
 
 
 def _job_spec(plan: Plan, job: Job, name: str, options: Mapping[str, Any], *, head: str) -> Document:
@@ -203,12 +203,12 @@ def _copier(container: Document) -> Document:
 
 
 def _resources(plan: Plan, job: Job, options: Mapping[str, Any]) -> Document:
-    asked = hardware_of(plan, job)
+    hardware = hardware_of(plan, job)
     limits: Document = {}
-    if asked.gpus:
-        limits[str(options.get("gpus", GPUS))] = asked.gpus
-    requests: Document = {"cpu": str(options.get("cpus") or asked.cpus)}
-    if memory := options.get("memory") or asked.memory:
+    if hardware.gpus:
+        limits[str(options.get("gpus", GPUS))] = hardware.gpus
+    requests: Document = {"cpu": str(options.get("cpus") or hardware.cpus)}
+    if memory := options.get("memory") or hardware.memory:
         requests["memory"] = limits["memory"] = f"{math.ceil(memory / 2**20)}Mi"
     return {"requests": requests} | ({"limits": limits} if limits else {})
 

@@ -85,11 +85,11 @@ def refuse(plan: Plan, job: Job, session: Session, text: str, *, key: str = "tar
     session.sink.error(CODE, text, span_of(plan, job, key), help=help)
 
 
-def asked_text(plan: Plan, job: Job, options: Mapping[str, Any], seconds: float | None, *first: str) -> str:
+def request_text(plan: Plan, job: Job, options: Mapping[str, Any], seconds: float | None, *first: str) -> str:
     """What a job asks for, in a line. first: words before it."""
-    asked = hardware_of(plan, job)
-    cpus, memory = options.get("cpus") or asked.cpus, options.get("memory") or asked.memory
-    gpus = f"{asked.gpus} x {asked.kind or 'GPU'}, " if asked.gpus else ""
+    hardware = hardware_of(plan, job)
+    cpus, memory = options.get("cpus") or hardware.cpus, options.get("memory") or hardware.memory
+    gpus = f"{hardware.gpus} x {hardware.kind or 'GPU'}, " if hardware.gpus else ""
     node = f"{gpus}{cpus} core{'s' * (cpus != 1)}" + (f", {memory / 1e9:.4g} GB" if memory else "")
     nodes = f"{job.nodes} nodes, each {node}" if job.nodes > 1 else node
     limit = f"at most {_duration(seconds)}" if seconds else "no time limit of its own"
@@ -151,8 +151,8 @@ def _is_own(stage: Stage, key: str) -> bool:
 
 def inputs_of(jobs: tuple[Job, ...]) -> list[str]:
     """What jobs read of the recipe's folder, seen from the build: files and folders; of a pattern the folder that it is in."""
-    found = dict.fromkeys(path for job in jobs for path in (*job.inputs, *job.reads))
-    inside = [_before_pattern(path) for path in found if "://" not in path and not path.startswith(("/", "~"))]
+    paths = dict.fromkeys(path for job in jobs for path in (*job.inputs, *job.reads))
+    inside = [_before_pattern(path) for path in paths if "://" not in path and not path.startswith(("/", "~"))]
     return sorted({f"inputs/{path}" for path in inside})
 
 

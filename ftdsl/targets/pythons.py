@@ -39,7 +39,7 @@ def variables(options: Mapping[str, Any], jobs: Iterable[Job]) -> dict[str, str]
     """The variables by name, for targets whose nodes have environments of their own. Of the options of a target, `python` is the
     engine's, and `environments` the folder where each tool has one (`DIR/lm-eval/bin/python`), as `ftc engine install` makes it.
     """
-    found = {VARIABLE: str(options.get("python", DEFAULT))}
+    by_name = {VARIABLE: str(options.get("python", DEFAULT))}
     if folder := options.get("environments"):
-        found |= {tool.variable: f"{str(folder).rstrip('/')}/{tool.name}/bin/python" for tool in tools_of(jobs)}
-    return found
+        by_name |= {tool.variable: f"{str(folder).rstrip('/')}/{tool.name}/bin/python" for tool in tools_of(jobs)}
+    return by_name

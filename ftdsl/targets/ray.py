@@ -15,7 +15,7 @@ from ftdsl.plan.plan import Plan
 from ftdsl.record import frozen
 from ftdsl.session import Session
 from ftdsl.targets.artifacts import runtime_module
-from ftdsl.targets.options import asked_text, check_texts, hardware_of, inputs_of, options_of, refuse, secrets_of
+from ftdsl.targets.options import check_texts, hardware_of, inputs_of, options_of, refuse, request_text, secrets_of
 from ftdsl.targets.pythons import variables
 from ftdsl.targets.render import render
 
@@ -61,13 +61,13 @@ class RayTarget:
 
     def asks(self, plan: Plan, job: Job) -> str:
         options = options_of(plan, job, NAME)
-        return asked_text(plan, job, options, options.get("time"))
+        return request_text(plan, job, options, options.get("time"))
 
 
 def _stage(plan: Plan, job: Job) -> dict[str, Any]:
-    asked, options = hardware_of(plan, job), options_of(plan, job, NAME)
+    hardware, options = hardware_of(plan, job), options_of(plan, job, NAME)
     return {
-        "folder": job.folder, "nodes": job.nodes, "gpus": asked.gpus, "cpus": int(options.get("cpus") or asked.cpus),
+        "folder": job.folder, "nodes": job.nodes, "gpus": hardware.gpus, "cpus": int(options.get("cpus") or hardware.cpus),
         "seconds": options.get("time"), "secrets": secrets_of(plan, job),
     }  # fmt: skip
 

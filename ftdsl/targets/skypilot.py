@@ -16,7 +16,7 @@ from ftdsl.engines.jobs import Job
 from ftdsl.plan.plan import Plan
 from ftdsl.record import frozen
 from ftdsl.session import Session
-from ftdsl.targets.options import asked_text, check_texts, hardware_of, inputs_of, options_of, refuse, secrets_of
+from ftdsl.targets.options import check_texts, hardware_of, inputs_of, options_of, refuse, request_text, secrets_of
 from ftdsl.targets.pythons import variables
 from ftdsl.targets.render import render
 
@@ -45,9 +45,9 @@ class SkyPilotTarget:
             if "storage" not in options_of(plan, job, NAME):
                 text = "each task of SkyPilot has machines of its own, and needs storage that outlives them"
                 refuse(plan, job, session, text, help='target = skypilot(storage = "s3://my-bucket")')
-            asked = hardware_of(plan, job)
-            if asked.gpus and not accelerator(plan, job):
-                refuse(plan, job, session, f"SkyPilot has no name for `{asked.kind}`", key="hardware.gpu")
+            hardware = hardware_of(plan, job)
+            if hardware.gpus and not accelerator(plan, job):
+                refuse(plan, job, session, f"SkyPilot has no name for `{hardware.kind}`", key="hardware.gpu")
 
     def scripts(self, plan: Plan, jobs: tuple[Job, ...]) -> Mapping[str, str]:
         """`submit.sh`, `skypilot.yaml` and `skypilot/node.sh`."""
@@ -69,7 +69,7 @@ class SkyPilotTarget:
     def asks(self, plan: Plan, job: Job) -> str:
         options = options_of(plan, job, NAME)
         first = (str(options.get("infra", "any cloud")), "spot" if options.get("spot") else "on demand")
-        return asked_text(plan, job, options, options.get("time"), *first)
+        return request_text(plan, job, options, options.get("time"), *first)
 
 
 def task(plan: Plan, job: Job) -> dict[str, Any]:
@@ -97,30 +97,30 @@ def _setup(packages: list[str]) -> Iterator[str]:
 
 
 def _resources(plan: Plan, job: Job, options: Mapping[str, Any]) -> dict[str, Any]:
-    asked = hardware_of(plan, job)
-    found: dict[str, Any] = {name: str(options[name]) for name in ("infra",) if name in options}
-    if asked.gpus:
-        found["accelerators"] = {accelerator(plan, job): asked.gpus}
-    found["cpus"] = f"{options.get('cpus') or asked.cpus}+"
-    if memory := options.get("memory") or asked.memory:
-        found["memory"] = f"{math.ceil(memory / 2**30)}+"
+    hardware = hardware_of(plan, job)
+    resources: dict[str, Any] = {name: str(options[name]) for name in ("infra",) if name in options}
+    if hardware.gpus:
+        resources["accelerators"] = {accelerator(plan, job): hardware.gpus}
+    resources["cpus"] = f"{options.get('cpus') or hardware.cpus}+"
+    if memory := options.get("memory") or hardware.memory:
+        resources["memory"] = f"{math.ceil(memory / 2**30)}+"
     if "disk" in options:
-        found["disk_size"] = math.ceil(options["disk"] / 2**30)
+        resources["disk_size"] = math.ceil(options["disk"] / 2**30)
     if "image" in options:
-        found["image_id"] = str(options["image"])
+        resources["image_id"] = str(options["image"])
     if options.get("spot"):
-        found["use_spot"] = True
-    found["job_recovery"] = {"max_restarts_on_errors": int(options.get("retries", RETRIES))}
-    return found
+        resources["use_spot"] = True
+    resources["job_recovery"] = {"max_restarts_on_errors": int(options.get("retries", RETRIES))}
+    return resources
 
 
 def accelerator(plan: Plan, job: Job) -> str:
     """SkyPilot's name of a job's GPU; "" if it has none."""
-    asked = hardware_of(plan, job)
-    sizes = ACCELERATORS.get(asked.kind, {})
+    hardware = hardware_of(plan, job)
+    sizes = ACCELERATORS.get(hardware.kind, {})
     planned = next((stage for stage in plan.stages if stage.key == job.key), None)
     term = planned.stage.settings.get("hardware.gpu") if planned else None
-    memory = (term.options.get("memory") if term is not None else None) or _only_memory(asked.kind)
+    memory = (term.options.get("memory") if term is not None else None) or _only_memory(hardware.kind)
     return sizes.get(round(memory / 1e9), "") if memory else next(iter(sizes.values()), "")
 
 

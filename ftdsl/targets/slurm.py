@@ -16,7 +16,7 @@ from ftdsl.engines.jobs import Job
 from ftdsl.plan.plan import Plan
 from ftdsl.record import frozen
 from ftdsl.session import Session
-from ftdsl.targets.options import asked_text, check_texts, hardware_of, options_of, refuse, stage_of
+from ftdsl.targets.options import check_texts, hardware_of, options_of, refuse, request_text, stage_of
 from ftdsl.targets.pythons import for_template, variable_of
 from ftdsl.targets.render import render
 
@@ -82,7 +82,7 @@ class SlurmTarget:
         options = options_of(plan, job, NAME)
         partition = partition_of(options, gpus=hardware_of(plan, job).gpus)
         first = [f"partition {partition}"] if partition else ["the default partition"]
-        return asked_text(plan, job, options, seconds_of(plan, job), *first)
+        return request_text(plan, job, options, seconds_of(plan, job), *first)
 
 
 # --- what is asked for
@@ -178,16 +178,16 @@ def _after(points: Sequence[Job], where: Mapping[str, tuple[str, int, int]]) -> 
     scripts = [tuple(script for script, _, _ in need) for need in needs]
     if len({*scripts}) != 1:
         return None
-    found = []
+    dependencies = []
     for column in zip(*needs, strict=True):
         script, _, size = column[0]
         if len({*column}) == 1:
-            found.append(f"afterok:{script}" if size == 1 else f"afterok:{script}:{column[0][1]}")
+            dependencies.append(f"afterok:{script}" if size == 1 else f"afterok:{script}:{column[0][1]}")
         elif size == len(points) and all(at == index for index, (_, at, _) in enumerate(column)):
-            found.append(f"aftercorr:{script}")
+            dependencies.append(f"aftercorr:{script}")
         else:
             return None
-    return tuple(found)
+    return tuple(dependencies)
 
 
 def _file_name(jobs: Sequence[Job]) -> str:

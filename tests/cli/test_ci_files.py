@@ -70,6 +70,7 @@ def carry_out(step: dict[str, Any], folder: Path) -> subprocess.CompletedProcess
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_action_reports_at_the_lines_of_a_pull_request(tmp_path: Path) -> None:
     folder = repository(tmp_path / "recipes", good=GOOD, slip=MISSPELT)
     style, check = [step for step in steps(paths="good.ft\nslip.ft\n") if step["name"] in ("style", "check")]

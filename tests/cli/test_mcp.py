@@ -193,6 +193,7 @@ def test_no_argument_becomes_an_option(tool: str, arguments: dict[str, Any], fol
     assert files_of(folder) == before
 
 
+@pytest.mark.slow
 def test_with_allow_run_it_starts_and_follows(folder: Path) -> None:
     (folder / "r.ft").write_text('shell s { run = "touch made", outputs = ["made"] }\n', encoding="utf-8")
 

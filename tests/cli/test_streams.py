@@ -99,6 +99,7 @@ def test_nor_one_of_a_files_name(verb: str, place: Path) -> None:
         assert not re.search("^::error::forged", done.stdout + done.stderr, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_a_name_that_is_no_text(place: Path) -> None:
     raw = os.fsdecode(b"a\xff\x1b[31m.ft")
     (place / raw).write_text('shell s { run = "true", x = 1 }\n', encoding="utf-8")

@@ -165,6 +165,7 @@ def test_what_is_called_nothing_is_nothing(verb: str, place: Path) -> None:
         assert not (place / "started").exists()
 
 
+@pytest.mark.slow
 def test_what_writes_writes_there_and_nowhere_else(place: Path) -> None:
     before = {path.relative_to(place).as_posix() for path in place.rglob("*")}
     assert watched(("compile", "r.ft"), place)[0] == 0
@@ -173,6 +174,7 @@ def test_what_writes_writes_there_and_nowhere_else(place: Path) -> None:
     assert {path.name for path in (place.parent / "home").iterdir()} <= {".cache"}
 
 
+@pytest.mark.slow
 def test_a_run_writes_there_and_nowhere_else(place: Path) -> None:
     (place / "r.ft").write_text('shell s { run = "touch made", outputs = ["made"] }\n', encoding="utf-8")
     before = {path.relative_to(place).as_posix() for path in place.rglob("*")}

@@ -92,6 +92,7 @@ def test_weights_that_were_spoiled_are(held: bool) -> None:
     assert "rate-too-high" in [finding.name for finding in diagnose(curves(held=held, spoiled=True))]
 
 
+@pytest.mark.slow
 def test_a_log_of_means_is_read_quickly(tmp_path: Path) -> None:
     import time
 

@@ -118,6 +118,7 @@ def test_no_losses_make_a_judge_fail(losses: list[float]) -> None:
     diagnose(of_document({"log_history": rows, "config": {"per_device_train_batch_size": 1}}, Path("x"), {}))
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_steps_take_under_two_seconds(tmp_path: Path) -> None:
     """Seconds of computing of reading and judging: benchmarks/diagnosis_speed.py measures the whole command."""
     random.seed(1)

@@ -34,6 +34,7 @@ HEALTHY: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("kind", HEALTHY)
 @pytest.mark.parametrize("every", [1, 5, 10, 25, 50])
+@pytest.mark.slow
 def test_healthy_at_every_length(kind: str, every: int) -> None:
     """Under 3 % of 24 lengths and seeds: none here, one at most of so many."""
     ill = []

@@ -228,6 +228,7 @@ PIECES = st.sampled_from(
 
 @given(st.lists(PIECES, max_size=10), st.sampled_from(VALUES[:-1]))
 @settings(max_examples=300, deadline=None)
+@pytest.mark.slow
 def test_no_code_makes_code_of_a_value(tmp_path_factory: pytest.TempPathFactory, pieces: list[str], value: str) -> None:
     """Whatever the code around a name, sound or not, bash never runs the value."""
     folder = tmp_path_factory.mktemp("any")

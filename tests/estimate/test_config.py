@@ -142,6 +142,15 @@ def test_the_last_resort_is_the_name_and_wide(name: str, billions: float) -> Non
     assert guessed("somebody/his-own") is None
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["Qwen3-0B", "x-0m", "x-0.0B", "x-0x7B", "x-8x0B", "x-7B-A0B", "x-30B-A0.0001B", "x-1B-A7B",
+     f"x-{'9' * 400}B", f"x-{'9' * 400}x7B", f"x-8x{'9' * 400}B", f"x-30B-A{'9' * 400}B"],
+)  # fmt: skip
+def test_a_size_that_no_model_has_is_no_size(name: str) -> None:
+    assert guessed(name) is None
+
+
 def test_a_config_without_sizes_says_which() -> None:
     with pytest.raises(NotModelledError, match="no hidden_size"):
         from_config({"model_type": "llama"}, "./base")

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "ftdsl"
 DOTTED = re.compile(r"[a-z_0-9]+(\.[a-z_0-9]+)+")
 READERS = {
     "get", "set", "unset", "has", "is_explicit", "may_have", "refuse", "say", "warning", "fail", "failed", "drop", "cut",
-    "name", "names", "option", "items", "inside", "_where", "_error", "_said", "_seed", "_every", "_held_out", "_embeds",
+    "name", "names", "option", "items", "inside", "_where", "_error", "_seed", "_every", "_held_out", "_embeds",
 }  # fmt: skip
 """Functions and methods that take a key of the language as first argument."""
 HELD_BY_KEY = {"settings", "context", "chooser", "spans", "smaller"}

@@ -136,6 +136,7 @@ def test_no_value_becomes_code_where_names_stand(name: str, values: tuple[str, .
 
 @pytest.mark.parametrize("value", HARMLESS)
 @pytest.mark.parametrize("name", ["report_to", "run_name", "optim", "output_dir", "lr_scheduler_type"])
+@pytest.mark.slow
 def test_a_harmless_value_gives_a_recipe_that_parses(name: str, value: str, here: Path) -> None:
     (here / "train.yaml").write_text(as_yaml({**BASE, name: value}), encoding="utf-8")
     done = ftc("import", "train.yaml", "-o", "recipe.ft", cwd=here)
@@ -145,6 +146,7 @@ def test_a_harmless_value_gives_a_recipe_that_parses(name: str, value: str, here
 
 
 @pytest.mark.parametrize("value", every(VALUES))
+@pytest.mark.slow
 def test_deepspeed_accelerate_and_lists_of_data(value: str, here: Path) -> None:
     for shape in (value, [value], {value: value}):
         sections = {name.partition(".")[0]: shape for name in catalog.passthrough_schema("deepspeed")}
@@ -185,6 +187,7 @@ def test_words_of_scripts(value: str) -> None:
 
 
 @pytest.mark.parametrize("stem", ["é", "a b", "1", "sft } shell x {", "cosine", "wandb", "lora", "base", "x" * 200])
+@pytest.mark.slow
 def test_names_of_files_become_names_of_stages_or_none(stem: str) -> None:
     config = {**BASE, "report_to": "wandb", "lr_scheduler_type": "cosine"}
     session = Session()

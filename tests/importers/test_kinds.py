@@ -450,6 +450,7 @@ FLAGS_OF_LAUNCHERS = [
 
 
 @pytest.mark.parametrize(("launcher", "where", "words"), FLAGS_OF_LAUNCHERS)
+@pytest.mark.slow
 def test_flags_of_launchers_are_carried_or_named(launcher: str, where: str, words: str, here: Workspace) -> None:
     here.write("run.sh", f"{launcher} src/train.py {FLAGS}\n")
     assert words in (here.recipe("run.sh") if where == "recipe" else here.notes("run.sh"))

@@ -45,6 +45,7 @@ def other(name: str, fact: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.slow
 def test_no_parameter_is_lost_in_silence(verb: str, tmp_path: Path) -> None:
     lost = []
     for name, fact in trainer_schema("trl", verb).items():
@@ -65,6 +66,7 @@ ODD: list[Any] = ["x", -1, 2.5, True, [], [1], ["a", None], {"a": {"b": [1]}}, N
 
 
 @pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.slow
 def test_no_value_makes_an_import_fail(verb: str, tmp_path: Path) -> None:
     """Parameters of the trainer's own; what all have is tried on SFT."""
     paths = RecipePaths(tmp_path, tmp_path, Files())

@@ -34,6 +34,7 @@ def test_is_formatted(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ALL, ids=lambda p: p.stem)
+@pytest.mark.slow
 def test_formats_back_from_any_blanks(path: Path) -> None:
     """Blanks at the ends of lines, doubled blank lines and lost indents come back as they were."""
     text = path.read_text(encoding="utf-8")

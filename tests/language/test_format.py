@@ -71,6 +71,7 @@ BODIES = st.recursive(
 
 @given(BODIES)
 @settings(max_examples=200, deadline=None)
+@pytest.mark.slow
 def test_whatever_can_be_read_is_the_same_after(text: str) -> None:
     after = format_text(Source("x", text))
     if after is not None:

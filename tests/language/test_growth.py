@@ -94,6 +94,7 @@ def test_twice_the_file_is_twice_the_work(size: int, text: Callable[[int], str])
 
 
 @pytest.mark.parametrize("renderer", [render, render_json])
+@pytest.mark.slow
 def test_a_message_does_not_hold_the_line(renderer: Callable[..., str]) -> None:
     _, text = CASES["unknown keys on a line"]
     small, large = (renderer(cost({HERE: text(size)}, HERE)[1].ordered()) for size in (100, 400))
@@ -183,6 +184,7 @@ def test_what_is_too_deep_is_said_at_its_place(text: str) -> None:
 
 
 @pytest.mark.parametrize("points", [256, 257, 300])
+@pytest.mark.slow
 def test_a_sweep_of_a_command_has_its_limit(points: int) -> None:
     commands = ", ".join(f'"echo {point}"' for point in range(points))
     text = f"shell s {{ run in [{commands}] }}\n"
@@ -203,6 +205,7 @@ eval from merge {{ data = hf("x/y") }}
     assert [one.code for one in found if one.severity == "error"] == (["FT083"] if points > 256 else [])
 
 
+@pytest.mark.slow
 def test_sweeps_multiply_and_are_refused_once() -> None:
     axes = "\n".join(f"let a{n} in [{', '.join(map(str, range(1, 11)))}]" for n in range(10))
     text = f"""\

@@ -77,6 +77,7 @@ def test_in_a_configuration(key: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "pattern", ["a**b", "**", "**/", "***", "[", "a[", "/**x", "a**b/c.jsonl", "*" * 300, "?" * 3, "\\u{1}*"]
 )
+@pytest.mark.slow
 def test_a_pattern_of_any_kind(pattern: str, tmp_path: Path) -> None:
     for text in (
         f'data d {{ source = file("{pattern}") }}\n',

@@ -144,6 +144,7 @@ def test_any_text_at_all(text: str) -> None:
 @given(
     st.lists(st.sampled_from(PIECES), max_size=30), st.lists(st.sampled_from([" ", "\n", "  ", "\n\n"]), min_size=30)
 )
+@pytest.mark.slow
 def test_any_words_in_any_order(words: list[str], blanks: list[str]) -> None:
     text = "".join(word + blank for word, blank in zip(words, blanks, strict=False))
     look(text)
@@ -187,6 +188,7 @@ DEEP = {
 
 
 @pytest.mark.parametrize("name", DEEP)
+@pytest.mark.slow
 def test_deep_nesting_is_refused_not_crashed(name: str, tmp_path: Path) -> None:
     """In a process of its own, which a stack that overflows would end by a signal."""
     (tmp_path / "r.ft").write_text(DEEP[name], encoding="utf-8")

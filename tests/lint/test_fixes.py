@@ -21,9 +21,8 @@ bf16: true
 ODD = ("true", "no", "010", "1:30", "null")
 
 
-@pytest.mark.parametrize(
-    "values", [ODD, *(pytest.param((value,), marks=pytest.mark.slow) for value in ODD)], ids="-".join
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("values", [ODD, *((value,) for value in ODD)], ids="-".join)
 def test_safe_fixes_make_no_errors(values: tuple[str, ...], tmp_path: Path) -> None:
     """Every parameter of the engine with a value that YAML reads as something else: one of them each, then (slow) all of them."""
     own = [line.partition(":")[0] for line in BASE.splitlines()]

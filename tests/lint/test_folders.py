@@ -43,11 +43,6 @@ def test_a_recipe_from_stdin(here: Path) -> None:
         assert ("stdin.ft:" in done.stdout and "`rnak`" in done.stdout) == bool(status)
 
 
-def test_a_word_that_is_nearly_a_verb(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["chek"]) == 2
-    assert "there is no `chek`; did you mean `check`?" in capsys.readouterr().err
-
-
 def test_each_run_of_a_sweep_is_told_its_own_choices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = small("lora { rank in [8, 512] }").replace("gpu = none", "gpu = h100(80GB)")
     (tmp_path / "r.ft").write_text(text)

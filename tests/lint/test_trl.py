@@ -18,6 +18,7 @@ ODD: list[Any] = ["x", "", -1, 0, 2.5, True, [], [1], ["a", None], [{}], {"a": 1
 
 
 @pytest.mark.parametrize("verb", trainers("trl"))
+@pytest.mark.slow
 def test_no_value_makes_a_rule_fail(verb: str) -> None:
     others = trainer_schema("trl", "sft")
     for name, fact in trainer_schema("trl", verb).items():

@@ -40,6 +40,7 @@ def test_columns_are_in_the_encoding_that_was_negotiated(encoding: str, tmp_path
     session(body, tmp_path, capabilities=lsp.ClientCapabilities(general=general))
 
 
+@pytest.mark.slow
 def test_documents_that_include_each_other(tmp_path: Path) -> None:
     """Unsaved text of an include counts, and what is wrong in it is shown there."""
     (tmp_path / "common.ft").write_text("let width = 8\n", encoding="utf-8")
@@ -67,6 +68,7 @@ def test_documents_that_include_each_other(tmp_path: Path) -> None:
     session(body, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_rename_names_open_files_as_the_editor_does(tmp_path: Path) -> None:
     """An editor may write a URI otherwise than Python: two names for one file would be two documents."""
     folder = tmp_path / "a b"
@@ -108,9 +110,8 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=pytest.mark.slow if case == "a very long line" else ()) for case in ODD]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ODD)
 def test_no_text_ends_the_server(case: str, tmp_path: Path) -> None:
     text = ODD[case]
     before = set(tmp_path.rglob("*"))
@@ -152,6 +153,7 @@ async def everything(editor: Editor, uri: str, text: str) -> None:
         assert "Traceback" not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_requests_for_documents_that_are_not_open(tmp_path: Path) -> None:
     async def body(editor: Editor, folder: Path) -> None:
         document = lsp.TextDocumentIdentifier((folder / "x.ft").as_uri())
@@ -167,6 +169,7 @@ def test_requests_for_documents_that_are_not_open(tmp_path: Path) -> None:
     session(body, tmp_path)
 
 
+@pytest.mark.slow
 def test_yaml_of_the_engine(tmp_path: Path) -> None:
     text, place = marked(
         "model_name_or_path: a/b\nstage: sft\ndo_train: true\ndataset: x\ntemplate: qwen3\nlora_rnak: 8\nlora_al⌖\n"

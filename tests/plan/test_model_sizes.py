@@ -67,6 +67,7 @@ def hub() -> Iterator[str]:
     server.shutdown()
 
 
+@pytest.mark.slow
 def test_a_model_is_added_once_with_its_revision(tmp_path: Path, hub: str) -> None:
     done = ftc("models", "add", "own/secret", cwd=tmp_path, HF_ENDPOINT=hub)
     assert done.returncode == 0, done.stderr

@@ -49,6 +49,7 @@ def states(place: Path) -> dict[str, str]:
     return {stage["stage"]: stage["state"] for stage in document["stages"]}
 
 
+@pytest.mark.slow
 def test_it_is_done_for_ftc(place: Path) -> None:
     assert set(states(place).values()) == {"done"}
     document = json.loads(ftc("run", "r.ft", "--json", cwd=place).stdout)
@@ -58,6 +59,7 @@ def test_it_is_done_for_ftc(place: Path) -> None:
     assert set(states(place).values()) == {"done"}
 
 
+@pytest.mark.slow
 def test_a_copied_folder_is_known_too(place: Path) -> None:
     """Made on another machine, and copied here with new times."""
     shutil.copytree(place / "runs/r/by-hand", place / "runs/r/from-cluster", symlinks=True)
@@ -94,6 +96,7 @@ def test_what_is_another_runs_again(change: Callable[[Path], object], runs_again
     assert {stage["stage"] for stage in document["stages"] if stage["status"] == "done"} == runs_again
 
 
+@pytest.mark.slow
 def test_a_file_that_changes_while_it_runs_is_not_trusted(place: Path) -> None:
     shutil.rmtree(place / "runs")
     text = RECIPE.replace("python3 inputs/work.py", "echo '# more' >> inputs/work.py; python3 inputs/work.py")
@@ -103,6 +106,7 @@ def test_a_file_that_changes_while_it_runs_is_not_trusted(place: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["data/x.jsonl", "work.py"])
+@pytest.mark.slow
 def test_run_sh_refuses_what_was_made_of_other_files(name: str, place: Path) -> None:
     assert by_hand(place).stdout.count("done before") == 3
     (place / name).write_text("", encoding="utf-8")
@@ -111,6 +115,7 @@ def test_run_sh_refuses_what_was_made_of_other_files(name: str, place: Path) -> 
     assert "remove runs/r/by-hand/" in again.stderr
 
 
+@pytest.mark.slow
 def test_nor_does_it_keep_what_was_made_of_another_result(place: Path) -> None:
     (place / "work.py").write_text("print(3)\n", encoding="utf-8")
     shutil.rmtree(place / "runs/r/by-hand/20-a")
@@ -119,6 +124,7 @@ def test_nor_does_it_keep_what_was_made_of_another_result(place: Path) -> None:
     assert states(place) == {"rows": "done", "a": "done", "b": "new"}
 
 
+@pytest.mark.slow
 def test_no_checkpoint_of_another_build_is_resumed(place: Path) -> None:
     """A destination is marked with a key of the build and of what it reads."""
     text = RECIPE.replace("cp a.txt b.txt", "echo $FTC_STAGE_KEY >> b.txt; exit 1")

@@ -52,6 +52,7 @@ def test_a_run_that_a_newer_one_replaced(tmp_path: Path) -> None:
     assert "nothing to remove" in ftc("clean", cwd=tmp_path).stderr
 
 
+@pytest.mark.slow
 def test_a_run_that_another_links_to_stays(tmp_path: Path) -> None:
     """The newest run uses `a` of the first by a link; a run between them nobody uses."""
     first, second, third = run(tmp_path, "1", "x"), run(tmp_path, "1", "y"), run(tmp_path, "1", "z")
@@ -61,6 +62,7 @@ def test_a_run_that_another_links_to_stays(tmp_path: Path) -> None:
     assert ftc("plan", "r.ft", "--exit-code", cwd=tmp_path).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_variant_and_another_recipe_that_link_keep_it_too(tmp_path: Path) -> None:
     first = run(tmp_path, "1")
     (tmp_path / "v.ft").write_text(RECIPE.format(text="1", more="v"), encoding="utf-8")
@@ -70,6 +72,7 @@ def test_a_variant_and_another_recipe_that_link_keep_it_too(tmp_path: Path) -> N
     assert linked and paths(clean(tmp_path)) == set()
 
 
+@pytest.mark.slow
 def test_what_a_recipe_names_stays(tmp_path: Path) -> None:
     first, _ = run(tmp_path, "1"), run(tmp_path, "2")
     name = first.relative_to(tmp_path).as_posix()
@@ -78,6 +81,7 @@ def test_what_a_recipe_names_stays(tmp_path: Path) -> None:
     assert paths(clean(tmp_path)) == set()
 
 
+@pytest.mark.slow
 def test_a_result_at_its_destination_stays_known(tmp_path: Path) -> None:
     text = RECIPE.format(text="1", more="x").replace("a.txt", "inputs/out.txt")
     (tmp_path / "r.ft").write_text(text, encoding="utf-8")
@@ -89,6 +93,7 @@ def test_a_result_at_its_destination_stays_known(tmp_path: Path) -> None:
     assert len(paths(clean(tmp_path))) == 1
 
 
+@pytest.mark.slow
 def test_what_was_set_aside_and_the_ledger(tmp_path: Path) -> None:
     first, second = run(tmp_path, "1"), run(tmp_path, "2")
     with (first / "events.jsonl").open("a", encoding="utf-8") as handle:
@@ -119,6 +124,7 @@ def test_earlier_results_beside_a_destination(tmp_path: Path) -> None:
     assert paths(clean(tmp_path)) == {"saves/m.before-1"}
 
 
+@pytest.mark.slow
 def test_what_to_type_next_removes_no_more_than_is_shown(tmp_path: Path) -> None:
     run(tmp_path, "1")
     run(tmp_path, "2")
@@ -130,6 +136,7 @@ def test_what_to_type_next_removes_no_more_than_is_shown(tmp_path: Path) -> None
     assert "there is no `s.ft`" in ftc("clean", "s.ft", cwd=tmp_path).stderr
 
 
+@pytest.mark.slow
 def test_age_smoke_runs_and_what_runs(tmp_path: Path) -> None:
     run(tmp_path, "1")
     shutil.copytree(tmp_path / "runs" / "r", tmp_path / "runs" / "r.smoke", symlinks=True)
@@ -150,6 +157,7 @@ def test_age_smoke_runs_and_what_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["link", "file"])
+@pytest.mark.slow
 def test_nothing_outside_is_removed(kind: str, tmp_path: Path) -> None:
     """A link that came with a repository leads nowhere."""
     victim = tmp_path.parent / f"victim-{tmp_path.name}"

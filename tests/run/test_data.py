@@ -70,6 +70,7 @@ def report(place: Path) -> dict[str, object]:
     return found
 
 
+@pytest.mark.slow
 def test_a_recipe_reaches_the_rows_and_its_lengths_the_recipe(place: Path) -> None:
     (place / "r.ft").write_text(RECIPE.format(more=SFT), encoding="utf-8")
     assert "FT505" not in ftc("check", "r.ft", cwd=place).stdout, "nothing is known before a run"
@@ -86,6 +87,7 @@ def test_a_recipe_reaches_the_rows_and_its_lengths_the_recipe(place: Path) -> No
     assert "FT505" not in ftc("check", "r.ft", cwd=place).stdout, "the report no longer speaks of this file"
 
 
+@pytest.mark.slow
 def test_every_file_a_data_stage_reads_is_part_of_its_key(place: Path) -> None:
     (place / "r.ft").write_text(RECIPE.format(more=""), encoding="utf-8")
     assert ftc("run", "r.ft", cwd=place).returncode == 0
@@ -108,6 +110,7 @@ def test_by_hand_and_by_ftc_alike(place: Path) -> None:
         assert one.read_bytes() == other.read_bytes(), name
 
 
+@pytest.mark.slow
 def test_a_bad_row_is_said_at_the_recipes_line(place: Path) -> None:
     (place / "r.ft").write_text(RECIPE.format(more=""), encoding="utf-8")
     many = lines(numbered(2500)) + '{"instruction": "q"}\n'  # behind the rows that a check looks at

@@ -179,6 +179,7 @@ def by_hand(place: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["bash", "build/r/run.sh"], cwd=place, env=env, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_run_sh_refuses_what_another_build_has_done(tmp_path: Path) -> None:
     rows = "".join(json.dumps({"instruction": f"q{n}", "output": f"a{n}"}) + "\n" for n in range(9))
     (tmp_path / "rows.jsonl").write_text(rows, encoding="utf-8")

@@ -92,6 +92,7 @@ def test_in_order_then_not_again_then_only_what_changed(place: Path) -> None:
     assert forced["last"] == "done"
 
 
+@pytest.mark.slow
 def test_a_failure_is_loud_and_gone_on_from(place: Path) -> None:
     (place / "r.ft").write_text(RECIPE.replace("wc -l", "echo it broke >&2; exit 7; wc -l"), encoding="utf-8")
     failed = run(place)
@@ -151,6 +152,7 @@ def below(place: Path) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_one_run_of_a_recipe_at_a_time(place: Path) -> None:
     wait = "touch inputs/started; until [ -e inputs/go ]; do sleep 0.1; done; wc -l"
     (place / "r.ft").write_text(RECIPE.replace("wc -l", wait), encoding="utf-8")
@@ -210,6 +212,7 @@ def test_a_missing_engine_is_one_sentence(place: Path, tmp_path: Path) -> None:
     assert "/nowhere/python (named by --engine-python) does not run" in named.stderr
 
 
+@pytest.mark.slow
 def test_unknown_stage_on_the_command_line(place: Path) -> None:
     done = ftc("run", "r.ft", "--only", "cuont", cwd=place)
     assert done.returncode == 1

@@ -94,6 +94,7 @@ def test_a_launcher_from_outside_runs_real_stages(tmp_path: Path) -> None:
     assert again.nothing_to_do, "what one launcher has done is done for another"
 
 
+@pytest.mark.slow
 def test_what_cannot_be_handed_over_fails_in_a_sentence(tmp_path: Path) -> None:
     outcome = run(tmp_path, RECIPE + 'shell forbidden { run = "true" }', launcher=Toy())
     assert outcome.status == 1 and outcome.progress is not None
@@ -102,6 +103,7 @@ def test_what_cannot_be_handed_over_fails_in_a_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("launcher", [Toy, LocalLauncher])
+@pytest.mark.slow
 def test_a_host_stops_it_without_signals(launcher: type[Toy] | type[LocalLauncher], tmp_path: Path) -> None:
     """A study or an editor has no signal handlers to lend: it holds a `Stop`."""
     stop = Stop()

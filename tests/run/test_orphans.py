@@ -114,6 +114,7 @@ def test_a_stage_whose_ftc_was_killed_is_joined(place: Path) -> None:
     ("""echo '{"event": "gate", "holds": false, "message": "loss = 9, wanted at most 1"}' >> 10-a/metrics.jsonl; exit 3""",
      "refused", "loss = 9, wanted at most 1"),
 ])  # fmt: skip
+@pytest.mark.slow
 def test_status_shows_how_one_ended_that_nobody_watched(last: str, status: str, text: str, place: Path) -> None:
     """By what it left: the gate's comparison, or its exit status."""
     recipe = SLOW.replace("echo ok > a.txt", last.replace("{", "{{").replace("}", "}}"))
@@ -127,6 +128,7 @@ def test_status_shows_how_one_ended_that_nobody_watched(last: str, status: str, 
     assert text in ftc("status", "r.ft", cwd=place).stdout
 
 
+@pytest.mark.slow
 def test_one_that_ended_meanwhile_is_taken_as_it_ended(place: Path) -> None:
     begin(place).kill()
     go(place)
@@ -210,6 +212,7 @@ def test_a_number_that_is_another_process_now_is_left_alone(place: Path) -> None
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.slow
 def test_no_signal_leaves_an_orphan(number: signal.Signals, place: Path) -> None:
     process = begin(place)
     process.send_signal(number)
@@ -220,6 +223,7 @@ def test_no_signal_leaves_an_orphan(number: signal.Signals, place: Path) -> None
     assert run and run.jobs["a"].status == "stopped"
 
 
+@pytest.mark.slow
 def test_a_child_in_a_session_of_its_own_is_stopped_too(place: Path) -> None:
     text = SLOW.replace("echo start", "setsid sleep 300 & echo start")
     (place / "r.ft").write_text(text, encoding="utf-8")
@@ -242,6 +246,7 @@ def test_a_stage_killed_from_outside_has_failed_and_runs_again(place: Path) -> N
     assert ftc("run", "r.ft", cwd=place).returncode == 0
 
 
+@pytest.mark.slow
 def test_plan_sees_a_stage_that_runs(place: Path) -> None:
     process = begin(place)
     shown = ftc("plan", "r.ft", cwd=place)
@@ -252,6 +257,7 @@ def test_plan_sees_a_stage_that_runs(place: Path) -> None:
     assert states["a"] == "running", "also without the ftc that started it"
 
 
+@pytest.mark.slow
 def test_the_clock_may_go_back(place: Path) -> None:
     """A run folder dated ahead is not taken for newer than the one that was stopped last."""
     process = begin(place)

@@ -46,6 +46,7 @@ def test_what_is_done_is_done_from_everywhere(tmp_path: Path) -> None:
     assert not list((tmp_path / "other").rglob("runs"))
 
 
+@pytest.mark.slow
 def test_two_recipes_of_one_name_never_share_a_folder(tmp_path: Path) -> None:
     (tmp_path / "ftc.toml").touch()
     files = ["a/train.ft", "b/train.ft", "训练.ft", "评估.ft", "named.ft"]
@@ -68,6 +69,7 @@ def test_two_recipes_of_one_name_never_share_a_folder(tmp_path: Path) -> None:
         assert output["stages"][0]["state"] == "done"
 
 
+@pytest.mark.slow
 def test_variants_have_folders_of_their_own_and_share_what_is_the_same(tmp_path: Path) -> None:
     text = 'param x = 1\nshell same { run = "date +%N > s.txt", outputs = ["s.txt"] }\n' + SHELL.replace("TEXT", "{x}")
     (tmp_path / "r.ft").write_text(text + 'profile p { a.outputs = ["a.txt"] }\n', encoding="utf-8")

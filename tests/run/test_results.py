@@ -66,6 +66,7 @@ def test_a_result_that_was_damaged_is_made_again(name: str, harm: Any, place: Pa
     assert run(place)["statuses"] == {"rows": "cached", "count": "cached"}
 
 
+@pytest.mark.slow
 def test_a_result_that_was_only_touched_or_copied_is_the_same(place: Path) -> None:
     first = run(place)
     folder = place / first["run"] / "10-rows"
@@ -109,6 +110,7 @@ def test_nor_is_one_that_was_changed_on_the_sly(harm: Any, place: Path) -> None:
     assert run(place)["statuses"]["rows"] == "done"
 
 
+@pytest.mark.slow
 def test_an_input_that_was_changed_on_the_sly_has_changed(place: Path) -> None:
     os.utime(place / "rows.jsonl", (1, 1))
     time.sleep(RACY + 0.5)  # from then on what it holds is known by its times
@@ -117,6 +119,7 @@ def test_an_input_that_was_changed_on_the_sly_has_changed(place: Path) -> None:
     assert why(place, "rows") == ["rows.jsonl has changed"]
 
 
+@pytest.mark.slow
 def test_verify_reads_everything(place: Path) -> None:
     """A bit that was flipped behind the file system's back changes neither size nor time."""
     folder = place / run(place)["run"]
@@ -167,6 +170,7 @@ def test_a_file_that_changes_while_its_stage_reads_it_is_not_trusted(place: Path
         assert run(place)["statuses"]["a"] == "done"
 
 
+@pytest.mark.slow
 def test_a_script_that_is_run_is_an_input(place: Path) -> None:
     (place / "work.py").write_text("print(1)\n", encoding="utf-8")
     (place / "r.ft").write_text(
@@ -199,6 +203,7 @@ def test_a_changed_recipe_deletes_no_checkpoint(place: Path) -> None:
     assert kept.read_text(encoding="utf-8") == "weights\n"
 
 
+@pytest.mark.slow
 def test_names_of_stages_and_recipes_do_not_count(place: Path) -> None:
     first = run(place)
     renamed = (DATA + TAIL).replace("shell count", "shell number")

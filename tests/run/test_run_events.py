@@ -29,6 +29,7 @@ def ran(place: Path, text: str = RECIPE) -> Path:
     return (place / "runs" / "r" / "last").resolve()
 
 
+@pytest.mark.slow
 def test_a_run_is_a_fold_over_its_events(tmp_path: Path) -> None:
     folder = ran(tmp_path)
     found = run_events.read(folder)
@@ -44,6 +45,7 @@ def test_a_run_is_a_fold_over_its_events(tmp_path: Path) -> None:
     assert [stage.status for stage in follower.progress.stages] == [stage.status for stage in progress.stages]
 
 
+@pytest.mark.slow
 def test_it_is_read_as_far_as_it_is_whole(tmp_path: Path) -> None:
     """After a power cut at any byte: no event is made up, none before the cut is lost, and the run can be resumed."""
     folder = ran(tmp_path)
@@ -67,6 +69,7 @@ def test_it_is_read_as_far_as_it_is_whole(tmp_path: Path) -> None:
     assert fold(run_events.read(folder), folder).having(Status.DONE, Status.CACHED)
 
 
+@pytest.mark.slow
 def test_an_event_of_any_shape_ends_nothing(tmp_path: Path) -> None:
     """`"remaining": "inf"` ended ftc, and with it every other stage."""
     lines = [
@@ -101,6 +104,7 @@ def test_an_event_of_any_shape_ends_nothing(tmp_path: Path) -> None:
         "\0" * 64,
     ],
 )
+@pytest.mark.slow
 def test_nor_does_one_of_the_run_itself(line: str, tmp_path: Path) -> None:
     """What a disk or a person made of `events.jsonl`: the run is there, and what it has done is looked at as ever."""
     (tmp_path / "r.ft").write_text('shell a { run = "echo x > x.txt", outputs = ["x.txt"] }\n', encoding="utf-8")
@@ -150,6 +154,7 @@ def test_lines_that_do_not_fit_leave_nothing_behind(tmp_path: Path, capsys: pyte
     assert loaded is not None and list(loaded.jobs) == ["a", "b"], "what was kept is written with the next"
 
 
+@pytest.mark.slow
 def test_what_runs_goes_on_while_events_cannot_be_written(tmp_path: Path) -> None:
     """Its events are written once they can be; until then nothing is started."""
     text = '''

@@ -190,6 +190,7 @@ def test_trials_that_ask_for_different_things_are_no_array(run: Path) -> None:
     assert [handle.id for handle in across(run, [Task(folder, "10-sft", env) for folder in runs])] == ["11", "12"]
 
 
+@pytest.mark.slow
 def test_several_threads_hand_over_at_once(run: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 

@@ -32,6 +32,7 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_several_recipes_go_one_after_the_other(place: Path) -> None:
     done = ftc("run", "good.ft", "bad.ft", "--smoke", cwd=place)
     assert done.returncode == 1
@@ -42,6 +43,7 @@ def test_several_recipes_go_one_after_the_other(place: Path) -> None:
     assert ftc("run", "good.ft", "bad.ft", cwd=place).returncode == 2, "real runs are started one by one"
 
 
+@pytest.mark.slow
 def test_a_file_of_profiles_alone_is_passed_over(place: Path) -> None:
     """A pull request changes includes too, and CI names all that it changes."""
     (place / "common.ft").write_text("profile big { max_len = 8Ki }\n", encoding="utf-8")
@@ -59,6 +61,7 @@ def test_a_check_without_the_data(place: Path) -> None:
     assert "FT501" not in done.stdout
 
 
+@pytest.mark.slow
 def test_the_document_of_a_smoke_run(place: Path) -> None:
     done = ftc("run", "good.ft", "bad.ft", "broken.ft", "--smoke", "--json", cwd=place)
     assert done.returncode == 1
@@ -80,6 +83,7 @@ def test_workflow_commands_name_the_recipes_line(place: Path) -> None:
     assert done.stdout.startswith("::error file=bad.ft,line=1,")
 
 
+@pytest.mark.slow
 def test_what_a_smoke_run_leaves_is_marked_and_never_used(place: Path) -> None:
     assert ftc("run", "good.ft", "--smoke", cwd=place).returncode == 0
     folder = (place / "runs" / "good.smoke" / "last").resolve()

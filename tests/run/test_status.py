@@ -43,6 +43,7 @@ def stages(place: Path, *arguments: str, code: int = 0) -> dict[str, dict[str, A
     return {stage["stage"]: stage for stage in json.loads(printed.stdout)["stages"]}
 
 
+@pytest.mark.slow
 def test_new_then_done(place: Path) -> None:
     assert {one["state"] for one in stages(place, "--exit-code", code=4).values()} == {"new"}
     assert ftc("run", "r.ft", cwd=place).returncode == 0
@@ -53,6 +54,7 @@ def test_new_then_done(place: Path) -> None:
     assert "plan: nothing to do: 2 done" in shown.stdout and "next:" not in shown.stderr
 
 
+@pytest.mark.slow
 def test_a_setting_that_changed_is_named_with_both_values(done: Path) -> None:
     (done / "r.ft").write_text(RECIPE.replace("25%", "50%"), encoding="utf-8")
     found = stages(done, "--exit-code", code=4)
@@ -74,11 +76,13 @@ def test_long_values_are_shown_where_they_differ(end: str, tmp_path: Path) -> No
     assert "once" in then and "twice" in now and len(why) < 110, why
 
 
+@pytest.mark.slow
 def test_a_file_that_changed_is_named(done: Path) -> None:
     (done / "rows.jsonl").write_text(ROWS + ROWS.splitlines()[0].replace("q0", "new") + "\n", encoding="utf-8")
     assert stages(done)["rows"]["why"] == ["rows.jsonl has changed"]
 
 
+@pytest.mark.slow
 def test_a_stage_put_in_changes_no_other(done: Path) -> None:
     (done / "r.ft").write_text('shell before { run = "true" }\n' + RECIPE, encoding="utf-8")
     assert {key: one["state"] for key, one in stages(done).items()} == {
@@ -88,11 +92,13 @@ def test_a_stage_put_in_changes_no_other(done: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_result_that_is_gone_runs_again(done: Path) -> None:
     (done / "runs" / "r" / "last" / "count.txt").unlink()
     assert stages(done)["count"]["why"] == ["count.txt is not there any more"]
 
 
+@pytest.mark.slow
 def test_a_failure_is_told(place: Path) -> None:
     (place / "r.ft").write_text(RECIPE.replace("wc -l", "false && wc -l"), encoding="utf-8")
     assert ftc("run", "r.ft", cwd=place).returncode == 1
@@ -105,6 +111,7 @@ def test_a_smoke_run_is_no_result(place: Path) -> None:
     assert {one["state"] for one in stages(place).values()} == {"new"}
 
 
+@pytest.mark.slow
 def test_several_recipes_in_one_document(done: Path) -> None:
     (done / "other.ft").write_text(RECIPE.replace("25%", "10%"), encoding="utf-8")
     printed = ftc("plan", "r.ft", "other.ft", "--json", "--exit-code", cwd=done)

@@ -45,6 +45,7 @@ def status(place: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL], ids=["closed", "killed"])
+@pytest.mark.slow
 def test_closing_the_terminal_leaves_the_run(number: signal.Signals, place: Path) -> None:
     process = begin(place)
     process.send_signal(number)
@@ -92,6 +93,7 @@ def test_cancelled_from_another_terminal(now: bool, place: Path) -> None:
 
 
 @pytest.mark.parametrize("now", [False, True])
+@pytest.mark.slow
 def test_a_supervisor_that_was_suspended_is_cancelled_too(now: bool, place: Path) -> None:
     process = begin(place)
     os.kill(supervisor_of(place / "runs" / "r"), signal.SIGSTOP)
@@ -124,6 +126,7 @@ def hanging(place: Path) -> Iterator[subprocess.Popen[bytes]]:
     process.wait()
 
 
+@pytest.mark.slow
 def test_a_run_that_is_just_being_started_can_be_cancelled(
     hanging: subprocess.Popen[bytes], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +140,7 @@ def test_a_run_that_is_just_being_started_can_be_cancelled(
     assert hanging.wait(timeout=5) == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_a_run_is_found_without_its_link(place: Path) -> None:
     """`last` is lost in many a copy."""
     go(place)
@@ -179,6 +183,7 @@ def test_logs_of_a_stage(place: Path) -> None:
     assert "no stage `c` has run; stages: a, b" in ftc("logs", "r.ft", "c", cwd=place).stderr
 
 
+@pytest.mark.slow
 def test_logs_of_a_stage_that_waits_for_others(place: Path) -> None:
     text = 'shell a { run = "sleep 1.5" }\nshell b { after = a, run = "echo last" }\n'
     (place / "r.ft").write_text(text, encoding="utf-8")
@@ -193,6 +198,7 @@ def test_what_has_never_run(place: Path) -> None:
     assert ftc("status", cwd=place).stderr == "nothing has run here\n"
 
 
+@pytest.mark.slow
 def test_ctrl_c_where_it_is_attached_to_stops_it(place: Path) -> None:
     process = begin(place)
     command = [sys.executable, "-m", "ftdsl.cli.main", "attach", "r.ft", "--plain"]
@@ -205,6 +211,7 @@ def test_ctrl_c_where_it_is_attached_to_stops_it(place: Path) -> None:
     assert process.wait(timeout=20) == 130 and not living(place)
 
 
+@pytest.mark.slow
 def test_accept_takes_a_finished_stage_as_good(place: Path) -> None:
     (place / "work.py").write_text("print(1)\n", encoding="utf-8")
     text = (

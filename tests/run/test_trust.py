@@ -116,6 +116,7 @@ def test_what_is_named_is_started(clone: Path) -> None:
     assert mark.exists()
 
 
+@pytest.mark.slow
 def test_trust_lasts_until_it_is_another(clone: Path) -> None:
     python = clone / ".engines" / "llamafactory" / "bin" / "python"
     mark = plant(python)
@@ -149,6 +150,7 @@ def test_another_environment_at_the_same_path_is_not_trusted(clone: Path) -> Non
     assert mark.exists(), "the one that was trusted still is"
 
 
+@pytest.mark.slow
 def test_what_git_keeps_is_not_trusted(clone: Path) -> None:
     """Files of an environment that come with a pull."""
     python = clone / ".engines" / "llamafactory" / "bin" / "python"
@@ -162,6 +164,7 @@ def test_what_git_keeps_is_not_trusted(clone: Path) -> None:
     assert "files of it are in the repository" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_users_own_needs_no_trust(clone: Path) -> None:
     mark = plant(clone.parent / "home" / "data" / "ftdsl" / "engines" / "llamafactory" / "bin" / "python")
     call(clone, "engine", "list")
@@ -176,6 +179,7 @@ def test_a_python_outside_that_a_recipe_names_needs_none(clone: Path) -> None:
     assert mark.exists()
 
 
+@pytest.mark.slow
 def test_a_module_of_the_folder_stands_in_for_none(clone: Path) -> None:
     """`ftc engine doctor` looks for torch; a torch.py beside the recipe is not what it finds."""
     for name in ("torch", "torchaudio", "llamafactory", "venv", "pip"):
@@ -193,6 +197,7 @@ esac
 """
 
 
+@pytest.mark.slow
 def test_an_installed_one_is_started(clone: Path) -> None:
     """What `ftc engine install` completes is started from then on; pip is a stand-in that says yes."""
     python = clone / ".engines" / "llamafactory" / "bin" / "python"

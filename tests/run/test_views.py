@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from ftdsl.observe.metrics import Result, Sample, Tail
 from ftdsl.observe.plain import Plain
 from ftdsl.observe.progress import RunProgress, StageProgress, Status
@@ -114,6 +116,7 @@ def test_numbers_and_times() -> None:
     assert sparkline([3, 2, 1], 3) == "█▅▁"
 
 
+@pytest.mark.slow
 def test_the_live_view_in_a_real_terminal(tmp_path: Path) -> None:
     (tmp_path / "r.ft").write_text(
         'shell one { run = "sleep 0.5" }\nshell two { after = one, run = "exit 1" }\n', encoding="utf-8"

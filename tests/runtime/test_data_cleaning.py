@@ -37,6 +37,7 @@ def found(likeness: float, share: float, pairs: int = 200) -> float:
     return len(dropped) / pairs
 
 
+@pytest.mark.slow
 def test_recall_and_false_positives_of_near_duplicates() -> None:
     """Measured over 200 planted pairs each: what is clearly above the share is found, what is clearly below is not."""
     assert found(0.95, 0.85) >= 0.995
@@ -46,6 +47,7 @@ def test_recall_and_false_positives_of_near_duplicates() -> None:
     assert found(0.50, 0.85) == 0
 
 
+@pytest.mark.slow
 def test_no_near_duplicates_across_the_parts(tmp_path: Path) -> None:
     """Planted pairs of 90 to 99 percent: after the stage no two rows of different parts, or of one, are alike."""
     rng = random.Random(3)
@@ -86,6 +88,7 @@ def in_order() -> tuple[list[dict[str, str]], dict[str, Any], dict[str, list[str
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations(range(24)), cut=st.integers(1, 23))
+@pytest.mark.slow
 def test_the_split_is_the_same_whatever_the_order(order: list[int], cut: int, tmp_path: Path) -> None:
     """Of rows and of files."""
     rows, spec, parts, contents = in_order()
@@ -130,6 +133,7 @@ def test_lengths_by_the_tokenizer_else_by_bytes_and_said(tmp_path: Path) -> None
     assert not done.report["tokens"]["exact"]
 
 
+@pytest.mark.slow
 def test_languages_are_kept_and_what_cannot_be_told_stays(tmp_path: Path) -> None:
     texts = ["Where does the river begin, and how long is it?", "Wo beginnt der Fluss, und wie lang ist er?",
              "Où commence la rivière, et quelle est sa longueur ?", "42"]  # fmt: skip

@@ -92,6 +92,7 @@ def entry(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.slow
 def test_layouts_of_other_tools(layout: str, tmp_path: Path) -> None:
     kind, row, written = LAYOUTS[layout]
     (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")

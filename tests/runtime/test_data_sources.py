@@ -89,6 +89,7 @@ VALUE = st.recursive(
     rows=st.lists(st.fixed_dictionaries({"instruction": TEXT, "output": TEXT, "more": VALUE}), min_size=1, max_size=6)
 )
 @pytest.mark.parametrize("name", ["a.jsonl", "pretty.json", "one-by-one.json"])
+@pytest.mark.slow
 def test_any_row_goes_through_unchanged(name: str, rows: list[Any], tmp_path: Path) -> None:
     assert run(tmp_path, {name: KINDS[name](rows)}).rows() == rows
 

@@ -92,6 +92,7 @@ ANYTHING = st.recursive(
 
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(sorted(events.FIELDS)), st.data())
+@pytest.mark.slow
 def test_no_line_breaks_a_reader(kind: str, data: st.DataObject) -> None:
     fields = data.draw(st.dictionaries(st.sampled_from([*events.FIELDS[kind], "time", "schema", "other"]), ANYTHING))
     raw = json.dumps({"event": kind} | fields).encode()

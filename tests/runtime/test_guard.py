@@ -263,6 +263,7 @@ with dog:
 
 
 @pytest.mark.parametrize(("stops", "status"), [(True, watchdog.STALLED), (False, 0)])
+@pytest.mark.slow
 def test_a_process_that_computes_no_more(stops: bool, status: int) -> None:
     folder = str(Path(watchdog.__file__).parent)
     done = subprocess.run(

@@ -113,6 +113,7 @@ def test_as_the_engines_python_would(server: Server) -> None:
 
 
 @pytest.mark.parametrize("name", ["status", "text", "raise", "crash", "leave", "thread", "atexit"])
+@pytest.mark.slow
 def test_ends_alike_and_takes_no_other_along(name: str, server: Server) -> None:
     forked, alone = server.run(name), server.run(name, FTC_PRELOADED="")
     assert (forked.returncode, forked.stdout) == (alone.returncode, alone.stdout)

@@ -25,6 +25,7 @@ def run(place: Path, times: int, then: str) -> tuple[int, int]:
     return done.returncode, int((place / "starts").read_text())
 
 
+@pytest.mark.slow
 def test_started_until_it_ends_well_or_often_enough(tmp_path: Path) -> None:
     (tmp_path / "once").mkdir()
     assert run(tmp_path / "once", 2, "sys.exit(n < 2)") == (0, 2)
@@ -53,6 +54,7 @@ STARTS = [
 
 
 @pytest.mark.parametrize(("fields", "starts"), STARTS, ids=[str(*fields.values()) for fields, _ in STARTS])
+@pytest.mark.slow
 def test_each_class_of_failures_has_its_budget(fields: dict[str, object], starts: int, tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
     assert run(tmp_path, 3, ends(**fields)) == (1, starts)
@@ -60,6 +62,7 @@ def test_each_class_of_failures_has_its_budget(fields: dict[str, object], starts
     assert [event["action"] for event in ledger] == ["restarted"] * (starts - 1)
 
 
+@pytest.mark.slow
 def test_killed_without_a_word_it_is_started_again(tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
     step = json.dumps({"event": "step", "step": 7})

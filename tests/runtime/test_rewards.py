@@ -78,6 +78,7 @@ def test_length_falls_off_at_both_ends() -> None:
     assert scores({"kind": "length", "max": 4, "min": 2}, texts) == [0, 0.5, 1, 1, 0.75, 0.5, 0, 0]
 
 
+@pytest.mark.slow
 def test_code_is_run() -> None:
     answers = [
         "def f(x): return x * 2",

@@ -52,6 +52,7 @@ def test_what_goes_too_far_passes_nothing(code: str, error: str) -> None:
     assert time.monotonic() - start < 8
 
 
+@pytest.mark.slow
 def test_fork_bomb_is_bounded() -> None:
     """Refused at its first fork where seccomp can; ended with all its children otherwise."""
     before = _processes()
@@ -65,12 +66,14 @@ def _processes() -> int:
     return sum(path.name.isdigit() for path in Path("/proc").glob("*"))
 
 
+@pytest.mark.slow
 def test_timeout_in_a_test_keeps_what_passed_before() -> None:
     verdict = sandbox.check("", ["pass", "while True: pass", "pass"], SHORT)
     assert verdict.passed == (True, False, False)
     assert verdict.error
 
 
+@pytest.mark.slow
 def test_nothing_outside_is_reached(tmp_path: Path) -> None:
     target = tmp_path / "yours.txt"
     target.write_text("yours")

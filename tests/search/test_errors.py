@@ -86,6 +86,7 @@ def test_what_is_right(space: str, checked: object) -> None:
     assert outcome.codes == [], [problem.message for problem in outcome.found]
 
 
+@pytest.mark.slow
 def test_a_search_is_not_compiled(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text(ROWS["rows.jsonl"], encoding="utf-8")
     (tmp_path / "s.ft").write_text(one("optim { lr ~ log(1e-6 .. 1e-4) }"), encoding="utf-8")
@@ -95,6 +96,7 @@ def test_a_search_is_not_compiled(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["postgresql://nobody@127.0.0.1:9/none", "sqlite:////proc/none/x.db"])
+@pytest.mark.slow
 def test_a_storage_that_is_not_reached(url: str, tmp_path: Path) -> None:
     write(tmp_path, recipe(f'trials = 2, storage = "{url}"'))
     done = run(tmp_path)
@@ -107,6 +109,7 @@ URL = "postgresql://me:hunter2secret@127.0.0.1:9/none"
 
 
 @pytest.mark.parametrize("storage", ['secret("STUDY_URL")', 'env("STUDY_URL")', f'"{URL}"'])
+@pytest.mark.slow
 def test_a_password_is_not_shown(storage: str, tmp_path: Path) -> None:
     write(tmp_path, recipe(f"trials = 2, storage = {storage}"))
     done = ftc("run", "s.ft", "--plain", cwd=tmp_path, STUDY_URL=URL)

@@ -104,6 +104,7 @@ def test_ctrl_c_ends_cleanly_with_what_is_known(tmp_path: Path) -> None:
     check(tmp_path, run(tmp_path), 3)
 
 
+@pytest.mark.slow
 def test_cancelled_and_watched_from_another_terminal(tmp_path: Path) -> None:
     write(tmp_path, recipe("trials = 30, sampler = random", STEPS))
     assert ftc("run", "s.ft", "--detach", cwd=tmp_path).returncode == 0

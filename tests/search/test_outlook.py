@@ -37,6 +37,7 @@ def plan(place: Path, text: str) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.slow
 def test_a_third_of_the_space_does_not_fit_the_card(tmp_path: Path) -> None:
     found = plan(tmp_path, CARD.replace("BUDGET", ""))["search"]
     assert found["points"] == 16 and 2 <= found["refused"] <= 9, found
@@ -49,6 +50,7 @@ def test_a_third_of_the_space_does_not_fit_the_card(tmp_path: Path) -> None:
     assert f"{found['refused']} of 16 points drawn cannot run" in " ".join(shown.split())
 
 
+@pytest.mark.slow
 def test_the_budget_ends_it_after_so_many(tmp_path: Path) -> None:
     free = plan(tmp_path, CARD.replace("BUDGET", ""))["search"]
     each = sum(free["money"]) / len(free["money"])

@@ -16,6 +16,7 @@ from tests.search import toy
 from tests.search.toy import lines, recipe, run, states, trials, write
 
 
+@pytest.mark.slow
 def test_trials_then_the_recipe_with_the_best(tmp_path: Path) -> None:
     write(tmp_path, recipe("trials = 5, sampler = random"))
     done = run(tmp_path)
@@ -35,6 +36,7 @@ def test_trials_then_the_recipe_with_the_best(tmp_path: Path) -> None:
         assert (tmp_path / trial["run"] / "20-score" / "result.json").exists(), "each trial has its run"
 
 
+@pytest.mark.slow
 def test_again_there_is_nothing_to_do_and_more_trials_continue_it(tmp_path: Path) -> None:
     write(tmp_path, recipe("trials = 3, sampler = random"))
     first = run(tmp_path)
@@ -67,6 +69,7 @@ def test_the_first_trial_has_the_recipes_own_value(dimension: str, above: str, t
     assert [(one.name, one.first) for one in stage.dimensions.values()] == [("sft.optim.lr", "0.03")]
 
 
+@pytest.mark.slow
 def test_a_first_value_is_tried_first(tmp_path: Path) -> None:
     write(
         tmp_path,
@@ -92,6 +95,7 @@ search { goal = maximize(score.n), trials = 6, sampler = tpe(startup = 3) }
 )
 
 
+@pytest.mark.slow
 def test_what_is_known_to_be_wrong_is_never_launched(tmp_path: Path) -> None:
     """A third of the space holds out more rows than there are: check says so, and the sampler is told."""
     (tmp_path / "rows.jsonl").write_text(rows(20), encoding="utf-8")
@@ -122,6 +126,7 @@ def test_a_space_of_which_nothing_runs_says_why(tmp_path: Path) -> None:
     assert not (tmp_path / "starts.log").exists()
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_is_kept_with_its_reason(tmp_path: Path) -> None:
     write(tmp_path, recipe("trials = 8, sampler = random", "[ {rank} = 4 ] && exit 7"))
     done = run(tmp_path)
@@ -134,6 +139,7 @@ def test_a_trial_that_fails_is_kept_with_its_reason(tmp_path: Path) -> None:
     assert all("7" in trial["reason"] for trial in trials(done) if trial["state"] == "failed")
 
 
+@pytest.mark.slow
 def test_a_study_whose_trials_all_fail_ends_early(tmp_path: Path) -> None:
     write(tmp_path, recipe("trials = 30", "exit 7"))
     done = run(tmp_path)
@@ -141,6 +147,7 @@ def test_a_study_whose_trials_all_fail_ends_early(tmp_path: Path) -> None:
     assert "the first 5 trials failed" in done["stderr"]
 
 
+@pytest.mark.slow
 def test_a_goal_that_is_no_number_fails_the_trial(tmp_path: Path) -> None:
     write(tmp_path, recipe("trials = 4, sampler = random", "[ {rank} = 4 ] && loss='\"nan\"'"))
     done = run(tmp_path)
@@ -148,6 +155,7 @@ def test_a_goal_that_is_no_number_fails_the_trial(tmp_path: Path) -> None:
     assert bad and all(trial["state"] == "failed" and "nan" in trial["reason"] for trial in bad)
 
 
+@pytest.mark.slow
 def test_several_goals_keep_the_front(tmp_path: Path) -> None:
     write(tmp_path, recipe("trials = 8, sampler = random", goal="[lowest(score.loss), lowest(score.rank)]"))
     done = run(tmp_path)
@@ -179,6 +187,7 @@ def test_a_grid_is_all_of_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(bool(sys.modules.get("torch")), reason="torch is beside ftc here")
+@pytest.mark.slow
 def test_a_sampler_whose_packages_are_missing(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     from importlib.util import find_spec
@@ -189,6 +198,7 @@ def test_a_sampler_whose_packages_are_missing(tmp_path: Path) -> None:
     assert find_spec("torch") or "pip install" in done["problems"][0]["help"]
 
 
+@pytest.mark.slow
 def test_side_by_side(tmp_path: Path) -> None:
     """As many trials as there are places wait for each other: one after the other they would wait for ever."""
     meet = "echo x >> inputs/here.log; for i in $(seq 300); do [ $(wc -l < inputs/here.log) -ge 2 ] && break; sleep 0.1; done"
@@ -211,6 +221,7 @@ profile large { score { env { B ~ choice("3", "4") } } }
 """
 
 
+@pytest.mark.slow
 def test_dimensions_of_a_profile_are_those_of_its_trials(tmp_path: Path) -> None:
     write(tmp_path, CONDITIONAL.replace("  seed = 1\n", ""))
     done = run(tmp_path)
@@ -219,6 +230,7 @@ def test_dimensions_of_a_profile_are_those_of_its_trials(tmp_path: Path) -> None
     assert seen == {"small": {"profile", "score.env.A"}, "large": {"profile", "score.env.B"}}
 
 
+@pytest.mark.slow
 def test_what_a_person_gets(tmp_path: Path) -> None:
     write(tmp_path, recipe("trials = 5, sampler = random"))
     assert ftc("search", "show", "s.ft", cwd=tmp_path).returncode == 1, "there is none yet"
@@ -245,6 +257,7 @@ def test_what_a_person_gets(tmp_path: Path) -> None:
     assert plain["code"] == 0 and "study" not in plain, "nothing is searched any more"
 
 
+@pytest.mark.slow
 def test_a_study_of_another_space_is_not_mixed_with_this_one(tmp_path: Path) -> None:
     write(tmp_path, recipe("trials = 2"))
     assert run(tmp_path)["code"] == 0
@@ -286,6 +299,7 @@ def test_optuna_is_loaded_by_a_study_alone(tmp_path: Path) -> None:
         assert done.stdout.splitlines()[-1] == loaded, arguments
 
 
+@pytest.mark.slow
 def test_without_optuna_it_says_what_to_install(tmp_path: Path) -> None:
     write(tmp_path, recipe("trials = 1"))
     (tmp_path / "hidden").mkdir()
@@ -357,6 +371,7 @@ def test_a_new_study_learns_from_earlier_ones(tmp_path: Path) -> None:
     ],
     ids=["space", "goal", "missing"],
 )
+@pytest.mark.slow
 def test_a_study_that_cannot_be_learned_from_is_named(change: tuple[str, str], message: str, tmp_path: Path) -> None:
     write(tmp_path, 'name = "coarse"\n' + recipe("trials = 2, sampler = random"))
     assert run(tmp_path)["code"] == 0

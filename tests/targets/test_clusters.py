@@ -55,6 +55,7 @@ def files_of(place: Path, target: str, stage: str = "") -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.slow
 def test_scripts_are_clean_and_hold_no_secret(name: str, tmp_path: Path) -> None:
     files = files_of(tmp_path, TARGETS[name])
     assert not [path for path, text in files.items() if SECRET in text]

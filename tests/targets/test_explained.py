@@ -46,6 +46,7 @@ def test_every_line_of_every_launcher_has_its_reason(profile: str) -> None:
     assert unexplained(HANDBOOK, profile) == []
 
 
+@pytest.mark.slow
 def test_every_launch_word_there_is_has_its_reason(tmp_path: Path) -> None:
     """All strategies under all launchers, on one node and several, compiled for people who will ask."""
     (tmp_path / "rows.jsonl").write_text('{"instruction": "q", "input": "", "output": "a"}\n' * 4, encoding="utf-8")

@@ -75,6 +75,7 @@ for name in names:
 """
 
 
+@pytest.mark.slow
 def test_the_same_bytes_from_anywhere(tmp_path: Path) -> None:
     """Another folder, HOME, time zone, locale and hash seed: nothing of it shows."""
     outs = []
@@ -150,6 +151,7 @@ def test_frozen_refuses_to_differ(tmp_path: Path) -> None:
     assert "rows.jsonl" in done.stderr
 
 
+@pytest.mark.slow
 def test_scripts_are_sound(tmp_path: Path) -> None:
     """bash -n and shellcheck over every script of every example."""
     scripts = []

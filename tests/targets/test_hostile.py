@@ -178,6 +178,7 @@ VIA = {
 
 
 @pytest.mark.parametrize("via", VIA)
+@pytest.mark.slow
 def test_a_script_by_any_name_runs_only_its_own_text(via: str, tmp_path: Path) -> None:
     script = "\"printf '%s\\\\0' {x} > out.txt\""
     head = f"let x = {QUOTED}\n"

@@ -239,6 +239,7 @@ def test_runs_may_lie_on_another_disk(clone: Path) -> None:
     assert (clone.parent / "disk" / "r" / "last").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_is_gone_on_with_writes_through_no_link(clone: Path) -> None:
     """A log in the place of which a link lies, in a run that was left unfinished."""
     (clone / "r.ft").write_text('shell s { run = "exit 1" }\n', encoding="utf-8")
@@ -252,6 +253,7 @@ def test_a_run_that_is_gone_on_with_writes_through_no_link(clone: Path) -> None:
     assert untouched(clone)
 
 
+@pytest.mark.slow
 def test_modes_follow_the_umask(clone: Path) -> None:
     """launch.sh and manifest.json may hold values of `env()`."""
     (clone / "r.ft").write_text(SHELL, encoding="utf-8")

@@ -153,6 +153,7 @@ def chat() -> Iterator[str]:
 @pytest.mark.parametrize(("kind", "reply"), [
     ("vllm", servers.Reply("yes", 3, (5, 6, 7))), ("transformers", servers.Reply("yes", 3)), ("ollama", servers.Reply("no", 4)),
 ])  # fmt: skip
+@pytest.mark.slow
 def test_what_a_server_is_asked(kind: str, reply: servers.Reply, chat: str) -> None:
     served = servers.Server(kind, chat, (), "/", {}, "m")
     messages = [{"role": "user", "content": "Hi"}]

@@ -68,10 +68,10 @@ def _saturated(curves: Curves) -> bool:
     half = next((step for step, own in zip(rates.steps, spent, strict=True) if own >= spent[-1] / 2), 0)
     at = int(len(curves.shape) * (half - steps[0]) / max(1, steps[-1] - steps[0])) if half else len(curves.shape) // 2
     width = max(2, len(curves.shape) // 12)
-    there = median(curves.shape[max(0, at - width) : at + width] or [curves.last])
+    halfway = median(curves.shape[max(0, at - width) : at + width] or [curves.last])
     first = median(curves.shape[: max(1, width // 2)])
     fell = first - curves.last
-    return fell > 4 * curves.noise / width**0.5 and fell > 0.005 * first and first - there > 0.8 * fell
+    return fell > 4 * curves.noise / width**0.5 and fell > 0.005 * first and first - halfway > 0.8 * fell
 
 
 LEAST_PATH = 1e-4

@@ -114,14 +114,14 @@ def averaged_spikes(losses: Series, every: int, evals: Series | None = None) -> 
             if min(values[at : at + width]) - max(before, after) > 0.5 * above:  # a stair is not above both sides
                 peaks.add((at, width))
     usual = {width: spread([excess for (_, own), (excess, _) in rest.items() if own == width]) for width in (1, 2)}
-    found: list[tuple[int, int, float]] = []
+    spikes_by_height: list[tuple[int, int, float]] = []
     for (at, width), (excess, line) in sorted(rest.items(), key=lambda item: -item[1][0]):
         tall = line > 0 and excess > max(0.15, 0.5 / math.sqrt(every)) * line and excess > 10 * usual[width]
-        if tall and (at, width) in peaks and not any(at < end and own < at + width for own, end, _ in found):
-            found.append((at, at + width, line))
+        if tall and (at, width) in peaks and not any(at < end and own < at + width for own, end, _ in spikes_by_height):
+            spikes_by_height.append((at, at + width, line))
     singles = {at: rest[at, width] for at, width in peaks if width == 1}
     return (
-        sorted(found)
+        sorted(spikes_by_height)
         or _apart(singles, usual[1], len(values), APART if every < 5 else FURTHER)
         or _leap(values, usual[1], evaluated)
     )
@@ -167,9 +167,9 @@ def _leap(values: list[float], usual: float, evaluated: Callable[[int], float]) 
 def leaps(curves: Curves) -> list[tuple[int, int, float]]:
     """Where the loss leaps, in single steps or in means over several."""
     losses = curves.loss.finite
-    found = spikes(losses, min(WINDOW, len(losses) // 3)) if len(losses) >= SHORTEST else []
-    found = [leap for leap in found if not _other_rows(curves, leap)]
-    return found or (averaged_spikes(losses, curves.every, curves.evals.finite) if curves.every > 1 else [])
+    in_single_steps = spikes(losses, min(WINDOW, len(losses) // 3)) if len(losses) >= SHORTEST else []
+    in_single_steps = [leap for leap in in_single_steps if not _other_rows(curves, leap)]
+    return in_single_steps or (averaged_spikes(losses, curves.every, curves.evals.finite) if curves.every > 1 else [])
 
 
 def _other_rows(curves: Curves, leap: tuple[int, int, float]) -> bool:
@@ -197,19 +197,19 @@ def loss_spikes(curves: Curves) -> Ill | None:
     Source: Chowdhery et al. 2022 (PaLM); OLMo 2, spike score; the handbook, pathology of gradients; measured
     """
     losses = curves.loss.finite
-    found = leaps(curves)
-    if not found:
+    rises = leaps(curves)
+    if not rises:
         return None
-    long = [(at, end, middle) for at, end, middle in found if (end - at) * curves.every >= 4 and end - at > 1]
-    worst = max(found, key=lambda spike: max(losses.values[spike[0] : spike[1]]) / spike[2])
+    long = [(at, end, middle) for at, end, middle in rises if (end - at) * curves.every >= 4 and end - at > 1]
+    worst = max(rises, key=lambda spike: max(losses.values[spike[0] : spike[1]]) / spike[2])
     evidence = []
-    for at, end, middle in sorted(sorted(found, key=lambda spike: -losses.values[spike[0]])[:5]):
+    for at, end, middle in sorted(sorted(rises, key=lambda spike: -losses.values[spike[0]])[:5]):
         top = max(losses.values[at:end])
         lasts = f", {end - at} steps long" if end - at > 1 else ""
         evidence.append(f"step {losses.steps[at]}: loss {text(top)} where {text(middle)} was usual{lasts}")
     if (norm := _norm_at(curves, losses.steps[worst[0]])) > 3:
         evidence.append(f"gradient norm {norm:.2g} times the usual at step {losses.steps[worst[0]]}")
-    count = f"{len(found)} spikes" if len(found) > 1 else "a spike"
+    count = f"{len(rises)} spikes" if len(rises) > 1 else "a spike"
     if long:
         return Ill(f"{count} of the loss, recovered from over several steps: an update was too large", tuple(evidence), 0.85,
                    ("optim.lr", "optim.clip", "optim.schedule"), (Change("clip gradients", "optim.clip", "1.0"),

@@ -27,9 +27,9 @@ def rate_ends_early(curves: Curves) -> Ill | None:
         return None
     step = rates.steps[-count]
     losses = curves.loss.finite
-    there = median(losses.before(step).values[-5:] or [curves.first])
+    at_step = median(losses.before(step).values[-5:] or [curves.first])
     evidence = (f"rate below 1 % of its peak of {text(curves.peak_rate)} from step {step} of {rates.steps[-1]} on",
-                f"loss {text(there)} there, {text(curves.last)} at the end")  # fmt: skip
+                f"loss {text(at_step)} there, {text(curves.last)} at the end")  # fmt: skip
     changes = (Change("a rate that lasts", "optim.schedule", "cosine"),)
     keys = ("optim.schedule", "duration", "optim.lr")
     return Ill(f"a plateau from step {step}: the rate ends long before the run", evidence, 0.9, keys, changes, step)

@@ -123,8 +123,8 @@ def _is_shared(context: StageContext, key: str) -> bool:
 
 def _why_at_all(context: StageContext) -> str:
     """Why the engine does not read the rows itself."""
-    asked = works(context.stage.settings)
-    return f" (`{asked[0]}` needs a data stage)" if asked else ""
+    keys = works(context.stage.settings)
+    return f" (`{keys[0]}` needs a data stage)" if keys else ""
 
 
 def _location_spec(context: StageContext, key: str, item: Term | StageRef, inputs: list[str]) -> Spec | None:

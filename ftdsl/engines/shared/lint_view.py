@@ -61,8 +61,10 @@ def _beside(context: StageContext, documents: list[Document], name: str, block: 
         )
         for path, value in stage.settings.inside(block).items()
     }
-    errors = {one.span for one in context.session.sink if one.severity is Severity.ERROR and one.span}
-    kept = {path: one for path, one in given.items() if one.span not in errors and one.key not in errors}
+    errors = {error.span for error in context.session.sink if error.severity is Severity.ERROR and error.span}
+    kept = {
+        path: setting for path, setting in given.items() if setting.span not in errors and setting.key not in errors
+    }
     return view.Document(name, document.data, kept, stage.span, ours=True)
 
 
@@ -144,7 +146,7 @@ def _unknown(context: StageContext) -> Iterator[str]:
         yield from ("per_device_train_batch_size", "gradient_accumulation_steps")
     if "data" in unknown:
         yield from ("eval_dataset", "val_size")
-    errors = {one.span for one in context.session.sink if one.severity is Severity.ERROR and one.span}
+    errors = {error.span for error in context.session.sink if error.severity is Severity.ERROR and error.span}
     engine = context.engine.name
     for name in context.stage.settings.inside(engine):  # refused in the passthrough block, which was reported
         if context.stage.keys.get(f"{engine}.{name}") in errors:

@@ -25,8 +25,8 @@ OURS = ("limit", "revision", "dedupe", "drop", "drop_rows", "tokens", "languages
 def works(settings: Settings) -> list[str]:
     """What a data stage with one source is asked to do that only it can, by the keys that ask for it."""
     settings = with_own_options(settings)
-    asked = [key for key in OURS if settings.values.get(key) is not None]
-    return [key for key in asked if key != "dedupe"] + ["dedupe"] * (settings.name("dedupe") not in ("", "none"))
+    keys = [key for key in OURS if settings.values.get(key) is not None]
+    return [key for key in keys if key != "dedupe"] + ["dedupe"] * (settings.name("dedupe") not in ("", "none"))
 
 
 def passes_through(settings: Settings) -> Term | None:

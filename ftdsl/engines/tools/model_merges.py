@@ -125,16 +125,18 @@ def _check_shapes(context: StageContext, models: Sequence[ModelRef]) -> None:
     for model in named:
         start = lineage_of(context, model)
         try:
-            found = architecture_of(replace(context.stage, start=start), context.plan.recipe, context.session.files)
+            architecture = architecture_of(
+                replace(context.stage, start=start), context.plan.recipe, context.session.files
+            )
         except NotModelledError:
             continue
         if first is None:
-            first = (_name(model), found)
+            first = (_name(model), architecture)
             continue
         for what in ("hidden", "layers", "vocab", "intermediate", "heads"):
-            one, other = getattr(first[1], what, None), getattr(found, what, None)
-            if one != other:
-                text = f"`{first[0]}` and `{_name(model)}` cannot be merged: {what} is {one} and {other}"
+            size, other_size = getattr(first[1], what, None), getattr(architecture, what, None)
+            if size != other_size:
+                text = f"`{first[0]}` and `{_name(model)}` cannot be merged: {what} is {size} and {other_size}"
                 span = context.stage.spans.get("models") or context.stage.spans.get("method", context.stage.span)
                 help = "merge models that were trained from one base"
                 context.session.sink.error("FT972", text, span, help=help)

@@ -126,16 +126,16 @@ def _answers(stage: Stage) -> dict[str, Any]:
     rounds = int(get("inner_epochs") or 1)
     share = on_policy(stage.settings) if stage.kind == "distill" else 1 / rounds
     served = isinstance(option, Term) and option.name == "vllm"
-    found: dict[str, Any] = {"rollout": int(get("generate.max_new_tokens") or ANSWER), "rollout_share": share}
-    found["nucleus"] = (get("generate.top_p") or 1) < 1
+    answers: dict[str, Any] = {"rollout": int(get("generate.max_new_tokens") or ANSWER), "rollout_share": share}
+    answers["nucleus"] = (get("generate.top_p") or 1) < 1
     if served:
         colocated = option.options.get("url") is None
         share_of_gpu = option.options.get("gpu_memory") or VLLM_MEMORY
-        found |= {"vllm": True, "served": float(getattr(share_of_gpu, "number", share_of_gpu)) if colocated else 0.0}
+        answers |= {"vllm": True, "served": float(getattr(share_of_gpu, "number", share_of_gpu)) if colocated else 0.0}
     if stage.kind == "grpo":
         old = served or rounds > 1  # probabilities before any update of these answers
-        found["extra_forwards"] = (bool(get("beta")) + old) / rounds
-    return found
+        answers["extra_forwards"] = (bool(get("beta")) + old) / rounds
+    return answers
 
 
 ANSWER = 512

@@ -105,8 +105,8 @@ def rewards(draft: StageDraft) -> None:
                  for term, weight in zip(terms, weights, strict=True)]  # fmt: skip
     elif weights is not None:
         draft.note("reward_weights", f"{len(terms)} rewards need as many weights")
-    if found := [term for term in terms if term is not None]:
-        draft.set("rewards", found)
+    if known_terms := [term for term in terms if term is not None]:
+        draft.set("rewards", known_terms)
 
 
 def _reward(draft: StageDraft, name: str) -> Term | None:

@@ -77,27 +77,27 @@ def normal(config: Config, paths: RecipePaths | None, sharded: tuple[bool, int |
     """Every parameter as TRL would see it, in one spelling. paths: of the files that were imported; None for a document of ours;
     sharded: whether DeepSpeed shards, and the version of FSDP."""
     names = {*config.schema, *config.settings} - _FOLDED
-    found = {name: _value(name, config.value(name), paths) for name in names if name in config.schema}
-    found |= {"warmup": shared.warmup(config), "bf16": bf16(config), "train_on": _counted(config)}
-    found["deepspeed"], found["fsdp"] = sharded
-    found |= shared.of_trainer(config)
-    found |= {f"rows.{part}": rows for part, rows in _rows(config, paths).items()}
-    found["rewards"] = _rewards(config, paths)
+    normalized = {name: _value(name, config.value(name), paths) for name in names if name in config.schema}
+    normalized |= {"warmup": shared.warmup(config), "bf16": bf16(config), "train_on": _counted(config)}
+    normalized["deepspeed"], normalized["fsdp"] = sharded
+    normalized |= shared.of_trainer(config)
+    normalized |= {f"rows.{part}": rows for part, rows in _rows(config, paths).items()}
+    normalized["rewards"] = _rewards(config, paths)
     if config.on("gradient_checkpointing"):
         given = config.value("gradient_checkpointing_kwargs")
-        found["reentrant"] = isinstance(given, Mapping) and bool(given.get("use_reentrant"))
+        normalized["reentrant"] = isinstance(given, Mapping) and bool(given.get("use_reentrant"))
     if not config.on("use_peft"):
-        found |= dict.fromkeys(_ADAPTER)
+        normalized |= dict.fromkeys(_ADAPTER)
     if not config.on("load_in_4bit"):
-        found |= dict.fromkeys(_QUANTISED)
+        normalized |= dict.fromkeys(_QUANTISED)
     if config.on("use_vllm") and config.value("vllm_mode") == "server":
-        found["vllm_server"] = _address(config)
-        found |= dict.fromkeys(("vllm_server_host", "vllm_server_port"))
+        normalized["vllm_server"] = _address(config)
+        normalized |= dict.fromkeys(("vllm_server_host", "vllm_server_port"))
     if str(config.value("model_revision")) == "main":
-        found["model_revision"] = None
+        normalized["model_revision"] = None
     if not config.on("packing"):
-        found["packing_strategy"] = None
-    return {name: value for name, value in found.items() if value not in (None, [], "", False, "none", ["none"])}
+        normalized["packing_strategy"] = None
+    return {name: value for name, value in normalized.items() if value not in (None, [], "", False, "none", ["none"])}
 
 
 def _value(name: str, given: Any, paths: RecipePaths | None) -> Any:
@@ -151,18 +151,18 @@ def _rows(config: Config, paths: RecipePaths | None) -> dict[str, Any]:
     if name is None:
         return {}
     subset, split, test = (config.value(f"dataset_{part}") for part in ("config", "train_split", "test_split"))
-    place = _place(str(name), paths)
-    return {"train": [(place, subset, split)], "eval": [(place, subset, test)] if evaluates else None}
+    dataset = _dataset(str(name), paths)
+    return {"train": [(dataset, subset, split)], "eval": [(dataset, subset, test)] if evaluates else None}
 
 
 def _entry(entry: Mapping[str, Any], paths: RecipePaths | None) -> tuple[Any, ...]:
     split, files = entry.get("split", "train"), entry.get("data_files")
     if isinstance(files, str):
-        return (_place(posixpath.join(str(entry.get("data_dir") or ""), files), paths), None, split)
-    return (_place(str(entry.get("path")), paths), entry.get("name"), split)
+        return (_dataset(posixpath.join(str(entry.get("data_dir") or ""), files), paths), None, split)
+    return (_dataset(str(entry.get("path")), paths), entry.get("name"), split)
 
 
-def _place(name: str, paths: RecipePaths | None) -> str:
+def _dataset(name: str, paths: RecipePaths | None) -> str:
     return posixpath.normpath(paths.seen(name)) if paths is not None else name
 
 

@@ -48,12 +48,12 @@ class CopiedSettings:
         goal = next((e.value for e in (search[1] if search else ()) if e.path == ("goal",)), None)
         call = goal.items[0] if isinstance(goal, tree.ListOf) and goal.items else goal
         argument = call.arguments[0].value if isinstance(call, tree.Call) and call.arguments else None
-        found = stages.get(argument.path[0].text) if isinstance(argument, tree.Ref) else None
+        stage = stages.get(argument.path[0].text) if isinstance(argument, tree.Ref) else None
         seen: list[str] = []
-        while found and found.kind not in TRAINING and found.block.parents and found.name not in seen:
-            seen.append(found.name)
-            found = stages.get(found.block.parents[0].path[0].text)
-        return found
+        while stage and stage.kind not in TRAINING and stage.block.parents and stage.name not in seen:
+            seen.append(stage.name)
+            stage = stages.get(stage.block.parents[0].path[0].text)
+        return stage
 
 
 def _folder_of(value: tree.Expression | None) -> str | None:

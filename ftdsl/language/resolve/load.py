@@ -70,9 +70,26 @@ def load(path: Path, name: str, session: Session) -> Module | None:
             return None
         text = session.files.text(path, MAX_RECIPE)
     except (OSError, UnicodeDecodeError) as error:
-        session.sink.error("FT501", f"cannot read `{name}`: {_why(error)}", None)
+        session.sink.error("FT501", f"cannot read `{name}`: {_why(error)}", None, help=_near(path, session))
         return None
     return _Loader(session).module(path, Source(name, text), ())
+
+
+def _near(path: Path, session: Session) -> str:
+    """A hint: the recipe whose name is nearest, where one is not there."""
+    from ftdsl.diagnostics.suggest import closest
+
+    if session.files.exists(path):
+        return ""
+    beside = sorted(other.name for other in session.files.glob(path.parent, f"*{ENDING}"))
+    guess = closest(path.name, beside)
+    return (
+        f"did you mean `{path.with_name(guess)}`?"
+        if guess
+        else f"recipes here: {', '.join(beside[:5])}"
+        if beside
+        else ""
+    )
 
 
 def _foreign(path: Path) -> str | None:

@@ -81,7 +81,7 @@ def file_not_found(config: Config) -> Findings:
             fix = put(at, at.text.replace(dataset.name, guess), safe=False) if guess and at.span else None
             some = ", ".join(list(dataset.known)[:6])
             yield error(at, f"dataset_info.json has no `{dataset.name}`", label=label, help=f"it lists {some}", fix=fix)
-        elif dataset.there is False:
+        elif dataset.exists is False:
             yield error(at, f"there is no file `{dataset.file}`", help="paths are relative to `dataset_dir`")
 
 

@@ -127,7 +127,7 @@ def unknown_optimizer(config: Config) -> Findings:
     document = authored(config)
     for key, known, same in (("optimizer", _OPTIMIZERS, str.lower), ("scheduler", _SCHEDULERS, str)):
         name = document.get(f"{key}.type") if document is not None else None
-        if not isinstance(name, str) or document is None or same(name) in {same(one) for one in known}:
+        if not isinstance(name, str) or document is None or same(name) in {same(known_name) for known_name in known}:
             continue
         guess = closest(name, list(known))
         at = document.at(f"{key}.type")
@@ -240,7 +240,7 @@ def wraps_another_model(config: Config) -> Findings:
         return
     for name in given.split(",") if isinstance(given, str) else ():
         plain = _plain(name.strip())
-        whose = max((one for one in _ARCHITECTURES if plain.startswith(_plain(one))), key=len, default="")
+        whose = max((family for family in _ARCHITECTURES if plain.startswith(_plain(family))), key=len, default="")
         if whose and _plain(whose) != own_name and not plain.startswith(own_name):
             at = document.at("fsdp_config.fsdp_transformer_layer_cls_to_wrap")
             yield error(
@@ -274,15 +274,15 @@ def unknown_dataset_key(config: Config) -> Findings:
     Applies to: LLaMA-Factory
     Source: llamafactory/data/parser.py, DatasetAttr.join and get_dataset_list (0.9.5)
     """
-    for one in config.datasets:
-        if one.entry is None:
+    for dataset in config.datasets:
+        if dataset.entry is None:
             continue
-        at = one.setting or config.at("dataset")
-        for path, guess in unknown_keys(one.entry):
-            text = f"the entry of `{one.name}` has `{path}`, which LLaMA-Factory does not read"
+        at = dataset.setting or config.at("dataset")
+        for path, guess in unknown_keys(dataset.entry):
+            text = f"the entry of `{dataset.name}` has `{path}`, which LLaMA-Factory does not read"
             yield error(at, text, help=f"write `{guess}`") if guess else warning(at, text, help="drop it")
-        for path, takes in wrong_values(one.entry):
-            yield error(at, f"`{path}` in the entry of `{one.name}` takes {takes}", label="not what it has")
+        for path, takes in wrong_values(dataset.entry):
+            yield error(at, f"`{path}` in the entry of `{dataset.name}` takes {takes}", label="not what it has")
 
 
 def wrong_values(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -329,7 +329,7 @@ def unknown_keys(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             if name not in known and name not in _HARMLESS and not str(name).startswith(("_", "//")):
                 meant = (_COLUMNS_MEANT if table else _MEANT).get(str(name), "")
                 other = next(
-                    (f"{place}.{name}" for place, keys in (("tags", TAGS), ("columns", COLUMNS)) if name in keys), ""
+                    (f"{owner}.{name}" for owner, keys in (("tags", TAGS), ("columns", COLUMNS)) if name in keys), ""
                 )
                 meant = meant or (other if not other.startswith(f"{table}.") else "")
                 yield path, meant or closest(str(name), list(known)) or ""

@@ -95,9 +95,9 @@ def _written(recipe: Recipe) -> Iterator[tuple[Stage, str]]:
             yield stage, written
 
 
-def _same_text(one: str, other: str) -> bool:
+def _same_text(first: str, second: str) -> bool:
     """Whether both are written alike, which is reported without a look at any disk."""
-    return os.path.normpath(one) == os.path.normpath(other)
+    return os.path.normpath(first) == os.path.normpath(second)
 
 
 def _real(recipe: Recipe, written: str) -> Path:

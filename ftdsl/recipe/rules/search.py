@@ -58,7 +58,7 @@ def _measured(term: Term, recipe: Recipe, session: Session) -> bool:
         session.sink.error("FT090", text, span, label=label, help=help)
         return False
     stages = stages_called(recipe, metric.stage)
-    known = next((found for stage in stages if (found := _metrics(stage)) is not None), None)
+    known = next((metrics for stage in stages if (metrics := _metrics(stage)) is not None), None)
     if known is None or metric.part in (*known, *OF_EVERY_STAGE):
         return all(_evaluates(stage, metric.part, span, session) for stage in stages)
     guess = closest(metric.part, [*known, *OF_EVERY_STAGE])

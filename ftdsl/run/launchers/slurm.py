@@ -62,7 +62,7 @@ class SlurmLauncher:
 
         folder: where the target's files lie.
         """
-        found: dict[str, str | LaunchError] = {}
+        answers: dict[str, str | LaunchError] = {}
         by_script: dict[str, str | LaunchError] = {}
         for stage, (script, _, _) in _listed(folder).items():
             if script not in by_script:
@@ -70,8 +70,8 @@ class SlurmLauncher:
                     by_script[script] = commands.try_out(f"slurm/{script}", folder, self.env)
                 except LaunchError as error:
                     by_script[script] = error
-            found[stage] = by_script[script]
-        return found
+            answers[stage] = by_script[script]
+        return answers
 
     # --- start
 
@@ -95,8 +95,8 @@ class SlurmLauncher:
             by_script.setdefault(script, []).append((index, task))
         for script, points in by_script.items():
             for group, wait in _together(points):
-                found = self._submit(script, group, wait, *listed[group[0][1].stage][1:])
-                handles |= {task.stage: handle for (_, task), handle in zip(group, found, strict=True)}
+                submitted = self._submit(script, group, wait, *listed[group[0][1].stage][1:])
+                handles |= {task.stage: handle for (_, task), handle in zip(group, submitted, strict=True)}
         return [handles[task.stage] for task in tasks]
 
     def submit_across(self, tasks: Sequence[Task]) -> list[Handle | LaunchError]:
@@ -123,8 +123,8 @@ class SlurmLauncher:
         write_file(listing, ("\n".join(rows) + "\n").encode())
         named = [(at, replace(task, env={**task.env, ARRAY: str(listing)})) for at, task in points]
         # a stage is called the same in every trial, so handles are taken by their place
-        found = self._submit(script, named, wait, 0, at_once, ("--output=slurm/%A_%a.out",))
-        return {id(task): handle for (_, task), handle in zip(points, found, strict=True)}
+        submitted = self._submit(script, named, wait, 0, at_once, ("--output=slurm/%A_%a.out",))
+        return {id(task): handle for (_, task), handle in zip(points, submitted, strict=True)}
 
     def _submit(
         self, script: str, points: list[tuple[int, Task]], wait: str, index: int, at_once: int | None,
@@ -288,12 +288,12 @@ def _listed(run: Path) -> dict[str, tuple[str, int, int | None]]:
         scripts: list[dict[str, Any]] = read_json(run / JOBS)["scripts"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-    found: dict[str, tuple[str, int, int | None]] = {}
+    stages: dict[str, tuple[str, int, int | None]] = {}
     for row in scripts:
         array = len(row["folders"]) > 1
         for index, folder in enumerate(row["folders"]):
-            found[folder] = (row["script"], index if array else -1, row.get("at_once"))
-    return found
+            stages[folder] = (row["script"], index if array else -1, row.get("at_once"))
+    return stages
 
 
 def _asks(task: Task) -> str:

@@ -41,8 +41,8 @@ def rows(config: dict[str, Any], count: int) -> dict[str, Any]:
             raise StageError(f"`{name}` has no rows", "data")
         if packed:
             blocks = sources.tokenise(read, data | {"train": [source]}, "train", kind, tokenizer, format, limit)
-            found = [[learned_side("", row["input_ids"], row["labels"], tokenizer)] for row in blocks]
-            made += [{"data": name, "dropped": False, "pieces": 1, "sides": sides} for sides in found]
+            sides_of_blocks = [[learned_side("", row["input_ids"], row["labels"], tokenizer)] for row in blocks]
+            made += [{"data": name, "dropped": False, "pieces": 1, "sides": sides} for sides in sides_of_blocks]
             continue
         room = limit - int(config.get("max_completion_length") or 0) if generates else limit
         made += [{"data": name, **_row(raw, source, data, kind, tokenizer, format, room)} for raw in read]

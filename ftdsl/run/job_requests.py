@@ -19,7 +19,7 @@ from ftdsl.targets.target import AskingTarget, Target
 
 
 @frozen
-class Asked:
+class JobRequest:
     """What the job of a stage asks for. answer: what the scheduler says of it, "" where it was not asked; problem: why it would
     refuse it, at the recipe's line.
     """
@@ -30,7 +30,7 @@ class Asked:
     problem: Diagnostic | None = None
 
 
-def asked(plan: Plan, jobs: tuple[Job, ...], target: Target, env: Mapping[str, str]) -> list[Asked]:
+def job_requests(plan: Plan, jobs: tuple[Job, ...], target: Target, env: Mapping[str, str]) -> list[JobRequest]:
     """Of every job, in order; empty for a target that asks nobody. Raises: OSError when no temporary file can be written."""
     if not isinstance(target, AskingTarget):
         return []
@@ -41,15 +41,15 @@ def asked(plan: Plan, jobs: tuple[Job, ...], target: Target, env: Mapping[str, s
             texts = target.scripts(plan, jobs)
             write_files(Path(folder), {path: text.encode() for path, text in texts.items()})
             answers = SlurmLauncher(env).try_out(Path(folder))
-    return [_asked(job, target.asks(plan, job), answers.get(job.folder), plan) for job in jobs]
+    return [_job_request(job, target.asks(plan, job), answers.get(job.folder), plan) for job in jobs]
 
 
-def _asked(job: Job, text: str, answer: str | LaunchError | None, plan: Plan) -> Asked:
+def _job_request(job: Job, text: str, answer: str | LaunchError | None, plan: Plan) -> JobRequest:
     if answer is None:
-        return Asked(job.key, text)
+        return JobRequest(job.key, text)
     if isinstance(answer, NotAnsweredError):
-        return Asked(job.key, text, str(answer))
+        return JobRequest(job.key, text, str(answer))
     if isinstance(answer, LaunchError):
         fault = Fault(str(answer), answer.keys, answer.help)
-        return Asked(job.key, text, f"refused: {answer}", diagnostic(fault, job.key, plan))
-    return Asked(job.key, text, f"would start at {answer}" if answer else "would be taken")
+        return JobRequest(job.key, text, f"refused: {answer}", diagnostic(fault, job.key, plan))
+    return JobRequest(job.key, text, f"would start at {answer}" if answer else "would be taken")
