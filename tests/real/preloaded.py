@@ -27,12 +27,14 @@ TRL_MODULES = (*(f"trl.trainer.{name}_trainer" for name in ("sft", "dpo", "kto",
                "peft", "deepspeed")  # fmt: skip
 """TRL imports its trainers when they are first used."""
 LATER = """
+import importlib
 import transformers.models.llama.modeling_llama, transformers.models.qwen3.modeling_qwen3
-from deepspeed.comm import torch as collectives
 from transformers.models.auto import modeling_auto
 for name in dir(modeling_auto):
     if name.startswith("MODEL_") and name.endswith("_MAPPING"):
         list(getattr(modeling_auto, name).keys())
+collectives = importlib.import_module("deepspeed.comm.torch")
+assert callable(collectives.build_shm_op)
 collectives.build_shm_op = lambda: None
 """
 """What each training would import: configurations of all architectures, to see which kind a model is of.
