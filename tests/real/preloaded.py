@@ -49,9 +49,10 @@ import os, runpy, socket, sys
 ask = runpy.run_path("{program}")
 argv = sys.argv[1:]
 ranks = 1
-if {direct} and argv[:2] == ["-m", "torch.distributed.run"] and "--standalone" in argv:
+ours = next((at for at, word in enumerate(argv) if word.startswith("runtime/")), 0)
+if {direct} and argv[:2] == ["-m", "torch.distributed.run"] and "--standalone" in argv and ours:
     ranks = int(argv[argv.index("--nproc_per_node") + 1])
-    argv = argv[next(at for at, word in enumerate(argv) if word.startswith("runtime/")):]
+    argv = argv[ours:]
 if argv[:1] == ["-u"]:
     argv = argv[1:]
     os.environ["PYTHONUNBUFFERED"] = "1"
