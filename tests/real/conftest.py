@@ -14,6 +14,27 @@ from ftdsl.run.environments import Environment, NoEngineError, find
 from tests.conftest import ROOT
 from tests.real import preloaded
 
+LONGEST = (
+    "guard",
+    "strategies",
+    "methods",
+    "pages",
+    "quickstart",
+    "search",
+    "preload",
+    "ranks",
+    "stages",
+    "trl_strategies",
+    "smoke",
+)
+"""Files that take longest, in the order in which they begin: the last file bounds the whole (`--no-loadscope-reorder`)."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    names = {f"test_{name}": at for at, name in enumerate(LONGEST)}
+    own = Path(__file__).parent
+    items.sort(key=lambda item: names.get(item.path.stem, len(names)) if item.path.parent == own else len(names))
+
 
 @pytest.fixture(scope="session")
 def engine() -> Environment:
