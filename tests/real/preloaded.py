@@ -58,8 +58,6 @@ if argv[:1] == ["-u"]:
     os.environ["PYTHONUNBUFFERED"] = "1"
 os.environ["PATH"] = "{bin}" + os.pathsep + os.environ.get("PATH", os.defpath)
 if argv[:1] in (["-m"], ["-c"]) and len(argv) > 1 or argv[0].endswith(".py") and not argv[0].startswith("runtime/"):
-    if argv[0].endswith("/preloaded.py"):
-        os.execv("{real}", ["{real}", *argv])
     argv = ["{start}", "{client}", *argv]
 elif not ask["is_for_server"](argv):
     os.execv("{real}", ["{real}", *argv])
