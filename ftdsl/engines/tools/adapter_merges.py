@@ -118,7 +118,7 @@ def _check_adapters(context: StageContext, adapters: tuple[ModelRef, ...]) -> No
     ranks: dict[str, int] = {}
     for at, adapter in enumerate(adapters):
         if adapter in adapters[:at]:
-            context.refuse(key, f"`{_name(adapter)}` is named twice", "name each adapter once, and write `weights`")
+            context.warn(key, f"`{_name(adapter)}` is added up twice", "name each adapter once, and write `weights`")
         if not isinstance(adapter, StageRef):
             continue
         planned = context.plan.stage(adapter.key)

@@ -140,7 +140,7 @@ def _check_parents(context: StageContext, models: Sequence[ModelRef]) -> None:
     for at, model in enumerate(models):
         if model in models[:at]:
             help = "name each model once, and write `weights`"
-            context.refuse(key, f"`{_name(model)}` is named twice: mergekit takes a model once", help)
+            context.warn(key, f"`{_name(model)}` is named twice: mergekit takes it once, with its last weight", help)
     for model in [*models, *([lineage_of(context, base).base] if base is not None else [])]:
         kind = context.plan.stage(model.key).stage.kind if isinstance(model, StageRef) else ""
         if kind == "quantize":

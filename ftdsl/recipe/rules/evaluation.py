@@ -240,7 +240,7 @@ def _check_scorer(stage: Stage, path: str, recipe: Recipe, session: Session) -> 
         session.sink.error("FT974", f"`{file}` has no function `{function}`", span)
 
 
-def tasks_are_told_apart(recipe: Recipe, session: Session) -> None:
+def tasks_have_own_names(recipe: Recipe, session: Session) -> None:
     """Each benchmark gives a metric of its name, which no other one, and no score of the rows, may have."""
     for stage in recipe.stages:
         if stage.kind != "eval" or "tasks" in stage.unknown:
@@ -364,5 +364,5 @@ __all__ = [
     "own_scorers",
     "task_file",
     "task_names",
-    "tasks_are_told_apart",
+    "tasks_have_own_names",
 ]
