@@ -132,3 +132,16 @@ def test_a_plan_counts_the_steps_that_are_left(places: dict[str, str]) -> None:
     assert "40 of 100 steps: " in shown
     other = ftc("plan", *arguments, "--set", "a.lora.rank=4", cwd=Path.cwd()).stdout
     assert json.loads(other)["stages"][0]["forecast"]["resumed_step"] is None, "other settings begin anew"
+
+
+def test_packages_are_not_advised_into_a_system_python(places: dict[str, str], tmp_path: Path) -> None:
+    """Nor into one that is not there."""
+    (tmp_path / "sys" / "bin").mkdir(parents=True)
+    bare = tmp_path / "sys" / "bin" / "python"
+    bare.write_text(f'#!/bin/sh\nexec "{places["none"]}" "$@"\n', encoding="utf-8")
+    bare.chmod(0o755)
+    for python, said in ((str(bare), r"has no llamafactory; type: ftc engine install llamafactory \[--cpu\]"),
+                         (places["none"], "has no llamafactory; type: ftc engine install llamafactory --python"),
+                         (str(tmp_path / "nope"), "is not there$")):  # fmt: skip
+        with pytest.raises(NoEngineError, match=said):
+            chosen(LF, flag=python)
