@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from benchmarks.diagnosis_logging import LINES, Score, runs_of
+from benchmarks.diagnosis_variants import variant as as_logged
 from ftdsl.diagnose.curves import Curves, Series
 from ftdsl.diagnose.diagnosis import diagnose
-from ftdsl.diagnose.read import trainings
+from ftdsl.diagnose.read import of_document, trainings
 from tests.diagnose.shapes import constant, drawn, power
 
 
@@ -123,6 +125,19 @@ def test_an_order_that_makes_no_difference(swing: float, found: bool) -> None:
     curves = drawn(lambda share: (1.0 - 0.2 * share) * (1 + swing * math.sin(10 * math.pi * share)), steps=20000, every=10,
                    noise=0.02, rate=1e-5, epochs=5, held=lambda share: 1.0 - 0.2 * share)  # fmt: skip
     assert ("order-of-rows" in names(curves)) is found
+
+
+@pytest.mark.parametrize(
+    ("variant", "least"), [("as logged", 0.89), ("mean of 5 steps", 0.78), ("mean of 10 steps", 0.7)]
+)
+def test_families_of_other_models(variant: str, least: float) -> None:
+    """StarCoder 2, Phi-3 and StableLM: docs/diagnose.md has what each was worth before and after."""
+    score = Score()
+    for condition, file, document in runs_of(LINES):
+        if (logged := as_logged(variant, document)) is not None:
+            score.add(condition, file, names(of_document(logged, Path(file), {})))
+    assert score.hits >= least * score.sick, score.missed
+    assert score.alarms <= 0.05 * score.healthy, score.ill
 
 
 STEPS = range(10, 400, 10)
