@@ -177,3 +177,12 @@ def test_times_and_memory_of_other_logs(name: str, tmp_path: Path) -> None:
     assert curves.loss.steps == list(STEPS)
     assert curves.series("memory").values[:1] in ([], [20.5 * 2**30])
     assert [each for each in names(curves) if each in ("slower-and-slower", "memory-creeps")] == found
+
+
+@pytest.mark.parametrize("norm", [None, lambda share: 0.8 + share])
+def test_rates_tell_that_weights_moved(norm: Any) -> None:
+    """A loss that stays although Adam went far: what is trained holds no more, whether gradient norms were logged or not."""
+    stays = drawn(lambda share: 7.8 - 0.2 * min(1.0, 5 * share), steps=200, noise=0.01, rate=3e-3, norm=norm)
+    assert names(stays) == ["underfitting"]
+    still = drawn(lambda share: 7.8 - 0.02 * share, steps=200, noise=0.01, rate=1e-6, norm=norm and (lambda share: 2.0))
+    assert names(still) == ["rate-too-low"]
