@@ -71,13 +71,13 @@ def uncovered(block: str, theirs: Mapping[str, Any], engine: str) -> Iterator[Le
         yield Leaf(block, path, value, None, "" if known else f"{block} has no such key", carry=known)
 
 
-def _is_written(path: str, value: Any, given: Mapping[str, Any]) -> bool:
+def _is_written(path: str, value: Any, accelerate: Mapping[str, Any]) -> bool:
     """Whether accelerate's file of a recipe has the same by itself: nothing is switched on, each node's own, FSDP as always."""
     if path in _DERIVED or path.startswith("deepspeed_config.") or path in ("num_processes", "num_machines"):
         return True
     if _value("accelerate", path, {path: value}) is None or value == _ALWAYS.get(path):
         return True
-    version = 2 if str(given.get("fsdp_config.fsdp_version", 1)) == "2" else 1
+    version = 2 if str(accelerate.get("fsdp_config.fsdp_version", 1)) == "2" else 1
     return any(line.path == path and line.value == value for line in fsdp_lines(version))
 
 
