@@ -134,9 +134,9 @@ def launch(draft: StageDraft, names: tuple[str, ...], key: str, kind: str) -> bo
     if flag is None:
         return False
     if match is None:
-        text = shown(unknown[flag])
-        written = f"`{text}`" if text.strip() else "its value"
-        draft.notes.append(Note(flag, f"{written} is known only when the script runs: write `{key} = …`"))
+        text = shown(unknown[flag]).strip()
+        what = f"`{text}`" if text else "its value"
+        draft.notes.append(Note(flag, f"{what} is known only when the script runs: write `{key} = …`"))
         return True
     name = name_of(match[1])
     value: Any = f"{OPEN}{name}{CLOSE}" if kind == "text" else StageRef(name)

@@ -296,6 +296,12 @@ def _norm_at(curves: Curves, step: int) -> float:
     return grads.values[at] / median(before) if before and at < len(grads) and median(before) > 0 else 0.0
 
 
+SWING = 0.02
+"""Share of the loss that an order of rows makes it swing by, at least: of thousands of logged means less is certain too, and no
+fault. Rows of one kind and another differ by 1 % and more.
+"""
+
+
 @judge("FD303", "noise", "held-out")
 def order_of_rows(curves: Curves) -> Ill | None:
     """What it does: finds a pattern of the loss that repeats with every epoch.
@@ -305,14 +311,15 @@ def order_of_rows(curves: Curves) -> Ill | None:
     epoch later by more than 0.6, and by 4 standard errors; two epochs of at least 6 logged steps, and 12 steps more. Of means
     over several steps, 2.5 and more an epoch over 2.5 epochs: what is left of a parabola and a sawtooth that leads down (the
     stairs of FD205) is fitted by a sine and a cosine of one epoch, by 4.5 standard errors, or differs between 12 (or 6) parts of
-    the epoch more than within them (analysis of variance, by 3.5 standard deviations).
+    the epoch more than within them (analysis of variance, by 3.5 standard deviations), and
+    swings by 2 % of the loss.
     What to do: shuffle (`loader { order = random }`), or mix the sources.
     Source: measured (docs/diagnose.md); Bengio et al. 2009 for when an order is wanted
     """
     losses = curves.loss.finite
     if len(losses) < 12 or not curves.steps_per_epoch:
         return None
-    if curves.every > 1 and (wave := _wave(curves)):
+    if curves.every > 1 and (wave := _wave(curves)) > SWING * curves.last:
         evidence = (
             f"the loss swings by {text(wave)} with each epoch ({curves.steps_per_epoch:.0f} steps)",
             f"over {curves.epochs:.3g} epochs",

@@ -65,7 +65,8 @@ def _beside(context: StageContext, documents: list[Document], name: str, block: 
     kept = {
         path: setting for path, setting in given.items() if setting.span not in errors and setting.key not in errors
     }
-    return view.Document(name, document.data, kept, stage.span, ours=True)
+    span = stage.spans.get("parallel.strategy") or stage.spans.get("parallel") or stage.span
+    return view.Document(name, document.data, kept, span, ours=True)
 
 
 def config_of(context: StageContext, params: Mapping[str, Any], beside: Mapping[str, view.Document | None]) -> Config:

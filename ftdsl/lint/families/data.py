@@ -93,10 +93,11 @@ def entry_help(dataset: Dataset) -> str:
     """A path is no name: many write one, and the engine looks it up among the entries."""
     written = PurePosixPath(dataset.name.replace("\\", "/"))
     if written.suffix in (".json", ".jsonl", ".csv", ".parquet", ".arrow", ".txt"):
-        file = written if written.is_absolute() else written.name
-        entry = f'`"{written.stem}": {{"file_name": "{file}"}}`'
-        names = "`dataset` takes names of entries, no paths"
-        return f"{names}: add one to dataset_info.json, {entry}, and write `dataset: {written.stem}`"
+        entry = f'"{written.stem}": {{"file_name": "{written if written.is_absolute() else written.name}"}}'
+        return (
+            "`dataset` takes names of entries, no paths: "
+            f"add one to dataset_info.json, `{entry}`, and write `dataset: {written.stem}`"
+        )
     return "it lists " + ", ".join(list(dataset.known)[:6])
 
 

@@ -10,6 +10,11 @@ from ftdsl.lint.edits import add, drop, put
 from ftdsl.lint.rule import EVERY, Findings, error, rule, warning
 
 
+def as_written(config: Config, path: str) -> str:
+    """A path as its author wrote it: in a recipe's parameters its files are below the link `inputs`."""
+    return path.removeprefix("inputs/") if config.form == "recipe" else path
+
+
 @rule("FT601")
 def reference_is_the_base(config: Config) -> Findings:
     """What it does: finds preference training that continues an adapter without a reference model.
@@ -68,7 +73,7 @@ def adapter_of_another_base(config: Config) -> Findings:
         base = config.adapter_bases.get(path, "")
         if not base or _bare(base) == _bare(model):
             continue
-        at, text = config.at("adapter_name_or_path"), f"`{path}` was trained on {base}"
+        at, text = config.at("adapter_name_or_path"), f"`{as_written(config, path)}` was trained on {base}"
         if base in listed and model in listed:
             other = config.at("model_name_or_path")
             yield error(at, text, also=((other, "a different model"),), help=f"start from {base}")
@@ -113,8 +118,8 @@ def parent_adapter_missing(config: Config) -> Findings:
             )
             yield error(
                 at,
-                f"`{name}` was trained on top of `{missing[0]}`, which is missing",
-                help=f"write `{whole}`",
+                f"`{as_written(config, name)}` was trained on top of `{as_written(config, missing[0])}`, which is missing",
+                help=f"write `{','.join(as_written(config, path) for path in whole.split(','))}`",
                 fix=put(at, whole) if config.form == "yaml" and isinstance(at.value, str) else None,
             )
 

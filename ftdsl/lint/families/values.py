@@ -156,11 +156,12 @@ def unknown_value(config: Config) -> Findings:
             if instead := foreign.instead_of(name, str(value)):
                 yield error(setting, f"`{setting.word}` has no `{value}`", help=instead)
                 continue
-            if name == "template" and not guess:  # a fork may have it
-                help = f"write one of {some}, or use a fork that has it"
-                yield warning(setting, f"no release of LLaMA-Factory has a template `{value}`", help=help)
-                continue
             fix = put(setting, guess, safe=False) if guess and not isinstance(setting.value, list) else None
+            if name == "template":  # a fork may have it
+                help = f"write one of {some}, or use a fork that has it"
+                text = f"no release of LLaMA-Factory has a template `{value}`"
+                yield warning(setting, text, label=label, help=help, fix=fix)
+                continue
             yield error(setting, f"`{setting.word}` has no `{value}`", label=label, help=f"it takes {some}", fix=fix)
 
 
